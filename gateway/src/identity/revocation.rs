@@ -1,0 +1,4 @@
+//! Revocation lists.
+/// Placeholder until written.
+#[derive(Clone, Debug)]
+pub struct RevocationLists;

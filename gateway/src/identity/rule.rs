@@ -1,0 +1,4 @@
+//! Identity rules.
+/// Placeholder until written.
+#[derive(Clone, Debug)]
+pub struct IdentityRule;
