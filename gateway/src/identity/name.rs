@@ -1,0 +1,541 @@
+//! Distinguished names: those that the configuration writes, those that certificates carry, and how the two compare.
+//!
+//! Owns the two text forms (OpenSSL's `/C=US/O=…/CN=…` and RFC 4514), the decoding of attribute values, and the printed
+//! form. Must not decide whether a peer is admitted: `rule` asks, and decides.
+//!
+//! Comparison is stricter than RFC 5280, section 7.1: relative distinguished name by relative distinguished name, in
+//! order; within one, attribute by attribute in any order; each value by its decoded text, exactly: case, spaces and
+//! Unicode form count, the ASN.1 string type does not. A value that does not decode equals only a configured `#hex` value.
+
+use std::fmt::{self, Write as _};
+use std::str::FromStr as _;
+
+use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
+use x509_parser::asn1_rs::{Any, Class, FromDer as _, Oid, Tag, ToDer as _};
+
+/// A distinguished name as the configuration writes it, in the order of the certificate (country first, as a rule).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DistinguishedName {
+    /// Relative distinguished names; none is empty, and there is at least one. Within one, encoded values come first, so
+    /// that each of them finds its attribute before a text value takes it.
+    relative: Vec<Vec<Attribute>>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Attribute {
+    value: Value,
+    kind: Vec<u8>,
+}
+
+/// The order of the variants is the order of comparison: see [`DistinguishedName::relative`].
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Value {
+    /// `#hex` of RFC 4514: the DER encoding of the value, tag and length included.
+    Encoded(Vec<u8>),
+    /// Any string type that decodes to this text.
+    Text(String),
+}
+
+/// Why a configured distinguished name is none.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NameError {
+    /// Nothing was written.
+    #[error("the name is empty; write it as \"/C=US/O=Example/CN=name\" or, by RFC 4514, \"CN=name,O=Example,C=US\"")]
+    Empty,
+    /// A component is not `type=value`.
+    #[error(
+        "\"{component}\" is not of the form type=value; a \"/\", \"+\" or \",\" that belongs to a value is written {escape}"
+    )]
+    NotAnAttribute {
+        /// The component.
+        component: String,
+        /// How the separators are escaped in the form at hand.
+        escape: &'static str,
+    },
+    /// An attribute type that is not in the table.
+    #[error(
+        "the attribute type \"{kind}\" is not known; known are {known}, and dotted object identifiers such as 2.5.4.3"
+    )]
+    UnknownAttribute {
+        /// What was written.
+        kind: String,
+        /// The names in the table.
+        known: String,
+    },
+    /// An attribute without a value.
+    #[error("the attribute \"{kind}\" has an empty value")]
+    EmptyValue {
+        /// The attribute type.
+        kind: String,
+    },
+    /// A backslash before something that needs none, or before nothing.
+    #[error("\"\\{found}\" is no escape here; {expected}")]
+    BadEscape {
+        /// What follows the backslash.
+        found: String,
+        /// What may follow it.
+        expected: &'static str,
+    },
+    /// A character that RFC 4514 wants escaped.
+    #[error(
+        "{found:?} must be written \"\\{found}\" in an RFC 4514 name, which has no quotes and separates by \",\" alone"
+    )]
+    Unescaped {
+        /// The character.
+        found: char,
+    },
+    /// A space that RFC 4514 does not have.
+    #[error(
+        "a space next to a separator; if this was printed by `openssl x509 -subject`, its order is the certificate's, \
+         while RFC 4514 begins with the end: print it with `-nameopt RFC2253`, or write \"/C=US/O=Example/CN=name\"; \
+         a space that belongs to the value is written \"\\ \""
+    )]
+    StraySpace,
+    /// `#` before something that is not the hexadecimal of one DER value.
+    #[error(
+        "\"#{found}\" is not the hexadecimal form of one DER-encoded value; a leading \"#\" of a text is written \"\\#\""
+    )]
+    BadHex {
+        /// What follows the `#`.
+        found: String,
+    },
+    /// The escaped bytes are no text that a certificate could match.
+    #[error("the value of \"{kind}\" is not UTF-8 text without NUL; such a value can only be written in the #hex form")]
+    NotText {
+        /// The attribute type.
+        kind: String,
+    },
+}
+
+/// Attribute types by name: the name that is printed, other accepted names, the object identifier. The names are those of
+/// RFC 4514, section 3, of the IANA registry of LDAP descriptors, and of OpenSSL's `objects.txt`.
+const ATTRIBUTE_TYPES: &[(&str, &[&str], &str)] = &[
+    ("C", &["countryName"], "2.5.4.6"),
+    ("ST", &["S", "stateOrProvinceName"], "2.5.4.8"),
+    ("L", &["localityName"], "2.5.4.7"),
+    ("O", &["organizationName"], "2.5.4.10"),
+    ("OU", &["organizationalUnitName"], "2.5.4.11"),
+    ("CN", &["commonName"], "2.5.4.3"),
+    ("DC", &["domainComponent"], "0.9.2342.19200300.100.1.25"),
+    ("UID", &["userId"], "0.9.2342.19200300.100.1.1"),
+    ("emailAddress", &["E"], "1.2.840.113549.1.9.1"),
+    ("serialNumber", &[], "2.5.4.5"),
+    ("STREET", &["streetAddress"], "2.5.4.9"),
+    ("postalCode", &[], "2.5.4.17"),
+    ("title", &[], "2.5.4.12"),
+    ("GN", &["givenName"], "2.5.4.42"),
+    ("SN", &["surname"], "2.5.4.4"),
+    ("businessCategory", &[], "2.5.4.15"),
+    ("organizationIdentifier", &[], "2.5.4.97"),
+    ("jurisdictionL", &["jurisdictionLocalityName"], "1.3.6.1.4.1.311.60.2.1.1"),
+    ("jurisdictionST", &["jurisdictionStateOrProvinceName"], "1.3.6.1.4.1.311.60.2.1.2"),
+    ("jurisdictionC", &["jurisdictionCountryName"], "1.3.6.1.4.1.311.60.2.1.3"),
+];
+
+/// DER contents of the object identifier of commonName, 2.5.4.3.
+const COMMON_NAME: &[u8] = &[0x55, 0x04, 0x03];
+
+impl DistinguishedName {
+    /// Parses either form: a name that begins with `/` is OpenSSL's, any other is RFC 4514's.
+    ///
+    /// In OpenSSL's form, `+` joins the attributes of a multi-valued relative distinguished name, and `\/`, `\+` and `\\`
+    /// stand for themselves.
+    ///
+    /// # Errors
+    ///
+    /// [`NameError`] says what is wrong and what to write instead.
+    pub fn parse(text: &str) -> Result<Self, NameError> {
+        let mut relative = match text.strip_prefix('/') {
+            _ if text.is_empty() => return Err(NameError::Empty),
+            Some("") => return Err(NameError::Empty),
+            Some(rest) => parse_openssl(rest)?,
+            None => {
+                let mut reversed = parse_rfc4514(text)?;
+                reversed.reverse();
+                reversed
+            }
+        };
+        relative.iter_mut().for_each(|attributes| attributes.sort());
+        Ok(Self { relative })
+    }
+
+    /// Whether `name` is this name, by the comparison of the module's head.
+    pub(super) fn matches(&self, name: &Name<'_>) -> bool {
+        self.relative.len() == name.relative.len()
+            && self.relative.iter().zip(&name.relative).all(|(wanted, found)| same_attributes(wanted, found))
+    }
+}
+
+impl fmt::Display for DistinguishedName {
+    /// RFC 4514, in printable ASCII.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let relative = self.relative.iter().rev().map(|attributes| {
+            attributes.iter().map(|attribute| match &attribute.value {
+                Value::Text(text) => (Oid::new(attribute.kind.as_slice().into()), Printed::Text(text)),
+                Value::Encoded(der) => (Oid::new(attribute.kind.as_slice().into()), Printed::Encoded(der)),
+            })
+        });
+        write_rfc4514(formatter, relative)
+    }
+}
+
+/// Set equality. Bounded by the configured set, since the lengths are compared first.
+fn same_attributes(wanted: &[Attribute], found: &[(Oid<'_>, Any<'_>)]) -> bool {
+    if wanted.len() != found.len() {
+        return false;
+    }
+    let mut taken = vec![false; found.len()];
+    wanted.iter().all(|attribute| {
+        let place = found.iter().enumerate().position(|(index, (kind, value))| {
+            !taken[index] && kind.as_bytes() == attribute.kind && attribute.value.matches(value)
+        });
+        place.map(|index| taken[index] = true).is_some()
+    })
+}
+
+impl Value {
+    fn matches(&self, value: &Any<'_>) -> bool {
+        match self {
+            Self::Encoded(der) => value.to_der_vec().is_ok_and(|found| found == *der),
+            Self::Text(text) => decode(value).is_some_and(|found| found == *text),
+        }
+    }
+}
+
+/// A name out of a certificate: strict about its structure, lenient about nothing.
+#[derive(Debug)]
+pub(super) struct Name<'a> {
+    relative: Vec<Vec<(Oid<'a>, Any<'a>)>>,
+}
+
+impl<'a> Name<'a> {
+    /// Parses the contents of a `Name` (its RDNSequence without the outermost tag and length, as webpki hands it out).
+    /// `None` where it is not exactly a sequence of non-empty sets of type and value.
+    pub(super) fn from_contents(mut contents: &'a [u8]) -> Option<Self> {
+        let mut relative = Vec::new();
+        while !contents.is_empty() {
+            let mut set = element(&mut contents, Tag::Set)?;
+            let mut attributes = Vec::new();
+            while !set.is_empty() {
+                let pair = element(&mut set, Tag::Sequence)?;
+                let (rest, kind) = Oid::from_der(pair).ok()?;
+                let (rest, value) = Any::from_der(rest).ok()?;
+                if !rest.is_empty() {
+                    return None;
+                }
+                attributes.push((kind, value));
+            }
+            if attributes.is_empty() {
+                return None;
+            }
+            relative.push(attributes);
+        }
+        Some(Self { relative })
+    }
+
+    /// The text of the common name. `None` where there is none, more than one, or one that does not decode.
+    pub(super) fn only_common_name(&self) -> Option<String> {
+        let mut names = self.relative.iter().flatten().filter(|(kind, _)| kind.as_bytes() == COMMON_NAME);
+        let (_, value) = names.next()?;
+        if names.next().is_some() {
+            return None;
+        }
+        decode(value)
+    }
+}
+
+impl fmt::Display for Name<'_> {
+    /// RFC 4514, in printable ASCII: everything else is escaped as the hexadecimal of its UTF-8 bytes.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let relative = self
+            .relative
+            .iter()
+            .rev()
+            .map(|attributes| attributes.iter().map(|(kind, value)| (kind.clone(), Printed::Value(value))));
+        write_rfc4514(formatter, relative)
+    }
+}
+
+/// Takes one constructed element of the universal class with this tag off the front of `input`; returns its contents.
+fn element<'a>(input: &mut &'a [u8], tag: Tag) -> Option<&'a [u8]> {
+    let (rest, any) = Any::from_der(input).ok()?;
+    if any.class() != Class::Universal || any.tag() != tag || !any.header.constructed() {
+        return None;
+    }
+    *input = rest;
+    Some(any.data)
+}
+
+/// The text of an attribute value, decoded by the rules of its string type and no more kindly than that: `None` for a
+/// byte that the type does not have, for any NUL, and for every type that is no string.
+///
+/// TeletexString has a code of its own (T.61), of which only what it shares with PrintableString is taken for text.
+/// `*` and `&` are let through in a PrintableString, since authorities do issue such names (Go's `crypto/x509` does so too).
+fn decode(value: &Any<'_>) -> Option<String> {
+    if value.class() != Class::Universal || value.header.constructed() {
+        return None;
+    }
+    let ascii_where = |allowed: fn(u8) -> bool| {
+        let text = std::str::from_utf8(value.data).ok()?;
+        text.bytes().all(allowed).then(|| text.to_owned())
+    };
+    let text = match value.tag() {
+        Tag::Utf8String => std::str::from_utf8(value.data).ok()?.to_owned(),
+        Tag::PrintableString => ascii_where(|byte| is_printable_string(byte) || matches!(byte, b'*' | b'&'))?,
+        Tag::TeletexString => ascii_where(is_printable_string)?,
+        Tag::NumericString => ascii_where(|byte| byte.is_ascii_digit() || byte == b' ')?,
+        Tag::Ia5String => ascii_where(|byte| byte.is_ascii())?,
+        Tag::VisibleString => ascii_where(|byte| (b' '..=b'~').contains(&byte))?,
+        Tag::BmpString => {
+            let units = value.data.chunks_exact(2);
+            if !units.remainder().is_empty() {
+                return None;
+            }
+            // A surrogate is no character of its own, and BMPString has no pairs: `from_u32` refuses both halves.
+            units
+                .map(|unit| char::from_u32(u32::from(u16::from_be_bytes([unit[0], unit[1]]))))
+                .collect::<Option<_>>()?
+        }
+        Tag::UniversalString => {
+            let units = value.data.chunks_exact(4);
+            if !units.remainder().is_empty() {
+                return None;
+            }
+            units
+                .map(|unit| char::from_u32(u32::from_be_bytes([unit[0], unit[1], unit[2], unit[3]])))
+                .collect::<Option<_>>()?
+        }
+        _ => return None,
+    };
+    (!text.contains('\0')).then_some(text)
+}
+
+/// The character set of PrintableString (X.680, table 10).
+fn is_printable_string(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric()
+        || matches!(byte, b' ' | b'\'' | b'(' | b')' | b'+' | b',' | b'-' | b'.' | b'/' | b':' | b'=' | b'?')
+}
+
+/// A value about to be printed.
+enum Printed<'a> {
+    Text(&'a str),
+    Encoded(&'a [u8]),
+    Value(&'a Any<'a>),
+}
+
+fn write_rfc4514<'a>(
+    output: &mut impl fmt::Write,
+    relative: impl Iterator<Item = impl Iterator<Item = (Oid<'a>, Printed<'a>)>>,
+) -> fmt::Result {
+    for (index, attributes) in relative.enumerate() {
+        if index > 0 {
+            output.write_char(',')?;
+        }
+        for (index, (kind, value)) in attributes.enumerate() {
+            if index > 0 {
+                output.write_char('+')?;
+            }
+            write_kind(output, &kind)?;
+            output.write_char('=')?;
+            match value {
+                Printed::Text(text) => write_escaped(output, text)?,
+                Printed::Encoded(der) => write!(output, "#{}", HEXLOWER.encode(der))?,
+                Printed::Value(value) => match decode(value) {
+                    Some(text) => write_escaped(output, &text)?,
+                    None => write!(output, "#{}", HEXLOWER.encode(&value.to_der_vec().map_err(|_| fmt::Error)?))?,
+                },
+            }
+        }
+    }
+    Ok(())
+}
+
+fn write_kind(output: &mut impl fmt::Write, kind: &Oid<'_>) -> fmt::Result {
+    let dotted = kind.to_id_string();
+    match ATTRIBUTE_TYPES.iter().find(|(_, _, known)| *known == dotted) {
+        Some((name, _, _)) => output.write_str(name),
+        None => output.write_str(&dotted),
+    }
+}
+
+/// RFC 4514, section 2.4; what is not printable ASCII is escaped as well.
+fn write_escaped(output: &mut impl fmt::Write, text: &str) -> fmt::Result {
+    let last = text.len().saturating_sub(1);
+    for (index, byte) in text.bytes().enumerate() {
+        match byte {
+            b'"' | b'+' | b',' | b';' | b'<' | b'>' | b'\\' => write!(output, "\\{}", char::from(byte))?,
+            b'#' if index == 0 => output.write_str("\\#")?,
+            b' ' if index == 0 || index == last => output.write_str("\\ ")?,
+            b' '..=b'~' => output.write_char(char::from(byte))?,
+            _ => write!(output, "\\{byte:02X}")?,
+        }
+    }
+    Ok(())
+}
+
+/// `C=US/O=Example/CN=a+OU=b`, the leading slash gone.
+fn parse_openssl(text: &str) -> Result<Vec<Vec<Attribute>>, NameError> {
+    let mut relative = Vec::new();
+    let mut attributes = Vec::new();
+    let mut component = String::new();
+    let mut characters = text.chars();
+    loop {
+        let character = characters.next();
+        match character {
+            Some('\\') => match characters.next() {
+                Some(escaped @ ('/' | '+' | '\\')) => component.push(escaped),
+                other => {
+                    return Err(NameError::BadEscape {
+                        found: other.map(String::from).unwrap_or_default(),
+                        expected: "in the form that begins with \"/\" there are \"\\/\", \"\\+\" and \"\\\\\"",
+                    });
+                }
+            },
+            None | Some('/' | '+') => {
+                let Some((kind, value)) = component.split_once('=') else {
+                    return Err(NameError::NotAnAttribute {
+                        component,
+                        escape: "\"\\/\", \"\\+\"; a comma needs nothing",
+                    });
+                };
+                attributes.push(text_attribute(kind, value.to_owned())?);
+                component.clear();
+                if character != Some('+') {
+                    relative.push(std::mem::take(&mut attributes));
+                }
+                if character.is_none() {
+                    return Ok(relative);
+                }
+            }
+            Some(other) => component.push(other),
+        }
+    }
+}
+
+/// `CN=a+OU=b,O=Example,C=US`; returns the order of the text.
+fn parse_rfc4514(text: &str) -> Result<Vec<Vec<Attribute>>, NameError> {
+    let mut relative = Vec::new();
+    let mut attributes = Vec::new();
+    let mut rest = text;
+    loop {
+        let Some((kind, after)) = rest.split_once('=').filter(|(kind, _)| !kind.contains([',', '+'])) else {
+            let component = rest.split([',', '+']).next().unwrap_or_default().to_owned();
+            return Err(NameError::NotAnAttribute { component, escape: "\"\\,\", \"\\+\"; a slash needs nothing" });
+        };
+        if kind.starts_with(' ') || kind.ends_with(' ') {
+            return Err(NameError::StraySpace);
+        }
+        let (attribute, after) = match after.strip_prefix('#') {
+            Some(after) => encoded_attribute(kind, after)?,
+            None => {
+                let (value, after) = unescape(kind, after)?;
+                (text_attribute(kind, value)?, after)
+            }
+        };
+        attributes.push(attribute);
+        let mut characters = after.chars();
+        let separator = characters.next();
+        if separator != Some('+') {
+            relative.push(std::mem::take(&mut attributes));
+        }
+        if separator.is_none() {
+            return Ok(relative);
+        }
+        rest = characters.as_str();
+    }
+}
+
+/// Reads a `#hex` value up to its separator; returns the attribute and what begins with the separator.
+fn encoded_attribute<'a>(kind: &str, text: &'a str) -> Result<(Attribute, &'a str), NameError> {
+    let (hex, rest) = text.split_at(text.find([',', '+']).unwrap_or(text.len()));
+    let bad = || NameError::BadHex { found: hex.to_owned() };
+    let der = HEXLOWER_PERMISSIVE.decode(hex.as_bytes()).map_err(|_| bad())?;
+    match Any::from_der(&der) {
+        Ok(([], _)) => Ok((Attribute { kind: attribute_type(kind)?, value: Value::Encoded(der) }, rest)),
+        _ => Err(bad()),
+    }
+}
+
+/// Reads a string value up to its separator (RFC 4514, section 3: `string`); returns the value and what begins with the
+/// separator.
+fn unescape<'a>(kind: &str, text: &'a str) -> Result<(String, &'a str), NameError> {
+    let mut value = Vec::new();
+    let mut ends_with_space = false;
+    let mut characters = text.chars();
+    let rest = loop {
+        let rest = characters.as_str();
+        match characters.next() {
+            None | Some(',' | '+') => break rest,
+            Some('\\') => {
+                value.push(escaped_byte(&mut characters)?);
+                ends_with_space = false;
+            }
+            Some(found @ ('"' | ';' | '<' | '>' | '\0')) => return Err(NameError::Unescaped { found }),
+            Some(' ') if value.is_empty() => return Err(NameError::StraySpace),
+            Some(character) => {
+                value.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
+                ends_with_space = character == ' ';
+            }
+        }
+    };
+    if ends_with_space {
+        return Err(NameError::StraySpace);
+    }
+    match String::from_utf8(value) {
+        Ok(value) if !value.contains('\0') => Ok((value, rest)),
+        _ => Err(NameError::NotText { kind: kind.to_owned() }),
+    }
+}
+
+/// What a backslash stands for: a special character, or the byte of two hexadecimal digits (RFC 4514, section 3: `pair`).
+fn escaped_byte(characters: &mut std::str::Chars<'_>) -> Result<u8, NameError> {
+    let first = characters.next();
+    if let Some(special @ (' ' | '"' | '#' | '+' | ',' | ';' | '<' | '=' | '>' | '\\')) = first {
+        return Ok(u8::try_from(special).unwrap_or_default());
+    }
+    let second = first.and_then(|_| characters.next());
+    let mut found = String::new();
+    found.extend(first);
+    found.extend(second);
+    match HEXLOWER_PERMISSIVE.decode(found.as_bytes()).as_deref() {
+        Ok(&[byte]) => Ok(byte),
+        _ => Err(NameError::BadEscape {
+            found,
+            expected: "in an RFC 4514 name there are the special characters (such as \"\\,\") and two hexadecimal digits",
+        }),
+    }
+}
+
+fn text_attribute(kind: &str, value: String) -> Result<Attribute, NameError> {
+    let attribute = attribute_type(kind)?;
+    if value.is_empty() {
+        return Err(NameError::EmptyValue { kind: kind.to_owned() });
+    }
+    if value.contains('\0') {
+        return Err(NameError::NotText { kind: kind.to_owned() });
+    }
+    Ok(Attribute { kind: attribute, value: Value::Text(value) })
+}
+
+/// The object identifier (DER contents) of a name in the table, whatever its case, or of a dotted form.
+fn attribute_type(kind: &str) -> Result<Vec<u8>, NameError> {
+    let same = |name: &&str| name.eq_ignore_ascii_case(kind);
+    let named = ATTRIBUTE_TYPES.iter().find(|(name, others, _)| same(name) || others.iter().any(|other| same(other)));
+    let dotted = match named {
+        Some((_, _, dotted)) => Some(*dotted),
+        None => Some(kind)
+            .filter(|kind| kind.contains('.') && kind.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.')),
+    };
+    match dotted.map(Oid::from_str) {
+        Some(Ok(oid)) => Ok(oid.as_bytes().to_vec()),
+        _ => {
+            let mut known = String::new();
+            for (name, _, _) in ATTRIBUTE_TYPES {
+                let separator = if known.is_empty() { "" } else { ", " };
+                // Writing into a `String` cannot fail.
+                let _ = write!(known, "{separator}{name}");
+            }
+            Err(NameError::UnknownAttribute { kind: kind.to_owned(), known })
+        }
+    }
+}

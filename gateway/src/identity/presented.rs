@@ -1,0 +1,164 @@
+//! The certificates that a peer presented, each parsed at most once by each of the two parsers.
+//!
+//! Owns parsing: webpki for what decides about paths, x509-parser for what identity rules and diagnosis read. Must not
+//! decide: a malformed end entity is reported, a malformed other certificate is left to whoever misses it.
+
+use std::cell::OnceCell;
+
+use ring::digest::{SHA256, digest};
+use rustls_pki_types::{CertificateDer, UnixTime};
+use webpki::EndEntityCert;
+use x509_parser::certificate::X509Certificate;
+use x509_parser::extensions::GeneralName;
+use x509_parser::prelude::FromDer as _;
+use x509_parser::time::ASN1Time;
+
+use super::name::Name;
+
+/// One presented certificate.
+pub(super) struct Presented<'a> {
+    der: &'a CertificateDer<'a>,
+    /// webpki parses every certificate by this type, whatever its role.
+    webpki: Result<EndEntityCert<'a>, webpki::Error>,
+    x509: OnceCell<Option<X509Certificate<'a>>>,
+}
+
+impl<'a> Presented<'a> {
+    pub(super) fn new(der: &'a CertificateDer<'a>) -> Self {
+        Self { der, webpki: EndEntityCert::try_from(der), x509: OnceCell::new() }
+    }
+
+    pub(super) fn der(&self) -> &'a CertificateDer<'a> {
+        self.der
+    }
+
+    /// What webpki reads of it, or why it refuses to.
+    pub(super) fn webpki(&self) -> Result<&EndEntityCert<'a>, &webpki::Error> {
+        self.webpki.as_ref()
+    }
+
+    /// What x509-parser reads of it; see [`parse`].
+    pub(super) fn x509(&self) -> Option<&X509Certificate<'a>> {
+        self.x509.get_or_init(|| parse(self.der)).as_ref()
+    }
+
+    /// Contents of the subject, without the outermost tag and length. Empty where the certificate is malformed.
+    pub(super) fn subject(&self) -> &[u8] {
+        self.webpki.as_ref().map(|certificate| certificate.subject()).unwrap_or_default()
+    }
+
+    /// Contents of the issuer, likewise.
+    pub(super) fn issuer(&self) -> &[u8] {
+        self.webpki.as_ref().map(|certificate| certificate.issuer()).unwrap_or_default()
+    }
+
+    /// Whether `self` claims to be issued by a holder of the name `subject`.
+    pub(super) fn claims_issuer(&self, subject: &[u8]) -> bool {
+        self.webpki.as_ref().is_ok_and(|certificate| certificate.issuer() == subject)
+    }
+}
+
+/// Parses strictly: nothing may follow the certificate, and no extension may stand twice (RFC 5280, section 4.2), which
+/// x509-parser on its own lets pass.
+pub(super) fn parse(der: &[u8]) -> Option<X509Certificate<'_>> {
+    match X509Certificate::from_der(der) {
+        Ok(([], certificate)) if certificate.extensions_map().is_ok() => Some(certificate),
+        _ => None,
+    }
+}
+
+/// Seconds since 1970; what lies before counts as 1970.
+pub(super) fn unix_seconds(time: ASN1Time) -> u64 {
+    u64::try_from(time.timestamp()).unwrap_or(0)
+}
+
+/// The first second at which the certificate is no longer valid: notAfter itself still is (RFC 5280, section 4.1.2.5).
+pub(super) fn valid_until(certificate: &X509Certificate<'_>) -> UnixTime {
+    let not_after = unix_seconds(certificate.validity().not_after);
+    UnixTime::since_unix_epoch(std::time::Duration::from_secs(not_after.saturating_add(1)))
+}
+
+/// The whole presented chain; the first certificate is the end entity, and both parsers accept it.
+pub(super) struct PresentedChain<'a> {
+    certificates: Vec<Presented<'a>>,
+}
+
+impl<'a> PresentedChain<'a> {
+    /// Parses the chain far enough to verify it.
+    pub(super) fn new(chain: &'a [CertificateDer<'a>]) -> Self {
+        Self { certificates: chain.iter().map(Presented::new).collect() }
+    }
+
+    pub(super) fn certificates(&self) -> &[Presented<'a>] {
+        &self.certificates
+    }
+
+    /// The end entity, or why it is none.
+    pub(super) fn end_entity(&self) -> Result<EndEntity<'_>, webpki::Error> {
+        let presented = self.certificates.first().ok_or(webpki::Error::BadDer)?;
+        EndEntity::new(presented)
+    }
+}
+
+/// The end-entity certificate, well-formed, with what identity rules ask of it.
+pub(super) struct EndEntity<'a> {
+    webpki: &'a EndEntityCert<'a>,
+    x509: &'a X509Certificate<'a>,
+    subject: Name<'a>,
+    alternative_names: &'a [GeneralName<'a>],
+    spki_sha256: OnceCell<[u8; 32]>,
+    certificate_sha256: OnceCell<[u8; 32]>,
+}
+
+impl<'a> EndEntity<'a> {
+    fn new(presented: &'a Presented<'_>) -> Result<Self, webpki::Error> {
+        let webpki = presented.webpki().map_err(Clone::clone)?;
+        let x509 = presented.x509().ok_or(webpki::Error::BadDer)?;
+        let subject = Name::from_contents(webpki.subject()).ok_or(webpki::Error::BadDer)?;
+        let alternative_names = match x509.subject_alternative_name() {
+            Ok(Some(extension)) => extension.value.general_names.as_slice(),
+            Ok(None) => &[],
+            Err(_) => return Err(webpki::Error::ExtensionValueInvalid),
+        };
+        x509.extended_key_usage().map_err(|_| webpki::Error::ExtensionValueInvalid)?;
+        Ok(Self {
+            webpki,
+            x509,
+            subject,
+            alternative_names,
+            spki_sha256: OnceCell::new(),
+            certificate_sha256: OnceCell::new(),
+        })
+    }
+
+    pub(super) fn webpki(&self) -> &'a EndEntityCert<'a> {
+        self.webpki
+    }
+
+    pub(super) fn x509(&self) -> &'a X509Certificate<'a> {
+        self.x509
+    }
+
+    pub(super) fn subject(&self) -> &Name<'a> {
+        &self.subject
+    }
+
+    /// The entries of the subjectAltName extension; none where there is no such extension.
+    pub(super) fn alternative_names(&self) -> &[GeneralName<'a>] {
+        self.alternative_names
+    }
+
+    pub(super) fn spki_sha256(&self) -> &[u8; 32] {
+        self.spki_sha256.get_or_init(|| sha256(&self.webpki.subject_public_key_info()))
+    }
+
+    pub(super) fn certificate_sha256(&self) -> &[u8; 32] {
+        self.certificate_sha256.get_or_init(|| sha256(&self.webpki.der()))
+    }
+}
+
+fn sha256(input: &[u8]) -> [u8; 32] {
+    let mut output = [0; 32];
+    output.copy_from_slice(digest(&SHA256, input).as_ref());
+    output
+}

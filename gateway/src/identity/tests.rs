@@ -1,0 +1,1 @@
+//! The policy as a whole, with certificates made for the purpose.
