@@ -2,6 +2,15 @@
 //!
 //! `filter → accept → tls → identity → http → auth → route → upstream`; ARCHITECTURE.md says what each may touch.
 
+pub mod accept;
+pub mod auth;
 pub mod config;
+pub mod http;
 pub mod identity;
+pub mod metrics;
 pub mod reject;
+pub mod route;
+pub mod snapshot;
+pub mod tls;
+pub mod upstream;
+pub mod worker;

@@ -1,0 +1,145 @@
+//! The body of a request: read whole, within its bounds, before anything is done with it.
+
+use std::rc::Rc;
+
+use bytes::{Bytes, BytesMut};
+use http_body::Body;
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+
+use super::connection::Connection;
+use super::exchange::Exchange;
+use crate::config::Limits;
+use crate::reject::{Refusal, Reject};
+use crate::worker::deadline::Phase;
+
+/// A complete body, counted against `max_buffered_bytes` for as long as the reservation lives.
+pub(super) type Complete = (Bytes, Reservation);
+
+/// Bytes counted against the worker's share of `max_buffered_bytes`.
+pub(super) struct Reservation {
+    connection: Rc<Connection>,
+    bytes: usize,
+    share: usize,
+}
+
+impl Reservation {
+    fn new(connection: &Rc<Connection>, limits: &Limits) -> Self {
+        // At least one body must fit into a worker's share, or none would ever pass.
+        let share = (limits.max_buffered_bytes / connection.worker.siblings()).max(limits.max_body_bytes);
+        Self { connection: Rc::clone(connection), bytes: 0, share }
+    }
+
+    /// Makes sure that `total` bytes are reserved.
+    fn cover(&mut self, total: usize) -> Result<(), Refusal> {
+        let more = total.saturating_sub(self.bytes);
+        let buffered = &self.connection.worker.buffered_bytes;
+        if buffered.get() + more > self.share {
+            let detail = "The request bodies being received fill max_buffered_bytes; send again later.";
+            return Err(Refusal::new(Reject::BufferLimit, detail));
+        }
+        buffered.set(buffered.get() + more);
+        self.bytes += more;
+        Ok(())
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        let buffered = &self.connection.worker.buffered_bytes;
+        buffered.set(buffered.get() - self.bytes);
+    }
+}
+
+/// The pieces of a body. One piece, the common case, is kept as it came; more are copied together.
+#[derive(Default)]
+struct Pieces {
+    single: Bytes,
+    joined: BytesMut,
+}
+
+impl Pieces {
+    fn len(&self) -> usize {
+        self.single.len() + self.joined.len()
+    }
+
+    /// Adds a piece of a body that is expected to have `expected` bytes in all.
+    fn push(&mut self, piece: Bytes, expected: usize) {
+        if self.len() == 0 {
+            self.single = piece;
+            return;
+        }
+        if self.joined.is_empty() {
+            self.joined.reserve(expected.max(self.single.len() + piece.len()));
+            self.joined.extend_from_slice(&std::mem::take(&mut self.single));
+        }
+        self.joined.extend_from_slice(&piece);
+    }
+
+    fn into_bytes(self) -> Bytes {
+        if self.joined.is_empty() { self.single } else { self.joined.freeze() }
+    }
+}
+
+/// Reads the whole body, within its bounds.
+///
+/// # Errors
+///
+/// `body_too_large` before more than `max_body_bytes` are kept, `buffer_limit`, `request_timeout`, or `malformed_request` for
+/// broken framing.
+pub(super) async fn read_body(
+    connection: &Rc<Connection>,
+    mut body: Incoming,
+    limits: &Limits,
+) -> Result<Complete, Refusal> {
+    let check = |total: usize| {
+        if total <= limits.max_body_bytes {
+            return Ok(());
+        }
+        let detail = format!("The body is longer than {} bytes (max_body_bytes).", limits.max_body_bytes);
+        Err(Refusal::new(Reject::BodyTooLarge, detail))
+    };
+    let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
+    check(announced)?;
+    let mut reservation = Reservation::new(connection, limits);
+    reservation.cover(announced)?;
+    let mut pieces = Pieces::default();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| broken(&connection.exchange, &error))?;
+        // Trailers are not forwarded: no proof covers them.
+        let Ok(piece) = frame.into_data() else { continue };
+        let total = pieces.len() + piece.len();
+        check(total)?;
+        reservation.cover(total)?;
+        pieces.push(piece, announced);
+    }
+    Ok((pieces.into_bytes(), reservation))
+}
+
+fn broken(exchange: &Exchange, error: &hyper::Error) -> Refusal {
+    if exchange.deadline().expired() == Some(Phase::RequestBody) {
+        return Refusal::new(Reject::RequestTimeout, "The body did not arrive within request_timeout_ms.");
+    }
+    Refusal::new(Reject::MalformedRequest, format!("The body cannot be read: {error}."))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_are_joined_in_order_and_a_single_one_is_not_copied() {
+        let only = Bytes::from(vec![1, 2, 3]);
+        let mut pieces = Pieces::default();
+        pieces.push(only.clone(), 3);
+        assert_eq!(pieces.into_bytes().as_ptr(), only.as_ptr());
+
+        let mut pieces = Pieces::default();
+        for piece in [&b"a"[..], b"", b"bc", b"d"] {
+            pieces.push(Bytes::copy_from_slice(piece), 0);
+        }
+        assert_eq!(pieces.len(), 4);
+        assert_eq!(pieces.into_bytes(), "abcd");
+        assert!(Pieces::default().into_bytes().is_empty());
+    }
+}

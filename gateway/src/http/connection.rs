@@ -1,0 +1,159 @@
+//! One connection, from the end of its handshake to the end of its stream.
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::header::HeaderValue;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+
+use super::exchange::{Exchange, ExchangeStream};
+use super::{problem, request};
+use crate::identity::{ChainRefusal, VerifiedChain};
+use crate::reject::{Refusal, Reject};
+use crate::snapshot::Snapshot;
+use crate::tls::stream::TlsStream;
+use crate::worker::Worker;
+use crate::worker::deadline::{Deadline, Phase};
+
+/// How long, and for how many bytes, a peer may go on sending a request that was answered already, before the connection is
+/// reset under it. nginx' lingering_timeout is of the same size.
+const LINGER_TIMEOUT: Duration = Duration::from_secs(5);
+const LINGER_BYTES: usize = 1024 * 1024;
+
+/// hyper's read and write buffers may grow to this many bytes beyond the largest head: one TLS record and some.
+const BUFFER_SLACK: usize = 32 * 1024;
+
+/// What the handshake established about a peer.
+pub struct Peer {
+    /// Where it connects from.
+    pub address: SocketAddr,
+    /// The server name that it asked for, in lower case.
+    pub server_name: Option<Box<str>>,
+    /// The snapshot under which it was received.
+    pub snapshot: Arc<Snapshot>,
+    /// What its certificates prove, or why they don't.
+    pub verdict: Result<Arc<VerifiedChain>, ChainRefusal>,
+}
+
+/// A connection, as its requests see it.
+pub(super) struct Connection {
+    pub(super) worker: Rc<Worker>,
+    pub(super) address: SocketAddr,
+    pub(super) server_name: Option<Box<str>>,
+    pub(super) state: RefCell<State>,
+    pub(super) exchange: Rc<Exchange>,
+}
+
+/// What a reload can change under a connection.
+#[derive(Clone)]
+pub(super) struct State {
+    pub(super) snapshot: Arc<Snapshot>,
+    pub(super) verdict: Result<Arc<VerifiedChain>, Refusal>,
+}
+
+/// Serves requests on `stream` until either side ends it.
+pub async fn serve(worker: Rc<Worker>, stream: TlsStream, peer: Peer, deadline: Deadline) {
+    let limits = peer.snapshot.limits;
+    let exchange = Exchange::new(deadline, limits);
+    let connection = Rc::new(Connection {
+        worker,
+        address: peer.address,
+        server_name: peer.server_name,
+        state: RefCell::new(State {
+            snapshot: peer.snapshot,
+            verdict: peer.verdict.map_err(|refusal| refusal.refusal),
+        }),
+        exchange: Rc::clone(&exchange),
+    });
+    let mut builder = http1::Builder::new();
+    builder
+        // A peer that has said all it has to say still gets its answer.
+        .half_close(true)
+        .max_headers(limits.max_headers)
+        .max_header_size(limits.max_head_bytes)
+        .max_buf_size(limits.max_head_bytes + BUFFER_SLACK);
+    let service = {
+        let connection = Rc::clone(&connection);
+        service_fn(move |request| Box::pin(request::handle(Rc::clone(&connection), request)))
+    };
+    let mut serving = builder.serve_connection(ExchangeStream::new(stream, Rc::clone(&exchange)), service);
+    let outcome = poll_fn(|context| serving.poll_without_shutdown(context)).await;
+    let stream = serving.into_parts().io.into_inner();
+    end(&connection, stream, outcome).await;
+}
+
+/// Ends the stream as it deserves: in order, with a last problem document, or visibly cut.
+async fn end(connection: &Connection, mut stream: TlsStream, outcome: Result<(), hyper::Error>) {
+    let exchange = &connection.exchange;
+    let last_words = last_words(exchange, outcome.as_ref().err());
+    match (last_words, outcome) {
+        (Some(refusal), _) => {
+            let request_id = connection.worker.request_id();
+            connection.refused(&refusal, &request_id);
+            exchange.deadline().enter(Phase::Response, LINGER_TIMEOUT);
+            if stream.send_all(&problem::raw_response(&refusal, &request_id)).await.is_ok() {
+                linger(exchange, stream).await;
+            }
+        }
+        (None, Ok(())) if exchange.is_unread() => linger(exchange, stream).await,
+        (None, Ok(())) => {
+            exchange.deadline().enter(Phase::Linger, LINGER_TIMEOUT);
+            // The peer may be gone already, and then there is nobody to say good-bye to.
+            let _ = stream.close().await;
+        }
+        // An answer that broke off, or a broken socket: no close_notify, so that nobody takes a cut body for a whole one.
+        (None, Err(error)) => tracing::debug!(peer = %connection.address, %error, "connection ended"),
+    }
+}
+
+/// Says that nothing more comes, and hears the peer out for a while.
+async fn linger(exchange: &Exchange, mut stream: TlsStream) {
+    exchange.deadline().enter(Phase::Linger, LINGER_TIMEOUT);
+    if stream.close().await.is_ok() {
+        stream.linger(LINGER_BYTES).await;
+    }
+}
+
+/// What is still to be said to a peer whose bytes made no request.
+fn last_words(exchange: &Exchange, error: Option<&hyper::Error>) -> Option<Refusal> {
+    let late = exchange.deadline().expired() == Some(Phase::RequestHead);
+    let refusal = |reject, detail| Some(Refusal::new(reject, detail));
+    match error {
+        _ if exchange.is_in_head() && late => {
+            refusal(Reject::RequestTimeout, "The head of the request did not arrive within request_head_timeout_ms.")
+        }
+        Some(error) if exchange.was_held_back() && error.is_parse_too_large() => {
+            refusal(Reject::HeadTooLarge, "The request head exceeds max_head_bytes or max_headers.")
+        }
+        Some(error) if exchange.was_held_back() || (exchange.is_in_head() && error.is_parse()) => Some(Refusal::new(
+            Reject::MalformedRequest,
+            format!("The bytes received are no HTTP/1.1 request: {error}."),
+        )),
+        Some(error) if exchange.is_in_head() && error.is_incomplete_message() => {
+            refusal(Reject::MalformedRequest, "The connection ended in the middle of the request head.")
+        }
+        _ => None,
+    }
+}
+
+impl Connection {
+    /// Counts a refusal and puts it into the log.
+    pub(super) fn refused(&self, refusal: &Refusal, request_id: &HeaderValue) {
+        self.worker.meters.rejected(refusal.reject);
+        self.worker.log_refusal(|| {
+            tracing::warn!(
+                reason = refusal.reject.row().reason,
+                peer = %self.address,
+                server_name = self.server_name.as_deref(),
+                request_id = request_id.to_str().unwrap_or_default(),
+                detail = %refusal.detail,
+                "request refused"
+            );
+        });
+    }
+}

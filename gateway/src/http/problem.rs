@@ -1,0 +1,120 @@
+//! Problem documents (RFC 9457): how a refusal is told to the peer.
+
+use bytes::Bytes;
+use hyper::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use hyper::{Method, Response, StatusCode};
+use serde::Serialize;
+
+use crate::reject::Refusal;
+use crate::upstream::headers::X_REQUEST_ID;
+
+/// Seconds after which a refused request may be sent again, where waiting helps: long enough for a queue to drain.
+const RETRY_AFTER_S: u16 = 5;
+
+#[derive(Serialize)]
+struct Problem<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    title: &'static str,
+    status: u16,
+    detail: &'a str,
+    reason: &'static str,
+    request_id: &'a str,
+}
+
+/// The body of a problem document.
+///
+/// `type` is `about:blank` (RFC 9457, section 4.2.1): what tells problems apart is `reason`, which never changes.
+pub fn body(refusal: &Refusal, request_id: &HeaderValue) -> Bytes {
+    let row = refusal.reject.row();
+    let problem = Problem {
+        kind: "about:blank",
+        title: row.title,
+        status: row.status,
+        detail: &refusal.detail,
+        reason: row.reason,
+        request_id: request_id.to_str().unwrap_or_default(),
+    };
+    // Strings and a number always serialize; were it otherwise, an empty body is still a valid answer.
+    serde_json::to_vec(&problem).unwrap_or_default().into()
+}
+
+/// A whole answer. `allow` is what `Allow` lists (RFC 9110, section 15.5.6); `close` ends the connection with it.
+pub fn response(refusal: &Refusal, request_id: &HeaderValue, allow: &[Method], close: bool) -> Response<Bytes> {
+    let mut response = Response::new(body(refusal, request_id));
+    let status = refusal.reject.row().status;
+    *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(X_REQUEST_ID, request_id.clone());
+    if status == StatusCode::SERVICE_UNAVAILABLE {
+        headers.insert(RETRY_AFTER, HeaderValue::from(RETRY_AFTER_S));
+    }
+    if !allow.is_empty() {
+        let list = allow.iter().map(Method::as_str).collect::<Vec<_>>().join(", ");
+        if let Ok(list) = HeaderValue::from_str(&list) {
+            headers.insert(ALLOW, list);
+        }
+    }
+    if close {
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+/// The same answer as bytes of HTTP/1.1, for a request that was too malformed for hyper to answer through it.
+pub fn raw_response(refusal: &Refusal, request_id: &HeaderValue) -> Vec<u8> {
+    let response = response(refusal, request_id, &[], true);
+    let status = response.status();
+    let mut bytes =
+        format!("HTTP/1.1 {} {}\r\n", status.as_str(), status.canonical_reason().unwrap_or_default()).into_bytes();
+    for (name, value) in response.headers() {
+        bytes.extend_from_slice(name.as_str().as_bytes());
+        bytes.extend_from_slice(b": ");
+        bytes.extend_from_slice(value.as_bytes());
+        bytes.extend_from_slice(b"\r\n");
+    }
+    bytes.extend_from_slice(format!("content-length: {}\r\n\r\n", response.body().len()).as_bytes());
+    bytes.extend_from_slice(response.body());
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a failed set-up fails the test")]
+
+    use super::*;
+    use crate::reject::Reject;
+
+    #[test]
+    fn a_problem_document_says_what_was_wrong() {
+        let refusal = Refusal::new(Reject::HandlerOverloaded, "Too \"much\".");
+        let id = HeaderValue::from_static("id-1");
+        let response = response(&refusal, &id, &[Method::POST, Method::PUT], true);
+        assert_eq!(response.status(), 503);
+        let header = |name: &str| response.headers()[name].to_str().unwrap().to_owned();
+        assert_eq!(header("content-type"), "application/problem+json");
+        assert_eq!(header("retry-after"), "5");
+        assert_eq!(header("allow"), "POST, PUT");
+        assert_eq!(header("connection"), "close");
+        let value: serde_json::Value = serde_json::from_slice(response.body()).unwrap();
+        assert_eq!(value["reason"], "handler_overloaded");
+        assert_eq!(value["status"], 503);
+        assert_eq!(value["detail"], "Too \"much\".");
+        assert_eq!(value["request_id"], "id-1");
+        assert_eq!(value["type"], "about:blank");
+    }
+
+    #[test]
+    fn the_raw_form_is_the_same_answer() {
+        let refusal = Refusal::new(Reject::MalformedRequest, "No.");
+        let id = HeaderValue::from_static("id-2");
+        let raw = String::from_utf8(raw_response(&refusal, &id)).unwrap();
+        let (head, raw_body) = raw.split_once("\r\n\r\n").unwrap();
+        assert!(head.starts_with("HTTP/1.1 400 Bad Request\r\n"), "{head}");
+        assert!(head.contains(&format!("content-length: {}", raw_body.len())), "{head}");
+        assert!(head.contains("connection: close"), "{head}");
+        assert_eq!(raw_body.as_bytes(), body(&refusal, &id));
+    }
+}

@@ -1,0 +1,305 @@
+//! What one request goes through: limits, host, route, proof, handler. In this order, and each step only after the last.
+
+use std::convert::Infallible;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use hyper::body::Incoming;
+use hyper::header::{CONNECTION, HOST, HeaderMap, HeaderValue};
+use hyper::http::uri::Authority;
+use hyper::{Method, Request, Response, StatusCode, Uri, Version};
+
+use super::answer::AnswerBody;
+use super::body::read_body;
+use super::connection::{Connection, State};
+use super::problem;
+use crate::auth::{AuthenticatedRequest, AuthorizedPeer};
+use crate::identity::VerifiedChain;
+use crate::reject::{Refusal, Reject};
+use crate::route::Miss;
+use crate::snapshot::{Reception, Snapshot};
+use crate::upstream::headers::{Forwarded, X_REQUEST_ID};
+use crate::upstream::{HandlerBody, HandlerLimits};
+
+/// The status that stands for "the peer went away before the answer" in metrics; nginx' number for the same.
+const CLIENT_CLOSED_REQUEST: u16 = 499;
+
+/// Answers one request. Never fails: what goes wrong is an answer.
+pub(super) async fn handle(
+    connection: Rc<Connection>,
+    request: Request<Incoming>,
+) -> Result<Response<AnswerBody>, Infallible> {
+    connection.exchange.head_complete();
+    let request_id = connection.worker.request_id();
+    let mut record = Record::new(&connection);
+    let outcome = process(&connection, request, &request_id, &mut record).await;
+    let response = match outcome {
+        Ok(response) => accepted(&connection, response, request_id),
+        Err(failure) => refused(&connection, &failure, &request_id),
+    };
+    record.answered(response.status());
+    Ok(response)
+}
+
+fn accepted(
+    connection: &Rc<Connection>,
+    response: Response<HandlerBody>,
+    request_id: HeaderValue,
+) -> Response<AnswerBody> {
+    let mut response = response.map(|body| AnswerBody::handler(connection, body));
+    response.headers_mut().insert(X_REQUEST_ID, request_id);
+    if connection.worker.is_draining() {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+fn refused(connection: &Rc<Connection>, failure: &Failure, request_id: &HeaderValue) -> Response<AnswerBody> {
+    connection.refused(&failure.refusal, request_id);
+    if !failure.body_read {
+        connection.exchange.leave_body_unread();
+    }
+    let close = !failure.body_read || connection.worker.is_draining();
+    problem::response(&failure.refusal, request_id, &failure.allow, close)
+        .map(|body| AnswerBody::problem(connection, body))
+}
+
+/// A refusal in the middle of a request, and what the connection needs to know about it.
+struct Failure {
+    refusal: Refusal,
+    allow: Vec<Method>,
+    /// The body was read to its end (or there was none): the connection can go on.
+    body_read: bool,
+}
+
+impl Failure {
+    fn after_body(refusal: Refusal) -> Self {
+        Self { refusal, allow: Vec::new(), body_read: true }
+    }
+}
+
+/// Before the body was read.
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Self {
+        Self { refusal, allow: Vec::new(), body_read: false }
+    }
+}
+
+async fn process(
+    connection: &Rc<Connection>,
+    request: Request<Incoming>,
+    request_id: &HeaderValue,
+    record: &mut Record,
+) -> Result<Response<HandlerBody>, Failure> {
+    let (head, body) = request.into_parts();
+    let State { snapshot, verdict } = connection.current_state();
+    let chain = verdict?;
+    let host = requested_host(&head.uri, &head.headers, head.version)?;
+    check_direction(connection.server_name.as_deref(), &host)?;
+    check_path(head.uri.path())?;
+    let route_id = snapshot.routes.find(&host, head.uri.path(), &head.method).map_err(missed)?;
+    let route = snapshot.routes.route(route_id);
+    record.route = Arc::clone(&route.name);
+    let peer = AuthorizedPeer::admit(&chain, &snapshot.routes, route_id, |id| {
+        Arc::clone(&snapshot.identity.provider(id).name)
+    })?;
+    let provider = Arc::clone(&snapshot.identity.provider(peer.provider()).name);
+    record.provider = Arc::clone(&provider);
+    let (body, _reservation) = read_body(connection, body, &snapshot.limits).await?;
+    connection.exchange.request_complete();
+    let request = AuthenticatedRequest::authenticate(peer, head, body).map_err(Failure::after_body)?;
+    let forwarded = Forwarded {
+        address: connection.address.ip().to_canonical(),
+        request_id,
+        provider: &provider,
+        chain: route.client_cert_chain,
+    };
+    let limits = HandlerLimits::share(&snapshot.limits, connection.worker.siblings());
+    let upstream = &connection.worker.upstream;
+    upstream.forward(request, &forwarded, &route.handler, limits).await.map_err(Failure::after_body)
+}
+
+impl Connection {
+    /// The snapshot and verdict that hold for a request that begins now. A verdict is renewed when it has run out, and when a
+    /// reload changed what it rests on; a refusal is final.
+    fn current_state(&self) -> State {
+        let mut state = self.state.borrow_mut();
+        let Ok(chain) = &state.verdict else { return state.clone() };
+        let snapshot = self.worker.snapshot();
+        let now = self.worker.sweep.now();
+        if snapshot.generation == state.snapshot.generation && now < chain.valid_until() {
+            return state.clone();
+        }
+        let chain = Arc::clone(chain);
+        state.verdict = self.verify_again(&snapshot, &chain);
+        state.snapshot = snapshot;
+        state.clone()
+    }
+
+    fn verify_again(&self, snapshot: &Snapshot, chain: &VerifiedChain) -> Result<Arc<VerifiedChain>, Refusal> {
+        let Reception::Site(site) = snapshot.reception(self.server_name.as_deref()) else {
+            return Err(Refusal::new(Reject::UnknownServerName, "No route has this server name any more."));
+        };
+        let verification = snapshot.identity.verify(&site.scope, chain.certificates(), self.worker.sweep.now());
+        self.worker.meters.verified(&verification, |id| Arc::clone(&snapshot.identity.provider(id).name));
+        verification.result.map_err(|refusal| refusal.refusal)
+    }
+}
+
+fn missed(miss: Miss) -> Failure {
+    match miss {
+        Miss::NoRoute => Refusal::new(Reject::NoRoute, "No route is configured for this host and path.").into(),
+        Miss::MethodNotAllowed(allow) => {
+            let refusal = Refusal::new(Reject::MethodNotAllowed, "The route for this path does not take this method.");
+            Failure { allow, ..refusal.into() }
+        }
+    }
+}
+
+/// The host that the request is for, in lower case, without port and trailing dot; empty where an HTTP/1.0 request names none.
+fn requested_host(uri: &Uri, headers: &HeaderMap, version: Version) -> Result<String, Refusal> {
+    let malformed = |detail: &str| Refusal::new(Reject::MalformedRequest, detail);
+    let mut fields = headers.get_all(HOST).iter();
+    let field = fields.next();
+    if fields.next().is_some() {
+        return Err(malformed("The request has more than one Host field (RFC 9112, section 3.2)."));
+    }
+    if field.is_none() && version == Version::HTTP_11 {
+        return Err(malformed("The request has no Host field (RFC 9112, section 3.2)."));
+    }
+    let parsed;
+    let authority = match (uri.authority(), field) {
+        (Some(authority), _) => authority,
+        (None, None) => return Ok(String::new()),
+        (None, Some(field)) if field.is_empty() => return Ok(String::new()),
+        (None, Some(field)) => {
+            parsed = Authority::try_from(field.as_bytes()).map_err(|_| {
+                malformed("The Host field is not a host with an optional port (RFC 9110, section 7.2).")
+            })?;
+            &parsed
+        }
+    };
+    if authority.as_str().contains('@') {
+        return Err(malformed("The host must not carry user information (RFC 9110, section 4.2.4)."));
+    }
+    let host = authority.host();
+    Ok(host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase())
+}
+
+/// A connection is verified for one server name; a request for another host needs another connection (RFC 9110, 15.5.20).
+fn check_direction(server_name: Option<&str>, host: &str) -> Result<(), Refusal> {
+    match server_name {
+        Some(server_name) if server_name != host => Err(Refusal::new(
+            Reject::Misdirected,
+            format!("This connection was made for the server name \"{server_name}\", not for the host of the request."),
+        )),
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// Refuses paths with dot segments: a handler that resolves them would serve another path than the one that was routed.
+fn check_path(path: &str) -> Result<(), Refusal> {
+    let is_dots = |segment: &str| {
+        let plain = segment.replace("%2e", ".").replace("%2E", ".");
+        plain == "." || plain == ".."
+    };
+    // Few paths have a dot or an escape at all.
+    if path.bytes().any(|byte| byte == b'.' || byte == b'%') && path.split(['/', '\\']).any(is_dots) {
+        return Err(Refusal::new(
+            Reject::MalformedRequest,
+            "The path has a \".\" or \"..\" segment; resolve it first.",
+        ));
+    }
+    Ok(())
+}
+
+/// What is counted about a request, also where it is never answered since the peer went away.
+struct Record {
+    connection: Rc<Connection>,
+    began: Instant,
+    route: Arc<str>,
+    provider: Arc<str>,
+    answered: bool,
+}
+
+impl Record {
+    fn new(connection: &Rc<Connection>) -> Self {
+        let none = connection.worker.no_label();
+        let connection = Rc::clone(connection);
+        Self { connection, began: Instant::now(), route: Arc::clone(&none), provider: none, answered: false }
+    }
+
+    fn answered(&mut self, status: StatusCode) {
+        self.answered = true;
+        self.count(status.as_u16());
+    }
+
+    fn count(&self, status: u16) {
+        self.connection.worker.meters.answered(&self.route, &self.provider, status, self.began.elapsed());
+        tracing::debug!(
+            peer = %self.connection.address,
+            route = %self.route,
+            provider = %self.provider,
+            status,
+            "request answered"
+        );
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        if !self.answered {
+            self.count(CLIENT_CLOSED_REQUEST);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a failed set-up fails the test")]
+
+    use super::*;
+
+    #[test]
+    fn the_host_is_the_one_of_the_target_or_of_the_one_host_field() {
+        let check = |uri: &str, hosts: &[&str], version: Version, expected: Result<&str, ()>| {
+            let mut headers = HeaderMap::new();
+            for host in hosts {
+                headers.append(HOST, host.parse().unwrap());
+            }
+            let found = requested_host(&uri.parse().unwrap(), &headers, version).map_err(|_| ());
+            assert_eq!(found.as_deref(), expected.as_ref().copied(), "{uri} {hosts:?}");
+        };
+        check("/", &["Hooks.Example.com"], Version::HTTP_11, Ok("hooks.example.com"));
+        check("/", &["hooks.example.com:8443"], Version::HTTP_11, Ok("hooks.example.com"));
+        check("/", &["hooks.example.com."], Version::HTTP_11, Ok("hooks.example.com"));
+        check("/", &["[::1]:443"], Version::HTTP_11, Ok("[::1]"));
+        check("https://a.example/", &["b.example"], Version::HTTP_11, Ok("a.example"));
+        check("/", &[""], Version::HTTP_11, Ok(""));
+        check("/", &[], Version::HTTP_10, Ok(""));
+        check("/", &[], Version::HTTP_11, Err(()));
+        check("/", &["a", "a"], Version::HTTP_11, Err(()));
+        check("/", &["user@a"], Version::HTTP_11, Err(()));
+        check("/", &["a b"], Version::HTTP_11, Err(()));
+        check("/", &["a/b"], Version::HTTP_11, Err(()));
+    }
+
+    #[test]
+    fn dot_segments_are_refused() {
+        for path in ["/..", "/a/../b", "/a/./b", "/%2e%2E/a", "/a/.%2e", "/a/%2e", "/a\\..\\b"] {
+            assert!(check_path(path).is_err(), "{path}");
+        }
+        for path in ["/", "/a", "/a.b", "/a..b", "/...", "/.well-known/a", "/a%20b", "/a/%2etmp"] {
+            assert!(check_path(path).is_ok(), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_host_other_than_the_server_name_is_misdirected() {
+        assert!(check_direction(Some("a.example"), "a.example").is_ok());
+        assert!(check_direction(None, "a.example").is_ok());
+        assert_eq!(check_direction(Some("a.example"), "b.example").unwrap_err().reject, Reject::Misdirected);
+        assert_eq!(check_direction(Some("a.example"), "").unwrap_err().reject, Reject::Misdirected);
+    }
+}

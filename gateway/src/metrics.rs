@@ -1,0 +1,293 @@
+//! Every metric: its name, its labels, its help text, and the handles that the data plane counts on.
+//!
+//! Names follow Prometheus' conventions under the prefix `hookgate_`. A worker looks a handle up once and keeps it: counting is
+//! an atomic addition. Label values come from closed sets (reasons, configured names, statuses), never from a peer's bytes.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use metrics::{
+    Counter, Gauge, Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
+};
+
+use crate::identity::{CacheOutcome, Verification};
+use crate::reject::Reject;
+
+/// Upper bounds of the duration histograms, in seconds: from below a resumed handshake to the longest default time-out.
+pub const DURATION_BUCKETS: [f64; 14] =
+    [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 30.0];
+
+const CONNECTIONS: &str = "hookgate_connections_total";
+const CONNECTIONS_ACTIVE: &str = "hookgate_connections_active";
+const HANDSHAKES: &str = "hookgate_handshakes_total";
+const HANDSHAKE_DURATION: &str = "hookgate_handshake_duration_seconds";
+const VERIFICATIONS: &str = "hookgate_verifications_total";
+const LENIENT: &str = "hookgate_extended_key_usage_lenient_total";
+const CACHE_ENTRIES: &str = "hookgate_chain_cache_entries";
+const CACHE_EVICTIONS: &str = "hookgate_chain_cache_evictions_total";
+const REQUESTS: &str = "hookgate_requests_total";
+const REQUEST_DURATION: &str = "hookgate_request_duration_seconds";
+const REJECTIONS: &str = "hookgate_rejections_total";
+const HANDLER_DURATION: &str = "hookgate_handler_duration_seconds";
+const HANDLER_CONNECTIONS: &str = "hookgate_handler_connections_total";
+const HANDLER_RETRIES: &str = "hookgate_handler_retries_total";
+const HANDLER_IN_FLIGHT: &str = "hookgate_handler_requests_in_flight";
+const ACCEPT_ERRORS: &str = "hookgate_accept_errors_total";
+const RELOADS: &str = "hookgate_config_reloads_total";
+const GENERATION: &str = "hookgate_config_generation";
+const BUILD_INFO: &str = "hookgate_build_info";
+const IO_BACKEND: &str = "hookgate_io_backend_info";
+const IO_FALLBACK: &str = "hookgate_io_fallback";
+
+/// Registers the help texts with the recorder that is installed.
+pub fn describe() {
+    describe_counter!(CONNECTIONS, "TCP connections accepted");
+    describe_gauge!(CONNECTIONS_ACTIVE, "TCP connections open now");
+    describe_counter!(
+        HANDSHAKES,
+        "TLS handshakes by protocol version, result (ok or a rejection reason) and whether a session was resumed"
+    );
+    describe_histogram!(HANDSHAKE_DURATION, Unit::Seconds, "Time from accept to the end of a completed TLS handshake");
+    describe_counter!(
+        VERIFICATIONS,
+        "Client certificate chains judged, by provider, result, reason and whether the verified-chain cache had them"
+    );
+    describe_counter!(
+        LENIENT,
+        "Client certificates admitted without an extended key usage that lists clientAuth, by provider"
+    );
+    describe_gauge!(CACHE_ENTRIES, "Verified chains remembered");
+    describe_counter!(CACHE_EVICTIONS, "Verified chains forgotten to make room");
+    describe_counter!(
+        REQUESTS,
+        "Requests answered, by route, provider and status; route and provider are empty where none was found"
+    );
+    describe_histogram!(REQUEST_DURATION, Unit::Seconds, "Time from the head of a request to the head of its answer");
+    describe_counter!(
+        REJECTIONS,
+        "Connections and requests refused, by reason and by whose doing it is (peer, handler, gateway)"
+    );
+    describe_histogram!(
+        HANDLER_DURATION,
+        Unit::Seconds,
+        "Time from handing a request over to the head of the handler's answer, by handler"
+    );
+    describe_counter!(HANDLER_CONNECTIONS, "Connections made to a handler, by handler");
+    describe_counter!(
+        HANDLER_RETRIES,
+        "Requests sent again because the handler had closed an idle connection, by handler"
+    );
+    describe_gauge!(HANDLER_IN_FLIGHT, "Requests with a handler now, by handler");
+    describe_counter!(ACCEPT_ERRORS, "Failed accepts, by error");
+    describe_counter!(RELOADS, "Attempts to load the configuration, by result (ok or error)");
+    describe_gauge!(GENERATION, "Generation of the configuration in use, from 1");
+    describe_gauge!(BUILD_INFO, "Always 1; the version is in the label");
+    describe_gauge!(IO_BACKEND, "Always 1; the I/O backend in use is in the label");
+    describe_gauge!(IO_FALLBACK, "1 where io_uring was preferred but is not to be had on this host");
+}
+
+/// Counts an attempt to load the configuration, and says which generation is in use.
+pub fn reloaded(ok: bool, generation: u64) {
+    counter!(RELOADS, "result" => if ok { "ok" } else { "error" }).increment(1);
+    #[expect(clippy::cast_precision_loss, reason = "a generation stays far below 2^53")]
+    gauge!(GENERATION).set(generation as f64);
+}
+
+/// Says what is running.
+pub fn running(backend: &'static str, fell_back: bool) {
+    gauge!(BUILD_INFO, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
+    gauge!(IO_BACKEND, "backend" => backend).set(1.0);
+    gauge!(IO_FALLBACK).set(if fell_back { 1.0 } else { 0.0 });
+}
+
+/// Publishes the state of the verified-chain cache.
+pub fn chain_cache(entries: usize, evictions: u64) {
+    #[expect(clippy::cast_precision_loss, reason = "a number of entries stays far below 2^53")]
+    gauge!(CACHE_ENTRIES).set(entries as f64);
+    counter!(CACHE_EVICTIONS).absolute(evictions);
+}
+
+/// A metric label that is made once and then only cloned.
+type Label = Arc<str>;
+
+/// What one worker counts on. Handles are resolved at first use and kept.
+pub struct Meters {
+    connections: Counter,
+    /// TCP connections open now.
+    pub connections_active: Gauge,
+    handshake_duration: Histogram,
+    request_duration: Histogram,
+    rejections: Vec<Counter>,
+    handshakes: RefCell<HashMap<(&'static str, &'static str, bool), Counter>>,
+    verifications: RefCell<HashMap<(Label, &'static str, bool), Counter>>,
+    requests: RefCell<HashMap<(Label, Label, u16), Counter>>,
+}
+
+impl Default for Meters {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Meters {
+    /// Resolves the handles that every worker needs.
+    pub fn new() -> Self {
+        let rejection = |reject: &Reject| {
+            let row = reject.row();
+            counter!(REJECTIONS, "reason" => row.reason, "blame" => row.blame.label())
+        };
+        Self {
+            connections: counter!(CONNECTIONS),
+            connections_active: gauge!(CONNECTIONS_ACTIVE),
+            handshake_duration: histogram!(HANDSHAKE_DURATION),
+            request_duration: histogram!(REQUEST_DURATION),
+            rejections: Reject::ALL.iter().map(rejection).collect(),
+            handshakes: RefCell::default(),
+            verifications: RefCell::default(),
+            requests: RefCell::default(),
+        }
+    }
+
+    /// Counts an accepted connection.
+    pub fn accepted(&self) {
+        self.connections.increment(1);
+        self.connections_active.increment(1.0);
+    }
+
+    /// Counts the end of a connection.
+    pub fn closed(&self) {
+        self.connections_active.decrement(1.0);
+    }
+
+    /// Counts a failed accept; `error` is an error's symbolic name.
+    pub fn accept_failed(&self, error: &'static str) {
+        counter!(ACCEPT_ERRORS, "error" => error).increment(1);
+    }
+
+    /// Counts a completed handshake.
+    pub fn handshake_completed(&self, version: &'static str, resumed: bool, duration: Duration) {
+        self.handshake_duration.record(duration);
+        self.handshake(version, "ok", resumed);
+    }
+
+    /// Counts a handshake that ended with `reject`.
+    pub fn handshake_failed(&self, reject: Reject) {
+        self.handshake("", reject.row().reason, false);
+    }
+
+    fn handshake(&self, version: &'static str, result: &'static str, resumed: bool) {
+        let mut handles = self.handshakes.borrow_mut();
+        let resumed_label = if resumed { "true" } else { "false" };
+        let make = || counter!(HANDSHAKES, "version" => version, "result" => result, "resumed" => resumed_label);
+        handles.entry((version, result, resumed)).or_insert_with(make).increment(1);
+    }
+
+    /// Counts the judgement of a chain; `name` resolves a provider's name.
+    pub fn verified(&self, verification: &Verification, name: impl Fn(crate::identity::ProviderId) -> Label) {
+        let hit = matches!(verification.cache, CacheOutcome::Hit);
+        let mut handles = self.verifications.borrow_mut();
+        let mut count = |provider: Label, reason: &'static str| {
+            let result = if reason.is_empty() { "ok" } else { "refused" };
+            let make = |key: &(Label, &'static str, bool)| {
+                let cache = if hit { "hit" } else { "miss" };
+                let provider = key.0.to_string();
+                counter!(VERIFICATIONS, "provider" => provider, "result" => result, "reason" => reason, "cache" => cache)
+            };
+            handles.entry((provider, reason, hit)).or_insert_with_key(make).increment(1);
+        };
+        match &verification.result {
+            Ok(chain) => {
+                for found in chain.matches() {
+                    count(name(found.provider), "");
+                    if found.eku_lenient {
+                        counter!(LENIENT, "provider" => name(found.provider).to_string()).increment(1);
+                    }
+                }
+            }
+            Err(refusal) => {
+                let provider = refusal.provider.map_or_else(|| Label::from(""), &name);
+                count(provider, refusal.refusal.reject.row().reason);
+            }
+        }
+    }
+
+    /// Counts a refusal.
+    pub fn rejected(&self, reject: Reject) {
+        // `Reject::ALL` is in the order of the enum, so the discriminant is the index.
+        self.rejections[reject as usize].increment(1);
+    }
+
+    /// Counts an answered request.
+    pub fn answered(&self, route: &Label, provider: &Label, status: u16, duration: Duration) {
+        self.request_duration.record(duration);
+        let mut handles = self.requests.borrow_mut();
+        let make = |key: &(Label, Label, u16)| counter!(REQUESTS, "route" => key.0.to_string(), "provider" => key.1.to_string(), "status" => status.to_string());
+        let key = (Arc::clone(route), Arc::clone(provider), status);
+        handles.entry(key).or_insert_with_key(make).increment(1);
+    }
+}
+
+/// What one worker counts about one handler.
+pub struct HandlerMeters {
+    duration: Histogram,
+    connections: Counter,
+    retries: Counter,
+    in_flight: Gauge,
+}
+
+impl HandlerMeters {
+    /// Resolves the handles for the handler whose label is `handler`.
+    pub fn new(handler: &str) -> Self {
+        let label = || handler.to_owned();
+        Self {
+            duration: histogram!(HANDLER_DURATION, "handler" => label()),
+            connections: counter!(HANDLER_CONNECTIONS, "handler" => label()),
+            retries: counter!(HANDLER_RETRIES, "handler" => label()),
+            in_flight: gauge!(HANDLER_IN_FLIGHT, "handler" => label()),
+        }
+    }
+
+    /// Counts a connection made.
+    pub fn connected(&self) {
+        self.connections.increment(1);
+    }
+
+    /// Counts a request sent again.
+    pub fn retried(&self) {
+        self.retries.increment(1);
+    }
+
+    /// Counts a request that is with the handler from now on.
+    pub fn entered(&self) {
+        self.in_flight.increment(1.0);
+    }
+
+    /// Counts the end of that.
+    pub fn left(&self) {
+        self.in_flight.decrement(1.0);
+    }
+
+    /// Records how long the handler took to answer.
+    pub fn answered(&self, duration: Duration) {
+        self.duration.record(duration);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_counts_on_its_own_handle() {
+        for (index, reject) in Reject::ALL.iter().enumerate() {
+            assert_eq!(*reject as usize, index, "{reject:?}");
+        }
+    }
+
+    #[test]
+    fn buckets_ascend() {
+        assert!(DURATION_BUCKETS.is_sorted_by(|left, right| left < right));
+    }
+}

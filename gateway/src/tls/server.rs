@@ -1,0 +1,53 @@
+//! The TLS server configuration of a site.
+
+use std::sync::Arc;
+
+use rustls::crypto::CryptoProvider;
+use rustls::server::{NoServerSessionStorage, ProducesTickets, ResolvesServerCert, ServerConfig};
+use rustls::{Error, version};
+
+use super::verifier::SiteVerifier;
+use crate::identity::{Identity, Scope};
+
+/// Protocols offered by ALPN (RFC 7301), in our order of preference.
+pub const PROTOCOLS: [&[u8]; 1] = [b"http/1.1"];
+
+/// What the sites of one snapshot have in common. A new one is made for every snapshot, and with it a new ticket key: a
+/// session ticket of one snapshot is unreadable to every other.
+pub struct Common {
+    provider: Arc<CryptoProvider>,
+    certificates: Arc<dyn ResolvesServerCert>,
+    ticketer: Arc<dyn ProducesTickets>,
+}
+
+impl Common {
+    /// Makes what is common, with a fresh ticket key.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`] where the system gives no randomness.
+    pub fn new(certificates: Arc<dyn ResolvesServerCert>) -> Result<Self, Error> {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        Ok(Self { provider, certificates, ticketer: rustls::crypto::ring::Ticketer::new()? })
+    }
+
+    /// The configuration for a site whose peers are verified in `scope`: TLS 1.3 and 1.2, a client certificate asked for with
+    /// the CA names of the scope, one session ticket a connection (each costs a seal, and one suffices to come back).
+    ///
+    /// # Errors
+    ///
+    /// [`Error`] where the provider supports no cipher suite of a protocol version; ring supports both versions.
+    pub fn server_config(&self, identity: &Arc<Identity>, scope: &Scope) -> Result<Arc<ServerConfig>, Error> {
+        let algorithms = self.provider.signature_verification_algorithms;
+        let verifier = SiteVerifier::new(Arc::clone(identity), scope.clone(), algorithms);
+        let mut config = ServerConfig::builder_with_provider(Arc::clone(&self.provider))
+            .with_protocol_versions(&[&version::TLS13, &version::TLS12])?
+            .with_client_cert_verifier(Arc::new(verifier))
+            .with_cert_resolver(Arc::clone(&self.certificates));
+        config.alpn_protocols = PROTOCOLS.iter().map(|protocol| protocol.to_vec()).collect();
+        config.ticketer = Arc::clone(&self.ticketer);
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 1;
+        Ok(Arc::new(config))
+    }
+}

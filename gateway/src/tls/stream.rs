@@ -1,0 +1,303 @@
+//! The encrypted stream: rustls over a [`Socket`], first as a handshake, then as hyper's reader and writer.
+//!
+//! Owns the order of "decrypt what came, encrypt what goes, hand it to the seam". Must not wait by itself: the deadline sweep
+//! shuts the socket down, and what was waiting sees the end of the stream.
+
+use std::future::poll_fn;
+use std::io;
+use std::io::{BufRead, Write as _};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use hyper::rt::{Read, ReadBufCursor, Write};
+use rustix::net::Shutdown;
+use rustls::server::{Accepted, Acceptor, ClientHello};
+use rustls::{HandshakeKind, ProtocolVersion, ServerConfig, ServerConnection};
+use thiserror::Error;
+
+use super::verifier::take_refusal;
+use crate::identity::ChainRefusal;
+use crate::worker::io::Socket;
+
+/// Ciphertext that may wait for the kernel before writers wait too, in bytes: four TLS records.
+const QUEUE_MAX: usize = 64 * 1024;
+
+/// Plaintext taken from hyper at once, in bytes: one TLS record (RFC 8446, section 5.1).
+const RECORD_MAX: usize = 16 * 1024;
+
+/// How a handshake ended without a connection.
+#[derive(Debug, Error)]
+pub enum HandshakeError {
+    /// The peer (or the deadline sweep) ended the stream before the handshake was complete.
+    #[error("the peer closed the connection during the handshake")]
+    Closed,
+    /// The socket failed.
+    #[error("the connection failed during the handshake: {0}")]
+    Io(#[from] io::Error),
+    /// The peer's bytes were not acceptable, or it sent an alert.
+    #[error("{0}")]
+    Tls(#[from] rustls::Error),
+    /// The verifier refused the client's certificate and the provider wants that said by an alert.
+    #[error("{}", .0.refusal)]
+    Refused(Box<ChainRefusal>),
+    /// No configuration was chosen for this client; an `unrecognized_name` alert was sent.
+    #[error("no route has this server name")]
+    UnknownServerName,
+}
+
+/// A client that has said hello.
+pub struct Hello {
+    socket: Socket,
+    accepted: Accepted,
+}
+
+impl Hello {
+    /// Reads the ClientHello.
+    ///
+    /// # Errors
+    ///
+    /// [`HandshakeError`] where none arrives; an alert was sent where rustls has one.
+    pub async fn read(mut socket: Socket) -> Result<Self, HandshakeError> {
+        let mut acceptor = Acceptor::default();
+        loop {
+            if poll_fn(|context| socket.poll_fill(context)).await? == 0 {
+                return Err(HandshakeError::Closed);
+            }
+            while !socket.buffered().is_empty() {
+                let count = acceptor.read_tls(&mut socket.buffered())?;
+                socket.consume(count);
+                match acceptor.accept() {
+                    Ok(None) => {}
+                    Ok(Some(accepted)) => return Ok(Self { socket, accepted }),
+                    Err((error, mut alert)) => {
+                        alert.write_all(socket.queue())?;
+                        flush_and_end(&mut socket).await;
+                        return Err(error.into());
+                    }
+                }
+            }
+        }
+    }
+
+    /// What the client said.
+    pub fn client_hello(&self) -> ClientHello<'_> {
+        self.accepted.client_hello()
+    }
+
+    /// Turns the client away with an `unrecognized_name` alert (RFC 6066, section 3).
+    pub async fn turn_away(mut self) -> HandshakeError {
+        // A plaintext alert record (RFC 8446, section 5.1): alert, TLS 1.2 record version, two bytes: fatal, unrecognized_name.
+        self.socket.queue().extend_from_slice(&[21, 3, 3, 0, 2, 2, 112]);
+        flush_and_end(&mut self.socket).await;
+        HandshakeError::UnknownServerName
+    }
+
+    /// Completes the handshake with `config`.
+    ///
+    /// # Errors
+    ///
+    /// [`HandshakeError`]; where there was something to say to the peer, the alert has been sent.
+    pub async fn complete(self, config: Arc<ServerConfig>) -> Result<TlsStream, HandshakeError> {
+        let Self { mut socket, accepted } = self;
+        let connection = match accepted.into_connection(config) {
+            Ok(connection) => connection,
+            Err((error, mut alert)) => {
+                alert.write_all(socket.queue())?;
+                flush_and_end(&mut socket).await;
+                return Err(error.into());
+            }
+        };
+        let mut stream = TlsStream { socket, connection: Box::new(connection), ended: false, read: 0 };
+        let outcome = stream.handshake().await;
+        match outcome {
+            Ok(()) => Ok(stream),
+            Err(error) => {
+                stream.encrypt()?;
+                flush_and_end(&mut stream.socket).await;
+                Err(error)
+            }
+        }
+    }
+}
+
+/// Sends what is queued and says that no more comes. Errors are of no use: the connection is at its end.
+async fn flush_and_end(socket: &mut Socket) {
+    let _ = poll_fn(|context| socket.poll_drain(context)).await;
+    socket.shutdown(Shutdown::Write);
+}
+
+/// An established TLS connection.
+pub struct TlsStream {
+    socket: Socket,
+    connection: Box<ServerConnection>,
+    /// The peer's end of stream was seen.
+    ended: bool,
+    /// Plaintext bytes handed to the reader.
+    read: u64,
+}
+
+impl TlsStream {
+    async fn handshake(&mut self) -> Result<(), HandshakeError> {
+        loop {
+            self.decrypt()?;
+            self.encrypt()?;
+            // What follows a complete TLS 1.3 handshake is a ticket: it may ride with the first answer.
+            let ticket_only = !self.connection.is_handshaking()
+                && self.connection.protocol_version() == Some(ProtocolVersion::TLSv1_3);
+            if !ticket_only {
+                poll_fn(|context| self.socket.poll_drain(context)).await?;
+            }
+            if !self.connection.is_handshaking() {
+                return Ok(());
+            }
+            if poll_fn(|context| self.socket.poll_fill(context)).await? == 0 {
+                return Err(HandshakeError::Closed);
+            }
+        }
+    }
+
+    /// Feeds everything received to rustls.
+    fn decrypt(&mut self) -> Result<(), HandshakeError> {
+        while !self.socket.buffered().is_empty() && self.connection.wants_read() {
+            let count = self.connection.read_tls(&mut self.socket.buffered())?;
+            self.socket.consume(count);
+            if let Err(error) = self.connection.process_new_packets() {
+                return Err(match take_refusal() {
+                    Some(refusal) => HandshakeError::Refused(Box::new(refusal)),
+                    None => error.into(),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Queues everything that rustls wants sent.
+    fn encrypt(&mut self) -> io::Result<()> {
+        while self.connection.wants_write() {
+            self.connection.write_tls(self.socket.queue())?;
+        }
+        Ok(())
+    }
+
+    /// The connection's facts: server name, version, peer certificates, handshake kind.
+    pub fn connection(&self) -> &ServerConnection {
+        &self.connection
+    }
+
+    /// Whether the handshake resumed an earlier session.
+    pub fn is_resumed(&self) -> bool {
+        self.connection.handshake_kind() == Some(HandshakeKind::Resumed)
+    }
+
+    /// Plaintext bytes handed to the reader since the handshake.
+    pub fn bytes_read(&self) -> u64 {
+        self.read
+    }
+
+    /// Writes all of `bytes` and waits until the kernel has taken them.
+    ///
+    /// # Errors
+    ///
+    /// Where the socket fails.
+    pub async fn send_all(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            let count = poll_fn(|context| Pin::new(&mut *self).poll_write(context, bytes)).await?;
+            bytes = &bytes[count..];
+        }
+        poll_fn(|context| Pin::new(&mut *self).poll_flush(context)).await
+    }
+
+    /// Ends the stream in order: `close_notify`, then the end of the TCP stream.
+    ///
+    /// # Errors
+    ///
+    /// Where the socket fails.
+    pub async fn close(&mut self) -> io::Result<()> {
+        poll_fn(|context| Pin::new(&mut *self).poll_shutdown(context)).await
+    }
+
+    /// Reads and throws away what the peer still sends, until it ends the stream or `limit` bytes of ciphertext came. After
+    /// an answer to a request that was not read to its end, this keeps the kernel from resetting the connection before the
+    /// peer has read the answer.
+    pub async fn linger(&mut self, limit: usize) {
+        let mut total = 0;
+        while total < limit {
+            match poll_fn(|context| self.socket.poll_fill(context)).await {
+                Ok(0) | Err(_) => return,
+                Ok(count) => {
+                    total += count;
+                    self.socket.consume(count);
+                }
+            }
+        }
+    }
+}
+
+impl Read for TlsStream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        mut buffer: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        loop {
+            match this.connection.reader().fill_buf() {
+                Ok([]) => return Poll::Ready(Ok(())),
+                Ok(plaintext) => {
+                    let count = plaintext.len().min(buffer.remaining());
+                    buffer.put_slice(&plaintext[..count]);
+                    this.connection.reader().consume(count);
+                    this.read += count as u64;
+                    return Poll::Ready(Ok(()));
+                }
+                // No plaintext yet.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                // The peer ended the stream without a close_notify: for HTTP, framing says whether something is missing.
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Poll::Ready(Ok(())),
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+            if this.ended {
+                return Poll::Ready(Ok(()));
+            }
+            if ready!(this.socket.poll_fill(context))? == 0 {
+                this.ended = true;
+                let _ = this.connection.read_tls(&mut io::empty())?;
+            }
+            if let Err(error) = this.decrypt() {
+                // The alert goes out with whatever is sent next, or not at all if the peer is gone.
+                this.encrypt()?;
+                let _ = this.socket.poll_drain(context)?;
+                return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, error)));
+            }
+            // A key update or a close_notify may ask for an answer.
+            this.encrypt()?;
+        }
+    }
+}
+
+impl Write for TlsStream {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let this = &mut *self;
+        if this.socket.pending() >= QUEUE_MAX {
+            ready!(this.socket.poll_drain(context))?;
+        }
+        let count = this.connection.writer().write(&bytes[..bytes.len().min(RECORD_MAX)])?;
+        this.encrypt()?;
+        Poll::Ready(Ok(count))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.socket.poll_drain(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        // Said once: rustls ignores a second request.
+        this.connection.send_close_notify();
+        this.encrypt()?;
+        ready!(this.socket.poll_drain(context))?;
+        this.socket.shutdown(Shutdown::Write);
+        Poll::Ready(Ok(()))
+    }
+}

@@ -1,0 +1,222 @@
+//! What a handler is told about a request, and what it is kept from being told by the peer.
+//!
+//! Pure. Every field that hookgate sets is stripped from what the peer sent, under every spelling that a handler could take
+//! for it: CGI-like interfaces turn both `-` and `_` into `_`, so `X_Hookgate_Provider` would arrive as the real thing.
+
+use std::net::IpAddr;
+
+use bytes::Bytes;
+use data_encoding::BASE64;
+use http_body_util::Full;
+use hyper::header::{
+    CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, PROXY_AUTHENTICATE,
+    PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+};
+use hyper::{Request, Uri, Version};
+
+use crate::auth::AuthenticatedRequest;
+
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+/// RFC 9440, section 2.2.
+pub const CLIENT_CERT: HeaderName = HeaderName::from_static("client-cert");
+/// RFC 9440, section 2.3.
+pub const CLIENT_CERT_CHAIN: HeaderName = HeaderName::from_static("client-cert-chain");
+/// The peer's address.
+pub const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+/// Always `https`.
+pub const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+/// The host that the peer asked for.
+pub const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+/// The request id, the same that the peer is told.
+pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// The configured name of the provider that was proven.
+pub const X_HOOKGATE_PROVIDER: HeaderName = HeaderName::from_static("x-hookgate-provider");
+/// The subject of the client certificate, RFC 4514.
+pub const X_HOOKGATE_SUBJECT: HeaderName = HeaderName::from_static("x-hookgate-subject");
+
+/// Fields about one connection only (RFC 9110, section 7.6.1), and those of the framing, which hyper writes itself.
+const CONNECTION_FIELDS: [HeaderName; 10] = [
+    CONNECTION,
+    KEEP_ALIVE,
+    PROXY_CONNECTION,
+    PROXY_AUTHENTICATE,
+    PROXY_AUTHORIZATION,
+    TE,
+    TRAILER,
+    TRANSFER_ENCODING,
+    UPGRADE,
+    EXPECT,
+];
+
+/// Names, in lower case with `-`, that only hookgate may set: exact ones, and prefixes that end with `-`.
+const RESERVED: [&str; 7] =
+    ["client-cert", "client-cert-chain", "forwarded", "x-forwarded-", "x-hookgate-", "x-real-ip", "x-request-id"];
+
+/// What is known about a request beyond its own head.
+#[derive(Clone, Copy, Debug)]
+pub struct Forwarded<'a> {
+    /// The peer's address.
+    pub address: IpAddr,
+    /// The request id.
+    pub request_id: &'a HeaderValue,
+    /// The configured name of the provider.
+    pub provider: &'a str,
+    /// Whether the route wants `Client-Cert-Chain`.
+    pub chain: bool,
+}
+
+/// Removes the fields that concern one connection only: the listed ones, and those that `Connection` names.
+pub fn strip_connection_fields(headers: &mut HeaderMap) {
+    let named: Vec<HeaderName> = headers
+        .get_all(CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|name| name.trim().parse().ok())
+        // A peer could ask for the framing or the host to be removed; those are not its to name.
+        .filter(|name| *name != HOST && *name != CONTENT_LENGTH)
+        .collect();
+    for name in named.iter().chain(&CONNECTION_FIELDS) {
+        headers.remove(name);
+    }
+}
+
+fn is_reserved(name: &str) -> bool {
+    let matches = |reserved: &&str| {
+        let same = |(ours, theirs): (u8, u8)| ours == theirs || (ours == b'-' && theirs == b'_');
+        let long_enough =
+            if reserved.ends_with('-') { name.len() >= reserved.len() } else { name.len() == reserved.len() };
+        long_enough && reserved.bytes().zip(name.bytes()).all(same)
+    };
+    RESERVED.iter().any(|reserved| matches(reserved))
+}
+
+fn strip_reserved_fields(headers: &mut HeaderMap) {
+    let reserved: Vec<HeaderName> = headers.keys().filter(|name| is_reserved(name.as_str())).cloned().collect();
+    for name in reserved {
+        headers.remove(name);
+    }
+}
+
+/// The request as the handler gets it.
+pub fn outgoing(request: AuthenticatedRequest, forwarded: &Forwarded<'_>) -> Request<Full<Bytes>> {
+    let (peer, mut head, body) = request.into_parts();
+    let chain = peer.chain();
+    let host = host(&head.uri, &head.headers);
+    strip_connection_fields(&mut head.headers);
+    strip_reserved_fields(&mut head.headers);
+    let headers = &mut head.headers;
+    // The body was read whole: its length is known, whatever the framing was.
+    headers.remove(CONTENT_LENGTH);
+    let mut set = |name: HeaderName, value: Option<HeaderValue>| {
+        if let Some(value) = value {
+            headers.insert(name, value);
+        }
+    };
+    set(CLIENT_CERT, HeaderValue::from_str(chain.client_cert_header()).ok());
+    if forwarded.chain {
+        set(CLIENT_CERT_CHAIN, client_cert_chain(chain.certificates()));
+    }
+    set(X_FORWARDED_FOR, HeaderValue::from_str(&forwarded.address.to_string()).ok());
+    set(X_FORWARDED_PROTO, Some(HeaderValue::from_static("https")));
+    set(X_FORWARDED_HOST, host.clone());
+    set(X_REQUEST_ID, Some(forwarded.request_id.clone()));
+    set(X_HOOKGATE_PROVIDER, HeaderValue::from_str(forwarded.provider).ok());
+    set(X_HOOKGATE_SUBJECT, HeaderValue::from_str(chain.subject()).ok());
+    set(HOST, host);
+    head.uri = origin_form(&head.uri);
+    head.version = Version::HTTP_11;
+    Request::from_parts(head, Full::new(body))
+}
+
+/// The host that was asked for: an absolute-form target has precedence over the field (RFC 9112, section 3.2.2).
+fn host(uri: &Uri, headers: &HeaderMap) -> Option<HeaderValue> {
+    match uri.authority() {
+        Some(authority) => HeaderValue::from_str(authority.as_str()).ok(),
+        None => headers.get(HOST).cloned(),
+    }
+}
+
+fn origin_form(uri: &Uri) -> Uri {
+    uri.path_and_query().map_or_else(|| Uri::from_static("/"), |target| Uri::from(target.clone()))
+}
+
+/// A structured-field list of byte sequences (RFC 9440, section 2.3): the issuers, without the end entity.
+fn client_cert_chain(certificates: &[rustls_pki_types::CertificateDer<'_>]) -> Option<HeaderValue> {
+    let items: Vec<String> = certificates.iter().skip(1).map(|issuer| format!(":{}:", BASE64.encode(issuer))).collect();
+    if items.is_empty() { None } else { HeaderValue::from_str(&items.join(", ")).ok() }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a failed set-up fails the test")]
+
+    use super::*;
+
+    fn headers(lines: &[(&str, &str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in lines {
+            headers.append(name.parse::<HeaderName>().unwrap(), value.parse().unwrap());
+        }
+        headers
+    }
+
+    fn names(headers: &HeaderMap) -> Vec<&str> {
+        let mut names: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
+        names.sort_unstable();
+        names
+    }
+
+    #[test]
+    fn connection_fields_and_those_they_name_are_stripped() {
+        let mut headers = headers(&[
+            ("Connection", "close, X-Mine"),
+            ("Connection", "x-other , host, content-length"),
+            ("X-Mine", "1"),
+            ("X-Other", "1"),
+            ("Host", "h"),
+            ("Content-Length", "3"),
+            ("Keep-Alive", "timeout=5"),
+            ("TE", "trailers"),
+            ("Trailer", "x"),
+            ("Transfer-Encoding", "chunked"),
+            ("Upgrade", "h2c"),
+            ("Proxy-Authorization", "Basic eDp5"),
+            ("Proxy-Connection", "close"),
+            ("Expect", "100-continue"),
+            ("Authorization", "Bearer x"),
+        ]);
+        strip_connection_fields(&mut headers);
+        assert_eq!(names(&headers), ["authorization", "content-length", "host"]);
+    }
+
+    #[test]
+    fn every_spelling_of_our_fields_is_stripped() {
+        let mut headers = headers(&[
+            ("X-Hookgate-Provider", "forged"),
+            ("x_hookgate_provider", "forged"),
+            ("X-Hookgate_Anything", "forged"),
+            ("Client-Cert", "forged"),
+            ("client_cert_chain", "forged"),
+            ("X-Forwarded-For", "forged"),
+            ("X-Forwarded_Port", "forged"),
+            ("Forwarded", "for=forged"),
+            ("X-Request-ID", "forged"),
+            ("X-Real-IP", "forged"),
+            ("X-PagerDuty-Signature", "v1=00"),
+            ("Client-Certificate", "other"),
+            ("X-Hook", "other"),
+        ]);
+        strip_reserved_fields(&mut headers);
+        assert_eq!(names(&headers), ["client-certificate", "x-hook", "x-pagerduty-signature"]);
+    }
+
+    #[test]
+    fn absolute_form_targets_become_origin_form_and_name_the_host() {
+        let uri: Uri = "https://hooks.example.com:8443/a/b?c=d".parse().unwrap();
+        assert_eq!(origin_form(&uri), "/a/b?c=d");
+        assert_eq!(host(&uri, &headers(&[("Host", "other")])).unwrap(), "hooks.example.com:8443");
+        assert_eq!(host(&"/a".parse().unwrap(), &headers(&[("Host", "other")])).unwrap(), "other");
+    }
+}

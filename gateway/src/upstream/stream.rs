@@ -1,0 +1,70 @@
+//! A handler's socket as hyper's reader and writer: the seam without encryption.
+
+use std::cell::Cell;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use hyper::rt::{Read, ReadBufCursor, Write};
+use rustix::net::Shutdown;
+
+use crate::worker::io::Socket;
+
+/// Bytes that may wait for the kernel before hyper waits too.
+const QUEUE_MAX: usize = 64 * 1024;
+
+/// A connected Unix stream socket.
+pub(super) struct UnixStream {
+    socket: Socket,
+    sent: Rc<Cell<u64>>,
+}
+
+impl UnixStream {
+    /// Wraps `socket`; `sent` is kept at the number of bytes that the kernel has taken.
+    pub(super) fn new(socket: Socket, sent: Rc<Cell<u64>>) -> Self {
+        Self { socket, sent }
+    }
+
+    fn poll_drain(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let outcome = self.socket.poll_drain(context);
+        self.sent.set(self.socket.sent());
+        outcome
+    }
+}
+
+impl Read for UnixStream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        mut buffer: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        ready!(self.socket.poll_fill(context))?;
+        let received = self.socket.buffered();
+        let count = received.len().min(buffer.remaining());
+        buffer.put_slice(&received[..count]);
+        self.socket.consume(count);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl Write for UnixStream {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if self.socket.pending() >= QUEUE_MAX {
+            ready!(self.poll_drain(context))?;
+        }
+        let count = bytes.len().min(QUEUE_MAX);
+        self.socket.queue().extend_from_slice(&bytes[..count]);
+        Poll::Ready(Ok(count))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_drain(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_drain(context))?;
+        self.socket.shutdown(Shutdown::Write);
+        Poll::Ready(Ok(()))
+    }
+}

@@ -1,0 +1,101 @@
+//! The way of one connection through the stages: accept → tls → identity → http.
+
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use rustls::ProtocolVersion;
+
+use super::Worker;
+use super::deadline::{Deadline, Phase};
+use super::io::{Socket, peer_address};
+use super::run::Slot;
+use crate::http::connection::{Peer, serve};
+use crate::identity::{ChainRefusal, VerifiedChain};
+use crate::reject::{Refusal, Reject};
+use crate::snapshot::{Reception, Site, Snapshot};
+use crate::tls::stream::{HandshakeError, Hello, TlsStream};
+
+/// Takes an accepted connection all the way.
+pub(crate) async fn receive(slot: Slot, descriptor: OwnedFd) {
+    let worker = slot.worker();
+    let Some(address) = peer_address(&descriptor) else { return };
+    let socket = match Socket::new(worker.backend, descriptor) {
+        Ok(socket) => socket,
+        Err(error) => {
+            tracing::warn!(peer = %address, %error, "an accepted connection could not be used");
+            return;
+        }
+    };
+    let snapshot = worker.snapshot();
+    let deadline = worker.sweep.watch(socket.descriptor(), Phase::Handshake, snapshot.limits.handshake_timeout);
+    match handshake(worker, &snapshot, socket).await {
+        Ok((stream, verdict)) => {
+            let server_name = stream.connection().server_name().map(|name| name.to_ascii_lowercase().into());
+            let peer = Peer { address, server_name, snapshot, verdict };
+            serve(Rc::clone(worker), stream, peer, deadline).await;
+        }
+        Err(error) => failed(worker, address, &error, &deadline),
+    }
+}
+
+type Verdict = Result<Arc<VerifiedChain>, ChainRefusal>;
+
+async fn handshake(
+    worker: &Worker,
+    snapshot: &Snapshot,
+    socket: Socket,
+) -> Result<(TlsStream, Verdict), HandshakeError> {
+    let began = Instant::now();
+    let hello = Hello::read(socket).await?;
+    let reception = snapshot.reception(hello.client_hello().server_name());
+    let site = match reception {
+        Reception::Site(site) => site,
+        Reception::TurnAway => return Err(hello.turn_away().await),
+    };
+    let stream = hello.complete(Arc::clone(&site.tls)).await?;
+    let version = match stream.connection().protocol_version() {
+        Some(ProtocolVersion::TLSv1_3) => "1.3",
+        Some(ProtocolVersion::TLSv1_2) => "1.2",
+        _ => "",
+    };
+    worker.meters.handshake_completed(version, stream.is_resumed(), began.elapsed());
+    let verdict = verify(worker, snapshot, site, &stream);
+    Ok((stream, verdict))
+}
+
+/// Judges the chain whose key signed this handshake, or the one that was resumed.
+fn verify(worker: &Worker, snapshot: &Snapshot, site: &Site, stream: &TlsStream) -> Verdict {
+    let chain = stream.connection().peer_certificates().unwrap_or_default();
+    let verification = snapshot.identity.verify(&site.scope, chain, worker.sweep.now());
+    worker.meters.verified(&verification, |id| Arc::clone(&snapshot.identity.provider(id).name));
+    verification.result
+}
+
+/// Counts and logs a handshake that came to nothing.
+fn failed(worker: &Worker, address: SocketAddr, error: &HandshakeError, deadline: &Deadline) {
+    let refusal = match error {
+        _ if deadline.expired().is_some() => {
+            Refusal::new(Reject::HandshakeTimeout, "The handshake was not complete within handshake_timeout_ms.")
+        }
+        HandshakeError::Refused(refusal) => refusal.refusal.clone(),
+        HandshakeError::UnknownServerName => Refusal::new(Reject::UnknownServerName, error.to_string()),
+        HandshakeError::Tls(rustls::Error::NoCertificatesPresented) => {
+            Refusal::new(Reject::NoCertificate, "The client presented no certificate.")
+        }
+        HandshakeError::Closed | HandshakeError::Io(_) | HandshakeError::Tls(_) => {
+            Refusal::new(Reject::HandshakeFailed, error.to_string())
+        }
+    };
+    worker.meters.handshake_failed(refusal.reject);
+    worker.meters.rejected(refusal.reject);
+    let reason = refusal.reject.row().reason;
+    if matches!(error, HandshakeError::Closed) && deadline.expired().is_none() {
+        // Port scans and health checks do this all day.
+        tracing::debug!(reason, peer = %address, detail = %refusal.detail, "handshake ended");
+        return;
+    }
+    worker.log_refusal(|| tracing::warn!(reason, peer = %address, detail = %refusal.detail, "handshake refused"));
+}

@@ -1,0 +1,222 @@
+//! Deadlines: one sweep a worker, which shuts down the sockets that waited too long.
+//!
+//! Owns the worker's coarse clock and an entry a socket. An operation that the kernel holds cannot be dropped, so a
+//! time-out never drops a future: the sweep notes what expired and shuts the socket down, the operation completes with an
+//! end of stream, and its owner asks [`Deadline::expired`] why. Must not know what the phases mean to TLS or HTTP.
+
+use std::cell::{Cell, RefCell};
+use std::os::fd::OwnedFd;
+use std::rc::{Rc, Weak};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use rustix::net::Shutdown;
+use rustls_pki_types::UnixTime;
+
+/// How often a worker sweeps: the most by which a deadline can be late, and by which the coarse clock can lag.
+pub const SWEEP_INTERVAL: Duration = Duration::from_millis(100);
+
+/// What a socket is waiting for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// The TLS handshake.
+    Handshake,
+    /// The head of a request, of which something has arrived or which is the first.
+    RequestHead,
+    /// The rest of a request.
+    RequestBody,
+    /// The handler, on another socket: this one waits for nothing.
+    Handling,
+    /// The peer's taking of an answer.
+    Response,
+    /// The next request.
+    Idle,
+    /// The peer's end of stream, after an answer that ended the connection early.
+    Linger,
+    /// A handler's answer.
+    Handler,
+    /// The next request to a handler.
+    HandlerIdle,
+}
+
+impl Phase {
+    /// Reading phases leave the writing half open, so that the peer can still be told what happened.
+    fn shutdown(self) -> Shutdown {
+        match self {
+            Self::RequestHead | Self::RequestBody | Self::Idle => Shutdown::Read,
+            Self::Handshake | Self::Handling | Self::Response | Self::Linger | Self::Handler | Self::HandlerIdle => {
+                Shutdown::Both
+            }
+        }
+    }
+}
+
+struct Entry {
+    descriptor: Rc<OwnedFd>,
+    phase: Cell<Phase>,
+    /// Milliseconds on the coarse clock; `u64::MAX` is never.
+    at: Cell<u64>,
+    expired: Cell<Option<Phase>>,
+}
+
+impl Entry {
+    fn shut_down(&self) {
+        // The peer may be gone already; then there is nothing to shut down.
+        let _ = rustix::net::shutdown(&*self.descriptor, self.phase.get().shutdown());
+    }
+}
+
+/// The deadline of one socket; dropping it forgets the socket.
+pub struct Deadline {
+    entry: Rc<Entry>,
+    sweep: Rc<Sweep>,
+}
+
+impl Deadline {
+    /// Enters `phase`, which may last for `limit` from now.
+    pub fn enter(&self, phase: Phase, limit: Duration) {
+        let limit = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
+        self.entry.phase.set(phase);
+        self.entry.at.set(self.sweep.now_ms.get().saturating_add(limit));
+    }
+
+    /// Enters `phase`, which is bounded elsewhere.
+    pub fn enter_unbounded(&self, phase: Phase) {
+        self.entry.phase.set(phase);
+        self.entry.at.set(u64::MAX);
+    }
+
+    /// The current phase.
+    pub fn phase(&self) -> Phase {
+        self.entry.phase.get()
+    }
+
+    /// The phase whose deadline passed, if one did.
+    pub fn expired(&self) -> Option<Phase> {
+        self.entry.expired.get()
+    }
+}
+
+/// All deadlines of a worker, and its coarse clock.
+pub struct Sweep {
+    entries: RefCell<Vec<Weak<Entry>>>,
+    epoch: Instant,
+    now_ms: Cell<u64>,
+    unix_s: Cell<u64>,
+}
+
+impl Sweep {
+    /// A sweep without sockets, its clock set.
+    pub fn new() -> Rc<Self> {
+        let sweep = Self {
+            entries: RefCell::new(Vec::new()),
+            epoch: Instant::now(),
+            now_ms: Cell::new(0),
+            unix_s: Cell::new(0),
+        };
+        sweep.refresh();
+        Rc::new(sweep)
+    }
+
+    /// Watches a socket from now on.
+    pub fn watch(self: &Rc<Self>, descriptor: &Rc<OwnedFd>, phase: Phase, limit: Duration) -> Deadline {
+        let entry = Rc::new(Entry {
+            descriptor: Rc::clone(descriptor),
+            phase: Cell::new(phase),
+            at: Cell::new(u64::MAX),
+            expired: Cell::new(None),
+        });
+        self.entries.borrow_mut().push(Rc::downgrade(&entry));
+        let deadline = Deadline { entry, sweep: Rc::clone(self) };
+        deadline.enter(phase, limit);
+        deadline
+    }
+
+    /// Wall-clock time, behind by at most [`SWEEP_INTERVAL`] and a second.
+    pub fn now(&self) -> UnixTime {
+        UnixTime::since_unix_epoch(Duration::from_secs(self.unix_s.get()))
+    }
+
+    /// One round: refreshes the clock, shuts down what is overdue, forgets what is gone.
+    pub fn run(&self) {
+        self.refresh();
+        let now = self.now_ms.get();
+        self.entries.borrow_mut().retain(|entry| {
+            let Some(entry) = entry.upgrade() else { return false };
+            if entry.at.get() <= now {
+                entry.expired.set(Some(entry.phase.get()));
+                entry.at.set(u64::MAX);
+                entry.shut_down();
+            }
+            true
+        });
+    }
+
+    /// Shuts down the sockets that are in `phase`, at most `limit` of them, and returns how many. They see an end of stream,
+    /// not an expiry.
+    pub fn shut_down_all(&self, phase: Phase, limit: usize) -> usize {
+        let entries = self.entries.borrow();
+        let matching = entries.iter().filter_map(Weak::upgrade).filter(|entry| entry.phase.get() == phase);
+        matching.take(limit).map(|entry| entry.shut_down()).count()
+    }
+
+    /// Shuts down every socket in both directions: the end of a drain that took too long.
+    pub fn shut_down_everything(&self) {
+        for entry in self.entries.borrow().iter().filter_map(Weak::upgrade) {
+            let _ = rustix::net::shutdown(&*entry.descriptor, Shutdown::Both);
+        }
+    }
+
+    fn refresh(&self) {
+        self.now_ms.set(u64::try_from(self.epoch.elapsed().as_millis()).unwrap_or(u64::MAX));
+        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        self.unix_s.set(unix.as_secs());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a failed set-up fails the test")]
+
+    use std::io::Read;
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    #[test]
+    fn an_overdue_socket_is_shut_down_and_told_why() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let ours = Rc::new(OwnedFd::from(ours));
+        let sweep = Sweep::new();
+        let deadline = sweep.watch(&ours, Phase::Handshake, Duration::ZERO);
+        let other = sweep.watch(&ours, Phase::Idle, Duration::from_secs(3600));
+        assert_eq!(deadline.expired(), None);
+        sweep.run();
+        assert_eq!(deadline.expired(), Some(Phase::Handshake));
+        assert_eq!(other.expired(), None);
+        assert_eq!(theirs.read(&mut [0; 1]).unwrap(), 0, "the peer sees the end of the stream");
+    }
+
+    #[test]
+    fn a_reading_phase_leaves_the_writing_half_open() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        theirs.set_nonblocking(true).unwrap();
+        let ours = Rc::new(OwnedFd::from(ours));
+        let sweep = Sweep::new();
+        let _deadline = sweep.watch(&ours, Phase::RequestBody, Duration::ZERO);
+        sweep.run();
+        rustix::net::send(&*ours, b"late", rustix::net::SendFlags::NOSIGNAL).unwrap();
+        let mut buffer = [0; 8];
+        assert_eq!((&theirs).read(&mut buffer).unwrap(), 4);
+    }
+
+    #[test]
+    fn dropped_deadlines_are_forgotten_and_let_go_of_the_socket() {
+        let (ours, _theirs) = UnixStream::pair().unwrap();
+        let ours = Rc::new(OwnedFd::from(ours));
+        let sweep = Sweep::new();
+        drop(sweep.watch(&ours, Phase::Idle, Duration::from_secs(1)));
+        assert_eq!(Rc::strong_count(&ours), 1);
+        sweep.run();
+        assert!(sweep.entries.borrow().is_empty());
+    }
+}

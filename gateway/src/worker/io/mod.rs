@@ -1,0 +1,243 @@
+//! The seam between the gateway and the kernel's socket I/O: io_uring, or epoll where a host forbids it.
+//!
+//! Owns buffers that the kernel fills and empties, listeners, and the runtime of a worker thread. The rest of the gateway
+//! sees a [`Socket`] that buffers both ways and a [`Listener`], and never learns which backend is at work. Must not know
+//! TLS or HTTP, and must not decide when a socket has waited too long: that is [`super::deadline`].
+//!
+//! The seam is *owned-buffer* shaped, since io_uring keeps a buffer until the operation completes: at most one receive and
+//! one send are under way a socket, and each owns what it was given. A socket dropped with an operation under way is shut
+//! down, so that the operation ends and gives back buffer and descriptor at once instead of when the peer next acts.
+
+mod epoll;
+mod probe;
+mod uring;
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use rustix::net::Shutdown;
+
+pub use probe::{Backend, ProbeError, choose};
+
+/// First size of a receive buffer in bytes: holds a ClientHello, or a typical webhook head, and costs little while idle.
+const RECEIVE_MIN: usize = 4 * 1024;
+
+/// Largest size of a receive buffer in bytes, reached only while a peer keeps filling smaller ones: four TLS records.
+const RECEIVE_MAX: usize = 64 * 1024;
+
+/// Send buffers up to this many bytes are kept for reuse while a connection lives.
+const SPARE_MAX: usize = 4 * 1024;
+
+/// Runs `main` on a new single-threaded runtime of `backend`, on this thread, until it is done.
+///
+/// Tasks are spawned with [`tokio::task::spawn_local`]; tokio's timers work on both backends.
+///
+/// # Errors
+///
+/// Whatever the kernel says when it refuses a ring or an epoll instance.
+pub fn block_on<F: Future>(backend: Backend, main: F) -> io::Result<F::Output> {
+    match backend {
+        Backend::IoUring => uring::block_on(main),
+        Backend::Epoll => epoll::block_on(main),
+    }
+}
+
+/// A connected stream socket, TCP or Unix, with a receive buffer and a send buffer of its own.
+pub struct Socket {
+    descriptor: Rc<OwnedFd>,
+    channel: Channel,
+    received: Vec<u8>,
+    consumed: usize,
+    receive_size: usize,
+    queued: Vec<u8>,
+    sent: u64,
+    ended: bool,
+}
+
+enum Channel {
+    Uring(uring::Channel),
+    Epoll(epoll::Channel),
+}
+
+impl Socket {
+    /// Takes a connected stream socket.
+    ///
+    /// # Errors
+    ///
+    /// From the system calls that set or clear `O_NONBLOCK` and register the descriptor.
+    pub fn new(backend: Backend, descriptor: OwnedFd) -> io::Result<Self> {
+        let descriptor = Rc::new(descriptor);
+        let channel = match backend {
+            Backend::IoUring => Channel::Uring(uring::Channel::new(Rc::clone(&descriptor))?),
+            Backend::Epoll => Channel::Epoll(epoll::Channel::new(Rc::clone(&descriptor))?),
+        };
+        Ok(Self {
+            descriptor,
+            channel,
+            received: Vec::new(),
+            consumed: 0,
+            receive_size: RECEIVE_MIN,
+            queued: Vec::new(),
+            sent: 0,
+            ended: false,
+        })
+    }
+
+    /// The descriptor, for the deadline sweep.
+    pub fn descriptor(&self) -> &Rc<OwnedFd> {
+        &self.descriptor
+    }
+
+    /// What was received and not consumed yet.
+    pub fn buffered(&self) -> &[u8] {
+        &self.received[self.consumed..]
+    }
+
+    /// Takes `count` bytes off the front of [`Self::buffered`]; more than there are takes all.
+    pub fn consume(&mut self, count: usize) {
+        self.consumed = (self.consumed + count).min(self.received.len());
+    }
+
+    /// Bytes that the kernel has taken since the socket was made.
+    pub fn sent(&self) -> u64 {
+        self.sent
+    }
+
+    /// Where to append bytes to be sent by [`Self::poll_drain`].
+    pub fn queue(&mut self) -> &mut Vec<u8> {
+        &mut self.queued
+    }
+
+    /// Waits until [`Self::buffered`] is not empty, and returns how much it holds; 0 is the end of the stream.
+    pub fn poll_fill(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if self.consumed < self.received.len() {
+            return Poll::Ready(Ok(self.received.len() - self.consumed));
+        }
+        if self.ended {
+            return Poll::Ready(Ok(0));
+        }
+        let mut buffer = std::mem::take(&mut self.received);
+        self.consumed = 0;
+        buffer.clear();
+        let outcome = match &mut self.channel {
+            Channel::Uring(channel) => channel.poll_receive(context, buffer, self.receive_size),
+            Channel::Epoll(channel) => channel.poll_receive(context, buffer, self.receive_size),
+        };
+        match outcome {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready((result, buffer)) => {
+                self.received = buffer;
+                let count = result?;
+                self.ended = count == 0;
+                // Grow for bulk, shrink for idling: a full buffer asks for a larger one, a quarter-full one for the smallest.
+                if count == self.receive_size {
+                    self.receive_size = (self.receive_size * 4).min(RECEIVE_MAX);
+                } else if count < self.receive_size / 4 {
+                    self.receive_size = RECEIVE_MIN;
+                }
+                Poll::Ready(Ok(count))
+            }
+        }
+    }
+
+    /// Sends everything queued; ready when the kernel has taken all of it.
+    pub fn poll_drain(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            let outcome = match &mut self.channel {
+                Channel::Uring(channel) => channel.poll_send(context, &mut self.queued),
+                Channel::Epoll(channel) => channel.poll_send(context, &mut self.queued),
+            };
+            match ready!(outcome) {
+                Ok(0) => return Poll::Ready(Ok(())),
+                Ok(count) => self.sent += count as u64,
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+    }
+
+    /// Bytes that were queued and that the kernel has not taken yet.
+    pub fn pending(&self) -> usize {
+        let under_way = match &self.channel {
+            Channel::Uring(channel) => channel.sending(),
+            Channel::Epoll(channel) => channel.sending(),
+        };
+        self.queued.len() + under_way
+    }
+
+    /// Shuts down one or both directions; an operation under way in that direction completes. Errors (the peer is gone
+    /// already) are of no use to anybody and are dropped.
+    pub fn shutdown(&self, how: Shutdown) {
+        let _ = rustix::net::shutdown(&*self.descriptor, how);
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        let under_way = match &self.channel {
+            Channel::Uring(channel) => channel.is_under_way(),
+            Channel::Epoll(_) => false,
+        };
+        if under_way {
+            self.shutdown(Shutdown::Both);
+        }
+    }
+}
+
+/// A listening TCP socket.
+pub struct Listener {
+    channel: ListenerChannel,
+}
+
+enum ListenerChannel {
+    Uring(uring::Listener),
+    Epoll(epoll::Listener),
+}
+
+impl Listener {
+    /// Takes a listening socket.
+    ///
+    /// # Errors
+    ///
+    /// From the system calls that set or clear `O_NONBLOCK` and register the descriptor.
+    pub fn new(backend: Backend, descriptor: OwnedFd) -> io::Result<Self> {
+        let channel = match backend {
+            Backend::IoUring => ListenerChannel::Uring(uring::Listener::new(descriptor)?),
+            Backend::Epoll => ListenerChannel::Epoll(epoll::Listener::new(descriptor)?),
+        };
+        Ok(Self { channel })
+    }
+
+    /// The next connection, or `None` once [`Self::stop`] was called and the accept queue is empty.
+    ///
+    /// Must be awaited to its end: a dropped accept would lose the connection that it was about to return.
+    ///
+    /// # Errors
+    ///
+    /// What accept4(2) says, such as `EMFILE`; the caller decides whether to go on.
+    pub async fn accept(&self) -> io::Result<Option<OwnedFd>> {
+        match &self.channel {
+            ListenerChannel::Uring(listener) => listener.accept().await,
+            ListenerChannel::Epoll(listener) => listener.accept().await,
+        }
+    }
+
+    /// Ends the wait of [`Self::accept`]; connections that are queued already are still returned.
+    pub fn stop(&self) {
+        match &self.channel {
+            ListenerChannel::Uring(listener) => listener.stop(),
+            ListenerChannel::Epoll(listener) => listener.stop(),
+        }
+    }
+}
+
+/// The address of the peer; `None` where it is gone already.
+pub fn peer_address(descriptor: &OwnedFd) -> Option<SocketAddr> {
+    rustix::net::getpeername(descriptor).ok().flatten().and_then(|address| address.try_into().ok())
+}
+
+#[cfg(test)]
+mod tests;

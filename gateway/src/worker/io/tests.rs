@@ -1,0 +1,122 @@
+#![expect(clippy::unwrap_used, reason = "a failed set-up fails the test")]
+
+use std::future::poll_fn;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use super::*;
+
+/// Runs `test` on every backend that this host allows; epoll is always one of them.
+fn on_each_backend<F: Future<Output = ()>>(test: impl Fn(Backend) -> F) {
+    block_on(Backend::Epoll, test(Backend::Epoll)).unwrap();
+    match choose(crate::config::IoBackend::IoUring) {
+        Ok((backend, _)) => block_on(backend, test(backend)).unwrap(),
+        Err(error) => eprintln!("not tested on io_uring: {error}"),
+    }
+}
+
+fn pair(backend: Backend) -> (Socket, UnixStream) {
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    theirs.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    (Socket::new(backend, ours.into()).unwrap(), theirs)
+}
+
+#[test]
+fn bytes_go_both_ways_and_the_end_is_seen() {
+    on_each_backend(|backend| async move {
+        let (mut socket, mut peer) = pair(backend);
+        peer.write_all(b"ping").unwrap();
+        assert_eq!(poll_fn(|context| socket.poll_fill(context)).await.unwrap(), 4);
+        assert_eq!(socket.buffered(), b"ping");
+        socket.consume(1);
+        assert_eq!(poll_fn(|context| socket.poll_fill(context)).await.unwrap(), 3, "what is left is not read over");
+        socket.consume(3);
+        socket.queue().extend_from_slice(b"pong");
+        poll_fn(|context| socket.poll_drain(context)).await.unwrap();
+        assert_eq!((socket.sent(), socket.pending()), (4, 0));
+        let mut buffer = [0; 4];
+        peer.read_exact(&mut buffer).unwrap();
+        assert_eq!(&buffer, b"pong");
+        drop(peer);
+        assert_eq!(poll_fn(|context| socket.poll_fill(context)).await.unwrap(), 0);
+        assert_eq!(poll_fn(|context| socket.poll_fill(context)).await.unwrap(), 0, "the end stays the end");
+    });
+}
+
+#[test]
+fn much_more_than_a_socket_buffer_arrives_whole() {
+    const SIZE: usize = 8 * 1024 * 1024;
+    on_each_backend(|backend| async move {
+        let (mut socket, peer) = pair(backend);
+        let mut writer = peer.try_clone().unwrap();
+        let sent: Vec<u8> = (0..SIZE).map(|index| u8::try_from(index % 251).unwrap()).collect();
+        let expected = sent.clone();
+        let echo = std::thread::spawn(move || {
+            let mut reader = peer;
+            let mut received = vec![0; SIZE];
+            reader.read_exact(&mut received).unwrap();
+            writer.write_all(&received).unwrap();
+        });
+        socket.queue().extend_from_slice(&sent);
+        poll_fn(|context| socket.poll_drain(context)).await.unwrap();
+        let mut received = Vec::new();
+        while received.len() < SIZE {
+            let count = poll_fn(|context| socket.poll_fill(context)).await.unwrap();
+            assert_ne!(count, 0);
+            received.extend_from_slice(socket.buffered());
+            socket.consume(count);
+        }
+        assert!(received == expected);
+        echo.join().unwrap();
+    });
+}
+
+#[test]
+fn a_socket_dropped_while_it_waits_lets_go_of_its_peer() {
+    on_each_backend(|backend| async move {
+        let (mut socket, mut peer) = pair(backend);
+        let waiting =
+            tokio::time::timeout(Duration::from_millis(20), poll_fn(|context| socket.poll_fill(context))).await;
+        assert!(waiting.is_err(), "nothing has come");
+        let descriptor = Rc::downgrade(socket.descriptor());
+        drop(socket);
+        // The operation ends at its own pace, but without the peer doing anything.
+        for _ in 0..100 {
+            if descriptor.upgrade().is_none() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        assert!(descriptor.upgrade().is_none(), "the descriptor is closed");
+        assert_eq!(peer.read(&mut [0; 1]).unwrap(), 0);
+    });
+}
+
+#[test]
+fn a_stopped_listener_still_returns_what_is_queued() {
+    on_each_backend(|backend| async move {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let listener = Rc::new(Listener::new(backend, listener.into()).unwrap());
+        let accepting = tokio::task::spawn_local({
+            let listener = Rc::clone(&listener);
+            async move {
+                let mut count = 0;
+                while let Some(descriptor) = listener.accept().await.unwrap() {
+                    assert!(peer_address(&descriptor).is_some());
+                    count += 1;
+                }
+                count
+            }
+        });
+        let _first = TcpStream::connect(address).unwrap();
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        // Queued, but this thread has not accepted them when it stops.
+        let _second = TcpStream::connect(address).unwrap();
+        let _third = TcpStream::connect(address).unwrap();
+        listener.stop();
+        assert_eq!(accepting.await.unwrap(), 3);
+    });
+}

@@ -1,0 +1,139 @@
+//! A worker: one thread, pinned to a core, with everything that its connections need.
+//!
+//! Owns the runtime of the thread, the deadline sweep, and what its connections share. Takes nothing from its siblings and
+//! gives them nothing: only the snapshot, the verified-chain cache and the metrics are common, and none of them blocks.
+
+pub(crate) mod connection;
+pub mod deadline;
+pub mod io;
+mod run;
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use hyper::header::HeaderValue;
+
+use crate::metrics::Meters;
+use crate::snapshot::Snapshot;
+use crate::upstream::Upstream;
+use deadline::Sweep;
+use io::Backend;
+
+use run::Slot;
+pub use run::{Command, Plan, WorkerThread, start};
+
+/// Refusals that a worker writes to the log in one second; more are only counted, so that a flood of bad handshakes does not
+/// become a flood of log lines. The number of those left out is logged.
+const LOGGED_REFUSALS_PER_SECOND: u32 = 50;
+
+/// What the connections of one worker share.
+pub struct Worker {
+    snapshot: Arc<ArcSwap<Snapshot>>,
+    backend: Backend,
+    siblings: usize,
+    /// Deadlines, and the coarse clock.
+    pub sweep: Rc<Sweep>,
+    /// What is counted.
+    pub meters: Meters,
+    /// The handlers.
+    pub upstream: Upstream,
+    /// Bytes of request bodies held now.
+    pub buffered_bytes: Cell<usize>,
+    connections: Cell<usize>,
+    draining: Cell<bool>,
+    random: RefCell<fastrand::Rng>,
+    refusals: Cell<RefusalLog>,
+    no_label: Arc<str>,
+}
+
+#[derive(Clone, Copy, Default)]
+struct RefusalLog {
+    second: u64,
+    logged: u32,
+    left_out: u32,
+}
+
+impl Worker {
+    fn new(backend: Backend, snapshot: Arc<ArcSwap<Snapshot>>, siblings: usize) -> Rc<Self> {
+        let sweep = Sweep::new();
+        Rc::new(Self {
+            snapshot,
+            backend,
+            siblings,
+            upstream: Upstream::new(backend, Rc::clone(&sweep)),
+            sweep,
+            meters: Meters::new(),
+            buffered_bytes: Cell::new(0),
+            connections: Cell::new(0),
+            draining: Cell::new(false),
+            random: RefCell::new(fastrand::Rng::new()),
+            refusals: Cell::default(),
+            no_label: Arc::from(""),
+        })
+    }
+
+    /// The snapshot that is current now.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.snapshot.load_full()
+    }
+
+    /// Workers of this process, this one included: what a limit over all workers is divided by.
+    pub fn siblings(&self) -> usize {
+        self.siblings
+    }
+
+    /// Connections open now.
+    pub fn connections(&self) -> usize {
+        self.connections.get()
+    }
+
+    /// Counts a connection for as long as the slot lives.
+    pub(crate) fn take_slot(self: &Rc<Self>) -> Slot {
+        Slot::new(self)
+    }
+
+    /// Whether the process is about to end: no connection outlives its next answer.
+    pub fn is_draining(&self) -> bool {
+        self.draining.get()
+    }
+
+    /// The label of what has no name.
+    pub fn no_label(&self) -> Arc<str> {
+        Arc::clone(&self.no_label)
+    }
+
+    /// A new request id: 128 random bits in hexadecimal. Unique, not secret.
+    pub fn request_id(&self) -> HeaderValue {
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        let bits = self.random.borrow_mut().u128(..);
+        let mut digits = [0; 32];
+        for (index, digit) in digits.iter_mut().enumerate() {
+            *digit = DIGITS[usize::try_from(bits >> (4 * index) & 15).unwrap_or_default()];
+        }
+        HeaderValue::from_bytes(&digits).unwrap_or_else(|_| HeaderValue::from_static("unknown"))
+    }
+
+    /// Runs `write`, which logs one refusal, unless enough were logged in this second.
+    pub fn log_refusal(&self, write: impl FnOnce()) {
+        let second = self.sweep.now().as_secs();
+        let mut log = self.refusals.get();
+        if log.second != second {
+            if log.left_out > 0 {
+                tracing::warn!(
+                    count = log.left_out,
+                    "refusals left out of the log, which takes {LOGGED_REFUSALS_PER_SECOND} a second"
+                );
+            }
+            log = RefusalLog { second, ..RefusalLog::default() };
+        }
+        if log.logged < LOGGED_REFUSALS_PER_SECOND {
+            log.logged += 1;
+            write();
+        } else {
+            log.left_out += 1;
+        }
+        self.refusals.set(log);
+    }
+}

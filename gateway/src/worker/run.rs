@@ -1,0 +1,212 @@
+//! The life of a worker thread: start, serve, drain.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use rustix::thread::CpuSet;
+use tokio::sync::watch;
+use tokio::task::{JoinHandle as Task, spawn_local};
+use tokio::time::{MissedTickBehavior, interval, sleep};
+
+use super::Worker;
+use super::deadline::{Phase, SWEEP_INTERVAL};
+use super::io::{Backend, Listener, block_on};
+use crate::accept;
+use crate::snapshot::Snapshot;
+
+/// For how long after the start of a drain idle connections stay open: a request that is on its way when the drain begins is
+/// answered, with `Connection: close`.
+const DRAIN_GRACE: Duration = Duration::from_secs(1);
+
+/// How often a draining worker looks whether it is done.
+const DRAIN_POLL: Duration = Duration::from_millis(20);
+
+/// How long connections that were cut at the end of a drain may take to unwind.
+const CUT_GRACE: Duration = Duration::from_secs(2);
+
+/// What the control thread tells its workers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Serve the current snapshot, of this generation.
+    Serve(u64),
+    /// Accept nothing more, finish what is in flight, end.
+    Drain,
+    /// End now.
+    Stop,
+}
+
+/// What a worker needs to start.
+pub struct Plan {
+    /// Which worker this is, from 0.
+    pub index: usize,
+    /// How many there are.
+    pub siblings: usize,
+    /// The core to run on; `None` leaves it to the scheduler.
+    pub core: Option<usize>,
+    /// The I/O backend, known to work.
+    pub backend: Backend,
+    /// The worker's own listening sockets.
+    pub listeners: Vec<OwnedFd>,
+    /// Where the current snapshot is.
+    pub snapshot: Arc<ArcSwap<Snapshot>>,
+    /// Where commands come from.
+    pub commands: watch::Receiver<Command>,
+}
+
+/// A running worker.
+pub struct WorkerThread {
+    handle: JoinHandle<io::Result<()>>,
+}
+
+impl WorkerThread {
+    /// Whether the thread has ended.
+    pub fn is_finished(&self) -> bool {
+        self.handle.is_finished()
+    }
+
+    /// Waits for the end of the thread.
+    ///
+    /// # Errors
+    ///
+    /// Why it could not start, or that it panicked.
+    pub fn join(self) -> io::Result<()> {
+        self.handle.join().unwrap_or_else(|_| Err(io::Error::other("a worker thread panicked")))
+    }
+}
+
+/// Starts a worker thread.
+///
+/// # Errors
+///
+/// Where the system gives no thread. What fails within the thread is returned by [`WorkerThread::join`].
+pub fn start(plan: Plan) -> io::Result<WorkerThread> {
+    let name = format!("worker-{}", plan.index);
+    let handle = thread::Builder::new().name(name).spawn(move || {
+        if let Some(core) = plan.core {
+            pin(core);
+        }
+        block_on(plan.backend, serve(plan))?
+    })?;
+    Ok(WorkerThread { handle })
+}
+
+fn pin(core: usize) {
+    let mut cores = CpuSet::new();
+    cores.set(core);
+    // The core may have gone offline since it was listed; the scheduler's choice is as good then.
+    if let Err(error) = rustix::thread::sched_setaffinity(None, &cores) {
+        tracing::warn!(core, %error, "worker not pinned");
+    }
+}
+
+async fn serve(plan: Plan) -> io::Result<()> {
+    let worker = Worker::new(plan.backend, plan.snapshot, plan.siblings);
+    let mut commands = plan.commands;
+    spawn_local(sweep(Rc::clone(&worker)));
+    let mut listeners = Vec::with_capacity(plan.listeners.len());
+    for descriptor in plan.listeners {
+        listeners.push(Rc::new(Listener::new(plan.backend, descriptor)?));
+    }
+    let accepting: Vec<_> =
+        listeners.iter().map(|listener| spawn_local(accept::run(Rc::clone(&worker), Rc::clone(listener)))).collect();
+    let command = loop {
+        let command = *commands.borrow_and_update();
+        match command {
+            Command::Serve(_) => worker.upstream.retain(&worker.snapshot().routes),
+            Command::Drain | Command::Stop => break command,
+        }
+        // The control thread is gone: nothing can be served properly any more.
+        if commands.changed().await.is_err() {
+            break Command::Stop;
+        }
+    };
+    worker.draining.set(true);
+    listeners.iter().for_each(|listener| listener.stop());
+    finish_accepting(accepting).await;
+    drop(listeners);
+    if command == Command::Drain {
+        drain(&worker, &mut commands).await;
+    }
+    cut(&worker).await;
+    Ok(())
+}
+
+async fn sweep(worker: Rc<Worker>) {
+    let mut ticks = interval(SWEEP_INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        worker.sweep.run();
+    }
+}
+
+async fn finish_accepting(accepting: Vec<Task<()>>) {
+    for task in accepting {
+        // An accept loop does not panic; if it did, there is nothing more to accept.
+        let _ = task.await;
+    }
+}
+
+/// Waits for the requests in flight, for as long as configured or until told to stop.
+async fn drain(worker: &Worker, commands: &mut watch::Receiver<Command>) {
+    let timeout = worker.snapshot().limits.drain_timeout;
+    let done = async {
+        sleep_while_busy(worker, DRAIN_GRACE).await;
+        while worker.connections() > 0 {
+            worker.sweep.shut_down_all(Phase::Idle, usize::MAX);
+            sleep(DRAIN_POLL).await;
+        }
+    };
+    let stopped = commands.wait_for(|command| *command == Command::Stop);
+    tokio::select! {
+        () = done => {}
+        _ = stopped => {}
+        () = sleep(timeout) => {
+            tracing::warn!(connections = worker.connections(), "drain_timeout_ms passed; connections are cut");
+        }
+    }
+}
+
+async fn sleep_while_busy(worker: &Worker, limit: Duration) {
+    let _ = tokio::time::timeout(limit, async {
+        while worker.connections() > 0 {
+            sleep(DRAIN_POLL).await;
+        }
+    })
+    .await;
+}
+
+/// Cuts what is left and lets it unwind, so that nothing is in the kernel's hands when the runtime goes.
+async fn cut(worker: &Worker) {
+    worker.upstream.close();
+    worker.sweep.shut_down_everything();
+    sleep_while_busy(worker, CUT_GRACE).await;
+}
+
+/// A connection's place in the count of its worker.
+pub(crate) struct Slot {
+    worker: Rc<Worker>,
+}
+
+impl Slot {
+    pub(super) fn new(worker: &Rc<Worker>) -> Self {
+        worker.connections.set(worker.connections.get() + 1);
+        Self { worker: Rc::clone(worker) }
+    }
+
+    pub(super) fn worker(&self) -> &Rc<Worker> {
+        &self.worker
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.worker.connections.set(self.worker.connections.get() - 1);
+        self.worker.meters.closed();
+    }
+}
