@@ -18,10 +18,10 @@ use super::presented::{Presented, PresentedChain, unix_seconds};
 use super::revocation::RevocationScope;
 use crate::reject::{Refusal, Reject};
 
-/// Most bytes of a detail: a line in a log, well below what any HTTP client truncates.
-const MAX_DETAIL_BYTES: usize = 640;
-/// Most bytes of one name within it; subjects of public authorities stay below.
-const MAX_NAME_BYTES: usize = 140;
+/// Most bytes of a detail: room for the longest sentence below with every name in it at its bound.
+pub(super) const MAX_DETAIL_BYTES: usize = 768;
+/// Most bytes of one name within it; the subjects of the providers' certificates and authorities stay below.
+const MAX_NAME_BYTES: usize = 110;
 /// Most bytes of a serial number: RFC 5280, section 4.1.2.2, allows 20.
 const MAX_SERIAL_BYTES: usize = 20;
 /// Longest prefix of a path that is verified again to find a bad signature.

@@ -3,6 +3,7 @@
 use rustls_pki_types::CertificateDer;
 
 use super::fixture::*;
+use crate::identity::diagnosis::MAX_DETAIL_BYTES;
 use crate::identity::{ExtendedKeyUsage, Profile};
 use crate::reject::Reject;
 
@@ -14,7 +15,7 @@ fn check(case: &str, profile: Profile, chain: &[CertificateDer<'_>], reject: Rej
         assert!(refusal.detail.contains(word), "{case}: no {word:?} in {refusal}");
     }
     assert!(refusal.detail.bytes().all(|byte| (b' '..=b'~').contains(&byte)), "{case}: {refusal}");
-    assert!(refusal.detail.len() <= 640, "{case}: {refusal}");
+    assert!(refusal.detail.len() <= MAX_DETAIL_BYTES, "{case}: {refusal}");
 }
 
 #[test]
@@ -364,4 +365,27 @@ fn the_proof_says_until_when() {
     assert_eq!(until(NOW + 5, NOW + 10), at(NOW + 6));
     assert_eq!(until(NOW + 10, NOW + 5), at(NOW + 6));
     assert_eq!(until(NOW, NOW + 5), at(NOW + 1));
+}
+
+#[test]
+fn a_tangle_of_certificates_ends_the_search() {
+    let (root, tangled) = (Authority::root("root"), Authority::root("tangled"));
+    let template = || Template::new(common_name("tangled")).with(authority_extension(None));
+    // Seven keys of one name, each certified by that name, and one of them by the anchor's name: factorially many paths.
+    let mut issuers: Vec<_> = (0..6).map(|_| tangled.intermediate_by(template())).collect();
+    issuers.push(Authority::root("root").intermediate_by(template()));
+    let mut chain = vec![issuers[0].issue(&Template::client("sender"))];
+    chain.extend(issuers.iter().map(|issuer| issuer.certificate.clone()));
+    check("tangle", profile(&root, "sender"), &chain, Reject::ChainTooLarge, &["8 presented certificates"]);
+}
+
+#[test]
+fn a_good_path_is_found_among_imitations() {
+    let (root, impostor) = (Authority::root("root"), Authority::root("root"));
+    let issuing = root.intermediate("issuing");
+    let imitation = impostor.intermediate("issuing");
+    let chain =
+        [issuing.issue(&Template::client("sender")), imitation.certificate.clone(), issuing.certificate.clone()];
+    let verified = verify(profile(&root, "sender"), &chain).unwrap();
+    assert_eq!(verified.matches()[0].anchor_depth, 2);
 }

@@ -9,6 +9,7 @@ use rustls_pki_types::pem::PemObject as _;
 use webpki::anchor_from_trusted_cert;
 
 use super::fixture::*;
+use crate::identity::diagnosis::MAX_DETAIL_BYTES;
 use crate::identity::{Condition, Profile, RevocationList, RevocationLists, RevocationScope};
 
 /// A chain by another encoder than `fixture`'s, with more extensions; and a profile that admits it.
@@ -64,7 +65,7 @@ fn damaged_certificates_are_refused_without_a_panic() {
             chain[place] = damaged.clone().into();
             for profile in &profiles {
                 let refusal = verify(profile.clone(), &chain).expect_err("damaged, but admitted").refusal;
-                assert!(refusal.detail.len() <= 640 && refusal.detail.is_ascii(), "{refusal}");
+                assert!(refusal.detail.len() <= MAX_DETAIL_BYTES && refusal.detail.is_ascii(), "{refusal}");
             }
         }
     }
