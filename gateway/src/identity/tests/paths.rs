@@ -78,111 +78,147 @@ fn presented_order_and_strangers_do_not_matter() {
     assert_eq!(verified.certificates(), chain);
 }
 
-#[test]
-fn every_refusal_names_the_certificate_at_fault() {
-    let root = Authority::root("root");
-    let issuing = root.intermediate("issuing");
-    let client = || Template::client("sender");
-    let of_issuing = |template: Template| vec![issuing.issue(&template), issuing.certificate.clone()];
-    let below = |template: Template| {
-        let authority = root.intermediate_by(template);
-        vec![authority.issue(&client()), authority.certificate]
-    };
-    let authority = || Template::new(common_name("odd")).with(authority_extension(None));
-    let refused = |case: &str, chain: &[CertificateDer<'_>], reject, words: &[&str]| {
-        check(case, profile(&root, "sender"), chain, reject, words);
-    };
+/// A root and an authority below it.
+struct Pki {
+    root: Authority,
+    issuing: Authority,
+}
 
-    let first = "Certificate 1 of 2 presented (subject \"CN=sender\", issuer \"CN=issuing\", serial 0A:1B";
-    let second = "Certificate 2 of 2 presented (subject \"CN=odd\", issuer \"CN=root\"";
-    refused(
+const FIRST: &str = "Certificate 1 of 2 presented (subject \"CN=sender\", issuer \"CN=issuing\", serial 0A:1B";
+const SECOND: &str = "Certificate 2 of 2 presented (subject \"CN=odd\", issuer \"CN=root\"";
+
+fn client() -> Template {
+    Template::client("sender")
+}
+
+/// An authority to which something is about to happen.
+fn odd() -> Template {
+    Template::new(common_name("odd")).with(authority_extension(None))
+}
+
+impl Pki {
+    fn new() -> Self {
+        let root = Authority::root("root");
+        Self { issuing: root.intermediate("issuing"), root }
+    }
+
+    /// An end entity by this template, and the authority that issued it.
+    fn below_issuing(&self, template: Template) -> Vec<CertificateDer<'static>> {
+        vec![self.issuing.issue(&template), self.issuing.certificate.clone()]
+    }
+
+    /// A good end entity below an authority by this template.
+    fn below(&self, template: Template) -> Vec<CertificateDer<'static>> {
+        let authority = self.root.intermediate_by(template);
+        vec![authority.issue(&client()), authority.certificate]
+    }
+
+    fn refused(&self, case: &str, chain: &[CertificateDer<'_>], reject: Reject, words: &[&str]) {
+        check(case, profile(&self.root, "sender"), chain, reject, words);
+    }
+}
+
+#[test]
+fn the_certificate_outside_its_validity_is_named() {
+    let pki = Pki::new();
+    pki.refused(
         "expired",
-        &of_issuing(client().between(NOW - 2 * DAY, NOW - DAY)),
+        &pki.below_issuing(client().between(NOW - 2 * DAY, NOW - DAY)),
         Reject::CertificateExpired,
-        &[first, "not after 2026-11-17T13:46:40Z", "has expired"],
+        &[FIRST, "not after 2026-11-17T13:46:40Z", "has expired"],
     );
-    refused(
+    pki.refused(
         "expired issuer",
-        &below(authority().between(NOW - 2 * DAY, NOW - DAY)),
+        &pki.below(odd().between(NOW - 2 * DAY, NOW - DAY)),
         Reject::CertificateExpired,
-        &[second, "has expired"],
+        &[SECOND, "has expired"],
     );
-    refused(
+    pki.refused(
         "early",
-        &of_issuing(client().between(NOW + DAY, NOW + 2 * DAY)),
+        &pki.below_issuing(client().between(NOW + DAY, NOW + 2 * DAY)),
         Reject::CertificateNotYetValid,
-        &[first, "not before 2026-11-19T13:46:40Z", "not valid yet"],
+        &[FIRST, "not before 2026-11-19T13:46:40Z", "not valid yet"],
     );
-    refused(
+    pki.refused(
         "early issuer",
-        &below(authority().between(NOW + DAY, NOW + 2 * DAY)),
+        &pki.below(odd().between(NOW + DAY, NOW + 2 * DAY)),
         Reject::CertificateNotYetValid,
-        &[second],
+        &[SECOND],
     );
-    refused(
+    pki.refused(
         "reversed validity",
-        &of_issuing(client().between(NOW + DAY, NOW - DAY)),
+        &pki.below_issuing(client().between(NOW + DAY, NOW - DAY)),
         Reject::CertificateMalformed,
-        &[first, "ends before it begins"],
+        &[FIRST, "ends before it begins"],
     );
-    refused(
+}
+
+#[test]
+fn the_certificate_with_the_wrong_issuer_is_named() {
+    let pki = Pki::new();
+    pki.refused(
         "missing intermediate",
-        &of_issuing(client())[..1],
+        &pki.below_issuing(client())[..1],
         Reject::UnknownIssuer,
         &["Certificate 1 of 1", "the chain lacks the intermediate certificate of its issuer \"CN=issuing\""],
     );
     let foreign = Authority::root("foreign");
-    refused(
+    pki.refused(
         "foreign, self-signed root presented",
         &[foreign.issue(&client()), foreign.certificate.clone()],
         Reject::UnknownIssuer,
         &["Certificate 2 of 2", "is self-signed"],
     );
-    refused(
+    pki.refused(
         "not an authority",
-        &below(Template::new(common_name("odd"))),
+        &pki.below(Template::new(common_name("odd"))),
         Reject::PathConstraint,
-        &[second, "not an authority's"],
+        &[SECOND, "not an authority's"],
     );
-    refused(
+    pki.refused(
         "authority as end entity",
-        &[root.issue(&client().with(authority_extension(None)))],
+        &[pki.root.issue(&client().with(authority_extension(None)))],
         Reject::PathConstraint,
         &["Certificate 1 of 1", "may not be a client's own"],
     );
-    refused(
+}
+
+#[test]
+fn the_certificate_of_a_wrong_form_is_named() {
+    let pki = Pki::new();
+    pki.refused(
         "unknown critical extension",
-        &of_issuing(client().with(extension("1.3.6.1.4.1.99999.1", true, &[0x05, 0x00]))),
+        &pki.below_issuing(client().with(extension("1.3.6.1.4.1.99999.1", true, &[0x05, 0x00]))),
         Reject::PathConstraint,
-        &[first, "critical extension"],
+        &[FIRST, "critical extension"],
     );
-    refused(
+    pki.refused(
         "sha-1",
-        &of_issuing(Template { sha1: true, ..client() }),
+        &pki.below_issuing(Template { sha1: true, ..client() }),
         Reject::BadSignature,
-        &[first, "algorithm that is not accepted"],
+        &[FIRST, "algorithm that is not accepted"],
     );
-    refused(
+    pki.refused(
         "version 1",
-        &of_issuing(Template { version: 0, ..client() }),
+        &pki.below_issuing(Template { version: 0, ..client() }),
         Reject::CertificateMalformed,
         &["Certificate 1 of 2 presented", "version 3"],
     );
-    refused(
+    pki.refused(
         "no certificate at all",
         &[CertificateDer::from(b"hello".to_vec())],
         Reject::CertificateMalformed,
         &["Certificate 1 of 1 presented"],
     );
-    refused(
+    pki.refused(
         "malformed issuer",
-        &[issuing.issue(&client()), CertificateDer::from(b"hello".to_vec())],
+        &[pki.issuing.issue(&client()), CertificateDer::from(b"hello".to_vec())],
         Reject::CertificateMalformed,
         &["Certificate 2 of 2 presented"],
     );
-    let mut trailing = root.issue(&client()).to_vec();
+    let mut trailing = pki.root.issue(&client()).to_vec();
     trailing.push(0);
-    refused("trailing byte", &[trailing.into()], Reject::CertificateMalformed, &["Certificate 1 of 1 presented"]);
+    pki.refused("trailing byte", &[trailing.into()], Reject::CertificateMalformed, &["Certificate 1 of 1 presented"]);
 }
 
 #[test]
