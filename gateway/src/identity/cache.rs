@@ -93,11 +93,11 @@ impl ChainCache {
         self.evictions.load(Ordering::Relaxed)
     }
 
-    /// Drops the entries of every generation but this one, and takes in none of an earlier one from now on. To be called
+    /// Drops the entries of every generation before this one, and takes in no more of them from now on. To be called
     /// when the policy of `generation` has been published; connections that keep an older one then verify anew each time.
     pub fn retain_generation(&self, generation: u64) {
         self.oldest_generation.fetch_max(generation, Ordering::Relaxed);
-        self.entries.retain(|_, entry| entry.chain.generation() == generation);
+        self.entries.retain(|_, entry| entry.chain.generation() >= generation);
     }
 
     /// The chain of `key`, if it is still good at `now`; an entry that is not is dropped.

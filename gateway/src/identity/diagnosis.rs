@@ -18,10 +18,10 @@ use super::presented::{Presented, PresentedChain, unix_seconds};
 use super::revocation::RevocationScope;
 use crate::reject::{Refusal, Reject};
 
-/// Most bytes of a detail: a line in a log, well below what any HTTP client truncates.
-const MAX_DETAIL_BYTES: usize = 640;
-/// Most bytes of one name within it; subjects of public authorities stay below.
-const MAX_NAME_BYTES: usize = 140;
+/// Most bytes of a detail: room for the longest sentence below with every name in it at its bound.
+pub(super) const MAX_DETAIL_BYTES: usize = 768;
+/// Most bytes of one name within it; the subjects of the providers' certificates and authorities stay below.
+const MAX_NAME_BYTES: usize = 110;
 /// Most bytes of a serial number: RFC 5280, section 4.1.2.2, allows 20.
 const MAX_SERIAL_BYTES: usize = 20;
 /// Longest prefix of a path that is verified again to find a bad signature.
@@ -314,13 +314,22 @@ fn describe(index: usize, chain: &PresentedChain<'_>) -> String {
     let count = chain.certificates().len();
     let mut text = format!("Certificate {} of {count} presented", index + 1);
     let Some(certificate) = chain.certificates().get(index) else { return text };
-    let Ok(parsed) = certificate.webpki() else { return text };
+    // What webpki refuses to parse, x509-parser may still read.
+    let (subject, issuer, serial) = match (certificate.webpki(), certificate.x509()) {
+        (Ok(parsed), _) => (name(parsed.subject()), name(parsed.issuer()), parsed.serial()),
+        (Err(_), Some(parsed)) => (
+            printed(Name::from_der(parsed.subject().as_raw())),
+            printed(Name::from_der(parsed.issuer().as_raw())),
+            parsed.raw_serial(),
+        ),
+        (Err(_), None) => return text,
+    };
     // Writing into a `String` cannot fail.
-    let _ = write!(text, " (subject \"{}\", issuer \"{}\", serial ", name(parsed.subject()), name(parsed.issuer()));
-    for (index, byte) in parsed.serial().iter().take(MAX_SERIAL_BYTES).enumerate() {
+    let _ = write!(text, " (subject \"{subject}\", issuer \"{issuer}\", serial ");
+    for (index, byte) in serial.iter().take(MAX_SERIAL_BYTES).enumerate() {
         let _ = write!(text, "{}{byte:02X}", if index == 0 { "" } else { ":" });
     }
-    if parsed.serial().len() > MAX_SERIAL_BYTES {
+    if serial.len() > MAX_SERIAL_BYTES {
         text.push_str("...");
     }
     if let Some((not_before, not_after)) = validity(certificate) {
@@ -331,10 +340,11 @@ fn describe(index: usize, chain: &PresentedChain<'_>) -> String {
 }
 
 fn name(contents: &[u8]) -> String {
-    match Name::from_contents(contents) {
-        Some(name) => bounded(&name.to_string(), MAX_NAME_BYTES),
-        None => "(malformed)".to_owned(),
-    }
+    printed(Name::from_contents(contents))
+}
+
+fn printed(name: Option<Name<'_>>) -> String {
+    name.map_or_else(|| "(malformed)".to_owned(), |name| bounded(&name.to_string(), MAX_NAME_BYTES))
 }
 
 /// RFC 3339, in UTC.

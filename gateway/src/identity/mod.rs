@@ -194,7 +194,8 @@ impl VerifiedChain {
         &self.certificates
     }
 
-    /// The end entity's subject by RFC 4514. Printable ASCII: all else is escaped, so that it is fit for a header value.
+    /// The end entity's subject by RFC 4514. Printable ASCII: all else is escaped, so that it is fit for a header value,
+    /// of at most thrice the length of the certificate.
     pub fn subject(&self) -> &str {
         &self.subject
     }

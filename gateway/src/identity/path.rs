@@ -46,6 +46,20 @@ pub(super) enum PathFailure {
     Refused(webpki::Error),
 }
 
+impl PathFailure {
+    /// Whether webpki gave up over the number of possible paths.
+    pub(super) fn exhausted(&self) -> bool {
+        matches!(
+            self,
+            Self::Refused(
+                webpki::Error::MaximumNameConstraintComparisonsExceeded
+                    | webpki::Error::MaximumPathBuildCallsExceeded
+                    | webpki::Error::MaximumSignatureChecksExceeded
+            )
+        )
+    }
+}
+
 /// Builds and verifies the path of `end_entity`, the first certificate of `chain`, at `now`.
 pub(super) fn verify(
     profile: &Profile,

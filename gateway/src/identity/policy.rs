@@ -43,8 +43,10 @@ pub struct Profile {
     pub name: Arc<str>,
     /// The anchors, any of which may end the path. Never empty.
     pub trust_anchors: Vec<TrustAnchor<'static>>,
-    /// Highest depth of the trust anchor on the verified path, counted as nginx counts: end entity 0, so a path with one
-    /// intermediate has its anchor at depth 2.
+    /// Highest depth of the trust anchor on the verified path. Everything above the end entity counts: the end entity
+    /// stands at 0, so an anchor that issued it directly at 1, and one above a single intermediate at 2. This is how nginx'
+    /// documentation and the providers' read. OpenSSL (since 1.1.0) and BoringSSL limit the intermediates alone instead,
+    /// so that their depth 1 is 2 here. What was presented, but is on no path, does not count.
     pub verify_depth: u8,
     /// Any of these must match the end-entity certificate. Never empty.
     pub identity: Vec<IdentityRule>,

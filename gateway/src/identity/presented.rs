@@ -78,13 +78,12 @@ pub(super) fn valid_until(certificate: &X509Certificate<'_>) -> UnixTime {
     UnixTime::since_unix_epoch(std::time::Duration::from_secs(not_after.saturating_add(1)))
 }
 
-/// The whole presented chain; the first certificate is the end entity, and both parsers accept it.
+/// The whole presented chain, end entity first, in whatever state.
 pub(super) struct PresentedChain<'a> {
     certificates: Vec<Presented<'a>>,
 }
 
 impl<'a> PresentedChain<'a> {
-    /// Parses the chain far enough to verify it.
     pub(super) fn new(chain: &'a [CertificateDer<'a>]) -> Self {
         Self { certificates: chain.iter().map(Presented::new).collect() }
     }
@@ -113,7 +112,8 @@ pub(super) struct EndEntity<'a> {
 impl<'a> EndEntity<'a> {
     fn new(presented: &'a Presented<'_>) -> Result<Self, webpki::Error> {
         let webpki = presented.webpki().map_err(Clone::clone)?;
-        let x509 = presented.x509().ok_or(webpki::Error::BadDer)?;
+        // What webpki lets pass and x509-parser does not is, in all likelihood, an extension.
+        let x509 = presented.x509().ok_or(webpki::Error::MalformedExtensions)?;
         let subject = Name::from_contents(webpki.subject()).ok_or(webpki::Error::BadDer)?;
         let alternative_names = match x509.subject_alternative_name() {
             Ok(Some(extension)) => extension.value.general_names.as_slice(),

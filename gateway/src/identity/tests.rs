@@ -1,1 +1,11 @@
-//! The policy as a whole, with certificates made for the purpose.
+//! The policy as a whole, asked about certificates that `fixture` makes for the purpose.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+mod caching;
+mod fixture;
+mod paths;
+mod refusals;
+mod revocation;
+mod robustness;
+mod rules;

@@ -5,7 +5,8 @@
 //!
 //! **Cost of a failing chain.** Identity rules are compared first, since they cost no signature check; then paths are built
 //! for the profiles that they match. Only if none matches are paths built for the others, to tell a stranger from a peer with
-//! the wrong name. All in all at most [`MAX_FAILED_BUILDS`] builds may fail, and at most one more succeeds.
+//! the wrong name. All in all at most [`MAX_FAILED_BUILDS`] builds may fail, the first that exhausts webpki's budget ends the
+//! search, and a build that succeeds for a chain that is refused anyway is the last.
 
 use rustls_pki_types::{CertificateDer, UnixTime};
 
@@ -105,9 +106,12 @@ impl<'a> Trial<'a> {
             return None;
         }
         let result = path::verify(profile, self.chain, self.end_entity, self.now);
-        // Without an anchor in sight nothing was built.
-        if !matches!(result, Ok(_) | Err(PathFailure::NoAnchor)) {
-            self.failed_builds += 1;
+        match &result {
+            // Without an anchor in sight nothing was built.
+            Ok(_) | Err(PathFailure::NoAnchor) => {}
+            // No honest chain is that tangled, so no other profile is asked about it.
+            Err(failure) if failure.exhausted() => self.failed_builds = MAX_FAILED_BUILDS,
+            Err(_) => self.failed_builds += 1,
         }
         Some(result)
     }

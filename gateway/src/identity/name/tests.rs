@@ -1,0 +1,85 @@
+//! The two text forms of a name, and the printed one.
+
+use super::{DistinguishedName, NameError};
+
+/// Checks that both texts are the same name, printed as the second.
+fn check(openssl: &str, rfc4514: &str) {
+    let parsed = DistinguishedName::parse(openssl).expect(openssl);
+    assert_eq!(parsed, DistinguishedName::parse(rfc4514).expect(rfc4514), "{openssl}");
+    assert_eq!(parsed.to_string(), rfc4514, "{openssl}");
+}
+
+#[test]
+fn both_forms_say_the_same() {
+    check("/CN=a", "CN=a");
+    check("/C=US/O=Example/CN=a", "CN=a,O=Example,C=US");
+    check("/C=US/O=Percolate Industries, Inc./CN=x=y", "CN=x=y,O=Percolate Industries\\, Inc.,C=US");
+    check(r"/O=a\/b\+c\\d/CN=#1", r"CN=\#1,O=a/b\+c\\d");
+    check("/O= a b /CN=\";<>", r#"CN=\"\;\<\>,O=\ a b\ "#);
+    check("/C=DE/CN=a+OU=b", "CN=a+OU=b,C=DE");
+    check("/CN=B\u{fc}cher", r"CN=B\C3\BCcher");
+    check("/1.2.3.4=a", "1.2.3.4=a");
+    check("/emailAddress=a@b.example/DC=example", "DC=example,emailAddress=a@b.example");
+}
+
+#[test]
+fn names_of_attribute_types_have_synonyms_in_any_case() {
+    for (text, printed) in [
+        ("/countryName=US", "C=US"),
+        ("/cn=a", "CN=a"),
+        ("/2.5.4.3=a", "CN=a"),
+        ("/S=NY", "ST=NY"),
+        ("/e=a", "emailAddress=a"),
+        ("/givenname=a/SN=b", "SN=b,GN=a"),
+        ("/SERIALNUMBER=5", "serialNumber=5"),
+        ("/street=a/postalCode=1/title=x/UID=u", "UID=u,title=x,postalCode=1,STREET=a"),
+        ("/businessCategory=a/organizationIdentifier=b", "organizationIdentifier=b,businessCategory=a"),
+        ("/jurisdictionC=US/jurisdictionST=NY/jurisdictionL=x", "jurisdictionL=x,jurisdictionST=NY,jurisdictionC=US"),
+        ("CN=#0C0161", "CN=#0c0161"),
+        (r"CN=\61\c3\a9", r"CN=a\C3\A9"),
+    ] {
+        assert_eq!(DistinguishedName::parse(text).expect(text).to_string(), printed);
+    }
+}
+
+#[test]
+fn doubtful_texts_are_errors_that_say_what_to_write() {
+    for (text, words) in [
+        ("", "empty"),
+        ("/", "empty"),
+        ("/CN", "type=value"),
+        ("/CN=a/", "type=value"),
+        ("//CN=a", "type=value"),
+        ("/CN=http://x", r#"written "\/""#),
+        ("/O=A+B/CN=x", r#""\+""#),
+        ("/CN=", "empty value"),
+        ("/CN=a\0", "NUL"),
+        ("/X=a", "known are C, ST, L"),
+        ("/9.9.9.=a", "not known"),
+        (r"/CN=a\,b", "no escape here"),
+        ("/CN=a\\", "no escape here"),
+        ("a", "type=value"),
+        ("CN=a,", "type=value"),
+        ("CN=a,b", r#"written "\,""#),
+        ("CN=a, O=b", "-nameopt RFC2253"),
+        ("C = US, CN = a", "-nameopt RFC2253"),
+        ("CN=a ,O=b", "-nameopt RFC2253"),
+        ("CN= a", "-nameopt RFC2253"),
+        ("CN=\"a, b\"", "no quotes"),
+        ("CN=a;O=b", "separates by"),
+        ("CN=a<b", r"\<"),
+        ("CN=", "empty value"),
+        (r"CN=\00", "NUL"),
+        (r"CN=\ff", "not UTF-8"),
+        (r"CN=\zz", "two hexadecimal digits"),
+        ("CN=a\\", "two hexadecimal digits"),
+        ("CN=#", "hexadecimal form"),
+        ("CN=#0c", "hexadecimal form"),
+        ("CN=#0c0161ff", "hexadecimal form"),
+        ("CN=#hello", "hexadecimal form"),
+    ] {
+        let error = DistinguishedName::parse(text).expect_err(text).to_string();
+        assert!(error.contains(words), "{text}: {error}");
+    }
+    assert_eq!(DistinguishedName::parse("/"), Err(NameError::Empty));
+}

@@ -1,0 +1,427 @@
+//! Paths: depth, extended key usage, and every way in which webpki refuses.
+
+use rustls_pki_types::CertificateDer;
+
+use super::fixture::*;
+use crate::identity::diagnosis::MAX_DETAIL_BYTES;
+use crate::identity::{ExtendedKeyUsage, Profile};
+use crate::reject::Reject;
+
+/// Checks that the chain is refused for this reason, with these words in the detail.
+fn check(case: &str, profile: Profile, chain: &[CertificateDer<'_>], reject: Reject, words: &[&str]) {
+    let refusal = verify(profile, chain).expect_err(case).refusal;
+    assert_eq!(refusal.reject, reject, "{case}: {refusal}");
+    for word in words {
+        assert!(refusal.detail.contains(word), "{case}: no {word:?} in {refusal}");
+    }
+    assert!(refusal.detail.bytes().all(|byte| (b' '..=b'~').contains(&byte)), "{case}: {refusal}");
+    assert!(refusal.detail.len() <= MAX_DETAIL_BYTES, "{case}: {refusal}");
+}
+
+#[test]
+fn the_anchor_is_counted_as_one_more_than_the_intermediates() {
+    let root = Authority::root("root");
+    let first = root.intermediate("first");
+    let second = first.intermediate("second");
+    let client = Template::client("sender");
+    let chains = [
+        vec![root.issue(&client)],
+        vec![first.issue(&client), first.certificate.clone()],
+        vec![second.issue(&client), second.certificate.clone(), first.certificate.clone()],
+    ];
+    for (depth, chain) in (1..).zip(&chains) {
+        for verify_depth in 0..=4_u8 {
+            let profile = Profile { verify_depth, ..profile(&root, "sender") };
+            if depth > usize::from(verify_depth) {
+                let bound = format!("verify_depth is {verify_depth}");
+                let stands = format!("at depth {depth}");
+                check("depth", profile, chain, Reject::PathTooLong, &[&stands, &bound]);
+            } else {
+                assert_eq!(verify(profile, chain).unwrap().matches()[0].anchor_depth, depth);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_shorter_path_is_taken_where_the_first_is_too_deep() {
+    let (root, other) = (Authority::root("root"), Authority::root("other"));
+    let issuing = root.intermediate("issuing");
+    let far = Authority::root("far");
+    // issuing <- far <- other, and issuing <- root
+    let chain = [
+        issuing.issue(&Template::client("sender")),
+        issuing.cross_signed_by(&far),
+        far.cross_signed_by(&other),
+        issuing.certificate.clone(),
+    ];
+    let both =
+        Profile { trust_anchors: vec![other.anchor(), root.anchor()], verify_depth: 2, ..profile(&root, "sender") };
+    let verified = verify(both, &chain).unwrap();
+    assert_eq!(verified.matches()[0].anchor_depth, 2);
+    assert_eq!(&*verified.matches()[0].anchor_subject, "CN=root");
+    let far_alone = Profile { verify_depth: 2, ..profile(&other, "sender") };
+    check("only the long way", far_alone, &chain, Reject::PathTooLong, &["at depth 3"]);
+}
+
+#[test]
+fn presented_order_and_strangers_do_not_matter() {
+    let root = Authority::root("root");
+    let first = root.intermediate("first");
+    let second = first.intermediate("second");
+    let leaf = second.issue(&Template::client("sender"));
+    let junk = CertificateDer::from(vec![0x30, 0x03, 0x02, 0x01, 0x00]);
+    let stranger = Authority::root("stranger").certificate;
+    let chain = [leaf, junk, first.certificate.clone(), stranger, root.certificate.clone(), second.certificate.clone()];
+    let verified = verify(profile(&root, "sender"), &chain).unwrap();
+    assert_eq!(verified.matches()[0].anchor_depth, 3);
+    assert_eq!(verified.certificates(), chain);
+}
+
+/// A root and an authority below it.
+struct Pki {
+    root: Authority,
+    issuing: Authority,
+}
+
+const FIRST: &str = "Certificate 1 of 2 presented (subject \"CN=sender\", issuer \"CN=issuing\", serial 0A:1B";
+const SECOND: &str = "Certificate 2 of 2 presented (subject \"CN=odd\", issuer \"CN=root\"";
+
+fn client() -> Template {
+    Template::client("sender")
+}
+
+/// An authority to which something is about to happen.
+fn odd() -> Template {
+    Template::new(common_name("odd")).with(authority_extension(None))
+}
+
+impl Pki {
+    fn new() -> Self {
+        let root = Authority::root("root");
+        Self { issuing: root.intermediate("issuing"), root }
+    }
+
+    /// An end entity by this template, and the authority that issued it.
+    fn below_issuing(&self, template: Template) -> Vec<CertificateDer<'static>> {
+        vec![self.issuing.issue(&template), self.issuing.certificate.clone()]
+    }
+
+    /// A good end entity below an authority by this template.
+    fn below(&self, template: Template) -> Vec<CertificateDer<'static>> {
+        let authority = self.root.intermediate_by(template);
+        vec![authority.issue(&client()), authority.certificate]
+    }
+
+    fn refused(&self, case: &str, chain: &[CertificateDer<'_>], reject: Reject, words: &[&str]) {
+        check(case, profile(&self.root, "sender"), chain, reject, words);
+    }
+}
+
+#[test]
+fn the_certificate_outside_its_validity_is_named() {
+    let pki = Pki::new();
+    pki.refused(
+        "expired",
+        &pki.below_issuing(client().between(NOW - 2 * DAY, NOW - DAY)),
+        Reject::CertificateExpired,
+        &[FIRST, "not after 2026-11-17T13:46:40Z", "has expired"],
+    );
+    pki.refused(
+        "expired issuer",
+        &pki.below(odd().between(NOW - 2 * DAY, NOW - DAY)),
+        Reject::CertificateExpired,
+        &[SECOND, "has expired"],
+    );
+    pki.refused(
+        "early",
+        &pki.below_issuing(client().between(NOW + DAY, NOW + 2 * DAY)),
+        Reject::CertificateNotYetValid,
+        &[FIRST, "not before 2026-11-19T13:46:40Z", "not valid yet"],
+    );
+    pki.refused(
+        "early issuer",
+        &pki.below(odd().between(NOW + DAY, NOW + 2 * DAY)),
+        Reject::CertificateNotYetValid,
+        &[SECOND],
+    );
+    pki.refused(
+        "reversed validity",
+        &pki.below_issuing(client().between(NOW + DAY, NOW - DAY)),
+        Reject::CertificateMalformed,
+        &[FIRST, "ends before it begins"],
+    );
+}
+
+#[test]
+fn the_certificate_with_the_wrong_issuer_is_named() {
+    let pki = Pki::new();
+    pki.refused(
+        "missing intermediate",
+        &pki.below_issuing(client())[..1],
+        Reject::UnknownIssuer,
+        &["Certificate 1 of 1", "the chain lacks the intermediate certificate of its issuer \"CN=issuing\""],
+    );
+    let foreign = Authority::root("foreign");
+    pki.refused(
+        "foreign, self-signed root presented",
+        &[foreign.issue(&client()), foreign.certificate.clone()],
+        Reject::UnknownIssuer,
+        &["Certificate 2 of 2", "is self-signed"],
+    );
+    pki.refused(
+        "not an authority",
+        &pki.below(Template::new(common_name("odd"))),
+        Reject::PathConstraint,
+        &[SECOND, "not an authority's"],
+    );
+    pki.refused(
+        "authority as end entity",
+        &[pki.root.issue(&client().with(authority_extension(None)))],
+        Reject::PathConstraint,
+        &["Certificate 1 of 1", "may not be a client's own"],
+    );
+}
+
+#[test]
+fn the_certificate_of_a_wrong_form_is_named() {
+    let pki = Pki::new();
+    pki.refused(
+        "unknown critical extension",
+        &pki.below_issuing(client().with(extension("1.3.6.1.4.1.99999.1", true, &[0x05, 0x00]))),
+        Reject::PathConstraint,
+        &[FIRST, "critical extension"],
+    );
+    pki.refused(
+        "sha-1",
+        &pki.below_issuing(Template { sha1: true, ..client() }),
+        Reject::BadSignature,
+        &[FIRST, "algorithm that is not accepted"],
+    );
+    pki.refused(
+        "version 1",
+        &pki.below_issuing(Template { version: 0, ..client() }),
+        Reject::CertificateMalformed,
+        &["Certificate 1 of 2 presented", "version 3"],
+    );
+    pki.refused(
+        "no certificate at all",
+        &[CertificateDer::from(b"hello".to_vec())],
+        Reject::CertificateMalformed,
+        &["Certificate 1 of 1 presented"],
+    );
+    pki.refused(
+        "malformed issuer",
+        &[pki.issuing.issue(&client()), CertificateDer::from(b"hello".to_vec())],
+        Reject::CertificateMalformed,
+        &["Certificate 2 of 2 presented"],
+    );
+    let mut trailing = pki.root.issue(&client()).to_vec();
+    trailing.push(0);
+    pki.refused("trailing byte", &[trailing.into()], Reject::CertificateMalformed, &["Certificate 1 of 1 presented"]);
+}
+
+#[test]
+fn name_and_length_constraints_of_an_issuer_hold() {
+    let root = Authority::root("root");
+    let template = Template::new(common_name("narrow")).with(authority_extension(Some(0)));
+    let narrow = root.intermediate_by(template.with(permitted_domain("example.com")));
+    let named = |host: &str| Template::client("sender").with(alternative_names(&[dns(host)]));
+
+    let good = [narrow.issue(&named("a.example.com")), narrow.certificate.clone()];
+    verify(profile(&root, "sender"), &good).unwrap();
+    let outside = [narrow.issue(&named("a.example.org")), narrow.certificate.clone()];
+    check(
+        "name",
+        profile(&root, "sender"),
+        &outside,
+        Reject::PathConstraint,
+        &["Certificate 1 of 2", "name constraints"],
+    );
+
+    let below = narrow.intermediate("below");
+    let long = [below.issue(&named("a.example.com")), below.certificate.clone(), narrow.certificate.clone()];
+    let words = ["Certificate 3 of 3", "pathLenConstraint"];
+    check("length", profile(&root, "sender"), &long, Reject::PathConstraint, &words);
+}
+
+#[test]
+fn the_certificate_with_the_bad_signature_is_found() {
+    let root = Authority::root("root");
+    let impostor = Authority::root("root");
+    let issuing = root.intermediate("issuing");
+    let forged = impostor.intermediate("issuing");
+    let client = Template::client("sender");
+
+    let by_root = [impostor.issue(&client)];
+    check("leaf", profile(&root, "sender"), &by_root, Reject::BadSignature, &["Certificate 1 of 1"]);
+    let leaf = [forged.issue(&client), issuing.certificate.clone()];
+    check("leaf below a real issuer", profile(&root, "sender"), &leaf, Reject::BadSignature, &["Certificate 1 of 2"]);
+    let intermediate = [forged.issue(&client), forged.certificate.clone()];
+    check("issuer", profile(&root, "sender"), &intermediate, Reject::BadSignature, &["Certificate 2 of 2"]);
+}
+
+#[test]
+fn paths_longer_than_webpki_builds_are_too_long() {
+    let root = Authority::root("root");
+    let mut authorities = vec![root.intermediate("0")];
+    for index in 1..7 {
+        authorities.push(authorities[index - 1].intermediate(&index.to_string()));
+    }
+    let mut chain = vec![authorities[6].issue(&Template::client("sender"))];
+    chain.extend(authorities.iter().rev().map(|authority| authority.certificate.clone()));
+    check("seven issuers", profile(&root, "sender"), &chain, Reject::PathTooLong, &["Certificate 1 of 8"]);
+}
+
+#[test]
+fn extended_key_usage_is_judged_by_policy() {
+    use ExtendedKeyUsage::{ClientAuth, ClientAuthExplicit, Ignore};
+    /// What the policies `ClientAuth`, `ClientAuthExplicit` and `Ignore` make of it.
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    enum Outcome {
+        Passes,
+        Lenient,
+        Refused,
+    }
+    use Outcome::{Lenient, Passes, Refused};
+
+    let absent: Option<&[&str]> = None;
+    let (client, server) = (Some([CLIENT_AUTH].as_slice()), Some([SERVER_AUTH].as_slice()));
+    let (both, any) = (Some([SERVER_AUTH, CLIENT_AUTH].as_slice()), Some([ANY_USAGE].as_slice()));
+    let any_and_client = Some([ANY_USAGE, CLIENT_AUTH].as_slice());
+    let cases = [
+        // end entity, intermediate, outcome by policy
+        (absent, absent, [Lenient, Refused, Passes]),
+        (absent, client, [Lenient, Refused, Passes]),
+        (absent, server, [Refused, Refused, Lenient]),
+        (client, absent, [Passes, Passes, Passes]),
+        (client, client, [Passes, Passes, Passes]),
+        (client, both, [Passes, Passes, Passes]),
+        (client, server, [Refused, Refused, Lenient]),
+        (client, any, [Refused, Refused, Lenient]),
+        (server, absent, [Refused, Refused, Lenient]),
+        (server, client, [Refused, Refused, Lenient]),
+        (server, server, [Refused, Refused, Lenient]),
+        (both, absent, [Passes, Passes, Passes]),
+        (both, both, [Passes, Passes, Passes]),
+        (any, absent, [Refused, Refused, Lenient]),
+        (any, any, [Refused, Refused, Lenient]),
+        (any_and_client, any_and_client, [Passes, Passes, Passes]),
+    ];
+    let root = Authority::root("root");
+    for (leaf, issuer, outcomes) in cases {
+        let with = |template: Template, usage: Option<&[&str]>| match usage {
+            Some(purposes) => template.with(extended_key_usage(purposes)),
+            None => template,
+        };
+        let authority = Template::new(common_name("issuing")).with(authority_extension(None));
+        let issuing = root.intermediate_by(with(authority, issuer));
+        let chain = [issuing.issue(&with(Template::new(common_name("sender")), leaf)), issuing.certificate.clone()];
+        for (policy, expected) in [ClientAuth, ClientAuthExplicit, Ignore].into_iter().zip(outcomes) {
+            let profile = Profile { extended_key_usage: policy, ..profile(&root, "sender") };
+            let outcome = match verify(profile, &chain) {
+                Ok(verified) if verified.matches()[0].eku_lenient => Lenient,
+                Ok(_) => Passes,
+                Err(refusal) => {
+                    assert_eq!(refusal.refusal.reject, Reject::ExtendedKeyUsage, "{}", refusal.refusal);
+                    let culprit = if leaf.is_some_and(|usage| !usage.contains(&CLIENT_AUTH))
+                        || issuer != server && issuer != any
+                    {
+                        "Certificate 1 of 2"
+                    } else {
+                        "Certificate 2 of 2"
+                    };
+                    assert!(refusal.refusal.detail.contains(culprit), "{leaf:?} {issuer:?}: {}", refusal.refusal);
+                    Refused
+                }
+            };
+            assert_eq!(outcome, expected, "end entity {leaf:?}, issuer {issuer:?}, {policy:?}");
+        }
+    }
+}
+
+#[test]
+fn an_empty_extended_key_usage_is_refused_by_every_policy() {
+    let root = Authority::root("root");
+    let chain = [root.issue(&Template::new(common_name("sender")).with(extended_key_usage(&[])))];
+    for policy in [ExtendedKeyUsage::ClientAuth, ExtendedKeyUsage::ClientAuthExplicit, ExtendedKeyUsage::Ignore] {
+        let profile = Profile { extended_key_usage: policy, ..profile(&root, "sender") };
+        let refusal = verify(profile, &chain).unwrap_err().refusal;
+        assert!(
+            matches!(refusal.reject, Reject::ExtendedKeyUsage | Reject::CertificateMalformed),
+            "{policy:?}: {refusal}"
+        );
+    }
+}
+
+#[test]
+fn repeated_extensions_are_malformed() {
+    let root = Authority::root("root");
+    let twice = |extension: Vec<u8>| Template::client("sender").with(extension.clone()).with(extension);
+    for (case, template) in [
+        ("alternative names", twice(alternative_names(&[dns("a.example.com")]))),
+        ("unknown to webpki", twice(extension("1.3.6.1.4.1.99999.1", false, &[0x05, 0x00]))),
+        ("broken alternative names", Template::client("sender").with(extension("2.5.29.17", false, &[0x30, 0x05]))),
+    ] {
+        check(
+            case,
+            profile(&root, "sender"),
+            &[root.issue(&template)],
+            Reject::CertificateMalformed,
+            &["Certificate 1"],
+        );
+    }
+}
+
+#[test]
+fn hostile_names_stay_short_and_printable_in_details() {
+    let root = Authority::root("root");
+    let hostile = format!("\u{1b}[31m\r\n\u{202e}{}", "\u{e9}\u{0}x".repeat(2000));
+    let foreign = Authority::root(&hostile);
+    let leaf = foreign.issue(&Template::client(&hostile).serial(&[0x7f; 200]));
+    check("strange", profile(&root, "sender"), &[leaf], Reject::UnknownIssuer, &["..."]);
+    let admitted = root.issue(&Template::client(&hostile));
+    check("mismatch", profile(&root, "sender"), &[admitted], Reject::IdentityMismatch, &["..."]);
+}
+
+#[test]
+fn the_proof_says_until_when() {
+    let root = Authority::root("root");
+    let until = |leaf: u64, issuer: u64| {
+        let authority = Template::new(common_name("issuing")).with(authority_extension(None));
+        let issuing = root.intermediate_by(authority.between(NOW - DAY, issuer));
+        let leaf = issuing.issue(&Template::client("sender").between(NOW - DAY, leaf));
+        // A presented certificate that is on no path shortens nothing.
+        let unused = Authority::root("unused").intermediate_by(
+            Template::new(common_name("unused")).with(authority_extension(None)).between(NOW - DAY, NOW + 1),
+        );
+        let chain = [leaf, issuing.certificate.clone(), unused.certificate];
+        verify(profile(&root, "sender"), &chain).unwrap().valid_until()
+    };
+    assert_eq!(until(NOW + 5, NOW + 10), at(NOW + 6));
+    assert_eq!(until(NOW + 10, NOW + 5), at(NOW + 6));
+    assert_eq!(until(NOW, NOW + 5), at(NOW + 1));
+}
+
+#[test]
+fn a_tangle_of_certificates_ends_the_search() {
+    let (root, tangled) = (Authority::root("root"), Authority::root("tangled"));
+    let template = || Template::new(common_name("tangled")).with(authority_extension(None));
+    // Seven keys of one name, each certified by that name, and one of them by the anchor's name: factorially many paths.
+    let mut issuers: Vec<_> = (0..6).map(|_| tangled.intermediate_by(template())).collect();
+    issuers.push(Authority::root("root").intermediate_by(template()));
+    let mut chain = vec![issuers[0].issue(&Template::client("sender"))];
+    chain.extend(issuers.iter().map(|issuer| issuer.certificate.clone()));
+    check("tangle", profile(&root, "sender"), &chain, Reject::ChainTooLarge, &["8 presented certificates"]);
+}
+
+#[test]
+fn a_good_path_is_found_among_imitations() {
+    let (root, impostor) = (Authority::root("root"), Authority::root("root"));
+    let issuing = root.intermediate("issuing");
+    let imitation = impostor.intermediate("issuing");
+    let chain =
+        [issuing.issue(&Template::client("sender")), imitation.certificate.clone(), issuing.certificate.clone()];
+    let verified = verify(profile(&root, "sender"), &chain).unwrap();
+    assert_eq!(verified.matches()[0].anchor_depth, 2);
+}
