@@ -1,0 +1,1 @@
+//! The clients against OpenSSL's own server.
