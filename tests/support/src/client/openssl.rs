@@ -215,7 +215,8 @@ impl OpenSslOutcome {
         self.text().lines().find_map(|line| line.strip_prefix("ALPN protocol: ").map(str::to_owned))
     }
 
-    /// Every HTTP response that came.
+    /// Every HTTP response that came. `s_client` writes its own words to the same pipe, buffered, so they can follow a body
+    /// that ends with the connection; one with Content-Length or in chunks is exact.
     pub fn responses(&self) -> Vec<Response> {
         let Some(start) = find(&self.stdout, b"HTTP/1.") else { return Vec::new() };
         Response::read_all(&self.stdout[start..])
