@@ -1,2 +1,34 @@
-//! xtask.
-fn main() {}
+//! The project's own commands, run as `cargo xtask COMMAND`. One file a command; this one only lists them.
+
+mod ci;
+mod command;
+mod setup;
+mod test;
+
+use clap::{Parser, Subcommand};
+
+/// hookgate's own commands.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Install, or else name, what the other commands need on this machine.
+    Setup,
+    /// Format, lints, unit tests, and the end-to-end tests on io_uring and on epoll.
+    Test,
+    /// What CI runs: the same as `test`, after the licence check where cargo-deny is installed.
+    Ci,
+}
+
+fn main() -> anyhow::Result<()> {
+    match Arguments::parse().task {
+        Task::Setup => setup::run(),
+        Task::Test => test::run(),
+        Task::Ci => ci::run(),
+    }
+}

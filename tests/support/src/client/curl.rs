@@ -1,0 +1,255 @@
+//! curl as a client: one or more requests, over one connection where the server lets it.
+
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+
+use super::TlsVersion;
+use crate::http::{Fields, Response};
+use crate::pki::ClientIdentity;
+use crate::process;
+
+/// Beyond curl's own limit, before it is killed.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// One request, or several, to be sent with curl.
+#[derive(Clone, Debug)]
+pub struct Curl {
+    host: String,
+    port: u16,
+    arguments: Vec<OsString>,
+    transfers: Vec<PendingTransfer>,
+    limit: Duration,
+}
+
+#[derive(Clone, Debug)]
+struct PendingTransfer {
+    method: String,
+    target: String,
+    fields: Vec<(String, String)>,
+    body: Option<Vec<u8>>,
+}
+
+/// How curl ended.
+#[derive(Clone, Debug)]
+pub struct CurlOutcome {
+    /// curl's exit status: 0, or the error that its manual lists (35 TLS connect, 56 receive, 18 partial file, 28 time-out).
+    /// `None` where it had to be killed.
+    pub exit_code: Option<i32>,
+    /// What curl says about the error.
+    pub stderr: String,
+    /// The requests that got a response, in order.
+    pub transfers: Vec<Transfer>,
+}
+
+/// One request that was sent.
+#[derive(Clone, Debug)]
+pub struct Transfer {
+    /// The response, as far as it came.
+    pub response: Response,
+    /// Connections made for this request: 0 where an earlier one was reused.
+    pub new_connections: u32,
+    /// From start to the last byte.
+    pub duration: Duration,
+}
+
+impl CurlOutcome {
+    /// The first response.
+    ///
+    /// # Errors
+    ///
+    /// There is none; what curl says is named.
+    pub fn response(&self) -> Result<&Response> {
+        let first = self.transfers.first();
+        first.map(|transfer| &transfer.response).with_context(|| format!("curl {:?}: {}", self.exit_code, self.stderr))
+    }
+
+    /// The status of the first response; `None` where there is none.
+    pub fn status(&self) -> Option<u16> {
+        self.transfers.first().map(|transfer| transfer.response.status)
+    }
+}
+
+impl Curl {
+    /// Requests to `https://host/`, which is looked for at 127.0.0.1:`port`: server name and Host are `host` alone.
+    pub fn new(host: &str, port: u16) -> Self {
+        let arguments = ["--silent", "--show-error", "--http1.1"].iter().map(Into::into).collect();
+        let limit = Duration::from_secs(15);
+        Self { host: host.to_owned(), port, arguments, transfers: Vec::new(), limit }
+    }
+
+    /// Any further argument.
+    #[must_use]
+    pub fn argument(mut self, argument: impl Into<OsString>) -> Self {
+        self.arguments.push(argument.into());
+        self
+    }
+
+    /// Trusts this root for the server's certificate.
+    #[must_use]
+    pub fn trusting(self, root: &Path) -> Self {
+        self.argument("--cacert").argument(root)
+    }
+
+    /// Presents this certificate.
+    #[must_use]
+    pub fn identity(self, identity: &ClientIdentity) -> Self {
+        self.argument("--cert").argument(&identity.chain_path).argument("--key").argument(&identity.key_path)
+    }
+
+    /// Speaks this version only.
+    #[must_use]
+    pub fn version(self, version: TlsVersion) -> Self {
+        let (least, most) = match version {
+            TlsVersion::Tls12 => ("--tlsv1.2", "1.2"),
+            TlsVersion::Tls13 => ("--tlsv1.3", "1.3"),
+        };
+        self.argument(least).argument("--tls-max").argument(most)
+    }
+
+    /// Offers these TLS 1.2 suites, in OpenSSL's names.
+    #[must_use]
+    pub fn ciphers(self, ciphers: &str) -> Self {
+        self.argument("--ciphers").argument(ciphers)
+    }
+
+    /// Gives up after `limit`; 15 s otherwise.
+    #[must_use]
+    pub fn limit(mut self, limit: Duration) -> Self {
+        self.limit = limit;
+        self
+    }
+
+    /// One more request without a body.
+    #[must_use]
+    pub fn request(mut self, method: &str, target: &str) -> Self {
+        let (method, target) = (method.to_owned(), target.to_owned());
+        self.transfers.push(PendingTransfer { method, target, fields: Vec::new(), body: None });
+        self
+    }
+
+    /// One more request: POST of `body` as JSON.
+    #[must_use]
+    pub fn post(self, target: &str, body: &[u8]) -> Self {
+        self.request("POST", target).field("Content-Type", "application/json").body(body)
+    }
+
+    /// A field of the request that was added last.
+    ///
+    /// # Panics
+    ///
+    /// There is no request yet.
+    #[must_use]
+    pub fn field(mut self, name: &str, value: &str) -> Self {
+        self.last().fields.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// The body of the request that was added last.
+    ///
+    /// # Panics
+    ///
+    /// There is no request yet.
+    #[must_use]
+    pub fn body(mut self, body: &[u8]) -> Self {
+        self.last().body = Some(body.to_vec());
+        self
+    }
+
+    fn last(&mut self) -> &mut PendingTransfer {
+        self.transfers.last_mut().expect("request() or post() comes before field() and body()")
+    }
+
+    /// Sends the requests.
+    ///
+    /// # Errors
+    ///
+    /// curl cannot be started, or no request was added. A failing transfer is no error: see [`CurlOutcome`].
+    pub fn run(&self) -> Result<CurlOutcome> {
+        ensure!(!self.transfers.is_empty(), "curl has no request to send");
+        let directory = tempfile::tempdir()?;
+        let mut command = Command::new("curl");
+        // First of all arguments, or it does nothing: no ~/.curlrc of whoever runs the tests.
+        command.arg("--disable");
+        for (index, transfer) in self.transfers.iter().enumerate() {
+            if index > 0 {
+                command.arg("--next");
+            }
+            self.transfer_arguments(&mut command, transfer, &Files::new(directory.path(), index))?;
+        }
+        let finished = process::run(command, &[], self.limit + GRACE)?;
+        let mut transfers = Vec::new();
+        for (index, line) in finished.stdout_text().lines().enumerate().take(self.transfers.len()) {
+            let files = Files::new(directory.path(), index);
+            transfers.extend(read_transfer(line, &files)?);
+        }
+        let exit_code = finished.status.and_then(|status| status.code());
+        Ok(CurlOutcome { exit_code, stderr: finished.stderr_text(), transfers })
+    }
+
+    /// `--next` forgets every option, so each transfer gets all of them.
+    fn transfer_arguments(&self, command: &mut Command, transfer: &PendingTransfer, files: &Files) -> Result<()> {
+        command.args(&self.arguments);
+        command.arg("--connect-to").arg(format!("::127.0.0.1:{}", self.port));
+        command.arg("--max-time").arg(self.limit.as_secs_f64().to_string());
+        command.arg("--dump-header").arg(&files.head).arg("--output").arg(&files.body);
+        command.args(["--write-out", "%{http_code} %{num_connects} %{time_total} %{exitcode}\\n"]);
+        match transfer.method.as_str() {
+            "HEAD" => command.arg("--head"),
+            method => command.args(["--request", method]),
+        };
+        for (name, value) in &transfer.fields {
+            // curl reads "Name:" as a field to be left out, and "Name;" as an empty one.
+            let field = if value.is_empty() { format!("{name};") } else { format!("{name}: {value}") };
+            command.arg("--header").arg(field);
+        }
+        if let Some(body) = &transfer.body {
+            fs::write(&files.upload, body)?;
+            let mut argument = OsString::from("@");
+            argument.push(&files.upload);
+            command.arg("--data-binary").arg(argument);
+            // Without this curl waits up to a second before it sends a body above 1 MiB.
+            command.args(["--header", "Expect:"]);
+        }
+        command.arg(format!("https://{}{}", self.host, transfer.target));
+        Ok(())
+    }
+}
+
+/// Where curl leaves what came, and finds what to send.
+struct Files {
+    head: PathBuf,
+    body: PathBuf,
+    upload: PathBuf,
+}
+
+impl Files {
+    fn new(directory: &Path, index: usize) -> Self {
+        let file = |what: &str| directory.join(format!("{index}-{what}"));
+        Self { head: file("head"), body: file("body"), upload: file("upload") }
+    }
+}
+
+/// The transfer that `line` of the write-out describes; `None` where no response came.
+fn read_transfer(line: &str, files: &Files) -> Result<Option<Transfer>> {
+    let words: Vec<_> = line.split(' ').collect();
+    let [status, connections, seconds, exit_code] = words.as_slice() else { return Ok(None) };
+    let status: u16 = status.parse()?;
+    if status == 0 {
+        return Ok(None);
+    }
+    let head = fs::read_to_string(&files.head).context("reading the head that curl received")?;
+    // With interim responses there are several heads; the last one counts.
+    let head = head.trim_end().rsplit("\r\n\r\n").next().unwrap_or_default();
+    let field = |line: &str| line.split_once(':').map(|(name, value)| (name.to_owned(), value.trim().to_owned()));
+    let fields = Fields(head.lines().skip(1).filter_map(field).collect());
+    // curl makes no file where the body is empty.
+    let body = fs::read(&files.body).unwrap_or_default();
+    let response = Response { status, fields, body, complete: *exit_code == "0" };
+    let duration = Duration::from_secs_f64(seconds.parse()?);
+    Ok(Some(Transfer { response, new_connections: connections.parse()?, duration }))
+}

@@ -1,0 +1,233 @@
+//! OpenSSL's `s_client`: handshakes, alerts, resumption, and raw bytes inside of TLS.
+
+use std::ffi::OsString;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::Result;
+
+use super::TlsVersion;
+use crate::http::Response;
+use crate::pki::ClientIdentity;
+use crate::process;
+
+/// A connection to be made with `openssl s_client`.
+#[derive(Clone, Debug)]
+pub struct OpenSsl {
+    arguments: Vec<OsString>,
+    input: Vec<u8>,
+    until: Option<Vec<u8>>,
+    limit: Duration,
+}
+
+/// What `s_client` saw.
+#[derive(Clone, Debug)]
+pub struct OpenSslOutcome {
+    /// Everything on standard output, what the server sent included.
+    pub stdout: Vec<u8>,
+    /// Everything on standard error.
+    pub stderr: String,
+    /// Exit status; `None` where it was killed.
+    pub exit_code: Option<i32>,
+    /// Whether the time limit passed.
+    pub timed_out: bool,
+}
+
+impl OpenSsl {
+    /// A connection to 127.0.0.1:`port` with this server name.
+    pub fn new(server_name: &str, port: u16) -> Self {
+        // -ign_eof: the connection stays when the input ends, and no letter of the input is taken for a command.
+        let arguments = ["s_client", "-ign_eof", "-showcerts", "-servername"].iter().map(Into::into).collect();
+        let client = Self { arguments, input: Vec::new(), until: None, limit: Duration::from_secs(10) };
+        client.argument(server_name).argument("-connect").argument(format!("127.0.0.1:{port}"))
+    }
+
+    /// Any further argument.
+    #[must_use]
+    pub fn argument(mut self, argument: impl Into<OsString>) -> Self {
+        self.arguments.push(argument.into());
+        self
+    }
+
+    /// Trusts this root, and ends where the server's certificate does not verify.
+    #[must_use]
+    pub fn trusting(self, root: &Path) -> Self {
+        self.argument("-CAfile").argument(root).argument("-verify_return_error")
+    }
+
+    /// Presents this certificate.
+    #[must_use]
+    pub fn identity(self, identity: &ClientIdentity) -> Self {
+        let client =
+            self.argument("-cert").argument(&identity.certificate_path).argument("-key").argument(&identity.key_path);
+        match &identity.issuers_path {
+            None => client,
+            Some(issuers) => client.argument("-cert_chain").argument(issuers),
+        }
+    }
+
+    /// Speaks this version only.
+    #[must_use]
+    pub fn version(self, version: TlsVersion) -> Self {
+        self.argument(match version {
+            TlsVersion::Tls12 => "-tls1_2",
+            TlsVersion::Tls13 => "-tls1_3",
+        })
+    }
+
+    /// Offers these TLS 1.2 suites, in OpenSSL's names.
+    #[must_use]
+    pub fn ciphers(self, ciphers: &str) -> Self {
+        self.argument("-cipher").argument(ciphers)
+    }
+
+    /// Offers these application protocols (RFC 7301), separated by commas.
+    #[must_use]
+    pub fn application_protocols(self, protocols: &str) -> Self {
+        self.argument("-alpn").argument(protocols)
+    }
+
+    /// Writes the session to `file` when it comes. With TLS 1.3 it comes after the handshake, so send a request too.
+    #[must_use]
+    pub fn save_session(self, file: &Path) -> Self {
+        self.argument("-sess_out").argument(file)
+    }
+
+    /// Offers the session in `file` for resumption.
+    #[must_use]
+    pub fn resume_session(self, file: &Path) -> Self {
+        self.argument("-sess_in").argument(file)
+    }
+
+    /// Sends these bytes after the handshake, after those that were given before.
+    #[must_use]
+    pub fn send(mut self, bytes: &[u8]) -> Self {
+        self.input.extend_from_slice(bytes);
+        self
+    }
+
+    /// Sends a POST of `body` with `Connection: close`, so that the server ends the connection.
+    #[must_use]
+    pub fn post(self, host: &str, target: &str, body: &[u8]) -> Self {
+        let length = body.len();
+        let head = format!(
+            "POST {target} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\
+             Connection: close\r\n\r\n"
+        );
+        self.send(head.as_bytes()).send(body)
+    }
+
+    /// Ends as soon as `text` has been printed, rather than when the server closes.
+    #[must_use]
+    pub fn until(mut self, text: &str) -> Self {
+        self.until = Some(text.as_bytes().to_vec());
+        self
+    }
+
+    /// Gives up after `limit`; 10 s otherwise.
+    #[must_use]
+    pub fn limit(mut self, limit: Duration) -> Self {
+        self.limit = limit;
+        self
+    }
+
+    /// Connects, sends, and reads until the server closes, the awaited text has come, or the limit passes.
+    ///
+    /// # Errors
+    ///
+    /// `openssl` cannot be started. A failing handshake is no error: see [`OpenSslOutcome`].
+    pub fn run(&self) -> Result<OpenSslOutcome> {
+        let mut command = Command::new("openssl");
+        command.args(&self.arguments);
+        let enough = |stdout: &[u8]| self.until.as_ref().is_some_and(|text| find(stdout, text).is_some());
+        let finished = process::run_until(command, &self.input, self.limit, enough)?;
+        Ok(OpenSslOutcome {
+            exit_code: finished.status.and_then(|status| status.code()),
+            timed_out: finished.timed_out,
+            stderr: finished.stderr_text(),
+            stdout: finished.stdout,
+        })
+    }
+}
+
+impl OpenSslOutcome {
+    /// Standard output as text; bytes that are no UTF-8 are replaced.
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.stdout).into_owned()
+    }
+
+    /// Whether the client's side of the handshake was completed. With TLS 1.3 a server may still refuse the client's
+    /// certificate after that: see [`OpenSslOutcome::alert`].
+    pub fn connected(&self) -> bool {
+        self.protocol().is_some()
+    }
+
+    /// Whether the session was resumed.
+    pub fn reused(&self) -> bool {
+        self.summary().is_some_and(|line| line.starts_with("Reused, "))
+    }
+
+    /// The protocol, as in `TLSv1.3`; `None` where there is no handshake.
+    pub fn protocol(&self) -> Option<String> {
+        let line = self.summary()?;
+        let protocol = line.split(", ").nth(1)?;
+        (protocol != "(NONE)").then(|| protocol.to_owned())
+    }
+
+    /// The cipher suite, as OpenSSL names it.
+    pub fn cipher(&self) -> Option<String> {
+        let cipher = self.summary()?.rsplit("Cipher is ").next()?.to_owned();
+        (cipher != "(NONE)").then_some(cipher)
+    }
+
+    /// `New, TLSv1.3, Cipher is …` or `Reused, …`.
+    fn summary(&self) -> Option<String> {
+        self.text().lines().find(|line| line.contains(", Cipher is ")).map(str::to_owned)
+    }
+
+    /// The alert that the server sent, by its number (RFC 8446, section 6).
+    pub fn alert(&self) -> Option<u8> {
+        let (_, rest) = self.stderr.split_once("SSL alert number ")?;
+        rest.split(|character: char| !character.is_ascii_digit()).next()?.parse().ok()
+    }
+
+    /// The distinguished names in the CertificateRequest, as OpenSSL prints them; empty where there are none.
+    pub fn authority_names(&self) -> Vec<String> {
+        let text = self.text();
+        let lines = text.lines().skip_while(|line| *line != "Acceptable client certificate CA names").skip(1);
+        lines.take_while(|line| line.contains('=')).map(str::to_owned).collect()
+    }
+
+    /// The server's certificates, as PEM, in the order sent.
+    pub fn server_certificates(&self) -> Vec<String> {
+        const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
+        const END: &str = "-----END CERTIFICATE-----";
+        let text = self.text();
+        // After this line the end entity is printed once more.
+        let chain = text.split("\nServer certificate\n").next().unwrap_or_default();
+        let pieces = chain.split(BEGIN).skip(1);
+        pieces.filter_map(|piece| Some(format!("{BEGIN}{}{END}\n", piece.split_once(END)?.0))).collect()
+    }
+
+    /// The negotiated application protocol.
+    pub fn application_protocol(&self) -> Option<String> {
+        self.text().lines().find_map(|line| line.strip_prefix("ALPN protocol: ").map(str::to_owned))
+    }
+
+    /// Every HTTP response that came. `s_client` writes its own words to the same pipe, buffered, so they can follow a body
+    /// that ends with the connection; one with Content-Length or in chunks is exact.
+    pub fn responses(&self) -> Vec<Response> {
+        let Some(start) = find(&self.stdout, b"HTTP/1.") else { return Vec::new() };
+        Response::read_all(&self.stdout[start..])
+    }
+
+    /// The first HTTP response.
+    pub fn response(&self) -> Option<Response> {
+        self.responses().into_iter().next()
+    }
+}
+
+fn find(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
+    bytes.windows(wanted.len()).position(|window| window == wanted)
+}

@@ -1,0 +1,117 @@
+//! A complete configuration of the daemon for the four providers of the documents, over the throwaway PKI.
+//!
+//! Places that only [`crate::gateway::Gateway::start`] knows stand as placeholders, which it replaces: [`LISTEN_PORT`],
+//! [`METRICS_PORT`], [`IO`]. Tests append to the text, or replace parts of it.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use crate::documents;
+use crate::pki::{Pki, Sender, ServerIdentity};
+
+/// Placeholder for the port to accept on.
+pub const LISTEN_PORT: &str = "@LISTEN_PORT@";
+
+/// Placeholder for the port of the metrics endpoint.
+pub const METRICS_PORT: &str = "@METRICS_PORT@";
+
+/// Placeholder for the I/O backend: `auto`, `io_uring` or `epoll`.
+pub const IO: &str = "@IO@";
+
+/// The host that [`FourProviders`] routes, and that its certificate should be for.
+pub const HOST: &str = "hooks.example.com";
+
+/// What the configuration is made of. Each provider has the path of its document ([`documents::ALL`]).
+#[derive(Clone, Debug)]
+pub struct FourProviders<'a> {
+    /// Whose roots are trusted.
+    pub pki: &'a Pki,
+    /// Our certificates; the first is the default.
+    pub certificates: Vec<&'a ServerIdentity>,
+    /// Socket of the handler for PagerDuty and Percolate.
+    pub events_handler: &'a Path,
+    /// Socket of the handler for both Dialogflows.
+    pub dialogflow_handler: &'a Path,
+    /// `respond` or `abort`, for every provider.
+    pub on_failure: &'a str,
+    /// Revocation lists by sender; none are checked for the others.
+    pub revocation_lists: Vec<(Sender, Vec<PathBuf>)>,
+    /// Lines for `[listen]`, such as `workers = 1`.
+    pub listen: &'a str,
+    /// Lines for `[limits]`.
+    pub limits: &'a str,
+}
+
+impl<'a> FourProviders<'a> {
+    /// Refusals are answered, nothing is looked up in revocation lists, limits are the defaults.
+    pub fn new(
+        pki: &'a Pki,
+        certificate: &'a ServerIdentity,
+        events_handler: &'a Path,
+        dialogflow_handler: &'a Path,
+    ) -> Self {
+        Self {
+            pki,
+            certificates: vec![certificate],
+            events_handler,
+            dialogflow_handler,
+            on_failure: "respond",
+            revocation_lists: Vec::new(),
+            listen: "",
+            limits: "",
+        }
+    }
+
+    /// The configuration file, placeholders included.
+    pub fn toml(&self) -> String {
+        let mut text =
+            format!("[listen]\naddresses = [\"127.0.0.1:{LISTEN_PORT}\"]\nio = \"{IO}\"\n{}\n\n", self.listen);
+        for certificate in &self.certificates {
+            let (chain, key) = (quoted(&certificate.chain_path), quoted(&certificate.key_path));
+            push(&mut text, format_args!("[[certificate]]\nchain = {chain}\nkey = {key}\n\n"));
+        }
+        for document in documents::ALL {
+            let name = document.provider;
+            push(&mut text, format_args!("[[provider]]\nname = \"{name}\"\npreset = \"{name}\"\n"));
+            push(&mut text, format_args!("trust_anchors = [{}]\n", list(&self.anchors(document.sender))));
+            push(&mut text, format_args!("on_failure = \"{}\"\n", self.on_failure));
+            if let Some((_, lists)) = self.revocation_lists.iter().find(|(sender, _)| *sender == document.sender) {
+                push(&mut text, format_args!("crls = [{}]\n", list(lists)));
+            }
+            text.push('\n');
+        }
+        for document in documents::ALL {
+            let (name, path) = (document.provider, document.path);
+            let handler = match document.sender {
+                Sender::Dialogflow | Sender::DialogflowNewer => self.dialogflow_handler,
+                Sender::PagerDuty | Sender::Percolate => self.events_handler,
+            };
+            let handler = quoted(Path::new(&format!("unix:{}", handler.display())));
+            push(&mut text, format_args!("[[route]]\nname = \"{name}\"\nhost = \"{HOST}\"\npath = \"{path}\"\n"));
+            push(&mut text, format_args!("methods = [\"POST\"]\nproviders = [\"{name}\"]\nhandler = {handler}\n\n"));
+        }
+        text + &format!("[limits]\n{}\n\n[metrics]\nlisten = \"127.0.0.1:{METRICS_PORT}\"\n", self.limits)
+    }
+
+    /// Dialogflow's old chain and its newer one end in different roots.
+    fn anchors(&self, sender: Sender) -> Vec<PathBuf> {
+        let mut anchors = vec![self.pki.sender(sender).root.path().to_owned()];
+        if sender == Sender::Dialogflow {
+            anchors.push(self.pki.sender(Sender::DialogflowNewer).root.path().to_owned());
+        }
+        anchors
+    }
+}
+
+fn push(text: &mut String, arguments: std::fmt::Arguments<'_>) {
+    text.write_fmt(arguments).expect("a String takes every text");
+}
+
+/// `path` as a TOML basic string.
+fn quoted(path: &Path) -> String {
+    format!("\"{}\"", path.display().to_string().replace('\\', "\\\\").replace('"', "\\\""))
+}
+
+fn list(paths: &[PathBuf]) -> String {
+    paths.iter().map(|path| quoted(path)).collect::<Vec<_>>().join(", ")
+}

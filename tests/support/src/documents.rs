@@ -1,0 +1,99 @@
+//! The requests of the four providers' documents, with their bodies and fields.
+//!
+//! The Dialogflow CX body stands in its document as it is here; the ES body is cut short there and completed here in its own
+//! shape. PagerDuty's and Percolate's documents about mutual TLS show no request, so theirs are events as those providers
+//! describe them elsewhere. Byte by byte constant: the PagerDuty signature is over exactly this body.
+
+use crate::pki::Sender;
+
+/// The secret with which [`PAGERDUTY`] is signed (HMAC-SHA256 over the body).
+pub const PAGERDUTY_SECRET: &str = "throwaway-pagerduty-secret";
+
+/// One provider's request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Document {
+    /// The provider, and its preset: `pagerduty`, `dialogflow-cx`, `dialogflow-es`, `percolate`.
+    pub provider: &'static str,
+    /// Whose certificate it comes with.
+    pub sender: Sender,
+    /// The path that the document uses, or one that fits.
+    pub path: &'static str,
+    /// The fields beside Host and Content-Length, in order.
+    pub fields: &'static [(&'static str, &'static str)],
+    /// The body, JSON.
+    pub body: &'static str,
+}
+
+/// A PagerDuty V3 event.
+pub const PAGERDUTY: Document = Document {
+    provider: "pagerduty",
+    sender: Sender::PagerDuty,
+    path: "/pagerduty",
+    fields: &[
+        ("Content-Type", "application/json"),
+        ("User-Agent", "PagerDuty-Webhook/V3.0"),
+        ("Accept", "*/*"),
+        ("X-Webhook-Id", "f5d9fe43-a1d5-4ad1-b0f5-7a2b2d4ff2c9"),
+        ("X-Webhook-Subscription", "PWHS4RV"),
+        ("X-PagerDuty-Signature", "v1=cfdc3ee17c798e84e9faf378ec0f003ac23b983a8dc9eb17787122543b8d7717"),
+    ],
+    body: include_str!("../documents/pagerduty.json"),
+};
+
+/// What Dialogflow sends beside the body, CX and ES alike.
+const DIALOGFLOW_FIELDS: &[(&str, &str)] = &[
+    ("authorization", "Bearer ey.throwaway.token"),
+    ("content-type", "application/json"),
+    ("Connection", "keep-alive"),
+    ("Accept", "*/*"),
+    ("User-Agent", "Google-Dialogflow"),
+    ("Accept-Encoding", "gzip, deflate, br"),
+];
+
+/// A Dialogflow CX `WebhookRequest`.
+pub const DIALOGFLOW_CX: Document = Document {
+    provider: "dialogflow-cx",
+    sender: Sender::Dialogflow,
+    path: "/shirts-agent-webhook",
+    fields: DIALOGFLOW_FIELDS,
+    body: include_str!("../documents/dialogflow-cx.json"),
+};
+
+/// A Dialogflow ES v2 `WebhookRequest`.
+pub const DIALOGFLOW_ES: Document = Document {
+    provider: "dialogflow-es",
+    sender: Sender::Dialogflow,
+    path: "/dialogflowFulfillment",
+    fields: DIALOGFLOW_FIELDS,
+    body: include_str!("../documents/dialogflow-es.json"),
+};
+
+/// A Percolate event.
+pub const PERCOLATE: Document = Document {
+    provider: "percolate",
+    sender: Sender::Percolate,
+    path: "/percolate",
+    fields: &[("Content-Type", "application/json"), ("User-Agent", "Percolate-Webhooks"), ("Accept", "*/*")],
+    body: include_str!("../documents/percolate.json"),
+};
+
+/// All four.
+pub const ALL: [Document; 4] = [PAGERDUTY, DIALOGFLOW_CX, DIALOGFLOW_ES, PERCOLATE];
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+    use std::time::Duration;
+
+    use super::{PAGERDUTY, PAGERDUTY_SECRET};
+    use crate::process;
+
+    #[test]
+    fn the_pagerduty_signature_is_over_its_body() {
+        let mut command = Command::new("openssl");
+        command.args(["dgst", "-sha256", "-r", "-hmac", PAGERDUTY_SECRET]);
+        let finished = process::run(command, PAGERDUTY.body.as_bytes(), Duration::from_secs(10)).expect("openssl runs");
+        let digest = finished.stdout_text().split(' ').next().expect("openssl prints a digest").to_owned();
+        assert!(PAGERDUTY.fields.contains(&("X-PagerDuty-Signature", format!("v1={digest}").as_str())), "{digest}");
+    }
+}

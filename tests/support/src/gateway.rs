@@ -1,0 +1,307 @@
+//! The daemon under test: the real binary, as a child process, on free ports.
+//!
+//! Knows of it what an operator knows: command line, file, log, metrics, signals and /proc.
+
+use std::ffi::OsString;
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use rustix::process::{Pid, kill_process};
+
+use crate::client::Curl;
+use crate::client::OpenSsl;
+use crate::configuration::{IO, LISTEN_PORT, METRICS_PORT};
+use crate::metrics::Metrics;
+use crate::pki::Pki;
+use crate::process::{Capture, Reaped};
+
+pub use rustix::process::Signal;
+
+/// Names the I/O backend under test: `io_uring`, `epoll`, or nothing for `auto`.
+pub const IO_VARIABLE: &str = "HOOKGATE_TEST_IO";
+
+/// How long the daemon may take until it accepts.
+const START_LIMIT: Duration = Duration::from_secs(20);
+
+/// After which a daemon that says nothing is tried by connecting to it.
+const SILENT_LIMIT: Duration = Duration::from_secs(3);
+
+/// How often another process is asked for what it does not tell by itself.
+const POLL: Duration = Duration::from_millis(5);
+
+/// Attempts with other ports where somebody took one between choosing and binding it.
+const ATTEMPTS: usize = 5;
+
+/// How the daemon is started.
+#[derive(Clone, Debug)]
+pub struct GatewayOptions {
+    /// The binary: `env!("CARGO_BIN_EXE_hookgate")` in tests.
+    pub binary: PathBuf,
+    /// Added to its environment.
+    pub environment: Vec<(OsString, OsString)>,
+    /// Arguments after `run --config FILE`.
+    pub arguments: Vec<OsString>,
+    /// What replaces [`IO`] in the configuration.
+    pub io: String,
+}
+
+impl GatewayOptions {
+    /// `binary`, with the backend that [`IO_VARIABLE`] names.
+    pub fn new(binary: impl Into<PathBuf>) -> Self {
+        let io = std::env::var(IO_VARIABLE).unwrap_or_else(|_| "auto".to_owned());
+        Self { binary: binary.into(), environment: Vec::new(), arguments: Vec::new(), io }
+    }
+}
+
+/// A running daemon; killed and reaped when dropped.
+#[derive(Debug)]
+pub struct Gateway {
+    child: Reaped,
+    log: Capture,
+    directory: tempfile::TempDir,
+    port: u16,
+    metrics_port: u16,
+    io: String,
+}
+
+impl Gateway {
+    /// Writes `configuration`, with its placeholders replaced, to a file, starts the daemon with it, and returns when the
+    /// daemon says that it is ready.
+    ///
+    /// # Errors
+    ///
+    /// The daemon ends, or is not ready within 20 s; its log is in the message.
+    pub fn start(configuration: &str, options: &GatewayOptions) -> Result<Self> {
+        for attempt in 1.. {
+            let mut gateway = Self::spawn(configuration, options)?;
+            match gateway.wait_ready() {
+                Ok(()) => return Ok(gateway),
+                Err(_) if attempt < ATTEMPTS && gateway.log().to_lowercase().contains("address already in use") => {}
+                Err(error) => {
+                    return Err(error.context(format!("the daemon did not start; its log:\n{}", gateway.log())));
+                }
+            }
+        }
+        bail!("unreachable: the last attempt returns")
+    }
+
+    fn spawn(configuration: &str, options: &GatewayOptions) -> Result<Self> {
+        let directory = tempfile::Builder::new().prefix("hookgate-").tempdir()?;
+        let (port, metrics_port) = free_ports()?;
+        let file = directory.path().join("hookgate.toml");
+        fs::write(&file, fill_in(configuration, port, metrics_port, &options.io))?;
+        let mut command = Command::new(&options.binary);
+        command.arg("run").arg("--config").arg(&file).args(&options.arguments);
+        // Colours would stand between the words that tests look for.
+        command.env("NO_COLOR", "1").envs(options.environment.iter().cloned());
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut child = Reaped(command.spawn().with_context(|| format!("starting {}", options.binary.display()))?);
+        let stderr = child.0.stderr.take().context("stderr was asked for as a pipe")?;
+        let log = Capture::start(stderr);
+        Ok(Self { child, log, directory, port, metrics_port, io: options.io.clone() })
+    }
+
+    fn wait_ready(&mut self) -> Result<()> {
+        let start = Instant::now();
+        loop {
+            if self.says_ready() {
+                return Ok(());
+            }
+            if let Some(status) = self.child.0.try_wait()? {
+                // Its last words may still be on their way through the pipe.
+                thread::sleep(POLL);
+                bail!("it ended with {status}");
+            }
+            let waited = start.elapsed();
+            // A plain connect disturbs the counters, so it is only for a daemon that does not say when it is ready.
+            if waited > SILENT_LIMIT && TcpStream::connect(self.address()).is_ok() {
+                return Ok(());
+            }
+            ensure!(waited < START_LIMIT, "it was not ready within {START_LIMIT:?}");
+            thread::sleep(POLL);
+        }
+    }
+
+    /// Whether a line of the log has the word `ready`.
+    fn says_ready(&self) -> bool {
+        self.log()
+            .split(|character: char| !character.is_ascii_alphanumeric() && character != '_')
+            .any(|word| word == "ready")
+    }
+
+    /// The port on 127.0.0.1 that it accepts on.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Where it accepts.
+    pub fn address(&self) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, self.port).into()
+    }
+
+    /// Where its metrics are.
+    pub fn metrics_address(&self) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, self.metrics_port).into()
+    }
+
+    /// Its process id.
+    pub fn process_id(&self) -> u32 {
+        self.child.0.id()
+    }
+
+    /// The directory that holds its configuration file, and that is removed with it.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// The configuration file.
+    pub fn configuration_path(&self) -> PathBuf {
+        self.directory.path().join("hookgate.toml")
+    }
+
+    /// Replaces the configuration file, with the same ports in the place of the placeholders; send SIGHUP afterwards.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be written.
+    pub fn write_configuration(&self, configuration: &str) -> Result<()> {
+        fs::write(self.configuration_path(), fill_in(configuration, self.port, self.metrics_port, &self.io))?;
+        Ok(())
+    }
+
+    /// curl, to send requests for `host` here, trusting our server root.
+    pub fn curl(&self, host: &str, pki: &Pki) -> Curl {
+        Curl::new(host, self.port).trusting(pki.server_root().path())
+    }
+
+    /// `s_client`, to connect here with this server name, trusting our server root.
+    pub fn openssl(&self, server_name: &str, pki: &Pki) -> OpenSsl {
+        OpenSsl::new(server_name, self.port).trusting(pki.server_root().path())
+    }
+
+    /// Everything that it wrote to stderr so far.
+    pub fn log(&self) -> String {
+        self.log.inspect(|bytes| String::from_utf8_lossy(bytes).into_owned())
+    }
+
+    /// Waits until the log holds `text`, which may be there already.
+    ///
+    /// # Errors
+    ///
+    /// It does not within `limit`; the log is in the message.
+    pub fn wait_log(&self, text: &str, limit: Duration) -> Result<()> {
+        let deadline = Instant::now() + limit;
+        while !self.log().contains(text) {
+            ensure!(Instant::now() < deadline, "no {text:?} in the log within {limit:?}:\n{}", self.log());
+            thread::sleep(POLL);
+        }
+        Ok(())
+    }
+
+    /// Scrapes its metrics.
+    ///
+    /// # Errors
+    ///
+    /// The endpoint does not answer with samples.
+    pub fn metrics(&self) -> Result<Metrics> {
+        Metrics::scrape(self.metrics_address())
+    }
+
+    /// Scrapes, and sums as [`Metrics::sum`].
+    ///
+    /// # Errors
+    ///
+    /// The endpoint does not answer with samples.
+    pub fn metric(&self, name: &str, labels: &[(&str, &str)]) -> Result<f64> {
+        Ok(self.metrics()?.sum(name, labels))
+    }
+
+    /// Waits until the sum is at least `least`: metrics are written after the answer that a client sees.
+    ///
+    /// # Errors
+    ///
+    /// It is not within `limit`; the last sum is named.
+    pub fn wait_metric(&self, name: &str, labels: &[(&str, &str)], least: f64, limit: Duration) -> Result<f64> {
+        let deadline = Instant::now() + limit;
+        loop {
+            let sum = self.metric(name, labels)?;
+            if sum >= least {
+                return Ok(sum);
+            }
+            ensure!(Instant::now() < deadline, "{name} {labels:?} is {sum}, not {least}, after {limit:?}");
+            thread::sleep(POLL);
+        }
+    }
+
+    /// Sends a signal: `Signal::TERM`, `Signal::HUP`.
+    ///
+    /// # Errors
+    ///
+    /// It has been reaped already.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        kill_process(Pid::from_child(&self.child.0), signal).with_context(|| format!("sending {signal:?}"))
+    }
+
+    /// Waits until it ends by itself.
+    ///
+    /// # Errors
+    ///
+    /// It does not within `limit`; the log is in the message.
+    pub fn wait_exit(&mut self, limit: Duration) -> Result<ExitStatus> {
+        let deadline = Instant::now() + limit;
+        loop {
+            if let Some(status) = self.child.0.try_wait()? {
+                return Ok(status);
+            }
+            ensure!(Instant::now() < deadline, "it did not end within {limit:?}; its log:\n{}", self.log());
+            thread::sleep(POLL);
+        }
+    }
+
+    /// Open file descriptors.
+    ///
+    /// # Errors
+    ///
+    /// It is not running.
+    pub fn fd_count(&self) -> Result<usize> {
+        Ok(fs::read_dir(format!("/proc/{}/fd", self.process_id()))?.count())
+    }
+
+    /// Threads.
+    ///
+    /// # Errors
+    ///
+    /// It is not running.
+    pub fn thread_count(&self) -> Result<usize> {
+        Ok(fs::read_dir(format!("/proc/{}/task", self.process_id()))?.count())
+    }
+
+    /// Resident memory in bytes: VmRSS of proc_pid_status(5).
+    ///
+    /// # Errors
+    ///
+    /// It is not running.
+    pub fn rss_bytes(&self) -> Result<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.process_id()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS: it has ended")?;
+        let kibibytes: u64 = line.trim().trim_end_matches("kB").trim().parse()?;
+        Ok(kibibytes * 1024)
+    }
+}
+
+fn fill_in(configuration: &str, port: u16, metrics_port: u16, io: &str) -> String {
+    let text = configuration.replace(LISTEN_PORT, &port.to_string());
+    text.replace(METRICS_PORT, &metrics_port.to_string()).replace(IO, io)
+}
+
+/// Two ports of 127.0.0.1 that were free a moment ago.
+fn free_ports() -> Result<(u16, u16)> {
+    let first = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let second = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    Ok((first.local_addr()?.port(), second.local_addr()?.port()))
+}

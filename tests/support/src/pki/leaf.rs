@@ -1,0 +1,338 @@
+//! Client certificates: the one that a sender's document promises, and every way in which one can be wrong.
+
+use std::path::PathBuf;
+use std::time::SystemTime;
+
+use anyhow::Result;
+use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, IsCa, KeyUsagePurpose, SanType};
+
+use super::{Authority, DAY, KeyKind, Sender, SenderPki, Serial, Subject};
+
+/// When a client certificate is valid.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Validity {
+    /// From yesterday, for a year.
+    #[default]
+    Current,
+    /// Until yesterday.
+    Expired,
+    /// From tomorrow.
+    NotYetValid,
+    /// From, until.
+    Between(SystemTime, SystemTime),
+}
+
+impl Validity {
+    fn bounds(self) -> (SystemTime, SystemTime) {
+        let now = SystemTime::now();
+        match self {
+            Self::Current => (now - DAY, now + 365 * DAY),
+            Self::Expired => (now - 365 * DAY, now - DAY),
+            Self::NotYetValid => (now + DAY, now + 365 * DAY),
+            Self::Between(from, until) => (from, until),
+        }
+    }
+}
+
+/// The extendedKeyUsage extension of a client certificate.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ExtendedKeyUsage {
+    /// clientAuth and serverAuth, as public authorities long issued them.
+    #[default]
+    ClientAndServerAuth,
+    /// clientAuth alone.
+    ClientAuth,
+    /// serverAuth alone, as public authorities issue them now.
+    ServerAuth,
+    /// No such extension.
+    Absent,
+}
+
+impl ExtendedKeyUsage {
+    fn purposes(self) -> Vec<ExtendedKeyUsagePurpose> {
+        use ExtendedKeyUsagePurpose::{ClientAuth, ServerAuth};
+        match self {
+            Self::ClientAndServerAuth => vec![ServerAuth, ClientAuth],
+            Self::ClientAuth => vec![ClientAuth],
+            Self::ServerAuth => vec![ServerAuth],
+            Self::Absent => Vec::new(),
+        }
+    }
+}
+
+/// Who signs a client certificate.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LeafIssuer {
+    /// The sender's intermediate: the anchor is at depth 2, as nginx counts.
+    #[default]
+    Intermediate,
+    /// The root itself: the anchor is at depth 1.
+    Root,
+    /// The lower of two intermediates: the anchor is at depth 3.
+    SecondIntermediate,
+    /// An intermediate with the right names below a root with the right names, but with other keys.
+    Impostor,
+    /// An authority of other names that nobody trusts.
+    Stranger,
+    /// Nobody but itself.
+    Itself,
+}
+
+/// Which certificates a client presents.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Presented {
+    /// End entity and intermediates, in order.
+    #[default]
+    WithoutRoot,
+    /// The same, and the root too.
+    WithRoot,
+    /// The end entity alone: the intermediate is missing.
+    EndEntityOnly,
+}
+
+/// What distinguishes a client certificate; the default is what the sender's document promises.
+#[derive(Clone, Debug, Default)]
+pub struct LeafOptions {
+    /// `None`: the sender's.
+    pub subject: Option<Subject>,
+    /// subjectAltName, DNS names; `None`: the sender's.
+    pub dns_names: Option<Vec<String>>,
+    /// subjectAltName, URIs.
+    pub uris: Vec<String>,
+    /// When it is valid.
+    pub validity: Validity,
+    /// What it is for.
+    pub extended_key_usage: ExtendedKeyUsage,
+    /// Who signs it.
+    pub issuer: LeafIssuer,
+    /// What the client sends along.
+    pub presented: Presented,
+    /// Its key.
+    pub key: KeyKind,
+}
+
+/// A client certificate with its key, as files for curl (`--cert chain --key`) and for OpenSSL's `s_client` (`-cert`,
+/// `-cert_chain`, `-key`).
+#[derive(Clone, Debug)]
+pub struct ClientIdentity {
+    /// Everything that is presented, end entity first.
+    pub chain_path: PathBuf,
+    /// The end entity alone.
+    pub certificate_path: PathBuf,
+    /// The rest of the chain; `None` where nothing else is presented, since `s_client` refuses an empty file.
+    pub issuers_path: Option<PathBuf>,
+    /// The key, PKCS #8.
+    pub key_path: PathBuf,
+    /// The presented certificates as DER, end entity first.
+    pub chain: Vec<Vec<u8>>,
+    /// The end entity's serial number.
+    pub serial: Serial,
+}
+
+impl ClientIdentity {
+    /// The end-entity certificate as DER.
+    pub fn der(&self) -> &[u8] {
+        &self.chain[0]
+    }
+}
+
+/// Ready-made client certificates: the right one, and the usual wrong ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Variant {
+    /// As the document promises.
+    Good,
+    /// Valid until yesterday.
+    Expired,
+    /// Valid from tomorrow.
+    NotYetValid,
+    /// From an authority that has the right names, but other keys.
+    Impostor,
+    /// From an authority that nobody knows.
+    Stranger,
+    /// Without the intermediate.
+    MissingIntermediate,
+    /// Of somebody else below the same intermediate.
+    WrongSubject,
+    /// `webhooks.pagerduty.com.evil.example`: what an unanchored match takes for the right one.
+    RightSubjectAsPrefix,
+    /// `evilwebhooks.pagerduty.com`: the same from the other end.
+    RightSubjectAsSuffix,
+    /// The right common name, and a second one.
+    TwoCommonNames,
+    /// For serverAuth only.
+    ServerAuthOnly,
+    /// Without extendedKeyUsage.
+    NoExtendedKeyUsage,
+    /// One intermediate more than the document has.
+    TooDeep,
+    /// As the document promises; to be put on a list with [`SenderPki::revocation_lists`].
+    Revoked,
+    /// Signed by itself.
+    SelfSigned,
+}
+
+impl Variant {
+    /// Every variant, the good one first.
+    pub const ALL: [Self; 15] = [
+        Self::Good,
+        Self::Expired,
+        Self::NotYetValid,
+        Self::Impostor,
+        Self::Stranger,
+        Self::MissingIntermediate,
+        Self::WrongSubject,
+        Self::RightSubjectAsPrefix,
+        Self::RightSubjectAsSuffix,
+        Self::TwoCommonNames,
+        Self::ServerAuthOnly,
+        Self::NoExtendedKeyUsage,
+        Self::TooDeep,
+        Self::Revoked,
+        Self::SelfSigned,
+    ];
+
+    /// The name in file names.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Good => "good",
+            Self::Expired => "expired",
+            Self::NotYetValid => "not-yet-valid",
+            Self::Impostor => "impostor",
+            Self::Stranger => "stranger",
+            Self::MissingIntermediate => "missing-intermediate",
+            Self::WrongSubject => "wrong-subject",
+            Self::RightSubjectAsPrefix => "right-subject-as-prefix",
+            Self::RightSubjectAsSuffix => "right-subject-as-suffix",
+            Self::TwoCommonNames => "two-common-names",
+            Self::ServerAuthOnly => "server-auth-only",
+            Self::NoExtendedKeyUsage => "no-extended-key-usage",
+            Self::TooDeep => "too-deep",
+            Self::Revoked => "revoked",
+            Self::SelfSigned => "self-signed",
+        }
+    }
+
+    /// What makes this variant out of the certificate of `sender`.
+    pub fn options(self, sender: Sender) -> LeafOptions {
+        let base = LeafOptions::default();
+        match self {
+            Self::Good | Self::Revoked => base,
+            Self::Expired => LeafOptions { validity: Validity::Expired, ..base },
+            Self::NotYetValid => LeafOptions { validity: Validity::NotYetValid, ..base },
+            Self::Impostor => LeafOptions { issuer: LeafIssuer::Impostor, ..base },
+            Self::Stranger => LeafOptions { issuer: LeafIssuer::Stranger, ..base },
+            Self::MissingIntermediate => LeafOptions { presented: Presented::EndEntityOnly, ..base },
+            Self::WrongSubject => renamed(sender, |_| "somebody.example".to_owned()),
+            Self::RightSubjectAsPrefix => renamed(sender, |name| format!("{name}.evil.example")),
+            Self::RightSubjectAsSuffix => renamed(sender, |name| match name.strip_prefix("*.") {
+                Some(rest) => format!("*.evil{rest}"),
+                None => format!("evil{name}"),
+            }),
+            Self::TwoCommonNames => {
+                LeafOptions { subject: Some(sender.subject().and_common_name("somebody.example")), ..base }
+            }
+            Self::ServerAuthOnly => LeafOptions { extended_key_usage: ExtendedKeyUsage::ServerAuth, ..base },
+            Self::NoExtendedKeyUsage => LeafOptions { extended_key_usage: ExtendedKeyUsage::Absent, ..base },
+            Self::TooDeep => LeafOptions { issuer: LeafIssuer::SecondIntermediate, ..base },
+            Self::SelfSigned => LeafOptions { issuer: LeafIssuer::Itself, ..base },
+        }
+    }
+}
+
+/// Options with `change` applied to common name and DNS names alike.
+fn renamed(sender: Sender, change: impl Fn(&str) -> String) -> LeafOptions {
+    LeafOptions {
+        dns_names: Some(sender.dns_names().iter().map(|name| change(name)).collect()),
+        subject: Some(sender.subject().with_common_name(change)),
+        ..LeafOptions::default()
+    }
+}
+
+impl SenderPki {
+    /// A ready-made client certificate. Every call makes a new one, and overwrites the files of the last.
+    ///
+    /// # Errors
+    ///
+    /// A file that cannot be written.
+    pub fn variant(&self, variant: Variant) -> Result<ClientIdentity> {
+        self.leaf(variant.name(), &variant.options(self.sender))
+    }
+
+    /// A client certificate made to order. The files begin with the sender's name and `file`.
+    ///
+    /// # Errors
+    ///
+    /// A name that cannot be encoded, a file that cannot be written; with RSA, a missing `openssl` command.
+    pub fn leaf(&self, file: &str, options: &LeafOptions) -> Result<ClientIdentity> {
+        let serial = self.workshop.next_serial();
+        let key = options.key.generate()?;
+        let params = self.leaf_params(serial, options)?;
+        let (issuer, issuers) = self.issuers(options.issuer);
+        let certificate = match issuer {
+            None => params.self_signed(&key)?,
+            Some(issuer) => params.signed_by(&key, &issuer.certified)?,
+        };
+        let mut chain = vec![certificate.der().to_vec()];
+        let mut issuer_pem = String::new();
+        let root = match options.issuer {
+            LeafIssuer::Impostor => &self.impostor_root,
+            _ => &self.root,
+        };
+        let with_root = options.presented == Presented::WithRoot;
+        let presented = match options.presented {
+            Presented::EndEntityOnly => &[],
+            Presented::WithoutRoot | Presented::WithRoot => issuers.as_slice(),
+        };
+        for authority in presented.iter().chain(with_root.then_some(&root)) {
+            chain.push(authority.der().to_vec());
+            issuer_pem += &authority.pem();
+        }
+        let name = format!("{}-{file}", self.sender.name());
+        let write = |suffix: &str, text: &str| self.workshop.write(&format!("{name}{suffix}"), text);
+        let issuers_path = match issuer_pem.is_empty() {
+            true => None,
+            false => Some(write("-issuers.pem", &issuer_pem)?),
+        };
+        Ok(ClientIdentity {
+            chain_path: write(".pem", &(certificate.pem() + &issuer_pem))?,
+            certificate_path: write("-certificate.pem", &certificate.pem())?,
+            issuers_path,
+            key_path: write(".key", &key.serialize_pem())?,
+            chain,
+            serial,
+        })
+    }
+
+    fn leaf_params(&self, serial: Serial, options: &LeafOptions) -> Result<CertificateParams> {
+        let (not_before, not_after) = options.validity.bounds();
+        let mut params = CertificateParams::default();
+        params.not_before = not_before.into();
+        params.not_after = not_after.into();
+        params.serial_number = Some(serial.to_rcgen());
+        params.distinguished_name =
+            options.subject.clone().unwrap_or_else(|| self.sender.subject()).distinguished_name()?;
+        for name in options.dns_names.clone().unwrap_or_else(|| self.sender.dns_names()) {
+            params.subject_alt_names.push(SanType::DnsName(name.try_into()?));
+        }
+        for uri in &options.uris {
+            params.subject_alt_names.push(SanType::URI(uri.as_str().try_into()?));
+        }
+        params.is_ca = IsCa::ExplicitNoCa;
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = options.extended_key_usage.purposes();
+        params.use_authority_key_identifier_extension = true;
+        Ok(params)
+    }
+
+    /// Who signs, and the intermediates from there upwards.
+    fn issuers(&self, issuer: LeafIssuer) -> (Option<&Authority>, Vec<&Authority>) {
+        match issuer {
+            LeafIssuer::Intermediate => (Some(&self.intermediate), vec![&self.intermediate]),
+            LeafIssuer::Root => (Some(&self.root), Vec::new()),
+            LeafIssuer::SecondIntermediate => (Some(&self.deep_issuing), vec![&self.deep_issuing, &self.deep_policy]),
+            LeafIssuer::Impostor => (Some(&self.impostor_intermediate), vec![&self.impostor_intermediate]),
+            LeafIssuer::Stranger => (Some(&self.stranger), vec![&self.stranger]),
+            LeafIssuer::Itself => (None, Vec::new()),
+        }
+    }
+}

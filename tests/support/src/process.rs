@@ -1,0 +1,144 @@
+//! Running other programs to their end, or to a deadline: a child that hangs is killed, never waited for.
+
+use std::io::{Read, Write};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+
+/// How often a child is asked whether it has ended.
+const POLL: Duration = Duration::from_millis(2);
+
+/// How a child ended, and what it wrote.
+#[derive(Clone, Debug)]
+pub struct Finished {
+    /// `None` where it was killed: at the deadline, or because what was waited for had come.
+    pub status: Option<ExitStatus>,
+    /// Whether the deadline passed.
+    pub timed_out: bool,
+    /// Standard output.
+    pub stdout: Vec<u8>,
+    /// Standard error.
+    pub stderr: Vec<u8>,
+}
+
+impl Finished {
+    /// Whether the child ended by itself with status 0.
+    pub fn success(&self) -> bool {
+        self.status.is_some_and(|status| status.success())
+    }
+
+    /// Standard output as text; bytes that are no UTF-8 are replaced.
+    pub fn stdout_text(&self) -> String {
+        String::from_utf8_lossy(&self.stdout).into_owned()
+    }
+
+    /// Standard error as text; bytes that are no UTF-8 are replaced.
+    pub fn stderr_text(&self) -> String {
+        String::from_utf8_lossy(&self.stderr).into_owned()
+    }
+}
+
+/// Runs `command` to its end with `input` on its standard input, and kills it after `limit`.
+///
+/// # Errors
+///
+/// The program cannot be started.
+pub fn run(command: Command, input: &[u8], limit: Duration) -> Result<Finished> {
+    run_until(command, input, limit, |_| false)
+}
+
+/// As [`run`], but the child is killed as soon as `enough` says so of its standard output.
+///
+/// # Errors
+///
+/// The program cannot be started.
+pub fn run_until(
+    mut command: Command,
+    input: &[u8],
+    limit: Duration,
+    enough: impl Fn(&[u8]) -> bool,
+) -> Result<Finished> {
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let program = command.get_program().to_string_lossy().into_owned();
+    let mut child = Reaped(command.spawn().with_context(|| format!("starting {program}"))?);
+    let writer = child.0.stdin.take().map(|mut stdin| {
+        let input = input.to_vec();
+        // A child that ends without reading its input is no error here: its exit status tells.
+        thread::spawn(move || drop(stdin.write_all(&input)))
+    });
+    let stdout = child.0.stdout.take().map(Capture::start);
+    let stderr = child.0.stderr.take().map(Capture::start);
+    let deadline = Instant::now() + limit;
+    let mut status = None;
+    let mut timed_out = false;
+    loop {
+        if let Some(ended) = child.0.try_wait()? {
+            status = Some(ended);
+            break;
+        }
+        if stdout.as_ref().is_some_and(|stdout| stdout.inspect(&enough)) {
+            break;
+        }
+        if Instant::now() >= deadline {
+            timed_out = true;
+            break;
+        }
+        thread::sleep(POLL);
+    }
+    drop(child);
+    // The pipes are closed now, so these threads end.
+    if let Some(writer) = writer {
+        drop(writer.join());
+    }
+    Ok(Finished {
+        status,
+        timed_out,
+        stdout: stdout.map(Capture::finish).unwrap_or_default(),
+        stderr: stderr.map(Capture::finish).unwrap_or_default(),
+    })
+}
+
+/// A child that is killed and reaped when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Reaped(pub(crate) Child);
+
+impl Drop for Reaped {
+    fn drop(&mut self) {
+        // Both fail only where the child has been reaped already.
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+/// What a child writes to one of its pipes, readable while it runs.
+#[derive(Debug)]
+pub(crate) struct Capture {
+    bytes: Arc<Mutex<Vec<u8>>>,
+    reader: JoinHandle<()>,
+}
+
+impl Capture {
+    pub(crate) fn start(mut pipe: impl Read + Send + 'static) -> Self {
+        let bytes = Arc::new(Mutex::new(Vec::new()));
+        let sink = Arc::clone(&bytes);
+        let reader = thread::spawn(move || {
+            let mut piece = [0; 16 * 1024];
+            while let Ok(length @ 1..) = pipe.read(&mut piece) {
+                sink.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(&piece[..length]);
+            }
+        });
+        Self { bytes, reader }
+    }
+
+    pub(crate) fn inspect<T>(&self, look: impl FnOnce(&[u8]) -> T) -> T {
+        look(&self.bytes.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn finish(self) -> Vec<u8> {
+        drop(self.reader.join());
+        std::mem::take(&mut *self.bytes.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}

@@ -1,0 +1,42 @@
+//! `cargo xtask test`: everything that must hold. Ends with the closing line of the last test binary, and prints nothing
+//! after it.
+//!
+//! Every step is a plain Cargo command that a person can run alone. The end-to-end tests run twice, since the daemon's
+//! sockets have two backends: io_uring and epoll.
+
+use std::process::Command;
+
+use anyhow::{Result, bail};
+use hookgate_testkit::gateway::IO_VARIABLE;
+
+use crate::command::{self, cargo};
+use crate::setup;
+
+pub(crate) fn run() -> Result<()> {
+    setup::ensure_ready()?;
+    step(&["fmt", "--all", "--check"])?;
+    step(&["clippy", "--workspace", "--all-targets", "--", "--deny", "warnings"])?;
+    step(&["test", "--workspace", "--no-run"])?;
+    step(&["test", "--workspace", "--lib", "--bins"])?;
+    step(&["test", "--workspace", "--doc"])?;
+    if let Err(error) = io_uring::IoUring::new(2) {
+        if std::env::var("CI").is_ok_and(|value| value == "true") {
+            bail!("this host makes no io_uring ({error}), and in CI the tests on it must not be skipped");
+        }
+        eprintln!("\n!!! SKIPPED: the end-to-end tests on io_uring. This host makes no ring: {error}.");
+        eprintln!("!!! See kernel.io_uring_disabled, and the container's seccomp filter.\n");
+    } else {
+        end_to_end("io_uring")?;
+    }
+    end_to_end("epoll")
+}
+
+fn step(arguments: &[&str]) -> Result<()> {
+    command::run(Command::new(cargo()).args(arguments))
+}
+
+fn end_to_end(backend: &str) -> Result<()> {
+    let mut command = Command::new(cargo());
+    command.env(IO_VARIABLE, backend).args(["test", "--workspace", "--test", "e2e"]);
+    command::run(&mut command)
+}
