@@ -4,7 +4,9 @@
 
 pub mod accept;
 pub mod auth;
+pub mod cli;
 pub mod config;
+pub mod control;
 pub mod http;
 pub mod identity;
 pub mod metrics;

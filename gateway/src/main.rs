@@ -1,2 +1,15 @@
-//! The daemon.
-fn main() {}
+//! The `hookgate` command: each subcommand is one call.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use hookgate::cli::{Cli, Command};
+use hookgate::control;
+
+fn main() -> ExitCode {
+    match Cli::parse().command {
+        Command::Run { config } => control::run::run(&config),
+        Command::Check { config } => control::check::check(&config),
+        Command::Providers { name } => control::providers::providers(name.as_deref()),
+    }
+}

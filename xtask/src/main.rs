@@ -2,6 +2,7 @@
 
 mod ci;
 mod command;
+mod demo;
 mod setup;
 mod test;
 
@@ -17,6 +18,8 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Task {
+    /// Show the gateway at work, with real clients and throwaway certificates.
+    Demo(demo::Demo),
     /// Install, or else name, what the other commands need on this machine.
     Setup,
     /// Format, lints, unit tests, and the end-to-end tests on io_uring and on epoll.
@@ -27,6 +30,7 @@ enum Task {
 
 fn main() -> anyhow::Result<()> {
     match Arguments::parse().task {
+        Task::Demo(demo) => demo.run(),
         Task::Setup => setup::run(),
         Task::Test => test::run(),
         Task::Ci => ci::run(),

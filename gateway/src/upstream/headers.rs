@@ -89,7 +89,7 @@ fn is_reserved(name: &str) -> bool {
             if reserved.ends_with('-') { name.len() >= reserved.len() } else { name.len() == reserved.len() };
         long_enough && reserved.bytes().zip(name.bytes()).all(same)
     };
-    RESERVED.iter().any(|reserved| matches(reserved))
+    RESERVED.iter().any(matches)
 }
 
 fn strip_reserved_fields(headers: &mut HeaderMap) {

@@ -186,6 +186,8 @@ async fn cut(worker: &Worker) {
     worker.upstream.close();
     worker.sweep.shut_down_everything();
     sleep_while_busy(worker, CUT_GRACE).await;
+    // One turn more for the connections to handlers, which nobody counts.
+    sleep(DRAIN_POLL).await;
 }
 
 /// A connection's place in the count of its worker.

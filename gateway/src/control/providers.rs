@@ -1,0 +1,26 @@
+//! `hookgate providers`.
+
+use std::process::ExitCode;
+
+use crate::config::preset;
+
+/// Lists the presets, or describes the one called `name`. Exit code 0, or 1 where there is none of that name.
+pub fn providers(name: Option<&str>) -> ExitCode {
+    let Some(name) = name else {
+        for preset in preset::all() {
+            println!("{:<16} {}", preset.name(), preset.title());
+        }
+        return ExitCode::SUCCESS;
+    };
+    match preset::find(name) {
+        Some(preset) => {
+            print!("{}", preset::describe(preset));
+            ExitCode::SUCCESS
+        }
+        None => {
+            let known = preset::all().iter().map(|preset| preset.name()).collect::<Vec<_>>().join(", ");
+            eprintln!("no provider is known by the name \"{name}\"; known are {known}");
+            ExitCode::FAILURE
+        }
+    }
+}

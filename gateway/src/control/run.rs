@@ -1,0 +1,239 @@
+//! `hookgate run`: start-up in order, then signals, then the end.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use arc_swap::ArcSwap;
+use metrics_exporter_prometheus::PrometheusBuilder;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::reload::Loader;
+use super::service;
+use crate::config::{Config, Listen, Metrics};
+use crate::identity::ChainCache;
+use crate::snapshot::Snapshot;
+use crate::worker::io::{Backend, choose};
+use crate::worker::{Command, Plan, WorkerThread, start};
+use crate::{accept, metrics};
+
+/// How often the control thread looks after its workers and publishes what only it knows.
+const UPKEEP_INTERVAL: Duration = Duration::from_millis(250);
+
+/// Serves the configuration at `path` until a signal ends it. Exit code 0 after an orderly end, else 1.
+pub fn run(path: &Path) -> ExitCode {
+    let _log = start_log();
+    let (config, warnings) = match Config::load(path) {
+        Ok(loaded) => loaded,
+        Err(errors) => {
+            eprintln!("{errors}");
+            return ExitCode::FAILURE;
+        }
+    };
+    for warning in &warnings {
+        tracing::warn!(%warning, "configuration");
+    }
+    match serve(path, config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Log lines go to standard error through a thread of their own: a worker never waits for a terminal or a full pipe.
+fn start_log() -> tracing_appender::non_blocking::WorkerGuard {
+    let (writer, guard) = tracing_appender::non_blocking(std::io::stderr());
+    let filter = tracing_subscriber::EnvFilter::try_from_env("HOOKGATE_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_writer(writer).with_env_filter(filter).with_ansi(false).with_target(false).init();
+    guard
+}
+
+fn serve(path: &Path, config: Config) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let (terminate, interrupt, hang_up) = signals()?;
+        start_metrics(config.metrics.as_ref())?;
+        let backend = choose_backend(&config.listen)?;
+        let cache = Arc::new(ChainCache::new(config.limits.chain_cache_entries, config.limits.chain_cache_ttl));
+        let (listen, metrics_section) = (config.listen.clone(), config.metrics.clone());
+        let snapshot = Snapshot::build(config, 1, Arc::clone(&cache)).with_context(|| path.display().to_string())?;
+        let current = Arc::new(ArcSwap::from_pointee(snapshot));
+        metrics::reloaded(true, 1);
+        let (commands, receiver) = watch::channel(Command::Serve(1));
+        let workers = start_workers(&listen, backend, &current, &receiver)?;
+        let loader = Loader::new(path.to_owned(), Arc::clone(&cache), current, listen, metrics_section);
+        let mut control = Control { workers, commands, loader, cache };
+        let outcome = control.attend(terminate, interrupt, hang_up).await;
+        control.end(outcome).await
+    })
+}
+
+/// Installed before anything that takes time: a signal during start-up is kept, not lost.
+fn signals() -> anyhow::Result<(Signal, Signal, Signal)> {
+    let install = |kind| signal(kind).context("signal handlers cannot be installed");
+    Ok((install(SignalKind::terminate())?, install(SignalKind::interrupt())?, install(SignalKind::hangup())?))
+}
+
+fn start_metrics(section: Option<&Metrics>) -> anyhow::Result<()> {
+    let Some(section) = section else { return Ok(()) };
+    let (recorder, exporter) = PrometheusBuilder::new()
+        .with_http_listener(section.listen)
+        .set_buckets(&metrics::DURATION_BUCKETS)?
+        .build()
+        .with_context(|| format!("metrics cannot be served on {} (metrics.listen)", section.listen))?;
+    ::metrics::set_global_recorder(recorder).context("metrics cannot be recorded")?;
+    metrics::describe();
+    tokio::spawn(async move {
+        if let Err(error) = exporter.await {
+            tracing::error!(?error, "the metrics endpoint has ended");
+        }
+    });
+    Ok(())
+}
+
+fn choose_backend(listen: &Listen) -> anyhow::Result<Backend> {
+    let (backend, fallback) = choose(listen.io).context("listen.io is \"io_uring\"; \"auto\" falls back to epoll")?;
+    if let Some(reason) = &fallback {
+        tracing::warn!(%reason, "io_uring is not to be had on this host; serving with epoll");
+    }
+    metrics::running(backend.label(), fallback.is_some());
+    Ok(backend)
+}
+
+/// Binds every address once a worker, then starts the workers; all or none.
+fn start_workers(
+    listen: &Listen,
+    backend: Backend,
+    current: &Arc<ArcSwap<Snapshot>>,
+    commands: &watch::Receiver<Command>,
+) -> anyhow::Result<Vec<WorkerThread>> {
+    let cores = usable_cores();
+    let count = if listen.workers == 0 { cores.len().max(1) } else { listen.workers };
+    let mut bound: Vec<SocketAddr> = listen.addresses.clone();
+    let mut plans = Vec::with_capacity(count);
+    for index in 0..count {
+        let mut listeners = Vec::with_capacity(bound.len());
+        for address in &mut bound {
+            let (descriptor, actual) = accept::bind(*address, listen.backlog)
+                .with_context(|| format!("cannot listen on {address} (listen.addresses)"))?;
+            // Where port 0 was asked for, the other workers share the port that the first one got.
+            *address = actual;
+            listeners.push(descriptor);
+        }
+        // With more workers than cores, pinning would stack them unevenly.
+        let core = (count <= cores.len()).then(|| cores[index]);
+        let (snapshot, commands) = (Arc::clone(current), commands.clone());
+        plans.push(Plan { index, siblings: count, core, backend, listeners, snapshot, commands });
+    }
+    let workers =
+        plans.into_iter().map(start).collect::<Result<Vec<_>, _>>().context("worker threads cannot be started")?;
+    for address in &bound {
+        tracing::info!(%address, "listening");
+    }
+    tracing::info!(workers = count, backend = backend.label(), version = env!("CARGO_PKG_VERSION"), "ready");
+    service::ready(&format!("serving with {count} workers on {}", backend.label()));
+    Ok(workers)
+}
+
+/// The cores that this process may run on.
+fn usable_cores() -> Vec<usize> {
+    let Ok(allowed) = rustix::thread::sched_getaffinity(None) else { return Vec::new() };
+    (0..rustix::thread::CpuSet::MAX_CPU).filter(|core| allowed.is_set(*core)).collect()
+}
+
+/// The running process.
+struct Control {
+    workers: Vec<WorkerThread>,
+    commands: watch::Sender<Command>,
+    loader: Loader,
+    cache: Arc<ChainCache>,
+}
+
+/// Why serving is over.
+enum Outcome {
+    /// A signal said so; this one is waited for to hurry.
+    Signal(Signal),
+    /// A worker ended by itself.
+    WorkerEnded,
+}
+
+impl Control {
+    async fn attend(&mut self, mut terminate: Signal, mut interrupt: Signal, mut hang_up: Signal) -> Outcome {
+        let mut upkeep = interval(UPKEEP_INTERVAL);
+        upkeep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => return Outcome::Signal(terminate),
+                _ = interrupt.recv() => return Outcome::Signal(interrupt),
+                _ = hang_up.recv() => self.reload(),
+                _ = upkeep.tick() => {
+                    metrics::chain_cache(self.cache.len(), self.cache.evictions());
+                    if self.workers.iter().any(WorkerThread::is_finished) {
+                        return Outcome::WorkerEnded;
+                    }
+                }
+            }
+        }
+    }
+
+    fn reload(&self) {
+        service::reloading();
+        let status = match self.loader.reload() {
+            Some(generation) => {
+                self.commands.send_replace(Command::Serve(generation));
+                format!("serving configuration generation {generation}")
+            }
+            None => "the last reload failed; serving the configuration before it (see the log)".to_owned(),
+        };
+        service::ready(&status);
+    }
+
+    /// Drains, or after a failure stops, and joins every worker. A second signal cuts a drain short.
+    async fn end(self, outcome: Outcome) -> anyhow::Result<()> {
+        let mut hurry = match outcome {
+            Outcome::Signal(signal) => {
+                tracing::info!("draining: no new connections, requests in flight are finished");
+                service::stopping("draining");
+                self.commands.send_replace(Command::Drain);
+                Some(signal)
+            }
+            Outcome::WorkerEnded => {
+                service::stopping("a worker failed");
+                self.commands.send_replace(Command::Stop);
+                None
+            }
+        };
+        let failed = hurry.is_none();
+        while !self.workers.iter().all(WorkerThread::is_finished) {
+            let again = async {
+                match &mut hurry {
+                    Some(signal) => signal.recv().await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                _ = again => {
+                    tracing::warn!("told to end a second time; connections are cut");
+                    self.commands.send_replace(Command::Stop);
+                }
+                () = tokio::time::sleep(UPKEEP_INTERVAL / 10) => {}
+            }
+        }
+        for worker in self.workers {
+            worker.join().context("a worker failed")?;
+        }
+        if failed {
+            bail!("a worker ended without being told to");
+        }
+        tracing::info!("ended");
+        Ok(())
+    }
+}

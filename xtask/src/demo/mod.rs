@@ -1,0 +1,50 @@
+//! `cargo xtask demo`: the main job, shown.
+//!
+//! Builds the daemon, makes a throwaway PKI, starts two handlers and the gateway on loopback, sends the providers' documented
+//! requests with the right certificates and then with wrong ones, and prints what happened, as expected or not.
+
+mod cast;
+mod table;
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Result, ensure};
+use clap::Args;
+
+use crate::command::{self, cargo};
+use crate::setup;
+use cast::Cast;
+
+/// What to show.
+#[derive(Debug, Args)]
+pub(crate) struct Demo {
+    /// Leave everything running at the end, and print commands to try
+    #[arg(long)]
+    keep: bool,
+}
+
+impl Demo {
+    /// Runs the demo, and fails where anything was not as expected.
+    pub(crate) fn run(&self) -> Result<()> {
+        setup::ensure_ready()?;
+        let cast = Cast::assemble(&build()?)?;
+        let rows = cast.play()?;
+        print!("{}", table::render(&rows));
+        let unexpected = rows.iter().filter(|row| !row.as_expected).count();
+        println!("{} requests, {unexpected} not as expected", rows.len());
+        if self.keep {
+            cast.keep()?;
+        }
+        ensure!(unexpected == 0, "not everything was as expected; see the table");
+        Ok(())
+    }
+}
+
+/// Builds the daemon, and says where it is.
+fn build() -> Result<PathBuf> {
+    println!("building hookgate …");
+    command::run(Command::new(cargo()).args(["build", "--quiet", "--package", "hookgate"]))?;
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| command::root().join("target"), PathBuf::from);
+    Ok(std::path::absolute(target.join("debug/hookgate"))?)
+}
