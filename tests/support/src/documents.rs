@@ -1,8 +1,9 @@
 //! The requests of the four providers' documents, with their bodies and fields.
 //!
-//! The Dialogflow CX body stands in its document as it is here; the ES body is cut short there and completed here in its own
-//! shape. PagerDuty's and Percolate's documents about mutual TLS show no request, so theirs are events as those providers
-//! describe them elsewhere. Byte by byte constant: the PagerDuty signature is over exactly this body.
+//! The Dialogflow CX body and fields are its document's; the ES body is cut short there, and completed here in its own shape.
+//! PagerDuty's and Percolate's documents about mutual TLS show no request: PagerDuty's is in the shape of its V3 events, and
+//! Percolate's is made up, fields included, so nothing may be concluded from it about what Percolate sends. Byte by byte
+//! constant: the PagerDuty signature is over exactly this body.
 
 use crate::pki::Sender;
 
@@ -68,7 +69,7 @@ pub const DIALOGFLOW_ES: Document = Document {
     body: include_str!("../documents/dialogflow-es.json"),
 };
 
-/// A Percolate event.
+/// A made-up Percolate event.
 pub const PERCOLATE: Document = Document {
     provider: "percolate",
     sender: Sender::Percolate,

@@ -13,8 +13,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use rustix::process::{Pid, kill_process};
 
-use crate::client::Curl;
-use crate::client::OpenSsl;
+use crate::client::{Curl, OpenSsl};
 use crate::configuration::{IO, LISTEN_PORT, METRICS_PORT};
 use crate::metrics::Metrics;
 use crate::pki::Pki;
@@ -30,6 +29,9 @@ const START_LIMIT: Duration = Duration::from_secs(20);
 
 /// After which a daemon that says nothing is tried by connecting to it.
 const SILENT_LIMIT: Duration = Duration::from_secs(3);
+
+/// How long the last words of a daemon that ended may take through the pipe.
+const LAST_WORDS_LIMIT: Duration = Duration::from_secs(1);
 
 /// How often another process is asked for what it does not tell by itself.
 const POLL: Duration = Duration::from_millis(5);
@@ -113,8 +115,7 @@ impl Gateway {
                 return Ok(());
             }
             if let Some(status) = self.child.0.try_wait()? {
-                // Its last words may still be on their way through the pipe.
-                thread::sleep(POLL);
+                self.log.wait_end(LAST_WORDS_LIMIT);
                 bail!("it ended with {status}");
             }
             let waited = start.elapsed();
@@ -256,6 +257,7 @@ impl Gateway {
         let deadline = Instant::now() + limit;
         loop {
             if let Some(status) = self.child.0.try_wait()? {
+                self.log.wait_end(LAST_WORDS_LIMIT);
                 return Ok(status);
             }
             ensure!(Instant::now() < deadline, "it did not end within {limit:?}; its log:\n{}", self.log());
@@ -305,3 +307,6 @@ fn free_ports() -> Result<(u16, u16)> {
     let second = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     Ok((first.local_addr()?.port(), second.local_addr()?.port()))
 }
+
+#[cfg(test)]
+mod tests;

@@ -137,6 +137,14 @@ impl Capture {
         look(&self.bytes.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// Waits until the pipe has been read to its end, for at most `limit`.
+    pub(crate) fn wait_end(&self, limit: Duration) {
+        let deadline = Instant::now() + limit;
+        while !self.reader.is_finished() && Instant::now() < deadline {
+            thread::sleep(POLL);
+        }
+    }
+
     fn finish(self) -> Vec<u8> {
         drop(self.reader.join());
         std::mem::take(&mut *self.bytes.lock().unwrap_or_else(PoisonError::into_inner))

@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 
 use super::TlsVersion;
+use crate::documents::Document;
 use crate::http::{Fields, Response};
 use crate::pki::ClientIdentity;
 use crate::process;
@@ -136,6 +137,13 @@ impl Curl {
     #[must_use]
     pub fn post(self, target: &str, body: &[u8]) -> Self {
         self.request("POST", target).field("Content-Type", "application/json").body(body)
+    }
+
+    /// One more request: the one of a provider's document.
+    #[must_use]
+    pub fn document(self, document: &Document) -> Self {
+        let curl = self.request("POST", document.path).body(document.body.as_bytes());
+        document.fields.iter().fold(curl, |curl, (name, value)| curl.field(name, value))
     }
 
     /// A field of the request that was added last.
