@@ -1,5 +1,6 @@
 //! The project's own commands, run as `cargo xtask COMMAND`. One file a command; this one only lists them.
 
+mod bench;
 mod ci;
 mod command;
 mod demo;
@@ -22,6 +23,8 @@ struct Arguments {
 enum Task {
     /// Show the gateway at work, with real clients and throwaway certificates.
     Demo(demo::Demo),
+    /// Measure the gateway against nginx, HAProxy, Caddy and Envoy.
+    Bench(bench::Bench),
     /// Install, or else name, what the other commands need on this machine.
     Setup,
     /// Format, lints, unit tests, and the end-to-end tests on io_uring and on epoll.
@@ -33,6 +36,7 @@ enum Task {
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().task {
         Task::Demo(demo) => demo.run(),
+        Task::Bench(bench) => bench.run(),
         Task::Setup => setup::run(),
         Task::Test => test::run(),
         Task::Ci => ci::run(),

@@ -1,0 +1,191 @@
+//! `cargo xtask bench`: hookgate and its peers, measured in one run.
+//!
+//! Builds release binaries, starts every server that this machine has on one core, drives each in turn from the other, and
+//! writes a table, a JSON file and an HTML page. See `docs/performance.md` for what the numbers mean and what they do not.
+
+mod html;
+mod machine;
+mod measure;
+#[path = "../../../benches/load/src/protocol.rs"]
+mod protocol;
+mod report;
+mod scenario;
+mod server;
+mod stage;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+use clap::Args;
+
+use crate::command::{self, cargo};
+use machine::Machine;
+use measure::Effort;
+use report::{Report, Row};
+use scenario::{SATURATION, Scenario};
+use server::{Kind, Program, Server};
+use stage::Stage;
+
+/// What to measure, and how thoroughly.
+#[derive(Debug, Args)]
+pub(crate) struct Bench {
+    /// Two short rounds of the main scenarios: under two minutes
+    #[arg(long)]
+    quick: bool,
+    /// Rounds a scenario; made even
+    #[arg(long)]
+    rounds: Option<usize>,
+    /// Only these servers; all that are installed otherwise
+    #[arg(long, value_delimiter = ',')]
+    servers: Vec<String>,
+    /// Only these scenarios
+    #[arg(long, value_delimiter = ',')]
+    scenarios: Vec<String>,
+    /// Leave out the memory of idle connections
+    #[arg(long)]
+    no_memory: bool,
+    /// The core of the server under test
+    #[arg(long, default_value_t = 0)]
+    server_core: usize,
+    /// The core of load generator and handler
+    #[arg(long, default_value_t = 1)]
+    client_core: usize,
+    /// Where results.json and report.html go
+    #[arg(long, default_value = "target/bench")]
+    output: PathBuf,
+}
+
+impl Bench {
+    /// Measures, prints, and writes. Fails where hookgate failed at a scenario, not where it missed a target.
+    pub(crate) fn run(&self) -> Result<()> {
+        let scenarios = self.chosen_scenarios()?;
+        let release = build()?;
+        let start = Instant::now();
+        let (programs, skipped) = self.find(&release)?;
+        println!("making certificates …");
+        let load = release.join("hookgate-load");
+        let mut stage = Stage::build(&load, self.server_core, self.client_core)?;
+        let effort = self.effort();
+        let machine = Machine::look(&programs);
+        let floor = stage::floor(&load, self.server_core)?;
+        let rows = measure_scenarios(&mut stage, &programs, &scenarios, effort)?;
+        let memory = match self.no_memory || !self.scenarios.is_empty() {
+            true => Vec::new(),
+            false => measure_memory(&mut stage, &programs, effort.idle_connections),
+        };
+        drop(stage);
+        let report = Report { machine: machine.finish(start.elapsed()), effort, floor, rows, memory, skipped };
+        print!("{}", report.text());
+        let output = command::root().join(&self.output);
+        fs::create_dir_all(&output)?;
+        fs::write(output.join("results.json"), serde_json::to_vec_pretty(&report)?)?;
+        fs::write(output.join("report.html"), html::page(&report))?;
+        println!("\n{} and report.html beside it", output.join("results.json").display());
+        let failures = report.own_failures();
+        ensure!(failures.is_empty(), "hookgate failed: {}", failures.join("; "));
+        Ok(())
+    }
+
+    fn effort(&self) -> Effort {
+        let rounds = self.rounds.map(|rounds| rounds.max(1).next_multiple_of(2));
+        match self.quick {
+            true => Effort { rounds: rounds.unwrap_or(2), warm_up_ms: 100, window_ms: 400, idle_connections: 1_000 },
+            false => Effort { rounds: rounds.unwrap_or(6), warm_up_ms: 300, window_ms: 1_000, idle_connections: 5_000 },
+        }
+    }
+
+    fn chosen_scenarios(&self) -> Result<Vec<Scenario>> {
+        for name in &self.scenarios {
+            let known = scenario::ALL.map(|scenario| scenario.name);
+            ensure!(known.contains(&name.as_str()), "no scenario {name}; there are {}", known.join(", "));
+        }
+        let chosen = |scenario: &Scenario| match self.scenarios.is_empty() {
+            true => scenario.quick || !self.quick,
+            false => self.scenarios.iter().any(|name| name == scenario.name),
+        };
+        Ok(scenario::ALL.into_iter().filter(chosen).collect())
+    }
+
+    /// Every server that was asked for: those that are here, and why the others are not.
+    fn find(&self, release: &std::path::Path) -> Result<(Vec<Program>, Vec<String>)> {
+        let names = Kind::ALL.map(Kind::name);
+        for name in &self.servers {
+            ensure!(names.contains(&name.as_str()), "no server {name}; there are {}", names.join(", "));
+        }
+        let mut skipped = Vec::new();
+        let mut programs = Vec::new();
+        let asked = |kind: &Kind| self.servers.is_empty() || self.servers.iter().any(|name| name == kind.name());
+        for kind in Kind::ALL.into_iter().filter(asked) {
+            match Program::find(kind, release) {
+                Ok(program) => programs.push(program),
+                Err(error) => skipped.push(format!("{}: {error:#}", kind.name())),
+            }
+        }
+        Ok((programs, skipped))
+    }
+}
+
+/// Builds what is measured and what measures, and says where they are.
+fn build() -> Result<PathBuf> {
+    command::run(Command::new(cargo()).args([
+        "build",
+        "--release",
+        "--package",
+        "hookgate",
+        "--package",
+        "hookgate-load",
+    ]))?;
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| command::root().join("target"), PathBuf::from);
+    Ok(std::path::absolute(target.join("release"))?)
+}
+
+fn measure_scenarios(
+    stage: &mut Stage,
+    programs: &[Program],
+    scenarios: &[Scenario],
+    effort: Effort,
+) -> Result<Vec<Row>> {
+    let start = |program: &Program, revocation, stage: &Stage| {
+        Server::start(program, revocation, &stage.materials).with_context(|| program.version.clone())
+    };
+    let mut servers = programs.iter().map(|program| start(program, false, stage)).collect::<Result<Vec<_>>>()?;
+    let compared = servers.len();
+    if scenarios.iter().any(|scenario| scenario.revocation) {
+        for program in programs.iter().filter(|program| program.kind.checks_revocation()) {
+            servers.push(start(program, true, stage)?);
+        }
+    }
+    let mut saturated = BTreeMap::new();
+    let mut rows = Vec::new();
+    for scenario in scenarios {
+        println!("{} …", scenario.title);
+        let taking_part: Vec<&Server> = match scenario.revocation {
+            true => servers.iter().filter(|server| server.kind.checks_revocation()).collect(),
+            false => servers[..compared].iter().collect(),
+        };
+        let cells = measure::scenario(stage, &taking_part, scenario, effort, &saturated);
+        if scenario.name == SATURATION {
+            saturated = measure::throughput(&cells);
+        }
+        rows.push(Row::new(*scenario, cells));
+    }
+    Ok(rows)
+}
+
+fn measure_memory(
+    stage: &mut Stage,
+    programs: &[Program],
+    connections: usize,
+) -> Vec<(Kind, Result<measure::Memory, String>)> {
+    println!("Memory of {connections} idle connections …");
+    let speaks_tls = programs.iter().filter(|program| program.kind != Kind::NullProxy);
+    let measured = speaks_tls.map(|program| {
+        let memory = measure::memory(stage, program, connections);
+        (program.kind, memory.map_err(|error| format!("{error:#}")))
+    });
+    measured.collect()
+}

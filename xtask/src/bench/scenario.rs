@@ -1,0 +1,197 @@
+//! The scenarios: what is asked of every server, what is compared, and what hookgate aims at.
+
+use super::protocol::{Sender, Transport, Unit};
+
+/// One row of the report.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Scenario {
+    /// Short, for the command line and for JSON.
+    pub(crate) name: &'static str,
+    /// For people.
+    pub(crate) title: &'static str,
+    /// What runs over the connection; the null proxy gets no TLS.
+    pub(crate) transport: Transport,
+    /// Who connects.
+    pub(crate) sender: Sender,
+    /// What is counted.
+    pub(crate) unit: Unit,
+    /// Bytes of each request body.
+    pub(crate) body_bytes: usize,
+    /// Connections at once.
+    pub(crate) connections: usize,
+    /// How fast.
+    pub(crate) pace: Pace,
+    /// What is compared.
+    pub(crate) metric: Metric,
+    /// With and without revocation lists, instead of against each other.
+    pub(crate) revocation: bool,
+    /// Highest ratio that counts as reached: hookgate ÷ best peer, or with lists ÷ without.
+    pub(crate) target: Option<f64>,
+    /// Whether `--quick` has it.
+    pub(crate) quick: bool,
+}
+
+/// How fast units come.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Pace {
+    /// As fast as answers come.
+    Saturated,
+    /// A Poisson process at this part of what the best peer reached in [`SATURATION`].
+    Part(f64),
+}
+
+/// What is compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Metric {
+    /// CPU time of the server for one unit.
+    Cpu,
+    /// The 99th percentile of latency.
+    Latency99,
+}
+
+/// The scenario whose throughput the paces of the others are parts of.
+pub(crate) const SATURATION: &str = "keep-alive-64";
+
+/// A full TLS 1.3 handshake of a returning client; the others say how they differ.
+const BASE: Scenario = Scenario {
+    name: "handshake-returning",
+    title: "Full handshake, TLS 1.3, returning client",
+    transport: Transport::Tls13,
+    sender: Sender::Returning,
+    unit: Unit::Connection,
+    body_bytes: 0,
+    connections: 16,
+    pace: Pace::Saturated,
+    metric: Metric::Cpu,
+    revocation: false,
+    target: Some(0.55),
+    quick: true,
+};
+
+/// Requests on connections that stay; the others say how they differ.
+const KEEP_ALIVE: Scenario = Scenario {
+    name: SATURATION,
+    title: "Keep-alive, 64 connections, 1 KiB POST",
+    unit: Unit::Request,
+    body_bytes: 1024,
+    connections: 64,
+    target: Some(0.75),
+    ..BASE
+};
+
+/// Every scenario, in the order of the report. [`SATURATION`] stands before those that depend on it.
+pub(crate) const ALL: [Scenario; 13] = [
+    BASE,
+    Scenario {
+        name: "handshake-distinct",
+        title: "Full handshake, TLS 1.3, every client new",
+        sender: Sender::Distinct,
+        target: Some(0.85),
+        ..BASE
+    },
+    Scenario {
+        name: "handshake-resumed",
+        title: "Resumed handshake, TLS 1.3",
+        sender: Sender::Resuming,
+        target: Some(0.5),
+        ..BASE
+    },
+    Scenario {
+        name: "handshake12-returning",
+        title: "Full handshake, TLS 1.2, returning client",
+        transport: Transport::Tls12,
+        ..BASE
+    },
+    Scenario {
+        name: "handshake12-distinct",
+        title: "Full handshake, TLS 1.2, every client new",
+        transport: Transport::Tls12,
+        sender: Sender::Distinct,
+        target: Some(0.85),
+        quick: false,
+        ..BASE
+    },
+    Scenario {
+        name: "handshake12-resumed",
+        title: "Resumed handshake, TLS 1.2",
+        transport: Transport::Tls12,
+        sender: Sender::Resuming,
+        target: Some(0.5),
+        quick: false,
+        ..BASE
+    },
+    Scenario {
+        name: "webhook",
+        title: "One webhook a connection: handshake, 2 KiB POST, answer, close",
+        unit: Unit::Webhook,
+        body_bytes: 2048,
+        target: Some(0.40),
+        ..BASE
+    },
+    KEEP_ALIVE,
+    Scenario {
+        name: "keep-alive-256",
+        title: "Keep-alive, 256 connections, 1 KiB POST",
+        connections: 256,
+        ..KEEP_ALIVE
+    },
+    Scenario {
+        name: "bodies-1m",
+        title: "Keep-alive, 8 connections, 1 MiB POST",
+        body_bytes: 1024 * 1024,
+        connections: 8,
+        target: Some(1.0),
+        ..KEEP_ALIVE
+    },
+    Scenario {
+        name: "part-load",
+        title: "Keep-alive, 64 connections, 1 KiB POST, 30 % load",
+        pace: Pace::Part(0.3),
+        target: Some(1.0),
+        ..KEEP_ALIVE
+    },
+    Scenario {
+        name: "half-load-latency",
+        title: "99th percentile of latency, 64 connections, 1 KiB POST, 50 % load",
+        pace: Pace::Part(0.5),
+        metric: Metric::Latency99,
+        target: Some(1.0),
+        ..KEEP_ALIVE
+    },
+    Scenario {
+        name: "revocation",
+        title: "Full handshake, TLS 1.3, every client new, revocation list of 10,000 entries ÷ without",
+        sender: Sender::Distinct,
+        revocation: true,
+        target: Some(1.05),
+        ..BASE
+    },
+];
+
+impl Scenario {
+    /// What one number of this scenario is.
+    pub(crate) fn measure(&self) -> &'static str {
+        match (self.metric, self.unit) {
+            (Metric::Latency99, _) => "µs, 99th percentile",
+            (Metric::Cpu, Unit::Connection) => "µs of CPU a handshake",
+            (Metric::Cpu, Unit::Webhook) => "µs of CPU a webhook",
+            (Metric::Cpu, Unit::Request) => "µs of CPU a request",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_the_saturated_scenario_comes_before_those_that_need_it() {
+        let names: BTreeSet<&str> = ALL.iter().map(|scenario| scenario.name).collect();
+        assert_eq!(names.len(), ALL.len());
+        let saturation = ALL.iter().position(|scenario| scenario.name == SATURATION);
+        let part = ALL.iter().position(|scenario| scenario.pace != Pace::Saturated);
+        assert!(saturation.is_some() && saturation < part);
+    }
+}

@@ -1,0 +1,326 @@
+//! The servers under test: which there are, where they come from, how they are started and ended.
+//!
+//! Owns the processes and the templates in `benches/peers`. What is asked of them is no concern of this file.
+
+use std::fs;
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use rustix::process::{Pid, Signal, kill_process};
+use serde::Serialize;
+
+use crate::command;
+
+/// How long a server may take until it accepts.
+const START_LIMIT: Duration = Duration::from_secs(15);
+
+/// How long a server may take to end by itself.
+const STOP_LIMIT: Duration = Duration::from_secs(3);
+
+/// How often another process is looked at.
+const POLL: Duration = Duration::from_millis(10);
+
+/// What can be measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub(crate) enum Kind {
+    /// hookgate on io_uring.
+    Hookgate,
+    /// hookgate on epoll.
+    HookgateEpoll,
+    /// nginx
+    Nginx,
+    /// HAProxy
+    HaProxy,
+    /// Caddy
+    Caddy,
+    /// Envoy
+    Envoy,
+    /// No TLS and no HTTP: the floor of proxying.
+    NullProxy,
+}
+
+impl Kind {
+    /// Every kind, in the order of the report.
+    pub(crate) const ALL: [Self; 7] =
+        [Self::Hookgate, Self::HookgateEpoll, Self::Nginx, Self::HaProxy, Self::Caddy, Self::Envoy, Self::NullProxy];
+
+    /// For people, and for `--servers`.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Hookgate => "hookgate",
+            Self::HookgateEpoll => "hookgate-epoll",
+            Self::Nginx => "nginx",
+            Self::HaProxy => "haproxy",
+            Self::Caddy => "caddy",
+            Self::Envoy => "envoy",
+            Self::NullProxy => "null-proxy",
+        }
+    }
+
+    /// Whether hookgate is compared with it.
+    pub(crate) fn is_peer(self) -> bool {
+        matches!(self, Self::Nginx | Self::HaProxy | Self::Caddy | Self::Envoy)
+    }
+
+    /// Whether it can check revocation lists.
+    pub(crate) fn checks_revocation(self) -> bool {
+        !matches!(self, Self::Caddy | Self::NullProxy)
+    }
+
+    fn template(self) -> &'static str {
+        match self {
+            Self::Hookgate | Self::HookgateEpoll => "hookgate.toml",
+            Self::Nginx => "nginx.conf",
+            Self::HaProxy => "haproxy.cfg",
+            Self::Caddy => "Caddyfile",
+            Self::Envoy => "envoy.yaml",
+            Self::NullProxy => "",
+        }
+    }
+
+    fn version_arguments(self) -> &'static [&'static str] {
+        match self {
+            Self::Nginx | Self::HaProxy => &["-v"],
+            Self::Caddy => &["version"],
+            Self::Hookgate | Self::HookgateEpoll | Self::Envoy => &["--version"],
+            Self::NullProxy => &["--help"],
+        }
+    }
+}
+
+/// A server that this machine has.
+#[derive(Clone, Debug)]
+pub(crate) struct Program {
+    /// Which.
+    pub(crate) kind: Kind,
+    /// What it says of itself.
+    pub(crate) version: String,
+    path: PathBuf,
+}
+
+impl Program {
+    /// Looks for `kind`: our own programs in `release`, Envoy also where `pip install --target target/envoy` puts it.
+    ///
+    /// # Errors
+    ///
+    /// It is not installed, or does not run.
+    pub(crate) fn find(kind: Kind, release: &Path) -> Result<Self> {
+        let path = match kind {
+            Kind::Hookgate | Kind::HookgateEpoll => release.join("hookgate"),
+            Kind::NullProxy => release.join("hookgate-load"),
+            Kind::Envoy => {
+                let wheel = command::root().join("target/envoy/envoy/_bin/envoy");
+                if wheel.is_file() { wheel } else { on_path("envoy")? }
+            }
+            Kind::Nginx | Kind::HaProxy | Kind::Caddy => on_path(kind.name())?,
+        };
+        let output = Command::new(&path)
+            .args(kind.version_arguments())
+            .output()
+            .with_context(|| format!("starting {}", path.display()))?;
+        ensure!(output.status.success(), "{} does not say its version", path.display());
+        let text = [output.stdout, output.stderr].concat();
+        let text = String::from_utf8_lossy(&text);
+        let line = text.lines().find(|line| !line.trim().is_empty()).unwrap_or_default().trim().to_owned();
+        Ok(Self { kind, version: line, path })
+    }
+}
+
+/// Looks in `PATH`, and in the directories that only an administrator's has.
+fn on_path(program: &str) -> Result<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let directories = std::env::split_paths(&path).chain(["/usr/sbin".into(), "/usr/local/sbin".into()]);
+    let mut candidates = directories.map(|directory| directory.join(program));
+    candidates.find(|candidate| candidate.is_file()).with_context(|| format!("{program} is not installed"))
+}
+
+/// What the templates' placeholders stand for, as far as it is the same for every server.
+#[derive(Clone, Debug)]
+pub(crate) struct Materials {
+    /// `@NAME@` and its text.
+    pub(crate) values: Vec<(&'static str, String)>,
+    /// Where every server gets a directory of its own.
+    pub(crate) directory: PathBuf,
+    /// Socket of the handler.
+    pub(crate) handler: PathBuf,
+    /// The core that servers are pinned to.
+    pub(crate) core: usize,
+}
+
+/// A running server; ended when dropped.
+#[derive(Debug)]
+pub(crate) struct Server {
+    /// Which.
+    pub(crate) kind: Kind,
+    /// Whether it checks revocation lists.
+    pub(crate) revocation: bool,
+    /// The port on 127.0.0.1 that it accepts on.
+    pub(crate) port: u16,
+    /// Its processes.
+    pub(crate) pids: Vec<u32>,
+    child: Child,
+}
+
+impl Server {
+    /// Starts `program`, pinned, and returns when it accepts.
+    ///
+    /// # Errors
+    ///
+    /// It ends, or does not accept within 15 s; its log is in the message.
+    pub(crate) fn start(program: &Program, revocation: bool, materials: &Materials) -> Result<Self> {
+        let port = free_port()?;
+        let list = if revocation { "-revocation" } else { "" };
+        let directory = materials.directory.join(format!("{}{list}-{port}", program.kind.name()));
+        fs::create_dir(&directory)?;
+        let log = directory.join("log");
+        let mut command = Command::new("taskset");
+        command.args(["--cpu-list", &materials.core.to_string()]).arg(&program.path);
+        command.args(arguments(program, revocation, port, materials, &directory)?);
+        if program.kind == Kind::Caddy {
+            command.env("GOMAXPROCS", "1").env("HOME", &directory).env("XDG_DATA_HOME", &directory);
+        }
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(fs::File::create(&log)?);
+        let child = command.spawn().context("starting taskset, of util-linux")?;
+        let mut server = Self { kind: program.kind, revocation, port, pids: Vec::new(), child };
+        let accepts = server.wait_accepting();
+        accepts.with_context(|| {
+            format!("{} did not start:\n{}", program.kind.name(), fs::read_to_string(&log).unwrap_or_default())
+        })?;
+        server.pids = tree(server.child.id())?;
+        Ok(server)
+    }
+
+    fn wait_accepting(&mut self) -> Result<()> {
+        let start = Instant::now();
+        while TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).is_err() {
+            if let Some(status) = self.child.try_wait()? {
+                bail!("it ended with {status}");
+            }
+            ensure!(start.elapsed() < START_LIMIT, "it did not accept within {START_LIMIT:?}");
+            thread::sleep(POLL);
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Some(pid) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
+            // Fails where it has ended already.
+            let _ = kill_process(pid, Signal::TERM);
+        }
+        let start = Instant::now();
+        while start.elapsed() < STOP_LIMIT {
+            if matches!(self.child.try_wait(), Ok(Some(_)) | Err(_)) {
+                return;
+            }
+            thread::sleep(POLL);
+        }
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+/// The arguments that make `program` serve, after its configuration was written to `directory`.
+fn arguments(
+    program: &Program,
+    revocation: bool,
+    port: u16,
+    materials: &Materials,
+    directory: &Path,
+) -> Result<Vec<String>> {
+    let kind = program.kind;
+    let text = |path: &Path| path.display().to_string();
+    if kind == Kind::NullProxy {
+        return Ok(["null-proxy", "--port", &port.to_string(), "--socket", &text(&materials.handler)]
+            .map(String::from)
+            .into());
+    }
+    let template = command::root().join("benches/peers").join(kind.template());
+    let mut configuration = fs::read_to_string(&template).with_context(|| text(&template))?;
+    configuration = keep_lists(&configuration, revocation);
+    let own = [
+        ("@PORT@", port.to_string()),
+        ("@DIRECTORY@", text(directory)),
+        ("@HANDLER@", text(&materials.handler)),
+        ("@IO@", if kind == Kind::HookgateEpoll { "epoll" } else { "io_uring" }.to_owned()),
+    ];
+    for (name, value) in own.iter().chain(&materials.values) {
+        configuration = configuration.replace(name, value);
+    }
+    let file = directory.join(kind.template());
+    fs::write(&file, configuration)?;
+    let file = text(&file);
+    let arguments: &[&str] = match kind {
+        Kind::Hookgate | Kind::HookgateEpoll => &["run", "--config", &file],
+        Kind::Nginx => &["-c", &file, "-e", "stderr"],
+        Kind::HaProxy => &["-db", "-f", &file],
+        Kind::Caddy => &["run", "--adapter", "caddyfile", "--config", &file],
+        Kind::Envoy => &["--concurrency", "1", "--disable-hot-restart", "--log-level", "error", "--config-path", &file],
+        Kind::NullProxy => &[],
+    };
+    Ok(arguments.iter().map(|argument| (*argument).to_owned()).collect())
+}
+
+/// What stands between `@crl(` and `)crl@` is there only where lists are checked.
+fn keep_lists(template: &str, revocation: bool) -> String {
+    let mut text = String::new();
+    let mut rest = template;
+    while let Some((before, after)) = rest.split_once("@crl(") {
+        let (inside, after) = after.split_once(")crl@").unwrap_or((after, ""));
+        text += before;
+        text += if revocation { inside } else { "" };
+        rest = after;
+    }
+    text + rest
+}
+
+/// A port that nobody has now.
+fn free_port() -> Result<u16> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
+}
+
+/// `root` and every process below it.
+fn tree(root: u32) -> Result<Vec<u32>> {
+    let mut parents = Vec::new();
+    for entry in fs::read_dir("/proc")? {
+        let Ok(pid) = entry?.file_name().to_string_lossy().parse::<u32>() else { continue };
+        // A process may end between the listing and the read.
+        let Ok(status) = fs::read_to_string(format!("/proc/{pid}/status")) else { continue };
+        let parent = status.lines().find_map(|line| line.strip_prefix("PPid:")).unwrap_or_default();
+        parents.push((pid, parent.trim().parse::<u32>().unwrap_or_default()));
+    }
+    let mut pids = vec![root];
+    let mut index = 0;
+    while let Some(parent) = pids.get(index).copied() {
+        pids.extend(parents.iter().filter(|(_, of)| *of == parent).map(|(pid, _)| *pid));
+        index += 1;
+    }
+    Ok(pids)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_are_kept_or_left_out() {
+        let template = "bind @crl(crl-file X)crl@ end\n@crl(second)crl@";
+        assert_eq!(keep_lists(template, true), "bind crl-file X end\nsecond");
+        assert_eq!(keep_lists(template, false), "bind  end\n");
+    }
+
+    #[test]
+    fn every_template_is_there_and_has_its_lists_closed() {
+        for kind in Kind::ALL.into_iter().filter(|kind| *kind != Kind::NullProxy) {
+            let path = command::root().join("benches/peers").join(kind.template());
+            let text = fs::read_to_string(&path).expect("a template lies in the repository");
+            assert_eq!(text.matches("@crl(").count(), text.matches(")crl@").count(), "{}", kind.name());
+            assert_eq!(text.contains("@crl("), kind.checks_revocation(), "{}", kind.name());
+        }
+    }
+}

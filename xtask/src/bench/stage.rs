@@ -1,0 +1,164 @@
+//! Everything around the servers: certificates, the handler, the load generator. It lives for one run, and ends with it.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use hookgate_testkit::configuration::HOST;
+use hookgate_testkit::pki::{ClientIdentity, KeyKind, LeafOptions, Pki, RevocationListOptions, Sender};
+
+use super::protocol::{self, Floor, Identities, Identity, Reply};
+use super::server::Materials;
+
+/// Distinct client certificates: more than hookgate's chain cache holds by default (4,096), and used in turn, so that with
+/// least-recently-used eviction none is in the cache when it comes again.
+const DISTINCT_CLIENTS: usize = 5_000;
+
+/// Entries of the revocation list.
+const REVOKED: usize = 10_000;
+
+/// How long the handler may take until its socket is there.
+const START_LIMIT: Duration = Duration::from_secs(5);
+
+/// A child that is killed and reaped when this is dropped.
+struct Ended(Child);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+/// Certificates, handler and load generator.
+pub(crate) struct Stage {
+    /// What the servers are configured with.
+    pub(crate) materials: Materials,
+    client: Client,
+    _handler: Ended,
+    // Last: everything above has files in it.
+    _directory: tempfile::TempDir,
+}
+
+impl Stage {
+    /// Makes the certificates and starts handler and load generator, `load`, on `client_core`.
+    ///
+    /// # Errors
+    ///
+    /// A file that cannot be written, a program that does not start.
+    pub(crate) fn build(load: &Path, server_core: usize, client_core: usize) -> Result<Self> {
+        let directory = tempfile::Builder::new().prefix("hookgate-bench-").tempdir()?;
+        let certificates = directory.path().join("pki");
+        fs::create_dir(&certificates)?;
+        let handler = directory.path().join("handler.sock");
+        let (values, identities) = certify(&certificates)?;
+        let identities_path = directory.path().join("identities.json");
+        fs::write(&identities_path, serde_json::to_vec(&identities)?)?;
+        let pinned = |part: &str| {
+            let mut command = Command::new("taskset");
+            command.args(["--cpu-list", &client_core.to_string()]).arg(load).arg(part);
+            command
+        };
+        let child =
+            pinned("handler").arg("--socket").arg(&handler).spawn().context("starting taskset, of util-linux")?;
+        let handler_child = Ended(child);
+        let start = Instant::now();
+        while !handler.exists() {
+            ensure!(start.elapsed() < START_LIMIT, "the handler did not start within {START_LIMIT:?}");
+            thread::sleep(Duration::from_millis(5));
+        }
+        let client = Client::start(pinned("client").arg("--identities").arg(&identities_path))?;
+        let materials = Materials { values, directory: directory.path().to_owned(), handler, core: server_core };
+        Ok(Self { materials, client, _handler: handler_child, _directory: directory })
+    }
+
+    /// Has the load generator do something.
+    ///
+    /// # Errors
+    ///
+    /// What it says went wrong.
+    pub(crate) fn ask(&mut self, command: &protocol::Command) -> Result<Reply> {
+        self.client.ask(command)
+    }
+}
+
+/// Makes every certificate: the placeholders of the templates, and the clients'.
+fn certify(directory: &Path) -> Result<(Vec<(&'static str, String)>, Identities)> {
+    let pki = Pki::new(directory)?;
+    let server = pki.server("server", &[HOST], KeyKind::P256)?;
+    let sender = pki.sender(Sender::PagerDuty);
+    let identity = |name: &str| -> Result<Identity> {
+        let ClientIdentity { chain_path, key_path, .. } = sender.leaf(name, &LeafOptions::default())?;
+        Ok(Identity { chain: chain_path, key: key_path })
+    };
+    let options = RevocationListOptions { filler_entries: REVOKED, ..RevocationListOptions::default() };
+    let [of_intermediate, of_root] = sender.revocation_lists(&options)?;
+    let both = |name: &str, parts: [&Path; 2]| -> Result<PathBuf> {
+        let path = directory.join(name);
+        fs::write(&path, fs::read_to_string(parts[0])? + &fs::read_to_string(parts[1])?)?;
+        Ok(path)
+    };
+    let server_both = both("server-both.pem", [&server.chain_path, &server.key_path])?;
+    let lists_both = both("both.crl", [&of_intermediate, &of_root])?;
+    let text = |path: &Path| path.display().to_string();
+    let values = vec![
+        ("@SERVER_NAME@", HOST.to_owned()),
+        ("@SERVER_CHAIN@", text(&server.chain_path)),
+        ("@SERVER_KEY@", text(&server.key_path)),
+        ("@SERVER_BOTH@", text(&server_both)),
+        ("@CLIENT_ROOT@", text(sender.root.path())),
+        ("@SUBJECT_CN@", "webhooks.pagerduty.com".to_owned()),
+        ("@CRL_INTERMEDIATE@", text(&of_intermediate)),
+        ("@CRL_ROOT@", text(&of_root)),
+        ("@CRL_BOTH@", text(&lists_both)),
+    ];
+    let identities = Identities {
+        server: server.chain_path,
+        server_name: HOST.to_owned(),
+        returning: identity("returning")?,
+        distinct: (0..DISTINCT_CLIENTS).map(|index| identity(&format!("distinct-{index}"))).collect::<Result<_>>()?,
+    };
+    Ok((values, identities))
+}
+
+/// The load generator.
+struct Client {
+    stdin: ChildStdin,
+    stdout: BufReader<ChildStdout>,
+    _child: Ended,
+}
+
+impl Client {
+    fn start(command: &mut Command) -> Result<Self> {
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().context("starting the client")?;
+        let (Some(stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else {
+            bail!("the client was asked for with pipes");
+        };
+        Ok(Self { stdin, stdout: BufReader::new(stdout), _child: Ended(child) })
+    }
+
+    fn ask(&mut self, command: &protocol::Command) -> Result<Reply> {
+        serde_json::to_writer(&mut self.stdin, command)?;
+        self.stdin.write_all(b"\n")?;
+        let mut line = String::new();
+        self.stdout.read_line(&mut line)?;
+        match serde_json::from_str(&line).context("the load generator broke off")? {
+            Reply::Failed(reason) => bail!("{reason}"),
+            reply => Ok(reply),
+        }
+    }
+}
+
+/// The crypto floor, measured on `core`.
+///
+/// # Errors
+///
+/// The program does not run.
+pub(crate) fn floor(load: &Path, core: usize) -> Result<Floor> {
+    let output = Command::new("taskset").args(["--cpu-list", &core.to_string()]).arg(load).arg("floor").output()?;
+    serde_json::from_slice(&output.stdout).context("the crypto floor")
+}
