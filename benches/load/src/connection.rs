@@ -246,6 +246,10 @@ impl Connection {
             Err(error) => return self.broken(error, closing),
         }
         let state = tls.process_new_packets()?;
+        if state.peer_has_closed() {
+            // rustls reads no further, so what the socket still has would keep it readable for ever.
+            self.stream.ended = true;
+        }
         let mut length = 0;
         if state.plaintext_bytes_to_read() > 0 {
             ensure!(state.plaintext_bytes_to_read() <= scratch.len(), "a longer answer than any handler gives");
