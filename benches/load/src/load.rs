@@ -26,6 +26,9 @@ const MAXIMUM_BACKLOG: usize = 100_000;
 /// How long a load may go without a single event.
 const STALL: Duration = Duration::from_secs(10);
 
+/// From the last handshake of connections that stay to the first arrival: less than any warm-up, more than one event takes.
+const ARRIVALS_BEGIN: Duration = Duration::from_millis(10);
+
 /// Seed of the arrivals: every server meets the same ones.
 const ARRIVAL_SEED: u64 = 6;
 
@@ -46,7 +49,8 @@ pub(crate) fn run(load: &Load, credentials: &Credentials) -> Result<Measured> {
         Unit::Connection => Vec::new(),
         Unit::Webhook | Unit::Request => http::request(&credentials.server_name, load.body_bytes),
     };
-    let target = Target::local(load.port, config, &credentials.server_name, request)?;
+    let mut target = Target::local(load.port, config, &credentials.server_name, request)?;
+    target.await_ticket = load.transport == Transport::Tls13 && load.unit == Unit::Connection;
     if load.sender == Sender::Resuming {
         prime(&target, &sessions, 2 * load.connections)?;
     }
@@ -111,6 +115,8 @@ struct Running<'l> {
     /// Open loop: connections (or places for one) that wait for a unit.
     free: Vec<usize>,
     arrivals: Option<Arrivals>,
+    /// Handshakes made; a load on connections that stay begins once all are open.
+    established: usize,
     record: Record,
     scratch: Vec<u8>,
 }
@@ -125,6 +131,7 @@ impl<'l> Running<'l> {
             connections: (0..load.connections).map(|_| None).collect(),
             free: Vec::new(),
             arrivals: None,
+            established: 0,
             record: Record::new(
                 Duration::from_millis(load.warm_up_ms),
                 Duration::from_millis(load.window_ms),
@@ -139,6 +146,12 @@ impl<'l> Running<'l> {
         let mut last_event = Instant::now();
         loop {
             let now = Instant::now();
+            if self.load.unit == Unit::Request && self.established < self.connections.len() {
+                self.record.restart(now);
+                if let Some(arrivals) = &mut self.arrivals {
+                    arrivals.next = now + ARRIVALS_BEGIN;
+                }
+            }
             if self.record.tick(now)? {
                 break;
             }
@@ -227,6 +240,7 @@ impl<'l> Running<'l> {
     }
 
     fn established(&mut self, slot: usize) -> Result<()> {
+        self.established += 1;
         let Some(connection) = &mut self.connections[slot] else { bail!("no connection at {slot}") };
         if let Some(handshake) = connection.handshake()? {
             expect(self.load, handshake)?;

@@ -12,6 +12,8 @@ use crate::protocol::{Latency, Measured};
 /// Counts between the end of the warm-up and the end of the window.
 pub(crate) struct Record {
     watch: Vec<u32>,
+    warm_up: Duration,
+    window: Duration,
     opens: Instant,
     closes: Instant,
     open: Option<Opening>,
@@ -34,6 +36,8 @@ impl Record {
         let opens = Instant::now() + warm_up;
         Self {
             watch,
+            warm_up,
+            window,
             opens,
             closes: opens + window,
             open: None,
@@ -42,6 +46,12 @@ impl Record {
             statuses: BTreeMap::new(),
             backlog: 0,
         }
+    }
+
+    /// Begins the warm-up anew.
+    pub(crate) fn restart(&mut self, now: Instant) {
+        self.opens = now + self.warm_up;
+        self.closes = self.opens + self.window;
     }
 
     /// Opens the window when it is time to. Returns whether it is over.

@@ -69,8 +69,13 @@ impl Credentials {
             Transport::Tls12 => (cipher_suite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, &version::TLS12),
             Transport::Plain => anyhow::bail!("without TLS there is no TLS configuration"),
         };
-        let provider =
-            CryptoProvider { cipher_suites: vec![suite], kx_groups: vec![kx_group::X25519], ..default_provider() };
+        // TLS 1.2 offers the curve of the server's certificate too, or OpenSSL and BoringSSL have none to show (RFC 8422,
+        // section 5.1). That X25519 was taken is looked at after the handshake.
+        let kx_groups = match transport {
+            Transport::Tls12 => vec![kx_group::X25519, kx_group::SECP256R1],
+            Transport::Tls13 | Transport::Plain => vec![kx_group::X25519],
+        };
+        let provider = CryptoProvider { cipher_suites: vec![suite], kx_groups, ..default_provider() };
         let verifier = Pinned {
             server: self.server.clone(),
             algorithms: provider.signature_verification_algorithms,

@@ -30,6 +30,8 @@ pub(crate) struct Effort {
     pub(crate) warm_up_ms: u64,
     /// Counting.
     pub(crate) window_ms: u64,
+    /// Whether system calls are counted, in a round of their own.
+    pub(crate) system_calls: bool,
     /// Idle connections whose memory is measured.
     pub(crate) idle_connections: usize,
 }
@@ -110,7 +112,7 @@ pub(crate) fn scenario(
         }
     }
     for (cell, server) in cells.iter_mut().zip(servers) {
-        if cell.failure.is_none() && scenario.pace == Pace::Saturated && !scenario.revocation {
+        if effort.system_calls && cell.failure.is_none() && scenario.pace == Pace::Saturated && !scenario.revocation {
             cell.system_calls = system_calls(stage, server, scenario).ok();
         }
     }

@@ -92,9 +92,22 @@ impl Bench {
 
     fn effort(&self) -> Effort {
         let rounds = self.rounds.map(|rounds| rounds.max(1).next_multiple_of(2));
+        let quick = Effort {
+            rounds: rounds.unwrap_or(2),
+            warm_up_ms: 100,
+            window_ms: 400,
+            system_calls: false,
+            idle_connections: 1_000,
+        };
         match self.quick {
-            true => Effort { rounds: rounds.unwrap_or(2), warm_up_ms: 100, window_ms: 400, idle_connections: 1_000 },
-            false => Effort { rounds: rounds.unwrap_or(6), warm_up_ms: 300, window_ms: 1_000, idle_connections: 5_000 },
+            true => quick,
+            false => Effort {
+                rounds: rounds.unwrap_or(6),
+                warm_up_ms: 300,
+                window_ms: 1_000,
+                system_calls: true,
+                idle_connections: 5_000,
+            },
         }
     }
 

@@ -80,7 +80,7 @@ const KEEP_ALIVE: Scenario = Scenario {
 };
 
 /// Every scenario, in the order of the report. [`SATURATION`] stands before those that depend on it.
-pub(crate) const ALL: [Scenario; 13] = [
+pub(crate) const ALL: [Scenario; 14] = [
     BASE,
     Scenario {
         name: "handshake-distinct",
@@ -159,7 +159,14 @@ pub(crate) const ALL: [Scenario; 13] = [
         ..KEEP_ALIVE
     },
     Scenario {
-        name: "revocation",
+        name: "revocation-returning",
+        title: "Full handshake, TLS 1.3, returning client, revocation list of 10,000 entries ÷ without",
+        revocation: true,
+        target: Some(1.05),
+        ..BASE
+    },
+    Scenario {
+        name: "revocation-distinct",
         title: "Full handshake, TLS 1.3, every client new, revocation list of 10,000 entries ÷ without",
         sender: Sender::Distinct,
         revocation: true,

@@ -109,6 +109,9 @@ impl Program {
     ///
     /// It is not installed, or does not run.
     pub(crate) fn find(kind: Kind, release: &Path) -> Result<Self> {
+        if kind == Kind::NullProxy {
+            return Ok(Self { kind, version: "of this repository".to_owned(), path: release.join("hookgate-load") });
+        }
         let path = match kind {
             Kind::Hookgate | Kind::HookgateEpoll => release.join("hookgate"),
             Kind::NullProxy => release.join("hookgate-load"),
