@@ -1,18 +1,51 @@
 //! The configuration: one TOML file, and every file that it names, parsed into types once.
 //!
 //! Owns the syntax, the defaults, the bounds, and the errors about them. Reads files, and nothing else of the outside
-//! world: no socket, no clock beyond the `now` that `check` passes in. What it returns is complete: no later stage reads a
-//! file again, so a reload either has everything or changes nothing.
+//! world: no socket, and no clock but once in [`Config::load`]. What it returns is complete: no later stage reads a file
+//! again, so a reload either has everything or changes nothing.
+//!
+//! Each section is read into a raw struct whose values know their place in the file, and from there into its type, once. What
+//! is wrong is collected and not thrown: [`Config::parse`] has all of it, or a configuration.
 
+mod anchor;
+mod certificate;
+mod coverage;
+mod document;
+mod error;
+mod file;
+mod limits;
+mod listen;
+pub mod preset;
+mod profile;
+mod provider;
+mod route;
+#[cfg(test)]
+mod tests;
+mod warning;
+
+use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::Method;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use serde::Deserialize;
+use toml::Spanned;
 
+use self::certificate::RawCertificate;
+use self::document::{Document, Report};
+use self::limits::RawLimits;
+use self::listen::{RawListen, RawMetrics};
+use self::provider::RawProvider;
+use self::route::RawRoute;
 use crate::identity::{Provider, ProviderId};
+
+pub use self::error::{ConfigError, ConfigErrors, Location, Problem};
+pub use self::listen::DEFAULT_BACKLOG;
+pub use self::provider::DEFAULT_VERIFY_DEPTH;
+pub use self::warning::{Caution, Warning};
 
 /// Everything that the operator said, complete and within bounds.
 #[derive(Debug)]
@@ -29,6 +62,71 @@ pub struct Config {
     pub limits: Limits,
     /// `[metrics]`; without the section there is no endpoint.
     pub metrics: Option<Metrics>,
+}
+
+/// The whole file as it stands.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawConfig {
+    #[serde(deserialize_with = "document::table")]
+    listen: Option<Spanned<RawListen>>,
+    #[serde(deserialize_with = "document::tables")]
+    certificate: Option<Spanned<Vec<Spanned<RawCertificate>>>>,
+    #[serde(deserialize_with = "document::tables")]
+    provider: Option<Spanned<Vec<Spanned<RawProvider>>>>,
+    #[serde(deserialize_with = "document::tables")]
+    route: Option<Spanned<Vec<Spanned<RawRoute>>>>,
+    #[serde(deserialize_with = "document::table")]
+    limits: Option<Spanned<RawLimits>>,
+    #[serde(deserialize_with = "document::table")]
+    metrics: Option<Spanned<RawMetrics>>,
+}
+
+impl Config {
+    /// Reads the file at `path`, of at most 4 MiB, and all files that it names, and judges validity by the clock.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it, at once.
+    pub fn load(path: &Path) -> Result<(Self, Vec<Warning>), ConfigErrors> {
+        let text = file::read(path, file::MAXIMUM_FILE_BYTES).and_then(|bytes| {
+            String::from_utf8(bytes).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+        });
+        let text = text.map_err(|source| {
+            let location = Location { file: path.to_owned(), line: None, key: String::new() };
+            ConfigErrors(vec![ConfigError { location, problem: Problem::Unreadable { source } }])
+        })?;
+        Self::parse(&text, path, UnixTime::now())
+    }
+
+    /// Parses `text`, which stands at `path`: relative paths in it are relative to the directory of `path`. Reads all files
+    /// that it names. `now` decides what has expired, which is only ever warned of.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it, at once; of errors in the syntax of TOML the first.
+    pub fn parse(text: &str, path: &Path, now: UnixTime) -> Result<(Self, Vec<Warning>), ConfigErrors> {
+        let document = Document::parse(text, path)?;
+        let mut report = Report::new(&document, now);
+        let raw: RawConfig = document.read(&mut report);
+        let raw_certificates = elements(raw.certificate.as_ref());
+        let raw_providers = elements(raw.provider.as_ref());
+        let raw_routes = elements(raw.route.as_ref());
+        let listen = listen::listen(raw.listen, &mut report);
+        let certificates = certificate::certificates(raw_certificates, &mut report);
+        let (providers, names) = provider::providers(raw_providers, &mut report);
+        let routes = route::routes(raw_routes, &names, &mut report);
+        let limits = limits::limits(raw.limits.as_ref().map(Spanned::get_ref), &mut report);
+        let metrics = listen::metrics(raw.metrics, listen.as_ref(), &mut report);
+        let config = listen.map(|listen| Self { listen, certificates, providers, routes, limits, metrics });
+        if let Some(config) = &config {
+            coverage::warn(config, raw_certificates, raw_providers, raw_routes, &mut report);
+        }
+        report.finish(config)
+    }
+}
+
+/// The elements of an array of tables; none where there is no array.
+fn elements<T>(array: Option<&Spanned<Vec<Spanned<T>>>>) -> &[Spanned<T>] {
+    array.map(|array| array.get_ref().as_slice()).unwrap_or_default()
 }
 
 /// `[listen]`: where connections are accepted, and how.

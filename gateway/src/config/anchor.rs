@@ -1,0 +1,128 @@
+//! Trust anchors: from a file name or a built-in name to what the path may end at.
+//!
+//! Owns the built-in roots and the rule about bundles. Verifies nothing: an anchor is trusted because it is configured.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+
+use ring::digest;
+use rustls_pki_types::TrustAnchor;
+use toml::Spanned;
+
+use super::document::{Report, nearest};
+use super::error::Problem;
+use super::file::{self, MAXIMUM_FILE_BYTES};
+
+/// What a trust anchor that is compiled in is called by: `builtin:` and the name of its file without `.pem`.
+const BUILTIN: &str = "builtin:";
+
+/// Most anchors of one profile. Mozilla's whole list has some 150; whoever needs more has not chosen.
+const MAXIMUM_ANCHORS: usize = 256;
+
+pub(super) const WRITE_TRUST_ANCHORS: &str =
+    "trust_anchors = [\"ca.pem\"]: the roots that the provider's chain ends at";
+
+/// The roots that are compiled in, by name.
+pub(super) const ROOTS: [(&str, &str); 9] = [
+    ("DigiCert_Assured_ID_Root_CA", include_str!("../../presets/roots/DigiCert_Assured_ID_Root_CA.pem")),
+    ("DigiCert_Global_Root_CA", include_str!("../../presets/roots/DigiCert_Global_Root_CA.pem")),
+    ("DigiCert_Global_Root_G2", include_str!("../../presets/roots/DigiCert_Global_Root_G2.pem")),
+    ("GTS_Root_R1", include_str!("../../presets/roots/GTS_Root_R1.pem")),
+    ("GTS_Root_R2", include_str!("../../presets/roots/GTS_Root_R2.pem")),
+    ("GTS_Root_R3", include_str!("../../presets/roots/GTS_Root_R3.pem")),
+    ("GTS_Root_R4", include_str!("../../presets/roots/GTS_Root_R4.pem")),
+    ("Percolate-Webhook-CA-Chain", include_str!("../../presets/roots/Percolate-Webhook-CA-Chain.pem")),
+    (
+        "SSL.com_Root_Certification_Authority_RSA",
+        include_str!("../../presets/roots/SSL.com_Root_Certification_Authority_RSA.pem"),
+    ),
+];
+
+/// A certificate that was named as a trust anchor.
+#[derive(Clone, Debug)]
+pub(super) struct Anchor {
+    /// What webpki needs of it.
+    pub(super) trust_anchor: TrustAnchor<'static>,
+    /// Its subject, for people.
+    pub(super) subject: String,
+    /// Its last day, as YYYY-MM-DD.
+    pub(super) not_after: String,
+    /// SHA-256 of its DER.
+    pub(super) fingerprint: [u8; 32],
+    /// The subject of the certificate that signed it, as DER; `None` where that is its own.
+    issuer: Option<Vec<u8>>,
+    /// Its subject, as DER.
+    name: Vec<u8>,
+}
+
+/// Loads everything that `raw` names. What is wrong is reported, and what is right returned all the same.
+///
+/// A certificate whose issuer is among the others is no anchor: a bundle of root and intermediate, as nginx takes it, has one
+/// anchor, the root, and its intermediate is neither trusted past its expiry nor counted one depth too low. An intermediate
+/// without its issuer is an anchor: whoever names it alone means it.
+pub(super) fn anchors(raw: &Spanned<Vec<Spanned<String>>>, report: &mut Report<'_>) -> Vec<Anchor> {
+    if raw.get_ref().is_empty() {
+        report.empty(raw, Problem::Empty { write: WRITE_TRUST_ANCHORS });
+    }
+    let mut all: Vec<Anchor> = Vec::new();
+    for text in raw.get_ref() {
+        match load(text.get_ref(), report) {
+            Ok(loaded) => all.extend(loaded),
+            Err(problem) => report.error(text, problem),
+        }
+    }
+    if all.len() > MAXIMUM_ANCHORS {
+        report.error(raw, Problem::TooMany { count: all.len(), maximum: MAXIMUM_ANCHORS });
+    }
+    let names: Vec<Vec<u8>> = all.iter().map(|anchor| anchor.name.clone()).collect();
+    all.retain(|anchor| anchor.issuer.as_ref().is_none_or(|issuer| !names.contains(issuer)));
+    let mut seen = HashSet::new();
+    all.retain(|anchor| seen.insert(anchor.fingerprint));
+    all
+}
+
+fn load(text: &str, report: &Report<'_>) -> Result<Vec<Anchor>, Problem> {
+    match text.strip_prefix(BUILTIN) {
+        Some(name) => parse(builtin(name)?.as_bytes(), &PathBuf::from(text)),
+        None => {
+            let path = report.resolve(text);
+            parse(&file::read_named(&path, MAXIMUM_FILE_BYTES)?, &path)
+        }
+    }
+}
+
+fn builtin(name: &str) -> Result<&'static str, Problem> {
+    let names = || ROOTS.iter().map(|(name, _)| *name);
+    let found = ROOTS.iter().find(|(known, _)| *known == name);
+    found.map(|(_, pem)| *pem).ok_or_else(|| Problem::Unknown {
+        what: "built-in trust anchor",
+        name: name.to_owned(),
+        nearest: nearest(name, names()),
+        known: format!("there are {}", names().collect::<Vec<_>>().join(", ")),
+    })
+}
+
+/// The certificates of a PEM file as anchors, in its order.
+pub(super) fn parse(pem: &[u8], path: &Path) -> Result<Vec<Anchor>, Problem> {
+    let certificates = file::certificates(pem, path)?;
+    let anchors = certificates.iter().enumerate().map(|(index, certificate)| {
+        let parsed = file::parse(certificate, index, path)?;
+        let trust_anchor = webpki::anchor_from_trusted_cert(certificate).map_err(|error| Problem::Certificate {
+            path: path.to_owned(),
+            number: index + 1,
+            reason: error.to_string(),
+        })?;
+        let mut fingerprint = [0; 32];
+        fingerprint.copy_from_slice(digest::digest(&digest::SHA256, certificate).as_ref());
+        let (subject, issuer) = (parsed.subject(), parsed.issuer());
+        Ok(Anchor {
+            trust_anchor: trust_anchor.to_owned(),
+            subject: subject.to_string(),
+            not_after: file::day(parsed.validity().not_after),
+            fingerprint,
+            issuer: (issuer.as_raw() != subject.as_raw()).then(|| issuer.as_raw().to_vec()),
+            name: subject.as_raw().to_vec(),
+        })
+    });
+    anchors.collect()
+}

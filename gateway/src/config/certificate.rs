@@ -1,0 +1,198 @@
+//! `[[certificate]]`: our chains and keys.
+//!
+//! Owns what makes a chain and a key usable at all, which is an error, and what senders are known to dislike in them, which
+//! is a warning: a gateway with an expired certificate still serves the senders that do not check.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::sync::Arc;
+
+use rustls::crypto::ring::sign::any_supported_type;
+use rustls::sign::{CertifiedKey, SigningKey};
+use rustls_pki_types::pem::{self, PemObject};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use serde::Deserialize;
+use toml::Spanned;
+use x509_parser::prelude::{GeneralName, X509Certificate};
+
+use super::ServerCertificate;
+use super::document::Report;
+use super::error::Problem;
+use super::file::{self, MAXIMUM_FILE_BYTES};
+use super::warning::Caution;
+
+/// Most certificates of one file: each is parsed, and offered, by server name.
+const MAXIMUM_CERTIFICATES: usize = 1024;
+/// From when on an expiry is announced. ACME clients renew 30 days ahead, so what is later than that was not renewed.
+const EXPIRY_NOTICE_DAYS: u64 = 30;
+const SECONDS_A_DAY: i64 = 24 * 60 * 60;
+
+const WRITE_CHAIN: &str = "chain = \"fullchain.pem\": our certificate, then its issuers in order";
+const WRITE_KEY: &str = "key = \"privkey.pem\": the private key of the first certificate of the chain";
+
+/// `[[certificate]]` as it stands in the file.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawCertificate {
+    chain: Option<Spanned<String>>,
+    key: Option<Spanned<String>>,
+}
+
+/// Parses our certificates; those at fault are left out.
+pub(super) fn certificates(raw: &[Spanned<RawCertificate>], report: &mut Report<'_>) -> Vec<ServerCertificate> {
+    if raw.is_empty() {
+        report.missing_section("certificate", "a [[certificate]] section with chain and key");
+    }
+    if let Some(first) = raw.get(MAXIMUM_CERTIFICATES) {
+        report.error(first, Problem::TooMany { count: raw.len(), maximum: MAXIMUM_CERTIFICATES });
+    }
+    raw.iter().take(MAXIMUM_CERTIFICATES).filter_map(|raw| parse(raw, report)).collect()
+}
+
+fn parse(raw: &Spanned<RawCertificate>, report: &mut Report<'_>) -> Option<ServerCertificate> {
+    let RawCertificate { chain, key } = raw.get_ref();
+    if chain.is_none() {
+        report.missing(raw, "chain", WRITE_CHAIN);
+    }
+    if key.is_none() {
+        report.missing(raw, "key", WRITE_KEY);
+    }
+    let loaded_chain = chain.as_ref().and_then(|at| load(at, report, |path, _, _| load_chain(path)));
+    let loaded_key = key.as_ref().and_then(|at| load(at, report, load_key));
+    let (chain_at, key_at) = (chain.as_ref()?, key.as_ref()?);
+    let (certificates, LoadedKey { key, signing_key }) = (loaded_chain?, loaded_key?);
+
+    let chain_path = report.resolve(chain_at.get_ref());
+    if let Some(misplaced) = mismatch(&certificates, signing_key) {
+        let key = report.resolve(key_at.get_ref());
+        report.error(key_at, Problem::KeyMismatch { key, chain: chain_path, position: misplaced });
+        return None;
+    }
+    let names = inspect(&certificates, &chain_path, chain_at, report)?;
+    Some(ServerCertificate { chain: certificates, key, names, chain_path })
+}
+
+/// What `load` makes of the file that `at` names; what it complains about is reported.
+fn load<T>(
+    at: &Spanned<String>,
+    report: &mut Report<'_>,
+    load: impl Fn(&Path, &Spanned<String>, &mut Report<'_>) -> Result<T, Problem>,
+) -> Option<T> {
+    let path = report.resolve(at.get_ref());
+    load(&path, at, report).map_err(|problem| report.error(at, problem)).ok()
+}
+
+fn load_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, Problem> {
+    file::certificates(&file::read_named(path, MAXIMUM_FILE_BYTES)?, path)
+}
+
+/// A private key, and the same in the form that can say which certificate it belongs to.
+struct LoadedKey {
+    key: PrivateKeyDer<'static>,
+    signing_key: Arc<dyn SigningKey>,
+}
+
+fn load_key(path: &Path, at: &Spanned<String>, report: &mut Report<'_>) -> Result<LoadedKey, Problem> {
+    let text = file::read_named(path, MAXIMUM_FILE_BYTES)?;
+    let path_buf = path.to_owned();
+    let key = PrivateKeyDer::from_pem_slice(&text).map_err(|error| match error {
+        pem::Error::NoItemsFound if is_encrypted(&text) => Problem::EncryptedKey { path: path_buf.clone() },
+        pem::Error::NoItemsFound => Problem::NoKey { path: path_buf.clone() },
+        error => Problem::Pem { path: path_buf.clone(), reason: error.to_string() },
+    })?;
+    let signing_key = any_supported_type(&key).map_err(|error| match is_encrypted(&text) {
+        true => Problem::EncryptedKey { path: path_buf.clone() },
+        false => Problem::UnusableKey { path: path_buf.clone(), reason: error.to_string() },
+    })?;
+    // World-readable. The group is the operator's business: 0640 is how a service account gets at a key of root's.
+    if fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & 0o004 != 0) {
+        report.warn(at, Caution::KeyReadableByOthers { path: path_buf });
+    }
+    Ok(LoadedKey { key, signing_key })
+}
+
+/// Both ways in which OpenSSL marks a key under a passphrase: PKCS#8's label, and the header of the traditional format.
+fn is_encrypted(pem: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(pem);
+    text.contains("-----BEGIN ENCRYPTED PRIVATE KEY-----") || text.contains("Proc-Type: 4,ENCRYPTED")
+}
+
+/// `None` where the key is that of the first certificate; else the place, from 1, of the certificate that it belongs to.
+fn mismatch(chain: &[CertificateDer<'static>], key: Arc<dyn SigningKey>) -> Option<Option<usize>> {
+    let fits = |certificate: &CertificateDer<'static>| {
+        CertifiedKey::new(vec![certificate.clone()], Arc::clone(&key)).keys_match().is_ok()
+    };
+    match chain.iter().position(fits) {
+        Some(0) => None,
+        Some(index) => Some(Some(index + 1)),
+        None => Some(None),
+    }
+}
+
+/// The DNS names of the first certificate, and warnings about the chain.
+fn inspect(
+    chain: &[CertificateDer<'static>],
+    path: &Path,
+    at: &Spanned<String>,
+    report: &mut Report<'_>,
+) -> Option<Vec<String>> {
+    let parsed: Result<Vec<_>, _> =
+        chain.iter().enumerate().map(|(index, certificate)| file::parse(certificate, index, path)).collect();
+    let parsed = parsed.map_err(|problem| report.error(at, problem)).ok()?;
+    let end_entity = parsed.first()?;
+    let names = dns_names(end_entity);
+    if names.is_empty() {
+        report.warn(at, Caution::NoNames);
+    }
+    if end_entity.issuer() == end_entity.subject() {
+        report.warn(at, Caution::SelfSigned);
+    }
+    let out_of_order = parsed.windows(2).position(|pair| match pair {
+        [certificate, issuer] => certificate.issuer() != issuer.subject(),
+        _ => false,
+    });
+    if let Some(index) = out_of_order {
+        report.warn(at, Caution::ChainOutOfOrder { position: index + 2 });
+    }
+    warn_of_expiry(&parsed, at, report);
+    Some(names)
+}
+
+fn warn_of_expiry(chain: &[X509Certificate<'_>], at: &Spanned<String>, report: &mut Report<'_>) {
+    // Seconds since 1970 reach past every X.509 date long before i64 ends.
+    let now = i64::try_from(report.now().as_secs()).unwrap_or(i64::MAX);
+    if let Some(end_entity) = chain.first()
+        && now < end_entity.validity().not_before.timestamp()
+    {
+        report.warn(at, Caution::NotYetValid { not_before: file::day(end_entity.validity().not_before) });
+    }
+    for (index, certificate) in chain.iter().enumerate() {
+        let (position, time) = (index + 1, certificate.validity().not_after);
+        let (not_after, left) = (file::day(time), time.timestamp().saturating_sub(now));
+        match u64::try_from(left.div_euclid(SECONDS_A_DAY)) {
+            Err(_) => report.warn(at, Caution::Expired { position, not_after }),
+            Ok(days) if days < EXPIRY_NOTICE_DAYS => {
+                report.warn(at, Caution::ExpiresSoon { position, not_after, days });
+            }
+            Ok(_) => {}
+        }
+    }
+}
+
+fn dns_names(certificate: &X509Certificate<'_>) -> Vec<String> {
+    let Ok(Some(extension)) = certificate.subject_alternative_name() else { return Vec::new() };
+    let names = extension.value.general_names.iter().filter_map(|name| match name {
+        GeneralName::DNSName(name) => Some(name.to_ascii_lowercase()),
+        _ => None,
+    });
+    names.collect()
+}
+
+/// Whether a certificate's DNS name is good for a host: equal, or `*.` for exactly one label (RFC 9525, section 6.3).
+pub(super) fn covers(name: &str, host: &str) -> bool {
+    match name.strip_prefix("*.") {
+        Some(domain) => host.split_once('.').is_some_and(|(label, rest)| !label.is_empty() && rest == domain),
+        None => name == host,
+    }
+}

@@ -1,0 +1,48 @@
+//! Whether the sections of a configuration meet: providers with routes, and certificates with the hosts of routes.
+//!
+//! Warns, and decides nothing. Looks at a configuration that may yet turn out to be at fault: then nobody sees its warnings.
+
+use toml::Spanned;
+
+use super::certificate::{RawCertificate, covers};
+use super::document::Report;
+use super::provider::RawProvider;
+use super::route::RawRoute;
+use super::warning::Caution;
+use super::{Config, ServerCertificate};
+use crate::identity::ProviderId;
+
+/// Warns of providers without routes, of certificates without a host, and of hosts without a certificate.
+pub(super) fn warn(
+    config: &Config,
+    certificates: &[Spanned<RawCertificate>],
+    providers: &[Spanned<RawProvider>],
+    routes: &[Spanned<RawRoute>],
+    report: &mut Report<'_>,
+) {
+    for ((provider, raw), id) in config.providers.iter().zip(providers).zip(0..) {
+        if !config.routes.iter().any(|route| route.providers.contains(&ProviderId(id))) {
+            report.warn(raw, Caution::UnusedProvider { provider: provider.name.to_string() });
+        }
+    }
+    let any_host = config.routes.iter().any(|route| route.host.is_none());
+    for (certificate, raw) in config.certificates.iter().zip(certificates) {
+        let used = config.routes.iter().filter_map(|route| route.host.as_deref()).any(|host| is_for(certificate, host));
+        // A certificate without names is warned of as such.
+        if !any_host && !used && !certificate.names.is_empty() {
+            report.warn(raw, Caution::NamesWithoutRoute { names: certificate.names.join(", ") });
+        }
+    }
+    let mut warned: Vec<&str> = Vec::new();
+    for (route, raw) in config.routes.iter().zip(routes) {
+        let Some(host) = route.host.as_deref() else { continue };
+        if !warned.contains(&host) && !config.certificates.iter().any(|certificate| is_for(certificate, host)) {
+            warned.push(host);
+            report.warn(raw, Caution::HostWithoutCertificate { host: host.to_owned() });
+        }
+    }
+}
+
+fn is_for(certificate: &ServerCertificate, host: &str) -> bool {
+    certificate.names.iter().any(|name| covers(name, host))
+}

@@ -1,0 +1,166 @@
+//! `[limits]`: the bounds of the bounds.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+use toml::Spanned;
+
+use super::Limits;
+use super::document::Report;
+use super::error::Problem;
+
+/// What a number may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Bound {
+    /// The smallest.
+    pub(super) minimum: u64,
+    /// The greatest.
+    pub(super) maximum: u64,
+    unit: &'static str,
+}
+
+impl Bound {
+    pub(super) const fn new(minimum: u64, maximum: u64, unit: &'static str) -> Self {
+        Self { minimum, maximum, unit }
+    }
+
+    /// The number, where there is one and it is within these bounds; one that is not is reported.
+    pub(super) fn check(&self, raw: Option<&Spanned<i64>>, report: &mut Report<'_>) -> Option<u64> {
+        let raw = raw?;
+        let value = u64::try_from(*raw.get_ref()).ok();
+        let value = value.filter(|value| (self.minimum..=self.maximum).contains(value));
+        if value.is_none() {
+            let Self { minimum, maximum, unit } = *self;
+            report.error(raw, Problem::OutOfBounds { value: *raw.get_ref(), minimum, maximum, unit });
+        }
+        value
+    }
+
+    fn count(&self, raw: Option<&Spanned<i64>>, default: usize, report: &mut Report<'_>) -> usize {
+        // Every bound fits into usize on the 64-bit hosts that we run on; elsewhere "more than you have" stays a bound.
+        self.check(raw, report).map_or(default, |value| usize::try_from(value).unwrap_or(usize::MAX))
+    }
+
+    fn milliseconds(&self, raw: Option<&Spanned<i64>>, default: Duration, report: &mut Report<'_>) -> Duration {
+        self.check(raw, report).map_or(default, Duration::from_millis)
+    }
+
+    fn seconds(&self, raw: Option<&Spanned<i64>>, default: Duration, report: &mut Report<'_>) -> Duration {
+        self.check(raw, report).map_or(default, Duration::from_secs)
+    }
+}
+
+/// From the clock's own grain to an hour: a webhook that takes longer has failed.
+const TIMEOUT: Bound = Bound::new(1, 3_600_000, " ms");
+/// A million sockets is what a large host can be made to hold.
+const CONNECTIONS: Bound = Bound::new(1, 1_000_000, "");
+/// hyper refuses a read buffer below 8 KiB (`http1::Builder::max_buf_size`).
+const HEAD_BYTES: Bound = Bound::new(8 * 1024, 1024 * 1024, " bytes");
+/// hyper reserves room for all of them at once (`http1::Builder::max_headers`).
+const HEADERS: Bound = Bound::new(1, 1024, "");
+/// A body is held in memory whole.
+const BODY_BYTES: Bound = Bound::new(1, 1024 * 1024 * 1024, " bytes");
+/// More memory than hosts at the edge have.
+const BUFFERED_BYTES: Bound = Bound::new(1, 1024 * 1024 * 1024 * 1024, " bytes");
+/// The deepest path has eleven certificates (`verify_depth` 10); the rest is room for senders that send too many.
+const PRESENTED_CERTIFICATES: Bound = Bound::new(1, 64, "");
+/// rustls takes no handshake message above 65,535 bytes.
+const PRESENTED_BYTES: Bound = Bound::new(1024, 65_535, " bytes");
+/// A chain takes some 5 KiB.
+const CACHE_ENTRIES: Bound = Bound::new(0, 1_000_000, "");
+/// A week: no verdict on a chain should be older.
+const CACHE_TTL: Bound = Bound::new(1, 7 * 24 * 3600, " s");
+/// Each request takes a socket of ours and one of the handler.
+const IN_FLIGHT: Bound = Bound::new(1, 65_536, "");
+/// Nobody waits for a handler that more are waiting for than we take connections.
+const WAITING: Bound = Bound::new(0, 1_000_000, "");
+/// As many as can be in flight.
+const IDLE_CONNECTIONS: Bound = Bound::new(0, 65_536, "");
+
+/// `[limits]` as it stands in the file.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawLimits {
+    max_connections: Option<Spanned<i64>>,
+    handshake_timeout_ms: Option<Spanned<i64>>,
+    request_head_timeout_ms: Option<Spanned<i64>>,
+    request_timeout_ms: Option<Spanned<i64>>,
+    handler_timeout_ms: Option<Spanned<i64>>,
+    response_timeout_ms: Option<Spanned<i64>>,
+    idle_timeout_ms: Option<Spanned<i64>>,
+    drain_timeout_ms: Option<Spanned<i64>>,
+    max_head_bytes: Option<Spanned<i64>>,
+    max_headers: Option<Spanned<i64>>,
+    max_body_bytes: Option<Spanned<i64>>,
+    max_buffered_bytes: Option<Spanned<i64>>,
+    max_presented_certificates: Option<Spanned<i64>>,
+    max_presented_bytes: Option<Spanned<i64>>,
+    chain_cache_entries: Option<Spanned<i64>>,
+    chain_cache_ttl_s: Option<Spanned<i64>>,
+    handler_max_in_flight: Option<Spanned<i64>>,
+    handler_max_waiting: Option<Spanned<i64>>,
+    handler_idle_connections: Option<Spanned<i64>>,
+    handler_idle_timeout_ms: Option<Spanned<i64>>,
+}
+
+/// Parses `[limits]`; what is not said, or at fault, has its default.
+pub(super) fn limits(raw: Option<&RawLimits>, report: &mut Report<'_>) -> Limits {
+    let default = Limits::default();
+    let Some(raw) = raw else { return default };
+    let milliseconds = |value: &Option<Spanned<i64>>, default, report: &mut Report<'_>| {
+        TIMEOUT.milliseconds(value.as_ref(), default, report)
+    };
+    let count = |bound: Bound, value: &Option<Spanned<i64>>, default, report: &mut Report<'_>| {
+        bound.count(value.as_ref(), default, report)
+    };
+    let limits = Limits {
+        max_connections: count(CONNECTIONS, &raw.max_connections, default.max_connections, report),
+        handshake_timeout: milliseconds(&raw.handshake_timeout_ms, default.handshake_timeout, report),
+        request_head_timeout: milliseconds(&raw.request_head_timeout_ms, default.request_head_timeout, report),
+        request_timeout: milliseconds(&raw.request_timeout_ms, default.request_timeout, report),
+        handler_timeout: milliseconds(&raw.handler_timeout_ms, default.handler_timeout, report),
+        response_timeout: milliseconds(&raw.response_timeout_ms, default.response_timeout, report),
+        idle_timeout: milliseconds(&raw.idle_timeout_ms, default.idle_timeout, report),
+        drain_timeout: milliseconds(&raw.drain_timeout_ms, default.drain_timeout, report),
+        max_head_bytes: count(HEAD_BYTES, &raw.max_head_bytes, default.max_head_bytes, report),
+        max_headers: count(HEADERS, &raw.max_headers, default.max_headers, report),
+        max_body_bytes: count(BODY_BYTES, &raw.max_body_bytes, default.max_body_bytes, report),
+        max_buffered_bytes: count(BUFFERED_BYTES, &raw.max_buffered_bytes, default.max_buffered_bytes, report),
+        max_presented_certificates: count(
+            PRESENTED_CERTIFICATES,
+            &raw.max_presented_certificates,
+            default.max_presented_certificates,
+            report,
+        ),
+        max_presented_bytes: count(PRESENTED_BYTES, &raw.max_presented_bytes, default.max_presented_bytes, report),
+        chain_cache_entries: count(CACHE_ENTRIES, &raw.chain_cache_entries, default.chain_cache_entries, report),
+        chain_cache_ttl: CACHE_TTL.seconds(raw.chain_cache_ttl_s.as_ref(), default.chain_cache_ttl, report),
+        handler_max_in_flight: count(IN_FLIGHT, &raw.handler_max_in_flight, default.handler_max_in_flight, report),
+        handler_max_waiting: count(WAITING, &raw.handler_max_waiting, default.handler_max_waiting, report),
+        handler_idle_connections: count(
+            IDLE_CONNECTIONS,
+            &raw.handler_idle_connections,
+            default.handler_idle_connections,
+            report,
+        ),
+        handler_idle_timeout: milliseconds(&raw.handler_idle_timeout_ms, default.handler_idle_timeout, report),
+    };
+    check_bodies(raw, &limits, report);
+    limits
+}
+
+/// A body that could never be buffered could never be accepted.
+fn check_bodies(raw: &RawLimits, limits: &Limits, report: &mut Report<'_>) {
+    if limits.max_buffered_bytes >= limits.max_body_bytes {
+        return;
+    }
+    if let Some(at) = raw.max_buffered_bytes.as_ref().or(raw.max_body_bytes.as_ref()) {
+        let problem = Problem::LessThan {
+            key: "max_buffered_bytes",
+            value: limits.max_buffered_bytes as u64,
+            other_key: "max_body_bytes",
+            other: limits.max_body_bytes as u64,
+        };
+        report.error(at, problem);
+    }
+}

@@ -1,0 +1,117 @@
+//! `[listen]` and `[metrics]`: the addresses that we bind.
+
+use std::net::SocketAddr;
+
+use serde::Deserialize;
+use toml::Spanned;
+
+use super::document::Report;
+use super::error::Problem;
+use super::limits::Bound;
+use super::{IoBackend, Listen, Metrics};
+
+/// Most addresses: each costs every worker one socket.
+const MAXIMUM_ADDRESSES: usize = 64;
+
+/// Length of the accept queue where the file says nothing: the kernel's own cap since Linux 5.4 (`net.core.somaxconn`).
+pub const DEFAULT_BACKLOG: u32 = 4096;
+
+const WORKERS: Bound = Bound::new(0, 1024, "");
+const BACKLOG: Bound = Bound::new(1, 65_535, "");
+
+const WRITE_ADDRESSES: &str = "addresses = [\"0.0.0.0:443\", \"[::]:443\"]";
+
+/// `[listen]` as it stands in the file.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawListen {
+    addresses: Option<Spanned<Vec<Spanned<String>>>>,
+    workers: Option<Spanned<i64>>,
+    io: Option<RawIoBackend>,
+    backlog: Option<Spanned<i64>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum RawIoBackend {
+    Auto,
+    IoUring,
+    Epoll,
+}
+
+/// `[metrics]` as it stands in the file.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawMetrics {
+    listen: Option<Spanned<String>>,
+}
+
+/// Parses `[listen]`; `None` where it is at fault.
+pub(super) fn listen(raw: Option<Spanned<RawListen>>, report: &mut Report<'_>) -> Option<Listen> {
+    let Some(raw) = raw else {
+        report.missing_section("listen", "a [listen] section with addresses = [\"0.0.0.0:443\", \"[::]:443\"]");
+        return None;
+    };
+    let workers = WORKERS.check(raw.get_ref().workers.as_ref(), report).unwrap_or(0);
+    let backlog = BACKLOG.check(raw.get_ref().backlog.as_ref(), report).unwrap_or(u64::from(DEFAULT_BACKLOG));
+    let io = match raw.get_ref().io {
+        None | Some(RawIoBackend::Auto) => IoBackend::Auto,
+        Some(RawIoBackend::IoUring) => IoBackend::IoUring,
+        Some(RawIoBackend::Epoll) => IoBackend::Epoll,
+    };
+    let Some(addresses) = raw.get_ref().addresses.as_ref() else {
+        report.missing(&raw, "addresses", WRITE_ADDRESSES);
+        return None;
+    };
+    let addresses = parse_addresses(addresses, report);
+    // Both are bounded far below the types' ends.
+    let (workers, backlog) = (usize::try_from(workers).ok()?, u32::try_from(backlog).ok()?);
+    Some(Listen { addresses, workers, io, backlog })
+}
+
+fn parse_addresses(raw: &Spanned<Vec<Spanned<String>>>, report: &mut Report<'_>) -> Vec<SocketAddr> {
+    let count = raw.get_ref().len();
+    if count == 0 {
+        report.empty(raw, Problem::Empty { write: WRITE_ADDRESSES });
+    } else if count > MAXIMUM_ADDRESSES {
+        report.error(raw, Problem::TooMany { count, maximum: MAXIMUM_ADDRESSES });
+    }
+    let mut addresses: Vec<(SocketAddr, usize)> = Vec::new();
+    for text in raw.get_ref() {
+        let Some(address) = parse_address(text, report) else { continue };
+        match addresses.iter().find(|(earlier, _)| *earlier == address) {
+            Some((_, line)) => {
+                report.error(text, Problem::Duplicate { what: format!("the address {address}"), line: *line });
+            }
+            None => addresses.push((address, report.line(text))),
+        }
+    }
+    addresses.into_iter().map(|(address, _)| address).collect()
+}
+
+/// Parses `[metrics]`, which must not take an address of `[listen]`.
+pub(super) fn metrics(
+    raw: Option<Spanned<RawMetrics>>,
+    listen: Option<&Listen>,
+    report: &mut Report<'_>,
+) -> Option<Metrics> {
+    let raw = raw?;
+    let Some(text) = raw.get_ref().listen.as_ref() else {
+        report.missing(&raw, "listen", "listen = \"127.0.0.1:9464\"");
+        return None;
+    };
+    let address = parse_address(text, report)?;
+    if address.port() != 0 && listen.is_some_and(|listen| listen.addresses.contains(&address)) {
+        report.error(text, Problem::Taken { address });
+        return None;
+    }
+    Some(Metrics { listen: address })
+}
+
+fn parse_address(text: &Spanned<String>, report: &mut Report<'_>) -> Option<SocketAddr> {
+    let address = text.get_ref().parse().ok();
+    if address.is_none() {
+        report.error(text, Problem::Address { text: text.get_ref().clone() });
+    }
+    address
+}

@@ -1,0 +1,223 @@
+//! The fields that a provider, each of its profiles, and each profile of a preset have in common.
+//!
+//! Owns what these fields mean one by one. How those of a provider replace those of its profiles is `provider`'s.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use rustls_pki_types::CertificateRevocationListDer;
+use rustls_pki_types::pem::PemObject;
+use serde::Deserialize;
+use toml::Spanned;
+use toml::value::Datetime;
+
+use super::anchor::{self, Anchor};
+use super::document::{self, Report};
+use super::error::Problem;
+use super::file::{self, MAXIMUM_REVOCATION_LIST_BYTES};
+use super::limits::Bound;
+use super::warning::Caution;
+use crate::identity::ExtendedKeyUsage;
+use crate::identity::revocation::{RevocationList, RevocationScope};
+use crate::identity::rule::{Condition, IdentityRule, RuleError};
+
+/// Most entries of `identity`: every one is tried on every chain that is verified.
+const MAXIMUM_IDENTITIES: usize = 256;
+/// Most revocation lists of one profile.
+const MAXIMUM_REVOCATION_LISTS: usize = 64;
+/// Most characters of a name, which becomes a metric label and a header value.
+const MAXIMUM_NAME_BYTES: usize = 64;
+/// From an anchor that signs end entities itself to nine intermediates; public hierarchies have up to three.
+const VERIFY_DEPTH: Bound = Bound::new(1, 10, "");
+
+pub(super) const WRITE_IDENTITY: &str =
+    "identity = [{ subject_cn = \"webhooks.example.com\" }]: who of all that the trust anchors vouch for may call";
+
+/// One entry of `identity` as it stands in the file.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawIdentity {
+    pub(super) subject: Option<Spanned<String>>,
+    pub(super) subject_cn: Option<Spanned<String>>,
+    pub(super) san_dns: Option<Spanned<String>>,
+    pub(super) san_uri: Option<Spanned<String>>,
+    pub(super) spki_sha256: Option<Spanned<String>>,
+    pub(super) certificate_sha256: Option<Spanned<String>>,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum RawExtendedKeyUsage {
+    ClientAuth,
+    ClientAuthExplicit,
+    Ignore,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum RawRevocationScope {
+    Chain,
+    EndEntity,
+}
+
+/// `[[provider.profile]]`, and `[[profile]]` of a preset, as they stand in the file.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawProfile {
+    pub(super) name: Option<Spanned<String>>,
+    pub(super) until: Option<Spanned<Datetime>>,
+    pub(super) trust_anchors: Option<Spanned<Vec<Spanned<String>>>>,
+    pub(super) verify_depth: Option<Spanned<i64>>,
+    #[serde(default, deserialize_with = "document::tables")]
+    pub(super) identity: Option<Spanned<Vec<Spanned<RawIdentity>>>>,
+    pub(super) extended_key_usage: Option<RawExtendedKeyUsage>,
+    pub(super) crls: Option<Spanned<Vec<Spanned<String>>>>,
+    pub(super) crl_scope: Option<RawRevocationScope>,
+}
+
+/// The same, understood. `None` is what the file does not say, or says wrongly, which is reported.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Fields {
+    pub(super) trust_anchors: Option<Vec<Anchor>>,
+    pub(super) verify_depth: Option<u8>,
+    pub(super) identity: Option<Vec<IdentityRule>>,
+    pub(super) extended_key_usage: Option<ExtendedKeyUsage>,
+    pub(super) crls: Option<Vec<RevocationList>>,
+    pub(super) crl_scope: Option<RevocationScope>,
+}
+
+/// A profile of which every field may still be replaced.
+#[derive(Clone, Debug)]
+pub(super) struct DraftProfile {
+    pub(super) name: Arc<str>,
+    /// The last day on which the provider documents it, as YYYY-MM-DD.
+    pub(super) until: Option<String>,
+    pub(super) fields: Fields,
+}
+
+/// Parses the fields one by one.
+pub(super) fn fields(raw: &RawProfile, report: &mut Report<'_>) -> Fields {
+    let anchors = raw.trust_anchors.as_ref().map(|raw| anchor::anchors(raw, report));
+    let identity = raw.identity.as_ref().map(|raw| identities(raw, report));
+    Fields {
+        trust_anchors: anchors.filter(|anchors| !anchors.is_empty()),
+        // The bound lies far below the type's end.
+        verify_depth: VERIFY_DEPTH.check(raw.verify_depth.as_ref(), report).and_then(|depth| u8::try_from(depth).ok()),
+        identity: identity.filter(|rules| !rules.is_empty()),
+        extended_key_usage: raw.extended_key_usage.map(|usage| match usage {
+            RawExtendedKeyUsage::ClientAuth => ExtendedKeyUsage::ClientAuth,
+            RawExtendedKeyUsage::ClientAuthExplicit => ExtendedKeyUsage::ClientAuthExplicit,
+            RawExtendedKeyUsage::Ignore => ExtendedKeyUsage::Ignore,
+        }),
+        crls: raw.crls.as_ref().map(|raw| revocation_lists(raw, report)),
+        crl_scope: raw.crl_scope.map(|scope| match scope {
+            RawRevocationScope::Chain => RevocationScope::Chain,
+            RawRevocationScope::EndEntity => RevocationScope::EndEntity,
+        }),
+    }
+}
+
+/// Parses a profile table; its name is required and must be fit for a metric label.
+pub(super) fn draft(raw: &Spanned<RawProfile>, report: &mut Report<'_>) -> Option<DraftProfile> {
+    let name = match raw.get_ref().name.as_ref() {
+        Some(text) => name(text, report),
+        None => {
+            report.missing(raw, "name", "name = \"primary\": what this profile is called in logs and metrics");
+            None
+        }
+    };
+    let until = raw.get_ref().until.as_ref().and_then(|day| match day.get_ref() {
+        Datetime { date: Some(date), time: None, offset: None } => Some(date.to_string()),
+        _ => {
+            report.error(day, Problem::Day);
+            None
+        }
+    });
+    let fields = fields(raw.get_ref(), report);
+    Some(DraftProfile { name: name?, until, fields })
+}
+
+/// A name that may become a metric label and a header value.
+pub(super) fn name(text: &Spanned<String>, report: &mut Report<'_>) -> Option<Arc<str>> {
+    let fit = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+    if (1..=MAXIMUM_NAME_BYTES).contains(&text.get_ref().len()) && text.get_ref().bytes().all(fit) {
+        return Some(Arc::from(text.get_ref().as_str()));
+    }
+    report.error(text, Problem::Name { text: text.get_ref().clone(), maximum: MAXIMUM_NAME_BYTES });
+    None
+}
+
+fn identities(raw: &Spanned<Vec<Spanned<RawIdentity>>>, report: &mut Report<'_>) -> Vec<IdentityRule> {
+    match raw.get_ref().len() {
+        0 => report.empty(raw, Problem::Empty { write: WRITE_IDENTITY }),
+        1..=MAXIMUM_IDENTITIES => {}
+        count => report.error(raw, Problem::TooMany { count, maximum: MAXIMUM_IDENTITIES }),
+    }
+    raw.get_ref().iter().filter_map(|entry| identity(entry, report)).collect()
+}
+
+/// One rule; if any of its conditions is at fault there is none, since fewer conditions would admit more.
+fn identity(raw: &Spanned<RawIdentity>, report: &mut Report<'_>) -> Option<IdentityRule> {
+    let entry = raw.get_ref();
+    let results = [
+        condition(entry.subject.as_ref(), Condition::subject, report),
+        condition(entry.subject_cn.as_ref(), Condition::subject_cn, report),
+        condition(entry.san_dns.as_ref(), Condition::san_dns, report),
+        condition(entry.san_uri.as_ref(), Condition::san_uri, report),
+        condition(entry.spki_sha256.as_ref(), Condition::spki_sha256, report),
+        condition(entry.certificate_sha256.as_ref(), Condition::certificate_sha256, report),
+    ];
+    let results: Vec<Option<Condition>> = results.into_iter().flatten().collect();
+    if results.is_empty() {
+        report.empty(raw, Problem::EmptyIdentity);
+        return None;
+    }
+    let conditions = results.into_iter().collect::<Option<Vec<_>>>()?;
+    IdentityRule::new(conditions).map_err(|error| report.error(raw, Problem::Rule(error))).ok()
+}
+
+/// `None` where the key is not there, `Some(None)` where it is at fault.
+fn condition(
+    text: Option<&Spanned<String>>,
+    parse: impl Fn(&str) -> Result<Condition, RuleError>,
+    report: &mut Report<'_>,
+) -> Option<Option<Condition>> {
+    let text = text?;
+    Some(parse(text.get_ref()).map_err(|error| report.error(text, Problem::Rule(error))).ok())
+}
+
+fn revocation_lists(raw: &Spanned<Vec<Spanned<String>>>, report: &mut Report<'_>) -> Vec<RevocationList> {
+    let count = raw.get_ref().len();
+    if count > MAXIMUM_REVOCATION_LISTS {
+        report.error(raw, Problem::TooMany { count, maximum: MAXIMUM_REVOCATION_LISTS });
+        return Vec::new();
+    }
+    let mut lists = Vec::new();
+    for text in raw.get_ref() {
+        match load_revocation_lists(&report.resolve(text.get_ref())) {
+            Ok(loaded) => {
+                let now = report.now();
+                for list in loaded.iter().filter(|list| list.next_update() < now) {
+                    report.warn(text, Caution::RevocationListExpired { issuer: list.issuer() });
+                }
+                lists.extend(loaded);
+            }
+            Err(problem) => report.error(text, problem),
+        }
+    }
+    lists
+}
+
+/// The lists of a file: one as DER, or any number as PEM.
+fn load_revocation_lists(path: &Path) -> Result<Vec<RevocationList>, Problem> {
+    let bytes = file::read_named(path, MAXIMUM_REVOCATION_LIST_BYTES)?;
+    let fail = |source| Problem::RevocationList { path: path.to_owned(), source };
+    let sections: Result<Vec<_>, _> = CertificateRevocationListDer::pem_slice_iter(&bytes).collect();
+    match sections {
+        Ok(sections) if !sections.is_empty() => {
+            sections.iter().map(|der| RevocationList::from_der(der).map_err(fail)).collect()
+        }
+        // DER is binary: where no PEM section was found, or what looked like one was none, it is up to the parser.
+        _ => RevocationList::from_der(&bytes).map(|list| vec![list]).map_err(fail),
+    }
+}

@@ -1,0 +1,279 @@
+//! `[[provider]]`: who sends, out of a preset, profiles of one's own, or neither.
+//!
+//! Owns how a provider's own fields replace those of its profiles, and that no profile comes out without trust anchors or
+//! without identity: such a profile would admit nobody, or everybody whom a public authority ever gave a certificate.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use serde::Deserialize;
+use toml::Spanned;
+
+use super::anchor::WRITE_TRUST_ANCHORS;
+use super::document::{self, Report, nearest};
+use super::error::Problem;
+use super::file;
+use super::preset;
+use super::profile::{
+    self, DraftProfile, Fields, RawExtendedKeyUsage, RawIdentity, RawProfile, RawRevocationScope, WRITE_IDENTITY,
+};
+use super::route::ProviderNames;
+use super::warning::Caution;
+use crate::identity::revocation::RevocationLists;
+use crate::identity::{OnFailure, Profile, Provider, ProviderId};
+
+/// Most providers of one file: each name becomes a metric label.
+const MAXIMUM_PROVIDERS: usize = 1024;
+/// Most profiles of one provider: a rotation has two, and every one is tried on every chain that is verified.
+const MAXIMUM_PROFILES: usize = 16;
+/// The depth where neither file nor preset says one: end entity, one intermediate, root; what public hierarchies have.
+pub const DEFAULT_VERIFY_DEPTH: u8 = 2;
+/// The profile of a provider that has neither preset nor profile tables.
+const SINGLE_PROFILE: &str = "default";
+
+const WRITE_NAME: &str = "name = \"pagerduty\": what routes, logs and metrics call this provider";
+const WRITE_PROFILES: &str = "the profiles to keep, or leave the key out to keep all";
+
+/// `[[provider]]` as it stands in the file.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawProvider {
+    name: Option<Spanned<String>>,
+    preset: Option<Spanned<String>>,
+    profiles: Option<Spanned<Vec<Spanned<String>>>>,
+    #[serde(default, deserialize_with = "document::tables")]
+    profile: Option<Spanned<Vec<Spanned<RawProfile>>>>,
+    trust_anchors: Option<Spanned<Vec<Spanned<String>>>>,
+    verify_depth: Option<Spanned<i64>>,
+    #[serde(default, deserialize_with = "document::tables")]
+    identity: Option<Spanned<Vec<Spanned<RawIdentity>>>>,
+    extended_key_usage: Option<RawExtendedKeyUsage>,
+    crls: Option<Spanned<Vec<Spanned<String>>>>,
+    crl_scope: Option<RawRevocationScope>,
+    on_failure: Option<RawOnFailure>,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum RawOnFailure {
+    Respond,
+    Abort,
+}
+
+/// Parses the providers; those at fault are left out, so that the result is whole only if nothing was reported. The names
+/// are complete where the result is not, so that routes can refer to a provider that is at fault.
+pub(super) fn providers(raw: &[Spanned<RawProvider>], report: &mut Report<'_>) -> (Vec<Provider>, ProviderNames) {
+    if raw.is_empty() {
+        report
+            .missing_section("provider", "a [[provider]] section with name and preset, or trust_anchors and identity");
+    }
+    if let Some(first) = raw.get(MAXIMUM_PROVIDERS) {
+        report.error(first, Problem::TooMany { count: raw.len(), maximum: MAXIMUM_PROVIDERS });
+    }
+    let mut names: HashMap<String, (ProviderId, usize)> = HashMap::new();
+    let mut complete = true;
+    let mut providers = Vec::new();
+    for (raw, id) in raw.iter().take(MAXIMUM_PROVIDERS).zip(0..) {
+        let name = provider_name(raw, report);
+        match &name {
+            Some((text, at)) => match names.get(text.as_ref()) {
+                Some((_, line)) => {
+                    let problem = Problem::Duplicate { what: format!("the provider \"{text}\""), line: *line };
+                    report.error(at, problem);
+                }
+                None => {
+                    names.insert(text.to_string(), (ProviderId(id), report.line(at)));
+                }
+            },
+            None => complete = false,
+        }
+        let profiles = parse_profiles(raw, report);
+        if let (Some((name, _)), Some(profiles)) = (name, profiles) {
+            let on_failure = match raw.get_ref().on_failure {
+                None | Some(RawOnFailure::Respond) => OnFailure::Respond,
+                Some(RawOnFailure::Abort) => OnFailure::Abort,
+            };
+            providers.push(Provider { name, profiles, on_failure });
+        }
+    }
+    let names = names.into_iter().map(|(name, (id, _))| (name, id)).collect();
+    (providers, ProviderNames::new(names, complete))
+}
+
+fn provider_name<'r>(
+    raw: &'r Spanned<RawProvider>,
+    report: &mut Report<'_>,
+) -> Option<(Arc<str>, &'r Spanned<String>)> {
+    let Some(text) = raw.get_ref().name.as_ref() else {
+        report.missing(raw, "name", WRITE_NAME);
+        return None;
+    };
+    profile::name(text, report).map(|name| (name, text))
+}
+
+fn parse_profiles(raw: &Spanned<RawProvider>, report: &mut Report<'_>) -> Option<Vec<Profile>> {
+    let overrides = profile::fields(&own_fields(raw.get_ref()), report);
+    let drafts = draft_profiles(raw, report)?;
+    warn_of_drafts(raw, &drafts, &overrides, report);
+    let profiles: Vec<Option<Profile>> =
+        drafts.into_iter().map(|draft| finish(raw, &overrides, draft, report)).collect();
+    profiles.into_iter().collect()
+}
+
+/// The fields that stand in the provider's own table, in the form that they have in a profile.
+fn own_fields(raw: &RawProvider) -> RawProfile {
+    RawProfile {
+        name: None,
+        until: None,
+        trust_anchors: raw.trust_anchors.clone(),
+        verify_depth: raw.verify_depth.clone(),
+        identity: raw.identity.clone(),
+        extended_key_usage: raw.extended_key_usage,
+        crls: raw.crls.clone(),
+        crl_scope: raw.crl_scope,
+    }
+}
+
+/// The profiles as preset or tables have them; one with nothing in it where there is neither.
+fn draft_profiles(raw: &Spanned<RawProvider>, report: &mut Report<'_>) -> Option<Vec<DraftProfile>> {
+    let fields = raw.get_ref();
+    match (fields.preset.as_ref(), fields.profile.as_ref()) {
+        (Some(preset), Some(_)) => {
+            report.error(preset, Problem::PresetAndProfiles { preset: preset.get_ref().clone() });
+            None
+        }
+        (Some(preset), None) => preset_profiles(preset, fields.profiles.as_ref(), report),
+        (None, _) if fields.profiles.is_some() => {
+            let at = fields.profiles.as_ref()?;
+            report.error(at, Problem::ProfilesWithoutPreset);
+            None
+        }
+        (None, Some(tables)) => own_profiles(tables, report),
+        (None, None) => {
+            Some(vec![DraftProfile { name: Arc::from(SINGLE_PROFILE), until: None, fields: Fields::default() }])
+        }
+    }
+}
+
+fn preset_profiles(
+    name: &Spanned<String>,
+    chosen: Option<&Spanned<Vec<Spanned<String>>>>,
+    report: &mut Report<'_>,
+) -> Option<Vec<DraftProfile>> {
+    let Some(preset) = preset::find(name.get_ref()) else {
+        let names = || preset::all().iter().map(|preset| preset.name());
+        let problem = Problem::Unknown {
+            what: "preset",
+            name: name.get_ref().clone(),
+            nearest: nearest(name.get_ref(), names()),
+            known: format!("there are {}", names().collect::<Vec<_>>().join(", ")),
+        };
+        report.error(name, problem);
+        return None;
+    };
+    let Some(chosen) = chosen else { return Some(preset.drafts().to_vec()) };
+    if chosen.get_ref().is_empty() {
+        report.empty(chosen, Problem::Empty { write: WRITE_PROFILES });
+        return None;
+    }
+    let names = || preset.drafts().iter().map(|draft| draft.name.as_ref());
+    for name in chosen.get_ref().iter().filter(|name| !names().any(|known| known == name.get_ref())) {
+        let problem = Problem::Unknown {
+            what: "profile",
+            name: name.get_ref().clone(),
+            nearest: nearest(name.get_ref(), names()),
+            known: format!("this preset has {}", names().collect::<Vec<_>>().join(", ")),
+        };
+        report.error(name, problem);
+    }
+    let is_chosen = |draft: &&DraftProfile| chosen.get_ref().iter().any(|name| name.get_ref() == draft.name.as_ref());
+    Some(preset.drafts().iter().filter(is_chosen).cloned().collect())
+}
+
+/// The drafts of profile tables with distinct names.
+pub(super) fn own_profiles(
+    tables: &Spanned<Vec<Spanned<RawProfile>>>,
+    report: &mut Report<'_>,
+) -> Option<Vec<DraftProfile>> {
+    let count = tables.get_ref().len();
+    if count > MAXIMUM_PROFILES {
+        report.error(tables, Problem::TooMany { count, maximum: MAXIMUM_PROFILES });
+        return None;
+    }
+    let mut lines: HashMap<Arc<str>, usize> = HashMap::new();
+    let mut drafts = Vec::new();
+    for table in tables.get_ref() {
+        let draft = profile::draft(table, report);
+        if let (Some(draft), Some(at)) = (&draft, table.get_ref().name.as_ref())
+            && let Some(line) = lines.insert(Arc::clone(&draft.name), report.line(at))
+        {
+            report.error(at, Problem::Duplicate { what: format!("the profile \"{}\"", draft.name), line });
+        }
+        drafts.push(draft);
+    }
+    drafts.into_iter().collect()
+}
+
+/// Puts the provider's own fields over those of a profile.
+fn finish(
+    raw: &Spanned<RawProvider>,
+    overrides: &Fields,
+    draft: DraftProfile,
+    report: &mut Report<'_>,
+) -> Option<Profile> {
+    let fields = draft.fields;
+    let anchors = overrides.trust_anchors.clone().or(fields.trust_anchors);
+    let identity = overrides.identity.clone().or(fields.identity);
+    if anchors.is_none() {
+        report.missing(raw, "trust_anchors", WRITE_TRUST_ANCHORS);
+    }
+    if identity.is_none() {
+        report.missing(raw, "identity", WRITE_IDENTITY);
+    }
+    let lists = overrides.crls.clone().or(fields.crls).filter(|lists| !lists.is_empty());
+    let scope = overrides.crl_scope.or(fields.crl_scope).unwrap_or_default();
+    Some(Profile {
+        name: draft.name,
+        trust_anchors: anchors?.into_iter().map(|anchor| anchor.trust_anchor).collect(),
+        verify_depth: overrides.verify_depth.or(fields.verify_depth).unwrap_or(DEFAULT_VERIFY_DEPTH),
+        identity: identity?,
+        extended_key_usage: overrides.extended_key_usage.or(fields.extended_key_usage).unwrap_or_default(),
+        revocation: lists.map(|lists| RevocationLists::new(lists, scope)),
+    })
+}
+
+/// What time has overtaken, and what the provider's own fields break in its profiles.
+fn warn_of_drafts(raw: &Spanned<RawProvider>, drafts: &[DraftProfile], overrides: &Fields, report: &mut Report<'_>) {
+    let Some(today) = file::today(report.now()) else { return };
+    for draft in drafts {
+        let profile = draft.name.to_string();
+        if let Some(until) = draft.until.clone().filter(|until| *until < today) {
+            report.warn(raw, Caution::ProfileOutdated { profile: profile.clone(), until });
+        }
+        if overrides.trust_anchors.is_none() {
+            let anchors = draft.fields.trust_anchors.iter().flatten();
+            warn_of_anchors(raw, &profile, anchors, &today, report);
+        }
+        if let (Some(depth), Some(needed)) = (overrides.verify_depth, draft.fields.verify_depth)
+            && let Some(at) = raw.get_ref().verify_depth.as_ref()
+            && depth < needed
+        {
+            report.warn(at, Caution::ShallowDepth { depth, needed, profile });
+        }
+    }
+    // Written once for all profiles, and so warned of once.
+    warn_of_anchors(raw, "(all)", overrides.trust_anchors.iter().flatten(), &today, report);
+}
+
+fn warn_of_anchors<'a>(
+    raw: &Spanned<RawProvider>,
+    profile: &str,
+    anchors: impl Iterator<Item = &'a super::anchor::Anchor>,
+    today: &str,
+    report: &mut Report<'_>,
+) {
+    for anchor in anchors.filter(|anchor| anchor.not_after.as_str() < today) {
+        let (subject, not_after) = (anchor.subject.clone(), anchor.not_after.clone());
+        report.warn(raw, Caution::AnchorExpired { profile: profile.to_owned(), subject, not_after });
+    }
+}

@@ -1,0 +1,300 @@
+//! `[[route]]`: host, path and methods, who may call, and the handler.
+
+use std::collections::HashMap;
+use std::net::Ipv6Addr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use hyper::Method;
+use serde::Deserialize;
+use toml::Spanned;
+
+use super::document::{Report, nearest};
+use super::error::Problem;
+use super::{Handler, PathPattern, Route};
+use crate::identity::ProviderId;
+
+/// Most routes of one file: each name becomes a metric label.
+pub(super) const MAXIMUM_ROUTES: usize = 4096;
+/// Most bytes of a path: a request line of which more is path is an attack or an accident.
+const MAXIMUM_PATH_BYTES: usize = 1024;
+/// Most methods of one route: HTTP has registered some forty, of which webhooks use one.
+const MAXIMUM_METHODS: usize = 16;
+/// Most characters of a name, which becomes a metric label.
+const MAXIMUM_NAME_BYTES: usize = 128;
+/// `sun_path` holds 108 bytes with the terminating zero (unix(7)).
+const MAXIMUM_SOCKET_BYTES: usize = 107;
+
+const WRITE_PATH: &str = "path = \"/pagerduty\", or \"/pagerduty/*\" for everything below it";
+const WRITE_PROVIDERS: &str = "providers = [\"pagerduty\"]: the names of [[provider]] sections, any of which may call";
+const WRITE_HANDLER: &str = "handler = \"unix:/run/app/hook.sock\"";
+const WRITE_METHODS: &str = "methods = [\"POST\"], or nothing at all";
+
+/// `[[route]]` as it stands in the file.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawRoute {
+    name: Option<Spanned<String>>,
+    host: Option<Spanned<String>>,
+    path: Option<Spanned<String>>,
+    methods: Option<Spanned<Vec<Spanned<String>>>>,
+    providers: Option<Spanned<Vec<Spanned<String>>>>,
+    handler: Option<Spanned<String>>,
+    client_cert_chain: Option<bool>,
+}
+
+/// The names of the providers of the file, for routes to refer to.
+pub(super) struct ProviderNames {
+    names: HashMap<String, ProviderId>,
+    complete: bool,
+}
+
+impl ProviderNames {
+    /// `complete` says that every provider of the file has a name; if not, an unknown name is none to complain about.
+    pub(super) fn new(names: HashMap<String, ProviderId>, complete: bool) -> Self {
+        Self { names, complete }
+    }
+
+    fn find(&self, name: &Spanned<String>, report: &mut Report<'_>) -> Option<ProviderId> {
+        let found = self.names.get(name.get_ref()).copied();
+        if found.is_none() && self.complete {
+            let mut known: Vec<&str> = self.names.keys().map(String::as_str).collect();
+            known.sort_unstable();
+            let problem = Problem::Unknown {
+                what: "provider",
+                name: name.get_ref().clone(),
+                nearest: nearest(name.get_ref(), known.iter().copied()),
+                known: match known.as_slice() {
+                    [] => "write a [[provider]] section with that name".to_owned(),
+                    known => format!("this file defines {}", known.join(", ")),
+                },
+            };
+            report.error(name, problem);
+        }
+        found
+    }
+}
+
+/// Parses the routes; those at fault are left out.
+pub(super) fn routes(raw: &[Spanned<RawRoute>], names: &ProviderNames, report: &mut Report<'_>) -> Vec<Route> {
+    if raw.is_empty() {
+        report.missing_section("route", "a [[route]] section with path, providers and handler");
+    }
+    if let Some(first) = raw.get(MAXIMUM_ROUTES) {
+        report.error(first, Problem::TooMany { count: raw.len(), maximum: MAXIMUM_ROUTES });
+    }
+    let mut seen = Seen::default();
+    let mut routes = Vec::new();
+    for raw in raw.iter().take(MAXIMUM_ROUTES) {
+        if let Some(route) = parse(raw, names, report) {
+            seen.check(raw, &route, report);
+            routes.push(route);
+        }
+    }
+    routes
+}
+
+fn parse(raw: &Spanned<RawRoute>, names: &ProviderNames, report: &mut Report<'_>) -> Option<Route> {
+    let fields = raw.get_ref();
+    let host = fields.host.as_ref().map(|host| parsed(host, parse_host, report));
+    let path = required(raw, fields.path.as_ref(), "path", WRITE_PATH, report);
+    let path = path.and_then(|path| parsed(path, parse_path, report));
+    let handler = required(raw, fields.handler.as_ref(), "handler", WRITE_HANDLER, report);
+    let handler = handler.and_then(|handler| parsed(handler, parse_handler, report));
+    let methods = parse_methods(fields.methods.as_ref(), report);
+    let providers = required(raw, fields.providers.as_ref(), "providers", WRITE_PROVIDERS, report);
+    let providers = providers.and_then(|providers| parse_providers(providers, names, report));
+    let name = fields.name.as_ref().map(|name| parsed(name, parse_name, report));
+
+    let (path, host) = (path?, host.map_or(Some(None), |host| host.map(Some))?);
+    let name = match name {
+        Some(name) => name?,
+        None => Arc::from(format!("{}{}", host.as_deref().unwrap_or_default(), path_text(&path))),
+    };
+    let client_cert_chain = fields.client_cert_chain.unwrap_or(false);
+    Some(Route { name, host, path, methods: methods?, providers: providers?, handler: handler?, client_cert_chain })
+}
+
+/// The value of a key that must be there; its absence is reported.
+fn required<'r, T>(
+    table: &Spanned<RawRoute>,
+    value: Option<&'r Spanned<T>>,
+    key: &'static str,
+    write: &'static str,
+    report: &mut Report<'_>,
+) -> Option<&'r Spanned<T>> {
+    if value.is_none() {
+        report.missing(table, key, write);
+    }
+    value
+}
+
+/// What `parse` makes of a value; what it complains about is reported.
+fn parsed<T>(raw: &Spanned<String>, parse: impl Fn(&str) -> Result<T, Problem>, report: &mut Report<'_>) -> Option<T> {
+    parse(raw.get_ref()).map_err(|problem| report.error(raw, problem)).ok()
+}
+
+fn parse_name(text: &str) -> Result<Arc<str>, Problem> {
+    let printable = text.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ');
+    if text.is_empty() || text.len() > MAXIMUM_NAME_BYTES || !printable {
+        return Err(Problem::RouteName { maximum: MAXIMUM_NAME_BYTES });
+    }
+    Ok(Arc::from(text))
+}
+
+/// RFC 1123 host names, IPv4 addresses, and IPv6 addresses in brackets, as they stand in the Host field.
+fn parse_host(text: &str) -> Result<Arc<str>, Problem> {
+    let lower = text.to_ascii_lowercase();
+    let label = |label: &str| {
+        let characters = label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_');
+        (1..=63).contains(&label.len()) && characters
+    };
+    let bracketed = lower.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    let reason = if let Some(inside) = bracketed {
+        inside.parse::<Ipv6Addr>().is_err().then_some("write an IPv6 address between the brackets")
+    } else if !lower.is_ascii() {
+        Some("write it in its ASCII form (xn--…)")
+    } else if lower.contains("://") {
+        Some("write the host alone, without scheme")
+    } else if lower.contains(':') {
+        Some("write it without port")
+    } else if lower.contains('*') {
+        Some("wildcards are not taken; write each host, or leave host out to match every one")
+    } else if lower.ends_with('.') {
+        Some("write it without the last dot")
+    } else if lower.len() > 253 || !lower.split('.').all(label) {
+        Some("write a host name such as \"hooks.example.com\"")
+    } else {
+        None
+    };
+    match reason {
+        Some(reason) => Err(Problem::Host { text: text.to_owned(), reason }),
+        None => Ok(Arc::from(lower)),
+    }
+}
+
+fn parse_path(text: &str) -> Result<PathPattern, Problem> {
+    let (prefix, stem) = match text.strip_suffix("/*") {
+        Some(stem) => (true, stem),
+        None => (false, text),
+    };
+    let reason = if !text.starts_with('/') {
+        Some("it does not begin with \"/\"; write \"/pagerduty\", or \"/pagerduty/*\"")
+    } else if text.len() > MAXIMUM_PATH_BYTES {
+        Some("it is longer than 1024 bytes")
+    } else if stem.contains('*') {
+        Some("\"*\" stands for everything below and is taken at the end alone; write \"/pagerduty/*\"")
+    } else if stem.contains(['?', '#']) {
+        Some("the query is not matched; write the path alone")
+    } else if !stem.bytes().all(|byte| byte.is_ascii_graphic()) {
+        Some("write it as it is sent: ASCII, everything else percent-encoded")
+    } else {
+        None
+    };
+    match reason {
+        Some(reason) => Err(Problem::Path { text: text.to_owned(), reason }),
+        None if prefix => Ok(PathPattern::Prefix(Arc::from(format!("{stem}/")))),
+        None => Ok(PathPattern::Exact(Arc::from(text))),
+    }
+}
+
+fn path_text(path: &PathPattern) -> String {
+    match path {
+        PathPattern::Exact(path) => path.to_string(),
+        PathPattern::Prefix(prefix) => format!("{prefix}*"),
+    }
+}
+
+fn parse_handler(text: &str) -> Result<Handler, Problem> {
+    let fail = |reason| Err(Problem::Handler { text: text.to_owned(), reason });
+    let Some(path) = text.strip_prefix("unix:") else {
+        return fail("it does not begin with \"unix:\"");
+    };
+    if !path.starts_with('/') {
+        return fail("the path of the socket is not absolute");
+    }
+    if path.len() > MAXIMUM_SOCKET_BYTES {
+        return fail("the path of the socket is longer than the 107 bytes that Linux takes");
+    }
+    if path.ends_with('/') || path.contains('\0') {
+        return fail("a path that ends in \"/\" or holds a zero byte names no socket");
+    }
+    Ok(Handler { socket: PathBuf::from(path) })
+}
+
+fn parse_methods(raw: Option<&Spanned<Vec<Spanned<String>>>>, report: &mut Report<'_>) -> Option<Vec<Method>> {
+    let Some(raw) = raw else { return Some(vec![Method::POST]) };
+    let count = raw.get_ref().len();
+    if count == 0 {
+        report.empty(raw, Problem::Empty { write: WRITE_METHODS });
+        return None;
+    }
+    if count > MAXIMUM_METHODS {
+        report.error(raw, Problem::TooMany { count, maximum: MAXIMUM_METHODS });
+        return None;
+    }
+    let mut methods: Vec<Method> = Vec::with_capacity(count);
+    for text in raw.get_ref() {
+        let method = parsed(text, parse_method, report)?;
+        if methods.contains(&method) {
+            report.error(text, Problem::Duplicate { what: format!("the method {method}"), line: report.line(raw) });
+            return None;
+        }
+        methods.push(method);
+    }
+    Some(methods)
+}
+
+fn parse_method(text: &str) -> Result<Method, Problem> {
+    let fail = |reason| Err(Problem::Method { text: text.to_owned(), reason });
+    match Method::from_bytes(text.as_bytes()) {
+        Err(_) => fail("write a token, such as \"POST\""),
+        Ok(Method::CONNECT) => fail("it asks for a tunnel, and has no path"),
+        // A method is case-sensitive (RFC 9110, section 9.1), so this would never match.
+        Ok(_) if text.bytes().any(|byte| byte.is_ascii_lowercase()) => fail("methods are upper case; write \"POST\""),
+        Ok(method) => Ok(method),
+    }
+}
+
+fn parse_providers(
+    raw: &Spanned<Vec<Spanned<String>>>,
+    names: &ProviderNames,
+    report: &mut Report<'_>,
+) -> Option<Vec<ProviderId>> {
+    if raw.get_ref().is_empty() {
+        report.empty(raw, Problem::Empty { write: WRITE_PROVIDERS });
+        return None;
+    }
+    let found: Vec<Option<ProviderId>> = raw.get_ref().iter().map(|name| names.find(name, report)).collect();
+    let mut providers = found.into_iter().collect::<Option<Vec<_>>>()?;
+    // "Any of these" has no order and no number: naming one twice changes nothing.
+    providers.sort_unstable();
+    providers.dedup();
+    Some(providers)
+}
+
+/// What earlier routes took.
+#[derive(Default)]
+struct Seen {
+    names: HashMap<Arc<str>, usize>,
+    /// By host and path in one text: no host holds a slash, and every path begins with one.
+    places: HashMap<String, Vec<(Method, usize)>>,
+}
+
+impl Seen {
+    fn check(&mut self, raw: &Spanned<RawRoute>, route: &Route, report: &mut Report<'_>) {
+        let line = report.line(raw);
+        if let Some(name) = raw.get_ref().name.as_ref()
+            && let Some(earlier) = self.names.insert(Arc::clone(&route.name), line)
+        {
+            report.error(name, Problem::Duplicate { what: format!("the name \"{}\"", route.name), line: earlier });
+        }
+        let place = format!("{}{}", route.host.as_deref().unwrap_or_default(), path_text(&route.path));
+        let place = self.places.entry(place).or_default();
+        let taken = place.iter().find(|(method, _)| route.methods.contains(method));
+        if let Some((method, earlier)) = taken {
+            report.error(raw, Problem::Overlap { line: *earlier, method: method.to_string() });
+        }
+        place.extend(route.methods.iter().map(|method| (method.clone(), line)));
+    }
+}

@@ -1,0 +1,154 @@
+//! Configurations, good and bad, as an operator would write them, against real files in a directory of the test's own.
+#![expect(clippy::unwrap_used, reason = "a test that cannot set itself up has failed")]
+#![expect(clippy::panic, reason = "a check that fails says what it saw")]
+
+mod bad;
+mod cautions;
+mod documentation;
+mod good;
+mod presets;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, DnType, IsCa, KeyIdMethod,
+    KeyPair, KeyUsagePurpose, SerialNumber, date_time_ymd,
+};
+use rustls_pki_types::UnixTime;
+use tempfile::TempDir;
+
+use super::{Config, ConfigErrors, Warning};
+
+/// The moment of all tests: 2026-06-01, 00:00 UTC.
+const NOW: UnixTime = UnixTime::since_unix_epoch(Duration::from_secs(1_780_272_000));
+
+/// A configuration in which each section says as little as it may, one section a block.
+const LISTEN: &str = "[listen]\naddresses = [\"127.0.0.1:0\"]\n";
+const CERTIFICATE: &str = "[[certificate]]\nchain = \"fullchain.pem\"\nkey = \"privkey.pem\"\n";
+const PROVIDER: &str = "[[provider]]\nname = \"pagerduty\"\npreset = \"pagerduty\"\n";
+const ROUTE: &str =
+    "[[route]]\npath = \"/pagerduty\"\nproviders = [\"pagerduty\"]\nhandler = \"unix:/run/app/pagerduty.sock\"\n";
+
+/// The least that is a configuration.
+fn minimal() -> String {
+    [LISTEN, CERTIFICATE, PROVIDER, ROUTE].concat()
+}
+
+/// A directory with the files that the configurations of these tests name.
+struct Site {
+    directory: TempDir,
+}
+
+impl Site {
+    /// Files: `ca.pem` (a root), `bundle.pem` (an intermediate, then that root), `intermediate.pem`, `fullchain.pem` and
+    /// `privkey.pem` (hooks.example.com and *.example.net, under that intermediate), `other.key` (of nothing), `list.crl`
+    /// (DER) and `list.pem`, all valid from 2026-01-01 to 2027-01-01.
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let site = Self { directory };
+        let root = CertifiedIssuer::self_signed(authority("Test Root"), KeyPair::generate().unwrap()).unwrap();
+        let intermediate =
+            CertifiedIssuer::signed_by(authority("Test Intermediate"), KeyPair::generate().unwrap(), &root).unwrap();
+        let key = KeyPair::generate().unwrap();
+        let leaf = end_entity(&["hooks.example.com", "*.Example.net"]).signed_by(&key, &intermediate).unwrap();
+        site.write("ca.pem", &root.pem());
+        site.write("bundle.pem", &format!("{}{}", intermediate.pem(), root.pem()));
+        site.write("intermediate.pem", &intermediate.pem());
+        site.write("fullchain.pem", &format!("{}{}", leaf.pem(), intermediate.pem()));
+        site.write("swapped.pem", &format!("{}{}", intermediate.pem(), leaf.pem()));
+        site.write("unordered.pem", &format!("{}{}{}", leaf.pem(), root.pem(), intermediate.pem()));
+        site.write("privkey.pem", &key.serialize_pem());
+        site.write("other.key", &KeyPair::generate().unwrap().serialize_pem());
+        let list = CertificateRevocationListParams {
+            this_update: date_time_ymd(2026, 1, 1),
+            next_update: date_time_ymd(2027, 1, 1),
+            crl_number: SerialNumber::from(1),
+            issuing_distribution_point: None,
+            revoked_certs: Vec::new(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        let list = list.signed_by(&intermediate).unwrap();
+        fs::write(site.path("list.crl"), list.der()).unwrap();
+        site.write("list.pem", &list.pem().unwrap());
+        site
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        fs::write(self.path(name), text).unwrap();
+        fs::set_permissions(self.path(name), fs::Permissions::from_mode(0o600)).unwrap();
+    }
+
+    fn parse(&self, text: &str) -> Result<(Config, Vec<Warning>), ConfigErrors> {
+        self.parse_at(text, NOW)
+    }
+
+    fn parse_at(&self, text: &str, now: UnixTime) -> Result<(Config, Vec<Warning>), ConfigErrors> {
+        Config::parse(text, &self.path("hookgate.toml"), now)
+    }
+
+    /// A configuration that must be good.
+    fn good(&self, text: &str) -> Config {
+        match self.parse(text) {
+            Ok((config, _)) => config,
+            Err(errors) => panic!("{text}\n{errors}"),
+        }
+    }
+
+    /// The errors of a configuration that must be bad, as lines without the path of the file.
+    fn errors(&self, text: &str) -> Vec<String> {
+        let Err(errors) = self.parse(text) else { panic!("taken for good:\n{text}") };
+        self.strip(&errors.to_string())
+    }
+
+    /// The warnings of a configuration that must be good, as lines without the path of the file.
+    fn warnings_at(&self, text: &str, now: UnixTime) -> Vec<String> {
+        match self.parse_at(text, now) {
+            Ok((_, warnings)) => warnings.iter().flat_map(|warning| self.strip(&warning.to_string())).collect(),
+            Err(errors) => panic!("{text}\n{errors}"),
+        }
+    }
+
+    fn strip(&self, text: &str) -> Vec<String> {
+        let file = self.path("hookgate.toml").display().to_string();
+        let strip = |line: &str| line.strip_prefix(&file).map(|rest| rest.trim_start_matches(':').to_owned());
+        text.lines().map(|line| strip(line).unwrap_or_else(|| panic!("no path: {line}"))).collect()
+    }
+}
+
+fn authority(name: &str) -> CertificateParams {
+    let mut params = dated(CertificateParams::default());
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    params.distinguished_name.push(DnType::CommonName, name);
+    params
+}
+
+fn end_entity(names: &[&str]) -> CertificateParams {
+    let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+    let mut params = dated(CertificateParams::new(names).unwrap());
+    params.distinguished_name.push(DnType::CommonName, "hooks");
+    params
+}
+
+fn dated(mut params: CertificateParams) -> CertificateParams {
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    params.not_before = date_time_ymd(2026, 1, 1);
+    params.not_after = date_time_ymd(2027, 1, 1);
+    params
+}
+
+/// Midnight, UTC, that many days after [`NOW`].
+fn days_later(days: u64) -> UnixTime {
+    UnixTime::since_unix_epoch(Duration::from_secs(NOW.as_secs() + days * 86_400))
+}
+
+fn presets_directory() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("presets")
+}

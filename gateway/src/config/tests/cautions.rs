@@ -1,0 +1,116 @@
+//! What a good configuration is warned of.
+
+use super::*;
+
+/// Expects exactly these warnings, each at its place and with these words.
+fn check(site: &Site, text: &str, now: UnixTime, expected: &[(&str, &str)]) {
+    let warnings = site.warnings_at(text, now);
+    assert_eq!(warnings.len(), expected.len(), "{text}\n{warnings:#?}");
+    for (warning, (place, words)) in warnings.iter().zip(expected) {
+        assert!(warning.starts_with(place) && warning.contains(words), "expected {place}: {words}\n{warnings:#?}");
+    }
+}
+
+#[test]
+fn a_plain_configuration_has_none() {
+    check(&Site::new(), &minimal(), NOW, &[]);
+}
+
+#[test]
+fn our_chain_is_looked_at() {
+    let site = Site::new();
+    let chain = |name: &str| minimal().replace("fullchain.pem", name);
+    check(
+        &site,
+        &chain("unordered.pem"),
+        NOW,
+        &[("4: certificate[0].chain", "certificate 2 did not issue the one before")],
+    );
+    let (leaf, intermediate) = ("certificate 1 of the chain expires on 2027-01-01, in 29 days", "certificate 2");
+    check(&site, &minimal(), days_later(184), &[]);
+    let place = "4: certificate[0].chain";
+    check(&site, &minimal(), days_later(185), &[(place, leaf), (place, intermediate)]);
+    let expired = [(place, "certificate 1 of the chain expired on 2027-01-01"), (place, "certificate 2")];
+    check(&site, &minimal(), days_later(215), &expired);
+    let early = UnixTime::since_unix_epoch(Duration::from_secs(NOW.as_secs() - 365 * 86_400));
+    check(&site, &minimal(), early, &[(place, "not valid before 2026-01-01")]);
+}
+
+#[test]
+fn self_signed_and_nameless_certificates_are_told() {
+    let site = Site::new();
+    let key = KeyPair::generate().unwrap();
+    site.write("self.pem", &end_entity(&["a.example"]).self_signed(&key).unwrap().pem());
+    site.write("self.key", &key.serialize_pem());
+    let text = minimal().replace("fullchain.pem", "self.pem").replace("privkey.pem", "self.key");
+    check(&site, &text, NOW, &[("4: certificate[0].chain", "self-signed")]);
+    site.write("self.pem", &end_entity(&[]).self_signed(&key).unwrap().pem());
+    check(&site, &text, NOW, &[("4:", "no DNS name"), ("4:", "self-signed")]);
+}
+
+#[test]
+fn a_key_for_everybody_is_told() {
+    let site = Site::new();
+    for (mode, expected) in [(0o640, 0), (0o644, 1)] {
+        fs::set_permissions(site.path("privkey.pem"), fs::Permissions::from_mode(mode)).unwrap();
+        let warnings = site.warnings_at(&minimal(), NOW);
+        assert_eq!(warnings.len(), expected, "{mode:o}: {warnings:#?}");
+        assert!(warnings.iter().all(|warning| warning.starts_with("5: certificate[0].key: ")), "{warnings:#?}");
+    }
+}
+
+#[test]
+fn providers_without_routes_are_told() {
+    let text = minimal() + "[[provider]]\nname = \"percolate\"\npreset = \"percolate\"\n";
+    check(&Site::new(), &text, NOW, &[("13: provider[1]", "no route names the provider \"percolate\"")]);
+}
+
+#[test]
+fn certificates_and_hosts_must_meet() {
+    let site = Site::new();
+    let host = |host: &str| minimal().replace("path =", &format!("host = \"{host}\"\npath ="));
+    check(&site, &host("hooks.example.com"), NOW, &[]);
+    check(&site, &host("a.example.net"), NOW, &[]);
+    for other in ["example.net", "a.b.example.net", "other.example.com"] {
+        let expected = [("3: certificate[0]", "(hooks.example.com, *.example.net)"), ("9: route[0]", other)];
+        check(&site, &host(other), NOW, &expected);
+    }
+}
+
+#[test]
+fn what_time_has_overtaken_in_a_preset_is_told() {
+    let site = Site::new();
+    let text = minimal().replace("preset = \"pagerduty\"", "preset = \"dialogflow-cx\"");
+    check(&site, &text, days_later(183), &[]); // 2026-12-01, the last day
+    let outdated = "profile google-trust-services was documented until 2026-12-01";
+    assert!(site.warnings_at(&text, days_later(184)).iter().any(|warning| warning.contains(outdated)));
+    let later = days_later(6 * 366); // 2032: the oldest of DigiCert's roots are past
+    let warnings = site.warnings_at(&minimal(), later);
+    assert!(
+        warnings.iter().any(|warning| warning.contains("DigiCert Global Root CA expired on 2031-11-10")),
+        "{warnings:#?}"
+    );
+}
+
+#[test]
+fn expired_anchors_and_lists_of_ones_own_are_told() {
+    let site = Site::new();
+    let lines = "trust_anchors = [\"ca.pem\"]\nidentity = [{ subject_cn = \"x\" }]\ncrls = [\"list.pem\"]\n";
+    let text = minimal().replace("preset = \"pagerduty\"\n", lines);
+    check(&site, &text, NOW, &[]);
+    let warnings = site.warnings_at(&text, days_later(365));
+    assert!(warnings.iter().any(|warning| warning.contains("the trust anchor CN=Test Root expired")), "{warnings:#?}");
+    assert!(
+        warnings.iter().any(|warning| warning.contains("list of CN=Test Intermediate has expired")),
+        "{warnings:#?}"
+    );
+}
+
+#[test]
+fn a_depth_that_shuts_the_preset_out_is_told() {
+    let text = minimal().replace("preset =", "verify_depth = 1\npreset =");
+    let words = |profile| format!("depth 1 is less than the 2 that profile {profile}");
+    let (old, new) = (words("digicert-global-root-ca"), words("digicert-global-root-g2"));
+    let place = "8: provider[0].verify_depth";
+    check(&Site::new(), &text, NOW, &[(place, &old), (place, &new)]);
+}

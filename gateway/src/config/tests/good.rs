@@ -1,0 +1,252 @@
+//! Good configurations: the typed values that come out of them.
+
+use std::net::SocketAddr;
+
+use hyper::Method;
+
+use super::*;
+use crate::config::{DEFAULT_BACKLOG, DEFAULT_VERIFY_DEPTH, Handler, IoBackend, Limits, Listen, Metrics, PathPattern};
+use crate::identity::revocation::RevocationScope;
+use crate::identity::rule::{Condition, IdentityRule};
+use crate::identity::{ExtendedKeyUsage, OnFailure, Provider, ProviderId};
+
+fn address(text: &str) -> SocketAddr {
+    text.parse().unwrap()
+}
+
+fn rule(conditions: &[Condition]) -> IdentityRule {
+    IdentityRule::new(conditions.to_vec()).unwrap()
+}
+
+fn profile_names(provider: &Provider) -> Vec<&str> {
+    provider.profiles.iter().map(|profile| profile.name.as_ref()).collect()
+}
+
+#[test]
+fn what_is_not_said_has_its_default() {
+    let config = Site::new().good(&minimal());
+    let addresses = vec![address("127.0.0.1:0")];
+    assert_eq!(config.listen, Listen { addresses, workers: 0, io: IoBackend::Auto, backlog: DEFAULT_BACKLOG });
+    assert_eq!(config.limits, Limits::default());
+    assert_eq!(config.metrics, None);
+    let [route] = config.routes.as_slice() else { panic!("{:?}", config.routes) };
+    assert_eq!(route.name.as_ref(), "/pagerduty");
+    assert_eq!(route.host, None);
+    assert_eq!(route.path, PathPattern::Exact("/pagerduty".into()));
+    assert_eq!(route.methods, [Method::POST]);
+    assert_eq!(route.providers, [ProviderId(0)]);
+    assert_eq!(route.handler, Handler { socket: "/run/app/pagerduty.sock".into() });
+    assert!(!route.client_cert_chain);
+    let [provider] = config.providers.as_slice() else { panic!("{:?}", config.providers) };
+    assert_eq!(provider.on_failure, OnFailure::Respond);
+}
+
+#[test]
+fn everything_can_be_said() {
+    let listen =
+        "[listen]\naddresses = [\"0.0.0.0:443\", \"[::]:443\"]\nworkers = 4\nio = \"io_uring\"\nbacklog = 128\n";
+    let route = "[[route]]\nname = \"pages\"\nhost = \"Hooks.Example.com\"\npath = \"/pagerduty/*\"\nmethods = [\"POST\", \"PUT\"]\n\
+                 providers = [\"percolate\", \"pagerduty\", \"percolate\"]\nhandler = \"unix:/run/app/p.sock\"\nclient_cert_chain = true\n";
+    let percolate = "[[provider]]\nname = \"percolate\"\npreset = \"percolate\"\non_failure = \"abort\"\n";
+    let metrics = "[metrics]\nlisten = \"[::1]:9464\"\n";
+    let config = Site::new().good(&[listen, CERTIFICATE, PROVIDER, percolate, route, metrics].concat());
+    let addresses = vec![address("0.0.0.0:443"), address("[::]:443")];
+    assert_eq!(config.listen, Listen { addresses, workers: 4, io: IoBackend::IoUring, backlog: 128 });
+    assert_eq!(config.metrics, Some(Metrics { listen: address("[::1]:9464") }));
+    let route = &config.routes[0];
+    assert_eq!(route.name.as_ref(), "pages");
+    assert_eq!(route.host.as_deref(), Some("hooks.example.com"));
+    assert_eq!(route.path, PathPattern::Prefix("/pagerduty/".into()));
+    assert_eq!(route.methods, [Method::POST, Method::PUT]);
+    assert_eq!(route.providers, [ProviderId(0), ProviderId(1)]);
+    assert!(route.client_cert_chain);
+    assert_eq!(config.providers[1].on_failure, OnFailure::Abort);
+}
+
+#[test]
+fn every_limit_reaches_its_field() {
+    let text = "[limits]\nmax_connections = 1\nhandshake_timeout_ms = 2\nrequest_head_timeout_ms = 3\nrequest_timeout_ms = 4\n\
+                handler_timeout_ms = 5\nresponse_timeout_ms = 6\nidle_timeout_ms = 7\ndrain_timeout_ms = 8\n\
+                max_head_bytes = 8192\nmax_headers = 10\nmax_body_bytes = 11\nmax_buffered_bytes = 12\n\
+                max_presented_certificates = 13\nmax_presented_bytes = 1024\nchain_cache_entries = 15\n\
+                chain_cache_ttl_s = 16\nhandler_max_in_flight = 17\nhandler_max_waiting = 18\n\
+                handler_idle_connections = 19\nhandler_idle_timeout_ms = 20\n";
+    let expected = Limits {
+        max_connections: 1,
+        handshake_timeout: Duration::from_millis(2),
+        request_head_timeout: Duration::from_millis(3),
+        request_timeout: Duration::from_millis(4),
+        handler_timeout: Duration::from_millis(5),
+        response_timeout: Duration::from_millis(6),
+        idle_timeout: Duration::from_millis(7),
+        drain_timeout: Duration::from_millis(8),
+        max_head_bytes: 8192,
+        max_headers: 10,
+        max_body_bytes: 11,
+        max_buffered_bytes: 12,
+        max_presented_certificates: 13,
+        max_presented_bytes: 1024,
+        chain_cache_entries: 15,
+        chain_cache_ttl: Duration::from_secs(16),
+        handler_max_in_flight: 17,
+        handler_max_waiting: 18,
+        handler_idle_connections: 19,
+        handler_idle_timeout: Duration::from_millis(20),
+    };
+    assert_eq!(Site::new().good(&(minimal() + text)).limits, expected);
+}
+
+#[test]
+fn our_certificate_comes_with_its_names_and_key() {
+    let site = Site::new();
+    let config = site.good(&minimal());
+    let [certificate] = config.certificates.as_slice() else { panic!("{:?}", config.certificates) };
+    assert_eq!(certificate.chain.len(), 2);
+    assert_eq!(certificate.names, ["hooks.example.com", "*.example.net"]);
+    assert_eq!(certificate.chain_path, site.path("fullchain.pem"));
+    assert!(!format!("{config:?}").contains("BEGIN"), "a key must not show in logs");
+}
+
+#[test]
+fn openssl_keys_of_every_encoding_are_taken() {
+    let site = Site::new();
+    let openssl = |arguments: &[&str]| {
+        let output = std::process::Command::new("openssl").args(arguments).current_dir(site.directory.path()).output();
+        let output = output.unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    };
+    openssl(&["ec", "-in", "privkey.pem", "-out", "sec1.pem"]);
+    let rsa =
+        ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=rsa", "-keyout", "rsa.key", "-out", "rsa.pem"];
+    openssl(&rsa);
+    openssl(&["rsa", "-traditional", "-in", "rsa.key", "-out", "pkcs1.pem"]);
+    for (chain, key, label) in [
+        ("fullchain.pem", "privkey.pem", "BEGIN PRIVATE KEY"),
+        ("fullchain.pem", "sec1.pem", "BEGIN EC PRIVATE KEY"),
+        ("rsa.pem", "rsa.key", "BEGIN PRIVATE KEY"),
+        ("rsa.pem", "pkcs1.pem", "BEGIN RSA PRIVATE KEY"),
+    ] {
+        assert!(fs::read_to_string(site.path(key)).unwrap().contains(label), "{key} is not {label}");
+        site.good(&minimal().replace("fullchain.pem", chain).replace("privkey.pem", key));
+    }
+}
+
+#[test]
+fn a_provider_needs_no_preset() {
+    let text = minimal().replace(
+        "preset = \"pagerduty\"\n",
+        "trust_anchors = [\"ca.pem\", \"builtin:GTS_Root_R1\"]\n\
+         identity = [{ subject_cn = \"a\", san_dns = \"b.example.com\" }, { subject = \"/C=US/CN=c\" }]\n\
+         extended_key_usage = \"client-auth-explicit\"\ncrls = [\"list.crl\", \"list.pem\"]\ncrl_scope = \"end-entity\"\n",
+    );
+    let config = Site::new().good(&text);
+    let [profile] = config.providers[0].profiles.as_slice() else { panic!("{:?}", config.providers) };
+    assert_eq!(profile.name.as_ref(), "default");
+    assert_eq!(profile.trust_anchors.len(), 2);
+    assert_eq!(profile.verify_depth, DEFAULT_VERIFY_DEPTH);
+    let both = [Condition::subject_cn("a").unwrap(), Condition::san_dns("b.example.com").unwrap()];
+    assert_eq!(profile.identity, [rule(&both), rule(&[Condition::subject("/C=US/CN=c").unwrap()])]);
+    assert_eq!(profile.extended_key_usage, ExtendedKeyUsage::ClientAuthExplicit);
+    let revocation = profile.revocation.as_ref().unwrap();
+    assert_eq!((revocation.lists().len(), revocation.scope()), (2, RevocationScope::EndEntity));
+}
+
+#[test]
+fn profiles_pair_their_own_anchors_with_their_own_identity() {
+    let text = minimal().replace(
+        "preset = \"pagerduty\"\n",
+        "verify_depth = 4\n\
+         [[provider.profile]]\nname = \"old\"\ntrust_anchors = [\"ca.pem\"]\nidentity = [{ subject_cn = \"old\" }]\n\
+         [[provider.profile]]\nname = \"new\"\nuntil = 2030-01-01\nverify_depth = 3\n\
+         trust_anchors = [\"builtin:GTS_Root_R1\", \"builtin:GTS_Root_R2\"]\nidentity = [{ subject_cn = \"new\" }]\n",
+    );
+    let config = Site::new().good(&text);
+    let [old, new] = config.providers[0].profiles.as_slice() else { panic!("{:?}", config.providers) };
+    assert_eq!((old.name.as_ref(), old.trust_anchors.len()), ("old", 1));
+    assert_eq!(old.identity, [rule(&[Condition::subject_cn("old").unwrap()])]);
+    assert_eq!((new.name.as_ref(), new.trust_anchors.len()), ("new", 2));
+    assert_eq!(new.identity, [rule(&[Condition::subject_cn("new").unwrap()])]);
+    assert_eq!((old.verify_depth, new.verify_depth), (4, 4), "the provider's own field replaces those of its profiles");
+}
+
+#[test]
+fn each_field_of_a_preset_can_be_replaced() {
+    let site = Site::new();
+    let original = site.good(&minimal());
+    let replaced = |line: &str| site.good(&minimal().replace("preset =", &format!("{line}\npreset =")));
+    let chosen = replaced("profiles = [\"digicert-global-root-g2\"]");
+    assert_eq!(profile_names(&chosen.providers[0]), ["digicert-global-root-g2"]);
+    // Each replaces its own field and leaves the others as they were.
+    let both = profile_names(&original.providers[0]);
+    let lines = [
+        ("trust_anchors = [\"ca.pem\"]", "trust_anchors"),
+        ("verify_depth = 5", "verify_depth"),
+        ("identity = [{ subject_cn = \"x\" }]", "identity"),
+        ("extended_key_usage = \"ignore\"", "extended_key_usage"),
+        ("crls = [\"list.pem\"]", "revocation"),
+    ];
+    for (line, replaced_field) in lines {
+        let config = replaced(line);
+        assert_eq!(profile_names(&config.providers[0]), both);
+        for (profile, before) in config.providers[0].profiles.iter().zip(&original.providers[0].profiles) {
+            for (field, same) in [
+                ("trust_anchors", profile.trust_anchors == before.trust_anchors),
+                ("verify_depth", profile.verify_depth == before.verify_depth),
+                ("identity", profile.identity == before.identity),
+                ("extended_key_usage", profile.extended_key_usage == before.extended_key_usage),
+                ("revocation", profile.revocation.is_some() == before.revocation.is_some()),
+            ] {
+                assert_eq!(same, field != replaced_field, "{line} and {field}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_issuer_in_a_bundle_is_the_anchor() {
+    let site = Site::new();
+    let anchors = |files: &str| -> Vec<Vec<u8>> {
+        let lines = format!("trust_anchors = [{files}]\nidentity = [{{ subject_cn = \"x\" }}]\n");
+        let config = site.good(&minimal().replace("preset = \"pagerduty\"\n", &lines));
+        let anchors = &config.providers[0].profiles[0].trust_anchors;
+        anchors.iter().map(|anchor| anchor.subject.to_vec()).collect()
+    };
+    let (root, intermediate) = (anchors("\"ca.pem\""), anchors("\"intermediate.pem\""));
+    assert_eq!((root.len(), intermediate.len()), (1, 1), "an intermediate that is named alone is an anchor");
+    assert_ne!(root, intermediate);
+    assert_eq!(anchors("\"bundle.pem\""), root, "the intermediate of a bundle is none");
+    assert_eq!(anchors("\"intermediate.pem\", \"ca.pem\", \"ca.pem\""), root, "whichever files they stand in");
+}
+
+#[test]
+fn hosts_and_paths_are_taken_as_they_are_sent() {
+    let site = Site::new();
+    for (host, path, expected_host, expected_path) in [
+        ("hooks", "/", "hooks", PathPattern::Exact("/".into())),
+        ("192.0.2.1", "/*", "192.0.2.1", PathPattern::Prefix("/".into())),
+        ("[2001:DB8::1]", "/a%20b/", "[2001:db8::1]", PathPattern::Exact("/a%20b/".into())),
+        ("xn--exmple-cua.com", "/a/b/*", "xn--exmple-cua.com", PathPattern::Prefix("/a/b/".into())),
+    ] {
+        let text = minimal().replace("path = \"/pagerduty\"", &format!("host = \"{host}\"\npath = \"{path}\""));
+        let config = site.good(&text);
+        assert_eq!(config.routes[0].host.as_deref(), Some(expected_host));
+        assert_eq!(config.routes[0].path, expected_path);
+        assert_eq!(config.routes[0].name.as_ref(), format!("{expected_host}{path}"));
+    }
+}
+
+#[test]
+fn distinct_methods_share_a_path() {
+    let config = Site::new().good(&(minimal() + ROUTE + "methods = [\"PUT\"]\n"));
+    assert_eq!(config.routes.len(), 2);
+}
+
+#[test]
+fn relative_paths_are_relative_to_the_file() {
+    let site = Site::new();
+    fs::create_dir(site.path("conf")).unwrap();
+    let text = minimal().replace("fullchain.pem", "../fullchain.pem").replace("privkey.pem", "../privkey.pem");
+    fs::write(site.path("conf/hookgate.toml"), text).unwrap();
+    let (config, _) = Config::load(&site.path("conf/hookgate.toml")).unwrap();
+    assert_eq!(config.certificates[0].chain_path, site.path("conf/../fullchain.pem"));
+}

@@ -1,0 +1,178 @@
+//! The presets and the roots that are compiled in.
+
+use std::collections::BTreeSet;
+
+use data_encoding::HEXUPPER;
+
+use super::*;
+use crate::config::{anchor, preset};
+
+/// The SHA-256 fingerprints of the certificates in `presets/roots/`, as `openssl x509 -fingerprint -sha256` prints them and
+/// their owners publish them.
+const FINGERPRINTS: [(&str, &[&str]); 9] = [
+    (
+        "DigiCert_Assured_ID_Root_CA",
+        &["3E:90:99:B5:01:5E:8F:48:6C:00:BC:EA:9D:11:1E:E7:21:FA:BA:35:5A:89:BC:F1:DF:69:56:1E:3D:C6:32:5C"],
+    ),
+    (
+        "DigiCert_Global_Root_CA",
+        &["43:48:A0:E9:44:4C:78:CB:26:5E:05:8D:5E:89:44:B4:D8:4F:96:62:BD:26:DB:25:7F:89:34:A4:43:C7:01:61"],
+    ),
+    (
+        "DigiCert_Global_Root_G2",
+        &["CB:3C:CB:B7:60:31:E5:E0:13:8F:8D:D3:9A:23:F9:DE:47:FF:C3:5E:43:C1:14:4C:EA:27:D4:6A:5A:B1:CB:5F"],
+    ),
+    (
+        "GTS_Root_R1",
+        &["D9:47:43:2A:BD:E7:B7:FA:90:FC:2E:6B:59:10:1B:12:80:E0:E1:C7:E4:E4:0F:A3:C6:88:7F:FF:57:A7:F4:CF"],
+    ),
+    (
+        "GTS_Root_R2",
+        &["8D:25:CD:97:22:9D:BF:70:35:6B:DA:4E:B3:CC:73:40:31:E2:4C:F0:0F:AF:CF:D3:2D:C7:6E:B5:84:1C:7E:A8"],
+    ),
+    (
+        "GTS_Root_R3",
+        &["34:D8:A7:3E:E2:08:D9:BC:DB:0D:95:65:20:93:4B:4E:40:E6:94:82:59:6E:8B:6F:73:C8:42:6B:01:0A:6F:48"],
+    ),
+    (
+        "GTS_Root_R4",
+        &["34:9D:FA:40:58:C5:E2:63:12:3B:39:8A:E7:95:57:3C:4E:13:13:C8:3F:E6:8F:93:55:6C:D5:E8:03:1B:3C:7D"],
+    ),
+    (
+        "Percolate-Webhook-CA-Chain",
+        &[
+            "A5:42:BC:A0:9C:5E:45:79:C6:19:77:4A:E5:90:82:BC:E0:F8:6D:26:1C:5A:7A:5A:0F:62:17:C1:02:79:EA:7C",
+            "3E:90:99:B5:01:5E:8F:48:6C:00:BC:EA:9D:11:1E:E7:21:FA:BA:35:5A:89:BC:F1:DF:69:56:1E:3D:C6:32:5C",
+        ],
+    ),
+    (
+        "SSL.com_Root_Certification_Authority_RSA",
+        &["85:66:6A:56:2E:E0:BE:5C:E9:25:C1:D8:89:0A:6F:76:A8:7E:C1:6D:4D:7D:5F:29:EA:74:19:CF:20:12:3B:69"],
+    ),
+];
+
+#[test]
+fn roots_are_the_ones_that_their_owners_publish() {
+    let pinned: Vec<&str> = FINGERPRINTS.iter().map(|(name, _)| *name).collect();
+    let compiled: Vec<&str> = anchor::ROOTS.iter().map(|(name, _)| *name).collect();
+    assert_eq!(compiled, pinned);
+    for ((name, pem), (_, expected)) in anchor::ROOTS.iter().zip(FINGERPRINTS) {
+        let anchors = anchor::parse(pem.as_bytes(), Path::new(name)).unwrap();
+        let fingerprints: Vec<String> = anchors.iter().map(|anchor| HEXUPPER.encode(&anchor.fingerprint)).collect();
+        let expected: Vec<String> = expected.iter().map(|text| text.replace(':', "")).collect();
+        assert_eq!(fingerprints, expected, "{name}");
+    }
+}
+
+#[test]
+fn every_root_file_is_compiled_in() {
+    let files = fs::read_dir(presets_directory().join("roots")).unwrap();
+    let files: BTreeSet<String> = files.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    let compiled: BTreeSet<String> = anchor::ROOTS.iter().map(|(name, _)| format!("{name}.pem")).collect();
+    assert_eq!(files, compiled);
+}
+
+#[test]
+fn every_preset_file_is_compiled_in() {
+    let files = fs::read_dir(presets_directory()).unwrap().map(|entry| entry.unwrap().path());
+    let files = files.filter(|path| path.extension().is_some_and(|extension| extension == "toml"));
+    let files: BTreeSet<String> = files.map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned()).collect();
+    let compiled: BTreeSet<String> = preset::all().iter().map(|preset| preset.name().to_owned()).collect();
+    assert_eq!(files, compiled);
+}
+
+#[test]
+fn every_profile_of_every_preset_is_whole() {
+    for preset in preset::all() {
+        assert!(!preset.title().is_empty() && preset.documentation().starts_with("https://"), "{}", preset.name());
+        assert!(!preset.notes().is_empty() && preset.profile_names().count() > 0, "{}", preset.name());
+        for draft in preset.drafts() {
+            let place = format!("{} {}", preset.name(), draft.name);
+            assert!(draft.fields.trust_anchors.as_ref().is_some_and(|anchors| !anchors.is_empty()), "{place}");
+            assert!(draft.fields.identity.as_ref().is_some_and(|rules| !rules.is_empty()), "{place}");
+            assert!(draft.fields.verify_depth.is_some_and(|depth| depth >= 2), "{place}");
+        }
+    }
+}
+
+/// Old and newer profile stand side by side, and each pairs its own anchors with its own identity.
+#[test]
+fn presets_say_what_the_providers_document() {
+    let check = |name: &str, profiles: &[(&str, u8, &[&str], &[&str])]| {
+        let preset = preset::find(name).unwrap();
+        assert_eq!(preset.drafts().len(), profiles.len(), "{name}");
+        for (draft, (profile, depth, anchors, identity)) in preset.drafts().iter().zip(profiles) {
+            assert_eq!((draft.name.as_ref(), draft.fields.verify_depth), (*profile, Some(*depth)), "{name}");
+            let found = draft.fields.trust_anchors.iter().flatten();
+            let found: BTreeSet<&str> = found.filter_map(|anchor| anchor.subject.rsplit("CN=").next()).collect();
+            assert_eq!(found, anchors.iter().copied().collect(), "{name} {profile}");
+            let found: Vec<String> = draft.fields.identity.iter().flatten().map(ToString::to_string).collect();
+            assert_eq!(found, *identity, "{name} {profile}");
+        }
+    };
+    let (us, eu) = ("subject CN \"webhooks.pagerduty.com\"", "subject CN \"webhooks.eu.pagerduty.com\"");
+    check(
+        "pagerduty",
+        &[
+            ("digicert-global-root-ca", 2, &["DigiCert Global Root CA"], &[us]),
+            ("digicert-global-root-g2", 2, &["DigiCert Global Root G2"], &[us, eu]),
+        ],
+    );
+    let roots: &[&str] = &["GTS Root R1", "GTS Root R2", "GTS Root R3", "GTS Root R4"];
+    let dialogflow: &[&str] = &["DNS name \"*.dialogflow.com\"", "subject CN \"*.dialogflow.com\""];
+    for name in ["dialogflow-cx", "dialogflow-es"] {
+        let newer: &[&str] = &["subject CN \"Google LLC\""];
+        let ssl_com: &[&str] = &["SSL.com Root Certification Authority RSA"];
+        check(name, &[("google-trust-services", 2, roots, dialogflow), ("ssl-com", 3, ssl_com, newer)]);
+    }
+    let subject =
+        r#"subject "CN=Percolate Industries\, Inc.,O=Percolate Industries\, Inc.,L=New York,ST=New York,C=US""#;
+    check("percolate", &[("digicert-assured-id", 2, &["DigiCert Assured ID Root CA"], &[subject])]);
+}
+
+/// The bundle of Percolate's own document leads to the same anchor as the preset.
+#[test]
+fn percolates_bundle_has_one_anchor() {
+    let site = Site::new();
+    let anchors = |lines: &str| {
+        let config = site.good(&minimal().replace("preset = \"pagerduty\"", lines));
+        let subjects = config.providers[0].profiles[0].trust_anchors.iter().map(|anchor| anchor.subject.to_vec());
+        subjects.collect::<Vec<_>>()
+    };
+    let bundle = "trust_anchors = [\"builtin:Percolate-Webhook-CA-Chain\"]\nidentity = [{ subject_cn = \"x\" }]";
+    assert_eq!(anchors(bundle), anchors("preset = \"percolate\""));
+}
+
+#[test]
+fn descriptions_show_all_that_a_profile_demands() {
+    assert!(preset::find("nobody").is_none());
+    assert_eq!(preset::list().lines().count(), preset::all().len());
+    let text = preset::describe(preset::find("dialogflow-es").unwrap());
+    for words in [
+        "https://cloud.google.com/dialogflow/es/docs/fulfillment-mtls",
+        "profile google-trust-services (until 2026-12-01)",
+        "profile ssl-com\n",
+        "CN=GTS Root R1\n",
+        "SHA-256 85666a562ee0be5ce925c1d8890a6f76a87ec16d4d7d5f29ea7419cf20123b69, valid until 2041-02-12",
+        "verify depth        3",
+        "extended key usage  client-auth",
+        "subject CN \"Google LLC\"",
+        "[[provider.profile]]",
+    ] {
+        assert!(text.contains(words), "{words}\n{text}");
+    }
+}
+
+#[test]
+fn the_toml_of_a_preset_defines_the_same_provider() {
+    let site = Site::new();
+    for preset in preset::all() {
+        let name = preset.name();
+        let provider = |section: &str| {
+            let route = ROUTE.replace("[\"pagerduty\"]", &format!("[\"{name}\"]"));
+            format!("{:?}", site.good(&[LISTEN, CERTIFICATE, section, &route].concat()).providers)
+        };
+        let by_name = format!("[[provider]]\nname = \"{name}\"\npreset = \"{name}\"\n");
+        assert_eq!(provider(&preset.toml()), provider(&by_name), "{name}");
+    }
+}
