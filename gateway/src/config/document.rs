@@ -13,7 +13,8 @@ use serde::de::{self, Deserialize, DeserializeOwned};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue, Deserializer};
 
-use super::error::{Caution, ConfigError, ConfigErrors, Location, Problem, Warning};
+use super::error::{ConfigError, ConfigErrors, Location, Problem};
+use super::warning::{Caution, Warning};
 
 /// Most errors that are collected: nobody reads more at once, and each costs one more pass over the document.
 const MAXIMUM_ERRORS: usize = 100;
@@ -116,11 +117,11 @@ impl<'a> Report<'a> {
         self.push(location, Problem::Missing { write });
     }
 
-    /// Reports that an array is empty, unless that is because something in it was reported and left out.
-    pub(super) fn empty<T>(&mut self, array: &Spanned<T>, write: &'static str) {
-        let location = self.document.location(&array.span());
+    /// Reports that an array or table is empty, unless that is because something in it was reported and left out.
+    pub(super) fn empty<T>(&mut self, at: &Spanned<T>, problem: Problem) {
+        let location = self.document.location(&at.span());
         if !self.errors.iter().any(|error| error.location.key.starts_with(&location.key)) {
-            self.push(location, Problem::Empty { write });
+            self.push(location, problem);
         }
     }
 
@@ -214,6 +215,7 @@ where
 }
 
 /// For `deserialize_with`: an array of tables, which may be absent.
+#[expect(clippy::type_complexity, reason = "serde's signature; each layer says something: absent, where, many, where")]
 pub(super) fn tables<'de, D, T>(deserializer: D) -> Result<Option<Spanned<Vec<Spanned<T>>>>, D::Error>
 where
     D: de::Deserializer<'de>,

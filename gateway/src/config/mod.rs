@@ -11,7 +11,7 @@ mod anchor;
 mod certificate;
 mod coverage;
 mod document;
-pub mod error;
+mod error;
 mod file;
 mod limits;
 mod listen;
@@ -21,6 +21,7 @@ mod provider;
 mod route;
 #[cfg(test)]
 mod tests;
+mod warning;
 
 use std::io;
 use std::net::SocketAddr;
@@ -41,9 +42,10 @@ use self::provider::RawProvider;
 use self::route::RawRoute;
 use crate::identity::{Provider, ProviderId};
 
-pub use self::error::{Caution, ConfigError, ConfigErrors, Location, Problem, Warning};
+pub use self::error::{ConfigError, ConfigErrors, Location, Problem};
 pub use self::listen::DEFAULT_BACKLOG;
 pub use self::provider::DEFAULT_VERIFY_DEPTH;
+pub use self::warning::{Caution, Warning};
 
 /// Everything that the operator said, complete and within bounds.
 #[derive(Debug)]

@@ -79,9 +79,14 @@ impl Preset {
         self.profiles.iter().map(|profile| profile.name.as_ref())
     }
 
-    /// The preset as TOML: what to start from when one's own profiles replace it.
-    pub fn toml(&self) -> &'static str {
-        self.text
+    /// The profiles as a `[[provider]]` of one's own, with the comments of the preset: what to start from when replacing fields
+    /// is not enough.
+    pub fn toml(&self) -> String {
+        let header = self.text.find("[[profile]]").unwrap_or(self.text.len());
+        // The comment above the first profile is its own; what stands further up is about the preset.
+        let start = self.text[..header].rfind("\n\n").map_or(0, |blank| blank + 2);
+        let profiles = self.text[start..].replace("[[profile]]", "[[provider.profile]]");
+        format!("[[provider]]\nname = \"{}\"\n\n{profiles}", self.name)
     }
 
     pub(super) fn drafts(&self) -> &[DraftProfile] {
@@ -123,7 +128,7 @@ pub fn list() -> String {
     })
 }
 
-/// What `hookgate providers NAME` prints: all that the preset says, in words, then its TOML.
+/// What `hookgate providers NAME` prints: all that the preset says, in words, then as TOML.
 pub fn describe(preset: &Preset) -> String {
     let mut text = format!("{}: {}\n{}\n", preset.name, preset.title, preset.documentation);
     for note in &preset.notes {
@@ -132,8 +137,11 @@ pub fn describe(preset: &Preset) -> String {
     for profile in &preset.profiles {
         describe_profile(&mut text, profile);
     }
-    let _ =
-        write!(text, "\nAs TOML, under [[provider]] with [[provider.profile]] tables to change it:\n\n{}", preset.text);
+    let _ = write!(
+        text,
+        "\nTo change more than single fields, start from this instead of the preset:\n\n{}",
+        preset.toml()
+    );
     text
 }
 

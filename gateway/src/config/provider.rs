@@ -11,13 +11,14 @@ use toml::Spanned;
 
 use super::anchor::WRITE_TRUST_ANCHORS;
 use super::document::{self, Report, nearest};
-use super::error::{Caution, Problem};
+use super::error::Problem;
 use super::file;
 use super::preset;
 use super::profile::{
     self, DraftProfile, Fields, RawExtendedKeyUsage, RawIdentity, RawProfile, RawRevocationScope, WRITE_IDENTITY,
 };
 use super::route::ProviderNames;
+use super::warning::Caution;
 use crate::identity::revocation::RevocationLists;
 use crate::identity::{OnFailure, Profile, Provider, ProviderId};
 
@@ -172,7 +173,7 @@ fn preset_profiles(
     };
     let Some(chosen) = chosen else { return Some(preset.drafts().to_vec()) };
     if chosen.get_ref().is_empty() {
-        report.empty(chosen, WRITE_PROFILES);
+        report.empty(chosen, Problem::Empty { write: WRITE_PROFILES });
         return None;
     }
     let names = || preset.drafts().iter().map(|draft| draft.name.as_ref());

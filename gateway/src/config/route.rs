@@ -226,7 +226,7 @@ fn parse_methods(raw: Option<&Spanned<Vec<Spanned<String>>>>, report: &mut Repor
     let Some(raw) = raw else { return Some(vec![Method::POST]) };
     let count = raw.get_ref().len();
     if count == 0 {
-        report.empty(raw, WRITE_METHODS);
+        report.empty(raw, Problem::Empty { write: WRITE_METHODS });
         return None;
     }
     if count > MAXIMUM_METHODS {
@@ -262,7 +262,7 @@ fn parse_providers(
     report: &mut Report<'_>,
 ) -> Option<Vec<ProviderId>> {
     if raw.get_ref().is_empty() {
-        report.empty(raw, WRITE_PROVIDERS);
+        report.empty(raw, Problem::Empty { write: WRITE_PROVIDERS });
         return None;
     }
     let found: Vec<Option<ProviderId>> = raw.get_ref().iter().map(|name| names.find(name, report)).collect();
@@ -277,7 +277,8 @@ fn parse_providers(
 #[derive(Default)]
 struct Seen {
     names: HashMap<Arc<str>, usize>,
-    places: HashMap<(Option<Arc<str>>, String), Vec<(Method, usize)>>,
+    /// By host and path in one text: no host holds a slash, and every path begins with one.
+    places: HashMap<String, Vec<(Method, usize)>>,
 }
 
 impl Seen {
@@ -288,7 +289,8 @@ impl Seen {
         {
             report.error(name, Problem::Duplicate { what: format!("the name \"{}\"", route.name), line: earlier });
         }
-        let place = self.places.entry((route.host.clone(), path_text(&route.path))).or_default();
+        let place = format!("{}{}", route.host.as_deref().unwrap_or_default(), path_text(&route.path));
+        let place = self.places.entry(place).or_default();
         let taken = place.iter().find(|(method, _)| route.methods.contains(method));
         if let Some((method, earlier)) = taken {
             report.error(raw, Problem::Overlap { line: *earlier, method: method.to_string() });

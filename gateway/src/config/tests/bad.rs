@@ -333,3 +333,15 @@ fn errors_are_bounded() {
     assert_eq!(errors.len(), 101, "{errors:#?}");
     assert!(errors.iter().any(|error| error.contains("more than 100 errors")), "{errors:#?}");
 }
+
+/// Cuts a whole configuration at every byte: whatever is left is refused or taken, and never makes us panic.
+#[test]
+fn no_cut_file_makes_us_panic() {
+    let site = Site::new();
+    let own = "[[provider]]\nname = \"own\"\n[[provider.profile]]\nname = \"a\"\nuntil = 2030-01-01\n\
+               trust_anchors = [\"ca.pem\"]\nidentity = [{ subject = \"/C=US/CN=c\" }]\ncrls = [\"list.crl\"]\n";
+    let text = minimal() + own + "[limits]\nmax_headers = 7\n[metrics]\nlisten = \"[::1]:9464\"\n";
+    site.good(&text);
+    let refused = (0..text.len()).filter(|end| site.parse(&text[..*end]).is_err()).count();
+    assert!(refused > text.len() / 2, "{refused} of {}", text.len());
+}

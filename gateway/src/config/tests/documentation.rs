@@ -1,1 +1,147 @@
-//! x
+//! `docs/configuration.md` says what the code does.
+
+use toml::Table;
+
+use super::*;
+use crate::config::{DEFAULT_BACKLOG, DEFAULT_VERIFY_DEPTH, Limits, anchor, preset};
+
+fn page() -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/configuration.md");
+    fs::read_to_string(path).unwrap()
+}
+
+/// The TOML blocks of the page.
+fn blocks(page: &str) -> Vec<String> {
+    let blocks = page.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap().to_owned());
+    blocks.collect()
+}
+
+/// The cells of the table row that begins with `key`.
+fn row(page: &str, key: &str) -> Vec<String> {
+    let start = format!("| `{key}` |");
+    let line = page.lines().find(|line| line.starts_with(&start)).unwrap_or_else(|| panic!("no row for {key}"));
+    line.trim_matches('|').split('|').map(|cell| cell.trim().trim_matches('`').to_owned()).collect()
+}
+
+/// A block, with what it leaves out of a configuration added.
+fn complete(block: &str) -> String {
+    let table: Table = block.parse().unwrap();
+    let provider = table.get("provider").map(|providers| providers[0]["name"].as_str().unwrap().to_owned());
+    let route = ROUTE.replace("[\"pagerduty\"]", &format!("[\"{}\"]", provider.unwrap_or("pagerduty".to_owned())));
+    let sections =
+        [("listen", LISTEN), ("certificate", CERTIFICATE), ("provider", PROVIDER), ("route", route.as_str())];
+    let missing = sections.iter().filter(|(section, _)| !table.contains_key(*section)).map(|(_, text)| *text);
+    std::iter::once(block).chain(missing).collect()
+}
+
+#[test]
+fn every_example_parses() {
+    let site = Site::new();
+    // The files that the examples name, so that they can stay as an operator would write them.
+    for (name, as_name) in [("ca.pem", "meta-ca.pem"), ("ca.pem", "billing-ca.pem"), ("list.crl", "meta-ca.crl")] {
+        fs::copy(site.path(name), site.path(as_name)).unwrap();
+    }
+    fs::copy(site.path("list.crl"), site.path("DigiCertSHA2AssuredIDCA.crl")).unwrap();
+    for directory in ["other.example.net", "hooks.example.com"] {
+        fs::create_dir(site.path(directory)).unwrap();
+        for name in ["fullchain.pem", "privkey.pem"] {
+            fs::copy(site.path(name), site.path(&format!("{directory}/{name}"))).unwrap();
+        }
+    }
+    let blocks = blocks(&page());
+    assert!(blocks.len() >= 12, "only {} examples", blocks.len());
+    for block in blocks {
+        site.good(&complete(&block).replace("/etc/letsencrypt/live/", ""));
+    }
+}
+
+#[test]
+fn every_preset_has_an_example() {
+    let page = page();
+    let blocks = blocks(&page).concat();
+    for preset in preset::all() {
+        assert!(blocks.contains(&format!("preset = \"{}\"", preset.name())), "no example of {}", preset.name());
+        let profiles: Vec<String> = preset.profile_names().map(|name| format!("`{name}`")).collect();
+        assert_eq!(format!("`{}`", row(&page, preset.name())[1]), profiles.join(", "));
+    }
+    for (name, _) in anchor::ROOTS {
+        assert!(page.contains(&format!("`builtin:{name}`")), "no word of builtin:{name}");
+    }
+}
+
+/// Sets one key to one number in an otherwise minimal configuration.
+fn with_limit(site: &Site, key: &str, value: u64) -> Result<Limits, ConfigErrors> {
+    // A body as large as the limit must fit into all that may be buffered.
+    let room = match key {
+        "max_body_bytes" => "max_buffered_bytes = 1099511627776\n",
+        "max_buffered_bytes" => "max_body_bytes = 1\n",
+        _ => "",
+    };
+    let text = format!("{}[limits]\n{room}{key} = {value}\n", minimal());
+    site.parse(&text).map(|(config, _)| config.limits)
+}
+
+#[test]
+fn every_limit_has_the_default_and_the_bounds_that_the_page_says() {
+    let page = page();
+    let table = page.split("## `[limits]`").nth(1).unwrap().split("```toml").next().unwrap();
+    let rows = table.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`'));
+    let keys: Vec<&str> = rows.map(|(key, _)| key).collect();
+    assert_eq!(keys.len(), 20, "one row for each field of Limits");
+    let site = Site::new();
+    for key in keys {
+        let cells = row(table, key);
+        let number = |cell: usize| -> u64 { cells[cell].parse().unwrap() };
+        let (default, minimum, maximum) = (number(1), number(2), number(3));
+        let said = with_limit(&site, key, default).unwrap();
+        // The room that the bodies' rows need is no part of what they say.
+        let expected = match key {
+            "max_body_bytes" => Limits { max_buffered_bytes: said.max_buffered_bytes, ..Limits::default() },
+            "max_buffered_bytes" => Limits { max_body_bytes: said.max_body_bytes, ..Limits::default() },
+            _ => Limits::default(),
+        };
+        assert_eq!(said, expected, "the default of {key}");
+        for (value, good) in [(minimum, true), (maximum, true), (maximum + 1, false)] {
+            assert_eq!(with_limit(&site, key, value).is_ok(), good, "{key} = {value}");
+        }
+        if minimum > 0 {
+            assert!(with_limit(&site, key, minimum - 1).is_err(), "{key} = {}", minimum - 1);
+        }
+    }
+}
+
+#[test]
+fn other_defaults_are_the_ones_that_the_page_says() {
+    let page = page();
+    assert_eq!(row(&page, "backlog")[2], DEFAULT_BACKLOG.to_string());
+    assert_eq!(row(&page, "verify_depth")[2], DEFAULT_VERIFY_DEPTH.to_string());
+}
+
+/// What the parser itself lists as the keys of each section stands on the page.
+#[test]
+fn every_key_has_a_row() {
+    let page = page();
+    let site = Site::new();
+    let sections = [
+        "[listen]\n",
+        "[[certificate]]\n",
+        "[[provider]]\n",
+        "[[provider]]\n[[provider.profile]]\n",
+        "[[route]]\n",
+        "[limits]\n",
+        "[metrics]\n",
+    ];
+    let mut keys = 0;
+    for section in sections.into_iter().chain(["[[provider]]\nidentity = [{ zzz = 1 }]\n"]) {
+        let errors = site.errors(&format!("{section}zzz = 1\n"));
+        let known = errors.iter().filter_map(|error| error.split_once("this table takes ").map(|(_, known)| known));
+        for key in known.flat_map(|known| known.split(", ")) {
+            keys += 1;
+            // Profile tables have a paragraph of their own.
+            if key != "profile" {
+                row(&page, key);
+            }
+        }
+    }
+    assert!(keys >= 50, "only {keys} keys: has the parser stopped listing them?");
+}

@@ -119,13 +119,14 @@ fn presets_say_what_the_providers_document() {
         ],
     );
     let roots: &[&str] = &["GTS Root R1", "GTS Root R2", "GTS Root R3", "GTS Root R4"];
-    let dialogflow: &[&str] = &["SAN DNS \"*.dialogflow.com\"", "subject CN \"*.dialogflow.com\""];
+    let dialogflow: &[&str] = &["DNS name \"*.dialogflow.com\"", "subject CN \"*.dialogflow.com\""];
     for name in ["dialogflow-cx", "dialogflow-es"] {
         let newer: &[&str] = &["subject CN \"Google LLC\""];
         let ssl_com: &[&str] = &["SSL.com Root Certification Authority RSA"];
         check(name, &[("google-trust-services", 2, roots, dialogflow), ("ssl-com", 3, ssl_com, newer)]);
     }
-    let subject = "subject \"/C=US/ST=New York/L=New York/O=Percolate Industries, Inc./CN=Percolate Industries, Inc.\"";
+    let subject =
+        r#"subject "CN=Percolate Industries\, Inc.,O=Percolate Industries\, Inc.,L=New York,ST=New York,C=US""#;
     check("percolate", &[("digicert-assured-id", 2, &["DigiCert Assured ID Root CA"], &[subject])]);
 }
 
@@ -156,8 +157,22 @@ fn descriptions_show_all_that_a_profile_demands() {
         "verify depth        3",
         "extended key usage  client-auth",
         "subject CN \"Google LLC\"",
-        "[[profile]]",
+        "[[provider.profile]]",
     ] {
         assert!(text.contains(words), "{words}\n{text}");
+    }
+}
+
+#[test]
+fn the_toml_of_a_preset_defines_the_same_provider() {
+    let site = Site::new();
+    for preset in preset::all() {
+        let name = preset.name();
+        let provider = |section: &str| {
+            let route = ROUTE.replace("[\"pagerduty\"]", &format!("[\"{name}\"]"));
+            format!("{:?}", site.good(&[LISTEN, CERTIFICATE, section, &route].concat()).providers)
+        };
+        let by_name = format!("[[provider]]\nname = \"{name}\"\npreset = \"{name}\"\n");
+        assert_eq!(provider(&preset.toml()), provider(&by_name), "{name}");
     }
 }
