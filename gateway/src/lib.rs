@@ -5,6 +5,7 @@
 pub mod accept;
 pub mod auth;
 pub mod config;
+pub mod control;
 pub mod http;
 pub mod identity;
 pub mod metrics;
