@@ -70,7 +70,7 @@ impl JsonPointer {
     }
 
     /// Calls `found` with each string that the pointer leads to, at most 32, and returns how many values it leads to that
-    /// are no strings. Allocates nothing unless a string has escapes.
+    /// are no strings. Allocates the parser's stack, a byte a level of nesting, and a string that has escapes.
     ///
     /// # Errors
     ///
