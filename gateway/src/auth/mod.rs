@@ -1,7 +1,23 @@
 //! The request's own proof, and the one place where a request becomes trusted.
 //!
-//! Pure: no socket, no clock. Owns [`AuthenticatedRequest`], without which `upstream` takes nothing. Its rule: the chain is
-//! verified, *and* it proves a provider that the route admits, *and* every proof that the route demands is there.
+//! Its rule: the chain is verified, *and* it proves a provider that the route admits, *and* every proof that the route demands
+//! is there; a certificate proves *PagerDuty* or *Google*, not *your* account or agent. Owns [`AuthenticatedRequest`], without
+//! which `upstream` takes nothing, and the policy of proofs. Pure: no socket, no clock; keys and the time are passed in.
+
+pub mod keys;
+pub mod pointer;
+pub mod policy;
+pub mod replay;
+pub mod secret;
+pub mod session;
+pub mod signature;
+pub mod token;
+
+mod jws;
+mod message;
+mod request;
+#[cfg(test)]
+pub(crate) mod testing;
 
 use std::sync::Arc;
 
@@ -11,6 +27,17 @@ use hyper::http::request::Parts;
 use crate::identity::{ProviderId, VerifiedChain};
 use crate::reject::{Refusal, Reject};
 use crate::route::{RouteId, RouteTable};
+
+pub use keys::{KeySet, KeySets, KeySourceId, PublishedKeys};
+pub use message::TemplateError;
+pub use pointer::JsonPointer;
+pub use policy::{Clause, Proof, ProofPolicy, Proven, Unproven, challenge};
+pub use replay::{ReplayGuard, ReplayKey, ReplayRule, Reservation};
+pub use request::RequestView;
+pub use secret::Secret;
+pub use session::SessionParameter;
+pub use signature::{BodySignature, HmacForm};
+pub use token::{TokenClaims, TokenExpectations, TokenRule};
 
 /// A verified peer, admitted by a route: what the certificate alone can prove about a request.
 #[derive(Clone)]
