@@ -16,7 +16,7 @@ use hyper::{Request, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::ServerName;
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, lookup_host};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
@@ -26,6 +26,11 @@ use crate::auth::keys::KeySetError;
 
 /// How long keys are fresh where the issuer does not say.
 const DEFAULT_FRESH: Duration = Duration::from_secs(3600);
+
+/// How long one address may take to accept a connection, and how many are tried: a host whose IPv6 leads nowhere still gets
+/// its keys over IPv4 within the time-out of the fetch.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+const MAX_ADDRESSES: usize = 8;
 
 /// Bounds of one source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -272,7 +277,7 @@ impl Fetcher {
     async fn exchange(&self) -> Result<Fetched, FetchError> {
         let name = &self.url.server_name;
         let host = || format!("{}:{}", name.to_str(), self.url.port);
-        let stream = TcpStream::connect((&*name.to_str(), self.url.port))
+        let stream = connect(&name.to_str(), self.url.port)
             .await
             .map_err(|error| FetchError::Connect { host: host(), error })?;
         let stream = TlsConnector::from(Arc::clone(&self.tls))
@@ -310,6 +315,19 @@ impl Fetcher {
         request.headers_mut().insert(USER_AGENT, fixed(concat!("hookgate/", env!("CARGO_PKG_VERSION"))));
         request
     }
+}
+
+/// Connects to the first address of `host` that takes the connection; none gets all of the time.
+async fn connect(host: &str, port: u16) -> io::Result<TcpStream> {
+    let mut failure = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    for address in lookup_host((host, port)).await?.take(MAX_ADDRESSES) {
+        match timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Err(error)) => failure = error,
+            Err(_) => failure = io::Error::new(io::ErrorKind::TimedOut, format!("{address} does not answer")),
+        }
+    }
+    Err(failure)
 }
 
 fn check_head(status: StatusCode, headers: &HeaderMap) -> Result<(), FetchError> {
