@@ -1,9 +1,10 @@
 //! The client verifier of a site: what rustls asks during a full handshake.
 //!
 //! It always checks that the peer holds the key of the certificate that it presented (`CertificateVerify`). Whether the
-//! *chain* is good it decides only where every provider in question wants handshakes aborted; otherwise the chain is judged
-//! after the handshake, so that the refusal can be explained over HTTP. Either way `identity` is asked after the handshake:
-//! a handshake that this verifier let through proves possession of a key and nothing more.
+//! *chain* is good it decides only where every provider in question wants handshakes aborted, and where the certificate is so
+//! odd that its key cannot be read; otherwise the chain is judged after the handshake, so that the refusal can be explained
+//! over HTTP. Either way `identity` is asked after the handshake: a handshake that this verifier let through proves possession
+//! of a key and nothing more.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -12,6 +13,7 @@ use std::sync::Arc;
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::server::ParsedCertificate;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{AlertDescription, CertificateError, DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
 
@@ -72,12 +74,14 @@ impl ClientCertVerifier for SiteVerifier {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        if self.judges {
+        // A key that cannot be read proves nothing, so that such a handshake fails in any case: then at least by our reason.
+        let readable = ParsedCertificate::try_from(end_entity).is_ok();
+        if self.judges || !readable {
             let mut chain = Vec::with_capacity(1 + intermediates.len());
             chain.push(end_entity.clone());
             chain.extend_from_slice(intermediates);
             if let Err(refusal) = self.identity.verify(&self.scope, &chain, now).result
-                && refusal.on_failure == OnFailure::Abort
+                && (refusal.on_failure == OnFailure::Abort || !readable)
             {
                 let error = error_with_alert_of(refusal.refusal.reject);
                 REFUSAL.set(Some(refusal));
