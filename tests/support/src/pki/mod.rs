@@ -25,7 +25,7 @@ mod revocation;
 #[cfg(test)]
 mod tests;
 
-pub use leaf::{ClientIdentity, ExtendedKeyUsage, LeafIssuer, LeafOptions, Presented, Validity, Variant};
+pub use leaf::{ClientIdentity, ExtendedKeyUsage, LeafIssuer, LeafOptions, OddExtension, Presented, Validity, Variant};
 pub use revocation::RevocationListOptions;
 
 /// One day.
