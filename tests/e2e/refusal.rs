@@ -123,7 +123,8 @@ fn check_at(world: &World, server_name: &str, aborts: bool, identity: Option<&Cl
     for version in TlsVersion::ALL {
         for client in [Client::Curl, Client::OpenSsl] {
             let seen = send(world, client, version, server_name, identity).unwrap();
-            let context = format!("{client:?} {version:?}: {seen:?}; the log:\n{}", world.gateway.log());
+            let context =
+                format!("{client:?} {version:?}: {seen:?}\n{}\nthe log:\n{}", seen.stderr, world.gateway.log());
             if aborts {
                 check_alert(&seen, client, expected, &context);
             } else {
