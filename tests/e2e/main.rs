@@ -1,1 +1,10 @@
-//! End-to-end tests.
+//! End-to-end tests: the real binary, between real clients and real handlers.
+//!
+//! One file a subject, one behaviour a test. Which I/O backend is tested, `HOOKGATE_TEST_IO` says.
+#![expect(clippy::unwrap_used, reason = "a failed set-up fails the test")]
+
+mod refusal;
+mod revocation;
+mod session;
+mod tls;
+mod world;
