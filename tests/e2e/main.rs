@@ -3,8 +3,11 @@
 //! One file a subject, one behaviour a test. Which I/O backend is tested, `HOOKGATE_TEST_IO` says.
 #![expect(clippy::unwrap_used, reason = "a failed set-up fails the test")]
 
+mod call;
 mod refusal;
+mod request;
 mod revocation;
 mod session;
+mod stand;
 mod tls;
 mod world;

@@ -12,7 +12,7 @@ use hyper::header::{
     CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, PROXY_AUTHENTICATE,
     PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
-use hyper::{Request, Uri, Version};
+use hyper::{Method, Request, Uri, Version};
 
 use crate::auth::AuthenticatedRequest;
 
@@ -107,8 +107,12 @@ pub fn outgoing(request: AuthenticatedRequest, forwarded: &Forwarded<'_>) -> Req
     strip_connection_fields(&mut head.headers);
     strip_reserved_fields(&mut head.headers);
     let headers = &mut head.headers;
-    // The body was read whole: its length is known, whatever the framing was.
+    // The body was read whole: its length is known, whatever the framing was. hyper announces a body, but not its absence,
+    // which is expected where the method gives a body a meaning (RFC 9110, section 8.6).
     headers.remove(CONTENT_LENGTH);
+    if body.is_empty() && [Method::POST, Method::PUT, Method::PATCH].contains(&head.method) {
+        headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+    }
     let mut set = |name: HeaderName, value: Option<HeaderValue>| {
         if let Some(value) = value {
             headers.insert(name, value);

@@ -53,7 +53,7 @@ impl Phase {
 struct Entry {
     descriptor: Rc<OwnedFd>,
     phase: Cell<Phase>,
-    /// Milliseconds on the coarse clock; `u64::MAX` is never.
+    /// Milliseconds since the sweep was made; `u64::MAX` is never.
     at: Cell<u64>,
     expired: Cell<Option<Phase>>,
 }
@@ -76,7 +76,8 @@ impl Deadline {
     pub fn enter(&self, phase: Phase, limit: Duration) {
         let limit = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
         self.entry.phase.set(phase);
-        self.entry.at.set(self.sweep.now_ms.get().saturating_add(limit));
+        // Not by the coarse clock, which lags: a deadline may be late, but never early.
+        self.entry.at.set(self.sweep.elapsed_ms().saturating_add(limit));
     }
 
     /// Enters `phase`, which is bounded elsewhere.
@@ -100,19 +101,13 @@ impl Deadline {
 pub struct Sweep {
     entries: RefCell<Vec<Weak<Entry>>>,
     epoch: Instant,
-    now_ms: Cell<u64>,
     unix_s: Cell<u64>,
 }
 
 impl Sweep {
     /// A sweep without sockets, its clock set.
     pub fn new() -> Rc<Self> {
-        let sweep = Self {
-            entries: RefCell::new(Vec::new()),
-            epoch: Instant::now(),
-            now_ms: Cell::new(0),
-            unix_s: Cell::new(0),
-        };
+        let sweep = Self { entries: RefCell::new(Vec::new()), epoch: Instant::now(), unix_s: Cell::new(0) };
         sweep.refresh();
         Rc::new(sweep)
     }
@@ -139,7 +134,7 @@ impl Sweep {
     /// One round: refreshes the clock, shuts down what is overdue, forgets what is gone.
     pub fn run(&self) {
         self.refresh();
-        let now = self.now_ms.get();
+        let now = self.elapsed_ms();
         self.entries.borrow_mut().retain(|entry| {
             let Some(entry) = entry.upgrade() else { return false };
             if entry.at.get() <= now {
@@ -166,8 +161,12 @@ impl Sweep {
         }
     }
 
+    /// Milliseconds since the sweep was made.
+    fn elapsed_ms(&self) -> u64 {
+        u64::try_from(self.epoch.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
     fn refresh(&self) {
-        self.now_ms.set(u64::try_from(self.epoch.elapsed().as_millis()).unwrap_or(u64::MAX));
         let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         self.unix_s.set(unix.as_secs());
     }
