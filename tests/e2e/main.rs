@@ -3,6 +3,7 @@
 //! One file a subject, one behaviour a test. Which I/O backend is tested, `HOOKGATE_TEST_IO` says.
 #![expect(clippy::unwrap_used, reason = "a failed set-up fails the test")]
 
+mod hostile;
 mod refusal;
 mod revocation;
 mod session;
