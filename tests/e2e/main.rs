@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a failed set-up fails the test")]
 
 mod call;
+mod hostile;
 mod refusal;
 mod request;
 mod revocation;
