@@ -4,6 +4,8 @@
 #![expect(clippy::unwrap_used, reason = "a failed set-up fails the test")]
 
 mod call;
+mod handler;
+mod lifecycle;
 mod refusal;
 mod request;
 mod revocation;
