@@ -113,27 +113,38 @@ impl Call {
 
     /// Reads until the connection ends, for at most `limit`.
     pub(crate) fn end(&mut self, limit: Duration) -> Result<(Vec<u8>, End)> {
+        self.read(usize::MAX, limit)
+    }
+
+    /// Reads until `count` bytes or more have come, or the connection ends.
+    pub(crate) fn take(&mut self, count: usize) -> Result<(Vec<u8>, End)> {
+        self.read(count, SOON)
+    }
+
+    fn read(&mut self, most: usize, limit: Duration) -> Result<(Vec<u8>, End)> {
         let mut seen = Vec::new();
         let mut piece = [0; 16 * 1024];
         let deadline = Instant::now() + limit;
-        let end = loop {
+        while seen.len() < most {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                break End::Open;
+                break;
             }
             self.socket().set_read_timeout(Some(left))?;
             match self.stream.read(&mut piece) {
-                Ok(0) => break End::Orderly,
+                Ok(0) => return Ok((seen, End::Orderly)),
                 Ok(count) => seen.extend_from_slice(&piece[..count]),
                 Err(error) => match error.kind() {
-                    ErrorKind::WouldBlock | ErrorKind::TimedOut => break End::Open,
+                    ErrorKind::WouldBlock | ErrorKind::TimedOut => break,
                     ErrorKind::Interrupted => {}
-                    ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => break End::Cut,
+                    ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => {
+                        return Ok((seen, End::Cut));
+                    }
                     _ => return Err(error.into()),
                 },
             }
-        };
-        Ok((seen, end))
+        }
+        Ok((seen, End::Open))
     }
 
     /// Says that nothing more comes, and goes on reading.
@@ -147,11 +158,6 @@ impl Call {
     /// Closes the socket by a reset, as the kernel of a peer does that was killed.
     pub(crate) fn reset(self) -> Result<()> {
         Ok(socket2::SockRef::from(self.socket()).set_linger(Some(Duration::ZERO))?)
-    }
-
-    /// Reads may block for `limit` at most from now on.
-    pub(crate) fn set_patience(&self, limit: Duration) -> io::Result<()> {
-        self.socket().set_read_timeout(Some(limit))
     }
 
     fn socket(&self) -> &TcpStream {

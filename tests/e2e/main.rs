@@ -4,7 +4,9 @@
 #![expect(clippy::unwrap_used, reason = "a failed set-up fails the test")]
 
 mod call;
+mod handler;
 mod hostile;
+mod lifecycle;
 mod refusal;
 mod request;
 mod revocation;
