@@ -103,7 +103,9 @@ fn relay(mut client: TcpStream, port: u16, pause: Duration) -> Result<()> {
     });
     let mut piece = [0; 4096];
     while let Ok(length @ 1..) = client.read(&mut piece) {
-        send_slowly(&mut server, &piece[..length], 1, pause)?;
+        if send_slowly(&mut server, &piece[..length], 1, pause) < length {
+            break;
+        }
     }
     drop(server.shutdown(Shutdown::Write));
     drop(returning.join());
