@@ -124,7 +124,7 @@ fn a_client_that_trickles_does_not_gain_time() {
     let hello = hello(TlsVersion::Tls13);
     check(&world, "handshake_timeout", |stream| {
         let pause = HANDSHAKE_TIMEOUT / 20;
-        let sent = raw::send_slowly(stream, &hello, 1, pause).unwrap();
+        let sent = raw::send_slowly(stream, &hello, 1, pause);
         assert!(sent < hello.len(), "all {sent} bytes were taken");
     });
 }
