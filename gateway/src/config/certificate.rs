@@ -3,8 +3,6 @@
 //! Owns what makes a chain and a key usable at all, which is an error, and what senders are known to dislike in them, which
 //! is a warning: a gateway with an expired certificate still serves the senders that do not check.
 
-use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -105,9 +103,8 @@ fn load_key(path: &Path, at: &Spanned<String>, report: &mut Report<'_>) -> Resul
         true => Problem::EncryptedKey { path: path_buf.clone() },
         false => Problem::UnusableKey { path: path_buf.clone(), reason: error.to_string() },
     })?;
-    // World-readable. The group is the operator's business: 0640 is how a service account gets at a key of root's.
-    if fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & 0o004 != 0) {
-        report.warn(at, Caution::KeyReadableByOthers { path: path_buf });
+    if file::readable_by_others(path) {
+        report.warn(at, Caution::ReadableByOthers { path: path_buf });
     }
     Ok(LoadedKey { key, signing_key })
 }

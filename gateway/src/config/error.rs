@@ -6,6 +6,7 @@ use std::fmt::{self, Write as _};
 use std::io;
 use std::path::PathBuf;
 
+use super::proof::ProofProblem;
 use crate::identity::revocation::RevocationListError;
 use crate::identity::rule::RuleError;
 
@@ -267,6 +268,9 @@ pub enum Problem {
     /// An identity condition that cannot be understood.
     #[error("{0}")]
     Rule(#[from] RuleError),
+    /// A proof, or a source of the keys that proofs need, that makes no sense.
+    #[error(transparent)]
+    Proof(#[from] ProofProblem),
     /// Not a day.
     #[error("not a day; write it without time and quotes, such as 2027-01-31")]
     Day,

@@ -6,15 +6,17 @@
 use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::LazyLock;
+use std::time::Duration;
 
 use data_encoding::HEXLOWER;
 use rustls_pki_types::UnixTime;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::document::{self, Document, Report};
+use super::document::{self, Document, Report, Surroundings};
 use super::error::ConfigErrors;
 use super::profile::{DraftProfile, RawProfile};
+use super::proof::{PresetProofs, RawClause, RawReplay};
 use super::provider::{self, DEFAULT_VERIFY_DEPTH};
 use crate::identity::ExtendedKeyUsage;
 
@@ -38,6 +40,10 @@ struct RawPreset {
     title: String,
     documentation: String,
     notes: Vec<String>,
+    #[serde(default, deserialize_with = "document::table")]
+    proof: Option<Spanned<RawClause>>,
+    #[serde(default, deserialize_with = "document::table")]
+    replay: Option<Spanned<RawReplay>>,
     #[serde(default, deserialize_with = "document::tables")]
     profile: Option<Spanned<Vec<Spanned<RawProfile>>>>,
 }
@@ -51,6 +57,7 @@ pub struct Preset {
     documentation: String,
     notes: Vec<String>,
     profiles: Vec<DraftProfile>,
+    proofs: PresetProofs,
 }
 
 impl Preset {
@@ -93,19 +100,25 @@ impl Preset {
         &self.profiles
     }
 
+    pub(super) fn proofs(&self) -> &PresetProofs {
+        &self.proofs
+    }
+
     fn parse(name: &'static str, text: &'static str) -> Result<Self, ConfigErrors> {
         let path = format!("{name}.toml");
         let document = Document::parse(text, Path::new(&path))?;
         // No warning depends on the user's clock here: what time has overtaken is warned of where the preset is used.
-        let mut report = Report::new(&document, UnixTime::since_unix_epoch(std::time::Duration::ZERO));
+        let now = UnixTime::since_unix_epoch(Duration::ZERO);
+        let mut report = Report::new(&document, Surroundings { now, credentials: None });
         let raw: RawPreset = document.read(&mut report);
         let profiles = match &raw.profile {
             Some(tables) => provider::own_profiles(tables, &mut report),
             None => None,
         };
         let (profiles, _) = report.finish(profiles)?;
-        let RawPreset { title, documentation, notes, .. } = raw;
-        Ok(Self { name, text, title, documentation, notes, profiles })
+        let RawPreset { title, documentation, notes, proof, replay, .. } = raw;
+        let proofs = PresetProofs { proof: proof.map(Spanned::into_inner), replay: replay.map(Spanned::into_inner) };
+        Ok(Self { name, text, title, documentation, notes, profiles, proofs })
     }
 }
 
@@ -137,6 +150,7 @@ pub fn describe(preset: &Preset) -> String {
     for profile in &preset.profiles {
         describe_profile(&mut text, profile);
     }
+    text.push_str(&preset.proofs.describe());
     let _ = write!(
         text,
         "\nTo change more than single fields, start from this instead of the preset:\n\n{}",

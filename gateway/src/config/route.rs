@@ -9,9 +9,12 @@ use hyper::Method;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::document::{Report, nearest};
+use super::document::{Report, WordOr, nearest};
 use super::error::Problem;
+use super::key_source::KeySources;
+use super::proof::{self, RawClause, RawReplay};
 use super::{Handler, PathPattern, Route};
+use crate::auth::ProofPolicy;
 use crate::identity::ProviderId;
 
 /// Most routes of one file: each name becomes a metric label.
@@ -41,6 +44,8 @@ pub(super) struct RawRoute {
     providers: Option<Spanned<Vec<Spanned<String>>>>,
     handler: Option<Spanned<String>>,
     client_cert_chain: Option<bool>,
+    proof: Option<Spanned<WordOr<RawClause>>>,
+    replay: Option<Spanned<WordOr<RawReplay>>>,
 }
 
 /// The names of the providers of the file, for routes to refer to.
@@ -75,8 +80,13 @@ impl ProviderNames {
     }
 }
 
-/// Parses the routes; those at fault are left out.
-pub(super) fn routes(raw: &[Spanned<RawRoute>], names: &ProviderNames, report: &mut Report<'_>) -> Vec<Route> {
+/// Parses the routes, and what each demands of requests in place of its providers; those at fault are left out.
+pub(super) fn routes(
+    raw: &[Spanned<RawRoute>],
+    names: &ProviderNames,
+    sources: &mut KeySources<'_>,
+    report: &mut Report<'_>,
+) -> (Vec<Route>, Vec<Option<Arc<ProofPolicy>>>) {
     if raw.is_empty() {
         report.missing_section("route", "a [[route]] section with path, providers and handler");
     }
@@ -84,14 +94,19 @@ pub(super) fn routes(raw: &[Spanned<RawRoute>], names: &ProviderNames, report: &
         report.error(first, Problem::TooMany { count: raw.len(), maximum: MAXIMUM_ROUTES });
     }
     let mut seen = Seen::default();
-    let mut routes = Vec::new();
+    let (mut routes, mut proofs) = (Vec::new(), Vec::new());
     for raw in raw.iter().take(MAXIMUM_ROUTES) {
-        if let Some(route) = parse(raw, names, report) {
+        let RawRoute { proof, replay, .. } = raw.get_ref();
+        let route = parse(raw, names, report);
+        let name = route.as_ref().map_or("", |route| &route.name);
+        let proof = proof::of_route(proof.as_ref(), replay.as_ref(), name, sources, report);
+        if let Some(route) = route {
             seen.check(raw, &route, report);
             routes.push(route);
+            proofs.extend(proof);
         }
     }
-    routes
+    (routes, proofs)
 }
 
 fn parse(raw: &Spanned<RawRoute>, names: &ProviderNames, report: &mut Report<'_>) -> Option<Route> {

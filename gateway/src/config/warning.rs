@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use super::error::{Location, one_line};
 
 /// Something that does not keep hookgate from starting, but that the operator will want to know.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct Warning {
     /// Where.
     pub location: Location,
@@ -101,11 +101,27 @@ pub enum Caution {
         /// The host.
         host: String,
     },
-    /// Our key is readable by everybody on this host.
-    KeyReadableByOthers {
+    /// A key or secret of ours is readable by everybody on this host.
+    ReadableByOthers {
         /// The file.
         path: PathBuf,
     },
+    /// A secret that stands in the configuration itself.
+    SecretInConfiguration,
+    /// A source of keys that no token needs.
+    UnusedKeySource {
+        /// The source.
+        name: String,
+    },
+    /// A key that cannot verify tokens, in a file of keys.
+    KeySkipped {
+        /// The file.
+        path: PathBuf,
+        /// Which, and why.
+        reason: String,
+    },
+    /// A token of which neither email nor subject is checked.
+    AnySubject,
 }
 
 impl fmt::Display for Caution {
@@ -153,9 +169,21 @@ impl fmt::Display for Caution {
             Self::HostWithoutCertificate { host } => {
                 write!(formatter, "no certificate is for {host}; senders will refuse the default one")
             }
-            Self::KeyReadableByOthers { path } => {
+            Self::ReadableByOthers { path } => {
                 write!(formatter, "{} is readable by every user of this host; chmod 0600 or 0640", path.display())
             }
+            Self::SecretInConfiguration => write!(
+                formatter,
+                "whoever can read this file has the secret; write it to a file of mode 0600 and say file = \"…\""
+            ),
+            Self::UnusedKeySource { name } => write!(formatter, "no token is verified with the keys of \"{name}\""),
+            Self::KeySkipped { path, reason } => {
+                write!(formatter, "{}: a key is left out: {reason}", path.display())
+            }
+            Self::AnySubject => write!(
+                formatter,
+                "whoever gets a token for this audience from the issuer passes; name emails or subjects unless it is your own"
+            ),
         }
     }
 }

@@ -1,8 +1,7 @@
 //! One fetch of a key set: HTTPS, bounded in time and size, without redirects.
 //!
-//! Owns the request, the limits, and the reading of `Cache-Control`. Must not decide when to fetch: `jwks` does.
+//! Owns the request, what keeps within the limits, and the reading of `Cache-Control`. Must not decide when to fetch: `jwks` does.
 
-use std::fmt;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,11 +10,9 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Empty, LengthLimitError, Limited};
 use hyper::client::conn::http1;
 use hyper::header::{ACCEPT, AGE, CACHE_CONTROL, CONTENT_ENCODING, HOST, HeaderMap, LOCATION, USER_AGENT};
-use hyper::http::uri::{Authority, PathAndQuery, Scheme};
 use hyper::{Request, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
 use rustls::{ClientConfig, RootCertStore};
-use rustls_pki_types::ServerName;
 use tokio::net::{TcpStream, lookup_host};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -24,6 +21,8 @@ use tokio_rustls::TlsConnector;
 use crate::auth::KeySet;
 use crate::auth::keys::KeySetError;
 
+pub use crate::config::{FetchLimits, KeyUrl};
+
 /// How long keys are fresh where the issuer does not say.
 const DEFAULT_FRESH: Duration = Duration::from_secs(3600);
 
@@ -31,103 +30,6 @@ const DEFAULT_FRESH: Duration = Duration::from_secs(3600);
 /// its keys over IPv4 within the time-out of the fetch.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 const MAX_ADDRESSES: usize = 8;
-
-/// Bounds of one source.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FetchLimits {
-    /// From the look-up of the name to the last byte.
-    pub timeout: Duration,
-    /// Of the document.
-    pub max_bytes: usize,
-    /// Keys are not fetched more often, whatever the issuer says.
-    pub min_fresh: Duration,
-    /// Keys are fetched at least so often, whatever the issuer says: a key that the issuer withdrew is not trusted for longer.
-    pub max_fresh: Duration,
-    /// How long stale keys are relied on while they cannot be fetched.
-    pub max_stale: Duration,
-}
-
-impl Default for FetchLimits {
-    /// A set of 64 keys of 8192 bits has 100 KiB. A day of staleness lets an issuer be out of reach over a night; a key that it
-    /// withdrew is trusted for two days at the very most.
-    fn default() -> Self {
-        Self {
-            timeout: Duration::from_secs(10),
-            max_bytes: 256 * 1024,
-            min_fresh: Duration::from_secs(60),
-            max_fresh: Duration::from_secs(24 * 3600),
-            max_stale: Duration::from_secs(24 * 3600),
-        }
-    }
-}
-
-/// Where a key set is: an `https` URL.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KeyUrl {
-    authority: Authority,
-    path: PathAndQuery,
-    server_name: ServerName<'static>,
-    port: u16,
-}
-
-/// Why a text is no such URL.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum KeyUrlError {
-    /// No absolute URL.
-    #[error("\"{text}\" is not a URL; write it as \"https://issuer.example/keys\"")]
-    Malformed {
-        /// The text.
-        text: String,
-    },
-    /// Another scheme.
-    #[error("\"{text}\" is not an https URL; keys that anyone on the way could replace prove nothing")]
-    NotHttps {
-        /// The text.
-        text: String,
-    },
-    /// Credentials in the URL.
-    #[error("the URL holds a user name or password; key sets are public")]
-    Credentials,
-}
-
-impl KeyUrl {
-    /// Parses a URL.
-    ///
-    /// # Errors
-    ///
-    /// Where `text` is no absolute `https` URL, or holds credentials.
-    pub fn parse(text: &str) -> Result<Self, KeyUrlError> {
-        let malformed = || KeyUrlError::Malformed { text: text.to_owned() };
-        if text.contains('#') {
-            return Err(malformed());
-        }
-        let parts = text.parse::<Uri>().map_err(|_| malformed())?.into_parts();
-        let authority = parts.authority.ok_or_else(malformed)?;
-        if authority.as_str().contains('@') {
-            return Err(KeyUrlError::Credentials);
-        }
-        if parts.scheme.ok_or_else(malformed)? != Scheme::HTTPS {
-            return Err(KeyUrlError::NotHttps { text: text.to_owned() });
-        }
-        let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
-        let server_name = ServerName::try_from(host).map_err(|_| malformed())?;
-        // `port_u16` is none for a port that is no number of 16 bits as well as for none at all.
-        let port = match authority.port() {
-            Some(port) => Some(port.as_u16()),
-            None if authority.as_str().ends_with(':') => None,
-            None if authority.host().len() == authority.as_str().len() => Some(443),
-            None => None,
-        };
-        let path = parts.path_and_query.unwrap_or_else(|| PathAndQuery::from_static("/"));
-        Ok(Self { port: port.ok_or_else(malformed)?, authority, path, server_name })
-    }
-}
-
-impl fmt::Display for KeyUrl {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "https://{}{}", self.authority, self.path)
-    }
-}
 
 /// Why keys could not be fetched.
 #[derive(Debug, thiserror::Error)]
@@ -275,9 +177,9 @@ impl Fetcher {
     }
 
     async fn exchange(&self) -> Result<Fetched, FetchError> {
-        let name = &self.url.server_name;
-        let host = || format!("{}:{}", name.to_str(), self.url.port);
-        let stream = connect(&name.to_str(), self.url.port)
+        let name = self.url.server_name();
+        let host = || format!("{}:{}", name.to_str(), self.url.port());
+        let stream = connect(&name.to_str(), self.url.port())
             .await
             .map_err(|error| FetchError::Connect { host: host(), error })?;
         let stream = TlsConnector::from(Arc::clone(&self.tls))
@@ -306,8 +208,8 @@ impl Fetcher {
 
     fn request(&self) -> Request<Empty<Bytes>> {
         let mut request = Request::new(Empty::new());
-        *request.uri_mut() = Uri::from(self.url.path.clone());
-        let host = hyper::header::HeaderValue::from_str(self.url.authority.as_str());
+        *request.uri_mut() = Uri::from(self.url.path().clone());
+        let host = hyper::header::HeaderValue::from_str(self.url.authority().as_str());
         // An authority is made of characters that a header value may hold.
         request.headers_mut().extend(host.ok().map(|host| (HOST, host)));
         let fixed = |text: &'static str| hyper::header::HeaderValue::from_static(text);
