@@ -37,6 +37,10 @@ const HANDLER_IN_FLIGHT: &str = "hookgate_handler_requests_in_flight";
 const ACCEPT_ERRORS: &str = "hookgate_accept_errors_total";
 const RELOADS: &str = "hookgate_config_reloads_total";
 const GENERATION: &str = "hookgate_config_generation";
+const KEY_FETCHES: &str = "hookgate_key_fetches_total";
+const KEYS_FETCHED: &str = "hookgate_keys_fetched_timestamp_seconds";
+const KEYS_USABLE: &str = "hookgate_keys_usable_until_timestamp_seconds";
+const DELIVERIES: &str = "hookgate_replay_deliveries";
 const BUILD_INFO: &str = "hookgate_build_info";
 const IO_BACKEND: &str = "hookgate_io_backend_info";
 const IO_FALLBACK: &str = "hookgate_io_fallback";
@@ -83,6 +87,10 @@ pub fn describe() {
     describe_counter!(ACCEPT_ERRORS, "Failed accepts, by error");
     describe_counter!(RELOADS, "Attempts to load the configuration, by result (ok or error)");
     describe_gauge!(GENERATION, "Generation of the configuration in use, from 1");
+    describe_counter!(KEY_FETCHES, "Fetches of a token issuer's keys, by source and result (ok or what went wrong)");
+    describe_gauge!(KEYS_FETCHED, Unit::Seconds, "When the keys of a source were last fetched, in seconds since 1970");
+    describe_gauge!(KEYS_USABLE, Unit::Seconds, "Until when the keys of a source are relied on, in seconds since 1970");
+    describe_gauge!(DELIVERIES, "Deliveries remembered, so that none is taken twice");
     describe_gauge!(BUILD_INFO, "Always 1; the version is in the label");
     describe_gauge!(IO_BACKEND, "Always 1; the I/O backend in use is in the label");
     describe_gauge!(IO_FALLBACK, "1 where io_uring was preferred but is not to be had on this host");
@@ -107,6 +115,27 @@ pub fn chain_cache(entries: usize, evictions: u64) {
     #[expect(clippy::cast_precision_loss, reason = "a number of entries stays far below 2^53")]
     gauge!(CACHE_ENTRIES).set(entries as f64);
     counter!(CACHE_EVICTIONS).absolute(evictions);
+}
+
+/// Publishes that the keys of `source` were fetched; times in seconds since 1970.
+pub fn keys_fetched(source: &str, fetched: u64, usable_until: u64) {
+    counter!(KEY_FETCHES, "source" => source.to_owned(), "result" => "ok").increment(1);
+    #[expect(clippy::cast_precision_loss, reason = "a time in seconds stays far below 2^53")]
+    {
+        gauge!(KEYS_FETCHED, "source" => source.to_owned()).set(fetched as f64);
+        gauge!(KEYS_USABLE, "source" => source.to_owned()).set(usable_until as f64);
+    }
+}
+
+/// Counts a fetch of the keys of `source` that failed for `reason`.
+pub fn keys_failed(source: &str, reason: &'static str) {
+    counter!(KEY_FETCHES, "source" => source.to_owned(), "result" => reason).increment(1);
+}
+
+/// Publishes how many deliveries are remembered.
+pub fn deliveries(count: usize) {
+    #[expect(clippy::cast_precision_loss, reason = "a number of entries stays far below 2^53")]
+    gauge!(DELIVERIES).set(count as f64);
 }
 
 /// A metric label that is made once and then only cloned.

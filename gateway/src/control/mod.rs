@@ -6,6 +6,7 @@
 
 pub mod check;
 pub mod jwks;
+mod keys;
 pub mod providers;
 mod reload;
 pub mod run;

@@ -13,10 +13,9 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::reload::Loader;
+use super::reload::{Fixed, Loader};
 use super::service;
 use crate::config::{Config, Listen, Metrics};
-use crate::identity::ChainCache;
 use crate::snapshot::Snapshot;
 use crate::worker::io::{Backend, choose};
 use crate::worker::{Command, Plan, WorkerThread, start};
@@ -62,15 +61,14 @@ fn serve(path: &Path, config: Config) -> anyhow::Result<()> {
         let (terminate, interrupt, hang_up) = signals()?;
         start_metrics(config.metrics.as_ref())?;
         let backend = choose_backend(&config.listen)?;
-        let cache = Arc::new(ChainCache::new(config.limits.chain_cache_entries, config.limits.chain_cache_ttl));
-        let (listen, metrics_section) = (config.listen.clone(), config.metrics.clone());
-        let snapshot = Snapshot::build(config, 1, Arc::clone(&cache)).with_context(|| path.display().to_string())?;
+        let fixed = Fixed { listen: config.listen.clone(), metrics: config.metrics.clone() };
+        let mut loader = Loader::new(path.to_owned(), &config.limits);
+        let snapshot = loader.load(config, 1).with_context(|| path.display().to_string())?;
         let current = Arc::new(ArcSwap::from_pointee(snapshot));
         metrics::reloaded(true, 1);
         let (commands, receiver) = watch::channel(Command::Serve(1));
-        let workers = start_workers(&listen, backend, &current, &receiver)?;
-        let loader = Loader::new(path.to_owned(), Arc::clone(&cache), current, listen, metrics_section);
-        let mut control = Control { workers, commands, loader, cache };
+        let workers = start_workers(&fixed.listen, backend, &current, &receiver)?;
+        let mut control = Control { workers, commands, current, loader, fixed };
         let outcome = control.attend(terminate, interrupt, hang_up).await;
         control.end(outcome).await
     })
@@ -153,8 +151,9 @@ fn usable_cores() -> Vec<usize> {
 struct Control {
     workers: Vec<WorkerThread>,
     commands: watch::Sender<Command>,
+    current: Arc<ArcSwap<Snapshot>>,
     loader: Loader,
-    cache: Arc<ChainCache>,
+    fixed: Fixed,
 }
 
 /// Why serving is over.
@@ -175,7 +174,7 @@ impl Control {
                 _ = interrupt.recv() => return Outcome::Signal(interrupt),
                 _ = hang_up.recv() => self.reload(),
                 _ = upkeep.tick() => {
-                    metrics::chain_cache(self.cache.len(), self.cache.evictions());
+                    self.loader.publish_metrics();
                     if self.workers.iter().any(WorkerThread::is_finished) {
                         return Outcome::WorkerEnded;
                     }
@@ -184,9 +183,9 @@ impl Control {
         }
     }
 
-    fn reload(&self) {
+    fn reload(&mut self) {
         service::reloading();
-        let status = match self.loader.reload() {
+        let status = match self.loader.reload(&self.current, &self.fixed) {
             Some(generation) => {
                 self.commands.send_replace(Command::Serve(generation));
                 format!("serving configuration generation {generation}")

@@ -35,6 +35,17 @@ pub const X_HOOKGATE_PROVIDER: HeaderName = HeaderName::from_static("x-hookgate-
 /// The subject of the client certificate, RFC 4514.
 pub const X_HOOKGATE_SUBJECT: HeaderName = HeaderName::from_static("x-hookgate-subject");
 
+/// What was proven: `certificate`, and the proofs beside it.
+pub const X_HOOKGATE_PROOF: HeaderName = HeaderName::from_static("x-hookgate-proof");
+/// The `iss` of the token that was verified.
+pub const X_HOOKGATE_TOKEN_ISSUER: HeaderName = HeaderName::from_static("x-hookgate-token-issuer");
+/// The audience that was expected and found in the token.
+pub const X_HOOKGATE_TOKEN_AUDIENCE: HeaderName = HeaderName::from_static("x-hookgate-token-audience");
+/// The `sub` of the token.
+pub const X_HOOKGATE_TOKEN_SUBJECT: HeaderName = HeaderName::from_static("x-hookgate-token-subject");
+/// The verified `email` of the token.
+pub const X_HOOKGATE_TOKEN_EMAIL: HeaderName = HeaderName::from_static("x-hookgate-token-email");
+
 /// Fields about one connection only (RFC 9110, section 7.6.1), and those of the framing, which hyper writes itself.
 const CONNECTION_FIELDS: [HeaderName; 10] = [
     CONNECTION,
@@ -101,7 +112,7 @@ fn strip_reserved_fields(headers: &mut HeaderMap) {
 
 /// The request as the handler gets it.
 pub fn outgoing(request: AuthenticatedRequest, forwarded: &Forwarded<'_>) -> Request<Full<Bytes>> {
-    let (peer, mut head, body) = request.into_parts();
+    let (peer, mut head, body, proven) = request.into_parts();
     let chain = peer.chain();
     let host = host(&head.uri, &head.headers);
     strip_connection_fields(&mut head.headers);
@@ -128,6 +139,13 @@ pub fn outgoing(request: AuthenticatedRequest, forwarded: &Forwarded<'_>) -> Req
     set(X_REQUEST_ID, Some(forwarded.request_id.clone()));
     set(X_HOOKGATE_PROVIDER, HeaderValue::from_str(forwarded.provider).ok());
     set(X_HOOKGATE_SUBJECT, HeaderValue::from_str(chain.subject()).ok());
+    set(X_HOOKGATE_PROOF, Some(HeaderValue::from_static(proven.labels())));
+    if let Some(claims) = proven.claims() {
+        set(X_HOOKGATE_TOKEN_ISSUER, Some(claims.issuer.clone()));
+        set(X_HOOKGATE_TOKEN_AUDIENCE, Some(claims.audience.clone()));
+        set(X_HOOKGATE_TOKEN_SUBJECT, claims.subject.clone());
+        set(X_HOOKGATE_TOKEN_EMAIL, claims.email.clone());
+    }
     set(HOST, host);
     head.uri = origin_form(&head.uri);
     head.version = Version::HTTP_11;

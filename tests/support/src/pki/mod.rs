@@ -222,7 +222,7 @@ pub enum KeyKind {
 }
 
 impl KeyKind {
-    fn generate(self) -> Result<KeyPair> {
+    pub(crate) fn generate(self) -> Result<KeyPair> {
         if self == Self::P256 {
             return Ok(KeyPair::generate()?);
         }
