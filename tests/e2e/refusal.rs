@@ -115,6 +115,8 @@ pub(crate) fn check(world: &World, on_failure: &str, identity: Option<&ClientIde
 
 fn check_at(world: &World, server_name: &str, aborts: bool, identity: Option<&ClientIdentity>, expected: &Expected) {
     let (handled, before) = (world.scene.handled(), world.rejections(expected.reason).unwrap());
+    let refused = [("result", "refused"), ("reason", expected.reason), ("cache", "miss")];
+    let judged = world.gateway.metric("hookgate_verifications_total", &refused).unwrap();
     let named = match (expected.at_fault, identity) {
         (Some(place), Some(identity)) => descriptions(&identity.chain[place]).unwrap(),
         _ => Vec::new(),
@@ -135,6 +137,10 @@ fn check_at(world: &World, server_name: &str, aborts: bool, identity: Option<&Cl
     }
     let counted = world.wait_rejections(expected.reason, before + f64::from(sent)).unwrap();
     assert_eq!(counted, before + f64::from(sent), "rejections counted for {}", expected.reason);
+    if expected.at_fault.is_some() {
+        let now = world.gateway.metric("hookgate_verifications_total", &refused).unwrap();
+        assert_eq!(now, judged + f64::from(sent), "verifications counted for {}", expected.reason);
+    }
     assert_eq!(world.scene.handled(), handled, "a handler saw a request that was refused");
     check_log(world, aborts, sent, &named, expected);
 }
@@ -168,9 +174,9 @@ fn check_alert(seen: &Seen, client: Client, expected: &Expected, context: &str) 
     assert_eq!(seen.response, None, "{context}");
     assert_eq!(seen.alert, Some(expected.alert), "{context}");
     // Of libcurl-errors(3): SSL_CONNECT_ERROR, or by the alert PEER_FAILED_VERIFICATION and SSL_CLIENTCERT. With TLS 1.3 the
-    // client's own handshake is over by then, and it is RECV_ERROR.
+    // client's own handshake is over by then, and it is RECV_ERROR, or SEND_ERROR where more is to be sent.
     let codes: &[i32] = match client {
-        Client::Curl => &[35, 56, 60, 98],
+        Client::Curl => &[35, 55, 56, 60, 98],
         Client::OpenSsl => &[1],
     };
     assert!(seen.exit_code.is_some_and(|code| codes.contains(&code)), "{context}");

@@ -26,6 +26,9 @@ const QUEUE_MAX: usize = 64 * 1024;
 /// Plaintext taken from hyper at once, in bytes: one TLS record (RFC 8446, section 5.1).
 const RECORD_MAX: usize = 16 * 1024;
 
+/// Bytes that a peer may go on sending after an alert, before it is cut off: some records of a client that speaks first.
+const LAST_WORDS_BYTES: usize = 64 * 1024;
+
 /// How a handshake ended without a connection.
 #[derive(Debug, Error)]
 pub enum HandshakeError {
@@ -121,10 +124,28 @@ impl Hello {
     }
 }
 
-/// Sends what is queued and says that no more comes. Errors are of no use: the connection is at its end.
+/// Sends the last words that are queued, says that no more comes, and hears the peer out: data that nobody reads would make the
+/// kernel reset the connection, and a reset may overtake the alert. The handshake's deadline bounds the wait. Errors are of no
+/// use: the connection is at its end.
 async fn flush_and_end(socket: &mut Socket) {
-    let _ = poll_fn(|context| socket.poll_drain(context)).await;
-    socket.shutdown(Shutdown::Write);
+    if poll_fn(|context| socket.poll_drain(context)).await.is_ok() {
+        socket.shutdown(Shutdown::Write);
+        discard(socket, LAST_WORDS_BYTES).await;
+    }
+}
+
+/// Reads and throws away what the peer still sends, until it ends the stream or `limit` bytes came.
+async fn discard(socket: &mut Socket, limit: usize) {
+    let mut total = 0;
+    while total < limit {
+        match poll_fn(|context| socket.poll_fill(context)).await {
+            Ok(0) | Err(_) => return,
+            Ok(count) => {
+                total += count;
+                socket.consume(count);
+            }
+        }
+    }
 }
 
 /// An established TLS connection.
@@ -221,16 +242,7 @@ impl TlsStream {
     /// an answer to a request that was not read to its end, this keeps the kernel from resetting the connection before the
     /// peer has read the answer.
     pub async fn linger(&mut self, limit: usize) {
-        let mut total = 0;
-        while total < limit {
-            match poll_fn(|context| self.socket.poll_fill(context)).await {
-                Ok(0) | Err(_) => return,
-                Ok(count) => {
-                    total += count;
-                    self.socket.consume(count);
-                }
-            }
-        }
+        discard(&mut self.socket, limit).await;
     }
 }
 

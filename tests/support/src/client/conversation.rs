@@ -60,10 +60,11 @@ impl Conversation {
     /// # Errors
     ///
     /// They do not come within `limit`, or the connection ends before; what `s_client` says is named.
-    pub fn responses(&mut self, count: usize, limit: Duration) -> Result<Vec<Response>> {
+    pub fn responses(&self, count: usize, limit: Duration) -> Result<Vec<Response>> {
         let deadline = Instant::now() + limit;
         loop {
-            let ended = self.child.0.try_wait()?.is_some();
+            // Asked first: what was written before the end is then in sight.
+            let ended = self.stdout.is_finished();
             let responses = self.stdout.inspect(Response::read_all);
             if responses.len() >= count && responses.iter().all(|response| response.complete) {
                 return Ok(responses);
