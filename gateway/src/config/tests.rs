@@ -28,7 +28,7 @@ const NOW: UnixTime = UnixTime::since_unix_epoch(Duration::from_secs(1_780_272_0
 /// A configuration in which each section says as little as it may, one section a block.
 const LISTEN: &str = "[listen]\naddresses = [\"127.0.0.1:0\"]\n";
 const CERTIFICATE: &str = "[[certificate]]\nchain = \"fullchain.pem\"\nkey = \"privkey.pem\"\n";
-const PROVIDER: &str = "[[provider]]\nname = \"pagerduty\"\npreset = \"pagerduty\"\nproof = \"certificate\"\n";
+const PROVIDER: &str = "[[provider]]\nname = \"pagerduty\"\nproof = \"certificate\"\npreset = \"pagerduty\"\n";
 const ROUTE: &str =
     "[[route]]\npath = \"/pagerduty\"\nproviders = [\"pagerduty\"]\nhandler = \"unix:/run/app/pagerduty.sock\"\n";
 
