@@ -17,7 +17,7 @@ pub(crate) fn run() -> Result<()> {
     step(&["fmt", "--all", "--check"])?;
     step(&["clippy", "--workspace", "--all-targets", "--", "--deny", "warnings"])?;
     step(&["test", "--workspace", "--no-run"])?;
-    step(&["test", "--workspace", "--lib", "--bins"])?;
+    step(&["test", "--workspace", "--lib", "--bins", "--test", "allocations"])?;
     step(&["test", "--workspace", "--doc"])?;
     if let Err(error) = io_uring::IoUring::new(2) {
         if std::env::var("CI").is_ok_and(|value| value == "true") {

@@ -67,7 +67,7 @@ fn an_answer_that_breaks_off_is_visibly_cut() {
 #[test]
 fn an_answer_that_stalls_is_visibly_cut() {
     let stand = Stand::limited("handler_timeout_ms = 300").unwrap();
-    let pieces = vec![b"first".to_vec(), b"second".to_vec()];
+    let pieces = [b"first".to_vec(), b"second".to_vec()];
     let slow = Behaviour::Chunked { pieces: pieces[1..].to_vec(), pause: Duration::from_secs(20) };
     stand.behave(slow);
     let mut call = stand.call().unwrap();
