@@ -3,6 +3,7 @@
 #![expect(clippy::panic, reason = "a check that fails says what it saw")]
 
 mod bad;
+mod bad_proofs;
 mod cautions;
 mod documentation;
 mod good;
