@@ -4,7 +4,7 @@ use super::*;
 
 /// Appends `section` to the minimal configuration with the section of the same name taken out, and expects exactly one error,
 /// in the given line of `section` and at the given key, whose words contain `words`.
-fn check(section: &str, line: usize, key: &str, words: &str) {
+pub(super) fn check(section: &str, line: usize, key: &str, words: &str) {
     let site = Site::new();
     let header = section.lines().next().unwrap();
     let rest = [LISTEN, CERTIFICATE, PROVIDER, ROUTE].into_iter().filter(|other| !other.starts_with(header));

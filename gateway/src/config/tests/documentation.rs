@@ -3,7 +3,8 @@
 use toml::Table;
 
 use super::*;
-use crate::config::{DEFAULT_BACKLOG, DEFAULT_VERIFY_DEPTH, Limits, anchor, preset};
+use crate::config::proof::{DEFAULT_LEEWAY_SECONDS, DEFAULT_TOLERANCE_SECONDS, DEFAULT_WINDOW_SECONDS};
+use crate::config::{DEFAULT_BACKLOG, DEFAULT_VERIFY_DEPTH, FetchLimits, Limits, anchor, preset};
 
 fn page() -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/configuration.md");
@@ -41,7 +42,15 @@ fn every_example_parses() {
     for (name, as_name) in [("ca.pem", "meta-ca.pem"), ("ca.pem", "billing-ca.pem"), ("list.crl", "meta-ca.crl")] {
         fs::copy(site.path(name), site.path(as_name)).unwrap();
     }
+    for name in ["relay-ca.pem", "slack-ca.pem"] {
+        fs::copy(site.path("ca.pem"), site.path(name)).unwrap();
+    }
     fs::copy(site.path("list.crl"), site.path("DigiCertSHA2AssuredIDCA.crl")).unwrap();
+    for name in ["pagerduty", "pagerduty-new", "session", "github", "meta-app", "slack", "stripe"] {
+        site.write(&format!("{name}.secret"), "secret\n");
+    }
+    site.write("billing.whsec", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n");
+    site.write("credentials/github-new", "secret");
     for directory in ["other.example.net", "hooks.example.com"] {
         fs::create_dir(site.path(directory)).unwrap();
         for name in ["fullchain.pem", "privkey.pem"] {
@@ -49,7 +58,7 @@ fn every_example_parses() {
         }
     }
     let blocks = blocks(&page());
-    assert!(blocks.len() >= 12, "only {} examples", blocks.len());
+    assert!(blocks.len() >= 20, "only {} examples", blocks.len());
     for block in blocks {
         site.good(&complete(&block).replace("/etc/letsencrypt/live/", ""));
     }
@@ -87,7 +96,7 @@ fn every_limit_has_the_default_and_the_bounds_that_the_page_says() {
     let table = page.split("## `[limits]`").nth(1).unwrap().split("```toml").next().unwrap();
     let rows = table.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`'));
     let keys: Vec<&str> = rows.map(|(key, _)| key).collect();
-    assert_eq!(keys.len(), 20, "one row for each field of Limits");
+    assert_eq!(keys.len(), 21, "one row for each field of Limits");
     let site = Site::new();
     for key in keys {
         let cells = row(table, key);
@@ -115,6 +124,13 @@ fn other_defaults_are_the_ones_that_the_page_says() {
     let page = page();
     assert_eq!(row(&page, "backlog")[2], DEFAULT_BACKLOG.to_string());
     assert_eq!(row(&page, "verify_depth")[2], DEFAULT_VERIFY_DEPTH.to_string());
+    assert_eq!(row(&page, "tolerance_s")[2], DEFAULT_TOLERANCE_SECONDS.to_string());
+    assert_eq!(row(&page, "leeway_s")[2], DEFAULT_LEEWAY_SECONDS.to_string());
+    assert_eq!(row(&page, "window_s")[2], DEFAULT_WINDOW_SECONDS.to_string());
+    let limits = FetchLimits::default();
+    assert_eq!(row(&page, "timeout_ms")[2], limits.timeout.as_millis().to_string());
+    assert_eq!(row(&page, "max_bytes")[2], limits.max_bytes.to_string());
+    assert_eq!(row(&page, "max_stale_s")[2], limits.max_stale.as_secs().to_string());
 }
 
 /// What the parser itself lists as the keys of each section stands on the page.
@@ -123,6 +139,11 @@ fn every_key_has_a_row() {
     let page = page();
     let site = Site::new();
     let sections = [
+        "[[key_source]]\n",
+        "[[provider]]\n[provider.replay]\n",
+        "[[provider]]\n[provider.token]\n",
+        "[[provider]]\n[provider.session_parameter]\n",
+        "[[provider]]\n[provider.signature]\n",
         "[listen]\n",
         "[[certificate]]\n",
         "[[provider]]\n",
@@ -132,16 +153,19 @@ fn every_key_has_a_row() {
         "[metrics]\n",
     ];
     let mut keys = 0;
-    for section in sections.into_iter().chain(["[[provider]]\nidentity = [{ zzz = 1 }]\n"]) {
+    for section in sections
+        .into_iter()
+        .chain(["[[provider]]\nidentity = [{ zzz = 1 }]\n", "[[provider]]\nsignature.secrets = [{ zzz = 1 }]\n"])
+    {
         let errors = site.errors(&format!("{section}zzz = 1\n"));
         let known = errors.iter().filter_map(|error| error.split_once("this table takes ").map(|(_, known)| known));
         for key in known.flat_map(|known| known.split(", ")) {
             keys += 1;
-            // Profile tables have a paragraph of their own.
-            if key != "profile" {
+            // Profile tables have a paragraph of their own, and the parts of a preset's proof a row of their own.
+            if !["profile", "token", "session_parameter", "signature"].contains(&key) {
                 row(&page, key);
             }
         }
     }
-    assert!(keys >= 50, "only {keys} keys: has the parser stopped listing them?");
+    assert!(keys >= 95, "only {keys} keys: has the parser stopped listing them?");
 }
