@@ -9,12 +9,14 @@ use std::io::{BufRead, Write as _};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use hyper::rt::{Read, ReadBufCursor, Write};
 use rustix::net::Shutdown;
 use rustls::server::{Accepted, Acceptor, ClientHello};
 use rustls::{HandshakeKind, ProtocolVersion, ServerConfig, ServerConnection};
 use thiserror::Error;
+use tokio::time::timeout;
 
 use super::verifier::take_refusal;
 use crate::identity::ChainRefusal;
@@ -28,6 +30,9 @@ const RECORD_MAX: usize = 16 * 1024;
 
 /// Bytes that a peer may go on sending after an alert, before it is cut off: some records of a client that speaks first.
 const LAST_WORDS_BYTES: usize = 64 * 1024;
+
+/// How long it may do so: a few round trips across a continent.
+const LAST_WORDS_TIME: Duration = Duration::from_millis(500);
 
 /// How a handshake ended without a connection.
 #[derive(Debug, Error)]
@@ -125,12 +130,12 @@ impl Hello {
 }
 
 /// Sends the last words that are queued, says that no more comes, and hears the peer out: data that nobody reads would make the
-/// kernel reset the connection, and a reset may overtake the alert. The handshake's deadline bounds the wait. Errors are of no
-/// use: the connection is at its end.
+/// kernel reset the connection, and a reset may overtake the alert. Errors are of no use: the connection is at its end.
 async fn flush_and_end(socket: &mut Socket) {
     if poll_fn(|context| socket.poll_drain(context)).await.is_ok() {
         socket.shutdown(Shutdown::Write);
-        discard(socket, LAST_WORDS_BYTES).await;
+        // A receive that is still under way then ends with the socket, which its owner drops next.
+        let _ = timeout(LAST_WORDS_TIME, discard(socket, LAST_WORDS_BYTES)).await;
     }
 }
 

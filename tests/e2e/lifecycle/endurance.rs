@@ -52,7 +52,7 @@ fn connect(stand: &Stand, count: usize) {
     }
 }
 
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 struct Footprint {
     descriptors: usize,
     threads: usize,
@@ -74,7 +74,8 @@ fn ten_thousand_connections_leave_nothing_behind() {
     connect(&stand, CONNECTIONS);
     let after = footprint(&stand);
     let rss_after = stand.world.gateway.rss_bytes().unwrap();
-    assert_eq!(before, after);
+    // An idle connection to the handler may have ended meanwhile, so fewer is as good.
+    assert!(after.descriptors <= before.descriptors && after.threads <= before.threads, "{before:?}, then {after:?}");
     let growth = rss_after.saturating_sub(rss_before);
     assert!(growth <= GROWTH_MAX, "{growth} bytes more than the {rss_before} before");
     assert!(stand.world.gateway.metric("hookgate_connections_total", &[]).unwrap() >= (CONNECTIONS + 1000) as f64);

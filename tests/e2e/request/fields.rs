@@ -10,11 +10,12 @@ use crate::stand::{PATH, Stand};
 use crate::world::with_fields;
 
 /// What hookgate adds to a request, in lower case.
-const ADDED: [&str; 7] = [
+const ADDED: [&str; 8] = [
     "client-cert",
     "x-forwarded-for",
     "x-forwarded-host",
     "x-forwarded-proto",
+    "x-hookgate-proof",
     "x-hookgate-provider",
     "x-hookgate-subject",
     "x-request-id",
