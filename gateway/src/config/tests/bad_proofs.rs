@@ -70,6 +70,7 @@ fn parts_go_with_a_presets_proof_of_their_kind() {
         key,
         "proof replaces the proof",
     );
+    check(&of_preset("pagerdutty", &signature), 3, "provider[0].preset", "did you mean \"pagerduty\"?");
     let form = "signature = { tolerance_s = 5, secrets = [{ file = \"webhook.secret\" }] }";
     check(
         &of_preset("pagerduty", form),
@@ -96,7 +97,7 @@ fn combinations_are_checked() {
         ".all[0].any[0]",
         "a group within a group",
     );
-    let nine = vec![one.as_str(); 9].join(", ");
+    let nine = [one.as_str(); 9].join(", ");
     check_proof(&format!("{{ any = [{nine}] }}"), "", "9 proofs; at most 8 are checked");
 }
 
@@ -148,7 +149,7 @@ fn secrets_are_checked() {
     check("[{ credential = \"absent\" }]", "[0].credential", "credentials/absent cannot be read: No such file");
     check("[{ credential = \"../webhook.secret\" }]", "[0].credential", "write it without \"/\"");
     check("[{ unsafe_value = \"\" }]", "[0].unsafe_value", "unsafe_value: the secret is empty");
-    let nine = vec!["{ file = \"webhook.secret\" }"; 9].join(", ");
+    let nine = ["{ file = \"webhook.secret\" }"; 9].join(", ");
     check(&format!("[{nine}]"), "", "9 entries; write at most 8");
 }
 

@@ -1,8 +1,14 @@
 //! `docs/configuration.md` says what the code does.
 
+use std::sync::Arc;
+
+use data_encoding::HEXLOWER;
+use ring::hmac;
 use toml::Table;
 
 use super::*;
+use crate::auth::testing::{Request, reason};
+use crate::auth::{KeySets, ReplayGuard};
 use crate::config::proof::{DEFAULT_LEEWAY_SECONDS, DEFAULT_TOLERANCE_SECONDS, DEFAULT_WINDOW_SECONDS};
 use crate::config::{DEFAULT_BACKLOG, DEFAULT_VERIFY_DEPTH, FetchLimits, Limits, anchor, preset};
 
@@ -35,10 +41,9 @@ fn complete(block: &str) -> String {
     std::iter::once(block).chain(missing).collect()
 }
 
-#[test]
-fn every_example_parses() {
+/// A site with the files that the examples name, so that they can stay as an operator would write them.
+fn site() -> Site {
     let site = Site::new();
-    // The files that the examples name, so that they can stay as an operator would write them.
     for (name, as_name) in [("ca.pem", "meta-ca.pem"), ("ca.pem", "billing-ca.pem"), ("list.crl", "meta-ca.crl")] {
         fs::copy(site.path(name), site.path(as_name)).unwrap();
     }
@@ -57,6 +62,12 @@ fn every_example_parses() {
             fs::copy(site.path(name), site.path(&format!("{directory}/{name}"))).unwrap();
         }
     }
+    site
+}
+
+#[test]
+fn every_example_parses() {
+    let site = site();
     let blocks = blocks(&page());
     assert!(blocks.len() >= 20, "only {} examples", blocks.len());
     for block in blocks {
@@ -168,4 +179,53 @@ fn every_key_has_a_row() {
         }
     }
     assert!(keys >= 95, "only {keys} keys: has the parser stopped listing them?");
+}
+
+/// The examples of proofs let pass what their senders publish, or, where they publish no whole example, what they describe.
+#[test]
+fn the_examples_of_proofs_take_what_the_senders_send() {
+    let site = site();
+    let page = page();
+    let tag = |message: &str| {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, SECRET.as_bytes());
+        HEXLOWER.encode(hmac::sign(&key, message.as_bytes()).as_ref())
+    };
+    let check = |provider: &str, (file, secret): (&str, &str), headers: &[(&str, &str)], body: &str, time: u64| {
+        site.write(file, secret);
+        let name = format!("name = \"{provider}\"\n");
+        let block = blocks(&page).into_iter().find(|block| block.contains(&name) && block.contains("proof.signature"));
+        let config = site.good(&complete(&block.unwrap_or_else(|| panic!("no example of {provider}"))));
+        let judge = |headers: &[(&str, &str)]| {
+            let request = Request::new(headers, body).at(time);
+            let guard = Arc::new(ReplayGuard::new(8));
+            reason(config.proofs.providers[0].check(&request.view(), &KeySets::default(), &guard))
+        };
+        assert_eq!(judge(headers), "ok", "{provider}");
+        assert_eq!(judge(&[]), "signature_missing", "{provider}");
+    };
+    // GitHub documentation, "Validating webhook deliveries".
+    let github = "sha256=757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17";
+    let headers = [("x-hub-signature-256", github), ("x-github-delivery", "72d3162e-cc78-11e3-81ab-4c9367dc0958")];
+    let secret = "It's a Secret to Everybody";
+    check("github-relay", ("github.secret", secret), &headers, "Hello, World!", 0);
+    check("meta", ("meta-app.secret", secret), &headers, "Hello, World!", 0);
+    let signature = format!("v0={}", tag("v0:1531420618:a=b"));
+    let headers = [("x-slack-request-timestamp", "1531420618"), ("x-slack-signature", &signature)];
+    check("slack", ("slack.secret", SECRET), &headers, "a=b", 1_531_420_918);
+    let signature = format!("t=1492774577,v1={},v0={}", tag("1492774577.{\"id\":\"evt_1\"}"), "6".repeat(64));
+    check(
+        "stripe-relay",
+        ("stripe.secret", SECRET),
+        &[("stripe-signature", &signature)],
+        "{\"id\":\"evt_1\"}",
+        1_492_774_577,
+    );
+    // Standard Webhooks, the vector of its reference libraries.
+    let headers = [
+        ("webhook-id", "msg_p5jXN8AQM9LWM0D4loKWxJek"),
+        ("webhook-timestamp", "1614265330"),
+        ("webhook-signature", "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="),
+    ];
+    let secret = ("billing.whsec", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw");
+    check("billing", secret, &headers, r#"{"test": 2432232314}"#, 1_614_265_330);
 }

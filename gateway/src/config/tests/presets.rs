@@ -163,29 +163,26 @@ fn descriptions_show_all_that_a_profile_demands() {
     }
 }
 
-/// The line that adds the operator's part to the proof of a preset, and the same as edits of its TOML.
-type Completed<'a> = (&'a str, &'a str, &'a [(&'a str, &'a str)]);
+/// A preset, and the operator's part of its proof: the lines beside `preset`, and the same as edits of its TOML.
+struct Completed {
+    preset: &'static str,
+    lines: &'static str,
+    edits: &'static [(&'static str, &'static str)],
+}
 
-const COMPLETED: [Completed<'_>; 4] = [
-    (
-        "pagerduty",
-        "signature.secrets = [{ file = \"webhook.secret\" }]\n",
-        &[("form = \"pagerduty\"", "form = \"pagerduty\", secrets = [{ file = \"webhook.secret\" }]")],
-    ),
-    (
-        "dialogflow-cx",
-        "token = { project_number = \"4711\", audiences = [\"https://a/\"] }\n\
-         session_parameter = { name = \"x\", hmac_secrets = [{ file = \"webhook.secret\" }] }\n",
-        DIALOGFLOW,
-    ),
-    (
-        "dialogflow-es",
-        "token = { project_number = \"4711\", audiences = [\"https://a/\"] }\n\
-         session_parameter = { name = \"x\", hmac_secrets = [{ file = \"webhook.secret\" }] }\n",
-        DIALOGFLOW,
-    ),
-    ("percolate", "", &[]),
+const COMPLETED: [Completed; 4] = [
+    Completed {
+        preset: "pagerduty",
+        lines: "signature.secrets = [{ file = \"webhook.secret\" }]\n",
+        edits: &[("form = \"pagerduty\"", "form = \"pagerduty\", secrets = [{ file = \"webhook.secret\" }]")],
+    },
+    Completed { preset: "dialogflow-cx", lines: DIALOGFLOW_LINES, edits: DIALOGFLOW },
+    Completed { preset: "dialogflow-es", lines: DIALOGFLOW_LINES, edits: DIALOGFLOW },
+    Completed { preset: "percolate", lines: "", edits: &[] },
 ];
+
+const DIALOGFLOW_LINES: &str = "token = { project_number = \"4711\", audiences = [\"https://a/\"] }\n\
+                                session_parameter = { name = \"x\", hmac_secrets = [{ file = \"webhook.secret\" }] }\n";
 
 const DIALOGFLOW: &[(&str, &str)] = &[
     ("form = \"dialogflow\"", "form = \"dialogflow\", project_number = \"4711\", audiences = [\"https://a/\"]"),
@@ -197,7 +194,7 @@ fn the_toml_of_a_preset_defines_the_same_provider() {
     let site = Site::new();
     let names: Vec<&str> = preset::all().iter().map(|preset| preset.name()).collect();
     assert_eq!(names.len(), COMPLETED.len(), "{names:?}");
-    for (name, lines, edits) in COMPLETED {
+    for Completed { preset: name, lines, edits } in COMPLETED {
         let whole = |section: &str| {
             let route = ROUTE.replace("[\"pagerduty\"]", &format!("[\"{name}\"]"));
             [LISTEN, CERTIFICATE, section, &route].concat()
