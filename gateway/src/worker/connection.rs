@@ -81,7 +81,8 @@ fn verified(worker: &Worker, snapshot: &Snapshot, verification: &Verification) {
 /// Counts and logs a handshake that came to nothing.
 fn failed(worker: &Worker, snapshot: &Snapshot, address: SocketAddr, error: &HandshakeError, deadline: &Deadline) {
     let refusal = match error {
-        _ if deadline.expired().is_some() => {
+        // Only what the sweep ended is late: an alert that was on its way when the time was up has its own reason.
+        HandshakeError::Closed | HandshakeError::Io(_) if deadline.expired().is_some() => {
             Refusal::new(Reject::HandshakeTimeout, "The handshake was not complete within handshake_timeout_ms.")
         }
         HandshakeError::Refused(refusal) => refusal.refusal.clone(),
