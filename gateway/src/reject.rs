@@ -103,9 +103,9 @@ rejects! {
     /// A certificate on the path is on a revocation list.
     CertificateRevoked => "certificate_revoked", 403, CertificateRevoked, Peer, "A certificate has been revoked";
     /// No configured revocation list covers a certificate that needs one.
-    RevocationUnknown => "revocation_unknown", 403, BadCertificateStatusResponse, Gateway, "The revocation status is unknown";
+    RevocationUnknown => "revocation_unknown", 403, CertificateUnknown, Gateway, "The revocation status is unknown";
     /// A revocation list is past its nextUpdate. The operator's doing, so a status that makes senders retry.
-    RevocationListExpired => "revocation_list_expired", 503, InternalError, Gateway, "A revocation list has expired";
+    RevocationListExpired => "revocation_list_expired", 503, CertificateUnknown, Gateway, "A revocation list has expired";
     /// The path is good, but no identity rule of a provider in question matches the certificate.
     IdentityMismatch => "identity_mismatch", 403, AccessDenied, Peer, "The certificate is not the expected one";
     /// The certificate is a provider's, but not of one that this route admits.

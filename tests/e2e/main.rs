@@ -6,6 +6,7 @@
 mod call;
 mod command;
 mod handler;
+mod hostile;
 mod lifecycle;
 mod metrics;
 mod refusal;

@@ -137,6 +137,11 @@ impl Capture {
         look(&self.bytes.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// Whether everything was read that will ever come.
+    pub(crate) fn is_finished(&self) -> bool {
+        self.reader.is_finished()
+    }
+
     fn finish(self) -> Vec<u8> {
         drop(self.reader.join());
         std::mem::take(&mut *self.bytes.lock().unwrap_or_else(PoisonError::into_inner))

@@ -68,6 +68,16 @@ impl CurlOutcome {
         first.map(|transfer| &transfer.response).with_context(|| format!("curl {:?}: {}", self.exit_code, self.stderr))
     }
 
+    /// The alert that ended the connection, by its number (RFC 8446, section 6). Only `--verbose` makes curl say it, as
+    /// `(IN), TLS alert, certificate expired (557)`: the level, 2 for fatal, times 256, plus the number.
+    pub fn alert(&self) -> Option<u8> {
+        let mut lines = self.stderr.lines().filter(|line| line.contains("(IN), TLS alert, "));
+        lines.find_map(|line| {
+            let packed: u16 = line.rsplit('(').next()?.strip_suffix("):")?.parse().ok()?;
+            u8::try_from(packed.checked_sub(2 << 8)?).ok()
+        })
+    }
+
     /// The status of the first response; `None` where there is none.
     pub fn status(&self) -> Option<u16> {
         self.transfers.first().map(|transfer| transfer.response.status)
