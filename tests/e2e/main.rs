@@ -4,9 +4,11 @@
 #![expect(clippy::unwrap_used, reason = "a failed set-up fails the test")]
 
 mod call;
+mod command;
 mod handler;
 mod hostile;
 mod lifecycle;
+mod metrics;
 mod refusal;
 mod request;
 mod revocation;

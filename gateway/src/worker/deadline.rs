@@ -74,10 +74,10 @@ pub struct Deadline {
 impl Deadline {
     /// Enters `phase`, which may last for `limit` from now.
     pub fn enter(&self, phase: Phase, limit: Duration) {
-        let limit = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
+        // Not by the coarse clock, which lags, and rounded up: a deadline may be late, but never early.
+        let at = self.sweep.epoch.elapsed().saturating_add(limit).as_nanos().div_ceil(1_000_000);
         self.entry.phase.set(phase);
-        // Not by the coarse clock, which lags: a deadline may be late, but never early.
-        self.entry.at.set(self.sweep.elapsed_ms().saturating_add(limit));
+        self.entry.at.set(u64::try_from(at).unwrap_or(u64::MAX));
     }
 
     /// Enters `phase`, which is bounded elsewhere.
@@ -189,6 +189,8 @@ mod tests {
         let deadline = sweep.watch(&ours, Phase::Handshake, Duration::ZERO);
         let other = sweep.watch(&ours, Phase::Idle, Duration::from_secs(3600));
         assert_eq!(deadline.expired(), None);
+        // Deadlines are rounded up to the next millisecond.
+        std::thread::sleep(Duration::from_millis(2));
         sweep.run();
         assert_eq!(deadline.expired(), Some(Phase::Handshake));
         assert_eq!(other.expired(), None);
@@ -202,6 +204,7 @@ mod tests {
         let ours = Rc::new(OwnedFd::from(ours));
         let sweep = Sweep::new();
         let _deadline = sweep.watch(&ours, Phase::RequestBody, Duration::ZERO);
+        std::thread::sleep(Duration::from_millis(2));
         sweep.run();
         rustix::net::send(&*ours, b"late", rustix::net::SendFlags::NOSIGNAL).unwrap();
         let mut buffer = [0; 8];
