@@ -38,5 +38,8 @@ fn step(arguments: &[&str]) -> Result<()> {
 fn end_to_end(backend: &str) -> Result<()> {
     let mut command = Command::new(cargo());
     command.env(IO_VARIABLE, backend).args(["test", "--workspace", "--test", "e2e"]);
+    // Each test has its own daemon and mostly waits for it.
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    command.args(["--", &format!("--test-threads={}", 4 * cores)]);
     command::run(&mut command)
 }
