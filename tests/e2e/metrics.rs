@@ -13,8 +13,8 @@ use crate::call::{Caller, request};
 use crate::stand::{PATH, Stand, configuration};
 use crate::world::SOON;
 
-/// Every metric, its type, and its labels in alphabetical order.
-const DOCUMENTED: [(&str, &str, &[&str]); 20] = [
+/// Every metric that needs no token issuer, its type, and its labels in alphabetical order.
+const DOCUMENTED: [(&str, &str, &[&str]); 21] = [
     ("hookgate_build_info", "gauge", &["version"]),
     ("hookgate_chain_cache_entries", "gauge", &[]),
     ("hookgate_chain_cache_evictions_total", "counter", &[]),
@@ -32,6 +32,7 @@ const DOCUMENTED: [(&str, &str, &[&str]); 20] = [
     ("hookgate_io_backend_info", "gauge", &["backend"]),
     ("hookgate_io_fallback", "gauge", &[]),
     ("hookgate_rejections_total", "counter", &["blame", "reason"]),
+    ("hookgate_replay_deliveries", "gauge", &[]),
     ("hookgate_request_duration_seconds", "histogram", &[]),
     ("hookgate_requests_total", "counter", &["provider", "route", "status"]),
     ("hookgate_verifications_total", "counter", &["cache", "provider", "reason", "result"]),
