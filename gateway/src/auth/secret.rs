@@ -14,7 +14,6 @@ const MAX_BYTES: usize = 4096;
 /// A shared secret: a webhook's signing secret, or the value of a session parameter.
 ///
 /// `ring` keeps its own copy of an HMAC secret (as the state of two hashes), which is not wiped; see [`super::signature`].
-#[derive(Clone)]
 pub struct Secret(Zeroizing<Vec<u8>>);
 
 /// Why bytes are no secret. Says nothing of the bytes.

@@ -1,7 +1,8 @@
 //! Presets: what is known of the providers that many receivers have, compiled in.
 //!
 //! Owns the reading of `gateway/presets/` and the words of `hookgate providers`. A preset holds nothing that a `[[provider]]`
-//! with `[[provider.profile]]` tables could not say: it is data, and none of the code knows a provider by name.
+//! with `proof`, `replay` and `[[provider.profile]]` tables could not say: it is data, and none of the code here knows a
+//! provider by name.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -27,6 +28,11 @@ const TEXTS: [(&str, &str); 4] = [
     ("pagerduty", include_str!("../../presets/pagerduty.toml")),
     ("percolate", include_str!("../../presets/percolate.toml")),
 ];
+
+/// The headers of a preset's tables, as they stand in its text.
+const PROOF: &str = "[proof]";
+const REPLAY: &str = "[replay]";
+const PROFILE: &str = "[[profile]]";
 
 static PRESETS: LazyLock<Vec<Preset>> = LazyLock::new(|| {
     let parsed = TEXTS.iter().map(|(name, text)| Preset::parse(name, text));
@@ -86,14 +92,20 @@ impl Preset {
         self.profiles.iter().map(|profile| profile.name.as_ref())
     }
 
-    /// The profiles as a `[[provider]]` of one's own, with the comments of the preset: what to start from when replacing fields
-    /// is not enough.
+    /// Profiles and proofs as a `[[provider]]` of one's own, with the comments of the preset: what to start from when replacing
+    /// fields is not enough. The proofs lack the operator's part, and are an error until it is there.
     pub fn toml(&self) -> String {
-        let header = self.text.find("[[profile]]").unwrap_or(self.text.len());
-        // The comment above the first profile is its own; what stands further up is about the preset.
+        let header = [PROOF, PROFILE].into_iter().filter_map(|header| self.text.find(header)).min();
+        let header = header.unwrap_or(self.text.len());
+        // The comment above the first table is its own; what stands further up is about the preset.
         let start = self.text[..header].rfind("\n\n").map_or(0, |blank| blank + 2);
-        let profiles = self.text[start..].replace("[[profile]]", "[[provider.profile]]");
-        format!("[[provider]]\nname = \"{}\"\n\n{profiles}", self.name)
+        let mut tables = self.text[start..].to_owned();
+        for (header, own) in
+            [(PROOF, "[provider.proof]"), (REPLAY, "[provider.replay]"), (PROFILE, "[[provider.profile]]")]
+        {
+            tables = tables.replace(header, own);
+        }
+        format!("[[provider]]\nname = \"{}\"\n\n{tables}", self.name)
     }
 
     pub(super) fn drafts(&self) -> &[DraftProfile] {
@@ -153,7 +165,8 @@ pub fn describe(preset: &Preset) -> String {
     text.push_str(&preset.proofs.describe());
     let _ = write!(
         text,
-        "\nTo change more than single fields, start from this instead of the preset:\n\n{}",
+        "\nTo change more than single fields, start from this instead of the preset{}:\n\n{}",
+        if preset.proofs.proof.is_some() { ", and complete its proof" } else { "" },
         preset.toml()
     );
     text

@@ -56,7 +56,7 @@ pub(super) struct RawClause {
 }
 
 /// The parts that a provider adds to the proofs of its preset.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 pub(super) struct Completion<'r> {
     pub(super) token: Option<&'r Spanned<RawToken>>,
     pub(super) session_parameter: Option<&'r Spanned<RawSessionParameter>>,

@@ -145,16 +145,17 @@ fn parse_proofs(
     report: &mut Report<'_>,
 ) -> Option<Arc<ProofPolicy>> {
     let fields = raw.get_ref();
-    // An unknown preset is reported where its profiles are looked for.
     let preset = fields.preset.as_ref().and_then(|name| preset::find(name.get_ref()));
+    let parts = Completion {
+        token: fields.token.as_ref(),
+        session_parameter: fields.session_parameter.as_ref(),
+        signature: fields.signature.as_ref(),
+    };
     let demands = Demands {
         proof: fields.proof.as_ref(),
         replay: fields.replay.as_ref(),
-        own: Completion {
-            token: fields.token.as_ref(),
-            session_parameter: fields.session_parameter.as_ref(),
-            signature: fields.signature.as_ref(),
-        },
+        // An unknown preset is reported where its profiles are looked for; what would complete it is not at fault.
+        own: if fields.preset.is_some() && preset.is_none() { Completion::default() } else { parts },
         preset: preset.map(|preset| (preset.name(), preset.proofs())),
     };
     proof::of_provider(raw, &demands, name, sources, report)

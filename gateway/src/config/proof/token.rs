@@ -22,6 +22,9 @@ pub(in crate::config) const DEFAULT_LEEWAY_SECONDS: u64 = 60;
 /// Most values of one list.
 const MAXIMUM_VALUES: usize = 64;
 
+/// Where this key is at fault, it is not known what is missing for the form that was meant.
+const FORM: &[&str] = &["form"];
+
 const WRITE_PROJECT_NUMBER: &str =
     "project_number = \"…\": the number (not the id) of the agent's Google Cloud project";
 const WRITE_AUDIENCES: &str =
@@ -118,7 +121,7 @@ pub(super) fn parse(
             let project_number = fields.project_number.as_ref().map(Spanned::span);
             meaningless(project_number, "without form = \"dialogflow\"", report);
             if key_source.is_none() {
-                report.missing(raw, "key_source", WRITE_KEY_SOURCE);
+                report.missing_all(raw, "key_source", FORM, Problem::Missing { write: WRITE_KEY_SOURCE });
             }
             (oidc(raw, audiences, subject_bound, report), key_source.flatten())
         }
@@ -183,7 +186,8 @@ fn required(
     match raw {
         Some(raw) => values(raw, write, report),
         None => {
-            report.missing(table, key, write);
+            let others = if key == "issuers" { FORM } else { &[] };
+            report.missing_all(table, key, others, Problem::Missing { write });
             None
         }
     }

@@ -1,9 +1,16 @@
 //! `docs/configuration.md` says what the code does.
 
+use std::sync::Arc;
+
+use data_encoding::HEXLOWER;
+use ring::hmac;
 use toml::Table;
 
 use super::*;
-use crate::config::{DEFAULT_BACKLOG, DEFAULT_VERIFY_DEPTH, Limits, anchor, preset};
+use crate::auth::testing::{Request, reason};
+use crate::auth::{KeySets, ReplayGuard};
+use crate::config::proof::{DEFAULT_LEEWAY_SECONDS, DEFAULT_TOLERANCE_SECONDS, DEFAULT_WINDOW_SECONDS};
+use crate::config::{DEFAULT_BACKLOG, DEFAULT_VERIFY_DEPTH, FetchLimits, Limits, anchor, preset};
 
 fn page() -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/configuration.md");
@@ -34,22 +41,35 @@ fn complete(block: &str) -> String {
     std::iter::once(block).chain(missing).collect()
 }
 
-#[test]
-fn every_example_parses() {
+/// A site with the files that the examples name, so that they can stay as an operator would write them.
+fn site() -> Site {
     let site = Site::new();
-    // The files that the examples name, so that they can stay as an operator would write them.
     for (name, as_name) in [("ca.pem", "meta-ca.pem"), ("ca.pem", "billing-ca.pem"), ("list.crl", "meta-ca.crl")] {
         fs::copy(site.path(name), site.path(as_name)).unwrap();
     }
+    for name in ["relay-ca.pem", "slack-ca.pem"] {
+        fs::copy(site.path("ca.pem"), site.path(name)).unwrap();
+    }
     fs::copy(site.path("list.crl"), site.path("DigiCertSHA2AssuredIDCA.crl")).unwrap();
+    for name in ["pagerduty", "pagerduty-new", "session", "github", "meta-app", "slack", "stripe"] {
+        site.write(&format!("{name}.secret"), "secret\n");
+    }
+    site.write("billing.whsec", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n");
+    site.write("credentials/github-new", "secret");
     for directory in ["other.example.net", "hooks.example.com"] {
         fs::create_dir(site.path(directory)).unwrap();
         for name in ["fullchain.pem", "privkey.pem"] {
             fs::copy(site.path(name), site.path(&format!("{directory}/{name}"))).unwrap();
         }
     }
+    site
+}
+
+#[test]
+fn every_example_parses() {
+    let site = site();
     let blocks = blocks(&page());
-    assert!(blocks.len() >= 12, "only {} examples", blocks.len());
+    assert!(blocks.len() >= 20, "only {} examples", blocks.len());
     for block in blocks {
         site.good(&complete(&block).replace("/etc/letsencrypt/live/", ""));
     }
@@ -87,7 +107,7 @@ fn every_limit_has_the_default_and_the_bounds_that_the_page_says() {
     let table = page.split("## `[limits]`").nth(1).unwrap().split("```toml").next().unwrap();
     let rows = table.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`'));
     let keys: Vec<&str> = rows.map(|(key, _)| key).collect();
-    assert_eq!(keys.len(), 20, "one row for each field of Limits");
+    assert_eq!(keys.len(), 21, "one row for each field of Limits");
     let site = Site::new();
     for key in keys {
         let cells = row(table, key);
@@ -115,6 +135,13 @@ fn other_defaults_are_the_ones_that_the_page_says() {
     let page = page();
     assert_eq!(row(&page, "backlog")[2], DEFAULT_BACKLOG.to_string());
     assert_eq!(row(&page, "verify_depth")[2], DEFAULT_VERIFY_DEPTH.to_string());
+    assert_eq!(row(&page, "tolerance_s")[2], DEFAULT_TOLERANCE_SECONDS.to_string());
+    assert_eq!(row(&page, "leeway_s")[2], DEFAULT_LEEWAY_SECONDS.to_string());
+    assert_eq!(row(&page, "window_s")[2], DEFAULT_WINDOW_SECONDS.to_string());
+    let limits = FetchLimits::default();
+    assert_eq!(row(&page, "timeout_ms")[2], limits.timeout.as_millis().to_string());
+    assert_eq!(row(&page, "max_bytes")[2], limits.max_bytes.to_string());
+    assert_eq!(row(&page, "max_stale_s")[2], limits.max_stale.as_secs().to_string());
 }
 
 /// What the parser itself lists as the keys of each section stands on the page.
@@ -123,6 +150,11 @@ fn every_key_has_a_row() {
     let page = page();
     let site = Site::new();
     let sections = [
+        "[[key_source]]\n",
+        "[[provider]]\n[provider.replay]\n",
+        "[[provider]]\n[provider.token]\n",
+        "[[provider]]\n[provider.session_parameter]\n",
+        "[[provider]]\n[provider.signature]\n",
         "[listen]\n",
         "[[certificate]]\n",
         "[[provider]]\n",
@@ -132,16 +164,68 @@ fn every_key_has_a_row() {
         "[metrics]\n",
     ];
     let mut keys = 0;
-    for section in sections.into_iter().chain(["[[provider]]\nidentity = [{ zzz = 1 }]\n"]) {
+    for section in sections
+        .into_iter()
+        .chain(["[[provider]]\nidentity = [{ zzz = 1 }]\n", "[[provider]]\nsignature.secrets = [{ zzz = 1 }]\n"])
+    {
         let errors = site.errors(&format!("{section}zzz = 1\n"));
         let known = errors.iter().filter_map(|error| error.split_once("this table takes ").map(|(_, known)| known));
         for key in known.flat_map(|known| known.split(", ")) {
             keys += 1;
-            // Profile tables have a paragraph of their own.
-            if key != "profile" {
+            // Profile tables have a paragraph of their own, and the parts of a preset's proof a row of their own.
+            if !["profile", "token", "session_parameter", "signature"].contains(&key) {
                 row(&page, key);
             }
         }
     }
-    assert!(keys >= 50, "only {keys} keys: has the parser stopped listing them?");
+    assert!(keys >= 95, "only {keys} keys: has the parser stopped listing them?");
+}
+
+/// The examples of proofs let pass what their senders publish, or, where they publish no whole example, what they describe.
+#[test]
+fn the_examples_of_proofs_take_what_the_senders_send() {
+    let site = site();
+    let page = page();
+    let tag = |message: &str| {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, SECRET.as_bytes());
+        HEXLOWER.encode(hmac::sign(&key, message.as_bytes()).as_ref())
+    };
+    let check = |provider: &str, (file, secret): (&str, &str), headers: &[(&str, &str)], body: &str, time: u64| {
+        site.write(file, secret);
+        let name = format!("name = \"{provider}\"\n");
+        let block = blocks(&page).into_iter().find(|block| block.contains(&name) && block.contains("proof.signature"));
+        let config = site.good(&complete(&block.unwrap_or_else(|| panic!("no example of {provider}"))));
+        let judge = |headers: &[(&str, &str)]| {
+            let request = Request::new(headers, body).at(time);
+            let guard = Arc::new(ReplayGuard::new(8));
+            reason(config.proofs.providers[0].check(&request.view(), &KeySets::default(), &guard))
+        };
+        assert_eq!(judge(headers), "ok", "{provider}");
+        assert_eq!(judge(&[]), "signature_missing", "{provider}");
+    };
+    // GitHub documentation, "Validating webhook deliveries".
+    let github = "sha256=757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17";
+    let headers = [("x-hub-signature-256", github), ("x-github-delivery", "72d3162e-cc78-11e3-81ab-4c9367dc0958")];
+    let secret = "It's a Secret to Everybody";
+    check("github-relay", ("github.secret", secret), &headers, "Hello, World!", 0);
+    check("meta", ("meta-app.secret", secret), &headers, "Hello, World!", 0);
+    let signature = format!("v0={}", tag("v0:1531420618:a=b"));
+    let headers = [("x-slack-request-timestamp", "1531420618"), ("x-slack-signature", &signature)];
+    check("slack", ("slack.secret", SECRET), &headers, "a=b", 1_531_420_918);
+    let signature = format!("t=1492774577,v1={},v0={}", tag("1492774577.{\"id\":\"evt_1\"}"), "6".repeat(64));
+    check(
+        "stripe-relay",
+        ("stripe.secret", SECRET),
+        &[("stripe-signature", &signature)],
+        "{\"id\":\"evt_1\"}",
+        1_492_774_577,
+    );
+    // Standard Webhooks, the vector of its reference libraries.
+    let headers = [
+        ("webhook-id", "msg_p5jXN8AQM9LWM0D4loKWxJek"),
+        ("webhook-timestamp", "1614265330"),
+        ("webhook-signature", "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="),
+    ];
+    let secret = ("billing.whsec", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw");
+    check("billing", secret, &headers, r#"{"test": 2432232314}"#, 1_614_265_330);
 }

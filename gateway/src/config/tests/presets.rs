@@ -163,16 +163,77 @@ fn descriptions_show_all_that_a_profile_demands() {
     }
 }
 
+/// A preset, and the operator's part of its proof: the lines beside `preset`, and the same as edits of its TOML.
+struct Completed {
+    preset: &'static str,
+    lines: &'static str,
+    edits: &'static [(&'static str, &'static str)],
+}
+
+const COMPLETED: [Completed; 4] = [
+    Completed {
+        preset: "pagerduty",
+        lines: "signature.secrets = [{ file = \"webhook.secret\" }]\n",
+        edits: &[("form = \"pagerduty\"", "form = \"pagerduty\", secrets = [{ file = \"webhook.secret\" }]")],
+    },
+    Completed { preset: "dialogflow-cx", lines: DIALOGFLOW_LINES, edits: DIALOGFLOW },
+    Completed { preset: "dialogflow-es", lines: DIALOGFLOW_LINES, edits: DIALOGFLOW },
+    Completed { preset: "percolate", lines: "", edits: &[] },
+];
+
+const DIALOGFLOW_LINES: &str = "token = { project_number = \"4711\", audiences = [\"https://a/\"] }\n\
+                                session_parameter = { name = \"x\", hmac_secrets = [{ file = \"webhook.secret\" }] }\n";
+
+const DIALOGFLOW: &[(&str, &str)] = &[
+    ("form = \"dialogflow\"", "form = \"dialogflow\", project_number = \"4711\", audiences = [\"https://a/\"]"),
+    ("{ pointer", "{ name = \"x\", hmac_secrets = [{ file = \"webhook.secret\" }], pointer"),
+];
+
 #[test]
 fn the_toml_of_a_preset_defines_the_same_provider() {
     let site = Site::new();
-    for preset in preset::all() {
-        let name = preset.name();
-        let provider = |section: &str| {
+    let names: Vec<&str> = preset::all().iter().map(|preset| preset.name()).collect();
+    assert_eq!(names.len(), COMPLETED.len(), "{names:?}");
+    for Completed { preset: name, lines, edits } in COMPLETED {
+        let whole = |section: &str| {
             let route = ROUTE.replace("[\"pagerduty\"]", &format!("[\"{name}\"]"));
-            format!("{:?}", site.good(&[LISTEN, CERTIFICATE, section, &route].concat()).providers)
+            [LISTEN, CERTIFICATE, section, &route].concat()
         };
-        let by_name = format!("[[provider]]\nname = \"{name}\"\npreset = \"{name}\"\n");
-        assert_eq!(provider(&preset.toml()), provider(&by_name), "{name}");
+        let toml = preset::find(name).unwrap().toml();
+        if !edits.is_empty() {
+            let errors = site.errors(&whole(&toml));
+            let incomplete = |error: &String| error.contains(": provider[0].proof.") && error.contains("write ");
+            assert!(errors.iter().all(incomplete), "a preset's TOML must not pass without its proof\n{errors:#?}");
+        }
+        let edited = edits.iter().fold(toml, |toml, (from, to)| toml.replace(from, to));
+        let by_name = site.good(&whole(&format!("[[provider]]\nname = \"{name}\"\npreset = \"{name}\"\n{lines}")));
+        let by_toml = site.good(&whole(&edited));
+        assert_eq!(format!("{:?}", by_toml.providers), format!("{:?}", by_name.providers), "{name}");
+        assert_eq!(format!("{:?}", by_toml.proofs), format!("{:?}", by_name.proofs), "{name}");
     }
+}
+
+#[test]
+fn descriptions_say_what_is_to_be_added() {
+    let words = |name: &str, all: &[&str]| {
+        let text = preset::describe(preset::find(name).unwrap());
+        for words in all {
+            assert!(text.contains(words), "{words}\n{text}");
+        }
+    };
+    let without = "proof = \"certificate\"";
+    words(
+        "pagerduty",
+        &[
+            "X-PagerDuty-Signature",
+            "the field x-webhook-id, remembered for 172800 s",
+            "signature = { secrets = [{",
+            without,
+        ],
+    );
+    let token = "service agent of your project";
+    let add = "token = { project_number = \"…\", audiences = [\"https://hooks.example.com/agent\"] }, or session_parameter = {";
+    words("dialogflow-cx", &[token, "/sessionInfo/parameters/{name}", add, without]);
+    words("dialogflow-es", &[token, "/originalDetectIntentRequest/payload/{name}", add, "[provider.proof]"]);
+    assert!(!preset::describe(preset::find("percolate").unwrap()).contains("proof"));
 }
