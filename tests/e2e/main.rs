@@ -7,6 +7,7 @@ mod call;
 mod handler;
 mod hostile;
 mod lifecycle;
+mod proof;
 mod refusal;
 mod request;
 mod revocation;
