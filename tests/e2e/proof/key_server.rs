@@ -37,7 +37,8 @@ impl Answer {
     /// 200 with these field lines, each ended by CRLF, and this body.
     pub(super) fn ok(fields: &str, body: &[u8]) -> Self {
         let length = body.len();
-        let head = format!("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n{fields}\r\n");
+        let head =
+            format!("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n{fields}\r\n");
         Self::Bytes([head.as_bytes(), body].concat(), Duration::ZERO)
     }
 

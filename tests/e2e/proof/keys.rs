@@ -149,7 +149,8 @@ fn what_is_no_key_set_is_refused_and_the_old_keys_stay() {
     wait_fetches(&gate, "ok", 1.0);
     let huge = format!("{good}{}", " ".repeat(5000));
     let private = good.replace("\"crv\"", "\"d\":\"AAAA\",\"crv\"");
-    let chunked = [b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nFFFFFFF\r\n", [b' '; 8192].as_slice()].concat();
+    let chunked =
+        [b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nFFFFFFF\r\n", [b' '; 8192].as_slice()].concat();
     let moved = "Location: https://127.0.0.1:1/keys\r\n";
     let rows = [
         ("an outage", "tls", Answer::Close),
@@ -157,7 +158,11 @@ fn what_is_no_key_set_is_refused_and_the_old_keys_stay() {
         ("slow to end", "timed_out", Answer::Trickle),
         ("huge", "too_large", Answer::keys(&huge)),
         ("huge without saying so", "too_large", Answer::Bytes(chunked, Duration::ZERO)),
-        ("broken off", "http", Answer::Bytes(b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n{".to_vec(), Duration::ZERO)),
+        (
+            "broken off",
+            "http",
+            Answer::Bytes(b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n{".to_vec(), Duration::ZERO),
+        ),
         ("not HTTP", "http", Answer::Bytes(b"SSH-2.0-OpenSSH_9.6\r\n".to_vec(), Duration::ZERO)),
         ("a redirect", "redirect", Answer::status("302 Found", moved)),
         ("a permanent redirect", "redirect", Answer::status("308 Permanent Redirect", moved)),
@@ -226,7 +231,11 @@ fn a_server_that_is_not_there_or_not_the_right_one_gives_no_keys() {
     check("tls", &|text, scene| {
         let stranger = quoted(scene.pki.sender(Sender::PagerDuty).root.path());
         text.lines()
-            .map(|line| if line.starts_with("ca_file") { format!("ca_file = {stranger}\n") } else { format!("{line}\n") })
+            .map(
+                |line| {
+                    if line.starts_with("ca_file") { format!("ca_file = {stranger}\n") } else { format!("{line}\n") }
+                },
+            )
             .collect()
     });
 }

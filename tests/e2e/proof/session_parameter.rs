@@ -70,7 +70,9 @@ fn a_secret_is_found_in_the_bodies_of_both() {
             let refused = |what: &str, status: u16, reason: &str, value: &str| {
                 gate.refused(what, (status, reason), &[], place(value).as_bytes());
             };
-            for wrong in ["session-secret-of-our-ow", "session-secret-of-our-own ", "Session-secret-of-our-own", "", "*"] {
+            for wrong in
+                ["session-secret-of-our-ow", "session-secret-of-our-own ", "Session-secret-of-our-own", "", "*"]
+            {
                 refused(wrong, 403, "session_parameter_mismatch", &quote(wrong));
             }
             for wrong in ["null", "true", "0", "{}", "[\"session-secret-of-our-own\"]"] {
@@ -177,12 +179,14 @@ fn a_token_of_ones_own_issuer_serves_in_its_session_alone() {
     for (document, session, place) in
         [(DIALOGFLOW_CX, CX_SESSION, cx as fn(&str) -> String), (DIALOGFLOW_ES, ES_SESSION, es_payload)]
     {
-        let write = |scene: &_| Demand {
+        let write = |scene: &_| {
+            Demand {
             provider: "[provider.session_parameter]\nname = \"webhook_token\"\n\
                        token = { issuers = [\"https://login.example.com\"], audiences = [\"webhook\"], key_source = \"login\" }\n"
                 .to_owned(),
             sections: key_file(scene, "login", &[&ours]),
             ..Demand::default()
+        }
         };
         let gate = Gate::new(document, write).unwrap();
         let claims = |changes: &[(&str, Value)]| {

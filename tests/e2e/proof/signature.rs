@@ -134,8 +134,11 @@ fn a_signed_body_may_come_in_chunks() {
 /// A route for Percolate's certificate at `/relay` that demands `signature`.
 fn relay(signature: &str, secrets: &str) -> Gate {
     let write = |scene: &Scene| {
-        let secrets: Vec<_> =
-            secrets.split(' ').enumerate().map(|(index, secret)| secret_file(scene, &format!("{index}.secret"), secret)).collect();
+        let secrets: Vec<_> = secrets
+            .split(' ')
+            .enumerate()
+            .map(|(index, secret)| secret_file(scene, &format!("{index}.secret"), secret))
+            .collect();
         let lines = format!("[route.proof.signature]\nsecrets = [{}]\n{signature}", secrets.join(", "));
         let sections = route(&scene.events, "percolate", "/relay", &lines);
         Demand { provider: "proof = \"certificate\"".to_owned(), sections, ..Demand::default() }
@@ -218,7 +221,8 @@ fn standard_webhooks_that_do_not_fit_are_refused() {
     send("without version", malformed, STANDARD_ID, &timestamp, &good.replace("v1,", ""));
     send("a cut one", malformed, STANDARD_ID, &timestamp, &good[..good.len() - 4]);
     send("commas for spaces", malformed, STANDARD_ID, &timestamp, &format!("{good},{good}"));
-    for wrong in ["", "now", "-1", "+1614265330", "1614265330.5", "0x6037c7f2", "2021-02-25T15:02:10Z", "1234567890123"] {
+    for wrong in ["", "now", "-1", "+1614265330", "1614265330.5", "0x6037c7f2", "2021-02-25T15:02:10Z", "1234567890123"]
+    {
         send(wrong, malformed, STANDARD_ID, wrong, &good);
     }
     // "a.1" before the timestamp of one body would sign as "a" does before another.
@@ -253,7 +257,13 @@ fn standard_webhooks_may_be_signed_with_ed25519() {
     let mut altered = good.clone().into_bytes();
     altered[10] = if altered[10] == b'A' { b'B' } else { b'A' };
     for wrong in [signed("msg_other"), String::from_utf8(altered).unwrap()] {
-        relay_refused(&gate, "another", "signature_mismatch", &standard_fields(STANDARD_ID, &timestamp, &wrong), STANDARD_BODY);
+        relay_refused(
+            &gate,
+            "another",
+            "signature_mismatch",
+            &standard_fields(STANDARD_ID, &timestamp, &wrong),
+            STANDARD_BODY,
+        );
     }
 }
 
@@ -290,9 +300,8 @@ fn slacks_form_is_a_matter_of_configuration() {
         &channel_name=foobar&user_id=U2CERLKJA&user_name=roadrunner&command=%2Fwebhook-collect&text=\
         &response_url=https%3A%2F%2Fhooks.slack.com%2Fcommands%2FT1DC2JH3J%2F397700885554%2F96rGlfmibIGlgcZRskXaIFfN\
         &trigger_id=398738663015.47445629121.803a0bc887a14d10d2c447fce8b6703c";
-    let signed = |timestamp: &str| {
-        format!("v0={}", hmac_hex(secret, &[format!("v0:{timestamp}:").as_bytes(), body].concat()))
-    };
+    let signed =
+        |timestamp: &str| format!("v0={}", hmac_hex(secret, &[format!("v0:{timestamp}:").as_bytes(), body].concat()));
     let published = "v0=a2114d57b48eac39b9ad189dd8316235a7b4a8d21a10bd27519666489c69b503";
     assert_eq!(signed("1531420618"), published);
     let form = "form = \"hmac\"\nheader = \"x-slack-signature\"\nprefix = \"v0=\"\nmessage = \"v0:{timestamp}:{body}\"\n\

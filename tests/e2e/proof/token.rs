@@ -157,9 +157,17 @@ fn a_signature_of_anybody_else_is_refused() {
     check("a key that nobody has", "token_unknown_key", &issuer("key-2").sign(&claims).unwrap());
     let under = |header: &str| ours.sign_under(header, &claims).unwrap();
     check("another algorithm in the header", "token_bad_signature", &under("{\"alg\":\"RS256\",\"kid\":\"key-1\"}"));
-    check("extensions that must be understood", "token_malformed", &under("{\"alg\":\"ES256\",\"kid\":\"key-1\",\"crit\":[\"b64\"],\"b64\":false}"));
+    check(
+        "extensions that must be understood",
+        "token_malformed",
+        &under("{\"alg\":\"ES256\",\"kid\":\"key-1\",\"crit\":[\"b64\"],\"b64\":false}"),
+    );
     check("two algorithms", "token_malformed", &under("{\"alg\":\"none\",\"alg\":\"ES256\",\"kid\":\"key-1\"}"));
-    check("the type of an access token", "token_is_access_token", &under("{\"alg\":\"ES256\",\"kid\":\"key-1\",\"typ\":\"at+jwt\"}"));
+    check(
+        "the type of an access token",
+        "token_is_access_token",
+        &under("{\"alg\":\"ES256\",\"kid\":\"key-1\",\"typ\":\"at+jwt\"}"),
+    );
 
     let good = ours.sign(&claims).unwrap();
     let parts: Vec<&str> = good.split('.').collect();
@@ -192,9 +200,7 @@ fn an_algorithm_that_needs_no_private_key_is_refused() {
     }
     let key_set = Issuer::key_set(&[&ours]).unwrap();
     let parsed: Value = serde_json::from_str(&key_set).unwrap();
-    let coordinate = |name: &str| {
-        BASE64URL_NOPAD.decode(parsed["keys"][0][name].as_str().unwrap().as_bytes()).unwrap()
-    };
+    let coordinate = |name: &str| BASE64URL_NOPAD.decode(parsed["keys"][0][name].as_str().unwrap().as_bytes()).unwrap();
     let point = [&[4], coordinate("x").as_slice(), coordinate("y").as_slice()].concat();
     // SubjectPublicKeyInfo of a P-256 key up to the point (RFC 5480, section 2).
     let spki_head = data_encoding::HEXLOWER.decode(b"3059301306072a8648ce3d020106082a8648ce3d030107034200").unwrap();
