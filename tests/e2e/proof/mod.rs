@@ -35,6 +35,8 @@ type Fields<'a> = [(&'a str, &'a str)];
 struct Demand {
     /// Lines of the provider, in the place of `proof = "certificate"`.
     provider: String,
+    /// Lines for `[listen]`; empty stands for one worker.
+    listen: String,
     /// Lines for `[limits]`.
     limits: String,
     /// Sections at the end of the file, such as `[[key_source]]` and `[[route]]`.
@@ -50,6 +52,9 @@ impl Demand {
     fn toml(&self, scene: &Scene, document: &Document) -> String {
         let mut configuration = scene.configuration();
         configuration.proofs = vec![(document.provider, self.provider.clone())];
+        if !self.listen.is_empty() {
+            configuration.listen = &self.listen;
+        }
         configuration.limits = &self.limits;
         configuration.toml() + "\n" + &self.sections
     }

@@ -175,28 +175,37 @@ fn a_copy_of_what_the_handler_still_has_is_to_come_later() {
     assert_eq!(gate.handler().request_count(), before + 1);
 }
 
-/// A sender that goes away before the answer tries again; whether the handler took the delivery, nobody knows.
+/// A sender that goes away before the answer does not know that the handler took the delivery, and tries again.
 #[test]
-fn a_sender_that_went_away_may_come_again() {
+fn what_the_handler_takes_is_taken_also_where_the_sender_went_away() {
     let gate = Gate::new(PAGERDUTY, preset).unwrap();
-    gate.handler().set_behaviour(Behaviour::sequence([Behaviour::NeverAnswer, Behaviour::Json]));
-    let mut call = gate.call();
-    call.send(delivery("1")).unwrap();
-    eventually("the first copy", SOON, || gate.handler().request_count() == 1).unwrap();
-    call.reset().unwrap();
-    eventually("the end of the first copy", SOON, || send(&gate, "1").status == 200).unwrap();
-    assert_eq!(gate.handler().request_count(), 2);
+    let slow = |behaviour: Behaviour| Behaviour::Delay(Duration::from_millis(500), behaviour.boxed());
+    let behaviours = [slow(Behaviour::Json), slow(Behaviour::status(500, "no")), Behaviour::Json];
+    gate.handler().set_behaviour(Behaviour::sequence(behaviours));
+    let abandon = |id: &str, handled: u64| {
+        let mut call = gate.call();
+        call.send(delivery(id)).unwrap();
+        eventually("the request", SOON, || gate.handler().request_count() == handled).unwrap();
+        call.reset().unwrap();
+        let mut answer = send(&gate, id);
+        let mut settled = || {
+            answer = send(&gate, id);
+            answer.status != 429
+        };
+        eventually("the handler's answer", SOON, &mut settled).unwrap();
+        answer
+    };
+    assert_duplicate(&abandon("taken", 1), 200, "taken");
+    assert_eq!(gate.handler().request_count(), 1);
+    let again = abandon("failed", 2);
+    assert!(again.status == 200 && !again.body.is_empty(), "failed: {again:?}");
+    assert_eq!(gate.handler().request_count(), 3);
 }
 
-/// A thousand copies of one delivery at once, over fifty connections and both ways in which they can be too late.
+/// A thousand copies of one delivery at once, over fifty connections to four workers, and both ways in which they can be too late.
 #[test]
 fn of_a_thousand_copies_at_once_one_reaches_the_handler() {
-    let workers = |scene: &Scene| {
-        let mut demand = preset(scene);
-        demand.limits = "max_connections = 200".to_owned();
-        demand
-    };
-    let gate = Gate::new(PAGERDUTY, workers).unwrap();
+    let gate = Gate::new(PAGERDUTY, |scene| Demand { listen: "workers = 4".to_owned(), ..preset(scene) }).unwrap();
     gate.handler().set_behaviour(Behaviour::Delay(Duration::from_millis(200), Behaviour::Json.boxed()));
     let request = delivery("one-of-a-thousand");
     let (handled, taken, in_flight) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicUsize::new(0));
