@@ -47,8 +47,8 @@ impl Decision {
 pub fn decide<P: Packet + ?Sized, M: Maps + ?Sized>(packet: &P, maps: &M) -> Option<Decision> {
     let settings = maps.settings()?;
     let refused = match settings.mode {
-        mode if mode == Mode::Monitor as u32 => Verdict::WouldDrop,
-        mode if mode == Mode::Enforce as u32 => Verdict::Drop,
+        mode if mode == Mode::Monitor as u64 => Verdict::WouldDrop,
+        mode if mode == Mode::Enforce as u64 => Verdict::Drop,
         _ => return None,
     };
     let (segment, unlisted) = match parse(packet) {

@@ -61,7 +61,7 @@ pub mod names {
 
 /// Whether the filter acts. Discriminants are the map's values.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[repr(u32)]
+#[repr(u64)]
 pub enum Mode {
     /// Everything passes, nothing is counted: the state of a map that nobody has written yet.
     #[default]
@@ -103,9 +103,7 @@ impl Rate {
 #[repr(C)]
 pub struct Settings {
     /// A [`Mode`]; any other value is [`Mode::Off`].
-    pub mode: u32,
-    /// Keeps the 64-bit words aligned.
-    pub reserved: u32,
+    pub mode: u64,
     /// SYNs of one IPv4 address.
     pub syn_ipv4_address: Rate,
     /// SYNs of one IPv4 /24.
@@ -114,6 +112,29 @@ pub struct Settings {
     pub syn_ipv6_network: Rate,
     /// Samples of drops, on each CPU.
     pub samples: Rate,
+}
+
+impl Settings {
+    /// Whether any SYN rate is limited, so that buckets are needed.
+    pub const fn has_syn_limit(&self) -> bool {
+        self.syn_ipv4_address.interval_ns | self.syn_ipv4_network.interval_ns | self.syn_ipv6_network.interval_ns != 0
+    }
+
+    /// The words of the map's value.
+    pub const fn to_words(self) -> [u64; size_of::<Self>() / 8] {
+        let Self { mode, syn_ipv4_address: a, syn_ipv4_network: b, syn_ipv6_network: c, samples: d } = self;
+        [
+            mode,
+            a.interval_ns,
+            a.tolerance_ns,
+            b.interval_ns,
+            b.tolerance_ns,
+            c.interval_ns,
+            c.tolerance_ns,
+            d.interval_ns,
+            d.tolerance_ns,
+        ]
+    }
 }
 
 /// An IPv6 address, or an IPv4 address in its IPv4-mapped form (RFC 4291, section 2.5.5.2), as two numbers: the program has
@@ -174,6 +195,13 @@ pub struct DestinationKey {
     pub address: Address,
     /// The TCP port.
     pub port: u64,
+}
+
+impl DestinationKey {
+    /// The words of the map's key.
+    pub const fn to_words(self) -> [u64; 3] {
+        [self.address.high, self.address.low, self.port]
+    }
 }
 
 /// The source prefix of a SYN bucket.

@@ -38,7 +38,7 @@ impl Reference {
             let (prefix, mapped) = address(prefix);
             (prefix, length + mapped, Entry::new(action, set))
         });
-        let settings = Settings { mode: mode as u32, ..Settings::default() };
+        let settings = Settings { mode: mode as u64, ..Settings::default() };
         Self { settings, ranges: ranges.collect(), ..Self::default() }
     }
 

@@ -3,5 +3,6 @@
 //! `filter → accept → tls → identity → http → auth → route → upstream`; ARCHITECTURE.md says what each may touch.
 
 pub mod config;
+pub mod filter;
 pub mod identity;
 pub mod reject;
