@@ -341,7 +341,7 @@ fn ipv6_headers() -> Vec<Case> {
         foreign("as many headers as are followed", repeated(8), Reason::NoRange),
         foreign("one header more", repeated(9), Reason::HeaderChain),
         case("one header more, allowed", chain(repeated(9)).frame("2001:db8:1::1", SERVER_V6), Reason::Allowed, 1),
-        foreign("headers beyond the bound", std::vec![extension(DESTINATION_OPTIONS, 200)], Reason::HeaderChain),
+        foreign("headers beyond the bound", std::vec![extension(DESTINATION_OPTIONS, 126)], Reason::HeaderChain),
         foreign("encrypted payload", std::vec![extension(ENCRYPTED, 2)], Reason::NotFiltered),
         case("headers before SSH", ssh.frame("2600::1", SERVER_V6), Reason::NotFiltered, 0),
         case("ends within an extension header", cut, Reason::Truncated, 0),

@@ -35,9 +35,13 @@ pub enum FilterError {
     #[error(transparent)]
     Policy(#[from] PolicyError),
     /// The kernel says that we may not.
+    ///
+    /// CAP_BPF makes maps and programs, CAP_NET_ADMIN makes and attaches ones that see packets. CAP_PERFMON is for headers
+    /// whose place depends on the packet (IPv4 options, IPv6 extension headers): without it the verifier refuses every
+    /// pointer to which such a number was added (`sanitize_ptr_alu` in kernel/bpf/verifier.c). Once attached, none is needed.
     #[error(
-        "the kernel does not permit the filter to {what}: the process needs CAP_BPF and CAP_NET_ADMIN, and a system call \
-         filter that lets bpf() through"
+        "the kernel does not permit the filter to {what}: the process needs CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON when it \
+         starts, and a system call filter that lets bpf() through"
     )]
     NotPermitted {
         /// What was tried.
