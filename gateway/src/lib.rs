@@ -11,6 +11,7 @@ pub mod filter;
 pub mod http;
 pub mod identity;
 pub mod metrics;
+pub mod ranges;
 pub mod reject;
 pub mod route;
 pub mod snapshot;
