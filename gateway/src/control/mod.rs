@@ -5,6 +5,7 @@
 //! unknown key.
 
 pub mod check;
+mod filter;
 pub mod jwks;
 mod keys;
 pub mod providers;

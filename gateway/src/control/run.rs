@@ -63,6 +63,8 @@ fn serve(path: &Path, config: Config) -> anyhow::Result<()> {
         let backend = choose_backend(&config.listen)?;
         let fixed = Fixed { listen: config.listen.clone(), metrics: config.metrics.clone() };
         let mut loader = Loader::new(path.to_owned(), &config.limits);
+        // Before anybody listens: no foreign packet meets an open port.
+        loader.filter.start(&config.filter)?;
         let snapshot = loader.load(config, 1).with_context(|| path.display().to_string())?;
         let current = Arc::new(ArcSwap::from_pointee(snapshot));
         metrics::reloaded(true, 1);
@@ -175,6 +177,7 @@ impl Control {
                 _ = hang_up.recv() => self.reload(),
                 _ = upkeep.tick() => {
                     self.loader.publish_metrics();
+                    self.loader.filter.attend();
                     if self.workers.iter().any(WorkerThread::is_finished) {
                         return Outcome::WorkerEnded;
                     }
@@ -196,7 +199,7 @@ impl Control {
     }
 
     /// Drains, or after a failure stops, and joins every worker. A second signal cuts a drain short.
-    async fn end(self, outcome: Outcome) -> anyhow::Result<()> {
+    async fn end(mut self, outcome: Outcome) -> anyhow::Result<()> {
         let mut hurry = match outcome {
             Outcome::Signal(signal) => {
                 tracing::info!("draining: no new connections, requests in flight are finished");
@@ -226,6 +229,7 @@ impl Control {
                 () = tokio::time::sleep(UPKEEP_INTERVAL / 10) => {}
             }
         }
+        self.loader.filter.stop();
         for worker in self.workers {
             worker.join().context("a worker failed")?;
         }
