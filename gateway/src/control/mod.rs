@@ -6,6 +6,7 @@
 
 pub mod check;
 mod filter;
+pub mod filter_status;
 pub mod jwks;
 mod keys;
 pub mod providers;
