@@ -75,6 +75,22 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
+/// Whether the toolchain that built the committed objects is here, so that they can be checked.
+pub(crate) fn can_check() -> bool {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("gateway-ebpf").join("object");
+    let recorded = fs::read_to_string(directory.join(RECORD)).unwrap_or_default();
+    Toolchain::find(&recorded).is_ok_and(|toolchain| toolchain.record == recorded)
+}
+
+/// Checks the committed objects.
+///
+/// # Errors
+///
+/// As for [`run`] with `--check`.
+pub(crate) fn check() -> Result<()> {
+    run(&Arguments { check: true, install: false })
+}
+
 /// A compiler that can build `core` for bpfel-unknown-none, and where it keeps its files.
 struct Toolchain {
     rustc: PathBuf,
