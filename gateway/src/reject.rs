@@ -110,6 +110,8 @@ rejects! {
     IdentityMismatch => "identity_mismatch", 403, AccessDenied, Peer, "The certificate is not the expected one";
     /// The certificate is a provider's, but not of one that this route admits.
     ProviderNotAdmitted => "provider_not_admitted", 403, AccessDenied, Peer, "This provider is not admitted here";
+    /// The request came from outside the ranges of its provider.
+    SourceNotInRanges => "source_not_in_ranges", 403, AccessDenied, Peer, "The address is not one of this provider";
     // http
     /// The request is not well-formed HTTP.
     MalformedRequest => "malformed_request", 400, InternalError, Peer, "The request is malformed";

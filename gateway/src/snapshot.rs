@@ -15,6 +15,7 @@ use crate::auth::{Demands, ReplayGuard};
 use crate::config::{Config, Limits, Route, ServerCertificate};
 use crate::control::jwks::KeyStore;
 use crate::identity::{ChainCache, ChainLimits, Identity, OnFailure, ProviderId, Scope};
+use crate::ranges::Sources;
 use crate::route::RouteTable;
 use crate::tls::certificates::Certificates;
 use crate::tls::server::Common;
@@ -77,6 +78,8 @@ pub struct Snapshot {
     pub demands: Demands,
     /// The keys of token issuers, kept fresh by the control plane.
     pub keys: Arc<KeyStore>,
+    /// By [`ProviderId`]: where each sends from.
+    pub sources: Box<[Sources]>,
     /// The deliveries that were taken; outlives the snapshot.
     pub replay: Arc<ReplayGuard>,
     /// The bounds.
@@ -94,7 +97,7 @@ impl Snapshot {
     ///
     /// [`SnapshotError`]; nothing was changed then.
     pub fn build(config: Config, generation: u64, lasting: Lasting) -> Result<Self, SnapshotError> {
-        let Config { certificates, providers, routes, proofs, limits, .. } = config;
+        let Config { certificates, providers, sources, routes, proofs, limits, .. } = config;
         let Lasting { cache, keys, replay } = lasting;
         let demands = Demands::new(proofs.providers, proofs.routes);
         let turns_unknown_away = providers.iter().all(|provider| provider.on_failure == OnFailure::Abort);
@@ -119,6 +122,7 @@ impl Snapshot {
             routes,
             demands,
             keys,
+            sources: sources.into(),
             replay,
             limits,
             named,

@@ -5,6 +5,7 @@
 
 mod call;
 mod command;
+mod filter;
 mod handler;
 mod hostile;
 mod lifecycle;

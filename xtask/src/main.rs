@@ -3,6 +3,7 @@
 mod ci;
 mod command;
 mod demo;
+mod ebpf;
 mod setup;
 mod test;
 
@@ -24,6 +25,8 @@ enum Task {
     Demo(demo::Demo),
     /// Install, or else name, what the other commands need on this machine.
     Setup,
+    /// Build the eBPF objects, or check that the committed ones are built from this source.
+    Ebpf(ebpf::Arguments),
     /// Format, lints, unit tests, and the end-to-end tests on io_uring and on epoll.
     Test,
     /// What CI runs: the same as `test`, after the licence check where cargo-deny is installed.
@@ -33,6 +36,7 @@ enum Task {
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().task {
         Task::Demo(demo) => demo.run(),
+        Task::Ebpf(arguments) => ebpf::run(&arguments),
         Task::Setup => setup::run(),
         Task::Test => test::run(),
         Task::Ci => ci::run(),

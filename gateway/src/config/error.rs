@@ -7,6 +7,7 @@ use std::io;
 use std::path::PathBuf;
 
 use super::proof::ProofProblem;
+use super::ranges::RangeProblem;
 use crate::identity::revocation::RevocationListError;
 use crate::identity::rule::RuleError;
 
@@ -271,6 +272,18 @@ pub enum Problem {
     /// A proof, or a source of the keys that proofs need, that makes no sense.
     #[error(transparent)]
     Proof(#[from] ProofProblem),
+    /// Ranges of addresses.
+    #[error(transparent)]
+    Range(#[from] RangeProblem),
+    /// Not the name of an interface.
+    #[error("\"{text}\" is no name of an interface; write one that `ip link` shows, such as \"eth0\"")]
+    Interface {
+        /// What stands there.
+        text: String,
+    },
+    /// The kernel is to choose a port, and to filter it.
+    #[error("an address of [listen] has port 0, and what is filtered must be known; write the port, or mode = \"off\"")]
+    FilterWithoutPort,
     /// Not a day.
     #[error("not a day; write it without time and quotes, such as 2027-01-31")]
     Day,

@@ -13,6 +13,7 @@ mod coverage;
 mod document;
 mod error;
 mod file;
+mod filter;
 mod key_source;
 mod key_url;
 mod limits;
@@ -21,6 +22,7 @@ pub mod preset;
 mod profile;
 mod proof;
 mod provider;
+mod ranges;
 mod route;
 #[cfg(test)]
 mod tests;
@@ -40,6 +42,7 @@ use toml::Spanned;
 
 use self::certificate::RawCertificate;
 use self::document::{Document, Report, Surroundings};
+use self::filter::RawFilter;
 use self::key_source::{KeySources, RawKeySource};
 use self::limits::RawLimits;
 use self::listen::{RawListen, RawMetrics};
@@ -47,13 +50,16 @@ use self::provider::RawProvider;
 use self::route::RawRoute;
 use crate::auth::ProofPolicy;
 use crate::identity::{Provider, ProviderId};
+use crate::ranges::{Ranges, Sources};
 
 pub use self::error::{ConfigError, ConfigErrors, Location, Problem};
+pub use self::filter::{FilterSection, PIN_DIRECTORY};
 pub use self::key_source::{FetchLimits, KeyOrigin, KeySource};
 pub use self::key_url::{KeyUrl, KeyUrlError};
 pub use self::listen::DEFAULT_BACKLOG;
 pub use self::proof::ProofProblem;
 pub use self::provider::DEFAULT_VERIFY_DEPTH;
+pub use self::ranges::RangeProblem;
 pub use self::warning::{Caution, Warning};
 
 /// Everything that the operator said, complete and within bounds.
@@ -65,6 +71,8 @@ pub struct Config {
     pub certificates: Vec<ServerCertificate>,
     /// `[[provider]]`, in the order of the file: [`ProviderId`] is the index.
     pub providers: Vec<Provider>,
+    /// By [`ProviderId`]: where each sends from.
+    pub sources: Vec<Sources>,
     /// `[[route]]`, in the order of the file.
     pub routes: Vec<Route>,
     /// `[limits]`
@@ -72,6 +80,8 @@ pub struct Config {
     /// What is demanded of requests beyond the certificate, and the keys for it: `proof` and `replay` of providers and routes,
     /// `[[key_source]]`.
     pub proofs: Proofs,
+    /// `[filter]`; off without the section.
+    pub filter: FilterSection,
     /// `[metrics]`; without the section there is no endpoint.
     pub metrics: Option<Metrics>,
 }
@@ -92,6 +102,8 @@ struct RawConfig {
     route: Option<Spanned<Vec<Spanned<RawRoute>>>>,
     #[serde(deserialize_with = "document::table")]
     limits: Option<Spanned<RawLimits>>,
+    #[serde(deserialize_with = "document::table")]
+    filter: Option<Spanned<RawFilter>>,
     #[serde(deserialize_with = "document::table")]
     metrics: Option<Spanned<RawMetrics>>,
 }
@@ -140,7 +152,22 @@ impl Config {
             Proofs { providers: provider_proofs, routes: route_proofs, key_sources: sources.finish(&mut report) };
         let limits = limits::limits(raw.limits.as_ref().map(Spanned::get_ref), &mut report);
         let metrics = listen::metrics(raw.metrics, listen.as_ref(), &mut report);
-        let config = listen.map(|listen| Self { listen, certificates, providers, routes, limits, proofs, metrics });
+        let ranges = ranges::of_providers(raw_providers, &mut report);
+        let context = filter::Context { listen: listen.as_ref(), providers: raw_providers, ranges: &ranges };
+        let filter = filter::filter(raw.filter.as_ref(), &context, &mut report);
+        let source = |it: ranges::ProviderRanges| Sources { check: it.check, ranges: Ranges::new(&it.prefixes) };
+        let sources = ranges.into_iter().map(source).collect();
+        let config = listen.map(|listen| Self {
+            listen,
+            certificates,
+            providers,
+            sources,
+            routes,
+            limits,
+            proofs,
+            filter,
+            metrics,
+        });
         if let Some(config) = &config {
             coverage::warn(config, raw_certificates, raw_providers, raw_routes, &mut report);
         }

@@ -19,6 +19,7 @@ use super::profile::{
     self, DraftProfile, Fields, RawExtendedKeyUsage, RawIdentity, RawProfile, RawRevocationScope, WRITE_IDENTITY,
 };
 use super::proof::{self, Completion, Demands, RawClause, RawReplay, RawSessionParameter, RawSignature, RawToken};
+use super::ranges::{RawRangeFiles, RawRanges, RawSourceCheck};
 use super::route::ProviderNames;
 use super::warning::Caution;
 use crate::auth::ProofPolicy;
@@ -41,7 +42,7 @@ const WRITE_PROFILES: &str = "the profiles to keep, or leave the key out to keep
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawProvider {
-    name: Option<Spanned<String>>,
+    pub(super) name: Option<Spanned<String>>,
     preset: Option<Spanned<String>>,
     profiles: Option<Spanned<Vec<Spanned<String>>>>,
     #[serde(default, deserialize_with = "document::tables")]
@@ -54,6 +55,9 @@ pub(super) struct RawProvider {
     crls: Option<Spanned<Vec<Spanned<String>>>>,
     crl_scope: Option<RawRevocationScope>,
     on_failure: Option<RawOnFailure>,
+    pub(super) source_ranges: RawRanges,
+    pub(super) source_range_files: RawRangeFiles,
+    pub(super) source_ranges_check: Option<Spanned<RawSourceCheck>>,
     proof: Option<Spanned<WordOr<RawClause>>>,
     replay: Option<Spanned<WordOr<RawReplay>>>,
     #[serde(default, deserialize_with = "document::table")]

@@ -6,6 +6,7 @@ mod bad;
 mod bad_proofs;
 mod cautions;
 mod documentation;
+mod filter;
 mod good;
 mod presets;
 mod proofs;

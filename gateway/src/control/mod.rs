@@ -5,6 +5,8 @@
 //! unknown key.
 
 pub mod check;
+mod filter;
+pub mod filter_status;
 pub mod jwks;
 mod keys;
 pub mod providers;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
+use super::filter::{self, FilterKeeper};
 use super::keys::{Keeper, Prepared};
 use crate::auth::ReplayGuard;
 use crate::config::{Config, Limits, Listen, Metrics};
@@ -18,6 +19,7 @@ pub(super) struct Loader {
     cache: Arc<ChainCache>,
     replay: Arc<ReplayGuard>,
     keeper: Keeper,
+    pub(super) filter: FilterKeeper,
 }
 
 /// A configuration in use, as far as a reload cannot change it.
@@ -34,6 +36,7 @@ impl Loader {
             cache: Arc::new(ChainCache::new(limits.chain_cache_entries, limits.chain_cache_ttl)),
             replay: Arc::new(ReplayGuard::new(limits.replay_entries)),
             keeper: Keeper::default(),
+            filter: FilterKeeper::default(),
         }
     }
 
@@ -43,6 +46,7 @@ impl Loader {
     ///
     /// Where it cannot.
     pub(super) fn check(&self, mut config: Config) -> anyhow::Result<()> {
+        filter::check(&config.filter)?;
         let prepared = self.keeper.prepare(std::mem::take(&mut config.proofs.key_sources))?;
         self.build(config, 1, &prepared).map(drop)
     }
@@ -52,14 +56,17 @@ impl Loader {
         Ok(Snapshot::build(config, generation, Lasting { cache, keys, replay })?)
     }
 
-    /// Makes the snapshot of `config`, and attends to its keys from now on.
+    /// Makes the snapshot of `config`, puts its filter into force if one runs, and attends to its keys from now on.
     ///
     /// # Errors
     ///
     /// Where it cannot be served; then nothing has changed.
     pub(super) fn load(&mut self, mut config: Config, generation: u64) -> anyhow::Result<Snapshot> {
         let prepared = self.keeper.prepare(std::mem::take(&mut config.proofs.key_sources))?;
+        let section = std::mem::take(&mut config.filter);
         let snapshot = self.build(config, generation, &prepared)?;
+        // The last step that can fail: what it changes is in force at once.
+        self.filter.reload(&section)?;
         self.keeper.adopt(prepared);
         Ok(snapshot)
     }

@@ -63,6 +63,8 @@ fn serve(path: &Path, config: Config) -> anyhow::Result<()> {
         let backend = choose_backend(&config.listen)?;
         let fixed = Fixed { listen: config.listen.clone(), metrics: config.metrics.clone() };
         let mut loader = Loader::new(path.to_owned(), &config.limits);
+        // Before anybody listens: no foreign packet meets an open port.
+        loader.filter.start(&config.filter)?;
         let snapshot = loader.load(config, 1).with_context(|| path.display().to_string())?;
         let current = Arc::new(ArcSwap::from_pointee(snapshot));
         metrics::reloaded(true, 1);
@@ -196,6 +198,7 @@ impl Control {
                 _ = signals.hang_up.recv() => self.reload(),
                 _ = upkeep.tick() => {
                     self.loader.publish_metrics();
+                    self.loader.filter.attend();
                     if self.workers.iter().any(WorkerThread::is_finished) {
                         return Outcome::WorkerEnded;
                     }
@@ -217,7 +220,7 @@ impl Control {
     }
 
     /// Drains, or after a failure stops, and joins every worker. A second signal cuts a drain short.
-    async fn end(self, outcome: Outcome, mut signals: Signals) -> anyhow::Result<()> {
+    async fn end(mut self, outcome: Outcome, mut signals: Signals) -> anyhow::Result<()> {
         match outcome {
             Outcome::Signal => {
                 tracing::info!("draining: no new connections, requests in flight are finished");
@@ -238,6 +241,7 @@ impl Control {
                 () = tokio::time::sleep(UPKEEP_INTERVAL / 10) => {}
             }
         }
+        self.loader.filter.stop();
         for worker in self.workers {
             worker.join().context("a worker failed")?;
         }

@@ -1,6 +1,7 @@
 //! What one request goes through: limits, host, route, proof, handler. In this order, and each step only after the last.
 
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
@@ -17,6 +18,8 @@ use super::connection::{Connection, State};
 use super::problem;
 use crate::auth::{AuthenticatedRequest, AuthorizedPeer, Candidate, Unauthenticated};
 use crate::identity::VerifiedChain;
+use crate::metrics;
+use crate::ranges::{SourceCheck, Sources};
 use crate::reject::{Refusal, Reject};
 use crate::route::Miss;
 use crate::snapshot::{Reception, Snapshot};
@@ -122,6 +125,7 @@ async fn process(
     let peer = AuthorizedPeer::admit(&chain, &snapshot.routes, route_id, &snapshot.demands, provider_name)?;
     let provider = provider_name(peer.provider());
     record.provider = Arc::clone(&provider);
+    check_source(snapshot.sources.get(usize::from(peer.provider().0)), connection.address.ip(), &provider)?;
     let (body, _buffered) = read_body(connection, body, &snapshot.limits).await?;
     connection.exchange.request_complete();
     let duplicate_status = peer.demand().duplicate_answer();
@@ -242,6 +246,20 @@ fn check_direction(server_name: Option<&str>, host: &str) -> Result<(), Refusal>
             format!("This connection was made for the server name \"{server_name}\", not for the host of the request."),
         )),
         Some(_) | None => Ok(()),
+    }
+}
+
+/// The certificate says who sent a request; where that provider has ranges, the address must be one of them.
+fn check_source(sources: Option<&Sources>, address: IpAddr, provider: &str) -> Result<(), Refusal> {
+    let Some(sources) = sources.filter(|sources| sources.misses(address)) else { return Ok(()) };
+    metrics::source_missed(provider);
+    match sources.check {
+        SourceCheck::Off | SourceCheck::Count => Ok(()),
+        SourceCheck::Refuse => {
+            let address = address.to_canonical();
+            let detail = format!("{address} is in none of the ranges that {provider} sends from.");
+            Err(Refusal::new(Reject::SourceNotInRanges, detail))
+        }
     }
 }
 

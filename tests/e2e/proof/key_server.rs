@@ -155,7 +155,7 @@ fn serve(stream: TcpStream, shared: &Shared) -> Result<()> {
             stream.flush()?;
             stream.sock.shutdown(Shutdown::Write)?;
             // Until the client closes too: closing over unread bytes would reset the connection.
-            stream.sock.read(&mut [0; 1024])?;
+            let _left = stream.sock.read(&mut [0; 1024])?;
         }
         Answer::Trickle => {
             stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")?;

@@ -136,7 +136,8 @@ fn secrets_and_tokens_show_nowhere() {
     let mut call = gate.call();
     let parameter = |value: &str| format!("{{\"s\":\"name\",\"p\":\"{value}\"}}").into_bytes();
     let near = |secret: &str| secret[..secret.len() - 1].to_owned();
-    let rows: [(&str, u16, Vec<(&str, &str)>, Vec<u8>); 8] = [
+    type Fields<'a> = Vec<(&'a str, &'a str)>;
+    let rows: [(&str, u16, Fields<'_>, Vec<u8>); 8] = [
         (PAGERDUTY.path, 200, vec![("X-PagerDuty-Signature", &signature)], BODY.to_vec()),
         (PAGERDUTY.path, 403, vec![("X-PagerDuty-Signature", &signature)], b"{}".to_vec()),
         ("/session", 200, vec![], parameter(secrets[1])),

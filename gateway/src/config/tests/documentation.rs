@@ -11,6 +11,7 @@ use crate::auth::testing::{Request, reason};
 use crate::auth::{KeySets, ReplayGuard};
 use crate::config::proof::{DEFAULT_LEEWAY_SECONDS, DEFAULT_TOLERANCE_SECONDS, DEFAULT_WINDOW_SECONDS};
 use crate::config::{DEFAULT_BACKLOG, DEFAULT_VERIFY_DEPTH, FetchLimits, Limits, anchor, preset};
+use crate::filter::Policy;
 
 fn page() -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/configuration.md");
@@ -56,6 +57,9 @@ fn site() -> Site {
     }
     site.write("billing.whsec", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n");
     site.write("credentials/github-new", "secret");
+    site.write("pagerduty-us.json", "[\"192.0.2.10\"]");
+    site.write("goog.json", "{\"prefixes\": [{\"ipv4Prefix\": \"192.0.2.0/24\"}]}");
+    site.write("cloud.json", "{\"prefixes\": [{\"ipv4Prefix\": \"192.0.2.0/25\"}]}");
     for directory in ["other.example.net", "hooks.example.com"] {
         fs::create_dir(site.path(directory)).unwrap();
         for name in ["fullchain.pem", "privkey.pem"] {
@@ -138,6 +142,11 @@ fn other_defaults_are_the_ones_that_the_page_says() {
     assert_eq!(row(&page, "tolerance_s")[2], DEFAULT_TOLERANCE_SECONDS.to_string());
     assert_eq!(row(&page, "leeway_s")[2], DEFAULT_LEEWAY_SECONDS.to_string());
     assert_eq!(row(&page, "window_s")[2], DEFAULT_WINDOW_SECONDS.to_string());
+    let policy = Policy::default();
+    assert_eq!(row(&page, "largest_shrink_percent")[2], (policy.largest_shrink * 100.0).to_string());
+    assert_eq!(row(&page, "max_ranges_ipv4")[2], policy.limits.ranges_ipv4.to_string());
+    assert_eq!(row(&page, "max_ranges_ipv6")[2], policy.limits.ranges_ipv6.to_string());
+    assert_eq!(row(&page, "max_syn_buckets")[2], policy.limits.syn_buckets.to_string());
     let limits = FetchLimits::default();
     assert_eq!(row(&page, "timeout_ms")[2], limits.timeout.as_millis().to_string());
     assert_eq!(row(&page, "max_bytes")[2], limits.max_bytes.to_string());
@@ -162,12 +171,15 @@ fn every_key_has_a_row() {
         "[[route]]\n",
         "[limits]\n",
         "[metrics]\n",
+        "[filter]\n",
+        "[filter]\n[filter.syn_ipv4_address]\n",
     ];
     let mut keys = 0;
-    for section in sections
-        .into_iter()
-        .chain(["[[provider]]\nidentity = [{ zzz = 1 }]\n", "[[provider]]\nsignature.secrets = [{ zzz = 1 }]\n"])
-    {
+    for section in sections.into_iter().chain([
+        "[[provider]]\nidentity = [{ zzz = 1 }]\n",
+        "[[provider]]\nsignature.secrets = [{ zzz = 1 }]\n",
+        "[[provider]]\nsource_range_files = [{ zzz = 1 }]\n",
+    ]) {
         let errors = site.errors(&format!("{section}zzz = 1\n"));
         let known = errors.iter().filter_map(|error| error.split_once("this table takes ").map(|(_, known)| known));
         for key in known.flat_map(|known| known.split(", ")) {
@@ -178,7 +190,7 @@ fn every_key_has_a_row() {
             }
         }
     }
-    assert!(keys >= 95, "only {keys} keys: has the parser stopped listing them?");
+    assert!(keys >= 118, "only {keys} keys: has the parser stopped listing them?");
 }
 
 /// The examples of proofs let pass what their senders publish, or, where they publish no whole example, what they describe.
