@@ -19,6 +19,7 @@ pub(crate) fn run() -> Result<()> {
     step(&["test", "--workspace", "--no-run"])?;
     step(&["test", "--workspace", "--lib", "--bins", "--test", "allocations"])?;
     step(&["test", "--workspace", "--doc"])?;
+    step(&["test", "--manifest-path", "gateway-ebpf/Cargo.toml", "--lib", "--features", "cases"])?;
     objects()?;
     filter()?;
     if let Err(error) = io_uring::IoUring::new(2) {
