@@ -153,26 +153,20 @@ fn a_delivery_that_failed_may_come_again() {
 #[test]
 fn a_copy_of_what_the_handler_still_has_is_to_come_later() {
     let gate = Gate::new(PAGERDUTY, preset).unwrap();
-    gate.handler().set_behaviour(Behaviour::Delay(Duration::from_millis(1500), Behaviour::status(500, "no").boxed()));
+    let slow = Behaviour::Delay(Duration::from_millis(1500), Behaviour::Json.boxed());
+    gate.handler().set_behaviour(Behaviour::sequence([slow, Behaviour::Json]));
     thread::scope(|scope| {
         let first = scope.spawn(|| send(&gate, "1"));
         eventually("the first copy", SOON, || gate.handler().request_count() == 1).unwrap();
-        let second = gate.send(PAGERDUTY.fields, BODY);
-        assert_eq!(second.status, 500, "another delivery is not held up");
-        drop(first.join());
-    });
-    gate.handler().set_behaviour(Behaviour::Delay(Duration::from_millis(1500), Behaviour::Json.boxed()));
-    let before = gate.handler().request_count();
-    thread::scope(|scope| {
-        let first = scope.spawn(|| send(&gate, "2"));
-        eventually("the first copy", SOON, || gate.handler().request_count() == before + 1).unwrap();
-        let copy = send(&gate, "2");
+        let copy = send(&gate, "1");
         assert_reason(&copy, 429, "delivery_in_flight", "a copy");
         assert!(copy.field("retry-after").is_some(), "{copy:?}");
+        assert_eq!(send(&gate, "2").status, 200);
+        assert!(!first.is_finished(), "another delivery was held up");
         assert_eq!(first.join().unwrap().status, 200);
     });
-    assert_duplicate(&send(&gate, "2"), 200, "after the answer");
-    assert_eq!(gate.handler().request_count(), before + 1);
+    assert_duplicate(&send(&gate, "1"), 200, "after the answer");
+    assert_eq!(gate.handler().request_count(), 2);
 }
 
 /// A sender that goes away before the answer does not know that the handler took the delivery, and tries again.
@@ -260,12 +254,14 @@ fn a_delivery_is_forgotten_when_its_window_has_passed() {
         Demand { limits: "replay_entries = 1".to_owned(), ..ruled(scene, replay) }
     };
     let gate = Gate::new(PAGERDUTY, write).unwrap();
-    assert_eq!(send(&gate, "1").status, 200);
     let taken = Instant::now();
+    assert_eq!(send(&gate, "1").status, 200);
     assert_duplicate(&send(&gate, "1"), 200, "within the window");
     assert_reason(&send(&gate, "2"), 503, "replay_guard_full", "no place until then");
-    eventually("a place for another", SOON, || send(&gate, "2").status == 200).unwrap();
-    assert!(taken.elapsed() > Duration::from_secs(2), "{:?} after it was taken", taken.elapsed());
+    let mut call = gate.call();
+    eventually("a place for another", SOON, || call.ask(delivery("2")).unwrap().status == 200).unwrap();
+    // The worker's clock lags by a sweep; on a busy machine by a few.
+    assert!(taken.elapsed() > Duration::from_millis(2500), "{:?} after it was taken", taken.elapsed());
     assert_eq!(gate.handler().request_count(), 2);
 }
 

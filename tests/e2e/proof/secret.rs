@@ -11,7 +11,7 @@ use hookgate_testkit::gateway::{GatewayOptions, Signal};
 use hookgate_testkit::process::{Finished, run};
 
 use super::issuer::{claims_with, dialogflow_token, issuer, key_file};
-use super::{Demand, Gate, hmac_hex, post, route, secret_file};
+use super::{Demand, Fields, Gate, hmac_hex, post, route, secret_file};
 use crate::world::{BINARY, SOON, Scene};
 
 const BODY: &[u8] = PAGERDUTY.body.as_bytes();
@@ -136,21 +136,22 @@ fn secrets_and_tokens_show_nowhere() {
     let mut call = gate.call();
     let parameter = |value: &str| format!("{{\"s\":\"name\",\"p\":\"{value}\"}}").into_bytes();
     let near = |secret: &str| secret[..secret.len() - 1].to_owned();
-    type Fields<'a> = Vec<(&'a str, &'a str)>;
-    let rows: [(&str, u16, Fields<'_>, Vec<u8>); 8] = [
-        (PAGERDUTY.path, 200, vec![("X-PagerDuty-Signature", &signature)], BODY.to_vec()),
-        (PAGERDUTY.path, 403, vec![("X-PagerDuty-Signature", &signature)], b"{}".to_vec()),
-        ("/session", 200, vec![], parameter(secrets[1])),
-        ("/session", 200, vec![], parameter(secrets[3])),
-        ("/session", 403, vec![], parameter(&near(secrets[1]))),
-        ("/hmac", 200, vec![], parameter(&hmac)),
-        ("/hmac", 403, vec![], parameter(&near(&hmac))),
-        ("/token", 401, vec![("Authorization", &bearer)], vec![]),
+    let bearer = [("Authorization", bearer.as_str())];
+    let signature_field = [("X-PagerDuty-Signature", signature.as_str())];
+    let rows: [(_, _, &Fields<'_>, _); 8] = [
+        (PAGERDUTY.path, 200, &signature_field, BODY.to_vec()),
+        (PAGERDUTY.path, 403, &signature_field, b"{}".to_vec()),
+        ("/session", 200, &[], parameter(secrets[1])),
+        ("/session", 200, &[], parameter(secrets[3])),
+        ("/session", 403, &[], parameter(&near(secrets[1]))),
+        ("/hmac", 200, &[], parameter(&hmac)),
+        ("/hmac", 403, &[], parameter(&near(&hmac))),
+        ("/token", 401, &bearer, Vec::new()),
     ];
-    for (path, status, fields, body) in &rows {
-        let response = call.ask(post(path, fields, body)).unwrap();
-        assert_eq!(response.status, *status, "{path}: {}", response.text());
-        if *status != 200 {
+    for (path, status, fields, body) in rows {
+        let response = call.ask(post(path, fields, &body)).unwrap();
+        assert_eq!(response.status, status, "{path}: {}", response.text());
+        if status != 200 {
             said += &response.text();
         }
     }
@@ -180,20 +181,25 @@ fn secrets_and_tokens_show_nowhere() {
 fn an_error_beside_a_secret_does_not_repeat_it() {
     let scene = Scene::set().unwrap();
     let secret = "SECRET-in-the-file";
-    for (secrets, words) in [
+    for (secrets, told) in [
         (format!("{{ unsafe_value = \"{secret}\", unknown = 1 }}"), "unknown"),
         (format!("{{ value = \"{secret}\" }}"), "value"),
         (format!("\"{secret}\""), "secrets"),
         (format!("{{ unsafe_value = [\"{secret}\"] }}"), "unsafe_value"),
-        (format!("{{ unsafe_value = \"{secret} }}"), "hookgate check"),
-        (format!("{{ unsafe_value = \"{secret}\\q\" }}"), "hookgate check"),
-        (format!("{{ unsafe_value = \"{secret}{}\" }}", "x".repeat(5000)), "unsafe_value"),
+        (format!("{{ unsafe_value = \"{secret} }}"), "not TOML"),
+        (format!("{{ unsafe_value = \"{secret}\\q\" }}"), "not TOML"),
+        (format!("{{ unsafe_value = \"{secret}{}\" }}", "x".repeat(5000)), "more than 4096"),
+        (format!("{{ file = \"a\", unsafe_value = \"{secret}\" }}"), "one place"),
     ] {
-        let finished = check(&scene, &pagerduty(&secrets).toml(&scene, &PAGERDUTY));
+        let configuration = pagerduty(&secrets).toml(&scene, &PAGERDUTY);
+        let line = configuration.lines().position(|line| line.contains(secret)).unwrap() + 1;
+        let finished = check(&scene, &configuration);
         let said = finished.stderr_text() + &finished.stdout_text();
         assert_eq!(finished.status.unwrap().code(), Some(1), "{said}");
         assert!(!said.contains(secret), "{secrets}: {said}");
-        assert!(said.contains("checked.toml:"), "{words}: {said}");
+        // A string without its end is only missed in the line after it.
+        let there = (line..=line + 1).any(|line| said.contains(&format!("checked.toml:{line}:")));
+        assert!(there && said.contains(told), "{told} in line {line}: {said}");
     }
 }
 

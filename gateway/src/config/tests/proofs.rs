@@ -134,7 +134,9 @@ fn the_preset_of_pagerduty_takes_signed_deliveries_once() {
     judge.check(&pagerduty("1", "{}"), "duplicate_delivery");
     judge.check(&pagerduty("2", "{}"), "certificate, signature");
     let two_days = pagerduty("1", "{}").at(ARRIVAL + 172_800);
-    judge.check(&two_days, "certificate, signature");
+    judge.check(&two_days, "duplicate_delivery");
+    let later = pagerduty("1", "{}").at(ARRIVAL + 172_801);
+    judge.check(&later, "certificate, signature");
     let mut tampered = pagerduty("3", "{}");
     tampered.body.push(b' ');
     judge.check(&tampered, "signature_mismatch");
