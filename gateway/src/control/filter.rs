@@ -117,8 +117,8 @@ impl FilterKeeper {
     }
 
     /// Detaches the filter, unless it is pinned.
-    pub(super) fn stop(&mut self) {
-        let Some(Running { filter, policy }) = self.running.take() else { return };
+    pub(super) fn stop(self) {
+        let Some(Running { filter, policy }) = self.running else { return };
         if let Some(directory) = &policy.pin {
             tracing::info!(directory = %directory.display(), "the filter stays, by its last ranges");
             return;

@@ -199,7 +199,7 @@ impl Control {
     }
 
     /// Drains, or after a failure stops, and joins every worker. A second signal cuts a drain short.
-    async fn end(mut self, outcome: Outcome) -> anyhow::Result<()> {
+    async fn end(self, outcome: Outcome) -> anyhow::Result<()> {
         let mut hurry = match outcome {
             Outcome::Signal(signal) => {
                 tracing::info!("draining: no new connections, requests in flight are finished");
