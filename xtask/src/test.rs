@@ -19,6 +19,7 @@ pub(crate) fn run() -> Result<()> {
     step(&["test", "--workspace", "--no-run"])?;
     step(&["test", "--workspace", "--lib", "--bins", "--test", "allocations"])?;
     step(&["test", "--workspace", "--doc"])?;
+    step(&["test", "--manifest-path", "gateway-ebpf/Cargo.toml", "--lib", "--features", "cases"])?;
     objects()?;
     filter()?;
     if let Err(error) = io_uring::IoUring::new(2) {
@@ -66,5 +67,8 @@ fn step(arguments: &[&str]) -> Result<()> {
 fn end_to_end(backend: &str) -> Result<()> {
     let mut command = Command::new(cargo());
     command.env(IO_VARIABLE, backend).args(["test", "--workspace", "--test", "e2e"]);
+    // Each test has its own daemon and mostly waits for it.
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    command.args(["--", &format!("--test-threads={}", 4 * cores)]);
     command::run(&mut command)
 }

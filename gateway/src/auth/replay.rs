@@ -45,7 +45,8 @@ pub struct ReplayGuard {
 #[derive(Debug, Default)]
 struct Shard {
     deliveries: HashMap<Key, State>,
-    /// No entry expires before, in seconds since 1970; so a full shard is searched for expired entries only when there are any.
+    /// No entry expires before the end of this second since 1970; so a full shard is searched for expired entries only when
+    /// there are any.
     earliest_expiry: u64,
 }
 
@@ -53,7 +54,9 @@ struct Shard {
 enum State {
     /// With the handler; the [`Reservation`] ends this state.
     InFlight,
-    /// Taken, and remembered until then, in seconds since 1970.
+    /// Taken, and remembered to the end of this second since 1970. To its end, since clocks are read in whole seconds: a
+    /// delivery would else be forgotten up to a second early, while a signed timestamp that was as far ahead as is tolerated
+    /// is still good.
     Taken { until: u64 },
 }
 
@@ -100,7 +103,7 @@ impl ReplayGuard {
         let mut shard = self.shard(key);
         match shard.deliveries.get(key) {
             Some(State::InFlight) => return Err(Conflict::InFlight),
-            Some(State::Taken { until }) if now < *until => return Err(Conflict::Taken),
+            Some(State::Taken { until }) if now <= *until => return Err(Conflict::Taken),
             Some(State::Taken { .. }) => {}
             None if shard.deliveries.len() < self.shard_capacity => {}
             None => {
@@ -128,14 +131,14 @@ fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
 
 impl Shard {
     fn forget_expired(&mut self, now: u64) {
-        if now < self.earliest_expiry {
+        if now <= self.earliest_expiry {
             return;
         }
         let mut earliest = u64::MAX;
         self.deliveries.retain(|_, state| match *state {
             State::InFlight => true,
             State::Taken { until } => {
-                let keep = now < until;
+                let keep = now <= until;
                 if keep {
                     earliest = earliest.min(until);
                 }

@@ -58,7 +58,7 @@ fn start_log() -> tracing_appender::non_blocking::WorkerGuard {
 fn serve(path: &Path, config: Config) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let (terminate, interrupt, hang_up) = signals()?;
+        let mut signals = Signals::install()?;
         start_metrics(config.metrics.as_ref())?;
         let backend = choose_backend(&config.listen)?;
         let fixed = Fixed { listen: config.listen.clone(), metrics: config.metrics.clone() };
@@ -71,15 +71,36 @@ fn serve(path: &Path, config: Config) -> anyhow::Result<()> {
         let (commands, receiver) = watch::channel(Command::Serve(1));
         let workers = start_workers(&fixed.listen, backend, &current, &receiver)?;
         let mut control = Control { workers, commands, current, loader, fixed };
-        let outcome = control.attend(terminate, interrupt, hang_up).await;
-        control.end(outcome).await
+        let outcome = control.attend(&mut signals).await;
+        control.end(outcome, signals).await
     })
 }
 
-/// Installed before anything that takes time: a signal during start-up is kept, not lost.
-fn signals() -> anyhow::Result<(Signal, Signal, Signal)> {
-    let install = |kind| signal(kind).context("signal handlers cannot be installed");
-    Ok((install(SignalKind::terminate())?, install(SignalKind::interrupt())?, install(SignalKind::hangup())?))
+/// The signals that mean something here.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
+}
+
+impl Signals {
+    /// To be called before anything that takes time: a signal during start-up is then kept, not lost.
+    fn install() -> anyhow::Result<Self> {
+        let install = |kind| signal(kind).context("signal handlers cannot be installed");
+        Ok(Self {
+            terminate: install(SignalKind::terminate())?,
+            interrupt: install(SignalKind::interrupt())?,
+            hang_up: install(SignalKind::hangup())?,
+        })
+    }
+
+    /// Waits for either of the signals that end the process.
+    async fn end(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
 }
 
 fn start_metrics(section: Option<&Metrics>) -> anyhow::Result<()> {
@@ -160,21 +181,21 @@ struct Control {
 
 /// Why serving is over.
 enum Outcome {
-    /// A signal said so; this one is waited for to hurry.
-    Signal(Signal),
+    /// A signal said so.
+    Signal,
     /// A worker ended by itself.
     WorkerEnded,
 }
 
 impl Control {
-    async fn attend(&mut self, mut terminate: Signal, mut interrupt: Signal, mut hang_up: Signal) -> Outcome {
+    async fn attend(&mut self, signals: &mut Signals) -> Outcome {
         let mut upkeep = interval(UPKEEP_INTERVAL);
         upkeep.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                _ = terminate.recv() => return Outcome::Signal(terminate),
-                _ = interrupt.recv() => return Outcome::Signal(interrupt),
-                _ = hang_up.recv() => self.reload(),
+                _ = signals.terminate.recv() => return Outcome::Signal,
+                _ = signals.interrupt.recv() => return Outcome::Signal,
+                _ = signals.hang_up.recv() => self.reload(),
                 _ = upkeep.tick() => {
                     self.loader.publish_metrics();
                     self.loader.filter.attend();
@@ -199,30 +220,21 @@ impl Control {
     }
 
     /// Drains, or after a failure stops, and joins every worker. A second signal cuts a drain short.
-    async fn end(self, outcome: Outcome) -> anyhow::Result<()> {
-        let mut hurry = match outcome {
-            Outcome::Signal(signal) => {
+    async fn end(self, outcome: Outcome, mut signals: Signals) -> anyhow::Result<()> {
+        match outcome {
+            Outcome::Signal => {
                 tracing::info!("draining: no new connections, requests in flight are finished");
                 service::stopping("draining");
                 self.commands.send_replace(Command::Drain);
-                Some(signal)
             }
             Outcome::WorkerEnded => {
                 service::stopping("a worker failed");
                 self.commands.send_replace(Command::Stop);
-                None
             }
-        };
-        let failed = hurry.is_none();
+        }
         while !self.workers.iter().all(WorkerThread::is_finished) {
-            let again = async {
-                match &mut hurry {
-                    Some(signal) => signal.recv().await,
-                    None => std::future::pending().await,
-                }
-            };
             tokio::select! {
-                _ = again => {
+                () = signals.end() => {
                     tracing::warn!("told to end a second time; connections are cut");
                     self.commands.send_replace(Command::Stop);
                 }
@@ -233,7 +245,7 @@ impl Control {
         for worker in self.workers {
             worker.join().context("a worker failed")?;
         }
-        if failed {
+        if matches!(outcome, Outcome::WorkerEnded) {
             bail!("a worker ended without being told to");
         }
         tracing::info!("ended");

@@ -151,7 +151,12 @@ impl Sweep {
     pub fn shut_down_all(&self, phase: Phase, limit: usize) -> usize {
         let entries = self.entries.borrow();
         let matching = entries.iter().filter_map(Weak::upgrade).filter(|entry| entry.phase.get() == phase);
-        matching.take(limit).map(|entry| entry.shut_down()).count()
+        // A socket that is on its way out is not counted on twice.
+        let end = |entry: Rc<Entry>| {
+            entry.shut_down();
+            entry.phase.set(Phase::Linger);
+        };
+        matching.take(limit).map(end).count()
     }
 
     /// Shuts down every socket in both directions: the end of a drain that took too long.
@@ -209,6 +214,18 @@ mod tests {
         rustix::net::send(&*ours, b"late", rustix::net::SendFlags::NOSIGNAL).unwrap();
         let mut buffer = [0; 8];
         assert_eq!((&theirs).read(&mut buffer).unwrap(), 4);
+    }
+
+    #[test]
+    fn a_socket_is_shut_down_for_room_once() {
+        let (first, _peer) = UnixStream::pair().unwrap();
+        let first = Rc::new(OwnedFd::from(first));
+        let sweep = Sweep::new();
+        let _one = sweep.watch(&first, Phase::Idle, Duration::from_secs(3600));
+        let _other = sweep.watch(&first, Phase::Idle, Duration::from_secs(3600));
+        let _busy = sweep.watch(&first, Phase::Handling, Duration::from_secs(3600));
+        let rounds = [(); 3].map(|()| sweep.shut_down_all(Phase::Idle, 1));
+        assert_eq!(rounds, [1, 1, 0]);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use super::*;
 use crate::auth::testing::{
     ISSUER, Issuer, NOW, Request, SOURCE, at, dialogflow, dialogflow_claims, published, reason, secret,
 };
-use crate::auth::{JsonPointer, ReplayKey, signature};
+use crate::auth::{HmacForm, JsonPointer, ReplayKey, signature};
 
 fn pagerduty(secrets: &[&str]) -> BodySignature {
     BodySignature::pagerduty(&secrets.iter().map(|text| secret(text)).collect::<Vec<_>>()).unwrap()
@@ -148,9 +148,46 @@ fn a_delivery_is_taken_once_and_a_failed_one_again() {
     second.take_reservation().unwrap().commit(at(NOW + 5));
     drop(second);
     assert_eq!(reason(judge(NOW)), "duplicate_delivery");
-    assert_eq!(reason(judge(NOW + 604)), "duplicate_delivery");
-    assert_eq!(reason(judge(NOW + 605)), "ok");
+    assert_eq!(reason(judge(NOW + 605)), "duplicate_delivery");
+    assert_eq!(reason(judge(NOW + 606)), "ok");
     assert_eq!(policy.duplicate_answer(), Some(StatusCode::OK));
+}
+
+/// The sender's clock is as far ahead as is tolerated, and the window as short as it may be.
+#[test]
+fn no_delivery_is_forgotten_while_its_timestamp_is_good() {
+    let form = HmacForm {
+        header: "x-signature".to_owned(),
+        separator: None,
+        prefix: String::new(),
+        encoding: signature::Encoding::Hex,
+        hash: signature::HmacHash::Sha256,
+        message: "{timestamp}.{body}".to_owned(),
+        timestamp: Some(signature::TimestampPlace::Header("x-timestamp".to_owned())),
+        tolerance_seconds: 300,
+        id_header: None,
+    };
+    let signature = BodySignature::hmac(&form, &[secret("s3cret")]).unwrap();
+    let policy = ProofPolicy::all(vec![Clause::One(Proof::Signature(signature))]).unwrap();
+    let policy = policy.with_replay(replay(vec![ReplayKey::SignedMessage], 600)).unwrap();
+    let timestamp = (NOW + 300).to_string();
+    let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, b"s3cret");
+    let tag = data_encoding::HEXLOWER.encode(ring::hmac::sign(&key, format!("{timestamp}.{{}}").as_bytes()).as_ref());
+    let request = Request::new(&[("x-signature", &tag), ("x-timestamp", &timestamp)], "{}");
+    let guard = Arc::new(ReplayGuard::new(64));
+    let judge = |seconds| {
+        let view = RequestView { received_at: at(seconds), ..request.view() };
+        let proven = policy.check(&view, &KeySets::empty(0), &guard);
+        reason(proven.map(|mut proven| proven.take_reservation().unwrap().commit(at(seconds))))
+    };
+    for (seconds, expected) in [
+        (NOW, "ok"),
+        (NOW + 599, "duplicate_delivery"),
+        (NOW + 600, "duplicate_delivery"),
+        (NOW + 601, "timestamp_outside_window"),
+    ] {
+        assert_eq!(judge(seconds), expected, "{} s later", seconds - NOW);
+    }
 }
 
 #[test]

@@ -56,8 +56,8 @@ fn a_failed_delivery_may_come_again() {
     drop(first);
     assert!(guard.is_empty());
     assert_eq!(take(&guard, 1, NOW), Ok(()));
-    assert_eq!(take(&guard, 1, NOW + 599), Err(Conflict::Taken));
-    assert_eq!(take(&guard, 1, NOW + 600), Ok(()));
+    assert_eq!(take(&guard, 1, NOW + 600), Err(Conflict::Taken));
+    assert_eq!(take(&guard, 1, NOW + 601), Ok(()));
 }
 
 #[test]
@@ -79,14 +79,14 @@ fn a_full_guard_refuses_and_forgets_nothing_early() {
     for number in 0..8 {
         assert_eq!(take(&guard, number, NOW + number), Ok(()));
     }
-    assert_eq!(take(&guard, 8, NOW + 599), Err(Conflict::Full));
+    assert_eq!(take(&guard, 8, NOW + 600), Err(Conflict::Full));
     for number in 0..8 {
-        assert_eq!(take(&guard, number, NOW + 599), Err(Conflict::Taken), "{number} was forgotten");
+        assert_eq!(take(&guard, number, NOW + 600), Err(Conflict::Taken), "{number} was forgotten");
     }
     // The first expires, and makes room for one.
-    assert_eq!(take(&guard, 8, NOW + 600), Ok(()));
-    assert_eq!(take(&guard, 9, NOW + 600), Err(Conflict::Full));
-    assert_eq!(take(&guard, 0, NOW + 600), Err(Conflict::Full));
+    assert_eq!(take(&guard, 8, NOW + 601), Ok(()));
+    assert_eq!(take(&guard, 9, NOW + 601), Err(Conflict::Full));
+    assert_eq!(take(&guard, 0, NOW + 601), Err(Conflict::Full));
     assert_eq!(guard.len(), 8);
     assert_eq!(take(&guard, 10, NOW + 10_000), Ok(()));
     assert_eq!(guard.len(), 1);
