@@ -144,6 +144,10 @@ fn foreign_sources_reach_nothing_and_reloads_change_who_is_foreign() {
         assert!(connects("127.0.0.2"), "the old ranges stay");
         stand.world.reload(&write(scene, "\"127.0.0.1\"", "force_shrink = true\n")).unwrap();
         assert!(connects("127.0.0.1") && !connects("127.0.0.2"));
+        // The listener stays until a restart, and is guarded as before.
+        let moved = write(scene, "\"127.0.0.1\"", "").replace("127.0.0.1:@LISTEN_PORT@", "127.0.0.1:9");
+        stand.world.reload(&moved).unwrap();
+        assert!(connects("127.0.0.1") && !connects("127.0.0.2"));
         stand.world.reload(&write(scene, "\"127.0.0.1\", \"127.0.0.66\"", "")).unwrap();
         assert!(connects("127.0.0.66"), "a range that was added");
 

@@ -14,7 +14,7 @@ use crate::stand::{PATH, Stand, configuration};
 use crate::world::SOON;
 
 /// Every metric, its type, and its labels in alphabetical order.
-const DOCUMENTED: [(&str, &str, &[&str]); 21] = [
+const DOCUMENTED: [(&str, &str, &[&str]); 22] = [
     ("hookgate_build_info", "gauge", &["version"]),
     ("hookgate_chain_cache_entries", "gauge", &[]),
     ("hookgate_chain_cache_evictions_total", "counter", &[]),
@@ -23,6 +23,7 @@ const DOCUMENTED: [(&str, &str, &[&str]); 21] = [
     ("hookgate_connections_active", "gauge", &[]),
     ("hookgate_connections_total", "counter", &[]),
     ("hookgate_extended_key_usage_lenient_total", "counter", &["provider"]),
+    ("hookgate_filter_unavailable", "gauge", &[]),
     ("hookgate_handler_connections_total", "counter", &["handler"]),
     ("hookgate_handler_duration_seconds", "histogram", &["handler"]),
     ("hookgate_handler_requests_in_flight", "gauge", &["handler"]),

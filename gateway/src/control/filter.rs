@@ -81,7 +81,10 @@ impl FilterKeeper {
         // Whatever else has changed: switching it off must always be possible.
         let next = match section.policy.mode {
             Mode::Off => Policy { mode: Mode::Off, ..running.policy.clone() },
-            Mode::Monitor | Mode::Enforce => section.policy.clone(),
+            // The listeners stay where they are until a restart, and so does what guards them.
+            Mode::Monitor | Mode::Enforce => {
+                Policy { destinations: running.policy.destinations.clone(), ..section.policy.clone() }
+            }
         };
         let changes = running.filter.reload(next.clone(), section.force_shrink).context("[filter]")?;
         if changes.writes > 0 || running.policy.mode != next.mode {
@@ -117,8 +120,8 @@ impl FilterKeeper {
     }
 
     /// Detaches the filter, unless it is pinned.
-    pub(super) fn stop(&mut self) {
-        let Some(Running { filter, policy }) = self.running.take() else { return };
+    pub(super) fn stop(self) {
+        let Some(Running { filter, policy }) = self.running else { return };
         if let Some(directory) = &policy.pin {
             tracing::info!(directory = %directory.display(), "the filter stays, by its last ranges");
             return;

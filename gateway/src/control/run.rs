@@ -220,7 +220,7 @@ impl Control {
     }
 
     /// Drains, or after a failure stops, and joins every worker. A second signal cuts a drain short.
-    async fn end(mut self, outcome: Outcome, mut signals: Signals) -> anyhow::Result<()> {
+    async fn end(self, outcome: Outcome, mut signals: Signals) -> anyhow::Result<()> {
         match outcome {
             Outcome::Signal => {
                 tracing::info!("draining: no new connections, requests in flight are finished");
