@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
@@ -32,5 +33,24 @@ pub enum Command {
     Providers {
         /// Name of a preset, such as pagerduty
         name: Option<String>,
+    },
+    /// Ask about the pre-filter
+    Filter {
+        /// What to ask
+        #[command(subcommand)]
+        command: FilterCommand,
+    },
+}
+
+/// What to ask about the pre-filter.
+#[derive(Debug, Subcommand)]
+pub enum FilterCommand {
+    /// Say what is attached, its ranges and counters, and whether an address would pass, and by which range
+    Status {
+        /// An IPv4 or IPv6 address to look up
+        address: Option<IpAddr>,
+        /// The configuration file
+        #[arg(long, short, default_value = "/etc/hookgate/hookgate.toml")]
+        config: PathBuf,
     },
 }

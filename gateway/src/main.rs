@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use hookgate::cli::{Cli, Command};
+use hookgate::cli::{Cli, Command, FilterCommand};
 use hookgate::control;
 
 fn main() -> ExitCode {
@@ -11,5 +11,8 @@ fn main() -> ExitCode {
         Command::Run { config } => control::run::run(&config),
         Command::Check { config } => control::check::check(&config),
         Command::Providers { name } => control::providers::providers(name.as_deref()),
+        Command::Filter { command: FilterCommand::Status { address, config } } => {
+            control::filter_status::status(&config, address)
+        }
     }
 }

@@ -12,6 +12,7 @@ use metrics::{
     Counter, Gauge, Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
 };
 
+use crate::filter::{AddressFamily, Status};
 use crate::identity::{CacheOutcome, Verification};
 use crate::reject::Reject;
 
@@ -37,6 +38,16 @@ const HANDLER_IN_FLIGHT: &str = "hookgate_handler_requests_in_flight";
 const ACCEPT_ERRORS: &str = "hookgate_accept_errors_total";
 const RELOADS: &str = "hookgate_config_reloads_total";
 const GENERATION: &str = "hookgate_config_generation";
+const KEY_FETCHES: &str = "hookgate_key_fetches_total";
+const KEYS_FETCHED: &str = "hookgate_keys_fetched_timestamp_seconds";
+const KEYS_USABLE: &str = "hookgate_keys_usable_until_timestamp_seconds";
+const DELIVERIES: &str = "hookgate_replay_deliveries";
+const SOURCE_MISSES: &str = "hookgate_source_not_in_ranges_total";
+const FILTER_PACKETS: &str = "hookgate_filter_packets_total";
+const FILTER_RANGES: &str = "hookgate_filter_ranges";
+const FILTER_ATTACHED: &str = "hookgate_filter_attached_info";
+const FILTER_MEMORY: &str = "hookgate_filter_map_bytes";
+const FILTER_UNAVAILABLE: &str = "hookgate_filter_unavailable";
 const BUILD_INFO: &str = "hookgate_build_info";
 const IO_BACKEND: &str = "hookgate_io_backend_info";
 const IO_FALLBACK: &str = "hookgate_io_fallback";
@@ -83,6 +94,19 @@ pub fn describe() {
     describe_counter!(ACCEPT_ERRORS, "Failed accepts, by error");
     describe_counter!(RELOADS, "Attempts to load the configuration, by result (ok or error)");
     describe_gauge!(GENERATION, "Generation of the configuration in use, from 1");
+    describe_counter!(KEY_FETCHES, "Fetches of a token issuer's keys, by source and result (ok or what went wrong)");
+    describe_gauge!(KEYS_FETCHED, Unit::Seconds, "When the keys of a source were last fetched, in seconds since 1970");
+    describe_gauge!(KEYS_USABLE, Unit::Seconds, "Until when the keys of a source are relied on, in seconds since 1970");
+    describe_gauge!(DELIVERIES, "Deliveries remembered, so that none is taken twice");
+    describe_counter!(SOURCE_MISSES, "Requests from outside their provider's ranges, by provider");
+    describe_counter!(FILTER_PACKETS, "Packets that the filter decided about, by family, verdict and reason");
+    describe_gauge!(FILTER_RANGES, "Ranges in force, by set (a provider, (allow) or (deny)) and family");
+    describe_gauge!(FILTER_ATTACHED, "1 for each interface that runs the filter; how is in the label");
+    describe_gauge!(FILTER_MEMORY, Unit::Bytes, "Bytes that the filter's maps take in the kernel");
+    describe_gauge!(
+        FILTER_UNAVAILABLE,
+        "1 where the filter was asked for and is not there, so that every packet gets in"
+    );
     describe_gauge!(BUILD_INFO, "Always 1; the version is in the label");
     describe_gauge!(IO_BACKEND, "Always 1; the I/O backend in use is in the label");
     describe_gauge!(IO_FALLBACK, "1 where io_uring was preferred but is not to be had on this host");
@@ -107,6 +131,66 @@ pub fn chain_cache(entries: usize, evictions: u64) {
     #[expect(clippy::cast_precision_loss, reason = "a number of entries stays far below 2^53")]
     gauge!(CACHE_ENTRIES).set(entries as f64);
     counter!(CACHE_EVICTIONS).absolute(evictions);
+}
+
+/// Publishes that the keys of `source` were fetched; times in seconds since 1970.
+pub fn keys_fetched(source: &str, fetched: u64, usable_until: u64) {
+    counter!(KEY_FETCHES, "source" => source.to_owned(), "result" => "ok").increment(1);
+    #[expect(clippy::cast_precision_loss, reason = "a time in seconds stays far below 2^53")]
+    {
+        gauge!(KEYS_FETCHED, "source" => source.to_owned()).set(fetched as f64);
+        gauge!(KEYS_USABLE, "source" => source.to_owned()).set(usable_until as f64);
+    }
+}
+
+/// Counts a fetch of the keys of `source` that failed for `reason`.
+pub fn keys_failed(source: &str, reason: &'static str) {
+    counter!(KEY_FETCHES, "source" => source.to_owned(), "result" => reason).increment(1);
+}
+
+/// Publishes how many deliveries are remembered.
+pub fn deliveries(count: usize) {
+    #[expect(clippy::cast_precision_loss, reason = "a number of entries stays far below 2^53")]
+    gauge!(DELIVERIES).set(count as f64);
+}
+
+/// Counts a request from outside the ranges of `provider`.
+pub fn source_missed(provider: &str) {
+    counter!(SOURCE_MISSES, "provider" => provider.to_owned()).increment(1);
+}
+
+/// Says whether the filter was asked for and is not there.
+pub fn filter_unavailable(unavailable: bool) {
+    gauge!(FILTER_UNAVAILABLE).set(if unavailable { 1.0 } else { 0.0 });
+}
+
+/// Publishes what the filter says about itself.
+pub fn filter(status: &Status) {
+    for count in &status.packets {
+        let labels =
+            [("family", count.family.label()), ("verdict", count.verdict.label()), ("reason", count.reason.label())];
+        counter!(FILTER_PACKETS, &labels).absolute(count.packets);
+    }
+    for set in &status.sets {
+        filter_ranges(&set.name, AddressFamily::Ipv4, set.ranges_ipv4);
+        filter_ranges(&set.name, AddressFamily::Ipv6, set.ranges_ipv6);
+    }
+    for attached in &status.attached {
+        let interface = attached.interface.clone();
+        gauge!(FILTER_ATTACHED, "interface" => interface, "mode" => attached.mode.label()).set(1.0);
+    }
+    #[expect(clippy::cast_precision_loss, reason = "a number of bytes stays far below 2^53")]
+    gauge!(FILTER_MEMORY).set(status.memory_bytes as f64);
+}
+
+/// Publishes that there is no range set of this name any more.
+pub fn filter_set_gone(set: &str) {
+    AddressFamily::ALL.into_iter().for_each(|family| filter_ranges(set, family, 0));
+}
+
+fn filter_ranges(set: &str, family: AddressFamily, ranges: usize) {
+    #[expect(clippy::cast_precision_loss, reason = "a number of ranges stays far below 2^53")]
+    gauge!(FILTER_RANGES, "set" => set.to_owned(), "family" => family.label()).set(ranges as f64);
 }
 
 /// A metric label that is made once and then only cloned.

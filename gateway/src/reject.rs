@@ -103,13 +103,15 @@ rejects! {
     /// A certificate on the path is on a revocation list.
     CertificateRevoked => "certificate_revoked", 403, CertificateRevoked, Peer, "A certificate has been revoked";
     /// No configured revocation list covers a certificate that needs one.
-    RevocationUnknown => "revocation_unknown", 403, BadCertificateStatusResponse, Gateway, "The revocation status is unknown";
+    RevocationUnknown => "revocation_unknown", 403, CertificateUnknown, Gateway, "The revocation status is unknown";
     /// A revocation list is past its nextUpdate. The operator's doing, so a status that makes senders retry.
-    RevocationListExpired => "revocation_list_expired", 503, InternalError, Gateway, "A revocation list has expired";
+    RevocationListExpired => "revocation_list_expired", 503, CertificateUnknown, Gateway, "A revocation list has expired";
     /// The path is good, but no identity rule of a provider in question matches the certificate.
     IdentityMismatch => "identity_mismatch", 403, AccessDenied, Peer, "The certificate is not the expected one";
     /// The certificate is a provider's, but not of one that this route admits.
     ProviderNotAdmitted => "provider_not_admitted", 403, AccessDenied, Peer, "This provider is not admitted here";
+    /// The request came from outside the ranges of its provider.
+    SourceNotInRanges => "source_not_in_ranges", 403, AccessDenied, Peer, "The address is not one of this provider";
     // http
     /// The request is not well-formed HTTP.
     MalformedRequest => "malformed_request", 400, InternalError, Peer, "The request is malformed";
@@ -126,6 +128,55 @@ rejects! {
     NoRoute => "no_route", 404, AccessDenied, Peer, "No route has this host and path";
     /// A route has this host and path, but not this method.
     MethodNotAllowed => "method_not_allowed", 405, AccessDenied, Peer, "The method is not allowed here";
+    // auth
+    /// The route demands a bearer token and the request has none.
+    TokenMissing => "token_missing", 401, AccessDenied, Peer, "A bearer token is required";
+    /// What was sent as a bearer token is no JSON Web Token that could be accepted.
+    TokenMalformed => "token_malformed", 401, AccessDenied, Peer, "The token is malformed";
+    /// An OAuth access token was sent where an ID token is required.
+    TokenIsAccessToken => "token_is_access_token", 401, AccessDenied, Peer, "The token is an access token, not an ID token";
+    /// No key of the issuer has the `kid` of the token.
+    TokenUnknownKey => "token_unknown_key", 401, AccessDenied, Peer, "The token's key is not known";
+    /// The signature of the token does not verify, or its algorithm is not that of the key.
+    TokenBadSignature => "token_bad_signature", 401, AccessDenied, Peer, "The token's signature is not acceptable";
+    /// `iss` is not the expected issuer.
+    TokenWrongIssuer => "token_wrong_issuer", 401, AccessDenied, Peer, "The token's issuer is not the expected one";
+    /// `aud` holds none of the expected audiences.
+    TokenWrongAudience => "token_wrong_audience", 401, AccessDenied, Peer, "The token is for another audience";
+    /// `exp` has passed.
+    TokenExpired => "token_expired", 401, AccessDenied, Peer, "The token has expired";
+    /// `nbf` or `iat` lies in the future.
+    TokenNotYetValid => "token_not_yet_valid", 401, AccessDenied, Peer, "The token is not valid yet";
+    /// `email` is not an expected one, or is not verified.
+    TokenWrongEmail => "token_wrong_email", 401, AccessDenied, Peer, "The token's email is not the expected one";
+    /// `sub` is not an expected one.
+    TokenWrongSubject => "token_wrong_subject", 401, AccessDenied, Peer, "The token's subject is not the expected one";
+    /// No usable keys of the issuer: never fetched, or too old. A status that makes senders retry.
+    KeysUnavailable => "keys_unavailable", 503, InternalError, Gateway, "The issuer's keys are not available";
+    /// A proof stands in the body, and the body is not the JSON in which to look for it.
+    BodyNotJson => "body_not_json", 400, InternalError, Peer, "The body is not readable as JSON";
+    /// The body does not have the session parameter.
+    SessionParameterMissing => "session_parameter_missing", 403, AccessDenied, Peer, "The session parameter is missing";
+    /// The session parameter is there and proves nothing.
+    SessionParameterMismatch => "session_parameter_mismatch", 403, AccessDenied, Peer, "The session parameter is not the expected one";
+    // 403 and not 401 for signatures: 401 must carry a challenge (RFC 9110, section 15.5.2) and no authentication scheme is
+    // registered that could name them. Senders treat both alike: PagerDuty drops either without a retry.
+    /// The request has no signature header, or not all that the signature needs.
+    SignatureMissing => "signature_missing", 403, AccessDenied, Peer, "A body signature is required";
+    /// The signature headers are there and cannot be read.
+    SignatureMalformed => "signature_malformed", 403, AccessDenied, Peer, "The body signature is malformed";
+    /// No signature of the request was made with a configured secret over what arrived.
+    SignatureMismatch => "signature_mismatch", 403, AccessDenied, Peer, "The body signature does not match";
+    /// The signed timestamp is too far from now.
+    TimestampOutsideWindow => "timestamp_outside_window", 403, AccessDenied, Peer, "The signed timestamp is outside the window";
+    /// The request lacks the delivery id by which duplicates are found.
+    DeliveryIdMissing => "delivery_id_missing", 400, AccessDenied, Peer, "The delivery id is missing";
+    /// The handler already took this delivery. The configured answer replaces this status (200 unless configured).
+    DuplicateDelivery => "duplicate_delivery", 409, AccessDenied, Peer, "This delivery was already taken";
+    /// A copy of this delivery is with the handler, and may yet fail there: a status that makes senders retry later.
+    DeliveryInFlight => "delivery_in_flight", 429, AccessDenied, Peer, "A copy of this delivery is being handled";
+    /// As many deliveries are remembered as may be, and none may be forgotten yet.
+    ReplayGuardFull => "replay_guard_full", 503, InternalError, Gateway, "Too many deliveries to remember";
     // upstream
     /// The handler's socket refused the connection, or the handler broke off before answering.
     HandlerUnavailable => "handler_unavailable", 502, InternalError, Handler, "The handler is not available";

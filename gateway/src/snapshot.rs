@@ -11,8 +11,11 @@ use rustls::crypto::ring::sign::any_supported_type;
 use rustls::sign::CertifiedKey;
 use thiserror::Error;
 
+use crate::auth::{Demands, ReplayGuard};
 use crate::config::{Config, Limits, Route, ServerCertificate};
+use crate::control::jwks::KeyStore;
 use crate::identity::{ChainCache, ChainLimits, Identity, OnFailure, ProviderId, Scope};
+use crate::ranges::Sources;
 use crate::route::RouteTable;
 use crate::tls::certificates::Certificates;
 use crate::tls::server::Common;
@@ -52,6 +55,17 @@ pub enum Reception<'a> {
     TurnAway,
 }
 
+/// What a snapshot shares with others, before it and after.
+#[derive(Clone)]
+pub struct Lasting {
+    /// Verified chains.
+    pub cache: Arc<ChainCache>,
+    /// The keys of the configuration's token issuers.
+    pub keys: Arc<KeyStore>,
+    /// The deliveries that were taken.
+    pub replay: Arc<ReplayGuard>,
+}
+
 /// One generation of everything.
 pub struct Snapshot {
     /// Counts up from 1 with every successful load.
@@ -60,6 +74,14 @@ pub struct Snapshot {
     pub identity: Arc<Identity>,
     /// The routes.
     pub routes: RouteTable,
+    /// What requests must prove beside their certificate.
+    pub demands: Demands,
+    /// The keys of token issuers, kept fresh by the control plane.
+    pub keys: Arc<KeyStore>,
+    /// By [`ProviderId`]: where each sends from.
+    pub sources: Box<[Sources]>,
+    /// The deliveries that were taken; outlives the snapshot.
+    pub replay: Arc<ReplayGuard>,
     /// The bounds.
     pub limits: Limits,
     named: HashMap<Arc<str>, Arc<Site>>,
@@ -69,13 +91,15 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// Builds generation `generation` out of `config`, remembering verified chains in `cache`.
+    /// Builds generation `generation` out of `config`, upon what outlives it.
     ///
     /// # Errors
     ///
     /// [`SnapshotError`]; nothing was changed then.
-    pub fn build(config: Config, generation: u64, cache: Arc<ChainCache>) -> Result<Self, SnapshotError> {
-        let Config { certificates, providers, routes, limits, .. } = config;
+    pub fn build(config: Config, generation: u64, lasting: Lasting) -> Result<Self, SnapshotError> {
+        let Config { certificates, providers, sources, routes, proofs, limits, .. } = config;
+        let Lasting { cache, keys, replay } = lasting;
+        let demands = Demands::new(proofs.providers, proofs.routes);
         let turns_unknown_away = providers.iter().all(|provider| provider.on_failure == OnFailure::Abort);
         let chain_limits =
             ChainLimits { max_certificates: limits.max_presented_certificates, max_bytes: limits.max_presented_bytes };
@@ -92,7 +116,20 @@ impl Snapshot {
         let unknown = sites.make(None, routes.iter().filter(|route| route.host.is_none()))?;
         let unnamed = sites.make(None, routes.iter())?;
         let routes = RouteTable::new(routes.into());
-        Ok(Self { generation, identity, routes, limits, named, unknown, unnamed, turns_unknown_away })
+        Ok(Self {
+            generation,
+            identity,
+            routes,
+            demands,
+            keys,
+            sources: sources.into(),
+            replay,
+            limits,
+            named,
+            unknown,
+            unnamed,
+            turns_unknown_away,
+        })
     }
 
     /// How a client with `server_name` (as sent) is received.

@@ -1,1 +1,20 @@
-//! End-to-end tests.
+//! End-to-end tests: the real binary, between real clients and real handlers.
+//!
+//! One file a subject, one behaviour a test. Which I/O backend is tested, `HOOKGATE_TEST_IO` says.
+#![expect(clippy::unwrap_used, reason = "a failed set-up fails the test")]
+
+mod call;
+mod command;
+mod filter;
+mod handler;
+mod hostile;
+mod lifecycle;
+mod metrics;
+mod proof;
+mod refusal;
+mod request;
+mod revocation;
+mod session;
+mod stand;
+mod tls;
+mod world;

@@ -4,6 +4,7 @@ mod bench;
 mod ci;
 mod command;
 mod demo;
+mod ebpf;
 mod setup;
 mod test;
 
@@ -27,6 +28,8 @@ enum Task {
     Bench(bench::Bench),
     /// Install, or else name, what the other commands need on this machine.
     Setup,
+    /// Build the eBPF objects, or check that the committed ones are built from this source.
+    Ebpf(ebpf::Arguments),
     /// Format, lints, unit tests, and the end-to-end tests on io_uring and on epoll.
     Test,
     /// What CI runs: the same as `test`, after the licence check where cargo-deny is installed.
@@ -37,6 +40,7 @@ fn main() -> ExitCode {
     let outcome = match Arguments::parse().task {
         Task::Demo(demo) => demo.run(),
         Task::Bench(bench) => bench.run(),
+        Task::Ebpf(arguments) => ebpf::run(&arguments),
         Task::Setup => setup::run(),
         Task::Test => test::run(),
         Task::Ci => ci::run(),

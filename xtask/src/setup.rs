@@ -56,6 +56,13 @@ const NEEDS: &[Need] = &[
         fedora: "curl",
         arch: "curl",
     },
+    Need {
+        what: "ip (network namespaces, in the tests of the filter)",
+        is_there: || is_installed("ip"),
+        debian: &["iproute2"],
+        fedora: "iproute",
+        arch: "iproute2",
+    },
 ];
 
 /// The command itself: as [`ensure_ready`], and says so.
@@ -134,8 +141,8 @@ fn succeeds(command: &mut Command) -> bool {
     command.stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
 }
 
-/// Whether this process may install packages: its effective user id is 0, the second number of `Uid:` (proc_pid_status(5)).
-fn is_root() -> bool {
+/// Whether this process may install packages, load the filter and make network namespaces: its effective user id is 0, the second number of `Uid:` (proc_pid_status(5)).
+pub(crate) fn is_root() -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("Uid:"));
     line.and_then(|ids| ids.split_whitespace().nth(1)) == Some("0")

@@ -10,15 +10,18 @@ use anyhow::{Result, bail};
 use hookgate_testkit::gateway::IO_VARIABLE;
 
 use crate::command::{self, cargo};
-use crate::setup;
+use crate::{ebpf, setup};
 
 pub(crate) fn run() -> Result<()> {
     setup::ensure_ready()?;
     step(&["fmt", "--all", "--check"])?;
     step(&["clippy", "--workspace", "--all-targets", "--", "--deny", "warnings"])?;
     step(&["test", "--workspace", "--no-run"])?;
-    step(&["test", "--workspace", "--lib", "--bins"])?;
+    step(&["test", "--workspace", "--lib", "--bins", "--test", "allocations"])?;
     step(&["test", "--workspace", "--doc"])?;
+    step(&["test", "--manifest-path", "gateway-ebpf/Cargo.toml", "--lib", "--features", "cases"])?;
+    objects()?;
+    filter()?;
     if let Err(error) = io_uring::IoUring::new(2) {
         if std::env::var("CI").is_ok_and(|value| value == "true") {
             bail!("this host makes no io_uring ({error}), and in CI the tests on it must not be skipped");
@@ -31,6 +34,32 @@ pub(crate) fn run() -> Result<()> {
     end_to_end("epoll")
 }
 
+/// The committed eBPF objects, against their source. They were built once, by a toolchain that nothing else needs.
+fn objects() -> Result<()> {
+    if ebpf::can_check() {
+        return ebpf::check();
+    }
+    eprintln!(
+        "\n!!! SKIPPED: whether the committed eBPF objects are built from this source. Their toolchain is not here."
+    );
+    eprintln!("!!! See gateway-ebpf/object/toolchain.txt, and `cargo xtask ebpf --check --install`.\n");
+    Ok(())
+}
+
+/// The filter in the kernel, and in network namespaces with traffic.
+fn filter() -> Result<()> {
+    if setup::is_root() {
+        return step(&["test", "--workspace", "--test", "filter"]);
+    }
+    if std::env::var("CI").is_ok_and(|value| value == "true") {
+        bail!("the tests of the filter need root, and in CI they must not be skipped");
+    }
+    eprintln!(
+        "\n!!! SKIPPED: the tests of the filter in the kernel. They need root: for XDP, and for network namespaces.\n"
+    );
+    Ok(())
+}
+
 fn step(arguments: &[&str]) -> Result<()> {
     command::run(Command::new(cargo()).args(arguments))
 }
@@ -38,5 +67,8 @@ fn step(arguments: &[&str]) -> Result<()> {
 fn end_to_end(backend: &str) -> Result<()> {
     let mut command = Command::new(cargo());
     command.env(IO_VARIABLE, backend).args(["test", "--workspace", "--test", "e2e"]);
+    // Each test has its own daemon and mostly waits for it.
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    command.args(["--", &format!("--test-threads={}", 4 * cores)]);
     command::run(&mut command)
 }

@@ -2,6 +2,7 @@
 //!
 //! Owns the built-in roots and the rule about bundles. Verifies nothing: an anchor is trusted because it is configured.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use ring::digest;
@@ -61,7 +62,7 @@ pub(super) struct Anchor {
 /// without its issuer is an anchor: whoever names it alone means it.
 pub(super) fn anchors(raw: &Spanned<Vec<Spanned<String>>>, report: &mut Report<'_>) -> Vec<Anchor> {
     if raw.get_ref().is_empty() {
-        report.empty(raw, WRITE_TRUST_ANCHORS);
+        report.empty(raw, Problem::Empty { write: WRITE_TRUST_ANCHORS });
     }
     let mut all: Vec<Anchor> = Vec::new();
     for text in raw.get_ref() {
@@ -75,8 +76,8 @@ pub(super) fn anchors(raw: &Spanned<Vec<Spanned<String>>>, report: &mut Report<'
     }
     let names: Vec<Vec<u8>> = all.iter().map(|anchor| anchor.name.clone()).collect();
     all.retain(|anchor| anchor.issuer.as_ref().is_none_or(|issuer| !names.contains(issuer)));
-    all.sort_by_key(|anchor| anchor.fingerprint);
-    all.dedup_by_key(|anchor| anchor.fingerprint);
+    let mut seen = HashSet::new();
+    all.retain(|anchor| seen.insert(anchor.fingerprint));
     all
 }
 

@@ -3,8 +3,6 @@
 //! Owns what makes a chain and a key usable at all, which is an error, and what senders are known to dislike in them, which
 //! is a warning: a gateway with an expired certificate still serves the senders that do not check.
 
-use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -18,8 +16,9 @@ use x509_parser::prelude::{GeneralName, X509Certificate};
 
 use super::ServerCertificate;
 use super::document::Report;
-use super::error::{Caution, Problem};
+use super::error::Problem;
 use super::file::{self, MAXIMUM_FILE_BYTES};
+use super::warning::Caution;
 
 /// Most certificates of one file: each is parsed, and offered, by server name.
 const MAXIMUM_CERTIFICATES: usize = 1024;
@@ -60,7 +59,7 @@ fn parse(raw: &Spanned<RawCertificate>, report: &mut Report<'_>) -> Option<Serve
     let loaded_chain = chain.as_ref().and_then(|at| load(at, report, |path, _, _| load_chain(path)));
     let loaded_key = key.as_ref().and_then(|at| load(at, report, load_key));
     let (chain_at, key_at) = (chain.as_ref()?, key.as_ref()?);
-    let (certificates, (key, signing_key)) = (loaded_chain?, loaded_key?);
+    let (certificates, LoadedKey { key, signing_key }) = (loaded_chain?, loaded_key?);
 
     let chain_path = report.resolve(chain_at.get_ref());
     if let Some(misplaced) = mismatch(&certificates, signing_key) {
@@ -86,7 +85,11 @@ fn load_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, Problem> {
     file::certificates(&file::read_named(path, MAXIMUM_FILE_BYTES)?, path)
 }
 
-type LoadedKey = (PrivateKeyDer<'static>, Arc<dyn SigningKey>);
+/// A private key, and the same in the form that can say which certificate it belongs to.
+struct LoadedKey {
+    key: PrivateKeyDer<'static>,
+    signing_key: Arc<dyn SigningKey>,
+}
 
 fn load_key(path: &Path, at: &Spanned<String>, report: &mut Report<'_>) -> Result<LoadedKey, Problem> {
     let text = file::read_named(path, MAXIMUM_FILE_BYTES)?;
@@ -100,11 +103,10 @@ fn load_key(path: &Path, at: &Spanned<String>, report: &mut Report<'_>) -> Resul
         true => Problem::EncryptedKey { path: path_buf.clone() },
         false => Problem::UnusableKey { path: path_buf.clone(), reason: error.to_string() },
     })?;
-    // World-readable. The group is the operator's business: 0640 is how a service account gets at a key of root's.
-    if fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & 0o004 != 0) {
-        report.warn(at, Caution::KeyReadableByOthers { path: path_buf });
+    if file::readable_by_others(path) {
+        report.warn(at, Caution::ReadableByOthers { path: path_buf });
     }
-    Ok((key, signing_key))
+    Ok(LoadedKey { key, signing_key })
 }
 
 /// Both ways in which OpenSSL marks a key under a passphrase: PKCS#8's label, and the header of the traditional format.

@@ -6,9 +6,9 @@ use toml::Spanned;
 
 use super::certificate::{RawCertificate, covers};
 use super::document::Report;
-use super::error::Caution;
 use super::provider::RawProvider;
 use super::route::RawRoute;
+use super::warning::Caution;
 use super::{Config, ServerCertificate};
 use crate::identity::ProviderId;
 

@@ -13,7 +13,8 @@ use serde::de::{self, Deserialize, DeserializeOwned};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue, Deserializer};
 
-use super::error::{Caution, ConfigError, ConfigErrors, Location, Problem, Warning};
+use super::error::{ConfigError, ConfigErrors, Location, Problem};
+use super::warning::{Caution, Warning};
 
 /// Most errors that are collected: nobody reads more at once, and each costs one more pass over the document.
 const MAXIMUM_ERRORS: usize = 100;
@@ -72,23 +73,37 @@ impl<'a> Document<'a> {
     }
 }
 
-/// What was found in a document, and the moment at which it was looked at.
+/// What the meaning of a document depends on beside its text and the files that it names.
+#[derive(Clone, Debug)]
+pub(super) struct Surroundings {
+    /// The moment for which validity is judged.
+    pub(super) now: UnixTime,
+    /// Where the service manager put our credentials, if it did (`$CREDENTIALS_DIRECTORY`, systemd.exec(5)).
+    pub(super) credentials: Option<PathBuf>,
+}
+
+/// What was found in a document, and the surroundings in which it was looked at.
 pub(super) struct Report<'a> {
     document: &'a Document<'a>,
-    now: UnixTime,
+    surroundings: Surroundings,
     errors: Vec<ConfigError>,
     warnings: Vec<Warning>,
 }
 
 impl<'a> Report<'a> {
     /// An empty report about `document`.
-    pub(super) fn new(document: &'a Document<'a>, now: UnixTime) -> Self {
-        Self { document, now, errors: Vec::new(), warnings: Vec::new() }
+    pub(super) fn new(document: &'a Document<'a>, surroundings: Surroundings) -> Self {
+        Self { document, surroundings, errors: Vec::new(), warnings: Vec::new() }
     }
 
     /// The moment for which validity is judged.
     pub(super) fn now(&self) -> UnixTime {
-        self.now
+        self.surroundings.now
+    }
+
+    /// Where the service manager put our credentials, if it did.
+    pub(super) fn credentials(&self) -> Option<&Path> {
+        self.surroundings.credentials.as_deref()
     }
 
     /// The path of a file that the document names: relative paths are relative to the document's directory.
@@ -116,11 +131,21 @@ impl<'a> Report<'a> {
         self.push(location, Problem::Missing { write });
     }
 
-    /// Reports that an array is empty, unless that is because something in it was reported and left out.
-    pub(super) fn empty<T>(&mut self, array: &Spanned<T>, write: &'static str) {
-        let location = self.document.location(&array.span());
+    /// Reports that `table` lacks `key`, or else one of `others`, unless something is reported about any of them already.
+    pub(super) fn missing_all<T>(&mut self, table: &Spanned<T>, key: &'static str, others: &[&str], problem: Problem) {
+        let mut location = self.document.location(&table.span());
+        if others.iter().chain(&[key]).any(|key| self.mentions(&location.key, key)) {
+            return;
+        }
+        location.key = format!("{}.{key}", location.key);
+        self.push(location, problem);
+    }
+
+    /// Reports that an array or table is empty, unless that is because something in it was reported and left out.
+    pub(super) fn empty<T>(&mut self, at: &Spanned<T>, problem: Problem) {
+        let location = self.document.location(&at.span());
         if !self.errors.iter().any(|error| error.location.key.starts_with(&location.key)) {
-            self.push(location, Problem::Empty { write });
+            self.push(location, problem);
         }
     }
 
@@ -138,10 +163,12 @@ impl<'a> Report<'a> {
         keys.into_iter().any(|below| below.split(['.', '[']).any(|part| part == key))
     }
 
-    /// Warns about a value.
+    /// Warns about a value, once.
     pub(super) fn warn<T>(&mut self, at: &Spanned<T>, caution: Caution) {
-        let location = self.document.location(&at.span());
-        self.warnings.push(Warning { location, caution });
+        let warning = Warning { location: self.document.location(&at.span()), caution };
+        if !self.warnings.contains(&warning) {
+            self.warnings.push(warning);
+        }
     }
 
     /// The value, if all went well.
@@ -159,12 +186,18 @@ impl<'a> Report<'a> {
         }
     }
 
-    fn error_at(&mut self, span: &Range<usize>, problem: Problem) {
+    /// As [`Report::error`], for a value of which only the place is at hand.
+    pub(super) fn error_at(&mut self, span: &Range<usize>, problem: Problem) {
         let location = self.document.location(span);
         self.push(location, problem);
     }
 
     fn push(&mut self, location: Location, problem: Problem) {
+        // What completes two proofs of a preset is read for each.
+        let same = |error: &ConfigError| error.location == location && error.problem.to_string() == problem.to_string();
+        if self.errors.iter().any(same) {
+            return;
+        }
         match self.errors.len() {
             0..MAXIMUM_ERRORS => self.errors.push(ConfigError { location, problem }),
             MAXIMUM_ERRORS => {
@@ -214,6 +247,7 @@ where
 }
 
 /// For `deserialize_with`: an array of tables, which may be absent.
+#[expect(clippy::type_complexity, reason = "serde's signature; each layer says something: absent, where, many, where")]
 pub(super) fn tables<'de, D, T>(deserializer: D) -> Result<Option<Spanned<Vec<Spanned<T>>>>, D::Error>
 where
     D: de::Deserializer<'de>,
@@ -224,6 +258,39 @@ where
         let span = array.span();
         Spanned::new(span, array.into_inner().into_iter().map(plain).collect())
     }))
+}
+
+/// A word where a table may stand too.
+#[derive(Clone, Debug)]
+pub(super) enum WordOr<T> {
+    /// A string.
+    Word(String),
+    /// The table.
+    Table(T),
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for WordOr<T> {
+    fn deserialize<D: de::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct WordOrTable<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> de::Visitor<'de> for WordOrTable<T> {
+            type Value = WordOr<T>;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("a string or a table")
+            }
+
+            fn visit_str<E: de::Error>(self, word: &str) -> Result<Self::Value, E> {
+                Ok(WordOr::Word(word.to_owned()))
+            }
+
+            fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+                T::deserialize(de::value::MapAccessDeserializer::new(map)).map(WordOr::Table)
+            }
+        }
+
+        deserializer.deserialize_any(WordOrTable(PhantomData))
+    }
 }
 
 /// The known name that looks most like `name`, if any looks like it at all.
@@ -243,13 +310,22 @@ fn describe(error: &toml::de::Error) -> Problem {
         let known: Vec<&str> = names.filter(|name| !name.is_empty()).collect();
         return Problem::UnknownKey { nearest: nearest(name, known.iter().copied()), known: known.join(", ") };
     }
-    let message = message
+    let message = without_value(message)
         .replace("unknown variant", "unknown word")
         .replace("a sequence", "an array")
         .replace("invalid type: sequence", "invalid type: array")
         .replace("invalid type: map", "invalid type: table")
         .replace("expected i64", "expected an integer (no quotes, no unit)");
     Problem::WrongType { message }
+}
+
+/// The message without the value of the wrong type: that stands in the file, and it may be a secret.
+fn without_value(message: &str) -> String {
+    let Some(rest) = message.strip_prefix("invalid type: ") else { return message.to_owned() };
+    let Some(expected) = rest.rfind(", expected ") else { return message.to_owned() };
+    let (found, expected) = rest.split_at(expected);
+    let kind = found.split(['"', '`']).next().unwrap_or_default().trim_end();
+    format!("invalid type: {kind}{expected}")
 }
 
 /// The line of a byte, from 1.

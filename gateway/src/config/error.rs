@@ -1,11 +1,13 @@
-//! What can be wrong with a configuration, and what is merely worth saying: the closed lists of both, with their words.
+//! What can be wrong with a configuration: the closed list, with its words, and where it stands.
 //!
-//! Owns every sentence that the operator reads about the file. Decides nothing: the sections find the problems.
+//! Owns every sentence that the operator reads about an error. Decides nothing: the sections find the problems.
 
 use std::fmt::{self, Write as _};
 use std::io;
 use std::path::PathBuf;
 
+use super::proof::ProofProblem;
+use super::ranges::RangeProblem;
 use crate::identity::revocation::RevocationListError;
 use crate::identity::rule::RuleError;
 
@@ -56,21 +58,6 @@ impl fmt::Display for ConfigError {
     }
 }
 
-/// Something that does not keep hookgate from starting, but that the operator will want to know.
-#[derive(Debug)]
-pub struct Warning {
-    /// Where.
-    pub location: Location,
-    /// What.
-    pub caution: Caution,
-}
-
-impl fmt::Display for Warning {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        one_line(formatter, &self.location, &self.caution)
-    }
-}
-
 /// A place in the configuration.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Location {
@@ -112,7 +99,7 @@ pub enum Problem {
         message: String,
     },
     /// A key that this table does not have.
-    #[error("unknown key{}; this table takes {known}", suggestion(.nearest))]
+    #[error("unknown key; {}", alternatives(.nearest, .known))]
     UnknownKey {
         /// The known key that looks most like it.
         nearest: Option<String>,
@@ -282,6 +269,21 @@ pub enum Problem {
     /// An identity condition that cannot be understood.
     #[error("{0}")]
     Rule(#[from] RuleError),
+    /// A proof, or a source of the keys that proofs need, that makes no sense.
+    #[error(transparent)]
+    Proof(#[from] ProofProblem),
+    /// Ranges of addresses.
+    #[error(transparent)]
+    Range(#[from] RangeProblem),
+    /// Not the name of an interface.
+    #[error("\"{text}\" is no name of an interface; write one that `ip link` shows, such as \"eth0\"")]
+    Interface {
+        /// What stands there.
+        text: String,
+    },
+    /// The kernel is to choose a port, and to filter it.
+    #[error("an address of [listen] has port 0, and what is filtered must be known; write the port, or mode = \"off\"")]
+    FilterWithoutPort,
     /// Not a day.
     #[error("not a day; write it without time and quotes, such as 2027-01-31")]
     Day,
@@ -365,146 +367,12 @@ pub enum Problem {
     },
 }
 
-/// What is worth saying.
-#[derive(Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Caution {
-    /// A provider that no route names.
-    UnusedProvider {
-        /// The provider.
-        provider: String,
-    },
-    /// A trust anchor past its notAfter: anchors are trusted by configuration, but their owners have let go of it.
-    AnchorExpired {
-        /// The profile that names it.
-        profile: String,
-        /// The subject of the anchor.
-        subject: String,
-        /// When, as YYYY-MM-DD.
-        not_after: String,
-    },
-    /// A profile past its `until`.
-    ProfileOutdated {
-        /// The profile.
-        profile: String,
-        /// Its last day.
-        until: String,
-    },
-    /// A revocation list past its nextUpdate.
-    RevocationListExpired {
-        /// Who issued it.
-        issuer: String,
-    },
-    /// A verify depth that shuts out what the preset documents.
-    ShallowDepth {
-        /// The configured depth.
-        depth: u8,
-        /// The depth of the preset's profile.
-        needed: u8,
-        /// The profile.
-        profile: String,
-    },
-    /// Our chain does not go from each certificate to its issuer.
-    ChainOutOfOrder {
-        /// The place, from 1, of the certificate that did not issue the one before it.
-        position: usize,
-    },
-    /// Our certificate is its own issuer.
-    SelfSigned,
-    /// Our certificate is not valid yet.
-    NotYetValid {
-        /// From when, as YYYY-MM-DD.
-        not_before: String,
-    },
-    /// A certificate of our chain has expired.
-    Expired {
-        /// The place in the chain, from 1.
-        position: usize,
-        /// When, as YYYY-MM-DD.
-        not_after: String,
-    },
-    /// A certificate of our chain expires soon.
-    ExpiresSoon {
-        /// The place in the chain, from 1.
-        position: usize,
-        /// When, as YYYY-MM-DD.
-        not_after: String,
-        /// Whole days left.
-        days: u64,
-    },
-    /// Our certificate has no DNS name.
-    NoNames,
-    /// None of the names of our certificate is the host of a route.
-    NamesWithoutRoute {
-        /// The names.
-        names: String,
-    },
-    /// None of our certificates is good for the host of a route.
-    HostWithoutCertificate {
-        /// The host.
-        host: String,
-    },
-    /// Our key is readable by everybody on this host.
-    KeyReadableByOthers {
-        /// The file.
-        path: PathBuf,
-    },
-}
-
-impl fmt::Display for Caution {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::UnusedProvider { provider } => {
-                write!(formatter, "no route names the provider \"{provider}\", so its requests are refused")
-            }
-            Self::AnchorExpired { profile, subject, not_after } => {
-                write!(formatter, "profile {profile}: the trust anchor {subject} expired on {not_after}")
-            }
-            Self::ProfileOutdated { profile, until } => {
-                write!(formatter, "profile {profile} was documented until {until}; remove it once nothing uses it")
-            }
-            Self::RevocationListExpired { issuer } => {
-                write!(
-                    formatter,
-                    "the revocation list of {issuer} has expired: its certificates are refused until it is renewed"
-                )
-            }
-            Self::ShallowDepth { depth, needed, profile } => write!(
-                formatter,
-                "depth {depth} is less than the {needed} that profile {profile} of the preset needs; its chains will be refused"
-            ),
-            Self::ChainOutOfOrder { position } => write!(
-                formatter,
-                "out of order: certificate {position} did not issue the one before it; some senders refuse such a chain"
-            ),
-            Self::SelfSigned => write!(formatter, "the certificate is self-signed; senders will refuse it"),
-            Self::NotYetValid { not_before } => {
-                write!(formatter, "the certificate is not valid before {not_before}; senders will refuse it")
-            }
-            Self::Expired { position, not_after } => {
-                write!(formatter, "certificate {position} of the chain expired on {not_after}; senders will refuse it")
-            }
-            Self::ExpiresSoon { position, not_after, days } => {
-                write!(formatter, "certificate {position} of the chain expires on {not_after}, in {days} days")
-            }
-            Self::NoNames => {
-                write!(formatter, "the certificate has no DNS name (subjectAltName); senders will refuse it")
-            }
-            Self::NamesWithoutRoute { names } => {
-                write!(formatter, "no route has a host that this certificate is for ({names})")
-            }
-            Self::HostWithoutCertificate { host } => {
-                write!(formatter, "no certificate is for {host}; senders will refuse the default one")
-            }
-            Self::KeyReadableByOthers { path } => {
-                write!(formatter, "{} is readable by every user of this host; chmod 0600 or 0640", path.display())
-            }
-        }
-    }
-}
-
 /// One finding on one line: keys, values and names of certificates are repeated from files, line breaks and all.
-fn one_line(formatter: &mut fmt::Formatter<'_>, location: &Location, message: &dyn fmt::Display) -> fmt::Result {
+pub(super) fn one_line(
+    formatter: &mut fmt::Formatter<'_>,
+    location: &Location,
+    message: &dyn fmt::Display,
+) -> fmt::Result {
     for character in format!("{location}: {message}").chars() {
         match character.is_control() {
             true => write!(formatter, "{}", character.escape_default())?,
@@ -512,6 +380,14 @@ fn one_line(formatter: &mut fmt::Formatter<'_>, location: &Location, message: &d
         }
     }
     Ok(())
+}
+
+/// The rest of a sentence about an unknown key: the one that was meant, or else all of them.
+fn alternatives(nearest: &Option<String>, known: &str) -> String {
+    match nearest {
+        Some(name) => format!("did you mean \"{name}\"?"),
+        None => format!("this table takes {known}"),
+    }
 }
 
 /// The rest of a sentence about an unknown name.

@@ -2,13 +2,15 @@
 //!
 //! Owns the bounds on what is read. Interprets nothing beyond names and dates.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, UnixTime};
 use x509_parser::prelude::{ASN1Time, FromDer, X509Certificate};
+use zeroize::Zeroizing;
 
 use super::error::Problem;
 
@@ -31,6 +33,27 @@ pub(super) fn read(path: &Path, maximum: u64) -> io::Result<Vec<u8>> {
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, message));
     }
     Ok(bytes)
+}
+
+/// Reads a file that holds a secret, into memory that is wiped when dropped.
+///
+/// # Errors
+/// As [`read`].
+pub(super) fn read_secret(path: &Path, maximum: usize) -> io::Result<Zeroizing<Vec<u8>>> {
+    // Room for all of it from the start: memory that a growing vector leaves behind is not wiped.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(maximum + 1));
+    File::open(path)?.take(maximum as u64 + 1).read_to_end(&mut bytes)?;
+    if bytes.len() > maximum {
+        let message = format!("larger than {maximum} bytes");
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, message));
+    }
+    Ok(bytes)
+}
+
+/// Whether every user of this host can read the file. The group is the operator's business: 0640 is how a service account
+/// gets at a file of root's.
+pub(super) fn readable_by_others(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & 0o004 != 0)
 }
 
 /// Reads a file that the configuration names.

@@ -36,16 +36,21 @@ impl Bound {
         value
     }
 
-    fn count(&self, raw: Option<&Spanned<i64>>, default: usize, report: &mut Report<'_>) -> usize {
+    pub(super) fn count(&self, raw: Option<&Spanned<i64>>, default: usize, report: &mut Report<'_>) -> usize {
         // Every bound fits into usize on the 64-bit hosts that we run on; elsewhere "more than you have" stays a bound.
         self.check(raw, report).map_or(default, |value| usize::try_from(value).unwrap_or(usize::MAX))
     }
 
-    fn milliseconds(&self, raw: Option<&Spanned<i64>>, default: Duration, report: &mut Report<'_>) -> Duration {
+    pub(super) fn milliseconds(
+        &self,
+        raw: Option<&Spanned<i64>>,
+        default: Duration,
+        report: &mut Report<'_>,
+    ) -> Duration {
         self.check(raw, report).map_or(default, Duration::from_millis)
     }
 
-    fn seconds(&self, raw: Option<&Spanned<i64>>, default: Duration, report: &mut Report<'_>) -> Duration {
+    pub(super) fn seconds(&self, raw: Option<&Spanned<i64>>, default: Duration, report: &mut Report<'_>) -> Duration {
         self.check(raw, report).map_or(default, Duration::from_secs)
     }
 }
@@ -74,6 +79,8 @@ const CACHE_TTL: Bound = Bound::new(1, 7 * 24 * 3600, " s");
 const IN_FLIGHT: Bound = Bound::new(1, 65_536, "");
 /// Nobody waits for a handler that more are waiting for than we take connections.
 const WAITING: Bound = Bound::new(0, 1_000_000, "");
+/// An entry takes about 56 bytes (`auth::replay`), so this is some 560 MB.
+const REPLAY_ENTRIES: Bound = Bound::new(1, 10_000_000, "");
 /// As many as can be in flight.
 const IDLE_CONNECTIONS: Bound = Bound::new(0, 65_536, "");
 
@@ -97,6 +104,7 @@ pub(super) struct RawLimits {
     max_presented_bytes: Option<Spanned<i64>>,
     chain_cache_entries: Option<Spanned<i64>>,
     chain_cache_ttl_s: Option<Spanned<i64>>,
+    replay_entries: Option<Spanned<i64>>,
     handler_max_in_flight: Option<Spanned<i64>>,
     handler_max_waiting: Option<Spanned<i64>>,
     handler_idle_connections: Option<Spanned<i64>>,
@@ -135,6 +143,7 @@ pub(super) fn limits(raw: Option<&RawLimits>, report: &mut Report<'_>) -> Limits
         max_presented_bytes: count(PRESENTED_BYTES, &raw.max_presented_bytes, default.max_presented_bytes, report),
         chain_cache_entries: count(CACHE_ENTRIES, &raw.chain_cache_entries, default.chain_cache_entries, report),
         chain_cache_ttl: CACHE_TTL.seconds(raw.chain_cache_ttl_s.as_ref(), default.chain_cache_ttl, report),
+        replay_entries: count(REPLAY_ENTRIES, &raw.replay_entries, default.replay_entries, report),
         handler_max_in_flight: count(IN_FLIGHT, &raw.handler_max_in_flight, default.handler_max_in_flight, report),
         handler_max_waiting: count(WAITING, &raw.handler_max_waiting, default.handler_max_waiting, report),
         handler_idle_connections: count(

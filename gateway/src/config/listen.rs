@@ -72,7 +72,7 @@ pub(super) fn listen(raw: Option<Spanned<RawListen>>, report: &mut Report<'_>) -
 fn parse_addresses(raw: &Spanned<Vec<Spanned<String>>>, report: &mut Report<'_>) -> Vec<SocketAddr> {
     let count = raw.get_ref().len();
     if count == 0 {
-        report.empty(raw, WRITE_ADDRESSES);
+        report.empty(raw, Problem::Empty { write: WRITE_ADDRESSES });
     } else if count > MAXIMUM_ADDRESSES {
         report.error(raw, Problem::TooMany { count, maximum: MAXIMUM_ADDRESSES });
     }

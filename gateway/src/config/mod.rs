@@ -1,7 +1,7 @@
 //! The configuration: one TOML file, and every file that it names, parsed into types once.
 //!
 //! Owns the syntax, the defaults, the bounds, and the errors about them. Reads files, and nothing else of the outside
-//! world: no socket, and no clock but once in [`Config::load`]. What it returns is complete: no later stage reads a file
+//! world: no socket, and clock and environment but once, in [`Config::load`]. What it returns is complete: no later stage reads a file
 //! again, so a reload either has everything or changes nothing.
 //!
 //! Each section is read into a raw struct whose values know their place in the file, and from there into its type, once. What
@@ -11,17 +11,24 @@ mod anchor;
 mod certificate;
 mod coverage;
 mod document;
-pub mod error;
+mod error;
 mod file;
+mod filter;
+mod key_source;
+mod key_url;
 mod limits;
 mod listen;
 pub mod preset;
 mod profile;
+mod proof;
 mod provider;
+mod ranges;
 mod route;
 #[cfg(test)]
 mod tests;
+mod warning;
 
+use std::env;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -34,16 +41,26 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use self::certificate::RawCertificate;
-use self::document::{Document, Report};
+use self::document::{Document, Report, Surroundings};
+use self::filter::RawFilter;
+use self::key_source::{KeySources, RawKeySource};
 use self::limits::RawLimits;
 use self::listen::{RawListen, RawMetrics};
 use self::provider::RawProvider;
 use self::route::RawRoute;
+use crate::auth::ProofPolicy;
 use crate::identity::{Provider, ProviderId};
+use crate::ranges::{Ranges, Sources};
 
-pub use self::error::{Caution, ConfigError, ConfigErrors, Location, Problem, Warning};
+pub use self::error::{ConfigError, ConfigErrors, Location, Problem};
+pub use self::filter::{FilterSection, PIN_DIRECTORY};
+pub use self::key_source::{FetchLimits, KeyOrigin, KeySource};
+pub use self::key_url::{KeyUrl, KeyUrlError};
 pub use self::listen::DEFAULT_BACKLOG;
+pub use self::proof::ProofProblem;
 pub use self::provider::DEFAULT_VERIFY_DEPTH;
+pub use self::ranges::RangeProblem;
+pub use self::warning::{Caution, Warning};
 
 /// Everything that the operator said, complete and within bounds.
 #[derive(Debug)]
@@ -54,10 +71,17 @@ pub struct Config {
     pub certificates: Vec<ServerCertificate>,
     /// `[[provider]]`, in the order of the file: [`ProviderId`] is the index.
     pub providers: Vec<Provider>,
+    /// By [`ProviderId`]: where each sends from.
+    pub sources: Vec<Sources>,
     /// `[[route]]`, in the order of the file.
     pub routes: Vec<Route>,
     /// `[limits]`
     pub limits: Limits,
+    /// What is demanded of requests beyond the certificate, and the keys for it: `proof` and `replay` of providers and routes,
+    /// `[[key_source]]`.
+    pub proofs: Proofs,
+    /// `[filter]`; off without the section.
+    pub filter: FilterSection,
     /// `[metrics]`; without the section there is no endpoint.
     pub metrics: Option<Metrics>,
 }
@@ -71,11 +95,15 @@ struct RawConfig {
     #[serde(deserialize_with = "document::tables")]
     certificate: Option<Spanned<Vec<Spanned<RawCertificate>>>>,
     #[serde(deserialize_with = "document::tables")]
+    key_source: Option<Spanned<Vec<Spanned<RawKeySource>>>>,
+    #[serde(deserialize_with = "document::tables")]
     provider: Option<Spanned<Vec<Spanned<RawProvider>>>>,
     #[serde(deserialize_with = "document::tables")]
     route: Option<Spanned<Vec<Spanned<RawRoute>>>>,
     #[serde(deserialize_with = "document::table")]
     limits: Option<Spanned<RawLimits>>,
+    #[serde(deserialize_with = "document::table")]
+    filter: Option<Spanned<RawFilter>>,
     #[serde(deserialize_with = "document::table")]
     metrics: Option<Spanned<RawMetrics>>,
 }
@@ -93,28 +121,53 @@ impl Config {
             let location = Location { file: path.to_owned(), line: None, key: String::new() };
             ConfigErrors(vec![ConfigError { location, problem: Problem::Unreadable { source } }])
         })?;
-        Self::parse(&text, path, UnixTime::now())
+        // systemd.exec(5): where it put what LoadCredential= and its kin name.
+        let credentials = env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
+        Self::parse_in(&text, path, Surroundings { now: UnixTime::now(), credentials })
     }
 
     /// Parses `text`, which stands at `path`: relative paths in it are relative to the directory of `path`. Reads all files
-    /// that it names. `now` decides what has expired, which is only ever warned of.
+    /// that it names. `now` decides what has expired, which is only ever warned of. There are no credentials of the service
+    /// manager.
     ///
     /// # Errors
     /// Everything that is wrong with it, at once; of errors in the syntax of TOML the first.
     pub fn parse(text: &str, path: &Path, now: UnixTime) -> Result<(Self, Vec<Warning>), ConfigErrors> {
+        Self::parse_in(text, path, Surroundings { now, credentials: None })
+    }
+
+    fn parse_in(text: &str, path: &Path, surroundings: Surroundings) -> Result<(Self, Vec<Warning>), ConfigErrors> {
         let document = Document::parse(text, path)?;
-        let mut report = Report::new(&document, now);
+        let mut report = Report::new(&document, surroundings);
         let raw: RawConfig = document.read(&mut report);
         let raw_certificates = elements(raw.certificate.as_ref());
         let raw_providers = elements(raw.provider.as_ref());
         let raw_routes = elements(raw.route.as_ref());
         let listen = listen::listen(raw.listen, &mut report);
         let certificates = certificate::certificates(raw_certificates, &mut report);
-        let (providers, names) = provider::providers(raw_providers, &mut report);
-        let routes = route::routes(raw_routes, &names, &mut report);
+        let mut sources = KeySources::new(elements(raw.key_source.as_ref()), &mut report);
+        let (providers, provider_proofs, names) = provider::providers(raw_providers, &mut sources, &mut report);
+        let (routes, route_proofs) = route::routes(raw_routes, &names, &mut sources, &mut report);
+        let proofs =
+            Proofs { providers: provider_proofs, routes: route_proofs, key_sources: sources.finish(&mut report) };
         let limits = limits::limits(raw.limits.as_ref().map(Spanned::get_ref), &mut report);
         let metrics = listen::metrics(raw.metrics, listen.as_ref(), &mut report);
-        let config = listen.map(|listen| Self { listen, certificates, providers, routes, limits, metrics });
+        let ranges = ranges::of_providers(raw_providers, &mut report);
+        let context = filter::Context { listen: listen.as_ref(), providers: raw_providers, ranges: &ranges };
+        let filter = filter::filter(raw.filter.as_ref(), &context, &mut report);
+        let source = |it: ranges::ProviderRanges| Sources { check: it.check, ranges: Ranges::new(&it.prefixes) };
+        let sources = ranges.into_iter().map(source).collect();
+        let config = listen.map(|listen| Self {
+            listen,
+            certificates,
+            providers,
+            sources,
+            routes,
+            limits,
+            proofs,
+            filter,
+            metrics,
+        });
         if let Some(config) = &config {
             coverage::warn(config, raw_certificates, raw_providers, raw_routes, &mut report);
         }
@@ -200,6 +253,18 @@ pub struct Handler {
     pub socket: PathBuf,
 }
 
+/// What each provider and route demands of a request beyond the certificate.
+#[derive(Debug)]
+pub struct Proofs {
+    /// By [`ProviderId`]: as many as there are providers.
+    pub providers: Vec<Arc<ProofPolicy>>,
+    /// By the index of [`Config::routes`]. What a route demands replaces what its providers do; `None` leaves that as it is.
+    pub routes: Vec<Option<Arc<ProofPolicy>>>,
+    /// By [`KeySourceId`](crate::auth::KeySourceId): `[[key_source]]` in the order of the file, then the built-in one, if a
+    /// token needs it.
+    pub key_sources: Vec<KeySource>,
+}
+
 /// `[metrics]`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Metrics {
@@ -244,6 +309,8 @@ pub struct Limits {
     pub chain_cache_entries: usize,
     /// `chain_cache_ttl_s`: how long at the most.
     pub chain_cache_ttl: Duration,
+    /// `replay_entries`: deliveries remembered, over all providers and routes; about 56 bytes each.
+    pub replay_entries: usize,
     /// `handler_max_in_flight`: requests with one handler at once, over all workers.
     pub handler_max_in_flight: usize,
     /// `handler_max_waiting`: requests that wait for one handler, over all workers; more are refused.
@@ -275,6 +342,7 @@ impl Default for Limits {
             max_presented_bytes: 32 * 1024,
             chain_cache_entries: 4096,
             chain_cache_ttl: Duration::from_secs(3600),
+            replay_entries: 100_000,
             handler_max_in_flight: 256,
             handler_max_waiting: 1024,
             handler_idle_connections: 32,

@@ -1,20 +1,23 @@
 //! Presets: what is known of the providers that many receivers have, compiled in.
 //!
 //! Owns the reading of `gateway/presets/` and the words of `hookgate providers`. A preset holds nothing that a `[[provider]]`
-//! with `[[provider.profile]]` tables could not say: it is data, and none of the code knows a provider by name.
+//! with `proof`, `replay` and `[[provider.profile]]` tables could not say: it is data, and none of the code here knows a
+//! provider by name.
 
 use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::LazyLock;
+use std::time::Duration;
 
 use data_encoding::HEXLOWER;
 use rustls_pki_types::UnixTime;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::document::{self, Document, Report};
+use super::document::{self, Document, Report, Surroundings};
 use super::error::ConfigErrors;
 use super::profile::{DraftProfile, RawProfile};
+use super::proof::{PresetProofs, RawClause, RawReplay};
 use super::provider::{self, DEFAULT_VERIFY_DEPTH};
 use crate::identity::ExtendedKeyUsage;
 
@@ -25,6 +28,11 @@ const TEXTS: [(&str, &str); 4] = [
     ("pagerduty", include_str!("../../presets/pagerduty.toml")),
     ("percolate", include_str!("../../presets/percolate.toml")),
 ];
+
+/// The headers of a preset's tables, as they stand in its text.
+const PROOF: &str = "[proof]";
+const REPLAY: &str = "[replay]";
+const PROFILE: &str = "[[profile]]";
 
 static PRESETS: LazyLock<Vec<Preset>> = LazyLock::new(|| {
     let parsed = TEXTS.iter().map(|(name, text)| Preset::parse(name, text));
@@ -38,6 +46,10 @@ struct RawPreset {
     title: String,
     documentation: String,
     notes: Vec<String>,
+    #[serde(default, deserialize_with = "document::table")]
+    proof: Option<Spanned<RawClause>>,
+    #[serde(default, deserialize_with = "document::table")]
+    replay: Option<Spanned<RawReplay>>,
     #[serde(default, deserialize_with = "document::tables")]
     profile: Option<Spanned<Vec<Spanned<RawProfile>>>>,
 }
@@ -51,6 +63,7 @@ pub struct Preset {
     documentation: String,
     notes: Vec<String>,
     profiles: Vec<DraftProfile>,
+    proofs: PresetProofs,
 }
 
 impl Preset {
@@ -79,28 +92,45 @@ impl Preset {
         self.profiles.iter().map(|profile| profile.name.as_ref())
     }
 
-    /// The preset as TOML: what to start from when one's own profiles replace it.
-    pub fn toml(&self) -> &'static str {
-        self.text
+    /// Profiles and proofs as a `[[provider]]` of one's own, with the comments of the preset: what to start from when replacing
+    /// fields is not enough. The proofs lack the operator's part, and are an error until it is there.
+    pub fn toml(&self) -> String {
+        let header = [PROOF, PROFILE].into_iter().filter_map(|header| self.text.find(header)).min();
+        let header = header.unwrap_or(self.text.len());
+        // The comment above the first table is its own; what stands further up is about the preset.
+        let start = self.text[..header].rfind("\n\n").map_or(0, |blank| blank + 2);
+        let mut tables = self.text[start..].to_owned();
+        for (header, own) in
+            [(PROOF, "[provider.proof]"), (REPLAY, "[provider.replay]"), (PROFILE, "[[provider.profile]]")]
+        {
+            tables = tables.replace(header, own);
+        }
+        format!("[[provider]]\nname = \"{}\"\n\n{tables}", self.name)
     }
 
     pub(super) fn drafts(&self) -> &[DraftProfile] {
         &self.profiles
     }
 
+    pub(super) fn proofs(&self) -> &PresetProofs {
+        &self.proofs
+    }
+
     fn parse(name: &'static str, text: &'static str) -> Result<Self, ConfigErrors> {
         let path = format!("{name}.toml");
         let document = Document::parse(text, Path::new(&path))?;
         // No warning depends on the user's clock here: what time has overtaken is warned of where the preset is used.
-        let mut report = Report::new(&document, UnixTime::since_unix_epoch(std::time::Duration::ZERO));
+        let now = UnixTime::since_unix_epoch(Duration::ZERO);
+        let mut report = Report::new(&document, Surroundings { now, credentials: None });
         let raw: RawPreset = document.read(&mut report);
         let profiles = match &raw.profile {
             Some(tables) => provider::own_profiles(tables, &mut report),
             None => None,
         };
         let (profiles, _) = report.finish(profiles)?;
-        let RawPreset { title, documentation, notes, .. } = raw;
-        Ok(Self { name, text, title, documentation, notes, profiles })
+        let RawPreset { title, documentation, notes, proof, replay, .. } = raw;
+        let proofs = PresetProofs { proof: proof.map(Spanned::into_inner), replay: replay.map(Spanned::into_inner) };
+        Ok(Self { name, text, title, documentation, notes, profiles, proofs })
     }
 }
 
@@ -123,7 +153,7 @@ pub fn list() -> String {
     })
 }
 
-/// What `hookgate providers NAME` prints: all that the preset says, in words, then its TOML.
+/// What `hookgate providers NAME` prints: all that the preset says, in words, then as TOML.
 pub fn describe(preset: &Preset) -> String {
     let mut text = format!("{}: {}\n{}\n", preset.name, preset.title, preset.documentation);
     for note in &preset.notes {
@@ -132,8 +162,13 @@ pub fn describe(preset: &Preset) -> String {
     for profile in &preset.profiles {
         describe_profile(&mut text, profile);
     }
-    let _ =
-        write!(text, "\nAs TOML, under [[provider]] with [[provider.profile]] tables to change it:\n\n{}", preset.text);
+    text.push_str(&preset.proofs.describe());
+    let _ = write!(
+        text,
+        "\nTo change more than single fields, start from this instead of the preset{}:\n\n{}",
+        if preset.proofs.proof.is_some() { ", and complete its proof" } else { "" },
+        preset.toml()
+    );
     text
 }
 

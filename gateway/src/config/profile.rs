@@ -13,9 +13,10 @@ use toml::value::Datetime;
 
 use super::anchor::{self, Anchor};
 use super::document::{self, Report};
-use super::error::{Caution, Problem};
+use super::error::Problem;
 use super::file::{self, MAXIMUM_REVOCATION_LIST_BYTES};
 use super::limits::Bound;
+use super::warning::Caution;
 use crate::identity::ExtendedKeyUsage;
 use crate::identity::revocation::{RevocationList, RevocationScope};
 use crate::identity::rule::{Condition, IdentityRule, RuleError};
@@ -148,7 +149,7 @@ pub(super) fn name(text: &Spanned<String>, report: &mut Report<'_>) -> Option<Ar
 
 fn identities(raw: &Spanned<Vec<Spanned<RawIdentity>>>, report: &mut Report<'_>) -> Vec<IdentityRule> {
     match raw.get_ref().len() {
-        0 => report.empty(raw, WRITE_IDENTITY),
+        0 => report.empty(raw, Problem::Empty { write: WRITE_IDENTITY }),
         1..=MAXIMUM_IDENTITIES => {}
         count => report.error(raw, Problem::TooMany { count, maximum: MAXIMUM_IDENTITIES }),
     }
@@ -158,24 +159,31 @@ fn identities(raw: &Spanned<Vec<Spanned<RawIdentity>>>, report: &mut Report<'_>)
 /// One rule; if any of its conditions is at fault there is none, since fewer conditions would admit more.
 fn identity(raw: &Spanned<RawIdentity>, report: &mut Report<'_>) -> Option<IdentityRule> {
     let entry = raw.get_ref();
-    let parsers: [(_, fn(&str) -> Result<Condition, RuleError>); 6] = [
-        (&entry.subject, Condition::subject),
-        (&entry.subject_cn, Condition::subject_cn),
-        (&entry.san_dns, Condition::san_dns),
-        (&entry.san_uri, Condition::san_uri),
-        (&entry.spki_sha256, Condition::spki_sha256),
-        (&entry.certificate_sha256, Condition::certificate_sha256),
+    let results = [
+        condition(entry.subject.as_ref(), Condition::subject, report),
+        condition(entry.subject_cn.as_ref(), Condition::subject_cn, report),
+        condition(entry.san_dns.as_ref(), Condition::san_dns, report),
+        condition(entry.san_uri.as_ref(), Condition::san_uri, report),
+        condition(entry.spki_sha256.as_ref(), Condition::spki_sha256, report),
+        condition(entry.certificate_sha256.as_ref(), Condition::certificate_sha256, report),
     ];
-    let present = parsers.iter().filter_map(|(text, parse)| Some((text.as_ref()?, parse)));
-    let results: Vec<Option<Condition>> = present
-        .map(|(text, parse)| parse(text.get_ref()).map_err(|error| report.error(text, Problem::Rule(error))).ok())
-        .collect();
+    let results: Vec<Option<Condition>> = results.into_iter().flatten().collect();
     if results.is_empty() {
-        report.error(raw, Problem::EmptyIdentity);
+        report.empty(raw, Problem::EmptyIdentity);
         return None;
     }
     let conditions = results.into_iter().collect::<Option<Vec<_>>>()?;
     IdentityRule::new(conditions).map_err(|error| report.error(raw, Problem::Rule(error))).ok()
+}
+
+/// `None` where the key is not there, `Some(None)` where it is at fault.
+fn condition(
+    text: Option<&Spanned<String>>,
+    parse: impl Fn(&str) -> Result<Condition, RuleError>,
+    report: &mut Report<'_>,
+) -> Option<Option<Condition>> {
+    let text = text?;
+    Some(parse(text.get_ref()).map_err(|error| report.error(text, Problem::Rule(error))).ok())
 }
 
 fn revocation_lists(raw: &Spanned<Vec<Spanned<String>>>, report: &mut Report<'_>) -> Vec<RevocationList> {

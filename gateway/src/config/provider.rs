@@ -10,14 +10,19 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::anchor::WRITE_TRUST_ANCHORS;
-use super::document::{self, Report, nearest};
-use super::error::{Caution, Problem};
+use super::document::{self, Report, WordOr, nearest};
+use super::error::Problem;
 use super::file;
+use super::key_source::KeySources;
 use super::preset;
 use super::profile::{
     self, DraftProfile, Fields, RawExtendedKeyUsage, RawIdentity, RawProfile, RawRevocationScope, WRITE_IDENTITY,
 };
+use super::proof::{self, Completion, Demands, RawClause, RawReplay, RawSessionParameter, RawSignature, RawToken};
+use super::ranges::{RawRangeFiles, RawRanges, RawSourceCheck};
 use super::route::ProviderNames;
+use super::warning::Caution;
+use crate::auth::ProofPolicy;
 use crate::identity::revocation::RevocationLists;
 use crate::identity::{OnFailure, Profile, Provider, ProviderId};
 
@@ -37,7 +42,7 @@ const WRITE_PROFILES: &str = "the profiles to keep, or leave the key out to keep
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawProvider {
-    name: Option<Spanned<String>>,
+    pub(super) name: Option<Spanned<String>>,
     preset: Option<Spanned<String>>,
     profiles: Option<Spanned<Vec<Spanned<String>>>>,
     #[serde(default, deserialize_with = "document::tables")]
@@ -50,6 +55,17 @@ pub(super) struct RawProvider {
     crls: Option<Spanned<Vec<Spanned<String>>>>,
     crl_scope: Option<RawRevocationScope>,
     on_failure: Option<RawOnFailure>,
+    pub(super) source_ranges: RawRanges,
+    pub(super) source_range_files: RawRangeFiles,
+    pub(super) source_ranges_check: Option<Spanned<RawSourceCheck>>,
+    proof: Option<Spanned<WordOr<RawClause>>>,
+    replay: Option<Spanned<WordOr<RawReplay>>>,
+    #[serde(default, deserialize_with = "document::table")]
+    token: Option<Spanned<RawToken>>,
+    #[serde(default, deserialize_with = "document::table")]
+    session_parameter: Option<Spanned<RawSessionParameter>>,
+    #[serde(default, deserialize_with = "document::table")]
+    signature: Option<Spanned<RawSignature>>,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize)]
@@ -59,9 +75,14 @@ enum RawOnFailure {
     Abort,
 }
 
-/// Parses the providers; those at fault are left out, so that the result is whole only if nothing was reported. The names
-/// are complete where the result is not, so that routes can refer to a provider that is at fault.
-pub(super) fn providers(raw: &[Spanned<RawProvider>], report: &mut Report<'_>) -> (Vec<Provider>, ProviderNames) {
+/// Parses the providers, and what each demands of requests; those at fault are left out, so that the result is whole only if
+/// nothing was reported. The names are complete where the result is not, so that routes can refer to a provider that is at
+/// fault.
+pub(super) fn providers(
+    raw: &[Spanned<RawProvider>],
+    sources: &mut KeySources<'_>,
+    report: &mut Report<'_>,
+) -> (Vec<Provider>, Vec<Arc<ProofPolicy>>, ProviderNames) {
     if raw.is_empty() {
         report
             .missing_section("provider", "a [[provider]] section with name and preset, or trust_anchors and identity");
@@ -71,7 +92,7 @@ pub(super) fn providers(raw: &[Spanned<RawProvider>], report: &mut Report<'_>) -
     }
     let mut names: HashMap<String, (ProviderId, usize)> = HashMap::new();
     let mut complete = true;
-    let mut providers = Vec::new();
+    let (mut providers, mut proofs) = (Vec::new(), Vec::new());
     for (raw, id) in raw.iter().take(MAXIMUM_PROVIDERS).zip(0..) {
         let name = provider_name(raw, report);
         match &name {
@@ -87,16 +108,18 @@ pub(super) fn providers(raw: &[Spanned<RawProvider>], report: &mut Report<'_>) -
             None => complete = false,
         }
         let profiles = parse_profiles(raw, report);
-        if let (Some((name, _)), Some(profiles)) = (name, profiles) {
+        let proof = parse_proofs(raw, name.as_ref().map_or("", |(name, _)| name), sources, report);
+        if let (Some((name, _)), Some(profiles), Some(proof)) = (name, profiles, proof) {
             let on_failure = match raw.get_ref().on_failure {
                 None | Some(RawOnFailure::Respond) => OnFailure::Respond,
                 Some(RawOnFailure::Abort) => OnFailure::Abort,
             };
             providers.push(Provider { name, profiles, on_failure });
+            proofs.push(proof);
         }
     }
     let names = names.into_iter().map(|(name, (id, _))| (name, id)).collect();
-    (providers, ProviderNames::new(names, complete))
+    (providers, proofs, ProviderNames::new(names, complete))
 }
 
 fn provider_name<'r>(
@@ -117,6 +140,29 @@ fn parse_profiles(raw: &Spanned<RawProvider>, report: &mut Report<'_>) -> Option
     let profiles: Vec<Option<Profile>> =
         drafts.into_iter().map(|draft| finish(raw, &overrides, draft, report)).collect();
     profiles.into_iter().collect()
+}
+
+fn parse_proofs(
+    raw: &Spanned<RawProvider>,
+    name: &str,
+    sources: &mut KeySources<'_>,
+    report: &mut Report<'_>,
+) -> Option<Arc<ProofPolicy>> {
+    let fields = raw.get_ref();
+    let preset = fields.preset.as_ref().and_then(|name| preset::find(name.get_ref()));
+    let parts = Completion {
+        token: fields.token.as_ref(),
+        session_parameter: fields.session_parameter.as_ref(),
+        signature: fields.signature.as_ref(),
+    };
+    let demands = Demands {
+        proof: fields.proof.as_ref(),
+        replay: fields.replay.as_ref(),
+        // An unknown preset is reported where its profiles are looked for; what would complete it is not at fault.
+        own: if fields.preset.is_some() && preset.is_none() { Completion::default() } else { parts },
+        preset: preset.map(|preset| (preset.name(), preset.proofs())),
+    };
+    proof::of_provider(raw, &demands, name, sources, report)
 }
 
 /// The fields that stand in the provider's own table, in the form that they have in a profile.
@@ -172,7 +218,7 @@ fn preset_profiles(
     };
     let Some(chosen) = chosen else { return Some(preset.drafts().to_vec()) };
     if chosen.get_ref().is_empty() {
-        report.empty(chosen, WRITE_PROFILES);
+        report.empty(chosen, Problem::Empty { write: WRITE_PROFILES });
         return None;
     }
     let names = || preset.drafts().iter().map(|draft| draft.name.as_ref());

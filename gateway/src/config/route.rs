@@ -9,9 +9,12 @@ use hyper::Method;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::document::{Report, nearest};
+use super::document::{Report, WordOr, nearest};
 use super::error::Problem;
+use super::key_source::KeySources;
+use super::proof::{self, RawClause, RawReplay};
 use super::{Handler, PathPattern, Route};
+use crate::auth::ProofPolicy;
 use crate::identity::ProviderId;
 
 /// Most routes of one file: each name becomes a metric label.
@@ -41,6 +44,8 @@ pub(super) struct RawRoute {
     providers: Option<Spanned<Vec<Spanned<String>>>>,
     handler: Option<Spanned<String>>,
     client_cert_chain: Option<bool>,
+    proof: Option<Spanned<WordOr<RawClause>>>,
+    replay: Option<Spanned<WordOr<RawReplay>>>,
 }
 
 /// The names of the providers of the file, for routes to refer to.
@@ -75,8 +80,13 @@ impl ProviderNames {
     }
 }
 
-/// Parses the routes; those at fault are left out.
-pub(super) fn routes(raw: &[Spanned<RawRoute>], names: &ProviderNames, report: &mut Report<'_>) -> Vec<Route> {
+/// Parses the routes, and what each demands of requests in place of its providers; those at fault are left out.
+pub(super) fn routes(
+    raw: &[Spanned<RawRoute>],
+    names: &ProviderNames,
+    sources: &mut KeySources<'_>,
+    report: &mut Report<'_>,
+) -> (Vec<Route>, Vec<Option<Arc<ProofPolicy>>>) {
     if raw.is_empty() {
         report.missing_section("route", "a [[route]] section with path, providers and handler");
     }
@@ -84,14 +94,19 @@ pub(super) fn routes(raw: &[Spanned<RawRoute>], names: &ProviderNames, report: &
         report.error(first, Problem::TooMany { count: raw.len(), maximum: MAXIMUM_ROUTES });
     }
     let mut seen = Seen::default();
-    let mut routes = Vec::new();
+    let (mut routes, mut proofs) = (Vec::new(), Vec::new());
     for raw in raw.iter().take(MAXIMUM_ROUTES) {
-        if let Some(route) = parse(raw, names, report) {
+        let RawRoute { proof, replay, .. } = raw.get_ref();
+        let route = parse(raw, names, report);
+        let name = route.as_ref().map_or("", |route| &route.name);
+        let proof = proof::of_route(proof.as_ref(), replay.as_ref(), name, sources, report);
+        if let Some(route) = route {
             seen.check(raw, &route, report);
             routes.push(route);
+            proofs.extend(proof);
         }
     }
-    routes
+    (routes, proofs)
 }
 
 fn parse(raw: &Spanned<RawRoute>, names: &ProviderNames, report: &mut Report<'_>) -> Option<Route> {
@@ -226,7 +241,7 @@ fn parse_methods(raw: Option<&Spanned<Vec<Spanned<String>>>>, report: &mut Repor
     let Some(raw) = raw else { return Some(vec![Method::POST]) };
     let count = raw.get_ref().len();
     if count == 0 {
-        report.empty(raw, WRITE_METHODS);
+        report.empty(raw, Problem::Empty { write: WRITE_METHODS });
         return None;
     }
     if count > MAXIMUM_METHODS {
@@ -262,7 +277,7 @@ fn parse_providers(
     report: &mut Report<'_>,
 ) -> Option<Vec<ProviderId>> {
     if raw.get_ref().is_empty() {
-        report.empty(raw, WRITE_PROVIDERS);
+        report.empty(raw, Problem::Empty { write: WRITE_PROVIDERS });
         return None;
     }
     let found: Vec<Option<ProviderId>> = raw.get_ref().iter().map(|name| names.find(name, report)).collect();
@@ -277,7 +292,8 @@ fn parse_providers(
 #[derive(Default)]
 struct Seen {
     names: HashMap<Arc<str>, usize>,
-    places: HashMap<(Option<Arc<str>>, String), Vec<(Method, usize)>>,
+    /// By host and path in one text: no host holds a slash, and every path begins with one.
+    places: HashMap<String, Vec<(Method, usize)>>,
 }
 
 impl Seen {
@@ -288,7 +304,8 @@ impl Seen {
         {
             report.error(name, Problem::Duplicate { what: format!("the name \"{}\"", route.name), line: earlier });
         }
-        let place = self.places.entry((route.host.clone(), path_text(&route.path))).or_default();
+        let place = format!("{}{}", route.host.as_deref().unwrap_or_default(), path_text(&route.path));
+        let place = self.places.entry(place).or_default();
         let taken = place.iter().find(|(method, _)| route.methods.contains(method));
         if let Some((method, earlier)) = taken {
             report.error(raw, Problem::Overlap { line: *earlier, method: method.to_string() });

@@ -3,10 +3,13 @@
 #![expect(clippy::panic, reason = "a check that fails says what it saw")]
 
 mod bad;
+mod bad_proofs;
 mod cautions;
 mod documentation;
+mod filter;
 mod good;
 mod presets;
+mod proofs;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -20,6 +23,7 @@ use rcgen::{
 use rustls_pki_types::UnixTime;
 use tempfile::TempDir;
 
+use super::document::Surroundings;
 use super::{Config, ConfigErrors, Warning};
 
 /// The moment of all tests: 2026-06-01, 00:00 UTC.
@@ -28,9 +32,18 @@ const NOW: UnixTime = UnixTime::since_unix_epoch(Duration::from_secs(1_780_272_0
 /// A configuration in which each section says as little as it may, one section a block.
 const LISTEN: &str = "[listen]\naddresses = [\"127.0.0.1:0\"]\n";
 const CERTIFICATE: &str = "[[certificate]]\nchain = \"fullchain.pem\"\nkey = \"privkey.pem\"\n";
-const PROVIDER: &str = "[[provider]]\nname = \"pagerduty\"\npreset = \"pagerduty\"\n";
+const PROVIDER: &str = "[[provider]]\nname = \"pagerduty\"\nproof = \"certificate\"\npreset = \"pagerduty\"\n";
 const ROUTE: &str =
     "[[route]]\npath = \"/pagerduty\"\nproviders = [\"pagerduty\"]\nhandler = \"unix:/run/app/pagerduty.sock\"\n";
+
+/// The content of every secret of these tests, which must show nowhere.
+const SECRET: &str = "xyzzy-plugh-4711";
+
+/// The public key of RFC 7515, appendix A.3, and a symmetric one.
+const KEYS: &str = r#"{"keys":[
+    {"kty":"EC","crv":"P-256","x":"f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU","y":"x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0"},
+    {"kty":"oct","k":"AAAA"}
+]}"#;
 
 /// The least that is a configuration.
 fn minimal() -> String {
@@ -45,7 +58,8 @@ struct Site {
 impl Site {
     /// Files: `ca.pem` (a root), `bundle.pem` (an intermediate, then that root), `intermediate.pem`, `fullchain.pem` and
     /// `privkey.pem` (hooks.example.com and *.example.net, under that intermediate), `other.key` (of nothing), `list.crl`
-    /// (DER) and `list.pem`, all valid from 2026-01-01 to 2027-01-01.
+    /// (DER) and `list.pem`, all valid from 2026-01-01 to 2027-01-01; `webhook.secret`; `credentials/webhook`, a credential of
+    /// the service manager; `keys.json`, a key set of one P-256 key and one that cannot verify.
     fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let site = Self { directory };
@@ -73,6 +87,10 @@ impl Site {
         let list = list.signed_by(&intermediate).unwrap();
         fs::write(site.path("list.crl"), list.der()).unwrap();
         site.write("list.pem", &list.pem().unwrap());
+        site.write("webhook.secret", &format!("{SECRET}\n"));
+        fs::create_dir(site.path("credentials")).unwrap();
+        site.write("credentials/webhook", SECRET);
+        site.write("keys.json", KEYS);
         site
     }
 
@@ -90,7 +108,8 @@ impl Site {
     }
 
     fn parse_at(&self, text: &str, now: UnixTime) -> Result<(Config, Vec<Warning>), ConfigErrors> {
-        Config::parse(text, &self.path("hookgate.toml"), now)
+        let surroundings = Surroundings { now, credentials: Some(self.path("credentials")) };
+        Config::parse_in(text, &self.path("hookgate.toml"), surroundings)
     }
 
     /// A configuration that must be good.

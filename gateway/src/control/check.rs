@@ -2,12 +2,9 @@
 
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::time::Duration;
 
+use super::reload::Loader;
 use crate::config::Config;
-use crate::identity::ChainCache;
-use crate::snapshot::Snapshot;
 
 /// Loads the configuration as `run` would, and says what is wrong with it: every error on standard error, every warning too,
 /// and a last line on standard output where it can be served. Exit code 0 or 1.
@@ -23,8 +20,9 @@ pub fn check(path: &Path) -> ExitCode {
         eprintln!("warning: {warning}");
     }
     let (providers, routes) = (config.providers.len(), config.routes.len());
-    if let Err(error) = Snapshot::build(config, 1, Arc::new(ChainCache::new(0, Duration::ZERO))) {
-        eprintln!("{}: {error}", path.display());
+    let limits = config.limits;
+    if let Err(error) = Loader::new(path.to_owned(), &limits).check(config) {
+        eprintln!("{}: {error:#}", path.display());
         return ExitCode::FAILURE;
     }
     println!("{}: ok, {providers} providers, {routes} routes, {} warnings", path.display(), warnings.len());

@@ -1,9 +1,14 @@
 //! The control plane: what happens beside the way of a request.
 //!
-//! Owns the subcommands, start-up and its order ([`run`]), reload ([`reload`]), signals, the metrics endpoint and the service
-//! manager ([`service`]). Runs on the main thread; the data plane never waits for it.
+//! Owns the subcommands, start-up and its order ([`run`]), reload, signals, the metrics endpoint, the service manager, and the
+//! keys of token issuers ([`jwks`]). Runs on the main thread; the data plane never waits for it, but where a token names an
+//! unknown key.
 
 pub mod check;
+mod filter;
+pub mod filter_status;
+pub mod jwks;
+mod keys;
 pub mod providers;
 mod reload;
 pub mod run;

@@ -13,10 +13,9 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::reload::Loader;
+use super::reload::{Fixed, Loader};
 use super::service;
 use crate::config::{Config, Listen, Metrics};
-use crate::identity::ChainCache;
 use crate::snapshot::Snapshot;
 use crate::worker::io::{Backend, choose};
 use crate::worker::{Command, Plan, WorkerThread, start};
@@ -59,27 +58,49 @@ fn start_log() -> tracing_appender::non_blocking::WorkerGuard {
 fn serve(path: &Path, config: Config) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let (terminate, interrupt, hang_up) = signals()?;
+        let mut signals = Signals::install()?;
         start_metrics(config.metrics.as_ref())?;
         let backend = choose_backend(&config.listen)?;
-        let cache = Arc::new(ChainCache::new(config.limits.chain_cache_entries, config.limits.chain_cache_ttl));
-        let (listen, metrics_section) = (config.listen.clone(), config.metrics.clone());
-        let snapshot = Snapshot::build(config, 1, Arc::clone(&cache)).with_context(|| path.display().to_string())?;
+        let fixed = Fixed { listen: config.listen.clone(), metrics: config.metrics.clone() };
+        let mut loader = Loader::new(path.to_owned(), &config.limits);
+        // Before anybody listens: no foreign packet meets an open port.
+        loader.filter.start(&config.filter)?;
+        let snapshot = loader.load(config, 1).with_context(|| path.display().to_string())?;
         let current = Arc::new(ArcSwap::from_pointee(snapshot));
         metrics::reloaded(true, 1);
         let (commands, receiver) = watch::channel(Command::Serve(1));
-        let workers = start_workers(&listen, backend, &current, &receiver)?;
-        let loader = Loader::new(path.to_owned(), Arc::clone(&cache), current, listen, metrics_section);
-        let mut control = Control { workers, commands, loader, cache };
-        let outcome = control.attend(terminate, interrupt, hang_up).await;
-        control.end(outcome).await
+        let workers = start_workers(&fixed.listen, backend, &current, &receiver)?;
+        let mut control = Control { workers, commands, current, loader, fixed };
+        let outcome = control.attend(&mut signals).await;
+        control.end(outcome, signals).await
     })
 }
 
-/// Installed before anything that takes time: a signal during start-up is kept, not lost.
-fn signals() -> anyhow::Result<(Signal, Signal, Signal)> {
-    let install = |kind| signal(kind).context("signal handlers cannot be installed");
-    Ok((install(SignalKind::terminate())?, install(SignalKind::interrupt())?, install(SignalKind::hangup())?))
+/// The signals that mean something here.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
+}
+
+impl Signals {
+    /// To be called before anything that takes time: a signal during start-up is then kept, not lost.
+    fn install() -> anyhow::Result<Self> {
+        let install = |kind| signal(kind).context("signal handlers cannot be installed");
+        Ok(Self {
+            terminate: install(SignalKind::terminate())?,
+            interrupt: install(SignalKind::interrupt())?,
+            hang_up: install(SignalKind::hangup())?,
+        })
+    }
+
+    /// Waits for either of the signals that end the process.
+    async fn end(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
 }
 
 fn start_metrics(section: Option<&Metrics>) -> anyhow::Result<()> {
@@ -153,29 +174,31 @@ fn usable_cores() -> Vec<usize> {
 struct Control {
     workers: Vec<WorkerThread>,
     commands: watch::Sender<Command>,
+    current: Arc<ArcSwap<Snapshot>>,
     loader: Loader,
-    cache: Arc<ChainCache>,
+    fixed: Fixed,
 }
 
 /// Why serving is over.
 enum Outcome {
-    /// A signal said so; this one is waited for to hurry.
-    Signal(Signal),
+    /// A signal said so.
+    Signal,
     /// A worker ended by itself.
     WorkerEnded,
 }
 
 impl Control {
-    async fn attend(&mut self, mut terminate: Signal, mut interrupt: Signal, mut hang_up: Signal) -> Outcome {
+    async fn attend(&mut self, signals: &mut Signals) -> Outcome {
         let mut upkeep = interval(UPKEEP_INTERVAL);
         upkeep.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                _ = terminate.recv() => return Outcome::Signal(terminate),
-                _ = interrupt.recv() => return Outcome::Signal(interrupt),
-                _ = hang_up.recv() => self.reload(),
+                _ = signals.terminate.recv() => return Outcome::Signal,
+                _ = signals.interrupt.recv() => return Outcome::Signal,
+                _ = signals.hang_up.recv() => self.reload(),
                 _ = upkeep.tick() => {
-                    metrics::chain_cache(self.cache.len(), self.cache.evictions());
+                    self.loader.publish_metrics();
+                    self.loader.filter.attend();
                     if self.workers.iter().any(WorkerThread::is_finished) {
                         return Outcome::WorkerEnded;
                     }
@@ -184,9 +207,9 @@ impl Control {
         }
     }
 
-    fn reload(&self) {
+    fn reload(&mut self) {
         service::reloading();
-        let status = match self.loader.reload() {
+        let status = match self.loader.reload(&self.current, &self.fixed) {
             Some(generation) => {
                 self.commands.send_replace(Command::Serve(generation));
                 format!("serving configuration generation {generation}")
@@ -197,40 +220,32 @@ impl Control {
     }
 
     /// Drains, or after a failure stops, and joins every worker. A second signal cuts a drain short.
-    async fn end(self, outcome: Outcome) -> anyhow::Result<()> {
-        let mut hurry = match outcome {
-            Outcome::Signal(signal) => {
+    async fn end(self, outcome: Outcome, mut signals: Signals) -> anyhow::Result<()> {
+        match outcome {
+            Outcome::Signal => {
                 tracing::info!("draining: no new connections, requests in flight are finished");
                 service::stopping("draining");
                 self.commands.send_replace(Command::Drain);
-                Some(signal)
             }
             Outcome::WorkerEnded => {
                 service::stopping("a worker failed");
                 self.commands.send_replace(Command::Stop);
-                None
             }
-        };
-        let failed = hurry.is_none();
+        }
         while !self.workers.iter().all(WorkerThread::is_finished) {
-            let again = async {
-                match &mut hurry {
-                    Some(signal) => signal.recv().await,
-                    None => std::future::pending().await,
-                }
-            };
             tokio::select! {
-                _ = again => {
+                () = signals.end() => {
                     tracing::warn!("told to end a second time; connections are cut");
                     self.commands.send_replace(Command::Stop);
                 }
                 () = tokio::time::sleep(UPKEEP_INTERVAL / 10) => {}
             }
         }
+        self.loader.filter.stop();
         for worker in self.workers {
             worker.join().context("a worker failed")?;
         }
-        if failed {
+        if matches!(outcome, Outcome::WorkerEnded) {
             bail!("a worker ended without being told to");
         }
         tracing::info!("ended");

@@ -121,8 +121,13 @@ impl Exchange {
     }
 
     /// The kernel has no room: the peer has until the deadline to take something.
+    ///
+    /// While the body of a request is due, its own deadline holds: what waits to be sent then is a session ticket or a
+    /// `100 Continue`, and must not win the peer time.
     fn blocked(&self) {
-        if matches!(self.stage.get(), Stage::Answering | Stage::Flushing) && self.deadline.phase() != Phase::Response {
+        let answering = self.stage.get() == Stage::Answering && self.deadline.phase() == Phase::Handling;
+        let flushing = self.stage.get() == Stage::Flushing && self.deadline.phase() != Phase::Response;
+        if answering || flushing {
             self.deadline.enter(Phase::Response, self.limits.response_timeout);
         }
     }

@@ -1,10 +1,11 @@
 //! Problem documents (RFC 9457): how a refusal is told to the peer.
 
 use bytes::Bytes;
-use hyper::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use hyper::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use hyper::{Method, Response, StatusCode};
 use serde::Serialize;
 
+use crate::auth::challenge;
 use crate::reject::Refusal;
 use crate::upstream::headers::X_REQUEST_ID;
 
@@ -48,8 +49,11 @@ pub fn response(refusal: &Refusal, request_id: &HeaderValue, allow: &[Method], c
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(X_REQUEST_ID, request_id.clone());
-    if status == StatusCode::SERVICE_UNAVAILABLE {
+    if status == StatusCode::SERVICE_UNAVAILABLE || status == StatusCode::TOO_MANY_REQUESTS {
         headers.insert(RETRY_AFTER, HeaderValue::from(RETRY_AFTER_S));
+    }
+    if let Some(challenge) = challenge(refusal.reject).and_then(|text| HeaderValue::try_from(text).ok()) {
+        headers.insert(WWW_AUTHENTICATE, challenge);
     }
     if !allow.is_empty() {
         let list = allow.iter().map(Method::as_str).collect::<Vec<_>>().join(", ");

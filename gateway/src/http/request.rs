@@ -1,10 +1,12 @@
 //! What one request goes through: limits, host, route, proof, handler. In this order, and each step only after the last.
 
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
+use bytes::Bytes;
 use hyper::body::Incoming;
 use hyper::header::{CONNECTION, HOST, HeaderMap, HeaderValue};
 use hyper::http::uri::Authority;
@@ -14,8 +16,10 @@ use super::answer::AnswerBody;
 use super::body::read_body;
 use super::connection::{Connection, State};
 use super::problem;
-use crate::auth::{AuthenticatedRequest, AuthorizedPeer};
+use crate::auth::{AuthenticatedRequest, AuthorizedPeer, Candidate, Unauthenticated};
 use crate::identity::VerifiedChain;
+use crate::metrics;
+use crate::ranges::{SourceCheck, Sources};
 use crate::reject::{Refusal, Reject};
 use crate::route::Miss;
 use crate::snapshot::{Reception, Snapshot};
@@ -57,6 +61,9 @@ fn accepted(
 
 fn refused(connection: &Rc<Connection>, failure: &Failure, request_id: &HeaderValue) -> Response<AnswerBody> {
     connection.refused(&failure.refusal, request_id);
+    if let (Reject::DuplicateDelivery, Some(status)) = (failure.refusal.reject, failure.duplicate_status) {
+        return duplicate(connection, status, request_id);
+    }
     if !failure.body_read {
         connection.exchange.leave_body_unread();
     }
@@ -65,24 +72,37 @@ fn refused(connection: &Rc<Connection>, failure: &Failure, request_id: &HeaderVa
         .map(|body| AnswerBody::problem(connection, body))
 }
 
+/// The configured answer to a delivery that was taken before: no problem, and nothing more to say.
+fn duplicate(connection: &Rc<Connection>, status: StatusCode, request_id: &HeaderValue) -> Response<AnswerBody> {
+    let mut response = Response::new(AnswerBody::problem(connection, Bytes::new()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(X_REQUEST_ID, request_id.clone());
+    if connection.worker.is_draining() {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
 /// A refusal in the middle of a request, and what the connection needs to know about it.
 struct Failure {
     refusal: Refusal,
     allow: Vec<Method>,
     /// The body was read to its end (or there was none): the connection can go on.
     body_read: bool,
+    /// What a duplicate delivery is answered with.
+    duplicate_status: Option<StatusCode>,
 }
 
 impl Failure {
     fn after_body(refusal: Refusal) -> Self {
-        Self { refusal, allow: Vec::new(), body_read: true }
+        Self { body_read: true, ..Self::from(refusal) }
     }
 }
 
 /// Before the body was read.
 impl From<Refusal> for Failure {
     fn from(refusal: Refusal) -> Self {
-        Self { refusal, allow: Vec::new(), body_read: false }
+        Self { refusal, allow: Vec::new(), body_read: false, duplicate_status: None }
     }
 }
 
@@ -101,14 +121,18 @@ async fn process(
     let route_id = snapshot.routes.find(&host, head.uri.path(), &head.method).map_err(missed)?;
     let route = snapshot.routes.route(route_id);
     record.route = Arc::clone(&route.name);
-    let peer = AuthorizedPeer::admit(&chain, &snapshot.routes, route_id, |id| {
-        Arc::clone(&snapshot.identity.provider(id).name)
-    })?;
-    let provider = Arc::clone(&snapshot.identity.provider(peer.provider()).name);
+    let provider_name = |id| Arc::clone(&snapshot.identity.provider(id).name);
+    let peer = AuthorizedPeer::admit(&chain, &snapshot.routes, route_id, &snapshot.demands, provider_name)?;
+    let provider = provider_name(peer.provider());
     record.provider = Arc::clone(&provider);
-    let (body, _reservation) = read_body(connection, body, &snapshot.limits).await?;
+    check_source(snapshot.sources.get(usize::from(peer.provider().0)), connection.address.ip(), &provider)?;
+    let (body, _buffered) = read_body(connection, body, &snapshot.limits).await?;
     connection.exchange.request_complete();
-    let request = AuthenticatedRequest::authenticate(peer, head, body).map_err(Failure::after_body)?;
+    let duplicate_status = peer.demand().duplicate_answer();
+    let mut request = authenticate(connection, &snapshot, Candidate::new(peer, head, body))
+        .await
+        .map_err(|refusal| Failure { duplicate_status, ..Failure::after_body(refusal) })?;
+    let delivery = request.take_reservation();
     let forwarded = Forwarded {
         address: connection.address.ip().to_canonical(),
         request_id,
@@ -117,7 +141,34 @@ async fn process(
     };
     let limits = HandlerLimits::share(&snapshot.limits, connection.worker.siblings());
     let upstream = &connection.worker.upstream;
-    upstream.forward(request, &forwarded, &route.handler, limits).await.map_err(Failure::after_body)
+    let response = upstream.forward(request, &forwarded, &route.handler, limits).await.map_err(Failure::after_body)?;
+    if let Some(delivery) = delivery
+        && !response.status().is_server_error()
+    {
+        delivery.commit(connection.worker.sweep.now());
+    }
+    Ok(response)
+}
+
+/// Checks the request's own proof; once more where a token names a key that newer keys may have.
+async fn authenticate(
+    connection: &Connection,
+    snapshot: &Snapshot,
+    candidate: Candidate,
+) -> Result<AuthenticatedRequest, Refusal> {
+    let now = connection.worker.sweep.now();
+    let judged = snapshot.keys.current();
+    let Unauthenticated { candidate, unproven } = match candidate.authenticate(&judged, &snapshot.replay, now) {
+        Ok(request) => return Ok(request),
+        Err(unauthenticated) => *unauthenticated,
+    };
+    let Some(source) = unproven.wants_keys else { return Err(unproven.refusal) };
+    let judged = Arc::clone(&judged);
+    if !snapshot.keys.refreshed(source, &judged).await {
+        return Err(unproven.refusal);
+    }
+    let keys = snapshot.keys.current();
+    candidate.authenticate(&keys, &snapshot.replay, now).map_err(|again| again.unproven.refusal)
 }
 
 impl Connection {
@@ -195,6 +246,20 @@ fn check_direction(server_name: Option<&str>, host: &str) -> Result<(), Refusal>
             format!("This connection was made for the server name \"{server_name}\", not for the host of the request."),
         )),
         Some(_) | None => Ok(()),
+    }
+}
+
+/// The certificate says who sent a request; where that provider has ranges, the address must be one of them.
+fn check_source(sources: Option<&Sources>, address: IpAddr, provider: &str) -> Result<(), Refusal> {
+    let Some(sources) = sources.filter(|sources| sources.misses(address)) else { return Ok(()) };
+    metrics::source_missed(provider);
+    match sources.check {
+        SourceCheck::Off | SourceCheck::Count => Ok(()),
+        SourceCheck::Refuse => {
+            let address = address.to_canonical();
+            let detail = format!("{address} is in none of the ranges that {provider} sends from.");
+            Err(Refusal::new(Reject::SourceNotInRanges, detail))
+        }
     }
 }
 

@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use rustls_pki_types::{CertificateDer, UnixTime};
 use webpki::{ALL_VERIFICATION_ALGS, ExtendedKeyUsageValidator, KeyPurposeIdIter, anchor_from_trusted_cert};
+use x509_parser::certificate::X509Certificate;
+use x509_parser::prelude::FromDer as _;
 use x509_parser::time::ASN1Time;
 
 use super::name::Name;
@@ -223,8 +225,12 @@ fn culprit(error: &webpki::Error, profile: &Profile, chain: &PresentedChain<'_>,
 
 /// notBefore and notAfter, seconds since 1970.
 fn validity(certificate: &Presented<'_>) -> Option<(u64, u64)> {
-    let validity = certificate.x509()?.validity();
-    Some((unix_seconds(validity.not_before), unix_seconds(validity.not_after)))
+    certificate.x509().map(validity_of)
+}
+
+fn validity_of(certificate: &X509Certificate<'_>) -> (u64, u64) {
+    let validity = certificate.validity();
+    (unix_seconds(validity.not_before), unix_seconds(validity.not_after))
 }
 
 /// Whether the certificate is signed with this algorithm (contents of an AlgorithmIdentifier, which begins with the tag,
@@ -332,7 +338,9 @@ fn describe(index: usize, chain: &PresentedChain<'_>) -> String {
     if serial.len() > MAX_SERIAL_BYTES {
         text.push_str("...");
     }
-    if let Some((not_before, not_after)) = validity(certificate) {
+    // Only the strict parser's verdict decides; for the wording, what is malformed need not be the validity.
+    let lenient = || Some(validity_of(&X509Certificate::from_der(certificate.der()).ok()?.1));
+    if let Some((not_before, not_after)) = validity(certificate).or_else(lenient) {
         let _ = write!(text, ", not before {}, not after {}", date(not_before), date(not_after));
     }
     text.push(')');

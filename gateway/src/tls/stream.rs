@@ -9,12 +9,14 @@ use std::io::{BufRead, Write as _};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use hyper::rt::{Read, ReadBufCursor, Write};
 use rustix::net::Shutdown;
 use rustls::server::{Accepted, Acceptor, ClientHello};
 use rustls::{HandshakeKind, ProtocolVersion, ServerConfig, ServerConnection};
 use thiserror::Error;
+use tokio::time::timeout;
 
 use super::verifier::take_refusal;
 use crate::identity::ChainRefusal;
@@ -25,6 +27,12 @@ const QUEUE_MAX: usize = 64 * 1024;
 
 /// Plaintext taken from hyper at once, in bytes: one TLS record (RFC 8446, section 5.1).
 const RECORD_MAX: usize = 16 * 1024;
+
+/// Bytes that a peer may go on sending after an alert, before it is cut off: some records of a client that speaks first.
+const LAST_WORDS_BYTES: usize = 64 * 1024;
+
+/// How long it may do so: a few round trips across a continent.
+const LAST_WORDS_TIME: Duration = Duration::from_millis(500);
 
 /// How a handshake ended without a connection.
 #[derive(Debug, Error)]
@@ -121,10 +129,28 @@ impl Hello {
     }
 }
 
-/// Sends what is queued and says that no more comes. Errors are of no use: the connection is at its end.
+/// Sends the last words that are queued, says that no more comes, and hears the peer out: data that nobody reads would make the
+/// kernel reset the connection, and a reset may overtake the alert. Errors are of no use: the connection is at its end.
 async fn flush_and_end(socket: &mut Socket) {
-    let _ = poll_fn(|context| socket.poll_drain(context)).await;
-    socket.shutdown(Shutdown::Write);
+    if poll_fn(|context| socket.poll_drain(context)).await.is_ok() {
+        socket.shutdown(Shutdown::Write);
+        // A receive that is still under way then ends with the socket, which its owner drops next.
+        let _ = timeout(LAST_WORDS_TIME, discard(socket, LAST_WORDS_BYTES)).await;
+    }
+}
+
+/// Reads and throws away what the peer still sends, until it ends the stream or `limit` bytes came.
+async fn discard(socket: &mut Socket, limit: usize) {
+    let mut total = 0;
+    while total < limit {
+        match poll_fn(|context| socket.poll_fill(context)).await {
+            Ok(0) | Err(_) => return,
+            Ok(count) => {
+                total += count;
+                socket.consume(count);
+            }
+        }
+    }
 }
 
 /// An established TLS connection.
@@ -221,16 +247,7 @@ impl TlsStream {
     /// an answer to a request that was not read to its end, this keeps the kernel from resetting the connection before the
     /// peer has read the answer.
     pub async fn linger(&mut self, limit: usize) {
-        let mut total = 0;
-        while total < limit {
-            match poll_fn(|context| self.socket.poll_fill(context)).await {
-                Ok(0) | Err(_) => return,
-                Ok(count) => {
-                    total += count;
-                    self.socket.consume(count);
-                }
-            }
-        }
+        discard(&mut self.socket, limit).await;
     }
 }
 

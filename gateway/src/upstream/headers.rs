@@ -12,7 +12,7 @@ use hyper::header::{
     CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, PROXY_AUTHENTICATE,
     PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
-use hyper::{Request, Uri, Version};
+use hyper::{Method, Request, Uri, Version};
 
 use crate::auth::AuthenticatedRequest;
 
@@ -34,6 +34,17 @@ pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 pub const X_HOOKGATE_PROVIDER: HeaderName = HeaderName::from_static("x-hookgate-provider");
 /// The subject of the client certificate, RFC 4514.
 pub const X_HOOKGATE_SUBJECT: HeaderName = HeaderName::from_static("x-hookgate-subject");
+
+/// What was proven: `certificate`, and the proofs beside it.
+pub const X_HOOKGATE_PROOF: HeaderName = HeaderName::from_static("x-hookgate-proof");
+/// The `iss` of the token that was verified.
+pub const X_HOOKGATE_TOKEN_ISSUER: HeaderName = HeaderName::from_static("x-hookgate-token-issuer");
+/// The audience that was expected and found in the token.
+pub const X_HOOKGATE_TOKEN_AUDIENCE: HeaderName = HeaderName::from_static("x-hookgate-token-audience");
+/// The `sub` of the token.
+pub const X_HOOKGATE_TOKEN_SUBJECT: HeaderName = HeaderName::from_static("x-hookgate-token-subject");
+/// The verified `email` of the token.
+pub const X_HOOKGATE_TOKEN_EMAIL: HeaderName = HeaderName::from_static("x-hookgate-token-email");
 
 /// Fields about one connection only (RFC 9110, section 7.6.1), and those of the framing, which hyper writes itself.
 const CONNECTION_FIELDS: [HeaderName; 10] = [
@@ -101,14 +112,18 @@ fn strip_reserved_fields(headers: &mut HeaderMap) {
 
 /// The request as the handler gets it.
 pub fn outgoing(request: AuthenticatedRequest, forwarded: &Forwarded<'_>) -> Request<Full<Bytes>> {
-    let (peer, mut head, body) = request.into_parts();
+    let (peer, mut head, body, proven) = request.into_parts();
     let chain = peer.chain();
     let host = host(&head.uri, &head.headers);
     strip_connection_fields(&mut head.headers);
     strip_reserved_fields(&mut head.headers);
     let headers = &mut head.headers;
-    // The body was read whole: its length is known, whatever the framing was.
+    // The body was read whole: its length is known, whatever the framing was. hyper announces a body, but not its absence,
+    // which is expected where the method gives a body a meaning (RFC 9110, section 8.6).
     headers.remove(CONTENT_LENGTH);
+    if body.is_empty() && [Method::POST, Method::PUT, Method::PATCH].contains(&head.method) {
+        headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+    }
     let mut set = |name: HeaderName, value: Option<HeaderValue>| {
         if let Some(value) = value {
             headers.insert(name, value);
@@ -124,6 +139,13 @@ pub fn outgoing(request: AuthenticatedRequest, forwarded: &Forwarded<'_>) -> Req
     set(X_REQUEST_ID, Some(forwarded.request_id.clone()));
     set(X_HOOKGATE_PROVIDER, HeaderValue::from_str(forwarded.provider).ok());
     set(X_HOOKGATE_SUBJECT, HeaderValue::from_str(chain.subject()).ok());
+    set(X_HOOKGATE_PROOF, Some(HeaderValue::from_static(proven.labels())));
+    if let Some(claims) = proven.claims() {
+        set(X_HOOKGATE_TOKEN_ISSUER, Some(claims.issuer.clone()));
+        set(X_HOOKGATE_TOKEN_AUDIENCE, Some(claims.audience.clone()));
+        set(X_HOOKGATE_TOKEN_SUBJECT, claims.subject.clone());
+        set(X_HOOKGATE_TOKEN_EMAIL, claims.email.clone());
+    }
     set(HOST, host);
     head.uri = origin_form(&head.uri);
     head.version = Version::HTTP_11;

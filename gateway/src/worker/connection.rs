@@ -13,7 +13,7 @@ use super::deadline::{Deadline, Phase};
 use super::io::{Socket, peer_address};
 use super::run::Slot;
 use crate::http::connection::{Peer, serve};
-use crate::identity::{ChainRefusal, VerifiedChain};
+use crate::identity::{CacheOutcome, ChainRefusal, Verification, VerifiedChain};
 use crate::reject::{Refusal, Reject};
 use crate::snapshot::{Reception, Site, Snapshot};
 use crate::tls::stream::{HandshakeError, Hello, TlsStream};
@@ -37,7 +37,7 @@ pub(crate) async fn receive(slot: Slot, descriptor: OwnedFd) {
             let peer = Peer { address, server_name, snapshot, verdict };
             serve(Rc::clone(worker), stream, peer, deadline).await;
         }
-        Err(error) => failed(worker, address, &error, &deadline),
+        Err(error) => failed(worker, &snapshot, address, &error, &deadline),
     }
 }
 
@@ -70,14 +70,19 @@ async fn handshake(
 fn verify(worker: &Worker, snapshot: &Snapshot, site: &Site, stream: &TlsStream) -> Verdict {
     let chain = stream.connection().peer_certificates().unwrap_or_default();
     let verification = snapshot.identity.verify(&site.scope, chain, worker.sweep.now());
-    worker.meters.verified(&verification, |id| Arc::clone(&snapshot.identity.provider(id).name));
+    verified(worker, snapshot, &verification);
     verification.result
 }
 
+fn verified(worker: &Worker, snapshot: &Snapshot, verification: &Verification) {
+    worker.meters.verified(verification, |id| Arc::clone(&snapshot.identity.provider(id).name));
+}
+
 /// Counts and logs a handshake that came to nothing.
-fn failed(worker: &Worker, address: SocketAddr, error: &HandshakeError, deadline: &Deadline) {
+fn failed(worker: &Worker, snapshot: &Snapshot, address: SocketAddr, error: &HandshakeError, deadline: &Deadline) {
     let refusal = match error {
-        _ if deadline.expired().is_some() => {
+        // Only what the sweep ended is late: an alert that was on its way when the time was up has its own reason.
+        HandshakeError::Closed | HandshakeError::Io(_) if deadline.expired().is_some() => {
             Refusal::new(Reject::HandshakeTimeout, "The handshake was not complete within handshake_timeout_ms.")
         }
         HandshakeError::Refused(refusal) => refusal.refusal.clone(),
@@ -89,6 +94,11 @@ fn failed(worker: &Worker, address: SocketAddr, error: &HandshakeError, deadline
             Refusal::new(Reject::HandshakeFailed, error.to_string())
         }
     };
+    if let HandshakeError::Refused(refusal) = error {
+        // The verifier judged inside the handshake, and counts nothing; what it refused was in no cache.
+        let verification = Verification { result: Err((**refusal).clone()), cache: CacheOutcome::Miss };
+        verified(worker, snapshot, &verification);
+    }
     worker.meters.handshake_failed(refusal.reject);
     worker.meters.rejected(refusal.reject);
     let reason = refusal.reject.row().reason;

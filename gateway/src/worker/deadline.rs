@@ -53,7 +53,7 @@ impl Phase {
 struct Entry {
     descriptor: Rc<OwnedFd>,
     phase: Cell<Phase>,
-    /// Milliseconds on the coarse clock; `u64::MAX` is never.
+    /// Milliseconds since the sweep was made; `u64::MAX` is never.
     at: Cell<u64>,
     expired: Cell<Option<Phase>>,
 }
@@ -74,9 +74,10 @@ pub struct Deadline {
 impl Deadline {
     /// Enters `phase`, which may last for `limit` from now.
     pub fn enter(&self, phase: Phase, limit: Duration) {
-        let limit = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
+        // Not by the coarse clock, which lags, and rounded up: a deadline may be late, but never early.
+        let at = self.sweep.epoch.elapsed().saturating_add(limit).as_nanos().div_ceil(1_000_000);
         self.entry.phase.set(phase);
-        self.entry.at.set(self.sweep.now_ms.get().saturating_add(limit));
+        self.entry.at.set(u64::try_from(at).unwrap_or(u64::MAX));
     }
 
     /// Enters `phase`, which is bounded elsewhere.
@@ -100,19 +101,13 @@ impl Deadline {
 pub struct Sweep {
     entries: RefCell<Vec<Weak<Entry>>>,
     epoch: Instant,
-    now_ms: Cell<u64>,
     unix_s: Cell<u64>,
 }
 
 impl Sweep {
     /// A sweep without sockets, its clock set.
     pub fn new() -> Rc<Self> {
-        let sweep = Self {
-            entries: RefCell::new(Vec::new()),
-            epoch: Instant::now(),
-            now_ms: Cell::new(0),
-            unix_s: Cell::new(0),
-        };
+        let sweep = Self { entries: RefCell::new(Vec::new()), epoch: Instant::now(), unix_s: Cell::new(0) };
         sweep.refresh();
         Rc::new(sweep)
     }
@@ -139,7 +134,7 @@ impl Sweep {
     /// One round: refreshes the clock, shuts down what is overdue, forgets what is gone.
     pub fn run(&self) {
         self.refresh();
-        let now = self.now_ms.get();
+        let now = self.elapsed_ms();
         self.entries.borrow_mut().retain(|entry| {
             let Some(entry) = entry.upgrade() else { return false };
             if entry.at.get() <= now {
@@ -156,7 +151,12 @@ impl Sweep {
     pub fn shut_down_all(&self, phase: Phase, limit: usize) -> usize {
         let entries = self.entries.borrow();
         let matching = entries.iter().filter_map(Weak::upgrade).filter(|entry| entry.phase.get() == phase);
-        matching.take(limit).map(|entry| entry.shut_down()).count()
+        // A socket that is on its way out is not counted on twice.
+        let end = |entry: Rc<Entry>| {
+            entry.shut_down();
+            entry.phase.set(Phase::Linger);
+        };
+        matching.take(limit).map(end).count()
     }
 
     /// Shuts down every socket in both directions: the end of a drain that took too long.
@@ -166,8 +166,12 @@ impl Sweep {
         }
     }
 
+    /// Milliseconds since the sweep was made.
+    fn elapsed_ms(&self) -> u64 {
+        u64::try_from(self.epoch.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
     fn refresh(&self) {
-        self.now_ms.set(u64::try_from(self.epoch.elapsed().as_millis()).unwrap_or(u64::MAX));
         let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         self.unix_s.set(unix.as_secs());
     }
@@ -190,6 +194,8 @@ mod tests {
         let deadline = sweep.watch(&ours, Phase::Handshake, Duration::ZERO);
         let other = sweep.watch(&ours, Phase::Idle, Duration::from_secs(3600));
         assert_eq!(deadline.expired(), None);
+        // Deadlines are rounded up to the next millisecond.
+        std::thread::sleep(Duration::from_millis(2));
         sweep.run();
         assert_eq!(deadline.expired(), Some(Phase::Handshake));
         assert_eq!(other.expired(), None);
@@ -203,10 +209,23 @@ mod tests {
         let ours = Rc::new(OwnedFd::from(ours));
         let sweep = Sweep::new();
         let _deadline = sweep.watch(&ours, Phase::RequestBody, Duration::ZERO);
+        std::thread::sleep(Duration::from_millis(2));
         sweep.run();
         rustix::net::send(&*ours, b"late", rustix::net::SendFlags::NOSIGNAL).unwrap();
         let mut buffer = [0; 8];
         assert_eq!((&theirs).read(&mut buffer).unwrap(), 4);
+    }
+
+    #[test]
+    fn a_socket_is_shut_down_for_room_once() {
+        let (first, _peer) = UnixStream::pair().unwrap();
+        let first = Rc::new(OwnedFd::from(first));
+        let sweep = Sweep::new();
+        let _one = sweep.watch(&first, Phase::Idle, Duration::from_secs(3600));
+        let _other = sweep.watch(&first, Phase::Idle, Duration::from_secs(3600));
+        let _busy = sweep.watch(&first, Phase::Handling, Duration::from_secs(3600));
+        let rounds = [(); 3].map(|()| sweep.shut_down_all(Phase::Idle, 1));
+        assert_eq!(rounds, [1, 1, 0]);
     }
 
     #[test]

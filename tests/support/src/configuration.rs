@@ -36,6 +36,8 @@ pub struct FourProviders<'a> {
     pub on_failure: &'a str,
     /// Revocation lists by sender; none are checked for the others.
     pub revocation_lists: Vec<(Sender, Vec<PathBuf>)>,
+    /// Lines about proofs by provider, such as `signature = { secrets = […] }`; the others are taken by their certificate alone.
+    pub proofs: Vec<(&'a str, String)>,
     /// Lines for `[listen]`, such as `workers = 1`.
     pub listen: &'a str,
     /// Lines for `[limits]`.
@@ -43,7 +45,7 @@ pub struct FourProviders<'a> {
 }
 
 impl<'a> FourProviders<'a> {
-    /// Refusals are answered, nothing is looked up in revocation lists, limits are the defaults.
+    /// Refusals are answered, nothing is looked up in revocation lists, certificates suffice, limits are the defaults.
     pub fn new(
         pki: &'a Pki,
         certificate: &'a ServerIdentity,
@@ -57,6 +59,7 @@ impl<'a> FourProviders<'a> {
             dialogflow_handler,
             on_failure: "respond",
             revocation_lists: Vec::new(),
+            proofs: Vec::new(),
             listen: "",
             limits: "",
         }
@@ -75,6 +78,9 @@ impl<'a> FourProviders<'a> {
             push(&mut text, format_args!("[[provider]]\nname = \"{name}\"\npreset = \"{name}\"\n"));
             push(&mut text, format_args!("trust_anchors = [{}]\n", list(&self.anchors(document.sender))));
             push(&mut text, format_args!("on_failure = \"{}\"\n", self.on_failure));
+            let proof = self.proofs.iter().find(|(provider, _)| *provider == name);
+            let proof = proof.map_or("proof = \"certificate\"", |(_, lines)| lines);
+            push(&mut text, format_args!("{proof}\n"));
             if let Some((_, lists)) = self.revocation_lists.iter().find(|(sender, _)| *sender == document.sender) {
                 push(&mut text, format_args!("crls = [{}]\n", list(lists)));
             }

@@ -4,13 +4,15 @@
 
 use std::ffi::OsString;
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 use rustix::process::{Pid, kill_process};
 
 use crate::client::{Curl, OpenSsl};
@@ -66,7 +68,7 @@ pub struct Gateway {
     child: Reaped,
     log: Capture,
     directory: tempfile::TempDir,
-    port: u16,
+    port: ReservedPort,
     metrics_port: u16,
     io: String,
 }
@@ -94,9 +96,9 @@ impl Gateway {
 
     fn spawn(configuration: &str, options: &GatewayOptions) -> Result<Self> {
         let directory = tempfile::Builder::new().prefix("hookgate-").tempdir()?;
-        let (port, metrics_port) = free_ports()?;
+        let (port, metrics_port) = (ReservedPort::new()?, free_port()?);
         let file = directory.path().join("hookgate.toml");
-        fs::write(&file, fill_in(configuration, port, metrics_port, &options.io))?;
+        fs::write(&file, fill_in(configuration, port.number, metrics_port, &options.io))?;
         let mut command = Command::new(&options.binary);
         command.arg("run").arg("--config").arg(&file).args(&options.arguments);
         // Colours would stand between the words that tests look for.
@@ -137,12 +139,12 @@ impl Gateway {
 
     /// The port on 127.0.0.1 that it accepts on.
     pub fn port(&self) -> u16 {
-        self.port
+        self.port.number
     }
 
     /// Where it accepts.
     pub fn address(&self) -> SocketAddr {
-        (Ipv4Addr::LOCALHOST, self.port).into()
+        (Ipv4Addr::LOCALHOST, self.port()).into()
     }
 
     /// Where its metrics are.
@@ -171,18 +173,18 @@ impl Gateway {
     ///
     /// The file cannot be written.
     pub fn write_configuration(&self, configuration: &str) -> Result<()> {
-        fs::write(self.configuration_path(), fill_in(configuration, self.port, self.metrics_port, &self.io))?;
+        fs::write(self.configuration_path(), fill_in(configuration, self.port(), self.metrics_port, &self.io))?;
         Ok(())
     }
 
     /// curl, to send requests for `host` here, trusting our server root.
     pub fn curl(&self, host: &str, pki: &Pki) -> Curl {
-        Curl::new(host, self.port).trusting(pki.server_root().path())
+        Curl::new(host, self.port()).trusting(pki.server_root().path())
     }
 
     /// `s_client`, to connect here with this server name, trusting our server root.
     pub fn openssl(&self, server_name: &str, pki: &Pki) -> OpenSsl {
-        OpenSsl::new(server_name, self.port).trusting(pki.server_root().path())
+        OpenSsl::new(server_name, self.port()).trusting(pki.server_root().path())
     }
 
     /// Everything that it wrote to stderr so far.
@@ -301,11 +303,30 @@ fn fill_in(configuration: &str, port: u16, metrics_port: u16, io: &str) -> Strin
     text.replace(METRICS_PORT, &metrics_port.to_string()).replace(IO, io)
 }
 
-/// Two ports of 127.0.0.1 that were free a moment ago.
-fn free_ports() -> Result<(u16, u16)> {
-    let first = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-    let second = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-    Ok((first.local_addr()?.port(), second.local_addr()?.port()))
+/// A port of 127.0.0.1 that nobody else is given while this lives.
+///
+/// The daemon shares its port among its workers (`SO_REUSEPORT`, socket(7)), so two daemons that were given the same port
+/// would not fail to start: each would get some of the other's connections. The socket here is bound, which keeps the kernel
+/// from giving the port away, and does not listen, so it gets none.
+#[derive(Debug)]
+struct ReservedPort {
+    number: u16,
+    _socket: OwnedFd,
+}
+
+impl ReservedPort {
+    fn new() -> Result<Self> {
+        let socket = rustix::net::socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+        sockopt::set_socket_reuseport(&socket, true)?;
+        rustix::net::bind(&socket, &SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0))?;
+        let number = SocketAddrV4::try_from(rustix::net::getsockname(&socket)?)?.port();
+        Ok(Self { number, _socket: socket })
+    }
+}
+
+/// A port of 127.0.0.1 that was free a moment ago; the daemon does not share it, so its start fails where somebody was faster.
+fn free_port() -> Result<u16> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }
 
 #[cfg(test)]

@@ -13,3 +13,4 @@ pub mod http;
 pub mod metrics;
 pub mod pki;
 pub mod process;
+pub mod token;

@@ -140,9 +140,14 @@ impl Capture {
     /// Waits until the pipe has been read to its end, for at most `limit`.
     pub(crate) fn wait_end(&self, limit: Duration) {
         let deadline = Instant::now() + limit;
-        while !self.reader.is_finished() && Instant::now() < deadline {
+        while !self.is_finished() && Instant::now() < deadline {
             thread::sleep(POLL);
         }
+    }
+
+    /// Whether everything was read that will ever come.
+    pub(crate) fn is_finished(&self) -> bool {
+        self.reader.is_finished()
     }
 
     fn finish(self) -> Vec<u8> {

@@ -1,5 +1,7 @@
 //! Who takes part in the demo, and what they do.
 
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::thread;
 use std::time::Duration;
@@ -12,11 +14,15 @@ use hookgate_testkit::gateway::{Gateway, GatewayOptions};
 use hookgate_testkit::handler::{Behaviour, Handler};
 use hookgate_testkit::http::Response;
 use hookgate_testkit::pki::{ClientIdentity, KeyKind, Pki, Sender, ServerIdentity, Variant};
+use hookgate_testkit::token::{Issuer, dialogflow_claims};
 
 use super::table::Row;
 
 /// A cipher suite of PagerDuty's document, which speaks TLS 1.2 only.
 const PAGERDUTY_SUITE: &str = "ECDHE-ECDSA-AES256-GCM-SHA384";
+
+const SIGNATURE: &str = "X-PagerDuty-Signature";
+const AUTHORIZATION: &str = "authorization";
 
 /// The wrong certificates, in the order of the table, with what is expected of each.
 const WRONG: [(Variant, &str, &str); 8] = [
@@ -30,15 +36,60 @@ const WRONG: [(Variant, &str, &str); 8] = [
     (Variant::TooDeep, "one intermediate too many", "path_too_long"),
 ];
 
+/// The Google Cloud project whose agent the demo's Dialogflow plays, and somebody else's.
+const PROJECT: &str = "123456789012";
+const OTHER_PROJECT: &str = "210987654321";
+
+/// What the demo's own server puts into a Dialogflow session.
+const SESSION_SECRET: &str = "throwaway-session-secret";
+
 /// Everything that runs.
 pub(super) struct Cast {
     gateway: Gateway,
     events: Handler,
     dialogflow: Handler,
+    google: Issuer,
     revoked: ClientIdentity,
     pki: Pki,
     /// Holds keys, sockets and configuration; removed when dropped.
     _directory: tempfile::TempDir,
+}
+
+/// What is expected of one request.
+enum Expected {
+    /// It reaches the handler, as this provider's.
+    Admitted(&'static str),
+    /// It does not, for this reason.
+    Refused(u16, &'static str),
+    /// It does not, and is answered with this status all the same.
+    Duplicate(u16),
+}
+
+/// One request of the play.
+struct Request<'a> {
+    document: Document,
+    /// What is special about it, for the table.
+    with: &'a str,
+    identity: Option<&'a ClientIdentity>,
+    /// In place of the document's own field of that name; an empty value leaves it out.
+    field: Option<(&'a str, String)>,
+    body: String,
+}
+
+impl<'a> Request<'a> {
+    fn new(document: Document, with: &'a str, identity: Option<&'a ClientIdentity>) -> Self {
+        Self { document, with, identity, field: None, body: document.body.to_owned() }
+    }
+
+    fn field(mut self, name: &'a str, value: impl Into<String>) -> Self {
+        self.field = Some((name, value.into()));
+        self
+    }
+
+    fn body(mut self, body: String) -> Self {
+        self.body = body;
+        self
+    }
 }
 
 impl Cast {
@@ -46,45 +97,120 @@ impl Cast {
     pub(super) fn assemble(binary: &Path) -> Result<Self> {
         println!("making a throwaway PKI, two handlers and a gateway …");
         let directory = tempfile::Builder::new().prefix("hookgate-demo-").tempdir()?;
+        let file = |name: &str| directory.path().join(name);
         let pki = Pki::new(directory.path())?;
         let certificate: ServerIdentity = pki.server("server", &[HOST], KeyKind::P256)?;
-        let events = Handler::start(&directory.path().join("events.sock"), Behaviour::Json)?;
-        let dialogflow = Handler::start(&directory.path().join("dialogflow.sock"), Behaviour::Json)?;
+        let events = Handler::start(&file("events.sock"), Behaviour::Json)?;
+        let dialogflow = Handler::start(&file("dialogflow.sock"), Behaviour::Json)?;
+        let google = Issuer::new("google-1", KeyKind::Rsa2048)?;
+        write_secret(&file("pagerduty.secret"), documents::PAGERDUTY_SECRET)?;
+        write_secret(&file("session.secret"), SESSION_SECRET)?;
+        fs::write(file("keys.json"), Issuer::key_set(&[&google])?)?;
         let sender = pki.sender(Sender::Percolate);
         let revoked = sender.variant(Variant::Revoked)?;
         let lists = sender.revoke(&[&revoked])?;
         let mut configuration = FourProviders::new(&pki, &certificate, events.path(), dialogflow.path());
         configuration.revocation_lists = vec![(Sender::Percolate, lists.to_vec())];
-        let gateway = Gateway::start(&configuration.toml(), &GatewayOptions::new(binary))?;
-        Ok(Self { gateway, events, dialogflow, revoked, pki, _directory: directory })
+        configuration.proofs = proofs(directory.path());
+        let keys = format!("\n[[key_source]]\nname = \"demo\"\nfile = \"{}\"\n", file("keys.json").display());
+        let gateway = Gateway::start(&(configuration.toml() + &keys), &GatewayOptions::new(binary))?;
+        Ok(Self { gateway, events, dialogflow, google, revoked, pki, _directory: directory })
     }
 
     /// Sends everything, one request after the other.
     pub(super) fn play(&self) -> Result<Vec<Row>> {
         let mut rows = Vec::new();
+        self.play_documents(&mut rows)?;
+        self.play_wrong_certificates(&mut rows)?;
+        self.play_signatures(&mut rows)?;
+        self.play_tokens(&mut rows)?;
+        Ok(rows)
+    }
+
+    /// The documents' requests, with their certificates, old and new.
+    fn play_documents(&self, rows: &mut Vec<Row>) -> Result<()> {
         for document in documents::ALL {
             let identity = self.pki.sender(document.sender).variant(Variant::Good)?;
-            rows.push(self.admitted(&document, "its certificate", &identity)?);
+            let request = self.proven(Request::new(document, "its certificate", Some(&identity)))?;
+            rows.push(self.row(&request, &Expected::Admitted(document.provider))?);
         }
         let newer = self.pki.sender(Sender::DialogflowNewer).variant(Variant::Good)?;
         for document in [documents::DIALOGFLOW_CX, documents::DIALOGFLOW_ES] {
-            rows.push(self.admitted(&document, "its newer certificate (Google LLC)", &newer)?);
+            let request = Request::new(document, "its newer certificate (Google LLC)", Some(&newer));
+            rows.push(self.row(&self.proven(request)?, &Expected::Admitted(document.provider))?);
         }
+        Ok(())
+    }
+
+    fn play_wrong_certificates(&self, rows: &mut Vec<Row>) -> Result<()> {
         let document = documents::PAGERDUTY;
-        rows.push(self.refused(&document, "no certificate", None, "no_certificate")?);
+        let none = Request::new(document, "no certificate", None);
+        rows.push(self.row(&none, &Expected::Refused(403, "no_certificate"))?);
         for (variant, what, reason) in WRONG {
             let identity = self.pki.sender(document.sender).variant(variant)?;
-            rows.push(self.refused(&document, what, Some(&identity), reason)?);
+            let request = Request::new(document, what, Some(&identity));
+            rows.push(self.row(&request, &Expected::Refused(403, reason))?);
         }
-        rows.push(self.refused(
-            &documents::PERCOLATE,
-            "a revoked certificate",
-            Some(&self.revoked),
-            "certificate_revoked",
-        )?);
+        let revoked = Request::new(documents::PERCOLATE, "a revoked certificate", Some(&self.revoked));
+        rows.push(self.row(&revoked, &Expected::Refused(403, "certificate_revoked"))?);
         let percolate = self.pki.sender(Sender::Percolate).variant(Variant::Good)?;
-        rows.push(self.refused(&document, "Percolate's certificate", Some(&percolate), "provider_not_admitted")?);
-        Ok(rows)
+        let other = Request::new(document, "Percolate's certificate", Some(&percolate));
+        rows.push(self.row(&other, &Expected::Refused(403, "provider_not_admitted"))?);
+        Ok(())
+    }
+
+    fn play_signatures(&self, rows: &mut Vec<Row>) -> Result<()> {
+        let document = documents::PAGERDUTY;
+        let identity = self.pki.sender(document.sender).variant(Variant::Good)?;
+        let request = |with| Request::new(document, with, Some(&identity));
+        let unsigned = request("no signature").field(SIGNATURE, "");
+        rows.push(self.row(&unsigned, &Expected::Refused(403, "signature_missing"))?);
+        let tampered = request("a body that was changed").body(document.body.replacen("incident", "accident", 1));
+        rows.push(self.row(&tampered, &Expected::Refused(403, "signature_mismatch"))?);
+        rows.push(self.row(&request("the delivery of the first row again"), &Expected::Duplicate(200))?);
+        Ok(())
+    }
+
+    fn play_tokens(&self, rows: &mut Vec<Row>) -> Result<()> {
+        let document = documents::DIALOGFLOW_CX;
+        let identity = self.pki.sender(document.sender).variant(Variant::Good)?;
+        let request = |with| Request::new(document, with, Some(&identity));
+        let bearer = |claims: &str| Ok::<_, anyhow::Error>(format!("Bearer {}", self.google.sign(claims)?));
+        let audience = audience(&document);
+        for (with, value, reason) in [
+            ("no token", String::new(), "token_missing"),
+            ("an access token", "Bearer ya29.throwaway".to_owned(), "token_is_access_token"),
+            (
+                "a token for another audience",
+                bearer(&dialogflow_claims("https://other.example/", PROJECT))?,
+                "token_wrong_audience",
+            ),
+            ("a token of another project", bearer(&dialogflow_claims(&audience, OTHER_PROJECT))?, "token_wrong_email"),
+        ] {
+            let request = request(with).field(AUTHORIZATION, value);
+            rows.push(self.row(&request, &Expected::Refused(401, reason))?);
+        }
+        for (with, value, expected) in [
+            ("the right session parameter", SESSION_SECRET, Expected::Admitted(document.provider)),
+            ("a wrong session parameter", "guessed", Expected::Refused(403, "session_parameter_mismatch")),
+        ] {
+            let parameter = format!("\"color\": \"red\",\n      \"webhook_token\": \"{value}\"");
+            let body = document.body.replace("\"color\": \"red\"", &parameter);
+            rows.push(self.row(&request(with).field(AUTHORIZATION, "").body(body), &expected)?);
+        }
+        Ok(())
+    }
+
+    /// The request with a fresh token, where its provider sends one; a signature stands in the document already.
+    fn proven<'a>(&self, request: Request<'a>) -> Result<Request<'a>> {
+        match request.document.sender {
+            Sender::PagerDuty | Sender::Percolate => Ok(request),
+            Sender::Dialogflow | Sender::DialogflowNewer => {
+                let claims = dialogflow_claims(&audience(&request.document), PROJECT);
+                let token = self.google.sign(&claims)?;
+                Ok(request.field(AUTHORIZATION, format!("Bearer {token}")))
+            }
+        }
     }
 
     fn handler(&self, document: &Document) -> &Handler {
@@ -94,51 +220,49 @@ impl Cast {
         }
     }
 
-    fn send(&self, document: &Document, identity: Option<&ClientIdentity>) -> Result<Response> {
+    fn send(&self, request: &Request<'_>) -> Result<Response> {
+        let document = &request.document;
         let mut curl = self.gateway.curl(HOST, &self.pki);
         if document.sender == Sender::PagerDuty {
             curl = curl.version(TlsVersion::Tls12).ciphers(PAGERDUTY_SUITE);
         }
-        if let Some(identity) = identity {
+        if let Some(identity) = request.identity {
             curl = curl.identity(identity);
         }
-        curl = curl.post(document.path, document.body.as_bytes());
-        for (name, value) in document.fields {
+        curl = curl.post(document.path, request.body.as_bytes());
+        let replaced = |name: &str| request.field.as_ref().is_some_and(|(field, _)| field.eq_ignore_ascii_case(name));
+        for (name, value) in document.fields.iter().filter(|(name, _)| !replaced(name)) {
+            curl = curl.field(name, value);
+        }
+        if let Some((name, value)) = request.field.as_ref().filter(|(_, value)| !value.is_empty()) {
             curl = curl.field(name, value);
         }
         curl.run()?.response().cloned()
     }
 
-    fn admitted(&self, document: &Document, with: &str, identity: &ClientIdentity) -> Result<Row> {
-        let handler = self.handler(document);
+    fn row(&self, request: &Request<'_>, expected: &Expected) -> Result<Row> {
+        let handler = self.handler(&request.document);
         handler.forget();
-        let response = self.send(document, Some(identity))?;
-        let requests = handler.requests();
-        let request = requests.first();
-        let field = |name| request.and_then(|request| request.field(name)).unwrap_or_default();
-        let proven = field("x-hookgate-provider");
-        let intact = request.is_some_and(|request| request.body == document.body.as_bytes());
+        let response = self.send(request)?;
+        let told = response.reason().unwrap_or_default();
+        let seen = handler.requests();
+        let first = seen.first();
+        let field = |name| first.and_then(|request| request.field(name)).unwrap_or_default();
+        let (provider, proof) = (field("x-hookgate-provider"), field("x-hookgate-proof"));
+        let intact = first.is_some_and(|seen| seen.body == request.body.as_bytes());
+        let as_expected = match *expected {
+            Expected::Admitted(name) => response.status == 200 && provider == name && intact && seen.len() == 1,
+            Expected::Refused(status, reason) => response.status == status && told == reason && seen.is_empty(),
+            Expected::Duplicate(status) => response.status == status && told.is_empty() && seen.is_empty(),
+        };
         Ok(Row {
-            sent: format!("{}: {with}", document.provider),
-            came_back: response.status.to_string(),
-            handler_saw: match request {
-                Some(request) => format!("{} {} from {proven}", request.method, request.target),
+            sent: format!("{}: {}", request.document.provider, request.with),
+            came_back: format!("{} {told}", response.status).trim_end().to_owned(),
+            handler_saw: match first {
+                Some(request) => format!("{} from {provider} ({proof})", request.target),
                 None => "nothing".into(),
             },
-            as_expected: response.status == 200 && proven == document.provider && intact && requests.len() == 1,
-        })
-    }
-
-    fn refused(&self, document: &Document, with: &str, identity: Option<&ClientIdentity>, reason: &str) -> Result<Row> {
-        self.handler(document).forget();
-        let response = self.send(document, identity)?;
-        let seen = self.handler(document).requests().len();
-        let told = response.reason().unwrap_or_default();
-        Ok(Row {
-            sent: format!("{}: {with}", document.provider),
-            came_back: format!("{} {told}", response.status),
-            handler_saw: if seen == 0 { "nothing".into() } else { format!("{seen} requests") },
-            as_expected: response.status == 403 && told == reason && seen == 0,
+            as_expected,
         })
     }
 
@@ -170,4 +294,33 @@ impl Cast {
             thread::sleep(Duration::from_secs(3600));
         }
     }
+}
+
+/// Readable by nobody else, as the gateway asks for.
+fn write_secret(path: &Path, secret: &str) -> Result<()> {
+    fs::write(path, secret)?;
+    Ok(fs::set_permissions(path, Permissions::from_mode(0o600))?)
+}
+
+/// The URL of the webhook, as Dialogflow is told it.
+fn audience(document: &Document) -> String {
+    format!("https://{HOST}{}", document.path)
+}
+
+/// The operator's part of what the presets demand; Percolate documents no proof beside its certificate.
+fn proofs(directory: &Path) -> Vec<(&'static str, String)> {
+    let secret = |name: &str| format!("secrets = [{{ file = \"{}\" }}]", directory.join(name).display());
+    let dialogflow = |document: Document| {
+        let token = format!(
+            "token = {{ key_source = \"demo\", project_number = \"{PROJECT}\", audiences = [\"{}\"] }}",
+            audience(&document)
+        );
+        let parameter = format!("session_parameter = {{ name = \"webhook_token\", {} }}", secret("session.secret"));
+        (document.provider, format!("{token}\n{parameter}"))
+    };
+    vec![
+        (documents::PAGERDUTY.provider, format!("signature = {{ {} }}", secret("pagerduty.secret"))),
+        dialogflow(documents::DIALOGFLOW_CX),
+        dialogflow(documents::DIALOGFLOW_ES),
+    ]
 }

@@ -1,9 +1,10 @@
 //! `cargo xtask demo`: the main job, shown.
 //!
 //! Builds the daemon, makes a throwaway PKI, starts two handlers and the gateway on loopback, sends the providers' documented
-//! requests with the right certificates and then with wrong ones, and prints what happened, as expected or not.
+//! requests with the right certificates and then with wrong ones, as root also through the pre-filter, and prints what happened, as expected or not.
 
 mod cast;
+mod foreign;
 mod table;
 
 use std::path::PathBuf;
@@ -28,8 +29,10 @@ impl Demo {
     /// Runs the demo, and fails where anything was not as expected.
     pub(crate) fn run(&self) -> Result<()> {
         setup::ensure_ready()?;
-        let cast = Cast::assemble(&build()?)?;
-        let rows = cast.play()?;
+        let binary = build()?;
+        let cast = Cast::assemble(&binary)?;
+        let mut rows = cast.play()?;
+        rows.extend(foreign::play(&binary)?);
         print!("{}", table::render(&rows));
         let unexpected = rows.iter().filter(|row| !row.as_expected).count();
         println!("{} requests, {unexpected} not as expected", rows.len());

@@ -4,7 +4,7 @@ use super::*;
 
 /// Appends `section` to the minimal configuration with the section of the same name taken out, and expects exactly one error,
 /// in the given line of `section` and at the given key, whose words contain `words`.
-fn check(section: &str, line: usize, key: &str, words: &str) {
+pub(super) fn check(section: &str, line: usize, key: &str, words: &str) {
     let site = Site::new();
     let header = section.lines().next().unwrap();
     let rest = [LISTEN, CERTIFICATE, PROVIDER, ROUTE].into_iter().filter(|other| !other.starts_with(header));
@@ -74,14 +74,14 @@ fn unknown_keys_and_wrong_types_are_refused() {
     check("[listen]\naddresses = [443]\n", 2, "listen.addresses[0]", "expected a string");
     check("[listen]\naddresses = [\"[::]:443\"]\nio = \"uring\"\n", 3, "listen.io", "`auto`, `io_uring`, `epoll`");
     let provider = |line: &str| format!("{PROVIDER}{line}\n");
-    check(&provider("identity = [{ subject_cm = \"x\" }]"), 4, "provider[0].identity[0].subject_cm", "\"subject_cn\"?");
-    check(&provider("identity = { subject_cn = \"x\" }"), 4, "provider[0].identity", "expected an array");
-    check(&provider("identity = [\n  \"x\",\n]"), 5, "provider[0].identity[0]", "expected a table");
-    check(&provider("identity = [[\"x\"]]"), 4, "provider[0].identity[0]", "invalid type: array, expected a table");
-    check(&provider("on_failure = \"drop\""), 4, "provider[0].on_failure", "`respond` or `abort`");
-    check(&provider("extended_key_usage = \"any\""), 4, "provider[0].extended_key_usage", "client-auth-explicit");
-    check(&provider("crl_scope = \"leaf\""), 4, "provider[0].crl_scope", "`chain` or `end-entity`");
-    check(&provider("[provider.profiles]\n"), 4, "provider[0].profiles", "expected an array");
+    check(&provider("identity = [{ subject_cm = \"x\" }]"), 5, "provider[0].identity[0].subject_cm", "\"subject_cn\"?");
+    check(&provider("identity = { subject_cn = \"x\" }"), 5, "provider[0].identity", "expected an array");
+    check(&provider("identity = [\n  \"x\",\n]"), 6, "provider[0].identity[0]", "expected a table");
+    check(&provider("identity = [[\"x\"]]"), 5, "provider[0].identity[0]", "invalid type: array, expected a table");
+    check(&provider("on_failure = \"drop\""), 5, "provider[0].on_failure", "`respond` or `abort`");
+    check(&provider("extended_key_usage = \"any\""), 5, "provider[0].extended_key_usage", "client-auth-explicit");
+    check(&provider("crl_scope = \"leaf\""), 5, "provider[0].crl_scope", "`chain` or `end-entity`");
+    check(&provider("[provider.profiles]\n"), 5, "provider[0].profiles", "expected an array");
 }
 
 #[test]
@@ -166,13 +166,8 @@ fn providers_are_checked() {
     );
     check(&[anchors, identity, "crls = [\"ca.pem\"]"], 5, "crls[0]", "ca.pem cannot be used");
     check(&["preset = \"pagerdutty\""], 3, "preset", "did you mean \"pagerduty\"?; there are dialogflow-cx");
-    check(&["preset = \"pagerduty\"", "profiles = []"], 4, "profiles", "empty; write the profiles to keep");
-    check(
-        &["preset = \"pagerduty\"", "profiles = [\"g3\"]"],
-        4,
-        "profiles[0]",
-        "this preset has digicert-global-root-ca",
-    );
+    check(&["preset = \"percolate\"", "profiles = []"], 4, "profiles", "empty; write the profiles to keep");
+    check(&["preset = \"percolate\"", "profiles = [\"g3\"]"], 4, "profiles[0]", "this preset has digicert-assured-id");
     check(&["profiles = [\"g3\"]"], 3, "profiles", "only a preset has profiles to choose from");
 }
 
@@ -184,10 +179,10 @@ fn profiles_are_checked() {
     let twice = [profile, profile].concat();
     check(&provider(&twice), 8, "provider[0].profile[1].name", "the profile \"a\" stands in line");
     check(
-        &provider(&["preset = \"pagerduty\"", profile[0], profile[1]]),
+        &provider(&["preset = \"percolate\"", profile[0], profile[1]]),
         3,
         "provider[0].preset",
-        "`hookgate providers pagerduty`",
+        "`hookgate providers percolate`",
     );
     check(&provider(&[profile[0], profile[2], profile[3]]), 3, "provider[0].profile[0].name", "missing; write name =");
     check(
@@ -205,12 +200,12 @@ fn profiles_are_checked() {
 
 #[test]
 fn provider_names_are_unique_and_fit_for_headers() {
-    check(&format!("{PROVIDER}{PROVIDER}"), 5, "provider[1].name", "the provider \"pagerduty\" stands in line");
-    check(&format!("{PROVIDER}[[provider]]\npreset = \"percolate\"\n"), 4, "provider[1].name", "missing; write name =");
+    check(&format!("{PROVIDER}{PROVIDER}"), 6, "provider[1].name", "the provider \"pagerduty\" stands in line");
+    check(&format!("{PROVIDER}[[provider]]\npreset = \"percolate\"\n"), 5, "provider[1].name", "missing; write name =");
     let named = |name: &str| format!("{PROVIDER}[[provider]]\nname = \"{name}\"\npreset = \"percolate\"\n");
-    check(&named(""), 5, "provider[1].name", "is no name");
-    check(&named("a\\nb"), 5, "provider[1].name", "write 1 to 64 of the characters a-z A-Z 0-9 . _ -");
-    check(&named(&"x".repeat(65)), 5, "provider[1].name", "is no name");
+    check(&named(""), 6, "provider[1].name", "is no name");
+    check(&named("a\\nb"), 6, "provider[1].name", "write 1 to 64 of the characters a-z A-Z 0-9 . _ -");
+    check(&named(&"x".repeat(65)), 6, "provider[1].name", "is no name");
 }
 
 #[test]
@@ -332,4 +327,16 @@ fn errors_are_bounded() {
     let errors = Site::new().errors(&format!("{LISTEN}{CERTIFICATE}{PROVIDER}{routes}"));
     assert_eq!(errors.len(), 101, "{errors:#?}");
     assert!(errors.iter().any(|error| error.contains("more than 100 errors")), "{errors:#?}");
+}
+
+/// Cuts a whole configuration at every byte: whatever is left is refused or taken, and never makes us panic.
+#[test]
+fn no_cut_file_makes_us_panic() {
+    let site = Site::new();
+    let own = "[[provider]]\nname = \"own\"\n[[provider.profile]]\nname = \"a\"\nuntil = 2030-01-01\n\
+               trust_anchors = [\"ca.pem\"]\nidentity = [{ subject = \"/C=US/CN=c\" }]\ncrls = [\"list.crl\"]\n";
+    let text = minimal() + own + "[limits]\nmax_headers = 7\n[metrics]\nlisten = \"[::1]:9464\"\n";
+    site.good(&text);
+    let refused = (0..text.len()).filter(|end| site.parse(&text[..*end]).is_err()).count();
+    assert!(refused > text.len() / 2, "{refused} of {}", text.len());
 }

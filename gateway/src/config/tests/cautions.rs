@@ -62,7 +62,7 @@ fn a_key_for_everybody_is_told() {
 #[test]
 fn providers_without_routes_are_told() {
     let text = minimal() + "[[provider]]\nname = \"percolate\"\npreset = \"percolate\"\n";
-    check(&Site::new(), &text, NOW, &[("13: provider[1]", "no route names the provider \"percolate\"")]);
+    check(&Site::new(), &text, NOW, &[("14: provider[1]", "no route names the provider \"percolate\"")]);
 }
 
 #[test]
@@ -72,7 +72,7 @@ fn certificates_and_hosts_must_meet() {
     check(&site, &host("hooks.example.com"), NOW, &[]);
     check(&site, &host("a.example.net"), NOW, &[]);
     for other in ["example.net", "a.b.example.net", "other.example.com"] {
-        let expected = [("3: certificate[0]", "(hooks.example.com, *.example.net)"), ("9: route[0]", other)];
+        let expected = [("3: certificate[0]", "(hooks.example.com, *.example.net)"), ("10: route[0]", other)];
         check(&site, &host(other), NOW, &expected);
     }
 }
@@ -111,6 +111,6 @@ fn a_depth_that_shuts_the_preset_out_is_told() {
     let text = minimal().replace("preset =", "verify_depth = 1\npreset =");
     let words = |profile| format!("depth 1 is less than the 2 that profile {profile}");
     let (old, new) = (words("digicert-global-root-ca"), words("digicert-global-root-g2"));
-    let place = "8: provider[0].verify_depth";
+    let place = "9: provider[0].verify_depth";
     check(&Site::new(), &text, NOW, &[(place, &old), (place, &new)]);
 }

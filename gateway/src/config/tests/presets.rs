@@ -119,13 +119,14 @@ fn presets_say_what_the_providers_document() {
         ],
     );
     let roots: &[&str] = &["GTS Root R1", "GTS Root R2", "GTS Root R3", "GTS Root R4"];
-    let dialogflow: &[&str] = &["SAN DNS \"*.dialogflow.com\"", "subject CN \"*.dialogflow.com\""];
+    let dialogflow: &[&str] = &["DNS name \"*.dialogflow.com\"", "subject CN \"*.dialogflow.com\""];
     for name in ["dialogflow-cx", "dialogflow-es"] {
         let newer: &[&str] = &["subject CN \"Google LLC\""];
         let ssl_com: &[&str] = &["SSL.com Root Certification Authority RSA"];
         check(name, &[("google-trust-services", 2, roots, dialogflow), ("ssl-com", 3, ssl_com, newer)]);
     }
-    let subject = "subject \"/C=US/ST=New York/L=New York/O=Percolate Industries, Inc./CN=Percolate Industries, Inc.\"";
+    let subject =
+        r#"subject "CN=Percolate Industries\, Inc.,O=Percolate Industries\, Inc.,L=New York,ST=New York,C=US""#;
     check("percolate", &[("digicert-assured-id", 2, &["DigiCert Assured ID Root CA"], &[subject])]);
 }
 
@@ -156,8 +157,83 @@ fn descriptions_show_all_that_a_profile_demands() {
         "verify depth        3",
         "extended key usage  client-auth",
         "subject CN \"Google LLC\"",
-        "[[profile]]",
+        "[[provider.profile]]",
     ] {
         assert!(text.contains(words), "{words}\n{text}");
     }
+}
+
+/// A preset, and the operator's part of its proof: the lines beside `preset`, and the same as edits of its TOML.
+struct Completed {
+    preset: &'static str,
+    lines: &'static str,
+    edits: &'static [(&'static str, &'static str)],
+}
+
+const COMPLETED: [Completed; 4] = [
+    Completed {
+        preset: "pagerduty",
+        lines: "signature.secrets = [{ file = \"webhook.secret\" }]\n",
+        edits: &[("form = \"pagerduty\"", "form = \"pagerduty\", secrets = [{ file = \"webhook.secret\" }]")],
+    },
+    Completed { preset: "dialogflow-cx", lines: DIALOGFLOW_LINES, edits: DIALOGFLOW },
+    Completed { preset: "dialogflow-es", lines: DIALOGFLOW_LINES, edits: DIALOGFLOW },
+    Completed { preset: "percolate", lines: "", edits: &[] },
+];
+
+const DIALOGFLOW_LINES: &str = "token = { project_number = \"4711\", audiences = [\"https://a/\"] }\n\
+                                session_parameter = { name = \"x\", hmac_secrets = [{ file = \"webhook.secret\" }] }\n";
+
+const DIALOGFLOW: &[(&str, &str)] = &[
+    ("form = \"dialogflow\"", "form = \"dialogflow\", project_number = \"4711\", audiences = [\"https://a/\"]"),
+    ("{ pointer", "{ name = \"x\", hmac_secrets = [{ file = \"webhook.secret\" }], pointer"),
+];
+
+#[test]
+fn the_toml_of_a_preset_defines_the_same_provider() {
+    let site = Site::new();
+    let names: Vec<&str> = preset::all().iter().map(|preset| preset.name()).collect();
+    assert_eq!(names.len(), COMPLETED.len(), "{names:?}");
+    for Completed { preset: name, lines, edits } in COMPLETED {
+        let whole = |section: &str| {
+            let route = ROUTE.replace("[\"pagerduty\"]", &format!("[\"{name}\"]"));
+            [LISTEN, CERTIFICATE, section, &route].concat()
+        };
+        let toml = preset::find(name).unwrap().toml();
+        if !edits.is_empty() {
+            let errors = site.errors(&whole(&toml));
+            let incomplete = |error: &String| error.contains(": provider[0].proof.") && error.contains("write ");
+            assert!(errors.iter().all(incomplete), "a preset's TOML must not pass without its proof\n{errors:#?}");
+        }
+        let edited = edits.iter().fold(toml, |toml, (from, to)| toml.replace(from, to));
+        let by_name = site.good(&whole(&format!("[[provider]]\nname = \"{name}\"\npreset = \"{name}\"\n{lines}")));
+        let by_toml = site.good(&whole(&edited));
+        assert_eq!(format!("{:?}", by_toml.providers), format!("{:?}", by_name.providers), "{name}");
+        assert_eq!(format!("{:?}", by_toml.proofs), format!("{:?}", by_name.proofs), "{name}");
+    }
+}
+
+#[test]
+fn descriptions_say_what_is_to_be_added() {
+    let words = |name: &str, all: &[&str]| {
+        let text = preset::describe(preset::find(name).unwrap());
+        for words in all {
+            assert!(text.contains(words), "{words}\n{text}");
+        }
+    };
+    let without = "proof = \"certificate\"";
+    words(
+        "pagerduty",
+        &[
+            "X-PagerDuty-Signature",
+            "the field x-webhook-id, remembered for 172800 s",
+            "signature = { secrets = [{",
+            without,
+        ],
+    );
+    let token = "service agent of your project";
+    let add = "token = { project_number = \"…\", audiences = [\"https://hooks.example.com/agent\"] }, or session_parameter = {";
+    words("dialogflow-cx", &[token, "/sessionInfo/parameters/{name}", add, without]);
+    words("dialogflow-es", &[token, "/originalDetectIntentRequest/payload/{name}", add, "[provider.proof]"]);
+    assert!(!preset::describe(preset::find("percolate").unwrap()).contains("proof"));
 }

@@ -1,3 +1,5 @@
+//! The seam on both backends: bytes both ways, bulk, sockets dropped while they wait, listeners that stop.
+
 #![expect(clippy::unwrap_used, reason = "a failed set-up fails the test")]
 
 use std::future::poll_fn;

@@ -69,6 +69,16 @@ impl CurlOutcome {
         first.map(|transfer| &transfer.response).with_context(|| format!("curl {:?}: {}", self.exit_code, self.stderr))
     }
 
+    /// The alert that ended the connection, by its number (RFC 8446, section 6). Only `--verbose` makes curl say it, as
+    /// `(IN), TLS alert, certificate expired (557)`: the level, 2 for fatal, times 256, plus the number.
+    pub fn alert(&self) -> Option<u8> {
+        let mut lines = self.stderr.lines().filter(|line| line.contains("(IN), TLS alert, "));
+        lines.find_map(|line| {
+            let packed: u16 = line.rsplit('(').next()?.strip_suffix("):")?.parse().ok()?;
+            u8::try_from(packed.checked_sub(2 << 8)?).ok()
+        })
+    }
+
     /// The status of the first response; `None` where there is none.
     pub fn status(&self) -> Option<u16> {
         self.transfers.first().map(|transfer| transfer.response.status)
@@ -193,7 +203,7 @@ impl Curl {
         let mut transfers = Vec::new();
         for (index, line) in finished.stdout_text().lines().enumerate().take(self.transfers.len()) {
             let files = Files::new(directory.path(), index);
-            transfers.extend(read_transfer(line, &files)?);
+            transfers.extend(read_transfer(line, &files, &self.transfers[index].method)?);
         }
         let exit_code = finished.status.and_then(|status| status.code());
         Ok(CurlOutcome { exit_code, stderr: finished.stderr_text(), transfers })
@@ -243,7 +253,7 @@ impl Files {
 }
 
 /// The transfer that `line` of the write-out describes; `None` where no response came.
-fn read_transfer(line: &str, files: &Files) -> Result<Option<Transfer>> {
+fn read_transfer(line: &str, files: &Files, method: &str) -> Result<Option<Transfer>> {
     let words: Vec<_> = line.split(' ').collect();
     let [status, connections, seconds, exit_code] = words.as_slice() else { return Ok(None) };
     let status: u16 = status.parse()?;
@@ -255,8 +265,8 @@ fn read_transfer(line: &str, files: &Files) -> Result<Option<Transfer>> {
     let head = head.trim_end().rsplit("\r\n\r\n").next().unwrap_or_default();
     let field = |line: &str| line.split_once(':').map(|(name, value)| (name.to_owned(), value.trim().to_owned()));
     let fields = Fields(head.lines().skip(1).filter_map(field).collect());
-    // curl makes no file where the body is empty.
-    let body = fs::read(&files.body).unwrap_or_default();
+    // curl makes no file where the body is empty, and writes the head there too in answer to HEAD.
+    let body = if method == "HEAD" { Vec::new() } else { fs::read(&files.body).unwrap_or_default() };
     let response = Response { status, fields, body, complete: *exit_code == "0" };
     let duration = Duration::from_secs_f64(seconds.parse()?);
     Ok(Some(Transfer { response, new_connections: connections.parse()?, duration }))

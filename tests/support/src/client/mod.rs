@@ -1,11 +1,13 @@
 //! Real clients: curl, OpenSSL's `s_client`, and bare TCP. Each has a hard time limit, after which it is killed.
 
+mod conversation;
 mod curl;
 mod openssl;
 pub mod raw;
 #[cfg(test)]
 mod tests;
 
+pub use conversation::Conversation;
 pub use curl::{Curl, CurlOutcome, Transfer};
 pub use openssl::{OpenSsl, OpenSslOutcome};
 

@@ -12,6 +12,14 @@ use crate::http::Response;
 use crate::pki::ClientIdentity;
 use crate::process;
 
+use super::Conversation;
+
+/// The alert that `text`, the standard error of `s_client`, speaks of.
+pub(super) fn alert_number(text: &str) -> Option<u8> {
+    let (_, rest) = text.split_once("SSL alert number ")?;
+    rest.split(|character: char| !character.is_ascii_digit()).next()?.parse().ok()
+}
+
 /// A connection to be made with `openssl s_client`.
 #[derive(Clone, Debug)]
 pub struct OpenSsl {
@@ -132,6 +140,19 @@ impl OpenSsl {
         self
     }
 
+    /// Connects and stays connected, for a test that has something to do between two requests. What was given to `send` and
+    /// `post` before goes first; `until` and `limit` mean nothing here.
+    ///
+    /// # Errors
+    ///
+    /// `openssl` cannot be started.
+    pub fn converse(&self) -> Result<Conversation> {
+        let mut command = Command::new("openssl");
+        // -quiet: nothing on standard output but what the server sends.
+        command.args(&self.arguments).arg("-quiet");
+        Conversation::start(command, &self.input)
+    }
+
     /// Connects, sends, and reads until the server closes, the awaited text has come, or the limit passes.
     ///
     /// # Errors
@@ -188,8 +209,7 @@ impl OpenSslOutcome {
 
     /// The alert that the server sent, by its number (RFC 8446, section 6).
     pub fn alert(&self) -> Option<u8> {
-        let (_, rest) = self.stderr.split_once("SSL alert number ")?;
-        rest.split(|character: char| !character.is_ascii_digit()).next()?.parse().ok()
+        alert_number(&self.stderr)
     }
 
     /// The distinguished names in the CertificateRequest, as OpenSSL prints them; empty where there are none.

@@ -1,11 +1,13 @@
 //! Bare TCP: peers that never speak TLS, speak it slowly, or not at all.
 
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+
+use super::OpenSsl;
 
 /// Most bytes that [`read_to_end`] keeps.
 const MAX_READ_BYTES: u64 = 16 * 1024 * 1024;
@@ -73,4 +75,62 @@ pub fn read_to_end(stream: &mut TcpStream, limit: Duration) -> Result<Ended> {
         }
     }
     Ok(Ended { bytes, closed, after: start.elapsed() })
+}
+
+/// Passes one connection on to 127.0.0.1:`port`: towards it byte by byte, with a pause before each, and what comes back as it
+/// comes. Returns the port to connect to.
+///
+/// # Errors
+///
+/// No port is free.
+pub fn trickle(port: u16, pause: Duration) -> Result<u16> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let own_port = listener.local_addr()?.port();
+    thread::spawn(move || {
+        let Ok((client, _)) = listener.accept() else { return };
+        // Where either side is gone, so is the connection, and the other side sees that.
+        drop(relay(client, port, pause));
+    });
+    Ok(own_port)
+}
+
+fn relay(mut client: TcpStream, port: u16, pause: Duration) -> Result<()> {
+    let mut server = connect(port)?;
+    let (mut answers, mut back) = (server.try_clone()?, client.try_clone()?);
+    let returning = thread::spawn(move || {
+        drop(std::io::copy(&mut answers, &mut back));
+        drop(back.shutdown(Shutdown::Write));
+    });
+    let mut piece = [0; 4096];
+    while let Ok(length @ 1..) = client.read(&mut piece) {
+        if send_slowly(&mut server, &piece[..length], 1, pause) < length {
+            break;
+        }
+    }
+    drop(server.shutdown(Shutdown::Write));
+    drop(returning.join());
+    Ok(())
+}
+
+/// The ClientHello that a real client sends, as the bytes of its TLS record.
+///
+/// # Errors
+///
+/// It does not connect, or does not say hello, within five seconds.
+pub fn client_hello(client: impl FnOnce(u16) -> OpenSsl) -> Result<Vec<u8>> {
+    const LIMIT: Duration = Duration::from_secs(5);
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let client = client(listener.local_addr()?.port()).limit(LIMIT);
+    let running = thread::spawn(move || client.run());
+    let (mut stream, _) = listener.accept()?;
+    stream.set_read_timeout(Some(LIMIT))?;
+    // RFC 8446, section 5.1: type, version, length.
+    let mut record = vec![0; 5];
+    stream.read_exact(&mut record)?;
+    let length = usize::from(u16::from_be_bytes([record[3], record[4]]));
+    record.resize(5 + length, 0);
+    stream.read_exact(&mut record[5..])?;
+    drop(stream);
+    drop(running.join());
+    Ok(record)
 }

@@ -37,3 +37,13 @@ fn a_taken_port_is_tried_again_and_then_given_up() {
     let error = format!("{:#}", start("Address already in use").unwrap_err());
     assert!(error.contains("Address already in use"), "{error}");
 }
+
+#[test]
+fn a_reserved_port_is_the_daemons_alone() {
+    let port = ReservedPort::new().unwrap();
+    TcpListener::bind((Ipv4Addr::LOCALHOST, port.number)).unwrap_err();
+    let refused = TcpStream::connect((Ipv4Addr::LOCALHOST, port.number)).unwrap_err();
+    assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused, "nobody listens yet");
+    let others: Vec<_> = (0..200).map(|_| ReservedPort::new().unwrap()).collect();
+    assert!(others.iter().all(|other| other.number != port.number));
+}

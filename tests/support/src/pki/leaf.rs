@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::SystemTime;
 
 use anyhow::Result;
-use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, IsCa, KeyUsagePurpose, SanType};
+use rcgen::{CertificateParams, CustomExtension, ExtendedKeyUsagePurpose, IsCa, KeyUsagePurpose, SanType};
 
 use super::{Authority, DAY, KeyKind, Sender, SenderPki, Serial, Subject};
 
@@ -90,6 +90,30 @@ pub enum Presented {
     EndEntityOnly,
 }
 
+/// An extension that makes a certificate unacceptable, whoever signed it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OddExtension {
+    /// One that nobody knows, marked critical.
+    UnknownCritical,
+    /// One that stands twice, which RFC 5280, section 4.2, forbids; OpenSSL lets it pass.
+    Twice,
+}
+
+impl OddExtension {
+    fn encoded(self) -> Vec<CustomExtension> {
+        // RFC 5612 sets the enterprise number 32473 aside for documentation. The value is an empty OCTET STRING.
+        let extension = CustomExtension::from_oid_content(&[1, 3, 6, 1, 4, 1, 32473, 1], vec![4, 0]);
+        match self {
+            Self::Twice => vec![extension.clone(), extension],
+            Self::UnknownCritical => {
+                let mut extension = extension;
+                extension.set_criticality(true);
+                vec![extension]
+            }
+        }
+    }
+}
+
 /// What distinguishes a client certificate; the default is what the sender's document promises.
 #[derive(Clone, Debug, Default)]
 pub struct LeafOptions {
@@ -109,6 +133,8 @@ pub struct LeafOptions {
     pub presented: Presented,
     /// Its key.
     pub key: KeyKind,
+    /// What should not be in it.
+    pub odd_extension: Option<OddExtension>,
 }
 
 /// A client certificate with its key, as files for curl (`--cert chain --key`) and for OpenSSL's `s_client` (`-cert`,
@@ -314,6 +340,7 @@ impl SenderPki {
         for name in options.dns_names.clone().unwrap_or_else(|| self.sender.dns_names()) {
             params.subject_alt_names.push(SanType::DnsName(name.try_into()?));
         }
+        params.custom_extensions = options.odd_extension.map(OddExtension::encoded).unwrap_or_default();
         for uri in &options.uris {
             params.subject_alt_names.push(SanType::URI(uri.as_str().try_into()?));
         }

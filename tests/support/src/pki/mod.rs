@@ -25,7 +25,7 @@ mod revocation;
 #[cfg(test)]
 mod tests;
 
-pub use leaf::{ClientIdentity, ExtendedKeyUsage, LeafIssuer, LeafOptions, Presented, Validity, Variant};
+pub use leaf::{ClientIdentity, ExtendedKeyUsage, LeafIssuer, LeafOptions, OddExtension, Presented, Validity, Variant};
 pub use revocation::RevocationListOptions;
 
 /// One day.
@@ -222,7 +222,7 @@ pub enum KeyKind {
 }
 
 impl KeyKind {
-    fn generate(self) -> Result<KeyPair> {
+    pub(crate) fn generate(self) -> Result<KeyPair> {
         if self == Self::P256 {
             return Ok(KeyPair::generate()?);
         }
@@ -239,6 +239,7 @@ impl KeyKind {
 pub struct Authority {
     certified: CertifiedIssuer<'static, KeyPair>,
     path: PathBuf,
+    serial: Serial,
 }
 
 /// What distinguishes one authority from another.
@@ -259,7 +260,8 @@ impl Authority {
         params.key_usages =
             vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign, KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = options.usages;
-        params.serial_number = Some(workshop.next_serial().to_rcgen());
+        let serial = workshop.next_serial();
+        params.serial_number = Some(serial.to_rcgen());
         params.use_authority_key_identifier_extension = true;
         params.not_before = (now - 3650 * DAY).into();
         params.not_after = (now + 3650 * DAY).into();
@@ -269,12 +271,17 @@ impl Authority {
             Some(issuer) => CertifiedIssuer::signed_by(params, key, &issuer.certified)?,
         };
         let path = workshop.write(file, &certified.pem())?;
-        Ok(Self { certified, path })
+        Ok(Self { certified, path, serial })
     }
 
     /// The certificate as PEM.
     pub fn pem(&self) -> String {
         self.certified.pem()
+    }
+
+    /// The serial number of its certificate.
+    pub fn serial(&self) -> Serial {
+        self.serial
     }
 
     /// The certificate as a PEM file.

@@ -1,0 +1,190 @@
+//! Tests of the replay guard: who wins, what is remembered for how long, and what happens when it is full.
+
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use std::sync::Barrier;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use super::*;
+use crate::auth::testing::{NOW, Request, at, reason};
+
+fn guard(capacity: usize) -> Arc<ReplayGuard> {
+    Arc::new(ReplayGuard::new(capacity))
+}
+
+fn key(number: u64) -> Key {
+    let mut key = Key::default();
+    key.copy_from_slice(digest::digest(&digest::SHA256, &number.to_le_bytes()).as_ref());
+    key
+}
+
+/// Reserves and takes one delivery.
+fn take(guard: &Arc<ReplayGuard>, number: u64, now: u64) -> Result<(), Conflict> {
+    guard.reserve(&[key(number)], 600, now).map(|reservation| reservation.commit(at(now)))
+}
+
+#[test]
+fn of_a_thousand_copies_at_once_one_wins() {
+    const COPIES: usize = 1000;
+    let guard = guard(4096);
+    let (barrier, won) = (Barrier::new(COPIES), AtomicUsize::new(0));
+    thread::scope(|scope| {
+        for copy in 0..COPIES {
+            let (guard, barrier, won) = (&guard, &barrier, &won);
+            let spawned = thread::Builder::new().stack_size(64 * 1024).spawn_scoped(scope, move || {
+                barrier.wait();
+                // Half of them compete for two keys, so that releases are part of the race.
+                let keys = [key(1), key(2 + copy as u64 % 2)];
+                if let Ok(reservation) = guard.reserve(&keys, 600, NOW) {
+                    reservation.commit(at(NOW));
+                    won.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+            spawned.unwrap();
+        }
+    });
+    assert_eq!(won.load(Ordering::Relaxed), 1);
+    assert_eq!(guard.len(), 2);
+}
+
+#[test]
+fn a_failed_delivery_may_come_again() {
+    let guard = guard(64);
+    let first = guard.reserve(&[key(1)], 600, NOW).unwrap();
+    assert_eq!(guard.reserve(&[key(1)], 600, NOW).unwrap_err(), Conflict::InFlight);
+    drop(first);
+    assert!(guard.is_empty());
+    assert_eq!(take(&guard, 1, NOW), Ok(()));
+    assert_eq!(take(&guard, 1, NOW + 600), Err(Conflict::Taken));
+    assert_eq!(take(&guard, 1, NOW + 601), Ok(()));
+}
+
+#[test]
+fn keys_are_reserved_together_or_not_at_all() {
+    let guard = guard(64);
+    assert_eq!(take(&guard, 2, NOW), Ok(()));
+    assert_eq!(guard.reserve(&[key(1), key(2)], 600, NOW).unwrap_err(), Conflict::Taken);
+    assert_eq!(guard.len(), 1);
+    let both = guard.reserve(&[key(1), key(3)], 600, NOW).unwrap();
+    assert_eq!(take(&guard, 3, NOW), Err(Conflict::InFlight));
+    both.commit(at(NOW));
+    assert_eq!(take(&guard, 1, NOW), Err(Conflict::Taken));
+    assert_eq!(take(&guard, 3, NOW), Err(Conflict::Taken));
+}
+
+#[test]
+fn a_full_guard_refuses_and_forgets_nothing_early() {
+    let guard = guard(8);
+    for number in 0..8 {
+        assert_eq!(take(&guard, number, NOW + number), Ok(()));
+    }
+    assert_eq!(take(&guard, 8, NOW + 600), Err(Conflict::Full));
+    for number in 0..8 {
+        assert_eq!(take(&guard, number, NOW + 600), Err(Conflict::Taken), "{number} was forgotten");
+    }
+    // The first expires, and makes room for one.
+    assert_eq!(take(&guard, 8, NOW + 601), Ok(()));
+    assert_eq!(take(&guard, 9, NOW + 601), Err(Conflict::Full));
+    assert_eq!(take(&guard, 0, NOW + 601), Err(Conflict::Full));
+    assert_eq!(guard.len(), 8);
+    assert_eq!(take(&guard, 10, NOW + 10_000), Ok(()));
+    assert_eq!(guard.len(), 1);
+}
+
+#[test]
+fn deliveries_in_flight_are_never_forgotten() {
+    let guard = guard(2);
+    let first = guard.reserve(&[key(1)], 600, NOW).unwrap();
+    assert_eq!(take(&guard, 2, NOW), Ok(()));
+    assert_eq!(take(&guard, 3, NOW + 10_000), Ok(()));
+    assert_eq!(take(&guard, 1, NOW + 10_000), Err(Conflict::InFlight));
+    first.commit(at(NOW + 10_000));
+    assert_eq!(take(&guard, 1, NOW + 10_001), Err(Conflict::Taken));
+}
+
+#[test]
+fn never_holds_more_than_its_capacity() {
+    for capacity in [0, 1, 1023, 1024, 5000, 200_000] {
+        let guard = guard(capacity);
+        let taken = (0..2 * capacity as u64 + 10).filter(|&number| take(&guard, number, NOW).is_ok()).count();
+        assert_eq!(taken, guard.len());
+        assert!(taken <= capacity && taken >= capacity - capacity / 10, "{taken} of {capacity}");
+    }
+}
+
+fn rule(scope: &str, keys: Vec<ReplayKey>) -> ReplayRule {
+    ReplayRule::new(scope, keys, 600, StatusCode::OK).unwrap()
+}
+
+fn header(name: &'static str) -> ReplayKey {
+    ReplayKey::Header(HeaderName::from_static(name))
+}
+
+/// Takes the delivery of `request`, and says what happened.
+fn deliver(rule: &ReplayRule, request: &Request, guard: &Arc<ReplayGuard>) -> &'static str {
+    reason(rule.reserve(&request.view(), None, guard).map(|reservation| reservation.commit(at(NOW))))
+}
+
+#[test]
+fn any_key_in_common_makes_a_duplicate() {
+    let keys = vec![header("x-webhook-id"), ReplayKey::Body(JsonPointer::parse("/event/id").unwrap())];
+    let rule = rule("pagerduty", keys);
+    let guard = guard(64);
+    let request =
+        |id: &str, event: &str| Request::new(&[("x-webhook-id", id)], format!("{{\"event\":{{\"id\":\"{event}\"}}}}"));
+    assert_eq!(deliver(&rule, &request("1", "a"), &guard), "ok");
+    assert_eq!(deliver(&rule, &request("1", "b"), &guard), "duplicate_delivery");
+    assert_eq!(deliver(&rule, &request("2", "a"), &guard), "duplicate_delivery");
+    assert_eq!(deliver(&rule, &request("2", "b"), &guard), "ok");
+    // A value under one key is not the same value under another.
+    assert_eq!(deliver(&rule, &request("c", "d"), &guard), "ok");
+    assert_eq!(deliver(&rule, &request("d", "c"), &guard), "ok");
+}
+
+#[test]
+fn scopes_do_not_share_ids() {
+    let guard = guard(64);
+    let request = Request::new(&[("x-id", "1")], "");
+    for scope in ["a", "b"] {
+        assert_eq!(deliver(&rule(scope, vec![header("x-id")]), &request, &guard), "ok");
+        assert_eq!(deliver(&rule(scope, vec![header("x-id")]), &request, &guard), "duplicate_delivery");
+    }
+}
+
+#[test]
+fn a_request_without_its_id_is_refused() {
+    let guard = guard(64);
+    let by_header = rule("a", vec![header("x-id")]);
+    for headers in [&[][..], &[("x-id", "")], &[("x-id", "1"), ("x-id", "2")]] {
+        assert_eq!(deliver(&by_header, &Request::new(headers, ""), &guard), "delivery_id_missing", "{headers:?}");
+    }
+    let by_body = rule("a", vec![ReplayKey::Body(JsonPointer::parse("/id").unwrap())]);
+    for (body, expected) in [
+        ("{}", "delivery_id_missing"),
+        (r#"{"id":7}"#, "delivery_id_missing"),
+        (r#"{"id":""}"#, "delivery_id_missing"),
+        (r#"{"id":"1""#, "body_not_json"),
+        (r#"{"id":"1","id":"2"}"#, "body_not_json"),
+        (r#"{"id":"1"}"#, "ok"),
+    ] {
+        assert_eq!(deliver(&by_body, &Request::new(&[], body), &guard), expected, "{body}");
+    }
+    let signed = rule("a", vec![ReplayKey::SignedMessage]);
+    assert_eq!(deliver(&signed, &Request::new(&[], ""), &guard), "delivery_id_missing");
+    assert_eq!(guard.len(), 1);
+}
+
+#[test]
+fn refuses_rules_out_of_bounds() {
+    let error = |keys: usize, seconds, status| {
+        ReplayRule::new("a", vec![header("x-id"); keys], seconds, StatusCode::from_u16(status).unwrap()).unwrap_err()
+    };
+    assert_eq!(error(0, 600, 200), ReplayRuleError::Keys { count: 0 });
+    assert_eq!(error(4, 600, 200), ReplayRuleError::Keys { count: 4 });
+    assert_eq!(error(1, 0, 200), ReplayRuleError::Window { seconds: 0 });
+    assert_eq!(error(1, 604_801, 200), ReplayRuleError::Window { seconds: 604_801 });
+    assert_eq!(error(1, 600, 500), ReplayRuleError::Answer { status: 500 });
+    assert_eq!(error(1, 600, 302), ReplayRuleError::Answer { status: 302 });
+    assert!(ReplayRule::new("a", vec![header("x-id")], 600, StatusCode::CONFLICT).is_ok());
+}

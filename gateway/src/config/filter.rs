@@ -1,0 +1,264 @@
+//! `[filter]`: the pre-filter in the kernel.
+//!
+//! Owns its defaults and bounds, and what the rest of the configuration makes of it: the addresses of `[listen]` are what is
+//! filtered, and each provider's ranges are a set under its name. Asks the kernel nothing.
+
+use std::path::PathBuf;
+
+use serde::Deserialize;
+use toml::Spanned;
+
+use super::Listen;
+use super::document::{self, Report};
+use super::error::Problem;
+use super::limits::Bound;
+use super::provider::RawProvider;
+use super::ranges::{self, ProviderRanges, RawRangeFiles, RawRanges};
+use crate::filter::{Action, Attach, Destination, Limits, Mode, Policy, RangeSet, Rate, SynLimits};
+
+/// Where a filter stays that is pinned: a directory of our own on the bpffs that systemd mounts.
+pub const PIN_DIRECTORY: &str = "/sys/fs/bpf/hookgate";
+
+/// The sets of `allow` and `deny`. No provider can have such a name.
+const ALLOW_SET: &str = "(allow)";
+const DENY_SET: &str = "(deny)";
+
+/// Most interfaces: the program is attached to each.
+const MAXIMUM_INTERFACES: usize = 64;
+/// `IFNAMSIZ` is 16, with the zero at the end.
+const MAXIMUM_INTERFACE_BYTES: usize = 15;
+
+const PERCENT: Bound = Bound::new(0, 100, " %");
+/// Both families at 10 million take some gigabytes, which is more than any list of senders.
+const RANGES: Bound = Bound::new(1, 10_000_000, "");
+/// As many buckets take a gigabyte.
+const BUCKETS: Bound = Bound::new(1, 10_000_000, "");
+/// More SYNs than a 10 Gbit/s link carries in a second.
+const PER_SECOND: Bound = Bound::new(1, 15_000_000, "");
+
+const WRITE_INTERFACES: &str = "interfaces = [\"eth0\"]: those on which requests arrive (`ip link` lists them)";
+const WRITE_RATE: &str = "per_second = 100: SYNs of one source";
+const WRITE_SOURCES: &str = "source_ranges = [\"192.0.2.0/24\"] or source_range_files, without which filter.mode = \"enforce\" would drop every packet \
+     of this provider; source_ranges = [\"0.0.0.0/0\", \"::/0\"] lets it, and thereby everybody, through";
+
+/// `[filter]`, complete.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FilterSection {
+    /// What the filter does. Without the section it is off.
+    pub policy: Policy,
+    /// `required`: whether hookgate refuses to start without the filter.
+    pub required: bool,
+    /// `force_shrink`: whether a reload may take away more of a set than `largest_shrink_percent`.
+    pub force_shrink: bool,
+}
+
+impl Default for FilterSection {
+    fn default() -> Self {
+        Self { policy: Policy::default(), required: true, force_shrink: false }
+    }
+}
+
+/// `[filter]` as it stands in the file.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawFilter {
+    mode: Option<RawMode>,
+    interfaces: Option<Spanned<Vec<Spanned<String>>>>,
+    attach: Option<RawAttach>,
+    required: Option<bool>,
+    pin: Option<bool>,
+    allow: RawRanges,
+    allow_files: RawRangeFiles,
+    deny: RawRanges,
+    deny_files: RawRangeFiles,
+    largest_shrink_percent: Option<Spanned<i64>>,
+    force_shrink: Option<bool>,
+    max_ranges_ipv4: Option<Spanned<i64>>,
+    max_ranges_ipv6: Option<Spanned<i64>>,
+    max_syn_buckets: Option<Spanned<i64>>,
+    #[serde(default, deserialize_with = "document::table")]
+    syn_ipv4_address: Option<Spanned<RawRate>>,
+    #[serde(default, deserialize_with = "document::table")]
+    syn_ipv4_network: Option<Spanned<RawRate>>,
+    #[serde(default, deserialize_with = "document::table")]
+    syn_ipv6_network: Option<Spanned<RawRate>>,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum RawMode {
+    Off,
+    Monitor,
+    Enforce,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum RawAttach {
+    Auto,
+    Native,
+    Generic,
+}
+
+/// A rate as it stands in the file.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawRate {
+    per_second: Option<Spanned<i64>>,
+    burst: Option<Spanned<i64>>,
+}
+
+/// What the rest of the configuration says that the filter needs.
+pub(super) struct Context<'c> {
+    pub(super) listen: Option<&'c Listen>,
+    pub(super) providers: &'c [Spanned<RawProvider>],
+    /// By provider, as `providers`.
+    pub(super) ranges: &'c [ProviderRanges],
+}
+
+/// Parses `[filter]`; what is at fault is reported and has its default.
+pub(super) fn filter(
+    raw: Option<&Spanned<RawFilter>>,
+    context: &Context<'_>,
+    report: &mut Report<'_>,
+) -> FilterSection {
+    let Some(raw) = raw else { return FilterSection::default() };
+    let fields = raw.get_ref();
+    let mode = match fields.mode {
+        None | Some(RawMode::Off) => Mode::Off,
+        Some(RawMode::Monitor) => Mode::Monitor,
+        Some(RawMode::Enforce) => Mode::Enforce,
+    };
+    let attach = match fields.attach {
+        None | Some(RawAttach::Auto) => Attach::Auto,
+        Some(RawAttach::Native) => Attach::Native,
+        Some(RawAttach::Generic) => Attach::Generic,
+    };
+    let policy = Policy {
+        mode,
+        interfaces: interfaces(raw, mode, report),
+        attach,
+        pin: fields.pin.unwrap_or(false).then(|| PathBuf::from(PIN_DIRECTORY)),
+        destinations: destinations(raw, mode, context.listen, report),
+        sets: sets(fields, mode, context, report),
+        syn_limits: SynLimits {
+            ipv4_address: rate(fields.syn_ipv4_address.as_ref(), report),
+            ipv4_network: rate(fields.syn_ipv4_network.as_ref(), report),
+            ipv6_network: rate(fields.syn_ipv6_network.as_ref(), report),
+        },
+        limits: limits(fields, report),
+        largest_shrink: PERCENT.check(fields.largest_shrink_percent.as_ref(), report).map_or_else(
+            || Policy::default().largest_shrink,
+            |percent| f64::from(u8::try_from(percent).unwrap_or(100)) / 100.0,
+        ),
+        ..Policy::default()
+    };
+    FilterSection {
+        policy,
+        required: fields.required.unwrap_or(true),
+        force_shrink: fields.force_shrink.unwrap_or(false),
+    }
+}
+
+fn interfaces(raw: &Spanned<RawFilter>, mode: Mode, report: &mut Report<'_>) -> Vec<String> {
+    let Some(listed) = raw.get_ref().interfaces.as_ref() else {
+        if mode != Mode::Off {
+            report.missing(raw, "interfaces", WRITE_INTERFACES);
+        }
+        return Vec::new();
+    };
+    let count = listed.get_ref().len();
+    if count == 0 {
+        report.empty(listed, Problem::Empty { write: WRITE_INTERFACES });
+    } else if count > MAXIMUM_INTERFACES {
+        report.error(listed, Problem::TooMany { count, maximum: MAXIMUM_INTERFACES });
+    }
+    let mut interfaces: Vec<(String, usize)> = Vec::new();
+    for name in listed.get_ref() {
+        let text = name.get_ref();
+        // dev_valid_name in net/core/dev.c.
+        let is_name = (1..=MAXIMUM_INTERFACE_BYTES).contains(&text.len())
+            && ![".", ".."].contains(&text.as_str())
+            && text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'/' && byte != b':');
+        match interfaces.iter().find(|(earlier, _)| earlier == text) {
+            _ if !is_name => report.error(name, Problem::Interface { text: text.clone() }),
+            Some((_, line)) => {
+                report.error(name, Problem::Duplicate { what: format!("the interface {text}"), line: *line });
+            }
+            None => interfaces.push((text.clone(), report.line(name))),
+        }
+    }
+    interfaces.into_iter().map(|(name, _)| name).collect()
+}
+
+/// The addresses of `[listen]`. One that stands for every address is filtered wherever packets to its port go.
+fn destinations(
+    raw: &Spanned<RawFilter>,
+    mode: Mode,
+    listen: Option<&Listen>,
+    report: &mut Report<'_>,
+) -> Vec<Destination> {
+    let addresses = listen.map(|listen| listen.addresses.as_slice()).unwrap_or_default();
+    if mode != Mode::Off && addresses.iter().any(|address| address.port() == 0) {
+        report.error(raw, Problem::FilterWithoutPort);
+    }
+    let destination = |address: &std::net::SocketAddr| {
+        let ip = address.ip().to_canonical();
+        Destination { address: (!ip.is_unspecified()).then_some(ip), port: address.port() }
+    };
+    let mut destinations: Vec<_> = addresses.iter().map(destination).collect();
+    destinations.sort_unstable();
+    destinations.dedup();
+    destinations
+}
+
+/// Deny, allow, then the providers in the order of the file. A provider without ranges has no set.
+fn sets(fields: &RawFilter, mode: Mode, context: &Context<'_>, report: &mut Report<'_>) -> Vec<RangeSet> {
+    let denied = ranges::prefixes(fields.deny.as_ref(), fields.deny_files.as_ref(), report);
+    let allowed = ranges::prefixes(fields.allow.as_ref(), fields.allow_files.as_ref(), report);
+    let mut sets = vec![
+        RangeSet { name: DENY_SET.to_owned(), action: Action::Deny, prefixes: denied },
+        RangeSet { name: ALLOW_SET.to_owned(), action: Action::Allow, prefixes: allowed },
+    ];
+    for (raw, ranges) in context.providers.iter().zip(context.ranges) {
+        if ranges.prefixes.is_empty() && mode == Mode::Enforce {
+            report.missing_all(
+                raw,
+                "source_ranges",
+                &["source_range_files"],
+                Problem::Missing { write: WRITE_SOURCES },
+            );
+        }
+        if let Some(name) = raw.get_ref().name.as_ref() {
+            let prefixes = ranges.prefixes.clone();
+            sets.push(RangeSet { name: name.get_ref().clone(), action: Action::Allow, prefixes });
+        }
+    }
+    sets.retain(|set| !set.prefixes.is_empty());
+    sets
+}
+
+fn rate(raw: Option<&Spanned<RawRate>>, report: &mut Report<'_>) -> Rate {
+    let Some(raw) = raw else { return Rate::UNLIMITED };
+    let Some(per_second) = raw.get_ref().per_second.as_ref() else {
+        report.missing(raw, "per_second", WRITE_RATE);
+        return Rate::UNLIMITED;
+    };
+    let Some(per_second) = PER_SECOND.check(Some(per_second), report) else { return Rate::UNLIMITED };
+    let burst = PER_SECOND.check(raw.get_ref().burst.as_ref(), report).unwrap_or(per_second);
+    let number = |value| u32::try_from(value).unwrap_or(u32::MAX);
+    Rate::per_second(number(per_second), number(burst))
+}
+
+fn limits(fields: &RawFilter, report: &mut Report<'_>) -> Limits {
+    let default = Limits::default();
+    let mut number = |bound: Bound, raw: &Option<Spanned<i64>>, default: u32| {
+        bound.check(raw.as_ref(), report).map_or(default, |value| u32::try_from(value).unwrap_or(u32::MAX))
+    };
+    Limits {
+        ranges_ipv4: number(RANGES, &fields.max_ranges_ipv4, default.ranges_ipv4),
+        ranges_ipv6: number(RANGES, &fields.max_ranges_ipv6, default.ranges_ipv6),
+        syn_buckets: number(BUCKETS, &fields.max_syn_buckets, default.syn_buckets),
+        ..default
+    }
+}

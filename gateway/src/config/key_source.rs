@@ -1,0 +1,284 @@
+//! `[[key_source]]`: where the keys come from that verify tokens.
+//!
+//! Owns the names of sources, the one that is built in, and the bounds of fetching. Reads keys from files; fetches nothing:
+//! `control::jwks` does.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls_pki_types::CertificateDer;
+use serde::Deserialize;
+use toml::Spanned;
+
+use super::document::{Report, nearest};
+use super::error::Problem;
+use super::file::{self, MAXIMUM_FILE_BYTES};
+use super::key_url::KeyUrl;
+use super::limits::Bound;
+use super::profile;
+use super::proof::ProofProblem;
+use super::warning::Caution;
+use crate::auth::token::GOOGLE_KEYS_URL;
+use crate::auth::{KeySet, KeySourceId};
+
+/// The source that is built in: the keys of Google's ID tokens.
+pub(super) const GOOGLE: &str = "google";
+
+/// Most sources of one file: a task fetches each, and each name becomes a metric label.
+const MAXIMUM_SOURCES: usize = 64;
+/// Most bytes of a file of keys: 64 keys of 8192 bits have 100 KiB.
+const MAXIMUM_KEY_FILE_BYTES: u64 = 1024 * 1024;
+/// Up to a minute: a source that takes longer is tried again.
+const TIMEOUT: Bound = Bound::new(1, 60_000, " ms");
+/// From a small key to more than the 64 largest that are taken.
+const BYTES: Bound = Bound::new(1024, 1024 * 1024, " bytes");
+/// Up to a week: for so long may a key that its issuer withdrew be trusted where the issuer is out of reach.
+const STALE: Bound = Bound::new(0, 7 * 24 * 3600, " s");
+
+const WRITE_NAME: &str = "name = \"issuer\": what key_source of a token calls it";
+const WRITE_URL: &str = "url = \"https://issuer.example/keys\", or file = \"keys.json\"";
+
+/// Where keys come from.
+#[derive(Debug)]
+pub struct KeySource {
+    /// `name`: what tokens, logs and metrics call it.
+    pub name: Arc<str>,
+    /// `url` or `file`.
+    pub origin: KeyOrigin,
+}
+
+/// Where the keys of a source are.
+#[derive(Debug)]
+pub enum KeyOrigin {
+    /// `url`: they are fetched, and kept fresh.
+    Url {
+        /// From where.
+        url: KeyUrl,
+        /// Within which bounds.
+        limits: FetchLimits,
+        /// `ca_file`: who may vouch for the server, at least one; `None` stands for the roots of this host.
+        roots: Option<Vec<CertificateDer<'static>>>,
+    },
+    /// `file`: they are these until the next reload.
+    File(Arc<KeySet>),
+}
+
+impl KeyOrigin {
+    /// Whether keys from here may stand for those from `other`: the same URL, fetched within the same bounds from a server with
+    /// the same roots. Never so for files, which each load reads anew.
+    #[must_use]
+    pub fn same_as(&self, other: &Self) -> bool {
+        match (self, other) {
+            (
+                Self::Url { url, limits, roots },
+                Self::Url { url: other_url, limits: other_limits, roots: other_roots },
+            ) => url == other_url && limits == other_limits && roots == other_roots,
+            (Self::File(_), _) | (_, Self::File(_)) => false,
+        }
+    }
+}
+
+/// Bounds of one source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FetchLimits {
+    /// From the look-up of the name to the last byte.
+    pub timeout: Duration,
+    /// Of the document.
+    pub max_bytes: usize,
+    /// Keys are not fetched more often, whatever the issuer says.
+    pub min_fresh: Duration,
+    /// Keys are fetched at least so often, whatever the issuer says: a key that the issuer withdrew is not trusted for longer.
+    pub max_fresh: Duration,
+    /// How long stale keys are relied on while they cannot be fetched.
+    pub max_stale: Duration,
+}
+
+impl Default for FetchLimits {
+    /// A set of 64 keys of 8192 bits has 100 KiB. A day of staleness lets an issuer be out of reach over a night; a key that it
+    /// withdrew is trusted for two days at the very most.
+    fn default() -> Self {
+        Self {
+            timeout: Duration::from_secs(10),
+            max_bytes: 256 * 1024,
+            min_fresh: Duration::from_secs(60),
+            max_fresh: Duration::from_secs(24 * 3600),
+            max_stale: Duration::from_secs(24 * 3600),
+        }
+    }
+}
+
+/// `[[key_source]]` as it stands in the file.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawKeySource {
+    name: Option<Spanned<String>>,
+    url: Option<Spanned<String>>,
+    file: Option<Spanned<String>>,
+    ca_file: Option<Spanned<String>>,
+    timeout_ms: Option<Spanned<i64>>,
+    max_bytes: Option<Spanned<i64>>,
+    max_stale_s: Option<Spanned<i64>>,
+}
+
+/// The sources of a file, for tokens to refer to.
+pub(super) struct KeySources<'r> {
+    written: Vec<Written<'r>>,
+    /// The place of the built-in source, once a token needed it.
+    google: Option<KeySourceId>,
+}
+
+struct Written<'r> {
+    raw: &'r Spanned<RawKeySource>,
+    name: Option<Arc<str>>,
+    origin: Option<KeyOrigin>,
+    used: bool,
+}
+
+impl<'r> KeySources<'r> {
+    /// Parses the sources. One that is at fault keeps its name and its place, so that tokens can refer to it.
+    pub(super) fn new(raw: &'r [Spanned<RawKeySource>], report: &mut Report<'_>) -> Self {
+        if let Some(first) = raw.get(MAXIMUM_SOURCES) {
+            report.error(first, Problem::TooMany { count: raw.len(), maximum: MAXIMUM_SOURCES });
+        }
+        let mut written: Vec<Written<'_>> = Vec::new();
+        for raw in raw.iter().take(MAXIMUM_SOURCES) {
+            let name = match &raw.get_ref().name {
+                Some(text) => profile::name(text, report),
+                None => {
+                    report.missing(raw, "name", WRITE_NAME);
+                    None
+                }
+            };
+            if let (Some(text), Some(at)) = (&name, &raw.get_ref().name)
+                && let Some(earlier) = written.iter().find(|earlier| earlier.name.as_ref() == Some(text))
+            {
+                let line = report.line(earlier.raw);
+                report.error(at, Problem::Duplicate { what: format!("the key source \"{text}\""), line });
+            }
+            let origin = origin(raw, report);
+            written.push(Written { raw, name, origin, used: false });
+        }
+        Self { written, google: None }
+    }
+
+    /// The source that a token names; an unknown name is reported.
+    pub(super) fn find(&mut self, name: &Spanned<String>, report: &mut Report<'_>) -> Option<KeySourceId> {
+        if name.get_ref() == GOOGLE {
+            return Some(self.google());
+        }
+        if let Some(id) = self.written(name.get_ref()) {
+            return Some(id);
+        }
+        // Where a source has no name, or none that is fit, this may be the one that was meant.
+        if self.written.iter().all(|source| source.name.is_some()) {
+            let names = || self.written.iter().filter_map(|source| source.name.as_deref()).chain([GOOGLE]);
+            let problem = Problem::Unknown {
+                what: "key source",
+                name: name.get_ref().clone(),
+                nearest: nearest(name.get_ref(), names()),
+                known: format!("there are {}", names().collect::<Vec<_>>().join(", ")),
+            };
+            report.error(name, problem);
+        }
+        None
+    }
+
+    /// The source of the keys of Google's tokens: the one that the file calls so, or else the built-in one.
+    pub(super) fn google(&mut self) -> KeySourceId {
+        let next = KeySourceId(place(self.written.len()));
+        self.written(GOOGLE).unwrap_or_else(|| *self.google.get_or_insert(next))
+    }
+
+    fn written(&mut self, name: &str) -> Option<KeySourceId> {
+        let index = self.written.iter().position(|source| source.name.as_deref() == Some(name))?;
+        self.written.get_mut(index)?.used = true;
+        Some(KeySourceId(place(index)))
+    }
+
+    /// The sources by their ids. Those at fault are left out, so that this is whole only if nothing was reported.
+    pub(super) fn finish(self, report: &mut Report<'_>) -> Vec<KeySource> {
+        let mut sources = Vec::new();
+        for Written { raw, name, origin, used } in self.written {
+            let (Some(name), Some(origin)) = (name, origin) else { continue };
+            if !used {
+                report.warn(raw, Caution::UnusedKeySource { name: name.to_string() });
+            }
+            sources.push(KeySource { name, origin });
+        }
+        if self.google.is_some() {
+            let url = KeyUrl::parse(GOOGLE_KEYS_URL).expect("the constant is an https URL");
+            let origin = KeyOrigin::Url { url, limits: FetchLimits::default(), roots: None };
+            sources.push(KeySource { name: Arc::from(GOOGLE), origin });
+        }
+        sources
+    }
+}
+
+/// The index of a source as its id has it; [`MAXIMUM_SOURCES`] is far below the type's end.
+fn place(index: usize) -> u16 {
+    u16::try_from(index).unwrap_or(u16::MAX)
+}
+
+fn origin(raw: &Spanned<RawKeySource>, report: &mut Report<'_>) -> Option<KeyOrigin> {
+    let fields = raw.get_ref();
+    match (&fields.url, &fields.file) {
+        (Some(url), None) => fetched(fields, url, report),
+        (None, Some(file)) => {
+            let remote = [fields.timeout_ms.as_ref(), fields.max_bytes.as_ref(), fields.max_stale_s.as_ref()];
+            let remote = remote.into_iter().flatten().map(Spanned::span);
+            for span in remote.chain(fields.ca_file.as_ref().map(Spanned::span)) {
+                report.error_at(&span, ProofProblem::NotFetched.into());
+            }
+            key_file(file, report).map(KeyOrigin::File)
+        }
+        (Some(_), Some(file)) => {
+            report.error(file, ProofProblem::UrlAndFile.into());
+            None
+        }
+        (None, None) => {
+            report.missing_all(raw, "url", &["file"], Problem::Missing { write: WRITE_URL });
+            None
+        }
+    }
+}
+
+fn fetched(fields: &RawKeySource, url: &Spanned<String>, report: &mut Report<'_>) -> Option<KeyOrigin> {
+    let default = FetchLimits::default();
+    let limits = FetchLimits {
+        timeout: TIMEOUT.milliseconds(fields.timeout_ms.as_ref(), default.timeout, report),
+        max_bytes: BYTES.count(fields.max_bytes.as_ref(), default.max_bytes, report),
+        max_stale: STALE.seconds(fields.max_stale_s.as_ref(), default.max_stale, report),
+        ..default
+    };
+    let roots = fields.ca_file.as_ref().map(|text| {
+        let path = report.resolve(text.get_ref());
+        roots(&path).map_err(|problem| report.error(text, problem)).ok()
+    });
+    let parsed = KeyUrl::parse(url.get_ref()).map_err(|error| report.error(url, ProofProblem::from(error).into())).ok();
+    Some(KeyOrigin::Url { url: parsed?, limits, roots: roots.map_or(Some(None), |roots| roots.map(Some))? })
+}
+
+fn roots(path: &Path) -> Result<Vec<CertificateDer<'static>>, Problem> {
+    let certificates = file::certificates(&file::read_named(path, MAXIMUM_FILE_BYTES)?, path)?;
+    for (index, certificate) in certificates.iter().enumerate() {
+        webpki::anchor_from_trusted_cert(certificate).map_err(|error| Problem::Certificate {
+            path: path.to_owned(),
+            number: index + 1,
+            reason: error.to_string(),
+        })?;
+    }
+    Ok(certificates)
+}
+
+fn key_file(text: &Spanned<String>, report: &mut Report<'_>) -> Option<Arc<KeySet>> {
+    let path = report.resolve(text.get_ref());
+    let set = file::read_named(&path, MAXIMUM_KEY_FILE_BYTES).and_then(|document| {
+        KeySet::parse(&document).map_err(|error| ProofProblem::KeySet { path: path.clone(), error }.into())
+    });
+    let set = set.map_err(|problem| report.error(text, problem)).ok()?;
+    for reason in set.skipped() {
+        report.warn(text, Caution::KeySkipped { path: path.clone(), reason: reason.to_string() });
+    }
+    Some(Arc::new(set))
+}

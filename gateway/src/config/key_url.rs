@@ -1,0 +1,144 @@
+//! `https` URLs of key sets.
+//!
+//! Owns which URLs keys may be fetched from. Fetches nothing: `control::jwks` does.
+
+use std::fmt;
+
+use hyper::Uri;
+use hyper::http::uri::{Authority, PathAndQuery, Scheme};
+use rustls_pki_types::ServerName;
+
+/// Where a key set is: an `https` URL.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyUrl {
+    authority: Authority,
+    path: PathAndQuery,
+    server_name: ServerName<'static>,
+    port: u16,
+}
+
+/// Why a text is no such URL.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum KeyUrlError {
+    /// No absolute URL.
+    #[error("\"{text}\" is not a URL; write it as \"https://issuer.example/keys\"")]
+    Malformed {
+        /// The text.
+        text: String,
+    },
+    /// Another scheme.
+    #[error("\"{text}\" is not an https URL; keys that anyone on the way could replace prove nothing")]
+    NotHttps {
+        /// The text.
+        text: String,
+    },
+    /// Credentials in the URL.
+    #[error("the URL holds a user name or password; key sets are public")]
+    Credentials,
+}
+
+impl KeyUrl {
+    /// Parses a URL.
+    ///
+    /// # Errors
+    ///
+    /// Where `text` is no absolute `https` URL, or holds credentials.
+    pub fn parse(text: &str) -> Result<Self, KeyUrlError> {
+        let malformed = || KeyUrlError::Malformed { text: text.to_owned() };
+        if text.contains('#') {
+            return Err(malformed());
+        }
+        let parts = text.parse::<Uri>().map_err(|_| malformed())?.into_parts();
+        let authority = parts.authority.ok_or_else(malformed)?;
+        if authority.as_str().contains('@') {
+            return Err(KeyUrlError::Credentials);
+        }
+        if parts.scheme.ok_or_else(malformed)? != Scheme::HTTPS {
+            return Err(KeyUrlError::NotHttps { text: text.to_owned() });
+        }
+        let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
+        let server_name = ServerName::try_from(host).map_err(|_| malformed())?;
+        // `port_u16` is none for a port that is no number of 16 bits as well as for none at all.
+        let port = match authority.port() {
+            Some(port) => Some(port.as_u16()),
+            None if authority.as_str().ends_with(':') => None,
+            None if authority.host().len() == authority.as_str().len() => Some(443),
+            None => None,
+        };
+        let path = parts.path_and_query.unwrap_or_else(|| PathAndQuery::from_static("/"));
+        Ok(Self { port: port.ok_or_else(malformed)?, authority, path, server_name })
+    }
+
+    /// Host and port as written, for the Host field.
+    #[must_use]
+    pub fn authority(&self) -> &Authority {
+        &self.authority
+    }
+
+    /// Path and query.
+    #[must_use]
+    pub fn path(&self) -> &PathAndQuery {
+        &self.path
+    }
+
+    /// Whom to connect to, and whom the server's certificate must name.
+    #[must_use]
+    pub fn server_name(&self) -> &ServerName<'static> {
+        &self.server_name
+    }
+
+    /// Which port to connect to.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+}
+
+impl fmt::Display for KeyUrl {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "https://{}{}", self.authority, self.path)
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::{KeyUrl, KeyUrlError};
+
+    #[test]
+    fn takes_https_urls_and_no_others() {
+        for (text, shown, port) in [
+            ("https://www.googleapis.com/oauth2/v3/certs", "https://www.googleapis.com/oauth2/v3/certs", 443),
+            ("https://issuer.example", "https://issuer.example/", 443),
+            ("https://issuer.example:8443/keys?a=b", "https://issuer.example:8443/keys?a=b", 8443),
+            ("https://[::1]:8443/keys", "https://[::1]:8443/keys", 8443),
+            ("https://[::1]/keys", "https://[::1]/keys", 443),
+            ("HTTPS://127.0.0.1/", "https://127.0.0.1/", 443),
+        ] {
+            let url = KeyUrl::parse(text).unwrap();
+            assert_eq!((url.to_string().as_str(), url.port), (shown, port));
+        }
+        for text in [
+            "",
+            "/keys",
+            "issuer.example",
+            "https://",
+            "https:///keys",
+            "https://a b/",
+            "https://a:99999/",
+            "https://a:/",
+            "https://a/#b",
+            "https://exa_mple.-/",
+        ] {
+            assert!(
+                matches!(KeyUrl::parse(text), Err(KeyUrlError::Malformed { .. })),
+                "{text}: {:?}",
+                KeyUrl::parse(text)
+            );
+        }
+        for text in ["http://issuer.example/keys", "ftp://issuer.example/", "file://host/keys"] {
+            assert!(matches!(KeyUrl::parse(text), Err(KeyUrlError::NotHttps { .. })), "{text}");
+        }
+        assert_eq!(KeyUrl::parse("https://user:secret@issuer.example/"), Err(KeyUrlError::Credentials));
+    }
+}

@@ -1,0 +1,389 @@
+//! `proof` and `replay`: what a provider or a route demands of a request beyond the certificate.
+//!
+//! Owns how proofs combine, how a provider completes those of its preset, and that what a preset demands is never dropped in
+//! silence: where the operator's part is missing, that is an error. What each proof demands is in the modules below.
+
+mod problem;
+mod replay;
+mod secret;
+mod session;
+mod signature;
+mod token;
+
+use std::fmt::Write as _;
+use std::ops::Range;
+use std::sync::Arc;
+
+use serde::Deserialize;
+use toml::Spanned;
+
+use super::document::{self, Report, WordOr};
+use super::error::Problem;
+use super::key_source::KeySources;
+use crate::auth::policy::PolicyError;
+use crate::auth::{Clause, Proof, ProofPolicy, ReplayRule};
+
+pub use self::problem::ProofProblem;
+pub(super) use self::replay::RawReplay;
+pub(super) use self::session::RawSessionParameter;
+pub(super) use self::signature::RawSignature;
+pub(super) use self::token::RawToken;
+#[cfg(test)]
+pub(super) use self::{
+    replay::DEFAULT_WINDOW_SECONDS, signature::DEFAULT_TOLERANCE_SECONDS, token::DEFAULT_LEEWAY_SECONDS,
+};
+
+/// The word for the certificate alone.
+const CERTIFICATE: &str = "certificate";
+
+const WRITE_PROOFS: &str =
+    "proofs, such as [{ signature = { … } }]; proof = \"certificate\" takes the certificate alone";
+
+/// A proof, or a group of them.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawClause {
+    #[serde(default, deserialize_with = "document::tables")]
+    all: Option<Spanned<Vec<Spanned<RawClause>>>>,
+    #[serde(default, deserialize_with = "document::tables")]
+    any: Option<Spanned<Vec<Spanned<RawClause>>>>,
+    #[serde(default, deserialize_with = "document::table")]
+    token: Option<Spanned<RawToken>>,
+    #[serde(default, deserialize_with = "document::table")]
+    session_parameter: Option<Spanned<RawSessionParameter>>,
+    #[serde(default, deserialize_with = "document::table")]
+    signature: Option<Spanned<RawSignature>>,
+}
+
+/// The parts that a provider adds to the proofs of its preset.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Completion<'r> {
+    pub(super) token: Option<&'r Spanned<RawToken>>,
+    pub(super) session_parameter: Option<&'r Spanned<RawSessionParameter>>,
+    pub(super) signature: Option<&'r Spanned<RawSignature>>,
+}
+
+/// What a preset demands. Its proofs lack the operator's part.
+#[derive(Debug, Default)]
+pub(super) struct PresetProofs {
+    pub(super) proof: Option<RawClause>,
+    pub(super) replay: Option<RawReplay>,
+}
+
+/// Everything that a provider and its preset say about proofs.
+pub(super) struct Demands<'r> {
+    pub(super) proof: Option<&'r Spanned<WordOr<RawClause>>>,
+    pub(super) replay: Option<&'r Spanned<WordOr<RawReplay>>>,
+    pub(super) own: Completion<'r>,
+    /// The name of the preset, and what it demands.
+    pub(super) preset: Option<(&'r str, &'r PresetProofs)>,
+}
+
+/// What the requests of a provider, the one of `table`, must prove; what is wrong is reported.
+pub(super) fn of_provider<T>(
+    table: &Spanned<T>,
+    demands: &Demands<'_>,
+    name: &str,
+    sources: &mut KeySources<'_>,
+    report: &mut Report<'_>,
+) -> Option<Arc<ProofPolicy>> {
+    let preset = demands.preset.and_then(|(name, proofs)| Some((name, proofs.proof.as_ref()?)));
+    let policy = match (demands.proof, preset) {
+        (Some(raw), _) => {
+            demands.own.refuse(&|_| true, &|| ProofProblem::Replaced, report);
+            explicit(raw, sources, report)
+        }
+        (None, Some((preset, clause))) => completed(table, preset, clause, demands.own, sources, report),
+        (None, None) => {
+            demands.own.refuse(&|_| true, &|| ProofProblem::NothingToComplete, report);
+            Some(ProofPolicy::certificate_alone())
+        }
+    };
+    let scope = format!("provider {name}");
+    // The preset's rule belongs to the preset's proof: with the certificate alone, ids are not worth what they are there.
+    let preset_rule = demands.preset.filter(|_| demands.proof.is_none()).and_then(|(_, proofs)| proofs.replay.as_ref());
+    let (rule, at) = match (demands.replay, preset_rule) {
+        (Some(raw), _) => (replay::choice(raw, &scope, report), raw.span()),
+        (None, Some(rule)) => {
+            let rule = Spanned::new(table.span(), rule.clone());
+            (replay::rule(&rule, &scope, report).map(Some), table.span())
+        }
+        (None, None) => (Some(None), table.span()),
+    };
+    guarded(policy?, rule?, &at, report)
+}
+
+/// What the requests of a route must prove in place of what its providers demand; `Some(None)` where it says nothing.
+pub(super) fn of_route(
+    proof: Option<&Spanned<WordOr<RawClause>>>,
+    replay: Option<&Spanned<WordOr<RawReplay>>>,
+    name: &str,
+    sources: &mut KeySources<'_>,
+    report: &mut Report<'_>,
+) -> Option<Option<Arc<ProofPolicy>>> {
+    let Some(proof) = proof else {
+        if let Some(replay) = replay {
+            report.error(replay, ProofProblem::ReplayWithoutProof.into());
+        }
+        return Some(None);
+    };
+    let policy = explicit(proof, sources, report);
+    let (rule, at) = match replay {
+        Some(raw) => (replay::choice(raw, &format!("route {name}"), report), raw.span()),
+        None => (Some(None), proof.span()),
+    };
+    guarded(policy?, rule?, &at, report).map(Some)
+}
+
+fn guarded(
+    policy: ProofPolicy,
+    rule: Option<ReplayRule>,
+    at: &Range<usize>,
+    report: &mut Report<'_>,
+) -> Option<Arc<ProofPolicy>> {
+    let Some(rule) = rule else { return Some(Arc::new(policy)) };
+    let policy = policy.with_replay(rule).map_err(|error| report.error_at(at, ProofProblem::from(error).into()));
+    policy.ok().map(Arc::new)
+}
+
+fn explicit(
+    raw: &Spanned<WordOr<RawClause>>,
+    sources: &mut KeySources<'_>,
+    report: &mut Report<'_>,
+) -> Option<ProofPolicy> {
+    match raw.get_ref() {
+        WordOr::Word(word) if word == CERTIFICATE => Some(ProofPolicy::certificate_alone()),
+        WordOr::Word(word) => {
+            report.error(raw, ProofProblem::Word { word: word.clone() }.into());
+            None
+        }
+        WordOr::Table(clause) => demand(&Spanned::new(raw.span(), clause.clone()), sources, report),
+    }
+}
+
+/// The proof of a preset with the operator's part put in.
+fn completed<T>(
+    table: &Spanned<T>,
+    preset: &str,
+    clause: &RawClause,
+    own: Completion<'_>,
+    sources: &mut KeySources<'_>,
+    report: &mut Report<'_>,
+) -> Option<ProofPolicy> {
+    let kinds = clause.kinds();
+    own.refuse(&|kind| !kinds.contains(&kind), &|| ProofProblem::NothingToComplete, report);
+    match own.complete(clause, &table.span()) {
+        Some(clause) => demand(&Spanned::new(table.span(), clause), sources, report),
+        None => {
+            let problem = ProofProblem::Incomplete { preset: preset.to_owned(), write: clause.completions() };
+            report.missing_all(table, "proof", &["token", "session_parameter", "signature"], problem.into());
+            None
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Token,
+    SessionParameter,
+    Signature,
+}
+
+impl Completion<'_> {
+    /// Reports the parts of these kinds.
+    fn refuse(&self, which: &dyn Fn(Kind) -> bool, problem: &dyn Fn() -> ProofProblem, report: &mut Report<'_>) {
+        let spans = [
+            (Kind::Token, self.token.map(Spanned::span)),
+            (Kind::SessionParameter, self.session_parameter.map(Spanned::span)),
+            (Kind::Signature, self.signature.map(Spanned::span)),
+        ];
+        for span in spans.into_iter().filter(|(kind, _)| which(*kind)).filter_map(|(_, span)| span) {
+            report.error_at(&span, problem().into());
+        }
+    }
+
+    /// The preset's clause with these parts put in. Of alternatives, those that the operator has no part for are left out.
+    /// `None` where nothing would be left, or a part of several that are all demanded is missing: never less than demanded.
+    fn complete(&self, preset: &RawClause, at: &Range<usize>) -> Option<RawClause> {
+        let placed = |clauses: Vec<RawClause>| {
+            Spanned::new(at.clone(), clauses.into_iter().map(|clause| Spanned::new(at.clone(), clause)).collect())
+        };
+        let mut clause = RawClause::default();
+        if let Some(all) = &preset.all {
+            let parts = all.get_ref().iter().map(|part| self.complete(part.get_ref(), at));
+            clause.all = Some(placed(parts.collect::<Option<_>>()?));
+        }
+        if let Some(any) = &preset.any {
+            let parts: Vec<_> = any.get_ref().iter().filter_map(|part| self.complete(part.get_ref(), at)).collect();
+            clause.any = Some(placed(parts)).filter(|parts| !parts.get_ref().is_empty());
+            clause.any.as_ref()?;
+        }
+        if let Some(preset) = &preset.token {
+            let own = self.token?;
+            clause.token = Some(Spanned::new(own.span(), own.get_ref().clone().over(preset.get_ref())));
+        }
+        if let Some(preset) = &preset.session_parameter {
+            let own = self.session_parameter?;
+            clause.session_parameter = Some(Spanned::new(own.span(), own.get_ref().clone().over(preset.get_ref())));
+        }
+        if let Some(preset) = &preset.signature {
+            let own = self.signature?;
+            clause.signature = Some(Spanned::new(own.span(), own.get_ref().clone().over(preset.get_ref())));
+        }
+        Some(clause)
+    }
+}
+
+impl RawClause {
+    /// The clauses within, or none.
+    fn parts(&self) -> impl Iterator<Item = &RawClause> {
+        [&self.all, &self.any].into_iter().flatten().flat_map(|list| list.get_ref()).map(Spanned::get_ref)
+    }
+
+    /// Which kinds of proof stand in it, at any depth.
+    fn kinds(&self) -> Vec<Kind> {
+        let mut kinds: Vec<Kind> = self.parts().flat_map(Self::kinds).collect();
+        kinds.extend(self.token.as_ref().map(|_| Kind::Token));
+        kinds.extend(self.session_parameter.as_ref().map(|_| Kind::SessionParameter));
+        kinds.extend(self.signature.as_ref().map(|_| Kind::Signature));
+        kinds
+    }
+
+    /// The lines that complete it, for people.
+    fn completions(&self) -> String {
+        let mut lines: Vec<String> = self.parts().map(Self::completions).collect();
+        lines.extend(self.token.as_ref().map(|token| token.get_ref().completion().to_owned()));
+        lines.extend(self.session_parameter.as_ref().map(|_| session::COMPLETION.to_owned()));
+        lines.extend(self.signature.as_ref().map(|_| signature::COMPLETION.to_owned()));
+        lines.dedup();
+        lines.join(if self.any.is_some() { ", or " } else { ", and " })
+    }
+
+    fn describe(&self, text: &mut String) {
+        if self.any.is_some() {
+            text.push_str("  any of these; those of which nothing is said are left out\n");
+        }
+        for part in self.parts() {
+            part.describe(text);
+        }
+        // Writing to a String cannot fail, here and below.
+        if let Some(token) = &self.token {
+            let _ = writeln!(text, "  token               {}", token.get_ref().describe());
+        }
+        if let Some(parameter) = &self.session_parameter {
+            let _ = writeln!(text, "  session parameter   at {}", parameter.get_ref().describe());
+        }
+        if let Some(signature) = &self.signature {
+            let _ = writeln!(text, "  signature           {}", signature.get_ref().describe());
+        }
+    }
+}
+
+impl PresetProofs {
+    /// What is demanded, and what the operator has to add, for people; empty where nothing is.
+    pub(super) fn describe(&self) -> String {
+        let Some(clause) = &self.proof else { return String::new() };
+        let mut text = String::from("\nproof\n");
+        clause.describe(&mut text);
+        if let Some(replay) = &self.replay {
+            let _ = writeln!(text, "  duplicates          {}", replay.describe());
+        }
+        let _ = writeln!(text, "  you add             {}", clause.completions());
+        let _ = writeln!(text, "  or do without       proof = \"{CERTIFICATE}\"");
+        text
+    }
+}
+
+/// The one thing that a table of proofs holds.
+enum Content<'r> {
+    All(&'r Spanned<Vec<Spanned<RawClause>>>),
+    Any(&'r Spanned<Vec<Spanned<RawClause>>>),
+    Token(&'r Spanned<RawToken>),
+    SessionParameter(&'r Spanned<RawSessionParameter>),
+    Signature(&'r Spanned<RawSignature>),
+}
+
+fn content<'r>(raw: &'r Spanned<RawClause>, report: &mut Report<'_>) -> Option<Content<'r>> {
+    let RawClause { all, any, token, session_parameter, signature } = raw.get_ref();
+    let mut contents = [
+        all.as_ref().map(Content::All),
+        any.as_ref().map(Content::Any),
+        token.as_ref().map(Content::Token),
+        session_parameter.as_ref().map(Content::SessionParameter),
+        signature.as_ref().map(Content::Signature),
+    ]
+    .into_iter()
+    .flatten();
+    let first = contents.next();
+    let count = contents.count() + usize::from(first.is_some());
+    if count != 1 {
+        report.empty(raw, ProofProblem::NotOne { count }.into());
+        return None;
+    }
+    first
+}
+
+fn demand(raw: &Spanned<RawClause>, sources: &mut KeySources<'_>, report: &mut Report<'_>) -> Option<ProofPolicy> {
+    let policy = match content(raw, report)? {
+        Content::All(list) => ProofPolicy::all(clauses(list, sources, report)?),
+        Content::Any(list) => ProofPolicy::any(clauses(list, sources, report)?),
+        one => ProofPolicy::all(vec![Clause::One(proof(raw, one, sources, report)?)]),
+    };
+    policy.map_err(|error: PolicyError| report.error(raw, ProofProblem::from(error).into())).ok()
+}
+
+fn clauses(
+    list: &Spanned<Vec<Spanned<RawClause>>>,
+    sources: &mut KeySources<'_>,
+    report: &mut Report<'_>,
+) -> Option<Vec<Clause>> {
+    each(list, report, &mut |raw, report| {
+        Some(match content(raw, report)? {
+            Content::All(list) => Clause::All(proofs(list, sources, report)?),
+            Content::Any(list) => Clause::Any(proofs(list, sources, report)?),
+            one => Clause::One(proof(raw, one, sources, report)?),
+        })
+    })
+}
+
+fn proofs(
+    list: &Spanned<Vec<Spanned<RawClause>>>,
+    sources: &mut KeySources<'_>,
+    report: &mut Report<'_>,
+) -> Option<Vec<Proof>> {
+    each(list, report, &mut |raw, report| {
+        let one = content(raw, report)?;
+        proof(raw, one, sources, report)
+    })
+}
+
+/// What `parse` makes of every entry of a list, which may not be empty; `None` if any is at fault.
+fn each<T>(
+    list: &Spanned<Vec<Spanned<RawClause>>>,
+    report: &mut Report<'_>,
+    parse: &mut dyn FnMut(&Spanned<RawClause>, &mut Report<'_>) -> Option<T>,
+) -> Option<Vec<T>> {
+    if list.get_ref().is_empty() {
+        report.empty(list, Problem::Empty { write: WRITE_PROOFS });
+        return None;
+    }
+    let parsed: Vec<Option<T>> = list.get_ref().iter().map(|raw| parse(raw, report)).collect();
+    parsed.into_iter().collect()
+}
+
+fn proof(
+    raw: &Spanned<RawClause>,
+    content: Content<'_>,
+    sources: &mut KeySources<'_>,
+    report: &mut Report<'_>,
+) -> Option<Proof> {
+    match content {
+        Content::Token(raw) => token::parse(raw, false, sources, report).map(Proof::Token),
+        Content::SessionParameter(raw) => session::parse(raw, sources, report).map(Proof::SessionParameter),
+        Content::Signature(raw) => signature::parse(raw, report).map(Proof::Signature),
+        Content::All(_) | Content::Any(_) => {
+            report.error(raw, ProofProblem::TooDeep.into());
+            None
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! `secrets`: from a file, from a credential of the service manager, or, where nothing else will do, as they stand.
+//!
+//! Owns where secrets are read from, and that none of them is printed. What they must look like is the signature's.
+
+use std::fmt;
+use std::path::Path;
+
+use serde::Deserialize;
+use toml::Spanned;
+
+use super::problem::ProofProblem;
+use crate::auth::Secret;
+use crate::config::document::Report;
+use crate::config::error::Problem;
+use crate::config::file;
+use crate::config::warning::Caution;
+
+/// Most secrets of one proof: each costs a hash over the body, and a rotation has two.
+const MAXIMUM_SECRETS: usize = 8;
+/// Most bytes that are read for a secret: more than one may have, so that too long a one is told as such.
+const MAXIMUM_SECRET_BYTES: usize = 8192;
+
+const WRITE_SECRETS: &str =
+    "secrets = [{ file = \"webhook.secret\" }]: those that the sender signs with; two while one is being replaced";
+
+/// One secret as it stands in the file.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct RawSecret {
+    file: Option<Spanned<String>>,
+    credential: Option<Spanned<String>>,
+    unsafe_value: Option<Spanned<RawValue>>,
+}
+
+/// A secret that stands in the configuration itself.
+#[derive(Clone, Deserialize)]
+#[serde(transparent)]
+struct RawValue(String);
+
+impl fmt::Debug for RawValue {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("REDACTED")
+    }
+}
+
+/// Reads the secrets that `raw` names. What is wrong is reported; there are none if anything is.
+pub(super) fn secrets(raw: &Spanned<Vec<Spanned<RawSecret>>>, report: &mut Report<'_>) -> Option<Vec<Secret>> {
+    match raw.get_ref().len() {
+        0 => {
+            report.empty(raw, Problem::Empty { write: WRITE_SECRETS });
+            return None;
+        }
+        1..=MAXIMUM_SECRETS => {}
+        count => {
+            report.error(raw, Problem::TooMany { count, maximum: MAXIMUM_SECRETS });
+            return None;
+        }
+    }
+    let secrets: Vec<Option<Secret>> = raw.get_ref().iter().map(|raw| secret(raw, report)).collect();
+    secrets.into_iter().collect()
+}
+
+/// Reports that a table has no secrets.
+pub(super) fn missing<T>(table: &Spanned<T>, report: &mut Report<'_>) {
+    report.missing(table, "secrets", WRITE_SECRETS);
+}
+
+fn secret(raw: &Spanned<RawSecret>, report: &mut Report<'_>) -> Option<Secret> {
+    let RawSecret { file, credential, unsafe_value } = raw.get_ref();
+    match (file, credential, unsafe_value) {
+        (Some(at), None, None) => {
+            let path = report.resolve(at.get_ref());
+            let secret = from_file(&path).map_err(|problem| report.error(at, problem)).ok();
+            if file::readable_by_others(&path) {
+                report.warn(at, Caution::ReadableByOthers { path });
+            }
+            secret
+        }
+        (None, Some(at), None) => from_credential(at, report).map_err(|problem| report.error(at, problem)).ok(),
+        (None, None, Some(at)) => {
+            report.warn(at, Caution::SecretInConfiguration);
+            let secret = Secret::new(at.get_ref().0.clone().into_bytes());
+            let problem = |error| ProofProblem::Secret { origin: "unsafe_value".to_owned(), error }.into();
+            secret.map_err(|error| report.error(at, problem(error))).ok()
+        }
+        _ => {
+            report.empty(raw, ProofProblem::SecretOrigin.into());
+            None
+        }
+    }
+}
+
+fn from_file(path: &Path) -> Result<Secret, Problem> {
+    let content = file::read_secret(path, MAXIMUM_SECRET_BYTES)
+        .map_err(|source| Problem::File { path: path.to_owned(), source })?;
+    let origin = || path.display().to_string();
+    Ok(Secret::from_file_content(content).map_err(|error| ProofProblem::Secret { origin: origin(), error })?)
+}
+
+/// The service manager alone can read the directory of credentials, and us: nobody asks for the mode of what is in it.
+fn from_credential(name: &Spanned<String>, report: &Report<'_>) -> Result<Secret, Problem> {
+    let name = name.get_ref();
+    if name.is_empty() || name.contains(['/', '\0']) || name == "." || name == ".." {
+        return Err(ProofProblem::CredentialName.into());
+    }
+    match report.credentials() {
+        Some(directory) => from_file(&directory.join(name)),
+        None => Err(ProofProblem::NoCredentials { name: name.clone() }.into()),
+    }
+}

@@ -1,0 +1,232 @@
+//! `token`: who must have issued one, for whom, and about whom.
+//!
+//! Owns the keys of its two forms. What a form means is `auth::token`'s.
+
+use serde::Deserialize;
+use toml::Spanned;
+
+use super::problem::ProofProblem;
+use super::signature::meaningless;
+use crate::auth::TokenRule;
+use crate::auth::token::{TokenExpectations, TokenRuleError};
+use crate::config::document::Report;
+use crate::config::error::Problem;
+use crate::config::key_source::KeySources;
+use crate::config::limits::Bound;
+use crate::config::warning::Caution;
+
+/// "Usually no more than a few minutes" (RFC 7519, section 4.1.4).
+const LEEWAY: Bound = Bound::new(0, 300, " s");
+/// As much as clocks that a time server disciplines never differ by, and a token of an hour does not notice.
+pub(in crate::config) const DEFAULT_LEEWAY_SECONDS: u64 = 60;
+/// Most values of one list.
+const MAXIMUM_VALUES: usize = 64;
+
+/// Where this key is at fault, it is not known what is missing for the form that was meant.
+const FORM: &[&str] = &["form"];
+
+const WRITE_PROJECT_NUMBER: &str =
+    "project_number = \"…\": the number (not the id) of the agent's Google Cloud project";
+const WRITE_AUDIENCES: &str =
+    "audiences = [\"https://hooks.example.com/agent\"]: the URL of the webhook, as the sender has it";
+const WRITE_ISSUERS: &str = "issuers = [\"https://issuer.example\"]: the \"iss\" of its tokens";
+const WRITE_KEY_SOURCE: &str = "key_source = \"google\", or the name of a [[key_source]]: whose keys verify the token";
+const WRITE_VALUES: &str = "one value or more, or leave the key out";
+
+/// `token` as it stands in the file.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct RawToken {
+    form: Option<RawForm>,
+    project_number: Option<Spanned<String>>,
+    audiences: Option<Spanned<Vec<Spanned<String>>>>,
+    issuers: Option<Spanned<Vec<Spanned<String>>>>,
+    emails: Option<Spanned<Vec<Spanned<String>>>>,
+    subjects: Option<Spanned<Vec<Spanned<String>>>>,
+    key_source: Option<Spanned<String>>,
+    leeway_s: Option<Spanned<i64>>,
+    unsafe_any_subject: Option<Spanned<bool>>,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum RawForm {
+    Dialogflow,
+    Oidc,
+}
+
+impl RawToken {
+    /// These fields, and where there are none those of a preset.
+    pub(super) fn over(self, preset: &Self) -> Self {
+        let preset = preset.clone();
+        Self {
+            form: self.form.or(preset.form),
+            project_number: self.project_number.or(preset.project_number),
+            audiences: self.audiences.or(preset.audiences),
+            issuers: self.issuers.or(preset.issuers),
+            emails: self.emails.or(preset.emails),
+            subjects: self.subjects.or(preset.subjects),
+            key_source: self.key_source.or(preset.key_source),
+            leeway_s: self.leeway_s.or(preset.leeway_s),
+            unsafe_any_subject: self.unsafe_any_subject.or(preset.unsafe_any_subject),
+        }
+    }
+
+    /// The lines that complete it, for people.
+    pub(super) fn completion(&self) -> &'static str {
+        match self.form {
+            Some(RawForm::Dialogflow) => {
+                "token = { project_number = \"…\", audiences = [\"https://hooks.example.com/agent\"] }"
+            }
+            Some(RawForm::Oidc) | None => "token = { audiences = [\"https://hooks.example.com/agent\"] }",
+        }
+    }
+
+    /// Whose token it is, in a few words, for people.
+    pub(super) fn describe(&self) -> String {
+        match (self.form, &self.issuers) {
+            (Some(RawForm::Dialogflow), _) => {
+                "issued by Google to the Dialogflow service agent of your project".to_owned()
+            }
+            (_, Some(issuers)) => {
+                let issuers: Vec<&str> = issuers.get_ref().iter().map(|issuer| issuer.get_ref().as_str()).collect();
+                format!("issued by {}", issuers.join(" or "))
+            }
+            (_, None) => "of an issuer that you name".to_owned(),
+        }
+    }
+}
+
+/// Parses a token. `subject_bound` says that something else ties its subject down. What is wrong is reported.
+pub(super) fn parse(
+    raw: &Spanned<RawToken>,
+    subject_bound: bool,
+    sources: &mut KeySources<'_>,
+    report: &mut Report<'_>,
+) -> Option<TokenRule> {
+    let fields = raw.get_ref();
+    let audiences = required(raw, &fields.audiences, "audiences", WRITE_AUDIENCES, report);
+    let leeway = LEEWAY.check(fields.leeway_s.as_ref(), report).unwrap_or(DEFAULT_LEEWAY_SECONDS);
+    let key_source = fields.key_source.as_ref().map(|name| sources.find(name, report));
+    let (expectations, source) = match fields.form {
+        Some(RawForm::Dialogflow) => {
+            let lists = [&fields.issuers, &fields.emails, &fields.subjects];
+            let lists = lists.into_iter().flatten().map(Spanned::span);
+            let flag = fields.unsafe_any_subject.as_ref().map(Spanned::span);
+            meaningless(lists.chain(flag), "with form = \"dialogflow\"", report);
+            let expectations = dialogflow(raw, audiences, report);
+            (expectations, key_source.unwrap_or_else(|| Some(sources.google())))
+        }
+        Some(RawForm::Oidc) | None => {
+            let project_number = fields.project_number.as_ref().map(Spanned::span);
+            meaningless(project_number, "without form = \"dialogflow\"", report);
+            if key_source.is_none() {
+                report.missing_all(raw, "key_source", FORM, Problem::Missing { write: WRITE_KEY_SOURCE });
+            }
+            (oidc(raw, audiences, subject_bound, report), key_source.flatten())
+        }
+    };
+    let expectations = TokenExpectations { leeway_seconds: leeway, ..expectations? };
+    TokenRule::new(source?, &expectations).map_err(|error| explain(raw, error, report)).ok()
+}
+
+fn dialogflow(
+    raw: &Spanned<RawToken>,
+    audiences: Option<Vec<String>>,
+    report: &mut Report<'_>,
+) -> Option<TokenExpectations> {
+    let Some(project_number) = &raw.get_ref().project_number else {
+        report.missing(raw, "project_number", WRITE_PROJECT_NUMBER);
+        return None;
+    };
+    // Judged without audiences too, so that both are told at once.
+    let expectations = TokenExpectations::dialogflow(project_number.get_ref(), audiences.clone().unwrap_or_default());
+    let expectations =
+        expectations.map_err(|error| report.error(project_number, ProofProblem::from(error).into())).ok();
+    audiences.and(expectations)
+}
+
+fn oidc(
+    raw: &Spanned<RawToken>,
+    audiences: Option<Vec<String>>,
+    subject_bound: bool,
+    report: &mut Report<'_>,
+) -> Option<TokenExpectations> {
+    let fields = raw.get_ref();
+    let issuers = required(raw, &fields.issuers, "issuers", WRITE_ISSUERS, report);
+    let emails = optional(&fields.emails, report);
+    let subjects = optional(&fields.subjects, report);
+    let any_subject = fields.unsafe_any_subject.as_ref().is_some_and(|flag| *flag.get_ref());
+    if let Some(flag) = fields.unsafe_any_subject.as_ref().filter(|_| any_subject) {
+        match fields.emails.is_none() && fields.subjects.is_none() {
+            true if subject_bound => {
+                meaningless([flag.span()], "beside session_pointer, which names the subject", report)
+            }
+            true => report.warn(flag, Caution::AnySubject),
+            false => meaningless([flag.span()], "beside emails or subjects", report),
+        }
+    }
+    Some(TokenExpectations {
+        issuers: issuers?,
+        audiences: audiences?,
+        emails: emails?,
+        subjects: subjects?,
+        unsafe_any_subject: any_subject || subject_bound,
+        leeway_seconds: DEFAULT_LEEWAY_SECONDS,
+    })
+}
+
+fn required(
+    table: &Spanned<RawToken>,
+    raw: &Option<Spanned<Vec<Spanned<String>>>>,
+    key: &'static str,
+    write: &'static str,
+    report: &mut Report<'_>,
+) -> Option<Vec<String>> {
+    match raw {
+        Some(raw) => values(raw, write, report),
+        None => {
+            let others = if key == "issuers" { FORM } else { &[] };
+            report.missing_all(table, key, others, Problem::Missing { write });
+            None
+        }
+    }
+}
+
+fn optional(raw: &Option<Spanned<Vec<Spanned<String>>>>, report: &mut Report<'_>) -> Option<Vec<String>> {
+    match raw {
+        Some(raw) => values(raw, WRITE_VALUES, report),
+        None => Some(Vec::new()),
+    }
+}
+
+fn values(raw: &Spanned<Vec<Spanned<String>>>, write: &'static str, report: &mut Report<'_>) -> Option<Vec<String>> {
+    match raw.get_ref().len() {
+        0 => {
+            report.empty(raw, Problem::Empty { write });
+            None
+        }
+        1..=MAXIMUM_VALUES => Some(raw.get_ref().iter().map(|value| value.get_ref().clone()).collect()),
+        count => {
+            report.error(raw, Problem::TooMany { count, maximum: MAXIMUM_VALUES });
+            None
+        }
+    }
+}
+
+/// Reports what is wrong with the whole at the part that it is about.
+fn explain(raw: &Spanned<RawToken>, error: TokenRuleError, report: &mut Report<'_>) {
+    let fields = raw.get_ref();
+    let list = match &error {
+        TokenRuleError::NotAscii { key, .. } | TokenRuleError::Empty { key, .. } => match *key {
+            "issuers" => &fields.issuers,
+            "audiences" => &fields.audiences,
+            "emails" => &fields.emails,
+            "subjects" => &fields.subjects,
+            _ => &None,
+        },
+        _ => &None,
+    };
+    let span = list.as_ref().map_or(raw.span(), Spanned::span);
+    report.error_at(&span, ProofProblem::from(error).into());
+}

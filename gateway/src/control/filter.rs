@@ -1,0 +1,173 @@
+//! The pre-filter of the running process: started before anybody listens, reloaded with the rest, and watched.
+//!
+//! Owns what a failure means (`required`), which changes take a restart, and what the log says about drops. Must not judge packets,
+//! nor keep the process from ending.
+
+use std::net::IpAddr;
+
+use anyhow::Context;
+
+use crate::config::FilterSection;
+use crate::filter::tables::Tables;
+use crate::filter::{Address, Filter, FilterError, Mode, Policy, Reason, Sample, Verdict};
+use crate::metrics;
+
+/// Most samples that are logged at once; the kernel lets no more than a few a second through on each CPU.
+const SAMPLES_LOGGED: usize = 8;
+
+/// The filter, where there is one.
+#[derive(Default)]
+pub(super) struct FilterKeeper {
+    running: Option<Running>,
+    /// It was asked for, is not there, and need not be.
+    unavailable: bool,
+}
+
+struct Running {
+    filter: Filter,
+    policy: Policy,
+}
+
+/// Tries what can be tried of the section without the kernel.
+///
+/// # Errors
+///
+/// Where the policy is beyond its limits.
+pub(super) fn check(section: &FilterSection) -> anyhow::Result<()> {
+    if section.policy.mode != Mode::Off {
+        Tables::new(&section.policy).map_err(FilterError::from).context("[filter]")?;
+    }
+    Ok(())
+}
+
+impl FilterKeeper {
+    /// Starts the filter that the section asks for.
+    ///
+    /// # Errors
+    ///
+    /// Where it cannot be started and is required.
+    pub(super) fn start(&mut self, section: &FilterSection) -> anyhow::Result<()> {
+        if section.policy.mode == Mode::Off {
+            return Ok(());
+        }
+        match start(section.policy.clone()) {
+            Ok(filter) => self.running = Some(Running { filter, policy: section.policy.clone() }),
+            Err(error) if section.required => {
+                return Err(error.context(
+                    "the filter cannot be started (filter.required = false starts without it, and lets every packet in)",
+                ));
+            }
+            Err(error) => {
+                tracing::warn!(reason = format!("{error:#}"), "serving without the filter: every packet gets in");
+                self.unavailable = true;
+            }
+        }
+        self.publish();
+        Ok(())
+    }
+
+    /// Puts what the section asks for into force.
+    ///
+    /// # Errors
+    ///
+    /// Where it cannot be, or would shrink a set too far; then the filter is as it was.
+    pub(super) fn reload(&mut self, section: &FilterSection) -> anyhow::Result<()> {
+        let Some(running) = &mut self.running else {
+            if section.policy.mode != Mode::Off {
+                tracing::warn!("[filter] is on and the filter does not run; that takes a restart");
+            }
+            return Ok(());
+        };
+        // Whatever else has changed: switching it off must always be possible.
+        let next = match section.policy.mode {
+            Mode::Off => Policy { mode: Mode::Off, ..running.policy.clone() },
+            // The listeners stay where they are until a restart, and so does what guards them.
+            Mode::Monitor | Mode::Enforce => {
+                Policy { destinations: running.policy.destinations.clone(), ..section.policy.clone() }
+            }
+        };
+        let changes = running.filter.reload(next.clone(), section.force_shrink).context("[filter]")?;
+        if changes.writes > 0 || running.policy.mode != next.mode {
+            tracing::info!(writes = changes.writes, mode = mode_label(next.mode), "filter reloaded");
+        }
+        let names = |policy: &Policy| policy.sets.iter().map(|set| set.name.clone()).collect::<Vec<_>>();
+        let kept = names(&next);
+        names(&running.policy)
+            .iter()
+            .filter(|name| !kept.contains(name))
+            .for_each(|name| metrics::filter_set_gone(name));
+        running.policy = next;
+        Ok(())
+    }
+
+    /// Publishes what the filter counts, and logs samples of what it dropped.
+    pub(super) fn attend(&mut self) {
+        self.publish();
+        let Some(running) = &mut self.running else { return };
+        let samples = running.filter.samples();
+        for sample in samples.iter().take(SAMPLES_LOGGED) {
+            log(sample, &running.policy);
+        }
+    }
+
+    fn publish(&self) {
+        metrics::filter_unavailable(self.unavailable);
+        let Some(running) = &self.running else { return };
+        match running.filter.status() {
+            Ok(status) => metrics::filter(&status),
+            Err(error) => tracing::debug!(%error, "the filter's counters cannot be read"),
+        }
+    }
+
+    /// Detaches the filter, unless it is pinned.
+    pub(super) fn stop(self) {
+        let Some(Running { filter, policy }) = self.running else { return };
+        if let Some(directory) = &policy.pin {
+            tracing::info!(directory = %directory.display(), "the filter stays, by its last ranges");
+            return;
+        }
+        if let Err(error) = filter.stop() {
+            tracing::warn!(
+                reason = format!("{:#}", anyhow::Error::from(error)),
+                "the filter was not detached in order"
+            );
+        }
+    }
+}
+
+fn start(policy: Policy) -> anyhow::Result<Filter> {
+    if let Some(directory) = &policy.pin {
+        std::fs::create_dir_all(directory)
+            .with_context(|| format!("{} cannot be made (filter.pin needs a bpffs there)", directory.display()))?;
+    }
+    let mode = policy.mode;
+    let filter = Filter::start(policy)?;
+    for attached in filter.status()?.attached {
+        let note = attached.note.unwrap_or_default();
+        let (interface, attach) = (attached.interface, attached.mode.label());
+        tracing::info!(interface, attach, mode = mode_label(mode), note, "filter attached");
+    }
+    Ok(filter)
+}
+
+/// `filter.mode`, as it is written.
+fn mode_label(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Off => "off",
+        Mode::Monitor => "monitor",
+        Mode::Enforce => "enforce",
+    }
+}
+
+fn log(sample: &Sample, policy: &Policy) {
+    let verdict = Verdict::ALL.into_iter().find(|verdict| *verdict as u8 == sample.verdict).map_or("", Verdict::label);
+    let reason = Reason::ALL.into_iter().find(|reason| *reason as u8 == sample.reason).map_or("", Reason::label);
+    let set = usize::from(sample.set).checked_sub(1).and_then(|index| policy.sets.get(index));
+    let set = set.map_or("", |set| set.name.as_str());
+    let (source, port) = (address(sample.source), sample.destination_port);
+    tracing::info!(%source, port, verdict, reason, set, "filter sample");
+}
+
+fn address(address: Address) -> IpAddr {
+    IpAddr::from(address.to_bytes()).to_canonical()
+}

@@ -1,0 +1,99 @@
+//! `hookgate filter status`.
+//!
+//! Owns what is printed. What runs is asked of the daemon's metrics endpoint, which takes no privilege; what an address meets is
+//! worked out from the configuration and the files that it names, as they are now. Must not touch the kernel.
+
+use std::io::{Read as _, Write as _};
+use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use crate::config::{Config, FilterSection};
+use crate::filter::tables::Tables;
+use crate::filter::{Action, AddressFamily, Explanation, Mode, Policy};
+
+/// How long the daemon may take to answer each piece: it is on this host.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Far more than all metrics of a thousand providers.
+const MAXIMUM_METRICS_BYTES: u64 = 16 * 1024 * 1024;
+
+/// Prints what the configuration at `path` asks of the filter, what the running daemon says about it, and whether a packet from
+/// `address` passes, and by which range. Exit code 1 where the configuration is at fault.
+pub fn status(path: &Path, address: Option<IpAddr>) -> ExitCode {
+    let config = match Config::load(path) {
+        Ok((config, _)) => config,
+        Err(errors) => {
+            eprintln!("{errors}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let FilterSection { policy, .. } = &config.filter;
+    let tables = match Tables::new(policy) {
+        Ok(tables) => tables,
+        Err(error) => {
+            eprintln!("{}: [filter]: {error}", path.display());
+            return ExitCode::FAILURE;
+        }
+    };
+    println!("Configured in {}:", path.display());
+    configured(policy);
+    match config.metrics.as_ref().map(|metrics| metrics.listen) {
+        None => println!("Running: not known, since there is no [metrics] endpoint to ask."),
+        Some(endpoint) => running(endpoint),
+    }
+    if let Some(address) = address {
+        let note = if policy.mode == Mode::Enforce { "" } else { " in mode \"enforce\"; the mode is another" };
+        println!("By the configured ranges{note}: {}", explain(policy, &tables, address));
+    }
+    ExitCode::SUCCESS
+}
+
+fn configured(policy: &Policy) {
+    let mode = match policy.mode {
+        Mode::Off => "off",
+        Mode::Monitor => "monitor",
+        Mode::Enforce => "enforce",
+    };
+    println!("  mode {mode}, interfaces: {}", policy.interfaces.join(", "));
+    for set in &policy.sets {
+        let action = if set.action == Action::Allow { "allow" } else { "deny" };
+        let [ipv4, ipv6] = AddressFamily::ALL.map(|family| set.count(family));
+        println!("  {action} {}: {ipv4} IPv4 and {ipv6} IPv6 ranges", set.name);
+    }
+}
+
+fn running(endpoint: SocketAddr) {
+    let metrics = match scrape(endpoint) {
+        Ok(metrics) => metrics,
+        Err(error) => {
+            println!("Running: not known, since http://{endpoint}/metrics does not answer: {error}");
+            return;
+        }
+    };
+    println!("Running, says http://{endpoint}/metrics:");
+    let lines: Vec<_> = metrics.lines().filter(|line| line.starts_with("hookgate_filter_")).collect();
+    if !lines.iter().any(|line| line.starts_with("hookgate_filter_attached_info")) {
+        println!("  no filter is attached");
+    }
+    lines.iter().for_each(|line| println!("  {line}"));
+}
+
+/// The metrics of the daemon at `endpoint`. HTTP/1.0, so that the answer ends with the connection and has no chunks.
+fn scrape(endpoint: SocketAddr) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect_timeout(&endpoint, PATIENCE)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    stream.write_all(format!("GET /metrics HTTP/1.0\r\nHost: {endpoint}\r\n\r\n").as_bytes())?;
+    let mut answer = String::new();
+    stream.take(MAXIMUM_METRICS_BYTES).read_to_string(&mut answer)?;
+    Ok(answer)
+}
+
+fn explain(policy: &Policy, tables: &Tables, address: IpAddr) -> Explanation {
+    let range = tables.decisive_range(address).and_then(|(prefix, entry)| {
+        let set = policy.sets.get(usize::from(entry.set()).checked_sub(1)?)?;
+        Some((prefix, entry.action()?, set.name.clone()))
+    });
+    Explanation { address, range }
+}

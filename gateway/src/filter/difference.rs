@@ -1,0 +1,120 @@
+//! From one content of the maps to another, while packets flow.
+//!
+//! Owns the order of the writes. A source that both contents allow is allowed after every single write, and one that both
+//! deny is denied:
+//!
+//! - What a lookup reaches later (tries, then the /48s, then the /32s, then the front tables) gets its new contents first and
+//!   loses its old ones last, so every step of a lookup leads to an old or a new answer.
+//! - In between a trie holds the ranges of both. Longer ranges are written before the shorter ones around them, and removed
+//!   after them; since no allow range lies within a deny range of its own policy, the longest range over a source is then a
+//!   deny range if both deny it, and there is none over it if both allow it.
+//!
+//! Nothing is ever emptied, and no trie is replaced. Must not touch the kernel.
+
+use std::collections::BTreeMap;
+
+use hookgate_ebpf::{DestinationKey, Entry, FrontPage, SetPage};
+
+use super::prefix::Prefix;
+use super::tables::Tables;
+
+/// One write. Each is atomic for every source that it concerns.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Operation {
+    /// Adds a range to the trie of its family, or changes it.
+    SetRange(Prefix, Entry),
+    /// Adds or changes an entry of the IPv6 hash.
+    SetHashIpv6(u64, Entry),
+    /// Writes a page of set numbers.
+    SetSetsIpv4(u16, Box<SetPage>),
+    /// Writes a page of the IPv4 front table.
+    SetFrontIpv4(u16, FrontPage),
+    /// Writes a page of the IPv6 front table.
+    SetFrontIpv6(u16, FrontPage),
+    /// Adds a destination.
+    AddDestination(DestinationKey),
+    /// Writes a word of the port table.
+    SetPorts(u32, u64),
+    /// Removes a destination.
+    RemoveDestination(DestinationKey),
+    /// Removes an entry of the IPv6 hash.
+    RemoveHashIpv6(u64),
+    /// Removes a range from the trie of its family.
+    RemoveRange(Prefix),
+}
+
+impl Tables {
+    /// What a write leaves behind.
+    pub fn apply(&mut self, operation: Operation) {
+        match operation {
+            Operation::SetRange(prefix, entry) => drop(self.ranges.insert(prefix, entry)),
+            Operation::SetHashIpv6(key, entry) => drop(self.hash_ipv6.insert(key, entry)),
+            Operation::SetSetsIpv4(page, sets) => put(&mut self.sets_ipv4, page, *sets, [0; 256]),
+            Operation::SetFrontIpv4(page, states) => put(&mut self.front_ipv4, page, states, FrontPage::default()),
+            Operation::SetFrontIpv6(page, states) => put(&mut self.front_ipv6, page, states, FrontPage::default()),
+            Operation::AddDestination(key) => drop(self.destinations.insert(key)),
+            Operation::SetPorts(word, states) => put(&mut self.ports, word, states, 0),
+            Operation::RemoveDestination(key) => drop(self.destinations.remove(&key)),
+            Operation::RemoveHashIpv6(key) => drop(self.hash_ipv6.remove(&key)),
+            Operation::RemoveRange(prefix) => drop(self.ranges.remove(&prefix)),
+        }
+    }
+}
+
+/// Keeps no page that equals an absent one.
+fn put<K: Ord, V: PartialEq>(pages: &mut BTreeMap<K, V>, key: K, value: V, empty: V) {
+    if value == empty {
+        pages.remove(&key);
+    } else {
+        pages.insert(key, value);
+    }
+}
+
+/// The writes, in their order, that make `new` of `old`.
+pub fn difference(old: &Tables, new: &Tables) -> Vec<Operation> {
+    let mut operations = Vec::new();
+    let ranges: Vec<_> = changed(&old.ranges, &new.ranges).collect();
+    operations.extend(ranges.into_iter().rev().map(|(key, value)| Operation::SetRange(key, value)));
+    operations.extend(changed_hash(old, new));
+    operations.extend(pages(&old.sets_ipv4, &new.sets_ipv4, [0; 256]).map(|(page, sets)| {
+        Operation::SetSetsIpv4(page, Box::new(sets)) // read only where the front table says so, and only for counting
+    }));
+    let front_ipv4 = pages(&old.front_ipv4, &new.front_ipv4, FrontPage::default());
+    operations.extend(front_ipv4.map(|(page, states)| Operation::SetFrontIpv4(page, states)));
+    let front_ipv6 = pages(&old.front_ipv6, &new.front_ipv6, FrontPage::default());
+    operations.extend(front_ipv6.map(|(page, states)| Operation::SetFrontIpv6(page, states)));
+    operations.extend(new.destinations.difference(&old.destinations).map(|key| Operation::AddDestination(*key)));
+    operations.extend(pages(&old.ports, &new.ports, 0).map(|(word, states)| Operation::SetPorts(word, states)));
+    operations.extend(old.destinations.difference(&new.destinations).map(|key| Operation::RemoveDestination(*key)));
+    operations.extend(removed(&old.hash_ipv6, &new.hash_ipv6).map(Operation::RemoveHashIpv6));
+    operations.extend(removed(&old.ranges, &new.ranges).map(Operation::RemoveRange));
+    operations
+}
+
+/// The /48s before the /32s: a key ends in its length.
+fn changed_hash(old: &Tables, new: &Tables) -> impl Iterator<Item = Operation> {
+    let mut changed: Vec<_> = changed(&old.hash_ipv6, &new.hash_ipv6).collect();
+    changed.sort_by_key(|(key, _)| std::cmp::Reverse(key & 0xff));
+    changed.into_iter().map(|(key, entry)| Operation::SetHashIpv6(key, entry))
+}
+
+fn changed<K: Copy + Ord, V: Copy + PartialEq>(
+    old: &BTreeMap<K, V>,
+    new: &BTreeMap<K, V>,
+) -> impl Iterator<Item = (K, V)> {
+    new.iter().filter(|(key, value)| old.get(key) != Some(value)).map(|(key, value)| (*key, *value))
+}
+
+fn removed<K: Copy + Ord, V>(old: &BTreeMap<K, V>, new: &BTreeMap<K, V>) -> impl Iterator<Item = K> {
+    old.keys().filter(|key| !new.contains_key(key)).copied()
+}
+
+/// The pages that differ, where an absent page equals `empty`.
+fn pages<K: Copy + Ord, V: Copy + PartialEq>(
+    old: &BTreeMap<K, V>,
+    new: &BTreeMap<K, V>,
+    empty: V,
+) -> impl Iterator<Item = (K, V)> {
+    let differing = changed(old, new).filter(move |(key, value)| old.contains_key(key) || *value != empty);
+    differing.chain(removed(old, new).map(move |key| (key, empty)))
+}

@@ -1,0 +1,215 @@
+//! The command line: `check`, `providers`, and what every command has.
+
+use std::ffi::OsStr;
+use std::process::Command;
+use std::time::SystemTime;
+
+use anyhow::Result;
+use hookgate_testkit::configuration::{HOST, IO, LISTEN_PORT, METRICS_PORT};
+use hookgate_testkit::pki::KeyKind;
+use hookgate_testkit::process::{Finished, run};
+
+use crate::stand::configuration;
+use crate::world::{BINARY, SOON, Scene};
+
+fn hookgate(arguments: &[impl AsRef<OsStr>]) -> Finished {
+    let mut command = Command::new(BINARY);
+    command.args(arguments).env("NO_COLOR", "1");
+    run(command, &[], SOON).unwrap()
+}
+
+/// Exit code, standard output, standard error of `hookgate check` on this file.
+fn check(scene: &Scene, text: &str) -> (Option<i32>, String, String) {
+    let file = scene.write("checked.toml", text).unwrap();
+    let finished = hookgate(&[OsStr::new("check"), OsStr::new("--config"), file.as_os_str()]);
+    let code = finished.status.and_then(|status| status.code());
+    (code, finished.stdout_text(), finished.stderr_text())
+}
+
+/// A configuration without anything to be warned of.
+fn good(scene: &Scene) -> Result<String> {
+    let mut permissions = std::fs::metadata(&scene.server.key_path)?.permissions();
+    std::os::unix::fs::PermissionsExt::set_mode(&mut permissions, 0o600);
+    std::fs::set_permissions(&scene.server.key_path, permissions)?;
+    let text = configuration(scene, "", "").replace(LISTEN_PORT, "18443").replace(METRICS_PORT, "19464");
+    Ok(text.replace(IO, "auto"))
+}
+
+/// The line, from 1, that begins with `start`.
+fn line_of(text: &str, start: &str) -> usize {
+    text.lines().position(|line| line.starts_with(start)).unwrap() + 1
+}
+
+#[test]
+fn check_accepts_a_good_file_and_says_so() {
+    let scene = Scene::set().unwrap();
+    let (code, stdout, stderr) = check(&scene, &good(&scene).unwrap());
+    assert_eq!((code, stderr.as_str()), (Some(0), ""));
+    assert!(stdout.trim_end().ends_with("checked.toml: ok, 4 providers, 5 routes, 0 warnings"), "{stdout}");
+}
+
+#[test]
+fn check_names_every_error_in_its_line() {
+    let scene = Scene::set().unwrap();
+    let good = good(&scene).unwrap();
+    let text = good
+        .replace("addresses = [\"127.0.0.1:18443\"]", "addresses = [\"localhost:443\"]")
+        .replace("preset = \"pagerduty\"", "preset = \"pager-duty\"")
+        .replace("path = \"/any/*\"", "pth = \"/any/*\"")
+        .replace("[limits]", "[limits]\nmax_headers = 99999\nhandler_timeout_s = 5");
+    let (code, stdout, stderr) = check(&scene, &text);
+    assert_eq!((code, stdout.as_str()), (Some(1), ""));
+    let wrong = ["addresses", "preset = \"pager-duty\"", "pth", "max_headers", "handler_timeout_s"];
+    for start in wrong {
+        assert!(stderr.contains(&format!("checked.toml:{}: ", line_of(&text, start))), "{start}:\n{stderr}");
+    }
+    let advice = ["write a number from 1 to 1024", "did you mean \"path\"?", "did you mean \"handler_timeout_ms\"?"];
+    assert!(advice.iter().all(|words| stderr.contains(words)), "{stderr}");
+}
+
+#[test]
+fn check_needs_every_file_that_is_named() {
+    let scene = Scene::set().unwrap();
+    let text = good(&scene).unwrap();
+    let refused = |text: &str, words: &str| {
+        let (code, _, stderr) = check(&scene, text);
+        assert!(code == Some(1) && stderr.contains(words), "{words}: {stderr}");
+    };
+    refused(&text.replace("server.key", "absent.key"), "absent.key cannot be read");
+    refused(&text.replace("server.pem", "absent.pem"), "absent.pem cannot be read");
+    scene.write("empty.pem", "").unwrap();
+    refused(&text.replace("server.pem", "empty.pem"), "empty.pem holds no certificate");
+    scene.write("damaged.pem", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n").unwrap();
+    refused(&text.replace("server.pem", "damaged.pem"), "damaged.pem");
+}
+
+#[test]
+fn check_refuses_a_key_of_another_certificate() {
+    let scene = Scene::set().unwrap();
+    let other = scene.pki.server("other", &[HOST], KeyKind::P256).unwrap();
+    let text = good(&scene).unwrap();
+    let key = scene.server.key_path.display().to_string();
+    let (code, _, stderr) = check(&scene, &text.replace(&key, &other.key_path.display().to_string()));
+    assert_eq!(code, Some(1));
+    assert!(stderr.contains("other.key is not the key of the first certificate of"), "{stderr}");
+    assert!(stderr.contains(&format!("checked.toml:{}: ", line_of(&text, "key = "))), "{stderr}");
+}
+
+#[test]
+fn check_warns_of_a_chain_out_of_order() {
+    let scene = Scene::set().unwrap();
+    let text = good(&scene).unwrap();
+    let chain = std::fs::read_to_string(&scene.server.chain_path).unwrap();
+    scene.write("unordered.pem", chain + &scene.pki.server_root().pem() + &scene.pki.server_root().pem()).unwrap();
+    let sorted = scene.server.chain_path.display().to_string();
+    let unordered = scene.path("unordered.pem").display().to_string();
+    // The root twice is in order (it issued itself); the end entity after its issuer's issuer is not.
+    let (code, stdout, _) = check(&scene, &text.replace(&sorted, &unordered));
+    assert!(code == Some(0) && stdout.contains(" 0 warnings"), "{stdout}");
+    let leaf = std::fs::read_to_string(&sorted).unwrap();
+    let leaf = leaf.split_inclusive("-----END CERTIFICATE-----\n").next().unwrap().to_owned();
+    scene.write("unordered.pem", leaf + &scene.pki.server_root().pem()).unwrap();
+    let (code, stdout, stderr) = check(&scene, &text.replace(&sorted, &unordered));
+    assert!(code == Some(0) && stdout.contains(" 1 warnings"), "{stdout}");
+    assert!(stderr.contains("certificate 2 did not issue the one before it"), "{stderr}");
+}
+
+#[test]
+fn check_warns_of_a_certificate_that_expires_soon() {
+    let scene = Scene::set().unwrap();
+    let text = good(&scene).unwrap();
+    let days = expiring_certificate(&scene, 10);
+    let chain = scene.server.chain_path.display().to_string();
+    let key = scene.server.key_path.display().to_string();
+    let text = text.replace(&chain, &scene.path("soon.pem").display().to_string());
+    let (code, stdout, stderr) = check(&scene, &text.replace(&key, &scene.path("soon.key").display().to_string()));
+    assert!(code == Some(0) && !stdout.contains(" 0 warnings"), "{stdout}");
+    assert!(stderr.contains("expires on") && stderr.contains(&format!("in {days} days")), "{stderr}");
+}
+
+/// A self-signed `soon.pem` and `soon.key`; the whole days that it has left.
+fn expiring_certificate(scene: &Scene, days: u64) -> u64 {
+    use std::os::unix::fs::PermissionsExt as _;
+    let mut params = rcgen::CertificateParams::new(vec![HOST.to_owned()]).unwrap();
+    params.not_after = (SystemTime::now() + std::time::Duration::from_secs(days * 86_400 + 3600)).into();
+    let key = rcgen::KeyPair::generate().unwrap();
+    scene.write("soon.pem", params.self_signed(&key).unwrap().pem()).unwrap();
+    let path = scene.write("soon.key", key.serialize_pem()).unwrap();
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).unwrap();
+    days
+}
+
+#[test]
+fn check_warns_of_a_key_that_everybody_can_read() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let scene = Scene::set().unwrap();
+    let text = good(&scene).unwrap();
+    std::fs::set_permissions(&scene.server.key_path, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let (code, _, stderr) = check(&scene, &text);
+    assert!(code == Some(0) && stderr.contains("server.key is readable by every user"), "{stderr}");
+    assert!(stderr.starts_with("warning: "), "{stderr}");
+}
+
+#[test]
+fn check_finds_relative_paths_beside_the_file() {
+    let scene = Scene::set().unwrap();
+    let directory = format!("{}/", scene.directory.path().display());
+    let text = good(&scene).unwrap().replace(&format!("unix:{directory}"), "unix:/run/").replace(&directory, "");
+    assert!(text.contains("chain = \"server.pem\""), "{text}");
+    assert_eq!(check(&scene, &text).0, Some(0));
+}
+
+#[test]
+fn providers_lists_the_presets() {
+    let finished = hookgate(&["providers"]);
+    assert!(finished.success());
+    let stdout = finished.stdout_text();
+    let names: Vec<_> = stdout.lines().filter_map(|line| line.split_whitespace().next()).collect();
+    assert_eq!(names, ["dialogflow-cx", "dialogflow-es", "pagerduty", "percolate"]);
+}
+
+#[test]
+fn providers_describes_each_of_them() {
+    for (name, words) in [
+        ("pagerduty", "webhooks.pagerduty.com"),
+        ("dialogflow-cx", "*.dialogflow.com"),
+        ("dialogflow-es", "*.dialogflow.com"),
+        ("percolate", "percolate"),
+    ] {
+        let finished = hookgate(&["providers", name]);
+        let stdout = finished.stdout_text();
+        assert!(finished.success() && stdout.starts_with(&format!("{name}: ")), "{stdout}");
+        assert!(stdout.contains(words), "{name}: {stdout}");
+        for heading in ["trust anchor", "SHA-256", "verify depth", "extended key usage", "identity", "https://"] {
+            assert!(stdout.contains(heading), "{name} without {heading}: {stdout}");
+        }
+    }
+}
+
+#[test]
+fn providers_does_not_know_every_name() {
+    let finished = hookgate(&["providers", "stripe"]);
+    assert_eq!(finished.status.unwrap().code(), Some(1));
+    let stderr = finished.stderr_text();
+    assert!(stderr.contains("\"stripe\"") && stderr.contains("dialogflow-cx, dialogflow-es, pagerduty"), "{stderr}");
+    assert_eq!(finished.stdout_text(), "");
+}
+
+#[test]
+fn version_and_help_go_to_standard_output() {
+    let finished = hookgate(&["--version"]);
+    assert!(finished.success());
+    assert_eq!(finished.stdout_text(), format!("hookgate {}\n", env!("CARGO_PKG_VERSION")));
+    let finished = hookgate(&["--help"]);
+    let stdout = finished.stdout_text();
+    assert!(finished.success() && ["run", "check", "providers"].iter().all(|word| stdout.contains(word)), "{stdout}");
+}
+
+#[test]
+fn an_unknown_command_is_an_error_of_usage() {
+    for arguments in [&["serve"][..], &["check", "--confg", "x"], &[]] {
+        let finished = hookgate(arguments);
+        assert_eq!(finished.status.unwrap().code(), Some(2), "{arguments:?}");
+        assert!(finished.stderr_text().contains("Usage: hookgate"), "{arguments:?}: {}", finished.stderr_text());
+    }
+}

@@ -1,0 +1,83 @@
+//! After a long day: descriptors, threads and memory are where they were.
+
+use std::thread::{self, sleep};
+use std::time::{Duration, Instant};
+
+use crate::call::request;
+use crate::stand::{PATH, Stand};
+use crate::world::SOON;
+
+const CONNECTIONS: usize = 10_000;
+
+/// Client threads: the handshake costs the client as much as the daemon.
+const CLIENTS: usize = 4;
+
+/// By how much resident memory may have grown, in bytes. What leaked once a connection would be a hundred bytes here.
+const GROWTH_MAX: u64 = 1024 * 1024;
+
+/// Makes `count` connections, one after the other a client, with a request each, that end in every way.
+fn connect(stand: &Stand, count: usize) {
+    thread::scope(|scope| {
+        for _ in 0..CLIENTS {
+            scope.spawn(|| {
+                for index in 0..count / CLIENTS {
+                    let mut call = stand.call().unwrap();
+                    let bytes = request("POST", PATH, b"{}");
+                    match index % 4 {
+                        // Reset by the peer, in order by the peer, by the daemon, and without a request.
+                        0 => assert_eq!(call.ask(bytes).unwrap().status, 200),
+                        1 => {
+                            assert_eq!(call.ask(bytes).unwrap().status, 200);
+                            call.finish_sending().unwrap();
+                        }
+                        2 => {
+                            let text = String::from_utf8(bytes).unwrap();
+                            let close = text.replacen("\r\n", "\r\nConnection: close\r\n", 1);
+                            assert_eq!(call.ask(close).unwrap().status, 200);
+                            call.end(SOON).unwrap();
+                            continue;
+                        }
+                        _ => {}
+                    }
+                    // Ports that linger in TIME-WAIT would run out.
+                    call.reset().unwrap();
+                }
+            });
+        }
+    });
+    let start = Instant::now();
+    while stand.world.gateway.metric("hookgate_connections_active", &[]).unwrap() > 0.0 {
+        assert!(start.elapsed() < SOON, "connections are left");
+        sleep(Duration::from_millis(20));
+    }
+}
+
+#[derive(Debug)]
+struct Footprint {
+    descriptors: usize,
+    threads: usize,
+}
+
+fn footprint(stand: &Stand) -> Footprint {
+    let gateway = &stand.world.gateway;
+    // The scrapes' own connections end a moment after the answer.
+    sleep(Duration::from_millis(200));
+    Footprint { descriptors: gateway.fd_count().unwrap(), threads: gateway.thread_count().unwrap() }
+}
+
+#[test]
+fn ten_thousand_connections_leave_nothing_behind() {
+    let stand = Stand::limited("").unwrap();
+    connect(&stand, 1000);
+    let before = footprint(&stand);
+    let rss_before = stand.world.gateway.rss_bytes().unwrap();
+    connect(&stand, CONNECTIONS);
+    let after = footprint(&stand);
+    let rss_after = stand.world.gateway.rss_bytes().unwrap();
+    // An idle connection to the handler may have ended meanwhile, so fewer is as good.
+    assert!(after.descriptors <= before.descriptors && after.threads <= before.threads, "{before:?}, then {after:?}");
+    let growth = rss_after.saturating_sub(rss_before);
+    assert!(growth <= GROWTH_MAX, "{growth} bytes more than the {rss_before} before");
+    assert!(stand.world.gateway.metric("hookgate_connections_total", &[]).unwrap() >= (CONNECTIONS + 1000) as f64);
+    stand.world.still_serves().unwrap();
+}

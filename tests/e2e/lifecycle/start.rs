@@ -1,0 +1,125 @@
+//! Start-up: what keeps the daemon from it, said at once and in full, and what it does without io_uring.
+
+use std::fs;
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
+
+use hookgate_testkit::configuration::{HOST, IO, LISTEN_PORT, METRICS_PORT};
+use hookgate_testkit::gateway::{Gateway, GatewayOptions};
+use hookgate_testkit::pki::{Sender, Variant};
+use hookgate_testkit::process::{Finished, run};
+
+use crate::stand::{PATH, configuration};
+use crate::world::{BINARY, SOON, Scene};
+
+/// Starts the daemon with this file, and expects that it ends.
+fn fails(scene: &Scene, text: &str) -> Finished {
+    let file = scene.write("failing.toml", text).unwrap();
+    let mut command = Command::new(BINARY);
+    command.args(["run", "--config"]).arg(file).env("NO_COLOR", "1");
+    let finished = run(command, &[], SOON).unwrap();
+    assert!(!finished.timed_out, "it runs: {}", finished.stderr_text());
+    finished
+}
+
+#[test]
+fn a_bad_configuration_ends_the_start_with_every_error() {
+    let scene = Scene::set().unwrap();
+    let text = configuration(&scene, "max_connections = 0", "unknown = 1").replace("percolate\"]", "percolat\"]");
+    let finished = fails(&scene, &text);
+    assert_eq!(finished.status.unwrap().code(), Some(1));
+    let stderr = finished.stderr_text();
+    for wrong in ["max_connections = 0", "unknown = 1", "providers = [\"percolat\"]"] {
+        let line = text.lines().position(|line| line.starts_with(wrong)).unwrap() + 1;
+        assert!(stderr.contains(&format!("failing.toml:{line}")), "{wrong} in line {line}: {stderr}");
+    }
+    assert!(stderr.contains("did you mean \"percolate\"?"), "{stderr}");
+}
+
+#[test]
+fn a_missing_configuration_ends_the_start() {
+    let finished = {
+        let mut command = Command::new(BINARY);
+        command.args(["run", "--config", "/nonexistent/hookgate.toml"]);
+        run(command, &[], SOON).unwrap()
+    };
+    assert_eq!(finished.status.unwrap().code(), Some(1));
+    assert!(finished.stderr_text().contains("/nonexistent/hookgate.toml"), "{}", finished.stderr_text());
+}
+
+#[test]
+fn a_port_that_is_taken_ends_the_start() {
+    let scene = Scene::set().unwrap();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
+    let taken = taken.local_addr().unwrap().port().to_string();
+    let check = |listen: &str, metrics: &str, key: &str| {
+        let text = configuration(&scene, "", "").replace(LISTEN_PORT, listen).replace(METRICS_PORT, metrics);
+        let finished = fails(&scene, &text.replace(IO, "epoll"));
+        assert_eq!(finished.status.unwrap().code(), Some(1));
+        let stderr = finished.stderr_text();
+        assert!(stderr.contains(&format!("127.0.0.1:{taken}")) && stderr.contains(key), "{stderr}");
+        assert!(stderr.to_lowercase().contains("in use") && !stderr.contains(" ready "), "{stderr}");
+    };
+    check(&taken, &free, "listen.addresses");
+    check(&free, &taken, "metrics.listen");
+}
+
+/// The daemon behind a seccomp filter that answers io_uring_setup(2), and nothing else, with `errno`, as container engines
+/// have it. Perl stands in every base system and can make system calls: prctl(2), PR_SET_NO_NEW_PRIVS and PR_SET_SECCOMP.
+fn without_io_uring(scene: &Scene, errno: u32, io: &str) -> GatewayOptions {
+    let prctl = if cfg!(target_arch = "x86_64") { 157 } else { 167 };
+    let script = format!(
+        "#!/usr/bin/perl\n\
+         my $filter = pack('SCCL' x 4, 0x20, 0, 0, 0, 0x15, 0, 1, 425, 6, 0, 0, {}, 6, 0, 0, 0x7fff0000);\n\
+         my $program = pack('S x![P] P', 4, $filter);\n\
+         die 'no_new_privs' if syscall({prctl}, 38, 1, 0, 0, 0) != 0;\n\
+         die 'seccomp' if syscall({prctl}, 22, 2, $program, 0, 0) != 0;\n\
+         exec '{BINARY}', @ARGV;\n",
+        0x0005_0000 | errno
+    );
+    let mut options = GatewayOptions::new(scene.write("without-io-uring", script).unwrap());
+    fs::set_permissions(&options.binary, fs::Permissions::from_mode(0o700)).unwrap();
+    options.io = io.to_owned();
+    options
+}
+
+#[test]
+fn without_io_uring_auto_falls_back_to_epoll_with_one_warning() {
+    let scene = Scene::set().unwrap();
+    // EPERM as from kernel.io_uring_disabled and Docker's profile, ENOSYS as from others.
+    for errno in [1, 38] {
+        let options = without_io_uring(&scene, errno, "auto");
+        let gateway = Gateway::start(&configuration(&scene, "", ""), &options).unwrap();
+        let warnings = gateway.log().lines().filter(|line| line.contains("WARN") && line.contains("io_uring")).count();
+        assert_eq!(warnings, 1, "{}", gateway.log());
+        assert!(gateway.log().contains("seccomp"), "{}", gateway.log());
+        assert_eq!(gateway.metric("hookgate_io_fallback", &[]).unwrap(), 1.0);
+        assert_eq!(gateway.metric("hookgate_io_backend_info", &[("backend", "epoll")]).unwrap(), 1.0);
+        let identity = scene.identity(Sender::Percolate, Variant::Good).unwrap();
+        let outcome = gateway.curl(HOST, &scene.pki).identity(&identity).post(PATH, b"{}").run().unwrap();
+        assert_eq!(outcome.status(), Some(200), "{outcome:?}");
+    }
+}
+
+#[test]
+fn without_io_uring_demanding_it_ends_the_start() {
+    let scene = Scene::set().unwrap();
+    let options = without_io_uring(&scene, 1, "io_uring");
+    let error = Gateway::start(&configuration(&scene, "", ""), &options).unwrap_err();
+    let text = format!("{error:#}");
+    assert!(text.contains("exit status: 1"), "{text}");
+    assert!(text.contains("listen.io is \"io_uring\"") && text.contains("io_uring_setup(2) failed"), "{text}");
+}
+
+#[test]
+fn the_backend_asked_for_is_the_backend_in_use() {
+    let scene = Scene::set().unwrap();
+    for io in ["io_uring", "epoll"] {
+        let options = GatewayOptions { io: io.to_owned(), ..GatewayOptions::new(BINARY) };
+        let gateway = Gateway::start(&configuration(&scene, "", ""), &options).unwrap();
+        assert_eq!(gateway.metric("hookgate_io_backend_info", &[("backend", io)]).unwrap(), 1.0);
+        assert_eq!(gateway.metric("hookgate_io_fallback", &[]).unwrap(), 0.0);
+    }
+}

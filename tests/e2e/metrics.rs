@@ -1,0 +1,196 @@
+//! The metrics endpoint: every name, with its labels, after traffic of every kind.
+
+use std::collections::BTreeSet;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+
+use hookgate_testkit::gateway::Signal;
+use hookgate_testkit::handler::Behaviour;
+use hookgate_testkit::metrics::Metrics;
+use hookgate_testkit::pki::{ExtendedKeyUsage, LeafOptions, Sender, Variant};
+
+use crate::call::{Caller, request};
+use crate::stand::{PATH, Stand, configuration};
+use crate::world::SOON;
+
+/// Every metric, its type, and its labels in alphabetical order.
+const DOCUMENTED: [(&str, &str, &[&str]); 22] = [
+    ("hookgate_build_info", "gauge", &["version"]),
+    ("hookgate_chain_cache_entries", "gauge", &[]),
+    ("hookgate_chain_cache_evictions_total", "counter", &[]),
+    ("hookgate_config_generation", "gauge", &[]),
+    ("hookgate_config_reloads_total", "counter", &["result"]),
+    ("hookgate_connections_active", "gauge", &[]),
+    ("hookgate_connections_total", "counter", &[]),
+    ("hookgate_extended_key_usage_lenient_total", "counter", &["provider"]),
+    ("hookgate_filter_unavailable", "gauge", &[]),
+    ("hookgate_handler_connections_total", "counter", &["handler"]),
+    ("hookgate_handler_duration_seconds", "histogram", &["handler"]),
+    ("hookgate_handler_requests_in_flight", "gauge", &["handler"]),
+    ("hookgate_handler_retries_total", "counter", &["handler"]),
+    ("hookgate_handshake_duration_seconds", "histogram", &[]),
+    ("hookgate_handshakes_total", "counter", &["result", "resumed", "version"]),
+    ("hookgate_io_backend_info", "gauge", &["backend"]),
+    ("hookgate_io_fallback", "gauge", &[]),
+    ("hookgate_rejections_total", "counter", &["blame", "reason"]),
+    ("hookgate_replay_deliveries", "gauge", &[]),
+    ("hookgate_request_duration_seconds", "histogram", &[]),
+    ("hookgate_requests_total", "counter", &["provider", "route", "status"]),
+    ("hookgate_verifications_total", "counter", &["cache", "provider", "reason", "result"]),
+];
+
+/// The answer to a scrape, head and all.
+fn scrape(stand: &Stand) -> String {
+    let mut stream = TcpStream::connect(stand.world.gateway.metrics_address()).unwrap();
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: metrics\r\nConnection: close\r\n\r\n").unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    text
+}
+
+/// One request of each kind, so that every metric has something to count.
+fn traffic(stand: &Stand) {
+    let mut call = stand.call().unwrap();
+    assert_eq!(call.ask(request("PUT", PATH, b"{}")).unwrap().status, 200);
+    assert_eq!(stand.call().unwrap().ask(request("POST", PATH, b"{}")).unwrap().status, 200, "resumed");
+    assert_eq!(stand.curl().post("/nowhere", b"{}").run().unwrap().status(), Some(404));
+    assert_eq!(stand.world.curl().post(PATH, b"{}").run().unwrap().status(), Some(403), "no certificate");
+    let lenient = LeafOptions { extended_key_usage: ExtendedKeyUsage::Absent, ..LeafOptions::default() };
+    let lenient = stand.world.scene.pki.sender(Sender::Percolate).leaf("lenient", &lenient).unwrap();
+    assert_eq!(stand.world.curl().identity(&lenient).post(PATH, b"{}").run().unwrap().status(), Some(200));
+    stand.behave(Behaviour::CloseBeforeAnswering);
+    assert_eq!(stand.curl().post(PATH, b"{}").run().unwrap().status(), Some(502));
+    stand.behave(Behaviour::Json);
+}
+
+#[test]
+fn every_metric_is_there_with_its_type_and_labels() {
+    let stand = Stand::limited("").unwrap();
+    traffic(&stand);
+    stand.world.gateway.wait_metric("hookgate_chain_cache_entries", &[], 1.0, SOON).unwrap();
+    let text = scrape(&stand);
+    let body = text.split_once("\r\n\r\n").unwrap().1;
+    let metrics =
+        Metrics::parse(&body.lines().filter(|line| line.contains("hookgate_")).collect::<Vec<_>>().join("\n"));
+    let metrics = metrics.unwrap();
+    let family = |name: &str| {
+        let bare = ["_bucket", "_sum", "_count"].iter().find_map(|suffix| name.strip_suffix(suffix));
+        bare.unwrap_or(name).to_owned()
+    };
+    let found: BTreeSet<_> = metrics.0.iter().map(|sample| family(&sample.name)).collect();
+    let documented: BTreeSet<_> = DOCUMENTED.iter().map(|(name, ..)| (*name).to_owned()).collect();
+    assert_eq!(found, documented);
+    for (name, kind, labels) in DOCUMENTED {
+        assert!(body.contains(&format!("# TYPE {name} {kind}\n")), "{name} is no {kind}");
+        assert!(body.contains(&format!("# HELP {name} ")), "{name} has no help");
+        for sample in metrics.0.iter().filter(|sample| family(&sample.name) == name) {
+            let keys: Vec<_> = sample.labels.keys().map(String::as_str).filter(|key| *key != "le").collect();
+            assert_eq!(keys, labels, "{sample:?}");
+        }
+    }
+}
+
+#[test]
+fn names_follow_the_conventions_of_prometheus() {
+    for (name, kind, _) in DOCUMENTED {
+        assert_eq!(name.ends_with("_total"), kind == "counter", "{name}");
+        assert!(kind != "histogram" || name.ends_with("_seconds"), "{name}");
+        assert!(!["_ms", "_milliseconds", "_count", "_sum"].iter().any(|suffix| name.ends_with(suffix)), "{name}");
+    }
+}
+
+#[test]
+fn requests_and_handshakes_are_counted_by_what_became_of_them() {
+    let stand = Stand::limited("").unwrap();
+    traffic(&stand);
+    let metrics = stand.world.gateway.metrics().unwrap();
+    let check = |name: &str, labels: &[(&str, &str)], expected: f64| {
+        assert_eq!(metrics.sum(name, labels), expected, "{name} {labels:?}");
+    };
+    let requests = "hookgate_requests_total";
+    check(requests, &[("route", "any"), ("provider", "percolate"), ("status", "200")], 3.0);
+    check(requests, &[("route", "any"), ("provider", "percolate"), ("status", "502")], 1.0);
+    check(requests, &[("route", ""), ("provider", ""), ("status", "404")], 1.0);
+    check(requests, &[("route", ""), ("provider", ""), ("status", "403")], 1.0);
+    check(requests, &[], 6.0);
+    check("hookgate_request_duration_seconds_count", &[], 6.0);
+    let rejections = "hookgate_rejections_total";
+    check(rejections, &[("reason", "no_route"), ("blame", "peer")], 1.0);
+    check(rejections, &[("reason", "no_certificate"), ("blame", "peer")], 1.0);
+    check(rejections, &[("reason", "handler_unavailable"), ("blame", "handler")], 1.0);
+    check(rejections, &[], 3.0);
+    check("hookgate_connections_total", &[], 6.0);
+    check("hookgate_handshakes_total", &[("result", "ok")], 6.0);
+    check("hookgate_handshakes_total", &[("result", "ok"), ("resumed", "true"), ("version", "1.3")], 1.0);
+    check("hookgate_handshake_duration_seconds_count", &[], 6.0);
+    let verifications = "hookgate_verifications_total";
+    check(verifications, &[("provider", "percolate"), ("result", "ok"), ("reason", ""), ("cache", "miss")], 2.0);
+    check(verifications, &[("provider", "percolate"), ("result", "ok"), ("reason", ""), ("cache", "hit")], 3.0);
+    check(verifications, &[("result", "refused"), ("reason", "no_certificate")], 1.0);
+    check("hookgate_extended_key_usage_lenient_total", &[("provider", "percolate")], 1.0);
+    check("hookgate_build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1.0);
+}
+
+#[test]
+fn every_reason_is_there_before_it_happens() {
+    let stand = Stand::limited("").unwrap();
+    let metrics = stand.world.gateway.metrics().unwrap();
+    for (reason, blame) in [("certificate_expired", "peer"), ("handler_timeout", "handler"), ("internal", "gateway")] {
+        assert!(metrics.has("hookgate_rejections_total", &[("reason", reason), ("blame", blame)]), "{reason}");
+    }
+    assert_eq!(metrics.sum("hookgate_rejections_total", &[]), 0.0);
+}
+
+#[test]
+fn what_is_open_now_goes_down_again() {
+    let stand = Stand::limited("").unwrap();
+    stand.behave(Behaviour::Delay(std::time::Duration::from_millis(400), Behaviour::Json.boxed()));
+    let mut call = stand.call().unwrap();
+    call.send(request("POST", PATH, b"{}")).unwrap();
+    stand.handler().wait_for(1, SOON).unwrap();
+    let gauges = ["hookgate_connections_active", "hookgate_handler_requests_in_flight"];
+    for gauge in gauges {
+        assert_eq!(stand.world.gateway.metric(gauge, &[]).unwrap(), 1.0, "{gauge}");
+    }
+    call.response().unwrap();
+    drop(call);
+    let deadline = std::time::Instant::now() + SOON;
+    for gauge in gauges {
+        while stand.world.gateway.metric(gauge, &[]).unwrap() != 0.0 {
+            assert!(std::time::Instant::now() < deadline, "{gauge} stays up");
+        }
+    }
+}
+
+#[test]
+fn labels_take_nothing_that_a_peer_made_up() {
+    let stand = Stand::limited("").unwrap();
+    for target in ["/made-up-1", "/made-up-2"] {
+        stand.curl().request("MADEUP", target).run().unwrap();
+    }
+    let impostor = stand.world.scene.identity(Sender::PagerDuty, Variant::Good).unwrap();
+    let caller = Caller::new(stand.world.gateway.port(), &stand.world.scene.pki, &impostor).unwrap();
+    assert_eq!(caller.connect().unwrap().ask(request("POST", PATH, b"{}")).unwrap().status, 403);
+    let text = scrape(&stand).to_lowercase();
+    assert!(!text.contains("made") && !text.contains("webhooks.pagerduty"), "{text}");
+}
+
+#[test]
+fn without_a_metrics_section_nothing_is_served_and_requests_are() {
+    let stand = Stand::written(|scene| {
+        let text = configuration(scene, "", "");
+        let metrics = text.lines().position(|line| line == "[metrics]").unwrap();
+        let lines: Vec<_> = text
+            .lines()
+            .enumerate()
+            .filter(|(index, _)| *index != metrics && *index != metrics + 1)
+            .map(|(_, line)| line)
+            .collect();
+        lines.join("\n")
+    });
+    let stand = stand.unwrap();
+    assert!(TcpStream::connect(stand.world.gateway.metrics_address()).is_err());
+    stand.world.still_serves().unwrap();
+    stand.world.gateway.signal(Signal::HUP).unwrap();
+    stand.world.gateway.wait_log("configuration reloaded", SOON).unwrap();
+}

@@ -1,0 +1,259 @@
+//! How proofs combine, and who says which are demanded: provider, preset, route.
+
+use hookgate_testkit::documents::{DIALOGFLOW_CX, PAGERDUTY, PAGERDUTY_SECRET, PERCOLATE};
+use hookgate_testkit::pki::{Sender, Variant};
+use hookgate_testkit::token::Issuer;
+use serde_json::json;
+
+use super::issuer::{AUDIENCE, BODY, PROJECT, bearer, dialogflow_token, good_bearer, issuer, key_file};
+use super::{Demand, Gate, hmac_hex, post, route, secret_file};
+use crate::call::Caller;
+use crate::world::Scene;
+
+const PARAMETER: &str = "parameter-secret";
+const SIGNING: &str = "signing-secret";
+
+/// The three kinds of proof as tables: a token, the parameter `p` at the top of the body, a signature in `x-signature`.
+fn tables(scene: &Scene) -> [String; 3] {
+    let parameter = secret_file(scene, "parameter.secret", PARAMETER);
+    let signing = secret_file(scene, "signing.secret", SIGNING);
+    [
+        format!(
+            "{{ token = {{ form = \"dialogflow\", project_number = \"{PROJECT}\", audiences = [\"{AUDIENCE}\"] }} }}"
+        ),
+        format!("{{ session_parameter = {{ pointer = \"/p\", secrets = [{parameter}] }} }}"),
+        format!("{{ signature = {{ form = \"hmac\", header = \"x-signature\", secrets = [{signing}] }} }}"),
+    ]
+}
+
+/// The daemon that demands what `combine` makes of the three tables.
+fn start(issuer: &Issuer, combine: impl Fn(&[String; 3]) -> String) -> Gate {
+    let write = |scene: &Scene| Demand {
+        provider: format!("proof = {}", combine(&tables(scene))),
+        sections: key_file(scene, "google", &[issuer]),
+        ..Demand::default()
+    };
+    Gate::new(DIALOGFLOW_CX, write).unwrap()
+}
+
+/// How one kind of proof is shown.
+#[derive(Clone, Copy, PartialEq)]
+enum Shown {
+    Good,
+    Wrong,
+    Not,
+}
+
+use Shown::{Good, Not, Wrong};
+
+/// Sends a request that shows token, parameter and signature so, and expects this proof, or this refusal.
+fn check(gate: &Gate, issuer: &Issuer, shown: [Shown; 3], expected: Result<&str, (u16, &str)>) {
+    let [token, parameter, signature] = shown;
+    let body = match parameter {
+        Good => format!("{{\"p\":\"{PARAMETER}\"}}"),
+        Wrong => "{\"p\":\"wrong\"}".to_owned(),
+        Not => "{}".to_owned(),
+    };
+    let token = match token {
+        Good => Some(good_bearer(issuer)),
+        Wrong => Some(bearer(issuer, &[("aud", json!("wrong"))])),
+        Not => None,
+    };
+    let signature = match signature {
+        Good => Some(hmac_hex(SIGNING, body.as_bytes())),
+        Wrong => Some("0".repeat(64)),
+        Not => None,
+    };
+    let fields = [("authorization", &token), ("x-signature", &signature)];
+    let fields: Vec<_> = fields.iter().filter_map(|(name, value)| Some((*name, value.as_deref()?))).collect();
+    let what = format!("{fields:?} {body}");
+    match expected {
+        Ok(proof) => {
+            let request = gate.admitted(&what, &fields, body.as_bytes());
+            assert_eq!(request.field("x-hookgate-proof"), Some(proof), "{what}");
+            let proven = proof.contains("token");
+            assert_eq!(request.field("x-hookgate-token-email").is_some(), proven, "{what}");
+        }
+        Err(refusal) => {
+            gate.refused(&what, refusal, &fields, body.as_bytes());
+        }
+    }
+}
+
+const TOKEN_MISSING: (u16, &str) = (401, "token_missing");
+const WRONG_AUDIENCE: (u16, &str) = (401, "token_wrong_audience");
+const PARAMETER_MISSING: (u16, &str) = (403, "session_parameter_missing");
+const PARAMETER_MISMATCH: (u16, &str) = (403, "session_parameter_mismatch");
+const SIGNATURE_MISSING: (u16, &str) = (403, "signature_missing");
+const SIGNATURE_MISMATCH: (u16, &str) = (403, "signature_mismatch");
+
+#[test]
+fn all_demands_every_one() {
+    let issuer = issuer("key-1");
+    let gate =
+        start(&issuer, |[token, parameter, signature]| format!("{{ all = [{token}, {parameter}, {signature}] }}"));
+    let rows = [
+        ([Good, Good, Good], Ok("certificate, token, session-parameter, signature")),
+        ([Not, Good, Good], Err(TOKEN_MISSING)),
+        ([Wrong, Good, Good], Err(WRONG_AUDIENCE)),
+        ([Good, Not, Good], Err(PARAMETER_MISSING)),
+        ([Good, Wrong, Good], Err(PARAMETER_MISMATCH)),
+        ([Good, Good, Not], Err(SIGNATURE_MISSING)),
+        ([Good, Good, Wrong], Err(SIGNATURE_MISMATCH)),
+        ([Not, Not, Not], Err(TOKEN_MISSING)),
+    ];
+    for (shown, expected) in rows {
+        check(&gate, &issuer, shown, expected);
+    }
+}
+
+/// Of the reasons, one of a proof that was attempted is told before one of a proof that is missing.
+#[test]
+fn any_takes_the_first_that_holds() {
+    let issuer = issuer("key-1");
+    let gate =
+        start(&issuer, |[token, parameter, signature]| format!("{{ any = [{token}, {parameter}, {signature}] }}"));
+    let rows = [
+        ([Good, Not, Not], Ok("certificate, token")),
+        ([Not, Good, Not], Ok("certificate, session-parameter")),
+        ([Not, Not, Good], Ok("certificate, signature")),
+        ([Wrong, Wrong, Good], Ok("certificate, signature")),
+        ([Wrong, Good, Wrong], Ok("certificate, session-parameter")),
+        ([Good, Wrong, Wrong], Ok("certificate, token")),
+        ([Not, Not, Not], Err(TOKEN_MISSING)),
+        ([Not, Wrong, Not], Err(PARAMETER_MISMATCH)),
+        ([Not, Not, Wrong], Err(SIGNATURE_MISMATCH)),
+        ([Wrong, Not, Not], Err(WRONG_AUDIENCE)),
+        ([Wrong, Wrong, Wrong], Err(WRONG_AUDIENCE)),
+    ];
+    for (shown, expected) in rows {
+        check(&gate, &issuer, shown, expected);
+    }
+}
+
+#[test]
+fn groups_combine_once_more() {
+    let issuer = issuer("key-1");
+    let gate = start(&issuer, |[token, parameter, signature]| {
+        format!("{{ all = [{signature}, {{ any = [{token}, {parameter}] }}] }}")
+    });
+    let rows = [
+        ([Good, Not, Good], Ok("certificate, token, signature")),
+        ([Not, Good, Good], Ok("certificate, session-parameter, signature")),
+        ([Wrong, Good, Good], Ok("certificate, session-parameter, signature")),
+        ([Good, Good, Not], Err(SIGNATURE_MISSING)),
+        ([Not, Not, Good], Err(TOKEN_MISSING)),
+        ([Wrong, Not, Good], Err(WRONG_AUDIENCE)),
+    ];
+    for (shown, expected) in rows {
+        check(&gate, &issuer, shown, expected);
+    }
+    let gate = start(&issuer, |[token, parameter, signature]| {
+        format!("{{ any = [{signature}, {{ all = [{token}, {parameter}] }}] }}")
+    });
+    let rows = [
+        ([Not, Not, Good], Ok("certificate, signature")),
+        ([Good, Good, Not], Ok("certificate, token, session-parameter")),
+        ([Good, Not, Not], Err(SIGNATURE_MISSING)),
+        ([Good, Wrong, Not], Err(PARAMETER_MISMATCH)),
+        ([Not, Good, Not], Err(SIGNATURE_MISSING)),
+    ];
+    for (shown, expected) in rows {
+        check(&gate, &issuer, shown, expected);
+    }
+}
+
+/// The preset of Dialogflow takes either; what the operator does not complete is no way in.
+#[test]
+fn a_preset_takes_what_the_operator_completed() {
+    let issuer = issuer("key-1");
+    let body = DIALOGFLOW_CX.body.replace("\"color\": \"red\"", &format!("\"webhook_token\": \"{PARAMETER}\""));
+    let token = good_bearer(&issuer);
+    let by_token = [("Authorization", token.as_str())];
+    let write = |scene: &Scene, lines: String| Demand {
+        provider: lines,
+        sections: key_file(scene, "google", &[&issuer]),
+        ..Demand::default()
+    };
+    let parameter = |scene: &Scene| {
+        let secret = secret_file(scene, "parameter.secret", PARAMETER);
+        format!("session_parameter = {{ name = \"webhook_token\", secrets = [{secret}] }}\n")
+    };
+    let gate = Gate::new(DIALOGFLOW_CX, |scene| write(scene, dialogflow_token() + "\n" + &parameter(scene))).unwrap();
+    gate.admitted("both, by token", &by_token, BODY);
+    gate.admitted("both, by parameter", &[], body.as_bytes());
+    gate.refused("both, by neither", TOKEN_MISSING, &[], BODY);
+    gate.reload(&write(&gate.world.scene, dialogflow_token()));
+    gate.admitted("token alone", &by_token, BODY);
+    gate.refused("token alone, by parameter", TOKEN_MISSING, &[], body.as_bytes());
+    let lines = parameter(&gate.world.scene);
+    gate.reload(&Demand::of(lines));
+    gate.refused("parameter alone, by token", PARAMETER_MISSING, &by_token, BODY);
+    gate.admitted("parameter alone", &[], body.as_bytes());
+}
+
+#[test]
+fn the_certificate_alone_suffices_where_that_is_said() {
+    let gate = Gate::new(PAGERDUTY, |_| Demand::of("proof = \"certificate\"")).unwrap();
+    for (what, fields) in [("unsigned", &[] as &[_]), ("wrongly signed", &[("X-PagerDuty-Signature", "v1=00")])] {
+        let request = gate.admitted(what, fields, b"{}");
+        assert_eq!(request.field("x-hookgate-proof"), Some("certificate"), "{what}");
+    }
+    // The rule about duplicates went with the signature, without which the id is worth nothing.
+    gate.admitted("the document", PAGERDUTY.fields, PAGERDUTY.body.as_bytes());
+    gate.admitted("the document again", PAGERDUTY.fields, PAGERDUTY.body.as_bytes());
+}
+
+/// What proves is beside the certificate, and never in its place.
+#[test]
+fn no_proof_makes_up_for_a_certificate() {
+    let write = |scene: &Scene| {
+        let secret = secret_file(scene, "webhook.secret", PAGERDUTY_SECRET);
+        Demand::of(format!("signature = {{ secrets = [{secret}] }}"))
+    };
+    let gate = Gate::new(PAGERDUTY, write).unwrap();
+    let scene = &gate.world.scene;
+    for (sender, variant, reason) in [
+        (Sender::PagerDuty, Variant::Expired, "certificate_expired"),
+        (Sender::PagerDuty, Variant::WrongSubject, "identity_mismatch"),
+        (Sender::Percolate, Variant::Good, "provider_not_admitted"),
+    ] {
+        let identity = scene.identity(sender, variant).unwrap();
+        let caller = Caller::new(gate.world.gateway.port(), &scene.pki, &identity).unwrap();
+        let request = post(PAGERDUTY.path, PAGERDUTY.fields, PAGERDUTY.body.as_bytes());
+        let response = caller.connect().unwrap().ask(request).unwrap();
+        assert_eq!((response.status, response.reason().as_deref()), (403, Some(reason)), "{}", response.text());
+    }
+    assert_eq!(scene.handled(), 0);
+    gate.admitted("with its certificate", PAGERDUTY.fields, PAGERDUTY.body.as_bytes());
+}
+
+/// A route's own demand takes the place of the provider's: more, less, or another; other routes keep the provider's.
+#[test]
+fn a_routes_demand_replaces_that_of_its_providers() {
+    let write = |scene: &Scene| {
+        let [_, parameter, signature] = tables(scene);
+        let routes = [
+            route(&scene.events, "percolate", "/open", "proof = \"certificate\""),
+            route(&scene.events, "percolate", "/other", &format!("proof = {parameter}")),
+            route(&scene.events, "percolate", "/same", ""),
+        ];
+        Demand { sections: routes.concat(), ..Demand::of(format!("proof = {signature}")) }
+    };
+    let gate = Gate::new(PERCOLATE, write).unwrap();
+    let body = format!("{{\"p\":\"{PARAMETER}\"}}");
+    let signature = hmac_hex(SIGNING, body.as_bytes());
+    let signed = [("X-Signature", signature.as_str())];
+    let proof_at = |path: &str, fields: &super::Fields<'_>, body: &str| {
+        let request = gate.admitted_at(path, path, fields, body.as_bytes());
+        request.field("x-hookgate-proof").unwrap().to_owned()
+    };
+    assert_eq!(proof_at("/open", &[], "{}"), "certificate");
+    assert_eq!(proof_at("/open", &signed, &body), "certificate", "what nobody demands is not looked at");
+    assert_eq!(proof_at("/other", &[], &body), "certificate, session-parameter");
+    for path in ["/same", PERCOLATE.path] {
+        assert_eq!(proof_at(path, &signed, &body), "certificate, signature");
+        gate.refused_at(path, path, SIGNATURE_MISSING, &[], body.as_bytes());
+    }
+    gate.refused_at("/other", "the provider's proof", PARAMETER_MISSING, &signed, b"{}");
+}

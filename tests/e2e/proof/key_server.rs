@@ -1,0 +1,171 @@
+//! A real HTTPS server of key sets, one thread a connection, that answers as told, rightly or wrongly.
+//!
+//! Owns its port and its threads, which end with it. Must not judge who asks.
+
+use std::io::{self, BufRead, BufReader, Write};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use hookgate_testkit::pki::{KeyKind, Pki};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
+
+use crate::world::{SOON, quoted};
+
+/// How the server answers.
+#[derive(Clone, Debug)]
+pub(super) enum Answer {
+    /// These bytes, after this pause.
+    Bytes(Vec<u8>, Duration),
+    /// A head that announces a body, and then a byte now and again until the client gives up.
+    Trickle,
+    /// Closed without a word of TLS.
+    Close,
+}
+
+impl Answer {
+    /// 200 with this key set, good for an hour.
+    pub(super) fn keys(document: &str) -> Self {
+        Self::ok("Cache-Control: public, max-age=3600\r\n", document.as_bytes())
+    }
+
+    /// 200 with these field lines, each ended by CRLF, and this body.
+    pub(super) fn ok(fields: &str, body: &[u8]) -> Self {
+        let length = body.len();
+        let head =
+            format!("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n{fields}\r\n");
+        Self::Bytes([head.as_bytes(), body].concat(), Duration::ZERO)
+    }
+
+    /// Another status, without a body.
+    pub(super) fn status(line: &str, fields: &str) -> Self {
+        Self::Bytes(format!("HTTP/1.1 {line}\r\nContent-Length: 0\r\n{fields}\r\n").into_bytes(), Duration::ZERO)
+    }
+
+    /// The same, later.
+    pub(super) fn after(self, pause: Duration) -> Self {
+        match self {
+            Self::Bytes(bytes, _) => Self::Bytes(bytes, pause),
+            other => other,
+        }
+    }
+}
+
+struct Shared {
+    config: Arc<ServerConfig>,
+    answer: Mutex<Answer>,
+    requests: AtomicU64,
+    stopping: AtomicBool,
+}
+
+/// A running server; stops when dropped.
+pub(super) struct KeyServer {
+    address: SocketAddr,
+    root: String,
+    shared: Arc<Shared>,
+    acceptor: Option<JoinHandle<()>>,
+}
+
+impl KeyServer {
+    /// Starts a server on a free port of 127.0.0.1, with a certificate of our own root for that address.
+    pub(super) fn start(pki: &Pki, answer: Answer) -> Result<Self> {
+        let identity = pki.server("key-server", &["keys.example.com"], KeyKind::P256)?;
+        let chain = CertificateDer::pem_file_iter(&identity.chain_path)?.collect::<Result<_, _>>()?;
+        let key = PrivateKeyDer::from_pem_file(&identity.key_path)?;
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+        let config = Arc::new(config.with_no_client_auth().with_single_cert(chain, key)?);
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        let address = listener.local_addr()?;
+        let (requests, stopping) = (AtomicU64::new(0), AtomicBool::new(false));
+        let shared = Arc::new(Shared { config, answer: Mutex::new(answer), requests, stopping });
+        let of_acceptor = Arc::clone(&shared);
+        let acceptor = thread::spawn(move || accept(&listener, &of_acceptor));
+        Ok(Self { address, root: quoted(pki.server_root().path()), shared, acceptor: Some(acceptor) })
+    }
+
+    /// Answers like this from now on.
+    pub(super) fn set(&self, answer: Answer) {
+        *self.shared.answer.lock().unwrap_or_else(PoisonError::into_inner) = answer;
+    }
+
+    /// How many requests came, whether they were answered or not.
+    pub(super) fn requests(&self) -> u64 {
+        self.shared.requests.load(Ordering::SeqCst)
+    }
+
+    /// The `[[key_source]]` called `name` that is this server, with these lines.
+    pub(super) fn source(&self, name: &str, lines: &str) -> String {
+        let (address, root) = (self.address, &self.root);
+        format!("[[key_source]]\nname = \"{name}\"\nurl = \"https://{address}/keys\"\nca_file = {root}\n{lines}\n")
+    }
+}
+
+impl Drop for KeyServer {
+    fn drop(&mut self) {
+        self.shared.stopping.store(true, Ordering::SeqCst);
+        // Wakes the acceptor, which then sees that it is to stop.
+        drop(TcpStream::connect(self.address));
+        if let Some(acceptor) = self.acceptor.take() {
+            drop(acceptor.join());
+        }
+    }
+}
+
+fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
+    for stream in listener.incoming() {
+        if shared.stopping.load(Ordering::SeqCst) {
+            return;
+        }
+        let Ok(stream) = stream else { continue };
+        let shared = Arc::clone(shared);
+        // What goes wrong with one connection is what its client makes of it, and is seen there.
+        thread::spawn(move || drop(serve(stream, &shared)));
+    }
+}
+
+fn serve(stream: TcpStream, shared: &Shared) -> Result<()> {
+    let answer = shared.answer.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    stream.set_read_timeout(Some(SOON))?;
+    stream.set_write_timeout(Some(SOON))?;
+    if matches!(answer, Answer::Close) {
+        shared.requests.fetch_add(1, Ordering::SeqCst);
+        return Ok(());
+    }
+    let connection = ServerConnection::new(Arc::clone(&shared.config))?;
+    let mut stream = BufReader::new(StreamOwned::new(connection, stream));
+    let mut line = String::new();
+    while line != "\r\n" {
+        line.clear();
+        ensure!(stream.read_line(&mut line)? > 0, "the client closed within the head");
+    }
+    shared.requests.fetch_add(1, Ordering::SeqCst);
+    let mut stream = stream.into_inner();
+    match answer {
+        Answer::Bytes(bytes, pause) => {
+            thread::sleep(pause);
+            stream.write_all(&bytes)?;
+            stream.flush()?;
+            stream.conn.send_close_notify();
+            stream.flush()?;
+            stream.sock.shutdown(Shutdown::Write)?;
+            // Until the client closes too: closing over unread bytes would reset the connection.
+            io::copy(&mut stream.sock, &mut io::sink())?;
+        }
+        Answer::Trickle => {
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")?;
+            while !shared.stopping.load(Ordering::SeqCst) {
+                stream.write_all(b" ")?;
+                stream.flush()?;
+                thread::sleep(Duration::from_millis(50));
+            }
+        }
+        Answer::Close => {}
+    }
+    Ok(())
+}

@@ -1,0 +1,199 @@
+//! What a request must prove beyond its certificate: tokens and their keys, session parameters, signatures, replay, and how
+//! they combine.
+
+mod combination;
+mod issuer;
+mod key_server;
+mod keys;
+mod replay;
+mod secret;
+mod session_parameter;
+mod signature;
+mod token;
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::Result;
+use data_encoding::HEXLOWER;
+use hookgate_testkit::configuration::HOST;
+use hookgate_testkit::documents::Document;
+use hookgate_testkit::gateway::{Gateway, GatewayOptions};
+use hookgate_testkit::handler::Handler;
+use hookgate_testkit::http::{Request, Response};
+use hookgate_testkit::pki::{Sender, Variant};
+use ring::hmac;
+
+use crate::call::{Call, Caller};
+use crate::stand::assert_problem;
+use crate::world::{BINARY, Scene, World, quoted};
+
+/// Header fields of one request.
+type Fields<'a> = [(&'a str, &'a str)];
+
+/// What is written into the configuration about proofs.
+#[derive(Default)]
+struct Demand {
+    /// Lines of the provider, in the place of `proof = "certificate"`.
+    provider: String,
+    /// Lines for `[listen]`; empty stands for one worker.
+    listen: String,
+    /// Lines for `[limits]`.
+    limits: String,
+    /// Sections at the end of the file, such as `[[key_source]]` and `[[route]]`.
+    sections: String,
+}
+
+impl Demand {
+    /// These lines of the provider, and nothing else.
+    fn of(provider: impl Into<String>) -> Self {
+        Self { provider: provider.into(), ..Self::default() }
+    }
+
+    fn toml(&self, scene: &Scene, document: &Document) -> String {
+        let mut configuration = scene.configuration();
+        configuration.proofs = vec![(document.provider, self.provider.clone())];
+        if !self.listen.is_empty() {
+            configuration.listen = &self.listen;
+        }
+        configuration.limits = &self.limits;
+        configuration.toml() + "\n" + &self.sections
+    }
+}
+
+/// The daemon, one provider of which demands proofs, and that provider's good certificate.
+struct Gate {
+    world: World,
+    document: Document,
+    caller: Caller,
+}
+
+impl Gate {
+    /// The daemon where the provider of `document` demands what `write` says.
+    fn new(document: Document, write: impl FnOnce(&Scene) -> Demand) -> Result<Self> {
+        Self::with_options(document, &GatewayOptions::new(BINARY), write)
+    }
+
+    /// As [`Gate::new`], started with `options`.
+    fn with_options(
+        document: Document,
+        options: &GatewayOptions,
+        write: impl FnOnce(&Scene) -> Demand,
+    ) -> Result<Self> {
+        let scene = Scene::set()?;
+        let gateway = Gateway::start(&write(&scene).toml(&scene, &document), options)?;
+        let world = World { gateway, scene };
+        let identity = world.scene.identity(document.sender, Variant::Good)?;
+        let caller = Caller::new(world.gateway.port(), &world.scene.pki, &identity)?;
+        Ok(Self { world, document, caller })
+    }
+
+    /// Has the daemon load what `demand` says, and waits until it is in use.
+    fn reload(&self, demand: &Demand) {
+        self.world.reload(&demand.toml(&self.world.scene, &self.document)).unwrap();
+    }
+
+    /// The handler of the provider.
+    fn handler(&self) -> &Handler {
+        match self.document.sender {
+            Sender::Dialogflow | Sender::DialogflowNewer => &self.world.scene.dialogflow,
+            Sender::PagerDuty | Sender::Percolate => &self.world.scene.events,
+        }
+    }
+
+    fn call(&self) -> Call {
+        self.caller.connect().unwrap()
+    }
+
+    /// Sends a request for the path of the document over a connection of its own.
+    fn send(&self, fields: &Fields<'_>, body: &[u8]) -> Response {
+        self.call().ask(post(self.document.path, fields, body)).unwrap()
+    }
+
+    /// Sends, expects that the handler answers, and returns what it saw.
+    fn admitted(&self, what: &str, fields: &Fields<'_>, body: &[u8]) -> Request {
+        self.admitted_at(self.document.path, what, fields, body)
+    }
+
+    /// As [`Gate::admitted`], to another path.
+    fn admitted_at(&self, path: &str, what: &str, fields: &Fields<'_>, body: &[u8]) -> Request {
+        let before = self.handler().request_count();
+        let response = self.call().ask(post(path, fields, body)).unwrap();
+        assert_eq!(response.status, 200, "{what}: {}", response.text());
+        assert_eq!(self.handler().request_count(), before + 1, "{what}: the handler did not answer this");
+        self.handler().requests().pop().unwrap()
+    }
+
+    /// Sends, and expects a refusal: this status and reason, counted once, the handler without a trace of it.
+    fn refused(&self, what: &str, (status, reason): (u16, &str), fields: &Fields<'_>, body: &[u8]) -> Response {
+        self.refused_at(self.document.path, what, (status, reason), fields, body)
+    }
+
+    /// As [`Gate::refused`], to another path.
+    fn refused_at(
+        &self,
+        path: &str,
+        what: &str,
+        (status, reason): (u16, &str),
+        fields: &Fields<'_>,
+        body: &[u8],
+    ) -> Response {
+        let (handled, counted) = (self.world.scene.handled(), self.world.rejections(reason).unwrap());
+        let response = self.call().ask(post(path, fields, body)).unwrap();
+        assert_problem(&response, status, reason, what);
+        assert_challenge(&response, reason, what);
+        assert_eq!(self.world.wait_rejections(reason, counted + 1.0).unwrap(), counted + 1.0, "{what}");
+        assert_eq!(self.world.scene.handled(), handled, "{what}: a handler saw it");
+        response
+    }
+}
+
+/// RFC 6750, section 3: a challenge with 401 alone, and an error code only where a token was sent. RFC 9110, section 10.2.3:
+/// when to come back, where that helps.
+fn assert_challenge(response: &Response, reason: &str, what: &str) {
+    let challenge = response.field("www-authenticate");
+    assert_eq!(challenge.is_some(), response.status == 401, "{what}: {challenge:?}");
+    if let Some(challenge) = challenge {
+        assert!(challenge.starts_with("Bearer "), "{what}: {challenge}");
+        let sent = reason != "token_missing";
+        assert_eq!(challenge.contains("error=\"invalid_token\""), sent, "{what}: {challenge}");
+    }
+    let retry = response.field("retry-after").is_some_and(|seconds| seconds.parse::<u32>().is_ok());
+    assert_eq!(retry, [429, 503].contains(&response.status), "{what}: {:?}", response.fields);
+}
+
+/// A POST as bytes, with these fields beside Host and Content-Length.
+fn post(path: &str, fields: &Fields<'_>, body: &[u8]) -> Vec<u8> {
+    let fields: String = fields.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+    let length = body.len();
+    let head = format!("POST {path} HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: {length}\r\n{fields}\r\n");
+    [head.as_bytes(), body].concat()
+}
+
+/// A `[[route]]` for `path` that admits `provider` to its usual handler, with these lines.
+fn route(handler: &Handler, provider: &str, path: &str, lines: &str) -> String {
+    let handler = quoted(handler.path()).replacen('"', "\"unix:", 1);
+    format!(
+        "[[route]]\nhost = \"{HOST}\"\npath = \"{path}\"\nproviders = [\"{provider}\"]\nhandler = {handler}\n{lines}\n\n"
+    )
+}
+
+/// Seconds since 1970.
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
+}
+
+/// HMAC-SHA-256.
+fn hmac_sha256(secret: &[u8], message: &[u8]) -> Vec<u8> {
+    hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, secret), message).as_ref().to_vec()
+}
+
+/// HMAC-SHA-256 in hexadecimal.
+fn hmac_hex(secret: &str, message: &[u8]) -> String {
+    HEXLOWER.encode(&hmac_sha256(secret.as_bytes(), message))
+}
+
+/// A file of the scene with a secret in it, as an entry of `secrets`.
+fn secret_file(scene: &Scene, name: &str, secret: &str) -> String {
+    let path = scene.write(name, format!("{secret}\n")).unwrap();
+    format!("{{ file = {} }}", quoted(&path))
+}

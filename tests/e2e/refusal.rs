@@ -1,0 +1,431 @@
+//! Every refusal of a client certificate: told over HTTP where the provider wants that, by an alert where it wants that.
+//!
+//! Owns [`check`], which says what a refusal is in either mode, to either client, in either version. Revocation has a file of
+//! its own.
+
+use std::fs;
+use std::process::Command;
+
+use anyhow::{Context, Result};
+use hookgate_testkit::client::{PAGERDUTY_CIPHERS, TlsVersion};
+use hookgate_testkit::configuration::HOST;
+use hookgate_testkit::documents::PAGERDUTY;
+use hookgate_testkit::handler::eventually;
+use hookgate_testkit::http::Response;
+use hookgate_testkit::pki::{ClientIdentity, LeafOptions, OddExtension, Sender, Variant};
+use hookgate_testkit::process;
+use serde_json::Value;
+
+use crate::world::{SOON, Scene, World, with_fields};
+
+/// What `on_failure` may say.
+pub(crate) const MODES: [&str; 2] = ["respond", "abort"];
+
+/// How a certificate is to be refused.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Expected {
+    /// The reason: of the problem document, of the metric and of the log line.
+    pub(crate) reason: &'static str,
+    /// The status of the problem document.
+    pub(crate) status: u16,
+    /// The number of the alert (RFC 8446, section 6.2).
+    pub(crate) alert: u8,
+    /// The place in the presented chain of the certificate that is named, where one is at fault.
+    pub(crate) at_fault: Option<usize>,
+}
+
+/// Refused with 403, and this certificate named.
+const fn forbidden(reason: &'static str, alert: u8, at_fault: usize) -> Expected {
+    Expected { reason, status: 403, alert, at_fault: Some(at_fault) }
+}
+
+const BAD_CERTIFICATE: u8 = 42;
+const UNSUPPORTED_CERTIFICATE: u8 = 43;
+const CERTIFICATE_EXPIRED: u8 = 45;
+const UNKNOWN_CA: u8 = 48;
+const ACCESS_DENIED: u8 = 49;
+const DECRYPT_ERROR: u8 = 51;
+const UNRECOGNIZED_NAME: u8 = 112;
+const CERTIFICATE_REQUIRED: u8 = 116;
+
+/// The two kinds of client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Client {
+    Curl,
+    OpenSsl,
+}
+
+/// What one client saw.
+#[derive(Debug)]
+pub(crate) struct Seen {
+    pub(crate) response: Option<Response>,
+    pub(crate) alert: Option<u8>,
+    exit_code: Option<i32>,
+    /// For the message of a failing test.
+    stderr: String,
+}
+
+/// PagerDuty's request, as it sends it, but from `client` and to `server_name`.
+fn send(
+    world: &World,
+    client: Client,
+    version: TlsVersion,
+    server_name: &str,
+    identity: Option<&ClientIdentity>,
+) -> Result<Seen> {
+    let (path, body) = (PAGERDUTY.path, PAGERDUTY.body.as_bytes());
+    match client {
+        Client::Curl => {
+            let mut curl = world.gateway.curl(server_name, &world.scene.pki).version(version).argument("--verbose");
+            if server_name != HOST {
+                // Only our own name is in our certificate.
+                curl = curl.argument("--insecure");
+            }
+            if version == TlsVersion::Tls12 {
+                curl = curl.ciphers(PAGERDUTY_CIPHERS);
+            }
+            if let Some(identity) = identity {
+                curl = curl.identity(identity);
+            }
+            let outcome = with_fields(curl.request("POST", path), &PAGERDUTY).body(body).run()?;
+            let (alert, exit_code) = (outcome.alert(), outcome.exit_code);
+            let response = outcome.transfers.into_iter().next().map(|transfer| transfer.response);
+            Ok(Seen { response, alert, exit_code, stderr: outcome.stderr })
+        }
+        Client::OpenSsl => {
+            let mut openssl = world.gateway.openssl(server_name, &world.scene.pki).version(version);
+            if version == TlsVersion::Tls12 {
+                openssl = openssl.ciphers(PAGERDUTY_CIPHERS);
+            }
+            if let Some(identity) = identity {
+                openssl = openssl.identity(identity);
+            }
+            let outcome = openssl.post(server_name, path, body).run()?;
+            let (response, alert) = (outcome.response(), outcome.alert());
+            Ok(Seen { response, alert, exit_code: outcome.exit_code, stderr: outcome.stderr })
+        }
+    }
+}
+
+/// Sends with every client and in every version to a `world` whose providers all have this `on_failure`, and fails unless
+/// every request is refused as expected: told, counted, logged, and kept from the handlers.
+pub(crate) fn check(world: &World, on_failure: &str, identity: Option<&ClientIdentity>, expected: &Expected) {
+    check_at(world, HOST, on_failure == "abort", identity, expected);
+}
+
+fn check_at(world: &World, server_name: &str, aborts: bool, identity: Option<&ClientIdentity>, expected: &Expected) {
+    let (handled, before) = (world.scene.handled(), world.rejections(expected.reason).unwrap());
+    let refused = [("result", "refused"), ("reason", expected.reason), ("cache", "miss")];
+    let judged = world.gateway.metric("hookgate_verifications_total", &refused).unwrap();
+    let named = match (expected.at_fault, identity) {
+        (Some(place), Some(identity)) => descriptions(&identity.chain[place]).unwrap(),
+        _ => Vec::new(),
+    };
+    let mut sent = 0;
+    for version in TlsVersion::ALL {
+        for client in [Client::Curl, Client::OpenSsl] {
+            let seen = send(world, client, version, server_name, identity).unwrap();
+            let context =
+                format!("{client:?} {version:?}: {seen:?}\n{}\nthe log:\n{}", seen.stderr, world.gateway.log());
+            if aborts {
+                check_alert(&seen, client, expected, &context);
+            } else {
+                check_problem(&seen, client, expected, &named, &context);
+            }
+            sent += 1;
+        }
+    }
+    let counted = world.wait_rejections(expected.reason, before + f64::from(sent)).unwrap();
+    assert_eq!(counted, before + f64::from(sent), "rejections counted for {}", expected.reason);
+    if expected.at_fault.is_some() {
+        let now = world.gateway.metric("hookgate_verifications_total", &refused).unwrap();
+        assert_eq!(now, judged + f64::from(sent), "verifications counted for {}", expected.reason);
+    }
+    assert_eq!(world.scene.handled(), handled, "a handler saw a request that was refused");
+    check_log(world, aborts, sent, &named, expected);
+}
+
+/// The answer is a problem document that says what was wrong with which certificate.
+fn check_problem(seen: &Seen, client: Client, expected: &Expected, named: &[String], context: &str) {
+    assert_eq!(seen.alert, None, "{context}");
+    if client == Client::Curl {
+        assert_eq!(seen.exit_code, Some(0), "{context}");
+    }
+    let response = seen.response.as_ref().context("no response").unwrap();
+    assert!(response.complete, "{context}");
+    assert_eq!(response.status, expected.status, "{context}");
+    assert_eq!(response.field("content-type"), Some("application/problem+json"), "{context}");
+    assert_eq!(response.field("retry-after").is_some(), expected.status == 503, "{context}");
+    let problem: Value = serde_json::from_slice(&response.body).unwrap();
+    assert_eq!(problem["reason"], expected.reason, "{context}");
+    assert_eq!(problem["status"], expected.status, "{context}");
+    assert!(problem["title"].as_str().is_some_and(|title| !title.is_empty()), "{context}");
+    let request_id = problem["request_id"].as_str().unwrap();
+    assert!(!request_id.is_empty() && response.field("x-request-id") == Some(request_id), "{context}");
+    let detail = problem["detail"].as_str().unwrap();
+    assert!(!detail.is_empty(), "{context}");
+    for words in named {
+        assert!(detail.contains(words), "{words} is not in: {detail}");
+    }
+}
+
+/// The handshake ended with the alert, and without an answer.
+fn check_alert(seen: &Seen, client: Client, expected: &Expected, context: &str) {
+    assert_eq!(seen.response, None, "{context}");
+    assert_eq!(seen.alert, Some(expected.alert), "{context}");
+    // Of libcurl-errors(3): SSL_CONNECT_ERROR, or by the alert PEER_FAILED_VERIFICATION and SSL_CLIENTCERT. With TLS 1.3 the
+    // client's own handshake is over by then, and it is RECV_ERROR, or SEND_ERROR where more is to be sent.
+    let codes: &[i32] = match client {
+        Client::Curl => &[35, 55, 56, 60, 98],
+        Client::OpenSsl => &[1],
+    };
+    assert!(seen.exit_code.is_some_and(|code| codes.contains(&code)), "{context}");
+}
+
+/// A line of the log for each refusal says who, and why.
+fn check_log(world: &World, aborts: bool, count: u32, named: &[String], expected: &Expected) {
+    let event = if aborts { "handshake refused" } else { "request refused" };
+    let reason = format!("reason=\"{}\"", expected.reason);
+    let tells = |line: &str| {
+        // The log puts the sentence between quotation marks, and a backslash before those in it.
+        let line = line.replace("\\\"", "\"");
+        line.contains(event)
+            && line.contains(&reason)
+            && line.contains("peer=127.0.0.1:")
+            && named.iter().all(|words| line.contains(words))
+    };
+    let lines = || world.gateway.log().lines().filter(|line| tells(line)).count();
+    let came = eventually("the log", SOON, || lines() >= count as usize);
+    came.with_context(|| format!("of {count} lines with {event}, {reason}, {named:?}:\n{}", world.gateway.log()))
+        .unwrap();
+}
+
+/// Subject, issuer, serial number and end of validity as a refusal names them, read by OpenSSL.
+fn descriptions(der: &[u8]) -> Result<Vec<String>> {
+    let mut command = Command::new("openssl");
+    command.args(["x509", "-inform", "DER", "-noout", "-subject", "-issuer", "-serial", "-enddate"]);
+    command.args(["-nameopt", "RFC2253", "-dateopt", "iso_8601"]);
+    let text = process::run(command, der, SOON)?.stdout_text();
+    let value = |key: &str| text.lines().find_map(|line| line.strip_prefix(key)).context("openssl x509 says nothing");
+    let serial: Vec<String> =
+        value("serial=")?.as_bytes().chunks(2).map(|byte| String::from_utf8_lossy(byte).into_owned()).collect();
+    Ok(vec![
+        format!("subject \"{}\"", value("subject=")?),
+        format!("issuer \"{}\"", value("issuer=")?),
+        format!("serial {}", serial.join(":")),
+        format!("not after {}", value("notAfter=")?.replace(' ', "T")),
+    ])
+}
+
+/// A world of either mode, with an identity that `make` makes, in which that is refused as expected.
+fn check_both(make: impl Fn(&Scene) -> Result<Option<ClientIdentity>>, expected: &Expected) {
+    check_both_with("", make, expected);
+}
+
+/// As [`check_both`], with these `[limits]`.
+fn check_both_with(limits: &'static str, make: impl Fn(&Scene) -> Result<Option<ClientIdentity>>, expected: &Expected) {
+    for on_failure in MODES {
+        let world = World::configured(|configuration| {
+            configuration.on_failure = on_failure;
+            configuration.limits = limits;
+        })
+        .unwrap();
+        let identity = make(&world.scene).unwrap();
+        check(&world, on_failure, identity.as_ref(), expected);
+        world.still_serves().unwrap();
+    }
+}
+
+fn check_variant(variant: Variant, expected: &Expected) {
+    check_both(|scene| scene.identity(Sender::PagerDuty, variant).map(Some), expected);
+}
+
+#[test]
+fn a_client_without_a_certificate_is_refused() {
+    let expected = Expected { reason: "no_certificate", status: 403, alert: CERTIFICATE_REQUIRED, at_fault: None };
+    check_both(|_| Ok(None), &expected);
+}
+
+#[test]
+fn an_expired_certificate_is_refused() {
+    check_variant(Variant::Expired, &forbidden("certificate_expired", CERTIFICATE_EXPIRED, 0));
+}
+
+#[test]
+fn a_certificate_that_is_not_yet_valid_is_refused() {
+    check_variant(Variant::NotYetValid, &forbidden("certificate_not_yet_valid", CERTIFICATE_EXPIRED, 0));
+}
+
+#[test]
+fn an_authority_of_the_right_name_with_another_key_is_refused() {
+    check_variant(Variant::Impostor, &forbidden("bad_signature", DECRYPT_ERROR, 1));
+}
+
+#[test]
+fn a_certificate_of_a_foreign_authority_is_refused() {
+    check_variant(Variant::Stranger, &forbidden("unknown_issuer", UNKNOWN_CA, 1));
+}
+
+#[test]
+fn a_chain_without_its_intermediate_is_refused() {
+    check_variant(Variant::MissingIntermediate, &forbidden("unknown_issuer", UNKNOWN_CA, 0));
+}
+
+#[test]
+fn a_self_signed_certificate_is_refused() {
+    check_variant(Variant::SelfSigned, &forbidden("unknown_issuer", UNKNOWN_CA, 0));
+}
+
+#[test]
+fn another_customers_certificate_is_refused() {
+    check_variant(Variant::WrongSubject, &forbidden("identity_mismatch", ACCESS_DENIED, 0));
+}
+
+#[test]
+fn a_subject_that_begins_with_the_right_one_is_refused() {
+    check_variant(Variant::RightSubjectAsPrefix, &forbidden("identity_mismatch", ACCESS_DENIED, 0));
+}
+
+#[test]
+fn a_subject_that_ends_with_the_right_one_is_refused() {
+    check_variant(Variant::RightSubjectAsSuffix, &forbidden("identity_mismatch", ACCESS_DENIED, 0));
+}
+
+#[test]
+fn a_subject_with_two_common_names_is_refused() {
+    check_variant(Variant::TwoCommonNames, &forbidden("identity_mismatch", ACCESS_DENIED, 0));
+}
+
+#[test]
+fn a_certificate_for_servers_only_is_refused() {
+    check_variant(Variant::ServerAuthOnly, &forbidden("extended_key_usage", UNSUPPORTED_CERTIFICATE, 0));
+}
+
+#[test]
+fn a_path_with_an_intermediate_too_many_is_refused() {
+    check_variant(Variant::TooDeep, &forbidden("path_too_long", UNKNOWN_CA, 0));
+}
+
+#[test]
+fn a_malformed_certificate_is_refused() {
+    let make = |scene: &Scene| odd(scene, OddExtension::Twice);
+    check_both(make, &forbidden("certificate_malformed", BAD_CERTIFICATE, 0));
+}
+
+/// The TLS library reads no key out of such a certificate, so that the handshake cannot be completed in order to explain.
+#[test]
+fn a_certificate_with_an_unknown_critical_extension_is_refused_by_an_alert_in_either_mode() {
+    for on_failure in MODES {
+        let world = World::configured(|configuration| configuration.on_failure = on_failure).unwrap();
+        let identity = odd(&world.scene, OddExtension::UnknownCritical).unwrap();
+        check_at(&world, HOST, true, identity.as_ref(), &forbidden("path_constraint", BAD_CERTIFICATE, 0));
+    }
+}
+
+fn odd(scene: &Scene, extension: OddExtension) -> Result<Option<ClientIdentity>> {
+    let options = LeafOptions { odd_extension: Some(extension), ..LeafOptions::default() };
+    scene.pki.sender(Sender::PagerDuty).leaf("odd", &options).map(Some)
+}
+
+const TOO_LARGE: Expected = Expected { reason: "chain_too_large", status: 403, alert: BAD_CERTIFICATE, at_fault: None };
+
+#[test]
+fn a_chain_of_too_many_certificates_is_refused() {
+    // The intermediate over and over: with the end entity one more than the eight that are let through by default.
+    let make = |scene: &Scene| {
+        let identity = scene.identity(Sender::PagerDuty, Variant::Good)?;
+        let issuers = identity.issuers_path.as_ref().context("a chain with an intermediate")?;
+        let issuers = fs::read_to_string(issuers)?.repeat(8);
+        let chain = fs::read_to_string(&identity.certificate_path)? + &issuers;
+        Ok(Some(ClientIdentity {
+            chain_path: scene.write("too-many.pem", chain)?,
+            issuers_path: Some(scene.write("too-many-issuers.pem", issuers)?),
+            ..identity
+        }))
+    };
+    check_both(make, &TOO_LARGE);
+}
+
+#[test]
+fn a_chain_of_too_many_bytes_is_refused() {
+    let make = |scene: &Scene| {
+        let dns_names = (0..60).map(|number| format!("name-{number}.{}.example", "a".repeat(50))).collect();
+        let options = LeafOptions { dns_names: Some(dns_names), ..LeafOptions::default() };
+        scene.pki.sender(Sender::PagerDuty).leaf("large", &options).map(Some)
+    };
+    check_both_with("max_presented_bytes = 3000", make, &TOO_LARGE);
+}
+
+#[test]
+fn an_unknown_server_name_is_refused() {
+    for on_failure in MODES {
+        let world = World::configured(|configuration| configuration.on_failure = on_failure).unwrap();
+        let identity = world.scene.identity(Sender::PagerDuty, Variant::Good).unwrap();
+        let expected =
+            Expected { reason: "unknown_server_name", status: 421, alert: UNRECOGNIZED_NAME, at_fault: None };
+        check_at(&world, "other.example.com", on_failure == "abort", Some(&identity), &expected);
+        world.still_serves().unwrap();
+    }
+}
+
+/// The chain is good, and so is the handshake: only the route does not admit the provider, which HTTP alone can tell.
+#[test]
+fn another_providers_certificate_is_refused_by_the_route_in_either_mode() {
+    for on_failure in MODES {
+        let world = World::configured(|configuration| configuration.on_failure = on_failure).unwrap();
+        let identity = world.scene.identity(Sender::Percolate, Variant::Good).unwrap();
+        let expected = Expected { reason: "provider_not_admitted", status: 403, alert: ACCESS_DENIED, at_fault: None };
+        check_at(&world, HOST, false, Some(&identity), &expected);
+        let seen = send(&world, Client::Curl, TlsVersion::Tls13, HOST, Some(&identity)).unwrap();
+        let text = seen.response.unwrap().text();
+        assert!(text.contains("percolate") && text.contains("pagerduty"), "names neither provider: {text}");
+    }
+}
+
+#[test]
+fn a_certificate_without_extended_key_usage_is_admitted_and_counted_as_leniency() {
+    for on_failure in MODES {
+        let world = World::configured(|configuration| configuration.on_failure = on_failure).unwrap();
+        let identity = world.scene.identity(Sender::PagerDuty, Variant::NoExtendedKeyUsage).unwrap();
+        let seen = send(&world, Client::Curl, TlsVersion::Tls12, HOST, Some(&identity)).unwrap();
+        assert_eq!(seen.response.unwrap().status, 200);
+        let counted = [("provider", "pagerduty")];
+        world.gateway.wait_metric("hookgate_extended_key_usage_lenient_total", &counted, 1.0, SOON).unwrap();
+    }
+}
+
+#[test]
+fn a_certificate_without_extended_key_usage_is_refused_where_it_must_be_explicit() {
+    for on_failure in MODES {
+        let world = World::written(Scene::set().unwrap(), |scene| {
+            let mut configuration = scene.configuration();
+            configuration.on_failure = on_failure;
+            let explicit = "preset = \"pagerduty\"\nextended_key_usage = \"client-auth-explicit\"";
+            Ok(configuration.toml().replace("preset = \"pagerduty\"", explicit))
+        })
+        .unwrap();
+        let identity = world.scene.identity(Sender::PagerDuty, Variant::NoExtendedKeyUsage).unwrap();
+        check(&world, on_failure, Some(&identity), &forbidden("extended_key_usage", UNSUPPORTED_CERTIFICATE, 0));
+    }
+}
+
+/// PagerDuty's refusals abort, Percolate's are told, under one server name. Who claims to be nobody in particular is told.
+#[test]
+fn each_provider_of_a_server_name_has_its_own_failure_mode() {
+    let world = World::written(Scene::set().unwrap(), |scene| {
+        let text = scene.configuration().toml();
+        let (before, pagerduty) = text.split_once("name = \"pagerduty\"").context("no pagerduty")?;
+        Ok(format!("{before}name = \"pagerduty\"{}", pagerduty.replacen("\"respond\"", "\"abort\"", 1)))
+    })
+    .unwrap();
+    let expired = forbidden("certificate_expired", CERTIFICATE_EXPIRED, 0);
+    let pagerduty = world.scene.identity(Sender::PagerDuty, Variant::Expired).unwrap();
+    check_at(&world, HOST, true, Some(&pagerduty), &expired);
+    let percolate = world.scene.identity(Sender::Percolate, Variant::Expired).unwrap();
+    check_at(&world, HOST, false, Some(&percolate), &expired);
+    let nobody = world.scene.identity(Sender::PagerDuty, Variant::WrongSubject).unwrap();
+    check_at(&world, HOST, false, Some(&nobody), &forbidden("identity_mismatch", ACCESS_DENIED, 0));
+    let none = Expected { reason: "no_certificate", status: 403, alert: CERTIFICATE_REQUIRED, at_fault: None };
+    check_at(&world, HOST, false, None, &none);
+    world.still_serves().unwrap();
+}

@@ -1,0 +1,184 @@
+//! Header fields: what the handler is told by hookgate, and what a peer cannot tell it.
+
+use hookgate_testkit::client::Curl;
+use hookgate_testkit::configuration::HOST;
+use hookgate_testkit::documents::PERCOLATE;
+use hookgate_testkit::handler::Behaviour;
+use hookgate_testkit::http::Request;
+
+use crate::stand::{PATH, Stand};
+use crate::world::with_fields;
+
+/// What hookgate adds to a request, in lower case.
+const ADDED: [&str; 8] = [
+    "client-cert",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-proto",
+    "x-hookgate-proof",
+    "x-hookgate-provider",
+    "x-hookgate-subject",
+    "x-request-id",
+];
+
+/// Sends, expects 200, and returns what the handler saw.
+fn seen(stand: &Stand, curl: &Curl) -> Request {
+    stand.handler().forget();
+    let outcome = curl.run().unwrap();
+    assert_eq!(outcome.status(), Some(200), "{outcome:?}");
+    stand.handler().requests().remove(0)
+}
+
+/// The one value of `name`.
+fn only<'a>(request: &'a Request, name: &'a str) -> &'a str {
+    let values: Vec<_> = request.fields.all(name).collect();
+    assert_eq!(values.len(), 1, "{name}: {values:?}");
+    values[0]
+}
+
+fn base64_of(der: &[u8]) -> String {
+    format!(":{}:", data_encoding::BASE64.encode(der))
+}
+
+#[test]
+fn the_handler_is_told_who_sent_the_request() {
+    let stand = Stand::limited("").unwrap();
+    let outcome = stand.curl().post(PATH, b"{}").run().unwrap();
+    let response = outcome.response().unwrap();
+    let request = &stand.handler().requests()[0];
+    assert_eq!(only(request, "client-cert"), base64_of(stand.identity.der()));
+    assert_eq!(only(request, "x-forwarded-for"), "127.0.0.1");
+    assert_eq!(only(request, "x-forwarded-proto"), "https");
+    assert_eq!(only(request, "x-forwarded-host"), HOST);
+    assert_eq!(only(request, "x-hookgate-provider"), "percolate");
+    assert_eq!(Some(only(request, "x-request-id")), response.field("x-request-id"));
+    assert_eq!(only(request, "x-request-id").len(), 32);
+    assert_eq!(only(request, "host"), HOST);
+    assert_eq!(request.field("client-cert-chain"), None, "nobody asked for the chain");
+}
+
+#[test]
+fn the_subject_is_written_as_rfc_4514_has_it() {
+    let stand = Stand::limited("").unwrap();
+    let request = seen(&stand, &stand.curl().post(PATH, b"{}"));
+    let mut openssl = std::process::Command::new("openssl");
+    openssl.args(["x509", "-noout", "-subject", "-nameopt", "RFC2253", "-in"]).arg(&stand.identity.certificate_path);
+    let printed = String::from_utf8(openssl.output().unwrap().stdout).unwrap();
+    assert_eq!(only(&request, "x-hookgate-subject"), printed.trim().strip_prefix("subject=").unwrap());
+}
+
+#[test]
+fn a_route_can_ask_for_the_chain() {
+    let stand = Stand::configured("", "client_cert_chain = true").unwrap();
+    let request = seen(&stand, &stand.curl().post(PATH, b"{}"));
+    let issuers: Vec<_> = stand.identity.chain[1..].iter().map(|der| base64_of(der)).collect();
+    assert!(!issuers.is_empty());
+    assert_eq!(only(&request, "client-cert-chain"), issuers.join(", "));
+    let request = seen(&stand, &stand.curl().post("/percolate", b"{}"));
+    assert_eq!(request.field("client-cert-chain"), None, "another route did not ask");
+}
+
+#[test]
+fn nothing_that_hookgate_says_can_be_said_by_a_peer() {
+    let stand = Stand::limited("").unwrap();
+    let forged = [
+        "Client-Cert",
+        "client_cert",
+        "CLIENT-CERT-CHAIN",
+        "Client_Cert_Chain",
+        "Client-Cert_Chain",
+        "Forwarded",
+        "X-Forwarded-For",
+        "X_Forwarded_For",
+        "X-Forwarded_For",
+        "X-Forwarded-Proto",
+        "X-Forwarded-Host",
+        "X-Forwarded-Port",
+        "X-Forwarded-Server",
+        "X-Hookgate-Provider",
+        "x_hookgate_provider",
+        "X-Hookgate_Subject",
+        "X-HOOKGATE-ANYTHING",
+        "X-Real-IP",
+        "X_Real_Ip",
+        "X-Request-Id",
+        "X_Request_Id",
+    ];
+    let curl = forged.iter().fold(stand.curl().post(PATH, b"{}"), |curl, name| curl.field(name, "forged"));
+    let request = seen(&stand, &curl);
+    let still_forged: Vec<_> = request.fields.0.iter().filter(|(_, value)| value.contains("forged")).collect();
+    assert!(still_forged.is_empty(), "{still_forged:?}");
+    for name in ADDED {
+        only(&request, name);
+    }
+}
+
+#[test]
+fn fields_about_one_connection_are_not_passed_on() {
+    let stand = Stand::limited("").unwrap();
+    let curl = stand.curl().post(PATH, b"{}");
+    let curl = curl.field("Connection", "keep-alive, X-Named, Host, Content-Length").field("X-Named", "hop");
+    let hop_by_hop = ["Keep-Alive", "Proxy-Connection", "Proxy-Authorization", "TE", "Trailer", "Upgrade"];
+    let curl = hop_by_hop.iter().fold(curl, |curl, name| curl.field(name, "hop"));
+    let request = seen(&stand, &curl.field("Authorization", "Bearer end"));
+    let left: Vec<_> = request.fields.0.iter().filter(|(_, value)| value.contains("hop")).collect();
+    assert_eq!(left.len(), usize::from(only(&request, "host").contains("hop")), "{left:?}");
+    assert_eq!(only(&request, "content-length"), "2");
+    assert_eq!(only(&request, "authorization"), "Bearer end");
+}
+
+#[test]
+fn a_documents_own_fields_and_body_arrive_unchanged() {
+    let stand = Stand::limited("").unwrap();
+    let curl = with_fields(stand.curl().request("POST", PERCOLATE.path).body(PERCOLATE.body.as_bytes()), &PERCOLATE);
+    let request = seen(&stand, &curl);
+    for (name, value) in PERCOLATE.fields {
+        assert_eq!(only(&request, name), *value);
+    }
+    assert_eq!(request.text(), PERCOLATE.body);
+    let mut rest: Vec<_> = request.fields.0.iter().map(|(name, _)| name.to_ascii_lowercase()).collect();
+    rest.retain(|name| !PERCOLATE.fields.iter().any(|(field, _)| field.eq_ignore_ascii_case(name)));
+    rest.sort_unstable();
+    let mut expected: Vec<String> =
+        ADDED.iter().chain(&["content-length", "host"]).map(|name| (*name).into()).collect();
+    expected.sort_unstable();
+    assert_eq!(rest, expected);
+}
+
+#[test]
+fn a_chunked_body_reaches_the_handler_with_its_length_and_without_trailers() {
+    let stand = Stand::limited("").unwrap();
+    let head =
+        format!("POST {PATH} HTTP/1.1\r\nHost: {HOST}\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n");
+    let response =
+        stand.exchange(head + "3\r\n{\"a\r\n5;ext=1\r\n\": 1}\r\n0\r\nX-Request-Id: forged\r\n\r\n").unwrap();
+    assert_eq!(response.status, 200);
+    let request = &stand.handler().requests()[0];
+    assert_eq!((request.text().as_str(), only(request, "content-length")), ("{\"a\": 1}", "8"));
+    assert_ne!(only(request, "x-request-id"), "forged");
+}
+
+#[test]
+fn an_answers_own_fields_arrive_and_those_about_one_connection_do_not() {
+    let stand = Stand::limited("").unwrap();
+    let fields = [
+        ("Content-Type", "text/plain"),
+        ("Set-Cookie", "a=1"),
+        ("Set-Cookie", "b=2"),
+        ("X-Mine", "yes"),
+        ("X-Request-Id", "the handler's own"),
+        ("Keep-Alive", "timeout=5"),
+        ("Connection", "X-Hop"),
+        ("X-Hop", "hop"),
+    ];
+    let fields = fields.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
+    stand.behave(Behaviour::Fixed { status: 201, fields, body: b"made".to_vec() });
+    let outcome = stand.curl().post(PATH, b"{}").run().unwrap();
+    let response = outcome.response().unwrap();
+    assert_eq!((response.status, response.text().as_str()), (201, "made"));
+    assert_eq!((response.field("content-type"), response.field("x-mine")), (Some("text/plain"), Some("yes")));
+    assert_eq!(response.fields.all("set-cookie").collect::<Vec<_>>(), ["a=1", "b=2"]);
+    assert_eq!((response.field("keep-alive"), response.field("x-hop")), (None, None));
+    let asked = stand.handler().requests()[0].field("x-request-id").unwrap().to_owned();
+    assert_eq!(response.fields.all("x-request-id").collect::<Vec<_>>(), [asked]);
+}

@@ -1,0 +1,104 @@
+//! Requests for which there is no route: 404, 405, 421.
+
+use hookgate_testkit::client::TlsVersion;
+use hookgate_testkit::configuration::HOST;
+
+use crate::stand::{PATH, Stand, assert_problem, configuration};
+
+#[test]
+fn an_unknown_path_is_not_found() {
+    let stand = Stand::limited("").unwrap();
+    for target in ["/", "/percolate/", "/percolate/more", "/PERCOLATE", "/any", "/%70ercolate", "//percolate"] {
+        let outcome = stand.curl().argument("--path-as-is").post(target, b"{}").run().unwrap();
+        assert_problem(outcome.response().unwrap(), 404, "no_route", target);
+    }
+    assert_eq!(stand.handler().request_count(), 0);
+    assert_eq!(stand.world.wait_rejections("no_route", 7.0).unwrap(), 7.0);
+}
+
+#[test]
+fn a_query_does_not_change_the_route_and_reaches_the_handler() {
+    let stand = Stand::limited("").unwrap();
+    let outcome = stand.curl().post("/percolate?a=/b&c=%2e%2e", b"{}").run().unwrap();
+    assert_eq!(outcome.status(), Some(200), "{outcome:?}");
+    assert_eq!(stand.handler().requests()[0].target, "/percolate?a=/b&c=%2e%2e");
+}
+
+#[test]
+fn a_method_that_no_route_takes_is_told_which_ones_do() {
+    let stand = Stand::limited("").unwrap();
+    let check = |method: &str, target: &str, allow: &str| {
+        let outcome = stand.curl().request(method, target).run().unwrap();
+        let response = outcome.response().unwrap();
+        assert_problem(response, 405, "method_not_allowed", method);
+        assert_eq!(response.field("allow"), Some(allow), "{method} {target}");
+    };
+    check("GET", "/percolate", "POST");
+    check("PUT", "/pagerduty", "POST");
+    check("post", "/percolate", "POST");
+    check("PATCH", PATH, "GET, HEAD, POST, PUT, DELETE");
+    check("OPTIONS", PATH, "GET, HEAD, POST, PUT, DELETE");
+    check("BREW", PATH, "GET, HEAD, POST, PUT, DELETE");
+    assert_eq!(stand.handler().request_count(), 0);
+}
+
+#[test]
+fn a_problem_in_answer_to_head_has_no_body() {
+    let stand = Stand::limited("").unwrap();
+    let head = format!("HEAD /nowhere HTTP/1.1\r\nHost: {HOST}\r\n\r\n");
+    let mut call = stand.call().unwrap();
+    call.send(head).unwrap();
+    let answer = call.read_until("\r\n\r\n", crate::world::SOON).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 404 ") && answer.contains("application/problem+json"), "{answer}");
+    let (rest, end) = call.end(crate::world::SOON).unwrap();
+    assert_eq!((rest.len(), end), (0, crate::call::End::Orderly));
+}
+
+#[test]
+fn another_host_than_the_server_name_is_misdirected() {
+    let stand = Stand::limited("").unwrap();
+    let misdirected = |line: &str, host: &str| {
+        let response = stand.exchange(format!("POST {line}\r\n{host}Content-Length: 0\r\n\r\n")).unwrap();
+        assert_problem(&response, 421, "misdirected", host);
+    };
+    misdirected("/percolate HTTP/1.1", "Host: other.example.com\r\n");
+    misdirected("/percolate HTTP/1.1", "Host: hooks.example.com.evil.example\r\n");
+    misdirected("/percolate HTTP/1.1", "Host:\r\n");
+    misdirected("/percolate HTTP/1.0", "");
+    misdirected("https://other.example.com/percolate HTTP/1.1", "Host: hooks.example.com\r\n");
+    assert_eq!(stand.handler().request_count(), 0);
+}
+
+#[test]
+fn the_host_is_compared_without_case_port_and_last_dot() {
+    let stand = Stand::limited("").unwrap();
+    for host in ["Hooks.Example.COM", "hooks.example.com:443", "hooks.example.com:8443", "hooks.example.com."] {
+        let request = format!("POST {PATH} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
+        assert_eq!(stand.exchange(request).unwrap().status, 200, "{host}");
+    }
+}
+
+#[test]
+fn an_unknown_server_name_is_answered_or_turned_away_in_the_handshake() {
+    let check = |on_failure: &str, answer: Option<(u16, &str)>, alert: Option<u8>| {
+        let stand = Stand::written(|scene| {
+            configuration(scene, "", "").replace("on_failure = \"respond\"", &format!("on_failure = \"{on_failure}\""))
+        });
+        let stand = stand.unwrap();
+        for version in TlsVersion::ALL {
+            let client = stand.world.gateway.openssl("unknown.example.com", &stand.world.scene.pki);
+            let client = client.version(version).identity(&stand.identity).post("unknown.example.com", PATH, b"{}");
+            let outcome = client.run().unwrap();
+            assert_eq!(outcome.alert(), alert, "{version:?}: {}", outcome.stderr);
+            match answer {
+                Some((status, reason)) => assert_problem(&outcome.response().unwrap(), status, reason, on_failure),
+                None => assert!(!outcome.connected() && outcome.responses().is_empty(), "{}", outcome.text()),
+            }
+        }
+        assert_eq!(stand.world.wait_rejections("unknown_server_name", 2.0).unwrap(), 2.0);
+        stand.world.still_serves().unwrap();
+    };
+    check("respond", Some((421, "unknown_server_name")), None);
+    // RFC 8446, section 6.2: unrecognized_name(112).
+    check("abort", None, Some(112));
+}

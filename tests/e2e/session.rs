@@ -1,0 +1,271 @@
+//! Fresh, cached and resumed sessions, and what becomes of them when trust changes or time passes.
+
+use std::path::PathBuf;
+use std::thread;
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context, Result};
+use hookgate_testkit::client::{Conversation, OpenSsl, OpenSslOutcome, TlsVersion};
+use hookgate_testkit::configuration::HOST;
+use hookgate_testkit::documents::PAGERDUTY;
+use hookgate_testkit::pki::{ClientIdentity, LeafOptions, Sender, Validity, Variant};
+
+use crate::refusal::MODES;
+use crate::world::{SOON, Scene, World, quoted};
+
+const CERTIFICATE_REVOKED: u8 = 44;
+const CERTIFICATE_EXPIRED: u8 = 45;
+const UNKNOWN_CA: u8 = 48;
+const ACCESS_DENIED: u8 = 49;
+
+/// One sender with a session to come back to.
+struct Visitor<'a> {
+    world: &'a World,
+    identity: &'a ClientIdentity,
+    version: TlsVersion,
+}
+
+impl Visitor<'_> {
+    fn client(&self) -> OpenSsl {
+        self.world.openssl().version(self.version).identity(self.identity)
+    }
+
+    /// One request on a connection of its own.
+    fn visit(&self, client: OpenSsl) -> OpenSslOutcome {
+        client.post(HOST, PAGERDUTY.path, PAGERDUTY.body.as_bytes()).run().unwrap()
+    }
+
+    fn session(&self) -> PathBuf {
+        self.world.scene.path(&format!("{:?}.session", self.version))
+    }
+
+    /// Comes with a full handshake, is admitted, and keeps the session.
+    fn come(&self) {
+        let outcome = self.visit(self.client().save_session(&self.session()));
+        assert!(!outcome.reused(), "{}", outcome.text());
+        self.expect_status(&outcome, 200);
+    }
+
+    /// Comes again with the session that it kept.
+    fn come_back(&self) -> OpenSslOutcome {
+        self.visit(self.client().resume_session(&self.session()))
+    }
+
+    fn expect_status(&self, outcome: &OpenSslOutcome, status: u16) {
+        let seen = outcome.response().map(|response| response.status);
+        assert_eq!(seen, Some(status), "{:?}: {}{}", self.version, outcome.stderr, outcome.text());
+    }
+
+    /// Connects and stays, after a first request that was admitted.
+    fn stay(&self) -> Conversation {
+        let mut conversation = self.client().converse().unwrap();
+        assert_eq!(self.ask(&mut conversation, 1).unwrap(), (200, None));
+        conversation
+    }
+
+    /// One more request on an open connection, its `count`th: status and reason of the answer.
+    fn ask(&self, conversation: &mut Conversation, count: usize) -> Result<(u16, Option<String>)> {
+        conversation.post(HOST, PAGERDUTY.path, PAGERDUTY.body.as_bytes())?;
+        let responses = conversation.responses(count, SOON)?;
+        let last = responses.last().context("at least one response was waited for")?;
+        Ok((last.status, last.reason()))
+    }
+}
+
+fn verifications(world: &World, cache: &str) -> f64 {
+    world.gateway.metric("hookgate_verifications_total", &[("cache", cache), ("result", "ok")]).unwrap()
+}
+
+#[test]
+fn fresh_cached_and_resumed_sessions_are_admitted() {
+    let world = World::start().unwrap();
+    for version in TlsVersion::ALL {
+        // Another chain each time, so that the first visit is fresh.
+        let identity = world.scene.identity(Sender::PagerDuty, Variant::Good).unwrap();
+        let visitor = Visitor { world: &world, identity: &identity, version };
+        let (hits, misses) = (verifications(&world, "hit"), verifications(&world, "miss"));
+        visitor.come();
+        assert_eq!((verifications(&world, "hit"), verifications(&world, "miss")), (hits, misses + 1.0), "fresh");
+        visitor.come();
+        assert_eq!((verifications(&world, "hit"), verifications(&world, "miss")), (hits + 1.0, misses + 1.0), "cached");
+        let outcome = visitor.come_back();
+        assert!(outcome.reused(), "{version:?}: {}", outcome.text());
+        visitor.expect_status(&outcome, 200);
+        let label = if version == TlsVersion::Tls12 { "1.2" } else { "1.3" };
+        let labels = [("version", label), ("result", "ok"), ("resumed", "true")];
+        assert_eq!(world.gateway.metric("hookgate_handshakes_total", &labels).unwrap(), 1.0);
+        let seen = world.scene.events.requests();
+        assert_eq!(seen.len(), 3, "{version:?}");
+        let certificates: Vec<_> = seen.iter().map(|request| request.field("client-cert")).collect();
+        assert!(certificates[0].is_some_and(|field| field.starts_with(':')), "{certificates:?}");
+        assert!(certificates.iter().all(|field| *field == certificates[0]), "{certificates:?}");
+        world.scene.events.forget();
+    }
+}
+
+#[test]
+fn no_session_is_resumed_across_a_reload() {
+    let world = World::start().unwrap();
+    let identity = world.scene.identity(Sender::PagerDuty, Variant::Good).unwrap();
+    let visitors = TlsVersion::ALL.map(|version| Visitor { world: &world, identity: &identity, version });
+    visitors.iter().for_each(Visitor::come);
+    world.reload(&world.scene.configuration().toml()).unwrap();
+    for visitor in &visitors {
+        let outcome = visitor.come_back();
+        assert!(!outcome.reused(), "{:?} was resumed: {}", visitor.version, outcome.text());
+        visitor.expect_status(&outcome, 200);
+    }
+}
+
+#[test]
+fn a_connection_outlives_a_reload_that_changes_nothing() {
+    let world = World::start().unwrap();
+    let identity = world.scene.identity(Sender::PagerDuty, Variant::Good).unwrap();
+    for version in TlsVersion::ALL {
+        let visitor = Visitor { world: &world, identity: &identity, version };
+        let mut conversation = visitor.stay();
+        world.reload(&world.scene.configuration().toml()).unwrap();
+        assert_eq!(visitor.ask(&mut conversation, 2).unwrap(), (200, None));
+    }
+}
+
+/// A change of trust by which PagerDuty's good certificate is good no more.
+struct Change {
+    /// The new configuration.
+    configuration: fn(&Scene, &ClientIdentity, String) -> Result<String>,
+    reason: &'static str,
+    alert: u8,
+}
+
+const REVOKED: Change = Change {
+    configuration: |scene, identity, text| {
+        let lists = scene.pki.sender(Sender::PagerDuty).revoke(&[identity])?;
+        let lists = lists.each_ref().map(|path| quoted(path)).join(", ");
+        in_pagerduty(&text, "preset = \"pagerduty\"", &format!("preset = \"pagerduty\"\ncrls = [{lists}]"))
+    },
+    reason: "certificate_revoked",
+    alert: CERTIFICATE_REVOKED,
+};
+
+const RENAMED: Change = Change {
+    configuration: |_, _, text| {
+        let identity = "preset = \"pagerduty\"\nidentity = [{ subject_cn = \"elsewhere.pagerduty.com\" }]";
+        in_pagerduty(&text, "preset = \"pagerduty\"", identity)
+    },
+    reason: "identity_mismatch",
+    alert: ACCESS_DENIED,
+};
+
+const ANCHOR_REPLACED: Change = Change {
+    configuration: |scene, _, text| {
+        let old = quoted(scene.pki.sender(Sender::PagerDuty).root.path());
+        in_pagerduty(&text, &old, &quoted(scene.pki.sender(Sender::DialogflowNewer).root.path()))
+    },
+    reason: "unknown_issuer",
+    alert: UNKNOWN_CA,
+};
+
+/// The first `old`, which must be there, replaced by `new`.
+fn in_pagerduty(text: &str, old: &str, new: &str) -> Result<String> {
+    let (before, after) = text.split_once(old).with_context(|| format!("no {old} in {text}"))?;
+    Ok(format!("{before}{new}{after}"))
+}
+
+/// Who was admitted before `change` is refused after it: on the connection that was open all the time, and when it comes back
+/// with its session, in either mode and version.
+fn check_change(change: &Change) {
+    for on_failure in MODES {
+        let world = World::configured(|configuration| configuration.on_failure = on_failure).unwrap();
+        let identity = world.scene.identity(Sender::PagerDuty, Variant::Good).unwrap();
+        let visitors = TlsVersion::ALL.map(|version| Visitor { world: &world, identity: &identity, version });
+        visitors.iter().for_each(Visitor::come);
+        let mut conversations = visitors.each_ref().map(Visitor::stay);
+        let mut configuration = world.scene.configuration();
+        configuration.on_failure = on_failure;
+        world.reload(&(change.configuration)(&world.scene, &identity, configuration.toml()).unwrap()).unwrap();
+        let handled = world.scene.handled();
+        for (visitor, conversation) in visitors.iter().zip(&mut conversations) {
+            let seen = visitor.ask(conversation, 2).unwrap();
+            assert_eq!(seen, (403, Some(change.reason.to_owned())), "kept alive, {:?}", visitor.version);
+            let outcome = visitor.come_back();
+            let context = format!("{on_failure}, {:?}: {}{}", visitor.version, outcome.stderr, outcome.text());
+            assert!(!outcome.reused(), "{context}");
+            if on_failure == "abort" {
+                assert_eq!((outcome.alert(), outcome.response()), (Some(change.alert), None), "{context}");
+            } else {
+                visitor.expect_status(&outcome, 403);
+                assert_eq!(outcome.response().unwrap().reason().as_deref(), Some(change.reason), "{context}");
+            }
+        }
+        assert_eq!(world.scene.handled(), handled, "a handler saw a request of a peer that was refused");
+        world.wait_rejections(change.reason, 4.0).unwrap();
+    }
+}
+
+#[test]
+fn a_certificate_revoked_by_a_reload_is_refused_when_kept_alive_or_resumed() {
+    check_change(&REVOKED);
+}
+
+#[test]
+fn an_identity_changed_by_a_reload_is_refused_when_kept_alive_or_resumed() {
+    check_change(&RENAMED);
+}
+
+#[test]
+fn an_anchor_replaced_by_a_reload_is_refused_when_kept_alive_or_resumed() {
+    check_change(&ANCHOR_REPLACED);
+}
+
+/// How long the certificate that runs out is good for after it was made: time enough for all that is to be admitted, also
+/// on a busy machine.
+const SHORT_LIFE: Duration = Duration::from_secs(4);
+
+/// notAfter has whole seconds and is the last of them, and the workers' clock is coarse.
+const PAST: Duration = Duration::from_millis(1500);
+
+/// A certificate runs out while its chain is cached, its sessions can be resumed, and its connections are open; no reload
+/// happens.
+fn check_expiry(on_failure: &'static str) {
+    let world = World::configured(|configuration| configuration.on_failure = on_failure).unwrap();
+    let until = SystemTime::now() + SHORT_LIFE;
+    let validity = Validity::Between(SystemTime::now() - Duration::from_secs(3600), until);
+    let options = LeafOptions { validity, ..LeafOptions::default() };
+    let identity = world.scene.pki.sender(Sender::PagerDuty).leaf("short", &options).unwrap();
+    let visitors = TlsVersion::ALL.map(|version| Visitor { world: &world, identity: &identity, version });
+    visitors.iter().for_each(Visitor::come);
+    let mut conversations = visitors.each_ref().map(Visitor::stay);
+    let hits = verifications(&world, "hit");
+    assert!(hits > 0.0, "the chain was never found in the cache");
+    thread::sleep(until.duration_since(SystemTime::now()).unwrap_or_default() + PAST);
+    let handled = world.scene.handled();
+    for (visitor, conversation) in visitors.iter().zip(&mut conversations) {
+        let expired = (403, Some("certificate_expired".to_owned()));
+        assert_eq!(visitor.ask(conversation, 2).unwrap(), expired, "kept alive, {:?}", visitor.version);
+        let resumed = visitor.come_back();
+        // The session itself is good, so that the refusal is told over HTTP in either mode.
+        assert!(resumed.reused(), "{:?}: {}", visitor.version, resumed.text());
+        visitor.expect_status(&resumed, 403);
+        assert_eq!(resumed.response().unwrap().reason().as_deref(), Some("certificate_expired"));
+        let cached = visitor.visit(visitor.client());
+        if on_failure == "abort" {
+            assert_eq!((cached.alert(), cached.response()), (Some(CERTIFICATE_EXPIRED), None), "{}", cached.stderr);
+        } else {
+            visitor.expect_status(&cached, 403);
+        }
+    }
+    assert_eq!(world.scene.handled(), handled, "a handler saw a request of a peer whose certificate had run out");
+    world.wait_rejections("certificate_expired", 6.0).unwrap();
+    assert_eq!(world.gateway.metric("hookgate_config_generation", &[]).unwrap(), 1.0);
+    assert_eq!(verifications(&world, "hit"), hits, "the chain was found in the cache after it had run out");
+}
+
+#[test]
+fn a_certificate_that_runs_out_is_refused_when_cached_kept_alive_or_resumed() {
+    check_expiry("respond");
+}
+
+#[test]
+fn a_certificate_that_runs_out_is_refused_when_cached_kept_alive_or_resumed_where_handshakes_abort() {
+    check_expiry("abort");
+}

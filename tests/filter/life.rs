@@ -1,0 +1,221 @@
+//! How the filter begins and ends: what is in its way, what it leaves behind, and what it may do.
+
+use std::io::ErrorKind;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use hookgate::filter::{Action, Attach, Filter, FilterError, Policy, PolicyError};
+use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
+
+use crate::is_root;
+use crate::namespaces::{ALLOWED, FOREIGN, Network, ip};
+use crate::network::{allowing, start};
+use crate::policies::set;
+
+const SOON: Duration = Duration::from_millis(700);
+
+/// Tells the child of [`a_killed_process_leaves_the_host_reachable`] that it is one.
+const CHILD: &str = "HOOKGATE_TEST_FILTER_CHILD";
+
+#[test]
+fn another_xdp_program_is_left_alone_and_reported() {
+    if !is_root() {
+        return;
+    }
+    let network = Network::new();
+    let _server = network.serve(&[443]);
+    for first in [Attach::Native, Attach::Generic] {
+        let other = start(&network, allowing(first));
+        for second in [Attach::Auto, Attach::Native, Attach::Generic] {
+            let error = network.on_server(|| Filter::start(allowing(second))).err().unwrap();
+            assert!(matches!(&error, FilterError::Occupied { interface } if interface == "eth0"), "{error}");
+            assert!(error.to_string().contains("already carries another XDP program"), "{error}");
+        }
+        assert_eq!(network.connect(FOREIGN[0], 443, SOON).unwrap_err().kind(), ErrorKind::TimedOut, "still attached");
+        drop(other);
+    }
+}
+
+#[test]
+fn several_interfaces_are_attached_or_none() {
+    if !is_root() {
+        return;
+    }
+    let network = Network::new();
+    let _server = network.serve(&[443]);
+    network.on_server(|| ip(&["link", "add", "other0", "type", "veth", "peer", "name", "other1"]));
+    let interfaces = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
+    let both = Policy { interfaces: interfaces(&["eth0", "other0"]), ..allowing(Attach::Auto) };
+    let filter = start(&network, both);
+    assert_eq!(filter.status().unwrap().attached.len(), 2);
+    filter.stop().unwrap();
+    let missing = Policy { interfaces: interfaces(&["eth0", "absent0"]), ..allowing(Attach::Auto) };
+    let error = network.on_server(|| Filter::start(missing)).err().unwrap();
+    assert_eq!(error.to_string(), "there is no interface absent0");
+    assert_eq!(network.connect(FOREIGN[0], 443, SOON).unwrap(), "ok", "the first is not left attached");
+    let error = network.on_server(|| Filter::start(Policy { interfaces: Vec::new(), ..allowing(Attach::Auto) })).err();
+    assert!(matches!(error, Some(FilterError::Policy(PolicyError::NoInterface))));
+}
+
+#[test]
+fn an_interface_without_driver_support_is_attached_generically_and_says_why() {
+    if !is_root() {
+        return;
+    }
+    let network = Network::new();
+    let policy = |attach| Policy { interfaces: vec!["lo".to_owned()], ..allowing(attach) };
+    let filter = start(&network, policy(Attach::Auto));
+    let attached = filter.status().unwrap().attached.remove(0);
+    assert_eq!(attached.mode.label(), "generic");
+    let note = attached.note.unwrap();
+    assert!(note.starts_with("interface lo cannot run the filter in native mode: "), "{note}");
+    drop(filter);
+    let error = network.on_server(|| Filter::start(policy(Attach::Native))).err().unwrap();
+    assert!(matches!(error, FilterError::Attach { .. }), "{error}");
+}
+
+#[test]
+fn three_capabilities_suffice_and_none_of_them_can_be_missing() {
+    if !is_root() {
+        return;
+    }
+    let network = Network::new();
+    let with = |capabilities: CapabilitySet| {
+        network.on_server(move || {
+            let sets = CapabilitySets {
+                effective: capabilities,
+                permitted: capabilities,
+                inheritable: CapabilitySet::empty(),
+            };
+            set_capabilities(None, sets).unwrap(); // of this thread alone
+            Filter::start(allowing(Attach::Auto)).map(drop)
+        })
+    };
+    let needed = CapabilitySet::BPF | CapabilitySet::NET_ADMIN | CapabilitySet::PERFMON;
+    with(needed).unwrap_or_else(|error| panic!("{error:?}"));
+    for missing in [needed, CapabilitySet::BPF, CapabilitySet::NET_ADMIN, CapabilitySet::PERFMON] {
+        let error = with(needed - missing).unwrap_err();
+        assert!(matches!(error, FilterError::NotPermitted { .. }), "without {missing:?}: {error:?}");
+        assert!(error.to_string().contains("needs CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON"), "{error}");
+    }
+}
+
+#[test]
+fn a_filter_that_is_attached_needs_no_capability() {
+    if !is_root() {
+        return;
+    }
+    let network = Network::new();
+    let _server = network.serve(&[443]);
+    let mut filter = start(&network, allowing(Attach::Native));
+    let foreign = Policy { sets: vec![set("another", Action::Allow, &FOREIGN)], ..allowing(Attach::Native) };
+    network.on_server(|| {
+        let none = CapabilitySet::empty();
+        set_capabilities(None, CapabilitySets { effective: none, permitted: none, inheritable: none }).unwrap();
+        filter.reload(foreign, false).unwrap_or_else(|error| panic!("{error:?}"));
+        assert!(filter.status().unwrap().memory_bytes > 0);
+    });
+    assert_eq!(network.connect(FOREIGN[0], 443, SOON).unwrap(), "ok");
+}
+
+#[test]
+fn a_refused_reload_changes_nothing() {
+    if !is_root() {
+        return;
+    }
+    let network = Network::new();
+    let _server = network.serve(&[443]);
+    let mut filter = start(&network, allowing(Attach::Native));
+    let emptied = Policy { sets: vec![set("provider", Action::Allow, &[])], ..allowing(Attach::Native) };
+    let error = filter.reload(emptied.clone(), false).unwrap_err();
+    assert!(error.to_string().contains("`provider` would lose 100 % of its ipv4 addresses"), "{error}");
+    assert_eq!(network.connect(ALLOWED[0], 443, SOON).unwrap(), "ok");
+    assert!(filter.explain(ALLOWED[0].parse().unwrap()).passes());
+    filter.reload(emptied, true).unwrap();
+    assert_eq!(network.connect(ALLOWED[0], 443, SOON).unwrap_err().kind(), ErrorKind::TimedOut, "forced");
+    let explained = filter.explain(ALLOWED[0].parse().unwrap());
+    assert_eq!(explained.to_string(), "198.51.100.10 is in no range: dropped");
+}
+
+/// A bpffs of the test's own; it ends with it.
+struct BpfFileSystem(tempfile::TempDir);
+
+impl BpfFileSystem {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let mounted = Command::new("mount").args(["-t", "bpf", "bpf"]).arg(directory.path()).status().unwrap();
+        assert!(mounted.success());
+        Self(directory)
+    }
+}
+
+impl Drop for BpfFileSystem {
+    fn drop(&mut self) {
+        let unmounted = Command::new("umount").arg(self.0.path()).status();
+        if !unmounted.is_ok_and(|status| status.success()) {
+            eprintln!("{} could not be unmounted", self.0.path().display());
+        }
+    }
+}
+
+#[test]
+fn a_pinned_filter_stays_is_taken_over_and_can_be_removed() {
+    if !is_root() {
+        return;
+    }
+    let file_system = BpfFileSystem::new();
+    let network = Network::new();
+    let _server = network.serve(&[443]);
+    let pinned = |client: &str| {
+        let sets = vec![set("provider", Action::Allow, &[client])];
+        Policy { pin: Some(PathBuf::from(file_system.0.path())), sets, ..allowing(Attach::Auto) }
+    };
+    drop(start(&network, pinned(ALLOWED[0])));
+    assert_eq!(network.connect(FOREIGN[0], 443, SOON).unwrap_err().kind(), ErrorKind::TimedOut, "it stays");
+    assert_eq!(network.connect(ALLOWED[0], 443, SOON).unwrap(), "ok");
+    let filter = start(&network, pinned(FOREIGN[0]));
+    let note = filter.status().unwrap().attached.remove(0).note.unwrap();
+    assert!(note.starts_with("took over the filter pinned at"), "{note}");
+    assert_eq!(network.connect(FOREIGN[0], 443, SOON).unwrap(), "ok", "the new ranges are in force");
+    assert_eq!(network.connect(ALLOWED[0], 443, SOON).unwrap_err().kind(), ErrorKind::TimedOut);
+    drop(filter);
+    start(&network, pinned(ALLOWED[0])).stop().unwrap();
+    assert_eq!(network.connect(FOREIGN[0], 443, SOON).unwrap(), "ok", "stopped for good");
+}
+
+#[test]
+fn a_killed_process_leaves_the_host_reachable() {
+    if !is_root() {
+        return;
+    }
+    if let Ok(interface) = std::env::var(CHILD) {
+        let policy = Policy { interfaces: vec![interface], ..allowing(Attach::Native) };
+        let _filter = Filter::start(policy).unwrap();
+        thread::sleep(Duration::from_secs(30));
+        return;
+    }
+    let network = Network::new();
+    let _server = network.serve(&[443]);
+    let mut child = network.on_server(|| {
+        Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "life::a_killed_process_leaves_the_host_reachable"])
+            .env(CHILD, "eth0")
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap()
+    });
+    let until = |expected: fn(&std::io::Result<String>) -> bool| {
+        let deadline = Instant::now() + Duration::from_secs(15);
+        while !expected(&network.connect(FOREIGN[0], 443, SOON)) && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(20));
+        }
+        Instant::now() < deadline
+    };
+    let attached = until(|answer| answer.is_err());
+    child.kill().unwrap(); // SIGKILL
+    child.wait().unwrap();
+    assert!(attached, "the child did not attach its filter");
+    assert!(until(Result::is_ok), "the filter outlived its process");
+}

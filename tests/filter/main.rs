@@ -1,0 +1,23 @@
+//! The pre-filter in a real kernel: by test runs of the program, and in network namespaces with traffic.
+//!
+//! Needs root. Elsewhere every test says that it is skipped and passes, unless `CI=true`, where it fails. Everything that is
+//! made here (namespaces, links, mounts) has a name of its own and is removed again, also where a test fails.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+mod kernel;
+mod life;
+mod namespaces;
+mod network;
+mod policies;
+mod raw;
+mod speed;
+
+/// Whether a test can run: as root. Says so where it cannot.
+pub(crate) fn is_root() -> bool {
+    if rustix::process::geteuid().is_root() {
+        return true;
+    }
+    assert!(std::env::var("CI").as_deref() != Ok("true"), "the tests of the filter need root in CI");
+    eprintln!("SKIPPED: the tests of the filter need root");
+    false
+}

@@ -1,0 +1,141 @@
+//! Two network namespaces, one of the server and one of everybody else, with a veth pair between them.
+//!
+//! Owns their names, their addresses and their end. Both sides call their interface `eth0`.
+
+use std::fs::File;
+use std::io::{Read as _, Write as _};
+use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use socket2::{Domain, Socket, Type};
+
+/// The server's addresses.
+pub(crate) const SERVER: [&str; 2] = ["198.51.100.1", "2001:db8:ffff::1"];
+/// The addresses of a client that the policies of the tests allow.
+pub(crate) const ALLOWED: [&str; 2] = ["198.51.100.10", "2001:db8:ffff::10"];
+/// The addresses of one that they do not.
+pub(crate) const FOREIGN: [&str; 2] = ["198.51.100.66", "2001:db8:ffff::66"];
+
+static COUNT: AtomicU32 = AtomicU32::new(0);
+
+/// The namespaces; they end with it.
+pub(crate) struct Network {
+    server: String,
+    client: String,
+}
+
+impl Network {
+    pub(crate) fn new() -> Self {
+        let unique = format!("{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let network = Self { server: format!("hg-server-{unique}"), client: format!("hg-client-{unique}") };
+        let (server, client) = (&network.server, &network.client);
+        ip(&["netns", "add", server]);
+        ip(&["netns", "add", client]);
+        ip(&["-n", server, "link", "add", "eth0", "type", "veth", "peer", "name", "eth0", "netns", client]);
+        for (namespace, addresses) in [(server, SERVER.to_vec()), (client, [ALLOWED, FOREIGN].concat())] {
+            for address in addresses {
+                let length = if address.contains(':') { 64 } else { 24 };
+                let address = format!("{address}/{length}");
+                let nodad: &[&str] = if length == 64 { &["nodad"] } else { &[] };
+                ip(&[&["-n", namespace, "address", "add", &address, "dev", "eth0"], nodad].concat());
+            }
+            ip(&["-n", namespace, "link", "set", "lo", "up"]);
+            ip(&["-n", namespace, "link", "set", "eth0", "up"]);
+        }
+        network
+    }
+
+    /// Runs `work` in the server's namespace. Sockets and links that it makes stay there.
+    pub(crate) fn on_server<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        within(&self.server, work)
+    }
+
+    /// Runs `work` in the clients' namespace.
+    pub(crate) fn on_client<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        within(&self.client, work)
+    }
+
+    /// Serves `ok` on these ports, at both addresses.
+    pub(crate) fn serve(&self, ports: &[u16]) -> Server {
+        let addresses = SERVER.iter().map(|address| address.parse::<IpAddr>().unwrap());
+        let addresses: Vec<_> =
+            addresses.flat_map(|ip| ports.iter().map(move |port| SocketAddr::new(ip, *port))).collect();
+        let listeners = addresses.iter().map(|address| self.on_server(|| TcpListener::bind(address).unwrap()));
+        let done = Arc::new(AtomicBool::new(false));
+        let threads = listeners.map(|listener| {
+            listener.set_nonblocking(true).unwrap();
+            let done = Arc::clone(&done);
+            thread::spawn(move || {
+                while !done.load(Ordering::Relaxed) {
+                    match listener.accept() {
+                        Ok((mut stream, _)) => drop(stream.write_all(b"ok")),
+                        Err(_) => thread::sleep(Duration::from_millis(1)),
+                    }
+                }
+            })
+        });
+        Server { threads: threads.collect(), done }
+    }
+
+    /// Connects from `source` to the server's address of the same family, and reads its answer, each within `timeout`.
+    pub(crate) fn connect(&self, source: &str, port: u16, timeout: Duration) -> std::io::Result<String> {
+        self.on_client(|| {
+            let source: IpAddr = source.parse().unwrap();
+            let server: IpAddr = SERVER[usize::from(source.is_ipv6())].parse().unwrap();
+            let socket = Socket::new(if source.is_ipv6() { Domain::IPV6 } else { Domain::IPV4 }, Type::STREAM, None)?;
+            socket.bind(&SocketAddr::new(source, 0).into())?;
+            socket.connect_timeout(&SocketAddr::new(server, port).into(), timeout)?;
+            socket.set_read_timeout(Some(timeout))?;
+            let mut answer = String::new();
+            (&socket).read_to_string(&mut answer)?;
+            Ok(answer)
+        })
+    }
+}
+
+impl Drop for Network {
+    fn drop(&mut self) {
+        for namespace in [&self.client, &self.server] {
+            let removed = Command::new("ip").args(["netns", "delete", namespace]).status();
+            if !removed.is_ok_and(|status| status.success()) {
+                eprintln!("network namespace {namespace} could not be removed");
+            }
+        }
+    }
+}
+
+/// A server; it ends with it.
+pub(crate) struct Server {
+    threads: Vec<JoinHandle<()>>,
+    done: Arc<AtomicBool>,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.done.store(true, Ordering::Relaxed);
+        self.threads.drain(..).for_each(|thread| drop(thread.join()));
+    }
+}
+
+fn within<T: Send>(namespace: &str, work: impl FnOnce() -> T + Send) -> T {
+    let namespace = File::open(format!("/run/netns/{namespace}")).unwrap();
+    let enter_and_work = move || {
+        use std::os::fd::AsFd as _;
+        move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
+        work()
+    };
+    let joined = thread::scope(|scope| scope.spawn(enter_and_work).join());
+    joined.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+/// Runs `ip`, which must succeed.
+pub(crate) fn ip(arguments: &[&str]) {
+    let output = Command::new("ip").args(arguments).output().expect("ip, of iproute2, is needed");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "ip {}: {said}", arguments.join(" "));
+}

@@ -1,0 +1,109 @@
+//! The pre-filter at work: a gateway of its own in a network namespace, an allowed caller and a foreign one.
+//!
+//! Needs root, for the namespace and for XDP; without it the rows are left out, and that is said. Nothing outside the namespace
+//! is filtered.
+
+use std::fs::File;
+use std::os::fd::AsFd as _;
+use std::path::Path;
+use std::process::Command;
+use std::thread;
+
+use anyhow::{Context, Result, anyhow, ensure};
+use hookgate_testkit::configuration::{FourProviders, HOST};
+use hookgate_testkit::documents::PERCOLATE;
+use hookgate_testkit::gateway::{Gateway, GatewayOptions};
+use hookgate_testkit::handler::{Behaviour, Handler};
+use hookgate_testkit::pki::{KeyKind, Pki, Sender, Variant};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+use super::table::Row;
+use crate::setup;
+
+/// An address of the loopback interface that no range has.
+const FOREIGN: &str = "127.0.0.66";
+
+/// What curl exits with when an operation took too long.
+const CURL_TIMED_OUT: i32 = 28;
+
+/// Plays both callers, where this process may.
+pub(super) fn play(binary: &Path) -> Result<Vec<Row>> {
+    if !setup::is_root() {
+        println!("skipped: the filter, which needs root (for XDP, and for a network namespace)");
+        return Ok(Vec::new());
+    }
+    let namespace = Namespace::new()?;
+    let file = File::open(format!("/run/netns/{}", namespace.0))?;
+    // A namespace is that of a thread, and of what the thread starts.
+    let inside = move || {
+        move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))?;
+        rows(binary)
+    };
+    thread::scope(|scope| scope.spawn(inside).join()).map_err(|_| anyhow!("the callers' thread panicked"))?
+}
+
+fn rows(binary: &Path) -> Result<Vec<Row>> {
+    let directory = tempfile::Builder::new().prefix("hookgate-demo-").tempdir()?;
+    let pki = Pki::new(directory.path())?;
+    let certificate = pki.server("server", &[HOST], KeyKind::P256)?;
+    let handler = Handler::start(&directory.path().join("events.sock"), Behaviour::Json)?;
+    let mut configuration = FourProviders::new(&pki, &certificate, handler.path(), handler.path());
+    let lines = "proof = \"certificate\"\nsource_ranges = [\"127.0.0.0/28\"]".to_owned();
+    let names = ["pagerduty", "dialogflow-cx", "dialogflow-es", PERCOLATE.provider];
+    configuration.proofs = names.map(|name| (name, lines.clone())).to_vec();
+    let filter = "\n[filter]\nmode = \"enforce\"\ninterfaces = [\"lo\"]\n";
+    let gateway = Gateway::start(&(configuration.toml() + filter), &GatewayOptions::new(binary))?;
+
+    let identity = pki.sender(Sender::Percolate).variant(Variant::Good)?;
+    let curl = gateway.curl(HOST, &pki).identity(&identity).post(PERCOLATE.path, PERCOLATE.body.as_bytes());
+    let status = curl.run()?.status();
+    let seen = handler.requests();
+    let target = seen.first().map_or("nothing".to_owned(), |request| format!("{} from percolate", request.target));
+    let allowed = Row {
+        sent: "percolate: its certificate, from its ranges, filter on".to_owned(),
+        came_back: status.map_or("nothing".to_owned(), |status| status.to_string()),
+        handler_saw: target,
+        as_expected: status == Some(200) && seen.len() == 1,
+    };
+
+    let foreign = Command::new("curl")
+        .args(["--silent", "--max-time", "1", "--interface", FOREIGN])
+        .arg(format!("http://{}/", gateway.address()))
+        .status()
+        .context("running curl")?;
+    let dropped = gateway.metric("hookgate_filter_packets_total", &[("verdict", "drop")]).unwrap_or(0.0);
+    let is_silent = foreign.code() == Some(CURL_TIMED_OUT);
+    let foreign = Row {
+        sent: "anybody, from an address in no range, filter on".to_owned(),
+        came_back: if is_silent { "no packet at all" } else { "an answer, or a reset" }.to_owned(),
+        handler_saw: "nothing".to_owned(),
+        as_expected: is_silent && dropped >= 1.0 && handler.request_count() == 1,
+    };
+    Ok(vec![allowed, foreign])
+}
+
+/// A network namespace with nothing in it but a loopback interface. It ends with it.
+struct Namespace(String);
+
+impl Namespace {
+    fn new() -> Result<Self> {
+        let namespace = Self(format!("hookgate-demo-{}", std::process::id()));
+        ip(&["netns", "add", &namespace.0])?;
+        ip(&["-n", &namespace.0, "link", "set", "lo", "up"])?;
+        Ok(namespace)
+    }
+}
+
+impl Drop for Namespace {
+    fn drop(&mut self) {
+        if let Err(error) = ip(&["netns", "delete", &self.0]) {
+            eprintln!("{error:#}");
+        }
+    }
+}
+
+fn ip(arguments: &[&str]) -> Result<()> {
+    let status = Command::new("ip").args(arguments).status().context("running ip")?;
+    ensure!(status.success(), "ip {} failed", arguments.join(" "));
+    Ok(())
+}
