@@ -28,16 +28,13 @@ pub(crate) struct Target {
     pub(crate) server_name: ServerName<'static>,
     /// The bytes of one request.
     pub(crate) request: Vec<u8>,
-    /// Whether a connection counts as established only once a session ticket has come, which TLS 1.3 servers send when they
-    /// have accepted the client's certificate.
-    pub(crate) await_ticket: bool,
 }
 
 impl Target {
     /// A target on 127.0.0.1.
     pub(crate) fn local(port: u16, tls: Option<Arc<ClientConfig>>, name: &str, request: Vec<u8>) -> Result<Self> {
         let server_name = ServerName::try_from(name.to_owned()).context("server name")?;
-        Ok(Self { address: (Ipv4Addr::LOCALHOST, port).into(), tls, server_name, request, await_ticket: false })
+        Ok(Self { address: (Ipv4Addr::LOCALHOST, port).into(), tls, server_name, request })
     }
 }
 
@@ -78,7 +75,6 @@ pub(crate) struct Connection {
     tls: Option<Box<ClientConnection>>,
     phase: Phase,
     half_closed: bool,
-    await_ticket: bool,
     reader: MessageReader,
     /// When the unit under way began, or was due.
     pub(crate) began: Instant,
@@ -104,15 +100,7 @@ impl Connection {
             Some(config) => Some(Box::new(ClientConnection::new(Arc::clone(config), target.server_name.clone())?)),
         };
         let stream = Stream { socket, readable: false, writable: false, ended: false };
-        Ok(Self {
-            stream,
-            tls,
-            phase: Phase::Opening,
-            half_closed: false,
-            await_ticket: target.await_ticket,
-            reader: MessageReader::default(),
-            began,
-        })
+        Ok(Self { stream, tls, phase: Phase::Opening, half_closed: false, reader: MessageReader::default(), began })
     }
 
     /// What to register for events.
@@ -188,10 +176,7 @@ impl Connection {
     /// Steps that neither side's bytes bring about by themselves.
     fn transition(&mut self) -> Result<Option<Step>> {
         let established = match &self.tls {
-            Some(tls) => {
-                let accepted = !self.await_ticket || tls.tls13_tickets_received() > 0;
-                !tls.is_handshaking() && !tls.wants_write() && accepted
-            }
+            Some(tls) => !tls.is_handshaking() && !tls.wants_write(),
             None => self.stream.writable,
         };
         match self.phase {

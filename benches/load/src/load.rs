@@ -49,8 +49,7 @@ pub(crate) fn run(load: &Load, credentials: &Credentials) -> Result<Measured> {
         Unit::Connection => Vec::new(),
         Unit::Webhook | Unit::Request => http::request(&credentials.server_name, load.body_bytes),
     };
-    let mut target = Target::local(load.port, config, &credentials.server_name, request)?;
-    target.await_ticket = load.transport == Transport::Tls13 && load.unit == Unit::Connection;
+    let target = Target::local(load.port, config, &credentials.server_name, request)?;
     if load.sender == Sender::Resuming {
         prime(&target, &sessions, 2 * load.connections)?;
     }
@@ -79,6 +78,7 @@ fn prime(target: &Target, sessions: &Sessions, wanted: usize) -> Result<()> {
         }
     }
     ensure!(sessions.len() > 0, "the server gives no session to resume");
+    sessions.release();
     Ok(())
 }
 

@@ -203,6 +203,8 @@ pub(crate) struct Sessions(Mutex<Kept>);
 
 #[derive(Debug, Default)]
 struct Kept {
+    /// Sessions are only collected until this is set; a handshake that resumed would use one up for each that it brings.
+    released: bool,
     tickets: VecDeque<Tls13ClientSessionValue>,
     tls12: Option<Tls12ClientSessionValue>,
 }
@@ -212,6 +214,11 @@ impl Sessions {
     pub(crate) fn len(&self) -> usize {
         let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if kept.tls12.is_some() { MAXIMUM_SESSIONS } else { kept.tickets.len() }
+    }
+
+    /// From now on, handshakes may resume what was collected.
+    pub(crate) fn release(&self) {
+        self.with(|kept| kept.released = true);
     }
 
     fn with<T>(&self, change: impl FnOnce(&mut Kept) -> T) -> T {
@@ -231,7 +238,7 @@ impl ClientSessionStore for Sessions {
     }
 
     fn tls12_session(&self, _server_name: &ServerName<'_>) -> Option<Tls12ClientSessionValue> {
-        self.with(|kept| kept.tls12.clone())
+        self.with(|kept| if kept.released { kept.tls12.clone() } else { None })
     }
 
     fn remove_tls12_session(&self, _server_name: &ServerName<'static>) {
@@ -248,6 +255,6 @@ impl ClientSessionStore for Sessions {
     }
 
     fn take_tls13_ticket(&self, _server_name: &ServerName<'static>) -> Option<Tls13ClientSessionValue> {
-        self.with(|kept| kept.tickets.pop_back())
+        self.with(|kept| if kept.released { kept.tickets.pop_back() } else { None })
     }
 }
