@@ -15,8 +15,9 @@ use aya_ebpf::{
     programs::XdpContext,
 };
 use hookgate_ebpf::{
-    Address, BucketKey, COUNTERS, Decision, DestinationKey, Entry, FRONT_PAGES, FrontPage, Lookup, Maps, PORT_WORDS,
-    PORTS_PER_WORD, Packet, Rate, SETS, Sample, Segment, SetPage, Settings, Verdict, counter_index, take,
+    Address, BucketKey, COARSE_PAGES, COUNTERS, Decision, DestinationKey, Entry, FRONT_PAGES, FrontPage, Lookup, Maps,
+    PORT_WORDS, PORTS_PER_WORD, PRESENCE_PAGES, Packet, Rate, SETS, Sample, Segment, SetPage, Settings, Verdict,
+    counter_index, take,
 };
 
 // The sizes of hashes and tries are those of an empty policy; the loader sets what the configuration asks for.
@@ -28,11 +29,15 @@ static PORTS: Array<u64> = Array::with_max_entries(PORT_WORDS, 0);
 #[map]
 static DESTINATIONS: HashMap<DestinationKey, u32> = HashMap::with_max_entries(1024, BPF_F_NO_PREALLOC);
 #[map]
+static COARSE_V4: Array<FrontPage> = Array::with_max_entries(COARSE_PAGES, 0);
+#[map]
 static FRONT_V4: Array<FrontPage> = Array::with_max_entries(FRONT_PAGES, 0);
 #[map]
 static SETS_V4: Array<SetPage> = Array::with_max_entries(FRONT_PAGES, 0);
 #[map]
 static FRONT_V6: Array<FrontPage> = Array::with_max_entries(FRONT_PAGES, 0);
+#[map]
+static PRESENT_V6: Array<FrontPage> = Array::with_max_entries(PRESENCE_PAGES, 0);
 #[map]
 static HASH_V6: HashMap<u64, Entry> = HashMap::with_max_entries(1024, BPF_F_NO_PREALLOC);
 #[map]
@@ -76,6 +81,11 @@ pub(crate) struct KernelMaps;
 
 impl Lookup for KernelMaps {
     #[inline(always)]
+    fn coarse_ipv4(&self, source: u32) -> u64 {
+        COARSE_V4.get(source >> 21).map_or(0, |page| page[(source >> 18) as usize & 7])
+    }
+
+    #[inline(always)]
     fn front_ipv4(&self, source: u32) -> u64 {
         FRONT_V4.get(source >> 16).map_or(0, |page| page[(source >> 13) as usize & 7])
     }
@@ -93,6 +103,11 @@ impl Lookup for KernelMaps {
     #[inline(always)]
     fn front_ipv6(&self, high: u64) -> u64 {
         FRONT_V6.get((high >> 48) as u32).map_or(0, |page| page[(high >> 45) as usize & 7])
+    }
+
+    #[inline(always)]
+    fn presence_ipv6(&self, bit: u32) -> u64 {
+        PRESENT_V6.get(bit / 512).map_or(0, |page| page[(bit / 64) as usize & 7])
     }
 
     #[inline(always)]

@@ -33,9 +33,9 @@ mod tests;
 
 pub use decision::{Decision, Maps, decide};
 pub use layout::{
-    Action, Address, BucketKey, COUNTERS, DestinationKey, Entry, FRONT_PAGES, FRONT_STATES_PER_WORD, Family, FrontPage,
-    Mode, PORT_WORDS, PORTS_PER_WORD, PortState, Rate, Reason, SETS, Sample, SetPage, Settings, Step, Verdict,
-    counter_index, front_key_32, front_key_48, names,
+    Action, Address, BucketKey, COARSE_PAGES, COUNTERS, DestinationKey, Entry, FRONT_PAGES, FRONT_STATES_PER_WORD,
+    Family, FrontPage, Mode, PORT_WORDS, PORTS_PER_WORD, PRESENCE_BITS, PRESENCE_PAGES, PortState, Rate, Reason, SETS,
+    Sample, SetPage, Settings, Step, Verdict, counter_index, front_key_32, front_key_48, names, presence_bit,
 };
 pub use lookup::{FrontState, Lookup, lookup_ipv4, lookup_ipv6};
 pub use packet::{MAX_EXTENSION_HEADERS, MAX_VLAN_TAGS, Packet, Parsed, Segment, parse};

@@ -9,7 +9,7 @@ use crate::cases::{self, Case};
 use crate::{
     Action, Address, BucketKey, Decision, DestinationKey, Entry, FrontState, Lookup, Maps, Mode, PORTS_PER_WORD, Rate,
     Reason, Sample, Settings, Verdict, counter_index, decide, front_key_32, front_key_48, lookup_ipv4, lookup_ipv6,
-    take,
+    presence_bit, take,
 };
 
 /// The tables as the definition has them: deny before allow, the longest of each, by walking a list.
@@ -53,6 +53,9 @@ impl Reference {
 }
 
 impl Lookup for Reference {
+    fn coarse_ipv4(&self, _: u32) -> u64 {
+        u64::MAX
+    }
     fn front_ipv4(&self, source: u32) -> u64 {
         self.front_ipv4.get(&(source >> 13)).copied().unwrap_or(u64::MAX)
     }
@@ -64,6 +67,10 @@ impl Lookup for Reference {
     }
     fn front_ipv6(&self, high: u64) -> u64 {
         self.front_ipv6.get(&(high >> 45)).copied().unwrap_or(u64::MAX)
+    }
+    fn presence_ipv6(&self, bit: u32) -> u64 {
+        let word = |key: &&u64| presence_bit(**key) / 64 == bit / 64;
+        self.hash_ipv6.keys().filter(word).fold(0, |bits, key| bits | 1 << (presence_bit(*key) % 64))
     }
     fn hash_ipv6(&self, key: u64) -> Option<Entry> {
         self.hash_ipv6.get(&key).copied()

@@ -126,11 +126,11 @@ fn fragments_of_other_services_arrive() {
     for attach in [Attach::Native, Attach::Generic] {
         let network = Network::new();
         let _filter = start(&network, allowing(attach));
-        for family in 0..2 {
-            let receiver = network.on_server(|| UdpSocket::bind((SERVER[family], 443))).unwrap();
+        for (server, client) in SERVER.into_iter().zip(FOREIGN) {
+            let receiver = network.on_server(|| UdpSocket::bind((server, 443))).unwrap();
             receiver.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
-            let sender = network.on_client(|| UdpSocket::bind((FOREIGN[family], 0))).unwrap();
-            sender.send_to(&[7; 6000], (SERVER[family], 443)).unwrap();
+            let sender = network.on_client(|| UdpSocket::bind((client, 0))).unwrap();
+            sender.send_to(&[7; 6000], (server, 443)).unwrap();
             let mut datagram = [0; 8192];
             let (length, _) = receiver.recv_from(&mut datagram).unwrap_or_else(|error| panic!("{attach:?}: {error}"));
             assert_eq!(length, 6000, "{attach:?}");

@@ -38,6 +38,11 @@ struct TrieOnly;
 
 impl Lookup for TrieOnly {
     #[inline(always)]
+    fn coarse_ipv4(&self, _: u32) -> u64 {
+        !0
+    }
+
+    #[inline(always)]
     fn front_ipv4(&self, _: u32) -> u64 {
         !0
     }
@@ -55,6 +60,11 @@ impl Lookup for TrieOnly {
     #[inline(always)]
     fn front_ipv6(&self, _: u64) -> u64 {
         !0
+    }
+
+    #[inline(always)]
+    fn presence_ipv6(&self, _: u32) -> u64 {
+        0
     }
 
     #[inline(always)]

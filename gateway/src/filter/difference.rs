@@ -25,6 +25,10 @@ pub enum Operation {
     SetRange(Prefix, Entry),
     /// Adds or changes an entry of the IPv6 hash.
     SetHashIpv6(u64, Entry),
+    /// Writes a page of the coarse IPv4 table.
+    SetCoarseIpv4(u16, FrontPage),
+    /// Writes a page of the bits before the IPv6 hash.
+    SetPresenceIpv6(u16, FrontPage),
     /// Writes a page of set numbers.
     SetSetsIpv4(u16, Box<SetPage>),
     /// Writes a page of the IPv4 front table.
@@ -49,6 +53,8 @@ impl Tables {
         match operation {
             Operation::SetRange(prefix, entry) => drop(self.ranges.insert(prefix, entry)),
             Operation::SetHashIpv6(key, entry) => drop(self.hash_ipv6.insert(key, entry)),
+            Operation::SetCoarseIpv4(page, bits) => put(&mut self.coarse_ipv4, page, bits, FrontPage::default()),
+            Operation::SetPresenceIpv6(page, bits) => put(&mut self.presence_ipv6, page, bits, FrontPage::default()),
             Operation::SetSetsIpv4(page, sets) => put(&mut self.sets_ipv4, page, *sets, [0; 256]),
             Operation::SetFrontIpv4(page, states) => put(&mut self.front_ipv4, page, states, FrontPage::default()),
             Operation::SetFrontIpv6(page, states) => put(&mut self.front_ipv6, page, states, FrontPage::default()),
@@ -75,6 +81,11 @@ pub fn difference(old: &Tables, new: &Tables) -> Vec<Operation> {
     let mut operations = Vec::new();
     let ranges: Vec<_> = changed(&old.ranges, &new.ranges).collect();
     operations.extend(ranges.into_iter().rev().map(|(key, value)| Operation::SetRange(key, value)));
+    // A bit too many costs a lookup, a bit too few loses a range: the bits of both, until the end.
+    let coarse_of_both = union(&old.coarse_ipv4, &new.coarse_ipv4);
+    let presence_of_both = union(&old.presence_ipv6, &new.presence_ipv6);
+    operations.extend(coarse(&old.coarse_ipv4, &coarse_of_both));
+    operations.extend(presence(&old.presence_ipv6, &presence_of_both));
     operations.extend(changed_hash(old, new));
     operations.extend(pages(&old.sets_ipv4, &new.sets_ipv4, [0; 256]).map(|(page, sets)| {
         Operation::SetSetsIpv4(page, Box::new(sets)) // read only where the front table says so, and only for counting
@@ -87,8 +98,26 @@ pub fn difference(old: &Tables, new: &Tables) -> Vec<Operation> {
     operations.extend(pages(&old.ports, &new.ports, 0).map(|(word, states)| Operation::SetPorts(word, states)));
     operations.extend(old.destinations.difference(&new.destinations).map(|key| Operation::RemoveDestination(*key)));
     operations.extend(removed(&old.hash_ipv6, &new.hash_ipv6).map(Operation::RemoveHashIpv6));
+    operations.extend(presence(&presence_of_both, &new.presence_ipv6));
+    operations.extend(coarse(&coarse_of_both, &new.coarse_ipv4));
     operations.extend(removed(&old.ranges, &new.ranges).map(Operation::RemoveRange));
     operations
+}
+
+fn union(old: &BTreeMap<u16, FrontPage>, new: &BTreeMap<u16, FrontPage>) -> BTreeMap<u16, FrontPage> {
+    let mut both = old.clone();
+    for (page, bits) in new {
+        both.entry(*page).or_default().iter_mut().zip(bits).for_each(|(word, bits)| *word |= bits);
+    }
+    both
+}
+
+fn coarse(old: &BTreeMap<u16, FrontPage>, new: &BTreeMap<u16, FrontPage>) -> impl Iterator<Item = Operation> {
+    pages(old, new, FrontPage::default()).map(|(page, bits)| Operation::SetCoarseIpv4(page, bits))
+}
+
+fn presence(old: &BTreeMap<u16, FrontPage>, new: &BTreeMap<u16, FrontPage>) -> impl Iterator<Item = Operation> {
+    pages(old, new, FrontPage::default()).map(|(page, bits)| Operation::SetPresenceIpv6(page, bits))
 }
 
 /// The /48s before the /32s: a key ends in its length.

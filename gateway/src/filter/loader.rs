@@ -152,15 +152,20 @@ impl Filter {
     ///
     /// As for [`Self::start`].
     pub fn load(policy: Policy) -> Result<Self, FilterError> {
-        Self::load_object(policy, OBJECT, PROGRAM)
+        Self::load_object(policy, OBJECT, PROGRAM, |_| {})
     }
 
-    /// The same with another object that has the same maps: for measurements.
+    /// The same with another object that has the same maps and more, which `prepare` fills: for measurements.
     ///
     /// # Errors
     ///
     /// As for [`Self::start`].
-    pub fn load_object(policy: Policy, object: &[u8], program: &str) -> Result<Self, FilterError> {
+    pub fn load_object(
+        policy: Policy,
+        object: &[u8],
+        program: &str,
+        prepare: impl FnOnce(&mut Ebpf),
+    ) -> Result<Self, FilterError> {
         let tables = Tables::new(&policy)?;
         // While a change is written, the old and the new contents are both there.
         let both = |limit: u32| limit.max(1).saturating_mul(2);
@@ -174,6 +179,7 @@ impl Filter {
             .map_max_entries(names::BUCKETS, if has_syn_limit { policy.limits.syn_buckets.max(1) } else { 1 })
             .load(object)
             .map_err(FilterError::load)?;
+        prepare(&mut ebpf);
         let maps = Maps::take(&mut ebpf)?;
         let mut filter = Self { ebpf, maps, policy, tables: Tables::default(), attached: Vec::new() };
         filter.write(&tables)?;

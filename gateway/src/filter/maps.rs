@@ -26,9 +26,11 @@ pub(super) struct Maps {
     settings: Array<MapData, SettingsWords>,
     ports: Array<MapData, u64>,
     destinations: HashMap<MapData, [u64; 3], u32>,
+    coarse_ipv4: Array<MapData, FrontPage>,
     front_ipv4: Array<MapData, FrontPage>,
     sets_ipv4: Array<MapData, SetPage>,
     front_ipv6: Array<MapData, FrontPage>,
+    presence_ipv6: Array<MapData, FrontPage>,
     hash_ipv6: HashMap<MapData, u64, u32>,
     ranges_ipv4: LpmTrie<MapData, [u8; 4], u32>,
     ranges_ipv6: LpmTrie<MapData, [u8; 16], u32>,
@@ -48,9 +50,11 @@ impl Maps {
             settings: take(ebpf, names::SETTINGS)?,
             ports: take(ebpf, names::PORTS)?,
             destinations: take(ebpf, names::DESTINATIONS)?,
+            coarse_ipv4: take(ebpf, names::COARSE_V4)?,
             front_ipv4: take(ebpf, names::FRONT_V4)?,
             sets_ipv4: take(ebpf, names::SETS_V4)?,
             front_ipv6: take(ebpf, names::FRONT_V6)?,
+            presence_ipv6: take(ebpf, names::PRESENT_V6)?,
             hash_ipv6: take(ebpf, names::HASH_V6)?,
             ranges_ipv4: take(ebpf, names::RANGES_V4)?,
             ranges_ipv6: take(ebpf, names::RANGES_V6)?,
@@ -84,6 +88,10 @@ impl Maps {
             }
             Operation::SetFrontIpv6(page, states) => {
                 (names::FRONT_V6, self.front_ipv6.set(u32::from(*page), states, 0))
+            }
+            Operation::SetCoarseIpv4(page, bits) => (names::COARSE_V4, self.coarse_ipv4.set(u32::from(*page), bits, 0)),
+            Operation::SetPresenceIpv6(page, bits) => {
+                (names::PRESENT_V6, self.presence_ipv6.set(u32::from(*page), bits, 0))
             }
             Operation::SetPorts(word, states) => (names::PORTS, self.ports.set(*word, states, 0)),
             Operation::AddDestination(key) => (names::DESTINATIONS, self.destinations.insert(key.to_words(), 1, 0)),

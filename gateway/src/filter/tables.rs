@@ -8,7 +8,7 @@ use std::net::IpAddr;
 
 use hookgate_ebpf::{
     Action, Address, DestinationKey, Entry, FRONT_STATES_PER_WORD, FrontPage, FrontState, PORTS_PER_WORD, PortState,
-    SETS, SetPage, Step, front_key_32, front_key_48,
+    SETS, SetPage, Step, front_key_32, front_key_48, presence_bit,
 };
 
 use super::policy::{Destination, Limits, Policy, PolicyError, RangeSet};
@@ -23,12 +23,16 @@ const LONGEST_EXPANSION: u8 = 40;
 pub struct Tables {
     /// Every range of both families, without those that a deny range covers: the longest one is the answer.
     pub ranges: BTreeMap<Prefix, Entry>,
+    /// Which /20s have a state below that is not [`FrontState::None`], by the first 11 bits.
+    pub coarse_ipv4: BTreeMap<u16, FrontPage>,
     /// The states of each /24, by the first 16 bits.
     pub front_ipv4: BTreeMap<u16, FrontPage>,
     /// The sets of each /24 with one answer, by the first 16 bits.
     pub sets_ipv4: BTreeMap<u16, SetPage>,
     /// The states of each IPv6 /24, by the first 16 bits.
     pub front_ipv6: BTreeMap<u16, FrontPage>,
+    /// The bits of the keys of [`Self::hash_ipv6`], by their first 12 bits.
+    pub presence_ipv6: BTreeMap<u16, FrontPage>,
     /// The /32s and /48s with ranges in them.
     pub hash_ipv6: BTreeMap<u64, Entry>,
     /// Words of port states.
@@ -95,6 +99,13 @@ impl Tables {
                 }
             }
         }
+        for (page, states) in &self.front_ipv4 {
+            // Half a word holds the states of the 16 /24s of a /20.
+            let halves = states.iter().flat_map(|word| [*word as u32, (*word >> 32) as u32]);
+            for (half, _) in halves.enumerate().filter(|(_, states)| *states != 0) {
+                set_bit(&mut self.coarse_ipv4, u32::from(*page) << 4 | half as u32);
+            }
+        }
     }
 
     /// The same for IPv6, where what lies within one /24 goes into the hash if it fits.
@@ -123,6 +134,9 @@ impl Tables {
             for (page, slots) in pages_of(&first) {
                 paint(self.front_ipv6.entry(page).or_default(), &slots, state);
             }
+        }
+        for key in self.hash_ipv6.keys() {
+            set_bit(&mut self.presence_ipv6, presence_bit(*key));
         }
     }
 }
@@ -167,6 +181,11 @@ fn pages_of(prefix: &Prefix) -> impl Iterator<Item = (u16, std::ops::Range<usize
         let to = if page == last >> 8 { last as usize & 255 } else { 255 };
         (page as u16, from..to + 1)
     })
+}
+
+fn set_bit(pages: &mut BTreeMap<u16, FrontPage>, bit: u32) {
+    let page = pages.entry((bit / 512) as u16).or_default();
+    page[(bit / 64) as usize % page.len()] |= 1 << (bit % 64);
 }
 
 fn paint(page: &mut FrontPage, slots: &std::ops::Range<usize>, state: FrontState) {

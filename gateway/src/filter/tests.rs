@@ -38,6 +38,9 @@ impl Simulated {
 }
 
 impl Lookup for Simulated {
+    fn coarse_ipv4(&self, source: u32) -> u64 {
+        self.tables.coarse_ipv4.get(&((source >> 21) as u16)).map_or(0, |page| page[(source >> 18) as usize & 7])
+    }
     fn front_ipv4(&self, source: u32) -> u64 {
         self.tables.front_ipv4.get(&((source >> 16) as u16)).map_or(0, |page| page[(source >> 13) as usize & 7])
     }
@@ -50,6 +53,9 @@ impl Lookup for Simulated {
     }
     fn front_ipv6(&self, high: u64) -> u64 {
         self.tables.front_ipv6.get(&((high >> 48) as u16)).map_or(0, |page| page[(high >> 45) as usize & 7])
+    }
+    fn presence_ipv6(&self, bit: u32) -> u64 {
+        self.tables.presence_ipv6.get(&((bit / 512) as u16)).map_or(0, |page| page[(bit / 64) as usize & 7])
     }
     fn hash_ipv6(&self, key: u64) -> Option<Entry> {
         self.tables.hash_ipv6.get(&key).copied()
