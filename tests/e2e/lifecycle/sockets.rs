@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, sleep};
 use std::time::Duration;
 
-use hookgate_testkit::gateway::{Gateway, GatewayOptions};
+use hookgate_testkit::gateway::{Gateway, GatewayOptions, Signal};
 use hookgate_testkit::handler::Behaviour;
 use socket2::{Domain, Socket, Type};
 
@@ -40,7 +40,7 @@ fn sockets_that_were_handed_over_are_all_served_by_all_workers() {
 
 #[test]
 fn what_connects_between_two_lives_is_served_in_the_second() {
-    let check = |sockets: usize, workers: [usize; 2]| {
+    let check = |sockets: usize, workers: [usize; 2], signal: Signal| {
         let managed = Managed::set().unwrap();
         let (mut gateway, port, kept) = if sockets == 0 {
             let gateway = Gateway::start(&managed.configuration(workers[0]), &managed.options()).unwrap();
@@ -52,7 +52,8 @@ fn what_connects_between_two_lives_is_served_in_the_second() {
         };
         let caller = managed.caller(port).unwrap();
         call_once(&caller);
-        end(&mut gateway);
+        gateway.signal(signal).unwrap();
+        gateway.wait_exit(SOON).unwrap();
         let waiting: Vec<_> = (0..6).map(|_| caller.dial().unwrap()).collect();
         let mut gateway = managed.start_with(workers[1], port, kept.clone()).unwrap();
         for stream in waiting {
@@ -63,10 +64,10 @@ fn what_connects_between_two_lives_is_served_in_the_second() {
         assert_eq!(stores, usize::from(sockets == 0), "what came from the store stays there");
         end(&mut gateway);
     };
-    check(1, [2, 2]);
-    check(2, [1, 2]);
-    check(0, [1, 2]);
-    check(0, [2, 1]);
+    check(1, [2, 2], Signal::TERM);
+    check(2, [1, 2], Signal::KILL);
+    check(0, [1, 2], Signal::TERM);
+    check(0, [2, 1], Signal::KILL);
 }
 
 /// Clients call, each request on a fresh connection or on a kept one, while the daemon is ended and started again; returns how
@@ -98,7 +99,7 @@ fn restart_under_load(managed: &Managed, mut gateway: Gateway, kept: &Sockets) -
         answered
     };
     thread::scope(|scope| {
-        let clients: Vec<_> = (0..2).map(|_| scope.spawn(&steady)).chain((0..4).map(|_| scope.spawn(&fresh))).collect();
+        let clients: Vec<_> = (0..2).map(|_| scope.spawn(steady)).chain((0..4).map(|_| scope.spawn(fresh))).collect();
         let mut handled = 0;
         for _ in 0..2 {
             managed.scene.events.wait_for(handled + 40, SOON).unwrap();
