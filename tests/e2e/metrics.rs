@@ -14,7 +14,7 @@ use crate::stand::{PATH, Stand, configuration};
 use crate::world::SOON;
 
 /// Every metric, its type, and its labels in alphabetical order.
-const DOCUMENTED: [(&str, &str, &[&str]); 22] = [
+const DOCUMENTED: [(&str, &str, &[&str]); 23] = [
     ("hookgate_build_info", "gauge", &["version"]),
     ("hookgate_chain_cache_entries", "gauge", &[]),
     ("hookgate_chain_cache_evictions_total", "counter", &[]),
@@ -32,6 +32,7 @@ const DOCUMENTED: [(&str, &str, &[&str]); 22] = [
     ("hookgate_handshakes_total", "counter", &["result", "resumed", "version"]),
     ("hookgate_io_backend_info", "gauge", &["backend"]),
     ("hookgate_io_fallback", "gauge", &[]),
+    ("hookgate_log_events_lost_total", "counter", &[]),
     ("hookgate_rejections_total", "counter", &["blame", "reason"]),
     ("hookgate_replay_deliveries", "gauge", &[]),
     ("hookgate_request_duration_seconds", "histogram", &[]),
