@@ -38,6 +38,7 @@ const DOCUMENTED: [(&str, &str, &[&str]); 23] = [
     ("hookgate_request_duration_seconds", "histogram", &[]),
     ("hookgate_requests_total", "counter", &["provider", "route", "status"]),
     ("hookgate_verifications_total", "counter", &["cache", "provider", "reason", "result"]),
+    ("hookgate_worker_stalled", "gauge", &["worker"]),
 ];
 
 /// The answer to a scrape, head and all.
