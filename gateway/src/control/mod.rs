@@ -11,5 +11,7 @@ pub mod jwks;
 mod keys;
 pub mod providers;
 mod reload;
+mod rotation;
 pub mod run;
 mod service;
+mod watch;

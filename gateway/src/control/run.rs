@@ -13,9 +13,10 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::reload::{Fixed, Loader};
+use super::reload::{Fixed, Loader, tell_warnings};
 use super::service;
-use crate::config::{Config, Listen, Metrics};
+use super::watch::LOOK_INTERVAL;
+use crate::config::{Config, FileVersions, Listen, Metrics, Reading};
 use crate::snapshot::Snapshot;
 use crate::worker::io::{Backend, choose};
 use crate::worker::{Command, Plan, WorkerThread, start};
@@ -27,17 +28,16 @@ const UPKEEP_INTERVAL: Duration = Duration::from_millis(250);
 /// Serves the configuration at `path` until a signal ends it. Exit code 0 after an orderly end, else 1.
 pub fn run(path: &Path) -> ExitCode {
     let _log = start_log();
-    let (config, warnings) = match Config::load(path) {
+    let Reading { files, outcome } = Config::read(path);
+    let (config, warnings) = match outcome {
         Ok(loaded) => loaded,
         Err(errors) => {
             eprintln!("{errors}");
             return ExitCode::FAILURE;
         }
     };
-    for warning in &warnings {
-        tracing::warn!(%warning, "configuration");
-    }
-    match serve(path, config) {
+    tell_warnings(&warnings);
+    match serve(path, config, files) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error:#}");
@@ -55,7 +55,7 @@ fn start_log() -> tracing_appender::non_blocking::WorkerGuard {
     guard
 }
 
-fn serve(path: &Path, config: Config) -> anyhow::Result<()> {
+fn serve(path: &Path, config: Config, files: FileVersions) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let mut signals = Signals::install()?;
@@ -66,6 +66,7 @@ fn serve(path: &Path, config: Config) -> anyhow::Result<()> {
         // Before anybody listens: no foreign packet meets an open port.
         loader.filter.start(&config.filter)?;
         let snapshot = loader.load(config, 1).with_context(|| path.display().to_string())?;
+        loader.follow(files);
         let current = Arc::new(ArcSwap::from_pointee(snapshot));
         metrics::reloaded(true, 1);
         let (commands, receiver) = watch::channel(Command::Serve(1));
@@ -191,13 +192,21 @@ impl Control {
     async fn attend(&mut self, signals: &mut Signals) -> Outcome {
         let mut upkeep = interval(UPKEEP_INTERVAL);
         upkeep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut look = interval(LOOK_INTERVAL);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 _ = signals.terminate.recv() => return Outcome::Signal,
                 _ = signals.interrupt.recv() => return Outcome::Signal,
                 _ = signals.hang_up.recv() => self.reload(),
+                _ = look.tick() => {
+                    if self.loader.look() {
+                        self.reload();
+                    }
+                }
                 _ = upkeep.tick() => {
                     self.loader.publish_metrics();
+                    self.loader.attend_to_rotation();
                     self.loader.filter.attend();
                     if self.workers.iter().any(WorkerThread::is_finished) {
                         return Outcome::WorkerEnded;

@@ -192,7 +192,11 @@ impl Connection {
         let Reception::Site(site) = snapshot.reception(self.server_name.as_deref()) else {
             return Err(Refusal::new(Reject::UnknownServerName, "No route has this server name any more."));
         };
-        let verification = snapshot.identity.verify(&site.scope, chain.certificates(), self.worker.sweep.now());
+        let now = self.worker.sweep.now();
+        let verification = snapshot.identity.verify(&site.scope, chain.certificates(), now);
+        if let Ok(chain) = &verification.result {
+            snapshot.identity.sighted(chain, now);
+        }
         self.worker.meters.verified(&verification, |id| Arc::clone(&snapshot.identity.provider(id).name));
         verification.result.map_err(|refusal| refusal.refusal)
     }
