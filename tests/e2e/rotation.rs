@@ -102,7 +102,10 @@ fn what_the_senders_present_is_counted_and_told() {
     stand.world.gateway.wait_log("the newest client certificate seen from percolate ends on ", SOON).unwrap();
     // Google's older chain; its profile has an end, so it is told of.
     let older = scene.identity(Sender::Dialogflow, Variant::Good).unwrap();
-    assert_eq!(stand.world.curl().identity(&older).post("/shirts-agent-webhook", b"{}").run().unwrap().status(), Some(200));
+    assert_eq!(
+        stand.world.curl().identity(&older).post("/shirts-agent-webhook", b"{}").run().unwrap().status(),
+        Some(200)
+    );
     let words = "dialogflow-cx still sends the chain of profile google-trust-services (anchor ";
     stand.world.gateway.wait_log(words, SOON).unwrap();
     stand.world.gateway.wait_log("2026-12-01", SOON).unwrap();

@@ -68,65 +68,50 @@ impl CertificateSighting {
     }
 }
 
+/// What was seen of one provider.
+#[derive(Debug)]
+struct OfProvider {
+    certificate: Arc<CertificateSighting>,
+    profiles: Box<[OfProfile]>,
+}
+
+/// By the place of the trust anchor in the profile.
+#[derive(Debug)]
+struct OfProfile(Box<[Arc<ChainSighting>]>);
+
 /// What was seen under one policy, and under those before it as far as it was of the same provider, profile and anchor.
 #[derive(Debug, Default)]
 pub struct Sightings {
     /// By [`ProviderId`].
-    certificates: Box<[Arc<CertificateSighting>]>,
-    /// By [`ProviderId`], profile, and trust anchor.
-    chains: Box<[Box<[Box<[Arc<ChainSighting>]>]>]>,
+    providers: Box<[OfProvider]>,
 }
 
 impl Sightings {
     /// Places for all that `providers` can send, which go on counting where `former` is.
     pub fn new(providers: &[Provider], former: &Self) -> Self {
-        let known_certificates: HashMap<_, _> =
-            former.certificates.iter().map(|known| (&*known.provider, known)).collect();
-        let key = |known: &ChainSighting| [&known.provider, &known.profile, &known.anchor].map(Arc::clone);
-        let known_chains: HashMap<_, _> = former.chains().map(|known| (key(known), known)).collect();
-        let certificate = |provider: &Provider| match known_certificates.get(&*provider.name) {
-            Some(known) => Arc::clone(known),
-            None => Arc::new(CertificateSighting {
-                provider: Arc::clone(&provider.name),
-                last_not_after: AtomicU64::new(0),
-                latest_not_after: AtomicU64::new(0),
-            }),
+        let former = Former::new(former);
+        let of_provider = |provider: &Provider| OfProvider {
+            certificate: former.certificate(&provider.name),
+            profiles: provider
+                .profiles
+                .iter()
+                .map(|profile| {
+                    let anchors = profile.trust_anchors.iter();
+                    OfProfile(anchors.map(|anchor| former.chain(&provider.name, &profile.name, anchor)).collect())
+                })
+                .collect(),
         };
-        let chain = |provider: &Provider, profile: &Arc<str>, anchor: &TrustAnchor<'_>| {
-            let key = [Arc::clone(&provider.name), Arc::clone(profile), anchor_label(anchor).into()];
-            match known_chains.get(&key) {
-                Some(known) => Arc::clone(known),
-                None => {
-                    let [provider, profile, anchor] = key;
-                    let (admitted, last_seen) = (AtomicU64::new(0), AtomicU64::new(0));
-                    Arc::new(ChainSighting { provider, profile, anchor, admitted, last_seen })
-                }
-            }
-        };
-        let of_provider = |provider: &Provider| {
-            let profiles = provider.profiles.iter();
-            let of_profile = profiles.map(|profile| {
-                profile.trust_anchors.iter().map(|anchor| chain(provider, &profile.name, anchor)).collect()
-            });
-            of_profile.collect()
-        };
-        Self {
-            certificates: providers.iter().map(certificate).collect(),
-            chains: providers.iter().map(of_provider).collect(),
-        }
+        Self { providers: providers.iter().map(of_provider).collect() }
     }
 
     /// Notes that `chain`, of this very policy, was admitted at `now`.
     pub(super) fn note(&self, chain: &VerifiedChain, now: UnixTime) {
         for found in chain.matches() {
-            let provider = usize::from(found.provider.0);
-            if let Some(certificate) = self.certificates.get(provider) {
-                certificate.last_not_after.store(chain.not_after, Ordering::Relaxed);
-                certificate.latest_not_after.fetch_max(chain.not_after, Ordering::Relaxed);
-            }
-            let profiles = self.chains.get(provider);
-            let anchors = profiles.and_then(|profiles| profiles.get(usize::from(found.profile)));
-            if let Some(sighting) = anchors.and_then(|anchors| anchors.get(usize::from(found.anchor))) {
+            let Some(provider) = self.providers.get(usize::from(found.provider.0)) else { continue };
+            provider.certificate.last_not_after.store(chain.not_after, Ordering::Relaxed);
+            provider.certificate.latest_not_after.fetch_max(chain.not_after, Ordering::Relaxed);
+            let profile = provider.profiles.get(usize::from(found.profile));
+            if let Some(sighting) = profile.and_then(|profile| profile.0.get(usize::from(found.anchor))) {
                 sighting.admitted.fetch_add(1, Ordering::Relaxed);
                 sighting.last_seen.fetch_max(now.as_secs(), Ordering::Relaxed);
             }
@@ -135,18 +120,57 @@ impl Sightings {
 
     /// One for each provider.
     pub fn certificates(&self) -> impl Iterator<Item = &Arc<CertificateSighting>> {
-        self.certificates.iter()
+        self.providers.iter().map(|provider| &provider.certificate)
     }
 
     /// One for each trust anchor of each profile of each provider.
     pub fn chains(&self) -> impl Iterator<Item = &Arc<ChainSighting>> {
-        self.chains.iter().flatten().flatten()
+        self.providers.iter().flat_map(|provider| &provider.profiles).flat_map(|profile| &profile.0)
     }
 
     /// Those of one profile of one provider.
     pub fn chains_of(&self, provider: ProviderId, profile: usize) -> impl Iterator<Item = &Arc<ChainSighting>> {
-        let profiles = self.chains.get(usize::from(provider.0));
-        profiles.and_then(|profiles| profiles.get(profile)).into_iter().flatten()
+        let provider = self.providers.get(usize::from(provider.0));
+        provider.and_then(|provider| provider.profiles.get(profile)).into_iter().flat_map(|profile| &profile.0)
+    }
+}
+
+/// What was seen before, by what it was of.
+struct Former<'a> {
+    certificates: HashMap<&'a str, &'a Arc<CertificateSighting>>,
+    chains: HashMap<[&'a str; 3], &'a Arc<ChainSighting>>,
+}
+
+impl<'a> Former<'a> {
+    fn new(sightings: &'a Sightings) -> Self {
+        let key = |known: &'a Arc<ChainSighting>| [&*known.provider, &*known.profile, &*known.anchor];
+        Self {
+            certificates: sightings.certificates().map(|known| (&*known.provider, known)).collect(),
+            chains: sightings.chains().map(|known| (key(known), known)).collect(),
+        }
+    }
+
+    fn certificate(&self, provider: &Arc<str>) -> Arc<CertificateSighting> {
+        let new = || CertificateSighting {
+            provider: Arc::clone(provider),
+            last_not_after: AtomicU64::new(0),
+            latest_not_after: AtomicU64::new(0),
+        };
+        self.certificates.get(&**provider).map_or_else(|| Arc::new(new()), |known| Arc::clone(known))
+    }
+
+    fn chain(&self, provider: &Arc<str>, profile: &Arc<str>, anchor: &TrustAnchor<'_>) -> Arc<ChainSighting> {
+        let anchor = anchor_label(anchor);
+        if let Some(known) = self.chains.get(&[&**provider, &**profile, anchor.as_str()]) {
+            return Arc::clone(known);
+        }
+        Arc::new(ChainSighting {
+            provider: Arc::clone(provider),
+            profile: Arc::clone(profile),
+            anchor: anchor.into(),
+            admitted: AtomicU64::new(0),
+            last_seen: AtomicU64::new(0),
+        })
     }
 }
 

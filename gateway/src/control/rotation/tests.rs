@@ -45,8 +45,8 @@ fn what_is_renewed_or_gone_is_told_no_more() {
     let mut reminder = Reminder::default();
     let count = |reminder: &mut Reminder, deadlines: &[Deadline], now| reminder.due(deadlines.iter(), now).len();
     let (old, renewed) = (server(NOW + DAY), server(NOW + 90 * DAY));
-    assert_eq!(count(&mut reminder, &[old.clone()], NOW), 1);
-    assert_eq!(count(&mut reminder, &[old.clone()], NOW + HOUR), 0);
+    assert_eq!(count(&mut reminder, std::slice::from_ref(&old), NOW), 1);
+    assert_eq!(count(&mut reminder, std::slice::from_ref(&old), NOW + HOUR), 0);
     assert_eq!(count(&mut reminder, &[renewed], NOW + HOUR), 0);
     assert_eq!(count(&mut reminder, &[server(NOW + 2 * DAY)], NOW + HOUR), 1, "another certificate is another matter");
     reminder.forget(|subject| !subject.is_seen());
