@@ -14,11 +14,12 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use super::confine::{confine, hide_memory, unprivileged};
 use super::log::{Log, Lost};
-use super::reload::{Fixed, Loader};
+use super::reload::{Fixed, Loader, tell_warnings};
 use super::status::Serving;
+use super::watch::LOOK_INTERVAL;
 use super::watchdog::Watchdog;
 use super::{service, sockets};
-use crate::config::{Config, Listen, Metrics};
+use crate::config::{Config, FileVersions, Listen, Metrics, Reading};
 use crate::metrics;
 use crate::snapshot::Snapshot;
 use crate::worker::io::{Backend, choose};
@@ -40,17 +41,16 @@ pub fn run(path: &Path) -> ExitCode {
         }
     };
     hide_memory();
-    let (config, warnings) = match Config::load(path) {
+    let Reading { files, outcome } = Config::read(path);
+    let (config, warnings) = match outcome {
         Ok(loaded) => loaded,
         Err(errors) => {
             eprintln!("{errors}");
             return ExitCode::FAILURE;
         }
     };
-    for warning in &warnings {
-        tracing::warn!(%warning, "configuration");
-    }
-    match serve(path, config, &log) {
+    tell_warnings(&warnings);
+    match serve(path, config, files, &log) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error:#}");
@@ -59,7 +59,7 @@ pub fn run(path: &Path) -> ExitCode {
     }
 }
 
-fn serve(path: &Path, config: Config, log: &Log) -> anyhow::Result<()> {
+fn serve(path: &Path, config: Config, files: FileVersions, log: &Log) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let mut signals = Signals::install()?;
@@ -70,6 +70,7 @@ fn serve(path: &Path, config: Config, log: &Log) -> anyhow::Result<()> {
         // Before anybody listens: no foreign packet meets an open port.
         loader.filter.start(&config.filter)?;
         let snapshot = loader.load(config, 1).with_context(|| path.display().to_string())?;
+        loader.follow(files);
         let current = Arc::new(ArcSwap::from_pointee(snapshot));
         metrics::reloaded(true, 1);
         let (commands, receiver) = watch::channel(Command::Serve(1));
@@ -203,14 +204,22 @@ impl Control {
         upkeep.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut watch = interval(self.watchdog.period());
         watch.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut look = interval(LOOK_INTERVAL);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 _ = signals.terminate.recv() => return Outcome::Signal,
                 _ = signals.interrupt.recv() => return Outcome::Signal,
                 _ = signals.hang_up.recv() => self.reload(),
                 _ = watch.tick() => self.watchdog.attend(&self.workers),
+                _ = look.tick() => {
+                    if self.loader.look() {
+                        self.reload();
+                    }
+                }
                 _ = upkeep.tick() => {
                     self.loader.publish_metrics();
+                    self.loader.attend_to_rotation();
                     self.loader.filter.attend();
                     self.lost.attend();
                     if self.workers.iter().any(WorkerThread::is_finished) {
