@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, bail};
 use arc_swap::ArcSwap;
@@ -27,6 +27,9 @@ use crate::worker::{CUT_GRACE, Command, Plan, WorkerThread, start};
 
 /// How often the control thread looks after its workers and publishes what only it knows.
 const UPKEEP_INTERVAL: Duration = Duration::from_millis(250);
+
+/// How long to wait for the workers' first round. Who is later still is the watchdog's matter.
+const FIRST_ROUND_LIMIT: Duration = Duration::from_secs(5);
 
 /// What an end takes beyond the drain and the unwinding of what it cuts: the filter is detached, memory given back.
 const LAST_STEPS: Duration = Duration::from_secs(3);
@@ -168,7 +171,22 @@ fn start_workers(plans: Vec<Plan>, backend: Backend) -> anyhow::Result<Vec<Worke
     let count = plans.len();
     let workers = unprivileged(|| plans.into_iter().map(start).collect::<Result<Vec<_>, _>>())?
         .context("worker threads cannot be started")?;
+    let workers = first_round(workers)?;
     tracing::info!(workers = count, backend = backend.label(), version = env!("CARGO_PKG_VERSION"), "ready");
+    Ok(workers)
+}
+
+/// Waits until every worker has come around once: before that nobody is served, whatever is said.
+fn first_round(mut workers: Vec<WorkerThread>) -> anyhow::Result<Vec<WorkerThread>> {
+    let deadline = Instant::now() + FIRST_ROUND_LIMIT;
+    while workers.iter().any(|worker| worker.rounds() == 0) && Instant::now() < deadline {
+        if let Some(ended) = workers.iter().position(WorkerThread::is_finished) {
+            workers.swap_remove(ended).join().context("a worker failed")?;
+            bail!("a worker ended without being told to");
+        }
+        // The control thread has nothing else to do yet.
+        std::thread::sleep(Duration::from_millis(1));
+    }
     Ok(workers)
 }
 
@@ -202,8 +220,8 @@ impl Control {
     async fn attend(&mut self, signals: &mut Signals) -> Outcome {
         let mut upkeep = interval(UPKEEP_INTERVAL);
         upkeep.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut watch = interval(self.watchdog.period());
-        watch.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut pulse = interval(self.watchdog.period());
+        pulse.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut look = interval(LOOK_INTERVAL);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -211,7 +229,7 @@ impl Control {
                 _ = signals.terminate.recv() => return Outcome::Signal,
                 _ = signals.interrupt.recv() => return Outcome::Signal,
                 _ = signals.hang_up.recv() => self.reload(),
-                _ = watch.tick() => self.watchdog.attend(&self.workers),
+                _ = pulse.tick() => self.watchdog.attend(&self.workers),
                 _ = look.tick() => {
                     if self.loader.look() {
                         self.reload();
