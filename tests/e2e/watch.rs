@@ -18,7 +18,7 @@ use crate::stand::{PATH, Stand, any_method_route, assert_problem};
 use crate::world::{SOON, Scene};
 
 /// Longer than a change that has settled is left alone: two looks, a second apart.
-const SETTLED: Duration = Duration::from_millis(2500);
+const SETTLED: Duration = Duration::from_millis(2200);
 
 const WATCH: &str = "reload = \"watch\"\n";
 
@@ -147,13 +147,10 @@ fn what_is_broken_is_tried_once_and_taken_when_it_is_good() {
     sleep(SETTLED);
     assert_eq!(reloads(&stand, "error"), 1.0, "it is not tried again and again");
     assert_eq!(stand.call().unwrap().ask(request("POST", PATH, b"{}")).unwrap().status, 200);
-    // The watching itself is a setting like any other.
+    // Whether it watches is a setting like any other.
     stand.world.gateway.write_configuration(&text.replace(WATCH, "")).unwrap();
     wait_generation(&stand, 2.0);
     stand.world.gateway.wait_log("reload: \"watch\" → (not set)", SOON).unwrap();
-    stand.world.gateway.write_configuration("this is not TOML").unwrap();
-    sleep(SETTLED);
-    assert_eq!(reloads(&stand, "error"), 1.0, "nobody looks any more");
 }
 
 #[test]

@@ -105,9 +105,7 @@ impl Loader {
             return false;
         }
         let Some(changed) = self.watch.look(self.watch.files().look(), Instant::now()) else { return false };
-        for path in bounded(&changed) {
-            tracing::info!(file = %path.display(), "changed on disk");
-        }
+        tell_bounded(&changed, |path| tracing::info!(file = %path.display(), "changed on disk"));
         true
     }
 
@@ -182,16 +180,14 @@ fn tell_changes(before: &Inventory, after: &Inventory) {
     if changes.is_empty() {
         tracing::info!("nothing has changed");
     }
-    for change in bounded(&changes) {
-        tracing::info!(%change, "changed");
-    }
+    tell_bounded(&changes, |change| tracing::info!(%change, "changed"));
 }
 
-/// As many of these as are logged; of the others it is logged that there are so many more.
-fn bounded<T>(all: &[T]) -> &[T] {
+/// Tells as many of these as anybody reads, and of the others how many there are.
+fn tell_bounded<T>(all: &[T], tell: impl Fn(&T)) {
     let shown = all.len().min(MAXIMUM_LINES);
+    all[..shown].iter().for_each(tell);
     if all.len() > shown {
-        tracing::info!(more = all.len() - shown, "not all changes are shown");
+        tracing::info!(more = all.len() - shown, "more has changed than is shown");
     }
-    &all[..shown]
 }
