@@ -63,6 +63,13 @@ const NEEDS: &[Need] = &[
         fedora: "iproute",
         arch: "iproute2",
     },
+    Need {
+        what: "nft and ethtool (what the filter is compared with under a flood, and how the flood is received)",
+        is_there: || !is_root() || is_installed("nft") && is_installed("ethtool"),
+        debian: &["nftables", "ethtool"],
+        fedora: "nftables ethtool",
+        arch: "nftables ethtool",
+    },
 ];
 
 /// The command itself: as [`ensure_ready`], and says so.

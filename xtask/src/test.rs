@@ -10,7 +10,7 @@ use anyhow::{Result, bail};
 use hookgate_testkit::gateway::IO_VARIABLE;
 
 use crate::command::{self, cargo};
-use crate::{ebpf, setup};
+use crate::{ebpf, flood, setup};
 
 pub(crate) fn run() -> Result<()> {
     setup::ensure_ready()?;
@@ -49,7 +49,8 @@ fn objects() -> Result<()> {
 /// The filter in the kernel, and in network namespaces with traffic.
 fn filter() -> Result<()> {
     if setup::is_root() {
-        return step(&["test", "--workspace", "--test", "filter"]);
+        step(&["test", "--workspace", "--test", "filter"])?;
+        return flood::smoke();
     }
     if std::env::var("CI").is_ok_and(|value| value == "true") {
         bail!("the tests of the filter need root, and in CI they must not be skipped");
