@@ -34,8 +34,13 @@ pub(crate) fn run() -> Result<()> {
     end_to_end("epoll")
 }
 
-/// The committed eBPF objects, against their source. They were built once, by a toolchain that nothing else needs.
+/// The committed eBPF objects, against their source. They were built once, by a toolchain that nothing else needs, so only CI
+/// installs it. Where Debian has moved on to another compiler, other bytes would prove nothing.
 fn objects() -> Result<()> {
+    let is_ci = std::env::var("CI").is_ok_and(|value| value == "true");
+    if is_ci && setup::is_root() && !ebpf::can_check() {
+        ebpf::install()?;
+    }
     if ebpf::can_check() {
         return ebpf::check();
     }

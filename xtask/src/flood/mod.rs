@@ -25,7 +25,7 @@ use crate::bench::protocol::{self, Identities, Identity, Load, Measured, Reply, 
 use crate::bench::stage::Client;
 use crate::command::{self, cargo};
 use crate::setup;
-use stage::{CLIENT, INTERFACE, SERVER, SINK, Stage, only};
+use stage::{CLIENT, ELSEWHERE, INTERFACE, SERVER, SINK, Stage, only};
 
 /// Allowed ranges beside the client's own: as many as the feeds of some large senders have together.
 const RANGES: u32 = 10_000;
@@ -67,6 +67,8 @@ pub(crate) struct Flood {
 enum Guard {
     /// No flood: it is sent, and thrown away before it leaves the client.
     NoFlood,
+    /// The flood reaches the interface with the hardware address of another host: what receiving costs by itself.
+    Elsewhere,
     /// The flood, and nothing against it but the kernel's own SYN cookies.
     Nothing,
     Native,
@@ -75,11 +77,12 @@ enum Guard {
 }
 
 impl Guard {
-    const ALL: [Self; 5] = [Self::NoFlood, Self::Nothing, Self::Native, Self::Generic, Self::Nftables];
+    const ALL: [Self; 6] = [Self::NoFlood, Self::Elsewhere, Self::Nothing, Self::Native, Self::Generic, Self::Nftables];
 
     const fn title(self) -> &'static str {
         match self {
             Self::NoFlood => "no flood",
+            Self::Elsewhere => "flood for another host",
             Self::Nothing => "flood, nothing against it",
             Self::Native => "flood, filter native",
             Self::Generic => "flood, filter generic",
@@ -91,7 +94,7 @@ impl Guard {
         match self {
             Self::Native => "mode = \"enforce\"\nattach = \"native\"",
             Self::Generic => "mode = \"enforce\"\nattach = \"generic\"",
-            Self::NoFlood | Self::Nothing | Self::Nftables => "mode = \"off\"",
+            Self::NoFlood | Self::Elsewhere | Self::Nothing | Self::Nftables => "mode = \"off\"",
         }
     }
 }
@@ -260,7 +263,11 @@ impl<'f> Scene<'f> {
             Gateway::start(&configuration, &GatewayOptions::new(&self.gateway))
         })?;
         let (done, sent) = (AtomicBool::new(false), AtomicU64::new(0));
-        let target = if guard == Guard::NoFlood { SINK } else { SERVER };
+        let target = match guard {
+            Guard::NoFlood => SINK,
+            Guard::Elsewhere => ELSEWHERE,
+            Guard::Nothing | Guard::Native | Guard::Generic | Guard::Nftables => SERVER,
+        };
         let (measured, receiving, flooded) = thread::scope(|scope| {
             let flood = scope.spawn(|| {
                 self.stage.client.run(|| {
@@ -274,7 +281,7 @@ impl<'f> Scene<'f> {
             measured
         })?;
         let dropped = match guard {
-            Guard::NoFlood | Guard::Nothing => true,
+            Guard::NoFlood | Guard::Elsewhere | Guard::Nothing => true,
             Guard::Nftables => self.stage.nftables_dropped()? > 0,
             Guard::Native | Guard::Generic => {
                 let dropped = [("verdict", "drop"), ("reason", "no_range")];

@@ -20,8 +20,13 @@ pub(super) const SERVER: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
 pub(super) const CLIENT: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 10);
 /// An address behind an interface that throws everything away.
 pub(super) const SINK: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+/// An address that leads to the gateway's interface, with the hardware address of another host.
+pub(super) const ELSEWHERE: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 77);
 /// The gateway's interface. No other has the name, so that its kernel thread can be found.
 pub(super) const INTERFACE: &str = "flood0";
+
+/// How long packets may gather before they are received, nanoseconds: what drivers set by default.
+const COALESCE_NS: u32 = 50_000;
 
 /// The namespaces; they end with it.
 pub(super) struct Stage {
@@ -48,19 +53,26 @@ impl Stage {
             ip(&["-n", namespace, "link", "set", interface, "up"])?;
         }
         // The other end has another hardware address, and throws away what is not for it.
-        let neighbour = ["neighbour", "add", &SINK.to_string(), "lladdr", "02:00:00:00:00:01", "dev", "sink0"];
-        ip(&[&["-n", in_client], &neighbour[..]].concat())?;
+        for (address, interface) in [(SINK, "sink0"), (ELSEWHERE, "eth0")] {
+            let neighbour = ["neighbour", "add", &address.to_string(), "lladdr", "02:00:00:00:00:01", "dev", interface];
+            ip(&[&["-n", in_client], &neighbour[..]].concat())?;
+        }
         // Without a route no SYN would be answered, and the flood would cost less than it does on the Internet.
         ip(&["-n", in_server, "route", "add", "default", "via", &CLIENT.to_string()])?;
         // A veth pair hands segments to NAPI only where the sender does not offer to cut large ones (drivers/net/veth.c).
         within(in_client, "ethtool -K eth0 tso off")?;
         within(in_server, &format!("ethtool -K {INTERFACE} gro on"))?;
         within(in_server, &format!("echo 1 > /sys/class/net/{INTERFACE}/threaded"))?;
+        // As a card holds back its interrupts for some microseconds (ethtool's rx-usecs): without it every packet wakes the thread,
+        // and that costs more than any of the guards.
+        within(in_server, &format!("echo {COALESCE_NS} > /sys/class/net/{INTERFACE}/gro_flush_timeout"))?;
+        within(in_server, &format!("echo 2 > /sys/class/net/{INTERFACE}/napi_defer_hard_irqs"))?;
         let receiver = receiver()?;
         sched_setaffinity(Some(receiver), &only(core)).context("pinning the receiving")?;
-        // Interrupts come before processes, and so does the thread that stands for them. Otherwise packets would be lost while
+        // Interrupts come before processes, and so does the thread that stands for them, at the priority that the kernel gives to
+        // threads of interrupts. Otherwise packets would be lost while
         // it waits for its turn, since a veth pair holds 256 (VETH_RING_SIZE).
-        let status = Command::new("chrt").args(["--fifo", "--pid", "1", &receiver.to_string()]).status();
+        let status = Command::new("chrt").args(["--fifo", "--pid", "50", &receiver.to_string()]).status();
         ensure!(status.context("running chrt, of util-linux")?.success(), "the receiving cannot be put first");
         Ok(Self { server, client, receiver })
     }
