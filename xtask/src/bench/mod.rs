@@ -7,11 +7,11 @@ mod html;
 mod machine;
 mod measure;
 #[path = "../../../benches/load/src/protocol.rs"]
-mod protocol;
+pub(crate) mod protocol;
 mod report;
 mod scenario;
 mod server;
-mod stage;
+pub(crate) mod stage;
 
 use std::collections::BTreeMap;
 use std::fs;
