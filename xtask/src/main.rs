@@ -3,6 +3,7 @@
 mod bench;
 mod ci;
 mod command;
+mod count;
 mod demo;
 mod ebpf;
 mod setup;
@@ -26,11 +27,13 @@ enum Task {
     Demo(demo::Demo),
     /// Measure the gateway against nginx, HAProxy, Caddy and Envoy.
     Bench(bench::Bench),
+    /// Count the instructions of the micro-benchmarks, against the committed baseline.
+    Count(count::Count),
     /// Install, or else name, what the other commands need on this machine.
     Setup,
     /// Build the eBPF objects, or check that the committed ones are built from this source.
     Ebpf(ebpf::Arguments),
-    /// Format, lints, unit tests, and the end-to-end tests on io_uring and on epoll.
+    /// Format, lints, unit tests, instruction counts, and the end-to-end tests on io_uring and on epoll.
     Test,
     /// What CI runs: the same as `test`, after the licence check where cargo-deny is installed.
     Ci,
@@ -40,6 +43,7 @@ fn main() -> ExitCode {
     let outcome = match Arguments::parse().task {
         Task::Demo(demo) => demo.run(),
         Task::Bench(bench) => bench.run(),
+        Task::Count(count) => count.run(),
         Task::Ebpf(arguments) => ebpf::run(&arguments),
         Task::Setup => setup::run(),
         Task::Test => test::run(),

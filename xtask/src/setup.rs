@@ -63,6 +63,13 @@ const NEEDS: &[Need] = &[
         fedora: "iproute",
         arch: "iproute2",
     },
+    Need {
+        what: "valgrind (counts the instructions of the micro-benchmarks)",
+        is_there: || is_installed("valgrind"),
+        debian: &["valgrind"],
+        fedora: "valgrind",
+        arch: "valgrind",
+    },
 ];
 
 /// The command itself: as [`ensure_ready`], and says so.

@@ -152,8 +152,7 @@ fn build() -> Result<PathBuf> {
         "--package",
         "hookgate-load",
     ]))?;
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| command::root().join("target"), PathBuf::from);
-    Ok(std::path::absolute(target.join("release"))?)
+    Ok(command::target()?.join("release"))
 }
 
 fn measure_scenarios(
