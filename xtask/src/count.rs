@@ -28,7 +28,8 @@ const SLACK: u64 = 8;
 
 const BASELINE: &str = "benches/micro/instructions.toml";
 
-const HEAD: &str = "# Instructions of one repetition of each micro-benchmark. Written by `cargo xtask count --bless`; commit it with
+const HEAD: &str =
+    "# Instructions of one repetition of each micro-benchmark. Written by `cargo xtask count --bless`; commit it with
 # the change that it is the price of.
 ";
 
@@ -152,9 +153,16 @@ impl Baseline {
             warn("cases with cryptography", &format!("the baseline is of {}, this of {}", side(known), side(machine)));
         }
         if !cheaper.is_empty() {
-            println!("Cheaper by more than the tolerance: {}. Keep it so: `cargo xtask count --bless`.", cheaper.join(", "));
+            println!(
+                "Cheaper by more than the tolerance: {}. Keep it so: `cargo xtask count --bless`.",
+                cheaper.join(", ")
+            );
         }
-        ensure!(missing.is_empty(), "without a baseline: {}; `cargo xtask count --bless` writes one", missing.join(", "));
+        ensure!(
+            missing.is_empty(),
+            "without a baseline: {}; `cargo xtask count --bless` writes one",
+            missing.join(", ")
+        );
         let gone = self.instructions.keys().filter(|name| cases.iter().all(|case| case.name != **name));
         let gone = gone.map(String::as_str).collect::<Vec<_>>();
         ensure!(!whole || gone.is_empty(), "{BASELINE} has cases that are no more: {}", gone.join(", "));
