@@ -5,8 +5,9 @@
 //! generators' own: each has the client's core to itself, and handler and server wait for it.
 
 use std::fs;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 
@@ -99,6 +100,7 @@ struct Paid {
 /// A load that fails, ours or theirs, or did something else than it was asked for.
 pub(crate) fn run(stage: &mut Stage, hookgate: &Program, client_core: usize) -> Result<()> {
     let server = Server::start(hookgate, false, &stage.materials)?;
+    ensure_admitted(stage, server.port)?;
     println!("\n{:<50}{:>12}{:>12}{:>9}{:>9}  theirs", "ours ÷ theirs", "our CPU µs", "their µs", "CPU", "rate");
     for check in &CHECKS {
         let Some(program) = find(check.theirs) else {
@@ -183,6 +185,27 @@ fn their_load(stage: &Stage, server: &Server, check: &Check, program: &Path, cor
     }
     .with_context(|| format!("{tool} said:\n{said}"))?;
     Ok(Paid { cpu_us: cpu as f64 / units / 1e3, rate: units / seconds })
+}
+
+/// `s_time` sends no request, so it would not notice that its certificate is refused: `s_client` presents the same, and asks.
+fn ensure_admitted(stage: &Stage, port: u16) -> Result<()> {
+    let Some(program) = find(Theirs::OpensslNew) else { return Ok(()) };
+    let identity = stage.returning();
+    let mut command = Command::new(program);
+    command.args(["s_client", "-quiet", "-connect", &format!("127.0.0.1:{port}")]);
+    command.arg("-cert").arg(&identity.chain).arg("-key").arg(&identity.key).arg("-CAfile").arg(&identity.chain);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut child = command.spawn()?;
+    let host = stage.server_name();
+    let request = format!("POST /pagerduty HTTP/1.1\r\nHost: {host}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+    // Held open until the answer came: openssl ends with its input.
+    let mut input = child.stdin.take().context("it was asked for with a pipe")?;
+    input.write_all(request.as_bytes())?;
+    let output = child.wait_with_output()?;
+    drop(input);
+    let answer = String::from_utf8_lossy(&output.stdout);
+    ensure!(answer.starts_with("HTTP/1.1 200 "), "openssl's client certificate is not admitted: {answer}");
+    Ok(())
 }
 
 /// `s_time` presents one certificate and what its own store leads it on to, so the store is the client's chain.
