@@ -3,6 +3,7 @@
 mod bench;
 mod ci;
 mod command;
+mod count;
 mod demo;
 mod ebpf;
 mod flood;
@@ -31,13 +32,15 @@ enum Task {
     Bench(bench::Bench),
     /// Measure what a SYN flood does to the gateway, with the pre-filter and without (root).
     Flood(flood::Flood),
+    /// Count the instructions of the micro-benchmarks, against the committed baseline.
+    Count(count::Count),
     /// Install, or else name, what the other commands need on this machine.
     Setup,
     /// Build the eBPF objects, or check that the committed ones are built from this source.
     Ebpf(ebpf::Arguments),
     /// Have systemd judge the units: every line, and how exposed the service is.
     Units,
-    /// Format, lints, unit tests, and the end-to-end tests on io_uring and on epoll.
+    /// Format, lints, unit tests, instruction counts, and the end-to-end tests on io_uring and on epoll.
     Test,
     /// What CI runs: the same as `test`, after the licence check where cargo-deny is installed.
     Ci,
@@ -48,6 +51,7 @@ fn main() -> ExitCode {
         Task::Demo(demo) => demo.run(),
         Task::Bench(bench) => bench.run(),
         Task::Flood(flood) => flood.run(),
+        Task::Count(count) => count.run(),
         Task::Ebpf(arguments) => ebpf::run(&arguments),
         Task::Setup => setup::run(),
         Task::Units => units::check(),

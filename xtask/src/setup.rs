@@ -77,6 +77,13 @@ const NEEDS: &[Need] = &[
         fedora: "nftables ethtool",
         arch: "nftables ethtool",
     },
+    Need {
+        what: "valgrind (counts the instructions of the micro-benchmarks)",
+        is_there: || is_installed("valgrind"),
+        debian: &["valgrind"],
+        fedora: "valgrind",
+        arch: "valgrind",
+    },
 ];
 
 /// The command itself: as [`ensure_ready`], and says so.

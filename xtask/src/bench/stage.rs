@@ -38,10 +38,11 @@ impl Drop for Ended {
 pub(crate) struct Stage {
     /// What the servers are configured with.
     pub(crate) materials: Materials,
+    identities: Identities,
     client: Client,
     _handler: Ended,
     // Last: everything above has files in it.
-    _directory: tempfile::TempDir,
+    directory: tempfile::TempDir,
 }
 
 impl Stage {
@@ -73,7 +74,22 @@ impl Stage {
         }
         let client = Client::start(pinned("client").arg("--identities").arg(&identities_path))?;
         let materials = Materials { values, directory: directory.path().to_owned(), handler, core: server_core };
-        Ok(Self { materials, client, _handler: handler_child, _directory: directory })
+        Ok(Self { materials, identities, client, _handler: handler_child, directory })
+    }
+
+    /// Where every file of the run lies.
+    pub(crate) fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// The client that comes back.
+    pub(crate) fn returning(&self) -> &Identity {
+        &self.identities.returning
+    }
+
+    /// Name for SNI and `Host`.
+    pub(crate) fn server_name(&self) -> &str {
+        &self.identities.server_name
     }
 
     /// Has the load generator do something.
