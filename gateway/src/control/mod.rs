@@ -5,14 +5,18 @@
 //! unknown key.
 
 pub mod check;
+mod confine;
 mod filter;
 pub mod filter_status;
 pub mod jwks;
 mod keys;
+mod log;
 pub mod providers;
 mod reload;
+mod rotation;
 pub mod run;
 mod service;
 mod sockets;
 mod status;
+mod watch;
 mod watchdog;

@@ -12,11 +12,14 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::reload::{Fixed, Loader};
+use super::confine::{confine, hide_memory, unprivileged};
+use super::log::{Log, Lost};
+use super::reload::{Fixed, Loader, tell_warnings};
 use super::status::Serving;
+use super::watch::LOOK_INTERVAL;
 use super::watchdog::Watchdog;
 use super::{service, sockets};
-use crate::config::{Config, Listen, Metrics};
+use crate::config::{Config, FileVersions, Listen, Metrics, Reading};
 use crate::metrics;
 use crate::snapshot::Snapshot;
 use crate::worker::io::{Backend, choose};
@@ -33,18 +36,24 @@ const LAST_STEPS: Duration = Duration::from_secs(3);
 
 /// Serves the configuration at `path` until a signal ends it. Exit code 0 after an orderly end, else 1.
 pub fn run(path: &Path) -> ExitCode {
-    let _log = start_log();
-    let (config, warnings) = match Config::load(path) {
+    let log = match Log::start() {
+        Ok(log) => log,
+        Err(error) => {
+            eprintln!("{:#}", anyhow::Error::from(error));
+            return ExitCode::FAILURE;
+        }
+    };
+    hide_memory();
+    let Reading { files, outcome } = Config::read(path);
+    let (config, warnings) = match outcome {
         Ok(loaded) => loaded,
         Err(errors) => {
             eprintln!("{errors}");
             return ExitCode::FAILURE;
         }
     };
-    for warning in &warnings {
-        tracing::warn!(%warning, "configuration");
-    }
-    match serve(path, config) {
+    tell_warnings(&warnings);
+    match serve(path, config, files, &log) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error:#}");
@@ -53,16 +62,7 @@ pub fn run(path: &Path) -> ExitCode {
     }
 }
 
-/// Log lines go to standard error through a thread of their own: a worker never waits for a terminal or a full pipe.
-fn start_log() -> tracing_appender::non_blocking::WorkerGuard {
-    let (writer, guard) = tracing_appender::non_blocking(std::io::stderr());
-    let filter = tracing_subscriber::EnvFilter::try_from_env("HOOKGATE_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_writer(writer).with_env_filter(filter).with_ansi(false).with_target(false).init();
-    guard
-}
-
-fn serve(path: &Path, config: Config) -> anyhow::Result<()> {
+fn serve(path: &Path, config: Config, files: FileVersions, log: &Log) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let mut signals = Signals::install()?;
@@ -73,12 +73,17 @@ fn serve(path: &Path, config: Config) -> anyhow::Result<()> {
         // Before anybody listens: no foreign packet meets an open port.
         loader.filter.start(&config.filter)?;
         let snapshot = loader.load(config, 1).with_context(|| path.display().to_string())?;
+        loader.follow(files);
         let current = Arc::new(ArcSwap::from_pointee(snapshot));
         metrics::reloaded(true, 1);
         let (commands, receiver) = watch::channel(Command::Serve(1));
-        let workers = start_workers(&fixed.listen, backend, &current, &receiver)?;
+        let plans = plan_workers(&fixed.listen, backend, &current, &receiver)?;
+        // Everything that takes a privilege is done, and nothing of a peer has been read yet.
+        confine(|| loader.filter.is_usable())?;
+        let workers = start_workers(plans, backend)?;
         let watchdog = Watchdog::start(workers.len());
-        let mut control = Control { workers, watchdog, backend: backend.label(), commands, current, loader, fixed };
+        let (backend, lost) = (backend.label(), log.lost());
+        let mut control = Control { workers, watchdog, backend, commands, current, loader, fixed, lost };
         service::ready(&control.serving().started());
         let outcome = control.attend(&mut signals).await;
         control.end(outcome, signals).await
@@ -138,13 +143,13 @@ fn choose_backend(listen: &Listen) -> anyhow::Result<Backend> {
     Ok(backend)
 }
 
-/// Opens the listening sockets, then starts the workers; all or none.
-fn start_workers(
+/// Opens the listening sockets for every worker; all or none.
+fn plan_workers(
     listen: &Listen,
     backend: Backend,
     current: &Arc<ArcSwap<Snapshot>>,
     commands: &watch::Receiver<Command>,
-) -> anyhow::Result<Vec<WorkerThread>> {
+) -> anyhow::Result<Vec<Plan>> {
     let cores = usable_cores();
     let count = if listen.workers == 0 { cores.len().max(1) } else { listen.workers };
     let opened = sockets::open(listen, count)?;
@@ -154,11 +159,19 @@ fn start_workers(
         let (snapshot, commands) = (Arc::clone(current), commands.clone());
         Plan { index, siblings: count, core, backend, listeners, snapshot, commands }
     };
-    let workers = opened.workers.into_iter().enumerate().map(plan).map(start).collect::<Result<Vec<_>, _>>();
-    let workers = first_round(workers.context("worker threads cannot be started")?)?;
+    let plans = opened.workers.into_iter().enumerate().map(plan).collect();
     for address in &opened.addresses {
         tracing::info!(%address, "listening");
     }
+    Ok(plans)
+}
+
+/// Starts the workers, which have no capability even where the main thread had to keep one.
+fn start_workers(plans: Vec<Plan>, backend: Backend) -> anyhow::Result<Vec<WorkerThread>> {
+    let count = plans.len();
+    let workers = unprivileged(|| plans.into_iter().map(start).collect::<Result<Vec<_>, _>>())?
+        .context("worker threads cannot be started")?;
+    let workers = first_round(workers)?;
     tracing::info!(workers = count, backend = backend.label(), version = env!("CARGO_PKG_VERSION"), "ready");
     Ok(workers)
 }
@@ -192,6 +205,7 @@ struct Control {
     current: Arc<ArcSwap<Snapshot>>,
     loader: Loader,
     fixed: Fixed,
+    lost: Lost,
 }
 
 /// Why serving is over.
@@ -208,15 +222,24 @@ impl Control {
         upkeep.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut pulse = interval(self.watchdog.period());
         pulse.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut look = interval(LOOK_INTERVAL);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 _ = signals.terminate.recv() => return Outcome::Signal,
                 _ = signals.interrupt.recv() => return Outcome::Signal,
                 _ = signals.hang_up.recv() => self.reload(),
                 _ = pulse.tick() => self.watchdog.attend(&self.workers),
+                _ = look.tick() => {
+                    if self.loader.look() {
+                        self.reload();
+                    }
+                }
                 _ = upkeep.tick() => {
                     self.loader.publish_metrics();
+                    self.loader.attend_to_rotation();
                     self.loader.filter.attend();
+                    self.lost.attend();
                     if self.workers.iter().any(WorkerThread::is_finished) {
                         return Outcome::WorkerEnded;
                     }
