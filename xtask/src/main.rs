@@ -5,6 +5,8 @@ mod ci;
 mod command;
 mod demo;
 mod ebpf;
+mod flood;
+mod namespace;
 mod setup;
 mod test;
 mod units;
@@ -27,6 +29,8 @@ enum Task {
     Demo(demo::Demo),
     /// Measure the gateway against nginx, HAProxy, Caddy and Envoy.
     Bench(bench::Bench),
+    /// Measure what a SYN flood does to the gateway, with the pre-filter and without (root).
+    Flood(flood::Flood),
     /// Install, or else name, what the other commands need on this machine.
     Setup,
     /// Build the eBPF objects, or check that the committed ones are built from this source.
@@ -43,6 +47,7 @@ fn main() -> ExitCode {
     let outcome = match Arguments::parse().task {
         Task::Demo(demo) => demo.run(),
         Task::Bench(bench) => bench.run(),
+        Task::Flood(flood) => flood.run(),
         Task::Ebpf(arguments) => ebpf::run(&arguments),
         Task::Setup => setup::run(),
         Task::Units => units::check(),

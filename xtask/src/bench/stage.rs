@@ -126,14 +126,19 @@ fn certify(directory: &Path) -> Result<(Vec<(&'static str, String)>, Identities)
 }
 
 /// The load generator.
-struct Client {
+pub(crate) struct Client {
     stdin: ChildStdin,
     stdout: BufReader<ChildStdout>,
     _child: Ended,
 }
 
 impl Client {
-    fn start(command: &mut Command) -> Result<Self> {
+    /// Starts it.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be started.
+    pub(crate) fn start(command: &mut Command) -> Result<Self> {
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().context("starting the client")?;
         let (Some(stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else {
             bail!("the client was asked for with pipes");
@@ -141,7 +146,12 @@ impl Client {
         Ok(Self { stdin, stdout: BufReader::new(stdout), _child: Ended(child) })
     }
 
-    fn ask(&mut self, command: &protocol::Command) -> Result<Reply> {
+    /// Has it do something.
+    ///
+    /// # Errors
+    ///
+    /// What it says went wrong.
+    pub(crate) fn ask(&mut self, command: &protocol::Command) -> Result<Reply> {
         serde_json::to_writer(&mut self.stdin, command)?;
         self.stdin.write_all(b"\n")?;
         let mut line = String::new();
