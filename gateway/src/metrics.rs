@@ -3,6 +3,8 @@
 //! Names follow Prometheus' conventions under the prefix `hookgate_`. A worker looks a handle up once and keeps it: counting is
 //! an atomic addition. Label values come from closed sets (reasons, configured names, statuses), never from a peer's bytes.
 
+pub mod rotation;
+
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -49,9 +51,11 @@ const FILTER_RANGES: &str = "hookgate_filter_ranges";
 const FILTER_ATTACHED: &str = "hookgate_filter_attached_info";
 const FILTER_MEMORY: &str = "hookgate_filter_map_bytes";
 const FILTER_UNAVAILABLE: &str = "hookgate_filter_unavailable";
+const LOG_LOST: &str = "hookgate_log_events_lost_total";
 const BUILD_INFO: &str = "hookgate_build_info";
 const IO_BACKEND: &str = "hookgate_io_backend_info";
 const IO_FALLBACK: &str = "hookgate_io_fallback";
+const WORKER_STALLED: &str = "hookgate_worker_stalled";
 
 /// Registers the help texts with the recorder that is installed.
 pub fn describe() {
@@ -109,9 +113,12 @@ pub fn describe() {
         FILTER_UNAVAILABLE,
         "1 where the filter was asked for and is not there, so that every packet gets in"
     );
+    describe_counter!(LOG_LOST, "Log events that were not written, since they came faster than they could be");
+    rotation::describe();
     describe_gauge!(BUILD_INFO, "Always 1; the version is in the label");
     describe_gauge!(IO_BACKEND, "Always 1; the I/O backend in use is in the label");
     describe_gauge!(IO_FALLBACK, "1 where io_uring was preferred but is not to be had on this host");
+    describe_gauge!(WORKER_STALLED, "1 for a worker that has shown no life for too long");
 }
 
 /// Counts an attempt to load the configuration, and says which generation is in use.
@@ -121,11 +128,21 @@ pub fn reloaded(ok: bool, generation: u64) {
     gauge!(GENERATION).set(generation as f64);
 }
 
+/// Publishes how many log events were lost.
+pub fn log_lost(events: u64) {
+    counter!(LOG_LOST).absolute(events);
+}
+
 /// Says what is running.
 pub fn running(backend: &'static str, fell_back: bool) {
     gauge!(BUILD_INFO, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
     gauge!(IO_BACKEND, "backend" => backend).set(1.0);
     gauge!(IO_FALLBACK).set(if fell_back { 1.0 } else { 0.0 });
+}
+
+/// Says whether a worker has shown no life for too long.
+pub fn worker_stalled(worker: usize, stalled: bool) {
+    gauge!(WORKER_STALLED, "worker" => worker.to_string()).set(if stalled { 1.0 } else { 0.0 });
 }
 
 /// Publishes the state of the verified-chain cache.

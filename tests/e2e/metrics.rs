@@ -14,10 +14,13 @@ use crate::stand::{PATH, Stand, configuration};
 use crate::world::SOON;
 
 /// Every metric, its type, and its labels in alphabetical order.
-const DOCUMENTED: [(&str, &str, &[&str]); 22] = [
+const DOCUMENTED: [(&str, &str, &[&str]); 27] = [
     ("hookgate_build_info", "gauge", &["version"]),
+    ("hookgate_certificate_not_after_timestamp_seconds", "gauge", &["kind", "name", "provider"]),
     ("hookgate_chain_cache_entries", "gauge", &[]),
     ("hookgate_chain_cache_evictions_total", "counter", &[]),
+    ("hookgate_client_certificate_not_after_timestamp_seconds", "gauge", &["provider"]),
+    ("hookgate_client_chains_total", "counter", &["anchor", "profile", "provider"]),
     ("hookgate_config_generation", "gauge", &[]),
     ("hookgate_config_reloads_total", "counter", &["result"]),
     ("hookgate_connections_active", "gauge", &[]),
@@ -32,11 +35,13 @@ const DOCUMENTED: [(&str, &str, &[&str]); 22] = [
     ("hookgate_handshakes_total", "counter", &["result", "resumed", "version"]),
     ("hookgate_io_backend_info", "gauge", &["backend"]),
     ("hookgate_io_fallback", "gauge", &[]),
+    ("hookgate_log_events_lost_total", "counter", &[]),
     ("hookgate_rejections_total", "counter", &["blame", "reason"]),
     ("hookgate_replay_deliveries", "gauge", &[]),
     ("hookgate_request_duration_seconds", "histogram", &[]),
     ("hookgate_requests_total", "counter", &["provider", "route", "status"]),
     ("hookgate_verifications_total", "counter", &["cache", "provider", "reason", "result"]),
+    ("hookgate_worker_stalled", "gauge", &["worker"]),
 ];
 
 /// The answer to a scrape, head and all.

@@ -9,6 +9,7 @@ mod flood;
 mod namespace;
 mod setup;
 mod test;
+mod units;
 
 use std::process::ExitCode;
 
@@ -34,6 +35,8 @@ enum Task {
     Setup,
     /// Build the eBPF objects, or check that the committed ones are built from this source.
     Ebpf(ebpf::Arguments),
+    /// Have systemd judge the units: every line, and how exposed the service is.
+    Units,
     /// Format, lints, unit tests, and the end-to-end tests on io_uring and on epoll.
     Test,
     /// What CI runs: the same as `test`, after the licence check where cargo-deny is installed.
@@ -47,6 +50,7 @@ fn main() -> ExitCode {
         Task::Flood(flood) => flood.run(),
         Task::Ebpf(arguments) => ebpf::run(&arguments),
         Task::Setup => setup::run(),
+        Task::Units => units::check(),
         Task::Test => test::run(),
         Task::Ci => ci::run(),
     };

@@ -1,10 +1,9 @@
 //! `hookgate run`: start-up in order, then signals, then the end.
 
-use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, bail};
 use arc_swap::ArcSwap;
@@ -13,31 +12,45 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::reload::{Fixed, Loader};
-use super::service;
-use crate::config::{Config, Listen, Metrics};
+use super::confine::{confine, hide_memory, unprivileged};
+use super::log::{Log, Lost};
+use super::reload::{Fixed, Loader, tell_warnings};
+use super::status::Serving;
+use super::watch::LOOK_INTERVAL;
+use super::watchdog::Watchdog;
+use super::{service, sockets};
+use crate::config::{Config, FileVersions, Listen, Metrics, Reading};
+use crate::metrics;
 use crate::snapshot::Snapshot;
 use crate::worker::io::{Backend, choose};
-use crate::worker::{Command, Plan, WorkerThread, start};
-use crate::{accept, metrics};
+use crate::worker::{CUT_GRACE, Command, Plan, WorkerThread, start};
 
 /// How often the control thread looks after its workers and publishes what only it knows.
 const UPKEEP_INTERVAL: Duration = Duration::from_millis(250);
 
+/// What an end takes beyond the drain and the unwinding of what it cuts: the filter is detached, memory given back.
+const LAST_STEPS: Duration = Duration::from_secs(3);
+
 /// Serves the configuration at `path` until a signal ends it. Exit code 0 after an orderly end, else 1.
 pub fn run(path: &Path) -> ExitCode {
-    let _log = start_log();
-    let (config, warnings) = match Config::load(path) {
+    let log = match Log::start() {
+        Ok(log) => log,
+        Err(error) => {
+            eprintln!("{:#}", anyhow::Error::from(error));
+            return ExitCode::FAILURE;
+        }
+    };
+    hide_memory();
+    let Reading { files, outcome } = Config::read(path);
+    let (config, warnings) = match outcome {
         Ok(loaded) => loaded,
         Err(errors) => {
             eprintln!("{errors}");
             return ExitCode::FAILURE;
         }
     };
-    for warning in &warnings {
-        tracing::warn!(%warning, "configuration");
-    }
-    match serve(path, config) {
+    tell_warnings(&warnings);
+    match serve(path, config, files, &log) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error:#}");
@@ -46,16 +59,7 @@ pub fn run(path: &Path) -> ExitCode {
     }
 }
 
-/// Log lines go to standard error through a thread of their own: a worker never waits for a terminal or a full pipe.
-fn start_log() -> tracing_appender::non_blocking::WorkerGuard {
-    let (writer, guard) = tracing_appender::non_blocking(std::io::stderr());
-    let filter = tracing_subscriber::EnvFilter::try_from_env("HOOKGATE_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_writer(writer).with_env_filter(filter).with_ansi(false).with_target(false).init();
-    guard
-}
-
-fn serve(path: &Path, config: Config) -> anyhow::Result<()> {
+fn serve(path: &Path, config: Config, files: FileVersions, log: &Log) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let mut signals = Signals::install()?;
@@ -66,11 +70,18 @@ fn serve(path: &Path, config: Config) -> anyhow::Result<()> {
         // Before anybody listens: no foreign packet meets an open port.
         loader.filter.start(&config.filter)?;
         let snapshot = loader.load(config, 1).with_context(|| path.display().to_string())?;
+        loader.follow(files);
         let current = Arc::new(ArcSwap::from_pointee(snapshot));
         metrics::reloaded(true, 1);
         let (commands, receiver) = watch::channel(Command::Serve(1));
-        let workers = start_workers(&fixed.listen, backend, &current, &receiver)?;
-        let mut control = Control { workers, commands, current, loader, fixed };
+        let plans = plan_workers(&fixed.listen, backend, &current, &receiver)?;
+        // Everything that takes a privilege is done, and nothing of a peer has been read yet.
+        confine(|| loader.filter.is_usable())?;
+        let workers = start_workers(plans, backend)?;
+        let watchdog = Watchdog::start(workers.len());
+        let (backend, lost) = (backend.label(), log.lost());
+        let mut control = Control { workers, watchdog, backend, commands, current, loader, fixed, lost };
+        service::ready(&control.serving().started());
         let outcome = control.attend(&mut signals).await;
         control.end(outcome, signals).await
     })
@@ -129,38 +140,35 @@ fn choose_backend(listen: &Listen) -> anyhow::Result<Backend> {
     Ok(backend)
 }
 
-/// Binds every address once a worker, then starts the workers; all or none.
-fn start_workers(
+/// Opens the listening sockets for every worker; all or none.
+fn plan_workers(
     listen: &Listen,
     backend: Backend,
     current: &Arc<ArcSwap<Snapshot>>,
     commands: &watch::Receiver<Command>,
-) -> anyhow::Result<Vec<WorkerThread>> {
+) -> anyhow::Result<Vec<Plan>> {
     let cores = usable_cores();
     let count = if listen.workers == 0 { cores.len().max(1) } else { listen.workers };
-    let mut bound: Vec<SocketAddr> = listen.addresses.clone();
-    let mut plans = Vec::with_capacity(count);
-    for index in 0..count {
-        let mut listeners = Vec::with_capacity(bound.len());
-        for address in &mut bound {
-            let (descriptor, actual) = accept::bind(*address, listen.backlog)
-                .with_context(|| format!("cannot listen on {address} (listen.addresses)"))?;
-            // Where port 0 was asked for, the other workers share the port that the first one got.
-            *address = actual;
-            listeners.push(descriptor);
-        }
+    let opened = sockets::open(listen, count)?;
+    let plan = |(index, listeners)| {
         // With more workers than cores, pinning would stack them unevenly.
         let core = (count <= cores.len()).then(|| cores[index]);
         let (snapshot, commands) = (Arc::clone(current), commands.clone());
-        plans.push(Plan { index, siblings: count, core, backend, listeners, snapshot, commands });
-    }
-    let workers =
-        plans.into_iter().map(start).collect::<Result<Vec<_>, _>>().context("worker threads cannot be started")?;
-    for address in &bound {
+        Plan { index, siblings: count, core, backend, listeners, snapshot, commands }
+    };
+    let plans = opened.workers.into_iter().enumerate().map(plan).collect();
+    for address in &opened.addresses {
         tracing::info!(%address, "listening");
     }
+    Ok(plans)
+}
+
+/// Starts the workers, which have no capability even where the main thread had to keep one.
+fn start_workers(plans: Vec<Plan>, backend: Backend) -> anyhow::Result<Vec<WorkerThread>> {
+    let count = plans.len();
+    let workers = unprivileged(|| plans.into_iter().map(start).collect::<Result<Vec<_>, _>>())?
+        .context("worker threads cannot be started")?;
     tracing::info!(workers = count, backend = backend.label(), version = env!("CARGO_PKG_VERSION"), "ready");
-    service::ready(&format!("serving with {count} workers on {}", backend.label()));
     Ok(workers)
 }
 
@@ -173,10 +181,13 @@ fn usable_cores() -> Vec<usize> {
 /// The running process.
 struct Control {
     workers: Vec<WorkerThread>,
+    watchdog: Watchdog,
+    backend: &'static str,
     commands: watch::Sender<Command>,
     current: Arc<ArcSwap<Snapshot>>,
     loader: Loader,
     fixed: Fixed,
+    lost: Lost,
 }
 
 /// Why serving is over.
@@ -191,14 +202,26 @@ impl Control {
     async fn attend(&mut self, signals: &mut Signals) -> Outcome {
         let mut upkeep = interval(UPKEEP_INTERVAL);
         upkeep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut watch = interval(self.watchdog.period());
+        watch.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut look = interval(LOOK_INTERVAL);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 _ = signals.terminate.recv() => return Outcome::Signal,
                 _ = signals.interrupt.recv() => return Outcome::Signal,
                 _ = signals.hang_up.recv() => self.reload(),
+                _ = watch.tick() => self.watchdog.attend(&self.workers),
+                _ = look.tick() => {
+                    if self.loader.look() {
+                        self.reload();
+                    }
+                }
                 _ = upkeep.tick() => {
                     self.loader.publish_metrics();
+                    self.loader.attend_to_rotation();
                     self.loader.filter.attend();
+                    self.lost.attend();
                     if self.workers.iter().any(WorkerThread::is_finished) {
                         return Outcome::WorkerEnded;
                     }
@@ -209,30 +232,38 @@ impl Control {
 
     fn reload(&mut self) {
         service::reloading();
-        let status = match self.loader.reload(&self.current, &self.fixed) {
+        let reloaded = self.loader.reload(&self.current, &self.fixed);
+        let now = SystemTime::now();
+        let status = match reloaded {
             Some(generation) => {
                 self.commands.send_replace(Command::Serve(generation));
-                format!("serving configuration generation {generation}")
+                self.serving().reloaded(now)
             }
-            None => "the last reload failed; serving the configuration before it (see the log)".to_owned(),
+            None => self.serving().not_reloaded(now),
         };
         service::ready(&status);
     }
 
+    fn serving(&self) -> Serving {
+        Serving::new(&self.current.load(), self.workers.len(), self.backend)
+    }
+
     /// Drains, or after a failure stops, and joins every worker. A second signal cuts a drain short.
-    async fn end(self, outcome: Outcome, mut signals: Signals) -> anyhow::Result<()> {
+    async fn end(mut self, outcome: Outcome, mut signals: Signals) -> anyhow::Result<()> {
         match outcome {
             Outcome::Signal => {
                 tracing::info!("draining: no new connections, requests in flight are finished");
-                service::stopping("draining");
+                let limit = self.current.load().limits.drain_timeout + CUT_GRACE + LAST_STEPS;
+                service::stopping("draining: no new connections, requests in flight are finished", limit);
                 self.commands.send_replace(Command::Drain);
             }
             Outcome::WorkerEnded => {
-                service::stopping("a worker failed");
+                service::stopping("a worker failed", CUT_GRACE + LAST_STEPS);
                 self.commands.send_replace(Command::Stop);
             }
         }
         while !self.workers.iter().all(WorkerThread::is_finished) {
+            self.watchdog.attend(&self.workers);
             tokio::select! {
                 () = signals.end() => {
                     tracing::warn!("told to end a second time; connections are cut");

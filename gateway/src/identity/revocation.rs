@@ -18,6 +18,7 @@ use webpki::{
 use x509_parser::prelude::FromDer as _;
 use x509_parser::revocation_list::CertificateRevocationList;
 
+use super::list_signature::ListSignatures;
 use super::name::Name;
 use super::presented::unix_seconds;
 
@@ -37,13 +38,14 @@ pub struct RevocationLists {
     /// The newest first, since webpki takes the first that covers a certificate.
     lists: Arc<[RevocationList]>,
     scope: RevocationScope,
+    signatures: ListSignatures,
 }
 
 impl RevocationLists {
     /// These lists, applied to `scope`.
     pub fn new(mut lists: Vec<RevocationList>, scope: RevocationScope) -> Self {
         lists.sort_by_key(|list| std::cmp::Reverse(list.this_update));
-        Self { lists: lists.into(), scope }
+        Self { lists: lists.into(), scope, signatures: ListSignatures::new() }
     }
 
     /// The lists, the newest first.
@@ -54,6 +56,11 @@ impl RevocationLists {
     /// What is looked up.
     pub fn scope(&self) -> RevocationScope {
         self.scope
+    }
+
+    /// The algorithms to verify a path with that is looked up in these lists.
+    pub(super) fn signatures(&self) -> &ListSignatures {
+        &self.signatures
     }
 
     /// The references that webpki wants as one slice. A few words a list, made only where a path is built.
@@ -95,6 +102,7 @@ pub struct RevocationList {
     webpki: Arc<CertRevocationList<'static>>,
     this_update: UnixTime,
     next_update: UnixTime,
+    number: Option<Arc<str>>,
 }
 
 impl RevocationList {
@@ -102,7 +110,7 @@ impl RevocationList {
     ///
     /// # Errors
     ///
-    /// Where it is not a complete, direct version 2 list with a nextUpdate. The signature is checked with each use, since
+    /// Where it is not a complete, direct version 2 list with a nextUpdate. The signature is checked with the first use, since
     /// only a verified path knows the issuer's key.
     pub fn from_der(der: &[u8]) -> Result<Self, RevocationListError> {
         let parsed = match CertificateRevocationList::from_der(der) {
@@ -112,6 +120,7 @@ impl RevocationList {
         };
         let next_update = parsed.next_update().ok_or(RevocationListError::NextUpdateMissing)?;
         let this_update = parsed.last_update();
+        let number = parsed.crl_number().map(|number| number.to_string().into());
         let time = |time| UnixTime::since_unix_epoch(Duration::from_secs(unix_seconds(time)));
         let owned = OwnedCertRevocationList::from_der(der).map_err(|error| match error {
             webpki::Error::UnsupportedDeltaCrl => RevocationListError::Delta,
@@ -119,7 +128,12 @@ impl RevocationList {
             webpki::Error::UnsupportedCrlVersion => RevocationListError::Version,
             error => RevocationListError::Unsupported { error },
         })?;
-        Ok(Self { webpki: Arc::new(owned.into()), this_update: time(this_update), next_update: time(next_update) })
+        Ok(Self {
+            webpki: Arc::new(owned.into()),
+            this_update: time(this_update),
+            next_update: time(next_update),
+            number,
+        })
     }
 
     /// When it was issued.
@@ -130,6 +144,11 @@ impl RevocationList {
     /// From when on it is expired.
     pub fn next_update(&self) -> UnixTime {
         self.next_update
+    }
+
+    /// Its cRLNumber (RFC 5280, section 5.2.3) in decimal, where it has one.
+    pub fn number(&self) -> Option<&str> {
+        self.number.as_deref()
     }
 
     /// RFC 4514 text of its issuer, printable ASCII only.

@@ -82,6 +82,12 @@ impl Channel {
         }
     }
 
+    /// Waits until something can be received.
+    pub(super) fn poll_readable(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        // An error is for the receive that follows to find.
+        self.socket.poll_read_ready(context).map(drop)
+    }
+
     /// Sends what is queued; ready with 0 once nothing is left, else with the bytes that the kernel took.
     pub(super) fn poll_send(&mut self, context: &mut Context<'_>, queued: &mut Vec<u8>) -> Poll<io::Result<usize>> {
         if self.sent == queued.len() {
@@ -138,6 +144,7 @@ impl Listener {
         Ok(Self { socket, stopped: Cell::new(false), stop: Notify::new() })
     }
 
+    /// The next connection; `None` once stopped.
     pub(super) async fn accept(&self) -> io::Result<Option<OwnedFd>> {
         while !self.stopped.get() {
             let mut guard = tokio::select! {
@@ -150,7 +157,11 @@ impl Listener {
                 return result.map(Some);
             }
         }
-        accept_queued(&self.socket.get_ref().0)
+        Ok(None)
+    }
+
+    pub(super) fn descriptor(&self) -> &OwnedFd {
+        &self.socket.get_ref().0
     }
 
     pub(super) fn stop(&self) {

@@ -96,29 +96,100 @@ fn a_socket_dropped_while_it_waits_lets_go_of_its_peer() {
     });
 }
 
+/// Accepts one connection, leaves two in the queue, stops; returns how many were accepted, and how many can be afterwards.
+async fn stop_with_two_queued(backend: Backend, queued: Queued) -> (usize, usize) {
+    let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = socket.local_addr().unwrap();
+    let heir = socket.try_clone().unwrap();
+    let listener = Rc::new(Listener::new(backend, socket.into(), queued).unwrap());
+    let accepting = tokio::task::spawn_local({
+        let listener = Rc::clone(&listener);
+        async move {
+            let mut count = 0;
+            while let Some(descriptor) = listener.accept().await.unwrap() {
+                assert!(peer_address(&descriptor).is_some());
+                count += 1;
+            }
+            count
+        }
+    });
+    let _first = TcpStream::connect(address).unwrap();
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    // Queued, but this thread has not accepted them when it stops. The kernel may complete an accept that waits.
+    let _second = TcpStream::connect(address).unwrap();
+    let _third = TcpStream::connect(address).unwrap();
+    listener.stop();
+    let accepted = accepting.await.unwrap();
+    heir.set_nonblocking(true).unwrap();
+    (accepted, std::iter::from_fn(|| heir.accept().ok()).count())
+}
+
 #[test]
 fn a_stopped_listener_still_returns_what_is_queued() {
     on_each_backend(|backend| async move {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        let listener = Rc::new(Listener::new(backend, listener.into()).unwrap());
-        let accepting = tokio::task::spawn_local({
-            let listener = Rc::clone(&listener);
-            async move {
-                let mut count = 0;
-                while let Some(descriptor) = listener.accept().await.unwrap() {
-                    assert!(peer_address(&descriptor).is_some());
-                    count += 1;
-                }
-                count
-            }
+        assert_eq!(stop_with_two_queued(backend, Queued::Accept).await, (3, 0));
+    });
+}
+
+#[test]
+fn a_stopped_listener_leaves_what_is_queued_to_its_heir() {
+    on_each_backend(|backend| async move {
+        for _ in 0..20 {
+            let (accepted, left) = stop_with_two_queued(backend, Queued::Leave).await;
+            assert_eq!(accepted + left, 3, "{backend:?}: a connection is lost");
+            assert!(left > 0, "{backend:?}: the queue was accepted");
+        }
+    });
+}
+
+#[test]
+fn a_listener_whose_sibling_stopped_goes_on() {
+    on_each_backend(|backend| async move {
+        let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = socket.local_addr().unwrap();
+        let sibling = socket.try_clone().unwrap();
+        let listener = Listener::new(backend, socket.into(), Queued::Accept).unwrap();
+        // What a sibling does to the open file description that both share.
+        assert!(epoll::accept_queued(&sibling.into()).unwrap().is_none());
+        let late = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(30));
+            TcpStream::connect(address).unwrap()
         });
-        let _first = TcpStream::connect(address).unwrap();
-        tokio::time::sleep(Duration::from_millis(20)).await;
-        // Queued, but this thread has not accepted them when it stops.
-        let _second = TcpStream::connect(address).unwrap();
-        let _third = TcpStream::connect(address).unwrap();
-        listener.stop();
-        assert_eq!(accepting.await.unwrap(), 3);
+        assert!(listener.accept().await.unwrap().is_some());
+        late.join().unwrap();
+    });
+}
+
+#[test]
+fn a_socket_at_rest_wakes_for_bytes_and_for_the_end_and_loses_neither() {
+    on_each_backend(|backend| async move {
+        let (mut socket, mut peer) = pair(backend);
+        for round in 0..3 {
+            // A receive is under way when the rest begins, as it is on a connection that fell silent.
+            let short = Duration::from_millis(20);
+            assert!(tokio::time::timeout(short, poll_fn(|context| socket.poll_fill(context))).await.is_err());
+            assert!(tokio::time::timeout(short, poll_fn(|context| socket.poll_rest(context))).await.is_err());
+            // Again from the start, and again from the middle of a rest.
+            if round > 0 {
+                assert!(tokio::time::timeout(short, poll_fn(|context| socket.poll_rest(context))).await.is_err());
+            }
+            peer.write_all(b"ping").unwrap();
+            poll_fn(|context| socket.poll_rest(context)).await.unwrap();
+            assert_eq!(poll_fn(|context| socket.poll_fill(context)).await.unwrap(), 4, "{backend:?} round {round}");
+            assert_eq!(socket.buffered(), b"ping");
+            poll_fn(|context| socket.poll_rest(context)).await.unwrap();
+            assert_eq!(socket.buffered(), b"ping", "nothing buffered is given up");
+            socket.consume(4);
+        }
+        // Bytes that come while the receive is being ended.
+        let short = Duration::from_millis(20);
+        assert!(tokio::time::timeout(short, poll_fn(|context| socket.poll_fill(context))).await.is_err());
+        peer.write_all(b"pong").unwrap();
+        poll_fn(|context| socket.poll_rest(context)).await.unwrap();
+        assert_eq!(poll_fn(|context| socket.poll_fill(context)).await.unwrap(), 4);
+        socket.consume(4);
+        drop(peer);
+        poll_fn(|context| socket.poll_rest(context)).await.unwrap();
+        assert_eq!(poll_fn(|context| socket.poll_fill(context)).await.unwrap(), 0);
     });
 }
