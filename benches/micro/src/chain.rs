@@ -40,10 +40,12 @@ fn identity(capacity: usize) -> Identity {
     let profile = Profile {
         name: "default".into(),
         trust_anchors: vec![anchor],
+        anchors_not_after: vec![u64::MAX],
         verify_depth: 2,
         identity: vec![rule_of([Condition::subject_cn("webhooks.sender.example")])],
         extended_key_usage: ExtendedKeyUsage::ClientAuth,
         revocation: None,
+        overlap_ends: None,
     };
     let provider = Provider { name: "sender".into(), profiles: vec![profile], on_failure: OnFailure::Respond };
     let cache = Arc::new(ChainCache::new(capacity, Duration::from_secs(3600)));

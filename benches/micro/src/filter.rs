@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::hint::black_box;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+use hookgate::filter::numbers::SetNumbers;
 use hookgate::filter::tables::Tables;
 use hookgate::filter::{Action, Destination, Mode, Policy, RangeSet, Reason};
 use hookgate_ebpf::cases::{Datagram, SYN};
@@ -38,7 +39,8 @@ impl Arrays {
         let set = RangeSet { name: "sender".to_owned(), action: Action::Allow, prefixes: prefixes.collect() };
         let destinations = vec![Destination { address: None, port: 443 }];
         let policy = Policy { mode: Mode::Enforce, sets: vec![set], destinations, ..Policy::default() };
-        let tables = Tables::new(&policy).expect("five ranges are within the limits");
+        let tables = SetNumbers::default().after(&policy.sets).and_then(|numbers| Tables::new(&policy, &numbers));
+        let tables = tables.expect("five ranges are within the limits");
         let settings = Settings { mode: Mode::Enforce as u64, ..Settings::default() };
         let mut ports = vec![0; PORT_WORDS as usize].into_boxed_slice();
         tables.ports.iter().for_each(|(index, word)| ports[*index as usize] = *word);
