@@ -2,8 +2,12 @@
 
 mod bench;
 mod ci;
+#[path = "../../gateway/src/cli.rs"]
+#[expect(unreachable_pub, reason = "the gateway's command line, here only to be described")]
+mod cli;
 mod command;
 mod demo;
+mod dist;
 mod ebpf;
 mod setup;
 mod test;
@@ -30,6 +34,8 @@ enum Task {
     Setup,
     /// Build the eBPF objects, or check that the committed ones are built from this source.
     Ebpf(ebpf::Arguments),
+    /// Make the Debian package and the tarball.
+    Dist(dist::Arguments),
     /// Format, lints, unit tests, and the end-to-end tests on io_uring and on epoll.
     Test,
     /// What CI runs: the same as `test`, after the licence check where cargo-deny is installed.
@@ -41,6 +47,7 @@ fn main() -> ExitCode {
         Task::Demo(demo) => demo.run(),
         Task::Bench(bench) => bench.run(),
         Task::Ebpf(arguments) => ebpf::run(&arguments),
+        Task::Dist(arguments) => dist::run(&arguments),
         Task::Setup => setup::run(),
         Task::Test => test::run(),
         Task::Ci => ci::run(),
