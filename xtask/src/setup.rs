@@ -63,6 +63,27 @@ const NEEDS: &[Need] = &[
         fedora: "iproute",
         arch: "iproute2",
     },
+    Need {
+        what: "systemd-nspawn (boots the host that the service is tested on)",
+        is_there: || !is_root() || is_installed("systemd-nspawn"),
+        debian: &["systemd-container"],
+        fedora: "systemd-container",
+        arch: "systemd",
+    },
+    Need {
+        what: "mmdebstrap (makes that host)",
+        is_there: || !is_root() || is_installed("mmdebstrap"),
+        debian: &["mmdebstrap"],
+        fedora: "mmdebstrap",
+        arch: "mmdebstrap",
+    },
+    Need {
+        what: "dpkg-deb (makes the package)",
+        is_there: || is_installed("dpkg-deb"),
+        debian: &["dpkg"],
+        fedora: "dpkg",
+        arch: "dpkg",
+    },
 ];
 
 /// The command itself: as [`ensure_ready`], and says so.
