@@ -51,6 +51,7 @@ const FILTER_UNAVAILABLE: &str = "hookgate_filter_unavailable";
 const BUILD_INFO: &str = "hookgate_build_info";
 const IO_BACKEND: &str = "hookgate_io_backend_info";
 const IO_FALLBACK: &str = "hookgate_io_fallback";
+const WORKER_STALLED: &str = "hookgate_worker_stalled";
 
 /// Registers the help texts with the recorder that is installed.
 pub fn describe() {
@@ -110,6 +111,7 @@ pub fn describe() {
     describe_gauge!(BUILD_INFO, "Always 1; the version is in the label");
     describe_gauge!(IO_BACKEND, "Always 1; the I/O backend in use is in the label");
     describe_gauge!(IO_FALLBACK, "1 where io_uring was preferred but is not to be had on this host");
+    describe_gauge!(WORKER_STALLED, "1 for a worker that has shown no life for too long");
 }
 
 /// Counts an attempt to load the configuration, and says which generation is in use.
@@ -124,6 +126,11 @@ pub fn running(backend: &'static str, fell_back: bool) {
     gauge!(BUILD_INFO, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
     gauge!(IO_BACKEND, "backend" => backend).set(1.0);
     gauge!(IO_FALLBACK).set(if fell_back { 1.0 } else { 0.0 });
+}
+
+/// Says whether a worker has shown no life for too long.
+pub fn worker_stalled(worker: usize, stalled: bool) {
+    gauge!(WORKER_STALLED, "worker" => worker.to_string()).set(if stalled { 1.0 } else { 0.0 });
 }
 
 /// Publishes the state of the verified-chain cache.

@@ -14,7 +14,7 @@ use crate::stand::{PATH, Stand, configuration};
 use crate::world::SOON;
 
 /// Every metric, its type, and its labels in alphabetical order.
-const DOCUMENTED: [(&str, &str, &[&str]); 22] = [
+const DOCUMENTED: [(&str, &str, &[&str]); 23] = [
     ("hookgate_build_info", "gauge", &["version"]),
     ("hookgate_chain_cache_entries", "gauge", &[]),
     ("hookgate_chain_cache_evictions_total", "counter", &[]),
@@ -37,6 +37,7 @@ const DOCUMENTED: [(&str, &str, &[&str]); 22] = [
     ("hookgate_request_duration_seconds", "histogram", &[]),
     ("hookgate_requests_total", "counter", &["provider", "route", "status"]),
     ("hookgate_verifications_total", "counter", &["cache", "provider", "reason", "result"]),
+    ("hookgate_worker_stalled", "gauge", &["worker"]),
 ];
 
 /// The answer to a scrape, head and all.

@@ -15,10 +15,20 @@ use socket2::{Domain, Protocol, Socket, Type};
 use crate::reject::Reject;
 use crate::worker::deadline::Phase;
 use crate::worker::io::Listener;
+pub use crate::worker::io::Queued;
 use crate::worker::{Worker, connection};
 
 /// How long to wait after an accept that failed for want of descriptors or memory, so that the loop does not spin.
 const PAUSE: Duration = Duration::from_millis(100);
+
+/// A listening socket that a worker is to serve.
+#[derive(Debug)]
+pub struct Listening {
+    /// The socket; siblings may have duplicates of it.
+    pub descriptor: OwnedFd,
+    /// What becomes of its queue at the end.
+    pub queued: Queued,
+}
 
 /// Makes a listening socket on `address`, one of several that share the port (`SO_REUSEPORT`), and says what address it got.
 ///
@@ -40,7 +50,7 @@ pub fn bind(address: SocketAddr, backlog: u32) -> io::Result<(OwnedFd, SocketAdd
     Ok((socket.into(), bound))
 }
 
-/// Accepts until the listener is stopped and its queue is empty.
+/// Accepts until the listener is stopped, and its queue is empty or left to whoever serves the socket next.
 pub async fn run(worker: Rc<Worker>, listener: Rc<Listener>) {
     loop {
         match listener.accept().await {

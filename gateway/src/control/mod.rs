@@ -1,7 +1,7 @@
 //! The control plane: what happens beside the way of a request.
 //!
-//! Owns the subcommands, start-up and its order ([`run`]), reload, signals, the metrics endpoint, the service manager, and the
-//! keys of token issuers ([`jwks`]). Runs on the main thread; the data plane never waits for it, but where a token names an
+//! Owns the subcommands, start-up and its order ([`run`]), reload, signals, the metrics endpoint, the service manager with its
+//! sockets and its watchdog, and the keys of token issuers ([`jwks`]). Runs on the main thread; the data plane never waits for it, but where a token names an
 //! unknown key.
 
 pub mod check;
@@ -13,3 +13,6 @@ pub mod providers;
 mod reload;
 pub mod run;
 mod service;
+mod sockets;
+mod status;
+mod watchdog;

@@ -1,10 +1,9 @@
 //! `hookgate run`: start-up in order, then signals, then the end.
 
-use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, bail};
 use arc_swap::ArcSwap;
@@ -14,15 +13,20 @@ use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::reload::{Fixed, Loader};
-use super::service;
+use super::status::Serving;
+use super::watchdog::Watchdog;
+use super::{service, sockets};
 use crate::config::{Config, Listen, Metrics};
+use crate::metrics;
 use crate::snapshot::Snapshot;
 use crate::worker::io::{Backend, choose};
-use crate::worker::{Command, Plan, WorkerThread, start};
-use crate::{accept, metrics};
+use crate::worker::{CUT_GRACE, Command, Plan, WorkerThread, start};
 
 /// How often the control thread looks after its workers and publishes what only it knows.
 const UPKEEP_INTERVAL: Duration = Duration::from_millis(250);
+
+/// What an end takes beyond the drain and the unwinding of what it cuts: the filter is detached, memory given back.
+const LAST_STEPS: Duration = Duration::from_secs(3);
 
 /// Serves the configuration at `path` until a signal ends it. Exit code 0 after an orderly end, else 1.
 pub fn run(path: &Path) -> ExitCode {
@@ -70,7 +74,9 @@ fn serve(path: &Path, config: Config) -> anyhow::Result<()> {
         metrics::reloaded(true, 1);
         let (commands, receiver) = watch::channel(Command::Serve(1));
         let workers = start_workers(&fixed.listen, backend, &current, &receiver)?;
-        let mut control = Control { workers, commands, current, loader, fixed };
+        let watchdog = Watchdog::start(workers.len());
+        let mut control = Control { workers, watchdog, backend: backend.label(), commands, current, loader, fixed };
+        service::ready(&control.serving().started());
         let outcome = control.attend(&mut signals).await;
         control.end(outcome, signals).await
     })
@@ -129,7 +135,7 @@ fn choose_backend(listen: &Listen) -> anyhow::Result<Backend> {
     Ok(backend)
 }
 
-/// Binds every address once a worker, then starts the workers; all or none.
+/// Opens the listening sockets, then starts the workers; all or none.
 fn start_workers(
     listen: &Listen,
     backend: Backend,
@@ -138,29 +144,19 @@ fn start_workers(
 ) -> anyhow::Result<Vec<WorkerThread>> {
     let cores = usable_cores();
     let count = if listen.workers == 0 { cores.len().max(1) } else { listen.workers };
-    let mut bound: Vec<SocketAddr> = listen.addresses.clone();
-    let mut plans = Vec::with_capacity(count);
-    for index in 0..count {
-        let mut listeners = Vec::with_capacity(bound.len());
-        for address in &mut bound {
-            let (descriptor, actual) = accept::bind(*address, listen.backlog)
-                .with_context(|| format!("cannot listen on {address} (listen.addresses)"))?;
-            // Where port 0 was asked for, the other workers share the port that the first one got.
-            *address = actual;
-            listeners.push(descriptor);
-        }
+    let opened = sockets::open(listen, count)?;
+    let plan = |(index, listeners)| {
         // With more workers than cores, pinning would stack them unevenly.
         let core = (count <= cores.len()).then(|| cores[index]);
         let (snapshot, commands) = (Arc::clone(current), commands.clone());
-        plans.push(Plan { index, siblings: count, core, backend, listeners, snapshot, commands });
-    }
-    let workers =
-        plans.into_iter().map(start).collect::<Result<Vec<_>, _>>().context("worker threads cannot be started")?;
-    for address in &bound {
+        Plan { index, siblings: count, core, backend, listeners, snapshot, commands }
+    };
+    let workers = opened.workers.into_iter().enumerate().map(plan).map(start).collect::<Result<Vec<_>, _>>();
+    let workers = workers.context("worker threads cannot be started")?;
+    for address in &opened.addresses {
         tracing::info!(%address, "listening");
     }
     tracing::info!(workers = count, backend = backend.label(), version = env!("CARGO_PKG_VERSION"), "ready");
-    service::ready(&format!("serving with {count} workers on {}", backend.label()));
     Ok(workers)
 }
 
@@ -173,6 +169,8 @@ fn usable_cores() -> Vec<usize> {
 /// The running process.
 struct Control {
     workers: Vec<WorkerThread>,
+    watchdog: Watchdog,
+    backend: &'static str,
     commands: watch::Sender<Command>,
     current: Arc<ArcSwap<Snapshot>>,
     loader: Loader,
@@ -191,11 +189,14 @@ impl Control {
     async fn attend(&mut self, signals: &mut Signals) -> Outcome {
         let mut upkeep = interval(UPKEEP_INTERVAL);
         upkeep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut watch = interval(self.watchdog.period());
+        watch.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 _ = signals.terminate.recv() => return Outcome::Signal,
                 _ = signals.interrupt.recv() => return Outcome::Signal,
                 _ = signals.hang_up.recv() => self.reload(),
+                _ = watch.tick() => self.watchdog.attend(&self.workers),
                 _ = upkeep.tick() => {
                     self.loader.publish_metrics();
                     self.loader.filter.attend();
@@ -209,30 +210,38 @@ impl Control {
 
     fn reload(&mut self) {
         service::reloading();
-        let status = match self.loader.reload(&self.current, &self.fixed) {
+        let reloaded = self.loader.reload(&self.current, &self.fixed);
+        let now = SystemTime::now();
+        let status = match reloaded {
             Some(generation) => {
                 self.commands.send_replace(Command::Serve(generation));
-                format!("serving configuration generation {generation}")
+                self.serving().reloaded(now)
             }
-            None => "the last reload failed; serving the configuration before it (see the log)".to_owned(),
+            None => self.serving().not_reloaded(now),
         };
         service::ready(&status);
     }
 
+    fn serving(&self) -> Serving {
+        Serving::new(&self.current.load(), self.workers.len(), self.backend)
+    }
+
     /// Drains, or after a failure stops, and joins every worker. A second signal cuts a drain short.
-    async fn end(self, outcome: Outcome, mut signals: Signals) -> anyhow::Result<()> {
+    async fn end(mut self, outcome: Outcome, mut signals: Signals) -> anyhow::Result<()> {
         match outcome {
             Outcome::Signal => {
                 tracing::info!("draining: no new connections, requests in flight are finished");
-                service::stopping("draining");
+                let limit = self.current.load().limits.drain_timeout + CUT_GRACE + LAST_STEPS;
+                service::stopping("draining: no new connections, requests in flight are finished", limit);
                 self.commands.send_replace(Command::Drain);
             }
             Outcome::WorkerEnded => {
-                service::stopping("a worker failed");
+                service::stopping("a worker failed", CUT_GRACE + LAST_STEPS);
                 self.commands.send_replace(Command::Stop);
             }
         }
         while !self.workers.iter().all(WorkerThread::is_finished) {
+            self.watchdog.attend(&self.workers);
             tokio::select! {
                 () = signals.end() => {
                     tracing::warn!("told to end a second time; connections are cut");

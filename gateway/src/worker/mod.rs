@@ -22,7 +22,7 @@ use deadline::Sweep;
 use io::Backend;
 
 use run::Slot;
-pub use run::{Command, Plan, WorkerThread, start};
+pub use run::{CUT_GRACE, Command, Plan, WorkerThread, start};
 
 /// Refusals that a worker writes to the log in one second; more are only counted, so that a flood of bad handshakes does not
 /// become a flood of log lines. The number of those left out is logged.

@@ -1,9 +1,9 @@
 //! The life of a worker thread: start, serve, drain.
 
 use std::io;
-use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 use super::Worker;
 use super::deadline::{Phase, SWEEP_INTERVAL};
 use super::io::{Backend, Listener, block_on};
-use crate::accept;
+use crate::accept::{self, Listening};
 use crate::snapshot::Snapshot;
 
 /// For how long after the start of a drain idle connections stay open: a request that is on its way when the drain begins is
@@ -27,7 +27,7 @@ const DRAIN_GRACE: Duration = Duration::from_secs(1);
 const DRAIN_POLL: Duration = Duration::from_millis(20);
 
 /// How long connections that were cut at the end of a drain may take to unwind.
-const CUT_GRACE: Duration = Duration::from_secs(2);
+pub const CUT_GRACE: Duration = Duration::from_secs(2);
 
 /// What the control thread tells its workers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,8 +50,8 @@ pub struct Plan {
     pub core: Option<usize>,
     /// The I/O backend, known to work.
     pub backend: Backend,
-    /// The worker's own listening sockets.
-    pub listeners: Vec<OwnedFd>,
+    /// The listening sockets that the worker serves.
+    pub listeners: Vec<Listening>,
     /// Where the current snapshot is.
     pub snapshot: Arc<ArcSwap<Snapshot>>,
     /// Where commands come from.
@@ -61,12 +61,19 @@ pub struct Plan {
 /// A running worker.
 pub struct WorkerThread {
     handle: JoinHandle<io::Result<()>>,
+    rounds: Arc<AtomicU64>,
 }
 
 impl WorkerThread {
     /// Whether the thread has ended.
     pub fn is_finished(&self) -> bool {
         self.handle.is_finished()
+    }
+
+    /// Rounds of the deadline sweep since the start: while the worker lives, there is one more every
+    /// [`SWEEP_INTERVAL`](super::deadline::SWEEP_INTERVAL).
+    pub fn rounds(&self) -> u64 {
+        self.rounds.load(Ordering::Relaxed)
     }
 
     /// Waits for the end of the thread.
@@ -86,13 +93,15 @@ impl WorkerThread {
 /// Where the system gives no thread. What fails within the thread is returned by [`WorkerThread::join`].
 pub fn start(plan: Plan) -> io::Result<WorkerThread> {
     let name = format!("worker-{}", plan.index);
+    let rounds = Arc::new(AtomicU64::new(0));
+    let counted = Arc::clone(&rounds);
     let handle = thread::Builder::new().name(name).spawn(move || {
         if let Some(core) = plan.core {
             pin(core);
         }
-        block_on(plan.backend, serve(plan))?
+        block_on(plan.backend, serve(plan, counted))?
     })?;
-    Ok(WorkerThread { handle })
+    Ok(WorkerThread { handle, rounds })
 }
 
 fn pin(core: usize) {
@@ -104,13 +113,13 @@ fn pin(core: usize) {
     }
 }
 
-async fn serve(plan: Plan) -> io::Result<()> {
+async fn serve(plan: Plan, rounds: Arc<AtomicU64>) -> io::Result<()> {
     let worker = Worker::new(plan.backend, plan.snapshot, plan.siblings);
     let mut commands = plan.commands;
-    spawn_local(sweep(Rc::clone(&worker)));
+    spawn_local(sweep(Rc::clone(&worker), rounds));
     let mut listeners = Vec::with_capacity(plan.listeners.len());
-    for descriptor in plan.listeners {
-        listeners.push(Rc::new(Listener::new(plan.backend, descriptor)?));
+    for Listening { descriptor, queued } in plan.listeners {
+        listeners.push(Rc::new(Listener::new(plan.backend, descriptor, queued)?));
     }
     let accepting: Vec<_> =
         listeners.iter().map(|listener| spawn_local(accept::run(Rc::clone(&worker), Rc::clone(listener)))).collect();
@@ -136,12 +145,13 @@ async fn serve(plan: Plan) -> io::Result<()> {
     Ok(())
 }
 
-async fn sweep(worker: Rc<Worker>) {
+async fn sweep(worker: Rc<Worker>, rounds: Arc<AtomicU64>) {
     let mut ticks = interval(SWEEP_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
         worker.sweep.run();
+        rounds.fetch_add(1, Ordering::Relaxed);
     }
 }
 

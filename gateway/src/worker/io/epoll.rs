@@ -138,6 +138,7 @@ impl Listener {
         Ok(Self { socket, stopped: Cell::new(false), stop: Notify::new() })
     }
 
+    /// The next connection; `None` once stopped.
     pub(super) async fn accept(&self) -> io::Result<Option<OwnedFd>> {
         while !self.stopped.get() {
             let mut guard = tokio::select! {
@@ -150,7 +151,11 @@ impl Listener {
                 return result.map(Some);
             }
         }
-        accept_queued(&self.socket.get_ref().0)
+        Ok(None)
+    }
+
+    pub(super) fn descriptor(&self) -> &OwnedFd {
+        &self.socket.get_ref().0
     }
 
     pub(super) fn stop(&self) {

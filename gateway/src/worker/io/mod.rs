@@ -187,9 +187,19 @@ impl Drop for Socket {
     }
 }
 
+/// What becomes of the connections in the queue of a listener that stops: the kernel has completed them, nobody accepted them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Queued {
+    /// They are accepted: with the last descriptor of the socket, they would be reset.
+    Accept,
+    /// They wait: another process holds the socket, and it or its heir accepts them.
+    Leave,
+}
+
 /// A listening TCP socket.
 pub struct Listener {
     channel: ListenerChannel,
+    queued: Queued,
 }
 
 enum ListenerChannel {
@@ -203,15 +213,16 @@ impl Listener {
     /// # Errors
     ///
     /// From the system calls that set or clear `O_NONBLOCK` and register the descriptor.
-    pub fn new(backend: Backend, descriptor: OwnedFd) -> io::Result<Self> {
+    pub fn new(backend: Backend, descriptor: OwnedFd, queued: Queued) -> io::Result<Self> {
         let channel = match backend {
             Backend::IoUring => ListenerChannel::Uring(uring::Listener::new(descriptor)?),
             Backend::Epoll => ListenerChannel::Epoll(epoll::Listener::new(descriptor)?),
         };
-        Ok(Self { channel })
+        Ok(Self { channel, queued })
     }
 
-    /// The next connection, or `None` once [`Self::stop`] was called and the accept queue is empty.
+    /// The next connection, or `None` once [`Self::stop`] was called and the accept queue is empty, or left. A connection that
+    /// the kernel gives out while it is being stopped is returned, whatever becomes of the queue.
     ///
     /// Must be awaited to its end: a dropped accept would lose the connection that it was about to return.
     ///
@@ -219,13 +230,19 @@ impl Listener {
     ///
     /// What accept4(2) says, such as `EMFILE`; the caller decides whether to go on.
     pub async fn accept(&self) -> io::Result<Option<OwnedFd>> {
-        match &self.channel {
-            ListenerChannel::Uring(listener) => listener.accept().await,
-            ListenerChannel::Epoll(listener) => listener.accept().await,
+        let accepted = match &self.channel {
+            ListenerChannel::Uring(listener) => listener.accept().await?,
+            ListenerChannel::Epoll(listener) => listener.accept().await?,
+        };
+        match (accepted, self.queued, &self.channel) {
+            (Some(descriptor), _, _) => Ok(Some(descriptor)),
+            (None, Queued::Leave, _) => Ok(None),
+            (None, Queued::Accept, ListenerChannel::Uring(listener)) => epoll::accept_queued(listener.descriptor()),
+            (None, Queued::Accept, ListenerChannel::Epoll(listener)) => epoll::accept_queued(listener.descriptor()),
         }
     }
 
-    /// Ends the wait of [`Self::accept`]; connections that are queued already are still returned.
+    /// Ends the wait of [`Self::accept`].
     pub fn stop(&self) {
         match &self.channel {
             ListenerChannel::Uring(listener) => listener.stop(),

@@ -96,29 +96,66 @@ fn a_socket_dropped_while_it_waits_lets_go_of_its_peer() {
     });
 }
 
+/// Accepts one connection, leaves two in the queue, stops; returns how many were accepted, and how many can be afterwards.
+async fn stop_with_two_queued(backend: Backend, queued: Queued) -> (usize, usize) {
+    let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = socket.local_addr().unwrap();
+    let heir = socket.try_clone().unwrap();
+    let listener = Rc::new(Listener::new(backend, socket.into(), queued).unwrap());
+    let accepting = tokio::task::spawn_local({
+        let listener = Rc::clone(&listener);
+        async move {
+            let mut count = 0;
+            while let Some(descriptor) = listener.accept().await.unwrap() {
+                assert!(peer_address(&descriptor).is_some());
+                count += 1;
+            }
+            count
+        }
+    });
+    let _first = TcpStream::connect(address).unwrap();
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    // Queued, but this thread has not accepted them when it stops. The kernel may complete an accept that waits.
+    let _second = TcpStream::connect(address).unwrap();
+    let _third = TcpStream::connect(address).unwrap();
+    listener.stop();
+    let accepted = accepting.await.unwrap();
+    heir.set_nonblocking(true).unwrap();
+    (accepted, std::iter::from_fn(|| heir.accept().ok()).count())
+}
+
 #[test]
 fn a_stopped_listener_still_returns_what_is_queued() {
     on_each_backend(|backend| async move {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        let listener = Rc::new(Listener::new(backend, listener.into()).unwrap());
-        let accepting = tokio::task::spawn_local({
-            let listener = Rc::clone(&listener);
-            async move {
-                let mut count = 0;
-                while let Some(descriptor) = listener.accept().await.unwrap() {
-                    assert!(peer_address(&descriptor).is_some());
-                    count += 1;
-                }
-                count
-            }
+        assert_eq!(stop_with_two_queued(backend, Queued::Accept).await, (3, 0));
+    });
+}
+
+#[test]
+fn a_stopped_listener_leaves_what_is_queued_to_its_heir() {
+    on_each_backend(|backend| async move {
+        for _ in 0..20 {
+            let (accepted, left) = stop_with_two_queued(backend, Queued::Leave).await;
+            assert_eq!(accepted + left, 3, "{backend:?}: a connection is lost");
+            assert!(left > 0, "{backend:?}: the queue was accepted");
+        }
+    });
+}
+
+#[test]
+fn a_listener_whose_sibling_stopped_goes_on() {
+    on_each_backend(|backend| async move {
+        let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = socket.local_addr().unwrap();
+        let sibling = socket.try_clone().unwrap();
+        let listener = Listener::new(backend, socket.into(), Queued::Accept).unwrap();
+        // What a sibling does to the open file description that both share.
+        assert!(epoll::accept_queued(&sibling.into()).unwrap().is_none());
+        let late = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(30));
+            TcpStream::connect(address).unwrap()
         });
-        let _first = TcpStream::connect(address).unwrap();
-        tokio::time::sleep(Duration::from_millis(20)).await;
-        // Queued, but this thread has not accepted them when it stops.
-        let _second = TcpStream::connect(address).unwrap();
-        let _third = TcpStream::connect(address).unwrap();
-        listener.stop();
-        assert_eq!(accepting.await.unwrap(), 3);
+        assert!(listener.accept().await.unwrap().is_some());
+        late.join().unwrap();
     });
 }

@@ -26,6 +26,9 @@ const ENTRIES: u32 = 512;
 /// Completion entries a ring. Completions beyond it wait in the kernel (`IORING_FEAT_NODROP`), so this bounds a batch only.
 const COMPLETION_ENTRIES: u32 = 4096;
 
+/// How long to wait before accepting again from a socket that is non-blocking, and empty.
+const SHARED_PAUSE: std::time::Duration = std::time::Duration::from_millis(10);
+
 /// What a cancelled accept completes with.
 const ECANCELED: i32 = rustix::io::Errno::CANCELED.raw_os_error();
 
@@ -228,18 +231,27 @@ impl Listener {
         Ok(Self { descriptor: Rc::new(descriptor), stopped: Cell::new(false) })
     }
 
+    /// The next connection; `None` once stopped. An accept that completes while it is being cancelled has a connection, or was
+    /// cancelled and has taken none: the kernel decides once.
     pub(super) async fn accept(&self) -> io::Result<Option<OwnedFd>> {
-        if self.stopped.get() {
-            return super::epoll::accept_queued(&self.descriptor);
+        while !self.stopped.get() {
+            let entry =
+                opcode::Accept::new(Fd(self.descriptor.as_raw_fd()), std::ptr::null_mut(), std::ptr::null_mut())
+                    .flags(rustix::net::SocketFlags::CLOEXEC.bits().cast_signed())
+                    .build();
+            match UnsubmittedOneshot::new(Rc::clone(&self.descriptor), Accept, entry).submit().await {
+                Ok(descriptor) => return Ok(Some(descriptor)),
+                Err(error) if error.raw_os_error() == Some(ECANCELED) => {}
+                // A sibling that shares the socket has stopped, and made it non-blocking for both: our own stop is near.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => tokio::time::sleep(SHARED_PAUSE).await,
+                Err(error) => return Err(error),
+            }
         }
-        let entry = opcode::Accept::new(Fd(self.descriptor.as_raw_fd()), std::ptr::null_mut(), std::ptr::null_mut())
-            .flags(rustix::net::SocketFlags::CLOEXEC.bits().cast_signed())
-            .build();
-        match UnsubmittedOneshot::new(Rc::clone(&self.descriptor), Accept, entry).submit().await {
-            Ok(descriptor) => Ok(Some(descriptor)),
-            Err(error) if error.raw_os_error() == Some(ECANCELED) => super::epoll::accept_queued(&self.descriptor),
-            Err(error) => Err(error),
-        }
+        Ok(None)
+    }
+
+    pub(super) fn descriptor(&self) -> &OwnedFd {
+        &self.descriptor
     }
 
     pub(super) fn stop(&self) {
