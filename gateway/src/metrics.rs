@@ -48,6 +48,7 @@ const FILTER_RANGES: &str = "hookgate_filter_ranges";
 const FILTER_ATTACHED: &str = "hookgate_filter_attached_info";
 const FILTER_MEMORY: &str = "hookgate_filter_map_bytes";
 const FILTER_UNAVAILABLE: &str = "hookgate_filter_unavailable";
+const LOG_LOST: &str = "hookgate_log_events_lost_total";
 const BUILD_INFO: &str = "hookgate_build_info";
 const IO_BACKEND: &str = "hookgate_io_backend_info";
 const IO_FALLBACK: &str = "hookgate_io_fallback";
@@ -108,6 +109,7 @@ pub fn describe() {
         FILTER_UNAVAILABLE,
         "1 where the filter was asked for and is not there, so that every packet gets in"
     );
+    describe_counter!(LOG_LOST, "Log events that were not written, since they came faster than they could be");
     describe_gauge!(BUILD_INFO, "Always 1; the version is in the label");
     describe_gauge!(IO_BACKEND, "Always 1; the I/O backend in use is in the label");
     describe_gauge!(IO_FALLBACK, "1 where io_uring was preferred but is not to be had on this host");
@@ -119,6 +121,11 @@ pub fn reloaded(ok: bool, generation: u64) {
     counter!(RELOADS, "result" => if ok { "ok" } else { "error" }).increment(1);
     #[expect(clippy::cast_precision_loss, reason = "a generation stays far below 2^53")]
     gauge!(GENERATION).set(generation as f64);
+}
+
+/// Publishes how many log events were lost.
+pub fn log_lost(events: u64) {
+    counter!(LOG_LOST).absolute(events);
 }
 
 /// Says what is running.

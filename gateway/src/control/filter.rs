@@ -100,6 +100,11 @@ impl FilterKeeper {
         Ok(())
     }
 
+    /// Whether the filter's maps, where there are any, can be read with the privileges that are left.
+    pub(super) fn is_usable(&self) -> bool {
+        self.running.as_ref().is_none_or(|running| running.filter.status().is_ok())
+    }
+
     /// Publishes what the filter counts, and logs samples of what it dropped.
     pub(super) fn attend(&mut self) {
         self.publish();

@@ -5,10 +5,12 @@
 //! unknown key.
 
 pub mod check;
+mod confine;
 mod filter;
 pub mod filter_status;
 pub mod jwks;
 mod keys;
+mod log;
 pub mod providers;
 mod reload;
 pub mod run;

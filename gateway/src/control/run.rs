@@ -12,6 +12,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
 
+use super::confine::{confine, hide_memory, unprivileged};
+use super::log::{Log, Lost};
 use super::reload::{Fixed, Loader};
 use super::status::Serving;
 use super::watchdog::Watchdog;
@@ -30,7 +32,14 @@ const LAST_STEPS: Duration = Duration::from_secs(3);
 
 /// Serves the configuration at `path` until a signal ends it. Exit code 0 after an orderly end, else 1.
 pub fn run(path: &Path) -> ExitCode {
-    let _log = start_log();
+    let log = match Log::start() {
+        Ok(log) => log,
+        Err(error) => {
+            eprintln!("{:#}", anyhow::Error::from(error));
+            return ExitCode::FAILURE;
+        }
+    };
+    hide_memory();
     let (config, warnings) = match Config::load(path) {
         Ok(loaded) => loaded,
         Err(errors) => {
@@ -41,7 +50,7 @@ pub fn run(path: &Path) -> ExitCode {
     for warning in &warnings {
         tracing::warn!(%warning, "configuration");
     }
-    match serve(path, config) {
+    match serve(path, config, &log) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error:#}");
@@ -50,16 +59,7 @@ pub fn run(path: &Path) -> ExitCode {
     }
 }
 
-/// Log lines go to standard error through a thread of their own: a worker never waits for a terminal or a full pipe.
-fn start_log() -> tracing_appender::non_blocking::WorkerGuard {
-    let (writer, guard) = tracing_appender::non_blocking(std::io::stderr());
-    let filter = tracing_subscriber::EnvFilter::try_from_env("HOOKGATE_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_writer(writer).with_env_filter(filter).with_ansi(false).with_target(false).init();
-    guard
-}
-
-fn serve(path: &Path, config: Config) -> anyhow::Result<()> {
+fn serve(path: &Path, config: Config, log: &Log) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let mut signals = Signals::install()?;
@@ -73,9 +73,13 @@ fn serve(path: &Path, config: Config) -> anyhow::Result<()> {
         let current = Arc::new(ArcSwap::from_pointee(snapshot));
         metrics::reloaded(true, 1);
         let (commands, receiver) = watch::channel(Command::Serve(1));
-        let workers = start_workers(&fixed.listen, backend, &current, &receiver)?;
+        let plans = plan_workers(&fixed.listen, backend, &current, &receiver)?;
+        // Everything that takes a privilege is done, and nothing of a peer has been read yet.
+        confine(|| loader.filter.is_usable())?;
+        let workers = start_workers(plans, backend)?;
         let watchdog = Watchdog::start(workers.len());
-        let mut control = Control { workers, watchdog, backend: backend.label(), commands, current, loader, fixed };
+        let (backend, lost) = (backend.label(), log.lost());
+        let mut control = Control { workers, watchdog, backend, commands, current, loader, fixed, lost };
         service::ready(&control.serving().started());
         let outcome = control.attend(&mut signals).await;
         control.end(outcome, signals).await
@@ -135,13 +139,13 @@ fn choose_backend(listen: &Listen) -> anyhow::Result<Backend> {
     Ok(backend)
 }
 
-/// Opens the listening sockets, then starts the workers; all or none.
-fn start_workers(
+/// Opens the listening sockets for every worker; all or none.
+fn plan_workers(
     listen: &Listen,
     backend: Backend,
     current: &Arc<ArcSwap<Snapshot>>,
     commands: &watch::Receiver<Command>,
-) -> anyhow::Result<Vec<WorkerThread>> {
+) -> anyhow::Result<Vec<Plan>> {
     let cores = usable_cores();
     let count = if listen.workers == 0 { cores.len().max(1) } else { listen.workers };
     let opened = sockets::open(listen, count)?;
@@ -151,11 +155,18 @@ fn start_workers(
         let (snapshot, commands) = (Arc::clone(current), commands.clone());
         Plan { index, siblings: count, core, backend, listeners, snapshot, commands }
     };
-    let workers = opened.workers.into_iter().enumerate().map(plan).map(start).collect::<Result<Vec<_>, _>>();
-    let workers = workers.context("worker threads cannot be started")?;
+    let plans = opened.workers.into_iter().enumerate().map(plan).collect();
     for address in &opened.addresses {
         tracing::info!(%address, "listening");
     }
+    Ok(plans)
+}
+
+/// Starts the workers, which have no capability even where the main thread had to keep one.
+fn start_workers(plans: Vec<Plan>, backend: Backend) -> anyhow::Result<Vec<WorkerThread>> {
+    let count = plans.len();
+    let workers = unprivileged(|| plans.into_iter().map(start).collect::<Result<Vec<_>, _>>())?
+        .context("worker threads cannot be started")?;
     tracing::info!(workers = count, backend = backend.label(), version = env!("CARGO_PKG_VERSION"), "ready");
     Ok(workers)
 }
@@ -175,6 +186,7 @@ struct Control {
     current: Arc<ArcSwap<Snapshot>>,
     loader: Loader,
     fixed: Fixed,
+    lost: Lost,
 }
 
 /// Why serving is over.
@@ -200,6 +212,7 @@ impl Control {
                 _ = upkeep.tick() => {
                     self.loader.publish_metrics();
                     self.loader.filter.attend();
+                    self.lost.attend();
                     if self.workers.iter().any(WorkerThread::is_finished) {
                         return Outcome::WorkerEnded;
                     }

@@ -1,0 +1,119 @@
+//! The restrictions, each tried for real on a thread that has them. The process of the tests keeps what it has.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a failed set-up fails the test")]
+
+use std::fs::{self, OpenOptions};
+use std::net::{Ipv4Addr, SocketAddr as InternetAddress, TcpListener, TcpStream};
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::fs::symlink;
+use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
+use std::path::Path;
+use std::process::Command;
+
+use rustix::fs::{Mode, OFlags};
+use rustix::process::{getppid, test_kill_process};
+use tempfile::TempDir;
+
+use super::*;
+
+/// Which version of Landlock's interface this kernel has; 0 for none.
+fn landlock_version() -> i32 {
+    match unprivileged(|| restrict().unwrap().landlock).unwrap() {
+        LandlockStatus::Available { effective_abi, kernel_abi } => kernel_abi.unwrap_or(effective_abi as i32),
+        LandlockStatus::NotEnabled | LandlockStatus::NotImplemented => 0,
+    }
+}
+
+fn scene() -> TempDir {
+    let directory = TempDir::new().unwrap();
+    fs::write(directory.path().join("file"), "as it was").unwrap();
+    fs::create_dir(directory.path().join("directory")).unwrap();
+    directory
+}
+
+/// `attempt` must fail for want of permission on a restricted thread, and must not on a free one. Where the kernel's Landlock
+/// is older than `since`, it cannot, and that is said.
+fn check(since: i32, what: &str, attempt: impl Fn(&Path) -> io::Result<()> + Sync) {
+    attempt(scene().path()).unwrap_or_else(|error| panic!("{what}: {error} without restrictions"));
+    if landlock_version() < since {
+        eprintln!("SKIPPED: to forbid {what} takes version {since} of Landlock's interface");
+        return;
+    }
+    let scene = scene();
+    let error = restricted(|| attempt(scene.path())).unwrap().expect_err(what);
+    let refused = [Errno::ACCESS, Errno::PERM].map(Errno::raw_os_error);
+    assert!(error.raw_os_error().is_some_and(|number| refused.contains(&number)), "{what}: {error}");
+    assert_eq!(fs::read_to_string(scene.path().join("file")).unwrap(), "as it was", "{what}");
+}
+
+#[test]
+fn a_restricted_thread_changes_no_file_and_runs_none() {
+    check(1, "to write", |at| OpenOptions::new().append(true).open(at.join("file")).map(drop));
+    check(1, "to make a file", |at| OpenOptions::new().write(true).create_new(true).open(at.join("new")).map(drop));
+    check(1, "to make a directory", |at| fs::create_dir(at.join("new")));
+    check(1, "to make a symbolic link", |at| symlink("file", at.join("new")));
+    check(1, "to make a hard link", |at| fs::hard_link(at.join("file"), at.join("new")));
+    check(1, "to make a socket", |at| UnixListener::bind(at.join("new")).map(drop));
+    check(1, "to remove a file", |at| fs::remove_file(at.join("file")));
+    check(1, "to remove a directory", |at| fs::remove_dir(at.join("directory")));
+    check(1, "to rename", |at| fs::rename(at.join("file"), at.join("new")));
+    check(1, "to run a program", |_| Command::new("/bin/true").status().map(drop));
+    let truncating = OFlags::RDONLY | OFlags::TRUNC;
+    check(3, "to truncate", |at| Ok(drop(rustix::fs::open(at.join("file"), truncating, Mode::empty())?)));
+}
+
+#[test]
+fn a_restricted_thread_listens_nowhere_and_reaches_no_other_process() {
+    check(4, "to listen", |_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map(drop));
+    check(6, "to signal", |_| Ok(test_kill_process(getppid().unwrap())?));
+    let name = format!("hookgate-test-{}", std::process::id());
+    let address = SocketAddr::from_abstract_name(name.as_bytes()).unwrap();
+    let _listener = UnixListener::bind_addr(&address).unwrap();
+    check(6, "to connect to an abstract socket", |_| UnixStream::connect_addr(&address).map(drop));
+    assert!(!scopes(true).contains(Scope::AbstractUnixSocket), "but where the service manager listens on one");
+}
+
+#[test]
+fn a_restricted_thread_reads_files_and_connects() {
+    let scene = scene();
+    let path = scene.path().join("handler.sock");
+    let _handler = UnixListener::bind(&path).unwrap();
+    let issuer = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address: InternetAddress = issuer.local_addr().unwrap();
+    let attempt = || -> io::Result<()> {
+        fs::read(scene.path().join("file"))?;
+        fs::read_dir(scene.path())?.next().transpose()?;
+        UnixStream::connect(&path)?;
+        TcpStream::connect(address)?;
+        Ok(())
+    };
+    restricted(attempt).unwrap().unwrap();
+}
+
+/// A line of this thread's `/proc/thread-self/status` (proc_pid_status(5)).
+fn status(name: &str) -> String {
+    let status = fs::read_to_string("/proc/thread-self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    line.unwrap_or_else(|| panic!("no {name}")).trim().to_owned()
+}
+
+#[test]
+fn a_thread_that_an_unprivileged_one_starts_has_no_capability() {
+    let names = ["CapInh", "CapPrm", "CapEff", "CapAmb", "CapBnd", "NoNewPrivs"];
+    let inherited = unprivileged(|| thread::spawn(move || names.map(status)).join().unwrap()).unwrap();
+    let none = "0000000000000000";
+    // Without CAP_SETPCAP the bounding set stays.
+    let bounding = if geteuid().is_root() { none.to_owned() } else { status("CapBnd") };
+    assert_eq!(inherited, [none, none, none, none, bounding.as_str(), "1"]);
+}
+
+#[test]
+fn one_capability_stays_where_the_filter_cannot_be_read_without_it() {
+    let had = capabilities(None).unwrap().permitted;
+    let kept = thread::spawn(|| {
+        give_up_capabilities(&|| capabilities(None).unwrap().effective.contains(CapabilitySet::BPF)).unwrap();
+        capabilities(None).unwrap()
+    });
+    let kept = kept.join().unwrap();
+    let expected = had & CapabilitySet::BPF;
+    assert_eq!((kept.permitted, kept.effective, kept.inheritable), (expected, expected, CapabilitySet::empty()));
+}
