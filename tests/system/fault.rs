@@ -57,9 +57,8 @@ fn a_service_without_descriptors_serves_again_when_there_are_some() {
     scene.host.drop_in("hookgate.service", "[Service]\nLimitNOFILE=64\n");
     scene.host.run(&["systemctl", "start", "hookgate.socket", "hookgate.service"]);
     scene.expect_served();
-    let idle: Vec<_> = scene
-        .host
-        .inside(|| (0..80).filter_map(|_| std::net::TcpStream::connect(([127, 0, 0, 1], 443)).ok()).collect());
+    let idle: Vec<_> =
+        scene.host.inside(|| (0..80).filter_map(|_| std::net::TcpStream::connect("127.0.0.1:443").ok()).collect());
     scene.host.wait_for("the lack in the journal", SOON, || {
         scene.host.journal().to_lowercase().contains("too many open files").then_some(())
     });
