@@ -51,7 +51,8 @@ static COUNT: AtomicU32 = AtomicU32::new(0);
 /// A booted container; it ends with this.
 pub(crate) struct Host {
     name: String,
-    nspawn: Child,
+    /// unshare, the parent of systemd-nspawn.
+    outermost: Child,
     /// The container's first process, as this machine counts.
     init: u32,
 }
@@ -61,13 +62,15 @@ impl Host {
     pub(crate) fn boot(scene: &Path) -> Self {
         let root = base::root();
         let name = format!("hookgate-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-        // The signal on our death is kept across execve, so the container ends even where this process is killed.
+        // Also where this process is killed: setpriv's signal is kept across execve and ends unshare, whose child is the first of a
+        // process namespace, which ends with it.
         let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "KILL", "unshare", "--mount", "--propagation", "private", "sh", "-c", BOOT, "sh"]);
+        command.args(["--pdeathsig", "KILL", "unshare", "--mount", "--propagation", "private"]);
+        command.args(["--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c", BOOT, "sh"]);
         command.arg(root).arg(&name).arg(scene);
-        let nspawn = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
-        let nspawn = nspawn.expect("setpriv and unshare, of util-linux, are needed");
-        let mut host = Self { name, nspawn, init: 0 };
+        let outermost = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
+        let outermost = outermost.expect("setpriv and unshare, of util-linux, are needed");
+        let mut host = Self { name, outermost, init: 0 };
         host.wait_booted();
         host
     }
@@ -75,16 +78,18 @@ impl Host {
     fn wait_booted(&mut self) {
         let deadline = Instant::now() + BOOT_LIMIT;
         loop {
-            if let Some(status) = self.nspawn.try_wait().unwrap() {
+            if let Some(status) = self.outermost.try_wait().unwrap() {
                 let mut said = String::new();
-                let mut stderr = self.nspawn.stderr.take().unwrap();
+                let mut stderr = self.outermost.stderr.take().unwrap();
                 stderr.read_to_string(&mut said).unwrap();
                 panic!("the container did not boot ({status}); is systemd-nspawn installed?\n{said}");
             }
-            let nspawn = self.nspawn.id();
-            let children = fs::read_to_string(format!("/proc/{nspawn}/task/{nspawn}/children")).unwrap_or_default();
-            if let Some(init) = children.split_whitespace().next() {
-                self.init = init.parse().unwrap();
+            let child = |of: u32| {
+                let children = fs::read_to_string(format!("/proc/{of}/task/{of}/children")).unwrap_or_default();
+                children.split_whitespace().next().map(|child| child.parse::<u32>().unwrap())
+            };
+            if let Some(init) = child(self.outermost.id()).and_then(child) {
+                self.init = init;
                 let state = self.attempt(&["systemctl", "is-system-running"]).stdout_text();
                 if ["running", "degraded"].contains(&state.trim()) {
                     return;
@@ -180,8 +185,7 @@ impl Host {
     pub(crate) fn outer_process(&self, inner: &str) -> u32 {
         let is_it = |status: &str| {
             let line = status.lines().find_map(|line| line.strip_prefix("NSpid:")).unwrap_or_default();
-            let mut numbers = line.split_whitespace();
-            numbers.clone().count() == 2 && numbers.next_back() == Some(inner)
+            line.split_whitespace().next_back() == Some(inner)
         };
         let same_namespace = |pid: &OsString| {
             let namespace = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
@@ -207,9 +211,9 @@ impl Network {
 
 impl Drop for Host {
     fn drop(&mut self) {
-        // Whatever is in the container ends with its first process, and that with systemd-nspawn.
-        drop(self.nspawn.kill());
-        drop(self.nspawn.wait());
+        // Whatever is in the container ends with the process namespace, and that with unshare.
+        drop(self.outermost.kill());
+        drop(self.outermost.wait());
         let remove = "mount -t cgroup2 cgroup2 /sys/fs/cgroup; cd /sys/fs/cgroup
             for attempt in 1 2 3 4 5 6 7 8 9 10; do
                 [ -d \"$1\" ] || exit 0

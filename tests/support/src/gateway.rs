@@ -8,6 +8,7 @@ use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -41,6 +42,11 @@ const POLL: Duration = Duration::from_millis(5);
 /// Attempts with other ports where somebody took one between choosing and binding it.
 const ATTEMPTS: usize = 5;
 
+/// Becomes the daemon, `$0`, after it has moved standard input, and standard output where there is `$SECOND`, to the places where
+/// sockets are handed over (sd_listen_fds(3)): LISTEN_PID must be the process's own.
+const HAND_OVER: &str = "exec 3<&0 </dev/null; if [ -n \"$SECOND\" ]; then exec 4<&1; fi; exec >/dev/null; \
+     unset SECOND; export LISTEN_PID=$$; exec \"$0\" \"$@\"";
+
 /// How the daemon is started.
 #[derive(Clone, Debug)]
 pub struct GatewayOptions {
@@ -52,13 +58,38 @@ pub struct GatewayOptions {
     pub arguments: Vec<OsString>,
     /// What replaces [`IO`] in the configuration.
     pub io: String,
+    /// The port to accept on, where somebody holds it already, as who hands sockets over does; else a free one.
+    pub port: Option<u16>,
+    /// Sockets handed over, with their names: at most two.
+    pub handed_over: Vec<(String, Arc<OwnedFd>)>,
 }
 
 impl GatewayOptions {
     /// `binary`, with the backend that [`IO_VARIABLE`] names.
     pub fn new(binary: impl Into<PathBuf>) -> Self {
         let io = std::env::var(IO_VARIABLE).unwrap_or_else(|_| "auto".to_owned());
-        Self { binary: binary.into(), environment: Vec::new(), arguments: Vec::new(), io }
+        let (environment, arguments, handed_over) = (Vec::new(), Vec::new(), Vec::new());
+        Self { binary: binary.into(), environment, arguments, io, port: None, handed_over }
+    }
+}
+
+impl GatewayOptions {
+    /// The binary with its standard input and output, behind [`HAND_OVER`] where sockets are handed over. They travel as standard
+    /// input and output, so that no child of a test that runs meanwhile inherits them.
+    fn command(&self) -> Result<Command> {
+        let mut command = Command::new(&self.binary);
+        command.stdin(Stdio::null()).stdout(Stdio::null());
+        let Some((_, first)) = self.handed_over.first() else { return Ok(command) };
+        ensure!(self.handed_over.len() <= 2, "no way to hand over more than two sockets");
+        let names: Vec<&str> = self.handed_over.iter().map(|(name, _)| name.as_str()).collect();
+        let mut command = Command::new("sh");
+        command.args(["-c", HAND_OVER]).arg(&self.binary);
+        command.env("LISTEN_FDS", names.len().to_string()).env("LISTEN_FDNAMES", names.join(":"));
+        command.stdin(first.try_clone()?).stdout(Stdio::null());
+        if let Some((_, second)) = self.handed_over.get(1) {
+            command.stdout(second.try_clone()?).env("SECOND", "1");
+        }
+        Ok(command)
     }
 }
 
@@ -96,14 +127,15 @@ impl Gateway {
 
     fn spawn(configuration: &str, options: &GatewayOptions) -> Result<Self> {
         let directory = tempfile::Builder::new().prefix("hookgate-").tempdir()?;
-        let (port, metrics_port) = (ReservedPort::new()?, free_port()?);
+        let port = options.port.map_or_else(ReservedPort::new, |port| Ok(ReservedPort::held_elsewhere(port)))?;
+        let metrics_port = free_port()?;
         let file = directory.path().join("hookgate.toml");
         fs::write(&file, fill_in(configuration, port.number, metrics_port, &options.io))?;
-        let mut command = Command::new(&options.binary);
+        let mut command = options.command()?;
         command.arg("run").arg("--config").arg(&file).args(&options.arguments);
         // Colours would stand between the words that tests look for.
         command.env("NO_COLOR", "1").envs(options.environment.iter().cloned());
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        command.stderr(Stdio::piped());
         let mut child = Reaped(command.spawn().with_context(|| format!("starting {}", options.binary.display()))?);
         let stderr = child.0.stderr.take().context("stderr was asked for as a pipe")?;
         let log = Capture::start(stderr);
@@ -311,7 +343,7 @@ fn fill_in(configuration: &str, port: u16, metrics_port: u16, io: &str) -> Strin
 #[derive(Debug)]
 struct ReservedPort {
     number: u16,
-    _socket: OwnedFd,
+    _socket: Option<OwnedFd>,
 }
 
 impl ReservedPort {
@@ -320,7 +352,11 @@ impl ReservedPort {
         sockopt::set_socket_reuseport(&socket, true)?;
         rustix::net::bind(&socket, &SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0))?;
         let number = SocketAddrV4::try_from(rustix::net::getsockname(&socket)?)?.port();
-        Ok(Self { number, _socket: socket })
+        Ok(Self { number, _socket: Some(socket) })
+    }
+
+    fn held_elsewhere(number: u16) -> Self {
+        Self { number, _socket: None }
     }
 }
 

@@ -10,6 +10,7 @@ pub mod documents;
 pub mod gateway;
 pub mod handler;
 pub mod http;
+pub mod manager;
 pub mod metrics;
 pub mod pki;
 pub mod process;

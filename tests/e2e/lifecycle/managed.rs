@@ -1,0 +1,75 @@
+//! The daemon under a service manager that the test plays: what the tests of sockets, restarts, reloads and watchdog share.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use anyhow::Result;
+use hookgate_testkit::gateway::{Gateway, GatewayOptions, Signal};
+use hookgate_testkit::manager::Manager;
+use hookgate_testkit::pki::{Sender, Variant};
+use socket2::{Domain, Socket, Type};
+
+use crate::call::Caller;
+use crate::stand::configuration;
+use crate::world::{BINARY, SOON, Scene};
+
+/// Sockets with their names.
+pub(super) type Sockets = Vec<(String, Arc<OwnedFd>)>;
+
+/// Everything around the daemon, and who manages it.
+pub(super) struct Managed {
+    pub(super) manager: Manager,
+    pub(super) scene: Scene,
+}
+
+impl Managed {
+    pub(super) fn set() -> Result<Self> {
+        let scene = Scene::set()?;
+        Ok(Self { manager: Manager::listen(&scene.path("notify.sock"))?, scene })
+    }
+
+    /// The configuration with this many workers.
+    pub(super) fn configuration(&self, workers: usize) -> String {
+        configuration(&self.scene, "", "").replace("workers = 1", &format!("workers = {workers}"))
+    }
+
+    /// How the manager starts the daemon.
+    pub(super) fn options(&self) -> GatewayOptions {
+        let mut options = GatewayOptions::new(BINARY);
+        options.environment.push(("NOTIFY_SOCKET".into(), self.manager.path().into()));
+        options
+    }
+
+    /// The daemon with this many workers, and with these sockets, all on `port`.
+    pub(super) fn start_with(&self, workers: usize, port: u16, sockets: Sockets) -> Result<Gateway> {
+        let options = GatewayOptions { port: Some(port), handed_over: sockets, ..self.options() };
+        Gateway::start(&self.configuration(workers), &options)
+    }
+
+    /// Connections to `port` with a certificate that is admitted.
+    pub(super) fn caller(&self, port: u16) -> Result<Caller> {
+        Caller::new(port, &self.scene.pki, &self.scene.identity(Sender::Percolate, Variant::Good)?)
+    }
+}
+
+/// Ends the daemon as the manager does, and waits until it has ended.
+pub(super) fn end(gateway: &mut Gateway) {
+    gateway.signal(Signal::TERM).unwrap();
+    let status = gateway.wait_exit(SOON).unwrap();
+    assert_eq!(status.code(), Some(0), "{}", gateway.log());
+}
+
+/// What a .socket unit with `ReusePort=yes` and this many equal lines makes: sockets on one port of 127.0.0.1.
+pub(super) fn unit_sockets(count: usize) -> Result<(u16, Sockets)> {
+    let mut port = 0;
+    let mut sockets = Vec::new();
+    for _ in 0..count {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+        socket.set_reuse_port(true)?;
+        socket.bind(&std::net::SocketAddr::from(([127, 0, 0, 1], port)).into())?;
+        socket.listen(128)?;
+        port = socket.local_addr()?.as_socket().map_or(0, |address| address.port());
+        sockets.push(("hookgate".to_owned(), Arc::new(OwnedFd::from(socket))));
+    }
+    Ok((port, sockets))
+}

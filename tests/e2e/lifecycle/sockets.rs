@@ -1,0 +1,178 @@
+//! Listening sockets that others hold beside the daemon: a .socket unit's, and its own in the service manager's store. They
+//! outlive it, so a restart refuses nobody.
+
+use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, sleep};
+use std::time::Duration;
+
+use hookgate_testkit::gateway::{Gateway, GatewayOptions, Signal};
+use hookgate_testkit::handler::Behaviour;
+use socket2::{Domain, Socket, Type};
+
+use super::managed::{Managed, Sockets, end, unit_sockets};
+use crate::call::{Caller, request};
+use crate::stand::PATH;
+use crate::world::SOON;
+
+/// Calls once on a connection of its own.
+fn call_once(caller: &Caller) {
+    let response = caller.connect().unwrap().ask(request("POST", PATH, b"{}")).unwrap();
+    assert!(response.status == 200 && response.complete, "{response:?}");
+}
+
+#[test]
+fn sockets_that_were_handed_over_are_all_served_by_all_workers() {
+    for (sockets, workers) in [(1, 1), (1, 2), (2, 1), (2, 2)] {
+        let managed = Managed::set().unwrap();
+        let (port, handed_over) = unit_sockets(sockets).unwrap();
+        let mut gateway = managed.start_with(workers, port, handed_over).unwrap();
+        let caller = managed.caller(port).unwrap();
+        // The kernel picks a socket by a hash of the client's port: one of two is left out by chance once in 2^15 times.
+        (0..16).for_each(|_| call_once(&caller));
+        assert_eq!(managed.manager.stored().len(), 0, "the unit keeps them");
+        end(&mut gateway);
+        assert!(gateway.log().contains(&format!("listening address=127.0.0.1:{port}")), "{}", gateway.log());
+    }
+}
+
+#[test]
+fn what_connects_between_two_lives_is_served_in_the_second() {
+    let check = |sockets: usize, workers: [usize; 2], signal: Signal| {
+        let managed = Managed::set().unwrap();
+        let (mut gateway, port, kept) = if sockets == 0 {
+            let gateway = Gateway::start(&managed.configuration(workers[0]), &managed.options()).unwrap();
+            let port = gateway.port();
+            (gateway, port, managed.manager.wait_stored(workers[0], SOON).unwrap())
+        } else {
+            let (port, kept) = unit_sockets(sockets).unwrap();
+            (managed.start_with(workers[0], port, kept.clone()).unwrap(), port, kept)
+        };
+        let caller = managed.caller(port).unwrap();
+        call_once(&caller);
+        gateway.signal(signal).unwrap();
+        gateway.wait_exit(SOON).unwrap();
+        let waiting: Vec<_> = (0..6).map(|_| caller.dial().unwrap()).collect();
+        let mut gateway = managed.start_with(workers[1], port, kept.clone()).unwrap();
+        for stream in waiting {
+            let response = caller.shake_hands(stream).unwrap().ask(request("POST", PATH, b"{}")).unwrap();
+            assert_eq!(response.status, 200);
+        }
+        let stores = managed.manager.messages().iter().filter(|message| message.value("FDSTORE").is_some()).count();
+        assert_eq!(stores, usize::from(sockets == 0), "what came from the store stays there");
+        end(&mut gateway);
+    };
+    check(1, [2, 2], Signal::TERM);
+    check(2, [1, 2], Signal::KILL);
+    check(0, [1, 2], Signal::TERM);
+    check(0, [2, 1], Signal::KILL);
+}
+
+/// Clients call, each request on a fresh connection or on a kept one, while the daemon is ended and started again; returns how
+/// many requests were answered. Every one of them must be.
+fn restart_under_load(managed: &Managed, mut gateway: Gateway, kept: &Sockets) -> u64 {
+    let port = gateway.port();
+    let caller = managed.caller(port).unwrap();
+    let over = AtomicBool::new(false);
+    let steady = || {
+        let mut call = caller.connect().unwrap();
+        let mut answered = 0;
+        while !over.load(Ordering::Relaxed) {
+            let response = call.ask(request("POST", PATH, b"{}")).unwrap();
+            assert!(response.status == 200 && response.complete, "{response:?}");
+            answered += 1;
+            if response.field("connection") == Some("close") {
+                call = caller.connect().unwrap();
+            }
+            sleep(Duration::from_millis(10));
+        }
+        answered
+    };
+    let fresh = || {
+        let mut answered = 0;
+        while !over.load(Ordering::Relaxed) {
+            call_once(&caller);
+            answered += 1;
+        }
+        answered
+    };
+    thread::scope(|scope| {
+        let clients: Vec<_> = (0..2).map(|_| scope.spawn(steady)).chain((0..4).map(|_| scope.spawn(fresh))).collect();
+        let mut handled = 0;
+        for _ in 0..2 {
+            managed.scene.events.wait_for(handled + 40, SOON).unwrap();
+            end(&mut gateway);
+            assert!(!gateway.log().contains("connections are cut"), "{}", gateway.log());
+            gateway = managed.start_with(2, port, kept.clone()).unwrap();
+            handled = managed.scene.events.request_count();
+        }
+        managed.scene.events.wait_for(handled + 40, SOON).unwrap();
+        over.store(true, Ordering::Relaxed);
+        let answered = clients.into_iter().map(|client| client.join().unwrap()).sum();
+        end(&mut gateway);
+        answered
+    })
+}
+
+#[test]
+fn a_restart_with_sockets_of_a_unit_fails_no_request() {
+    let managed = Managed::set().unwrap();
+    managed.scene.events.set_behaviour(Behaviour::Delay(Duration::from_millis(20), Behaviour::Json.boxed()));
+    let (port, kept) = unit_sockets(1).unwrap();
+    let gateway = managed.start_with(2, port, kept.clone()).unwrap();
+    let answered = restart_under_load(&managed, gateway, &kept);
+    assert_eq!(answered, managed.scene.events.request_count());
+}
+
+#[test]
+fn a_restart_with_sockets_in_the_store_fails_no_request() {
+    let managed = Managed::set().unwrap();
+    managed.scene.events.set_behaviour(Behaviour::Delay(Duration::from_millis(20), Behaviour::Json.boxed()));
+    let gateway = Gateway::start(&managed.configuration(2), &managed.options()).unwrap();
+    let kept = managed.manager.wait_stored(2, SOON).unwrap();
+    let answered = restart_under_load(&managed, gateway, &kept);
+    assert_eq!(answered, managed.scene.events.request_count());
+}
+
+#[test]
+fn a_stored_socket_that_is_no_longer_configured_is_given_up() {
+    let managed = Managed::set().unwrap();
+    let mut gateway = Gateway::start(&managed.configuration(1), &managed.options()).unwrap();
+    let old = gateway.address();
+    let kept = managed.manager.wait_stored(1, SOON).unwrap();
+    end(&mut gateway);
+    let options = GatewayOptions { handed_over: kept, ..managed.options() };
+    let moved = Gateway::start(&managed.configuration(1), &options).unwrap();
+    assert_ne!(moved.address(), old);
+    let stored = managed.manager.wait_stored(1, SOON).unwrap();
+    assert_eq!(stored[0].0, format!("hookgate-listen-127.0.0.1_{}", moved.port()));
+    moved.wait_log("removed from the file descriptor store", SOON).unwrap();
+    drop((gateway, options));
+    assert!(TcpStream::connect(old).is_err(), "nobody holds the socket any more");
+    call_once(&managed.caller(moved.port()).unwrap());
+}
+
+#[test]
+fn a_socket_that_does_not_fit_ends_the_start_and_says_what_to_do() {
+    let managed = Managed::set().unwrap();
+    let check = |name: &str, socket: OwnedFd, expected: &[&str]| {
+        let options = GatewayOptions { handed_over: vec![(name.to_owned(), Arc::new(socket))], ..managed.options() };
+        let error = Gateway::start(&managed.configuration(1), &options).unwrap_err();
+        let text = format!("{error:#}");
+        assert!(text.contains("exit status: 1"), "{text}");
+        expected.iter().for_each(|part| assert!(text.contains(part), "no {part:?} in {text}"));
+    };
+    let elsewhere = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = elsewhere.local_addr().unwrap().to_string();
+    let advice = format!("add \"{address}\" there, or remove its ListenStream= from the .socket unit");
+    check("other", elsewhere.into(), &[&address, "(\"other\")", "not in listen.addresses", &advice]);
+    let datagrams = UdpSocket::bind("127.0.0.1:0").unwrap();
+    check("other", datagrams.into(), &["descriptor 3 (\"other\")", "is not a listening TCP socket", "ListenStream="]);
+    let both = Socket::new(Domain::IPV6, Type::STREAM, None).unwrap();
+    both.set_only_v6(false).unwrap();
+    both.bind(&"[::]:0".parse::<std::net::SocketAddr>().unwrap().into()).unwrap();
+    both.listen(1).unwrap();
+    check("other", both.into(), &["takes IPv4 connections too", "BindIPv6Only=ipv6-only"]);
+}

@@ -1,0 +1,166 @@
+//! The service manager's side of its notification protocol (sd_notify(3)): a datagram socket that keeps what the daemon says,
+//! and the descriptors that it gives away, as systemd's file descriptor store does.
+//!
+//! Speaks the protocol and manages nothing: tests start and end the daemon. That systemd itself behaves like this, the tests
+//! on a booted one show.
+
+use std::io::IoSliceMut;
+use std::mem::MaybeUninit;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail, ensure};
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+
+/// How often what has arrived is looked at, and the socket asked whether to go on.
+const POLL: Duration = Duration::from_millis(5);
+
+/// Largest message: what systemd takes (NOTIFY_BUFFER_MAX, 4096 bytes).
+const MESSAGE_BYTES: usize = 4096;
+
+/// Most descriptors of one message: SCM_MAX_FD of unix(7).
+const MESSAGE_DESCRIPTORS: usize = 253;
+
+/// One message: when it came, and its lines.
+#[derive(Clone, Debug)]
+pub struct Message {
+    /// When it came.
+    pub at: Instant,
+    /// Its text: lines of `NAME=value`.
+    pub text: String,
+}
+
+impl Message {
+    /// The value of `name`.
+    pub fn value(&self, name: &str) -> Option<&str> {
+        self.text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='))
+    }
+}
+
+/// Descriptors with their names, in the order in which they came.
+type Stored = Vec<(String, Arc<OwnedFd>)>;
+
+#[derive(Debug, Default)]
+struct Heard {
+    messages: Vec<Message>,
+    stored: Stored,
+}
+
+/// A service manager that listens.
+#[derive(Debug)]
+pub struct Manager {
+    path: PathBuf,
+    heard: Arc<Mutex<Heard>>,
+    over: Arc<AtomicBool>,
+    reader: Option<JoinHandle<()>>,
+}
+
+impl Manager {
+    /// Listens at `path`, which goes into `NOTIFY_SOCKET`.
+    ///
+    /// # Errors
+    ///
+    /// The socket cannot be made.
+    pub fn listen(path: &Path) -> Result<Self> {
+        let socket = UnixDatagram::bind(path)?;
+        socket.set_read_timeout(Some(POLL))?;
+        let (heard, over) = (Arc::new(Mutex::new(Heard::default())), Arc::new(AtomicBool::new(false)));
+        let (sink, end) = (Arc::clone(&heard), Arc::clone(&over));
+        let reader = thread::spawn(move || {
+            while !end.load(Ordering::Relaxed) {
+                receive(&socket, &sink);
+            }
+        });
+        Ok(Self { path: path.to_owned(), heard, over, reader: Some(reader) })
+    }
+
+    /// Where it listens.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Every message so far.
+    pub fn messages(&self) -> Vec<Message> {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner).messages.clone()
+    }
+
+    /// Everything in the store.
+    pub fn stored(&self) -> Vec<(String, Arc<OwnedFd>)> {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner).stored.clone()
+    }
+
+    /// When messages with this line came.
+    pub fn times(&self, line: &str) -> Vec<Instant> {
+        let has_line = |message: &&Message| message.text.lines().any(|other| other == line);
+        self.messages().iter().filter(has_line).map(|message| message.at).collect()
+    }
+
+    /// Waits for a message, after the first `seen`, that `is_it`; returns it.
+    ///
+    /// # Errors
+    ///
+    /// None within `limit`; all messages are named.
+    pub fn wait_for(&self, seen: usize, limit: Duration, is_it: impl Fn(&Message) -> bool) -> Result<Message> {
+        let deadline = Instant::now() + limit;
+        loop {
+            let messages = self.messages();
+            if let Some(found) = messages.iter().skip(seen).find(|message| is_it(message)) {
+                return Ok(found.clone());
+            }
+            ensure!(Instant::now() < deadline, "not within {limit:?}; the messages: {messages:?}");
+            thread::sleep(POLL);
+        }
+    }
+
+    /// Waits until the store holds `count` descriptors.
+    ///
+    /// # Errors
+    ///
+    /// It does not within `limit`.
+    pub fn wait_stored(&self, count: usize, limit: Duration) -> Result<Vec<(String, Arc<OwnedFd>)>> {
+        let deadline = Instant::now() + limit;
+        while self.stored().len() != count {
+            if Instant::now() >= deadline {
+                bail!("{:?} in the store, not {count}", self.stored());
+            }
+            thread::sleep(POLL);
+        }
+        Ok(self.stored())
+    }
+}
+
+impl Drop for Manager {
+    fn drop(&mut self) {
+        self.over.store(true, Ordering::Relaxed);
+        drop(self.reader.take().map(JoinHandle::join));
+    }
+}
+
+/// Receives one message, if one comes in time.
+fn receive(socket: &UnixDatagram, sink: &Mutex<Heard>) {
+    let mut text = [0; MESSAGE_BYTES];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MESSAGE_DESCRIPTORS))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let received = recvmsg(socket, &mut [IoSliceMut::new(&mut text)], &mut control, RecvFlags::CMSG_CLOEXEC);
+    let Ok(received) = received else { return };
+    let text = String::from_utf8_lossy(&text[..received.bytes]).into_owned();
+    let message = Message { at: Instant::now(), text };
+    let name = message.value("FDNAME").unwrap_or("stored").to_owned();
+    let mut heard = sink.lock().unwrap_or_else(PoisonError::into_inner);
+    for ancillary in control.drain() {
+        if let RecvAncillaryMessage::ScmRights(descriptors) = ancillary
+            && message.value("FDSTORE") == Some("1")
+        {
+            heard.stored.extend(descriptors.map(|descriptor| (name.clone(), Arc::new(descriptor))));
+        }
+    }
+    if message.value("FDSTOREREMOVE") == Some("1") {
+        heard.stored.retain(|(stored, _)| *stored != name);
+    }
+    heard.messages.push(message);
+}
