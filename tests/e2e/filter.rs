@@ -1,13 +1,17 @@
 //! Where requests come from: the ranges of providers, and the pre-filter under the daemon.
 
+use std::io::ErrorKind;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 
-use hookgate_testkit::configuration::FourProviders;
-use hookgate_testkit::gateway::Signal;
+use hookgate_testkit::configuration::{FourProviders, HOST};
+use hookgate_testkit::gateway::{Gateway, Signal};
+use hookgate_testkit::pki::{Sender, Variant};
 use hookgate_testkit::process::run;
 
+use crate::lifecycle::confinement::assert_unprivileged;
+use crate::mount::mounted;
 use crate::stand::{PATH, Stand, any_method_route, assert_problem, configuration};
 use crate::world::{BINARY, SOON, Scene};
 
@@ -98,34 +102,102 @@ fn ip(arguments: &[&str]) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
+/// Whether a test of the filter can run. Says so where it cannot.
+fn is_root() -> bool {
+    if rustix::process::geteuid().is_root() {
+        return true;
+    }
+    assert!(std::env::var("CI").as_deref() != Ok("true"), "the test of the filter needs root in CI");
+    eprintln!("SKIPPED: the test of the filter needs root");
+    false
+}
+
+/// The section of a filter that drops.
+const ENFORCE: &str = "\n[filter]\nmode = \"enforce\"\ninterfaces = [\"lo\"]\n";
+
+/// The configuration with these ranges for the provider of the certificate, and these lines at the end.
+fn enforced(scene: &Scene, ranges: &str, end: &str) -> String {
+    let mut configuration: FourProviders<'_> = scene.configuration();
+    let proof = |lines: &str| format!("proof = \"certificate\"\n{lines}");
+    let names = ["pagerduty", "dialogflow-cx", "dialogflow-es"];
+    configuration.proofs = names.map(|name| (name, proof("source_ranges = [\"203.0.113.0/24\"]\n"))).to_vec();
+    configuration.proofs.push(("percolate", proof(&format!("source_ranges = [{ranges}]\n"))));
+    configuration.toml() + &any_method_route(scene, "") + ENFORCE + end
+}
+
+/// What comes of connecting to `port` from `source`: `TimedOut` where the filter drops, `ConnectionRefused` where nobody listens.
+fn connect(source: &str, port: u16) -> std::io::Result<()> {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)?;
+    let source: std::net::SocketAddr = format!("{source}:0").parse().unwrap();
+    socket.bind(&source.into())?;
+    let address = std::net::SocketAddr::from((std::net::Ipv4Addr::LOCALHOST, port));
+    socket.connect_timeout(&address.into(), std::time::Duration::from_millis(300))
+}
+
+/// A bpffs of a test's own; it ends with it.
+struct BpfFileSystem(tempfile::TempDir);
+
+impl BpfFileSystem {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let mounted = Command::new("mount").args(["-t", "bpf", "bpf"]).arg(directory.path()).status().unwrap();
+        assert!(mounted.success());
+        Self(directory)
+    }
+}
+
+impl Drop for BpfFileSystem {
+    fn drop(&mut self) {
+        let unmounted = Command::new("umount").arg(self.0.path()).status();
+        assert!(unmounted.is_ok_and(|status| status.success()), "{} is still mounted", self.0.path().display());
+    }
+}
+
 #[test]
-fn foreign_sources_reach_nothing_and_reloads_change_who_is_foreign() {
-    if !rustix::process::geteuid().is_root() {
-        assert!(std::env::var("CI").as_deref() != Ok("true"), "the test of the filter needs root in CI");
-        eprintln!("SKIPPED: the test of the filter needs root");
+fn a_pinned_filter_outlives_the_daemon_and_is_taken_over_by_the_next() {
+    if !is_root() {
         return;
     }
-    let namespace = Namespace::new();
-    namespace.run(|| {
-        let filter = "\n[filter]\nmode = \"enforce\"\ninterfaces = [\"lo\"]\n";
-        let others = "source_ranges = [\"203.0.113.0/24\"]\n";
-        let write = |scene: &Scene, ranges: &str, end: &str| {
-            let mut configuration: FourProviders<'_> = scene.configuration();
-            let proof = |lines: &str| format!("proof = \"certificate\"\n{lines}");
-            let names = ["pagerduty", "dialogflow-cx", "dialogflow-es"];
-            configuration.proofs = names.map(|name| (name, proof(others))).to_vec();
-            configuration.proofs.push(("percolate", proof(&format!("source_ranges = [{ranges}]\n"))));
-            configuration.toml() + &any_method_route(scene, "") + filter + end
+    let file_system = BpfFileSystem::new();
+    Namespace::new().run(|| {
+        let scene = Scene::set().unwrap();
+        let options = mounted(&scene, file_system.0.path(), "/sys/fs/bpf", false);
+        let write = |ranges: &str| enforced(&scene, ranges, "pin = true\n");
+        let start = |ranges: &str| Gateway::start(&write(ranges), &options).unwrap();
+        let end = |mut gateway: Gateway| {
+            gateway.signal(Signal::TERM).unwrap();
+            assert!(gateway.wait_exit(SOON).unwrap().success());
+            gateway.port()
         };
+        let gateway = start("\"127.0.0.1\"");
+        assert_unprivileged(&gateway);
+        gateway.write_configuration(&write("\"127.0.0.1\", \"127.0.0.2\"")).unwrap();
+        gateway.signal(Signal::HUP).unwrap();
+        gateway.wait_metric("hookgate_config_generation", &[], 2.0, SOON).unwrap();
+        let port = end(gateway);
+        let answer = |source: &str| connect(source, port).unwrap_err().kind();
+        assert_eq!(answer("127.0.0.66"), ErrorKind::TimedOut, "it stays");
+        assert_eq!(answer("127.0.0.2"), ErrorKind::ConnectionRefused, "with its last ranges");
+        let gateway = start("\"127.0.0.0/8\"");
+        gateway.wait_log("took over the filter pinned at", SOON).unwrap();
+        let identity = scene.identity(Sender::Percolate, Variant::Good).unwrap();
+        let outcome = gateway.curl(HOST, &scene.pki).identity(&identity).post(PATH, b"{}").run().unwrap();
+        assert_eq!(outcome.status(), Some(200));
+        end(gateway);
+    });
+}
+
+#[test]
+fn foreign_sources_reach_nothing_and_reloads_change_who_is_foreign() {
+    if !is_root() {
+        return;
+    }
+    Namespace::new().run(|| {
+        let (filter, write) = (ENFORCE, enforced);
         let stand = Stand::written(|scene| write(scene, "\"127.0.0.0/30\"", "")).unwrap();
         let gateway = &stand.world.gateway;
         let scene = &stand.world.scene;
-        let connects = |source: &str| {
-            let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-            let source: std::net::SocketAddr = format!("{source}:0").parse().unwrap();
-            socket.bind(&source.into()).unwrap();
-            socket.connect_timeout(&gateway.address().into(), std::time::Duration::from_millis(300)).is_ok()
-        };
+        let connects = |source: &str| connect(source, gateway.port()).is_ok();
         assert_eq!(stand.curl().post(PATH, b"{}").run().unwrap().status(), Some(200), "an allowed source is served");
         assert!(connects("127.0.0.2") && !connects("127.0.0.66"));
         let dropped = [("verdict", "drop")];
@@ -136,6 +208,8 @@ fn foreign_sources_reach_nothing_and_reloads_change_who_is_foreign() {
         assert_eq!(gateway.metric("hookgate_filter_ranges", &ranges).unwrap(), 1.0);
         assert!(gateway.metric("hookgate_filter_map_bytes", &[]).unwrap() > 0.0);
         gateway.wait_log("filter sample", SOON).unwrap();
+        // So all that follows is done without a capability: other ranges, counters, and the end.
+        assert_unprivileged(gateway);
 
         // What would take most of a set away is refused as a whole, and then forced.
         gateway.write_configuration(&write(scene, "\"127.0.0.1\"", "")).unwrap();

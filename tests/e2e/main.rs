@@ -10,6 +10,7 @@ mod handler;
 mod hostile;
 mod lifecycle;
 mod metrics;
+mod mount;
 mod proof;
 mod refusal;
 mod request;

@@ -32,6 +32,7 @@ const DOCUMENTED: [(&str, &str, &[&str]); 23] = [
     ("hookgate_handshakes_total", "counter", &["result", "resumed", "version"]),
     ("hookgate_io_backend_info", "gauge", &["backend"]),
     ("hookgate_io_fallback", "gauge", &[]),
+    ("hookgate_log_events_lost_total", "counter", &[]),
     ("hookgate_rejections_total", "counter", &["blame", "reason"]),
     ("hookgate_replay_deliveries", "gauge", &[]),
     ("hookgate_request_duration_seconds", "histogram", &[]),

@@ -11,6 +11,7 @@ mod dist;
 mod ebpf;
 mod setup;
 mod test;
+mod units;
 
 use std::process::ExitCode;
 
@@ -36,6 +37,8 @@ enum Task {
     Ebpf(ebpf::Arguments),
     /// Make the Debian package and the tarball.
     Dist(dist::Arguments),
+    /// Have systemd judge the units: every line, and how exposed the service is.
+    Units,
     /// Format, lints, unit tests, and the end-to-end tests on io_uring and on epoll.
     Test,
     /// What CI runs: the same as `test`, after the licence check where cargo-deny is installed.
@@ -49,6 +52,7 @@ fn main() -> ExitCode {
         Task::Ebpf(arguments) => ebpf::run(&arguments),
         Task::Dist(arguments) => dist::run(&arguments),
         Task::Setup => setup::run(),
+        Task::Units => units::check(),
         Task::Test => test::run(),
         Task::Ci => ci::run(),
     };

@@ -57,6 +57,13 @@ const NEEDS: &[Need] = &[
         arch: "curl",
     },
     Need {
+        what: "systemd-analyze (judges the units)",
+        is_there: || is_installed("systemd-analyze"),
+        debian: &["systemd"],
+        fedora: "systemd",
+        arch: "systemd",
+    },
+    Need {
         what: "ip (network namespaces, in the tests of the filter)",
         is_there: || is_installed("ip"),
         debian: &["iproute2"],

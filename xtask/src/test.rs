@@ -10,7 +10,7 @@ use anyhow::{Result, bail};
 use hookgate_testkit::gateway::IO_VARIABLE;
 
 use crate::command::{self, cargo};
-use crate::{ebpf, setup};
+use crate::{ebpf, setup, units};
 
 pub(crate) fn run() -> Result<()> {
     setup::ensure_ready()?;
@@ -21,6 +21,7 @@ pub(crate) fn run() -> Result<()> {
     step(&["test", "--workspace", "--doc"])?;
     step(&["test", "--manifest-path", "gateway-ebpf/Cargo.toml", "--lib", "--features", "cases"])?;
     objects()?;
+    units::check()?;
     filter()?;
     if let Err(error) = io_uring::IoUring::new(2) {
         if std::env::var("CI").is_ok_and(|value| value == "true") {

@@ -14,8 +14,8 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::reject::Reject;
 use crate::worker::deadline::Phase;
-use crate::worker::io::Listener;
 pub use crate::worker::io::Queued;
+use crate::worker::io::{Listener, peer_address};
 use crate::worker::{Worker, connection};
 
 /// How long to wait after an accept that failed for want of descriptors or memory, so that the loop does not spin.
@@ -69,8 +69,10 @@ fn admit(worker: &Rc<Worker>, descriptor: OwnedFd) {
         worker.meters.rejected(Reject::ConnectionLimit);
         worker.log_refusal(|| {
             let reason = Reject::ConnectionLimit.row().reason;
+            let peer = peer_address(&descriptor).map(tracing::field::display);
             tracing::warn!(
                 reason,
+                peer,
                 limit,
                 "connection refused: max_connections are open on this worker and none is idle"
             );

@@ -87,7 +87,7 @@ impl fmt::Display for Location {
 #[non_exhaustive]
 pub enum Problem {
     /// The configuration file itself cannot be read.
-    #[error("the configuration cannot be read: {source}")]
+    #[error("the configuration cannot be read: {source}{}", permission_hint(source))]
     Unreadable {
         /// Why.
         source: io::Error,
@@ -288,7 +288,7 @@ pub enum Problem {
     #[error("not a day; write it without time and quotes, such as 2027-01-31")]
     Day,
     /// A file that the configuration names cannot be read.
-    #[error("{} cannot be read: {source}", .path.display())]
+    #[error("{} cannot be read: {source}{}", .path.display(), permission_hint(source))]
     File {
         /// The file.
         path: PathBuf,
@@ -365,6 +365,22 @@ pub enum Problem {
         /// Why.
         source: RevocationListError,
     },
+}
+
+/// Who may not read a file, since that is not who tries it by hand.
+fn permission_hint(error: &io::Error) -> String {
+    if error.kind() != io::ErrorKind::PermissionDenied {
+        return String::new();
+    }
+    let user = rustix::process::geteuid();
+    let what = "make it the owner, or a member of the group that may";
+    if user.is_root() {
+        // Only once the process has given up CAP_DAC_OVERRIDE.
+        return format!(
+            "; hookgate runs as root, but has given up root's right to read every file: run it as a user of its own, and {what}"
+        );
+    }
+    format!("; hookgate runs as user {}, which may not read it: {what}", user.as_raw())
 }
 
 /// One finding on one line: keys, values and names of certificates are repeated from files, line breaks and all.

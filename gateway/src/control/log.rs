@@ -130,8 +130,16 @@ impl Write for Journal {
 #[derive(Default)]
 struct Fields {
     message: String,
-    /// Name and value of the others, in their order.
-    others: Vec<(&'static str, String)>,
+    /// The others, in their order.
+    others: Vec<Other>,
+}
+
+/// A field beside the message.
+struct Other {
+    name: &'static str,
+    value: String,
+    /// Text stands between quotation marks where fields follow each other in a line.
+    is_text: bool,
 }
 
 impl Fields {
@@ -139,9 +147,11 @@ impl Fields {
     /// `journalctl` shows unless asked for more; `HOOKGATE_EVENT` is its constant part.
     fn entry(&self, level: Level) -> String {
         let mut line = self.message.clone();
-        for (name, value) in &self.others {
+        for Other { name, value, is_text } in &self.others {
+            let space = if line.is_empty() { "" } else { " " };
             // Writing to a string cannot fail.
-            let _ = write!(line, "{}{name}={value}", if line.is_empty() { "" } else { " " });
+            let _ =
+                if *is_text { write!(line, "{space}{name}={value:?}") } else { write!(line, "{space}{name}={value}") };
         }
         let mut entry = format!("MESSAGE={line}");
         let mut field = |name: &str, value: &str| {
@@ -150,13 +160,13 @@ impl Fields {
         field("PRIORITY", priority(level));
         field("SYSLOG_IDENTIFIER", IDENTIFIER);
         field("HOOKGATE_EVENT", &self.message);
-        for (name, value) in &self.others {
+        for Other { name, value, .. } in &self.others {
             field(&journal_name(name), value);
         }
         entry
     }
 
-    fn add(&mut self, field: &Field, mut value: String) {
+    fn add(&mut self, field: &Field, mut value: String, is_text: bool) {
         if value.len() > MAXIMUM_VALUE_BYTES {
             let whole = (0..=MAXIMUM_VALUE_BYTES).rev().find(|&end| value.is_char_boundary(end));
             value.truncate(whole.unwrap_or_default());
@@ -166,18 +176,18 @@ impl Fields {
             "message" => self.message = value,
             // Where in its source a library logged through the `log` crate.
             name if name.starts_with("log.") => {}
-            name => self.others.push((name, value)),
+            name => self.others.push(Other { name, value, is_text }),
         }
     }
 }
 
 impl Visit for Fields {
     fn record_str(&mut self, field: &Field, value: &str) {
-        self.add(field, value.to_owned());
+        self.add(field, value.to_owned(), true);
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
-        self.add(field, format!("{value:?}"));
+        self.add(field, format!("{value:?}"), false);
     }
 }
 
@@ -242,7 +252,7 @@ mod tests {
             tracing::warn!(reason = "no_route", status = 404, peer = %"192.0.2.1:9", server_name, detail = %"a\nb", "request refused");
         });
         let expected = [
-            ("MESSAGE", "request refused reason=no_route status=404 peer=192.0.2.1:9 detail=a\nb"),
+            ("MESSAGE", "request refused reason=\"no_route\" status=404 peer=192.0.2.1:9 detail=a\nb"),
             ("PRIORITY", "4"),
             ("SYSLOG_IDENTIFIER", "hookgate"),
             ("HOOKGATE_EVENT", "request refused"),

@@ -53,7 +53,21 @@ pub(super) struct Connection {
 #[derive(Clone)]
 pub(super) struct State {
     pub(super) snapshot: Arc<Snapshot>,
-    pub(super) verdict: Result<Arc<VerifiedChain>, Refusal>,
+    pub(super) verdict: Result<Arc<VerifiedChain>, ChainRefusal>,
+}
+
+impl State {
+    /// Whose certificate it is, as far as it alone can tell: of one provider, or refused although it names one.
+    fn provider(&self) -> Option<Arc<str>> {
+        let id = match &self.verdict {
+            Ok(chain) => match chain.matches() {
+                [only] => only.provider,
+                _ => return None,
+            },
+            Err(refusal) => refusal.provider?,
+        };
+        Some(Arc::clone(&self.snapshot.identity.provider(id).name))
+    }
 }
 
 /// Serves requests on `stream` until either side ends it.
@@ -64,10 +78,7 @@ pub async fn serve(worker: Rc<Worker>, stream: TlsStream, peer: Peer, deadline: 
         worker,
         address: peer.address,
         server_name: peer.server_name,
-        state: RefCell::new(State {
-            snapshot: peer.snapshot,
-            verdict: peer.verdict.map_err(|refusal| refusal.refusal),
-        }),
+        state: RefCell::new(State { snapshot: peer.snapshot, verdict: peer.verdict }),
         exchange: Rc::clone(&exchange),
     });
     let mut builder = http1::Builder::new();
@@ -94,7 +105,7 @@ async fn end(connection: &Connection, mut stream: TlsStream, outcome: Result<(),
     match (last_words, outcome) {
         (Some(refusal), _) => {
             let request_id = connection.worker.request_id();
-            connection.refused(&refusal, &request_id);
+            connection.refused(&refusal, &request_id, "", "");
             exchange.deadline().enter(Phase::Response, LINGER_TIMEOUT);
             if stream.send_all(&problem::raw_response(&refusal, &request_id)).await.is_ok() {
                 linger(exchange, stream).await;
@@ -142,12 +153,17 @@ fn last_words(exchange: &Exchange, error: Option<&hyper::Error>) -> Option<Refus
 }
 
 impl Connection {
-    /// Counts a refusal and puts it into the log.
-    pub(super) fn refused(&self, refusal: &Refusal, request_id: &HeaderValue) {
+    /// Counts a refusal and puts it into the log, with the route and the provider as far as the request got; empty where it
+    /// did not.
+    pub(super) fn refused(&self, refusal: &Refusal, request_id: &HeaderValue, route: &str, provider: &str) {
         self.worker.meters.rejected(refusal.reject);
         self.worker.log_refusal(|| {
+            let known = |name: &str| (!name.is_empty()).then(|| name.to_owned());
+            let provider = known(provider).or_else(|| self.state.borrow().provider().map(|name| name.to_string()));
             tracing::warn!(
                 reason = refusal.reject.row().reason,
+                provider,
+                route = known(route),
                 peer = %self.address,
                 server_name = self.server_name.as_deref(),
                 request_id = request_id.to_str().unwrap_or_default(),

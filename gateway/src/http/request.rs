@@ -17,7 +17,7 @@ use super::body::read_body;
 use super::connection::{Connection, State};
 use super::problem;
 use crate::auth::{AuthenticatedRequest, AuthorizedPeer, Candidate, Unauthenticated};
-use crate::identity::VerifiedChain;
+use crate::identity::{ChainRefusal, OnFailure, VerifiedChain};
 use crate::metrics;
 use crate::ranges::{SourceCheck, Sources};
 use crate::reject::{Refusal, Reject};
@@ -40,7 +40,7 @@ pub(super) async fn handle(
     let outcome = process(&connection, request, &request_id, &mut record).await;
     let response = match outcome {
         Ok(response) => accepted(&connection, response, request_id),
-        Err(failure) => refused(&connection, &failure, &request_id),
+        Err(failure) => refused(&connection, &failure, &request_id, &record),
     };
     record.answered(response.status());
     Ok(response)
@@ -59,8 +59,13 @@ fn accepted(
     response
 }
 
-fn refused(connection: &Rc<Connection>, failure: &Failure, request_id: &HeaderValue) -> Response<AnswerBody> {
-    connection.refused(&failure.refusal, request_id);
+fn refused(
+    connection: &Rc<Connection>,
+    failure: &Failure,
+    request_id: &HeaderValue,
+    record: &Record,
+) -> Response<AnswerBody> {
+    connection.refused(&failure.refusal, request_id, &record.route, &record.provider);
     if let (Reject::DuplicateDelivery, Some(status)) = (failure.refusal.reject, failure.duplicate_status) {
         return duplicate(connection, status, request_id);
     }
@@ -114,7 +119,7 @@ async fn process(
 ) -> Result<Response<HandlerBody>, Failure> {
     let (head, body) = request.into_parts();
     let State { snapshot, verdict } = connection.current_state();
-    let chain = verdict?;
+    let chain = verdict.map_err(|refusal| refusal.refusal)?;
     let host = requested_host(&head.uri, &head.headers, head.version)?;
     check_direction(connection.server_name.as_deref(), &host)?;
     check_path(head.uri.path())?;
@@ -188,13 +193,14 @@ impl Connection {
         state.clone()
     }
 
-    fn verify_again(&self, snapshot: &Snapshot, chain: &VerifiedChain) -> Result<Arc<VerifiedChain>, Refusal> {
+    fn verify_again(&self, snapshot: &Snapshot, chain: &VerifiedChain) -> Result<Arc<VerifiedChain>, ChainRefusal> {
         let Reception::Site(site) = snapshot.reception(self.server_name.as_deref()) else {
-            return Err(Refusal::new(Reject::UnknownServerName, "No route has this server name any more."));
+            let refusal = Refusal::new(Reject::UnknownServerName, "No route has this server name any more.");
+            return Err(ChainRefusal { refusal, on_failure: OnFailure::Respond, provider: None });
         };
         let verification = snapshot.identity.verify(&site.scope, chain.certificates(), self.worker.sweep.now());
         self.worker.meters.verified(&verification, |id| Arc::clone(&snapshot.identity.provider(id).name));
-        verification.result.map_err(|refusal| refusal.refusal)
+        verification.result
     }
 }
 

@@ -31,25 +31,34 @@ pub(crate) async fn receive(slot: Slot, descriptor: OwnedFd) {
     };
     let snapshot = worker.snapshot();
     let deadline = worker.sweep.watch(socket.descriptor(), Phase::Handshake, snapshot.limits.handshake_timeout);
-    match handshake(worker, &snapshot, socket).await {
+    let mut server_name = None;
+    match handshake(worker, &snapshot, socket, &mut server_name).await {
         Ok((stream, verdict)) => {
-            let server_name = stream.connection().server_name().map(|name| name.to_ascii_lowercase().into());
             let peer = Peer { address, server_name, snapshot, verdict };
             serve(Rc::clone(worker), stream, peer, deadline).await;
         }
-        Err(error) => failed(worker, &snapshot, address, &error, &deadline),
+        Err(error) => failed(worker, &snapshot, &Caller { address, server_name }, &error, &deadline),
     }
 }
 
 type Verdict = Result<Arc<VerifiedChain>, ChainRefusal>;
 
+/// Who called, as far as it is known when a handshake fails.
+struct Caller {
+    address: SocketAddr,
+    server_name: Option<Box<str>>,
+}
+
+/// `server_name` is what the peer asked for, in lower case, as soon as it has.
 async fn handshake(
     worker: &Worker,
     snapshot: &Snapshot,
     socket: Socket,
+    server_name: &mut Option<Box<str>>,
 ) -> Result<(TlsStream, Verdict), HandshakeError> {
     let began = Instant::now();
     let hello = Hello::read(socket).await?;
+    *server_name = hello.client_hello().server_name().map(|name| name.to_ascii_lowercase().into());
     let reception = snapshot.reception(hello.client_hello().server_name());
     let site = match reception {
         Reception::Site(site) => site,
@@ -79,7 +88,7 @@ fn verified(worker: &Worker, snapshot: &Snapshot, verification: &Verification) {
 }
 
 /// Counts and logs a handshake that came to nothing.
-fn failed(worker: &Worker, snapshot: &Snapshot, address: SocketAddr, error: &HandshakeError, deadline: &Deadline) {
+fn failed(worker: &Worker, snapshot: &Snapshot, caller: &Caller, error: &HandshakeError, deadline: &Deadline) {
     let refusal = match error {
         // Only what the sweep ended is late: an alert that was on its way when the time was up has its own reason.
         HandshakeError::Closed | HandshakeError::Io(_) if deadline.expired().is_some() => {
@@ -102,10 +111,17 @@ fn failed(worker: &Worker, snapshot: &Snapshot, address: SocketAddr, error: &Han
     worker.meters.handshake_failed(refusal.reject);
     worker.meters.rejected(refusal.reject);
     let reason = refusal.reject.row().reason;
+    let (peer, server_name) = (caller.address, caller.server_name.as_deref());
+    let provider = match error {
+        HandshakeError::Refused(refusal) => refusal.provider.map(|id| &*snapshot.identity.provider(id).name),
+        _ => None,
+    };
     if matches!(error, HandshakeError::Closed) && deadline.expired().is_none() {
         // Port scans and health checks do this all day.
-        tracing::debug!(reason, peer = %address, detail = %refusal.detail, "handshake ended");
+        tracing::debug!(reason, %peer, server_name, detail = %refusal.detail, "handshake ended");
         return;
     }
-    worker.log_refusal(|| tracing::warn!(reason, peer = %address, detail = %refusal.detail, "handshake refused"));
+    worker.log_refusal(
+        || tracing::warn!(reason, provider, %peer, server_name, detail = %refusal.detail, "handshake refused"),
+    );
 }

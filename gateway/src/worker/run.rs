@@ -8,6 +8,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use rustix::io::Errno;
 use rustix::thread::CpuSet;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle as Task, spawn_local};
@@ -107,9 +108,11 @@ pub fn start(plan: Plan) -> io::Result<WorkerThread> {
 fn pin(core: usize) {
     let mut cores = CpuSet::new();
     cores.set(core);
-    // The core may have gone offline since it was listed; the scheduler's choice is as good then.
-    if let Err(error) = rustix::thread::sched_setaffinity(None, &cores) {
-        tracing::warn!(core, %error, "worker not pinned");
+    match rustix::thread::sched_setaffinity(None, &cores) {
+        Ok(()) => {}
+        Err(Errno::PERM) => tracing::info!(core, "worker not pinned: the system call filter has no sched_setaffinity"),
+        // The core may have gone offline since it was listed; the scheduler's choice is as good then.
+        Err(error) => tracing::warn!(core, %error, "worker not pinned"),
     }
 }
 

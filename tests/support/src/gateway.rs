@@ -299,11 +299,11 @@ impl Gateway {
         }
     }
 
-    /// Open file descriptors.
+    /// Open file descriptors. Only root may ask the daemon, which hides its memory and with it the rest of `/proc/PID`.
     ///
     /// # Errors
     ///
-    /// It is not running.
+    /// It is not running, or not for us to see.
     pub fn fd_count(&self) -> Result<usize> {
         Ok(fs::read_dir(format!("/proc/{}/fd", self.process_id()))?.count())
     }

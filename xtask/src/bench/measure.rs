@@ -232,7 +232,7 @@ pub(crate) fn memory(stage: &mut Stage, program: &Program, connections: usize) -
     Ok(Memory { kind: program.kind, connections, before_kib, with_kib, bytes_each })
 }
 
-/// `Pss` of `/proc/PID/smaps_rollup` (proc(5)), summed.
+/// `Pss` of `/proc/PID/smaps_rollup` (proc(5)), summed. hookgate shows it to root alone.
 fn proportional_set_kib(pids: &[u32]) -> Result<u64> {
     let mut sum = 0;
     for pid in pids {

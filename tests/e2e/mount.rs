@@ -1,0 +1,31 @@
+//! A daemon that sees another directory somewhere: in a mount namespace of its own, which ends with it.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+use hookgate_testkit::gateway::GatewayOptions;
+
+use crate::world::{BINARY, Scene};
+
+const SCRIPT: &str = r#"#!/bin/sh
+[ -z "$IS_JOURNAL" ] || export JOURNAL_STREAM="$(stat --dereference --format=%d:%i /proc/self/fd/2)"
+exec unshare --mount sh -c '
+  [ -d "$AT" ] || { mount -t tmpfs tmpfs /run && mkdir -p "$AT"; } || exit
+  mount --bind "$MOUNTED" "$AT" && exec "$GATEWAY" "$@"' sh "$@"
+"#;
+
+/// Starts the daemon with `directory` at `at`, which is there already or below `/run`. It takes root. Where `is_journal`, the
+/// daemon is also told that its standard error is the journal.
+pub(crate) fn mounted(scene: &Scene, directory: &Path, at: &str, is_journal: bool) -> GatewayOptions {
+    let script = scene.write("mounted", SCRIPT).unwrap();
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o700)).unwrap();
+    let mut options = GatewayOptions::new(script);
+    options.environment = vec![
+        ("MOUNTED".into(), directory.into()),
+        ("AT".into(), at.into()),
+        ("GATEWAY".into(), BINARY.into()),
+        ("IS_JOURNAL".into(), if is_journal { "yes" } else { "" }.into()),
+    ];
+    options
+}

@@ -1,0 +1,93 @@
+//! The units in `systemd/`, judged by systemd itself: that it understands every line, and how exposed the service is.
+//!
+//! Needs no running service manager: both verdicts are about files.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::command::root;
+
+/// Highest exposure of hookgate.service, in tenths, as systemd-analyze counts: 15 is 1.5 of 10.
+const EXPOSURE: u32 = 15;
+
+/// The same with the drop-in for the filter, which adds CAP_NET_ADMIN and CAP_BPF.
+const EXPOSURE_WITH_FILTER: u32 = 16;
+
+/// Where the drop-in of a unit is looked for, beside it.
+const DROP_IN: &str = "hookgate.service.d/filter.conf";
+
+/// Fails where systemd does not understand a unit, or finds the service more exposed than it may be.
+pub(crate) fn check() -> Result<()> {
+    let directory = tempfile::tempdir()?;
+    let mut units = Vec::new();
+    for entry in fs::read_dir(root().join("systemd"))? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "service" || extension == "socket") {
+            let name = path.file_name().context("it has an extension, and so a name")?;
+            units.push(directory.path().join(name));
+            fs::copy(&path, directory.path().join(name))?;
+        }
+    }
+    ensure!(!units.is_empty(), "no unit in systemd/");
+    verify(directory.path(), &units)?;
+    let service = directory.path().join("hookgate.service");
+    expose(&service, EXPOSURE)?;
+    let drop_in = directory.path().join(DROP_IN);
+    fs::create_dir_all(drop_in.parent().context("it lies in a directory")?)?;
+    fs::copy(root().join("systemd/hookgate-filter.conf"), &drop_in)?;
+    expose(&service, EXPOSURE_WITH_FILTER)
+}
+
+/// Unknown keys and values, missing programs, and the like. systemd-analyze calls most of them warnings and succeeds, so it is
+/// the lines that count.
+fn verify(directory: &Path, units: &[std::path::PathBuf]) -> Result<()> {
+    let installed = directory.join("verified");
+    fs::create_dir(&installed)?;
+    let mut command = Command::new("systemd-analyze");
+    command.args(["verify", "--man=no"]);
+    for unit in units {
+        // hookgate is not installed here, and any other program that is there will do.
+        let text = fs::read_to_string(unit)?.replace("/usr/bin/hookgate ", "/bin/true ");
+        let copy = installed.join(unit.file_name().context("a unit has a name")?);
+        fs::write(&copy, text)?;
+        command.arg(copy);
+    }
+    let output = run(&mut command)?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    let complaints: Vec<_> = said.lines().filter(|line| line.contains("hookgate") && !is_expected(line)).collect();
+    ensure!(
+        output.status.success() && complaints.is_empty(),
+        "systemd-analyze verify: {}\n{}",
+        output.status,
+        complaints.join("\n")
+    );
+    Ok(())
+}
+
+/// Before systemd 253, which came with that type and of which the unit says the type before it.
+fn is_expected(line: &str) -> bool {
+    line.ends_with("Failed to parse service type, ignoring: notify-reload")
+}
+
+fn expose(unit: &Path, threshold: u32) -> Result<()> {
+    let mut command = Command::new("systemd-analyze");
+    command.args(["security", "--offline=true", "--no-pager", &format!("--threshold={threshold}")]).arg(unit);
+    let output = run(&mut command)?;
+    let table = String::from_utf8_lossy(&output.stdout);
+    let verdict = table.lines().last().unwrap_or_default();
+    let (whole, tenth) = (threshold / 10, threshold % 10);
+    eprintln!("{verdict} (at most {whole}.{tenth})");
+    if !output.status.success() {
+        let exposed: Vec<_> = table.lines().filter(|line| line.starts_with('✗')).collect();
+        bail!("hookgate.service is more exposed than {whole}.{tenth}:\n{}", exposed.join("\n"));
+    }
+    Ok(())
+}
+
+fn run(command: &mut Command) -> Result<Output> {
+    // Its verdicts are looked for in English.
+    command.env("LC_ALL", "C.UTF-8").output().context("systemd-analyze cannot be started")
+}
