@@ -13,7 +13,7 @@ use crate::host::{Host, SOON};
 use crate::is_root;
 use crate::scene::{PATH, Scene};
 
-/// Longer than systemd takes for its tries, if it went on trying.
+/// Longer than systemd waits between two attempts (RestartSec=).
 const A_WHILE: Duration = Duration::from_secs(3);
 
 /// The thread of the service with this name, as this machine counts.
@@ -100,10 +100,13 @@ fn an_unreadable_key_is_said_and_tried_no_further() {
     assert!(!started.success(), "{started:?}");
     let journal = scene.host.journal();
     assert!(journal.contains(key) && journal.contains("Permission denied"), "{journal}");
+    let state = || scene.host.property("hookgate.service", "ActiveState");
+    scene.host.wait_for("the end of the attempts", SOON, || (state() == "failed").then_some(()));
+    let attempts = || scene.host.journal().matches("Permission denied").count();
+    let until_then = attempts();
+    assert!((1..=6).contains(&until_then), "{until_then} attempts\n{}", scene.host.journal());
     thread::sleep(A_WHILE);
-    let attempts = scene.host.journal().matches("Permission denied").count();
-    assert!(attempts <= 6, "{attempts} attempts\n{}", scene.host.journal());
-    assert_eq!(scene.host.property("hookgate.service", "ActiveState"), "failed");
+    assert_eq!((state().as_str(), attempts()), ("failed", until_then));
 
     scene
         .host

@@ -43,7 +43,7 @@ mount -t tmpfs -o size=512m,mode=0755 tmpfs /run/layer
 mkdir /run/layer/upper /run/layer/work /run/layer/root
 mount -t overlay overlay -o "lowerdir=$1,upperdir=/run/layer/upper,workdir=/run/layer/work" /run/layer/root
 exec systemd-nspawn --quiet --register=no --keep-unit --machine="$2" --directory=/run/layer/root --bind="$3:/srv/scene" \
-    --private-network --link-journal=no --resolv-conf=off --timezone=off --system-call-filter=bpf --console=pipe --boot
+    --private-network --link-journal=no --resolv-conf=off --timezone=off --system-call-filter="bpf @sandbox" --console=pipe --boot
 "#;
 
 static COUNT: AtomicU32 = AtomicU32::new(0);

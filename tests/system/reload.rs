@@ -16,8 +16,15 @@ fn a_broken_configuration_changes_nothing_and_is_seen_to() {
     let scene = Scene::started();
     let good = scene.configuration();
     scene.host.write(CONFIGURATION, &format!("{good}\n[nonsense]\n"));
-    // Whether `systemctl reload` itself fails is up to the version of systemd: see docs/systemd.md.
-    scene.host.attempt(&["systemctl", "reload", "hookgate.service"]);
+    let before = scene.host.property("hookgate.service", "StatusText");
+    let reload = scene.host.attempt(&["systemctl", "reload", "hookgate.service"]);
+    assert!(!reload.success(), "{reload:?}");
+    assert_eq!(scene.host.property("hookgate.service", "StatusText"), before);
+    assert_eq!(scene.metric("hookgate_config_generation", &[]), 1.0);
+    scene.expect_served();
+
+    // The signal alone asks nobody before.
+    scene.host.run(&["systemctl", "kill", "--kill-whom=main", "--signal=HUP", "hookgate.service"]);
     scene.wait_metric("hookgate_config_reloads_total", &[("result", "error")], 1.0);
     let status = scene.host.property("hookgate.service", "StatusText");
     assert!(status.contains("failed"), "{status}");
