@@ -12,15 +12,22 @@ use std::sync::LazyLock;
 
 use rustix::fs::{FlockOperation, flock};
 
-/// The release that is tested on: the oldest whose systemd (252) is supported, one before `Type=notify-reload`.
+/// Names another release of Debian to test on: `trixie` has systemd 257, with `Type=notify-reload`.
+const RELEASE_VARIABLE: &str = "HOOKGATE_TEST_DEBIAN";
+
+/// The release that is tested on otherwise: the oldest whose systemd (252) is supported, one before `Type=notify-reload`.
 const RELEASE: &str = "bookworm";
+
+fn release() -> String {
+    std::env::var(RELEASE_VARIABLE).unwrap_or_else(|_| RELEASE.to_owned())
+}
 
 /// What the package needs, and what a host that is booted needs.
 const PACKAGES: &str = "systemd,systemd-sysv,dbus,libsystemd0";
 
 /// The directory that is kept. In a name of its own for each content, so that an old one is not taken for a new one.
 fn directory() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/system").join(format!("{RELEASE}-1"))
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/system").join(format!("{}-1", release()))
 }
 
 /// The root file system; made where it is not there. Tests, and runs, that come at the same time wait for the first.
@@ -34,8 +41,8 @@ pub(crate) fn root() -> &'static Path {
             let unfinished = root.with_extension("unfinished");
             drop(fs::remove_dir_all(&unfinished));
             let mut command = Command::new("mmdebstrap");
-            command.args(["--variant=essential", "--mode=root", "--format=directory", "--include", PACKAGES, RELEASE]);
-            run(command.arg(&unfinished));
+            command.args(["--variant=essential", "--mode=root", "--format=directory", "--include", PACKAGES]);
+            run(command.arg(release()).arg(&unfinished));
             fs::rename(unfinished, &root).unwrap();
         }
         root.canonicalize().unwrap()

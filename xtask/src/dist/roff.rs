@@ -72,6 +72,8 @@ impl Writer<'_> {
                 let text = plain(&std::mem::take(&mut self.inlines));
                 match level as usize {
                     1 => {}
+                    // A section of the configuration is written as it is.
+                    2 if text.starts_with('[') => drop(self.page.control("SH", [&*text])),
                     2 => drop(self.page.control("SH", [&*text.to_uppercase()])),
                     _ => drop(self.page.control("SS", [&*text])),
                 }
