@@ -14,7 +14,7 @@ use crate::command::root;
 const EXPOSURE: u32 = 15;
 
 /// The same with the drop-in for the filter, which adds CAP_NET_ADMIN and CAP_BPF.
-const EXPOSURE_WITH_FILTER: u32 = 16;
+const EXPOSURE_WITH_FILTER: u32 = 17;
 
 /// Where the drop-in of a unit is looked for, beside it.
 const DROP_IN: &str = "hookgate.service.d/filter.conf";
