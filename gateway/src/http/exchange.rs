@@ -4,7 +4,7 @@
 //! request begins and when its answer is over.
 
 use std::cell::Cell;
-use std::io;
+use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -168,12 +168,24 @@ impl Read for ExchangeStream {
 }
 
 impl Write for ExchangeStream {
-    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_write_vectored(context, &[IoSlice::new(bytes)])
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
         if matches!(self.exchange.stage.get(), Stage::Waiting | Stage::Head) {
             self.exchange.held_back.set(true);
-            return Poll::Ready(Ok(bytes.len()));
+            return Poll::Ready(Ok(slices.iter().map(|slice| slice.len()).sum()));
         }
-        let outcome = Pin::new(&mut self.stream).poll_write(context, bytes);
+        let outcome = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
         if outcome.is_pending() {
             self.exchange.blocked();
         }

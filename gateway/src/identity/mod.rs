@@ -14,7 +14,8 @@ use rustls_pki_types::{CertificateDer, UnixTime};
 use crate::reject::{Refusal, Reject};
 
 pub mod cache;
-pub mod name;
+pub mod list_signature;
+mod name;
 pub mod policy;
 pub mod revocation;
 pub mod rule;

@@ -75,6 +75,7 @@ pub(super) fn verify(
         }
         None => None,
     };
+    let remembering = profile.revocation.as_ref().map(|lists| lists.signatures().algorithms());
     // `verify_path` can say only a webpki error, which another candidate's may outrank; the cell keeps what it found.
     let too_deep = Cell::new(None);
     let within_depth = |path: &VerifiedPath<'_>| {
@@ -88,7 +89,7 @@ pub(super) fn verify(
     let path = end_entity
         .webpki()
         .verify_for_usage(
-            ALL_VERIFICATION_ALGS,
+            remembering.as_deref().unwrap_or(ALL_VERIFICATION_ALGS),
             &profile.trust_anchors,
             &issuers,
             now,

@@ -18,6 +18,7 @@ use webpki::{
 use x509_parser::prelude::FromDer as _;
 use x509_parser::revocation_list::CertificateRevocationList;
 
+use super::list_signature::ListSignatures;
 use super::name::Name;
 use super::presented::unix_seconds;
 
@@ -37,13 +38,14 @@ pub struct RevocationLists {
     /// The newest first, since webpki takes the first that covers a certificate.
     lists: Arc<[RevocationList]>,
     scope: RevocationScope,
+    signatures: ListSignatures,
 }
 
 impl RevocationLists {
     /// These lists, applied to `scope`.
     pub fn new(mut lists: Vec<RevocationList>, scope: RevocationScope) -> Self {
         lists.sort_by_key(|list| std::cmp::Reverse(list.this_update));
-        Self { lists: lists.into(), scope }
+        Self { lists: lists.into(), scope, signatures: ListSignatures::new() }
     }
 
     /// The lists, the newest first.
@@ -54,6 +56,11 @@ impl RevocationLists {
     /// What is looked up.
     pub fn scope(&self) -> RevocationScope {
         self.scope
+    }
+
+    /// The algorithms to verify a path with that is looked up in these lists.
+    pub(super) fn signatures(&self) -> &ListSignatures {
+        &self.signatures
     }
 
     /// The references that webpki wants as one slice. A few words a list, made only where a path is built.
@@ -102,7 +109,7 @@ impl RevocationList {
     ///
     /// # Errors
     ///
-    /// Where it is not a complete, direct version 2 list with a nextUpdate. The signature is checked with each use, since
+    /// Where it is not a complete, direct version 2 list with a nextUpdate. The signature is checked with the first use, since
     /// only a verified path knows the issuer's key.
     pub fn from_der(der: &[u8]) -> Result<Self, RevocationListError> {
         let parsed = match CertificateRevocationList::from_der(der) {

@@ -4,8 +4,7 @@
 //! shuts the socket down, and what was waiting sees the end of the stream.
 
 use std::future::poll_fn;
-use std::io;
-use std::io::{BufRead, Write as _};
+use std::io::{self, BufRead, IoSlice, Write as _};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -300,6 +299,26 @@ impl Write for TlsStream {
             ready!(this.socket.poll_drain(context))?;
         }
         let count = this.connection.writer().write(&bytes[..bytes.len().min(RECORD_MAX)])?;
+        this.encrypt()?;
+        Poll::Ready(Ok(count))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    /// Head and body in one record, without a copy that puts them side by side.
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = &mut *self;
+        if this.socket.pending() >= QUEUE_MAX {
+            ready!(this.socket.poll_drain(context))?;
+        }
+        // rustls takes no more than its own buffer's limit, 64 KiB.
+        let count = this.connection.writer().write_vectored(slices)?;
         this.encrypt()?;
         Poll::Ready(Ok(count))
     }

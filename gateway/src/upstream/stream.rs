@@ -1,7 +1,7 @@
 //! A handler's socket as hyper's reader and writer: the seam without encryption.
 
 use std::cell::Cell;
-use std::io;
+use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -56,6 +56,28 @@ impl Write for UnixStream {
         let count = bytes.len().min(QUEUE_MAX);
         self.socket.queue().extend_from_slice(&bytes[..count]);
         Poll::Ready(Ok(count))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    /// Head and body, each copied once, into the queue; without this hyper would copy a body into a buffer of its own first.
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        if self.socket.pending() >= QUEUE_MAX {
+            ready!(self.poll_drain(context))?;
+        }
+        let mut left = QUEUE_MAX;
+        for slice in slices {
+            let count = slice.len().min(left);
+            self.socket.queue().extend_from_slice(&slice[..count]);
+            left -= count;
+        }
+        Poll::Ready(Ok(QUEUE_MAX - left))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {

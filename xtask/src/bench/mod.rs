@@ -30,6 +30,9 @@ use scenario::{SATURATION, Scenario};
 use server::{Kind, Program, Server};
 use stage::Stage;
 
+/// For `--scenarios`: the memory of idle connections, which is no load and has no rounds.
+const IDLE_MEMORY: &str = "idle-memory";
+
 /// What to measure, and how thoroughly.
 #[derive(Debug, Args)]
 pub(crate) struct Bench {
@@ -73,9 +76,9 @@ impl Bench {
         let machine = Machine::look(&programs);
         let floor = stage::floor(&load, self.server_core)?;
         let rows = measure_scenarios(&mut stage, &programs, &scenarios, effort)?;
-        let memory = match self.no_memory || !self.scenarios.is_empty() {
-            true => Vec::new(),
-            false => measure_memory(&mut stage, &programs, effort.idle_connections),
+        let memory = match self.measures_memory() {
+            true => measure_memory(&mut stage, &programs, effort.idle_connections),
+            false => Vec::new(),
         };
         drop(stage);
         let report = Report { machine: machine.finish(start.elapsed()), effort, floor, rows, memory, skipped };
@@ -88,6 +91,10 @@ impl Bench {
         let failures = report.own_failures();
         ensure!(failures.is_empty(), "hookgate failed: {}", failures.join("; "));
         Ok(())
+    }
+
+    fn measures_memory(&self) -> bool {
+        !self.no_memory && (self.scenarios.is_empty() || self.scenarios.iter().any(|name| name == IDLE_MEMORY))
     }
 
     fn effort(&self) -> Effort {
@@ -114,7 +121,8 @@ impl Bench {
     fn chosen_scenarios(&self) -> Result<Vec<Scenario>> {
         for name in &self.scenarios {
             let known = scenario::ALL.map(|scenario| scenario.name);
-            ensure!(known.contains(&name.as_str()), "no scenario {name}; there are {}", known.join(", "));
+            let is_known = known.contains(&name.as_str()) || name == IDLE_MEMORY;
+            ensure!(is_known, "no scenario {name}; there are {} and {IDLE_MEMORY}", known.join(", "));
         }
         let chosen = |scenario: &Scenario| match self.scenarios.is_empty() {
             true => scenario.quick || !self.quick,

@@ -132,3 +132,31 @@ fn long_lists_are_looked_up_as_fast_as_short_ones() {
     let revoked = [root.issue(&Template::client("sender").serial(serials[9_999]))];
     assert_eq!(verify(profile, &revoked).unwrap_err().refusal.reject, Reject::CertificateRevoked);
 }
+
+#[test]
+fn a_list_is_verified_once_for_each_key_and_looked_up_every_time() {
+    let pki = Pki::new();
+    let of_root = pki.root.revocation_list(&[], NOW - DAY, NOW + DAY);
+    let of_issuing = pki.issuing.revocation_list(&[LEAF], NOW - DAY, NOW + DAY);
+    let lists = RevocationLists::new(vec![of_root, of_issuing], RevocationScope::Chain);
+    let check = |serial: &[u8], admitted: bool, remembered: usize| {
+        let leaf = pki.issuing.issue(&Template::client("sender").serial(serial));
+        let profile = Profile { revocation: Some(lists.clone()), ..profile(&pki.root, "sender") };
+        let result = verify(profile, &[leaf, pki.issuing.certificate.clone()]);
+        assert_eq!(result.is_ok(), admitted, "{serial:?}: {result:?}");
+        assert_eq!(lists.signatures().remembered(), remembered, "{serial:?}");
+    };
+    assert_eq!(lists.signatures().remembered(), 0);
+    check(&[0x33], true, 2);
+    check(&[0x34], true, 2);
+    check(LEAF, false, 2);
+
+    // Of an authority with the same name and another key: refused however often it is tried, and never remembered.
+    let impostor = Authority::root("issuing").revocation_list(&[], NOW - DAY, NOW + DAY);
+    let lists = RevocationLists::new(vec![impostor], RevocationScope::EndEntity);
+    for _ in 0..2 {
+        let profile = Profile { revocation: Some(lists.clone()), ..profile(&pki.root, "sender") };
+        assert_eq!(verify(profile, &pki.chain).unwrap_err().refusal.reject, Reject::RevocationUnknown);
+        assert_eq!(lists.signatures().remembered(), 0);
+    }
+}
