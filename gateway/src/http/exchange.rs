@@ -10,6 +10,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use hyper::rt::{Read, ReadBufCursor, Write};
 
 use crate::config::Limits;
@@ -98,6 +99,14 @@ impl Exchange {
         self.unread.get()
     }
 
+    /// Ready once nothing is under way and the peer has been silent for a while.
+    pub(super) fn poll_silence(&self, context: &mut Context<'_>) -> Poll<()> {
+        match (self.stage.get(), self.deadline.phase()) {
+            (Stage::Waiting, Phase::Idle) => self.deadline.poll_silence(context),
+            _ => Poll::Pending,
+        }
+    }
+
     fn received(&self) {
         if self.stage.get() == Stage::Waiting {
             self.stage.set(Stage::Head);
@@ -140,11 +149,14 @@ impl Exchange {
 pub(super) struct ExchangeStream {
     stream: TlsStream,
     exchange: Rc<Exchange>,
+    /// Read before, and to be read again first.
+    unread: Bytes,
 }
 
 impl ExchangeStream {
-    pub(super) fn new(stream: TlsStream, exchange: Rc<Exchange>) -> Self {
-        Self { stream, exchange }
+    /// hyper's stream; `unread` is what an earlier one of the same connection had read and not used.
+    pub(super) fn new(stream: TlsStream, exchange: Rc<Exchange>, unread: Bytes) -> Self {
+        Self { stream, exchange, unread }
     }
 
     pub(super) fn into_inner(self) -> TlsStream {
@@ -156,8 +168,13 @@ impl Read for ExchangeStream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-        buffer: ReadBufCursor<'_>,
+        mut buffer: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
+        if !self.unread.is_empty() {
+            let count = self.unread.len().min(buffer.remaining());
+            buffer.put_slice(&self.unread.split_to(count));
+            return Poll::Ready(Ok(()));
+        }
         let before = self.stream.bytes_read();
         let outcome = Pin::new(&mut self.stream).poll_read(context, buffer);
         if self.stream.bytes_read() != before {

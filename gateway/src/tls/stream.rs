@@ -233,6 +233,16 @@ impl TlsStream {
         poll_fn(|context| Pin::new(&mut *self).poll_flush(context)).await
     }
 
+    /// Waits until the peer sends something or ends the stream, with as little memory as can be. For a stream that is at rest:
+    /// everything that came was read, and everything written was flushed.
+    ///
+    /// # Errors
+    ///
+    /// Where the socket fails.
+    pub async fn rest(&mut self) -> io::Result<()> {
+        poll_fn(|context| self.socket.poll_rest(context)).await
+    }
+
     /// Ends the stream in order: `close_notify`, then the end of the TCP stream.
     ///
     /// # Errors

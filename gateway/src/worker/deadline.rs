@@ -7,6 +7,7 @@
 use std::cell::{Cell, RefCell};
 use std::os::fd::OwnedFd;
 use std::rc::{Rc, Weak};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rustix::net::Shutdown;
@@ -14,6 +15,12 @@ use rustls_pki_types::UnixTime;
 
 /// How often a worker sweeps: the most by which a deadline can be late, and by which the coarse clock can lag.
 pub const SWEEP_INTERVAL: Duration = Duration::from_millis(100);
+
+/// For how long a peer must have sent nothing before it is taken to be silent, and its connection to be worth putting to rest:
+/// long beside the time between requests of a busy sender, short beside the time that idle connections stay open.
+pub const SILENCE: Duration = Duration::from_secs(1);
+
+const SILENCE_MS: u64 = SILENCE.as_millis() as u64;
 
 /// What a socket is waiting for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +63,8 @@ struct Entry {
     /// Milliseconds since the sweep was made; `u64::MAX` is never.
     at: Cell<u64>,
     expired: Cell<Option<Phase>>,
+    /// Who is to be woken once the peer has been silent, and when that is, as `at`.
+    silence: RefCell<Option<(u64, Waker)>>,
 }
 
 impl Entry {
@@ -78,12 +87,35 @@ impl Deadline {
         let at = self.sweep.epoch.elapsed().saturating_add(limit).as_nanos().div_ceil(1_000_000);
         self.entry.phase.set(phase);
         self.entry.at.set(u64::try_from(at).unwrap_or(u64::MAX));
+        self.entry.silence.take();
     }
 
     /// Enters `phase`, which is bounded elsewhere.
     pub fn enter_unbounded(&self, phase: Phase) {
+        self.entry.silence.take();
         self.entry.phase.set(phase);
         self.entry.at.set(u64::MAX);
+    }
+
+    /// Ready once the peer has been silent for [`SILENCE`], or up to [`SWEEP_INTERVAL`] less, from the first call on; to be
+    /// called in [`Phase::Idle`], and forgotten with the next phase.
+    pub fn poll_silence(&self, context: &mut Context<'_>) -> Poll<()> {
+        let mut silence = self.entry.silence.borrow_mut();
+        let now = self.sweep.swept_ms.get();
+        match &mut *silence {
+            Some((at, _)) if *at <= now => {
+                *silence = None;
+                Poll::Ready(())
+            }
+            Some((_, waker)) => {
+                waker.clone_from(context.waker());
+                Poll::Pending
+            }
+            None => {
+                *silence = Some((now.saturating_add(SILENCE_MS), context.waker().clone()));
+                Poll::Pending
+            }
+        }
     }
 
     /// The current phase.
@@ -102,12 +134,19 @@ pub struct Sweep {
     entries: RefCell<Vec<Weak<Entry>>>,
     epoch: Instant,
     unix_s: Cell<u64>,
+    /// When the last round was, in milliseconds since the sweep was made.
+    swept_ms: Cell<u64>,
 }
 
 impl Sweep {
     /// A sweep without sockets, its clock set.
     pub fn new() -> Rc<Self> {
-        let sweep = Self { entries: RefCell::new(Vec::new()), epoch: Instant::now(), unix_s: Cell::new(0) };
+        let sweep = Self {
+            entries: RefCell::new(Vec::new()),
+            epoch: Instant::now(),
+            unix_s: Cell::new(0),
+            swept_ms: Cell::new(0),
+        };
         sweep.refresh();
         Rc::new(sweep)
     }
@@ -119,6 +158,7 @@ impl Sweep {
             phase: Cell::new(phase),
             at: Cell::new(u64::MAX),
             expired: Cell::new(None),
+            silence: RefCell::new(None),
         });
         self.entries.borrow_mut().push(Rc::downgrade(&entry));
         let deadline = Deadline { entry, sweep: Rc::clone(self) };
@@ -135,12 +175,18 @@ impl Sweep {
     pub fn run(&self) {
         self.refresh();
         let now = self.elapsed_ms();
+        self.swept_ms.set(now);
         self.entries.borrow_mut().retain(|entry| {
             let Some(entry) = entry.upgrade() else { return false };
             if entry.at.get() <= now {
                 entry.expired.set(Some(entry.phase.get()));
                 entry.at.set(u64::MAX);
                 entry.shut_down();
+            }
+            if let Some((at, waker)) = &*entry.silence.borrow()
+                && *at <= now
+            {
+                waker.wake_by_ref();
             }
             true
         });
@@ -214,6 +260,22 @@ mod tests {
         rustix::net::send(&*ours, b"late", rustix::net::SendFlags::NOSIGNAL).unwrap();
         let mut buffer = [0; 8];
         assert_eq!((&theirs).read(&mut buffer).unwrap(), 4);
+    }
+
+    #[test]
+    fn silence_is_told_once_and_forgotten_with_the_next_phase() {
+        let (ours, _theirs) = UnixStream::pair().unwrap();
+        let sweep = Sweep::new();
+        let deadline = sweep.watch(&Rc::new(OwnedFd::from(ours)), Phase::Idle, Duration::from_secs(3600));
+        let mut context = Context::from_waker(Waker::noop());
+        assert!(deadline.poll_silence(&mut context).is_pending());
+        sweep.swept_ms.set(SILENCE_MS - 1);
+        assert!(deadline.poll_silence(&mut context).is_pending());
+        deadline.enter(Phase::Idle, Duration::from_secs(3600));
+        assert!(deadline.poll_silence(&mut context).is_pending(), "counted anew");
+        sweep.swept_ms.set(2 * SILENCE_MS);
+        assert!(deadline.poll_silence(&mut context).is_ready());
+        assert!(deadline.poll_silence(&mut context).is_pending(), "told once");
     }
 
     #[test]

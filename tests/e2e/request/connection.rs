@@ -152,6 +152,37 @@ fn an_idle_connection_is_closed_in_order() {
     assert_eq!(stand.world.rejections("request_timeout").unwrap(), 0.0);
 }
 
+/// Longer than a connection may be silent before it is put to rest.
+const SILENCE: Duration = Duration::from_millis(1400);
+
+#[test]
+fn a_connection_that_was_silent_serves_on_and_is_closed_in_order() {
+    let stand = Stand::limited("idle_timeout_ms = 1800").unwrap();
+    let mut call = stand.call().unwrap();
+    assert_eq!(call.ask(request("POST", PATH, b"{}")).unwrap().status, 200);
+    for body in [b"{}".to_vec(), vec![b' '; 100_000]] {
+        sleep(SILENCE);
+        assert_eq!(call.ask(request("POST", PATH, &body)).unwrap().status, 200, "{} bytes", body.len());
+    }
+    sleep(SILENCE);
+    assert_eq!(call.end(SOON).unwrap().1, End::Orderly);
+    assert_eq!(stand.world.gateway.metric("hookgate_connections_total", &[]).unwrap(), 1.0);
+}
+
+#[test]
+fn the_beginning_of_a_request_is_kept_through_a_silence() {
+    let stand = Stand::limited("").unwrap();
+    let mut call = stand.call().unwrap();
+    let next = request("POST", PATH, b"{}");
+    let (beginning, end) = next.split_at(20);
+    call.send([&request("POST", PATH, b"{}")[..], beginning].concat()).unwrap();
+    assert_eq!(call.response().unwrap().status, 200);
+    sleep(SILENCE);
+    call.send(end).unwrap();
+    assert_eq!(call.response().unwrap().status, 200);
+    assert_eq!(stand.handler().requests().len(), 2);
+}
+
 #[test]
 fn at_the_limit_an_idle_connection_makes_room() {
     let stand = Stand::limited("max_connections = 2").unwrap();

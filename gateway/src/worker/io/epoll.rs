@@ -82,6 +82,12 @@ impl Channel {
         }
     }
 
+    /// Waits until something can be received.
+    pub(super) fn poll_readable(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        // An error is for the receive that follows to find.
+        self.socket.poll_read_ready(context).map(drop)
+    }
+
     /// Sends what is queued; ready with 0 once nothing is left, else with the bytes that the kernel took.
     pub(super) fn poll_send(&mut self, context: &mut Context<'_>, queued: &mut Vec<u8>) -> Poll<io::Result<usize>> {
         if self.sent == queued.len() {

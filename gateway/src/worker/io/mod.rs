@@ -129,18 +129,39 @@ impl Socket {
         };
         match outcome {
             Poll::Pending => Poll::Pending,
-            Poll::Ready((result, buffer)) => {
-                self.received = buffer;
-                let count = result?;
-                self.ended = count == 0;
-                // Grow for bulk, shrink for idling: a full buffer asks for a larger one, a quarter-full one for the smallest.
-                if count == self.receive_size {
-                    self.receive_size = (self.receive_size * 4).min(RECEIVE_MAX);
-                } else if count < self.receive_size / 4 {
-                    self.receive_size = RECEIVE_MIN;
-                }
-                Poll::Ready(Ok(count))
-            }
+            Poll::Ready((result, buffer)) => Poll::Ready(self.received(result, buffer)),
+        }
+    }
+
+    fn received(&mut self, result: io::Result<usize>, buffer: Vec<u8>) -> io::Result<usize> {
+        self.received = buffer;
+        self.consumed = 0;
+        let count = result?;
+        self.ended = count == 0;
+        // Grow for bulk, shrink for idling: a full buffer asks for a larger one, a quarter-full one for the smallest.
+        if count == self.receive_size {
+            self.receive_size = (self.receive_size * 4).min(RECEIVE_MAX);
+        } else if count < self.receive_size / 4 {
+            self.receive_size = RECEIVE_MIN;
+        }
+        Ok(count)
+    }
+
+    /// Waits until [`Self::poll_fill`] has something to say, holding no memory for it meanwhile: for a peer that may be silent for
+    /// long. Ready at once where something is buffered, or still on its way out.
+    pub fn poll_rest(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.consumed < self.received.len() || self.ended || self.pending() > 0 {
+            return Poll::Ready(Ok(()));
+        }
+        self.received = Vec::new();
+        self.consumed = 0;
+        self.queued = Vec::new();
+        match &mut self.channel {
+            Channel::Epoll(channel) => channel.poll_readable(context).map(Ok),
+            Channel::Uring(channel) => match ready!(channel.poll_readable(context)) {
+                uring::Woken::Readable => Poll::Ready(Ok(())),
+                uring::Woken::Received(result, buffer) => Poll::Ready(self.received(result, buffer).map(drop)),
+            },
         }
     }
 

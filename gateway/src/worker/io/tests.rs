@@ -159,3 +159,37 @@ fn a_listener_whose_sibling_stopped_goes_on() {
         late.join().unwrap();
     });
 }
+
+#[test]
+fn a_socket_at_rest_wakes_for_bytes_and_for_the_end_and_loses_neither() {
+    on_each_backend(|backend| async move {
+        let (mut socket, mut peer) = pair(backend);
+        for round in 0..3 {
+            // A receive is under way when the rest begins, as it is on a connection that fell silent.
+            let short = Duration::from_millis(20);
+            assert!(tokio::time::timeout(short, poll_fn(|context| socket.poll_fill(context))).await.is_err());
+            assert!(tokio::time::timeout(short, poll_fn(|context| socket.poll_rest(context))).await.is_err());
+            // Again from the start, and again from the middle of a rest.
+            if round > 0 {
+                assert!(tokio::time::timeout(short, poll_fn(|context| socket.poll_rest(context))).await.is_err());
+            }
+            peer.write_all(b"ping").unwrap();
+            poll_fn(|context| socket.poll_rest(context)).await.unwrap();
+            assert_eq!(poll_fn(|context| socket.poll_fill(context)).await.unwrap(), 4, "{backend:?} round {round}");
+            assert_eq!(socket.buffered(), b"ping");
+            poll_fn(|context| socket.poll_rest(context)).await.unwrap();
+            assert_eq!(socket.buffered(), b"ping", "nothing buffered is given up");
+            socket.consume(4);
+        }
+        // Bytes that come while the receive is being ended.
+        let short = Duration::from_millis(20);
+        assert!(tokio::time::timeout(short, poll_fn(|context| socket.poll_fill(context))).await.is_err());
+        peer.write_all(b"pong").unwrap();
+        poll_fn(|context| socket.poll_rest(context)).await.unwrap();
+        assert_eq!(poll_fn(|context| socket.poll_fill(context)).await.unwrap(), 4);
+        socket.consume(4);
+        drop(peer);
+        poll_fn(|context| socket.poll_rest(context)).await.unwrap();
+        assert_eq!(poll_fn(|context| socket.poll_fill(context)).await.unwrap(), 0);
+    });
+}

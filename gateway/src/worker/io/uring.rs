@@ -17,6 +17,7 @@ use std::task::{Context, Poll, ready};
 
 use io_uring::types::{CancelBuilder, Fd};
 use io_uring::{cqueue, opcode};
+use rustix::event::PollFlags;
 use rustix::fs::OFlags;
 use tokio_uring::{InFlightOneshot, OneshotOutputTransform, UnsubmittedOneshot};
 
@@ -29,7 +30,7 @@ const COMPLETION_ENTRIES: u32 = 4096;
 /// How long to wait before accepting again from a socket that is non-blocking, and empty.
 const SHARED_PAUSE: std::time::Duration = std::time::Duration::from_millis(10);
 
-/// What a cancelled accept completes with.
+/// What a cancelled operation completes with.
 const ECANCELED: i32 = rustix::io::Errno::CANCELED.raw_os_error();
 
 /// Runs `main` on a ring of its own, on this thread.
@@ -83,10 +84,31 @@ fn count(entry: &cqueue::Entry) -> io::Result<usize> {
     usize::try_from(result).map_err(|_| io::Error::from_raw_os_error(-result))
 }
 
+/// What ended a wait without a buffer.
+pub(super) enum Woken {
+    /// Something can be received, the end of the stream included.
+    Readable,
+    /// The receive that was under way when the wait began completed after all.
+    Received(io::Result<usize>, Vec<u8>),
+}
+
+struct Readable;
+
+impl OneshotOutputTransform for Readable {
+    type Output = ();
+    type StoredData = Rc<OwnedFd>;
+
+    // A poll that fails is as good as one that succeeds: the receive that follows says what is wrong.
+    fn transform_oneshot_output(self, _socket: Rc<OwnedFd>, _entry: cqueue::Entry) -> Self::Output {}
+}
+
 /// The two directions of a connected socket.
 pub(super) struct Channel {
     descriptor: Rc<OwnedFd>,
     receive: Option<InFlightOneshot<Lent, Receive>>,
+    /// The receive that is under way was told to end.
+    receive_cancelled: bool,
+    readable: Option<InFlightOneshot<Rc<OwnedFd>, Readable>>,
     send: Option<Sending>,
     /// A partly sent buffer, and how much of it is sent.
     partial: Option<(Vec<u8>, usize)>,
@@ -105,11 +127,19 @@ struct Sending {
 impl Channel {
     pub(super) fn new(descriptor: Rc<OwnedFd>) -> io::Result<Self> {
         clear_nonblocking(&descriptor)?;
-        Ok(Self { descriptor, receive: None, send: None, partial: None, spare: Vec::new() })
+        Ok(Self {
+            descriptor,
+            receive: None,
+            receive_cancelled: false,
+            readable: None,
+            send: None,
+            partial: None,
+            spare: Vec::new(),
+        })
     }
 
     pub(super) fn is_under_way(&self) -> bool {
-        self.receive.is_some() || self.send.is_some()
+        self.receive.is_some() || self.readable.is_some() || self.send.is_some()
     }
 
     pub(super) fn sending(&self) -> usize {
@@ -129,6 +159,26 @@ impl Channel {
             self.receive = None;
         }
         outcome
+    }
+
+    /// Waits until something can be received, with no buffer in the kernel's hands. Nothing may be on its way out.
+    pub(super) fn poll_readable(&mut self, context: &mut Context<'_>) -> Poll<Woken> {
+        self.spare = Vec::new();
+        if let Some(receive) = &mut self.receive {
+            if !std::mem::replace(&mut self.receive_cancelled, true) {
+                cancel_all(&self.descriptor);
+            }
+            let (result, buffer) = ready!(Pin::new(receive).poll(context));
+            self.receive = None;
+            self.receive_cancelled = false;
+            if !matches!(&result, Err(error) if error.raw_os_error() == Some(ECANCELED)) {
+                return Poll::Ready(Woken::Received(result, buffer));
+            }
+        }
+        let readable = self.readable.get_or_insert_with(|| submit_poll(&self.descriptor));
+        ready!(Pin::new(readable).poll(context));
+        self.readable = None;
+        Poll::Ready(Woken::Readable)
     }
 
     /// Sends what is queued; ready with 0 once nothing is left, else with the bytes that the kernel took.
@@ -171,6 +221,20 @@ fn submit_receive(descriptor: &Rc<OwnedFd>, mut buffer: Vec<u8>, size: usize) ->
     // tokio-uring keeps until the completion arrives, even if the future is dropped.
     let entry = opcode::Recv::new(Fd(descriptor.as_raw_fd()), buffer.as_mut_ptr(), length).build();
     UnsubmittedOneshot::new(Lent { _descriptor: Rc::clone(descriptor), buffer }, Receive, entry).submit()
+}
+
+fn submit_poll(descriptor: &Rc<OwnedFd>) -> InFlightOneshot<Rc<OwnedFd>, Readable> {
+    let events = u32::from(PollFlags::IN.bits() | PollFlags::RDHUP.bits());
+    let entry = opcode::PollAdd::new(Fd(descriptor.as_raw_fd()), events).build();
+    UnsubmittedOneshot::new(Rc::clone(descriptor), Readable, entry).submit()
+}
+
+/// Ends every operation under way on the descriptor; each completes with `ECANCELED`, or as it would have anyway.
+fn cancel_all(descriptor: &Rc<OwnedFd>) {
+    let builder = CancelBuilder::fd(Fd(descriptor.as_raw_fd())).all();
+    let entry = opcode::AsyncCancel2::new(builder).build();
+    let operation = UnsubmittedOneshot::new(Rc::clone(descriptor), Cancel, entry).submit();
+    tokio::task::spawn_local(operation);
 }
 
 fn submit_send(descriptor: &Rc<OwnedFd>, buffer: Vec<u8>, offset: usize) -> Sending {
@@ -258,9 +322,6 @@ impl Listener {
         if self.stopped.replace(true) {
             return;
         }
-        let builder = CancelBuilder::fd(Fd(self.descriptor.as_raw_fd())).all();
-        let entry = opcode::AsyncCancel2::new(builder).build();
-        let operation = UnsubmittedOneshot::new(Rc::clone(&self.descriptor), Cancel, entry).submit();
-        tokio::task::spawn_local(operation);
+        cancel_all(&self.descriptor);
     }
 }
