@@ -14,7 +14,7 @@ use crate::stand::{PATH, Stand, configuration};
 use crate::world::SOON;
 
 /// Every metric, its type, and its labels in alphabetical order.
-const DOCUMENTED: [(&str, &str, &[&str]); 23] = [
+const DOCUMENTED: [(&str, &str, &[&str]); 24] = [
     ("hookgate_build_info", "gauge", &["version"]),
     ("hookgate_chain_cache_entries", "gauge", &[]),
     ("hookgate_chain_cache_evictions_total", "counter", &[]),

@@ -16,10 +16,11 @@ fn a_broken_configuration_changes_nothing_and_is_seen_to() {
     let scene = Scene::started();
     let good = scene.configuration();
     scene.host.write(CONFIGURATION, &format!("{good}\n[nonsense]\n"));
-    let before = scene.host.property("hookgate.service", "StatusText");
     let reload = scene.host.attempt(&["systemctl", "reload", "hookgate.service"]);
     assert!(!reload.success(), "{reload:?}");
-    assert_eq!(scene.host.property("hookgate.service", "StatusText"), before);
+    // systemd 253 and later have sent the signal before they know what the check says; then the status tells of it too.
+    let status = scene.host.property("hookgate.service", "StatusText");
+    assert!(status.contains("generation 1"), "{status}");
     assert_eq!(scene.metric("hookgate_config_generation", &[]), 1.0);
     scene.expect_served();
 
