@@ -1,4 +1,4 @@
-//! What a request costs in allocations when it is let through: nothing, but for what `ring` needs to verify a token, the stack of
+//! What a request costs in allocations when it is let through, and what it costs to note the chain of its sender: nothing, but for what `ring` needs to verify a token, the stack of
 //! the JSON parser (a byte a level), and a token's subject.
 //!
 //! A program of its own, since it counts every allocation of its thread.
@@ -14,6 +14,10 @@ use hookgate::auth::signature::Encoding;
 use hookgate::auth::{
     BodySignature, Clause, JsonPointer, KeySet, KeySets, KeySourceId, Proof, ProofPolicy, PublishedKeys, ReplayGuard,
     ReplayKey, ReplayRule, RequestView, Secret, SessionParameter, TokenExpectations, TokenRule,
+};
+use hookgate::identity::{
+    ChainCache, ChainLimits, Condition, ExtendedKeyUsage, Identity, IdentityRule, OnFailure, Profile, Provider,
+    ProviderId, Scope,
 };
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, StatusCode};
@@ -68,6 +72,39 @@ fn allocations(policy: &ProofPolicy, headers: &[(&'static str, &str)], body: &st
 fn check(proof: Proof, headers: &[(&'static str, &str)], body: &str, expected: u64) {
     let policy = ProofPolicy::all(vec![Clause::One(proof)]).unwrap();
     assert_eq!(allocations(&policy, headers, body, &KeySets::empty(0)), expected);
+}
+
+#[test]
+fn a_chain_that_is_noted_allocates_nothing() {
+    let params = |name: &str| {
+        let mut params = rcgen::CertificateParams::default();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        params.distinguished_name.push(rcgen::DnType::CommonName, name);
+        params
+    };
+    let mut root = params("root");
+    root.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let root = rcgen::CertifiedIssuer::self_signed(root, rcgen::KeyPair::generate().unwrap()).unwrap();
+    let leaf = params("sender").signed_by(&rcgen::KeyPair::generate().unwrap(), &root).unwrap();
+    let profile = Profile {
+        name: "default".into(),
+        trust_anchors: vec![webpki::anchor_from_trusted_cert(root.der()).unwrap().to_owned()],
+        anchors_not_after: vec![NOW],
+        overlap_ends: None,
+        verify_depth: 1,
+        identity: vec![IdentityRule::new(vec![Condition::subject_cn("sender").unwrap()]).unwrap()],
+        extended_key_usage: ExtendedKeyUsage::ClientAuth,
+        revocation: None,
+    };
+    let provider = Provider { name: "sender".into(), profiles: vec![profile], on_failure: OnFailure::Respond };
+    let cache = Arc::new(ChainCache::new(8, Duration::from_secs(60)));
+    let limits = ChainLimits { max_certificates: 8, max_bytes: 32 * 1024 };
+    let identity = Identity::new(1, Arc::new([provider]), cache, limits);
+    let scope = Scope { id: 0, providers: vec![ProviderId(0)] };
+    let chain = identity.verify(&scope, &[leaf.der().clone()], at(NOW)).result.unwrap();
+    assert_eq!(measure(|| identity.sighted(&chain, at(NOW))).count_total, 0);
+    let sighting = identity.sightings().chains().next().unwrap();
+    assert_eq!((sighting.admitted(), sighting.last_seen()), (1, NOW));
 }
 
 #[test]

@@ -3,6 +3,8 @@
 //! Names follow Prometheus' conventions under the prefix `hookgate_`. A worker looks a handle up once and keeps it: counting is
 //! an atomic addition. Label values come from closed sets (reasons, configured names, statuses), never from a peer's bytes.
 
+pub mod rotation;
+
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -110,6 +112,7 @@ pub fn describe() {
         "1 where the filter was asked for and is not there, so that every packet gets in"
     );
     describe_counter!(LOG_LOST, "Log events that were not written, since they came faster than they could be");
+    rotation::describe();
     describe_gauge!(BUILD_INFO, "Always 1; the version is in the label");
     describe_gauge!(IO_BACKEND, "Always 1; the I/O backend in use is in the label");
     describe_gauge!(IO_FALLBACK, "1 where io_uring was preferred but is not to be had on this host");

@@ -14,7 +14,7 @@ use thiserror::Error;
 use crate::auth::{Demands, ReplayGuard};
 use crate::config::{Config, Limits, Route, ServerCertificate};
 use crate::control::jwks::KeyStore;
-use crate::identity::{ChainCache, ChainLimits, Identity, OnFailure, ProviderId, Scope};
+use crate::identity::{ChainCache, ChainLimits, Identity, OnFailure, ProviderId, Scope, Sightings};
 use crate::ranges::Sources;
 use crate::route::RouteTable;
 use crate::tls::certificates::Certificates;
@@ -64,6 +64,8 @@ pub struct Lasting {
     pub keys: Arc<KeyStore>,
     /// The deliveries that were taken.
     pub replay: Arc<ReplayGuard>,
+    /// What was seen of the providers' certificates under the snapshot before.
+    pub sightings: Arc<Sightings>,
 }
 
 /// One generation of everything.
@@ -98,12 +100,13 @@ impl Snapshot {
     /// [`SnapshotError`]; nothing was changed then.
     pub fn build(config: Config, generation: u64, lasting: Lasting) -> Result<Self, SnapshotError> {
         let Config { certificates, providers, sources, routes, proofs, limits, .. } = config;
-        let Lasting { cache, keys, replay } = lasting;
+        let Lasting { cache, keys, replay, sightings } = lasting;
         let demands = Demands::new(proofs.providers, proofs.routes);
         let turns_unknown_away = providers.iter().all(|provider| provider.on_failure == OnFailure::Abort);
         let chain_limits =
             ChainLimits { max_certificates: limits.max_presented_certificates, max_bytes: limits.max_presented_bytes };
-        let identity = Arc::new(Identity::new(generation, providers.into(), cache, chain_limits));
+        let identity = Identity::new(generation, providers.into(), cache, chain_limits).after(&sightings);
+        let identity = Arc::new(identity);
         let common = Common::new(Arc::new(server_certificates(certificates)?))?;
         let mut sites = Sites { identity: Arc::clone(&identity), common, next_scope: 0 };
         let hosts: BTreeSet<_> = routes.iter().filter_map(|route| route.host.clone()).collect();

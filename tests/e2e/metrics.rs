@@ -14,10 +14,13 @@ use crate::stand::{PATH, Stand, configuration};
 use crate::world::SOON;
 
 /// Every metric, its type, and its labels in alphabetical order.
-const DOCUMENTED: [(&str, &str, &[&str]); 24] = [
+const DOCUMENTED: [(&str, &str, &[&str]); 27] = [
     ("hookgate_build_info", "gauge", &["version"]),
+    ("hookgate_certificate_not_after_timestamp_seconds", "gauge", &["kind", "name", "provider"]),
     ("hookgate_chain_cache_entries", "gauge", &[]),
     ("hookgate_chain_cache_evictions_total", "counter", &[]),
+    ("hookgate_client_certificate_not_after_timestamp_seconds", "gauge", &["provider"]),
+    ("hookgate_client_chains_total", "counter", &["anchor", "profile", "provider"]),
     ("hookgate_config_generation", "gauge", &[]),
     ("hookgate_config_reloads_total", "counter", &["result"]),
     ("hookgate_connections_active", "gauge", &[]),

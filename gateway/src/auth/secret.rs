@@ -3,6 +3,7 @@
 //! Owns the type alone. Must not read files: `config` reads them and hands the bytes over.
 
 use std::fmt;
+use std::hash::{BuildHasher as _, RandomState};
 
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
@@ -71,6 +72,13 @@ impl Secret {
     #[must_use]
     pub fn matches(&self, presented: &[u8]) -> bool {
         self.0.as_slice().ct_eq(presented).into()
+    }
+
+    /// A number by which two secrets of this process can be told apart, and nothing else: `state` has keys of its own, so it says
+    /// nothing to who does not have them.
+    #[must_use]
+    pub fn tag(&self, state: &RandomState) -> u64 {
+        state.hash_one(self.0.as_slice())
     }
 
     /// The bytes, for the key of an algorithm. Whoever calls this must not keep a copy that outlives the secret.

@@ -47,6 +47,8 @@ pub(super) struct Anchor {
     pub(super) subject: String,
     /// Its last day, as YYYY-MM-DD.
     pub(super) not_after: String,
+    /// Its notAfter, in seconds since 1970.
+    pub(super) not_after_seconds: u64,
     /// SHA-256 of its DER.
     pub(super) fingerprint: [u8; 32],
     /// The subject of the certificate that signed it, as DER; `None` where that is its own.
@@ -119,6 +121,7 @@ pub(super) fn parse(pem: &[u8], path: &Path) -> Result<Vec<Anchor>, Problem> {
             trust_anchor: trust_anchor.to_owned(),
             subject: subject.to_string(),
             not_after: file::day(parsed.validity().not_after),
+            not_after_seconds: u64::try_from(parsed.validity().not_after.timestamp()).unwrap_or(0),
             fingerprint,
             issuer: (issuer.as_raw() != subject.as_raw()).then(|| issuer.as_raw().to_vec()),
             name: subject.as_raw().to_vec(),

@@ -3,6 +3,7 @@
 //! Owns the TOML syntax and the collection of everything found. Knows no section: what a key means, and within which bounds,
 //! is theirs.
 
+use std::cell::RefCell;
 use std::fmt;
 use std::marker::PhantomData;
 use std::ops::Range;
@@ -14,6 +15,8 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue, Deserializer};
 
 use super::error::{ConfigError, ConfigErrors, Location, Problem};
+use super::file::FileVersions;
+use super::inventory::{Fact, Note};
 use super::warning::{Caution, Warning};
 
 /// Most errors that are collected: nobody reads more at once, and each costs one more pass over the document.
@@ -64,6 +67,11 @@ impl<'a> Document<'a> {
         T::default()
     }
 
+    /// The tables of the document.
+    pub(super) fn root(&self) -> &DeTable<'a> {
+        self.root.get_ref()
+    }
+
     fn location(&self, span: &Range<usize>) -> Location {
         Location {
             file: self.path.to_owned(),
@@ -88,12 +96,21 @@ pub(super) struct Report<'a> {
     surroundings: Surroundings,
     errors: Vec<ConfigError>,
     warnings: Vec<Warning>,
+    files: RefCell<FileVersions>,
+    notes: Vec<Note>,
 }
 
 impl<'a> Report<'a> {
     /// An empty report about `document`.
     pub(super) fn new(document: &'a Document<'a>, surroundings: Surroundings) -> Self {
-        Self { document, surroundings, errors: Vec::new(), warnings: Vec::new() }
+        Self {
+            document,
+            surroundings,
+            errors: Vec::new(),
+            warnings: Vec::new(),
+            files: RefCell::default(),
+            notes: Vec::new(),
+        }
     }
 
     /// The moment for which validity is judged.
@@ -101,14 +118,39 @@ impl<'a> Report<'a> {
         self.surroundings.now
     }
 
-    /// Where the service manager put our credentials, if it did.
-    pub(super) fn credentials(&self) -> Option<&Path> {
-        self.surroundings.credentials.as_deref()
+    /// The path of a credential that the document names; `None` where the service manager gave us none. To be asked before it is
+    /// read, as [`Report::resolve`].
+    pub(super) fn credential(&self, name: &str) -> Option<PathBuf> {
+        let path = self.surroundings.credentials.as_ref()?.join(name);
+        self.files.borrow_mut().note(&path);
+        Some(path)
     }
 
-    /// The path of a file that the document names: relative paths are relative to the document's directory.
+    /// The path of a file that the document names: relative paths are relative to the document's directory. To be asked before
+    /// the file is read: the version that stands there now is remembered as the one that was.
     pub(super) fn resolve(&self, path: &str) -> PathBuf {
-        self.document.path.parent().unwrap_or(Path::new("")).join(path)
+        let path = self.document.path.parent().unwrap_or(Path::new("")).join(path);
+        self.files.borrow_mut().note(&path);
+        path
+    }
+
+    /// Remembers what stands behind a value, for the report of what a reload changed.
+    pub(super) fn note<T>(&mut self, at: &Spanned<T>, item: String, fact: Fact) {
+        if let [Step::Key(section), Step::Index(index), ..] =
+            locate(self.document.root.get_ref(), &at.span()).as_slice()
+        {
+            self.notes.push(Note { section: section.clone(), index: *index, item, fact });
+        }
+    }
+
+    /// What was noted so far.
+    pub(super) fn notes(&self) -> &[Note] {
+        &self.notes
+    }
+
+    /// The files that were named so far.
+    pub(super) fn files(&self) -> FileVersions {
+        self.files.borrow().clone()
     }
 
     /// The line of a value, from 1.

@@ -1,11 +1,13 @@
 //! Files that the configuration names: bounded reads, and PEM and X.509 as every section needs them.
 //!
-//! Owns the bounds on what is read. Interprets nothing beyond names and dates.
+//! Owns the bounds on what is read, and what tells one version of a file from the next. Interprets nothing beyond names and dates.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Read};
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, UnixTime};
@@ -19,6 +21,89 @@ pub(super) const MAXIMUM_FILE_BYTES: u64 = 4 * 1024 * 1024;
 
 /// Most bytes of a revocation list: the largest in public use are some ten megabytes.
 pub(super) const MAXIMUM_REVOCATION_LIST_BYTES: u64 = 64 * 1024 * 1024;
+
+/// What tells one version of a file from the next. A file that is written in place changes its times, one that is moved into its
+/// place its inode, and one behind a symbolic link that is turned elsewhere its inode or device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileVersion {
+    device: u64,
+    inode: u64,
+    bytes: u64,
+    /// Seconds and nanoseconds since 1970, as are those of `changed`.
+    modified: (i64, i64),
+    /// Of the inode: nobody can set it back.
+    changed: (i64, i64),
+}
+
+impl FileVersion {
+    /// The version that stands at `path`, symbolic links followed; `None` where none can be looked at.
+    pub fn at(path: &Path) -> Option<Self> {
+        let metadata = fs::metadata(path).ok()?;
+        Some(Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            bytes: metadata.size(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
+        })
+    }
+}
+
+/// Files by path, each with the version that stood there before it was read: what has changed since then differs from it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FileVersions(BTreeMap<PathBuf, Option<FileVersion>>);
+
+impl FileVersions {
+    /// Looks at `path`, unless it was looked at before.
+    pub fn note(&mut self, path: &Path) {
+        if !self.0.contains_key(path) {
+            self.0.insert(path.to_owned(), FileVersion::at(path));
+        }
+    }
+
+    /// Looks at all of the files anew.
+    #[must_use]
+    pub fn look(&self) -> Self {
+        Self(self.0.keys().map(|path| (path.clone(), FileVersion::at(path))).collect())
+    }
+
+    /// Adds the files of `other` that are not among these.
+    #[must_use]
+    pub fn with(mut self, other: Self) -> Self {
+        for (path, version) in other.0 {
+            self.0.entry(path).or_insert(version);
+        }
+        self
+    }
+
+    /// Those of the files that are among `others` too.
+    #[must_use]
+    pub fn only(mut self, others: &Self) -> Self {
+        self.0.retain(|path, _| others.0.contains_key(path));
+        self
+    }
+
+    /// The files of `later` that are not as they are here, in the order of their paths; with each whether it is there.
+    pub fn changes<'v>(&'v self, later: &'v Self) -> impl Iterator<Item = (&'v Path, bool)> {
+        let changed = later.0.iter().filter(|(path, version)| self.0.get(*path) != Some(version));
+        changed.map(|(path, version)| (path.as_path(), version.is_some()))
+    }
+}
+
+#[cfg(test)]
+impl FromIterator<(PathBuf, Option<FileVersion>)> for FileVersions {
+    fn from_iter<I: IntoIterator<Item = (PathBuf, Option<FileVersion>)>>(files: I) -> Self {
+        Self(files.into_iter().collect())
+    }
+}
+
+#[cfg(test)]
+impl FileVersion {
+    /// Some version, different for every number.
+    pub(crate) fn some(number: u64) -> Self {
+        Self { device: 1, inode: number, bytes: 1, modified: (0, 0), changed: (0, 0) }
+    }
+}
 
 /// Reads a whole file of at most `maximum` bytes.
 ///
@@ -103,8 +188,19 @@ pub(super) fn day(time: ASN1Time) -> String {
     format!("{:04}-{:02}-{:02}", date.year(), u8::from(date.month()), date.day())
 }
 
-/// The day of `now` as YYYY-MM-DD, in UTC. ISO days compare as text.
-pub(super) fn today(now: UnixTime) -> Option<String> {
-    let seconds = i64::try_from(now.as_secs()).ok()?;
+/// The day of `time` as YYYY-MM-DD, in UTC; `None` beyond the year 9999. ISO days compare as text.
+pub fn day_of(time: UnixTime) -> Option<String> {
+    let seconds = i64::try_from(time.as_secs()).ok()?;
     ASN1Time::from_timestamp(seconds).ok().map(day)
+}
+
+/// The first second after the day YYYY-MM-DD, in UTC; `None` where there is no such day.
+pub(super) fn end_of_day(day: &str) -> Option<UnixTime> {
+    const SECONDS_A_DAY: u64 = 24 * 60 * 60;
+    // As an X.509 GeneralizedTime: tag, length, and fifteen characters.
+    let text = format!("{}000000Z", day.replace('-', ""));
+    let der = [&[0x18, 0x0f], text.as_bytes()].concat();
+    let (_, midnight) = ASN1Time::from_der(&der).ok()?;
+    let seconds = u64::try_from(midnight.timestamp()).ok()?;
+    Some(UnixTime::since_unix_epoch(Duration::from_secs(seconds + SECONDS_A_DAY)))
 }

@@ -14,6 +14,7 @@ use toml::Spanned;
 use super::document::{Report, nearest};
 use super::error::Problem;
 use super::file::{self, MAXIMUM_FILE_BYTES};
+use super::inventory::Fact;
 use super::key_url::KeyUrl;
 use super::limits::Bound;
 use super::profile;
@@ -253,7 +254,9 @@ fn fetched(fields: &RawKeySource, url: &Spanned<String>, report: &mut Report<'_>
     };
     let roots = fields.ca_file.as_ref().map(|text| {
         let path = report.resolve(text.get_ref());
-        roots(&path).map_err(|problem| report.error(text, problem)).ok()
+        let roots = roots(&path).map_err(|problem| report.error(text, problem)).ok()?;
+        report.note(text, "roots".to_owned(), Fact::new(format!("{} certificates", roots.len()), &roots));
+        Some(roots)
     });
     let parsed = KeyUrl::parse(url.get_ref()).map_err(|error| report.error(url, ProofProblem::from(error).into())).ok();
     Some(KeyOrigin::Url { url: parsed?, limits, roots: roots.map_or(Some(None), |roots| roots.map(Some))? })
@@ -274,9 +277,12 @@ fn roots(path: &Path) -> Result<Vec<CertificateDer<'static>>, Problem> {
 fn key_file(text: &Spanned<String>, report: &mut Report<'_>) -> Option<Arc<KeySet>> {
     let path = report.resolve(text.get_ref());
     let set = file::read_named(&path, MAXIMUM_KEY_FILE_BYTES).and_then(|document| {
-        KeySet::parse(&document).map_err(|error| ProofProblem::KeySet { path: path.clone(), error }.into())
+        let set = KeySet::parse(&document).map_err(|error| ProofProblem::KeySet { path: path.clone(), error })?;
+        let fact = Fact::new(format!("{} keys", set.usable_keys()), &document);
+        Ok((set, fact))
     });
-    let set = set.map_err(|problem| report.error(text, problem)).ok()?;
+    let (set, fact) = set.map_err(|problem| report.error(text, problem)).ok()?;
+    report.note(text, "keys".to_owned(), fact);
     for reason in set.skipped() {
         report.warn(text, Caution::KeySkipped { path: path.clone(), reason: reason.to_string() });
     }

@@ -14,6 +14,7 @@ mod document;
 mod error;
 mod file;
 mod filter;
+pub mod inventory;
 mod key_source;
 mod key_url;
 mod limits;
@@ -43,6 +44,7 @@ use toml::Spanned;
 use self::certificate::RawCertificate;
 use self::document::{Document, Report, Surroundings};
 use self::filter::RawFilter;
+use self::inventory::Inventory;
 use self::key_source::{KeySources, RawKeySource};
 use self::limits::RawLimits;
 use self::listen::{RawListen, RawMetrics};
@@ -53,6 +55,7 @@ use crate::identity::{Provider, ProviderId};
 use crate::ranges::{Ranges, Sources};
 
 pub use self::error::{ConfigError, ConfigErrors, Location, Problem};
+pub use self::file::{FileVersion, FileVersions, day_of};
 pub use self::filter::{FilterSection, PIN_DIRECTORY};
 pub use self::key_source::{FetchLimits, KeyOrigin, KeySource};
 pub use self::key_url::{KeyUrl, KeyUrlError};
@@ -84,12 +87,37 @@ pub struct Config {
     pub filter: FilterSection,
     /// `[metrics]`; without the section there is no endpoint.
     pub metrics: Option<Metrics>,
+    /// `reload`: when the file is read again.
+    pub reload: ReloadTrigger,
+    /// What stands in the file and in those that it names, in short, for the report of what a reload changed.
+    pub inventory: Inventory,
+}
+
+/// `reload`: what makes a running hookgate load its configuration again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ReloadTrigger {
+    /// SIGHUP alone.
+    #[default]
+    Signal,
+    /// Also a change of the file, or of one that it names.
+    Watch,
+}
+
+/// What came of reading a configuration.
+#[derive(Debug)]
+pub struct Reading {
+    /// The file itself and every file that it names, as far as reading got, each with the version that was read.
+    pub files: FileVersions,
+    /// The configuration, and what it is warned of, or everything that is wrong with it.
+    pub outcome: Result<(Config, Vec<Warning>), ConfigErrors>,
 }
 
 /// The whole file as it stands.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct RawConfig {
+    reload: Option<ReloadTrigger>,
     #[serde(deserialize_with = "document::table")]
     listen: Option<Spanned<RawListen>>,
     #[serde(deserialize_with = "document::tables")]
@@ -114,6 +142,18 @@ impl Config {
     /// # Errors
     /// Everything that is wrong with it, at once.
     pub fn load(path: &Path) -> Result<(Self, Vec<Warning>), ConfigErrors> {
+        Self::read(path).outcome
+    }
+
+    /// As [`Config::load`], and tells the files that the outcome depends on.
+    pub fn read(path: &Path) -> Reading {
+        let mut files = FileVersions::default();
+        files.note(path);
+        let outcome = Self::read_noting(path, &mut files);
+        Reading { files, outcome }
+    }
+
+    fn read_noting(path: &Path, files: &mut FileVersions) -> Result<(Self, Vec<Warning>), ConfigErrors> {
         let text = file::read(path, file::MAXIMUM_FILE_BYTES).and_then(|bytes| {
             String::from_utf8(bytes).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
         });
@@ -123,7 +163,7 @@ impl Config {
         })?;
         // systemd.exec(5): where it put what LoadCredential= and its kin name.
         let credentials = env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
-        Self::parse_in(&text, path, Surroundings { now: UnixTime::now(), credentials })
+        Self::parse_in(&text, path, Surroundings { now: UnixTime::now(), credentials }, files)
     }
 
     /// Parses `text`, which stands at `path`: relative paths in it are relative to the directory of `path`. Reads all files
@@ -133,10 +173,15 @@ impl Config {
     /// # Errors
     /// Everything that is wrong with it, at once; of errors in the syntax of TOML the first.
     pub fn parse(text: &str, path: &Path, now: UnixTime) -> Result<(Self, Vec<Warning>), ConfigErrors> {
-        Self::parse_in(text, path, Surroundings { now, credentials: None })
+        Self::parse_in(text, path, Surroundings { now, credentials: None }, &mut FileVersions::default())
     }
 
-    fn parse_in(text: &str, path: &Path, surroundings: Surroundings) -> Result<(Self, Vec<Warning>), ConfigErrors> {
+    fn parse_in(
+        text: &str,
+        path: &Path,
+        surroundings: Surroundings,
+        files: &mut FileVersions,
+    ) -> Result<(Self, Vec<Warning>), ConfigErrors> {
         let document = Document::parse(text, path)?;
         let mut report = Report::new(&document, surroundings);
         let raw: RawConfig = document.read(&mut report);
@@ -157,9 +202,10 @@ impl Config {
         let ranges = ranges::of_providers(raw_providers, &mut report);
         let context = filter::Context { listen: listen.as_ref(), providers: raw_providers, ranges: &ranges };
         let filter = filter::filter(raw.filter.as_ref(), &context, &mut report);
+        let counts: Vec<usize> = ranges.iter().map(|it| it.prefixes.len()).collect();
         let source = |it: ranges::ProviderRanges| Sources { check: it.check, ranges: Ranges::new(&it.prefixes) };
         let sources = ranges.into_iter().map(source).collect();
-        let config = listen.map(|listen| Self {
+        let mut config = listen.map(|listen| Self {
             listen,
             certificates,
             providers,
@@ -169,8 +215,12 @@ impl Config {
             proofs,
             filter,
             metrics,
+            reload: raw.reload.unwrap_or_default(),
+            inventory: Inventory::default(),
         });
-        if let Some(config) = &config {
+        *files = std::mem::take(files).with(report.files());
+        if let Some(config) = &mut config {
+            config.inventory = Inventory::new(document.root(), config, &counts, report.notes());
             coverage::warn(config, raw_certificates, raw_providers, raw_routes, &mut report);
         }
         report.finish(config)

@@ -127,7 +127,9 @@ pub(super) fn draft(raw: &Spanned<RawProfile>, report: &mut Report<'_>) -> Optio
         }
     };
     let until = raw.get_ref().until.as_ref().and_then(|day| match day.get_ref() {
-        Datetime { date: Some(date), time: None, offset: None } => Some(date.to_string()),
+        Datetime { date: Some(date), time: None, offset: None } if file::end_of_day(&date.to_string()).is_some() => {
+            Some(date.to_string())
+        }
         _ => {
             report.error(day, Problem::Day);
             None

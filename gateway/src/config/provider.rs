@@ -275,6 +275,8 @@ fn finish(
     let scope = overrides.crl_scope.or(fields.crl_scope).unwrap_or_default();
     Some(Profile {
         name: draft.name,
+        anchors_not_after: anchors.iter().flatten().map(|anchor| anchor.not_after_seconds).collect(),
+        overlap_ends: draft.until.as_deref().and_then(file::end_of_day),
         trust_anchors: anchors?.into_iter().map(|anchor| anchor.trust_anchor).collect(),
         verify_depth: overrides.verify_depth.or(fields.verify_depth).unwrap_or(DEFAULT_VERIFY_DEPTH),
         identity: identity?,
@@ -285,7 +287,7 @@ fn finish(
 
 /// What time has overtaken, and what the provider's own fields break in its profiles.
 fn warn_of_drafts(raw: &Spanned<RawProvider>, drafts: &[DraftProfile], overrides: &Fields, report: &mut Report<'_>) {
-    let Some(today) = file::today(report.now()) else { return };
+    let Some(today) = file::day_of(report.now()) else { return };
     for draft in drafts {
         let profile = draft.name.to_string();
         if let Some(until) = draft.until.clone().filter(|until| *until < today) {

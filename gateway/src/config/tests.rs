@@ -8,6 +8,7 @@ mod cautions;
 mod documentation;
 mod filter;
 mod good;
+mod inventory;
 mod presets;
 mod proofs;
 
@@ -24,7 +25,7 @@ use rustls_pki_types::UnixTime;
 use tempfile::TempDir;
 
 use super::document::Surroundings;
-use super::{Config, ConfigErrors, Warning};
+use super::{Config, ConfigErrors, FileVersions, Warning};
 
 /// The moment of all tests: 2026-06-01, 00:00 UTC.
 const NOW: UnixTime = UnixTime::since_unix_epoch(Duration::from_secs(1_780_272_000));
@@ -109,7 +110,7 @@ impl Site {
 
     fn parse_at(&self, text: &str, now: UnixTime) -> Result<(Config, Vec<Warning>), ConfigErrors> {
         let surroundings = Surroundings { now, credentials: Some(self.path("credentials")) };
-        Config::parse_in(text, &self.path("hookgate.toml"), surroundings)
+        Config::parse_in(text, &self.path("hookgate.toml"), surroundings, &mut FileVersions::default())
     }
 
     /// A configuration that must be good.

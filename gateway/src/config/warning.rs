@@ -126,6 +126,19 @@ pub enum Caution {
     AnySubject,
 }
 
+impl Caution {
+    /// Whether it is about a date that a running hookgate goes on to warn of, beginning with its start (`control/rotation.rs`).
+    pub fn is_told_by_rotation(&self) -> bool {
+        matches!(
+            self,
+            Self::AnchorExpired { .. }
+                | Self::RevocationListExpired { .. }
+                | Self::Expired { .. }
+                | Self::ExpiresSoon { .. }
+        )
+    }
+}
+
 impl fmt::Display for Caution {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

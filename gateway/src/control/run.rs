@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, bail};
 use arc_swap::ArcSwap;
@@ -14,11 +14,12 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use super::confine::{confine, hide_memory, unprivileged};
 use super::log::{Log, Lost};
-use super::reload::{Fixed, Loader};
+use super::reload::{Fixed, Loader, tell_warnings};
 use super::status::Serving;
+use super::watch::LOOK_INTERVAL;
 use super::watchdog::Watchdog;
 use super::{service, sockets};
-use crate::config::{Config, Listen, Metrics};
+use crate::config::{Config, FileVersions, Listen, Metrics, Reading};
 use crate::metrics;
 use crate::snapshot::Snapshot;
 use crate::worker::io::{Backend, choose};
@@ -26,6 +27,9 @@ use crate::worker::{CUT_GRACE, Command, Plan, WorkerThread, start};
 
 /// How often the control thread looks after its workers and publishes what only it knows.
 const UPKEEP_INTERVAL: Duration = Duration::from_millis(250);
+
+/// How long to wait for the workers' first round. Who is later still is the watchdog's matter.
+const FIRST_ROUND_LIMIT: Duration = Duration::from_secs(5);
 
 /// What an end takes beyond the drain and the unwinding of what it cuts: the filter is detached, memory given back.
 const LAST_STEPS: Duration = Duration::from_secs(3);
@@ -40,17 +44,16 @@ pub fn run(path: &Path) -> ExitCode {
         }
     };
     hide_memory();
-    let (config, warnings) = match Config::load(path) {
+    let Reading { files, outcome } = Config::read(path);
+    let (config, warnings) = match outcome {
         Ok(loaded) => loaded,
         Err(errors) => {
             eprintln!("{errors}");
             return ExitCode::FAILURE;
         }
     };
-    for warning in &warnings {
-        tracing::warn!(%warning, "configuration");
-    }
-    match serve(path, config, &log) {
+    tell_warnings(&warnings);
+    match serve(path, config, files, &log) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error:#}");
@@ -59,7 +62,7 @@ pub fn run(path: &Path) -> ExitCode {
     }
 }
 
-fn serve(path: &Path, config: Config, log: &Log) -> anyhow::Result<()> {
+fn serve(path: &Path, config: Config, files: FileVersions, log: &Log) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let mut signals = Signals::install()?;
@@ -70,6 +73,7 @@ fn serve(path: &Path, config: Config, log: &Log) -> anyhow::Result<()> {
         // Before anybody listens: no foreign packet meets an open port.
         loader.filter.start(&config.filter)?;
         let snapshot = loader.load(config, 1).with_context(|| path.display().to_string())?;
+        loader.follow(files);
         let current = Arc::new(ArcSwap::from_pointee(snapshot));
         metrics::reloaded(true, 1);
         let (commands, receiver) = watch::channel(Command::Serve(1));
@@ -167,7 +171,22 @@ fn start_workers(plans: Vec<Plan>, backend: Backend) -> anyhow::Result<Vec<Worke
     let count = plans.len();
     let workers = unprivileged(|| plans.into_iter().map(start).collect::<Result<Vec<_>, _>>())?
         .context("worker threads cannot be started")?;
+    let workers = first_round(workers)?;
     tracing::info!(workers = count, backend = backend.label(), version = env!("CARGO_PKG_VERSION"), "ready");
+    Ok(workers)
+}
+
+/// Waits until every worker has come around once: before that nobody is served, whatever is said.
+fn first_round(mut workers: Vec<WorkerThread>) -> anyhow::Result<Vec<WorkerThread>> {
+    let deadline = Instant::now() + FIRST_ROUND_LIMIT;
+    while workers.iter().any(|worker| worker.rounds() == 0) && Instant::now() < deadline {
+        if let Some(ended) = workers.iter().position(WorkerThread::is_finished) {
+            workers.swap_remove(ended).join().context("a worker failed")?;
+            bail!("a worker ended without being told to");
+        }
+        // The control thread has nothing else to do yet.
+        std::thread::sleep(Duration::from_millis(1));
+    }
     Ok(workers)
 }
 
@@ -201,16 +220,24 @@ impl Control {
     async fn attend(&mut self, signals: &mut Signals) -> Outcome {
         let mut upkeep = interval(UPKEEP_INTERVAL);
         upkeep.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut watch = interval(self.watchdog.period());
-        watch.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut pulse = interval(self.watchdog.period());
+        pulse.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut look = interval(LOOK_INTERVAL);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 _ = signals.terminate.recv() => return Outcome::Signal,
                 _ = signals.interrupt.recv() => return Outcome::Signal,
                 _ = signals.hang_up.recv() => self.reload(),
-                _ = watch.tick() => self.watchdog.attend(&self.workers),
+                _ = pulse.tick() => self.watchdog.attend(&self.workers),
+                _ = look.tick() => {
+                    if self.loader.look() {
+                        self.reload();
+                    }
+                }
                 _ = upkeep.tick() => {
                     self.loader.publish_metrics();
+                    self.loader.attend_to_rotation();
                     self.loader.filter.attend();
                     self.lost.attend();
                     if self.workers.iter().any(WorkerThread::is_finished) {

@@ -198,7 +198,11 @@ impl Connection {
             let refusal = Refusal::new(Reject::UnknownServerName, "No route has this server name any more.");
             return Err(ChainRefusal { refusal, on_failure: OnFailure::Respond, provider: None });
         };
-        let verification = snapshot.identity.verify(&site.scope, chain.certificates(), self.worker.sweep.now());
+        let now = self.worker.sweep.now();
+        let verification = snapshot.identity.verify(&site.scope, chain.certificates(), now);
+        if let Ok(chain) = &verification.result {
+            snapshot.identity.sighted(chain, now);
+        }
         self.worker.meters.verified(&verification, |id| Arc::clone(&snapshot.identity.provider(id).name));
         verification.result
     }

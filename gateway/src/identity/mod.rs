@@ -23,6 +23,7 @@ pub mod rule;
 mod diagnosis;
 mod path;
 mod presented;
+mod sighting;
 mod verdict;
 
 #[cfg(test)]
@@ -33,8 +34,10 @@ pub use name::{DistinguishedName, NameError};
 pub use policy::{ChainLimits, ExtendedKeyUsage, OnFailure, Profile, Provider, ProviderId, Scope};
 pub use revocation::{RevocationList, RevocationListError, RevocationLists, RevocationScope};
 pub use rule::{Condition, DnsPattern, IdentityRule, RuleError};
+pub use sighting::{CertificateSighting, ChainSighting, Sightings, anchor_label};
 
 use cache::CacheKey;
+use presented::EndEntity;
 
 /// The trust policy of one snapshot, and the cache of what it has found good.
 #[derive(Debug)]
@@ -43,12 +46,34 @@ pub struct Identity {
     providers: Arc<[Provider]>,
     cache: Arc<ChainCache>,
     limits: ChainLimits,
+    sightings: Arc<Sightings>,
 }
 
 impl Identity {
     /// The policy of `generation`, which must be higher than that of every policy before it that shares `cache`.
     pub fn new(generation: u64, providers: Arc<[Provider]>, cache: Arc<ChainCache>, limits: ChainLimits) -> Self {
-        Self { generation, providers, cache, limits }
+        let sightings = Arc::new(Sightings::new(&providers, &Sightings::default()));
+        Self { generation, providers, cache, limits, sightings }
+    }
+
+    /// The same, which goes on counting what was seen where the policy before it stopped.
+    #[must_use]
+    pub fn after(self, former: &Sightings) -> Self {
+        let sightings = Arc::new(Sightings::new(&self.providers, former));
+        Self { sightings, ..self }
+    }
+
+    /// What was seen of the providers' certificates.
+    pub fn sightings(&self) -> &Arc<Sightings> {
+        &self.sightings
+    }
+
+    /// Notes that `chain` was admitted at `now`: what [`Identity::verify`] of this very policy found, or took from the cache.
+    /// Neither locks nor allocates.
+    pub fn sighted(&self, chain: &VerifiedChain, now: UnixTime) {
+        if chain.generation == self.generation {
+            self.sightings.note(chain, now);
+        }
     }
 
     /// All providers, in the order of the configuration.
@@ -148,6 +173,8 @@ pub struct VerifiedChain {
     generation: u64,
     matches: Vec<ProfileMatch>,
     valid_until: UnixTime,
+    /// notAfter of the end entity, in seconds since 1970.
+    not_after: u64,
     certificates: Vec<CertificateDer<'static>>,
     subject: String,
     client_cert_header: String,
@@ -160,12 +187,14 @@ impl VerifiedChain {
         matches: Vec<ProfileMatch>,
         valid_until: UnixTime,
         chain: &[CertificateDer<'_>],
-        subject: String,
+        end_entity: &EndEntity<'_>,
     ) -> Self {
         let certificates: Vec<_> = chain.iter().map(|certificate| certificate.clone().into_owned()).collect();
-        let end_entity = certificates.first().map(|certificate| certificate.as_ref()).unwrap_or_default();
-        let client_cert_header = format!(":{}:", BASE64.encode(end_entity));
-        Self { generation, matches, valid_until, certificates, subject, client_cert_header }
+        let leaf = certificates.first().map(|certificate| certificate.as_ref()).unwrap_or_default();
+        let client_cert_header = format!(":{}:", BASE64.encode(leaf));
+        let not_after = presented::unix_seconds(end_entity.x509().validity().not_after);
+        let subject = end_entity.subject().to_string();
+        Self { generation, matches, valid_until, not_after, certificates, subject, client_cert_header }
     }
 
     /// The generation of the policy that found it good; another generation must be asked itself.
@@ -226,6 +255,8 @@ pub struct ProfileMatch {
     pub provider: ProviderId,
     /// The place of the first of its profiles that matched.
     pub profile: u16,
+    /// The place of the path's trust anchor in that profile.
+    pub anchor: u16,
     /// RFC 4514 text of the subject of the path's trust anchor, printable ASCII.
     pub anchor_subject: Arc<str>,
     /// Depth of the trust anchor, counted as [`Profile::verify_depth`] counts.
@@ -238,7 +269,7 @@ pub struct ProfileMatch {
 
 impl ProfileMatch {
     fn new(provider: ProviderId, profile: u16, path: path::Path) -> Self {
-        let path::Path { anchor_subject, anchor_depth, eku_lenient, valid_until: _ } = path;
-        Self { provider, profile, anchor_subject, anchor_depth, eku_lenient }
+        let path::Path { anchor, anchor_subject, anchor_depth, eku_lenient, valid_until: _ } = path;
+        Self { provider, profile, anchor, anchor_subject, anchor_depth, eku_lenient }
     }
 }

@@ -21,6 +21,8 @@ use super::revocation::RevocationScope;
 /// A verified path, reduced to what outlives the verification.
 #[derive(Debug)]
 pub(super) struct Path {
+    /// The place of the anchor in the profile.
+    pub(super) anchor: u16,
     /// RFC 4514 text of the anchor's subject.
     pub(super) anchor_subject: Arc<str>,
     /// Counted as [`Profile::verify_depth`] counts.
@@ -155,7 +157,10 @@ fn conclude(
         let issuers = std::iter::once(end_entity.webpki().issuer()).chain(above);
         valid_until = lists.valid_until(issuers, now).map_or(valid_until, |update| valid_until.min(update));
     }
+    // A profile has at most 256 anchors, and the path ends at one of them.
+    let anchor = profile.trust_anchors.iter().position(|anchor| anchor == path.anchor());
     Ok(Path {
+        anchor: anchor.and_then(|place| u16::try_from(place).ok()).unwrap_or(u16::MAX),
         anchor_subject: Name::from_contents(&path.anchor().subject)
             .map_or_else(|| Arc::from("?"), |name| name.to_string().into()),
         anchor_depth: anchor_depth(path),

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use rustls_pki_types::TrustAnchor;
+use rustls_pki_types::{TrustAnchor, UnixTime};
 
 use super::revocation::RevocationLists;
 use super::rule::IdentityRule;
@@ -43,6 +43,11 @@ pub struct Profile {
     pub name: Arc<str>,
     /// The anchors, any of which may end the path. Never empty.
     pub trust_anchors: Vec<TrustAnchor<'static>>,
+    /// notAfter of each of them, in the same order, in seconds since 1970. For warnings: no path depends on it.
+    pub anchors_not_after: Vec<u64>,
+    /// The first second after the last day on which the provider documents this profile; `None` where no end is known. For
+    /// warnings: what ends it is the operator.
+    pub overlap_ends: Option<UnixTime>,
     /// Highest depth of the trust anchor on the verified path. Everything above the end entity counts: the end entity
     /// stands at 0, so an anchor that issued it directly at 1, and one above a single intermediate at 2. This is how nginx'
     /// documentation and the providers' read. OpenSSL (since 1.1.0) and BoringSSL limit the intermediates alone instead,

@@ -102,6 +102,7 @@ pub struct RevocationList {
     webpki: Arc<CertRevocationList<'static>>,
     this_update: UnixTime,
     next_update: UnixTime,
+    number: Option<Arc<str>>,
 }
 
 impl RevocationList {
@@ -119,6 +120,7 @@ impl RevocationList {
         };
         let next_update = parsed.next_update().ok_or(RevocationListError::NextUpdateMissing)?;
         let this_update = parsed.last_update();
+        let number = parsed.crl_number().map(|number| number.to_string().into());
         let time = |time| UnixTime::since_unix_epoch(Duration::from_secs(unix_seconds(time)));
         let owned = OwnedCertRevocationList::from_der(der).map_err(|error| match error {
             webpki::Error::UnsupportedDeltaCrl => RevocationListError::Delta,
@@ -126,7 +128,12 @@ impl RevocationList {
             webpki::Error::UnsupportedCrlVersion => RevocationListError::Version,
             error => RevocationListError::Unsupported { error },
         })?;
-        Ok(Self { webpki: Arc::new(owned.into()), this_update: time(this_update), next_update: time(next_update) })
+        Ok(Self {
+            webpki: Arc::new(owned.into()),
+            this_update: time(this_update),
+            next_update: time(next_update),
+            number,
+        })
     }
 
     /// When it was issued.
@@ -137,6 +144,11 @@ impl RevocationList {
     /// From when on it is expired.
     pub fn next_update(&self) -> UnixTime {
         self.next_update
+    }
+
+    /// Its cRLNumber (RFC 5280, section 5.2.3) in decimal, where it has one.
+    pub fn number(&self) -> Option<&str> {
+        self.number.as_deref()
     }
 
     /// RFC 4514 text of its issuer, printable ASCII only.

@@ -9,3 +9,4 @@ mod refusals;
 mod revocation;
 mod robustness;
 mod rules;
+mod sightings;

@@ -54,7 +54,7 @@ pub(super) fn verify(
     };
     let mut trial = Trial { providers, scope, chain: &chain, end_entity: &end_entity, now, failed_builds: 0 };
     let (matches, valid_until) = trial.matches()?;
-    Ok(VerifiedChain::new(generation, matches, valid_until, certificates, end_entity.subject().to_string()))
+    Ok(VerifiedChain::new(generation, matches, valid_until, certificates, &end_entity))
 }
 
 /// A refusal of a peer that claims to be nobody in particular: abrupt only where every provider of the scope wants that.

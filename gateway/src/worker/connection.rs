@@ -78,7 +78,11 @@ async fn handshake(
 /// Judges the chain whose key signed this handshake, or the one that was resumed.
 fn verify(worker: &Worker, snapshot: &Snapshot, site: &Site, stream: &TlsStream) -> Verdict {
     let chain = stream.connection().peer_certificates().unwrap_or_default();
-    let verification = snapshot.identity.verify(&site.scope, chain, worker.sweep.now());
+    let now = worker.sweep.now();
+    let verification = snapshot.identity.verify(&site.scope, chain, now);
+    if let Ok(chain) = &verification.result {
+        snapshot.identity.sighted(chain, now);
+    }
     verified(worker, snapshot, &verification);
     verification.result
 }

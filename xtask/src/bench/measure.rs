@@ -21,6 +21,10 @@ const HEADROOM: f64 = 1.2;
 /// How long the tracepoint is counted.
 const COUNTED: Duration = Duration::from_millis(400);
 
+/// How long connections are idle before their memory is looked at, the same for every server. Longer than the second after which
+/// hookgate takes a connection for silent, and than the time after which allocators give pages back.
+const SETTLED: Duration = Duration::from_secs(4);
+
 /// How long, and how often.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct Effort {
@@ -223,6 +227,8 @@ pub(crate) fn memory(stage: &mut Stage, program: &Program, connections: usize) -
     thread::sleep(Duration::from_millis(300));
     let before_kib = proportional_set_kib(&server.pids)?;
     stage.ask(&protocol::Command::Hold(Hold { port: server.port, connections }))?;
+    // What is idle has been so for a while: the last connection was as busy as the first a moment ago.
+    thread::sleep(SETTLED);
     let with_kib = proportional_set_kib(&server.pids)?;
     match stage.ask(&protocol::Command::Release)? {
         Reply::Released(open) => ensure!(open == connections, "{} of {connections} were closed", connections - open),

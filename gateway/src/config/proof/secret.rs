@@ -13,6 +13,7 @@ use crate::auth::Secret;
 use crate::config::document::Report;
 use crate::config::error::Problem;
 use crate::config::file;
+use crate::config::inventory::Fact;
 use crate::config::warning::Caution;
 
 /// Most secrets of one proof: each costs a hash over the body, and a rotation has two.
@@ -67,27 +68,33 @@ pub(super) fn missing<T>(table: &Spanned<T>, report: &mut Report<'_>) {
 
 fn secret(raw: &Spanned<RawSecret>, report: &mut Report<'_>) -> Option<Secret> {
     let RawSecret { file, credential, unsafe_value } = raw.get_ref();
-    match (file, credential, unsafe_value) {
+    let (secret, item) = match (file, credential, unsafe_value) {
         (Some(at), None, None) => {
             let path = report.resolve(at.get_ref());
             let secret = from_file(&path).map_err(|problem| report.error(at, problem)).ok();
             if file::readable_by_others(&path) {
                 report.warn(at, Caution::ReadableByOthers { path });
             }
-            secret
+            (secret, format!("secret {}", at.get_ref()))
         }
-        (None, Some(at), None) => from_credential(at, report).map_err(|problem| report.error(at, problem)).ok(),
+        (None, Some(at), None) => {
+            let secret = from_credential(at, report).map_err(|problem| report.error(at, problem)).ok();
+            (secret, format!("secret {} (credential)", at.get_ref()))
+        }
         (None, None, Some(at)) => {
             report.warn(at, Caution::SecretInConfiguration);
             let secret = Secret::new(at.get_ref().0.clone().into_bytes());
             let problem = |error| ProofProblem::Secret { origin: "unsafe_value".to_owned(), error }.into();
-            secret.map_err(|error| report.error(at, problem(error))).ok()
+            (secret.map_err(|error| report.error(at, problem(error))).ok(), "secret in unsafe_value".to_owned())
         }
         _ => {
             report.empty(raw, ProofProblem::SecretOrigin.into());
-            None
+            return None;
         }
-    }
+    };
+    let secret = secret?;
+    report.note(raw, item, Fact::hidden(|state| secret.tag(state)));
+    Some(secret)
 }
 
 fn from_file(path: &Path) -> Result<Secret, Problem> {
@@ -103,8 +110,8 @@ fn from_credential(name: &Spanned<String>, report: &Report<'_>) -> Result<Secret
     if name.is_empty() || name.contains(['/', '\0']) || name == "." || name == ".." {
         return Err(ProofProblem::CredentialName.into());
     }
-    match report.credentials() {
-        Some(directory) => from_file(&directory.join(name)),
+    match report.credential(name) {
+        Some(path) => from_file(&path),
         None => Err(ProofProblem::NoCredentials { name: name.clone() }.into()),
     }
 }

@@ -1,0 +1,320 @@
+//! What a configuration comes to, in short, so that a reload can say what it changed.
+//!
+//! Owns the list of what there is (every setting of the file, and what stands behind the files that it names), and the difference
+//! of two such lists in words. Pure: reads no file and no clock. No secret gets in: of a secret it keeps a number that tells it
+//! from another one within this process, and no text.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::hash::{BuildHasher as _, Hash, RandomState};
+use std::sync::LazyLock;
+
+use data_encoding::HEXLOWER;
+use rustls_pki_types::UnixTime;
+use toml::de::{DeTable, DeValue};
+
+use super::{Config, ServerCertificate, file};
+use crate::identity::{Profile, anchor_label};
+
+/// Most characters of a value that are shown.
+const MAXIMUM_SHOWN_CHARACTERS: usize = 120;
+
+/// The keys whose values are secrets.
+const SECRET_KEYS: [&str; 1] = ["unsafe_value"];
+
+/// What is fixed until a restart: a reload reads it and goes on with what was there at the start.
+const FIXED: [&str; 5] =
+    ["listen.", "metrics.", "limits.chain_cache_entries", "limits.chain_cache_ttl_s", "limits.replay_entries"];
+
+/// Makes the numbers that contents are compared by, with keys that this process alone has.
+static STATE: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+
+/// What one item is: a text for people, and a number for what the text leaves out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fact {
+    kind: Kind,
+    shown: String,
+    tag: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// A key of the file: without it there is a default.
+    Setting,
+    /// What stands behind a file: without it there is nothing.
+    Content,
+}
+
+impl Fact {
+    /// A fact that is shown as `shown`, and changes with `content`.
+    pub(super) fn new(shown: impl Into<String>, content: &(impl Hash + ?Sized)) -> Self {
+        Self { kind: Kind::Content, shown: shown.into(), tag: STATE.hash_one(content) }
+    }
+
+    /// A fact that is not shown; `tag` makes the number by which it is compared.
+    pub(super) fn hidden(tag: impl FnOnce(&RandomState) -> u64) -> Self {
+        Self { kind: Kind::Content, shown: String::new(), tag: tag(&STATE) }
+    }
+}
+
+/// A fact that was found while a value of the file was read.
+#[derive(Clone, Debug)]
+pub(super) struct Note {
+    /// The array of tables that the value stands in, and the place in it.
+    pub(super) section: String,
+    pub(super) index: usize,
+    /// What it is about.
+    pub(super) item: String,
+    /// What it is.
+    pub(super) fact: Fact,
+}
+
+/// Whom items belong to: an element of an array of tables, by its name, or a section.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Owner {
+    /// `[limits]`; empty for what stands above all sections.
+    Section(String),
+    /// `provider pagerduty`
+    Element(String),
+}
+
+/// All that there is, by owner and item.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Inventory(BTreeMap<Owner, BTreeMap<String, Fact>>);
+
+/// One difference; written as one line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change(String);
+
+impl fmt::Display for Change {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+impl Inventory {
+    /// The inventory of `config`, which `root` was understood as, with `range_counts` ranges written for each provider.
+    pub(super) fn new(root: &DeTable<'_>, config: &Config, range_counts: &[usize], notes: &[Note]) -> Self {
+        let names = Names::new(root, config);
+        let mut inventory = Self::default();
+        inventory.settings(root, &names);
+        for (index, certificate) in config.certificates.iter().enumerate() {
+            if let Some(fact) = certificate_fact(certificate) {
+                inventory.add(names.owner("certificate", index), String::new(), fact);
+            }
+        }
+        for (index, provider) in config.providers.iter().enumerate() {
+            let owner = names.owner("provider", index);
+            for profile in &provider.profiles {
+                // Where there is but one, its name says nothing.
+                let suffix =
+                    if provider.profiles.len() > 1 { format!(" (profile {})", profile.name) } else { String::new() };
+                inventory.profile(&owner, profile, &suffix);
+            }
+            if let (Some(count), Some(sources)) = (range_counts.get(index), config.sources.get(index)) {
+                let content = format!("{:?}", sources.ranges);
+                inventory.add(owner, "ranges".to_owned(), Fact::new(format!("{count} prefixes"), &content));
+            }
+        }
+        for set in &config.filter.policy.sets {
+            // Those of providers are told as such.
+            if !config.providers.iter().any(|provider| *provider.name == *set.name) {
+                let fact = Fact::new(format!("{} prefixes", set.prefixes.len()), &format!("{:?}", set.prefixes));
+                inventory.add(Owner::Section("filter".to_owned()), format!("ranges of {}", set.name), fact);
+            }
+        }
+        for Note { section, index, item, fact } in notes {
+            inventory.add(names.owner(section, *index), item.clone(), fact.clone());
+        }
+        inventory
+    }
+
+    /// Of two facts about one item the first stays, and the number of the other is mixed in.
+    fn add(&mut self, owner: Owner, item: String, fact: Fact) {
+        let items = self.0.entry(owner).or_default();
+        match items.get_mut(&item) {
+            Some(known) if *known == fact => {}
+            Some(known) => known.tag = STATE.hash_one((known.tag, fact.tag)),
+            None => {
+                items.insert(item, fact);
+            }
+        }
+    }
+
+    fn settings(&mut self, root: &DeTable<'_>, names: &Names) {
+        for (key, value) in root {
+            let key = key.get_ref();
+            match value.get_ref() {
+                DeValue::Table(table) => self.table(&Owner::Section(key.to_string()), "", table),
+                DeValue::Array(elements) => {
+                    for (index, element) in elements.iter().enumerate() {
+                        if let DeValue::Table(table) = element.get_ref() {
+                            self.table(&names.owner(key, index), "", table);
+                        }
+                    }
+                }
+                scalar => self.add(Owner::Section(String::new()), key.to_string(), setting(scalar)),
+            }
+        }
+    }
+
+    /// The settings of a table, those of tables in it under a longer name.
+    fn table(&mut self, owner: &Owner, prefix: &str, table: &DeTable<'_>) {
+        for (key, value) in table {
+            let item = format!("{prefix}{}", key.get_ref());
+            match value.get_ref() {
+                _ if SECRET_KEYS.contains(&key.get_ref().as_ref()) => {}
+                DeValue::Table(table) => self.table(owner, &format!("{item}."), table),
+                value => self.add(owner.clone(), item, setting(value)),
+            }
+        }
+    }
+
+    fn profile(&mut self, owner: &Owner, profile: &Profile, suffix: &str) {
+        for (anchor, not_after) in profile.trust_anchors.iter().zip(&profile.anchors_not_after) {
+            let fact = Fact::new(format!("until {}", day(*not_after)), not_after);
+            self.add(owner.clone(), format!("trust anchor {}{suffix}", anchor_label(anchor)), fact);
+        }
+        // The newest of an issuer comes first, and is the one in use.
+        for list in profile.revocation.iter().flat_map(|lists| lists.lists()) {
+            let number = list.number().map(|number| format!("number {number}, ")).unwrap_or_default();
+            let (this_update, next_update) = (list.this_update().as_secs(), list.next_update().as_secs());
+            let shown = format!("{number}next update {}", day(next_update));
+            let fact = Fact::new(shown, &(list.number(), this_update, next_update));
+            self.add(owner.clone(), format!("revocation list of {}{suffix}", list.issuer()), fact);
+        }
+    }
+}
+
+/// What the elements of arrays of tables are called.
+struct Names(BTreeMap<(String, usize), String>);
+
+impl Names {
+    fn new(root: &DeTable<'_>, config: &Config) -> Self {
+        let mut names = BTreeMap::new();
+        for (section, value) in root {
+            let DeValue::Array(elements) = value.get_ref() else { continue };
+            let mut taken: BTreeMap<String, usize> = BTreeMap::new();
+            for (index, element) in elements.iter().enumerate() {
+                let name = match section.get_ref().as_ref() {
+                    "certificate" => config.certificates.get(index).map(certificate_name),
+                    "route" => config.routes.get(index).map(|route| format!("\"{}\"", route.name)),
+                    _ => own_name(element.get_ref()),
+                };
+                let name = name.unwrap_or_else(|| (index + 1).to_string());
+                let text = format!("{} {name}", section.get_ref().replace('_', " "));
+                let count = taken.entry(text.clone()).or_insert(0);
+                *count += 1;
+                // Two certificates may well be for one name, of different kinds of key.
+                let text = if *count > 1 { format!("{text} ({count})") } else { text };
+                names.insert((section.get_ref().to_string(), index), text);
+            }
+        }
+        Self(names)
+    }
+
+    fn owner(&self, section: &str, index: usize) -> Owner {
+        let name = self.0.get(&(section.to_owned(), index));
+        Owner::Element(name.cloned().unwrap_or_else(|| format!("{section}[{index}]")))
+    }
+}
+
+fn own_name(element: &DeValue<'_>) -> Option<String> {
+    let DeValue::Table(table) = element else { return None };
+    match table.get("name")?.get_ref() {
+        DeValue::String(name) => Some(name.to_string()),
+        _ => None,
+    }
+}
+
+fn certificate_name(certificate: &ServerCertificate) -> String {
+    certificate.names.first().cloned().unwrap_or_else(|| certificate.chain_path.display().to_string())
+}
+
+fn certificate_fact(certificate: &ServerCertificate) -> Option<Fact> {
+    let parsed = file::parse(certificate.chain.first()?, 0, &certificate.chain_path).ok()?;
+    let (serial, until) = (HEXLOWER.encode(parsed.raw_serial()), file::day(parsed.validity().not_after));
+    Some(Fact::new(format!("serial {serial} until {until}"), &certificate.chain))
+}
+
+fn day(seconds: u64) -> String {
+    let time = UnixTime::since_unix_epoch(std::time::Duration::from_secs(seconds));
+    file::day_of(time).unwrap_or_else(|| "9999-12-31".to_owned())
+}
+
+/// A value as it would be written, its secrets left out and its end too where it is long.
+fn setting(value: &DeValue<'_>) -> Fact {
+    let text = written(value);
+    let fact = match text.char_indices().nth(MAXIMUM_SHOWN_CHARACTERS) {
+        Some((end, _)) => Fact::new(format!("{}…", &text[..end]), &text),
+        None => Fact::new(text.clone(), &text),
+    };
+    Fact { kind: Kind::Setting, ..fact }
+}
+
+fn written(value: &DeValue<'_>) -> String {
+    match value {
+        DeValue::String(text) => format!("{text:?}"),
+        DeValue::Integer(integer) => integer.to_string(),
+        DeValue::Float(float) => float.to_string(),
+        DeValue::Boolean(boolean) => boolean.to_string(),
+        DeValue::Datetime(time) => time.to_string(),
+        DeValue::Array(array) => {
+            let elements: Vec<String> = array.iter().map(|element| written(element.get_ref())).collect();
+            format!("[{}]", elements.join(", "))
+        }
+        DeValue::Table(table) => {
+            let entry = |(key, value): (&toml::Spanned<_>, &toml::Spanned<DeValue<'_>>)| -> String {
+                let key: &std::borrow::Cow<'_, str> = key.get_ref();
+                let hidden = SECRET_KEYS.contains(&key.as_ref());
+                let value = if hidden { "(hidden)".to_owned() } else { written(value.get_ref()) };
+                format!("{key} = {value}")
+            };
+            let entries: Vec<String> = table.iter().map(entry).collect();
+            format!("{{ {} }}", entries.join(", "))
+        }
+    }
+}
+
+/// What is different in `new`, one line each, in the order of owners and items.
+pub fn difference(old: &Inventory, new: &Inventory) -> Vec<Change> {
+    let nothing = BTreeMap::new();
+    let mut changes = Vec::new();
+    let owners: BTreeSet<&Owner> = old.0.keys().chain(new.0.keys()).collect();
+    for owner in owners {
+        match (owner, old.0.get(owner), new.0.get(owner)) {
+            (Owner::Element(name), None, Some(_)) => changes.push(Change(format!("{name} added"))),
+            (Owner::Element(name), Some(_), None) => changes.push(Change(format!("{name} removed"))),
+            (_, old, new) => items(owner, old.unwrap_or(&nothing), new.unwrap_or(&nothing), &mut changes),
+        }
+    }
+    changes
+}
+
+fn items(owner: &Owner, old: &BTreeMap<String, Fact>, new: &BTreeMap<String, Fact>, changes: &mut Vec<Change>) {
+    let names: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
+    for item in names {
+        let what = match (old.get(item), new.get(item)) {
+            (Some(old), Some(new)) if old == new => continue,
+            (Some(old), Some(new)) if old.shown == new.shown && new.shown.is_empty() => ": changed".to_owned(),
+            (Some(old), Some(new)) if old.shown == new.shown => format!(": changed ({})", new.shown),
+            (Some(old), Some(new)) => format!(": {} → {}", old.shown, new.shown),
+            (None, Some(new)) if new.kind == Kind::Setting => format!(": (not set) → {}", new.shown),
+            (Some(old), None) if old.kind == Kind::Setting => format!(": {} → (not set)", old.shown),
+            (None, Some(new)) if new.shown.is_empty() => " added".to_owned(),
+            (None, Some(new)) => format!(" added: {}", new.shown),
+            (Some(old), None) if old.shown.is_empty() => " removed".to_owned(),
+            (Some(old), None) => format!(" removed (it was {})", old.shown),
+            (None, None) => continue,
+        };
+        let subject = match owner {
+            Owner::Section(section) if section.is_empty() => item.clone(),
+            Owner::Section(section) => format!("{section}.{item}"),
+            Owner::Element(name) if item.is_empty() => name.clone(),
+            Owner::Element(name) => format!("{name}: {item}"),
+        };
+        let fixed = FIXED.iter().any(|fixed| subject.starts_with(fixed));
+        let suffix = if fixed { " (takes a restart)" } else { "" };
+        changes.push(Change(format!("{subject}{what}{suffix}")));
+    }
+}

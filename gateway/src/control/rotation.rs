@@ -1,0 +1,206 @@
+//! Rotation: when certificates, trust anchors and revocation lists end, which of the senders' are still seen, and who is told.
+//!
+//! Owns the dates of the configuration in use, their metrics, and the log lines. When a line is due, [`reminder`] decides, and what
+//! it says, [`notice`]; both are pure. Renews nothing.
+
+mod notice;
+mod reminder;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use metrics::Counter;
+use rustls_pki_types::{CertificateDer, UnixTime};
+use x509_parser::prelude::{FromDer as _, X509Certificate};
+
+use self::notice::{Deadline, Notice, Subject};
+use self::reminder::{DAY, Reminder};
+use crate::config::{Config, ServerCertificate};
+use crate::identity::{CertificateSighting, ChainSighting, Identity, Profile, Provider, Sightings, anchor_label};
+use crate::metrics::rotation::{DateSeries, chains, date};
+
+/// From when on the end of a certificate is announced. ACME clients renew 30 days ahead: what is later was not renewed.
+const NOTICE: u64 = 30 * DAY;
+
+/// From when on the end of the newest client certificate is announced. Senders renew by themselves, most of them late.
+const CLIENT_NOTICE: u64 = 14 * DAY;
+
+/// Attends to the dates of the configuration in use.
+#[derive(Default)]
+pub(super) struct Rotation {
+    dates: Vec<Deadline>,
+    overlaps: Vec<Overlap>,
+    sightings: Arc<Sightings>,
+    reminder: Reminder,
+    series: BTreeMap<DateSeries, u64>,
+    counters: Vec<(Arc<ChainSighting>, Counter)>,
+}
+
+/// One way to a profile that its provider gives up.
+struct Overlap {
+    ends: u64,
+    /// The profiles that stay.
+    successors: Arc<str>,
+    sighting: Arc<ChainSighting>,
+}
+
+impl Rotation {
+    /// What was seen so far.
+    pub(super) fn sightings(&self) -> &Arc<Sightings> {
+        &self.sightings
+    }
+
+    /// Attends to `dates` and to the providers of `identity` from now on; what is due is told anew.
+    pub(super) fn adopt(&mut self, dates: Vec<Deadline>, identity: &Identity) {
+        self.sightings = Arc::clone(identity.sightings());
+        self.overlaps = overlaps(identity);
+        self.counters = self.sightings.chains().map(|sighting| (Arc::clone(sighting), chains(sighting))).collect();
+        self.reminder.forget(|subject| !subject.is_seen());
+        let mut series: BTreeMap<DateSeries, u64> = BTreeMap::new();
+        for deadline in &dates {
+            let Some(name) = deadline.subject.series() else { continue };
+            // Of two certificates of one name, the one that ends first counts.
+            series.entry(name).and_modify(|until| *until = deadline.until.min(*until)).or_insert(deadline.until);
+        }
+        self.dates = dates;
+        self.publish(series);
+    }
+
+    /// Publishes what has changed, and logs what is due at `now`.
+    pub(super) fn attend(&mut self, now: UnixTime) {
+        for (sighting, counter) in &self.counters {
+            counter.absolute(sighting.admitted());
+        }
+        for certificate in self.sightings.certificates().filter(|certificate| certificate.last_not_after() > 0) {
+            let series = DateSeries::Client { provider: certificate.provider.to_string() };
+            if self.series.insert(series.clone(), certificate.last_not_after()) != Some(certificate.last_not_after()) {
+                date(&series, Some(certificate.last_not_after()));
+            }
+        }
+        for notice in self.due(now.as_secs()) {
+            match notice.is_urgent() {
+                true => tracing::error!("{notice}"),
+                false => tracing::warn!("{notice}"),
+            }
+        }
+    }
+
+    fn due(&mut self, now: u64) -> Vec<Notice> {
+        let seen = seen(&self.overlaps, &self.sightings, now);
+        self.reminder.due(self.dates.iter().chain(&seen), now)
+    }
+
+    /// Publishes the dates of the configuration in place of those before.
+    fn publish(&mut self, mut series: BTreeMap<DateSeries, u64>) {
+        let old = std::mem::take(&mut self.series);
+        let is_known = |provider: &str| self.sightings.certificates().any(|known| *known.provider == *provider);
+        for (name, until) in old {
+            match &name {
+                DateSeries::Client { provider } if is_known(provider) => {
+                    series.insert(name, until);
+                }
+                name if !series.contains_key(name) => date(name, None),
+                _ => {}
+            }
+        }
+        for (name, until) in &series {
+            date(name, Some(*until));
+        }
+        self.series = series;
+    }
+}
+
+/// The dates of everything in `config` that ends.
+pub(super) fn dates(config: &Config) -> Vec<Deadline> {
+    let certificates = config.certificates.iter().flat_map(of_certificate);
+    let of_provider = |provider: &Provider| {
+        let name = Arc::clone(&provider.name);
+        provider.profiles.iter().flat_map(move |profile| of_profile(&name, profile)).collect::<Vec<_>>()
+    };
+    let mut dates: Vec<Deadline> = certificates.collect();
+    for deadline in config.providers.iter().flat_map(of_provider) {
+        // Profiles of one provider share anchors and lists.
+        if !dates.contains(&deadline) {
+            dates.push(deadline);
+        }
+    }
+    dates
+}
+
+fn of_certificate(certificate: &ServerCertificate) -> Vec<Deadline> {
+    let path = || certificate.chain_path.display().to_string();
+    let name = certificate.names.first().cloned().unwrap_or_else(path);
+    let deadline = |(position, der): (usize, &CertificateDer<'static>)| {
+        let (_, parsed) = X509Certificate::from_der(der).ok()?;
+        let until = u64::try_from(parsed.validity().not_after.timestamp()).unwrap_or(0);
+        let subject = Subject::Server { name: name.clone(), file: path(), position };
+        Some(Deadline { subject, until, notice: NOTICE })
+    };
+    (1..).zip(&certificate.chain).filter_map(deadline).collect()
+}
+
+fn of_profile(provider: &Arc<str>, profile: &Profile) -> Vec<Deadline> {
+    let anchors = profile.trust_anchors.iter().zip(&profile.anchors_not_after).map(|(anchor, until)| {
+        let subject = Subject::TrustAnchor { provider: Arc::clone(provider), anchor: anchor_label(anchor) };
+        Deadline { subject, until: *until, notice: NOTICE }
+    });
+    let mut issuers = Vec::new();
+    let mut lists = Vec::new();
+    // The newest of an issuer comes first, and is the one in use.
+    for list in profile.revocation.iter().flat_map(|lists| lists.lists()) {
+        let issuer = list.issuer();
+        if !issuers.contains(&issuer) {
+            issuers.push(issuer.clone());
+            let (this_update, until) = (list.this_update().as_secs(), list.next_update().as_secs());
+            // A list is renewed every day or week: one that has lived for half of its time was not.
+            let notice = (until.saturating_sub(this_update) / 2).min(NOTICE);
+            let subject = Subject::RevocationList { provider: Arc::clone(provider), issuer };
+            lists.push(Deadline { subject, until, notice });
+        }
+    }
+    anchors.chain(lists).collect()
+}
+
+fn overlaps(identity: &Identity) -> Vec<Overlap> {
+    let mut overlaps = Vec::new();
+    for (id, provider) in (0..).map(crate::identity::ProviderId).zip(identity.providers()) {
+        for (index, profile) in provider.profiles.iter().enumerate() {
+            let Some(ends) = profile.overlap_ends else { continue };
+            let stays = |other: &&Profile| other.overlap_ends.is_none_or(|others| others > ends);
+            let successors: Vec<&str> = provider.profiles.iter().filter(stays).map(|other| &*other.name).collect();
+            let successors: Arc<str> = successors.join(", ").into();
+            for sighting in identity.sightings().chains_of(id, index) {
+                let (successors, sighting) = (Arc::clone(&successors), Arc::clone(sighting));
+                overlaps.push(Overlap { ends: ends.as_secs(), successors, sighting });
+            }
+        }
+    }
+    overlaps
+}
+
+/// The deadlines of what was seen: profiles that are given up and were used within a day, and the newest client certificates.
+fn seen(overlaps: &[Overlap], sightings: &Sightings, now: u64) -> Vec<Deadline> {
+    let used = |overlap: &&Overlap| overlap.sighting.last_seen() > 0 && now < overlap.sighting.last_seen() + DAY;
+    let overlaps = overlaps.iter().filter(used).map(|Overlap { ends, successors, sighting }| {
+        let subject = Subject::Overlap {
+            provider: Arc::clone(&sighting.provider),
+            profile: Arc::clone(&sighting.profile),
+            anchor: Arc::clone(&sighting.anchor),
+            successors: Arc::clone(successors),
+        };
+        // It is worth knowing of for as long as it lasts.
+        Deadline { subject, until: *ends, notice: u64::MAX }
+    });
+    // One that has ended can be presented no more; whoever has not come with a newer one within a day is not coming.
+    let current = |certificate: &&Arc<CertificateSighting>| {
+        certificate.latest_not_after() > 0 && now < certificate.latest_not_after().saturating_add(DAY)
+    };
+    let certificates = sightings.certificates().filter(current).map(|certificate| Deadline {
+        subject: Subject::Client { provider: Arc::clone(&certificate.provider) },
+        until: certificate.latest_not_after(),
+        notice: CLIENT_NOTICE,
+    });
+    overlaps.chain(certificates).collect()
+}

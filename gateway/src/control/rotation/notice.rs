@@ -1,0 +1,153 @@
+//! What ends, and what the log says about it: what it is, whose, when, and what to do.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls_pki_types::UnixTime;
+
+use super::reminder::DAY;
+use crate::config::day_of;
+use crate::metrics::rotation::DateSeries;
+
+/// Something that ends.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(in crate::control) enum Subject {
+    /// A certificate of our own chain.
+    Server {
+        /// The first name of the end entity.
+        name: String,
+        /// The file that it was read from.
+        file: String,
+        /// The place in the chain, from 1.
+        position: usize,
+    },
+    /// A trust anchor.
+    TrustAnchor { provider: Arc<str>, anchor: String },
+    /// A revocation list.
+    RevocationList { provider: Arc<str>, issuer: String },
+    /// The newest client certificate that was seen of a provider.
+    Client { provider: Arc<str> },
+    /// A profile that its provider gives up, and that is in use.
+    Overlap { provider: Arc<str>, profile: Arc<str>, anchor: Arc<str>, successors: Arc<str> },
+}
+
+impl Subject {
+    /// Whether it was seen, and does not stand in the configuration.
+    pub(super) fn is_seen(&self) -> bool {
+        matches!(self, Self::Client { .. } | Self::Overlap { .. })
+    }
+
+    /// The metric of its date, where the configuration has the date.
+    pub(super) fn series(&self) -> Option<DateSeries> {
+        match self {
+            Self::Server { name, position: 1, .. } => Some(DateSeries::Server { name: name.clone() }),
+            Self::TrustAnchor { provider, anchor } => {
+                Some(DateSeries::TrustAnchor { provider: provider.to_string(), name: anchor.clone() })
+            }
+            Self::RevocationList { provider, issuer } => {
+                Some(DateSeries::RevocationList { provider: provider.to_string(), issuer: issuer.clone() })
+            }
+            Self::Server { .. } | Self::Client { .. } | Self::Overlap { .. } => None,
+        }
+    }
+}
+
+/// When something ends, and from when on that is worth saying.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::control) struct Deadline {
+    pub(super) subject: Subject,
+    /// In seconds since 1970.
+    pub(super) until: u64,
+    /// How many seconds before.
+    pub(super) notice: u64,
+}
+
+/// One line for the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Notice {
+    pub(super) subject: Subject,
+    pub(super) until: u64,
+    pub(super) now: u64,
+}
+
+impl Notice {
+    /// Whether it is too late already.
+    pub(super) fn is_urgent(&self) -> bool {
+        self.now >= self.until
+    }
+
+    /// The verb, the day, and how far that is.
+    fn when(&self) -> String {
+        // The end of a day is the beginning of the next: `until` of an overlap is the first second after it.
+        let last = match self.subject {
+            Subject::Overlap { .. } => self.until.saturating_sub(1),
+            _ => self.until,
+        };
+        let day =
+            day_of(UnixTime::since_unix_epoch(Duration::from_secs(last))).unwrap_or_else(|| "9999-12-31".to_owned());
+        match self.until.saturating_sub(self.now) {
+            0 => format!("ended on {day}"),
+            left if left < DAY => format!("ends on {day}, in {} hours", left / 3600),
+            left if left < 2 * DAY => format!("ends on {day}, in 1 day"),
+            left => format!("ends on {day}, in {} days", left / DAY),
+        }
+    }
+}
+
+impl fmt::Display for Notice {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (when, ended) = (self.when(), self.is_urgent());
+        match &self.subject {
+            Subject::Server { name, file, position: 1 } => {
+                let then = if ended { "senders refuse it; renew it now" } else { "renew it" };
+                write!(formatter, "the certificate of {name} ({file}) {when}: {then}, then reload")
+            }
+            Subject::Server { name, file, position } => write!(
+                formatter,
+                "certificate {position} in the chain of {name} ({file}) {when}: write the current chain of the issuer there, then reload"
+            ),
+            Subject::TrustAnchor { provider, anchor } if ended => write!(
+                formatter,
+                "the trust anchor {anchor} of {provider} {when}, and is trusted for as long as it is configured: take it out once no chain ends there"
+            ),
+            Subject::TrustAnchor { provider, anchor } => write!(
+                formatter,
+                "the trust anchor {anchor} of {provider} {when}: ask the sender for the one that follows, and add it to trust_anchors before that day"
+            ),
+            Subject::RevocationList { provider, issuer } if ended => write!(
+                formatter,
+                "the revocation list of {issuer} for {provider} {when}: certificates of that issuer are refused until a current list is in its place"
+            ),
+            Subject::RevocationList { provider, issuer } => write!(
+                formatter,
+                "the revocation list of {issuer} for {provider} {when}: fetch the current one, or all certificates of that issuer are refused from then on"
+            ),
+            Subject::Client { provider } => write!(
+                formatter,
+                "the newest client certificate seen from {provider} {when}, and no newer one was seen: ask the sender when it changes, and whether the new one fits the profiles here"
+            ),
+            Subject::Overlap { provider, profile, anchor, successors } => {
+                write!(
+                    formatter,
+                    "{provider} still sends the chain of profile {profile} (anchor {anchor}), whose overlap {when}: "
+                )?;
+                match (&**successors, ended) {
+                    ("", _) => formatter.write_str("ask the sender what follows, and add a profile for it"),
+                    (successors, false) => {
+                        write!(
+                            formatter,
+                            "{successors} follows; see that it is accepted here, and ask the sender when it changes"
+                        )
+                    }
+                    (successors, true) => {
+                        write!(
+                            formatter,
+                            "the sender should have changed to {successors}; ask it why not before its chain is refused"
+                        )
+                    }
+                }
+            }
+        }
+    }
+}

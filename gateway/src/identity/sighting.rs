@@ -1,0 +1,207 @@
+//! What was seen of the providers' certificates: which chains were admitted, how often, and when the last of them ends.
+//!
+//! Owns the counts, by provider, profile and trust anchor, all of which the configuration names: no peer can make one more. The
+//! places of all of them are known from the start, so that noting a chain takes a few atomic stores, no lock and no memory. Warns
+//! of nothing and publishes nothing: `control` reads it.
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use ring::digest::{Context, SHA256};
+use rustls_pki_types::{TrustAnchor, UnixTime};
+
+use super::name::Name;
+use super::policy::Provider;
+use super::{ProviderId, VerifiedChain};
+
+/// Most characters of a common name in a label: RFC 5280 (appendix A.1) gives it 64, but not every authority keeps to that.
+const MAXIMUM_NAME_CHARACTERS: usize = 64;
+
+/// Bytes of the key's digest in a label: enough to tell two keys of one name apart.
+const DIGEST_BYTES: usize = 4;
+
+/// The chains that were admitted by one anchor of one profile.
+#[derive(Debug)]
+pub struct ChainSighting {
+    /// The provider's name.
+    pub provider: Arc<str>,
+    /// The profile's name.
+    pub profile: Arc<str>,
+    /// The trust anchor, as [`anchor_label`] writes it.
+    pub anchor: Arc<str>,
+    admitted: AtomicU64,
+    last_seen: AtomicU64,
+}
+
+impl ChainSighting {
+    /// How many were admitted since the start: one a connection, and one each time that an open connection is judged anew.
+    pub fn admitted(&self) -> u64 {
+        self.admitted.load(Ordering::Relaxed)
+    }
+
+    /// When the last one was, in seconds since 1970; 0 where there was none.
+    pub fn last_seen(&self) -> u64 {
+        self.last_seen.load(Ordering::Relaxed)
+    }
+}
+
+/// The client certificates of one provider.
+#[derive(Debug)]
+pub struct CertificateSighting {
+    /// The provider's name.
+    pub provider: Arc<str>,
+    last_not_after: AtomicU64,
+    latest_not_after: AtomicU64,
+}
+
+impl CertificateSighting {
+    /// notAfter of the one that was seen last, in seconds since 1970; 0 where there was none.
+    pub fn last_not_after(&self) -> u64 {
+        self.last_not_after.load(Ordering::Relaxed)
+    }
+
+    /// The latest notAfter of all that were seen, likewise.
+    pub fn latest_not_after(&self) -> u64 {
+        self.latest_not_after.load(Ordering::Relaxed)
+    }
+}
+
+/// What was seen of one provider.
+#[derive(Debug)]
+struct OfProvider {
+    certificate: Arc<CertificateSighting>,
+    profiles: Box<[OfProfile]>,
+}
+
+/// By the place of the trust anchor in the profile.
+#[derive(Debug)]
+struct OfProfile(Box<[Arc<ChainSighting>]>);
+
+/// What was seen under one policy, and under those before it as far as it was of the same provider, profile and anchor.
+#[derive(Debug, Default)]
+pub struct Sightings {
+    /// By [`ProviderId`].
+    providers: Box<[OfProvider]>,
+}
+
+impl Sightings {
+    /// Places for all that `providers` can send, which go on counting where `former` is.
+    pub fn new(providers: &[Provider], former: &Self) -> Self {
+        let former = Former::new(former);
+        let of_provider = |provider: &Provider| OfProvider {
+            certificate: former.certificate(&provider.name),
+            profiles: provider
+                .profiles
+                .iter()
+                .map(|profile| {
+                    let anchors = profile.trust_anchors.iter();
+                    OfProfile(anchors.map(|anchor| former.chain(&provider.name, &profile.name, anchor)).collect())
+                })
+                .collect(),
+        };
+        Self { providers: providers.iter().map(of_provider).collect() }
+    }
+
+    /// Notes that `chain`, of this very policy, was admitted at `now`.
+    pub(super) fn note(&self, chain: &VerifiedChain, now: UnixTime) {
+        for found in chain.matches() {
+            let Some(provider) = self.providers.get(usize::from(found.provider.0)) else { continue };
+            provider.certificate.last_not_after.store(chain.not_after, Ordering::Relaxed);
+            provider.certificate.latest_not_after.fetch_max(chain.not_after, Ordering::Relaxed);
+            let profile = provider.profiles.get(usize::from(found.profile));
+            if let Some(sighting) = profile.and_then(|profile| profile.0.get(usize::from(found.anchor))) {
+                sighting.admitted.fetch_add(1, Ordering::Relaxed);
+                sighting.last_seen.fetch_max(now.as_secs(), Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// One for each provider.
+    pub fn certificates(&self) -> impl Iterator<Item = &Arc<CertificateSighting>> {
+        self.providers.iter().map(|provider| &provider.certificate)
+    }
+
+    /// One for each trust anchor of each profile of each provider.
+    pub fn chains(&self) -> impl Iterator<Item = &Arc<ChainSighting>> {
+        self.providers.iter().flat_map(|provider| &provider.profiles).flat_map(|profile| &profile.0)
+    }
+
+    /// Those of one profile of one provider.
+    pub fn chains_of(&self, provider: ProviderId, profile: usize) -> impl Iterator<Item = &Arc<ChainSighting>> {
+        let provider = self.providers.get(usize::from(provider.0));
+        provider.and_then(|provider| provider.profiles.get(profile)).into_iter().flat_map(|profile| &profile.0)
+    }
+}
+
+/// What was seen before, by what it was of.
+struct Former<'a> {
+    certificates: HashMap<&'a str, &'a Arc<CertificateSighting>>,
+    chains: HashMap<[&'a str; 3], &'a Arc<ChainSighting>>,
+}
+
+impl<'a> Former<'a> {
+    fn new(sightings: &'a Sightings) -> Self {
+        let key = |known: &'a Arc<ChainSighting>| [&*known.provider, &*known.profile, &*known.anchor];
+        Self {
+            certificates: sightings.certificates().map(|known| (&*known.provider, known)).collect(),
+            chains: sightings.chains().map(|known| (key(known), known)).collect(),
+        }
+    }
+
+    fn certificate(&self, provider: &Arc<str>) -> Arc<CertificateSighting> {
+        let new = || CertificateSighting {
+            provider: Arc::clone(provider),
+            last_not_after: AtomicU64::new(0),
+            latest_not_after: AtomicU64::new(0),
+        };
+        self.certificates.get(&**provider).map_or_else(|| Arc::new(new()), |known| Arc::clone(known))
+    }
+
+    fn chain(&self, provider: &Arc<str>, profile: &Arc<str>, anchor: &TrustAnchor<'_>) -> Arc<ChainSighting> {
+        let anchor = anchor_label(anchor);
+        if let Some(known) = self.chains.get(&[&**provider, &**profile, anchor.as_str()]) {
+            return Arc::clone(known);
+        }
+        Arc::new(ChainSighting {
+            provider: Arc::clone(provider),
+            profile: Arc::clone(profile),
+            anchor: anchor.into(),
+            admitted: AtomicU64::new(0),
+            last_seen: AtomicU64::new(0),
+        })
+    }
+}
+
+/// What metrics and warnings call a trust anchor: its common name, or where it has not exactly one its whole subject, and the
+/// first bytes of the SHA-256 of its SubjectPublicKeyInfo, as in `GTS Root R1 (871a9194)`.
+pub fn anchor_label(anchor: &TrustAnchor<'_>) -> String {
+    let name = Name::from_contents(&anchor.subject);
+    let text = name.map(|name| name.only_common_name().unwrap_or_else(|| name.to_string())).unwrap_or_default();
+    let printable = text.chars().filter(|character| !character.is_control());
+    let mut label: String = printable.take(MAXIMUM_NAME_CHARACTERS).collect();
+    let separator = if label.is_empty() { "" } else { " " };
+    let digest = key_digest(&anchor.subject_public_key_info);
+    // Writing to a String cannot fail.
+    let _ = write!(label, "{separator}({})", data_encoding::HEXLOWER.encode(&digest));
+    label
+}
+
+/// The first bytes of the SHA-256 of a SubjectPublicKeyInfo, of which a trust anchor keeps the contents alone.
+fn key_digest(contents: &[u8]) -> [u8; DIGEST_BYTES] {
+    const SEQUENCE: u8 = 0x30;
+    let mut context = Context::new(&SHA256);
+    let length = contents.len().to_be_bytes();
+    let significant = &length[length.iter().position(|byte| *byte != 0).unwrap_or(length.len() - 1)..];
+    context.update(&[SEQUENCE]);
+    if contents.len() >= 0x80 {
+        // DER's long form: how many bytes the length takes, then the length. At most eight.
+        context.update(&[0x80 | u8::try_from(significant.len()).unwrap_or(8)]);
+    }
+    context.update(significant);
+    context.update(contents);
+    let mut first = [0; DIGEST_BYTES];
+    first.copy_from_slice(&context.finish().as_ref()[..DIGEST_BYTES]);
+    first
+}

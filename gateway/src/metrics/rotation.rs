@@ -1,0 +1,86 @@
+//! The metrics about certificates and revocation lists: when they end, and which of the senders' were seen.
+
+use metrics::{Counter, Unit, counter, describe_counter, describe_gauge, gauge};
+
+use crate::identity::ChainSighting;
+
+const CERTIFICATE: &str = "hookgate_certificate_not_after_timestamp_seconds";
+const REVOCATION_LIST: &str = "hookgate_revocation_list_next_update_timestamp_seconds";
+const CLIENT_CERTIFICATE: &str = "hookgate_client_certificate_not_after_timestamp_seconds";
+const CLIENT_CHAINS: &str = "hookgate_client_chains_total";
+
+pub(super) fn describe() {
+    describe_gauge!(
+        CERTIFICATE,
+        Unit::Seconds,
+        "When a certificate of the configuration ends, in seconds since 1970: ours (kind server) or a provider's trust anchor"
+    );
+    describe_gauge!(
+        REVOCATION_LIST,
+        Unit::Seconds,
+        "Until when a revocation list holds, in seconds since 1970, by provider and issuer"
+    );
+    describe_gauge!(
+        CLIENT_CERTIFICATE,
+        Unit::Seconds,
+        "When the client certificate that was seen last ends, in seconds since 1970, by provider"
+    );
+    describe_counter!(CLIENT_CHAINS, "Client certificate chains admitted, by provider, profile and trust anchor");
+}
+
+/// One series of a date. The values of its labels come from the configuration alone.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum DateSeries {
+    /// A certificate of ours, by its first name.
+    Server {
+        /// The name.
+        name: String,
+    },
+    /// A trust anchor of a provider.
+    TrustAnchor {
+        /// The provider.
+        provider: String,
+        /// The anchor's label.
+        name: String,
+    },
+    /// A revocation list of a provider.
+    RevocationList {
+        /// The provider.
+        provider: String,
+        /// The issuer's subject.
+        issuer: String,
+    },
+    /// The client certificate of a provider that was seen last.
+    Client {
+        /// The provider.
+        provider: String,
+    },
+}
+
+/// Publishes the date of a series, in seconds since 1970. `None` says that there is no such thing any more: then the series is
+/// NaN, since the recorder forgets none. A comparison with NaN is never true, so no alert is about it.
+pub fn date(series: &DateSeries, seconds: Option<u64>) {
+    let gauge = match series.clone() {
+        DateSeries::Server { name } => gauge!(CERTIFICATE, "kind" => "server", "provider" => "", "name" => name),
+        DateSeries::TrustAnchor { provider, name } => {
+            gauge!(CERTIFICATE, "kind" => "trust_anchor", "provider" => provider, "name" => name)
+        }
+        DateSeries::RevocationList { provider, issuer } => {
+            gauge!(REVOCATION_LIST, "provider" => provider, "issuer" => issuer)
+        }
+        DateSeries::Client { provider } => gauge!(CLIENT_CERTIFICATE, "provider" => provider),
+    };
+    #[expect(clippy::cast_precision_loss, reason = "a time in seconds stays far below 2^53")]
+    gauge.set(seconds.map_or(f64::NAN, |seconds| seconds as f64));
+}
+
+/// The counter of chains like this one.
+pub fn chains(sighting: &ChainSighting) -> Counter {
+    let label = |text: &std::sync::Arc<str>| text.to_string();
+    counter!(
+        CLIENT_CHAINS,
+        "provider" => label(&sighting.provider),
+        "profile" => label(&sighting.profile),
+        "anchor" => label(&sighting.anchor)
+    )
+}
