@@ -152,9 +152,11 @@ impl Scene {
         self.host.wait_for(name, SOON, || (self.metric(name, labels) >= least).then_some(()));
     }
 
-    /// Reloads, which must succeed.
+    /// Reloads, which must succeed. Returns when the new configuration is in force, which systemd before 253 does not wait for.
     pub(crate) fn reload(&self) {
+        let generation = self.metric("hookgate_config_generation", &[]);
         self.host.run(&["systemctl", "reload", "hookgate.service"]);
+        self.wait_metric("hookgate_config_generation", &[], generation + 1.0);
     }
 
     /// How often systemd has started the service again by itself.
