@@ -46,6 +46,7 @@ const KEYS_USABLE: &str = "hookgate_keys_usable_until_timestamp_seconds";
 const DELIVERIES: &str = "hookgate_replay_deliveries";
 const SOURCE_MISSES: &str = "hookgate_source_not_in_ranges_total";
 const FILTER_PACKETS: &str = "hookgate_filter_packets_total";
+const FILTER_SET_PACKETS: &str = "hookgate_filter_set_packets_total";
 const FILTER_RANGES: &str = "hookgate_filter_ranges";
 const FILTER_ATTACHED: &str = "hookgate_filter_attached_info";
 const FILTER_MEMORY: &str = "hookgate_filter_map_bytes";
@@ -104,6 +105,7 @@ pub fn describe() {
     describe_gauge!(DELIVERIES, "Deliveries remembered, so that none is taken twice");
     describe_counter!(SOURCE_MISSES, "Requests from outside their provider's ranges, by provider");
     describe_counter!(FILTER_PACKETS, "Packets that the filter decided about, by family, verdict and reason");
+    describe_counter!(FILTER_SET_PACKETS, "Packets that a range of the set decided about, by set");
     describe_gauge!(FILTER_RANGES, "Ranges in force, by set (a provider, (allow) or (deny)) and family");
     describe_gauge!(FILTER_ATTACHED, "1 for each interface that runs the filter; how is in the label");
     describe_gauge!(FILTER_MEMORY, Unit::Bytes, "Bytes that the filter's maps take in the kernel");
@@ -198,6 +200,11 @@ pub fn filter(status: &Status) {
     }
     #[expect(clippy::cast_precision_loss, reason = "a number of bytes stays far below 2^53")]
     gauge!(FILTER_MEMORY).set(status.memory_bytes as f64);
+}
+
+/// Counts packets that a range of `set` decided about.
+pub fn filter_set_packets(set: &str, packets: u64) {
+    counter!(FILTER_SET_PACKETS, "set" => set.to_owned()).increment(packets);
 }
 
 /// Publishes that there is no range set of this name any more.

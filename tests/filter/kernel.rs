@@ -2,11 +2,11 @@
 
 use aya::programs::TestRun as _;
 use aya::{TestRunOptions, programs::Xdp};
-use hookgate::filter::{Family, Filter, Mode, Policy, Rate, Reason, SynLimits, Verdict};
+use hookgate::filter::{Action, Family, Filter, Mode, Policy, RangeSet, Rate, Reason, SynLimits, Verdict};
 use hookgate_ebpf::cases::{self, Datagram};
 
 use crate::is_root;
-use crate::policies::policy_of_cases;
+use crate::policies::{policy, policy_of_cases, set};
 
 const XDP_DROP: u32 = 1;
 const XDP_PASS: u32 = 2;
@@ -47,6 +47,37 @@ fn the_kernel_decides_every_case_as_the_host_does() {
             assert_eq!(set_packets(&filter, case.set) - set_before, set_counted, "{} ({mode:?}): set", case.name);
         }
     }
+}
+
+#[test]
+fn a_set_is_counted_by_its_name_whatever_number_it_has() {
+    if !is_root() {
+        return;
+    }
+    let allow = |name: &str, range: &str| set(name, Action::Allow, &[range]);
+    let (first, second, third) =
+        (allow("first", "192.0.2.0/24"), allow("second", "198.51.100.0/24"), allow("third", "203.0.113.0/24"));
+    let mut filter = Filter::load(policy(vec![first.clone(), second.clone()])).unwrap();
+    let send = |filter: &mut Filter| {
+        for source in ["192.0.2.7", "198.51.100.7", "203.0.113.7"] {
+            run(filter.program().unwrap(), &Datagram::tcp(443, cases::ACK).frame(source, "198.51.100.1"));
+        }
+    };
+    let counts = |filter: &Filter| {
+        let sets = filter.status().unwrap().sets;
+        sets.into_iter().map(|set| (set.name, set.packets)).collect::<Vec<_>>()
+    };
+    let check = |filter: &mut Filter, sets: &[&RangeSet], expected: &[u64]| {
+        filter.reload(policy(sets.iter().map(|&set| set.clone()).collect()), false).unwrap();
+        send(filter);
+        let names = sets.iter().map(|set| set.name.clone());
+        assert_eq!(counts(filter), names.zip(expected.iter().copied()).collect::<Vec<_>>());
+    };
+    send(&mut filter);
+    check(&mut filter, &[&first, &second], &[2, 2]);
+    check(&mut filter, &[&third, &second], &[1, 3]);
+    check(&mut filter, &[&second, &first], &[4, 1]);
+    check(&mut filter, &[&third, &first, &second], &[1, 2, 5]);
 }
 
 fn set_packets(filter: &Filter, set: u8) -> u64 {

@@ -4,6 +4,7 @@
 //! made here (namespaces, links, mounts) has a name of its own and is removed again, also where a test fails.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
+mod daemon;
 mod kernel;
 mod life;
 mod namespaces;

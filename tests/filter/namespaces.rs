@@ -133,9 +133,10 @@ fn within<T: Send>(namespace: &str, work: impl FnOnce() -> T + Send) -> T {
     joined.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
-/// Runs `ip`, which must succeed.
-pub(crate) fn ip(arguments: &[&str]) {
+/// Runs `ip`, which must succeed, and returns what it says.
+pub(crate) fn ip(arguments: &[&str]) -> String {
     let output = Command::new("ip").args(arguments).output().expect("ip, of iproute2, is needed");
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "ip {}: {said}", arguments.join(" "));
+    String::from_utf8_lossy(&output.stdout).into_owned()
 }

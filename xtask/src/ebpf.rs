@@ -12,6 +12,8 @@ use anyhow::{Context as _, Result, bail, ensure};
 use object::build::elf::{Builder, SectionData};
 use object::elf::SHT_STRTAB;
 
+use crate::setup;
+
 /// The version that `--install` installs; any version that makes the same bytes will do.
 const BPF_LINKER_VERSION: &str = "0.13.0";
 
@@ -211,19 +213,31 @@ fn without_dwarf(object: &[u8]) -> Result<Vec<u8>> {
     Ok(stripped)
 }
 
-/// Debian's toolchain, and bpf-linker with the LLVM of it.
-fn install() -> Result<()> {
+/// Installs Debian's toolchain, and bpf-linker with the LLVM of it.
+///
+/// # Errors
+///
+/// Without root, or where either cannot be had.
+pub(crate) fn install() -> Result<()> {
     ensure!(output(Command::new("id").arg("-u"))?.trim() == "0", "--install needs root, since it runs apt-get");
     let llvm = format!("llvm-{DEBIAN_LLVM}");
-    let packages = ["rustc-web", "cargo-web", "rust-web-src", &format!("{llvm}-dev")];
-    let apt = Command::new("apt-get").args(["install", "-y", "--no-install-recommends"]).args(packages).status()?;
-    ensure!(apt.success(), "apt-get could not install {}", packages.join(", "));
+    setup::apt_install(&["rustc-web", "cargo-web", "rust-web-src", &format!("{llvm}-dev")])?;
     if output(Command::new("bpf-linker").arg("--version")).is_ok_and(|version| version.contains(BPF_LINKER_VERSION)) {
         return Ok(());
     }
     let prefix = format!("/usr/lib/{llvm}");
+    // Unoptimized, since building it takes longer than it runs: LLVM does the work.
     let cargo = Command::new("cargo")
-        .args(["install", "bpf-linker", "--version", BPF_LINKER_VERSION, "--no-default-features", "--features", &llvm])
+        .args([
+            "install",
+            "--debug",
+            "bpf-linker",
+            "--version",
+            BPF_LINKER_VERSION,
+            "--no-default-features",
+            "--features",
+            &llvm,
+        ])
         .env("LLVM_PREFIX", &prefix)
         .env(format!("LLVM_SYS_{DEBIAN_LLVM}1_PREFIX"), &prefix)
         .status()?;

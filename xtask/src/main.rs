@@ -6,9 +6,12 @@ mod ci;
 #[expect(unreachable_pub, reason = "the gateway's command line, here only to be described")]
 mod cli;
 mod command;
+mod count;
 mod demo;
 mod dist;
 mod ebpf;
+mod flood;
+mod namespace;
 mod setup;
 mod test;
 mod units;
@@ -31,6 +34,10 @@ enum Task {
     Demo(demo::Demo),
     /// Measure the gateway against nginx, HAProxy, Caddy and Envoy.
     Bench(bench::Bench),
+    /// Measure what a SYN flood does to the gateway, with the pre-filter and without (root).
+    Flood(flood::Flood),
+    /// Count the instructions of the micro-benchmarks, against the committed baseline.
+    Count(count::Count),
     /// Install, or else name, what the other commands need on this machine.
     Setup,
     /// Build the eBPF objects, or check that the committed ones are built from this source.
@@ -39,7 +46,7 @@ enum Task {
     Dist(dist::Arguments),
     /// Have systemd judge the units: every line, and how exposed the service is.
     Units,
-    /// Format, lints, unit tests, and the end-to-end tests on io_uring and on epoll.
+    /// Format, lints, unit tests, instruction counts, and the end-to-end tests on io_uring and on epoll.
     Test,
     /// What CI runs: the same as `test`, after the licence check where cargo-deny is installed.
     Ci,
@@ -49,6 +56,8 @@ fn main() -> ExitCode {
     let outcome = match Arguments::parse().task {
         Task::Demo(demo) => demo.run(),
         Task::Bench(bench) => bench.run(),
+        Task::Flood(flood) => flood.run(),
+        Task::Count(count) => count.run(),
         Task::Ebpf(arguments) => ebpf::run(&arguments),
         Task::Dist(arguments) => dist::run(&arguments),
         Task::Setup => setup::run(),

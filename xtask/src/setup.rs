@@ -91,6 +91,20 @@ const NEEDS: &[Need] = &[
         fedora: "dpkg",
         arch: "dpkg",
     },
+    Need {
+        what: "nft and ethtool (what the filter is compared with under a flood, and how the flood is received)",
+        is_there: || !is_root() || is_installed("nft") && is_installed("ethtool"),
+        debian: &["nftables", "ethtool"],
+        fedora: "nftables ethtool",
+        arch: "nftables ethtool",
+    },
+    Need {
+        what: "valgrind (counts the instructions of the micro-benchmarks)",
+        is_there: || is_installed("valgrind"),
+        debian: &["valgrind"],
+        fedora: "valgrind",
+        arch: "valgrind",
+    },
 ];
 
 /// The command itself: as [`ensure_ready`], and says so.
@@ -113,7 +127,8 @@ pub(crate) fn ensure_ready() -> Result<()> {
     if !(is_root() && is_installed("apt-get")) {
         bail!(advice(&missing));
     }
-    install(&missing)?;
+    let packages: Vec<&str> = missing.iter().flat_map(|need| need.debian.iter().copied()).collect();
+    apt_install(&packages)?;
     let missing = self::missing();
     ensure!(missing.is_empty(), "still missing after the installation. {}", advice(&missing));
     Ok(())
@@ -138,13 +153,17 @@ fn ensure_components() -> Result<()> {
     command::run(Command::new("rustup").args(["component", "add", "rustfmt", "clippy"]))
 }
 
-/// The package lists may be older than the packages, or absent altogether, so a failure is tried once more after an update.
-fn install(missing: &[&Need]) -> Result<()> {
+/// Installs Debian packages. The package lists may be older than the packages, or absent altogether, so a failure is tried once
+/// more after an update.
+///
+/// # Errors
+///
+/// Where apt-get fails again.
+pub(crate) fn apt_install(packages: &[&str]) -> Result<()> {
     let install = || {
         let mut command = Command::new("apt-get");
         command.env("DEBIAN_FRONTEND", "noninteractive").args(["install", "--yes", "--no-install-recommends"]);
-        command.args(missing.iter().flat_map(|need| need.debian));
-        command::run(&mut command)
+        command::run(command.args(packages))
     };
     if install().is_ok() {
         return Ok(());

@@ -4,7 +4,7 @@
 //! of it. When units begin and which count is the load's business.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::Instant;
@@ -31,10 +31,15 @@ pub(crate) struct Target {
 }
 
 impl Target {
-    /// A target on 127.0.0.1.
-    pub(crate) fn local(port: u16, tls: Option<Arc<ClientConfig>>, name: &str, request: Vec<u8>) -> Result<Self> {
+    /// A target with this name at this address.
+    pub(crate) fn new(
+        address: SocketAddr,
+        tls: Option<Arc<ClientConfig>>,
+        name: &str,
+        request: Vec<u8>,
+    ) -> Result<Self> {
         let server_name = ServerName::try_from(name.to_owned()).context("server name")?;
-        Ok(Self { address: (Ipv4Addr::LOCALHOST, port).into(), tls, server_name, request })
+        Ok(Self { address, tls, server_name, request })
     }
 }
 

@@ -3,6 +3,7 @@
 //! Single-threaded, on one epoll instance. A load that meets anything but what it was asked to measure fails as a whole.
 
 use std::collections::VecDeque;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -32,12 +33,12 @@ const ARRIVALS_BEGIN: Duration = Duration::from_millis(10);
 /// Seed of the arrivals: every server meets the same ones.
 const ARRIVAL_SEED: u64 = 6;
 
-/// Runs `load`.
+/// Runs `load` against `server`.
 ///
 /// # Errors
 ///
 /// Anything that is not as `load` says it should be: a refused handshake, another suite, another status.
-pub(crate) fn run(load: &Load, credentials: &Credentials) -> Result<Measured> {
+pub(crate) fn run(load: &Load, server: Ipv4Addr, credentials: &Credentials) -> Result<Measured> {
     let (config, sessions) = match load.transport {
         Transport::Plain => (None, Arc::default()),
         transport => {
@@ -49,7 +50,7 @@ pub(crate) fn run(load: &Load, credentials: &Credentials) -> Result<Measured> {
         Unit::Connection => Vec::new(),
         Unit::Webhook | Unit::Request => http::request(&credentials.server_name, load.body_bytes),
     };
-    let target = Target::local(load.port, config, &credentials.server_name, request)?;
+    let target = Target::new((server, load.port).into(), config, &credentials.server_name, request)?;
     if load.sender == Sender::Resuming {
         prime(&target, &sessions, 2 * load.connections)?;
     }
@@ -299,10 +300,10 @@ pub(crate) struct Held {
 /// # Errors
 ///
 /// As [`run`].
-pub(crate) fn hold(port: u16, count: usize, credentials: &Credentials) -> Result<Held> {
+pub(crate) fn hold(address: SocketAddr, count: usize, credentials: &Credentials) -> Result<Held> {
     let (config, _) = credentials.client_config(Transport::Tls13, Sender::Returning)?;
     let request = http::request(&credentials.server_name, 1024);
-    let target = Target::local(port, Some(config), &credentials.server_name, request)?;
+    let target = Target::new(address, Some(config), &credentials.server_name, request)?;
     let mut poll = Poll::new()?;
     let mut connections = Vec::with_capacity(count);
     let mut scratch = vec![0; SCRATCH_BYTES];

@@ -15,6 +15,7 @@ mod tls;
 
 use std::fs;
 use std::io::{self, BufRead, Write};
+use std::net::Ipv4Addr;
 use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 
@@ -32,6 +33,9 @@ enum Part {
         /// Certificates and keys: the JSON of `Identities`.
         #[arg(long)]
         identities: PathBuf,
+        /// Where the servers are.
+        #[arg(long, default_value_t = Ipv4Addr::LOCALHOST)]
+        server: Ipv4Addr,
     },
     /// Answers every request on a Unix socket.
     Handler {
@@ -54,14 +58,14 @@ enum Part {
 
 fn main() -> Result<()> {
     match Part::parse() {
-        Part::Client { identities } => client(&identities),
+        Part::Client { identities, server } => client(&identities, server),
         Part::Handler { socket } => handler::serve(&socket),
         Part::NullProxy { port, socket } => null_proxy::serve(port, &socket),
         Part::Floor => print(&floor::measure()?),
     }
 }
 
-fn client(identities: &Path) -> Result<()> {
+fn client(identities: &Path, server: Ipv4Addr) -> Result<()> {
     // The default slack of 50 µs would be added to every arrival of an open loop (prctl(2), PR_SET_TIMERSLACK).
     rustix::thread::set_current_timer_slack(NonZeroU64::new(1))?;
     let text = fs::read(identities).with_context(|| format!("reading {}", identities.display()))?;
@@ -69,17 +73,17 @@ fn client(identities: &Path) -> Result<()> {
     let credentials = Credentials::read(&identities)?;
     let mut held = None;
     for line in io::stdin().lock().lines() {
-        let reply = obey(serde_json::from_str(&line?)?, &credentials, &mut held);
+        let reply = obey(serde_json::from_str(&line?)?, server, &credentials, &mut held);
         print(&reply.unwrap_or_else(|error| Reply::Failed(format!("{error:#}"))))?;
     }
     Ok(())
 }
 
-fn obey(command: Command, credentials: &Credentials, held: &mut Option<load::Held>) -> Result<Reply> {
+fn obey(command: Command, server: Ipv4Addr, credentials: &Credentials, held: &mut Option<load::Held>) -> Result<Reply> {
     match command {
-        Command::Run(load) => Ok(Reply::Measured(Box::new(load::run(&load, credentials)?))),
+        Command::Run(load) => Ok(Reply::Measured(Box::new(load::run(&load, server, credentials)?))),
         Command::Hold(hold) => {
-            *held = Some(load::hold(hold.port, hold.connections, credentials)?);
+            *held = Some(load::hold((server, hold.port).into(), hold.connections, credentials)?);
             Ok(Reply::Holding(hold.connections))
         }
         Command::Release => Ok(Reply::Released(held.take().map_or(Ok(0), |mut held| held.still_open())?)),

@@ -89,7 +89,7 @@ pub(crate) enum Unit {
 /// One load.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Load {
-    /// Port on 127.0.0.1.
+    /// Port of the server.
     pub(crate) port: u16,
     /// What runs over the connection.
     pub(crate) transport: Transport,
@@ -114,7 +114,7 @@ pub(crate) struct Load {
 /// Idle connections.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Hold {
-    /// Port on 127.0.0.1.
+    /// Port of the server.
     pub(crate) port: u16,
     /// How many.
     pub(crate) connections: usize,

@@ -3,13 +3,16 @@
 //! Owns what a failure means (`required`), which changes take a restart, and what the log says about drops. Must not judge packets,
 //! nor keep the process from ending.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::path::Path;
 
 use anyhow::Context;
 
-use crate::config::FilterSection;
+use crate::config::{FilterSection, PIN_DIRECTORY};
+use crate::filter::numbers::SetNumbers;
 use crate::filter::tables::Tables;
-use crate::filter::{Address, Filter, FilterError, Mode, Policy, Reason, Sample, Verdict};
+use crate::filter::{Address, Filter, Mode, Policy, PolicyError, Reason, Sample, Status, Verdict, pinned, unpin};
 use crate::metrics;
 
 /// Most samples that are logged at once; the kernel lets no more than a few a second through on each CPU.
@@ -26,6 +29,8 @@ pub(super) struct FilterKeeper {
 struct Running {
     filter: Filter,
     policy: Policy,
+    /// Packets of each set that the metrics have, of those that are in the policy.
+    published: BTreeMap<String, u64>,
 }
 
 /// Tries what can be tried of the section without the kernel.
@@ -35,23 +40,46 @@ struct Running {
 /// Where the policy is beyond its limits.
 pub(super) fn check(section: &FilterSection) -> anyhow::Result<()> {
     if section.policy.mode != Mode::Off {
-        Tables::new(&section.policy).map_err(FilterError::from).context("[filter]")?;
+        tables(&section.policy).context("[filter]")?;
     }
     Ok(())
 }
 
+/// What the policy says, to be asked without the kernel.
+///
+/// # Errors
+///
+/// Where it is beyond its limits.
+pub(super) fn tables(policy: &Policy) -> Result<(Tables, SetNumbers), PolicyError> {
+    let numbers = SetNumbers::default().after(&policy.sets)?;
+    Ok((Tables::new(policy, &numbers)?, numbers))
+}
+
 impl FilterKeeper {
-    /// Starts the filter that the section asks for.
+    /// Starts the filter that the section asks for; where it is off and `pin` is set, removes the one that is pinned.
     ///
     /// # Errors
     ///
-    /// Where it cannot be started and is required.
+    /// Where it cannot be started and is required, or cannot be removed.
     pub(super) fn start(&mut self, section: &FilterSection) -> anyhow::Result<()> {
+        match (section.policy.mode, &section.policy.pin) {
+            (Mode::Off, Some(directory)) => {
+                for path in unpin(directory)? {
+                    tracing::info!(path = %path.display(), "removed a pinned filter, since filter.mode is \"off\"");
+                }
+                return Ok(());
+            }
+            (_, None) => warn_of_pinned(&[]),
+            (_, Some(_)) => warn_of_pinned(&section.policy.interfaces),
+        }
         if section.policy.mode == Mode::Off {
             return Ok(());
         }
         match start(section.policy.clone()) {
-            Ok(filter) => self.running = Some(Running { filter, policy: section.policy.clone() }),
+            Ok(filter) => {
+                let policy = section.policy.clone();
+                self.running = Some(Running { filter, policy, published: BTreeMap::new() });
+            }
             Err(error) if section.required => {
                 return Err(error.context(
                     "the filter cannot be started (filter.required = false starts without it, and lets every packet in)",
@@ -72,6 +100,7 @@ impl FilterKeeper {
     ///
     /// Where it cannot be, or would shrink a set too far; then the filter is as it was.
     pub(super) fn reload(&mut self, section: &FilterSection) -> anyhow::Result<()> {
+        self.publish(); // what a set that leaves now has counted
         let Some(running) = &mut self.running else {
             if section.policy.mode != Mode::Off {
                 tracing::warn!("[filter] is on and the filter does not run; that takes a restart");
@@ -96,6 +125,7 @@ impl FilterKeeper {
             .iter()
             .filter(|name| !kept.contains(name))
             .for_each(|name| metrics::filter_set_gone(name));
+        running.published.retain(|name, _| kept.contains(name));
         running.policy = next;
         Ok(())
     }
@@ -111,23 +141,25 @@ impl FilterKeeper {
         let Some(running) = &mut self.running else { return };
         let samples = running.filter.samples();
         for sample in samples.iter().take(SAMPLES_LOGGED) {
-            log(sample, &running.policy);
+            log(sample, running.filter.set_name(sample));
         }
     }
 
-    fn publish(&self) {
+    fn publish(&mut self) {
         metrics::filter_unavailable(self.unavailable);
-        let Some(running) = &self.running else { return };
+        let Some(running) = &mut self.running else { return };
         match running.filter.status() {
-            Ok(status) => metrics::filter(&status),
+            Ok(status) => running.publish(&status),
             Err(error) => tracing::debug!(%error, "the filter's counters cannot be read"),
         }
     }
 
-    /// Detaches the filter, unless it is pinned.
+    /// Detaches the filter, unless it is pinned and not off.
     pub(super) fn stop(self) {
-        let Some(Running { filter, policy }) = self.running else { return };
-        if let Some(directory) = &policy.pin {
+        let Some(Running { filter, policy, .. }) = self.running else { return };
+        if let Some(directory) = &policy.pin
+            && policy.mode != Mode::Off
+        {
             tracing::info!(directory = %directory.display(), "the filter stays, by its last ranges");
             return;
         }
@@ -137,6 +169,27 @@ impl FilterKeeper {
                 "the filter was not detached in order"
             );
         }
+    }
+}
+
+impl Running {
+    /// The kernel counts from when a set joined, a metric from when the process started: so it is given what is new.
+    fn publish(&mut self, status: &Status) {
+        metrics::filter(status);
+        for set in &status.sets {
+            let published = self.published.insert(set.name.clone(), set.packets).unwrap_or(0);
+            metrics::filter_set_packets(&set.name, set.packets.saturating_sub(published));
+        }
+    }
+}
+
+/// Says what an earlier process left behind and this one does not take over. It is not removed: it may be another gateway's.
+fn warn_of_pinned(taken_over: &[String]) {
+    for path in pinned(Path::new(PIN_DIRECTORY), taken_over) {
+        tracing::warn!(
+            path = %path.display(),
+            "a pinned filter goes on dropping by its last ranges; remove the file, or let filter.pin take it over"
+        );
     }
 }
 
@@ -164,11 +217,10 @@ fn mode_label(mode: Mode) -> &'static str {
     }
 }
 
-fn log(sample: &Sample, policy: &Policy) {
+fn log(sample: &Sample, set: Option<&str>) {
     let verdict = Verdict::ALL.into_iter().find(|verdict| *verdict as u8 == sample.verdict).map_or("", Verdict::label);
     let reason = Reason::ALL.into_iter().find(|reason| *reason as u8 == sample.reason).map_or("", Reason::label);
-    let set = usize::from(sample.set).checked_sub(1).and_then(|index| policy.sets.get(index));
-    let set = set.map_or("", |set| set.name.as_str());
+    let set = set.unwrap_or_default();
     let (source, port) = (address(sample.source), sample.destination_port);
     tracing::info!(%source, port, verdict, reason, set, "filter sample");
 }

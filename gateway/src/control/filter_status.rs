@@ -9,8 +9,8 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use super::filter;
 use crate::config::{Config, FilterSection};
-use crate::filter::tables::Tables;
 use crate::filter::{Action, AddressFamily, Explanation, Mode, Policy};
 
 /// How long the daemon may take to answer each piece: it is on this host.
@@ -29,7 +29,7 @@ pub fn status(path: &Path, address: Option<IpAddr>) -> ExitCode {
         }
     };
     let FilterSection { policy, .. } = &config.filter;
-    let tables = match Tables::new(policy) {
+    let (tables, numbers) = match filter::tables(policy) {
         Ok(tables) => tables,
         Err(error) => {
             eprintln!("{}: [filter]: {error}", path.display());
@@ -44,7 +44,7 @@ pub fn status(path: &Path, address: Option<IpAddr>) -> ExitCode {
     }
     if let Some(address) = address {
         let note = if policy.mode == Mode::Enforce { "" } else { " in mode \"enforce\"; the mode is another" };
-        println!("By the configured ranges{note}: {}", explain(policy, &tables, address));
+        println!("By the configured ranges{note}: {}", Explanation::new(address, &tables, &numbers));
     }
     ExitCode::SUCCESS
 }
@@ -88,12 +88,4 @@ fn scrape(endpoint: SocketAddr) -> std::io::Result<String> {
     let mut answer = String::new();
     stream.take(MAXIMUM_METRICS_BYTES).read_to_string(&mut answer)?;
     Ok(answer)
-}
-
-fn explain(policy: &Policy, tables: &Tables, address: IpAddr) -> Explanation {
-    let range = tables.decisive_range(address).and_then(|(prefix, entry)| {
-        let set = policy.sets.get(usize::from(entry.set()).checked_sub(1)?)?;
-        Some((prefix, entry.action()?, set.name.clone()))
-    });
-    Explanation { address, range }
 }

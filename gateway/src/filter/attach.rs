@@ -151,6 +151,31 @@ pub(super) fn release(program: &mut Xdp, hold: Hold) -> Result<(), FilterError> 
     }
 }
 
+/// What is pinned in `directory`, but for these interfaces: it goes on dropping by its last ranges, whatever else runs.
+pub fn pinned(directory: &Path, but_for: &[String]) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(directory) else { return Vec::new() };
+    let own = |path: &PathBuf| {
+        let paths = but_for.iter().flat_map(|interface| {
+            [AttachMode::Native, AttachMode::Generic].map(|mode| pin_path(directory, interface, mode))
+        });
+        paths.into_iter().any(|own| own == *path)
+    };
+    entries.filter_map(|entry| Some(entry.ok()?.path())).filter(|path| !own(path)).collect()
+}
+
+/// Removes everything that is pinned in `directory`, and says what that was.
+///
+/// # Errors
+///
+/// Where something cannot be removed.
+pub fn unpin(directory: &Path) -> Result<Vec<PathBuf>, FilterError> {
+    let paths = pinned(directory, &[]);
+    for path in &paths {
+        fs::remove_file(path).map_err(|source| FilterError::Pin { path: path.clone(), source })?;
+    }
+    Ok(paths)
+}
+
 /// The file of a pinned link. bpffs keeps names with a dot for itself, and an interface's name has no colon.
 fn pin_path(directory: &Path, interface: &str, mode: AttachMode) -> PathBuf {
     directory.join(format!("{}-{}", interface.replace('.', ":"), mode.label()))

@@ -3,6 +3,7 @@
 //! Owns the order: the maps are filled before the program sees a packet, and a change is written by difference. Must not
 //! decide about packets, nor read a clock.
 
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::io;
 use std::net::IpAddr;
@@ -11,12 +12,13 @@ use std::path::PathBuf;
 use aya::maps::MapError;
 use aya::programs::{ProgramError, Xdp};
 use aya::{Ebpf, EbpfError, EbpfLoader, VerifierLogLevel};
-use hookgate_ebpf::{Entry, Sample, Settings, names};
+use hookgate_ebpf::{Sample, Settings, names};
 use rustix::io::Errno;
 
 use super::attach::{AttachMode, Attached, Hold, attach, release};
 use super::difference::difference;
 use super::maps::Maps;
+use super::numbers::SetNumbers;
 use super::policy::{Policy, PolicyError};
 use super::prefix::AddressFamily;
 use super::status::{Explanation, SetStatus, Status};
@@ -116,6 +118,9 @@ pub struct Filter {
     ebpf: Ebpf,
     maps: Maps,
     policy: Policy,
+    numbers: SetNumbers,
+    /// Where the kernel's counter of a set stood when the set joined; 0 where nothing is said. Counters are never written.
+    counted_before: BTreeMap<u8, u64>,
     /// What is in the maps, write by write.
     tables: Tables,
     attached: Vec<(Attached, Hold)>,
@@ -166,7 +171,8 @@ impl Filter {
         program: &str,
         prepare: impl FnOnce(&mut Ebpf),
     ) -> Result<Self, FilterError> {
-        let tables = Tables::new(&policy)?;
+        let numbers = SetNumbers::default().after(&policy.sets)?;
+        let tables = Tables::new(&policy, &numbers)?;
         // While a change is written, the old and the new contents are both there.
         let both = |limit: u32| limit.max(1).saturating_mul(2);
         let has_syn_limit = settings(&policy).has_syn_limit();
@@ -181,7 +187,15 @@ impl Filter {
             .map_err(FilterError::load)?;
         prepare(&mut ebpf);
         let maps = Maps::take(&mut ebpf)?;
-        let mut filter = Self { ebpf, maps, policy, tables: Tables::default(), attached: Vec::new() };
+        let mut filter = Self {
+            ebpf,
+            maps,
+            policy,
+            numbers,
+            counted_before: BTreeMap::new(),
+            tables: Tables::default(),
+            attached: Vec::new(),
+        };
         filter.write(&tables)?;
         filter.maps.write_settings(settings(&filter.policy))?;
         let program: &mut Xdp = filter
@@ -204,9 +218,15 @@ impl Filter {
         if settings(&policy).has_syn_limit() && !settings(&self.policy).has_syn_limit() {
             return Err(PolicyError::Fixed { what: "the presence of SYN limits" }.into());
         }
-        let tables = Tables::new(&policy)?;
+        let numbers = self.numbers.after(&policy.sets)?;
+        let tables = Tables::new(&policy, &numbers)?;
         let writes = self.write(&tables)?;
         self.maps.write_settings(settings(&policy))?;
+        // After the writes, so that none of the packets of a set that had the number before is counted for the new one.
+        for number in numbers.joined(&self.numbers) {
+            self.counted_before.insert(number, self.maps.set_packets(number)?);
+        }
+        self.numbers = numbers;
         self.policy = policy;
         Ok(Changes { writes })
     }
@@ -227,13 +247,15 @@ impl Filter {
     ///
     /// Where a counter cannot be read.
     pub fn status(&self) -> Result<Status, FilterError> {
-        let sets = self.policy.sets.iter().enumerate().map(|(index, set)| {
+        let sets = self.policy.sets.iter().map(|set| {
+            let number = self.numbers.number(&set.name);
+            let before = self.counted_before.get(&number).copied().unwrap_or(0);
             Ok(SetStatus {
                 name: set.name.clone(),
                 action: set.action,
                 ranges_ipv4: set.count(AddressFamily::Ipv4),
                 ranges_ipv6: set.count(AddressFamily::Ipv6),
-                packets: self.maps.set_packets((index + 1) as u8)?,
+                packets: self.maps.set_packets(number)?.saturating_sub(before),
             })
         });
         Ok(Status {
@@ -247,13 +269,12 @@ impl Filter {
 
     /// What the ranges in force say about an address.
     pub fn explain(&self, address: IpAddr) -> Explanation {
-        let named = |entry: Entry| {
-            let set = self.policy.sets.get(usize::from(entry.set()).checked_sub(1)?)?;
-            Some((entry.action()?, set.name.clone()))
-        };
-        let decisive = self.tables.decisive_range(address);
-        let range = decisive.and_then(|(prefix, entry)| named(entry).map(|(action, set)| (prefix, action, set)));
-        Explanation { address, range }
+        Explanation::new(address, &self.tables, &self.numbers)
+    }
+
+    /// The name of the set that a sample speaks of; `None` where no set decided, or one that has left since.
+    pub fn set_name(&self, sample: &Sample) -> Option<&str> {
+        self.numbers.name(sample.set)
     }
 
     /// The samples of drops since the last call.

@@ -8,6 +8,7 @@ mod attach;
 pub mod difference;
 mod loader;
 mod maps;
+pub mod numbers;
 pub mod policy;
 pub mod prefix;
 mod status;
@@ -15,7 +16,7 @@ pub mod tables;
 #[cfg(test)]
 mod tests;
 
-pub use attach::{AttachMode, Attached};
+pub use attach::{AttachMode, Attached, pinned, unpin};
 pub use hookgate_ebpf::{Action, Address, Family, Mode, Rate, Reason, Sample, Verdict};
 pub use loader::{Changes, Filter, FilterError};
 pub use policy::{Attach, Destination, Limits, Policy, PolicyError, RangeSet, SynLimits};

@@ -6,7 +6,9 @@ use std::net::IpAddr;
 use hookgate_ebpf::{Action, Family, Mode, Reason, Verdict};
 
 use super::attach::Attached;
+use super::numbers::SetNumbers;
 use super::prefix::Prefix;
+use super::tables::Tables;
 
 /// The filter at one moment.
 #[derive(Clone, Debug, PartialEq)]
@@ -34,7 +36,8 @@ pub struct SetStatus {
     pub ranges_ipv4: usize,
     /// Its IPv6 ranges.
     pub ranges_ipv6: usize,
-    /// Packets that it decided about: passed ones of an allow set (and those over the SYN limit), dropped ones of a deny set.
+    /// Packets that it decided about since it joined the policy: passed ones of an allow set (and those over the SYN limit),
+    /// dropped ones of a deny set.
     pub packets: u64,
 }
 
@@ -61,6 +64,14 @@ pub struct Explanation {
 }
 
 impl Explanation {
+    /// What `tables`, whose sets have these numbers, say about `address`.
+    pub fn new(address: IpAddr, tables: &Tables, numbers: &SetNumbers) -> Self {
+        let range = tables
+            .decisive_range(address)
+            .and_then(|(prefix, entry)| Some((prefix, entry.action()?, numbers.name(entry.set())?.to_owned())));
+        Self { address, range }
+    }
+
     /// Whether a packet from there to a filtered destination passes when the mode is [`Mode::Enforce`].
     pub fn passes(&self) -> bool {
         matches!(self.range, Some((_, Action::Allow, _)))

@@ -8,9 +8,10 @@ use std::net::IpAddr;
 
 use hookgate_ebpf::{
     Action, Address, DestinationKey, Entry, FRONT_STATES_PER_WORD, FrontPage, FrontState, PORTS_PER_WORD, PortState,
-    SETS, SetPage, Step, front_key_32, front_key_48, presence_bit,
+    SetPage, Step, front_key_32, front_key_48, presence_bit,
 };
 
+use super::numbers::SetNumbers;
 use super::policy::{Destination, Limits, Policy, PolicyError, RangeSet};
 use super::prefix::{AddressFamily, Prefix};
 
@@ -42,16 +43,13 @@ pub struct Tables {
 }
 
 impl Tables {
-    /// The tables of a policy.
+    /// The tables of a policy whose sets have these numbers.
     ///
     /// # Errors
     ///
     /// Where there is more than the limits allow.
-    pub fn new(policy: &Policy) -> Result<Self, PolicyError> {
-        if policy.sets.len() >= SETS as usize {
-            return Err(PolicyError::TooManySets { count: policy.sets.len() });
-        }
-        let ranges = effective(&policy.sets, &policy.limits)?;
+    pub fn new(policy: &Policy, numbers: &SetNumbers) -> Result<Self, PolicyError> {
+        let ranges = effective(&policy.sets, numbers, &policy.limits)?;
         let (ports, destinations) = listed(&policy.destinations);
         if destinations.len() > policy.limits.destinations as usize {
             let (count, limit) = (destinations.len(), policy.limits.destinations);
@@ -143,12 +141,12 @@ impl Tables {
 
 /// The union of the sets with the order of verdicts worked in: what a deny range covers has no other range in it, so that
 /// the longest range over a source decides.
-fn effective(sets: &[RangeSet], limits: &Limits) -> Result<BTreeMap<Prefix, Entry>, PolicyError> {
+fn effective(sets: &[RangeSet], numbers: &SetNumbers, limits: &Limits) -> Result<BTreeMap<Prefix, Entry>, PolicyError> {
     let mut all: BTreeMap<Prefix, Entry> = BTreeMap::new();
     // Last written wins: later sets first, and deny over allow.
     for action in [Action::Allow, Action::Deny] {
-        for (index, set) in sets.iter().enumerate().rev().filter(|(_, set)| set.action == action) {
-            let entry = Entry::new(action, (index + 1) as u8);
+        for set in sets.iter().rev().filter(|set| set.action == action) {
+            let entry = Entry::new(action, numbers.number(&set.name));
             all.extend(set.prefixes.iter().map(|prefix| (*prefix, entry)));
         }
     }

@@ -9,6 +9,7 @@ use hookgate_ebpf::{
 };
 
 use super::difference::difference;
+use super::numbers::SetNumbers;
 use super::policy::{Destination, Limits, Policy, PolicyError, RangeSet};
 use super::prefix::{AddressFamily, Prefix};
 use super::tables::{Tables, mapped};
@@ -24,7 +25,7 @@ impl Simulated {
     fn new(policy: &Policy) -> Self {
         let mut simulated =
             Self { settings: Settings { mode: policy.mode as u64, ..Settings::default() }, ..Self::default() };
-        let tables = Tables::new(policy).unwrap_or_else(|error| unreachable!("{error}"));
+        let tables = tables(policy).unwrap_or_else(|error| unreachable!("{error}"));
         difference(&Tables::default(), &tables).into_iter().for_each(|operation| simulated.tables.apply(operation));
         simulated
     }
@@ -79,6 +80,11 @@ impl Maps for Simulated {
     fn take(&self, _: &BucketKey, _: Rate) -> bool {
         true
     }
+}
+
+/// The tables of a policy in which no set was before.
+fn tables(policy: &Policy) -> Result<Tables, PolicyError> {
+    Tables::new(policy, &SetNumbers::default().after(&policy.sets)?)
 }
 
 fn prefix(text: &str) -> Prefix {
@@ -214,7 +220,7 @@ fn no_write_of_a_change_takes_away_what_old_and_new_both_say() {
     for round in 0..80 {
         let (old, new) = (random.policy(), random.policy());
         let mut simulated = Simulated::new(&old);
-        let tables = Tables::new(&new).unwrap_or_else(|error| unreachable!("{error}"));
+        let tables = tables(&new).unwrap_or_else(|error| unreachable!("{error}"));
         let sources = random.sources(&[&old, &new]);
         let said: Vec<_> =
             sources.iter().map(|source| (defined(&old, *source).action(), defined(&new, *source).action())).collect();
@@ -255,21 +261,22 @@ fn plain_ranges_are_answered_without_the_trie() {
 
 #[test]
 fn a_short_range_in_the_ipv6_hash_leaves_its_32_to_the_trie() {
-    let tables = Tables::new(&policy(vec![set("provider", Action::Allow, &["2001:db8:8000::/33", "2001:db8::/48"])]));
+    let tables = tables(&policy(vec![set("provider", Action::Allow, &["2001:db8:8000::/33", "2001:db8::/48"])]));
     let key = front_key_32(0x2001_0db8_0000_0000);
     assert_eq!(tables.map(|tables| tables.hash_ipv6), Ok(BTreeMap::from([(key, Entry::TRIE)])));
 }
 
 #[test]
 fn policies_beyond_the_limits_are_refused() {
-    let check = |policy: Policy, part: &str| match Tables::new(&policy) {
+    let check = |policy: Policy, part: &str| match tables(&policy) {
         Ok(_) => unreachable!("{part}: accepted"),
         Err(error) => assert!(error.to_string().contains(part), "{error}"),
     };
     let ranges = vec![set("a", Action::Allow, &["192.0.2.0/24", "192.0.3.0/24", "192.0.2.0/24"])];
     let limits = Limits { ranges_ipv4: 1, destinations: 1, ..Limits::default() };
     check(Policy { limits, ..policy(ranges.clone()) }, "2 ipv4 ranges are more than the limit of 1");
-    check(policy(vec![ranges[0].clone(); 256]), "256 range sets are too many");
+    let many = (0..256).map(|index| set(&format!("set {index}"), Action::Allow, &["192.0.2.0/24"]));
+    check(policy(many.collect()), "256 range sets are too many");
     let destinations =
         [1, 2].map(|host| Destination { address: Some(Ipv4Addr::new(192, 0, 2, host).into()), port: 443 });
     let destinations = destinations.to_vec();
@@ -312,7 +319,7 @@ fn a_reload_may_not_shrink_an_allow_set_too_far_unless_forced() {
 fn a_port_filtered_everywhere_needs_no_destination() {
     let address = "192.0.2.1".parse().ok();
     let destinations = vec![Destination { address, port: 443 }, Destination { address: None, port: 443 }];
-    let tables = Tables::new(&Policy { destinations, ..policy(Vec::new()) }).unwrap_or_default();
+    let tables = tables(&Policy { destinations, ..policy(Vec::new()) }).unwrap_or_default();
     assert!(tables.destinations.is_empty());
     assert_eq!(tables.ports, BTreeMap::from([(443 / 32, 1 << ((443 % 32) * 2))]));
 }

@@ -9,10 +9,11 @@
 use std::fmt;
 
 use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
+use rustls_pki_types::CertificateDer;
 use x509_parser::extensions::GeneralName;
 
 use super::name::{DistinguishedName, NameError};
-use super::presented::EndEntity;
+use super::presented::{EndEntity, PresentedChain};
 
 /// Conditions that must all hold of one end-entity certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,6 +56,18 @@ impl fmt::Display for IdentityRule {
         }
         Ok(())
     }
+}
+
+/// Reads `certificate` and hands `ask` the comparison of a rule with it; `None` where it is no well-formed end entity.
+///
+/// For measurements. That a rule matches proves nothing: nobody was asked who signed the certificate.
+pub fn with_end_entity<R>(
+    certificate: &CertificateDer<'_>,
+    ask: impl FnOnce(&dyn Fn(&IdentityRule) -> bool) -> R,
+) -> Option<R> {
+    let chain = PresentedChain::new(std::slice::from_ref(certificate));
+    let end_entity = chain.end_entity().ok()?;
+    Some(ask(&|rule| rule.matches(&end_entity)))
 }
 
 /// One thing that a certificate must say.

@@ -178,7 +178,12 @@ fn load(server: &Server, scenario: &Scenario, rate: Option<f64>, warm_up_ms: u64
     }
 }
 
-fn run(stage: &mut Stage, load: Load) -> Result<Measured> {
+/// Has the load generator run `load`.
+///
+/// # Errors
+///
+/// What it says went wrong.
+pub(crate) fn run(stage: &mut Stage, load: Load) -> Result<Measured> {
     match stage.ask(&protocol::Command::Run(load))? {
         Reply::Measured(measured) => Ok(*measured),
         other => bail!("the load generator answered {other:?}"),

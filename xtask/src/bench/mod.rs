@@ -3,15 +3,18 @@
 //! Builds release binaries, starts every server that this machine has on one core, drives each in turn from the other, and
 //! writes a table, a JSON file and an HTML page. See `docs/performance.md` for what the numbers mean and what they do not.
 
+#[path = "../../../benches/load/src/cpu.rs"]
+mod cpu;
+mod cross_check;
 mod html;
 mod machine;
 mod measure;
 #[path = "../../../benches/load/src/protocol.rs"]
-mod protocol;
+pub(crate) mod protocol;
 mod report;
 mod scenario;
 mod server;
-mod stage;
+pub(crate) mod stage;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -51,6 +54,12 @@ pub(crate) struct Bench {
     /// Leave out the memory of idle connections
     #[arg(long)]
     no_memory: bool,
+    /// Compare the load generator with `openssl s_time` and `oha`, as far as they are installed, and end
+    #[arg(long)]
+    cross_check: bool,
+    /// Where built hookgate and hookgate-load lie; they are built otherwise
+    #[arg(long)]
+    programs: Option<PathBuf>,
     /// The core of the server under test
     #[arg(long, default_value_t = 0)]
     server_core: usize,
@@ -66,12 +75,19 @@ impl Bench {
     /// Measures, prints, and writes. Fails where hookgate failed at a scenario, not where it missed a target.
     pub(crate) fn run(&self) -> Result<()> {
         let scenarios = self.chosen_scenarios()?;
-        let release = build()?;
+        let release = match &self.programs {
+            Some(directory) => std::path::absolute(directory)?,
+            None => build()?,
+        };
         let start = Instant::now();
         let (programs, skipped) = self.find(&release)?;
         println!("making certificates …");
         let load = release.join("hookgate-load");
         let mut stage = Stage::build(&load, self.server_core, self.client_core)?;
+        if self.cross_check {
+            let hookgate = Program::find(Kind::Hookgate, &release)?;
+            return cross_check::run(&mut stage, &hookgate, self.client_core);
+        }
         let effort = self.effort();
         let machine = Machine::look(&programs);
         let floor = stage::floor(&load, self.server_core)?;
@@ -160,8 +176,7 @@ fn build() -> Result<PathBuf> {
         "--package",
         "hookgate-load",
     ]))?;
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| command::root().join("target"), PathBuf::from);
-    Ok(std::path::absolute(target.join("release"))?)
+    Ok(command::target()?.join("release"))
 }
 
 fn measure_scenarios(

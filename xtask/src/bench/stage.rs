@@ -38,10 +38,11 @@ impl Drop for Ended {
 pub(crate) struct Stage {
     /// What the servers are configured with.
     pub(crate) materials: Materials,
+    identities: Identities,
     client: Client,
     _handler: Ended,
     // Last: everything above has files in it.
-    _directory: tempfile::TempDir,
+    directory: tempfile::TempDir,
 }
 
 impl Stage {
@@ -73,7 +74,22 @@ impl Stage {
         }
         let client = Client::start(pinned("client").arg("--identities").arg(&identities_path))?;
         let materials = Materials { values, directory: directory.path().to_owned(), handler, core: server_core };
-        Ok(Self { materials, client, _handler: handler_child, _directory: directory })
+        Ok(Self { materials, identities, client, _handler: handler_child, directory })
+    }
+
+    /// Where every file of the run lies.
+    pub(crate) fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// The client that comes back.
+    pub(crate) fn returning(&self) -> &Identity {
+        &self.identities.returning
+    }
+
+    /// Name for SNI and `Host`.
+    pub(crate) fn server_name(&self) -> &str {
+        &self.identities.server_name
     }
 
     /// Has the load generator do something.
@@ -126,14 +142,19 @@ fn certify(directory: &Path) -> Result<(Vec<(&'static str, String)>, Identities)
 }
 
 /// The load generator.
-struct Client {
+pub(crate) struct Client {
     stdin: ChildStdin,
     stdout: BufReader<ChildStdout>,
     _child: Ended,
 }
 
 impl Client {
-    fn start(command: &mut Command) -> Result<Self> {
+    /// Starts it.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be started.
+    pub(crate) fn start(command: &mut Command) -> Result<Self> {
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().context("starting the client")?;
         let (Some(stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else {
             bail!("the client was asked for with pipes");
@@ -141,7 +162,12 @@ impl Client {
         Ok(Self { stdin, stdout: BufReader::new(stdout), _child: Ended(child) })
     }
 
-    fn ask(&mut self, command: &protocol::Command) -> Result<Reply> {
+    /// Has it do something.
+    ///
+    /// # Errors
+    ///
+    /// What it says went wrong.
+    pub(crate) fn ask(&mut self, command: &protocol::Command) -> Result<Reply> {
         serde_json::to_writer(&mut self.stdin, command)?;
         self.stdin.write_all(b"\n")?;
         let mut line = String::new();

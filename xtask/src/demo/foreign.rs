@@ -3,21 +3,18 @@
 //! Needs root, for the namespace and for XDP; without it the rows are left out, and that is said. Nothing outside the namespace
 //! is filtered.
 
-use std::fs::File;
-use std::os::fd::AsFd as _;
 use std::path::Path;
 use std::process::Command;
-use std::thread;
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result};
 use hookgate_testkit::configuration::{FourProviders, HOST};
 use hookgate_testkit::documents::PERCOLATE;
 use hookgate_testkit::gateway::{Gateway, GatewayOptions};
 use hookgate_testkit::handler::{Behaviour, Handler};
 use hookgate_testkit::pki::{KeyKind, Pki, Sender, Variant};
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use super::table::Row;
+use crate::namespace::Namespace;
 use crate::setup;
 
 /// An address of the loopback interface that no range has.
@@ -32,14 +29,7 @@ pub(super) fn play(binary: &Path) -> Result<Vec<Row>> {
         println!("skipped: the filter, which needs root (for XDP, and for a network namespace)");
         return Ok(Vec::new());
     }
-    let namespace = Namespace::new()?;
-    let file = File::open(format!("/run/netns/{}", namespace.0))?;
-    // A namespace is that of a thread, and of what the thread starts.
-    let inside = move || {
-        move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))?;
-        rows(binary)
-    };
-    thread::scope(|scope| scope.spawn(inside).join()).map_err(|_| anyhow!("the callers' thread panicked"))?
+    Namespace::new("demo")?.run(|| rows(binary))
 }
 
 fn rows(binary: &Path) -> Result<Vec<Row>> {
@@ -80,30 +70,4 @@ fn rows(binary: &Path) -> Result<Vec<Row>> {
         as_expected: is_silent && dropped >= 1.0 && handler.request_count() == 1,
     };
     Ok(vec![allowed, foreign])
-}
-
-/// A network namespace with nothing in it but a loopback interface. It ends with it.
-struct Namespace(String);
-
-impl Namespace {
-    fn new() -> Result<Self> {
-        let namespace = Self(format!("hookgate-demo-{}", std::process::id()));
-        ip(&["netns", "add", &namespace.0])?;
-        ip(&["-n", &namespace.0, "link", "set", "lo", "up"])?;
-        Ok(namespace)
-    }
-}
-
-impl Drop for Namespace {
-    fn drop(&mut self) {
-        if let Err(error) = ip(&["netns", "delete", &self.0]) {
-            eprintln!("{error:#}");
-        }
-    }
-}
-
-fn ip(arguments: &[&str]) -> Result<()> {
-    let status = Command::new("ip").args(arguments).status().context("running ip")?;
-    ensure!(status.success(), "ip {} failed", arguments.join(" "));
-    Ok(())
 }

@@ -1,0 +1,81 @@
+//! `hookgate-count`: repeats one case so often and ends, for `cargo xtask count` to count its instructions under valgrind.
+//!
+//! Everything before the repetitions is the same however many there are, so that two runs differ by repetitions alone.
+
+use std::process;
+
+use anyhow::{Context, Result, ensure};
+use clap::Parser;
+use hookgate_micro::{ALL, Case, Repeat, find};
+
+/// Repeats one case.
+#[derive(Parser)]
+enum Arguments {
+    /// Names every case, how often to repeat it, and whether it is cryptography: one a line
+    List,
+    /// Names what the processor offers, as this process sees it
+    Processor,
+    /// Repeats a case
+    Run {
+        /// Which
+        case: String,
+        /// How often: at most twice what `list` says
+        repetitions: u32,
+    },
+}
+
+fn main() -> Result<()> {
+    match Arguments::parse() {
+        Arguments::List => {
+            for Case { name, iterations, crypto, .. } in ALL {
+                println!("{name} {iterations} {crypto}");
+            }
+        }
+        Arguments::Processor => println!("{}", processor()),
+        Arguments::Run { case, repetitions } => {
+            let case = find(&case).with_context(|| format!("no case {case}; see `hookgate-count list`"))?;
+            let prepared = 2 * case.iterations;
+            ensure!(repetitions <= prepared, "{} is repeated at most {prepared} times", case.name);
+            (case.present)(&mut Counted { repetitions, prepared });
+        }
+    }
+    Ok(())
+}
+
+struct Counted {
+    repetitions: u32,
+    prepared: u32,
+}
+
+impl Repeat for Counted {
+    fn repeat(&mut self, prepare: &mut dyn FnMut(), operation: &mut dyn FnMut()) {
+        (0..self.prepared).for_each(|_| prepare());
+        (0..self.repetitions).for_each(|_| operation());
+        // What is left of what was prepared is not dropped, since there is less of it the more repetitions there were.
+        process::exit(0);
+    }
+}
+
+/// What decides which code ring and the C library take.
+#[cfg(target_arch = "x86_64")]
+fn processor() -> String {
+    let known = [
+        ("ssse3", is_x86_feature_detected!("ssse3")),
+        ("pclmulqdq", is_x86_feature_detected!("pclmulqdq")),
+        ("movbe", is_x86_feature_detected!("movbe")),
+        ("avx", is_x86_feature_detected!("avx")),
+        ("avx2", is_x86_feature_detected!("avx2")),
+        ("bmi2", is_x86_feature_detected!("bmi2")),
+        ("adx", is_x86_feature_detected!("adx")),
+        ("sha", is_x86_feature_detected!("sha")),
+        ("avx512f", is_x86_feature_detected!("avx512f")),
+    ];
+    let offered = known.iter().filter(|(_, offered)| *offered).map(|(name, _)| *name).collect::<Vec<_>>();
+    format!("x86_64 {}", offered.join(" "))
+}
+
+/// Of other processors the architecture has to do.
+#[cfg(not(target_arch = "x86_64"))]
+fn processor() -> String {
+    std::env::consts::ARCH.to_owned()
+}

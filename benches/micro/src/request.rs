@@ -1,0 +1,129 @@
+//! Cases of a request: its route, its signature, what the handler is told, and what a refused peer is told.
+
+use std::cell::RefCell;
+use std::hint::black_box;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use hookgate::auth::{
+    AuthenticatedRequest, AuthorizedPeer, BodySignature, Candidate, Clause, Demands, KeySets, Proof, ProofPolicy,
+    ReplayGuard, RequestView, Secret,
+};
+use hookgate::config::{Handler, PathPattern, Route};
+use hookgate::http::problem;
+use hookgate::identity::ProviderId;
+use hookgate::reject::{Refusal, Reject};
+use hookgate::route::{RouteId, RouteTable};
+use hookgate::upstream::headers::{self, Forwarded};
+use hyper::header::{HeaderMap, HeaderName, HeaderValue};
+use hyper::{Method, Request};
+use ring::hmac;
+
+use crate::Repeat;
+use crate::chain::{NOW, verified};
+
+const HOST: &str = "hooks.example.com";
+const SECRET: &[u8] = b"an open secret of 32 bytes, fine";
+const REQUEST_ID: HeaderValue = HeaderValue::from_static("0123456789abcdef0123456789abcdef");
+
+/// The head of a webhook, as a sender behind a proxy of its own has it: two fields are for one connection only, and two are not
+/// the sender's to set.
+const FIELDS: [(&str, &str); 12] = [
+    ("host", HOST),
+    ("user-agent", "Sender-Webhook/V3.0"),
+    ("accept", "*/*"),
+    ("content-type", "application/json"),
+    ("content-length", "2048"),
+    ("connection", "keep-alive"),
+    ("keep-alive", "timeout=5"),
+    ("x-webhook-id", "d9d4d5a8-4d3f-4a57-a9f4-0f8a2e0f7c1b"),
+    ("x-webhook-subscription", "PZK4LXX"),
+    ("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
+    ("x-forwarded-for", "10.0.0.1"),
+    ("x-request-id", "theirs"),
+];
+
+fn fields() -> HeaderMap {
+    FIELDS.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))).collect()
+}
+
+/// Routes of a dozen handlers, half of them at a host of their own.
+fn routes() -> RouteTable {
+    let route = |index: usize, host: Option<&str>, path: PathPattern| Route {
+        name: format!("route-{index}").into(),
+        host: host.map(Arc::from),
+        path,
+        methods: vec![Method::POST],
+        providers: vec![ProviderId(0)],
+        handler: Handler { socket: "/run/app.sock".into() },
+        client_cert_chain: false,
+    };
+    let exact = (0..6).map(|index| route(index, Some(HOST), PathPattern::Exact(format!("/hooks/{index}").into())));
+    let prefix = (6..12).map(|index| route(index, None, PathPattern::Prefix(format!("/team/{index}/").into())));
+    RouteTable::new(exact.chain(prefix).collect())
+}
+
+/// The last route at a host that has routes of its own.
+pub(crate) fn route_found(repeat: &mut dyn Repeat) {
+    let routes = routes();
+    repeat.repeat(&mut || (), &mut || {
+        let found = routes.find(black_box(HOST), black_box("/hooks/5"), &Method::POST);
+        assert_eq!(found, Ok(RouteId(5)));
+    });
+}
+
+/// HMAC-SHA-256 over a body of 2 KiB, by the newer of two secrets.
+pub(crate) fn signature_2k(repeat: &mut dyn Repeat) {
+    let body = [b'x'; 2048];
+    let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, SECRET), &body);
+    let digits: String = tag.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    let mut headers = fields();
+    let value = HeaderValue::try_from(format!("v1={digits}")).expect("hexadecimal digits are a header value");
+    headers.insert("x-pagerduty-signature", value);
+    let secret = |bytes: &[u8]| Secret::new(bytes.to_vec()).expect("the secrets of the case are long enough");
+    let rule = BodySignature::pagerduty(&[secret(SECRET), secret(b"the one before, of as many bytes")]);
+    let rule = rule.expect("two secrets make a rule");
+    let policy = ProofPolicy::all(vec![Clause::One(Proof::Signature(rule))]).expect("one clause makes a policy");
+    let (keys, guard) = (KeySets::empty(0), Arc::new(ReplayGuard::new(16)));
+    let view =
+        RequestView { method: &Method::POST, path: "/hooks/5", headers: &headers, body: &body, received_at: NOW };
+    repeat.repeat(&mut || (), &mut || assert!(policy.check(black_box(&view), &keys, &guard).is_ok()));
+}
+
+/// What is stripped and what is set on the way to the handler. The request itself is made beforehand.
+pub(crate) fn headers_for_handler(repeat: &mut dyn Repeat) {
+    let demands = Demands::new(vec![Arc::new(ProofPolicy::certificate_alone())], Vec::new());
+    let peer = AuthorizedPeer::admit(&verified(), &routes(), RouteId(5), &demands, |_| "sender".into());
+    let peer = peer.unwrap_or_else(|refusal| panic!("the peer is refused: {refusal}"));
+    let forwarded = Forwarded {
+        address: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7)),
+        request_id: &REQUEST_ID,
+        provider: "sender",
+        chain: false,
+    };
+    let requests = RefCell::new(Vec::new());
+    repeat.repeat(&mut || requests.borrow_mut().push(authenticated(&peer)), &mut || {
+        let request = requests.borrow_mut().pop().expect("each repetition was prepared");
+        let outgoing = headers::outgoing(black_box(request), &forwarded);
+        assert!(outgoing.headers().contains_key(headers::X_HOOKGATE_SUBJECT));
+    });
+}
+
+fn authenticated(peer: &AuthorizedPeer) -> AuthenticatedRequest {
+    let mut request = Request::post("/hooks/5?source=bench").body(()).expect("the target of the case is one");
+    *request.headers_mut() = fields();
+    let candidate = Candidate::new(peer.clone(), request.into_parts().0, Bytes::from_static(&[b'x'; 2048]));
+    let authenticated = candidate.authenticate(&KeySets::empty(0), &Arc::new(ReplayGuard::new(16)), NOW);
+    authenticated.unwrap_or_else(|_| panic!("a certificate alone is all that is demanded"))
+}
+
+/// The answer to a peer whose certificate has run out.
+pub(crate) fn problem_response(repeat: &mut dyn Repeat) {
+    let detail = "The certificate with subject \"CN=webhooks.sender.example\" expired at 2030-01-01T00:00:00Z.";
+    let refusal = Refusal::new(Reject::CertificateExpired, detail);
+    repeat.repeat(&mut || (), &mut || {
+        let response = problem::response(black_box(&refusal), &REQUEST_ID, &[], true);
+        assert_eq!(response.status(), 403);
+    });
+}

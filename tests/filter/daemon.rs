@@ -1,0 +1,357 @@
+//! The real daemon behind its filter: real mutual TLS over a veth pair, from allowed and from foreign sources.
+//!
+//! Owns the daemon's namespace, configuration and clients. What the filter does to single packets is tested beside it.
+
+use std::io::{BufRead as _, BufReader, ErrorKind, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use hookgate_testkit::client::{Curl, CurlOutcome};
+use hookgate_testkit::configuration::{FourProviders, HOST, LISTEN_PORT};
+use hookgate_testkit::documents::PERCOLATE;
+use hookgate_testkit::gateway::{Gateway, GatewayOptions, Signal};
+use hookgate_testkit::handler::{Behaviour, Handler};
+use hookgate_testkit::pki::{ClientIdentity, KeyKind, Pki, Sender, ServerIdentity, Variant};
+use rustix::thread::{CapabilitySet, remove_capability_from_bounding_set};
+use tempfile::TempDir;
+
+use crate::is_root;
+use crate::namespaces::{ALLOWED, FOREIGN, Network, SERVER, ip};
+
+const BINARY: &str = env!("CARGO_BIN_EXE_hookgate");
+
+/// Shorter than the first SYN retransmission (1 s): a connection that lost a packet does not make it.
+const SOON: Duration = Duration::from_millis(900);
+/// How long what is never to be answered is waited for.
+const SILENCE: Duration = Duration::from_millis(400);
+/// How long the daemon may take for anything.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// What curl exits with when an operation took too long.
+const CURL_TIMED_OUT: i32 = 28;
+
+/// Ranges with the allowed clients in them, as they stand in the file.
+const RANGES: &str = "\"198.51.100.10\", \"2001:db8:ffff::10\"";
+
+/// What the daemon needs, and its clients.
+struct Scene {
+    network: Network,
+    handler: Handler,
+    server: ServerIdentity,
+    identity: ClientIdentity,
+    pki: Pki,
+    /// Holds all of the files. The last field, so that it is removed last.
+    directory: TempDir,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let directory = tempfile::Builder::new().prefix("hookgate-filter-").tempdir().unwrap();
+        let pki = Pki::new(directory.path()).unwrap();
+        let server = pki.server("server", &[HOST], KeyKind::P256).unwrap();
+        let identity = pki.sender(Sender::Percolate).variant(Variant::Good).unwrap();
+        let handler = Handler::start(&directory.path().join("events.sock"), Behaviour::Json).unwrap();
+        Self { network: Network::new(), handler, server, identity, pki, directory }
+    }
+
+    /// Port 443 at both addresses, these ranges for every provider, and these lines in `[filter]`.
+    fn configuration(&self, ranges: &str, filter: &str) -> String {
+        let handler = self.handler.path();
+        let mut configuration = FourProviders::new(&self.pki, &self.server, handler, handler);
+        configuration.listen = "workers = 1";
+        let lines = format!("proof = \"certificate\"\nsource_ranges = [{ranges}]");
+        let names = ["pagerduty", "dialogflow-cx", "dialogflow-es", PERCOLATE.provider];
+        configuration.proofs = names.map(|name| (name, lines.clone())).to_vec();
+        let listen = format!("\"127.0.0.1:{LISTEN_PORT}\"");
+        let listens = format!("\"{}:443\", \"[{}]:443\"", SERVER[0], SERVER[1]);
+        configuration.toml().replace(&listen, &listens) + &format!("\n[filter]\ninterfaces = [\"eth0\"]\n{filter}\n")
+    }
+
+    fn start(&self, configuration: &str) -> Gateway {
+        self.start_as(configuration, &GatewayOptions::new(BINARY)).unwrap_or_else(|error| panic!("{error:#}"))
+    }
+
+    fn start_as(&self, configuration: &str, options: &GatewayOptions) -> anyhow::Result<Gateway> {
+        self.network.on_server(|| Gateway::start(configuration, options))
+    }
+
+    /// Sends a webhook from `source` with a good certificate.
+    fn call(&self, source: &str, limit: Duration) -> CurlOutcome {
+        let server = if source.contains(':') { format!("[{}]", SERVER[1]) } else { SERVER[0].to_owned() };
+        let curl = Curl::new(HOST, 443).argument("--connect-to").argument(format!("::{server}:443"));
+        let curl = curl.argument("--interface").argument(source).trusting(self.pki.server_root().path());
+        let curl = curl.identity(&self.identity).post(PERCOLATE.path, b"{}").limit(limit);
+        self.network.on_client(|| curl.run()).unwrap()
+    }
+
+    /// What becomes of a connection to the filtered port.
+    fn connect(&self, source: &str, limit: Duration) -> ErrorKind {
+        self.network.connect(source, 443, limit).unwrap_err().kind()
+    }
+
+    fn metric(&self, gateway: &Gateway, name: &str, labels: &[(&str, &str)]) -> f64 {
+        self.network.on_server(|| gateway.metric(name, labels)).unwrap()
+    }
+
+    fn wait_metric(&self, gateway: &Gateway, name: &str, labels: &[(&str, &str)], least: f64) {
+        self.network.on_server(|| gateway.wait_metric(name, labels, least, PATIENCE)).unwrap();
+    }
+
+    fn reload(&self, gateway: &Gateway, configuration: &str) {
+        let before = self.metric(gateway, "hookgate_config_generation", &[]);
+        gateway.write_configuration(configuration).unwrap();
+        gateway.signal(Signal::HUP).unwrap();
+        self.wait_metric(gateway, "hookgate_config_generation", &[], before + 1.0);
+    }
+
+    /// Whether the server's interface runs an XDP program.
+    fn is_filtered(&self) -> bool {
+        self.network.on_server(|| ip(&["link", "show", "eth0"])).contains("xdp")
+    }
+}
+
+/// Ends the daemon in order.
+fn end(mut gateway: Gateway) -> String {
+    gateway.signal(Signal::TERM).unwrap();
+    assert!(gateway.wait_exit(PATIENCE).unwrap().success(), "{}", gateway.log());
+    gateway.log()
+}
+
+#[test]
+fn mutual_tls_reaches_the_daemon_from_allowed_sources_alone() {
+    if !is_root() {
+        return;
+    }
+    for attach in ["native", "generic"] {
+        let scene = Scene::new();
+        let _other = scene.network.serve(&[8080]);
+        let gateway = scene.start(&scene.configuration(RANGES, &format!("mode = \"enforce\"\nattach = \"{attach}\"")));
+        let attached = [("interface", "eth0"), ("mode", attach)];
+        assert_eq!(scene.metric(&gateway, "hookgate_filter_attached_info", &attached), 1.0);
+        for family in 0..2 {
+            let served = scene.call(ALLOWED[family], PATIENCE);
+            assert_eq!(served.status(), Some(200), "{attach}: {served:?}");
+            let foreign = scene.call(FOREIGN[family], SILENCE);
+            assert_eq!(foreign.exit_code, Some(CURL_TIMED_OUT), "{attach}: not even a RST: {foreign:?}");
+            let other = scene.network.connect(FOREIGN[family], 8080, PATIENCE).unwrap();
+            assert_eq!(other, "ok", "{attach}: another port is open to all");
+        }
+        assert_eq!(scene.handler.request_count(), 2, "{attach}");
+        assert!(scene.is_filtered());
+        end(gateway);
+        assert!(!scene.is_filtered(), "{attach}: detached at the end");
+    }
+}
+
+#[test]
+fn ranges_are_reloaded_under_mutual_tls_without_one_lost_webhook() {
+    if !is_root() {
+        return;
+    }
+    let scene = Scene::new();
+    let filter = "mode = \"enforce\"\nforce_shrink = true";
+    let variants = [
+        scene.configuration(RANGES, filter),
+        scene.configuration("\"198.51.100.0/26\", \"2001:db8:ffff::/60\"", filter),
+        scene.configuration(
+            "\"198.51.0.0/16\", \"2001:db8::/32\"",
+            &format!("{filter}\ndeny = [\"198.51.100.64/26\", \"2001:db8:ffff::66\"]\nallow = [\"192.0.2.0/24\"]"),
+        ),
+    ];
+    let gateway = scene.start(&variants[0]);
+    let (done, served) = (AtomicBool::new(false), AtomicUsize::new(0));
+    thread::scope(|scope| {
+        for source in ALLOWED {
+            let (scene, done, served) = (&scene, &done, &served);
+            scope.spawn(move || {
+                while !done.load(Ordering::Relaxed) {
+                    // A lost SYN would be sent again after a second, which curl's own time makes visible.
+                    let outcome = scene.call(source, PATIENCE);
+                    let transfer = outcome.transfers.first().filter(|transfer| transfer.response.status == 200);
+                    if transfer.is_none_or(|transfer| transfer.duration > SOON) {
+                        done.store(true, Ordering::Relaxed);
+                        panic!("webhook {} was lost: {outcome:?}", served.load(Ordering::Relaxed));
+                    }
+                    served.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        let end = Instant::now() + Duration::from_millis(2500);
+        while Instant::now() < end && !done.load(Ordering::Relaxed) {
+            variants.iter().for_each(|variant| scene.reload(&gateway, variant));
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+    let reloads = scene.metric(&gateway, "hookgate_config_reloads_total", &[("result", "ok")]);
+    assert!(reloads >= 7.0 && served.into_inner() >= 20, "{reloads} reloads");
+    assert_eq!(scene.connect(FOREIGN[0], SILENCE), ErrorKind::TimedOut);
+}
+
+#[test]
+fn a_set_goes_on_counting_whatever_joins_and_leaves_beside_it() {
+    if !is_root() {
+        return;
+    }
+    let scene = Scene::new();
+    let gateway = scene.start(&scene.configuration(RANGES, "mode = \"enforce\""));
+    let count = |set: &str| scene.metric(&gateway, "hookgate_filter_set_packets_total", &[("set", set)]);
+    let counted = |set: &str, least: f64| {
+        scene.wait_metric(&gateway, "hookgate_filter_set_packets_total", &[("set", set)], least);
+    };
+    assert_eq!(scene.call(ALLOWED[0], PATIENCE).status(), Some(200));
+    // All providers have the same ranges, and the first one is named.
+    counted("pagerduty", 5.0);
+    let before = count("pagerduty");
+    let joined = scene.configuration(RANGES, &format!("mode = \"enforce\"\ndeny = [\"{}\"]", FOREIGN[0]));
+    scene.reload(&gateway, &joined);
+    assert_eq!(scene.connect(FOREIGN[0], SILENCE), ErrorKind::TimedOut);
+    counted("(deny)", 1.0);
+    assert!(count("pagerduty") >= before, "it kept what it had");
+    assert!(count("(deny)") < 5.0, "it did not take over the count of another");
+    let denied = count("(deny)");
+    scene.reload(&gateway, &scene.configuration(RANGES, "mode = \"enforce\""));
+    scene.reload(&gateway, &joined);
+    assert_eq!(scene.connect(FOREIGN[0], SILENCE), ErrorKind::TimedOut);
+    counted("(deny)", denied + 1.0);
+    let path = gateway.configuration_path();
+    let status = scene
+        .network
+        .on_server(|| Command::new(BINARY).args(["filter", "status", "--config"]).arg(&path).output().unwrap().stdout);
+    let status = String::from_utf8(status).unwrap();
+    assert!(status.contains("hookgate_filter_set_packets_total{set=\"(deny)\"}"), "{status}");
+}
+
+#[test]
+fn a_killed_daemon_leaves_the_host_reachable() {
+    if !is_root() {
+        return;
+    }
+    let scene = Scene::new();
+    let mut gateway = scene.start(&scene.configuration(RANGES, "mode = \"enforce\""));
+    assert_eq!(scene.connect(FOREIGN[0], SILENCE), ErrorKind::TimedOut);
+    gateway.signal(Signal::KILL).unwrap();
+    gateway.wait_exit(PATIENCE).unwrap();
+    let deadline = Instant::now() + PATIENCE;
+    while scene.connect(FOREIGN[0], SOON) != ErrorKind::ConnectionRefused {
+        assert!(Instant::now() < deadline, "the host does not answer");
+    }
+    assert!(!scene.is_filtered());
+}
+
+#[test]
+fn without_its_capabilities_the_daemon_says_which_and_starts_only_where_it_may() {
+    if !is_root() {
+        return;
+    }
+    let scene = Scene::new();
+    let start = |filter: &str| {
+        let configuration = scene.configuration("\"::/0\", \"0.0.0.0/0\"", filter);
+        scene.network.on_server(|| {
+            // Of this thread and what it starts. CAP_SYS_ADMIN stands for the other two.
+            let taken = [CapabilitySet::SYS_ADMIN, CapabilitySet::BPF, CapabilitySet::PERFMON];
+            taken.into_iter().for_each(|capability| remove_capability_from_bounding_set(capability).unwrap());
+            Gateway::start(&configuration, &GatewayOptions::new(BINARY))
+        })
+    };
+    let sentence = "the kernel does not permit the filter to load its program: the process needs CAP_BPF, CAP_NET_ADMIN \
+                    and CAP_PERFMON when it starts";
+    let error = start("mode = \"enforce\"").err().map(|error| format!("{error:#}")).unwrap_or_default();
+    assert!(error.contains(sentence), "{error}");
+    let gateway = start("mode = \"enforce\"\nrequired = false").unwrap();
+    assert!(gateway.log().contains(sentence), "{}", gateway.log());
+    assert!(gateway.log().contains("serving without the filter"), "{}", gateway.log());
+    assert_eq!(scene.metric(&gateway, "hookgate_filter_unavailable", &[]), 1.0);
+    assert_eq!(scene.call(FOREIGN[0], PATIENCE).status(), Some(200), "every packet gets in");
+}
+
+/// A mount namespace with a bpffs where `filter.pin` wants it, so that nothing is pinned on the host. It ends with it, and
+/// so does what is pinned there.
+struct BpfFileSystem(Child);
+
+impl BpfFileSystem {
+    fn new() -> Self {
+        let script = "mount -t bpf bpf /sys/fs/bpf && echo mounted && exec sleep 60";
+        let mut command = Command::new("unshare");
+        let mut child = command.args(["--mount", "sh", "-c", script]).stdout(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let file_system = Self(child);
+        assert_eq!(line, "mounted\n");
+        file_system
+    }
+
+    /// A program that is the daemon within.
+    fn daemon(&self, scene: &Scene) -> GatewayOptions {
+        let path = scene.directory.path().join("hookgate");
+        let mut file =
+            std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o755).open(&path).unwrap();
+        let mount = format!("/proc/{}/ns/mnt", self.0.id());
+        write!(file, "#!/bin/sh\nexec nsenter --mount={mount} -- '{BINARY}' \"$@\"\n").unwrap();
+        GatewayOptions::new(path)
+    }
+}
+
+impl Drop for BpfFileSystem {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+#[test]
+fn a_pinned_filter_outlives_the_daemon_and_goes_when_it_is_switched_off() {
+    if !is_root() {
+        return;
+    }
+    let scene = Scene::new();
+    let file_system = BpfFileSystem::new();
+    let daemon = file_system.daemon(&scene);
+    let start = |filter: &str| {
+        let configuration = scene.configuration(RANGES, filter);
+        scene.start_as(&configuration, &daemon).unwrap_or_else(|error| panic!("{error:#}"))
+    };
+    let (enforce, off) = ("mode = \"enforce\"\npin = true", "mode = \"off\"\npin = true");
+    let gateway = start(enforce);
+    let (done, tries) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let gateway = thread::scope(|scope| {
+        // Throughout the restart, and after it.
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                let met = scene.connect(FOREIGN[0], Duration::from_millis(50));
+                assert_eq!(met, ErrorKind::TimedOut, "a gap");
+                tries.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        let log = end(gateway);
+        assert!(log.contains("the filter stays, by its last ranges"), "{log}");
+        assert_eq!(scene.connect(ALLOWED[0], SOON), ErrorKind::ConnectionRefused, "nobody listens");
+        let gateway = start(enforce);
+        assert!(gateway.log().contains("took over the filter pinned at"), "{}", gateway.log());
+        assert_eq!(scene.call(ALLOWED[0], PATIENCE).status(), Some(200));
+        done.store(true, Ordering::Relaxed);
+        gateway
+    });
+    assert!(tries.into_inner() >= 3);
+    // A daemon without the pin leaves it alone, and says where it is.
+    let error = scene.start_as(&scene.configuration(RANGES, "mode = \"enforce\""), &daemon);
+    let error = error.err().map(|error| format!("{error:#}")).unwrap_or_default();
+    assert!(error.contains("a pinned filter goes on dropping") && error.contains("already carries"), "{error}");
+    let mut gateway = gateway;
+    gateway.signal(Signal::KILL).unwrap();
+    gateway.wait_exit(PATIENCE).unwrap();
+    assert_eq!(scene.connect(FOREIGN[0], SILENCE), ErrorKind::TimedOut, "it outlives a kill");
+    // Off at the start, and off by a reload.
+    let gateway = start(off);
+    assert!(gateway.log().contains("removed a pinned filter"), "{}", gateway.log());
+    assert!(!scene.is_filtered());
+    assert_eq!(scene.call(FOREIGN[0], PATIENCE).status(), Some(403), "it reaches the gateway, which checks by itself");
+    end(gateway);
+    let gateway = start(enforce);
+    assert_eq!(scene.connect(FOREIGN[0], SILENCE), ErrorKind::TimedOut);
+    scene.reload(&gateway, &scene.configuration(RANGES, off));
+    end(gateway);
+    assert!(!scene.is_filtered(), "what is off does not stay");
+}

@@ -1,0 +1,385 @@
+//! `cargo xtask flood`: what a SYN flood from foreign sources does to the gateway, guarded in different ways.
+//!
+//! An allowed client sends webhooks over new mutual TLS connections at a rate that the gateway can serve, while foreign sources
+//! send SYNs to the same port. Everything happens in two network namespaces, for a few seconds. See `docs/performance.md`.
+
+mod stage;
+mod syn;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::Args;
+use hookgate_testkit::configuration::{FourProviders, HOST, LISTEN_PORT};
+use hookgate_testkit::documents::PERCOLATE;
+use hookgate_testkit::gateway::{Gateway, GatewayOptions};
+use hookgate_testkit::pki::{KeyKind, LeafOptions, Pki, Sender, ServerIdentity};
+use rustix::thread::sched_setaffinity;
+
+use crate::bench::protocol::{self, Identities, Identity, Load, Measured, Reply, Transport, Unit};
+use crate::bench::stage::Client;
+use crate::command::{self, cargo};
+use crate::setup;
+use stage::{CLIENT, ELSEWHERE, INTERFACE, SERVER, SINK, Stage, only};
+
+/// Allowed ranges beside the client's own: as many as the feeds of some large senders have together.
+const RANGES: u32 = 10_000;
+
+/// Webhooks that may be under way at once.
+const CONNECTIONS: usize = 64;
+
+/// How long the handler may take until its socket is there.
+const START_LIMIT: Duration = Duration::from_secs(5);
+
+/// How to flood.
+#[derive(Debug, Args)]
+pub(crate) struct Flood {
+    /// SYNs a second
+    #[arg(long, default_value_t = 200_000, value_parser = clap::value_parser!(u32).range(1..=2_000_000))]
+    rate: u32,
+    /// Webhooks a second of the allowed client
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    webhooks: u32,
+    /// Rounds: each guards the gateway in every way once
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=50))]
+    rounds: u32,
+    /// Milliseconds of one measurement
+    #[arg(long, default_value_t = 1500, value_parser = clap::value_parser!(u64).range(100..=10_000))]
+    window_ms: u64,
+    /// Directory with hookgate and hookgate-load; they are built (release) otherwise
+    #[arg(long)]
+    binaries: Option<PathBuf>,
+    /// The core of the gateway, and of what receives its packets
+    #[arg(long, default_value_t = 0)]
+    server_core: usize,
+    /// The core of the client and the flood
+    #[arg(long, default_value_t = 1)]
+    client_core: usize,
+}
+
+/// What stands between the flood and the gateway.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Guard {
+    /// No flood: it is sent, and thrown away before it leaves the client.
+    NoFlood,
+    /// The flood reaches the interface with the hardware address of another host: what receiving costs by itself.
+    Elsewhere,
+    /// The flood, and nothing against it but the kernel's own SYN cookies.
+    Nothing,
+    Native,
+    Generic,
+    Nftables,
+}
+
+impl Guard {
+    const ALL: [Self; 6] = [Self::NoFlood, Self::Elsewhere, Self::Nothing, Self::Native, Self::Generic, Self::Nftables];
+
+    const fn title(self) -> &'static str {
+        match self {
+            Self::NoFlood => "no flood",
+            Self::Elsewhere => "flood for another host",
+            Self::Nothing => "flood, nothing against it",
+            Self::Native => "flood, filter native",
+            Self::Generic => "flood, filter generic",
+            Self::Nftables => "flood, nftables",
+        }
+    }
+
+    const fn filter(self) -> &'static str {
+        match self {
+            Self::Native => "mode = \"enforce\"\nattach = \"native\"",
+            Self::Generic => "mode = \"enforce\"\nattach = \"generic\"",
+            Self::NoFlood | Self::Elsewhere | Self::Nothing | Self::Nftables => "mode = \"off\"",
+        }
+    }
+}
+
+/// One measurement.
+#[derive(Clone, Copy, Debug)]
+struct Sample {
+    /// Webhooks served, a second.
+    goodput: f64,
+    /// Their latency, milliseconds.
+    p99_ms: f64,
+    /// SYNs sent, a second.
+    flooded: f64,
+    /// Of the gateway's core, the part that receiving took.
+    receiving: f64,
+    /// Whether the guard dropped anything.
+    dropped: bool,
+}
+
+impl Flood {
+    /// Measures and prints.
+    ///
+    /// # Errors
+    ///
+    /// Without root; where a guard does not guard, or nothing is served.
+    pub(crate) fn run(&self) -> Result<()> {
+        ensure!(setup::is_root(), "a flood needs root: for network namespaces, raw packets and XDP");
+        ensure!(self.server_core != self.client_core, "gateway and flood need a core each");
+        let binaries = match &self.binaries {
+            Some(directory) => std::path::absolute(directory)?,
+            None => build(&["--release"], "release")?,
+        };
+        let scene = Scene::set(&binaries, self)?;
+        let mut rounds = Vec::new();
+        for round in 0..self.rounds {
+            let mut order = Guard::ALL;
+            if round % 2 == 1 {
+                order.reverse(); // there and back, so that each is as often early as late
+            }
+            let samples = order.map(|guard| (guard, scene.measure(guard)));
+            let mut round = Vec::new();
+            for (guard, sample) in samples {
+                round.push((guard, sample.with_context(|| guard.title())?));
+            }
+            rounds.push(round);
+        }
+        print(&rounds, self);
+        check(&rounds)
+    }
+}
+
+/// Builds gateway and load generator, and says where they are.
+fn build(arguments: &[&str], profile: &str) -> Result<PathBuf> {
+    let packages = ["--package", "hookgate", "--package", "hookgate-load"];
+    command::run(Command::new(cargo()).arg("build").args(arguments).args(packages))?;
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| command::root().join("target"), PathBuf::from);
+    Ok(std::path::absolute(target.join(profile))?)
+}
+
+/// One short round with debug binaries: that every guard works, not how well. For `cargo xtask test`.
+///
+/// # Errors
+///
+/// As for [`Flood::run`].
+pub(crate) fn smoke() -> Result<()> {
+    let cores = thread::available_parallelism()?.get();
+    if cores < 2 {
+        eprintln!("\n!!! SKIPPED: the flood. It needs two cores, and here is one.\n");
+        return Ok(());
+    }
+    let binaries = Some(build(&[], "debug")?);
+    let [server_core, client_core] = [0, 1];
+    Flood { rate: 20_000, webhooks: 20, rounds: 1, window_ms: 300, binaries, server_core, client_core }.run()
+}
+
+/// Certificates, handler and namespaces.
+struct Scene<'f> {
+    flood: &'f Flood,
+    gateway: PathBuf,
+    load: PathBuf,
+    stage: Stage,
+    ranges: Vec<String>,
+    pki: Pki,
+    server: ServerIdentity,
+    handler: PathBuf,
+    identities: PathBuf,
+    ranges_file: PathBuf,
+    _handler_process: Ended,
+    // Last: everything above has files in it.
+    _directory: tempfile::TempDir,
+}
+
+/// A child that is killed and reaped when this is dropped.
+struct Ended(std::process::Child);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+impl<'f> Scene<'f> {
+    fn set(binaries: &Path, flood: &'f Flood) -> Result<Self> {
+        let directory = tempfile::Builder::new().prefix("hookgate-flood-").tempdir()?;
+        let pki = Pki::new(directory.path())?;
+        let server = pki.server("server", &[HOST], KeyKind::P256)?;
+        let client = pki.sender(Sender::PagerDuty).leaf("client", &LeafOptions::default())?;
+        let identities = Identities {
+            server: server.chain_path.clone(),
+            server_name: HOST.to_owned(),
+            returning: Identity { chain: client.chain_path, key: client.key_path },
+            distinct: Vec::new(),
+        };
+        let identities_path = directory.path().join("identities.json");
+        fs::write(&identities_path, serde_json::to_vec(&identities)?)?;
+        let mut ranges = vec![CLIENT.to_string()];
+        ranges.extend((0..RANGES).map(|index| format!("{}/24", syn::allowed(index))));
+        ranges.sort_unstable();
+        ranges.dedup();
+        let ranges_file = directory.path().join("ranges.txt");
+        fs::write(&ranges_file, ranges.join("\n"))?;
+        let (gateway, load) = (binaries.join("hookgate"), binaries.join("hookgate-load"));
+        let handler = directory.path().join("handler.sock");
+        let mut handler_command = pinned(&load, flood.client_core);
+        let handler_process =
+            Ended(handler_command.arg("handler").arg("--socket").arg(&handler).spawn().context("starting taskset")?);
+        let stage = Stage::build(flood.server_core)?;
+        let start = Instant::now();
+        while !handler.exists() {
+            ensure!(start.elapsed() < START_LIMIT, "the handler did not start within {START_LIMIT:?}");
+            thread::sleep(Duration::from_millis(5));
+        }
+        Ok(Self {
+            flood,
+            gateway,
+            load,
+            stage,
+            ranges,
+            pki,
+            server,
+            handler,
+            identities: identities_path,
+            ranges_file,
+            _handler_process: handler_process,
+            _directory: directory,
+        })
+    }
+
+    fn configuration(&self, guard: Guard) -> String {
+        let mut configuration = FourProviders::new(&self.pki, &self.server, &self.handler, &self.handler);
+        configuration.listen = "workers = 1\nbacklog = 4096";
+        let lines = format!("proof = \"certificate\"\nsource_ranges = [\"{CLIENT}\"]");
+        let names = ["pagerduty", "dialogflow-cx", "dialogflow-es", PERCOLATE.provider];
+        configuration.proofs = names.map(|name| (name, lines.clone())).to_vec();
+        let toml = configuration.toml().replace(&format!("127.0.0.1:{LISTEN_PORT}"), &format!("{SERVER}:443"));
+        let (filter, ranges) = (guard.filter(), self.ranges_file.display());
+        format!("{toml}\n[filter]\ninterfaces = [\"{INTERFACE}\"]\nallow_files = [\"{ranges}\"]\n{filter}\n")
+    }
+
+    fn measure(&self, guard: Guard) -> Result<Sample> {
+        self.stage.nftables((guard == Guard::Nftables).then_some(&self.ranges))?;
+        let configuration = self.configuration(guard);
+        let gateway = self.stage.server.run(|| {
+            sched_setaffinity(None, &only(self.flood.server_core))?;
+            Gateway::start(&configuration, &GatewayOptions::new(&self.gateway))
+        })?;
+        let (done, sent) = (AtomicBool::new(false), AtomicU64::new(0));
+        let target = match guard {
+            Guard::NoFlood => SINK,
+            Guard::Elsewhere => ELSEWHERE,
+            Guard::Nothing | Guard::Native | Guard::Generic | Guard::Nftables => SERVER,
+        };
+        let (measured, receiving, flooded) = thread::scope(|scope| {
+            let flood = scope.spawn(|| {
+                self.stage.client.run(|| {
+                    sched_setaffinity(None, &only(self.flood.client_core))?;
+                    syn::flood(target, self.flood.rate, &done, &sent)
+                })
+            });
+            let measured = self.load(gateway.process_id(), &sent);
+            done.store(true, Ordering::Relaxed);
+            flood.join().map_err(|_| anyhow::anyhow!("the flood's thread panicked"))??;
+            measured
+        })?;
+        let dropped = match guard {
+            Guard::NoFlood | Guard::Elsewhere | Guard::Nothing => true,
+            Guard::Nftables => self.stage.nftables_dropped()? > 0,
+            Guard::Native | Guard::Generic => {
+                let dropped = [("verdict", "drop"), ("reason", "no_range")];
+                let name = "hookgate_filter_packets_total";
+                // Published four times a second.
+                thread::sleep(Duration::from_millis(300));
+                self.stage.server.run(|| gateway.metric(name, &dropped))? > 0.0
+            }
+        };
+        let seconds = measured.window_ns as f64 / 1e9;
+        let p99_ms = measured.latency.p99 as f64 / 1e6;
+        Ok(Sample { goodput: measured.units as f64 / seconds, p99_ms, flooded, receiving, dropped })
+    }
+
+    /// What the load came to, the share of its core that receiving took meanwhile, and the SYNs sent a second.
+    fn load(&self, gateway: u32, sent: &AtomicU64) -> Result<(Measured, f64, f64)> {
+        let load = Load {
+            port: 443,
+            transport: Transport::Tls13,
+            sender: protocol::Sender::Returning,
+            unit: Unit::Webhook,
+            body_bytes: 1024,
+            connections: CONNECTIONS,
+            rate: Some(f64::from(self.flood.webhooks)),
+            warm_up_ms: 200,
+            window_ms: self.flood.window_ms,
+            watch: vec![gateway],
+        };
+        let mut command = pinned(&self.load, self.flood.client_core);
+        command.arg("client").arg("--identities").arg(&self.identities).args(["--server", &SERVER.to_string()]);
+        let mut client = self.stage.client.run(|| Client::start(&mut command))?;
+        let begin = (Instant::now(), self.stage.receiving_ns()?, sent.load(Ordering::Relaxed));
+        let Reply::Measured(measured) = client.ask(&protocol::Command::Run(load))? else {
+            bail!("the load generator answers something else")
+        };
+        let seconds = begin.0.elapsed().as_secs_f64();
+        let receiving = (self.stage.receiving_ns()? - begin.1) as f64 / 1e9 / seconds;
+        Ok((*measured, receiving, (sent.load(Ordering::Relaxed) - begin.2) as f64 / seconds))
+    }
+}
+
+fn pinned(program: &Path, core: usize) -> Command {
+    let mut command = Command::new("taskset");
+    command.args(["--cpu-list", &core.to_string()]).arg(program);
+    command
+}
+
+/// Ratios are taken within a round; given are the median, the lowest and the highest.
+fn print(rounds: &[Vec<(Guard, Sample)>], flood: &Flood) {
+    println!(
+        "\n{} SYNs a second asked for, {} webhooks a second, {} ranges, {} rounds of {} ms\n",
+        flood.rate, flood.webhooks, RANGES, flood.rounds, flood.window_ms
+    );
+    println!("| | goodput ÷ no flood | 99th percentile, ms | SYNs a second | core for receiving | ns a SYN |");
+    println!("| --- | --- | --- | --- | --- | --- |");
+    for guard in Guard::ALL {
+        let of = |round: &[(Guard, Sample)], wanted: Guard| {
+            round.iter().find(|(guard, _)| *guard == wanted).map(|(_, sample)| *sample)
+        };
+        let pairs = rounds.iter().filter_map(|round| Some((of(round, guard)?, of(round, Guard::NoFlood)?)));
+        let pairs: Vec<_> = pairs.collect();
+        let column = |value: &dyn Fn(&Sample, &Sample) -> f64| {
+            let mut values: Vec<f64> = pairs.iter().map(|(sample, quiet)| value(sample, quiet)).collect();
+            values.sort_by(f64::total_cmp);
+            (values[values.len() / 2], values[0], values[values.len() - 1])
+        };
+        let goodput = column(&|sample, quiet| sample.goodput / quiet.goodput);
+        let latency = column(&|sample, _| sample.p99_ms);
+        let flooded = column(&|sample, _| sample.flooded);
+        let receiving = column(&|sample, _| sample.receiving * 100.0);
+        let each = column(&|sample, quiet| (sample.receiving - quiet.receiving) * 1e9 / sample.flooded);
+        println!(
+            "| {} | {:.3} ({:.3}–{:.3}) | {:.1} ({:.1}–{:.1}) | {:.0} | {:.0} % | {} |",
+            guard.title(),
+            goodput.0,
+            goodput.1,
+            goodput.2,
+            latency.0,
+            latency.1,
+            latency.2,
+            flooded.0,
+            receiving.0,
+            if guard == Guard::NoFlood {
+                "–".to_owned()
+            } else {
+                format!("{:.0} ({:.0}–{:.0})", each.0, each.1, each.2)
+            },
+        );
+    }
+}
+
+/// That every guard did its work; how well is for the reader.
+fn check(rounds: &[Vec<(Guard, Sample)>]) -> Result<()> {
+    for (guard, sample) in rounds.iter().flatten() {
+        ensure!(sample.dropped, "{}: nothing was dropped", guard.title());
+        ensure!(sample.flooded > 0.0, "{}: no SYN was sent", guard.title());
+        let served = sample.goodput > 0.0 || *guard == Guard::Nothing;
+        ensure!(served, "{}: not one webhook was served", guard.title());
+    }
+    Ok(())
+}
