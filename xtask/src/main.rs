@@ -2,9 +2,13 @@
 
 mod bench;
 mod ci;
+#[path = "../../gateway/src/cli.rs"]
+#[expect(unreachable_pub, reason = "the gateway's command line, here only to be described")]
+mod cli;
 mod command;
 mod count;
 mod demo;
+mod dist;
 mod ebpf;
 mod flood;
 mod namespace;
@@ -38,6 +42,8 @@ enum Task {
     Setup,
     /// Build the eBPF objects, or check that the committed ones are built from this source.
     Ebpf(ebpf::Arguments),
+    /// Make the Debian package and the tarball.
+    Dist(dist::Arguments),
     /// Have systemd judge the units: every line, and how exposed the service is.
     Units,
     /// Format, lints, unit tests, instruction counts, and the end-to-end tests on io_uring and on epoll.
@@ -53,6 +59,7 @@ fn main() -> ExitCode {
         Task::Flood(flood) => flood.run(),
         Task::Count(count) => count.run(),
         Task::Ebpf(arguments) => ebpf::run(&arguments),
+        Task::Dist(arguments) => dist::run(&arguments),
         Task::Setup => setup::run(),
         Task::Units => units::check(),
         Task::Test => test::run(),

@@ -71,6 +71,27 @@ const NEEDS: &[Need] = &[
         arch: "iproute2",
     },
     Need {
+        what: "systemd-nspawn (boots the host that the service is tested on)",
+        is_there: || !is_root() || is_installed("systemd-nspawn"),
+        debian: &["systemd-container"],
+        fedora: "systemd-container",
+        arch: "systemd",
+    },
+    Need {
+        what: "mmdebstrap (makes that host)",
+        is_there: || !is_root() || is_installed("mmdebstrap"),
+        debian: &["mmdebstrap"],
+        fedora: "mmdebstrap",
+        arch: "mmdebstrap",
+    },
+    Need {
+        what: "dpkg-deb (makes the package)",
+        is_there: || is_installed("dpkg-deb"),
+        debian: &["dpkg"],
+        fedora: "dpkg",
+        arch: "dpkg",
+    },
+    Need {
         what: "nft and ethtool (what the filter is compared with under a flood, and how the flood is received)",
         is_there: || !is_root() || is_installed("nft") && is_installed("ethtool"),
         debian: &["nftables", "ethtool"],

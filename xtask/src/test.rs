@@ -25,6 +25,7 @@ pub(crate) fn run() -> Result<()> {
     units::check()?;
     Count::default().run()?;
     filter()?;
+    system()?;
     if let Err(error) = io_uring::IoUring::new(2) {
         if std::env::var("CI").is_ok_and(|value| value == "true") {
             bail!("this host makes no io_uring ({error}), and in CI the tests on it must not be skipped");
@@ -66,6 +67,18 @@ fn filter() -> Result<()> {
     eprintln!(
         "\n!!! SKIPPED: the tests of the filter in the kernel. They need root: for XDP, and for network namespaces.\n"
     );
+    Ok(())
+}
+
+/// The installed service on a real systemd, in containers.
+fn system() -> Result<()> {
+    if setup::is_root() {
+        return step(&["test", "--workspace", "--test", "system"]);
+    }
+    if std::env::var("CI").is_ok_and(|value| value == "true") {
+        bail!("the tests of the service need root, and in CI they must not be skipped");
+    }
+    eprintln!("\n!!! SKIPPED: the tests of the installed service. They need root: to boot a container with systemd.\n");
     Ok(())
 }
 

@@ -39,9 +39,6 @@ pub(super) struct RawCertificate {
 
 /// Parses our certificates; those at fault are left out.
 pub(super) fn certificates(raw: &[Spanned<RawCertificate>], report: &mut Report<'_>) -> Vec<ServerCertificate> {
-    if raw.is_empty() {
-        report.missing_section("certificate", "a [[certificate]] section with chain and key");
-    }
     if let Some(first) = raw.get(MAXIMUM_CERTIFICATES) {
         report.error(first, Problem::TooMany { count: raw.len(), maximum: MAXIMUM_CERTIFICATES });
     }

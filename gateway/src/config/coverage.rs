@@ -12,6 +12,25 @@ use super::warning::Caution;
 use super::{Config, ServerCertificate};
 use crate::identity::ProviderId;
 
+/// The sections that make a gateway, in the order of the counts that [`expect_sections`] takes, and what to write.
+const SECTIONS: [(&str, &str); 3] = [
+    ("certificate", "a [[certificate]] section with chain and key"),
+    ("provider", "a [[provider]] section with name and preset, or trust_anchors and identity"),
+    ("route", "a [[route]] section with path, providers and handler"),
+];
+
+/// Reports each of the sections that is missing while another is there. Where there is none at all, as on a host on which
+/// hookgate was just installed, nobody is admitted: that is a warning.
+pub(super) fn expect_sections(counts: [usize; 3], report: &mut Report<'_>) {
+    if counts.iter().all(|count| *count == 0) {
+        report.warn_whole(Caution::NobodyAdmitted);
+        return;
+    }
+    for ((section, write), _) in SECTIONS.iter().zip(counts).filter(|(_, count)| *count == 0) {
+        report.missing_section(section, write);
+    }
+}
+
 /// Warns of providers without routes, of certificates without a host, and of hosts without a certificate.
 pub(super) fn warn(
     config: &Config,

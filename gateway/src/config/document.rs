@@ -213,6 +213,12 @@ impl<'a> Report<'a> {
         }
     }
 
+    /// Warns about the document as a whole.
+    pub(super) fn warn_whole(&mut self, caution: Caution) {
+        let location = Location { file: self.document.path.to_owned(), line: None, key: String::new() };
+        self.warnings.push(Warning { location, caution });
+    }
+
     /// The value, if all went well.
     ///
     /// # Errors

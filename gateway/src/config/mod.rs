@@ -70,7 +70,7 @@ pub use self::warning::{Caution, Warning};
 pub struct Config {
     /// `[listen]`
     pub listen: Listen,
-    /// `[[certificate]]`: ours. Never empty; the first is the default.
+    /// `[[certificate]]`: ours. Empty only where providers and routes are too; the first is the default.
     pub certificates: Vec<ServerCertificate>,
     /// `[[provider]]`, in the order of the file: [`ProviderId`] is the index.
     pub providers: Vec<Provider>,
@@ -195,6 +195,8 @@ impl Config {
         let (routes, route_proofs) = route::routes(raw_routes, &names, &mut sources, &mut report);
         let proofs =
             Proofs { providers: provider_proofs, routes: route_proofs, key_sources: sources.finish(&mut report) };
+        let counts = [raw_certificates.len(), raw_providers.len(), raw_routes.len()];
+        coverage::expect_sections(counts, &mut report);
         let limits = limits::limits(raw.limits.as_ref().map(Spanned::get_ref), &mut report);
         let metrics = listen::metrics(raw.metrics, listen.as_ref(), &mut report);
         let ranges = ranges::of_providers(raw_providers, &mut report);

@@ -83,10 +83,6 @@ pub(super) fn providers(
     sources: &mut KeySources<'_>,
     report: &mut Report<'_>,
 ) -> (Vec<Provider>, Vec<Arc<ProofPolicy>>, ProviderNames) {
-    if raw.is_empty() {
-        report
-            .missing_section("provider", "a [[provider]] section with name and preset, or trust_anchors and identity");
-    }
     if let Some(first) = raw.get(MAXIMUM_PROVIDERS) {
         report.error(first, Problem::TooMany { count: raw.len(), maximum: MAXIMUM_PROVIDERS });
     }

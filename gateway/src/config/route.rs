@@ -87,9 +87,6 @@ pub(super) fn routes(
     sources: &mut KeySources<'_>,
     report: &mut Report<'_>,
 ) -> (Vec<Route>, Vec<Option<Arc<ProofPolicy>>>) {
-    if raw.is_empty() {
-        report.missing_section("route", "a [[route]] section with path, providers and handler");
-    }
     if let Some(first) = raw.get(MAXIMUM_ROUTES) {
         report.error(first, Problem::TooMany { count: raw.len(), maximum: MAXIMUM_ROUTES });
     }

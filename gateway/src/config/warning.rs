@@ -26,6 +26,8 @@ impl fmt::Display for Warning {
 #[derive(Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Caution {
+    /// Neither certificate nor provider nor route.
+    NobodyAdmitted,
     /// A provider that no route names.
     UnusedProvider {
         /// The provider.
@@ -140,6 +142,10 @@ impl Caution {
 impl fmt::Display for Caution {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::NobodyAdmitted => write!(
+                formatter,
+                "nobody is admitted and every handshake fails until there is a [[certificate]], a [[provider]] and a [[route]]"
+            ),
             Self::UnusedProvider { provider } => {
                 write!(formatter, "no route names the provider \"{provider}\", so its requests are refused")
             }

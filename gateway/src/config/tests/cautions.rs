@@ -17,6 +17,11 @@ fn a_plain_configuration_has_none() {
 }
 
 #[test]
+fn a_configuration_that_admits_nobody_is_told() {
+    check(&Site::new(), LISTEN, NOW, &[(" nobody is admitted", "handshake fails")]);
+}
+
+#[test]
 fn our_chain_is_looked_at() {
     let site = Site::new();
     let chain = |name: &str| minimal().replace("fullchain.pem", name);

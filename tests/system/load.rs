@@ -1,0 +1,185 @@
+//! Connections at a fixed rate, each with a handshake of its own and one request, of which not one may fail.
+//!
+//! Open loop: a connection is begun when it is due, whatever became of those before it, so that a pause of the server shows as
+//! latency, and its end as a burst. Judges what an answer is; tests judge how many failed.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use hookgate_testkit::configuration::HOST;
+use hookgate_testkit::pki::ClientIdentity;
+use rustls::client::Resumption;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+
+use crate::host::Host;
+use crate::scene::{PATH, Scene};
+
+/// Connections that are due in a second.
+const RATE: f64 = 200.0;
+
+/// The least that is still a load. A busy machine with a debug binary does not make [`RATE`]; what it did make is printed.
+const LEAST_RATE: f64 = 40.0;
+
+/// Connections at once: at [`RATE`], a pause of half a second is waited out before connections begin later than they are due.
+const SENDERS: usize = 100;
+
+/// How long any step of a connection may take. A provider waits no longer than 5 s (PagerDuty's documentation).
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Most failures that are remembered with their words.
+const MAXIMUM_REMEMBERED: usize = 10;
+
+/// What came of a load.
+#[derive(Debug, Default)]
+pub(crate) struct Outcome {
+    pub(crate) served: u64,
+    pub(crate) failed: u64,
+    /// What was wrong, of the first ones.
+    pub(crate) failures: Vec<String>,
+    /// From when a connection was due to the last byte of its answer, the longest.
+    pub(crate) slowest: Duration,
+    pub(crate) lasted: Duration,
+}
+
+impl Outcome {
+    /// Fails unless all requests were served, and were a load.
+    pub(crate) fn expect_flawless(&self, host: &Host) {
+        let rate = self.served as f64 / self.lasted.as_secs_f64();
+        let (served, slowest) = (self.served, self.slowest);
+        println!(
+            "{served} connections, {rate:.0} a second of the {RATE} that were due; the slowest answer after {slowest:.1?}"
+        );
+        assert_eq!(self.failed, 0, "{self:#?}\n{}", host.journal());
+        assert!(rate > LEAST_RATE, "too few connections to be a load: {self:?}");
+    }
+}
+
+struct Shared {
+    client: Mutex<Arc<ClientConfig>>,
+    began: Instant,
+    next: AtomicU64,
+    done: AtomicBool,
+    outcome: Mutex<Outcome>,
+}
+
+/// Loads run one after the other, so that each has the machine's cores.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+/// A load that runs; it ends with this.
+pub(crate) struct Load {
+    shared: Arc<Shared>,
+    senders: Vec<JoinHandle<()>>,
+    _turn: MutexGuard<'static, ()>,
+}
+
+impl Load {
+    /// Begins, with the scene's certificate.
+    pub(crate) fn start(scene: &Scene) -> Self {
+        let turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+        let shared = Arc::new(Shared {
+            client: Mutex::new(client(scene, &scene.identity)),
+            began: Instant::now(),
+            next: AtomicU64::new(0),
+            done: AtomicBool::new(false),
+            outcome: Mutex::default(),
+        });
+        let senders = (0..SENDERS).map(|_| {
+            let shared = Arc::clone(&shared);
+            let network = scene.host.network();
+            thread::spawn(move || {
+                network.enter();
+                send_all(&shared);
+            })
+        });
+        Self { senders: senders.collect(), shared, _turn: turn }
+    }
+
+    /// Connections that begin from now on present this certificate.
+    pub(crate) fn identify(&self, scene: &Scene, identity: &ClientIdentity) {
+        *self.shared.client.lock().unwrap() = client(scene, identity);
+    }
+
+    /// Waits for the connections under way, and begins no more.
+    pub(crate) fn stop(mut self) -> Outcome {
+        let lasted = self.shared.began.elapsed();
+        self.end();
+        Outcome { lasted, ..std::mem::take(&mut *self.shared.outcome.lock().unwrap()) }
+    }
+
+    fn end(&mut self) {
+        self.shared.done.store(true, Ordering::Relaxed);
+        self.senders.drain(..).for_each(|sender| drop(sender.join()));
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// A client that makes a full handshake each time.
+fn client(scene: &Scene, identity: &ClientIdentity) -> Arc<ClientConfig> {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_file(scene.pki.server_root().path()).unwrap()).unwrap();
+    let chain = CertificateDer::pem_file_iter(&identity.chain_path).unwrap().map(Result::unwrap).collect();
+    let key = PrivateKeyDer::from_pem_file(&identity.key_path).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let mut client = builder.with_root_certificates(roots).with_client_auth_cert(chain, key).unwrap();
+    client.resumption = Resumption::disabled();
+    Arc::new(client)
+}
+
+fn send_all(shared: &Shared) {
+    while !shared.done.load(Ordering::Relaxed) {
+        let number = shared.next.fetch_add(1, Ordering::Relaxed);
+        let due = shared.began + Duration::from_secs_f64(number as f64 / RATE);
+        thread::sleep(due.saturating_duration_since(Instant::now()));
+        if shared.done.load(Ordering::Relaxed) {
+            return;
+        }
+        let client = Arc::clone(&shared.client.lock().unwrap());
+        let sent = send(client);
+        let mut outcome = shared.outcome.lock().unwrap();
+        outcome.slowest = outcome.slowest.max(due.elapsed());
+        match sent {
+            Ok(()) => outcome.served += 1,
+            Err(error) => {
+                outcome.failed += 1;
+                if outcome.failures.len() < MAXIMUM_REMEMBERED {
+                    let at = shared.began.elapsed();
+                    outcome.failures.push(format!("{at:.1?} after the beginning: {error}"));
+                }
+            }
+        }
+    }
+}
+
+/// One connection with one request; the answer must be complete and 200.
+fn send(client: Arc<ClientConfig>) -> std::io::Result<()> {
+    let stage = |stage: &'static str| move |error: std::io::Error| std::io::Error::other(format!("{stage}: {error}"));
+    let socket = TcpStream::connect_timeout(&([127, 0, 0, 1], 443).into(), PATIENCE).map_err(stage("connect"))?;
+    socket.set_read_timeout(Some(PATIENCE))?;
+    socket.set_write_timeout(Some(PATIENCE))?;
+    socket.set_nodelay(true)?;
+    let name = ServerName::try_from(HOST).map_err(std::io::Error::other)?;
+    let mut connection = ClientConnection::new(client, name).map_err(std::io::Error::other)?;
+    let mut tcp = socket;
+    connection.complete_io(&mut tcp).map_err(stage("handshake"))?;
+    let mut tls = StreamOwned::new(connection, tcp);
+    let request = format!("POST {PATH} HTTP/1.1\r\nHost: {HOST}\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{{}}");
+    tls.write_all(request.as_bytes()).map_err(stage("request"))?;
+    let mut answer = String::new();
+    tls.read_to_string(&mut answer).map_err(stage("answer"))?;
+    if !answer.starts_with("HTTP/1.1 200 ") || !answer.ends_with("}\n") {
+        return Err(std::io::Error::other(format!("answered {answer:?}")));
+    }
+    Ok(())
+}

@@ -1,0 +1,176 @@
+//! An installed and configured service, with a throwaway PKI and handlers of this machine around it.
+//!
+//! Owns the set-up, and the few questions that many tests ask. Must not judge: tests do.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use hookgate_testkit::client::{Curl, CurlOutcome};
+use hookgate_testkit::configuration::{FourProviders, HOST, IO, LISTEN_PORT, METRICS_PORT};
+use hookgate_testkit::handler::{Behaviour, Handler};
+use hookgate_testkit::metrics::Metrics;
+use hookgate_testkit::pki::{ClientIdentity, KeyKind, Pki, Sender, ServerIdentity, Variant};
+use tempfile::TempDir;
+
+use crate::base;
+use crate::host::{Host, SOON};
+
+/// Where the configuration is.
+pub(crate) const CONFIGURATION: &str = "/etc/hookgate/hookgate.toml";
+
+/// The path of the route whose provider the certificate alone proves.
+pub(crate) const PATH: &str = "/percolate";
+
+/// The address of the metrics, on the host.
+const METRICS: ([u8; 4], u16) = ([127, 0, 0, 1], 9464);
+
+/// The service, and what is around it. The host is the first field, so that it ends first.
+pub(crate) struct Scene {
+    pub(crate) host: Host,
+    /// The handler of [`PATH`].
+    pub(crate) handler: Handler,
+    _dialogflow: Handler,
+    /// Our certificate, for [`HOST`]; [`Scene::install_certificate`] puts it in its place.
+    pub(crate) server: ServerIdentity,
+    pub(crate) pki: Pki,
+    /// A good certificate for [`PATH`].
+    pub(crate) identity: ClientIdentity,
+    directory: TempDir,
+}
+
+impl Scene {
+    /// A host without the package.
+    pub(crate) fn bare() -> Self {
+        let directory = tempfile::Builder::new().prefix("hookgate-system-").tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        // The service's user is to read the authorities and to reach the handlers.
+        fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let pki = Pki::new(directory.path()).unwrap();
+        let server = pki.server("server", &[HOST], KeyKind::P256).unwrap();
+        let handler = start_handler(&at("events.sock"));
+        let dialogflow = start_handler(&at("dialogflow.sock"));
+        let identity = pki.sender(Sender::Percolate).variant(Variant::Good).unwrap();
+        let host = Host::boot(directory.path());
+        Self { host, handler, _dialogflow: dialogflow, server, pki, identity, directory }
+    }
+
+    /// A host with the package installed and configured, and the socket unit and the service started.
+    pub(crate) fn started() -> Self {
+        let scene = Self::configured();
+        scene.host.run(&["systemctl", "start", "hookgate.socket", "hookgate.service"]);
+        scene
+    }
+
+    /// A host with the package installed and configured, and nothing started.
+    pub(crate) fn configured() -> Self {
+        let scene = Self::bare();
+        scene.host.install(&base::packages().present);
+        scene.install_certificate();
+        scene.configure(|_| {});
+        scene
+    }
+
+    /// Puts our certificate and key where the package says, readable as it says.
+    pub(crate) fn install_certificate(&self) {
+        for path in [&self.server.chain_path, &self.server.key_path] {
+            let name = path.file_name().unwrap().to_string_lossy();
+            self.host.shell(&format!(
+                "install --mode=640 --group=hookgate /srv/scene/{name} /etc/hookgate/certificates/{name}"
+            ));
+        }
+    }
+
+    /// Writes the configuration of the four providers, after `change`.
+    pub(crate) fn configure(&self, change: impl FnOnce(&mut FourProviders<'_>)) {
+        let mut configuration =
+            FourProviders::new(&self.pki, &self.server, self.handler.path(), self._dialogflow.path());
+        change(&mut configuration);
+        self.host.write(CONFIGURATION, &self.as_installed(&configuration.toml()));
+    }
+
+    /// As [`Scene::configure`], with a change to the text; paths in it are those of this machine.
+    pub(crate) fn configure_text(&self, change: impl FnOnce(String) -> String) {
+        let configuration = FourProviders::new(&self.pki, &self.server, self.handler.path(), self._dialogflow.path());
+        self.host.write(CONFIGURATION, &self.as_installed(&change(configuration.toml())));
+    }
+
+    /// A new directory that the host sees too.
+    pub(crate) fn directory(&self, name: &str) -> PathBuf {
+        let path = self.directory.path().join(name);
+        fs::create_dir(&path).unwrap();
+        path
+    }
+
+    /// `configuration`, as it must be on the host.
+    fn as_installed(&self, configuration: &str) -> String {
+        let directory = self.directory.path().display();
+        let ours = |name: &str| (format!("{directory}/{name}"), format!("/etc/hookgate/certificates/{name}"));
+        let replaced = [
+            ours("server.pem"),
+            ours("server.key"),
+            (directory.to_string(), "/srv/scene".to_owned()),
+            (format!("\"127.0.0.1:{LISTEN_PORT}\""), "\"0.0.0.0:443\", \"[::]:443\"".to_owned()),
+            (METRICS_PORT.to_owned(), METRICS.1.to_string()),
+            (IO.to_owned(), "auto".to_owned()),
+        ];
+        replaced.iter().fold(configuration.to_owned(), |text, (from, to)| text.replace(from, to))
+    }
+
+    /// The configuration as it is on the host now.
+    pub(crate) fn configuration(&self) -> String {
+        self.host.run(&["cat", CONFIGURATION])
+    }
+
+    /// Posts to [`PATH`] with `identity`.
+    pub(crate) fn post(&self, identity: &ClientIdentity) -> CurlOutcome {
+        let curl = Curl::new(HOST, 443).trusting(self.pki.server_root().path()).identity(identity);
+        self.host.inside(|| curl.post(PATH, b"{}").run()).unwrap()
+    }
+
+    /// Fails unless a good request is answered by the handler.
+    pub(crate) fn expect_served(&self) {
+        let outcome = self.post(&self.identity);
+        assert_eq!(outcome.status(), Some(200), "{outcome:?}\n{}", self.host.journal());
+    }
+
+    /// Waits until a good request is answered by the handler.
+    pub(crate) fn wait_served(&self) {
+        self.host.wait_for("a request that is served", SOON, || {
+            (self.post(&self.identity).status() == Some(200)).then_some(())
+        });
+    }
+
+    /// A sum of its metrics.
+    pub(crate) fn metric(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
+        self.host.inside(|| Metrics::scrape(METRICS.into())).unwrap().sum(name, labels)
+    }
+
+    /// Waits until a sum of its metrics is at least `least`: they are written after the answer that a client sees.
+    pub(crate) fn wait_metric(&self, name: &str, labels: &[(&str, &str)], least: f64) {
+        self.host.wait_for(name, SOON, || (self.metric(name, labels) >= least).then_some(()));
+    }
+
+    /// Reloads, which must succeed. Returns when the new configuration is in force, which systemd before 253 does not wait for.
+    pub(crate) fn reload(&self) {
+        let generation = self.metric("hookgate_config_generation", &[]);
+        self.host.run(&["systemctl", "reload", "hookgate.service"]);
+        self.wait_metric("hookgate_config_generation", &[], generation + 1.0);
+    }
+
+    /// How often systemd has started the service again by itself.
+    pub(crate) fn automatic_restarts(&self) -> u32 {
+        self.host.property("hookgate.service", "NRestarts").parse().unwrap()
+    }
+}
+
+/// A handler that the service's user may connect to.
+fn start_handler(path: &Path) -> Handler {
+    let handler = Handler::start(path, Behaviour::Json).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o777)).unwrap();
+    handler
+}
+
+/// How long a test under load loads before and after what it does.
+pub(crate) const MOMENT: Duration = Duration::from_millis(500);

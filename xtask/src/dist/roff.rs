@@ -1,0 +1,152 @@
+//! Markdown as a manual page: the few forms that our documents use, in the macros of man(7).
+//!
+//! A table becomes a list, a row an entry: terminals are too narrow for tables with sentences in them. Must not lose text: what has
+//! no form of its own is set as plain text.
+
+use clap_mangen::roff::{Inline, Roff, bold, italic, roman};
+use pulldown_cmark::{CodeBlockKind, Event, Options, Parser, Tag, TagEnd};
+
+/// Appends `markdown` to `page`. Its first-level heading is left out, since a manual page has a title of its own.
+pub(super) fn append(page: &mut Roff, markdown: &str) {
+    let mut writer = Writer { page, inlines: Vec::new(), style: roman, table: None, after_tag: false };
+    for event in Parser::new_ext(markdown, Options::ENABLE_TABLES) {
+        writer.event(event);
+    }
+}
+
+/// The table being read: its header, and the cells of the row so far.
+#[derive(Default)]
+struct Table {
+    header: Vec<String>,
+    row: Vec<Vec<Inline>>,
+    in_header: bool,
+}
+
+struct Writer<'a> {
+    page: &'a mut Roff,
+    /// Of the paragraph, heading or cell being read.
+    inlines: Vec<Inline>,
+    style: fn(String) -> Inline,
+    table: Option<Table>,
+    /// A list item has begun, whose macro stands for that of its paragraph.
+    after_tag: bool,
+}
+
+impl Writer<'_> {
+    fn event(&mut self, event: Event<'_>) {
+        match event {
+            Event::Start(tag) => self.start(&tag),
+            Event::End(tag) => self.end(tag),
+            Event::Text(text) => self.inlines.push((self.style)(text.into_string())),
+            Event::Code(text) => self.inlines.push(bold(text.into_string())),
+            Event::SoftBreak | Event::HardBreak => self.inlines.push(roman(" ")),
+            other => self.inlines.extend(text_of(&other).map(roman)),
+        }
+    }
+
+    fn start(&mut self, tag: &Tag<'_>) {
+        match tag {
+            Tag::Paragraph if std::mem::take(&mut self.after_tag) => {}
+            Tag::Paragraph => drop(self.page.control("PP", [])),
+            Tag::Item => {
+                self.flush();
+                self.page.control("IP", ["\\(bu", "2"]);
+                self.after_tag = true;
+            }
+            Tag::CodeBlock(kind) => {
+                self.flush();
+                let indent = if matches!(kind, CodeBlockKind::Indented) { "2n" } else { "4n" };
+                self.page.control("PP", []).control("RS", [indent]).control("EX", []);
+            }
+            Tag::Emphasis => self.style = |text| italic(text),
+            Tag::Strong => self.style = |text| bold(text),
+            Tag::Table(_) => self.table = Some(Table::default()),
+            Tag::TableHead => self.table_mut(|table| table.in_header = true),
+            _ => {}
+        }
+    }
+
+    fn end(&mut self, tag: TagEnd) {
+        match tag {
+            TagEnd::Heading(level) => {
+                let text = plain(&std::mem::take(&mut self.inlines));
+                match level as usize {
+                    1 => {}
+                    // A section of the configuration is written as it is.
+                    2 if text.starts_with('[') => drop(self.page.control("SH", [&*text])),
+                    2 => drop(self.page.control("SH", [&*text.to_uppercase()])),
+                    _ => drop(self.page.control("SS", [&*text])),
+                }
+            }
+            TagEnd::Paragraph | TagEnd::Item => self.flush(),
+            TagEnd::CodeBlock => {
+                let text = plain(&std::mem::take(&mut self.inlines));
+                for line in text.lines() {
+                    self.page.text([roman(line)]);
+                }
+                self.page.control("EE", []).control("RE", []);
+            }
+            TagEnd::Emphasis | TagEnd::Strong => self.style = roman,
+            TagEnd::TableCell => {
+                let cell = std::mem::take(&mut self.inlines);
+                self.table_mut(|table| match table.in_header {
+                    true => table.header.push(plain(&cell)),
+                    false => table.row.push(cell),
+                });
+            }
+            TagEnd::TableHead => self.table_mut(|table| table.in_header = false),
+            TagEnd::TableRow => self.row(),
+            TagEnd::Table => self.table = None,
+            _ => {}
+        }
+    }
+
+    fn table_mut(&mut self, change: impl FnOnce(&mut Table)) {
+        if let Some(table) = &mut self.table {
+            change(table);
+        }
+    }
+
+    /// One row: its first cell is the tag, its last the text, and those between stand in brackets by their heading.
+    fn row(&mut self) {
+        let Some(table) = &mut self.table else { return };
+        let mut cells = std::mem::take(&mut table.row).into_iter().zip(&table.header);
+        let (Some((tag, _)), last) = (cells.next(), cells.next_back()) else { return };
+        let between: Vec<_> = cells.filter(|(cell, _)| !cell.is_empty()).collect();
+        self.page.control("TP", []).text(tag);
+        let mut text = Vec::new();
+        for (index, (cell, heading)) in between.into_iter().enumerate() {
+            text.push(roman(format!("{}{heading}: ", if index == 0 { "[" } else { "; " })));
+            text.extend(cell);
+        }
+        if !text.is_empty() {
+            text.push(roman("] "));
+        }
+        text.extend(last.map(|(cell, _)| cell).unwrap_or_default());
+        self.page.text(text);
+    }
+
+    fn flush(&mut self) {
+        if !self.inlines.is_empty() {
+            self.page.text(std::mem::take(&mut self.inlines));
+        }
+    }
+}
+
+fn text_of(event: &Event<'_>) -> Option<String> {
+    match event {
+        Event::Html(text) | Event::InlineHtml(text) | Event::InlineMath(text) | Event::DisplayMath(text) => {
+            Some(text.to_string())
+        }
+        _ => None,
+    }
+}
+
+/// The text without fonts.
+fn plain(inlines: &[Inline]) -> String {
+    let texts = inlines.iter().map(|inline| match inline {
+        Inline::Roman(text) | Inline::Italic(text) | Inline::Bold(text) => text.as_str(),
+        _ => " ",
+    });
+    texts.collect()
+}

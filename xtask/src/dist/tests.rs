@@ -1,0 +1,76 @@
+//! The package around a small binary: what is in it, what it asks for, and that it is the same each time.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use super::*;
+
+const EPOCH: u64 = 1_780_272_000;
+
+/// A binary of this machine that is linked with libc: ours.
+fn binary() -> Vec<u8> {
+    fs::read(std::env::current_exe().unwrap()).unwrap()
+}
+
+#[test]
+fn the_same_input_makes_the_same_bytes() {
+    // The version comes from this binary, and packing it would take a minute: the tree is what counts.
+    let binary = binary();
+    let small = b"#!/bin/sh\n";
+    let made = || {
+        let directory = tempfile::tempdir().unwrap();
+        let (package, tarball) = (directory.path().join("package.deb"), directory.path().join("package.tar.gz"));
+        let tree = Tree::collect(small, "1.2.3", EPOCH).unwrap();
+        make_package(&Control { version: "1.2.3", binary: &binary, tree: &tree }, EPOCH, &package, false).unwrap();
+        make_tarball(&tree, "1.2.3", EPOCH, &tarball).unwrap();
+        [fs::read(package).unwrap(), fs::read(tarball).unwrap()]
+    };
+    let (first, second) = (made(), made());
+    assert!(first == second, "two packages of the same input differ");
+    assert!(first.iter().all(|file| file.len() > 10_000));
+}
+
+#[test]
+fn libraries_are_asked_for_in_the_version_of_their_symbols() {
+    let dependencies = control::dependencies(&binary()).unwrap();
+    let libc = dependencies.iter().find_map(|dependency| dependency.strip_prefix("libc6 (>= 2.")).unwrap();
+    let minor: u32 = libc.trim_end_matches(')').parse().unwrap();
+    assert!((17..100).contains(&minor), "{dependencies:?}");
+    assert!(dependencies.iter().all(|dependency| !dependency.contains("libm")), "{dependencies:?}");
+    assert!(control::dependencies(b"#!/bin/sh\n").is_err());
+}
+
+#[test]
+fn everything_has_its_place() {
+    let tree = Tree::collect(b"", "1.2.3", EPOCH).unwrap();
+    let paths: Vec<_> = tree.paths().collect();
+    for path in [
+        "etc/hookgate/hookgate.toml",
+        "usr/bin/hookgate",
+        "usr/lib/systemd/system/hookgate.service",
+        "usr/lib/sysusers.d/hookgate.conf",
+        "usr/lib/tmpfiles.d/hookgate.conf",
+        "usr/share/bash-completion/completions/hookgate",
+        "usr/share/doc/hookgate/docs/configuration.md",
+        "usr/share/doc/hookgate/copyright",
+        "usr/share/man/man5/hookgate.toml.5.gz",
+        "usr/share/man/man8/hookgate.8.gz",
+    ] {
+        assert!(paths.contains(&path), "{path} is missing: {paths:#?}");
+    }
+}
+
+#[test]
+fn the_manual_says_what_the_command_line_and_the_documentation_do() {
+    let command = manual::command("1.2.3").unwrap();
+    for text in ["hookgate run", "hookgate filter status", "\\-\\-config", "SIGHUP", ".TH hookgate 8"] {
+        assert!(command.contains(text), "{text} is missing:\n{command}");
+    }
+    let file = manual::file("1.2.3").unwrap();
+    let documentation = tree::read("docs/configuration.md").unwrap();
+    let keys = documentation.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());
+    let mut count = 0;
+    for key in keys {
+        count += 1;
+        assert!(file.contains(&key.replace('-', "\\-")), "{key} is missing");
+    }
+    assert!(count > 80, "only {count} keys");
+}
