@@ -154,13 +154,12 @@ impl FilterKeeper {
         }
     }
 
-    /// Detaches the filter, unless it is pinned and not off.
+    /// Detaches the filter, unless it is pinned: what is pinned takes rights to remove that were given up at the start.
     pub(super) fn stop(self) {
         let Some(Running { filter, policy, .. }) = self.running else { return };
-        if let Some(directory) = &policy.pin
-            && policy.mode != Mode::Off
-        {
-            tracing::info!(directory = %directory.display(), "the filter stays, by its last ranges");
+        if let Some(directory) = &policy.pin {
+            let how = if policy.mode == Mode::Off { "lets everything pass" } else { "drops by its last ranges" };
+            tracing::info!(directory = %directory.display(), how, "the filter stays");
             return;
         }
         if let Err(error) = filter.stop() {
