@@ -109,7 +109,7 @@ pub async fn serve(worker: Rc<Worker>, stream: TlsStream, peer: Peer, deadline: 
         stream = parts.io.into_inner();
         unread = parts.read_buf;
         if let Some(outcome) = outcome {
-            return end(&connection, stream, outcome).await;
+            return Box::pin(end(&connection, stream, outcome)).await;
         }
         if unread.is_empty() {
             rest(&mut stream).await;

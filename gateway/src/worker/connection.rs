@@ -32,7 +32,8 @@ pub(crate) async fn receive(slot: Slot, descriptor: OwnedFd) {
     let snapshot = worker.snapshot();
     let deadline = worker.sweep.watch(socket.descriptor(), Phase::Handshake, snapshot.limits.handshake_timeout);
     let mut server_name = None;
-    match handshake(worker, &snapshot, socket, &mut server_name).await {
+    // On the heap, so that a connection does not keep the room for as long as it lives.
+    match Box::pin(handshake(worker, &snapshot, socket, &mut server_name)).await {
         Ok((stream, verdict)) => {
             let peer = Peer { address, server_name, snapshot, verdict };
             serve(Rc::clone(worker), stream, peer, deadline).await;
