@@ -21,6 +21,10 @@ pub(crate) fn cargo() -> PathBuf {
     std::env::var_os("CARGO").map_or_else(|| PathBuf::from("cargo"), PathBuf::from)
 }
 
+/// Builds all tests and all programs, each dependency once: with one package or kind of target alone, Cargo would choose other
+/// features for some, and build those again.
+pub(crate) const BUILD_FOR_TESTS: [&str; 4] = ["build", "--workspace", "--tests", "--bins"];
+
 /// Whether `program` is in a directory of `PATH`. Starts no process.
 pub(crate) fn is_installed(program: &str) -> bool {
     std::env::var_os("PATH")

@@ -202,10 +202,10 @@ fn warn(what: &str, why: &str) {
 /// are optimized there too (see the manifest of the workspace); the rest is not, so what is compared is what the source says.
 fn build(release: bool) -> Result<PathBuf> {
     let mut build = Command::new(cargo());
-    build.args(["build", "--workspace", "--bin", "hookgate-count"]);
-    if release {
-        build.arg("--release");
-    }
+    match release {
+        true => build.args(["build", "--workspace", "--bin", "hookgate-count", "--release"]),
+        false => build.args(command::BUILD_FOR_TESTS),
+    };
     command::run(&mut build)?;
     let profile = if release { "release" } else { "debug" };
     Ok(command::target()?.join(profile).join("hookgate-count"))

@@ -17,7 +17,7 @@ pub(crate) fn run() -> Result<()> {
     setup::ensure_ready()?;
     step(&["fmt", "--all", "--check"])?;
     step(&["clippy", "--workspace", "--all-targets", "--", "--deny", "warnings"])?;
-    step(&["test", "--workspace", "--no-run"])?;
+    step(&command::BUILD_FOR_TESTS)?;
     step(&["test", "--workspace", "--lib", "--bins", "--test", "allocations"])?;
     step(&["test", "--workspace", "--doc"])?;
     step(&["test", "--manifest-path", "gateway-ebpf/Cargo.toml", "--lib", "--features", "cases"])?;

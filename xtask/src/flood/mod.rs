@@ -125,7 +125,7 @@ impl Flood {
         ensure!(self.server_core != self.client_core, "gateway and flood need a core each");
         let binaries = match &self.binaries {
             Some(directory) => std::path::absolute(directory)?,
-            None => build(&["--release"], "release")?,
+            None => build(&["build", "--package", "hookgate", "--package", "hookgate-load", "--release"], "release")?,
         };
         let scene = Scene::set(&binaries, self)?;
         let mut rounds = Vec::new();
@@ -148,8 +148,7 @@ impl Flood {
 
 /// Builds gateway and load generator, and says where they are.
 fn build(arguments: &[&str], profile: &str) -> Result<PathBuf> {
-    let packages = ["--package", "hookgate", "--package", "hookgate-load"];
-    command::run(Command::new(cargo()).arg("build").args(arguments).args(packages))?;
+    command::run(Command::new(cargo()).args(arguments))?;
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| command::root().join("target"), PathBuf::from);
     Ok(std::path::absolute(target.join(profile))?)
 }
@@ -165,7 +164,7 @@ pub(crate) fn smoke() -> Result<()> {
         eprintln!("\n!!! SKIPPED: the flood. It needs two cores, and here is one.\n");
         return Ok(());
     }
-    let binaries = Some(build(&[], "debug")?);
+    let binaries = Some(build(&command::BUILD_FOR_TESTS, "debug")?);
     let [server_core, client_core] = [0, 1];
     Flood { rate: 20_000, webhooks: 20, rounds: 1, window_ms: 300, binaries, server_core, client_core }.run()
 }
