@@ -73,7 +73,7 @@ impl State {
 }
 
 /// Serves requests on `stream` until either side ends it.
-pub async fn serve(worker: Rc<Worker>, stream: TlsStream, peer: Peer, deadline: Deadline) {
+pub async fn serve(worker: Rc<Worker>, mut stream: TlsStream, peer: Peer, deadline: Deadline) {
     let limits = peer.snapshot.limits;
     let exchange = Exchange::new(deadline, limits);
     let connection = Rc::new(Connection {
@@ -94,7 +94,6 @@ pub async fn serve(worker: Rc<Worker>, stream: TlsStream, peer: Peer, deadline: 
         let connection = Rc::clone(&connection);
         service_fn(move |request| Box::pin(request::handle(Rc::clone(&connection), request)))
     };
-    let mut stream = stream;
     let mut unread = Bytes::new();
     loop {
         let io = ExchangeStream::new(stream, Rc::clone(&exchange), unread);
@@ -112,15 +111,10 @@ pub async fn serve(worker: Rc<Worker>, stream: TlsStream, peer: Peer, deadline: 
             return Box::pin(end(&connection, stream, outcome)).await;
         }
         if unread.is_empty() {
-            rest(&mut stream).await;
+            // Without hyper and its buffers, which are half of what an idle connection costs.
+            stream.rest().await;
         }
     }
-}
-
-/// Waits for the peer's next request without hyper and its buffers, which are three quarters of what an idle connection costs.
-async fn rest(stream: &mut TlsStream) {
-    // What is wrong with the socket, hyper finds as well, and reports it as ever.
-    let _ = stream.rest().await;
 }
 
 /// Ends the stream as it deserves: in order, with a last problem document, or visibly cut.

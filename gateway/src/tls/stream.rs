@@ -24,9 +24,6 @@ use crate::worker::io::Socket;
 /// Ciphertext that may wait for the kernel before writers wait too, in bytes: four TLS records.
 const QUEUE_MAX: usize = 64 * 1024;
 
-/// Plaintext taken from hyper at once, in bytes: one TLS record (RFC 8446, section 5.1).
-const RECORD_MAX: usize = 16 * 1024;
-
 /// Bytes that a peer may go on sending after an alert, before it is cut off: some records of a client that speaks first.
 const LAST_WORDS_BYTES: usize = 64 * 1024;
 
@@ -235,12 +232,9 @@ impl TlsStream {
 
     /// Waits until the peer sends something or ends the stream, with as little memory as can be. For a stream that is at rest:
     /// everything that came was read, and everything written was flushed.
-    ///
-    /// # Errors
-    ///
-    /// Where the socket fails.
-    pub async fn rest(&mut self) -> io::Result<()> {
-        poll_fn(|context| self.socket.poll_rest(context)).await
+    /// Where the socket fails, the next read finds it so.
+    pub async fn rest(&mut self) {
+        poll_fn(|context| self.socket.poll_rest(context)).await;
     }
 
     /// Ends the stream in order: `close_notify`, then the end of the TCP stream.
@@ -303,14 +297,8 @@ impl Read for TlsStream {
 }
 
 impl Write for TlsStream {
-    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let this = &mut *self;
-        if this.socket.pending() >= QUEUE_MAX {
-            ready!(this.socket.poll_drain(context))?;
-        }
-        let count = this.connection.writer().write(&bytes[..bytes.len().min(RECORD_MAX)])?;
-        this.encrypt()?;
-        Poll::Ready(Ok(count))
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_write_vectored(context, &[IoSlice::new(bytes)])
     }
 
     fn is_write_vectored(&self) -> bool {

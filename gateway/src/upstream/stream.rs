@@ -49,13 +49,8 @@ impl Read for UnixStream {
 }
 
 impl Write for UnixStream {
-    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        if self.socket.pending() >= QUEUE_MAX {
-            ready!(self.poll_drain(context))?;
-        }
-        let count = bytes.len().min(QUEUE_MAX);
-        self.socket.queue().extend_from_slice(&bytes[..count]);
-        Poll::Ready(Ok(count))
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_write_vectored(context, &[IoSlice::new(bytes)])
     }
 
     fn is_write_vectored(&self) -> bool {

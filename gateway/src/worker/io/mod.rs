@@ -149,18 +149,22 @@ impl Socket {
 
     /// Waits until [`Self::poll_fill`] has something to say, holding no memory for it meanwhile: for a peer that may be silent for
     /// long. Ready at once where something is buffered, or still on its way out.
-    pub fn poll_rest(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+    pub fn poll_rest(&mut self, context: &mut Context<'_>) -> Poll<()> {
         if self.consumed < self.received.len() || self.ended || self.pending() > 0 {
-            return Poll::Ready(Ok(()));
+            return Poll::Ready(());
         }
         self.received = Vec::new();
         self.consumed = 0;
         self.queued = Vec::new();
         match &mut self.channel {
-            Channel::Epoll(channel) => channel.poll_readable(context).map(Ok),
+            Channel::Epoll(channel) => channel.poll_readable(context),
             Channel::Uring(channel) => match ready!(channel.poll_readable(context)) {
-                uring::Woken::Readable => Poll::Ready(Ok(())),
-                uring::Woken::Received(result, buffer) => Poll::Ready(self.received(result, buffer).map(drop)),
+                uring::Woken::Readable => Poll::Ready(()),
+                uring::Woken::Received(result, buffer) => {
+                    // An error is told again by the receive that follows, or that one finds the end of the stream.
+                    let _ = self.received(result, buffer);
+                    Poll::Ready(())
+                }
             },
         }
     }

@@ -174,10 +174,10 @@ fn a_socket_at_rest_wakes_for_bytes_and_for_the_end_and_loses_neither() {
                 assert!(tokio::time::timeout(short, poll_fn(|context| socket.poll_rest(context))).await.is_err());
             }
             peer.write_all(b"ping").unwrap();
-            poll_fn(|context| socket.poll_rest(context)).await.unwrap();
+            poll_fn(|context| socket.poll_rest(context)).await;
             assert_eq!(poll_fn(|context| socket.poll_fill(context)).await.unwrap(), 4, "{backend:?} round {round}");
             assert_eq!(socket.buffered(), b"ping");
-            poll_fn(|context| socket.poll_rest(context)).await.unwrap();
+            poll_fn(|context| socket.poll_rest(context)).await;
             assert_eq!(socket.buffered(), b"ping", "nothing buffered is given up");
             socket.consume(4);
         }
@@ -185,11 +185,11 @@ fn a_socket_at_rest_wakes_for_bytes_and_for_the_end_and_loses_neither() {
         let short = Duration::from_millis(20);
         assert!(tokio::time::timeout(short, poll_fn(|context| socket.poll_fill(context))).await.is_err());
         peer.write_all(b"pong").unwrap();
-        poll_fn(|context| socket.poll_rest(context)).await.unwrap();
+        poll_fn(|context| socket.poll_rest(context)).await;
         assert_eq!(poll_fn(|context| socket.poll_fill(context)).await.unwrap(), 4);
         socket.consume(4);
         drop(peer);
-        poll_fn(|context| socket.poll_rest(context)).await.unwrap();
+        poll_fn(|context| socket.poll_rest(context)).await;
         assert_eq!(poll_fn(|context| socket.poll_fill(context)).await.unwrap(), 0);
     });
 }
