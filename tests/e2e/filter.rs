@@ -2,13 +2,13 @@
 
 use std::io::ErrorKind;
 use std::process::Command;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::thread;
 
 use hookgate_testkit::configuration::{FourProviders, HOST};
 use hookgate_testkit::gateway::{Gateway, Signal};
+use hookgate_testkit::namespace::{Namespace, ip};
 use hookgate_testkit::pki::{Sender, Variant};
 use hookgate_testkit::process::run;
+use hookgate_testkit::root::BpfFileSystem;
 
 use crate::lifecycle::confinement::assert_unprivileged;
 use crate::mount::mounted;
@@ -59,57 +59,9 @@ fn a_filter_that_cannot_be_started_ends_the_start_unless_it_need_not_be_there() 
     assert!(failed.contains(reason) && failed.contains("filter.required = false"), "{failed}");
 }
 
-static NAMESPACES: AtomicU32 = AtomicU32::new(0);
-
-/// A network namespace with nothing in it but a loopback interface. It ends with it.
-struct Namespace(String);
-
-impl Namespace {
-    fn new() -> Self {
-        let number = NAMESPACES.fetch_add(1, Ordering::Relaxed);
-        let namespace = Self(format!("hg-e2e-{}-{number}", std::process::id()));
-        ip(&["netns", "add", &namespace.0]);
-        ip(&["-n", &namespace.0, "link", "set", "lo", "up"]);
-        namespace
-    }
-
-    /// Runs `work` on a thread in the namespace; what it starts is there too.
-    fn run(&self, work: impl FnOnce() + Send) {
-        let file = std::fs::File::open(format!("/run/netns/{}", self.0)).unwrap();
-        thread::scope(|scope| {
-            let inside = move || {
-                let kind = Some(rustix::thread::LinkNameSpaceType::Network);
-                rustix::thread::move_into_link_name_space(std::os::fd::AsFd::as_fd(&file), kind).unwrap();
-                work();
-            };
-            if let Err(panic) = scope.spawn(inside).join() {
-                std::panic::resume_unwind(panic);
-            }
-        });
-    }
-}
-
-impl Drop for Namespace {
-    fn drop(&mut self) {
-        ip(&["netns", "delete", &self.0]);
-    }
-}
-
-/// Runs ip(8), and returns what it says.
-fn ip(arguments: &[&str]) -> String {
-    let output = Command::new("ip").args(arguments).output().unwrap();
-    assert!(output.status.success(), "ip {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}
-
 /// Whether a test of the filter can run. Says so where it cannot.
 fn is_root() -> bool {
-    if rustix::process::geteuid().is_root() {
-        return true;
-    }
-    assert!(std::env::var("CI").as_deref() != Ok("true"), "the test of the filter needs root in CI");
-    eprintln!("SKIPPED: the test of the filter needs root");
-    false
+    hookgate_testkit::root::is_root("the tests of the filter")
 }
 
 /// The section of a filter that drops.
@@ -134,34 +86,15 @@ fn connect(source: &str, port: u16) -> std::io::Result<()> {
     socket.connect_timeout(&address.into(), std::time::Duration::from_millis(300))
 }
 
-/// A bpffs of a test's own; it ends with it.
-struct BpfFileSystem(tempfile::TempDir);
-
-impl BpfFileSystem {
-    fn new() -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let mounted = Command::new("mount").args(["-t", "bpf", "bpf"]).arg(directory.path()).status().unwrap();
-        assert!(mounted.success());
-        Self(directory)
-    }
-}
-
-impl Drop for BpfFileSystem {
-    fn drop(&mut self) {
-        let unmounted = Command::new("umount").arg(self.0.path()).status();
-        assert!(unmounted.is_ok_and(|status| status.success()), "{} is still mounted", self.0.path().display());
-    }
-}
-
 #[test]
 fn a_pinned_filter_outlives_the_daemon_and_is_taken_over_by_the_next() {
     if !is_root() {
         return;
     }
-    let file_system = BpfFileSystem::new();
-    Namespace::new().run(|| {
+    let file_system = BpfFileSystem::mount().unwrap();
+    let inside = || {
         let scene = Scene::set().unwrap();
-        let options = mounted(&scene, file_system.0.path(), "/sys/fs/bpf", false);
+        let options = mounted(&scene, file_system.path(), "/sys/fs/bpf", false);
         let write = |ranges: &str| enforced(&scene, ranges, "pin = true\n");
         let start = |ranges: &str| Gateway::start(&write(ranges), &options).unwrap();
         let end = |mut gateway: Gateway| {
@@ -184,7 +117,9 @@ fn a_pinned_filter_outlives_the_daemon_and_is_taken_over_by_the_next() {
         let outcome = gateway.curl(HOST, &scene.pki).identity(&identity).post(PATH, b"{}").run().unwrap();
         assert_eq!(outcome.status(), Some(200));
         end(gateway);
-    });
+        Ok(())
+    };
+    Namespace::new("e2e").unwrap().run(inside).unwrap();
 }
 
 #[test]
@@ -192,7 +127,7 @@ fn foreign_sources_reach_nothing_and_reloads_change_who_is_foreign() {
     if !is_root() {
         return;
     }
-    Namespace::new().run(|| {
+    let inside = || {
         let (filter, write) = (ENFORCE, enforced);
         let stand = Stand::written(|scene| write(scene, "\"127.0.0.0/30\"", "")).unwrap();
         let gateway = &stand.world.gateway;
@@ -240,11 +175,13 @@ fn foreign_sources_reach_nothing_and_reloads_change_who_is_foreign() {
         let off = write(scene, "\"127.0.0.1\"", "").replace(filter, "\n[filter]\nmode = \"off\"\n");
         stand.world.reload(&off).unwrap();
         assert!(connects("127.0.0.67"));
-        assert!(ip(&["link", "show", "lo"]).contains("xdp"));
+        assert!(ip(&["link", "show", "lo"]).unwrap().contains("xdp"));
         let Stand { world, .. } = stand;
         let mut gateway = world.gateway;
         gateway.signal(Signal::TERM).unwrap();
         assert!(gateway.wait_exit(SOON).unwrap().success());
-        assert!(!ip(&["link", "show", "lo"]).contains("xdp"), "detached at the end");
-    });
+        assert!(!ip(&["link", "show", "lo"]).unwrap().contains("xdp"), "detached at the end");
+        Ok(())
+    };
+    Namespace::new("e2e").unwrap().run(inside).unwrap();
 }

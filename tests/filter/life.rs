@@ -7,6 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use hookgate::filter::{Action, Attach, Filter, FilterError, Policy, PolicyError};
+use hookgate_testkit::root::BpfFileSystem;
 use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
 
 use crate::is_root;
@@ -139,38 +140,17 @@ fn a_refused_reload_changes_nothing() {
     assert_eq!(explained.to_string(), "198.51.100.10 is in no range: dropped");
 }
 
-/// A bpffs of the test's own; it ends with it.
-struct BpfFileSystem(tempfile::TempDir);
-
-impl BpfFileSystem {
-    fn new() -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let mounted = Command::new("mount").args(["-t", "bpf", "bpf"]).arg(directory.path()).status().unwrap();
-        assert!(mounted.success());
-        Self(directory)
-    }
-}
-
-impl Drop for BpfFileSystem {
-    fn drop(&mut self) {
-        let unmounted = Command::new("umount").arg(self.0.path()).status();
-        if !unmounted.is_ok_and(|status| status.success()) {
-            eprintln!("{} could not be unmounted", self.0.path().display());
-        }
-    }
-}
-
 #[test]
 fn a_pinned_filter_stays_is_taken_over_and_can_be_removed() {
     if !is_root() {
         return;
     }
-    let file_system = BpfFileSystem::new();
+    let file_system = BpfFileSystem::mount().unwrap();
     let network = Network::new();
     let _server = network.serve(&[443]);
     let pinned = |client: &str| {
         let sets = vec![set("provider", Action::Allow, &[client])];
-        Policy { pin: Some(PathBuf::from(file_system.0.path())), sets, ..allowing(Attach::Auto) }
+        Policy { pin: Some(PathBuf::from(file_system.path())), sets, ..allowing(Attach::Auto) }
     };
     drop(start(&network, pinned(ALLOWED[0])));
     assert_eq!(network.connect(FOREIGN[0], 443, SOON).unwrap_err().kind(), ErrorKind::TimedOut, "it stays");

@@ -2,16 +2,14 @@
 //!
 //! Owns their names, their addresses and their end. Both sides call their interface `eth0`.
 
-use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpListener};
-use std::process::Command;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use hookgate_testkit::namespace::Namespace;
 use socket2::{Domain, Socket, Type};
 
 /// The server's addresses.
@@ -21,21 +19,17 @@ pub(crate) const ALLOWED: [&str; 2] = ["198.51.100.10", "2001:db8:ffff::10"];
 /// The addresses of one that they do not.
 pub(crate) const FOREIGN: [&str; 2] = ["198.51.100.66", "2001:db8:ffff::66"];
 
-static COUNT: AtomicU32 = AtomicU32::new(0);
-
 /// The namespaces; they end with it.
 pub(crate) struct Network {
-    server: String,
-    client: String,
+    // The end of the pair in the client's namespace goes first.
+    client: Namespace,
+    server: Namespace,
 }
 
 impl Network {
     pub(crate) fn new() -> Self {
-        let unique = format!("{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-        let network = Self { server: format!("hg-server-{unique}"), client: format!("hg-client-{unique}") };
-        let (server, client) = (&network.server, &network.client);
-        ip(&["netns", "add", server]);
-        ip(&["netns", "add", client]);
+        let network = Self { client: Namespace::new("client").unwrap(), server: Namespace::new("server").unwrap() };
+        let (server, client) = (network.server.name(), network.client.name());
         ip(&["-n", server, "link", "add", "eth0", "type", "veth", "peer", "name", "eth0", "netns", client]);
         for (namespace, addresses) in [(server, SERVER.to_vec()), (client, [ALLOWED, FOREIGN].concat())] {
             for address in addresses {
@@ -44,7 +38,6 @@ impl Network {
                 let nodad: &[&str] = if length == 64 { &["nodad"] } else { &[] };
                 ip(&[&["-n", namespace, "address", "add", &address, "dev", "eth0"], nodad].concat());
             }
-            ip(&["-n", namespace, "link", "set", "lo", "up"]);
             ip(&["-n", namespace, "link", "set", "eth0", "up"]);
         }
         network
@@ -52,12 +45,12 @@ impl Network {
 
     /// Runs `work` in the server's namespace. Sockets and links that it makes stay there.
     pub(crate) fn on_server<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
-        within(&self.server, work)
+        self.server.run(|| Ok(work())).unwrap()
     }
 
     /// Runs `work` in the clients' namespace.
     pub(crate) fn on_client<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
-        within(&self.client, work)
+        self.client.run(|| Ok(work())).unwrap()
     }
 
     /// Serves `ok` on these ports, at both addresses.
@@ -98,17 +91,6 @@ impl Network {
     }
 }
 
-impl Drop for Network {
-    fn drop(&mut self) {
-        for namespace in [&self.client, &self.server] {
-            let removed = Command::new("ip").args(["netns", "delete", namespace]).status();
-            if !removed.is_ok_and(|status| status.success()) {
-                eprintln!("network namespace {namespace} could not be removed");
-            }
-        }
-    }
-}
-
 /// A server; it ends with it.
 pub(crate) struct Server {
     threads: Vec<JoinHandle<()>>,
@@ -122,21 +104,7 @@ impl Drop for Server {
     }
 }
 
-fn within<T: Send>(namespace: &str, work: impl FnOnce() -> T + Send) -> T {
-    let namespace = File::open(format!("/run/netns/{namespace}")).unwrap();
-    let enter_and_work = move || {
-        use std::os::fd::AsFd as _;
-        move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
-        work()
-    };
-    let joined = thread::scope(|scope| scope.spawn(enter_and_work).join());
-    joined.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-}
-
 /// Runs `ip`, which must succeed, and returns what it says.
 pub(crate) fn ip(arguments: &[&str]) -> String {
-    let output = Command::new("ip").args(arguments).output().expect("ip, of iproute2, is needed");
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "ip {}: {said}", arguments.join(" "));
-    String::from_utf8_lossy(&output.stdout).into_owned()
+    hookgate_testkit::namespace::ip(arguments).unwrap()
 }

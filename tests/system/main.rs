@@ -17,10 +17,5 @@ mod scene;
 
 /// Whether a test can run: as root. Says so where it cannot.
 pub(crate) fn is_root() -> bool {
-    if rustix::process::geteuid().is_root() {
-        return true;
-    }
-    assert!(std::env::var("CI").as_deref() != Ok("true"), "the tests of the service need root in CI");
-    eprintln!("SKIPPED: the tests of the service need root");
-    false
+    hookgate_testkit::root::is_root("the tests of the service")
 }

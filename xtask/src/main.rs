@@ -11,7 +11,6 @@ mod demo;
 mod dist;
 mod ebpf;
 mod flood;
-mod namespace;
 mod setup;
 mod test;
 mod units;

@@ -8,6 +8,7 @@ use std::process::Command;
 
 use anyhow::{Result, bail};
 use hookgate_testkit::gateway::IO_VARIABLE;
+use hookgate_testkit::root::is_ci;
 
 use crate::command::{self, cargo};
 use crate::count::Count;
@@ -27,7 +28,7 @@ pub(crate) fn run() -> Result<()> {
     filter()?;
     system()?;
     if let Err(error) = io_uring::IoUring::new(2) {
-        if std::env::var("CI").is_ok_and(|value| value == "true") {
+        if is_ci() {
             bail!("this host makes no io_uring ({error}), and in CI the tests on it must not be skipped");
         }
         eprintln!("\n!!! SKIPPED: the end-to-end tests on io_uring. This host makes no ring: {error}.");
@@ -41,8 +42,7 @@ pub(crate) fn run() -> Result<()> {
 /// The committed eBPF objects, against their source. They were built once, by a toolchain that nothing else needs, so only CI
 /// installs it. Where Debian has moved on to another compiler, other bytes would prove nothing.
 fn objects() -> Result<()> {
-    let is_ci = std::env::var("CI").is_ok_and(|value| value == "true");
-    if is_ci
+    if is_ci()
         && setup::is_root()
         && !ebpf::can_check()
         && let Err(error) = ebpf::install()
@@ -66,7 +66,7 @@ fn filter() -> Result<()> {
         step(&["test", "--workspace", "--test", "filter"])?;
         return flood::smoke();
     }
-    if std::env::var("CI").is_ok_and(|value| value == "true") {
+    if is_ci() {
         bail!("the tests of the filter need root, and in CI they must not be skipped");
     }
     eprintln!(
@@ -80,7 +80,7 @@ fn system() -> Result<()> {
     if setup::is_root() {
         return step(&["test", "--workspace", "--test", "system"]);
     }
-    if std::env::var("CI").is_ok_and(|value| value == "true") {
+    if is_ci() {
         bail!("the tests of the service need root, and in CI they must not be skipped");
     }
     eprintln!("\n!!! SKIPPED: the tests of the installed service. They need root: to boot a container with systemd.\n");

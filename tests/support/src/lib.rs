@@ -12,6 +12,8 @@ pub mod handler;
 pub mod http;
 pub mod manager;
 pub mod metrics;
+pub mod namespace;
 pub mod pki;
 pub mod process;
+pub mod root;
 pub mod token;

@@ -11,10 +11,10 @@ use hookgate_testkit::configuration::{FourProviders, HOST};
 use hookgate_testkit::documents::PERCOLATE;
 use hookgate_testkit::gateway::{Gateway, GatewayOptions};
 use hookgate_testkit::handler::{Behaviour, Handler};
+use hookgate_testkit::namespace::Namespace;
 use hookgate_testkit::pki::{KeyKind, Pki, Sender, Variant};
 
 use super::table::Row;
-use crate::namespace::Namespace;
 use crate::setup;
 
 /// An address of the loopback interface that no range has.

@@ -48,6 +48,5 @@ impl Demo {
 fn build() -> Result<PathBuf> {
     println!("building hookgate …");
     command::run(Command::new(cargo()).args(["build", "--quiet", "--package", "hookgate"]))?;
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| command::root().join("target"), PathBuf::from);
-    Ok(std::path::absolute(target.join("debug/hookgate"))?)
+    Ok(command::target()?.join("debug/hookgate"))
 }

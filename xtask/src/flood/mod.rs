@@ -149,8 +149,7 @@ impl Flood {
 /// Builds gateway and load generator, and says where they are.
 fn build(arguments: &[&str], profile: &str) -> Result<PathBuf> {
     command::run(Command::new(cargo()).args(arguments))?;
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| command::root().join("target"), PathBuf::from);
-    Ok(std::path::absolute(target.join(profile))?)
+    Ok(command::target()?.join(profile))
 }
 
 /// One short round with debug binaries: that every guard works, not how well. For `cargo xtask test`.
