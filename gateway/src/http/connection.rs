@@ -1,6 +1,7 @@
 //! One connection, from the end of its handshake to the end of its stream.
 
 use std::cell::RefCell;
+use std::convert::Infallible;
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -9,10 +10,12 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
+use hyper::body::Incoming;
 use hyper::header::HeaderValue;
 use hyper::server::conn::http1;
-use hyper::service::service_fn;
+use hyper::service::{HttpService, service_fn};
 
+use super::answer::AnswerBody;
 use super::exchange::{Exchange, ExchangeStream};
 use super::{problem, request};
 use crate::identity::{ChainRefusal, VerifiedChain};
@@ -97,24 +100,38 @@ pub async fn serve(worker: Rc<Worker>, mut stream: TlsStream, peer: Peer, deadli
     let mut unread = Bytes::new();
     loop {
         let io = ExchangeStream::new(stream, Rc::clone(&exchange), unread);
-        // On the heap, so that a connection at rest does not keep room for it.
-        let mut serving = Box::new(builder.serve_connection(io, service.clone()));
-        let outcome = poll_fn(|context| match serving.poll_without_shutdown(context) {
-            Poll::Ready(outcome) => Poll::Ready(Some(outcome)),
-            Poll::Pending => exchange.poll_silence(context).map(|()| None),
-        });
-        let outcome = outcome.await;
-        let parts = serving.into_parts();
-        stream = parts.io.into_inner();
-        unread = parts.read_buf;
+        let serving = builder.serve_connection(io, service.clone());
+        let outcome;
+        // On the heap, and gone before the rest, so that a connection at rest does not keep room for it.
+        (stream, unread, outcome) = Box::pin(serve_until_silence(serving, &exchange)).await;
         if let Some(outcome) = outcome {
             return Box::pin(end(&connection, stream, outcome)).await;
         }
         if unread.is_empty() {
-            // Without hyper and its buffers, which are half of what an idle connection costs.
+            // Without hyper and its buffers, which are more than half of what an idle connection costs.
+            unread = Bytes::new();
             stream.rest().await;
         }
     }
+}
+
+/// Has hyper serve until either side ends the connection, or the peer falls silent: then there is no outcome. Returns the stream, and
+/// what was read of it and not used.
+async fn serve_until_silence<S>(
+    mut serving: http1::Connection<ExchangeStream, S>,
+    exchange: &Exchange,
+) -> (TlsStream, Bytes, Option<Result<(), hyper::Error>>)
+where
+    S: HttpService<Incoming, ResBody = AnswerBody, Error = Infallible> + Unpin,
+    S::Future: Unpin,
+{
+    let outcome = poll_fn(|context| match serving.poll_without_shutdown(context) {
+        Poll::Ready(outcome) => Poll::Ready(Some(outcome)),
+        Poll::Pending => exchange.poll_silence(context).map(|()| None),
+    });
+    let outcome = outcome.await;
+    let parts = serving.into_parts();
+    (parts.io.into_inner(), parts.read_buf, outcome)
 }
 
 /// Ends the stream as it deserves: in order, with a last problem document, or visibly cut.
