@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::convert::Infallible;
 use std::future::poll_fn;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
@@ -49,6 +49,8 @@ pub struct Peer {
 pub(super) struct Connection {
     pub(super) worker: Rc<Worker>,
     pub(super) address: SocketAddr,
+    /// The address as handlers are told it: IPv4 where it is mapped into IPv6.
+    pub(super) address_field: HeaderValue,
     pub(super) server_name: Option<Box<str>>,
     pub(super) state: RefCell<State>,
     pub(super) exchange: Rc<Exchange>,
@@ -82,6 +84,7 @@ pub async fn serve(worker: Rc<Worker>, mut stream: TlsStream, peer: Peer, deadli
     let connection = Rc::new(Connection {
         worker,
         address: peer.address,
+        address_field: address_field(peer.address.ip()),
         server_name: peer.server_name,
         state: RefCell::new(State { snapshot: peer.snapshot, verdict: peer.verdict }),
         exchange: Rc::clone(&exchange),
@@ -113,6 +116,11 @@ pub async fn serve(worker: Rc<Worker>, mut stream: TlsStream, peer: Peer, deadli
             stream.rest().await;
         }
     }
+}
+
+fn address_field(address: IpAddr) -> HeaderValue {
+    // Digits, letters, dots and colons are all fit for a field.
+    HeaderValue::try_from(address.to_canonical().to_string()).unwrap_or_else(|_| HeaderValue::from_static("unknown"))
 }
 
 /// Has hyper serve until either side ends the connection, or the peer falls silent: then there is no outcome. Returns the stream, and

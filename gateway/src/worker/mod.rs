@@ -13,6 +13,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use bytes::Bytes;
 use hyper::header::HeaderValue;
 
 use crate::metrics::Meters;
@@ -27,6 +28,12 @@ pub use run::{CUT_GRACE, Command, Plan, WorkerThread, start};
 /// Refusals that a worker writes to the log in one second; more are only counted, so that a flood of bad handshakes does not
 /// become a flood of log lines. The number of those left out is logged.
 const LOGGED_REFUSALS_PER_SECOND: u32 = 50;
+
+/// Hexadecimal digits of a request id: 128 bits.
+const REQUEST_ID_DIGITS: usize = 32;
+
+/// Request ids that are made at once, in one allocation that lives as long as any of them: 1 KiB.
+const REQUEST_IDS_AT_ONCE: usize = 32;
 
 /// What the connections of one worker share.
 pub struct Worker {
@@ -44,6 +51,8 @@ pub struct Worker {
     connections: Cell<usize>,
     draining: Cell<bool>,
     random: RefCell<fastrand::Rng>,
+    /// Ids that were made and not given out yet, one after the other.
+    request_ids: RefCell<Bytes>,
     refusals: Cell<RefusalLog>,
     no_label: Arc<str>,
 }
@@ -69,6 +78,7 @@ impl Worker {
             connections: Cell::new(0),
             draining: Cell::new(false),
             random: RefCell::new(fastrand::Rng::new()),
+            request_ids: RefCell::default(),
             refusals: Cell::default(),
             no_label: Arc::from(""),
         })
@@ -106,13 +116,15 @@ impl Worker {
 
     /// A new request id: 128 random bits in hexadecimal. Unique, not secret.
     pub fn request_id(&self) -> HeaderValue {
-        const DIGITS: &[u8; 16] = b"0123456789abcdef";
-        let bits = self.random.borrow_mut().u128(..);
-        let mut digits = [0; 32];
-        for (index, digit) in digits.iter_mut().enumerate() {
-            *digit = DIGITS[usize::try_from(bits >> (4 * index) & 15).unwrap_or_default()];
+        let mut ids = self.request_ids.borrow_mut();
+        if ids.is_empty() {
+            let mut random = self.random.borrow_mut();
+            let bits: Vec<u8> = (0..REQUEST_IDS_AT_ONCE).flat_map(|_| random.u128(..).to_be_bytes()).collect();
+            *ids = Bytes::from(data_encoding::HEXLOWER.encode(&bits));
         }
-        HeaderValue::from_bytes(&digits).unwrap_or_else(|_| HeaderValue::from_static("unknown"))
+        // Hexadecimal digits are fit for a field.
+        let id = ids.split_to(REQUEST_ID_DIGITS);
+        HeaderValue::from_maybe_shared(id).unwrap_or_else(|_| HeaderValue::from_static("unknown"))
     }
 
     /// Runs `write`, which logs one refusal, unless enough were logged in this second.
