@@ -55,6 +55,7 @@ const LOG_LOST: &str = "hookgate_log_events_lost_total";
 const BUILD_INFO: &str = "hookgate_build_info";
 const IO_BACKEND: &str = "hookgate_io_backend_info";
 const IO_FALLBACK: &str = "hookgate_io_fallback";
+const WORKER_CONNECTIONS: &str = "hookgate_worker_connections";
 const WORKER_STALLED: &str = "hookgate_worker_stalled";
 
 /// Registers the help texts with the recorder that is installed.
@@ -118,6 +119,7 @@ pub fn describe() {
     describe_gauge!(BUILD_INFO, "Always 1; the version is in the label");
     describe_gauge!(IO_BACKEND, "Always 1; the I/O backend in use is in the label");
     describe_gauge!(IO_FALLBACK, "1 where io_uring was preferred but is not to be had on this host");
+    describe_gauge!(WORKER_CONNECTIONS, "TCP connections that a worker has now, by worker");
     describe_gauge!(WORKER_STALLED, "1 for a worker that has shown no life for too long");
 }
 
@@ -138,6 +140,12 @@ pub fn running(backend: &'static str, fell_back: bool) {
     gauge!(BUILD_INFO, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
     gauge!(IO_BACKEND, "backend" => backend).set(1.0);
     gauge!(IO_FALLBACK).set(if fell_back { 1.0 } else { 0.0 });
+}
+
+/// Publishes how many connections a worker has.
+pub fn worker_connections(worker: usize, connections: usize) {
+    #[expect(clippy::cast_precision_loss, reason = "a number of connections stays far below 2^53")]
+    gauge!(WORKER_CONNECTIONS, "worker" => worker.to_string()).set(connections as f64);
 }
 
 /// Says whether a worker has shown no life for too long.

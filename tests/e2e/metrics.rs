@@ -14,7 +14,7 @@ use crate::stand::{PATH, Stand, configuration};
 use crate::world::SOON;
 
 /// Every metric, its type, and its labels in alphabetical order.
-const DOCUMENTED: [(&str, &str, &[&str]); 27] = [
+const DOCUMENTED: [(&str, &str, &[&str]); 28] = [
     ("hookgate_build_info", "gauge", &["version"]),
     ("hookgate_certificate_not_after_timestamp_seconds", "gauge", &["kind", "name", "provider"]),
     ("hookgate_chain_cache_entries", "gauge", &[]),
@@ -41,6 +41,7 @@ const DOCUMENTED: [(&str, &str, &[&str]); 27] = [
     ("hookgate_request_duration_seconds", "histogram", &[]),
     ("hookgate_requests_total", "counter", &["provider", "route", "status"]),
     ("hookgate_verifications_total", "counter", &["cache", "provider", "reason", "result"]),
+    ("hookgate_worker_connections", "gauge", &["worker"]),
     ("hookgate_worker_stalled", "gauge", &["worker"]),
 ];
 

@@ -3,6 +3,8 @@
 //! Owns the listening sockets' options, the accept loops and the bound on connections. Must not look at a byte of what a peer
 //! sends: that begins with `tls`.
 
+pub mod spread;
+
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
@@ -65,7 +67,11 @@ pub async fn run(worker: Rc<Worker>, listener: Rc<Listener>) {
 fn admit(worker: &Rc<Worker>, descriptor: OwnedFd) {
     worker.meters.accepted();
     let limit = worker.snapshot().limits.max_connections.div_ceil(worker.siblings());
-    if worker.connections() >= limit && worker.sweep.shut_down_all(Phase::Idle, 1) == 0 {
+    let place = worker.siblings.own().take(limit).or_else(|| {
+        let made_room = worker.sweep.shut_down_all(Phase::Idle, 1) == 1;
+        made_room.then(|| worker.siblings.own().take(usize::MAX)).flatten()
+    });
+    let Some(place) = place else {
         worker.meters.rejected(Reject::ConnectionLimit);
         worker.log_refusal(|| {
             let reason = Reject::ConnectionLimit.row().reason;
@@ -79,9 +85,8 @@ fn admit(worker: &Rc<Worker>, descriptor: OwnedFd) {
         });
         worker.meters.closed();
         return;
-    }
-    let slot = worker.take_slot();
-    tokio::task::spawn_local(connection::receive(slot, descriptor));
+    };
+    tokio::task::spawn_local(connection::receive(worker.slot(place), descriptor));
 }
 
 async fn failed(worker: &Worker, error: &io::Error) {

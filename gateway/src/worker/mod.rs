@@ -15,6 +15,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use hyper::header::HeaderValue;
 
+use crate::accept::spread::{Place, Siblings};
 use crate::metrics::Meters;
 use crate::snapshot::Snapshot;
 use crate::upstream::Upstream;
@@ -32,7 +33,8 @@ const LOGGED_REFUSALS_PER_SECOND: u32 = 50;
 pub struct Worker {
     snapshot: Arc<ArcSwap<Snapshot>>,
     backend: Backend,
-    siblings: usize,
+    /// All workers of this process, and how many connections each has.
+    pub(crate) siblings: Siblings,
     /// Deadlines, and the coarse clock.
     pub sweep: Rc<Sweep>,
     /// What is counted.
@@ -41,7 +43,6 @@ pub struct Worker {
     pub upstream: Upstream,
     /// Bytes of request bodies held now.
     pub buffered_bytes: Cell<usize>,
-    connections: Cell<usize>,
     draining: Cell<bool>,
     random: RefCell<fastrand::Rng>,
     refusals: Cell<RefusalLog>,
@@ -56,7 +57,7 @@ struct RefusalLog {
 }
 
 impl Worker {
-    fn new(backend: Backend, snapshot: Arc<ArcSwap<Snapshot>>, siblings: usize) -> Rc<Self> {
+    fn new(backend: Backend, snapshot: Arc<ArcSwap<Snapshot>>, siblings: Siblings) -> Rc<Self> {
         let sweep = Sweep::new();
         Rc::new(Self {
             snapshot,
@@ -66,7 +67,6 @@ impl Worker {
             sweep,
             meters: Meters::new(),
             buffered_bytes: Cell::new(0),
-            connections: Cell::new(0),
             draining: Cell::new(false),
             random: RefCell::new(fastrand::Rng::new()),
             refusals: Cell::default(),
@@ -81,17 +81,17 @@ impl Worker {
 
     /// Workers of this process, this one included: what a limit over all workers is divided by.
     pub fn siblings(&self) -> usize {
-        self.siblings
+        self.siblings.count()
     }
 
     /// Connections open now.
     pub fn connections(&self) -> usize {
-        self.connections.get()
+        self.siblings.own().connections()
     }
 
-    /// Counts a connection for as long as the slot lives.
-    pub(crate) fn take_slot(self: &Rc<Self>) -> Slot {
-        Slot::new(self)
+    /// Makes a slot of a place in this worker's count.
+    pub(crate) fn slot(self: &Rc<Self>, place: Place) -> Slot {
+        Slot::new(self, place)
     }
 
     /// Whether the process is about to end: no connection outlives its next answer.

@@ -17,6 +17,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 use super::Worker;
 use super::deadline::{Phase, SWEEP_INTERVAL};
 use super::io::{Backend, Listener, block_on};
+use crate::accept::spread::{Place, Siblings, Tally};
 use crate::accept::{self, Listening};
 use crate::snapshot::Snapshot;
 
@@ -43,10 +44,8 @@ pub enum Command {
 
 /// What a worker needs to start.
 pub struct Plan {
-    /// Which worker this is, from 0.
-    pub index: usize,
-    /// How many there are.
-    pub siblings: usize,
+    /// Which worker this is, and which others there are.
+    pub siblings: Siblings,
     /// The core to run on; `None` leaves it to the scheduler.
     pub core: Option<usize>,
     /// The I/O backend, known to work.
@@ -63,6 +62,7 @@ pub struct Plan {
 pub struct WorkerThread {
     handle: JoinHandle<io::Result<()>>,
     rounds: Arc<AtomicU64>,
+    tally: Arc<Tally>,
 }
 
 impl WorkerThread {
@@ -75,6 +75,11 @@ impl WorkerThread {
     /// [`SWEEP_INTERVAL`](super::deadline::SWEEP_INTERVAL).
     pub fn rounds(&self) -> u64 {
         self.rounds.load(Ordering::Relaxed)
+    }
+
+    /// Connections that it has now.
+    pub fn connections(&self) -> usize {
+        self.tally.connections()
     }
 
     /// Waits for the end of the thread.
@@ -93,7 +98,8 @@ impl WorkerThread {
 ///
 /// Where the system gives no thread. What fails within the thread is returned by [`WorkerThread::join`].
 pub fn start(plan: Plan) -> io::Result<WorkerThread> {
-    let name = format!("worker-{}", plan.index);
+    let name = format!("worker-{}", plan.siblings.index());
+    let tally = Arc::clone(plan.siblings.own());
     let rounds = Arc::new(AtomicU64::new(0));
     let counted = Arc::clone(&rounds);
     let handle = thread::Builder::new().name(name).spawn(move || {
@@ -102,7 +108,7 @@ pub fn start(plan: Plan) -> io::Result<WorkerThread> {
         }
         block_on(plan.backend, serve(plan, counted))?
     })?;
-    Ok(WorkerThread { handle, rounds })
+    Ok(WorkerThread { handle, rounds, tally })
 }
 
 fn pin(core: usize) {
@@ -206,12 +212,12 @@ async fn cut(worker: &Worker) {
 /// A connection's place in the count of its worker.
 pub(crate) struct Slot {
     worker: Rc<Worker>,
+    _place: Place,
 }
 
 impl Slot {
-    pub(super) fn new(worker: &Rc<Worker>) -> Self {
-        worker.connections.set(worker.connections.get() + 1);
-        Self { worker: Rc::clone(worker) }
+    pub(super) fn new(worker: &Rc<Worker>, place: Place) -> Self {
+        Self { worker: Rc::clone(worker), _place: place }
     }
 
     pub(super) fn worker(&self) -> &Rc<Worker> {
@@ -221,7 +227,6 @@ impl Slot {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.worker.connections.set(self.worker.connections.get() - 1);
         self.worker.meters.closed();
     }
 }
