@@ -24,6 +24,7 @@ pub const DURATION_BUCKETS: [f64; 14] =
 
 const CONNECTIONS: &str = "hookgate_connections_total";
 const CONNECTIONS_ACTIVE: &str = "hookgate_connections_active";
+const HANDED_OVER: &str = "hookgate_connections_handed_over_total";
 const HANDSHAKES: &str = "hookgate_handshakes_total";
 const HANDSHAKE_DURATION: &str = "hookgate_handshake_duration_seconds";
 const VERIFICATIONS: &str = "hookgate_verifications_total";
@@ -62,6 +63,7 @@ const WORKER_STALLED: &str = "hookgate_worker_stalled";
 pub fn describe() {
     describe_counter!(CONNECTIONS, "TCP connections accepted");
     describe_gauge!(CONNECTIONS_ACTIVE, "TCP connections open now");
+    describe_counter!(HANDED_OVER, "Accepted connections that a worker handed over to one that had clearly fewer");
     describe_counter!(
         HANDSHAKES,
         "TLS handshakes by protocol version, result (ok or a rejection reason) and whether a session was resumed"
@@ -231,6 +233,7 @@ type Label = Arc<str>;
 /// What one worker counts on. Handles are resolved at first use and kept.
 pub struct Meters {
     connections: Counter,
+    handed_over: Counter,
     /// TCP connections open now.
     pub connections_active: Gauge,
     handshake_duration: Histogram,
@@ -256,6 +259,7 @@ impl Meters {
         };
         Self {
             connections: counter!(CONNECTIONS),
+            handed_over: counter!(HANDED_OVER),
             connections_active: gauge!(CONNECTIONS_ACTIVE),
             handshake_duration: histogram!(HANDSHAKE_DURATION),
             request_duration: histogram!(REQUEST_DURATION),
@@ -270,6 +274,11 @@ impl Meters {
     pub fn accepted(&self) {
         self.connections.increment(1);
         self.connections_active.increment(1.0);
+    }
+
+    /// Counts a connection that a sibling got.
+    pub fn handed_over(&self) {
+        self.handed_over.increment(1);
     }
 
     /// Counts the end of a connection.

@@ -154,11 +154,11 @@ fn plan_workers(
     let cores = usable_cores();
     let count = if listen.workers == 0 { cores.len().max(1) } else { listen.workers };
     let opened = sockets::open(listen, count)?;
-    let plan = |(siblings, listeners): (Siblings, _)| {
+    let plan = |((siblings, inbox), listeners): ((Siblings, _), _)| {
         // With more workers than cores, pinning would stack them unevenly.
         let core = (count <= cores.len()).then(|| cores[siblings.index()]);
         let (snapshot, commands) = (Arc::clone(current), commands.clone());
-        Plan { siblings, core, backend, listeners, snapshot, commands }
+        Plan { siblings, inbox, core, backend, listeners, snapshot, commands }
     };
     let plans = Siblings::of(count).into_iter().zip(opened.workers).map(plan).collect();
     for address in &opened.addresses {

@@ -1,7 +1,8 @@
 //! A worker: one thread, pinned to a core, with everything that its connections need.
 //!
-//! Owns the runtime of the thread, the deadline sweep, and what its connections share. Takes nothing from its siblings and
-//! gives them nothing: only the snapshot, the verified-chain cache and the metrics are common, and none of them blocks.
+//! Owns the runtime of the thread, the deadline sweep, and what its connections share. Common to all workers are the snapshot, the
+//! verified-chain cache, the metrics and the counts of connections, none of which blocks. What goes from one worker to another is a
+//! connection of which no byte has been read ([`crate::accept::spread`]); from then on it never leaves its worker.
 
 pub(crate) mod connection;
 pub mod deadline;

@@ -10,14 +10,14 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use rustix::io::Errno;
 use rustix::thread::CpuSet;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::{JoinHandle as Task, spawn_local};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::Worker;
 use super::deadline::{Phase, SWEEP_INTERVAL};
 use super::io::{Backend, Listener, block_on};
-use crate::accept::spread::{Place, Siblings, Tally};
+use crate::accept::spread::{Inbox, Place, Siblings, Tally};
 use crate::accept::{self, Listening};
 use crate::snapshot::Snapshot;
 
@@ -46,6 +46,8 @@ pub enum Command {
 pub struct Plan {
     /// Which worker this is, and which others there are.
     pub siblings: Siblings,
+    /// What the others hand over.
+    pub inbox: Inbox,
     /// The core to run on; `None` leaves it to the scheduler.
     pub core: Option<usize>,
     /// The I/O backend, known to work.
@@ -130,8 +132,10 @@ async fn serve(plan: Plan, rounds: Arc<AtomicU64>) -> io::Result<()> {
     for Listening { descriptor, queued } in plan.listeners {
         listeners.push(Rc::new(Listener::new(plan.backend, descriptor, queued)?));
     }
-    let accepting: Vec<_> =
+    let mut accepting: Vec<_> =
         listeners.iter().map(|listener| spawn_local(accept::run(Rc::clone(&worker), Rc::clone(listener)))).collect();
+    let closing = Rc::new(Notify::new());
+    accepting.push(spawn_local(accept::take_over(Rc::clone(&worker), plan.inbox, Rc::clone(&closing))));
     let command = loop {
         let command = *commands.borrow_and_update();
         match command {
@@ -145,6 +149,8 @@ async fn serve(plan: Plan, rounds: Arc<AtomicU64>) -> io::Result<()> {
     };
     worker.draining.set(true);
     listeners.iter().for_each(|listener| listener.stop());
+    // Siblings that have not heard yet keep what they accept; what they handed over already is served here.
+    closing.notify_one();
     finish_accepting(accepting).await;
     drop(listeners);
     if command == Command::Drain {
@@ -204,8 +210,11 @@ async fn sleep_while_busy(worker: &Worker, limit: Duration) {
 async fn cut(worker: &Worker) {
     worker.upstream.close();
     worker.sweep.shut_down_everything();
+    // One turn for the connections to handlers, which nobody counts, and for those that were accepted, or handed over, so late
+    // that nothing watched their sockets yet.
+    sleep(DRAIN_POLL).await;
+    worker.sweep.shut_down_everything();
     sleep_while_busy(worker, CUT_GRACE).await;
-    // One turn more for the connections to handlers, which nobody counts.
     sleep(DRAIN_POLL).await;
 }
 
