@@ -24,6 +24,7 @@ pub const DURATION_BUCKETS: [f64; 14] =
 
 const CONNECTIONS: &str = "hookgate_connections_total";
 const CONNECTIONS_ACTIVE: &str = "hookgate_connections_active";
+const HANDED_OVER: &str = "hookgate_connections_handed_over_total";
 const HANDSHAKES: &str = "hookgate_handshakes_total";
 const HANDSHAKE_DURATION: &str = "hookgate_handshake_duration_seconds";
 const VERIFICATIONS: &str = "hookgate_verifications_total";
@@ -55,12 +56,14 @@ const LOG_LOST: &str = "hookgate_log_events_lost_total";
 const BUILD_INFO: &str = "hookgate_build_info";
 const IO_BACKEND: &str = "hookgate_io_backend_info";
 const IO_FALLBACK: &str = "hookgate_io_fallback";
+const WORKER_CONNECTIONS: &str = "hookgate_worker_connections";
 const WORKER_STALLED: &str = "hookgate_worker_stalled";
 
 /// Registers the help texts with the recorder that is installed.
 pub fn describe() {
     describe_counter!(CONNECTIONS, "TCP connections accepted");
     describe_gauge!(CONNECTIONS_ACTIVE, "TCP connections open now");
+    describe_counter!(HANDED_OVER, "Accepted connections that a worker handed over to one that had clearly fewer");
     describe_counter!(
         HANDSHAKES,
         "TLS handshakes by protocol version, result (ok or a rejection reason) and whether a session was resumed"
@@ -118,6 +121,7 @@ pub fn describe() {
     describe_gauge!(BUILD_INFO, "Always 1; the version is in the label");
     describe_gauge!(IO_BACKEND, "Always 1; the I/O backend in use is in the label");
     describe_gauge!(IO_FALLBACK, "1 where io_uring was preferred but is not to be had on this host");
+    describe_gauge!(WORKER_CONNECTIONS, "TCP connections that a worker has now, by worker");
     describe_gauge!(WORKER_STALLED, "1 for a worker that has shown no life for too long");
 }
 
@@ -138,6 +142,12 @@ pub fn running(backend: &'static str, fell_back: bool) {
     gauge!(BUILD_INFO, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
     gauge!(IO_BACKEND, "backend" => backend).set(1.0);
     gauge!(IO_FALLBACK).set(if fell_back { 1.0 } else { 0.0 });
+}
+
+/// Publishes how many connections a worker has.
+pub fn worker_connections(worker: usize, connections: usize) {
+    #[expect(clippy::cast_precision_loss, reason = "a number of connections stays far below 2^53")]
+    gauge!(WORKER_CONNECTIONS, "worker" => worker.to_string()).set(connections as f64);
 }
 
 /// Says whether a worker has shown no life for too long.
@@ -223,6 +233,7 @@ type Label = Arc<str>;
 /// What one worker counts on. Handles are resolved at first use and kept.
 pub struct Meters {
     connections: Counter,
+    handed_over: Counter,
     /// TCP connections open now.
     pub connections_active: Gauge,
     handshake_duration: Histogram,
@@ -250,6 +261,7 @@ impl Meters {
         };
         Self {
             connections: counter!(CONNECTIONS),
+            handed_over: counter!(HANDED_OVER),
             connections_active: gauge!(CONNECTIONS_ACTIVE),
             handshake_duration: histogram!(HANDSHAKE_DURATION),
             request_duration: histogram!(REQUEST_DURATION),
@@ -265,6 +277,11 @@ impl Meters {
     pub fn accepted(&self) {
         self.connections.increment(1);
         self.connections_active.increment(1.0);
+    }
+
+    /// Counts a connection that a sibling got.
+    pub fn handed_over(&self) {
+        self.handed_over.increment(1);
     }
 
     /// Counts the end of a connection.

@@ -1,7 +1,8 @@
 //! A worker: one thread, pinned to a core, with everything that its connections need.
 //!
-//! Owns the runtime of the thread, the deadline sweep, and what its connections share. Takes nothing from its siblings and
-//! gives them nothing: only the snapshot, the verified-chain cache and the metrics are common, and none of them blocks.
+//! Owns the runtime of the thread, the deadline sweep, and what its connections share. Common to all workers are the snapshot, the
+//! verified-chain cache, the metrics and the counts of connections, none of which blocks. What goes from one worker to another is a
+//! connection of which no byte has been read ([`crate::accept::spread`]); from then on it never leaves its worker.
 
 pub(crate) mod connection;
 pub mod deadline;
@@ -16,6 +17,7 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use hyper::header::HeaderValue;
 
+use crate::accept::spread::{Place, Siblings};
 use crate::metrics::Meters;
 use crate::snapshot::Snapshot;
 use crate::upstream::Upstream;
@@ -39,7 +41,8 @@ const REQUEST_IDS_AT_ONCE: usize = 32;
 pub struct Worker {
     snapshot: Arc<ArcSwap<Snapshot>>,
     backend: Backend,
-    siblings: usize,
+    /// All workers of this process, and how many connections each has.
+    pub(crate) siblings: Siblings,
     /// Deadlines, and the coarse clock.
     pub sweep: Rc<Sweep>,
     /// What is counted.
@@ -48,7 +51,6 @@ pub struct Worker {
     pub upstream: Upstream,
     /// Bytes of request bodies held now.
     pub buffered_bytes: Cell<usize>,
-    connections: Cell<usize>,
     draining: Cell<bool>,
     random: RefCell<fastrand::Rng>,
     /// Ids that were made and not given out yet, one after the other.
@@ -65,7 +67,7 @@ struct RefusalLog {
 }
 
 impl Worker {
-    fn new(backend: Backend, snapshot: Arc<ArcSwap<Snapshot>>, siblings: usize) -> Rc<Self> {
+    fn new(backend: Backend, snapshot: Arc<ArcSwap<Snapshot>>, siblings: Siblings) -> Rc<Self> {
         let sweep = Sweep::new();
         Rc::new(Self {
             snapshot,
@@ -75,7 +77,6 @@ impl Worker {
             sweep,
             meters: Meters::new(),
             buffered_bytes: Cell::new(0),
-            connections: Cell::new(0),
             draining: Cell::new(false),
             random: RefCell::new(fastrand::Rng::new()),
             request_ids: RefCell::default(),
@@ -91,17 +92,17 @@ impl Worker {
 
     /// Workers of this process, this one included: what a limit over all workers is divided by.
     pub fn siblings(&self) -> usize {
-        self.siblings
+        self.siblings.count()
     }
 
     /// Connections open now.
     pub fn connections(&self) -> usize {
-        self.connections.get()
+        self.siblings.own().connections()
     }
 
-    /// Counts a connection for as long as the slot lives.
-    pub(crate) fn take_slot(self: &Rc<Self>) -> Slot {
-        Slot::new(self)
+    /// Makes a slot of a place in this worker's count.
+    pub(crate) fn slot(self: &Rc<Self>, place: Place) -> Slot {
+        Slot::new(self, place)
     }
 
     /// Whether the process is about to end: no connection outlives its next answer.
