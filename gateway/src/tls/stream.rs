@@ -52,7 +52,8 @@ pub enum HandshakeError {
 /// A client that has said hello.
 pub struct Hello {
     socket: Socket,
-    accepted: Accepted,
+    /// On the heap: it is of a kilobyte and more, and what holds it is moved often.
+    accepted: Box<Accepted>,
 }
 
 impl Hello {
@@ -72,7 +73,7 @@ impl Hello {
                 socket.consume(count);
                 match acceptor.accept() {
                     Ok(None) => {}
-                    Ok(Some(accepted)) => return Ok(Self { socket, accepted }),
+                    Ok(Some(accepted)) => return Ok(Self { socket, accepted: Box::new(accepted) }),
                     Err((error, mut alert)) => {
                         alert.write_all(socket.queue())?;
                         flush_and_end(&mut socket).await;
