@@ -230,6 +230,14 @@ fn filter_ranges(set: &str, family: AddressFamily, ranges: usize) {
 /// A metric label that is made once and then only cloned.
 type Label = Arc<str>;
 
+/// Where requests with these labels are counted.
+struct RequestCounter {
+    route: Label,
+    provider: Label,
+    status: u16,
+    counter: Counter,
+}
+
 /// What one worker counts on. Handles are resolved at first use and kept.
 pub struct Meters {
     connections: Counter,
@@ -243,7 +251,7 @@ pub struct Meters {
     verifications: RefCell<HashMap<(Label, &'static str, bool), Counter>>,
     requests: RefCell<HashMap<(Label, Label, u16), Counter>>,
     /// The one of `requests` that was counted on last, found again without hashing names.
-    recent_request: RefCell<Option<((Label, Label, u16), Counter)>>,
+    recent_request: RefCell<Option<RequestCounter>>,
 }
 
 impl Default for Meters {
@@ -351,18 +359,20 @@ impl Meters {
     pub fn answered(&self, route: &Label, provider: &Label, status: u16, duration: Duration) {
         self.request_duration.record(duration);
         let mut recent = self.recent_request.borrow_mut();
-        let same =
-            |key: &(Label, Label, u16)| Arc::ptr_eq(&key.0, route) && Arc::ptr_eq(&key.1, provider) && key.2 == status;
-        if let Some((_, counter)) = recent.as_ref().filter(|(key, _)| same(key)) {
-            counter.increment(1);
+        let same = |known: &&RequestCounter| {
+            Arc::ptr_eq(&known.route, route) && Arc::ptr_eq(&known.provider, provider) && known.status == status
+        };
+        if let Some(known) = recent.as_ref().filter(same) {
+            known.counter.increment(1);
             return;
         }
         let mut handles = self.requests.borrow_mut();
         let make = |key: &(Label, Label, u16)| counter!(REQUESTS, "route" => key.0.to_string(), "provider" => key.1.to_string(), "status" => status.to_string());
-        let key = (Arc::clone(route), Arc::clone(provider), status);
-        let counter = handles.entry(key.clone()).or_insert_with_key(make);
+        let (route, provider) = (Arc::clone(route), Arc::clone(provider));
+        let counter =
+            handles.entry((Arc::clone(&route), Arc::clone(&provider), status)).or_insert_with_key(make).clone();
         counter.increment(1);
-        *recent = Some((key, counter.clone()));
+        *recent = Some(RequestCounter { route, provider, status, counter });
     }
 }
 
