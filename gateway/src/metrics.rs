@@ -25,6 +25,7 @@ pub const DURATION_BUCKETS: [f64; 14] =
 
 const CONNECTIONS: &str = "hookgate_connections_total";
 const CONNECTIONS_ACTIVE: &str = "hookgate_connections_active";
+const HANDED_OVER: &str = "hookgate_connections_handed_over_total";
 const HANDSHAKES: &str = "hookgate_handshakes_total";
 const HANDSHAKE_DURATION: &str = "hookgate_handshake_duration_seconds";
 const VERIFICATIONS: &str = "hookgate_verifications_total";
@@ -56,12 +57,14 @@ const LOG_LOST: &str = "hookgate_log_events_lost_total";
 const BUILD_INFO: &str = "hookgate_build_info";
 const IO_BACKEND: &str = "hookgate_io_backend_info";
 const IO_FALLBACK: &str = "hookgate_io_fallback";
+const WORKER_CONNECTIONS: &str = "hookgate_worker_connections";
 const WORKER_STALLED: &str = "hookgate_worker_stalled";
 
 /// Registers the help texts with the recorder that is installed.
 pub fn describe() {
     describe_counter!(CONNECTIONS, "TCP connections accepted");
     describe_gauge!(CONNECTIONS_ACTIVE, "TCP connections open now");
+    describe_counter!(HANDED_OVER, "Accepted connections that a worker handed over to one that had clearly fewer");
     describe_counter!(
         HANDSHAKES,
         "TLS handshakes by protocol version, result (ok or a rejection reason) and whether a session was resumed"
@@ -119,6 +122,7 @@ pub fn describe() {
     describe_gauge!(BUILD_INFO, "Always 1; the version, and the library of handshakes, are in the labels");
     describe_gauge!(IO_BACKEND, "Always 1; the I/O backend in use is in the label");
     describe_gauge!(IO_FALLBACK, "1 where io_uring was preferred but is not to be had on this host");
+    describe_gauge!(WORKER_CONNECTIONS, "TCP connections that a worker has now, by worker");
     describe_gauge!(WORKER_STALLED, "1 for a worker that has shown no life for too long");
 }
 
@@ -139,6 +143,12 @@ pub fn running(backend: &'static str, fell_back: bool) {
     gauge!(BUILD_INFO, "version" => env!("CARGO_PKG_VERSION"), "crypto" => crypto::LIBRARY).set(1.0);
     gauge!(IO_BACKEND, "backend" => backend).set(1.0);
     gauge!(IO_FALLBACK).set(if fell_back { 1.0 } else { 0.0 });
+}
+
+/// Publishes how many connections a worker has.
+pub fn worker_connections(worker: usize, connections: usize) {
+    #[expect(clippy::cast_precision_loss, reason = "a number of connections stays far below 2^53")]
+    gauge!(WORKER_CONNECTIONS, "worker" => worker.to_string()).set(connections as f64);
 }
 
 /// Says whether a worker has shown no life for too long.
@@ -224,6 +234,7 @@ type Label = Arc<str>;
 /// What one worker counts on. Handles are resolved at first use and kept.
 pub struct Meters {
     connections: Counter,
+    handed_over: Counter,
     /// TCP connections open now.
     pub connections_active: Gauge,
     handshake_duration: Histogram,
@@ -232,6 +243,8 @@ pub struct Meters {
     handshakes: RefCell<HashMap<(&'static str, &'static str, bool), Counter>>,
     verifications: RefCell<HashMap<(Label, &'static str, bool), Counter>>,
     requests: RefCell<HashMap<(Label, Label, u16), Counter>>,
+    /// The one of `requests` that was counted on last, found again without hashing names.
+    recent_request: RefCell<Option<((Label, Label, u16), Counter)>>,
 }
 
 impl Default for Meters {
@@ -249,6 +262,7 @@ impl Meters {
         };
         Self {
             connections: counter!(CONNECTIONS),
+            handed_over: counter!(HANDED_OVER),
             connections_active: gauge!(CONNECTIONS_ACTIVE),
             handshake_duration: histogram!(HANDSHAKE_DURATION),
             request_duration: histogram!(REQUEST_DURATION),
@@ -256,6 +270,7 @@ impl Meters {
             handshakes: RefCell::default(),
             verifications: RefCell::default(),
             requests: RefCell::default(),
+            recent_request: RefCell::default(),
         }
     }
 
@@ -263,6 +278,11 @@ impl Meters {
     pub fn accepted(&self) {
         self.connections.increment(1);
         self.connections_active.increment(1.0);
+    }
+
+    /// Counts a connection that a sibling got.
+    pub fn handed_over(&self) {
+        self.handed_over.increment(1);
     }
 
     /// Counts the end of a connection.
@@ -331,10 +351,19 @@ impl Meters {
     /// Counts an answered request.
     pub fn answered(&self, route: &Label, provider: &Label, status: u16, duration: Duration) {
         self.request_duration.record(duration);
+        let mut recent = self.recent_request.borrow_mut();
+        let same =
+            |key: &(Label, Label, u16)| Arc::ptr_eq(&key.0, route) && Arc::ptr_eq(&key.1, provider) && key.2 == status;
+        if let Some((_, counter)) = recent.as_ref().filter(|(key, _)| same(key)) {
+            counter.increment(1);
+            return;
+        }
         let mut handles = self.requests.borrow_mut();
         let make = |key: &(Label, Label, u16)| counter!(REQUESTS, "route" => key.0.to_string(), "provider" => key.1.to_string(), "status" => status.to_string());
         let key = (Arc::clone(route), Arc::clone(provider), status);
-        handles.entry(key).or_insert_with_key(make).increment(1);
+        let counter = handles.entry(key.clone()).or_insert_with_key(make);
+        counter.increment(1);
+        *recent = Some((key, counter.clone()));
     }
 }
 

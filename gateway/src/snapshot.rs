@@ -6,6 +6,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
+use hyper::header::{HeaderValue, InvalidHeaderValue};
 use rustls::ServerConfig;
 use rustls::sign::CertifiedKey;
 use thiserror::Error;
@@ -14,7 +15,7 @@ use crate::auth::{Demands, ReplayGuard};
 use crate::config::{Config, Limits, Route, ServerCertificate};
 use crate::control::jwks::KeyStore;
 use crate::crypto::signing_key;
-use crate::identity::{ChainCache, ChainLimits, Identity, OnFailure, ProviderId, Scope, Sightings};
+use crate::identity::{ChainCache, ChainLimits, Identity, OnFailure, Provider, ProviderId, Scope, Sightings};
 use crate::ranges::Sources;
 use crate::route::RouteTable;
 use crate::tls::certificates::Certificates;
@@ -31,6 +32,9 @@ pub enum SnapshotError {
         /// What the TLS library said.
         source: rustls::Error,
     },
+    /// A provider has a name that no configuration file can give it.
+    #[error("the name of provider {0} is not fit for a header field: {1}")]
+    ProviderName(Arc<str>, InvalidHeaderValue),
     /// The TLS library refused.
     #[error("TLS cannot be set up: {0}")]
     Tls(#[from] rustls::Error),
@@ -80,6 +84,8 @@ pub struct Snapshot {
     pub demands: Demands,
     /// The keys of token issuers, kept fresh by the control plane.
     pub keys: Arc<KeyStore>,
+    /// By [`ProviderId`]: the name of each, as handlers are told it.
+    pub provider_fields: Box<[HeaderValue]>,
     /// By [`ProviderId`]: where each sends from.
     pub sources: Box<[Sources]>,
     /// The deliveries that were taken; outlives the snapshot.
@@ -102,6 +108,11 @@ impl Snapshot {
         let Config { certificates, providers, sources, routes, proofs, limits, .. } = config;
         let Lasting { cache, keys, replay, sightings } = lasting;
         let demands = Demands::new(proofs.providers, proofs.routes);
+        let field = |provider: &Provider| {
+            HeaderValue::from_str(&provider.name)
+                .map_err(|error| SnapshotError::ProviderName(Arc::clone(&provider.name), error))
+        };
+        let provider_fields = providers.iter().map(field).collect::<Result<_, _>>()?;
         let turns_unknown_away = providers.iter().all(|provider| provider.on_failure == OnFailure::Abort);
         let chain_limits =
             ChainLimits { max_certificates: limits.max_presented_certificates, max_bytes: limits.max_presented_bytes };
@@ -125,6 +136,7 @@ impl Snapshot {
             routes,
             demands,
             keys,
+            provider_fields,
             sources: sources.into(),
             replay,
             limits,

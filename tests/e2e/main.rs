@@ -17,6 +17,7 @@ mod request;
 mod revocation;
 mod rotation;
 mod session;
+mod spread;
 mod stand;
 mod tls;
 mod watch;

@@ -14,7 +14,7 @@ use crate::stand::{PATH, Stand, configuration};
 use crate::world::SOON;
 
 /// Every metric, its type, and its labels in alphabetical order.
-const DOCUMENTED: [(&str, &str, &[&str]); 27] = [
+const DOCUMENTED: [(&str, &str, &[&str]); 29] = [
     ("hookgate_build_info", "gauge", &["crypto", "version"]),
     ("hookgate_certificate_not_after_timestamp_seconds", "gauge", &["kind", "name", "provider"]),
     ("hookgate_chain_cache_entries", "gauge", &[]),
@@ -24,6 +24,7 @@ const DOCUMENTED: [(&str, &str, &[&str]); 27] = [
     ("hookgate_config_generation", "gauge", &[]),
     ("hookgate_config_reloads_total", "counter", &["result"]),
     ("hookgate_connections_active", "gauge", &[]),
+    ("hookgate_connections_handed_over_total", "counter", &[]),
     ("hookgate_connections_total", "counter", &[]),
     ("hookgate_extended_key_usage_lenient_total", "counter", &["provider"]),
     ("hookgate_filter_unavailable", "gauge", &[]),
@@ -41,6 +42,7 @@ const DOCUMENTED: [(&str, &str, &[&str]); 27] = [
     ("hookgate_request_duration_seconds", "histogram", &[]),
     ("hookgate_requests_total", "counter", &["provider", "route", "status"]),
     ("hookgate_verifications_total", "counter", &["cache", "provider", "reason", "result"]),
+    ("hookgate_worker_connections", "gauge", &["worker"]),
     ("hookgate_worker_stalled", "gauge", &["worker"]),
 ];
 

@@ -2,7 +2,6 @@
 
 use std::cell::RefCell;
 use std::hint::black_box;
-use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -25,6 +24,8 @@ use crate::chain::{NOW, verified};
 
 const HOST: &str = "hooks.example.com";
 const SECRET: &[u8] = b"an open secret of 32 bytes, fine";
+const ADDRESS: HeaderValue = HeaderValue::from_static("192.0.2.7");
+const PROVIDER: HeaderValue = HeaderValue::from_static("sender");
 const REQUEST_ID: HeaderValue = HeaderValue::from_static("0123456789abcdef0123456789abcdef");
 
 /// The head of a webhook, as a sender behind a proxy of its own has it: two fields are for one connection only, and two are not
@@ -96,12 +97,7 @@ pub(crate) fn headers_for_handler(repeat: &mut dyn Repeat) {
     let demands = Demands::new(vec![Arc::new(ProofPolicy::certificate_alone())], Vec::new());
     let peer = AuthorizedPeer::admit(&verified(), &routes(), RouteId(5), &demands, |_| "sender".into());
     let peer = peer.unwrap_or_else(|refusal| panic!("the peer is refused: {refusal}"));
-    let forwarded = Forwarded {
-        address: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7)),
-        request_id: &REQUEST_ID,
-        provider: "sender",
-        chain: false,
-    };
+    let forwarded = Forwarded { address: &ADDRESS, request_id: &REQUEST_ID, provider: &PROVIDER, chain: false };
     let requests = RefCell::new(Vec::new());
     repeat.repeat(&mut || requests.borrow_mut().push(authenticated(&peer)), &mut || {
         let request = requests.borrow_mut().pop().expect("each repetition was prepared");

@@ -1,7 +1,9 @@
 //! Listeners and connection slots: how a connection enters a worker.
 //!
-//! Owns the listening sockets' options, the accept loops and the bound on connections. Must not look at a byte of what a peer
-//! sends: that begins with `tls`.
+//! Owns the listening sockets' options, the accept loops, the bound on connections, and which worker gets one. Must not look at
+//! a byte of what a peer sends: that begins with `tls`.
+
+pub mod spread;
 
 use std::io;
 use std::net::SocketAddr;
@@ -11,7 +13,9 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 use socket2::{Domain, Protocol, Socket, Type};
+use tokio::sync::Notify;
 
+use self::spread::{Handover, Inbox, Place};
 use crate::reject::Reject;
 use crate::worker::deadline::Phase;
 pub use crate::worker::io::Queued;
@@ -61,11 +65,25 @@ pub async fn run(worker: Rc<Worker>, listener: Rc<Listener>) {
     }
 }
 
-/// Gives the connection a slot, or closes it.
+/// Takes what siblings hand over, until `closing` is notified and what was on its way then has come.
+pub async fn take_over(worker: Rc<Worker>, mut inbox: Inbox, closing: Rc<Notify>) {
+    while let Some(Handover { descriptor, place }) = inbox.next(&closing).await {
+        begin(&worker, descriptor, place);
+    }
+}
+
+/// Gives the connection a place with this worker or a sibling, or closes it.
 fn admit(worker: &Rc<Worker>, descriptor: OwnedFd) {
     worker.meters.accepted();
     let limit = worker.snapshot().limits.max_connections.div_ceil(worker.siblings());
-    if worker.connections() >= limit && worker.sweep.shut_down_all(Phase::Idle, 1) == 0 {
+    let descriptor = match worker.siblings.hand_over(descriptor, limit) {
+        Ok(()) => {
+            worker.meters.handed_over();
+            return;
+        }
+        Err(descriptor) => descriptor,
+    };
+    let Some(place) = place(worker, limit) else {
         worker.meters.rejected(Reject::ConnectionLimit);
         worker.log_refusal(|| {
             let reason = Reject::ConnectionLimit.row().reason;
@@ -79,9 +97,21 @@ fn admit(worker: &Rc<Worker>, descriptor: OwnedFd) {
         });
         worker.meters.closed();
         return;
+    };
+    begin(worker, descriptor, place);
+}
+
+/// A place with this worker; where it has `limit` connections, an idle one makes room.
+fn place(worker: &Worker, limit: usize) -> Option<Place> {
+    let own = worker.siblings.own();
+    match own.take(limit) {
+        None if worker.sweep.shut_down_all(Phase::Idle, 1) == 1 => own.take(usize::MAX),
+        place => place,
     }
-    let slot = worker.take_slot();
-    tokio::task::spawn_local(connection::receive(slot, descriptor));
+}
+
+fn begin(worker: &Rc<Worker>, descriptor: OwnedFd, place: Place) {
+    tokio::task::spawn_local(connection::receive(worker.slot(place), descriptor));
 }
 
 async fn failed(worker: &Worker, error: &io::Error) {

@@ -19,6 +19,7 @@ use super::status::Serving;
 use super::watch::LOOK_INTERVAL;
 use super::watchdog::Watchdog;
 use super::{service, sockets};
+use crate::accept::spread::Siblings;
 use crate::config::{Config, FileVersions, Listen, Metrics, Reading};
 use crate::crypto;
 use crate::metrics;
@@ -154,13 +155,13 @@ fn plan_workers(
     let cores = usable_cores();
     let count = if listen.workers == 0 { cores.len().max(1) } else { listen.workers };
     let opened = sockets::open(listen, count)?;
-    let plan = |(index, listeners)| {
+    let plan = |((siblings, inbox), listeners): ((Siblings, _), _)| {
         // With more workers than cores, pinning would stack them unevenly.
-        let core = (count <= cores.len()).then(|| cores[index]);
+        let core = (count <= cores.len()).then(|| cores[siblings.index()]);
         let (snapshot, commands) = (Arc::clone(current), commands.clone());
-        Plan { index, siblings: count, core, backend, listeners, snapshot, commands }
+        Plan { siblings, inbox, core, backend, listeners, snapshot, commands }
     };
-    let plans = opened.workers.into_iter().enumerate().map(plan).collect();
+    let plans = Siblings::of(count).into_iter().zip(opened.workers).map(plan).collect();
     for address in &opened.addresses {
         tracing::info!(%address, "listening");
     }
@@ -238,6 +239,7 @@ impl Control {
                     }
                 }
                 _ = upkeep.tick() => {
+                    self.publish_connections();
                     self.loader.publish_metrics();
                     self.loader.attend_to_rotation();
                     self.loader.filter.attend();
@@ -247,6 +249,12 @@ impl Control {
                     }
                 }
             }
+        }
+    }
+
+    fn publish_connections(&self) {
+        for (index, worker) in self.workers.iter().enumerate() {
+            metrics::worker_connections(index, worker.connections());
         }
     }
 
@@ -284,6 +292,7 @@ impl Control {
         }
         while !self.workers.iter().all(WorkerThread::is_finished) {
             self.watchdog.attend(&self.workers);
+            self.publish_connections();
             tokio::select! {
                 () = signals.end() => {
                     tracing::warn!("told to end a second time; connections are cut");

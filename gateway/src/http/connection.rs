@@ -1,18 +1,21 @@
 //! One connection, from the end of its handshake to the end of its stream.
 
 use std::cell::RefCell;
+use std::convert::Infallible;
 use std::future::poll_fn;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
+use hyper::body::Incoming;
 use hyper::header::HeaderValue;
 use hyper::server::conn::http1;
-use hyper::service::service_fn;
+use hyper::service::{HttpService, service_fn};
 
+use super::answer::AnswerBody;
 use super::exchange::{Exchange, ExchangeStream};
 use super::{problem, request};
 use crate::identity::{ChainRefusal, VerifiedChain};
@@ -46,6 +49,8 @@ pub struct Peer {
 pub(super) struct Connection {
     pub(super) worker: Rc<Worker>,
     pub(super) address: SocketAddr,
+    /// The address as handlers are told it: IPv4 where it is mapped into IPv6.
+    pub(super) address_field: HeaderValue,
     pub(super) server_name: Option<Box<str>>,
     pub(super) state: RefCell<State>,
     pub(super) exchange: Rc<Exchange>,
@@ -79,6 +84,7 @@ pub async fn serve(worker: Rc<Worker>, mut stream: TlsStream, peer: Peer, deadli
     let connection = Rc::new(Connection {
         worker,
         address: peer.address,
+        address_field: address_field(peer.address.ip()),
         server_name: peer.server_name,
         state: RefCell::new(State { snapshot: peer.snapshot, verdict: peer.verdict }),
         exchange: Rc::clone(&exchange),
@@ -97,24 +103,43 @@ pub async fn serve(worker: Rc<Worker>, mut stream: TlsStream, peer: Peer, deadli
     let mut unread = Bytes::new();
     loop {
         let io = ExchangeStream::new(stream, Rc::clone(&exchange), unread);
-        // On the heap, so that a connection at rest does not keep room for it.
-        let mut serving = Box::new(builder.serve_connection(io, service.clone()));
-        let outcome = poll_fn(|context| match serving.poll_without_shutdown(context) {
-            Poll::Ready(outcome) => Poll::Ready(Some(outcome)),
-            Poll::Pending => exchange.poll_silence(context).map(|()| None),
-        });
-        let outcome = outcome.await;
-        let parts = serving.into_parts();
-        stream = parts.io.into_inner();
-        unread = parts.read_buf;
+        let serving = builder.serve_connection(io, service.clone());
+        let outcome;
+        // On the heap, and gone before the rest, so that a connection at rest does not keep room for it.
+        (stream, unread, outcome) = Box::pin(serve_until_silence(serving, &exchange)).await;
         if let Some(outcome) = outcome {
             return Box::pin(end(&connection, stream, outcome)).await;
         }
         if unread.is_empty() {
-            // Without hyper and its buffers, which are half of what an idle connection costs.
+            // Without hyper and its buffers, which are more than half of what an idle connection costs.
+            unread = Bytes::new();
             stream.rest().await;
         }
     }
+}
+
+fn address_field(address: IpAddr) -> HeaderValue {
+    // Digits, letters, dots and colons are all fit for a field.
+    HeaderValue::try_from(address.to_canonical().to_string()).unwrap_or_else(|_| HeaderValue::from_static("unknown"))
+}
+
+/// Has hyper serve until either side ends the connection, or the peer falls silent: then there is no outcome. Returns the stream, and
+/// what was read of it and not used.
+async fn serve_until_silence<S>(
+    mut serving: http1::Connection<ExchangeStream, S>,
+    exchange: &Exchange,
+) -> (TlsStream, Bytes, Option<Result<(), hyper::Error>>)
+where
+    S: HttpService<Incoming, ResBody = AnswerBody, Error = Infallible> + Unpin,
+    S::Future: Unpin,
+{
+    let outcome = poll_fn(|context| match serving.poll_without_shutdown(context) {
+        Poll::Ready(outcome) => Poll::Ready(Some(outcome)),
+        Poll::Pending => exchange.poll_silence(context).map(|()| None),
+    });
+    let outcome = outcome.await;
+    let parts = serving.into_parts();
+    (parts.io.into_inner(), parts.read_buf, outcome)
 }
 
 /// Ends the stream as it deserves: in order, with a last problem document, or visibly cut.

@@ -8,7 +8,7 @@ use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::rt::{Read, ReadBufCursor, Write};
@@ -35,8 +35,8 @@ pub(super) struct Exchange {
     deadline: Deadline,
     limits: Limits,
     stage: Cell<Stage>,
-    /// When the first byte of the current request came.
-    began: Cell<Option<Instant>>,
+    /// When the first byte of the current request came, by the coarse clock.
+    began: Cell<Duration>,
     /// hyper answered by itself, to something that is no request, and that answer was held back.
     held_back: Cell<bool>,
     /// A request was answered without its body having been read to the end.
@@ -51,7 +51,7 @@ impl Exchange {
             deadline,
             limits,
             stage: Cell::new(Stage::Waiting),
-            began: Cell::new(None),
+            began: Cell::new(Duration::ZERO),
             held_back: Cell::new(false),
             unread: Cell::new(false),
         })
@@ -64,7 +64,7 @@ impl Exchange {
     /// A head is complete: its body, if any, is due within what is left of the time for the request.
     pub(super) fn head_complete(&self) {
         self.stage.set(Stage::Answering);
-        let spent = self.began.take().map_or(Duration::ZERO, |began| began.elapsed());
+        let spent = self.deadline.coarse().saturating_sub(self.began.get());
         self.deadline.enter(Phase::RequestBody, self.limits.request_timeout.saturating_sub(spent));
     }
 
@@ -110,7 +110,7 @@ impl Exchange {
     fn received(&self) {
         if self.stage.get() == Stage::Waiting {
             self.stage.set(Stage::Head);
-            self.began.set(Some(Instant::now()));
+            self.began.set(self.deadline.coarse());
             self.deadline.enter(Phase::RequestHead, self.limits.request_head_timeout);
         }
     }

@@ -1,5 +1,6 @@
 //! What one request goes through: limits, host, route, proof, handler. In this order, and each step only after the last.
 
+use std::borrow::Cow;
 use std::convert::Infallible;
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -8,9 +9,10 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use hyper::body::Incoming;
-use hyper::header::{CONNECTION, HOST, HeaderMap, HeaderValue};
+use hyper::header::{CONNECTION, HOST, HeaderValue};
+use hyper::http::request::Parts;
 use hyper::http::uri::Authority;
-use hyper::{Method, Request, Response, StatusCode, Uri, Version};
+use hyper::{Method, Request, Response, StatusCode, Version};
 
 use super::answer::AnswerBody;
 use super::body::read_body;
@@ -120,7 +122,7 @@ async fn process(
     let (head, body) = request.into_parts();
     let State { snapshot, verdict } = connection.current_state();
     let chain = verdict.map_err(|refusal| refusal.refusal)?;
-    let host = requested_host(&head.uri, &head.headers, head.version)?;
+    let host = requested_host(&head, connection.server_name.as_deref())?;
     check_direction(connection.server_name.as_deref(), &host)?;
     check_path(head.uri.path())?;
     let route_id = snapshot.routes.find(&host, head.uri.path(), &head.method).map_err(missed)?;
@@ -128,9 +130,9 @@ async fn process(
     record.route = Arc::clone(&route.name);
     let provider_name = |id| Arc::clone(&snapshot.identity.provider(id).name);
     let peer = AuthorizedPeer::admit(&chain, &snapshot.routes, route_id, &snapshot.demands, provider_name)?;
-    let provider = provider_name(peer.provider());
-    record.provider = Arc::clone(&provider);
-    check_source(snapshot.sources.get(usize::from(peer.provider().0)), connection.address.ip(), &provider)?;
+    let provider = usize::from(peer.provider().0);
+    record.provider = provider_name(peer.provider());
+    check_source(snapshot.sources.get(provider), connection.address.ip(), &record.provider)?;
     let (body, _buffered) = read_body(connection, body, &snapshot.limits).await?;
     connection.exchange.request_complete();
     let duplicate_status = peer.demand().duplicate_answer();
@@ -139,9 +141,9 @@ async fn process(
         .map_err(|refusal| Failure { duplicate_status, ..Failure::after_body(refusal) })?;
     let delivery = request.take_reservation();
     let forwarded = Forwarded {
-        address: connection.address.ip().to_canonical(),
+        address: &connection.address_field,
         request_id,
-        provider: &provider,
+        provider: &snapshot.provider_fields[provider],
         chain: route.client_cert_chain,
     };
     let limits = HandlerLimits::share(&snapshot.limits, connection.worker.siblings());
@@ -219,22 +221,27 @@ fn missed(miss: Miss) -> Failure {
 }
 
 /// The host that the request is for, in lower case, without port and trailing dot; empty where an HTTP/1.0 request names none.
-fn requested_host(uri: &Uri, headers: &HeaderMap, version: Version) -> Result<String, Refusal> {
+/// Mostly it is the `server_name` of the connection, to the letter, and then there is nothing to parse.
+fn requested_host<'a>(head: &Parts, server_name: Option<&'a str>) -> Result<Cow<'a, str>, Refusal> {
+    let Parts { uri, headers, version, .. } = head;
     let malformed = |detail: &str| Refusal::new(Reject::MalformedRequest, detail);
     let mut fields = headers.get_all(HOST).iter();
     let field = fields.next();
     if fields.next().is_some() {
         return Err(malformed("The request has more than one Host field (RFC 9112, section 3.2)."));
     }
-    if field.is_none() && version == Version::HTTP_11 {
+    if field.is_none() && *version == Version::HTTP_11 {
         return Err(malformed("The request has no Host field (RFC 9112, section 3.2)."));
     }
     let parsed;
     let authority = match (uri.authority(), field) {
         (Some(authority), _) => authority,
-        (None, None) => return Ok(String::new()),
-        (None, Some(field)) if field.is_empty() => return Ok(String::new()),
+        (None, None) => return Ok(Cow::Borrowed("")),
+        (None, Some(field)) if field.is_empty() => return Ok(Cow::Borrowed("")),
         (None, Some(field)) => {
+            if let Some(name) = server_name.filter(|name| field == name && !name.ends_with('.')) {
+                return Ok(Cow::Borrowed(name));
+            }
             parsed = Authority::try_from(field.as_bytes()).map_err(|_| {
                 malformed("The Host field is not a host with an optional port (RFC 9110, section 7.2).")
             })?;
@@ -245,7 +252,7 @@ fn requested_host(uri: &Uri, headers: &HeaderMap, version: Version) -> Result<St
         return Err(malformed("The host must not carry user information (RFC 9110, section 4.2.4)."));
     }
     let host = authority.host();
-    Ok(host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase())
+    Ok(Cow::Owned(host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase()))
 }
 
 /// A connection is verified for one server name; a request for another host needs another connection (RFC 9110, 15.5.20).
@@ -339,14 +346,19 @@ mod tests {
     #[test]
     fn the_host_is_the_one_of_the_target_or_of_the_one_host_field() {
         let check = |uri: &str, hosts: &[&str], version: Version, expected: Result<&str, ()>| {
-            let mut headers = HeaderMap::new();
+            let mut request = Request::builder().uri(uri).version(version);
             for host in hosts {
-                headers.append(HOST, host.parse().unwrap());
+                request = request.header(HOST, *host);
             }
-            let found = requested_host(&uri.parse().unwrap(), &headers, version).map_err(|_| ());
-            assert_eq!(found.as_deref(), expected.as_ref().copied(), "{uri} {hosts:?}");
+            let head = request.body(()).unwrap().into_parts().0;
+            // The name of the connection, which some of the hosts are, changes nothing.
+            for server_name in [None, Some("hooks.example.com"), Some("hooks.example.com.")] {
+                let found = requested_host(&head, server_name).map_err(|_| ());
+                assert_eq!(found.as_deref(), expected.as_ref().copied(), "{uri} {hosts:?} {server_name:?}");
+            }
         };
         check("/", &["Hooks.Example.com"], Version::HTTP_11, Ok("hooks.example.com"));
+        check("/", &["hooks.example.com"], Version::HTTP_11, Ok("hooks.example.com"));
         check("/", &["hooks.example.com:8443"], Version::HTTP_11, Ok("hooks.example.com"));
         check("/", &["hooks.example.com."], Version::HTTP_11, Ok("hooks.example.com"));
         check("/", &["[::1]:443"], Version::HTTP_11, Ok("[::1]"));

@@ -1,13 +1,16 @@
 //! Who the peer is: from presented certificates to the providers that they prove.
 //!
 //! Owns path verification (webpki), the identity rules (x509-parser), revocation, the diagnosis of failures, and the
-//! verified-chain cache. Does no I/O, reads no clock (`now` is passed in) and knows nothing of sockets, HTTP or files.
+//! verified-chain cache. Does no I/O, reads no clock (`now` is passed in) and knows nothing of sockets and files, and of HTTP only the
+//! two field values that every request of a chain carries.
 
 use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use data_encoding::BASE64;
+use hyper::header::HeaderValue;
 use rustls::DistinguishedName as EncodedName;
 use rustls_pki_types::{CertificateDer, UnixTime};
 
@@ -177,7 +180,8 @@ pub struct VerifiedChain {
     not_after: u64,
     certificates: Vec<CertificateDer<'static>>,
     subject: String,
-    client_cert_header: String,
+    subject_field: Option<HeaderValue>,
+    client_cert_field: Option<HeaderValue>,
 }
 
 impl VerifiedChain {
@@ -191,10 +195,11 @@ impl VerifiedChain {
     ) -> Self {
         let certificates: Vec<_> = chain.iter().map(|certificate| certificate.clone().into_owned()).collect();
         let leaf = certificates.first().map(|certificate| certificate.as_ref()).unwrap_or_default();
-        let client_cert_header = format!(":{}:", BASE64.encode(leaf));
+        let client_cert_field = field(format!(":{}:", BASE64.encode(leaf)));
         let not_after = presented::unix_seconds(end_entity.x509().validity().not_after);
         let subject = end_entity.subject().to_string();
-        Self { generation, matches, valid_until, not_after, certificates, subject, client_cert_header }
+        let subject_field = field(subject.clone());
+        Self { generation, matches, valid_until, not_after, certificates, subject, subject_field, client_cert_field }
     }
 
     /// The generation of the policy that found it good; another generation must be asked itself.
@@ -230,10 +235,21 @@ impl VerifiedChain {
         &self.subject
     }
 
-    /// The value of `Client-Cert` (RFC 9440, section 2.2): the end entity's DER as a byte sequence, `:base64:`.
-    pub fn client_cert_header(&self) -> &str {
-        &self.client_cert_header
+    /// The subject as the value of a header field. `None` where it is not fit for one, which printable ASCII always is.
+    pub fn subject_field(&self) -> Option<&HeaderValue> {
+        self.subject_field.as_ref()
     }
+
+    /// The value of `Client-Cert` (RFC 9440, section 2.2): the end entity's DER as a byte sequence, `:base64:`. Never `None`: base64 is
+    /// fit for a header field.
+    pub fn client_cert_field(&self) -> Option<&HeaderValue> {
+        self.client_cert_field.as_ref()
+    }
+}
+
+/// A field value that shares its bytes with every clone.
+fn field(text: String) -> Option<HeaderValue> {
+    HeaderValue::from_maybe_shared(Bytes::from(text)).ok()
 }
 
 impl fmt::Debug for VerifiedChain {

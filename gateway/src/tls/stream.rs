@@ -11,7 +11,6 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use hyper::rt::{Read, ReadBufCursor, Write};
-use rustix::net::Shutdown;
 use rustls::server::{Accepted, Acceptor, ClientHello};
 use rustls::{HandshakeKind, ProtocolVersion, ServerConfig, ServerConnection};
 use thiserror::Error;
@@ -53,7 +52,8 @@ pub enum HandshakeError {
 /// A client that has said hello.
 pub struct Hello {
     socket: Socket,
-    accepted: Accepted,
+    /// On the heap: it is of a kilobyte and more, and what holds it is moved often.
+    accepted: Box<Accepted>,
 }
 
 impl Hello {
@@ -73,7 +73,7 @@ impl Hello {
                 socket.consume(count);
                 match acceptor.accept() {
                     Ok(None) => {}
-                    Ok(Some(accepted)) => return Ok(Self { socket, accepted }),
+                    Ok(Some(accepted)) => return Ok(Self { socket, accepted: Box::new(accepted) }),
                     Err((error, mut alert)) => {
                         alert.write_all(socket.queue())?;
                         flush_and_end(&mut socket).await;
@@ -128,8 +128,7 @@ impl Hello {
 /// Sends the last words that are queued, says that no more comes, and hears the peer out: data that nobody reads would make the
 /// kernel reset the connection, and a reset may overtake the alert. Errors are of no use: the connection is at its end.
 async fn flush_and_end(socket: &mut Socket) {
-    if poll_fn(|context| socket.poll_drain(context)).await.is_ok() {
-        socket.shutdown(Shutdown::Write);
+    if poll_fn(|context| socket.poll_finish(context)).await.is_ok() {
         // A receive that is still under way then ends with the socket, which its owner drops next.
         let _ = timeout(LAST_WORDS_TIME, discard(socket, LAST_WORDS_BYTES)).await;
     }
@@ -330,8 +329,6 @@ impl Write for TlsStream {
         // Said once: rustls ignores a second request.
         this.connection.send_close_notify();
         this.encrypt()?;
-        ready!(this.socket.poll_drain(context))?;
-        this.socket.shutdown(Shutdown::Write);
-        Poll::Ready(Ok(()))
+        this.socket.poll_finish(context)
     }
 }

@@ -3,8 +3,6 @@
 //! Pure. Every field that hookgate sets is stripped from what the peer sent, under every spelling that a handler could take
 //! for it: CGI-like interfaces turn both `-` and `_` into `_`, so `X_Hookgate_Provider` would arrive as the real thing.
 
-use std::net::IpAddr;
-
 use bytes::Bytes;
 use data_encoding::BASE64;
 use http_body_util::Full;
@@ -47,7 +45,7 @@ pub const X_HOOKGATE_TOKEN_SUBJECT: HeaderName = HeaderName::from_static("x-hook
 pub const X_HOOKGATE_TOKEN_EMAIL: HeaderName = HeaderName::from_static("x-hookgate-token-email");
 
 /// Fields about one connection only (RFC 9110, section 7.6.1), and those of the framing, which hyper writes itself.
-const CONNECTION_FIELDS: [HeaderName; 10] = [
+static CONNECTION_FIELDS: [HeaderName; 10] = [
     CONNECTION,
     KEEP_ALIVE,
     PROXY_CONNECTION,
@@ -64,15 +62,18 @@ const CONNECTION_FIELDS: [HeaderName; 10] = [
 const RESERVED: [&str; 7] =
     ["client-cert", "client-cert-chain", "forwarded", "x-forwarded-", "x-hookgate-", "x-real-ip", "x-request-id"];
 
+/// Fields that [`outgoing`] sets at the most, so that the map grows once.
+const MOST_FIELDS_SET: usize = 15;
+
 /// What is known about a request beyond its own head.
 #[derive(Clone, Copy, Debug)]
 pub struct Forwarded<'a> {
-    /// The peer's address.
-    pub address: IpAddr,
+    /// The peer's address, as text.
+    pub address: &'a HeaderValue,
     /// The request id.
     pub request_id: &'a HeaderValue,
     /// The configured name of the provider.
-    pub provider: &'a str,
+    pub provider: &'a HeaderValue,
     /// Whether the route wants `Client-Cert-Chain`.
     pub chain: bool,
 }
@@ -88,7 +89,16 @@ pub fn strip_connection_fields(headers: &mut HeaderMap) {
         // A peer could ask for the framing or the host to be removed; those are not its to name.
         .filter(|name| *name != HOST && *name != CONTENT_LENGTH)
         .collect();
-    for name in named.iter().chain(&CONNECTION_FIELDS) {
+    strip(headers, |name| CONNECTION_FIELDS.contains(name));
+    for name in named {
+        headers.remove(name);
+    }
+}
+
+/// Removes the fields whose name is `unwanted`: looks at each that is there, rather than for each that might be.
+fn strip(headers: &mut HeaderMap, unwanted: impl Fn(&HeaderName) -> bool) {
+    let names: Vec<HeaderName> = headers.keys().filter(|name| unwanted(name)).cloned().collect();
+    for name in names {
         headers.remove(name);
     }
 }
@@ -104,10 +114,7 @@ fn is_reserved(name: &str) -> bool {
 }
 
 fn strip_reserved_fields(headers: &mut HeaderMap) {
-    let reserved: Vec<HeaderName> = headers.keys().filter(|name| is_reserved(name.as_str())).cloned().collect();
-    for name in reserved {
-        headers.remove(name);
-    }
+    strip(headers, |name| is_reserved(name.as_str()));
 }
 
 /// The request as the handler gets it.
@@ -118,6 +125,7 @@ pub fn outgoing(request: AuthenticatedRequest, forwarded: &Forwarded<'_>) -> Req
     strip_connection_fields(&mut head.headers);
     strip_reserved_fields(&mut head.headers);
     let headers = &mut head.headers;
+    headers.reserve(MOST_FIELDS_SET);
     // The body was read whole: its length is known, whatever the framing was. hyper announces a body, but not its absence,
     // which is expected where the method gives a body a meaning (RFC 9110, section 8.6).
     headers.remove(CONTENT_LENGTH);
@@ -129,16 +137,16 @@ pub fn outgoing(request: AuthenticatedRequest, forwarded: &Forwarded<'_>) -> Req
             headers.insert(name, value);
         }
     };
-    set(CLIENT_CERT, HeaderValue::from_str(chain.client_cert_header()).ok());
+    set(CLIENT_CERT, chain.client_cert_field().cloned());
     if forwarded.chain {
         set(CLIENT_CERT_CHAIN, client_cert_chain(chain.certificates()));
     }
-    set(X_FORWARDED_FOR, HeaderValue::from_str(&forwarded.address.to_string()).ok());
+    set(X_FORWARDED_FOR, Some(forwarded.address.clone()));
     set(X_FORWARDED_PROTO, Some(HeaderValue::from_static("https")));
     set(X_FORWARDED_HOST, host.clone());
     set(X_REQUEST_ID, Some(forwarded.request_id.clone()));
-    set(X_HOOKGATE_PROVIDER, HeaderValue::from_str(forwarded.provider).ok());
-    set(X_HOOKGATE_SUBJECT, HeaderValue::from_str(chain.subject()).ok());
+    set(X_HOOKGATE_PROVIDER, Some(forwarded.provider.clone()));
+    set(X_HOOKGATE_SUBJECT, chain.subject_field().cloned());
     set(X_HOOKGATE_PROOF, Some(HeaderValue::from_static(proven.labels())));
     if let Some(claims) = proven.claims() {
         set(X_HOOKGATE_TOKEN_ISSUER, Some(claims.issuer.clone()));

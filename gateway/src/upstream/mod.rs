@@ -58,31 +58,40 @@ pub struct Upstream {
     backend: Backend,
     sweep: Rc<Sweep>,
     pools: RefCell<HashMap<Handler, Rc<Pool>>>,
+    /// The pool that was asked for last, found again without hashing a path.
+    recent: RefCell<Option<Rc<Pool>>>,
 }
 
 impl Upstream {
     /// No connections yet.
     pub fn new(backend: Backend, sweep: Rc<Sweep>) -> Self {
-        Self { backend, sweep, pools: RefCell::default() }
+        Self { backend, sweep, pools: RefCell::default(), recent: RefCell::default() }
     }
 
     /// Closes the idle connections to handlers that `routes` no longer name.
     pub fn retain(&self, routes: &RouteTable) {
         let named = |handler: &Handler| routes.routes().iter().any(|route| route.handler == *handler);
+        self.recent.take();
         self.pools.borrow_mut().retain(|handler, _| named(handler));
     }
 
     /// Closes every idle connection.
     pub fn close(&self) {
+        self.recent.take();
         self.pools.borrow_mut().clear();
     }
 
     fn pool(&self, handler: &Handler) -> Rc<Pool> {
-        if let Some(pool) = self.pools.borrow().get(handler) {
+        if let Some(pool) = self.recent.borrow().as_ref().filter(|pool| pool.handler() == handler) {
             return Rc::clone(pool);
         }
-        let pool = Rc::new(Pool::new(handler.clone(), self.backend, Rc::clone(&self.sweep)));
-        self.pools.borrow_mut().insert(handler.clone(), Rc::clone(&pool));
+        let known = self.pools.borrow().get(handler).map(Rc::clone);
+        let pool = known.unwrap_or_else(|| {
+            let pool = Rc::new(Pool::new(handler.clone(), self.backend, Rc::clone(&self.sweep)));
+            self.pools.borrow_mut().insert(handler.clone(), Rc::clone(&pool));
+            pool
+        });
+        self.recent.replace(Some(Rc::clone(&pool)));
         pool
     }
 
@@ -99,12 +108,13 @@ impl Upstream {
         limits: HandlerLimits,
     ) -> Result<Response<HandlerBody>, Refusal> {
         let pool = self.pool(handler);
-        let started = Instant::now();
+        // Two clocks: an exact one for the metric, and a coarse one that costs nothing for the bound.
+        let (started, began) = (Instant::now(), self.sweep.coarse());
         let permit = pool.enter(limits).await?;
         let mut outgoing = headers::outgoing(request, forwarded);
         let mut may_reuse = true;
         loop {
-            let left = limits.timeout.saturating_sub(started.elapsed());
+            let left = limits.timeout.saturating_sub(self.sweep.coarse().saturating_sub(began));
             let reused = if may_reuse { pool.checkout().await } else { None };
             let is_reused = reused.is_some();
             let connection = match reused {

@@ -92,6 +92,11 @@ impl Pool {
         }
     }
 
+    /// Whose pool it is.
+    pub(super) fn handler(&self) -> &Handler {
+        &self.handler
+    }
+
     /// Adopts the bound of the snapshot at hand: a reload may have changed it.
     fn allow(&self, in_flight: usize) {
         let allowed = self.allowed.get();
@@ -225,7 +230,10 @@ impl Lease {
         }
         self.connection.deadline.enter(Phase::HandlerIdle, self.limits.idle_timeout);
         let mut idle = self.pool.idle.borrow_mut();
-        idle.retain(|connection| !connection.sender.is_closed());
+        if idle.len() >= self.limits.idle_connections {
+            // Those that the handler has closed are nothing but handles by now, and wait here for somebody to look.
+            idle.retain(|connection| !connection.sender.is_closed());
+        }
         if idle.len() < self.limits.idle_connections {
             idle.push(self.connection);
         }

@@ -7,7 +7,6 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use hyper::rt::{Read, ReadBufCursor, Write};
-use rustix::net::Shutdown;
 
 use crate::worker::io::Socket;
 
@@ -80,8 +79,8 @@ impl Write for UnixStream {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(self.poll_drain(context))?;
-        self.socket.shutdown(Shutdown::Write);
-        Poll::Ready(Ok(()))
+        let outcome = self.socket.poll_finish(context);
+        self.sent.set(self.socket.sent());
+        outcome
     }
 }

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use rustix::net::Shutdown;
 use rustls_pki_types::UnixTime;
 
-/// How often a worker sweeps: the most by which a deadline can be late, and by which the coarse clock can lag.
+/// How often a worker sweeps: the most by which the coarse clock can lag, and half of that by which a deadline can be late.
 pub const SWEEP_INTERVAL: Duration = Duration::from_millis(100);
 
 /// For how long a peer must have sent nothing before it is taken to be silent, and its connection to be worth putting to rest:
@@ -61,11 +61,22 @@ impl Phase {
 struct Entry {
     descriptor: Rc<OwnedFd>,
     phase: Cell<Phase>,
-    /// Milliseconds since the sweep was made; `u64::MAX` is never.
-    at: Cell<u64>,
+    due: Cell<Due>,
     expired: Cell<Option<Phase>>,
     /// Who is to be woken once the peer has been silent, and when that is, as `at`.
     silence: RefCell<Option<(u64, Waker)>>,
+}
+
+/// When the current phase has lasted too long. Times in milliseconds, as the sweep counts them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Due {
+    /// It may last for so long, from the next round of the sweep on. Most phases are over before that round, and then nobody has
+    /// read a clock for them.
+    Within(u64),
+    /// At this time since the sweep was made.
+    At(u64),
+    /// Never, or it was noticed already.
+    Never,
 }
 
 impl Entry {
@@ -84,10 +95,10 @@ pub struct Deadline {
 impl Deadline {
     /// Enters `phase`, which may last for `limit` from now.
     pub fn enter(&self, phase: Phase, limit: Duration) {
-        // Not by the coarse clock, which lags, and rounded up: a deadline may be late, but never early.
-        let at = self.sweep.epoch.elapsed().saturating_add(limit).as_nanos().div_ceil(1_000_000);
+        // Rounded up, and counted from the next round: a deadline may be late, but never early.
+        let limit = limit.as_nanos().div_ceil(1_000_000);
+        self.entry.due.set(Due::Within(u64::try_from(limit).unwrap_or(u64::MAX)));
         self.entry.phase.set(phase);
-        self.entry.at.set(u64::try_from(at).unwrap_or(u64::MAX));
         self.entry.silence.take();
     }
 
@@ -95,7 +106,7 @@ impl Deadline {
     pub fn enter_unbounded(&self, phase: Phase) {
         self.entry.silence.take();
         self.entry.phase.set(phase);
-        self.entry.at.set(u64::MAX);
+        self.entry.due.set(Due::Never);
     }
 
     /// Ready once the peer has been silent for [`SILENCE`], or up to [`SWEEP_INTERVAL`] less, from the first call on; to be
@@ -117,6 +128,11 @@ impl Deadline {
                 Poll::Pending
             }
         }
+    }
+
+    /// As [`Sweep::coarse`].
+    pub fn coarse(&self) -> Duration {
+        self.sweep.coarse()
     }
 
     /// The current phase.
@@ -157,7 +173,7 @@ impl Sweep {
         let entry = Rc::new(Entry {
             descriptor: Rc::clone(descriptor),
             phase: Cell::new(phase),
-            at: Cell::new(u64::MAX),
+            due: Cell::new(Due::Never),
             expired: Cell::new(None),
             silence: RefCell::new(None),
         });
@@ -172,6 +188,11 @@ impl Sweep {
         UnixTime::since_unix_epoch(Duration::from_secs(self.unix_s.get()))
     }
 
+    /// Time since the sweep was made, behind by at most [`SWEEP_INTERVAL`]: for differences that need be no more exact.
+    pub fn coarse(&self) -> Duration {
+        Duration::from_millis(self.swept_ms.get())
+    }
+
     /// One round: refreshes the clock, shuts down what is overdue, forgets what is gone.
     pub fn run(&self) {
         self.refresh();
@@ -179,10 +200,14 @@ impl Sweep {
         self.swept_ms.set(now);
         self.entries.borrow_mut().retain(|entry| {
             let Some(entry) = entry.upgrade() else { return false };
-            if entry.at.get() <= now {
-                entry.expired.set(Some(entry.phase.get()));
-                entry.at.set(u64::MAX);
-                entry.shut_down();
+            match entry.due.get() {
+                Due::Within(limit) => entry.due.set(Due::At(now.saturating_add(limit))),
+                Due::At(at) if at <= now => {
+                    entry.expired.set(Some(entry.phase.get()));
+                    entry.due.set(Due::Never);
+                    entry.shut_down();
+                }
+                Due::At(_) | Due::Never => {}
             }
             if let Some((at, waker)) = &*entry.silence.borrow()
                 && *at <= now
@@ -241,8 +266,8 @@ mod tests {
         let deadline = sweep.watch(&ours, Phase::Handshake, Duration::ZERO);
         let other = sweep.watch(&ours, Phase::Idle, Duration::from_secs(3600));
         assert_eq!(deadline.expired(), None);
-        // Deadlines are rounded up to the next millisecond.
-        std::thread::sleep(Duration::from_millis(2));
+        sweep.run();
+        assert_eq!(deadline.expired(), None, "counted from the first round on");
         sweep.run();
         assert_eq!(deadline.expired(), Some(Phase::Handshake));
         assert_eq!(other.expired(), None);
@@ -256,7 +281,7 @@ mod tests {
         let ours = Rc::new(OwnedFd::from(ours));
         let sweep = Sweep::new();
         let _deadline = sweep.watch(&ours, Phase::RequestBody, Duration::ZERO);
-        std::thread::sleep(Duration::from_millis(2));
+        sweep.run();
         sweep.run();
         rustix::net::send(&*ours, b"late", rustix::net::SendFlags::NOSIGNAL).unwrap();
         let mut buffer = [0; 8];

@@ -1,7 +1,8 @@
 //! A worker: one thread, pinned to a core, with everything that its connections need.
 //!
-//! Owns the runtime of the thread, the deadline sweep, and what its connections share. Takes nothing from its siblings and
-//! gives them nothing: only the snapshot, the verified-chain cache and the metrics are common, and none of them blocks.
+//! Owns the runtime of the thread, the deadline sweep, and what its connections share. Common to all workers are the snapshot, the
+//! verified-chain cache, the metrics and the counts of connections, none of which blocks. What goes from one worker to another is a
+//! connection of which no byte has been read ([`crate::accept::spread`]); from then on it never leaves its worker.
 
 pub(crate) mod connection;
 pub mod deadline;
@@ -13,8 +14,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use bytes::Bytes;
 use hyper::header::HeaderValue;
 
+use crate::accept::spread::{Place, Siblings};
 use crate::metrics::Meters;
 use crate::snapshot::Snapshot;
 use crate::upstream::Upstream;
@@ -28,11 +31,18 @@ pub use run::{CUT_GRACE, Command, Plan, WorkerThread, start};
 /// become a flood of log lines. The number of those left out is logged.
 const LOGGED_REFUSALS_PER_SECOND: u32 = 50;
 
+/// Hexadecimal digits of a request id: 128 bits.
+const REQUEST_ID_DIGITS: usize = 32;
+
+/// Request ids that are made at once, in one allocation that lives as long as any of them: 1 KiB.
+const REQUEST_IDS_AT_ONCE: usize = 32;
+
 /// What the connections of one worker share.
 pub struct Worker {
     snapshot: Arc<ArcSwap<Snapshot>>,
     backend: Backend,
-    siblings: usize,
+    /// All workers of this process, and how many connections each has.
+    pub(crate) siblings: Siblings,
     /// Deadlines, and the coarse clock.
     pub sweep: Rc<Sweep>,
     /// What is counted.
@@ -41,9 +51,10 @@ pub struct Worker {
     pub upstream: Upstream,
     /// Bytes of request bodies held now.
     pub buffered_bytes: Cell<usize>,
-    connections: Cell<usize>,
     draining: Cell<bool>,
     random: RefCell<fastrand::Rng>,
+    /// Ids that were made and not given out yet, one after the other.
+    request_ids: RefCell<Bytes>,
     refusals: Cell<RefusalLog>,
     no_label: Arc<str>,
 }
@@ -56,7 +67,7 @@ struct RefusalLog {
 }
 
 impl Worker {
-    fn new(backend: Backend, snapshot: Arc<ArcSwap<Snapshot>>, siblings: usize) -> Rc<Self> {
+    fn new(backend: Backend, snapshot: Arc<ArcSwap<Snapshot>>, siblings: Siblings) -> Rc<Self> {
         let sweep = Sweep::new();
         Rc::new(Self {
             snapshot,
@@ -66,9 +77,9 @@ impl Worker {
             sweep,
             meters: Meters::new(),
             buffered_bytes: Cell::new(0),
-            connections: Cell::new(0),
             draining: Cell::new(false),
             random: RefCell::new(fastrand::Rng::new()),
+            request_ids: RefCell::default(),
             refusals: Cell::default(),
             no_label: Arc::from(""),
         })
@@ -81,17 +92,17 @@ impl Worker {
 
     /// Workers of this process, this one included: what a limit over all workers is divided by.
     pub fn siblings(&self) -> usize {
-        self.siblings
+        self.siblings.count()
     }
 
     /// Connections open now.
     pub fn connections(&self) -> usize {
-        self.connections.get()
+        self.siblings.own().connections()
     }
 
-    /// Counts a connection for as long as the slot lives.
-    pub(crate) fn take_slot(self: &Rc<Self>) -> Slot {
-        Slot::new(self)
+    /// Makes a slot of a place in this worker's count.
+    pub(crate) fn slot(self: &Rc<Self>, place: Place) -> Slot {
+        Slot::new(self, place)
     }
 
     /// Whether the process is about to end: no connection outlives its next answer.
@@ -106,13 +117,15 @@ impl Worker {
 
     /// A new request id: 128 random bits in hexadecimal. Unique, not secret.
     pub fn request_id(&self) -> HeaderValue {
-        const DIGITS: &[u8; 16] = b"0123456789abcdef";
-        let bits = self.random.borrow_mut().u128(..);
-        let mut digits = [0; 32];
-        for (index, digit) in digits.iter_mut().enumerate() {
-            *digit = DIGITS[usize::try_from(bits >> (4 * index) & 15).unwrap_or_default()];
+        let mut ids = self.request_ids.borrow_mut();
+        if ids.is_empty() {
+            let mut random = self.random.borrow_mut();
+            let bits: Vec<u8> = (0..REQUEST_IDS_AT_ONCE).flat_map(|_| random.u128(..).to_be_bytes()).collect();
+            *ids = Bytes::from(data_encoding::HEXLOWER.encode(&bits));
         }
-        HeaderValue::from_bytes(&digits).unwrap_or_else(|_| HeaderValue::from_static("unknown"))
+        // Hexadecimal digits are fit for a field.
+        let id = ids.split_to(REQUEST_ID_DIGITS);
+        HeaderValue::from_maybe_shared(id).unwrap_or_else(|_| HeaderValue::from_static("unknown"))
     }
 
     /// Runs `write`, which logs one refusal, unless enough were logged in this second.

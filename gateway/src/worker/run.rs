@@ -10,13 +10,14 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use rustix::io::Errno;
 use rustix::thread::CpuSet;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::{JoinHandle as Task, spawn_local};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::Worker;
 use super::deadline::{Phase, SWEEP_INTERVAL};
 use super::io::{Backend, Listener, block_on};
+use crate::accept::spread::{Inbox, Place, Siblings, Tally};
 use crate::accept::{self, Listening};
 use crate::snapshot::Snapshot;
 
@@ -43,10 +44,10 @@ pub enum Command {
 
 /// What a worker needs to start.
 pub struct Plan {
-    /// Which worker this is, from 0.
-    pub index: usize,
-    /// How many there are.
-    pub siblings: usize,
+    /// Which worker this is, and which others there are.
+    pub siblings: Siblings,
+    /// What the others hand over.
+    pub inbox: Inbox,
     /// The core to run on; `None` leaves it to the scheduler.
     pub core: Option<usize>,
     /// The I/O backend, known to work.
@@ -63,6 +64,7 @@ pub struct Plan {
 pub struct WorkerThread {
     handle: JoinHandle<io::Result<()>>,
     rounds: Arc<AtomicU64>,
+    tally: Arc<Tally>,
 }
 
 impl WorkerThread {
@@ -75,6 +77,11 @@ impl WorkerThread {
     /// [`SWEEP_INTERVAL`](super::deadline::SWEEP_INTERVAL).
     pub fn rounds(&self) -> u64 {
         self.rounds.load(Ordering::Relaxed)
+    }
+
+    /// Connections that it has now.
+    pub fn connections(&self) -> usize {
+        self.tally.connections()
     }
 
     /// Waits for the end of the thread.
@@ -93,7 +100,8 @@ impl WorkerThread {
 ///
 /// Where the system gives no thread. What fails within the thread is returned by [`WorkerThread::join`].
 pub fn start(plan: Plan) -> io::Result<WorkerThread> {
-    let name = format!("worker-{}", plan.index);
+    let name = format!("worker-{}", plan.siblings.index());
+    let tally = Arc::clone(plan.siblings.own());
     let rounds = Arc::new(AtomicU64::new(0));
     let counted = Arc::clone(&rounds);
     let handle = thread::Builder::new().name(name).spawn(move || {
@@ -102,7 +110,7 @@ pub fn start(plan: Plan) -> io::Result<WorkerThread> {
         }
         block_on(plan.backend, serve(plan, counted))?
     })?;
-    Ok(WorkerThread { handle, rounds })
+    Ok(WorkerThread { handle, rounds, tally })
 }
 
 fn pin(core: usize) {
@@ -124,8 +132,10 @@ async fn serve(plan: Plan, rounds: Arc<AtomicU64>) -> io::Result<()> {
     for Listening { descriptor, queued } in plan.listeners {
         listeners.push(Rc::new(Listener::new(plan.backend, descriptor, queued)?));
     }
-    let accepting: Vec<_> =
+    let mut accepting: Vec<_> =
         listeners.iter().map(|listener| spawn_local(accept::run(Rc::clone(&worker), Rc::clone(listener)))).collect();
+    let closing = Rc::new(Notify::new());
+    accepting.push(spawn_local(accept::take_over(Rc::clone(&worker), plan.inbox, Rc::clone(&closing))));
     let command = loop {
         let command = *commands.borrow_and_update();
         match command {
@@ -139,6 +149,8 @@ async fn serve(plan: Plan, rounds: Arc<AtomicU64>) -> io::Result<()> {
     };
     worker.draining.set(true);
     listeners.iter().for_each(|listener| listener.stop());
+    // Siblings that have not heard yet keep what they accept; what they handed over already is served here.
+    closing.notify_one();
     finish_accepting(accepting).await;
     drop(listeners);
     if command == Command::Drain {
@@ -198,20 +210,23 @@ async fn sleep_while_busy(worker: &Worker, limit: Duration) {
 async fn cut(worker: &Worker) {
     worker.upstream.close();
     worker.sweep.shut_down_everything();
+    // One turn for the connections to handlers, which nobody counts, and for those that were accepted, or handed over, so late
+    // that nothing watched their sockets yet.
+    sleep(DRAIN_POLL).await;
+    worker.sweep.shut_down_everything();
     sleep_while_busy(worker, CUT_GRACE).await;
-    // One turn more for the connections to handlers, which nobody counts.
     sleep(DRAIN_POLL).await;
 }
 
 /// A connection's place in the count of its worker.
 pub(crate) struct Slot {
     worker: Rc<Worker>,
+    _place: Place,
 }
 
 impl Slot {
-    pub(super) fn new(worker: &Rc<Worker>) -> Self {
-        worker.connections.set(worker.connections.get() + 1);
-        Self { worker: Rc::clone(worker) }
+    pub(super) fn new(worker: &Rc<Worker>, place: Place) -> Self {
+        Self { worker: Rc::clone(worker), _place: place }
     }
 
     pub(super) fn worker(&self) -> &Rc<Worker> {
@@ -221,7 +236,6 @@ impl Slot {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.worker.connections.set(self.worker.connections.get() - 1);
         self.worker.meters.closed();
     }
 }

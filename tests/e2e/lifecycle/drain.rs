@@ -8,6 +8,7 @@ use hookgate_testkit::gateway::{Gateway, GatewayOptions, Signal};
 use hookgate_testkit::handler::Behaviour;
 use hookgate_testkit::pki::{Sender, Variant};
 
+use super::managed::{Hung, Managed, unit_sockets};
 use crate::call::{Caller, End, request};
 use crate::stand::{PATH, Stand, configuration};
 use crate::world::{BINARY, SOON, Scene};
@@ -121,6 +122,31 @@ fn an_idle_connection_does_not_hold_up_the_end() {
     assert_eq!(idle.end(SOON).unwrap(), (Vec::new(), End::Orderly));
     assert_eq!(stand.world.gateway.wait_exit(SOON).unwrap().code(), Some(0));
     assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
+}
+
+/// One worker accepts, and hands over to another that hangs; that one hears of the drain before it sees the first of them.
+#[test]
+fn connections_on_their_way_to_another_worker_are_served_in_a_drain() {
+    let managed = Managed::set().unwrap();
+    let (port, kept) = unit_sockets(1).unwrap();
+    let mut gateway = managed.start_with(2, port, kept).unwrap();
+    let caller = managed.caller(port).unwrap();
+    let hung = Hung::hang(&gateway, "worker-1").unwrap();
+    let streams: Vec<_> = (0..28).map(|_| caller.dial().unwrap()).collect();
+    // One of them may be the hung worker's own already, and sixteen stay with the other.
+    gateway.wait_metric("hookgate_connections_handed_over_total", &[], 10.0, SOON).unwrap();
+    gateway.signal(Signal::TERM).unwrap();
+    gateway.wait_log("draining", SOON).unwrap();
+    hung.resume().unwrap();
+    thread::scope(|scope| {
+        let ask = |stream| caller.shake_hands(stream).unwrap().ask(request("POST", PATH, b"{}")).unwrap();
+        let asking: Vec<_> = streams.into_iter().map(|stream| scope.spawn(move || ask(stream))).collect();
+        for response in asking.into_iter().map(|asking| asking.join().unwrap()) {
+            assert_eq!((response.status, response.field("connection")), (200, Some("close")));
+        }
+    });
+    assert_eq!(gateway.wait_exit(SOON).unwrap().code(), Some(0));
+    assert!(!gateway.log().contains("connections are cut"), "{}", gateway.log());
 }
 
 #[test]

@@ -3,10 +3,13 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use hookgate_testkit::gateway::{Gateway, GatewayOptions, Signal};
 use hookgate_testkit::manager::Manager;
 use hookgate_testkit::pki::{Sender, Variant};
+use nix::sys::ptrace;
+use nix::sys::wait::{WaitPidFlag, waitpid};
+use nix::unistd::Pid;
 use socket2::{Domain, Socket, Type};
 
 use crate::call::Caller;
@@ -49,6 +52,31 @@ impl Managed {
     /// Connections to `port` with a certificate that is admitted.
     pub(super) fn caller(&self, port: u16) -> Result<Caller> {
         Caller::new(port, &self.scene.pki, &self.scene.identity(Sender::Percolate, Variant::Good)?)
+    }
+}
+
+/// A thread of the daemon that hangs. The test thread that stopped it is the one to resume it.
+pub(super) struct Hung(Pid);
+
+impl Hung {
+    /// Stops the thread with this name.
+    pub(super) fn hang(gateway: &Gateway, name: &str) -> Result<Self> {
+        for task in std::fs::read_dir(format!("/proc/{}/task", gateway.process_id()))? {
+            let task = task?;
+            if std::fs::read_to_string(task.path().join("comm"))?.trim() == name {
+                let thread = Pid::from_raw(task.file_name().to_str().context("a thread id is a number")?.parse()?);
+                ptrace::seize(thread, ptrace::Options::empty())?;
+                ptrace::interrupt(thread)?;
+                waitpid(thread, Some(WaitPidFlag::__WALL))?;
+                return Ok(Self(thread));
+            }
+        }
+        anyhow::bail!("no thread {name}")
+    }
+
+    /// Lets it go on.
+    pub(super) fn resume(self) -> Result<()> {
+        Ok(ptrace::detach(self.0, None)?)
     }
 }
 

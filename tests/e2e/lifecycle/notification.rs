@@ -3,20 +3,9 @@
 use std::time::{Duration, Instant};
 
 use hookgate_testkit::gateway::{Gateway, Signal};
-use nix::sys::ptrace;
-use nix::sys::wait::{WaitPidFlag, waitpid};
-use nix::unistd::Pid;
 
-use super::managed::{Managed, end};
+use super::managed::{Hung, Managed, end};
 use crate::world::SOON;
-
-/// The thread of the daemon with this name.
-fn thread_named(gateway: &Gateway, name: &str) -> Pid {
-    let tasks = std::fs::read_dir(format!("/proc/{}/task", gateway.process_id())).unwrap();
-    let named = |task: &std::fs::DirEntry| std::fs::read_to_string(task.path().join("comm")).unwrap().trim() == name;
-    let found = tasks.map(Result::unwrap).find(named).unwrap();
-    Pid::from_raw(found.file_name().to_str().unwrap().parse().unwrap())
-}
 
 #[test]
 fn the_watchdog_is_fed_while_every_worker_lives() {
@@ -32,10 +21,7 @@ fn the_watchdog_is_fed_while_every_worker_lives() {
     let gap = pings().windows(2).map(|pair| pair[1] - pair[0]).max();
     assert!(gap.is_some_and(|gap| gap < interval), "systemd would have ended it: {gap:?}");
     // One worker of two hangs; everything else goes on.
-    let worker = thread_named(&gateway, "worker-1");
-    ptrace::seize(worker, ptrace::Options::empty()).unwrap();
-    ptrace::interrupt(worker).unwrap();
-    waitpid(worker, Some(WaitPidFlag::__WALL)).unwrap();
+    let worker = Hung::hang(&gateway, "worker-1").unwrap();
     let hung = Instant::now();
     gateway.wait_log("worker-1 has shown no life", SOON).unwrap();
     assert!(hung.elapsed() < interval, "{:?}", hung.elapsed());
@@ -46,7 +32,7 @@ fn the_watchdog_is_fed_while_every_worker_lives() {
     assert!(pings().iter().all(|ping| *ping <= noticed), "it is fed though a worker hangs");
     assert_eq!(gateway.log().matches("has shown no life").count(), 1, "{}", gateway.log());
     let heard = managed.manager.messages().len();
-    ptrace::detach(worker, None).unwrap();
+    worker.resume().unwrap();
     managed.manager.wait_for(heard, SOON, is_ping).unwrap();
     gateway.wait_log("worker-1 goes on", SOON).unwrap();
 }

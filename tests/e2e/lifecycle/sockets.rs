@@ -70,9 +70,22 @@ fn what_connects_between_two_lives_is_served_in_the_second() {
     check(0, [2, 1], Signal::KILL);
 }
 
+/// Who calls during a restart.
+struct Clients {
+    /// So many keep their connection.
+    steady: usize,
+    /// So many make one for each request.
+    fresh: usize,
+    /// So many connections one worker has handed over to another, at least, when the daemon is ended.
+    handed_over: f64,
+}
+
+/// Few enough that each worker keeps what it accepts.
+const FEW: Clients = Clients { steady: 2, fresh: 4, handed_over: 0.0 };
+
 /// Clients call, each request on a fresh connection or on a kept one, while the daemon is ended and started again; returns how
 /// many requests were answered. Every one of them must be.
-fn restart_under_load(managed: &Managed, mut gateway: Gateway, kept: &Sockets) -> u64 {
+fn restart_under_load(managed: &Managed, mut gateway: Gateway, kept: &Sockets, load: &Clients) -> u64 {
     let port = gateway.port();
     let caller = managed.caller(port).unwrap();
     let over = AtomicBool::new(false);
@@ -99,10 +112,13 @@ fn restart_under_load(managed: &Managed, mut gateway: Gateway, kept: &Sockets) -
         answered
     };
     thread::scope(|scope| {
-        let clients: Vec<_> = (0..2).map(|_| scope.spawn(steady)).chain((0..4).map(|_| scope.spawn(fresh))).collect();
+        let steady = (0..load.steady).map(|_| scope.spawn(steady));
+        let clients: Vec<_> = steady.chain((0..load.fresh).map(|_| scope.spawn(fresh))).collect();
         let mut handled = 0;
         for _ in 0..2 {
             managed.scene.events.wait_for(handled + 40, SOON).unwrap();
+            let handed_over = "hookgate_connections_handed_over_total";
+            gateway.wait_metric(handed_over, &[], load.handed_over, SOON).unwrap();
             end(&mut gateway);
             assert!(!gateway.log().contains("connections are cut"), "{}", gateway.log());
             gateway = managed.start_with(2, port, kept.clone()).unwrap();
@@ -122,7 +138,19 @@ fn a_restart_with_sockets_of_a_unit_fails_no_request() {
     managed.scene.events.set_behaviour(Behaviour::Delay(Duration::from_millis(20), Behaviour::Json.boxed()));
     let (port, kept) = unit_sockets(1).unwrap();
     let gateway = managed.start_with(2, port, kept.clone()).unwrap();
-    let answered = restart_under_load(&managed, gateway, &kept);
+    let answered = restart_under_load(&managed, gateway, &kept, &FEW);
+    assert_eq!(answered, managed.scene.events.request_count());
+}
+
+/// So many connections stay open that workers hand over what they accept, up to the drain and into it.
+#[test]
+fn a_restart_fails_no_request_on_a_connection_that_was_handed_over() {
+    let managed = Managed::set().unwrap();
+    managed.scene.events.set_behaviour(Behaviour::Delay(Duration::from_millis(20), Behaviour::Json.boxed()));
+    let (port, kept) = unit_sockets(1).unwrap();
+    let gateway = managed.start_with(2, port, kept.clone()).unwrap();
+    let many = Clients { steady: 40, fresh: 8, handed_over: 20.0 };
+    let answered = restart_under_load(&managed, gateway, &kept, &many);
     assert_eq!(answered, managed.scene.events.request_count());
 }
 
@@ -132,7 +160,7 @@ fn a_restart_with_sockets_in_the_store_fails_no_request() {
     managed.scene.events.set_behaviour(Behaviour::Delay(Duration::from_millis(20), Behaviour::Json.boxed()));
     let gateway = Gateway::start(&managed.configuration(2), &managed.options()).unwrap();
     let kept = managed.manager.wait_stored(2, SOON).unwrap();
-    let answered = restart_under_load(&managed, gateway, &kept);
+    let answered = restart_under_load(&managed, gateway, &kept, &FEW);
     assert_eq!(answered, managed.scene.events.request_count());
 }
 

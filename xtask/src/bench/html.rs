@@ -4,6 +4,7 @@ use std::fmt::{self, Write as _};
 
 use super::report::{Comparison, Report, Row, Summary};
 use super::server::Kind;
+use super::spread::CONNECTIONS;
 
 /// Width of a plot, pixels.
 const WIDTH: f64 = 860.0;
@@ -75,6 +76,9 @@ fn summary(page: &mut String, report: &Report) -> fmt::Result {
     }
     if let Some(comparison) = report.memory_comparison() {
         summary_line(page, "Memory of an idle TLS connection", &comparison)?;
+    }
+    for comparison in report.spread_comparisons() {
+        summary_line(page, &format!("Spread of {CONNECTIONS} connections over workers"), &comparison)?;
     }
     write!(page, "</table>")
 }

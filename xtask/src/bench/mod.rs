@@ -14,6 +14,7 @@ pub(crate) mod protocol;
 mod report;
 mod scenario;
 mod server;
+mod spread;
 pub(crate) mod stage;
 
 use std::collections::BTreeMap;
@@ -35,6 +36,9 @@ use stage::Stage;
 
 /// For `--scenarios`: the memory of idle connections, which is no load and has no rounds.
 const IDLE_MEMORY: &str = "idle-memory";
+
+/// For `--scenarios`: how evenly connections are spread over several workers, which has none either.
+const SPREAD: &str = "spread";
 
 /// What to measure, and how thoroughly.
 #[derive(Debug, Args)]
@@ -96,8 +100,13 @@ impl Bench {
             true => measure_memory(&mut stage, &programs, effort.idle_connections),
             false => Vec::new(),
         };
+        let spread = match self.measures(SPREAD) {
+            true => measure_spread(&mut stage, &programs),
+            false => Vec::new(),
+        };
         drop(stage);
-        let report = Report { machine: machine.finish(start.elapsed()), effort, floor, rows, memory, skipped };
+        let machine = machine.finish(start.elapsed());
+        let report = Report { machine, effort, floor, rows, memory, spread, skipped };
         print!("{}", report.text());
         let output = command::root().join(&self.output);
         fs::create_dir_all(&output)?;
@@ -110,7 +119,12 @@ impl Bench {
     }
 
     fn measures_memory(&self) -> bool {
-        !self.no_memory && (self.scenarios.is_empty() || self.scenarios.iter().any(|name| name == IDLE_MEMORY))
+        !self.no_memory && self.measures(IDLE_MEMORY)
+    }
+
+    /// Whether what is no load and has this name is asked for.
+    fn measures(&self, name: &str) -> bool {
+        self.scenarios.is_empty() || self.scenarios.iter().any(|asked| asked == name)
     }
 
     fn effort(&self) -> Effort {
@@ -137,8 +151,8 @@ impl Bench {
     fn chosen_scenarios(&self) -> Result<Vec<Scenario>> {
         for name in &self.scenarios {
             let known = scenario::ALL.map(|scenario| scenario.name);
-            let is_known = known.contains(&name.as_str()) || name == IDLE_MEMORY;
-            ensure!(is_known, "no scenario {name}; there are {} and {IDLE_MEMORY}", known.join(", "));
+            let is_known = known.contains(&name.as_str()) || [IDLE_MEMORY, SPREAD].contains(&name.as_str());
+            ensure!(is_known, "no scenario {name}; there are {}, {IDLE_MEMORY} and {SPREAD}", known.join(", "));
         }
         let chosen = |scenario: &Scenario| match self.scenarios.is_empty() {
             true => scenario.quick || !self.quick,
@@ -229,6 +243,17 @@ fn measure_memory(
     let measured = speaks_tls.map(|program| {
         let memory = measure::memory(stage, program, connections);
         (program.kind, memory.map_err(|error| format!("{error:#}")))
+    });
+    measured.collect()
+}
+
+fn measure_spread(stage: &mut Stage, programs: &[Program]) -> Vec<(Kind, usize, Result<spread::Spread, String>)> {
+    println!("Spread of {} connections over workers …", spread::CONNECTIONS);
+    let own = programs.iter().filter(|program| matches!(program.kind, Kind::Hookgate | Kind::HookgateEpoll));
+    let cases = own.flat_map(|program| spread::WORKERS.map(|workers| (workers, program)));
+    let measured = cases.map(|(workers, program)| {
+        let spread = spread::measure(stage, program, workers);
+        (program.kind, workers, spread.map_err(|error| format!("{error:#}")))
     });
     measured.collect()
 }

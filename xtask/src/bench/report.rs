@@ -9,9 +9,13 @@ use super::measure::{Cell, Effort, Memory, Sample};
 use super::protocol::{Floor, Sender, Transport, Unit};
 use super::scenario::{Metric, Pace, Scenario};
 use super::server::Kind;
+use super::spread::{CONNECTIONS, Spread};
 
 /// Highest ratio of memory by idle connection, hookgate ÷ best peer.
 const MEMORY_TARGET: f64 = 0.6;
+
+/// Highest ratio of the connections of two workers.
+const SPREAD_TARGET: f64 = 1.2;
 
 /// Everything that a run found.
 #[derive(Debug, Serialize)]
@@ -26,6 +30,8 @@ pub(crate) struct Report {
     pub(crate) rows: Vec<Row>,
     /// Memory of idle connections, or why it is not known.
     pub(crate) memory: Vec<(Kind, Result<Memory, String>)>,
+    /// How connections are spread over so many workers, or why it is not known.
+    pub(crate) spread: Vec<(Kind, usize, Result<Spread, String>)>,
     /// Servers that this machine does not have.
     pub(crate) skipped: Vec<String>,
 }
@@ -210,6 +216,10 @@ impl Report {
                 failures.extend(cell.failure.iter().map(|failure| format!("{}: {failure}", row.name)));
             }
         }
+        for (kind, workers, spread) in &self.spread {
+            let failure = spread.as_ref().err();
+            failures.extend(failure.map(|failure| format!("{}, {workers} workers: {failure}", kind.name())));
+        }
         failures
     }
 
@@ -222,6 +232,16 @@ impl Report {
         let ratio = own.bytes_each / best.bytes_each;
         let what = format!("hookgate ÷ {}", best.kind.name());
         Some(Comparison { what, ratio, spread: (ratio, ratio), target: Some(MEMORY_TARGET) })
+    }
+
+    /// The most connections of a worker ÷ the fewest of one.
+    pub(crate) fn spread_comparisons(&self) -> Vec<Comparison> {
+        let compare = |(kind, workers, spread): &(Kind, usize, Result<Spread, String>)| {
+            let ratio = spread.as_ref().ok()?.ratio;
+            let what = format!("{}, {workers} workers: most ÷ fewest", kind.name());
+            Some(Comparison { what, ratio, spread: (ratio, ratio), target: Some(SPREAD_TARGET) })
+        };
+        self.spread.iter().filter_map(compare).collect()
     }
 
     /// The whole report, for a terminal.
@@ -253,6 +273,7 @@ impl Report {
             self.write_row(text, row)?;
         }
         self.write_memory(text)?;
+        self.write_spread(text)?;
         let Machine { load_before, load_after, seconds, .. } = &self.machine;
         writeln!(text, "\n{} rounds in {seconds} s; load average {load_before} → {load_after}", self.effort.rounds)
     }
@@ -302,6 +323,28 @@ impl Report {
         }
         self.memory_comparison().iter().try_for_each(|comparison| write_comparison(text, comparison))
     }
+
+    fn write_spread(&self, text: &mut String) -> std::fmt::Result {
+        if self.spread.is_empty() {
+            return Ok(());
+        }
+        writeln!(text, "\nSpread of {CONNECTIONS} connections over workers [spread]")?;
+        for (kind, workers, spread) in &self.spread {
+            let name = kind.name();
+            match spread {
+                Ok(Spread { by_worker, handed_over, .. }) => {
+                    writeln!(text, "  {name:<22} {}, {handed_over} handed over", list(by_worker))?;
+                }
+                Err(failure) => writeln!(text, "  {name:<22} {workers} workers FAILED: {failure}")?,
+            }
+        }
+        self.spread_comparisons().iter().try_for_each(|comparison| write_comparison(text, comparison))
+    }
+}
+
+/// Connections by worker, as a list.
+fn list(by_worker: &[f64]) -> String {
+    by_worker.iter().map(f64::to_string).collect::<Vec<_>>().join(" + ")
 }
 
 fn write_comparison(text: &mut String, comparison: &Comparison) -> std::fmt::Result {

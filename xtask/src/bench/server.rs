@@ -304,7 +304,11 @@ fn keep_lists(template: &str, revocation: bool) -> String {
 }
 
 /// A port that nobody has now.
-fn free_port() -> Result<u16> {
+///
+/// # Errors
+///
+/// From the system calls.
+pub(crate) fn free_port() -> Result<u16> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }
 

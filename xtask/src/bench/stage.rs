@@ -131,6 +131,8 @@ fn certify(directory: &Path) -> Result<(Vec<(&'static str, String)>, Identities)
         ("@CRL_INTERMEDIATE@", text(&of_intermediate)),
         ("@CRL_ROOT@", text(&of_root)),
         ("@CRL_BOTH@", text(&lists_both)),
+        ("@WORKERS@", "1".to_owned()),
+        ("@METRICS@", String::new()),
     ];
     let identities = Identities {
         server: server.chain_path,

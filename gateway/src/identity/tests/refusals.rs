@@ -80,7 +80,9 @@ fn every_provider_that_matches_is_proved_by_its_first_matching_profile() {
     assert_eq!(verified.matched(ProviderId(3)).unwrap().anchor_depth, 1);
     assert!(verified.matched(ProviderId(0)).is_none());
     assert_eq!(verified.subject(), "CN=shared");
-    let header = verified.client_cert_header().strip_prefix(':').unwrap().strip_suffix(':').unwrap().to_owned();
+    assert_eq!(verified.subject_field().unwrap(), "CN=shared");
+    let field = verified.client_cert_field().unwrap().to_str().unwrap();
+    let header = field.strip_prefix(':').unwrap().strip_suffix(':').unwrap();
     assert_eq!(data_encoding::BASE64.decode(header.as_bytes()).unwrap(), chain[0].to_vec());
 
     // Only what the scope names.

@@ -89,7 +89,12 @@ impl Channel {
     }
 
     /// Sends what is queued; ready with 0 once nothing is left, else with the bytes that the kernel took.
-    pub(super) fn poll_send(&mut self, context: &mut Context<'_>, queued: &mut Vec<u8>) -> Poll<io::Result<usize>> {
+    pub(super) fn poll_send(
+        &mut self,
+        context: &mut Context<'_>,
+        queued: &mut Vec<u8>,
+        flags: SendFlags,
+    ) -> Poll<io::Result<usize>> {
         if self.sent == queued.len() {
             queued.clear();
             queued.shrink_to(super::SPARE_MAX);
@@ -99,7 +104,7 @@ impl Channel {
         loop {
             let mut guard = ready!(self.socket.poll_write_ready(context))?;
             let rest = &queued[self.sent..];
-            let attempt = guard.try_io(|socket| Ok(rustix::net::send(&socket.get_ref().0, rest, SendFlags::NOSIGNAL)?));
+            let attempt = guard.try_io(|socket| Ok(rustix::net::send(&socket.get_ref().0, rest, flags)?));
             match attempt {
                 Ok(Ok(count)) => {
                     self.sent += count;

@@ -19,6 +19,7 @@ use io_uring::types::{CancelBuilder, Fd};
 use io_uring::{cqueue, opcode};
 use rustix::event::PollFlags;
 use rustix::fs::OFlags;
+use rustix::net::SendFlags;
 use tokio_uring::{InFlightOneshot, OneshotOutputTransform, UnsubmittedOneshot};
 
 /// Submission entries a ring: the most operations that one turn of the event loop hands over in one system call.
@@ -182,7 +183,12 @@ impl Channel {
     }
 
     /// Sends what is queued; ready with 0 once nothing is left, else with the bytes that the kernel took.
-    pub(super) fn poll_send(&mut self, context: &mut Context<'_>, queued: &mut Vec<u8>) -> Poll<io::Result<usize>> {
+    pub(super) fn poll_send(
+        &mut self,
+        context: &mut Context<'_>,
+        queued: &mut Vec<u8>,
+        flags: SendFlags,
+    ) -> Poll<io::Result<usize>> {
         let sending = match &mut self.send {
             Some(sending) => sending,
             None => {
@@ -191,7 +197,7 @@ impl Channel {
                     None if queued.is_empty() => return Poll::Ready(Ok(0)),
                     None => (std::mem::replace(queued, std::mem::take(&mut self.spare)), 0),
                 };
-                self.send.insert(submit_send(&self.descriptor, buffer, offset))
+                self.send.insert(submit_send(&self.descriptor, buffer, offset, flags))
             }
         };
         let offset = sending.offset;
@@ -237,14 +243,13 @@ fn cancel_all(descriptor: &Rc<OwnedFd>) {
     tokio::task::spawn_local(operation);
 }
 
-fn submit_send(descriptor: &Rc<OwnedFd>, buffer: Vec<u8>, offset: usize) -> Sending {
+fn submit_send(descriptor: &Rc<OwnedFd>, buffer: Vec<u8>, offset: usize, flags: SendFlags) -> Sending {
     let rest = &buffer[offset..];
     let remaining = rest.len();
     // As for `submit_receive`. The length is capped since the operation counts in 32 bits; the rest is sent next.
     let length = u32::try_from(remaining).unwrap_or(u32::MAX);
-    let entry = opcode::Send::new(Fd(descriptor.as_raw_fd()), rest.as_ptr(), length)
-        .flags(rustix::net::SendFlags::NOSIGNAL.bits().cast_signed())
-        .build();
+    let entry =
+        opcode::Send::new(Fd(descriptor.as_raw_fd()), rest.as_ptr(), length).flags(flags.bits().cast_signed()).build();
     let lent = Lent { _descriptor: Rc::clone(descriptor), buffer };
     Sending { operation: UnsubmittedOneshot::new(lent, Send, entry).submit(), offset, length: remaining }
 }
