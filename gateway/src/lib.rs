@@ -7,6 +7,7 @@ pub mod auth;
 pub mod cli;
 pub mod config;
 pub mod control;
+pub mod crypto;
 pub mod filter;
 pub mod http;
 pub mod identity;

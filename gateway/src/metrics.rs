@@ -14,6 +14,7 @@ use metrics::{
     Counter, Gauge, Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
 };
 
+use crate::crypto;
 use crate::filter::{AddressFamily, Status};
 use crate::identity::{CacheOutcome, Verification};
 use crate::reject::Reject;
@@ -118,7 +119,7 @@ pub fn describe() {
     );
     describe_counter!(LOG_LOST, "Log events that were not written, since they came faster than they could be");
     rotation::describe();
-    describe_gauge!(BUILD_INFO, "Always 1; the version is in the label");
+    describe_gauge!(BUILD_INFO, "Always 1; the version, and the library of handshakes, are in the labels");
     describe_gauge!(IO_BACKEND, "Always 1; the I/O backend in use is in the label");
     describe_gauge!(IO_FALLBACK, "1 where io_uring was preferred but is not to be had on this host");
     describe_gauge!(WORKER_CONNECTIONS, "TCP connections that a worker has now, by worker");
@@ -139,7 +140,7 @@ pub fn log_lost(events: u64) {
 
 /// Says what is running.
 pub fn running(backend: &'static str, fell_back: bool) {
-    gauge!(BUILD_INFO, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
+    gauge!(BUILD_INFO, "version" => env!("CARGO_PKG_VERSION"), "crypto" => crypto::LIBRARY).set(1.0);
     gauge!(IO_BACKEND, "backend" => backend).set(1.0);
     gauge!(IO_FALLBACK).set(if fell_back { 1.0 } else { 0.0 });
 }

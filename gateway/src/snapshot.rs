@@ -8,13 +8,13 @@ use std::sync::Arc;
 
 use hyper::header::{HeaderValue, InvalidHeaderValue};
 use rustls::ServerConfig;
-use rustls::crypto::ring::sign::any_supported_type;
 use rustls::sign::CertifiedKey;
 use thiserror::Error;
 
 use crate::auth::{Demands, ReplayGuard};
 use crate::config::{Config, Limits, Route, ServerCertificate};
 use crate::control::jwks::KeyStore;
+use crate::crypto::signing_key;
 use crate::identity::{ChainCache, ChainLimits, Identity, OnFailure, Provider, ProviderId, Scope, Sightings};
 use crate::ranges::Sources;
 use crate::route::RouteTable;
@@ -168,7 +168,7 @@ impl Snapshot {
 fn server_certificates(certificates: Vec<ServerCertificate>) -> Result<Certificates, SnapshotError> {
     let mut keys = Vec::with_capacity(certificates.len());
     for certificate in certificates {
-        let key = any_supported_type(&certificate.key).map_err(|source| SnapshotError::Key {
+        let key = signing_key(&certificate.key).map_err(|source| SnapshotError::Key {
             certificate: certificate.chain_path.display().to_string(),
             source,
         })?;

@@ -15,7 +15,7 @@ use crate::world::SOON;
 
 /// Every metric, its type, and its labels in alphabetical order.
 const DOCUMENTED: [(&str, &str, &[&str]); 29] = [
-    ("hookgate_build_info", "gauge", &["version"]),
+    ("hookgate_build_info", "gauge", &["crypto", "version"]),
     ("hookgate_certificate_not_after_timestamp_seconds", "gauge", &["kind", "name", "provider"]),
     ("hookgate_chain_cache_entries", "gauge", &[]),
     ("hookgate_chain_cache_evictions_total", "counter", &[]),
@@ -135,7 +135,8 @@ fn requests_and_handshakes_are_counted_by_what_became_of_them() {
     check(verifications, &[("provider", "percolate"), ("result", "ok"), ("reason", ""), ("cache", "hit")], 3.0);
     check(verifications, &[("result", "refused"), ("reason", "no_certificate")], 1.0);
     check("hookgate_extended_key_usage_lenient_total", &[("provider", "percolate")], 1.0);
-    check("hookgate_build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1.0);
+    let library = if cfg!(feature = "aws-lc") { "aws-lc" } else { "ring" };
+    check("hookgate_build_info", &[("version", env!("CARGO_PKG_VERSION")), ("crypto", library)], 1.0);
 }
 
 #[test]

@@ -6,7 +6,6 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use rustls::crypto::ring::sign::any_supported_type;
 use rustls::sign::{CertifiedKey, SigningKey};
 use rustls_pki_types::pem::{self, PemObject};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
@@ -19,6 +18,7 @@ use super::document::Report;
 use super::error::Problem;
 use super::file::{self, MAXIMUM_FILE_BYTES};
 use super::warning::Caution;
+use crate::crypto;
 
 /// Most certificates of one file: each is parsed, and offered, by server name.
 const MAXIMUM_CERTIFICATES: usize = 1024;
@@ -96,7 +96,7 @@ fn load_key(path: &Path, at: &Spanned<String>, report: &mut Report<'_>) -> Resul
         pem::Error::NoItemsFound => Problem::NoKey { path: path_buf.clone() },
         error => Problem::Pem { path: path_buf.clone(), reason: error.to_string() },
     })?;
-    let signing_key = any_supported_type(&key).map_err(|error| match is_encrypted(&text) {
+    let signing_key = crypto::signing_key(&key).map_err(|error| match is_encrypted(&text) {
         true => Problem::EncryptedKey { path: path_buf.clone() },
         false => Problem::UnusableKey { path: path_buf.clone(), reason: error.to_string() },
     })?;

@@ -21,6 +21,7 @@ use super::watchdog::Watchdog;
 use super::{service, sockets};
 use crate::accept::spread::Siblings;
 use crate::config::{Config, FileVersions, Listen, Metrics, Reading};
+use crate::crypto;
 use crate::metrics;
 use crate::snapshot::Snapshot;
 use crate::worker::io::{Backend, choose};
@@ -173,7 +174,8 @@ fn start_workers(plans: Vec<Plan>, backend: Backend) -> anyhow::Result<Vec<Worke
     let workers = unprivileged(|| plans.into_iter().map(start).collect::<Result<Vec<_>, _>>())?
         .context("worker threads cannot be started")?;
     let workers = first_round(workers)?;
-    tracing::info!(workers = count, backend = backend.label(), version = env!("CARGO_PKG_VERSION"), "ready");
+    let (backend, version) = (backend.label(), env!("CARGO_PKG_VERSION"));
+    tracing::info!(workers = count, backend, crypto = crypto::LIBRARY, version, "ready");
     Ok(workers)
 }
 

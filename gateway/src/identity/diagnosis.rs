@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use rustls_pki_types::{CertificateDer, UnixTime};
-use webpki::{ALL_VERIFICATION_ALGS, ExtendedKeyUsageValidator, KeyPurposeIdIter, anchor_from_trusted_cert};
+use webpki::{ExtendedKeyUsageValidator, KeyPurposeIdIter, anchor_from_trusted_cert};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer as _;
 use x509_parser::time::ASN1Time;
@@ -18,6 +18,7 @@ use super::path::{PathFailure, excludes_client_auth};
 use super::policy::{Profile, Provider};
 use super::presented::{Presented, PresentedChain, unix_seconds};
 use super::revocation::RevocationScope;
+use crate::crypto::CERTIFICATE_SIGNATURES;
 use crate::reject::{Refusal, Reject};
 
 /// Most bytes of a detail: room for the longest sentence below with every name in it at its bound.
@@ -254,7 +255,7 @@ fn bad_signature(chain: &PresentedChain<'_>, now: UnixTime) -> Option<usize> {
             .filter_map(|index| Some(CertificateDer::from(chain.certificates().get(*index)?.der().as_ref())))
             .collect();
         let verified =
-            end_entity.verify_for_usage(ALL_VERIFICATION_ALGS, &anchors, &between, now, AnyUsage, None, None);
+            end_entity.verify_for_usage(CERTIFICATE_SIGNATURES, &anchors, &between, now, AnyUsage, None, None);
         if verified.is_err_and(|error| error == webpki::Error::InvalidSignatureForPublicKey) {
             return way.get(place - 1).copied();
         }

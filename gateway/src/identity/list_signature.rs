@@ -12,13 +12,14 @@
 use std::sync::{Arc, PoisonError, RwLock};
 
 use rustls_pki_types::{AlgorithmIdentifier, InvalidSignature, SignatureVerificationAlgorithm};
-use webpki::ALL_VERIFICATION_ALGS;
+
+use crate::crypto::CERTIFICATE_SIGNATURES;
 
 /// Most verified pairs of list and key. An authority has one key for its lists; more than a few come only from foreign
 /// certificates that imitate its name, and those fail and are not remembered.
 const REMEMBERED_MAX: usize = 1024;
 
-/// webpki's algorithms, with a memory of the lists that they verified.
+/// The algorithms of certificates' signatures, with a memory of the lists that they verified.
 #[derive(Clone, Debug)]
 pub(super) struct ListSignatures {
     algorithms: Arc<[Remembering]>,
@@ -32,7 +33,7 @@ impl ListSignatures {
             algorithm: *algorithm,
             verified: Arc::clone(&verified),
         };
-        Self { algorithms: ALL_VERIFICATION_ALGS.iter().map(remembering).collect() }
+        Self { algorithms: CERTIFICATE_SIGNATURES.iter().map(remembering).collect() }
     }
 
     /// The algorithms as webpki wants them.
@@ -63,7 +64,7 @@ struct Pair {
     public_key: Box<[u8]>,
 }
 
-/// One of webpki's algorithms.
+/// One of the algorithms.
 #[derive(Debug)]
 struct Remembering {
     algorithm: &'static dyn SignatureVerificationAlgorithm,

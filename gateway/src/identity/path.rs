@@ -11,12 +11,13 @@ use std::cell::Cell;
 use std::sync::Arc;
 
 use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime};
-use webpki::{ALL_VERIFICATION_ALGS, ExtendedKeyUsageValidator, KeyPurposeIdIter, KeyUsage, VerifiedPath};
+use webpki::{ExtendedKeyUsageValidator, KeyPurposeIdIter, KeyUsage, VerifiedPath};
 
 use super::name::Name;
 use super::policy::{ExtendedKeyUsage, Profile};
 use super::presented::{self, EndEntity, PresentedChain};
 use super::revocation::RevocationScope;
+use crate::crypto::CERTIFICATE_SIGNATURES;
 
 /// A verified path, reduced to what outlives the verification.
 #[derive(Debug)]
@@ -91,7 +92,7 @@ pub(super) fn verify(
     let path = end_entity
         .webpki()
         .verify_for_usage(
-            remembering.as_deref().unwrap_or(ALL_VERIFICATION_ALGS),
+            remembering.as_deref().unwrap_or(CERTIFICATE_SIGNATURES),
             &profile.trust_anchors,
             &issuers,
             now,

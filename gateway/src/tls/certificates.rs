@@ -61,16 +61,16 @@ impl ResolvesServerCert for Certificates {
 mod tests {
     #![expect(clippy::unwrap_used, reason = "a failed set-up fails the test")]
 
-    use rustls::crypto::ring::sign::any_supported_type;
     use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 
     use super::*;
+    use crate::crypto::signing_key;
 
     fn key() -> Arc<CertifiedKey> {
         let key = rcgen::KeyPair::generate().unwrap();
         let certificate = rcgen::CertificateParams::new(vec![]).unwrap().self_signed(&key).unwrap();
         let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
-        Arc::new(CertifiedKey::new(vec![certificate.der().clone()], any_supported_type(&key).unwrap()))
+        Arc::new(CertifiedKey::new(vec![certificate.der().clone()], signing_key(&key).unwrap()))
     }
 
     #[test]

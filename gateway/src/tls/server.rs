@@ -7,6 +7,7 @@ use rustls::server::{NoServerSessionStorage, ProducesTickets, ResolvesServerCert
 use rustls::{Error, version};
 
 use super::verifier::SiteVerifier;
+use crate::crypto;
 use crate::identity::{Identity, Scope};
 
 /// Protocols offered by ALPN (RFC 7301), in our order of preference.
@@ -27,8 +28,7 @@ impl Common {
     ///
     /// [`Error`] where the system gives no randomness.
     pub fn new(certificates: Arc<dyn ResolvesServerCert>) -> Result<Self, Error> {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        Ok(Self { provider, certificates, ticketer: rustls::crypto::ring::Ticketer::new()? })
+        Ok(Self { provider: Arc::new(crypto::provider()), certificates, ticketer: crypto::ticketer()? })
     }
 
     /// The configuration for a site whose peers are verified in `scope`: TLS 1.3 and 1.2, a client certificate asked for with
@@ -36,7 +36,7 @@ impl Common {
     ///
     /// # Errors
     ///
-    /// [`Error`] where the provider supports no cipher suite of a protocol version; ring supports both versions.
+    /// [`Error`] where the provider supports no cipher suite of a protocol version; ours supports both versions.
     pub fn server_config(&self, identity: &Arc<Identity>, scope: &Scope) -> Result<Arc<ServerConfig>, Error> {
         let algorithms = self.provider.signature_verification_algorithms;
         let verifier = SiteVerifier::new(Arc::clone(identity), scope.clone(), algorithms);

@@ -64,6 +64,7 @@ fn refusals_reach_the_journal_with_their_fields() {
     };
     let ready = find("HOOKGATE_EVENT", "ready");
     assert_eq!([&ready["PRIORITY"], &ready["SYSLOG_IDENTIFIER"], &ready["HOOKGATE_WORKERS"]], ["6", "hookgate", "1"]);
+    assert_eq!(ready["HOOKGATE_CRYPTO"], if cfg!(feature = "aws-lc") { "aws-lc" } else { "ring" });
 
     let expired = world.scene.identity(Sender::Percolate, Variant::Expired).unwrap();
     let outcome = world.curl().identity(&expired).post(PATH, b"{}").run().unwrap();

@@ -168,6 +168,7 @@ fn colour(kind: Kind) -> &'static str {
     match kind {
         Kind::Hookgate => "#1f6feb",
         Kind::HookgateEpoll => "#79a9f5",
+        Kind::HookgateAwsLc => "#0f3f8f",
         Kind::NullProxy => "#d0d0d0",
         Kind::Nginx | Kind::HaProxy | Kind::Caddy | Kind::Envoy => "#e0a458",
     }

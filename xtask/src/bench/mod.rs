@@ -61,7 +61,7 @@ pub(crate) struct Bench {
     /// Compare the load generator with `openssl s_time` and `oha`, as far as they are installed, and end
     #[arg(long)]
     cross_check: bool,
-    /// Where built hookgate and hookgate-load lie; they are built otherwise
+    /// Where built hookgate and hookgate-load lie, and hookgate-aws-lc if wanted; they are built otherwise
     #[arg(long)]
     programs: Option<PathBuf>,
     /// The core of the server under test
@@ -81,7 +81,7 @@ impl Bench {
         let scenarios = self.chosen_scenarios()?;
         let release = match &self.programs {
             Some(directory) => std::path::absolute(directory)?,
-            None => build()?,
+            None => self.build()?,
         };
         let start = Instant::now();
         let (programs, skipped) = self.find(&release)?;
@@ -169,8 +169,7 @@ impl Bench {
         }
         let mut skipped = Vec::new();
         let mut programs = Vec::new();
-        let asked = |kind: &Kind| self.servers.is_empty() || self.servers.iter().any(|name| name == kind.name());
-        for kind in Kind::ALL.into_iter().filter(asked) {
+        for kind in Kind::ALL.into_iter().filter(|kind| self.asks_for(*kind)) {
             match Program::find(kind, release) {
                 Ok(program) => programs.push(program),
                 Err(error) => skipped.push(format!("{}: {error:#}", kind.name())),
@@ -178,19 +177,27 @@ impl Bench {
         }
         Ok((programs, skipped))
     }
-}
 
-/// Builds what is measured and what measures, and says where they are.
-fn build() -> Result<PathBuf> {
-    command::run(Command::new(cargo()).args([
-        "build",
-        "--release",
-        "--package",
-        "hookgate",
-        "--package",
-        "hookgate-load",
-    ]))?;
-    Ok(command::target()?.join("release"))
+    fn asks_for(&self, kind: Kind) -> bool {
+        self.servers.is_empty() || self.servers.iter().any(|name| name == kind.name())
+    }
+
+    /// Builds what is measured and what measures, and says where they are.
+    fn build(&self) -> Result<PathBuf> {
+        let build = ["build", "--release", "--package", "hookgate"];
+        command::run(Command::new(cargo()).args(build).args(["--package", "hookgate-load"]))?;
+        let target = command::target()?;
+        let release = target.join("release");
+        if self.asks_for(Kind::HookgateAwsLc) && !self.cross_check {
+            // A target directory of its own, since it would replace the other build, and be replaced by it, in every run.
+            let apart = target.join("aws-lc");
+            let mut command = Command::new(cargo());
+            command.args(build).args(["--features", "aws-lc", "--target-dir"]).arg(&apart);
+            command::run(&mut command)?;
+            fs::copy(apart.join("release/hookgate"), release.join(Kind::HookgateAwsLc.name()))?;
+        }
+        Ok(release)
+    }
 }
 
 fn measure_scenarios(

@@ -173,10 +173,8 @@ impl Row {
         let against = |kind: Kind, target| {
             self.compare(self.cell(kind, false)?, best, format!("{} ÷ {}", kind.name(), best.kind.name()), target)
         };
-        [against(Kind::Hookgate, self.scenario.target), against(Kind::HookgateEpoll, None)]
-            .into_iter()
-            .flatten()
-            .collect()
+        let own = Kind::ALL.into_iter().filter(|kind| kind.is_own());
+        own.filter_map(|kind| against(kind, self.scenario.target.filter(|_| kind == Kind::Hookgate))).collect()
     }
 
     fn with_and_without_lists(&self) -> Vec<Comparison> {
@@ -212,10 +210,9 @@ impl Row {
 impl Report {
     /// Scenarios that hookgate failed at.
     pub(crate) fn own_failures(&self) -> Vec<String> {
-        let own = |cell: &&Cell| matches!(cell.kind, Kind::Hookgate | Kind::HookgateEpoll);
         let mut failures = Vec::new();
         for row in &self.rows {
-            for cell in row.cells.iter().filter(own) {
+            for cell in row.cells.iter().filter(|cell| cell.kind.is_own()) {
                 failures.extend(cell.failure.iter().map(|failure| format!("{}: {failure}", row.name)));
             }
         }

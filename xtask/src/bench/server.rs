@@ -31,6 +31,8 @@ pub(crate) enum Kind {
     Hookgate,
     /// hookgate on epoll.
     HookgateEpoll,
+    /// hookgate on io_uring, built with the feature `aws-lc`.
+    HookgateAwsLc,
     /// nginx
     Nginx,
     /// HAProxy
@@ -45,20 +47,34 @@ pub(crate) enum Kind {
 
 impl Kind {
     /// Every kind, in the order of the report.
-    pub(crate) const ALL: [Self; 7] =
-        [Self::Hookgate, Self::HookgateEpoll, Self::Nginx, Self::HaProxy, Self::Caddy, Self::Envoy, Self::NullProxy];
+    pub(crate) const ALL: [Self; 8] = [
+        Self::Hookgate,
+        Self::HookgateEpoll,
+        Self::HookgateAwsLc,
+        Self::Nginx,
+        Self::HaProxy,
+        Self::Caddy,
+        Self::Envoy,
+        Self::NullProxy,
+    ];
 
     /// For people, and for `--servers`.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Hookgate => "hookgate",
             Self::HookgateEpoll => "hookgate-epoll",
+            Self::HookgateAwsLc => "hookgate-aws-lc",
             Self::Nginx => "nginx",
             Self::HaProxy => "haproxy",
             Self::Caddy => "caddy",
             Self::Envoy => "envoy",
             Self::NullProxy => "null-proxy",
         }
+    }
+
+    /// Whether it is hookgate.
+    pub(crate) fn is_own(self) -> bool {
+        matches!(self, Self::Hookgate | Self::HookgateEpoll | Self::HookgateAwsLc)
     }
 
     /// Whether hookgate is compared with it.
@@ -73,7 +89,7 @@ impl Kind {
 
     fn template(self) -> &'static str {
         match self {
-            Self::Hookgate | Self::HookgateEpoll => "hookgate.toml",
+            Self::Hookgate | Self::HookgateEpoll | Self::HookgateAwsLc => "hookgate.toml",
             Self::Nginx => "nginx.conf",
             Self::HaProxy => "haproxy.cfg",
             Self::Caddy => "Caddyfile",
@@ -86,7 +102,7 @@ impl Kind {
         match self {
             Self::Nginx | Self::HaProxy => &["-v"],
             Self::Caddy => &["version"],
-            Self::Hookgate | Self::HookgateEpoll | Self::Envoy => &["--version"],
+            Self::Hookgate | Self::HookgateEpoll | Self::HookgateAwsLc | Self::Envoy => &["--version"],
             Self::NullProxy => &["--help"],
         }
     }
@@ -114,6 +130,11 @@ impl Program {
         }
         let path = match kind {
             Kind::Hookgate | Kind::HookgateEpoll => release.join("hookgate"),
+            Kind::HookgateAwsLc => {
+                let path = release.join(kind.name());
+                ensure!(path.is_file(), "not in {}; it is hookgate, built with --features aws-lc", release.display());
+                path
+            }
             Kind::NullProxy => release.join("hookgate-load"),
             Kind::Envoy => {
                 let wheel = command::root().join("target/envoy/envoy/_bin/envoy");
@@ -259,7 +280,7 @@ fn arguments(
     fs::write(&file, configuration)?;
     let file = text(&file);
     let arguments: &[&str] = match kind {
-        Kind::Hookgate | Kind::HookgateEpoll => &["run", "--config", &file],
+        Kind::Hookgate | Kind::HookgateEpoll | Kind::HookgateAwsLc => &["run", "--config", &file],
         Kind::Nginx => &["-c", &file, "-e", "stderr"],
         Kind::HaProxy => &["-db", "-f", &file],
         Kind::Caddy => &["run", "--adapter", "caddyfile", "--config", &file],

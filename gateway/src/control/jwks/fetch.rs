@@ -20,6 +20,7 @@ use tokio_rustls::TlsConnector;
 
 use crate::auth::KeySet;
 use crate::auth::keys::KeySetError;
+use crate::crypto;
 
 pub use crate::config::{FetchLimits, KeyUrl};
 
@@ -127,7 +128,7 @@ pub struct Fetcher {
 ///
 /// Where rustls and its provider do not fit together.
 pub fn tls_settings(roots: RootCertStore) -> Result<Arc<ClientConfig>, rustls::Error> {
-    let mut config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+    let mut config = ClientConfig::builder_with_provider(Arc::new(crypto::provider()))
         .with_safe_default_protocol_versions()?
         .with_root_certificates(roots)
         .with_no_client_auth();

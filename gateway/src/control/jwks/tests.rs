@@ -49,7 +49,7 @@ impl KeyServer {
         let mut roots = RootCertStore::empty();
         roots.add(certified.cert.der().clone()).unwrap();
         let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(certified.signing_key.serialize_der()));
-        let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        let config = ServerConfig::builder_with_provider(Arc::new(crate::crypto::provider()))
             .with_safe_default_protocol_versions()
             .unwrap()
             .with_no_client_auth()

@@ -1,0 +1,55 @@
+//! That every build accepts what the build with ring alone does.
+
+#![expect(clippy::unwrap_used, reason = "a failed set-up fails the test")]
+
+use rustls_pki_types::pem::PemObject;
+
+use super::*;
+
+fn identifiers(algorithms: &[&dyn SignatureVerificationAlgorithm]) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let both = |algorithm: &&dyn SignatureVerificationAlgorithm| {
+        (algorithm.public_key_alg_id().to_vec(), algorithm.signature_alg_id().to_vec())
+    };
+    algorithms.iter().map(both).collect()
+}
+
+#[test]
+fn whichever_library_works_what_is_accepted_is_the_same() {
+    let (ours, ring) = (provider(), ring::default_provider());
+    assert_eq!(ours.cipher_suites, ring.cipher_suites);
+    let groups = |provider: &CryptoProvider| provider.kx_groups.iter().map(|group| group.name()).collect::<Vec<_>>();
+    assert_eq!(groups(&ours), groups(&ring));
+    let (ours, ring) = (ours.signature_verification_algorithms, ring.signature_verification_algorithms);
+    assert_eq!(identifiers(ours.all), identifiers(ring.all));
+    assert_eq!(ours.mapping.len(), ring.mapping.len());
+    for ((scheme, algorithms), (by_ring, algorithms_of_ring)) in ours.mapping.iter().zip(ring.mapping) {
+        assert_eq!(scheme, by_ring);
+        assert_eq!(identifiers(algorithms), identifiers(algorithms_of_ring), "{scheme:?}");
+    }
+}
+
+/// What `openssl genpkey` makes of `options`.
+fn generated(options: &[&str]) -> PrivateKeyDer<'static> {
+    let mut command = std::process::Command::new("openssl");
+    let output = command.arg("genpkey").args(options).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    PrivateKeyDer::from_pem_slice(&output.stdout).unwrap()
+}
+
+#[test]
+fn a_key_is_taken_or_refused_whichever_library_works() {
+    let check = |options: &[&str], taken: bool| {
+        let outcome = signing_key(&generated(options));
+        assert_eq!(outcome.is_ok(), taken, "{options:?}: {outcome:?}");
+    };
+    let curve = |name| format!("ec_paramgen_curve:{name}");
+    let bits = |number| format!("rsa_keygen_bits:{number}");
+    check(&["-algorithm", "EC", "-pkeyopt", &curve("P-256")], true);
+    check(&["-algorithm", "EC", "-pkeyopt", &curve("P-384")], true);
+    check(&["-algorithm", "EC", "-pkeyopt", &curve("P-521")], false);
+    check(&["-algorithm", "EC", "-pkeyopt", &curve("secp256k1")], false);
+    check(&["-algorithm", "ED25519"], true);
+    check(&["-algorithm", "ED448"], false);
+    check(&["-algorithm", "RSA", "-pkeyopt", &bits(1024)], false);
+    check(&["-algorithm", "RSA", "-pkeyopt", &bits(2048)], true);
+}
