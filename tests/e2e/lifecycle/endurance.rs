@@ -57,6 +57,37 @@ fn connect(stand: &Stand, count: usize) {
     }
 }
 
+/// Connections that stay open without a request under way.
+const RESTING: usize = 800;
+
+/// Bytes of resident memory that each of them may take. Most are the TLS library's; the reader and writer of HTTP and their buffers
+/// would be half as much again, and are let go of.
+const RESTING_MAX: u64 = 20 * 1024;
+
+#[test]
+fn a_connection_at_rest_keeps_little_memory() {
+    let stand = Stand::limited("").unwrap();
+    connect(&stand, 400);
+    let before = stand.world.gateway.rss_bytes().unwrap();
+    let one = || {
+        let mut call = stand.call().unwrap();
+        assert_eq!(call.ask(request("POST", PATH, b"{}")).unwrap().status, 200);
+        call
+    };
+    let open = |count: usize| (0..count).map(|_| one()).collect::<Vec<_>>();
+    let calls: Vec<_> = thread::scope(|scope| {
+        let clients: Vec<_> = (0..CLIENTS).map(|_| scope.spawn(|| open(RESTING / CLIENTS))).collect();
+        clients.into_iter().flat_map(|client| client.join().unwrap()).collect()
+    });
+    let start = Instant::now();
+    let each = || stand.world.gateway.rss_bytes().unwrap().saturating_sub(before) / RESTING as u64;
+    while each() > RESTING_MAX {
+        assert!(start.elapsed() < SOON, "{} bytes for each connection at rest", each());
+        sleep(Duration::from_millis(50));
+    }
+    drop(calls);
+}
+
 #[derive(Debug)]
 struct Footprint {
     /// Unknown where the tests do not run as root.
