@@ -10,6 +10,7 @@
 
 mod epoll;
 mod probe;
+pub mod timer;
 mod uring;
 
 use std::future::Future;
@@ -34,7 +35,7 @@ const SPARE_MAX: usize = 4 * 1024;
 
 /// Runs `main` on a new single-threaded runtime of `backend`, on this thread, until it is done.
 ///
-/// Tasks are spawned with [`tokio::task::spawn_local`]; tokio's timers work on both backends.
+/// Tasks are spawned with [`tokio::task::spawn_local`], and wait for time by [`timer`].
 ///
 /// # Errors
 ///

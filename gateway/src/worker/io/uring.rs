@@ -307,7 +307,7 @@ impl Listener {
                 Ok(descriptor) => return Ok(Some(descriptor)),
                 Err(error) if error.raw_os_error() == Some(ECANCELED) => {}
                 // A sibling that shares the socket has stopped, and made it non-blocking for both: our own stop is near.
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => tokio::time::sleep(SHARED_PAUSE).await,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => super::timer::sleep(SHARED_PAUSE).await,
                 Err(error) => return Err(error),
             }
         }
