@@ -167,10 +167,9 @@ impl Row {
         let against = |kind: Kind, target| {
             self.compare(self.cell(kind, false)?, best, format!("{} ÷ {}", kind.name(), best.kind.name()), target)
         };
-        [against(Kind::Hookgate, self.scenario.target), against(Kind::HookgateEpoll, None)]
-            .into_iter()
-            .flatten()
-            .collect()
+        let target = |kind| self.scenario.target.filter(|_| kind == Kind::Hookgate);
+        let own = Kind::ALL.into_iter().filter(|kind| kind.is_own());
+        own.filter_map(|kind| against(kind, target(kind))).collect()
     }
 
     fn with_and_without_lists(&self) -> Vec<Comparison> {
@@ -206,7 +205,7 @@ impl Row {
 impl Report {
     /// Scenarios that hookgate failed at.
     pub(crate) fn own_failures(&self) -> Vec<String> {
-        let own = |cell: &&Cell| matches!(cell.kind, Kind::Hookgate | Kind::HookgateEpoll);
+        let own = |cell: &&Cell| cell.kind.is_own();
         let mut failures = Vec::new();
         for row in &self.rows {
             for cell in row.cells.iter().filter(own) {

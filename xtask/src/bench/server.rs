@@ -27,8 +27,10 @@ const POLL: Duration = Duration::from_millis(10);
 /// What can be measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub(crate) enum Kind {
-    /// hookgate on io_uring.
+    /// hookgate on io_uring, by tokio-uring.
     Hookgate,
+    /// hookgate on io_uring, by its own reactor.
+    HookgateDirect,
     /// hookgate on epoll.
     HookgateEpoll,
     /// nginx
@@ -45,13 +47,22 @@ pub(crate) enum Kind {
 
 impl Kind {
     /// Every kind, in the order of the report.
-    pub(crate) const ALL: [Self; 7] =
-        [Self::Hookgate, Self::HookgateEpoll, Self::Nginx, Self::HaProxy, Self::Caddy, Self::Envoy, Self::NullProxy];
+    pub(crate) const ALL: [Self; 8] = [
+        Self::Hookgate,
+        Self::HookgateDirect,
+        Self::HookgateEpoll,
+        Self::Nginx,
+        Self::HaProxy,
+        Self::Caddy,
+        Self::Envoy,
+        Self::NullProxy,
+    ];
 
     /// For people, and for `--servers`.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Hookgate => "hookgate",
+            Self::HookgateDirect => "hookgate-direct",
             Self::HookgateEpoll => "hookgate-epoll",
             Self::Nginx => "nginx",
             Self::HaProxy => "haproxy",
@@ -59,6 +70,11 @@ impl Kind {
             Self::Envoy => "envoy",
             Self::NullProxy => "null-proxy",
         }
+    }
+
+    /// Whether it is hookgate, on whatever backend.
+    pub(crate) fn is_own(self) -> bool {
+        matches!(self, Self::Hookgate | Self::HookgateDirect | Self::HookgateEpoll)
     }
 
     /// Whether hookgate is compared with it.
@@ -73,7 +89,7 @@ impl Kind {
 
     fn template(self) -> &'static str {
         match self {
-            Self::Hookgate | Self::HookgateEpoll => "hookgate.toml",
+            Self::Hookgate | Self::HookgateDirect | Self::HookgateEpoll => "hookgate.toml",
             Self::Nginx => "nginx.conf",
             Self::HaProxy => "haproxy.cfg",
             Self::Caddy => "Caddyfile",
@@ -86,7 +102,7 @@ impl Kind {
         match self {
             Self::Nginx | Self::HaProxy => &["-v"],
             Self::Caddy => &["version"],
-            Self::Hookgate | Self::HookgateEpoll | Self::Envoy => &["--version"],
+            Self::Hookgate | Self::HookgateDirect | Self::HookgateEpoll | Self::Envoy => &["--version"],
             Self::NullProxy => &["--help"],
         }
     }
@@ -113,7 +129,7 @@ impl Program {
             return Ok(Self { kind, version: "of this repository".to_owned(), path: release.join("hookgate-load") });
         }
         let path = match kind {
-            Kind::Hookgate | Kind::HookgateEpoll => release.join("hookgate"),
+            Kind::Hookgate | Kind::HookgateDirect | Kind::HookgateEpoll => release.join("hookgate"),
             Kind::NullProxy => release.join("hookgate-load"),
             Kind::Envoy => {
                 let wheel = command::root().join("target/envoy/envoy/_bin/envoy");
@@ -250,7 +266,7 @@ fn arguments(
         ("@PORT@", port.to_string()),
         ("@DIRECTORY@", text(directory)),
         ("@HANDLER@", text(&materials.handler)),
-        ("@IO@", if kind == Kind::HookgateEpoll { "epoll" } else { "io_uring" }.to_owned()),
+        ("@IO@", backend(kind).to_owned()),
     ];
     for (name, value) in own.iter().chain(&materials.values) {
         configuration = configuration.replace(name, value);
@@ -259,7 +275,7 @@ fn arguments(
     fs::write(&file, configuration)?;
     let file = text(&file);
     let arguments: &[&str] = match kind {
-        Kind::Hookgate | Kind::HookgateEpoll => &["run", "--config", &file],
+        Kind::Hookgate | Kind::HookgateDirect | Kind::HookgateEpoll => &["run", "--config", &file],
         Kind::Nginx => &["-c", &file, "-e", "stderr"],
         Kind::HaProxy => &["-db", "-f", &file],
         Kind::Caddy => &["run", "--adapter", "caddyfile", "--config", &file],
@@ -267,6 +283,15 @@ fn arguments(
         Kind::NullProxy => &[],
     };
     Ok(arguments.iter().map(|argument| (*argument).to_owned()).collect())
+}
+
+/// What `listen.io` says.
+fn backend(kind: Kind) -> &'static str {
+    match kind {
+        Kind::HookgateDirect => "io_uring_direct",
+        Kind::HookgateEpoll => "epoll",
+        _ => "io_uring",
+    }
 }
 
 /// What stands between `@crl(` and `)crl@` is there only where lists are checked.

@@ -9,13 +9,16 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use super::*;
+use crate::config::IoBackend;
 
 /// Runs `test` on every backend that this host allows; epoll is always one of them.
 fn on_each_backend<F: Future<Output = ()>>(test: impl Fn(Backend) -> F) {
     block_on(Backend::Epoll, test(Backend::Epoll)).unwrap();
-    match choose(crate::config::IoBackend::IoUring) {
-        Ok((backend, _)) => block_on(backend, test(backend)).unwrap(),
-        Err(error) => eprintln!("not tested on io_uring: {error}"),
+    for wanted in [IoBackend::IoUring, IoBackend::IoUringDirect] {
+        match choose(wanted) {
+            Ok((backend, _)) => block_on(backend, test(backend)).unwrap(),
+            Err(error) => eprintln!("not tested on {wanted:?}: {error}"),
+        }
     }
 }
 

@@ -28,7 +28,7 @@ const ENTRIES: u32 = 512;
 const COMPLETION_ENTRIES: u32 = 4096;
 
 /// How long to wait before accepting again from a socket that is non-blocking, and empty.
-const SHARED_PAUSE: std::time::Duration = std::time::Duration::from_millis(10);
+pub(super) const SHARED_PAUSE: std::time::Duration = std::time::Duration::from_millis(10);
 
 /// What a cancelled operation completes with.
 const ECANCELED: i32 = rustix::io::Errno::CANCELED.raw_os_error();
@@ -250,7 +250,7 @@ fn submit_send(descriptor: &Rc<OwnedFd>, buffer: Vec<u8>, offset: usize) -> Send
 }
 
 /// io_uring arms its own poll for a blocking descriptor; a non-blocking one would only answer `EAGAIN`.
-fn clear_nonblocking(descriptor: &OwnedFd) -> io::Result<()> {
+pub(super) fn clear_nonblocking(descriptor: &OwnedFd) -> io::Result<()> {
     let flags = rustix::fs::fcntl_getfl(descriptor)?;
     if flags.contains(OFlags::NONBLOCK) {
         rustix::fs::fcntl_setfl(descriptor, flags - OFlags::NONBLOCK)?;
