@@ -75,10 +75,11 @@ fn run<F: Future>(reactor: &Rc<Reactor>, bell: &Arc<Bell>, tasks: &mut LocalSet,
         }
         bell.listening.store(true, Ordering::SeqCst);
         let idle = !main_call.is_made() && !tasks_call.is_made();
-        let turned = reactor.turn(idle);
-        // Who has not seen it yet rings once in vain.
+        let entered = reactor.enter_kernel(idle);
+        // Before anybody is woken from here. Another thread that has not seen it yet rings once in vain.
         bell.listening.store(false, Ordering::Relaxed);
-        turned?;
+        entered?;
+        reactor.dispatch();
     }
 }
 

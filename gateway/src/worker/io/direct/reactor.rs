@@ -61,7 +61,7 @@ pub(super) struct Reactor {
     pub(super) timers: RefCell<Timers>,
     /// Completions on their way from the ring to who waits for them; empty between turns.
     batch: Cell<Vec<(u64, i32)>>,
-    bell: Arc<Bell>,
+    pub(super) bell: Arc<Bell>,
 }
 
 /// The stay of a thread with its reactor.
@@ -206,18 +206,10 @@ impl Reactor {
         self.push(entry.user_data(BELL));
     }
 
-    /// Hands over what is queued, waits for a completion or a timer where the worker is `idle`, and wakes who waited for what has
-    /// come.
-    ///
-    /// # Errors
-    ///
-    /// What io_uring_enter(2) says, where that ring can be used no more.
-    pub(super) fn turn(&self, idle: bool) -> io::Result<()> {
-        let more = self.refill();
-        self.enter_kernel(idle && !more)?;
+    /// Wakes who waits for what has come: completions, and the time.
+    pub(super) fn dispatch(&self) {
         self.reap();
         self.expire();
-        Ok(())
     }
 
     /// Moves what found no room into the submission queue; whether some is left.
@@ -232,7 +224,13 @@ impl Reactor {
         false
     }
 
-    fn enter_kernel(&self, wait: bool) -> io::Result<()> {
+    /// Hands over what is queued and, where the worker is `idle`, waits for a completion or a timer.
+    ///
+    /// # Errors
+    ///
+    /// What io_uring_enter(2) says, where that ring can be used no more.
+    pub(super) fn enter_kernel(&self, idle: bool) -> io::Result<()> {
+        let wait = !self.refill() && idle;
         let limit = self.timers.borrow().first().map(|at| at.saturating_duration_since(Instant::now()));
         let mut ring = self.ring.borrow_mut();
         let queued = u32::try_from(ring.submission().len()).unwrap_or(u32::MAX);
@@ -304,9 +302,10 @@ impl Reactor {
         self.push(entry.user_data(NOBODY));
         let began = Instant::now();
         while self.operations.borrow().under_way() > 0 && began.elapsed() < LEAVE_LIMIT {
-            if self.turn(false).is_err() {
+            if self.enter_kernel(false).is_err() {
                 break;
             }
+            self.dispatch();
             if self.operations.borrow().under_way() > 0 {
                 std::thread::sleep(SHORT_OF_MEMORY_PAUSE);
             }

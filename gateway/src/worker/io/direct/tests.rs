@@ -52,6 +52,22 @@ fn another_thread_wakes_a_worker_that_waits() {
 }
 
 #[test]
+fn a_worker_that_wakes_itself_rings_no_bell() {
+    run_here(async {
+        let (mut socket, mut peer) = pair();
+        for _ in 0..3 {
+            let other = spawn_local(timer::sleep(Duration::from_millis(5)));
+            timer::sleep(Duration::from_millis(1)).await;
+            peer.write_all(b"ping").unwrap();
+            assert_eq!(receive(&mut socket).await, 4);
+            other.await.unwrap();
+            let bell = &Reactor::current().unwrap().bell;
+            assert_eq!(rustix::io::read(&bell.eventfd, &mut [0_u8; 8]), Err(rustix::io::Errno::AGAIN));
+        }
+    });
+}
+
+#[test]
 fn timers_come_in_order_and_dropped_ones_not_at_all() {
     run_here(async {
         let order = Rc::new(RefCell::new(Vec::new()));
