@@ -6,6 +6,10 @@
 //!
 //! Another thread that wakes a task writes to an eventfd, and only while the worker waits in the kernel.
 //!
+//! Operations are one-shot, as on the other ring. Receives that go on by themselves, into buffers that the kernel is provided with,
+//! and sends that are tried at once were built and measured with 64 connections, saturated and at 30 % load: what either saved did
+//! not stand out from the noise, and the first needs a bound on what a peer sends while nobody reads.
+//!
 //! `unsafe` stands in [`reactor`] alone; [`operation`] owns what is lent to the kernel, [`channel`] and [`listener`] say what is
 //! to be done with it.
 

@@ -37,7 +37,8 @@ pub(super) struct Completion {
     pub(super) accepted: Option<OwnedFd>,
 }
 
-/// Names an operation to the kernel. Never used twice, as far as 2^32 operations in the same place are never under way.
+/// Names an operation to the kernel: its place, and how many had that place before. A name returns after 2^32 operations there, and
+/// by then nothing is left of the first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Key {
     place: u32,

@@ -111,7 +111,7 @@ fn tasks_that_are_always_ready_starve_no_socket_and_no_timer() {
 
 #[test]
 fn more_operations_than_the_ring_has_entries_all_complete() {
-    // Each pair takes three descriptors' worth of work and two descriptors; the soft limit is often 1,024.
+    // Each pair takes two descriptors, of which a process may often have 1,024.
     const PAIRS: usize = 300;
     run_here(async {
         let mut peers = Vec::new();
