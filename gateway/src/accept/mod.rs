@@ -19,6 +19,7 @@ use self::spread::{Handover, Inbox, Place};
 use crate::reject::Reject;
 use crate::worker::deadline::Phase;
 pub use crate::worker::io::Queued;
+use crate::worker::io::timer::sleep;
 use crate::worker::io::{Listener, peer_address};
 use crate::worker::{Worker, connection};
 
@@ -133,6 +134,6 @@ async fn failed(worker: &Worker, error: &io::Error) {
         );
         // An idle connection holds a descriptor that a new one could use.
         worker.sweep.shut_down_all(Phase::Idle, 1);
-        tokio::time::sleep(PAUSE).await;
+        sleep(PAUSE).await;
     }
 }

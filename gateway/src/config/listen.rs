@@ -36,6 +36,7 @@ pub(super) struct RawListen {
 enum RawIoBackend {
     Auto,
     IoUring,
+    IoUringDirect,
     Epoll,
 }
 
@@ -57,6 +58,7 @@ pub(super) fn listen(raw: Option<Spanned<RawListen>>, report: &mut Report<'_>) -
     let io = match raw.get_ref().io {
         None | Some(RawIoBackend::Auto) => IoBackend::Auto,
         Some(RawIoBackend::IoUring) => IoBackend::IoUring,
+        Some(RawIoBackend::IoUringDirect) => IoBackend::IoUringDirect,
         Some(RawIoBackend::Epoll) => IoBackend::Epoll,
     };
     let Some(addresses) = raw.get_ref().addresses.as_ref() else {

@@ -253,6 +253,8 @@ pub enum IoBackend {
     Auto,
     /// io_uring, or refuse to start.
     IoUring,
+    /// io_uring by a reactor of our own, or refuse to start.
+    IoUringDirect,
     /// epoll.
     Epoll,
 }

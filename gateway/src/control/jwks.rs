@@ -15,9 +15,10 @@ use std::time::Duration;
 use arc_swap::{ArcSwap, Guard};
 use rustls_pki_types::UnixTime;
 use tokio::sync::{Notify, watch};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 
 use crate::auth::{KeySet, KeySets, KeySourceId, PublishedKeys};
+use crate::worker::io::timer;
 use fetch::{FetchError, Fetched, Fetcher};
 
 /// Soonest fetch of the same source for the sake of an unknown key.
@@ -93,7 +94,8 @@ impl KeyStore {
             let mut progress = slot.progress.subscribe();
             if let Some(ended) = slot.join(Instant::now()) {
                 // Whether it ended or took too long shows in the keys.
-                let _ = timeout(REFRESH_WAIT, progress.wait_for(|now| now.ended > ended)).await;
+                // On a worker's thread, so by its clock.
+                let _ = timer::timeout(REFRESH_WAIT, progress.wait_for(|now| now.ended > ended)).await;
             }
         }
         newer()

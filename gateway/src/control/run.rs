@@ -20,7 +20,7 @@ use super::watch::LOOK_INTERVAL;
 use super::watchdog::Watchdog;
 use super::{service, sockets};
 use crate::accept::spread::Siblings;
-use crate::config::{Config, FileVersions, Listen, Metrics, Reading};
+use crate::config::{Config, FileVersions, IoBackend, Listen, Metrics, Reading};
 use crate::crypto;
 use crate::metrics;
 use crate::snapshot::Snapshot;
@@ -137,7 +137,9 @@ fn start_metrics(section: Option<&Metrics>) -> anyhow::Result<()> {
 }
 
 fn choose_backend(listen: &Listen) -> anyhow::Result<Backend> {
-    let (backend, fallback) = choose(listen.io).context("listen.io is \"io_uring\"; \"auto\" falls back to epoll")?;
+    let demanded = if listen.io == IoBackend::IoUringDirect { "io_uring_direct" } else { "io_uring" };
+    let (backend, fallback) =
+        choose(listen.io).with_context(|| format!("listen.io is \"{demanded}\"; \"auto\" falls back to epoll"))?;
     if let Some(reason) = &fallback {
         tracing::warn!(%reason, "io_uring is not to be had on this host; serving with epoll");
     }

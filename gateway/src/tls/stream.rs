@@ -14,11 +14,11 @@ use hyper::rt::{Read, ReadBufCursor, Write};
 use rustls::server::{Accepted, Acceptor, ClientHello};
 use rustls::{HandshakeKind, ProtocolVersion, ServerConfig, ServerConnection};
 use thiserror::Error;
-use tokio::time::timeout;
 
 use super::verifier::take_refusal;
 use crate::identity::ChainRefusal;
 use crate::worker::io::Socket;
+use crate::worker::io::timer::timeout;
 
 /// Ciphertext that may wait for the kernel before writers wait too, in bytes: four TLS records.
 const QUEUE_MAX: usize = 64 * 1024;

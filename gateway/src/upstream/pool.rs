@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -17,6 +17,7 @@ use crate::config::Handler;
 use crate::metrics::HandlerMeters;
 use crate::reject::{Refusal, Reject};
 use crate::worker::deadline::{Deadline, Phase, Sweep};
+use crate::worker::io::timer::{sleep, timeout};
 use crate::worker::io::{Backend, Socket};
 
 /// How long to wait before trying a handler whose accept queue is full again.
@@ -132,7 +133,7 @@ impl Pool {
             return Err(Refusal::new(Reject::HandlerOverloaded, detail));
         }
         let _waiting = Occupied::new(&self.waiting);
-        match tokio::time::timeout(limits.timeout, Arc::clone(&self.permits).acquire_owned()).await {
+        match timeout(limits.timeout, Arc::clone(&self.permits).acquire_owned()).await {
             Ok(Ok(permit)) => Ok(permit),
             // The semaphore is never closed while the pool lives; a wait that ends without a permit was too long either way.
             Ok(Err(_)) | Err(_) => Err(late(&self.handler, limits)),
@@ -153,12 +154,12 @@ impl Pool {
 
     /// Makes a connection within `limit`.
     pub(super) async fn connect(self: &Rc<Self>, limit: Duration) -> Result<Connection, Refusal> {
-        let deadline = tokio::time::Instant::now() + limit;
+        let deadline = Instant::now() + limit;
         let socket = loop {
             match self.try_connect() {
                 Ok(socket) => break socket,
                 // A full accept queue; connect(2) on a Unix socket does not wait for room when it is not to block.
-                Err(Errno::AGAIN) if tokio::time::Instant::now() < deadline => tokio::time::sleep(CONNECT_PAUSE).await,
+                Err(Errno::AGAIN) if Instant::now() < deadline => sleep(CONNECT_PAUSE).await,
                 Err(error) => return Err(self.unavailable(error)),
             }
         };

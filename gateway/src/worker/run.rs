@@ -5,17 +5,17 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use rustix::io::Errno;
 use rustix::thread::CpuSet;
 use tokio::sync::{Notify, watch};
 use tokio::task::{JoinHandle as Task, spawn_local};
-use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::Worker;
 use super::deadline::{Phase, SWEEP_INTERVAL};
+use super::io::timer::{sleep, timeout};
 use super::io::{Backend, Listener, block_on};
 use crate::accept::spread::{Inbox, Place, Siblings, Tally};
 use crate::accept::{self, Listening};
@@ -161,12 +161,12 @@ async fn serve(plan: Plan, rounds: Arc<AtomicU64>) -> io::Result<()> {
 }
 
 async fn sweep(worker: Rc<Worker>, rounds: Arc<AtomicU64>) {
-    let mut ticks = interval(SWEEP_INTERVAL);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        ticks.tick().await;
+        let began = Instant::now();
         worker.sweep.run();
         rounds.fetch_add(1, Ordering::Relaxed);
+        // A round that comes late delays the next ones; none is made up for.
+        sleep(SWEEP_INTERVAL.saturating_sub(began.elapsed())).await;
     }
 }
 
@@ -198,7 +198,7 @@ async fn drain(worker: &Worker, commands: &mut watch::Receiver<Command>) {
 }
 
 async fn sleep_while_busy(worker: &Worker, limit: Duration) {
-    let _ = tokio::time::timeout(limit, async {
+    let _ = timeout(limit, async {
         while worker.connections() > 0 {
             sleep(DRAIN_POLL).await;
         }

@@ -106,17 +106,19 @@ fn without_io_uring_auto_falls_back_to_epoll_with_one_warning() {
 #[test]
 fn without_io_uring_demanding_it_ends_the_start() {
     let scene = Scene::set().unwrap();
-    let options = without_io_uring(&scene, 1, "io_uring");
-    let error = Gateway::start(&configuration(&scene, "", ""), &options).unwrap_err();
-    let text = format!("{error:#}");
-    assert!(text.contains("exit status: 1"), "{text}");
-    assert!(text.contains("listen.io is \"io_uring\"") && text.contains("io_uring_setup(2) failed"), "{text}");
+    for io in ["io_uring", "io_uring_direct"] {
+        let options = without_io_uring(&scene, 1, io);
+        let error = Gateway::start(&configuration(&scene, "", ""), &options).unwrap_err();
+        let text = format!("{error:#}");
+        assert!(text.contains("exit status: 1"), "{text}");
+        assert!(text.contains(&format!("listen.io is {io:?}")) && text.contains("io_uring_setup(2) failed"), "{text}");
+    }
 }
 
 #[test]
 fn the_backend_asked_for_is_the_backend_in_use() {
     let scene = Scene::set().unwrap();
-    for io in ["io_uring", "epoll"] {
+    for io in ["io_uring", "io_uring_direct", "epoll"] {
         let options = GatewayOptions { io: io.to_owned(), ..GatewayOptions::new(BINARY) };
         let gateway = Gateway::start(&configuration(&scene, "", ""), &options).unwrap();
         assert_eq!(gateway.metric("hookgate_io_backend_info", &[("backend", io)]).unwrap(), 1.0);

@@ -15,7 +15,7 @@ pub const LISTEN_PORT: &str = "@LISTEN_PORT@";
 /// Placeholder for the port of the metrics endpoint.
 pub const METRICS_PORT: &str = "@METRICS_PORT@";
 
-/// Placeholder for the I/O backend: `auto`, `io_uring` or `epoll`.
+/// Placeholder for the I/O backend: `auto`, `io_uring`, `io_uring_direct` or `epoll`.
 pub const IO: &str = "@IO@";
 
 /// The host that [`FourProviders`] routes, and that its certificate should be for.

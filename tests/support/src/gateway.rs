@@ -24,7 +24,7 @@ use crate::process::{Capture, Reaped};
 
 pub use rustix::process::Signal;
 
-/// Names the I/O backend under test: `io_uring`, `epoll`, or nothing for `auto`.
+/// Names the I/O backend under test: `io_uring`, `io_uring_direct`, `epoll`, or nothing for `auto`.
 pub const IO_VARIABLE: &str = "HOOKGATE_TEST_IO";
 
 /// How long the daemon may take until it accepts.

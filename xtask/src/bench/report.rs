@@ -173,8 +173,9 @@ impl Row {
         let against = |kind: Kind, target| {
             self.compare(self.cell(kind, false)?, best, format!("{} ÷ {}", kind.name(), best.kind.name()), target)
         };
+        let target = |kind| self.scenario.target.filter(|_| kind == Kind::Hookgate);
         let own = Kind::ALL.into_iter().filter(|kind| kind.is_own());
-        own.filter_map(|kind| against(kind, self.scenario.target.filter(|_| kind == Kind::Hookgate))).collect()
+        own.filter_map(|kind| against(kind, target(kind))).collect()
     }
 
     fn with_and_without_lists(&self) -> Vec<Comparison> {

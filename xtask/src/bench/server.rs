@@ -27,8 +27,10 @@ const POLL: Duration = Duration::from_millis(10);
 /// What can be measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub(crate) enum Kind {
-    /// hookgate on io_uring.
+    /// hookgate on io_uring, by tokio-uring.
     Hookgate,
+    /// hookgate on io_uring, by its own reactor.
+    HookgateDirect,
     /// hookgate on epoll.
     HookgateEpoll,
     /// hookgate on io_uring, built with the feature `aws-lc`.
@@ -47,8 +49,9 @@ pub(crate) enum Kind {
 
 impl Kind {
     /// Every kind, in the order of the report.
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::Hookgate,
+        Self::HookgateDirect,
         Self::HookgateEpoll,
         Self::HookgateAwsLc,
         Self::Nginx,
@@ -62,6 +65,7 @@ impl Kind {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Hookgate => "hookgate",
+            Self::HookgateDirect => "hookgate-direct",
             Self::HookgateEpoll => "hookgate-epoll",
             Self::HookgateAwsLc => "hookgate-aws-lc",
             Self::Nginx => "nginx",
@@ -74,7 +78,7 @@ impl Kind {
 
     /// Whether it is hookgate.
     pub(crate) fn is_own(self) -> bool {
-        matches!(self, Self::Hookgate | Self::HookgateEpoll | Self::HookgateAwsLc)
+        matches!(self, Self::Hookgate | Self::HookgateDirect | Self::HookgateEpoll | Self::HookgateAwsLc)
     }
 
     /// Whether hookgate is compared with it.
@@ -89,7 +93,7 @@ impl Kind {
 
     fn template(self) -> &'static str {
         match self {
-            Self::Hookgate | Self::HookgateEpoll | Self::HookgateAwsLc => "hookgate.toml",
+            Self::Hookgate | Self::HookgateDirect | Self::HookgateEpoll | Self::HookgateAwsLc => "hookgate.toml",
             Self::Nginx => "nginx.conf",
             Self::HaProxy => "haproxy.cfg",
             Self::Caddy => "Caddyfile",
@@ -102,7 +106,9 @@ impl Kind {
         match self {
             Self::Nginx | Self::HaProxy => &["-v"],
             Self::Caddy => &["version"],
-            Self::Hookgate | Self::HookgateEpoll | Self::HookgateAwsLc | Self::Envoy => &["--version"],
+            Self::Hookgate | Self::HookgateDirect | Self::HookgateEpoll | Self::HookgateAwsLc | Self::Envoy => {
+                &["--version"]
+            }
             Self::NullProxy => &["--help"],
         }
     }
@@ -129,7 +135,7 @@ impl Program {
             return Ok(Self { kind, version: "of this repository".to_owned(), path: release.join("hookgate-load") });
         }
         let path = match kind {
-            Kind::Hookgate | Kind::HookgateEpoll => release.join("hookgate"),
+            Kind::Hookgate | Kind::HookgateDirect | Kind::HookgateEpoll => release.join("hookgate"),
             Kind::HookgateAwsLc => {
                 let path = release.join(kind.name());
                 ensure!(path.is_file(), "not in {}; it is hookgate, built with --features aws-lc", release.display());
@@ -271,7 +277,7 @@ fn arguments(
         ("@PORT@", port.to_string()),
         ("@DIRECTORY@", text(directory)),
         ("@HANDLER@", text(&materials.handler)),
-        ("@IO@", if kind == Kind::HookgateEpoll { "epoll" } else { "io_uring" }.to_owned()),
+        ("@IO@", backend(kind).to_owned()),
     ];
     for (name, value) in own.iter().chain(&materials.values) {
         configuration = configuration.replace(name, value);
@@ -280,7 +286,9 @@ fn arguments(
     fs::write(&file, configuration)?;
     let file = text(&file);
     let arguments: &[&str] = match kind {
-        Kind::Hookgate | Kind::HookgateEpoll | Kind::HookgateAwsLc => &["run", "--config", &file],
+        Kind::Hookgate | Kind::HookgateDirect | Kind::HookgateEpoll | Kind::HookgateAwsLc => {
+            &["run", "--config", &file]
+        }
         Kind::Nginx => &["-c", &file, "-e", "stderr"],
         Kind::HaProxy => &["-db", "-f", &file],
         Kind::Caddy => &["run", "--adapter", "caddyfile", "--config", &file],
@@ -288,6 +296,15 @@ fn arguments(
         Kind::NullProxy => &[],
     };
     Ok(arguments.iter().map(|argument| (*argument).to_owned()).collect())
+}
+
+/// What `listen.io` says.
+fn backend(kind: Kind) -> &'static str {
+    match kind {
+        Kind::HookgateDirect => "io_uring_direct",
+        Kind::HookgateEpoll => "epoll",
+        _ => "io_uring",
+    }
 }
 
 /// What stands between `@crl(` and `)crl@` is there only where lists are checked.

@@ -72,7 +72,12 @@ fn unknown_keys_and_wrong_types_are_refused() {
     check("[listen]\naddresses = [\"[::]:443\"]\n[metrics.listen]\n", 3, "metrics.listen", "expected a string");
     check("[listen]\naddresses = \"0.0.0.0:443\"\n", 2, "listen.addresses", "expected an array");
     check("[listen]\naddresses = [443]\n", 2, "listen.addresses[0]", "expected a string");
-    check("[listen]\naddresses = [\"[::]:443\"]\nio = \"uring\"\n", 3, "listen.io", "`auto`, `io_uring`, `epoll`");
+    check(
+        "[listen]\naddresses = [\"[::]:443\"]\nio = \"uring\"\n",
+        3,
+        "listen.io",
+        "`auto`, `io_uring`, `io_uring_direct`, `epoll`",
+    );
     let provider = |line: &str| format!("{PROVIDER}{line}\n");
     check(&provider("identity = [{ subject_cm = \"x\" }]"), 5, "provider[0].identity[0].subject_cm", "\"subject_cn\"?");
     check(&provider("identity = { subject_cn = \"x\" }"), 5, "provider[0].identity", "expected an array");

@@ -1,4 +1,4 @@
-//! The seam between the gateway and the kernel's socket I/O: io_uring, or epoll where a host forbids it.
+//! The seam between the gateway and the kernel's socket I/O: io_uring, in two ways, or epoll where a host forbids it.
 //!
 //! Owns buffers that the kernel fills and empties, listeners, and the runtime of a worker thread. The rest of the gateway
 //! sees a [`Socket`] that buffers both ways and a [`Listener`], and never learns which backend is at work. Must not know
@@ -8,8 +8,10 @@
 //! one send are under way a socket, and each owns what it was given. A socket dropped with an operation under way is shut
 //! down, so that the operation ends and gives back buffer and descriptor at once instead of when the peer next acts.
 
+mod direct;
 mod epoll;
 mod probe;
+pub mod timer;
 mod uring;
 
 use std::future::Future;
@@ -34,7 +36,7 @@ const SPARE_MAX: usize = 4 * 1024;
 
 /// Runs `main` on a new single-threaded runtime of `backend`, on this thread, until it is done.
 ///
-/// Tasks are spawned with [`tokio::task::spawn_local`]; tokio's timers work on both backends.
+/// Tasks are spawned with [`tokio::task::spawn_local`], and wait for time by [`timer`].
 ///
 /// # Errors
 ///
@@ -42,6 +44,7 @@ const SPARE_MAX: usize = 4 * 1024;
 pub fn block_on<F: Future>(backend: Backend, main: F) -> io::Result<F::Output> {
     match backend {
         Backend::IoUring => uring::block_on(main),
+        Backend::IoUringDirect => direct::block_on(main),
         Backend::Epoll => epoll::block_on(main),
     }
 }
@@ -60,6 +63,7 @@ pub struct Socket {
 
 enum Channel {
     Uring(uring::Channel),
+    Direct(direct::Channel),
     Epoll(epoll::Channel),
 }
 
@@ -73,6 +77,7 @@ impl Socket {
         let descriptor = Rc::new(descriptor);
         let channel = match backend {
             Backend::IoUring => Channel::Uring(uring::Channel::new(Rc::clone(&descriptor))?),
+            Backend::IoUringDirect => Channel::Direct(direct::Channel::new(Rc::clone(&descriptor))?),
             Backend::Epoll => Channel::Epoll(epoll::Channel::new(Rc::clone(&descriptor))?),
         };
         Ok(Self {
@@ -125,6 +130,7 @@ impl Socket {
         buffer.clear();
         let outcome = match &mut self.channel {
             Channel::Uring(channel) => channel.poll_receive(context, buffer, self.receive_size),
+            Channel::Direct(channel) => channel.poll_receive(context, buffer, self.receive_size),
             Channel::Epoll(channel) => channel.poll_receive(context, buffer, self.receive_size),
         };
         match outcome {
@@ -156,17 +162,16 @@ impl Socket {
         self.received = Vec::new();
         self.consumed = 0;
         self.queued = Vec::new();
-        match &mut self.channel {
-            Channel::Epoll(channel) => channel.poll_readable(context),
-            Channel::Uring(channel) => match ready!(channel.poll_readable(context)) {
-                uring::Woken::Readable => Poll::Ready(()),
-                uring::Woken::Received(result, buffer) => {
-                    // An error is told again by the receive that follows, or that one finds the end of the stream.
-                    let _ = self.received(result, buffer);
-                    Poll::Ready(())
-                }
-            },
+        let woken = match &mut self.channel {
+            Channel::Epoll(channel) => return channel.poll_readable(context),
+            Channel::Uring(channel) => ready!(channel.poll_readable(context)),
+            Channel::Direct(channel) => ready!(channel.poll_readable(context)),
+        };
+        if let uring::Woken::Received(result, buffer) = woken {
+            // An error is told again by the receive that follows, or that one finds the end of the stream.
+            let _ = self.received(result, buffer);
         }
+        Poll::Ready(())
     }
 
     /// Sends everything queued; ready when the kernel has taken all of it.
@@ -187,6 +192,7 @@ impl Socket {
         loop {
             let outcome = match &mut self.channel {
                 Channel::Uring(channel) => channel.poll_send(context, &mut self.queued, flags),
+                Channel::Direct(channel) => channel.poll_send(context, &mut self.queued, flags),
                 Channel::Epoll(channel) => channel.poll_send(context, &mut self.queued, flags),
             };
             match ready!(outcome) {
@@ -201,6 +207,7 @@ impl Socket {
     pub fn pending(&self) -> usize {
         let under_way = match &self.channel {
             Channel::Uring(channel) => channel.sending(),
+            Channel::Direct(channel) => channel.sending(),
             Channel::Epoll(channel) => channel.sending(),
         };
         self.queued.len() + under_way
@@ -217,6 +224,7 @@ impl Drop for Socket {
     fn drop(&mut self) {
         let under_way = match &self.channel {
             Channel::Uring(channel) => channel.is_under_way(),
+            Channel::Direct(channel) => channel.is_under_way(),
             Channel::Epoll(_) => false,
         };
         if under_way {
@@ -242,6 +250,7 @@ pub struct Listener {
 
 enum ListenerChannel {
     Uring(uring::Listener),
+    Direct(direct::Listener),
     Epoll(epoll::Listener),
 }
 
@@ -254,6 +263,7 @@ impl Listener {
     pub fn new(backend: Backend, descriptor: OwnedFd, queued: Queued) -> io::Result<Self> {
         let channel = match backend {
             Backend::IoUring => ListenerChannel::Uring(uring::Listener::new(descriptor)?),
+            Backend::IoUringDirect => ListenerChannel::Direct(direct::Listener::new(descriptor)?),
             Backend::Epoll => ListenerChannel::Epoll(epoll::Listener::new(descriptor)?),
         };
         Ok(Self { channel, queued })
@@ -270,12 +280,14 @@ impl Listener {
     pub async fn accept(&self) -> io::Result<Option<OwnedFd>> {
         let accepted = match &self.channel {
             ListenerChannel::Uring(listener) => listener.accept().await?,
+            ListenerChannel::Direct(listener) => listener.accept().await?,
             ListenerChannel::Epoll(listener) => listener.accept().await?,
         };
         match (accepted, self.queued, &self.channel) {
             (Some(descriptor), _, _) => Ok(Some(descriptor)),
             (None, Queued::Leave, _) => Ok(None),
             (None, Queued::Accept, ListenerChannel::Uring(listener)) => epoll::accept_queued(listener.descriptor()),
+            (None, Queued::Accept, ListenerChannel::Direct(listener)) => epoll::accept_queued(listener.descriptor()),
             (None, Queued::Accept, ListenerChannel::Epoll(listener)) => epoll::accept_queued(listener.descriptor()),
         }
     }
@@ -284,6 +296,7 @@ impl Listener {
     pub fn stop(&self) {
         match &self.channel {
             ListenerChannel::Uring(listener) => listener.stop(),
+            ListenerChannel::Direct(listener) => listener.stop(),
             ListenerChannel::Epoll(listener) => listener.stop(),
         }
     }

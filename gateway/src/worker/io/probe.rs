@@ -5,6 +5,7 @@ use std::io;
 use io_uring::{IoUring, Probe, opcode};
 use thiserror::Error;
 
+use super::direct;
 use crate::config::IoBackend;
 
 /// A backend that was found to work, or was asked for.
@@ -12,6 +13,8 @@ use crate::config::IoBackend;
 pub enum Backend {
     /// io_uring(7), by tokio-uring.
     IoUring,
+    /// io_uring(7), by a reactor of our own.
+    IoUringDirect,
     /// epoll(7), by tokio.
     Epoll,
 }
@@ -21,6 +24,7 @@ impl Backend {
     pub fn label(self) -> &'static str {
         match self {
             Self::IoUring => "io_uring",
+            Self::IoUringDirect => "io_uring_direct",
             Self::Epoll => "epoll",
         }
     }
@@ -30,25 +34,29 @@ impl Backend {
 #[derive(Debug, Error)]
 pub enum ProbeError {
     /// The kernel refused to make a ring.
-    #[error("io_uring_setup(2) failed: {source}{}", hint(source))]
+    #[error("io_uring_setup(2) failed: {source}{}", hint(source, needed))]
     Setup {
         /// What the kernel said.
         source: io::Error,
+        /// The first Linux that takes what was asked for.
+        needed: &'static str,
     },
     /// The kernel is too old for an operation.
-    #[error("the kernel has no io_uring operation {operation}; Linux 6.0 or newer has all that is needed")]
+    #[error("the kernel has no io_uring operation {operation}; Linux {needed} or newer has all that is needed")]
     Operation {
         /// Name of the operation.
         operation: &'static str,
+        /// The first Linux that has them all.
+        needed: &'static str,
     },
 }
 
-fn hint(error: &io::Error) -> &'static str {
+fn hint(error: &io::Error, needed: &str) -> String {
     match error.kind() {
-        io::ErrorKind::PermissionDenied => " (kernel.io_uring_disabled is set, or a seccomp filter forbids it)",
-        io::ErrorKind::Unsupported => " (the kernel is built without it, or a seccomp filter hides it)",
-        io::ErrorKind::InvalidInput => " (Linux 6.0 or newer is needed)",
-        _ => "",
+        io::ErrorKind::PermissionDenied => " (kernel.io_uring_disabled is set, or a seccomp filter forbids it)".into(),
+        io::ErrorKind::Unsupported => " (the kernel is built without it, or a seccomp filter hides it)".into(),
+        io::ErrorKind::InvalidInput => format!(" (Linux {needed} or newer is needed)"),
+        _ => String::new(),
     }
 }
 
@@ -56,11 +64,12 @@ fn hint(error: &io::Error) -> &'static str {
 ///
 /// # Errors
 ///
-/// [`ProbeError`] where `io_uring` was demanded and is not to be had.
+/// [`ProbeError`] where io_uring was demanded, in one way or the other, and is not to be had.
 pub fn choose(wanted: IoBackend) -> Result<(Backend, Option<ProbeError>), ProbeError> {
     match wanted {
         IoBackend::Epoll => Ok((Backend::Epoll, None)),
         IoBackend::IoUring => probe().map(|()| (Backend::IoUring, None)),
+        IoBackend::IoUringDirect => direct::probe().map(|()| (Backend::IoUringDirect, None)),
         IoBackend::Auto => Ok(match probe() {
             Ok(()) => (Backend::IoUring, None),
             Err(error) => (Backend::Epoll, Some(error)),
@@ -69,7 +78,7 @@ pub fn choose(wanted: IoBackend) -> Result<(Backend, Option<ProbeError>), ProbeE
 }
 
 fn probe() -> Result<(), ProbeError> {
-    let setup = |source| ProbeError::Setup { source };
+    let setup = |source| ProbeError::Setup { source, needed: "6.0" };
     let ring: IoUring = IoUring::builder().setup_coop_taskrun().setup_single_issuer().build(8).map_err(setup)?;
     let mut supported = Probe::new();
     ring.submitter().register_probe(&mut supported).map_err(setup)?;
@@ -79,8 +88,17 @@ fn probe() -> Result<(), ProbeError> {
         ("RECV", opcode::Recv::CODE),
         ("SEND", opcode::Send::CODE),
     ];
-    match needed.into_iter().find(|(_, code)| !supported.is_supported(*code)) {
-        Some((operation, _)) => Err(ProbeError::Operation { operation }),
+    find_missing(&supported, &needed, "6.0")
+}
+
+/// Whether the kernel has every operation that is needed.
+pub(super) fn find_missing(
+    supported: &Probe,
+    operations: &[(&'static str, u8)],
+    needed: &'static str,
+) -> Result<(), ProbeError> {
+    match operations.iter().find(|(_, code)| !supported.is_supported(*code)) {
+        Some((operation, _)) => Err(ProbeError::Operation { operation, needed }),
         None => Ok(()),
     }
 }

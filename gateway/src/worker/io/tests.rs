@@ -9,13 +9,16 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use super::*;
+use crate::config::IoBackend;
 
 /// Runs `test` on every backend that this host allows; epoll is always one of them.
 fn on_each_backend<F: Future<Output = ()>>(test: impl Fn(Backend) -> F) {
     block_on(Backend::Epoll, test(Backend::Epoll)).unwrap();
-    match choose(crate::config::IoBackend::IoUring) {
-        Ok((backend, _)) => block_on(backend, test(backend)).unwrap(),
-        Err(error) => eprintln!("not tested on io_uring: {error}"),
+    for wanted in [IoBackend::IoUring, IoBackend::IoUringDirect] {
+        match choose(wanted) {
+            Ok((backend, _)) => block_on(backend, test(backend)).unwrap(),
+            Err(error) => eprintln!("not tested on {wanted:?}: {error}"),
+        }
     }
 }
 
@@ -79,8 +82,7 @@ fn much_more_than_a_socket_buffer_arrives_whole() {
 fn a_socket_dropped_while_it_waits_lets_go_of_its_peer() {
     on_each_backend(|backend| async move {
         let (mut socket, mut peer) = pair(backend);
-        let waiting =
-            tokio::time::timeout(Duration::from_millis(20), poll_fn(|context| socket.poll_fill(context))).await;
+        let waiting = timer::timeout(Duration::from_millis(20), poll_fn(|context| socket.poll_fill(context))).await;
         assert!(waiting.is_err(), "nothing has come");
         let descriptor = Rc::downgrade(socket.descriptor());
         drop(socket);
@@ -89,7 +91,7 @@ fn a_socket_dropped_while_it_waits_lets_go_of_its_peer() {
             if descriptor.upgrade().is_none() {
                 break;
             }
-            tokio::time::sleep(Duration::from_millis(10)).await;
+            timer::sleep(Duration::from_millis(10)).await;
         }
         assert!(descriptor.upgrade().is_none(), "the descriptor is closed");
         assert_eq!(peer.read(&mut [0; 1]).unwrap(), 0);
@@ -114,7 +116,7 @@ async fn stop_with_two_queued(backend: Backend, queued: Queued) -> (usize, usize
         }
     });
     let _first = TcpStream::connect(address).unwrap();
-    tokio::time::sleep(Duration::from_millis(20)).await;
+    timer::sleep(Duration::from_millis(20)).await;
     // Queued, but this thread has not accepted them when it stops. The kernel may complete an accept that waits.
     let _second = TcpStream::connect(address).unwrap();
     let _third = TcpStream::connect(address).unwrap();
@@ -167,11 +169,11 @@ fn a_socket_at_rest_wakes_for_bytes_and_for_the_end_and_loses_neither() {
         for round in 0..3 {
             // A receive is under way when the rest begins, as it is on a connection that fell silent.
             let short = Duration::from_millis(20);
-            assert!(tokio::time::timeout(short, poll_fn(|context| socket.poll_fill(context))).await.is_err());
-            assert!(tokio::time::timeout(short, poll_fn(|context| socket.poll_rest(context))).await.is_err());
+            assert!(timer::timeout(short, poll_fn(|context| socket.poll_fill(context))).await.is_err());
+            assert!(timer::timeout(short, poll_fn(|context| socket.poll_rest(context))).await.is_err());
             // Again from the start, and again from the middle of a rest.
             if round > 0 {
-                assert!(tokio::time::timeout(short, poll_fn(|context| socket.poll_rest(context))).await.is_err());
+                assert!(timer::timeout(short, poll_fn(|context| socket.poll_rest(context))).await.is_err());
             }
             peer.write_all(b"ping").unwrap();
             poll_fn(|context| socket.poll_rest(context)).await;
@@ -183,7 +185,7 @@ fn a_socket_at_rest_wakes_for_bytes_and_for_the_end_and_loses_neither() {
         }
         // Bytes that come while the receive is being ended.
         let short = Duration::from_millis(20);
-        assert!(tokio::time::timeout(short, poll_fn(|context| socket.poll_fill(context))).await.is_err());
+        assert!(timer::timeout(short, poll_fn(|context| socket.poll_fill(context))).await.is_err());
         peer.write_all(b"pong").unwrap();
         poll_fn(|context| socket.poll_rest(context)).await;
         assert_eq!(poll_fn(|context| socket.poll_fill(context)).await.unwrap(), 4);

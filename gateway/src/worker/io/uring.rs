@@ -29,7 +29,7 @@ const ENTRIES: u32 = 512;
 const COMPLETION_ENTRIES: u32 = 4096;
 
 /// How long to wait before accepting again from a socket that is non-blocking, and empty.
-const SHARED_PAUSE: std::time::Duration = std::time::Duration::from_millis(10);
+pub(super) const SHARED_PAUSE: std::time::Duration = std::time::Duration::from_millis(10);
 
 /// What a cancelled operation completes with.
 const ECANCELED: i32 = rustix::io::Errno::CANCELED.raw_os_error();
@@ -255,7 +255,7 @@ fn submit_send(descriptor: &Rc<OwnedFd>, buffer: Vec<u8>, offset: usize, flags: 
 }
 
 /// io_uring arms its own poll for a blocking descriptor; a non-blocking one would only answer `EAGAIN`.
-fn clear_nonblocking(descriptor: &OwnedFd) -> io::Result<()> {
+pub(super) fn clear_nonblocking(descriptor: &OwnedFd) -> io::Result<()> {
     let flags = rustix::fs::fcntl_getfl(descriptor)?;
     if flags.contains(OFlags::NONBLOCK) {
         rustix::fs::fcntl_setfl(descriptor, flags - OFlags::NONBLOCK)?;
@@ -312,7 +312,7 @@ impl Listener {
                 Ok(descriptor) => return Ok(Some(descriptor)),
                 Err(error) if error.raw_os_error() == Some(ECANCELED) => {}
                 // A sibling that shares the socket has stopped, and made it non-blocking for both: our own stop is near.
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => tokio::time::sleep(SHARED_PAUSE).await,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => super::timer::sleep(SHARED_PAUSE).await,
                 Err(error) => return Err(error),
             }
         }

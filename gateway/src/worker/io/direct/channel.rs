@@ -1,0 +1,137 @@
+//! The two directions of a connected socket.
+//!
+//! Owns at most one receive or wait, and one send, under way. Nothing is cancelled by dropping it, so whoever drops a channel shuts
+//! the socket down first ([`crate::worker::io::Socket`] does).
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use rustix::io::Errno;
+use rustix::net::SendFlags;
+
+use super::super::uring::{Woken, clear_nonblocking};
+use super::operation::Operation;
+use super::reactor::Reactor;
+use crate::worker::io::SPARE_MAX;
+
+/// The two directions of a connected socket.
+pub(in super::super) struct Channel {
+    reactor: Rc<Reactor>,
+    descriptor: Rc<OwnedFd>,
+    receive: Option<Operation>,
+    /// The receive that is under way was told to end.
+    receive_cancelled: bool,
+    readable: Option<Operation>,
+    send: Option<Sending>,
+    /// A partly sent buffer, and how much of it is sent.
+    partial: Option<(Vec<u8>, usize)>,
+    /// An emptied buffer, kept for the next send.
+    spare: Vec<u8>,
+}
+
+struct Sending {
+    operation: Operation,
+    /// Where in its buffer the operation begins.
+    offset: usize,
+    /// How many bytes it was given.
+    length: usize,
+}
+
+impl Channel {
+    pub(in super::super) fn new(descriptor: Rc<OwnedFd>) -> io::Result<Self> {
+        clear_nonblocking(&descriptor)?;
+        Ok(Self {
+            reactor: super::current()?,
+            descriptor,
+            receive: None,
+            receive_cancelled: false,
+            readable: None,
+            send: None,
+            partial: None,
+            spare: Vec::new(),
+        })
+    }
+
+    pub(in super::super) fn is_under_way(&self) -> bool {
+        self.receive.is_some() || self.readable.is_some() || self.send.is_some()
+    }
+
+    pub(in super::super) fn sending(&self) -> usize {
+        let partial = self.partial.as_ref().map_or(0, |(buffer, sent)| buffer.len() - sent);
+        self.send.as_ref().map_or(partial, |sending| sending.length)
+    }
+
+    pub(in super::super) fn poll_receive(
+        &mut self,
+        context: &mut Context<'_>,
+        buffer: Vec<u8>,
+        size: usize,
+    ) -> Poll<(io::Result<usize>, Vec<u8>)> {
+        let operation = self.receive.get_or_insert_with(|| self.reactor.receive(&self.descriptor, buffer, size));
+        let completion = ready!(operation.poll(context));
+        self.receive = None;
+        self.receive_cancelled = false;
+        Poll::Ready((completion.result, completion.buffer))
+    }
+
+    /// Waits until something can be received, with no buffer in the kernel's hands. Nothing may be on its way out.
+    pub(in super::super) fn poll_readable(&mut self, context: &mut Context<'_>) -> Poll<Woken> {
+        self.spare = Vec::new();
+        if let Some(receive) = &mut self.receive {
+            if !std::mem::replace(&mut self.receive_cancelled, true) {
+                self.reactor.cancel(receive.key());
+            }
+            let completion = ready!(receive.poll(context));
+            self.receive = None;
+            self.receive_cancelled = false;
+            if !matches!(&completion.result, Err(error) if Errno::from_io_error(error) == Some(Errno::CANCELED)) {
+                return Poll::Ready(Woken::Received(completion.result, completion.buffer));
+            }
+        }
+        let readable = self.readable.get_or_insert_with(|| self.reactor.readable(&self.descriptor));
+        // A poll that fails is as good as one that succeeds: the receive that follows says what is wrong.
+        let _events = ready!(readable.poll(context));
+        self.readable = None;
+        Poll::Ready(Woken::Readable)
+    }
+
+    /// Sends what is queued; ready with 0 once nothing is left, else with the bytes that the kernel took.
+    pub(in super::super) fn poll_send(
+        &mut self,
+        context: &mut Context<'_>,
+        queued: &mut Vec<u8>,
+        flags: SendFlags,
+    ) -> Poll<io::Result<usize>> {
+        let sending = match &mut self.send {
+            Some(sending) => sending,
+            None => {
+                let (buffer, offset) = match self.partial.take() {
+                    Some(partial) => partial,
+                    None if queued.is_empty() => return Poll::Ready(Ok(0)),
+                    None => (std::mem::replace(queued, std::mem::take(&mut self.spare)), 0),
+                };
+                let length = buffer.len() - offset;
+                let operation = self.reactor.send(&self.descriptor, buffer, offset, flags);
+                self.send.insert(Sending { operation, offset, length })
+            }
+        };
+        let offset = sending.offset;
+        let completion = ready!(sending.operation.poll(context));
+        self.send = None;
+        let count = match completion.result {
+            Ok(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+            Ok(count) => count,
+            Err(error) => return Poll::Ready(Err(error)),
+        };
+        let mut buffer = completion.buffer;
+        if offset + count < buffer.len() {
+            self.partial = Some((buffer, offset + count));
+        } else if buffer.capacity() <= SPARE_MAX {
+            buffer.clear();
+            self.spare = buffer;
+        }
+        Poll::Ready(Ok(count))
+    }
+}
