@@ -1,14 +1,16 @@
 //! `cargo xtask test`: everything that must hold. Ends with the closing line of the last test binary, and prints nothing
 //! after it.
 //!
-//! Every step is a plain Cargo command that a person can run alone. The end-to-end tests run twice, since the daemon's
-//! sockets have two backends: io_uring and epoll.
+//! Every step is a plain Cargo command that a person can run alone. The end-to-end tests run thrice, since the daemon's
+//! sockets have three backends: io_uring by its own reactor, io_uring by tokio-uring, and epoll.
 
+use std::io;
 use std::process::Command;
 
 use anyhow::{Result, bail};
 use hookgate_testkit::gateway::IO_VARIABLE;
 use hookgate_testkit::root::is_ci;
+use io_uring::IoUring;
 
 use crate::command::{self, cargo};
 use crate::count::Count;
@@ -27,16 +29,22 @@ pub(crate) fn run() -> Result<()> {
     Count::default().run()?;
     filter()?;
     system()?;
-    if let Err(error) = io_uring::IoUring::new(2) {
-        if is_ci() {
-            bail!("this host makes no io_uring ({error}), and in CI the tests on it must not be skipped");
-        }
-        eprintln!("\n!!! SKIPPED: the end-to-end tests on io_uring. This host makes no ring: {error}.");
-        eprintln!("!!! See kernel.io_uring_disabled, and the container's seccomp filter.\n");
-    } else {
-        end_to_end("io_uring")?;
-    }
+    let mut deferring = IoUring::builder();
+    deferring.setup_single_issuer().setup_defer_taskrun();
+    on_ring("io_uring_direct", deferring.build(2))?;
+    on_ring("io_uring", IoUring::new(2))?;
     end_to_end("epoll")
+}
+
+/// The end-to-end tests on a backend that needs a ring such as this one.
+fn on_ring(backend: &str, ring: io::Result<IoUring>) -> Result<()> {
+    let Err(error) = ring else { return end_to_end(backend) };
+    if is_ci() {
+        bail!("this host makes no ring for {backend} ({error}), and in CI the tests on it must not be skipped");
+    }
+    eprintln!("\n!!! SKIPPED: the end-to-end tests on {backend}. This host makes no such ring: {error}.");
+    eprintln!("!!! See kernel.io_uring_disabled, and the container's seccomp filter.\n");
+    Ok(())
 }
 
 /// The committed eBPF objects, against their source. They were built once, by a toolchain that nothing else needs, so only CI

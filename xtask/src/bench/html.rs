@@ -167,7 +167,7 @@ fn plot(page: &mut String, bars: &[Bar], floor: Option<f64>) -> fmt::Result {
 fn colour(kind: Kind) -> &'static str {
     match kind {
         Kind::Hookgate => "#1f6feb",
-        Kind::HookgateDirect => "#0b3d91",
+        Kind::HookgateTokioUring => "#0b3d91",
         Kind::HookgateEpoll => "#79a9f5",
         Kind::HookgateAwsLc => "#0f3f8f",
         Kind::NullProxy => "#d0d0d0",

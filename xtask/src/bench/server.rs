@@ -27,13 +27,13 @@ const POLL: Duration = Duration::from_millis(10);
 /// What can be measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub(crate) enum Kind {
-    /// hookgate on io_uring, by tokio-uring.
+    /// hookgate on what it takes by itself: io_uring, by its own reactor, where the kernel has it.
     Hookgate,
-    /// hookgate on io_uring, by its own reactor.
-    HookgateDirect,
+    /// hookgate on io_uring, by tokio-uring.
+    HookgateTokioUring,
     /// hookgate on epoll.
     HookgateEpoll,
-    /// hookgate on io_uring, built with the feature `aws-lc`.
+    /// hookgate as the first, built with the feature `aws-lc`.
     HookgateAwsLc,
     /// nginx
     Nginx,
@@ -51,7 +51,7 @@ impl Kind {
     /// Every kind, in the order of the report.
     pub(crate) const ALL: [Self; 9] = [
         Self::Hookgate,
-        Self::HookgateDirect,
+        Self::HookgateTokioUring,
         Self::HookgateEpoll,
         Self::HookgateAwsLc,
         Self::Nginx,
@@ -65,7 +65,7 @@ impl Kind {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Hookgate => "hookgate",
-            Self::HookgateDirect => "hookgate-direct",
+            Self::HookgateTokioUring => "hookgate-tokio-uring",
             Self::HookgateEpoll => "hookgate-epoll",
             Self::HookgateAwsLc => "hookgate-aws-lc",
             Self::Nginx => "nginx",
@@ -78,7 +78,7 @@ impl Kind {
 
     /// Whether it is hookgate.
     pub(crate) fn is_own(self) -> bool {
-        matches!(self, Self::Hookgate | Self::HookgateDirect | Self::HookgateEpoll | Self::HookgateAwsLc)
+        matches!(self, Self::Hookgate | Self::HookgateTokioUring | Self::HookgateEpoll | Self::HookgateAwsLc)
     }
 
     /// Whether hookgate is compared with it.
@@ -93,7 +93,7 @@ impl Kind {
 
     fn template(self) -> &'static str {
         match self {
-            Self::Hookgate | Self::HookgateDirect | Self::HookgateEpoll | Self::HookgateAwsLc => "hookgate.toml",
+            Self::Hookgate | Self::HookgateTokioUring | Self::HookgateEpoll | Self::HookgateAwsLc => "hookgate.toml",
             Self::Nginx => "nginx.conf",
             Self::HaProxy => "haproxy.cfg",
             Self::Caddy => "Caddyfile",
@@ -106,7 +106,7 @@ impl Kind {
         match self {
             Self::Nginx | Self::HaProxy => &["-v"],
             Self::Caddy => &["version"],
-            Self::Hookgate | Self::HookgateDirect | Self::HookgateEpoll | Self::HookgateAwsLc | Self::Envoy => {
+            Self::Hookgate | Self::HookgateTokioUring | Self::HookgateEpoll | Self::HookgateAwsLc | Self::Envoy => {
                 &["--version"]
             }
             Self::NullProxy => &["--help"],
@@ -135,7 +135,7 @@ impl Program {
             return Ok(Self { kind, version: "of this repository".to_owned(), path: release.join("hookgate-load") });
         }
         let path = match kind {
-            Kind::Hookgate | Kind::HookgateDirect | Kind::HookgateEpoll => release.join("hookgate"),
+            Kind::Hookgate | Kind::HookgateTokioUring | Kind::HookgateEpoll => release.join("hookgate"),
             Kind::HookgateAwsLc => {
                 let path = release.join(kind.name());
                 ensure!(path.is_file(), "not in {}; it is hookgate, built with --features aws-lc", release.display());
@@ -286,7 +286,7 @@ fn arguments(
     fs::write(&file, configuration)?;
     let file = text(&file);
     let arguments: &[&str] = match kind {
-        Kind::Hookgate | Kind::HookgateDirect | Kind::HookgateEpoll | Kind::HookgateAwsLc => {
+        Kind::Hookgate | Kind::HookgateTokioUring | Kind::HookgateEpoll | Kind::HookgateAwsLc => {
             &["run", "--config", &file]
         }
         Kind::Nginx => &["-c", &file, "-e", "stderr"],
@@ -301,9 +301,9 @@ fn arguments(
 /// What `listen.io` says.
 fn backend(kind: Kind) -> &'static str {
     match kind {
-        Kind::HookgateDirect => "io_uring_direct",
+        Kind::HookgateTokioUring => "io_uring",
         Kind::HookgateEpoll => "epoll",
-        _ => "io_uring",
+        _ => "auto",
     }
 }
 

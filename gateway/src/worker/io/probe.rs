@@ -60,7 +60,8 @@ fn hint(error: &io::Error, needed: &str) -> String {
     }
 }
 
-/// The backend for `wanted`, and, where `auto` fell back to epoll, why.
+/// The backend for `wanted`, and, where `auto` fell back to epoll, why. `auto` takes the best that is to be had: our own reactor, then
+/// tokio-uring (on Linux 6.0), then epoll.
 ///
 /// # Errors
 ///
@@ -70,9 +71,10 @@ pub fn choose(wanted: IoBackend) -> Result<(Backend, Option<ProbeError>), ProbeE
         IoBackend::Epoll => Ok((Backend::Epoll, None)),
         IoBackend::IoUring => probe().map(|()| (Backend::IoUring, None)),
         IoBackend::IoUringDirect => direct::probe().map(|()| (Backend::IoUringDirect, None)),
-        IoBackend::Auto => Ok(match probe() {
-            Ok(()) => (Backend::IoUring, None),
-            Err(error) => (Backend::Epoll, Some(error)),
+        IoBackend::Auto => Ok(match (direct::probe(), probe()) {
+            (Ok(()), _) => (Backend::IoUringDirect, None),
+            (Err(_), Ok(())) => (Backend::IoUring, None),
+            (Err(_), Err(error)) => (Backend::Epoll, Some(error)),
         }),
     }
 }
