@@ -115,14 +115,16 @@ fn nothing_that_hookgate_says_can_be_said_by_a_peer() {
 
 #[test]
 fn fields_about_one_connection_are_not_passed_on() {
+    // With hyphens, so that it cannot stand in base64.
+    const MARK: &str = "hop-by-hop";
     let stand = Stand::limited("").unwrap();
     let curl = stand.curl().post(PATH, b"{}");
-    let curl = curl.field("Connection", "keep-alive, X-Named, Host, Content-Length").field("X-Named", "hop");
+    let curl = curl.field("Connection", "keep-alive, X-Named, Host, Content-Length").field("X-Named", MARK);
     let hop_by_hop = ["Keep-Alive", "Proxy-Connection", "Proxy-Authorization", "TE", "Trailer", "Upgrade"];
-    let curl = hop_by_hop.iter().fold(curl, |curl, name| curl.field(name, "hop"));
+    let curl = hop_by_hop.iter().fold(curl, |curl, name| curl.field(name, MARK));
     let request = seen(&stand, &curl.field("Authorization", "Bearer end"));
-    let left: Vec<_> = request.fields.0.iter().filter(|(_, value)| value.contains("hop")).collect();
-    assert_eq!(left.len(), usize::from(only(&request, "host").contains("hop")), "{left:?}");
+    let left: Vec<_> = request.fields.0.iter().filter(|(_, value)| value.contains(MARK)).collect();
+    assert!(left.is_empty(), "{left:?}");
     assert_eq!(only(&request, "content-length"), "2");
     assert_eq!(only(&request, "authorization"), "Bearer end");
 }
