@@ -6,7 +6,8 @@ use clap::Parser;
 use hookgate::cli::{Cli, Command, FilterCommand};
 use hookgate::control;
 
-/// A connection makes and drops hundreds of small blocks, which glibc's allocator takes a quarter of the time that is not cryptography for.
+/// A handshake makes and drops hundreds of small blocks. With glibc's allocator, they cost a quarter of the instructions that are no
+/// cryptography.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

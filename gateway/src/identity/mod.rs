@@ -17,6 +17,7 @@ use rustls_pki_types::{CertificateDer, UnixTime};
 use crate::reject::{Refusal, Reject};
 
 pub mod cache;
+mod issuer_signature;
 pub mod list_signature;
 mod name;
 pub mod policy;
@@ -40,6 +41,7 @@ pub use rule::{Condition, DnsPattern, IdentityRule, RuleError};
 pub use sighting::{CertificateSighting, ChainSighting, Sightings, anchor_label};
 
 use cache::CacheKey;
+use issuer_signature::IssuerSignatures;
 use presented::EndEntity;
 
 /// The trust policy of one snapshot, and the cache of what it has found good.
@@ -50,13 +52,14 @@ pub struct Identity {
     cache: Arc<ChainCache>,
     limits: ChainLimits,
     sightings: Arc<Sightings>,
+    issuer_signatures: IssuerSignatures,
 }
 
 impl Identity {
     /// The policy of `generation`, which must be higher than that of every policy before it that shares `cache`.
     pub fn new(generation: u64, providers: Arc<[Provider]>, cache: Arc<ChainCache>, limits: ChainLimits) -> Self {
         let sightings = Arc::new(Sightings::new(&providers, &Sightings::default()));
-        Self { generation, providers, cache, limits, sightings }
+        Self { generation, providers, cache, limits, sightings, issuer_signatures: IssuerSignatures::default() }
     }
 
     /// The same, which goes on counting what was seen where the policy before it stopped.
@@ -113,7 +116,8 @@ impl Identity {
         if let Some(known) = self.cache.lookup(&key, now) {
             return Verification { result: Ok(known), cache: CacheOutcome::Hit };
         }
-        let result = verdict::verify(&self.providers, self.generation, scope, chain, now).map(Arc::new);
+        let result = verdict::verify(&self.providers, &self.issuer_signatures, self.generation, scope, chain, now);
+        let result = result.map(Arc::new);
         if let Ok(verified) = &result {
             self.cache.insert(key, verified, now);
         }

@@ -5,14 +5,15 @@
 //!
 //! **Cost.** Only certificates from which, by name, an anchor can be reached are handed to webpki, and where the end
 //! entity reaches none, nothing is: a chain of a foreign authority costs no signature check. One build costs at most 100
-//! signature checks (webpki's budget); how many builds one chain may cause is bounded by `verdict`.
+//! signature checks (webpki's budget), and those of issuers that were made before are not made again; how many builds one chain may cause is bounded by `verdict`.
 
 use std::cell::Cell;
 use std::sync::Arc;
 
-use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime};
+use rustls_pki_types::{CertificateDer, SignatureVerificationAlgorithm, TrustAnchor, UnixTime};
 use webpki::{ExtendedKeyUsageValidator, KeyPurposeIdIter, KeyUsage, VerifiedPath};
 
+use super::issuer_signature::IssuerSignatures;
 use super::name::Name;
 use super::policy::{ExtendedKeyUsage, Profile};
 use super::presented::{self, EndEntity, PresentedChain};
@@ -66,6 +67,7 @@ impl PathFailure {
 /// Builds and verifies the path of `end_entity`, the first certificate of `chain`, at `now`.
 pub(super) fn verify(
     profile: &Profile,
+    issuer_signatures: &IssuerSignatures,
     chain: &PresentedChain<'_>,
     end_entity: &EndEntity<'_>,
     now: UnixTime,
@@ -78,7 +80,10 @@ pub(super) fn verify(
         }
         None => None,
     };
-    let remembering = profile.revocation.as_ref().map(|lists| lists.signatures().algorithms());
+    let of_lists = profile.revocation.as_ref().map(|lists| lists.signatures().algorithms());
+    let algorithms = issuer_signatures.remembering(of_lists.as_deref().unwrap_or(CERTIFICATE_SIGNATURES), &issuers);
+    let algorithms: Vec<_> =
+        algorithms.iter().map(|algorithm| algorithm as &dyn SignatureVerificationAlgorithm).collect();
     // `verify_path` can say only a webpki error, which another candidate's may outrank; the cell keeps what it found.
     let too_deep = Cell::new(None);
     let within_depth = |path: &VerifiedPath<'_>| {
@@ -92,7 +97,7 @@ pub(super) fn verify(
     let path = end_entity
         .webpki()
         .verify_for_usage(
-            remembering.as_deref().unwrap_or(CERTIFICATE_SIGNATURES),
+            &algorithms,
             &profile.trust_anchors,
             &issuers,
             now,

@@ -11,6 +11,7 @@
 use rustls_pki_types::{CertificateDer, UnixTime};
 
 use super::diagnosis;
+use super::issuer_signature::IssuerSignatures;
 use super::path::{self, Path, PathFailure};
 use super::policy::{OnFailure, Profile, Provider, ProviderId, Scope};
 use super::presented::{EndEntity, PresentedChain};
@@ -24,6 +25,7 @@ const MAX_FAILED_BUILDS: usize = 8;
 /// One chain before the policy of one scope.
 struct Trial<'a> {
     providers: &'a [Provider],
+    issuer_signatures: &'a IssuerSignatures,
     scope: &'a Scope,
     chain: &'a PresentedChain<'a>,
     end_entity: &'a EndEntity<'a>,
@@ -42,6 +44,7 @@ struct Failed<'a> {
 /// Verifies `chain` (not empty, within the limits) anew.
 pub(super) fn verify(
     providers: &[Provider],
+    issuer_signatures: &IssuerSignatures,
     generation: u64,
     scope: &Scope,
     certificates: &[CertificateDer<'_>],
@@ -52,9 +55,10 @@ pub(super) fn verify(
         Ok(end_entity) => end_entity,
         Err(error) => return Err(unclaimed(providers, scope, diagnosis::malformed(&error, 0, &chain))),
     };
-    let mut trial = Trial { providers, scope, chain: &chain, end_entity: &end_entity, now, failed_builds: 0 };
+    let end_entity = &end_entity;
+    let mut trial = Trial { providers, issuer_signatures, scope, chain: &chain, end_entity, now, failed_builds: 0 };
     let (matches, valid_until) = trial.matches()?;
-    Ok(VerifiedChain::new(generation, matches, valid_until, certificates, &end_entity))
+    Ok(VerifiedChain::new(generation, matches, valid_until, certificates, end_entity))
 }
 
 /// A refusal of a peer that claims to be nobody in particular: abrupt only where every provider of the scope wants that.
@@ -105,7 +109,7 @@ impl<'a> Trial<'a> {
         if self.failed_builds >= MAX_FAILED_BUILDS {
             return None;
         }
-        let result = path::verify(profile, self.chain, self.end_entity, self.now);
+        let result = path::verify(profile, self.issuer_signatures, self.chain, self.end_entity, self.now);
         match &result {
             // Without an anchor in sight nothing was built.
             Ok(_) | Err(PathFailure::NoAnchor) => {}

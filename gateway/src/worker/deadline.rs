@@ -13,7 +13,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use rustix::net::Shutdown;
 use rustls_pki_types::UnixTime;
 
-/// How often a worker sweeps: the most by which the coarse clock can lag, and half of that by which a deadline can be late.
+/// How often a worker sweeps: the most by which the coarse clock can lag. A deadline can be late by twice as much.
 pub const SWEEP_INTERVAL: Duration = Duration::from_millis(100);
 
 /// For how long a peer must have sent nothing before it is taken to be silent, and its connection to be worth putting to rest:

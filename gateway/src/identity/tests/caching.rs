@@ -7,6 +7,7 @@ use rustls_pki_types::CertificateDer;
 
 use super::fixture::*;
 use crate::identity::{CacheOutcome, ChainCache, Identity, Profile, RevocationLists, Scope};
+use crate::reject::Reject;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -181,4 +182,33 @@ fn workers_share_it_without_exceeding_the_bound() {
         }
     });
     assert!(!cache.is_empty());
+}
+
+#[test]
+fn the_signature_on_an_issuer_is_checked_once_for_all_its_clients() {
+    let root = Authority::root("root");
+    let issuing = root.intermediate("issuing");
+    let (identity, scope) = policy(vec![provider("sender", vec![profile(&root, "sender")])]);
+    let check = |serial: u8, leaf_by: &Authority, issuer: CertificateDer<'static>, admitted: bool| {
+        let leaf = leaf_by.issue(&Template::client("sender").serial(&[serial]));
+        let result = identity.verify(&scope, &[leaf, issuer], at(NOW)).result;
+        assert_eq!(result.is_ok(), admitted, "{serial}: {result:?}");
+        // Never the end entity's, and never one that failed.
+        assert_eq!(identity.issuer_signatures.remembered(), 1, "{serial}");
+    };
+    assert_eq!(identity.issuer_signatures.remembered(), 0);
+    check(1, &issuing, issuing.certificate.clone(), true);
+    check(2, &issuing, issuing.certificate.clone(), true);
+    // The same certificate with another signature, which ends it; and another's with the same name.
+    let mut damaged = issuing.certificate.to_vec();
+    *damaged.last_mut().unwrap() ^= 1;
+    check(3, &issuing, damaged.into(), false);
+    let impostor = Authority::root("root").intermediate("issuing");
+    check(4, &impostor, impostor.certificate.clone(), false);
+    check(5, &impostor, issuing.certificate.clone(), false);
+    // What is remembered says nothing about dates.
+    let leaf = issuing.issue(&Template::client("sender").serial(&[6]).between(NOW - DAY, NOW + 40_000 * DAY));
+    let chain = [leaf, issuing.certificate.clone()];
+    let later = identity.verify(&scope, &chain, at(NOW + 30_000 * DAY)).result;
+    assert_eq!(later.unwrap_err().refusal.reject, Reject::CertificateExpired);
 }
