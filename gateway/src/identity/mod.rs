@@ -1,8 +1,8 @@
 //! Who the peer is: from presented certificates to the providers that they prove.
 //!
 //! Owns path verification (webpki), the identity rules (x509-parser), revocation, the diagnosis of failures, and the
-//! verified-chain cache. Does no I/O, reads no clock (`now` is passed in) and knows nothing of sockets and files, and of HTTP only the
-//! two field values that every request of a chain carries.
+//! verified-chain cache. Does no I/O, reads no clock (`now` is passed in) and knows nothing of sockets and files,
+//! and of HTTP only the two field values that every request of a chain carries.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -244,8 +244,8 @@ impl VerifiedChain {
         self.subject_field.as_ref()
     }
 
-    /// The value of `Client-Cert` (RFC 9440, section 2.2): the end entity's DER as a byte sequence, `:base64:`. Never `None`: base64 is
-    /// fit for a header field.
+    /// The value of `Client-Cert` (RFC 9440, section 2.2): the end entity's DER as a byte sequence, `:base64:`. Never `None`,
+    /// since base64 is fit for a header field.
     pub fn client_cert_field(&self) -> Option<&HeaderValue> {
         self.client_cert_field.as_ref()
     }
