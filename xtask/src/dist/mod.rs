@@ -82,7 +82,7 @@ fn source_date_epoch() -> Result<u64> {
     text.trim().parse().with_context(|| format!("SOURCE_DATE_EPOCH is no number of seconds: {text}"))
 }
 
-/// Builds the gateway, with the directories of this machine replaced wherever the compiler writes them down.
+/// Builds the gateway, with the directories of this machine, and the day, replaced wherever a compiler writes them down.
 fn build(profile: &str) -> Result<PathBuf> {
     let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
     let home = home.or_else(|| std::env::home_dir().map(|home| home.join(".cargo"))).context("no home directory")?;
@@ -95,6 +95,9 @@ fn build(profile: &str) -> Result<PathBuf> {
     cargo.args(["build", "--locked", "--package", "hookgate", "--bin", "hookgate", "--profile", profile]);
     cargo.arg("--target-dir").arg(&target);
     cargo.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f")).env("CFLAGS", c_flags.join(" "));
+    // The day that C sources say they were compiled on (the allocator's do). The same for every commit, since what is compiled
+    // already is kept.
+    cargo.env("SOURCE_DATE_EPOCH", "0");
     command::run(&mut cargo)?;
     Ok(target.join(if profile == "dev" { "debug" } else { profile }).join("hookgate"))
 }

@@ -1,3 +1,5 @@
+//! Who gives to whom, how even that makes them, and that nothing is lost or counted twice on the way.
+
 #![expect(clippy::unwrap_used, reason = "a failed set-up fails the test")]
 
 use std::io::Read;
