@@ -17,8 +17,8 @@ use thiserror::Error;
 
 use super::verifier::take_refusal;
 use crate::identity::ChainRefusal;
-use crate::worker::io::Socket;
 use crate::worker::io::timer::timeout;
+use crate::worker::io::{Socket, hand_over};
 
 /// Ciphertext that may wait for the kernel before writers wait too, in bytes: four TLS records.
 const QUEUE_MAX: usize = 64 * 1024;
@@ -104,6 +104,8 @@ impl Hello {
     /// [`HandshakeError`]; where there was something to say to the peer, the alert has been sent.
     pub async fn complete(self, config: Arc<ServerConfig>) -> Result<TlsStream, HandshakeError> {
         let Self { mut socket, accepted } = self;
+        // A key exchange and a signature: nobody else's answer shall wait for them.
+        hand_over();
         let connection = match accepted.into_connection(config) {
             Ok(connection) => connection,
             Err((error, mut alert)) => {
@@ -175,6 +177,8 @@ impl TlsStream {
             if poll_fn(|context| self.socket.poll_fill(context)).await? == 0 {
                 return Err(HandshakeError::Closed);
             }
+            // The client's signature, and maybe its chain.
+            hand_over();
         }
     }
 

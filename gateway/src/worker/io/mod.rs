@@ -49,6 +49,12 @@ pub fn block_on<F: Future>(backend: Backend, main: F) -> io::Result<F::Output> {
     }
 }
 
+/// Lets what other sockets of this worker have to send go out now, where a backend would hand it over at the end of its turn: for
+/// whoever is about to keep the thread busy for longer than a system call takes. It lets nobody wait, and cannot fail.
+pub fn hand_over() {
+    direct::hand_over();
+}
+
 /// A connected stream socket, TCP or Unix, with a receive buffer and a send buffer of its own.
 pub struct Socket {
     descriptor: Rc<OwnedFd>,

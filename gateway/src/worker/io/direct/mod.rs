@@ -4,6 +4,10 @@
 //! the first completion or the next timer. Tasks are those of tokio's `LocalSet`, which needs no runtime of tokio's. Completions
 //! are run when this thread asks for them, and at no other time (`DEFER_TASKRUN`, Linux 6.1).
 //!
+//! Whoever is about to keep the thread busy, with a key exchange above all, hands over first what others queued in this turn. Without
+//! that, answers to a batch of handshakes leave together: server and clients then wait for each other in turn (a resumed handshake
+//! took 102 µs of CPU for 94, and of those clients a third fewer were served).
+//!
 //! Another thread that wakes a task writes to an eventfd, and only while the worker waits in the kernel.
 //!
 //! Operations are one-shot, as on the other ring. Receives that go on by themselves, into buffers that the kernel is provided with,
@@ -49,6 +53,13 @@ pub(super) fn block_on<F: Future>(main: F) -> io::Result<F::Output> {
     // Dropped before the reactor is left: tasks that end have sockets to shut down, and buffers in the kernel's hands.
     let mut tasks = LocalSet::new();
     run(&reactor, &bell, &mut tasks, main)
+}
+
+/// Hands over to the kernel what this thread has queued, where it has a reactor.
+pub(super) fn hand_over() {
+    if let Some(reactor) = Reactor::current() {
+        reactor.hand_over();
+    }
 }
 
 /// The reactor of this thread.

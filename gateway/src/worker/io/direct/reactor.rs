@@ -230,6 +230,15 @@ impl Reactor {
         false
     }
 
+    /// Hands over what is queued, without a look at what has completed: before this thread is busy for long.
+    pub(super) fn hand_over(&self) {
+        let mut ring = self.ring.borrow_mut();
+        if !ring.submission().is_empty() {
+            // Where it fails, the entries stay queued, and the end of the turn says what is wrong.
+            let _ = ring.submit();
+        }
+    }
+
     /// Hands over what is queued and, where the worker is `idle`, waits for a completion or a timer.
     ///
     /// # Errors

@@ -4,7 +4,7 @@
 
 use std::cell::RefCell;
 use std::future::poll_fn;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
@@ -136,6 +136,26 @@ fn more_operations_than_the_ring_has_entries_all_complete() {
         for task in tasks {
             assert_eq!(task.await.unwrap(), 4);
         }
+    });
+}
+
+#[test]
+fn what_is_handed_over_goes_out_while_the_worker_is_busy() {
+    run_here(async {
+        let (mut socket, mut peer) = pair();
+        socket.queue().extend_from_slice(b"hello");
+        poll_fn(|context| {
+            assert!(socket.poll_drain(context).is_pending(), "the end of the turn would send it");
+            Poll::Ready(())
+        })
+        .await;
+        hand_over();
+        // Within the same turn: nothing is awaited.
+        peer.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        let mut buffer = [0; 5];
+        peer.read_exact(&mut buffer).unwrap();
+        assert_eq!(&buffer, b"hello");
+        poll_fn(|context| socket.poll_drain(context)).await.unwrap();
     });
 }
 
