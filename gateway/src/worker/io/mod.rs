@@ -11,6 +11,7 @@
 mod direct;
 mod epoll;
 mod probe;
+mod ring;
 pub mod timer;
 mod uring;
 
@@ -68,8 +69,8 @@ pub struct Socket {
 }
 
 enum Channel {
-    Uring(uring::Channel),
-    Direct(direct::Channel),
+    Uring(ring::Channel<uring::TokioUring>),
+    Direct(ring::Channel<Rc<direct::Reactor>>),
     Epoll(epoll::Channel),
 }
 
@@ -82,8 +83,8 @@ impl Socket {
     pub fn new(backend: Backend, descriptor: OwnedFd) -> io::Result<Self> {
         let descriptor = Rc::new(descriptor);
         let channel = match backend {
-            Backend::IoUring => Channel::Uring(uring::Channel::new(Rc::clone(&descriptor))?),
-            Backend::IoUringDirect => Channel::Direct(direct::Channel::new(Rc::clone(&descriptor))?),
+            Backend::IoUring => Channel::Uring(ring::Channel::new(uring::TokioUring, Rc::clone(&descriptor))?),
+            Backend::IoUringDirect => Channel::Direct(ring::Channel::new(direct::current()?, Rc::clone(&descriptor))?),
             Backend::Epoll => Channel::Epoll(epoll::Channel::new(Rc::clone(&descriptor))?),
         };
         Ok(Self {
@@ -173,7 +174,7 @@ impl Socket {
             Channel::Uring(channel) => ready!(channel.poll_readable(context)),
             Channel::Direct(channel) => ready!(channel.poll_readable(context)),
         };
-        if let uring::Woken::Received(result, buffer) = woken {
+        if let ring::Woken::Received(result, buffer) = woken {
             // An error is told again by the receive that follows, or that one finds the end of the stream.
             let _ = self.received(result, buffer);
         }
@@ -255,8 +256,8 @@ pub struct Listener {
 }
 
 enum ListenerChannel {
-    Uring(uring::Listener),
-    Direct(direct::Listener),
+    Uring(ring::Listener<uring::TokioUring>),
+    Direct(ring::Listener<Rc<direct::Reactor>>),
     Epoll(epoll::Listener),
 }
 
@@ -268,8 +269,8 @@ impl Listener {
     /// From the system calls that set or clear `O_NONBLOCK` and register the descriptor.
     pub fn new(backend: Backend, descriptor: OwnedFd, queued: Queued) -> io::Result<Self> {
         let channel = match backend {
-            Backend::IoUring => ListenerChannel::Uring(uring::Listener::new(descriptor)?),
-            Backend::IoUringDirect => ListenerChannel::Direct(direct::Listener::new(descriptor)?),
+            Backend::IoUring => ListenerChannel::Uring(ring::Listener::new(uring::TokioUring, descriptor)?),
+            Backend::IoUringDirect => ListenerChannel::Direct(ring::Listener::new(direct::current()?, descriptor)?),
             Backend::Epoll => ListenerChannel::Epoll(epoll::Listener::new(descriptor)?),
         };
         Ok(Self { channel, queued })

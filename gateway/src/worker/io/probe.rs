@@ -2,10 +2,11 @@
 
 use std::io;
 
-use io_uring::{IoUring, Probe, opcode};
+use io_uring::{IoUring, Probe};
 use thiserror::Error;
 
 use super::direct;
+use super::ring::OPERATIONS;
 use crate::config::IoBackend;
 
 /// A backend that was found to work, or was asked for.
@@ -84,13 +85,7 @@ fn probe() -> Result<(), ProbeError> {
     let ring: IoUring = IoUring::builder().setup_coop_taskrun().setup_single_issuer().build(8).map_err(setup)?;
     let mut supported = Probe::new();
     ring.submitter().register_probe(&mut supported).map_err(setup)?;
-    let needed = [
-        ("ACCEPT", opcode::Accept::CODE),
-        ("ASYNC_CANCEL", opcode::AsyncCancel2::CODE),
-        ("RECV", opcode::Recv::CODE),
-        ("SEND", opcode::Send::CODE),
-    ];
-    find_missing(&supported, &needed, "6.0")
+    find_missing(&supported, &OPERATIONS, "6.0")
 }
 
 /// Whether the kernel has every operation that is needed.

@@ -14,11 +14,8 @@
 //! and sends that are tried at once were built and measured with 64 connections, saturated and at 30 % load: what either saved did
 //! not stand out from the noise, and the first needs a bound on what a peer sends while nobody reads.
 //!
-//! `unsafe` stands in [`reactor`] alone; [`operation`] owns what is lent to the kernel, [`channel`] and [`listener`] say what is
-//! to be done with it.
+//! [`operation`] owns what is lent to the kernel, [`reactor`] the ring; what is asked of it is in [`super::ring`].
 
-mod channel;
-mod listener;
 mod operation;
 mod reactor;
 mod timers;
@@ -35,12 +32,8 @@ use std::task::{Context, Poll, Wake, Waker};
 use rustix::event::{EventfdFlags, eventfd};
 use tokio::task::LocalSet;
 
-pub(super) use channel::Channel;
-pub(super) use listener::Listener;
-pub(super) use reactor::probe;
+pub(super) use reactor::{Reactor, probe};
 pub(super) use timers::sleep;
-
-use reactor::Reactor;
 
 /// How often tasks are polled, 61 of them each time at most, before the kernel is asked for completions again: so tasks that wake
 /// each other for ever delay nobody else by more than some thousand polls.
@@ -63,7 +56,7 @@ pub(super) fn hand_over() {
 }
 
 /// The reactor of this thread.
-fn current() -> io::Result<Rc<Reactor>> {
+pub(super) fn current() -> io::Result<Rc<Reactor>> {
     Reactor::current().ok_or_else(|| io::Error::other("this thread has no reactor"))
 }
 

@@ -4,38 +4,13 @@
 //! kernel says that it is done with it, whatever becomes of whoever asked for the operation. Must not speak to the kernel: that
 //! is [`super::reactor`].
 
-use std::io;
-use std::os::fd::OwnedFd;
+use std::future::Future;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
+use super::super::ring::{Completion, Lent};
 use super::reactor::Reactor;
-
-/// What is to be done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
-    Receive,
-    Send,
-    Readable,
-    Accept,
-}
-
-/// What the kernel holds meanwhile: the buffer, and the descriptor so that its number stays ours.
-pub(super) struct Lent {
-    pub(super) kind: Kind,
-    pub(super) _descriptor: Rc<OwnedFd>,
-    pub(super) buffer: Vec<u8>,
-}
-
-/// What came of an operation.
-pub(super) struct Completion {
-    /// Bytes, or events, or nothing of use.
-    pub(super) result: io::Result<usize>,
-    /// The buffer that was lent; what was received is in it.
-    pub(super) buffer: Vec<u8>,
-    /// The connection that was accepted.
-    pub(super) accepted: Option<OwnedFd>,
-}
 
 /// Names an operation to the kernel: its place, and how many had that place before. A name returns after 2^32 operations there, and
 /// by then nothing is left of the first.
@@ -141,16 +116,16 @@ impl Operations {
 
     /// Takes out what came of an operation; `Err` gives back a waker that another has replaced.
     fn take(&mut self, key: Key, context: &Context<'_>) -> Result<Completion, Option<Waker>> {
-        let Some(slot) = self.slot(key) else { return Ok(Completion::unknown()) };
+        let Some(slot) = self.slot(key) else { return Ok(unknown()) };
         match &mut slot.state {
             State::UnderWay { waker, .. } => match waker {
                 Some(waker) if waker.will_wake(context.waker()) => Err(None),
                 waker => Err(waker.replace(context.waker().clone())),
             },
-            State::Abandoned { .. } | State::Free => Ok(Completion::unknown()),
+            State::Abandoned { .. } | State::Free => Ok(unknown()),
             State::Completed(_) => match self.free(key) {
                 State::Completed(completion) => Ok(completion),
-                State::UnderWay { .. } | State::Abandoned { .. } | State::Free => Ok(Completion::unknown()),
+                State::UnderWay { .. } | State::Abandoned { .. } | State::Free => Ok(unknown()),
             },
         }
     }
@@ -189,18 +164,15 @@ enum Left {
     Completion(Completion),
 }
 
-impl Completion {
-    /// For an operation that is not there: it was asked for after its end.
-    fn unknown() -> Self {
-        debug_assert!(false, "an operation was polled after its completion");
-        let result = Err(rustix::io::Errno::CANCELED.into());
-        Self { result, buffer: Vec::new(), accepted: None }
-    }
+/// What comes of an operation that is not there: it was asked for after its end.
+fn unknown() -> Completion {
+    debug_assert!(false, "an operation was polled after its completion");
+    Completion::failed(rustix::io::Errno::CANCELED.into())
 }
 
 /// An operation under way, or completed and not asked for yet. Dropping it cancels nothing: what is lent stays with the reactor
 /// until the kernel gives it back.
-pub(super) struct Operation {
+pub(in super::super) struct Operation {
     reactor: Rc<Reactor>,
     key: Key,
 }
@@ -210,18 +182,22 @@ impl Operation {
         Self { reactor, key }
     }
 
+    /// What the operation is called, to have it cancelled.
+    pub(super) fn key(&self) -> Key {
+        self.key
+    }
+}
+
+impl Future for Operation {
+    type Output = Completion;
+
     /// Waits for what comes of it; not to be asked again then.
-    pub(super) fn poll(&mut self, context: &Context<'_>) -> Poll<Completion> {
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Completion> {
         let taken = self.reactor.operations.borrow_mut().take(self.key, context);
         match taken {
             Ok(completion) => Poll::Ready(completion),
             Err(_replaced) => Poll::Pending,
         }
-    }
-
-    /// What the operation is called, to have it cancelled.
-    pub(super) fn key(&self) -> Key {
-        self.key
     }
 }
 
@@ -236,16 +212,20 @@ impl Drop for Operation {
 mod tests {
     #![expect(clippy::unwrap_used, reason = "a failed set-up fails the test")]
 
+    use std::os::fd::OwnedFd;
     use std::os::unix::net::UnixStream;
 
+    use rustix::net::SendFlags;
+
+    use super::super::super::ring::Submission;
     use super::*;
 
     fn lent(descriptor: &Rc<OwnedFd>) -> Lent {
-        Lent { kind: Kind::Receive, _descriptor: Rc::clone(descriptor), buffer: vec![1, 2, 3] }
+        Submission::send(descriptor, vec![1, 2, 3], 0, SendFlags::empty()).into_parts().1
     }
 
     fn done(lent: Lent) -> Completion {
-        Completion { result: Ok(3), buffer: lent.buffer, accepted: None }
+        Completion::new(lent, 3)
     }
 
     #[test]

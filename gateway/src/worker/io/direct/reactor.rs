@@ -1,16 +1,16 @@
 //! The ring of a worker, and its turns.
 //!
 //! Owns the submission and the completion queue, what waits for room in them, and the wait for the next timer. One turn enters the
-//! kernel once, unless more operations were queued than the ring has entries. Must not know what the bytes mean, nor poll a task.
+//! kernel once, unless more operations were queued than the ring has entries or some were handed over early. Must not know what the bytes mean, nor poll a task.
 //!
-//! JUSTIFICATION for `unsafe`: an io_uring operation is a raw pointer and a length; there is no safe way to say that.
-#![expect(unsafe_code, reason = "buffers are lent to the kernel; see each SAFETY comment")]
+//! JUSTIFICATION for `unsafe`: the `io-uring` crate asks whoever queues an entry to vouch for what it points to.
+#![expect(unsafe_code, reason = "entries are queued for the kernel; see each SAFETY comment")]
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::io;
 use std::ops::Deref;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,18 +19,12 @@ use io_uring::types::{CancelBuilder, Fd, SubmitArgs, Timespec};
 use io_uring::{IoUring, Probe, opcode, squeue};
 use rustix::event::PollFlags;
 use rustix::io::Errno;
-use rustix::net::{SendFlags, SocketFlags};
 
 use super::super::probe::{ProbeError, find_missing};
+use super::super::ring::{COMPLETION_ENTRIES, Completion, ENTRIES, OPERATIONS, Ring, Submission};
 use super::Bell;
-use super::operation::{Completion, Concluded, Key, Kind, Lent, Operation, Operations};
+use super::operation::{Concluded, Operation, Operations};
 use super::timers::Timers;
-
-/// Submission entries a ring: the most operations that one system call hands over.
-const ENTRIES: u32 = 512;
-
-/// Completion entries a ring. Completions beyond it wait in the kernel (`IORING_FEAT_NODROP`), so this bounds a batch only.
-const COMPLETION_ENTRIES: u32 = 4096;
 
 /// `user_data` of the poll of the bell: the round and the place of no operation, which there are less than 2^32 - 1 of.
 const BELL: u64 = u64::MAX;
@@ -53,7 +47,7 @@ thread_local! {
 }
 
 /// What a worker does I/O by.
-pub(super) struct Reactor {
+pub(in super::super) struct Reactor {
     ring: RefCell<IoUring>,
     /// Entries that found the submission queue full: at most one a direction of a socket, and a cancellation.
     overflow: RefCell<VecDeque<squeue::Entry>>,
@@ -94,14 +88,26 @@ pub(in super::super) fn probe() -> Result<(), ProbeError> {
     let ring = build(8, 16).map_err(|source| ProbeError::Setup { source, needed: "6.1" })?;
     let mut supported = Probe::new();
     ring.submitter().register_probe(&mut supported).map_err(|source| ProbeError::Setup { source, needed: "6.1" })?;
-    let needed = [
-        ("ACCEPT", opcode::Accept::CODE),
-        ("ASYNC_CANCEL", opcode::AsyncCancel2::CODE),
-        ("POLL_ADD", opcode::PollAdd::CODE),
-        ("RECV", opcode::Recv::CODE),
-        ("SEND", opcode::Send::CODE),
-    ];
-    find_missing(&supported, &needed, "6.1")
+    find_missing(&supported, &OPERATIONS, "6.1")
+}
+
+impl Ring for Rc<Reactor> {
+    type Operation = Operation;
+
+    fn begin(&self, submission: Submission) -> Operation {
+        // The pointer in the entry stays valid: what it points to moves into `Operations`, with a share of the descriptor, and both
+        // are kept there until the completion arrives.
+        let (entry, lent) = submission.into_parts();
+        let key = self.operations.borrow_mut().begin(lent);
+        self.push(entry.user_data(key.to_user_data()));
+        Operation::new(Rc::clone(self), key)
+    }
+
+    fn cancel(&self, _descriptor: &Rc<OwnedFd>, operation: &Operation) {
+        // By its own name rather than by its descriptor's number, which may be another's by the time the kernel reads this.
+        let entry = opcode::AsyncCancel2::new(CancelBuilder::user_data(operation.key().to_user_data())).build();
+        self.push(entry.user_data(NOBODY));
+    }
 }
 
 impl Reactor {
@@ -124,71 +130,6 @@ impl Reactor {
     pub(super) fn current() -> Option<Rc<Self>> {
         // Not there either while the thread ends.
         CURRENT.try_with(|current| current.borrow().clone()).ok().flatten()
-    }
-
-    /// Receives at most `size` bytes into `buffer`, or into another where that one has not this capacity.
-    pub(super) fn receive(self: &Rc<Self>, descriptor: &Rc<OwnedFd>, mut buffer: Vec<u8>, size: usize) -> Operation {
-        if buffer.capacity() != size {
-            buffer = Vec::with_capacity(size);
-        }
-        let length = u32::try_from(buffer.capacity().min(size)).unwrap_or(u32::MAX);
-        let entry = opcode::Recv::new(Fd(descriptor.as_raw_fd()), buffer.as_mut_ptr(), length).build();
-        self.begin(Kind::Receive, descriptor, buffer, entry)
-    }
-
-    /// Sends what is in `buffer` from `offset` on, or a part of it.
-    pub(super) fn send(
-        self: &Rc<Self>,
-        descriptor: &Rc<OwnedFd>,
-        buffer: Vec<u8>,
-        offset: usize,
-        flags: SendFlags,
-    ) -> Operation {
-        let rest = &buffer[offset..];
-        // The operation counts in 32 bits; the rest is sent next.
-        let length = u32::try_from(rest.len()).unwrap_or(u32::MAX);
-        let entry = opcode::Send::new(Fd(descriptor.as_raw_fd()), rest.as_ptr(), length)
-            .flags(flags.bits().cast_signed())
-            .build();
-        self.begin(Kind::Send, descriptor, buffer, entry)
-    }
-
-    /// Waits until something can be received, the end of the stream included.
-    pub(super) fn readable(self: &Rc<Self>, descriptor: &Rc<OwnedFd>) -> Operation {
-        let events = u32::from(PollFlags::IN.bits() | PollFlags::RDHUP.bits());
-        let entry = opcode::PollAdd::new(Fd(descriptor.as_raw_fd()), events).build();
-        self.begin(Kind::Readable, descriptor, Vec::new(), entry)
-    }
-
-    /// Accepts a connection.
-    pub(super) fn accept(self: &Rc<Self>, descriptor: &Rc<OwnedFd>) -> Operation {
-        let (no_address, no_length) = (std::ptr::null_mut(), std::ptr::null_mut());
-        let entry = opcode::Accept::new(Fd(descriptor.as_raw_fd()), no_address, no_length)
-            .flags(SocketFlags::CLOEXEC.bits().cast_signed())
-            .build();
-        self.begin(Kind::Accept, descriptor, Vec::new(), entry)
-    }
-
-    /// Has an operation end: it completes with `ECANCELED`, or as it would have anyway.
-    pub(super) fn cancel(&self, key: Key) {
-        // By its own name rather than by its descriptor's number, which may be another's by the time the kernel reads this.
-        let entry = opcode::AsyncCancel2::new(CancelBuilder::user_data(key.to_user_data())).build();
-        self.push(entry.user_data(NOBODY));
-    }
-
-    fn begin(
-        self: &Rc<Self>,
-        kind: Kind,
-        descriptor: &Rc<OwnedFd>,
-        buffer: Vec<u8>,
-        entry: squeue::Entry,
-    ) -> Operation {
-        // The pointer in the entry stays valid: the heap block of the vector moves into `Operations`, with a share of the
-        // descriptor, and both are kept there until the completion arrives.
-        let lent = Lent { kind, _descriptor: Rc::clone(descriptor), buffer };
-        let key = self.operations.borrow_mut().begin(lent);
-        self.push(entry.user_data(key.to_user_data()));
-        Operation::new(Rc::clone(self), key)
     }
 
     fn push(&self, entry: squeue::Entry) {
@@ -288,7 +229,8 @@ impl Reactor {
                     }
                 }
                 _ => {
-                    let concluded = self.operations.borrow_mut().complete(user_data, |lent| conclude(lent, result));
+                    let concluded =
+                        self.operations.borrow_mut().complete(user_data, |lent| Completion::new(lent, result));
                     match concluded {
                         Concluded::Wake(waker) => waker.wake(),
                         Concluded::Nothing | Concluded::Abandoned(_) => {}
@@ -335,24 +277,4 @@ impl Reactor {
 
 fn ring_is_empty(ring: &mut IoUring) -> bool {
     ring.completion().is_empty()
-}
-
-/// What an operation that completed with `result` has come to.
-fn conclude(lent: Lent, result: i32) -> Completion {
-    let Lent { kind, mut buffer, .. } = lent;
-    let result = usize::try_from(result).map_err(|_| io::Error::from_raw_os_error(-result));
-    let mut accepted = None;
-    if let Ok(number) = result {
-        match kind {
-            Kind::Receive => {
-                debug_assert!(number <= buffer.capacity());
-                // SAFETY: the kernel wrote that many bytes from the start of the buffer, whose capacity bounded the operation.
-                unsafe { buffer.set_len(number) };
-            }
-            // SAFETY: a result of an accept that is no error is a new descriptor, which nobody else owns.
-            Kind::Accept => accepted = i32::try_from(number).ok().map(|number| unsafe { OwnedFd::from_raw_fd(number) }),
-            Kind::Send | Kind::Readable => {}
-        }
-    }
-    Completion { result, buffer, accepted }
 }

@@ -5,45 +5,52 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use rustix::io::Errno;
 use rustix::net::SendFlags;
 
-use super::super::uring::{Woken, clear_nonblocking};
-use super::operation::Operation;
-use super::reactor::Reactor;
+use super::{Ring, Submission, clear_nonblocking};
 use crate::worker::io::SPARE_MAX;
 
+/// What ended a wait without a buffer.
+pub(in super::super) enum Woken {
+    /// Something can be received, the end of the stream included.
+    Readable,
+    /// The receive that was under way when the wait began completed after all.
+    Received(io::Result<usize>, Vec<u8>),
+}
+
 /// The two directions of a connected socket.
-pub(in super::super) struct Channel {
-    reactor: Rc<Reactor>,
+pub(in super::super) struct Channel<R: Ring> {
+    ring: R,
     descriptor: Rc<OwnedFd>,
-    receive: Option<Operation>,
+    receive: Option<R::Operation>,
     /// The receive that is under way was told to end.
     receive_cancelled: bool,
-    readable: Option<Operation>,
-    send: Option<Sending>,
+    readable: Option<R::Operation>,
+    send: Option<Sending<R::Operation>>,
     /// A partly sent buffer, and how much of it is sent.
     partial: Option<(Vec<u8>, usize)>,
     /// An emptied buffer, kept for the next send.
     spare: Vec<u8>,
 }
 
-struct Sending {
-    operation: Operation,
+struct Sending<O> {
+    operation: O,
     /// Where in its buffer the operation begins.
     offset: usize,
     /// How many bytes it was given.
     length: usize,
 }
 
-impl Channel {
-    pub(in super::super) fn new(descriptor: Rc<OwnedFd>) -> io::Result<Self> {
+impl<R: Ring> Channel<R> {
+    pub(in super::super) fn new(ring: R, descriptor: Rc<OwnedFd>) -> io::Result<Self> {
         clear_nonblocking(&descriptor)?;
         Ok(Self {
-            reactor: super::current()?,
+            ring,
             descriptor,
             receive: None,
             receive_cancelled: false,
@@ -69,8 +76,9 @@ impl Channel {
         buffer: Vec<u8>,
         size: usize,
     ) -> Poll<(io::Result<usize>, Vec<u8>)> {
-        let operation = self.receive.get_or_insert_with(|| self.reactor.receive(&self.descriptor, buffer, size));
-        let completion = ready!(operation.poll(context));
+        let operation =
+            self.receive.get_or_insert_with(|| self.ring.begin(Submission::receive(&self.descriptor, buffer, size)));
+        let completion = ready!(Pin::new(operation).poll(context));
         self.receive = None;
         self.receive_cancelled = false;
         Poll::Ready((completion.result, completion.buffer))
@@ -81,18 +89,18 @@ impl Channel {
         self.spare = Vec::new();
         if let Some(receive) = &mut self.receive {
             if !std::mem::replace(&mut self.receive_cancelled, true) {
-                self.reactor.cancel(receive.key());
+                self.ring.cancel(&self.descriptor, receive);
             }
-            let completion = ready!(receive.poll(context));
+            let completion = ready!(Pin::new(receive).poll(context));
             self.receive = None;
             self.receive_cancelled = false;
             if !matches!(&completion.result, Err(error) if Errno::from_io_error(error) == Some(Errno::CANCELED)) {
                 return Poll::Ready(Woken::Received(completion.result, completion.buffer));
             }
         }
-        let readable = self.readable.get_or_insert_with(|| self.reactor.readable(&self.descriptor));
+        let readable = self.readable.get_or_insert_with(|| self.ring.begin(Submission::readable(&self.descriptor)));
         // A poll that fails is as good as one that succeeds: the receive that follows says what is wrong.
-        let _events = ready!(readable.poll(context));
+        let _events = ready!(Pin::new(readable).poll(context));
         self.readable = None;
         Poll::Ready(Woken::Readable)
     }
@@ -113,12 +121,12 @@ impl Channel {
                     None => (std::mem::replace(queued, std::mem::take(&mut self.spare)), 0),
                 };
                 let length = buffer.len() - offset;
-                let operation = self.reactor.send(&self.descriptor, buffer, offset, flags);
+                let operation = self.ring.begin(Submission::send(&self.descriptor, buffer, offset, flags));
                 self.send.insert(Sending { operation, offset, length })
             }
         };
         let offset = sending.offset;
-        let completion = ready!(sending.operation.poll(context));
+        let completion = ready!(Pin::new(&mut sending.operation).poll(context));
         self.send = None;
         let count = match completion.result {
             Ok(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),

@@ -7,33 +7,31 @@ use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use rustix::io::Errno;
 
 use super::super::timer::sleep;
-use super::super::uring::{SHARED_PAUSE, clear_nonblocking};
-use super::operation::{Completion, Operation};
-use super::reactor::Reactor;
+use super::{Completion, Ring, Submission, clear_nonblocking};
+
+/// How long to wait before accepting again from a socket that is non-blocking, and empty.
+const SHARED_PAUSE: Duration = Duration::from_millis(10);
 
 /// A listening socket.
-pub(in super::super) struct Listener {
-    reactor: Rc<Reactor>,
+pub(in super::super) struct Listener<R: Ring> {
+    ring: R,
     descriptor: Rc<OwnedFd>,
-    accept: RefCell<Option<Operation>>,
+    accept: RefCell<Option<R::Operation>>,
     stopped: Cell<bool>,
 }
 
-impl Listener {
-    pub(in super::super) fn new(descriptor: OwnedFd) -> io::Result<Self> {
+impl<R: Ring> Listener<R> {
+    pub(in super::super) fn new(ring: R, descriptor: OwnedFd) -> io::Result<Self> {
         clear_nonblocking(&descriptor)?;
-        Ok(Self {
-            reactor: super::current()?,
-            descriptor: Rc::new(descriptor),
-            accept: RefCell::new(None),
-            stopped: Cell::new(false),
-        })
+        Ok(Self { ring, descriptor: Rc::new(descriptor), accept: RefCell::new(None), stopped: Cell::new(false) })
     }
 
     /// The next connection; `None` once stopped. An accept that completes while it is being cancelled has a connection, or was
@@ -56,8 +54,8 @@ impl Listener {
 
     fn poll_accept(&self, context: &mut Context<'_>) -> Poll<Completion> {
         let mut accept = self.accept.borrow_mut();
-        let operation = accept.get_or_insert_with(|| self.reactor.accept(&self.descriptor));
-        let completion = operation.poll(context);
+        let operation = accept.get_or_insert_with(|| self.ring.begin(Submission::accept(&self.descriptor)));
+        let completion = Pin::new(operation).poll(context);
         if completion.is_ready() {
             *accept = None;
         }
@@ -73,7 +71,7 @@ impl Listener {
             return;
         }
         if let Some(accept) = &*self.accept.borrow() {
-            self.reactor.cancel(accept.key());
+            self.ring.cancel(&self.descriptor, accept);
         }
     }
 }
