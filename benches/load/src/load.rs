@@ -4,6 +4,7 @@
 
 use std::collections::VecDeque;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -143,6 +144,8 @@ impl<'l> Running<'l> {
     }
 
     fn run(mut self) -> Result<Measured> {
+        // By default the kernel may be 50 µs late, to wake for several timers at once (PR_SET_TIMERSLACK(2const)).
+        rustix::thread::set_current_timer_slack(NonZeroU64::new(1)).context("asking for punctual timers")?;
         self.start()?;
         let mut last_event = Instant::now();
         loop {
