@@ -10,8 +10,9 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use serde::Serialize;
 
+use super::priority::First;
 use super::protocol::{self, Hold, Load, Measured, Reply, Sender, Transport, Unit};
-use super::scenario::{Pace, SATURATION, Scenario};
+use super::scenario::{Metric, Pace, SATURATION, Scenario};
 use super::server::{Kind, Program, Server};
 use super::stage::Stage;
 
@@ -49,6 +50,8 @@ pub(crate) struct Sample {
     pub(crate) rate: f64,
     /// Part of its core that the server used.
     pub(crate) server_share: f64,
+    /// Whether server, load generator and handler came first on their cores.
+    pub(crate) real_time: bool,
     /// Everything that the load generator said.
     pub(crate) measured: Measured,
 }
@@ -141,6 +144,10 @@ fn sample(
         Pace::Part(part) => Some(rate(server.kind, part, saturated)?),
     };
     let load = load(server, scenario, rate, effort.warm_up_ms, effort.window_ms);
+    let first = match scenario.metric {
+        Metric::Cpu => None,
+        Metric::Latency99 => First::put(server.pids.iter().copied().chain(stage.pids()).collect()),
+    };
     let measured = run(stage, load)?;
     let window = measured.window_ns as f64;
     ensure!(measured.units > 0, "not one unit in the window");
@@ -148,6 +155,7 @@ fn sample(
         cpu_us: measured.server_cpu_ns as f64 / measured.units as f64 / 1e3,
         rate: measured.units as f64 / window * 1e9,
         server_share: measured.server_cpu_ns as f64 / window,
+        real_time: first.is_some(),
         measured,
     })
 }

@@ -9,6 +9,7 @@ mod cross_check;
 mod html;
 mod machine;
 mod measure;
+mod priority;
 #[path = "../../../benches/load/src/protocol.rs"]
 pub(crate) mod protocol;
 mod report;

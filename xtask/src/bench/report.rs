@@ -299,6 +299,9 @@ impl Report {
             if let Some(floor) = floor.filter(|_| cell.kind != Kind::NullProxy) {
                 write!(text, ", {:.2} × floor", median / floor)?;
             }
+            if cell.samples.iter().any(|sample| sample.real_time) {
+                write!(text, ", at real-time priority")?;
+            }
             writeln!(text)?;
         }
         row.comparisons.iter().try_for_each(|comparison| write_comparison(text, comparison))

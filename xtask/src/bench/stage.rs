@@ -40,7 +40,7 @@ pub(crate) struct Stage {
     pub(crate) materials: Materials,
     identities: Identities,
     client: Client,
-    _handler: Ended,
+    handler: Ended,
     // Last: everything above has files in it.
     directory: tempfile::TempDir,
 }
@@ -74,7 +74,7 @@ impl Stage {
         }
         let client = Client::start(pinned("client").arg("--identities").arg(&identities_path))?;
         let materials = Materials { values, directory: directory.path().to_owned(), handler, core: server_core };
-        Ok(Self { materials, identities, client, _handler: handler_child, directory })
+        Ok(Self { materials, identities, client, handler: handler_child, directory })
     }
 
     /// Where every file of the run lies.
@@ -90,6 +90,11 @@ impl Stage {
     /// Name for SNI and `Host`.
     pub(crate) fn server_name(&self) -> &str {
         &self.identities.server_name
+    }
+
+    /// Handler and load generator.
+    pub(crate) fn pids(&self) -> [u32; 2] {
+        [self.handler.0.id(), self.client.child.0.id()]
     }
 
     /// Has the load generator do something.
@@ -147,7 +152,7 @@ fn certify(directory: &Path) -> Result<(Vec<(&'static str, String)>, Identities)
 pub(crate) struct Client {
     stdin: ChildStdin,
     stdout: BufReader<ChildStdout>,
-    _child: Ended,
+    child: Ended,
 }
 
 impl Client {
@@ -161,7 +166,7 @@ impl Client {
         let (Some(stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else {
             bail!("the client was asked for with pipes");
         };
-        Ok(Self { stdin, stdout: BufReader::new(stdout), _child: Ended(child) })
+        Ok(Self { stdin, stdout: BufReader::new(stdout), child: Ended(child) })
     }
 
     /// Has it do something.
