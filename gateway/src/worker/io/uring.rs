@@ -2,6 +2,9 @@
 //!
 //! The only file that names tokio-uring. Obeys the crate's limits: nothing is cancelled by dropping it, so whoever drops a channel
 //! shuts the socket down first ([`super::Socket`] does); operations are cancelled by descriptor and always awaited.
+//!
+//! JUSTIFICATION for `unsafe`: whoever takes the kernel's answer to an operation has to vouch for whose it is.
+#![expect(unsafe_code, reason = "one answer; see its SAFETY comment")]
 
 use std::future::Future;
 use std::io;
@@ -54,7 +57,8 @@ impl OneshotOutputTransform for Complete {
     type StoredData = Lent;
 
     fn transform_oneshot_output(self, lent: Lent, entry: cqueue::Entry) -> Completion {
-        Completion::new(lent, entry.result())
+        // SAFETY: tokio-uring calls this once, with the answer to the operation that it has kept this for.
+        unsafe { Completion::new(lent, entry.result()) }
     }
 }
 

@@ -1,10 +1,11 @@
 //! The ring of a worker, and its turns.
 //!
 //! Owns the submission and the completion queue, what waits for room in them, and the wait for the next timer. One turn enters the
-//! kernel once, unless more operations were queued than the ring has entries or some were handed over early. Must not know what the bytes mean, nor poll a task.
+//! kernel once, unless more operations were queued than the ring has entries or some were handed over early. Must not know what
+//! the bytes mean, nor poll a task.
 //!
-//! JUSTIFICATION for `unsafe`: the `io-uring` crate asks whoever queues an entry to vouch for what it points to.
-#![expect(unsafe_code, reason = "entries are queued for the kernel; see each SAFETY comment")]
+//! JUSTIFICATION for `unsafe`: whoever queues an entry has to vouch for what it points to, and whoever takes an answer, for whose it is.
+#![expect(unsafe_code, reason = "entries go to the kernel and answers come from it; see each SAFETY comment")]
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -229,8 +230,9 @@ impl Reactor {
                     }
                 }
                 _ => {
-                    let concluded =
-                        self.operations.borrow_mut().complete(user_data, |lent| Completion::new(lent, result));
+                    // SAFETY: the kernel's answer to the operation of that name, which has borrowed this.
+                    let conclude = |lent| unsafe { Completion::new(lent, result) };
+                    let concluded = self.operations.borrow_mut().complete(user_data, conclude);
                     match concluded {
                         Concluded::Wake(waker) => waker.wake(),
                         Concluded::Nothing | Concluded::Abandoned(_) => {}

@@ -3,7 +3,7 @@
 //! Owns the operations as the kernel reads them, and the one place where its answers become bytes and descriptors. Must not know
 //! who enters the kernel, nor when: that is a [`Ring`], of [`super::uring`] or of [`super::direct`].
 //!
-//! JUSTIFICATION for `unsafe`: an io_uring operation is a raw pointer and a length; there is no safe way to say that.
+//! JUSTIFICATION for `unsafe`: what an operation has written, or which descriptor it has made, is a number that the kernel answers.
 #![expect(unsafe_code, reason = "what the kernel answers is taken at its word; see each SAFETY comment")]
 
 mod channel;
@@ -134,7 +134,11 @@ pub(super) struct Completion {
 impl Completion {
     /// Of the operation that borrowed `lent`, by what the kernel answered to its entry: a count, a descriptor, or an error's number
     /// below zero.
-    pub(super) fn new(lent: Lent, result: i32) -> Self {
+    ///
+    /// # Safety
+    ///
+    /// `result` is that answer, and is used for nothing else: a count says what the buffer holds, a descriptor is taken over.
+    pub(super) unsafe fn new(lent: Lent, result: i32) -> Self {
         let Lent { kind, mut buffer, .. } = lent;
         let result = usize::try_from(result).map_err(|_| io::Error::from_raw_os_error(-result));
         let mut accepted = None;
