@@ -10,8 +10,9 @@ use hyper::rt::{Read, ReadBufCursor, Write};
 
 use crate::worker::io::Socket;
 
-/// Bytes that may wait for the kernel before hyper waits too: what a Unix socket holds by default (212,992, `net.core.wmem_default`) and
-/// a little more, so that the handler always finds something. A quarter of it cost 6 % more CPU for a body of 1 MiB.
+/// Bytes that may wait for the kernel before hyper waits too: what a Unix socket holds by default (212,992,
+/// `net.core.wmem_default`) and a little more, so that the handler always finds something. A quarter of it cost 6 % more CPU for
+/// a body of 1 MiB.
 const QUEUE_MAX: usize = 256 * 1024;
 
 /// A connected Unix stream socket.

@@ -5,8 +5,8 @@ use std::io;
 use io_uring::{IoUring, Probe};
 use thiserror::Error;
 
-use super::direct;
 use super::ring::OPERATIONS;
+use super::{direct, uring};
 use crate::config::IoBackend;
 
 /// A backend that was found to work, or was asked for.
@@ -70,9 +70,9 @@ fn hint(error: &io::Error, needed: &str) -> String {
 pub fn choose(wanted: IoBackend) -> Result<(Backend, Option<ProbeError>), ProbeError> {
     match wanted {
         IoBackend::Epoll => Ok((Backend::Epoll, None)),
-        IoBackend::IoUring => probe().map(|()| (Backend::IoUring, None)),
+        IoBackend::IoUring => uring::probe().map(|()| (Backend::IoUring, None)),
         IoBackend::IoUringDirect => direct::probe().map(|()| (Backend::IoUringDirect, None)),
-        IoBackend::Auto => Ok(match (direct::probe(), probe()) {
+        IoBackend::Auto => Ok(match (direct::probe(), uring::probe()) {
             (Ok(()), _) => (Backend::IoUringDirect, None),
             (Err(_), Ok(())) => (Backend::IoUring, None),
             (Err(_), Err(error)) => (Backend::Epoll, Some(error)),
@@ -80,21 +80,12 @@ pub fn choose(wanted: IoBackend) -> Result<(Backend, Option<ProbeError>), ProbeE
     }
 }
 
-fn probe() -> Result<(), ProbeError> {
-    let setup = |source| ProbeError::Setup { source, needed: "6.0" };
-    let ring: IoUring = IoUring::builder().setup_coop_taskrun().setup_single_issuer().build(8).map_err(setup)?;
+/// Whether `ring`, as the kernel made it or refused to, has every operation that is needed.
+pub(super) fn check(ring: io::Result<IoUring>, needed: &'static str) -> Result<(), ProbeError> {
+    let setup = |source| ProbeError::Setup { source, needed };
     let mut supported = Probe::new();
-    ring.submitter().register_probe(&mut supported).map_err(setup)?;
-    find_missing(&supported, &OPERATIONS, "6.0")
-}
-
-/// Whether the kernel has every operation that is needed.
-pub(super) fn find_missing(
-    supported: &Probe,
-    operations: &[(&'static str, u8)],
-    needed: &'static str,
-) -> Result<(), ProbeError> {
-    match operations.iter().find(|(_, code)| !supported.is_supported(*code)) {
+    ring.and_then(|ring| ring.submitter().register_probe(&mut supported)).map_err(setup)?;
+    match OPERATIONS.iter().find(|(_, code)| !supported.is_supported(*code)) {
         Some((operation, _)) => Err(ProbeError::Operation { operation, needed }),
         None => Ok(()),
     }

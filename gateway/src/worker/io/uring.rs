@@ -15,13 +15,26 @@ use io_uring::types::{CancelBuilder, Fd};
 use io_uring::{cqueue, opcode};
 use tokio_uring::{InFlightOneshot, OneshotOutputTransform, UnsubmittedOneshot};
 
+use super::probe::{ProbeError, check};
 use super::ring::{COMPLETION_ENTRIES, Completion, ENTRIES, Lent, Ring, Submission};
+
+/// How a ring is made. Completions are run when this thread enters the kernel anyway, and only this thread submits: no interrupts to
+/// itself.
+fn ring() -> io_uring::Builder {
+    let mut ring = tokio_uring::uring_builder();
+    ring.setup_coop_taskrun().setup_single_issuer();
+    ring
+}
+
+/// Whether this host allows it, and why not.
+pub(super) fn probe() -> Result<(), ProbeError> {
+    check(ring().build(8), "6.0")
+}
 
 /// Runs `main` on a ring of its own, on this thread.
 pub(super) fn block_on<F: Future>(main: F) -> io::Result<F::Output> {
-    let mut ring = tokio_uring::uring_builder();
-    // Completions are run when this thread enters the kernel anyway, and only this thread submits: no interrupts to itself.
-    ring.setup_coop_taskrun().setup_single_issuer().setup_cqsize(COMPLETION_ENTRIES);
+    let mut ring = ring();
+    ring.setup_cqsize(COMPLETION_ENTRIES);
     let mut builder = tokio_uring::builder();
     builder.entries(ENTRIES).uring_builder(&ring);
     let runtime = tokio_uring::Runtime::new(&builder)?;

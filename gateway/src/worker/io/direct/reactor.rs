@@ -4,7 +4,8 @@
 //! kernel once, unless more operations were queued than the ring has entries or some were handed over early. Must not know what
 //! the bytes mean, nor poll a task.
 //!
-//! JUSTIFICATION for `unsafe`: whoever queues an entry has to vouch for what it points to, and whoever takes an answer, for whose it is.
+//! JUSTIFICATION for `unsafe`: whoever queues an entry has to vouch for what it points to, and whoever takes an answer, for whose
+//! it is.
 #![expect(unsafe_code, reason = "entries go to the kernel and answers come from it; see each SAFETY comment")]
 
 use std::cell::{Cell, RefCell};
@@ -17,12 +18,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use io_uring::types::{CancelBuilder, Fd, SubmitArgs, Timespec};
-use io_uring::{IoUring, Probe, opcode, squeue};
+use io_uring::{IoUring, opcode, squeue};
 use rustix::event::PollFlags;
 use rustix::io::Errno;
 
-use super::super::probe::{ProbeError, find_missing};
-use super::super::ring::{COMPLETION_ENTRIES, Completion, ENTRIES, OPERATIONS, Ring, Submission};
+use super::super::probe::{ProbeError, check};
+use super::super::ring::{COMPLETION_ENTRIES, Completion, ENTRIES, Ring, Submission};
 use super::Bell;
 use super::operation::{Concluded, Operation, Operations};
 use super::timers::Timers;
@@ -86,10 +87,7 @@ fn build(entries: u32, completion_entries: u32) -> io::Result<IoUring> {
 
 /// Whether this host allows it, and why not.
 pub(in super::super) fn probe() -> Result<(), ProbeError> {
-    let ring = build(8, 16).map_err(|source| ProbeError::Setup { source, needed: "6.1" })?;
-    let mut supported = Probe::new();
-    ring.submitter().register_probe(&mut supported).map_err(|source| ProbeError::Setup { source, needed: "6.1" })?;
-    find_missing(&supported, &OPERATIONS, "6.1")
+    check(build(8, 16), "6.1")
 }
 
 impl Ring for Rc<Reactor> {

@@ -29,7 +29,7 @@ pub(super) const ENTRIES: u32 = 512;
 /// Completion entries a ring. Completions beyond it wait in the kernel (`IORING_FEAT_NODROP`), so this bounds a batch only.
 pub(super) const COMPLETION_ENTRIES: u32 = 4096;
 
-/// What a ring has to know, beside how to be told to stop.
+/// The operations that a ring has to know, by name.
 pub(super) const OPERATIONS: [(&str, u8); 5] = [
     ("ACCEPT", opcode::Accept::CODE),
     ("ASYNC_CANCEL", opcode::AsyncCancel2::CODE),
