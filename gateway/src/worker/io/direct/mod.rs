@@ -1,7 +1,10 @@
 //! The third backend: io_uring by the `io-uring` crate alone, with a reactor of our own.
 //!
 //! Owns the worker's event loop: run what was woken, then enter the kernel once, which hands over what was queued and waits for
-//! the first completion or the next timer. Tasks are those of tokio's `LocalSet`, which needs no runtime of tokio's. Completions
+//! the first completion or the next timer. Where few completions came, each is delivered by itself, so that its request goes on as
+//! far as it can, and is sent on at once, before the next one is looked at; where many came, all are delivered together and what is
+//! sent leaves together. The first is quicker for each request, the second cheaper for all: handlers and peers are woken less often.
+//! Tasks are those of tokio's `LocalSet`, which needs no runtime of tokio's. Completions
 //! are run when this thread asks for them, and at no other time (`DEFER_TASKRUN`, Linux 6.1).
 //!
 //! Whoever is about to keep the thread busy, with a key exchange above all, hands over first what others queued in this turn. Without
@@ -11,8 +14,8 @@
 //! Another thread that wakes a task writes to an eventfd, and only while the worker waits in the kernel.
 //!
 //! Operations are one-shot, as on the other ring. Receives that go on by themselves, into buffers that the kernel is provided with,
-//! and sends that are tried at once were built and measured with 64 connections, saturated and at 30 % load: what either saved did
-//! not stand out from the noise, and the first needs a bound on what a peer sends while nobody reads.
+//! were built and measured with 64 connections, saturated and at 30 % load: what they saved did not stand out from the noise, and
+//! they need a bound on what a peer sends while nobody reads.
 //!
 //! [`operation`] owns what is lent to the kernel, [`reactor`] the ring; what is asked of it is in [`super::ring`].
 
@@ -35,8 +38,8 @@ use tokio::task::LocalSet;
 pub(super) use reactor::{Reactor, probe};
 pub(super) use timers::sleep;
 
-/// How often tasks are polled, 61 of them each time at most, before the kernel is asked for completions again: so tasks that wake
-/// each other for ever delay nobody else by more than some thousand polls.
+/// How often tasks are polled, 61 of them each time at most, before the next completion is delivered or the kernel is asked for
+/// more: so tasks that wake each other for ever delay nobody else by more than some thousand polls.
 const POLLS_PER_TURN: usize = 32;
 
 /// Runs `main` on a ring of its own, on this thread.
@@ -81,13 +84,16 @@ fn run<F: Future>(reactor: &Rc<Reactor>, bell: &Arc<Bell>, tasks: &mut LocalSet,
                 break;
             }
         }
+        if reactor.deliver() {
+            continue;
+        }
         bell.listening.store(true, Ordering::SeqCst);
         let idle = !main_call.is_made() && !tasks_call.is_made();
         let entered = reactor.enter_kernel(idle);
         // Before anybody is woken from here. Another thread that has not seen it yet rings once in vain.
         bell.listening.store(false, Ordering::Relaxed);
         entered?;
-        reactor.dispatch();
+        reactor.collect();
     }
 }
 

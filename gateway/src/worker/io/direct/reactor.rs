@@ -40,6 +40,10 @@ const GET_EVENTS: u32 = 1;
 /// How long to wait when the kernel has no memory for an operation, or no room for a completion.
 const SHORT_OF_MEMORY_PAUSE: Duration = Duration::from_millis(1);
 
+/// Most completions of a turn in which they are delivered one by one. At half load with 64 connections, 16 and 32 brought the 99th
+/// percentile of latency from 1.11 of nginx' to 0.98; with 8 it was 1.02, with 4 1.14. Saturated, nothing changed.
+const CALM: usize = 16;
+
 /// For how long the operations that a worker leaves behind may take to be cancelled. Nothing waits for a peer there, so this is
 /// long; what is left then keeps its memory for ever.
 const LEAVE_LIMIT: Duration = Duration::from_secs(1);
@@ -55,8 +59,10 @@ pub(in super::super) struct Reactor {
     overflow: RefCell<VecDeque<squeue::Entry>>,
     pub(super) operations: RefCell<Operations>,
     pub(super) timers: RefCell<Timers>,
-    /// Completions on their way from the ring to who waits for them; empty between turns.
-    batch: Cell<Vec<(u64, i32)>>,
+    /// Completions on their way from the ring to who waits for them; empty when the kernel is entered.
+    arrived: RefCell<VecDeque<(u64, i32)>>,
+    /// Whether the last that came were few.
+    calm: Cell<bool>,
     pub(super) bell: Arc<Bell>,
 }
 
@@ -107,6 +113,10 @@ impl Ring for Rc<Reactor> {
         let entry = opcode::AsyncCancel2::new(CancelBuilder::user_data(operation.key().to_user_data())).build();
         self.push(entry.user_data(NOBODY));
     }
+
+    fn is_calm(&self) -> bool {
+        self.calm.get()
+    }
 }
 
 impl Reactor {
@@ -117,7 +127,8 @@ impl Reactor {
             overflow: RefCell::default(),
             operations: RefCell::default(),
             timers: RefCell::default(),
-            batch: Cell::default(),
+            arrived: RefCell::default(),
+            calm: Cell::new(false),
             bell: Arc::clone(bell),
         });
         reactor.listen();
@@ -152,10 +163,27 @@ impl Reactor {
         self.push(entry.user_data(BELL));
     }
 
-    /// Wakes who waits for what has come: completions, and the time.
-    pub(super) fn dispatch(&self) {
-        self.reap();
+    /// Takes the completions out of the ring, and wakes who waits for the time.
+    pub(super) fn collect(&self) {
+        let mut arrived = self.arrived.borrow_mut();
+        arrived.extend(self.ring.borrow_mut().completion().map(|entry| (entry.user_data(), entry.result())));
+        self.calm.set(arrived.len() <= CALM);
+        drop(arrived);
         self.expire();
+    }
+
+    /// Wakes who waits for the next completion where they are few, else for all of them; `false` where there was none.
+    pub(super) fn deliver(&self) -> bool {
+        // Nobody is woken while these are borrowed, and nobody who is woken can add to them.
+        let next = || self.arrived.borrow_mut().pop_front();
+        let Some((user_data, result)) = next() else { return false };
+        self.conclude(user_data, result);
+        if !self.calm.get() {
+            while let Some((user_data, result)) = next() {
+                self.conclude(user_data, result);
+            }
+        }
+        true
     }
 
     /// Moves what found no room into the submission queue; whether some is left.
@@ -214,31 +242,26 @@ impl Reactor {
         }
     }
 
-    /// Takes the completions out of the ring, and wakes who waits for them.
-    fn reap(&self) {
-        let mut batch = self.batch.take();
-        batch.extend(self.ring.borrow_mut().completion().map(|entry| (entry.user_data(), entry.result())));
-        for (user_data, result) in batch.drain(..) {
-            match user_data {
-                NOBODY => {}
-                BELL => {
-                    self.bell.quiet();
-                    if result != -Errno::CANCELED.raw_os_error() {
-                        self.listen();
-                    }
+    /// Takes the kernel's answer to an operation, and wakes who waits for it.
+    fn conclude(&self, user_data: u64, result: i32) {
+        match user_data {
+            NOBODY => {}
+            BELL => {
+                self.bell.quiet();
+                if result != -Errno::CANCELED.raw_os_error() {
+                    self.listen();
                 }
-                _ => {
-                    // SAFETY: the kernel's answer to the operation of that name, which has borrowed this.
-                    let conclude = |lent| unsafe { Completion::new(lent, result) };
-                    let concluded = self.operations.borrow_mut().complete(user_data, conclude);
-                    match concluded {
-                        Concluded::Wake(waker) => waker.wake(),
-                        Concluded::Nothing | Concluded::Abandoned(_) => {}
-                    }
+            }
+            _ => {
+                // SAFETY: the kernel's answer to the operation of that name, which has borrowed this.
+                let conclude = |lent| unsafe { Completion::new(lent, result) };
+                let concluded = self.operations.borrow_mut().complete(user_data, conclude);
+                match concluded {
+                    Concluded::Wake(waker) => waker.wake(),
+                    Concluded::Nothing | Concluded::Abandoned(_) => {}
                 }
             }
         }
-        self.batch.set(batch);
     }
 
     fn expire(&self) {
@@ -262,7 +285,8 @@ impl Reactor {
             if self.enter_kernel(false).is_err() {
                 break;
             }
-            self.dispatch();
+            self.collect();
+            while self.deliver() {}
             if self.operations.borrow().under_way() > 0 {
                 std::thread::sleep(SHORT_OF_MEMORY_PAUSE);
             }

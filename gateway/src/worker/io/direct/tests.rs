@@ -159,6 +159,97 @@ fn what_is_handed_over_goes_out_while_the_worker_is_busy() {
     });
 }
 
+/// In which order the tasks of `requests` sockets run that all have something to read: each wakes a second task of its own, as a
+/// request does that goes to a handler.
+fn order_of(requests: usize) -> Vec<(&'static str, usize)> {
+    let order = Rc::new(RefCell::new(Vec::new()));
+    let record = Rc::clone(&order);
+    run_here(async move {
+        let mut peers = Vec::new();
+        let mut tasks = Vec::new();
+        for number in 0..requests {
+            let (mut socket, peer) = pair();
+            peers.push(peer);
+            let (sender, receiver) = tokio::sync::oneshot::channel();
+            let (first, second) = (Rc::clone(&record), Rc::clone(&record));
+            tasks.push(spawn_local(async move {
+                receive(&mut socket).await;
+                first.borrow_mut().push(("request", number));
+                sender.send(()).unwrap();
+            }));
+            tasks.push(spawn_local(async move {
+                receiver.await.unwrap();
+                second.borrow_mut().push(("handler", number));
+            }));
+        }
+        timer::sleep(Duration::from_millis(5)).await;
+        for peer in &mut peers {
+            peer.write_all(b"ping").unwrap();
+        }
+        for task in tasks {
+            task.await.unwrap();
+        }
+    });
+    order.take()
+}
+
+#[test]
+fn a_few_requests_are_served_one_after_the_other_and_many_in_step() {
+    if probe().is_err() {
+        return;
+    }
+    let few: Vec<_> = (0..4).flat_map(|number| [("request", number), ("handler", number)]).collect();
+    assert_eq!(order_of(4), few);
+    // The kernel gives out some twenty at a time (IO_LOCAL_TW_DEFAULT_MAX), more than are few.
+    let many = order_of(64);
+    assert!(many[..17].iter().all(|(step, _)| *step == "request"), "{many:?}");
+}
+
+#[test]
+fn where_little_comes_an_answer_is_with_the_peer_before_the_turn_ends() {
+    run_here(async {
+        let (mut socket, mut peer) = pair();
+        peer.write_all(b"ping").unwrap();
+        receive(&mut socket).await;
+        socket.queue().extend_from_slice(b"pong");
+        poll_fn(|context| {
+            assert!(socket.poll_drain(context).is_ready());
+            peer.set_nonblocking(true).unwrap();
+            let mut buffer = [0; 4];
+            peer.read_exact(&mut buffer).unwrap();
+            assert_eq!(&buffer, b"pong");
+            Poll::Ready(())
+        })
+        .await;
+    });
+}
+
+#[test]
+fn more_than_the_socket_holds_is_sent_in_order() {
+    run_here(async {
+        let (mut socket, mut peer) = pair();
+        peer.write_all(b"ping").unwrap();
+        receive(&mut socket).await;
+        // More than a Unix socket has room for (net.core.wmem_default is 208 KiB), and no byte like its neighbours.
+        let bytes: Vec<u8> = (0..1 << 20).map(|index: u32| u8::try_from(index % 251).unwrap()).collect();
+        socket.queue().extend_from_slice(&bytes);
+        let expected = bytes.clone();
+        let reader = std::thread::spawn(move || {
+            let mut received = Vec::new();
+            peer.read_to_end(&mut received).unwrap();
+            received == expected
+        });
+        poll_fn(|context| {
+            assert!(socket.poll_drain(context).is_pending(), "the rest waits for room");
+            Poll::Ready(())
+        })
+        .await;
+        poll_fn(|context| socket.poll_finish(context)).await.unwrap();
+        assert_eq!(socket.sent(), bytes.len() as u64);
+        assert!(reader.join().unwrap());
+    });
+}
+
 #[test]
 fn a_worker_that_ends_leaves_nothing_with_the_kernel() {
     let descriptor = RefCell::new(None);

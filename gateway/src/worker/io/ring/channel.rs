@@ -120,6 +120,14 @@ impl<R: Ring> Channel<R> {
                     None if queued.is_empty() => return Poll::Ready(Ok(0)),
                     None => (std::mem::replace(queued, std::mem::take(&mut self.spare)), 0),
                 };
+                if self.ring.is_calm() {
+                    match rustix::net::send(&self.descriptor, &buffer[offset..], flags | SendFlags::DONTWAIT) {
+                        Ok(count) => return Poll::Ready(self.sent(buffer, offset, count)),
+                        // No room in the socket, or too early to say: the ring waits.
+                        Err(Errno::AGAIN | Errno::INTR) => {}
+                        Err(error) => return Poll::Ready(Err(error.into())),
+                    }
+                }
                 let length = buffer.len() - offset;
                 let operation = self.ring.begin(Submission::send(&self.descriptor, buffer, offset, flags));
                 self.send.insert(Sending { operation, offset, length })
@@ -128,18 +136,20 @@ impl<R: Ring> Channel<R> {
         let offset = sending.offset;
         let completion = ready!(Pin::new(&mut sending.operation).poll(context));
         self.send = None;
-        let count = match completion.result {
-            Ok(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-            Ok(count) => count,
-            Err(error) => return Poll::Ready(Err(error)),
-        };
-        let mut buffer = completion.buffer;
+        Poll::Ready(completion.result.and_then(|count| self.sent(completion.buffer, offset, count)))
+    }
+
+    /// The kernel has taken `count` bytes of `buffer` from `offset` on.
+    fn sent(&mut self, mut buffer: Vec<u8>, offset: usize, count: usize) -> io::Result<usize> {
+        if count == 0 {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
         if offset + count < buffer.len() {
             self.partial = Some((buffer, offset + count));
         } else if buffer.capacity() <= SPARE_MAX {
             buffer.clear();
             self.spare = buffer;
         }
-        Poll::Ready(Ok(count))
+        Ok(count)
     }
 }

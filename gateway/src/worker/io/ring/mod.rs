@@ -49,6 +49,10 @@ pub(super) trait Ring {
     /// Has an operation on `descriptor` end: it completes with `ECANCELED`, or as it would have anyway. Others on the same
     /// descriptor may end with it.
     fn cancel(&self, descriptor: &Rc<OwnedFd>, operation: &Self::Operation);
+
+    /// Whether what is to be sent is better sent at once, by a system call of its own: where little came in this turn, hardly
+    /// anything else waits to be handed over with it.
+    fn is_calm(&self) -> bool;
 }
 
 /// What is to be done.
