@@ -101,7 +101,7 @@ pub(crate) fn headers_for_handler(repeat: &mut dyn Repeat) {
     let requests = RefCell::new(Vec::new());
     repeat.repeat(&mut || requests.borrow_mut().push(authenticated(&peer)), &mut || {
         let request = requests.borrow_mut().pop().expect("each repetition was prepared");
-        let outgoing = headers::outgoing(black_box(request), &forwarded);
+        let outgoing = headers::outgoing(black_box(&request), &forwarded);
         assert!(outgoing.headers().contains_key(headers::X_HOOKGATE_SUBJECT));
     });
 }

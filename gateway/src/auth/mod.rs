@@ -191,8 +191,18 @@ impl AuthenticatedRequest {
         self.proven.take_reservation()
     }
 
-    /// Takes it apart, to be sent.
-    pub fn into_parts(self) -> (AuthorizedPeer, Parts, Bytes, Proven) {
-        (self.peer, self.head, self.body, self.proven)
+    /// Its method, target and header fields, as the peer sent them.
+    pub fn head(&self) -> &Parts {
+        &self.head
+    }
+
+    /// Its body, whole.
+    pub fn body(&self) -> &Bytes {
+        &self.body
+    }
+
+    /// What it showed beside the certificate.
+    pub fn proven(&self) -> &Proven {
+        &self.proven
     }
 }

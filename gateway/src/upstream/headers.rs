@@ -80,27 +80,39 @@ pub struct Forwarded<'a> {
 
 /// Removes the fields that concern one connection only: the listed ones, and those that `Connection` names.
 pub fn strip_connection_fields(headers: &mut HeaderMap) {
-    let named: Vec<HeaderName> = headers
-        .get_all(CONNECTION)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .filter_map(|name| name.trim().parse().ok())
-        // A peer could ask for the framing or the host to be removed; those are not its to name.
-        .filter(|name| *name != HOST && *name != CONTENT_LENGTH)
-        .collect();
-    strip(headers, |name| CONNECTION_FIELDS.contains(name));
-    for name in named {
+    let named = named_by_connection(headers);
+    // Looks at each that is there, rather than for each that might be.
+    let listed: Vec<HeaderName> = headers.keys().filter(|name| CONNECTION_FIELDS.contains(name)).cloned().collect();
+    for name in listed.iter().chain(&named) {
         headers.remove(name);
     }
 }
 
-/// Removes the fields whose name is `unwanted`: looks at each that is there, rather than for each that might be.
-fn strip(headers: &mut HeaderMap, unwanted: impl Fn(&HeaderName) -> bool) {
-    let names: Vec<HeaderName> = headers.keys().filter(|name| unwanted(name)).cloned().collect();
-    for name in names {
-        headers.remove(name);
+/// The fields that `Connection` says are about this connection alone.
+fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
+    let values = headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
+    values
+        .flat_map(|value| value.split(','))
+        .filter_map(|name| name.trim().parse().ok())
+        // A peer could ask for the framing or the host to be removed; those are not its to name.
+        .filter(|name| *name != HOST && *name != CONTENT_LENGTH)
+        .collect()
+}
+
+/// A copy of what of `received` is between the peer and the handler, with room for what [`outgoing`] sets. Neither the length of the
+/// body is, nor the host: both are said anew.
+fn end_to_end(received: &HeaderMap) -> HeaderMap {
+    let named = named_by_connection(received);
+    let is_ours = |name: &HeaderName| {
+        *name == CONTENT_LENGTH || *name == HOST || CONNECTION_FIELDS.contains(name) || is_reserved(name.as_str())
+    };
+    let mut headers = HeaderMap::with_capacity(received.keys_len() + MOST_FIELDS_SET);
+    for (name, value) in received {
+        if !is_ours(name) && !named.contains(name) {
+            headers.append(name.clone(), value.clone());
+        }
     }
+    headers
 }
 
 fn is_reserved(name: &str) -> bool {
@@ -113,25 +125,17 @@ fn is_reserved(name: &str) -> bool {
     RESERVED.iter().any(matches)
 }
 
-fn strip_reserved_fields(headers: &mut HeaderMap) {
-    strip(headers, |name| is_reserved(name.as_str()));
-}
-
 /// The request as the handler gets it.
-pub fn outgoing(request: AuthenticatedRequest, forwarded: &Forwarded<'_>) -> Request<Full<Bytes>> {
-    let (peer, mut head, body, proven) = request.into_parts();
-    let chain = peer.chain();
-    let host = host(&head.uri, &head.headers);
-    strip_connection_fields(&mut head.headers);
-    strip_reserved_fields(&mut head.headers);
-    let headers = &mut head.headers;
-    headers.reserve(MOST_FIELDS_SET);
+pub fn outgoing(request: &AuthenticatedRequest, forwarded: &Forwarded<'_>) -> Request<Full<Bytes>> {
+    let (head, body, proven) = (request.head(), request.body(), request.proven());
+    let chain = request.peer().chain();
+    let mut headers = end_to_end(&head.headers);
     // The body was read whole: its length is known, whatever the framing was. hyper announces a body, but not its absence,
     // which is expected where the method gives a body a meaning (RFC 9110, section 8.6).
-    headers.remove(CONTENT_LENGTH);
     if body.is_empty() && [Method::POST, Method::PUT, Method::PATCH].contains(&head.method) {
         headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
     }
+    let host = host(&head.uri, &head.headers);
     let mut set = |name: HeaderName, value: Option<HeaderValue>| {
         if let Some(value) = value {
             headers.insert(name, value);
@@ -155,9 +159,12 @@ pub fn outgoing(request: AuthenticatedRequest, forwarded: &Forwarded<'_>) -> Req
         set(X_HOOKGATE_TOKEN_EMAIL, claims.email.clone());
     }
     set(HOST, host);
-    head.uri = origin_form(&head.uri);
-    head.version = Version::HTTP_11;
-    Request::from_parts(head, Full::new(body))
+    let mut outgoing = Request::new(Full::new(body.clone()));
+    *outgoing.method_mut() = head.method.clone();
+    *outgoing.uri_mut() = origin_form(&head.uri);
+    *outgoing.version_mut() = Version::HTTP_11;
+    *outgoing.headers_mut() = headers;
+    outgoing
 }
 
 /// The host that was asked for: an absolute-form target has precedence over the field (RFC 9112, section 3.2.2).
@@ -223,7 +230,7 @@ mod tests {
 
     #[test]
     fn every_spelling_of_our_fields_is_stripped() {
-        let mut headers = headers(&[
+        let headers = end_to_end(&headers(&[
             ("X-Hookgate-Provider", "forged"),
             ("x_hookgate_provider", "forged"),
             ("X-Hookgate_Anything", "forged"),
@@ -237,9 +244,27 @@ mod tests {
             ("X-PagerDuty-Signature", "v1=00"),
             ("Client-Certificate", "other"),
             ("X-Hook", "other"),
-        ]);
-        strip_reserved_fields(&mut headers);
+        ]));
         assert_eq!(names(&headers), ["client-certificate", "x-hook", "x-pagerduty-signature"]);
+    }
+
+    #[test]
+    fn what_is_for_the_handler_is_copied_and_nothing_else() {
+        let received = headers(&[
+            ("Connection", "close, X-Mine"),
+            ("X-Mine", "1"),
+            ("Host", "h"),
+            ("Content-Length", "3"),
+            ("Transfer-Encoding", "chunked"),
+            ("X-Tag", "one"),
+            ("Accept", "*/*"),
+            ("X-Tag", "two"),
+        ]);
+        let copy = end_to_end(&received);
+        assert_eq!(names(&copy), ["accept", "x-tag"]);
+        let tags: Vec<_> = copy.get_all("x-tag").iter().collect();
+        assert_eq!(tags, ["one", "two"], "each of them, in their order");
+        assert!(copy.capacity() >= copy.keys_len() + MOST_FIELDS_SET);
     }
 
     #[test]

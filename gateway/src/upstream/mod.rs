@@ -17,7 +17,7 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
-use hyper::{Request, Response, StatusCode};
+use hyper::{Method, Request, Response, StatusCode};
 
 pub use body::{HandlerBody, HandlerBodyError};
 use pool::{Connection, Lease, Pool};
@@ -111,7 +111,6 @@ impl Upstream {
         // Two clocks: an exact one for the metric, and a coarse one that costs nothing for the bound.
         let (started, began) = (Instant::now(), self.sweep.coarse());
         let permit = pool.enter(limits).await?;
-        let mut outgoing = headers::outgoing(request, forwarded);
         let mut may_reuse = true;
         loop {
             let left = limits.timeout.saturating_sub(self.sweep.coarse().saturating_sub(began));
@@ -122,21 +121,17 @@ impl Upstream {
                 None => pool.connect(left).await?,
             };
             connection.begin(left);
-            // A reused connection may turn out closed, so its request is kept until the answer begins.
-            let spare = is_reused.then(|| outgoing.clone());
-            match Attempt::of(connection, outgoing).await {
+            match Attempt::of(connection, headers::outgoing(&request, forwarded)).await {
                 Ok((connection, response)) => {
                     pool.meters.answered(started.elapsed());
                     return answer(response, Lease::new(connection, Rc::clone(&pool), permit, limits));
                 }
-                Err(failure) => match spare {
-                    Some(request) if failure.is_safe_to_repeat(&request) => {
-                        pool.meters.retried();
-                        outgoing = request;
-                        may_reuse = false;
-                    }
-                    _ => return Err(failure.refusal(handler, limits)),
-                },
+                // A reused connection may turn out closed.
+                Err(failure) if is_reused && failure.is_safe_to_repeat(&request.head().method) => {
+                    pool.meters.retried();
+                    may_reuse = false;
+                }
+                Err(failure) => return Err(failure.refusal(handler, limits)),
             }
         }
     }
@@ -177,8 +172,8 @@ impl AttemptFailure {
 
     /// RFC 9110, section 9.2.2: a request whose connection was closed before any answer may be repeated if nothing of it was
     /// sent, or if its method is idempotent. A late handler is not asked twice.
-    fn is_safe_to_repeat(&self, request: &Outgoing) -> bool {
-        !self.late && self.nothing_received && (self.nothing_sent || request.method().is_idempotent())
+    fn is_safe_to_repeat(&self, method: &Method) -> bool {
+        !self.late && self.nothing_received && (self.nothing_sent || method.is_idempotent())
     }
 
     fn refusal(&self, handler: &Handler, limits: HandlerLimits) -> Refusal {
