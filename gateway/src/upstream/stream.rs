@@ -10,10 +10,9 @@ use hyper::rt::{Read, ReadBufCursor, Write};
 
 use crate::worker::io::Socket;
 
-/// Bytes that may wait for the kernel before hyper waits too: what a Unix socket holds by default (212,992,
-/// `net.core.wmem_default`) and a little more, so that the handler always finds something. A quarter of it cost 6 % more CPU for
-/// a body of 1 MiB.
-const QUEUE_MAX: usize = 256 * 1024;
+/// Bytes from which on a piece is sent from where it lies. Shorter ones are copied next to each other first, so that the head of a
+/// request and its body go out in one system call, with those of others. Measured with bodies of 1 MiB.
+const LONG: usize = 64 * 1024;
 
 /// A connected Unix stream socket.
 pub(super) struct UnixStream {
@@ -58,22 +57,22 @@ impl Write for UnixStream {
         true
     }
 
-    /// Head and body, each copied once, into the queue; without this hyper would copy a body into a buffer of its own first.
+    /// Head and body, each copied once, or not at all; without this hyper would copy a body into a buffer of its own first.
     fn poll_write_vectored(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        if self.socket.pending() >= QUEUE_MAX {
-            ready!(self.poll_drain(context))?;
+        let length = slices.iter().map(|slice| slice.len()).sum();
+        if length >= LONG || self.socket.pending() >= LONG {
+            let outcome = self.socket.poll_send_slices(context, slices);
+            self.sent.set(self.socket.sent());
+            return outcome;
         }
-        let mut left = QUEUE_MAX;
         for slice in slices {
-            let count = slice.len().min(left);
-            self.socket.queue().extend_from_slice(&slice[..count]);
-            left -= count;
+            self.socket.queue().extend_from_slice(slice);
         }
-        Poll::Ready(Ok(QUEUE_MAX - left))
+        Poll::Ready(Ok(length))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {

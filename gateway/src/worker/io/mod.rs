@@ -5,7 +5,8 @@
 //! TLS or HTTP, and must not decide when a socket has waited too long: that is [`super::deadline`].
 //!
 //! The seam is *owned-buffer* shaped, since io_uring keeps a buffer until the operation completes: at most one receive and
-//! one send are under way a socket, and each owns what it was given. A socket dropped with an operation under way is shut
+//! one send are under way a socket, and each owns what it was given. What is long enough to be worth a system call of its own is
+//! sent without a copy, and only waited for by the ring. A socket dropped with an operation under way is shut
 //! down, so that the operation ends and gives back buffer and descriptor at once instead of when the peer next acts.
 
 mod direct;
@@ -16,13 +17,14 @@ pub mod timer;
 mod uring;
 
 use std::future::Future;
-use std::io;
+use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
-use rustix::net::{SendFlags, Shutdown};
+use rustix::io::Errno;
+use rustix::net::{SendAncillaryBuffer, SendFlags, Shutdown};
 
 pub use probe::{Backend, ProbeError, choose};
 
@@ -210,6 +212,20 @@ impl Socket {
         }
     }
 
+    /// Sends `slices`, or a part of them, without a copy of ours, after everything that is queued. For much at once: each call is a
+    /// system call.
+    pub fn poll_send_slices(&mut self, context: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        ready!(self.poll_drain(context))?;
+        let outcome = match &mut self.channel {
+            Channel::Uring(channel) => channel.poll_send_slices(context, slices),
+            Channel::Direct(channel) => channel.poll_send_slices(context, slices),
+            Channel::Epoll(channel) => channel.poll_send_slices(context, slices),
+        };
+        let count = ready!(outcome)?;
+        self.sent += count as u64;
+        Poll::Ready(Ok(count))
+    }
+
     /// Bytes that were queued and that the kernel has not taken yet.
     pub fn pending(&self) -> usize {
         let under_way = match &self.channel {
@@ -307,6 +323,12 @@ impl Listener {
             ListenerChannel::Epoll(listener) => listener.stop(),
         }
     }
+}
+
+/// Sends what fits into the socket now; `EAGAIN` where nothing does, whatever the socket's own mode.
+fn send_slices(descriptor: &OwnedFd, slices: &[IoSlice<'_>]) -> Result<usize, Errno> {
+    let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+    rustix::net::sendmsg(descriptor, slices, &mut SendAncillaryBuffer::default(), flags)
 }
 
 /// The address of the peer; `None` where it is gone already.

@@ -79,6 +79,56 @@ fn much_more_than_a_socket_buffer_arrives_whole() {
 }
 
 #[test]
+fn what_is_sent_from_where_it_lies_follows_what_was_queued() {
+    const SIZE: usize = 2 * 1024 * 1024;
+    on_each_backend(|backend| async move {
+        let (mut socket, mut peer) = pair(backend);
+        let body: Vec<u8> = (0..SIZE).map(|index| u8::try_from(index % 251).unwrap()).collect();
+        let expected = body.clone();
+        let reader = std::thread::spawn(move || {
+            // Late, so that the socket is full by then.
+            std::thread::sleep(Duration::from_millis(20));
+            let mut received = Vec::new();
+            peer.read_to_end(&mut received).unwrap();
+            received.strip_prefix(b"head").is_some_and(|rest| rest == expected)
+        });
+        socket.queue().extend_from_slice(b"head");
+        let (mut taken, mut calls) = (0, 0);
+        while taken < SIZE {
+            let slices = [IoSlice::new(&[]), IoSlice::new(&body[taken..])];
+            taken += poll_fn(|context| socket.poll_send_slices(context, &slices)).await.unwrap();
+            calls += 1;
+        }
+        assert!(calls > 1, "a Unix socket holds less");
+        assert_eq!((socket.sent(), socket.pending()), (SIZE as u64 + 4, 0));
+        poll_fn(|context| socket.poll_finish(context)).await.unwrap();
+        assert!(reader.join().unwrap());
+    });
+}
+
+#[test]
+fn whoever_waits_to_send_learns_that_the_peer_is_gone() {
+    on_each_backend(|backend| async move {
+        let (mut socket, peer) = pair(backend);
+        let body = vec![b'x'; 64 * 1024];
+        let slices = [IoSlice::new(&body)];
+        let leaver = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(20));
+            drop(peer);
+        });
+        let error = loop {
+            match poll_fn(|context| socket.poll_send_slices(context, &slices)).await {
+                Ok(_) => {}
+                Err(error) => break error,
+            }
+        };
+        let expected = [io::ErrorKind::BrokenPipe, io::ErrorKind::ConnectionReset];
+        assert!(expected.contains(&error.kind()), "{error}");
+        leaver.join().unwrap();
+    });
+}
+
+#[test]
 fn a_socket_dropped_while_it_waits_lets_go_of_its_peer() {
     on_each_backend(|backend| async move {
         let (mut socket, mut peer) = pair(backend);

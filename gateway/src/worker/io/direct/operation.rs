@@ -50,7 +50,7 @@ enum State {
     Completed(Completion),
 }
 
-/// The operations of a worker: at most one receive or wait, and one send, a socket; one accept a listener.
+/// The operations of a worker: at most one a direction of a socket, and one accept a listener.
 #[derive(Default)]
 pub(super) struct Operations {
     slots: Vec<Slot>,

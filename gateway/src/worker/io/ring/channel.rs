@@ -1,9 +1,9 @@
 //! The two directions of a connected socket.
 //!
-//! Owns at most one receive or wait, and one send, under way. Nothing is cancelled by dropping it, so whoever drops a channel shuts
+//! Owns at most one receive or wait to receive, and one send or wait to send, under way. Nothing is cancelled by dropping it, so whoever drops a channel shuts
 //! the socket down first ([`crate::worker::io::Socket`] does).
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use rustix::net::SendFlags;
 
 use super::{Ring, Submission, clear_nonblocking};
-use crate::worker::io::SPARE_MAX;
+use crate::worker::io::{SPARE_MAX, send_slices};
 
 /// What ended a wait without a buffer.
 pub(in super::super) enum Woken {
@@ -32,6 +32,7 @@ pub(in super::super) struct Channel<R: Ring> {
     receive_cancelled: bool,
     readable: Option<R::Operation>,
     send: Option<Sending<R::Operation>>,
+    writable: Option<R::Operation>,
     /// A partly sent buffer, and how much of it is sent.
     partial: Option<(Vec<u8>, usize)>,
     /// An emptied buffer, kept for the next send.
@@ -56,13 +57,14 @@ impl<R: Ring> Channel<R> {
             receive_cancelled: false,
             readable: None,
             send: None,
+            writable: None,
             partial: None,
             spare: Vec::new(),
         })
     }
 
     pub(in super::super) fn is_under_way(&self) -> bool {
-        self.receive.is_some() || self.readable.is_some() || self.send.is_some()
+        self.receive.is_some() || self.readable.is_some() || self.send.is_some() || self.writable.is_some()
     }
 
     pub(in super::super) fn sending(&self) -> usize {
@@ -137,6 +139,27 @@ impl<R: Ring> Channel<R> {
         let completion = ready!(Pin::new(&mut sending.operation).poll(context));
         self.send = None;
         Poll::Ready(completion.result.and_then(|count| self.sent(completion.buffer, offset, count)))
+    }
+
+    /// Sends `slices`, or a part of them, straight from where they are. Nothing else may be on its way out.
+    pub(in super::super) fn poll_send_slices(
+        &mut self,
+        context: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            if let Some(writable) = &mut self.writable {
+                // A poll that fails is as good as one that succeeds: the send that follows says what is wrong.
+                let _events = ready!(Pin::new(writable).poll(context));
+                self.writable = None;
+            }
+            match send_slices(&self.descriptor, slices) {
+                Ok(count) => return Poll::Ready(Ok(count)),
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => self.writable = Some(self.ring.begin(Submission::writable(&self.descriptor))),
+                Err(error) => return Poll::Ready(Err(error.into())),
+            }
+        }
     }
 
     /// The kernel has taken `count` bytes of `buffer` from `offset` on.

@@ -60,7 +60,7 @@ pub(super) trait Ring {
 enum Kind {
     Receive,
     Send,
-    Readable,
+    Ready,
     Accept,
 }
 
@@ -105,9 +105,17 @@ impl Submission {
 
     /// Waits until something can be received, the end of the stream included.
     pub(super) fn readable(descriptor: &Rc<OwnedFd>) -> Self {
-        let events = u32::from(PollFlags::IN.bits() | PollFlags::RDHUP.bits());
-        let entry = opcode::PollAdd::new(Fd(descriptor.as_raw_fd()), events).build();
-        Self::new(Kind::Readable, descriptor, Vec::new(), entry)
+        Self::ready(descriptor, PollFlags::IN | PollFlags::RDHUP)
+    }
+
+    /// Waits until something can be sent, or never again.
+    pub(super) fn writable(descriptor: &Rc<OwnedFd>) -> Self {
+        Self::ready(descriptor, PollFlags::OUT)
+    }
+
+    fn ready(descriptor: &Rc<OwnedFd>, events: PollFlags) -> Self {
+        let entry = opcode::PollAdd::new(Fd(descriptor.as_raw_fd()), u32::from(events.bits())).build();
+        Self::new(Kind::Ready, descriptor, Vec::new(), entry)
     }
 
     /// Accepts a connection.
@@ -157,7 +165,7 @@ impl Completion {
                     // SAFETY: a result of an accept that is no error is a new descriptor, which nobody else owns.
                     accepted = i32::try_from(number).ok().map(|number| unsafe { OwnedFd::from_raw_fd(number) });
                 }
-                Kind::Send | Kind::Readable => {}
+                Kind::Send | Kind::Ready => {}
             }
         }
         Self { result, buffer, accepted }
