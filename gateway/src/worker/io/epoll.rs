@@ -76,7 +76,14 @@ impl Channel {
             });
             match attempt {
                 Ok(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
-                Ok(result) => return Poll::Ready((result.map(|(_, count)| count), buffer)),
+                Ok(result) => {
+                    let result = result.map(|(_, count)| count);
+                    if result.as_ref().is_ok_and(|count| (1..size).contains(count)) {
+                        // Less than asked for: nothing is left, and epoll tells of what comes next, the end included (epoll(7)).
+                        guard.clear_ready();
+                    }
+                    return Poll::Ready((result, buffer));
+                }
                 Err(_would_block) => {}
             }
         }
