@@ -151,6 +151,7 @@ fn sample(
     let measured = run(stage, load)?;
     let window = measured.window_ns as f64;
     ensure!(measured.units > 0, "not one unit in the window");
+    ensure!(measured.server_cpu_ns > 0, "units, and no CPU time of the server: it has processes that were not watched");
     Ok(Sample {
         cpu_us: measured.server_cpu_ns as f64 / measured.units as f64 / 1e3,
         rate: measured.units as f64 / window * 1e9,

@@ -102,6 +102,12 @@ impl Kind {
         }
     }
 
+    /// Processes that it has once it serves, at the least.
+    fn processes(self) -> usize {
+        // nginx' master listens before it has made a worker.
+        if self == Self::Nginx { 2 } else { 1 }
+    }
+
     fn version_arguments(self) -> &'static [&'static str] {
         match self {
             Self::Nginx | Self::HaProxy => &["-v"],
@@ -196,7 +202,7 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts `program`, pinned, and returns when it accepts.
+    /// Starts `program`, pinned, and returns when it accepts and has the processes that it works with.
     ///
     /// # Errors
     ///
@@ -216,24 +222,27 @@ impl Server {
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(fs::File::create(&log)?);
         let child = command.spawn().context("starting taskset, of util-linux")?;
         let mut server = Self { kind: program.kind, revocation, port, pids: Vec::new(), child };
-        let accepts = server.wait_accepting();
-        accepts.with_context(|| {
+        let serves = server.wait_serving();
+        serves.with_context(|| {
             format!("{} did not start:\n{}", program.kind.name(), fs::read_to_string(&log).unwrap_or_default())
         })?;
-        server.pids = tree(server.child.id())?;
         Ok(server)
     }
 
-    fn wait_accepting(&mut self) -> Result<()> {
+    fn wait_serving(&mut self) -> Result<()> {
         let start = Instant::now();
-        while TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).is_err() {
+        loop {
+            self.pids = tree(self.child.id())?;
+            if self.pids.len() >= self.kind.processes() && TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).is_ok()
+            {
+                return Ok(());
+            }
             if let Some(status) = self.child.try_wait()? {
                 bail!("it ended with {status}");
             }
             ensure!(start.elapsed() < START_LIMIT, "it did not accept within {START_LIMIT:?}");
             thread::sleep(POLL);
         }
-        Ok(())
     }
 }
 
