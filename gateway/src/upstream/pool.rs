@@ -23,9 +23,6 @@ use crate::worker::io::{Backend, Socket};
 /// How long to wait before trying a handler whose accept queue is full again.
 const CONNECT_PAUSE: Duration = Duration::from_millis(10);
 
-/// Header fields accepted in a handler's answer.
-const ANSWER_MAX_HEADERS: usize = 256;
-
 /// Bytes of head accepted in a handler's answer, and the size to which hyper's buffers may grow.
 const ANSWER_MAX_BUFFER: usize = 256 * 1024;
 
@@ -168,7 +165,8 @@ impl Pool {
         let watched = self.sweep.watch(socket.descriptor(), Phase::Handler, limit);
         let stream = UnixStream::new(socket, Rc::clone(&sent));
         let mut builder = http1::Builder::new();
-        builder.max_headers(ANSWER_MAX_HEADERS).max_buf_size(ANSWER_MAX_BUFFER);
+        // At most 100 fields in an answer: hyper's own bound, and Envoy's. For any other it allocates room for each answer.
+        builder.max_buf_size(ANSWER_MAX_BUFFER);
         let (sender, connection) = builder.handshake(stream).await.map_err(|error| {
             Refusal::new(Reject::Internal, format!("The connection to a handler could not be set up: {error}."))
         })?;

@@ -6,7 +6,7 @@
 //!
 //! The seam is *owned-buffer* shaped, since io_uring keeps a buffer until the operation completes: at most one receive and
 //! one send are under way a socket, and each owns what it was given. What is long enough to be worth a system call of its own is
-//! sent without a copy, and only waited for by the ring. A socket dropped with an operation under way is shut
+//! sent from where it lies, and the backend only waits until there is room. A socket dropped with an operation under way is shut
 //! down, so that the operation ends and gives back buffer and descriptor at once instead of when the peer next acts.
 
 mod direct;

@@ -1,7 +1,7 @@
 //! The two directions of a connected socket.
 //!
-//! Owns at most one receive or wait to receive, and one send or wait to send, under way. Nothing is cancelled by dropping it, so whoever drops a channel shuts
-//! the socket down first ([`crate::worker::io::Socket`] does).
+//! Owns at most one receive or wait to receive, and one send or wait to send, under way. Nothing is cancelled by dropping it, so
+//! whoever drops a channel shuts the socket down first ([`crate::worker::io::Socket`] does).
 
 use std::io::{self, IoSlice};
 use std::os::fd::OwnedFd;
