@@ -4,9 +4,9 @@
 //! the first completion or the next timer. Completions are run when this thread asks for them, and at no other time
 //! (`DEFER_TASKRUN`, Linux 6.1). Tasks are those of tokio's `LocalSet`, which needs no runtime of tokio's.
 //!
-//! Where few completions came, each is delivered by itself: its request goes on as far as it can, and is sent on at once, before the
-//! next one is looked at. Where many came, all are delivered together, and what is sent leaves together. The first is quicker for
-//! each request, the second cheaper for all, since handlers and peers are woken less often.
+//! Where few completions came and no key was exchanged of late, each is delivered by itself: its request goes on as far as it can,
+//! and is sent on at once, before the next one is looked at. Else all are delivered together, and what is sent leaves together. The
+//! first is quicker for each request, the second cheaper for all, since handlers and peers are woken less often.
 //!
 //! Whoever is about to keep the thread busy, with a key exchange above all, hands over first what others queued in this turn. Without
 //! that, answers to a batch of handshakes leave together: server and clients then wait for each other in turn (a resumed handshake
