@@ -26,6 +26,14 @@ fn pair() -> (Socket, UnixStream) {
     (Socket::new(Backend::IoUringDirect, ours.into()).unwrap(), theirs)
 }
 
+/// A pair, in a turn that brought one completion alone.
+async fn pair_in_a_calm_turn() -> (Socket, UnixStream) {
+    let (mut socket, mut peer) = pair();
+    peer.write_all(b"ping").unwrap();
+    receive(&mut socket).await;
+    (socket, peer)
+}
+
 async fn receive(socket: &mut Socket) -> usize {
     let count = poll_fn(|context| socket.poll_fill(context)).await.unwrap();
     socket.consume(count);
@@ -208,9 +216,7 @@ fn a_few_requests_are_served_one_after_the_other_and_many_in_step() {
 #[test]
 fn where_little_comes_an_answer_is_with_the_peer_before_the_turn_ends() {
     run_here(async {
-        let (mut socket, mut peer) = pair();
-        peer.write_all(b"ping").unwrap();
-        receive(&mut socket).await;
+        let (mut socket, mut peer) = pair_in_a_calm_turn().await;
         socket.queue().extend_from_slice(b"pong");
         poll_fn(|context| {
             assert!(socket.poll_drain(context).is_ready());
@@ -227,9 +233,7 @@ fn where_little_comes_an_answer_is_with_the_peer_before_the_turn_ends() {
 #[test]
 fn more_than_the_socket_holds_is_sent_in_order() {
     run_here(async {
-        let (mut socket, mut peer) = pair();
-        peer.write_all(b"ping").unwrap();
-        receive(&mut socket).await;
+        let (mut socket, mut peer) = pair_in_a_calm_turn().await;
         // More than a Unix socket has room for (net.core.wmem_default is 208 KiB), and no byte like its neighbours.
         let bytes: Vec<u8> = (0..1 << 20).map(|index: u32| u8::try_from(index % 251).unwrap()).collect();
         socket.queue().extend_from_slice(&bytes);

@@ -50,8 +50,8 @@ pub(super) trait Ring {
     /// descriptor may end with it.
     fn cancel(&self, descriptor: &Rc<OwnedFd>, operation: &Self::Operation);
 
-    /// Whether what is to be sent is better sent at once, by a system call of its own: where little came in this turn, hardly
-    /// anything else waits to be handed over with it.
+    /// Whether what is to be sent is better sent at once, by a system call of its own: where little came in this turn and nobody is
+    /// busy for long, hardly anything else waits to be handed over with it.
     fn is_calm(&self) -> bool;
 }
 
