@@ -171,7 +171,7 @@ impl Reactor {
     pub(super) fn collect(&self) {
         let mut arrived = self.arrived.borrow_mut();
         arrived.extend(self.ring.borrow_mut().completion().map(|entry| (entry.user_data(), entry.result())));
-        self.calm.set(arrived.len() <= CALM && !self.busy.take());
+        self.calm.set(!self.busy.take() && arrived.len() <= CALM);
         drop(arrived);
         self.expire();
     }
