@@ -9,9 +9,9 @@ use hyper::body::Incoming;
 
 use super::connection::Connection;
 use super::exchange::Exchange;
-use crate::config::Limits;
-use crate::reject::{Refusal, Reject};
-use crate::worker::deadline::Phase;
+use hookgate_core::limits::Limits;
+use hookgate_core::reject::{Refusal, Reject};
+use hookgate_io::sweep::Phase;
 
 /// A complete body, counted against `max_buffered_bytes` for as long as the reservation lives.
 pub(super) type Complete = (Bytes, Reservation);
@@ -26,14 +26,14 @@ pub(super) struct Reservation {
 impl Reservation {
     fn new(connection: &Rc<Connection>, limits: &Limits) -> Self {
         // At least one body must fit into a worker's share, or none would ever pass.
-        let share = (limits.max_buffered_bytes / connection.worker.siblings()).max(limits.max_body_bytes);
+        let share = (limits.max_buffered_bytes / connection.server.context.workers()).max(limits.max_body_bytes);
         Self { connection: Rc::clone(connection), bytes: 0, share }
     }
 
     /// Makes sure that `total` bytes are reserved.
     fn cover(&mut self, total: usize) -> Result<(), Refusal> {
         let more = total.saturating_sub(self.bytes);
-        let buffered = &self.connection.worker.buffered_bytes;
+        let buffered = &self.connection.server.buffered_bytes;
         if buffered.get() + more > self.share {
             let detail = "The request bodies being received fill max_buffered_bytes; send again later.";
             return Err(Refusal::new(Reject::BufferLimit, detail));
@@ -46,7 +46,7 @@ impl Reservation {
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        let buffered = &self.connection.worker.buffered_bytes;
+        let buffered = &self.connection.server.buffered_bytes;
         buffered.set(buffered.get() - self.bytes);
     }
 }

@@ -15,15 +15,15 @@ use hyper::header::HeaderValue;
 use hyper::server::conn::http1;
 use hyper::service::{HttpService, service_fn};
 
+use super::Server;
 use super::answer::AnswerBody;
 use super::exchange::{Exchange, ExchangeStream};
 use super::{problem, request};
-use crate::identity::{ChainRefusal, VerifiedChain};
-use crate::reject::{Refusal, Reject};
 use crate::snapshot::Snapshot;
 use crate::tls::stream::TlsStream;
-use crate::worker::Worker;
-use crate::worker::deadline::{Deadline, Phase};
+use hookgate_core::identity::{ChainRefusal, VerifiedChain};
+use hookgate_core::reject::{Refusal, Reject};
+use hookgate_io::sweep::{Deadline, Phase};
 
 /// How long, and for how many bytes, a peer may go on sending a request that was answered already, before the connection is
 /// reset under it. nginx' lingering_timeout is of the same size.
@@ -47,7 +47,7 @@ pub struct Peer {
 
 /// A connection, as its requests see it.
 pub(super) struct Connection {
-    pub(super) worker: Rc<Worker>,
+    pub(super) server: Rc<Server>,
     pub(super) address: SocketAddr,
     /// The address as handlers are told it: IPv4 where it is mapped into IPv6.
     pub(super) address_field: HeaderValue,
@@ -78,11 +78,11 @@ impl State {
 }
 
 /// Serves requests on `stream` until either side ends it.
-pub async fn serve(worker: Rc<Worker>, mut stream: TlsStream, peer: Peer, deadline: Deadline) {
+pub async fn serve(server: Rc<Server>, mut stream: TlsStream, peer: Peer, deadline: Deadline) {
     let limits = peer.snapshot.limits;
     let exchange = Exchange::new(deadline, limits);
     let connection = Rc::new(Connection {
-        worker,
+        server,
         address: peer.address,
         address_field: address_field(peer.address.ip()),
         server_name: peer.server_name,
@@ -148,7 +148,7 @@ async fn end(connection: &Connection, mut stream: TlsStream, outcome: Result<(),
     let last_words = last_words(exchange, outcome.as_ref().err());
     match (last_words, outcome) {
         (Some(refusal), _) => {
-            let request_id = connection.worker.request_id();
+            let request_id = connection.server.context.request_id();
             connection.refused(&refusal, &request_id, "", "");
             exchange.deadline().enter(Phase::Response, LINGER_TIMEOUT);
             if stream.send_all(&problem::raw_response(&refusal, &request_id)).await.is_ok() {
@@ -200,8 +200,8 @@ impl Connection {
     /// Counts a refusal and puts it into the log, with the route and the provider as far as the request got; empty where it
     /// did not.
     pub(super) fn refused(&self, refusal: &Refusal, request_id: &HeaderValue, route: &str, provider: &str) {
-        self.worker.meters.rejected(refusal.reject);
-        self.worker.log_refusal(|| {
+        self.server.context.meters.rejected(refusal.reject);
+        self.server.context.log_refusal(|| {
             let known = |name: &str| (!name.is_empty()).then(|| name.to_owned());
             let provider = known(provider).or_else(|| self.state.borrow().provider().map(|name| name.to_string()));
             tracing::warn!(

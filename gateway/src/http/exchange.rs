@@ -13,9 +13,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use hyper::rt::{Read, ReadBufCursor, Write};
 
-use crate::config::Limits;
 use crate::tls::stream::TlsStream;
-use crate::worker::deadline::{Deadline, Phase};
+use hookgate_core::limits::Limits;
+use hookgate_io::sweep::{Deadline, Phase};
 
 /// Where the current exchange stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -13,12 +13,12 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{HandlerLimits, Occupied, late, stream::UnixStream};
-use crate::config::Handler;
 use crate::metrics::HandlerMeters;
-use crate::reject::{Refusal, Reject};
-use crate::worker::deadline::{Deadline, Phase, Sweep};
-use crate::worker::io::timer::{sleep, timeout};
-use crate::worker::io::{Backend, Socket};
+use hookgate_core::reject::{Refusal, Reject};
+use hookgate_core::route::Handler;
+use hookgate_io::sweep::{Deadline, Phase, Sweep};
+use hookgate_io::timer::{sleep, timeout};
+use hookgate_io::{Backend, Socket};
 
 /// How long to wait before trying a handler whose accept queue is full again.
 const CONNECT_PAUSE: Duration = Duration::from_millis(10);

@@ -18,9 +18,9 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
-use crate::auth::KeySet;
-use crate::auth::keys::KeySetError;
 use crate::crypto;
+use hookgate_core::auth::KeySet;
+use hookgate_core::auth::keys::KeySetError;
 
 pub use crate::config::{FetchLimits, KeyUrl};
 

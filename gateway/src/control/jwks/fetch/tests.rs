@@ -6,7 +6,7 @@ use hyper::header::{HeaderName, HeaderValue};
 
 use super::super::tests::{Answer, KeyServer, http};
 use super::*;
-use crate::auth::testing::ISSUER;
+use hookgate_core::auth::testing::ISSUER;
 
 fn limits() -> FetchLimits {
     FetchLimits { timeout: Duration::from_millis(500), max_bytes: 8192, ..FetchLimits::default() }
