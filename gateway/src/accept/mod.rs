@@ -11,7 +11,6 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use hookgate_core::reject::Reject;
-use hookgate_io::sweep::Phase;
 use hookgate_io::timer::sleep;
 use hookgate_io::{Listener, peer_address};
 use rustix::io::Errno;
@@ -104,7 +103,7 @@ impl Acceptor {
     fn place(&self, limit: usize) -> Option<Place> {
         let own = self.siblings.own();
         match own.take(limit) {
-            None if self.context.sweep.shut_down_all(Phase::Idle, 1) == 1 => own.take(usize::MAX),
+            None if self.context.sweep.evict(1) == 1 => own.take(usize::MAX),
             place => place,
         }
     }
@@ -131,7 +130,7 @@ impl Acceptor {
                 || tracing::error!(%error, "cannot accept connections; raise LimitNOFILE or lower max_connections"),
             );
             // An idle connection holds a descriptor that a new one could use.
-            self.context.sweep.shut_down_all(Phase::Idle, 1);
+            self.context.sweep.evict(1);
             sleep(PAUSE).await;
         }
     }

@@ -7,7 +7,6 @@ use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::body::Incoming;
@@ -23,11 +22,9 @@ use crate::snapshot::Snapshot;
 use crate::tls::stream::TlsStream;
 use hookgate_core::identity::{ChainRefusal, VerifiedChain};
 use hookgate_core::reject::{Refusal, Reject};
-use hookgate_io::sweep::{Deadline, Phase};
+use hookgate_io::sweep::Deadline;
 
-/// How long, and for how many bytes, a peer may go on sending a request that was answered already, before the connection is
-/// reset under it. nginx' lingering_timeout is of the same size.
-const LINGER_TIMEOUT: Duration = Duration::from_secs(5);
+/// How many bytes a peer may go on sending of a request that was answered already, before the connection is reset.
 const LINGER_BYTES: usize = 1024 * 1024;
 
 /// hyper's read and write buffers may grow to this many bytes beyond the largest head: one TLS record and some.
@@ -150,14 +147,14 @@ async fn end(connection: &Connection, mut stream: TlsStream, outcome: Result<(),
         (Some(refusal), _) => {
             let request_id = connection.server.context.request_id();
             connection.refused(&refusal, &request_id, "", "");
-            exchange.deadline().enter(Phase::Response, LINGER_TIMEOUT);
+            exchange.end();
             if stream.send_all(&problem::raw_response(&refusal, &request_id)).await.is_ok() {
                 linger(exchange, stream).await;
             }
         }
-        (None, Ok(())) if exchange.is_unread() => linger(exchange, stream).await,
+        (None, Ok(())) if exchange.stage().is_unread() => linger(exchange, stream).await,
         (None, Ok(())) => {
-            exchange.deadline().enter(Phase::Linger, LINGER_TIMEOUT);
+            exchange.end();
             // The peer may be gone already, and then there is nobody to say good-bye to.
             let _ = stream.close().await;
         }
@@ -168,7 +165,7 @@ async fn end(connection: &Connection, mut stream: TlsStream, outcome: Result<(),
 
 /// Says that nothing more comes, and hears the peer out for a while.
 async fn linger(exchange: &Exchange, mut stream: TlsStream) {
-    exchange.deadline().enter(Phase::Linger, LINGER_TIMEOUT);
+    exchange.end();
     if stream.close().await.is_ok() {
         stream.linger(LINGER_BYTES).await;
     }
@@ -176,20 +173,20 @@ async fn linger(exchange: &Exchange, mut stream: TlsStream) {
 
 /// What is still to be said to a peer whose bytes made no request.
 fn last_words(exchange: &Exchange, error: Option<&hyper::Error>) -> Option<Refusal> {
-    let late = exchange.deadline().expired() == Some(Phase::RequestHead);
+    let stage = exchange.stage();
     let refusal = |reject, detail| Some(Refusal::new(reject, detail));
     match error {
-        _ if exchange.is_in_head() && late => {
+        _ if stage.is_in_head() && exchange.is_overdue() => {
             refusal(Reject::RequestTimeout, "The head of the request did not arrive within request_head_timeout_ms.")
         }
-        Some(error) if exchange.was_held_back() && error.is_parse_too_large() => {
+        Some(error) if stage.is_no_request() && error.is_parse_too_large() => {
             refusal(Reject::HeadTooLarge, "The request head exceeds max_head_bytes or max_headers.")
         }
-        Some(error) if exchange.was_held_back() || (exchange.is_in_head() && error.is_parse()) => Some(Refusal::new(
+        Some(error) if stage.is_no_request() || (stage.is_in_head() && error.is_parse()) => Some(Refusal::new(
             Reject::MalformedRequest,
             format!("The bytes received are no HTTP/1.1 request: {error}."),
         )),
-        Some(error) if exchange.is_in_head() && error.is_incomplete_message() => {
+        Some(error) if stage.is_in_head() && error.is_incomplete_message() => {
             refusal(Reject::MalformedRequest, "The connection ended in the middle of the request head.")
         }
         _ => None,

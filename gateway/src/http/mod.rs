@@ -10,6 +10,7 @@ pub mod connection;
 mod exchange;
 pub mod problem;
 mod request;
+mod stage;
 
 use std::cell::Cell;
 use std::rc::Rc;

@@ -10,7 +10,7 @@ use rustls::ProtocolVersion;
 
 use hookgate_core::identity::PeerChain;
 use hookgate_core::reject::{Refusal, Reject};
-use hookgate_io::sweep::{Deadline, Phase};
+use hookgate_io::sweep::{Deadline, Timer};
 use hookgate_io::{Socket, peer_address};
 
 use crate::accept::Slot;
@@ -33,7 +33,7 @@ pub(super) async fn receive(server: Rc<Server>, _slot: Slot, descriptor: OwnedFd
         }
     };
     let snapshot = context.snapshot();
-    let deadline = context.sweep.watch(socket.descriptor(), Phase::Handshake, snapshot.limits.handshake_timeout);
+    let deadline = context.sweep.watch(socket.descriptor(), Timer::closing(snapshot.limits.handshake_timeout));
     let mut server_name = None;
     // On the heap, so that a connection does not keep the room for as long as it lives.
     match Box::pin(handshake(context, &snapshot, socket, &mut server_name)).await {
@@ -84,7 +84,7 @@ async fn handshake(
 fn failed(context: &WorkerContext, snapshot: &Snapshot, caller: &Caller, error: &HandshakeError, deadline: &Deadline) {
     let refusal = match error {
         // Only what the sweep ended is late: an alert that was on its way when the time was up has its own reason.
-        HandshakeError::Closed | HandshakeError::Io(_) if deadline.expired().is_some() => {
+        HandshakeError::Closed | HandshakeError::Io(_) if deadline.is_overdue() => {
             Refusal::new(Reject::HandshakeTimeout, "The handshake was not complete within handshake_timeout_ms.")
         }
         HandshakeError::Refused(refusal) => refusal.refusal.clone(),
@@ -107,7 +107,7 @@ fn failed(context: &WorkerContext, snapshot: &Snapshot, caller: &Caller, error: 
         HandshakeError::Refused(refusal) => refusal.provider.map(|id| &*snapshot.identity.provider(id).name),
         _ => None,
     };
-    if matches!(error, HandshakeError::Closed) && deadline.expired().is_none() {
+    if matches!(error, HandshakeError::Closed) && !deadline.is_overdue() {
         // Port scans and health checks do this all day.
         tracing::debug!(reason, %peer, server_name, detail = %refusal.detail, "handshake ended");
         return;

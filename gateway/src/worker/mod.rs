@@ -19,7 +19,7 @@ use rustix::thread::CpuSet;
 use tokio::sync::{Notify, watch};
 use tokio::task::{JoinHandle as Task, spawn_local};
 
-use hookgate_io::sweep::{Phase, SWEEP_INTERVAL};
+use hookgate_io::sweep::SWEEP_INTERVAL;
 use hookgate_io::timer::{sleep, timeout};
 use hookgate_io::{Backend, Listener, Listening, block_on};
 
@@ -213,7 +213,7 @@ async fn drain(worker: &Worker, commands: &mut watch::Receiver<Command>) {
     let done = async {
         sleep_while_busy(worker, DRAIN_GRACE).await;
         while worker.acceptor.connections() > 0 {
-            worker.context.sweep.shut_down_all(Phase::Idle, usize::MAX);
+            worker.context.sweep.evict(usize::MAX);
             sleep(DRAIN_POLL).await;
         }
     };
