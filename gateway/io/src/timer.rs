@@ -17,6 +17,7 @@ pub struct Elapsed;
 /// Waits for `duration` from the call on. Later by up to some milliseconds, never earlier.
 pub fn sleep(duration: Duration) -> impl Future<Output = ()> {
     let direct = reactor::sleep(duration);
+    #[expect(clippy::disallowed_methods, reason = "without a reactor, this thread runs tokio's runtime")]
     let tokio = if direct.is_none() { Some(tokio::time::sleep(duration)) } else { None };
     async move {
         match (direct, tokio) {
