@@ -12,8 +12,9 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::{HandlerLimits, Occupied, late, stream::UnixStream};
+use super::stream::UnixStream;
 use crate::metrics::HandlerMeters;
+use hookgate_core::limits::Limits;
 use hookgate_core::reject::{Refusal, Reject};
 use hookgate_core::route::Handler;
 use hookgate_io::sweep::{Deadline, Sweep, Timer};
@@ -25,6 +26,29 @@ const CONNECT_PAUSE: Duration = Duration::from_millis(10);
 
 /// Bytes of head accepted in a handler's answer, and the size to which hyper's buffers may grow.
 const ANSWER_MAX_BUFFER: usize = 256 * 1024;
+
+/// The bounds of one worker for each handler: its share of the configured ones.
+#[derive(Clone, Copy, Debug)]
+pub struct HandlerLimits {
+    in_flight: usize,
+    waiting: usize,
+    idle_connections: usize,
+    idle_timeout: Duration,
+    pub(super) timeout: Duration,
+}
+
+impl HandlerLimits {
+    /// The share of one of `workers` in `limits`, rounded up so that every worker has at least one.
+    pub fn share(limits: &Limits, workers: usize) -> Self {
+        Self {
+            in_flight: limits.handler_max_in_flight.div_ceil(workers),
+            waiting: limits.handler_max_waiting.div_ceil(workers),
+            idle_connections: limits.handler_idle_connections,
+            idle_timeout: limits.handler_idle_timeout,
+            timeout: limits.handler_timeout,
+        }
+    }
+}
 
 /// A connection to a handler.
 pub(super) struct Connection {
@@ -240,5 +264,30 @@ impl Lease {
         if idle.len() < self.limits.idle_connections {
             idle.push(self.connection);
         }
+    }
+}
+
+/// The refusal if the handler's time is up.
+pub(super) fn late(handler: &Handler, limits: HandlerLimits) -> Refusal {
+    let (socket, limit) = (handler.socket.display(), limits.timeout.as_millis());
+    Refusal::new(
+        Reject::HandlerTimeout,
+        format!("The handler at {socket} did not answer within {limit} ms (handler_timeout_ms)."),
+    )
+}
+
+/// Counts one more for as long as it lives.
+struct Occupied(Rc<Cell<usize>>);
+
+impl Occupied {
+    fn new(count: &Rc<Cell<usize>>) -> Self {
+        count.set(count.get() + 1);
+        Self(Rc::clone(count))
+    }
+}
+
+impl Drop for Occupied {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
     }
 }
