@@ -5,12 +5,15 @@
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use tokio::task::{spawn_local, yield_now};
 
 use super::*;
+use crate::ring::Submission;
+use crate::ring::driver::Driver;
 use crate::{Backend, Socket, timer};
 
 /// Runs `main` if this host allows the reactor.
@@ -270,4 +273,36 @@ fn a_worker_that_ends_leaves_no_operation_in_flight() {
         left.is_none_or(|descriptor| descriptor.upgrade().is_none()),
         "the receive has completed, its descriptor is closed"
     );
+}
+
+#[test]
+fn a_cancellation_ends_one_operation_and_no_other_on_the_same_descriptor() {
+    run_here(async {
+        let (ours, mut peer) = UnixStream::pair().unwrap();
+        let descriptor = Rc::new(OwnedFd::from(ours));
+        let reactor = Reactor::current().unwrap();
+        let [cancelled, other] = [(); 2].map(|()| reactor.submit(Submission::readable(&descriptor)));
+        <Rc<Reactor> as Driver>::cancel(&descriptor, &cancelled);
+        let error = cancelled.await.result.unwrap_err();
+        assert_eq!(rustix::io::Errno::from_io_error(&error), Some(rustix::io::Errno::CANCELED));
+        let mut other = pin!(other);
+        assert!(timer::timeout(Duration::from_millis(20), &mut other).await.is_err(), "still in flight");
+        peer.write_all(b"ping").unwrap();
+        assert!(other.await.result.is_ok());
+    });
+}
+
+#[test]
+fn a_connection_for_a_dropped_accept_is_closed() {
+    run_here(async {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let reactor = Reactor::current().unwrap();
+        drop(reactor.submit(Submission::accept(&Rc::new(listener.into()))));
+        timer::sleep(Duration::from_millis(5)).await;
+        let mut client = TcpStream::connect(address).unwrap();
+        timer::sleep(Duration::from_millis(20)).await;
+        client.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        assert_eq!(client.read(&mut [0; 1]).unwrap(), 0, "the client sees the end of the stream");
+    });
 }
