@@ -1,7 +1,7 @@
 //! Sockets and listeners on epoll(7), by tokio's single-threaded runtime: for hosts that forbid io_uring.
 //!
-//! Owns the registrations with epoll. Descriptors are non-blocking, and each operation is a system call of its own, so nothing is in
-//! flight between calls. Must not name io_uring.
+//! Owns the registrations with epoll. Descriptors are non-blocking, and each operation is a system call of its own, so nothing is
+//! in flight between calls. Must not name io_uring.
 //!
 //! JUSTIFICATION for `unsafe`: tokio registers raw descriptors and requires that they stay open.
 #![expect(unsafe_code, reason = "one registration; see its SAFETY comment")]

@@ -1,6 +1,7 @@
 //! A listening TCP socket: its options, its accept queue, and how it stops.
 //!
-//! Owns the socket options and what happens to the accept queue at the end. Must not decide what happens to an accepted connection.
+//! Owns the socket options and what happens to the accept queue at the end. Must not decide what happens to an accepted
+//! connection.
 
 use std::io;
 use std::net::SocketAddr;

@@ -166,8 +166,8 @@ impl Socket {
         self.poll_send_all(context, SendFlags::NOSIGNAL)
     }
 
-    /// Sends everything queued and then the end of the stream, which travels with the last bytes. That saves a segment and a wake-up
-    /// of the peer.
+    /// Sends everything queued and then the end of the stream, which travels with the last bytes. That saves a segment and a
+    /// wake-up of the peer.
     ///
     /// # Errors
     ///
@@ -193,8 +193,8 @@ impl Socket {
         }
     }
 
-    /// Sends everything queued, then `slices` or a part of them, without copying them first. Returns how many bytes of `slices` the
-    /// kernel accepted. Each call makes a system call, so use it for large data.
+    /// Sends everything queued, then `slices` or a part of them, without copying them first. Returns how many bytes of `slices`
+    /// the kernel accepted. Each call makes a system call, so use it for large data.
     ///
     /// # Errors
     ///

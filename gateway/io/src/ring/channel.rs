@@ -76,8 +76,8 @@ impl Channel {
         self.send.as_ref().map_or(partial, |sending| sending.length)
     }
 
-    /// Receives at most `size` bytes into `buffer`, or into a new one if its capacity is not `size`. If a receive is in flight already,
-    /// its own buffer is used.
+    /// Receives at most `size` bytes into `buffer`, or into a new one if its capacity is not `size`. If a receive is in flight
+    /// already, its own buffer is used.
     pub(crate) fn poll_receive(
         &mut self,
         context: &mut Context<'_>,

@@ -158,8 +158,8 @@ impl Completion {
                     unsafe { buffer.set_len(number) };
                 }
                 Kind::Accept => {
-                    // SAFETY: the result of an accept that succeeded is a new descriptor. The caller uses it once, so it has no other
-                    // owner.
+                    // SAFETY: the result of an accept that succeeded is a new descriptor. The caller uses it once, so it has no
+                    // other owner.
                     accepted = i32::try_from(number).ok().map(|number| unsafe { OwnedFd::from_raw_fd(number) });
                 }
                 Kind::Send | Kind::Poll => {}
@@ -168,7 +168,7 @@ impl Completion {
         Self { result, buffer, accepted }
     }
 
-    /// The completion of an operation that never reached the kernel.
+    /// A completion with an error of hookgate's own, without a CQE.
     fn failed(error: io::Error) -> Self {
         Self { result: Err(error), buffer: Vec::new(), accepted: None }
     }

@@ -3,18 +3,19 @@
 //! Owns the loop of a worker thread and the wake-ups from other threads. Must not know sockets: [`super::channel`] and
 //! [`super::listener`] do.
 //!
-//! **A turn** polls the tasks that were woken, then enters the kernel once (io_uring_enter(2)): that submits the queued SQEs and waits
-//! for the first completion or the next timer. The kernel runs completion work only inside that call (`IORING_SETUP_DEFER_TASKRUN`,
-//! Linux 6.1). Tasks are those of tokio's `LocalSet`, which needs no runtime of tokio's.
+//! **A turn** delivers completions and polls the tasks that they wake, then enters the kernel once (io_uring_enter(2)): that
+//! submits the queued SQEs and waits for the first completion or the next timer. The kernel runs completion work only inside that
+//! call (`IORING_SETUP_DEFER_TASKRUN`, Linux 6.1). Tasks are those of tokio's `LocalSet`, which needs no runtime of tokio's.
 //!
-//! **Light load.** The load is light if the last turn brought at most 16 completions and no task called [`submit_queued`] in it. Then
-//! completions are delivered one at a time: the task that a completion wakes runs until it waits, and its sends go out at once, before
-//! the next completion is delivered. Otherwise all completions are delivered together, and the sends are submitted together. The
-//! first gives each request a lower latency. The second costs less CPU in total, because handlers and peers are woken less often.
+//! **Light load.** The load is light if the last turn brought at most 16 completions and no task called [`submit_queued`] in it.
+//! Then completions are delivered one at a time: the task that a completion wakes runs until it waits, and its sends go out at
+//! once, before the next completion is delivered. Otherwise all completions are delivered together, and the sends are submitted
+//! together. The first gives each request a lower latency. The second costs less CPU in total, because handlers and peers are
+//! woken less often.
 //!
 //! **CPU-heavy work.** A task that will use the CPU for long, above all for a key exchange, first submits what other tasks have
-//! queued in this turn. Otherwise the answers to a batch of handshakes leave together, and server and clients wait for each other in
-//! turn: a resumed handshake took 102 µs of CPU instead of 94, and a third fewer of those clients were served.
+//! queued in this turn. Otherwise the answers to a batch of handshakes leave together, and server and clients wait for each other
+//! in turn: a resumed handshake took 102 µs of CPU instead of 94, and a third fewer of those clients were served.
 //!
 //! **Wake-ups.** Another thread that wakes a task writes to an eventfd(2), and does so only while the worker waits in the kernel.
 //!
@@ -44,9 +45,9 @@ pub(super) use operation::Operation;
 pub(crate) use queues::{Reactor, probe};
 pub(crate) use timers::sleep;
 
-/// How often `main` and the tasks are polled before the next completion is delivered or the kernel is entered. A `LocalSet` polls at
-/// most 61 tasks each time (tokio's `MAX_TASKS_PER_TICK`), so tasks that keep waking each other delay everything else by at most
-/// 32 × 61 = 1,952 polls.
+/// How often `main` and the tasks are polled before the next completion is delivered or the kernel is entered. A `LocalSet` polls
+/// at most 61 tasks each time (tokio's `MAX_TASKS_PER_TICK`), so tasks that keep waking each other delay everything else by at
+/// most 32 × 61 = 1,952 polls.
 const POLLS_PER_TURN: usize = 32;
 
 /// Runs `main` to its end on this thread, on a new ring.
@@ -164,8 +165,9 @@ impl Wake for WakeFlag {
         self.wake_by_ref();
     }
 
-    /// No wake-up is lost: the waking thread stores `set` and then reads `armed`, the worker stores `armed` and then reads `set`, all
-    /// sequentially consistent, so at least one of them sees the other's store. A worker that wakes its own task finds `armed` false.
+    /// No wake-up is lost: the waking thread stores `set` and then reads `armed`, the worker stores `armed` and then reads `set`,
+    /// all sequentially consistent, so at least one of them sees the other's store. A worker that wakes its own task finds
+    /// `armed` false.
     fn wake_by_ref(self: &Arc<Self>) {
         if !self.set.swap(true, Ordering::SeqCst) && self.event.armed.swap(false, Ordering::SeqCst) {
             self.event.signal();

@@ -1,7 +1,7 @@
 //! Operations from submission to completion, and what the kernel uses meanwhile.
 //!
-//! Owns the buffers and descriptors of operations in flight, and completions until their tasks take them. A buffer stays here until
-//! the operation completes, even if its future is dropped. Must not enter the kernel: [`super::queues`] does.
+//! Owns the buffers and descriptors of operations in flight, and completions until their tasks take them. A buffer stays here
+//! until the operation completes, even if its future is dropped. Must not enter the kernel: [`super::queues`] does.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -87,8 +87,8 @@ impl Operations {
         progress
     }
 
-    /// Completes the operation with id `user_data`. `completion` makes the completion from the operation's resources, and is called
-    /// only if that operation is in flight.
+    /// Completes the operation with id `user_data`. `completion` makes the completion from the operation's resources, and is
+    /// called only if that operation is in flight.
     pub(super) fn complete(&mut self, user_data: u64, completion: impl FnOnce(Resources) -> Completion) -> Followup {
         let id = OperationId::from_user_data(user_data);
         let Some(record) = self.record(id) else { return Followup::Nothing };
@@ -111,8 +111,8 @@ impl Operations {
         }
     }
 
-    /// Takes the completion of an operation. If the operation is in flight, stores the waker of `context` and returns the waker that
-    /// it replaces, if there is one, as `Err`.
+    /// Takes the completion of an operation. If the operation is in flight, stores the waker of `context` and returns the waker
+    /// that it replaces, if there is one, as `Err`.
     fn take(&mut self, id: OperationId, context: &Context<'_>) -> Result<Completion, Option<Waker>> {
         let Some(record) = self.record(id) else { return Ok(already_taken()) };
         match &mut record.progress {
@@ -170,8 +170,8 @@ fn already_taken() -> Completion {
     Completion::failed(rustix::io::Errno::CANCELED.into())
 }
 
-/// An operation in flight, or completed and not taken yet. Dropping it cancels nothing: the reactor keeps the operation's resources
-/// until the kernel completes it.
+/// An operation in flight, or completed and not taken yet. Dropping it cancels nothing: the reactor keeps the operation's
+/// resources until the kernel completes it.
 pub(in crate::ring) struct Operation {
     reactor: Rc<Reactor>,
     id: OperationId,

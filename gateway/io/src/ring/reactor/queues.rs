@@ -1,8 +1,8 @@
 //! The ring of a worker: its queues, and the system call of a turn.
 //!
-//! Owns the submission and the completion queue, the SQEs that found the submission queue full, and the wait for the next timer. A
-//! turn enters the kernel once, or more often if more operations are queued than the ring has SQEs or some are submitted early. Must
-//! not know what the bytes mean, nor poll a task.
+//! Owns the submission and the completion queue, the SQEs that found the submission queue full, and the wait for the next timer.
+//! A turn enters the kernel once, or more often if more operations are queued than the ring has SQEs or some are submitted early.
+//! Must not know what the bytes mean, nor poll a task.
 //!
 //! JUSTIFICATION for `unsafe`: an SQE's pointer and descriptor must outlive its operation, and a CQE's result becomes a
 //! [`Completion`].
@@ -41,10 +41,10 @@ const GET_EVENTS: u32 = 1;
 /// How long to wait if the kernel has no memory for an operation, or no room for a completion.
 const SHORT_OF_MEMORY_PAUSE: Duration = Duration::from_millis(1);
 
-/// The most completions of a turn under light load, when they are delivered one at a time. At half load with 64 connections, 16 and
-/// 32 brought the 99th percentile of latency from 1.11 times that of nginx to 0.98; with 8 it was 1.02, with 4 1.14. Saturated, 16
-/// changed nothing: the kernel runs up to 20 completions at once (`IO_LOCAL_TW_DEFAULT_MAX`), so a busy worker gets more than 16.
-/// 32 is above that, and cost 2 %.
+/// The most completions of a turn under light load, when they are delivered one at a time. At half load with 64 connections, 16
+/// and 32 brought the 99th percentile of latency from 1.11 times that of nginx to 0.98; with 8 it was 1.02, with 4 1.14.
+/// Saturated, 16 changed nothing: the kernel runs up to 20 completions at once (`IO_LOCAL_TW_DEFAULT_MAX`), so a busy worker gets
+/// more than 16. 32 is above that, and cost 2 %.
 const LIGHT_LOAD: usize = 16;
 
 /// How long a worker that ends waits for its operations to be cancelled. Cancelling waits for no peer, so this is long. Operations
@@ -302,8 +302,8 @@ impl Reactor {
         }
     }
 
-    /// Cancels every operation and waits for the completions, for [`SHUTDOWN_LIMIT`] at most, so that the kernel uses no buffer when
-    /// its memory is freed.
+    /// Cancels every operation and waits for the completions, for [`SHUTDOWN_LIMIT`] at most, so that the kernel uses no buffer
+    /// when its memory is freed.
     fn end_operations(&self) {
         self.push_cancel(CancelBuilder::any());
         let began = Instant::now();

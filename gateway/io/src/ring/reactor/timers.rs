@@ -1,7 +1,7 @@
 //! The timers of a worker.
 //!
-//! Owns the wakers by due time. They are few, one a wait that is not a socket's, and each kind of wait has a bound of its own. Must
-//! not enter the kernel: [`super::queues`] waits for the first timer.
+//! Owns the wakers by due time. They are few, one a wait that is not a socket's, and each kind of wait has a bound of its own.
+//! Must not enter the kernel: [`super::queues`] waits for the first timer.
 
 use std::collections::BTreeMap;
 use std::future::Future;
