@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use ring::digest;
 use rustls_pki_types::TrustAnchor;
+use time::Date;
 use toml::Spanned;
 
 use super::document::{Report, nearest};
@@ -45,8 +46,8 @@ pub(super) struct Anchor {
     pub(super) trust_anchor: TrustAnchor<'static>,
     /// Its subject, for people.
     pub(super) subject: String,
-    /// Its last day, as YYYY-MM-DD.
-    pub(super) not_after: String,
+    /// Its last day.
+    pub(super) not_after: Date,
     /// Its notAfter, in seconds since 1970.
     pub(super) not_after_seconds: u64,
     /// SHA-256 of its DER.

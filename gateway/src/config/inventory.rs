@@ -11,6 +11,7 @@ use std::sync::LazyLock;
 
 use data_encoding::HEXLOWER;
 use rustls_pki_types::UnixTime;
+use time::Date;
 use toml::de::{DeTable, DeValue};
 
 use super::{Config, ServerCertificate, file};
@@ -237,9 +238,8 @@ fn certificate_fact(certificate: &ServerCertificate) -> Option<Fact> {
     Some(Fact::new(format!("serial {serial} until {until}"), &certificate.chain))
 }
 
-fn day(seconds: u64) -> String {
-    let time = UnixTime::since_unix_epoch(std::time::Duration::from_secs(seconds));
-    file::day_of(time).unwrap_or_else(|| "9999-12-31".to_owned())
+fn day(seconds: u64) -> Date {
+    file::day_of(UnixTime::since_unix_epoch(std::time::Duration::from_secs(seconds)))
 }
 
 /// A value as it would be written, its secrets left out and its end too where it is long.

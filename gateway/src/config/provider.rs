@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use serde::Deserialize;
+use time::Date;
 use toml::Spanned;
 
 use super::anchor::WRITE_TRUST_ANCHORS;
@@ -276,7 +277,7 @@ fn finish(
     Some(Profile {
         name: draft.name,
         anchors_not_after: anchors.iter().flatten().map(|anchor| anchor.not_after_seconds).collect(),
-        overlap_ends: draft.until.as_deref().and_then(file::end_of_day),
+        overlap_ends: draft.until.and_then(file::end_of_day),
         trust_anchors: anchors?.into_iter().map(|anchor| anchor.trust_anchor).collect(),
         verify_depth: overrides.verify_depth.or(fields.verify_depth).unwrap_or(DEFAULT_VERIFY_DEPTH),
         identity: identity?,
@@ -287,15 +288,15 @@ fn finish(
 
 /// What time has overtaken, and what the provider's own fields break in its profiles.
 fn warn_of_drafts(raw: &Spanned<RawProvider>, drafts: &[DraftProfile], overrides: &Fields, report: &mut Report<'_>) {
-    let Some(today) = file::day_of(report.now()) else { return };
+    let today = file::day_of(report.now());
     for draft in drafts {
         let profile = draft.name.to_string();
-        if let Some(until) = draft.until.clone().filter(|until| *until < today) {
+        if let Some(until) = draft.until.filter(|until| *until < today) {
             report.warn(raw, Caution::ProfileOutdated { profile: profile.clone(), until });
         }
         if overrides.trust_anchors.is_none() {
             let anchors = draft.fields.trust_anchors.iter().flatten();
-            warn_of_anchors(raw, &profile, anchors, &today, report);
+            warn_of_anchors(raw, &profile, anchors, today, report);
         }
         if let (Some(depth), Some(needed)) = (overrides.verify_depth, draft.fields.verify_depth)
             && let Some(at) = raw.get_ref().verify_depth.as_ref()
@@ -305,18 +306,18 @@ fn warn_of_drafts(raw: &Spanned<RawProvider>, drafts: &[DraftProfile], overrides
         }
     }
     // Written once for all profiles, and so warned of once.
-    warn_of_anchors(raw, "(all)", overrides.trust_anchors.iter().flatten(), &today, report);
+    warn_of_anchors(raw, "(all)", overrides.trust_anchors.iter().flatten(), today, report);
 }
 
 fn warn_of_anchors<'a>(
     raw: &Spanned<RawProvider>,
     profile: &str,
     anchors: impl Iterator<Item = &'a super::anchor::Anchor>,
-    today: &str,
+    today: Date,
     report: &mut Report<'_>,
 ) {
-    for anchor in anchors.filter(|anchor| anchor.not_after.as_str() < today) {
-        let (subject, not_after) = (anchor.subject.clone(), anchor.not_after.clone());
+    for anchor in anchors.filter(|anchor| anchor.not_after < today) {
+        let (subject, not_after) = (anchor.subject.clone(), anchor.not_after);
         report.warn(raw, Caution::AnchorExpired { profile: profile.to_owned(), subject, not_after });
     }
 }
