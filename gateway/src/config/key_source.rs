@@ -11,7 +11,7 @@ use rustls_pki_types::CertificateDer;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::document::{Report, nearest};
+use super::document::{Report, unknown};
 use super::error::Problem;
 use super::file::{self, MAXIMUM_FILE_BYTES};
 use super::inventory::Fact;
@@ -173,14 +173,8 @@ impl<'r> KeySources<'r> {
         }
         // Where a source has no name, or none that is fit, this may be the one that was meant.
         if self.written.iter().all(|source| source.name.is_some()) {
-            let names = || self.written.iter().filter_map(|source| source.name.as_deref()).chain([GOOGLE]);
-            let problem = Problem::Unknown {
-                what: "key source",
-                name: name.get_ref().clone(),
-                nearest: nearest(name.get_ref(), names()),
-                known: format!("there are {}", names().collect::<Vec<_>>().join(", ")),
-            };
-            report.error(name, problem);
+            let names = self.written.iter().filter_map(|source| source.name.as_deref()).chain([GOOGLE]);
+            report.error(name, unknown("key source", name.get_ref(), "there are", names));
         }
         None
     }

@@ -11,7 +11,7 @@ use time::Date;
 use toml::Spanned;
 
 use super::anchor::WRITE_TRUST_ANCHORS;
-use super::document::{self, Report, WordOr, nearest};
+use super::document::{self, Report, WordOr, unknown};
 use super::error::Problem;
 use super::file;
 use super::key_source::KeySources;
@@ -203,14 +203,8 @@ fn preset_profiles(
     report: &mut Report<'_>,
 ) -> Option<Vec<DraftProfile>> {
     let Some(preset) = preset::find(name.get_ref()) else {
-        let names = || preset::all().iter().map(|preset| preset.name());
-        let problem = Problem::Unknown {
-            what: "preset",
-            name: name.get_ref().clone(),
-            nearest: nearest(name.get_ref(), names()),
-            known: format!("there are {}", names().collect::<Vec<_>>().join(", ")),
-        };
-        report.error(name, problem);
+        let names = preset::all().iter().map(|preset| preset.name());
+        report.error(name, unknown("preset", name.get_ref(), "there are", names));
         return None;
     };
     let Some(chosen) = chosen else { return Some(preset.drafts().to_vec()) };
@@ -220,13 +214,7 @@ fn preset_profiles(
     }
     let names = || preset.drafts().iter().map(|draft| draft.name.as_ref());
     for name in chosen.get_ref().iter().filter(|name| !names().any(|known| known == name.get_ref())) {
-        let problem = Problem::Unknown {
-            what: "profile",
-            name: name.get_ref().clone(),
-            nearest: nearest(name.get_ref(), names()),
-            known: format!("this preset has {}", names().collect::<Vec<_>>().join(", ")),
-        };
-        report.error(name, problem);
+        report.error(name, unknown("profile", name.get_ref(), "this preset has", names()));
     }
     let is_chosen = |draft: &&DraftProfile| chosen.get_ref().iter().any(|name| name.get_ref() == draft.name.as_ref());
     Some(preset.drafts().iter().filter(is_chosen).cloned().collect())

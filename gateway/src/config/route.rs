@@ -9,7 +9,7 @@ use hyper::Method;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::document::{Report, WordOr, nearest};
+use super::document::{Report, WordOr, unknown};
 use super::error::Problem;
 use super::key_source::KeySources;
 use super::proof::{self, RawClause, RawReplay};
@@ -65,16 +65,11 @@ impl ProviderNames {
         if found.is_none() && self.complete {
             let mut known: Vec<&str> = self.names.keys().map(String::as_str).collect();
             known.sort_unstable();
-            let problem = Problem::Unknown {
-                what: "provider",
-                name: name.get_ref().clone(),
-                nearest: nearest(name.get_ref(), known.iter().copied()),
-                known: match known.as_slice() {
-                    [] => "write a [[provider]] section with that name".to_owned(),
-                    known => format!("this file defines {}", known.join(", ")),
-                },
+            let introduction = match known.as_slice() {
+                [] => "write a [[provider]] section with that name",
+                _ => "this file defines",
             };
-            report.error(name, problem);
+            report.error(name, unknown("provider", name.get_ref(), introduction, known));
         }
         found
     }
