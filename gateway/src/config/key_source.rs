@@ -16,6 +16,7 @@ use super::error::Problem;
 use super::file::{self, MAXIMUM_FILE_BYTES};
 use super::inventory::Fact;
 use super::key_url::KeyUrl;
+use super::length;
 use super::limits::Bound;
 use super::profile;
 use super::proof::ProofProblem;
@@ -139,11 +140,8 @@ struct Written<'r> {
 impl<'r> KeySources<'r> {
     /// Parses the sources. One that is at fault keeps its name and its place, so that tokens can refer to it.
     pub(super) fn new(raw: &'r [Spanned<RawKeySource>], report: &mut Report<'_>) -> Self {
-        if let Some(first) = raw.get(MAXIMUM_SOURCES) {
-            report.error(first, Problem::TooMany { count: raw.len(), maximum: MAXIMUM_SOURCES });
-        }
         let mut written: Vec<Written<'_>> = Vec::new();
-        for raw in raw.iter().take(MAXIMUM_SOURCES) {
+        for raw in length::first(raw, MAXIMUM_SOURCES, report) {
             let name = match &raw.get_ref().name {
                 Some(text) => profile::name(text, report),
                 None => {

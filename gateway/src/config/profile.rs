@@ -16,6 +16,7 @@ use super::anchor::{self, Anchor};
 use super::document::{self, Report};
 use super::error::Problem;
 use super::file::{self, MAXIMUM_REVOCATION_LIST_BYTES};
+use super::length;
 use super::limits::Bound;
 use super::warning::Caution;
 use crate::identity::ExtendedKeyUsage;
@@ -157,11 +158,7 @@ pub(super) fn name(text: &Spanned<String>, report: &mut Report<'_>) -> Option<Ar
 }
 
 fn identities(raw: &Spanned<Vec<Spanned<RawIdentity>>>, report: &mut Report<'_>) -> Vec<IdentityRule> {
-    match raw.get_ref().len() {
-        0 => report.empty(raw, Problem::Empty { write: WRITE_IDENTITY }),
-        1..=MAXIMUM_IDENTITIES => {}
-        count => report.error(raw, Problem::TooMany { count, maximum: MAXIMUM_IDENTITIES }),
-    }
+    length::is_within(raw, MAXIMUM_IDENTITIES, WRITE_IDENTITY, report);
     raw.get_ref().iter().filter_map(|entry| identity(entry, report)).collect()
 }
 

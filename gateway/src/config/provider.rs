@@ -15,6 +15,7 @@ use super::document::{self, Report, WordOr, unknown};
 use super::error::Problem;
 use super::file;
 use super::key_source::KeySources;
+use super::length;
 use super::preset;
 use super::profile::{
     self, DraftProfile, Fields, RawExtendedKeyUsage, RawIdentity, RawProfile, RawRevocationScope, WRITE_IDENTITY,
@@ -84,13 +85,10 @@ pub(super) fn providers(
     sources: &mut KeySources<'_>,
     report: &mut Report<'_>,
 ) -> (Vec<Provider>, Vec<Arc<ProofPolicy>>, ProviderNames) {
-    if let Some(first) = raw.get(MAXIMUM_PROVIDERS) {
-        report.error(first, Problem::TooMany { count: raw.len(), maximum: MAXIMUM_PROVIDERS });
-    }
     let mut names: HashMap<String, (ProviderId, usize)> = HashMap::new();
     let mut complete = true;
     let (mut providers, mut proofs) = (Vec::new(), Vec::new());
-    for (raw, id) in raw.iter().take(MAXIMUM_PROVIDERS).zip(0..) {
+    for (raw, id) in length::first(raw, MAXIMUM_PROVIDERS, report).iter().zip(0..) {
         let name = provider_name(raw, report);
         match &name {
             Some((text, at)) => match names.get(text.as_ref()) {
