@@ -112,12 +112,7 @@ impl FileVersion {
 /// Whatever the system says, and [`io::ErrorKind::FileTooLarge`] for a larger file.
 pub(super) fn read(path: &Path, maximum: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    // One byte more than allowed tells a file that fits from one that does not, whatever its metadata says.
-    File::open(path)?.take(maximum + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > maximum {
-        let message = format!("larger than {maximum} bytes");
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, message));
-    }
+    read_into(&mut bytes, path, maximum)?;
     Ok(bytes)
 }
 
@@ -128,12 +123,18 @@ pub(super) fn read(path: &Path, maximum: u64) -> io::Result<Vec<u8>> {
 pub(super) fn read_secret(path: &Path, maximum: usize) -> io::Result<Zeroizing<Vec<u8>>> {
     // Room for all of it from the start: memory that a growing vector leaves behind is not wiped.
     let mut bytes = Zeroizing::new(Vec::with_capacity(maximum + 1));
-    File::open(path)?.take(maximum as u64 + 1).read_to_end(&mut bytes)?;
-    if bytes.len() > maximum {
+    read_into(&mut bytes, path, maximum as u64)?;
+    Ok(bytes)
+}
+
+/// Adds at most one byte more than `maximum`: that tells a file that fits from one that does not, whatever its metadata says.
+fn read_into(bytes: &mut Vec<u8>, path: &Path, maximum: u64) -> io::Result<()> {
+    File::open(path)?.take(maximum + 1).read_to_end(bytes)?;
+    if bytes.len() as u64 > maximum {
         let message = format!("larger than {maximum} bytes");
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, message));
     }
-    Ok(bytes)
+    Ok(())
 }
 
 /// Whether every user of this host can read the file. The group is the operator's business: 0640 is how a service account
