@@ -274,7 +274,7 @@ fn finish(
 
 /// What time has overtaken, and what the provider's own fields break in its profiles.
 fn warn_of_drafts(raw: &Spanned<RawProvider>, drafts: &[DraftProfile], overrides: &Fields, report: &mut Report<'_>) {
-    let today = file::day_of(report.now());
+    let today = file::day_of(report.now().as_secs());
     for draft in drafts {
         let profile = draft.name.to_string();
         if let Some(until) = draft.until.filter(|until| *until < today) {
