@@ -14,15 +14,15 @@
 use std::collections::BTreeMap;
 
 use hookgate_ebpf::{DestinationKey, Entry, FrontPage, SetPage};
+use ipnet::IpNet;
 
 use crate::tables::Tables;
-use hookgate_core::prefix::Prefix;
 
 /// One write. Each is atomic for every source that it concerns.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Operation {
     /// Adds a range to the trie of its family, or changes it.
-    SetRange(Prefix, Entry),
+    SetRange(IpNet, Entry),
     /// Adds or changes an entry of the IPv6 hash.
     SetHashIpv6(u64, Entry),
     /// Writes a page of the coarse IPv4 table.
@@ -44,7 +44,7 @@ pub enum Operation {
     /// Removes an entry of the IPv6 hash.
     RemoveHashIpv6(u64),
     /// Removes a range from the trie of its family.
-    RemoveRange(Prefix),
+    RemoveRange(IpNet),
 }
 
 impl Tables {

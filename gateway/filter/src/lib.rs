@@ -4,6 +4,7 @@
 //! program's life in the kernel ([`Filter`]). The decision about a packet is `hookgate_ebpf`'s. Only this module names aya.
 //! It must not know providers: a set of ranges has a name, and that is all.
 
+mod aligned;
 mod attach;
 pub mod difference;
 mod loader;

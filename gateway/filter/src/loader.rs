@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use aya::maps::MapError;
 use aya::programs::{ProgramError, Xdp};
 use aya::{Ebpf, EbpfError, EbpfLoader, VerifierLogLevel};
-use hookgate_ebpf::{Sample, Settings, names};
+use hookgate_ebpf::{Family, Sample, Settings, names};
 use rustix::io::Errno;
 
 use crate::attach::{AttachMode, Attached, Hold, attach, release};
@@ -22,7 +22,6 @@ use crate::numbers::SetNumbers;
 use crate::policy::{Policy, PolicyError};
 use crate::status::{Explanation, SetStatus, Status};
 use crate::tables::Tables;
-use hookgate_core::prefix::AddressFamily;
 
 /// The program, as `cargo xtask ebpf` builds it; `cargo xtask ebpf --check` proves that it is built from the source.
 const OBJECT: &[u8] = aya::include_bytes_aligned!("../../../gateway-ebpf/object/hookgate.bpf.o");
@@ -253,8 +252,8 @@ impl Filter {
             Ok(SetStatus {
                 name: set.name.clone(),
                 action: set.action,
-                ranges_ipv4: set.count(AddressFamily::Ipv4),
-                ranges_ipv6: set.count(AddressFamily::Ipv6),
+                ranges_ipv4: set.count(Family::Ipv4),
+                ranges_ipv6: set.count(Family::Ipv6),
                 packets: self.maps.set_packets(number)?.saturating_sub(before),
             })
         });

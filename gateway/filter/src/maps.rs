@@ -2,18 +2,17 @@
 //!
 //! Owns every read and write of a map. Must not decide what to write: `difference` does.
 
-use std::net::IpAddr;
 use std::os::fd::{AsFd as _, AsRawFd as _, RawFd};
 
 use aya::Ebpf;
 use aya::maps::lpm_trie::Key;
 use aya::maps::{Array, HashMap, LpmTrie, Map, MapData, MapError, PerCpuArray, RingBuf};
 use hookgate_ebpf::{COUNTERS, Family, FrontPage, Reason, Sample, SetPage, Settings, Verdict, counter_index, names};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::difference::Operation;
 use crate::loader::FilterError;
 use crate::status::PacketCount;
-use hookgate_core::prefix::Prefix;
 
 /// The words of [`Settings`].
 type SettingsWords = [u64; size_of::<Settings>() / 8];
@@ -72,14 +71,14 @@ impl Maps {
     /// Does one write.
     pub(super) fn apply(&mut self, operation: &Operation) -> Result<(), FilterError> {
         let (map, result) = match operation {
-            Operation::SetRange(prefix, entry) => match prefix.address() {
-                IpAddr::V4(_) => (names::RANGES_V4, self.ranges_ipv4.insert(&key(prefix), entry.0, 0)),
-                IpAddr::V6(_) => (names::RANGES_V6, self.ranges_ipv6.insert(&key(prefix), entry.0, 0)),
-            },
-            Operation::RemoveRange(prefix) => match prefix.address() {
-                IpAddr::V4(_) => (names::RANGES_V4, self.ranges_ipv4.remove(&key(prefix))),
-                IpAddr::V6(_) => (names::RANGES_V6, self.ranges_ipv6.remove(&key(prefix))),
-            },
+            Operation::SetRange(IpNet::V4(range), entry) => {
+                (names::RANGES_V4, self.ranges_ipv4.insert(&key_ipv4(range), entry.0, 0))
+            }
+            Operation::SetRange(IpNet::V6(range), entry) => {
+                (names::RANGES_V6, self.ranges_ipv6.insert(&key_ipv6(range), entry.0, 0))
+            }
+            Operation::RemoveRange(IpNet::V4(range)) => (names::RANGES_V4, self.ranges_ipv4.remove(&key_ipv4(range))),
+            Operation::RemoveRange(IpNet::V6(range)) => (names::RANGES_V6, self.ranges_ipv6.remove(&key_ipv6(range))),
             Operation::SetHashIpv6(key, entry) => (names::HASH_V6, self.hash_ipv6.insert(key, entry.0, 0)),
             Operation::RemoveHashIpv6(key) => (names::HASH_V6, self.hash_ipv6.remove(key)),
             Operation::SetSetsIpv4(page, sets) => (names::SETS_V4, self.sets_ipv4.set(u32::from(*page), **sets, 0)),
@@ -158,9 +157,13 @@ fn sum(map: &PerCpuArray<MapData, u64>, index: u32) -> Result<u64, MapError> {
 }
 
 /// A trie's key: the first bytes of the prefix in network order.
-fn key<const N: usize>(prefix: &Prefix) -> Key<[u8; N]> {
-    let bytes = prefix.bits().to_be_bytes();
-    Key::new(u32::from(prefix.length()), std::array::from_fn(|index| bytes[index]))
+fn key_ipv4(range: &Ipv4Net) -> Key<[u8; 4]> {
+    Key::new(u32::from(range.prefix_len()), range.addr().octets())
+}
+
+/// The same for IPv6.
+fn key_ipv6(range: &Ipv6Net) -> Key<[u8; 16]> {
+    Key::new(u32::from(range.prefix_len()), range.addr().octets())
 }
 
 fn data(map: &Map) -> Option<&MapData> {

@@ -5,9 +5,10 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use hookgate_ebpf::{Action, Mode, Rate, SETS};
+use hookgate_ebpf::{Action, Family, Mode, Rate, SETS};
+use ipnet::IpNet;
 
-use hookgate_core::prefix::{AddressFamily, Prefix};
+use crate::aligned;
 
 /// Everything about the filter.
 #[derive(Clone, Debug, PartialEq)]
@@ -82,14 +83,14 @@ pub struct RangeSet {
     pub name: String,
     /// What happens to packets from it.
     pub action: Action,
-    /// The ranges, in any order; overlaps are fine.
-    pub prefixes: Vec<Prefix>,
+    /// The ranges, in any order. They may overlap; host bits are ignored.
+    pub prefixes: Vec<IpNet>,
 }
 
 impl RangeSet {
     /// How many ranges of a family it has.
-    pub fn count(&self, family: AddressFamily) -> usize {
-        self.prefixes.iter().filter(|prefix| prefix.family() == family).count()
+    pub fn count(&self, family: Family) -> usize {
+        self.prefixes.iter().filter(|range| aligned::family(range) == family).count()
     }
 }
 
@@ -144,7 +145,7 @@ pub enum PolicyError {
     #[error("{count} {} ranges are more than the limit of {limit}: raise it, or merge ranges", family.label())]
     TooManyRanges {
         /// Of which family.
-        family: AddressFamily,
+        family: Family,
         /// How many there are, without duplicates.
         count: usize,
         /// How many there may be.
@@ -168,7 +169,7 @@ pub enum PolicyError {
         /// Which.
         set: String,
         /// In which family.
-        family: AddressFamily,
+        family: Family,
         /// How much, in percent.
         lost_percent: f64,
         /// How much it might be, in percent.
@@ -206,7 +207,7 @@ impl Policy {
             let Some(new) = next.sets.iter().find(|set| set.name == old.name && set.action == old.action) else {
                 continue; // taken out of the configuration by name: that is meant
             };
-            for family in AddressFamily::ALL {
+            for family in [Family::Ipv4, Family::Ipv6] {
                 let lost = lost_share(&old.prefixes, &new.prefixes, family);
                 if lost > next.largest_shrink {
                     let (lost_percent, allowed_percent) = (lost * 100.0, next.largest_shrink * 100.0);
@@ -219,7 +220,7 @@ impl Policy {
 }
 
 /// The share of the addresses of `old` that are not in `new`: 0 to 1.
-fn lost_share(old: &[Prefix], new: &[Prefix], family: AddressFamily) -> f64 {
+fn lost_share(old: &[IpNet], new: &[IpNet], family: Family) -> f64 {
     let (old, new) = (intervals(old, family), intervals(new, family));
     let size = |&(first, last): &(u128, u128)| (last - first) as f64 + 1.0;
     let had: f64 = old.iter().map(size).sum();
@@ -242,9 +243,9 @@ fn lost_share(old: &[Prefix], new: &[Prefix], family: AddressFamily) -> f64 {
 }
 
 /// The addresses of a family as disjoint intervals in ascending order.
-fn intervals(prefixes: &[Prefix], family: AddressFamily) -> Vec<(u128, u128)> {
-    let of_family = prefixes.iter().filter(|prefix| prefix.family() == family);
-    let mut sorted: Vec<_> = of_family.map(|prefix| (prefix.bits(), prefix.last())).collect();
+fn intervals(prefixes: &[IpNet], family: Family) -> Vec<(u128, u128)> {
+    let of_family = prefixes.iter().filter(|range| aligned::family(range) == family);
+    let mut sorted: Vec<_> = of_family.map(|range| (aligned::first(range), aligned::last(range))).collect();
     sorted.sort_unstable();
     // Prefixes are nested or disjoint, so what begins within the previous interval also ends in it.
     sorted.dedup_by(|next, previous| next.0 <= previous.1);

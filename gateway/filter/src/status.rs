@@ -4,11 +4,11 @@ use std::fmt;
 use std::net::IpAddr;
 
 use hookgate_ebpf::{Action, Family, Mode, Reason, Verdict};
+use ipnet::IpNet;
 
 use crate::attach::Attached;
 use crate::numbers::SetNumbers;
 use crate::tables::Tables;
-use hookgate_core::prefix::Prefix;
 
 /// The filter at one moment.
 #[derive(Clone, Debug, PartialEq)]
@@ -60,7 +60,7 @@ pub struct Explanation {
     /// The address.
     pub address: IpAddr,
     /// The range that decides, its action, and the set that it comes from.
-    pub range: Option<(Prefix, Action, String)>,
+    pub range: Option<(IpNet, Action, String)>,
 }
 
 impl Explanation {

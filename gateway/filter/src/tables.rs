@@ -7,13 +7,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use hookgate_ebpf::{
-    Action, Address, DestinationKey, Entry, FRONT_STATES_PER_WORD, FrontPage, FrontState, PORTS_PER_WORD, PortState,
-    SetPage, Step, front_key_32, front_key_48, presence_bit,
+    Action, Address, DestinationKey, Entry, FRONT_STATES_PER_WORD, Family, FrontPage, FrontState, PORTS_PER_WORD,
+    PortState, SetPage, Step, front_key_32, front_key_48, presence_bit,
 };
+use ipnet::IpNet;
 
+use crate::aligned;
 use crate::numbers::SetNumbers;
 use crate::policy::{Destination, Limits, Policy, PolicyError, RangeSet};
-use hookgate_core::prefix::{AddressFamily, Prefix};
 
 /// The longest range whose /48s are listed one by one in the IPv6 hash: 256 entries. Shorter ones leave their /32 to the
 /// trie, since a feed of /33s would otherwise take 32,768 entries each.
@@ -23,7 +24,7 @@ const LONGEST_EXPANSION: u8 = 40;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tables {
     /// Every range of both families, without those that a deny range covers: the longest one is the answer.
-    pub ranges: BTreeMap<Prefix, Entry>,
+    pub ranges: BTreeMap<IpNet, Entry>,
     /// Which /20s have a state below that is not [`FrontState::None`], by the first 11 bits.
     pub coarse_ipv4: BTreeMap<u16, FrontPage>,
     /// The states of each /24, by the first 16 bits.
@@ -62,34 +63,31 @@ impl Tables {
     }
 
     /// The range that decides about a source, by the ranges alone: for questions, not for packets.
-    pub fn decisive_range(&self, address: IpAddr) -> Option<(Prefix, Entry)> {
-        let address = address.to_canonical();
-        let longest = Prefix::containing(address, u8::MAX).length();
-        (0..=longest).rev().find_map(|length| {
-            let prefix = Prefix::containing(address, length);
-            self.ranges.get(&prefix).map(|entry| (prefix, *entry))
-        })
+    pub fn decisive_range(&self, address: IpAddr) -> Option<(IpNet, Entry)> {
+        let longest_first = std::iter::successors(Some(IpNet::from(address.to_canonical())), IpNet::supernet);
+        longest_first.into_iter().find_map(|range| self.ranges.get(&range).map(|entry| (range, *entry)))
     }
 
     /// Ranges of both families, as they are in the tries.
-    pub fn count(&self, family: AddressFamily) -> usize {
-        self.ranges.keys().filter(|prefix| prefix.family() == family).count()
+    pub fn count(&self, family: Family) -> usize {
+        self.ranges.keys().filter(|range| aligned::family(range) == family).count()
     }
 
-    fn of_family(&self, family: AddressFamily) -> Vec<(Prefix, Entry)> {
-        self.ranges.iter().filter(|(prefix, _)| prefix.family() == family).map(|(key, entry)| (*key, *entry)).collect()
+    fn of_family(&self, family: Family) -> Vec<(IpNet, Entry)> {
+        let of_family = self.ranges.iter().filter(|(range, _)| aligned::family(range) == family);
+        of_family.map(|(range, entry)| (*range, *entry)).collect()
     }
 
     /// Paints ranges over their /24s, shorter ones first, which is the order of the map.
     fn fill_ipv4(&mut self) {
-        for (prefix, entry) in self.of_family(AddressFamily::Ipv4) {
+        for (range, entry) in self.of_family(Family::Ipv4) {
             let state = match entry.action() {
-                _ if prefix.length() > 24 => FrontState::Mixed,
+                _ if range.prefix_len() > 24 => FrontState::Mixed,
                 Some(Action::Allow) => FrontState::Allowed,
                 Some(Action::Deny) => FrontState::Denied,
                 None => FrontState::None,
             };
-            for (page, slots) in pages_of(&prefix) {
+            for (page, slots) in pages_of(&range) {
                 paint(self.front_ipv4.entry(page).or_default(), &slots, state);
                 if state != FrontState::Mixed {
                     let sets = self.sets_ipv4.entry(page).or_insert([0; 256]);
@@ -108,22 +106,23 @@ impl Tables {
 
     /// The same for IPv6, where what lies within one /24 goes into the hash if it fits.
     fn fill_ipv6(&mut self, budget: usize) {
-        let ranges = self.of_family(AddressFamily::Ipv6);
+        let ranges = self.of_family(Family::Ipv6);
         // The outermost range of /24 or shorter so far; what it covers comes right after it.
-        let mut outermost: Option<Prefix> = None;
-        for group in
-            ranges.chunk_by(|(a, _), (b, _)| a.length() > 24 && b.length() > 24 && a.bits() >> 104 == b.bits() >> 104)
-        {
+        let mut outermost: Option<IpNet> = None;
+        let is_one_group = |(a, _): &(IpNet, Entry), (b, _): &(IpNet, Entry)| {
+            a.prefix_len() > 24 && b.prefix_len() > 24 && aligned::first(a) >> 104 == aligned::first(b) >> 104
+        };
+        for group in ranges.chunk_by(is_one_group) {
             let first = group[0].0;
-            if outermost.is_some_and(|outer| outer.covers(&first)) {
+            if outermost.is_some_and(|outer| outer.contains(&first)) {
                 continue;
             }
             let mut state = FrontState::Mixed;
-            if first.length() <= 24 {
+            if first.prefix_len() <= 24 {
                 outermost = Some(first);
             } else {
                 // The entries of one range are many, so the bound is checked before they are made.
-                let cost: usize = group.iter().map(|(prefix, _)| expansion(prefix)).sum();
+                let cost: usize = group.iter().map(|(range, _)| expansion(range)).sum();
                 if self.hash_ipv6.len() + cost <= budget {
                     self.hash_ipv6.extend(hash_entries(group));
                     state = FrontState::HASHED;
@@ -141,39 +140,38 @@ impl Tables {
 
 /// The union of the sets with the order of verdicts worked in: what a deny range covers has no other range in it, so that
 /// the longest range over a source decides.
-fn effective(sets: &[RangeSet], numbers: &SetNumbers, limits: &Limits) -> Result<BTreeMap<Prefix, Entry>, PolicyError> {
-    let mut all: BTreeMap<Prefix, Entry> = BTreeMap::new();
+fn effective(sets: &[RangeSet], numbers: &SetNumbers, limits: &Limits) -> Result<BTreeMap<IpNet, Entry>, PolicyError> {
+    let mut all: BTreeMap<IpNet, Entry> = BTreeMap::new();
     // Last written wins: later sets first, and deny over allow.
     for action in [Action::Allow, Action::Deny] {
         for set in sets.iter().rev().filter(|set| set.action == action) {
             let entry = Entry::new(action, numbers.number(&set.name));
-            all.extend(set.prefixes.iter().map(|prefix| (*prefix, entry)));
+            all.extend(set.prefixes.iter().map(|range| (range.trunc(), entry)));
         }
     }
-    for (family, limit) in [(AddressFamily::Ipv4, limits.ranges_ipv4), (AddressFamily::Ipv6, limits.ranges_ipv6)] {
-        let count = all.keys().filter(|prefix| prefix.family() == family).count();
+    for (family, limit) in [(Family::Ipv4, limits.ranges_ipv4), (Family::Ipv6, limits.ranges_ipv6)] {
+        let count = all.keys().filter(|range| aligned::family(range) == family).count();
         if count > limit as usize {
             return Err(PolicyError::TooManyRanges { family, count, limit });
         }
     }
     // In this order a range comes before all that it covers, so the last deny range is the only one to compare with.
-    let mut denied: Option<Prefix> = None;
-    all.retain(|prefix, entry| {
-        if denied.is_some_and(|deny| deny.covers(prefix)) {
+    let mut denied: Option<IpNet> = None;
+    all.retain(|range, entry| {
+        if denied.is_some_and(|deny| deny.contains(range)) {
             return entry.action() == Some(Action::Deny);
         }
         if entry.action() == Some(Action::Deny) {
-            denied = Some(*prefix);
+            denied = Some(*range);
         }
         true
     });
     Ok(all)
 }
 
-/// The /24s of a prefix (or the one that it lies in), as slots 0 to 255 of pages.
-fn pages_of(prefix: &Prefix) -> impl Iterator<Item = (u16, std::ops::Range<usize>)> + use<> {
-    let first = (prefix.bits() >> 104) as u32;
-    let last = first | (0x00ff_ffffu32.checked_shr(u32::from(prefix.length())).unwrap_or(0));
+/// The /24s of a range (or the one that it lies in), as slots 0 to 255 of pages.
+fn pages_of(range: &IpNet) -> impl Iterator<Item = (u16, std::ops::Range<usize>)> + use<> {
+    let (first, last) = ((aligned::first(range) >> 104) as u32, (aligned::last(range) >> 104) as u32);
     (first >> 8..=last >> 8).map(move |page| {
         let from = if page == first >> 8 { first as usize & 255 } else { 0 };
         let to = if page == last >> 8 { last as usize & 255 } else { 255 };
@@ -195,8 +193,8 @@ fn paint(page: &mut FrontPage, slots: &std::ops::Range<usize>, state: FrontState
 }
 
 /// The most entries that a range of length /25 or longer can add to the IPv6 hash.
-fn expansion(prefix: &Prefix) -> usize {
-    match prefix.length() {
+fn expansion(range: &IpNet) -> usize {
+    match range.prefix_len() {
         length @ ..=32 => 1 << (32 - length.max(25)),
         length @ LONGEST_EXPANSION..=48 => 1 + (1 << (48 - length)),
         _ => 2,
@@ -204,12 +202,12 @@ fn expansion(prefix: &Prefix) -> usize {
 }
 
 /// The hash entries of the ranges in one /24, each /25 or longer, in the order of the map.
-fn hash_entries(group: &[(Prefix, Entry)]) -> BTreeMap<u64, Entry> {
+fn hash_entries(group: &[(IpNet, Entry)]) -> BTreeMap<u64, Entry> {
     let mut short: BTreeMap<u64, Entry> = BTreeMap::new();
     let mut long: BTreeMap<u64, Entry> = BTreeMap::new();
-    for (prefix, entry) in group {
-        let (first, last) = ((prefix.bits() >> 64) as u64, (prefix.last() >> 64) as u64);
-        match prefix.length() {
+    for (range, entry) in group {
+        let (first, last) = ((aligned::first(range) >> 64) as u64, (aligned::last(range) >> 64) as u64);
+        match range.prefix_len() {
             ..=32 => short.extend((first >> 32..=last >> 32).map(|high| (front_key_32(high << 32), *entry))),
             33..LONGEST_EXPANSION => {
                 short.insert(front_key_32(first), Entry::TRIE);

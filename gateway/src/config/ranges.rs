@@ -5,6 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
+use ipnet::IpNet;
 use serde::Deserialize;
 use toml::Spanned;
 
@@ -12,8 +13,7 @@ use super::document::{Report, WordOr};
 use super::error::Problem;
 use super::file::{self, MAXIMUM_FILE_BYTES};
 use super::provider::RawProvider;
-use hookgate_core::prefix::{Prefix, PrefixError};
-use hookgate_core::ranges::{Ranges, SourceCheck};
+use hookgate_core::ranges::{self, RangeError, Ranges, SourceCheck};
 
 /// Most files of one list: senders publish one for each of their regions.
 const MAXIMUM_FILES: usize = 64;
@@ -27,7 +27,7 @@ const WRITE_RANGES: &str = "ranges, such as [\"192.0.2.0/24\", \"2001:db8::/32\"
 pub enum RangeProblem {
     /// Not a range.
     #[error(transparent)]
-    Prefix(#[from] PrefixError),
+    Range(#[from] RangeError),
     /// Something in a file of ranges.
     #[error("{}{}: {reason}", .path.display(), place(.line))]
     File {
@@ -76,7 +76,7 @@ pub(super) enum RawSourceCheck {
 
 /// Where one provider sends from, as it was written.
 pub(super) struct ProviderRanges {
-    pub(super) prefixes: Vec<Prefix>,
+    pub(super) prefixes: Vec<IpNet>,
     pub(super) check: SourceCheck,
 }
 
@@ -108,12 +108,12 @@ pub(super) fn prefixes(
     listed: Option<&Spanned<Vec<Spanned<String>>>>,
     files: Option<&Spanned<Vec<Spanned<WordOr<RawRangeFile>>>>>,
     report: &mut Report<'_>,
-) -> Vec<Prefix> {
+) -> Vec<IpNet> {
     let mut prefixes = Vec::new();
     for text in listed.into_iter().flat_map(Spanned::get_ref) {
-        match text.get_ref().parse() {
-            Ok(prefix) => prefixes.push(prefix),
-            Err(error) => report.error(text, RangeProblem::Prefix(error).into()),
+        match ranges::parse(text.get_ref()) {
+            Ok(range) => prefixes.push(range),
+            Err(error) => report.error(text, RangeProblem::Range(error).into()),
         }
     }
     if let Some(files) = files {
@@ -142,7 +142,7 @@ fn check_emptiness(provider: &RawProvider, report: &mut Report<'_>) {
     }
 }
 
-fn read_entry(entry: &Spanned<WordOr<RawRangeFile>>, report: &mut Report<'_>) -> Result<Vec<Prefix>, Problem> {
+fn read_entry(entry: &Spanned<WordOr<RawRangeFile>>, report: &mut Report<'_>) -> Result<Vec<IpNet>, Problem> {
     let (name, minus) = match entry.get_ref() {
         WordOr::Word(name) => (name, None),
         WordOr::Table(RawRangeFile { file: Some(name), minus }) => (name.get_ref(), minus.as_ref()),
@@ -159,7 +159,7 @@ fn read_entry(entry: &Spanned<WordOr<RawRangeFile>>, report: &mut Report<'_>) ->
 }
 
 /// The ranges of a file; never none.
-fn read(path: &Path) -> Result<Vec<Prefix>, Problem> {
+fn read(path: &Path) -> Result<Vec<IpNet>, Problem> {
     let bytes = file::read_named(path, MAXIMUM_FILE_BYTES)?;
     let prefixes =
         parse(&bytes).map_err(|(line, reason)| RangeProblem::File { path: path.to_owned(), line, reason })?;
@@ -180,35 +180,33 @@ struct PublishedPrefix {
 }
 
 /// Tells the formats apart by their first character.
-fn parse(bytes: &[u8]) -> Result<Vec<Prefix>, (Option<usize>, String)> {
+fn parse(bytes: &[u8]) -> Result<Vec<IpNet>, (Option<usize>, String)> {
     let text = std::str::from_utf8(bytes).map_err(|error| (None, error.to_string()))?;
     let json = |error: serde_json::Error| (None, format!("no JSON of ranges: {error}"));
-    let prefix = |text: &str| text.parse::<Prefix>().map_err(|error| (None, error.to_string()));
+    let range = |text: &str| ranges::parse(text).map_err(|error| (None, error.to_string()));
     match text.trim_start().bytes().next() {
         Some(b'[') => {
             let listed: Vec<String> = serde_json::from_str(text).map_err(json)?;
-            listed.iter().map(|text| prefix(text)).collect()
+            listed.iter().map(|text| range(text)).collect()
         }
         Some(b'{') => {
             let published: Published = serde_json::from_str(text).map_err(json)?;
             let text = |entry: &PublishedPrefix| entry.ipv4_prefix.clone().or(entry.ipv6_prefix.clone());
             let none = || (None, "an entry of prefixes has neither ipv4Prefix nor ipv6Prefix".to_owned());
-            published.prefixes.iter().map(|entry| prefix(&text(entry).ok_or_else(none)?)).collect()
+            published.prefixes.iter().map(|entry| range(&text(entry).ok_or_else(none)?)).collect()
         }
         _ => parse_plain(text),
     }
 }
 
 /// One range a line; the rest of a line after `#` is a comment.
-fn parse_plain(text: &str) -> Result<Vec<Prefix>, (Option<usize>, String)> {
+fn parse_plain(text: &str) -> Result<Vec<IpNet>, (Option<usize>, String)> {
     let lines = text.lines().zip(1..).map(|(line, number)| {
         let range = line.split('#').next().unwrap_or_default().trim();
         (range, number)
     });
-    let ranges = lines.filter(|(range, _)| !range.is_empty());
-    ranges
-        .map(|(range, number)| range.parse().map_err(|error: PrefixError| (Some(number), error.to_string())))
-        .collect()
+    let written = lines.filter(|(range, _)| !range.is_empty());
+    written.map(|(range, number)| ranges::parse(range).map_err(|error| (Some(number), error.to_string()))).collect()
 }
 
 #[cfg(test)]
@@ -219,7 +217,7 @@ mod tests {
     fn the_formats_of_files_are_told_apart() {
         let check = |text: &str, expected: Result<&[&str], &str>| match (parse(text.as_bytes()), expected) {
             (Ok(found), Ok(expected)) => {
-                assert_eq!(found.iter().map(Prefix::to_string).collect::<Vec<_>>(), expected, "{text}");
+                assert_eq!(found.iter().map(IpNet::to_string).collect::<Vec<_>>(), expected, "{text}");
             }
             (Err((line, reason)), Err(expected)) => {
                 let found = format!("{}{reason}", place(&line));
@@ -230,11 +228,11 @@ mod tests {
         check("192.0.2.0/24\n", Ok(&["192.0.2.0/24"]));
         check("# ours\r\n\r\n 192.0.2.7 # one\r\n2001:db8::/32", Ok(&["192.0.2.7/32", "2001:db8::/32"]));
         check("192.0.2.0/24\n192.0.2.1/24\n", Err(":2`192.0.2.1/24` has bits set"));
-        check("<html>", Err(":1`<html>` is no IP address"));
+        check("<html>", Err(":1`<html>` is not an IP address"));
         check("", Ok(&[]));
         check(r#"["44.242.69.192", "52.89.71.0/24"]"#, Ok(&["44.242.69.192/32", "52.89.71.0/24"]));
         check(r#"["44.242.69.192", 7]"#, Err("no JSON of ranges"));
-        check(r#"["44.242.69.256"]"#, Err("no IP address"));
+        check(r#"["44.242.69.256"]"#, Err("not an IP address"));
         let google = r#"{"syncToken": "1", "creationTime": "2026-06-01T00:00:00",
             "prefixes": [{"ipv4Prefix": "8.8.4.0/24"}, {"ipv6Prefix": "2001:4860::/32", "service": "Google Cloud"}]}"#;
         check(google, Ok(&["8.8.4.0/24", "2001:4860::/32"]));

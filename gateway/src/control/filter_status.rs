@@ -11,8 +11,7 @@ use std::time::Duration;
 
 use super::filter;
 use crate::config::{Config, FilterSection};
-use hookgate_core::prefix::AddressFamily;
-use hookgate_filter::{Action, Explanation, Mode, Policy};
+use hookgate_filter::{Action, Explanation, Family, Mode, Policy};
 
 /// How long the daemon may take to answer each piece: it is on this host.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -59,7 +58,7 @@ fn configured(policy: &Policy) {
     println!("  mode {mode}, interfaces: {}", policy.interfaces.join(", "));
     for set in &policy.sets {
         let action = if set.action == Action::Allow { "allow" } else { "deny" };
-        let [ipv4, ipv6] = AddressFamily::ALL.map(|family| set.count(family));
+        let (ipv4, ipv6) = (set.count(Family::Ipv4), set.count(Family::Ipv6));
         println!("  {action} {}: {ipv4} IPv4 and {ipv6} IPv6 ranges", set.name);
     }
 }
