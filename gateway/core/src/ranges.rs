@@ -1,6 +1,6 @@
 //! The addresses that a provider sends from, and whether a request came from one of them.
 //!
-//! Owns how a range is written, and sets of addresses: look-up and difference. The pre-filter knows only the union of all
+//! Owns how a range is written, and sets of addresses: lookup and difference. The pre-filter knows only the union of all
 //! providers' ranges; this module checks that the request of a verified provider came from the ranges of that provider. Must
 //! not read files, nor know requests.
 
@@ -86,7 +86,7 @@ pub fn parse(text: &str) -> Result<IpNet, RangeError> {
     Ok(range)
 }
 
-/// A set of addresses: disjoint ranges in ascending order, IPv4 before IPv6, so that a look-up is a binary search.
+/// A set of addresses: disjoint ranges in ascending order, IPv4 before IPv6, so that a lookup is a binary search.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ranges(Vec<IpNet>);
 

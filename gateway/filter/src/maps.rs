@@ -1,4 +1,4 @@
-//! The program's maps, as the daemon holds them.
+//! The open maps of the program.
 //!
 //! Owns every read and write of a map. Must not decide what to write: `difference` does.
 
@@ -17,10 +17,10 @@ use crate::status::PacketCount;
 /// The words of [`Settings`].
 type SettingsWords = [u64; size_of::<Settings>() / 8];
 
-/// Samples taken at once: the ring buffer holds about 1,200.
+/// The most samples of one call. The ring buffer holds about 1,200.
 const SAMPLES_AT_ONCE: usize = 1024;
 
-/// The maps, open.
+/// The open maps.
 pub(super) struct Maps {
     settings: Array<MapData, SettingsWords>,
     ports: Array<MapData, u64>,
@@ -36,7 +36,7 @@ pub(super) struct Maps {
     packets: PerCpuArray<MapData, u64>,
     set_packets: PerCpuArray<MapData, u64>,
     samples: RingBuf<MapData>,
-    /// Every map's descriptor, for its entry in `/proc`; the maps above keep most of them open, the program the others.
+    /// The descriptor of every map, for its entry in `/proc`. The maps above keep most of them open, the program the others.
     descriptors: Vec<RawFd>,
 }
 
@@ -68,7 +68,7 @@ impl Maps {
         self.settings.set(0, settings.to_words(), 0).map_err(|source| failed(names::SETTINGS, source))
     }
 
-    /// Does one write.
+    /// Applies one write.
     pub(super) fn apply(&mut self, operation: &Operation) -> Result<(), FilterError> {
         let (map, result) = match operation {
             Operation::SetRange(IpNet::V4(range), entry) => {
@@ -99,7 +99,7 @@ impl Maps {
         result.map_err(|source| failed(map, source))
     }
 
-    /// The packet counters, summed over the CPUs; without those that are zero.
+    /// The packet counters, summed over the CPUs, without zeros.
     pub(super) fn packets(&self) -> Result<Vec<PacketCount>, FilterError> {
         let mut cells = [0; COUNTERS as usize];
         for (index, cell) in cells.iter_mut().enumerate() {
@@ -118,12 +118,12 @@ impl Maps {
         Ok(counts)
     }
 
-    /// Packets that the set with this number decided about.
+    /// The number of packets that the set with this number decided about.
     pub(super) fn set_packets(&self, set: u8) -> Result<u64, FilterError> {
         sum(&self.set_packets, u32::from(set)).map_err(|source| failed(names::SET_PACKETS, source))
     }
 
-    /// The samples since the last time, at most [`SAMPLES_AT_ONCE`].
+    /// The samples since the last call, at most [`SAMPLES_AT_ONCE`].
     pub(super) fn samples(&mut self) -> Vec<Sample> {
         let mut samples = Vec::new();
         while samples.len() < SAMPLES_AT_ONCE {
@@ -133,7 +133,7 @@ impl Maps {
         samples
     }
 
-    /// Bytes that the kernel charges for the maps, as it says in `/proc` (exact since Linux 6.4, an estimate before).
+    /// Kernel memory of the maps in bytes, from `/proc`: exact since Linux 6.4, an estimate before.
     pub(super) fn memory_bytes(&self) -> u64 {
         let memory = |descriptor: &RawFd| {
             let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{descriptor}")).ok()?;
@@ -156,12 +156,12 @@ fn sum(map: &PerCpuArray<MapData, u64>, index: u32) -> Result<u64, MapError> {
     Ok(map.get(&index, 0)?.iter().sum())
 }
 
-/// A trie's key: the first bytes of the prefix in network order.
+/// A key of the IPv4 trie.
 fn key_ipv4(range: &Ipv4Net) -> Key<[u8; 4]> {
     Key::new(u32::from(range.prefix_len()), range.addr().octets())
 }
 
-/// The same for IPv6.
+/// A key of the IPv6 trie.
 fn key_ipv6(range: &Ipv6Net) -> Key<[u8; 16]> {
     Key::new(u32::from(range.prefix_len()), range.addr().octets())
 }

@@ -1,4 +1,4 @@
-//! The tables mean what the ranges say, and go on doing so after every write of a change.
+//! The tables agree with the ranges, also after every write of a change.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -15,7 +15,7 @@ use crate::numbers::SetNumbers;
 use crate::policy::{Destination, Limits, Policy, PolicyError, RangeSet};
 use crate::tables::{Tables, mapped};
 
-/// The maps of the kernel, as far as lookups and writes go.
+/// The maps of the kernel, for lookups and writes.
 #[derive(Clone, Default)]
 struct Simulated {
     tables: Tables,
@@ -83,7 +83,7 @@ impl Maps for Simulated {
     }
 }
 
-/// The tables of a policy in which no set was before.
+/// The tables of the first policy of a filter.
 fn tables(policy: &Policy) -> Result<Tables, PolicyError> {
     Tables::new(policy, &SetNumbers::default().after(&policy.sets)?)
 }
@@ -127,7 +127,7 @@ fn the_shared_cases_come_out_the_same_through_the_front_tables() {
     }
 }
 
-/// What a policy says about a source, by its definition: deny before allow, then the longest, then the earlier set.
+/// What a policy decides about a source, by definition: deny before allow, then the longest range, then the earlier set.
 fn defined(policy: &Policy, source: IpAddr) -> Entry {
     for action in [Action::Deny, Action::Allow] {
         let mut best: Option<(u8, usize)> = None;
@@ -147,7 +147,7 @@ fn defined(policy: &Policy, source: IpAddr) -> Entry {
 /// Random ranges that lie close together, so that they nest, touch and shadow one another.
 struct Random {
     rng: fastrand::Rng,
-    /// The shortest length of a range, now and then.
+    /// The shortest length that one range in twenty may have; the others have at least 14 bits.
     shortest: u8,
 }
 
@@ -182,7 +182,7 @@ impl Random {
         Policy { limits: Limits { hash_ipv6, ..Limits::default() }, ..policy(sets) }
     }
 
-    /// The edges of every range, their neighbours, and some more.
+    /// The first and the last address of every range, their neighbours, and random addresses.
     fn sources(&mut self, policies: &[&Policy]) -> Vec<IpAddr> {
         let mut sources: Vec<IpAddr> = (0..30).map(|_| self.address()).collect();
         for range in policies.iter().flat_map(|policy| &policy.sets).flat_map(|set| &set.prefixes) {
@@ -218,7 +218,7 @@ fn lookups_say_what_the_policy_defines() {
 
 #[test]
 fn no_write_of_a_change_takes_away_what_old_and_new_both_say() {
-    let mut random = Random { rng: fastrand::Rng::with_seed(2), shortest: 12 }; // a /0 has 65,536 pages to write, and every write is looked at
+    let mut random = Random { rng: fastrand::Rng::with_seed(2), shortest: 12 }; // a /0 has 65,536 pages to write, and the test checks every write
     let mut writes = 0;
     for round in 0..80 {
         let (old, new) = (random.policy(), random.policy());
