@@ -141,9 +141,7 @@ fn hold(program: &mut Xdp, link: XdpLinkId, path: Option<PathBuf>) -> Result<Hol
 /// Detaches the program, also if it is pinned.
 pub(super) fn release(program: &mut Xdp, hold: Hold) -> Result<(), FilterError> {
     match hold {
-        Hold::Owned(link) => {
-            program.detach(link).map_err(|source| FilterError::Pin { path: PathBuf::new(), source: io_error(source) })
-        }
+        Hold::Owned(link) => program.detach(link).map_err(|source| FilterError::Detach { source: io_error(source) }),
         Hold::Pinned(path) => match fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(FilterError::Pin { path, source: error }),
             _ => Ok(()),

@@ -90,6 +90,12 @@ pub enum FilterError {
         /// The error of the kernel.
         source: io::Error,
     },
+    /// A link that is not pinned cannot be removed.
+    #[error("the filter cannot be detached from an interface: {source}")]
+    Detach {
+        /// The error of aya or of the kernel.
+        source: io::Error,
+    },
     /// A map cannot be opened, read or written.
     #[error("map {map} of the filter cannot be used")]
     Map {
