@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use hookgate_testkit::configuration::HOST;
-use hookgate_testkit::http::Response;
+use hookgate_testkit::http::{self, Response};
 use hookgate_testkit::pki::{ClientIdentity, Pki};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -167,7 +167,5 @@ impl Call {
 
 /// A request as bytes, for [`HOST`], with a body of which the length is announced.
 pub(crate) fn request(method: &str, target: &str, body: &[u8]) -> Vec<u8> {
-    let length = body.len();
-    let head = format!("{method} {target} HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: {length}\r\n\r\n");
-    [head.as_bytes(), body].concat()
+    http::request(method, target, HOST, &[], body)
 }

@@ -1,11 +1,11 @@
 //! The metrics endpoint: every name, with its labels, after traffic of every kind.
 
 use std::collections::BTreeSet;
-use std::io::{Read, Write};
 use std::net::TcpStream;
 
 use hookgate_testkit::gateway::Signal;
 use hookgate_testkit::handler::Behaviour;
+use hookgate_testkit::http::{self, Response};
 use hookgate_testkit::metrics::Metrics;
 use hookgate_testkit::pki::{ExtendedKeyUsage, LeafOptions, Sender, Variant};
 
@@ -46,13 +46,11 @@ const DOCUMENTED: [(&str, &str, &[&str]); 29] = [
     ("hookgate_worker_stalled", "gauge", &["worker"]),
 ];
 
-/// The answer to a scrape, head and all.
-fn scrape(stand: &Stand) -> String {
-    let mut stream = TcpStream::connect(stand.world.gateway.metrics_address()).unwrap();
-    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: metrics\r\nConnection: close\r\n\r\n").unwrap();
-    let mut text = String::new();
-    stream.read_to_string(&mut text).unwrap();
-    text
+/// The response to a scrape.
+fn scrape(stand: &Stand) -> Response {
+    let response = http::get(stand.world.gateway.metrics_address(), "/metrics", SOON).unwrap();
+    assert!(response.status == 200 && response.complete, "{response:?}");
+    response
 }
 
 /// One request of each kind, so that every metric has something to count.
@@ -75,8 +73,7 @@ fn every_metric_is_there_with_its_type_and_labels() {
     let stand = Stand::limited("").unwrap();
     traffic(&stand);
     stand.world.gateway.wait_metric("hookgate_chain_cache_entries", &[], 1.0, SOON).unwrap();
-    let text = scrape(&stand);
-    let body = text.split_once("\r\n\r\n").unwrap().1;
+    let body = scrape(&stand).text();
     let metrics =
         Metrics::parse(&body.lines().filter(|line| line.contains("hookgate_")).collect::<Vec<_>>().join("\n"));
     let metrics = metrics.unwrap();
@@ -179,7 +176,8 @@ fn labels_take_nothing_that_a_peer_made_up() {
     let impostor = stand.world.scene.identity(Sender::PagerDuty, Variant::Good).unwrap();
     let caller = Caller::new(stand.world.gateway.port(), &stand.world.scene.pki, &impostor).unwrap();
     assert_eq!(caller.connect().unwrap().ask(request("POST", PATH, b"{}")).unwrap().status, 403);
-    let text = scrape(&stand).to_lowercase();
+    let response = scrape(&stand);
+    let text = format!("{:?}{}", response.fields, response.text()).to_lowercase();
     assert!(!text.contains("made") && !text.contains("webhooks.pagerduty"), "{text}");
 }
 

@@ -3,7 +3,7 @@
 //! Open loop: a connection is begun when it is due, whatever became of those before it, so that a pause of the server shows as
 //! latency, and its end as a burst. Judges what an answer is; tests judge how many failed.
 
-use std::io::{Read as _, Write as _};
+use std::io::{BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,6 +11,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use hookgate_testkit::configuration::HOST;
+use hookgate_testkit::http::{self, Response};
 use hookgate_testkit::pki::ClientIdentity;
 use rustls::client::Resumption;
 use rustls::pki_types::pem::PemObject as _;
@@ -174,12 +175,14 @@ fn send(client: Arc<ClientConfig>) -> std::io::Result<()> {
     let mut tcp = socket;
     connection.complete_io(&mut tcp).map_err(stage("handshake"))?;
     let mut tls = StreamOwned::new(connection, tcp);
-    let request = format!("POST {PATH} HTTP/1.1\r\nHost: {HOST}\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{{}}");
-    tls.write_all(request.as_bytes()).map_err(stage("request"))?;
-    let mut answer = String::new();
-    tls.read_to_string(&mut answer).map_err(stage("answer"))?;
-    if !answer.starts_with("HTTP/1.1 200 ") || !answer.ends_with("}\n") {
-        return Err(std::io::Error::other(format!("answered {answer:?}")));
+    tls.write_all(&http::request("POST", PATH, HOST, &[("Connection", "close")], b"{}")).map_err(stage("request"))?;
+    let mut tls = BufReader::new(tls);
+    let response = Response::read(&mut tls).map_err(|error| std::io::Error::other(format!("answer: {error:#}")))?;
+    let mut rest = Vec::new();
+    tls.read_to_end(&mut rest).map_err(stage("end"))?;
+    let is_good = |response: &Response| response.status == 200 && response.complete && response.body.ends_with(b"}\n");
+    match response {
+        Some(response) if is_good(&response) && rest.is_empty() => Ok(()),
+        other => Err(std::io::Error::other(format!("answered {other:?}, and then {} bytes", rest.len()))),
     }
-    Ok(())
 }

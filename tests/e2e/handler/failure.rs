@@ -1,7 +1,7 @@
 //! Handlers that cannot be reached, answer badly, late, or not at all: 502, 503, 504.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use hookgate_testkit::gateway::{Gateway, GatewayOptions};
 use hookgate_testkit::handler::Behaviour;
-use hookgate_testkit::http::Response;
+use hookgate_testkit::http::{Request, Response};
 use hookgate_testkit::pki::{Sender, Variant};
 
 use crate::call::request;
@@ -221,8 +221,8 @@ fn chatty_handler(path: &Path) {
     thread::spawn(move || {
         for stream in listener.incoming().map_while(Result::ok) {
             thread::spawn(move || {
-                let mut lines = BufReader::new(&stream).lines().map_while(Result::ok);
-                while lines.by_ref().any(|line| line.is_empty()) {
+                let mut reader = BufReader::new(&stream);
+                while let Ok(Some(_)) = Request::read(&mut reader, 1) {
                     let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nmine\
                                    HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nothers";
                     if (&stream).write_all(answer).is_err() {

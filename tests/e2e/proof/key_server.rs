@@ -2,14 +2,15 @@
 //!
 //! Owns its port and its threads, which end with it. Must not judge who asks.
 
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{self, BufReader, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result};
+use hookgate_testkit::http::Request;
 use hookgate_testkit::pki::{KeyKind, Pki};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -139,11 +140,7 @@ fn serve(stream: TcpStream, shared: &Shared) -> Result<()> {
     }
     let connection = ServerConnection::new(Arc::clone(&shared.config))?;
     let mut stream = BufReader::new(StreamOwned::new(connection, stream));
-    let mut line = String::new();
-    while line != "\r\n" {
-        line.clear();
-        ensure!(stream.read_line(&mut line)? > 0, "the client closed within the head");
-    }
+    Request::read(&mut stream, 1)?.context("the client closed without a request")?;
     shared.requests.fetch_add(1, Ordering::SeqCst);
     let mut stream = stream.into_inner();
     match answer {

@@ -19,7 +19,7 @@ use hookgate_testkit::configuration::HOST;
 use hookgate_testkit::documents::Document;
 use hookgate_testkit::gateway::{Gateway, GatewayOptions};
 use hookgate_testkit::handler::Handler;
-use hookgate_testkit::http::{Request, Response};
+use hookgate_testkit::http::{self, Request, Response};
 use hookgate_testkit::pki::{Sender, Variant};
 use ring::hmac;
 
@@ -163,10 +163,7 @@ fn assert_challenge(response: &Response, reason: &str, what: &str) {
 
 /// A POST as bytes, with these fields beside Host and Content-Length.
 fn post(path: &str, fields: &Fields<'_>, body: &[u8]) -> Vec<u8> {
-    let fields: String = fields.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
-    let length = body.len();
-    let head = format!("POST {path} HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: {length}\r\n{fields}\r\n");
-    [head.as_bytes(), body].concat()
+    http::request("POST", path, HOST, fields, body)
 }
 
 /// A `[[route]]` for `path` that admits `provider` to its usual handler, with these lines.

@@ -1,13 +1,12 @@
 //! The Prometheus text format, as far as the daemon's endpoint writes it: samples out of a scrape.
 
 use std::collections::BTreeMap;
-use std::io::{BufReader, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::http::Response;
+use crate::http;
 
 /// How long a scrape may take.
 const SCRAPE_LIMIT: Duration = Duration::from_secs(5);
@@ -34,11 +33,7 @@ impl Metrics {
     ///
     /// Nobody answers within five seconds, or not with 200 and samples.
     pub fn scrape(address: SocketAddr) -> Result<Self> {
-        let mut stream =
-            TcpStream::connect_timeout(&address, SCRAPE_LIMIT).context("connecting to the metrics endpoint")?;
-        stream.set_read_timeout(Some(SCRAPE_LIMIT))?;
-        write!(stream, "GET /metrics HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
-        let response = Response::read(&mut BufReader::new(stream))?.context("the metrics endpoint closed")?;
+        let response = http::get(address, "/metrics", SCRAPE_LIMIT).context("scraping the metrics")?;
         ensure!(response.status == 200, "the metrics endpoint answered {}", response.status);
         Self::parse(&response.text())
     }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 
 use super::openssl::alert_number;
-use crate::http::Response;
+use crate::http::{self, Response};
 use crate::process::{Capture, Reaped};
 
 /// How often the child is looked at.
@@ -50,9 +50,7 @@ impl Conversation {
     ///
     /// `s_client` has ended.
     pub fn post(&mut self, host: &str, target: &str, body: &[u8]) -> Result<()> {
-        let length = body.len();
-        let head = format!("POST {target} HTTP/1.1\r\nHost: {host}\r\nContent-Length: {length}\r\n\r\n");
-        self.send(&[head.as_bytes(), body].concat())
+        self.send(&http::request("POST", target, host, &[], body))
     }
 
     /// Waits until `count` responses have come over this connection, and returns them all.

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, ensure};
 
 use super::TlsVersion;
 use crate::documents::Document;
-use crate::http::{Fields, Response};
+use crate::http::{self, Response};
 use crate::pki::ClientIdentity;
 use crate::process;
 
@@ -260,11 +260,9 @@ fn read_transfer(line: &str, files: &Files, method: &str) -> Result<Option<Trans
     if status == 0 {
         return Ok(None);
     }
-    let head = fs::read_to_string(&files.head).context("reading the head that curl received")?;
     // With interim responses there are several heads; the last one counts.
-    let head = head.trim_end().rsplit("\r\n\r\n").next().unwrap_or_default();
-    let field = |line: &str| line.split_once(':').map(|(name, value)| (name.to_owned(), value.trim().to_owned()));
-    let fields = Fields(head.lines().skip(1).filter_map(field).collect());
+    let heads = fs::read(&files.head).context("reading the head that curl received")?;
+    let fields = http::last_fields(&heads).context("in the head that curl received")?;
     // curl makes no file where the body is empty, and writes the head there too in answer to HEAD.
     let body = if method == "HEAD" { Vec::new() } else { fs::read(&files.body).unwrap_or_default() };
     let response = Response { status, fields, body, complete: *exit_code == "0" };

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::Result;
 
 use super::TlsVersion;
-use crate::http::Response;
+use crate::http::{self, Response};
 use crate::pki::ClientIdentity;
 use crate::process;
 
@@ -118,12 +118,8 @@ impl OpenSsl {
     /// Sends a POST of `body` with `Connection: close`, so that the server ends the connection.
     #[must_use]
     pub fn post(self, host: &str, target: &str, body: &[u8]) -> Self {
-        let length = body.len();
-        let head = format!(
-            "POST {target} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\
-             Connection: close\r\n\r\n"
-        );
-        self.send(head.as_bytes()).send(body)
+        let fields = [("Content-Type", "application/json"), ("Connection", "close")];
+        self.send(&http::request("POST", target, host, &fields, body))
     }
 
     /// Ends as soon as `text` has been printed, rather than when the server closes.
