@@ -10,7 +10,8 @@ use hookgate_testkit::documents::{PAGERDUTY, PERCOLATE};
 use hookgate_testkit::handler::eventually;
 use hookgate_testkit::pki::{Sender, Variant};
 
-use crate::world::{SOON, World};
+use crate::environment::SOON;
+use crate::test_gateway::TestGateway;
 
 /// Content type of an alert record (RFC 8446, section 5.1).
 const ALERT: u8 = 21;
@@ -21,8 +22,8 @@ const HANDSHAKE: u8 = 22;
 /// A short time for the handshake, so that waiting for its end is short too.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_millis(400);
 
-fn start() -> World {
-    World::configured(|configuration| configuration.limits = "handshake_timeout_ms = 400").unwrap()
+fn start() -> TestGateway {
+    TestGateway::configured(|configuration| configuration.limits = "handshake_timeout_ms = 400").unwrap()
 }
 
 fn hello(version: TlsVersion) -> Vec<u8> {
@@ -31,27 +32,27 @@ fn hello(version: TlsVersion) -> Vec<u8> {
 
 /// Lets `act` loose on the daemon; then its connection is closed, counted once for `reason`, and forgotten, and others are
 /// served as before. Returns what the daemon said.
-fn check(world: &World, reason: &str, act: impl FnOnce(&mut TcpStream)) -> Vec<u8> {
-    let before = world.rejections(reason).unwrap();
+fn check(gateway: &TestGateway, reason: &str, act: impl FnOnce(&mut TcpStream)) -> Vec<u8> {
+    let before = gateway.rejections(reason).unwrap();
     let handshakes = [("result", reason)];
-    let failed = world.gateway.metric("hookgate_handshakes_total", &handshakes).unwrap();
-    let mut stream = raw::connect(world.gateway.port()).unwrap();
+    let failed = gateway.daemon.metric("hookgate_handshakes_total", &handshakes).unwrap();
+    let mut stream = raw::connect(gateway.daemon.port()).unwrap();
     act(&mut stream);
     let ended = raw::read_to_end(&mut stream, SOON).unwrap();
-    assert!(ended.closed, "the connection was left open; the log:\n{}", world.gateway.log());
-    assert_eq!(world.wait_rejections(reason, before + 1.0).unwrap(), before + 1.0, "{reason}");
-    assert_eq!(world.gateway.metric("hookgate_handshakes_total", &handshakes).unwrap(), failed + 1.0, "{reason}");
+    assert!(ended.closed, "the connection was left open; the log:\n{}", gateway.daemon.log());
+    assert_eq!(gateway.wait_rejections(reason, before + 1.0).unwrap(), before + 1.0, "{reason}");
+    assert_eq!(gateway.daemon.metric("hookgate_handshakes_total", &handshakes).unwrap(), failed + 1.0, "{reason}");
     drop(stream);
-    let active = || world.gateway.metric("hookgate_connections_active", &[]).unwrap();
+    let active = || gateway.daemon.metric("hookgate_connections_active", &[]).unwrap();
     eventually("the end of every connection", SOON, || active() == 0.0).unwrap();
-    world.still_serves().unwrap();
+    gateway.still_serves().unwrap();
     ended.bytes
 }
 
 #[test]
 fn plain_http_is_answered_with_an_alert() {
-    let world = start();
-    let said = check(&world, "handshake_failed", |stream| {
+    let gateway = start();
+    let said = check(&gateway, "handshake_failed", |stream| {
         stream.write_all(b"GET / HTTP/1.1\r\nHost: hooks.example.com\r\n\r\n").unwrap();
     });
     assert_eq!(said.first(), Some(&ALERT), "{said:?}");
@@ -59,7 +60,7 @@ fn plain_http_is_answered_with_an_alert() {
 
 #[test]
 fn garbage_is_counted_and_cut() {
-    let world = start();
+    let gateway = start();
     // A multiplicative sequence: the same bytes each time, and no pattern that a parser could take for a record.
     let noise: Vec<u8> = (1..=2048_u32).map(|index| (index.wrapping_mul(2_654_435_761) >> 13) as u8 | 0x80).collect();
     let rows: [(&str, &[u8]); 6] = [
@@ -72,7 +73,7 @@ fn garbage_is_counted_and_cut() {
     ];
     for (what, bytes) in rows {
         println!("{what}");
-        check(&world, "handshake_failed", |stream| {
+        check(&gateway, "handshake_failed", |stream| {
             stream.write_all(bytes).unwrap();
             stream.shutdown(Shutdown::Write).unwrap();
         });
@@ -81,48 +82,48 @@ fn garbage_is_counted_and_cut() {
 
 #[test]
 fn a_client_hello_with_a_flipped_bit_does_no_harm() {
-    let world = start();
+    let gateway = start();
     let hello = hello(TlsVersion::Tls13);
     // Type and length of the message, version, session id, suites and what follows them.
     for place in [5, 6, 8, 9, 43, 78, 80, 120] {
-        let mut stream = raw::connect(world.gateway.port()).unwrap();
+        let mut stream = raw::connect(gateway.daemon.port()).unwrap();
         let mut damaged = hello.clone();
         damaged[place] ^= 0x80;
         stream.write_all(&damaged).unwrap();
         stream.shutdown(Shutdown::Write).unwrap();
         assert!(raw::read_to_end(&mut stream, SOON).unwrap().closed, "byte {place}");
     }
-    world.still_serves().unwrap();
+    gateway.still_serves().unwrap();
 }
 
 #[test]
 fn a_client_that_says_nothing_is_cut_in_time() {
-    let world = start();
-    check(&world, "handshake_timeout", |_| {});
+    let gateway = start();
+    check(&gateway, "handshake_timeout", |_| {});
 }
 
 #[test]
 fn a_client_that_falls_silent_in_its_hello_is_cut_in_time() {
-    let world = start();
+    let gateway = start();
     let hello = hello(TlsVersion::Tls13);
-    check(&world, "handshake_timeout", |stream| stream.write_all(&hello[..hello.len() / 2]).unwrap());
+    check(&gateway, "handshake_timeout", |stream| stream.write_all(&hello[..hello.len() / 2]).unwrap());
 }
 
 #[test]
 fn a_client_that_falls_silent_after_its_hello_is_cut_in_time() {
-    let world = start();
+    let gateway = start();
     for version in TlsVersion::ALL {
         let hello = hello(version);
-        let said = check(&world, "handshake_timeout", |stream| stream.write_all(&hello).unwrap());
+        let said = check(&gateway, "handshake_timeout", |stream| stream.write_all(&hello).unwrap());
         assert_eq!(said.first(), Some(&HANDSHAKE), "{version:?}: {said:?}");
     }
 }
 
 #[test]
 fn a_client_that_trickles_does_not_gain_time() {
-    let world = start();
+    let gateway = start();
     let hello = hello(TlsVersion::Tls13);
-    check(&world, "handshake_timeout", |stream| {
+    check(&gateway, "handshake_timeout", |stream| {
         let pause = HANDSHAKE_TIMEOUT / 20;
         let sent = raw::send_slowly(stream, &hello, 1, pause);
         assert!(sent < hello.len(), "all {sent} bytes were taken");
@@ -131,12 +132,12 @@ fn a_client_that_trickles_does_not_gain_time() {
 
 #[test]
 fn a_client_that_closes_in_the_middle_is_counted() {
-    let world = start();
+    let gateway = start();
     for version in TlsVersion::ALL {
         let hello = hello(version);
         for length in [0, 3, hello.len() / 2, hello.len()] {
             println!("{version:?}: {length} bytes");
-            check(&world, "handshake_failed", |stream| {
+            check(&gateway, "handshake_failed", |stream| {
                 stream.write_all(&hello[..length]).unwrap();
                 stream.shutdown(Shutdown::Write).unwrap();
             });
@@ -146,11 +147,11 @@ fn a_client_that_closes_in_the_middle_is_counted() {
 
 #[test]
 fn a_handshake_that_comes_byte_by_byte_succeeds() {
-    let world = World::start().unwrap();
-    let identity = world.scene.identity(Sender::PagerDuty, Variant::Good).unwrap();
+    let gateway = TestGateway::start().unwrap();
+    let identity = gateway.environment.identity(Sender::PagerDuty, Variant::Good).unwrap();
     for version in TlsVersion::ALL {
-        let port = raw::trickle(world.gateway.port(), Duration::from_micros(100)).unwrap();
-        let client = OpenSsl::new(HOST, port).trusting(world.scene.pki.server_root().path()).version(version);
+        let port = raw::trickle(gateway.daemon.port(), Duration::from_micros(100)).unwrap();
+        let client = OpenSsl::new(HOST, port).trusting(gateway.environment.pki.server_root().path()).version(version);
         let outcome = client.identity(&identity).post(HOST, PAGERDUTY.path, b"{}").run().unwrap();
         let status = outcome.response().map(|response| response.status);
         assert_eq!(status, Some(200), "{version:?}: {}{}", outcome.stderr, outcome.text());
@@ -160,10 +161,10 @@ fn a_handshake_that_comes_byte_by_byte_succeeds() {
 /// RFC 8446, section 5.1: a handshake message may be spread over any number of records.
 #[test]
 fn a_client_hello_in_records_of_one_byte_is_understood() {
-    let world = start();
+    let gateway = start();
     let hello = hello(TlsVersion::Tls13);
     let records: Vec<u8> = hello[5..].iter().flat_map(|byte| [HANDSHAKE, 3, 1, 0, 1, *byte]).collect();
-    let mut stream = raw::connect(world.gateway.port()).unwrap();
+    let mut stream = raw::connect(gateway.daemon.port()).unwrap();
     stream.write_all(&records).unwrap();
     let said = raw::read_to_end(&mut stream, HANDSHAKE_TIMEOUT / 2).unwrap().bytes;
     // Its answer begins with a ServerHello.
@@ -173,15 +174,15 @@ fn a_client_hello_in_records_of_one_byte_is_understood() {
 /// Percolate's request on a connection to which somebody else's garbage came at the same time.
 #[test]
 fn good_requests_go_on_between_bad_handshakes() {
-    let world = start();
-    let identity = world.scene.identity(Sender::Percolate, Variant::Good).unwrap();
-    let mut silent: Vec<TcpStream> = (0..50).map(|_| raw::connect(world.gateway.port()).unwrap()).collect();
+    let gateway = start();
+    let identity = gateway.environment.identity(Sender::Percolate, Variant::Good).unwrap();
+    let mut silent: Vec<TcpStream> = (0..50).map(|_| raw::connect(gateway.daemon.port()).unwrap()).collect();
     for (index, stream) in silent.iter_mut().enumerate() {
         if index % 2 == 0 {
             stream.write_all(&[HANDSHAKE, 3, 1]).unwrap();
         }
     }
-    let outcome = world.curl().identity(&identity).post(PERCOLATE.path, b"{}").run().unwrap();
+    let outcome = gateway.curl().identity(&identity).post(PERCOLATE.path, b"{}").run().unwrap();
     assert_eq!(outcome.status(), Some(200), "{outcome:?}");
-    world.wait_rejections("handshake_timeout", 50.0).unwrap();
+    gateway.wait_rejections("handshake_timeout", 50.0).unwrap();
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use hookgate_testkit::gateway::GatewayOptions;
 
-use crate::world::{BINARY, Scene};
+use crate::environment::{BINARY, Environment};
 
 const SCRIPT: &str = r#"#!/bin/sh
 [ -z "$IS_JOURNAL" ] || export JOURNAL_STREAM="$(stat --dereference --format=%d:%i /proc/self/fd/2)"
@@ -17,8 +17,8 @@ exec unshare --mount sh -c '
 
 /// Starts the daemon with `directory` at `at`, which is there already or below `/run`. It takes root. Where `is_journal`, the
 /// daemon is also told that its standard error is the journal.
-pub(crate) fn mounted(scene: &Scene, directory: &Path, at: &str, is_journal: bool) -> GatewayOptions {
-    let script = scene.write("mounted", SCRIPT).unwrap();
+pub(crate) fn mounted(environment: &Environment, directory: &Path, at: &str, is_journal: bool) -> GatewayOptions {
+    let script = environment.write("mounted", SCRIPT).unwrap();
     fs::set_permissions(&script, fs::Permissions::from_mode(0o700)).unwrap();
     let mut options = GatewayOptions::new(script);
     options.environment = vec![

@@ -6,7 +6,7 @@
 
 mod daemon;
 mod kernel;
-mod life;
+mod lifecycle;
 mod namespaces;
 mod network;
 mod policies;

@@ -18,8 +18,8 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
-use crate::host::Host;
-use crate::scene::{PATH, Scene};
+use crate::container::Container;
+use crate::environment::{Environment, PATH};
 
 /// Connections that are due in a second.
 const RATE: f64 = 200.0;
@@ -50,13 +50,13 @@ pub(crate) struct Outcome {
 
 impl Outcome {
     /// Fails unless all requests were served, and were a load.
-    pub(crate) fn expect_flawless(&self, host: &Host) {
+    pub(crate) fn expect_flawless(&self, container: &Container) {
         let rate = self.served as f64 / self.lasted.as_secs_f64();
         let (served, slowest) = (self.served, self.slowest);
         println!(
             "{served} connections, {rate:.0} a second of the {RATE} that were due; the slowest answer after {slowest:.1?}"
         );
-        assert_eq!(self.failed, 0, "{self:#?}\n{}", host.journal());
+        assert_eq!(self.failed, 0, "{self:#?}\n{}", container.journal());
         assert!(rate > LEAST_RATE, "too few connections to be a load: {self:?}");
     }
 }
@@ -81,10 +81,10 @@ pub(crate) struct Load {
 
 impl Load {
     /// Begins, with the scene's certificate.
-    pub(crate) fn start(scene: &Scene) -> Self {
+    pub(crate) fn start(environment: &Environment) -> Self {
         let turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
         let shared = Arc::new(Shared {
-            client: Mutex::new(client(scene, &scene.identity)),
+            client: Mutex::new(client(environment, &environment.identity)),
             began: Instant::now(),
             next: AtomicU64::new(0),
             done: AtomicBool::new(false),
@@ -92,7 +92,7 @@ impl Load {
         });
         let senders = (0..SENDERS).map(|_| {
             let shared = Arc::clone(&shared);
-            let network = scene.host.network();
+            let network = environment.container.network();
             thread::spawn(move || {
                 network.enter();
                 send_all(&shared);
@@ -102,8 +102,8 @@ impl Load {
     }
 
     /// Connections that begin from now on present this certificate.
-    pub(crate) fn identify(&self, scene: &Scene, identity: &ClientIdentity) {
-        *self.shared.client.lock().unwrap() = client(scene, identity);
+    pub(crate) fn identify(&self, environment: &Environment, identity: &ClientIdentity) {
+        *self.shared.client.lock().unwrap() = client(environment, identity);
     }
 
     /// Waits for the connections under way, and begins no more.
@@ -126,9 +126,9 @@ impl Drop for Load {
 }
 
 /// A client that makes a full handshake each time.
-fn client(scene: &Scene, identity: &ClientIdentity) -> Arc<ClientConfig> {
+fn client(environment: &Environment, identity: &ClientIdentity) -> Arc<ClientConfig> {
     let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_file(scene.pki.server_root().path()).unwrap()).unwrap();
+    roots.add(CertificateDer::from_pem_file(environment.pki.server_root().path()).unwrap()).unwrap();
     let chain = CertificateDer::pem_file_iter(&identity.chain_path).unwrap().map(Result::unwrap).collect();
     let key = PrivateKeyDer::from_pem_file(&identity.key_path).unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());

@@ -6,14 +6,14 @@
 //! run.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
-mod base;
+mod artifacts;
+mod container;
+mod environment;
 mod fault;
-mod host;
-mod life;
+mod lifecycle;
 mod load;
 mod reload;
 mod restart;
-mod scene;
 
 /// Whether a test can run: as root. Says so where it cannot.
 pub(crate) fn is_root() -> bool {

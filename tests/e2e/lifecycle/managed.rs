@@ -5,41 +5,40 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use hookgate_testkit::gateway::{Gateway, GatewayOptions, Signal};
-use hookgate_testkit::manager::Manager;
 use hookgate_testkit::pki::{Sender, Variant};
+use hookgate_testkit::service_manager::ServiceManager;
 use nix::sys::ptrace;
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
 use socket2::{Domain, Socket, Type};
 
-use crate::call::Caller;
-use crate::stand::configuration;
-use crate::world::{BINARY, SOON, Scene};
+use crate::environment::{BINARY, Environment, SOON};
+use crate::tls_client::TlsClient;
 
 /// Sockets with their names.
 pub(super) type Sockets = Vec<(String, Arc<OwnedFd>)>;
 
 /// Everything around the daemon, and who manages it.
-pub(super) struct Managed {
-    pub(super) manager: Manager,
-    pub(super) scene: Scene,
+pub(super) struct ManagedEnvironment {
+    pub(super) service_manager: ServiceManager,
+    pub(super) environment: Environment,
 }
 
-impl Managed {
-    pub(super) fn set() -> Result<Self> {
-        let scene = Scene::set()?;
-        Ok(Self { manager: Manager::listen(&scene.path("notify.sock"))?, scene })
+impl ManagedEnvironment {
+    pub(super) fn new() -> Result<Self> {
+        let environment = Environment::new()?;
+        Ok(Self { service_manager: ServiceManager::listen(&environment.path("notify.sock"))?, environment })
     }
 
     /// The configuration with this many workers.
     pub(super) fn configuration(&self, workers: usize) -> String {
-        configuration(&self.scene, "", "").replace("workers = 1", &format!("workers = {workers}"))
+        self.environment.toml("", "").replace("workers = 1", &format!("workers = {workers}"))
     }
 
     /// How the manager starts the daemon.
     pub(super) fn options(&self) -> GatewayOptions {
         let mut options = GatewayOptions::new(BINARY);
-        options.environment.push(("NOTIFY_SOCKET".into(), self.manager.path().into()));
+        options.environment.push(("NOTIFY_SOCKET".into(), self.service_manager.path().into()));
         options
     }
 
@@ -50,17 +49,17 @@ impl Managed {
     }
 
     /// Connections to `port` with a certificate that is admitted.
-    pub(super) fn caller(&self, port: u16) -> Result<Caller> {
-        Caller::new(port, &self.scene.pki, &self.scene.identity(Sender::Percolate, Variant::Good)?)
+    pub(super) fn client(&self, port: u16) -> Result<TlsClient> {
+        TlsClient::new(port, &self.environment.pki, &self.environment.identity(Sender::Percolate, Variant::Good)?)
     }
 }
 
 /// A thread of the daemon that hangs. The test thread that stopped it is the one to resume it.
-pub(super) struct Hung(Pid);
+pub(super) struct HungThread(Pid);
 
-impl Hung {
+impl HungThread {
     /// Stops the thread with this name.
-    pub(super) fn hang(gateway: &Gateway, name: &str) -> Result<Self> {
+    pub(super) fn stop(gateway: &Gateway, name: &str) -> Result<Self> {
         for task in std::fs::read_dir(format!("/proc/{}/task", gateway.process_id()))? {
             let task = task?;
             if std::fs::read_to_string(task.path().join("comm"))?.trim() == name {

@@ -4,24 +4,24 @@ use std::time::{Duration, Instant};
 
 use hookgate_testkit::gateway::{Gateway, Signal};
 
-use super::managed::{Hung, Managed, end};
-use crate::world::SOON;
+use super::managed::{HungThread, ManagedEnvironment, end};
+use crate::environment::SOON;
 
 #[test]
 fn the_watchdog_is_fed_while_every_worker_lives() {
     let interval = Duration::from_millis(1800);
-    let managed = Managed::set().unwrap();
+    let managed = ManagedEnvironment::new().unwrap();
     let mut options = managed.options();
     options.environment.push(("WATCHDOG_USEC".into(), interval.as_micros().to_string().into()));
     let gateway = Gateway::start(&managed.configuration(2), &options).unwrap();
-    let is_ping = |message: &hookgate_testkit::manager::Message| message.value("WATCHDOG") == Some("1");
-    let pings = || managed.manager.times("WATCHDOG=1");
-    managed.manager.wait_for(0, SOON, is_ping).unwrap();
+    let is_ping = |message: &hookgate_testkit::service_manager::Message| message.value("WATCHDOG") == Some("1");
+    let pings = || managed.service_manager.times("WATCHDOG=1");
+    managed.service_manager.wait_for(0, SOON, is_ping).unwrap();
     std::thread::sleep(interval);
     let gap = pings().windows(2).map(|pair| pair[1] - pair[0]).max();
     assert!(gap.is_some_and(|gap| gap < interval), "systemd would have ended it: {gap:?}");
     // One worker of two hangs; everything else goes on.
-    let worker = Hung::hang(&gateway, "worker-1").unwrap();
+    let worker = HungThread::stop(&gateway, "worker-1").unwrap();
     let hung = Instant::now();
     gateway.wait_log("worker-1 has shown no life", SOON).unwrap();
     assert!(hung.elapsed() < interval, "{:?}", hung.elapsed());
@@ -31,16 +31,16 @@ fn the_watchdog_is_fed_while_every_worker_lives() {
     std::thread::sleep(interval / 2);
     assert!(pings().iter().all(|ping| *ping <= noticed), "it is fed though a worker hangs");
     assert_eq!(gateway.log().matches("has shown no life").count(), 1, "{}", gateway.log());
-    let heard = managed.manager.messages().len();
+    let heard = managed.service_manager.messages().len();
     worker.resume().unwrap();
-    managed.manager.wait_for(heard, SOON, is_ping).unwrap();
+    managed.service_manager.wait_for(heard, SOON, is_ping).unwrap();
     gateway.wait_log("worker-1 goes on", SOON).unwrap();
 }
 
 #[test]
 fn the_manager_hears_of_readiness_reloads_and_the_end() {
-    let managed = Managed::set().unwrap();
-    let manager = &managed.manager;
+    let managed = ManagedEnvironment::new().unwrap();
+    let manager = &managed.service_manager;
     let mut gateway = Gateway::start(&managed.configuration(2), &managed.options()).unwrap();
     let ready = manager.wait_for(0, SOON, |message| message.value("READY") == Some("1")).unwrap();
     let status = ready.value("STATUS").unwrap();
@@ -76,9 +76,9 @@ fn microseconds() -> u64 {
 
 #[test]
 fn hang_ups_close_together_are_one_reload_more_and_the_last_is_not_lost() {
-    let managed = Managed::set().unwrap();
+    let managed = ManagedEnvironment::new().unwrap();
     let gateway = Gateway::start(&managed.configuration(1), &managed.options()).unwrap();
-    let reloads = || managed.manager.times("RELOADING=1").len();
+    let reloads = || managed.service_manager.times("RELOADING=1").len();
     // While it stands still they are pending all at once.
     gateway.signal(Signal::STOP).unwrap();
     (0..10).for_each(|_| gateway.signal(Signal::HUP).unwrap());
@@ -87,18 +87,19 @@ fn hang_ups_close_together_are_one_reload_more_and_the_last_is_not_lost() {
     // Each falls somewhere into the reload of the one before it. The last must see what was written before it.
     for index in 1..=20 {
         let limit = format!("max_connections = {}", 100 + index);
-        let text = crate::stand::configuration(&managed.scene, &limit, "");
+        let text = managed.environment.toml(&limit, "");
         gateway.write_configuration(&text).unwrap();
         gateway.signal(Signal::HUP).unwrap();
     }
     gateway.write_configuration("this is not TOML").unwrap();
     gateway.signal(Signal::HUP).unwrap();
-    let failed = |message: &hookgate_testkit::manager::Message| {
+    let failed = |message: &hookgate_testkit::service_manager::Message| {
         message.value("STATUS").is_some_and(|status| status.contains("the reload at"))
     };
-    managed.manager.wait_for(0, SOON, failed).unwrap();
+    managed.service_manager.wait_for(0, SOON, failed).unwrap();
     std::thread::sleep(Duration::from_millis(200));
     assert!((2..=22).contains(&reloads()), "{} reloads for 31 signals", reloads());
-    let last = managed.manager.messages().into_iter().rfind(|message| message.value("STATUS").is_some()).unwrap();
+    let last =
+        managed.service_manager.messages().into_iter().rfind(|message| message.value("STATUS").is_some()).unwrap();
     assert!(failed(&last), "the last signal was lost: {last:?}");
 }

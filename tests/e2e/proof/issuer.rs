@@ -8,7 +8,7 @@ use hookgate_testkit::token::{GOOGLE_ISSUER, Issuer};
 use serde_json::{Map, Value, json};
 
 use super::now;
-use crate::world::{Scene, quoted};
+use crate::environment::{Environment, quoted};
 
 /// The number of the Google Cloud project whose agent may call.
 pub(super) const PROJECT: &str = "123456789012";
@@ -27,8 +27,8 @@ pub(super) fn issuer(key_id: &str) -> Issuer {
 }
 
 /// A source of keys called `name`, which is a file with the keys of `issuers`.
-pub(super) fn key_file(scene: &Scene, name: &str, issuers: &[&Issuer]) -> String {
-    let path = scene.write(&format!("{name}.json"), Issuer::key_set(issuers).unwrap()).unwrap();
+pub(super) fn key_file(environment: &Environment, name: &str, issuers: &[&Issuer]) -> String {
+    let path = environment.write(&format!("{name}.json"), Issuer::key_set(issuers).unwrap()).unwrap();
     format!("[[key_source]]\nname = \"{name}\"\nfile = {}\n", quoted(&path))
 }
 

@@ -16,7 +16,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
-use crate::world::{SOON, quoted};
+use crate::environment::{SOON, quoted};
 
 /// How the server answers.
 #[derive(Clone, Debug)]

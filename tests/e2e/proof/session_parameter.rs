@@ -9,8 +9,8 @@ use hookgate_testkit::process;
 use serde_json::{Value, json};
 
 use super::issuer::{bearer, claims_with, issuer, key_file};
-use super::{Demand, Gate, hmac_hex, hmac_sha256, now, secret_file};
-use crate::world::SOON;
+use super::{ProofConfiguration, ProofGateway, hmac_hex, hmac_sha256, now, secret_file};
+use crate::environment::SOON;
 
 const SECRET: &str = "session-secret-of-our-own";
 
@@ -45,9 +45,9 @@ fn quote(text: &str) -> String {
     Value::from(text).to_string()
 }
 
-fn by_secret(scene: &crate::world::Scene) -> Demand {
-    let secret = secret_file(scene, "session.secret", SECRET);
-    Demand::of(format!("session_parameter = {{ name = \"webhook_token\", secrets = [{secret}] }}"))
+fn by_secret(environment: &crate::environment::Environment) -> ProofConfiguration {
+    let secret = secret_file(environment, "session.secret", SECRET);
+    ProofConfiguration::of_provider(format!("session_parameter = {{ name = \"webhook_token\", secrets = [{secret}] }}"))
 }
 
 fn assert_proof(request: &Request) {
@@ -60,15 +60,15 @@ fn a_secret_is_found_in_the_bodies_of_both() {
     for (document, places) in
         [(DIALOGFLOW_CX, &[cx as fn(&str) -> String] as &[_]), (DIALOGFLOW_ES, &[es_context, es_payload])]
     {
-        let gate = Gate::new(document, by_secret).unwrap();
+        let gateway = ProofGateway::new(document, by_secret).unwrap();
         for place in places {
             let body = place(&quote(SECRET));
-            let request = gate.admitted(document.provider, document.fields, body.as_bytes());
+            let request = gateway.expect_admitted(document.provider, document.fields, body.as_bytes());
             assert_proof(&request);
             assert_eq!(request.text(), body);
-            gate.admitted("with escapes", &[], place("\"session-secret\\u002dof-our-own\"").as_bytes());
+            gateway.expect_admitted("with escapes", &[], place("\"session-secret\\u002dof-our-own\"").as_bytes());
             let refused = |what: &str, status: u16, reason: &str, value: &str| {
-                gate.refused(what, (status, reason), &[], place(value).as_bytes());
+                gateway.expect_refused(what, (status, reason), &[], place(value).as_bytes());
             };
             for wrong in
                 ["session-secret-of-our-ow", "session-secret-of-our-own ", "Session-secret-of-our-own", "", "*"]
@@ -82,19 +82,24 @@ fn a_secret_is_found_in_the_bodies_of_both() {
             let twice = format!("{}, \"webhook_token\": {}", quote("wrong"), quote(SECRET));
             refused("a second member of the name", 400, "body_not_json", &twice);
         }
-        gate.refused("no parameter", (403, "session_parameter_missing"), document.fields, document.body.as_bytes());
+        gateway.expect_refused(
+            "no parameter",
+            (403, "session_parameter_missing"),
+            document.fields,
+            document.body.as_bytes(),
+        );
         let elsewhere = format!("{{\"webhook_token\": {}}}", quote(SECRET));
-        gate.refused("elsewhere", (403, "session_parameter_missing"), &[], elsewhere.as_bytes());
+        gateway.expect_refused("elsewhere", (403, "session_parameter_missing"), &[], elsewhere.as_bytes());
     }
 }
 
 #[test]
 fn a_body_that_cannot_be_read_proves_nothing() {
-    let gate = Gate::new(DIALOGFLOW_CX, by_secret).unwrap();
+    let gateway = ProofGateway::new(DIALOGFLOW_CX, by_secret).unwrap();
     let good = cx(&quote(SECRET));
     let good = good.trim_end().as_bytes();
     let refused = |what: &str, fields: &super::Fields<'_>, body: &[u8]| {
-        gate.refused(what, (400, "body_not_json"), fields, body);
+        gateway.expect_refused(what, (400, "body_not_json"), fields, body);
     };
     let secret_ends = good.windows(SECRET.len()).position(|window| window == SECRET.as_bytes()).unwrap() + SECRET.len();
     for length in [0, 1, secret_ends, secret_ends + 1, good.len() / 2, good.len() - 2, good.len() - 1] {
@@ -111,8 +116,8 @@ fn a_body_that_cannot_be_read_proves_nothing() {
     refused("gzip that does not say so", &[], &compressed);
     refused("gzip by its own account", &[("Content-Encoding", "gzip")], good);
     refused("two codings", &[("Content-Encoding", "identity"), ("Content-Encoding", "br")], good);
-    gate.admitted("no coding, said", &[("Content-Encoding", "identity")], good);
-    gate.admitted("white space around", &[], &[b"\r\n ", good, b"\n\t"].concat());
+    gateway.expect_admitted("no coding, said", &[("Content-Encoding", "identity")], good);
+    gateway.expect_admitted("white space around", &[], &[b"\r\n ", good, b"\n\t"].concat());
 }
 
 #[test]
@@ -127,20 +132,21 @@ fn an_hmac_of_the_sessions_name_serves_in_that_session_alone() {
         [(DIALOGFLOW_CX, CX_SESSION, cx as fn(&str) -> String), (DIALOGFLOW_ES, ES_SESSION, es_context)]
     {
         for (name, encode) in encodings {
-            let write = |scene: &_| {
-                let secrets = [secret_file(scene, "old.secret", "of old"), secret_file(scene, "new.secret", SECRET)];
+            let write = |environment: &_| {
+                let secrets =
+                    [secret_file(environment, "old.secret", "of old"), secret_file(environment, "new.secret", SECRET)];
                 let secrets = secrets.join(", ");
-                Demand::of(format!(
+                ProofConfiguration::of_provider(format!(
                     "session_parameter = {{ name = \"webhook_token\", hmac_secrets = [{secrets}], encoding = \"{name}\" }}"
                 ))
             };
-            let gate = Gate::new(document, write).unwrap();
+            let gateway = ProofGateway::new(document, write).unwrap();
             let tag = |secret: &str, message: &str| quote(&encode(&hmac_sha256(secret.as_bytes(), message.as_bytes())));
             for secret in [SECRET, "of old"] {
-                assert_proof(&gate.admitted(name, &[], place(&tag(secret, session)).as_bytes()));
+                assert_proof(&gateway.expect_admitted(name, &[], place(&tag(secret, session)).as_bytes()));
             }
             let refused = |what: &str, value: &str| {
-                gate.refused(what, (403, "session_parameter_mismatch"), &[], place(value).as_bytes());
+                gateway.expect_refused(what, (403, "session_parameter_mismatch"), &[], place(value).as_bytes());
             };
             refused("another session's", &tag(SECRET, &session.replace('1', "2")));
             refused("with another secret", &tag("of nobody", session));
@@ -148,28 +154,30 @@ fn an_hmac_of_the_sessions_name_serves_in_that_session_alone() {
             refused("the session's name", &quote(session));
             refused("nothing", "\"\"");
             let moved = place(&tag(SECRET, session)).replace(session, "projects/evil/sessions/1");
-            gate.refused("moved", (403, "session_parameter_mismatch"), &[], moved.as_bytes());
+            gateway.expect_refused("moved", (403, "session_parameter_mismatch"), &[], moved.as_bytes());
             let nameless = place(&tag(SECRET, session)).replace("\"session\"", "\"sessions\"");
-            gate.refused("no session", (403, "session_parameter_missing"), &[], nameless.as_bytes());
+            gateway.expect_refused("no session", (403, "session_parameter_missing"), &[], nameless.as_bytes());
         }
     }
 }
 
 #[test]
 fn half_an_hmac_is_none() {
-    let write = |scene: &_| {
-        let secret = secret_file(scene, "session.secret", SECRET);
-        Demand::of(format!("session_parameter = {{ name = \"webhook_token\", hmac_secrets = [{secret}] }}"))
+    let write = |environment: &_| {
+        let secret = secret_file(environment, "session.secret", SECRET);
+        ProofConfiguration::of_provider(format!(
+            "session_parameter = {{ name = \"webhook_token\", hmac_secrets = [{secret}] }}"
+        ))
     };
-    let gate = Gate::new(DIALOGFLOW_CX, write).unwrap();
+    let gateway = ProofGateway::new(DIALOGFLOW_CX, write).unwrap();
     let tag = hmac_hex(SECRET, CX_SESSION.as_bytes());
-    gate.admitted("whole, in upper case", &[], cx(&quote(&tag.to_uppercase())).as_bytes());
+    gateway.expect_admitted("whole, in upper case", &[], cx(&quote(&tag.to_uppercase())).as_bytes());
     for length in [0, 1, 2, 32, 62, 63] {
         let body = cx(&quote(&tag[..length]));
-        gate.refused("cut", (403, "session_parameter_mismatch"), &[], body.as_bytes());
+        gateway.expect_refused("cut", (403, "session_parameter_mismatch"), &[], body.as_bytes());
     }
     for longer in [format!("{tag}00"), format!("{tag}{}", "0".repeat(64)), "0".repeat(100_000)] {
-        gate.refused("longer", (403, "session_parameter_mismatch"), &[], cx(&quote(&longer)).as_bytes());
+        gateway.expect_refused("longer", (403, "session_parameter_mismatch"), &[], cx(&quote(&longer)).as_bytes());
     }
 }
 
@@ -179,16 +187,16 @@ fn a_token_of_ones_own_issuer_serves_in_its_session_alone() {
     for (document, session, place) in
         [(DIALOGFLOW_CX, CX_SESSION, cx as fn(&str) -> String), (DIALOGFLOW_ES, ES_SESSION, es_payload)]
     {
-        let write = |scene: &_| {
-            Demand {
+        let write = |environment: &_| {
+            ProofConfiguration {
             provider: "[provider.session_parameter]\nname = \"webhook_token\"\n\
                        token = { issuers = [\"https://login.example.com\"], audiences = [\"webhook\"], key_source = \"login\" }\n"
                 .to_owned(),
-            sections: key_file(scene, "login", &[&ours]),
-            ..Demand::default()
+            sections: key_file(environment, "login", &[&ours]),
+            ..ProofConfiguration::default()
         }
         };
-        let gate = Gate::new(document, write).unwrap();
+        let gateway = ProofGateway::new(document, write).unwrap();
         let claims = |changes: &[(&str, Value)]| {
             let own = [
                 ("iss", json!("https://login.example.com")),
@@ -199,10 +207,10 @@ fn a_token_of_ones_own_issuer_serves_in_its_session_alone() {
             claims_with(&[own.as_slice(), changes].concat())
         };
         let good = ours.sign(&claims(&[])).unwrap();
-        assert_proof(&gate.admitted("our token", &[], place(&quote(&good)).as_bytes()));
+        assert_proof(&gateway.expect_admitted("our token", &[], place(&quote(&good)).as_bytes()));
         let refused = |what: &str, token: &str, said: &str| {
             let body = place(&quote(token));
-            let response = gate.refused(what, (403, "session_parameter_mismatch"), &[], body.as_bytes());
+            let response = gateway.expect_refused(what, (403, "session_parameter_mismatch"), &[], body.as_bytes());
             assert!(response.text().contains(said), "{what}: {said:?} is not in {}", response.text());
         };
         let signed = |changes: &[(&str, Value)]| ours.sign(&claims(changes)).unwrap();
@@ -217,7 +225,12 @@ fn a_token_of_ones_own_issuer_serves_in_its_session_alone() {
         // It is the body where it counts, and nowhere else.
         for authorization in [format!("Bearer {good}"), bearer(&ours, &[])] {
             let fields = [("Authorization", authorization.as_str())];
-            gate.refused("in the header", (403, "session_parameter_missing"), &fields, document.body.as_bytes());
+            gateway.expect_refused(
+                "in the header",
+                (403, "session_parameter_missing"),
+                &fields,
+                document.body.as_bytes(),
+            );
         }
     }
 }
@@ -225,12 +238,14 @@ fn a_token_of_ones_own_issuer_serves_in_its_session_alone() {
 /// A pointer into any other body, where the value that proves may be any of several.
 #[test]
 fn a_pointer_can_lead_anywhere() {
-    let write = |scene: &_| {
-        let secret = secret_file(scene, "session.secret", SECRET);
+    let write = |environment: &_| {
+        let secret = secret_file(environment, "session.secret", SECRET);
         let pointer = "/contexts/*/para~1meters/to~0ken";
-        Demand::of(format!("proof = {{ session_parameter = {{ pointer = \"{pointer}\", secrets = [{secret}] }} }}"))
+        ProofConfiguration::of_provider(format!(
+            "proof = {{ session_parameter = {{ pointer = \"{pointer}\", secrets = [{secret}] }} }}"
+        ))
     };
-    let gate = Gate::new(DIALOGFLOW_CX, write).unwrap();
+    let gateway = ProofGateway::new(DIALOGFLOW_CX, write).unwrap();
     let context = |value: &str| format!("{{\"para/meters\": {{\"to~ken\": {value}}}}}");
     let body = |values: &[&str]| {
         let contexts: Vec<_> = values.iter().map(|value| context(value)).collect();
@@ -238,10 +253,15 @@ fn a_pointer_can_lead_anywhere() {
     };
     let good = quote(SECRET);
     for values in [&[good.as_str()] as &[_], &["1", "\"x\"", &good], &[&good, "{}"]] {
-        gate.admitted("among others", &[], body(values).as_bytes());
+        gateway.expect_admitted("among others", &[], body(values).as_bytes());
     }
-    gate.refused("wrong ones", (403, "session_parameter_mismatch"), &[], body(&["\"x\"", "\"y\""]).as_bytes());
-    gate.refused("none", (403, "session_parameter_missing"), &[], body(&[]).as_bytes());
+    gateway.expect_refused(
+        "wrong ones",
+        (403, "session_parameter_mismatch"),
+        &[],
+        body(&["\"x\"", "\"y\""]).as_bytes(),
+    );
+    gateway.expect_refused("none", (403, "session_parameter_missing"), &[], body(&[]).as_bytes());
     let plain = format!("{{\"contexts\": {}}}", context(&good));
-    gate.refused("no array", (403, "session_parameter_missing"), &[], plain.as_bytes());
+    gateway.expect_refused("no array", (403, "session_parameter_missing"), &[], plain.as_bytes());
 }

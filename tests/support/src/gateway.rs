@@ -20,7 +20,7 @@ use crate::client::{Curl, OpenSsl};
 use crate::configuration::{IO, LISTEN_PORT, METRICS_PORT};
 use crate::metrics::Metrics;
 use crate::pki::Pki;
-use crate::process::{Capture, Reaped};
+use crate::process::{Capture, KilledOnDrop};
 
 pub use rustix::process::Signal;
 
@@ -96,7 +96,7 @@ impl GatewayOptions {
 /// A running daemon; killed and reaped when dropped.
 #[derive(Debug)]
 pub struct Gateway {
-    child: Reaped,
+    child: KilledOnDrop,
     log: Capture,
     directory: tempfile::TempDir,
     port: ReservedPort,
@@ -136,7 +136,8 @@ impl Gateway {
         // Colours would stand between the words that tests look for.
         command.env("NO_COLOR", "1").envs(options.environment.iter().cloned());
         command.stderr(Stdio::piped());
-        let mut child = Reaped(command.spawn().with_context(|| format!("starting {}", options.binary.display()))?);
+        let mut child =
+            KilledOnDrop(command.spawn().with_context(|| format!("starting {}", options.binary.display()))?);
         let stderr = child.0.stderr.take().context("stderr was asked for as a pipe")?;
         let log = Capture::start(stderr);
         Ok(Self { child, log, directory, port, metrics_port, io: options.io.clone() })

@@ -63,7 +63,7 @@ pub fn run_until(
 ) -> Result<Finished> {
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let program = command.get_program().to_string_lossy().into_owned();
-    let mut child = Reaped(command.spawn().with_context(|| format!("starting {program}"))?);
+    let mut child = KilledOnDrop(command.spawn().with_context(|| format!("starting {program}"))?);
     let writer = child.0.stdin.take().map(|mut stdin| {
         let input = input.to_vec();
         // A child that ends without reading its input is no error here: its exit status tells.
@@ -103,9 +103,9 @@ pub fn run_until(
 
 /// A child that is killed and reaped when this is dropped.
 #[derive(Debug)]
-pub(crate) struct Reaped(pub(crate) Child);
+pub(crate) struct KilledOnDrop(pub(crate) Child);
 
-impl Drop for Reaped {
+impl Drop for KilledOnDrop {
     fn drop(&mut self) {
         // Both fail only where the child has been reaped already.
         drop(self.0.kill());

@@ -1,15 +1,15 @@
 //! Real clients: curl, OpenSSL's `s_client`, and bare TCP. Each has a hard time limit, after which it is killed.
 
-mod conversation;
 mod curl;
 mod openssl;
+mod openssl_connection;
 pub mod raw;
 #[cfg(test)]
 mod tests;
 
-pub use conversation::Conversation;
 pub use curl::{Curl, CurlOutcome, Transfer};
 pub use openssl::{OpenSsl, OpenSslOutcome};
+pub use openssl_connection::OpenSslConnection;
 
 /// The TLS versions that the daemon speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

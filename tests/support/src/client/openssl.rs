@@ -12,7 +12,7 @@ use crate::http::{self, Response};
 use crate::pki::ClientIdentity;
 use crate::process;
 
-use super::Conversation;
+use super::OpenSslConnection;
 
 /// The alert that `text`, the standard error of `s_client`, speaks of.
 pub(super) fn alert_number(text: &str) -> Option<u8> {
@@ -142,11 +142,11 @@ impl OpenSsl {
     /// # Errors
     ///
     /// `openssl` cannot be started.
-    pub fn converse(&self) -> Result<Conversation> {
+    pub fn keep_open(&self) -> Result<OpenSslConnection> {
         let mut command = Command::new("openssl");
         // -quiet: nothing on standard output but what the server sends.
         command.args(&self.arguments).arg("-quiet");
-        Conversation::start(command, &self.input)
+        OpenSslConnection::start(command, &self.input)
     }
 
     /// Connects, sends, and reads until the server closes, the awaited text has come, or the limit passes.

@@ -10,13 +10,13 @@ use std::time::Duration;
 use super::{Curl, OpenSsl, PAGERDUTY_CIPHERS, TlsVersion, raw};
 use crate::handler::eventually;
 use crate::pki::{KeyKind, Pki, Sender, ServerIdentity, Variant};
-use crate::process::Reaped;
+use crate::process::KilledOnDrop;
 
 const HOST: &str = "hooks.example.com";
 
 /// `openssl s_server -WWW`: answers GET with the files of its directory, and requires a certificate below `sender`'s root.
 struct Server {
-    _child: Reaped,
+    _child: KilledOnDrop,
     port: u16,
 }
 
@@ -35,7 +35,7 @@ impl Server {
             .arg(pki.directory().join("server-intermediate.pem"));
         command.arg("-key").arg(&server.key_path).arg("-CAfile").arg(root).current_dir(pki.directory());
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let child = Reaped(command.spawn().unwrap());
+        let child = KilledOnDrop(command.spawn().unwrap());
         eventually("s_server", Duration::from_secs(5), || TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok())
             .unwrap();
         Self { _child: child, port }

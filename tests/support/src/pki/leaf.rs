@@ -290,7 +290,7 @@ impl SenderPki {
     ///
     /// A name that cannot be encoded, a file that cannot be written; with RSA, a missing `openssl` command.
     pub fn leaf(&self, file: &str, options: &LeafOptions) -> Result<ClientIdentity> {
-        let serial = self.workshop.next_serial();
+        let serial = self.files.next_serial();
         let key = options.key.generate()?;
         let params = self.leaf_params(serial, options)?;
         let (issuer, issuers) = self.issuers(options.issuer);
@@ -314,7 +314,7 @@ impl SenderPki {
             issuer_pem += &authority.pem();
         }
         let name = format!("{}-{file}", self.sender.name());
-        let write = |suffix: &str, text: &str| self.workshop.write(&format!("{name}{suffix}"), text);
+        let write = |suffix: &str, text: &str| self.files.write(&format!("{name}{suffix}"), text);
         let issuers_path = match issuer_pem.is_empty() {
             true => None,
             false => Some(write("-issuers.pem", &issuer_pem)?),

@@ -251,7 +251,7 @@ struct AuthorityOptions<'a> {
 }
 
 impl Authority {
-    fn new(workshop: &Workshop, file: &str, options: AuthorityOptions<'_>, issuer: Option<&Self>) -> Result<Self> {
+    fn new(files: &PkiFiles, file: &str, options: AuthorityOptions<'_>, issuer: Option<&Self>) -> Result<Self> {
         let now = SystemTime::now();
         let mut params = CertificateParams::default();
         params.distinguished_name = options.subject.distinguished_name()?;
@@ -260,7 +260,7 @@ impl Authority {
         params.key_usages =
             vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign, KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = options.usages;
-        let serial = workshop.next_serial();
+        let serial = files.next_serial();
         params.serial_number = Some(serial.to_rcgen());
         params.use_authority_key_identifier_extension = true;
         params.not_before = (now - 3650 * DAY).into();
@@ -270,7 +270,7 @@ impl Authority {
             None => CertifiedIssuer::self_signed(params, key)?,
             Some(issuer) => CertifiedIssuer::signed_by(params, key, &issuer.certified)?,
         };
-        let path = workshop.write(file, &certified.pem())?;
+        let path = files.write(file, &certified.pem())?;
         Ok(Self { certified, path, serial })
     }
 
@@ -312,12 +312,12 @@ impl Serial {
 
 /// The directory, and the counter of serial numbers, that all parts of one PKI share.
 #[derive(Debug)]
-struct Workshop {
+struct PkiFiles {
     directory: PathBuf,
     next_serial: AtomicU64,
 }
 
-impl Workshop {
+impl PkiFiles {
     fn next_serial(&self) -> Serial {
         Serial(self.next_serial.fetch_add(1, Ordering::Relaxed))
     }
@@ -333,7 +333,7 @@ impl Workshop {
 /// Root, intermediate and wrong relatives of one sender.
 #[derive(Debug)]
 pub struct SenderPki {
-    workshop: Arc<Workshop>,
+    files: Arc<PkiFiles>,
     sender: Sender,
     /// The trust anchor.
     pub root: Authority,
@@ -350,17 +350,17 @@ pub struct SenderPki {
 }
 
 impl SenderPki {
-    fn new(workshop: &Arc<Workshop>, sender: Sender) -> Result<Self> {
+    fn new(files: &Arc<PkiFiles>, sender: Sender) -> Result<Self> {
         let (root_subject, intermediate_subject) = sender.authority_subjects();
         let name = sender.name();
         let make_root = |file: &str| {
             let options = AuthorityOptions { subject: &root_subject, path_length: None, usages: Vec::new() };
-            Authority::new(workshop, &format!("{name}-{file}.pem"), options, None)
+            Authority::new(files, &format!("{name}-{file}.pem"), options, None)
         };
         let make_issuing = |file: &str, issuer: &Authority| {
             let usages = sender.intermediate_usages();
             let options = AuthorityOptions { subject: &intermediate_subject, path_length: Some(0), usages };
-            Authority::new(workshop, &format!("{name}-{file}.pem"), options, Some(issuer))
+            Authority::new(files, &format!("{name}-{file}.pem"), options, Some(issuer))
         };
         let root = make_root("root")?;
         let intermediate = make_issuing("intermediate", &root)?;
@@ -372,15 +372,15 @@ impl SenderPki {
         let issuing_subject = deeper(&intermediate_subject, "Issuing");
         let usages = sender.intermediate_usages();
         let options = AuthorityOptions { subject: &policy_subject, path_length: Some(1), usages: usages.clone() };
-        let deep_policy = Authority::new(workshop, &format!("{name}-deep-policy.pem"), options, Some(&root))?;
+        let deep_policy = Authority::new(files, &format!("{name}-deep-policy.pem"), options, Some(&root))?;
         let options = AuthorityOptions { subject: &issuing_subject, path_length: Some(0), usages };
-        let deep_issuing = Authority::new(workshop, &format!("{name}-deep-issuing.pem"), options, Some(&deep_policy))?;
+        let deep_issuing = Authority::new(files, &format!("{name}-deep-issuing.pem"), options, Some(&deep_policy))?;
         let subject = Subject::common_name("Stranger CA (throwaway)");
         let options = AuthorityOptions { subject: &subject, path_length: Some(0), usages: Vec::new() };
-        let stranger = Authority::new(workshop, &format!("{name}-stranger.pem"), options, None)?;
-        let workshop = Arc::clone(workshop);
+        let stranger = Authority::new(files, &format!("{name}-stranger.pem"), options, None)?;
+        let files = Arc::clone(files);
         Ok(Self {
-            workshop,
+            files,
             sender,
             root,
             intermediate,
@@ -412,7 +412,7 @@ pub struct ServerIdentity {
 /// The whole PKI: every sender's, and our own.
 #[derive(Debug)]
 pub struct Pki {
-    workshop: Arc<Workshop>,
+    files: Arc<PkiFiles>,
     senders: Vec<SenderPki>,
     server_root: Authority,
     server_intermediate: Authority,
@@ -426,20 +426,20 @@ impl Pki {
     /// A file that cannot be written.
     pub fn new(directory: &Path) -> Result<Self> {
         let directory = directory.to_owned();
-        let workshop = Arc::new(Workshop { directory, next_serial: AtomicU64::new(FIRST_SERIAL) });
-        let senders = Sender::ALL.iter().map(|sender| SenderPki::new(&workshop, *sender)).collect::<Result<_>>()?;
+        let files = Arc::new(PkiFiles { directory, next_serial: AtomicU64::new(FIRST_SERIAL) });
+        let senders = Sender::ALL.iter().map(|sender| SenderPki::new(&files, *sender)).collect::<Result<_>>()?;
         let subject = Subject::common_name("hookgate throwaway server root");
         let options = AuthorityOptions { subject: &subject, path_length: None, usages: Vec::new() };
-        let server_root = Authority::new(&workshop, "server-root.pem", options, None)?;
+        let server_root = Authority::new(&files, "server-root.pem", options, None)?;
         let subject = Subject::common_name("hookgate throwaway server intermediate");
         let options = AuthorityOptions { subject: &subject, path_length: Some(0), usages: Vec::new() };
-        let server_intermediate = Authority::new(&workshop, "server-intermediate.pem", options, Some(&server_root))?;
-        Ok(Self { workshop, senders, server_root, server_intermediate })
+        let server_intermediate = Authority::new(&files, "server-intermediate.pem", options, Some(&server_root))?;
+        Ok(Self { files, senders, server_root, server_intermediate })
     }
 
     /// Where the files are.
     pub fn directory(&self) -> &Path {
-        &self.workshop.directory
+        &self.files.directory
     }
 
     /// The PKI of `sender`.
@@ -467,7 +467,7 @@ impl Pki {
         params.is_ca = IsCa::ExplicitNoCa;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-        params.serial_number = Some(self.workshop.next_serial().to_rcgen());
+        params.serial_number = Some(self.files.next_serial().to_rcgen());
         params.use_authority_key_identifier_extension = true;
         params.not_before = (now - DAY).into();
         params.not_after = (now + 365 * DAY).into();
@@ -475,8 +475,8 @@ impl Pki {
         let certificate = params.signed_by(&key, &self.server_intermediate.certified)?;
         let chain = certificate.pem() + &self.server_intermediate.pem();
         Ok(ServerIdentity {
-            chain_path: self.workshop.write(&format!("{file}.pem"), &chain)?,
-            key_path: self.workshop.write(&format!("{file}.key"), &key.serialize_pem())?,
+            chain_path: self.files.write(&format!("{file}.pem"), &chain)?,
+            key_path: self.files.write(&format!("{file}.key"), &key.serialize_pem())?,
             der: certificate.der().to_vec(),
         })
     }

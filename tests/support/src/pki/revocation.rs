@@ -85,7 +85,7 @@ impl SenderPki {
     pub fn revocation_lists(&self, options: &RevocationListOptions) -> Result<[PathBuf; 2]> {
         let name = self.sender.name();
         let of_root = RevocationListOptions { revoked: Vec::new(), filler_entries: 0, ..options.clone() };
-        let write = |file: String, text: String| self.workshop.write(&file, &text);
+        let write = |file: String, text: String| self.files.write(&file, &text);
         Ok([
             write(format!("{name}-intermediate.crl"), self.intermediate.revocation_list(options)?)?,
             write(format!("{name}-root.crl"), self.root.revocation_list(&of_root)?)?,

@@ -14,8 +14,8 @@ use hookgate_testkit::metrics::Metrics;
 use hookgate_testkit::pki::{ClientIdentity, KeyKind, Pki, Sender, ServerIdentity, Variant};
 use tempfile::TempDir;
 
-use crate::base;
-use crate::host::{Host, SOON};
+use crate::artifacts;
+use crate::container::{Container, SOON};
 
 /// Where the configuration is.
 pub(crate) const CONFIGURATION: &str = "/etc/hookgate/hookgate.toml";
@@ -27,12 +27,12 @@ pub(crate) const PATH: &str = "/percolate";
 const METRICS: ([u8; 4], u16) = ([127, 0, 0, 1], 9464);
 
 /// The service, and what is around it. The host is the first field, so that it ends first.
-pub(crate) struct Scene {
-    pub(crate) host: Host,
+pub(crate) struct Environment {
+    pub(crate) container: Container,
     /// The handler of [`PATH`].
     pub(crate) handler: Handler,
     _dialogflow: Handler,
-    /// Our certificate, for [`HOST`]; [`Scene::install_certificate`] puts it in its place.
+    /// Our certificate, for [`HOST`]; [`Environment::install_certificate`] puts it in its place.
     pub(crate) server: ServerIdentity,
     pub(crate) pki: Pki,
     /// A good certificate for [`PATH`].
@@ -40,9 +40,9 @@ pub(crate) struct Scene {
     directory: TempDir,
 }
 
-impl Scene {
+impl Environment {
     /// A host without the package.
-    pub(crate) fn bare() -> Self {
+    pub(crate) fn without_package() -> Self {
         let directory = tempfile::Builder::new().prefix("hookgate-system-").tempdir().unwrap();
         let at = |name: &str| directory.path().join(name);
         // The service's user is to read the authorities and to reach the handlers.
@@ -52,32 +52,32 @@ impl Scene {
         let handler = start_handler(&at("events.sock"));
         let dialogflow = start_handler(&at("dialogflow.sock"));
         let identity = pki.sender(Sender::Percolate).variant(Variant::Good).unwrap();
-        let host = Host::boot(directory.path());
-        Self { host, handler, _dialogflow: dialogflow, server, pki, identity, directory }
+        let container = Container::boot(directory.path());
+        Self { container, handler, _dialogflow: dialogflow, server, pki, identity, directory }
     }
 
     /// A host with the package installed and configured, and the socket unit and the service started.
     pub(crate) fn started() -> Self {
-        let scene = Self::configured();
-        scene.host.run(&["systemctl", "start", "hookgate.socket", "hookgate.service"]);
-        scene
+        let environment = Self::configured();
+        environment.container.run(&["systemctl", "start", "hookgate.socket", "hookgate.service"]);
+        environment
     }
 
     /// A host with the package installed and configured, and nothing started.
     pub(crate) fn configured() -> Self {
-        let scene = Self::bare();
-        scene.host.install(&base::packages().present);
-        scene.install_certificate();
-        scene.configure(|_| {});
-        scene
+        let environment = Self::without_package();
+        environment.container.install(&artifacts::packages().present);
+        environment.install_certificate();
+        environment.configure(|_| {});
+        environment
     }
 
     /// Puts our certificate and key where the package says, readable as it says.
     pub(crate) fn install_certificate(&self) {
         for path in [&self.server.chain_path, &self.server.key_path] {
             let name = path.file_name().unwrap().to_string_lossy();
-            self.host.shell(&format!(
-                "install --mode=640 --group=hookgate /srv/scene/{name} /etc/hookgate/certificates/{name}"
+            self.container.shell(&format!(
+                "install --mode=640 --group=hookgate /srv/test/{name} /etc/hookgate/certificates/{name}"
             ));
         }
     }
@@ -87,13 +87,13 @@ impl Scene {
         let mut configuration =
             FourProviders::new(&self.pki, &self.server, self.handler.path(), self._dialogflow.path());
         change(&mut configuration);
-        self.host.write(CONFIGURATION, &self.as_installed(&configuration.toml()));
+        self.container.write(CONFIGURATION, &self.as_installed(&configuration.toml()));
     }
 
-    /// As [`Scene::configure`], with a change to the text; paths in it are those of this machine.
+    /// As [`Environment::configure`], with a change to the text; paths in it are those of this machine.
     pub(crate) fn configure_text(&self, change: impl FnOnce(String) -> String) {
         let configuration = FourProviders::new(&self.pki, &self.server, self.handler.path(), self._dialogflow.path());
-        self.host.write(CONFIGURATION, &self.as_installed(&change(configuration.toml())));
+        self.container.write(CONFIGURATION, &self.as_installed(&change(configuration.toml())));
     }
 
     /// A new directory that the host sees too.
@@ -110,7 +110,7 @@ impl Scene {
         let replaced = [
             ours("server.pem"),
             ours("server.key"),
-            (directory.to_string(), "/srv/scene".to_owned()),
+            (directory.to_string(), "/srv/test".to_owned()),
             (format!("\"127.0.0.1:{LISTEN_PORT}\""), "\"0.0.0.0:443\", \"[::]:443\"".to_owned()),
             (METRICS_PORT.to_owned(), METRICS.1.to_string()),
             (IO.to_owned(), "auto".to_owned()),
@@ -120,48 +120,48 @@ impl Scene {
 
     /// The configuration as it is on the host now.
     pub(crate) fn configuration(&self) -> String {
-        self.host.run(&["cat", CONFIGURATION])
+        self.container.run(&["cat", CONFIGURATION])
     }
 
     /// Posts to [`PATH`] with `identity`.
     pub(crate) fn post(&self, identity: &ClientIdentity) -> CurlOutcome {
         let curl = Curl::new(HOST, 443).trusting(self.pki.server_root().path()).identity(identity);
-        self.host.inside(|| curl.post(PATH, b"{}").run()).unwrap()
+        self.container.in_network(|| curl.post(PATH, b"{}").run()).unwrap()
     }
 
     /// Fails unless a good request is answered by the handler.
     pub(crate) fn expect_served(&self) {
         let outcome = self.post(&self.identity);
-        assert_eq!(outcome.status(), Some(200), "{outcome:?}\n{}", self.host.journal());
+        assert_eq!(outcome.status(), Some(200), "{outcome:?}\n{}", self.container.journal());
     }
 
     /// Waits until a good request is answered by the handler.
     pub(crate) fn wait_served(&self) {
-        self.host.wait_for("a request that is served", SOON, || {
+        self.container.wait_for("a request that is served", SOON, || {
             (self.post(&self.identity).status() == Some(200)).then_some(())
         });
     }
 
     /// A sum of its metrics.
     pub(crate) fn metric(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
-        self.host.inside(|| Metrics::scrape(METRICS.into())).unwrap().sum(name, labels)
+        self.container.in_network(|| Metrics::scrape(METRICS.into())).unwrap().sum(name, labels)
     }
 
     /// Waits until a sum of its metrics is at least `least`: they are written after the answer that a client sees.
     pub(crate) fn wait_metric(&self, name: &str, labels: &[(&str, &str)], least: f64) {
-        self.host.wait_for(name, SOON, || (self.metric(name, labels) >= least).then_some(()));
+        self.container.wait_for(name, SOON, || (self.metric(name, labels) >= least).then_some(()));
     }
 
     /// Reloads, which must succeed. Returns when the new configuration is in force, which systemd before 253 does not wait for.
     pub(crate) fn reload(&self) {
         let generation = self.metric("hookgate_config_generation", &[]);
-        self.host.run(&["systemctl", "reload", "hookgate.service"]);
+        self.container.run(&["systemctl", "reload", "hookgate.service"]);
         self.wait_metric("hookgate_config_generation", &[], generation + 1.0);
     }
 
     /// How often systemd has started the service again by itself.
     pub(crate) fn automatic_restarts(&self) -> u32 {
-        self.host.property("hookgate.service", "NRestarts").parse().unwrap()
+        self.container.property("hookgate.service", "NRestarts").parse().unwrap()
     }
 }
 

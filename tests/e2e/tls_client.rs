@@ -14,7 +14,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
-use crate::world::SOON;
+use crate::environment::SOON;
 
 /// How a connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,12 +29,12 @@ pub(crate) enum End {
 
 /// Makes connections to one daemon with one certificate.
 #[derive(Clone)]
-pub(crate) struct Caller {
+pub(crate) struct TlsClient {
     config: Arc<ClientConfig>,
     port: u16,
 }
 
-impl Caller {
+impl TlsClient {
     /// Connections to 127.0.0.1:`port`, as `identity`. Sessions are resumed, as a sender that calls often would.
     pub(crate) fn new(port: u16, pki: &Pki, identity: &ClientIdentity) -> Result<Self> {
         let mut roots = RootCertStore::empty();
@@ -48,12 +48,12 @@ impl Caller {
     }
 
     /// Connects, and completes the handshake.
-    pub(crate) fn connect(&self) -> Result<Call> {
-        self.shake_hands(self.dial()?)
+    pub(crate) fn connect(&self) -> Result<TlsConnection> {
+        self.handshake(self.connect_tcp()?)
     }
 
     /// Connects, and sends nothing yet.
-    pub(crate) fn dial(&self) -> io::Result<TcpStream> {
+    pub(crate) fn connect_tcp(&self) -> io::Result<TcpStream> {
         let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port))?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(SOON))?;
@@ -62,22 +62,22 @@ impl Caller {
     }
 
     /// Completes the handshake on `stream`.
-    pub(crate) fn shake_hands(&self, stream: TcpStream) -> Result<Call> {
+    pub(crate) fn handshake(&self, stream: TcpStream) -> Result<TlsConnection> {
         let connection = ClientConnection::new(Arc::clone(&self.config), ServerName::try_from(HOST)?)?;
         let mut stream = StreamOwned::new(connection, stream);
         while stream.conn.is_handshaking() {
             stream.conn.complete_io(&mut stream.sock).context("handshake")?;
         }
-        Ok(Call { stream: BufReader::new(stream) })
+        Ok(TlsConnection { stream: BufReader::new(stream) })
     }
 }
 
 /// An established connection.
-pub(crate) struct Call {
+pub(crate) struct TlsConnection {
     stream: BufReader<StreamOwned<ClientConnection, TcpStream>>,
 }
 
-impl Call {
+impl TlsConnection {
     /// Sends `bytes`.
     pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
         self.stream.get_mut().write_all(bytes.as_ref())?;

@@ -46,21 +46,21 @@ impl Message {
 type Stored = Vec<(String, Arc<OwnedFd>)>;
 
 #[derive(Debug, Default)]
-struct Heard {
+struct Received {
     messages: Vec<Message>,
     stored: Stored,
 }
 
 /// A service manager that listens.
 #[derive(Debug)]
-pub struct Manager {
+pub struct ServiceManager {
     path: PathBuf,
-    heard: Arc<Mutex<Heard>>,
+    received: Arc<Mutex<Received>>,
     over: Arc<AtomicBool>,
     reader: Option<JoinHandle<()>>,
 }
 
-impl Manager {
+impl ServiceManager {
     /// Listens at `path`, which goes into `NOTIFY_SOCKET`.
     ///
     /// # Errors
@@ -69,14 +69,14 @@ impl Manager {
     pub fn listen(path: &Path) -> Result<Self> {
         let socket = UnixDatagram::bind(path)?;
         socket.set_read_timeout(Some(POLL))?;
-        let (heard, over) = (Arc::new(Mutex::new(Heard::default())), Arc::new(AtomicBool::new(false)));
-        let (sink, end) = (Arc::clone(&heard), Arc::clone(&over));
+        let (received, over) = (Arc::new(Mutex::new(Received::default())), Arc::new(AtomicBool::new(false)));
+        let (sink, end) = (Arc::clone(&received), Arc::clone(&over));
         let reader = thread::spawn(move || {
             while !end.load(Ordering::Relaxed) {
                 receive(&socket, &sink);
             }
         });
-        Ok(Self { path: path.to_owned(), heard, over, reader: Some(reader) })
+        Ok(Self { path: path.to_owned(), received, over, reader: Some(reader) })
     }
 
     /// Where it listens.
@@ -86,12 +86,12 @@ impl Manager {
 
     /// Every message so far.
     pub fn messages(&self) -> Vec<Message> {
-        self.heard.lock().unwrap_or_else(PoisonError::into_inner).messages.clone()
+        self.received.lock().unwrap_or_else(PoisonError::into_inner).messages.clone()
     }
 
     /// Everything in the store.
     pub fn stored(&self) -> Vec<(String, Arc<OwnedFd>)> {
-        self.heard.lock().unwrap_or_else(PoisonError::into_inner).stored.clone()
+        self.received.lock().unwrap_or_else(PoisonError::into_inner).stored.clone()
     }
 
     /// When messages with this line came.
@@ -134,7 +134,7 @@ impl Manager {
     }
 }
 
-impl Drop for Manager {
+impl Drop for ServiceManager {
     fn drop(&mut self) {
         self.over.store(true, Ordering::Relaxed);
         drop(self.reader.take().map(JoinHandle::join));
@@ -142,25 +142,25 @@ impl Drop for Manager {
 }
 
 /// Receives one message, if one comes in time.
-fn receive(socket: &UnixDatagram, sink: &Mutex<Heard>) {
+fn receive(socket: &UnixDatagram, sink: &Mutex<Received>) {
     let mut text = [0; MESSAGE_BYTES];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MESSAGE_DESCRIPTORS))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
-    let received = recvmsg(socket, &mut [IoSliceMut::new(&mut text)], &mut control, RecvFlags::CMSG_CLOEXEC);
-    let Ok(received) = received else { return };
-    let text = String::from_utf8_lossy(&text[..received.bytes]).into_owned();
+    let datagram = recvmsg(socket, &mut [IoSliceMut::new(&mut text)], &mut control, RecvFlags::CMSG_CLOEXEC);
+    let Ok(datagram) = datagram else { return };
+    let text = String::from_utf8_lossy(&text[..datagram.bytes]).into_owned();
     let message = Message { at: Instant::now(), text };
     let name = message.value("FDNAME").unwrap_or("stored").to_owned();
-    let mut heard = sink.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut received = sink.lock().unwrap_or_else(PoisonError::into_inner);
     for ancillary in control.drain() {
         if let RecvAncillaryMessage::ScmRights(descriptors) = ancillary
             && message.value("FDSTORE") == Some("1")
         {
-            heard.stored.extend(descriptors.map(|descriptor| (name.clone(), Arc::new(descriptor))));
+            received.stored.extend(descriptors.map(|descriptor| (name.clone(), Arc::new(descriptor))));
         }
     }
     if message.value("FDSTOREREMOVE") == Some("1") {
-        heard.stored.retain(|(stored, _)| *stored != name);
+        received.stored.retain(|(stored, _)| *stored != name);
     }
-    heard.messages.push(message);
+    received.messages.push(message);
 }

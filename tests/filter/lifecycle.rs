@@ -180,7 +180,7 @@ fn a_killed_process_leaves_the_host_reachable() {
     let _server = network.serve(&[443]);
     let mut child = network.on_server(|| {
         Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "life::a_killed_process_leaves_the_host_reachable"])
+            .args(["--exact", "lifecycle::a_killed_process_leaves_the_host_reachable"])
             .env(CHILD, "eth0")
             .stdout(Stdio::null())
             .spawn()

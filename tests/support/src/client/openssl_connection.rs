@@ -9,24 +9,24 @@ use anyhow::{Context, Result, ensure};
 
 use super::openssl::alert_number;
 use crate::http::{self, Response};
-use crate::process::{Capture, Reaped};
+use crate::process::{Capture, KilledOnDrop};
 
 /// How often the child is looked at.
 const POLL: Duration = Duration::from_millis(5);
 
 /// An open connection; killed and reaped when dropped.
 #[derive(Debug)]
-pub struct Conversation {
-    child: Reaped,
+pub struct OpenSslConnection {
+    child: KilledOnDrop,
     stdin: ChildStdin,
     stdout: Capture,
     stderr: Capture,
 }
 
-impl Conversation {
+impl OpenSslConnection {
     pub(super) fn start(mut command: Command, first: &[u8]) -> Result<Self> {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = Reaped(command.spawn().context("starting openssl")?);
+        let mut child = KilledOnDrop(command.spawn().context("starting openssl")?);
         let stdin = child.0.stdin.take().context("stdin was asked for as a pipe")?;
         let stdout = Capture::start(child.0.stdout.take().context("stdout was asked for as a pipe")?);
         let stderr = Capture::start(child.0.stderr.take().context("stderr was asked for as a pipe")?);

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use hookgate_testkit::process::{self, Finished};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-use crate::base;
+use crate::artifacts;
 
 /// How long a container may take until it is up. It takes a second; a busy machine needs more.
 const BOOT_LIMIT: Duration = Duration::from_secs(60);
@@ -31,7 +31,7 @@ pub(crate) const SOON: Duration = Duration::from_secs(20);
 const POLL: Duration = Duration::from_millis(50);
 
 /// Boots a container. Its own mount namespace, so that nothing is to be unmounted, and its own control group, which systemd in it
-/// takes for the whole of them: `$1` root file system, `$2` name, `$3` what is bound to /srv/scene.
+/// takes for the whole of them: `$1` root file system, `$2` name, `$3` what is bound to /srv/test.
 const BOOT: &str = r#"
 set -e
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
@@ -42,14 +42,14 @@ mkdir /run/layer
 mount -t tmpfs -o size=512m,mode=0755 tmpfs /run/layer
 mkdir /run/layer/upper /run/layer/work /run/layer/root
 mount -t overlay overlay -o "lowerdir=$1,upperdir=/run/layer/upper,workdir=/run/layer/work" /run/layer/root
-exec systemd-nspawn --quiet --register=no --keep-unit --machine="$2" --directory=/run/layer/root --bind="$3:/srv/scene" \
+exec systemd-nspawn --quiet --register=no --keep-unit --machine="$2" --directory=/run/layer/root --bind="$3:/srv/test" \
     --private-network --link-journal=no --resolv-conf=off --timezone=off --system-call-filter="bpf @sandbox" --console=pipe --boot
 "#;
 
 static COUNT: AtomicU32 = AtomicU32::new(0);
 
 /// A booted container; it ends with this.
-pub(crate) struct Host {
+pub(crate) struct Container {
     name: String,
     /// unshare, the parent of systemd-nspawn.
     outermost: Child,
@@ -57,22 +57,22 @@ pub(crate) struct Host {
     init: u32,
 }
 
-impl Host {
-    /// Boots, with `scene` at /srv/scene.
-    pub(crate) fn boot(scene: &Path) -> Self {
-        let root = base::root();
+impl Container {
+    /// Boots, with `scene` at /srv/test.
+    pub(crate) fn boot(environment: &Path) -> Self {
+        let root = artifacts::root();
         let name = format!("hookgate-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         // Also where this process is killed: setpriv's signal is kept across execve and ends unshare, whose child is the first of a
         // process namespace, which ends with it.
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL", "unshare", "--mount", "--propagation", "private"]);
         command.args(["--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c", BOOT, "sh"]);
-        command.arg(root).arg(&name).arg(scene);
+        command.arg(root).arg(&name).arg(environment);
         let outermost = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
         let outermost = outermost.expect("setpriv and unshare, of util-linux, are needed");
-        let mut host = Self { name, outermost, init: 0 };
-        host.wait_booted();
-        host
+        let mut container = Self { name, outermost, init: 0 };
+        container.wait_booted();
+        container
     }
 
     fn wait_booted(&mut self) {
@@ -90,7 +90,7 @@ impl Host {
             };
             if let Some(init) = child(self.outermost.id()).and_then(child) {
                 self.init = init;
-                let state = self.attempt(&["systemctl", "is-system-running"]).stdout_text();
+                let state = self.try_run(&["systemctl", "is-system-running"]).stdout_text();
                 if ["running", "degraded"].contains(&state.trim()) {
                     return;
                 }
@@ -101,7 +101,7 @@ impl Host {
     }
 
     /// Runs a command in the container, as root.
-    pub(crate) fn attempt(&self, command: &[&str]) -> Finished {
+    pub(crate) fn try_run(&self, command: &[&str]) -> Finished {
         let mut nsenter = Command::new("nsenter");
         nsenter.args(["--target", &self.init.to_string(), "--mount", "--uts", "--ipc", "--net", "--pid"]);
         nsenter.args(command).env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("LC_ALL", "C");
@@ -109,9 +109,9 @@ impl Host {
         process::run(nsenter, b"", COMMAND_LIMIT).expect("nsenter, of util-linux, is needed")
     }
 
-    /// As [`Host::attempt`], and must succeed. What it printed to standard output.
+    /// As [`Container::try_run`], and must succeed. What it printed to standard output.
     pub(crate) fn run(&self, command: &[&str]) -> String {
-        let ended = self.attempt(command);
+        let ended = self.try_run(command);
         let (out, error) = (ended.stdout_text(), ended.stderr_text());
         assert!(ended.success(), "{command:?}: {:?}\n{out}{error}\n{}", ended.status, self.journal());
         out
@@ -123,7 +123,7 @@ impl Host {
     }
 
     /// Runs `work` in the network of the container: 127.0.0.1 is the container's.
-    pub(crate) fn inside<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+    pub(crate) fn in_network<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
         let network = self.network();
         thread::scope(|scope| {
             let worker = scope.spawn(|| {
@@ -154,7 +154,7 @@ impl Host {
     }
 
     /// Settings of `unit` in the form of a drop-in, in force after a daemon-reload.
-    pub(crate) fn drop_in(&self, unit: &str, text: &str) {
+    pub(crate) fn write_drop_in(&self, unit: &str, text: &str) {
         self.write(&format!("/etc/systemd/system/{unit}.d/test.conf"), text);
         self.run(&["systemctl", "daemon-reload"]);
     }
@@ -166,7 +166,7 @@ impl Host {
 
     /// What the service said, in the form of `journalctl --output=cat`.
     pub(crate) fn journal(&self) -> String {
-        self.attempt(&["journalctl", "--no-pager", "--unit=hookgate.service"]).stdout_text()
+        self.try_run(&["journalctl", "--no-pager", "--unit=hookgate.service"]).stdout_text()
     }
 
     /// Waits until `done` gives something.
@@ -182,7 +182,7 @@ impl Host {
     }
 
     /// The number that this machine knows a process of the container by: as the container counts, `inner`.
-    pub(crate) fn outer_process(&self, inner: &str) -> u32 {
+    pub(crate) fn host_process(&self, inner: &str) -> u32 {
         let is_it = |status: &str| {
             let line = status.lines().find_map(|line| line.strip_prefix("NSpid:")).unwrap_or_default();
             line.split_whitespace().next_back() == Some(inner)
@@ -209,7 +209,7 @@ impl Network {
     }
 }
 
-impl Drop for Host {
+impl Drop for Container {
     fn drop(&mut self) {
         // Whatever is in the container ends with the process namespace, and that with unshare.
         drop(self.outermost.kill());
