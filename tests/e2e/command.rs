@@ -1,4 +1,4 @@
-//! The command line: `check`, `providers`, and what every command has.
+//! The command line: `check`, `providers`, and what all commands share.
 
 use std::ffi::OsStr;
 use std::process::Command;
@@ -17,7 +17,7 @@ fn hookgate(arguments: &[impl AsRef<OsStr>]) -> Finished {
     run(command, &[], SOON).unwrap()
 }
 
-/// Exit code, standard output, standard error of `hookgate check` on this file.
+/// Exit code, standard output and standard error of `hookgate check` for a file with this text.
 fn check(environment: &Environment, text: &str) -> (Option<i32>, String, String) {
     let file = environment.write("checked.toml", text).unwrap();
     let finished = hookgate(&[OsStr::new("check"), OsStr::new("--config"), file.as_os_str()]);
@@ -25,7 +25,7 @@ fn check(environment: &Environment, text: &str) -> (Option<i32>, String, String)
     (code, finished.stdout_text(), finished.stderr_text())
 }
 
-/// A configuration without anything to be warned of.
+/// A configuration without warnings.
 fn good(environment: &Environment) -> Result<String> {
     let mut permissions = std::fs::metadata(&environment.server.key_path)?.permissions();
     std::os::unix::fs::PermissionsExt::set_mode(&mut permissions, 0o600);
@@ -34,13 +34,13 @@ fn good(environment: &Environment) -> Result<String> {
     Ok(text.replace(IO, "auto"))
 }
 
-/// The line, from 1, that begins with `start`.
+/// The number, from 1, of the line that begins with `start`.
 fn line_of(text: &str, start: &str) -> usize {
     text.lines().position(|line| line.starts_with(start)).unwrap() + 1
 }
 
 #[test]
-fn check_accepts_a_good_file_and_says_so() {
+fn check_accepts_a_good_file() {
     let environment = Environment::new().unwrap();
     let (code, stdout, stderr) = check(&environment, &good(&environment).unwrap());
     assert_eq!((code, stderr.as_str()), (Some(0), ""));
@@ -48,7 +48,7 @@ fn check_accepts_a_good_file_and_says_so() {
 }
 
 #[test]
-fn check_names_every_error_in_its_line() {
+fn check_reports_every_error_with_its_line() {
     let environment = Environment::new().unwrap();
     let good = good(&environment).unwrap();
     let text = good
@@ -67,7 +67,7 @@ fn check_names_every_error_in_its_line() {
 }
 
 #[test]
-fn check_needs_every_file_that_is_named() {
+fn check_needs_every_file_in_the_configuration() {
     let environment = Environment::new().unwrap();
     let text = good(&environment).unwrap();
     let refused = |text: &str, words: &str| {
@@ -104,7 +104,7 @@ fn check_warns_of_a_chain_out_of_order() {
         .unwrap();
     let sorted = environment.server.chain_path.display().to_string();
     let unordered = environment.path("unordered.pem").display().to_string();
-    // The root twice is in order (it issued itself); the end entity after its issuer's issuer is not.
+    // A second root is in order, because the root issued itself. The root directly after the end entity is not.
     let (code, stdout, _) = check(&environment, &text.replace(&sorted, &unordered));
     assert!(code == Some(0) && stdout.contains(" 0 warnings"), "{stdout}");
     let leaf = std::fs::read_to_string(&sorted).unwrap();
@@ -129,7 +129,7 @@ fn check_warns_of_a_certificate_that_expires_soon() {
     assert!(stderr.contains("expires on") && stderr.contains(&format!("in {days} days")), "{stderr}");
 }
 
-/// A self-signed `soon.pem` and `soon.key`; the whole days that it has left.
+/// Makes `soon.pem`, self-signed, and `soon.key`. Returns the whole days until the certificate expires.
 fn expiring_certificate(environment: &Environment, days: u64) -> u64 {
     use std::os::unix::fs::PermissionsExt as _;
     let mut params = rcgen::CertificateParams::new(vec![HOST.to_owned()]).unwrap();
@@ -142,7 +142,7 @@ fn expiring_certificate(environment: &Environment, days: u64) -> u64 {
 }
 
 #[test]
-fn check_warns_of_a_key_that_everybody_can_read() {
+fn check_warns_of_a_key_that_every_user_can_read() {
     use std::os::unix::fs::PermissionsExt as _;
     let environment = Environment::new().unwrap();
     let text = good(&environment).unwrap();
@@ -153,7 +153,7 @@ fn check_warns_of_a_key_that_everybody_can_read() {
 }
 
 #[test]
-fn check_finds_relative_paths_beside_the_file() {
+fn check_resolves_relative_paths_from_the_directory_of_the_file() {
     let environment = Environment::new().unwrap();
     let directory = format!("{}/", environment.directory.path().display());
     let text = good(&environment).unwrap().replace(&format!("unix:{directory}"), "unix:/run/").replace(&directory, "");
@@ -189,7 +189,7 @@ fn providers_describes_each_of_them() {
 }
 
 #[test]
-fn providers_does_not_know_every_name() {
+fn providers_refuses_an_unknown_name() {
     let finished = hookgate(&["providers", "stripe"]);
     assert_eq!(finished.status.unwrap().code(), Some(1));
     let stderr = finished.stderr_text();
@@ -208,7 +208,7 @@ fn version_and_help_go_to_standard_output() {
 }
 
 #[test]
-fn an_unknown_command_is_an_error_of_usage() {
+fn an_unknown_command_is_a_usage_error() {
     for arguments in [&["serve"][..], &["check", "--confg", "x"], &[]] {
         let finished = hookgate(arguments);
         assert_eq!(finished.status.unwrap().code(), Some(2), "{arguments:?}");

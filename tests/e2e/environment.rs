@@ -1,6 +1,6 @@
 //! What a test needs around the daemon: a throwaway PKI, two handlers, a directory, and configuration files that name them.
 //!
-//! Owns these, not the daemon itself. Must not judge: tests do.
+//! Owns these, and not the daemon. Must not judge: tests do.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! Where requests come from: the ranges of providers, and the pre-filter under the daemon.
+//! The source of requests: the ranges of providers, and the pre-filter of the daemon.
 
 use std::io::ErrorKind;
 use std::process::Command;
@@ -16,7 +16,7 @@ use crate::mount::mounted;
 use crate::problem::assert_problem;
 use crate::test_gateway::TestGateway;
 
-/// The configuration with these lines in the `[[provider]]` of the certificate, and these at the end.
+/// The configuration with the lines `provider` in the `[[provider]]` of the certificate, and the lines `end` at the end.
 fn ranged(environment: &Environment, provider: &str, end: &str) -> String {
     let mut configuration: FourProviders<'_> = environment.configuration();
     configuration.proofs = vec![("percolate", format!("proof = \"certificate\"\n{provider}"))];
@@ -24,7 +24,7 @@ fn ranged(environment: &Environment, provider: &str, end: &str) -> String {
 }
 
 #[test]
-fn a_provider_calls_from_its_own_ranges() {
+fn a_provider_is_admitted_from_its_own_ranges_only() {
     let gateway = TestGateway::with_limits("").unwrap();
     let missed = || gateway.daemon.metric("hookgate_source_not_in_ranges_total", &[("provider", "percolate")]);
     let check = |lines: &str, status: u16, counted: f64| {
@@ -46,7 +46,7 @@ fn a_provider_calls_from_its_own_ranges() {
 }
 
 #[test]
-fn a_filter_that_cannot_be_started_ends_the_start_unless_it_need_not_be_there() {
+fn a_filter_that_cannot_start_fails_the_start_unless_it_is_optional() {
     let filter = "\n[filter]\nmode = \"monitor\"\ninterfaces = [\"hg-none0\"]\nrequired = false\n";
     let gateway = TestGateway::with_toml(|environment| environment.toml("", "") + filter).unwrap();
     assert_eq!(gateway.admitted_curl().post(PATH, b"{}").run().unwrap().status(), Some(200));
@@ -60,15 +60,15 @@ fn a_filter_that_cannot_be_started_ends_the_start_unless_it_need_not_be_there() 
     assert!(failed.contains(reason) && failed.contains("filter.required = false"), "{failed}");
 }
 
-/// Whether a test of the filter can run. Says so where it cannot.
+/// Whether this process is root, which the tests of the filter need. Prints that they are skipped if it is not.
 fn is_root() -> bool {
     hookgate_testkit::root::is_root("the tests of the filter")
 }
 
-/// The section of a filter that drops.
+/// The section of an enforcing filter.
 const ENFORCE: &str = "\n[filter]\nmode = \"enforce\"\ninterfaces = [\"lo\"]\n";
 
-/// The configuration with these ranges for the provider of the certificate, and these lines at the end.
+/// The configuration with `ranges` for the provider of the certificate, and the lines `end` at the end.
 fn enforced(environment: &Environment, ranges: &str, end: &str) -> String {
     let mut configuration: FourProviders<'_> = environment.configuration();
     let proof = |lines: &str| format!("proof = \"certificate\"\n{lines}");
@@ -78,7 +78,7 @@ fn enforced(environment: &Environment, ranges: &str, end: &str) -> String {
     configuration.toml() + &environment.any_method_route("") + ENFORCE + end
 }
 
-/// What comes of connecting to `port` from `source`: `TimedOut` where the filter drops, `ConnectionRefused` where nobody listens.
+/// Connects to `port` from `source`: `TimedOut` if the filter drops, `ConnectionRefused` if nothing listens.
 fn connect(source: &str, port: u16) -> std::io::Result<()> {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)?;
     let source: std::net::SocketAddr = format!("{source}:0").parse().unwrap();
@@ -110,8 +110,8 @@ fn a_pinned_filter_outlives_the_daemon_and_is_taken_over_by_the_next() {
         gateway.wait_metric("hookgate_config_generation", &[], 2.0, SOON).unwrap();
         let port = end(gateway);
         let answer = |source: &str| connect(source, port).unwrap_err().kind();
-        assert_eq!(answer("127.0.0.66"), ErrorKind::TimedOut, "it stays");
-        assert_eq!(answer("127.0.0.2"), ErrorKind::ConnectionRefused, "with its last ranges");
+        assert_eq!(answer("127.0.0.66"), ErrorKind::TimedOut, "the filter stays");
+        assert_eq!(answer("127.0.0.2"), ErrorKind::ConnectionRefused, "the filter has its last ranges");
         let gateway = start("\"127.0.0.0/8\"");
         gateway.wait_log("took over the filter pinned at", SOON).unwrap();
         let identity = environment.identity(Sender::Percolate, Variant::Good).unwrap();
@@ -124,7 +124,7 @@ fn a_pinned_filter_outlives_the_daemon_and_is_taken_over_by_the_next() {
 }
 
 #[test]
-fn foreign_sources_reach_nothing_and_reloads_change_who_is_foreign() {
+fn foreign_sources_are_dropped_and_reloads_change_which_are_foreign() {
     if !is_root() {
         return;
     }
@@ -147,17 +147,17 @@ fn foreign_sources_reach_nothing_and_reloads_change_who_is_foreign() {
         assert_eq!(daemon.metric("hookgate_filter_ranges", &ranges).unwrap(), 1.0);
         assert!(daemon.metric("hookgate_filter_map_bytes", &[]).unwrap() > 0.0);
         daemon.wait_log("filter sample", SOON).unwrap();
-        // So all that follows is done without a capability: other ranges, counters, and the end.
+        // All that follows needs no capability: other ranges, counters, and the end.
         assert_unprivileged(daemon);
 
-        // What would take most of a set away is refused as a whole, and then forced.
+        // A reload that removes most of a set is refused as a whole, and then forced.
         daemon.write_configuration(&write(environment, "\"127.0.0.1\"", "")).unwrap();
         daemon.signal(Signal::HUP).unwrap();
         daemon.wait_log("would lose 75 % of its ipv4 addresses", SOON).unwrap();
         assert!(connects("127.0.0.2"), "the old ranges stay");
         gateway.reload(&write(environment, "\"127.0.0.1\"", "force_shrink = true\n")).unwrap();
         assert!(connects("127.0.0.1") && !connects("127.0.0.2"));
-        // The listener stays until a restart, and is guarded as before.
+        // The listener stays until a restart, and the filter still guards it.
         let moved = write(environment, "\"127.0.0.1\"", "").replace("127.0.0.1:@LISTEN_PORT@", "127.0.0.1:9");
         gateway.reload(&moved).unwrap();
         assert!(connects("127.0.0.1") && !connects("127.0.0.2"));
@@ -175,7 +175,7 @@ fn foreign_sources_reach_nothing_and_reloads_change_who_is_foreign() {
         assert!(text.contains("allow percolate: 2 IPv4 and 0 IPv6 ranges"), "{text}");
         assert!(status("127.0.0.67").contains("127.0.0.67 is in no range: dropped"));
 
-        // Off, whatever else is gone from the section; and nothing is left behind at the end.
+        // The filter is off, and the end of the daemon detaches it.
         let off = write(environment, "\"127.0.0.1\"", "").replace(filter, "\n[filter]\nmode = \"off\"\n");
         gateway.reload(&off).unwrap();
         assert!(connects("127.0.0.67"));

@@ -1,4 +1,4 @@
-//! Peers that do the handshake wrong, slowly, or not at all: each is counted, none does harm.
+//! Peers that do the handshake wrong, slowly, or not at all: each is counted, and none does harm.
 
 use std::io::Write;
 use std::net::{Shutdown, TcpStream};
@@ -7,7 +7,6 @@ use std::time::Duration;
 use hookgate_testkit::client::{OpenSsl, TlsVersion, raw};
 use hookgate_testkit::configuration::HOST;
 use hookgate_testkit::documents::{PAGERDUTY, PERCOLATE};
-use hookgate_testkit::handler::eventually;
 use hookgate_testkit::pki::{Sender, Variant};
 
 use crate::environment::SOON;
@@ -19,7 +18,7 @@ const ALERT: u8 = 21;
 /// Content type of a handshake record.
 const HANDSHAKE: u8 = 22;
 
-/// A short time for the handshake, so that waiting for its end is short too.
+/// A short limit, so that the tests wait little.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_millis(400);
 
 fn start() -> TestGateway {
@@ -30,8 +29,8 @@ fn hello(version: TlsVersion) -> Vec<u8> {
     raw::client_hello(|port| OpenSsl::new(HOST, port).version(version)).unwrap()
 }
 
-/// Lets `act` loose on the daemon; then its connection is closed, counted once for `reason`, and forgotten, and others are
-/// served as before. Returns what the daemon said.
+/// Runs `act` on a connection. Fails unless the daemon then closes it, counts it once for `reason`, releases it, and still serves
+/// others. Returns what the daemon sent.
 fn check(gateway: &TestGateway, reason: &str, act: impl FnOnce(&mut TcpStream)) -> Vec<u8> {
     let before = gateway.rejections(reason).unwrap();
     let handshakes = [("result", reason)];
@@ -43,8 +42,7 @@ fn check(gateway: &TestGateway, reason: &str, act: impl FnOnce(&mut TcpStream)) 
     assert_eq!(gateway.wait_rejections(reason, before + 1.0).unwrap(), before + 1.0, "{reason}");
     assert_eq!(gateway.daemon.metric("hookgate_handshakes_total", &handshakes).unwrap(), failed + 1.0, "{reason}");
     drop(stream);
-    let active = || gateway.daemon.metric("hookgate_connections_active", &[]).unwrap();
-    eventually("the end of every connection", SOON, || active() == 0.0).unwrap();
+    gateway.wait_no_connection().unwrap();
     gateway.still_serves().unwrap();
     ended.bytes
 }
@@ -61,12 +59,12 @@ fn plain_http_is_answered_with_an_alert() {
 #[test]
 fn garbage_is_counted_and_cut() {
     let gateway = start();
-    // A multiplicative sequence: the same bytes each time, and no pattern that a parser could take for a record.
+    // A multiplicative sequence: the same bytes each time, without a pattern that a parser could accept as a record.
     let noise: Vec<u8> = (1..=2048_u32).map(|index| (index.wrapping_mul(2_654_435_761) >> 13) as u8 | 0x80).collect();
     let rows: [(&str, &[u8]); 6] = [
         ("noise", &noise),
         ("zeros", &[0; 512]),
-        ("a record that is longer than any may be", &[HANDSHAKE, 3, 1, 0xFF, 0xFF, 1, 0]),
+        ("a record longer than allowed", &[HANDSHAKE, 3, 1, 0xFF, 0xFF, 1, 0]),
         ("an empty handshake record", &[HANDSHAKE, 3, 1, 0, 0]),
         ("a ServerHello", &[HANDSHAKE, 3, 3, 0, 4, 2, 0, 0, 0]),
         ("an alert", &[ALERT, 3, 3, 0, 2, 2, 40]),
@@ -97,7 +95,7 @@ fn a_client_hello_with_a_flipped_bit_does_no_harm() {
 }
 
 #[test]
-fn a_client_that_says_nothing_is_cut_in_time() {
+fn a_client_that_sends_nothing_is_cut_in_time() {
     let gateway = start();
     check(&gateway, "handshake_timeout", |_| {});
 }
@@ -120,13 +118,13 @@ fn a_client_that_falls_silent_after_its_hello_is_cut_in_time() {
 }
 
 #[test]
-fn a_client_that_trickles_does_not_gain_time() {
+fn a_client_that_sends_byte_by_byte_gains_no_time() {
     let gateway = start();
     let hello = hello(TlsVersion::Tls13);
     check(&gateway, "handshake_timeout", |stream| {
         let pause = HANDSHAKE_TIMEOUT / 20;
         let sent = raw::send_slowly(stream, &hello, 1, pause);
-        assert!(sent < hello.len(), "all {sent} bytes were taken");
+        assert!(sent < hello.len(), "all {sent} bytes were accepted");
     });
 }
 
@@ -146,7 +144,7 @@ fn a_client_that_closes_in_the_middle_is_counted() {
 }
 
 #[test]
-fn a_handshake_that_comes_byte_by_byte_succeeds() {
+fn a_handshake_that_arrives_byte_by_byte_succeeds() {
     let gateway = TestGateway::start().unwrap();
     let identity = gateway.environment.identity(Sender::PagerDuty, Variant::Good).unwrap();
     for version in TlsVersion::ALL {
@@ -158,7 +156,7 @@ fn a_handshake_that_comes_byte_by_byte_succeeds() {
     }
 }
 
-/// RFC 8446, section 5.1: a handshake message may be spread over any number of records.
+/// RFC 8446, section 5.1: a handshake message may be split over any number of records.
 #[test]
 fn a_client_hello_in_records_of_one_byte_is_understood() {
     let gateway = start();
@@ -167,13 +165,13 @@ fn a_client_hello_in_records_of_one_byte_is_understood() {
     let mut stream = raw::connect(gateway.daemon.port()).unwrap();
     stream.write_all(&records).unwrap();
     let said = raw::read_to_end(&mut stream, HANDSHAKE_TIMEOUT / 2).unwrap().bytes;
-    // Its answer begins with a ServerHello.
+    // The answer begins with a ServerHello.
     assert_eq!((said.first(), said.get(5)), (Some(&HANDSHAKE), Some(&2)), "{said:?}");
 }
 
-/// Percolate's request on a connection to which somebody else's garbage came at the same time.
+/// A request while other connections hold incomplete handshakes.
 #[test]
-fn good_requests_go_on_between_bad_handshakes() {
+fn good_requests_are_served_between_bad_handshakes() {
     let gateway = start();
     let identity = gateway.environment.identity(Sender::Percolate, Variant::Good).unwrap();
     let mut silent: Vec<TcpStream> = (0..50).map(|_| raw::connect(gateway.daemon.port()).unwrap()).collect();

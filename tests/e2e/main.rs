@@ -1,6 +1,6 @@
 //! End-to-end tests: the real binary, between real clients and real handlers.
 //!
-//! One file a subject, one behaviour a test. Which I/O backend is tested, `HOOKGATE_TEST_IO` says.
+//! One file per subject, one behaviour per test. `HOOKGATE_TEST_IO` selects the I/O backend.
 #![expect(clippy::unwrap_used, reason = "a failed set-up fails the test")]
 
 mod command;

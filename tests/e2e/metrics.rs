@@ -1,4 +1,4 @@
-//! The metrics endpoint: every name, with its labels, after traffic of every kind.
+//! The metrics endpoint: every metric with its labels, after traffic of every kind.
 
 use std::collections::BTreeSet;
 use std::net::TcpStream;
@@ -8,6 +8,7 @@ use hookgate_testkit::handler::Behaviour;
 use hookgate_testkit::http::{self, Response};
 use hookgate_testkit::metrics::Metrics;
 use hookgate_testkit::pki::{ExtendedKeyUsage, LeafOptions, Sender, Variant};
+use hookgate_testkit::wait::wait_until;
 
 use crate::environment::{PATH, SOON};
 use crate::test_gateway::TestGateway;
@@ -53,7 +54,7 @@ fn scrape(gateway: &TestGateway) -> Response {
     response
 }
 
-/// One request of each kind, so that every metric has something to count.
+/// Sends one request of each kind, so that every metric has a value.
 fn traffic(gateway: &TestGateway) {
     let mut connection = gateway.connect().unwrap();
     assert_eq!(connection.ask(request("PUT", PATH, b"{}")).unwrap().status, 200);
@@ -69,7 +70,7 @@ fn traffic(gateway: &TestGateway) {
 }
 
 #[test]
-fn every_metric_is_there_with_its_type_and_labels() {
+fn every_metric_is_exported_with_its_type_and_labels() {
     let gateway = TestGateway::with_limits("").unwrap();
     traffic(&gateway);
     gateway.daemon.wait_metric("hookgate_chain_cache_entries", &[], 1.0, SOON).unwrap();
@@ -104,7 +105,7 @@ fn names_follow_the_conventions_of_prometheus() {
 }
 
 #[test]
-fn requests_and_handshakes_are_counted_by_what_became_of_them() {
+fn requests_and_handshakes_are_counted_by_result() {
     let gateway = TestGateway::with_limits("").unwrap();
     traffic(&gateway);
     let metrics = gateway.daemon.metrics().unwrap();
@@ -137,7 +138,7 @@ fn requests_and_handshakes_are_counted_by_what_became_of_them() {
 }
 
 #[test]
-fn every_reason_is_there_before_it_happens() {
+fn every_reason_is_exported_before_its_first_refusal() {
     let gateway = TestGateway::with_limits("").unwrap();
     let metrics = gateway.daemon.metrics().unwrap();
     for (reason, blame) in [("certificate_expired", "peer"), ("handler_timeout", "handler"), ("internal", "gateway")] {
@@ -147,7 +148,7 @@ fn every_reason_is_there_before_it_happens() {
 }
 
 #[test]
-fn what_is_open_now_goes_down_again() {
+fn gauges_of_open_connections_and_requests_return_to_zero() {
     let gateway = TestGateway::with_limits("").unwrap();
     gateway.handler().set_behaviour(Behaviour::Delay(std::time::Duration::from_millis(400), Behaviour::Json.boxed()));
     let mut connection = gateway.connect().unwrap();
@@ -159,16 +160,13 @@ fn what_is_open_now_goes_down_again() {
     }
     connection.response().unwrap();
     drop(connection);
-    let deadline = std::time::Instant::now() + SOON;
     for gauge in gauges {
-        while gateway.daemon.metric(gauge, &[]).unwrap() != 0.0 {
-            assert!(std::time::Instant::now() < deadline, "{gauge} stays up");
-        }
+        wait_until(gauge, SOON, || gateway.daemon.metric(gauge, &[]).unwrap() == 0.0).unwrap();
     }
 }
 
 #[test]
-fn labels_take_nothing_that_a_peer_made_up() {
+fn labels_hold_nothing_that_a_peer_invented() {
     let gateway = TestGateway::with_limits("").unwrap();
     for target in ["/made-up-1", "/made-up-2"] {
         gateway.admitted_curl().request("MADEUP", target).run().unwrap();
@@ -182,7 +180,7 @@ fn labels_take_nothing_that_a_peer_made_up() {
 }
 
 #[test]
-fn without_a_metrics_section_nothing_is_served_and_requests_are() {
+fn without_a_metrics_section_only_requests_are_served() {
     let gateway = TestGateway::with_toml(|environment| {
         let text = environment.toml("", "");
         let metrics = text.lines().position(|line| line == "[metrics]").unwrap();

@@ -1,4 +1,4 @@
-//! Revocation lists: what is on them, what they do not cover, and when they are out of date.
+//! Revocation lists: what they revoke, what they do not cover, and when they are expired.
 
 use std::path::PathBuf;
 use std::thread;
@@ -22,18 +22,18 @@ const REVOKED: Expected =
 const UNKNOWN: Expected =
     Expected { reason: "revocation_unknown", status: 403, alert: CERTIFICATE_UNKNOWN, at_fault: Some(0) };
 
-/// The operator's doing, not the sender's: so a status after which senders try again.
+/// The fault of the operator, not of the sender. The status makes senders retry.
 const OUT_OF_DATE: Expected =
     Expected { reason: "revocation_list_expired", status: 503, alert: CERTIFICATE_UNKNOWN, at_fault: None };
 
-/// The lists with which a gateway is to start.
+/// Makes the lists that a gateway starts with.
 type Lists = fn(&Environment, &ClientIdentity) -> Result<Vec<PathBuf>>;
 
 fn pagerduty(environment: &Environment) -> &SenderPki {
     environment.pki.sender(Sender::PagerDuty)
 }
 
-/// PagerDuty's configuration with these lists, looked up for all of the chain or, as `crl_scope` says, for less.
+/// The configuration with these lists for PagerDuty. `crl_scope` says which certificates are looked up.
 fn configuration(environment: &Environment, on_failure: &str, lists: &[PathBuf], crl_scope: &str) -> String {
     let mut configuration = environment.configuration();
     configuration.on_failure = on_failure;
@@ -71,7 +71,7 @@ fn check_admitted(lists: Lists, crl_scope: &str) {
     }
 }
 
-/// Current lists of intermediate and root; the root's revokes `by_root`.
+/// Current lists of intermediate and root. That of the root revokes `by_root`.
 fn lists_with(environment: &Environment, by_root: Vec<Serial>) -> Result<Vec<PathBuf>> {
     let sender = pagerduty(environment);
     let [of_intermediate, _] = sender.revocation_lists(&RevocationListOptions::default())?;
@@ -107,7 +107,7 @@ fn a_certificate_below_an_intermediate_that_no_list_covers_is_refused() {
 }
 
 #[test]
-fn a_list_that_is_out_of_date_is_the_operators_doing() {
+fn an_expired_list_is_the_fault_of_the_operator() {
     let lists: Lists =
         |environment, _| Ok(pagerduty(environment).revocation_lists(&RevocationListOptions::expired())?.to_vec());
     check_refused(lists, &OUT_OF_DATE);
@@ -135,9 +135,9 @@ fn the_scope_end_entity_still_refuses_a_revoked_certificate() {
     }
 }
 
-/// The operator's life with lists: out of date, renewed, with an entry, without it. The files stay the same.
+/// Lists over time, in the same files: expired, renewed, with an entry, without it.
 #[test]
-fn a_reload_takes_the_lists_as_they_are_then() {
+fn a_reload_reads_the_current_lists() {
     for on_failure in MODES {
         let expired: Lists =
             |environment, _| Ok(pagerduty(environment).revocation_lists(&RevocationListOptions::expired())?.to_vec());
@@ -157,9 +157,9 @@ fn a_reload_takes_the_lists_as_they_are_then() {
     }
 }
 
-/// nextUpdate comes while the chain is cached and a connection is open; nobody reloads.
+/// nextUpdate passes while the chain is cached and a connection is open, without a reload.
 #[test]
-fn a_list_that_runs_out_is_noticed_for_cached_chains_and_open_connections() {
+fn a_list_that_expires_affects_cached_chains_and_open_connections() {
     const LIFE: Duration = Duration::from_secs(3);
     let environment = Environment::new().unwrap();
     let identity = environment.identity(Sender::PagerDuty, Variant::Good).unwrap();

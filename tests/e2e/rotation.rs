@@ -1,4 +1,4 @@
-//! Rotation warnings: what ends soon, and what the senders still present, in the log and in the metrics.
+//! Rotation warnings in the log and in the metrics: what expires soon, and which chains the senders present.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use hookgate_testkit::configuration::HOST;
 use hookgate_testkit::pki::{DAY, LeafOptions, RevocationListOptions, Sender, Validity, Variant};
+use hookgate_testkit::wait::wait_until;
 
 use crate::environment::{Environment, PATH, SOON};
 use crate::test_gateway::TestGateway;
@@ -19,7 +20,7 @@ fn seconds(time: SystemTime) -> f64 {
     time.duration_since(UNIX_EPOCH).unwrap().as_secs_f64().floor()
 }
 
-/// A configuration whose certificate, self-signed, ends at `until`.
+/// A configuration with a self-signed server certificate that expires at `until`.
 fn with_certificate_until(environment: &Environment, until: SystemTime) -> String {
     let mut params = rcgen::CertificateParams::new(vec![HOST.to_owned()]).unwrap();
     params.not_after = until.into();
@@ -34,7 +35,7 @@ fn with_certificate_until(environment: &Environment, until: SystemTime) -> Strin
 }
 
 #[test]
-fn a_certificate_of_five_days_is_warned_of_and_measured() {
+fn a_certificate_that_expires_in_five_days_is_logged_and_measured() {
     let until = SystemTime::now() + 5 * DAY + Duration::from_secs(3600);
     let gateway = TestGateway::with_toml(|environment| with_certificate_until(environment, until)).unwrap();
     let words = format!("the certificate of {HOST} (");
@@ -42,16 +43,13 @@ fn a_certificate_of_five_days_is_warned_of_and_measured() {
     let log = gateway.daemon.log();
     let lines: Vec<&str> = log.lines().filter(|line| line.contains(&words)).collect();
     assert!(lines.len() == 1 && lines[0].contains("WARN") && lines[0].contains(", in 5 days: renew it"), "{log}");
-    assert!(!log.contains("expires on"), "it is told once: {log}");
+    assert!(!log.contains("expires on"), "a second warning: {log}");
     let labels = [("kind", "server"), ("name", HOST)];
     assert_eq!(gateway.daemon.metric(CERTIFICATES, &labels).unwrap(), seconds(until));
-    // A reload tells it again; a renewed one, no more.
+    // A reload warns again. A renewed certificate causes no warning.
     gateway.reload(&with_certificate_until(&gateway.environment, until)).unwrap();
     let count = || gateway.daemon.log().matches(&words).count();
-    let deadline = std::time::Instant::now() + SOON;
-    while count() < 2 {
-        assert!(std::time::Instant::now() < deadline, "{}", gateway.daemon.log());
-    }
+    wait_until("the second warning", SOON, || count() >= 2).unwrap();
     let renewed = SystemTime::now() + 90 * DAY;
     gateway.reload(&with_certificate_until(&gateway.environment, renewed)).unwrap();
     gateway.daemon.wait_metric(CERTIFICATES, &labels, seconds(renewed), SOON).unwrap();
@@ -59,7 +57,7 @@ fn a_certificate_of_five_days_is_warned_of_and_measured() {
 }
 
 #[test]
-fn anchors_and_lists_are_measured_and_go_with_what_they_are_of() {
+fn anchors_and_lists_are_measured_until_a_reload_removes_them() {
     let environment = Environment::new().unwrap();
     let sender = environment.pki.sender(Sender::PagerDuty);
     let options = RevocationListOptions { next_update: SystemTime::now() + DAY, ..RevocationListOptions::default() };
@@ -80,12 +78,12 @@ fn anchors_and_lists_are_measured_and_go_with_what_they_are_of() {
     assert!(metrics.sum(CERTIFICATES, &anchor) > seconds(SystemTime::now() + 3000 * DAY));
     gateway.reload(&gateway.environment.configuration().toml()).unwrap();
     let metrics = gateway.daemon.metrics().unwrap();
-    assert!(metrics.sum(LISTS, &list).is_nan(), "no list, no date");
-    assert!(metrics.sum(CERTIFICATES, &anchor) > 0.0, "the anchor stays");
+    assert!(metrics.sum(LISTS, &list).is_nan(), "a date without a list");
+    assert!(metrics.sum(CERTIFICATES, &anchor) > 0.0, "the anchor is gone");
 }
 
 #[test]
-fn what_the_senders_present_is_counted_and_told() {
+fn the_chains_that_senders_present_are_counted_and_logged() {
     let gateway = TestGateway::with_limits("").unwrap();
     let environment = &gateway.environment;
     let chains = |provider: &str| gateway.daemon.metric(CHAINS, &[("provider", provider)]).unwrap();
@@ -100,7 +98,7 @@ fn what_the_senders_present_is_counted_and_told() {
     let last = gateway.daemon.metric(CLIENTS, &[("provider", "percolate")]).unwrap();
     assert_eq!(last, seconds(until));
     gateway.daemon.wait_log("the newest client certificate seen from percolate ends on ", SOON).unwrap();
-    // Google's older chain; its profile has an end, so it is told of.
+    // Google's older chain. Its profile has an end date, so the daemon warns.
     let older = environment.identity(Sender::Dialogflow, Variant::Good).unwrap();
     assert_eq!(gateway.curl().identity(&older).post("/shirts-agent-webhook", b"{}").run().unwrap().status(), Some(200));
     let words = "dialogflow-cx still sends the chain of profile google-trust-services (anchor ";
@@ -111,6 +109,6 @@ fn what_the_senders_present_is_counted_and_told() {
     assert_eq!(
         ((chains("percolate"), chains("dialogflow-cx")), counts),
         (counts, (2.0, 1.0)),
-        "a reload forgets nothing"
+        "a reload changed the counts"
     );
 }

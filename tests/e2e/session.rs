@@ -1,4 +1,4 @@
-//! Fresh, cached and resumed sessions, and what becomes of them when trust changes or time passes.
+//! Full, cached and resumed handshakes, and their sessions when trust changes or certificates expire.
 
 use std::path::PathBuf;
 use std::thread;
@@ -19,7 +19,7 @@ const CERTIFICATE_EXPIRED: u8 = 45;
 const UNKNOWN_CA: u8 = 48;
 const ACCESS_DENIED: u8 = 49;
 
-/// One sender with a session to come back to.
+/// A client that keeps a session and its connections.
 struct ReturningClient<'a> {
     gateway: &'a TestGateway,
     identity: &'a ClientIdentity,
@@ -31,7 +31,7 @@ impl ReturningClient<'_> {
         self.gateway.openssl().version(self.version).identity(self.identity)
     }
 
-    /// One request on a connection of its own.
+    /// Sends one request on a new connection.
     fn post(&self, openssl: OpenSsl) -> OpenSslOutcome {
         openssl.post(HOST, PAGERDUTY.path, PAGERDUTY.body.as_bytes()).run().unwrap()
     }
@@ -40,14 +40,14 @@ impl ReturningClient<'_> {
         self.gateway.environment.path(&format!("{:?}.session", self.version))
     }
 
-    /// Comes with a full handshake, is admitted, and keeps the session.
+    /// Connects with a full handshake, is admitted, and saves the session.
     fn save_session(&self) {
         let outcome = self.post(self.openssl().save_session(&self.session()));
         assert!(!outcome.reused(), "{}", outcome.text());
         self.expect_status(&outcome, 200);
     }
 
-    /// Comes again with the session that it kept.
+    /// Sends one request on a connection that offers the saved session.
     fn resume(&self) -> OpenSslOutcome {
         self.post(self.openssl().resume_session(&self.session()))
     }
@@ -57,14 +57,14 @@ impl ReturningClient<'_> {
         assert_eq!(seen, Some(status), "{:?}: {}{}", self.version, outcome.stderr, outcome.text());
     }
 
-    /// Connects and stays, after a first request that was admitted.
+    /// Opens a connection, sends a request, which is admitted, and keeps the connection open.
     fn keep_open(&self) -> OpenSslConnection {
         let mut connection = self.openssl().keep_open().unwrap();
         assert_eq!(self.ask(&mut connection, 1).unwrap(), (200, None));
         connection
     }
 
-    /// One more request on an open connection, its `count`th: status and reason of the answer.
+    /// Sends the `count`th request on an open connection. Returns status and reason of the response.
     fn ask(&self, connection: &mut OpenSslConnection, count: usize) -> Result<(u16, Option<String>)> {
         connection.post(HOST, PAGERDUTY.path, PAGERDUTY.body.as_bytes())?;
         let responses = connection.responses(count, SOON)?;
@@ -81,7 +81,7 @@ fn verifications(gateway: &TestGateway, cache: &str) -> f64 {
 fn fresh_cached_and_resumed_sessions_are_admitted() {
     let gateway = TestGateway::start().unwrap();
     for version in TlsVersion::ALL {
-        // Another chain each time, so that the first visit is fresh.
+        // A new chain each time, which is not in the cache.
         let identity = gateway.environment.identity(Sender::PagerDuty, Variant::Good).unwrap();
         let client = ReturningClient { gateway: &gateway, identity: &identity, version };
         let (hits, misses) = (verifications(&gateway, "hit"), verifications(&gateway, "miss"));
@@ -134,7 +134,7 @@ fn a_connection_outlives_a_reload_that_changes_nothing() {
     }
 }
 
-/// A change of trust by which PagerDuty's good certificate is good no more.
+/// A change of trust that invalidates PagerDuty's good certificate.
 struct Change {
     /// The new configuration.
     configuration: fn(&Environment, &ClientIdentity, String) -> Result<String>,
@@ -170,14 +170,14 @@ const ANCHOR_REPLACED: Change = Change {
     alert: UNKNOWN_CA,
 };
 
-/// The first `old`, which must be there, replaced by `new`.
+/// `text` with its first `old` replaced by `new`.
 fn in_pagerduty(text: &str, old: &str, new: &str) -> Result<String> {
     let (before, after) = text.split_once(old).with_context(|| format!("no {old} in {text}"))?;
     Ok(format!("{before}{new}{after}"))
 }
 
-/// Who was admitted before `change` is refused after it: on the connection that was open all the time, and when it comes back
-/// with its session, in either mode and version.
+/// Fails unless a client that was admitted before `change` is refused after it, on its open connection and when it offers its
+/// session, in both modes and versions.
 fn check_change(change: &Change) {
     for on_failure in MODES {
         let gateway = TestGateway::configured(|configuration| configuration.on_failure = on_failure).unwrap();
@@ -205,7 +205,7 @@ fn check_change(change: &Change) {
                 assert_eq!(outcome.response().unwrap().reason().as_deref(), Some(change.reason), "{context}");
             }
         }
-        assert_eq!(gateway.environment.handled(), handled, "a handler saw a request of a peer that was refused");
+        assert_eq!(gateway.environment.handled(), handled, "a handler saw a request of a refused peer");
         gateway.wait_rejections(change.reason, 4.0).unwrap();
     }
 }
@@ -225,15 +225,14 @@ fn an_anchor_replaced_by_a_reload_is_refused_when_kept_alive_or_resumed() {
     check_change(&ANCHOR_REPLACED);
 }
 
-/// How long the certificate that runs out is good for after it was made: time enough for all that is to be admitted, also
-/// on a busy machine.
+/// The validity of the certificate that expires: enough for all requests before that, also on a busy machine.
 const SHORT_LIFE: Duration = Duration::from_secs(4);
 
-/// notAfter has whole seconds and is the last of them, and the workers' clock is coarse.
+/// How long after notAfter the certificate is surely expired: notAfter is the last valid second, and the workers' clock is coarse.
 const PAST: Duration = Duration::from_millis(1500);
 
-/// A certificate runs out while its chain is cached, its sessions can be resumed, and its connections are open; no reload
-/// happens.
+/// Fails unless a certificate is refused after it expired, although its chain is cached, its sessions can be resumed and its
+/// connections are open, without a reload.
 fn check_expiry(on_failure: &'static str) {
     let gateway = TestGateway::configured(|configuration| configuration.on_failure = on_failure).unwrap();
     let until = SystemTime::now() + SHORT_LIFE;
@@ -251,7 +250,7 @@ fn check_expiry(on_failure: &'static str) {
         let expired = (403, Some("certificate_expired".to_owned()));
         assert_eq!(client.ask(connection, 2).unwrap(), expired, "kept alive, {:?}", client.version);
         let resumed = client.resume();
-        // The session itself is good, so that the refusal is told over HTTP in either mode.
+        // The session is good, so the refusal is a problem document in both modes.
         assert!(resumed.reused(), "{:?}: {}", client.version, resumed.text());
         client.expect_status(&resumed, 403);
         assert_eq!(resumed.response().unwrap().reason().as_deref(), Some("certificate_expired"));
@@ -262,22 +261,18 @@ fn check_expiry(on_failure: &'static str) {
             client.expect_status(&cached, 403);
         }
     }
-    assert_eq!(
-        gateway.environment.handled(),
-        handled,
-        "a handler saw a request of a peer whose certificate had run out"
-    );
+    assert_eq!(gateway.environment.handled(), handled, "a handler saw a request of a peer with an expired certificate");
     gateway.wait_rejections("certificate_expired", 6.0).unwrap();
     assert_eq!(gateway.daemon.metric("hookgate_config_generation", &[]).unwrap(), 1.0);
-    assert_eq!(verifications(&gateway, "hit"), hits, "the chain was found in the cache after it had run out");
+    assert_eq!(verifications(&gateway, "hit"), hits, "an expired chain was found in the cache");
 }
 
 #[test]
-fn a_certificate_that_runs_out_is_refused_when_cached_kept_alive_or_resumed() {
+fn a_certificate_that_expires_is_refused_when_cached_kept_alive_or_resumed() {
     check_expiry("respond");
 }
 
 #[test]
-fn a_certificate_that_runs_out_is_refused_when_cached_kept_alive_or_resumed_where_handshakes_abort() {
+fn a_certificate_that_expires_is_refused_when_cached_kept_alive_or_resumed_if_handshakes_abort() {
     check_expiry("abort");
 }

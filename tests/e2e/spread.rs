@@ -1,4 +1,4 @@
-//! Connections spread evenly over the workers, whoever accepts them.
+//! Connections are spread evenly over the workers, independent of which worker accepts them.
 
 use std::net::TcpStream;
 use std::os::fd::OwnedFd;
@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::thread;
 
 use hookgate_testkit::gateway::{Gateway, GatewayOptions};
-use hookgate_testkit::handler::eventually;
 use hookgate_testkit::pki::{Sender, Variant};
+use hookgate_testkit::wait::wait_until;
 use socket2::{Domain, Socket, Type};
 
 use crate::environment::{BINARY, Environment, PATH, SOON};
@@ -16,10 +16,10 @@ use crate::tls_client::{TlsClient, TlsConnection, request};
 /// Connections that stay open.
 const OPEN: usize = 200;
 
-/// Clients that open them at once.
+/// Clients that open them in parallel.
 const CLIENTS: usize = 8;
 
-/// By how much the worker with most connections may exceed the one with fewest.
+/// The largest ratio of the connections of the busiest worker to those of the least busy one.
 const MOST_UNEVEN: f64 = 1.2;
 
 /// The daemon with several workers.
@@ -31,7 +31,7 @@ struct Workers {
 }
 
 impl Workers {
-    /// Each with a listening socket of its own, or all with one that was handed over.
+    /// Starts `count` workers. If `shared`, they share a listening socket that is handed over; otherwise each has its own.
     fn start(count: usize, shared: bool, limits: &str) -> Self {
         let environment = Environment::new().unwrap();
         let mut options = GatewayOptions::new(BINARY);
@@ -49,17 +49,17 @@ impl Workers {
         Self { gateway, client, count, _environment: environment }
     }
 
-    /// How many connections each worker has.
+    /// The connections of each worker.
     fn connections(&self) -> Vec<f64> {
         let metrics = self.gateway.metrics().unwrap();
         let of = |worker: usize| metrics.sum("hookgate_worker_connections", &[("worker", &worker.to_string())]);
         (0..self.count).map(of).collect()
     }
 
-    /// How many each has, once it is so many together.
+    /// Waits until the workers have `sum` connections together. Returns those of each.
     fn connections_of(&self, sum: usize) -> Vec<f64> {
         let settled = || self.connections().iter().sum::<f64>() == sum as f64;
-        eventually(&format!("{sum} connections"), SOON, settled).unwrap();
+        wait_until(&format!("{sum} connections"), SOON, settled).unwrap();
         self.connections()
     }
 
@@ -67,7 +67,7 @@ impl Workers {
         self.gateway.metric("hookgate_connections_handed_over_total", &[]).unwrap()
     }
 
-    /// Unknown where the tests do not run as root.
+    /// Open descriptors; `None` if this process is not root.
     fn descriptors(&self) -> Option<usize> {
         rustix::process::geteuid().is_root().then(|| self.gateway.fd_count().unwrap())
     }
@@ -100,14 +100,14 @@ fn connections_are_spread_evenly_over_workers() {
         assert!(most <= MOST_UNEVEN * least, "{count} workers, shared {shared}: {each:?}");
         println!("{count} workers, shared {shared}: {each:?}, {} handed over", workers.handed_over());
         for connection in &mut connections {
-            assert_eq!(connection.ask(request("POST", PATH, b"{}")).unwrap().status, 200, "wherever it is");
+            assert_eq!(connection.ask(request("POST", PATH, b"{}")).unwrap().status, 200, "on any worker");
         }
         assert_eq!(workers.gateway.metric("hookgate_connections_active", &[]).unwrap(), OPEN as f64);
         drop(connections);
         assert_eq!(workers.connections_of(0), vec![0.0; count]);
         assert_eq!(workers.gateway.metric("hookgate_connections_active", &[]).unwrap(), 0.0);
         let closed = || workers.descriptors() <= before;
-        eventually("the end of every descriptor", SOON, closed).unwrap();
+        wait_until("the release of all descriptors", SOON, closed).unwrap();
     }
 }
 
@@ -119,7 +119,7 @@ fn short_connections_stay_with_the_worker_that_accepted_them() {
             scope.spawn(|| (0..25).for_each(|_| drop(workers.connect())));
         }
     });
-    assert_eq!(workers.handed_over(), 0.0, "so few at once are no burden");
+    assert_eq!(workers.handed_over(), 0.0, "few connections were handed over");
 }
 
 #[test]
@@ -131,7 +131,7 @@ fn all_connections_that_the_limit_allows_are_admitted_whichever_worker_accepts_t
         let refused = || workers.gateway.metric("hookgate_rejections_total", &[("reason", "connection_limit")]);
         assert_eq!(refused().unwrap(), 0.0);
         let _beyond = workers.client.connect_tcp().unwrap();
-        eventually("the refusal of one more", SOON, || refused().unwrap() == 1.0).unwrap();
+        wait_until("the refusal of one more", SOON, || refused().unwrap() == 1.0).unwrap();
         assert_eq!(workers.connections(), vec![6.0; 4]);
         drop(silent);
         workers.connections_of(0);

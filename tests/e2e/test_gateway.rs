@@ -9,6 +9,7 @@ use hookgate_testkit::gateway::{Gateway, GatewayOptions, Signal};
 use hookgate_testkit::handler::Handler;
 use hookgate_testkit::http::Response;
 use hookgate_testkit::pki::{ClientIdentity, Sender, Variant};
+use hookgate_testkit::wait::wait_until;
 
 use crate::environment::{BINARY, Environment, SOON};
 use crate::tls_client::{TlsClient, TlsConnection};
@@ -119,6 +120,12 @@ impl TestGateway {
     /// Waits until `hookgate_rejections_total` for this reason is at least `least`.
     pub(crate) fn wait_rejections(&self, reason: &str, least: f64) -> Result<f64> {
         self.daemon.wait_metric("hookgate_rejections_total", &[("reason", reason)], least, SOON)
+    }
+
+    /// Waits until the daemon has no open connection.
+    pub(crate) fn wait_no_connection(&self) -> Result<()> {
+        let active = || self.daemon.metric("hookgate_connections_active", &[]).is_ok_and(|active| active == 0.0);
+        wait_until("the end of all connections", SOON, active)
     }
 
     /// Fails unless a handler answers a request with a good certificate, as it must after every refusal.

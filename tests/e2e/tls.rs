@@ -1,4 +1,4 @@
-//! The handshake itself: versions, suites, application protocols, certificates by server name, authority names and tickets.
+//! The handshake: versions, suites, application protocols, certificates by server name, authority names and tickets.
 
 use std::fs;
 use std::process::Command;
@@ -19,7 +19,7 @@ fn pagerduty(gateway: &TestGateway) -> ClientIdentity {
     gateway.environment.identity(Sender::PagerDuty, Variant::Good).unwrap()
 }
 
-/// One request of PagerDuty's.
+/// Sends PagerDuty's request.
 fn post(client: OpenSsl) -> OpenSslOutcome {
     client.post(HOST, PAGERDUTY.path, PAGERDUTY.body.as_bytes()).run().unwrap()
 }
@@ -29,7 +29,7 @@ fn expect_admitted(outcome: &OpenSslOutcome) {
     assert_eq!(status, Some(200), "{}{}", outcome.stderr, outcome.text());
 }
 
-/// Refused before any certificate was seen.
+/// Fails unless the handshake ended with this alert, before a certificate was presented, and was counted once.
 fn expect_alert(gateway: &TestGateway, outcome: &OpenSslOutcome, alert: u8, before: f64) {
     assert_eq!((outcome.alert(), outcome.response()), (Some(alert), None), "{}{}", outcome.stderr, outcome.text());
     assert_eq!(gateway.wait_rejections("handshake_failed", before + 1.0).unwrap(), before + 1.0);
@@ -49,7 +49,7 @@ fn with_keys(keys: &[KeyKind]) -> TestGateway {
 }
 
 #[test]
-fn each_suite_that_pagerduty_shares_with_us_is_spoken() {
+fn each_suite_that_pagerduty_and_rustls_share_is_negotiated() {
     let gateway = with_keys(&[KeyKind::P256, KeyKind::Rsa2048]);
     let identity = pagerduty(&gateway);
     for suite in PAGERDUTY_CIPHERS.split(':') {
@@ -60,8 +60,8 @@ fn each_suite_that_pagerduty_shares_with_us_is_spoken() {
 }
 
 #[test]
-fn of_pagerdutys_whole_list_a_suite_is_found() {
-    // As its document has it: with the suites that nobody should choose between those that we know.
+fn a_suite_is_negotiated_from_the_whole_list_of_pagerduty() {
+    // The suites in PagerDuty's document that rustls does not support.
     const WHOLE: &str = "ECDHE-ECDSA-AES256-SHA384:ECDHE-RSA-AES256-SHA384:DHE-RSA-AES256-GCM-SHA384:\
                          DHE-RSA-AES256-SHA256:ECDHE-ECDSA-AES128-SHA256:ECDHE-RSA-AES128-SHA256:\
                          DHE-RSA-AES128-GCM-SHA256:DHE-RSA-AES128-SHA256";
@@ -93,9 +93,9 @@ fn versions_before_1_2_are_refused() {
     let identity = pagerduty(&gateway);
     for version in ["-tls1", "-tls1_1"] {
         let before = gateway.rejections("handshake_failed").unwrap();
-        // OpenSSL itself speaks these only when its security level is lowered.
+        // OpenSSL offers these versions only at security level 0.
         let client = gateway.openssl().argument(version).ciphers("ALL:@SECLEVEL=0").identity(&identity);
-        // rustls misses the signature algorithms, which came with 1.2, before it looks at the version.
+        // rustls demands signature algorithms, which TLS 1.2 introduced, before it checks the version.
         expect_alert(&gateway, &post(client), HANDSHAKE_FAILURE, before);
     }
     gateway.still_serves().unwrap();
@@ -116,14 +116,14 @@ fn suites_without_forward_secrecy_or_authenticated_encryption_are_refused() {
 }
 
 #[test]
-fn a_client_whose_first_key_share_is_of_no_use_is_asked_for_another() {
+fn a_client_with_an_unsupported_key_share_is_asked_for_another() {
     let gateway = TestGateway::start().unwrap();
     let client = gateway.openssl().version(TlsVersion::Tls13).argument("-groups").argument("P-521:P-256");
     expect_admitted(&post(client.identity(&pagerduty(&gateway))));
 }
 
 #[test]
-fn http_1_1_is_chosen_and_nothing_else() {
+fn only_http_1_1_is_negotiated() {
     let gateway = TestGateway::start().unwrap();
     let identity = pagerduty(&gateway);
     for version in TlsVersion::ALL {
@@ -144,7 +144,7 @@ fn http_1_1_is_chosen_and_nothing_else() {
     }
 }
 
-/// As OpenSSL prints names.
+/// The subject of `authority`, as OpenSSL prints it.
 fn subject(authority: &Authority) -> String {
     let mut command = Command::new("openssl");
     command.args(["x509", "-noout", "-subject", "-in"]).arg(authority.path());
@@ -179,13 +179,13 @@ fn the_authorities_of_a_server_names_providers_are_named_in_the_handshake() {
     }
 }
 
-/// The certificates, each on a line of its own.
-fn pem_lines(text: &str) -> String {
+/// `text` without white space, to compare certificates.
+fn without_white_space(text: &str) -> String {
     text.split_whitespace().collect()
 }
 
 #[test]
-fn our_certificate_is_chosen_by_server_name() {
+fn the_server_certificate_is_chosen_by_server_name() {
     let environment = Environment::new().unwrap();
     let server = |file: &str, names: &[&str]| environment.pki.server(file, names, KeyKind::P256).unwrap();
     let default = server("default", &[HOST]);
@@ -201,8 +201,8 @@ fn our_certificate_is_chosen_by_server_name() {
         for version in TlsVersion::ALL {
             let client = gateway.daemon.openssl(server_name, &gateway.environment.pki).version(version);
             let outcome = client.send(b"GET / HTTP/1.0\r\n\r\n").run().unwrap();
-            let sent = pem_lines(&outcome.server_certificates().concat());
-            let chain = pem_lines(&fs::read_to_string(&expected.chain_path).unwrap());
+            let sent = without_white_space(&outcome.server_certificates().concat());
+            let chain = without_white_space(&fs::read_to_string(&expected.chain_path).unwrap());
             assert!(sent == chain, "{server_name} {version:?} got another certificate or order: {}", outcome.text());
         }
     };
@@ -215,7 +215,7 @@ fn our_certificate_is_chosen_by_server_name() {
     check("elsewhere.example.net", &default);
 }
 
-/// curl sends no server name for an address; the host of the request then decides alone.
+/// curl sends no server name for an IP address. The host of the request then selects the route.
 #[test]
 fn a_client_without_a_server_name_gets_the_default_certificate_and_its_route() {
     let gateway = TestGateway::start().unwrap();

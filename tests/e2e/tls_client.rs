@@ -1,5 +1,7 @@
-//! A TLS connection that a test holds in its hand: rustls over a socket, for what depends on when bytes come and on how the
-//! connection ends. Where neither matters, tests use curl and OpenSSL.
+//! A TLS client under the control of a test: rustls over a socket, for behaviour that depends on when bytes arrive and on how the
+//! connection ends. For all else, tests use curl and OpenSSL.
+//!
+//! Owns the socket. Must not interpret more than HTTP heads and bodies.
 
 use std::io::{self, BufReader, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpStream};
@@ -19,15 +21,15 @@ use crate::environment::SOON;
 /// How a connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum End {
-    /// With a `close_notify`: nothing is missing.
+    /// With a `close_notify`: the data is complete.
     Orderly,
-    /// Without one, or by a reset: something may be missing.
+    /// Without one, or by a reset: the data may be incomplete.
     Cut,
-    /// Not within the time given.
+    /// Not within the limit.
     Open,
 }
 
-/// Makes connections to one daemon with one certificate.
+/// Makes connections to one daemon, with one certificate.
 #[derive(Clone)]
 pub(crate) struct TlsClient {
     config: Arc<ClientConfig>,
@@ -35,7 +37,7 @@ pub(crate) struct TlsClient {
 }
 
 impl TlsClient {
-    /// Connections to 127.0.0.1:`port`, as `identity`. Sessions are resumed, as a sender that calls often would.
+    /// A client for 127.0.0.1:`port` with `identity`. It resumes sessions, as a frequent sender does.
     pub(crate) fn new(port: u16, pki: &Pki, identity: &ClientIdentity) -> Result<Self> {
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from(pki.server_root().der().to_vec()))?;
@@ -52,7 +54,7 @@ impl TlsClient {
         self.handshake(self.connect_tcp()?)
     }
 
-    /// Connects, and sends nothing yet.
+    /// Connects without a handshake.
     pub(crate) fn connect_tcp(&self) -> io::Result<TcpStream> {
         let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port))?;
         stream.set_nodelay(true)?;
@@ -84,18 +86,18 @@ impl TlsConnection {
         self.stream.get_mut().flush()
     }
 
-    /// Reads one final response; fails where the connection ends, or nothing comes, before its end.
+    /// Reads one final response. Fails if the connection ends, or nothing arrives, before the end of the response.
     pub(crate) fn response(&mut self) -> Result<Response> {
         Response::read(&mut self.stream)?.context("the connection ended before a response")
     }
 
-    /// Sends `request`, and reads its response.
+    /// Sends `request`, and reads the response.
     pub(crate) fn ask(&mut self, request: impl AsRef<[u8]>) -> Result<Response> {
         self.send(request)?;
         self.response()
     }
 
-    /// Reads until `wanted` has come, for at most `limit`; returns everything up to there.
+    /// Reads up to and including `wanted`, for at most `limit`.
     pub(crate) fn read_until(&mut self, wanted: &str, limit: Duration) -> Result<String> {
         let mut seen = Vec::new();
         let deadline = Instant::now() + limit;
@@ -116,7 +118,7 @@ impl TlsConnection {
         self.read(usize::MAX, limit)
     }
 
-    /// Reads until `count` bytes or more have come, or the connection ends.
+    /// Reads until `count` bytes or more have arrived, or the connection ends.
     pub(crate) fn take(&mut self, count: usize) -> Result<(Vec<u8>, End)> {
         self.read(count, SOON)
     }
@@ -147,7 +149,7 @@ impl TlsConnection {
         Ok((seen, End::Open))
     }
 
-    /// Says that nothing more comes, and goes on reading.
+    /// Closes the sending direction.
     pub(crate) fn finish_sending(&mut self) -> Result<()> {
         let stream = self.stream.get_mut();
         stream.conn.send_close_notify();
@@ -155,7 +157,7 @@ impl TlsConnection {
         Ok(stream.sock.shutdown(Shutdown::Write)?)
     }
 
-    /// Closes the socket by a reset, as the kernel of a peer does that was killed.
+    /// Closes the socket with a reset, as the kernel does for a killed peer.
     pub(crate) fn reset(self) -> Result<()> {
         Ok(socket2::SockRef::from(self.socket()).set_linger(Some(Duration::ZERO))?)
     }
@@ -165,7 +167,7 @@ impl TlsConnection {
     }
 }
 
-/// A request as bytes, for [`HOST`], with a body of which the length is announced.
+/// A request for [`HOST`] as bytes, with a Content-Length.
 pub(crate) fn request(method: &str, target: &str, body: &[u8]) -> Vec<u8> {
     http::request(method, target, HOST, &[], body)
 }

@@ -1,4 +1,4 @@
-//! `reload = "watch"`: files that change on disk are taken without a signal, when they have settled; and what a reload reports.
+//! `reload = "watch"`: the daemon loads files that changed on disk, after they have settled. Also what a reload reports.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -18,12 +18,12 @@ use crate::problem::assert_problem;
 use crate::test_gateway::TestGateway;
 use crate::tls_client::{TlsClient, request};
 
-/// Longer than a change that has settled is left alone: two looks, a second apart.
+/// Longer than the daemon waits for a change to settle: two checks, a second apart.
 const SETTLED: Duration = Duration::from_millis(2200);
 
 const WATCH: &str = "reload = \"watch\"\n";
 
-/// PagerDuty is checked against `lists`.
+/// The configuration with these revocation lists for PagerDuty, and the route for [`PATH`].
 fn configuration(environment: &Environment, limits: &str, lists: &[PathBuf]) -> String {
     let mut configuration = environment.configuration();
     configuration.limits = limits;
@@ -35,12 +35,12 @@ fn watching(environment: &Environment) -> String {
     WATCH.to_owned() + &configuration(environment, "", &[])
 }
 
-/// A certificate for the host, as its issuer would renew it.
+/// A renewed server certificate.
 fn renewed(gateway: &TestGateway) -> ServerIdentity {
     gateway.environment.pki.server("renewed", &[HOST], KeyKind::P256).unwrap()
 }
 
-/// Whether this is the certificate that is served now.
+/// Whether the daemon presents this certificate.
 fn is_served(gateway: &TestGateway, der: &[u8]) -> bool {
     let outcome: OpenSslOutcome = gateway.admitted_openssl().send(b"").run().unwrap();
     let served = outcome.server_certificates().into_iter().next().unwrap_or_default();
@@ -56,7 +56,7 @@ fn reloads(gateway: &TestGateway, result: &str) -> f64 {
     gateway.daemon.metric("hookgate_config_reloads_total", &[("result", result)]).unwrap()
 }
 
-/// Puts `source` into the place of `target` at once, as certbot and careful operators do.
+/// Replaces `target` with a copy of `source` atomically, as certbot does.
 fn rename_into(source: &Path, target: &Path) {
     let beside = target.with_extension("new");
     fs::copy(source, &beside).unwrap();
@@ -71,7 +71,7 @@ fn a_certificate_that_is_renamed_into_place_is_served_without_a_signal() {
     let renewed = renewed(&gateway);
     let server = &gateway.environment.server;
     rename_into(&renewed.chain_path, &server.chain_path);
-    // Between the two renames certificate and key do not fit, and nobody minds.
+    // Between the two renames certificate and key do not match, which is no error.
     sleep(Duration::from_millis(300));
     rename_into(&renewed.key_path, &server.key_path);
     wait_generation(&gateway, 2.0);
@@ -82,11 +82,11 @@ fn a_certificate_that_is_renamed_into_place_is_served_without_a_signal() {
         assert!(log.contains(&format!("changed on disk file={}", path.display())), "{log}");
     }
     assert!(log.contains(&format!("certificate {HOST}: serial ")), "{log}");
-    assert_eq!(kept.ask(request("POST", PATH, b"{}")).unwrap().status, 200, "the open connection goes on");
+    assert_eq!(kept.ask(request("POST", PATH, b"{}")).unwrap().status, 200, "on the open connection");
 }
 
 #[test]
-fn a_symbolic_link_that_is_turned_elsewhere_is_followed() {
+fn a_symbolic_link_with_a_new_target_is_followed() {
     let place = |environment: &Environment, version: &str, server: &ServerIdentity| {
         let directory = environment.path(version);
         fs::create_dir(&directory).unwrap();
@@ -95,7 +95,7 @@ fn a_symbolic_link_that_is_turned_elsewhere_is_followed() {
         symlink(&directory, environment.path("..data.new")).unwrap();
         fs::rename(environment.path("..data.new"), environment.path("..data")).unwrap();
     };
-    // As Kubernetes mounts secrets: the files are links through a link, and that one is renamed.
+    // As Kubernetes mounts secrets: the files are links through a second link, which is renamed.
     let gateway = TestGateway::with_toml(|environment| {
         place(environment, "..v1", &environment.server);
         for name in ["tls.crt", "tls.key"] {
@@ -120,12 +120,12 @@ fn a_symbolic_link_that_is_turned_elsewhere_is_followed() {
 }
 
 #[test]
-fn a_half_written_file_is_not_taken() {
+fn a_half_written_file_is_not_loaded() {
     let gateway = TestGateway::with_toml(watching).unwrap();
     let renewed = renewed(&gateway);
     let server = &gateway.environment.server;
     let (chain, key) = (fs::read(&renewed.chain_path).unwrap(), fs::read(&renewed.key_path).unwrap());
-    // A slow copy: every look finds another half of it.
+    // A slow copy: every check finds another part of it.
     let start = Instant::now();
     let mut written = 0;
     while start.elapsed() < SETTLED {
@@ -142,7 +142,7 @@ fn a_half_written_file_is_not_taken() {
 }
 
 #[test]
-fn what_is_broken_is_tried_once_and_taken_when_it_is_good() {
+fn a_broken_file_is_tried_once_and_loaded_when_it_is_valid() {
     let gateway = TestGateway::with_toml(watching).unwrap();
     let text = watching(&gateway.environment);
     gateway.daemon.write_configuration(&text.replace("preset = \"percolate\"", "preset = \"percolat\"")).unwrap();
@@ -151,9 +151,9 @@ fn what_is_broken_is_tried_once_and_taken_when_it_is_good() {
     gateway.daemon.wait_log("did you mean", SOON).unwrap();
     gateway.daemon.wait_log("the configuration in use stays as it was", SOON).unwrap();
     sleep(SETTLED);
-    assert_eq!(reloads(&gateway, "error"), 1.0, "it is not tried again and again");
+    assert_eq!(reloads(&gateway, "error"), 1.0, "the broken file was tried again");
     assert_eq!(gateway.connect().unwrap().ask(request("POST", PATH, b"{}")).unwrap().status, 200);
-    // Whether it watches is a setting like any other.
+    // A reload can switch watching off.
     gateway.daemon.write_configuration(&text.replace(WATCH, "")).unwrap();
     wait_generation(&gateway, 2.0);
     gateway.daemon.wait_log("reload: \"watch\" → (not set)", SOON).unwrap();

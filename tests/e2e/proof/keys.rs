@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use hookgate_testkit::documents::DIALOGFLOW_CX;
 use hookgate_testkit::gateway::Signal;
-use hookgate_testkit::handler::eventually;
 use hookgate_testkit::pki::{Pki, Sender};
 use hookgate_testkit::token::Issuer;
+use hookgate_testkit::wait::wait_until;
 use tempfile::TempDir;
 
 use super::issuer::{BODY, dialogflow_token, good_bearer, issuer, key_file};
@@ -290,7 +290,7 @@ fn keys_survive_reloads_without_a_gap() {
             gateway.reload(&publisher.configuration(""));
             let before = answered.load(Ordering::Relaxed);
             let more = || answered.load(Ordering::Relaxed) > before + 4;
-            if eventually("requests after a reload", SOON, more).is_err() {
+            if wait_until("requests after a reload", SOON, more).is_err() {
                 break;
             }
         }

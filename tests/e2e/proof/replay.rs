@@ -5,8 +5,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use hookgate_testkit::documents::{PAGERDUTY, PAGERDUTY_SECRET, PERCOLATE};
-use hookgate_testkit::handler::{Behaviour, eventually};
+use hookgate_testkit::handler::Behaviour;
 use hookgate_testkit::http::Response;
+use hookgate_testkit::wait::wait_until;
 
 use super::{ProofConfiguration, ProofGateway, hmac_hex, now, post, route, secret_file};
 use crate::environment::{Environment, SOON};
@@ -56,7 +57,7 @@ fn assert_reason(response: &Response, status: u16, reason: &str, what: &str) {
 /// Waits for the gauge, which is published now and again, to say so.
 fn wait_remembered(gateway: &ProofGateway, count: f64) {
     let remembered = || gateway.base.daemon.metric("hookgate_replay_deliveries", &[]).unwrap();
-    eventually("the number of remembered deliveries", SOON, || remembered() == count).unwrap();
+    wait_until("the number of remembered deliveries", SOON, || remembered() == count).unwrap();
 }
 
 #[test]
@@ -163,7 +164,7 @@ fn a_copy_of_what_the_handler_still_has_is_to_come_later() {
     gateway.handler().set_behaviour(Behaviour::sequence([slow, Behaviour::Json]));
     thread::scope(|scope| {
         let first = scope.spawn(|| send(&gateway, "1"));
-        eventually("the first copy", SOON, || gateway.handler().request_count() == 1).unwrap();
+        wait_until("the first copy", SOON, || gateway.handler().request_count() == 1).unwrap();
         let copy = send(&gateway, "1");
         assert_reason(&copy, 429, "delivery_in_flight", "a copy");
         assert!(copy.field("retry-after").is_some(), "{copy:?}");
@@ -185,14 +186,14 @@ fn what_the_handler_takes_is_taken_also_where_the_sender_went_away() {
     let abandon = |id: &str, handled: u64| {
         let mut connection = gateway.connect();
         connection.send(delivery(id)).unwrap();
-        eventually("the request", SOON, || gateway.handler().request_count() == handled).unwrap();
+        wait_until("the request", SOON, || gateway.handler().request_count() == handled).unwrap();
         connection.reset().unwrap();
         let mut answer = send(&gateway, id);
         let mut settled = || {
             answer = send(&gateway, id);
             answer.status != 429
         };
-        eventually("the handler's answer", SOON, &mut settled).unwrap();
+        wait_until("the handler's answer", SOON, &mut settled).unwrap();
         answer
     };
     assert_duplicate(&abandon("taken", 1), 200, "taken");
@@ -272,7 +273,7 @@ fn a_delivery_is_forgotten_when_its_window_has_passed() {
     assert_duplicate(&send(&gateway, "1"), 200, "within the window");
     assert_reason(&send(&gateway, "2"), 503, "replay_guard_full", "no place until then");
     let mut connection = gateway.connect();
-    eventually("a place for another", SOON, || connection.ask(delivery("2")).unwrap().status == 200).unwrap();
+    wait_until("a place for another", SOON, || connection.ask(delivery("2")).unwrap().status == 200).unwrap();
     // The worker's clock lags by a sweep; on a busy machine by a few.
     assert!(taken.elapsed() > Duration::from_millis(2500), "{:?} after it was taken", taken.elapsed());
     assert_eq!(gateway.handler().request_count(), 2);

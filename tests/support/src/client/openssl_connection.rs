@@ -1,4 +1,4 @@
-//! A connection of `s_client` that stays open while a test does something else.
+//! A connection of `s_client` that stays open while a test acts.
 
 use std::io::Write;
 use std::process::{ChildStdin, Command, Stdio};
@@ -11,10 +11,10 @@ use super::openssl::alert_number;
 use crate::http::{self, Response};
 use crate::process::{Capture, KilledOnDrop};
 
-/// How often the child is looked at.
+/// How often the state of the child and its output are checked.
 const POLL: Duration = Duration::from_millis(5);
 
-/// An open connection; killed and reaped when dropped.
+/// An open connection; its `s_client` is killed and reaped on drop.
 #[derive(Debug)]
 pub struct OpenSslConnection {
     child: KilledOnDrop,
@@ -41,7 +41,7 @@ impl OpenSslConnection {
     ///
     /// `s_client` has ended.
     pub fn send(&mut self, bytes: &[u8]) -> Result<()> {
-        self.stdin.write_all(bytes).context("writing to openssl, which has ended")
+        self.stdin.write_all(bytes).context("writing to openssl")
     }
 
     /// Sends a POST of `body` that leaves the connection open.
@@ -53,15 +53,15 @@ impl OpenSslConnection {
         self.send(&http::request("POST", target, host, &[], body))
     }
 
-    /// Waits until `count` responses have come over this connection, and returns them all.
+    /// Waits for `count` responses on this connection, and returns them all.
     ///
     /// # Errors
     ///
-    /// They do not come within `limit`, or the connection ends before; what `s_client` says is named.
+    /// They do not arrive within `limit`, or the connection ends first; the standard error of `s_client` is in the message.
     pub fn responses(&self, count: usize, limit: Duration) -> Result<Vec<Response>> {
         let deadline = Instant::now() + limit;
         loop {
-            // Asked first: what was written before the end is then in sight.
+            // Checked first, so that the responses include all that was written before the end.
             let ended = self.stdout.is_finished();
             let responses = self.stdout.inspect(Response::read_all);
             if responses.len() >= count && responses.iter().all(|response| response.complete) {
@@ -92,7 +92,7 @@ impl OpenSslConnection {
         }
     }
 
-    /// The alert that the server sent so far, by its number (RFC 8446, section 6).
+    /// The number of the alert that the server has sent (RFC 8446, section 6).
     pub fn alert(&self) -> Option<u8> {
         alert_number(&self.stderr())
     }

@@ -1,6 +1,6 @@
-//! What a client over HTTP/1.1 sends, and the one request that needs no client of its own: GET without TLS.
+//! The bytes of requests, and GET over plain TCP.
 //!
-//! Owns the bytes of well-formed requests. Tests of malformed ones write those themselves.
+//! Owns what a well-formed request looks like. Must not build malformed ones: the tests of those write their bytes themselves.
 
 use std::io::{BufReader, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -20,11 +20,11 @@ pub fn request(method: &str, target: &str, host: &str, fields: &[(&str, &str)], 
     [head.as_bytes(), body].concat()
 }
 
-/// GET of `http://address` + `target`, on a connection of its own.
+/// GETs `target` from `address` on a new connection.
 ///
 /// # Errors
 ///
-/// No connection, no progress for `limit`, or no response.
+/// The connection fails, nothing arrives for `limit`, or there is no valid response.
 pub fn get(address: SocketAddr, target: &str, limit: Duration) -> Result<Response> {
     let mut stream = TcpStream::connect_timeout(&address, limit).with_context(|| format!("connecting to {address}"))?;
     stream.set_read_timeout(Some(limit))?;

@@ -1,4 +1,4 @@
-//! HTTP/1.1 (RFC 9112) of the test peers: what went over the wire, with the fields in order and their names as sent.
+//! HTTP/1.1 (RFC 9112) for the test peers: messages as they arrived, with the fields in order and their names as sent.
 //!
 //! Owns reading whole requests and responses from a stream; `head` owns the parser, `client` the requests. Bounds what it reads.
 //! Must not judge what a message says: tests do.
@@ -24,7 +24,7 @@ const MAX_FIELDS: usize = 2048;
 /// Most bytes of a body.
 const MAX_BODY_BYTES: usize = 256 * 1024 * 1024;
 
-/// The fields of a head, in order, names as sent.
+/// The fields of a head, in order, with their names as sent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Fields(pub Vec<(String, String)>);
 
@@ -80,14 +80,14 @@ impl Request {
     ///
     /// # Errors
     ///
-    /// A head that is broken off or malformed, or a malformed chunk.
+    /// The head is cut off or malformed, or a chunk is malformed.
     pub fn read(stream: &mut impl BufRead, connection: u64) -> Result<Option<Self>> {
         let Some(head) = read_head(stream)? else { return Ok(None) };
         let (method, target, fields, framing) = with_head(&head, |head| match head.start {
             StartLine::Request { method, target } => {
                 Ok((method.to_owned(), target.to_owned(), Fields::from(head), head.framing()?))
             }
-            StartLine::Response { status } => bail!("a response with status {status}, where a request is due"),
+            StartLine::Response { status } => bail!("a response with status {status} instead of a request"),
         })?;
         let body = match framing {
             Framing::Unannounced => Vec::new(),
@@ -121,7 +121,7 @@ impl Response {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
-    /// The `reason` of a problem document (RFC 9457) as the daemon writes them.
+    /// The `reason` of a problem document (RFC 9457) as the daemon writes it.
     pub fn reason(&self) -> Option<String> {
         let text = self.text();
         let (_, rest) = text.split_once("\"reason\"")?;
@@ -132,13 +132,13 @@ impl Response {
     ///
     /// # Errors
     ///
-    /// A head that is broken off or malformed, or a malformed chunk.
+    /// The head is cut off or malformed, or a chunk is malformed.
     pub fn read(stream: &mut impl BufRead) -> Result<Option<Self>> {
         loop {
             let Some(head) = read_head(stream)? else { return Ok(None) };
             let (status, fields, framing) = with_head(&head, |head| match head.start {
                 StartLine::Response { status } => Ok((status, Fields::from(head), head.framing()?)),
-                StartLine::Request { .. } => bail!("a request, where a response is due"),
+                StartLine::Request { .. } => bail!("a request instead of a response"),
             })?;
             let (body, complete) = match status {
                 100..200 => continue,
@@ -155,11 +155,11 @@ impl Response {
     }
 }
 
-/// The fields of the last head in `bytes`, which holds heads and nothing else.
+/// The fields of the last head in `bytes`, which must consist of heads.
 ///
 /// # Errors
 ///
-/// A head that is broken off or malformed.
+/// A head is cut off or malformed.
 pub(crate) fn last_fields(mut bytes: &[u8]) -> Result<Fields> {
     let mut last = Fields::default();
     while let Some(head) = read_head(&mut bytes)? {
@@ -176,11 +176,11 @@ fn read_line(stream: &mut impl BufRead, budget: &mut usize) -> Result<Option<Vec
     if length == 0 {
         return Ok(None);
     }
-    ensure!(line.ends_with(b"\n"), "a line was broken off, or is too long");
+    ensure!(line.ends_with(b"\n"), "a line is cut off, or too long");
     Ok(Some(line))
 }
 
-/// Reads the bytes of one head, and not one more; `None` at the end of the stream.
+/// Reads the bytes of one head and none after it; `None` at the end of the stream.
 fn read_head(stream: &mut impl BufRead) -> Result<Option<Vec<u8>>> {
     let mut budget = MAX_HEAD_BYTES;
     let mut head = Vec::new();
@@ -188,7 +188,7 @@ fn read_head(stream: &mut impl BufRead) -> Result<Option<Vec<u8>>> {
         match read_line(stream, &mut budget)? {
             Some(line) => head.extend_from_slice(&line),
             None if head.is_empty() => return Ok(None),
-            None => bail!("a head was broken off: {}", String::from_utf8_lossy(&head)),
+            None => bail!("a head is cut off: {}", String::from_utf8_lossy(&head)),
         }
         if head.ends_with(b"\r\n\r\n") {
             return Ok(Some(head));
@@ -196,7 +196,7 @@ fn read_head(stream: &mut impl BufRead) -> Result<Option<Vec<u8>>> {
     }
 }
 
-/// Parses `bytes`, which are a whole head.
+/// Parses `bytes`, which must be one whole head.
 fn with_head<T>(bytes: &[u8], look: impl FnOnce(&Head<'_, '_>) -> Result<T>) -> Result<T> {
     let mut fields = Vec::with_capacity(MAX_FIELDS);
     let head = Head::parse(bytes, fields.spare_capacity_mut())?.context("a head without an end")?;
@@ -236,7 +236,7 @@ fn read_chunks(stream: &mut impl BufRead, body: &mut Vec<u8>) -> Result<bool> {
     }
 }
 
-/// Skips the trailers; whether the empty line behind them came.
+/// Skips the trailers. Returns whether the empty line after them arrived.
 fn read_trailers(stream: &mut impl BufRead, budget: &mut usize) -> bool {
     loop {
         match read_line(stream, budget) {
@@ -247,7 +247,7 @@ fn read_trailers(stream: &mut impl BufRead, budget: &mut usize) -> bool {
     }
 }
 
-/// Whether all of `length` bytes came.
+/// Appends `length` bytes to `bytes`. Returns whether all of them arrived.
 fn read_piece(stream: &mut impl BufRead, length: u64, bytes: &mut Vec<u8>) -> Result<bool> {
     match stream.take(length).read_to_end(bytes) {
         Ok(read) => Ok(read as u64 == length),
