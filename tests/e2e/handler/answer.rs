@@ -1,4 +1,4 @@
-//! The handler's answer on its way to the peer: streamed, whole, or visibly cut.
+//! The handler's response on its way to the peer: streamed, complete, or visibly cut.
 
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -11,17 +11,8 @@ use crate::tls_client::{End, request};
 
 const MEBIBYTE: usize = 1024 * 1024;
 
-/// Waits until no connection to the handler is open.
-fn wait_handler_free(gateway: &TestGateway, limit: Duration) {
-    let start = Instant::now();
-    while gateway.handler().open_connections() > 0 {
-        assert!(start.elapsed() < limit, "the handler is still occupied");
-        sleep(Duration::from_millis(10));
-    }
-}
-
 #[test]
-fn an_answer_streams() {
+fn a_response_is_streamed() {
     let gateway = TestGateway::with_limits("").unwrap();
     let pieces = vec![b"first".to_vec(), b"second".to_vec()];
     gateway.handler().set_behaviour(Behaviour::Chunked { pieces, pause: Duration::from_millis(500) });
@@ -30,11 +21,11 @@ fn an_answer_streams() {
     connection.read_until("first", SOON).unwrap();
     let first = Instant::now();
     connection.read_until("second", SOON).unwrap();
-    assert!(first.elapsed() >= Duration::from_millis(300), "the first piece came with the second");
+    assert!(first.elapsed() >= Duration::from_millis(300), "the first piece arrived with the second");
 }
 
 #[test]
-fn an_answer_that_keeps_coming_is_never_late() {
+fn a_response_that_makes_progress_never_times_out() {
     let gateway = TestGateway::with_limits("handler_timeout_ms = 400").unwrap();
     let pieces = vec![b"x".to_vec(); 8];
     gateway.handler().set_behaviour(Behaviour::Chunked { pieces, pause: Duration::from_millis(100) });
@@ -43,19 +34,19 @@ fn an_answer_that_keeps_coming_is_never_late() {
 }
 
 #[test]
-fn an_answer_that_breaks_off_is_visibly_cut() {
+fn a_response_that_breaks_off_is_visibly_cut() {
     let gateway = TestGateway::with_limits("").unwrap();
     let check = |behaviour: Behaviour| {
         let context = format!("{behaviour:?}");
         gateway.handler().set_behaviour(behaviour);
         let outcome = gateway.admitted_curl().post(PATH, b"{}").run().unwrap();
-        // curl(1): 18, only a part of the file was transferred; 56, failure in receiving; 52, nothing was received, where the
-        // handler was gone before its head was passed on.
+        // curl(1): 18, a partial file; 56, a failure in receiving; 52, nothing received, if the handler was gone before its head
+        // was forwarded.
         assert!(matches!(outcome.exit_code, Some(18 | 52 | 56)), "{context}: {outcome:?}");
         let mut connection = gateway.connect().unwrap();
         connection.send(request("POST", PATH, b"{}")).unwrap();
         let (bytes, end) = connection.end(SOON).unwrap();
-        assert_eq!(end, End::Cut, "{context}: a close_notify says that nothing is missing");
+        assert_eq!(end, End::Cut, "{context}: a close_notify means that the response is complete");
         assert!(!bytes.ends_with(b"0\r\n\r\n"), "{context}: {}", String::from_utf8_lossy(&bytes));
     };
     check(Behaviour::BreakOff { declared: 100, sent: 5 });
@@ -65,7 +56,7 @@ fn an_answer_that_breaks_off_is_visibly_cut() {
 }
 
 #[test]
-fn what_came_before_an_answer_broke_off_is_passed_on() {
+fn the_part_before_a_response_breaks_off_is_forwarded() {
     let gateway = TestGateway::with_limits("").unwrap();
     let pieces = vec![b"first".to_vec(); 100];
     gateway.handler().set_behaviour(Behaviour::Chunked { pieces, pause: Duration::from_millis(100) });
@@ -79,7 +70,7 @@ fn what_came_before_an_answer_broke_off_is_passed_on() {
 }
 
 #[test]
-fn an_answer_that_stalls_is_visibly_cut() {
+fn a_response_that_stalls_is_visibly_cut() {
     let gateway = TestGateway::with_limits("handler_timeout_ms = 300").unwrap();
     let pieces = vec![b"second".to_vec()];
     gateway.handler().set_behaviour(Behaviour::Chunked { pieces, pause: Duration::from_secs(20) });
@@ -93,7 +84,7 @@ fn an_answer_that_stalls_is_visibly_cut() {
 }
 
 #[test]
-fn a_huge_answer_arrives_whole() {
+fn a_huge_response_arrives_complete() {
     let gateway = TestGateway::with_limits("").unwrap();
     gateway.handler().set_behaviour(Behaviour::Huge(64 * MEBIBYTE));
     let outcome = gateway.admitted_curl().limit(Duration::from_secs(60)).post(PATH, b"{}").run().unwrap();
@@ -107,14 +98,14 @@ fn a_huge_answer_arrives_whole() {
 }
 
 #[test]
-fn a_peer_that_takes_nothing_of_its_answer_is_cut() {
+fn a_peer_that_reads_nothing_of_its_response_is_cut() {
     let gateway = TestGateway::with_limits("response_timeout_ms = 400").unwrap();
     gateway.handler().set_behaviour(Behaviour::Huge(32 * MEBIBYTE));
     let mut connection = gateway.connect().unwrap();
     connection.send(request("POST", PATH, b"{}")).unwrap();
     gateway.handler().wait_for(1, SOON).unwrap();
     assert_eq!(gateway.handler().open_connections(), 1);
-    wait_handler_free(&gateway, Duration::from_secs(5));
+    gateway.handler().wait_no_connection(Duration::from_secs(5)).unwrap();
     let (bytes, end) = connection.end(SOON).unwrap();
     assert!(bytes.len() < 32 * MEBIBYTE && end == End::Cut, "{} bytes, {end:?}", bytes.len());
     gateway.handler().set_behaviour(Behaviour::Json);
@@ -122,9 +113,9 @@ fn a_peer_that_takes_nothing_of_its_answer_is_cut() {
 }
 
 #[test]
-fn a_peer_that_takes_its_answer_slowly_gets_all_of_it() {
+fn a_peer_that_reads_its_response_slowly_gets_all_of_it() {
     let gateway = TestGateway::with_limits("response_timeout_ms = 400").unwrap();
-    // More than the sockets' buffers hold, so that the daemon has to wait again and again.
+    // More than the buffers of the sockets hold, so that the daemon must wait several times.
     let length = 16 * MEBIBYTE;
     gateway.handler().set_behaviour(Behaviour::Huge(length));
     let mut connection = gateway.connect().unwrap();
@@ -142,7 +133,7 @@ fn a_peer_that_takes_its_answer_slowly_gets_all_of_it() {
 }
 
 #[test]
-fn a_peer_that_leaves_in_the_middle_of_its_answer_frees_the_handler() {
+fn a_peer_that_leaves_during_its_response_frees_the_handler() {
     let gateway = TestGateway::with_limits("").unwrap();
     let endless = Behaviour::Chunked { pieces: vec![vec![b'x'; 1000]; 1000], pause: Duration::from_millis(20) };
     gateway.handler().set_behaviour(endless);
@@ -150,12 +141,12 @@ fn a_peer_that_leaves_in_the_middle_of_its_answer_frees_the_handler() {
     connection.send(request("POST", PATH, b"{}")).unwrap();
     connection.read_until("xxx", SOON).unwrap();
     connection.reset().unwrap();
-    wait_handler_free(&gateway, Duration::from_secs(5));
+    gateway.handler().wait_no_connection(Duration::from_secs(5)).unwrap();
     assert_eq!(gateway.daemon.metric("hookgate_handler_requests_in_flight", &[]).unwrap(), 0.0);
 }
 
 #[test]
-fn a_peer_that_leaves_before_its_answer_leaves_nothing_behind() {
+fn a_peer_that_leaves_before_its_response_occupies_nothing() {
     let gateway = TestGateway::with_limits("handler_max_in_flight = 1").unwrap();
     gateway.handler().set_behaviour(Behaviour::Delay(Duration::from_millis(400), Behaviour::Json.boxed()));
     let mut connection = gateway.connect().unwrap();
@@ -165,9 +156,5 @@ fn a_peer_that_leaves_before_its_answer_leaves_nothing_behind() {
     gateway.handler().set_behaviour(Behaviour::Json);
     assert_eq!(gateway.connect().unwrap().ask(request("POST", PATH, b"{}")).unwrap().status, 200);
     assert_eq!(gateway.daemon.metric("hookgate_handler_requests_in_flight", &[]).unwrap(), 0.0);
-    let start = Instant::now();
-    while gateway.daemon.metric("hookgate_connections_active", &[]).unwrap() > 0.0 {
-        assert!(start.elapsed() < SOON, "a connection is left");
-        sleep(Duration::from_millis(20));
-    }
+    gateway.wait_no_connection().unwrap();
 }

@@ -1,4 +1,4 @@
-//! Handlers that cannot be reached, answer badly, late, or not at all: 502, 503, 504.
+//! Handlers that are unreachable, or that answer wrongly, late, or not at all: 502, 503, 504.
 
 use std::fs;
 use std::io::{BufReader, Write};
@@ -18,13 +18,13 @@ use crate::problem::assert_problem;
 use crate::test_gateway::TestGateway;
 use crate::tls_client::request;
 
-/// The configuration with the socket `name` in the place of the handler's.
+/// The configuration with the socket `name` for the handler.
 fn with_socket(environment: &Environment, name: &str) -> String {
     let (old, new) = (environment.events.path().display().to_string(), environment.path(name).display().to_string());
     environment.toml("handler_timeout_ms = 400", "").replace(&old, &new)
 }
 
-/// Posts to a handler that behaves like this, and expects a problem document.
+/// Posts to a handler with this behaviour, and expects a problem document.
 fn check(gateway: &TestGateway, behaviour: Behaviour, status: u16, reason: &str) {
     let context = format!("{behaviour:?}");
     gateway.handler().set_behaviour(behaviour);
@@ -47,7 +47,7 @@ fn an_absent_socket_is_unavailable() {
 }
 
 #[test]
-fn a_socket_on_which_nobody_listens_is_unavailable_until_somebody_does() {
+fn a_socket_without_a_listener_is_unavailable_until_a_handler_listens() {
     let gateway = TestGateway::with_toml(|environment| {
         drop(UnixListener::bind(environment.path("left.sock")).unwrap());
         with_socket(environment, "left.sock")
@@ -62,9 +62,9 @@ fn a_socket_on_which_nobody_listens_is_unavailable_until_somebody_does() {
     assert_eq!(gateway.admitted_curl().post(PATH, b"{}").run().unwrap().status(), Some(200));
 }
 
-/// root may write everywhere, so the daemon is started without that capability (capabilities(7), CAP_DAC_OVERRIDE).
+/// root can write to every file, so the daemon starts without that capability (capabilities(7), CAP_DAC_OVERRIDE).
 #[test]
-fn a_socket_that_may_not_be_written_to_is_unavailable() {
+fn a_socket_without_write_permission_is_unavailable() {
     let environment = Environment::new().unwrap();
     fs::set_permissions(environment.events.path(), fs::Permissions::from_mode(0o000)).unwrap();
     let mut options = GatewayOptions::new(BINARY);
@@ -82,7 +82,7 @@ fn a_socket_that_may_not_be_written_to_is_unavailable() {
     assert!(detail(response).contains("may not write to the socket"), "{response:?}");
 }
 
-/// Without accepting, a listener takes one connection more than its backlog (listen(2)).
+/// A listener that does not accept queues one connection more than its backlog (listen(2)).
 #[test]
 fn a_handler_that_does_not_accept_is_overloaded() {
     let path_of = |environment: &Environment| environment.path("full.sock");
@@ -97,11 +97,11 @@ fn a_handler_that_does_not_accept_is_overloaded() {
     let response = outcome.response().unwrap();
     assert_problem(response, 503, "handler_overloaded", "a full accept queue");
     assert_eq!(response.field("retry-after"), Some("5"));
-    assert!(start.elapsed() >= Duration::from_millis(400), "it waited for room");
+    assert!(start.elapsed() >= Duration::from_millis(400), "it did not wait");
 }
 
 #[test]
-fn an_answer_that_is_not_http_is_malformed() {
+fn a_response_that_is_not_http_is_malformed() {
     let gateway = TestGateway::with_limits("").unwrap();
     check(&gateway, Behaviour::Malformed, 502, "handler_malformed");
     check(&gateway, Behaviour::status(101, ""), 502, "handler_malformed");
@@ -114,7 +114,7 @@ fn an_answer_that_is_not_http_is_malformed() {
 }
 
 #[test]
-fn a_handlers_own_error_is_passed_on_as_it_is() {
+fn an_error_response_of_the_handler_is_forwarded_unchanged() {
     let gateway = TestGateway::with_limits("").unwrap();
     gateway.handler().set_behaviour(Behaviour::status(503, "later"));
     let outcome = gateway.admitted_curl().post(PATH, b"{}").run().unwrap();
@@ -125,13 +125,13 @@ fn a_handlers_own_error_is_passed_on_as_it_is() {
 }
 
 #[test]
-fn a_handler_that_closes_before_its_answer_is_unavailable_and_not_asked_twice() {
+fn a_handler_that_closes_before_its_response_is_unavailable_and_not_retried() {
     let gateway = TestGateway::with_limits("").unwrap();
     for (index, behaviour) in [Behaviour::CloseBeforeAnswering, Behaviour::BreakOffHead].into_iter().enumerate() {
         check(&gateway, behaviour, 502, "handler_unavailable");
         assert_eq!(gateway.handler().request_count(), index as u64 + 1);
     }
-    // Not for a method that could be repeated either: this was no stale connection.
+    // An idempotent method is not retried either: the connection was not stale.
     gateway.handler().set_behaviour(Behaviour::CloseBeforeAnswering);
     let outcome = gateway.admitted_curl().request("GET", PATH).run().unwrap();
     assert_problem(outcome.response().unwrap(), 502, "handler_unavailable", "GET");
@@ -152,16 +152,16 @@ fn a_late_handler_times_out_and_its_connection_is_closed() {
     assert_eq!(
         (gateway.handler().request_count(), gateway.handler().connection_count()),
         (1, 1),
-        "it was not asked twice"
+        "the request was repeated"
     );
     assert_eq!(gateway.wait_rejections("handler_timeout", 1.0).unwrap(), 1.0);
     gateway.handler().set_behaviour(Behaviour::Json);
     assert_eq!(connection.ask(request("PUT", PATH, b"{}")).unwrap().status, 200);
-    assert_eq!(gateway.handler().connection_count(), 2, "the late connection was not used again");
+    assert_eq!(gateway.handler().connection_count(), 2, "the late connection was reused");
 }
 
 #[test]
-fn beyond_its_bounds_a_handler_is_overloaded() {
+fn a_handler_beyond_its_limits_is_overloaded() {
     let gateway = TestGateway::with_limits("handler_max_in_flight = 1\nhandler_max_waiting = 0").unwrap();
     gateway.handler().set_behaviour(Behaviour::Delay(Duration::from_millis(500), Behaviour::Json.boxed()));
     let mut first = gateway.connect().unwrap();
@@ -176,7 +176,7 @@ fn beyond_its_bounds_a_handler_is_overloaded() {
 }
 
 #[test]
-fn a_request_within_the_bound_waits_for_its_turn() {
+fn a_request_within_the_limit_waits_for_its_turn() {
     let gateway = TestGateway::with_limits("handler_max_in_flight = 1\nhandler_max_waiting = 1").unwrap();
     gateway.handler().set_behaviour(Behaviour::Delay(Duration::from_millis(500), Behaviour::Json.boxed()));
     let mut connections: Vec<_> = (0..3).map(|_| gateway.connect().unwrap()).collect();
@@ -186,7 +186,7 @@ fn a_request_within_the_bound_waits_for_its_turn() {
     thread::sleep(Duration::from_millis(150));
     let response = connections[2].ask(request("POST", PATH, b"{}")).unwrap();
     assert_problem(&response, 503, "handler_overloaded", "a third request");
-    assert_eq!(gateway.handler().request_count(), 1, "the second one waits");
+    assert_eq!(gateway.handler().request_count(), 1, "the second request did not wait");
     assert_eq!(connections[0].response().unwrap().status, 200);
     assert_eq!(connections[1].response().unwrap().status, 200);
     assert_eq!(gateway.handler().connection_count(), 1);
@@ -195,7 +195,7 @@ fn a_request_within_the_bound_waits_for_its_turn() {
 #[test]
 fn waiting_for_a_turn_counts_as_waiting_for_the_handler() {
     let gateway = TestGateway::with_limits("handler_max_in_flight = 1\nhandler_timeout_ms = 600").unwrap();
-    // Bytes all the time, so that the first request is never late.
+    // Constant progress, so that the first request never times out.
     let pieces = vec![b"x".to_vec(); 8];
     gateway.handler().set_behaviour(Behaviour::Chunked { pieces, pause: Duration::from_millis(200) });
     let mut first = gateway.connect().unwrap();
@@ -207,12 +207,12 @@ fn waiting_for_a_turn_counts_as_waiting_for_the_handler() {
     assert!(first.complete && first.body == b"xxxxxxxx", "{first:?}");
 }
 
-/// What a handler writes beyond its answer must not become the answer to somebody else's request.
+/// What a handler writes after its response must not become the response to another request.
 #[test]
-fn bytes_after_an_answer_never_answer_the_next_request() {
-    let gateway = TestGateway::with_toml(|environment| with_socket(environment, "chatty.sock")).unwrap();
-    let path = gateway.environment.path("chatty.sock");
-    chatty_handler(&path);
+fn bytes_after_a_response_never_answer_the_next_request() {
+    let gateway = TestGateway::with_toml(|environment| with_socket(environment, "twice.sock")).unwrap();
+    let path = gateway.environment.path("twice.sock");
+    answering_twice(&path);
     let mut connection = gateway.connect().unwrap();
     for _ in 0..5 {
         let response = connection.ask(request("POST", PATH, b"{}")).unwrap();
@@ -220,8 +220,8 @@ fn bytes_after_an_answer_never_answer_the_next_request() {
     }
 }
 
-/// Answers every request, each on whatever connection, with one response too many.
-fn chatty_handler(path: &Path) {
+/// Answers every request with one response too many.
+fn answering_twice(path: &Path) {
     let listener = UnixListener::bind(path).unwrap();
     thread::spawn(move || {
         for stream in listener.incoming().map_while(Result::ok) {

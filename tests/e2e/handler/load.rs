@@ -1,4 +1,4 @@
-//! Bodies and requests in numbers: nothing is lost, mixed up or shortened.
+//! Many bodies and many requests: none is lost, confused with another, or cut.
 
 use std::thread;
 
@@ -8,10 +8,10 @@ use crate::environment::PATH;
 use crate::test_gateway::TestGateway;
 use crate::tls_client::request;
 
-/// Bytes in which a lost, doubled or moved piece shows.
+/// Pseudo-random bytes, which show a lost, doubled or moved piece.
 fn noise(length: usize, mut state: u32) -> Vec<u8> {
     let mut next = || {
-        // Marsaglia's xorshift, which never is 0 unless it begins there.
+        // Marsaglia's xorshift, which is never 0 unless it begins with 0.
         state ^= state << 13;
         state ^= state >> 17;
         state ^= state << 5;
@@ -39,7 +39,7 @@ fn a_mebibyte_of_body_arrives_intact() {
 fn bodies_of_every_awkward_length_arrive_intact() {
     let gateway = TestGateway::with_limits("").unwrap();
     let mut connection = gateway.connect().unwrap();
-    // Around one TLS record (RFC 8446, section 5.1), and around the buffers in between.
+    // Around the size of a TLS record (RFC 8446, section 5.1), and around the sizes of buffers.
     for length in [0, 1, 4095, 4096, 4097, 16_383, 16_384, 16_385, 65_535, 65_536, 65_537, 262_144, 1_000_000] {
         let body = noise(length, 11);
         assert_eq!(connection.ask(request("POST", PATH, &body)).unwrap().status, 200, "{length}");
@@ -67,12 +67,12 @@ fn sixty_four_curls_at_once_are_all_served() {
     assert_eq!(requests.len(), 64);
     for request in requests {
         let index: u32 = request.target.rsplit('/').next().unwrap().parse().unwrap();
-        assert!(request.body == noise(20_000, index + 1), "request {index} has another's body");
+        assert!(request.body == noise(20_000, index + 1), "request {index} has the body of another");
     }
 }
 
 #[test]
-fn many_calls_on_many_workers_never_mix_their_answers() {
+fn many_connections_on_many_workers_never_mix_their_responses() {
     let gateway = TestGateway::with_toml(|environment| environment.toml("", "").replace("workers = 1", "workers = 3"));
     let gateway = gateway.unwrap();
     gateway.handler().set_behaviour(Behaviour::Json);

@@ -1,4 +1,4 @@
-//! SIGTERM: nothing more is accepted, everything in flight is finished, within a bound.
+//! SIGTERM: the daemon accepts no more connections, and finishes the requests in flight, within a limit.
 
 use std::io::ErrorKind;
 use std::thread::{self, sleep};
@@ -13,17 +13,17 @@ use crate::environment::{BINARY, Environment, PATH, SOON};
 use crate::test_gateway::TestGateway;
 use crate::tls_client::{End, TlsClient, request};
 
-/// How often clients of each kind call.
+/// Clients of each kind.
 const CLIENTS: usize = 6;
 
 fn delay(milliseconds: u64) -> Behaviour {
     Behaviour::Delay(Duration::from_millis(milliseconds), Behaviour::Json.boxed())
 }
 
-/// Calls on fresh connections until none is to be had; the number of answers.
+/// Sends each request on a new connection until connections fail. Returns the number of responses.
 ///
-/// A connection that the kernel completed, and that the daemon never got to accept, is reset when the listener closes: that
-/// is no different from a refused one. Whether the daemon had accepted it, its log says.
+/// A connection that the kernel established, and that the daemon never accepted, is reset when the listener closes, and counts as
+/// refused. The log tells whether the daemon had accepted it.
 fn request_on_new_connections(client: &TlsClient) -> usize {
     for count in 0.. {
         let stream = match client.connect_tcp() {
@@ -37,10 +37,10 @@ fn request_on_new_connections(client: &TlsClient) -> usize {
         let response = connection.ask(request("POST", PATH, b"{}")).unwrap();
         assert!(response.status == 200 && response.complete, "{response:?}");
     }
-    unreachable!("counts to no end")
+    unreachable!("the loop has no end")
 }
 
-/// Calls on one connection until the daemon announces its end; the number of answers.
+/// Sends requests on one connection until the daemon announces its end. Returns the number of responses.
 fn request_on_one_connection(client: &TlsClient) -> usize {
     let mut connection = client.connect().unwrap();
     for count in 1.. {
@@ -52,7 +52,7 @@ fn request_on_one_connection(client: &TlsClient) -> usize {
         }
         sleep(Duration::from_millis(20));
     }
-    unreachable!("counts to no end")
+    unreachable!("the loop has no end")
 }
 
 #[test]
@@ -74,14 +74,14 @@ fn sigterm_under_load_loses_no_request() {
         assert_eq!(status.code(), Some(0), "{}", gateway.log());
         fresh.into_iter().chain(steady).map(|client| client.join().unwrap()).sum()
     });
-    assert_eq!(answered as u64, environment.events.request_count(), "a request was handled and its answer lost");
+    assert_eq!(answered as u64, environment.events.request_count(), "a handled request got no response");
     let log = gateway.log();
     assert!(!log.contains("handshake ended") && !log.contains("handshake refused"), "{log}");
     assert!(!log.contains("connections are cut"), "{log}");
 }
 
 #[test]
-fn a_request_in_flight_is_finished_before_the_end() {
+fn a_request_in_flight_is_finished_before_the_daemon_ends() {
     for signal in [Signal::TERM, Signal::INT] {
         let mut gateway = TestGateway::with_limits("").unwrap();
         gateway.handler().set_behaviour(delay(500));
@@ -98,7 +98,7 @@ fn a_request_in_flight_is_finished_before_the_end() {
 }
 
 #[test]
-fn a_body_that_is_still_coming_is_taken_to_its_end() {
+fn a_body_that_is_still_arriving_is_read_to_its_end() {
     let mut gateway = TestGateway::with_limits("").unwrap();
     let mut connection = gateway.connect().unwrap();
     let whole = request("POST", PATH, b"{\"slow\": true}");
@@ -113,7 +113,7 @@ fn a_body_that_is_still_coming_is_taken_to_its_end() {
 }
 
 #[test]
-fn an_idle_connection_does_not_hold_up_the_end() {
+fn an_idle_connection_does_not_delay_the_end() {
     let mut gateway = TestGateway::with_limits("").unwrap();
     let mut idle = gateway.connect().unwrap();
     assert_eq!(idle.ask(request("POST", PATH, b"{}")).unwrap().status, 200);
@@ -124,16 +124,16 @@ fn an_idle_connection_does_not_hold_up_the_end() {
     assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
 }
 
-/// One worker accepts, and hands over to another that hangs; that one hears of the drain before it sees the first of them.
+/// One worker accepts, and hands over to another that hangs. That one learns of the drain before it sees the first connection.
 #[test]
-fn connections_on_their_way_to_another_worker_are_served_in_a_drain() {
+fn connections_being_handed_over_are_served_in_a_drain() {
     let managed = ManagedEnvironment::new().unwrap();
     let (port, kept) = unit_sockets(1).unwrap();
     let mut gateway = managed.start_with(2, port, kept).unwrap();
     let client = managed.client(port).unwrap();
     let hung = HungThread::stop(&gateway, "worker-1").unwrap();
     let streams: Vec<_> = (0..28).map(|_| client.connect_tcp().unwrap()).collect();
-    // One of them may be the hung worker's own already, and sixteen stay with the other.
+    // The hung worker may have one connection already, and sixteen stay with the other.
     gateway.wait_metric("hookgate_connections_handed_over_total", &[], 10.0, SOON).unwrap();
     gateway.signal(Signal::TERM).unwrap();
     gateway.wait_log("draining", SOON).unwrap();
@@ -150,7 +150,7 @@ fn connections_on_their_way_to_another_worker_are_served_in_a_drain() {
 }
 
 #[test]
-fn a_draining_daemon_accepts_nothing_more() {
+fn a_draining_daemon_accepts_no_connection() {
     let mut gateway = TestGateway::with_limits("").unwrap();
     gateway.handler().set_behaviour(delay(700));
     let mut connection = gateway.connect().unwrap();
@@ -165,7 +165,7 @@ fn a_draining_daemon_accepts_nothing_more() {
 }
 
 #[test]
-fn a_drain_that_takes_too_long_is_cut() {
+fn a_drain_beyond_its_timeout_is_cut() {
     let mut gateway = TestGateway::with_limits("drain_timeout_ms = 500").unwrap();
     gateway.handler().set_behaviour(Behaviour::NeverAnswer);
     let mut connection = gateway.connect().unwrap();

@@ -1,4 +1,4 @@
-//! Events in the journal, with their fields: a gateway-in for journald's socket, and everything before it real.
+//! Events in the journal, with their fields. The socket of journald is a stub; all else is real.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,7 +12,7 @@ use crate::environment::{Environment, PATH, SOON};
 use crate::mount::mounted;
 use crate::test_gateway::TestGateway;
 
-/// The fields of an entry in the journal's own protocol: a line, or a name, eight bytes of length, and the value.
+/// The fields of an entry in the native protocol of the journal: `NAME=value`, or a name, eight bytes of length and the value.
 fn fields(mut entry: &[u8]) -> BTreeMap<String, String> {
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
     let mut fields = BTreeMap::new();
@@ -38,7 +38,7 @@ fn fields(mut entry: &[u8]) -> BTreeMap<String, String> {
 #[test]
 fn refusals_reach_the_journal_with_their_fields() {
     if !rustix::process::geteuid().is_root() {
-        return; // to mount
+        return; // only root can mount
     }
     let environment = Environment::new().unwrap();
     let directory = environment.path("journal");
@@ -82,5 +82,5 @@ fn refusals_reach_the_journal_with_their_fields() {
     assert_eq!(gateway.curl().identity(&pagerduty).post(PATH, b"{}").run().unwrap().status(), Some(403));
     let refused = find("HOOKGATE_REASON", "provider_not_admitted");
     assert_eq!([&refused["HOOKGATE_PROVIDER"], &refused["HOOKGATE_ROUTE"]], ["pagerduty", "any"]);
-    assert_eq!(gateway.daemon.log(), "", "nothing goes to standard error");
+    assert_eq!(gateway.daemon.log(), "", "the daemon wrote to standard error");
 }

@@ -1,4 +1,6 @@
-//! The daemon under a service manager that the test plays: what the tests of sockets, restarts, reloads and watchdog share.
+//! The daemon under a service manager that is part of the test: what the tests of sockets, restarts, reloads and watchdog share.
+//!
+//! Owns the set-up. Must not judge: tests do.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -18,7 +20,7 @@ use crate::tls_client::TlsClient;
 /// Sockets with their names.
 pub(super) type Sockets = Vec<(String, Arc<OwnedFd>)>;
 
-/// Everything around the daemon, and who manages it.
+/// An [`Environment`] with a service manager.
 pub(super) struct ManagedEnvironment {
     pub(super) service_manager: ServiceManager,
     pub(super) environment: Environment,
@@ -35,7 +37,7 @@ impl ManagedEnvironment {
         self.environment.toml("", "").replace("workers = 1", &format!("workers = {workers}"))
     }
 
-    /// How the manager starts the daemon.
+    /// The options with which the service manager starts the daemon.
     pub(super) fn options(&self) -> GatewayOptions {
         let mut options = GatewayOptions::new(BINARY);
         options.environment.push(("NOTIFY_SOCKET".into(), self.service_manager.path().into()));
@@ -48,13 +50,13 @@ impl ManagedEnvironment {
         Gateway::start(&self.configuration(workers), &options)
     }
 
-    /// Connections to `port` with a certificate that is admitted.
+    /// A client for `port` that the daemon admits.
     pub(super) fn client(&self, port: u16) -> Result<TlsClient> {
         TlsClient::new(port, &self.environment.pki, &self.environment.identity(Sender::Percolate, Variant::Good)?)
     }
 }
 
-/// A thread of the daemon that hangs. The test thread that stopped it is the one to resume it.
+/// A stopped thread of the daemon. The thread of the test that stopped it must resume it.
 pub(super) struct HungThread(Pid);
 
 impl HungThread {
@@ -73,20 +75,20 @@ impl HungThread {
         anyhow::bail!("no thread {name}")
     }
 
-    /// Lets it go on.
+    /// Resumes it.
     pub(super) fn resume(self) -> Result<()> {
         Ok(ptrace::detach(self.0, None)?)
     }
 }
 
-/// Ends the daemon as the manager does, and waits until it has ended.
+/// Ends the daemon as the service manager does, and waits until it has ended.
 pub(super) fn end(gateway: &mut Gateway) {
     gateway.signal(Signal::TERM).unwrap();
     let status = gateway.wait_exit(SOON).unwrap();
     assert_eq!(status.code(), Some(0), "{}", gateway.log());
 }
 
-/// What a .socket unit with `ReusePort=yes` and this many equal lines makes: sockets on one port of 127.0.0.1.
+/// The sockets of a .socket unit with `ReusePort=yes` and `count` equal lines: all on one port of 127.0.0.1.
 pub(super) fn unit_sockets(count: usize) -> Result<(u16, Sockets)> {
     let mut port = 0;
     let mut sockets = Vec::new();

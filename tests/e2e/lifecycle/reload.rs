@@ -1,4 +1,4 @@
-//! SIGHUP: a whole new configuration, or the old one and the reason why.
+//! SIGHUP: a complete new configuration, or the old one and the reasons.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, sleep};
@@ -21,7 +21,7 @@ fn reloads(gateway: &TestGateway, result: &str) -> f64 {
 }
 
 #[test]
-fn a_reload_takes_effect_also_on_open_connections() {
+fn a_reload_takes_effect_on_open_connections_too() {
     let gateway = TestGateway::with_limits("").unwrap();
     let mut connection = gateway.connect().unwrap();
     assert_eq!(connection.ask(request("POST", "/more/hook", b"{}")).unwrap().status, 404);
@@ -51,15 +51,11 @@ fn a_reload_moves_requests_to_another_handler_and_closes_the_old_connections() {
     gateway.reload(&gateway.environment.toml("", "").replace(&old, &new)).unwrap();
     assert_eq!(connection.ask(request("POST", PATH, b"{}")).unwrap().status, 200);
     assert_eq!((gateway.handler().request_count(), other.request_count()), (1, 1));
-    let deadline = std::time::Instant::now() + SOON;
-    while gateway.handler().open_connections() > 0 {
-        assert!(std::time::Instant::now() < deadline, "the old handler's connection stays");
-        sleep(Duration::from_millis(10));
-    }
+    gateway.handler().wait_no_connection(SOON).unwrap();
 }
 
 #[test]
-fn a_bad_configuration_is_not_loaded_and_says_why() {
+fn a_bad_configuration_is_not_loaded_and_its_errors_are_logged() {
     let gateway = TestGateway::with_limits("").unwrap();
     let good = gateway.environment.toml("", "");
     let bad = good.replace("path = \"/any/*\"", "path = \"any\"") + "[limit]\n";
@@ -86,7 +82,7 @@ fn a_bad_configuration_is_not_loaded_and_says_why() {
 }
 
 #[test]
-fn a_change_that_takes_a_restart_is_named() {
+fn a_change_that_needs_a_restart_is_logged() {
     let gateway = TestGateway::with_limits("").unwrap();
     let text = gateway.environment.toml("", "").replace("workers = 1", "workers = 2");
     gateway.reload(&text).unwrap();
@@ -95,7 +91,7 @@ fn a_change_that_takes_a_restart_is_named() {
 }
 
 #[test]
-fn a_storm_of_reloads_under_load_loses_nothing() {
+fn many_reloads_under_load_lose_no_request() {
     let gateway = TestGateway::with_limits("").unwrap();
     gateway.handler().set_behaviour(Behaviour::Delay(Duration::from_millis(5), Behaviour::Json.boxed()));
     let over = AtomicBool::new(false);
@@ -129,9 +125,9 @@ fn a_storm_of_reloads_under_load_loses_nothing() {
         over.store(true, Ordering::Relaxed);
         clients.into_iter().map(|client| client.join().unwrap()).sum()
     });
-    assert!(answered > 50, "{answered} requests are no load");
+    assert!(answered > 50, "{answered} requests are too few to be a load");
     assert_eq!(gateway.handler().request_count(), answered);
-    assert!(generation(&gateway) > 10.0, "{} generations are no storm", generation(&gateway));
-    // A file that is half written when it is read is a bad configuration, and the one before stays: no request is lost.
+    assert!(generation(&gateway) > 10.0, "{} generations are too few", generation(&gateway));
+    // A file that is half written when the daemon reads it is a bad configuration: the one in use stays, and no request is lost.
     assert_eq!(gateway.daemon.metric("hookgate_rejections_total", &[]).unwrap(), 0.0);
 }

@@ -1,5 +1,5 @@
-//! Listening sockets that others hold beside the daemon: a .socket unit's, and its own in the service manager's store. They
-//! outlive it, so a restart refuses nobody.
+//! Listening sockets that outlive the daemon: those of a .socket unit, and the daemon's own in the store of the service manager. A
+//! restart refuses no connection.
 
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::fd::OwnedFd;
@@ -16,7 +16,7 @@ use super::managed::{ManagedEnvironment, Sockets, end, unit_sockets};
 use crate::environment::{PATH, SOON};
 use crate::tls_client::{TlsClient, request};
 
-/// Calls once on a connection of its own.
+/// Sends one request on a new connection.
 fn request_once(client: &TlsClient) {
     let response = client.connect().unwrap().ask(request("POST", PATH, b"{}")).unwrap();
     assert!(response.status == 200 && response.complete, "{response:?}");
@@ -29,16 +29,16 @@ fn sockets_that_were_handed_over_are_all_served_by_all_workers() {
         let (port, handed_over) = unit_sockets(sockets).unwrap();
         let mut gateway = managed.start_with(workers, port, handed_over).unwrap();
         let client = managed.client(port).unwrap();
-        // The kernel picks a socket by a hash of the client's port: one of two is left out by chance once in 2^15 times.
+        // The kernel picks a socket by a hash of the client's port. That all pick the same of two has a chance of 1 in 2^15.
         (0..16).for_each(|_| request_once(&client));
-        assert_eq!(managed.service_manager.stored().len(), 0, "the unit keeps them");
+        assert_eq!(managed.service_manager.stored().len(), 0, "the daemon stored a socket of the unit");
         end(&mut gateway);
         assert!(gateway.log().contains(&format!("listening address=127.0.0.1:{port}")), "{}", gateway.log());
     }
 }
 
 #[test]
-fn what_connects_between_two_lives_is_served_in_the_second() {
+fn connections_between_two_processes_are_served_by_the_second() {
     let check = |sockets: usize, workers: [usize; 2], signal: Signal| {
         let managed = ManagedEnvironment::new().unwrap();
         let (mut gateway, port, kept) = if sockets == 0 {
@@ -61,7 +61,7 @@ fn what_connects_between_two_lives_is_served_in_the_second() {
         }
         let stores =
             managed.service_manager.messages().iter().filter(|message| message.value("FDSTORE").is_some()).count();
-        assert_eq!(stores, usize::from(sockets == 0), "what came from the store stays there");
+        assert_eq!(stores, usize::from(sockets == 0), "the daemon stored a socket again");
         end(&mut gateway);
     };
     check(1, [2, 2], Signal::TERM);
@@ -70,21 +70,20 @@ fn what_connects_between_two_lives_is_served_in_the_second() {
     check(0, [2, 1], Signal::KILL);
 }
 
-/// Who calls during a restart.
+/// The clients during a restart.
 struct Clients {
-    /// So many keep their connection.
+    /// Clients that keep their connection.
     steady: usize,
-    /// So many make one for each request.
+    /// Clients that make a connection for each request.
     fresh: usize,
-    /// So many connections one worker has handed over to another, at least, when the daemon is ended.
+    /// The least number of connections that a worker hands over to another before the daemon is ended.
     handed_over: f64,
 }
 
-/// Few enough that each worker keeps what it accepts.
+/// Few enough that each worker keeps the connections that it accepts.
 const FEW: Clients = Clients { steady: 2, fresh: 4, handed_over: 0.0 };
 
-/// Clients call, each request on a fresh connection or on a kept one, while the daemon is ended and started again; returns how
-/// many requests were answered. Every one of them must be.
+/// Ends and starts the daemon while clients send requests. Returns the number of responses. Each request must get one.
 fn restart_under_load(managed: &ManagedEnvironment, mut gateway: Gateway, kept: &Sockets, load: &Clients) -> u64 {
     let port = gateway.port();
     let client = managed.client(port).unwrap();
@@ -133,7 +132,7 @@ fn restart_under_load(managed: &ManagedEnvironment, mut gateway: Gateway, kept: 
 }
 
 #[test]
-fn a_restart_with_sockets_of_a_unit_fails_no_request() {
+fn a_restart_with_sockets_of_a_unit_loses_no_request() {
     let managed = ManagedEnvironment::new().unwrap();
     managed.environment.events.set_behaviour(Behaviour::Delay(Duration::from_millis(20), Behaviour::Json.boxed()));
     let (port, kept) = unit_sockets(1).unwrap();
@@ -142,9 +141,9 @@ fn a_restart_with_sockets_of_a_unit_fails_no_request() {
     assert_eq!(answered, managed.environment.events.request_count());
 }
 
-/// So many connections stay open that workers hand over what they accept, up to the drain and into it.
+/// Enough connections stay open that workers hand over what they accept, before the drain and during it.
 #[test]
-fn a_restart_fails_no_request_on_a_connection_that_was_handed_over() {
+fn a_restart_loses_no_request_on_a_connection_that_was_handed_over() {
     let managed = ManagedEnvironment::new().unwrap();
     managed.environment.events.set_behaviour(Behaviour::Delay(Duration::from_millis(20), Behaviour::Json.boxed()));
     let (port, kept) = unit_sockets(1).unwrap();
@@ -155,7 +154,7 @@ fn a_restart_fails_no_request_on_a_connection_that_was_handed_over() {
 }
 
 #[test]
-fn a_restart_with_sockets_in_the_store_fails_no_request() {
+fn a_restart_with_sockets_in_the_store_loses_no_request() {
     let managed = ManagedEnvironment::new().unwrap();
     managed.environment.events.set_behaviour(Behaviour::Delay(Duration::from_millis(20), Behaviour::Json.boxed()));
     let gateway = Gateway::start(&managed.configuration(2), &managed.options()).unwrap();
@@ -165,7 +164,7 @@ fn a_restart_with_sockets_in_the_store_fails_no_request() {
 }
 
 #[test]
-fn a_stored_socket_that_is_no_longer_configured_is_given_up() {
+fn a_stored_socket_that_is_no_longer_configured_is_closed() {
     let managed = ManagedEnvironment::new().unwrap();
     let mut gateway = Gateway::start(&managed.configuration(1), &managed.options()).unwrap();
     let old = gateway.address();
@@ -178,12 +177,12 @@ fn a_stored_socket_that_is_no_longer_configured_is_given_up() {
     assert_eq!(stored[0].0, format!("hookgate-listen-127.0.0.1_{}", moved.port()));
     moved.wait_log("removed from the file descriptor store", SOON).unwrap();
     drop((gateway, options));
-    assert!(TcpStream::connect(old).is_err(), "nobody holds the socket any more");
+    assert!(TcpStream::connect(old).is_err(), "the socket is still open");
     request_once(&managed.client(moved.port()).unwrap());
 }
 
 #[test]
-fn a_socket_that_does_not_fit_ends_the_start_and_says_what_to_do() {
+fn a_socket_that_does_not_match_fails_the_start_with_advice() {
     let managed = ManagedEnvironment::new().unwrap();
     let check = |name: &str, socket: OwnedFd, expected: &[&str]| {
         let options = GatewayOptions { handed_over: vec![(name.to_owned(), Arc::new(socket))], ..managed.options() };

@@ -1,4 +1,4 @@
-//! Start-up: what keeps the daemon from it, said at once and in full, and what it does without io_uring.
+//! Start-up: what makes it fail, reported at once and completely, and start-up without io_uring.
 
 use std::fs;
 use std::net::TcpListener;
@@ -12,18 +12,18 @@ use hookgate_testkit::process::{Finished, run};
 
 use crate::environment::{BINARY, Environment, PATH, SOON};
 
-/// Starts the daemon with this file, and expects that it ends.
+/// Starts the daemon with this configuration, and expects that it ends.
 fn fails(environment: &Environment, text: &str) -> Finished {
     let file = environment.write("failing.toml", text).unwrap();
     let mut command = Command::new(BINARY);
     command.args(["run", "--config"]).arg(file).env("NO_COLOR", "1");
     let finished = run(command, &[], SOON).unwrap();
-    assert!(!finished.timed_out, "it runs: {}", finished.stderr_text());
+    assert!(!finished.timed_out, "the daemon runs: {}", finished.stderr_text());
     finished
 }
 
 #[test]
-fn a_bad_configuration_ends_the_start_with_every_error() {
+fn a_bad_configuration_fails_the_start_with_every_error() {
     let environment = Environment::new().unwrap();
     let text = environment.toml("max_connections = 0", "unknown = 1").replace("percolate\"]", "percolat\"]");
     let finished = fails(&environment, &text);
@@ -37,7 +37,7 @@ fn a_bad_configuration_ends_the_start_with_every_error() {
 }
 
 #[test]
-fn a_missing_configuration_ends_the_start() {
+fn a_missing_configuration_fails_the_start() {
     let finished = {
         let mut command = Command::new(BINARY);
         command.args(["run", "--config", "/nonexistent/hookgate.toml"]);
@@ -48,7 +48,7 @@ fn a_missing_configuration_ends_the_start() {
 }
 
 #[test]
-fn a_port_that_is_taken_ends_the_start() {
+fn a_port_in_use_fails_the_start() {
     let environment = Environment::new().unwrap();
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
@@ -65,8 +65,8 @@ fn a_port_that_is_taken_ends_the_start() {
     check(&free, &taken, "metrics.listen");
 }
 
-/// The daemon behind a seccomp filter that answers io_uring_setup(2), and nothing else, with `errno`, as container engines
-/// have it. Perl stands in every base system and can make system calls: prctl(2), PR_SET_NO_NEW_PRIVS and PR_SET_SECCOMP.
+/// Starts the daemon under a seccomp filter that fails io_uring_setup(2) with `errno`, as container engines do. Perl is in every
+/// Debian base system and can make system calls: prctl(2), PR_SET_NO_NEW_PRIVS and PR_SET_SECCOMP.
 fn without_io_uring(environment: &Environment, errno: u32, io: &str) -> GatewayOptions {
     let prctl = if cfg!(target_arch = "x86_64") { 157 } else { 167 };
     let script = format!(
@@ -87,7 +87,7 @@ fn without_io_uring(environment: &Environment, errno: u32, io: &str) -> GatewayO
 #[test]
 fn without_io_uring_auto_falls_back_to_epoll_with_one_warning() {
     let environment = Environment::new().unwrap();
-    // EPERM as from kernel.io_uring_disabled and Docker's profile, ENOSYS as from others.
+    // EPERM, as from kernel.io_uring_disabled and Docker's profile, and ENOSYS, as from others.
     for errno in [1, 38] {
         let options = without_io_uring(&environment, errno, "auto");
         let gateway = Gateway::start(&environment.toml("", ""), &options).unwrap();
@@ -103,7 +103,7 @@ fn without_io_uring_auto_falls_back_to_epoll_with_one_warning() {
 }
 
 #[test]
-fn without_io_uring_demanding_it_ends_the_start() {
+fn without_io_uring_a_configuration_that_demands_it_fails_the_start() {
     let environment = Environment::new().unwrap();
     for io in ["io_uring", "io_uring_direct"] {
         let options = without_io_uring(&environment, 1, io);
@@ -115,7 +115,7 @@ fn without_io_uring_demanding_it_ends_the_start() {
 }
 
 #[test]
-fn the_backend_asked_for_is_the_backend_in_use() {
+fn the_configured_backend_is_in_use() {
     let environment = Environment::new().unwrap();
     for io in ["io_uring", "io_uring_direct", "epoll"] {
         let options = GatewayOptions { io: io.to_owned(), ..GatewayOptions::new(BINARY) };

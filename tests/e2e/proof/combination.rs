@@ -1,4 +1,4 @@
-//! How proofs combine, and who says which are demanded: provider, preset, route.
+//! Combinations of proofs, and what demands them: provider, preset, route.
 
 use hookgate_testkit::documents::{DIALOGFLOW_CX, PAGERDUTY, PAGERDUTY_SECRET, PERCOLATE};
 use hookgate_testkit::pki::{Sender, Variant};
@@ -13,7 +13,7 @@ use crate::tls_client::TlsClient;
 const PARAMETER: &str = "parameter-secret";
 const SIGNING: &str = "signing-secret";
 
-/// The three kinds of proof as tables: a token, the parameter `p` at the top of the body, a signature in `x-signature`.
+/// The three kinds of proof as TOML tables: a token, the parameter `p` at the top of the body, a signature in `x-signature`.
 fn tables(environment: &Environment) -> [String; 3] {
     let parameter = secret_file(environment, "parameter.secret", PARAMETER);
     let signing = secret_file(environment, "signing.secret", SIGNING);
@@ -26,7 +26,7 @@ fn tables(environment: &Environment) -> [String; 3] {
     ]
 }
 
-/// The daemon that demands what `combine` makes of the three tables.
+/// The daemon with the proof that `combine` makes from the three tables.
 fn start(issuer: &Issuer, combine: impl Fn(&[String; 3]) -> String) -> ProofGateway {
     let write = |environment: &Environment| ProofConfiguration {
         provider: format!("proof = {}", combine(&tables(environment))),
@@ -36,7 +36,7 @@ fn start(issuer: &Issuer, combine: impl Fn(&[String; 3]) -> String) -> ProofGate
     ProofGateway::new(DIALOGFLOW_CX, write).unwrap()
 }
 
-/// How one kind of proof is shown.
+/// What a request has of one kind of proof.
 #[derive(Clone, Copy, PartialEq)]
 enum Shown {
     Good,
@@ -46,7 +46,7 @@ enum Shown {
 
 use Shown::{Good, Not, Wrong};
 
-/// Sends a request that shows token, parameter and signature so, and expects this proof, or this refusal.
+/// Sends a request with token, parameter and signature as `shown` says, and expects this proof, or this refusal.
 fn check(gateway: &ProofGateway, issuer: &Issuer, shown: [Shown; 3], expected: Result<&str, (u16, &str)>) {
     let [token, parameter, signature] = shown;
     let body = match parameter {
@@ -88,7 +88,7 @@ const SIGNATURE_MISSING: (u16, &str) = (403, "signature_missing");
 const SIGNATURE_MISMATCH: (u16, &str) = (403, "signature_mismatch");
 
 #[test]
-fn all_demands_every_one() {
+fn all_demands_every_proof() {
     let issuer = issuer("key-1");
     let gateway =
         start(&issuer, |[token, parameter, signature]| format!("{{ all = [{token}, {parameter}, {signature}] }}"));
@@ -107,9 +107,9 @@ fn all_demands_every_one() {
     }
 }
 
-/// Of the reasons, one of a proof that was attempted is told before one of a proof that is missing.
+/// The reason of a wrong proof takes precedence over that of a missing one.
 #[test]
-fn any_takes_the_first_that_holds() {
+fn any_accepts_the_first_good_proof() {
     let issuer = issuer("key-1");
     let gateway =
         start(&issuer, |[token, parameter, signature]| format!("{{ any = [{token}, {parameter}, {signature}] }}"));
@@ -132,7 +132,7 @@ fn any_takes_the_first_that_holds() {
 }
 
 #[test]
-fn groups_combine_once_more() {
+fn groups_can_be_nested_once() {
     let issuer = issuer("key-1");
     let gateway = start(&issuer, |[token, parameter, signature]| {
         format!("{{ all = [{signature}, {{ any = [{token}, {parameter}] }}] }}")
@@ -163,9 +163,9 @@ fn groups_combine_once_more() {
     }
 }
 
-/// The preset of Dialogflow takes either; what the operator does not complete is no way in.
+/// The preset of Dialogflow accepts either proof. One that the operator did not configure is not accepted.
 #[test]
-fn a_preset_takes_what_the_operator_completed() {
+fn a_preset_accepts_the_proofs_that_the_operator_configured() {
     let issuer = issuer("key-1");
     let body = DIALOGFLOW_CX.body.replace("\"color\": \"red\"", &format!("\"webhook_token\": \"{PARAMETER}\""));
     let token = good_bearer(&issuer);
@@ -196,20 +196,20 @@ fn a_preset_takes_what_the_operator_completed() {
 }
 
 #[test]
-fn the_certificate_alone_suffices_where_that_is_said() {
+fn the_certificate_alone_suffices_if_configured() {
     let gateway = ProofGateway::new(PAGERDUTY, |_| ProofConfiguration::of_provider("proof = \"certificate\"")).unwrap();
     for (what, fields) in [("unsigned", &[] as &[_]), ("wrongly signed", &[("X-PagerDuty-Signature", "v1=00")])] {
         let request = gateway.expect_admitted(what, fields, b"{}");
         assert_eq!(request.field("x-hookgate-proof"), Some("certificate"), "{what}");
     }
-    // The rule about duplicates went with the signature, without which the id is worth nothing.
+    // Without the signature, which covers the id, the preset's rule about duplicates does not apply.
     gateway.expect_admitted("the document", PAGERDUTY.fields, PAGERDUTY.body.as_bytes());
     gateway.expect_admitted("the document again", PAGERDUTY.fields, PAGERDUTY.body.as_bytes());
 }
 
-/// What proves is beside the certificate, and never in its place.
+/// Proofs are demanded in addition to the certificate, never instead of it.
 #[test]
-fn no_proof_makes_up_for_a_certificate() {
+fn no_proof_replaces_a_certificate() {
     let write = |environment: &Environment| {
         let secret = secret_file(environment, "webhook.secret", PAGERDUTY_SECRET);
         ProofConfiguration::of_provider(format!("signature = {{ secrets = [{secret}] }}"))
@@ -231,9 +231,9 @@ fn no_proof_makes_up_for_a_certificate() {
     gateway.expect_admitted("with its certificate", PAGERDUTY.fields, PAGERDUTY.body.as_bytes());
 }
 
-/// A route's own demand takes the place of the provider's: more, less, or another; other routes keep the provider's.
+/// The proof of a route replaces that of the provider, by more, less, or another. Other routes keep that of the provider.
 #[test]
-fn a_routes_demand_replaces_that_of_its_providers() {
+fn the_proof_of_a_route_replaces_that_of_its_providers() {
     let write = |environment: &Environment| {
         let [_, parameter, signature] = tables(environment);
         let routes = [
@@ -255,7 +255,7 @@ fn a_routes_demand_replaces_that_of_its_providers() {
         request.field("x-hookgate-proof").unwrap().to_owned()
     };
     assert_eq!(proof_at("/open", &[], "{}"), "certificate");
-    assert_eq!(proof_at("/open", &signed, &body), "certificate", "what nobody demands is not looked at");
+    assert_eq!(proof_at("/open", &signed, &body), "certificate", "a proof that is not demanded was checked");
     assert_eq!(proof_at("/other", &[], &body), "certificate, session-parameter");
     for path in ["/same", PERCOLATE.path] {
         assert_eq!(proof_at(path, &signed, &body), "certificate, signature");

@@ -1,4 +1,4 @@
-//! The keys of token issuers: from a server or a file, over rotation, outage and reload.
+//! The keys of token issuers, from a server or a file: rotation, outage and reload.
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -17,7 +17,7 @@ use super::key_server::{Answer, KeyServer};
 use super::{ProofConfiguration, ProofGateway, post};
 use crate::environment::{SOON, quoted};
 
-/// A server of keys, and the PKI of its certificate.
+/// A key server and the directory of its PKI.
 struct Publisher {
     server: KeyServer,
     _directory: TempDir,
@@ -35,7 +35,7 @@ impl Publisher {
         ProofConfiguration { provider: dialogflow_token(), sections, ..ProofConfiguration::default() }
     }
 
-    /// The daemon that fetches from here.
+    /// The daemon with this key server as its source.
     fn gateway(&self, lines: &str) -> ProofGateway {
         ProofGateway::new(DIALOGFLOW_CX, |_| self.configuration(lines)).unwrap()
     }
@@ -63,7 +63,7 @@ fn refused(gateway: &ProofGateway, what: &str, issuer: &Issuer, expected: (u16, 
 }
 
 #[test]
-fn keys_are_fetched_before_anybody_needs_them_and_then_kept() {
+fn keys_are_fetched_before_the_first_token_and_then_kept() {
     let ours = issuer("key-1");
     let publisher = Publisher::start(key_set(&[&ours]));
     let gateway = publisher.gateway("");
@@ -75,12 +75,12 @@ fn keys_are_fetched_before_anybody_needs_them_and_then_kept() {
     let gauge = |name: &str| gateway.base.daemon.metric(name, &[("source", "google")]).unwrap();
     let fetched = gauge("hookgate_keys_fetched_timestamp_seconds");
     assert!((fetched - super::now() as f64).abs() < 30.0, "{fetched}");
-    // An hour, as the server says, and a day of staleness, which is the default.
+    // The hour of Cache-Control, and a day of staleness, the default.
     assert_eq!(gauge("hookgate_keys_usable_until_timestamp_seconds") - fetched, 90_000.0);
 }
 
 #[test]
-fn a_new_key_is_fetched_when_a_token_names_it_and_unknown_ones_cause_no_more() {
+fn a_new_key_is_fetched_when_a_token_names_it_and_unknown_ones_cause_no_further_fetch() {
     let (old, new) = (issuer("key-1"), issuer("key-2"));
     let publisher = Publisher::start(key_set(&[&old]));
     let gateway = publisher.gateway("");
@@ -100,7 +100,7 @@ fn a_new_key_is_fetched_when_a_token_names_it_and_unknown_ones_cause_no_more() {
             });
         }
     });
-    assert_eq!((publisher.server.requests(), fetches(&gateway, "ok")), (2, 2.0), "made-up names led to fetches");
+    assert_eq!((publisher.server.requests(), fetches(&gateway, "ok")), (2, 2.0), "unknown names caused fetches");
     publisher.server.set(key_set(&[&new]));
     gateway.reload(&publisher.configuration(""));
     wait_fetches(&gateway, "ok", 3.0);
@@ -109,7 +109,7 @@ fn a_new_key_is_fetched_when_a_token_names_it_and_unknown_ones_cause_no_more() {
 }
 
 #[test]
-fn one_fetch_serves_everybody_who_waits_for_a_new_key() {
+fn one_fetch_serves_all_requests_that_wait_for_a_new_key() {
     let (old, new) = (issuer("key-1"), issuer("key-2"));
     let publisher = Publisher::start(key_set(&[&old]));
     let gateway = publisher.gateway("");
@@ -138,9 +138,9 @@ fn an_unknown_key_is_refused_when_the_issuer_does_not_answer_in_time() {
     admitted(&gateway, "the known one", &ours);
 }
 
-/// Each reload fetches at once, and carries the keys over that are there.
+/// Each reload fetches at once, and keeps the keys that are present.
 #[test]
-fn what_is_no_key_set_is_refused_and_the_old_keys_stay() {
+fn an_invalid_key_set_is_refused_and_the_old_keys_stay() {
     let ours = issuer("key-1");
     let good = Issuer::key_set(&[&ours]).unwrap();
     let publisher = Publisher::start(Answer::keys(&good));
@@ -187,13 +187,13 @@ fn what_is_no_key_set_is_refused_and_the_old_keys_stay() {
     assert!(gateway.base.daemon.log().contains("redirects are not followed"), "{}", gateway.base.daemon.log());
     let before = fetches(&gateway, "ok");
     publisher.server.set(Answer::keys(&good));
-    // Without a further reload: it is tried again by itself.
+    // The daemon retries without a further reload.
     wait_fetches(&gateway, "ok", before + 1.0);
     admitted(&gateway, "after it all", &ours);
 }
 
 #[test]
-fn without_keys_requests_are_asked_to_come_again() {
+fn without_keys_requests_are_refused_with_a_retry_after() {
     let ours = issuer("key-1");
     let publisher = Publisher::start(Answer::Close);
     let gateway = publisher.gateway("");
@@ -206,7 +206,7 @@ fn without_keys_requests_are_asked_to_come_again() {
 }
 
 #[test]
-fn a_server_that_is_not_there_or_not_the_right_one_gives_no_keys() {
+fn an_absent_or_wrong_server_gives_no_keys() {
     let ours = issuer("key-1");
     let publisher = Publisher::start(key_set(&[&ours]));
     let closed = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
@@ -226,7 +226,7 @@ fn a_server_that_is_not_there_or_not_the_right_one_gives_no_keys() {
         after.split('/').next().unwrap().to_owned()
     };
     check("connect", &|text, _| text.replace(&port_of(text), &closed.port().to_string()));
-    // The certificate is for 127.0.0.1 and ::1, and nobody vouches for it but its own root.
+    // The certificate is for 127.0.0.1 and ::1, and is trusted only through its own root.
     check("tls", &|text, _| text.replace("https://127.0.0.1", "https://localhost"));
     check("tls", &|text, environment| {
         let stranger = quoted(environment.pki.sender(Sender::PagerDuty).root.path());
@@ -269,7 +269,7 @@ fn keys_survive_reloads_without_a_gap() {
     let publisher = Publisher::start(key_set(&[&ours]));
     let gateway = publisher.gateway("");
     wait_fetches(&gateway, "ok", 1.0);
-    // Slower than the reloads follow each other, and then not at all: only what is carried over can verify a token.
+    // The server is slower than the reloads, and then fails: only kept keys can verify a token.
     publisher.server.set(key_set(&[&ours]).after(SOON));
     let (over, answered) = (AtomicBool::new(false), AtomicUsize::new(0));
     let request = post(DIALOGFLOW_CX.path, &[("Authorization", &good_bearer(&ours))], BODY);
@@ -302,7 +302,7 @@ fn keys_survive_reloads_without_a_gap() {
 }
 
 #[test]
-fn keys_of_another_url_are_not_carried_over() {
+fn keys_of_another_url_are_not_kept() {
     let (ours, theirs) = (issuer("key-1"), issuer("key-1"));
     let (first, second) = (Publisher::start(key_set(&[&ours])), Publisher::start(Answer::Trickle));
     let gateway = first.gateway("");

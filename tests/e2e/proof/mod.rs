@@ -1,5 +1,6 @@
-//! What a request must prove beyond its certificate: tokens and their keys, session parameters, signatures, replay, and how
-//! they combine.
+//! Proofs beside the certificate: tokens and their keys, session parameters, signatures, replay, and their combination.
+//!
+//! Owns [`ProofGateway`], which the tests of all proofs share.
 
 mod combination;
 mod issuer;
@@ -31,12 +32,12 @@ use crate::tls_client::TlsConnection;
 /// Header fields of one request.
 type Fields<'a> = [(&'a str, &'a str)];
 
-/// What is written into the configuration about proofs.
+/// The parts of a configuration that concern proofs.
 #[derive(Default)]
 struct ProofConfiguration {
-    /// Lines of the provider, in the place of `proof = "certificate"`.
+    /// Lines of the provider that replace `proof = "certificate"`.
     provider: String,
-    /// Lines for `[listen]`; empty stands for one worker.
+    /// Lines for `[listen]`. If empty, there is one worker.
     listen: String,
     /// Lines for `[limits]`.
     limits: String,
@@ -45,7 +46,7 @@ struct ProofConfiguration {
 }
 
 impl ProofConfiguration {
-    /// These lines of the provider, and nothing else.
+    /// These lines of the provider alone.
     fn of_provider(provider: impl Into<String>) -> Self {
         Self { provider: provider.into(), ..Self::default() }
     }
@@ -84,7 +85,7 @@ impl ProofGateway {
         Ok(Self { base: TestGateway::new(daemon, environment, document.sender)?, document })
     }
 
-    /// Has the daemon load `configuration`, and waits until it is in use.
+    /// Replaces the configuration, and waits until the new one is in use.
     fn reload(&self, configuration: &ProofConfiguration) {
         self.base.reload(&configuration.toml(&self.base.environment, &self.document)).unwrap();
     }
@@ -101,12 +102,12 @@ impl ProofGateway {
         self.base.connect().unwrap()
     }
 
-    /// Sends a request for the path of the document over a connection of its own.
+    /// Sends a request for the path of the document on a new connection.
     fn send(&self, fields: &Fields<'_>, body: &[u8]) -> Response {
         self.connect().ask(post(self.document.path, fields, body)).unwrap()
     }
 
-    /// Sends, expects that the handler answers, and returns what it saw.
+    /// Sends a request, expects a response of the handler, and returns what the handler saw.
     fn expect_admitted(&self, what: &str, fields: &Fields<'_>, body: &[u8]) -> Request {
         self.expect_admitted_at(self.document.path, what, fields, body)
     }
@@ -116,11 +117,11 @@ impl ProofGateway {
         let before = self.handler().request_count();
         let response = self.connect().ask(post(path, fields, body)).unwrap();
         assert_eq!(response.status, 200, "{what}: {}", response.text());
-        assert_eq!(self.handler().request_count(), before + 1, "{what}: the handler did not answer this");
+        assert_eq!(self.handler().request_count(), before + 1, "{what}: the handler did not see the request");
         self.handler().requests().pop().unwrap()
     }
 
-    /// Sends, and expects a refusal: this status and reason, counted once, the handler without a trace of it.
+    /// Sends a request, and expects a refusal with this status and reason, which is counted once and reaches no handler.
     fn expect_refused(&self, what: &str, (status, reason): (u16, &str), fields: &Fields<'_>, body: &[u8]) -> Response {
         self.expect_refused_at(self.document.path, what, (status, reason), fields, body)
     }
@@ -144,8 +145,8 @@ impl ProofGateway {
     }
 }
 
-/// RFC 6750, section 3: a challenge with 401 alone, and an error code only where a token was sent. RFC 9110, section 10.2.3:
-/// when to come back, where that helps.
+/// Fails unless there is a challenge with 401 alone, with an error code only if a token was sent (RFC 6750, section 3), and a
+/// Retry-After with 429 and 503 alone (RFC 9110, section 10.2.3).
 fn assert_challenge(response: &Response, reason: &str, what: &str) {
     let challenge = response.field("www-authenticate");
     assert_eq!(challenge.is_some(), response.status == 401, "{what}: {challenge:?}");
@@ -158,12 +159,12 @@ fn assert_challenge(response: &Response, reason: &str, what: &str) {
     assert_eq!(retry, [429, 503].contains(&response.status), "{what}: {:?}", response.fields);
 }
 
-/// A POST as bytes, with these fields beside Host and Content-Length.
+/// A POST as bytes, with these fields after Host and Content-Length.
 fn post(path: &str, fields: &Fields<'_>, body: &[u8]) -> Vec<u8> {
     http::request("POST", path, HOST, fields, body)
 }
 
-/// A `[[route]]` for `path` that admits `provider` to its usual handler, with these lines.
+/// A `[[route]]` for `path` that admits `provider` to `handler`, with these lines.
 fn route(handler: &Handler, provider: &str, path: &str, lines: &str) -> String {
     let handler = handler_socket(handler);
     format!(
@@ -186,7 +187,7 @@ fn hmac_hex(secret: &str, message: &[u8]) -> String {
     HEXLOWER.encode(&hmac_sha256(secret.as_bytes(), message))
 }
 
-/// A new file with a secret in it, as an entry of `secrets`.
+/// Writes a secret to a file. Returns an entry of `secrets` for it.
 fn secret_file(environment: &Environment, name: &str, secret: &str) -> String {
     let path = environment.write(name, format!("{secret}\n")).unwrap();
     format!("{{ file = {} }}", quoted(&path))

@@ -14,7 +14,7 @@ use crate::environment::{Environment, SOON};
 
 const BODY: &[u8] = PAGERDUTY.body.as_bytes();
 
-/// PagerDuty's preset with its own rule about duplicates.
+/// PagerDuty's preset with its own replay rule.
 fn preset(environment: &Environment) -> ProofConfiguration {
     ProofConfiguration::of_provider(format!(
         "signature = {{ secrets = [{}] }}",
@@ -42,7 +42,7 @@ fn send(gateway: &ProofGateway, id: &str) -> Response {
     gateway.connect().ask(delivery(id)).unwrap()
 }
 
-/// Whether this is the whole answer to a duplicate: the status, and nothing that could be taken for a problem.
+/// Fails unless this is the response to a duplicate: the status, without a problem document.
 fn assert_duplicate(response: &Response, status: u16, what: &str) {
     assert_eq!((response.status, response.text().as_str()), (status, ""), "{what}");
     assert!(response.complete, "{what}");
@@ -54,7 +54,7 @@ fn assert_reason(response: &Response, status: u16, reason: &str, what: &str) {
     assert_eq!((response.status, response.reason().as_deref()), (status, Some(reason)), "{what}: {}", response.text());
 }
 
-/// Waits for the gauge, which is published now and again, to say so.
+/// Waits until the gauge, which is published periodically, has this value.
 fn wait_remembered(gateway: &ProofGateway, count: f64) {
     let remembered = || gateway.base.daemon.metric("hookgate_replay_deliveries", &[]).unwrap();
     wait_until("the number of remembered deliveries", SOON, || remembered() == count).unwrap();
@@ -68,7 +68,7 @@ fn a_delivery_is_handled_once() {
         assert_duplicate(&gateway.send(PAGERDUTY.fields, BODY), 200, "the document again");
         assert_eq!(gateway.base.wait_rejections("duplicate_delivery", f64::from(count)).unwrap(), f64::from(count));
     }
-    // The id counts, whatever comes with it: a duplicate by the sender's own account.
+    // The same id with another body is a duplicate too: the id decides.
     let fields = [("x-webhook-id", PAGERDUTY.fields[3].1), ("X-PagerDuty-Signature", &signature(b"{}"))];
     assert_eq!(fields[0].1, "f5d9fe43-a1d5-4ad1-b0f5-7a2b2d4ff2c9");
     assert_duplicate(&gateway.send(&fields, b"{}"), 200, "another body");
@@ -82,7 +82,7 @@ fn a_delivery_is_handled_once() {
 }
 
 #[test]
-fn a_connection_goes_on_after_a_duplicate() {
+fn a_connection_stays_open_after_a_duplicate() {
     let gateway = ProofGateway::new(PAGERDUTY, preset).unwrap();
     let mut connection = gateway.connect();
     assert_eq!(connection.ask(delivery("1")).unwrap().status, 200);
@@ -92,7 +92,7 @@ fn a_connection_goes_on_after_a_duplicate() {
 }
 
 #[test]
-fn the_answer_to_a_duplicate_is_configured() {
+fn the_status_of_a_duplicate_is_configurable() {
     for status in [200, 202, 204, 409] {
         let replay = format!("{{ id_header = \"x-webhook-id\", duplicate_status = {status} }}");
         let gateway = ProofGateway::new(PAGERDUTY, |environment| ruled(environment, &replay)).unwrap();
@@ -113,9 +113,9 @@ fn a_delivery_without_its_id_is_refused() {
     gateway.expect_refused("two", missing, &[signed, ("X-Webhook-Id", "1"), ("X-Webhook-Id", "2")], BODY);
 }
 
-/// Whoever proves nothing can neither use an id up nor learn which ones were used.
+/// Without a proof, a peer can neither use an id nor learn which ids were used.
 #[test]
-fn what_is_refused_is_not_remembered() {
+fn a_refused_delivery_is_not_remembered() {
     let gateway = ProofGateway::new(PAGERDUTY, preset).unwrap();
     let forged = [("X-Webhook-Id", "1"), ("X-PagerDuty-Signature", "v1=00")];
     gateway.expect_refused("before", (403, "signature_malformed"), &forged, BODY);
@@ -126,7 +126,7 @@ fn what_is_refused_is_not_remembered() {
 }
 
 #[test]
-fn a_delivery_that_failed_may_come_again() {
+fn a_failed_delivery_may_be_repeated() {
     let failures = [
         (Behaviour::status(500, "no"), 500),
         (Behaviour::status(503, "later"), 503),
@@ -149,7 +149,7 @@ fn a_delivery_that_failed_may_come_again() {
         assert_duplicate(&send(&gateway, &id), 200, "after it was taken");
         assert_eq!(gateway.handler().request_count(), before + 2, "{behaviour:?}");
     }
-    // Refused by the handler, and so taken: the same again would be refused again.
+    // A refusal by the handler takes the delivery: a copy would be refused too.
     for (id, status) in [("a", 400), ("b", 404), ("c", 429)] {
         gateway.handler().set_behaviour(Behaviour::status(status, "no"));
         assert_eq!(send(&gateway, id).status, status);
@@ -158,7 +158,7 @@ fn a_delivery_that_failed_may_come_again() {
 }
 
 #[test]
-fn a_copy_of_what_the_handler_still_has_is_to_come_later() {
+fn a_copy_of_a_delivery_in_flight_is_refused_until_the_handler_answers() {
     let gateway = ProofGateway::new(PAGERDUTY, preset).unwrap();
     let slow = Behaviour::Delay(Duration::from_millis(1500), Behaviour::Json.boxed());
     gateway.handler().set_behaviour(Behaviour::sequence([slow, Behaviour::Json]));
@@ -169,16 +169,16 @@ fn a_copy_of_what_the_handler_still_has_is_to_come_later() {
         assert_reason(&copy, 429, "delivery_in_flight", "a copy");
         assert!(copy.field("retry-after").is_some(), "{copy:?}");
         assert_eq!(send(&gateway, "2").status, 200);
-        assert!(!first.is_finished(), "another delivery was held up");
+        assert!(!first.is_finished(), "another delivery had to wait");
         assert_eq!(first.join().unwrap().status, 200);
     });
-    assert_duplicate(&send(&gateway, "1"), 200, "after the answer");
+    assert_duplicate(&send(&gateway, "1"), 200, "after the response");
     assert_eq!(gateway.handler().request_count(), 2);
 }
 
-/// A sender that goes away before the answer does not know that the handler took the delivery, and tries again.
+/// A sender that leaves before the response does not know that the handler took the delivery, and retries.
 #[test]
-fn what_the_handler_takes_is_taken_also_where_the_sender_went_away() {
+fn a_delivery_that_the_handler_takes_is_taken_even_if_the_sender_left() {
     let gateway = ProofGateway::new(PAGERDUTY, preset).unwrap();
     let slow = |behaviour: Behaviour| Behaviour::Delay(Duration::from_millis(500), behaviour.boxed());
     let behaviours = [slow(Behaviour::Json), slow(Behaviour::status(500, "no")), Behaviour::Json];
@@ -203,7 +203,7 @@ fn what_the_handler_takes_is_taken_also_where_the_sender_went_away() {
     assert_eq!(gateway.handler().request_count(), 3);
 }
 
-/// A thousand copies of one delivery at once, over fifty connections to four workers, and both ways in which they can be too late.
+/// A thousand copies of one delivery at once, over fifty connections to four workers. The others are duplicates or in flight.
 #[test]
 fn of_a_thousand_copies_at_once_one_reaches_the_handler() {
     let gateway = ProofGateway::new(PAGERDUTY, |environment| ProofConfiguration {
@@ -239,7 +239,7 @@ fn of_a_thousand_copies_at_once_one_reaches_the_handler() {
 }
 
 #[test]
-fn a_full_memory_refuses_and_forgets_nothing() {
+fn a_full_replay_memory_refuses_new_deliveries_and_keeps_the_old() {
     let write = |environment: &Environment| ProofConfiguration {
         limits: "replay_entries = 3".to_owned(),
         ..preset(environment)
@@ -271,10 +271,10 @@ fn a_delivery_is_forgotten_when_its_window_has_passed() {
     let taken = Instant::now();
     assert_eq!(send(&gateway, "1").status, 200);
     assert_duplicate(&send(&gateway, "1"), 200, "within the window");
-    assert_reason(&send(&gateway, "2"), 503, "replay_guard_full", "no place until then");
+    assert_reason(&send(&gateway, "2"), 503, "replay_guard_full", "no space until then");
     let mut connection = gateway.connect();
-    wait_until("a place for another", SOON, || connection.ask(delivery("2")).unwrap().status == 200).unwrap();
-    // The worker's clock lags by a sweep; on a busy machine by a few.
+    wait_until("space for another delivery", SOON, || connection.ask(delivery("2")).unwrap().status == 200).unwrap();
+    // The clock of the worker lags by a sweep, on a busy machine by a few.
     assert!(taken.elapsed() > Duration::from_millis(2500), "{:?} after it was taken", taken.elapsed());
     assert_eq!(gateway.handler().request_count(), 2);
 }
@@ -293,9 +293,9 @@ fn deliveries_are_remembered_over_a_reload() {
     assert_eq!(gateway.handler().request_count(), 2);
 }
 
-/// By what is signed: neither another id nor another way of writing the signature makes a delivery new.
+/// With `by_signature`, neither another id nor another notation of the signature makes a delivery new.
 #[test]
-fn what_is_signed_can_be_the_id() {
+fn the_signed_message_can_be_the_id() {
     let gateway = ProofGateway::new(PAGERDUTY, |environment| ruled(environment, "{ by_signature = true }")).unwrap();
     let good = signature(BODY);
     assert_eq!(gateway.send(&[("X-PagerDuty-Signature", &good)], BODY).status, 200);
@@ -311,7 +311,7 @@ fn what_is_signed_can_be_the_id() {
     assert_eq!(gateway.handler().request_count(), 2);
 }
 
-/// The same body signed at another time is another delivery; the same time is the same.
+/// The same body with another signed timestamp is another delivery.
 #[test]
 fn a_signed_timestamp_is_part_of_the_id() {
     let write = |environment: &Environment| {
@@ -341,7 +341,7 @@ fn a_signed_timestamp_is_part_of_the_id() {
 }
 
 #[test]
-fn the_id_can_stand_in_the_body() {
+fn the_id_can_be_in_the_body() {
     let write = |environment: &Environment| {
         let lines = "proof = \"certificate\"\nreplay = { id_pointer = \"/event_id\" }";
         let other = route(&environment.events, "percolate", "/other", lines);

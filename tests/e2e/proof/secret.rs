@@ -1,4 +1,4 @@
-//! Secrets: where they come from, how they are replaced, and that they show nowhere.
+//! Secrets: their sources, their replacement, and that they appear nowhere.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -25,7 +25,7 @@ fn pagerduty(secrets: &str) -> ProofConfiguration {
     ProofConfiguration::of_provider(format!("signature = {{ secrets = [{secrets}] }}\nreplay = \"none\""))
 }
 
-/// `hookgate check` of `configuration`.
+/// Runs `hookgate check` on `configuration`.
 fn check(environment: &Environment, configuration: &str) -> Finished {
     let text = configuration.replace(LISTEN_PORT, "8443").replace(METRICS_PORT, "9464").replace(IO, "auto");
     let file = environment.write("checked.toml", text).unwrap();
@@ -47,11 +47,11 @@ fn a_secret_is_replaced_by_a_reload() {
     assert_eq!((signed(&gateway, "first"), signed(&gateway, "second")), (403, 200), "afterwards");
     let old = format!("v1={}", hmac_hex("first", BODY));
     let response = connection.ask(post(PAGERDUTY.path, &[("X-PagerDuty-Signature", &old)], BODY)).unwrap();
-    assert_eq!(response.reason().as_deref(), Some("signature_mismatch"), "on a connection from before");
+    assert_eq!(response.reason().as_deref(), Some("signature_mismatch"), "on an older connection");
 }
 
 #[test]
-fn a_rotation_has_both_for_a_while() {
+fn a_rotation_accepts_both_secrets_in_between() {
     let gateway =
         ProofGateway::new(PAGERDUTY, |environment| pagerduty(&secret_file(environment, "old.secret", "old"))).unwrap();
     let (old, new) = {
@@ -86,7 +86,7 @@ fn a_secret_that_cannot_be_read_changes_nothing() {
     gateway.base.daemon.wait_log("webhook.secret", SOON).unwrap();
 }
 
-/// As systemd hands them over: systemd.exec(5), LoadCredential=.
+/// As LoadCredential= of systemd.exec(5) provides it.
 #[test]
 fn a_secret_may_be_a_credential_of_the_service_manager() {
     let credentials = tempfile::tempdir().unwrap();
@@ -104,9 +104,9 @@ fn a_secret_may_be_a_credential_of_the_service_manager() {
     assert!(stderr.contains("$CREDENTIALS_DIRECTORY is not set"), "{stderr}");
 }
 
-/// Everything that hookgate says while it is asked rightly and wrongly, at every level of its log.
+/// Collects all output of hookgate for good and bad requests, at every level of its log.
 #[test]
-fn secrets_and_tokens_show_nowhere() {
+fn secrets_and_tokens_appear_in_no_output() {
     let secrets = ["SECRET-of-the-signature", "SECRET-of-the-session", "SECRET-of-the-hmac", "SECRET-in-the-file"];
     let issuer = issuer("key-1");
     let write = |environment: &Environment| {
@@ -132,7 +132,7 @@ fn secrets_and_tokens_show_nowhere() {
         ProofConfiguration { sections: routes + &key_file(environment, "google", &[&issuer]), ..pagerduty(&signing) }
     };
     let mut options = GatewayOptions::new(BINARY);
-    // hookgate's own words at every level; those of the libraries below it hold every byte on the wire at "trace".
+    // All levels of hookgate itself. At "trace", the libraries below it log every byte on the wire.
     options.environment.push(("HOOKGATE_LOG".into(), "debug,hookgate=trace".into()));
     let gateway = ProofGateway::with_options(PAGERDUTY, &options, write).unwrap();
     let token = issuer.sign(&claims_with(&[])).unwrap();
@@ -179,13 +179,13 @@ fn secrets_and_tokens_show_nowhere() {
     let near = [near(secrets[1]), near(&hmac)];
     let sent = [token_signature, &near[0], &near[1], &signature["v1=".len()..]];
     for kept in secrets.into_iter().chain(sent) {
-        assert!(!said.contains(kept), "{kept} shows in:\n{said}");
+        assert!(!said.contains(kept), "{kept} is in:\n{said}");
     }
 }
 
-/// Mistakes beside a secret are told without it.
+/// Errors near a secret are reported without it.
 #[test]
-fn an_error_beside_a_secret_does_not_repeat_it() {
+fn an_error_near_a_secret_does_not_repeat_it() {
     let environment = Environment::new().unwrap();
     let secret = "SECRET-in-the-file";
     for (secrets, told) in [
@@ -204,14 +204,14 @@ fn an_error_beside_a_secret_does_not_repeat_it() {
         let said = finished.stderr_text() + &finished.stdout_text();
         assert_eq!(finished.status.unwrap().code(), Some(1), "{said}");
         assert!(!said.contains(secret), "{secrets}: {said}");
-        // A string without its end is only missed in the line after it.
+        // An unterminated string is an error in the line after it.
         let there = (line..=line + 1).any(|line| said.contains(&format!("checked.toml:{line}:")));
         assert!(there && said.contains(told), "{told} in line {line}: {said}");
     }
 }
 
 #[test]
-fn check_says_what_a_preset_still_needs() {
+fn check_reports_what_a_preset_still_needs() {
     let environment = Environment::new().unwrap();
     let said = |document: Document, lines: &str| {
         let finished = check(&environment, &ProofConfiguration::of_provider(lines).toml(&environment, &document));
@@ -251,7 +251,7 @@ fn check_says_what_a_preset_still_needs() {
 }
 
 #[test]
-fn check_warns_of_a_secret_that_everybody_can_read() {
+fn check_warns_of_a_secret_that_every_user_can_read() {
     let environment = Environment::new().unwrap();
     let demand = pagerduty(&secret_file(&environment, "webhook.secret", "a"));
     let path = environment.path("webhook.secret");

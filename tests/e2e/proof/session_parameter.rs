@@ -1,4 +1,5 @@
-//! Session parameters: what one's own server put into the session of a conversation, in the bodies of both Dialogflows.
+//! Session parameters: values that the operator's server puts into the session of a conversation, in the bodies of Dialogflow CX
+//! and ES.
 
 use std::process::Command;
 
@@ -14,7 +15,7 @@ use crate::environment::SOON;
 
 const SECRET: &str = "session-secret-of-our-own";
 
-/// The session's name in the document of each.
+/// The names of the sessions in the two documents.
 const CX_SESSION: &str = "projects/PROJECT_ID/locations/REGION/agents/AGENT_ID/sessions/session-test-001";
 const ES_SESSION: &str = "projects/PROJECT-ID/agent/sessions/58ab33f3-b57a-aae9-fb23-8306242d4871";
 
@@ -29,12 +30,12 @@ fn cx(value: &str) -> String {
     insert(&DIALOGFLOW_CX, "\"color\": \"red\"", &format!("\"webhook_token\": {value}, "))
 }
 
-/// The body of ES with it as a parameter of a context.
+/// The body of ES with this JSON value as a parameter of a context.
 fn es_context(value: &str) -> String {
     insert(&DIALOGFLOW_ES, "\"no-input\": 0.0", &format!("\"webhook_token\": {value}, "))
 }
 
-/// The body of ES with it in the payload of the request that detected the intent.
+/// The body of ES with this JSON value in the payload of the request that detected the intent.
 fn es_payload(value: &str) -> String {
     let payload = format!("\"payload\": {{ \"webhook_token\": {value} }}");
     assert_eq!(DIALOGFLOW_ES.body.matches("\"payload\": {}").count(), 1);
@@ -52,11 +53,11 @@ fn by_secret(environment: &crate::environment::Environment) -> ProofConfiguratio
 
 fn assert_proof(request: &Request) {
     assert_eq!(request.fields.all("x-hookgate-proof").collect::<Vec<_>>(), ["certificate, session-parameter"]);
-    assert_eq!(request.field("x-hookgate-token-email"), None, "no bearer token was asked for");
+    assert_eq!(request.field("x-hookgate-token-email"), None, "no bearer token is configured");
 }
 
 #[test]
-fn a_secret_is_found_in_the_bodies_of_both() {
+fn a_secret_is_found_in_the_bodies_of_cx_and_es() {
     for (document, places) in
         [(DIALOGFLOW_CX, &[cx as fn(&str) -> String] as &[_]), (DIALOGFLOW_ES, &[es_context, es_payload])]
     {
@@ -78,7 +79,7 @@ fn a_secret_is_found_in_the_bodies_of_both() {
             for wrong in ["null", "true", "0", "{}", "[\"session-secret-of-our-own\"]"] {
                 refused(wrong, 403, "session_parameter_mismatch", wrong);
             }
-            // A member of that name at another place is not the parameter.
+            // Two members of the name are ambiguous.
             let twice = format!("{}, \"webhook_token\": {}", quote("wrong"), quote(SECRET));
             refused("a second member of the name", 400, "body_not_json", &twice);
         }
@@ -94,7 +95,7 @@ fn a_secret_is_found_in_the_bodies_of_both() {
 }
 
 #[test]
-fn a_body_that_cannot_be_read_proves_nothing() {
+fn a_body_that_cannot_be_parsed_proves_nothing() {
     let gateway = ProofGateway::new(DIALOGFLOW_CX, by_secret).unwrap();
     let good = cx(&quote(SECRET));
     let good = good.trim_end().as_bytes();
@@ -111,7 +112,7 @@ fn a_body_that_cannot_be_read_proves_nothing() {
     refused("another form", &[], b"webhook_token=session-secret-of-our-own");
     refused("very deep", &[], "[".repeat(100_000).as_bytes());
     let compressed = process::run(Command::new("gzip"), good, SOON).unwrap().stdout;
-    assert!(compressed.starts_with(&[0x1F, 0x8B]), "gzip made no gzip");
+    assert!(compressed.starts_with(&[0x1F, 0x8B]), "the output of gzip is not gzip");
     refused("gzip", &[("Content-Encoding", "gzip")], &compressed);
     refused("gzip that does not say so", &[], &compressed);
     refused("gzip by its own account", &[("Content-Encoding", "gzip")], good);
@@ -121,7 +122,7 @@ fn a_body_that_cannot_be_read_proves_nothing() {
 }
 
 #[test]
-fn an_hmac_of_the_sessions_name_serves_in_that_session_alone() {
+fn an_hmac_of_the_session_name_is_valid_in_that_session_only() {
     type Encode = fn(&[u8]) -> String;
     let encodings: [(&str, Encode); 3] = [
         ("hex", |tag| data_encoding::HEXLOWER.encode(tag)),
@@ -162,7 +163,7 @@ fn an_hmac_of_the_sessions_name_serves_in_that_session_alone() {
 }
 
 #[test]
-fn half_an_hmac_is_none() {
+fn a_cut_or_extended_hmac_is_refused() {
     let write = |environment: &_| {
         let secret = secret_file(environment, "session.secret", SECRET);
         ProofConfiguration::of_provider(format!(
@@ -182,7 +183,7 @@ fn half_an_hmac_is_none() {
 }
 
 #[test]
-fn a_token_of_ones_own_issuer_serves_in_its_session_alone() {
+fn a_token_of_the_operators_issuer_is_valid_in_its_session_only() {
     let (ours, foreign) = (issuer("login-1"), issuer("login-1"));
     for (document, session, place) in
         [(DIALOGFLOW_CX, CX_SESSION, cx as fn(&str) -> String), (DIALOGFLOW_ES, ES_SESSION, es_payload)]
@@ -222,7 +223,7 @@ fn a_token_of_ones_own_issuer_serves_in_its_session_alone() {
         refused("a foreign key", &foreign.sign(&claims(&[])).unwrap(), "token_bad_signature");
         refused("an unknown key", &issuer("login-2").sign(&claims(&[])).unwrap(), "token_unknown_key");
         refused("no token", "open sesame", "token_malformed");
-        // It is the body where it counts, and nowhere else.
+        // The token counts in the body only.
         for authorization in [format!("Bearer {good}"), bearer(&ours, &[])] {
             let fields = [("Authorization", authorization.as_str())];
             gateway.expect_refused(
@@ -235,9 +236,9 @@ fn a_token_of_ones_own_issuer_serves_in_its_session_alone() {
     }
 }
 
-/// A pointer into any other body, where the value that proves may be any of several.
+/// A pointer into any other body. The secret may be any of several values.
 #[test]
-fn a_pointer_can_lead_anywhere() {
+fn a_pointer_can_select_any_value() {
     let write = |environment: &_| {
         let secret = secret_file(environment, "session.secret", SECRET);
         let pointer = "/contexts/*/para~1meters/to~0ken";

@@ -1,4 +1,4 @@
-//! Signatures over the body, in every form that senders document, with their published examples.
+//! Signatures over the body, in every form in the documentation of senders, with their published examples.
 
 use data_encoding::{BASE64, HEXLOWER};
 use hookgate_testkit::documents::{PAGERDUTY, PAGERDUTY_SECRET, PERCOLATE};
@@ -11,11 +11,11 @@ const SIGNATURE: &str = "X-PagerDuty-Signature";
 const NEW_SECRET: &str = "the-secret-that-replaces-it";
 const BODY: &[u8] = PAGERDUTY.body.as_bytes();
 
-/// Example of PagerDuty's documentation: two signatures, neither of them ours.
+/// Example of PagerDuty's documentation: two signatures, both with other secrets.
 const DOCUMENTED: &str = "v1=f03de6f61df6e454f3620c4d6aca17ad072d3f8bbb2760eac3b95ad391b5e8073,\
                           v1=130dcacb53a94d983a37cf2acba98e805a1c37185309ba56fdcccbcf00d6dd8b";
 
-/// PagerDuty's preset with both secrets, duplicates allowed, since these tests send the same delivery again and again.
+/// PagerDuty's preset with both secrets, without the replay rule, since these tests repeat a delivery.
 fn pagerduty(environment: &Environment) -> ProofConfiguration {
     let secrets =
         [secret_file(environment, "old.secret", PAGERDUTY_SECRET), secret_file(environment, "new.secret", NEW_SECRET)];
@@ -54,7 +54,7 @@ fn pagerdutys_documented_form_is_admitted() {
 }
 
 #[test]
-fn a_signature_that_does_not_fit_is_refused() {
+fn a_signature_that_does_not_match_is_refused() {
     let gateway = ProofGateway::new(PAGERDUTY, pagerduty).unwrap();
     let good = v1(PAGERDUTY_SECRET, BODY);
     let check = |reason: &str, values: &[&str]| {
@@ -81,7 +81,7 @@ fn a_signature_that_does_not_fit_is_refused() {
     check("signature_malformed", &[&format!("\"{good}\"")]);
     check("signature_malformed", &["v1=this is no hexadecimal, and it is sixty-four bytes long, nearly"]);
     check("signature_malformed", &[&format!("v1={}", BASE64.encode(&hmac_sha256(PAGERDUTY_SECRET.as_bytes(), BODY)))]);
-    // Which of two fields is meant, nobody can tell.
+    // Two fields are ambiguous.
     check("signature_malformed", &[&good, &good]);
     check("signature_malformed", &[DOCUMENTED, &good]);
     let many = [vec!["v1=00"; 16], vec![good.as_str()]].concat().join(",");
@@ -112,11 +112,11 @@ fn a_body_is_refused_whichever_byte_of_it_is_altered() {
         check(format!("{more:?} before"), &[more, BODY].concat());
     }
     assert_eq!(connection.ask(post(PAGERDUTY.path, &fields, BODY)).unwrap().status, 200);
-    assert_eq!(gateway.handler().request_count(), 1, "only the last one is to reach the handler");
+    assert_eq!(gateway.handler().request_count(), 1, "a request other than the last reached the handler");
     assert_eq!(gateway.base.rejections("signature_mismatch").unwrap(), (BODY.len() + 12) as f64);
 }
 
-/// How the body is framed is not signed: chunks make the same bytes.
+/// The framing of the body is not signed.
 #[test]
 fn a_signed_body_may_come_in_chunks() {
     let gateway = ProofGateway::new(PAGERDUTY, pagerduty).unwrap();
@@ -132,7 +132,7 @@ fn a_signed_body_may_come_in_chunks() {
     assert_eq!(response.reason().as_deref(), Some("signature_mismatch"), "{}", response.text());
 }
 
-/// A route for Percolate's certificate at `/relay` that demands `signature`.
+/// The daemon with a route for Percolate's certificate at `/relay` that demands `signature`.
 fn relay(signature: &str, secrets: &str) -> ProofGateway {
     let write = |environment: &Environment| {
         let secrets: Vec<_> = secrets
@@ -173,7 +173,7 @@ fn standard(secret: &str, id: &str, timestamp: u64, body: &[u8]) -> String {
 
 #[test]
 fn standard_webhooks_are_admitted_within_their_time() {
-    // The published vector holds for what these tests sign with, and is long past.
+    // The published vector proves the signing of these tests. Its timestamp is long past.
     let published = "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=";
     assert_eq!(standard(STANDARD_SECRET, STANDARD_ID, 1_614_265_330, STANDARD_BODY), published);
     let gateway = relay("form = \"standard-webhooks\"", STANDARD_SECRET);
@@ -197,7 +197,7 @@ fn standard_webhooks_are_admitted_within_their_time() {
 }
 
 #[test]
-fn standard_webhooks_that_do_not_fit_are_refused() {
+fn standard_webhooks_that_do_not_match_are_refused() {
     let gateway = relay("form = \"standard-webhooks\"\ntolerance_s = 60", STANDARD_SECRET);
     let seconds = now();
     let timestamp = seconds.to_string();
@@ -226,7 +226,7 @@ fn standard_webhooks_that_do_not_fit_are_refused() {
     {
         send(wrong, malformed, STANDARD_ID, wrong, &good);
     }
-    // "a.1" before the timestamp of one body would sign as "a" does before another.
+    // Otherwise the id "a.1" with one timestamp would sign the same message as "a" with another.
     let dotted = standard(STANDARD_SECRET, "msg.1", seconds, STANDARD_BODY);
     send("an id with the separator", malformed, "msg.1", &timestamp, &dotted);
     let all = standard_fields(STANDARD_ID, &timestamp, &good);
@@ -270,8 +270,8 @@ fn standard_webhooks_may_be_signed_with_ed25519() {
 
 /// The example of GitHub's documentation ("Validating webhook deliveries"). Meta's form is the same.
 #[test]
-fn githubs_and_metas_form_is_a_matter_of_configuration() {
-    let (secret, body) = ("It's a Secret to Everybody", b"Hello, TestGateway!");
+fn the_form_of_github_and_meta_can_be_configured() {
+    let (secret, body) = ("It's a Secret to Everybody", b"Hello, World!");
     let published = "sha256=757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17";
     let write = |environment: &Environment| {
         let secret = secret_file(environment, "github.secret", secret);
@@ -285,17 +285,17 @@ fn githubs_and_metas_form_is_a_matter_of_configuration() {
     let name = "X-Hub-Signature-256";
     relay_admitted(&gateway, "published", &[(name, published)], body);
     relay_admitted(&gateway, "beside SHA-1", &[("X-Hub-Signature", "sha1=00"), (name, published)], body);
-    relay_refused(&gateway, "another body", "signature_mismatch", &[(name, published)], b"Hello, TestGateway?");
+    relay_refused(&gateway, "another body", "signature_mismatch", &[(name, published)], b"Hello, World?");
     relay_refused(&gateway, "SHA-1 alone", "signature_missing", &[("X-Hub-Signature", "sha1=00")], body);
     let sha1 = published.replace("sha256=", "sha1=");
     relay_refused(&gateway, "another prefix", "signature_malformed", &[(name, &sha1)], body);
-    // Without a separator the whole field is one value.
+    // Without a separator, the whole field is one value.
     relay_refused(&gateway, "two", "signature_malformed", &[(name, &format!("{published},{published}"))], body);
 }
 
 /// The example of Slack's documentation ("Verifying requests from Slack").
 #[test]
-fn slacks_form_is_a_matter_of_configuration() {
+fn the_form_of_slack_can_be_configured() {
     let secret = "8f742231b10e8888abcd99yyyzzz85a5";
     let body: &[u8] = b"token=xyzz0WbapA4vBCDEFasx0q6G&team_id=T1DC2JH3J&team_domain=testteamnow&channel_id=G8PSS9T3V\
         &channel_name=foobar&user_id=U2CERLKJA&user_name=roadrunner&command=%2Fwebhook-collect&text=\
@@ -323,9 +323,9 @@ fn slacks_form_is_a_matter_of_configuration() {
     relay_refused(&gateway, "no time", "signature_missing", &[("X-Slack-Signature", published)], body);
 }
 
-/// Stripe's form ("Verify webhook signatures manually"): timestamp and signatures in one field.
+/// Stripe's form ("Verify webhook signatures manually"): timestamp and signatures are in one field.
 #[test]
-fn stripes_form_is_a_matter_of_configuration() {
+fn the_form_of_stripe_can_be_configured() {
     let secret = "whsec_stripe_endpoint_secret";
     let form = "form = \"hmac\"\nheader = \"stripe-signature\"\nseparator = \",\"\nprefix = \"v1=\"\n\
                 message = \"{timestamp}.{body}\"\ntimestamp_prefix = \"t=\"";
@@ -351,7 +351,7 @@ fn stripes_form_is_a_matter_of_configuration() {
     check(Some("timestamp_outside_window"), &format!("t={},v1={}", fresh - 303, signed(fresh - 303)));
 }
 
-/// Method, path and id in the message, SHA-512 in base64: as much as the general form can express.
+/// Method, path and id in the message, SHA-512, base64: everything that the general form can express.
 #[test]
 fn the_general_form_can_cover_method_path_and_id() {
     let form = "form = \"hmac\"\nheader = \"x-signature\"\nencoding = \"base64\"\nhash = \"sha512\"\n\

@@ -1,4 +1,4 @@
-//! Bearer tokens: who may call with one, and what is said of every wrong one.
+//! Bearer tokens: which are admitted, and the reason for every wrong one.
 
 use data_encoding::{BASE64, BASE64URL_NOPAD};
 use hookgate_testkit::documents::{DIALOGFLOW_CX, DIALOGFLOW_ES, Document};
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::issuer::{AUDIENCE, BODY, PROJECT, bearer, claims_with, dialogflow_token, good_bearer, issuer, key_file};
 use super::{ProofConfiguration, ProofGateway, hmac_sha256, now};
 
-/// The daemon that demands a token of the keys of `issuers` for the provider of `document`.
+/// The daemon that demands a token, signed by one of `issuers`, of the provider of `document`.
 fn start(document: Document, issuers: &[&Issuer]) -> ProofGateway {
     let write = |environment: &_| ProofConfiguration {
         provider: dialogflow_token(),
@@ -20,13 +20,13 @@ fn start(document: Document, issuers: &[&Issuer]) -> ProofGateway {
     ProofGateway::new(document, write).unwrap()
 }
 
-fn assert_told(request: &Request, name: &str, expected: &[&str]) {
+fn assert_field(request: &Request, name: &str, expected: &[&str]) {
     let values: Vec<_> = request.fields.all(name).collect();
     assert_eq!(values, expected, "{name}");
 }
 
 #[test]
-fn a_token_of_the_projects_agent_is_admitted_and_the_handler_is_told() {
+fn a_token_of_the_service_agent_is_admitted_and_its_claims_reach_the_handler() {
     let email = format!("service-{PROJECT}@gcp-sa-dialogflow.iam.gserviceaccount.com");
     for document in [DIALOGFLOW_CX, DIALOGFLOW_ES] {
         for kind in [KeyKind::P256, KeyKind::Rsa2048] {
@@ -45,11 +45,11 @@ fn a_token_of_the_projects_agent_is_admitted_and_the_handler_is_told() {
             ];
             let what = format!("{} {}", document.provider, issuer.algorithm());
             let request = gateway.expect_admitted(&what, &fields, document.body.as_bytes());
-            assert_told(&request, "x-hookgate-proof", &["certificate, token"]);
-            assert_told(&request, "x-hookgate-token-email", &[&email]);
-            assert_told(&request, "x-hookgate-token-issuer", &[GOOGLE_ISSUER]);
-            assert_told(&request, "x-hookgate-token-audience", &[AUDIENCE]);
-            assert_told(&request, "x-hookgate-token-subject", &["109876543210987654321"]);
+            assert_field(&request, "x-hookgate-proof", &["certificate, token"]);
+            assert_field(&request, "x-hookgate-token-email", &[&email]);
+            assert_field(&request, "x-hookgate-token-issuer", &[GOOGLE_ISSUER]);
+            assert_field(&request, "x-hookgate-token-audience", &[AUDIENCE]);
+            assert_field(&request, "x-hookgate-token-subject", &["109876543210987654321"]);
             assert!(!request.fields.0.iter().any(|(_, value)| value == "forged"), "{:?}", request.fields);
             assert_eq!(request.text(), document.body);
         }
@@ -57,7 +57,7 @@ fn a_token_of_the_projects_agent_is_admitted_and_the_handler_is_told() {
 }
 
 #[test]
-fn tokens_that_are_right_in_other_ways_are_admitted() {
+fn unusual_valid_tokens_are_admitted() {
     let issuer = issuer("key-1");
     let gateway = start(DIALOGFLOW_CX, &[&issuer]);
     let check =
@@ -66,14 +66,14 @@ fn tokens_that_are_right_in_other_ways_are_admitted() {
     check("the scheme in lower case (RFC 9110, section 11.1)", format!("bearer {token}"));
     check("further spaces", format!("BEARER   {token}  "));
     let request = check("another of the audiences", bearer(&issuer, &[("aud", json!("https://old.example.com"))]));
-    assert_told(&request, "x-hookgate-token-audience", &["https://old.example.com"]);
+    assert_field(&request, "x-hookgate-token-audience", &["https://old.example.com"]);
     let request = check("a list of audiences", bearer(&issuer, &[("aud", json!(["https://a.example", AUDIENCE]))]));
-    assert_told(&request, "x-hookgate-token-audience", &[AUDIENCE]);
+    assert_field(&request, "x-hookgate-token-audience", &[AUDIENCE]);
     let request = check("no subject", bearer(&issuer, &[("sub", Value::Null)]));
-    assert_told(&request, "x-hookgate-token-subject", &[]);
+    assert_field(&request, "x-hookgate-token-subject", &[]);
     let request = check("a subject that no field can carry", bearer(&issuer, &[("sub", json!("a\r\nX-Evil: 1"))]));
-    assert_told(&request, "x-hookgate-token-subject", &[]);
-    assert_told(&request, "x-evil", &[]);
+    assert_field(&request, "x-hookgate-token-subject", &[]);
+    assert_field(&request, "x-evil", &[]);
     check("claims that nobody asked for", bearer(&issuer, &[("azp", json!("x")), ("nonce", json!([1, {}]))]));
     check("no iat", bearer(&issuer, &[("iat", Value::Null)]));
 }
@@ -113,12 +113,12 @@ fn every_wrong_claim_has_its_reason() {
     gateway.base.still_serves().unwrap();
 }
 
-/// The daemon's clock lags by up to a sweep and goes on while a test runs, so the borders are passed by a few seconds; those
-/// to the second are for the tests of the rule itself.
+/// The clock of the daemon lags by up to a sweep and advances during a test, so the times are a few seconds beyond the limits. The
+/// unit tests of the rule check the limits to the second.
 #[test]
-fn clocks_may_differ_by_the_leeway_and_no_more() {
+fn clocks_may_differ_by_no_more_than_the_leeway() {
     let issuer = issuer("key-1");
-    // 60 s are the default; a second setting shows that it is the setting that counts.
+    // 60 s are the default. The second value shows that the setting has an effect.
     for leeway in [60, 10] {
         let write = |environment: &_| ProofConfiguration {
             provider: dialogflow_token().replace(" }", &format!(", leeway_s = {leeway} }}")),
@@ -146,7 +146,7 @@ fn clocks_may_differ_by_the_leeway_and_no_more() {
 }
 
 #[test]
-fn a_signature_of_anybody_else_is_refused() {
+fn a_signature_with_another_key_is_refused() {
     let (ours, foreign) = (issuer("key-1"), issuer("key-1"));
     let rsa = Issuer::new("key-1", KeyKind::Rsa2048).unwrap();
     let gateway = start(DIALOGFLOW_CX, &[&ours]);
@@ -156,7 +156,7 @@ fn a_signature_of_anybody_else_is_refused() {
     let claims = claims_with(&[]);
     check("another key of the same name", "token_bad_signature", &foreign.sign(&claims).unwrap());
     check("a key of another kind and the same name", "token_bad_signature", &rsa.sign(&claims).unwrap());
-    check("a key that nobody has", "token_unknown_key", &issuer("key-2").sign(&claims).unwrap());
+    check("a key that is not in the key set", "token_unknown_key", &issuer("key-2").sign(&claims).unwrap());
     let under = |header: &str| ours.sign_under(header, &claims).unwrap();
     check("another algorithm in the header", "token_bad_signature", &under("{\"alg\":\"RS256\",\"kid\":\"key-1\"}"));
     check(
@@ -176,7 +176,7 @@ fn a_signature_of_anybody_else_is_refused() {
     let other_claims = BASE64URL_NOPAD.encode(claims_with(&[("sub", json!("somebody else"))]).as_bytes());
     check("other claims", "token_bad_signature", &format!("{}.{other_claims}.{}", parts[0], parts[2]));
     check("no signature", "token_bad_signature", &format!("{}.{}.", parts[0], parts[1]));
-    // Not the last character: of its bits some gateway for nothing.
+    // Not the last character: some of its bits are unused.
     for place in [good.len() - 3, good.len() - 40, parts[0].len() + 20] {
         let mut altered = good.clone().into_bytes();
         altered[place] = if altered[place] == b'A' { b'B' } else { b'A' };
@@ -185,7 +185,7 @@ fn a_signature_of_anybody_else_is_refused() {
     gateway.expect_admitted("the good one, after all", &[("Authorization", &format!("Bearer {good}"))], BODY);
 }
 
-/// `alg` confusion (RFC 8725, section 2.1): the token says how it is to be verified, and must not.
+/// `alg` confusion (RFC 8725, section 2.1): the token must not select how it is verified.
 #[test]
 fn an_algorithm_that_needs_no_private_key_is_refused() {
     let ours = issuer("key-1");
@@ -211,12 +211,12 @@ fn an_algorithm_that_needs_no_private_key_is_refused() {
     for public in [key_set.as_bytes(), &point, &spki, pem.as_bytes(), b""] {
         let signed = format!("{}.{claims}", encode("{\"alg\":\"HS256\",\"kid\":\"key-1\",\"typ\":\"JWT\"}"));
         let signature = BASE64URL_NOPAD.encode(&hmac_sha256(public, signed.as_bytes()));
-        check("HMAC with what everybody knows", "token_bad_signature", &format!("{signed}.{signature}"));
+        check("HMAC with the public key", "token_bad_signature", &format!("{signed}.{signature}"));
     }
 }
 
 #[test]
-fn what_is_no_token_has_its_reason() {
+fn a_missing_or_malformed_token_has_its_reason() {
     let ours = issuer("key-1");
     let gateway = start(DIALOGFLOW_CX, &[&ours]);
     let good = good_bearer(&ours);
@@ -246,7 +246,7 @@ fn what_is_no_token_has_its_reason() {
     gateway.expect_admitted("a good one", &[("Authorization", &good)], BODY);
 }
 
-/// Tokens of another issuer than Google, by whom they are about.
+/// Tokens of another issuer than Google, admitted by subject.
 #[test]
 fn any_issuer_can_be_configured() {
     let ours = issuer("key-1");
@@ -265,8 +265,8 @@ fn any_issuer_can_be_configured() {
     };
     for subject in ["sender-1", "sender-2"] {
         let request = gateway.expect_admitted(subject, &[("Authorization", &token(json!(subject)))], BODY);
-        assert_told(&request, "x-hookgate-token-subject", &[subject]);
-        assert_told(&request, "x-hookgate-token-email", &[]);
+        assert_field(&request, "x-hookgate-token-subject", &[subject]);
+        assert_field(&request, "x-hookgate-token-email", &[]);
     }
     for subject in [json!("sender-3"), json!(""), Value::Null] {
         gateway.expect_refused("another", (401, "token_wrong_subject"), &[("Authorization", &token(subject))], BODY);

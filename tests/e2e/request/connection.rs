@@ -1,4 +1,4 @@
-//! What connections are good for beyond one request each: keep-alive, pipelining, half-close, and their end.
+//! Connections with more than one request: keep-alive, pipelining, half-close, and the end of a connection.
 
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -84,7 +84,7 @@ fn http_1_0_with_keep_alive_stays_open() {
 }
 
 #[test]
-fn connection_close_ends_the_connection_in_order() {
+fn connection_close_ends_the_connection_orderly() {
     let gateway = TestGateway::with_limits("").unwrap();
     let mut connection = gateway.connect().unwrap();
     connection.send(format!("GET {PATH} HTTP/1.1\r\nHost: {HOST}\r\nConnection: close\r\n\r\n")).unwrap();
@@ -101,13 +101,13 @@ fn head_is_answered_without_a_body_and_with_its_length() {
     let seen: Vec<_> =
         outcome.transfers.iter().map(|transfer| (&transfer.response, transfer.new_connections)).collect();
     assert_eq!((seen[0].0.status, seen[0].0.field("content-length"), seen[0].0.body.len()), (200, Some("12"), 0));
-    // The same connection goes on: nobody waited for a body.
+    // The connection to the handler was reused: the daemon waited for no body.
     assert_eq!((seen[1].0.text().as_str(), seen[1].1), ("twelve bytes", 0));
     assert_eq!(gateway.handler().connection_count(), 1);
 }
 
 #[test]
-fn answers_that_have_no_body_leave_the_connection_in_step() {
+fn responses_without_a_body_keep_the_connection_usable() {
     let gateway = TestGateway::with_limits("").unwrap();
     let statuses = [204, 304, 205, 200];
     gateway.handler().set_behaviour(Behaviour::sequence(statuses.map(|status| Behaviour::status(status, ""))));
@@ -119,7 +119,7 @@ fn answers_that_have_no_body_leave_the_connection_in_step() {
 }
 
 #[test]
-fn interim_answers_of_a_handler_end_at_the_gateway() {
+fn interim_responses_of_a_handler_are_not_forwarded() {
     let gateway = TestGateway::with_limits("").unwrap();
     gateway.handler().set_behaviour(Behaviour::Informational(Behaviour::Json.boxed()));
     let mut connection = gateway.connect().unwrap();
@@ -129,7 +129,7 @@ fn interim_answers_of_a_handler_end_at_the_gateway() {
 }
 
 #[test]
-fn a_peer_that_has_said_all_still_gets_its_answer() {
+fn a_peer_that_closed_its_sending_direction_still_gets_its_response() {
     let gateway = TestGateway::with_limits("").unwrap();
     gateway.handler().set_behaviour(Behaviour::Delay(Duration::from_millis(200), Behaviour::Json.boxed()));
     let mut connection = gateway.connect().unwrap();
@@ -141,23 +141,27 @@ fn a_peer_that_has_said_all_still_gets_its_answer() {
 }
 
 #[test]
-fn an_idle_connection_is_closed_in_order() {
+fn an_idle_connection_is_closed_orderly() {
     let gateway = TestGateway::with_limits("idle_timeout_ms = 400").unwrap();
     let mut connection = gateway.connect().unwrap();
     assert_eq!(connection.ask(request("POST", PATH, b"{}")).unwrap().status, 200);
     sleep(Duration::from_millis(150));
-    assert_eq!(connection.ask(request("POST", PATH, b"{}")).unwrap().status, 200, "it was idle for less");
+    assert_eq!(
+        connection.ask(request("POST", PATH, b"{}")).unwrap().status,
+        200,
+        "it was idle for less than the timeout"
+    );
     let start = Instant::now();
     assert_eq!(connection.end(SOON).unwrap(), (Vec::new(), End::Orderly));
     assert!(start.elapsed() >= Duration::from_millis(250), "{:?}", start.elapsed());
     assert_eq!(gateway.rejections("request_timeout").unwrap(), 0.0);
 }
 
-/// Longer than a connection may be silent before it is put to rest.
+/// Longer than a connection is silent before the daemon puts it to rest.
 const SILENCE: Duration = Duration::from_millis(1400);
 
 #[test]
-fn a_connection_that_was_silent_serves_on_and_is_closed_in_order() {
+fn a_connection_at_rest_serves_further_requests_and_is_closed_orderly() {
     let gateway = TestGateway::with_limits("idle_timeout_ms = 1800").unwrap();
     let mut connection = gateway.connect().unwrap();
     assert_eq!(connection.ask(request("POST", PATH, b"{}")).unwrap().status, 200);
@@ -171,7 +175,7 @@ fn a_connection_that_was_silent_serves_on_and_is_closed_in_order() {
 }
 
 #[test]
-fn the_beginning_of_a_request_is_kept_through_a_silence() {
+fn the_beginning_of_a_request_is_kept_at_rest() {
     let gateway = TestGateway::with_limits("").unwrap();
     let mut connection = gateway.connect().unwrap();
     let next = request("POST", PATH, b"{}");
@@ -185,7 +189,7 @@ fn the_beginning_of_a_request_is_kept_through_a_silence() {
 }
 
 #[test]
-fn at_the_limit_an_idle_connection_makes_room() {
+fn at_the_connection_limit_an_idle_connection_is_closed_for_a_new_one() {
     let gateway = TestGateway::with_limits("max_connections = 2").unwrap();
     let mut connections: Vec<_> = (0..2).map(|_| gateway.connect().unwrap()).collect();
     for connection in &mut connections {
@@ -201,7 +205,7 @@ fn at_the_limit_an_idle_connection_makes_room() {
 }
 
 #[test]
-fn at_the_limit_without_an_idle_connection_new_ones_are_refused_and_counted() {
+fn at_the_connection_limit_without_an_idle_one_new_connections_are_refused_and_counted() {
     let gateway = TestGateway::with_limits("max_connections = 2").unwrap();
     gateway.handler().set_behaviour(Behaviour::Delay(Duration::from_millis(800), Behaviour::Json.boxed()));
     let mut connections: Vec<_> = (0..2).map(|_| gateway.connect().unwrap()).collect();

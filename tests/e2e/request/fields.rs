@@ -1,4 +1,4 @@
-//! Header fields: what the handler is told by hookgate, and what a peer cannot tell it.
+//! Header fields: those that hookgate adds for the handler, and those that a peer cannot forge.
 
 use hookgate_testkit::client::Curl;
 use hookgate_testkit::configuration::HOST;
@@ -9,7 +9,7 @@ use hookgate_testkit::http::Request;
 use crate::environment::PATH;
 use crate::test_gateway::TestGateway;
 
-/// What hookgate adds to a request, in lower case.
+/// The fields that hookgate adds to a request, in lower case.
 const ADDED: [&str; 8] = [
     "client-cert",
     "x-forwarded-for",
@@ -21,7 +21,7 @@ const ADDED: [&str; 8] = [
     "x-request-id",
 ];
 
-/// Sends, expects 200, and returns what the handler saw.
+/// Sends a request, expects 200, and returns what the handler saw.
 fn seen(gateway: &TestGateway, curl: &Curl) -> Request {
     gateway.handler().forget();
     let outcome = curl.run().unwrap();
@@ -29,7 +29,7 @@ fn seen(gateway: &TestGateway, curl: &Curl) -> Request {
     gateway.handler().requests().remove(0)
 }
 
-/// The one value of `name`.
+/// The value of `name`, which must be the only one.
 fn only<'a>(request: &'a Request, name: &'a str) -> &'a str {
     let values: Vec<_> = request.fields.all(name).collect();
     assert_eq!(values.len(), 1, "{name}: {values:?}");
@@ -41,7 +41,7 @@ fn base64_of(der: &[u8]) -> String {
 }
 
 #[test]
-fn the_handler_is_told_who_sent_the_request() {
+fn the_handler_learns_who_sent_the_request() {
     let gateway = TestGateway::with_limits("").unwrap();
     let outcome = gateway.admitted_curl().post(PATH, b"{}").run().unwrap();
     let response = outcome.response().unwrap();
@@ -54,11 +54,11 @@ fn the_handler_is_told_who_sent_the_request() {
     assert_eq!(Some(only(request, "x-request-id")), response.field("x-request-id"));
     assert_eq!(only(request, "x-request-id").len(), 32);
     assert_eq!(only(request, "host"), HOST);
-    assert_eq!(request.field("client-cert-chain"), None, "nobody asked for the chain");
+    assert_eq!(request.field("client-cert-chain"), None, "the route does not ask for the chain");
 }
 
 #[test]
-fn the_subject_is_written_as_rfc_4514_has_it() {
+fn the_subject_is_formatted_by_rfc_4514() {
     let gateway = TestGateway::with_limits("").unwrap();
     let request = seen(&gateway, &gateway.admitted_curl().post(PATH, b"{}"));
     let mut openssl = std::process::Command::new("openssl");
@@ -75,11 +75,11 @@ fn a_route_can_ask_for_the_chain() {
     assert!(!issuers.is_empty());
     assert_eq!(only(&request, "client-cert-chain"), issuers.join(", "));
     let request = seen(&gateway, &gateway.admitted_curl().post("/percolate", b"{}"));
-    assert_eq!(request.field("client-cert-chain"), None, "another route did not ask");
+    assert_eq!(request.field("client-cert-chain"), None, "another route does not ask for the chain");
 }
 
 #[test]
-fn nothing_that_hookgate_says_can_be_said_by_a_peer() {
+fn a_peer_can_forge_no_field_of_hookgate() {
     let gateway = TestGateway::with_limits("").unwrap();
     let forged = [
         "Client-Cert",
@@ -114,8 +114,8 @@ fn nothing_that_hookgate_says_can_be_said_by_a_peer() {
 }
 
 #[test]
-fn fields_about_one_connection_are_not_passed_on() {
-    // With hyphens, so that it cannot gateway in base64.
+fn hop_by_hop_fields_are_not_forwarded() {
+    // With hyphens, so that base64 cannot contain it.
     const MARK: &str = "hop-by-hop";
     let gateway = TestGateway::with_limits("").unwrap();
     let curl = gateway.admitted_curl().post(PATH, b"{}");
@@ -130,7 +130,7 @@ fn fields_about_one_connection_are_not_passed_on() {
 }
 
 #[test]
-fn a_documents_own_fields_and_body_arrive_unchanged() {
+fn fields_and_body_of_a_document_arrive_unchanged() {
     let gateway = TestGateway::with_limits("").unwrap();
     let curl = gateway.admitted_curl().document(&PERCOLATE);
     let request = seen(&gateway, &curl);
@@ -161,7 +161,7 @@ fn a_chunked_body_reaches_the_handler_with_its_length_and_without_trailers() {
 }
 
 #[test]
-fn an_answers_own_fields_arrive_and_those_about_one_connection_do_not() {
+fn the_fields_of_a_response_arrive_and_its_hop_by_hop_fields_do_not() {
     let gateway = TestGateway::with_limits("").unwrap();
     let fields = [
         ("Content-Type", "text/plain"),

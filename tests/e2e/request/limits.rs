@@ -1,4 +1,4 @@
-//! Requests that are too large, or too slow: 408, 413, 431.
+//! Requests that are too large or too slow: 408, 413, 431.
 
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -33,7 +33,7 @@ fn a_body_of_exactly_the_limit_passes_and_one_byte_more_does_not() {
 }
 
 #[test]
-fn a_body_that_will_be_refused_is_not_asked_for() {
+fn a_body_that_will_be_refused_is_not_requested() {
     let gateway = TestGateway::with_limits("max_body_bytes = 1000").unwrap();
     let check = |target: &str, length: usize, status: u16, reason: &str| {
         let head = format!(
@@ -48,7 +48,7 @@ fn a_body_that_will_be_refused_is_not_asked_for() {
 }
 
 #[test]
-fn a_body_that_is_wanted_is_asked_for() {
+fn a_body_that_will_be_read_is_requested() {
     let gateway = TestGateway::with_limits("").unwrap();
     let mut connection = gateway.connect().unwrap();
     let head = format!("POST {PATH} HTTP/1.1\r\nHost: {HOST}\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n");
@@ -67,7 +67,7 @@ fn a_head_with_too_many_bytes_is_too_large() {
     assert_problem(&response, 431, "head_too_large", "one field");
     let response = gateway.exchange(format!("GET /any/{} HTTP/1.1\r\nHost: {HOST}\r\n\r\n", "x".repeat(9000))).unwrap();
     assert_problem(&response, 431, "head_too_large", "the target");
-    // The bound is refused as soon as it is passed, not when the head ends.
+    // The refusal comes as soon as the limit is passed, not at the end of the head.
     let response = gateway.exchange(field(100_000)).unwrap();
     assert_problem(&response, 431, "head_too_large", "a head without end");
     let response = gateway.exchange(field(7000) + "Connection: close\r\n\r\n").unwrap();
@@ -87,11 +87,11 @@ fn a_head_with_too_many_fields_is_too_large() {
 }
 
 #[test]
-fn a_head_that_comes_too_slowly_is_late() {
+fn a_head_that_arrives_too_slowly_times_out() {
     let gateway = TestGateway::with_limits("request_head_timeout_ms = 400").unwrap();
     let mut connection = gateway.connect().unwrap();
     let start = Instant::now();
-    // Some of it keeps coming, all the time: it is the whole that counts.
+    // Constant progress does not help: the timeout is for the whole head.
     for piece in ["POST ", PATH, " HTTP/1.1\r\n", "Host: ", HOST, "\r\nX-A"] {
         sleep(Duration::from_millis(50));
         connection.send(piece).unwrap();
@@ -103,7 +103,7 @@ fn a_head_that_comes_too_slowly_is_late() {
 }
 
 #[test]
-fn a_connection_without_a_request_is_closed_without_a_word() {
+fn a_connection_without_a_request_is_closed_without_a_response() {
     let gateway = TestGateway::with_limits("request_head_timeout_ms = 300").unwrap();
     let mut connection = gateway.connect().unwrap();
     let start = Instant::now();
@@ -114,7 +114,7 @@ fn a_connection_without_a_request_is_closed_without_a_word() {
 }
 
 #[test]
-fn a_body_that_comes_too_slowly_is_late() {
+fn a_body_that_arrives_too_slowly_times_out() {
     let gateway = TestGateway::with_limits("request_timeout_ms = 400").unwrap();
     let check = |framing: &str, piece: &str| {
         let mut connection = gateway.connect().unwrap();
@@ -136,11 +136,11 @@ fn a_body_that_comes_too_slowly_is_late() {
 }
 
 #[test]
-fn bodies_beyond_the_memory_set_aside_are_put_off() {
+fn bodies_beyond_the_buffer_limit_are_refused_with_a_retry_after() {
     let gateway = TestGateway::with_limits("max_body_bytes = 1000\nmax_buffered_bytes = 1000").unwrap();
     let mut first = gateway.connect().unwrap();
     first.send(format!("POST {PATH} HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: 600\r\n\r\n")).unwrap();
-    // The memory is taken when the head is read, which the first call cannot see.
+    // The daemon reserves the memory when it reads the head, which the first connection cannot see.
     sleep(Duration::from_millis(200));
     let mut second = gateway.connect().unwrap();
     let response = second.ask(request("POST", PATH, &[b'y'; 600])).unwrap();

@@ -1,4 +1,4 @@
-//! Bytes that are no request, or that two parsers could read differently: 400, and never a handler.
+//! Bytes that are no request, or that two parsers could understand differently: 400, and no handler sees them.
 
 use hookgate_testkit::configuration::HOST;
 use hookgate_testkit::http::Response;
@@ -8,7 +8,7 @@ use crate::problem::assert_problem;
 use crate::test_gateway::TestGateway;
 use crate::tls_client::{End, request};
 
-/// Sends each of `requests` on a connection of its own and expects 400.
+/// Sends each of `requests` on a new connection, and expects 400.
 fn check(requests: &[&str]) {
     let gateway = TestGateway::with_limits("").unwrap();
     for bytes in requests {
@@ -18,7 +18,7 @@ fn check(requests: &[&str]) {
     }
     let count = requests.len() as f64;
     assert_eq!(gateway.wait_rejections("malformed_request", count).unwrap(), count);
-    assert_eq!(gateway.handler().request_count(), 0, "a handler was reached");
+    assert_eq!(gateway.handler().request_count(), 0, "a handler saw a malformed request");
     gateway.still_serves().unwrap();
 }
 
@@ -128,8 +128,8 @@ fn a_body_that_breaks_off_is_malformed_and_reaches_no_handler() {
     assert_eq!(gateway.handler().request_count(), 0);
 }
 
-/// RFC 9112, section 6.3: Transfer-Encoding overrides Content-Length, and the connection is closed after the answer, so that
-/// whatever the sender took for a second request is never read as one.
+/// RFC 9112, section 6.3: Transfer-Encoding overrides Content-Length, and the connection is closed after the response, so that no
+/// bytes after the body are parsed as a second request.
 #[test]
 fn content_length_beside_transfer_encoding_smuggles_nothing() {
     let gateway = TestGateway::with_limits("").unwrap();
@@ -153,8 +153,8 @@ fn content_length_beside_transfer_encoding_smuggles_nothing() {
 }
 
 #[test]
-fn an_answer_is_no_request() {
+fn a_response_is_no_request() {
     let gateway = TestGateway::with_limits("").unwrap();
     let response: Response = gateway.exchange("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").unwrap();
-    assert_problem(&response, 400, "malformed_request", "an answer");
+    assert_problem(&response, 400, "malformed_request", "a response");
 }

@@ -1,4 +1,4 @@
-//! Requests for which there is no route: 404, 405, 421.
+//! Requests without a route: 404, 405, 421.
 
 use hookgate_testkit::client::TlsVersion;
 use hookgate_testkit::configuration::HOST;
@@ -27,7 +27,7 @@ fn a_query_does_not_change_the_route_and_reaches_the_handler() {
 }
 
 #[test]
-fn a_method_that_no_route_takes_is_told_which_ones_do() {
+fn a_refused_method_is_answered_with_the_allowed_ones() {
     let gateway = TestGateway::with_limits("").unwrap();
     let check = |method: &str, target: &str, allow: &str| {
         let outcome = gateway.admitted_curl().request(method, target).run().unwrap();
@@ -45,7 +45,7 @@ fn a_method_that_no_route_takes_is_told_which_ones_do() {
 }
 
 #[test]
-fn a_problem_in_answer_to_head_has_no_body() {
+fn a_problem_in_response_to_head_has_no_body() {
     let gateway = TestGateway::with_limits("").unwrap();
     let head = format!("HEAD /nowhere HTTP/1.1\r\nHost: {HOST}\r\n\r\n");
     let mut connection = gateway.connect().unwrap();
@@ -81,7 +81,7 @@ fn the_host_is_compared_without_case_port_and_last_dot() {
 }
 
 #[test]
-fn an_unknown_server_name_is_answered_or_turned_away_in_the_handshake() {
+fn an_unknown_server_name_is_answered_or_refused_in_the_handshake() {
     let check = |on_failure: &str, answer: Option<(u16, &str)>, alert: Option<u8>| {
         let gateway = TestGateway::with_toml(|environment| {
             environment.toml("", "").replace("on_failure = \"respond\"", &format!("on_failure = \"{on_failure}\""))
