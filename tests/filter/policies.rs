@@ -3,7 +3,7 @@
 use hookgate::filter::{Action, Destination, Mode, Policy, Prefix, RangeSet};
 use hookgate_ebpf::{PortState, cases};
 
-/// A prefix that the test knows to be one.
+/// Parses a prefix, which must be valid.
 pub(crate) fn prefix(text: &str) -> Prefix {
     text.parse().unwrap_or_else(|error| panic!("{text}: {error}"))
 }

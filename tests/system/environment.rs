@@ -1,4 +1,4 @@
-//! An installed and configured service, with a throwaway PKI and handlers of this machine around it.
+//! What a test of the service needs: a container, a throwaway PKI, and handlers on the host.
 //!
 //! Owns the set-up, and the few questions that many tests ask. Must not judge: tests do.
 
@@ -17,22 +17,22 @@ use tempfile::TempDir;
 use crate::artifacts;
 use crate::container::{Container, SOON};
 
-/// Where the configuration is.
+/// The path of the configuration in the container.
 pub(crate) const CONFIGURATION: &str = "/etc/hookgate/hookgate.toml";
 
-/// The path of the route whose provider the certificate alone proves.
+/// The path of a route of which the provider is proven by its certificate alone.
 pub(crate) const PATH: &str = "/percolate";
 
-/// The address of the metrics, on the host.
+/// The address of the metrics endpoint in the container.
 const METRICS: ([u8; 4], u16) = ([127, 0, 0, 1], 9464);
 
-/// The service, and what is around it. The host is the first field, so that it ends first.
+/// A container and what the configuration of its service names. The container is the first field, so that it ends first.
 pub(crate) struct Environment {
     pub(crate) container: Container,
     /// The handler of [`PATH`].
     pub(crate) handler: Handler,
     _dialogflow: Handler,
-    /// Our certificate, for [`HOST`]; [`Environment::install_certificate`] puts it in its place.
+    /// The server certificate, for [`HOST`]; see [`Environment::install_certificate`].
     pub(crate) server: ServerIdentity,
     pub(crate) pki: Pki,
     /// A good certificate for [`PATH`].
@@ -41,11 +41,11 @@ pub(crate) struct Environment {
 }
 
 impl Environment {
-    /// A host without the package.
+    /// A container without the package.
     pub(crate) fn without_package() -> Self {
         let directory = tempfile::Builder::new().prefix("hookgate-system-").tempdir().unwrap();
         let at = |name: &str| directory.path().join(name);
-        // The service's user is to read the authorities and to reach the handlers.
+        // The user of the service must read the authorities and reach the handlers.
         fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let pki = Pki::new(directory.path()).unwrap();
         let server = pki.server("server", &[HOST], KeyKind::P256).unwrap();
@@ -56,14 +56,14 @@ impl Environment {
         Self { container, handler, _dialogflow: dialogflow, server, pki, identity, directory }
     }
 
-    /// A host with the package installed and configured, and the socket unit and the service started.
+    /// A container with the package installed and configured, and with socket unit and service started.
     pub(crate) fn started() -> Self {
         let environment = Self::configured();
         environment.container.run(&["systemctl", "start", "hookgate.socket", "hookgate.service"]);
         environment
     }
 
-    /// A host with the package installed and configured, and nothing started.
+    /// A container with the package installed and configured, and nothing started.
     pub(crate) fn configured() -> Self {
         let environment = Self::without_package();
         environment.container.install(&artifacts::packages().present);
@@ -72,7 +72,7 @@ impl Environment {
         environment
     }
 
-    /// Puts our certificate and key where the package says, readable as it says.
+    /// Installs certificate and key at the path, and with the permissions, that the package documents.
     pub(crate) fn install_certificate(&self) {
         for path in [&self.server.chain_path, &self.server.key_path] {
             let name = path.file_name().unwrap().to_string_lossy();
@@ -90,20 +90,20 @@ impl Environment {
         self.container.write(CONFIGURATION, &self.as_installed(&configuration.toml()));
     }
 
-    /// As [`Environment::configure`], with a change to the text; paths in it are those of this machine.
+    /// Writes the configuration of the four providers, after a change to the text, which has the paths of the host.
     pub(crate) fn configure_text(&self, change: impl FnOnce(String) -> String) {
         let configuration = FourProviders::new(&self.pki, &self.server, self.handler.path(), self._dialogflow.path());
         self.container.write(CONFIGURATION, &self.as_installed(&change(configuration.toml())));
     }
 
-    /// A new directory that the host sees too.
+    /// Makes a directory that the container sees too.
     pub(crate) fn directory(&self, name: &str) -> PathBuf {
         let path = self.directory.path().join(name);
         fs::create_dir(&path).unwrap();
         path
     }
 
-    /// `configuration`, as it must be on the host.
+    /// `configuration` with the paths of the container.
     fn as_installed(&self, configuration: &str) -> String {
         let directory = self.directory.path().display();
         let ours = |name: &str| (format!("{directory}/{name}"), format!("/etc/hookgate/certificates/{name}"));
@@ -118,7 +118,7 @@ impl Environment {
         replaced.iter().fold(configuration.to_owned(), |text, (from, to)| text.replace(from, to))
     }
 
-    /// The configuration as it is on the host now.
+    /// The present configuration in the container.
     pub(crate) fn configuration(&self) -> String {
         self.container.run(&["cat", CONFIGURATION])
     }
@@ -129,48 +129,48 @@ impl Environment {
         self.container.in_network(|| curl.post(PATH, b"{}").run()).unwrap()
     }
 
-    /// Fails unless a good request is answered by the handler.
+    /// Fails unless the handler answers a good request.
     pub(crate) fn expect_served(&self) {
         let outcome = self.post(&self.identity);
         assert_eq!(outcome.status(), Some(200), "{outcome:?}\n{}", self.container.journal());
     }
 
-    /// Waits until a good request is answered by the handler.
+    /// Waits until the handler answers a good request.
     pub(crate) fn wait_served(&self) {
         self.container.wait_for("a request that is served", SOON, || {
             (self.post(&self.identity).status() == Some(200)).then_some(())
         });
     }
 
-    /// A sum of its metrics.
+    /// A sum of a new scrape, as [`Metrics::sum`].
     pub(crate) fn metric(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
         self.container.in_network(|| Metrics::scrape(METRICS.into())).unwrap().sum(name, labels)
     }
 
-    /// Waits until a sum of its metrics is at least `least`: they are written after the answer that a client sees.
+    /// Waits until the sum is at least `least`: the daemon counts a request after the client has the response.
     pub(crate) fn wait_metric(&self, name: &str, labels: &[(&str, &str)], least: f64) {
         self.container.wait_for(name, SOON, || (self.metric(name, labels) >= least).then_some(()));
     }
 
-    /// Reloads, which must succeed. Returns when the new configuration is in force, which systemd before 253 does not wait for.
+    /// Reloads, which must succeed. Waits until the new configuration is in use, which systemd before 253 does not.
     pub(crate) fn reload(&self) {
         let generation = self.metric("hookgate_config_generation", &[]);
         self.container.run(&["systemctl", "reload", "hookgate.service"]);
         self.wait_metric("hookgate_config_generation", &[], generation + 1.0);
     }
 
-    /// How often systemd has started the service again by itself.
+    /// How often systemd has restarted the service by itself.
     pub(crate) fn automatic_restarts(&self) -> u32 {
         self.container.property("hookgate.service", "NRestarts").parse().unwrap()
     }
 }
 
-/// A handler that the service's user may connect to.
+/// Starts a handler that the user of the service may connect to.
 fn start_handler(path: &Path) -> Handler {
     let handler = Handler::start(path, Behaviour::Json).unwrap();
     fs::set_permissions(path, fs::Permissions::from_mode(0o777)).unwrap();
     handler
 }
 
-/// How long a test under load loads before and after what it does.
+/// How long a test keeps the load before and after its action.
 pub(crate) const MOMENT: Duration = Duration::from_millis(500);

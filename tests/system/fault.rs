@@ -1,4 +1,4 @@
-//! What goes wrong on a host: a worker that hangs, no descriptors, no disk, no key, no handler.
+//! Faults of a host: a worker that hangs, no descriptors, no disk space, an unreadable key, no handler.
 
 use std::fs;
 use std::thread;
@@ -16,7 +16,7 @@ use crate::is_root;
 /// Longer than systemd waits between two attempts (RestartSec=).
 const A_WHILE: Duration = Duration::from_secs(3);
 
-/// The thread of the service with this name, as this machine counts.
+/// The id, on the host, of the thread of the service with this name.
 fn thread_of(container: &Container, name: &str) -> i32 {
     let process = container.host_process(&container.property("hookgate.service", "MainPID"));
     let tasks = fs::read_dir(format!("/proc/{process}/task")).unwrap().map(|entry| entry.unwrap().path());
@@ -35,7 +35,7 @@ fn the_watchdog_ends_a_service_with_a_worker_that_hangs() {
     environment.container.run(&["systemctl", "start", "hookgate.socket", "hookgate.service"]);
     environment.expect_served();
     let worker = Pid::from_raw(thread_of(&environment.container, "worker-0"));
-    // One thread traces, and waits until the traced one is dead: until then its process could not go.
+    // One thread traces, and waits until the traced thread is dead: its process cannot end before.
     let tracer = thread::spawn(move || {
         ptrace::seize(worker, ptrace::Options::empty()).unwrap();
         ptrace::interrupt(worker).unwrap();
@@ -51,7 +51,7 @@ fn the_watchdog_ends_a_service_with_a_worker_that_hangs() {
 }
 
 #[test]
-fn a_service_without_descriptors_serves_again_when_there_are_some() {
+fn a_service_without_descriptors_serves_again_when_some_are_free() {
     if !is_root() {
         return;
     }
@@ -62,7 +62,7 @@ fn a_service_without_descriptors_serves_again_when_there_are_some() {
     let idle: Vec<_> = environment
         .container
         .in_network(|| (0..80).filter_map(|_| std::net::TcpStream::connect("127.0.0.1:443").ok()).collect());
-    environment.container.wait_for("the lack in the journal", SOON, || {
+    environment.container.wait_for("the error in the journal", SOON, || {
         environment.container.journal().to_lowercase().contains("too many open files").then_some(())
     });
     drop(idle);
@@ -71,12 +71,12 @@ fn a_service_without_descriptors_serves_again_when_there_are_some() {
 }
 
 #[test]
-fn full_disks_keep_nobody_from_being_served() {
+fn requests_are_served_with_full_disks() {
     if !is_root() {
         return;
     }
     let environment = Environment::started();
-    // The journal on disk, and no room on either of the disks.
+    // The journal is on disk, and both file systems are full.
     environment.container.shell(
         "mount -o remount,size=24m /run; mkdir -p /var/log/journal; journalctl --flush
          dd if=/dev/zero of=/fill bs=1M 2>/dev/null || true; dd if=/dev/zero of=/run/fill bs=1M 2>/dev/null || true
@@ -85,13 +85,13 @@ fn full_disks_keep_nobody_from_being_served() {
     for _ in 0..20 {
         environment.expect_served();
     }
-    // A reload reads, and writes nothing.
+    // A reload writes nothing.
     environment.reload();
     environment.expect_served();
 }
 
 #[test]
-fn an_unreadable_key_is_said_and_tried_no_further() {
+fn an_unreadable_key_is_logged_and_the_attempts_to_start_end() {
     if !is_root() {
         return;
     }
@@ -117,14 +117,14 @@ fn an_unreadable_key_is_said_and_tried_no_further() {
 }
 
 #[test]
-fn a_dead_handler_is_told_and_found_again() {
+fn a_dead_handler_is_reported_and_used_again_when_it_is_back() {
     if !is_root() {
         return;
     }
     let environment = Environment::started();
     environment.expect_served();
     let path = environment.handler.path().to_owned();
-    // What a handler that was killed leaves: a socket that nobody listens on.
+    // A killed handler leaves a socket without a listener.
     let live = path.with_extension("live");
     fs::rename(&path, &live).unwrap();
     drop(std::os::unix::net::UnixListener::bind(&path).unwrap());

@@ -1,4 +1,4 @@
-//! From installation to purge.
+//! The life of the package, from installation to purge.
 
 use hookgate_testkit::client::OpenSsl;
 use hookgate_testkit::configuration::HOST;
@@ -14,7 +14,7 @@ use crate::load::Load;
 const UNITS: [&str; 2] = ["hookgate.service", "hookgate.socket"];
 
 #[test]
-fn what_is_installed_admits_nobody_and_is_not_started() {
+fn the_installed_package_admits_no_sender_and_is_not_started() {
     if !is_root() {
         return;
     }
@@ -39,7 +39,7 @@ fn what_is_installed_admits_nobody_and_is_not_started() {
 }
 
 #[test]
-fn a_started_service_serves_says_how_it_is_and_logs_fields() {
+fn a_started_service_serves_reports_its_status_and_logs_fields() {
     if !is_root() {
         return;
     }
@@ -82,12 +82,12 @@ fn an_upgrade_keeps_configuration_and_connections_and_a_purge_leaves_nothing() {
     load.stop().expect_flawless(container);
     assert!(said.contains(&format!("over ({OLDER})")), "{said}");
     assert_eq!(environment.configuration(), configuration);
-    assert_ne!(container.property("hookgate.service", "MainPID"), process, "the new version runs");
+    assert_ne!(container.property("hookgate.service", "MainPID"), process, "the old version still runs");
     for unit in UNITS {
         assert_eq!(container.property(unit, "UnitFileState"), "enabled", "{unit}");
     }
 
-    // A version that does not accept the configuration must not end the one that does.
+    // A version that refuses the configuration must not end the running one.
     let process = container.property("hookgate.service", "MainPID");
     container.write(CONFIGURATION, &format!("{configuration}\n[nonsense]\n"));
     let said = container.install(&artifacts::packages().present);

@@ -1,4 +1,4 @@
-//! Reloads: what is taken, what is not, and that nobody notices.
+//! Reloads: which are accepted, which are refused, and that no request is lost.
 
 use hookgate_testkit::pki::{KeyKind, Sender, Variant};
 
@@ -9,7 +9,7 @@ use crate::load::Load;
 const RELOADS: usize = 50;
 
 #[test]
-fn a_broken_configuration_changes_nothing_and_is_seen_to() {
+fn a_broken_configuration_changes_nothing_and_is_reported() {
     if !is_root() {
         return;
     }
@@ -18,13 +18,13 @@ fn a_broken_configuration_changes_nothing_and_is_seen_to() {
     environment.container.write(CONFIGURATION, &format!("{good}\n[nonsense]\n"));
     let reload = environment.container.try_run(&["systemctl", "reload", "hookgate.service"]);
     assert!(!reload.success(), "{reload:?}");
-    // systemd 253 and later have sent the signal before they know what the check says; then the status tells of it too.
+    // systemd 253 and later send the signal before they know the result of the check. Then the status reports the failure too.
     let status = environment.container.property("hookgate.service", "StatusText");
     assert!(status.contains("generation 1"), "{status}");
     assert_eq!(environment.metric("hookgate_config_generation", &[]), 1.0);
     environment.expect_served();
 
-    // The signal alone asks nobody before.
+    // The signal alone has no check before it.
     environment.container.run(&["systemctl", "kill", "--kill-whom=main", "--signal=HUP", "hookgate.service"]);
     environment.wait_metric("hookgate_config_reloads_total", &[("result", "error")], 1.0);
     let status = environment.container.property("hookgate.service", "StatusText");
@@ -60,7 +60,7 @@ fn certificate_authority_and_revocation_list_are_rotated_under_load() {
     let environment = Environment::started();
     let load = Load::start(&environment);
 
-    // Our certificate: another key under the same name, in the same file.
+    // The server certificate: another key, the same name and files.
     let renewed = environment.pki.server("server", &[hookgate_testkit::configuration::HOST], KeyKind::P256).unwrap();
     environment.install_certificate();
     environment.reload();
@@ -69,7 +69,7 @@ fn certificate_authority_and_revocation_list_are_rotated_under_load() {
     assert_eq!(served.status(), Some(200), "{served:?}");
     assert_ne!(renewed.der, environment.server.der);
 
-    // A revocation list: for another client at first, which is refused from then on.
+    // A revocation list that revokes another client.
     let percolate = environment.pki.sender(Sender::Percolate);
     let other = percolate.leaf("other", &Default::default()).unwrap();
     assert_eq!(environment.post(&other).status(), Some(200));
@@ -78,7 +78,7 @@ fn certificate_authority_and_revocation_list_are_rotated_under_load() {
     environment.reload();
     assert_eq!(environment.post(&other).response().unwrap().reason().as_deref(), Some("certificate_revoked"));
 
-    // The authority: the new one beside the old, then the senders change, then the old one goes.
+    // The authority: the new one is added, then the senders change their certificates, then the old one is removed.
     let newer = hookgate_testkit::pki::Pki::new(&environment.directory("newer")).unwrap();
     let newcomer = newer.sender(Sender::Percolate).variant(Variant::Good).unwrap();
     assert_eq!(environment.post(&newcomer).status(), Some(403));

@@ -1,11 +1,11 @@
-//! Restarts: with the socket unit, and by the service manager's store of descriptors without it.
+//! Restarts, with the socket unit, and without it by the descriptor store of the service manager.
 
 use crate::container::{Container, SOON};
 use crate::environment::{Environment, MOMENT};
 use crate::is_root;
 use crate::load::Load;
 
-/// Restarts in a row; pauses keep systemd's own limit (five starts in ten seconds) away.
+/// Restarts the service several times. `reset-failed` avoids the start limit of systemd (five starts in ten seconds).
 fn restart(container: &Container, times: usize) {
     for _ in 0..times {
         let before = container.property("hookgate.service", "MainPID");
@@ -44,7 +44,7 @@ fn restarts_without_the_socket_unit_lose_no_request() {
 }
 
 #[test]
-fn a_service_that_was_killed_comes_back() {
+fn a_killed_service_is_restarted() {
     if !is_root() {
         return;
     }
