@@ -23,18 +23,18 @@ use crate::upstream::Upstream;
 pub struct Server {
     context: Rc<WorkerContext>,
     upstream: Upstream,
-    /// Bytes of request bodies held now.
+    /// Bytes of request bodies in memory.
     buffered_bytes: Cell<usize>,
 }
 
 impl Server {
-    /// Without connections yet, neither of peers nor to handlers.
+    /// Without connections.
     pub fn new(context: Rc<WorkerContext>) -> Rc<Self> {
         let upstream = Upstream::new(context.backend(), Rc::clone(&context.sweep));
         Rc::new(Self { context, upstream, buffered_bytes: Cell::new(0) })
     }
 
-    /// What the rooms of this worker share.
+    /// The worker's context.
     pub fn context(&self) -> &Rc<WorkerContext> {
         &self.context
     }

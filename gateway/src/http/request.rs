@@ -258,7 +258,7 @@ fn check_direction(server_name: Option<&str>, host: &str) -> Result<(), Refusal>
     match server_name {
         Some(server_name) if server_name != host => Err(Refusal::new(
             Reject::Misdirected,
-            format!("This connection was made for the server name \"{server_name}\", not for the host of the request."),
+            format!("This connection is for the server name \"{server_name}\", not for the host of the request."),
         )),
         Some(_) | None => Ok(()),
     }

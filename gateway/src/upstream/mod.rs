@@ -41,7 +41,7 @@ pub struct Upstream {
 }
 
 impl Upstream {
-    /// No connections yet.
+    /// Without connections.
     pub fn new(backend: Backend, sweep: Rc<Sweep>) -> Self {
         Self { backend, sweep, pools: RefCell::default(), recent: RefCell::default() }
     }
@@ -117,7 +117,7 @@ impl Upstream {
 
 fn answer(response: Response<Incoming>, lease: Lease) -> Result<Response<HandlerBody>, Refusal> {
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        let detail = "The handler answered 101 Switching Protocols, which nobody asked for.";
+        let detail = "The handler answered 101 Switching Protocols without a request for it.";
         return Err(Refusal::new(Reject::HandlerMalformed, detail));
     }
     let (mut head, body) = response.into_parts();

@@ -56,7 +56,7 @@ fn a_socket_without_a_listener_is_unavailable_until_a_handler_listens() {
     let outcome = gateway.admitted_curl().post(PATH, b"{}").run().unwrap();
     let response = outcome.response().unwrap();
     assert_problem(response, 502, "handler_unavailable", "a socket that was left behind");
-    assert!(detail(response).contains("nobody listens"), "{response:?}");
+    assert!(detail(response).contains("no process listens"), "{response:?}");
     let path = gateway.environment.path("left.sock");
     let _handler = hookgate_testkit::handler::Handler::start(&path, Behaviour::Json).unwrap();
     assert_eq!(gateway.admitted_curl().post(PATH, b"{}").run().unwrap().status(), Some(200));
