@@ -6,7 +6,7 @@
 mod problem;
 mod replay;
 mod secret;
-mod session;
+mod session_parameter;
 mod signature;
 mod token;
 
@@ -20,12 +20,12 @@ use toml::Spanned;
 use super::document::{self, Report, WordOr};
 use super::error::Problem;
 use super::key_source::KeySources;
-use hookgate_core::auth::policy::PolicyError;
+use hookgate_core::auth::proof_policy::ProofPolicyError;
 use hookgate_core::auth::{Clause, Proof, ProofPolicy, ReplayRule};
 
 pub use self::problem::ProofProblem;
 pub(super) use self::replay::RawReplay;
-pub(super) use self::session::RawSessionParameter;
+pub(super) use self::session_parameter::RawSessionParameter;
 pub(super) use self::signature::RawSignature;
 pub(super) use self::token::RawToken;
 #[cfg(test)]
@@ -253,7 +253,7 @@ impl RawClause {
     fn completions(&self) -> String {
         let mut lines: Vec<String> = self.parts().map(Self::completions).collect();
         lines.extend(self.token.as_ref().map(|token| token.get_ref().completion().to_owned()));
-        lines.extend(self.session_parameter.as_ref().map(|_| session::COMPLETION.to_owned()));
+        lines.extend(self.session_parameter.as_ref().map(|_| session_parameter::COMPLETION.to_owned()));
         lines.extend(self.signature.as_ref().map(|_| signature::COMPLETION.to_owned()));
         lines.dedup();
         lines.join(if self.any.is_some() { ", or " } else { ", and " })
@@ -329,7 +329,7 @@ fn demand(raw: &Spanned<RawClause>, sources: &mut KeySources<'_>, report: &mut R
         Content::Any(list) => ProofPolicy::any(clauses(list, sources, report)?),
         one => ProofPolicy::all(vec![Clause::One(proof(raw, one, sources, report)?)]),
     };
-    policy.map_err(|error: PolicyError| report.error(raw, ProofProblem::from(error).into())).ok()
+    policy.map_err(|error: ProofPolicyError| report.error(raw, ProofProblem::from(error).into())).ok()
 }
 
 fn clauses(
@@ -379,7 +379,7 @@ fn proof(
 ) -> Option<Proof> {
     match content {
         Content::Token(raw) => token::parse(raw, false, sources, report).map(Proof::Token),
-        Content::SessionParameter(raw) => session::parse(raw, sources, report).map(Proof::SessionParameter),
+        Content::SessionParameter(raw) => session_parameter::parse(raw, sources, report).map(Proof::SessionParameter),
         Content::Signature(raw) => signature::parse(raw, report).map(Proof::Signature),
         Content::All(_) | Content::Any(_) => {
             report.error(raw, ProofProblem::TooDeep.into());

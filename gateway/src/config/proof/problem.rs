@@ -5,14 +5,14 @@
 use std::path::PathBuf;
 
 use crate::config::KeyUrlError;
-use hookgate_core::auth::keys::KeySetError;
-use hookgate_core::auth::pointer::PointerError;
-use hookgate_core::auth::policy::PolicyError;
+use hookgate_core::auth::body_signature::SignatureRuleError;
+use hookgate_core::auth::json_pointer::JsonPointerError;
+use hookgate_core::auth::proof_policy::ProofPolicyError;
 use hookgate_core::auth::replay::ReplayRuleError;
 use hookgate_core::auth::secret::SecretError;
-use hookgate_core::auth::session::SessionParameterError;
-use hookgate_core::auth::signature::SignatureRuleError;
+use hookgate_core::auth::session_parameter::SessionParameterError;
 use hookgate_core::auth::token::TokenRuleError;
+use hookgate_core::auth::token_keys::KeySetError;
 
 /// What is wrong with a proof, or with a source of keys.
 #[derive(Debug, thiserror::Error)]
@@ -133,7 +133,7 @@ pub enum ProofProblem {
     },
     /// A combination of proofs.
     #[error(transparent)]
-    Policy(#[from] PolicyError),
+    Policy(#[from] ProofPolicyError),
     /// A signature.
     #[error(transparent)]
     Signature(#[from] SignatureRuleError),
@@ -145,7 +145,7 @@ pub enum ProofProblem {
     SessionParameter(#[from] SessionParameterError),
     /// A JSON pointer.
     #[error(transparent)]
-    Pointer(#[from] PointerError),
+    Pointer(#[from] JsonPointerError),
     /// A rule about duplicates.
     #[error(transparent)]
     Replay(#[from] ReplayRuleError),

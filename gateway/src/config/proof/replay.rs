@@ -8,12 +8,12 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::problem::ProofProblem;
-use super::session::parse_pointer;
+use super::session_parameter::parse_pointer;
 use super::signature::header_name;
 use crate::config::document::{Report, WordOr};
 use crate::config::limits::Bound;
 use hookgate_core::auth::replay::ReplayRuleError;
-use hookgate_core::auth::{ReplayKey, ReplayRule};
+use hookgate_core::auth::{DeliveryId, ReplayRule};
 
 /// Up to a week: the longest retries that senders document go on for three days (Stripe).
 const WINDOW: Bound = Bound::new(1, 7 * 24 * 3600, " s");
@@ -71,14 +71,14 @@ pub(super) fn rule(raw: &Spanned<RawReplay>, scope: &str, report: &mut Report<'_
     let fields = raw.get_ref();
     let header = fields.id_header.as_ref().map(|text| {
         // A name that `header_name` took is one.
-        header_name(text, report).and_then(|name| HeaderName::try_from(name).ok()).map(ReplayKey::Header)
+        header_name(text, report).and_then(|name| HeaderName::try_from(name).ok()).map(DeliveryId::Header)
     });
     let pointer = fields.id_pointer.as_ref().map(|text| {
         let pointer = parse_pointer(text.get_ref()).map_err(|problem| report.error(text, problem));
-        pointer.ok().map(ReplayKey::Body)
+        pointer.ok().map(DeliveryId::Body)
     });
-    let signed = fields.by_signature.filter(|by| *by).map(|_| Some(ReplayKey::SignedMessage));
-    let keys: Vec<Option<ReplayKey>> = [header, pointer, signed].into_iter().flatten().collect();
+    let signed = fields.by_signature.filter(|by| *by).map(|_| Some(DeliveryId::SignedMessage));
+    let keys: Vec<Option<DeliveryId>> = [header, pointer, signed].into_iter().flatten().collect();
     if keys.is_empty() {
         report.missing(raw, "id_header", WRITE_KEYS);
     }

@@ -1,6 +1,6 @@
 //! `signature`: which of the forms that senders have, and its parts.
 //!
-//! Owns the keys of each form. What a form means is `auth::signature`'s.
+//! Owns the keys of each form. What a form means is `auth::body_signature`'s.
 
 use std::ops::Range;
 
@@ -12,7 +12,7 @@ use super::problem::ProofProblem;
 use super::secret::{self, RawSecret};
 use crate::config::document::{self, Report};
 use crate::config::limits::Bound;
-use hookgate_core::auth::signature::{Encoding, HmacHash, SignatureRuleError, TimestampPlace};
+use hookgate_core::auth::body_signature::{Encoding, HmacHash, SignatureRuleError, TimestampPlace};
 use hookgate_core::auth::{BodySignature, HmacForm, Secret};
 
 /// Up to a day: with a longer one, a timestamp protects from nothing.

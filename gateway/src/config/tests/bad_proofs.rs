@@ -98,7 +98,7 @@ fn combinations_are_checked() {
         "a group within a group",
     );
     let nine = [one.as_str(); 9].join(", ");
-    check_proof(&format!("{{ any = [{nine}] }}"), "", "9 proofs; at most 8 are checked");
+    check_proof(&format!("{{ any = [{nine}] }}"), "", "9 proofs; write at most 8");
 }
 
 #[test]
@@ -121,13 +121,13 @@ fn signatures_are_checked() {
     check(&of("standard-webhooks", ""), ".secrets[0]", "the secret is not a Standard Webhooks key");
     check(&standard(", tolerance_s = 0"), ".tolerance_s", "from 1 to 86400 s");
     check(&of("hmac", ""), ".header", "missing; write header =");
-    check(&of("hmac", ", header = \"a b\""), ".header", "\"a b\" is not the name of a header field");
+    check(&of("hmac", ", header = \"a b\""), ".header", "\"a b\" is not a header field name");
     check(&hmac(", separator = \";;\""), ".separator", "not one ASCII character");
     check(&hmac(", separator = \"ä\""), ".separator", "not one ASCII character");
     check(&hmac(", encoding = \"binary\""), ".encoding", "`hex`, `base64`, `base64url`");
     check(&hmac(", hash = \"sha1\""), ".hash", "`sha256`, `sha384`, `sha512`");
-    check(&hmac(", message = \"{timestamp}\""), ".message", "must hold {body} once");
-    check(&hmac(", message = \"{nonce}.{body}\""), ".message", "holds \"{nonce}\"; the pieces are");
+    check(&hmac(", message = \"{timestamp}\""), ".message", "must have {body} exactly once");
+    check(&hmac(", message = \"{nonce}.{body}\""), ".message", "has \"{nonce}\"; write {id}");
     check(&hmac(", message = \"{timestamp}.{body}\""), ".message", "{timestamp} in message and timestamp_header or");
     check(&hmac(", message = \"{id}.{body}\""), ".message", "{id} in message and id_header go together");
     check(&hmac(", timestamp_header = \"x-time\""), "", "{timestamp} in message and timestamp_header or");
@@ -159,7 +159,7 @@ fn unfit_secret_files_are_told_apart() {
     for (content, words) in [
         (String::new(), "bad.secret: the secret is empty"),
         ("\n".to_owned(), "bad.secret: the secret is empty"),
-        ("x".repeat(4097), "bad.secret: the secret has 4097 bytes, more than 4096; is this the right file?"),
+        ("x".repeat(4097), "bad.secret: the secret has 4097 bytes, more than 4096; check that this is the right file"),
         ("x".repeat(8193), "bad.secret cannot be read: larger than 8192 bytes"),
     ] {
         site.write("bad.secret", &content);
@@ -230,14 +230,14 @@ fn tokens_are_checked() {
     );
     check("form = \"jwt\", audiences = [\"a\"]", ".form", "`dialogflow` or `oidc`");
     let with = |more: &str| format!("issuers = [\"https://i/\"], audiences = [\"a\"], key_source = \"google\"{more}");
-    check(&with(""), "", "neither `emails` nor `subjects` is given");
+    check(&with(""), "", "neither emails nor subjects is given");
     check(
         &with(", project_number = \"1\", subjects = [\"s\"]"),
         ".project_number",
         "no meaning without form = \"dialogflow\"",
     );
     check(&with(", subjects = []"), ".subjects", "empty; write one value or more");
-    check(&with(", subjects = [\"ä\"]"), ".subjects", "only printable ASCII");
+    check(&with(", subjects = [\"ä\"]"), ".subjects", "write printable ASCII characters");
     check(&with(", subjects = [\"s\"], unsafe_any_subject = true"), ".unsafe_any_subject", "beside emails or subjects");
     check(
         "issuers = [\"i\"], audiences = [\"a\"], subjects = [\"s\"]",
@@ -257,7 +257,7 @@ fn session_parameters_are_checked() {
     };
     let at = |more: &str| format!("pointer = \"/a/b\", {more}");
     check(SECRETS, ".pointer", "missing; write pointer = \"/sessionInfo");
-    check(&format!("pointer = \"a\", {SECRETS}"), ".pointer", "it begins with \"/\"");
+    check(&format!("pointer = \"a\", {SECRETS}"), ".pointer", "begin it with \"/\"");
     check(&format!("pointer = \"/a~2\", {SECRETS}"), ".pointer", "write \"~\" as \"~0\"");
     check(&format!("pointer = \"/{{name}}\", {SECRETS}"), ".name", "missing; write name = \"webhook_token\"");
     check(&format!("pointer = \"/{{name}}\", name = \"\", {SECRETS}"), ".name", "empty; write name");
@@ -269,7 +269,7 @@ fn session_parameters_are_checked() {
     check(&at(&format!("encoding = \"hex\", {SECRETS}")), ".encoding", "no meaning without hmac_secrets");
     check(&at("hmac_secrets = [], session_pointer = \"/s\""), ".hmac_secrets", "empty; write");
     let token = "token = { issuers = [\"i\"], audiences = [\"a\"], key_source = \"google\"";
-    check(&at(&format!("{token} }}")), ".token", "neither `emails` nor `subjects` is given");
+    check(&at(&format!("{token} }}")), ".token", "neither emails nor subjects is given");
     let bound = format!("session_pointer = \"/s\", {token}, unsafe_any_subject = true }}");
     check(&at(&bound), ".token.unsafe_any_subject", "no meaning beside session_pointer, which names the subject");
 }
@@ -281,12 +281,12 @@ fn replay_is_checked() {
     };
     check("\"off\"", "", "\"off\" is no rule about duplicates; write \"none\"");
     check("{}", ".id_header", "missing; write id_header = \"x-webhook-id\", id_pointer");
-    check("{ id_header = \"a b\" }", ".id_header", "is not the name of a header field");
-    check("{ id_pointer = \"id\" }", ".id_pointer", "it begins with \"/\"");
-    check("{ by_signature = true }", "", "a body signature must be among `all` proofs");
+    check("{ id_header = \"a b\" }", ".id_header", "is not a header field name");
+    check("{ id_pointer = \"id\" }", ".id_pointer", "begin it with \"/\"");
+    check("{ by_signature = true }", "", "so every request must be signed");
     check("{ id_header = \"a\", window_s = 604801 }", ".window_s", "from 1 to 604800 s");
     check("{ id_header = \"a\", duplicate_status = 500 }", ".duplicate_status", "from 200 to 409");
-    check("{ id_header = \"a\", duplicate_status = 302 }", ".duplicate_status", "302 is no answer to a duplicate");
+    check("{ id_header = \"a\", duplicate_status = 302 }", ".duplicate_status", "302 is not a status for a duplicate");
 }
 
 #[test]
@@ -296,7 +296,7 @@ fn a_delivery_is_not_forgotten_while_its_timestamp_is_good() {
     let site = Site::new();
     site.write("standard", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n");
     let errors = site.errors(&[LISTEN, CERTIFICATE, ROUTE, &provider(&lines)].concat());
-    let words = "13: provider[0].replay: a window of 799 s is shorter than twice the tolerance";
+    let words = "13: provider[0].replay: window_s = 799 is less than twice the tolerance_s";
     assert!(errors.len() == 1 && errors[0].starts_with(words), "{errors:#?}");
 }
 

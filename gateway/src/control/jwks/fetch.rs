@@ -20,7 +20,7 @@ use tokio_rustls::TlsConnector;
 
 use crate::crypto;
 use hookgate_core::auth::KeySet;
-use hookgate_core::auth::keys::KeySetError;
+use hookgate_core::auth::token_keys::KeySetError;
 
 pub use crate::config::{FetchLimits, KeyUrl};
 

@@ -1,6 +1,6 @@
 //! `session_parameter`: where it stands in the body, and what it must be.
 //!
-//! Owns its keys. What they mean is `auth::session`'s.
+//! Owns its keys. What they mean is `auth::session_parameter`'s.
 
 use serde::Deserialize;
 use toml::Spanned;
@@ -12,8 +12,8 @@ use super::token::{self, RawToken};
 use crate::config::document::{self, Report};
 use crate::config::error::Problem;
 use crate::config::key_source::KeySources;
-use hookgate_core::auth::pointer::PointerError;
-use hookgate_core::auth::session::SessionParameterError;
+use hookgate_core::auth::json_pointer::JsonPointerError;
+use hookgate_core::auth::session_parameter::SessionParameterError;
 use hookgate_core::auth::{JsonPointer, SessionParameter};
 
 /// What stands in a pointer for the name of the parameter.
@@ -143,5 +143,5 @@ fn pointer_at(at: &Spanned<String>, text: &str, report: &mut Report<'_>) -> Opti
 
 /// Parses a JSON pointer.
 pub(super) fn parse_pointer(text: &str) -> Result<JsonPointer, Problem> {
-    JsonPointer::parse(text).map_err(|error: PointerError| ProofProblem::from(error).into())
+    JsonPointer::parse(text).map_err(|error: JsonPointerError| ProofProblem::from(error).into())
 }
