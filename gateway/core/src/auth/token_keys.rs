@@ -232,11 +232,13 @@ impl Jwk {
             "RSA" => rsa(self.n.as_deref(), self.e.as_deref())?,
             "EC" if self.crv.as_deref() == Some("P-256") => p256(self.x.as_deref(), self.y.as_deref())?,
             "EC" => return Err("its curve is not P-256".to_owned()),
-            other => return Err(format!("its \"kty\" is {}", Quoted(other.as_bytes()))),
+            other => return Err(format!("its \"kty\" is {}, not RSA or EC", Quoted(other.as_bytes()))),
         };
         let key = VerifyingKey { kid: self.kid.map(Into::into), material };
         match self.alg.as_deref() {
-            Some(alg) if alg != key.algorithm().name() => Err(format!("its \"alg\" is {}", Quoted(alg.as_bytes()))),
+            Some(alg) if alg != key.algorithm().name() => {
+                Err(format!("its \"alg\" is {}, not {}", Quoted(alg.as_bytes()), key.algorithm().name()))
+            }
             _ => Ok(key),
         }
     }
