@@ -131,7 +131,7 @@ fn check_type(header: &Header<'_>) -> Result<(), Refusal> {
     }
 }
 
-/// Finds the key by `kid` alone. `alg` must then be the algorithm of that key, so a token never chooses how it is verified.
+/// Finds the key only by `kid`. `alg` must then be the algorithm of that key, so a token never chooses how it is verified.
 fn check_signature(header: &Header<'_>, signed: &[u8], signature: &[u8], keys: &KeySet) -> Result<(), Refusal> {
     let kid = header.kid.as_ref().map(|kid| &*kid.0);
     let mut expected = None;

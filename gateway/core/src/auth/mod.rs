@@ -6,17 +6,17 @@
 //!
 //! A request meets the types in this order:
 //!
-//! 1. [`AuthorizedPeer::admit`] takes the [`VerifiedChain`] and the route, and takes the [`ProofPolicy`] of both from [`Demands`].
-//! 2. The policy is a list of [`Clause`]s of which all, or one, must hold. A clause is one [`Proof`], or all or any of several.
-//! 3. [`Candidate::authenticate`] has the policy judge the request, once its body is complete, by [`ProofPolicy::check`].
-//! 4. [`Proven`] is the result if the proofs hold and the delivery is new: what was proven, and the [`Reservation`] of the delivery.
-//! 5. [`Unproven`] is the result otherwise: the [`Refusal`], and the token issuer whose newer keys could change it.
+//! 1. [`AuthorizedPeer::admit`] gets the [`ProofPolicy`] of the route, or else of the provider, from [`Demands`], and keeps it.
+//! 2. The policy is a list of [`Clause`]s, of which all or one must hold. A clause is one [`Proof`], or all or any of several.
+//! 3. [`Candidate::authenticate`] judges the request by [`ProofPolicy::check`], after the whole body has arrived.
+//! 4. [`Proven`] is the result if the proofs hold and the delivery is new. It has the proven claims and the [`Reservation`].
+//! 5. [`Unproven`] is the result otherwise. It has the [`Refusal`], and the source of keys to fetch if newer keys could change it.
 //!
 //! # The only constructor
 //!
-//! `upstream` takes an [`AuthenticatedRequest`] and nothing else. Its fields are private, and [`Candidate::authenticate`] alone makes
-//! one, from an [`AuthorizedPeer`] (made by [`AuthorizedPeer::admit`] alone, from a [`VerifiedChain`]) and a [`Proven`] (made by
-//! [`ProofPolicy::check`] alone):
+//! `upstream` forwards only an [`AuthenticatedRequest`]. Its fields are private, and only [`Candidate::authenticate`] makes one. That
+//! takes an [`AuthorizedPeer`], which only [`AuthorizedPeer::admit`] makes, from a [`VerifiedChain`]; and a [`Proven`], which only
+//! [`ProofPolicy::check`] makes:
 //!
 //! ```
 //! use std::sync::Arc;
@@ -29,7 +29,7 @@
 //! }
 //! ```
 //!
-//! Code outside this module cannot make one, whatever it has at hand:
+//! Code outside this module cannot make one, even from all of its parts:
 //!
 //! ```compile_fail,E0451
 //! use hookgate_core::auth::{AuthenticatedRequest, AuthorizedPeer, Proven};
@@ -39,7 +39,7 @@
 //! }
 //! ```
 //!
-//! Nor can it replace a part of one:
+//! Nor can it change one:
 //!
 //! ```compile_fail,E0616
 //! use hookgate_core::auth::AuthenticatedRequest;
@@ -106,7 +106,7 @@ impl Demands {
     }
 }
 
-/// A peer with a verified chain that a route admits. [`AuthorizedPeer::admit`] alone makes one.
+/// A peer with a verified chain that a route admits. Only [`AuthorizedPeer::admit`] makes one.
 ///
 /// It holds the [`ProofPolicy`] from that moment on, so that no other policy can be applied to its request.
 #[derive(Clone)]
@@ -223,7 +223,7 @@ impl Candidate {
 
 /// A request for the handler: the chain is verified, the route admits the peer, the body is complete, every proof holds.
 ///
-/// [`Candidate::authenticate`] alone makes one; the [module](self) shows that nothing else can.
+/// Only [`Candidate::authenticate`] makes one: see [the only constructor](self#the-only-constructor).
 pub struct AuthenticatedRequest {
     peer: AuthorizedPeer,
     head: Parts,

@@ -89,8 +89,8 @@ pub enum ProofPolicyError {
 pub struct Unproven {
     /// The refusal.
     pub refusal: Refusal,
-    /// The source whose published keys lack the key that a token names. A new fetch may bring it; then the request may be judged
-    /// again, once.
+    /// The source to fetch, if its published keys lack the key that a token names. After the fetch the request may be judged again,
+    /// once.
     pub wants_keys: Option<KeySourceId>,
 }
 
@@ -297,7 +297,7 @@ fn any<'policy, T>(
     Err(highest.unwrap_or_else(|| Refusal::new(Reject::Internal, "A list of alternative proofs is empty.").into()))
 }
 
-/// Which failure tells the sender most: newer keys could help (2), the proof is wrong (1), the proof is missing (0).
+/// The precedence of a failure: newer keys could cure it (2), the proof is wrong (1), the proof is missing (0).
 fn rank(unproven: &Unproven) -> u8 {
     match unproven.refusal.reject {
         _ if unproven.wants_keys.is_some() => 2,
@@ -336,7 +336,7 @@ impl Kinds {
     ];
 }
 
-/// The evidence that a request satisfies its policy. [`ProofPolicy::check`] alone makes one.
+/// The evidence that a request satisfies its policy. Only [`ProofPolicy::check`] makes one.
 #[derive(Debug)]
 pub struct Proven {
     kinds: Kinds,

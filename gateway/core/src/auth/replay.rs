@@ -280,7 +280,7 @@ impl ReplayRule {
         self.ids.iter().any(|id| matches!(id, DeliveryId::SignedMessage))
     }
 
-    /// Reserves the delivery of a request whose proofs hold. `signature` is the rule that its signature satisfied.
+    /// Reserves the delivery of a request, after its proofs hold. `signature` is the rule that its signature satisfied.
     ///
     /// # Errors
     ///
