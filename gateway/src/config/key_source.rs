@@ -1,7 +1,7 @@
 //! `[[key_source]]`: the origins of the keys that verify tokens.
 //!
-//! Owns the names of sources, the built-in source, the bounds of a fetch, and the reading of key files. Must not fetch: `control::jwks`
-//! does.
+//! Owns the names of sources, the built-in source, the bounds of a fetch, and the reading of key files. Must not fetch:
+//! `control::jwks` does.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -66,8 +66,8 @@ pub enum KeyOrigin {
 }
 
 impl KeyOrigin {
-    /// Whether keys from this origin are also keys of `other`: the same URL, bounds and roots. Never true for files, which each load
-    /// reads again.
+    /// Whether keys from this origin are also keys of `other`: the same URL, bounds and roots. Never true for files, which each
+    /// load reads again.
     #[must_use]
     pub fn same_as(&self, other: &Self) -> bool {
         match (self, other) {
@@ -96,8 +96,8 @@ pub struct FetchLimits {
 }
 
 impl Default for FetchLimits {
-    /// A set of 64 keys of 8192 bits has 100 KiB. With one day of staleness, an issuer can be unreachable for a night. A withdrawn key is
-    /// trusted for at most two days.
+    /// A set of 64 keys of 8192 bits has 100 KiB. With one day of staleness, an issuer can be unreachable for a night. A
+    /// withdrawn key is trusted for at most two days.
     fn default() -> Self {
         Self {
             timeout: Duration::from_secs(10),

@@ -202,8 +202,8 @@ impl Completion<'_> {
         }
     }
 
-    /// The preset's clause, completed by these parts. Alternatives without a part are left out. `None` if no alternative remains, or if a
-    /// part of an `all` list is missing: the result never demands less than the preset does.
+    /// The preset's clause, completed by these parts. Alternatives without a part are left out. `None` if no alternative remains,
+    /// or if a part of an `all` list is missing: the result never demands less than the preset does.
     fn complete(&self, preset: &RawClause, at: &Range<usize>) -> Option<RawClause> {
         let placed = |clauses: Vec<RawClause>| {
             Spanned::new(at.clone(), clauses.into_iter().map(|clause| Spanned::new(at.clone(), clause)).collect())

@@ -3,8 +3,8 @@
 //! Owns the place of signatures, the message that they cover, and their comparison. Works on the raw bytes of the body, before any
 //! parser does. Must not remember deliveries: `replay` does.
 //!
-//! `ring` keeps an HMAC key as the state of two hashes, and does not zero it when it is dropped. [`Secret`] does not protect against a
-//! reader of this process's memory.
+//! `ring` keeps an HMAC key as the state of two hashes, and does not zero it when it is dropped. [`Secret`] does not protect
+//! against a reader of this process's memory.
 
 mod form;
 
@@ -128,8 +128,8 @@ impl BodySignature {
         })
     }
 
-    /// The form of PagerDuty: `X-PagerDuty-Signature: v1=<hex>,v1=<hex>`, HMAC-SHA-256 over the body, without a timestamp (PagerDuty
-    /// developer documentation, "Verifying Signatures").
+    /// The form of PagerDuty: `X-PagerDuty-Signature: v1=<hex>,v1=<hex>`, HMAC-SHA-256 over the body, without a timestamp
+    /// (PagerDuty developer documentation, "Verifying Signatures").
     ///
     /// # Errors
     ///
@@ -149,8 +149,9 @@ impl BodySignature {
         Self::hmac(&form, secrets)
     }
 
-    /// The form of Standard Webhooks: the fields `webhook-id`, `webhook-timestamp` and `webhook-signature`. The last has values separated
-    /// by spaces: `v1,` with an HMAC-SHA-256 or `v1a,` with an ed25519 signature, in base64, over `{id}.{timestamp}.{body}`.
+    /// The form of Standard Webhooks: the fields `webhook-id`, `webhook-timestamp` and `webhook-signature`. The last has values
+    /// separated by spaces: `v1,` with an HMAC-SHA-256 or `v1a,` with an ed25519 signature, in base64, over
+    /// `{id}.{timestamp}.{body}`.
     ///
     /// Each of `keys` is the text that the sender shows: `whsec_…` is an HMAC secret in base64, `whpk_…` an ed25519 public key.
     ///
@@ -224,8 +225,8 @@ impl BodySignature {
         })
     }
 
-    /// The SHA-256 of the signed message. It does not depend on the secret or on how a signature is written, so a rewritten signature
-    /// does not make a delivery new.
+    /// The SHA-256 of the signed message. It does not depend on the secret or on how a signature is written, so a rewritten
+    /// signature does not make a delivery new.
     ///
     /// # Errors
     ///
@@ -341,7 +342,8 @@ impl Verifier {
 
 impl TimestampRule {
     fn check(&self, timestamp: &[u8], now: UnixTime) -> Result<(), Refusal> {
-        // Digits only: `parse` accepts a sign, and the compared number must be the signed one. 12 digits last until the year 33,658.
+        // Digits only: `parse` accepts a sign, and the compared number must be the signed one. 12 digits last until the year
+        // 33,658.
         let digits = (1..=12).contains(&timestamp.len()) && timestamp.iter().all(u8::is_ascii_digit);
         let seconds: u64 =
             std::str::from_utf8(timestamp).ok().filter(|_| digits).and_then(|text| text.parse().ok()).ok_or_else(
@@ -356,8 +358,8 @@ impl TimestampRule {
         if now.abs_diff(seconds) > self.tolerance_seconds {
             let (distance, direction) = (now.abs_diff(seconds), if seconds < now { "past" } else { "future" });
             let detail = format!(
-                "The signed timestamp is {distance} s in the {direction}, and the limit is {} s. Check the clocks of the sender and of \
-                 this host.",
+                "The signed timestamp is {distance} s in the {direction}, and the limit is {} s. Check the clocks of the \
+                 sender and of this host.",
                 self.tolerance_seconds
             );
             return Err(Refusal::new(Reject::TimestampOutsideWindow, detail));

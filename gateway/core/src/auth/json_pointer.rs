@@ -12,12 +12,12 @@ use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess
 /// Most reference tokens of a pointer. Webhook bodies need at most five.
 const MAX_DEPTH: usize = 16;
 
-/// Most strings that one walk reports; further ones are ignored. Only `*` can find more than one, and a Dialogflow conversation has a
-/// few contexts.
+/// Most strings that one walk reports; further ones are ignored. Only `*` can find more than one, and a Dialogflow conversation
+/// has a few contexts.
 const MAX_FOUND: usize = 32;
 
-/// A JSON pointer (RFC 6901), such as `/sessionInfo/parameters/token`, with one addition: in an array, the token `*` stands for every
-/// element. In an object, `*` is the member of that name, as in the RFC.
+/// A JSON pointer (RFC 6901), such as `/sessionInfo/parameters/token`, with one addition: in an array, the token `*` stands for
+/// every element. In an object, `*` is the member of that name, as in the RFC.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JsonPointer {
     tokens: Box<[Box<str>]>,
@@ -69,8 +69,8 @@ impl JsonPointer {
         Ok(Self { tokens, text: text.into() })
     }
 
-    /// Calls `found` with each string at the pointer, at most 32, and returns the number of other values there. Allocates the parser's
-    /// stack, one byte a level of nesting, and each string that has escapes.
+    /// Calls `found` with each string at the pointer, at most 32, and returns the number of other values there. Allocates the
+    /// parser's stack, one byte a level of nesting, and each string that has escapes.
     ///
     /// # Errors
     ///

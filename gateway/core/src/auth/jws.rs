@@ -4,8 +4,8 @@
 //!
 //! Why not a JWT crate: of the maintained ones, `jsonwebtoken` reads the clock inside its validation, ignores `crit` (a MUST of
 //! RFC 7515, section 4.1.11), calls its cryptography through a process-wide provider that panics if none is installed, and has no
-//! `ring` backend. The others bring a second cryptography library. `ring` verifies, `data-encoding` decodes and `serde_json` parses,
-//! so this file only splits a token at two dots.
+//! `ring` backend. The others bring a second cryptography library. `ring` verifies, `data-encoding` decodes and `serde_json`
+//! parses, so this file only splits a token at two dots.
 
 use std::borrow::Cow;
 
@@ -50,8 +50,8 @@ fn present<'document, D: Deserializer<'document>>(deserializer: D) -> Result<boo
     IgnoredAny::deserialize(deserializer).map(|_| true)
 }
 
-/// Verifies that a key of `keys` signed `token`, and returns its payload, decoded into `buffer`. The buffer is the caller's, so that a
-/// token needs no allocation.
+/// Verifies that a key of `keys` signed `token`, and returns its payload, decoded into `buffer`. The buffer is the caller's, so
+/// that a token needs no allocation.
 ///
 /// # Errors
 ///

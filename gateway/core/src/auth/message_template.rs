@@ -140,8 +140,8 @@ impl MessageTemplate {
         self.0.contains(&Piece::Timestamp)
     }
 
-    /// Whether a piece contains the literal that ends it, so that the same signed bytes could be split elsewhere: the id `1.2` before
-    /// the body `3` has the same signed bytes as `1` before `2.3`. Standard Webhooks forbids "." in ids for this reason.
+    /// Whether a piece contains the literal that ends it, so that the same signed bytes could be split elsewhere: the id `1.2`
+    /// before the body `3` has the same signed bytes as `1` before `2.3`. Standard Webhooks forbids "." in ids for this reason.
     pub(super) fn is_ambiguous(&self, parts: &MessageParts<'_>) -> bool {
         self.0.windows(2).any(|pair| match pair {
             // What follows the body has a fixed form, and a timestamp has digits only.

@@ -2,7 +2,8 @@
 //!
 //! A certificate proves *PagerDuty* or *Google*, not *your* account or agent. A request is trusted only if its chain is verified,
 //! *and* the chain proves a provider that the route admits, *and* the request shows every proof that the route or the provider
-//! demands. Owns the policy of proofs and [`AuthenticatedRequest`]. Does no I/O and reads no clock: keys and the time are arguments.
+//! demands. Owns the policy of proofs and [`AuthenticatedRequest`]. Does no I/O and reads no clock: keys and the time are
+//! arguments.
 //!
 //! A request meets the types in this order:
 //!
@@ -14,13 +15,13 @@
 //!
 //! # The only constructor
 //!
-//! `upstream` forwards only an [`AuthenticatedRequest`]. Its fields are private, and only [`Candidate::authenticate`] makes one. That
-//! takes an [`AuthorizedPeer`], which only [`AuthorizedPeer::admit`] makes, from a [`VerifiedChain`]; and a [`Proven`], which only
-//! [`ProofPolicy::check`] makes:
+//! `upstream` forwards only an [`AuthenticatedRequest`]. Its fields are private, and only [`Candidate::authenticate`] makes one.
+//! That takes an [`AuthorizedPeer`], which only [`AuthorizedPeer::admit`] makes, from a [`VerifiedChain`]; and a [`Proven`],
+//! which only [`ProofPolicy::check`] makes:
 //!
 //! ```
 //! use std::sync::Arc;
-//! use hookgate_core::auth::{AuthenticatedRequest, AuthorizedPeer, Candidate, KeySets, Proven, ReplayGuard};
+//! use hookgate_core::auth::{AuthenticatedRequest, AuthorizedPeer, Candidate, KeySets, ReplayGuard};
 //!
 //! fn authenticate(peer: AuthorizedPeer, head: http::request::Parts, body: bytes::Bytes) -> Option<AuthenticatedRequest> {
 //!     let (keys, guard) = (KeySets::empty(0), Arc::new(ReplayGuard::new(1)));
@@ -94,8 +95,8 @@ pub struct Demands {
 }
 
 impl Demands {
-    /// `providers` by [`ProviderId`], `routes` by [`RouteId`]. The policy of a route replaces that of the provider; `None` is a route
-    /// without a policy of its own.
+    /// `providers` by [`ProviderId`], `routes` by [`RouteId`]. The policy of a route replaces that of the provider; `None` is a
+    /// route without a policy of its own.
     pub fn new(providers: Vec<Arc<ProofPolicy>>, routes: Vec<Option<Arc<ProofPolicy>>>) -> Self {
         Self { providers, routes }
     }
@@ -122,8 +123,8 @@ impl AuthorizedPeer {
     ///
     /// # Errors
     ///
-    /// `provider_not_admitted` if the chain proves no provider of the route; `internal` if `demands` has no policy for the provider,
-    /// which does not happen in a complete snapshot.
+    /// `provider_not_admitted` if the chain proves no provider of the route; `internal` if `demands` has no policy for the
+    /// provider, which does not happen in a complete snapshot.
     pub fn admit(
         chain: &Arc<VerifiedChain>,
         routes: &RouteTable,

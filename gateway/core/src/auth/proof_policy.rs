@@ -137,8 +137,8 @@ impl ProofPolicy {
     ///
     /// # Errors
     ///
-    /// If the signed bytes identify a delivery and a request can pass unsigned, or if the window of `rule` is shorter than twice the
-    /// tolerance of a signed timestamp.
+    /// If the signed bytes identify a delivery and a request can pass unsigned, or if the window of `rule` is shorter than twice
+    /// the tolerance of a signed timestamp.
     pub fn with_replay(mut self, rule: ReplayRule) -> Result<Self, ProofPolicyError> {
         if rule.needs_signature() && !self.always_signed() {
             return Err(ProofPolicyError::NotAlwaysSigned);
@@ -167,8 +167,8 @@ impl ProofPolicy {
     ///
     /// # Errors
     ///
-    /// The refusal of the proof that fails. If several alternatives fail: first that of an alternative that newer keys could satisfy,
-    /// then that of a proof that is wrong, then that of a proof that is missing.
+    /// The refusal of the proof that fails. If several alternatives fail: first that of an alternative that newer keys could
+    /// satisfy, then that of a proof that is wrong, then that of a proof that is missing.
     pub fn check(
         &self,
         request: &RequestView<'_>,
@@ -345,8 +345,8 @@ pub struct Proven {
 }
 
 impl Proven {
-    /// What was proven, the value of `X-Hookgate-Proof`: `certificate`, then those of `token`, `session-parameter` and `signature` that
-    /// were checked, separated by a comma and a space.
+    /// What was proven, the value of `X-Hookgate-Proof`: `certificate`, then those of `token`, `session-parameter` and
+    /// `signature` that were checked, separated by a comma and a space.
     #[must_use]
     pub fn labels(&self) -> &'static str {
         Kinds::LABELS[usize::from(self.kinds.0) % Kinds::LABELS.len()]
@@ -358,8 +358,8 @@ impl Proven {
         self.claims.as_ref()
     }
 
-    /// The reservation of the delivery, if the policy has a replay rule. [`Reservation::commit`] it when the handler has answered with
-    /// a status below 500, and drop it if the handler failed.
+    /// The reservation of the delivery, if the policy has a replay rule. [`Reservation::commit`] it when the handler has answered
+    /// with a status below 500, and drop it if the handler failed.
     pub fn take_reservation(&mut self) -> Option<Reservation> {
         self.reservation.take()
     }

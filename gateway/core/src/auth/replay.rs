@@ -1,11 +1,11 @@
 //! Replay: the memory of deliveries, so that no delivery is taken twice.
 //!
-//! Owns that memory: bounded, with an expiry for each entry, shared by the workers. A delivery is *reserved* while the handler has it.
-//! Then it is *taken*, or released if the handler failed, so that a retry of the sender is not a duplicate. [`ReplayGuard`] knows a
-//! delivery by 32 bytes, and [`ReplayRule`] computes them from a request. Must not judge proofs.
+//! Owns that memory: bounded, with an expiry for each entry, shared by the workers. A delivery is *reserved* while the handler
+//! has it. Then it is *taken*, or released if the handler failed, so that a retry of the sender is not a duplicate.
+//! [`ReplayGuard`] knows a delivery by 32 bytes, and [`ReplayRule`] computes them from a request. Must not judge proofs.
 //!
-//! Evicts no entry before its expiry: if the memory is full, the request is refused (`replay_guard_full`, 503, so that senders retry).
-//! If the oldest entry were evicted instead, a peer that fills the memory could replay any delivery.
+//! Evicts no entry before its expiry: if the memory is full, the request is refused (`replay_guard_full`, 503, so that senders
+//! retry). If the oldest entry were evicted instead, a peer that fills the memory could replay any delivery.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -238,9 +238,9 @@ pub enum ReplayRuleError {
 }
 
 impl ReplayRule {
-    /// A rule for the deliveries of `scope`, the name of a provider or route: equal ids in two scopes are two deliveries. A delivery is
-    /// a duplicate if it shares **any** of `ids` with one that was taken within `window_seconds`. The answer to a duplicate has the status
-    /// `duplicate_answer` and an empty body.
+    /// A rule for the deliveries of `scope`, the name of a provider or route: equal ids in two scopes are two deliveries. A
+    /// delivery is a duplicate if it shares **any** of `ids` with one that was taken within `window_seconds`. The answer to a
+    /// duplicate has the status `duplicate_answer` and an empty body.
     ///
     /// # Errors
     ///

@@ -51,7 +51,8 @@ impl Secret {
         }
     }
 
-    /// A secret that is the content of a file. One line break at the end, as editors and `echo` write it, is not part of the secret.
+    /// A secret that is the content of a file. One line break at the end, as editors and `echo` write it, is not part of the
+    /// secret.
     ///
     /// # Errors
     ///

@@ -1,8 +1,9 @@
 //! Session parameters: a value that your own authentication server put into a Dialogflow session, in the JSON body of a webhook.
 //!
-//! Owns the place of the parameter and its expected value. Dialogflow CX has the parameter at `/sessionInfo/parameters/<name>` and the
-//! session's name at `/sessionInfo/session`. Dialogflow ES has the parameter at `/queryResult/outputContexts/*/parameters/<name>` or
-//! under `/originalDetectIntentRequest/payload`, and the session's name at `/session`. Must not parse JSON: `json_pointer` does.
+//! Owns the place of the parameter and its expected value. Dialogflow CX has the parameter at `/sessionInfo/parameters/<name>`
+//! and the session's name at `/sessionInfo/session`. Dialogflow ES has the parameter at
+//! `/queryResult/outputContexts/*/parameters/<name>` or under `/originalDetectIntentRequest/payload`, and the session's name at
+//! `/session`. Must not parse JSON: `json_pointer` does.
 
 use std::borrow::Cow;
 
@@ -20,8 +21,8 @@ use crate::reject::{Refusal, Reject};
 /// Most secrets of one rule. A rotation needs two.
 const MAX_SECRETS: usize = 8;
 
-/// A rule for a session parameter. If the pointer finds several strings, one that matches suffices: only the authentication server can
-/// make it.
+/// A rule for a session parameter. If the pointer finds several strings, one that matches suffices: only the authentication
+/// server can make it.
 #[derive(Debug)]
 pub struct SessionParameter {
     pointer: JsonPointer,
@@ -73,8 +74,8 @@ impl SessionParameter {
         Ok(Self { pointer, expected: Expected::Hmac { session, keys: secrets.iter().map(key).collect(), encoding } })
     }
 
-    /// The parameter must be a token of your own issuer. If `session` is given, the token's `sub` must be the session's name, the string
-    /// at `session`, so that a token is valid in one session only.
+    /// The parameter must be a token of your own issuer. If `session` is given, the token's `sub` must be the session's name, the
+    /// string at `session`, so that a token is valid in one session only.
     #[must_use]
     pub fn token(pointer: JsonPointer, rule: TokenRule, session: Option<JsonPointer>) -> Self {
         Self { pointer, expected: Expected::Token { rule, session } }

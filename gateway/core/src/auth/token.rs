@@ -1,7 +1,7 @@
 //! Tokens: issuer, audience, subject and times (RFC 7519; OpenID Connect Core, section 2).
 //!
-//! Owns the bearer token in the `Authorization` field (RFC 6750) and the judgement of claims. Reads a claim only after the signature
-//! has verified. Must not read a clock or fetch a key.
+//! Owns the bearer token in the `Authorization` field (RFC 6750) and the judgement of claims. Reads a claim only after the
+//! signature has verified. Must not read a clock or fetch a key.
 
 use http::HeaderMap;
 use http::header::{AUTHORIZATION, HeaderValue};
@@ -32,15 +32,15 @@ const MAX_NUMERIC_DATE: f64 = 9_007_199_254_740_992.0;
 pub struct TokenExpectations {
     /// `iss` must be one of these, byte by byte. Never empty.
     pub issuers: Vec<String>,
-    /// `aud` must be one of these, or a list with one of these, byte by byte. Usually the webhook's URL, as the sender has it. Never
-    /// empty.
+    /// `aud` must be one of these, or a list with one of these, byte by byte. Usually the webhook's URL, as the sender has it.
+    /// Never empty.
     pub audiences: Vec<String>,
     /// `email` must be one of these, with `email_verified`. If empty, `email` is not checked.
     pub emails: Vec<String>,
     /// `sub` must be one of these. If empty, `sub` is not checked.
     pub subjects: Vec<String>,
-    /// Allows both `emails` and `subjects` to be empty, so that every token of the issuer for the audience passes. Safe only with an
-    /// issuer of your own: Google issues a token for any audience to anyone who asks.
+    /// Allows both `emails` and `subjects` to be empty, so that every token of the issuer for the audience passes. Safe only with
+    /// an issuer of your own: Google issues a token for any audience to anyone who asks.
     pub unsafe_any_subject: bool,
     /// The largest difference between the clocks of issuer and receiver, in seconds, at most 300.
     pub leeway_seconds: u64,
@@ -88,8 +88,8 @@ pub enum TokenRuleError {
 }
 
 impl TokenExpectations {
-    /// The claims of a service identity token of Dialogflow: Google as its issuer, one of `audiences` (the webhook's URL), and the email
-    /// of the Dialogflow service agent of the project with this number.
+    /// The claims of a service identity token of Dialogflow: Google as its issuer, one of `audiences` (the webhook's URL), and
+    /// the email of the Dialogflow service agent of the project with this number.
     ///
     /// # Errors
     ///
@@ -109,8 +109,8 @@ impl TokenExpectations {
     }
 }
 
-/// A rule for tokens that the keys of one source verify. Expected values are stored as header values, so that a proven one is forwarded
-/// without an allocation.
+/// A rule for tokens that the keys of one source verify. Expected values are stored as header values, so that a proven one is
+/// forwarded without an allocation.
 #[derive(Debug)]
 pub struct TokenRule {
     source: KeySourceId,
@@ -178,7 +178,8 @@ impl TokenRule {
     ///
     /// # Errors
     ///
-    /// If the expectations would admit no token or every token, if a value is not printable ASCII, or if the leeway is out of bounds.
+    /// If the expectations would admit no token or every token, if a value is not printable ASCII, or if the leeway is out of
+    /// bounds.
     pub fn new(source: KeySourceId, expectations: &TokenExpectations) -> Result<Self, TokenRuleError> {
         let TokenExpectations { issuers, audiences, emails, subjects, unsafe_any_subject, leeway_seconds } =
             expectations;
@@ -233,7 +234,8 @@ impl TokenRule {
     /// Judges one token, from the `Authorization` field or from a session parameter.
     pub(super) fn check(&self, token: &[u8], keys: &KeySets, now: UnixTime) -> Result<TokenClaims, Unproven> {
         let Some(set) = keys.usable(self.source, now) else {
-            let detail = "hookgate has no usable keys of the token's issuer: none were fetched yet, or they are too old. Try again later.";
+            let detail =
+                "No usable keys of the token's issuer: none were fetched yet, or they are too old. Try again later.";
             return Err(Refusal::new(Reject::KeysUnavailable, detail).into());
         };
         let mut buffer = [0; MAX_PAYLOAD_BYTES];
@@ -304,8 +306,8 @@ impl TokenRule {
         }
     }
 
-    /// RFC 7519, sections 4.1.4 to 4.1.6: `now` must be before `exp`, and not before `nbf`. An `iat` in the future means that the clocks
-    /// differ. `exp` is mandatory, because a token without an end is a password.
+    /// RFC 7519, sections 4.1.4 to 4.1.6: `now` must be before `exp`, and not before `nbf`. An `iat` in the future means that the
+    /// clocks differ. `exp` is mandatory, because a token without an end is a password.
     fn judge_times(&self, claims: &Claims<'_>, now: u64) -> Result<(), Refusal> {
         let Some(NumericDate(expires)) = claims.exp else {
             return Err(Refusal::new(
@@ -358,15 +360,15 @@ fn header_values(key: &'static str, values: &[String]) -> Result<Box<[HeaderValu
     values.iter().map(header).collect()
 }
 
-/// `text` as a header value, if it is printable ASCII and not empty. Two receivers could read any other value in two ways, so it is not
-/// forwarded.
+/// `text` as a header value, if it is printable ASCII and not empty. Two receivers could read any other value in two ways, so it
+/// is not forwarded.
 fn printable(text: &str) -> Option<HeaderValue> {
     let ascii = text.bytes().all(|byte| matches!(byte, b' '..=b'~'));
     HeaderValue::from_str(text).ok().filter(|_| ascii && !text.is_empty())
 }
 
-/// The expected value that equals `claim`. Not compared in constant time: a claim is not a secret, and every holder of a token can read
-/// it.
+/// The expected value that equals `claim`. Not compared in constant time: a claim is not a secret, and every holder of a token
+/// can read it.
 fn expected(values: &[HeaderValue], claim: &str) -> Option<HeaderValue> {
     values.iter().find(|value| value.as_bytes() == claim.as_bytes()).cloned()
 }

@@ -31,7 +31,8 @@ pub struct KeySets(Vec<Option<PublishedKeys>>);
 pub struct PublishedKeys {
     /// The keys.
     pub set: Arc<KeySet>,
-    /// From this time on the keys count as unavailable, which bounds the use of stale keys. `u64::MAX` seconds for keys from a file.
+    /// From this time on the keys count as unavailable, which bounds the use of stale keys. `u64::MAX` seconds for keys from a
+    /// file.
     pub usable_until: UnixTime,
 }
 
@@ -266,8 +267,8 @@ fn p256(x: Option<&str>, y: Option<&str>) -> Result<Material, String> {
     Ok(Material::P256 { point })
 }
 
-/// A big-endian Base64urlUInt (RFC 7518, section 2). It must not have leading zero bytes, but some issuers send one, and `ring` refuses
-/// it. So they are removed.
+/// A big-endian Base64urlUInt (RFC 7518, section 2). It must not have leading zero bytes, but some issuers send one, and `ring`
+/// refuses it. So they are removed.
 fn integer(text: Option<&str>, name: &str) -> Result<Box<[u8]>, String> {
     let bytes = base64url(text, name)?;
     let zeros = bytes.iter().take_while(|&&byte| byte == 0).count();

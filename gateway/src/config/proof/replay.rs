@@ -50,7 +50,8 @@ impl RawReplay {
     }
 }
 
-/// Parses the replay rule for the deliveries of `scope`; reports errors. `None` if it has an error, `Some(None)` for the word "none".
+/// Parses the replay rule for the deliveries of `scope`; reports errors. `None` if it has an error, `Some(None)` for the word
+/// "none".
 pub(super) fn choice(
     raw: &Spanned<WordOr<RawReplay>>,
     scope: &str,
