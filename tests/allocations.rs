@@ -102,7 +102,7 @@ fn a_chain_that_is_noted_allocates_nothing() {
     let identity = Identity::new(1, Arc::new([provider]), cache, limits);
     let scope = Scope { id: 0, providers: vec![ProviderId(0)] };
     let chain = identity.verify(&scope, PeerChain::unsafe_assumed(&[leaf.der().clone()]), at(NOW)).result.unwrap();
-    assert_eq!(measure(|| identity.sighted(&chain, at(NOW))).count_total, 0);
+    assert_eq!(measure(|| identity.note_admitted(&chain, at(NOW))).count_total, 0);
     let sighting = identity.sightings().chains().next().unwrap();
     assert_eq!((sighting.admitted(), sighting.last_seen()), (1, NOW));
 }

@@ -145,7 +145,7 @@ fn adopt(rotation: &mut Rotation, generation: u64, profiles: Vec<Profile>) -> Id
 fn send(identity: &Identity, leaf: &CertificateDer<'static>, now: u64) {
     let scope = Scope { id: 0, providers: vec![ProviderId(0)] };
     let chain = identity.verify(&scope, PeerChain::unsafe_assumed(std::slice::from_ref(leaf)), at(now)).result.unwrap();
-    identity.sighted(&chain, at(now));
+    identity.note_admitted(&chain, at(now));
 }
 
 fn told(rotation: &mut Rotation, now: u64) -> Vec<String> {
