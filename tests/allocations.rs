@@ -89,7 +89,7 @@ fn a_chain_that_is_noted_allocates_nothing() {
     let profile = Profile {
         name: "default".into(),
         trust_anchors: vec![webpki::anchor_from_trusted_cert(root.der()).unwrap().to_owned()],
-        anchors_not_after: vec![NOW],
+        trust_anchors_not_after: vec![NOW],
         overlap_ends: None,
         verify_depth: 1,
         identity: vec![IdentityRule::new(vec![Condition::subject_cn("sender").unwrap()]).unwrap()],

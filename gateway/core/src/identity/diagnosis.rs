@@ -53,7 +53,7 @@ pub(super) fn mismatch(chain: &PresentedChain<'_>, provider: &Provider, profile:
 /// No path of `profile` could be verified.
 pub(super) fn path(failure: &PathFailure, profile: &Profile, chain: &PresentedChain<'_>, now: UnixTime) -> Refusal {
     match failure {
-        PathFailure::NoAnchor => unknown_issuer(profile, chain),
+        PathFailure::NoTrustAnchor => unknown_issuer(profile, chain),
         PathFailure::TooDeep(depth) => refusal(
             Reject::PathTooLong,
             &format!(

@@ -53,7 +53,7 @@ pub use peer::PeerChain;
 pub use provider::{ChainLimits, ExtendedKeyUsage, OnFailure, Profile, Provider, ProviderId, Scope};
 pub use revocation::{RevocationList, RevocationListError, RevocationLists, RevocationScope};
 pub use rule::{Condition, DnsPattern, IdentityRule, RuleError};
-pub use sighting::{CertificateSighting, ChainSighting, Sightings, anchor_label};
+pub use sighting::{CertificateSighting, ChainSighting, Sightings, trust_anchor_label};
 
 use cache::CacheKey;
 use issuer_signature::IssuerSignatures;
@@ -311,11 +311,11 @@ pub struct ProfileMatch {
     /// The index of the first of its profiles that matched.
     pub profile: u16,
     /// The index of the path's trust anchor in that profile.
-    pub anchor: u16,
+    pub trust_anchor: u16,
     /// RFC 4514 text of the subject of the path's trust anchor, printable ASCII.
-    pub anchor_subject: Arc<str>,
+    pub trust_anchor_subject: Arc<str>,
     /// Depth of the trust anchor, counted as [`Profile::verify_depth`] counts.
-    pub anchor_depth: usize,
+    pub trust_anchor_depth: usize,
     /// Whether a stricter [`ExtendedKeyUsage`] would have refused the path. Under [`ExtendedKeyUsage::ClientAuth`]: the end entity
     /// lacks the extension. Under [`ExtendedKeyUsage::Ignore`]: a certificate on the path has it without id-kp-clientAuth.
     pub eku_lenient: bool,
@@ -323,7 +323,7 @@ pub struct ProfileMatch {
 
 impl ProfileMatch {
     fn new(provider: ProviderId, profile: u16, path: path::Path) -> Self {
-        let path::Path { anchor, anchor_subject, anchor_depth, eku_lenient, valid_until: _ } = path;
-        Self { provider, profile, anchor, anchor_subject, anchor_depth, eku_lenient }
+        let path::Path { trust_anchor, trust_anchor_subject, trust_anchor_depth, eku_lenient, valid_until: _ } = path;
+        Self { provider, profile, trust_anchor, trust_anchor_subject, trust_anchor_depth, eku_lenient }
     }
 }

@@ -24,11 +24,11 @@ use crate::signatures::CERTIFICATE_SIGNATURES;
 #[derive(Debug)]
 pub(super) struct Path {
     /// The index of the trust anchor in the profile.
-    pub(super) anchor: u16,
+    pub(super) trust_anchor: u16,
     /// RFC 4514 text of the trust anchor's subject.
-    pub(super) anchor_subject: Arc<str>,
+    pub(super) trust_anchor_subject: Arc<str>,
     /// Counted as [`Profile::verify_depth`] counts.
-    pub(super) anchor_depth: usize,
+    pub(super) trust_anchor_depth: usize,
     /// The first second at which the path is no longer valid.
     pub(super) valid_until: UnixTime,
     /// Whether a stricter [`ExtendedKeyUsage`] would have refused the path.
@@ -39,7 +39,7 @@ pub(super) struct Path {
 #[derive(Debug)]
 pub(super) enum PathFailure {
     /// The issuer names lead to no trust anchor of the profile.
-    NoAnchor,
+    NoTrustAnchor,
     /// A path was verified, but its trust anchor is at this depth, beyond the profile's `verify_depth`.
     TooDeep(usize),
     /// A path was verified, but the end entity lacks the extended key usage extension that the profile requires.
@@ -72,7 +72,7 @@ pub(super) fn verify(
     end_entity: &EndEntity<'_>,
     now: UnixTime,
 ) -> Result<Path, PathFailure> {
-    let issuers = issuers_towards(&profile.trust_anchors, chain).ok_or(PathFailure::NoAnchor)?;
+    let issuers = issuers_towards(&profile.trust_anchors, chain).ok_or(PathFailure::NoTrustAnchor)?;
     let references = profile.revocation.as_ref().map(|lists| lists.references()).unwrap_or_default();
     let revocation = match &profile.revocation {
         Some(lists) => {
@@ -88,7 +88,7 @@ pub(super) fn verify(
     // keeps the depth.
     let too_deep = Cell::new(None);
     let within_depth = |path: &VerifiedPath<'_>| {
-        let depth = anchor_depth(path);
+        let depth = trust_anchor_depth(path);
         if depth > usize::from(profile.verify_depth) {
             too_deep.set(Some(depth));
             return Err(webpki::Error::MaximumPathDepthExceeded);
@@ -111,7 +111,7 @@ pub(super) fn verify(
 }
 
 /// End entity 0, first intermediate 1, trust anchor one above the last intermediate: as nginx counts.
-fn anchor_depth(path: &VerifiedPath<'_>) -> usize {
+fn trust_anchor_depth(path: &VerifiedPath<'_>) -> usize {
     path.intermediate_certificates().count() + 1
 }
 
@@ -167,10 +167,10 @@ fn conclude(
     // A profile has at most 256 trust anchors, and the path ends at one of them.
     let anchor = profile.trust_anchors.iter().position(|anchor| anchor == path.anchor());
     Ok(Path {
-        anchor: anchor.and_then(|place| u16::try_from(place).ok()).unwrap_or(u16::MAX),
-        anchor_subject: Name::from_contents(&path.anchor().subject)
+        trust_anchor: anchor.and_then(|place| u16::try_from(place).ok()).unwrap_or(u16::MAX),
+        trust_anchor_subject: Name::from_contents(&path.anchor().subject)
             .map_or_else(|| Arc::from("?"), |name| name.to_string().into()),
-        anchor_depth: anchor_depth(path),
+        trust_anchor_depth: trust_anchor_depth(path),
         valid_until,
         eku_lenient: match profile.extended_key_usage {
             ExtendedKeyUsage::ClientAuth => !leaf_carries_usage,

@@ -45,7 +45,7 @@ pub struct Profile {
     /// The trust anchors. The path may end at any of them. Never empty.
     pub trust_anchors: Vec<TrustAnchor<'static>>,
     /// notAfter of each trust anchor, in the same order, in seconds since 1970. For warnings only: no path depends on it.
-    pub anchors_not_after: Vec<u64>,
+    pub trust_anchors_not_after: Vec<u64>,
     /// The first second after the last day on which the provider documents this profile; `None` if no end is known. For warnings
     /// only: the profile stays in force until the operator removes it.
     pub overlap_ends: Option<UnixTime>,

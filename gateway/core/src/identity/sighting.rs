@@ -29,8 +29,8 @@ pub struct ChainSighting {
     pub provider: Arc<str>,
     /// The profile's name.
     pub profile: Arc<str>,
-    /// The trust anchor, as [`anchor_label`] writes it.
-    pub anchor: Arc<str>,
+    /// The trust anchor, as [`trust_anchor_label`] writes it.
+    pub trust_anchor: Arc<str>,
     admitted: AtomicU64,
     last_seen: AtomicU64,
 }
@@ -112,7 +112,7 @@ impl Sightings {
             provider.certificate.last_not_after.store(chain.not_after, Ordering::Relaxed);
             provider.certificate.latest_not_after.fetch_max(chain.not_after, Ordering::Relaxed);
             let profile = provider.profiles.get(usize::from(found.profile));
-            if let Some(sighting) = profile.and_then(|profile| profile.0.get(usize::from(found.anchor))) {
+            if let Some(sighting) = profile.and_then(|profile| profile.0.get(usize::from(found.trust_anchor))) {
                 sighting.admitted.fetch_add(1, Ordering::Relaxed);
                 sighting.last_seen.fetch_max(now.as_secs(), Ordering::Relaxed);
             }
@@ -144,7 +144,7 @@ struct Former<'a> {
 
 impl<'a> Former<'a> {
     fn new(sightings: &'a Sightings) -> Self {
-        let key = |known: &'a Arc<ChainSighting>| [&*known.provider, &*known.profile, &*known.anchor];
+        let key = |known: &'a Arc<ChainSighting>| [&*known.provider, &*known.profile, &*known.trust_anchor];
         Self {
             certificates: sightings.certificates().map(|known| (&*known.provider, known)).collect(),
             chains: sightings.chains().map(|known| (key(known), known)).collect(),
@@ -161,14 +161,14 @@ impl<'a> Former<'a> {
     }
 
     fn chain(&self, provider: &Arc<str>, profile: &Arc<str>, anchor: &TrustAnchor<'_>) -> Arc<ChainSighting> {
-        let anchor = anchor_label(anchor);
+        let anchor = trust_anchor_label(anchor);
         if let Some(known) = self.chains.get(&[&**provider, &**profile, anchor.as_str()]) {
             return Arc::clone(known);
         }
         Arc::new(ChainSighting {
             provider: Arc::clone(provider),
             profile: Arc::clone(profile),
-            anchor: anchor.into(),
+            trust_anchor: anchor.into(),
             admitted: AtomicU64::new(0),
             last_seen: AtomicU64::new(0),
         })
@@ -177,7 +177,7 @@ impl<'a> Former<'a> {
 
 /// The name of a trust anchor in metrics and warnings, such as `GTS Root R1 (871a9194)`: its common name, or its whole subject if it
 /// does not have exactly one, and the first bytes of the SHA-256 of its SubjectPublicKeyInfo.
-pub fn anchor_label(anchor: &TrustAnchor<'_>) -> String {
+pub fn trust_anchor_label(anchor: &TrustAnchor<'_>) -> String {
     let name = Name::from_contents(&anchor.subject);
     let text = name.map(|name| name.only_common_name().unwrap_or_else(|| name.to_string())).unwrap_or_default();
     let printable = text.chars().filter(|character| !character.is_control());

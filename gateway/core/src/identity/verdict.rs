@@ -113,7 +113,7 @@ impl<'a> Search<'a> {
         let result = path::verify(profile, self.issuer_signatures, self.chain, self.end_entity, self.now);
         match &result {
             // If no issuer name leads to a trust anchor, no path was built.
-            Ok(_) | Err(PathFailure::NoAnchor) => {}
+            Ok(_) | Err(PathFailure::NoTrustAnchor) => {}
             // No genuine chain has so many possible paths: do not try another profile.
             Err(failure) if failure.exhausted() => self.failed_builds = MAX_FAILED_BUILDS,
             Err(_) => self.failed_builds += 1,
@@ -154,5 +154,5 @@ impl<'a> Search<'a> {
 
 /// The first failure of a path that reached a trust anchor by name; otherwise the first failure.
 fn failure_to_report<'f, 'a>(failed: &'f [Failed<'a>]) -> Option<&'f Failed<'a>> {
-    failed.iter().find(|failed| !matches!(failed.failure, PathFailure::NoAnchor)).or(failed.first())
+    failed.iter().find(|failed| !matches!(failed.failure, PathFailure::NoTrustAnchor)).or(failed.first())
 }

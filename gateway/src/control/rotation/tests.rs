@@ -119,7 +119,7 @@ impl Authority {
         Profile {
             name: name.into(),
             trust_anchors: vec![webpki::anchor_from_trusted_cert(self.0.der()).unwrap().to_owned()],
-            anchors_not_after: vec![NOW + 4000 * DAY],
+            trust_anchors_not_after: vec![NOW + 4000 * DAY],
             overlap_ends: overlap_ends.map(at),
             verify_depth: 1,
             identity: vec![IdentityRule::new(vec![Condition::subject_cn(CLIENT).unwrap()]).unwrap()],

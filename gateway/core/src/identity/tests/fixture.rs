@@ -277,7 +277,7 @@ pub(super) fn profile(authority: &Authority, common: &str) -> Profile {
     Profile {
         name: "default".into(),
         trust_anchors: vec![authority.anchor()],
-        anchors_not_after: vec![NOW + 30 * DAY],
+        trust_anchors_not_after: vec![NOW + 30 * DAY],
         overlap_ends: None,
         verify_depth: 9,
         identity: by_common_name(common),

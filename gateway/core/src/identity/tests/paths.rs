@@ -37,7 +37,7 @@ fn the_depth_of_the_trust_anchor_is_one_more_than_the_intermediates() {
                 let stands = format!("at depth {depth}");
                 check("depth", profile, chain, Reject::PathTooLong, &[&stands, &bound]);
             } else {
-                assert_eq!(verify(profile, chain).unwrap().matches()[0].anchor_depth, depth);
+                assert_eq!(verify(profile, chain).unwrap().matches()[0].trust_anchor_depth, depth);
             }
         }
     }
@@ -58,8 +58,8 @@ fn a_shorter_path_is_used_if_the_first_is_too_deep() {
     let both =
         Profile { trust_anchors: vec![other.anchor(), root.anchor()], verify_depth: 2, ..profile(&root, "sender") };
     let verified = verify(both, &chain).unwrap();
-    assert_eq!(verified.matches()[0].anchor_depth, 2);
-    assert_eq!(&*verified.matches()[0].anchor_subject, "CN=root");
+    assert_eq!(verified.matches()[0].trust_anchor_depth, 2);
+    assert_eq!(&*verified.matches()[0].trust_anchor_subject, "CN=root");
     let far_alone = Profile { verify_depth: 2, ..profile(&other, "sender") };
     check("only the long path", far_alone, &chain, Reject::PathTooLong, &["at depth 3"]);
 }
@@ -74,7 +74,7 @@ fn the_order_and_unrelated_certificates_do_not_matter() {
     let stranger = Authority::root("stranger").certificate;
     let chain = [leaf, junk, first.certificate.clone(), stranger, root.certificate.clone(), second.certificate.clone()];
     let verified = verify(profile(&root, "sender"), &chain).unwrap();
-    assert_eq!(verified.matches()[0].anchor_depth, 3);
+    assert_eq!(verified.matches()[0].trust_anchor_depth, 3);
     assert_eq!(verified.certificates(), chain);
 }
 
@@ -423,5 +423,5 @@ fn a_valid_path_is_found_among_imitations() {
     let chain =
         [issuing.issue(&Template::client("sender")), imitation.certificate.clone(), issuing.certificate.clone()];
     let verified = verify(profile(&root, "sender"), &chain).unwrap();
-    assert_eq!(verified.matches()[0].anchor_depth, 2);
+    assert_eq!(verified.matches()[0].trust_anchor_depth, 2);
 }

@@ -78,7 +78,7 @@ fn a_chain_proves_each_matching_provider_by_its_first_matching_profile() {
     let verified = identity.verify(&scope, PeerChain::unsafe_assumed(&chain), at(NOW)).result.unwrap();
     let found: Vec<_> = verified.matches().iter().map(|found| (found.provider.0, found.profile)).collect();
     assert_eq!(found, [(1, 1), (3, 0)]);
-    assert_eq!(verified.matched(ProviderId(3)).unwrap().anchor_depth, 1);
+    assert_eq!(verified.matched(ProviderId(3)).unwrap().trust_anchor_depth, 1);
     assert!(verified.matched(ProviderId(0)).is_none());
     assert_eq!(verified.subject(), "CN=shared");
     assert_eq!(verified.subject_field().unwrap(), "CN=shared");

@@ -8,7 +8,7 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 
 use super::fixture::*;
-use crate::identity::{ChainCache, Identity, PeerChain, Sightings, anchor_label};
+use crate::identity::{ChainCache, Identity, PeerChain, Sightings, trust_anchor_label};
 
 /// The name, admissions and last admission of every chain.
 fn counts(identity: &Identity) -> Vec<(String, u64, u64)> {
@@ -16,7 +16,9 @@ fn counts(identity: &Identity) -> Vec<(String, u64, u64)> {
     let text =
         |names: [&Arc<str>; 3]| names.map(|name| name.split(" (").next().unwrap_or_default().to_owned()).join("/");
     sightings
-        .map(|chain| (text([&chain.provider, &chain.profile, &chain.anchor]), chain.admitted(), chain.last_seen()))
+        .map(|chain| {
+            (text([&chain.provider, &chain.profile, &chain.trust_anchor]), chain.admitted(), chain.last_seen())
+        })
         .collect()
 }
 
@@ -78,7 +80,7 @@ fn the_label_of_a_trust_anchor_has_its_name_and_key() {
     let check = |file: &str, expected: &str| {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../presets/roots").join(file);
         let certificate = CertificateDer::from_pem_file(path).unwrap();
-        assert_eq!(anchor_label(&webpki::anchor_from_trusted_cert(&certificate).unwrap()), expected);
+        assert_eq!(trust_anchor_label(&webpki::anchor_from_trusted_cert(&certificate).unwrap()), expected);
     };
     check("GTS_Root_R1.pem", "GTS Root R1 (871a9194)");
     check("GTS_Root_R4.pem", "GTS Root R4 (9847e565)");
