@@ -40,7 +40,7 @@ fn identity(capacity: usize) -> Identity {
     let profile = Profile {
         name: "default".into(),
         trust_anchors: vec![anchor],
-        anchors_not_after: vec![u64::MAX],
+        trust_anchors_not_after: vec![u64::MAX],
         verify_depth: 2,
         identity: vec![rule_of([Condition::subject_cn("webhooks.sender.example")])],
         extended_key_usage: ExtendedKeyUsage::ClientAuth,

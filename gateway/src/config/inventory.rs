@@ -13,7 +13,7 @@ use data_encoding::HEXLOWER;
 use toml::de::{DeTable, DeValue};
 
 use super::{Config, ServerCertificate, file};
-use hookgate_core::identity::{Profile, anchor_label};
+use hookgate_core::identity::{Profile, trust_anchor_label};
 
 /// Most characters of a value that are shown.
 const MAXIMUM_SHOWN_CHARACTERS: usize = 120;
@@ -170,9 +170,9 @@ impl Inventory {
     }
 
     fn profile(&mut self, owner: &Owner, profile: &Profile, suffix: &str) {
-        for (anchor, not_after) in profile.trust_anchors.iter().zip(&profile.anchors_not_after) {
+        for (anchor, not_after) in profile.trust_anchors.iter().zip(&profile.trust_anchors_not_after) {
             let fact = Fact::new(format!("until {}", file::day_of(*not_after)), not_after);
-            self.add(owner.clone(), format!("trust anchor {}{suffix}", anchor_label(anchor)), fact);
+            self.add(owner.clone(), format!("trust anchor {}{suffix}", trust_anchor_label(anchor)), fact);
         }
         // The newest of an issuer comes first, and is the one in use.
         for list in profile.revocation.iter().flat_map(|lists| lists.lists()) {

@@ -20,7 +20,7 @@ use self::reminder::{DAY, Reminder};
 use crate::config::{Config, ServerCertificate};
 use crate::metrics::rotation::{DateSeries, chains, date};
 use hookgate_core::identity::{
-    CertificateSighting, ChainSighting, Identity, Profile, Provider, Sightings, anchor_label,
+    CertificateSighting, ChainSighting, Identity, Profile, Provider, Sightings, trust_anchor_label,
 };
 
 /// From when on the end of a certificate is announced. ACME clients renew 30 days ahead: what is later was not renewed.
@@ -144,8 +144,8 @@ fn of_certificate(certificate: &ServerCertificate) -> Vec<Deadline> {
 }
 
 fn of_profile(provider: &Arc<str>, profile: &Profile) -> Vec<Deadline> {
-    let anchors = profile.trust_anchors.iter().zip(&profile.anchors_not_after).map(|(anchor, until)| {
-        let subject = Subject::TrustAnchor { provider: Arc::clone(provider), anchor: anchor_label(anchor) };
+    let anchors = profile.trust_anchors.iter().zip(&profile.trust_anchors_not_after).map(|(anchor, until)| {
+        let subject = Subject::TrustAnchor { provider: Arc::clone(provider), anchor: trust_anchor_label(anchor) };
         Deadline { subject, until: *until, notice: NOTICE }
     });
     let mut issuers = Vec::new();
@@ -189,7 +189,7 @@ fn seen(overlaps: &[Overlap], sightings: &Sightings, now: u64) -> Vec<Deadline> 
         let subject = Subject::Overlap {
             provider: Arc::clone(&sighting.provider),
             profile: Arc::clone(&sighting.profile),
-            anchor: Arc::clone(&sighting.anchor),
+            anchor: Arc::clone(&sighting.trust_anchor),
             successors: Arc::clone(successors),
         };
         // It is worth knowing of for as long as it lasts.

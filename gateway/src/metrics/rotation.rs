@@ -81,6 +81,6 @@ pub fn chains(sighting: &ChainSighting) -> Counter {
         CLIENT_CHAINS,
         "provider" => label(&sighting.provider),
         "profile" => label(&sighting.profile),
-        "anchor" => label(&sighting.anchor)
+        "anchor" => label(&sighting.trust_anchor)
     )
 }

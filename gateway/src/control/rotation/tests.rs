@@ -119,7 +119,7 @@ impl Authority {
         Profile {
             name: name.into(),
             trust_anchors: vec![webpki::anchor_from_trusted_cert(self.0.der()).unwrap().to_owned()],
-            anchors_not_after: vec![NOW + 4000 * DAY],
+            trust_anchors_not_after: vec![NOW + 4000 * DAY],
             overlap_ends: overlap_ends.map(at),
             verify_depth: 1,
             identity: vec![IdentityRule::new(vec![Condition::subject_cn(CLIENT).unwrap()]).unwrap()],
@@ -145,7 +145,7 @@ fn adopt(rotation: &mut Rotation, generation: u64, profiles: Vec<Profile>) -> Id
 fn send(identity: &Identity, leaf: &CertificateDer<'static>, now: u64) {
     let scope = Scope { id: 0, providers: vec![ProviderId(0)] };
     let chain = identity.verify(&scope, PeerChain::unsafe_assumed(std::slice::from_ref(leaf)), at(now)).result.unwrap();
-    identity.sighted(&chain, at(now));
+    identity.note_admitted(&chain, at(now));
 }
 
 fn told(rotation: &mut Rotation, now: u64) -> Vec<String> {
