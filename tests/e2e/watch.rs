@@ -52,10 +52,6 @@ fn wait_generation(gateway: &TestGateway, generation: f64) {
     gateway.daemon.wait_metric("hookgate_config_generation", &[], generation, SOON).unwrap();
 }
 
-fn reloads(gateway: &TestGateway, result: &str) -> f64 {
-    gateway.daemon.metric("hookgate_config_reloads_total", &[("result", result)]).unwrap()
-}
-
 /// Replaces `target` with a copy of `source` atomically, as certbot does.
 fn rename_into(source: &Path, target: &Path) {
     let beside = target.with_extension("new");
@@ -76,7 +72,7 @@ fn a_certificate_that_is_renamed_into_place_is_served_without_a_signal() {
     rename_into(&renewed.key_path, &server.key_path);
     wait_generation(&gateway, 2.0);
     assert!(is_served(&gateway, &renewed.der) && !is_served(&gateway, &server.der));
-    assert_eq!(reloads(&gateway, "error"), 0.0, "{}", gateway.daemon.log());
+    assert_eq!(gateway.reloads("error").unwrap(), 0.0, "{}", gateway.daemon.log());
     let log = gateway.daemon.log();
     for path in [&server.chain_path, &server.key_path] {
         assert!(log.contains(&format!("changed on disk file={}", path.display())), "{log}");
@@ -116,7 +112,7 @@ fn a_symbolic_link_with_a_new_target_is_followed() {
     place(&gateway.environment, "..v2", &renewed);
     wait_generation(&gateway, 2.0);
     assert!(is_served(&gateway, &renewed.der), "{}", gateway.daemon.log());
-    assert_eq!(reloads(&gateway, "error"), 0.0);
+    assert_eq!(gateway.reloads("error").unwrap(), 0.0);
 }
 
 #[test]
@@ -133,12 +129,17 @@ fn a_half_written_file_is_not_loaded() {
         fs::write(&server.chain_path, &chain[..written]).unwrap();
         sleep(Duration::from_millis(200));
     }
-    assert_eq!((reloads(&gateway, "ok"), reloads(&gateway, "error")), (1.0, 0.0), "{}", gateway.daemon.log());
+    assert_eq!(
+        (gateway.reloads("ok").unwrap(), gateway.reloads("error").unwrap()),
+        (1.0, 0.0),
+        "{}",
+        gateway.daemon.log()
+    );
     fs::write(&server.chain_path, &chain).unwrap();
     fs::write(&server.key_path, &key).unwrap();
     wait_generation(&gateway, 2.0);
     assert!(is_served(&gateway, &renewed.der));
-    assert_eq!(reloads(&gateway, "error"), 0.0, "{}", gateway.daemon.log());
+    assert_eq!(gateway.reloads("error").unwrap(), 0.0, "{}", gateway.daemon.log());
 }
 
 #[test]
@@ -151,7 +152,7 @@ fn a_broken_file_is_tried_once_and_loaded_when_it_is_valid() {
     gateway.daemon.wait_log("did you mean", SOON).unwrap();
     gateway.daemon.wait_log("the configuration in use stays as it was", SOON).unwrap();
     sleep(SETTLED);
-    assert_eq!(reloads(&gateway, "error"), 1.0, "the broken file was tried again");
+    assert_eq!(gateway.reloads("error").unwrap(), 1.0, "the broken file was tried again");
     assert_eq!(gateway.connect().unwrap().ask(request("POST", PATH, b"{}")).unwrap().status, 200);
     // A reload can switch watching off.
     gateway.daemon.write_configuration(&text.replace(WATCH, "")).unwrap();
