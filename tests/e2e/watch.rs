@@ -150,7 +150,7 @@ fn what_is_broken_is_tried_once_and_taken_when_it_is_good() {
     // Whether it watches is a setting like any other.
     stand.world.gateway.write_configuration(&text.replace(WATCH, "")).unwrap();
     wait_generation(&stand, 2.0);
-    stand.world.gateway.wait_log("reload: \"watch\" → (not set)", SOON).unwrap();
+    stand.world.gateway.wait_log("reload: \\\"watch\\\" → (not set)", SOON).unwrap();
 }
 
 #[test]
@@ -186,13 +186,13 @@ fn a_reload_reports_each_change_in_one_line() {
     let text = configuration(scene, "max_body_bytes = 2000000", &lists(scene, 42).unwrap());
     stand.world.reload(&text.replace("name = \"any\"", "name = \"renamed\"")).unwrap();
     let expected = [
-        format!("changed change=certificate {HOST}: serial "),
-        "changed change=limits.max_body_bytes: 1000000 → 2000000".to_owned(),
-        "changed change=provider pagerduty: revocation list of CN=".to_owned(),
+        format!("changed change=\"certificate {HOST}: serial "),
+        "changed change=\"limits.max_body_bytes: 1000000 → 2000000\"".to_owned(),
+        "changed change=\"provider pagerduty: revocation list of CN=".to_owned(),
         ": number 41, next update ".to_owned(),
         " → number 42, next update ".to_owned(),
-        "changed change=route \"any\" removed".to_owned(),
-        "changed change=route \"renamed\" added".to_owned(),
+        r#"changed change="route \"any\" removed""#.to_owned(),
+        r#"changed change="route \"renamed\" added""#.to_owned(),
     ];
     for words in &expected {
         stand.world.gateway.wait_log(words, SOON).unwrap();
