@@ -61,70 +61,90 @@ const IO_FALLBACK: &str = "hookgate_io_fallback";
 const WORKER_CONNECTIONS: &str = "hookgate_worker_connections";
 const WORKER_STALLED: &str = "hookgate_worker_stalled";
 
-/// Registers the help texts with the recorder that is installed.
+/// Registers the help texts with the installed recorder.
 pub fn describe() {
+    describe_connections();
+    describe_requests();
+    describe_upkeep();
+    describe_filter();
+    rotation::describe();
+}
+
+fn describe_connections() {
     describe_counter!(CONNECTIONS, "TCP connections accepted");
     describe_gauge!(CONNECTIONS_ACTIVE, "TCP connections open now");
-    describe_counter!(HANDED_OVER, "Accepted connections that a worker handed over to one that had clearly fewer");
+    describe_counter!(HANDED_OVER, "Connections that one worker accepted and handed over to another");
+    describe_counter!(ACCEPT_ERRORS, "Failed accepts, by errno name");
     describe_counter!(
         HANDSHAKES,
-        "TLS handshakes by protocol version, result (ok or a rejection reason) and whether a session was resumed"
+        "TLS handshakes, by protocol version, result (ok or a reason) and whether a session was resumed"
     );
-    describe_histogram!(HANDSHAKE_DURATION, Unit::Seconds, "Time from accept to the end of a completed TLS handshake");
+    describe_histogram!(HANDSHAKE_DURATION, Unit::Seconds, "Time from the accept to the end of a completed handshake");
     describe_counter!(
         VERIFICATIONS,
-        "Client certificate chains judged, by provider, result, reason and whether the verified-chain cache had them"
+        "Client certificate chains judged, by provider, result (ok or refused), reason, and cache (hit or miss)"
     );
     describe_counter!(
         LENIENT,
         "Client certificates admitted without an extended key usage that lists clientAuth, by provider"
     );
-    describe_gauge!(CACHE_ENTRIES, "Verified chains remembered");
-    describe_counter!(CACHE_EVICTIONS, "Verified chains forgotten to make room");
+    describe_gauge!(CACHE_ENTRIES, "Chains in the cache of verified chains");
+    describe_counter!(CACHE_EVICTIONS, "Chains evicted from the cache of verified chains to make room");
+    describe_gauge!(WORKER_CONNECTIONS, "TCP connections open now, by worker");
+}
+
+fn describe_requests() {
     describe_counter!(
         REQUESTS,
-        "Requests answered, by route, provider and status; route and provider are empty where none was found"
+        "Requests answered, refusals included, by route, provider and status (499 if the peer left before the answer); route and provider are empty if the request got none"
     );
     describe_histogram!(REQUEST_DURATION, Unit::Seconds, "Time from the head of a request to the head of its answer");
     describe_counter!(
         REJECTIONS,
-        "Connections and requests refused, by reason and by whose doing it is (peer, handler, gateway)"
+        "Refusals of connections and requests, by reason and blame (peer, handler or gateway)"
     );
+    describe_counter!(SOURCE_MISSES, "Requests from an address outside of their provider's ranges, by provider");
+    describe_gauge!(DELIVERIES, "Delivery ids in memory; an id whose window has ended counts until it is removed");
     describe_histogram!(
         HANDLER_DURATION,
         Unit::Seconds,
-        "Time from handing a request over to the head of the handler's answer, by handler"
+        "Time from the hand-over of a request to the head of the handler's answer, including the wait for a free place among handler_max_in_flight, by handler"
     );
     describe_counter!(HANDLER_CONNECTIONS, "Connections made to a handler, by handler");
     describe_counter!(
         HANDLER_RETRIES,
         "Requests sent again because the handler had closed an idle connection, by handler"
     );
-    describe_gauge!(HANDLER_IN_FLIGHT, "Requests with a handler now, by handler");
-    describe_counter!(ACCEPT_ERRORS, "Failed accepts, by error");
-    describe_counter!(RELOADS, "Attempts to load the configuration, by result (ok or error)");
+    describe_gauge!(HANDLER_IN_FLIGHT, "Requests in flight to a handler now, by handler");
+}
+
+fn describe_upkeep() {
+    describe_gauge!(BUILD_INFO, "Always 1; the labels are the version and the library of handshakes");
+    describe_gauge!(IO_BACKEND, "Always 1; the label is the I/O backend in use");
+    describe_gauge!(IO_FALLBACK, "1 if io_uring is unavailable and listen.io = \"auto\" fell back to epoll");
+    describe_gauge!(
+        WORKER_STALLED,
+        "1 while a worker shows no life for half of WatchdogSec=, or 5 seconds without it, by worker"
+    );
+    describe_counter!(RELOADS, "Loads of the configuration, the first one included, by result (ok or error)");
     describe_gauge!(GENERATION, "Generation of the configuration in use, from 1");
-    describe_counter!(KEY_FETCHES, "Fetches of a token issuer's keys, by source and result (ok or what went wrong)");
+    describe_counter!(KEY_FETCHES, "Fetches of token keys, by source and result (ok, or why the fetch failed)");
     describe_gauge!(KEYS_FETCHED, Unit::Seconds, "When the keys of a source were last fetched, in seconds since 1970");
-    describe_gauge!(KEYS_USABLE, Unit::Seconds, "Until when the keys of a source are relied on, in seconds since 1970");
-    describe_gauge!(DELIVERIES, "Deliveries remembered, so that none is taken twice");
-    describe_counter!(SOURCE_MISSES, "Requests from outside their provider's ranges, by provider");
-    describe_counter!(FILTER_PACKETS, "Packets that the filter decided about, by family, verdict and reason");
+    describe_gauge!(
+        KEYS_USABLE,
+        Unit::Seconds,
+        "Until when the keys of a source stay in use if every further fetch fails, in seconds since 1970"
+    );
+    describe_counter!(LOG_LOST, "Log events lost because they came faster than they could be written");
+}
+
+fn describe_filter() {
+    describe_counter!(FILTER_PACKETS, "Packets that the filter judged, by family, verdict and reason");
     describe_counter!(FILTER_SET_PACKETS, "Packets that a range of the set decided about, by set");
     describe_gauge!(FILTER_RANGES, "Ranges in force, by set (a provider, (allow) or (deny)) and family");
-    describe_gauge!(FILTER_ATTACHED, "1 for each interface that runs the filter; how is in the label");
-    describe_gauge!(FILTER_MEMORY, Unit::Bytes, "Bytes that the filter's maps take in the kernel");
-    describe_gauge!(
-        FILTER_UNAVAILABLE,
-        "1 where the filter was asked for and is not there, so that every packet gets in"
-    );
-    describe_counter!(LOG_LOST, "Log events that were not written, since they came faster than they could be");
-    rotation::describe();
-    describe_gauge!(BUILD_INFO, "Always 1; the version, and the library of handshakes, are in the labels");
-    describe_gauge!(IO_BACKEND, "Always 1; the I/O backend in use is in the label");
-    describe_gauge!(IO_FALLBACK, "1 where io_uring was preferred but is not to be had on this host");
-    describe_gauge!(WORKER_CONNECTIONS, "TCP connections that a worker has now, by worker");
-    describe_gauge!(WORKER_STALLED, "1 for a worker that has shown no life for too long");
+    describe_gauge!(FILTER_ATTACHED, "1 for each interface that runs the filter; the label mode is native or generic");
+    describe_gauge!(FILTER_MEMORY, Unit::Bytes, "Kernel memory of the filter's maps");
+    describe_gauge!(FILTER_UNAVAILABLE, "1 if the filter was asked for and does not run, so that every packet gets in");
 }
 
 /// Counts an attempt to load the configuration, and says which generation is in use.

@@ -13,19 +13,22 @@ pub(super) fn describe() {
     describe_gauge!(
         CERTIFICATE,
         Unit::Seconds,
-        "When a certificate of the configuration ends, in seconds since 1970: ours (kind server) or a provider's trust anchor"
+        "When a certificate of the configuration ends, in seconds since 1970: the gateway's own (kind server) or a provider's trust anchor (kind trust_anchor)"
     );
     describe_gauge!(
         REVOCATION_LIST,
         Unit::Seconds,
-        "Until when a revocation list holds, in seconds since 1970, by provider and issuer"
+        "When a revocation list ends (nextUpdate), in seconds since 1970, by provider and issuer"
     );
     describe_gauge!(
         CLIENT_CERTIFICATE,
         Unit::Seconds,
         "When the client certificate that was seen last ends, in seconds since 1970, by provider"
     );
-    describe_counter!(CLIENT_CHAINS, "Client certificate chains admitted, by provider, profile and trust anchor");
+    describe_counter!(
+        CLIENT_CHAINS,
+        "Client certificate chains admitted, by provider, profile and trust anchor; a chain that is judged again counts again"
+    );
 }
 
 /// One series of a date. The values of its labels come from the configuration alone.
