@@ -27,7 +27,9 @@ use hookgate_core::route::RouteTable;
 #[derive(Debug, Error)]
 pub enum SnapshotError {
     /// A key is of a kind that the TLS library does not know.
-    #[error("the key of certificate {certificate} cannot be used: {source}; use an ECDSA P-256, Ed25519 or RSA key")]
+    #[error(
+        "the key of certificate {certificate} cannot be used: {source}; use an ECDSA key (P-256 or P-384), an Ed25519 key, or an RSA key of 2048 to 4096 bits"
+    )]
     Key {
         /// File of the chain.
         certificate: String,
@@ -35,10 +37,10 @@ pub enum SnapshotError {
         source: rustls::Error,
     },
     /// A provider has a name that no configuration file can give it.
-    #[error("the name of provider {0} is not fit for a header field: {1}")]
+    #[error("the name of provider {0} is not valid in a header field: {1}")]
     ProviderName(Arc<str>, InvalidHeaderValue),
     /// The TLS library refused.
-    #[error("TLS cannot be set up: {0}")]
+    #[error("cannot set up TLS: {0}")]
     Tls(#[from] rustls::Error),
 }
 

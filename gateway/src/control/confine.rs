@@ -27,7 +27,7 @@ const LANDLOCK: ABI = ABI::V6;
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ConfineError {
     /// A capability set.
-    #[error("the process cannot give up its {set} capabilities")]
+    #[error("cannot give up the {set} capabilities")]
     Capabilities {
         /// Which set.
         set: &'static str,
@@ -35,13 +35,13 @@ pub(super) enum ConfineError {
         source: Errno,
     },
     /// `no_new_privs`.
-    #[error("the process cannot rule out new privileges (PR_SET_NO_NEW_PRIVS)")]
+    #[error("cannot set no_new_privs")]
     NewPrivileges(#[source] Errno),
     /// Landlock is there, and does not take the rules.
-    #[error("the process cannot be restricted by Landlock")]
+    #[error("cannot enforce the Landlock rules")]
     Landlock(#[from] RulesetError),
     /// No short-lived thread.
-    #[error("no thread can be started")]
+    #[error("cannot start a thread")]
     Thread(#[source] io::Error),
 }
 
@@ -52,9 +52,9 @@ pub(super) enum ConfineError {
 /// holds for a program that is executed later, which would be dumpable again.
 pub(super) fn hide_memory() {
     setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })
-        .unwrap_or_else(|error| tracing::warn!(%error, "the size of core dumps cannot be limited to nothing"));
+        .unwrap_or_else(|error| tracing::warn!(%error, "cannot limit the size of core dumps to 0"));
     set_dumpable_behavior(DumpableBehavior::NotDumpable)
-        .unwrap_or_else(|error| tracing::warn!(%error, "core dumps cannot be ruled out"));
+        .unwrap_or_else(|error| tracing::warn!(%error, "cannot disable core dumps"));
 }
 
 /// Gives everything up, on the main thread, for it and every thread that it starts from now on, and says so in the log.
@@ -68,7 +68,8 @@ pub(super) fn confine(filter_is_usable: impl Fn() -> bool) -> Result<(), Confine
     let bounded = give_up_capabilities(&filter_is_usable)?;
     let status = restrict()?;
     let kept = capabilities(None).map_err(|source| ConfineError::Capabilities { set: "permitted", source })?.permitted;
-    let capabilities = if kept.is_empty() { "none" } else { "CAP_BPF, which this kernel asks of whoever reads a map" };
+    let capabilities =
+        if kept.is_empty() { "none" } else { "CAP_BPF, which this kernel requires for every access to a map" };
     let bounding_set = if bounded { "empty" } else { "as the service manager left it" };
     match landlock_label(&status) {
         Ok(landlock) => tracing::info!(capabilities, bounding_set, landlock, "privileges given up"),
@@ -76,8 +77,8 @@ pub(super) fn confine(filter_is_usable: impl Fn() -> bool) -> Result<(), Confine
     }
     if geteuid().is_root() {
         tracing::warn!(
-            "hookgate runs as root: without capabilities, but as the owner of most files of this host; let it run as a \
-             user of its own, as hookgate.service does"
+            "hookgate runs as root: it has no capabilities, but it owns most files of this host; run it as a user of its \
+             own, as hookgate.service does"
         );
     }
     Ok(())
@@ -178,12 +179,12 @@ fn scopes(notifies_an_abstract_socket: bool) -> BitFlags<Scope> {
 fn landlock_label(status: &RestrictionStatus) -> Result<String, &'static str> {
     match (&status.ruleset, status.landlock) {
         (RulesetStatus::NotEnforced, LandlockStatus::NotEnabled) => {
-            Err("this kernel has it switched off (see lsm= of its command line)")
+            Err("Landlock is disabled in this kernel (see lsm= on its command line)")
         }
-        (RulesetStatus::NotEnforced, _) => Err("this kernel has none; Linux 5.13 is the first that can have it"),
+        (RulesetStatus::NotEnforced, _) => Err("this kernel has no Landlock, which needs Linux 5.13"),
         (RulesetStatus::FullyEnforced, _) => Ok("enforced".to_owned()),
         (_, LandlockStatus::Available { effective_abi, .. }) => {
-            Ok(format!("enforced as far as this kernel can (interface {effective_abi:?} of {LANDLOCK:?})"))
+            Ok(format!("enforced in part: this kernel has interface {effective_abi:?} of {LANDLOCK:?}"))
         }
         (_, _) => Ok("enforced in part".to_owned()),
     }

@@ -19,7 +19,7 @@ pub fn providers(name: Option<&str>) -> ExitCode {
         }
         None => {
             let known = preset::all().iter().map(|preset| preset.name()).collect::<Vec<_>>().join(", ");
-            eprintln!("no provider is known by the name \"{name}\"; known are {known}");
+            eprintln!("there is no preset \"{name}\"; the presets are {known}");
             ExitCode::FAILURE
         }
     }

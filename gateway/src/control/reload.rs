@@ -149,10 +149,10 @@ impl Loader {
     ) -> Result<Snapshot, String> {
         tell_warnings(warnings);
         if config.listen != fixed.listen {
-            tracing::warn!("[listen] has changed; that takes a restart");
+            tracing::warn!("[listen] has changed; restart hookgate to apply the change");
         }
         if config.metrics != fixed.metrics {
-            tracing::warn!("[metrics] has changed; that takes a restart");
+            tracing::warn!("[metrics] has changed; restart hookgate to apply the change");
         }
         self.load(config, generation).map_err(|error| format!("{error:#}"))
     }
@@ -189,6 +189,6 @@ fn tell_bounded<T>(all: &[T], tell: impl Fn(&T)) {
     let shown = all.len().min(MAXIMUM_LINES);
     all[..shown].iter().for_each(tell);
     if all.len() > shown {
-        tracing::info!(more = all.len() - shown, "more has changed than is shown");
+        tracing::info!(more = all.len() - shown, "more changes than the log shows");
     }
 }

@@ -102,7 +102,7 @@ struct Signals {
 impl Signals {
     /// To be called before anything that takes time: a signal during start-up is then kept, not lost.
     fn install() -> anyhow::Result<Self> {
-        let install = |kind| signal(kind).context("signal handlers cannot be installed");
+        let install = |kind| signal(kind).context("cannot install signal handlers");
         Ok(Self {
             terminate: install(SignalKind::terminate())?,
             interrupt: install(SignalKind::interrupt())?,
@@ -125,12 +125,12 @@ fn start_metrics(section: Option<&Metrics>) -> anyhow::Result<()> {
         .with_http_listener(section.listen)
         .set_buckets(&metrics::DURATION_BUCKETS)?
         .build()
-        .with_context(|| format!("metrics cannot be served on {} (metrics.listen)", section.listen))?;
-    ::metrics::set_global_recorder(recorder).context("metrics cannot be recorded")?;
+        .with_context(|| format!("cannot serve metrics on {} (metrics.listen)", section.listen))?;
+    ::metrics::set_global_recorder(recorder).context("cannot install the metrics recorder")?;
     metrics::describe();
     tokio::spawn(async move {
         if let Err(error) = exporter.await {
-            tracing::error!(?error, "the metrics endpoint has ended");
+            tracing::error!(?error, "the metrics endpoint has failed");
         }
     });
     Ok(())
@@ -138,10 +138,10 @@ fn start_metrics(section: Option<&Metrics>) -> anyhow::Result<()> {
 
 fn choose_backend(listen: &Listen) -> anyhow::Result<Backend> {
     let demanded = if listen.io == Some(Backend::Reactor) { "io_uring_direct" } else { "io_uring" };
-    let (backend, fallback) =
-        choose(listen.io).with_context(|| format!("listen.io is \"{demanded}\"; \"auto\" falls back to epoll"))?;
+    let (backend, fallback) = choose(listen.io)
+        .with_context(|| format!("listen.io is \"{demanded}\", which is unavailable (\"auto\" falls back to epoll)"))?;
     if let Some(reason) = &fallback {
-        tracing::warn!(%reason, "io_uring is not to be had on this host; serving with epoll");
+        tracing::warn!(%reason, "io_uring is unavailable; using epoll");
     }
     metrics::running(backend.label(), fallback.is_some());
     Ok(backend)
@@ -174,7 +174,7 @@ fn plan_workers(
 fn start_workers(plans: Vec<Plan>, backend: Backend) -> anyhow::Result<Vec<WorkerThread>> {
     let count = plans.len();
     let workers = unprivileged(|| plans.into_iter().map(start).collect::<Result<Vec<_>, _>>())?
-        .context("worker threads cannot be started")?;
+        .context("cannot start the worker threads")?;
     let workers = first_round(workers)?;
     let (backend, version) = (backend.label(), env!("CARGO_PKG_VERSION"));
     tracing::info!(workers = count, backend, crypto = crypto::LIBRARY, version, "ready");
@@ -187,7 +187,7 @@ fn first_round(mut workers: Vec<WorkerThread>) -> anyhow::Result<Vec<WorkerThrea
     while workers.iter().any(|worker| worker.rounds() == 0) && Instant::now() < deadline {
         if let Some(ended) = workers.iter().position(WorkerThread::is_finished) {
             workers.swap_remove(ended).join().context("a worker failed")?;
-            bail!("a worker ended without being told to");
+            bail!("a worker ended unexpectedly");
         }
         // The control thread has nothing else to do yet.
         std::thread::sleep(Duration::from_millis(1));
@@ -282,9 +282,9 @@ impl Control {
     async fn end(mut self, outcome: Outcome, mut signals: Signals) -> anyhow::Result<()> {
         match outcome {
             Outcome::Signal => {
-                tracing::info!("draining: no new connections, requests in flight are finished");
+                tracing::info!("draining: accepting no connections, finishing the requests in flight");
                 let limit = self.current.load().limits.drain_timeout + CUT_GRACE + LAST_STEPS;
-                service::stopping("draining: no new connections, requests in flight are finished", limit);
+                service::stopping("draining: accepting no connections, finishing the requests in flight", limit);
                 self.commands.send_replace(Command::Drain);
             }
             Outcome::WorkerEnded => {
@@ -297,7 +297,7 @@ impl Control {
             self.publish_connections();
             tokio::select! {
                 () = signals.end() => {
-                    tracing::warn!("told to end a second time; connections are cut");
+                    tracing::warn!("told to end a second time; the remaining connections are cut");
                     self.commands.send_replace(Command::Stop);
                 }
                 () = tokio::time::sleep(UPKEEP_INTERVAL / 10) => {}
@@ -308,7 +308,7 @@ impl Control {
             worker.join().context("a worker failed")?;
         }
         if matches!(outcome, Outcome::WorkerEnded) {
-            bail!("a worker ended without being told to");
+            bail!("a worker ended unexpectedly");
         }
         tracing::info!("ended");
         Ok(())

@@ -36,7 +36,7 @@ pub(super) fn watchdog_interval() -> Option<Duration> {
         Ok(0) => None,
         Ok(microseconds) => Some(Duration::from_micros(microseconds)),
         Err(error) => {
-            tracing::warn!(%error, "WATCHDOG_USEC or WATCHDOG_PID is unreadable; the watchdog is not fed");
+            tracing::warn!(%error, "WATCHDOG_USEC or WATCHDOG_PID is invalid; not feeding the watchdog");
             None
         }
     }
@@ -73,6 +73,6 @@ fn send(state: &[(&str, &str)]) {
 
 fn report(outcome: systemd::Result<bool>) {
     if let Err(error) = outcome {
-        tracing::warn!(%error, "the service manager was not told");
+        tracing::warn!(%error, "cannot notify the service manager");
     }
 }

@@ -38,7 +38,7 @@ pub(super) enum SocketsError {
     /// It takes IPv4 connections under an IPv6 address.
     #[error(
         "the socket on {address} ({name:?}), which the service manager handed over, takes IPv4 connections too; \
-         write BindIPv6Only=ipv6-only into the .socket unit, and restart that unit"
+         set BindIPv6Only=ipv6-only in the .socket unit, and restart that unit"
     )]
     TakesBoth { address: SocketAddr, name: String },
 }
@@ -83,7 +83,7 @@ pub(super) fn open(listen: &Listen, workers: usize) -> anyhow::Result<Opened> {
             None => bind(*address, listen.backlog, workers)?,
         };
         stored += sockets.iter().filter(|socket| socket.queued == Queued::Accept).count();
-        deal(sockets, &mut opened.workers).with_context(|| format!("the socket on {address} cannot be shared"))?;
+        deal(sockets, &mut opened.workers).with_context(|| format!("cannot duplicate the socket on {address}"))?;
         opened.addresses.push(address);
     }
     if let Some(capacity) = service::store_capacity().filter(|capacity| *capacity < stored) {
@@ -98,14 +98,15 @@ pub(super) fn open(listen: &Listen, workers: usize) -> anyhow::Result<Opened> {
 
 /// What the service manager handed over to this process.
 fn receive() -> anyhow::Result<Vec<HandedOver>> {
-    let descriptors = daemon::listen_fds_with_names().context("the sockets handed over (LISTEN_FDS) are unreadable")?;
+    let descriptors = daemon::listen_fds_with_names().context("cannot take over the sockets of LISTEN_FDS")?;
     let mut sockets = Vec::with_capacity(descriptors.len());
     for (descriptor, name) in descriptors.iter() {
         let name = name.to_string_lossy().into_owned();
         let Ok(listener) = daemon::tcp_listener(descriptor) else {
             return Err(SocketsError::NotListening { descriptor, name }.into());
         };
-        let address = listener.local_addr().with_context(|| format!("descriptor {descriptor} has no address"))?;
+        let address =
+            listener.local_addr().with_context(|| format!("cannot read the address of descriptor {descriptor}"))?;
         refuse_both(&listener, address, &name)?;
         sockets.push(HandedOver { name, address, descriptor: listener.into() });
     }
@@ -115,7 +116,7 @@ fn receive() -> anyhow::Result<Vec<HandedOver>> {
 /// An IPv6 address takes no IPv4 connections here, whoever bound it: their peers would have other addresses than configured.
 fn refuse_both(listener: &TcpListener, address: SocketAddr, name: &str) -> anyhow::Result<()> {
     let wildcard = address.is_ipv6() && address.ip().is_unspecified();
-    if wildcard && !sockopt::ipv6_v6only(listener).context("reading IPV6_V6ONLY")? {
+    if wildcard && !sockopt::ipv6_v6only(listener).context("cannot read IPV6_V6ONLY")? {
         return Err(SocketsError::TakesBoth { address, name: name.to_owned() }.into());
     }
     Ok(())
@@ -165,7 +166,7 @@ fn prepare(socket: HandedOver, backlog: u32) -> Listening {
     let outcome = sockopt::set_tcp_nodelay(&descriptor, true)
         .and_then(|()| rustix::net::listen(&descriptor, i32::try_from(backlog).unwrap_or(i32::MAX)));
     if let Err(error) = outcome {
-        tracing::warn!(%address, %error, "options of the socket that was handed over stay as they are");
+        tracing::warn!(%address, %error, "cannot set the options of a socket that was handed over; it keeps its own");
     }
     Listening { descriptor, queued }
 }

@@ -69,13 +69,13 @@ impl Watchdog {
             metrics::worker_stalled(worker, stalled);
             match (stalled, self.interval) {
                 (true, Some(_)) => tracing::error!(
-                    "worker-{worker} has shown no life for {patience} ms; the service manager is to restart this process"
+                    "worker-{worker} has shown no life for {patience} ms; not feeding the watchdog, so that the service manager restarts this process"
                 ),
                 (true, None) => tracing::error!(
-                    "worker-{worker} has shown no life for {patience} ms and serves nothing; restart this process, or let \
-                     the service manager do it (WatchdogSec=)"
+                    "worker-{worker} has shown no life for {patience} ms and serves nothing; restart this process, or set \
+                     WatchdogSec= so that the service manager does"
                 ),
-                (false, _) => tracing::warn!("worker-{worker} goes on"),
+                (false, _) => tracing::warn!("worker-{worker} shows life again"),
             }
         }
         if self.is_due(now) {

@@ -84,7 +84,7 @@ fn a_change_that_takes_a_restart_is_named() {
     let stand = Stand::limited("").unwrap();
     let text = configuration(&stand.world.scene, "", "").replace("workers = 1", "workers = 2");
     stand.world.reload(&text).unwrap();
-    stand.world.gateway.wait_log("[listen] has changed; that takes a restart", SOON).unwrap();
+    stand.world.gateway.wait_log("[listen] has changed; restart hookgate to apply the change", SOON).unwrap();
     stand.world.still_serves().unwrap();
 }
 

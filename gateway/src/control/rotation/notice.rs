@@ -105,27 +105,27 @@ impl fmt::Display for Notice {
             }
             Subject::Server { name, file, position } => write!(
                 formatter,
-                "certificate {position} in the chain of {name} ({file}) {when}: write the current chain of the issuer there, then reload"
+                "certificate {position} in the chain of {name} ({file}) {when}: write the current chain of the issuer to the file, then reload"
             ),
             Subject::TrustAnchor { provider, anchor } if ended => write!(
                 formatter,
-                "the trust anchor {anchor} of {provider} {when}, and is trusted for as long as it is configured: take it out once no chain ends there"
+                "the trust anchor {anchor} of {provider} {when}, and stays trusted as long as it is configured: remove it once no chain ends there"
             ),
             Subject::TrustAnchor { provider, anchor } => write!(
                 formatter,
-                "the trust anchor {anchor} of {provider} {when}: ask the sender for the one that follows, and add it to trust_anchors before that day"
+                "the trust anchor {anchor} of {provider} {when}: ask the sender for its successor, and add it to trust_anchors before that day"
             ),
             Subject::RevocationList { provider, issuer } if ended => write!(
                 formatter,
-                "the revocation list of {issuer} for {provider} {when}: certificates of that issuer are refused until a current list is in its place"
+                "the revocation list of {issuer} for {provider} {when}: certificates of that issuer are refused until the current list is in its place"
             ),
             Subject::RevocationList { provider, issuer } => write!(
                 formatter,
-                "the revocation list of {issuer} for {provider} {when}: fetch the current one, or all certificates of that issuer are refused from then on"
+                "the revocation list of {issuer} for {provider} {when}: fetch the current one, or every certificate of that issuer is refused from then on"
             ),
             Subject::Client { provider } => write!(
                 formatter,
-                "the newest client certificate seen from {provider} {when}, and no newer one was seen: ask the sender when it changes, and whether the new one fits the profiles here"
+                "the newest client certificate seen from {provider} {when}, and no newer one was seen: ask the sender when it changes, and whether a profile here accepts the new one"
             ),
             Subject::Overlap { provider, profile, anchor, successors } => {
                 write!(
@@ -143,7 +143,7 @@ impl fmt::Display for Notice {
                     (successors, true) => {
                         write!(
                             formatter,
-                            "the sender should have changed to {successors}; ask it why not before its chain is refused"
+                            "the sender should have changed to {successors}; ask why it still sends the old chain"
                         )
                     }
                 }
