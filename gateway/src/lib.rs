@@ -10,7 +10,7 @@ pub mod context;
 pub mod control;
 pub mod crypto;
 pub mod http;
-pub mod keys;
+pub mod key_store;
 pub mod metrics;
 pub mod snapshot;
 pub mod tls;

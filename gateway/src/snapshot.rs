@@ -13,7 +13,7 @@ use thiserror::Error;
 
 use crate::config::{Config, ServerCertificate};
 use crate::crypto::signing_key;
-use crate::keys::KeyStore;
+use crate::key_store::KeyStore;
 use crate::tls::certificates::Certificates;
 use crate::tls::server::Common;
 use hookgate_core::auth::{Demands, ReplayGuard};

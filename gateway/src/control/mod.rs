@@ -9,7 +9,6 @@ mod confine;
 mod filter;
 pub mod filter_status;
 pub mod jwks;
-mod keys;
 mod log;
 pub mod providers;
 mod reload;

@@ -8,7 +8,7 @@ use arc_swap::ArcSwap;
 use rustls_pki_types::UnixTime;
 
 use super::filter::{self, FilterKeeper};
-use super::keys::{Keeper, Prepared};
+use super::jwks::{KeyRefresh, PreparedKeys};
 use super::rotation::{self, Rotation};
 use super::watch::Watch;
 use crate::config::inventory::{Inventory, difference};
@@ -27,7 +27,7 @@ pub(super) struct Loader {
     path: PathBuf,
     cache: Arc<ChainCache>,
     replay: Arc<ReplayGuard>,
-    keeper: Keeper,
+    keys: KeyRefresh,
     pub(super) filter: FilterKeeper,
     rotation: Rotation,
     inventory: Inventory,
@@ -48,7 +48,7 @@ impl Loader {
             path,
             cache: Arc::new(ChainCache::new(limits.chain_cache_entries, limits.chain_cache_ttl)),
             replay: Arc::new(ReplayGuard::new(limits.replay_entries)),
-            keeper: Keeper::default(),
+            keys: KeyRefresh::default(),
             filter: FilterKeeper::default(),
             rotation: Rotation::default(),
             inventory: Inventory::default(),
@@ -64,11 +64,11 @@ impl Loader {
     /// Where it cannot.
     pub(super) fn check(&self, mut config: Config) -> anyhow::Result<()> {
         filter::check(&config.filter)?;
-        let prepared = self.keeper.prepare(std::mem::take(&mut config.proofs.key_sources))?;
+        let prepared = self.keys.prepare(std::mem::take(&mut config.proofs.key_sources))?;
         self.build(config, 1, &prepared).map(drop)
     }
 
-    fn build(&self, config: Config, generation: u64, keys: &Prepared) -> anyhow::Result<Snapshot> {
+    fn build(&self, config: Config, generation: u64, keys: &PreparedKeys) -> anyhow::Result<Snapshot> {
         let (cache, keys, replay) = (Arc::clone(&self.cache), Arc::clone(keys.store()), Arc::clone(&self.replay));
         let sightings = Arc::clone(self.rotation.sightings());
         let lasting = Lasting { cache, keys, replay, sightings };
@@ -83,12 +83,12 @@ impl Loader {
     pub(super) fn load(&mut self, mut config: Config, generation: u64) -> anyhow::Result<Snapshot> {
         let (inventory, trigger) = (std::mem::take(&mut config.inventory), config.reload);
         let dates = rotation::dates(&config);
-        let prepared = self.keeper.prepare(std::mem::take(&mut config.proofs.key_sources))?;
+        let prepared = self.keys.prepare(std::mem::take(&mut config.proofs.key_sources))?;
         let section = std::mem::take(&mut config.filter);
         let snapshot = self.build(config, generation, &prepared)?;
         // The last step that can fail: what it changes is in force at once.
         self.filter.reload(&section)?;
-        self.keeper.adopt(prepared);
+        self.keys.adopt(prepared);
         self.rotation.adopt(dates, &snapshot.identity);
         self.inventory = inventory;
         self.trigger = trigger;
