@@ -1,7 +1,8 @@
-//! Every metric: its name, its labels, its help text, and the handles that the data plane counts on.
+//! Every metric: its name, its labels, its help text, and the handles that workers count on.
 //!
-//! Names follow Prometheus' conventions under the prefix `hookgate_`. A worker looks a handle up once and keeps it: counting is
-//! an atomic addition. Label values come from closed sets (reasons, configured names, statuses), never from a peer's bytes.
+//! Names follow Prometheus' conventions, with the prefix `hookgate_`. A worker looks a handle up once and keeps it, so counting is one
+//! atomic addition. Label values come from closed sets (reasons, configured names, statuses). Must not use a value that a peer chose
+//! as a label.
 
 pub mod rotation;
 
@@ -15,12 +16,12 @@ use metrics::{
 };
 
 use crate::crypto;
-use hookgate_core::identity::{CacheOutcome, Verification};
+use hookgate_core::identity::{CacheOutcome, ProviderId, Verification};
 use hookgate_core::prefix::AddressFamily;
 use hookgate_core::reject::Reject;
 use hookgate_filter::Status;
 
-/// Upper bounds of the duration histograms, in seconds: from below a resumed handshake to the longest default time-out.
+/// Upper bounds of the duration histograms, in seconds: from less than a resumed handshake to the longest default time-out.
 pub const DURATION_BUCKETS: [f64; 14] =
     [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 30.0];
 
@@ -147,7 +148,7 @@ fn describe_filter() {
     describe_gauge!(FILTER_UNAVAILABLE, "1 if the filter was asked for and does not run, so that every packet gets in");
 }
 
-/// Counts an attempt to load the configuration, and says which generation is in use.
+/// Counts a load of the configuration, and publishes the generation in use.
 pub fn reloaded(ok: bool, generation: u64) {
     counter!(RELOADS, "result" => if ok { "ok" } else { "error" }).increment(1);
     #[expect(clippy::cast_precision_loss, reason = "a generation stays far below 2^53")]
@@ -159,32 +160,32 @@ pub fn log_lost(events: u64) {
     counter!(LOG_LOST).absolute(events);
 }
 
-/// Says what is running.
+/// Publishes the version, the cryptographic library and the I/O backend.
 pub fn running(backend: &'static str, fell_back: bool) {
     gauge!(BUILD_INFO, "version" => env!("CARGO_PKG_VERSION"), "crypto" => crypto::LIBRARY).set(1.0);
     gauge!(IO_BACKEND, "backend" => backend).set(1.0);
     gauge!(IO_FALLBACK).set(if fell_back { 1.0 } else { 0.0 });
 }
 
-/// Publishes how many connections a worker has.
+/// Publishes how many connections a worker has open.
 pub fn worker_connections(worker: usize, connections: usize) {
     #[expect(clippy::cast_precision_loss, reason = "a number of connections stays far below 2^53")]
     gauge!(WORKER_CONNECTIONS, "worker" => worker.to_string()).set(connections as f64);
 }
 
-/// Says whether a worker has shown no life for too long.
+/// Publishes whether a worker has stalled.
 pub fn worker_stalled(worker: usize, stalled: bool) {
     gauge!(WORKER_STALLED, "worker" => worker.to_string()).set(if stalled { 1.0 } else { 0.0 });
 }
 
-/// Publishes the state of the verified-chain cache.
+/// Publishes the size of the cache of verified chains, and how many chains were evicted since the start.
 pub fn chain_cache(entries: usize, evictions: u64) {
     #[expect(clippy::cast_precision_loss, reason = "a number of entries stays far below 2^53")]
     gauge!(CACHE_ENTRIES).set(entries as f64);
     counter!(CACHE_EVICTIONS).absolute(evictions);
 }
 
-/// Publishes that the keys of `source` were fetched; times in seconds since 1970.
+/// Counts a successful fetch of the keys of `source`, and publishes its times, in seconds since 1970.
 pub fn keys_fetched(source: &str, fetched: u64, usable_until: u64) {
     counter!(KEY_FETCHES, "source" => source.to_owned(), "result" => "ok").increment(1);
     #[expect(clippy::cast_precision_loss, reason = "a time in seconds stays far below 2^53")]
@@ -199,23 +200,23 @@ pub fn keys_failed(source: &str, reason: &'static str) {
     counter!(KEY_FETCHES, "source" => source.to_owned(), "result" => reason).increment(1);
 }
 
-/// Publishes how many deliveries are remembered.
+/// Publishes how many delivery ids are in memory.
 pub fn deliveries(count: usize) {
     #[expect(clippy::cast_precision_loss, reason = "a number of entries stays far below 2^53")]
     gauge!(DELIVERIES).set(count as f64);
 }
 
-/// Counts a request from outside the ranges of `provider`.
+/// Counts a request from an address outside of the ranges of `provider`.
 pub fn source_missed(provider: &str) {
     counter!(SOURCE_MISSES, "provider" => provider.to_owned()).increment(1);
 }
 
-/// Says whether the filter was asked for and is not there.
+/// Publishes whether the filter was asked for and does not run.
 pub fn filter_unavailable(unavailable: bool) {
     gauge!(FILTER_UNAVAILABLE).set(if unavailable { 1.0 } else { 0.0 });
 }
 
-/// Publishes what the filter says about itself.
+/// Publishes the filter's counters, ranges, interfaces and memory.
 pub fn filter(status: &Status) {
     for count in &status.packets {
         let labels =
@@ -239,7 +240,7 @@ pub fn filter_set_packets(set: &str, packets: u64) {
     counter!(FILTER_SET_PACKETS, "set" => set.to_owned()).increment(packets);
 }
 
-/// Publishes that there is no range set of this name any more.
+/// Publishes that the range set of this name was removed.
 pub fn filter_set_gone(set: &str) {
     AddressFamily::ALL.into_iter().for_each(|family| filter_ranges(set, family, 0));
 }
@@ -249,10 +250,10 @@ fn filter_ranges(set: &str, family: AddressFamily, ranges: usize) {
     gauge!(FILTER_RANGES, "set" => set.to_owned(), "family" => family.label()).set(ranges as f64);
 }
 
-/// A metric label that is made once and then only cloned.
+/// A label value, allocated once and shared.
 type Label = Arc<str>;
 
-/// Where requests with these labels are counted.
+/// The counter of requests with these labels.
 struct RequestCounter {
     route: Label,
     provider: Label,
@@ -260,7 +261,7 @@ struct RequestCounter {
     counter: Counter,
 }
 
-/// What one worker counts on. Handles are resolved at first use and kept.
+/// The handles of one worker. Handles with labels are looked up at first use and kept.
 pub struct Meters {
     connections: Counter,
     handed_over: Counter,
@@ -272,7 +273,7 @@ pub struct Meters {
     handshakes: RefCell<HashMap<(&'static str, &'static str, bool), Counter>>,
     verifications: RefCell<HashMap<(Label, &'static str, bool), Counter>>,
     requests: RefCell<HashMap<(Label, Label, u16), Counter>>,
-    /// The one of `requests` that was counted on last, found again without hashing names.
+    /// The counter of `requests` that was used last, found without hashing its labels.
     recent_request: RefCell<Option<RequestCounter>>,
 }
 
@@ -283,7 +284,7 @@ impl Default for Meters {
 }
 
 impl Meters {
-    /// Resolves the handles that every worker needs.
+    /// Looks up the handles without labels, and the counters of all reasons, so that each is there with 0.
     pub fn new() -> Self {
         let rejection = |reject: &Reject| {
             let row = reject.row();
@@ -309,7 +310,7 @@ impl Meters {
         self.connections_active.increment(1.0);
     }
 
-    /// Counts a connection that a sibling got.
+    /// Counts a connection that was handed over to another worker.
     pub fn handed_over(&self) {
         self.handed_over.increment(1);
     }
@@ -319,7 +320,7 @@ impl Meters {
         self.connections_active.decrement(1.0);
     }
 
-    /// Counts a failed accept; `error` is an error's symbolic name.
+    /// Counts a failed accept; `error` is the errno name.
     pub fn accept_failed(&self, error: &'static str) {
         counter!(ACCEPT_ERRORS, "error" => error).increment(1);
     }
@@ -342,8 +343,8 @@ impl Meters {
         handles.entry((version, result, resumed)).or_insert_with(make).increment(1);
     }
 
-    /// Counts the judgement of a chain; `name` resolves a provider's name.
-    pub fn verified(&self, verification: &Verification, name: impl Fn(hookgate_core::identity::ProviderId) -> Label) {
+    /// Counts the verdict on a chain; `name` returns the name of a provider.
+    pub fn verified(&self, verification: &Verification, name: impl Fn(ProviderId) -> Label) {
         let hit = matches!(verification.cache, CacheOutcome::Hit);
         let mut handles = self.verifications.borrow_mut();
         let mut count = |provider: Label, reason: &'static str| {
@@ -398,7 +399,7 @@ impl Meters {
     }
 }
 
-/// What one worker counts about one handler.
+/// The handles of one worker for one handler.
 pub struct HandlerMeters {
     duration: Histogram,
     connections: Counter,
@@ -407,7 +408,7 @@ pub struct HandlerMeters {
 }
 
 impl HandlerMeters {
-    /// Resolves the handles for the handler whose label is `handler`.
+    /// Looks up the handles with the label `handler`.
     pub fn new(handler: &str) -> Self {
         let label = || handler.to_owned();
         Self {
@@ -428,17 +429,17 @@ impl HandlerMeters {
         self.retries.increment(1);
     }
 
-    /// Counts a request that is with the handler from now on.
+    /// Counts a request that begins to occupy the handler.
     pub fn entered(&self) {
         self.in_flight.increment(1.0);
     }
 
-    /// Counts the end of that.
+    /// Counts a request that no longer occupies the handler.
     pub fn left(&self) {
         self.in_flight.decrement(1.0);
     }
 
-    /// Records how long the handler took to answer.
+    /// Records the time to the head of the handler's answer, the wait for the handler included.
     pub fn answered(&self, duration: Duration) {
         self.duration.record(duration);
     }
