@@ -1,10 +1,10 @@
-//! `hookgate providers`.
+//! `hookgate providers`. Owns its output and exit code; the description of a preset belongs to [`preset`].
 
 use std::process::ExitCode;
 
 use crate::config::preset;
 
-/// Lists the presets, or describes the one called `name`. Exit code 0, or 1 where there is none of that name.
+/// Lists the presets, or describes the one called `name`. Exit code 0, or 1 if there is no such preset.
 pub fn providers(name: Option<&str>) -> ExitCode {
     let Some(name) = name else {
         for preset in preset::all() {

@@ -263,7 +263,7 @@ async fn fetching_recovers_by_itself() {
 }
 
 #[tokio::test]
-async fn nobody_waits_for_a_task_that_ended() {
+async fn no_request_waits_for_a_task_that_ended() {
     let server = KeyServer::start(keys("rsa")).await;
     let mut kept = Kept::start(&server);
     kept.outcome(1).await;
