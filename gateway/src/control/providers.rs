@@ -7,9 +7,7 @@ use crate::config::preset;
 /// Lists the presets, or describes the one called `name`. Exit code 0, or 1 if there is no such preset.
 pub fn providers(name: Option<&str>) -> ExitCode {
     let Some(name) = name else {
-        for preset in preset::all() {
-            println!("{:<16} {}", preset.name(), preset.title());
-        }
+        print!("{}", preset::list());
         return ExitCode::SUCCESS;
     };
     match preset::find(name) {
