@@ -17,9 +17,8 @@ use metrics::{
 
 use crate::crypto;
 use hookgate_core::identity::{CacheOutcome, ProviderId, Verification};
-use hookgate_core::prefix::AddressFamily;
 use hookgate_core::reject::Reject;
-use hookgate_filter::Status;
+use hookgate_filter::{Family, Status};
 
 /// Upper bounds of the duration histograms, in seconds: from less than a resumed handshake to the longest default time-out.
 pub const DURATION_BUCKETS: [f64; 14] =
@@ -224,8 +223,8 @@ pub fn filter(status: &Status) {
         counter!(FILTER_PACKETS, &labels).absolute(count.packets);
     }
     for set in &status.sets {
-        filter_ranges(&set.name, AddressFamily::Ipv4, set.ranges_ipv4);
-        filter_ranges(&set.name, AddressFamily::Ipv6, set.ranges_ipv6);
+        filter_ranges(&set.name, Family::Ipv4, set.ranges_ipv4);
+        filter_ranges(&set.name, Family::Ipv6, set.ranges_ipv6);
     }
     for attached in &status.attached {
         let interface = attached.interface.clone();
@@ -242,10 +241,10 @@ pub fn filter_set_packets(set: &str, packets: u64) {
 
 /// Publishes that the range set of this name was removed.
 pub fn filter_set_gone(set: &str) {
-    AddressFamily::ALL.into_iter().for_each(|family| filter_ranges(set, family, 0));
+    [Family::Ipv4, Family::Ipv6].into_iter().for_each(|family| filter_ranges(set, family, 0));
 }
 
-fn filter_ranges(set: &str, family: AddressFamily, ranges: usize) {
+fn filter_ranges(set: &str, family: Family, ranges: usize) {
     #[expect(clippy::cast_precision_loss, reason = "a number of ranges stays far below 2^53")]
     gauge!(FILTER_RANGES, "set" => set.to_owned(), "family" => family.label()).set(ranges as f64);
 }

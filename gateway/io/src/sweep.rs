@@ -1,8 +1,9 @@
-//! Deadlines: one sweep a worker, which shuts down the sockets that waited too long.
+//! Deadlines: one sweep per worker, which shuts down the sockets that waited too long.
 //!
-//! Owns the worker's coarse clock and an entry a socket. An operation that the kernel holds cannot be dropped, so a
-//! time-out never drops a future: the sweep notes what expired and shuts the socket down, the operation completes with an
-//! end of stream, and its owner asks [`Deadline::expired`] why. Must not know what the phases mean to TLS or HTTP.
+//! Owns the worker's coarse clock and one entry per socket. The kernel may hold the buffer of an operation, so a time-out never
+//! drops a future: the sweep shuts the socket down, the operation completes with an end of stream, and the owner of the socket asks
+//! [`Deadline::is_overdue`] why. Must not know what a socket waits for: an entry is a duration, the directions to shut down, and
+//! whether the socket may be evicted.
 
 use std::cell::{Cell, RefCell};
 use std::os::fd::OwnedFd;
@@ -12,104 +13,102 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rustix::net::Shutdown;
 
-/// How often a worker sweeps: the most by which the coarse clock can lag. A deadline can be late by twice as much.
+/// Interval of the sweep: the coarse clock lags by at most this. A deadline is at most twice this late, and never early.
 pub const SWEEP_INTERVAL: Duration = Duration::from_millis(100);
 
-/// For how long a peer must have sent nothing before it is taken to be silent, and its connection to be worth putting to rest:
-/// long beside the time between requests of a busy sender, short beside the time that idle connections stay open. To wake costs
-/// some microseconds, so at most five times a second a connection pays them.
+/// A peer that has sent nothing for this long counts as silent, and its connection is worth putting to rest: long compared to the
+/// time between requests of a busy sender, short compared to the time that idle connections stay open. To wake costs some
+/// microseconds, so a connection pays them at most five times a second.
 pub const SILENCE: Duration = Duration::from_millis(200);
 
 const SILENCE_MS: u64 = SILENCE.as_millis() as u64;
 
-/// What a socket is waiting for.
+/// How long a socket may wait, and what the sweep does to it then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Phase {
-    /// The TLS handshake.
-    Handshake,
-    /// The head of a request, of which something has arrived or which is the first.
-    RequestHead,
-    /// The rest of a request.
-    RequestBody,
-    /// The handler, on another socket: this one waits for nothing.
-    Handling,
-    /// The peer's taking of an answer.
-    Response,
-    /// The next request.
-    Idle,
-    /// The peer's end of stream, after an answer that ended the connection early.
-    Linger,
-    /// A handler's answer.
-    Handler,
-    /// The next request to a handler.
-    HandlerIdle,
+pub struct Timer {
+    limit: Option<Duration>,
+    shutdown: Shutdown,
+    evictable: bool,
 }
 
-impl Phase {
-    /// Reading phases leave the writing half open, so that the peer can still be told what happened.
-    fn shutdown(self) -> Shutdown {
-        match self {
-            Self::RequestHead | Self::RequestBody | Self::Idle => Shutdown::Read,
-            Self::Handshake | Self::Handling | Self::Response | Self::Linger | Self::Handler | Self::HandlerIdle => {
-                Shutdown::Both
-            }
-        }
+impl Timer {
+    /// Shuts down both directions after `limit`.
+    pub const fn closing(limit: Duration) -> Self {
+        Self { limit: Some(limit), shutdown: Shutdown::Both, evictable: false }
+    }
+
+    /// Shuts down the receiving direction after `limit`. The sending direction stays open, so that the peer can be told why.
+    pub const fn reading(limit: Duration) -> Self {
+        Self { limit: Some(limit), shutdown: Shutdown::Read, evictable: false }
+    }
+
+    /// As [`Timer::reading`]. [`Sweep::evict`] may end the wait earlier.
+    pub const fn idle(limit: Duration) -> Self {
+        Self { limit: Some(limit), shutdown: Shutdown::Read, evictable: true }
+    }
+
+    /// No limit: another socket's timer, or a limit of its own, bounds the wait.
+    pub const fn unbounded() -> Self {
+        Self { limit: None, shutdown: Shutdown::Both, evictable: false }
     }
 }
 
 struct Entry {
     descriptor: Rc<OwnedFd>,
-    phase: Cell<Phase>,
+    shutdown: Cell<Shutdown>,
+    evictable: Cell<bool>,
     due: Cell<Due>,
-    expired: Cell<Option<Phase>>,
-    /// Who is to be woken once the peer has been silent, and when that is, as `at`.
+    overdue: Cell<bool>,
+    /// The task to wake when the peer has been silent, and when that is, in milliseconds since the sweep was made.
     silence: RefCell<Option<(u64, Waker)>>,
 }
 
-/// When the current phase has lasted too long. Times in milliseconds, as the sweep counts them.
+/// When the current wait has lasted too long. Times in milliseconds, as the sweep counts them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Due {
-    /// It may last for so long, from the next round of the sweep on. Most phases are over before that round, and then nobody has
-    /// read a clock for them.
+    /// This long after the next round of the sweep. Most waits end before that round, so they never read a clock.
     Within(u64),
     /// At this time since the sweep was made.
     At(u64),
-    /// Never, or it was noticed already.
+    /// Never, or the entry is overdue already.
     Never,
 }
 
 impl Entry {
     fn shut_down(&self) {
         // The peer may be gone already; then there is nothing to shut down.
-        let _ = rustix::net::shutdown(&*self.descriptor, self.phase.get().shutdown());
+        let _ = rustix::net::shutdown(&*self.descriptor, self.shutdown.get());
     }
 }
 
-/// The deadline of one socket; dropping it forgets the socket.
+/// The deadline of one socket. Dropping it removes the socket from the sweep.
 pub struct Deadline {
     entry: Rc<Entry>,
     sweep: Rc<Sweep>,
 }
 
 impl Deadline {
-    /// Enters `phase`, which may last for `limit` from now.
-    pub fn enter(&self, phase: Phase, limit: Duration) {
-        // Rounded up, and counted from the next round: a deadline may be late, but never early.
-        let limit = limit.as_nanos().div_ceil(1_000_000);
-        self.entry.due.set(Due::Within(u64::try_from(limit).unwrap_or(u64::MAX)));
-        self.entry.phase.set(phase);
+    /// Replaces the timer: the new one runs from now on, and the socket is not overdue.
+    pub fn set(&self, timer: Timer) {
+        let due = match timer.limit {
+            // Rounded up, and counted from the next round: a deadline may be late, but never early.
+            Some(limit) => Due::Within(u64::try_from(limit.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)),
+            None => Due::Never,
+        };
+        self.entry.due.set(due);
+        self.entry.shutdown.set(timer.shutdown);
+        self.entry.evictable.set(timer.evictable);
+        self.entry.overdue.set(false);
         self.entry.silence.take();
     }
 
-    /// Enters `phase`, which is bounded elsewhere.
-    pub fn enter_unbounded(&self, phase: Phase) {
-        self.entry.silence.take();
-        self.entry.phase.set(phase);
-        self.entry.due.set(Due::Never);
+    /// Whether the current timer has run out, so that the sweep has shut the socket down.
+    pub fn is_overdue(&self) -> bool {
+        self.entry.overdue.get()
     }
 
-    /// Ready once the peer has been silent for [`SILENCE`], or up to [`SWEEP_INTERVAL`] less, from the first call on; to be
-    /// called in [`Phase::Idle`], and forgotten with the next phase.
+    /// Ready once the peer has been silent for [`SILENCE`] since the first call, or up to [`SWEEP_INTERVAL`] less. Call it only
+    /// while nothing is received; [`Deadline::set`] cancels it.
     pub fn poll_silence(&self, context: &mut Context<'_>) -> Poll<()> {
         let mut silence = self.entry.silence.borrow_mut();
         let now = self.sweep.swept_ms.get();
@@ -133,16 +132,6 @@ impl Deadline {
     pub fn coarse(&self) -> Duration {
         self.sweep.coarse()
     }
-
-    /// The current phase.
-    pub fn phase(&self) -> Phase {
-        self.entry.phase.get()
-    }
-
-    /// The phase whose deadline passed, if one did.
-    pub fn expired(&self) -> Option<Phase> {
-        self.entry.expired.get()
-    }
 }
 
 /// All deadlines of a worker, and its coarse clock.
@@ -155,7 +144,7 @@ pub struct Sweep {
 }
 
 impl Sweep {
-    /// A sweep without sockets, its clock set.
+    /// A sweep without sockets. Its clock is set.
     pub fn new() -> Rc<Self> {
         let sweep = Self {
             entries: RefCell::new(Vec::new()),
@@ -168,17 +157,18 @@ impl Sweep {
     }
 
     /// Watches a socket from now on.
-    pub fn watch(self: &Rc<Self>, descriptor: &Rc<OwnedFd>, phase: Phase, limit: Duration) -> Deadline {
+    pub fn watch(self: &Rc<Self>, descriptor: &Rc<OwnedFd>, timer: Timer) -> Deadline {
         let entry = Rc::new(Entry {
             descriptor: Rc::clone(descriptor),
-            phase: Cell::new(phase),
+            shutdown: Cell::new(timer.shutdown),
+            evictable: Cell::new(false),
             due: Cell::new(Due::Never),
-            expired: Cell::new(None),
+            overdue: Cell::new(false),
             silence: RefCell::new(None),
         });
         self.entries.borrow_mut().push(Rc::downgrade(&entry));
         let deadline = Deadline { entry, sweep: Rc::clone(self) };
-        deadline.enter(phase, limit);
+        deadline.set(timer);
         deadline
     }
 
@@ -187,12 +177,12 @@ impl Sweep {
         Duration::from_secs(self.unix_s.get())
     }
 
-    /// Time since the sweep was made, behind by at most [`SWEEP_INTERVAL`]: for differences that need be no more exact.
+    /// Time since the sweep was made, behind by at most [`SWEEP_INTERVAL`].
     pub fn coarse(&self) -> Duration {
         Duration::from_millis(self.swept_ms.get())
     }
 
-    /// One round: refreshes the clock, shuts down what is overdue, forgets what is gone.
+    /// One round: refreshes the clock, shuts down overdue sockets, removes the entries of dropped deadlines.
     pub fn run(&self) {
         self.refresh();
         let now = self.elapsed_ms();
@@ -202,7 +192,7 @@ impl Sweep {
             match entry.due.get() {
                 Due::Within(limit) => entry.due.set(Due::At(now.saturating_add(limit))),
                 Due::At(at) if at <= now => {
-                    entry.expired.set(Some(entry.phase.get()));
+                    entry.overdue.set(true);
                     entry.due.set(Due::Never);
                     entry.shut_down();
                 }
@@ -217,17 +207,17 @@ impl Sweep {
         });
     }
 
-    /// Shuts down the sockets that are in `phase`, at most `limit` of them, and returns how many. They see an end of stream,
-    /// not an expiry.
-    pub fn shut_down_all(&self, phase: Phase, limit: usize) -> usize {
+    /// Shuts down at most `limit` sockets whose timer is [`Timer::idle`], and returns how many. They see an end of stream and are
+    /// not overdue. A socket is evicted once.
+    pub fn evict(&self, limit: usize) -> usize {
         let entries = self.entries.borrow();
-        let matching = entries.iter().filter_map(Weak::upgrade).filter(|entry| entry.phase.get() == phase);
-        // A socket that is on its way out is not counted on twice.
-        let end = |entry: Rc<Entry>| {
+        let idle = entries.iter().filter_map(Weak::upgrade).filter(|entry| entry.evictable.get());
+        let evict = |entry: Rc<Entry>| {
             entry.shut_down();
-            entry.phase.set(Phase::Linger);
+            entry.evictable.set(false);
+            entry.shutdown.set(Shutdown::Both);
         };
-        matching.take(limit).map(end).count()
+        idle.take(limit).map(evict).count()
     }
 
     /// Shuts down every socket in both directions: the end of a drain that took too long.
@@ -257,29 +247,46 @@ mod tests {
 
     use super::*;
 
+    const HOUR: Duration = Duration::from_secs(3600);
+
     #[test]
     fn an_overdue_socket_is_shut_down_and_told_why() {
         let (ours, mut theirs) = UnixStream::pair().unwrap();
         let ours = Rc::new(OwnedFd::from(ours));
         let sweep = Sweep::new();
-        let deadline = sweep.watch(&ours, Phase::Handshake, Duration::ZERO);
-        let other = sweep.watch(&ours, Phase::Idle, Duration::from_secs(3600));
-        assert_eq!(deadline.expired(), None);
+        let deadline = sweep.watch(&ours, Timer::closing(Duration::ZERO));
+        let other = sweep.watch(&ours, Timer::idle(HOUR));
+        assert!(!deadline.is_overdue());
         sweep.run();
-        assert_eq!(deadline.expired(), None, "counted from the first round on");
+        assert!(!deadline.is_overdue(), "counted from the first round on");
         sweep.run();
-        assert_eq!(deadline.expired(), Some(Phase::Handshake));
-        assert_eq!(other.expired(), None);
+        assert!(deadline.is_overdue());
+        assert!(!other.is_overdue());
         assert_eq!(theirs.read(&mut [0; 1]).unwrap(), 0, "the peer sees the end of the stream");
     }
 
     #[test]
-    fn a_reading_phase_leaves_the_writing_half_open() {
+    fn a_new_timer_is_not_overdue() {
+        let (ours, _theirs) = UnixStream::pair().unwrap();
+        let sweep = Sweep::new();
+        let deadline = sweep.watch(&Rc::new(OwnedFd::from(ours)), Timer::reading(Duration::ZERO));
+        sweep.run();
+        sweep.run();
+        assert!(deadline.is_overdue());
+        deadline.set(Timer::unbounded());
+        assert!(!deadline.is_overdue());
+        sweep.run();
+        sweep.run();
+        assert!(!deadline.is_overdue(), "an unbounded wait is never overdue");
+    }
+
+    #[test]
+    fn a_reading_timer_leaves_the_writing_half_open() {
         let (ours, theirs) = UnixStream::pair().unwrap();
         theirs.set_nonblocking(true).unwrap();
         let ours = Rc::new(OwnedFd::from(ours));
         let sweep = Sweep::new();
-        let _deadline = sweep.watch(&ours, Phase::RequestBody, Duration::ZERO);
+        let _deadline = sweep.watch(&ours, Timer::reading(Duration::ZERO));
         sweep.run();
         sweep.run();
         rustix::net::send(&*ours, b"late", rustix::net::SendFlags::NOSIGNAL).unwrap();
@@ -288,15 +295,15 @@ mod tests {
     }
 
     #[test]
-    fn silence_is_told_once_and_forgotten_with_the_next_phase() {
+    fn silence_is_told_once_and_forgotten_with_the_next_timer() {
         let (ours, _theirs) = UnixStream::pair().unwrap();
         let sweep = Sweep::new();
-        let deadline = sweep.watch(&Rc::new(OwnedFd::from(ours)), Phase::Idle, Duration::from_secs(3600));
+        let deadline = sweep.watch(&Rc::new(OwnedFd::from(ours)), Timer::idle(HOUR));
         let mut context = Context::from_waker(Waker::noop());
         assert!(deadline.poll_silence(&mut context).is_pending());
         sweep.swept_ms.set(SILENCE_MS - 1);
         assert!(deadline.poll_silence(&mut context).is_pending());
-        deadline.enter(Phase::Idle, Duration::from_secs(3600));
+        deadline.set(Timer::idle(HOUR));
         assert!(deadline.poll_silence(&mut context).is_pending(), "counted anew");
         sweep.swept_ms.set(2 * SILENCE_MS);
         assert!(deadline.poll_silence(&mut context).is_ready());
@@ -304,14 +311,14 @@ mod tests {
     }
 
     #[test]
-    fn a_socket_is_shut_down_for_room_once() {
+    fn a_socket_is_evicted_once_and_only_while_it_is_idle() {
         let (first, _peer) = UnixStream::pair().unwrap();
         let first = Rc::new(OwnedFd::from(first));
         let sweep = Sweep::new();
-        let _one = sweep.watch(&first, Phase::Idle, Duration::from_secs(3600));
-        let _other = sweep.watch(&first, Phase::Idle, Duration::from_secs(3600));
-        let _busy = sweep.watch(&first, Phase::Handling, Duration::from_secs(3600));
-        let rounds = [(); 3].map(|()| sweep.shut_down_all(Phase::Idle, 1));
+        let _one = sweep.watch(&first, Timer::idle(HOUR));
+        let _other = sweep.watch(&first, Timer::idle(HOUR));
+        let _busy = sweep.watch(&first, Timer::unbounded());
+        let rounds = [(); 3].map(|()| sweep.evict(1));
         assert_eq!(rounds, [1, 1, 0]);
     }
 
@@ -320,7 +327,7 @@ mod tests {
         let (ours, _theirs) = UnixStream::pair().unwrap();
         let ours = Rc::new(OwnedFd::from(ours));
         let sweep = Sweep::new();
-        drop(sweep.watch(&ours, Phase::Idle, Duration::from_secs(1)));
+        drop(sweep.watch(&ours, Timer::idle(Duration::from_secs(1))));
         assert_eq!(Rc::strong_count(&ours), 1);
         sweep.run();
         assert!(sweep.entries.borrow().is_empty());

@@ -1,39 +1,41 @@
 //! `https` URLs of key sets.
 //!
-//! Owns which URLs keys may be fetched from. Fetches nothing: `control::jwks` does.
+//! Owns the syntax of the URLs from which keys can be fetched. Must not fetch: `control::jwks` does.
 
 use std::fmt;
 
 use hyper::Uri;
-use hyper::http::uri::{Authority, PathAndQuery, Scheme};
+use hyper::http::uri::Scheme;
 use rustls_pki_types::ServerName;
 
-/// Where a key set is: an `https` URL.
+/// The `https` URL of a key set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyUrl {
-    authority: Authority,
-    path: PathAndQuery,
-    server_name: ServerName<'static>,
+    uri: Uri,
     port: u16,
 }
 
-/// Why a text is no such URL.
+/// Why a text is not the URL of a key set.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KeyUrlError {
-    /// No absolute URL.
-    #[error("\"{text}\" is not a URL; write it as \"https://issuer.example/keys\"")]
+    /// Not an absolute URL.
+    #[error(
+        "\"{text}\" is not a URL; write an absolute one without a fragment, such as \"https://issuer.example/keys\""
+    )]
     Malformed {
         /// The text.
         text: String,
     },
     /// Another scheme.
-    #[error("\"{text}\" is not an https URL; keys that anyone on the way could replace prove nothing")]
+    #[error(
+        "\"{text}\" is not an https URL; write https://, because anyone on the path could replace keys sent without TLS"
+    )]
     NotHttps {
         /// The text.
         text: String,
     },
     /// Credentials in the URL.
-    #[error("the URL holds a user name or password; key sets are public")]
+    #[error("the URL has a user name or password; remove it, because key sets are public")]
     Credentials,
 }
 
@@ -42,52 +44,40 @@ impl KeyUrl {
     ///
     /// # Errors
     ///
-    /// Where `text` is no absolute `https` URL, or holds credentials.
+    /// If `text` is not an absolute `https` URL, or has credentials.
     pub fn parse(text: &str) -> Result<Self, KeyUrlError> {
         let malformed = || KeyUrlError::Malformed { text: text.to_owned() };
         if text.contains('#') {
             return Err(malformed());
         }
-        let parts = text.parse::<Uri>().map_err(|_| malformed())?.into_parts();
-        let authority = parts.authority.ok_or_else(malformed)?;
+        let uri = text.parse::<Uri>().map_err(|_| malformed())?;
+        let authority = uri.authority().ok_or_else(malformed)?;
         if authority.as_str().contains('@') {
             return Err(KeyUrlError::Credentials);
         }
-        if parts.scheme.ok_or_else(malformed)? != Scheme::HTTPS {
+        if *uri.scheme().ok_or_else(malformed)? != Scheme::HTTPS {
             return Err(KeyUrlError::NotHttps { text: text.to_owned() });
         }
-        let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
-        let server_name = ServerName::try_from(host).map_err(|_| malformed())?;
-        // `port_u16` is none for a port that is no number of 16 bits as well as for none at all.
+        // The server's certificate must name the host.
+        let host = authority.host().trim_start_matches('[').trim_end_matches(']');
+        ServerName::try_from(host).map_err(|_| malformed())?;
+        // `port` is `None` both for an invalid port and for no port, so the text decides.
         let port = match authority.port() {
             Some(port) => Some(port.as_u16()),
             None if authority.as_str().ends_with(':') => None,
             None if authority.host().len() == authority.as_str().len() => Some(443),
             None => None,
         };
-        let path = parts.path_and_query.unwrap_or_else(|| PathAndQuery::from_static("/"));
-        Ok(Self { port: port.ok_or_else(malformed)?, authority, path, server_name })
+        Ok(Self { port: port.ok_or_else(malformed)?, uri })
     }
 
-    /// Host and port as written, for the Host field.
+    /// The whole URL.
     #[must_use]
-    pub fn authority(&self) -> &Authority {
-        &self.authority
+    pub fn uri(&self) -> &Uri {
+        &self.uri
     }
 
-    /// Path and query.
-    #[must_use]
-    pub fn path(&self) -> &PathAndQuery {
-        &self.path
-    }
-
-    /// Whom to connect to, and whom the server's certificate must name.
-    #[must_use]
-    pub fn server_name(&self) -> &ServerName<'static> {
-        &self.server_name
-    }
-
-    /// Which port to connect to.
+    /// The port to connect to.
     #[must_use]
     pub fn port(&self) -> u16 {
         self.port
@@ -96,7 +86,7 @@ impl KeyUrl {
 
 impl fmt::Display for KeyUrl {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "https://{}{}", self.authority, self.path)
+        self.uri.fmt(formatter)
     }
 }
 
@@ -106,7 +96,7 @@ mod tests {
     use super::{KeyUrl, KeyUrlError};
 
     #[test]
-    fn takes_https_urls_and_no_others() {
+    fn accepts_only_https_urls() {
         for (text, shown, port) in [
             ("https://www.googleapis.com/oauth2/v3/certs", "https://www.googleapis.com/oauth2/v3/certs", 443),
             ("https://issuer.example", "https://issuer.example/", 443),

@@ -5,6 +5,8 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use time::Date;
+
 use super::error::{Location, one_line};
 
 /// Something that does not keep hookgate from starting, but that the operator will want to know.
@@ -39,15 +41,15 @@ pub enum Caution {
         profile: String,
         /// The subject of the anchor.
         subject: String,
-        /// When, as YYYY-MM-DD.
-        not_after: String,
+        /// When.
+        not_after: Date,
     },
     /// A profile past its `until`.
     ProfileOutdated {
         /// The profile.
         profile: String,
         /// Its last day.
-        until: String,
+        until: Date,
     },
     /// A revocation list past its nextUpdate.
     RevocationListExpired {
@@ -72,22 +74,22 @@ pub enum Caution {
     SelfSigned,
     /// Our certificate is not valid yet.
     NotYetValid {
-        /// From when, as YYYY-MM-DD.
-        not_before: String,
+        /// From when.
+        not_before: Date,
     },
     /// A certificate of our chain has expired.
     Expired {
         /// The place in the chain, from 1.
         position: usize,
-        /// When, as YYYY-MM-DD.
-        not_after: String,
+        /// When.
+        not_after: Date,
     },
     /// A certificate of our chain expires soon.
     ExpiresSoon {
         /// The place in the chain, from 1.
         position: usize,
-        /// When, as YYYY-MM-DD.
-        not_after: String,
+        /// When.
+        not_after: Date,
         /// Whole days left.
         days: u64,
     },
@@ -193,15 +195,20 @@ impl fmt::Display for Caution {
             }
             Self::SecretInConfiguration => write!(
                 formatter,
-                "whoever can read this file has the secret; write it to a file of mode 0600 and say file = \"…\""
+                "everyone who can read this file can read the secret; write it to a file of mode 0600, and file = \"…\" here"
             ),
-            Self::UnusedKeySource { name } => write!(formatter, "no token is verified with the keys of \"{name}\""),
+            Self::UnusedKeySource { name } => {
+                write!(
+                    formatter,
+                    "no token uses the key source \"{name}\"; remove it, or name it in key_source of a token"
+                )
+            }
             Self::KeySkipped { path, reason } => {
-                write!(formatter, "{}: a key is left out: {reason}", path.display())
+                write!(formatter, "{}: skipped {reason}", path.display())
             }
             Self::AnySubject => write!(
                 formatter,
-                "whoever gets a token for this audience from the issuer passes; name emails or subjects unless it is your own"
+                "every token of the issuer for this audience passes; write emails or subjects, unless the issuer is your own"
             ),
         }
     }

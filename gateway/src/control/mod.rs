@@ -34,6 +34,7 @@
 //!
 //! A reload runs in this loop: it reads the files, builds a new snapshot, and publishes it with one pointer swap. If a step fails,
 //! the old snapshot stays.
+#![expect(clippy::disallowed_methods, reason = "the control thread runs tokio's runtime, with its timers")]
 
 pub mod check;
 mod confine;

@@ -1,0 +1,144 @@
+//! The form of a body signature, in the terms of the configuration file.
+//!
+//! Owns the place, the encoding and the hash of a signature, and the errors of a form. Must not judge requests.
+
+use data_encoding::{BASE64, BASE64URL_NOPAD, HEXLOWER_PERMISSIVE};
+use ring::hmac;
+
+use super::{MAX_SECRETS, MAX_TOLERANCE_SECONDS};
+use crate::auth::message_template::TemplateError;
+use crate::auth::secret::SecretError;
+
+/// The general form of an HMAC over a request.
+///
+/// | sender | header | separator | prefix | encoding | message | timestamp |
+/// | --- | --- | --- | --- | --- | --- | --- |
+/// | GitHub, Meta | `X-Hub-Signature-256` | | `sha256=` | hex | `{body}` | |
+/// | Slack | `X-Slack-Signature` | | `v0=` | hex | `v0:{timestamp}:{body}` | header `X-Slack-Request-Timestamp` |
+/// | Stripe | `Stripe-Signature` | `,` | `v1=` | hex | `{timestamp}.{body}` | value `t=` |
+/// | PagerDuty | `X-PagerDuty-Signature` | `,` | `v1=` | hex | `{body}` | |
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HmacForm {
+    /// The header field with the signatures.
+    pub header: String,
+    /// The separator of several values in it, an ASCII character; `None` if the whole field is one value.
+    pub separator: Option<char>,
+    /// The prefix of a signature. Values without it are ignored. May be empty.
+    pub prefix: String,
+    /// The encoding of the signature.
+    pub encoding: Encoding,
+    /// The hash of the HMAC.
+    pub hash: HmacHash,
+    /// The signed message: text in which `{body}`, `{timestamp}`, `{id}`, `{method}` and `{path}` stand for their bytes.
+    pub message: String,
+    /// The place of `{timestamp}`. Given if and only if the message has `{timestamp}`.
+    pub timestamp: Option<TimestampPlace>,
+    /// The largest difference between the timestamp and now, before or after, in seconds, 1 to 86,400.
+    pub tolerance_seconds: u64,
+    /// The header field with `{id}`. Given if and only if the message has `{id}`.
+    pub id_header: Option<String>,
+}
+
+/// The place of a timestamp, which is written as whole seconds since 1970, in digits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TimestampPlace {
+    /// The whole of this header field.
+    Header(String),
+    /// The value with this prefix, among the values of the signature field.
+    Value(String),
+}
+
+/// The encoding of a signature's bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Encoding {
+    /// Hexadecimal, in upper or lower case.
+    #[default]
+    Hex,
+    /// Base64 with padding (RFC 4648, section 4).
+    Base64,
+    /// Base64url without padding (RFC 4648, section 5).
+    Base64Url,
+}
+
+/// The hash of an HMAC. Not SHA-1: every sender that used it offers SHA-256 too.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum HmacHash {
+    /// SHA-256.
+    #[default]
+    Sha256,
+    /// SHA-384.
+    Sha384,
+    /// SHA-512.
+    Sha512,
+}
+
+/// Why a form is not a signature rule.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SignatureRuleError {
+    /// Not a header field name.
+    #[error("\"{name}\" is not a header field name; write one without spaces or a colon, such as \"x-signature\"")]
+    HeaderName {
+        /// The text.
+        name: String,
+    },
+    /// A separator that is not an ASCII character.
+    #[error("the separator {separator:?} is not an ASCII character; write one, such as \",\"")]
+    Separator {
+        /// The character.
+        separator: char,
+    },
+    /// An error of the message template.
+    #[error("message: {0}")]
+    Template(#[from] TemplateError),
+    /// A piece of the message without its header field, or a header field without its piece.
+    #[error("{{{piece}}} in message and the place of the {piece} go together; write both, or neither")]
+    Unplaced {
+        /// `id` or `timestamp`.
+        piece: &'static str,
+    },
+    /// A tolerance out of bounds.
+    #[error("tolerance_s = {seconds} is out of bounds; write 1 to {MAX_TOLERANCE_SECONDS} (most senders document 300)")]
+    Tolerance {
+        /// The tolerance, in seconds.
+        seconds: u64,
+    },
+    /// No secrets, or too many.
+    #[error("{count} secrets; write 1 to {MAX_SECRETS}")]
+    Secrets {
+        /// The number of secrets.
+        count: usize,
+    },
+    /// An error of one secret.
+    #[error("secret {index}: {error}")]
+    Secret {
+        /// The index of the secret, from 0.
+        index: usize,
+        /// The error.
+        error: SecretError,
+    },
+}
+
+impl Encoding {
+    /// Decodes `text` into `buffer`; `None` if `text` does not have this encoding, or the result does not fit.
+    pub(in crate::auth) fn decode<'buffer>(self, text: &[u8], buffer: &'buffer mut [u8]) -> Option<&'buffer [u8]> {
+        let encoding = match self {
+            Self::Hex => &HEXLOWER_PERMISSIVE,
+            Self::Base64 => &BASE64,
+            Self::Base64Url => &BASE64URL_NOPAD,
+        };
+        let decoded = buffer.get_mut(..encoding.decode_len(text.len()).ok()?)?;
+        // With padding, `decode_len` is an upper bound.
+        let length = encoding.decode_mut(text, decoded).ok()?;
+        buffer.get(..length)
+    }
+}
+
+impl HmacHash {
+    pub(in crate::auth) fn algorithm(self) -> hmac::Algorithm {
+        match self {
+            Self::Sha256 => hmac::HMAC_SHA256,
+            Self::Sha384 => hmac::HMAC_SHA384,
+            Self::Sha512 => hmac::HMAC_SHA512,
+        }
+    }
+}
