@@ -157,7 +157,7 @@ fn a_broken_file_is_tried_once_and_loaded_when_it_is_valid() {
     // A reload can switch watching off.
     gateway.daemon.write_configuration(&text.replace(WATCH, "")).unwrap();
     wait_generation(&gateway, 2.0);
-    gateway.daemon.wait_log("reload: \"watch\" → (not set)", SOON).unwrap();
+    gateway.daemon.wait_log("reload: \\\"watch\\\" → (not set)", SOON).unwrap();
 }
 
 #[test]
@@ -197,13 +197,13 @@ fn a_reload_reports_each_change_in_one_line() {
     let text = configuration(environment, "max_body_bytes = 2000000", &lists(environment, 42).unwrap());
     gateway.reload(&text.replace("name = \"any\"", "name = \"renamed\"")).unwrap();
     let expected = [
-        format!("changed change=certificate {HOST}: serial "),
-        "changed change=limits.max_body_bytes: 1000000 → 2000000".to_owned(),
-        "changed change=provider pagerduty: revocation list of CN=".to_owned(),
+        format!("changed change=\"certificate {HOST}: serial "),
+        "changed change=\"limits.max_body_bytes: 1000000 → 2000000\"".to_owned(),
+        "changed change=\"provider pagerduty: revocation list of CN=".to_owned(),
         ": number 41, next update ".to_owned(),
         " → number 42, next update ".to_owned(),
-        "changed change=route \"any\" removed".to_owned(),
-        "changed change=route \"renamed\" added".to_owned(),
+        r#"changed change="route \"any\" removed""#.to_owned(),
+        r#"changed change="route \"renamed\" added""#.to_owned(),
     ];
     for words in &expected {
         gateway.daemon.wait_log(words, SOON).unwrap();

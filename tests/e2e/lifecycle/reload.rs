@@ -82,7 +82,7 @@ fn a_change_that_needs_a_restart_is_logged() {
     let gateway = TestGateway::with_limits("").unwrap();
     let text = gateway.environment.toml("", "").replace("workers = 1", "workers = 2");
     gateway.reload(&text).unwrap();
-    gateway.daemon.wait_log("[listen] has changed; that takes a restart", SOON).unwrap();
+    gateway.daemon.wait_log("[listen] has changed; restart hookgate to apply the change", SOON).unwrap();
     gateway.still_serves().unwrap();
 }
 
