@@ -24,11 +24,11 @@ use clap::{Parser, Subcommand};
 #[command(name = "cargo xtask", bin_name = "cargo xtask")]
 struct Arguments {
     #[command(subcommand)]
-    task: Task,
+    command: Commands,
 }
 
 #[derive(Subcommand)]
-enum Task {
+enum Commands {
     /// Show the gateway at work, with real clients and throwaway certificates.
     Demo(demo::Demo),
     /// Measure the gateway against nginx, HAProxy, Caddy and Envoy.
@@ -37,8 +37,8 @@ enum Task {
     Flood(flood::Flood),
     /// Count the instructions of the micro-benchmarks, against the committed baseline.
     Count(count::Count),
-    /// Install, or else name, what the other commands need on this machine.
-    Setup,
+    /// Install the programs and libraries that the other commands need, or say what to install.
+    Setup(setup::Setup),
     /// Build the eBPF objects, or check that the committed ones are built from this source.
     Ebpf(ebpf::Arguments),
     /// Make the Debian package and the tarball.
@@ -52,17 +52,17 @@ enum Task {
 }
 
 fn main() -> ExitCode {
-    let outcome = match Arguments::parse().task {
-        Task::Demo(demo) => demo.run(),
-        Task::Bench(bench) => bench.run(),
-        Task::Flood(flood) => flood.run(),
-        Task::Count(count) => count.run(),
-        Task::Ebpf(arguments) => ebpf::run(&arguments),
-        Task::Dist(arguments) => dist::run(&arguments),
-        Task::Setup => setup::run(),
-        Task::Units => units::check(),
-        Task::Test => test::run(),
-        Task::Ci => ci::run(),
+    let outcome = match Arguments::parse().command {
+        Commands::Demo(demo) => demo.run(),
+        Commands::Bench(bench) => bench.run(),
+        Commands::Flood(flood) => flood.run(),
+        Commands::Count(count) => count.run(),
+        Commands::Ebpf(arguments) => ebpf::run(&arguments),
+        Commands::Dist(arguments) => dist::run(&arguments),
+        Commands::Setup(setup) => setup.run(),
+        Commands::Units => units::check(),
+        Commands::Test => test::run(),
+        Commands::Ci => ci::run(),
     };
     // Not returned from main, which would add a backtrace: these errors are about the machine, not about this program.
     match outcome {

@@ -17,7 +17,7 @@ use crate::count::Count;
 use crate::{ebpf, flood, setup, units};
 
 pub(crate) fn run() -> Result<()> {
-    setup::ensure_ready()?;
+    setup::install(&[setup::Task::Test])?;
     step(&["fmt", "--all", "--check"])?;
     step(&["clippy", "--workspace", "--all-targets", "--", "--deny", "warnings"])?;
     step(&command::BUILD_FOR_TESTS)?;

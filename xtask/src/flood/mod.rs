@@ -122,6 +122,7 @@ impl Flood {
     /// Without root; where a guard does not guard, or nothing is served.
     pub(crate) fn run(&self) -> Result<()> {
         ensure!(setup::is_root(), "a flood needs root: for network namespaces, raw packets and XDP");
+        setup::require(setup::Task::Flood)?;
         ensure!(self.server_core != self.client_core, "gateway and flood need a core each");
         let binaries = match &self.binaries {
             Some(directory) => std::path::absolute(directory)?,
