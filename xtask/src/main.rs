@@ -11,6 +11,7 @@ mod demo;
 mod dist;
 mod ebpf;
 mod flood;
+mod rooms;
 mod setup;
 mod test;
 mod units;
@@ -41,6 +42,8 @@ enum Commands {
     Setup(setup::Setup),
     /// Build the eBPF objects, or check that the committed ones are built from this source.
     Ebpf(ebpf::Arguments),
+    /// Check which room of the daemon names which, against the tables of ARCHITECTURE.md.
+    Rooms(rooms::Rooms),
     /// Make the Debian package and the tarball.
     Dist(dist::Arguments),
     /// Have systemd judge the units: every line, and how exposed the service is.
@@ -59,6 +62,7 @@ fn main() -> ExitCode {
         Commands::Count(count) => count.run(),
         Commands::Ebpf(arguments) => ebpf::run(&arguments),
         Commands::Dist(arguments) => dist::run(&arguments),
+        Commands::Rooms(rooms) => rooms.run(),
         Commands::Setup(setup) => setup.run(),
         Commands::Units => units::check(),
         Commands::Test => test::run(),
