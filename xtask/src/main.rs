@@ -1,7 +1,7 @@
 //! The project's own commands, run as `cargo xtask COMMAND`. One file a command; this one only lists them.
 
 mod bench;
-mod ci;
+mod check;
 #[path = "../../gateway/src/cli.rs"]
 #[expect(unreachable_pub, reason = "the gateway's command line, here only to be described")]
 mod cli;
@@ -48,10 +48,11 @@ enum Commands {
     Dist(dist::Arguments),
     /// Have systemd judge the units: every line, and how exposed the service is.
     Units,
-    /// Format, lints, unit tests, instruction counts, and the end-to-end tests on io_uring and on epoll.
+    /// Check format, lints, rooms and unit tests: quick, without root, and installs nothing.
+    Check,
+    /// Check everything, as CI does: also licences, instruction counts, units, and every test on io_uring and epoll.
+    #[command(visible_alias = "ci")]
     Test,
-    /// What CI runs: the same as `test`, after the licence check where cargo-deny is installed.
-    Ci,
 }
 
 fn main() -> ExitCode {
@@ -66,7 +67,7 @@ fn main() -> ExitCode {
         Commands::Setup(setup) => setup.run(),
         Commands::Units => units::check(),
         Commands::Test => test::run(),
-        Commands::Ci => ci::run(),
+        Commands::Check => check::run(),
     };
     // Not returned from main, which would add a backtrace: these errors are about the machine, not about this program.
     match outcome {

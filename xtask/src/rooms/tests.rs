@@ -274,7 +274,7 @@ fn what_is_required_must_be_there() {
     assert_eq!(tolerant.problems, Vec::<String>::new());
     assert!(tolerant.summary.contains("nothing was checked"), "{}", tolerant.summary);
     let strict = judge_all(&files(&[]), "# Architecture\n", true).expect("the files are Rust");
-    for problem in ["<!-- rooms: FOLDER -->", "<!-- names -->", "there is no gateway/core/Cargo.toml"] {
+    for problem in ["<!-- rooms: gateway/src -->", "<!-- names -->", "there is no gateway/core/Cargo.toml"] {
         assert!(strict.problems.iter().any(|found| found.contains(problem)), "{problem}: {:?}", strict.problems);
     }
 }
