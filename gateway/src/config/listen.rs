@@ -2,13 +2,15 @@
 
 use std::net::SocketAddr;
 
+use hookgate_io::Backend;
 use serde::Deserialize;
 use toml::Spanned;
 
 use super::document::Report;
 use super::error::Problem;
+use super::length;
 use super::limits::Bound;
-use super::{IoBackend, Listen, Metrics};
+use super::{Listen, Metrics};
 
 /// Most addresses: each costs every worker one socket.
 const MAXIMUM_ADDRESSES: usize = 64;
@@ -56,10 +58,10 @@ pub(super) fn listen(raw: Option<Spanned<RawListen>>, report: &mut Report<'_>) -
     let workers = WORKERS.check(raw.get_ref().workers.as_ref(), report).unwrap_or(0);
     let backlog = BACKLOG.check(raw.get_ref().backlog.as_ref(), report).unwrap_or(u64::from(DEFAULT_BACKLOG));
     let io = match raw.get_ref().io {
-        None | Some(RawIoBackend::Auto) => IoBackend::Auto,
-        Some(RawIoBackend::IoUring) => IoBackend::IoUring,
-        Some(RawIoBackend::IoUringDirect) => IoBackend::IoUringDirect,
-        Some(RawIoBackend::Epoll) => IoBackend::Epoll,
+        None | Some(RawIoBackend::Auto) => None,
+        Some(RawIoBackend::IoUring) => Some(Backend::TokioUring),
+        Some(RawIoBackend::IoUringDirect) => Some(Backend::Reactor),
+        Some(RawIoBackend::Epoll) => Some(Backend::Epoll),
     };
     let Some(addresses) = raw.get_ref().addresses.as_ref() else {
         report.missing(&raw, "addresses", WRITE_ADDRESSES);
@@ -72,12 +74,7 @@ pub(super) fn listen(raw: Option<Spanned<RawListen>>, report: &mut Report<'_>) -
 }
 
 fn parse_addresses(raw: &Spanned<Vec<Spanned<String>>>, report: &mut Report<'_>) -> Vec<SocketAddr> {
-    let count = raw.get_ref().len();
-    if count == 0 {
-        report.empty(raw, Problem::Empty { write: WRITE_ADDRESSES });
-    } else if count > MAXIMUM_ADDRESSES {
-        report.error(raw, Problem::TooMany { count, maximum: MAXIMUM_ADDRESSES });
-    }
+    length::is_within(raw, MAXIMUM_ADDRESSES, WRITE_ADDRESSES, report);
     let mut addresses: Vec<(SocketAddr, usize)> = Vec::new();
     for text in raw.get_ref() {
         let Some(address) = parse_address(text, report) else { continue };

@@ -1,4 +1,6 @@
 //! The body of an answer: a problem document, or what a handler streams.
+//!
+//! Owns when the exchange learns that the answer is complete. Must not decide what is answered.
 
 use std::pin::Pin;
 use std::rc::Rc;
@@ -8,15 +10,15 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
 use super::connection::Connection;
-use crate::reject::{Refusal, Reject};
 use crate::upstream::{HandlerBody, HandlerBodyError};
+use hookgate_core::reject::{Refusal, Reject};
 
 enum Content {
     Problem(Option<Bytes>),
     Handler(HandlerBody),
 }
 
-/// Tells the exchange when it is over.
+/// Reports its end to the exchange.
 pub(super) struct AnswerBody {
     content: Content,
     connection: Rc<Connection>,
@@ -36,7 +38,7 @@ impl AnswerBody {
     fn broke_off(&self, error: &HandlerBodyError) {
         let reject = if error.is_late() { Reject::HandlerTimeout } else { Reject::HandlerUnavailable };
         let refusal = Refusal::new(reject, format!("{error}; the connection to the peer was cut."));
-        self.connection.refused(&refusal, &self.connection.worker.request_id(), "", "");
+        self.connection.refused(&refusal, &self.connection.server.context.request_id(), "", "");
     }
 }
 

@@ -1,4 +1,6 @@
-//! The body of a request: read whole, within its bounds, before anything is done with it.
+//! The body of a request: read whole, within its bounds, before it is judged.
+//!
+//! Owns the bound on one body and on all bodies of a worker together. Must not look at the bytes.
 
 use std::rc::Rc;
 
@@ -9,33 +11,32 @@ use hyper::body::Incoming;
 
 use super::connection::Connection;
 use super::exchange::Exchange;
-use crate::config::Limits;
-use crate::reject::{Refusal, Reject};
-use crate::worker::deadline::Phase;
+use hookgate_core::limits::Limits;
+use hookgate_core::reject::{Refusal, Reject};
 
-/// A complete body, counted against `max_buffered_bytes` for as long as the reservation lives.
-pub(super) type Complete = (Bytes, Reservation);
+/// A complete body. It counts against `max_buffered_bytes` until its [`BufferedBytes`] are dropped.
+pub(super) type Complete = (Bytes, BufferedBytes);
 
 /// Bytes counted against the worker's share of `max_buffered_bytes`.
-pub(super) struct Reservation {
+pub(super) struct BufferedBytes {
     connection: Rc<Connection>,
     bytes: usize,
     share: usize,
 }
 
-impl Reservation {
+impl BufferedBytes {
     fn new(connection: &Rc<Connection>, limits: &Limits) -> Self {
-        // At least one body must fit into a worker's share, or none would ever pass.
-        let share = (limits.max_buffered_bytes / connection.worker.siblings()).max(limits.max_body_bytes);
+        // A worker's share holds at least one body of the largest size.
+        let share = (limits.max_buffered_bytes / connection.server.context.workers()).max(limits.max_body_bytes);
         Self { connection: Rc::clone(connection), bytes: 0, share }
     }
 
-    /// Makes sure that `total` bytes are reserved.
+    /// Counts `total` bytes in all.
     fn cover(&mut self, total: usize) -> Result<(), Refusal> {
         let more = total.saturating_sub(self.bytes);
-        let buffered = &self.connection.worker.buffered_bytes;
+        let buffered = &self.connection.server.buffered_bytes;
         if buffered.get() + more > self.share {
-            let detail = "The request bodies being received fill max_buffered_bytes; send again later.";
+            let detail = "The request bodies in memory fill max_buffered_bytes; send the request again later.";
             return Err(Refusal::new(Reject::BufferLimit, detail));
         }
         buffered.set(buffered.get() + more);
@@ -44,14 +45,14 @@ impl Reservation {
     }
 }
 
-impl Drop for Reservation {
+impl Drop for BufferedBytes {
     fn drop(&mut self) {
-        let buffered = &self.connection.worker.buffered_bytes;
+        let buffered = &self.connection.server.buffered_bytes;
         buffered.set(buffered.get() - self.bytes);
     }
 }
 
-/// The pieces of a body. One piece, the common case, is kept as it came; more are copied together.
+/// The pieces of a body. A single piece, the common case, is kept as received; several are joined.
 #[derive(Default)]
 struct Pieces {
     single: Bytes,
@@ -63,7 +64,7 @@ impl Pieces {
         self.single.len() + self.joined.len()
     }
 
-    /// Adds a piece of a body that is expected to have `expected` bytes in all.
+    /// Adds a piece. `expected` is the length of the whole body, if announced.
     fn push(&mut self, piece: Bytes, expected: usize) {
         if self.len() == 0 {
             self.single = piece;
@@ -85,8 +86,8 @@ impl Pieces {
 ///
 /// # Errors
 ///
-/// `body_too_large` before more than `max_body_bytes` are kept, `buffer_limit`, `request_timeout`, or `malformed_request` for
-/// broken framing.
+/// `body_too_large` before more than `max_body_bytes` are held, `buffer_limit`, `request_timeout`, or `malformed_request` if the
+/// framing is broken.
 pub(super) async fn read_body(
     connection: &Rc<Connection>,
     mut body: Incoming,
@@ -101,23 +102,23 @@ pub(super) async fn read_body(
     };
     let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
     check(announced)?;
-    let mut reservation = Reservation::new(connection, limits);
-    reservation.cover(announced)?;
+    let mut buffered = BufferedBytes::new(connection, limits);
+    buffered.cover(announced)?;
     let mut pieces = Pieces::default();
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| broken(&connection.exchange, &error))?;
-        // Trailers are not forwarded: no proof covers them.
+        // Trailers are dropped: no proof covers them.
         let Ok(piece) = frame.into_data() else { continue };
         let total = pieces.len() + piece.len();
         check(total)?;
-        reservation.cover(total)?;
+        buffered.cover(total)?;
         pieces.push(piece, announced);
     }
-    Ok((pieces.into_bytes(), reservation))
+    Ok((pieces.into_bytes(), buffered))
 }
 
 fn broken(exchange: &Exchange, error: &hyper::Error) -> Refusal {
-    if exchange.deadline().expired() == Some(Phase::RequestBody) {
+    if exchange.is_overdue() {
         return Refusal::new(Reject::RequestTimeout, "The body did not arrive within request_timeout_ms.");
     }
     Refusal::new(Reject::MalformedRequest, format!("The body cannot be read: {error}."))

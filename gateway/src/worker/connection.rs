@@ -1,4 +1,6 @@
 //! The way of one connection through the stages: accept → tls → identity → http.
+//!
+//! Owns the order. Must not decide: the stages do.
 
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
@@ -8,51 +10,51 @@ use std::time::Instant;
 
 use rustls::ProtocolVersion;
 
-use super::Worker;
-use super::deadline::{Deadline, Phase};
-use super::io::{Socket, peer_address};
-use super::run::Slot;
+use hookgate_core::identity::PeerChain;
+use hookgate_io::sweep::{Deadline, Timer};
+use hookgate_io::{Socket, peer_address};
+
+use crate::accept::Slot;
+use crate::admission::{self, Verdict};
+use crate::context::WorkerContext;
+use crate::http::Server;
 use crate::http::connection::{Peer, serve};
-use crate::identity::{CacheOutcome, ChainRefusal, Verification, VerifiedChain};
-use crate::reject::{Refusal, Reject};
-use crate::snapshot::{Reception, Site, Snapshot};
+use crate::snapshot::{Reception, Snapshot};
 use crate::tls::stream::{HandshakeError, Hello, TlsStream};
 
-/// Takes an accepted connection all the way.
-pub(crate) async fn receive(slot: Slot, descriptor: OwnedFd) {
-    let worker = slot.worker();
+/// Takes an accepted connection all the way. The slot is held until the end.
+pub(super) async fn receive(server: Rc<Server>, _slot: Slot, descriptor: OwnedFd) {
+    let context = server.context();
     let Some(address) = peer_address(&descriptor) else { return };
-    let socket = match Socket::new(worker.backend, descriptor) {
+    let socket = match Socket::new(context.backend(), descriptor) {
         Ok(socket) => socket,
         Err(error) => {
-            tracing::warn!(peer = %address, %error, "an accepted connection could not be used");
+            tracing::warn!(peer = %address, %error, "accepted connection cannot be registered");
             return;
         }
     };
-    let snapshot = worker.snapshot();
-    let deadline = worker.sweep.watch(socket.descriptor(), Phase::Handshake, snapshot.limits.handshake_timeout);
+    let snapshot = context.snapshot();
+    let deadline = context.sweep.watch(socket.descriptor(), Timer::closing(snapshot.limits.handshake_timeout));
     let mut server_name = None;
-    // On the heap, so that a connection does not keep the room for as long as it lives.
-    match Box::pin(handshake(worker, &snapshot, socket, &mut server_name)).await {
+    // On the heap, so that its memory is freed after the handshake.
+    match Box::pin(handshake(context, &snapshot, socket, &mut server_name)).await {
         Ok((stream, verdict)) => {
             let peer = Peer { address, server_name, snapshot, verdict };
-            serve(Rc::clone(worker), stream, peer, deadline).await;
+            serve(Rc::clone(&server), stream, peer, deadline).await;
         }
-        Err(error) => failed(worker, &snapshot, &Caller { address, server_name }, &error, &deadline),
+        Err(error) => failed(context, &snapshot, &Caller { address, server_name }, &error, &deadline),
     }
 }
 
-type Verdict = Result<Arc<VerifiedChain>, ChainRefusal>;
-
-/// Who called, as far as it is known when a handshake fails.
+/// What is known of the peer of a failed handshake.
 struct Caller {
     address: SocketAddr,
     server_name: Option<Box<str>>,
 }
 
-/// `server_name` is what the peer asked for, in lower case, as soon as it has.
+/// Sets `server_name`, in lower case, as soon as the ClientHello has arrived.
 async fn handshake(
-    worker: &Worker,
+    context: &WorkerContext,
     snapshot: &Snapshot,
     socket: Socket,
     server_name: &mut Option<Box<str>>,
@@ -71,62 +73,33 @@ async fn handshake(
         Some(ProtocolVersion::TLSv1_2) => "1.2",
         _ => "",
     };
-    worker.meters.handshake_completed(version, stream.is_resumed(), began.elapsed());
-    let verdict = verify(worker, snapshot, site, &stream);
+    context.meters.handshake_completed(version, stream.is_resumed(), began.elapsed());
+    // `complete` returns when the handshake is complete.
+    let chain = PeerChain::of_handshake(stream.connection()).ok_or(HandshakeError::Closed)?;
+    let verdict = admission::judge(context, snapshot, &site.scope, chain);
     Ok((stream, verdict))
 }
 
-/// Judges the chain whose key signed this handshake, or the one that was resumed.
-fn verify(worker: &Worker, snapshot: &Snapshot, site: &Site, stream: &TlsStream) -> Verdict {
-    let chain = stream.connection().peer_certificates().unwrap_or_default();
-    let now = worker.sweep.now();
-    let verification = snapshot.identity.verify(&site.scope, chain, now);
-    if let Ok(chain) = &verification.result {
-        snapshot.identity.sighted(chain, now);
-    }
-    verified(worker, snapshot, &verification);
-    verification.result
-}
-
-fn verified(worker: &Worker, snapshot: &Snapshot, verification: &Verification) {
-    worker.meters.verified(verification, |id| Arc::clone(&snapshot.identity.provider(id).name));
-}
-
-/// Counts and logs a handshake that came to nothing.
-fn failed(worker: &Worker, snapshot: &Snapshot, caller: &Caller, error: &HandshakeError, deadline: &Deadline) {
-    let refusal = match error {
-        // Only what the sweep ended is late: an alert that was on its way when the time was up has its own reason.
-        HandshakeError::Closed | HandshakeError::Io(_) if deadline.expired().is_some() => {
-            Refusal::new(Reject::HandshakeTimeout, "The handshake was not complete within handshake_timeout_ms.")
-        }
-        HandshakeError::Refused(refusal) => refusal.refusal.clone(),
-        HandshakeError::UnknownServerName => Refusal::new(Reject::UnknownServerName, error.to_string()),
-        HandshakeError::Tls(rustls::Error::NoCertificatesPresented) => {
-            Refusal::new(Reject::NoCertificate, "The client presented no certificate.")
-        }
-        HandshakeError::Closed | HandshakeError::Io(_) | HandshakeError::Tls(_) => {
-            Refusal::new(Reject::HandshakeFailed, error.to_string())
-        }
-    };
+/// Counts and logs a failed handshake.
+fn failed(context: &WorkerContext, snapshot: &Snapshot, caller: &Caller, error: &HandshakeError, deadline: &Deadline) {
+    let refusal = error.refusal(deadline.is_overdue());
     if let HandshakeError::Refused(refusal) = error {
-        // The verifier judged inside the handshake, and counts nothing; what it refused was in no cache.
-        let verification = Verification { result: Err((**refusal).clone()), cache: CacheOutcome::Miss };
-        verified(worker, snapshot, &verification);
+        admission::refused_in_handshake(context, snapshot, refusal);
     }
-    worker.meters.handshake_failed(refusal.reject);
-    worker.meters.rejected(refusal.reject);
+    context.meters.handshake_failed(refusal.reject);
+    context.meters.rejected(refusal.reject);
     let reason = refusal.reject.row().reason;
     let (peer, server_name) = (caller.address, caller.server_name.as_deref());
     let provider = match error {
         HandshakeError::Refused(refusal) => refusal.provider.map(|id| &*snapshot.identity.provider(id).name),
         _ => None,
     };
-    if matches!(error, HandshakeError::Closed) && deadline.expired().is_none() {
-        // Port scans and health checks do this all day.
+    if matches!(error, HandshakeError::Closed) && !deadline.is_overdue() {
+        // Port scans and health checks close connections all day.
         tracing::debug!(reason, %peer, server_name, detail = %refusal.detail, "handshake ended");
         return;
     }
-    worker.log_refusal(
+    context.log_refusal(
         || tracing::warn!(reason, provider, %peer, server_name, detail = %refusal.detail, "handshake refused"),
     );
 }

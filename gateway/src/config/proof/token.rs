@@ -7,13 +7,14 @@ use toml::Spanned;
 
 use super::problem::ProofProblem;
 use super::signature::meaningless;
-use crate::auth::TokenRule;
-use crate::auth::token::{TokenExpectations, TokenRuleError};
 use crate::config::document::Report;
 use crate::config::error::Problem;
 use crate::config::key_source::KeySources;
+use crate::config::length;
 use crate::config::limits::Bound;
 use crate::config::warning::Caution;
+use hookgate_core::auth::TokenRule;
+use hookgate_core::auth::token::{TokenExpectations, TokenRuleError};
 
 /// "Usually no more than a few minutes" (RFC 7519, section 4.1.4).
 const LEEWAY: Bound = Bound::new(0, 300, " s");
@@ -201,17 +202,8 @@ fn optional(raw: &Option<Spanned<Vec<Spanned<String>>>>, report: &mut Report<'_>
 }
 
 fn values(raw: &Spanned<Vec<Spanned<String>>>, write: &'static str, report: &mut Report<'_>) -> Option<Vec<String>> {
-    match raw.get_ref().len() {
-        0 => {
-            report.empty(raw, Problem::Empty { write });
-            None
-        }
-        1..=MAXIMUM_VALUES => Some(raw.get_ref().iter().map(|value| value.get_ref().clone()).collect()),
-        count => {
-            report.error(raw, Problem::TooMany { count, maximum: MAXIMUM_VALUES });
-            None
-        }
-    }
+    length::is_within(raw, MAXIMUM_VALUES, write, report)
+        .then(|| raw.get_ref().iter().map(|value| value.get_ref().clone()).collect())
 }
 
 /// Reports what is wrong with the whole at the part that it is about.

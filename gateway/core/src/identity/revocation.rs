@@ -1,0 +1,193 @@
+//! Certificate revocation lists (RFC 5280, section 5), loaded once and looked up by serial number.
+//!
+//! Owns their parsing and how strictly they are applied: an expired list and a certificate that no list covers are
+//! refusals, never a shrug. Must not fetch anything: the configuration names files, and `config` reads them.
+//!
+//! A list is found by the name of its issuer and checked against the key that issued the certificate in question. Where two
+//! lists of one issuer name are given, the newer is used; lists of two authorities that share a name but not a key are not
+//! told apart.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls_pki_types::UnixTime;
+use webpki::{
+    CertRevocationList, ExpirationPolicy, OwnedCertRevocationList, RevocationCheckDepth, RevocationOptions,
+    RevocationOptionsBuilder, UnknownStatusPolicy,
+};
+use x509_parser::prelude::FromDer as _;
+use x509_parser::revocation_list::CertificateRevocationList;
+
+use super::name::Name;
+use super::presented::unix_seconds;
+use super::signature_memory::SignatureMemory;
+
+/// Which certificates of a path are looked up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RevocationScope {
+    /// The end entity and every intermediate: each needs a list of its issuer.
+    #[default]
+    Chain,
+    /// The end entity alone.
+    EndEntity,
+}
+
+/// The lists that one profile checks against. Without any list, every certificate's status is unknown, so none passes.
+#[derive(Clone, Debug)]
+pub struct RevocationLists {
+    /// The newest first, since webpki takes the first that covers a certificate.
+    lists: Arc<[RevocationList]>,
+    scope: RevocationScope,
+    /// Of these lists alone, whose addresses it holds.
+    signatures: Arc<SignatureMemory>,
+}
+
+impl RevocationLists {
+    /// These lists, applied to `scope`.
+    pub fn new(mut lists: Vec<RevocationList>, scope: RevocationScope) -> Self {
+        lists.sort_by_key(|list| std::cmp::Reverse(list.this_update));
+        Self { lists: lists.into(), scope, signatures: Arc::new(SignatureMemory::of_lists()) }
+    }
+
+    /// The lists, the newest first.
+    pub fn lists(&self) -> &[RevocationList] {
+        &self.lists
+    }
+
+    /// What is looked up.
+    pub fn scope(&self) -> RevocationScope {
+        self.scope
+    }
+
+    /// The signatures of these lists that were found good.
+    pub(super) fn signatures(&self) -> &SignatureMemory {
+        &self.signatures
+    }
+
+    /// The references that webpki wants as one slice. A few words a list, made only where a path is built.
+    pub(super) fn references(&self) -> Vec<&CertRevocationList<'static>> {
+        self.lists.iter().map(|list| &*list.webpki).collect()
+    }
+
+    /// How webpki applies `references`; `None` where there are none.
+    pub(super) fn options<'a>(
+        &self,
+        references: &'a [&'a CertRevocationList<'static>],
+    ) -> Option<RevocationOptions<'a>> {
+        let depth = match self.scope {
+            RevocationScope::Chain => RevocationCheckDepth::Chain,
+            RevocationScope::EndEntity => RevocationCheckDepth::EndEntity,
+        };
+        let builder = RevocationOptionsBuilder::new(references).ok()?;
+        let builder = builder.with_depth(depth).with_status_policy(UnknownStatusPolicy::Deny);
+        Some(builder.with_expiration_policy(ExpirationPolicy::Enforce).build())
+    }
+
+    /// The earliest nextUpdate among the lists that a verification at `now` may have used: those of these issuers (contents
+    /// of their names). One that had expired by then was not used, or the verification would have failed.
+    pub(super) fn valid_until<'a>(&self, issuers: impl Iterator<Item = &'a [u8]>, now: UnixTime) -> Option<UnixTime> {
+        let updates = issuers.flat_map(|issuer| self.of_issuer(issuer)).map(|list| list.next_update);
+        updates.filter(|next_update| *next_update > now).min()
+    }
+
+    /// The lists of an issuer (contents of its name).
+    pub(super) fn of_issuer<'a>(&'a self, issuer: &'a [u8]) -> impl Iterator<Item = &'a RevocationList> {
+        self.lists.iter().filter(move |list| list.webpki.issuer() == issuer)
+    }
+}
+
+/// One list. Cloning shares it.
+#[derive(Clone, Debug)]
+pub struct RevocationList {
+    /// Serial numbers in a map: looking one up costs the logarithm of the list's length.
+    webpki: Arc<CertRevocationList<'static>>,
+    this_update: UnixTime,
+    next_update: UnixTime,
+    number: Option<Arc<str>>,
+}
+
+impl RevocationList {
+    /// Parses the DER of one list.
+    ///
+    /// # Errors
+    ///
+    /// Where it is not a complete, direct version 2 list with a nextUpdate. The signature is checked with the first use, since
+    /// only a verified path knows the issuer's key.
+    pub fn from_der(der: &[u8]) -> Result<Self, RevocationListError> {
+        let parsed = match CertificateRevocationList::from_der(der) {
+            Ok(([], parsed)) => parsed,
+            Ok(_) => return Err(RevocationListError::TrailingData),
+            Err(_) => return Err(RevocationListError::Malformed),
+        };
+        let next_update = parsed.next_update().ok_or(RevocationListError::NextUpdateMissing)?;
+        let this_update = parsed.last_update();
+        let number = parsed.crl_number().map(|number| number.to_string().into());
+        let time = |time| UnixTime::since_unix_epoch(Duration::from_secs(unix_seconds(time)));
+        let owned = OwnedCertRevocationList::from_der(der).map_err(|error| match error {
+            webpki::Error::UnsupportedDeltaCrl => RevocationListError::Delta,
+            webpki::Error::UnsupportedIndirectCrl => RevocationListError::Indirect,
+            webpki::Error::UnsupportedCrlVersion => RevocationListError::Version,
+            error => RevocationListError::Unsupported { error },
+        })?;
+        Ok(Self {
+            webpki: Arc::new(owned.into()),
+            this_update: time(this_update),
+            next_update: time(next_update),
+            number,
+        })
+    }
+
+    /// When it was issued.
+    pub fn this_update(&self) -> UnixTime {
+        self.this_update
+    }
+
+    /// From when on it is expired.
+    pub fn next_update(&self) -> UnixTime {
+        self.next_update
+    }
+
+    /// Its cRLNumber (RFC 5280, section 5.2.3) in decimal, where it has one.
+    pub fn number(&self) -> Option<&str> {
+        self.number.as_deref()
+    }
+
+    /// RFC 4514 text of its issuer, printable ASCII only.
+    pub fn issuer(&self) -> String {
+        Name::from_contents(self.webpki.issuer()).map(|name| name.to_string()).unwrap_or_default()
+    }
+
+    /// Whether it lists this serial number (DER contents).
+    pub(super) fn revokes(&self, serial: &[u8]) -> bool {
+        matches!(self.webpki.find_serial(serial), Ok(Some(_)))
+    }
+}
+
+/// Why a file is no revocation list that can be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RevocationListError {
+    /// Not DER, or not a CertificateList.
+    #[error("it is not a DER-encoded certificate revocation list")]
+    Malformed,
+    /// Bytes after its end.
+    #[error("bytes follow the end of the certificate revocation list")]
+    TrailingData,
+    /// No expiry.
+    #[error("it has no nextUpdate, so it would never expire; ask its issuer for one that RFC 5280 allows")]
+    NextUpdateMissing,
+    /// A delta list.
+    #[error("it is a delta list; give the complete list instead")]
+    Delta,
+    /// An indirect list.
+    #[error("it is an indirect list, with entries of other issuers; give the list of each issuer instead")]
+    Indirect,
+    /// A version 1 list.
+    #[error("it is not a version 2 list, as RFC 5280 requires")]
+    Version,
+    /// Anything else that webpki refuses.
+    #[error("it uses what is not supported: {error}")]
+    Unsupported {
+        /// As webpki says it.
+        error: webpki::Error,
+    },
+}

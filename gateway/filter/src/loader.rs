@@ -1,0 +1,382 @@
+//! The filter in the kernel: load, write the maps, attach, reload in place, read, detach.
+//!
+//! Owns the order of these steps: the maps are written before the program sees a packet, and a reload writes the difference
+//! only. Must not decide about packets, nor read a clock.
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::io;
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use aya::maps::MapError;
+use aya::programs::{ProgramError, Xdp};
+use aya::{Ebpf, EbpfError, EbpfLoader, VerifierLogLevel};
+use hookgate_ebpf::{Family, Sample, Settings, names};
+use rustix::io::Errno;
+
+use crate::attach::{AttachMode, Attached, Hold, attach, release};
+use crate::difference::difference;
+use crate::maps::Maps;
+use crate::numbers::SetNumbers;
+use crate::policy::{Policy, PolicyError};
+use crate::status::{Explanation, SetStatus, Status};
+use crate::tables::Tables;
+
+/// The object file that `cargo xtask ebpf` builds. `cargo xtask ebpf --check` proves that the source builds it.
+const OBJECT: &[u8] = aya::include_bytes_aligned!("../../../gateway-ebpf/object/hookgate.bpf.o");
+
+/// The name of the program in the object file.
+const PROGRAM: &str = "hookgate";
+
+/// Why the filter does not run, or why a change did not take effect. Each text is one sentence for the operator.
+#[derive(Debug, thiserror::Error)]
+pub enum FilterError {
+    /// The policy cannot take effect.
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
+    /// The process lacks a privilege.
+    ///
+    /// CAP_BPF allows creating maps and programs, CAP_NET_ADMIN allows creating and attaching programs that see packets.
+    /// CAP_PERFMON allows reading headers at an offset that depends on the packet (after IPv4 options or IPv6 extension
+    /// headers): without it the verifier refuses every pointer to which such a number was added (`sanitize_ptr_alu` in
+    /// kernel/bpf/verifier.c). After the program is attached, the filter needs none of them.
+    #[error(
+        "the kernel does not permit the filter to {what}: the process needs CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON when it \
+         starts, and a system call filter that allows bpf()"
+    )]
+    NotPermitted {
+        /// The step that failed.
+        what: &'static str,
+    },
+    /// The kernel lacks a feature.
+    #[error("the kernel cannot {what}: the filter needs Linux 5.11 or newer with CONFIG_BPF_SYSCALL ({source})")]
+    Unsupported {
+        /// The step that failed.
+        what: &'static str,
+        /// The error of the kernel.
+        source: Box<dyn Error + Send + Sync>,
+    },
+    /// Another program is attached.
+    #[error(
+        "interface {interface} already carries another XDP program, and the filter does not replace it: detach it (`ip link \
+         set dev {interface} xdp off`), or remove the interface from the filter"
+    )]
+    Occupied {
+        /// The interface.
+        interface: String,
+    },
+    /// There is no such interface.
+    #[error("there is no interface {interface}")]
+    UnknownInterface {
+        /// As configured.
+        interface: String,
+    },
+    /// The driver or the kernel refuses the program.
+    #[error("interface {interface} cannot run the filter in {} mode: {source}", mode.label())]
+    Attach {
+        /// The interface.
+        interface: String,
+        /// The mode that was tried.
+        mode: AttachMode,
+        /// The error of the kernel.
+        source: io::Error,
+    },
+    /// A pinned link cannot be made, taken over or removed.
+    #[error("the pinned filter at {} cannot be used: {source}", path.display())]
+    Pin {
+        /// The file of the link.
+        path: PathBuf,
+        /// The error of the kernel.
+        source: io::Error,
+    },
+    /// A link that is not pinned cannot be removed.
+    #[error("the filter cannot be detached from an interface: {source}")]
+    Detach {
+        /// The error of aya or of the kernel.
+        source: io::Error,
+    },
+    /// A map cannot be opened, read or written.
+    #[error("map {map} of the filter cannot be used")]
+    Map {
+        /// The name of the map.
+        map: &'static str,
+        /// The error of aya or of the kernel.
+        source: MapError,
+    },
+    /// The object file does not fit this version.
+    #[error("the filter's object has no {what}")]
+    Object {
+        /// The name of the missing map or program.
+        what: &'static str,
+    },
+}
+
+/// What a reload did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// The number of writes to maps.
+    pub writes: usize,
+}
+
+/// The filter in the kernel.
+pub struct Filter {
+    ebpf: Ebpf,
+    maps: Maps,
+    policy: Policy,
+    numbers: SetNumbers,
+    /// The kernel's counter of a set at the time that the set joined, by number; 0 if absent. Counters are never written.
+    counted_before: BTreeMap<u8, u64>,
+    /// The contents of the maps, up to date after each write.
+    tables: Tables,
+    attached: Vec<(Attached, Hold)>,
+}
+
+impl Filter {
+    /// Loads the program, writes its maps and attaches it. If an interface fails, the others are detached again.
+    ///
+    /// # Errors
+    ///
+    /// If the policy exceeds its limits, or the kernel refuses: see [`FilterError`].
+    pub fn start(policy: Policy) -> Result<Self, FilterError> {
+        if policy.interfaces.is_empty() {
+            return Err(PolicyError::NoInterface.into());
+        }
+        let mut filter = Self::load(policy)?;
+        for interface in filter.policy.interfaces.clone() {
+            let (wanted, pin) = (filter.policy.attach, filter.policy.pin.clone());
+            let attached = attach(filter.program()?, &interface, wanted, pin.as_deref());
+            match attached {
+                Ok(attached) => filter.attached.push(attached),
+                Err(error) => {
+                    filter.stop()?;
+                    return Err(error);
+                }
+            }
+        }
+        Ok(filter)
+    }
+
+    /// Loads the program and writes its maps without attaching it, for tests by `BPF_PROG_TEST_RUN`.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::start`].
+    pub fn load(policy: Policy) -> Result<Self, FilterError> {
+        Self::load_object(policy, OBJECT, PROGRAM, |_| {})
+    }
+
+    /// The same with another object file, for measurements. It has the same maps, and more maps that `prepare` writes.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::start`].
+    pub fn load_object(
+        policy: Policy,
+        object: &[u8],
+        program: &str,
+        prepare: impl FnOnce(&mut Ebpf),
+    ) -> Result<Self, FilterError> {
+        let numbers = SetNumbers::default().after(&policy.sets)?;
+        let tables = Tables::new(&policy, &numbers)?;
+        // During a reload the maps hold the old and the new contents.
+        let both = |limit: u32| limit.max(1).saturating_mul(2);
+        let has_syn_limit = settings(&policy).has_syn_limit();
+        let mut ebpf = EbpfLoader::new()
+            .verifier_log_level(VerifierLogLevel::STATS)
+            .map_max_entries(names::RANGES_V4, both(policy.limits.ranges_ipv4))
+            .map_max_entries(names::RANGES_V6, both(policy.limits.ranges_ipv6))
+            .map_max_entries(names::HASH_V6, both(policy.limits.hash_ipv6))
+            .map_max_entries(names::DESTINATIONS, both(policy.limits.destinations))
+            .map_max_entries(names::BUCKETS, if has_syn_limit { policy.limits.syn_buckets.max(1) } else { 1 })
+            .load(object)
+            .map_err(FilterError::load)?;
+        prepare(&mut ebpf);
+        let maps = Maps::take(&mut ebpf)?;
+        let mut filter = Self {
+            ebpf,
+            maps,
+            policy,
+            numbers,
+            counted_before: BTreeMap::new(),
+            tables: Tables::default(),
+            attached: Vec::new(),
+        };
+        filter.write(&tables)?;
+        filter.maps.write_settings(settings(&filter.policy))?;
+        let program: &mut Xdp = filter
+            .ebpf
+            .program_mut(program)
+            .and_then(|program| program.try_into().ok())
+            .ok_or(FilterError::Object { what: PROGRAM })?;
+        program.load().map_err(|error| FilterError::load(error.into()))?;
+        Ok(filter)
+    }
+
+    /// Replaces the policy in place: no map is emptied, and a source that both policies allow stays allowed.
+    ///
+    /// # Errors
+    ///
+    /// Before the first write, if the policy exceeds its limits, changes a fixed setting, or shrinks an allow set too far
+    /// without `forced`. If the kernel refuses a write, the writes before it stay; the next reload starts from there.
+    pub fn reload(&mut self, policy: Policy, forced: bool) -> Result<Changes, FilterError> {
+        self.policy.may_become(&policy, forced)?;
+        if settings(&policy).has_syn_limit() && !settings(&self.policy).has_syn_limit() {
+            return Err(PolicyError::Fixed { what: "the presence of SYN limits" }.into());
+        }
+        let numbers = self.numbers.after(&policy.sets)?;
+        let tables = Tables::new(&policy, &numbers)?;
+        let writes = self.write(&tables)?;
+        self.maps.write_settings(settings(&policy))?;
+        // After the writes, so that the packets of the set that had the number before do not count for the new set.
+        for number in numbers.joined(&self.numbers) {
+            self.counted_before.insert(number, self.maps.set_packets(number)?);
+        }
+        self.numbers = numbers;
+        self.policy = policy;
+        Ok(Changes { writes })
+    }
+
+    fn write(&mut self, tables: &Tables) -> Result<usize, FilterError> {
+        let operations = difference(&self.tables, tables);
+        let writes = operations.len();
+        for operation in operations {
+            self.maps.apply(&operation)?;
+            self.tables.apply(operation);
+        }
+        Ok(writes)
+    }
+
+    /// Reads the counters, and reports the state of the filter.
+    ///
+    /// # Errors
+    ///
+    /// If a counter cannot be read.
+    pub fn status(&self) -> Result<Status, FilterError> {
+        let sets = self.policy.sets.iter().map(|set| {
+            let number = self.numbers.number(&set.name);
+            let before = self.counted_before.get(&number).copied().unwrap_or(0);
+            Ok(SetStatus {
+                name: set.name.clone(),
+                action: set.action,
+                ranges_ipv4: set.count(Family::Ipv4),
+                ranges_ipv6: set.count(Family::Ipv6),
+                packets: self.maps.set_packets(number)?.saturating_sub(before),
+            })
+        });
+        Ok(Status {
+            mode: self.policy.mode,
+            attached: self.attached.iter().map(|(attached, _)| attached.clone()).collect(),
+            sets: sets.collect::<Result<_, FilterError>>()?,
+            packets: self.maps.packets()?,
+            memory_bytes: self.maps.memory_bytes(),
+        })
+    }
+
+    /// Which range in force decides about an address.
+    pub fn explain(&self, address: IpAddr) -> Explanation {
+        Explanation::new(address, &self.tables, &self.numbers)
+    }
+
+    /// The name of the set that decided about a sample; `None` if no set did, or if it has left the policy since.
+    pub fn set_name(&self, sample: &Sample) -> Option<&str> {
+        self.numbers.name(sample.set)
+    }
+
+    /// The samples of drops since the last call.
+    pub fn samples(&mut self) -> Vec<Sample> {
+        self.maps.samples()
+    }
+
+    /// The program, for `BPF_PROG_TEST_RUN`.
+    ///
+    /// # Errors
+    ///
+    /// If the object file has no such program.
+    pub fn program(&mut self) -> Result<&mut Xdp, FilterError> {
+        let loaded = self.ebpf.programs_mut().find_map(|(_, program)| {
+            let program: &mut Xdp = program.try_into().ok()?;
+            program.fd().is_ok().then_some(program)
+        });
+        loaded.ok_or(FilterError::Object { what: PROGRAM })
+    }
+
+    /// Detaches the program from every interface, also if it is pinned.
+    ///
+    /// # Errors
+    ///
+    /// If a link cannot be removed; the other links are removed.
+    pub fn stop(mut self) -> Result<(), FilterError> {
+        let mut result = Ok(());
+        for (_, hold) in std::mem::take(&mut self.attached) {
+            result = result.and(release(self.program()?, hold));
+        }
+        result
+    }
+}
+
+/// The settings of a policy.
+fn settings(policy: &Policy) -> Settings {
+    Settings {
+        mode: policy.mode as u64,
+        syn_ipv4_address: policy.syn_limits.ipv4_address,
+        syn_ipv4_network: policy.syn_limits.ipv4_network,
+        syn_ipv6_network: policy.syn_limits.ipv6_network,
+        samples: policy.samples,
+    }
+}
+
+impl FilterError {
+    /// From an error while the kernel creates the maps or verifies the program.
+    fn load(error: EbpfError) -> Self {
+        let source = io_error_of(&error);
+        match source.and_then(io::Error::raw_os_error).map(Errno::from_raw_os_error) {
+            Some(Errno::PERM | Errno::ACCESS) => Self::NotPermitted { what: "load its program" },
+            _ => Self::Unsupported { what: "load the filter's program", source: error.into() },
+        }
+    }
+
+    pub(super) fn attach(interface: &str, mode: AttachMode, error: ProgramError) -> Self {
+        let interface = interface.to_owned();
+        if matches!(error, ProgramError::UnknownInterface { .. }) {
+            return Self::UnknownInterface { interface };
+        }
+        let source = io_error(error);
+        match source.raw_os_error().map(Errno::from_raw_os_error) {
+            Some(Errno::PERM) => Self::NotPermitted { what: "attach its program" },
+            // dev_xdp_attach in net/core/dev.c: BUSY for a program in the same mode, EXIST for one in the other mode.
+            Some(Errno::BUSY | Errno::EXIST) => Self::Occupied { interface },
+            _ => Self::Attach { interface, mode, source },
+        }
+    }
+}
+
+/// The system call's error in the chain of an error of aya; if there is none, that error itself.
+pub(super) fn io_error(error: impl Error + Send + Sync + 'static) -> io::Error {
+    match io_error_of(&error).and_then(io::Error::raw_os_error) {
+        Some(number) => io::Error::from_raw_os_error(number),
+        None => io::Error::other(error),
+    }
+}
+
+fn io_error_of<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a io::Error> {
+    let mut error = Some(error);
+    while let Some(current) = error {
+        if let Some(found) = current.downcast_ref() {
+            return Some(found);
+        }
+        error = current.source();
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_committed_object_is_aligned_and_an_elf_file() {
+        assert_eq!(OBJECT.first_chunk(), Some(b"\x7fELF"));
+        assert_eq!(OBJECT.as_ptr().align_offset(8), 0, "aya reads it in place");
+    }
+}

@@ -1,0 +1,173 @@
+//! A TLS client under the control of a test: rustls over a socket, for behaviour that depends on when bytes arrive and on how the
+//! connection ends. For all else, tests use curl and OpenSSL.
+//!
+//! Owns the socket. Must not interpret more than HTTP heads and bodies.
+
+use std::io::{self, BufReader, ErrorKind, Read, Write};
+use std::net::{Ipv4Addr, Shutdown, TcpStream};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use hookgate_testkit::configuration::HOST;
+use hookgate_testkit::http::{self, Response};
+use hookgate_testkit::pki::{ClientIdentity, Pki};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+
+use crate::environment::SOON;
+
+/// How a connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// With a `close_notify`: the data is complete.
+    Orderly,
+    /// Without one, or by a reset: the data may be incomplete.
+    Cut,
+    /// Not within the limit.
+    Open,
+}
+
+/// Makes connections to one daemon, with one certificate.
+#[derive(Clone)]
+pub(crate) struct TlsClient {
+    config: Arc<ClientConfig>,
+    port: u16,
+}
+
+impl TlsClient {
+    /// A client for 127.0.0.1:`port` with `identity`. It resumes sessions, as a frequent sender does.
+    pub(crate) fn new(port: u16, pki: &Pki, identity: &ClientIdentity) -> Result<Self> {
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from(pki.server_root().der().to_vec()))?;
+        let chain = identity.chain.iter().map(|der| CertificateDer::from(der.clone())).collect();
+        let key = PrivateKeyDer::from_pem_file(&identity.key_path)?;
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+        let config = config.with_root_certificates(roots).with_client_auth_cert(chain, key)?;
+        Ok(Self { config: Arc::new(config), port })
+    }
+
+    /// Connects, and completes the handshake.
+    pub(crate) fn connect(&self) -> Result<TlsConnection> {
+        self.handshake(self.connect_tcp()?)
+    }
+
+    /// Connects without a handshake.
+    pub(crate) fn connect_tcp(&self) -> io::Result<TcpStream> {
+        let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port))?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(SOON))?;
+        stream.set_write_timeout(Some(SOON))?;
+        Ok(stream)
+    }
+
+    /// Completes the handshake on `stream`.
+    pub(crate) fn handshake(&self, stream: TcpStream) -> Result<TlsConnection> {
+        let connection = ClientConnection::new(Arc::clone(&self.config), ServerName::try_from(HOST)?)?;
+        let mut stream = StreamOwned::new(connection, stream);
+        while stream.conn.is_handshaking() {
+            stream.conn.complete_io(&mut stream.sock).context("handshake")?;
+        }
+        Ok(TlsConnection { stream: BufReader::new(stream) })
+    }
+}
+
+/// An established connection.
+pub(crate) struct TlsConnection {
+    stream: BufReader<StreamOwned<ClientConnection, TcpStream>>,
+}
+
+impl TlsConnection {
+    /// Sends `bytes`.
+    pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
+        self.stream.get_mut().write_all(bytes.as_ref())?;
+        self.stream.get_mut().flush()
+    }
+
+    /// Reads one final response. Fails if the connection ends, or nothing arrives, before the end of the response.
+    pub(crate) fn response(&mut self) -> Result<Response> {
+        Response::read(&mut self.stream)?.context("the connection ended before a response")
+    }
+
+    /// Sends `request`, and reads the response.
+    pub(crate) fn ask(&mut self, request: impl AsRef<[u8]>) -> Result<Response> {
+        self.send(request)?;
+        self.response()
+    }
+
+    /// Reads up to and including `wanted`, for at most `limit`.
+    pub(crate) fn read_until(&mut self, wanted: &str, limit: Duration) -> Result<String> {
+        let mut seen = Vec::new();
+        let deadline = Instant::now() + limit;
+        while !seen.windows(wanted.len()).any(|window| window == wanted.as_bytes()) {
+            let mut byte = [0];
+            let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
+            self.socket().set_read_timeout(Some(left))?;
+            let count = self.stream.read(&mut byte).with_context(|| format!("no {wanted:?} in {seen:?}"))?;
+            ensure!(count == 1, "no {wanted:?} in {:?}", String::from_utf8_lossy(&seen));
+            seen.push(byte[0]);
+        }
+        self.socket().set_read_timeout(Some(SOON))?;
+        Ok(String::from_utf8_lossy(&seen).into_owned())
+    }
+
+    /// Reads until the connection ends, for at most `limit`.
+    pub(crate) fn end(&mut self, limit: Duration) -> Result<(Vec<u8>, End)> {
+        self.read(usize::MAX, limit)
+    }
+
+    /// Reads until `count` bytes or more have arrived, or the connection ends.
+    pub(crate) fn take(&mut self, count: usize) -> Result<(Vec<u8>, End)> {
+        self.read(count, SOON)
+    }
+
+    fn read(&mut self, most: usize, limit: Duration) -> Result<(Vec<u8>, End)> {
+        let mut seen = Vec::new();
+        let mut piece = [0; 16 * 1024];
+        let deadline = Instant::now() + limit;
+        while seen.len() < most {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            self.socket().set_read_timeout(Some(left))?;
+            match self.stream.read(&mut piece) {
+                Ok(0) => return Ok((seen, End::Orderly)),
+                Ok(count) => seen.extend_from_slice(&piece[..count]),
+                Err(error) => match error.kind() {
+                    ErrorKind::WouldBlock | ErrorKind::TimedOut => break,
+                    ErrorKind::Interrupted => {}
+                    ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => {
+                        return Ok((seen, End::Cut));
+                    }
+                    _ => return Err(error.into()),
+                },
+            }
+        }
+        Ok((seen, End::Open))
+    }
+
+    /// Closes the sending direction.
+    pub(crate) fn finish_sending(&mut self) -> Result<()> {
+        let stream = self.stream.get_mut();
+        stream.conn.send_close_notify();
+        stream.flush()?;
+        Ok(stream.sock.shutdown(Shutdown::Write)?)
+    }
+
+    /// Closes the socket with a reset, as the kernel does for a killed peer.
+    pub(crate) fn reset(self) -> Result<()> {
+        Ok(socket2::SockRef::from(self.socket()).set_linger(Some(Duration::ZERO))?)
+    }
+
+    fn socket(&self) -> &TcpStream {
+        &self.stream.get_ref().sock
+    }
+}
+
+/// A request for [`HOST`] as bytes, with a Content-Length.
+pub(crate) fn request(method: &str, target: &str, body: &[u8]) -> Vec<u8> {
+    http::request(method, target, HOST, &[], body)
+}
