@@ -27,6 +27,10 @@ pub(super) fn rooms(table: &Table, sources: &[Source]) -> Vec<String> {
     for source in sources.iter().filter(|source| scope.has(source)) {
         let path = &source.place.path;
         let Some(room) = scope.room(source, &source.place.module) else {
+            // The root stands above the rooms: it may name all of them.
+            if source.place.module == scope.base {
+                continue;
+            }
             let (folder, line) = (&table.folder, table.rooms.first().map_or(0, |room| room.line));
             problems.push(format!(
                 "{path}: belongs to no room: add a row for it to the table of {folder}, {DOCUMENT}:{line}"
@@ -35,7 +39,7 @@ pub(super) fn rooms(table: &Table, sources: &[Source]) -> Vec<String> {
         };
         let arrows = source.references.iter().filter_map(|reference| {
             let (from, to) = scope.arrow(source, reference, room)?;
-            (!from.allowed.contains(&to.name)).then_some(((from.line, &from.name, &to.name), reference))
+            (!from.allowed.iter().any(|allowed| allowed == to)).then_some(((from.line, &from.name, to), reference))
         });
         for ((row, from, to), mentions) in grouped(arrows) {
             let place = mentions.place(path);
@@ -57,7 +61,7 @@ pub(super) fn actual(table: &Table, sources: &[Source]) -> BTreeMap<String, Actu
         for reference in &source.references {
             if let Some((from, to)) = scope.arrow(source, reference, room) {
                 let place = format!("{}:{}", source.place.path, reference.line);
-                rooms.entry(from.name.clone()).or_default().names.entry(to.name.clone()).or_insert(place);
+                rooms.entry(from.name.clone()).or_default().names.entry(to.to_owned()).or_insert(place);
             }
         }
     }
@@ -98,25 +102,26 @@ impl<'t> Scope<'t> {
         source.place.folder == self.krate && source.place.module.starts_with(&self.base)
     }
 
-    /// The room of `source` or of something in it. The root of the folder is the room `lib`, `main`, or the folder's name.
-    fn room(&self, source: &Source, path: &[String]) -> Option<&'t Room> {
-        let root = match self.base.last() {
-            Some(name) => name,
-            None if source.place.path.ends_with("/main.rs") => "main",
-            None => "lib",
-        };
-        self.longest(path, root)
+    /// The name of the root: what lies in the folder and in no room below it. It needs no row, unless rooms may name it.
+    fn root(&self) -> &str {
+        self.base.last().map_or("lib", String::as_str)
     }
 
-    /// From which room to which other the reference leads, if both are in the table. `room` is that of the file.
-    fn arrow(&self, source: &Source, reference: &Reference, room: &'t Room) -> Option<(&'t Room, &'t Room)> {
+    /// The room of `source` or of something in it.
+    fn room(&self, source: &Source, path: &[String]) -> Option<&'t Room> {
+        let is_main = self.base.is_empty() && source.place.path.ends_with("/main.rs");
+        self.longest(path, if is_main { "main" } else { self.root() })
+    }
+
+    /// From which room to which other the reference leads, or to the root. `room` is that of the file.
+    fn arrow(&self, source: &Source, reference: &Reference, room: &'t Room) -> Option<(&'t Room, &str)> {
         let Target::Local(target) = &reference.target else { return None };
         if !target.starts_with(&self.base) {
             return None;
         }
         let from = self.room(source, &reference.module).unwrap_or(room);
-        let to = self.longest(target, self.base.last().map_or("lib", String::as_str))?;
-        (from.name != to.name).then_some((from, to))
+        let to = self.longest(target, self.root()).map_or(self.root(), |room| &room.name);
+        (from.name != to).then_some((from, to))
     }
 
     /// The room with the longest name that `path` begins with, or the room `root`.

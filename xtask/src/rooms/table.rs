@@ -87,7 +87,7 @@ impl Tables {
             match room {
                 Some(room) => rooms.push(room),
                 None => self.problems.push(format!(
-                    "{DOCUMENT}:{line}: a row must be | `room` | `room`, `room` | lines | what it owns |, with – for no room"
+                    "{DOCUMENT}:{line}: a row must be | `room` | `room`, `room` | lines | what it owns |, with an empty cell for no room"
                 )),
             }
         }
@@ -175,7 +175,7 @@ fn cells(line: &str) -> Vec<&str> {
 
 fn room(line: usize, name: &str, allowed: &str, size: &str) -> Option<Room> {
     let [name] = quoted(name)?.try_into().ok()?;
-    let allowed = if ["–", "-"].contains(&allowed) { Vec::new() } else { quoted(allowed)? };
+    let allowed = if ["", "–", "-"].contains(&allowed) { Vec::new() } else { quoted(allowed)? };
     Some(Room { line, name, allowed, size: size.replace(',', "").parse().ok()? })
 }
 

@@ -163,7 +163,24 @@ fn a_table_that_contradicts_itself_or_the_source_fails() {
 #[test]
 fn a_file_without_a_room_fails() {
     let rooms = [("high", "–", 3), ("low", "–", 3)];
-    check(&document(&rooms, &[]), &[], &["gateway/src/lib.rs: belongs to no room"]);
+    let middle = ("gateway/src/middle.rs", "//! Middle.\n");
+    check(&document(&rooms, &[]), &[middle], &["gateway/src/middle.rs: belongs to no room"]);
+}
+
+#[test]
+fn the_root_needs_no_row_and_is_named_by_no_room_without_one() {
+    let rooms = [("high", "", 3), ("low", "", 3)];
+    let main = ("gateway/src/main.rs", "use hookgate::{high, low};\n");
+    let root = ("gateway/src/lib.rs", "mod high;\nmod low;\npub use high::Thing;\nuse low::f;\n");
+    assert_eq!(problems(&document(&rooms, &[]), &[main, root]), Vec::<String>::new());
+    check(
+        &document(&rooms, &[]),
+        &[root, (LOW, "use crate::Thing;\n")],
+        &["low.rs:1, crate::Thing: `low` must not name `lib`"],
+    );
+    let rooms = [("high", "", 3), ("low", "`lib`", 3), ("lib", "`high`", 3)];
+    let named = ["lib.rs:4, crate::low::f: `lib` must not name `low`"];
+    check(&document(&rooms, &[]), &[root, (LOW, "use crate::Thing;\n")], &named);
 }
 
 #[test]

@@ -4,7 +4,6 @@
 //! Everything is built once. Then what only computes (lints, instruction counts, …) runs beside the tests that have time-outs, and
 //! takes the time in which those wait. Every step is a plain command that a person can run alone, and is shown as such.
 
-mod documentation;
 mod end_to_end;
 mod lanes;
 mod programs;
@@ -13,7 +12,7 @@ mod step;
 use anyhow::{Result, bail, ensure};
 use hookgate_testkit::root::is_ci;
 
-use crate::command::{self, cargo, root};
+use crate::command::{self, cargo};
 use crate::{rooms, setup};
 use programs::{Program, xtask};
 use step::Step;
@@ -58,12 +57,14 @@ fn licences() -> Result<()> {
 fn computing() -> Result<Vec<Step>> {
     let cargo_step =
         |arguments: &[&str]| Step::new(format!("cargo {}", arguments.join(" ")), &cargo(), arguments.iter().copied());
-    let mut steps = vec![cargo_step(&LINTS), cargo_step(&FILTER_UNIT_TESTS)];
-    if documentation::has_tests(root())? {
-        steps.push(cargo_step(&["test", "--workspace", "--doc"]));
-    }
-    steps.extend([xtask(&["units"])?, xtask(&["count"])?, xtask(&["ebpf", "--check", "--if-possible"])?]);
-    Ok(steps)
+    Ok(vec![
+        cargo_step(&LINTS),
+        cargo_step(&FILTER_UNIT_TESTS),
+        cargo_step(&["test", "--workspace", "--doc"]),
+        xtask(&["units"])?,
+        xtask(&["count"])?,
+        xtask(&["ebpf", "--check", "--if-possible"])?,
+    ])
 }
 
 /// Tests that wait for other processes, and fail if they wait for too long.
