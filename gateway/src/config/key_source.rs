@@ -12,13 +12,12 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::document::{Report, nearest};
-use super::error::Problem;
+use super::error::{Problem, ProofProblem};
 use super::file::{self, MAXIMUM_FILE_BYTES};
 use super::inventory::Fact;
 use super::key_url::KeyUrl;
 use super::limits::Bound;
 use super::profile;
-use super::proof::ProofProblem;
 use super::warning::Caution;
 use hookgate_core::auth::token::GOOGLE_KEYS_URL;
 use hookgate_core::auth::{KeySet, KeySourceId};

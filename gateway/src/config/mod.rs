@@ -55,13 +55,12 @@ use hookgate_core::auth::ProofPolicy;
 use hookgate_core::identity::Provider;
 use hookgate_core::ranges::{Ranges, Sources};
 
-pub use self::error::{ConfigError, ConfigErrors, Location, Problem};
+pub use self::error::{ConfigError, ConfigErrors, Location, Problem, ProofProblem};
 pub use self::file::{FileVersion, FileVersions, day_of};
 pub use self::filter::{FilterSection, PIN_DIRECTORY};
 pub use self::key_source::{FetchLimits, KeyOrigin, KeySource};
 pub use self::key_url::{KeyUrl, KeyUrlError};
 pub use self::listen::DEFAULT_BACKLOG;
-pub use self::proof::ProofProblem;
 pub use self::provider::DEFAULT_VERIFY_DEPTH;
 pub use self::ranges::RangeProblem;
 pub use self::warning::{Caution, Warning};

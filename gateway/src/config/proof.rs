@@ -3,7 +3,6 @@
 //! Owns how proofs combine, how a provider completes those of its preset, and that what a preset demands is never dropped in
 //! silence: where the operator's part is missing, that is an error. What each proof demands is in the modules below.
 
-mod problem;
 mod replay;
 mod secret;
 mod session;
@@ -18,12 +17,11 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::document::{self, Report, WordOr};
-use super::error::Problem;
+use super::error::{Problem, ProofProblem};
 use super::key_source::KeySources;
 use hookgate_core::auth::policy::PolicyError;
 use hookgate_core::auth::{Clause, Proof, ProofPolicy, ReplayRule};
 
-pub use self::problem::ProofProblem;
 pub(super) use self::replay::RawReplay;
 pub(super) use self::session::RawSessionParameter;
 pub(super) use self::signature::RawSignature;

@@ -7,10 +7,10 @@ use hyper::header::HeaderName;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::problem::ProofProblem;
 use super::session::parse_pointer;
 use super::signature::header_name;
 use crate::config::document::{Report, WordOr};
+use crate::config::error::ProofProblem;
 use crate::config::limits::Bound;
 use hookgate_core::auth::replay::ReplayRuleError;
 use hookgate_core::auth::{ReplayKey, ReplayRule};

@@ -8,9 +8,8 @@ use std::path::Path;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::problem::ProofProblem;
 use crate::config::document::Report;
-use crate::config::error::Problem;
+use crate::config::error::{Problem, ProofProblem};
 use crate::config::file;
 use crate::config::inventory::Fact;
 use crate::config::warning::Caution;

@@ -5,12 +5,11 @@
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::problem::ProofProblem;
 use super::secret::{self, RawSecret};
 use super::signature::{RawEncoding, meaningless};
 use super::token::{self, RawToken};
 use crate::config::document::{self, Report};
-use crate::config::error::Problem;
+use crate::config::error::{Problem, ProofProblem};
 use crate::config::key_source::KeySources;
 use hookgate_core::auth::pointer::PointerError;
 use hookgate_core::auth::session::SessionParameterError;

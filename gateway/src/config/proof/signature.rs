@@ -8,9 +8,9 @@ use hyper::header::HeaderName;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::problem::ProofProblem;
 use super::secret::{self, RawSecret};
 use crate::config::document::{self, Report};
+use crate::config::error::ProofProblem;
 use crate::config::limits::Bound;
 use hookgate_core::auth::signature::{Encoding, HmacHash, SignatureRuleError, TimestampPlace};
 use hookgate_core::auth::{BodySignature, HmacForm, Secret};

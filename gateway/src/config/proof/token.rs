@@ -5,10 +5,9 @@
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::problem::ProofProblem;
 use super::signature::meaningless;
 use crate::config::document::Report;
-use crate::config::error::Problem;
+use crate::config::error::{Problem, ProofProblem};
 use crate::config::key_source::KeySources;
 use crate::config::limits::Bound;
 use crate::config::warning::Caution;

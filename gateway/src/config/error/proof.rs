@@ -4,7 +4,7 @@
 
 use std::path::PathBuf;
 
-use crate::config::KeyUrlError;
+use crate::config::key_url::KeyUrlError;
 use hookgate_core::auth::keys::KeySetError;
 use hookgate_core::auth::pointer::PointerError;
 use hookgate_core::auth::policy::PolicyError;
