@@ -16,9 +16,8 @@ use metrics::{
 
 use crate::crypto;
 use hookgate_core::identity::{CacheOutcome, Verification};
-use hookgate_core::prefix::AddressFamily;
 use hookgate_core::reject::Reject;
-use hookgate_filter::Status;
+use hookgate_filter::{Family, Status};
 
 /// Upper bounds of the duration histograms, in seconds: from below a resumed handshake to the longest default time-out.
 pub const DURATION_BUCKETS: [f64; 14] =
@@ -112,12 +111,9 @@ pub fn describe() {
     describe_counter!(FILTER_PACKETS, "Packets that the filter decided about, by family, verdict and reason");
     describe_counter!(FILTER_SET_PACKETS, "Packets that a range of the set decided about, by set");
     describe_gauge!(FILTER_RANGES, "Ranges in force, by set (a provider, (allow) or (deny)) and family");
-    describe_gauge!(FILTER_ATTACHED, "1 for each interface that runs the filter; how is in the label");
-    describe_gauge!(FILTER_MEMORY, Unit::Bytes, "Bytes that the filter's maps take in the kernel");
-    describe_gauge!(
-        FILTER_UNAVAILABLE,
-        "1 where the filter was asked for and is not there, so that every packet gets in"
-    );
+    describe_gauge!(FILTER_ATTACHED, "1 for each interface that runs the filter; the mode is in the label");
+    describe_gauge!(FILTER_MEMORY, Unit::Bytes, "Kernel memory of the filter's maps, in bytes");
+    describe_gauge!(FILTER_UNAVAILABLE, "1 if the filter was asked for and does not run, so that every packet gets in");
     describe_counter!(LOG_LOST, "Log events that were not written, since they came faster than they could be");
     rotation::describe();
     describe_gauge!(BUILD_INFO, "Always 1; the version, and the library of handshakes, are in the labels");
@@ -190,12 +186,12 @@ pub fn source_missed(provider: &str) {
     counter!(SOURCE_MISSES, "provider" => provider.to_owned()).increment(1);
 }
 
-/// Says whether the filter was asked for and is not there.
+/// Publishes whether the filter was asked for and does not run.
 pub fn filter_unavailable(unavailable: bool) {
     gauge!(FILTER_UNAVAILABLE).set(if unavailable { 1.0 } else { 0.0 });
 }
 
-/// Publishes what the filter says about itself.
+/// Publishes the state of the filter.
 pub fn filter(status: &Status) {
     for count in &status.packets {
         let labels =
@@ -203,8 +199,8 @@ pub fn filter(status: &Status) {
         counter!(FILTER_PACKETS, &labels).absolute(count.packets);
     }
     for set in &status.sets {
-        filter_ranges(&set.name, AddressFamily::Ipv4, set.ranges_ipv4);
-        filter_ranges(&set.name, AddressFamily::Ipv6, set.ranges_ipv6);
+        filter_ranges(&set.name, Family::Ipv4, set.ranges_ipv4);
+        filter_ranges(&set.name, Family::Ipv6, set.ranges_ipv6);
     }
     for attached in &status.attached {
         let interface = attached.interface.clone();
@@ -219,12 +215,12 @@ pub fn filter_set_packets(set: &str, packets: u64) {
     counter!(FILTER_SET_PACKETS, "set" => set.to_owned()).increment(packets);
 }
 
-/// Publishes that there is no range set of this name any more.
+/// Sets the ranges of a set that left the policy to 0.
 pub fn filter_set_gone(set: &str) {
-    AddressFamily::ALL.into_iter().for_each(|family| filter_ranges(set, family, 0));
+    [Family::Ipv4, Family::Ipv6].into_iter().for_each(|family| filter_ranges(set, family, 0));
 }
 
-fn filter_ranges(set: &str, family: AddressFamily, ranges: usize) {
+fn filter_ranges(set: &str, family: Family, ranges: usize) {
     #[expect(clippy::cast_precision_loss, reason = "a number of ranges stays far below 2^53")]
     gauge!(FILTER_RANGES, "set" => set.to_owned(), "family" => family.label()).set(ranges as f64);
 }

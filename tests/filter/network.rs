@@ -11,7 +11,7 @@ use hookgate_filter::{Action, Attach, AttachMode, Family, Filter, Mode, Policy, 
 
 use crate::is_root;
 use crate::namespaces::{ALLOWED, FOREIGN, Network, SERVER};
-use crate::policies::{policy, policy_of_cases, prefix, set};
+use crate::policies::{policy, policy_of_cases, range, set};
 use crate::raw::RawSocket;
 
 /// Long enough for an answer over a veth pair on a busy machine, and shorter than the first SYN retransmission (1 s).
@@ -152,7 +152,7 @@ fn ranges_change_under_traffic_without_one_lost_connection() {
             let v4 = (0..count).map(|_| format!("{}.{}.{}.0/24", random.u8(1..=197), random.u8(..), random.u8(..)));
             let v4 = v4.collect::<Vec<_>>();
             let v6 = (0..count).map(|_| format!("2001:db8:{:x}::/48", random.u16(..0xff00)));
-            let filler = v4.into_iter().chain(v6).map(|text| prefix(&text));
+            let filler = v4.into_iter().chain(v6).map(|text| range(&text));
             filler.collect::<Vec<_>>()
         };
         let variants = [

@@ -1,17 +1,18 @@
 //! The policies that the tests share.
 
-use hookgate_core::prefix::Prefix;
+use hookgate_core::ranges;
 use hookgate_ebpf::{PortState, cases};
 use hookgate_filter::{Action, Destination, Mode, Policy, RangeSet};
+use ipnet::IpNet;
 
-/// A prefix that the test knows to be one.
-pub(crate) fn prefix(text: &str) -> Prefix {
-    text.parse().unwrap_or_else(|error| panic!("{text}: {error}"))
+/// A range that the test knows to be one.
+pub(crate) fn range(text: &str) -> IpNet {
+    ranges::parse(text).unwrap_or_else(|error| panic!("{text}: {error}"))
 }
 
 /// A named set.
 pub(crate) fn set(name: &str, action: Action, prefixes: &[&str]) -> RangeSet {
-    RangeSet { name: name.to_owned(), action, prefixes: prefixes.iter().map(|text| prefix(text)).collect() }
+    RangeSet { name: name.to_owned(), action, prefixes: prefixes.iter().map(|text| range(text)).collect() }
 }
 
 /// A policy for port 443 at every address.
@@ -25,7 +26,7 @@ pub(crate) fn policy_of_cases(mode: Mode) -> Policy {
     let sets = (1..=4).map(|number| {
         let ranges = cases::RANGES.iter().filter(|(.., set)| *set == number);
         let action = ranges.clone().next().unwrap().2;
-        let prefixes = ranges.map(|(address, length, ..)| prefix(&format!("{address}/{length}"))).collect();
+        let prefixes = ranges.map(|(address, length, ..)| range(&format!("{address}/{length}"))).collect();
         RangeSet { name: format!("set {number}"), action, prefixes }
     });
     let everywhere = cases::PORTS.iter().filter(|(_, state)| *state == PortState::Everywhere);

@@ -14,9 +14,9 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use aya::TestRunOptions;
 use aya::maps::Array;
 use aya::programs::{TestRun as _, Xdp};
-use hookgate_core::prefix::Prefix;
 use hookgate_ebpf::cases::{self, Datagram};
 use hookgate_filter::{Action, Filter, Mode, Policy, RangeSet};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::is_root;
 use crate::policies::policy;
@@ -72,11 +72,11 @@ const SOURCES: [Sources; 4] = [
 /// The first 32 bits of the IPv6 prefixes, as in [`Sources`]: four /12s, as the registries have them.
 const NEAR: (u32, u32) = (0x2400_0000, 0x0a0f_ffff);
 
-/// Prefixes as feeds have them: IPv4 from /16 to /32, mostly /24; IPv6 from /32 to /64, mostly /48.
-fn prefixes(count: usize) -> Vec<Prefix> {
+/// Ranges as feeds have them: IPv4 from /16 to /32, mostly /24; IPv6 from /32 to /64, mostly /48.
+fn prefixes(count: usize) -> Vec<IpNet> {
     let mut random = fastrand::Rng::with_seed(4);
     let both = (0..count).flat_map(|_| {
-        let ipv4 = Ipv4Addr::from_bits(random.u32(..)).into();
+        let ipv4 = Ipv4Addr::from_bits(random.u32(..));
         let length = match random.u8(0..10) {
             0 => random.u8(16..24),
             1..=7 => 24,
@@ -84,13 +84,13 @@ fn prefixes(count: usize) -> Vec<Prefix> {
             _ => 32,
         };
         let first = NEAR.0 | (random.u32(..) & NEAR.1);
-        let ipv6 = Ipv6Addr::from_bits(u128::from(first) << 96 | random.u128(..) >> 32).into();
+        let ipv6 = Ipv6Addr::from_bits(u128::from(first) << 96 | random.u128(..) >> 32);
         let long = match random.u8(0..10) {
             0..=1 => 32,
             2..=8 => 48,
             _ => random.u8(49..=64),
         };
-        [Prefix::containing(ipv4, length), Prefix::containing(ipv6, long)]
+        [Ipv4Net::new(ipv4, length).unwrap().into(), Ipv6Net::new(ipv6, long).unwrap().into()]
     });
     both.collect()
 }

@@ -9,7 +9,6 @@
 pub mod auth;
 pub mod identity;
 pub mod limits;
-pub mod prefix;
 pub mod ranges;
 pub mod reject;
 pub mod route;

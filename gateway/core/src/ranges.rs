@@ -1,135 +1,128 @@
 //! The addresses that a provider sends from, and whether a request came from one of them.
 //!
-//! Owns the look-up and the arithmetic of sets of addresses. The pre-filter knows only the union of all providers' ranges; what is
-//! checked here is that a verified provider's request came from that provider's own. Must not read files, nor know requests.
+//! Owns how a range is written, and sets of addresses: lookup and difference. The pre-filter knows only the union of all
+//! providers' ranges; this module checks that the request of a verified provider came from the ranges of that provider. Must
+//! not read files, nor know requests.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
-use crate::prefix::{AddressFamily, Prefix};
+use ipnet::IpNet;
 
-/// What becomes of a request from outside its provider's ranges.
+/// What to do with a request from outside its provider's ranges.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SourceCheck {
-    /// Nothing: addresses are not looked at.
+    /// Ignore the address.
     #[default]
     Off,
-    /// It is counted, and goes on.
+    /// Count the request, and go on.
     Count,
-    /// It is counted and refused.
+    /// Count the request, and refuse it.
     Refuse,
 }
 
-/// Where one provider sends from.
+/// The ranges of one provider, and how they are checked.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Sources {
-    /// What becomes of requests from elsewhere.
+    /// What to do with requests from other addresses.
     pub check: SourceCheck,
-    /// The addresses.
+    /// The ranges.
     pub ranges: Ranges,
 }
 
 impl Sources {
-    /// Whether `address` is one that is looked for and not found.
+    /// Whether the check is on and `address` is outside the ranges.
     pub fn misses(&self, address: IpAddr) -> bool {
         self.check != SourceCheck::Off && !self.ranges.contains(address)
     }
 }
 
-/// A set of addresses: disjoint intervals of each family in ascending order, so that a look-up is a binary search.
-///
-/// Addresses are left-aligned in 128 bits, as in [`Prefix::bits`]; the last address of an IPv4 interval ends in ones.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Ranges {
-    ipv4: Vec<(u128, u128)>,
-    ipv6: Vec<(u128, u128)>,
+/// Why a text is not a range.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RangeError {
+    /// The part before the slash.
+    #[error("`{0}` is not an IP address: write a range such as 192.0.2.0/24 or 2001:db8::/32, or one address")]
+    Address(String),
+    /// The part after the slash.
+    #[error("`{length}` is not a prefix length: write a number from 0 to {most}")]
+    Length {
+        /// As written.
+        length: String,
+        /// The longest prefix of the family: 32 or 128.
+        most: u8,
+    },
+    /// An address inside a range, with the length of the range.
+    #[error("`{written}` has bits set after its prefix: write {meant}, or {address} for the one address")]
+    HostBits {
+        /// As written.
+        written: String,
+        /// The range that contains the address.
+        meant: IpNet,
+        /// The address alone.
+        address: IpAddr,
+    },
 }
 
+/// Parses a range as configuration and feeds write it: `192.0.2.0/24`, `2001:db8::/32`, or one address, which is a /32 or a
+/// /128. Unlike the parser of [`IpNet`] it refuses host bits.
+///
+/// # Errors
+///
+/// If the text is something else; the error says what to write.
+pub fn parse(text: &str) -> Result<IpNet, RangeError> {
+    let (address, length) = match text.split_once('/') {
+        Some((address, length)) => (address.trim(), Some(length.trim())),
+        None => (text.trim(), None),
+    };
+    let address: IpAddr = address.parse().map_err(|_| RangeError::Address(address.to_owned()))?;
+    let Some(length) = length else { return Ok(address.into()) };
+    let most = IpNet::from(address).max_prefix_len();
+    let parsed = length.parse().ok().filter(|_| length.bytes().all(|byte| byte.is_ascii_digit()));
+    let range = parsed.and_then(|length| IpNet::new(address, length).ok());
+    let range = range.ok_or_else(|| RangeError::Length { length: length.to_owned(), most })?;
+    let meant = range.trunc();
+    if meant != range {
+        return Err(RangeError::HostBits { written: text.to_owned(), meant, address });
+    }
+    Ok(range)
+}
+
+/// A set of addresses: disjoint ranges in ascending order, IPv4 before IPv6, so that a lookup is a binary search.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ranges(Vec<IpNet>);
+
 impl Ranges {
-    /// The addresses of `prefixes`, which may overlap and stand in any order.
-    pub fn new(prefixes: &[Prefix]) -> Self {
-        let merged = |family| {
-            let of_family = prefixes.iter().filter(|prefix| prefix.family() == family);
-            let mut intervals: Vec<_> = of_family.map(|prefix| (prefix.bits(), last(prefix))).collect();
-            intervals.sort_unstable();
-            merge(intervals)
-        };
-        Self { ipv4: merged(AddressFamily::Ipv4), ipv6: merged(AddressFamily::Ipv6) }
+    /// The addresses of `ranges`, which may overlap and have any order.
+    pub fn new(ranges: &[IpNet]) -> Self {
+        Self(IpNet::aggregate(&ranges.to_vec()))
     }
 
     /// Whether `address` is in the set. An IPv4-mapped IPv6 address counts as the IPv4 address.
     pub fn contains(&self, address: IpAddr) -> bool {
-        let (intervals, bits) = match address.to_canonical() {
-            IpAddr::V4(address) => (&self.ipv4, u128::from(address.to_bits()) << 96),
-            IpAddr::V6(address) => (&self.ipv6, address.to_bits()),
-        };
-        let after = intervals.partition_point(|(first, _)| *first <= bits);
-        after.checked_sub(1).is_some_and(|index| bits <= intervals[index].1)
+        let address = address.to_canonical();
+        let after = self.0.partition_point(|range| range.addr() <= address);
+        after.checked_sub(1).is_some_and(|index| self.0[index].contains(&address))
     }
 
-    /// What is in this set and not in `other`, as the fewest prefixes, in ascending order.
-    pub fn minus(&self, other: &Self) -> Vec<Prefix> {
-        let ipv4 = subtract(&self.ipv4, &other.ipv4).into_iter().flat_map(|it| cover(AddressFamily::Ipv4, it));
-        let ipv6 = subtract(&self.ipv6, &other.ipv6).into_iter().flat_map(|it| cover(AddressFamily::Ipv6, it));
-        ipv4.chain(ipv6).collect()
+    /// What is in this set and not in `other`, as the fewest ranges, in ascending order.
+    pub fn minus(&self, other: &Self) -> Vec<IpNet> {
+        let mut left = Vec::new();
+        self.0.iter().for_each(|range| subtract(*range, &other.0, &mut left));
+        left
     }
 }
 
-fn last(prefix: &Prefix) -> u128 {
-    prefix.bits() | u128::MAX.checked_shr(u32::from(prefix.length())).unwrap_or(0)
-}
-
-/// Joins intervals, sorted by their first address, that overlap or touch.
-fn merge(sorted: Vec<(u128, u128)>) -> Vec<(u128, u128)> {
-    let mut merged: Vec<(u128, u128)> = Vec::with_capacity(sorted.len());
-    for (first, last) in sorted {
-        match merged.last_mut() {
-            Some(previous) if first <= previous.1.saturating_add(1) => previous.1 = previous.1.max(last),
-            _ => merged.push((first, last)),
-        }
-    }
-    merged
-}
-
-/// What is in `from` and in none of `taken`; both disjoint and ascending.
-fn subtract(from: &[(u128, u128)], taken: &[(u128, u128)]) -> Vec<(u128, u128)> {
-    let mut rest = Vec::new();
-    let mut next = 0;
-    for &(first, last) in from {
-        let mut first = Some(first);
-        while taken.get(next).is_some_and(|taken| first.is_some_and(|first| taken.1 < first)) {
-            next += 1;
-        }
-        for &(taken_first, taken_last) in taken[next..].iter().take_while(|taken| taken.0 <= last) {
-            let Some(begin) = first else { break };
-            if taken_first > begin {
-                rest.push((begin, taken_first - 1));
-            }
-            first = taken_last.checked_add(1).filter(|begin| *begin <= last);
-        }
-        rest.extend(first.map(|first| (first, last)));
-    }
-    rest
-}
-
-/// The fewest prefixes that cover an interval and nothing else.
-fn cover(family: AddressFamily, (mut first, last): (u128, u128)) -> Vec<Prefix> {
-    let mut prefixes = Vec::new();
-    loop {
-        // As large as the alignment of the first address lets it be, and no larger than what is left.
-        let fits = |length: &u32| {
-            let size_minus_1 = u128::MAX.checked_shr(*length).unwrap_or(0);
-            first & size_minus_1 == 0 && size_minus_1 <= last - first
-        };
-        let length = (0..=128).find(fits).unwrap_or(128);
-        let address = match family {
-            AddressFamily::Ipv4 => IpAddr::V4(Ipv4Addr::from_bits((first >> 96) as u32)),
-            AddressFamily::Ipv6 => IpAddr::V6(Ipv6Addr::from_bits(first)),
-        };
-        prefixes.push(Prefix::containing(address, u8::try_from(length).unwrap_or(u8::MAX)));
-        let covered = first | u128::MAX.checked_shr(length).unwrap_or(0);
-        match covered.checked_add(1).filter(|_| covered < last) {
-            Some(next) => first = next,
-            None => return prefixes,
+/// Appends what is in `range` and in none of `taken` to `left`, by halving the range until each part is whole or gone.
+/// `taken` is disjoint and ascending. The depth is at most 128, the bits of an address.
+fn subtract(range: IpNet, taken: &[IpNet], left: &mut Vec<IpNet>) {
+    let begin = taken.partition_point(|other| other.broadcast() < range.addr());
+    let end = taken.partition_point(|other| other.addr() <= range.broadcast());
+    let taken = &taken[begin..end];
+    match taken.first() {
+        None => left.push(range),
+        Some(first) if first.contains(&range) => {}
+        Some(_) => {
+            let halves = range.subnets(range.prefix_len() + 1).into_iter().flatten();
+            halves.for_each(|half| subtract(half, taken, left));
         }
     }
 }
@@ -141,8 +134,49 @@ mod tests {
     use super::*;
 
     fn ranges(texts: &[&str]) -> Ranges {
-        let prefixes: Vec<Prefix> = texts.iter().map(|text| text.parse().unwrap()).collect();
-        Ranges::new(&prefixes)
+        let parsed: Vec<IpNet> = texts.iter().map(|text| parse(text).unwrap()).collect();
+        Ranges::new(&parsed)
+    }
+
+    #[test]
+    fn ranges_are_parsed_or_refused_with_what_to_write_instead() {
+        let check = |text: &str, expected: Result<&str, &str>| {
+            let found = parse(text);
+            match expected {
+                Ok(shown) => assert_eq!(found.map(|range| range.to_string()), Ok(shown.to_owned()), "{text}"),
+                Err(part) => match found {
+                    Ok(range) => unreachable!("{text} is read as {range}"),
+                    Err(error) => assert!(error.to_string().contains(part), "{text}: {error}"),
+                },
+            }
+        };
+        check("192.0.2.0/24", Ok("192.0.2.0/24"));
+        check("192.0.2.7", Ok("192.0.2.7/32"));
+        check("0.0.0.0/0", Ok("0.0.0.0/0"));
+        check("2001:DB8::/32", Ok("2001:db8::/32"));
+        check("::1", Ok("::1/128"));
+        check("192.0.2.7/24", Err("write 192.0.2.0/24, or 192.0.2.7"));
+        check("192.0.2.0/33", Err("0 to 32"));
+        check("2001:db8::/129", Err("0 to 128"));
+        check("192.0.2.0/+24", Err("0 to 32"));
+        check("192.0.2.0/", Err("0 to 32"));
+        check("192.0.2/24", Err("not an IP address"));
+        check("", Err("not an IP address"));
+    }
+
+    #[test]
+    fn a_range_contains_what_it_says() {
+        let check = |range: &str, address: &str, expected| {
+            assert_eq!(ranges(&[range]).contains(address.parse().unwrap()), expected, "{range} {address}");
+        };
+        check("192.0.2.0/25", "192.0.2.127", true);
+        check("192.0.2.0/25", "192.0.2.128", false);
+        check("192.0.2.0/25", "::ffff:192.0.2.1", true);
+        check("0.0.0.0/0", "255.255.255.255", true);
+        check("0.0.0.0/0", "::1", false);
+        check("::/0", "192.0.2.1", false);
+        check("2001:db8::1/128", "2001:db8::1", true);
+        check("2001:db8::1/128", "2001:db8::2", false);
     }
 
     #[test]
@@ -168,7 +202,7 @@ mod tests {
     #[test]
     fn a_difference_is_what_is_left_in_the_fewest_prefixes() {
         let check = |from: &[&str], taken: &[&str], expected: &[&str]| {
-            let left: Vec<String> = ranges(from).minus(&ranges(taken)).iter().map(Prefix::to_string).collect();
+            let left: Vec<String> = ranges(from).minus(&ranges(taken)).iter().map(IpNet::to_string).collect();
             assert_eq!(left, expected, "{from:?} minus {taken:?}");
         };
         check(&["192.0.2.0/24"], &[], &["192.0.2.0/24"]);

@@ -1,8 +1,8 @@
-//! From a loaded program to interfaces that run it, and back.
+//! Attaching the loaded program to interfaces, and detaching it.
 //!
-//! Owns the choice between native and generic mode, and the links, pinned or not. It never replaces a program that is not
-//! ours: the kernel refuses to, and that is reported. Without a pin the kernel detaches the program when this process ends,
-//! however it ends.
+//! Owns the choice between native and generic mode, and the links, pinned or not. Must not replace a foreign program: the
+//! kernel refuses, and the error says so. Without a pin the kernel detaches the program when this process ends, also after
+//! SIGKILL.
 
 use std::fs;
 use std::io;
@@ -44,19 +44,19 @@ impl AttachMode {
 /// An interface that runs the program.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attached {
-    /// Its name.
+    /// The name of the interface.
     pub interface: String,
-    /// How.
+    /// Where in the receive path the program runs.
     pub mode: AttachMode,
-    /// Why not natively, where that was tried; or that a pinned filter was taken over.
+    /// Why native mode failed, if it was tried; or that a pinned filter was taken over.
     pub note: Option<String>,
 }
 
-/// A link that goes with the process, or the path at which it stays.
+/// What keeps the program attached.
 pub(super) enum Hold {
-    /// Ends when the program is dropped.
+    /// A link that ends when the program is dropped.
     Owned(XdpLinkId),
-    /// Stays until its file is removed.
+    /// The file of a link that stays until the file is removed.
     Pinned(PathBuf),
 }
 
@@ -97,7 +97,7 @@ pub(super) fn attach(
     unreachable!("the last mode returns")
 }
 
-/// Replaces the program behind a link that an earlier process of ours has pinned: no packet passes unfiltered in between.
+/// Replaces the program behind a link that an earlier process pinned. No packet passes unfiltered in between.
 fn take_over(program: &mut Xdp, interface: &str, directory: &Path) -> Result<Option<(Attached, Hold)>, FilterError> {
     for mode in [AttachMode::Native, AttachMode::Generic] {
         let path = pin_path(directory, interface, mode);
@@ -114,7 +114,7 @@ fn take_over(program: &mut Xdp, interface: &str, directory: &Path) -> Result<Opt
                 let note = Some(format!("took over the filter pinned at {}", path.display()));
                 return Ok(Some((Attached { interface: interface.to_owned(), mode, note }, Hold::Pinned(path))));
             }
-            // The interface is gone, and another has its name now: what is pinned filters nothing.
+            // The interface is gone, and another one has its name: the pinned link filters nothing.
             Err(error) if error.raw_os_error() == Some(rustix::io::Errno::NOLINK.raw_os_error()) => {
                 fs::remove_file(&path).map_err(|source| FilterError::Pin { path, source })?;
             }
@@ -132,18 +132,16 @@ fn hold(program: &mut Xdp, link: XdpLinkId, path: Option<PathBuf>) -> Result<Hol
         link.pin(&path).map_err(io_error)
     };
     match pin(program) {
-        // Dropped, it closes its descriptor; the file keeps the link.
+        // Dropping the link closes its descriptor. The file keeps the link alive.
         Ok(_pinned) => Ok(Hold::Pinned(path)),
         Err(source) => Err(FilterError::Pin { path, source }),
     }
 }
 
-/// Detaches what is pinned too.
+/// Detaches the program, also if it is pinned.
 pub(super) fn release(program: &mut Xdp, hold: Hold) -> Result<(), FilterError> {
     match hold {
-        Hold::Owned(link) => {
-            program.detach(link).map_err(|source| FilterError::Pin { path: PathBuf::new(), source: io_error(source) })
-        }
+        Hold::Owned(link) => program.detach(link).map_err(|source| FilterError::Detach { source: io_error(source) }),
         Hold::Pinned(path) => match fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(FilterError::Pin { path, source: error }),
             _ => Ok(()),
@@ -151,11 +149,12 @@ pub(super) fn release(program: &mut Xdp, hold: Hold) -> Result<(), FilterError> 
     }
 }
 
-/// What is pinned in `directory`, but for these interfaces: it goes on dropping by its last ranges, whatever else runs.
-pub fn pinned(directory: &Path, but_for: &[String]) -> Vec<PathBuf> {
+/// The links pinned in `directory`, except those of these interfaces. They go on dropping by their last ranges, whatever
+/// process runs.
+pub fn pinned(directory: &Path, except: &[String]) -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir(directory) else { return Vec::new() };
     let own = |path: &PathBuf| {
-        let paths = but_for.iter().flat_map(|interface| {
+        let paths = except.iter().flat_map(|interface| {
             [AttachMode::Native, AttachMode::Generic].map(|mode| pin_path(directory, interface, mode))
         });
         paths.into_iter().any(|own| own == *path)
@@ -163,11 +162,11 @@ pub fn pinned(directory: &Path, but_for: &[String]) -> Vec<PathBuf> {
     entries.filter_map(|entry| Some(entry.ok()?.path())).filter(|path| !own(path)).collect()
 }
 
-/// Removes everything that is pinned in `directory`, and says what that was.
+/// Removes all links pinned in `directory`, and returns their paths.
 ///
 /// # Errors
 ///
-/// Where something cannot be removed.
+/// If a link cannot be removed.
 pub fn unpin(directory: &Path) -> Result<Vec<PathBuf>, FilterError> {
     let paths = pinned(directory, &[]);
     for path in &paths {
@@ -176,7 +175,7 @@ pub fn unpin(directory: &Path) -> Result<Vec<PathBuf>, FilterError> {
     Ok(paths)
 }
 
-/// The file of a pinned link. bpffs keeps names with a dot for itself, and an interface's name has no colon.
+/// The file of a pinned link. The kernel reserves names with a dot on bpffs, and the name of an interface has no colon.
 fn pin_path(directory: &Path, interface: &str, mode: AttachMode) -> PathBuf {
     directory.join(format!("{}-{}", interface.replace('.', ":"), mode.label()))
 }

@@ -1,33 +1,33 @@
-//! From one content of the maps to another, while packets flow.
+//! The writes from one content of the maps to another, while packets flow.
 //!
-//! Owns the order of the writes. A source that both contents allow is allowed after every single write, and one that both
-//! deny is denied:
+//! Owns the order of the writes. After every single write, a source that both contents allow is allowed, and a source that
+//! both contents deny is denied:
 //!
-//! - What a lookup reaches later (tries, then the /48s, then the /32s, then the front tables) gets its new contents first and
-//!   loses its old ones last, so every step of a lookup leads to an old or a new answer.
-//! - In between a trie holds the ranges of both. Longer ranges are written before the shorter ones around them, and removed
-//!   after them; since no allow range lies within a deny range of its own policy, the longest range over a source is then a
-//!   deny range if both deny it, and there is none over it if both allow it.
+//! - A lookup reads the front tables, then the /32s, then the /48s, then the tries. The writes go the other way: the tries get
+//!   new contents first and lose old contents last. So each step of a lookup leads to the old answer or to the new one.
+//! - Between the first write and the last, a trie holds the ranges of both contents. Longer ranges are written before the
+//!   shorter ones around them, and removed after them. No allow range lies inside a deny range of its own content. So if both
+//!   contents deny a source, the longest range over it is a deny range; if both allow it, no deny range is over it.
 //!
-//! Nothing is ever emptied, and no trie is replaced. Must not touch the kernel.
+//! No map is emptied, and no trie is replaced. Must not touch the kernel.
 
 use std::collections::BTreeMap;
 
 use hookgate_ebpf::{DestinationKey, Entry, FrontPage, SetPage};
+use ipnet::IpNet;
 
 use crate::tables::Tables;
-use hookgate_core::prefix::Prefix;
 
-/// One write. Each is atomic for every source that it concerns.
+/// One write. A packet sees the content before it or after it, nothing between.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Operation {
     /// Adds a range to the trie of its family, or changes it.
-    SetRange(Prefix, Entry),
+    SetRange(IpNet, Entry),
     /// Adds or changes an entry of the IPv6 hash.
     SetHashIpv6(u64, Entry),
     /// Writes a page of the coarse IPv4 table.
     SetCoarseIpv4(u16, FrontPage),
-    /// Writes a page of the bits before the IPv6 hash.
+    /// Writes a page of the bits in front of the IPv6 hash.
     SetPresenceIpv6(u16, FrontPage),
     /// Writes a page of set numbers.
     SetSetsIpv4(u16, Box<SetPage>),
@@ -44,11 +44,11 @@ pub enum Operation {
     /// Removes an entry of the IPv6 hash.
     RemoveHashIpv6(u64),
     /// Removes a range from the trie of its family.
-    RemoveRange(Prefix),
+    RemoveRange(IpNet),
 }
 
 impl Tables {
-    /// What a write leaves behind.
+    /// Applies a write.
     pub fn apply(&mut self, operation: Operation) {
         match operation {
             Operation::SetRange(prefix, entry) => drop(self.ranges.insert(prefix, entry)),
@@ -67,7 +67,7 @@ impl Tables {
     }
 }
 
-/// Keeps no page that equals an absent one.
+/// Stores a page, or removes it if it is empty: an absent page and an empty one are the same.
 fn put<K: Ord, V: PartialEq>(pages: &mut BTreeMap<K, V>, key: K, value: V, empty: V) {
     if value == empty {
         pages.remove(&key);
@@ -76,19 +76,19 @@ fn put<K: Ord, V: PartialEq>(pages: &mut BTreeMap<K, V>, key: K, value: V, empty
     }
 }
 
-/// The writes, in their order, that make `new` of `old`.
+/// The writes that turn `old` into `new`, in their order.
 pub fn difference(old: &Tables, new: &Tables) -> Vec<Operation> {
     let mut operations = Vec::new();
     let ranges: Vec<_> = changed(&old.ranges, &new.ranges).collect();
     operations.extend(ranges.into_iter().rev().map(|(key, value)| Operation::SetRange(key, value)));
-    // A bit too many costs a lookup, a bit too few loses a range: the bits of both, until the end.
+    // A bit too many costs a lookup, a bit too few loses a range: keep the bits of both until the end.
     let coarse_of_both = union(&old.coarse_ipv4, &new.coarse_ipv4);
     let presence_of_both = union(&old.presence_ipv6, &new.presence_ipv6);
     operations.extend(coarse(&old.coarse_ipv4, &coarse_of_both));
     operations.extend(presence(&old.presence_ipv6, &presence_of_both));
     operations.extend(changed_hash(old, new));
     operations.extend(pages(&old.sets_ipv4, &new.sets_ipv4, [0; 256]).map(|(page, sets)| {
-        Operation::SetSetsIpv4(page, Box::new(sets)) // read only where the front table says so, and only for counting
+        Operation::SetSetsIpv4(page, Box::new(sets)) // read only to count, and only if the front table says so
     }));
     let front_ipv4 = pages(&old.front_ipv4, &new.front_ipv4, FrontPage::default());
     operations.extend(front_ipv4.map(|(page, states)| Operation::SetFrontIpv4(page, states)));
@@ -120,7 +120,7 @@ fn presence(old: &BTreeMap<u16, FrontPage>, new: &BTreeMap<u16, FrontPage>) -> i
     pages(old, new, FrontPage::default()).map(|(page, bits)| Operation::SetPresenceIpv6(page, bits))
 }
 
-/// The /48s before the /32s: a key ends in its length.
+/// The changes of the IPv6 hash, the /48s before the /32s: the last byte of a key is its length.
 fn changed_hash(old: &Tables, new: &Tables) -> impl Iterator<Item = Operation> {
     let mut changed: Vec<_> = changed(&old.hash_ipv6, &new.hash_ipv6).collect();
     changed.sort_by_key(|(key, _)| std::cmp::Reverse(key & 0xff));
@@ -138,7 +138,7 @@ fn removed<K: Copy + Ord, V>(old: &BTreeMap<K, V>, new: &BTreeMap<K, V>) -> impl
     old.keys().filter(|key| !new.contains_key(key)).copied()
 }
 
-/// The pages that differ, where an absent page equals `empty`.
+/// The pages that differ. An absent page equals `empty`.
 fn pages<K: Copy + Ord, V: Copy + PartialEq>(
     old: &BTreeMap<K, V>,
     new: &BTreeMap<K, V>,

@@ -1,7 +1,7 @@
-//! The filter's life: loaded, filled, attached, changed in place, asked, and gone.
+//! The filter in the kernel: load, write the maps, attach, reload in place, read, detach.
 //!
-//! Owns the order: the maps are filled before the program sees a packet, and a change is written by difference. Must not
-//! decide about packets, nor read a clock.
+//! Owns the order of these steps: the maps are written before the program sees a packet, and a reload writes the difference
+//! only. Must not decide about packets, nor read a clock.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use aya::maps::MapError;
 use aya::programs::{ProgramError, Xdp};
 use aya::{Ebpf, EbpfError, EbpfLoader, VerifierLogLevel};
-use hookgate_ebpf::{Sample, Settings, names};
+use hookgate_ebpf::{Family, Sample, Settings, names};
 use rustix::io::Errno;
 
 use crate::attach::{AttachMode, Attached, Hold, attach, release};
@@ -22,86 +22,92 @@ use crate::numbers::SetNumbers;
 use crate::policy::{Policy, PolicyError};
 use crate::status::{Explanation, SetStatus, Status};
 use crate::tables::Tables;
-use hookgate_core::prefix::AddressFamily;
 
-/// The program, as `cargo xtask ebpf` builds it; `cargo xtask ebpf --check` proves that it is built from the source.
+/// The object file that `cargo xtask ebpf` builds. `cargo xtask ebpf --check` proves that the source builds it.
 const OBJECT: &[u8] = aya::include_bytes_aligned!("../../../gateway-ebpf/object/hookgate.bpf.o");
 
-/// The name of the program in it.
+/// The name of the program in the object file.
 const PROGRAM: &str = "hookgate";
 
-/// Why the filter does not run, or a change is not in force. Each is one sentence for the operator.
+/// Why the filter does not run, or why a change did not take effect. Each text is one sentence for the operator.
 #[derive(Debug, thiserror::Error)]
 pub enum FilterError {
-    /// The policy itself.
+    /// The policy cannot take effect.
     #[error(transparent)]
     Policy(#[from] PolicyError),
-    /// The kernel says that we may not.
+    /// The process lacks a privilege.
     ///
-    /// CAP_BPF makes maps and programs, CAP_NET_ADMIN makes and attaches ones that see packets. CAP_PERFMON is for headers
-    /// whose place depends on the packet (IPv4 options, IPv6 extension headers): without it the verifier refuses every
-    /// pointer to which such a number was added (`sanitize_ptr_alu` in kernel/bpf/verifier.c). Once attached, none is needed.
+    /// CAP_BPF allows creating maps and programs, CAP_NET_ADMIN allows creating and attaching programs that see packets.
+    /// CAP_PERFMON allows reading headers at an offset that depends on the packet (after IPv4 options or IPv6 extension
+    /// headers): without it the verifier refuses every pointer to which such a number was added (`sanitize_ptr_alu` in
+    /// kernel/bpf/verifier.c). After the program is attached, the filter needs none of them.
     #[error(
         "the kernel does not permit the filter to {what}: the process needs CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON when it \
-         starts, and a system call filter that lets bpf() through"
+         starts, and a system call filter that allows bpf()"
     )]
     NotPermitted {
-        /// What was tried.
+        /// The step that failed.
         what: &'static str,
     },
-    /// The kernel does not know how.
+    /// The kernel lacks a feature.
     #[error("the kernel cannot {what}: the filter needs Linux 5.11 or newer with CONFIG_BPF_SYSCALL ({source})")]
     Unsupported {
-        /// What was tried.
+        /// The step that failed.
         what: &'static str,
-        /// What it said.
+        /// The error of the kernel.
         source: Box<dyn Error + Send + Sync>,
     },
-    /// Another program is there already.
+    /// Another program is attached.
     #[error(
-        "interface {interface} already carries another XDP program, which is left alone: detach it (`ip link set dev \
-         {interface} xdp off`), or take the interface out of the filter"
+        "interface {interface} already carries another XDP program, and the filter does not replace it: detach it (`ip link \
+         set dev {interface} xdp off`), or remove the interface from the filter"
     )]
     Occupied {
-        /// Where.
+        /// The interface.
         interface: String,
     },
-    /// No such interface.
+    /// There is no such interface.
     #[error("there is no interface {interface}")]
     UnknownInterface {
         /// As configured.
         interface: String,
     },
-    /// The driver, or the kernel, refuses.
+    /// The driver or the kernel refuses the program.
     #[error("interface {interface} cannot run the filter in {} mode: {source}", mode.label())]
     Attach {
-        /// Where.
+        /// The interface.
         interface: String,
-        /// How.
+        /// The mode that was tried.
         mode: AttachMode,
-        /// What the kernel said.
+        /// The error of the kernel.
         source: io::Error,
     },
-    /// A pinned link.
+    /// A pinned link cannot be made, taken over or removed.
     #[error("the pinned filter at {} cannot be used: {source}", path.display())]
     Pin {
-        /// Where.
+        /// The file of the link.
         path: PathBuf,
-        /// Why.
+        /// The error of the kernel.
         source: io::Error,
     },
-    /// A map.
+    /// A link that is not pinned cannot be removed.
+    #[error("the filter cannot be detached from an interface: {source}")]
+    Detach {
+        /// The error of aya or of the kernel.
+        source: io::Error,
+    },
+    /// A map cannot be opened, read or written.
     #[error("map {map} of the filter cannot be used")]
     Map {
-        /// Which.
+        /// The name of the map.
         map: &'static str,
-        /// Why.
+        /// The error of aya or of the kernel.
         source: MapError,
     },
-    /// The object is not the one that this version was built with.
+    /// The object file does not fit this version.
     #[error("the filter's object has no {what}")]
     Object {
-        /// What is missing.
+        /// The name of the missing map or program.
         what: &'static str,
     },
 }
@@ -109,7 +115,7 @@ pub enum FilterError {
 /// What a reload did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Changes {
-    /// Writes to maps.
+    /// The number of writes to maps.
     pub writes: usize,
 }
 
@@ -119,19 +125,19 @@ pub struct Filter {
     maps: Maps,
     policy: Policy,
     numbers: SetNumbers,
-    /// Where the kernel's counter of a set stood when the set joined; 0 where nothing is said. Counters are never written.
+    /// The kernel's counter of a set at the time that the set joined, by number; 0 if absent. Counters are never written.
     counted_before: BTreeMap<u8, u64>,
-    /// What is in the maps, write by write.
+    /// The contents of the maps, up to date after each write.
     tables: Tables,
     attached: Vec<(Attached, Hold)>,
 }
 
 impl Filter {
-    /// Loads the program, fills its maps and attaches it. Where one interface fails, none is left attached.
+    /// Loads the program, writes its maps and attaches it. If an interface fails, the others are detached again.
     ///
     /// # Errors
     ///
-    /// Where the policy is beyond its limits, or the kernel refuses: see [`FilterError`].
+    /// If the policy exceeds its limits, or the kernel refuses: see [`FilterError`].
     pub fn start(policy: Policy) -> Result<Self, FilterError> {
         if policy.interfaces.is_empty() {
             return Err(PolicyError::NoInterface.into());
@@ -151,7 +157,7 @@ impl Filter {
         Ok(filter)
     }
 
-    /// Loads the program and fills its maps, attached to nothing: for tests by `BPF_PROG_TEST_RUN`.
+    /// Loads the program and writes its maps without attaching it, for tests by `BPF_PROG_TEST_RUN`.
     ///
     /// # Errors
     ///
@@ -160,7 +166,7 @@ impl Filter {
         Self::load_object(policy, OBJECT, PROGRAM, |_| {})
     }
 
-    /// The same with another object that has the same maps and more, which `prepare` fills: for measurements.
+    /// The same with another object file, for measurements. It has the same maps, and more maps that `prepare` writes.
     ///
     /// # Errors
     ///
@@ -173,7 +179,7 @@ impl Filter {
     ) -> Result<Self, FilterError> {
         let numbers = SetNumbers::default().after(&policy.sets)?;
         let tables = Tables::new(&policy, &numbers)?;
-        // While a change is written, the old and the new contents are both there.
+        // During a reload the maps hold the old and the new contents.
         let both = |limit: u32| limit.max(1).saturating_mul(2);
         let has_syn_limit = settings(&policy).has_syn_limit();
         let mut ebpf = EbpfLoader::new()
@@ -207,12 +213,12 @@ impl Filter {
         Ok(filter)
     }
 
-    /// Puts another policy into force, in place: no map is emptied, and no packet sees half of it.
+    /// Replaces the policy in place: no map is emptied, and a source that both policies allow stays allowed.
     ///
     /// # Errors
     ///
-    /// Before anything is written, where the policy is beyond its limits, changes what is fixed while attached, or shrinks
-    /// an allow set too far and is not `forced`. Where the kernel refuses a write, what was written stays, and is known.
+    /// Before the first write, if the policy exceeds its limits, changes a fixed setting, or shrinks an allow set too far
+    /// without `forced`. If the kernel refuses a write, the writes before it stay; the next reload starts from there.
     pub fn reload(&mut self, policy: Policy, forced: bool) -> Result<Changes, FilterError> {
         self.policy.may_become(&policy, forced)?;
         if settings(&policy).has_syn_limit() && !settings(&self.policy).has_syn_limit() {
@@ -222,7 +228,7 @@ impl Filter {
         let tables = Tables::new(&policy, &numbers)?;
         let writes = self.write(&tables)?;
         self.maps.write_settings(settings(&policy))?;
-        // After the writes, so that none of the packets of a set that had the number before is counted for the new one.
+        // After the writes, so that the packets of the set that had the number before do not count for the new set.
         for number in numbers.joined(&self.numbers) {
             self.counted_before.insert(number, self.maps.set_packets(number)?);
         }
@@ -241,11 +247,11 @@ impl Filter {
         Ok(writes)
     }
 
-    /// What there is to say.
+    /// Reads the counters, and reports the state of the filter.
     ///
     /// # Errors
     ///
-    /// Where a counter cannot be read.
+    /// If a counter cannot be read.
     pub fn status(&self) -> Result<Status, FilterError> {
         let sets = self.policy.sets.iter().map(|set| {
             let number = self.numbers.number(&set.name);
@@ -253,8 +259,8 @@ impl Filter {
             Ok(SetStatus {
                 name: set.name.clone(),
                 action: set.action,
-                ranges_ipv4: set.count(AddressFamily::Ipv4),
-                ranges_ipv6: set.count(AddressFamily::Ipv6),
+                ranges_ipv4: set.count(Family::Ipv4),
+                ranges_ipv6: set.count(Family::Ipv6),
                 packets: self.maps.set_packets(number)?.saturating_sub(before),
             })
         });
@@ -267,12 +273,12 @@ impl Filter {
         })
     }
 
-    /// What the ranges in force say about an address.
+    /// Which range in force decides about an address.
     pub fn explain(&self, address: IpAddr) -> Explanation {
         Explanation::new(address, &self.tables, &self.numbers)
     }
 
-    /// The name of the set that a sample speaks of; `None` where no set decided, or one that has left since.
+    /// The name of the set that decided about a sample; `None` if no set did, or if it has left the policy since.
     pub fn set_name(&self, sample: &Sample) -> Option<&str> {
         self.numbers.name(sample.set)
     }
@@ -286,7 +292,7 @@ impl Filter {
     ///
     /// # Errors
     ///
-    /// Where the object has no such program.
+    /// If the object file has no such program.
     pub fn program(&mut self) -> Result<&mut Xdp, FilterError> {
         let loaded = self.ebpf.programs_mut().find_map(|(_, program)| {
             let program: &mut Xdp = program.try_into().ok()?;
@@ -295,11 +301,11 @@ impl Filter {
         loaded.ok_or(FilterError::Object { what: PROGRAM })
     }
 
-    /// Detaches the program everywhere, also where it is pinned.
+    /// Detaches the program from every interface, also if it is pinned.
     ///
     /// # Errors
     ///
-    /// Where a pinned link cannot be removed; the others are.
+    /// If a link cannot be removed; the other links are removed.
     pub fn stop(mut self) -> Result<(), FilterError> {
         let mut result = Ok(());
         for (_, hold) in std::mem::take(&mut self.attached) {
@@ -321,7 +327,7 @@ fn settings(policy: &Policy) -> Settings {
 }
 
 impl FilterError {
-    /// Loading the object: creating maps and verifying the program.
+    /// From an error while the kernel creates the maps or verifies the program.
     fn load(error: EbpfError) -> Self {
         let source = io_error_of(&error);
         match source.and_then(io::Error::raw_os_error).map(Errno::from_raw_os_error) {
@@ -338,14 +344,14 @@ impl FilterError {
         let source = io_error(error);
         match source.raw_os_error().map(Errno::from_raw_os_error) {
             Some(Errno::PERM) => Self::NotPermitted { what: "attach its program" },
-            // dev_xdp_attach in net/core/dev.c: BUSY for a program in the same mode, EXIST for one in another.
+            // dev_xdp_attach in net/core/dev.c: BUSY for a program in the same mode, EXIST for one in the other mode.
             Some(Errno::BUSY | Errno::EXIST) => Self::Occupied { interface },
             _ => Self::Attach { interface, mode, source },
         }
     }
 }
 
-/// The I/O error at the bottom of one of aya's, or that error as one.
+/// The system call's error in the chain of an error of aya; if there is none, that error itself.
 pub(super) fn io_error(error: impl Error + Send + Sync + 'static) -> io::Error {
     match io_error_of(&error).and_then(io::Error::raw_os_error) {
         Some(number) => io::Error::from_raw_os_error(number),

@@ -1,27 +1,26 @@
-//! The program's maps, as the daemon holds them.
+//! The open maps of the program.
 //!
 //! Owns every read and write of a map. Must not decide what to write: `difference` does.
 
-use std::net::IpAddr;
 use std::os::fd::{AsFd as _, AsRawFd as _, RawFd};
 
 use aya::Ebpf;
 use aya::maps::lpm_trie::Key;
 use aya::maps::{Array, HashMap, LpmTrie, Map, MapData, MapError, PerCpuArray, RingBuf};
 use hookgate_ebpf::{COUNTERS, Family, FrontPage, Reason, Sample, SetPage, Settings, Verdict, counter_index, names};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::difference::Operation;
 use crate::loader::FilterError;
 use crate::status::PacketCount;
-use hookgate_core::prefix::Prefix;
 
 /// The words of [`Settings`].
 type SettingsWords = [u64; size_of::<Settings>() / 8];
 
-/// Samples taken at once: the ring buffer holds about 1,200.
+/// The most samples of one call. The ring buffer holds about 1,200.
 const SAMPLES_AT_ONCE: usize = 1024;
 
-/// The maps, open.
+/// The open maps.
 pub(super) struct Maps {
     settings: Array<MapData, SettingsWords>,
     ports: Array<MapData, u64>,
@@ -37,7 +36,7 @@ pub(super) struct Maps {
     packets: PerCpuArray<MapData, u64>,
     set_packets: PerCpuArray<MapData, u64>,
     samples: RingBuf<MapData>,
-    /// Every map's descriptor, for its entry in `/proc`; the maps above keep most of them open, the program the others.
+    /// The descriptor of every map, for its entry in `/proc`. The maps above keep most of them open, the program the others.
     descriptors: Vec<RawFd>,
 }
 
@@ -69,17 +68,17 @@ impl Maps {
         self.settings.set(0, settings.to_words(), 0).map_err(|source| failed(names::SETTINGS, source))
     }
 
-    /// Does one write.
+    /// Applies one write.
     pub(super) fn apply(&mut self, operation: &Operation) -> Result<(), FilterError> {
         let (map, result) = match operation {
-            Operation::SetRange(prefix, entry) => match prefix.address() {
-                IpAddr::V4(_) => (names::RANGES_V4, self.ranges_ipv4.insert(&key(prefix), entry.0, 0)),
-                IpAddr::V6(_) => (names::RANGES_V6, self.ranges_ipv6.insert(&key(prefix), entry.0, 0)),
-            },
-            Operation::RemoveRange(prefix) => match prefix.address() {
-                IpAddr::V4(_) => (names::RANGES_V4, self.ranges_ipv4.remove(&key(prefix))),
-                IpAddr::V6(_) => (names::RANGES_V6, self.ranges_ipv6.remove(&key(prefix))),
-            },
+            Operation::SetRange(IpNet::V4(range), entry) => {
+                (names::RANGES_V4, self.ranges_ipv4.insert(&key_ipv4(range), entry.0, 0))
+            }
+            Operation::SetRange(IpNet::V6(range), entry) => {
+                (names::RANGES_V6, self.ranges_ipv6.insert(&key_ipv6(range), entry.0, 0))
+            }
+            Operation::RemoveRange(IpNet::V4(range)) => (names::RANGES_V4, self.ranges_ipv4.remove(&key_ipv4(range))),
+            Operation::RemoveRange(IpNet::V6(range)) => (names::RANGES_V6, self.ranges_ipv6.remove(&key_ipv6(range))),
             Operation::SetHashIpv6(key, entry) => (names::HASH_V6, self.hash_ipv6.insert(key, entry.0, 0)),
             Operation::RemoveHashIpv6(key) => (names::HASH_V6, self.hash_ipv6.remove(key)),
             Operation::SetSetsIpv4(page, sets) => (names::SETS_V4, self.sets_ipv4.set(u32::from(*page), **sets, 0)),
@@ -100,7 +99,7 @@ impl Maps {
         result.map_err(|source| failed(map, source))
     }
 
-    /// The packet counters, summed over the CPUs; without those that are zero.
+    /// The packet counters, summed over the CPUs, without zeros.
     pub(super) fn packets(&self) -> Result<Vec<PacketCount>, FilterError> {
         let mut cells = [0; COUNTERS as usize];
         for (index, cell) in cells.iter_mut().enumerate() {
@@ -119,12 +118,12 @@ impl Maps {
         Ok(counts)
     }
 
-    /// Packets that the set with this number decided about.
+    /// The number of packets that the set with this number decided about.
     pub(super) fn set_packets(&self, set: u8) -> Result<u64, FilterError> {
         sum(&self.set_packets, u32::from(set)).map_err(|source| failed(names::SET_PACKETS, source))
     }
 
-    /// The samples since the last time, at most [`SAMPLES_AT_ONCE`].
+    /// The samples since the last call, at most [`SAMPLES_AT_ONCE`].
     pub(super) fn samples(&mut self) -> Vec<Sample> {
         let mut samples = Vec::new();
         while samples.len() < SAMPLES_AT_ONCE {
@@ -134,7 +133,7 @@ impl Maps {
         samples
     }
 
-    /// Bytes that the kernel charges for the maps, as it says in `/proc` (exact since Linux 6.4, an estimate before).
+    /// Kernel memory of the maps in bytes, from `/proc`: exact since Linux 6.4, an estimate before.
     pub(super) fn memory_bytes(&self) -> u64 {
         let memory = |descriptor: &RawFd| {
             let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{descriptor}")).ok()?;
@@ -157,10 +156,14 @@ fn sum(map: &PerCpuArray<MapData, u64>, index: u32) -> Result<u64, MapError> {
     Ok(map.get(&index, 0)?.iter().sum())
 }
 
-/// A trie's key: the first bytes of the prefix in network order.
-fn key<const N: usize>(prefix: &Prefix) -> Key<[u8; N]> {
-    let bytes = prefix.bits().to_be_bytes();
-    Key::new(u32::from(prefix.length()), std::array::from_fn(|index| bytes[index]))
+/// A key of the IPv4 trie.
+fn key_ipv4(range: &Ipv4Net) -> Key<[u8; 4]> {
+    Key::new(u32::from(range.prefix_len()), range.addr().octets())
+}
+
+/// A key of the IPv6 trie.
+fn key_ipv6(range: &Ipv6Net) -> Key<[u8; 16]> {
+    Key::new(u32::from(range.prefix_len()), range.addr().octets())
 }
 
 fn data(map: &Map) -> Option<&MapData> {

@@ -1,7 +1,7 @@
-//! Which number each range set has in the maps.
+//! The number of each range set in the maps.
 //!
-//! The kernel counts packets by that number, so a set keeps it for as long as it is in the policy, whatever joins and leaves
-//! beside it. Must not touch the kernel.
+//! Owns the assignment. The kernel counts packets by the number, so a set keeps it as long as it is in the policy, whatever
+//! other sets join or leave. Must not touch the kernel.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,18 +9,18 @@ use hookgate_ebpf::SETS;
 
 use crate::policy::{PolicyError, RangeSet};
 
-/// The numbers of the sets of one policy, from 1; 0 is no set.
+/// The numbers of the sets of one policy, from 1 to 255; 0 means no set.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SetNumbers(BTreeMap<String, u8>);
 
 impl SetNumbers {
-    /// The numbers once `sets` are in force: those that stay keep theirs. A set that joins gets one that nobody has had since
-    /// the last change, so that what is still in the maps of a set that leaves is not taken for its; only where old and new
-    /// sets together are more than there are numbers, it gets one of those that leave now.
+    /// The numbers after a change to `sets`. A set that stays keeps its number. A set that joins gets a number that no set has
+    /// now, so that entries of a leaving set, which are in the maps until the change is complete, do not count for the new set.
+    /// If the old and the new sets together are more than 255, some sets that join get the numbers of sets that leave.
     ///
     /// # Errors
     ///
-    /// Where there are more sets than numbers.
+    /// If there are more sets than numbers.
     pub fn after(&self, sets: &[RangeSet]) -> Result<Self, PolicyError> {
         let names: BTreeSet<&str> = sets.iter().map(|set| set.name.as_str()).collect();
         if names.len() >= SETS as usize {
@@ -40,7 +40,7 @@ impl SetNumbers {
         Ok(Self(numbers))
     }
 
-    /// The number of the set with this name; 0 where there is none.
+    /// The number of the set with this name; 0 if there is none.
     pub fn number(&self, name: &str) -> u8 {
         self.0.get(name).copied().unwrap_or(0)
     }

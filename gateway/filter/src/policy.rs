@@ -1,43 +1,47 @@
-//! What the operator asks of the filter: plain data, made once by `config`.
+//! What the operator wants of the filter, as plain data.
 //!
-//! Must not touch the kernel. A policy without an allow range enforces what it says: nothing gets in.
+//! Owns the policy, its limits, and whether one policy may replace another. Must not touch the kernel. An empty policy fails
+//! closed: in mode [`Mode::Enforce`] without an allow range, nothing gets in.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use hookgate_ebpf::{Action, Mode, Rate, SETS};
+use hookgate_ebpf::{Action, Family, Mode, Rate, SETS};
+use ipnet::IpNet;
 
-use hookgate_core::prefix::{AddressFamily, Prefix};
+use crate::aligned;
 
-/// Everything about the filter.
+/// All settings of the filter.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Policy {
-    /// Whether foreign packets are dropped, counted, or not looked at.
+    /// Whether foreign packets are dropped, only counted, or ignored.
     pub mode: Mode,
     /// The interfaces, by name. Never empty unless the mode is [`Mode::Off`].
     pub interfaces: Vec<String>,
-    /// How the program is attached to them.
+    /// How the program is attached to the interfaces.
     pub attach: Attach,
-    /// The directory on a bpffs in which the filter stays when the process ends; `None` detaches it then, however the
-    /// process ends. A filter that stays goes on dropping by its last ranges, and nobody reads its counters.
+    /// The directory on a bpffs in which the filter stays when the process ends. With `None` the kernel detaches the filter
+    /// when the process ends, also after SIGKILL. A filter that stays goes on dropping by its last ranges, and nothing reads
+    /// its counters.
     pub pin: Option<PathBuf>,
-    /// What is filtered. Everything else passes untouched.
+    /// The destinations that are filtered. Packets to other destinations pass, except IPv6 packets with more than 8 extension
+    /// headers: the program does not follow them to the port, and judges them by their source alone.
     pub destinations: Vec<Destination>,
-    /// The ranges. Where sets overlap, deny wins over allow, then the longer range, then the earlier set.
+    /// The ranges. If sets overlap, deny wins over allow, then the longer range, then the earlier set.
     pub sets: Vec<RangeSet>,
-    /// SYNs of allowed sources.
+    /// Limits on the SYNs of allowed sources.
     pub syn_limits: SynLimits,
-    /// Samples of drops for the log, on each CPU.
+    /// How many drops each CPU reports as samples for the log.
     pub samples: Rate,
-    /// Sizes of the maps. They are fixed while the filter is attached.
+    /// The sizes of the maps. They are fixed while the filter is attached.
     pub limits: Limits,
-    /// The share of an allow set's addresses, from 0 to 1, that a reload may take away unless it is forced: a feed that
-    /// broke must not cut a provider off.
+    /// The share of an allow set's addresses, from 0 to 1, that a reload may remove unless it is forced: a broken feed must not
+    /// cut a provider off.
     pub largest_shrink: f64,
 }
 
 impl Default for Policy {
-    /// Off, with the limits that the configuration documents.
+    /// Mode off, with the limits that the configuration documents.
     fn default() -> Self {
         Self {
             mode: Mode::Off,
@@ -57,68 +61,68 @@ impl Default for Policy {
 /// Where in the receive path the program runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Attach {
-    /// In the driver where it can, else in the network stack.
+    /// In the driver if the driver can, else in the network stack.
     #[default]
     Auto,
     /// In the driver, before the kernel allocates anything for the packet.
     Native,
-    /// In the network stack, after it has allocated a buffer: every interface can, at a higher price a packet.
+    /// In the network stack, after it allocated a buffer. Every interface can; a packet costs more.
     Generic,
 }
 
 /// A TCP port that is filtered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Destination {
-    /// The address at which it is; `None` for every address, those of hosts behind this one included.
+    /// The address; `None` for every address, also of hosts that this one forwards to.
     pub address: Option<IpAddr>,
     /// The port.
     pub port: u16,
 }
 
-/// Ranges with a name, such as a provider's.
+/// Ranges with a name, such as those of a provider.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RangeSet {
-    /// Metric label, and what a log line calls it.
+    /// The name in metrics and in the log.
     pub name: String,
-    /// What happens to packets from it.
+    /// What happens to packets from these ranges.
     pub action: Action,
-    /// The ranges, in any order; overlaps are fine.
-    pub prefixes: Vec<Prefix>,
+    /// The ranges, in any order. They may overlap; host bits are ignored.
+    pub prefixes: Vec<IpNet>,
 }
 
 impl RangeSet {
-    /// How many ranges of a family it has.
-    pub fn count(&self, family: AddressFamily) -> usize {
-        self.prefixes.iter().filter(|prefix| prefix.family() == family).count()
+    /// The number of ranges of a family.
+    pub fn count(&self, family: Family) -> usize {
+        self.prefixes.iter().filter(|range| aligned::family(range) == family).count()
     }
 }
 
-/// How fast allowed sources may open connections.
+/// How fast allowed sources may open connections. The default is no limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SynLimits {
-    /// One IPv4 address.
+    /// Per IPv4 address.
     pub ipv4_address: Rate,
-    /// All of an IPv4 /24.
+    /// Per IPv4 /24, as a whole.
     pub ipv4_network: Rate,
-    /// All of an IPv6 /64.
+    /// Per IPv6 /64, as a whole.
     pub ipv6_network: Rate,
 }
 
-/// The most that the maps hold, and with it the memory that they can take in the kernel. Independent of them, the front
-/// tables take 24.5 MiB.
+/// The capacities of the maps. They bound the memory that the maps take in the kernel. The front tables take 24.5 MiB in
+/// addition, whatever the limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// IPv4 ranges, at about 64 bytes each (128 where none can be merged into a parent's node).
+    /// IPv4 ranges, at about 64 bytes each, or 128 if no range shares a node of the trie with its parent.
     pub ranges_ipv4: u32,
     /// IPv6 ranges, at about 64 to 192 bytes each.
     pub ranges_ipv6: u32,
-    /// Entries of the hash in front of the IPv6 ranges: a /48 takes two, at about 64 bytes each, and every one that there may
-    /// be takes 32 bytes from the start. Beyond it lookups are slower, not wrong.
+    /// Entries of the hash in front of the IPv6 ranges. A /48 takes two entries, at about 64 bytes each. The capacity itself
+    /// takes 32 bytes an entry from the start. If ranges do not fit, their lookups use the trie: slower, not wrong.
     pub hash_ipv6: u32,
     /// Destinations with an address of their own.
     pub destinations: u32,
-    /// SYN buckets, at about 100 bytes each, allocated at once where there is a SYN limit; beyond it the least recently
-    /// used is forgotten.
+    /// SYN buckets, at about 100 bytes each, allocated at start if there is a SYN limit. If there are more sources, the kernel
+    /// evicts the least recently used bucket.
     pub syn_buckets: u32,
 }
 
@@ -128,67 +132,67 @@ impl Default for Limits {
     }
 }
 
-/// Why a policy cannot be put into force.
+/// Why a policy cannot take effect.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum PolicyError {
-    /// The filter has nothing to be attached to.
+    /// There is no interface to attach the filter to.
     #[error("the filter has no interface: name at least one")]
     NoInterface,
-    /// More sets than a byte can tell apart.
-    #[error("{count} range sets are too many: at most {} can be told apart", SETS - 1)]
+    /// More sets than there are numbers: a number is one byte, and 0 means no set.
+    #[error("{count} range sets are too many: the filter supports at most {}", SETS - 1)]
     TooManySets {
-        /// How many there are.
+        /// The number of sets.
         count: usize,
     },
-    /// More ranges than configured.
-    #[error("{count} {} ranges are more than the limit of {limit}: raise it, or merge ranges", family.label())]
+    /// More ranges than the limit.
+    #[error("{count} {} ranges are more than the limit of {limit}: raise the limit, or merge ranges", family.label())]
     TooManyRanges {
-        /// Of which family.
-        family: AddressFamily,
-        /// How many there are, without duplicates.
+        /// The family.
+        family: Family,
+        /// The number of ranges, without duplicates.
         count: usize,
-        /// How many there may be.
+        /// See [`Limits::ranges_ipv4`] and [`Limits::ranges_ipv6`].
         limit: u32,
     },
-    /// More destinations than configured.
+    /// More destinations than the limit.
     #[error("{count} destination addresses are more than the limit of {limit}")]
     TooManyDestinations {
-        /// How many there are.
+        /// The number of destinations.
         count: usize,
-        /// How many there may be.
+        /// See [`Limits::destinations`].
         limit: u32,
     },
-    /// An allow set would lose too much.
+    /// An allow set would lose too many addresses.
     #[error(
-        "range set `{set}` would lose {lost_percent:.0} % of its {} addresses, more than the {allowed_percent:.0} % that \
-         a reload may take away: check its source, or force the reload",
+        "range set `{set}` would lose {lost_percent:.0} % of its {} addresses; a reload may remove at most \
+         {allowed_percent:.0} %: check the source of the ranges, or force the reload",
         family.label()
     )]
     Shrink {
-        /// Which.
+        /// The name of the set.
         set: String,
-        /// In which family.
-        family: AddressFamily,
-        /// How much, in percent.
+        /// The family of the addresses.
+        family: Family,
+        /// What it would lose, in percent.
         lost_percent: f64,
-        /// How much it might be, in percent.
+        /// What a reload may remove, in percent.
         allowed_percent: f64,
     },
-    /// Something that is fixed while the filter is attached.
-    #[error("`{what}` cannot be changed while the filter is attached: restart the service")]
+    /// A setting that is fixed while the filter is attached.
+    #[error("`{what}` cannot change while the filter is attached: restart the service")]
     Fixed {
-        /// What was to be changed.
+        /// The setting.
         what: &'static str,
     },
 }
 
 impl Policy {
-    /// Refuses to replace `self` by a policy that an attached filter cannot take over, or that takes too much away from an
-    /// allow set which both have.
+    /// Checks whether `next` may replace `self` while the filter is attached.
     ///
     /// # Errors
     ///
-    /// [`PolicyError::Fixed`], and [`PolicyError::Shrink`] unless `forced`.
+    /// [`PolicyError::Fixed`] if `next` changes a fixed setting. [`PolicyError::Shrink`] if it removes too many addresses from
+    /// an allow set that both policies have, unless `forced`.
     pub fn may_become(&self, next: &Self, forced: bool) -> Result<(), PolicyError> {
         let fixed = [
             ("interfaces", self.interfaces == next.interfaces),
@@ -204,9 +208,9 @@ impl Policy {
         }
         for old in self.sets.iter().filter(|set| set.action == Action::Allow) {
             let Some(new) = next.sets.iter().find(|set| set.name == old.name && set.action == old.action) else {
-                continue; // taken out of the configuration by name: that is meant
+                continue; // the operator removed the set by name, which is deliberate
             };
-            for family in AddressFamily::ALL {
+            for family in [Family::Ipv4, Family::Ipv6] {
                 let lost = lost_share(&old.prefixes, &new.prefixes, family);
                 if lost > next.largest_shrink {
                     let (lost_percent, allowed_percent) = (lost * 100.0, next.largest_shrink * 100.0);
@@ -219,7 +223,7 @@ impl Policy {
 }
 
 /// The share of the addresses of `old` that are not in `new`: 0 to 1.
-fn lost_share(old: &[Prefix], new: &[Prefix], family: AddressFamily) -> f64 {
+fn lost_share(old: &[IpNet], new: &[IpNet], family: Family) -> f64 {
     let (old, new) = (intervals(old, family), intervals(new, family));
     let size = |&(first, last): &(u128, u128)| (last - first) as f64 + 1.0;
     let had: f64 = old.iter().map(size).sum();
@@ -242,11 +246,11 @@ fn lost_share(old: &[Prefix], new: &[Prefix], family: AddressFamily) -> f64 {
 }
 
 /// The addresses of a family as disjoint intervals in ascending order.
-fn intervals(prefixes: &[Prefix], family: AddressFamily) -> Vec<(u128, u128)> {
-    let of_family = prefixes.iter().filter(|prefix| prefix.family() == family);
-    let mut sorted: Vec<_> = of_family.map(|prefix| (prefix.bits(), prefix.last())).collect();
+fn intervals(prefixes: &[IpNet], family: Family) -> Vec<(u128, u128)> {
+    let of_family = prefixes.iter().filter(|range| aligned::family(range) == family);
+    let mut sorted: Vec<_> = of_family.map(|range| (aligned::first(range), aligned::last(range))).collect();
     sorted.sort_unstable();
-    // Prefixes are nested or disjoint, so what begins within the previous interval also ends in it.
+    // Ranges are nested or disjoint, so an interval that begins within the previous one also ends in it.
     sorted.dedup_by(|next, previous| next.0 <= previous.1);
     sorted
 }

@@ -1,70 +1,72 @@
-//! What the filter says about itself: plain data, for metrics, for the command line and for the log.
+//! The state of the filter as plain data, for metrics, the command line and the log.
+//!
+//! Owns the texts about an address. Must not read maps: `loader` does.
 
 use std::fmt;
 use std::net::IpAddr;
 
 use hookgate_ebpf::{Action, Family, Mode, Reason, Verdict};
+use ipnet::IpNet;
 
 use crate::attach::Attached;
 use crate::numbers::SetNumbers;
 use crate::tables::Tables;
-use hookgate_core::prefix::Prefix;
 
-/// The filter at one moment.
+/// The state of the filter at one moment.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Status {
     /// The mode in force.
     pub mode: Mode,
-    /// Where it is attached.
+    /// The interfaces that run the program.
     pub attached: Vec<Attached>,
     /// The sets, in the order of the policy.
     pub sets: Vec<SetStatus>,
-    /// Packets since the program was loaded, without the counts that are zero.
+    /// Packets since the program was loaded, without counts of zero.
     pub packets: Vec<PacketCount>,
-    /// Bytes that the maps take in the kernel.
+    /// Kernel memory of the maps, in bytes.
     pub memory_bytes: u64,
 }
 
 /// One named range set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SetStatus {
-    /// Its name.
+    /// The name.
     pub name: String,
-    /// What it does.
+    /// What happens to packets from its ranges.
     pub action: Action,
-    /// Its IPv4 ranges.
+    /// The number of IPv4 ranges.
     pub ranges_ipv4: usize,
-    /// Its IPv6 ranges.
+    /// The number of IPv6 ranges.
     pub ranges_ipv6: usize,
-    /// Packets that it decided about since it joined the policy: passed ones of an allow set (and those over the SYN limit),
-    /// dropped ones of a deny set.
+    /// Packets that the set decided about since it joined the policy. An allow set counts packets that passed, and SYNs over
+    /// the limit. A deny set counts packets that were dropped.
     pub packets: u64,
 }
 
 /// One packet counter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PacketCount {
-    /// The family.
+    /// The address family.
     pub family: Family,
-    /// What was done.
+    /// What happened to the packets.
     pub verdict: Verdict,
     /// Why.
     pub reason: Reason,
-    /// How often.
+    /// The count.
     pub packets: u64,
 }
 
-/// What the ranges say about one address.
+/// Which range decides about an address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Explanation {
     /// The address.
     pub address: IpAddr,
-    /// The range that decides, its action, and the set that it comes from.
-    pub range: Option<(Prefix, Action, String)>,
+    /// The range, its action, and its set; `None` if the address is in no range.
+    pub range: Option<(IpNet, Action, String)>,
 }
 
 impl Explanation {
-    /// What `tables`, whose sets have these numbers, say about `address`.
+    /// Looks `address` up in `tables`, whose sets have these numbers.
     pub fn new(address: IpAddr, tables: &Tables, numbers: &SetNumbers) -> Self {
         let range = tables
             .decisive_range(address)
@@ -72,7 +74,7 @@ impl Explanation {
         Self { address, range }
     }
 
-    /// Whether a packet from there to a filtered destination passes when the mode is [`Mode::Enforce`].
+    /// Whether a packet from the address to a filtered destination passes in mode [`Mode::Enforce`].
     pub fn passes(&self) -> bool {
         matches!(self.range, Some((_, Action::Allow, _)))
     }

@@ -1,4 +1,4 @@
-//! The tables mean what the ranges say, and go on doing so after every write of a change.
+//! The tables agree with the ranges, also after every write of a change.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -7,14 +7,15 @@ use hookgate_ebpf::{
     Action, Address, BucketKey, DestinationKey, Entry, Lookup, Maps, Mode, PORTS_PER_WORD, PortState, Rate, Settings,
     Verdict, cases, decide, front_key_32, lookup_ipv4, lookup_ipv6,
 };
+use ipnet::IpNet;
 
+use crate::aligned;
 use crate::difference::difference;
 use crate::numbers::SetNumbers;
 use crate::policy::{Destination, Limits, Policy, PolicyError, RangeSet};
 use crate::tables::{Tables, mapped};
-use hookgate_core::prefix::{AddressFamily, Prefix};
 
-/// The maps of the kernel, as far as lookups and writes go.
+/// The maps of the kernel, for lookups and writes.
 #[derive(Clone, Default)]
 struct Simulated {
     tables: Tables,
@@ -82,17 +83,19 @@ impl Maps for Simulated {
     }
 }
 
-/// The tables of a policy in which no set was before.
+/// The tables of the first policy of a filter.
 fn tables(policy: &Policy) -> Result<Tables, PolicyError> {
     Tables::new(policy, &SetNumbers::default().after(&policy.sets)?)
 }
 
-fn prefix(text: &str) -> Prefix {
-    text.parse().unwrap_or_else(|error| unreachable!("{error}"))
+/// A range, or the range of one address.
+fn range(text: &str) -> IpNet {
+    let address = || text.parse::<IpAddr>().map(IpNet::from);
+    text.parse().or_else(|_| address()).unwrap_or_else(|error| unreachable!("{text}: {error}"))
 }
 
 fn set(name: &str, action: Action, prefixes: &[&str]) -> RangeSet {
-    RangeSet { name: name.to_owned(), action, prefixes: prefixes.iter().map(|text| prefix(text)).collect() }
+    RangeSet { name: name.to_owned(), action, prefixes: prefixes.iter().map(|text| range(text)).collect() }
 }
 
 fn policy(sets: Vec<RangeSet>) -> Policy {
@@ -103,7 +106,7 @@ fn policy(sets: Vec<RangeSet>) -> Policy {
 pub(super) fn policy_of_cases(mode: Mode) -> Policy {
     let sets = (1..=4).map(|number| {
         let ranges = cases::RANGES.iter().filter(|(.., set)| *set == number);
-        let prefixes = ranges.clone().map(|(address, length, ..)| prefix(&format!("{address}/{length}"))).collect();
+        let prefixes = ranges.clone().map(|(address, length, ..)| range(&format!("{address}/{length}"))).collect();
         let action = ranges.clone().next().map_or(Action::Allow, |(_, _, action, _)| *action);
         RangeSet { name: format!("set {number}"), action, prefixes }
     });
@@ -124,12 +127,12 @@ fn the_shared_cases_come_out_the_same_through_the_front_tables() {
     }
 }
 
-/// What a policy says about a source, by its definition: deny before allow, then the longest, then the earlier set.
+/// What a policy decides about a source, by definition: deny before allow, then the longest range, then the earlier set.
 fn defined(policy: &Policy, source: IpAddr) -> Entry {
     for action in [Action::Deny, Action::Allow] {
         let mut best: Option<(u8, usize)> = None;
         for (index, set) in policy.sets.iter().enumerate().filter(|(_, set)| set.action == action) {
-            let longest = set.prefixes.iter().filter(|prefix| prefix.contains(source)).map(Prefix::length).max();
+            let longest = set.prefixes.iter().filter(|range| range.contains(&source)).map(IpNet::prefix_len).max();
             if let Some(length) = longest.filter(|length| best.is_none_or(|(other, _)| *length > other)) {
                 best = Some((length, index));
             }
@@ -144,7 +147,7 @@ fn defined(policy: &Policy, source: IpAddr) -> Entry {
 /// Random ranges that lie close together, so that they nest, touch and shadow one another.
 struct Random {
     rng: fastrand::Rng,
-    /// The shortest length of a range, now and then.
+    /// The shortest length that one range in twenty may have; the others have at least 14 bits.
     shortest: u8,
 }
 
@@ -160,35 +163,35 @@ impl Random {
         Ipv6Addr::from(segments).into()
     }
 
-    fn prefix(&mut self) -> Prefix {
+    fn range(&mut self) -> IpNet {
         let address = self.address();
         let least = if self.rng.u8(0..20) == 0 { self.shortest } else { 14 };
         let lengths = if address.is_ipv4() { least..=32 } else { least..=128 };
         let length = if self.rng.bool() { self.rng.u8(lengths) } else { self.rng.u8(14..=32) };
-        Prefix::containing(address, length)
+        IpNet::new(address, length).unwrap_or_else(|error| unreachable!("{error}")).trunc()
     }
 
     fn policy(&mut self) -> Policy {
         let sets = (0..self.rng.usize(1..6)).map(|index| RangeSet {
             name: format!("set {index}"),
             action: if self.rng.u8(0..3) == 0 { Action::Deny } else { Action::Allow },
-            prefixes: (0..self.rng.usize(0..8)).map(|_| self.prefix()).collect(),
+            prefixes: (0..self.rng.usize(0..8)).map(|_| self.range()).collect(),
         });
         let sets = sets.collect();
         let hash_ipv6 = if self.rng.bool() { 1_000_000 } else { 40 };
         Policy { limits: Limits { hash_ipv6, ..Limits::default() }, ..policy(sets) }
     }
 
-    /// The edges of every range, their neighbours, and some more.
+    /// The first and the last address of every range, their neighbours, and random addresses.
     fn sources(&mut self, policies: &[&Policy]) -> Vec<IpAddr> {
         let mut sources: Vec<IpAddr> = (0..30).map(|_| self.address()).collect();
         for range in policies.iter().flat_map(|policy| &policy.sets).flat_map(|set| &set.prefixes) {
-            let shift = 128 - u32::from(range.family().bits());
-            let (first, last) = (range.bits() >> shift, range.last() >> shift);
+            let shift = 128 - u32::from(range.max_prefix_len());
+            let (first, last) = (aligned::first(range) >> shift, aligned::last(range) >> shift);
             for number in [first, last, first.wrapping_sub(1), last.wrapping_add(1)] {
-                sources.push(match range.family() {
-                    AddressFamily::Ipv4 => Ipv4Addr::from_bits(number as u32).into(),
-                    AddressFamily::Ipv6 => Ipv6Addr::from_bits(number).into(),
+                sources.push(match range {
+                    IpNet::V4(_) => Ipv4Addr::from_bits(number as u32).into(),
+                    IpNet::V6(_) => Ipv6Addr::from_bits(number).into(),
                 });
             }
         }
@@ -215,7 +218,7 @@ fn lookups_say_what_the_policy_defines() {
 
 #[test]
 fn no_write_of_a_change_takes_away_what_old_and_new_both_say() {
-    let mut random = Random { rng: fastrand::Rng::with_seed(2), shortest: 12 }; // a /0 has 65,536 pages to write, and every write is looked at
+    let mut random = Random { rng: fastrand::Rng::with_seed(2), shortest: 12 }; // a /0 has 65,536 pages to write, and the test checks every write
     let mut writes = 0;
     for round in 0..80 {
         let (old, new) = (random.policy(), random.policy());

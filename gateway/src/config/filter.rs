@@ -1,7 +1,7 @@
 //! `[filter]`: the pre-filter in the kernel.
 //!
-//! Owns its defaults and bounds, and what the rest of the configuration makes of it: the addresses of `[listen]` are what is
-//! filtered, and each provider's ranges are a set under its name. Asks the kernel nothing.
+//! Owns its defaults and bounds, and what the filter takes from other sections: the addresses of `[listen]` are filtered, and
+//! the ranges of each provider are a set with its name. Must not touch the kernel.
 
 use std::path::PathBuf;
 
@@ -16,39 +16,40 @@ use super::provider::RawProvider;
 use super::ranges::{self, ProviderRanges, RawRangeFiles, RawRanges};
 use hookgate_filter::{Action, Attach, Destination, Limits, Mode, Policy, RangeSet, Rate, SynLimits};
 
-/// Where a filter stays that is pinned: a directory of our own on the bpffs that systemd mounts.
+/// The directory of pinned filters, on the bpffs that systemd mounts.
 pub const PIN_DIRECTORY: &str = "/sys/fs/bpf/hookgate";
 
-/// The sets of `allow` and `deny`. No provider can have such a name.
+/// The names of the sets of `allow` and `deny`. No provider can have such a name.
 const ALLOW_SET: &str = "(allow)";
 const DENY_SET: &str = "(deny)";
 
-/// Most interfaces: the program is attached to each.
+/// The most interfaces. The program is attached to each.
 const MAXIMUM_INTERFACES: usize = 64;
-/// `IFNAMSIZ` is 16, with the zero at the end.
+/// `IFNAMSIZ` is 16, with the terminating zero.
 const MAXIMUM_INTERFACE_BYTES: usize = 15;
 
 const PERCENT: Bound = Bound::new(0, 100, " %");
-/// Both families at 10 million take some gigabytes, which is more than any list of senders.
+/// 10 million ranges of both families take some gigabytes, which is more than any list of senders needs.
 const RANGES: Bound = Bound::new(1, 10_000_000, "");
-/// As many buckets take a gigabyte.
+/// 10 million buckets take a gigabyte.
 const BUCKETS: Bound = Bound::new(1, 10_000_000, "");
-/// More SYNs than a 10 Gbit/s link carries in a second.
+/// A 10 Gbit/s link carries fewer SYNs per second.
 const PER_SECOND: Bound = Bound::new(1, 15_000_000, "");
 
-const WRITE_INTERFACES: &str = "interfaces = [\"eth0\"]: those on which requests arrive (`ip link` lists them)";
-const WRITE_RATE: &str = "per_second = 100: SYNs of one source";
-const WRITE_SOURCES: &str = "source_ranges = [\"192.0.2.0/24\"] or source_range_files, without which filter.mode = \"enforce\" would drop every packet \
-     of this provider; source_ranges = [\"0.0.0.0/0\", \"::/0\"] lets it, and thereby everybody, through";
+const WRITE_INTERFACES: &str =
+    "interfaces = [\"eth0\"]: the interfaces on which requests arrive (`ip link` lists them)";
+const WRITE_RATE: &str = "per_second = 100: the SYNs per second of one source";
+const WRITE_SOURCES: &str = "source_ranges = [\"192.0.2.0/24\"] or source_range_files: without ranges, filter.mode = \"enforce\" drops every packet of \
+     this provider; source_ranges = [\"0.0.0.0/0\", \"::/0\"] lets packets from every address in";
 
-/// `[filter]`, complete.
+/// `[filter]`, parsed.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FilterSection {
-    /// What the filter does. Without the section it is off.
+    /// What the filter does. Without the section, the mode is off.
     pub policy: Policy,
-    /// `required`: whether hookgate refuses to start without the filter.
+    /// `required`: whether start-up fails without the filter.
     pub required: bool,
-    /// `force_shrink`: whether a reload may take away more of a set than `largest_shrink_percent`.
+    /// `force_shrink`: whether a reload may remove more of a set than `largest_shrink_percent`.
     pub force_shrink: bool,
 }
 
@@ -58,7 +59,7 @@ impl Default for FilterSection {
     }
 }
 
-/// `[filter]` as it stands in the file.
+/// `[filter]` as written.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawFilter {
@@ -100,7 +101,7 @@ enum RawAttach {
     Generic,
 }
 
-/// A rate as it stands in the file.
+/// A rate as written.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawRate {
@@ -108,15 +109,15 @@ pub(super) struct RawRate {
     burst: Option<Spanned<i64>>,
 }
 
-/// What the rest of the configuration says that the filter needs.
+/// What the filter needs of other sections.
 pub(super) struct Context<'c> {
     pub(super) listen: Option<&'c Listen>,
     pub(super) providers: &'c [Spanned<RawProvider>],
-    /// By provider, as `providers`.
+    /// In the order of `providers`.
     pub(super) ranges: &'c [ProviderRanges],
 }
 
-/// Parses `[filter]`; what is at fault is reported and has its default.
+/// Parses `[filter]`. Reports what is wrong, and replaces it by its default.
 pub(super) fn filter(
     raw: Option<&Spanned<RawFilter>>,
     context: &Context<'_>,
@@ -191,7 +192,7 @@ fn interfaces(raw: &Spanned<RawFilter>, mode: Mode, report: &mut Report<'_>) -> 
     interfaces.into_iter().map(|(name, _)| name).collect()
 }
 
-/// The addresses of `[listen]`. One that stands for every address is filtered wherever packets to its port go.
+/// The addresses of `[listen]`. For `0.0.0.0` and `[::]`, the port is filtered at every address.
 fn destinations(
     raw: &Spanned<RawFilter>,
     mode: Mode,
@@ -212,7 +213,7 @@ fn destinations(
     destinations
 }
 
-/// Deny, allow, then the providers in the order of the file. A provider without ranges has no set.
+/// The sets: deny, allow, then the providers in the order of the file. A provider without ranges has no set.
 fn sets(fields: &RawFilter, mode: Mode, context: &Context<'_>, report: &mut Report<'_>) -> Vec<RangeSet> {
     let denied = ranges::prefixes(fields.deny.as_ref(), fields.deny_files.as_ref(), report);
     let allowed = ranges::prefixes(fields.allow.as_ref(), fields.allow_files.as_ref(), report);

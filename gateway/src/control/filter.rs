@@ -1,7 +1,7 @@
-//! The pre-filter of the running process: started before anybody listens, reloaded with the rest, and watched.
+//! The pre-filter of the running process: it starts before the listeners, reloads with the configuration, and is watched.
 //!
-//! Owns what a failure means (`required`), which changes take a restart, and what the log says about drops. Must not judge packets,
-//! nor keep the process from ending.
+//! Owns what a failure means (`required`), which changes need a restart, and what the log says about drops. Must not judge
+//! packets, nor prevent the process from ending.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -15,29 +15,29 @@ use hookgate_filter::numbers::SetNumbers;
 use hookgate_filter::tables::Tables;
 use hookgate_filter::{Address, Filter, Mode, Policy, PolicyError, Reason, Sample, Status, Verdict, pinned, unpin};
 
-/// Most samples that are logged at once; the kernel lets no more than a few a second through on each CPU.
+/// The most samples that are logged at once. Each CPU reports at most a few per second.
 const SAMPLES_LOGGED: usize = 8;
 
-/// The filter, where there is one.
+/// The filter, if there is one.
 #[derive(Default)]
 pub(super) struct FilterKeeper {
     running: Option<Running>,
-    /// It was asked for, is not there, and need not be.
+    /// The configuration asks for the filter and does not require it, and it could not start.
     unavailable: bool,
 }
 
 struct Running {
     filter: Filter,
     policy: Policy,
-    /// Packets of each set that the metrics have, of those that are in the policy.
+    /// The packets of each set in the policy that the metrics already count.
     published: BTreeMap<String, u64>,
 }
 
-/// Tries what can be tried of the section without the kernel.
+/// Checks the section without the kernel.
 ///
 /// # Errors
 ///
-/// Where the policy is beyond its limits.
+/// If the policy exceeds its limits.
 pub(super) fn check(section: &FilterSection) -> anyhow::Result<()> {
     if section.policy.mode != Mode::Off {
         tables(&section.policy).context("[filter]")?;
@@ -45,27 +45,27 @@ pub(super) fn check(section: &FilterSection) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What the policy says, to be asked without the kernel.
+/// The tables of the policy and the numbers of its sets, computed without the kernel.
 ///
 /// # Errors
 ///
-/// Where it is beyond its limits.
+/// If the policy exceeds its limits.
 pub(super) fn tables(policy: &Policy) -> Result<(Tables, SetNumbers), PolicyError> {
     let numbers = SetNumbers::default().after(&policy.sets)?;
     Ok((Tables::new(policy, &numbers)?, numbers))
 }
 
 impl FilterKeeper {
-    /// Starts the filter that the section asks for; where it is off and `pin` is set, removes the one that is pinned.
+    /// Starts the filter of the section. If the mode is off and `pin` is set, removes the pinned filter.
     ///
     /// # Errors
     ///
-    /// Where it cannot be started and is required, or cannot be removed.
+    /// If the filter is required and cannot start, or if a pinned filter cannot be removed.
     pub(super) fn start(&mut self, section: &FilterSection) -> anyhow::Result<()> {
         match (section.policy.mode, &section.policy.pin) {
             (Mode::Off, Some(directory)) => {
                 for path in unpin(directory)? {
-                    tracing::info!(path = %path.display(), "removed a pinned filter, since filter.mode is \"off\"");
+                    tracing::info!(path = %path.display(), "removed a pinned filter because filter.mode is \"off\"");
                 }
                 return Ok(());
             }
@@ -82,7 +82,7 @@ impl FilterKeeper {
             }
             Err(error) if section.required => {
                 return Err(error.context(
-                    "the filter cannot be started (filter.required = false starts without it, and lets every packet in)",
+                    "the filter cannot start; with filter.required = false, hookgate starts without it and every packet gets in",
                 ));
             }
             Err(error) => {
@@ -94,23 +94,23 @@ impl FilterKeeper {
         Ok(())
     }
 
-    /// Puts what the section asks for into force.
+    /// Reloads the filter from the section.
     ///
     /// # Errors
     ///
-    /// Where it cannot be, or would shrink a set too far; then the filter is as it was.
+    /// If the policy cannot take effect, or would shrink a set too far. The old policy then stays.
     pub(super) fn reload(&mut self, section: &FilterSection) -> anyhow::Result<()> {
-        self.publish(); // what a set that leaves now has counted
+        self.publish(); // the last counts of sets that leave now
         let Some(running) = &mut self.running else {
             if section.policy.mode != Mode::Off {
-                tracing::warn!("[filter] is on and the filter does not run; that takes a restart");
+                tracing::warn!("[filter] is on but the filter does not run; restart hookgate to start it");
             }
             return Ok(());
         };
-        // Whatever else has changed: switching it off must always be possible.
+        // Switching the filter off must always be possible, whatever else changes.
         let next = match section.policy.mode {
             Mode::Off => Policy { mode: Mode::Off, ..running.policy.clone() },
-            // The listeners stay where they are until a restart, and so does what guards them.
+            // The listeners keep their addresses until a restart, and so do the filtered destinations.
             Mode::Monitor | Mode::Enforce => {
                 Policy { destinations: running.policy.destinations.clone(), ..section.policy.clone() }
             }
@@ -130,12 +130,12 @@ impl FilterKeeper {
         Ok(())
     }
 
-    /// Whether the filter's maps, where there are any, can be read with the privileges that are left.
+    /// Whether the filter's maps, if there are any, can be read with the remaining privileges.
     pub(super) fn is_usable(&self) -> bool {
         self.running.as_ref().is_none_or(|running| running.filter.status().is_ok())
     }
 
-    /// Publishes what the filter counts, and logs samples of what it dropped.
+    /// Publishes the counters, and logs samples of dropped packets.
     pub(super) fn attend(&mut self) {
         self.publish();
         let Some(running) = &mut self.running else { return };
@@ -154,7 +154,7 @@ impl FilterKeeper {
         }
     }
 
-    /// Detaches the filter, unless it is pinned: what is pinned takes rights to remove that were given up at the start.
+    /// Detaches the filter, unless it is pinned: to remove a pin needs privileges that were given up at start-up.
     pub(super) fn stop(self) {
         let Some(Running { filter, policy, .. }) = self.running else { return };
         if let Some(directory) = &policy.pin {
@@ -163,16 +163,13 @@ impl FilterKeeper {
             return;
         }
         if let Err(error) = filter.stop() {
-            tracing::warn!(
-                reason = format!("{:#}", anyhow::Error::from(error)),
-                "the filter was not detached in order"
-            );
+            tracing::warn!(reason = format!("{:#}", anyhow::Error::from(error)), "the filter could not be detached");
         }
     }
 }
 
 impl Running {
-    /// The kernel counts from when a set joined, a metric from when the process started: so it is given what is new.
+    /// The kernel counts since a set joined, a metric since the process started. So each call adds the new packets only.
     fn publish(&mut self, status: &Status) {
         metrics::filter(status);
         for set in &status.sets {
@@ -182,12 +179,13 @@ impl Running {
     }
 }
 
-/// Says what an earlier process left behind and this one does not take over. It is not removed: it may be another gateway's.
+/// Warns of filters that an earlier process pinned and this one does not take over. They stay: they may belong to another
+/// gateway.
 fn warn_of_pinned(taken_over: &[String]) {
     for path in pinned(Path::new(PIN_DIRECTORY), taken_over) {
         tracing::warn!(
             path = %path.display(),
-            "a pinned filter goes on dropping by its last ranges; remove the file, or let filter.pin take it over"
+            "a pinned filter goes on dropping by its last ranges; remove the file, or set filter.pin to take the filter over"
         );
     }
 }
@@ -195,7 +193,7 @@ fn warn_of_pinned(taken_over: &[String]) {
 fn start(policy: Policy) -> anyhow::Result<Filter> {
     if let Some(directory) = &policy.pin {
         std::fs::create_dir_all(directory)
-            .with_context(|| format!("{} cannot be made (filter.pin needs a bpffs there)", directory.display()))?;
+            .with_context(|| format!("cannot create {} (filter.pin needs a bpffs there)", directory.display()))?;
     }
     let mode = policy.mode;
     let filter = Filter::start(policy)?;
@@ -207,7 +205,7 @@ fn start(policy: Policy) -> anyhow::Result<Filter> {
     Ok(filter)
 }
 
-/// `filter.mode`, as it is written.
+/// `filter.mode` as written.
 fn mode_label(mode: Mode) -> &'static str {
     match mode {
         Mode::Off => "off",

@@ -1,7 +1,7 @@
 //! `hookgate filter status`.
 //!
-//! Owns what is printed. What runs is asked of the daemon's metrics endpoint, which takes no privilege; what an address meets is
-//! worked out from the configuration and the files that it names, as they are now. Must not touch the kernel.
+//! Owns the output. It asks the metrics endpoint of the daemon what runs, which needs no privilege. The answer about an address
+//! comes from the configuration and the files that it names, as they are now. Must not touch the kernel.
 
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpStream};
@@ -11,16 +11,15 @@ use std::time::Duration;
 
 use super::filter;
 use crate::config::{Config, FilterSection};
-use hookgate_core::prefix::AddressFamily;
-use hookgate_filter::{Action, Explanation, Mode, Policy};
+use hookgate_filter::{Action, Explanation, Family, Mode, Policy};
 
-/// How long the daemon may take to answer each piece: it is on this host.
+/// The time-out of each system call on the connection to the daemon, which is on this host.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// Far more than all metrics of a thousand providers.
+/// The bound on the answer: far more than the metrics of a thousand providers.
 const MAXIMUM_METRICS_BYTES: u64 = 16 * 1024 * 1024;
 
-/// Prints what the configuration at `path` asks of the filter, what the running daemon says about it, and whether a packet from
-/// `address` passes, and by which range. Exit code 1 where the configuration is at fault.
+/// Prints the filter that the configuration at `path` asks for, the metrics of the filter that runs, and whether a packet from
+/// `address` passes, and by which range. The exit code is 1 if the configuration has errors.
 pub fn status(path: &Path, address: Option<IpAddr>) -> ExitCode {
     let config = match Config::load(path) {
         Ok((config, _)) => config,
@@ -37,15 +36,15 @@ pub fn status(path: &Path, address: Option<IpAddr>) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    println!("Configured in {}:", path.display());
+    println!("Configuration in {}:", path.display());
     configured(policy);
     match config.metrics.as_ref().map(|metrics| metrics.listen) {
-        None => println!("Running: not known, since there is no [metrics] endpoint to ask."),
+        None => println!("Running: unknown, because the configuration has no [metrics] endpoint to ask."),
         Some(endpoint) => running(endpoint),
     }
     if let Some(address) = address {
-        let note = if policy.mode == Mode::Enforce { "" } else { " in mode \"enforce\"; the mode is another" };
-        println!("By the configured ranges{note}: {}", Explanation::new(address, &tables, &numbers));
+        let note = if policy.mode == Mode::Enforce { "" } else { ", if the mode were \"enforce\"" };
+        println!("With the configured ranges{note}: {}", Explanation::new(address, &tables, &numbers));
     }
     ExitCode::SUCCESS
 }
@@ -59,7 +58,7 @@ fn configured(policy: &Policy) {
     println!("  mode {mode}, interfaces: {}", policy.interfaces.join(", "));
     for set in &policy.sets {
         let action = if set.action == Action::Allow { "allow" } else { "deny" };
-        let [ipv4, ipv6] = AddressFamily::ALL.map(|family| set.count(family));
+        let (ipv4, ipv6) = (set.count(Family::Ipv4), set.count(Family::Ipv6));
         println!("  {action} {}: {ipv4} IPv4 and {ipv6} IPv6 ranges", set.name);
     }
 }
@@ -68,11 +67,11 @@ fn running(endpoint: SocketAddr) {
     let metrics = match scrape(endpoint) {
         Ok(metrics) => metrics,
         Err(error) => {
-            println!("Running: not known, since http://{endpoint}/metrics does not answer: {error}");
+            println!("Running: unknown, because http://{endpoint}/metrics does not answer: {error}");
             return;
         }
     };
-    println!("Running, says http://{endpoint}/metrics:");
+    println!("Running, according to http://{endpoint}/metrics:");
     let lines: Vec<_> = metrics.lines().filter(|line| line.starts_with("hookgate_filter_")).collect();
     if !lines.iter().any(|line| line.starts_with("hookgate_filter_attached_info")) {
         println!("  no filter is attached");
@@ -80,7 +79,7 @@ fn running(endpoint: SocketAddr) {
     lines.iter().for_each(|line| println!("  {line}"));
 }
 
-/// The metrics of the daemon at `endpoint`. HTTP/1.0, so that the answer ends with the connection and has no chunks.
+/// The metrics of the daemon at `endpoint`, by HTTP/1.0: the answer then ends with the connection and has no chunks.
 fn scrape(endpoint: SocketAddr) -> std::io::Result<String> {
     let mut stream = TcpStream::connect_timeout(&endpoint, PATIENCE)?;
     stream.set_read_timeout(Some(PATIENCE))?;

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::config::{FilterSection, PIN_DIRECTORY};
-use hookgate_core::ranges::SourceCheck;
+use hookgate_core::ranges::{SourceCheck, parse};
 use hookgate_filter::{Action, Attach, Destination, Mode, Policy, RangeSet, Rate, SynLimits};
 
 /// A site with files of ranges: `plain`, `pagerduty.json`, `goog.json`, `cloud.json` (a half of it), `empty`, `page`.
@@ -23,7 +23,7 @@ fn text(listen: &str, provider: &str, filter: &str) -> String {
 }
 
 fn set(name: &str, action: Action, ranges: &[&str]) -> RangeSet {
-    RangeSet { name: name.to_owned(), action, prefixes: ranges.iter().map(|range| range.parse().unwrap()).collect() }
+    RangeSet { name: name.to_owned(), action, prefixes: ranges.iter().map(|range| parse(range).unwrap()).collect() }
 }
 
 #[test]
@@ -124,7 +124,7 @@ fn what_is_wrong_with_the_filter_is_said() {
     filter("interfaces = [\"eth0/1\"]", ".interfaces[0]", "no name of an interface");
     filter("interfaces = [\"a-name-of-sixtee\"]", ".interfaces[0]", "no name of an interface");
     filter("allow = [\"192.0.2.1/24\"]", ".allow[0]", "write 192.0.2.0/24, or 192.0.2.1");
-    filter("deny_files = [\"page\"]", ".deny_files[0]", "page:1: `<html>` is no IP address");
+    filter("deny_files = [\"page\"]", ".deny_files[0]", "page:1: `<html>` is not an IP address");
     filter("largest_shrink_percent = 101", ".largest_shrink_percent", "0 to 100 %");
     filter("max_ranges_ipv4 = 0", ".max_ranges_ipv4", "1 to 10000000");
     filter("syn_ipv4_network = { burst = 1 }", ".syn_ipv4_network.per_second", "missing; write per_second");
@@ -144,7 +144,7 @@ fn what_is_wrong_with_ranges_is_said() {
     };
     provider("source_ranges = []", "source_ranges", "empty; write ranges");
     provider("source_range_files = []", "source_range_files", "empty; write files");
-    provider("source_ranges = [\"192.0.2\"]", "source_ranges[0]", "`192.0.2` is no IP address");
+    provider("source_ranges = [\"192.0.2\"]", "source_ranges[0]", "`192.0.2` is not an IP address");
     provider("source_range_files = [\"absent\"]", "source_range_files[0]", "cannot be read: No such file");
     provider("source_range_files = [\"empty\"]", "source_range_files[0]", "empty holds no range");
     provider("source_range_files = [{ minus = \"plain\" }]", "source_range_files[0].file", "missing; write file");
