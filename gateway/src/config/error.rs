@@ -4,12 +4,14 @@
 
 mod problem;
 mod proof;
+mod ranges;
 
 use std::fmt::{self, Write as _};
 use std::path::PathBuf;
 
 pub use self::problem::Problem;
 pub use self::proof::ProofProblem;
+pub use self::ranges::RangeProblem;
 
 /// Every error of a configuration, in the order of the lines. Never empty.
 #[derive(Debug)]

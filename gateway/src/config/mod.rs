@@ -55,14 +55,13 @@ use hookgate_core::auth::ProofPolicy;
 use hookgate_core::identity::Provider;
 use hookgate_core::ranges::{Ranges, Sources};
 
-pub use self::error::{ConfigError, ConfigErrors, Location, Problem, ProofProblem};
+pub use self::error::{ConfigError, ConfigErrors, Location, Problem, ProofProblem, RangeProblem};
 pub use self::file::{FileVersion, FileVersions, day_of};
 pub use self::filter::{FilterSection, PIN_DIRECTORY};
 pub use self::key_source::{FetchLimits, KeyOrigin, KeySource};
 pub use self::key_url::{KeyUrl, KeyUrlError};
 pub use self::listen::DEFAULT_BACKLOG;
 pub use self::provider::DEFAULT_VERIFY_DEPTH;
-pub use self::ranges::RangeProblem;
 pub use self::warning::{Caution, Warning};
 
 /// Everything that the operator said, complete and within bounds.
@@ -199,7 +198,7 @@ impl Config {
         coverage::expect_sections(counts, &mut report);
         let limits = limits::limits(raw.limits.as_ref().map(Spanned::get_ref), &mut report);
         let metrics = listen::metrics(raw.metrics, listen.as_ref(), &mut report);
-        let ranges = ranges::of_providers(raw_providers, &mut report);
+        let ranges = provider::source_ranges(raw_providers, &mut report);
         let context = filter::Context { listen: listen.as_ref(), providers: raw_providers, ranges: &ranges };
         let filter = filter::filter(raw.filter.as_ref(), &context, &mut report);
         let counts: Vec<usize> = ranges.iter().map(|it| it.prefixes.len()).collect();

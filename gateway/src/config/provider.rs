@@ -19,7 +19,7 @@ use super::profile::{
     self, DraftProfile, Fields, RawExtendedKeyUsage, RawIdentity, RawProfile, RawRevocationScope, WRITE_IDENTITY,
 };
 use super::proof::{self, Completion, Demands, RawClause, RawReplay, RawSessionParameter, RawSignature, RawToken};
-use super::ranges::{RawRangeFiles, RawRanges, RawSourceCheck};
+use super::ranges::{self, ProviderRanges, RawRangeFiles, RawRanges, RawSourceCheck, RawSources};
 use super::route::ProviderNames;
 use super::warning::Caution;
 use hookgate_core::auth::ProofPolicy;
@@ -55,9 +55,9 @@ pub(super) struct RawProvider {
     crls: Option<Spanned<Vec<Spanned<String>>>>,
     crl_scope: Option<RawRevocationScope>,
     on_failure: Option<RawOnFailure>,
-    pub(super) source_ranges: RawRanges,
-    pub(super) source_range_files: RawRangeFiles,
-    pub(super) source_ranges_check: Option<Spanned<RawSourceCheck>>,
+    source_ranges: RawRanges,
+    source_range_files: RawRangeFiles,
+    source_ranges_check: Option<Spanned<RawSourceCheck>>,
     proof: Option<Spanned<WordOr<RawClause>>>,
     replay: Option<Spanned<WordOr<RawReplay>>>,
     #[serde(default, deserialize_with = "document::table")]
@@ -116,6 +116,16 @@ pub(super) fn providers(
     }
     let names = names.into_iter().map(|(name, (id, _))| (name, id)).collect();
     (providers, proofs, ProviderNames::new(names, complete))
+}
+
+/// Parses the ranges of each provider.
+pub(super) fn source_ranges(raw: &[Spanned<RawProvider>], report: &mut Report<'_>) -> Vec<ProviderRanges> {
+    let mut of_provider = |provider: &Spanned<RawProvider>| {
+        let RawProvider { source_ranges, source_range_files, source_ranges_check, .. } = provider.get_ref();
+        let check = source_ranges_check.as_ref();
+        ranges::of_provider(&RawSources { ranges: source_ranges, files: source_range_files, check }, report)
+    };
+    raw.iter().map(&mut of_provider).collect()
 }
 
 fn provider_name<'r>(

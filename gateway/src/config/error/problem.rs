@@ -6,7 +6,7 @@ use std::io;
 use std::path::PathBuf;
 
 use super::proof::ProofProblem;
-use crate::config::ranges::RangeProblem;
+use super::ranges::RangeProblem;
 use hookgate_core::identity::revocation::RevocationListError;
 use hookgate_core::identity::rule::RuleError;
 
