@@ -10,14 +10,14 @@ use std::time::Duration;
 
 use allocation_counter::measure;
 use data_encoding::{BASE64, BASE64URL_NOPAD, HEXLOWER};
-use hookgate::auth::signature::Encoding;
-use hookgate::auth::{
+use hookgate_core::auth::signature::Encoding;
+use hookgate_core::auth::{
     BodySignature, Clause, JsonPointer, KeySet, KeySets, KeySourceId, Proof, ProofPolicy, PublishedKeys, ReplayGuard,
     ReplayKey, ReplayRule, RequestView, Secret, SessionParameter, TokenExpectations, TokenRule,
 };
-use hookgate::identity::{
-    ChainCache, ChainLimits, Condition, ExtendedKeyUsage, Identity, IdentityRule, OnFailure, Profile, Provider,
-    ProviderId, Scope,
+use hookgate_core::identity::{
+    ChainCache, ChainLimits, Condition, ExtendedKeyUsage, Identity, IdentityRule, OnFailure, PeerChain, Profile,
+    Provider, ProviderId, Scope,
 };
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, StatusCode};
@@ -101,7 +101,7 @@ fn a_chain_that_is_noted_allocates_nothing() {
     let limits = ChainLimits { max_certificates: 8, max_bytes: 32 * 1024 };
     let identity = Identity::new(1, Arc::new([provider]), cache, limits);
     let scope = Scope { id: 0, providers: vec![ProviderId(0)] };
-    let chain = identity.verify(&scope, &[leaf.der().clone()], at(NOW)).result.unwrap();
+    let chain = identity.verify(&scope, PeerChain::unsafe_assumed(&[leaf.der().clone()]), at(NOW)).result.unwrap();
     assert_eq!(measure(|| identity.sighted(&chain, at(NOW))).count_total, 0);
     let sighting = identity.sightings().chains().next().unwrap();
     assert_eq!((sighting.admitted(), sighting.last_seen()), (1, NOW));

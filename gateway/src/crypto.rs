@@ -7,6 +7,7 @@
 
 use std::sync::Arc;
 
+use hookgate_core::signatures::CERTIFICATE_SIGNATURES;
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, ring};
 use rustls::server::ProducesTickets;
 use rustls::sign::SigningKey;
@@ -25,24 +26,6 @@ use webpki::ring as algorithms;
 
 /// The library that does key exchange and signatures, for people and for metrics.
 pub const LIBRARY: &str = if cfg!(feature = "aws-lc") { "aws-lc" } else { "ring" };
-
-/// The signatures that a certificate or a revocation list may carry: those that ring knows. aws-lc would know P-521 and ML-DSA.
-pub static CERTIFICATE_SIGNATURES: &[&dyn SignatureVerificationAlgorithm] = &[
-    algorithms::ECDSA_P256_SHA256,
-    algorithms::ECDSA_P256_SHA384,
-    algorithms::ECDSA_P384_SHA256,
-    algorithms::ECDSA_P384_SHA384,
-    algorithms::ED25519,
-    algorithms::RSA_PSS_2048_8192_SHA256_LEGACY_KEY,
-    algorithms::RSA_PSS_2048_8192_SHA384_LEGACY_KEY,
-    algorithms::RSA_PSS_2048_8192_SHA512_LEGACY_KEY,
-    algorithms::RSA_PKCS1_2048_8192_SHA256,
-    algorithms::RSA_PKCS1_2048_8192_SHA384,
-    algorithms::RSA_PKCS1_2048_8192_SHA512,
-    algorithms::RSA_PKCS1_2048_8192_SHA256_ABSENT_PARAMS,
-    algorithms::RSA_PKCS1_2048_8192_SHA384_ABSENT_PARAMS,
-    algorithms::RSA_PKCS1_2048_8192_SHA512_ABSENT_PARAMS,
-];
 
 /// The signatures of handshakes: those schemes that ring's provider has, in its order, each with the library's algorithms for the
 /// keys that fit. (For TLS 1.2 a scheme leaves the curve open, so there are two.)

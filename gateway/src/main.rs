@@ -11,6 +11,10 @@ use hookgate::control;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+// The build of every test has the feature; what is installed must not.
+const _: () =
+    assert!(!hookgate_core::IS_FOR_TESTS || cfg!(debug_assertions), "hookgate-core has the feature `testing`");
+
 fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Run { config } => control::run::run(&config),

@@ -15,9 +15,10 @@ use metrics::{
 };
 
 use crate::crypto;
-use crate::filter::{AddressFamily, Status};
-use crate::identity::{CacheOutcome, Verification};
-use crate::reject::Reject;
+use hookgate_core::identity::{CacheOutcome, Verification};
+use hookgate_core::prefix::AddressFamily;
+use hookgate_core::reject::Reject;
+use hookgate_filter::Status;
 
 /// Upper bounds of the duration histograms, in seconds: from below a resumed handshake to the longest default time-out.
 pub const DURATION_BUCKETS: [f64; 14] =
@@ -322,7 +323,7 @@ impl Meters {
     }
 
     /// Counts the judgement of a chain; `name` resolves a provider's name.
-    pub fn verified(&self, verification: &Verification, name: impl Fn(crate::identity::ProviderId) -> Label) {
+    pub fn verified(&self, verification: &Verification, name: impl Fn(hookgate_core::identity::ProviderId) -> Label) {
         let hit = matches!(verification.cache, CacheOutcome::Hit);
         let mut handles = self.verifications.borrow_mut();
         let mut count = |provider: Label, reason: &'static str| {

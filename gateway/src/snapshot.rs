@@ -11,15 +11,17 @@ use rustls::ServerConfig;
 use rustls::sign::CertifiedKey;
 use thiserror::Error;
 
-use crate::auth::{Demands, ReplayGuard};
-use crate::config::{Config, Limits, Route, ServerCertificate};
-use crate::control::jwks::KeyStore;
+use crate::config::{Config, ServerCertificate};
 use crate::crypto::signing_key;
-use crate::identity::{ChainCache, ChainLimits, Identity, OnFailure, Provider, ProviderId, Scope, Sightings};
-use crate::ranges::Sources;
-use crate::route::RouteTable;
+use crate::keys::KeyStore;
 use crate::tls::certificates::Certificates;
 use crate::tls::server::Common;
+use hookgate_core::auth::{Demands, ReplayGuard};
+use hookgate_core::identity::{ChainCache, ChainLimits, Identity, OnFailure, Provider, ProviderId, Scope, Sightings};
+use hookgate_core::limits::Limits;
+use hookgate_core::ranges::Sources;
+use hookgate_core::route::Route;
+use hookgate_core::route::RouteTable;
 
 /// Why a configuration that parsed cannot be served.
 #[derive(Debug, Error)]

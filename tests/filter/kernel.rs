@@ -2,8 +2,8 @@
 
 use aya::programs::TestRun as _;
 use aya::{TestRunOptions, programs::Xdp};
-use hookgate::filter::{Action, Family, Filter, Mode, Policy, RangeSet, Rate, Reason, SynLimits, Verdict};
 use hookgate_ebpf::cases::{self, Datagram};
+use hookgate_filter::{Action, Family, Filter, Mode, Policy, RangeSet, Rate, Reason, SynLimits, Verdict};
 
 use crate::is_root;
 use crate::policies::{policy, policy_of_cases, set};

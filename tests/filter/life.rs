@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use hookgate::filter::{Action, Attach, Filter, FilterError, Policy, PolicyError};
+use hookgate_filter::{Action, Attach, Filter, FilterError, Policy, PolicyError};
 use hookgate_testkit::root::BpfFileSystem;
 use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
 

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use hookgate::filter::{Action, Attach, AttachMode, Family, Filter, Mode, Policy, Reason, Status, Verdict};
 use hookgate_ebpf::cases;
+use hookgate_filter::{Action, Attach, AttachMode, Family, Filter, Mode, Policy, Reason, Status, Verdict};
 
 use crate::is_root;
 use crate::namespaces::{ALLOWED, FOREIGN, Network, SERVER};

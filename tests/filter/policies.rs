@@ -1,7 +1,8 @@
 //! The policies that the tests share.
 
-use hookgate::filter::{Action, Destination, Mode, Policy, Prefix, RangeSet};
+use hookgate_core::prefix::Prefix;
 use hookgate_ebpf::{PortState, cases};
+use hookgate_filter::{Action, Destination, Mode, Policy, RangeSet};
 
 /// A prefix that the test knows to be one.
 pub(crate) fn prefix(text: &str) -> Prefix {

@@ -14,8 +14,9 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use aya::TestRunOptions;
 use aya::maps::Array;
 use aya::programs::{TestRun as _, Xdp};
-use hookgate::filter::{Action, Filter, Mode, Policy, Prefix, RangeSet};
+use hookgate_core::prefix::Prefix;
 use hookgate_ebpf::cases::{self, Datagram};
+use hookgate_filter::{Action, Filter, Mode, Policy, RangeSet};
 
 use crate::is_root;
 use crate::policies::policy;

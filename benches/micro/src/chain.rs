@@ -4,9 +4,9 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hookgate::identity::{
-    CacheOutcome, ChainCache, ChainLimits, Condition, ExtendedKeyUsage, Identity, IdentityRule, OnFailure, Profile,
-    Provider, ProviderId, RuleError, Scope, VerifiedChain, rule,
+use hookgate_core::identity::{
+    CacheOutcome, ChainCache, ChainLimits, Condition, ExtendedKeyUsage, Identity, IdentityRule, OnFailure, PeerChain,
+    Profile, Provider, ProviderId, RuleError, Scope, VerifiedChain, rule,
 };
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, UnixTime};
@@ -58,7 +58,7 @@ fn scope(id: u32) -> Scope {
 
 /// The proof that the chain of the cases belongs to the sender.
 pub(crate) fn verified() -> Arc<VerifiedChain> {
-    let found = identity(0).verify(&scope(0), &chain(), NOW).result;
+    let found = identity(0).verify(&scope(0), PeerChain::unsafe_assumed(&chain()), NOW).result;
     found.unwrap_or_else(|refused| panic!("the chain is refused: {}", refused.refusal))
 }
 
@@ -69,7 +69,7 @@ pub(crate) fn cold(repeat: &mut dyn Repeat) {
     let mut turn = 0;
     repeat.repeat(&mut || (), &mut || {
         turn ^= 1;
-        let found = identity.verify(&scopes[turn], black_box(&chain), NOW);
+        let found = identity.verify(&scopes[turn], PeerChain::unsafe_assumed(black_box(&chain)), NOW);
         assert!(found.result.is_ok() && found.cache == CacheOutcome::Miss, "{found:?}");
     });
 }
@@ -77,9 +77,9 @@ pub(crate) fn cold(repeat: &mut dyn Repeat) {
 /// The same chain found in the cache.
 pub(crate) fn warm(repeat: &mut dyn Repeat) {
     let (identity, scope, chain) = (identity(16), scope(0), chain());
-    drop(identity.verify(&scope, &chain, NOW));
+    drop(identity.verify(&scope, PeerChain::unsafe_assumed(&chain), NOW));
     repeat.repeat(&mut || (), &mut || {
-        let found = identity.verify(&scope, black_box(&chain), NOW);
+        let found = identity.verify(&scope, PeerChain::unsafe_assumed(black_box(&chain)), NOW);
         assert!(found.result.is_ok() && found.cache == CacheOutcome::Hit, "{found:?}");
     });
 }

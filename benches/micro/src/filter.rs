@@ -6,14 +6,14 @@ use std::collections::BTreeMap;
 use std::hint::black_box;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use hookgate::filter::numbers::SetNumbers;
-use hookgate::filter::tables::Tables;
-use hookgate::filter::{Action, Destination, Mode, Policy, RangeSet, Reason};
 use hookgate_ebpf::cases::{Datagram, SYN};
 use hookgate_ebpf::{
     Address, BucketKey, COARSE_PAGES, DestinationKey, Entry, FRONT_PAGES, FrontPage, Lookup, Maps, PORT_WORDS,
     PORTS_PER_WORD, PRESENCE_PAGES, Rate, Settings, decide,
 };
+use hookgate_filter::numbers::SetNumbers;
+use hookgate_filter::tables::Tables;
+use hookgate_filter::{Action, Destination, Mode, Policy, RangeSet, Reason};
 
 use crate::Repeat;
 

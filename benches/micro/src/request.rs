@@ -5,16 +5,15 @@ use std::hint::black_box;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use hookgate::auth::{
+use hookgate::http::problem;
+use hookgate::upstream::headers::{self, Forwarded};
+use hookgate_core::auth::{
     AuthenticatedRequest, AuthorizedPeer, BodySignature, Candidate, Clause, Demands, KeySets, Proof, ProofPolicy,
     ReplayGuard, RequestView, Secret,
 };
-use hookgate::config::{Handler, PathPattern, Route};
-use hookgate::http::problem;
-use hookgate::identity::ProviderId;
-use hookgate::reject::{Refusal, Reject};
-use hookgate::route::{RouteId, RouteTable};
-use hookgate::upstream::headers::{self, Forwarded};
+use hookgate_core::identity::ProviderId;
+use hookgate_core::reject::{Refusal, Reject};
+use hookgate_core::route::{Handler, PathPattern, Route, RouteId, RouteTable};
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, Request};
 use ring::hmac;

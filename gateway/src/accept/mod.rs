@@ -1,139 +1,137 @@
-//! Listeners and connection slots: how a connection enters a worker.
+//! Accept loops and connection slots: how a connection enters a worker.
 //!
-//! Owns the listening sockets' options, the accept loops, the bound on connections, and which worker gets one. Must not look at
-//! a byte of what a peer sends: that begins with `tls`.
+//! Owns the accept loops, the bound on connections, and which worker gets one. Must not look at a byte of what a peer sends, nor
+//! know what becomes of a connection: it is given that as a function.
 
 pub mod spread;
 
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::Duration;
 
+use hookgate_core::reject::Reject;
+use hookgate_io::timer::sleep;
+use hookgate_io::{Listener, peer_address};
 use rustix::io::Errno;
-use socket2::{Domain, Protocol, Socket, Type};
 use tokio::sync::Notify;
 
-use self::spread::{Handover, Inbox, Place};
-use crate::reject::Reject;
-use crate::worker::deadline::Phase;
-pub use crate::worker::io::Queued;
-use crate::worker::io::timer::sleep;
-use crate::worker::io::{Listener, peer_address};
-use crate::worker::{Worker, connection};
+use self::spread::{Handover, Inbox, Place, Siblings};
+use crate::context::WorkerContext;
 
 /// How long to wait after an accept that failed for want of descriptors or memory, so that the loop does not spin.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// A listening socket that a worker is to serve.
-#[derive(Debug)]
-pub struct Listening {
-    /// The socket; siblings may have duplicates of it.
-    pub descriptor: OwnedFd,
-    /// What becomes of its queue at the end.
-    pub queued: Queued,
+/// A connection's place in the count of its worker. Dropped when the connection ends.
+pub struct Slot {
+    context: Rc<WorkerContext>,
+    _place: Place,
 }
 
-/// Makes a listening socket on `address`, one of several that share the port (`SO_REUSEPORT`), and says what address it got.
-///
-/// # Errors
-///
-/// From the system calls: the address is in use by another user's process, not of this host, or privileged.
-pub fn bind(address: SocketAddr, backlog: u32) -> io::Result<(OwnedFd, SocketAddr)> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_reuse_address(true)?;
-    socket.set_reuse_port(true)?;
-    if address.is_ipv6() {
-        socket.set_only_v6(true)?;
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.context.meters.closed();
     }
-    // Accepted sockets inherit it: answers are written whole, so waiting to fill a segment only delays them.
-    socket.set_tcp_nodelay(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
-    let bound = socket.local_addr()?.as_socket().unwrap_or(address);
-    Ok((socket.into(), bound))
 }
 
-/// Accepts until the listener is stopped, and its queue is empty or left to whoever serves the socket next.
-pub async fn run(worker: Rc<Worker>, listener: Rc<Listener>) {
-    loop {
-        match listener.accept().await {
-            Ok(Some(descriptor)) => admit(&worker, descriptor),
-            Ok(None) => return,
-            Err(error) => failed(&worker, &error).await,
+/// What a worker accepts connections with.
+pub struct Acceptor {
+    context: Rc<WorkerContext>,
+    siblings: Siblings,
+    serve: Box<dyn Fn(Slot, OwnedFd)>,
+}
+
+impl Acceptor {
+    /// Gives every accepted connection to `serve`, with its slot.
+    pub fn new(context: Rc<WorkerContext>, siblings: Siblings, serve: Box<dyn Fn(Slot, OwnedFd)>) -> Rc<Self> {
+        Rc::new(Self { context, siblings, serve })
+    }
+
+    /// Connections of this worker now.
+    pub fn connections(&self) -> usize {
+        self.siblings.own().connections()
+    }
+
+    /// Accepts until the listener is stopped, and its queue is empty or left to the next process that serves the socket.
+    pub async fn run(self: Rc<Self>, listener: Rc<Listener>) {
+        loop {
+            match listener.accept().await {
+                Ok(Some(descriptor)) => self.admit(descriptor),
+                Ok(None) => return,
+                Err(error) => self.failed(&error).await,
+            }
         }
     }
-}
 
-/// Takes what siblings hand over, until `closing` is notified and what was on its way then has come.
-pub async fn take_over(worker: Rc<Worker>, mut inbox: Inbox, closing: Rc<Notify>) {
-    while let Some(Handover { descriptor, place }) = inbox.next(&closing).await {
-        begin(&worker, descriptor, place);
+    /// Takes what siblings hand over, until `closing` is notified and the connections in transit have arrived.
+    pub async fn take_over(self: Rc<Self>, mut inbox: Inbox, closing: Rc<Notify>) {
+        while let Some(Handover { descriptor, place }) = inbox.next(&closing).await {
+            self.begin(descriptor, place);
+        }
     }
-}
 
-/// Gives the connection a place with this worker or a sibling, or closes it.
-fn admit(worker: &Rc<Worker>, descriptor: OwnedFd) {
-    worker.meters.accepted();
-    let limit = worker.snapshot().limits.max_connections.div_ceil(worker.siblings());
-    let descriptor = match worker.siblings.hand_over(descriptor, limit) {
-        Ok(()) => {
-            worker.meters.handed_over();
+    /// Gives the connection a place with this worker or a sibling, or closes it.
+    fn admit(&self, descriptor: OwnedFd) {
+        self.context.meters.accepted();
+        let limit = self.context.snapshot().limits.max_connections.div_ceil(self.context.workers());
+        let descriptor = match self.siblings.hand_over(descriptor, limit) {
+            Ok(()) => {
+                self.context.meters.handed_over();
+                return;
+            }
+            Err(descriptor) => descriptor,
+        };
+        let Some(place) = self.place(limit) else {
+            self.context.meters.rejected(Reject::ConnectionLimit);
+            self.context.log_refusal(|| {
+                let reason = Reject::ConnectionLimit.row().reason;
+                let peer = peer_address(&descriptor).map(tracing::field::display);
+                tracing::warn!(
+                    reason,
+                    peer,
+                    limit,
+                    "connection refused: max_connections are open on this worker and none is idle"
+                );
+            });
+            self.context.meters.closed();
             return;
-        }
-        Err(descriptor) => descriptor,
-    };
-    let Some(place) = place(worker, limit) else {
-        worker.meters.rejected(Reject::ConnectionLimit);
-        worker.log_refusal(|| {
-            let reason = Reject::ConnectionLimit.row().reason;
-            let peer = peer_address(&descriptor).map(tracing::field::display);
-            tracing::warn!(
-                reason,
-                peer,
-                limit,
-                "connection refused: max_connections are open on this worker and none is idle"
-            );
-        });
-        worker.meters.closed();
-        return;
-    };
-    begin(worker, descriptor, place);
-}
-
-/// A place with this worker; where it has `limit` connections, an idle one makes room.
-fn place(worker: &Worker, limit: usize) -> Option<Place> {
-    let own = worker.siblings.own();
-    match own.take(limit) {
-        None if worker.sweep.shut_down_all(Phase::Idle, 1) == 1 => own.take(usize::MAX),
-        place => place,
+        };
+        self.begin(descriptor, place);
     }
-}
 
-fn begin(worker: &Rc<Worker>, descriptor: OwnedFd, place: Place) {
-    tokio::task::spawn_local(connection::receive(worker.slot(place), descriptor));
-}
+    /// A place with this worker; where it has `limit` connections, an idle one makes room.
+    fn place(&self, limit: usize) -> Option<Place> {
+        let own = self.siblings.own();
+        match own.take(limit) {
+            None if self.context.sweep.evict(1) == 1 => own.take(usize::MAX),
+            place => place,
+        }
+    }
 
-async fn failed(worker: &Worker, error: &io::Error) {
-    let errno = Errno::from_io_error(error);
-    let (name, pause) = match errno {
-        // The peer gave up while it was queued.
-        Some(Errno::CONNABORTED) => ("ECONNABORTED", false),
-        Some(Errno::INTR) => ("EINTR", false),
-        Some(Errno::MFILE) => ("EMFILE", true),
-        Some(Errno::NFILE) => ("ENFILE", true),
-        Some(Errno::NOBUFS) => ("ENOBUFS", true),
-        Some(Errno::NOMEM) => ("ENOMEM", true),
-        Some(_) | None => ("other", true),
-    };
-    worker.meters.accept_failed(name);
-    if pause {
-        worker.log_refusal(
-            || tracing::error!(%error, "cannot accept connections; raise LimitNOFILE or lower max_connections"),
-        );
-        // An idle connection holds a descriptor that a new one could use.
-        worker.sweep.shut_down_all(Phase::Idle, 1);
-        sleep(PAUSE).await;
+    fn begin(&self, descriptor: OwnedFd, place: Place) {
+        (self.serve)(Slot { context: Rc::clone(&self.context), _place: place }, descriptor);
+    }
+
+    async fn failed(&self, error: &io::Error) {
+        let errno = Errno::from_io_error(error);
+        let (name, pause) = match errno {
+            // The peer gave up while it was queued.
+            Some(Errno::CONNABORTED) => ("ECONNABORTED", false),
+            Some(Errno::INTR) => ("EINTR", false),
+            Some(Errno::MFILE) => ("EMFILE", true),
+            Some(Errno::NFILE) => ("ENFILE", true),
+            Some(Errno::NOBUFS) => ("ENOBUFS", true),
+            Some(Errno::NOMEM) => ("ENOMEM", true),
+            Some(_) | None => ("other", true),
+        };
+        self.context.meters.accept_failed(name);
+        if pause {
+            self.context.log_refusal(
+                || tracing::error!(%error, "cannot accept connections; raise LimitNOFILE or lower max_connections"),
+            );
+            // An idle connection holds a descriptor that a new one could use.
+            self.context.sweep.evict(1);
+            sleep(PAUSE).await;
+        }
     }
 }

@@ -10,7 +10,7 @@ use super::provider::RawProvider;
 use super::route::RawRoute;
 use super::warning::Caution;
 use super::{Config, ServerCertificate};
-use crate::identity::ProviderId;
+use hookgate_core::identity::ProviderId;
 
 /// The sections that make a gateway, in the order of the counts that [`expect_sections`] takes, and what to write.
 const SECTIONS: [(&str, &str); 3] = [

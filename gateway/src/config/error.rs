@@ -8,8 +8,8 @@ use std::path::PathBuf;
 
 use super::proof::ProofProblem;
 use super::ranges::RangeProblem;
-use crate::identity::revocation::RevocationListError;
-use crate::identity::rule::RuleError;
+use hookgate_core::identity::revocation::RevocationListError;
+use hookgate_core::identity::rule::RuleError;
 
 /// Every error of a configuration, in the order of the lines. Never empty.
 #[derive(Debug)]

@@ -15,7 +15,7 @@ use super::length;
 use super::limits::Bound;
 use super::provider::RawProvider;
 use super::ranges::{self, ProviderRanges, RawRangeFiles, RawRanges};
-use crate::filter::{Action, Attach, Destination, Limits, Mode, Policy, RangeSet, Rate, SynLimits};
+use hookgate_filter::{Action, Attach, Destination, Limits, Mode, Policy, RangeSet, Rate, SynLimits};
 
 /// Where a filter stays that is pinned: a directory of our own on the bpffs that systemd mounts.
 pub const PIN_DIRECTORY: &str = "/sys/fs/bpf/hookgate";

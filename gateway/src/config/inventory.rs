@@ -13,7 +13,7 @@ use data_encoding::HEXLOWER;
 use toml::de::{DeTable, DeValue};
 
 use super::{Config, ServerCertificate, file};
-use crate::identity::{Profile, anchor_label};
+use hookgate_core::identity::{Profile, anchor_label};
 
 /// Most characters of a value that are shown.
 const MAXIMUM_SHOWN_CHARACTERS: usize = 120;

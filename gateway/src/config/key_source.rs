@@ -21,8 +21,8 @@ use super::limits::Bound;
 use super::profile;
 use super::proof::ProofProblem;
 use super::warning::Caution;
-use crate::auth::token::GOOGLE_KEYS_URL;
-use crate::auth::{KeySet, KeySourceId};
+use hookgate_core::auth::token::GOOGLE_KEYS_URL;
+use hookgate_core::auth::{KeySet, KeySourceId};
 
 /// The source that is built in: the keys of Google's ID tokens.
 pub(super) const GOOGLE: &str = "google";

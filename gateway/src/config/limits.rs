@@ -5,9 +5,9 @@ use std::time::Duration;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::Limits;
 use super::document::Report;
 use super::error::Problem;
+use hookgate_core::limits::Limits;
 
 /// What a number may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use hookgate_io::Backend;
 use serde::Deserialize;
 use toml::Spanned;
 
@@ -9,7 +10,7 @@ use super::document::Report;
 use super::error::Problem;
 use super::length;
 use super::limits::Bound;
-use super::{IoBackend, Listen, Metrics};
+use super::{Listen, Metrics};
 
 /// Most addresses: each costs every worker one socket.
 const MAXIMUM_ADDRESSES: usize = 64;
@@ -57,10 +58,10 @@ pub(super) fn listen(raw: Option<Spanned<RawListen>>, report: &mut Report<'_>) -
     let workers = WORKERS.check(raw.get_ref().workers.as_ref(), report).unwrap_or(0);
     let backlog = BACKLOG.check(raw.get_ref().backlog.as_ref(), report).unwrap_or(u64::from(DEFAULT_BACKLOG));
     let io = match raw.get_ref().io {
-        None | Some(RawIoBackend::Auto) => IoBackend::Auto,
-        Some(RawIoBackend::IoUring) => IoBackend::IoUring,
-        Some(RawIoBackend::IoUringDirect) => IoBackend::IoUringDirect,
-        Some(RawIoBackend::Epoll) => IoBackend::Epoll,
+        None | Some(RawIoBackend::Auto) => None,
+        Some(RawIoBackend::IoUring) => Some(Backend::TokioUring),
+        Some(RawIoBackend::IoUringDirect) => Some(Backend::Reactor),
+        Some(RawIoBackend::Epoll) => Some(Backend::Epoll),
     };
     let Some(addresses) = raw.get_ref().addresses.as_ref() else {
         report.missing(&raw, "addresses", WRITE_ADDRESSES);

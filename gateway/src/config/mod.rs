@@ -35,9 +35,10 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
-use hyper::Method;
+use hookgate_core::limits::Limits;
+use hookgate_core::route::Route;
+use hookgate_io::Backend;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use serde::Deserialize;
 use toml::Spanned;
@@ -51,9 +52,9 @@ use self::limits::RawLimits;
 use self::listen::{RawListen, RawMetrics};
 use self::provider::RawProvider;
 use self::route::RawRoute;
-use crate::auth::ProofPolicy;
-use crate::identity::{Provider, ProviderId};
-use crate::ranges::{Ranges, Sources};
+use hookgate_core::auth::ProofPolicy;
+use hookgate_core::identity::Provider;
+use hookgate_core::ranges::{Ranges, Sources};
 
 pub use self::error::{ConfigError, ConfigErrors, Location, Problem};
 pub use self::file::{FileVersion, FileVersions, day_of};
@@ -73,9 +74,9 @@ pub struct Config {
     pub listen: Listen,
     /// `[[certificate]]`: ours. Empty only where providers and routes are too; the first is the default.
     pub certificates: Vec<ServerCertificate>,
-    /// `[[provider]]`, in the order of the file: [`ProviderId`] is the index.
+    /// `[[provider]]`, in the order of the file: [`ProviderId`](hookgate_core::identity::ProviderId) is the index.
     pub providers: Vec<Provider>,
-    /// By [`ProviderId`]: where each sends from.
+    /// By [`ProviderId`](hookgate_core::identity::ProviderId): where each sends from.
     pub sources: Vec<Sources>,
     /// `[[route]]`, in the order of the file.
     pub routes: Vec<Route>,
@@ -240,24 +241,10 @@ pub struct Listen {
     pub addresses: Vec<SocketAddr>,
     /// Worker threads; 0 stands for one a core that this process may run on. At most 1,024.
     pub workers: usize,
-    /// Which backend does the socket I/O.
-    pub io: IoBackend,
+    /// The I/O backend; `None`, "auto" in the file, takes the best that the host allows. A named backend is mandatory.
+    pub io: Option<Backend>,
     /// Length of each listener's accept queue; the kernel caps it at `net.core.somaxconn`.
     pub backlog: u32,
-}
-
-/// `listen.io`
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum IoBackend {
-    /// io_uring where the host allows it, else epoll with a warning and a metric.
-    #[default]
-    Auto,
-    /// io_uring, or refuse to start.
-    IoUring,
-    /// io_uring by a reactor of our own, or refuse to start.
-    IoUringDirect,
-    /// epoll.
-    Epoll,
 }
 
 /// One of our certificates, with its key.
@@ -273,49 +260,14 @@ pub struct ServerCertificate {
     pub chain_path: PathBuf,
 }
 
-/// `[[route]]`: what is handed to which handler.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Route {
-    /// `name`, the metric label; where it is not given, host and path.
-    pub name: Arc<str>,
-    /// Host in lower case, without port; `None` matches every host.
-    pub host: Option<Arc<str>>,
-    /// Which paths.
-    pub path: PathPattern,
-    /// Which methods; never empty. Default `POST`.
-    pub methods: Vec<Method>,
-    /// Any of these may call; never empty, ascending.
-    pub providers: Vec<ProviderId>,
-    /// Where the request goes.
-    pub handler: Handler,
-    /// Whether `Client-Cert-Chain` (RFC 9440) is forwarded too.
-    pub client_cert_chain: bool,
-}
-
-/// Which request paths a route takes. Compared byte by byte with the path as sent, query excluded.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum PathPattern {
-    /// `"/pagerduty"`: this path alone.
-    Exact(Arc<str>),
-    /// `"/pagerduty/*"`: every path that begins with `/pagerduty/`. Holds the prefix with its last slash.
-    Prefix(Arc<str>),
-}
-
-/// `handler`: a Unix stream socket that speaks HTTP/1.1. `unix:/absolute/path` in the file.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Handler {
-    /// Path of the socket, absolute, at most 107 bytes (`sun_path`, unix(7)).
-    pub socket: PathBuf,
-}
-
 /// What each provider and route demands of a request beyond the certificate.
 #[derive(Debug)]
 pub struct Proofs {
-    /// By [`ProviderId`]: as many as there are providers.
+    /// By [`ProviderId`](hookgate_core::identity::ProviderId): as many as there are providers.
     pub providers: Vec<Arc<ProofPolicy>>,
     /// By the index of [`Config::routes`]. What a route demands replaces what its providers do; `None` leaves that as it is.
     pub routes: Vec<Option<Arc<ProofPolicy>>>,
-    /// By [`KeySourceId`](crate::auth::KeySourceId): `[[key_source]]` in the order of the file, then the built-in one, if a
+    /// By [`KeySourceId`](hookgate_core::auth::KeySourceId): `[[key_source]]` in the order of the file, then the built-in one, if a
     /// token needs it.
     pub key_sources: Vec<KeySource>,
 }
@@ -325,83 +277,4 @@ pub struct Proofs {
 pub struct Metrics {
     /// Where Prometheus scrapes; plain HTTP.
     pub listen: SocketAddr,
-}
-
-/// `[limits]`: every bound of the data plane. Keys carry the unit; defaults stand in [`Limits::default`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// `max_connections`: over all workers.
-    pub max_connections: usize,
-    /// `handshake_timeout_ms`: from accept to the end of the handshake.
-    pub handshake_timeout: Duration,
-    /// `request_head_timeout_ms`: from the first byte of a request to the end of its head; also from the end of the handshake
-    /// to the first byte of the first request.
-    pub request_head_timeout: Duration,
-    /// `request_timeout_ms`: from the first byte of a request to the last of its body.
-    pub request_timeout: Duration,
-    /// `handler_timeout_ms`: from a complete request to the head of the handler's answer, waiting included; then between two
-    /// pieces of its body.
-    pub handler_timeout: Duration,
-    /// `response_timeout_ms`: how long a peer may take nothing of an answer.
-    pub response_timeout: Duration,
-    /// `idle_timeout_ms`: between two requests on a connection.
-    pub idle_timeout: Duration,
-    /// `drain_timeout_ms`: how long requests in flight may take after SIGTERM.
-    pub drain_timeout: Duration,
-    /// `max_head_bytes`: request line and fields.
-    pub max_head_bytes: usize,
-    /// `max_headers`: fields in a request head.
-    pub max_headers: usize,
-    /// `max_body_bytes`: of one request.
-    pub max_body_bytes: usize,
-    /// `max_buffered_bytes`: of all request bodies at once, over all workers.
-    pub max_buffered_bytes: usize,
-    /// `max_presented_certificates`: in a client's chain.
-    pub max_presented_certificates: usize,
-    /// `max_presented_bytes`: of DER in a client's chain.
-    pub max_presented_bytes: usize,
-    /// `chain_cache_entries`: verified chains remembered; 0 remembers none.
-    pub chain_cache_entries: usize,
-    /// `chain_cache_ttl_s`: how long at the most.
-    pub chain_cache_ttl: Duration,
-    /// `replay_entries`: deliveries remembered, over all providers and routes; about 56 bytes each.
-    pub replay_entries: usize,
-    /// `handler_max_in_flight`: requests with one handler at once, over all workers.
-    pub handler_max_in_flight: usize,
-    /// `handler_max_waiting`: requests that wait for one handler, over all workers; more are refused.
-    pub handler_max_waiting: usize,
-    /// `handler_idle_connections`: kept open to one handler by each worker.
-    pub handler_idle_connections: usize,
-    /// `handler_idle_timeout_ms`: how long an unused connection to a handler is kept.
-    pub handler_idle_timeout: Duration,
-}
-
-impl Default for Limits {
-    /// The documented defaults. Time-outs follow what webhook senders do: PagerDuty gives a receiver 5 s and Dialogflow at
-    /// most 30 s, so a longer wait serves nobody; sizes leave room above the largest bodies that they document (64 KiB).
-    fn default() -> Self {
-        Self {
-            max_connections: 10_000,
-            handshake_timeout: Duration::from_secs(10),
-            request_head_timeout: Duration::from_secs(10),
-            request_timeout: Duration::from_secs(30),
-            handler_timeout: Duration::from_secs(30),
-            response_timeout: Duration::from_secs(30),
-            idle_timeout: Duration::from_secs(60),
-            drain_timeout: Duration::from_secs(30),
-            max_head_bytes: 16 * 1024,
-            max_headers: 100,
-            max_body_bytes: 1024 * 1024,
-            max_buffered_bytes: 256 * 1024 * 1024,
-            max_presented_certificates: 8,
-            max_presented_bytes: 32 * 1024,
-            chain_cache_entries: 4096,
-            chain_cache_ttl: Duration::from_secs(3600),
-            replay_entries: 100_000,
-            handler_max_in_flight: 256,
-            handler_max_waiting: 1024,
-            handler_idle_connections: 32,
-            handler_idle_timeout: Duration::from_secs(30),
-        }
-    }
 }

@@ -19,7 +19,7 @@ use super::error::ConfigErrors;
 use super::profile::{DraftProfile, RawProfile};
 use super::proof::{PresetProofs, RawClause, RawReplay};
 use super::provider::{self, DEFAULT_VERIFY_DEPTH};
-use crate::identity::ExtendedKeyUsage;
+use hookgate_core::identity::ExtendedKeyUsage;
 
 /// The presets: name and text, in the order in which they are listed.
 const TEXTS: [(&str, &str); 4] = [

@@ -19,9 +19,9 @@ use super::file::{self, MAXIMUM_REVOCATION_LIST_BYTES};
 use super::length;
 use super::limits::Bound;
 use super::warning::Caution;
-use crate::identity::ExtendedKeyUsage;
-use crate::identity::revocation::{RevocationList, RevocationScope};
-use crate::identity::rule::{Condition, IdentityRule, RuleError};
+use hookgate_core::identity::ExtendedKeyUsage;
+use hookgate_core::identity::revocation::{RevocationList, RevocationScope};
+use hookgate_core::identity::rule::{Condition, IdentityRule, RuleError};
 
 /// Most entries of `identity`: every one is tried on every chain that is verified.
 const MAXIMUM_IDENTITIES: usize = 256;

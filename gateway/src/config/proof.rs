@@ -20,8 +20,8 @@ use toml::Spanned;
 use super::document::{self, Report, WordOr};
 use super::error::Problem;
 use super::key_source::KeySources;
-use crate::auth::policy::PolicyError;
-use crate::auth::{Clause, Proof, ProofPolicy, ReplayRule};
+use hookgate_core::auth::policy::PolicyError;
+use hookgate_core::auth::{Clause, Proof, ProofPolicy, ReplayRule};
 
 pub use self::problem::ProofProblem;
 pub(super) use self::replay::RawReplay;

@@ -24,9 +24,9 @@ use super::proof::{self, Completion, Demands, RawClause, RawReplay, RawSessionPa
 use super::ranges::{RawRangeFiles, RawRanges, RawSourceCheck};
 use super::route::ProviderNames;
 use super::warning::Caution;
-use crate::auth::ProofPolicy;
-use crate::identity::revocation::RevocationLists;
-use crate::identity::{OnFailure, Profile, Provider, ProviderId};
+use hookgate_core::auth::ProofPolicy;
+use hookgate_core::identity::revocation::RevocationLists;
+use hookgate_core::identity::{OnFailure, Profile, Provider, ProviderId};
 
 /// Most providers of one file: each name becomes a metric label.
 const MAXIMUM_PROVIDERS: usize = 1024;

@@ -12,8 +12,8 @@ use super::document::{Report, WordOr};
 use super::error::Problem;
 use super::file::{self, MAXIMUM_FILE_BYTES};
 use super::provider::RawProvider;
-use crate::filter::{Prefix, PrefixError};
-use crate::ranges::{Ranges, SourceCheck};
+use hookgate_core::prefix::{Prefix, PrefixError};
+use hookgate_core::ranges::{Ranges, SourceCheck};
 
 /// Most files of one list: senders publish one for each of their regions.
 const MAXIMUM_FILES: usize = 64;

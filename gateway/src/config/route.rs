@@ -14,9 +14,9 @@ use super::error::Problem;
 use super::key_source::KeySources;
 use super::length;
 use super::proof::{self, RawClause, RawReplay};
-use super::{Handler, PathPattern, Route};
-use crate::auth::ProofPolicy;
-use crate::identity::ProviderId;
+use hookgate_core::auth::ProofPolicy;
+use hookgate_core::identity::ProviderId;
+use hookgate_core::route::{Handler, PathPattern, Route};
 
 /// Most routes of one file: each name becomes a metric label.
 pub(super) const MAXIMUM_ROUTES: usize = 4096;

@@ -10,10 +10,10 @@ use std::path::Path;
 use anyhow::Context;
 
 use crate::config::{FilterSection, PIN_DIRECTORY};
-use crate::filter::numbers::SetNumbers;
-use crate::filter::tables::Tables;
-use crate::filter::{Address, Filter, Mode, Policy, PolicyError, Reason, Sample, Status, Verdict, pinned, unpin};
 use crate::metrics;
+use hookgate_filter::numbers::SetNumbers;
+use hookgate_filter::tables::Tables;
+use hookgate_filter::{Address, Filter, Mode, Policy, PolicyError, Reason, Sample, Status, Verdict, pinned, unpin};
 
 /// Most samples that are logged at once; the kernel lets no more than a few a second through on each CPU.
 const SAMPLES_LOGGED: usize = 8;

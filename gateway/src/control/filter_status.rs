@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use super::filter;
 use crate::config::{Config, FilterSection};
-use crate::filter::{Action, AddressFamily, Explanation, Mode, Policy};
+use hookgate_core::prefix::AddressFamily;
+use hookgate_filter::{Action, Explanation, Mode, Policy};
 
 /// How long the daemon may take to answer each piece: it is on this host.
 const PATIENCE: Duration = Duration::from_secs(2);

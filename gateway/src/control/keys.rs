@@ -11,10 +11,11 @@ use rustls_pki_types::UnixTime;
 use tokio::task::JoinSet;
 
 use super::jwks::fetch::{Fetcher, system_roots, tls_settings};
-use super::jwks::{FetchEvent, KeyStore, keep_fresh};
-use crate::auth::KeySourceId;
+use super::jwks::{FetchEvent, keep_fresh};
 use crate::config::{KeyOrigin, KeySource};
+use crate::keys::KeyStore;
 use crate::metrics;
+use hookgate_core::auth::KeySourceId;
 
 /// Keys from a file are relied on until the file is read again.
 const FOREVER: UnixTime = UnixTime::since_unix_epoch(Duration::from_secs(u64::MAX));

@@ -3,6 +3,7 @@
 //! Owns the subcommands, start-up and its order ([`run`]), reload, signals, the metrics endpoint, the service manager with its
 //! sockets and its watchdog, and the keys of token issuers ([`jwks`]). Runs on the main thread; the data plane never waits for it, but where a token names an
 //! unknown key.
+#![expect(clippy::disallowed_methods, reason = "the control thread runs tokio's runtime, with its timers")]
 
 pub mod check;
 mod confine;

@@ -11,12 +11,13 @@ use super::filter::{self, FilterKeeper};
 use super::keys::{Keeper, Prepared};
 use super::rotation::{self, Rotation};
 use super::watch::Watch;
-use crate::auth::ReplayGuard;
 use crate::config::inventory::{Inventory, difference};
-use crate::config::{Config, FileVersions, Limits, Listen, Metrics, Reading, ReloadTrigger, Warning};
-use crate::identity::ChainCache;
+use crate::config::{Config, FileVersions, Listen, Metrics, Reading, ReloadTrigger, Warning};
 use crate::metrics;
 use crate::snapshot::{Lasting, Snapshot};
+use hookgate_core::auth::ReplayGuard;
+use hookgate_core::identity::ChainCache;
+use hookgate_core::limits::Limits;
 
 /// Most lines about one reload: nobody reads more, and a whole configuration may be replaced at once.
 const MAXIMUM_LINES: usize = 100;

@@ -18,8 +18,10 @@ use x509_parser::prelude::{FromDer as _, X509Certificate};
 use self::notice::{Deadline, Notice, Subject};
 use self::reminder::{DAY, Reminder};
 use crate::config::{Config, ServerCertificate};
-use crate::identity::{CertificateSighting, ChainSighting, Identity, Profile, Provider, Sightings, anchor_label};
 use crate::metrics::rotation::{DateSeries, chains, date};
+use hookgate_core::identity::{
+    CertificateSighting, ChainSighting, Identity, Profile, Provider, Sightings, anchor_label,
+};
 
 /// From when on the end of a certificate is announced. ACME clients renew 30 days ahead: what is later was not renewed.
 const NOTICE: u64 = 30 * DAY;
@@ -165,7 +167,7 @@ fn of_profile(provider: &Arc<str>, profile: &Profile) -> Vec<Deadline> {
 
 fn overlaps(identity: &Identity) -> Vec<Overlap> {
     let mut overlaps = Vec::new();
-    for (id, provider) in (0..).map(crate::identity::ProviderId).zip(identity.providers()) {
+    for (id, provider) in (0..).map(hookgate_core::identity::ProviderId).zip(identity.providers()) {
         for (index, profile) in provider.profiles.iter().enumerate() {
             let Some(ends) = profile.overlap_ends else { continue };
             let stays = |other: &&Profile| other.overlap_ends.is_none_or(|others| others > ends);

@@ -20,12 +20,12 @@ use super::watch::LOOK_INTERVAL;
 use super::watchdog::Watchdog;
 use super::{service, sockets};
 use crate::accept::spread::Siblings;
-use crate::config::{Config, FileVersions, IoBackend, Listen, Metrics, Reading};
+use crate::config::{Config, FileVersions, Listen, Metrics, Reading};
 use crate::crypto;
 use crate::metrics;
 use crate::snapshot::Snapshot;
-use crate::worker::io::{Backend, choose};
 use crate::worker::{CUT_GRACE, Command, Plan, WorkerThread, start};
+use hookgate_io::{Backend, choose};
 
 /// How often the control thread looks after its workers and publishes what only it knows.
 const UPKEEP_INTERVAL: Duration = Duration::from_millis(250);
@@ -137,7 +137,7 @@ fn start_metrics(section: Option<&Metrics>) -> anyhow::Result<()> {
 }
 
 fn choose_backend(listen: &Listen) -> anyhow::Result<Backend> {
-    let demanded = if listen.io == IoBackend::IoUringDirect { "io_uring_direct" } else { "io_uring" };
+    let demanded = if listen.io == Some(Backend::Reactor) { "io_uring_direct" } else { "io_uring" };
     let (backend, fallback) =
         choose(listen.io).with_context(|| format!("listen.io is \"{demanded}\"; \"auto\" falls back to epoll"))?;
     if let Some(reason) = &fallback {

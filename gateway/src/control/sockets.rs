@@ -14,8 +14,8 @@ use systemd::daemon;
 use thiserror::Error;
 
 use super::service;
-use crate::accept::{self, Listening, Queued};
 use crate::config::Listen;
+use hookgate_io::{Listening, Queued};
 
 /// What the names of our sockets in the file descriptor store begin with; the address follows.
 const STORED: &str = "hookgate-listen-";
@@ -158,7 +158,7 @@ fn discard(sockets: Vec<HandedOver>) -> Result<(), SocketsError> {
     Ok(())
 }
 
-/// Sets what [`accept::bind`] sets. A socket on which that fails still listens, as whoever made it wanted.
+/// Sets what [`hookgate_io::bind`] sets. A socket on which that fails still listens, as whoever made it wanted.
 fn prepare(socket: HandedOver, backlog: u32) -> Listening {
     let queued = if socket.is_stored() { Queued::Accept } else { Queued::Leave };
     let HandedOver { address, descriptor, .. } = socket;
@@ -175,8 +175,8 @@ fn bind(address: SocketAddr, backlog: u32, workers: usize) -> anyhow::Result<(So
     let mut address = address;
     let mut sockets = Vec::with_capacity(workers);
     for _ in 0..workers {
-        let (descriptor, actual) =
-            accept::bind(address, backlog).with_context(|| format!("cannot listen on {address} (listen.addresses)"))?;
+        let (descriptor, actual) = hookgate_io::bind(address, backlog)
+            .with_context(|| format!("cannot listen on {address} (listen.addresses)"))?;
         // Where port 0 was asked for, the other workers share the port that the first one got.
         address = actual;
         sockets.push(Listening { descriptor, queued: Queued::Accept });

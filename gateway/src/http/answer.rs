@@ -8,8 +8,8 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
 use super::connection::Connection;
-use crate::reject::{Refusal, Reject};
 use crate::upstream::{HandlerBody, HandlerBodyError};
+use hookgate_core::reject::{Refusal, Reject};
 
 enum Content {
     Problem(Option<Bytes>),
@@ -36,7 +36,7 @@ impl AnswerBody {
     fn broke_off(&self, error: &HandlerBodyError) {
         let reject = if error.is_late() { Reject::HandlerTimeout } else { Reject::HandlerUnavailable };
         let refusal = Refusal::new(reject, format!("{error}; the connection to the peer was cut."));
-        self.connection.refused(&refusal, &self.connection.worker.request_id(), "", "");
+        self.connection.refused(&refusal, &self.connection.server.context.request_id(), "", "");
     }
 }
 

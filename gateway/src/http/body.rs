@@ -9,31 +9,30 @@ use hyper::body::Incoming;
 
 use super::connection::Connection;
 use super::exchange::Exchange;
-use crate::config::Limits;
-use crate::reject::{Refusal, Reject};
-use crate::worker::deadline::Phase;
+use hookgate_core::limits::Limits;
+use hookgate_core::reject::{Refusal, Reject};
 
 /// A complete body, counted against `max_buffered_bytes` for as long as the reservation lives.
-pub(super) type Complete = (Bytes, Reservation);
+pub(super) type Complete = (Bytes, BufferedBytes);
 
 /// Bytes counted against the worker's share of `max_buffered_bytes`.
-pub(super) struct Reservation {
+pub(super) struct BufferedBytes {
     connection: Rc<Connection>,
     bytes: usize,
     share: usize,
 }
 
-impl Reservation {
+impl BufferedBytes {
     fn new(connection: &Rc<Connection>, limits: &Limits) -> Self {
         // At least one body must fit into a worker's share, or none would ever pass.
-        let share = (limits.max_buffered_bytes / connection.worker.siblings()).max(limits.max_body_bytes);
+        let share = (limits.max_buffered_bytes / connection.server.context.workers()).max(limits.max_body_bytes);
         Self { connection: Rc::clone(connection), bytes: 0, share }
     }
 
     /// Makes sure that `total` bytes are reserved.
     fn cover(&mut self, total: usize) -> Result<(), Refusal> {
         let more = total.saturating_sub(self.bytes);
-        let buffered = &self.connection.worker.buffered_bytes;
+        let buffered = &self.connection.server.buffered_bytes;
         if buffered.get() + more > self.share {
             let detail = "The request bodies being received fill max_buffered_bytes; send again later.";
             return Err(Refusal::new(Reject::BufferLimit, detail));
@@ -44,9 +43,9 @@ impl Reservation {
     }
 }
 
-impl Drop for Reservation {
+impl Drop for BufferedBytes {
     fn drop(&mut self) {
-        let buffered = &self.connection.worker.buffered_bytes;
+        let buffered = &self.connection.server.buffered_bytes;
         buffered.set(buffered.get() - self.bytes);
     }
 }
@@ -101,8 +100,8 @@ pub(super) async fn read_body(
     };
     let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
     check(announced)?;
-    let mut reservation = Reservation::new(connection, limits);
-    reservation.cover(announced)?;
+    let mut buffered = BufferedBytes::new(connection, limits);
+    buffered.cover(announced)?;
     let mut pieces = Pieces::default();
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| broken(&connection.exchange, &error))?;
@@ -110,14 +109,14 @@ pub(super) async fn read_body(
         let Ok(piece) = frame.into_data() else { continue };
         let total = pieces.len() + piece.len();
         check(total)?;
-        reservation.cover(total)?;
+        buffered.cover(total)?;
         pieces.push(piece, announced);
     }
-    Ok((pieces.into_bytes(), reservation))
+    Ok((pieces.into_bytes(), buffered))
 }
 
 fn broken(exchange: &Exchange, error: &hyper::Error) -> Refusal {
-    if exchange.deadline().expired() == Some(Phase::RequestBody) {
+    if exchange.is_overdue() {
         return Refusal::new(Reject::RequestTimeout, "The body did not arrive within request_timeout_ms.");
     }
     Refusal::new(Reject::MalformedRequest, format!("The body cannot be read: {error}."))

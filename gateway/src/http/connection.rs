@@ -7,7 +7,6 @@ use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::body::Incoming;
@@ -15,19 +14,17 @@ use hyper::header::HeaderValue;
 use hyper::server::conn::http1;
 use hyper::service::{HttpService, service_fn};
 
+use super::Server;
 use super::answer::AnswerBody;
 use super::exchange::{Exchange, ExchangeStream};
 use super::{problem, request};
-use crate::identity::{ChainRefusal, VerifiedChain};
-use crate::reject::{Refusal, Reject};
 use crate::snapshot::Snapshot;
 use crate::tls::stream::TlsStream;
-use crate::worker::Worker;
-use crate::worker::deadline::{Deadline, Phase};
+use hookgate_core::identity::{ChainRefusal, VerifiedChain};
+use hookgate_core::reject::{Refusal, Reject};
+use hookgate_io::sweep::Deadline;
 
-/// How long, and for how many bytes, a peer may go on sending a request that was answered already, before the connection is
-/// reset under it. nginx' lingering_timeout is of the same size.
-const LINGER_TIMEOUT: Duration = Duration::from_secs(5);
+/// How many bytes a peer may go on sending of a request that was answered already, before the connection is reset.
 const LINGER_BYTES: usize = 1024 * 1024;
 
 /// hyper's read and write buffers may grow to this many bytes beyond the largest head: one TLS record and some.
@@ -47,7 +44,7 @@ pub struct Peer {
 
 /// A connection, as its requests see it.
 pub(super) struct Connection {
-    pub(super) worker: Rc<Worker>,
+    pub(super) server: Rc<Server>,
     pub(super) address: SocketAddr,
     /// The address as handlers are told it: IPv4 where it is mapped into IPv6.
     pub(super) address_field: HeaderValue,
@@ -78,11 +75,11 @@ impl State {
 }
 
 /// Serves requests on `stream` until either side ends it.
-pub async fn serve(worker: Rc<Worker>, mut stream: TlsStream, peer: Peer, deadline: Deadline) {
+pub async fn serve(server: Rc<Server>, mut stream: TlsStream, peer: Peer, deadline: Deadline) {
     let limits = peer.snapshot.limits;
     let exchange = Exchange::new(deadline, limits);
     let connection = Rc::new(Connection {
-        worker,
+        server,
         address: peer.address,
         address_field: address_field(peer.address.ip()),
         server_name: peer.server_name,
@@ -148,16 +145,16 @@ async fn end(connection: &Connection, mut stream: TlsStream, outcome: Result<(),
     let last_words = last_words(exchange, outcome.as_ref().err());
     match (last_words, outcome) {
         (Some(refusal), _) => {
-            let request_id = connection.worker.request_id();
+            let request_id = connection.server.context.request_id();
             connection.refused(&refusal, &request_id, "", "");
-            exchange.deadline().enter(Phase::Response, LINGER_TIMEOUT);
+            exchange.end();
             if stream.send_all(&problem::raw_response(&refusal, &request_id)).await.is_ok() {
                 linger(exchange, stream).await;
             }
         }
-        (None, Ok(())) if exchange.is_unread() => linger(exchange, stream).await,
+        (None, Ok(())) if exchange.stage().is_unread() => linger(exchange, stream).await,
         (None, Ok(())) => {
-            exchange.deadline().enter(Phase::Linger, LINGER_TIMEOUT);
+            exchange.end();
             // The peer may be gone already, and then there is nobody to say good-bye to.
             let _ = stream.close().await;
         }
@@ -168,7 +165,7 @@ async fn end(connection: &Connection, mut stream: TlsStream, outcome: Result<(),
 
 /// Says that nothing more comes, and hears the peer out for a while.
 async fn linger(exchange: &Exchange, mut stream: TlsStream) {
-    exchange.deadline().enter(Phase::Linger, LINGER_TIMEOUT);
+    exchange.end();
     if stream.close().await.is_ok() {
         stream.linger(LINGER_BYTES).await;
     }
@@ -176,20 +173,20 @@ async fn linger(exchange: &Exchange, mut stream: TlsStream) {
 
 /// What is still to be said to a peer whose bytes made no request.
 fn last_words(exchange: &Exchange, error: Option<&hyper::Error>) -> Option<Refusal> {
-    let late = exchange.deadline().expired() == Some(Phase::RequestHead);
+    let stage = exchange.stage();
     let refusal = |reject, detail| Some(Refusal::new(reject, detail));
     match error {
-        _ if exchange.is_in_head() && late => {
+        _ if stage.is_in_head() && exchange.is_overdue() => {
             refusal(Reject::RequestTimeout, "The head of the request did not arrive within request_head_timeout_ms.")
         }
-        Some(error) if exchange.was_held_back() && error.is_parse_too_large() => {
+        Some(error) if stage.is_no_request() && error.is_parse_too_large() => {
             refusal(Reject::HeadTooLarge, "The request head exceeds max_head_bytes or max_headers.")
         }
-        Some(error) if exchange.was_held_back() || (exchange.is_in_head() && error.is_parse()) => Some(Refusal::new(
+        Some(error) if stage.is_no_request() || (stage.is_in_head() && error.is_parse()) => Some(Refusal::new(
             Reject::MalformedRequest,
             format!("The bytes received are no HTTP/1.1 request: {error}."),
         )),
-        Some(error) if exchange.is_in_head() && error.is_incomplete_message() => {
+        Some(error) if stage.is_in_head() && error.is_incomplete_message() => {
             refusal(Reject::MalformedRequest, "The connection ended in the middle of the request head.")
         }
         _ => None,
@@ -200,8 +197,8 @@ impl Connection {
     /// Counts a refusal and puts it into the log, with the route and the provider as far as the request got; empty where it
     /// did not.
     pub(super) fn refused(&self, refusal: &Refusal, request_id: &HeaderValue, route: &str, provider: &str) {
-        self.worker.meters.rejected(refusal.reject);
-        self.worker.log_refusal(|| {
+        self.server.context.meters.rejected(refusal.reject);
+        self.server.context.log_refusal(|| {
             let known = |name: &str| (!name.is_empty()).then(|| name.to_owned());
             let provider = known(provider).or_else(|| self.state.borrow().provider().map(|name| name.to_string()));
             tracing::warn!(

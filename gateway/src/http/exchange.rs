@@ -1,160 +1,122 @@
-//! Where a connection stands between two requests, and hyper's stream that keeps track of it.
+//! The stream of a connection as hyper sees it, and the shell around its stage.
 //!
-//! Owns the deadlines of an HTTP connection: it sees every byte in and every flush out, and knows from the request side when a
-//! request begins and when its answer is over.
+//! Owns the deadline of an HTTP connection and its current [`Stage`]: the stream reports every byte received and every flush, the
+//! request side when a request begins and when its answer ends. Decides nothing: transitions are in [`super::stage`].
 
 use std::cell::Cell;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use bytes::Bytes;
+use hookgate_core::limits::Limits;
+use hookgate_io::sweep::{Deadline, Timer};
 use hyper::rt::{Read, ReadBufCursor, Write};
 
-use crate::config::Limits;
+use super::stage::Stage;
 use crate::tls::stream::TlsStream;
-use crate::worker::deadline::{Deadline, Phase};
 
-/// Where the current exchange stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
-    /// Nothing of a request has come.
-    Waiting,
-    /// Some of a head has come.
-    Head,
-    /// A request is being answered.
-    Answering,
-    /// The answer was given to hyper in full, and may wait for a flush.
-    Flushing,
-}
-
-/// The state of one connection, shared by its stream and its requests.
+/// The stage of one connection, shared by its stream and its requests.
 pub(super) struct Exchange {
     deadline: Deadline,
     limits: Limits,
     stage: Cell<Stage>,
-    /// When the first byte of the current request came, by the coarse clock.
-    began: Cell<Duration>,
-    /// hyper answered by itself, to something that is no request, and that answer was held back.
-    held_back: Cell<bool>,
-    /// A request was answered without its body having been read to the end.
-    unread: Cell<bool>,
 }
 
 impl Exchange {
     /// After a handshake: the first request is due.
     pub(super) fn new(deadline: Deadline, limits: Limits) -> Rc<Self> {
-        deadline.enter(Phase::RequestHead, limits.request_head_timeout);
-        Rc::new(Self {
-            deadline,
-            limits,
-            stage: Cell::new(Stage::Waiting),
-            began: Cell::new(Duration::ZERO),
-            held_back: Cell::new(false),
-            unread: Cell::new(false),
-        })
+        deadline.set(Stage::first_timer(&limits));
+        Rc::new(Self { deadline, limits, stage: Cell::new(Stage::First) })
     }
 
-    pub(super) fn deadline(&self) -> &Deadline {
-        &self.deadline
+    /// The current stage.
+    pub(super) fn stage(&self) -> Stage {
+        self.stage.get()
     }
 
-    /// A head is complete: its body, if any, is due within what is left of the time for the request.
+    /// Whether the sweep has shut the socket down because the current stage took too long.
+    pub(super) fn is_overdue(&self) -> bool {
+        self.deadline.is_overdue()
+    }
+
+    /// A head is complete.
     pub(super) fn head_complete(&self) {
-        self.stage.set(Stage::Answering);
-        let spent = self.deadline.coarse().saturating_sub(self.began.get());
-        self.deadline.enter(Phase::RequestBody, self.limits.request_timeout.saturating_sub(spent));
+        self.step(self.stage.get().head_complete(self.deadline.coarse(), &self.limits));
     }
 
-    /// The request is complete: nothing is due from the peer.
+    /// The request is complete.
     pub(super) fn request_complete(&self) {
-        self.deadline.enter_unbounded(Phase::Handling);
+        self.step(self.stage.get().request_complete());
     }
 
-    /// The request is answered although its body was not read to the end.
+    /// The request is answered without its body.
     pub(super) fn leave_body_unread(&self) {
-        self.unread.set(true);
-        self.deadline.enter_unbounded(Phase::Handling);
+        self.step(self.stage.get().leave_body_unread());
     }
 
-    /// The answer's body is over.
+    /// hyper has the whole answer.
     pub(super) fn answer_complete(&self) {
-        self.stage.set(Stage::Flushing);
+        self.step(self.stage.get().answer_complete());
     }
 
-    /// Whether something of a request had come that was never answered.
-    pub(super) fn is_in_head(&self) -> bool {
-        self.stage.get() == Stage::Head
+    /// The connection ends: its last answer and the peer's end of stream are due.
+    pub(super) fn end(&self) {
+        self.deadline.set(Stage::last_timer());
     }
 
-    /// Whether hyper wanted to answer something that is no request.
-    pub(super) fn was_held_back(&self) -> bool {
-        self.held_back.get()
-    }
-
-    /// Whether the peer may still be sending a request that was answered already.
-    pub(super) fn is_unread(&self) -> bool {
-        self.unread.get()
-    }
-
-    /// Ready once nothing is under way and the peer has been silent for a while.
+    /// Ready once no request is in progress and the peer has been silent for a while.
     pub(super) fn poll_silence(&self, context: &mut Context<'_>) -> Poll<()> {
-        match (self.stage.get(), self.deadline.phase()) {
-            (Stage::Waiting, Phase::Idle) => self.deadline.poll_silence(context),
+        match self.stage.get() {
+            Stage::Idle => self.deadline.poll_silence(context),
             _ => Poll::Pending,
         }
     }
 
     fn received(&self) {
-        if self.stage.get() == Stage::Waiting {
-            self.stage.set(Stage::Head);
-            self.began.set(self.deadline.coarse());
-            self.deadline.enter(Phase::RequestHead, self.limits.request_head_timeout);
-        }
+        let stage = self.stage.get();
+        self.step(stage.received(self.deadline.coarse(), self.deadline.is_overdue(), &self.limits));
     }
 
-    /// The kernel has taken everything: the peer keeps up.
     fn flushed(&self) {
-        match self.stage.get() {
-            Stage::Flushing => {
-                self.stage.set(Stage::Waiting);
-                self.deadline.enter(Phase::Idle, self.limits.idle_timeout);
-            }
-            Stage::Answering if self.deadline.phase() == Phase::Response => {
-                self.deadline.enter_unbounded(Phase::Handling);
-            }
-            Stage::Answering | Stage::Waiting | Stage::Head => {}
-        }
+        self.step(self.stage.get().flushed(&self.limits));
     }
 
-    /// The kernel has no room: the peer has until the deadline to take something.
-    ///
-    /// While the body of a request is due, its own deadline holds: what waits to be sent then is a session ticket or a
-    /// `100 Continue`, and must not win the peer time.
     fn blocked(&self) {
-        let answering = self.stage.get() == Stage::Answering && self.deadline.phase() == Phase::Handling;
-        let flushing = self.stage.get() == Stage::Flushing && self.deadline.phase() != Phase::Response;
-        if answering || flushing {
-            self.deadline.enter(Phase::Response, self.limits.response_timeout);
+        self.step(self.stage.get().blocked(&self.limits));
+    }
+
+    /// Whether what hyper writes now is no answer to a request, and is not sent.
+    fn holds_back(&self) -> bool {
+        let held_back = self.stage.get().holding_back();
+        if let Some(stage) = held_back {
+            self.stage.set(stage);
+        }
+        held_back.is_some()
+    }
+
+    fn step(&self, (stage, timer): (Stage, Option<Timer>)) {
+        self.stage.set(stage);
+        if let Some(timer) = timer {
+            self.deadline.set(timer);
         }
     }
 }
 
 /// The TLS stream as hyper sees it.
 ///
-/// What hyper writes while no request is being answered is its own short answer to bytes that are no request; it is held back,
-/// so that a problem document can be sent in its place.
+/// What hyper writes while no request is being answered is its own short answer to bytes that are no request. It is held back: a
+/// problem document is sent instead.
 pub(super) struct ExchangeStream {
     stream: TlsStream,
     exchange: Rc<Exchange>,
-    /// Read before, and to be read again first.
+    /// What an earlier stream of the same connection had read and not used; hyper reads it first.
     unread: Bytes,
 }
 
 impl ExchangeStream {
-    /// hyper's stream; `unread` is what an earlier one of the same connection had read and not used.
+    /// `unread` is what an earlier stream of the same connection had read and not used.
     pub(super) fn new(stream: TlsStream, exchange: Rc<Exchange>, unread: Bytes) -> Self {
         Self { stream, exchange, unread }
     }
@@ -198,8 +160,7 @@ impl Write for ExchangeStream {
         context: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        if matches!(self.exchange.stage.get(), Stage::Waiting | Stage::Head) {
-            self.exchange.held_back.set(true);
+        if self.exchange.holds_back() {
             return Poll::Ready(Ok(slices.iter().map(|slice| slice.len()).sum()));
         }
         let outcome = Pin::new(&mut self.stream).poll_write_vectored(context, slices);

@@ -5,9 +5,9 @@ use hyper::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderValue,
 use hyper::{Method, Response, StatusCode};
 use serde::Serialize;
 
-use crate::auth::challenge;
-use crate::reject::Refusal;
 use crate::upstream::headers::X_REQUEST_ID;
+use hookgate_core::auth::challenge;
+use hookgate_core::reject::Refusal;
 
 /// Seconds after which a refused request may be sent again, where waiting helps: long enough for a queue to drain.
 const RETRY_AFTER_S: u16 = 5;
@@ -89,7 +89,7 @@ mod tests {
     #![expect(clippy::unwrap_used, reason = "a failed set-up fails the test")]
 
     use super::*;
-    use crate::reject::Reject;
+    use hookgate_core::reject::Reject;
 
     #[test]
     fn a_problem_document_says_what_was_wrong() {

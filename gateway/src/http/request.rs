@@ -18,15 +18,16 @@ use super::answer::AnswerBody;
 use super::body::read_body;
 use super::connection::{Connection, State};
 use super::problem;
-use crate::auth::{AuthenticatedRequest, AuthorizedPeer, Candidate, Unauthenticated};
-use crate::identity::{ChainRefusal, OnFailure, VerifiedChain};
+use crate::admission::{self, Verdict};
 use crate::metrics;
-use crate::ranges::{SourceCheck, Sources};
-use crate::reject::{Refusal, Reject};
-use crate::route::Miss;
 use crate::snapshot::{Reception, Snapshot};
 use crate::upstream::headers::{Forwarded, X_REQUEST_ID};
 use crate::upstream::{HandlerBody, HandlerLimits};
+use hookgate_core::auth::{AuthenticatedRequest, AuthorizedPeer, Candidate, Unauthenticated};
+use hookgate_core::identity::{ChainRefusal, OnFailure, PeerChain, VerifiedChain};
+use hookgate_core::ranges::{SourceCheck, Sources};
+use hookgate_core::reject::{Refusal, Reject};
+use hookgate_core::route::Miss;
 
 /// The status that stands for "the peer went away before the answer" in metrics; nginx' number for the same.
 const CLIENT_CLOSED_REQUEST: u16 = 499;
@@ -37,7 +38,7 @@ pub(super) async fn handle(
     request: Request<Incoming>,
 ) -> Result<Response<AnswerBody>, Infallible> {
     connection.exchange.head_complete();
-    let request_id = connection.worker.request_id();
+    let request_id = connection.server.context.request_id();
     let mut record = Record::new(&connection);
     let outcome = process(&connection, request, &request_id, &mut record).await;
     let response = match outcome {
@@ -55,7 +56,7 @@ fn accepted(
 ) -> Response<AnswerBody> {
     let mut response = response.map(|body| AnswerBody::handler(connection, body));
     response.headers_mut().insert(X_REQUEST_ID, request_id);
-    if connection.worker.is_draining() {
+    if connection.server.context.is_draining() {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     response
@@ -74,7 +75,7 @@ fn refused(
     if !failure.body_read {
         connection.exchange.leave_body_unread();
     }
-    let close = !failure.body_read || connection.worker.is_draining();
+    let close = !failure.body_read || connection.server.context.is_draining();
     problem::response(&failure.refusal, request_id, &failure.allow, close)
         .map(|body| AnswerBody::problem(connection, body))
 }
@@ -84,7 +85,7 @@ fn duplicate(connection: &Rc<Connection>, status: StatusCode, request_id: &Heade
     let mut response = Response::new(AnswerBody::problem(connection, Bytes::new()));
     *response.status_mut() = status;
     response.headers_mut().insert(X_REQUEST_ID, request_id.clone());
-    if connection.worker.is_draining() {
+    if connection.server.context.is_draining() {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     response
@@ -146,13 +147,13 @@ async fn process(
         provider: &snapshot.provider_fields[provider],
         chain: route.client_cert_chain,
     };
-    let limits = HandlerLimits::share(&snapshot.limits, connection.worker.siblings());
-    let upstream = &connection.worker.upstream;
+    let limits = HandlerLimits::share(&snapshot.limits, connection.server.context.workers());
+    let upstream = &connection.server.upstream;
     let response = upstream.forward(request, &forwarded, &route.handler, limits).await.map_err(Failure::after_body)?;
     if let Some(delivery) = delivery
         && !response.status().is_server_error()
     {
-        delivery.commit(connection.worker.sweep.now());
+        delivery.commit(connection.server.context.now());
     }
     Ok(response)
 }
@@ -163,7 +164,7 @@ async fn authenticate(
     snapshot: &Snapshot,
     candidate: Candidate,
 ) -> Result<AuthenticatedRequest, Refusal> {
-    let now = connection.worker.sweep.now();
+    let now = connection.server.context.now();
     let judged = snapshot.keys.current();
     let Unauthenticated { candidate, unproven } = match candidate.authenticate(&judged, &snapshot.replay, now) {
         Ok(request) => return Ok(request),
@@ -184,8 +185,8 @@ impl Connection {
     fn current_state(&self) -> State {
         let mut state = self.state.borrow_mut();
         let Ok(chain) = &state.verdict else { return state.clone() };
-        let snapshot = self.worker.snapshot();
-        let now = self.worker.sweep.now();
+        let snapshot = self.server.context.snapshot();
+        let now = self.server.context.now();
         if snapshot.generation == state.snapshot.generation && now < chain.valid_until() {
             return state.clone();
         }
@@ -195,18 +196,12 @@ impl Connection {
         state.clone()
     }
 
-    fn verify_again(&self, snapshot: &Snapshot, chain: &VerifiedChain) -> Result<Arc<VerifiedChain>, ChainRefusal> {
+    fn verify_again(&self, snapshot: &Snapshot, chain: &VerifiedChain) -> Verdict {
         let Reception::Site(site) = snapshot.reception(self.server_name.as_deref()) else {
             let refusal = Refusal::new(Reject::UnknownServerName, "No route has this server name any more.");
             return Err(ChainRefusal { refusal, on_failure: OnFailure::Respond, provider: None });
         };
-        let now = self.worker.sweep.now();
-        let verification = snapshot.identity.verify(&site.scope, chain.certificates(), now);
-        if let Ok(chain) = &verification.result {
-            snapshot.identity.sighted(chain, now);
-        }
-        self.worker.meters.verified(&verification, |id| Arc::clone(&snapshot.identity.provider(id).name));
-        verification.result
+        admission::judge(&self.server.context, snapshot, &site.scope, PeerChain::of_verified(chain))
     }
 }
 
@@ -307,7 +302,7 @@ struct Record {
 
 impl Record {
     fn new(connection: &Rc<Connection>) -> Self {
-        let none = connection.worker.no_label();
+        let none = connection.server.context.no_label();
         let connection = Rc::clone(connection);
         Self { connection, began: Instant::now(), route: Arc::clone(&none), provider: none, answered: false }
     }
@@ -318,7 +313,7 @@ impl Record {
     }
 
     fn count(&self, status: u16) {
-        self.connection.worker.meters.answered(&self.route, &self.provider, status, self.began.elapsed());
+        self.connection.server.context.meters.answered(&self.route, &self.provider, status, self.began.elapsed());
         tracing::debug!(
             peer = %self.connection.address,
             route = %self.route,

@@ -2,7 +2,7 @@
 
 use metrics::{Counter, Unit, counter, describe_counter, describe_gauge, gauge};
 
-use crate::identity::ChainSighting;
+use hookgate_core::identity::ChainSighting;
 
 const CERTIFICATE: &str = "hookgate_certificate_not_after_timestamp_seconds";
 const REVOCATION_LIST: &str = "hookgate_revocation_list_next_update_timestamp_seconds";

@@ -8,7 +8,7 @@ use rustls::{Error, version};
 
 use super::verifier::SiteVerifier;
 use crate::crypto;
-use crate::identity::{Identity, Scope};
+use hookgate_core::identity::{Identity, Scope};
 
 /// Protocols offered by ALPN (RFC 7301), in our order of preference.
 pub const PROTOCOLS: [&[u8]; 1] = [b"http/1.1"];

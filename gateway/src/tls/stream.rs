@@ -16,9 +16,9 @@ use rustls::{HandshakeKind, ProtocolVersion, ServerConfig, ServerConnection};
 use thiserror::Error;
 
 use super::verifier::take_refusal;
-use crate::identity::ChainRefusal;
-use crate::worker::io::timer::timeout;
-use crate::worker::io::{Socket, hand_over};
+use hookgate_core::identity::ChainRefusal;
+use hookgate_io::timer::timeout;
+use hookgate_io::{Socket, submit_queued};
 
 /// Ciphertext that may wait for the kernel before writers wait too, in bytes: four TLS records.
 const QUEUE_MAX: usize = 64 * 1024;
@@ -105,7 +105,7 @@ impl Hello {
     pub async fn complete(self, config: Arc<ServerConfig>) -> Result<TlsStream, HandshakeError> {
         let Self { mut socket, accepted } = self;
         // A key exchange and a signature: nobody else's answer shall wait for them.
-        hand_over();
+        submit_queued();
         let connection = match accepted.into_connection(config) {
             Ok(connection) => connection,
             Err((error, mut alert)) => {
@@ -178,7 +178,7 @@ impl TlsStream {
                 return Err(HandshakeError::Closed);
             }
             // The client's signature, and maybe its chain.
-            hand_over();
+            submit_queued();
         }
     }
 

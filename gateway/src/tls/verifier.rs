@@ -17,8 +17,8 @@ use rustls::server::ParsedCertificate;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{AlertDescription, CertificateError, DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
 
-use crate::identity::{ChainRefusal, Identity, OnFailure, Scope};
-use crate::reject::Reject;
+use hookgate_core::identity::{ChainRefusal, Identity, OnFailure, Scope};
+use hookgate_core::reject::Reject;
 
 thread_local! {
     /// The refusal that made the verifier abort the handshake under way on this thread. rustls carries an alert out of a
@@ -80,7 +80,7 @@ impl ClientCertVerifier for SiteVerifier {
             let mut chain = Vec::with_capacity(1 + intermediates.len());
             chain.push(end_entity.clone());
             chain.extend_from_slice(intermediates);
-            if let Err(refusal) = self.identity.verify(&self.scope, &chain, now).result
+            if let Some(refusal) = self.identity.refusal_of_presented(&self.scope, &chain, now)
                 && (refusal.on_failure == OnFailure::Abort || !readable)
             {
                 let error = error_with_alert_of(refusal.refusal.reject);

@@ -12,7 +12,7 @@ use hyper::header::{
 };
 use hyper::{Method, Request, Uri, Version};
 
-use crate::auth::AuthenticatedRequest;
+use hookgate_core::auth::AuthenticatedRequest;
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");

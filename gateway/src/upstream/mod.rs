@@ -22,13 +22,14 @@ use hyper::{Method, Request, Response, StatusCode};
 pub use body::{HandlerBody, HandlerBodyError};
 use pool::{Connection, Lease, Pool};
 
-use crate::auth::AuthenticatedRequest;
-use crate::config::{Handler, Limits};
-use crate::reject::{Refusal, Reject};
-use crate::route::RouteTable;
-use crate::worker::deadline::Sweep;
-use crate::worker::io::Backend;
 use headers::Forwarded;
+use hookgate_core::auth::AuthenticatedRequest;
+use hookgate_core::limits::Limits;
+use hookgate_core::reject::{Refusal, Reject};
+use hookgate_core::route::Handler;
+use hookgate_core::route::RouteTable;
+use hookgate_io::Backend;
+use hookgate_io::sweep::Sweep;
 
 /// The bounds that one worker keeps towards each handler: its share of the configured ones.
 #[derive(Clone, Copy, Debug)]

@@ -13,12 +13,12 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{HandlerLimits, Occupied, late, stream::UnixStream};
-use crate::config::Handler;
 use crate::metrics::HandlerMeters;
-use crate::reject::{Refusal, Reject};
-use crate::worker::deadline::{Deadline, Phase, Sweep};
-use crate::worker::io::timer::{sleep, timeout};
-use crate::worker::io::{Backend, Socket};
+use hookgate_core::reject::{Refusal, Reject};
+use hookgate_core::route::Handler;
+use hookgate_io::sweep::{Deadline, Sweep, Timer};
+use hookgate_io::timer::{sleep, timeout};
+use hookgate_io::{Backend, Socket};
 
 /// How long to wait before trying a handler whose accept queue is full again.
 const CONNECT_PAUSE: Duration = Duration::from_millis(10);
@@ -36,7 +36,7 @@ pub(super) struct Connection {
 impl Connection {
     /// The handler has `limit` from now to answer.
     pub(super) fn begin(&self, limit: Duration) {
-        self.deadline.enter(Phase::Handler, limit);
+        self.deadline.set(Timer::closing(limit));
     }
 
     /// Bytes that the kernel has taken on this connection.
@@ -46,7 +46,7 @@ impl Connection {
 
     /// Whether the sweep ended it, since the handler was late.
     pub(super) fn is_late(&self) -> bool {
-        self.deadline.expired() == Some(Phase::Handler)
+        self.deadline.is_overdue()
     }
 }
 
@@ -141,7 +141,11 @@ impl Pool {
     pub(super) async fn checkout(&self) -> Option<Connection> {
         loop {
             let mut connection = self.idle.borrow_mut().pop()?;
-            // Out of `HandlerIdle` first, so that the sweep does not close it under the request.
+            // The sweep has closed it, even if hyper does not know yet.
+            if connection.deadline.is_overdue() {
+                continue;
+            }
+            // Not idle any more, so that the sweep does not close it under the request.
             connection.begin(Duration::from_secs(1));
             if connection.sender.ready().await.is_ok() {
                 return Some(connection);
@@ -162,7 +166,7 @@ impl Pool {
         };
         self.meters.connected();
         let sent = Rc::new(Cell::new(0));
-        let watched = self.sweep.watch(socket.descriptor(), Phase::Handler, limit);
+        let watched = self.sweep.watch(socket.descriptor(), Timer::closing(limit));
         let stream = UnixStream::new(socket, Rc::clone(&sent));
         let mut builder = http1::Builder::new();
         // At most 100 fields in an answer: hyper's own bound, and Envoy's. For any other it allocates room for each answer.
@@ -227,7 +231,7 @@ impl Lease {
         if self.connection.sender.is_closed() {
             return;
         }
-        self.connection.deadline.enter(Phase::HandlerIdle, self.limits.idle_timeout);
+        self.connection.deadline.set(Timer::closing(self.limits.idle_timeout));
         let mut idle = self.pool.idle.borrow_mut();
         if idle.len() >= self.limits.idle_connections {
             // Those that the handler has closed are nothing but handles by now, and wait here for somebody to look.

@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 
 use hyper::rt::{Read, ReadBufCursor, Write};
 
-use crate::worker::io::Socket;
+use hookgate_io::Socket;
 
 /// Bytes from which on a piece is sent from where it lies. Shorter ones are copied next to each other first, so that the head of a
 /// request and its body go out in one system call, with those of others. Measured with bodies of 1 MiB.

@@ -8,41 +8,42 @@ use std::time::Instant;
 
 use rustls::ProtocolVersion;
 
-use super::Worker;
-use super::deadline::{Deadline, Phase};
-use super::io::{Socket, peer_address};
-use super::run::Slot;
+use hookgate_core::identity::PeerChain;
+use hookgate_core::reject::{Refusal, Reject};
+use hookgate_io::sweep::{Deadline, Timer};
+use hookgate_io::{Socket, peer_address};
+
+use crate::accept::Slot;
+use crate::admission::{self, Verdict};
+use crate::context::WorkerContext;
+use crate::http::Server;
 use crate::http::connection::{Peer, serve};
-use crate::identity::{CacheOutcome, ChainRefusal, Verification, VerifiedChain};
-use crate::reject::{Refusal, Reject};
-use crate::snapshot::{Reception, Site, Snapshot};
+use crate::snapshot::{Reception, Snapshot};
 use crate::tls::stream::{HandshakeError, Hello, TlsStream};
 
-/// Takes an accepted connection all the way.
-pub(crate) async fn receive(slot: Slot, descriptor: OwnedFd) {
-    let worker = slot.worker();
+/// Takes an accepted connection all the way. The slot is held until the end.
+pub(super) async fn receive(server: Rc<Server>, _slot: Slot, descriptor: OwnedFd) {
+    let context = server.context();
     let Some(address) = peer_address(&descriptor) else { return };
-    let socket = match Socket::new(worker.backend, descriptor) {
+    let socket = match Socket::new(context.backend(), descriptor) {
         Ok(socket) => socket,
         Err(error) => {
             tracing::warn!(peer = %address, %error, "an accepted connection could not be used");
             return;
         }
     };
-    let snapshot = worker.snapshot();
-    let deadline = worker.sweep.watch(socket.descriptor(), Phase::Handshake, snapshot.limits.handshake_timeout);
+    let snapshot = context.snapshot();
+    let deadline = context.sweep.watch(socket.descriptor(), Timer::closing(snapshot.limits.handshake_timeout));
     let mut server_name = None;
     // On the heap, so that a connection does not keep the room for as long as it lives.
-    match Box::pin(handshake(worker, &snapshot, socket, &mut server_name)).await {
+    match Box::pin(handshake(context, &snapshot, socket, &mut server_name)).await {
         Ok((stream, verdict)) => {
             let peer = Peer { address, server_name, snapshot, verdict };
-            serve(Rc::clone(worker), stream, peer, deadline).await;
+            serve(Rc::clone(&server), stream, peer, deadline).await;
         }
-        Err(error) => failed(worker, &snapshot, &Caller { address, server_name }, &error, &deadline),
+        Err(error) => failed(context, &snapshot, &Caller { address, server_name }, &error, &deadline),
     }
 }
-
-type Verdict = Result<Arc<VerifiedChain>, ChainRefusal>;
 
 /// Who called, as far as it is known when a handshake fails.
 struct Caller {
@@ -52,7 +53,7 @@ struct Caller {
 
 /// `server_name` is what the peer asked for, in lower case, as soon as it has.
 async fn handshake(
-    worker: &Worker,
+    context: &WorkerContext,
     snapshot: &Snapshot,
     socket: Socket,
     server_name: &mut Option<Box<str>>,
@@ -71,32 +72,19 @@ async fn handshake(
         Some(ProtocolVersion::TLSv1_2) => "1.2",
         _ => "",
     };
-    worker.meters.handshake_completed(version, stream.is_resumed(), began.elapsed());
-    let verdict = verify(worker, snapshot, site, &stream);
+    context.meters.handshake_completed(version, stream.is_resumed(), began.elapsed());
+    let Some(chain) = PeerChain::of_handshake(stream.connection()) else {
+        return Err(HandshakeError::Closed);
+    };
+    let verdict = admission::judge(context, snapshot, &site.scope, chain);
     Ok((stream, verdict))
 }
 
-/// Judges the chain whose key signed this handshake, or the one that was resumed.
-fn verify(worker: &Worker, snapshot: &Snapshot, site: &Site, stream: &TlsStream) -> Verdict {
-    let chain = stream.connection().peer_certificates().unwrap_or_default();
-    let now = worker.sweep.now();
-    let verification = snapshot.identity.verify(&site.scope, chain, now);
-    if let Ok(chain) = &verification.result {
-        snapshot.identity.sighted(chain, now);
-    }
-    verified(worker, snapshot, &verification);
-    verification.result
-}
-
-fn verified(worker: &Worker, snapshot: &Snapshot, verification: &Verification) {
-    worker.meters.verified(verification, |id| Arc::clone(&snapshot.identity.provider(id).name));
-}
-
 /// Counts and logs a handshake that came to nothing.
-fn failed(worker: &Worker, snapshot: &Snapshot, caller: &Caller, error: &HandshakeError, deadline: &Deadline) {
+fn failed(context: &WorkerContext, snapshot: &Snapshot, caller: &Caller, error: &HandshakeError, deadline: &Deadline) {
     let refusal = match error {
         // Only what the sweep ended is late: an alert that was on its way when the time was up has its own reason.
-        HandshakeError::Closed | HandshakeError::Io(_) if deadline.expired().is_some() => {
+        HandshakeError::Closed | HandshakeError::Io(_) if deadline.is_overdue() => {
             Refusal::new(Reject::HandshakeTimeout, "The handshake was not complete within handshake_timeout_ms.")
         }
         HandshakeError::Refused(refusal) => refusal.refusal.clone(),
@@ -109,24 +97,22 @@ fn failed(worker: &Worker, snapshot: &Snapshot, caller: &Caller, error: &Handsha
         }
     };
     if let HandshakeError::Refused(refusal) = error {
-        // The verifier judged inside the handshake, and counts nothing; what it refused was in no cache.
-        let verification = Verification { result: Err((**refusal).clone()), cache: CacheOutcome::Miss };
-        verified(worker, snapshot, &verification);
+        admission::refused_in_handshake(context, snapshot, refusal);
     }
-    worker.meters.handshake_failed(refusal.reject);
-    worker.meters.rejected(refusal.reject);
+    context.meters.handshake_failed(refusal.reject);
+    context.meters.rejected(refusal.reject);
     let reason = refusal.reject.row().reason;
     let (peer, server_name) = (caller.address, caller.server_name.as_deref());
     let provider = match error {
         HandshakeError::Refused(refusal) => refusal.provider.map(|id| &*snapshot.identity.provider(id).name),
         _ => None,
     };
-    if matches!(error, HandshakeError::Closed) && deadline.expired().is_none() {
+    if matches!(error, HandshakeError::Closed) && !deadline.is_overdue() {
         // Port scans and health checks do this all day.
         tracing::debug!(reason, %peer, server_name, detail = %refusal.detail, "handshake ended");
         return;
     }
-    worker.log_refusal(
+    context.log_refusal(
         || tracing::warn!(reason, provider, %peer, server_name, detail = %refusal.detail, "handshake refused"),
     );
 }

@@ -1,152 +1,249 @@
 //! A worker: one thread, pinned to a core, with everything that its connections need.
 //!
-//! Owns the runtime of the thread, the deadline sweep, and what its connections share. Common to all workers are the snapshot, the
-//! verified-chain cache, the metrics and the counts of connections, none of which blocks. What goes from one worker to another is a
-//! connection of which no byte has been read ([`crate::accept::spread`]); from then on it never leaves its worker.
+//! Owns the life of the thread: start, serve, drain; and the way of a connection through the stages ([`connection`]). Workers
+//! share the snapshot, the verified-chain cache, the metrics and the counts of connections. A connection changes workers at most
+//! once, before a byte of it is read ([`crate::accept::spread`]).
 
-pub(crate) mod connection;
-pub mod deadline;
-pub mod io;
-mod run;
+mod connection;
 
-use std::cell::{Cell, RefCell};
+use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use bytes::Bytes;
-use hyper::header::HeaderValue;
+use rustix::io::Errno;
+use rustix::thread::CpuSet;
+use tokio::sync::{Notify, watch};
+use tokio::task::{JoinHandle as Task, spawn_local};
 
-use crate::accept::spread::{Place, Siblings};
-use crate::metrics::Meters;
+use hookgate_io::sweep::SWEEP_INTERVAL;
+use hookgate_io::timer::{sleep, timeout};
+use hookgate_io::{Backend, Listener, Listening, block_on};
+
+use crate::accept::Acceptor;
+use crate::accept::spread::{Inbox, Siblings, Tally};
+use crate::context::WorkerContext;
+use crate::http::Server;
 use crate::snapshot::Snapshot;
-use crate::upstream::Upstream;
-use deadline::Sweep;
-use io::Backend;
 
-use run::Slot;
-pub use run::{CUT_GRACE, Command, Plan, WorkerThread, start};
+/// For how long after the start of a drain idle connections stay open: a request that is on its way when the drain begins is
+/// answered, with `Connection: close`.
+const DRAIN_GRACE: Duration = Duration::from_secs(1);
 
-/// Refusals that a worker writes to the log in one second; more are only counted, so that a flood of bad handshakes does not
-/// become a flood of log lines. The number of those left out is logged.
-const LOGGED_REFUSALS_PER_SECOND: u32 = 50;
+/// How often a draining worker looks whether it is done.
+const DRAIN_POLL: Duration = Duration::from_millis(20);
 
-/// Hexadecimal digits of a request id: 128 bits.
-const REQUEST_ID_DIGITS: usize = 32;
+/// How long connections that were cut at the end of a drain may take to unwind.
+pub const CUT_GRACE: Duration = Duration::from_secs(2);
 
-/// Request ids that are made at once, in one allocation that lives as long as any of them: 1 KiB.
-const REQUEST_IDS_AT_ONCE: usize = 32;
-
-/// What the connections of one worker share.
-pub struct Worker {
-    snapshot: Arc<ArcSwap<Snapshot>>,
-    backend: Backend,
-    /// All workers of this process, and how many connections each has.
-    pub(crate) siblings: Siblings,
-    /// Deadlines, and the coarse clock.
-    pub sweep: Rc<Sweep>,
-    /// What is counted.
-    pub meters: Meters,
-    /// The handlers.
-    pub upstream: Upstream,
-    /// Bytes of request bodies held now.
-    pub buffered_bytes: Cell<usize>,
-    draining: Cell<bool>,
-    random: RefCell<fastrand::Rng>,
-    /// Ids that were made and not given out yet, one after the other.
-    request_ids: RefCell<Bytes>,
-    refusals: Cell<RefusalLog>,
-    no_label: Arc<str>,
+/// What the control thread tells its workers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Serve the current snapshot, of this generation.
+    Serve(u64),
+    /// Accept nothing more, finish what is in flight, end.
+    Drain,
+    /// End now.
+    Stop,
 }
 
-#[derive(Clone, Copy, Default)]
-struct RefusalLog {
-    second: u64,
-    logged: u32,
-    left_out: u32,
+/// What a worker needs to start.
+pub struct Plan {
+    /// Which worker this is, and which others there are.
+    pub siblings: Siblings,
+    /// What the others hand over.
+    pub inbox: Inbox,
+    /// The core to run on; `None` leaves it to the scheduler.
+    pub core: Option<usize>,
+    /// The I/O backend, known to work.
+    pub backend: Backend,
+    /// The listening sockets that the worker serves.
+    pub listeners: Vec<Listening>,
+    /// Where the current snapshot is.
+    pub snapshot: Arc<ArcSwap<Snapshot>>,
+    /// Where commands come from.
+    pub commands: watch::Receiver<Command>,
+}
+
+/// A running worker.
+pub struct WorkerThread {
+    handle: JoinHandle<io::Result<()>>,
+    rounds: Arc<AtomicU64>,
+    tally: Arc<Tally>,
+}
+
+impl WorkerThread {
+    /// Whether the thread has ended.
+    pub fn is_finished(&self) -> bool {
+        self.handle.is_finished()
+    }
+
+    /// Rounds of the deadline sweep since the start: while the worker lives, there is one more every
+    /// [`SWEEP_INTERVAL`].
+    pub fn rounds(&self) -> u64 {
+        self.rounds.load(Ordering::Relaxed)
+    }
+
+    /// Connections that it has now.
+    pub fn connections(&self) -> usize {
+        self.tally.connections()
+    }
+
+    /// Waits for the end of the thread.
+    ///
+    /// # Errors
+    ///
+    /// Why it could not start, or that it panicked.
+    pub fn join(self) -> io::Result<()> {
+        self.handle.join().unwrap_or_else(|_| Err(io::Error::other("a worker thread panicked")))
+    }
+}
+
+/// Starts a worker thread.
+///
+/// # Errors
+///
+/// Where the system gives no thread. What fails within the thread is returned by [`WorkerThread::join`].
+pub fn start(plan: Plan) -> io::Result<WorkerThread> {
+    let name = format!("worker-{}", plan.siblings.index());
+    let tally = Arc::clone(plan.siblings.own());
+    let rounds = Arc::new(AtomicU64::new(0));
+    let counted = Arc::clone(&rounds);
+    let handle = thread::Builder::new().name(name).spawn(move || {
+        if let Some(core) = plan.core {
+            pin(core);
+        }
+        block_on(plan.backend, serve(plan, counted))?
+    })?;
+    Ok(WorkerThread { handle, rounds, tally })
+}
+
+fn pin(core: usize) {
+    let mut cores = CpuSet::new();
+    cores.set(core);
+    match rustix::thread::sched_setaffinity(None, &cores) {
+        Ok(()) => {}
+        Err(Errno::PERM) => tracing::info!(core, "worker not pinned: the system call filter has no sched_setaffinity"),
+        // The core may have gone offline since it was listed; the scheduler's choice is as good then.
+        Err(error) => tracing::warn!(core, %error, "worker not pinned"),
+    }
+}
+
+/// What runs on the thread.
+struct Worker {
+    context: Rc<WorkerContext>,
+    server: Rc<Server>,
+    acceptor: Rc<Acceptor>,
 }
 
 impl Worker {
-    fn new(backend: Backend, snapshot: Arc<ArcSwap<Snapshot>>, siblings: Siblings) -> Rc<Self> {
-        let sweep = Sweep::new();
-        Rc::new(Self {
-            snapshot,
-            backend,
-            siblings,
-            upstream: Upstream::new(backend, Rc::clone(&sweep)),
-            sweep,
-            meters: Meters::new(),
-            buffered_bytes: Cell::new(0),
-            draining: Cell::new(false),
-            random: RefCell::new(fastrand::Rng::new()),
-            request_ids: RefCell::default(),
-            refusals: Cell::default(),
-            no_label: Arc::from(""),
-        })
+    fn new(backend: Backend, snapshot: Arc<ArcSwap<Snapshot>>, siblings: Siblings) -> Self {
+        let context = WorkerContext::new(backend, snapshot, siblings.count());
+        let server = Server::new(Rc::clone(&context));
+        let serve = {
+            let server = Rc::clone(&server);
+            Box::new(move |slot, descriptor| {
+                spawn_local(connection::receive(Rc::clone(&server), slot, descriptor));
+            })
+        };
+        let acceptor = Acceptor::new(Rc::clone(&context), siblings, serve);
+        Self { context, server, acceptor }
     }
+}
 
-    /// The snapshot that is current now.
-    pub fn snapshot(&self) -> Arc<Snapshot> {
-        self.snapshot.load_full()
+async fn serve(plan: Plan, rounds: Arc<AtomicU64>) -> io::Result<()> {
+    let worker = Worker::new(plan.backend, plan.snapshot, plan.siblings);
+    let mut commands = plan.commands;
+    spawn_local(sweep(Rc::clone(&worker.context), rounds));
+    let mut listeners = Vec::with_capacity(plan.listeners.len());
+    for Listening { descriptor, queued } in plan.listeners {
+        listeners.push(Rc::new(Listener::new(plan.backend, descriptor, queued)?));
     }
-
-    /// Workers of this process, this one included: what a limit over all workers is divided by.
-    pub fn siblings(&self) -> usize {
-        self.siblings.count()
-    }
-
-    /// Connections open now.
-    pub fn connections(&self) -> usize {
-        self.siblings.own().connections()
-    }
-
-    /// Makes a slot of a place in this worker's count.
-    pub(crate) fn slot(self: &Rc<Self>, place: Place) -> Slot {
-        Slot::new(self, place)
-    }
-
-    /// Whether the process is about to end: no connection outlives its next answer.
-    pub fn is_draining(&self) -> bool {
-        self.draining.get()
-    }
-
-    /// The label of what has no name.
-    pub fn no_label(&self) -> Arc<str> {
-        Arc::clone(&self.no_label)
-    }
-
-    /// A new request id: 128 random bits in hexadecimal. Unique, not secret.
-    pub fn request_id(&self) -> HeaderValue {
-        let mut ids = self.request_ids.borrow_mut();
-        if ids.is_empty() {
-            let mut random = self.random.borrow_mut();
-            let bits: Vec<u8> = (0..REQUEST_IDS_AT_ONCE).flat_map(|_| random.u128(..).to_be_bytes()).collect();
-            *ids = Bytes::from(data_encoding::HEXLOWER.encode(&bits));
+    let accept = |listener| spawn_local(Rc::clone(&worker.acceptor).run(Rc::clone(listener)));
+    let mut accepting: Vec<_> = listeners.iter().map(accept).collect();
+    let closing = Rc::new(Notify::new());
+    accepting.push(spawn_local(Rc::clone(&worker.acceptor).take_over(plan.inbox, Rc::clone(&closing))));
+    let command = loop {
+        let command = *commands.borrow_and_update();
+        match command {
+            Command::Serve(_) => worker.server.upstream().retain(&worker.context.snapshot().routes),
+            Command::Drain | Command::Stop => break command,
         }
-        // Hexadecimal digits are fit for a field.
-        let id = ids.split_to(REQUEST_ID_DIGITS);
-        HeaderValue::from_maybe_shared(id).unwrap_or_else(|_| HeaderValue::from_static("unknown"))
+        // The control thread is gone: nothing can be served properly any more.
+        if commands.changed().await.is_err() {
+            break Command::Stop;
+        }
+    };
+    worker.context.begin_drain();
+    listeners.iter().for_each(|listener| listener.stop());
+    // Siblings that have not heard yet keep what they accept; what they handed over already is served here.
+    closing.notify_one();
+    finish_accepting(accepting).await;
+    drop(listeners);
+    if command == Command::Drain {
+        drain(&worker, &mut commands).await;
     }
+    cut(&worker).await;
+    Ok(())
+}
 
-    /// Runs `write`, which logs one refusal, unless enough were logged in this second.
-    pub fn log_refusal(&self, write: impl FnOnce()) {
-        let second = self.sweep.now().as_secs();
-        let mut log = self.refusals.get();
-        if log.second != second {
-            if log.left_out > 0 {
-                tracing::warn!(
-                    count = log.left_out,
-                    "refusals left out of the log, which takes {LOGGED_REFUSALS_PER_SECOND} a second"
-                );
-            }
-            log = RefusalLog { second, ..RefusalLog::default() };
-        }
-        if log.logged < LOGGED_REFUSALS_PER_SECOND {
-            log.logged += 1;
-            write();
-        } else {
-            log.left_out += 1;
-        }
-        self.refusals.set(log);
+async fn sweep(context: Rc<WorkerContext>, rounds: Arc<AtomicU64>) {
+    loop {
+        let began = Instant::now();
+        context.sweep.run();
+        rounds.fetch_add(1, Ordering::Relaxed);
+        // A round that comes late delays the next ones; none is made up for.
+        sleep(SWEEP_INTERVAL.saturating_sub(began.elapsed())).await;
     }
+}
+
+async fn finish_accepting(accepting: Vec<Task<()>>) {
+    for task in accepting {
+        // An accept loop does not panic; if it did, there is nothing more to accept.
+        let _ = task.await;
+    }
+}
+
+/// Waits for the requests in flight, for as long as configured or until told to stop.
+async fn drain(worker: &Worker, commands: &mut watch::Receiver<Command>) {
+    let timeout = worker.context.snapshot().limits.drain_timeout;
+    let done = async {
+        sleep_while_busy(worker, DRAIN_GRACE).await;
+        while worker.acceptor.connections() > 0 {
+            worker.context.sweep.evict(usize::MAX);
+            sleep(DRAIN_POLL).await;
+        }
+    };
+    let stopped = commands.wait_for(|command| *command == Command::Stop);
+    tokio::select! {
+        () = done => {}
+        _ = stopped => {}
+        () = sleep(timeout) => {
+            tracing::warn!(connections = worker.acceptor.connections(), "drain_timeout_ms passed; connections are cut");
+        }
+    }
+}
+
+async fn sleep_while_busy(worker: &Worker, limit: Duration) {
+    let _ = timeout(limit, async {
+        while worker.acceptor.connections() > 0 {
+            sleep(DRAIN_POLL).await;
+        }
+    })
+    .await;
+}
+
+/// Cuts what is left and lets it unwind, so that nothing is in the kernel's hands when the runtime goes.
+async fn cut(worker: &Worker) {
+    worker.server.upstream().close();
+    worker.context.sweep.shut_down_everything();
+    // One turn for the connections to handlers, which nobody counts, and for those that were accepted, or handed over, so late
+    // that nothing watched their sockets yet.
+    sleep(DRAIN_POLL).await;
+    worker.context.sweep.shut_down_everything();
+    sleep_while_busy(worker, CUT_GRACE).await;
+    sleep(DRAIN_POLL).await;
 }

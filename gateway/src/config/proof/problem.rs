@@ -4,15 +4,15 @@
 
 use std::path::PathBuf;
 
-use crate::auth::keys::KeySetError;
-use crate::auth::pointer::PointerError;
-use crate::auth::policy::PolicyError;
-use crate::auth::replay::ReplayRuleError;
-use crate::auth::secret::SecretError;
-use crate::auth::session::SessionParameterError;
-use crate::auth::signature::SignatureRuleError;
-use crate::auth::token::TokenRuleError;
 use crate::config::KeyUrlError;
+use hookgate_core::auth::keys::KeySetError;
+use hookgate_core::auth::pointer::PointerError;
+use hookgate_core::auth::policy::PolicyError;
+use hookgate_core::auth::replay::ReplayRuleError;
+use hookgate_core::auth::secret::SecretError;
+use hookgate_core::auth::session::SessionParameterError;
+use hookgate_core::auth::signature::SignatureRuleError;
+use hookgate_core::auth::token::TokenRuleError;
 
 /// What is wrong with a proof, or with a source of keys.
 #[derive(Debug, thiserror::Error)]

@@ -10,10 +10,10 @@ use toml::Spanned;
 use super::problem::ProofProblem;
 use super::session::parse_pointer;
 use super::signature::header_name;
-use crate::auth::replay::ReplayRuleError;
-use crate::auth::{ReplayKey, ReplayRule};
 use crate::config::document::{Report, WordOr};
 use crate::config::limits::Bound;
+use hookgate_core::auth::replay::ReplayRuleError;
+use hookgate_core::auth::{ReplayKey, ReplayRule};
 
 /// Up to a week: the longest retries that senders document go on for three days (Stripe).
 const WINDOW: Bound = Bound::new(1, 7 * 24 * 3600, " s");

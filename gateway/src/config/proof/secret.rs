@@ -9,13 +9,13 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::problem::ProofProblem;
-use crate::auth::Secret;
 use crate::config::document::Report;
 use crate::config::error::Problem;
 use crate::config::file;
 use crate::config::inventory::Fact;
 use crate::config::length;
 use crate::config::warning::Caution;
+use hookgate_core::auth::Secret;
 
 /// Most secrets of one proof: each costs a hash over the body, and a rotation has two.
 const MAXIMUM_SECRETS: usize = 8;

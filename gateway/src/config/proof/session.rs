@@ -9,12 +9,12 @@ use super::problem::ProofProblem;
 use super::secret::{self, RawSecret};
 use super::signature::{RawEncoding, meaningless};
 use super::token::{self, RawToken};
-use crate::auth::pointer::PointerError;
-use crate::auth::session::SessionParameterError;
-use crate::auth::{JsonPointer, SessionParameter};
 use crate::config::document::{self, Report};
 use crate::config::error::Problem;
 use crate::config::key_source::KeySources;
+use hookgate_core::auth::pointer::PointerError;
+use hookgate_core::auth::session::SessionParameterError;
+use hookgate_core::auth::{JsonPointer, SessionParameter};
 
 /// What stands in a pointer for the name of the parameter.
 const NAME: &str = "{name}";

@@ -10,10 +10,10 @@ use toml::Spanned;
 
 use super::problem::ProofProblem;
 use super::secret::{self, RawSecret};
-use crate::auth::signature::{Encoding, HmacHash, SignatureRuleError, TimestampPlace};
-use crate::auth::{BodySignature, HmacForm, Secret};
 use crate::config::document::{self, Report};
 use crate::config::limits::Bound;
+use hookgate_core::auth::signature::{Encoding, HmacHash, SignatureRuleError, TimestampPlace};
+use hookgate_core::auth::{BodySignature, HmacForm, Secret};
 
 /// Up to a day: with a longer one, a timestamp protects from nothing.
 const TOLERANCE: Bound = Bound::new(1, 86_400, " s");

@@ -7,14 +7,14 @@ use toml::Spanned;
 
 use super::problem::ProofProblem;
 use super::signature::meaningless;
-use crate::auth::TokenRule;
-use crate::auth::token::{TokenExpectations, TokenRuleError};
 use crate::config::document::Report;
 use crate::config::error::Problem;
 use crate::config::key_source::KeySources;
 use crate::config::length;
 use crate::config::limits::Bound;
 use crate::config::warning::Caution;
+use hookgate_core::auth::TokenRule;
+use hookgate_core::auth::token::{TokenExpectations, TokenRuleError};
 
 /// "Usually no more than a few minutes" (RFC 7519, section 4.1.4).
 const LEEWAY: Bound = Bound::new(0, 300, " s");

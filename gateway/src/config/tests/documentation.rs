@@ -7,11 +7,12 @@ use ring::hmac;
 use toml::Table;
 
 use super::*;
-use crate::auth::testing::{Request, reason};
-use crate::auth::{KeySets, ReplayGuard};
 use crate::config::proof::{DEFAULT_LEEWAY_SECONDS, DEFAULT_TOLERANCE_SECONDS, DEFAULT_WINDOW_SECONDS};
-use crate::config::{DEFAULT_BACKLOG, DEFAULT_VERIFY_DEPTH, FetchLimits, Limits, anchor, preset};
-use crate::filter::Policy;
+use crate::config::{DEFAULT_BACKLOG, DEFAULT_VERIFY_DEPTH, FetchLimits, anchor, preset};
+use hookgate_core::auth::testing::{Request, reason};
+use hookgate_core::auth::{KeySets, ReplayGuard};
+use hookgate_core::limits::Limits;
+use hookgate_filter::Policy;
 
 fn page() -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/configuration.md");

@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::config::{FilterSection, PIN_DIRECTORY};
-use crate::filter::{Action, Attach, Destination, Mode, Policy, RangeSet, Rate, SynLimits};
-use crate::ranges::SourceCheck;
+use hookgate_core::ranges::SourceCheck;
+use hookgate_filter::{Action, Attach, Destination, Mode, Policy, RangeSet, Rate, SynLimits};
 
 /// A site with files of ranges: `plain`, `pagerduty.json`, `goog.json`, `cloud.json` (a half of it), `empty`, `page`.
 fn site() -> Site {
@@ -63,7 +63,12 @@ fn everything_about_the_filter_can_be_said() {
             ipv4_network: Rate::UNLIMITED,
             ipv6_network: Rate::per_second(7, 7),
         },
-        limits: crate::filter::Limits { ranges_ipv4: 10, ranges_ipv6: 20, syn_buckets: 30, ..Policy::default().limits },
+        limits: hookgate_filter::Limits {
+            ranges_ipv4: 10,
+            ranges_ipv6: 20,
+            syn_buckets: 30,
+            ..Policy::default().limits
+        },
         largest_shrink: 0.1,
         ..Policy::default()
     };

@@ -5,10 +5,13 @@ use std::net::SocketAddr;
 use hyper::Method;
 
 use super::*;
-use crate::config::{DEFAULT_BACKLOG, DEFAULT_VERIFY_DEPTH, Handler, IoBackend, Limits, Listen, Metrics, PathPattern};
-use crate::identity::revocation::RevocationScope;
-use crate::identity::rule::{Condition, IdentityRule};
-use crate::identity::{ExtendedKeyUsage, OnFailure, Provider, ProviderId};
+use crate::config::{DEFAULT_BACKLOG, DEFAULT_VERIFY_DEPTH, Listen, Metrics};
+use hookgate_core::identity::revocation::RevocationScope;
+use hookgate_core::identity::rule::{Condition, IdentityRule};
+use hookgate_core::identity::{ExtendedKeyUsage, OnFailure, Provider, ProviderId};
+use hookgate_core::limits::Limits;
+use hookgate_core::route::{Handler, PathPattern};
+use hookgate_io::Backend;
 
 fn address(text: &str) -> SocketAddr {
     text.parse().unwrap()
@@ -26,7 +29,7 @@ fn profile_names(provider: &Provider) -> Vec<&str> {
 fn what_is_not_said_has_its_default() {
     let config = Site::new().good(&minimal());
     let addresses = vec![address("127.0.0.1:0")];
-    assert_eq!(config.listen, Listen { addresses, workers: 0, io: IoBackend::Auto, backlog: DEFAULT_BACKLOG });
+    assert_eq!(config.listen, Listen { addresses, workers: 0, io: None, backlog: DEFAULT_BACKLOG });
     assert_eq!(config.limits, Limits::default());
     assert_eq!(config.metrics, None);
     let [route] = config.routes.as_slice() else { panic!("{:?}", config.routes) };
@@ -51,7 +54,7 @@ fn everything_can_be_said() {
     let metrics = "[metrics]\nlisten = \"[::1]:9464\"\n";
     let config = Site::new().good(&[listen, CERTIFICATE, PROVIDER, percolate, route, metrics].concat());
     let addresses = vec![address("0.0.0.0:443"), address("[::]:443")];
-    assert_eq!(config.listen, Listen { addresses, workers: 4, io: IoBackend::IoUring, backlog: 128 });
+    assert_eq!(config.listen, Listen { addresses, workers: 4, io: Some(Backend::TokioUring), backlog: 128 });
     assert_eq!(config.metrics, Some(Metrics { listen: address("[::1]:9464") }));
     let route = &config.routes[0];
     assert_eq!(route.name.as_ref(), "pages");

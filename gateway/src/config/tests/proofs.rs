@@ -7,9 +7,9 @@ use ring::hmac;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::auth::testing::{ISSUER, NOW as ARRIVAL, Request, at, dialogflow_claims, reason};
-use crate::auth::{KeySets, KeySourceId, ProofPolicy, PublishedKeys, ReplayGuard};
 use crate::config::{KeyOrigin, preset};
+use hookgate_core::auth::testing::{ISSUER, NOW as ARRIVAL, Request, at, dialogflow_claims, reason};
+use hookgate_core::auth::{KeySets, KeySourceId, ProofPolicy, PublishedKeys, ReplayGuard};
 
 /// A provider of these lines, with a certificate that proves it.
 fn provider(lines: &str) -> String {
@@ -35,7 +35,7 @@ struct Judge {
 
 impl Judge {
     fn new(policy: &Arc<ProofPolicy>) -> Self {
-        let set = Arc::new(crate::auth::KeySet::parse(ISSUER.jwks().as_bytes()).unwrap());
+        let set = Arc::new(hookgate_core::auth::KeySet::parse(ISSUER.jwks().as_bytes()).unwrap());
         let published = |keys: KeySets, source| {
             keys.with(source, PublishedKeys { set: Arc::clone(&set), usable_until: at(u64::MAX) })
         };

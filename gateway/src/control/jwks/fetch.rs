@@ -25,9 +25,9 @@ use tokio::net::lookup_host;
 use tokio::time::timeout;
 use tower_service::Service;
 
-use crate::auth::KeySet;
-use crate::auth::keys::KeySetError;
 use crate::crypto;
+use hookgate_core::auth::KeySet;
+use hookgate_core::auth::keys::KeySetError;
 
 pub use crate::config::{FetchLimits, KeyUrl};
 

@@ -16,9 +16,11 @@ use tokio_rustls::TlsAcceptor;
 
 use super::fetch::{FetchLimits, KeyUrl, tls_settings};
 use super::*;
-use crate::auth::TokenClaims;
-use crate::auth::testing::{ISSUER, NOW, Request, SOURCE, at, dialogflow, dialogflow_claims, reason, token};
-use crate::auth::{Clause, Proof, ProofPolicy, ReplayGuard};
+use hookgate_core::auth::KeySets;
+use hookgate_core::auth::TokenClaims;
+use hookgate_core::auth::testing::{ISSUER, NOW, Request, SOURCE, at, dialogflow, dialogflow_claims, reason, token};
+use hookgate_core::auth::{Clause, Proof, ProofPolicy, ReplayGuard};
+use tokio::sync::watch;
 
 /// An issuer's server on loopback, which answers as it is told, over real TLS.
 pub(super) struct KeyServer {
@@ -134,7 +136,7 @@ fn token_by(kid: &str) -> String {
 }
 
 /// What the policy of a route says of a request with this token.
-fn judge(store: &KeyStore, token: &str, seconds: u64) -> Result<TokenClaims, crate::auth::Unproven> {
+fn judge(store: &KeyStore, token: &str, seconds: u64) -> Result<TokenClaims, hookgate_core::auth::Unproven> {
     let policy = ProofPolicy::all(vec![Clause::One(Proof::Token(dialogflow()))]).unwrap();
     let request = Request::new(&[("authorization", &format!("Bearer {token}"))], "").at(seconds);
     let guard = Arc::new(ReplayGuard::new(1));

@@ -5,8 +5,9 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::*;
-use crate::identity::{
-    ChainCache, ChainLimits, Condition, ExtendedKeyUsage, IdentityRule, OnFailure, ProviderId, RevocationLists, Scope,
+use hookgate_core::identity::{
+    ChainCache, ChainLimits, Condition, ExtendedKeyUsage, IdentityRule, OnFailure, PeerChain, ProviderId,
+    RevocationLists, Scope,
 };
 
 /// 2026-11-18T13:46:40Z
@@ -67,7 +68,7 @@ fn a_revocation_list_is_told_of_when_half_of_its_time_is_over() {
             revoked_certs: Vec::new(),
             key_identifier_method: rcgen::KeyIdMethod::Sha256,
         };
-        let list = crate::identity::RevocationList::from_der(params.signed_by(&root.0).unwrap().der()).unwrap();
+        let list = hookgate_core::identity::RevocationList::from_der(params.signed_by(&root.0).unwrap().der()).unwrap();
         let revocation = Some(RevocationLists::new(vec![list], Default::default()));
         let profile = Profile { revocation, ..root.profile("a", None) };
         let dates = of_profile(&"x".into(), &profile);
@@ -143,7 +144,7 @@ fn adopt(rotation: &mut Rotation, generation: u64, profiles: Vec<Profile>) -> Id
 /// The sender presents this certificate at `now`.
 fn send(identity: &Identity, leaf: &CertificateDer<'static>, now: u64) {
     let scope = Scope { id: 0, providers: vec![ProviderId(0)] };
-    let chain = identity.verify(&scope, std::slice::from_ref(leaf), at(now)).result.unwrap();
+    let chain = identity.verify(&scope, PeerChain::unsafe_assumed(std::slice::from_ref(leaf)), at(now)).result.unwrap();
     identity.sighted(&chain, at(now));
 }
 

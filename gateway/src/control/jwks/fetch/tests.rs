@@ -12,7 +12,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 use super::super::tests::{Answer, KeyServer, http};
 use super::*;
-use crate::auth::testing::ISSUER;
+use hookgate_core::auth::testing::ISSUER;
 
 fn limits() -> FetchLimits {
     FetchLimits { timeout: Duration::from_millis(500), max_bytes: 8192, ..FetchLimits::default() }

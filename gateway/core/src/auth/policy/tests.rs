@@ -1,0 +1,255 @@
+//! Tests of the policy: combination, precedence of refusals, replay, what is shown to whom.
+
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use http::header::{HeaderName, HeaderValue};
+
+use super::*;
+use crate::auth::testing::{
+    ISSUER, Issuer, NOW, Request, SOURCE, at, dialogflow, dialogflow_claims, published, reason, secret,
+};
+use crate::auth::{HmacForm, JsonPointer, ReplayKey, signature};
+
+fn pagerduty(secrets: &[&str]) -> BodySignature {
+    BodySignature::pagerduty(&secrets.iter().map(|text| secret(text)).collect::<Vec<_>>()).unwrap()
+}
+
+fn parameter() -> SessionParameter {
+    let pointer = JsonPointer::parse("/sessionInfo/parameters/key").unwrap();
+    SessionParameter::secret(pointer, vec![secret("open sesame")]).unwrap()
+}
+
+const BODY: &str = r#"{"sessionInfo":{"session":"s","parameters":{"key":"open sesame"}}}"#;
+
+/// A request with the proofs that are named: `token`, `bad-token`, `parameter`, `signature`, `bad-signature`.
+fn request(proofs: &[&str]) -> Request {
+    let body = if proofs.contains(&"parameter") { BODY } else { "{}" };
+    let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, b"s3cret");
+    let tag = data_encoding::HEXLOWER.encode(ring::hmac::sign(&key, body.as_bytes()).as_ref());
+    let mut headers: Vec<(&str, String)> = Vec::new();
+    for proof in proofs {
+        match *proof {
+            "token" => headers.push(("authorization", format!("Bearer {}", ISSUER.token(&dialogflow_claims())))),
+            "bad-token" => headers.push(("authorization", "Bearer x".to_owned())),
+            "signature" => headers.push(("x-pagerduty-signature", format!("v1={tag}"))),
+            "bad-signature" => headers.push(("x-pagerduty-signature", format!("v1={}", "0".repeat(64)))),
+            _ => {}
+        }
+    }
+    let headers: Vec<(&str, &str)> = headers.iter().map(|(name, value)| (*name, &**value)).collect();
+    Request::new(&headers, body)
+}
+
+fn judge(policy: &ProofPolicy, request: &Request) -> Result<Proven, Unproven> {
+    policy.check(&request.view(), &ISSUER.sets(), &Arc::new(ReplayGuard::new(64)))
+}
+
+#[track_caller]
+fn check(policy: &ProofPolicy, proofs: &[&str], expected: &str) {
+    let outcome = match judge(policy, &request(proofs)) {
+        Ok(proven) => proven.labels().to_owned(),
+        Err(unproven) => unproven.refusal.reject.row().reason.to_owned(),
+    };
+    assert_eq!(outcome, expected, "{proofs:?}");
+}
+
+fn one_token() -> Clause {
+    Clause::One(Proof::Token(dialogflow()))
+}
+
+fn one_parameter() -> Clause {
+    Clause::One(Proof::SessionParameter(parameter()))
+}
+
+fn one_signature() -> Clause {
+    Clause::One(Proof::Signature(pagerduty(&["s3cret"])))
+}
+
+#[test]
+fn the_certificate_alone_suffices_where_nothing_is_demanded() {
+    check(&ProofPolicy::certificate_alone(), &[], "certificate");
+}
+
+#[test]
+fn all_demands_every_proof() {
+    let policy = ProofPolicy::all(vec![one_token(), one_parameter(), one_signature()]).unwrap();
+    check(&policy, &["token", "parameter", "signature"], "certificate, token, session-parameter, signature");
+    check(&policy, &["parameter", "signature"], "token_missing");
+    check(&policy, &["token", "signature"], "session_parameter_missing");
+    check(&policy, &["token", "parameter"], "signature_missing");
+    check(&policy, &["token", "parameter", "bad-signature"], "signature_mismatch");
+}
+
+#[test]
+fn any_takes_one_and_tells_of_the_proof_that_was_attempted() {
+    let policy = ProofPolicy::any(vec![one_token(), one_parameter(), one_signature()]).unwrap();
+    check(&policy, &["token"], "certificate, token");
+    check(&policy, &["bad-token", "parameter"], "certificate, session-parameter");
+    check(&policy, &["signature"], "certificate, signature");
+    check(&policy, &[], "token_missing");
+    check(&policy, &["bad-signature"], "signature_mismatch");
+    check(&policy, &["bad-token", "bad-signature"], "token_malformed");
+}
+
+#[test]
+fn a_failure_that_keys_may_cure_is_told_before_all_others() {
+    let policy = ProofPolicy::any(vec![one_signature(), one_token()]).unwrap();
+    let request = request(&["token", "bad-signature"]);
+    let guard = Arc::new(ReplayGuard::new(64));
+    let unproven = policy.check(&request.view(), &KeySets::empty(1), &guard).unwrap_err();
+    assert_eq!(unproven.refusal.reject, Reject::KeysUnavailable);
+    let others = published(&Issuer::generate().jwks().replace("\"rsa\"", "\"other\""), u64::MAX);
+    let unproven = policy.check(&request.view(), &others, &guard).unwrap_err();
+    assert_eq!((unproven.refusal.reject, unproven.wants_keys), (Reject::TokenUnknownKey, Some(SOURCE)));
+}
+
+#[test]
+fn clauses_nest_once() {
+    let either = Clause::Any(vec![Proof::Token(dialogflow()), Proof::SessionParameter(parameter())]);
+    let policy = ProofPolicy::all(vec![one_signature(), either]).unwrap();
+    check(&policy, &["signature", "token"], "certificate, token, signature");
+    check(&policy, &["signature", "parameter"], "certificate, session-parameter, signature");
+    check(&policy, &["signature"], "token_missing");
+    check(&policy, &["token", "parameter"], "signature_missing");
+    let both = Clause::All(vec![Proof::Token(dialogflow()), Proof::SessionParameter(parameter())]);
+    let policy = ProofPolicy::any(vec![one_signature(), both]).unwrap();
+    check(&policy, &["token", "parameter"], "certificate, token, session-parameter");
+    check(&policy, &["token"], "signature_missing");
+    check(&policy, &["signature"], "certificate, signature");
+}
+
+#[test]
+fn what_would_admit_everybody_is_no_policy() {
+    assert_eq!(ProofPolicy::all(Vec::new()).unwrap_err(), PolicyError::Empty);
+    assert_eq!(ProofPolicy::any(Vec::new()).unwrap_err(), PolicyError::Empty);
+    assert_eq!(ProofPolicy::all(vec![Clause::All(Vec::new())]).unwrap_err(), PolicyError::Empty);
+    assert_eq!(ProofPolicy::any(vec![one_token(), Clause::Any(Vec::new())]).unwrap_err(), PolicyError::Empty);
+    let many = (0..9).map(|_| one_signature()).collect();
+    assert_eq!(ProofPolicy::all(many).unwrap_err(), PolicyError::TooMany { count: 9 });
+}
+
+fn replay(keys: Vec<ReplayKey>, window_seconds: u64) -> ReplayRule {
+    ReplayRule::new("pagerduty", keys, window_seconds, StatusCode::OK).unwrap()
+}
+
+#[test]
+fn a_delivery_is_taken_once_and_a_failed_one_again() {
+    let policy = ProofPolicy::all(vec![one_signature()]).unwrap();
+    let policy = policy.with_replay(replay(vec![ReplayKey::SignedMessage], 600)).unwrap();
+    let guard = Arc::new(ReplayGuard::new(64));
+    let keys = KeySets::empty(0);
+    let request = request(&["signature"]);
+    let judge = |seconds| policy.check(&RequestView { received_at: at(seconds), ..request.view() }, &keys, &guard);
+
+    let first = judge(NOW).unwrap();
+    assert_eq!(reason(judge(NOW)), "delivery_in_flight");
+    drop(first);
+    let mut second = judge(NOW).unwrap();
+    second.take_reservation().unwrap().commit(at(NOW + 5));
+    drop(second);
+    assert_eq!(reason(judge(NOW)), "duplicate_delivery");
+    assert_eq!(reason(judge(NOW + 605)), "duplicate_delivery");
+    assert_eq!(reason(judge(NOW + 606)), "ok");
+    assert_eq!(policy.duplicate_answer(), Some(StatusCode::OK));
+}
+
+/// The sender's clock is as far ahead as is tolerated, and the window as short as it may be.
+#[test]
+fn no_delivery_is_forgotten_while_its_timestamp_is_good() {
+    let form = HmacForm {
+        header: "x-signature".to_owned(),
+        separator: None,
+        prefix: String::new(),
+        encoding: signature::Encoding::Hex,
+        hash: signature::HmacHash::Sha256,
+        message: "{timestamp}.{body}".to_owned(),
+        timestamp: Some(signature::TimestampPlace::Header("x-timestamp".to_owned())),
+        tolerance_seconds: 300,
+        id_header: None,
+    };
+    let signature = BodySignature::hmac(&form, &[secret("s3cret")]).unwrap();
+    let policy = ProofPolicy::all(vec![Clause::One(Proof::Signature(signature))]).unwrap();
+    let policy = policy.with_replay(replay(vec![ReplayKey::SignedMessage], 600)).unwrap();
+    let timestamp = (NOW + 300).to_string();
+    let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, b"s3cret");
+    let tag = data_encoding::HEXLOWER.encode(ring::hmac::sign(&key, format!("{timestamp}.{{}}").as_bytes()).as_ref());
+    let request = Request::new(&[("x-signature", &tag), ("x-timestamp", &timestamp)], "{}");
+    let guard = Arc::new(ReplayGuard::new(64));
+    let judge = |seconds| {
+        let view = RequestView { received_at: at(seconds), ..request.view() };
+        let proven = policy.check(&view, &KeySets::empty(0), &guard);
+        reason(proven.map(|mut proven| proven.take_reservation().unwrap().commit(at(seconds))))
+    };
+    for (seconds, expected) in [
+        (NOW, "ok"),
+        (NOW + 599, "duplicate_delivery"),
+        (NOW + 600, "duplicate_delivery"),
+        (NOW + 601, "timestamp_outside_window"),
+    ] {
+        assert_eq!(judge(seconds), expected, "{} s later", seconds - NOW);
+    }
+}
+
+#[test]
+fn a_request_that_proves_nothing_is_not_remembered() {
+    let policy = ProofPolicy::all(vec![one_signature()]).unwrap();
+    let id = ReplayKey::Header(HeaderName::from_static("x-webhook-id"));
+    let policy = policy.with_replay(replay(vec![id], 600)).unwrap();
+    let guard = Arc::new(ReplayGuard::new(64));
+    let mut forged = request(&["bad-signature"]);
+    forged.headers.insert("x-webhook-id", HeaderValue::from_static("1"));
+    assert_eq!(reason(policy.check(&forged.view(), &KeySets::default(), &guard)), "signature_mismatch");
+    assert!(guard.is_empty());
+}
+
+#[test]
+fn replay_rules_must_fit_the_proofs() {
+    let rule = || replay(vec![ReplayKey::SignedMessage], 600);
+    let unsigned = ProofPolicy::any(vec![one_signature(), one_token()]).unwrap();
+    assert_eq!(unsigned.with_replay(rule()).unwrap_err(), PolicyError::NotAlwaysSigned);
+    let standard = BodySignature::standard_webhooks(&[secret("whsec_MTIzNDU2Nzg5MDEyMzQ1Ng==")], 301).unwrap();
+    let policy = ProofPolicy::all(vec![Clause::One(Proof::Signature(standard))]).unwrap();
+    assert_eq!(policy.with_replay(rule()).unwrap_err(), PolicyError::WindowTooShort { window: 600, tolerance: 301 });
+}
+
+#[test]
+fn challenges_follow_rfc_6750() {
+    assert_eq!(challenge(Reject::TokenMissing).unwrap(), "Bearer realm=\"hookgate\"");
+    assert_eq!(
+        challenge(Reject::TokenExpired).unwrap(),
+        "Bearer realm=\"hookgate\", error=\"invalid_token\", error_description=\"The token has expired\""
+    );
+    for reject in Reject::ALL {
+        // RFC 9110, section 15.5.2: a 401 has a challenge; and a title must not break out of its quotes.
+        assert_eq!(challenge(*reject).is_some(), reject.row().status == 401, "{reject:?}");
+        assert!(!reject.row().title.contains(['"', '\\']));
+    }
+}
+
+#[test]
+fn labels_name_what_the_bits_say() {
+    for bits in 0..8 {
+        let labels = Kinds::LABELS[usize::from(bits)];
+        for (bit, label) in
+            [(Kinds::TOKEN, "token"), (Kinds::SESSION_PARAMETER, "session-parameter"), (Kinds::SIGNATURE, "signature")]
+        {
+            assert_eq!(labels.split(", ").any(|part| part == label), bits & bit != 0, "{labels}");
+        }
+    }
+}
+
+#[test]
+fn nothing_prints_a_secret() {
+    let hmac = SessionParameter::hmac(
+        JsonPointer::parse("/a").unwrap(),
+        JsonPointer::parse("/b").unwrap(),
+        &[secret("s3cret")],
+        signature::Encoding::Hex,
+    );
+    let clauses = vec![one_signature(), one_parameter(), Clause::One(Proof::SessionParameter(hmac.unwrap()))];
+    let policy = ProofPolicy::all(clauses).unwrap();
+    let shown = format!("{policy:?}");
+    for needle in ["s3cret", "open sesame", "[115, 51"] {
+        assert!(!shown.contains(needle), "{shown}");
+    }
+}

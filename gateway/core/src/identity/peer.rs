@@ -1,0 +1,44 @@
+//! The chain of a peer that has proven possession of its key.
+//!
+//! Owns the only ways to make a [`PeerChain`]. Must not look into a certificate.
+
+use rustls::ServerConnection;
+use rustls_pki_types::CertificateDer;
+
+use super::VerifiedChain;
+
+/// The certificates that a peer presented, end entity first, after a handshake that proved possession of the end entity's key.
+///
+/// A full handshake proves it by `CertificateVerify` (RFC 8446, section 4.4.3; RFC 5246, section 7.4.8), a resumed one by the
+/// secret of the session in which it was proven. Empty if the peer presented no certificate, which every policy refuses. What the
+/// chain itself is worth, [`Identity::verify`](super::Identity::verify) says.
+#[derive(Clone, Copy, Debug)]
+pub struct PeerChain<'a> {
+    certificates: &'a [CertificateDer<'a>],
+}
+
+impl<'a> PeerChain<'a> {
+    /// The chain of a finished handshake, full or resumed; `None` while it is in progress. The verifier of the connection's
+    /// configuration must check the signature of `CertificateVerify`, as `tls::verifier` of the daemon does for every site.
+    pub fn of_handshake(connection: &'a ServerConnection) -> Option<Self> {
+        let certificates = connection.peer_certificates().unwrap_or_default();
+        (!connection.is_handshaking()).then_some(Self { certificates })
+    }
+
+    /// The chain of a peer that was verified before, to be verified again: by another policy, or at a later time.
+    pub fn of_verified(chain: &'a VerifiedChain) -> Self {
+        Self { certificates: chain.certificates() }
+    }
+
+    /// A chain without a handshake, for tests and micro-benchmarks of what follows. A release build of the daemon that could
+    /// name this does not compile.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn unsafe_assumed(certificates: &'a [CertificateDer<'a>]) -> Self {
+        Self { certificates }
+    }
+
+    /// The certificates, end entity first.
+    pub fn certificates(self) -> &'a [CertificateDer<'a>] {
+        self.certificates
+    }
+}

@@ -1,0 +1,204 @@
+//! Several providers in one scope: who is proved, and whose refusal is told.
+
+use rustls_pki_types::CertificateDer;
+
+use super::fixture::*;
+use crate::identity::PeerChain;
+use crate::identity::{
+    CacheOutcome, ChainLimits, ChainRefusal, Identity, OnFailure, Profile, Provider, ProviderId, Scope,
+};
+use crate::reject::Reject;
+
+fn refusal(identity: &Identity, scope: &Scope, chain: &[CertificateDer<'_>]) -> ChainRefusal {
+    let verification = identity.verify(scope, PeerChain::unsafe_assumed(chain), at(NOW));
+    assert_eq!(verification.cache, CacheOutcome::Miss);
+    verification.result.unwrap_err()
+}
+
+fn with(provider: Provider, on_failure: OnFailure) -> Provider {
+    Provider { on_failure, ..provider }
+}
+
+#[test]
+fn nothing_is_read_of_what_is_missing_or_too_large() {
+    let root = Authority::root("root");
+    let (identity, scope) = policy(vec![provider("a", vec![profile(&root, "a")])]);
+    let leaf = root.issue(&Template::client("a"));
+    let empty = Scope { id: 1, providers: vec![] };
+    let huge = CertificateDer::from(vec![0; LIMITS.max_bytes + 1]);
+    for (scope, chain, reject) in [
+        (&scope, vec![], Reject::NoCertificate),
+        (&scope, vec![leaf.clone(); LIMITS.max_certificates + 1], Reject::ChainTooLarge),
+        (&scope, vec![huge], Reject::ChainTooLarge),
+        (&empty, vec![leaf.clone()], Reject::UnknownServerName),
+        (&empty, vec![], Reject::UnknownServerName),
+    ] {
+        let refused = refusal(&identity, scope, &chain);
+        assert_eq!(refused.refusal.reject, reject);
+        assert_eq!((refused.on_failure, refused.provider), (OnFailure::Respond, None));
+    }
+    // Just within the limits.
+    let exact = ChainLimits { max_certificates: 2, max_bytes: 2 * leaf.len() };
+    let limited = Identity::new(1, identity.providers().into(), identity.cache.clone(), exact);
+    assert!(limited.verify(&scope, PeerChain::unsafe_assumed(&[leaf.clone(), leaf.clone()]), at(NOW)).result.is_ok());
+    let shorter = ChainLimits { max_bytes: 2 * leaf.len() - 1, ..exact };
+    let limited = Identity::new(1, identity.providers().into(), identity.cache.clone(), shorter);
+    assert_eq!(refusal(&limited, &scope, &[leaf.clone(), leaf]).refusal.reject, Reject::ChainTooLarge);
+}
+
+#[test]
+fn a_policy_without_anchors_or_rules_admits_nobody() {
+    let root = Authority::root("root");
+    let chain = [root.issue(&Template::client("a"))];
+    for (profiles, reject) in [
+        (vec![Profile { trust_anchors: vec![], ..profile(&root, "a") }], Reject::UnknownIssuer),
+        (vec![Profile { identity: vec![], ..profile(&root, "a") }], Reject::IdentityMismatch),
+        (vec![], Reject::UnknownIssuer),
+    ] {
+        let (identity, scope) = policy(vec![provider("a", profiles)]);
+        assert_eq!(refusal(&identity, &scope, &chain).refusal.reject, reject);
+    }
+    // An id beyond the policy is nobody.
+    let (identity, _) = policy(vec![provider("a", vec![profile(&root, "a")])]);
+    let beyond = Scope { id: 0, providers: vec![ProviderId(7)] };
+    assert_eq!(refusal(&identity, &beyond, &chain).refusal.reject, Reject::UnknownIssuer);
+}
+
+#[test]
+fn every_provider_that_matches_is_proved_by_its_first_matching_profile() {
+    let (root, old) = (Authority::root("root"), Authority::root("old"));
+    let shorter = root.intermediate("issuing");
+    let chain = [shorter.issue(&Template::client("shared")), shorter.certificate.clone()];
+    let (identity, scope) = policy(vec![
+        provider("other", vec![profile(&root, "other")]),
+        provider("rotating", vec![profile(&old, "shared"), profile(&root, "shared"), profile(&root, "shared")]),
+        provider("foreign", vec![profile(&old, "shared")]),
+        provider("also", vec![profile(&shorter, "shared")]),
+    ]);
+    let verified = identity.verify(&scope, PeerChain::unsafe_assumed(&chain), at(NOW)).result.unwrap();
+    let found: Vec<_> = verified.matches().iter().map(|found| (found.provider.0, found.profile)).collect();
+    assert_eq!(found, [(1, 1), (3, 0)]);
+    assert_eq!(verified.matched(ProviderId(3)).unwrap().anchor_depth, 1);
+    assert!(verified.matched(ProviderId(0)).is_none());
+    assert_eq!(verified.subject(), "CN=shared");
+    assert_eq!(verified.subject_field().unwrap(), "CN=shared");
+    let field = verified.client_cert_field().unwrap().to_str().unwrap();
+    let header = field.strip_prefix(':').unwrap().strip_suffix(':').unwrap();
+    assert_eq!(data_encoding::BASE64.decode(header.as_bytes()).unwrap(), chain[0].to_vec());
+
+    // Only what the scope names.
+    let narrow = Scope { id: 1, providers: vec![ProviderId(3)] };
+    let verified = identity.verify(&narrow, PeerChain::unsafe_assumed(&chain), at(NOW)).result.unwrap();
+    assert_eq!(verified.matches().len(), 1);
+}
+
+#[test]
+fn the_earliest_end_of_all_matches_counts() {
+    let root = Authority::root("root");
+    let chain = [root.issue(&Template::client("a"))];
+    let listed = |next_update: u64| {
+        let list = root.revocation_list(&[], NOW - DAY, next_update);
+        Profile {
+            revocation: Some(crate::identity::RevocationLists::new(vec![list], Default::default())),
+            ..profile(&root, "a")
+        }
+    };
+    let (identity, scope) = policy(vec![
+        provider("long", vec![profile(&root, "a")]),
+        provider("short", vec![listed(NOW + 7)]),
+        provider("middle", vec![listed(NOW + 9)]),
+    ]);
+    assert_eq!(
+        identity.verify(&scope, PeerChain::unsafe_assumed(&chain), at(NOW)).result.unwrap().valid_until(),
+        at(NOW + 7)
+    );
+}
+
+#[test]
+fn the_refusal_of_the_claimed_provider_is_told() {
+    let (root, old) = (Authority::root("root"), Authority::root("old"));
+    let (identity, scope) = policy(vec![
+        provider("bystander", vec![profile(&root, "bystander")]),
+        with(provider("strict", vec![profile(&old, "strict"), profile(&root, "strict")]), OnFailure::Abort),
+    ]);
+    let expired = root.issue(&Template::client("strict").between(NOW - 2 * DAY, NOW - DAY));
+    let told = refusal(&identity, &scope, &[expired]);
+    assert_eq!(told.refusal.reject, Reject::CertificateExpired);
+    assert_eq!((told.on_failure, told.provider), (OnFailure::Abort, Some(ProviderId(1))));
+
+    let foreign = Authority::root("foreign").issue(&Template::client("bystander"));
+    let told = refusal(&identity, &scope, &[foreign]);
+    assert_eq!(told.refusal.reject, Reject::UnknownIssuer);
+    assert_eq!((told.on_failure, told.provider), (OnFailure::Respond, Some(ProviderId(0))));
+}
+
+#[test]
+fn a_stranger_with_a_good_path_is_told_what_was_expected() {
+    let root = Authority::root("root");
+    let (identity, scope) = policy(vec![provider("pagerduty", vec![profile(&root, "webhooks.pagerduty.com")])]);
+    let leaf = root.issue(&Template::client("webhooks.pagerduty.com.evil.example"));
+    let told = refusal(&identity, &scope, &[leaf]);
+    assert_eq!(told.refusal.reject, Reject::IdentityMismatch);
+    assert_eq!(told.provider, None);
+    for words in
+        ["CN=webhooks.pagerduty.com.evil.example\"", "\"pagerduty\" expects subject CN \"webhooks.pagerduty.com\""]
+    {
+        assert!(told.refusal.detail.contains(words), "{}", told.refusal);
+    }
+    // The same stranger, expired: the path is what is told.
+    let leaf = root.issue(&Template::client("stranger").between(NOW - 2 * DAY, NOW - DAY));
+    assert_eq!(refusal(&identity, &scope, &[leaf]).refusal.reject, Reject::CertificateExpired);
+}
+
+#[test]
+fn a_stranger_is_cut_off_only_where_all_providers_want_that() {
+    let root = Authority::root("root");
+    let stranger = [root.issue(&Template::client("stranger"))];
+    let one = |on_failure| with(provider("a", vec![profile(&root, "a")]), on_failure);
+    for (wishes, expected) in [
+        (vec![OnFailure::Abort, OnFailure::Abort], OnFailure::Abort),
+        (vec![OnFailure::Abort, OnFailure::Respond], OnFailure::Respond),
+        (vec![OnFailure::Respond], OnFailure::Respond),
+    ] {
+        let (identity, scope) = policy(wishes.into_iter().map(one).collect());
+        for chain in [&stranger[..], &[], &[CertificateDer::from(b"junk".to_vec())]] {
+            assert_eq!(refusal(&identity, &scope, chain).on_failure, expected);
+        }
+    }
+}
+
+#[test]
+fn failing_paths_are_tried_so_many_times_and_no_more() {
+    let (root, impostor) = (Authority::root("root"), Authority::root("root"));
+    let forged = [impostor.issue(&Template::client("a"))];
+    let genuine = [root.issue(&Template::client("a"))];
+    let bad = || profile(&impostor, "a");
+    // The ninth profile would admit; eight failed before it.
+    for (failing, admitted) in [(7, true), (8, false)] {
+        let mut profiles: Vec<_> = (0..failing).map(|_| bad()).collect();
+        profiles.push(profile(&root, "a"));
+        let (identity, scope) = policy(vec![provider("a", profiles)]);
+        assert_eq!(
+            identity.verify(&scope, PeerChain::unsafe_assumed(&genuine), at(NOW)).result.is_ok(),
+            admitted,
+            "{failing} failing"
+        );
+    }
+    // A profile whose anchor cannot be reached by name costs nothing and counts for nothing.
+    let mut profiles: Vec<_> = (0..50).map(|_| profile(&Authority::root("elsewhere"), "a")).collect();
+    profiles.push(profile(&impostor, "a"));
+    let (identity, scope) = policy(vec![provider("a", profiles)]);
+    assert!(identity.verify(&scope, PeerChain::unsafe_assumed(&forged), at(NOW)).result.is_ok());
+}
+
+#[test]
+fn authority_names_are_the_distinct_anchors_of_the_scope() {
+    let (a, b) = (Authority::root("a"), Authority::root("b"));
+    let (identity, scope) = policy(vec![
+        provider("a", vec![profile(&a, "x"), profile(&a, "y")]),
+        provider("b", vec![profile(&b, "x"), profile(&a, "y")]),
+    ]);
+    assert_eq!(identity.authority_names(&scope), [a.subject.clone(), b.subject.clone()]);
+    let narrow = Scope { id: 1, providers: vec![ProviderId(0)] };
+    assert_eq!(identity.authority_names(&narrow), [a.subject]);
+}

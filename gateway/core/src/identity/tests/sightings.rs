@@ -1,0 +1,82 @@
+//! What is remembered of the chains that were admitted.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject as _;
+
+use super::fixture::*;
+use crate::identity::{ChainCache, Identity, PeerChain, Sightings, anchor_label};
+
+/// Admitted, and last seen, of every chain.
+fn counts(identity: &Identity) -> Vec<(String, u64, u64)> {
+    let sightings = identity.sightings().chains();
+    let text =
+        |names: [&Arc<str>; 3]| names.map(|name| name.split(" (").next().unwrap_or_default().to_owned()).join("/");
+    sightings
+        .map(|chain| (text([&chain.provider, &chain.profile, &chain.anchor]), chain.admitted(), chain.last_seen()))
+        .collect()
+}
+
+#[test]
+fn a_chain_counts_for_each_provider_that_it_proves_and_for_its_anchor_alone() {
+    let (root, other) = (Authority::root("Root"), Authority::root("Other Root"));
+    let chain = [root.issue(&Template::client("sender").between(NOW - DAY, NOW + 7 * DAY))];
+    let both = || {
+        let mut profile = profile(&other, "sender");
+        profile.trust_anchors.push(root.anchor());
+        profile
+    };
+    let providers = || vec![provider("a", vec![profile(&other, "sender"), both()]), provider("b", vec![both()])];
+    let cache = Arc::new(ChainCache::new(8, Duration::from_secs(60)));
+    let (identity, scope) = cached_policy(1, providers(), &cache);
+    let admit = |identity: &Identity, now| {
+        let verified = identity.verify(&scope, PeerChain::unsafe_assumed(&chain), at(now)).result.unwrap();
+        identity.sighted(&verified, at(now));
+    };
+    admit(&identity, NOW);
+    admit(&identity, NOW + 5);
+    let row = |text: &str, admitted, seen| (text.to_owned(), admitted, seen);
+    let (a, b) = (row("a/default/Root", 2, NOW + 5), row("b/default/Root", 2, NOW + 5));
+    let none = |provider: &str| row(&format!("{provider}/default/Other Root"), 0, 0);
+    assert_eq!(counts(&identity), [none("a"), none("a"), a.clone(), none("b"), b.clone()]);
+    assert!(identity.sightings().certificates().all(|seen| seen.last_not_after() == NOW + 7 * DAY));
+
+    // The next policy goes on where this one stopped, but for what it does not have.
+    let (next, _) = cached_policy(2, vec![provider("b", vec![both()]), provider("c", vec![both()])], &cache);
+    let next = next.after(identity.sightings());
+    assert_eq!(counts(&next), [none("b"), b, none("c"), row("c/default/Root", 0, 0)]);
+    let last: Vec<u64> = next.sightings().certificates().map(|seen| seen.last_not_after()).collect();
+    assert_eq!(last, [NOW + 7 * DAY, 0]);
+    let (again, _) = cached_policy(3, providers(), &cache);
+    assert_eq!(counts(&again.after(next.sightings()))[2], row("a/default/Root", 0, 0), "what was gone begins anew");
+}
+
+#[test]
+fn a_chain_of_another_policy_is_not_noted() {
+    let root = Authority::root("Root");
+    let chain = [root.issue(&Template::client("sender"))];
+    let (identity, scope) = policy(vec![provider("a", vec![profile(&root, "sender")])]);
+    let verified = identity.verify(&scope, PeerChain::unsafe_assumed(&chain), at(NOW)).result.unwrap();
+    let cache = Arc::new(ChainCache::new(0, Duration::ZERO));
+    let (other, _) = cached_policy(2, vec![provider("b", vec![profile(&root, "sender")])], &cache);
+    other.sighted(&verified, at(NOW));
+    assert_eq!(counts(&other)[0].1, 0);
+    assert!(Sightings::default().chains().next().is_none());
+}
+
+/// The digests are those of `openssl x509 -pubkey -noout | openssl pkey -pubin -outform der | sha256sum`, for keys whose length takes
+/// one byte (P-384) and several (RSA).
+#[test]
+fn anchors_are_called_by_name_and_key() {
+    let check = |file: &str, expected: &str| {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../presets/roots").join(file);
+        let certificate = CertificateDer::from_pem_file(path).unwrap();
+        assert_eq!(anchor_label(&webpki::anchor_from_trusted_cert(&certificate).unwrap()), expected);
+    };
+    check("GTS_Root_R1.pem", "GTS Root R1 (871a9194)");
+    check("GTS_Root_R4.pem", "GTS Root R4 (9847e565)");
+    check("DigiCert_Global_Root_CA.pem", "DigiCert Global Root CA (aff98890)");
+}

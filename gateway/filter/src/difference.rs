@@ -1,0 +1,149 @@
+//! From one content of the maps to another, while packets flow.
+//!
+//! Owns the order of the writes. A source that both contents allow is allowed after every single write, and one that both
+//! deny is denied:
+//!
+//! - What a lookup reaches later (tries, then the /48s, then the /32s, then the front tables) gets its new contents first and
+//!   loses its old ones last, so every step of a lookup leads to an old or a new answer.
+//! - In between a trie holds the ranges of both. Longer ranges are written before the shorter ones around them, and removed
+//!   after them; since no allow range lies within a deny range of its own policy, the longest range over a source is then a
+//!   deny range if both deny it, and there is none over it if both allow it.
+//!
+//! Nothing is ever emptied, and no trie is replaced. Must not touch the kernel.
+
+use std::collections::BTreeMap;
+
+use hookgate_ebpf::{DestinationKey, Entry, FrontPage, SetPage};
+
+use crate::tables::Tables;
+use hookgate_core::prefix::Prefix;
+
+/// One write. Each is atomic for every source that it concerns.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Operation {
+    /// Adds a range to the trie of its family, or changes it.
+    SetRange(Prefix, Entry),
+    /// Adds or changes an entry of the IPv6 hash.
+    SetHashIpv6(u64, Entry),
+    /// Writes a page of the coarse IPv4 table.
+    SetCoarseIpv4(u16, FrontPage),
+    /// Writes a page of the bits before the IPv6 hash.
+    SetPresenceIpv6(u16, FrontPage),
+    /// Writes a page of set numbers.
+    SetSetsIpv4(u16, Box<SetPage>),
+    /// Writes a page of the IPv4 front table.
+    SetFrontIpv4(u16, FrontPage),
+    /// Writes a page of the IPv6 front table.
+    SetFrontIpv6(u16, FrontPage),
+    /// Adds a destination.
+    AddDestination(DestinationKey),
+    /// Writes a word of the port table.
+    SetPorts(u32, u64),
+    /// Removes a destination.
+    RemoveDestination(DestinationKey),
+    /// Removes an entry of the IPv6 hash.
+    RemoveHashIpv6(u64),
+    /// Removes a range from the trie of its family.
+    RemoveRange(Prefix),
+}
+
+impl Tables {
+    /// What a write leaves behind.
+    pub fn apply(&mut self, operation: Operation) {
+        match operation {
+            Operation::SetRange(prefix, entry) => drop(self.ranges.insert(prefix, entry)),
+            Operation::SetHashIpv6(key, entry) => drop(self.hash_ipv6.insert(key, entry)),
+            Operation::SetCoarseIpv4(page, bits) => put(&mut self.coarse_ipv4, page, bits, FrontPage::default()),
+            Operation::SetPresenceIpv6(page, bits) => put(&mut self.presence_ipv6, page, bits, FrontPage::default()),
+            Operation::SetSetsIpv4(page, sets) => put(&mut self.sets_ipv4, page, *sets, [0; 256]),
+            Operation::SetFrontIpv4(page, states) => put(&mut self.front_ipv4, page, states, FrontPage::default()),
+            Operation::SetFrontIpv6(page, states) => put(&mut self.front_ipv6, page, states, FrontPage::default()),
+            Operation::AddDestination(key) => drop(self.destinations.insert(key)),
+            Operation::SetPorts(word, states) => put(&mut self.ports, word, states, 0),
+            Operation::RemoveDestination(key) => drop(self.destinations.remove(&key)),
+            Operation::RemoveHashIpv6(key) => drop(self.hash_ipv6.remove(&key)),
+            Operation::RemoveRange(prefix) => drop(self.ranges.remove(&prefix)),
+        }
+    }
+}
+
+/// Keeps no page that equals an absent one.
+fn put<K: Ord, V: PartialEq>(pages: &mut BTreeMap<K, V>, key: K, value: V, empty: V) {
+    if value == empty {
+        pages.remove(&key);
+    } else {
+        pages.insert(key, value);
+    }
+}
+
+/// The writes, in their order, that make `new` of `old`.
+pub fn difference(old: &Tables, new: &Tables) -> Vec<Operation> {
+    let mut operations = Vec::new();
+    let ranges: Vec<_> = changed(&old.ranges, &new.ranges).collect();
+    operations.extend(ranges.into_iter().rev().map(|(key, value)| Operation::SetRange(key, value)));
+    // A bit too many costs a lookup, a bit too few loses a range: the bits of both, until the end.
+    let coarse_of_both = union(&old.coarse_ipv4, &new.coarse_ipv4);
+    let presence_of_both = union(&old.presence_ipv6, &new.presence_ipv6);
+    operations.extend(coarse(&old.coarse_ipv4, &coarse_of_both));
+    operations.extend(presence(&old.presence_ipv6, &presence_of_both));
+    operations.extend(changed_hash(old, new));
+    operations.extend(pages(&old.sets_ipv4, &new.sets_ipv4, [0; 256]).map(|(page, sets)| {
+        Operation::SetSetsIpv4(page, Box::new(sets)) // read only where the front table says so, and only for counting
+    }));
+    let front_ipv4 = pages(&old.front_ipv4, &new.front_ipv4, FrontPage::default());
+    operations.extend(front_ipv4.map(|(page, states)| Operation::SetFrontIpv4(page, states)));
+    let front_ipv6 = pages(&old.front_ipv6, &new.front_ipv6, FrontPage::default());
+    operations.extend(front_ipv6.map(|(page, states)| Operation::SetFrontIpv6(page, states)));
+    operations.extend(new.destinations.difference(&old.destinations).map(|key| Operation::AddDestination(*key)));
+    operations.extend(pages(&old.ports, &new.ports, 0).map(|(word, states)| Operation::SetPorts(word, states)));
+    operations.extend(old.destinations.difference(&new.destinations).map(|key| Operation::RemoveDestination(*key)));
+    operations.extend(removed(&old.hash_ipv6, &new.hash_ipv6).map(Operation::RemoveHashIpv6));
+    operations.extend(presence(&presence_of_both, &new.presence_ipv6));
+    operations.extend(coarse(&coarse_of_both, &new.coarse_ipv4));
+    operations.extend(removed(&old.ranges, &new.ranges).map(Operation::RemoveRange));
+    operations
+}
+
+fn union(old: &BTreeMap<u16, FrontPage>, new: &BTreeMap<u16, FrontPage>) -> BTreeMap<u16, FrontPage> {
+    let mut both = old.clone();
+    for (page, bits) in new {
+        both.entry(*page).or_default().iter_mut().zip(bits).for_each(|(word, bits)| *word |= bits);
+    }
+    both
+}
+
+fn coarse(old: &BTreeMap<u16, FrontPage>, new: &BTreeMap<u16, FrontPage>) -> impl Iterator<Item = Operation> {
+    pages(old, new, FrontPage::default()).map(|(page, bits)| Operation::SetCoarseIpv4(page, bits))
+}
+
+fn presence(old: &BTreeMap<u16, FrontPage>, new: &BTreeMap<u16, FrontPage>) -> impl Iterator<Item = Operation> {
+    pages(old, new, FrontPage::default()).map(|(page, bits)| Operation::SetPresenceIpv6(page, bits))
+}
+
+/// The /48s before the /32s: a key ends in its length.
+fn changed_hash(old: &Tables, new: &Tables) -> impl Iterator<Item = Operation> {
+    let mut changed: Vec<_> = changed(&old.hash_ipv6, &new.hash_ipv6).collect();
+    changed.sort_by_key(|(key, _)| std::cmp::Reverse(key & 0xff));
+    changed.into_iter().map(|(key, entry)| Operation::SetHashIpv6(key, entry))
+}
+
+fn changed<K: Copy + Ord, V: Copy + PartialEq>(
+    old: &BTreeMap<K, V>,
+    new: &BTreeMap<K, V>,
+) -> impl Iterator<Item = (K, V)> {
+    new.iter().filter(|(key, value)| old.get(key) != Some(value)).map(|(key, value)| (*key, *value))
+}
+
+fn removed<K: Copy + Ord, V>(old: &BTreeMap<K, V>, new: &BTreeMap<K, V>) -> impl Iterator<Item = K> {
+    old.keys().filter(|key| !new.contains_key(key)).copied()
+}
+
+/// The pages that differ, where an absent page equals `empty`.
+fn pages<K: Copy + Ord, V: Copy + PartialEq>(
+    old: &BTreeMap<K, V>,
+    new: &BTreeMap<K, V>,
+    empty: V,
+) -> impl Iterator<Item = (K, V)> {
+    let differing = changed(old, new).filter(move |(key, value)| old.contains_key(key) || *value != empty);
+    differing.chain(removed(old, new).map(move |key| (key, empty)))
+}

@@ -1,0 +1,335 @@
+//! Deadlines: one sweep per worker, which shuts down the sockets that waited too long.
+//!
+//! Owns the worker's coarse clock and one entry per socket. The kernel may hold the buffer of an operation, so a time-out never
+//! drops a future: the sweep shuts the socket down, the operation completes with an end of stream, and the owner of the socket asks
+//! [`Deadline::is_overdue`] why. Must not know what a socket waits for: an entry is a duration, the directions to shut down, and
+//! whether the socket may be evicted.
+
+use std::cell::{Cell, RefCell};
+use std::os::fd::OwnedFd;
+use std::rc::{Rc, Weak};
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use rustix::net::Shutdown;
+
+/// Interval of the sweep: the coarse clock lags by at most this. A deadline is at most twice this late, and never early.
+pub const SWEEP_INTERVAL: Duration = Duration::from_millis(100);
+
+/// A peer that has sent nothing for this long counts as silent, and its connection is worth putting to rest: long compared to the
+/// time between requests of a busy sender, short compared to the time that idle connections stay open. To wake costs some
+/// microseconds, so a connection pays them at most five times a second.
+pub const SILENCE: Duration = Duration::from_millis(200);
+
+const SILENCE_MS: u64 = SILENCE.as_millis() as u64;
+
+/// How long a socket may wait, and what the sweep does to it then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timer {
+    limit: Option<Duration>,
+    shutdown: Shutdown,
+    evictable: bool,
+}
+
+impl Timer {
+    /// Shuts down both directions after `limit`.
+    pub const fn closing(limit: Duration) -> Self {
+        Self { limit: Some(limit), shutdown: Shutdown::Both, evictable: false }
+    }
+
+    /// Shuts down the receiving direction after `limit`. The sending direction stays open, so that the peer can be told why.
+    pub const fn reading(limit: Duration) -> Self {
+        Self { limit: Some(limit), shutdown: Shutdown::Read, evictable: false }
+    }
+
+    /// As [`Timer::reading`]. [`Sweep::evict`] may end the wait earlier.
+    pub const fn idle(limit: Duration) -> Self {
+        Self { limit: Some(limit), shutdown: Shutdown::Read, evictable: true }
+    }
+
+    /// No limit: another socket's timer, or a limit of its own, bounds the wait.
+    pub const fn unbounded() -> Self {
+        Self { limit: None, shutdown: Shutdown::Both, evictable: false }
+    }
+}
+
+struct Entry {
+    descriptor: Rc<OwnedFd>,
+    shutdown: Cell<Shutdown>,
+    evictable: Cell<bool>,
+    due: Cell<Due>,
+    overdue: Cell<bool>,
+    /// The task to wake when the peer has been silent, and when that is, in milliseconds since the sweep was made.
+    silence: RefCell<Option<(u64, Waker)>>,
+}
+
+/// When the current wait has lasted too long. Times in milliseconds, as the sweep counts them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Due {
+    /// This long after the next round of the sweep. Most waits end before that round, so they never read a clock.
+    Within(u64),
+    /// At this time since the sweep was made.
+    At(u64),
+    /// Never, or the entry is overdue already.
+    Never,
+}
+
+impl Entry {
+    fn shut_down(&self) {
+        // The peer may be gone already; then there is nothing to shut down.
+        let _ = rustix::net::shutdown(&*self.descriptor, self.shutdown.get());
+    }
+}
+
+/// The deadline of one socket. Dropping it removes the socket from the sweep.
+pub struct Deadline {
+    entry: Rc<Entry>,
+    sweep: Rc<Sweep>,
+}
+
+impl Deadline {
+    /// Replaces the timer: the new one runs from now on, and the socket is not overdue.
+    pub fn set(&self, timer: Timer) {
+        let due = match timer.limit {
+            // Rounded up, and counted from the next round: a deadline may be late, but never early.
+            Some(limit) => Due::Within(u64::try_from(limit.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)),
+            None => Due::Never,
+        };
+        self.entry.due.set(due);
+        self.entry.shutdown.set(timer.shutdown);
+        self.entry.evictable.set(timer.evictable);
+        self.entry.overdue.set(false);
+        self.entry.silence.take();
+    }
+
+    /// Whether the current timer has run out, so that the sweep has shut the socket down.
+    pub fn is_overdue(&self) -> bool {
+        self.entry.overdue.get()
+    }
+
+    /// Ready once the peer has been silent for [`SILENCE`] since the first call, or up to [`SWEEP_INTERVAL`] less. Call it only
+    /// while nothing is received; [`Deadline::set`] cancels it.
+    pub fn poll_silence(&self, context: &mut Context<'_>) -> Poll<()> {
+        let mut silence = self.entry.silence.borrow_mut();
+        let now = self.sweep.swept_ms.get();
+        match &mut *silence {
+            Some((at, _)) if *at <= now => {
+                *silence = None;
+                Poll::Ready(())
+            }
+            Some((_, waker)) => {
+                waker.clone_from(context.waker());
+                Poll::Pending
+            }
+            None => {
+                *silence = Some((now.saturating_add(SILENCE_MS), context.waker().clone()));
+                Poll::Pending
+            }
+        }
+    }
+
+    /// As [`Sweep::coarse`].
+    pub fn coarse(&self) -> Duration {
+        self.sweep.coarse()
+    }
+}
+
+/// All deadlines of a worker, and its coarse clock.
+pub struct Sweep {
+    entries: RefCell<Vec<Weak<Entry>>>,
+    epoch: Instant,
+    unix_s: Cell<u64>,
+    /// When the last round was, in milliseconds since the sweep was made.
+    swept_ms: Cell<u64>,
+}
+
+impl Sweep {
+    /// A sweep without sockets. Its clock is set.
+    pub fn new() -> Rc<Self> {
+        let sweep = Self {
+            entries: RefCell::new(Vec::new()),
+            epoch: Instant::now(),
+            unix_s: Cell::new(0),
+            swept_ms: Cell::new(0),
+        };
+        sweep.refresh();
+        Rc::new(sweep)
+    }
+
+    /// Watches a socket from now on.
+    pub fn watch(self: &Rc<Self>, descriptor: &Rc<OwnedFd>, timer: Timer) -> Deadline {
+        let entry = Rc::new(Entry {
+            descriptor: Rc::clone(descriptor),
+            shutdown: Cell::new(timer.shutdown),
+            evictable: Cell::new(false),
+            due: Cell::new(Due::Never),
+            overdue: Cell::new(false),
+            silence: RefCell::new(None),
+        });
+        self.entries.borrow_mut().push(Rc::downgrade(&entry));
+        let deadline = Deadline { entry, sweep: Rc::clone(self) };
+        deadline.set(timer);
+        deadline
+    }
+
+    /// Wall-clock time in whole seconds since 1970, behind by at most [`SWEEP_INTERVAL`] and a second.
+    pub fn unix_time(&self) -> Duration {
+        Duration::from_secs(self.unix_s.get())
+    }
+
+    /// Time since the sweep was made, behind by at most [`SWEEP_INTERVAL`].
+    pub fn coarse(&self) -> Duration {
+        Duration::from_millis(self.swept_ms.get())
+    }
+
+    /// One round: refreshes the clock, shuts down overdue sockets, removes the entries of dropped deadlines.
+    pub fn run(&self) {
+        self.refresh();
+        let now = self.elapsed_ms();
+        self.swept_ms.set(now);
+        self.entries.borrow_mut().retain(|entry| {
+            let Some(entry) = entry.upgrade() else { return false };
+            match entry.due.get() {
+                Due::Within(limit) => entry.due.set(Due::At(now.saturating_add(limit))),
+                Due::At(at) if at <= now => {
+                    entry.overdue.set(true);
+                    entry.due.set(Due::Never);
+                    entry.shut_down();
+                }
+                Due::At(_) | Due::Never => {}
+            }
+            if let Some((at, waker)) = &*entry.silence.borrow()
+                && *at <= now
+            {
+                waker.wake_by_ref();
+            }
+            true
+        });
+    }
+
+    /// Shuts down at most `limit` sockets whose timer is [`Timer::idle`], and returns how many. They see an end of stream and are
+    /// not overdue. A socket is evicted once.
+    pub fn evict(&self, limit: usize) -> usize {
+        let entries = self.entries.borrow();
+        let idle = entries.iter().filter_map(Weak::upgrade).filter(|entry| entry.evictable.get());
+        let evict = |entry: Rc<Entry>| {
+            entry.shut_down();
+            entry.evictable.set(false);
+            entry.shutdown.set(Shutdown::Both);
+        };
+        idle.take(limit).map(evict).count()
+    }
+
+    /// Shuts down every socket in both directions: the end of a drain that took too long.
+    pub fn shut_down_everything(&self) {
+        for entry in self.entries.borrow().iter().filter_map(Weak::upgrade) {
+            let _ = rustix::net::shutdown(&*entry.descriptor, Shutdown::Both);
+        }
+    }
+
+    /// Milliseconds since the sweep was made.
+    fn elapsed_ms(&self) -> u64 {
+        u64::try_from(self.epoch.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn refresh(&self) {
+        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        self.unix_s.set(unix.as_secs());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a failed set-up fails the test")]
+
+    use std::io::Read;
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    #[test]
+    fn an_overdue_socket_is_shut_down_and_told_why() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let ours = Rc::new(OwnedFd::from(ours));
+        let sweep = Sweep::new();
+        let deadline = sweep.watch(&ours, Timer::closing(Duration::ZERO));
+        let other = sweep.watch(&ours, Timer::idle(HOUR));
+        assert!(!deadline.is_overdue());
+        sweep.run();
+        assert!(!deadline.is_overdue(), "counted from the first round on");
+        sweep.run();
+        assert!(deadline.is_overdue());
+        assert!(!other.is_overdue());
+        assert_eq!(theirs.read(&mut [0; 1]).unwrap(), 0, "the peer sees the end of the stream");
+    }
+
+    #[test]
+    fn a_new_timer_is_not_overdue() {
+        let (ours, _theirs) = UnixStream::pair().unwrap();
+        let sweep = Sweep::new();
+        let deadline = sweep.watch(&Rc::new(OwnedFd::from(ours)), Timer::reading(Duration::ZERO));
+        sweep.run();
+        sweep.run();
+        assert!(deadline.is_overdue());
+        deadline.set(Timer::unbounded());
+        assert!(!deadline.is_overdue());
+        sweep.run();
+        sweep.run();
+        assert!(!deadline.is_overdue(), "an unbounded wait is never overdue");
+    }
+
+    #[test]
+    fn a_reading_timer_leaves_the_writing_half_open() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        theirs.set_nonblocking(true).unwrap();
+        let ours = Rc::new(OwnedFd::from(ours));
+        let sweep = Sweep::new();
+        let _deadline = sweep.watch(&ours, Timer::reading(Duration::ZERO));
+        sweep.run();
+        sweep.run();
+        rustix::net::send(&*ours, b"late", rustix::net::SendFlags::NOSIGNAL).unwrap();
+        let mut buffer = [0; 8];
+        assert_eq!((&theirs).read(&mut buffer).unwrap(), 4);
+    }
+
+    #[test]
+    fn silence_is_told_once_and_forgotten_with_the_next_timer() {
+        let (ours, _theirs) = UnixStream::pair().unwrap();
+        let sweep = Sweep::new();
+        let deadline = sweep.watch(&Rc::new(OwnedFd::from(ours)), Timer::idle(HOUR));
+        let mut context = Context::from_waker(Waker::noop());
+        assert!(deadline.poll_silence(&mut context).is_pending());
+        sweep.swept_ms.set(SILENCE_MS - 1);
+        assert!(deadline.poll_silence(&mut context).is_pending());
+        deadline.set(Timer::idle(HOUR));
+        assert!(deadline.poll_silence(&mut context).is_pending(), "counted anew");
+        sweep.swept_ms.set(2 * SILENCE_MS);
+        assert!(deadline.poll_silence(&mut context).is_ready());
+        assert!(deadline.poll_silence(&mut context).is_pending(), "told once");
+    }
+
+    #[test]
+    fn a_socket_is_evicted_once_and_only_while_it_is_idle() {
+        let (first, _peer) = UnixStream::pair().unwrap();
+        let first = Rc::new(OwnedFd::from(first));
+        let sweep = Sweep::new();
+        let _one = sweep.watch(&first, Timer::idle(HOUR));
+        let _other = sweep.watch(&first, Timer::idle(HOUR));
+        let _busy = sweep.watch(&first, Timer::unbounded());
+        let rounds = [(); 3].map(|()| sweep.evict(1));
+        assert_eq!(rounds, [1, 1, 0]);
+    }
+
+    #[test]
+    fn dropped_deadlines_are_forgotten_and_let_go_of_the_socket() {
+        let (ours, _theirs) = UnixStream::pair().unwrap();
+        let ours = Rc::new(OwnedFd::from(ours));
+        let sweep = Sweep::new();
+        drop(sweep.watch(&ours, Timer::idle(Duration::from_secs(1))));
+        assert_eq!(Rc::strong_count(&ours), 1);
+        sweep.run();
+        assert!(sweep.entries.borrow().is_empty());
+    }
+}

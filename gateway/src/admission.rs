@@ -1,0 +1,33 @@
+//! Who the peer of a connection is: the one place that asks `identity`, notes whom it saw, and counts the verdict.
+//!
+//! Must not speak to the peer: what becomes of a refusal is for `http` and `worker::connection`.
+
+use std::sync::Arc;
+
+use hookgate_core::identity::{CacheOutcome, ChainRefusal, PeerChain, Scope, Verification, VerifiedChain};
+
+use crate::context::WorkerContext;
+use crate::snapshot::Snapshot;
+
+/// What the certificates of a peer prove, or why they prove nothing.
+pub type Verdict = Result<Arc<VerifiedChain>, ChainRefusal>;
+
+/// Judges the chain of a finished handshake, or of a peer that was admitted before.
+pub fn judge(context: &WorkerContext, snapshot: &Snapshot, scope: &Scope, chain: PeerChain<'_>) -> Verdict {
+    let now = context.now();
+    let verification = snapshot.identity.verify(scope, chain, now);
+    if let Ok(chain) = &verification.result {
+        snapshot.identity.sighted(chain, now);
+    }
+    count(context, snapshot, &verification);
+    verification.result
+}
+
+/// Counts the verdict on a chain that was refused during the handshake, where it is not counted. No cache knows such a chain.
+pub fn refused_in_handshake(context: &WorkerContext, snapshot: &Snapshot, refusal: &ChainRefusal) {
+    count(context, snapshot, &Verification { result: Err(refusal.clone()), cache: CacheOutcome::Miss });
+}
+
+fn count(context: &WorkerContext, snapshot: &Snapshot, verification: &Verification) {
+    context.meters.verified(verification, |id| Arc::clone(&snapshot.identity.provider(id).name));
+}

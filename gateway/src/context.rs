@@ -1,0 +1,139 @@
+//! What the rooms of one worker share: the current snapshot, the clock, the meters, request ids, and the bound on logged refusals.
+//!
+//! Stands below `accept`, `http` and `worker`, which all hold it. Must not know connections, listeners or handlers.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use hookgate_io::Backend;
+use hookgate_io::sweep::Sweep;
+use hyper::header::HeaderValue;
+use rustls_pki_types::UnixTime;
+
+use crate::metrics::Meters;
+use crate::snapshot::Snapshot;
+
+/// Refusals that a worker writes to the log in one second; more are only counted, so that a flood of bad handshakes does not
+/// become a flood of log lines. The number of those left out is logged.
+const LOGGED_REFUSALS_PER_SECOND: u32 = 50;
+
+/// Hexadecimal digits of a request id: 128 bits.
+const REQUEST_ID_DIGITS: usize = 32;
+
+/// Request ids that are made at once, in one allocation that lives as long as any of them: 1 KiB.
+const REQUEST_IDS_AT_ONCE: usize = 32;
+
+/// What the rooms of one worker share.
+pub struct WorkerContext {
+    snapshot: Arc<ArcSwap<Snapshot>>,
+    backend: Backend,
+    workers: usize,
+    /// Deadlines, and the coarse clock.
+    pub sweep: Rc<Sweep>,
+    /// What is counted.
+    pub meters: Meters,
+    draining: Cell<bool>,
+    random: RefCell<fastrand::Rng>,
+    /// Ids that were made and not given out yet, one after the other.
+    request_ids: RefCell<Bytes>,
+    refusals: Cell<RefusalLog>,
+    no_label: Arc<str>,
+}
+
+#[derive(Clone, Copy, Default)]
+struct RefusalLog {
+    second: u64,
+    logged: u32,
+    left_out: u32,
+}
+
+impl WorkerContext {
+    /// The context of one of `workers` workers, which all serve the current value of `snapshot`.
+    pub fn new(backend: Backend, snapshot: Arc<ArcSwap<Snapshot>>, workers: usize) -> Rc<Self> {
+        Rc::new(Self {
+            snapshot,
+            backend,
+            workers,
+            sweep: Sweep::new(),
+            meters: Meters::new(),
+            draining: Cell::new(false),
+            random: RefCell::new(fastrand::Rng::new()),
+            request_ids: RefCell::default(),
+            refusals: Cell::default(),
+            no_label: Arc::from(""),
+        })
+    }
+
+    /// The current snapshot.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.snapshot.load_full()
+    }
+
+    /// The I/O backend of this worker.
+    pub fn backend(&self) -> Backend {
+        self.backend
+    }
+
+    /// Workers of this process, this one included. A limit over all workers is divided by it.
+    pub fn workers(&self) -> usize {
+        self.workers
+    }
+
+    /// Wall-clock time in whole seconds, behind by at most [`hookgate_io::sweep::SWEEP_INTERVAL`] and a second.
+    pub fn now(&self) -> UnixTime {
+        UnixTime::since_unix_epoch(self.sweep.unix_time())
+    }
+
+    /// Begins the drain: from now on no connection outlives its next answer.
+    pub fn begin_drain(&self) {
+        self.draining.set(true);
+    }
+
+    /// Whether the process is about to end: no connection outlives its next answer.
+    pub fn is_draining(&self) -> bool {
+        self.draining.get()
+    }
+
+    /// The label of what has no name.
+    pub fn no_label(&self) -> Arc<str> {
+        Arc::clone(&self.no_label)
+    }
+
+    /// A new request id: 128 random bits in hexadecimal. Unique, not secret.
+    pub fn request_id(&self) -> HeaderValue {
+        let mut ids = self.request_ids.borrow_mut();
+        if ids.is_empty() {
+            let mut random = self.random.borrow_mut();
+            let bits: Vec<u8> = (0..REQUEST_IDS_AT_ONCE).flat_map(|_| random.u128(..).to_be_bytes()).collect();
+            *ids = Bytes::from(data_encoding::HEXLOWER.encode(&bits));
+        }
+        // Hexadecimal digits are fit for a field.
+        let id = ids.split_to(REQUEST_ID_DIGITS);
+        HeaderValue::from_maybe_shared(id).unwrap_or_else(|_| HeaderValue::from_static("unknown"))
+    }
+
+    /// Runs `write`, which logs one refusal, unless enough were logged in this second.
+    pub fn log_refusal(&self, write: impl FnOnce()) {
+        let second = self.sweep.unix_time().as_secs();
+        let mut log = self.refusals.get();
+        if log.second != second {
+            if log.left_out > 0 {
+                tracing::warn!(
+                    count = log.left_out,
+                    "refusals left out of the log, which takes {LOGGED_REFUSALS_PER_SECOND} a second"
+                );
+            }
+            log = RefusalLog { second, ..RefusalLog::default() };
+        }
+        if log.logged < LOGGED_REFUSALS_PER_SECOND {
+            log.logged += 1;
+            write();
+        } else {
+            log.left_out += 1;
+        }
+        self.refusals.set(log);
+    }
+}
