@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 
 use ring::digest;
 use rustls_pki_types::TrustAnchor;
+use time::Date;
 use toml::Spanned;
 
-use super::document::{Report, nearest};
+use super::document::{Report, unknown};
 use super::error::Problem;
 use super::file::{self, MAXIMUM_FILE_BYTES};
 
@@ -45,8 +46,8 @@ pub(super) struct Anchor {
     pub(super) trust_anchor: TrustAnchor<'static>,
     /// Its subject, for people.
     pub(super) subject: String,
-    /// Its last day, as YYYY-MM-DD.
-    pub(super) not_after: String,
+    /// Its last day.
+    pub(super) not_after: Date,
     /// Its notAfter, in seconds since 1970.
     pub(super) not_after_seconds: u64,
     /// SHA-256 of its DER.
@@ -94,14 +95,9 @@ fn load(text: &str, report: &Report<'_>) -> Result<Vec<Anchor>, Problem> {
 }
 
 fn builtin(name: &str) -> Result<&'static str, Problem> {
-    let names = || ROOTS.iter().map(|(name, _)| *name);
     let found = ROOTS.iter().find(|(known, _)| *known == name);
-    found.map(|(_, pem)| *pem).ok_or_else(|| Problem::Unknown {
-        what: "built-in trust anchor",
-        name: name.to_owned(),
-        nearest: nearest(name, names()),
-        known: format!("there are {}", names().collect::<Vec<_>>().join(", ")),
-    })
+    let names = ROOTS.iter().map(|(name, _)| *name);
+    found.map(|(_, pem)| *pem).ok_or_else(|| unknown("built-in trust anchor", name, "there are", names))
 }
 
 /// The certificates of a PEM file as anchors, in its order.

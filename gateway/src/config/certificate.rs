@@ -17,6 +17,7 @@ use super::ServerCertificate;
 use super::document::Report;
 use super::error::Problem;
 use super::file::{self, MAXIMUM_FILE_BYTES};
+use super::length;
 use super::warning::Caution;
 use crate::crypto;
 
@@ -39,10 +40,7 @@ pub(super) struct RawCertificate {
 
 /// Parses our certificates; those at fault are left out.
 pub(super) fn certificates(raw: &[Spanned<RawCertificate>], report: &mut Report<'_>) -> Vec<ServerCertificate> {
-    if let Some(first) = raw.get(MAXIMUM_CERTIFICATES) {
-        report.error(first, Problem::TooMany { count: raw.len(), maximum: MAXIMUM_CERTIFICATES });
-    }
-    raw.iter().take(MAXIMUM_CERTIFICATES).filter_map(|raw| parse(raw, report)).collect()
+    length::first(raw, MAXIMUM_CERTIFICATES, report).iter().filter_map(|raw| parse(raw, report)).collect()
 }
 
 fn parse(raw: &Spanned<RawCertificate>, report: &mut Report<'_>) -> Option<ServerCertificate> {

@@ -341,8 +341,24 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for WordOr<T> {
     }
 }
 
+/// The problem with `name`, a `what` that is not among `known`. `introduction`, such as "there are", precedes those, or stands alone.
+pub(super) fn unknown<'n>(
+    what: &'static str,
+    name: &str,
+    introduction: &str,
+    known: impl IntoIterator<Item = &'n str>,
+) -> Problem {
+    let known: Vec<&str> = known.into_iter().collect();
+    Problem::Unknown {
+        what,
+        name: name.to_owned(),
+        nearest: nearest(name, known.iter().copied()),
+        known: if known.is_empty() { introduction.to_owned() } else { format!("{introduction} {}", known.join(", ")) },
+    }
+}
+
 /// The known name that looks most like `name`, if any looks like it at all.
-pub(super) fn nearest<'n>(name: &str, known: impl IntoIterator<Item = &'n str>) -> Option<String> {
+fn nearest<'n>(name: &str, known: impl IntoIterator<Item = &'n str>) -> Option<String> {
     // 0.7 is the confidence at which clap makes suggestions for options: the same user sees both.
     let scored = known.into_iter().map(|candidate| (strsim::jaro(name, candidate), candidate));
     let best = scored.filter(|(score, _)| *score > 0.7).max_by(|one, other| one.0.total_cmp(&other.0));

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, UnixTime};
+use time::{Date, OffsetDateTime};
 use x509_parser::prelude::{ASN1Time, FromDer, X509Certificate};
 use zeroize::Zeroizing;
 
@@ -111,12 +112,7 @@ impl FileVersion {
 /// Whatever the system says, and [`io::ErrorKind::FileTooLarge`] for a larger file.
 pub(super) fn read(path: &Path, maximum: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    // One byte more than allowed tells a file that fits from one that does not, whatever its metadata says.
-    File::open(path)?.take(maximum + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > maximum {
-        let message = format!("larger than {maximum} bytes");
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, message));
-    }
+    read_into(&mut bytes, path, maximum)?;
     Ok(bytes)
 }
 
@@ -127,12 +123,18 @@ pub(super) fn read(path: &Path, maximum: u64) -> io::Result<Vec<u8>> {
 pub(super) fn read_secret(path: &Path, maximum: usize) -> io::Result<Zeroizing<Vec<u8>>> {
     // Room for all of it from the start: memory that a growing vector leaves behind is not wiped.
     let mut bytes = Zeroizing::new(Vec::with_capacity(maximum + 1));
-    File::open(path)?.take(maximum as u64 + 1).read_to_end(&mut bytes)?;
-    if bytes.len() > maximum {
+    read_into(&mut bytes, path, maximum as u64)?;
+    Ok(bytes)
+}
+
+/// Adds at most one byte more than `maximum`: that tells a file that fits from one that does not, whatever its metadata says.
+fn read_into(bytes: &mut Vec<u8>, path: &Path, maximum: u64) -> io::Result<()> {
+    File::open(path)?.take(maximum + 1).read_to_end(bytes)?;
+    if bytes.len() as u64 > maximum {
         let message = format!("larger than {maximum} bytes");
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, message));
     }
-    Ok(bytes)
+    Ok(())
 }
 
 /// Whether every user of this host can read the file. The group is the operator's business: 0640 is how a service account
@@ -182,25 +184,51 @@ pub(super) fn parse<'c>(
     }
 }
 
-/// The day of an X.509 time as YYYY-MM-DD, in UTC.
-pub(super) fn day(time: ASN1Time) -> String {
-    let date = time.to_datetime().date();
-    format!("{:04}-{:02}-{:02}", date.year(), u8::from(date.month()), date.day())
+/// The day of an X.509 time, in UTC. Its text is YYYY-MM-DD.
+pub(super) fn day(time: ASN1Time) -> Date {
+    time.to_datetime().date()
 }
 
-/// The day of `time` as YYYY-MM-DD, in UTC; `None` beyond the year 9999. ISO days compare as text.
-pub fn day_of(time: UnixTime) -> Option<String> {
-    let seconds = i64::try_from(time.as_secs()).ok()?;
-    ASN1Time::from_timestamp(seconds).ok().map(day)
+/// The day in UTC, `seconds` after the start of 1970, and 9999-12-31 for all later times. Its text is YYYY-MM-DD.
+pub fn day_of(seconds: u64) -> Date {
+    let time = i64::try_from(seconds).ok().and_then(|seconds| OffsetDateTime::from_unix_timestamp(seconds).ok());
+    time.map_or(Date::MAX, OffsetDateTime::date)
 }
 
-/// The first second after the day YYYY-MM-DD, in UTC; `None` where there is no such day.
-pub(super) fn end_of_day(day: &str) -> Option<UnixTime> {
+/// The first second after `day`, in UTC; `None` for a day before 1970.
+pub(super) fn end_of_day(day: Date) -> Option<UnixTime> {
     const SECONDS_A_DAY: u64 = 24 * 60 * 60;
-    // As an X.509 GeneralizedTime: tag, length, and fifteen characters.
-    let text = format!("{}000000Z", day.replace('-', ""));
-    let der = [&[0x18, 0x0f], text.as_bytes()].concat();
-    let (_, midnight) = ASN1Time::from_der(&der).ok()?;
-    let seconds = u64::try_from(midnight.timestamp()).ok()?;
-    Some(UnixTime::since_unix_epoch(Duration::from_secs(seconds + SECONDS_A_DAY)))
+    let midnight = u64::try_from(day.midnight().assume_utc().unix_timestamp()).ok()?;
+    Some(UnixTime::since_unix_epoch(Duration::from_secs(midnight + SECONDS_A_DAY)))
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use time::Month;
+
+    use super::*;
+
+    #[test]
+    fn days_begin_and_end_in_utc() {
+        for (seconds, day) in [
+            (0, "1970-01-01"),
+            (86_399, "1970-01-01"),
+            (951_782_400, "2000-02-29"),
+            (253_402_300_799, "9999-12-31"),
+            (253_402_300_800, "9999-12-31"),
+            (u64::MAX, "9999-12-31"),
+        ] {
+            assert_eq!(day_of(seconds).to_string(), day);
+        }
+        for (year, month, day, end) in [
+            (1969, Month::December, 31, None),
+            (1970, Month::January, 1, Some(86_400)),
+            (2000, Month::February, 29, Some(951_868_800)),
+            (9999, Month::December, 31, Some(253_402_300_800)),
+        ] {
+            let day = Date::from_calendar_date(year, month, day).unwrap();
+            assert_eq!(end_of_day(day).map(|time| time.as_secs()), end, "{day}");
+        }
+    }
 }

@@ -11,6 +11,7 @@ use toml::Spanned;
 use super::Listen;
 use super::document::{self, Report};
 use super::error::Problem;
+use super::length;
 use super::limits::Bound;
 use super::provider::RawProvider;
 use super::ranges::{self, ProviderRanges, RawRangeFiles, RawRanges};
@@ -168,12 +169,7 @@ fn interfaces(raw: &Spanned<RawFilter>, mode: Mode, report: &mut Report<'_>) -> 
         }
         return Vec::new();
     };
-    let count = listed.get_ref().len();
-    if count == 0 {
-        report.empty(listed, Problem::Empty { write: WRITE_INTERFACES });
-    } else if count > MAXIMUM_INTERFACES {
-        report.error(listed, Problem::TooMany { count, maximum: MAXIMUM_INTERFACES });
-    }
+    length::is_within(listed, MAXIMUM_INTERFACES, WRITE_INTERFACES, report);
     let mut interfaces: Vec<(String, usize)> = Vec::new();
     for name in listed.get_ref() {
         let text = name.get_ref();

@@ -10,7 +10,6 @@ use std::hash::{BuildHasher as _, Hash, RandomState};
 use std::sync::LazyLock;
 
 use data_encoding::HEXLOWER;
-use rustls_pki_types::UnixTime;
 use toml::de::{DeTable, DeValue};
 
 use super::{Config, ServerCertificate, file};
@@ -172,14 +171,14 @@ impl Inventory {
 
     fn profile(&mut self, owner: &Owner, profile: &Profile, suffix: &str) {
         for (anchor, not_after) in profile.trust_anchors.iter().zip(&profile.anchors_not_after) {
-            let fact = Fact::new(format!("until {}", day(*not_after)), not_after);
+            let fact = Fact::new(format!("until {}", file::day_of(*not_after)), not_after);
             self.add(owner.clone(), format!("trust anchor {}{suffix}", anchor_label(anchor)), fact);
         }
         // The newest of an issuer comes first, and is the one in use.
         for list in profile.revocation.iter().flat_map(|lists| lists.lists()) {
             let number = list.number().map(|number| format!("number {number}, ")).unwrap_or_default();
             let (this_update, next_update) = (list.this_update().as_secs(), list.next_update().as_secs());
-            let shown = format!("{number}next update {}", day(next_update));
+            let shown = format!("{number}next update {}", file::day_of(next_update));
             let fact = Fact::new(shown, &(list.number(), this_update, next_update));
             self.add(owner.clone(), format!("revocation list of {}{suffix}", list.issuer()), fact);
         }
@@ -235,11 +234,6 @@ fn certificate_fact(certificate: &ServerCertificate) -> Option<Fact> {
     let parsed = file::parse(certificate.chain.first()?, 0, &certificate.chain_path).ok()?;
     let (serial, until) = (HEXLOWER.encode(parsed.raw_serial()), file::day(parsed.validity().not_after));
     Some(Fact::new(format!("serial {serial} until {until}"), &certificate.chain))
-}
-
-fn day(seconds: u64) -> String {
-    let time = UnixTime::since_unix_epoch(std::time::Duration::from_secs(seconds));
-    file::day_of(time).unwrap_or_else(|| "9999-12-31".to_owned())
 }
 
 /// A value as it would be written, its secrets left out and its end too where it is long.

@@ -11,11 +11,12 @@ use rustls_pki_types::CertificateDer;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::document::{Report, nearest};
+use super::document::{Report, unknown};
 use super::error::{Problem, ProofProblem};
 use super::file::{self, MAXIMUM_FILE_BYTES};
 use super::inventory::Fact;
 use super::key_url::KeyUrl;
+use super::length;
 use super::limits::Bound;
 use super::profile;
 use super::warning::Caution;
@@ -138,11 +139,8 @@ struct Written<'r> {
 impl<'r> KeySources<'r> {
     /// Parses the sources. One that is at fault keeps its name and its place, so that tokens can refer to it.
     pub(super) fn new(raw: &'r [Spanned<RawKeySource>], report: &mut Report<'_>) -> Self {
-        if let Some(first) = raw.get(MAXIMUM_SOURCES) {
-            report.error(first, Problem::TooMany { count: raw.len(), maximum: MAXIMUM_SOURCES });
-        }
         let mut written: Vec<Written<'_>> = Vec::new();
-        for raw in raw.iter().take(MAXIMUM_SOURCES) {
+        for raw in length::first(raw, MAXIMUM_SOURCES, report) {
             let name = match &raw.get_ref().name {
                 Some(text) => profile::name(text, report),
                 None => {
@@ -172,14 +170,8 @@ impl<'r> KeySources<'r> {
         }
         // Where a source has no name, or none that is fit, this may be the one that was meant.
         if self.written.iter().all(|source| source.name.is_some()) {
-            let names = || self.written.iter().filter_map(|source| source.name.as_deref()).chain([GOOGLE]);
-            let problem = Problem::Unknown {
-                what: "key source",
-                name: name.get_ref().clone(),
-                nearest: nearest(name.get_ref(), names()),
-                known: format!("there are {}", names().collect::<Vec<_>>().join(", ")),
-            };
-            report.error(name, problem);
+            let names = self.written.iter().filter_map(|source| source.name.as_deref()).chain([GOOGLE]);
+            report.error(name, unknown("key source", name.get_ref(), "there are", names));
         }
         None
     }

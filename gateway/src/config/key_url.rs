@@ -5,15 +5,13 @@
 use std::fmt;
 
 use hyper::Uri;
-use hyper::http::uri::{Authority, PathAndQuery, Scheme};
+use hyper::http::uri::Scheme;
 use rustls_pki_types::ServerName;
 
 /// Where a key set is: an `https` URL.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyUrl {
-    authority: Authority,
-    path: PathAndQuery,
-    server_name: ServerName<'static>,
+    uri: Uri,
     port: u16,
 }
 
@@ -48,16 +46,17 @@ impl KeyUrl {
         if text.contains('#') {
             return Err(malformed());
         }
-        let parts = text.parse::<Uri>().map_err(|_| malformed())?.into_parts();
-        let authority = parts.authority.ok_or_else(malformed)?;
+        let uri = text.parse::<Uri>().map_err(|_| malformed())?;
+        let authority = uri.authority().ok_or_else(malformed)?;
         if authority.as_str().contains('@') {
             return Err(KeyUrlError::Credentials);
         }
-        if parts.scheme.ok_or_else(malformed)? != Scheme::HTTPS {
+        if *uri.scheme().ok_or_else(malformed)? != Scheme::HTTPS {
             return Err(KeyUrlError::NotHttps { text: text.to_owned() });
         }
-        let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
-        let server_name = ServerName::try_from(host).map_err(|_| malformed())?;
+        // The server's certificate must name the host.
+        let host = authority.host().trim_start_matches('[').trim_end_matches(']');
+        ServerName::try_from(host).map_err(|_| malformed())?;
         // `port_u16` is none for a port that is no number of 16 bits as well as for none at all.
         let port = match authority.port() {
             Some(port) => Some(port.as_u16()),
@@ -65,26 +64,13 @@ impl KeyUrl {
             None if authority.host().len() == authority.as_str().len() => Some(443),
             None => None,
         };
-        let path = parts.path_and_query.unwrap_or_else(|| PathAndQuery::from_static("/"));
-        Ok(Self { port: port.ok_or_else(malformed)?, authority, path, server_name })
+        Ok(Self { port: port.ok_or_else(malformed)?, uri })
     }
 
-    /// Host and port as written, for the Host field.
+    /// The whole URL.
     #[must_use]
-    pub fn authority(&self) -> &Authority {
-        &self.authority
-    }
-
-    /// Path and query.
-    #[must_use]
-    pub fn path(&self) -> &PathAndQuery {
-        &self.path
-    }
-
-    /// Whom to connect to, and whom the server's certificate must name.
-    #[must_use]
-    pub fn server_name(&self) -> &ServerName<'static> {
-        &self.server_name
+    pub fn uri(&self) -> &Uri {
+        &self.uri
     }
 
     /// Which port to connect to.
@@ -96,7 +82,7 @@ impl KeyUrl {
 
 impl fmt::Display for KeyUrl {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "https://{}{}", self.authority, self.path)
+        self.uri.fmt(formatter)
     }
 }
 

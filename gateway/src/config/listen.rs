@@ -8,6 +8,7 @@ use toml::Spanned;
 
 use super::document::Report;
 use super::error::Problem;
+use super::length;
 use super::limits::Bound;
 use super::{Listen, Metrics};
 
@@ -73,12 +74,7 @@ pub(super) fn listen(raw: Option<Spanned<RawListen>>, report: &mut Report<'_>) -
 }
 
 fn parse_addresses(raw: &Spanned<Vec<Spanned<String>>>, report: &mut Report<'_>) -> Vec<SocketAddr> {
-    let count = raw.get_ref().len();
-    if count == 0 {
-        report.empty(raw, Problem::Empty { write: WRITE_ADDRESSES });
-    } else if count > MAXIMUM_ADDRESSES {
-        report.error(raw, Problem::TooMany { count, maximum: MAXIMUM_ADDRESSES });
-    }
+    length::is_within(raw, MAXIMUM_ADDRESSES, WRITE_ADDRESSES, report);
     let mut addresses: Vec<(SocketAddr, usize)> = Vec::new();
     for text in raw.get_ref() {
         let Some(address) = parse_address(text, report) else { continue };

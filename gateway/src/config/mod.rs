@@ -17,6 +17,7 @@ mod filter;
 pub mod inventory;
 mod key_source;
 mod key_url;
+mod length;
 mod limits;
 mod listen;
 pub mod preset;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use rustls_pki_types::CertificateRevocationListDer;
 use rustls_pki_types::pem::PemObject;
 use serde::Deserialize;
+use time::{Date, Month};
 use toml::Spanned;
 use toml::value::Datetime;
 
@@ -15,6 +16,7 @@ use super::anchor::{self, Anchor};
 use super::document::{self, Report};
 use super::error::Problem;
 use super::file::{self, MAXIMUM_REVOCATION_LIST_BYTES};
+use super::length;
 use super::limits::Bound;
 use super::warning::Caution;
 use hookgate_core::identity::ExtendedKeyUsage;
@@ -90,8 +92,8 @@ pub(super) struct Fields {
 #[derive(Clone, Debug)]
 pub(super) struct DraftProfile {
     pub(super) name: Arc<str>,
-    /// The last day on which the provider documents it, as YYYY-MM-DD.
-    pub(super) until: Option<String>,
+    /// The last day on which the provider documents it.
+    pub(super) until: Option<Date>,
     pub(super) fields: Fields,
 }
 
@@ -126,17 +128,23 @@ pub(super) fn draft(raw: &Spanned<RawProfile>, report: &mut Report<'_>) -> Optio
             None
         }
     };
-    let until = raw.get_ref().until.as_ref().and_then(|day| match day.get_ref() {
-        Datetime { date: Some(date), time: None, offset: None } if file::end_of_day(&date.to_string()).is_some() => {
-            Some(date.to_string())
+    let until = raw.get_ref().until.as_ref().and_then(|written| {
+        let day = local_date(written.get_ref());
+        if day.is_none() {
+            report.error(written, Problem::Day);
         }
-        _ => {
-            report.error(day, Problem::Day);
-            None
-        }
+        day
     });
     let fields = fields(raw.get_ref(), report);
     Some(DraftProfile { name: name?, until, fields })
+}
+
+/// The day of a local date of TOML; `None` if there is no such day, or if it lies before 1970.
+fn local_date(written: &Datetime) -> Option<Date> {
+    let Datetime { date: Some(written), time: None, offset: None } = written else { return None };
+    let month = Month::try_from(written.month).ok()?;
+    let day = Date::from_calendar_date(written.year.into(), month, written.day).ok()?;
+    file::end_of_day(day).map(|_| day)
 }
 
 /// A name that may become a metric label and a header value.
@@ -150,11 +158,7 @@ pub(super) fn name(text: &Spanned<String>, report: &mut Report<'_>) -> Option<Ar
 }
 
 fn identities(raw: &Spanned<Vec<Spanned<RawIdentity>>>, report: &mut Report<'_>) -> Vec<IdentityRule> {
-    match raw.get_ref().len() {
-        0 => report.empty(raw, Problem::Empty { write: WRITE_IDENTITY }),
-        1..=MAXIMUM_IDENTITIES => {}
-        count => report.error(raw, Problem::TooMany { count, maximum: MAXIMUM_IDENTITIES }),
-    }
+    length::is_within(raw, MAXIMUM_IDENTITIES, WRITE_IDENTITY, report);
     raw.get_ref().iter().filter_map(|entry| identity(entry, report)).collect()
 }
 

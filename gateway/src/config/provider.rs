@@ -7,13 +7,15 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use serde::Deserialize;
+use time::Date;
 use toml::Spanned;
 
 use super::anchor::WRITE_TRUST_ANCHORS;
-use super::document::{self, Report, WordOr, nearest};
+use super::document::{self, Report, WordOr, unknown};
 use super::error::Problem;
 use super::file;
 use super::key_source::KeySources;
+use super::length;
 use super::preset;
 use super::profile::{
     self, DraftProfile, Fields, RawExtendedKeyUsage, RawIdentity, RawProfile, RawRevocationScope, WRITE_IDENTITY,
@@ -83,13 +85,10 @@ pub(super) fn providers(
     sources: &mut KeySources<'_>,
     report: &mut Report<'_>,
 ) -> (Vec<Provider>, Vec<Arc<ProofPolicy>>, ProviderNames) {
-    if let Some(first) = raw.get(MAXIMUM_PROVIDERS) {
-        report.error(first, Problem::TooMany { count: raw.len(), maximum: MAXIMUM_PROVIDERS });
-    }
     let mut names: HashMap<String, (ProviderId, usize)> = HashMap::new();
     let mut complete = true;
     let (mut providers, mut proofs) = (Vec::new(), Vec::new());
-    for (raw, id) in raw.iter().take(MAXIMUM_PROVIDERS).zip(0..) {
+    for (raw, id) in length::first(raw, MAXIMUM_PROVIDERS, report).iter().zip(0..) {
         let name = provider_name(raw, report);
         match &name {
             Some((text, at)) => match names.get(text.as_ref()) {
@@ -212,14 +211,8 @@ fn preset_profiles(
     report: &mut Report<'_>,
 ) -> Option<Vec<DraftProfile>> {
     let Some(preset) = preset::find(name.get_ref()) else {
-        let names = || preset::all().iter().map(|preset| preset.name());
-        let problem = Problem::Unknown {
-            what: "preset",
-            name: name.get_ref().clone(),
-            nearest: nearest(name.get_ref(), names()),
-            known: format!("there are {}", names().collect::<Vec<_>>().join(", ")),
-        };
-        report.error(name, problem);
+        let names = preset::all().iter().map(|preset| preset.name());
+        report.error(name, unknown("preset", name.get_ref(), "there are", names));
         return None;
     };
     let Some(chosen) = chosen else { return Some(preset.drafts().to_vec()) };
@@ -229,13 +222,7 @@ fn preset_profiles(
     }
     let names = || preset.drafts().iter().map(|draft| draft.name.as_ref());
     for name in chosen.get_ref().iter().filter(|name| !names().any(|known| known == name.get_ref())) {
-        let problem = Problem::Unknown {
-            what: "profile",
-            name: name.get_ref().clone(),
-            nearest: nearest(name.get_ref(), names()),
-            known: format!("this preset has {}", names().collect::<Vec<_>>().join(", ")),
-        };
-        report.error(name, problem);
+        report.error(name, unknown("profile", name.get_ref(), "this preset has", names()));
     }
     let is_chosen = |draft: &&DraftProfile| chosen.get_ref().iter().any(|name| name.get_ref() == draft.name.as_ref());
     Some(preset.drafts().iter().filter(is_chosen).cloned().collect())
@@ -286,7 +273,7 @@ fn finish(
     Some(Profile {
         name: draft.name,
         anchors_not_after: anchors.iter().flatten().map(|anchor| anchor.not_after_seconds).collect(),
-        overlap_ends: draft.until.as_deref().and_then(file::end_of_day),
+        overlap_ends: draft.until.and_then(file::end_of_day),
         trust_anchors: anchors?.into_iter().map(|anchor| anchor.trust_anchor).collect(),
         verify_depth: overrides.verify_depth.or(fields.verify_depth).unwrap_or(DEFAULT_VERIFY_DEPTH),
         identity: identity?,
@@ -297,15 +284,15 @@ fn finish(
 
 /// What time has overtaken, and what the provider's own fields break in its profiles.
 fn warn_of_drafts(raw: &Spanned<RawProvider>, drafts: &[DraftProfile], overrides: &Fields, report: &mut Report<'_>) {
-    let Some(today) = file::day_of(report.now()) else { return };
+    let today = file::day_of(report.now().as_secs());
     for draft in drafts {
         let profile = draft.name.to_string();
-        if let Some(until) = draft.until.clone().filter(|until| *until < today) {
+        if let Some(until) = draft.until.filter(|until| *until < today) {
             report.warn(raw, Caution::ProfileOutdated { profile: profile.clone(), until });
         }
         if overrides.trust_anchors.is_none() {
             let anchors = draft.fields.trust_anchors.iter().flatten();
-            warn_of_anchors(raw, &profile, anchors, &today, report);
+            warn_of_anchors(raw, &profile, anchors, today, report);
         }
         if let (Some(depth), Some(needed)) = (overrides.verify_depth, draft.fields.verify_depth)
             && let Some(at) = raw.get_ref().verify_depth.as_ref()
@@ -315,18 +302,18 @@ fn warn_of_drafts(raw: &Spanned<RawProvider>, drafts: &[DraftProfile], overrides
         }
     }
     // Written once for all profiles, and so warned of once.
-    warn_of_anchors(raw, "(all)", overrides.trust_anchors.iter().flatten(), &today, report);
+    warn_of_anchors(raw, "(all)", overrides.trust_anchors.iter().flatten(), today, report);
 }
 
 fn warn_of_anchors<'a>(
     raw: &Spanned<RawProvider>,
     profile: &str,
     anchors: impl Iterator<Item = &'a super::anchor::Anchor>,
-    today: &str,
+    today: Date,
     report: &mut Report<'_>,
 ) {
-    for anchor in anchors.filter(|anchor| anchor.not_after.as_str() < today) {
-        let (subject, not_after) = (anchor.subject.clone(), anchor.not_after.clone());
+    for anchor in anchors.filter(|anchor| anchor.not_after < today) {
+        let (subject, not_after) = (anchor.subject.clone(), anchor.not_after);
         report.warn(raw, Caution::AnchorExpired { profile: profile.to_owned(), subject, not_after });
     }
 }

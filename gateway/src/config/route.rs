@@ -9,9 +9,10 @@ use hyper::Method;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::document::{Report, WordOr, nearest};
+use super::document::{Report, WordOr, unknown};
 use super::error::Problem;
 use super::key_source::KeySources;
+use super::length;
 use super::proof::{self, RawClause, RawReplay};
 use hookgate_core::auth::ProofPolicy;
 use hookgate_core::identity::ProviderId;
@@ -65,16 +66,11 @@ impl ProviderNames {
         if found.is_none() && self.complete {
             let mut known: Vec<&str> = self.names.keys().map(String::as_str).collect();
             known.sort_unstable();
-            let problem = Problem::Unknown {
-                what: "provider",
-                name: name.get_ref().clone(),
-                nearest: nearest(name.get_ref(), known.iter().copied()),
-                known: match known.as_slice() {
-                    [] => "write a [[provider]] section with that name".to_owned(),
-                    known => format!("this file defines {}", known.join(", ")),
-                },
+            let introduction = match known.as_slice() {
+                [] => "write a [[provider]] section with that name",
+                _ => "this file defines",
             };
-            report.error(name, problem);
+            report.error(name, unknown("provider", name.get_ref(), introduction, known));
         }
         found
     }
@@ -87,12 +83,9 @@ pub(super) fn routes(
     sources: &mut KeySources<'_>,
     report: &mut Report<'_>,
 ) -> (Vec<Route>, Vec<Option<Arc<ProofPolicy>>>) {
-    if let Some(first) = raw.get(MAXIMUM_ROUTES) {
-        report.error(first, Problem::TooMany { count: raw.len(), maximum: MAXIMUM_ROUTES });
-    }
     let mut seen = Seen::default();
     let (mut routes, mut proofs) = (Vec::new(), Vec::new());
-    for raw in raw.iter().take(MAXIMUM_ROUTES) {
+    for raw in length::first(raw, MAXIMUM_ROUTES, report) {
         let RawRoute { proof, replay, .. } = raw.get_ref();
         let route = parse(raw, names, report);
         let name = route.as_ref().map_or("", |route| &route.name);
@@ -236,16 +229,10 @@ fn parse_handler(text: &str) -> Result<Handler, Problem> {
 
 fn parse_methods(raw: Option<&Spanned<Vec<Spanned<String>>>>, report: &mut Report<'_>) -> Option<Vec<Method>> {
     let Some(raw) = raw else { return Some(vec![Method::POST]) };
-    let count = raw.get_ref().len();
-    if count == 0 {
-        report.empty(raw, Problem::Empty { write: WRITE_METHODS });
+    if !length::is_within(raw, MAXIMUM_METHODS, WRITE_METHODS, report) {
         return None;
     }
-    if count > MAXIMUM_METHODS {
-        report.error(raw, Problem::TooMany { count, maximum: MAXIMUM_METHODS });
-        return None;
-    }
-    let mut methods: Vec<Method> = Vec::with_capacity(count);
+    let mut methods: Vec<Method> = Vec::with_capacity(raw.get_ref().len());
     for text in raw.get_ref() {
         let method = parsed(text, parse_method, report)?;
         if methods.contains(&method) {

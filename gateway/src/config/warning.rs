@@ -5,6 +5,8 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use time::Date;
+
 use super::error::{Location, one_line};
 
 /// Something that does not keep hookgate from starting, but that the operator will want to know.
@@ -39,15 +41,15 @@ pub enum Caution {
         profile: String,
         /// The subject of the anchor.
         subject: String,
-        /// When, as YYYY-MM-DD.
-        not_after: String,
+        /// When.
+        not_after: Date,
     },
     /// A profile past its `until`.
     ProfileOutdated {
         /// The profile.
         profile: String,
         /// Its last day.
-        until: String,
+        until: Date,
     },
     /// A revocation list past its nextUpdate.
     RevocationListExpired {
@@ -72,22 +74,22 @@ pub enum Caution {
     SelfSigned,
     /// Our certificate is not valid yet.
     NotYetValid {
-        /// From when, as YYYY-MM-DD.
-        not_before: String,
+        /// From when.
+        not_before: Date,
     },
     /// A certificate of our chain has expired.
     Expired {
         /// The place in the chain, from 1.
         position: usize,
-        /// When, as YYYY-MM-DD.
-        not_after: String,
+        /// When.
+        not_after: Date,
     },
     /// A certificate of our chain expires soon.
     ExpiresSoon {
         /// The place in the chain, from 1.
         position: usize,
-        /// When, as YYYY-MM-DD.
-        not_after: String,
+        /// When.
+        not_after: Date,
         /// Whole days left.
         days: u64,
     },

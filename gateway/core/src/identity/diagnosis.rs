@@ -5,13 +5,13 @@
 //! is the peer's own bytes.
 
 use std::fmt::Write as _;
-use std::time::Duration;
 
 use rustls_pki_types::{CertificateDer, UnixTime};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 use webpki::{ExtendedKeyUsageValidator, KeyPurposeIdIter, anchor_from_trusted_cert};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer as _;
-use x509_parser::time::ASN1Time;
 
 use super::name::Name;
 use super::path::{PathFailure, excludes_client_auth};
@@ -358,15 +358,9 @@ fn printed(name: Option<Name<'_>>) -> String {
 
 /// RFC 3339, in UTC.
 fn date(seconds: u64) -> String {
-    let time = UnixTime::since_unix_epoch(Duration::from_secs(seconds)).as_secs();
-    match i64::try_from(time).ok().and_then(|time| ASN1Time::from_timestamp(time).ok()) {
-        Some(time) => {
-            let time = time.to_datetime();
-            let (year, month, day) = (time.year(), u8::from(time.month()), time.day());
-            format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z", time.hour(), time.minute(), time.second())
-        }
-        None => format!("second {seconds} of Unix time"),
-    }
+    let time = i64::try_from(seconds).ok().and_then(|seconds| OffsetDateTime::from_unix_timestamp(seconds).ok());
+    let text = time.and_then(|time| time.format(&Rfc3339).ok());
+    text.unwrap_or_else(|| format!("second {seconds} of Unix time"))
 }
 
 fn told(reject: Reject, sentence: &str) -> Refusal {

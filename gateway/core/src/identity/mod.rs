@@ -17,8 +17,6 @@ use rustls_pki_types::{CertificateDer, UnixTime};
 use crate::reject::{Refusal, Reject};
 
 pub mod cache;
-mod issuer_signature;
-pub mod list_signature;
 mod name;
 pub mod policy;
 pub mod revocation;
@@ -29,6 +27,7 @@ mod path;
 mod peer;
 mod presented;
 mod sighting;
+mod signature_memory;
 mod verdict;
 
 #[cfg(test)]
@@ -43,8 +42,8 @@ pub use rule::{Condition, DnsPattern, IdentityRule, RuleError};
 pub use sighting::{CertificateSighting, ChainSighting, Sightings, anchor_label};
 
 use cache::CacheKey;
-use issuer_signature::IssuerSignatures;
 use presented::EndEntity;
+use signature_memory::SignatureMemory;
 
 /// The trust policy of one snapshot, and the cache of what it has found good.
 #[derive(Debug)]
@@ -54,14 +53,14 @@ pub struct Identity {
     cache: Arc<ChainCache>,
     limits: ChainLimits,
     sightings: Arc<Sightings>,
-    issuer_signatures: IssuerSignatures,
+    issuer_signatures: SignatureMemory,
 }
 
 impl Identity {
     /// The policy of `generation`, which must be higher than that of every policy before it that shares `cache`.
     pub fn new(generation: u64, providers: Arc<[Provider]>, cache: Arc<ChainCache>, limits: ChainLimits) -> Self {
         let sightings = Arc::new(Sightings::new(&providers, &Sightings::default()));
-        Self { generation, providers, cache, limits, sightings, issuer_signatures: IssuerSignatures::default() }
+        Self { generation, providers, cache, limits, sightings, issuer_signatures: SignatureMemory::of_issuers() }
     }
 
     /// The same, which goes on counting what was seen where the policy before it stopped.

@@ -13,12 +13,11 @@ use std::sync::Arc;
 use rustls_pki_types::{CertificateDer, SignatureVerificationAlgorithm, TrustAnchor, UnixTime};
 use webpki::{ExtendedKeyUsageValidator, KeyPurposeIdIter, KeyUsage, VerifiedPath};
 
-use super::issuer_signature::IssuerSignatures;
 use super::name::Name;
 use super::policy::{ExtendedKeyUsage, Profile};
 use super::presented::{self, EndEntity, PresentedChain};
 use super::revocation::RevocationScope;
-use crate::signatures::CERTIFICATE_SIGNATURES;
+use super::signature_memory::{self, SignatureMemory};
 
 /// A verified path, reduced to what outlives the verification.
 #[derive(Debug)]
@@ -67,7 +66,7 @@ impl PathFailure {
 /// Builds and verifies the path of `end_entity`, the first certificate of `chain`, at `now`.
 pub(super) fn verify(
     profile: &Profile,
-    issuer_signatures: &IssuerSignatures,
+    issuer_signatures: &SignatureMemory,
     chain: &PresentedChain<'_>,
     end_entity: &EndEntity<'_>,
     now: UnixTime,
@@ -80,8 +79,8 @@ pub(super) fn verify(
         }
         None => None,
     };
-    let of_lists = profile.revocation.as_ref().map(|lists| lists.signatures().algorithms());
-    let algorithms = issuer_signatures.remembering(of_lists.as_deref().unwrap_or(CERTIFICATE_SIGNATURES), &issuers);
+    let list_signatures = profile.revocation.as_ref().map(|lists| lists.signatures());
+    let algorithms = signature_memory::remembering(&issuers, issuer_signatures, list_signatures);
     let algorithms: Vec<_> =
         algorithms.iter().map(|algorithm| algorithm as &dyn SignatureVerificationAlgorithm).collect();
     // `verify_path` can say only a webpki error, which another candidate's may outrank; the cell keeps what it found.

@@ -18,9 +18,9 @@ use webpki::{
 use x509_parser::prelude::FromDer as _;
 use x509_parser::revocation_list::CertificateRevocationList;
 
-use super::list_signature::ListSignatures;
 use super::name::Name;
 use super::presented::unix_seconds;
+use super::signature_memory::SignatureMemory;
 
 /// Which certificates of a path are looked up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -38,14 +38,15 @@ pub struct RevocationLists {
     /// The newest first, since webpki takes the first that covers a certificate.
     lists: Arc<[RevocationList]>,
     scope: RevocationScope,
-    signatures: ListSignatures,
+    /// Of these lists alone, whose addresses it holds.
+    signatures: Arc<SignatureMemory>,
 }
 
 impl RevocationLists {
     /// These lists, applied to `scope`.
     pub fn new(mut lists: Vec<RevocationList>, scope: RevocationScope) -> Self {
         lists.sort_by_key(|list| std::cmp::Reverse(list.this_update));
-        Self { lists: lists.into(), scope, signatures: ListSignatures::new() }
+        Self { lists: lists.into(), scope, signatures: Arc::new(SignatureMemory::of_lists()) }
     }
 
     /// The lists, the newest first.
@@ -58,8 +59,8 @@ impl RevocationLists {
         self.scope
     }
 
-    /// The algorithms to verify a path with that is looked up in these lists.
-    pub(super) fn signatures(&self) -> &ListSignatures {
+    /// The signatures of these lists that were found good.
+    pub(super) fn signatures(&self) -> &SignatureMemory {
         &self.signatures
     }
 

@@ -11,10 +11,10 @@
 use rustls_pki_types::{CertificateDer, UnixTime};
 
 use super::diagnosis;
-use super::issuer_signature::IssuerSignatures;
 use super::path::{self, Path, PathFailure};
 use super::policy::{OnFailure, Profile, Provider, ProviderId, Scope};
 use super::presented::{EndEntity, PresentedChain};
+use super::signature_memory::SignatureMemory;
 use super::{ChainRefusal, ProfileMatch, VerifiedChain};
 use crate::reject::{Refusal, Reject};
 
@@ -25,7 +25,7 @@ const MAX_FAILED_BUILDS: usize = 8;
 /// One chain before the policy of one scope.
 struct Trial<'a> {
     providers: &'a [Provider],
-    issuer_signatures: &'a IssuerSignatures,
+    issuer_signatures: &'a SignatureMemory,
     scope: &'a Scope,
     chain: &'a PresentedChain<'a>,
     end_entity: &'a EndEntity<'a>,
@@ -44,7 +44,7 @@ struct Failed<'a> {
 /// Verifies `chain` (not empty, within the limits) anew.
 pub(super) fn verify(
     providers: &[Provider],
-    issuer_signatures: &IssuerSignatures,
+    issuer_signatures: &SignatureMemory,
     generation: u64,
     scope: &Scope,
     certificates: &[CertificateDer<'_>],

@@ -12,6 +12,7 @@ use crate::config::document::Report;
 use crate::config::error::{Problem, ProofProblem};
 use crate::config::file;
 use crate::config::inventory::Fact;
+use crate::config::length;
 use crate::config::warning::Caution;
 use hookgate_core::auth::Secret;
 
@@ -45,16 +46,8 @@ impl fmt::Debug for RawValue {
 
 /// Reads the secrets that `raw` names. What is wrong is reported; there are none if anything is.
 pub(super) fn secrets(raw: &Spanned<Vec<Spanned<RawSecret>>>, report: &mut Report<'_>) -> Option<Vec<Secret>> {
-    match raw.get_ref().len() {
-        0 => {
-            report.empty(raw, Problem::Empty { write: WRITE_SECRETS });
-            return None;
-        }
-        1..=MAXIMUM_SECRETS => {}
-        count => {
-            report.error(raw, Problem::TooMany { count, maximum: MAXIMUM_SECRETS });
-            return None;
-        }
+    if !length::is_within(raw, MAXIMUM_SECRETS, WRITE_SECRETS, report) {
+        return None;
     }
     let secrets: Vec<Option<Secret>> = raw.get_ref().iter().map(|raw| secret(raw, report)).collect();
     secrets.into_iter().collect()

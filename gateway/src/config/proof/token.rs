@@ -9,6 +9,7 @@ use super::signature::meaningless;
 use crate::config::document::Report;
 use crate::config::error::{Problem, ProofProblem};
 use crate::config::key_source::KeySources;
+use crate::config::length;
 use crate::config::limits::Bound;
 use crate::config::warning::Caution;
 use hookgate_core::auth::TokenRule;
@@ -200,17 +201,8 @@ fn optional(raw: &Option<Spanned<Vec<Spanned<String>>>>, report: &mut Report<'_>
 }
 
 fn values(raw: &Spanned<Vec<Spanned<String>>>, write: &'static str, report: &mut Report<'_>) -> Option<Vec<String>> {
-    match raw.get_ref().len() {
-        0 => {
-            report.empty(raw, Problem::Empty { write });
-            None
-        }
-        1..=MAXIMUM_VALUES => Some(raw.get_ref().iter().map(|value| value.get_ref().clone()).collect()),
-        count => {
-            report.error(raw, Problem::TooMany { count, maximum: MAXIMUM_VALUES });
-            None
-        }
-    }
+    length::is_within(raw, MAXIMUM_VALUES, write, report)
+        .then(|| raw.get_ref().iter().map(|value| value.get_ref().clone()).collect())
 }
 
 /// Reports what is wrong with the whole at the part that it is about.

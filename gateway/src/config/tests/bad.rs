@@ -197,8 +197,10 @@ fn profiles_are_checked() {
         "is no name",
     );
     check(&provider(&profile[..3]), 1, "provider[0].identity", "missing; write identity");
-    let dated = [&profile[..], &["until = 2026-12-01T00:00:00Z"]].concat();
-    check(&provider(&dated), 7, "provider[0].profile[0].until", "such as 2027-01-31");
+    for until in ["until = 2026-12-01T00:00:00Z", "until = 12:00:00", "until = 1969-12-31"] {
+        let dated = [&profile[..], &[until]].concat();
+        check(&provider(&dated), 7, "provider[0].profile[0].until", "such as 2027-01-31");
+    }
     let deep = [&profile[..], &["verify_depth = 99"]].concat();
     check(&provider(&deep), 7, "provider[0].profile[0].verify_depth", "write a number from 1 to 10");
 }

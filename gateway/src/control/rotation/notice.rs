@@ -2,9 +2,6 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
-
-use rustls_pki_types::UnixTime;
 
 use super::reminder::DAY;
 use crate::config::day_of;
@@ -84,8 +81,7 @@ impl Notice {
             Subject::Overlap { .. } => self.until.saturating_sub(1),
             _ => self.until,
         };
-        let day =
-            day_of(UnixTime::since_unix_epoch(Duration::from_secs(last))).unwrap_or_else(|| "9999-12-31".to_owned());
+        let day = day_of(last);
         match self.until.saturating_sub(self.now) {
             0 => format!("ended on {day}"),
             left if left < DAY => format!("ends on {day}, in {} hours", left / 3600),

@@ -2,7 +2,13 @@
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
-use hyper::header::{HeaderName, HeaderValue};
+use std::future::{Ready, ready};
+use std::net::{IpAddr, Ipv4Addr};
+
+use hyper::Uri;
+use hyper::header::HeaderName;
+use tokio::io::copy;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 use super::super::tests::{Answer, KeyServer, http};
 use super::*;
@@ -98,13 +104,104 @@ async fn a_server_must_prove_its_name() {
 
 #[tokio::test]
 async fn nobody_listening_is_told() {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     drop(listener);
     let url = KeyUrl::parse(&format!("https://127.0.0.1:{port}/keys")).unwrap();
     let error = Fetcher::new(url, tls_settings(RootCertStore::empty()).unwrap(), limits()).fetch().await.unwrap_err();
     assert_eq!(error.label(), "connect");
     assert!(error.to_string().contains(&format!("127.0.0.1:{port}")), "{error}");
+}
+
+/// A resolver with one answer.
+#[derive(Clone)]
+struct Fixed(Vec<SocketAddr>);
+
+impl Service<Name> for Fixed {
+    type Response = vec::IntoIter<SocketAddr>;
+    type Error = io::Error;
+    type Future = Ready<io::Result<Self::Response>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Name) -> Self::Future {
+        ready(Ok(self.0.clone().into_iter()))
+    }
+}
+
+/// Sockets of `address` that a SYN gets no answer from: the accept queue of the listener is full.
+async fn silent(address: SocketAddr) -> (TcpListener, TcpStream) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(address).unwrap();
+    let listener = socket.listen(0).unwrap();
+    let queued = TcpStream::connect(address).await.unwrap();
+    (listener, queued)
+}
+
+#[tokio::test]
+async fn dead_addresses_leave_time_for_the_next_and_for_the_answer() {
+    let live = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = live.local_addr().unwrap().port();
+    let dead = [2, 3, 4].map(|last| SocketAddr::from((Ipv4Addr::new(127, 0, 0, last), port)));
+    let _silent = [silent(dead[0]).await, silent(dead[1]).await, silent(dead[2]).await];
+    let connect = async |addresses: &[SocketAddr]| {
+        let mut connector = connector(Fixed(addresses.to_vec()), Duration::from_millis(1600));
+        // Everything but what comes after connecting: three quarters of the time of the fetch.
+        let url = Uri::from_static("https://issuer.example/keys");
+        timeout(Duration::from_millis(1500), connector.call(url))
+            .await
+            .unwrap()
+            .map(|stream| stream.inner().peer_addr())
+    };
+    let live = live.local_addr().unwrap();
+    assert_eq!(connect(&[dead[0], live]).await.unwrap().unwrap(), live);
+    assert_eq!(connect(&[dead[0], dead[1], dead[2], live]).await.unwrap().unwrap(), live);
+    assert!(connect(&dead).await.is_err());
+}
+
+#[test]
+fn some_addresses_of_each_family_are_tried() {
+    let address = |text: &str| SocketAddr::from((text.parse::<IpAddr>().unwrap(), 0));
+    let found = (1..=9).map(|last| address(&format!("2001:db8::{last}")));
+    let found = found.chain((1..=9).map(|last| address(&format!("192.0.2.{last}"))));
+    let tried: Vec<_> = first_of_each_family(found).iter().map(|address| address.ip().to_string()).collect();
+    let [v6, v4] = [&tried[..4], &tried[4..]];
+    assert_eq!(v6, ["2001:db8::1", "2001:db8::2", "2001:db8::3", "2001:db8::4"]);
+    assert_eq!(v4, ["192.0.2.1", "192.0.2.2", "192.0.2.3", "192.0.2.4"]);
+}
+
+#[tokio::test]
+async fn the_resolver_finds_the_addresses_of_a_name() {
+    let found = Resolver.call("localhost".parse().unwrap()).await.unwrap();
+    assert!(found.map(|address| address.ip()).all(|address| address.is_loopback()));
+}
+
+#[tokio::test]
+async fn no_connection_outlives_its_fetch() {
+    let head = "HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n";
+    for (answer, expected) in [
+        (http("200 OK", "", &ISSUER.jwks()), "ok"),
+        (Answer::Stall(Vec::new()), "timed_out"),
+        (Answer::Stall(head.into()), "timed_out"),
+        (Answer::Stall(format!("{head}12345").into()), "timed_out"),
+        (Answer::Stall("HTTP/1.1 302 Found\r\ncontent-length: 10\r\n\r\n".into()), "redirect"),
+        (Answer::Endless(head.into(), b"12345".to_vec()), "key_set"),
+    ] {
+        let server = KeyServer::start(answer).await;
+        // A relay, which sees when the client closes.
+        let relay = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = KeyUrl::parse(&format!("https://{}/keys?v=3", relay.local_addr().unwrap())).unwrap();
+        let fetcher = Fetcher::new(url, tls_settings(server.roots.clone()).unwrap(), limits());
+        let fetch = tokio::spawn(async move { fetcher.fetch().await.map_or_else(|error| error.label(), |_| "ok") });
+        let (mut requests, mut to_client) = relay.accept().await.unwrap().0.into_split();
+        let (mut answers, mut to_server) = TcpStream::connect(server.address).await.unwrap().into_split();
+        tokio::spawn(async move { copy(&mut answers, &mut to_client).await });
+        let closed = timeout(Duration::from_secs(5), copy(&mut requests, &mut to_server)).await;
+        assert!(closed.is_ok(), "{expected}");
+        assert_eq!(fetch.await.unwrap(), expected);
+    }
 }
 
 #[test]
