@@ -14,9 +14,9 @@ use serde::de::{self, Deserialize, DeserializeOwned};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue, Deserializer};
 
+use super::entry::{Entry, FoundEntry};
 use super::error::{ConfigError, ConfigErrors, Location, Problem};
 use super::file::FileVersions;
-use super::inventory::{Fact, Note};
 use super::warning::{Caution, Warning};
 
 /// Most errors that are collected: nobody reads more at once, and each costs one more pass over the document.
@@ -97,7 +97,7 @@ pub(super) struct Report<'a> {
     errors: Vec<ConfigError>,
     warnings: Vec<Warning>,
     files: RefCell<FileVersions>,
-    notes: Vec<Note>,
+    found: Vec<FoundEntry>,
 }
 
 impl<'a> Report<'a> {
@@ -109,7 +109,7 @@ impl<'a> Report<'a> {
             errors: Vec::new(),
             warnings: Vec::new(),
             files: RefCell::default(),
-            notes: Vec::new(),
+            found: Vec::new(),
         }
     }
 
@@ -134,18 +134,18 @@ impl<'a> Report<'a> {
         path
     }
 
-    /// Remembers what stands behind a value, for the report of what a reload changed.
-    pub(super) fn note<T>(&mut self, at: &Spanned<T>, item: String, fact: Fact) {
+    /// Remembers the content of a file that a value names, for the report of what a reload changed.
+    pub(super) fn add_entry<T>(&mut self, at: &Spanned<T>, item: String, entry: Entry) {
         if let [Step::Key(section), Step::Index(index), ..] =
             locate(self.document.root.get_ref(), &at.span()).as_slice()
         {
-            self.notes.push(Note { section: section.clone(), index: *index, item, fact });
+            self.found.push(FoundEntry { section: section.clone(), index: *index, item, entry });
         }
     }
 
-    /// What was noted so far.
-    pub(super) fn notes(&self) -> &[Note] {
-        &self.notes
+    /// The entries so far.
+    pub(super) fn entries(&self) -> &[FoundEntry] {
+        &self.found
     }
 
     /// The files that were named so far.

@@ -6,12 +6,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::hash::{BuildHasher as _, Hash, RandomState};
-use std::sync::LazyLock;
 
 use data_encoding::HEXLOWER;
 use toml::de::{DeTable, DeValue};
 
+use super::entry::{Entry, FoundEntry, Kind};
 use super::{Config, ServerCertificate, file};
 use hookgate_core::identity::{Profile, anchor_label};
 
@@ -25,49 +24,6 @@ const SECRET_KEYS: [&str; 1] = ["unsafe_value"];
 const FIXED: [&str; 5] =
     ["listen.", "metrics.", "limits.chain_cache_entries", "limits.chain_cache_ttl_s", "limits.replay_entries"];
 
-/// Makes the numbers that contents are compared by, with keys that this process alone has.
-static STATE: LazyLock<RandomState> = LazyLock::new(RandomState::new);
-
-/// What one item is: a text for people, and a number for what the text leaves out.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fact {
-    kind: Kind,
-    shown: String,
-    tag: u64,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    /// A key of the file: without it there is a default.
-    Setting,
-    /// What stands behind a file: without it there is nothing.
-    Content,
-}
-
-impl Fact {
-    /// A fact that is shown as `shown`, and changes with `content`.
-    pub(super) fn new(shown: impl Into<String>, content: &(impl Hash + ?Sized)) -> Self {
-        Self { kind: Kind::Content, shown: shown.into(), tag: STATE.hash_one(content) }
-    }
-
-    /// A fact that is not shown; `tag` makes the number by which it is compared.
-    pub(super) fn hidden(tag: impl FnOnce(&RandomState) -> u64) -> Self {
-        Self { kind: Kind::Content, shown: String::new(), tag: tag(&STATE) }
-    }
-}
-
-/// A fact that was found while a value of the file was read.
-#[derive(Clone, Debug)]
-pub(super) struct Note {
-    /// The array of tables that the value stands in, and the place in it.
-    pub(super) section: String,
-    pub(super) index: usize,
-    /// What it is about.
-    pub(super) item: String,
-    /// What it is.
-    pub(super) fact: Fact,
-}
-
 /// Whom items belong to: an element of an array of tables, by its name, or a section.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Owner {
@@ -79,7 +35,7 @@ enum Owner {
 
 /// All that there is, by owner and item.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Inventory(BTreeMap<Owner, BTreeMap<String, Fact>>);
+pub struct Inventory(BTreeMap<Owner, BTreeMap<String, Entry>>);
 
 /// One difference; written as one line.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -93,13 +49,13 @@ impl fmt::Display for Change {
 
 impl Inventory {
     /// The inventory of `config`, which `root` was understood as, with `range_counts` ranges written for each provider.
-    pub(super) fn new(root: &DeTable<'_>, config: &Config, range_counts: &[usize], notes: &[Note]) -> Self {
+    pub(super) fn new(root: &DeTable<'_>, config: &Config, range_counts: &[usize], found: &[FoundEntry]) -> Self {
         let names = Names::new(root, config);
         let mut inventory = Self::default();
         inventory.settings(root, &names);
         for (index, certificate) in config.certificates.iter().enumerate() {
-            if let Some(fact) = certificate_fact(certificate) {
-                inventory.add(names.owner("certificate", index), String::new(), fact);
+            if let Some(entry) = certificate_entry(certificate) {
+                inventory.add(names.owner("certificate", index), String::new(), entry);
             }
         }
         for (index, provider) in config.providers.iter().enumerate() {
@@ -112,30 +68,30 @@ impl Inventory {
             }
             if let (Some(count), Some(sources)) = (range_counts.get(index), config.sources.get(index)) {
                 let content = format!("{:?}", sources.ranges);
-                inventory.add(owner, "ranges".to_owned(), Fact::new(format!("{count} prefixes"), &content));
+                inventory.add(owner, "ranges".to_owned(), Entry::new(format!("{count} prefixes"), &content));
             }
         }
         for set in &config.filter.policy.sets {
             // Those of providers are told as such.
             if !config.providers.iter().any(|provider| *provider.name == *set.name) {
-                let fact = Fact::new(format!("{} prefixes", set.prefixes.len()), &format!("{:?}", set.prefixes));
-                inventory.add(Owner::Section("filter".to_owned()), format!("ranges of {}", set.name), fact);
+                let entry = Entry::new(format!("{} prefixes", set.prefixes.len()), &format!("{:?}", set.prefixes));
+                inventory.add(Owner::Section("filter".to_owned()), format!("ranges of {}", set.name), entry);
             }
         }
-        for Note { section, index, item, fact } in notes {
-            inventory.add(names.owner(section, *index), item.clone(), fact.clone());
+        for FoundEntry { section, index, item, entry } in found {
+            inventory.add(names.owner(section, *index), item.clone(), entry.clone());
         }
         inventory
     }
 
     /// Of two facts about one item the first stays, and the number of the other is mixed in.
-    fn add(&mut self, owner: Owner, item: String, fact: Fact) {
+    fn add(&mut self, owner: Owner, item: String, entry: Entry) {
         let items = self.0.entry(owner).or_default();
         match items.get_mut(&item) {
-            Some(known) if *known == fact => {}
-            Some(known) => known.tag = STATE.hash_one((known.tag, fact.tag)),
+            Some(known) if *known == entry => {}
+            Some(known) => known.merge(&entry),
             None => {
-                items.insert(item, fact);
+                items.insert(item, entry);
             }
         }
     }
@@ -171,16 +127,16 @@ impl Inventory {
 
     fn profile(&mut self, owner: &Owner, profile: &Profile, suffix: &str) {
         for (anchor, not_after) in profile.trust_anchors.iter().zip(&profile.anchors_not_after) {
-            let fact = Fact::new(format!("until {}", file::day_of(*not_after)), not_after);
-            self.add(owner.clone(), format!("trust anchor {}{suffix}", anchor_label(anchor)), fact);
+            let entry = Entry::new(format!("until {}", file::day_of(*not_after)), not_after);
+            self.add(owner.clone(), format!("trust anchor {}{suffix}", anchor_label(anchor)), entry);
         }
         // The newest of an issuer comes first, and is the one in use.
         for list in profile.revocation.iter().flat_map(|lists| lists.lists()) {
             let number = list.number().map(|number| format!("number {number}, ")).unwrap_or_default();
             let (this_update, next_update) = (list.this_update().as_secs(), list.next_update().as_secs());
             let shown = format!("{number}next update {}", file::day_of(next_update));
-            let fact = Fact::new(shown, &(list.number(), this_update, next_update));
-            self.add(owner.clone(), format!("revocation list of {}{suffix}", list.issuer()), fact);
+            let entry = Entry::new(shown, &(list.number(), this_update, next_update));
+            self.add(owner.clone(), format!("revocation list of {}{suffix}", list.issuer()), entry);
         }
     }
 }
@@ -230,20 +186,19 @@ fn certificate_name(certificate: &ServerCertificate) -> String {
     certificate.names.first().cloned().unwrap_or_else(|| certificate.chain_path.display().to_string())
 }
 
-fn certificate_fact(certificate: &ServerCertificate) -> Option<Fact> {
+fn certificate_entry(certificate: &ServerCertificate) -> Option<Entry> {
     let parsed = file::parse(certificate.chain.first()?, 0, &certificate.chain_path).ok()?;
     let (serial, until) = (HEXLOWER.encode(parsed.raw_serial()), file::day(parsed.validity().not_after));
-    Some(Fact::new(format!("serial {serial} until {until}"), &certificate.chain))
+    Some(Entry::new(format!("serial {serial} until {until}"), &certificate.chain))
 }
 
 /// A value as it would be written, its secrets left out and its end too where it is long.
-fn setting(value: &DeValue<'_>) -> Fact {
+fn setting(value: &DeValue<'_>) -> Entry {
     let text = written(value);
-    let fact = match text.char_indices().nth(MAXIMUM_SHOWN_CHARACTERS) {
-        Some((end, _)) => Fact::new(format!("{}…", &text[..end]), &text),
-        None => Fact::new(text.clone(), &text),
-    };
-    Fact { kind: Kind::Setting, ..fact }
+    match text.char_indices().nth(MAXIMUM_SHOWN_CHARACTERS) {
+        Some((end, _)) => Entry::setting(format!("{}…", &text[..end]), &text),
+        None => Entry::setting(text.clone(), &text),
+    }
 }
 
 fn written(value: &DeValue<'_>) -> String {
@@ -285,7 +240,7 @@ pub fn difference(old: &Inventory, new: &Inventory) -> Vec<Change> {
     changes
 }
 
-fn items(owner: &Owner, old: &BTreeMap<String, Fact>, new: &BTreeMap<String, Fact>, changes: &mut Vec<Change>) {
+fn items(owner: &Owner, old: &BTreeMap<String, Entry>, new: &BTreeMap<String, Entry>, changes: &mut Vec<Change>) {
     let names: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
     for item in names {
         let what = match (old.get(item), new.get(item)) {

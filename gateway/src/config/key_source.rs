@@ -12,9 +12,9 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::document::{Report, unknown};
+use super::entry::Entry;
 use super::error::{Problem, ProofProblem};
 use super::file::{self, MAXIMUM_FILE_BYTES};
-use super::inventory::Fact;
 use super::key_url::KeyUrl;
 use super::length;
 use super::limits::Bound;
@@ -246,7 +246,7 @@ fn fetched(fields: &RawKeySource, url: &Spanned<String>, report: &mut Report<'_>
     let roots = fields.ca_file.as_ref().map(|text| {
         let path = report.resolve(text.get_ref());
         let roots = roots(&path).map_err(|problem| report.error(text, problem)).ok()?;
-        report.note(text, "roots".to_owned(), Fact::new(format!("{} certificates", roots.len()), &roots));
+        report.add_entry(text, "roots".to_owned(), Entry::new(format!("{} certificates", roots.len()), &roots));
         Some(roots)
     });
     let parsed = KeyUrl::parse(url.get_ref()).map_err(|error| report.error(url, ProofProblem::from(error).into())).ok();
@@ -269,11 +269,11 @@ fn key_file(text: &Spanned<String>, report: &mut Report<'_>) -> Option<Arc<KeySe
     let path = report.resolve(text.get_ref());
     let set = file::read_named(&path, MAXIMUM_KEY_FILE_BYTES).and_then(|document| {
         let set = KeySet::parse(&document).map_err(|error| ProofProblem::KeySet { path: path.clone(), error })?;
-        let fact = Fact::new(format!("{} keys", set.usable_keys()), &document);
-        Ok((set, fact))
+        let entry = Entry::new(format!("{} keys", set.usable_keys()), &document);
+        Ok((set, entry))
     });
-    let (set, fact) = set.map_err(|problem| report.error(text, problem)).ok()?;
-    report.note(text, "keys".to_owned(), fact);
+    let (set, entry) = set.map_err(|problem| report.error(text, problem)).ok()?;
+    report.add_entry(text, "keys".to_owned(), entry);
     for reason in set.skipped() {
         report.warn(text, Caution::KeySkipped { path: path.clone(), reason: reason.to_string() });
     }

@@ -11,6 +11,7 @@ mod anchor;
 mod certificate;
 mod coverage;
 mod document;
+mod entry;
 mod error;
 mod file;
 mod filter;
@@ -220,7 +221,7 @@ impl Config {
         });
         *files = std::mem::take(files).with(report.files());
         if let Some(config) = &mut config {
-            config.inventory = Inventory::new(document.root(), config, &counts, report.notes());
+            config.inventory = Inventory::new(document.root(), config, &counts, report.entries());
             coverage::warn(config, raw_certificates, raw_providers, raw_routes, &mut report);
         }
         report.finish(config)

@@ -9,9 +9,9 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use crate::config::document::Report;
+use crate::config::entry::Entry;
 use crate::config::error::{Problem, ProofProblem};
 use crate::config::file;
-use crate::config::inventory::Fact;
 use crate::config::length;
 use crate::config::warning::Caution;
 use hookgate_core::auth::Secret;
@@ -85,7 +85,7 @@ fn secret(raw: &Spanned<RawSecret>, report: &mut Report<'_>) -> Option<Secret> {
         }
     };
     let secret = secret?;
-    report.note(raw, item, Fact::hidden(|state| secret.tag(state)));
+    report.add_entry(raw, item, Entry::hidden(|state| secret.tag(state)));
     Some(secret)
 }
 
