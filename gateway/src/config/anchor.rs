@@ -10,9 +10,9 @@ use rustls_pki_types::TrustAnchor;
 use time::Date;
 use toml::Spanned;
 
-use super::document::{Report, unknown};
 use super::error::Problem;
 use super::file::{self, MAXIMUM_FILE_BYTES};
+use super::report::Report;
 
 /// What a trust anchor that is compiled in is called by: `builtin:` and the name of its file without `.pem`.
 const BUILTIN: &str = "builtin:";
@@ -97,7 +97,7 @@ fn load(text: &str, report: &Report<'_>) -> Result<Vec<Anchor>, Problem> {
 fn builtin(name: &str) -> Result<&'static str, Problem> {
     let found = ROOTS.iter().find(|(known, _)| *known == name);
     let names = ROOTS.iter().map(|(name, _)| *name);
-    found.map(|(_, pem)| *pem).ok_or_else(|| unknown("built-in trust anchor", name, "there are", names))
+    found.map(|(_, pem)| *pem).ok_or_else(|| Problem::unknown("built-in trust anchor", name, "there are", names))
 }
 
 /// The certificates of a PEM file as anchors, in its order.

@@ -14,10 +14,10 @@ use toml::Spanned;
 use x509_parser::prelude::{GeneralName, X509Certificate};
 
 use super::ServerCertificate;
-use super::document::Report;
 use super::error::Problem;
 use super::file::{self, MAXIMUM_FILE_BYTES};
 use super::length;
+use super::report::Report;
 use super::warning::Caution;
 use crate::crypto;
 

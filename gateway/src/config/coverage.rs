@@ -5,8 +5,8 @@
 use toml::Spanned;
 
 use super::certificate::{RawCertificate, covers};
-use super::document::Report;
 use super::provider::RawProvider;
+use super::report::Report;
 use super::route::RawRoute;
 use super::warning::Caution;
 use super::{Config, ServerCertificate};

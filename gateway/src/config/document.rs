@@ -1,26 +1,18 @@
 //! The text of a configuration file: from bytes to raw sections, and from places in it to lines and keys.
 //!
-//! Owns the TOML syntax and the collection of everything found. Knows no section: what a key means, and within which bounds,
-//! is theirs.
+//! Owns the syntax of TOML and the words about keys and types. Must not know a section: what a key means, and its bounds, are
+//! theirs.
 
-use std::cell::RefCell;
 use std::fmt;
 use std::marker::PhantomData;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use rustls_pki_types::UnixTime;
 use serde::de::{self, Deserialize, DeserializeOwned};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue, Deserializer};
 
-use super::entry::{Entry, FoundEntry};
-use super::error::{ConfigError, ConfigErrors, Location, Problem};
-use super::file::FileVersions;
-use super::warning::{Caution, Warning};
-
-/// Most errors that are collected: nobody reads more at once, and each costs one more pass over the document.
-const MAXIMUM_ERRORS: usize = 100;
+use super::error::{ConfigError, ConfigErrors, Location, Problem, nearest};
 
 /// A syntactically correct document.
 pub(super) struct Document<'a> {
@@ -43,12 +35,16 @@ impl<'a> Document<'a> {
         })
     }
 
-    /// Deserializes the whole document. Each key that is unknown or of the wrong type is reported and left out, so that one
-    /// pass over the report shows them all.
-    pub(super) fn read<T: DeserializeOwned + Default>(&self, report: &mut Report<'_>) -> T {
+    /// Deserializes the whole document. Each key that is unknown or of the wrong type is passed to `report`, at most `maximum`
+    /// of them, and left out, so that one pass over the report shows them all.
+    pub(super) fn read<T: DeserializeOwned + Default>(
+        &self,
+        maximum: usize,
+        report: &mut dyn FnMut(&Range<usize>, Problem),
+    ) -> T {
         let mut rest = self.root.clone();
         let mut reported = None;
-        for _ in 0..MAXIMUM_ERRORS {
+        for _ in 0..maximum {
             let error = match T::deserialize(Deserializer::from(rest.clone())) {
                 Ok(value) => return value,
                 Err(error) => error,
@@ -56,7 +52,7 @@ impl<'a> Document<'a> {
             let span = error.span().unwrap_or_default();
             // An array of tables spans the header of its first: it is at fault once, though both have to go.
             if reported.as_ref() != Some(&span) {
-                report.error_at(&span, describe(&error));
+                report(&span, describe(&error));
                 reported = Some(span.clone());
             }
             let steps = locate(rest.get_ref(), &span);
@@ -72,188 +68,36 @@ impl<'a> Document<'a> {
         self.root.get_ref()
     }
 
-    fn location(&self, span: &Range<usize>) -> Location {
+    /// The place of a value.
+    pub(super) fn location(&self, span: &Range<usize>) -> Location {
         Location {
             file: self.path.to_owned(),
-            line: Some(line_at(self.text, span.start)),
+            line: Some(self.line(span)),
             key: key_text(&locate(self.root.get_ref(), span)),
         }
     }
-}
 
-/// What the meaning of a document depends on beside its text and the files that it names.
-#[derive(Clone, Debug)]
-pub(super) struct Surroundings {
-    /// The moment for which validity is judged.
-    pub(super) now: UnixTime,
-    /// Where the service manager put our credentials, if it did (`$CREDENTIALS_DIRECTORY`, systemd.exec(5)).
-    pub(super) credentials: Option<PathBuf>,
-}
-
-/// What was found in a document, and the surroundings in which it was looked at.
-pub(super) struct Report<'a> {
-    document: &'a Document<'a>,
-    surroundings: Surroundings,
-    errors: Vec<ConfigError>,
-    warnings: Vec<Warning>,
-    files: RefCell<FileVersions>,
-    found: Vec<FoundEntry>,
-}
-
-impl<'a> Report<'a> {
-    /// An empty report about `document`.
-    pub(super) fn new(document: &'a Document<'a>, surroundings: Surroundings) -> Self {
-        Self {
-            document,
-            surroundings,
-            errors: Vec::new(),
-            warnings: Vec::new(),
-            files: RefCell::default(),
-            found: Vec::new(),
-        }
-    }
-
-    /// The moment for which validity is judged.
-    pub(super) fn now(&self) -> UnixTime {
-        self.surroundings.now
-    }
-
-    /// The path of a credential that the document names; `None` where the service manager gave us none. To be asked before it is
-    /// read, as [`Report::resolve`].
-    pub(super) fn credential(&self, name: &str) -> Option<PathBuf> {
-        let path = self.surroundings.credentials.as_ref()?.join(name);
-        self.files.borrow_mut().note(&path);
-        Some(path)
-    }
-
-    /// The path of a file that the document names: relative paths are relative to the document's directory. To be asked before
-    /// the file is read: the version that stands there now is remembered as the one that was.
-    pub(super) fn resolve(&self, path: &str) -> PathBuf {
-        let path = self.document.path.parent().unwrap_or(Path::new("")).join(path);
-        self.files.borrow_mut().note(&path);
-        path
-    }
-
-    /// Remembers the content of a file that a value names, for the report of what a reload changed.
-    pub(super) fn add_entry<T>(&mut self, at: &Spanned<T>, item: String, entry: Entry) {
-        if let [Step::Key(section), Step::Index(index), ..] =
-            locate(self.document.root.get_ref(), &at.span()).as_slice()
-        {
-            self.found.push(FoundEntry { section: section.clone(), index: *index, item, entry });
-        }
-    }
-
-    /// The entries so far.
-    pub(super) fn entries(&self) -> &[FoundEntry] {
-        &self.found
-    }
-
-    /// The files that were named so far.
-    pub(super) fn files(&self) -> FileVersions {
-        self.files.borrow().clone()
+    /// The place of what has no line: the document as a whole, or `key` that it lacks.
+    pub(super) fn location_of_key(&self, key: &str) -> Location {
+        Location { file: self.path.to_owned(), line: None, key: key.to_owned() }
     }
 
     /// The line of a value, from 1.
-    pub(super) fn line<T>(&self, at: &Spanned<T>) -> usize {
-        line_at(self.document.text, at.span().start)
+    pub(super) fn line(&self, span: &Range<usize>) -> usize {
+        line_at(self.text, span.start)
     }
 
-    /// Reports what is wrong with a value.
-    pub(super) fn error<T>(&mut self, at: &Spanned<T>, problem: Problem) {
-        self.error_at(&at.span(), problem);
-    }
-
-    /// Reports that `table` lacks `key`, unless something is reported about that key already.
-    pub(super) fn missing<T>(&mut self, table: &Spanned<T>, key: &'static str, write: &'static str) {
-        let mut location = self.document.location(&table.span());
-        if self.mentions(&location.key, key) {
-            return;
-        }
-        location.key = format!("{}.{key}", location.key);
-        self.push(location, Problem::Missing { write });
-    }
-
-    /// Reports that `table` lacks `key`, or else one of `others`, unless something is reported about any of them already.
-    pub(super) fn missing_all<T>(&mut self, table: &Spanned<T>, key: &'static str, others: &[&str], problem: Problem) {
-        let mut location = self.document.location(&table.span());
-        if others.iter().chain(&[key]).any(|key| self.mentions(&location.key, key)) {
-            return;
-        }
-        location.key = format!("{}.{key}", location.key);
-        self.push(location, problem);
-    }
-
-    /// Reports that an array or table is empty, unless that is because something in it was reported and left out.
-    pub(super) fn empty<T>(&mut self, at: &Spanned<T>, problem: Problem) {
-        let location = self.document.location(&at.span());
-        if !self.errors.iter().any(|error| error.location.key.starts_with(&location.key)) {
-            self.push(location, problem);
+    /// The array of tables that a value stands in, and the index of the table.
+    pub(super) fn table_of(&self, span: &Range<usize>) -> Option<(String, usize)> {
+        match locate(self.root.get_ref(), span).as_slice() {
+            [Step::Key(section), Step::Index(index), ..] => Some((section.clone(), *index)),
+            _ => None,
         }
     }
 
-    /// Reports that the document lacks a section, unless something is reported about that section already.
-    pub(super) fn missing_section(&mut self, section: &'static str, write: &'static str) {
-        if !self.errors.iter().any(|error| error.location.key.starts_with(section)) {
-            let location = Location { file: self.document.path.to_owned(), line: None, key: section.to_owned() };
-            self.push(location, Problem::Missing { write });
-        }
-    }
-
-    /// Whether anything is reported about `key`, at any depth below `table`.
-    fn mentions(&self, table: &str, key: &str) -> bool {
-        let keys = self.errors.iter().filter_map(|error| error.location.key.strip_prefix(table));
-        keys.into_iter().any(|below| below.split(['.', '[']).any(|part| part == key))
-    }
-
-    /// Warns about a value, once.
-    pub(super) fn warn<T>(&mut self, at: &Spanned<T>, caution: Caution) {
-        let warning = Warning { location: self.document.location(&at.span()), caution };
-        if !self.warnings.contains(&warning) {
-            self.warnings.push(warning);
-        }
-    }
-
-    /// Warns about the document as a whole.
-    pub(super) fn warn_whole(&mut self, caution: Caution) {
-        let location = Location { file: self.document.path.to_owned(), line: None, key: String::new() };
-        self.warnings.push(Warning { location, caution });
-    }
-
-    /// The value, if all went well.
-    ///
-    /// # Errors
-    /// Everything that was reported, in the order of the lines.
-    pub(super) fn finish<T>(mut self, value: Option<T>) -> Result<(T, Vec<Warning>), ConfigErrors> {
-        self.warnings.sort_by_key(|warning| warning.location.line);
-        match value {
-            Some(value) if self.errors.is_empty() => Ok((value, self.warnings)),
-            _ => {
-                self.errors.sort_by_key(|error| error.location.line);
-                Err(ConfigErrors(self.errors))
-            }
-        }
-    }
-
-    /// As [`Report::error`], for a value of which only the place is at hand.
-    pub(super) fn error_at(&mut self, span: &Range<usize>, problem: Problem) {
-        let location = self.document.location(span);
-        self.push(location, problem);
-    }
-
-    fn push(&mut self, location: Location, problem: Problem) {
-        // What completes two proofs of a preset is read for each.
-        let same = |error: &ConfigError| error.location == location && error.problem.to_string() == problem.to_string();
-        if self.errors.iter().any(same) {
-            return;
-        }
-        match self.errors.len() {
-            0..MAXIMUM_ERRORS => self.errors.push(ConfigError { location, problem }),
-            MAXIMUM_ERRORS => {
-                let location = Location { line: None, key: String::new(), ..location };
-                self.errors.push(ConfigError { location, problem: Problem::TooManyErrors { maximum: MAXIMUM_ERRORS } });
-            }
-            _ => {}
-        }
+    /// A path that stands in the document: relative paths are relative to the directory of the document.
+    pub(super) fn resolve(&self, path: &str) -> PathBuf {
+        self.path.parent().unwrap_or(Path::new("")).join(path)
     }
 }
 
@@ -339,30 +183,6 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for WordOr<T> {
 
         deserializer.deserialize_any(WordOrTable(PhantomData))
     }
-}
-
-/// The problem with `name`, a `what` that is not among `known`. `introduction`, such as "there are", precedes those, or stands alone.
-pub(super) fn unknown<'n>(
-    what: &'static str,
-    name: &str,
-    introduction: &str,
-    known: impl IntoIterator<Item = &'n str>,
-) -> Problem {
-    let known: Vec<&str> = known.into_iter().collect();
-    Problem::Unknown {
-        what,
-        name: name.to_owned(),
-        nearest: nearest(name, known.iter().copied()),
-        known: if known.is_empty() { introduction.to_owned() } else { format!("{introduction} {}", known.join(", ")) },
-    }
-}
-
-/// The known name that looks most like `name`, if any looks like it at all.
-fn nearest<'n>(name: &str, known: impl IntoIterator<Item = &'n str>) -> Option<String> {
-    // 0.7 is the confidence at which clap makes suggestions for options: the same user sees both.
-    let scored = known.into_iter().map(|candidate| (strsim::jaro(name, candidate), candidate));
-    let best = scored.filter(|(score, _)| *score > 0.7).max_by(|one, other| one.0.total_cmp(&other.0));
-    best.map(|(_, candidate)| candidate.to_owned())
 }
 
 /// serde's complaint in the words of the file's author.

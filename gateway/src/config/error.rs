@@ -10,6 +10,7 @@ use std::fmt::{self, Write as _};
 use std::path::PathBuf;
 
 pub use self::problem::Problem;
+pub(super) use self::problem::nearest;
 pub use self::proof::ProofProblem;
 pub use self::ranges::RangeProblem;
 

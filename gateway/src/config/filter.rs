@@ -9,12 +9,13 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::Listen;
-use super::document::{self, Report};
+use super::document;
 use super::error::Problem;
 use super::length;
 use super::limits::Bound;
 use super::provider::RawProvider;
 use super::ranges::{self, ProviderRanges, RawRangeFiles, RawRanges};
+use super::report::Report;
 use hookgate_filter::{Action, Attach, Destination, Limits, Mode, Policy, RangeSet, Rate, SynLimits};
 
 /// The directory of pinned filters, on the bpffs that systemd mounts.

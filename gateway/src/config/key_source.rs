@@ -11,7 +11,6 @@ use rustls_pki_types::CertificateDer;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::document::{Report, unknown};
 use super::entry::Entry;
 use super::error::{Problem, ProofProblem};
 use super::file::{self, MAXIMUM_FILE_BYTES};
@@ -19,6 +18,7 @@ use super::key_url::KeyUrl;
 use super::length;
 use super::limits::Bound;
 use super::profile;
+use super::report::Report;
 use super::warning::Caution;
 use hookgate_core::auth::token::GOOGLE_KEYS_URL;
 use hookgate_core::auth::{KeySet, KeySourceId};
@@ -171,7 +171,7 @@ impl<'r> KeySources<'r> {
         // Where a source has no name, or none that is fit, this may be the one that was meant.
         if self.written.iter().all(|source| source.name.is_some()) {
             let names = self.written.iter().filter_map(|source| source.name.as_deref()).chain([GOOGLE]);
-            report.error(name, unknown("key source", name.get_ref(), "there are", names));
+            report.error(name, Problem::unknown("key source", name.get_ref(), "there are", names));
         }
         None
     }

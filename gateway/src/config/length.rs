@@ -4,8 +4,8 @@
 
 use toml::Spanned;
 
-use super::document::Report;
 use super::error::Problem;
+use super::report::Report;
 
 /// Whether `array` has 1 to `maximum` entries. If not, reports it, and for an empty one what to `write`.
 pub(super) fn is_within<T>(

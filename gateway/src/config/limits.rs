@@ -5,8 +5,8 @@ use std::time::Duration;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::document::Report;
 use super::error::Problem;
+use super::report::Report;
 use hookgate_core::limits::Limits;
 
 /// What a number may be.

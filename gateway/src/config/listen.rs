@@ -6,10 +6,10 @@ use hookgate_io::Backend;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::document::Report;
 use super::error::Problem;
 use super::length;
 use super::limits::Bound;
+use super::report::Report;
 use super::{Listen, Metrics};
 
 /// Most addresses: each costs every worker one socket.

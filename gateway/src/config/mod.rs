@@ -26,6 +26,7 @@ mod profile;
 mod proof;
 mod provider;
 mod ranges;
+mod report;
 mod route;
 #[cfg(test)]
 mod tests;
@@ -45,13 +46,14 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use self::certificate::RawCertificate;
-use self::document::{Document, Report, Surroundings};
+use self::document::Document;
 use self::filter::RawFilter;
 use self::inventory::Inventory;
 use self::key_source::{KeySources, RawKeySource};
 use self::limits::RawLimits;
 use self::listen::{RawListen, RawMetrics};
 use self::provider::RawProvider;
+use self::report::{Environment, Report};
 use self::route::RawRoute;
 use hookgate_core::auth::ProofPolicy;
 use hookgate_core::identity::Provider;
@@ -164,7 +166,7 @@ impl Config {
         })?;
         // systemd.exec(5): where it put what LoadCredential= and its kin name.
         let credentials = env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
-        Self::parse_in(&text, path, Surroundings { now: UnixTime::now(), credentials }, files)
+        Self::parse_in(&text, path, Environment { now: UnixTime::now(), credentials }, files)
     }
 
     /// Parses `text`, which stands at `path`: relative paths in it are relative to the directory of `path`. Reads all files
@@ -174,18 +176,18 @@ impl Config {
     /// # Errors
     /// Everything that is wrong with it, at once; of errors in the syntax of TOML the first.
     pub fn parse(text: &str, path: &Path, now: UnixTime) -> Result<(Self, Vec<Warning>), ConfigErrors> {
-        Self::parse_in(text, path, Surroundings { now, credentials: None }, &mut FileVersions::default())
+        Self::parse_in(text, path, Environment { now, credentials: None }, &mut FileVersions::default())
     }
 
     fn parse_in(
         text: &str,
         path: &Path,
-        surroundings: Surroundings,
+        environment: Environment,
         files: &mut FileVersions,
     ) -> Result<(Self, Vec<Warning>), ConfigErrors> {
         let document = Document::parse(text, path)?;
-        let mut report = Report::new(&document, surroundings);
-        let raw: RawConfig = document.read(&mut report);
+        let mut report = Report::new(&document, environment);
+        let raw: RawConfig = report.read();
         let raw_certificates = elements(raw.certificate.as_ref());
         let raw_providers = elements(raw.provider.as_ref());
         let raw_routes = elements(raw.route.as_ref());

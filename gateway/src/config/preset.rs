@@ -14,11 +14,12 @@ use rustls_pki_types::UnixTime;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::document::{self, Document, Report, Surroundings};
+use super::document::{self, Document};
 use super::error::ConfigErrors;
 use super::profile::{DraftProfile, RawProfile};
 use super::proof::{PresetProofs, RawClause, RawReplay};
 use super::provider::{self, DEFAULT_VERIFY_DEPTH};
+use super::report::{Environment, Report};
 use hookgate_core::identity::ExtendedKeyUsage;
 
 /// The presets: name and text, in the order in which they are listed.
@@ -121,8 +122,8 @@ impl Preset {
         let document = Document::parse(text, Path::new(&path))?;
         // No warning depends on the user's clock here: what time has overtaken is warned of where the preset is used.
         let now = UnixTime::since_unix_epoch(Duration::ZERO);
-        let mut report = Report::new(&document, Surroundings { now, credentials: None });
-        let raw: RawPreset = document.read(&mut report);
+        let mut report = Report::new(&document, Environment { now, credentials: None });
+        let raw: RawPreset = report.read();
         let profiles = match &raw.profile {
             Some(tables) => provider::own_profiles(tables, &mut report),
             None => None,

@@ -13,11 +13,12 @@ use toml::Spanned;
 use toml::value::Datetime;
 
 use super::anchor::{self, Anchor};
-use super::document::{self, Report};
+use super::document;
 use super::error::Problem;
 use super::file::{self, MAXIMUM_REVOCATION_LIST_BYTES};
 use super::length;
 use super::limits::Bound;
+use super::report::Report;
 use super::warning::Caution;
 use hookgate_core::identity::ExtendedKeyUsage;
 use hookgate_core::identity::revocation::{RevocationList, RevocationScope};

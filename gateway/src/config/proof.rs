@@ -16,9 +16,10 @@ use std::sync::Arc;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::document::{self, Report, WordOr};
+use super::document::{self, WordOr};
 use super::error::{Problem, ProofProblem};
 use super::key_source::KeySources;
+use super::report::Report;
 use hookgate_core::auth::policy::PolicyError;
 use hookgate_core::auth::{Clause, Proof, ProofPolicy, ReplayRule};
 

@@ -11,7 +11,7 @@ use time::Date;
 use toml::Spanned;
 
 use super::anchor::WRITE_TRUST_ANCHORS;
-use super::document::{self, Report, WordOr, unknown};
+use super::document::{self, WordOr};
 use super::error::Problem;
 use super::file;
 use super::key_source::KeySources;
@@ -22,6 +22,7 @@ use super::profile::{
 };
 use super::proof::{self, Completion, Demands, RawClause, RawReplay, RawSessionParameter, RawSignature, RawToken};
 use super::ranges::{self, ProviderRanges, RawRangeFiles, RawRanges, RawSourceCheck, RawSources};
+use super::report::Report;
 use super::route::ProviderNames;
 use super::warning::Caution;
 use hookgate_core::auth::ProofPolicy;
@@ -212,7 +213,7 @@ fn preset_profiles(
 ) -> Option<Vec<DraftProfile>> {
     let Some(preset) = preset::find(name.get_ref()) else {
         let names = preset::all().iter().map(|preset| preset.name());
-        report.error(name, unknown("preset", name.get_ref(), "there are", names));
+        report.error(name, Problem::unknown("preset", name.get_ref(), "there are", names));
         return None;
     };
     let Some(chosen) = chosen else { return Some(preset.drafts().to_vec()) };
@@ -222,7 +223,7 @@ fn preset_profiles(
     }
     let names = || preset.drafts().iter().map(|draft| draft.name.as_ref());
     for name in chosen.get_ref().iter().filter(|name| !names().any(|known| known == name.get_ref())) {
-        report.error(name, unknown("profile", name.get_ref(), "this preset has", names()));
+        report.error(name, Problem::unknown("profile", name.get_ref(), "this preset has", names()));
     }
     let is_chosen = |draft: &&DraftProfile| chosen.get_ref().iter().any(|name| name.get_ref() == draft.name.as_ref());
     Some(preset.drafts().iter().filter(is_chosen).cloned().collect())

@@ -9,9 +9,10 @@ use ipnet::IpNet;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::document::{Report, WordOr};
+use super::document::WordOr;
 use super::error::{Problem, RangeProblem};
 use super::file::{self, MAXIMUM_FILE_BYTES};
+use super::report::Report;
 use hookgate_core::ranges::{self, Ranges, SourceCheck};
 
 /// The most files of one list. Some senders publish one file per region.

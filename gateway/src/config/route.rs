@@ -9,11 +9,12 @@ use hyper::Method;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::document::{Report, WordOr, unknown};
+use super::document::WordOr;
 use super::error::Problem;
 use super::key_source::KeySources;
 use super::length;
 use super::proof::{self, RawClause, RawReplay};
+use super::report::Report;
 use hookgate_core::auth::ProofPolicy;
 use hookgate_core::identity::ProviderId;
 use hookgate_core::route::{Handler, PathPattern, Route};
@@ -70,7 +71,7 @@ impl ProviderNames {
                 [] => "write a [[provider]] section with that name",
                 _ => "this file defines",
             };
-            report.error(name, unknown("provider", name.get_ref(), introduction, known));
+            report.error(name, Problem::unknown("provider", name.get_ref(), introduction, known));
         }
         found
     }

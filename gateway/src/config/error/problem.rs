@@ -295,6 +295,36 @@ pub enum Problem {
     },
 }
 
+impl Problem {
+    /// The problem with `name`, a `what` that is not among `known`. `introduction`, such as "there are", precedes those, or stands alone.
+    pub(in crate::config) fn unknown<'n>(
+        what: &'static str,
+        name: &str,
+        introduction: &str,
+        known: impl IntoIterator<Item = &'n str>,
+    ) -> Self {
+        let known: Vec<&str> = known.into_iter().collect();
+        Self::Unknown {
+            what,
+            name: name.to_owned(),
+            nearest: nearest(name, known.iter().copied()),
+            known: if known.is_empty() {
+                introduction.to_owned()
+            } else {
+                format!("{introduction} {}", known.join(", "))
+            },
+        }
+    }
+}
+
+/// The known name that looks most like `name`, if any looks like it at all.
+pub(in crate::config) fn nearest<'n>(name: &str, known: impl IntoIterator<Item = &'n str>) -> Option<String> {
+    // 0.7 is the confidence at which clap makes suggestions for options: the same user sees both.
+    let scored = known.into_iter().map(|candidate| (strsim::jaro(name, candidate), candidate));
+    let best = scored.filter(|(score, _)| *score > 0.7).max_by(|one, other| one.0.total_cmp(&other.0));
+    best.map(|(_, candidate)| candidate.to_owned())
+}
+
 /// Who may not read a file, since that is not who tries it by hand.
 fn permission_hint(error: &io::Error) -> String {
     if error.kind() != io::ErrorKind::PermissionDenied {

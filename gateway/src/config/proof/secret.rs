@@ -8,11 +8,11 @@ use std::path::Path;
 use serde::Deserialize;
 use toml::Spanned;
 
-use crate::config::document::Report;
 use crate::config::entry::Entry;
 use crate::config::error::{Problem, ProofProblem};
 use crate::config::file;
 use crate::config::length;
+use crate::config::report::Report;
 use crate::config::warning::Caution;
 use hookgate_core::auth::Secret;
 

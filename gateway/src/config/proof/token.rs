@@ -6,11 +6,11 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::signature::meaningless;
-use crate::config::document::Report;
 use crate::config::error::{Problem, ProofProblem};
 use crate::config::key_source::KeySources;
 use crate::config::length;
 use crate::config::limits::Bound;
+use crate::config::report::Report;
 use crate::config::warning::Caution;
 use hookgate_core::auth::TokenRule;
 use hookgate_core::auth::token::{TokenExpectations, TokenRuleError};

@@ -144,9 +144,9 @@ fn every_file_that_is_read_is_known() {
         .replace("[\"ranges.txt\"]", "[{ file = \"ranges.txt\", minus = \"minus.txt\" }]");
     site.write("minus.txt", "192.0.2.0/25\n");
     let read = |text: &str| {
-        let surroundings = Surroundings { now: NOW, credentials: Some(site.path("credentials")) };
+        let environment = Environment { now: NOW, credentials: Some(site.path("credentials")) };
         let mut files = FileVersions::default();
-        let outcome = Config::parse_in(text, &site.path("hookgate.toml"), surroundings, &mut files);
+        let outcome = Config::parse_in(text, &site.path("hookgate.toml"), environment, &mut files);
         (outcome.is_ok(), files)
     };
     let names =
