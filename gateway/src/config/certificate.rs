@@ -3,7 +3,7 @@
 //! Owns what makes a chain and a key usable at all, which is an error, and what senders are known to dislike in them, which
 //! is a warning: a gateway with an expired certificate still serves the senders that do not check.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::sign::{CertifiedKey, SigningKey};
@@ -13,7 +13,6 @@ use serde::Deserialize;
 use toml::Spanned;
 use x509_parser::prelude::{GeneralName, X509Certificate};
 
-use super::ServerCertificate;
 use super::error::Problem;
 use super::file::{self, MAXIMUM_FILE_BYTES};
 use super::length;
@@ -29,6 +28,19 @@ const SECONDS_A_DAY: i64 = 24 * 60 * 60;
 
 const WRITE_CHAIN: &str = "chain = \"fullchain.pem\": our certificate, then its issuers in order";
 const WRITE_KEY: &str = "key = \"privkey.pem\": the private key of the first certificate of the chain";
+
+/// One of our certificates, with its key.
+#[derive(Debug)]
+pub struct ServerCertificate {
+    /// End entity first, then its issuers in order.
+    pub chain: Vec<CertificateDer<'static>>,
+    /// The key of the end entity; that they belong together was checked.
+    pub key: PrivateKeyDer<'static>,
+    /// The DNS names of the subjectAltName extension, lower case, `*.` kept.
+    pub names: Vec<String>,
+    /// Where the chain was read from, for messages.
+    pub chain_path: PathBuf,
+}
 
 /// `[[certificate]]` as it stands in the file.
 #[derive(Debug, Default, Deserialize)]

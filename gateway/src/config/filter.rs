@@ -8,11 +8,11 @@ use std::path::PathBuf;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::Listen;
+use super::bound::Bound;
 use super::document;
 use super::error::Problem;
 use super::length;
-use super::limits::Bound;
+use super::listen::Listen;
 use super::provider::RawProvider;
 use super::ranges::{self, ProviderRanges, RawRangeFiles, RawRanges};
 use super::report::Report;

@@ -10,9 +10,13 @@ use std::fmt;
 use data_encoding::HEXLOWER;
 use toml::de::{DeTable, DeValue};
 
+use super::certificate::ServerCertificate;
 use super::entry::{Entry, FoundEntry, Kind};
-use super::{Config, ServerCertificate, file};
-use hookgate_core::identity::{Profile, anchor_label};
+use super::file;
+use hookgate_core::identity::{Profile, Provider, anchor_label};
+use hookgate_core::ranges::Sources;
+use hookgate_core::route::Route;
+use hookgate_filter::RangeSet;
 
 /// Most characters of a value that are shown.
 const MAXIMUM_SHOWN_CHARACTERS: usize = 120;
@@ -47,18 +51,31 @@ impl fmt::Display for Change {
     }
 }
 
+/// What the sections of a document were parsed into. Elements of arrays of tables are in the order of the file.
+pub(super) struct Parsed<'c> {
+    pub(super) certificates: &'c [ServerCertificate],
+    pub(super) providers: &'c [Provider],
+    /// By provider.
+    pub(super) sources: &'c [Sources],
+    /// By provider: the number of its ranges as written.
+    pub(super) range_counts: &'c [usize],
+    pub(super) routes: &'c [Route],
+    /// The range sets of `[filter]` and of the providers.
+    pub(super) filter_sets: &'c [RangeSet],
+}
+
 impl Inventory {
-    /// The inventory of `config`, which `root` was understood as, with `range_counts` ranges written for each provider.
-    pub(super) fn new(root: &DeTable<'_>, config: &Config, range_counts: &[usize], found: &[FoundEntry]) -> Self {
-        let names = Names::new(root, config);
+    /// The inventory of the document `root`, which was parsed into `parsed`. `found` was found on the way.
+    pub(super) fn new(root: &DeTable<'_>, parsed: &Parsed<'_>, found: &[FoundEntry]) -> Self {
+        let names = Names::new(root, parsed);
         let mut inventory = Self::default();
         inventory.settings(root, &names);
-        for (index, certificate) in config.certificates.iter().enumerate() {
+        for (index, certificate) in parsed.certificates.iter().enumerate() {
             if let Some(entry) = certificate_entry(certificate) {
                 inventory.add(names.owner("certificate", index), String::new(), entry);
             }
         }
-        for (index, provider) in config.providers.iter().enumerate() {
+        for (index, provider) in parsed.providers.iter().enumerate() {
             let owner = names.owner("provider", index);
             for profile in &provider.profiles {
                 // Where there is but one, its name says nothing.
@@ -66,14 +83,14 @@ impl Inventory {
                     if provider.profiles.len() > 1 { format!(" (profile {})", profile.name) } else { String::new() };
                 inventory.profile(&owner, profile, &suffix);
             }
-            if let (Some(count), Some(sources)) = (range_counts.get(index), config.sources.get(index)) {
+            if let (Some(count), Some(sources)) = (parsed.range_counts.get(index), parsed.sources.get(index)) {
                 let content = format!("{:?}", sources.ranges);
                 inventory.add(owner, "ranges".to_owned(), Entry::new(format!("{count} prefixes"), &content));
             }
         }
-        for set in &config.filter.policy.sets {
+        for set in parsed.filter_sets {
             // Those of providers are told as such.
-            if !config.providers.iter().any(|provider| *provider.name == *set.name) {
+            if !parsed.providers.iter().any(|provider| *provider.name == *set.name) {
                 let entry = Entry::new(format!("{} prefixes", set.prefixes.len()), &format!("{:?}", set.prefixes));
                 inventory.add(Owner::Section("filter".to_owned()), format!("ranges of {}", set.name), entry);
             }
@@ -145,15 +162,15 @@ impl Inventory {
 struct Names(BTreeMap<(String, usize), String>);
 
 impl Names {
-    fn new(root: &DeTable<'_>, config: &Config) -> Self {
+    fn new(root: &DeTable<'_>, parsed: &Parsed<'_>) -> Self {
         let mut names = BTreeMap::new();
         for (section, value) in root {
             let DeValue::Array(elements) = value.get_ref() else { continue };
             let mut taken: BTreeMap<String, usize> = BTreeMap::new();
             for (index, element) in elements.iter().enumerate() {
                 let name = match section.get_ref().as_ref() {
-                    "certificate" => config.certificates.get(index).map(certificate_name),
-                    "route" => config.routes.get(index).map(|route| format!("\"{}\"", route.name)),
+                    "certificate" => parsed.certificates.get(index).map(certificate_name),
+                    "route" => parsed.routes.get(index).map(|route| format!("\"{}\"", route.name)),
                     _ => own_name(element.get_ref()),
                 };
                 let name = name.unwrap_or_else(|| (index + 1).to_string());

@@ -11,13 +11,13 @@ use rustls_pki_types::CertificateDer;
 use serde::Deserialize;
 use toml::Spanned;
 
+use super::bound::Bound;
 use super::entry::Entry;
 use super::error::{Problem, ProofProblem};
 use super::file::{self, MAXIMUM_FILE_BYTES};
 use super::key_url::KeyUrl;
 use super::length;
-use super::limits::Bound;
-use super::profile;
+use super::name;
 use super::report::Report;
 use super::warning::Caution;
 use hookgate_core::auth::token::GOOGLE_KEYS_URL;
@@ -142,7 +142,7 @@ impl<'r> KeySources<'r> {
         let mut written: Vec<Written<'_>> = Vec::new();
         for raw in length::first(raw, MAXIMUM_SOURCES, report) {
             let name = match &raw.get_ref().name {
-                Some(text) => profile::name(text, report),
+                Some(text) => name::parse(text, report),
                 None => {
                     report.missing(raw, "name", WRITE_NAME);
                     None

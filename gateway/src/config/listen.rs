@@ -6,11 +6,10 @@ use hookgate_io::Backend;
 use serde::Deserialize;
 use toml::Spanned;
 
+use super::bound::Bound;
 use super::error::Problem;
 use super::length;
-use super::limits::Bound;
 use super::report::Report;
-use super::{Listen, Metrics};
 
 /// Most addresses: each costs every worker one socket.
 const MAXIMUM_ADDRESSES: usize = 64;
@@ -22,6 +21,26 @@ const WORKERS: Bound = Bound::new(0, 1024, "");
 const BACKLOG: Bound = Bound::new(1, 65_535, "");
 
 const WRITE_ADDRESSES: &str = "addresses = [\"0.0.0.0:443\", \"[::]:443\"]";
+
+/// `[listen]`: where connections are accepted, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listen {
+    /// Addresses, IPv4 and IPv6; an IPv6 address never takes IPv4 connections. Never empty, no duplicates.
+    pub addresses: Vec<SocketAddr>,
+    /// Worker threads; 0 stands for one a core that this process may run on. At most 1,024.
+    pub workers: usize,
+    /// The I/O backend; `None`, "auto" in the file, takes the best that the host allows. A named backend is mandatory.
+    pub io: Option<Backend>,
+    /// Length of each listener's accept queue; the kernel caps it at `net.core.somaxconn`.
+    pub backlog: u32,
+}
+
+/// `[metrics]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Metrics {
+    /// Where Prometheus scrapes; plain HTTP.
+    pub listen: SocketAddr,
+}
 
 /// `[listen]` as it stands in the file.
 #[derive(Debug, Default, Deserialize)]

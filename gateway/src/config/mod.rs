@@ -8,6 +8,7 @@
 //! is wrong is collected and not thrown: [`Config::parse`] has all of it, or a configuration.
 
 mod anchor;
+mod bound;
 mod certificate;
 mod coverage;
 mod document;
@@ -21,6 +22,7 @@ mod key_url;
 mod length;
 mod limits;
 mod listen;
+mod name;
 pub mod preset;
 mod profile;
 mod proof;
@@ -34,14 +36,11 @@ mod warning;
 
 use std::env;
 use std::io;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use hookgate_core::limits::Limits;
 use hookgate_core::route::Route;
-use hookgate_io::Backend;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use rustls_pki_types::UnixTime;
 use serde::Deserialize;
 use toml::Spanned;
 
@@ -53,19 +52,21 @@ use self::key_source::{KeySources, RawKeySource};
 use self::limits::RawLimits;
 use self::listen::{RawListen, RawMetrics};
 use self::provider::RawProvider;
+use self::ranges::ProviderRanges;
 use self::report::{Environment, Report};
 use self::route::RawRoute;
-use hookgate_core::auth::ProofPolicy;
 use hookgate_core::identity::Provider;
 use hookgate_core::ranges::{Ranges, Sources};
 
+pub use self::certificate::ServerCertificate;
 pub use self::error::{ConfigError, ConfigErrors, Location, Problem, ProofProblem, RangeProblem};
 pub use self::file::{FileVersion, FileVersions, day_of};
 pub use self::filter::{FilterSection, PIN_DIRECTORY};
 pub use self::key_source::{FetchLimits, KeyOrigin, KeySource};
 pub use self::key_url::{KeyUrl, KeyUrlError};
-pub use self::listen::DEFAULT_BACKLOG;
-pub use self::provider::DEFAULT_VERIFY_DEPTH;
+pub use self::listen::{DEFAULT_BACKLOG, Listen, Metrics};
+pub use self::profile::DEFAULT_VERIFY_DEPTH;
+pub use self::proof::Proofs;
 pub use self::warning::{Caution, Warning};
 
 /// Everything that the operator said, complete and within bounds.
@@ -193,11 +194,11 @@ impl Config {
         let raw_routes = elements(raw.route.as_ref());
         let listen = listen::listen(raw.listen, &mut report);
         let certificates = certificate::certificates(raw_certificates, &mut report);
-        let mut sources = KeySources::new(elements(raw.key_source.as_ref()), &mut report);
-        let (providers, provider_proofs, names) = provider::providers(raw_providers, &mut sources, &mut report);
-        let (routes, route_proofs) = route::routes(raw_routes, &names, &mut sources, &mut report);
-        let proofs =
-            Proofs { providers: provider_proofs, routes: route_proofs, key_sources: sources.finish(&mut report) };
+        let mut key_sources = KeySources::new(elements(raw.key_source.as_ref()), &mut report);
+        let (providers, provider_proofs, names) = provider::providers(raw_providers, &mut key_sources, &mut report);
+        let (routes, route_proofs) = route::routes(raw_routes, &names, &mut key_sources, &mut report);
+        let key_sources = key_sources.finish(&mut report);
+        let proofs = Proofs { providers: provider_proofs, routes: route_proofs, key_sources };
         let counts = [raw_certificates.len(), raw_providers.len(), raw_routes.len()];
         coverage::expect_sections(counts, &mut report);
         let limits = limits::limits(raw.limits.as_ref().map(Spanned::get_ref), &mut report);
@@ -205,10 +206,23 @@ impl Config {
         let ranges = provider::source_ranges(raw_providers, &mut report);
         let context = filter::Context { listen: listen.as_ref(), providers: raw_providers, ranges: &ranges };
         let filter = filter::filter(raw.filter.as_ref(), &context, &mut report);
-        let counts: Vec<usize> = ranges.iter().map(|it| it.prefixes.len()).collect();
-        let source = |it: ranges::ProviderRanges| Sources { check: it.check, ranges: Ranges::new(&it.prefixes) };
-        let sources = ranges.into_iter().map(source).collect();
-        let mut config = listen.map(|listen| Self {
+        let range_counts: Vec<usize> = ranges.iter().map(|it| it.prefixes.len()).collect();
+        let source = |it: ProviderRanges| Sources { check: it.check, ranges: Ranges::new(&it.prefixes) };
+        let sources: Vec<Sources> = ranges.into_iter().map(source).collect();
+        let parsed = inventory::Parsed {
+            certificates: &certificates,
+            providers: &providers,
+            sources: &sources,
+            range_counts: &range_counts,
+            routes: &routes,
+            filter_sets: &filter.policy.sets,
+        };
+        let inventory = Inventory::new(document.root(), &parsed, report.entries());
+        coverage::providers(&providers, raw_providers, &routes, &mut report);
+        coverage::certificates(&certificates, raw_certificates, &routes, &mut report);
+        coverage::hosts(&routes, raw_routes, &certificates, &mut report);
+        let reload = raw.reload.unwrap_or_default();
+        let config = listen.map(|listen| Self {
             listen,
             certificates,
             providers,
@@ -218,14 +232,10 @@ impl Config {
             proofs,
             filter,
             metrics,
-            reload: raw.reload.unwrap_or_default(),
-            inventory: Inventory::default(),
+            reload,
+            inventory,
         });
         *files = std::mem::take(files).with(report.files());
-        if let Some(config) = &mut config {
-            config.inventory = Inventory::new(document.root(), config, &counts, report.entries());
-            coverage::warn(config, raw_certificates, raw_providers, raw_routes, &mut report);
-        }
         report.finish(config)
     }
 }
@@ -233,49 +243,4 @@ impl Config {
 /// The elements of an array of tables; none where there is no array.
 fn elements<T>(array: Option<&Spanned<Vec<Spanned<T>>>>) -> &[Spanned<T>] {
     array.map(|array| array.get_ref().as_slice()).unwrap_or_default()
-}
-
-/// `[listen]`: where connections are accepted, and how.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Listen {
-    /// Addresses, IPv4 and IPv6; an IPv6 address never takes IPv4 connections. Never empty, no duplicates.
-    pub addresses: Vec<SocketAddr>,
-    /// Worker threads; 0 stands for one a core that this process may run on. At most 1,024.
-    pub workers: usize,
-    /// The I/O backend; `None`, "auto" in the file, takes the best that the host allows. A named backend is mandatory.
-    pub io: Option<Backend>,
-    /// Length of each listener's accept queue; the kernel caps it at `net.core.somaxconn`.
-    pub backlog: u32,
-}
-
-/// One of our certificates, with its key.
-#[derive(Debug)]
-pub struct ServerCertificate {
-    /// End entity first, then its issuers in order.
-    pub chain: Vec<CertificateDer<'static>>,
-    /// The key of the end entity; that they belong together was checked.
-    pub key: PrivateKeyDer<'static>,
-    /// The DNS names of the subjectAltName extension, lower case, `*.` kept.
-    pub names: Vec<String>,
-    /// Where the chain was read from, for messages.
-    pub chain_path: PathBuf,
-}
-
-/// What each provider and route demands of a request beyond the certificate.
-#[derive(Debug)]
-pub struct Proofs {
-    /// By [`ProviderId`](hookgate_core::identity::ProviderId): as many as there are providers.
-    pub providers: Vec<Arc<ProofPolicy>>,
-    /// By the index of [`Config::routes`]. What a route demands replaces what its providers do; `None` leaves that as it is.
-    pub routes: Vec<Option<Arc<ProofPolicy>>>,
-    /// By [`KeySourceId`](hookgate_core::auth::KeySourceId): `[[key_source]]` in the order of the file, then the built-in one, if a
-    /// token needs it.
-    pub key_sources: Vec<KeySource>,
-}
-
-/// `[metrics]`
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Metrics {
-    /// Where Prometheus scrapes; plain HTTP.
-    pub listen: SocketAddr,
 }

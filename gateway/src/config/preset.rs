@@ -16,9 +16,8 @@ use toml::Spanned;
 
 use super::document::{self, Document};
 use super::error::ConfigErrors;
-use super::profile::{DraftProfile, RawProfile};
+use super::profile::{self, DEFAULT_VERIFY_DEPTH, DraftProfile, RawProfile};
 use super::proof::{PresetProofs, RawClause, RawReplay};
-use super::provider::{self, DEFAULT_VERIFY_DEPTH};
 use super::report::{Environment, Report};
 use hookgate_core::identity::ExtendedKeyUsage;
 
@@ -125,7 +124,7 @@ impl Preset {
         let mut report = Report::new(&document, Environment { now, credentials: None });
         let raw: RawPreset = report.read();
         let profiles = match &raw.profile {
-            Some(tables) => provider::own_profiles(tables, &mut report),
+            Some(tables) => profile::drafts(tables, &mut report),
             None => None,
         };
         let (profiles, _) = report.finish(profiles)?;

@@ -2,6 +2,7 @@
 //!
 //! Owns what these fields mean one by one. How those of a provider replace those of its profiles is `provider`'s.
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -13,11 +14,12 @@ use toml::Spanned;
 use toml::value::Datetime;
 
 use super::anchor::{self, Anchor};
+use super::bound::Bound;
 use super::document;
 use super::error::Problem;
 use super::file::{self, MAXIMUM_REVOCATION_LIST_BYTES};
 use super::length;
-use super::limits::Bound;
+use super::name;
 use super::report::Report;
 use super::warning::Caution;
 use hookgate_core::identity::ExtendedKeyUsage;
@@ -28,10 +30,13 @@ use hookgate_core::identity::rule::{Condition, IdentityRule, RuleError};
 const MAXIMUM_IDENTITIES: usize = 256;
 /// Most revocation lists of one profile.
 const MAXIMUM_REVOCATION_LISTS: usize = 64;
-/// Most characters of a name, which becomes a metric label and a header value.
-const MAXIMUM_NAME_BYTES: usize = 64;
 /// From an anchor that signs end entities itself to nine intermediates; public hierarchies have up to three.
 const VERIFY_DEPTH: Bound = Bound::new(1, 10, "");
+
+/// Most profiles of one provider: a rotation has two, and every one is tried on every chain that is verified.
+const MAXIMUM_PROFILES: usize = 16;
+/// The depth where neither file nor preset says one: end entity, one intermediate, root; what public hierarchies have.
+pub const DEFAULT_VERIFY_DEPTH: u8 = 2;
 
 pub(super) const WRITE_IDENTITY: &str =
     "identity = [{ subject_cn = \"webhooks.example.com\" }]: who of all that the trust anchors vouch for may call";
@@ -120,10 +125,31 @@ pub(super) fn fields(raw: &RawProfile, report: &mut Report<'_>) -> Fields {
     }
 }
 
+/// The drafts of profile tables with distinct names.
+pub(super) fn drafts(tables: &Spanned<Vec<Spanned<RawProfile>>>, report: &mut Report<'_>) -> Option<Vec<DraftProfile>> {
+    let count = tables.get_ref().len();
+    if count > MAXIMUM_PROFILES {
+        report.error(tables, Problem::TooMany { count, maximum: MAXIMUM_PROFILES });
+        return None;
+    }
+    let mut lines: HashMap<Arc<str>, usize> = HashMap::new();
+    let mut drafts = Vec::new();
+    for table in tables.get_ref() {
+        let draft = draft(table, report);
+        if let (Some(draft), Some(at)) = (&draft, table.get_ref().name.as_ref())
+            && let Some(line) = lines.insert(Arc::clone(&draft.name), report.line(at))
+        {
+            report.error(at, Problem::Duplicate { what: format!("the profile \"{}\"", draft.name), line });
+        }
+        drafts.push(draft);
+    }
+    drafts.into_iter().collect()
+}
+
 /// Parses a profile table; its name is required and must be fit for a metric label.
-pub(super) fn draft(raw: &Spanned<RawProfile>, report: &mut Report<'_>) -> Option<DraftProfile> {
+fn draft(raw: &Spanned<RawProfile>, report: &mut Report<'_>) -> Option<DraftProfile> {
     let name = match raw.get_ref().name.as_ref() {
-        Some(text) => name(text, report),
+        Some(text) => name::parse(text, report),
         None => {
             report.missing(raw, "name", "name = \"primary\": what this profile is called in logs and metrics");
             None
@@ -146,16 +172,6 @@ fn local_date(written: &Datetime) -> Option<Date> {
     let month = Month::try_from(written.month).ok()?;
     let day = Date::from_calendar_date(written.year.into(), month, written.day).ok()?;
     file::end_of_day(day).map(|_| day)
-}
-
-/// A name that may become a metric label and a header value.
-pub(super) fn name(text: &Spanned<String>, report: &mut Report<'_>) -> Option<Arc<str>> {
-    let fit = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
-    if (1..=MAXIMUM_NAME_BYTES).contains(&text.get_ref().len()) && text.get_ref().bytes().all(fit) {
-        return Some(Arc::from(text.get_ref().as_str()));
-    }
-    report.error(text, Problem::Name { text: text.get_ref().clone(), maximum: MAXIMUM_NAME_BYTES });
-    None
 }
 
 fn identities(raw: &Spanned<Vec<Spanned<RawIdentity>>>, report: &mut Report<'_>) -> Vec<IdentityRule> {

@@ -18,7 +18,7 @@ use toml::Spanned;
 
 use super::document::{self, WordOr};
 use super::error::{Problem, ProofProblem};
-use super::key_source::KeySources;
+use super::key_source::{KeySource, KeySources};
 use super::report::Report;
 use hookgate_core::auth::policy::PolicyError;
 use hookgate_core::auth::{Clause, Proof, ProofPolicy, ReplayRule};
@@ -37,6 +37,18 @@ const CERTIFICATE: &str = "certificate";
 
 const WRITE_PROOFS: &str =
     "proofs, such as [{ signature = { … } }]; proof = \"certificate\" takes the certificate alone";
+
+/// What each provider and route demands of a request beyond the certificate.
+#[derive(Debug)]
+pub struct Proofs {
+    /// By [`ProviderId`](hookgate_core::identity::ProviderId): as many as there are providers.
+    pub providers: Vec<Arc<ProofPolicy>>,
+    /// By the index of [`Config::routes`](crate::config::Config::routes). What a route demands replaces what its providers do; `None` leaves that as it is.
+    pub routes: Vec<Option<Arc<ProofPolicy>>>,
+    /// By [`KeySourceId`](hookgate_core::auth::KeySourceId): `[[key_source]]` in the order of the file, then the built-in one, if a
+    /// token needs it.
+    pub key_sources: Vec<KeySource>,
+}
 
 /// A proof, or a group of them.
 #[derive(Clone, Debug, Default, Deserialize)]

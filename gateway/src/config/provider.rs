@@ -16,14 +16,15 @@ use super::error::Problem;
 use super::file;
 use super::key_source::KeySources;
 use super::length;
+use super::name;
 use super::preset;
 use super::profile::{
-    self, DraftProfile, Fields, RawExtendedKeyUsage, RawIdentity, RawProfile, RawRevocationScope, WRITE_IDENTITY,
+    self, DEFAULT_VERIFY_DEPTH, DraftProfile, Fields, RawExtendedKeyUsage, RawIdentity, RawProfile, RawRevocationScope,
+    WRITE_IDENTITY,
 };
 use super::proof::{self, Completion, Demands, RawClause, RawReplay, RawSessionParameter, RawSignature, RawToken};
 use super::ranges::{self, ProviderRanges, RawRangeFiles, RawRanges, RawSourceCheck, RawSources};
 use super::report::Report;
-use super::route::ProviderNames;
 use super::warning::Caution;
 use hookgate_core::auth::ProofPolicy;
 use hookgate_core::identity::revocation::RevocationLists;
@@ -31,10 +32,6 @@ use hookgate_core::identity::{OnFailure, Profile, Provider, ProviderId};
 
 /// Most providers of one file: each name becomes a metric label.
 const MAXIMUM_PROVIDERS: usize = 1024;
-/// Most profiles of one provider: a rotation has two, and every one is tried on every chain that is verified.
-const MAXIMUM_PROFILES: usize = 16;
-/// The depth where neither file nor preset says one: end entity, one intermediate, root; what public hierarchies have.
-pub const DEFAULT_VERIFY_DEPTH: u8 = 2;
 /// The profile of a provider that has neither preset nor profile tables.
 const SINGLE_PROFILE: &str = "default";
 
@@ -76,6 +73,33 @@ pub(super) struct RawProvider {
 enum RawOnFailure {
     Respond,
     Abort,
+}
+
+/// The names of the providers of the file, for routes to refer to.
+pub(super) struct ProviderNames {
+    names: HashMap<String, ProviderId>,
+    complete: bool,
+}
+
+impl ProviderNames {
+    /// `complete` says that every provider of the file has a name; if not, an unknown name is none to complain about.
+    fn new(names: HashMap<String, ProviderId>, complete: bool) -> Self {
+        Self { names, complete }
+    }
+
+    pub(super) fn find(&self, name: &Spanned<String>, report: &mut Report<'_>) -> Option<ProviderId> {
+        let found = self.names.get(name.get_ref()).copied();
+        if found.is_none() && self.complete {
+            let mut known: Vec<&str> = self.names.keys().map(String::as_str).collect();
+            known.sort_unstable();
+            let introduction = match known.as_slice() {
+                [] => "write a [[provider]] section with that name",
+                _ => "this file defines",
+            };
+            report.error(name, Problem::unknown("provider", name.get_ref(), introduction, known));
+        }
+        found
+    }
 }
 
 /// Parses the providers, and what each demands of requests; those at fault are left out, so that the result is whole only if
@@ -136,7 +160,7 @@ fn provider_name<'r>(
         report.missing(raw, "name", WRITE_NAME);
         return None;
     };
-    profile::name(text, report).map(|name| (name, text))
+    name::parse(text, report).map(|name| (name, text))
 }
 
 fn parse_profiles(raw: &Spanned<RawProvider>, report: &mut Report<'_>) -> Option<Vec<Profile>> {
@@ -199,7 +223,7 @@ fn draft_profiles(raw: &Spanned<RawProvider>, report: &mut Report<'_>) -> Option
             report.error(at, Problem::ProfilesWithoutPreset);
             None
         }
-        (None, Some(tables)) => own_profiles(tables, report),
+        (None, Some(tables)) => profile::drafts(tables, report),
         (None, None) => {
             Some(vec![DraftProfile { name: Arc::from(SINGLE_PROFILE), until: None, fields: Fields::default() }])
         }
@@ -227,30 +251,6 @@ fn preset_profiles(
     }
     let is_chosen = |draft: &&DraftProfile| chosen.get_ref().iter().any(|name| name.get_ref() == draft.name.as_ref());
     Some(preset.drafts().iter().filter(is_chosen).cloned().collect())
-}
-
-/// The drafts of profile tables with distinct names.
-pub(super) fn own_profiles(
-    tables: &Spanned<Vec<Spanned<RawProfile>>>,
-    report: &mut Report<'_>,
-) -> Option<Vec<DraftProfile>> {
-    let count = tables.get_ref().len();
-    if count > MAXIMUM_PROFILES {
-        report.error(tables, Problem::TooMany { count, maximum: MAXIMUM_PROFILES });
-        return None;
-    }
-    let mut lines: HashMap<Arc<str>, usize> = HashMap::new();
-    let mut drafts = Vec::new();
-    for table in tables.get_ref() {
-        let draft = profile::draft(table, report);
-        if let (Some(draft), Some(at)) = (&draft, table.get_ref().name.as_ref())
-            && let Some(line) = lines.insert(Arc::clone(&draft.name), report.line(at))
-        {
-            report.error(at, Problem::Duplicate { what: format!("the profile \"{}\"", draft.name), line });
-        }
-        drafts.push(draft);
-    }
-    drafts.into_iter().collect()
 }
 
 /// Puts the provider's own fields over those of a profile.

@@ -14,6 +14,7 @@ use super::error::Problem;
 use super::key_source::KeySources;
 use super::length;
 use super::proof::{self, RawClause, RawReplay};
+use super::provider::ProviderNames;
 use super::report::Report;
 use hookgate_core::auth::ProofPolicy;
 use hookgate_core::identity::ProviderId;
@@ -48,33 +49,6 @@ pub(super) struct RawRoute {
     client_cert_chain: Option<bool>,
     proof: Option<Spanned<WordOr<RawClause>>>,
     replay: Option<Spanned<WordOr<RawReplay>>>,
-}
-
-/// The names of the providers of the file, for routes to refer to.
-pub(super) struct ProviderNames {
-    names: HashMap<String, ProviderId>,
-    complete: bool,
-}
-
-impl ProviderNames {
-    /// `complete` says that every provider of the file has a name; if not, an unknown name is none to complain about.
-    pub(super) fn new(names: HashMap<String, ProviderId>, complete: bool) -> Self {
-        Self { names, complete }
-    }
-
-    fn find(&self, name: &Spanned<String>, report: &mut Report<'_>) -> Option<ProviderId> {
-        let found = self.names.get(name.get_ref()).copied();
-        if found.is_none() && self.complete {
-            let mut known: Vec<&str> = self.names.keys().map(String::as_str).collect();
-            known.sort_unstable();
-            let introduction = match known.as_slice() {
-                [] => "write a [[provider]] section with that name",
-                _ => "this file defines",
-            };
-            report.error(name, Problem::unknown("provider", name.get_ref(), introduction, known));
-        }
-        found
-    }
 }
 
 /// Parses the routes, and what each demands of requests in place of its providers; those at fault are left out.

@@ -9,9 +9,9 @@ use toml::Spanned;
 
 use super::session::parse_pointer;
 use super::signature::header_name;
+use crate::config::bound::Bound;
 use crate::config::document::WordOr;
 use crate::config::error::ProofProblem;
-use crate::config::limits::Bound;
 use crate::config::report::Report;
 use hookgate_core::auth::replay::ReplayRuleError;
 use hookgate_core::auth::{ReplayKey, ReplayRule};

@@ -9,9 +9,9 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::secret::{self, RawSecret};
+use crate::config::bound::Bound;
 use crate::config::document;
 use crate::config::error::ProofProblem;
-use crate::config::limits::Bound;
 use crate::config::report::Report;
 use hookgate_core::auth::signature::{Encoding, HmacHash, SignatureRuleError, TimestampPlace};
 use hookgate_core::auth::{BodySignature, HmacForm, Secret};

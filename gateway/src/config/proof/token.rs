@@ -6,10 +6,10 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::signature::meaningless;
+use crate::config::bound::Bound;
 use crate::config::error::{Problem, ProofProblem};
 use crate::config::key_source::KeySources;
 use crate::config::length;
-use crate::config::limits::Bound;
 use crate::config::report::Report;
 use crate::config::warning::Caution;
 use hookgate_core::auth::TokenRule;
