@@ -1,7 +1,7 @@
-//! What a request costs in allocations when it is let through, and what it costs to note the chain of its sender: nothing, but for what `ring` needs to verify a token, the stack of
-//! the JSON parser (a byte a level), and a token's subject.
+//! The allocations of a request that is admitted, and of noting the chain of its sender: none, except those of `ring` for verifying
+//! a token, the stack of the JSON parser (a byte per level), and the subject of a token.
 //!
-//! A program of its own, since it counts every allocation of its thread.
+//! A separate program, because it counts every allocation of its thread.
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
@@ -31,7 +31,7 @@ use rustls_pki_types::UnixTime;
 const NOW: u64 = 1_795_000_000;
 const SESSION: &str = "projects/1/locations/eu/agents/2/sessions/3";
 
-/// A body of Dialogflow CX, long enough that copies would show.
+/// A body of Dialogflow CX, long enough that a copy is noticed.
 fn body(parameter: &str) -> String {
     let messages = r#"{"text":{"text":["Ok, let\u0027s start a new order."]},"source":"VIRTUAL_AGENT"}"#;
     let messages = [messages; 200].join(",");
@@ -52,7 +52,7 @@ fn at(seconds: u64) -> UnixTime {
     UnixTime::since_unix_epoch(Duration::from_secs(seconds))
 }
 
-/// Allocations of one judgement that passes, after another one that warmed up what is made once a process.
+/// The allocations of one successful check, after another that made what is made once per process.
 fn allocations(policy: &ProofPolicy, headers: &[(&'static str, &str)], body: &str, keys: &KeySets) -> u64 {
     let mut map = HeaderMap::new();
     for (name, value) in headers {
@@ -75,7 +75,7 @@ fn check(proof: Proof, headers: &[(&'static str, &str)], body: &str, expected: u
 }
 
 #[test]
-fn a_chain_that_is_noted_allocates_nothing() {
+fn noting_a_chain_allocates_nothing() {
     let params = |name: &str| {
         let mut params = rcgen::CertificateParams::default();
         params.distinguished_name = rcgen::DistinguishedName::new();
@@ -108,7 +108,7 @@ fn a_chain_that_is_noted_allocates_nothing() {
 }
 
 #[test]
-fn counting_counts() {
+fn allocations_are_counted() {
     assert_eq!(measure(|| drop(std::hint::black_box(Box::new(7)))).count_total, 1);
 }
 
@@ -137,7 +137,7 @@ fn a_standard_webhook_allocates_nothing() {
 }
 
 #[test]
-fn a_session_parameter_allocates_the_stack_of_each_walk() {
+fn a_session_parameter_allocates_the_parser_stack_of_each_walk() {
     let pointer = |text: &str| JsonPointer::parse(text).unwrap();
     let place = "/sessionInfo/parameters/key";
     let rule = SessionParameter::secret(pointer(place), vec![secret("open sesame")]).unwrap();
@@ -150,7 +150,7 @@ fn a_session_parameter_allocates_the_stack_of_each_walk() {
 }
 
 #[test]
-fn a_token_allocates_what_its_signature_does() {
+fn a_token_allocates_what_its_signature_needs() {
     let random = SystemRandom::new();
     let document = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random).unwrap();
     let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, document.as_ref(), &random).unwrap();
@@ -179,6 +179,6 @@ fn a_token_allocates_what_its_signature_does() {
         let key = UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, point);
         key.verify(signed.as_bytes(), signature.as_ref()).unwrap();
     });
-    // One more: the subject, which is not among what is configured, is copied to be handed on.
+    // One more: the subject, which is not configured, is copied for the handler.
     assert_eq!(allocations(&policy, &[("authorization", &token)], "", &keys), verification.count_total + 1);
 }

@@ -16,14 +16,14 @@ use rustls_pki_types::UnixTime;
 use crate::metrics::Meters;
 use crate::snapshot::Snapshot;
 
-/// Refusals that a worker writes to the log in one second; more are only counted, so that a flood of bad handshakes does not
-/// become a flood of log lines. The number of those left out is logged.
+/// Refusals that a worker logs per second. Further ones are only counted, so that a flood of bad handshakes does not flood the log; the
+/// number of suppressed lines is logged.
 const LOGGED_REFUSALS_PER_SECOND: u32 = 50;
 
 /// Hexadecimal digits of a request id: 128 bits.
 const REQUEST_ID_DIGITS: usize = 32;
 
-/// Request ids that are made at once, in one allocation that lives as long as any of them: 1 KiB.
+/// Request ids made in one batch, in one allocation of 1 KiB that lives as long as any of them.
 const REQUEST_IDS_AT_ONCE: usize = 32;
 
 /// What the rooms of one worker share.
@@ -37,7 +37,7 @@ pub struct WorkerContext {
     pub meters: Meters,
     draining: Cell<bool>,
     random: RefCell<fastrand::Rng>,
-    /// Ids that were made and not given out yet, one after the other.
+    /// Ids that were made and not used yet, one after the other.
     request_ids: RefCell<Bytes>,
     refusals: Cell<RefusalLog>,
     no_label: Arc<str>,
@@ -92,12 +92,12 @@ impl WorkerContext {
         self.draining.set(true);
     }
 
-    /// Whether the process is about to end: no connection outlives its next answer.
+    /// Whether the process drains: no connection outlives its next answer.
     pub fn is_draining(&self) -> bool {
         self.draining.get()
     }
 
-    /// The label of what has no name.
+    /// The empty label.
     pub fn no_label(&self) -> Arc<str> {
         Arc::clone(&self.no_label)
     }
@@ -115,7 +115,7 @@ impl WorkerContext {
         HeaderValue::from_maybe_shared(id).unwrap_or_else(|_| HeaderValue::from_static("unknown"))
     }
 
-    /// Runs `write`, which logs one refusal, unless enough were logged in this second.
+    /// Runs `write`, which logs one refusal, unless the bound of this second is reached.
     pub fn log_refusal(&self, write: impl FnOnce()) {
         let second = self.sweep.unix_time().as_secs();
         let mut log = self.refusals.get();
@@ -123,7 +123,7 @@ impl WorkerContext {
             if log.left_out > 0 {
                 tracing::warn!(
                     count = log.left_out,
-                    "refusals left out of the log, which takes {LOGGED_REFUSALS_PER_SECOND} a second"
+                    "refusals not logged: more than {LOGGED_REFUSALS_PER_SECOND} per second"
                 );
             }
             log = RefusalLog { second, ..RefusalLog::default() };

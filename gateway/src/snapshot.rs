@@ -15,7 +15,7 @@ use crate::config::{Config, ServerCertificate};
 use crate::crypto::signing_key;
 use crate::keys::KeyStore;
 use crate::tls::certificates::Certificates;
-use crate::tls::server::Common;
+use crate::tls::server::SharedTls;
 use hookgate_core::auth::{Demands, ReplayGuard};
 use hookgate_core::identity::{ChainCache, ChainLimits, Identity, OnFailure, Provider, ProviderId, Scope, Sightings};
 use hookgate_core::limits::Limits;
@@ -120,8 +120,8 @@ impl Snapshot {
             ChainLimits { max_certificates: limits.max_presented_certificates, max_bytes: limits.max_presented_bytes };
         let identity = Identity::new(generation, providers.into(), cache, chain_limits).after(&sightings);
         let identity = Arc::new(identity);
-        let common = Common::new(Arc::new(server_certificates(certificates)?))?;
-        let mut sites = Sites { identity: Arc::clone(&identity), common, next_scope: 0 };
+        let shared = SharedTls::new(Arc::new(server_certificates(certificates)?))?;
+        let mut sites = Sites { identity: Arc::clone(&identity), shared, next_scope: 0 };
         let hosts: BTreeSet<_> = routes.iter().filter_map(|route| route.host.clone()).collect();
         let mut named = HashMap::new();
         for host in hosts {
@@ -182,7 +182,7 @@ fn server_certificates(certificates: Vec<ServerCertificate>) -> Result<Certifica
 /// Makes sites with distinct scopes.
 struct Sites {
     identity: Arc<Identity>,
-    common: Common,
+    shared: SharedTls,
     next_scope: u32,
 }
 
@@ -195,7 +195,7 @@ impl Sites {
         let providers: BTreeSet<ProviderId> = routes.flat_map(|route| route.providers.iter().copied()).collect();
         let scope = Scope { id: self.next_scope, providers: providers.into_iter().collect() };
         self.next_scope += 1;
-        let tls = self.common.server_config(&self.identity, &scope)?;
+        let tls = self.shared.server_config(&self.identity, &scope)?;
         Ok(Arc::new(Site { server_name, scope, tls }))
     }
 }

@@ -1,4 +1,4 @@
-//! The command line: `check`, `providers`, and what every command has.
+//! The command line: `check`, `providers`, and what all commands share.
 
 use std::ffi::OsStr;
 use std::process::Command;
@@ -9,8 +9,7 @@ use hookgate_testkit::configuration::{HOST, IO, LISTEN_PORT, METRICS_PORT};
 use hookgate_testkit::pki::KeyKind;
 use hookgate_testkit::process::{Finished, run};
 
-use crate::stand::configuration;
-use crate::world::{BINARY, SOON, Scene};
+use crate::environment::{BINARY, Environment, SOON};
 
 fn hookgate(arguments: &[impl AsRef<OsStr>]) -> Finished {
     let mut command = Command::new(BINARY);
@@ -18,46 +17,46 @@ fn hookgate(arguments: &[impl AsRef<OsStr>]) -> Finished {
     run(command, &[], SOON).unwrap()
 }
 
-/// Exit code, standard output, standard error of `hookgate check` on this file.
-fn check(scene: &Scene, text: &str) -> (Option<i32>, String, String) {
-    let file = scene.write("checked.toml", text).unwrap();
+/// Exit code, standard output and standard error of `hookgate check` for a file with this text.
+fn check(environment: &Environment, text: &str) -> (Option<i32>, String, String) {
+    let file = environment.write("checked.toml", text).unwrap();
     let finished = hookgate(&[OsStr::new("check"), OsStr::new("--config"), file.as_os_str()]);
     let code = finished.status.and_then(|status| status.code());
     (code, finished.stdout_text(), finished.stderr_text())
 }
 
-/// A configuration without anything to be warned of.
-fn good(scene: &Scene) -> Result<String> {
-    let mut permissions = std::fs::metadata(&scene.server.key_path)?.permissions();
+/// A configuration without warnings.
+fn good(environment: &Environment) -> Result<String> {
+    let mut permissions = std::fs::metadata(&environment.server.key_path)?.permissions();
     std::os::unix::fs::PermissionsExt::set_mode(&mut permissions, 0o600);
-    std::fs::set_permissions(&scene.server.key_path, permissions)?;
-    let text = configuration(scene, "", "").replace(LISTEN_PORT, "18443").replace(METRICS_PORT, "19464");
+    std::fs::set_permissions(&environment.server.key_path, permissions)?;
+    let text = environment.toml("", "").replace(LISTEN_PORT, "18443").replace(METRICS_PORT, "19464");
     Ok(text.replace(IO, "auto"))
 }
 
-/// The line, from 1, that begins with `start`.
+/// The number, from 1, of the line that begins with `start`.
 fn line_of(text: &str, start: &str) -> usize {
     text.lines().position(|line| line.starts_with(start)).unwrap() + 1
 }
 
 #[test]
-fn check_accepts_a_good_file_and_says_so() {
-    let scene = Scene::set().unwrap();
-    let (code, stdout, stderr) = check(&scene, &good(&scene).unwrap());
+fn check_accepts_a_good_file() {
+    let environment = Environment::new().unwrap();
+    let (code, stdout, stderr) = check(&environment, &good(&environment).unwrap());
     assert_eq!((code, stderr.as_str()), (Some(0), ""));
     assert!(stdout.trim_end().ends_with("checked.toml: ok, 4 providers, 5 routes, 0 warnings"), "{stdout}");
 }
 
 #[test]
-fn check_names_every_error_in_its_line() {
-    let scene = Scene::set().unwrap();
-    let good = good(&scene).unwrap();
+fn check_reports_every_error_with_its_line() {
+    let environment = Environment::new().unwrap();
+    let good = good(&environment).unwrap();
     let text = good
         .replace("addresses = [\"127.0.0.1:18443\"]", "addresses = [\"localhost:443\"]")
         .replace("preset = \"pagerduty\"", "preset = \"pager-duty\"")
         .replace("path = \"/any/*\"", "pth = \"/any/*\"")
         .replace("[limits]", "[limits]\nmax_headers = 99999\nhandler_timeout_s = 5");
-    let (code, stdout, stderr) = check(&scene, &text);
+    let (code, stdout, stderr) = check(&environment, &text);
     assert_eq!((code, stdout.as_str()), (Some(1), ""));
     let wrong = ["addresses", "preset = \"pager-duty\"", "pth", "max_headers", "handler_timeout_s"];
     for start in wrong {
@@ -68,28 +67,28 @@ fn check_names_every_error_in_its_line() {
 }
 
 #[test]
-fn check_needs_every_file_that_is_named() {
-    let scene = Scene::set().unwrap();
-    let text = good(&scene).unwrap();
+fn check_needs_every_file_in_the_configuration() {
+    let environment = Environment::new().unwrap();
+    let text = good(&environment).unwrap();
     let refused = |text: &str, words: &str| {
-        let (code, _, stderr) = check(&scene, text);
+        let (code, _, stderr) = check(&environment, text);
         assert!(code == Some(1) && stderr.contains(words), "{words}: {stderr}");
     };
     refused(&text.replace("server.key", "absent.key"), "absent.key cannot be read");
     refused(&text.replace("server.pem", "absent.pem"), "absent.pem cannot be read");
-    scene.write("empty.pem", "").unwrap();
+    environment.write("empty.pem", "").unwrap();
     refused(&text.replace("server.pem", "empty.pem"), "empty.pem holds no certificate");
-    scene.write("damaged.pem", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n").unwrap();
+    environment.write("damaged.pem", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n").unwrap();
     refused(&text.replace("server.pem", "damaged.pem"), "damaged.pem");
 }
 
 #[test]
 fn check_refuses_a_key_of_another_certificate() {
-    let scene = Scene::set().unwrap();
-    let other = scene.pki.server("other", &[HOST], KeyKind::P256).unwrap();
-    let text = good(&scene).unwrap();
-    let key = scene.server.key_path.display().to_string();
-    let (code, _, stderr) = check(&scene, &text.replace(&key, &other.key_path.display().to_string()));
+    let environment = Environment::new().unwrap();
+    let other = environment.pki.server("other", &[HOST], KeyKind::P256).unwrap();
+    let text = good(&environment).unwrap();
+    let key = environment.server.key_path.display().to_string();
+    let (code, _, stderr) = check(&environment, &text.replace(&key, &other.key_path.display().to_string()));
     assert_eq!(code, Some(1));
     assert!(stderr.contains("other.key is not the key of the first certificate of"), "{stderr}");
     assert!(stderr.contains(&format!("checked.toml:{}: ", line_of(&text, "key = "))), "{stderr}");
@@ -97,66 +96,69 @@ fn check_refuses_a_key_of_another_certificate() {
 
 #[test]
 fn check_warns_of_a_chain_out_of_order() {
-    let scene = Scene::set().unwrap();
-    let text = good(&scene).unwrap();
-    let chain = std::fs::read_to_string(&scene.server.chain_path).unwrap();
-    scene.write("unordered.pem", chain + &scene.pki.server_root().pem() + &scene.pki.server_root().pem()).unwrap();
-    let sorted = scene.server.chain_path.display().to_string();
-    let unordered = scene.path("unordered.pem").display().to_string();
-    // The root twice is in order (it issued itself); the end entity after its issuer's issuer is not.
-    let (code, stdout, _) = check(&scene, &text.replace(&sorted, &unordered));
+    let environment = Environment::new().unwrap();
+    let text = good(&environment).unwrap();
+    let chain = std::fs::read_to_string(&environment.server.chain_path).unwrap();
+    environment
+        .write("unordered.pem", chain + &environment.pki.server_root().pem() + &environment.pki.server_root().pem())
+        .unwrap();
+    let sorted = environment.server.chain_path.display().to_string();
+    let unordered = environment.path("unordered.pem").display().to_string();
+    // A second root is in order, because the root issued itself. The root directly after the end entity is not.
+    let (code, stdout, _) = check(&environment, &text.replace(&sorted, &unordered));
     assert!(code == Some(0) && stdout.contains(" 0 warnings"), "{stdout}");
     let leaf = std::fs::read_to_string(&sorted).unwrap();
     let leaf = leaf.split_inclusive("-----END CERTIFICATE-----\n").next().unwrap().to_owned();
-    scene.write("unordered.pem", leaf + &scene.pki.server_root().pem()).unwrap();
-    let (code, stdout, stderr) = check(&scene, &text.replace(&sorted, &unordered));
+    environment.write("unordered.pem", leaf + &environment.pki.server_root().pem()).unwrap();
+    let (code, stdout, stderr) = check(&environment, &text.replace(&sorted, &unordered));
     assert!(code == Some(0) && stdout.contains(" 1 warnings"), "{stdout}");
     assert!(stderr.contains("certificate 2 did not issue the one before it"), "{stderr}");
 }
 
 #[test]
 fn check_warns_of_a_certificate_that_expires_soon() {
-    let scene = Scene::set().unwrap();
-    let text = good(&scene).unwrap();
-    let days = expiring_certificate(&scene, 10);
-    let chain = scene.server.chain_path.display().to_string();
-    let key = scene.server.key_path.display().to_string();
-    let text = text.replace(&chain, &scene.path("soon.pem").display().to_string());
-    let (code, stdout, stderr) = check(&scene, &text.replace(&key, &scene.path("soon.key").display().to_string()));
+    let environment = Environment::new().unwrap();
+    let text = good(&environment).unwrap();
+    let days = expiring_certificate(&environment, 10);
+    let chain = environment.server.chain_path.display().to_string();
+    let key = environment.server.key_path.display().to_string();
+    let text = text.replace(&chain, &environment.path("soon.pem").display().to_string());
+    let (code, stdout, stderr) =
+        check(&environment, &text.replace(&key, &environment.path("soon.key").display().to_string()));
     assert!(code == Some(0) && !stdout.contains(" 0 warnings"), "{stdout}");
     assert!(stderr.contains("expires on") && stderr.contains(&format!("in {days} days")), "{stderr}");
 }
 
-/// A self-signed `soon.pem` and `soon.key`; the whole days that it has left.
-fn expiring_certificate(scene: &Scene, days: u64) -> u64 {
+/// Makes `soon.pem`, self-signed, and `soon.key`. Returns the whole days until the certificate expires.
+fn expiring_certificate(environment: &Environment, days: u64) -> u64 {
     use std::os::unix::fs::PermissionsExt as _;
     let mut params = rcgen::CertificateParams::new(vec![HOST.to_owned()]).unwrap();
     params.not_after = (SystemTime::now() + std::time::Duration::from_secs(days * 86_400 + 3600)).into();
     let key = rcgen::KeyPair::generate().unwrap();
-    scene.write("soon.pem", params.self_signed(&key).unwrap().pem()).unwrap();
-    let path = scene.write("soon.key", key.serialize_pem()).unwrap();
+    environment.write("soon.pem", params.self_signed(&key).unwrap().pem()).unwrap();
+    let path = environment.write("soon.key", key.serialize_pem()).unwrap();
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).unwrap();
     days
 }
 
 #[test]
-fn check_warns_of_a_key_that_everybody_can_read() {
+fn check_warns_of_a_key_that_every_user_can_read() {
     use std::os::unix::fs::PermissionsExt as _;
-    let scene = Scene::set().unwrap();
-    let text = good(&scene).unwrap();
-    std::fs::set_permissions(&scene.server.key_path, std::fs::Permissions::from_mode(0o644)).unwrap();
-    let (code, _, stderr) = check(&scene, &text);
+    let environment = Environment::new().unwrap();
+    let text = good(&environment).unwrap();
+    std::fs::set_permissions(&environment.server.key_path, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let (code, _, stderr) = check(&environment, &text);
     assert!(code == Some(0) && stderr.contains("server.key is readable by every user"), "{stderr}");
     assert!(stderr.starts_with("warning: "), "{stderr}");
 }
 
 #[test]
-fn check_finds_relative_paths_beside_the_file() {
-    let scene = Scene::set().unwrap();
-    let directory = format!("{}/", scene.directory.path().display());
-    let text = good(&scene).unwrap().replace(&format!("unix:{directory}"), "unix:/run/").replace(&directory, "");
+fn check_resolves_relative_paths_from_the_directory_of_the_file() {
+    let environment = Environment::new().unwrap();
+    let directory = format!("{}/", environment.directory.path().display());
+    let text = good(&environment).unwrap().replace(&format!("unix:{directory}"), "unix:/run/").replace(&directory, "");
     assert!(text.contains("chain = \"server.pem\""), "{text}");
-    assert_eq!(check(&scene, &text).0, Some(0));
+    assert_eq!(check(&environment, &text).0, Some(0));
 }
 
 #[test]
@@ -187,7 +189,7 @@ fn providers_describes_each_of_them() {
 }
 
 #[test]
-fn providers_does_not_know_every_name() {
+fn providers_refuses_an_unknown_name() {
     let finished = hookgate(&["providers", "stripe"]);
     assert_eq!(finished.status.unwrap().code(), Some(1));
     let stderr = finished.stderr_text();
@@ -206,7 +208,7 @@ fn version_and_help_go_to_standard_output() {
 }
 
 #[test]
-fn an_unknown_command_is_an_error_of_usage() {
+fn an_unknown_command_is_a_usage_error() {
     for arguments in [&["serve"][..], &["check", "--confg", "x"], &[]] {
         let finished = hookgate(arguments);
         assert_eq!(finished.status.unwrap().code(), Some(2), "{arguments:?}");

@@ -1,4 +1,4 @@
-//! Peers that do the handshake wrong, slowly, or not at all: each is counted, none does harm.
+//! Peers that do the handshake wrong, slowly, or not at all: each is counted, and none does harm.
 
 use std::io::Write;
 use std::net::{Shutdown, TcpStream};
@@ -7,10 +7,10 @@ use std::time::Duration;
 use hookgate_testkit::client::{OpenSsl, TlsVersion, raw};
 use hookgate_testkit::configuration::HOST;
 use hookgate_testkit::documents::{PAGERDUTY, PERCOLATE};
-use hookgate_testkit::handler::eventually;
 use hookgate_testkit::pki::{Sender, Variant};
 
-use crate::world::{SOON, World};
+use crate::environment::SOON;
+use crate::test_gateway::TestGateway;
 
 /// Content type of an alert record (RFC 8446, section 5.1).
 const ALERT: u8 = 21;
@@ -18,40 +18,39 @@ const ALERT: u8 = 21;
 /// Content type of a handshake record.
 const HANDSHAKE: u8 = 22;
 
-/// A short time for the handshake, so that waiting for its end is short too.
+/// A short limit, so that the tests wait little.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_millis(400);
 
-fn start() -> World {
-    World::configured(|configuration| configuration.limits = "handshake_timeout_ms = 400").unwrap()
+fn start() -> TestGateway {
+    TestGateway::configured(|configuration| configuration.limits = "handshake_timeout_ms = 400").unwrap()
 }
 
 fn hello(version: TlsVersion) -> Vec<u8> {
     raw::client_hello(|port| OpenSsl::new(HOST, port).version(version)).unwrap()
 }
 
-/// Lets `act` loose on the daemon; then its connection is closed, counted once for `reason`, and forgotten, and others are
-/// served as before. Returns what the daemon said.
-fn check(world: &World, reason: &str, act: impl FnOnce(&mut TcpStream)) -> Vec<u8> {
-    let before = world.rejections(reason).unwrap();
+/// Runs `act` on a connection. Fails unless the daemon then closes it, counts it once for `reason`, releases it, and still serves
+/// others. Returns what the daemon sent.
+fn check(gateway: &TestGateway, reason: &str, act: impl FnOnce(&mut TcpStream)) -> Vec<u8> {
+    let before = gateway.rejections(reason).unwrap();
     let handshakes = [("result", reason)];
-    let failed = world.gateway.metric("hookgate_handshakes_total", &handshakes).unwrap();
-    let mut stream = raw::connect(world.gateway.port()).unwrap();
+    let failed = gateway.daemon.metric("hookgate_handshakes_total", &handshakes).unwrap();
+    let mut stream = raw::connect(gateway.daemon.port()).unwrap();
     act(&mut stream);
     let ended = raw::read_to_end(&mut stream, SOON).unwrap();
-    assert!(ended.closed, "the connection was left open; the log:\n{}", world.gateway.log());
-    assert_eq!(world.wait_rejections(reason, before + 1.0).unwrap(), before + 1.0, "{reason}");
-    assert_eq!(world.gateway.metric("hookgate_handshakes_total", &handshakes).unwrap(), failed + 1.0, "{reason}");
+    assert!(ended.closed, "the connection was left open; the log:\n{}", gateway.daemon.log());
+    assert_eq!(gateway.wait_rejections(reason, before + 1.0).unwrap(), before + 1.0, "{reason}");
+    assert_eq!(gateway.daemon.metric("hookgate_handshakes_total", &handshakes).unwrap(), failed + 1.0, "{reason}");
     drop(stream);
-    let active = || world.gateway.metric("hookgate_connections_active", &[]).unwrap();
-    eventually("the end of every connection", SOON, || active() == 0.0).unwrap();
-    world.still_serves().unwrap();
+    gateway.wait_no_connection().unwrap();
+    gateway.still_serves().unwrap();
     ended.bytes
 }
 
 #[test]
 fn plain_http_is_answered_with_an_alert() {
-    let world = start();
-    let said = check(&world, "handshake_failed", |stream| {
+    let gateway = start();
+    let said = check(&gateway, "handshake_failed", |stream| {
         stream.write_all(b"GET / HTTP/1.1\r\nHost: hooks.example.com\r\n\r\n").unwrap();
     });
     assert_eq!(said.first(), Some(&ALERT), "{said:?}");
@@ -59,20 +58,20 @@ fn plain_http_is_answered_with_an_alert() {
 
 #[test]
 fn garbage_is_counted_and_cut() {
-    let world = start();
-    // A multiplicative sequence: the same bytes each time, and no pattern that a parser could take for a record.
+    let gateway = start();
+    // A multiplicative sequence: the same bytes each time, without a pattern that a parser could accept as a record.
     let noise: Vec<u8> = (1..=2048_u32).map(|index| (index.wrapping_mul(2_654_435_761) >> 13) as u8 | 0x80).collect();
     let rows: [(&str, &[u8]); 6] = [
         ("noise", &noise),
         ("zeros", &[0; 512]),
-        ("a record that is longer than any may be", &[HANDSHAKE, 3, 1, 0xFF, 0xFF, 1, 0]),
+        ("a record longer than allowed", &[HANDSHAKE, 3, 1, 0xFF, 0xFF, 1, 0]),
         ("an empty handshake record", &[HANDSHAKE, 3, 1, 0, 0]),
         ("a ServerHello", &[HANDSHAKE, 3, 3, 0, 4, 2, 0, 0, 0]),
         ("an alert", &[ALERT, 3, 3, 0, 2, 2, 40]),
     ];
     for (what, bytes) in rows {
         println!("{what}");
-        check(&world, "handshake_failed", |stream| {
+        check(&gateway, "handshake_failed", |stream| {
             stream.write_all(bytes).unwrap();
             stream.shutdown(Shutdown::Write).unwrap();
         });
@@ -81,62 +80,62 @@ fn garbage_is_counted_and_cut() {
 
 #[test]
 fn a_client_hello_with_a_flipped_bit_does_no_harm() {
-    let world = start();
+    let gateway = start();
     let hello = hello(TlsVersion::Tls13);
     // Type and length of the message, version, session id, suites and what follows them.
     for place in [5, 6, 8, 9, 43, 78, 80, 120] {
-        let mut stream = raw::connect(world.gateway.port()).unwrap();
+        let mut stream = raw::connect(gateway.daemon.port()).unwrap();
         let mut damaged = hello.clone();
         damaged[place] ^= 0x80;
         stream.write_all(&damaged).unwrap();
         stream.shutdown(Shutdown::Write).unwrap();
         assert!(raw::read_to_end(&mut stream, SOON).unwrap().closed, "byte {place}");
     }
-    world.still_serves().unwrap();
+    gateway.still_serves().unwrap();
 }
 
 #[test]
-fn a_client_that_says_nothing_is_cut_in_time() {
-    let world = start();
-    check(&world, "handshake_timeout", |_| {});
+fn a_client_that_sends_nothing_is_cut_in_time() {
+    let gateway = start();
+    check(&gateway, "handshake_timeout", |_| {});
 }
 
 #[test]
 fn a_client_that_falls_silent_in_its_hello_is_cut_in_time() {
-    let world = start();
+    let gateway = start();
     let hello = hello(TlsVersion::Tls13);
-    check(&world, "handshake_timeout", |stream| stream.write_all(&hello[..hello.len() / 2]).unwrap());
+    check(&gateway, "handshake_timeout", |stream| stream.write_all(&hello[..hello.len() / 2]).unwrap());
 }
 
 #[test]
 fn a_client_that_falls_silent_after_its_hello_is_cut_in_time() {
-    let world = start();
+    let gateway = start();
     for version in TlsVersion::ALL {
         let hello = hello(version);
-        let said = check(&world, "handshake_timeout", |stream| stream.write_all(&hello).unwrap());
+        let said = check(&gateway, "handshake_timeout", |stream| stream.write_all(&hello).unwrap());
         assert_eq!(said.first(), Some(&HANDSHAKE), "{version:?}: {said:?}");
     }
 }
 
 #[test]
-fn a_client_that_trickles_does_not_gain_time() {
-    let world = start();
+fn a_client_that_sends_byte_by_byte_gains_no_time() {
+    let gateway = start();
     let hello = hello(TlsVersion::Tls13);
-    check(&world, "handshake_timeout", |stream| {
+    check(&gateway, "handshake_timeout", |stream| {
         let pause = HANDSHAKE_TIMEOUT / 20;
         let sent = raw::send_slowly(stream, &hello, 1, pause);
-        assert!(sent < hello.len(), "all {sent} bytes were taken");
+        assert!(sent < hello.len(), "all {sent} bytes were accepted");
     });
 }
 
 #[test]
 fn a_client_that_closes_in_the_middle_is_counted() {
-    let world = start();
+    let gateway = start();
     for version in TlsVersion::ALL {
         let hello = hello(version);
         for length in [0, 3, hello.len() / 2, hello.len()] {
             println!("{version:?}: {length} bytes");
-            check(&world, "handshake_failed", |stream| {
+            check(&gateway, "handshake_failed", |stream| {
                 stream.write_all(&hello[..length]).unwrap();
                 stream.shutdown(Shutdown::Write).unwrap();
             });
@@ -145,43 +144,43 @@ fn a_client_that_closes_in_the_middle_is_counted() {
 }
 
 #[test]
-fn a_handshake_that_comes_byte_by_byte_succeeds() {
-    let world = World::start().unwrap();
-    let identity = world.scene.identity(Sender::PagerDuty, Variant::Good).unwrap();
+fn a_handshake_that_arrives_byte_by_byte_succeeds() {
+    let gateway = TestGateway::start().unwrap();
+    let identity = gateway.environment.identity(Sender::PagerDuty, Variant::Good).unwrap();
     for version in TlsVersion::ALL {
-        let port = raw::trickle(world.gateway.port(), Duration::from_micros(100)).unwrap();
-        let client = OpenSsl::new(HOST, port).trusting(world.scene.pki.server_root().path()).version(version);
+        let port = raw::trickle(gateway.daemon.port(), Duration::from_micros(100)).unwrap();
+        let client = OpenSsl::new(HOST, port).trusting(gateway.environment.pki.server_root().path()).version(version);
         let outcome = client.identity(&identity).post(HOST, PAGERDUTY.path, b"{}").run().unwrap();
         let status = outcome.response().map(|response| response.status);
         assert_eq!(status, Some(200), "{version:?}: {}{}", outcome.stderr, outcome.text());
     }
 }
 
-/// RFC 8446, section 5.1: a handshake message may be spread over any number of records.
+/// RFC 8446, section 5.1: a handshake message may be split over any number of records.
 #[test]
 fn a_client_hello_in_records_of_one_byte_is_understood() {
-    let world = start();
+    let gateway = start();
     let hello = hello(TlsVersion::Tls13);
     let records: Vec<u8> = hello[5..].iter().flat_map(|byte| [HANDSHAKE, 3, 1, 0, 1, *byte]).collect();
-    let mut stream = raw::connect(world.gateway.port()).unwrap();
+    let mut stream = raw::connect(gateway.daemon.port()).unwrap();
     stream.write_all(&records).unwrap();
     let said = raw::read_to_end(&mut stream, HANDSHAKE_TIMEOUT / 2).unwrap().bytes;
-    // Its answer begins with a ServerHello.
+    // The answer begins with a ServerHello.
     assert_eq!((said.first(), said.get(5)), (Some(&HANDSHAKE), Some(&2)), "{said:?}");
 }
 
-/// Percolate's request on a connection to which somebody else's garbage came at the same time.
+/// A request while other connections hold incomplete handshakes.
 #[test]
-fn good_requests_go_on_between_bad_handshakes() {
-    let world = start();
-    let identity = world.scene.identity(Sender::Percolate, Variant::Good).unwrap();
-    let mut silent: Vec<TcpStream> = (0..50).map(|_| raw::connect(world.gateway.port()).unwrap()).collect();
+fn good_requests_are_served_between_bad_handshakes() {
+    let gateway = start();
+    let identity = gateway.environment.identity(Sender::Percolate, Variant::Good).unwrap();
+    let mut silent: Vec<TcpStream> = (0..50).map(|_| raw::connect(gateway.daemon.port()).unwrap()).collect();
     for (index, stream) in silent.iter_mut().enumerate() {
         if index % 2 == 0 {
             stream.write_all(&[HANDSHAKE, 3, 1]).unwrap();
         }
     }
-    let outcome = world.curl().identity(&identity).post(PERCOLATE.path, b"{}").run().unwrap();
+    let outcome = gateway.curl().identity(&identity).post(PERCOLATE.path, b"{}").run().unwrap();
     assert_eq!(outcome.status(), Some(200), "{outcome:?}");
-    world.wait_rejections("handshake_timeout", 50.0).unwrap();
+    gateway.wait_rejections("handshake_timeout", 50.0).unwrap();
 }

@@ -1,16 +1,17 @@
 //! End-to-end tests: the real binary, between real clients and real handlers.
 //!
-//! One file a subject, one behaviour a test. Which I/O backend is tested, `HOOKGATE_TEST_IO` says.
+//! One file per subject, one behaviour per test. `HOOKGATE_TEST_IO` selects the I/O backend.
 #![expect(clippy::unwrap_used, reason = "a failed set-up fails the test")]
 
-mod call;
 mod command;
+mod environment;
 mod filter;
 mod handler;
 mod hostile;
 mod lifecycle;
 mod metrics;
 mod mount;
+mod problem;
 mod proof;
 mod refusal;
 mod request;
@@ -18,7 +19,7 @@ mod revocation;
 mod rotation;
 mod session;
 mod spread;
-mod stand;
+mod test_gateway;
 mod tls;
+mod tls_client;
 mod watch;
-mod world;

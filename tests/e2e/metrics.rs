@@ -1,17 +1,18 @@
-//! The metrics endpoint: every name, with its labels, after traffic of every kind.
+//! The metrics endpoint: every metric with its labels, after traffic of every kind.
 
 use std::collections::BTreeSet;
-use std::io::{Read, Write};
 use std::net::TcpStream;
 
 use hookgate_testkit::gateway::Signal;
 use hookgate_testkit::handler::Behaviour;
+use hookgate_testkit::http::{self, Response};
 use hookgate_testkit::metrics::Metrics;
 use hookgate_testkit::pki::{ExtendedKeyUsage, LeafOptions, Sender, Variant};
+use hookgate_testkit::wait::wait_until;
 
-use crate::call::{Caller, request};
-use crate::stand::{PATH, Stand, configuration};
-use crate::world::SOON;
+use crate::environment::{PATH, SOON};
+use crate::test_gateway::TestGateway;
+use crate::tls_client::{TlsClient, request};
 
 /// Every metric, its type, and its labels in alphabetical order.
 const DOCUMENTED: [(&str, &str, &[&str]); 29] = [
@@ -46,37 +47,34 @@ const DOCUMENTED: [(&str, &str, &[&str]); 29] = [
     ("hookgate_worker_stalled", "gauge", &["worker"]),
 ];
 
-/// The answer to a scrape, head and all.
-fn scrape(stand: &Stand) -> String {
-    let mut stream = TcpStream::connect(stand.world.gateway.metrics_address()).unwrap();
-    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: metrics\r\nConnection: close\r\n\r\n").unwrap();
-    let mut text = String::new();
-    stream.read_to_string(&mut text).unwrap();
-    text
+/// The response to a scrape.
+fn scrape(gateway: &TestGateway) -> Response {
+    let response = http::get(gateway.daemon.metrics_address(), "/metrics", SOON).unwrap();
+    assert!(response.status == 200 && response.complete, "{response:?}");
+    response
 }
 
-/// One request of each kind, so that every metric has something to count.
-fn traffic(stand: &Stand) {
-    let mut call = stand.call().unwrap();
-    assert_eq!(call.ask(request("PUT", PATH, b"{}")).unwrap().status, 200);
-    assert_eq!(stand.call().unwrap().ask(request("POST", PATH, b"{}")).unwrap().status, 200, "resumed");
-    assert_eq!(stand.curl().post("/nowhere", b"{}").run().unwrap().status(), Some(404));
-    assert_eq!(stand.world.curl().post(PATH, b"{}").run().unwrap().status(), Some(403), "no certificate");
+/// Sends one request of each kind, so that every metric has a value.
+fn traffic(gateway: &TestGateway) {
+    let mut connection = gateway.connect().unwrap();
+    assert_eq!(connection.ask(request("PUT", PATH, b"{}")).unwrap().status, 200);
+    assert_eq!(gateway.connect().unwrap().ask(request("POST", PATH, b"{}")).unwrap().status, 200, "resumed");
+    assert_eq!(gateway.admitted_curl().post("/nowhere", b"{}").run().unwrap().status(), Some(404));
+    assert_eq!(gateway.curl().post(PATH, b"{}").run().unwrap().status(), Some(403), "no certificate");
     let lenient = LeafOptions { extended_key_usage: ExtendedKeyUsage::Absent, ..LeafOptions::default() };
-    let lenient = stand.world.scene.pki.sender(Sender::Percolate).leaf("lenient", &lenient).unwrap();
-    assert_eq!(stand.world.curl().identity(&lenient).post(PATH, b"{}").run().unwrap().status(), Some(200));
-    stand.behave(Behaviour::CloseBeforeAnswering);
-    assert_eq!(stand.curl().post(PATH, b"{}").run().unwrap().status(), Some(502));
-    stand.behave(Behaviour::Json);
+    let lenient = gateway.environment.pki.sender(Sender::Percolate).leaf("lenient", &lenient).unwrap();
+    assert_eq!(gateway.curl().identity(&lenient).post(PATH, b"{}").run().unwrap().status(), Some(200));
+    gateway.handler().set_behaviour(Behaviour::CloseBeforeAnswering);
+    assert_eq!(gateway.admitted_curl().post(PATH, b"{}").run().unwrap().status(), Some(502));
+    gateway.handler().set_behaviour(Behaviour::Json);
 }
 
 #[test]
-fn every_metric_is_there_with_its_type_and_labels() {
-    let stand = Stand::limited("").unwrap();
-    traffic(&stand);
-    stand.world.gateway.wait_metric("hookgate_chain_cache_entries", &[], 1.0, SOON).unwrap();
-    let text = scrape(&stand);
-    let body = text.split_once("\r\n\r\n").unwrap().1;
+fn every_metric_is_exported_with_its_type_and_labels() {
+    let gateway = TestGateway::with_limits("").unwrap();
+    traffic(&gateway);
+    gateway.daemon.wait_metric("hookgate_chain_cache_entries", &[], 1.0, SOON).unwrap();
+    let body = scrape(&gateway).text();
     let metrics =
         Metrics::parse(&body.lines().filter(|line| line.contains("hookgate_")).collect::<Vec<_>>().join("\n"));
     let metrics = metrics.unwrap();
@@ -107,10 +105,10 @@ fn names_follow_the_conventions_of_prometheus() {
 }
 
 #[test]
-fn requests_and_handshakes_are_counted_by_what_became_of_them() {
-    let stand = Stand::limited("").unwrap();
-    traffic(&stand);
-    let metrics = stand.world.gateway.metrics().unwrap();
+fn requests_and_handshakes_are_counted_by_result() {
+    let gateway = TestGateway::with_limits("").unwrap();
+    traffic(&gateway);
+    let metrics = gateway.daemon.metrics().unwrap();
     let check = |name: &str, labels: &[(&str, &str)], expected: f64| {
         assert_eq!(metrics.sum(name, labels), expected, "{name} {labels:?}");
     };
@@ -140,9 +138,9 @@ fn requests_and_handshakes_are_counted_by_what_became_of_them() {
 }
 
 #[test]
-fn every_reason_is_there_before_it_happens() {
-    let stand = Stand::limited("").unwrap();
-    let metrics = stand.world.gateway.metrics().unwrap();
+fn every_reason_is_exported_before_its_first_refusal() {
+    let gateway = TestGateway::with_limits("").unwrap();
+    let metrics = gateway.daemon.metrics().unwrap();
     for (reason, blame) in [("certificate_expired", "peer"), ("handler_timeout", "handler"), ("internal", "gateway")] {
         assert!(metrics.has("hookgate_rejections_total", &[("reason", reason), ("blame", blame)]), "{reason}");
     }
@@ -150,43 +148,41 @@ fn every_reason_is_there_before_it_happens() {
 }
 
 #[test]
-fn what_is_open_now_goes_down_again() {
-    let stand = Stand::limited("").unwrap();
-    stand.behave(Behaviour::Delay(std::time::Duration::from_millis(400), Behaviour::Json.boxed()));
-    let mut call = stand.call().unwrap();
-    call.send(request("POST", PATH, b"{}")).unwrap();
-    stand.handler().wait_for(1, SOON).unwrap();
+fn gauges_of_open_connections_and_requests_return_to_zero() {
+    let gateway = TestGateway::with_limits("").unwrap();
+    gateway.handler().set_behaviour(Behaviour::Delay(std::time::Duration::from_millis(400), Behaviour::Json.boxed()));
+    let mut connection = gateway.connect().unwrap();
+    connection.send(request("POST", PATH, b"{}")).unwrap();
+    gateway.handler().wait_for(1, SOON).unwrap();
     let gauges = ["hookgate_connections_active", "hookgate_handler_requests_in_flight"];
     for gauge in gauges {
-        assert_eq!(stand.world.gateway.metric(gauge, &[]).unwrap(), 1.0, "{gauge}");
+        assert_eq!(gateway.daemon.metric(gauge, &[]).unwrap(), 1.0, "{gauge}");
     }
-    call.response().unwrap();
-    drop(call);
-    let deadline = std::time::Instant::now() + SOON;
+    connection.response().unwrap();
+    drop(connection);
     for gauge in gauges {
-        while stand.world.gateway.metric(gauge, &[]).unwrap() != 0.0 {
-            assert!(std::time::Instant::now() < deadline, "{gauge} stays up");
-        }
+        wait_until(gauge, SOON, || gateway.daemon.metric(gauge, &[]).unwrap() == 0.0).unwrap();
     }
 }
 
 #[test]
-fn labels_take_nothing_that_a_peer_made_up() {
-    let stand = Stand::limited("").unwrap();
+fn labels_hold_nothing_that_a_peer_invented() {
+    let gateway = TestGateway::with_limits("").unwrap();
     for target in ["/made-up-1", "/made-up-2"] {
-        stand.curl().request("MADEUP", target).run().unwrap();
+        gateway.admitted_curl().request("MADEUP", target).run().unwrap();
     }
-    let impostor = stand.world.scene.identity(Sender::PagerDuty, Variant::Good).unwrap();
-    let caller = Caller::new(stand.world.gateway.port(), &stand.world.scene.pki, &impostor).unwrap();
-    assert_eq!(caller.connect().unwrap().ask(request("POST", PATH, b"{}")).unwrap().status, 403);
-    let text = scrape(&stand).to_lowercase();
+    let impostor = gateway.environment.identity(Sender::PagerDuty, Variant::Good).unwrap();
+    let client = TlsClient::new(gateway.daemon.port(), &gateway.environment.pki, &impostor).unwrap();
+    assert_eq!(client.connect().unwrap().ask(request("POST", PATH, b"{}")).unwrap().status, 403);
+    let response = scrape(&gateway);
+    let text = format!("{:?}{}", response.fields, response.text()).to_lowercase();
     assert!(!text.contains("made") && !text.contains("webhooks.pagerduty"), "{text}");
 }
 
 #[test]
-fn without_a_metrics_section_nothing_is_served_and_requests_are() {
-    let stand = Stand::written(|scene| {
-        let text = configuration(scene, "", "");
+fn without_a_metrics_section_only_requests_are_served() {
+    let gateway = TestGateway::with_toml(|environment| {
+        let text = environment.toml("", "");
         let metrics = text.lines().position(|line| line == "[metrics]").unwrap();
         let lines: Vec<_> = text
             .lines()
@@ -196,9 +192,9 @@ fn without_a_metrics_section_nothing_is_served_and_requests_are() {
             .collect();
         lines.join("\n")
     });
-    let stand = stand.unwrap();
-    assert!(TcpStream::connect(stand.world.gateway.metrics_address()).is_err());
-    stand.world.still_serves().unwrap();
-    stand.world.gateway.signal(Signal::HUP).unwrap();
-    stand.world.gateway.wait_log("configuration reloaded", SOON).unwrap();
+    let gateway = gateway.unwrap();
+    assert!(TcpStream::connect(gateway.daemon.metrics_address()).is_err());
+    gateway.still_serves().unwrap();
+    gateway.daemon.signal(Signal::HUP).unwrap();
+    gateway.daemon.wait_log("configuration reloaded", SOON).unwrap();
 }

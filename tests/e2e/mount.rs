@@ -1,4 +1,4 @@
-//! A daemon that sees another directory somewhere: in a mount namespace of its own, which ends with it.
+//! A daemon in its own mount namespace, in which a directory of the test has another path. The namespace ends with the daemon.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -6,7 +6,7 @@ use std::path::Path;
 
 use hookgate_testkit::gateway::GatewayOptions;
 
-use crate::world::{BINARY, Scene};
+use crate::environment::{BINARY, Environment};
 
 const SCRIPT: &str = r#"#!/bin/sh
 [ -z "$IS_JOURNAL" ] || export JOURNAL_STREAM="$(stat --dereference --format=%d:%i /proc/self/fd/2)"
@@ -15,10 +15,10 @@ exec unshare --mount sh -c '
   mount --bind "$MOUNTED" "$AT" && exec "$GATEWAY" "$@"' sh "$@"
 "#;
 
-/// Starts the daemon with `directory` at `at`, which is there already or below `/run`. It takes root. Where `is_journal`, the
-/// daemon is also told that its standard error is the journal.
-pub(crate) fn mounted(scene: &Scene, directory: &Path, at: &str, is_journal: bool) -> GatewayOptions {
-    let script = scene.write("mounted", SCRIPT).unwrap();
+/// Options that start the daemon with `directory` mounted at `at`, which must exist or be below `/run`. Needs root. If
+/// `is_journal`, the daemon is told that its standard error is the journal.
+pub(crate) fn mounted(environment: &Environment, directory: &Path, at: &str, is_journal: bool) -> GatewayOptions {
+    let script = environment.write("mounted", SCRIPT).unwrap();
     fs::set_permissions(&script, fs::Permissions::from_mode(0o700)).unwrap();
     let mut options = GatewayOptions::new(script);
     options.environment = vec![

@@ -1,7 +1,7 @@
-//! Every refusal of a client certificate: told over HTTP where the provider wants that, by an alert where it wants that.
+//! Every refusal of a client certificate, by a problem document or by a TLS alert, as `on_failure` says.
 //!
-//! Owns [`check`], which says what a refusal is in either mode, to either client, in either version. Revocation has a file of
-//! its own.
+//! Owns [`check`], which defines a refusal in both modes, for both clients, in both versions. Must not test revocation, which has
+//! its own file.
 
 use std::fs;
 use std::process::Command;
@@ -10,31 +10,32 @@ use anyhow::{Context, Result};
 use hookgate_testkit::client::{PAGERDUTY_CIPHERS, TlsVersion};
 use hookgate_testkit::configuration::HOST;
 use hookgate_testkit::documents::PAGERDUTY;
-use hookgate_testkit::handler::eventually;
 use hookgate_testkit::http::Response;
 use hookgate_testkit::pki::{ClientIdentity, LeafOptions, OddExtension, Sender, Variant};
 use hookgate_testkit::process;
+use hookgate_testkit::wait::wait_until;
 use serde_json::Value;
 
-use crate::world::{SOON, Scene, World, with_fields};
+use crate::environment::{Environment, SOON};
+use crate::test_gateway::TestGateway;
 
-/// What `on_failure` may say.
+/// The values of `on_failure`.
 pub(crate) const MODES: [&str; 2] = ["respond", "abort"];
 
-/// How a certificate is to be refused.
+/// The expected refusal.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Expected {
-    /// The reason: of the problem document, of the metric and of the log line.
+    /// The reason in the problem document, in the metric and in the log line.
     pub(crate) reason: &'static str,
     /// The status of the problem document.
     pub(crate) status: u16,
     /// The number of the alert (RFC 8446, section 6.2).
     pub(crate) alert: u8,
-    /// The place in the presented chain of the certificate that is named, where one is at fault.
+    /// The place in the presented chain of the certificate at fault, if there is one. The refusal names it.
     pub(crate) at_fault: Option<usize>,
 }
 
-/// Refused with 403, and this certificate named.
+/// A refusal with 403 that names the certificate at `at_fault`.
 const fn forbidden(reason: &'static str, alert: u8, at_fault: usize) -> Expected {
     Expected { reason, status: 403, alert, at_fault: Some(at_fault) }
 }
@@ -61,13 +62,13 @@ pub(crate) struct Seen {
     pub(crate) response: Option<Response>,
     pub(crate) alert: Option<u8>,
     exit_code: Option<i32>,
-    /// For the message of a failing test.
+    /// For the message of a failed test.
     stderr: String,
 }
 
-/// PagerDuty's request, as it sends it, but from `client` and to `server_name`.
+/// Sends PagerDuty's request with `client` to `server_name`.
 fn send(
-    world: &World,
+    gateway: &TestGateway,
     client: Client,
     version: TlsVersion,
     server_name: &str,
@@ -76,9 +77,10 @@ fn send(
     let (path, body) = (PAGERDUTY.path, PAGERDUTY.body.as_bytes());
     match client {
         Client::Curl => {
-            let mut curl = world.gateway.curl(server_name, &world.scene.pki).version(version).argument("--verbose");
+            let mut curl =
+                gateway.daemon.curl(server_name, &gateway.environment.pki).version(version).argument("--verbose");
             if server_name != HOST {
-                // Only our own name is in our certificate.
+                // The server certificate is for HOST only.
                 curl = curl.argument("--insecure");
             }
             if version == TlsVersion::Tls12 {
@@ -87,13 +89,13 @@ fn send(
             if let Some(identity) = identity {
                 curl = curl.identity(identity);
             }
-            let outcome = with_fields(curl.request("POST", path), &PAGERDUTY).body(body).run()?;
+            let outcome = curl.document(&PAGERDUTY).run()?;
             let (alert, exit_code) = (outcome.alert(), outcome.exit_code);
             let response = outcome.transfers.into_iter().next().map(|transfer| transfer.response);
             Ok(Seen { response, alert, exit_code, stderr: outcome.stderr })
         }
         Client::OpenSsl => {
-            let mut openssl = world.gateway.openssl(server_name, &world.scene.pki).version(version);
+            let mut openssl = gateway.daemon.openssl(server_name, &gateway.environment.pki).version(version);
             if version == TlsVersion::Tls12 {
                 openssl = openssl.ciphers(PAGERDUTY_CIPHERS);
             }
@@ -107,16 +109,22 @@ fn send(
     }
 }
 
-/// Sends with every client and in every version to a `world` whose providers all have this `on_failure`, and fails unless
-/// every request is refused as expected: told, counted, logged, and kept from the handlers.
-pub(crate) fn check(world: &World, on_failure: &str, identity: Option<&ClientIdentity>, expected: &Expected) {
-    check_at(world, HOST, on_failure == "abort", identity, expected);
+/// Sends with every client in every version to a `gateway` whose providers all have this `on_failure`. Fails unless every request
+/// is refused as expected: answered, counted, logged, and kept from the handlers.
+pub(crate) fn check(gateway: &TestGateway, on_failure: &str, identity: Option<&ClientIdentity>, expected: &Expected) {
+    check_at(gateway, HOST, on_failure == "abort", identity, expected);
 }
 
-fn check_at(world: &World, server_name: &str, aborts: bool, identity: Option<&ClientIdentity>, expected: &Expected) {
-    let (handled, before) = (world.scene.handled(), world.rejections(expected.reason).unwrap());
+fn check_at(
+    gateway: &TestGateway,
+    server_name: &str,
+    aborts: bool,
+    identity: Option<&ClientIdentity>,
+    expected: &Expected,
+) {
+    let (handled, before) = (gateway.environment.handled(), gateway.rejections(expected.reason).unwrap());
     let refused = [("result", "refused"), ("reason", expected.reason), ("cache", "miss")];
-    let judged = world.gateway.metric("hookgate_verifications_total", &refused).unwrap();
+    let judged = gateway.daemon.metric("hookgate_verifications_total", &refused).unwrap();
     let named = match (expected.at_fault, identity) {
         (Some(place), Some(identity)) => descriptions(&identity.chain[place]).unwrap(),
         _ => Vec::new(),
@@ -124,9 +132,9 @@ fn check_at(world: &World, server_name: &str, aborts: bool, identity: Option<&Cl
     let mut sent = 0;
     for version in TlsVersion::ALL {
         for client in [Client::Curl, Client::OpenSsl] {
-            let seen = send(world, client, version, server_name, identity).unwrap();
+            let seen = send(gateway, client, version, server_name, identity).unwrap();
             let context =
-                format!("{client:?} {version:?}: {seen:?}\n{}\nthe log:\n{}", seen.stderr, world.gateway.log());
+                format!("{client:?} {version:?}: {seen:?}\n{}\nthe log:\n{}", seen.stderr, gateway.daemon.log());
             if aborts {
                 check_alert(&seen, client, expected, &context);
             } else {
@@ -135,17 +143,17 @@ fn check_at(world: &World, server_name: &str, aborts: bool, identity: Option<&Cl
             sent += 1;
         }
     }
-    let counted = world.wait_rejections(expected.reason, before + f64::from(sent)).unwrap();
+    let counted = gateway.wait_rejections(expected.reason, before + f64::from(sent)).unwrap();
     assert_eq!(counted, before + f64::from(sent), "rejections counted for {}", expected.reason);
     if expected.at_fault.is_some() {
-        let now = world.gateway.metric("hookgate_verifications_total", &refused).unwrap();
+        let now = gateway.daemon.metric("hookgate_verifications_total", &refused).unwrap();
         assert_eq!(now, judged + f64::from(sent), "verifications counted for {}", expected.reason);
     }
-    assert_eq!(world.scene.handled(), handled, "a handler saw a request that was refused");
-    check_log(world, aborts, sent, &named, expected);
+    assert_eq!(gateway.environment.handled(), handled, "a handler saw a refused request");
+    check_log(gateway, aborts, sent, &named, expected);
 }
 
-/// The answer is a problem document that says what was wrong with which certificate.
+/// The response is a problem document that names the fault and the certificate.
 fn check_problem(seen: &Seen, client: Client, expected: &Expected, named: &[String], context: &str) {
     assert_eq!(seen.alert, None, "{context}");
     if client == Client::Curl {
@@ -169,12 +177,12 @@ fn check_problem(seen: &Seen, client: Client, expected: &Expected, named: &[Stri
     }
 }
 
-/// The handshake ended with the alert, and without an answer.
+/// The handshake ended with the alert and without a response.
 fn check_alert(seen: &Seen, client: Client, expected: &Expected, context: &str) {
     assert_eq!(seen.response, None, "{context}");
     assert_eq!(seen.alert, Some(expected.alert), "{context}");
-    // Of libcurl-errors(3): SSL_CONNECT_ERROR, or by the alert PEER_FAILED_VERIFICATION and SSL_CLIENTCERT. With TLS 1.3 the
-    // client's own handshake is over by then, and it is RECV_ERROR, or SEND_ERROR where more is to be sent.
+    // In libcurl-errors(3): SSL_CONNECT_ERROR or, for some alerts, PEER_FAILED_VERIFICATION and SSL_CLIENTCERT. With TLS 1.3 the
+    // client has finished its handshake by then: RECV_ERROR, or SEND_ERROR if it has more to send.
     let codes: &[i32] = match client {
         Client::Curl => &[35, 55, 56, 60, 98],
         Client::OpenSsl => &[1],
@@ -182,31 +190,32 @@ fn check_alert(seen: &Seen, client: Client, expected: &Expected, context: &str) 
     assert!(seen.exit_code.is_some_and(|code| codes.contains(&code)), "{context}");
 }
 
-/// A line of the log for each refusal says who, and why.
-fn check_log(world: &World, aborts: bool, count: u32, named: &[String], expected: &Expected) {
+/// The log has a line for each refusal, with the peer and the reason.
+fn check_log(gateway: &TestGateway, aborts: bool, count: u32, named: &[String], expected: &Expected) {
     let event = if aborts { "handshake refused" } else { "request refused" };
     let reason = format!("reason=\"{}\"", expected.reason);
     let tells = |line: &str| {
-        // The log puts the sentence between quotation marks, and a backslash before those in it.
+        // The log quotes the sentence, and escapes the quotation marks in it.
         let line = line.replace("\\\"", "\"");
         line.contains(event)
             && line.contains(&reason)
             && line.contains("peer=127.0.0.1:")
             && named.iter().all(|words| line.contains(words))
     };
-    let lines = || world.gateway.log().lines().filter(|line| tells(line)).count();
-    let came = eventually("the log", SOON, || lines() >= count as usize);
-    came.with_context(|| format!("of {count} lines with {event}, {reason}, {named:?}:\n{}", world.gateway.log()))
+    let lines = || gateway.daemon.log().lines().filter(|line| tells(line)).count();
+    let came = wait_until("the log", SOON, || lines() >= count as usize);
+    came.with_context(|| format!("of {count} lines with {event}, {reason}, {named:?}:\n{}", gateway.daemon.log()))
         .unwrap();
 }
 
-/// Subject, issuer, serial number and end of validity as a refusal names them, read by OpenSSL.
+/// Subject, issuer, serial number and end of validity, read by OpenSSL, in the form in which a refusal names them.
 fn descriptions(der: &[u8]) -> Result<Vec<String>> {
     let mut command = Command::new("openssl");
     command.args(["x509", "-inform", "DER", "-noout", "-subject", "-issuer", "-serial", "-enddate"]);
     command.args(["-nameopt", "RFC2253", "-dateopt", "iso_8601"]);
     let text = process::run(command, der, SOON)?.stdout_text();
-    let value = |key: &str| text.lines().find_map(|line| line.strip_prefix(key)).context("openssl x509 says nothing");
+    let value =
+        |key: &str| text.lines().find_map(|line| line.strip_prefix(key)).context("no such line from openssl x509");
     let serial: Vec<String> =
         value("serial=")?.as_bytes().chunks(2).map(|byte| String::from_utf8_lossy(byte).into_owned()).collect();
     Ok(vec![
@@ -217,27 +226,31 @@ fn descriptions(der: &[u8]) -> Result<Vec<String>> {
     ])
 }
 
-/// A world of either mode, with an identity that `make` makes, in which that is refused as expected.
-fn check_both(make: impl Fn(&Scene) -> Result<Option<ClientIdentity>>, expected: &Expected) {
+/// Fails unless a gateway in each mode refuses the identity that `make` makes.
+fn check_both(make: impl Fn(&Environment) -> Result<Option<ClientIdentity>>, expected: &Expected) {
     check_both_with("", make, expected);
 }
 
 /// As [`check_both`], with these `[limits]`.
-fn check_both_with(limits: &'static str, make: impl Fn(&Scene) -> Result<Option<ClientIdentity>>, expected: &Expected) {
+fn check_both_with(
+    limits: &'static str,
+    make: impl Fn(&Environment) -> Result<Option<ClientIdentity>>,
+    expected: &Expected,
+) {
     for on_failure in MODES {
-        let world = World::configured(|configuration| {
+        let gateway = TestGateway::configured(|configuration| {
             configuration.on_failure = on_failure;
             configuration.limits = limits;
         })
         .unwrap();
-        let identity = make(&world.scene).unwrap();
-        check(&world, on_failure, identity.as_ref(), expected);
-        world.still_serves().unwrap();
+        let identity = make(&gateway.environment).unwrap();
+        check(&gateway, on_failure, identity.as_ref(), expected);
+        gateway.still_serves().unwrap();
     }
 }
 
 fn check_variant(variant: Variant, expected: &Expected) {
-    check_both(|scene| scene.identity(Sender::PagerDuty, variant).map(Some), expected);
+    check_both(|environment| environment.identity(Sender::PagerDuty, variant).map(Some), expected);
 }
 
 #[test]
@@ -277,7 +290,7 @@ fn a_self_signed_certificate_is_refused() {
 }
 
 #[test]
-fn another_customers_certificate_is_refused() {
+fn a_certificate_with_another_subject_is_refused() {
     check_variant(Variant::WrongSubject, &forbidden("identity_mismatch", ACCESS_DENIED, 0));
 }
 
@@ -302,44 +315,44 @@ fn a_certificate_for_servers_only_is_refused() {
 }
 
 #[test]
-fn a_path_with_an_intermediate_too_many_is_refused() {
+fn a_path_with_one_intermediate_too_many_is_refused() {
     check_variant(Variant::TooDeep, &forbidden("path_too_long", UNKNOWN_CA, 0));
 }
 
 #[test]
 fn a_malformed_certificate_is_refused() {
-    let make = |scene: &Scene| odd(scene, OddExtension::Twice);
+    let make = |environment: &Environment| odd(environment, OddExtension::Twice);
     check_both(make, &forbidden("certificate_malformed", BAD_CERTIFICATE, 0));
 }
 
-/// The TLS library reads no key out of such a certificate, so that the handshake cannot be completed in order to explain.
+/// The TLS library does not read the key of such a certificate, so the handshake cannot be completed for a problem document.
 #[test]
 fn a_certificate_with_an_unknown_critical_extension_is_refused_by_an_alert_in_either_mode() {
     for on_failure in MODES {
-        let world = World::configured(|configuration| configuration.on_failure = on_failure).unwrap();
-        let identity = odd(&world.scene, OddExtension::UnknownCritical).unwrap();
-        check_at(&world, HOST, true, identity.as_ref(), &forbidden("path_constraint", BAD_CERTIFICATE, 0));
+        let gateway = TestGateway::configured(|configuration| configuration.on_failure = on_failure).unwrap();
+        let identity = odd(&gateway.environment, OddExtension::UnknownCritical).unwrap();
+        check_at(&gateway, HOST, true, identity.as_ref(), &forbidden("path_constraint", BAD_CERTIFICATE, 0));
     }
 }
 
-fn odd(scene: &Scene, extension: OddExtension) -> Result<Option<ClientIdentity>> {
+fn odd(environment: &Environment, extension: OddExtension) -> Result<Option<ClientIdentity>> {
     let options = LeafOptions { odd_extension: Some(extension), ..LeafOptions::default() };
-    scene.pki.sender(Sender::PagerDuty).leaf("odd", &options).map(Some)
+    environment.pki.sender(Sender::PagerDuty).leaf("odd", &options).map(Some)
 }
 
 const TOO_LARGE: Expected = Expected { reason: "chain_too_large", status: 403, alert: BAD_CERTIFICATE, at_fault: None };
 
 #[test]
 fn a_chain_of_too_many_certificates_is_refused() {
-    // The intermediate over and over: with the end entity one more than the eight that are let through by default.
-    let make = |scene: &Scene| {
-        let identity = scene.identity(Sender::PagerDuty, Variant::Good)?;
+    // Eight copies of the intermediate and the end entity: one certificate more than the default limit.
+    let make = |environment: &Environment| {
+        let identity = environment.identity(Sender::PagerDuty, Variant::Good)?;
         let issuers = identity.issuers_path.as_ref().context("a chain with an intermediate")?;
         let issuers = fs::read_to_string(issuers)?.repeat(8);
         let chain = fs::read_to_string(&identity.certificate_path)? + &issuers;
         Ok(Some(ClientIdentity {
-            chain_path: scene.write("too-many.pem", chain)?,
-            issuers_path: Some(scene.write("too-many-issuers.pem", issuers)?),
+            chain_path: environment.write("too-many.pem", chain)?,
+            issuers_path: Some(environment.write("too-many-issuers.pem", issuers)?),
             ..identity
         }))
     };
@@ -348,10 +361,10 @@ fn a_chain_of_too_many_certificates_is_refused() {
 
 #[test]
 fn a_chain_of_too_many_bytes_is_refused() {
-    let make = |scene: &Scene| {
+    let make = |environment: &Environment| {
         let dns_names = (0..60).map(|number| format!("name-{number}.{}.example", "a".repeat(50))).collect();
         let options = LeafOptions { dns_names: Some(dns_names), ..LeafOptions::default() };
-        scene.pki.sender(Sender::PagerDuty).leaf("large", &options).map(Some)
+        environment.pki.sender(Sender::PagerDuty).leaf("large", &options).map(Some)
     };
     check_both_with("max_presented_bytes = 3000", make, &TOO_LARGE);
 }
@@ -359,73 +372,74 @@ fn a_chain_of_too_many_bytes_is_refused() {
 #[test]
 fn an_unknown_server_name_is_refused() {
     for on_failure in MODES {
-        let world = World::configured(|configuration| configuration.on_failure = on_failure).unwrap();
-        let identity = world.scene.identity(Sender::PagerDuty, Variant::Good).unwrap();
+        let gateway = TestGateway::configured(|configuration| configuration.on_failure = on_failure).unwrap();
+        let identity = gateway.environment.identity(Sender::PagerDuty, Variant::Good).unwrap();
         let expected =
             Expected { reason: "unknown_server_name", status: 421, alert: UNRECOGNIZED_NAME, at_fault: None };
-        check_at(&world, "other.example.com", on_failure == "abort", Some(&identity), &expected);
-        world.still_serves().unwrap();
+        check_at(&gateway, "other.example.com", on_failure == "abort", Some(&identity), &expected);
+        gateway.still_serves().unwrap();
     }
 }
 
-/// The chain is good, and so is the handshake: only the route does not admit the provider, which HTTP alone can tell.
+/// Chain and handshake are good. Only the route does not admit the provider, and the route is known after the handshake.
 #[test]
 fn another_providers_certificate_is_refused_by_the_route_in_either_mode() {
     for on_failure in MODES {
-        let world = World::configured(|configuration| configuration.on_failure = on_failure).unwrap();
-        let identity = world.scene.identity(Sender::Percolate, Variant::Good).unwrap();
+        let gateway = TestGateway::configured(|configuration| configuration.on_failure = on_failure).unwrap();
+        let identity = gateway.environment.identity(Sender::Percolate, Variant::Good).unwrap();
         let expected = Expected { reason: "provider_not_admitted", status: 403, alert: ACCESS_DENIED, at_fault: None };
-        check_at(&world, HOST, false, Some(&identity), &expected);
-        let seen = send(&world, Client::Curl, TlsVersion::Tls13, HOST, Some(&identity)).unwrap();
+        check_at(&gateway, HOST, false, Some(&identity), &expected);
+        let seen = send(&gateway, Client::Curl, TlsVersion::Tls13, HOST, Some(&identity)).unwrap();
         let text = seen.response.unwrap().text();
-        assert!(text.contains("percolate") && text.contains("pagerduty"), "names neither provider: {text}");
+        assert!(text.contains("percolate") && text.contains("pagerduty"), "does not name both providers: {text}");
     }
 }
 
 #[test]
-fn a_certificate_without_extended_key_usage_is_admitted_and_counted_as_leniency() {
+fn a_certificate_without_extended_key_usage_is_admitted_and_counted_as_lenient() {
     for on_failure in MODES {
-        let world = World::configured(|configuration| configuration.on_failure = on_failure).unwrap();
-        let identity = world.scene.identity(Sender::PagerDuty, Variant::NoExtendedKeyUsage).unwrap();
-        let seen = send(&world, Client::Curl, TlsVersion::Tls12, HOST, Some(&identity)).unwrap();
+        let gateway = TestGateway::configured(|configuration| configuration.on_failure = on_failure).unwrap();
+        let identity = gateway.environment.identity(Sender::PagerDuty, Variant::NoExtendedKeyUsage).unwrap();
+        let seen = send(&gateway, Client::Curl, TlsVersion::Tls12, HOST, Some(&identity)).unwrap();
         assert_eq!(seen.response.unwrap().status, 200);
         let counted = [("provider", "pagerduty")];
-        world.gateway.wait_metric("hookgate_extended_key_usage_lenient_total", &counted, 1.0, SOON).unwrap();
+        gateway.daemon.wait_metric("hookgate_extended_key_usage_lenient_total", &counted, 1.0, SOON).unwrap();
     }
 }
 
 #[test]
-fn a_certificate_without_extended_key_usage_is_refused_where_it_must_be_explicit() {
+fn a_certificate_without_extended_key_usage_is_refused_if_it_must_be_explicit() {
     for on_failure in MODES {
-        let world = World::written(Scene::set().unwrap(), |scene| {
-            let mut configuration = scene.configuration();
+        let gateway = TestGateway::with_toml(|environment| {
+            let mut configuration = environment.configuration();
             configuration.on_failure = on_failure;
             let explicit = "preset = \"pagerduty\"\nextended_key_usage = \"client-auth-explicit\"";
-            Ok(configuration.toml().replace("preset = \"pagerduty\"", explicit))
+            configuration.toml().replace("preset = \"pagerduty\"", explicit)
         })
         .unwrap();
-        let identity = world.scene.identity(Sender::PagerDuty, Variant::NoExtendedKeyUsage).unwrap();
-        check(&world, on_failure, Some(&identity), &forbidden("extended_key_usage", UNSUPPORTED_CERTIFICATE, 0));
+        let identity = gateway.environment.identity(Sender::PagerDuty, Variant::NoExtendedKeyUsage).unwrap();
+        check(&gateway, on_failure, Some(&identity), &forbidden("extended_key_usage", UNSUPPORTED_CERTIFICATE, 0));
     }
 }
 
-/// PagerDuty's refusals abort, Percolate's are told, under one server name. Who claims to be nobody in particular is told.
+/// Under one server name, refusals of PagerDuty abort, and those of Percolate get a problem document, as do those of an unknown
+/// sender.
 #[test]
 fn each_provider_of_a_server_name_has_its_own_failure_mode() {
-    let world = World::written(Scene::set().unwrap(), |scene| {
-        let text = scene.configuration().toml();
-        let (before, pagerduty) = text.split_once("name = \"pagerduty\"").context("no pagerduty")?;
-        Ok(format!("{before}name = \"pagerduty\"{}", pagerduty.replacen("\"respond\"", "\"abort\"", 1)))
+    let gateway = TestGateway::with_toml(|environment| {
+        let text = environment.configuration().toml();
+        let (before, pagerduty) = text.split_once("name = \"pagerduty\"").unwrap();
+        format!("{before}name = \"pagerduty\"{}", pagerduty.replacen("\"respond\"", "\"abort\"", 1))
     })
     .unwrap();
     let expired = forbidden("certificate_expired", CERTIFICATE_EXPIRED, 0);
-    let pagerduty = world.scene.identity(Sender::PagerDuty, Variant::Expired).unwrap();
-    check_at(&world, HOST, true, Some(&pagerduty), &expired);
-    let percolate = world.scene.identity(Sender::Percolate, Variant::Expired).unwrap();
-    check_at(&world, HOST, false, Some(&percolate), &expired);
-    let nobody = world.scene.identity(Sender::PagerDuty, Variant::WrongSubject).unwrap();
-    check_at(&world, HOST, false, Some(&nobody), &forbidden("identity_mismatch", ACCESS_DENIED, 0));
+    let pagerduty = gateway.environment.identity(Sender::PagerDuty, Variant::Expired).unwrap();
+    check_at(&gateway, HOST, true, Some(&pagerduty), &expired);
+    let percolate = gateway.environment.identity(Sender::Percolate, Variant::Expired).unwrap();
+    check_at(&gateway, HOST, false, Some(&percolate), &expired);
+    let nobody = gateway.environment.identity(Sender::PagerDuty, Variant::WrongSubject).unwrap();
+    check_at(&gateway, HOST, false, Some(&nobody), &forbidden("identity_mismatch", ACCESS_DENIED, 0));
     let none = Expected { reason: "no_certificate", status: 403, alert: CERTIFICATE_REQUIRED, at_fault: None };
-    check_at(&world, HOST, false, None, &none);
-    world.still_serves().unwrap();
+    check_at(&gateway, HOST, false, None, &none);
+    gateway.still_serves().unwrap();
 }

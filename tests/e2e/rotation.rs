@@ -1,4 +1,4 @@
-//! Rotation warnings: what ends soon, and what the senders still present, in the log and in the metrics.
+//! Rotation warnings in the log and in the metrics: what expires soon, and which chains the senders present.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -6,9 +6,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use hookgate_testkit::configuration::HOST;
 use hookgate_testkit::pki::{DAY, LeafOptions, RevocationListOptions, Sender, Validity, Variant};
+use hookgate_testkit::wait::wait_until;
 
-use crate::stand::{PATH, Stand};
-use crate::world::{SOON, Scene, World};
+use crate::environment::{Environment, PATH, SOON};
+use crate::test_gateway::TestGateway;
 
 const CERTIFICATES: &str = "hookgate_certificate_not_after_timestamp_seconds";
 const LISTS: &str = "hookgate_revocation_list_next_update_timestamp_seconds";
@@ -19,101 +20,95 @@ fn seconds(time: SystemTime) -> f64 {
     time.duration_since(UNIX_EPOCH).unwrap().as_secs_f64().floor()
 }
 
-/// A configuration whose certificate, self-signed, ends at `until`.
-fn with_certificate_until(scene: &Scene, until: SystemTime) -> String {
+/// A configuration with a self-signed server certificate that expires at `until`.
+fn with_certificate_until(environment: &Environment, until: SystemTime) -> String {
     let mut params = rcgen::CertificateParams::new(vec![HOST.to_owned()]).unwrap();
     params.not_after = until.into();
     let key = rcgen::KeyPair::generate().unwrap();
     let certificate = params.self_signed(&key).unwrap();
-    let chain = scene.write("soon.pem", certificate.pem()).unwrap();
-    let key = scene.write("soon.key", key.serialize_pem()).unwrap();
+    let chain = environment.write("soon.pem", certificate.pem()).unwrap();
+    let key = environment.write("soon.key", key.serialize_pem()).unwrap();
     fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
-    let text = scene.configuration().toml();
-    let text = text.replace(&scene.server.chain_path.display().to_string(), &chain.display().to_string());
-    text.replace(&scene.server.key_path.display().to_string(), &key.display().to_string())
+    let text = environment.configuration().toml();
+    let text = text.replace(&environment.server.chain_path.display().to_string(), &chain.display().to_string());
+    text.replace(&environment.server.key_path.display().to_string(), &key.display().to_string())
 }
 
 #[test]
-fn a_certificate_of_five_days_is_warned_of_and_measured() {
+fn a_certificate_that_expires_in_five_days_is_logged_and_measured() {
     let until = SystemTime::now() + 5 * DAY + Duration::from_secs(3600);
-    let world = World::written(Scene::set().unwrap(), |scene| Ok(with_certificate_until(scene, until))).unwrap();
+    let gateway = TestGateway::with_toml(|environment| with_certificate_until(environment, until)).unwrap();
     let words = format!("the certificate of {HOST} (");
-    world.gateway.wait_log(&words, SOON).unwrap();
-    let log = world.gateway.log();
+    gateway.daemon.wait_log(&words, SOON).unwrap();
+    let log = gateway.daemon.log();
     let lines: Vec<&str> = log.lines().filter(|line| line.contains(&words)).collect();
     assert!(lines.len() == 1 && lines[0].contains("WARN") && lines[0].contains(", in 5 days: renew it"), "{log}");
-    assert!(!log.contains("expires on"), "it is told once: {log}");
+    assert!(!log.contains("expires on"), "a second warning: {log}");
     let labels = [("kind", "server"), ("name", HOST)];
-    assert_eq!(world.gateway.metric(CERTIFICATES, &labels).unwrap(), seconds(until));
-    // A reload tells it again; a renewed one, no more.
-    world.reload(&with_certificate_until(&world.scene, until)).unwrap();
-    let count = || world.gateway.log().matches(&words).count();
-    let deadline = std::time::Instant::now() + SOON;
-    while count() < 2 {
-        assert!(std::time::Instant::now() < deadline, "{}", world.gateway.log());
-    }
+    assert_eq!(gateway.daemon.metric(CERTIFICATES, &labels).unwrap(), seconds(until));
+    // A reload warns again. A renewed certificate causes no warning.
+    gateway.reload(&with_certificate_until(&gateway.environment, until)).unwrap();
+    let count = || gateway.daemon.log().matches(&words).count();
+    wait_until("the second warning", SOON, || count() >= 2).unwrap();
     let renewed = SystemTime::now() + 90 * DAY;
-    world.reload(&with_certificate_until(&world.scene, renewed)).unwrap();
-    world.gateway.wait_metric(CERTIFICATES, &labels, seconds(renewed), SOON).unwrap();
+    gateway.reload(&with_certificate_until(&gateway.environment, renewed)).unwrap();
+    gateway.daemon.wait_metric(CERTIFICATES, &labels, seconds(renewed), SOON).unwrap();
     assert_eq!(count(), 2);
 }
 
 #[test]
-fn anchors_and_lists_are_measured_and_go_with_what_they_are_of() {
-    let scene = Scene::set().unwrap();
-    let sender = scene.pki.sender(Sender::PagerDuty);
+fn anchors_and_lists_are_measured_until_a_reload_removes_them() {
+    let environment = Environment::new().unwrap();
+    let sender = environment.pki.sender(Sender::PagerDuty);
     let options = RevocationListOptions { next_update: SystemTime::now() + DAY, ..RevocationListOptions::default() };
     let options = RevocationListOptions { this_update: SystemTime::now() - 6 * DAY, ..options };
     let lists = sender.revocation_lists(&options).unwrap();
-    let world = World::written(scene, |scene| {
-        let mut configuration = scene.configuration();
+    let gateway = TestGateway::in_environment(environment, |environment| {
+        let mut configuration = environment.configuration();
         configuration.revocation_lists = vec![(Sender::PagerDuty, lists.to_vec())];
-        Ok(configuration.toml())
+        configuration.toml()
     });
-    let world = world.unwrap();
-    world.gateway.wait_log("the revocation list of CN=", SOON).unwrap();
-    world.gateway.wait_log(" for pagerduty ends on ", SOON).unwrap();
+    let gateway = gateway.unwrap();
+    gateway.daemon.wait_log("the revocation list of CN=", SOON).unwrap();
+    gateway.daemon.wait_log(" for pagerduty ends on ", SOON).unwrap();
     let list = [("provider", "pagerduty")];
     let anchor = [("kind", "trust_anchor"), ("provider", "pagerduty")];
-    let metrics = world.gateway.metrics().unwrap();
+    let metrics = gateway.daemon.metrics().unwrap();
     assert_eq!(metrics.sum(LISTS, &list), 2.0 * seconds(options.next_update), "of intermediate and root");
     assert!(metrics.sum(CERTIFICATES, &anchor) > seconds(SystemTime::now() + 3000 * DAY));
-    world.reload(&world.scene.configuration().toml()).unwrap();
-    let metrics = world.gateway.metrics().unwrap();
-    assert!(metrics.sum(LISTS, &list).is_nan(), "no list, no date");
-    assert!(metrics.sum(CERTIFICATES, &anchor) > 0.0, "the anchor stays");
+    gateway.reload(&gateway.environment.configuration().toml()).unwrap();
+    let metrics = gateway.daemon.metrics().unwrap();
+    assert!(metrics.sum(LISTS, &list).is_nan(), "a date without a list");
+    assert!(metrics.sum(CERTIFICATES, &anchor) > 0.0, "the anchor is gone");
 }
 
 #[test]
-fn what_the_senders_present_is_counted_and_told() {
-    let stand = Stand::limited("").unwrap();
-    let scene = &stand.world.scene;
-    let chains = |provider: &str| stand.world.gateway.metric(CHAINS, &[("provider", provider)]).unwrap();
+fn the_chains_that_senders_present_are_counted_and_logged() {
+    let gateway = TestGateway::with_limits("").unwrap();
+    let environment = &gateway.environment;
+    let chains = |provider: &str| gateway.daemon.metric(CHAINS, &[("provider", provider)]).unwrap();
     assert_eq!((chains("percolate"), chains("dialogflow-cx")), (0.0, 0.0));
     let until = SystemTime::now() + 9 * DAY;
     let options = LeafOptions { validity: Validity::Between(SystemTime::now() - DAY, until), ..LeafOptions::default() };
-    let soon = scene.pki.sender(Sender::Percolate).leaf("soon", &options).unwrap();
-    assert_eq!(stand.world.curl().identity(&soon).post(PATH, b"{}").run().unwrap().status(), Some(200));
-    assert_eq!(stand.world.curl().identity(&soon).post(PATH, b"{}").run().unwrap().status(), Some(200));
+    let soon = environment.pki.sender(Sender::Percolate).leaf("soon", &options).unwrap();
+    assert_eq!(gateway.curl().identity(&soon).post(PATH, b"{}").run().unwrap().status(), Some(200));
+    assert_eq!(gateway.curl().identity(&soon).post(PATH, b"{}").run().unwrap().status(), Some(200));
     let labels = [("provider", "percolate"), ("profile", "digicert-assured-id")];
-    stand.world.gateway.wait_metric(CHAINS, &labels, 2.0, SOON).unwrap();
-    let last = stand.world.gateway.metric(CLIENTS, &[("provider", "percolate")]).unwrap();
+    gateway.daemon.wait_metric(CHAINS, &labels, 2.0, SOON).unwrap();
+    let last = gateway.daemon.metric(CLIENTS, &[("provider", "percolate")]).unwrap();
     assert_eq!(last, seconds(until));
-    stand.world.gateway.wait_log("the newest client certificate seen from percolate ends on ", SOON).unwrap();
-    // Google's older chain; its profile has an end, so it is told of.
-    let older = scene.identity(Sender::Dialogflow, Variant::Good).unwrap();
-    assert_eq!(
-        stand.world.curl().identity(&older).post("/shirts-agent-webhook", b"{}").run().unwrap().status(),
-        Some(200)
-    );
+    gateway.daemon.wait_log("the newest client certificate seen from percolate ends on ", SOON).unwrap();
+    // Google's older chain. Its profile has an end date, so the daemon warns.
+    let older = environment.identity(Sender::Dialogflow, Variant::Good).unwrap();
+    assert_eq!(gateway.curl().identity(&older).post("/shirts-agent-webhook", b"{}").run().unwrap().status(), Some(200));
     let words = "dialogflow-cx still sends the chain of profile google-trust-services (anchor ";
-    stand.world.gateway.wait_log(words, SOON).unwrap();
-    stand.world.gateway.wait_log("2026-12-01", SOON).unwrap();
+    gateway.daemon.wait_log(words, SOON).unwrap();
+    gateway.daemon.wait_log("2026-12-01", SOON).unwrap();
     let counts = (chains("percolate"), chains("dialogflow-cx"));
-    stand.world.reload(&crate::stand::configuration(scene, "", "")).unwrap();
+    gateway.reload(&environment.toml("", "")).unwrap();
     assert_eq!(
         ((chains("percolate"), chains("dialogflow-cx")), counts),
         (counts, (2.0, 1.0)),
-        "a reload forgets nothing"
+        "a reload changed the counts"
     );
 }

@@ -1,54 +1,55 @@
-//! Fresh, cached and resumed sessions, and what becomes of them when trust changes or time passes.
+//! Full, cached and resumed handshakes, and their sessions when trust changes or certificates expire.
 
 use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result};
-use hookgate_testkit::client::{Conversation, OpenSsl, OpenSslOutcome, TlsVersion};
+use hookgate_testkit::client::{OpenSsl, OpenSslConnection, OpenSslOutcome, TlsVersion};
 use hookgate_testkit::configuration::HOST;
 use hookgate_testkit::documents::PAGERDUTY;
 use hookgate_testkit::pki::{ClientIdentity, LeafOptions, Sender, Validity, Variant};
 
+use crate::environment::{Environment, SOON, quoted};
 use crate::refusal::MODES;
-use crate::world::{SOON, Scene, World, quoted};
+use crate::test_gateway::TestGateway;
 
 const CERTIFICATE_REVOKED: u8 = 44;
 const CERTIFICATE_EXPIRED: u8 = 45;
 const UNKNOWN_CA: u8 = 48;
 const ACCESS_DENIED: u8 = 49;
 
-/// One sender with a session to come back to.
-struct Visitor<'a> {
-    world: &'a World,
+/// A client that keeps a session and its connections.
+struct ReturningClient<'a> {
+    gateway: &'a TestGateway,
     identity: &'a ClientIdentity,
     version: TlsVersion,
 }
 
-impl Visitor<'_> {
-    fn client(&self) -> OpenSsl {
-        self.world.openssl().version(self.version).identity(self.identity)
+impl ReturningClient<'_> {
+    fn openssl(&self) -> OpenSsl {
+        self.gateway.openssl().version(self.version).identity(self.identity)
     }
 
-    /// One request on a connection of its own.
-    fn visit(&self, client: OpenSsl) -> OpenSslOutcome {
-        client.post(HOST, PAGERDUTY.path, PAGERDUTY.body.as_bytes()).run().unwrap()
+    /// Sends one request on a new connection.
+    fn post(&self, openssl: OpenSsl) -> OpenSslOutcome {
+        openssl.post(HOST, PAGERDUTY.path, PAGERDUTY.body.as_bytes()).run().unwrap()
     }
 
     fn session(&self) -> PathBuf {
-        self.world.scene.path(&format!("{:?}.session", self.version))
+        self.gateway.environment.path(&format!("{:?}.session", self.version))
     }
 
-    /// Comes with a full handshake, is admitted, and keeps the session.
-    fn come(&self) {
-        let outcome = self.visit(self.client().save_session(&self.session()));
+    /// Connects with a full handshake, is admitted, and saves the session.
+    fn save_session(&self) {
+        let outcome = self.post(self.openssl().save_session(&self.session()));
         assert!(!outcome.reused(), "{}", outcome.text());
         self.expect_status(&outcome, 200);
     }
 
-    /// Comes again with the session that it kept.
-    fn come_back(&self) -> OpenSslOutcome {
-        self.visit(self.client().resume_session(&self.session()))
+    /// Sends one request on a connection that offers the saved session.
+    fn resume(&self) -> OpenSslOutcome {
+        self.post(self.openssl().resume_session(&self.session()))
     }
 
     fn expect_status(&self, outcome: &OpenSslOutcome, status: u16) {
@@ -56,90 +57,94 @@ impl Visitor<'_> {
         assert_eq!(seen, Some(status), "{:?}: {}{}", self.version, outcome.stderr, outcome.text());
     }
 
-    /// Connects and stays, after a first request that was admitted.
-    fn stay(&self) -> Conversation {
-        let mut conversation = self.client().converse().unwrap();
-        assert_eq!(self.ask(&mut conversation, 1).unwrap(), (200, None));
-        conversation
+    /// Opens a connection, sends a request, which is admitted, and keeps the connection open.
+    fn keep_open(&self) -> OpenSslConnection {
+        let mut connection = self.openssl().keep_open().unwrap();
+        assert_eq!(self.ask(&mut connection, 1).unwrap(), (200, None));
+        connection
     }
 
-    /// One more request on an open connection, its `count`th: status and reason of the answer.
-    fn ask(&self, conversation: &mut Conversation, count: usize) -> Result<(u16, Option<String>)> {
-        conversation.post(HOST, PAGERDUTY.path, PAGERDUTY.body.as_bytes())?;
-        let responses = conversation.responses(count, SOON)?;
+    /// Sends the `count`th request on an open connection. Returns status and reason of the response.
+    fn ask(&self, connection: &mut OpenSslConnection, count: usize) -> Result<(u16, Option<String>)> {
+        connection.post(HOST, PAGERDUTY.path, PAGERDUTY.body.as_bytes())?;
+        let responses = connection.responses(count, SOON)?;
         let last = responses.last().context("at least one response was waited for")?;
         Ok((last.status, last.reason()))
     }
 }
 
-fn verifications(world: &World, cache: &str) -> f64 {
-    world.gateway.metric("hookgate_verifications_total", &[("cache", cache), ("result", "ok")]).unwrap()
+fn verifications(gateway: &TestGateway, cache: &str) -> f64 {
+    gateway.daemon.metric("hookgate_verifications_total", &[("cache", cache), ("result", "ok")]).unwrap()
 }
 
 #[test]
 fn fresh_cached_and_resumed_sessions_are_admitted() {
-    let world = World::start().unwrap();
+    let gateway = TestGateway::start().unwrap();
     for version in TlsVersion::ALL {
-        // Another chain each time, so that the first visit is fresh.
-        let identity = world.scene.identity(Sender::PagerDuty, Variant::Good).unwrap();
-        let visitor = Visitor { world: &world, identity: &identity, version };
-        let (hits, misses) = (verifications(&world, "hit"), verifications(&world, "miss"));
-        visitor.come();
-        assert_eq!((verifications(&world, "hit"), verifications(&world, "miss")), (hits, misses + 1.0), "fresh");
-        visitor.come();
-        assert_eq!((verifications(&world, "hit"), verifications(&world, "miss")), (hits + 1.0, misses + 1.0), "cached");
-        let outcome = visitor.come_back();
+        // A new chain each time, which is not in the cache.
+        let identity = gateway.environment.identity(Sender::PagerDuty, Variant::Good).unwrap();
+        let client = ReturningClient { gateway: &gateway, identity: &identity, version };
+        let (hits, misses) = (verifications(&gateway, "hit"), verifications(&gateway, "miss"));
+        client.save_session();
+        assert_eq!((verifications(&gateway, "hit"), verifications(&gateway, "miss")), (hits, misses + 1.0), "fresh");
+        client.save_session();
+        assert_eq!(
+            (verifications(&gateway, "hit"), verifications(&gateway, "miss")),
+            (hits + 1.0, misses + 1.0),
+            "cached"
+        );
+        let outcome = client.resume();
         assert!(outcome.reused(), "{version:?}: {}", outcome.text());
-        visitor.expect_status(&outcome, 200);
+        client.expect_status(&outcome, 200);
         let label = if version == TlsVersion::Tls12 { "1.2" } else { "1.3" };
         let labels = [("version", label), ("result", "ok"), ("resumed", "true")];
-        assert_eq!(world.gateway.metric("hookgate_handshakes_total", &labels).unwrap(), 1.0);
-        let seen = world.scene.events.requests();
+        assert_eq!(gateway.daemon.metric("hookgate_handshakes_total", &labels).unwrap(), 1.0);
+        let seen = gateway.environment.events.requests();
         assert_eq!(seen.len(), 3, "{version:?}");
         let certificates: Vec<_> = seen.iter().map(|request| request.field("client-cert")).collect();
         assert!(certificates[0].is_some_and(|field| field.starts_with(':')), "{certificates:?}");
         assert!(certificates.iter().all(|field| *field == certificates[0]), "{certificates:?}");
-        world.scene.events.forget();
+        gateway.environment.events.forget();
     }
 }
 
 #[test]
 fn no_session_is_resumed_across_a_reload() {
-    let world = World::start().unwrap();
-    let identity = world.scene.identity(Sender::PagerDuty, Variant::Good).unwrap();
-    let visitors = TlsVersion::ALL.map(|version| Visitor { world: &world, identity: &identity, version });
-    visitors.iter().for_each(Visitor::come);
-    world.reload(&world.scene.configuration().toml()).unwrap();
-    for visitor in &visitors {
-        let outcome = visitor.come_back();
-        assert!(!outcome.reused(), "{:?} was resumed: {}", visitor.version, outcome.text());
-        visitor.expect_status(&outcome, 200);
+    let gateway = TestGateway::start().unwrap();
+    let identity = gateway.environment.identity(Sender::PagerDuty, Variant::Good).unwrap();
+    let clients = TlsVersion::ALL.map(|version| ReturningClient { gateway: &gateway, identity: &identity, version });
+    clients.iter().for_each(ReturningClient::save_session);
+    gateway.reload(&gateway.environment.configuration().toml()).unwrap();
+    for client in &clients {
+        let outcome = client.resume();
+        assert!(!outcome.reused(), "{:?} was resumed: {}", client.version, outcome.text());
+        client.expect_status(&outcome, 200);
     }
 }
 
 #[test]
 fn a_connection_outlives_a_reload_that_changes_nothing() {
-    let world = World::start().unwrap();
-    let identity = world.scene.identity(Sender::PagerDuty, Variant::Good).unwrap();
+    let gateway = TestGateway::start().unwrap();
+    let identity = gateway.environment.identity(Sender::PagerDuty, Variant::Good).unwrap();
     for version in TlsVersion::ALL {
-        let visitor = Visitor { world: &world, identity: &identity, version };
-        let mut conversation = visitor.stay();
-        world.reload(&world.scene.configuration().toml()).unwrap();
-        assert_eq!(visitor.ask(&mut conversation, 2).unwrap(), (200, None));
+        let client = ReturningClient { gateway: &gateway, identity: &identity, version };
+        let mut connection = client.keep_open();
+        gateway.reload(&gateway.environment.configuration().toml()).unwrap();
+        assert_eq!(client.ask(&mut connection, 2).unwrap(), (200, None));
     }
 }
 
-/// A change of trust by which PagerDuty's good certificate is good no more.
+/// A change of trust that invalidates PagerDuty's good certificate.
 struct Change {
     /// The new configuration.
-    configuration: fn(&Scene, &ClientIdentity, String) -> Result<String>,
+    configuration: fn(&Environment, &ClientIdentity, String) -> Result<String>,
     reason: &'static str,
     alert: u8,
 }
 
 const REVOKED: Change = Change {
-    configuration: |scene, identity, text| {
-        let lists = scene.pki.sender(Sender::PagerDuty).revoke(&[identity])?;
+    configuration: |environment, identity, text| {
+        let lists = environment.pki.sender(Sender::PagerDuty).revoke(&[identity])?;
         let lists = lists.each_ref().map(|path| quoted(path)).join(", ");
         in_pagerduty(&text, "preset = \"pagerduty\"", &format!("preset = \"pagerduty\"\ncrls = [{lists}]"))
     },
@@ -157,48 +162,51 @@ const RENAMED: Change = Change {
 };
 
 const ANCHOR_REPLACED: Change = Change {
-    configuration: |scene, _, text| {
-        let old = quoted(scene.pki.sender(Sender::PagerDuty).root.path());
-        in_pagerduty(&text, &old, &quoted(scene.pki.sender(Sender::DialogflowNewer).root.path()))
+    configuration: |environment, _, text| {
+        let old = quoted(environment.pki.sender(Sender::PagerDuty).root.path());
+        in_pagerduty(&text, &old, &quoted(environment.pki.sender(Sender::DialogflowNewer).root.path()))
     },
     reason: "unknown_issuer",
     alert: UNKNOWN_CA,
 };
 
-/// The first `old`, which must be there, replaced by `new`.
+/// `text` with its first `old` replaced by `new`.
 fn in_pagerduty(text: &str, old: &str, new: &str) -> Result<String> {
     let (before, after) = text.split_once(old).with_context(|| format!("no {old} in {text}"))?;
     Ok(format!("{before}{new}{after}"))
 }
 
-/// Who was admitted before `change` is refused after it: on the connection that was open all the time, and when it comes back
-/// with its session, in either mode and version.
+/// Fails unless a client that was admitted before `change` is refused after it, on its open connection and when it offers its
+/// session, in both modes and versions.
 fn check_change(change: &Change) {
     for on_failure in MODES {
-        let world = World::configured(|configuration| configuration.on_failure = on_failure).unwrap();
-        let identity = world.scene.identity(Sender::PagerDuty, Variant::Good).unwrap();
-        let visitors = TlsVersion::ALL.map(|version| Visitor { world: &world, identity: &identity, version });
-        visitors.iter().for_each(Visitor::come);
-        let mut conversations = visitors.each_ref().map(Visitor::stay);
-        let mut configuration = world.scene.configuration();
+        let gateway = TestGateway::configured(|configuration| configuration.on_failure = on_failure).unwrap();
+        let identity = gateway.environment.identity(Sender::PagerDuty, Variant::Good).unwrap();
+        let clients =
+            TlsVersion::ALL.map(|version| ReturningClient { gateway: &gateway, identity: &identity, version });
+        clients.iter().for_each(ReturningClient::save_session);
+        let mut connections = clients.each_ref().map(ReturningClient::keep_open);
+        let mut configuration = gateway.environment.configuration();
         configuration.on_failure = on_failure;
-        world.reload(&(change.configuration)(&world.scene, &identity, configuration.toml()).unwrap()).unwrap();
-        let handled = world.scene.handled();
-        for (visitor, conversation) in visitors.iter().zip(&mut conversations) {
-            let seen = visitor.ask(conversation, 2).unwrap();
-            assert_eq!(seen, (403, Some(change.reason.to_owned())), "kept alive, {:?}", visitor.version);
-            let outcome = visitor.come_back();
-            let context = format!("{on_failure}, {:?}: {}{}", visitor.version, outcome.stderr, outcome.text());
+        gateway
+            .reload(&(change.configuration)(&gateway.environment, &identity, configuration.toml()).unwrap())
+            .unwrap();
+        let handled = gateway.environment.handled();
+        for (client, connection) in clients.iter().zip(&mut connections) {
+            let seen = client.ask(connection, 2).unwrap();
+            assert_eq!(seen, (403, Some(change.reason.to_owned())), "kept alive, {:?}", client.version);
+            let outcome = client.resume();
+            let context = format!("{on_failure}, {:?}: {}{}", client.version, outcome.stderr, outcome.text());
             assert!(!outcome.reused(), "{context}");
             if on_failure == "abort" {
                 assert_eq!((outcome.alert(), outcome.response()), (Some(change.alert), None), "{context}");
             } else {
-                visitor.expect_status(&outcome, 403);
+                client.expect_status(&outcome, 403);
                 assert_eq!(outcome.response().unwrap().reason().as_deref(), Some(change.reason), "{context}");
             }
         }
-        assert_eq!(world.scene.handled(), handled, "a handler saw a request of a peer that was refused");
-        world.wait_rejections(change.reason, 4.0).unwrap();
+        assert_eq!(gateway.environment.handled(), handled, "a handler saw a request of a refused peer");
+        gateway.wait_rejections(change.reason, 4.0).unwrap();
     }
 }
 
@@ -217,55 +225,54 @@ fn an_anchor_replaced_by_a_reload_is_refused_when_kept_alive_or_resumed() {
     check_change(&ANCHOR_REPLACED);
 }
 
-/// How long the certificate that runs out is good for after it was made: time enough for all that is to be admitted, also
-/// on a busy machine.
+/// The validity of the certificate that expires: enough for all requests before that, also on a busy machine.
 const SHORT_LIFE: Duration = Duration::from_secs(4);
 
-/// notAfter has whole seconds and is the last of them, and the workers' clock is coarse.
+/// How long after notAfter the certificate is surely expired: notAfter is the last valid second, and the workers' clock is coarse.
 const PAST: Duration = Duration::from_millis(1500);
 
-/// A certificate runs out while its chain is cached, its sessions can be resumed, and its connections are open; no reload
-/// happens.
+/// Fails unless a certificate is refused after it expired, although its chain is cached, its sessions can be resumed and its
+/// connections are open, without a reload.
 fn check_expiry(on_failure: &'static str) {
-    let world = World::configured(|configuration| configuration.on_failure = on_failure).unwrap();
+    let gateway = TestGateway::configured(|configuration| configuration.on_failure = on_failure).unwrap();
     let until = SystemTime::now() + SHORT_LIFE;
     let validity = Validity::Between(SystemTime::now() - Duration::from_secs(3600), until);
     let options = LeafOptions { validity, ..LeafOptions::default() };
-    let identity = world.scene.pki.sender(Sender::PagerDuty).leaf("short", &options).unwrap();
-    let visitors = TlsVersion::ALL.map(|version| Visitor { world: &world, identity: &identity, version });
-    visitors.iter().for_each(Visitor::come);
-    let mut conversations = visitors.each_ref().map(Visitor::stay);
-    let hits = verifications(&world, "hit");
+    let identity = gateway.environment.pki.sender(Sender::PagerDuty).leaf("short", &options).unwrap();
+    let clients = TlsVersion::ALL.map(|version| ReturningClient { gateway: &gateway, identity: &identity, version });
+    clients.iter().for_each(ReturningClient::save_session);
+    let mut connections = clients.each_ref().map(ReturningClient::keep_open);
+    let hits = verifications(&gateway, "hit");
     assert!(hits > 0.0, "the chain was never found in the cache");
     thread::sleep(until.duration_since(SystemTime::now()).unwrap_or_default() + PAST);
-    let handled = world.scene.handled();
-    for (visitor, conversation) in visitors.iter().zip(&mut conversations) {
+    let handled = gateway.environment.handled();
+    for (client, connection) in clients.iter().zip(&mut connections) {
         let expired = (403, Some("certificate_expired".to_owned()));
-        assert_eq!(visitor.ask(conversation, 2).unwrap(), expired, "kept alive, {:?}", visitor.version);
-        let resumed = visitor.come_back();
-        // The session itself is good, so that the refusal is told over HTTP in either mode.
-        assert!(resumed.reused(), "{:?}: {}", visitor.version, resumed.text());
-        visitor.expect_status(&resumed, 403);
+        assert_eq!(client.ask(connection, 2).unwrap(), expired, "kept alive, {:?}", client.version);
+        let resumed = client.resume();
+        // The session is good, so the refusal is a problem document in both modes.
+        assert!(resumed.reused(), "{:?}: {}", client.version, resumed.text());
+        client.expect_status(&resumed, 403);
         assert_eq!(resumed.response().unwrap().reason().as_deref(), Some("certificate_expired"));
-        let cached = visitor.visit(visitor.client());
+        let cached = client.post(client.openssl());
         if on_failure == "abort" {
             assert_eq!((cached.alert(), cached.response()), (Some(CERTIFICATE_EXPIRED), None), "{}", cached.stderr);
         } else {
-            visitor.expect_status(&cached, 403);
+            client.expect_status(&cached, 403);
         }
     }
-    assert_eq!(world.scene.handled(), handled, "a handler saw a request of a peer whose certificate had run out");
-    world.wait_rejections("certificate_expired", 6.0).unwrap();
-    assert_eq!(world.gateway.metric("hookgate_config_generation", &[]).unwrap(), 1.0);
-    assert_eq!(verifications(&world, "hit"), hits, "the chain was found in the cache after it had run out");
+    assert_eq!(gateway.environment.handled(), handled, "a handler saw a request of a peer with an expired certificate");
+    gateway.wait_rejections("certificate_expired", 6.0).unwrap();
+    assert_eq!(gateway.daemon.metric("hookgate_config_generation", &[]).unwrap(), 1.0);
+    assert_eq!(verifications(&gateway, "hit"), hits, "an expired chain was found in the cache");
 }
 
 #[test]
-fn a_certificate_that_runs_out_is_refused_when_cached_kept_alive_or_resumed() {
+fn a_certificate_that_expires_is_refused_when_cached_kept_alive_or_resumed() {
     check_expiry("respond");
 }
 
 #[test]
-fn a_certificate_that_runs_out_is_refused_when_cached_kept_alive_or_resumed_where_handshakes_abort() {
+fn a_certificate_that_expires_is_refused_when_cached_kept_alive_or_resumed_if_handshakes_abort() {
     check_expiry("abort");
 }

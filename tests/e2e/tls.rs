@@ -1,4 +1,4 @@
-//! The handshake itself: versions, suites, application protocols, certificates by server name, authority names and tickets.
+//! The handshake: versions, suites, application protocols, certificates by server name, authority names and tickets.
 
 use std::fs;
 use std::process::Command;
@@ -9,16 +9,17 @@ use hookgate_testkit::documents::{PAGERDUTY, PERCOLATE};
 use hookgate_testkit::pki::{Authority, ClientIdentity, KeyKind, Sender, ServerIdentity, Variant};
 use hookgate_testkit::process;
 
-use crate::world::{SOON, Scene, World, quoted};
+use crate::environment::{Environment, SOON, handler_socket};
+use crate::test_gateway::TestGateway;
 
 const HANDSHAKE_FAILURE: u8 = 40;
 const NO_APPLICATION_PROTOCOL: u8 = 120;
 
-fn pagerduty(world: &World) -> ClientIdentity {
-    world.scene.identity(Sender::PagerDuty, Variant::Good).unwrap()
+fn pagerduty(gateway: &TestGateway) -> ClientIdentity {
+    gateway.environment.identity(Sender::PagerDuty, Variant::Good).unwrap()
 }
 
-/// One request of PagerDuty's.
+/// Sends PagerDuty's request.
 fn post(client: OpenSsl) -> OpenSslOutcome {
     client.post(HOST, PAGERDUTY.path, PAGERDUTY.body.as_bytes()).run().unwrap()
 }
@@ -28,46 +29,46 @@ fn expect_admitted(outcome: &OpenSslOutcome) {
     assert_eq!(status, Some(200), "{}{}", outcome.stderr, outcome.text());
 }
 
-/// Refused before any certificate was seen.
-fn expect_alert(world: &World, outcome: &OpenSslOutcome, alert: u8, before: f64) {
+/// Fails unless the handshake ended with this alert, before a certificate was presented, and was counted once.
+fn expect_alert(gateway: &TestGateway, outcome: &OpenSslOutcome, alert: u8, before: f64) {
     assert_eq!((outcome.alert(), outcome.response()), (Some(alert), None), "{}{}", outcome.stderr, outcome.text());
-    assert_eq!(world.wait_rejections("handshake_failed", before + 1.0).unwrap(), before + 1.0);
+    assert_eq!(gateway.wait_rejections("handshake_failed", before + 1.0).unwrap(), before + 1.0);
 }
 
 /// The daemon with a certificate for [`HOST`] of each of these keys, in this order.
-fn with_keys(keys: &[KeyKind]) -> World {
-    let scene = Scene::set().unwrap();
+fn with_keys(keys: &[KeyKind]) -> TestGateway {
+    let environment = Environment::new().unwrap();
     let servers: Vec<ServerIdentity> =
-        keys.iter().map(|key| scene.pki.server(&format!("{key:?}"), &[HOST], *key).unwrap()).collect();
-    World::written(scene, |scene| {
-        let mut configuration = scene.configuration();
+        keys.iter().map(|key| environment.pki.server(&format!("{key:?}"), &[HOST], *key).unwrap()).collect();
+    TestGateway::in_environment(environment, |environment| {
+        let mut configuration = environment.configuration();
         configuration.certificates = servers.iter().collect();
-        Ok(configuration.toml())
+        configuration.toml()
     })
     .unwrap()
 }
 
 #[test]
-fn each_suite_that_pagerduty_shares_with_us_is_spoken() {
-    let world = with_keys(&[KeyKind::P256, KeyKind::Rsa2048]);
-    let identity = pagerduty(&world);
+fn each_suite_that_pagerduty_and_rustls_share_is_negotiated() {
+    let gateway = with_keys(&[KeyKind::P256, KeyKind::Rsa2048]);
+    let identity = pagerduty(&gateway);
     for suite in PAGERDUTY_CIPHERS.split(':') {
-        let outcome = post(world.openssl().version(TlsVersion::Tls12).ciphers(suite).identity(&identity));
+        let outcome = post(gateway.openssl().version(TlsVersion::Tls12).ciphers(suite).identity(&identity));
         expect_admitted(&outcome);
         assert_eq!(outcome.cipher().as_deref(), Some(suite), "{}", outcome.text());
     }
 }
 
 #[test]
-fn of_pagerdutys_whole_list_a_suite_is_found() {
-    // As its document has it: with the suites that nobody should choose between those that we know.
+fn a_suite_is_negotiated_from_the_whole_list_of_pagerduty() {
+    // The suites in PagerDuty's document that rustls does not support.
     const WHOLE: &str = "ECDHE-ECDSA-AES256-SHA384:ECDHE-RSA-AES256-SHA384:DHE-RSA-AES256-GCM-SHA384:\
                          DHE-RSA-AES256-SHA256:ECDHE-ECDSA-AES128-SHA256:ECDHE-RSA-AES128-SHA256:\
                          DHE-RSA-AES128-GCM-SHA256:DHE-RSA-AES128-SHA256";
     for key in [KeyKind::P256, KeyKind::Rsa2048] {
-        let world = with_keys(&[key]);
+        let gateway = with_keys(&[key]);
         let ciphers = format!("{WHOLE}:{PAGERDUTY_CIPHERS}");
-        let client = world.openssl().version(TlsVersion::Tls12).ciphers(&ciphers).identity(&pagerduty(&world));
+        let client = gateway.openssl().version(TlsVersion::Tls12).ciphers(&ciphers).identity(&pagerduty(&gateway));
         let outcome = post(client);
         expect_admitted(&outcome);
         assert!(outcome.cipher().is_some_and(|cipher| cipher.contains("GCM")), "{}", outcome.text());
@@ -76,57 +77,57 @@ fn of_pagerdutys_whole_list_a_suite_is_found() {
 
 #[test]
 fn an_rsa_key_serves_both_versions() {
-    let world = with_keys(&[KeyKind::Rsa2048]);
-    let identity = pagerduty(&world);
+    let gateway = with_keys(&[KeyKind::Rsa2048]);
+    let identity = pagerduty(&gateway);
     for version in TlsVersion::ALL {
-        expect_admitted(&post(world.openssl().version(version).identity(&identity)));
+        expect_admitted(&post(gateway.openssl().version(version).identity(&identity)));
     }
-    let only_ecdsa = world.openssl().version(TlsVersion::Tls12).ciphers("ECDHE-ECDSA-AES256-GCM-SHA384");
-    let before = world.rejections("handshake_failed").unwrap();
-    expect_alert(&world, &post(only_ecdsa.identity(&identity)), HANDSHAKE_FAILURE, before);
+    let only_ecdsa = gateway.openssl().version(TlsVersion::Tls12).ciphers("ECDHE-ECDSA-AES256-GCM-SHA384");
+    let before = gateway.rejections("handshake_failed").unwrap();
+    expect_alert(&gateway, &post(only_ecdsa.identity(&identity)), HANDSHAKE_FAILURE, before);
 }
 
 #[test]
 fn versions_before_1_2_are_refused() {
-    let world = World::start().unwrap();
-    let identity = pagerduty(&world);
+    let gateway = TestGateway::start().unwrap();
+    let identity = pagerduty(&gateway);
     for version in ["-tls1", "-tls1_1"] {
-        let before = world.rejections("handshake_failed").unwrap();
-        // OpenSSL itself speaks these only when its security level is lowered.
-        let client = world.openssl().argument(version).ciphers("ALL:@SECLEVEL=0").identity(&identity);
-        // rustls misses the signature algorithms, which came with 1.2, before it looks at the version.
-        expect_alert(&world, &post(client), HANDSHAKE_FAILURE, before);
+        let before = gateway.rejections("handshake_failed").unwrap();
+        // OpenSSL offers these versions only at security level 0.
+        let client = gateway.openssl().argument(version).ciphers("ALL:@SECLEVEL=0").identity(&identity);
+        // rustls demands signature algorithms, which TLS 1.2 introduced, before it checks the version.
+        expect_alert(&gateway, &post(client), HANDSHAKE_FAILURE, before);
     }
-    world.still_serves().unwrap();
+    gateway.still_serves().unwrap();
 }
 
 #[test]
 fn suites_without_forward_secrecy_or_authenticated_encryption_are_refused() {
-    let world = with_keys(&[KeyKind::P256, KeyKind::Rsa2048]);
-    let identity = pagerduty(&world);
+    let gateway = with_keys(&[KeyKind::P256, KeyKind::Rsa2048]);
+    let identity = pagerduty(&gateway);
     for suite in
         ["AES128-GCM-SHA256", "ECDHE-ECDSA-AES128-SHA256", "ECDHE-RSA-AES256-SHA384", "DHE-RSA-AES256-GCM-SHA384"]
     {
-        let before = world.rejections("handshake_failed").unwrap();
-        let client = world.openssl().version(TlsVersion::Tls12).ciphers(suite).identity(&identity);
-        expect_alert(&world, &post(client), HANDSHAKE_FAILURE, before);
+        let before = gateway.rejections("handshake_failed").unwrap();
+        let client = gateway.openssl().version(TlsVersion::Tls12).ciphers(suite).identity(&identity);
+        expect_alert(&gateway, &post(client), HANDSHAKE_FAILURE, before);
     }
-    world.still_serves().unwrap();
+    gateway.still_serves().unwrap();
 }
 
 #[test]
-fn a_client_whose_first_key_share_is_of_no_use_is_asked_for_another() {
-    let world = World::start().unwrap();
-    let client = world.openssl().version(TlsVersion::Tls13).argument("-groups").argument("P-521:P-256");
-    expect_admitted(&post(client.identity(&pagerduty(&world))));
+fn a_client_with_an_unsupported_key_share_is_asked_for_another() {
+    let gateway = TestGateway::start().unwrap();
+    let client = gateway.openssl().version(TlsVersion::Tls13).argument("-groups").argument("P-521:P-256");
+    expect_admitted(&post(client.identity(&pagerduty(&gateway))));
 }
 
 #[test]
-fn http_1_1_is_chosen_and_nothing_else() {
-    let world = World::start().unwrap();
-    let identity = pagerduty(&world);
+fn only_http_1_1_is_negotiated() {
+    let gateway = TestGateway::start().unwrap();
+    let identity = pagerduty(&gateway);
     for version in TlsVersion::ALL {
-        let client = || world.openssl().version(version).identity(&identity);
+        let client = || gateway.openssl().version(version).identity(&identity);
         let check = |offered: &str| {
             let outcome = post(client().application_protocols(offered));
             assert_eq!(outcome.application_protocol().as_deref(), Some("http/1.1"), "{}", outcome.text());
@@ -137,13 +138,13 @@ fn http_1_1_is_chosen_and_nothing_else() {
         let without = post(client());
         assert_eq!(without.application_protocol(), None, "{}", without.text());
         expect_admitted(&without);
-        let before = world.rejections("handshake_failed").unwrap();
+        let before = gateway.rejections("handshake_failed").unwrap();
         let other = post(client().application_protocols("spdy/3"));
-        expect_alert(&world, &other, NO_APPLICATION_PROTOCOL, before);
+        expect_alert(&gateway, &other, NO_APPLICATION_PROTOCOL, before);
     }
 }
 
-/// As OpenSSL prints names.
+/// The subject of `authority`, as OpenSSL prints it.
 fn subject(authority: &Authority) -> String {
     let mut command = Command::new("openssl");
     command.args(["x509", "-noout", "-subject", "-in"]).arg(authority.path());
@@ -154,22 +155,23 @@ fn subject(authority: &Authority) -> String {
 #[test]
 fn the_authorities_of_a_server_names_providers_are_named_in_the_handshake() {
     const OTHER: &str = "percolate.example.com";
-    let world = World::written(Scene::set().unwrap(), |scene| {
-        let handler = quoted(scene.events.path()).replacen('"', "\"unix:", 1);
+    let gateway = TestGateway::with_toml(|environment| {
+        let handler = handler_socket(&environment.events);
         let route = format!(
             "[[route]]\nname = \"other\"\nhost = \"{OTHER}\"\npath = \"/\"\nproviders = [\"percolate\"]\nhandler = {handler}\n"
         );
-        Ok(scene.configuration().toml() + &route)
+        environment.configuration().toml() + &route
     })
     .unwrap();
     let roots = |senders: &[Sender]| {
-        let mut names: Vec<_> = senders.iter().map(|sender| subject(&world.scene.pki.sender(*sender).root)).collect();
+        let mut names: Vec<_> =
+            senders.iter().map(|sender| subject(&gateway.environment.pki.sender(*sender).root)).collect();
         names.sort_unstable();
         names
     };
     for version in TlsVersion::ALL {
         for (server_name, senders) in [(HOST, &Sender::ALL[..]), (OTHER, &[Sender::Percolate])] {
-            let client = world.gateway.openssl(server_name, &world.scene.pki).version(version);
+            let client = gateway.daemon.openssl(server_name, &gateway.environment.pki).version(version);
             let mut names = client.send(b"GET / HTTP/1.0\r\n\r\n").run().unwrap().authority_names();
             names.sort_unstable();
             assert_eq!(names, roots(senders), "{server_name} {version:?}");
@@ -177,30 +179,30 @@ fn the_authorities_of_a_server_names_providers_are_named_in_the_handshake() {
     }
 }
 
-/// The certificates, each on a line of its own.
-fn pem_lines(text: &str) -> String {
+/// `text` without white space, to compare certificates.
+fn without_white_space(text: &str) -> String {
     text.split_whitespace().collect()
 }
 
 #[test]
-fn our_certificate_is_chosen_by_server_name() {
-    let scene = Scene::set().unwrap();
-    let server = |file: &str, names: &[&str]| scene.pki.server(file, names, KeyKind::P256).unwrap();
+fn the_server_certificate_is_chosen_by_server_name() {
+    let environment = Environment::new().unwrap();
+    let server = |file: &str, names: &[&str]| environment.pki.server(file, names, KeyKind::P256).unwrap();
     let default = server("default", &[HOST]);
     let wildcard = server("wildcard", &["*.example.org"]);
     let exact = server("exact", &["exact.example.org"]);
-    let world = World::written(scene, |scene| {
-        let mut configuration = scene.configuration();
+    let gateway = TestGateway::in_environment(environment, |environment| {
+        let mut configuration = environment.configuration();
         configuration.certificates = vec![&default, &wildcard, &exact];
-        Ok(configuration.toml())
+        configuration.toml()
     })
     .unwrap();
     let check = |server_name: &str, expected: &ServerIdentity| {
         for version in TlsVersion::ALL {
-            let client = world.gateway.openssl(server_name, &world.scene.pki).version(version);
+            let client = gateway.daemon.openssl(server_name, &gateway.environment.pki).version(version);
             let outcome = client.send(b"GET / HTTP/1.0\r\n\r\n").run().unwrap();
-            let sent = pem_lines(&outcome.server_certificates().concat());
-            let chain = pem_lines(&fs::read_to_string(&expected.chain_path).unwrap());
+            let sent = without_white_space(&outcome.server_certificates().concat());
+            let chain = without_white_space(&fs::read_to_string(&expected.chain_path).unwrap());
             assert!(sent == chain, "{server_name} {version:?} got another certificate or order: {}", outcome.text());
         }
     };
@@ -213,24 +215,24 @@ fn our_certificate_is_chosen_by_server_name() {
     check("elsewhere.example.net", &default);
 }
 
-/// curl sends no server name for an address; the host of the request then decides alone.
+/// curl sends no server name for an IP address. The host of the request then selects the route.
 #[test]
 fn a_client_without_a_server_name_gets_the_default_certificate_and_its_route() {
-    let world = World::start().unwrap();
-    let identity = world.scene.identity(Sender::Percolate, Variant::Good).unwrap();
-    let curl = world.gateway.curl("127.0.0.1", &world.scene.pki).identity(&identity);
+    let gateway = TestGateway::start().unwrap();
+    let identity = gateway.environment.identity(Sender::Percolate, Variant::Good).unwrap();
+    let curl = gateway.daemon.curl("127.0.0.1", &gateway.environment.pki).identity(&identity);
     let outcome = curl.post(PERCOLATE.path, b"{}").field("Host", HOST).run().unwrap();
     assert_eq!(outcome.status(), Some(200), "{outcome:?}");
 }
 
 #[test]
 fn exactly_one_ticket_is_issued() {
-    let world = World::start().unwrap();
-    let identity = pagerduty(&world);
-    let outcome = post(world.openssl().version(TlsVersion::Tls13).identity(&identity));
+    let gateway = TestGateway::start().unwrap();
+    let identity = pagerduty(&gateway);
+    let outcome = post(gateway.openssl().version(TlsVersion::Tls13).identity(&identity));
     expect_admitted(&outcome);
     assert_eq!(outcome.text().matches("Post-Handshake New Session Ticket arrived").count(), 1, "{}", outcome.text());
-    let outcome = post(world.openssl().version(TlsVersion::Tls12).identity(&identity));
+    let outcome = post(gateway.openssl().version(TlsVersion::Tls12).identity(&identity));
     expect_admitted(&outcome);
     assert_eq!(outcome.text().matches("TLS session ticket:").count(), 1, "{}", outcome.text());
 }

@@ -1,6 +1,6 @@
-//! The real daemon behind its filter: real mutual TLS over a veth pair, from allowed and from foreign sources.
+//! The real daemon behind its filter: mutual TLS over a veth pair, from allowed and from foreign sources.
 //!
-//! Owns the daemon's namespace, configuration and clients. What the filter does to single packets is tested beside it.
+//! Owns the namespaces, the configuration and the clients of the daemon. Must not test single packets: `network` and `kernel` do.
 
 use std::io::{BufRead as _, BufReader, ErrorKind, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -23,31 +23,31 @@ use crate::namespaces::{ALLOWED, FOREIGN, Network, SERVER, ip};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_hookgate");
 
-/// Shorter than the first SYN retransmission (1 s): a connection that lost a packet does not make it.
+/// Shorter than the first SYN retransmission (1 s): a connection that loses a packet exceeds it.
 const SOON: Duration = Duration::from_millis(900);
-/// How long what is never to be answered is waited for.
+/// How long to wait for a response that must not come.
 const SILENCE: Duration = Duration::from_millis(400);
-/// How long the daemon may take for anything.
+/// The limit for every action of the daemon.
 const PATIENCE: Duration = Duration::from_secs(15);
 
-/// What curl exits with when an operation took too long.
+/// The exit status of curl when an operation timed out.
 const CURL_TIMED_OUT: i32 = 28;
 
-/// Ranges with the allowed clients in them, as they stand in the file.
+/// Ranges that contain the allowed clients, in TOML.
 const RANGES: &str = "\"198.51.100.10\", \"2001:db8:ffff::10\"";
 
-/// What the daemon needs, and its clients.
-struct Scene {
+/// What the daemon needs, and its client.
+struct Environment {
     network: Network,
     handler: Handler,
     server: ServerIdentity,
     identity: ClientIdentity,
     pki: Pki,
-    /// Holds all of the files. The last field, so that it is removed last.
+    /// Holds all files. The last field, so that it is removed last.
     directory: TempDir,
 }
 
-impl Scene {
+impl Environment {
     fn new() -> Self {
         let directory = tempfile::Builder::new().prefix("hookgate-filter-").tempdir().unwrap();
         let pki = Pki::new(directory.path()).unwrap();
@@ -57,7 +57,7 @@ impl Scene {
         Self { network: Network::new(), handler, server, identity, pki, directory }
     }
 
-    /// Port 443 at both addresses, these ranges for every provider, and these lines in `[filter]`.
+    /// A configuration with port 443 at both addresses, `ranges` for every provider, and the lines `filter` in `[filter]`.
     fn configuration(&self, ranges: &str, filter: &str) -> String {
         let handler = self.handler.path();
         let mut configuration = FourProviders::new(&self.pki, &self.server, handler, handler);
@@ -79,7 +79,7 @@ impl Scene {
     }
 
     /// Sends a webhook from `source` with a good certificate.
-    fn call(&self, source: &str, limit: Duration) -> CurlOutcome {
+    fn post(&self, source: &str, limit: Duration) -> CurlOutcome {
         let server = if source.contains(':') { format!("[{}]", SERVER[1]) } else { SERVER[0].to_owned() };
         let curl = Curl::new(HOST, 443).argument("--connect-to").argument(format!("::{server}:443"));
         let curl = curl.argument("--interface").argument(source).trusting(self.pki.server_root().path());
@@ -87,7 +87,7 @@ impl Scene {
         self.network.on_client(|| curl.run()).unwrap()
     }
 
-    /// What becomes of a connection to the filtered port.
+    /// The error of a connection to the filtered port.
     fn connect(&self, source: &str, limit: Duration) -> ErrorKind {
         self.network.connect(source, 443, limit).unwrap_err().kind()
     }
@@ -107,13 +107,13 @@ impl Scene {
         self.wait_metric(gateway, "hookgate_config_generation", &[], before + 1.0);
     }
 
-    /// Whether the server's interface runs an XDP program.
+    /// Whether the interface of the server has an XDP program.
     fn is_filtered(&self) -> bool {
         self.network.on_server(|| ip(&["link", "show", "eth0"])).contains("xdp")
     }
 }
 
-/// Ends the daemon in order.
+/// Ends the daemon with SIGTERM. Returns its log.
 fn end(mut gateway: Gateway) -> String {
     gateway.signal(Signal::TERM).unwrap();
     assert!(gateway.wait_exit(PATIENCE).unwrap().success(), "{}", gateway.log());
@@ -126,50 +126,51 @@ fn mutual_tls_reaches_the_daemon_from_allowed_sources_alone() {
         return;
     }
     for attach in ["native", "generic"] {
-        let scene = Scene::new();
-        let _other = scene.network.serve(&[8080]);
-        let gateway = scene.start(&scene.configuration(RANGES, &format!("mode = \"enforce\"\nattach = \"{attach}\"")));
+        let environment = Environment::new();
+        let _other = environment.network.serve(&[8080]);
+        let gateway = environment
+            .start(&environment.configuration(RANGES, &format!("mode = \"enforce\"\nattach = \"{attach}\"")));
         let attached = [("interface", "eth0"), ("mode", attach)];
-        assert_eq!(scene.metric(&gateway, "hookgate_filter_attached_info", &attached), 1.0);
+        assert_eq!(environment.metric(&gateway, "hookgate_filter_attached_info", &attached), 1.0);
         for family in 0..2 {
-            let served = scene.call(ALLOWED[family], PATIENCE);
+            let served = environment.post(ALLOWED[family], PATIENCE);
             assert_eq!(served.status(), Some(200), "{attach}: {served:?}");
-            let foreign = scene.call(FOREIGN[family], SILENCE);
+            let foreign = environment.post(FOREIGN[family], SILENCE);
             assert_eq!(foreign.exit_code, Some(CURL_TIMED_OUT), "{attach}: not even a RST: {foreign:?}");
-            let other = scene.network.connect(FOREIGN[family], 8080, PATIENCE).unwrap();
+            let other = environment.network.connect(FOREIGN[family], 8080, PATIENCE).unwrap();
             assert_eq!(other, "ok", "{attach}: another port is open to all");
         }
-        assert_eq!(scene.handler.request_count(), 2, "{attach}");
-        assert!(scene.is_filtered());
+        assert_eq!(environment.handler.request_count(), 2, "{attach}");
+        assert!(environment.is_filtered());
         end(gateway);
-        assert!(!scene.is_filtered(), "{attach}: detached at the end");
+        assert!(!environment.is_filtered(), "{attach}: detached at the end");
     }
 }
 
 #[test]
-fn ranges_are_reloaded_under_mutual_tls_without_one_lost_webhook() {
+fn ranges_are_reloaded_under_mutual_tls_without_a_lost_webhook() {
     if !is_root() {
         return;
     }
-    let scene = Scene::new();
+    let environment = Environment::new();
     let filter = "mode = \"enforce\"\nforce_shrink = true";
     let variants = [
-        scene.configuration(RANGES, filter),
-        scene.configuration("\"198.51.100.0/26\", \"2001:db8:ffff::/60\"", filter),
-        scene.configuration(
+        environment.configuration(RANGES, filter),
+        environment.configuration("\"198.51.100.0/26\", \"2001:db8:ffff::/60\"", filter),
+        environment.configuration(
             "\"198.51.0.0/16\", \"2001:db8::/32\"",
             &format!("{filter}\ndeny = [\"198.51.100.64/26\", \"2001:db8:ffff::66\"]\nallow = [\"192.0.2.0/24\"]"),
         ),
     ];
-    let gateway = scene.start(&variants[0]);
+    let gateway = environment.start(&variants[0]);
     let (done, served) = (AtomicBool::new(false), AtomicUsize::new(0));
     thread::scope(|scope| {
         for source in ALLOWED {
-            let (scene, done, served) = (&scene, &done, &served);
+            let (environment, done, served) = (&environment, &done, &served);
             scope.spawn(move || {
                 while !done.load(Ordering::Relaxed) {
-                    // A lost SYN would be sent again after a second, which curl's own time makes visible.
-                    let outcome = scene.call(source, PATIENCE);
+                    // A lost SYN is sent again after a second, which shows in the duration.
+                    let outcome = environment.post(source, PATIENCE);
                     let transfer = outcome.transfers.first().filter(|transfer| transfer.response.status == 200);
                     if transfer.is_none_or(|transfer| transfer.duration > SOON) {
                         done.store(true, Ordering::Relaxed);
@@ -181,43 +182,43 @@ fn ranges_are_reloaded_under_mutual_tls_without_one_lost_webhook() {
         }
         let end = Instant::now() + Duration::from_millis(2500);
         while Instant::now() < end && !done.load(Ordering::Relaxed) {
-            variants.iter().for_each(|variant| scene.reload(&gateway, variant));
+            variants.iter().for_each(|variant| environment.reload(&gateway, variant));
         }
         done.store(true, Ordering::Relaxed);
     });
-    let reloads = scene.metric(&gateway, "hookgate_config_reloads_total", &[("result", "ok")]);
+    let reloads = environment.metric(&gateway, "hookgate_config_reloads_total", &[("result", "ok")]);
     assert!(reloads >= 7.0 && served.into_inner() >= 20, "{reloads} reloads");
-    assert_eq!(scene.connect(FOREIGN[0], SILENCE), ErrorKind::TimedOut);
+    assert_eq!(environment.connect(FOREIGN[0], SILENCE), ErrorKind::TimedOut);
 }
 
 #[test]
-fn a_set_goes_on_counting_whatever_joins_and_leaves_beside_it() {
+fn a_set_keeps_its_count_when_other_sets_are_added_and_removed() {
     if !is_root() {
         return;
     }
-    let scene = Scene::new();
-    let gateway = scene.start(&scene.configuration(RANGES, "mode = \"enforce\""));
-    let count = |set: &str| scene.metric(&gateway, "hookgate_filter_set_packets_total", &[("set", set)]);
+    let environment = Environment::new();
+    let gateway = environment.start(&environment.configuration(RANGES, "mode = \"enforce\""));
+    let count = |set: &str| environment.metric(&gateway, "hookgate_filter_set_packets_total", &[("set", set)]);
     let counted = |set: &str, least: f64| {
-        scene.wait_metric(&gateway, "hookgate_filter_set_packets_total", &[("set", set)], least);
+        environment.wait_metric(&gateway, "hookgate_filter_set_packets_total", &[("set", set)], least);
     };
-    assert_eq!(scene.call(ALLOWED[0], PATIENCE).status(), Some(200));
-    // All providers have the same ranges, and the first one is named.
+    assert_eq!(environment.post(ALLOWED[0], PATIENCE).status(), Some(200));
+    // All providers have the same ranges; the count is for the first one.
     counted("pagerduty", 5.0);
     let before = count("pagerduty");
-    let joined = scene.configuration(RANGES, &format!("mode = \"enforce\"\ndeny = [\"{}\"]", FOREIGN[0]));
-    scene.reload(&gateway, &joined);
-    assert_eq!(scene.connect(FOREIGN[0], SILENCE), ErrorKind::TimedOut);
+    let joined = environment.configuration(RANGES, &format!("mode = \"enforce\"\ndeny = [\"{}\"]", FOREIGN[0]));
+    environment.reload(&gateway, &joined);
+    assert_eq!(environment.connect(FOREIGN[0], SILENCE), ErrorKind::TimedOut);
     counted("(deny)", 1.0);
-    assert!(count("pagerduty") >= before, "it kept what it had");
-    assert!(count("(deny)") < 5.0, "it did not take over the count of another");
+    assert!(count("pagerduty") >= before, "the count was reset");
+    assert!(count("(deny)") < 5.0, "the count of another set was taken over");
     let denied = count("(deny)");
-    scene.reload(&gateway, &scene.configuration(RANGES, "mode = \"enforce\""));
-    scene.reload(&gateway, &joined);
-    assert_eq!(scene.connect(FOREIGN[0], SILENCE), ErrorKind::TimedOut);
+    environment.reload(&gateway, &environment.configuration(RANGES, "mode = \"enforce\""));
+    environment.reload(&gateway, &joined);
+    assert_eq!(environment.connect(FOREIGN[0], SILENCE), ErrorKind::TimedOut);
     counted("(deny)", denied + 1.0);
     let path = gateway.configuration_path();
-    let status = scene
+    let status = environment
         .network
         .on_server(|| Command::new(BINARY).args(["filter", "status", "--config"]).arg(&path).output().unwrap().stdout);
     let status = String::from_utf8(status).unwrap();
@@ -229,28 +230,28 @@ fn a_killed_daemon_leaves_the_host_reachable() {
     if !is_root() {
         return;
     }
-    let scene = Scene::new();
-    let mut gateway = scene.start(&scene.configuration(RANGES, "mode = \"enforce\""));
-    assert_eq!(scene.connect(FOREIGN[0], SILENCE), ErrorKind::TimedOut);
+    let environment = Environment::new();
+    let mut gateway = environment.start(&environment.configuration(RANGES, "mode = \"enforce\""));
+    assert_eq!(environment.connect(FOREIGN[0], SILENCE), ErrorKind::TimedOut);
     gateway.signal(Signal::KILL).unwrap();
     gateway.wait_exit(PATIENCE).unwrap();
     let deadline = Instant::now() + PATIENCE;
-    while scene.connect(FOREIGN[0], SOON) != ErrorKind::ConnectionRefused {
+    while environment.connect(FOREIGN[0], SOON) != ErrorKind::ConnectionRefused {
         assert!(Instant::now() < deadline, "the host does not answer");
     }
-    assert!(!scene.is_filtered());
+    assert!(!environment.is_filtered());
 }
 
 #[test]
-fn without_its_capabilities_the_daemon_says_which_and_starts_only_where_it_may() {
+fn without_its_capabilities_the_daemon_names_them_and_starts_only_if_the_filter_is_optional() {
     if !is_root() {
         return;
     }
-    let scene = Scene::new();
+    let environment = Environment::new();
     let start = |filter: &str| {
-        let configuration = scene.configuration("\"::/0\", \"0.0.0.0/0\"", filter);
-        scene.network.on_server(|| {
-            // Of this thread and what it starts. CAP_SYS_ADMIN stands for the other two.
+        let configuration = environment.configuration("\"::/0\", \"0.0.0.0/0\"", filter);
+        environment.network.on_server(|| {
+            // For this thread and its children. CAP_SYS_ADMIN includes the other two.
             let taken = [CapabilitySet::SYS_ADMIN, CapabilitySet::BPF, CapabilitySet::PERFMON];
             taken.into_iter().for_each(|capability| remove_capability_from_bounding_set(capability).unwrap());
             Gateway::start(&configuration, &GatewayOptions::new(BINARY))
@@ -263,12 +264,12 @@ fn without_its_capabilities_the_daemon_says_which_and_starts_only_where_it_may()
     let gateway = start("mode = \"enforce\"\nrequired = false").unwrap();
     assert!(gateway.log().contains(sentence), "{}", gateway.log());
     assert!(gateway.log().contains("serving without the filter"), "{}", gateway.log());
-    assert_eq!(scene.metric(&gateway, "hookgate_filter_unavailable", &[]), 1.0);
-    assert_eq!(scene.call(FOREIGN[0], PATIENCE).status(), Some(200), "every packet gets in");
+    assert_eq!(environment.metric(&gateway, "hookgate_filter_unavailable", &[]), 1.0);
+    assert_eq!(environment.post(FOREIGN[0], PATIENCE).status(), Some(200), "without the filter every packet passes");
 }
 
-/// A mount namespace with a bpffs where `filter.pin` wants it, so that nothing is pinned on the host. It ends with it, and
-/// so does what is pinned there.
+/// A mount namespace with a bpffs at the path of `filter.pin`, so that nothing is pinned on the host. Removed on drop, with all that
+/// is pinned in it.
 struct BpfFileSystem(Child);
 
 impl BpfFileSystem {
@@ -283,9 +284,9 @@ impl BpfFileSystem {
         file_system
     }
 
-    /// A program that is the daemon within.
-    fn daemon(&self, scene: &Scene) -> GatewayOptions {
-        let path = scene.directory.path().join("hookgate");
+    /// Options that start the daemon in the namespace.
+    fn daemon(&self, environment: &Environment) -> GatewayOptions {
+        let path = environment.directory.path().join("hookgate");
         let mut file =
             std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o755).open(&path).unwrap();
         let mount = format!("/proc/{}/ns/mnt", self.0.id());
@@ -302,58 +303,62 @@ impl Drop for BpfFileSystem {
 }
 
 #[test]
-fn a_pinned_filter_outlives_the_daemon_and_goes_when_it_is_switched_off() {
+fn a_pinned_filter_outlives_the_daemon_until_it_is_switched_off() {
     if !is_root() {
         return;
     }
-    let scene = Scene::new();
+    let environment = Environment::new();
     let file_system = BpfFileSystem::new();
-    let daemon = file_system.daemon(&scene);
+    let daemon = file_system.daemon(&environment);
     let start = |filter: &str| {
-        let configuration = scene.configuration(RANGES, filter);
-        scene.start_as(&configuration, &daemon).unwrap_or_else(|error| panic!("{error:#}"))
+        let configuration = environment.configuration(RANGES, filter);
+        environment.start_as(&configuration, &daemon).unwrap_or_else(|error| panic!("{error:#}"))
     };
     let (enforce, off) = ("mode = \"enforce\"\npin = true", "mode = \"off\"\npin = true");
     let gateway = start(enforce);
     let (done, tries) = (AtomicBool::new(false), AtomicUsize::new(0));
     let gateway = thread::scope(|scope| {
-        // Throughout the restart, and after it.
+        // During the restart, and after it.
         scope.spawn(|| {
             while !done.load(Ordering::Relaxed) {
-                let met = scene.connect(FOREIGN[0], Duration::from_millis(50));
+                let met = environment.connect(FOREIGN[0], Duration::from_millis(50));
                 assert_eq!(met, ErrorKind::TimedOut, "a gap");
                 tries.fetch_add(1, Ordering::Relaxed);
             }
         });
         let log = end(gateway);
         assert!(log.contains("the filter stays") && log.contains("drops by its last ranges"), "{log}");
-        assert_eq!(scene.connect(ALLOWED[0], SOON), ErrorKind::ConnectionRefused, "nobody listens");
+        assert_eq!(environment.connect(ALLOWED[0], SOON), ErrorKind::ConnectionRefused, "nothing listens");
         let gateway = start(enforce);
         assert!(gateway.log().contains("took over the filter pinned at"), "{}", gateway.log());
-        assert_eq!(scene.call(ALLOWED[0], PATIENCE).status(), Some(200));
+        assert_eq!(environment.post(ALLOWED[0], PATIENCE).status(), Some(200));
         done.store(true, Ordering::Relaxed);
         gateway
     });
     assert!(tries.into_inner() >= 3);
-    // A daemon without the pin leaves it alone, and says where it is.
-    let error = scene.start_as(&scene.configuration(RANGES, "mode = \"enforce\""), &daemon);
+    // A daemon without the pin leaves the pinned filter unchanged, and reports its path.
+    let error = environment.start_as(&environment.configuration(RANGES, "mode = \"enforce\""), &daemon);
     let error = error.err().map(|error| format!("{error:#}")).unwrap_or_default();
     assert!(error.contains("a pinned filter goes on dropping") && error.contains("already carries"), "{error}");
     let mut gateway = gateway;
     gateway.signal(Signal::KILL).unwrap();
     gateway.wait_exit(PATIENCE).unwrap();
-    assert_eq!(scene.connect(FOREIGN[0], SILENCE), ErrorKind::TimedOut, "it outlives a kill");
-    // Off at the start, and off by a reload.
+    assert_eq!(environment.connect(FOREIGN[0], SILENCE), ErrorKind::TimedOut, "the filter outlives a kill");
+    // Switched off at the start, and by a reload.
     let gateway = start(off);
     assert!(gateway.log().contains("removed a pinned filter"), "{}", gateway.log());
-    assert!(!scene.is_filtered());
-    assert_eq!(scene.call(FOREIGN[0], PATIENCE).status(), Some(403), "it reaches the gateway, which checks by itself");
+    assert!(!environment.is_filtered());
+    assert_eq!(environment.post(FOREIGN[0], PATIENCE).status(), Some(403), "the gateway refuses it by itself");
     end(gateway);
     let gateway = start(enforce);
-    assert_eq!(scene.connect(FOREIGN[0], SILENCE), ErrorKind::TimedOut);
-    scene.reload(&gateway, &scene.configuration(RANGES, off));
+    assert_eq!(environment.connect(FOREIGN[0], SILENCE), ErrorKind::TimedOut);
+    environment.reload(&gateway, &environment.configuration(RANGES, off));
     assert!(end(gateway).contains("lets everything pass"));
-    assert_eq!(scene.connect(FOREIGN[0], SOON), ErrorKind::ConnectionRefused, "what is off drops nothing");
+    assert_eq!(
+        environment.connect(FOREIGN[0], SOON),
+        ErrorKind::ConnectionRefused,
+        "a filter that is off drops nothing"
+    );
     end(start(off));
-    assert!(!scene.is_filtered());
+    assert!(!environment.is_filtered());
 }

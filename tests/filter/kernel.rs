@@ -1,4 +1,4 @@
-//! The program by `BPF_PROG_TEST_RUN`: the shared cases, the counters, the samples and the rates.
+//! The XDP program, run by `BPF_PROG_TEST_RUN`: the shared cases, the counters, the samples and the rates.
 
 use aya::programs::TestRun as _;
 use aya::{TestRunOptions, programs::Xdp};
@@ -11,7 +11,7 @@ use crate::policies::{policy, policy_of_cases, set};
 const XDP_DROP: u32 = 1;
 const XDP_PASS: u32 = 2;
 
-/// What the program returns for a frame.
+/// Runs the program on a frame. Returns its return value.
 pub(crate) fn run(program: &Xdp, frame: &[u8]) -> u32 {
     let options = TestRunOptions { data_in: Some(frame), ..TestRunOptions::default() };
     program.test_run(options).unwrap().return_value
@@ -50,7 +50,7 @@ fn the_kernel_decides_every_case_as_the_host_does() {
 }
 
 #[test]
-fn a_set_is_counted_by_its_name_whatever_number_it_has() {
+fn a_set_is_counted_by_its_name_whichever_number_it_has() {
     if !is_root() {
         return;
     }
@@ -107,7 +107,7 @@ fn drops_are_sampled_at_the_configured_rate() {
     let policy = Policy { samples: Rate::per_second(1, 3), ..policy_of_cases(Mode::Enforce) };
     let mut filter = Filter::load(policy).unwrap();
     let frame = Datagram::tcp(443, cases::SYN).frame("192.0.2.200", "198.51.100.1");
-    // On one CPU, since each has a budget of its own.
+    // On one CPU, because each CPU has its own budget.
     rustix::thread::sched_setaffinity(None, &one_cpu()).unwrap();
     for _ in 0..50 {
         assert_eq!(run(filter.program().unwrap(), &frame), XDP_DROP);
@@ -119,7 +119,7 @@ fn drops_are_sampled_at_the_configured_rate() {
     assert_eq!((sample.source_port, sample.destination_port), (40_000, 443));
     assert_eq!((sample.family, sample.reason, sample.set), (Family::Ipv4 as u8, Reason::Denied as u8, 3));
     assert_eq!(sample.verdict, Verdict::Drop as u8);
-    assert_eq!(filter.samples(), [], "each sample is taken once");
+    assert_eq!(filter.samples(), [], "a sample was returned twice");
 }
 
 fn one_cpu() -> rustix::thread::CpuSet {
@@ -131,7 +131,7 @@ fn one_cpu() -> rustix::thread::CpuSet {
 }
 
 #[test]
-fn syns_beyond_the_rate_are_dropped_and_connections_go_on() {
+fn syns_beyond_the_rate_are_dropped_and_open_connections_pass() {
     if !is_root() {
         return;
     }

@@ -1,19 +1,19 @@
-//! The pre-filter in a real kernel: by test runs of the program, and in network namespaces with traffic.
+//! The pre-filter in a real kernel: test runs of the program, and traffic in network namespaces.
 //!
-//! Needs root. Elsewhere every test says that it is skipped and passes, unless `CI=true`, where it fails. Everything that is
-//! made here (namespaces, links, mounts) has a name of its own and is removed again, also where a test fails.
+//! Needs root. Without root every test prints that it is skipped, and passes; with `CI=true` it fails. All that the tests make
+//! (namespaces, links, mounts) has a unique name. They must remove it, even if they fail.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 mod daemon;
 mod kernel;
-mod life;
+mod lifecycle;
 mod namespaces;
 mod network;
 mod policies;
 mod raw;
 mod speed;
 
-/// Whether a test can run: as root. Says so where it cannot.
+/// Whether this process is root, which these tests need. Prints that they are skipped if it is not.
 pub(crate) fn is_root() -> bool {
     hookgate_testkit::root::is_root("the tests of the filter")
 }

@@ -1,6 +1,6 @@
-//! Two network namespaces, one of the server and one of everybody else, with a veth pair between them.
+//! Two network namespaces, one for the server and one for its clients, with a veth pair between them.
 //!
-//! Owns their names, their addresses and their end. Both sides call their interface `eth0`.
+//! Owns their names, their addresses and their removal. The interface is `eth0` on both sides.
 
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpListener};
@@ -16,12 +16,12 @@ use socket2::{Domain, Socket, Type};
 pub(crate) const SERVER: [&str; 2] = ["198.51.100.1", "2001:db8:ffff::1"];
 /// The addresses of a client that the policies of the tests allow.
 pub(crate) const ALLOWED: [&str; 2] = ["198.51.100.10", "2001:db8:ffff::10"];
-/// The addresses of one that they do not.
+/// The addresses of a client that they do not allow.
 pub(crate) const FOREIGN: [&str; 2] = ["198.51.100.66", "2001:db8:ffff::66"];
 
-/// The namespaces; they end with it.
+/// The namespaces; removed on drop.
 pub(crate) struct Network {
-    // The end of the pair in the client's namespace goes first.
+    // The first field, so that the client's end of the pair is removed first.
     client: Namespace,
     server: Namespace,
 }
@@ -43,17 +43,17 @@ impl Network {
         network
     }
 
-    /// Runs `work` in the server's namespace. Sockets and links that it makes stay there.
+    /// Runs `work` in the namespace of the server. The sockets and links that it makes stay there.
     pub(crate) fn on_server<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
         self.server.run(|| Ok(work())).unwrap()
     }
 
-    /// Runs `work` in the clients' namespace.
+    /// Runs `work` in the namespace of the clients.
     pub(crate) fn on_client<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
         self.client.run(|| Ok(work())).unwrap()
     }
 
-    /// Serves `ok` on these ports, at both addresses.
+    /// Sends `ok` to every connection to these ports, at both addresses.
     pub(crate) fn serve(&self, ports: &[u16]) -> Server {
         let addresses = SERVER.iter().map(|address| address.parse::<IpAddr>().unwrap());
         let addresses: Vec<_> =
@@ -75,7 +75,7 @@ impl Network {
         Server { threads: threads.collect(), done }
     }
 
-    /// Connects from `source` to the server's address of the same family, and reads its answer, each within `timeout`.
+    /// Connects from `source` to the server's address of the same family, and reads the response, each within `timeout`.
     pub(crate) fn connect(&self, source: &str, port: u16, timeout: Duration) -> std::io::Result<String> {
         self.on_client(|| {
             let source: IpAddr = source.parse().unwrap();
@@ -91,7 +91,7 @@ impl Network {
     }
 }
 
-/// A server; it ends with it.
+/// A running server; stops on drop.
 pub(crate) struct Server {
     threads: Vec<JoinHandle<()>>,
     done: Arc<AtomicBool>,
@@ -104,7 +104,7 @@ impl Drop for Server {
     }
 }
 
-/// Runs `ip`, which must succeed, and returns what it says.
+/// Runs ip(8), which must succeed, and returns its standard output.
 pub(crate) fn ip(arguments: &[&str]) -> String {
     hookgate_testkit::namespace::ip(arguments).unwrap()
 }

@@ -14,10 +14,10 @@ use crate::namespaces::{ALLOWED, FOREIGN, Network, SERVER};
 use crate::policies::{policy, policy_of_cases, range, set};
 use crate::raw::RawSocket;
 
-/// Long enough for an answer over a veth pair on a busy machine, and shorter than the first SYN retransmission (1 s).
+/// Long enough for a response over a veth pair on a busy machine, and shorter than the first SYN retransmission (1 s).
 const SOON: Duration = Duration::from_millis(700);
 
-/// A policy that allows the allowed client.
+/// A policy that allows [`ALLOWED`].
 pub(crate) fn allowing(attach: Attach) -> Policy {
     let sets = vec![set("provider", Action::Allow, &ALLOWED)];
     Policy { attach, interfaces: vec!["eth0".to_owned()], ..policy(sets) }
@@ -74,7 +74,7 @@ fn a_closed_filtered_port_is_silent_to_foreign_sources() {
 }
 
 #[test]
-fn monitoring_drops_nothing_and_counts_what_it_would() {
+fn monitoring_drops_nothing_and_counts_what_it_would_drop() {
     if !is_root() {
         return;
     }
@@ -91,7 +91,7 @@ fn monitoring_drops_nothing_and_counts_what_it_would() {
     assert_eq!((sample.source.ipv4(), sample.destination_port), (0xc633_6442, 443));
 }
 
-/// VLAN and QinQ tags, IPv4 options, IPv6 extension headers, fragments: each frame of the table, over the wire.
+/// VLAN and QinQ tags, IPv4 options, IPv6 extension headers, fragments: each frame of the shared cases, sent over the wire.
 #[test]
 fn every_case_is_decided_on_the_wire_as_in_the_table() {
     if !is_root() {
@@ -112,7 +112,7 @@ fn every_case_is_decided_on_the_wire_as_in_the_table() {
                 assert!(Instant::now() < deadline, "{} ({attach:?}) is not counted as {:?}", case.name, case.reason);
                 thread::sleep(Duration::from_millis(1));
             }
-            // Neighbour discovery of the namespaces' own may be counted as passed besides.
+            // Neighbour discovery of the namespaces may be counted as passed too.
             assert!(case.reason == Reason::NotFiltered || count() == before + 1, "{} ({attach:?})", case.name);
         }
     }
@@ -139,14 +139,14 @@ fn fragments_of_other_services_arrive() {
 }
 
 #[test]
-fn ranges_change_under_traffic_without_one_lost_connection() {
+fn ranges_change_under_traffic_without_a_lost_connection() {
     if !is_root() {
         return;
     }
     for attach in [Attach::Native, Attach::Generic] {
         let network = Network::new();
         let _server = network.serve(&[443]);
-        // The same client is allowed by an address of its own, by the range around it, and by both with holes beside it.
+        // The client is allowed by its address, by a range around it, and by a larger range with holes.
         let mut random = fastrand::Rng::with_seed(3);
         let mut filler = |count: usize| {
             let v4 = (0..count).map(|_| format!("{}.{}.{}.0/24", random.u8(1..=197), random.u8(..), random.u8(..)));
@@ -177,7 +177,7 @@ fn ranges_change_under_traffic_without_one_lost_connection() {
                 let (network, done, served) = (&network, &done, &served);
                 scope.spawn(move || {
                     while !done.load(Ordering::Relaxed) {
-                        // A lost SYN would be sent again after a second, which is too late.
+                        // A lost SYN is sent again after a second, which is too late.
                         let answer = network.connect(client, 443, SOON);
                         if !answer.as_ref().is_ok_and(|answer| answer == "ok") {
                             done.store(true, Ordering::Relaxed);

@@ -5,7 +5,7 @@ use hookgate_ebpf::{PortState, cases};
 use hookgate_filter::{Action, Destination, Mode, Policy, RangeSet};
 use ipnet::IpNet;
 
-/// A range that the test knows to be one.
+/// Parses a range, which must be valid.
 pub(crate) fn range(text: &str) -> IpNet {
     ranges::parse(text).unwrap_or_else(|error| panic!("{text}: {error}"))
 }

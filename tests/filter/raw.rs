@@ -1,6 +1,6 @@
-//! Frames onto an interface, byte by byte.
+//! Raw frames onto an interface.
 //!
-//! JUSTIFICATION for `unsafe`: no crate in use makes the address of a packet socket, which is a C struct.
+//! JUSTIFICATION for `unsafe`: no crate in use can make the address of a packet socket, which is a C struct.
 #![expect(unsafe_code, reason = "see JUSTIFICATION above")]
 
 use std::io;

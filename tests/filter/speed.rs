@@ -1,13 +1,13 @@
-//! What a packet costs: the filter next to the same program with a plain longest-prefix trie, in the same run.
+//! The cost of a packet: the filter compared with the same program with a plain longest-prefix trie, in the same run.
 //!
 //! `cargo test --test filter -- --ignored --nocapture speed` prints the table. `BPF_PROG_TEST_RUN` repeats one packet, so the
-//! bench object's programs write a random source into it each time; `baseline` does that alone, and what remains after it is
-//! subtracted is the filter's own. The ratios are of whole programs without that subtraction, which is the harder test.
+//! programs of the bench object write a random source into it each time. `baseline` does only that; the difference to it is the cost
+//! of the filter. The ratios compare whole programs, without that subtraction, which is the harder test.
 //!
-//! `passed` is the filter with a packet to another port, which has no lookup: what is above it is the lookup's own.
+//! `passed` is the filter with a packet to another port, which needs no lookup; the difference to it is the cost of the lookup.
 //!
-//! Judged are the sources for which a trie has to descend. The others are printed to be honest about: one source's path stays
-//! in the cache, and an address far from every range leaves the trie at its first node, so that there is little to win.
+//! The test judges the sources for which a trie must descend. It prints the others for completeness: the path of a single source
+//! stays in the cache, and an address far from every range leaves the trie at its first node, so there is little to gain.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -23,11 +23,11 @@ use crate::policies::policy;
 
 const OBJECT: &[u8] = aya::include_bytes_aligned!("../../gateway-ebpf/object/bench.bpf.o");
 
-/// Packets of one run, and how many runs: the least of them is what the program takes, the rest is the machine.
+/// Packets of one run, and the number of runs. The fastest run is the time of the program; the rest is noise of the machine.
 const REPEAT: u32 = 200_000;
 const RUNS: usize = 9;
 
-/// Where the sources of a measurement are: `base` with the bits of `mask` random, as the program has it.
+/// The sources of a measurement: `base` with random bits where `mask` has ones, as in the program.
 #[derive(Clone, Copy)]
 struct Sources {
     name: &'static str,
@@ -59,7 +59,7 @@ const SOURCES: [Sources; 4] = [
         base: [0x2000_0000, 0, 0, 0],
         mask: [0x1fff_ffff, u32::MAX, u32::MAX, u32::MAX],
     },
-    // Where the prefixes are, so that no /24 is without one.
+    // In the ranges of the prefixes, so that every /24 has one.
     Sources {
         name: "IPv6, near ranges",
         judged: true,
@@ -69,10 +69,10 @@ const SOURCES: [Sources; 4] = [
     },
 ];
 
-/// The first 32 bits of the IPv6 prefixes, as in [`Sources`]: four /12s, as the registries have them.
+/// Base and mask of the first 32 bits of the IPv6 prefixes: four /12s, like the allocations of the registries.
 const NEAR: (u32, u32) = (0x2400_0000, 0x0a0f_ffff);
 
-/// Ranges as feeds have them: IPv4 from /16 to /32, mostly /24; IPv6 from /32 to /64, mostly /48.
+/// Ranges like those of feeds: IPv4 from /16 to /32, mostly /24; IPv6 from /32 to /64, mostly /48.
 fn prefixes(count: usize) -> Vec<IpNet> {
     let mut random = fastrand::Rng::with_seed(4);
     let both = (0..count).flat_map(|_| {

@@ -1,4 +1,4 @@
-//! What goes wrong on a host: a worker that hangs, no descriptors, no disk, no key, no handler.
+//! Faults of a host: a worker that hangs, no descriptors, no disk space, an unreadable key, no handler.
 
 use std::fs;
 use std::thread;
@@ -9,16 +9,16 @@ use nix::sys::ptrace;
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
 
-use crate::host::{Host, SOON};
+use crate::container::{Container, SOON};
+use crate::environment::{Environment, PATH};
 use crate::is_root;
-use crate::scene::{PATH, Scene};
 
 /// Longer than systemd waits between two attempts (RestartSec=).
 const A_WHILE: Duration = Duration::from_secs(3);
 
-/// The thread of the service with this name, as this machine counts.
-fn thread_of(host: &Host, name: &str) -> i32 {
-    let process = host.outer_process(&host.property("hookgate.service", "MainPID"));
+/// The id, on the host, of the thread of the service with this name.
+fn thread_of(container: &Container, name: &str) -> i32 {
+    let process = container.host_process(&container.property("hookgate.service", "MainPID"));
     let tasks = fs::read_dir(format!("/proc/{process}/task")).unwrap().map(|entry| entry.unwrap().path());
     let found = tasks.into_iter().find(|task| fs::read_to_string(task.join("comm")).unwrap().trim() == name);
     let task = found.unwrap_or_else(|| panic!("no thread {name}"));
@@ -30,106 +30,109 @@ fn the_watchdog_ends_a_service_with_a_worker_that_hangs() {
     if !is_root() {
         return;
     }
-    let scene = Scene::configured();
-    scene.host.drop_in("hookgate.service", "[Service]\nWatchdogSec=2\n");
-    scene.host.run(&["systemctl", "start", "hookgate.socket", "hookgate.service"]);
-    scene.expect_served();
-    let worker = Pid::from_raw(thread_of(&scene.host, "worker-0"));
-    // One thread traces, and waits until the traced one is dead: until then its process could not go.
+    let environment = Environment::configured();
+    environment.container.write_drop_in("hookgate.service", "[Service]\nWatchdogSec=2\n");
+    environment.container.run(&["systemctl", "start", "hookgate.socket", "hookgate.service"]);
+    environment.expect_served();
+    let worker = Pid::from_raw(thread_of(&environment.container, "worker-0"));
+    // One thread traces, and waits until the traced thread is dead: its process cannot end before.
     let tracer = thread::spawn(move || {
         ptrace::seize(worker, ptrace::Options::empty()).unwrap();
         ptrace::interrupt(worker).unwrap();
         while waitpid(worker, Some(WaitPidFlag::__WALL)).is_ok_and(|status| status.pid().is_some()) {}
     });
-    scene.host.wait_for("an automatic restart", SOON, || (scene.automatic_restarts() > 0).then_some(()));
-    scene.wait_served();
+    environment
+        .container
+        .wait_for("an automatic restart", SOON, || (environment.automatic_restarts() > 0).then_some(()));
+    environment.wait_served();
     tracer.join().unwrap();
-    let journal = scene.host.run(&["journalctl", "--no-pager", "--unit=hookgate.service"]);
+    let journal = environment.container.run(&["journalctl", "--no-pager", "--unit=hookgate.service"]);
     assert!(journal.contains("Watchdog timeout"), "{journal}");
 }
 
 #[test]
-fn a_service_without_descriptors_serves_again_when_there_are_some() {
+fn a_service_without_descriptors_serves_again_when_some_are_free() {
     if !is_root() {
         return;
     }
-    let scene = Scene::configured();
-    scene.host.drop_in("hookgate.service", "[Service]\nLimitNOFILE=64\n");
-    scene.host.run(&["systemctl", "start", "hookgate.socket", "hookgate.service"]);
-    scene.expect_served();
-    let idle: Vec<_> =
-        scene.host.inside(|| (0..80).filter_map(|_| std::net::TcpStream::connect("127.0.0.1:443").ok()).collect());
-    scene.host.wait_for("the lack in the journal", SOON, || {
-        scene.host.journal().to_lowercase().contains("too many open files").then_some(())
+    let environment = Environment::configured();
+    environment.container.write_drop_in("hookgate.service", "[Service]\nLimitNOFILE=64\n");
+    environment.container.run(&["systemctl", "start", "hookgate.socket", "hookgate.service"]);
+    environment.expect_served();
+    let idle: Vec<_> = environment
+        .container
+        .in_network(|| (0..80).filter_map(|_| std::net::TcpStream::connect("127.0.0.1:443").ok()).collect());
+    environment.container.wait_for("the error in the journal", SOON, || {
+        environment.container.journal().to_lowercase().contains("too many open files").then_some(())
     });
     drop(idle);
-    scene.wait_served();
-    assert_eq!(scene.automatic_restarts(), 0);
+    environment.wait_served();
+    assert_eq!(environment.automatic_restarts(), 0);
 }
 
 #[test]
-fn full_disks_keep_nobody_from_being_served() {
+fn requests_are_served_with_full_disks() {
     if !is_root() {
         return;
     }
-    let scene = Scene::started();
-    // The journal on disk, and no room on either of the disks.
-    scene.host.shell(
+    let environment = Environment::started();
+    // The journal is on disk, and both file systems are full.
+    environment.container.shell(
         "mount -o remount,size=24m /run; mkdir -p /var/log/journal; journalctl --flush
          dd if=/dev/zero of=/fill bs=1M 2>/dev/null || true; dd if=/dev/zero of=/run/fill bs=1M 2>/dev/null || true
          ! echo x 2>/dev/null >/probe; ! [ -s /probe ]",
     );
     for _ in 0..20 {
-        scene.expect_served();
+        environment.expect_served();
     }
-    // A reload reads, and writes nothing.
-    scene.reload();
-    scene.expect_served();
+    // A reload writes nothing.
+    environment.reload();
+    environment.expect_served();
 }
 
 #[test]
-fn an_unreadable_key_is_said_and_tried_no_further() {
+fn an_unreadable_key_is_logged_and_the_attempts_to_start_end() {
     if !is_root() {
         return;
     }
-    let scene = Scene::configured();
+    let environment = Environment::configured();
     let key = "/etc/hookgate/certificates/server.key";
-    scene.host.shell(&format!("chmod 600 {key}"));
-    let started = scene.host.attempt(&["systemctl", "start", "hookgate.service"]);
+    environment.container.shell(&format!("chmod 600 {key}"));
+    let started = environment.container.try_run(&["systemctl", "start", "hookgate.service"]);
     assert!(!started.success(), "{started:?}");
-    let journal = scene.host.journal();
+    let journal = environment.container.journal();
     assert!(journal.contains(key) && journal.contains("Permission denied"), "{journal}");
-    let state = || scene.host.property("hookgate.service", "ActiveState");
-    scene.host.wait_for("the end of the attempts", SOON, || (state() == "failed").then_some(()));
-    let attempts = || scene.host.journal().matches("Permission denied").count();
+    let state = || environment.container.property("hookgate.service", "ActiveState");
+    environment.container.wait_for("the end of the attempts", SOON, || (state() == "failed").then_some(()));
+    let attempts = || environment.container.journal().matches("Permission denied").count();
     let until_then = attempts();
-    assert!((1..=6).contains(&until_then), "{until_then} attempts\n{}", scene.host.journal());
+    assert!((1..=6).contains(&until_then), "{until_then} attempts\n{}", environment.container.journal());
     thread::sleep(A_WHILE);
     assert_eq!((state().as_str(), attempts()), ("failed", until_then));
 
-    scene
-        .host
+    environment
+        .container
         .shell(&format!("chmod 640 {key}; systemctl reset-failed hookgate.service; systemctl start hookgate.service"));
-    scene.expect_served();
+    environment.expect_served();
 }
 
 #[test]
-fn a_dead_handler_is_told_and_found_again() {
+fn a_dead_handler_is_reported_and_used_again_when_it_is_back() {
     if !is_root() {
         return;
     }
-    let scene = Scene::started();
-    scene.expect_served();
-    let path = scene.handler.path().to_owned();
-    // What a handler that was killed leaves: a socket that nobody listens on.
+    let environment = Environment::started();
+    environment.expect_served();
+    let path = environment.handler.path().to_owned();
+    // A killed handler leaves a socket without a listener.
     let live = path.with_extension("live");
     fs::rename(&path, &live).unwrap();
     drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
-    scene.handler.close_connections();
-    let outcome = scene.post(&scene.identity);
+    environment.handler.close_connections();
+    let outcome = environment.post(&environment.identity);
     assert_eq!(outcome.status(), Some(502), "{PATH} of {HOST}: {outcome:?}");
     let reason = outcome.response().unwrap().reason().unwrap();
-    scene.wait_metric("hookgate_rejections_total", &[("reason", &reason)], 1.0);
+    environment.wait_metric("hookgate_rejections_total", &[("reason", &reason)], 1.0);
     fs::rename(&live, &path).unwrap();
-    scene.wait_served();
+    environment.wait_served();
 }

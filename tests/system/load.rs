@@ -1,9 +1,9 @@
-//! Connections at a fixed rate, each with a handshake of its own and one request, of which not one may fail.
+//! Connections at a fixed rate, each with a full handshake and one request.
 //!
-//! Open loop: a connection is begun when it is due, whatever became of those before it, so that a pause of the server shows as
-//! latency, and its end as a burst. Judges what an answer is; tests judge how many failed.
+//! Open loop: a connection begins when it is due, independent of those before it, so a pause of the server shows as latency, and
+//! the end of the pause as a burst. Owns what a good response is. Must not judge how many may fail: tests do.
 
-use std::io::{Read as _, Write as _};
+use std::io::{BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,51 +11,52 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use hookgate_testkit::configuration::HOST;
+use hookgate_testkit::http::{self, Response};
 use hookgate_testkit::pki::ClientIdentity;
 use rustls::client::Resumption;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
-use crate::host::Host;
-use crate::scene::{PATH, Scene};
+use crate::container::Container;
+use crate::environment::{Environment, PATH};
 
 /// Connections that are due in a second.
 const RATE: f64 = 200.0;
 
-/// The least that is still a load. A busy machine with a debug binary does not make [`RATE`]; what it did make is printed.
+/// The lowest rate that is still a load. A busy machine with a debug binary does not reach [`RATE`]; the actual rate is printed.
 const LEAST_RATE: f64 = 40.0;
 
-/// Connections at once: at [`RATE`], a pause of half a second is waited out before connections begin later than they are due.
+/// Concurrent connections: at [`RATE`], connections begin in time during a pause of half a second.
 const SENDERS: usize = 100;
 
 /// How long any step of a connection may take. A provider waits no longer than 5 s (PagerDuty's documentation).
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Most failures that are remembered with their words.
-const MAXIMUM_REMEMBERED: usize = 10;
+/// Most failures of which the errors are kept.
+const MAXIMUM_KEPT: usize = 10;
 
-/// What came of a load.
+/// The result of a load.
 #[derive(Debug, Default)]
 pub(crate) struct Outcome {
     pub(crate) served: u64,
     pub(crate) failed: u64,
-    /// What was wrong, of the first ones.
+    /// The errors of the first failures.
     pub(crate) failures: Vec<String>,
-    /// From when a connection was due to the last byte of its answer, the longest.
+    /// The longest time from when a connection was due to the last byte of its response.
     pub(crate) slowest: Duration,
     pub(crate) lasted: Duration,
 }
 
 impl Outcome {
-    /// Fails unless all requests were served, and were a load.
-    pub(crate) fn expect_flawless(&self, host: &Host) {
+    /// Fails unless all requests were served, at [`LEAST_RATE`] or more.
+    pub(crate) fn expect_flawless(&self, container: &Container) {
         let rate = self.served as f64 / self.lasted.as_secs_f64();
         let (served, slowest) = (self.served, self.slowest);
         println!(
-            "{served} connections, {rate:.0} a second of the {RATE} that were due; the slowest answer after {slowest:.1?}"
+            "{served} connections, {rate:.0} a second of the {RATE} that were due; the slowest response after {slowest:.1?}"
         );
-        assert_eq!(self.failed, 0, "{self:#?}\n{}", host.journal());
+        assert_eq!(self.failed, 0, "{self:#?}\n{}", container.journal());
         assert!(rate > LEAST_RATE, "too few connections to be a load: {self:?}");
     }
 }
@@ -68,10 +69,10 @@ struct Shared {
     outcome: Mutex<Outcome>,
 }
 
-/// Loads run one after the other, so that each has the machine's cores.
+/// Held by a running load: concurrent loads would share the cores.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
-/// A load that runs; it ends with this.
+/// A running load; ended on drop.
 pub(crate) struct Load {
     shared: Arc<Shared>,
     senders: Vec<JoinHandle<()>>,
@@ -79,11 +80,11 @@ pub(crate) struct Load {
 }
 
 impl Load {
-    /// Begins, with the scene's certificate.
-    pub(crate) fn start(scene: &Scene) -> Self {
+    /// Begins a load with the certificate of `environment`.
+    pub(crate) fn start(environment: &Environment) -> Self {
         let turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
         let shared = Arc::new(Shared {
-            client: Mutex::new(client(scene, &scene.identity)),
+            client: Mutex::new(client(environment, &environment.identity)),
             began: Instant::now(),
             next: AtomicU64::new(0),
             done: AtomicBool::new(false),
@@ -91,7 +92,7 @@ impl Load {
         });
         let senders = (0..SENDERS).map(|_| {
             let shared = Arc::clone(&shared);
-            let network = scene.host.network();
+            let network = environment.container.network();
             thread::spawn(move || {
                 network.enter();
                 send_all(&shared);
@@ -100,12 +101,12 @@ impl Load {
         Self { senders: senders.collect(), shared, _turn: turn }
     }
 
-    /// Connections that begin from now on present this certificate.
-    pub(crate) fn identify(&self, scene: &Scene, identity: &ClientIdentity) {
-        *self.shared.client.lock().unwrap() = client(scene, identity);
+    /// Changes the certificate of all further connections.
+    pub(crate) fn identify(&self, environment: &Environment, identity: &ClientIdentity) {
+        *self.shared.client.lock().unwrap() = client(environment, identity);
     }
 
-    /// Waits for the connections under way, and begins no more.
+    /// Begins no more connections, and waits for those under way.
     pub(crate) fn stop(mut self) -> Outcome {
         let lasted = self.shared.began.elapsed();
         self.end();
@@ -125,9 +126,9 @@ impl Drop for Load {
 }
 
 /// A client that makes a full handshake each time.
-fn client(scene: &Scene, identity: &ClientIdentity) -> Arc<ClientConfig> {
+fn client(environment: &Environment, identity: &ClientIdentity) -> Arc<ClientConfig> {
     let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_file(scene.pki.server_root().path()).unwrap()).unwrap();
+    roots.add(CertificateDer::from_pem_file(environment.pki.server_root().path()).unwrap()).unwrap();
     let chain = CertificateDer::pem_file_iter(&identity.chain_path).unwrap().map(Result::unwrap).collect();
     let key = PrivateKeyDer::from_pem_file(&identity.key_path).unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -153,7 +154,7 @@ fn send_all(shared: &Shared) {
             Ok(()) => outcome.served += 1,
             Err(error) => {
                 outcome.failed += 1;
-                if outcome.failures.len() < MAXIMUM_REMEMBERED {
+                if outcome.failures.len() < MAXIMUM_KEPT {
                     let at = shared.began.elapsed();
                     outcome.failures.push(format!("{at:.1?} after the beginning: {error}"));
                 }
@@ -162,7 +163,7 @@ fn send_all(shared: &Shared) {
     }
 }
 
-/// One connection with one request; the answer must be complete and 200.
+/// Makes one connection with one request. The response must be complete and 200.
 fn send(client: Arc<ClientConfig>) -> std::io::Result<()> {
     let stage = |stage: &'static str| move |error: std::io::Error| std::io::Error::other(format!("{stage}: {error}"));
     let socket = TcpStream::connect_timeout(&([127, 0, 0, 1], 443).into(), PATIENCE).map_err(stage("connect"))?;
@@ -174,12 +175,14 @@ fn send(client: Arc<ClientConfig>) -> std::io::Result<()> {
     let mut tcp = socket;
     connection.complete_io(&mut tcp).map_err(stage("handshake"))?;
     let mut tls = StreamOwned::new(connection, tcp);
-    let request = format!("POST {PATH} HTTP/1.1\r\nHost: {HOST}\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{{}}");
-    tls.write_all(request.as_bytes()).map_err(stage("request"))?;
-    let mut answer = String::new();
-    tls.read_to_string(&mut answer).map_err(stage("answer"))?;
-    if !answer.starts_with("HTTP/1.1 200 ") || !answer.ends_with("}\n") {
-        return Err(std::io::Error::other(format!("answered {answer:?}")));
+    tls.write_all(&http::request("POST", PATH, HOST, &[("Connection", "close")], b"{}")).map_err(stage("request"))?;
+    let mut tls = BufReader::new(tls);
+    let response = Response::read(&mut tls).map_err(|error| std::io::Error::other(format!("answer: {error:#}")))?;
+    let mut rest = Vec::new();
+    tls.read_to_end(&mut rest).map_err(stage("end"))?;
+    let is_good = |response: &Response| response.status == 200 && response.complete && response.body.ends_with(b"}\n");
+    match response {
+        Some(response) if is_good(&response) && rest.is_empty() => Ok(()),
+        other => Err(std::io::Error::other(format!("answered {other:?}, and then {} bytes", rest.len()))),
     }
-    Ok(())
 }

@@ -1,21 +1,20 @@
-//! The installed service on a real systemd: the package of the binary under test, in a container with a Debian of its own.
+//! The installed service on a real systemd: the package of the binary under test, in a container with Debian.
 //!
-//! Needs root, mmdebstrap and systemd-nspawn. Elsewhere every test says that it is skipped and passes, unless `CI=true`, where it
-//! fails. Every test boots a container, and knows of hookgate what an operator knows. Everything that is made here (container,
-//! mounts, control group) goes with its test, also where that fails; the root file system below `target/system` is kept for the next
-//! run.
+//! Needs root, mmdebstrap and systemd-nspawn. Without root every test prints that it is skipped, and passes; with `CI=true` it
+//! fails. Every test boots a container, and must use nothing of hookgate but what an operator has. The tests remove all that they
+//! make (container, mounts, control group), even if they fail; the root file system below `target/system` is kept for the next run.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
-mod base;
+mod artifacts;
+mod container;
+mod environment;
 mod fault;
-mod host;
-mod life;
+mod lifecycle;
 mod load;
 mod reload;
 mod restart;
-mod scene;
 
-/// Whether a test can run: as root. Says so where it cannot.
+/// Whether this process is root, which these tests need. Prints that they are skipped if it is not.
 pub(crate) fn is_root() -> bool {
     hookgate_testkit::root::is_root("the tests of the service")
 }

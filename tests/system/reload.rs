@@ -1,42 +1,42 @@
-//! Reloads: what is taken, what is not, and that nobody notices.
+//! Reloads: which are accepted, which are refused, and that no request is lost.
 
 use hookgate_testkit::pki::{KeyKind, Sender, Variant};
 
+use crate::environment::{CONFIGURATION, Environment, MOMENT};
 use crate::is_root;
 use crate::load::Load;
-use crate::scene::{CONFIGURATION, MOMENT, Scene};
 
 const RELOADS: usize = 50;
 
 #[test]
-fn a_broken_configuration_changes_nothing_and_is_seen_to() {
+fn a_broken_configuration_changes_nothing_and_is_reported() {
     if !is_root() {
         return;
     }
-    let scene = Scene::started();
-    let good = scene.configuration();
-    scene.host.write(CONFIGURATION, &format!("{good}\n[nonsense]\n"));
-    let reload = scene.host.attempt(&["systemctl", "reload", "hookgate.service"]);
+    let environment = Environment::started();
+    let good = environment.configuration();
+    environment.container.write(CONFIGURATION, &format!("{good}\n[nonsense]\n"));
+    let reload = environment.container.try_run(&["systemctl", "reload", "hookgate.service"]);
     assert!(!reload.success(), "{reload:?}");
-    // systemd 253 and later have sent the signal before they know what the check says; then the status tells of it too.
-    let status = scene.host.property("hookgate.service", "StatusText");
+    // systemd 253 and later send the signal before they know the result of the check. Then the status reports the failure too.
+    let status = environment.container.property("hookgate.service", "StatusText");
     assert!(status.contains("generation 1"), "{status}");
-    assert_eq!(scene.metric("hookgate_config_generation", &[]), 1.0);
-    scene.expect_served();
+    assert_eq!(environment.metric("hookgate_config_generation", &[]), 1.0);
+    environment.expect_served();
 
-    // The signal alone asks nobody before.
-    scene.host.run(&["systemctl", "kill", "--kill-whom=main", "--signal=HUP", "hookgate.service"]);
-    scene.wait_metric("hookgate_config_reloads_total", &[("result", "error")], 1.0);
-    let status = scene.host.property("hookgate.service", "StatusText");
+    // The signal alone has no check before it.
+    environment.container.run(&["systemctl", "kill", "--kill-whom=main", "--signal=HUP", "hookgate.service"]);
+    environment.wait_metric("hookgate_config_reloads_total", &[("result", "error")], 1.0);
+    let status = environment.container.property("hookgate.service", "StatusText");
     assert!(status.contains("failed"), "{status}");
-    assert!(scene.host.journal().contains("nonsense"), "{}", scene.host.journal());
-    scene.expect_served();
+    assert!(environment.container.journal().contains("nonsense"), "{}", environment.container.journal());
+    environment.expect_served();
 
-    scene.host.write(CONFIGURATION, &good);
-    scene.reload();
-    let status = scene.host.property("hookgate.service", "StatusText");
+    environment.container.write(CONFIGURATION, &good);
+    environment.reload();
+    let status = environment.container.property("hookgate.service", "StatusText");
     assert!(!status.contains("failed"), "{status}");
-    scene.expect_served();
+    environment.expect_served();
 }
 
 #[test]
@@ -44,12 +44,12 @@ fn fifty_reloads_lose_no_request() {
     if !is_root() {
         return;
     }
-    let scene = Scene::started();
-    let load = Load::start(&scene);
+    let environment = Environment::started();
+    let load = Load::start(&environment);
     for _ in 0..RELOADS {
-        scene.reload();
+        environment.reload();
     }
-    load.stop().expect_flawless(&scene.host);
+    load.stop().expect_flawless(&environment.container);
 }
 
 #[test]
@@ -57,42 +57,42 @@ fn certificate_authority_and_revocation_list_are_rotated_under_load() {
     if !is_root() {
         return;
     }
-    let scene = Scene::started();
-    let load = Load::start(&scene);
+    let environment = Environment::started();
+    let load = Load::start(&environment);
 
-    // Our certificate: another key under the same name, in the same file.
-    let renewed = scene.pki.server("server", &[hookgate_testkit::configuration::HOST], KeyKind::P256).unwrap();
-    scene.install_certificate();
-    scene.reload();
+    // The server certificate: another key, the same name and files.
+    let renewed = environment.pki.server("server", &[hookgate_testkit::configuration::HOST], KeyKind::P256).unwrap();
+    environment.install_certificate();
+    environment.reload();
     std::thread::sleep(MOMENT);
-    let served = scene.post(&scene.identity);
+    let served = environment.post(&environment.identity);
     assert_eq!(served.status(), Some(200), "{served:?}");
-    assert_ne!(renewed.der, scene.server.der);
+    assert_ne!(renewed.der, environment.server.der);
 
-    // A revocation list: for another client at first, which is refused from then on.
-    let percolate = scene.pki.sender(Sender::Percolate);
+    // A revocation list that revokes another client.
+    let percolate = environment.pki.sender(Sender::Percolate);
     let other = percolate.leaf("other", &Default::default()).unwrap();
-    assert_eq!(scene.post(&other).status(), Some(200));
+    assert_eq!(environment.post(&other).status(), Some(200));
     let lists = percolate.revoke(&[&other]).unwrap().to_vec();
-    scene.configure(|configuration| configuration.revocation_lists = vec![(Sender::Percolate, lists.clone())]);
-    scene.reload();
-    assert_eq!(scene.post(&other).response().unwrap().reason().as_deref(), Some("certificate_revoked"));
+    environment.configure(|configuration| configuration.revocation_lists = vec![(Sender::Percolate, lists.clone())]);
+    environment.reload();
+    assert_eq!(environment.post(&other).response().unwrap().reason().as_deref(), Some("certificate_revoked"));
 
-    // The authority: the new one beside the old, then the senders change, then the old one goes.
-    let newer = hookgate_testkit::pki::Pki::new(&scene.directory("newer")).unwrap();
+    // The authority: the new one is added, then the senders change their certificates, then the old one is removed.
+    let newer = hookgate_testkit::pki::Pki::new(&environment.directory("newer")).unwrap();
     let newcomer = newer.sender(Sender::Percolate).variant(Variant::Good).unwrap();
-    assert_eq!(scene.post(&newcomer).status(), Some(403));
+    assert_eq!(environment.post(&newcomer).status(), Some(403));
     let old_root = percolate.root.path().display().to_string();
     let new_root = newer.sender(Sender::Percolate).root.path().display().to_string();
-    scene.configure_text(|text| text.replace(&old_root, &format!("{old_root}\", \"{new_root}")));
-    scene.reload();
-    load.identify(&scene, &newcomer);
+    environment.configure_text(|text| text.replace(&old_root, &format!("{old_root}\", \"{new_root}")));
+    environment.reload();
+    load.identify(&environment, &newcomer);
     std::thread::sleep(MOMENT);
-    assert_eq!(scene.post(&newcomer).status(), Some(200));
-    assert_eq!(scene.post(&scene.identity).status(), Some(200));
-    scene.configure_text(|text| text.replace(&old_root, &new_root));
-    scene.reload();
+    assert_eq!(environment.post(&newcomer).status(), Some(200));
+    assert_eq!(environment.post(&environment.identity).status(), Some(200));
+    environment.configure_text(|text| text.replace(&old_root, &new_root));
+    environment.reload();
     std::thread::sleep(MOMENT);
-    assert_eq!(scene.post(&scene.identity).status(), Some(403));
-    load.stop().expect_flawless(&scene.host);
+    assert_eq!(environment.post(&environment.identity).status(), Some(403));
+    load.stop().expect_flawless(&environment.container);
 }

@@ -1,17 +1,17 @@
-//! Restarts: with the socket unit, and by the service manager's store of descriptors without it.
+//! Restarts, with the socket unit, and without it by the descriptor store of the service manager.
 
-use crate::host::{Host, SOON};
+use crate::container::{Container, SOON};
+use crate::environment::{Environment, MOMENT};
 use crate::is_root;
 use crate::load::Load;
-use crate::scene::{MOMENT, Scene};
 
-/// Restarts in a row; pauses keep systemd's own limit (five starts in ten seconds) away.
-fn restart(host: &Host, times: usize) {
+/// Restarts the service several times. `reset-failed` avoids the start limit of systemd (five starts in ten seconds).
+fn restart(container: &Container, times: usize) {
     for _ in 0..times {
-        let before = host.property("hookgate.service", "MainPID");
-        host.run(&["systemctl", "restart", "hookgate.service"]);
-        assert_ne!(host.property("hookgate.service", "MainPID"), before);
-        host.run(&["systemctl", "reset-failed", "hookgate.service"]);
+        let before = container.property("hookgate.service", "MainPID");
+        container.run(&["systemctl", "restart", "hookgate.service"]);
+        assert_ne!(container.property("hookgate.service", "MainPID"), before);
+        container.run(&["systemctl", "reset-failed", "hookgate.service"]);
     }
 }
 
@@ -20,12 +20,12 @@ fn ten_restarts_with_the_socket_unit_lose_no_request() {
     if !is_root() {
         return;
     }
-    let scene = Scene::started();
-    let load = Load::start(&scene);
+    let environment = Environment::started();
+    let load = Load::start(&environment);
     std::thread::sleep(MOMENT);
-    restart(&scene.host, 10);
+    restart(&environment.container, 10);
     std::thread::sleep(MOMENT);
-    load.stop().expect_flawless(&scene.host);
+    load.stop().expect_flawless(&environment.container);
 }
 
 #[test]
@@ -33,23 +33,25 @@ fn restarts_without_the_socket_unit_lose_no_request() {
     if !is_root() {
         return;
     }
-    let scene = Scene::configured();
-    scene.host.run(&["systemctl", "start", "hookgate.service"]);
-    assert_eq!(scene.host.property("hookgate.socket", "ActiveState"), "inactive");
-    let load = Load::start(&scene);
+    let environment = Environment::configured();
+    environment.container.run(&["systemctl", "start", "hookgate.service"]);
+    assert_eq!(environment.container.property("hookgate.socket", "ActiveState"), "inactive");
+    let load = Load::start(&environment);
     std::thread::sleep(MOMENT);
-    restart(&scene.host, 3);
+    restart(&environment.container, 3);
     std::thread::sleep(MOMENT);
-    load.stop().expect_flawless(&scene.host);
+    load.stop().expect_flawless(&environment.container);
 }
 
 #[test]
-fn a_service_that_was_killed_comes_back() {
+fn a_killed_service_is_restarted() {
     if !is_root() {
         return;
     }
-    let scene = Scene::started();
-    scene.host.run(&["systemctl", "kill", "--signal=KILL", "hookgate.service"]);
-    scene.host.wait_for("an automatic restart", SOON, || (scene.automatic_restarts() > 0).then_some(()));
-    scene.wait_served();
+    let environment = Environment::started();
+    environment.container.run(&["systemctl", "kill", "--signal=KILL", "hookgate.service"]);
+    environment
+        .container
+        .wait_for("an automatic restart", SOON, || (environment.automatic_restarts() > 0).then_some(()));
+    environment.wait_served();
 }

@@ -1,12 +1,19 @@
-//! As much of HTTP/1.1 as a load generator and its handler speak: heads of both kinds, bodies by `Content-Length`.
+//! The HTTP/1.1 of the load generator and of its handler: heads of both kinds, by the parser of the test peers, and bodies by
+//! `Content-Length`.
 //!
-//! Strict about what it takes for an answer, since a wrong answer that counts as a right one spoils a measurement. Must not
-//! be mistaken for an implementation: it refuses what the peers under test do not send.
+//! Owns finding messages in a stream of pieces. Strict, since a wrong answer that counts as a right one spoils a measurement. Must
+//! not accept what the peers under test do not send, and must not copy a head that arrives in one piece.
 
-use anyhow::{Context, Result, bail, ensure};
+use std::mem::MaybeUninit;
+
+use anyhow::{Result, bail, ensure};
+use hookgate_testkit::http::head::{self, Framing, Head};
 
 /// Longest head that is taken: what the peers forward, a client certificate included, stays below 8 KiB.
 const MAXIMUM_HEAD: usize = 16 * 1024;
+
+/// Most fields of a head: the peers forward fewer than 30.
+const MAXIMUM_FIELDS: usize = 64;
 
 /// What the handler answers.
 pub(crate) const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 3\r\n\r\nok\n";
@@ -56,55 +63,44 @@ impl MessageReader {
     }
 
     fn take_head(&mut self, piece: &mut &[u8]) -> Result<bool> {
-        // Nearly always a head comes whole, and then it is not copied.
+        // Nearly always a head arrives in one piece, and then it is not copied.
         if self.head.is_empty()
-            && let Some(end) = head_end(piece, 0)
+            && let Some(length) = self.parse(piece)?
         {
-            let (head, rest) = piece.split_at(end);
-            self.parse(head)?;
-            *piece = rest;
+            *piece = &piece[length..];
             return Ok(true);
         }
-        let before = self.head.len();
-        self.head.extend_from_slice(piece);
-        let Some(end) = head_end(&self.head, before.saturating_sub(3)) else {
-            ensure!(self.head.len() <= MAXIMUM_HEAD, "a head of more than {MAXIMUM_HEAD} bytes");
-            *piece = &[];
-            return Ok(false);
-        };
-        *piece = &piece[end - before..];
         let mut head = std::mem::take(&mut self.head);
-        head.truncate(end);
-        self.parse(&head)?;
-        Ok(true)
-    }
-
-    fn parse(&mut self, head: &[u8]) -> Result<()> {
-        let text = std::str::from_utf8(head).context("a head that is no text")?;
-        let mut lines = text.split("\r\n");
-        let first = lines.next().unwrap_or_default();
-        let start = match first.strip_prefix("HTTP/1.1 ") {
-            Some(rest) => StartLine::Answer(rest.get(..3).unwrap_or_default().parse().context("a status")?),
-            None if first.ends_with(" HTTP/1.1") => StartLine::Request,
-            None => bail!("no HTTP/1.1 message: {first:?}"),
-        };
-        let mut length = None;
-        for line in lines {
-            let Some((name, value)) = line.split_once(':') else { continue };
-            ensure!(!name.eq_ignore_ascii_case("transfer-encoding"), "a chunked message: {text:?}");
-            if name.eq_ignore_ascii_case("content-length") {
-                length = Some(value.trim().parse().context("Content-Length")?);
-            }
+        let before = head.len();
+        head.extend_from_slice(piece);
+        if let Some(length) = self.parse(&head)? {
+            *piece = &piece[length - before..];
+            return Ok(true);
         }
-        self.body_left = length.with_context(|| format!("a message without Content-Length: {text:?}"))?;
-        self.start = Some(start);
-        Ok(())
+        ensure!(head.len() <= MAXIMUM_HEAD, "a head of more than {MAXIMUM_HEAD} bytes");
+        self.head = head;
+        *piece = &[];
+        Ok(false)
     }
-}
 
-/// Where the head that begins at 0 ends, looking from `from` on.
-fn head_end(bytes: &[u8], from: usize) -> Option<usize> {
-    bytes[from..].windows(4).position(|window| window == b"\r\n\r\n").map(|start| from + start + 4)
+    /// Parses the head at the front of `bytes`, and returns its length; `None` if more bytes are needed.
+    fn parse(&mut self, bytes: &[u8]) -> Result<Option<usize>> {
+        let mut space = [const { MaybeUninit::uninit() }; MAXIMUM_FIELDS];
+        let Some(head) = Head::parse(bytes, &mut space)? else { return Ok(None) };
+        let text = || String::from_utf8_lossy(&bytes[..head.length]);
+        ensure!(std::str::from_utf8(&bytes[..head.length]).is_ok(), "a head that is no text: {:?}", text());
+        ensure!(head.minor_version == 1, "no HTTP/1.1 message: {:?}", text());
+        self.body_left = match head.framing()? {
+            Framing::Length(length) => length,
+            Framing::Chunked => bail!("a chunked message: {:?}", text()),
+            Framing::Unannounced => bail!("a message without Content-Length: {:?}", text()),
+        };
+        self.start = Some(match head.start {
+            head::StartLine::Request { .. } => StartLine::Request,
+            head::StartLine::Response { status } => StartLine::Answer(status),
+        });
+        Ok(Some(head.length))
+    }
 }
 
 #[cfg(test)]
@@ -144,6 +140,10 @@ mod tests {
             b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
             b"HTTP/1.1 200 OK\r\n\r\n",
             b"HTTP/1.1 2 OK\r\nContent-Length: 0\r\n\r\n",
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\nContent-Length: 0\r\n\r\n",
+            b"HTTP/1.1 200 OK\r\nX-A: b\nContent-Length: 0\r\n\r\n",
+            b"HTTP/1.1 200 OK\r\nX-A: \xff\r\nContent-Length: 0\r\n\r\n",
+            b"\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
         ] {
             assert!(MessageReader::default().take(&mut &wrong[..]).is_err(), "{}", String::from_utf8_lossy(wrong));
         }

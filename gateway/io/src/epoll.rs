@@ -1,6 +1,9 @@
-//! The epoll backend, on tokio's single-threaded runtime: for hosts that forbid io_uring.
+//! Sockets and listeners on epoll(7), by tokio's single-threaded runtime: for hosts that forbid io_uring.
 //!
-//! JUSTIFICATION for `unsafe`: tokio registers raw descriptors and asks the caller to vouch that they stay open.
+//! Owns the registrations with epoll. Descriptors are non-blocking, and each operation is a system call of its own, so nothing is
+//! in flight between calls. Must not name io_uring.
+//!
+//! JUSTIFICATION for `unsafe`: tokio registers raw descriptors and requires that they stay open.
 #![expect(unsafe_code, reason = "one registration; see its SAFETY comment")]
 
 use std::cell::Cell;
@@ -17,13 +20,13 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::Notify;
 
-/// Runs `main` on an epoll instance of its own, on this thread.
+/// Runs `main` to its end on this thread, on a new epoll instance.
 pub(super) fn block_on<F: Future>(main: F) -> io::Result<F::Output> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     Ok(tokio::task::LocalSet::new().block_on(&runtime, main))
 }
 
-/// Shared ownership of a descriptor, in the shape that tokio asks for. Never gives out another descriptor.
+/// A share of a descriptor, with the trait that `AsyncFd` requires.
 struct Registered(Rc<OwnedFd>);
 
 impl AsRawFd for Registered {
@@ -34,14 +37,14 @@ impl AsRawFd for Registered {
 
 fn register(descriptor: Rc<OwnedFd>, interest: Interest) -> io::Result<AsyncFd<Registered>> {
     set_nonblocking(&descriptor)?;
-    // SAFETY: `Registered` owns a share of the descriptor, so it stays open and the same for as long as the `AsyncFd` lives.
+    // SAFETY: the `AsyncFd` owns the `Registered`, which keeps the descriptor open and never replaces it.
     Ok(unsafe { AsyncFd::register_with_interest(Registered(descriptor), interest) }?)
 }
 
 /// The two directions of a connected socket.
 pub(super) struct Channel {
     socket: AsyncFd<Registered>,
-    /// Bytes at the front of the queue that the kernel has taken already.
+    /// How many bytes at the front of the queue the kernel has accepted already.
     sent: usize,
 }
 
@@ -50,11 +53,7 @@ impl Channel {
         Ok(Self { socket: register(descriptor, Interest::READABLE | Interest::WRITABLE)?, sent: 0 })
     }
 
-    /// Nothing beyond the queue itself: an epoll send is over when the call returns.
-    pub(super) fn sending(&self) -> usize {
-        0
-    }
-
+    /// Receives at most `size` bytes into `buffer`, or into a new one if its capacity is not `size`.
     pub(super) fn poll_receive(
         &mut self,
         context: &mut Context<'_>,
@@ -79,7 +78,8 @@ impl Channel {
                 Ok(result) => {
                     let result = result.map(|(_, count)| count);
                     if result.as_ref().is_ok_and(|count| (1..size).contains(count)) {
-                        // Less than asked for: nothing is left, and epoll tells of what comes next, the end included (epoll(7)).
+                        // Fewer than requested: nothing is left, and epoll reports what comes next, the end of the stream included
+                        // (epoll(7)).
                         guard.clear_ready();
                     }
                     return Poll::Ready((result, buffer));
@@ -89,13 +89,13 @@ impl Channel {
         }
     }
 
-    /// Waits until something can be received.
+    /// Waits until a receive would not block.
     pub(super) fn poll_readable(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        // An error is for the receive that follows to find.
+        // The result is not needed: the next receive reports an error.
         self.socket.poll_read_ready(context).map(drop)
     }
 
-    /// Sends what is queued; ready with 0 once nothing is left, else with the bytes that the kernel took.
+    /// Sends what is queued. Ready with the number of bytes that the kernel accepted, or with 0 if nothing is left.
     pub(super) fn poll_send(
         &mut self,
         context: &mut Context<'_>,
@@ -124,7 +124,7 @@ impl Channel {
         }
     }
 
-    /// Sends `slices`, or a part of them, straight from where they are. Nothing may be queued.
+    /// Sends `slices` or a part of them, without a copy. The queue must be empty.
     pub(super) fn poll_send_slices(
         &mut self,
         context: &mut Context<'_>,
@@ -149,7 +149,7 @@ fn set_nonblocking(descriptor: &OwnedFd) -> io::Result<()> {
     Ok(())
 }
 
-/// Takes a connection that is queued already; `None` where there is none.
+/// Accepts a connection that is queued already. Returns `None` if there is none; never blocks.
 pub(super) fn accept_queued(listener: &OwnedFd) -> io::Result<Option<OwnedFd>> {
     set_nonblocking(listener)?;
     match rustix::net::accept_with(listener, SocketFlags::CLOEXEC) {
@@ -172,7 +172,7 @@ impl Listener {
         Ok(Self { socket, stopped: Cell::new(false), stop: Notify::new() })
     }
 
-    /// The next connection; `None` once stopped.
+    /// Returns the next connection, or `None` after [`Self::stop`].
     pub(super) async fn accept(&self) -> io::Result<Option<OwnedFd>> {
         while !self.stopped.get() {
             let mut guard = tokio::select! {

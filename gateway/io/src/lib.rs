@@ -1,13 +1,31 @@
-//! The seam between the gateway and the kernel's socket I/O: io_uring, in two ways, or epoll where a host forbids it.
+//! Socket I/O of a worker thread: sockets, listeners, timers and the deadline sweep, on io_uring(7) or epoll(7).
 //!
-//! Owns buffers that the kernel fills and empties, listeners, and the runtime of a worker thread. The rest of the gateway
-//! sees a [`Socket`] that buffers both ways and a [`Listener`], and never learns which backend is at work. Must not know
-//! TLS or HTTP, and must not decide when a socket has waited too long: that is [`super::deadline`].
+//! Owns every buffer and descriptor that the kernel uses, and all `unsafe` code of the daemon. Must not know TLS, HTTP or
+//! configuration. Nothing above this crate learns which backend moves the bytes.
 //!
-//! The seam is *owned-buffer* shaped, since io_uring keeps a buffer until the operation completes: at most one receive and
-//! one send are under way a socket, and each owns what it was given. What is long enough to be worth a system call of its own is
-//! sent from where it lies, and the backend only waits until there is room. A socket dropped with an operation under way is shut
-//! down, so that the operation ends and gives back buffer and descriptor at once instead of when the peer next acts.
+//! # What to read first
+//!
+//! | place | what it is |
+//! | --- | --- |
+//! | `backend.rs` | [`Backend`]; [`choose`] asks the kernel at start-up what it supports; [`block_on`] (below) runs a worker |
+//! | `socket.rs` | [`Socket`]: a connected stream with a receive buffer and a send buffer |
+//! | `listener.rs` | [`bind`] and [`Listener`]: the accept queue, and how a listener stops |
+//! | [`timer`], [`sweep`] | time: `timer` for tasks, `sweep` for sockets |
+//! | `epoll.rs` | sockets and listeners on epoll, by tokio's runtime |
+//! | `ring/mod.rs` | io_uring: operations as submission queue entries (SQEs), and completions |
+//! | `ring/channel.rs`, `ring/listener.rs` | sockets and listeners on io_uring, written once for both drivers |
+//! | `ring/driver.rs` | what a driver must do: submit operations, deliver completions |
+//! | `ring/reactor/` | the default driver: hookgate's own event loop |
+//! | `ring/tokio_uring.rs` | the second driver: tokio-uring's runtime |
+//!
+//! # Operations own their buffers
+//!
+//! io_uring uses a buffer until the operation completes, so every operation owns its buffer and a share of its descriptor. A
+//! socket has at most one receive and one send in flight. [`Socket::poll_send_slices`] sends from the caller's memory instead: the
+//! system call ends before it returns, and the backend only waits for room.
+//!
+//! Dropping a future cancels no operation. A [`Socket`] that is dropped with an operation in flight is shut down, so that the
+//! operation completes now, and not when the peer acts next. Then the buffer is freed and the descriptor closed.
 
 mod backend;
 mod epoll;
@@ -26,13 +44,13 @@ pub use socket::Socket;
 
 use ring::{reactor, tokio_uring};
 
-/// Runs `main` on a new single-threaded runtime of `backend`, on this thread, until it is done.
+/// Runs `main` to its end on this thread, on a new single-threaded runtime of `backend`.
 ///
-/// Tasks are spawned with [`tokio::task::spawn_local`], and wait for time by [`timer`].
+/// Spawn tasks with [`tokio::task::spawn_local`]; they are dropped when `main` ends. Wait for time with [`timer`].
 ///
 /// # Errors
 ///
-/// Whatever the kernel says when it refuses a ring or an epoll instance.
+/// The kernel refuses the ring or the epoll instance, or (reactor) the ring becomes unusable.
 pub fn block_on<F: Future>(backend: Backend, main: F) -> io::Result<F::Output> {
     match backend {
         Backend::TokioUring => tokio_uring::block_on(main),
@@ -41,8 +59,10 @@ pub fn block_on<F: Future>(backend: Backend, main: F) -> io::Result<F::Output> {
     }
 }
 
-/// Lets what other sockets of this worker have to send go out now, where a backend would hand it over at the end of its turn: for
-/// whoever is about to keep the thread busy for longer than a system call takes. It lets nobody wait, and cannot fail.
+/// Submits the queued operations of this thread now, and not at the end of the turn. Call before CPU-heavy work, such as a key
+/// exchange. It never blocks and never fails.
+///
+/// Only the reactor queues operations in a way that this can submit; with the other backends the call does nothing.
 pub fn submit_queued() {
     reactor::submit_queued();
 }

@@ -1,6 +1,7 @@
 //! A listening TCP socket: its options, its accept queue, and how it stops.
 //!
-//! Owns the accept in flight, which is never dropped. Must not decide what becomes of an accepted connection.
+//! Owns the socket options and what happens to the accept queue at the end. Must not decide what happens to an accepted
+//! connection.
 
 use std::io;
 use std::net::SocketAddr;
@@ -12,29 +13,31 @@ use crate::backend::Backend;
 use crate::epoll;
 use crate::ring::{self, AnyDriver};
 
-/// What becomes of the connections in the queue of a listener that stops: the kernel has completed them, nobody accepted them.
+/// What happens to the connections in the accept queue of a listener that stops. The kernel has completed their TCP handshakes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Queued {
-    /// They are accepted: with the last descriptor of the socket, they would be reset.
+    /// Accept them: the kernel resets them when the last descriptor of the socket is closed.
     Accept,
-    /// They wait: another process holds the socket, and it or its heir accepts them.
+    /// Leave them: another process holds the socket too, and accepts them.
     Leave,
 }
 
-/// A listening socket that a worker is to serve.
+/// A listening socket for a worker, not registered with a backend yet.
 #[derive(Debug)]
 pub struct Listening {
-    /// The socket; siblings may have duplicates of it.
+    /// The socket. Other workers may hold duplicates of the descriptor.
     pub descriptor: OwnedFd,
-    /// What becomes of its queue at the end.
+    /// What happens to its accept queue at the end.
     pub queued: Queued,
 }
 
-/// Makes a listening socket on `address`, one of several that share the port (`SO_REUSEPORT`), and says what address it got.
+/// Makes a listening socket on `address`, and returns it with the address that it got. Several sockets may share the port
+/// (`SO_REUSEPORT`). `backlog` bounds the accept queue (listen(2)).
 ///
 /// # Errors
 ///
-/// From the system calls: the address is in use by another user's process, not of this host, or privileged.
+/// Those of socket(2), setsockopt(2), bind(2) and listen(2): the address is in use without `SO_REUSEPORT` or by another user, does
+/// not belong to this host, or its port is privileged.
 pub fn bind(address: SocketAddr, backlog: u32) -> io::Result<(OwnedFd, SocketAddr)> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
@@ -42,7 +45,7 @@ pub fn bind(address: SocketAddr, backlog: u32) -> io::Result<(OwnedFd, SocketAdd
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
     }
-    // Accepted sockets inherit it: answers are written whole, so waiting to fill a segment only delays them.
+    // Accepted sockets inherit it. Answers are written whole, so waiting to fill a segment would only delay them.
     socket.set_tcp_nodelay(true)?;
     socket.bind(&address.into())?;
     socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
@@ -52,61 +55,61 @@ pub fn bind(address: SocketAddr, backlog: u32) -> io::Result<(OwnedFd, SocketAdd
 
 /// A listening TCP socket.
 pub struct Listener {
-    channel: Channel,
+    listener: AnyListener,
     queued: Queued,
 }
 
-enum Channel {
+enum AnyListener {
     Ring(ring::Listener),
     Epoll(epoll::Listener),
 }
 
 impl Listener {
-    /// Takes a listening socket.
+    /// Takes a listening socket. Call it inside [`crate::block_on`] of the same `backend`.
     ///
     /// # Errors
     ///
-    /// From the system calls that set or clear `O_NONBLOCK` and register the descriptor.
+    /// `O_NONBLOCK` cannot be changed (fcntl(2)), epoll_ctl(2) fails, or this thread runs no reactor.
     pub fn new(backend: Backend, descriptor: OwnedFd, queued: Queued) -> io::Result<Self> {
-        let channel = match backend {
-            Backend::TokioUring => Channel::Ring(ring::Listener::new(AnyDriver::TokioUring, descriptor)?),
-            Backend::Reactor => Channel::Ring(ring::Listener::new(AnyDriver::reactor()?, descriptor)?),
-            Backend::Epoll => Channel::Epoll(epoll::Listener::new(descriptor)?),
+        let listener = match backend {
+            Backend::TokioUring => AnyListener::Ring(ring::Listener::new(AnyDriver::tokio_uring(), descriptor)?),
+            Backend::Reactor => AnyListener::Ring(ring::Listener::new(AnyDriver::reactor()?, descriptor)?),
+            Backend::Epoll => AnyListener::Epoll(epoll::Listener::new(descriptor)?),
         };
-        Ok(Self { channel, queued })
+        Ok(Self { listener, queued })
     }
 
-    /// The next connection, or `None` once [`Self::stop`] was called and the accept queue is empty, or left. A connection that
-    /// the kernel gives out while it is being stopped is returned, whatever becomes of the queue.
+    /// Returns the next connection. After [`Self::stop`] it returns `None`: at once with [`Queued::Leave`], else when the accept
+    /// queue is empty. A connection that the kernel accepts during [`Self::stop`] is returned in both cases.
     ///
-    /// Must be awaited to its end: a dropped accept would lose the connection that it was about to return.
+    /// Await it to its end: a dropped accept loses the connection that the kernel accepts for it.
     ///
     /// # Errors
     ///
-    /// What accept4(2) says, such as `EMFILE`; the caller decides whether to go on.
+    /// Those of accept4(2), such as `EMFILE`. The caller may call again.
     pub async fn accept(&self) -> io::Result<Option<OwnedFd>> {
-        let accepted = match &self.channel {
-            Channel::Ring(listener) => listener.accept().await?,
-            Channel::Epoll(listener) => listener.accept().await?,
+        let accepted = match &self.listener {
+            AnyListener::Ring(listener) => listener.accept().await?,
+            AnyListener::Epoll(listener) => listener.accept().await?,
         };
-        match (accepted, self.queued, &self.channel) {
+        match (accepted, self.queued, &self.listener) {
             (Some(descriptor), _, _) => Ok(Some(descriptor)),
             (None, Queued::Leave, _) => Ok(None),
-            (None, Queued::Accept, Channel::Ring(listener)) => epoll::accept_queued(listener.descriptor()),
-            (None, Queued::Accept, Channel::Epoll(listener)) => epoll::accept_queued(listener.descriptor()),
+            (None, Queued::Accept, AnyListener::Ring(listener)) => epoll::accept_queued(listener.descriptor()),
+            (None, Queued::Accept, AnyListener::Epoll(listener)) => epoll::accept_queued(listener.descriptor()),
         }
     }
 
-    /// Ends the wait of [`Self::accept`].
+    /// Stops accepting: a pending [`Self::accept`] completes. A second call does nothing.
     pub fn stop(&self) {
-        match &self.channel {
-            Channel::Ring(listener) => listener.stop(),
-            Channel::Epoll(listener) => listener.stop(),
+        match &self.listener {
+            AnyListener::Ring(listener) => listener.stop(),
+            AnyListener::Epoll(listener) => listener.stop(),
         }
     }
 }
 
-/// The address of the peer; `None` where it is gone already.
+/// The address of the peer, or `None` if it has none (a Unix socket) or the connection is closed already.
 pub fn peer_address(descriptor: &OwnedFd) -> Option<SocketAddr> {
     rustix::net::getpeername(descriptor).ok().flatten().and_then(|address| address.try_into().ok())
 }

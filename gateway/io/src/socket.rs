@@ -1,7 +1,7 @@
-//! A connected stream socket, with a receive buffer and a send buffer of its own.
+//! A connected stream socket with a receive buffer and a send buffer.
 //!
-//! Owns the buffers' sizes, and at most one receive and one send in flight. Must not decide when a socket has waited too long:
-//! that is [`crate::sweep`].
+//! Owns the buffers and their sizes, and at most one receive and one send in flight. Must not decide when a socket has waited too
+//! long: [`crate::sweep`] does.
 
 use std::io::{self, IoSlice};
 use std::os::fd::OwnedFd;
@@ -15,45 +15,50 @@ use crate::backend::Backend;
 use crate::epoll;
 use crate::ring::{self, AnyDriver};
 
-/// First size of a receive buffer in bytes: holds a ClientHello, or a typical webhook head, and costs little while idle.
+/// First size of a receive buffer in bytes: holds a ClientHello or a typical webhook head, and costs little while idle.
 const RECEIVE_MIN: usize = 4 * 1024;
 
-/// Largest size of a receive buffer in bytes, reached only while a peer keeps filling smaller ones: four TLS records.
+/// Largest size of a receive buffer in bytes: four TLS records of 16 KiB (RFC 8446, 5.1). Reached only while a peer fills smaller
+/// ones.
 const RECEIVE_MAX: usize = 64 * 1024;
 
-/// Send buffers up to this many bytes are kept for reuse while a connection lives.
+/// Largest send buffer in bytes that a connection keeps for its next send.
 pub(crate) const SPARE_MAX: usize = 4 * 1024;
 
-/// A connected stream socket, TCP or Unix, with a receive buffer and a send buffer of its own.
+/// A connected stream socket, TCP or Unix, with a receive buffer and a send buffer.
+///
+/// To receive: [`Self::poll_fill`], read [`Self::buffered`], [`Self::consume`]. To send: append to [`Self::queue`], then
+/// [`Self::poll_drain`] or [`Self::poll_finish`]. Dropping the socket while an operation is in flight shuts it down.
 pub struct Socket {
     descriptor: Rc<OwnedFd>,
-    channel: Channel,
+    channel: AnyChannel,
     received: Vec<u8>,
     consumed: usize,
     receive_size: usize,
     queued: Vec<u8>,
     sent: u64,
+    /// The peer has sent its end of stream.
     ended: bool,
 }
 
 #[expect(clippy::large_enum_variant, reason = "a box would cost every connection on io_uring an allocation")]
-enum Channel {
+enum AnyChannel {
     Ring(ring::Channel),
     Epoll(epoll::Channel),
 }
 
 impl Socket {
-    /// Takes a connected stream socket.
+    /// Takes a connected stream socket. Call it inside [`crate::block_on`] of the same `backend`.
     ///
     /// # Errors
     ///
-    /// From the system calls that set or clear `O_NONBLOCK` and register the descriptor.
+    /// `O_NONBLOCK` cannot be changed (fcntl(2)), epoll_ctl(2) fails, or this thread runs no reactor.
     pub fn new(backend: Backend, descriptor: OwnedFd) -> io::Result<Self> {
         let descriptor = Rc::new(descriptor);
         let channel = match backend {
-            Backend::TokioUring => ring_channel(AnyDriver::TokioUring, &descriptor)?,
+            Backend::TokioUring => ring_channel(AnyDriver::tokio_uring(), &descriptor)?,
             Backend::Reactor => ring_channel(AnyDriver::reactor()?, &descriptor)?,
-            Backend::Epoll => Channel::Epoll(epoll::Channel::new(Rc::clone(&descriptor))?),
+            Backend::Epoll => AnyChannel::Epoll(epoll::Channel::new(Rc::clone(&descriptor))?),
         };
         Ok(Self {
             descriptor,
@@ -72,27 +77,31 @@ impl Socket {
         &self.descriptor
     }
 
-    /// What was received and not consumed yet.
+    /// Bytes received and not consumed yet.
     pub fn buffered(&self) -> &[u8] {
         &self.received[self.consumed..]
     }
 
-    /// Takes `count` bytes off the front of [`Self::buffered`]; more than there are takes all.
+    /// Removes the first `count` bytes of [`Self::buffered`], or all if it holds fewer.
     pub fn consume(&mut self, count: usize) {
         self.consumed = (self.consumed + count).min(self.received.len());
     }
 
-    /// Bytes that the kernel has taken since the socket was made.
+    /// How many bytes the kernel has accepted since the socket was made.
     pub fn sent(&self) -> u64 {
         self.sent
     }
 
-    /// Where to append bytes to be sent by [`Self::poll_drain`].
+    /// The send queue. Append only: [`Self::poll_drain`] sends what is in it.
     pub fn queue(&mut self) -> &mut Vec<u8> {
         &mut self.queued
     }
 
-    /// Waits until [`Self::buffered`] is not empty, and returns how much it holds; 0 is the end of the stream.
+    /// Receives, unless bytes are buffered already. Returns how many bytes [`Self::buffered`] holds; 0 is the end of the stream.
+    ///
+    /// # Errors
+    ///
+    /// Those of recv(2).
     pub fn poll_fill(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
         if self.consumed < self.received.len() {
             return Poll::Ready(Ok(self.received.len() - self.consumed));
@@ -104,8 +113,8 @@ impl Socket {
         self.consumed = 0;
         buffer.clear();
         let outcome = match &mut self.channel {
-            Channel::Ring(channel) => channel.poll_receive(context, buffer, self.receive_size),
-            Channel::Epoll(channel) => channel.poll_receive(context, buffer, self.receive_size),
+            AnyChannel::Ring(channel) => channel.poll_receive(context, buffer, self.receive_size),
+            AnyChannel::Epoll(channel) => channel.poll_receive(context, buffer, self.receive_size),
         };
         match outcome {
             Poll::Pending => Poll::Pending,
@@ -118,7 +127,8 @@ impl Socket {
         self.consumed = 0;
         let count = result?;
         self.ended = count == 0;
-        // Grow for bulk, shrink for idling: a full buffer asks for a larger one, a quarter-full one for the smallest.
+        // Grow for bulk data, shrink for idle connections: after a full buffer, the next is four times as large; after one that is
+        // less than a quarter full, it has the first size.
         if count == self.receive_size {
             self.receive_size = (self.receive_size * 4).min(RECEIVE_MAX);
         } else if count < self.receive_size / 4 {
@@ -127,8 +137,8 @@ impl Socket {
         Ok(count)
     }
 
-    /// Waits until [`Self::poll_fill`] has something to say, holding no memory for it meanwhile: for a peer that may be silent for
-    /// long. Ready at once where something is buffered, or still on its way out.
+    /// Waits until [`Self::poll_fill`] would be ready, and frees both buffers meanwhile: for a peer that may stay silent for long.
+    /// Ready at once if bytes are buffered, the stream has ended, or bytes are still to be sent.
     pub fn poll_rest(&mut self, context: &mut Context<'_>) -> Poll<()> {
         if self.consumed < self.received.len() || self.ended || self.pending() > 0 {
             return Poll::Ready(());
@@ -136,26 +146,34 @@ impl Socket {
         self.received = Vec::new();
         self.consumed = 0;
         self.queued = Vec::new();
-        let woken = match &mut self.channel {
-            Channel::Epoll(channel) => return channel.poll_readable(context),
-            Channel::Ring(channel) => ready!(channel.poll_readable(context)),
+        let readiness = match &mut self.channel {
+            AnyChannel::Epoll(channel) => return channel.poll_readable(context),
+            AnyChannel::Ring(channel) => ready!(channel.poll_readable(context)),
         };
-        if let ring::Woken::Received(result, buffer) = woken {
-            // An error is told again by the receive that follows, or that one finds the end of the stream.
+        if let ring::Readiness::Received(result, buffer) = readiness {
+            // An error is not needed here: the next receive reports it again, or finds the end of the stream.
             let _ = self.received(result, buffer);
         }
         Poll::Ready(())
     }
 
-    /// Sends everything queued; ready when the kernel has taken all of it.
+    /// Sends everything queued. Ready when the kernel has accepted all of it.
+    ///
+    /// # Errors
+    ///
+    /// Those of send(2).
     pub fn poll_drain(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.poll_send_all(context, SendFlags::NOSIGNAL)
     }
 
-    /// Sends everything queued, and the end of the stream with its last bytes: one segment less, and one wake-up of the peer less,
-    /// than when the end follows by itself.
+    /// Sends everything queued and then the end of the stream, which travels with the last bytes. That saves a segment and a
+    /// wake-up of the peer.
+    ///
+    /// # Errors
+    ///
+    /// Those of send(2).
     pub fn poll_finish(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // Held back by the kernel until the shutdown, or for 200 ms if that never came (tcp(7), TCP_CORK).
+        // The kernel holds the last segment back until the shutdown, or for 200 ms if none follows (tcp(7), TCP_CORK).
         ready!(self.poll_send_all(context, SendFlags::NOSIGNAL | SendFlags::MORE))?;
         self.shutdown(Shutdown::Write);
         Poll::Ready(Ok(()))
@@ -164,8 +182,8 @@ impl Socket {
     fn poll_send_all(&mut self, context: &mut Context<'_>, flags: SendFlags) -> Poll<io::Result<()>> {
         loop {
             let outcome = match &mut self.channel {
-                Channel::Ring(channel) => channel.poll_send(context, &mut self.queued, flags),
-                Channel::Epoll(channel) => channel.poll_send(context, &mut self.queued, flags),
+                AnyChannel::Ring(channel) => channel.poll_send(context, &mut self.queued, flags),
+                AnyChannel::Epoll(channel) => channel.poll_send(context, &mut self.queued, flags),
             };
             match ready!(outcome) {
                 Ok(0) => return Poll::Ready(Ok(())),
@@ -175,30 +193,35 @@ impl Socket {
         }
     }
 
-    /// Sends `slices`, or a part of them, without a copy of ours, after everything that is queued. For much at once: each call is a
-    /// system call.
+    /// Sends everything queued, then `slices` or a part of them, without copying them first. Returns how many bytes of `slices`
+    /// the kernel accepted. Each call makes a system call, so use it for large data.
+    ///
+    /// # Errors
+    ///
+    /// Those of sendmsg(2).
     pub fn poll_send_slices(&mut self, context: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         ready!(self.poll_drain(context))?;
         let outcome = match &mut self.channel {
-            Channel::Ring(channel) => channel.poll_send_slices(context, slices),
-            Channel::Epoll(channel) => channel.poll_send_slices(context, slices),
+            AnyChannel::Ring(channel) => channel.poll_send_slices(context, slices),
+            AnyChannel::Epoll(channel) => channel.poll_send_slices(context, slices),
         };
         let count = ready!(outcome)?;
         self.sent += count as u64;
         Poll::Ready(Ok(count))
     }
 
-    /// Bytes that were queued and that the kernel has not taken yet.
+    /// How many queued bytes the kernel has not accepted yet. On epoll, a partly sent queue counts as a whole until all of it is
+    /// accepted.
     pub fn pending(&self) -> usize {
-        let under_way = match &self.channel {
-            Channel::Ring(channel) => channel.sending(),
-            Channel::Epoll(channel) => channel.sending(),
+        let in_flight = match &self.channel {
+            AnyChannel::Ring(channel) => channel.sending(),
+            AnyChannel::Epoll(_) => 0,
         };
-        self.queued.len() + under_way
+        self.queued.len() + in_flight
     }
 
-    /// Shuts down one or both directions; an operation under way in that direction completes. Errors (the peer is gone
-    /// already) are of no use to anybody and are dropped.
+    /// Shuts down one or both directions; an operation in flight in that direction completes. Errors are ignored: the peer has
+    /// closed the connection already.
     pub fn shutdown(&self, how: Shutdown) {
         let _ = rustix::net::shutdown(&*self.descriptor, how);
     }
@@ -206,21 +229,21 @@ impl Socket {
 
 impl Drop for Socket {
     fn drop(&mut self) {
-        let under_way = match &self.channel {
-            Channel::Ring(channel) => channel.is_under_way(),
-            Channel::Epoll(_) => false,
+        let in_flight = match &self.channel {
+            AnyChannel::Ring(channel) => channel.is_in_flight(),
+            AnyChannel::Epoll(_) => false,
         };
-        if under_way {
+        if in_flight {
             self.shutdown(Shutdown::Both);
         }
     }
 }
 
-fn ring_channel(driver: AnyDriver, descriptor: &Rc<OwnedFd>) -> io::Result<Channel> {
-    ring::Channel::new(driver, Rc::clone(descriptor)).map(Channel::Ring)
+fn ring_channel(driver: AnyDriver, descriptor: &Rc<OwnedFd>) -> io::Result<AnyChannel> {
+    ring::Channel::new(driver, Rc::clone(descriptor)).map(AnyChannel::Ring)
 }
 
-/// Sends what fits into the socket now; `EAGAIN` where nothing does, whatever the socket's own mode.
+/// Sends what the socket has room for now. Fails with `EAGAIN` if it has no room, even if the socket is blocking.
 pub(crate) fn send_slices(descriptor: &OwnedFd, slices: &[IoSlice<'_>]) -> Result<usize, Errno> {
     let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
     rustix::net::sendmsg(descriptor, slices, &mut SendAncillaryBuffer::default(), flags)

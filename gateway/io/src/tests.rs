@@ -1,4 +1,4 @@
-//! The seam on both backends: bytes both ways, bulk, sockets dropped while they wait, listeners that stop.
+//! Sockets, listeners and timers on every backend: what this crate promises whichever moves the bytes.
 
 #![expect(clippy::unwrap_used, reason = "a failed set-up fails the test")]
 
@@ -7,11 +7,13 @@ use std::io::{IoSlice, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use rustix::net::Shutdown;
 
 use super::*;
 
-/// Runs `test` on every backend that this host allows; epoll is always one of them.
+/// Runs `test` on every backend that this host allows. Epoll is always one of them.
 fn on_each_backend<F: Future<Output = ()>>(test: impl Fn(Backend) -> F) {
     block_on(Backend::Epoll, test(Backend::Epoll)).unwrap();
     for wanted in [Backend::TokioUring, Backend::Reactor] {
@@ -36,7 +38,11 @@ fn bytes_go_both_ways_and_the_end_is_seen() {
         assert_eq!(poll_fn(|context| socket.poll_fill(context)).await.unwrap(), 4);
         assert_eq!(socket.buffered(), b"ping");
         socket.consume(1);
-        assert_eq!(poll_fn(|context| socket.poll_fill(context)).await.unwrap(), 3, "what is left is not read over");
+        assert_eq!(
+            poll_fn(|context| socket.poll_fill(context)).await.unwrap(),
+            3,
+            "bytes that are left are not overwritten"
+        );
         socket.consume(3);
         socket.queue().extend_from_slice(b"pong");
         poll_fn(|context| socket.poll_drain(context)).await.unwrap();
@@ -51,7 +57,7 @@ fn bytes_go_both_ways_and_the_end_is_seen() {
 }
 
 #[test]
-fn much_more_than_a_socket_buffer_arrives_whole() {
+fn much_more_than_a_socket_buffer_arrives_complete() {
     const SIZE: usize = 8 * 1024 * 1024;
     on_each_backend(|backend| async move {
         let (mut socket, peer) = pair(backend);
@@ -79,14 +85,14 @@ fn much_more_than_a_socket_buffer_arrives_whole() {
 }
 
 #[test]
-fn what_is_sent_from_where_it_lies_follows_what_was_queued() {
+fn slices_are_sent_after_what_was_queued() {
     const SIZE: usize = 2 * 1024 * 1024;
     on_each_backend(|backend| async move {
         let (mut socket, mut peer) = pair(backend);
         let body: Vec<u8> = (0..SIZE).map(|index| u8::try_from(index % 251).unwrap()).collect();
         let expected = body.clone();
         let reader = std::thread::spawn(move || {
-            // Late, so that the socket is full by then.
+            // Starts late, so that the socket is full by then.
             std::thread::sleep(Duration::from_millis(20));
             let mut received = Vec::new();
             peer.read_to_end(&mut received).unwrap();
@@ -99,7 +105,7 @@ fn what_is_sent_from_where_it_lies_follows_what_was_queued() {
             taken += poll_fn(|context| socket.poll_send_slices(context, &slices)).await.unwrap();
             calls += 1;
         }
-        assert!(calls > 1, "a Unix socket holds less");
+        assert!(calls > 1, "a Unix socket has room for less");
         assert_eq!((socket.sent(), socket.pending()), (SIZE as u64 + 4, 0));
         poll_fn(|context| socket.poll_finish(context)).await.unwrap();
         assert!(reader.join().unwrap());
@@ -107,7 +113,7 @@ fn what_is_sent_from_where_it_lies_follows_what_was_queued() {
 }
 
 #[test]
-fn whoever_waits_to_send_learns_that_the_peer_is_gone() {
+fn a_waiting_sender_learns_that_the_peer_is_gone() {
     on_each_backend(|backend| async move {
         let (mut socket, peer) = pair(backend);
         let body = vec![b'x'; 64 * 1024];
@@ -129,14 +135,14 @@ fn whoever_waits_to_send_learns_that_the_peer_is_gone() {
 }
 
 #[test]
-fn a_socket_dropped_while_it_waits_lets_go_of_its_peer() {
+fn a_socket_dropped_while_it_waits_is_closed() {
     on_each_backend(|backend| async move {
         let (mut socket, mut peer) = pair(backend);
         let waiting = timer::timeout(Duration::from_millis(20), poll_fn(|context| socket.poll_fill(context))).await;
-        assert!(waiting.is_err(), "nothing has come");
+        assert!(waiting.is_err(), "nothing has arrived");
         let descriptor = Rc::downgrade(socket.descriptor());
         drop(socket);
-        // The operation ends at its own pace, but without the peer doing anything.
+        // The operation completes a little later, without any action of the peer.
         for _ in 0..100 {
             if descriptor.upgrade().is_none() {
                 break;
@@ -148,11 +154,12 @@ fn a_socket_dropped_while_it_waits_lets_go_of_its_peer() {
     });
 }
 
-/// Accepts one connection, leaves two in the queue, stops; returns how many were accepted, and how many can be afterwards.
+/// Accepts one connection, leaves two in the queue, and stops. Returns how many connections the listener accepted, and how many
+/// another process could accept afterwards.
 async fn stop_with_two_queued(backend: Backend, queued: Queued) -> (usize, usize) {
     let socket = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = socket.local_addr().unwrap();
-    let heir = socket.try_clone().unwrap();
+    let other_process = socket.try_clone().unwrap();
     let listener = Rc::new(Listener::new(backend, socket.into(), queued).unwrap());
     let accepting = tokio::task::spawn_local({
         let listener = Rc::clone(&listener);
@@ -167,13 +174,13 @@ async fn stop_with_two_queued(backend: Backend, queued: Queued) -> (usize, usize
     });
     let _first = TcpStream::connect(address).unwrap();
     timer::sleep(Duration::from_millis(20)).await;
-    // Queued, but this thread has not accepted them when it stops. The kernel may complete an accept that waits.
+    // Queued, and not accepted by this thread before it stops. The kernel may complete the pending accept.
     let _second = TcpStream::connect(address).unwrap();
     let _third = TcpStream::connect(address).unwrap();
     listener.stop();
     let accepted = accepting.await.unwrap();
-    heir.set_nonblocking(true).unwrap();
-    (accepted, std::iter::from_fn(|| heir.accept().ok()).count())
+    other_process.set_nonblocking(true).unwrap();
+    (accepted, std::iter::from_fn(|| other_process.accept().ok()).count())
 }
 
 #[test]
@@ -184,7 +191,7 @@ fn a_stopped_listener_still_returns_what_is_queued() {
 }
 
 #[test]
-fn a_stopped_listener_leaves_what_is_queued_to_its_heir() {
+fn a_stopped_listener_leaves_what_is_queued_to_another_process() {
     on_each_backend(|backend| async move {
         for _ in 0..20 {
             let (accepted, left) = stop_with_two_queued(backend, Queued::Leave).await;
@@ -201,7 +208,7 @@ fn a_listener_whose_sibling_stopped_goes_on() {
         let address = socket.local_addr().unwrap();
         let sibling = socket.try_clone().unwrap();
         let listener = Listener::new(backend, socket.into(), Queued::Accept).unwrap();
-        // What a sibling does to the open file description that both share.
+        // What the sibling does when it stops: it makes the shared open file description non-blocking.
         assert!(epoll::accept_queued(&sibling.into()).unwrap().is_none());
         let late = std::thread::spawn(move || {
             std::thread::sleep(Duration::from_millis(30));
@@ -217,11 +224,11 @@ fn a_socket_at_rest_wakes_for_bytes_and_for_the_end_and_loses_neither() {
     on_each_backend(|backend| async move {
         let (mut socket, mut peer) = pair(backend);
         for round in 0..3 {
-            // A receive is under way when the rest begins, as it is on a connection that fell silent.
+            // A receive is in flight when the rest begins, as on a connection that fell silent.
             let short = Duration::from_millis(20);
             assert!(timer::timeout(short, poll_fn(|context| socket.poll_fill(context))).await.is_err());
             assert!(timer::timeout(short, poll_fn(|context| socket.poll_rest(context))).await.is_err());
-            // Again from the start, and again from the middle of a rest.
+            // In later rounds, the rest is interrupted and begins again.
             if round > 0 {
                 assert!(timer::timeout(short, poll_fn(|context| socket.poll_rest(context))).await.is_err());
             }
@@ -230,10 +237,10 @@ fn a_socket_at_rest_wakes_for_bytes_and_for_the_end_and_loses_neither() {
             assert_eq!(poll_fn(|context| socket.poll_fill(context)).await.unwrap(), 4, "{backend:?} round {round}");
             assert_eq!(socket.buffered(), b"ping");
             poll_fn(|context| socket.poll_rest(context)).await;
-            assert_eq!(socket.buffered(), b"ping", "nothing buffered is given up");
+            assert_eq!(socket.buffered(), b"ping", "buffered bytes are kept");
             socket.consume(4);
         }
-        // Bytes that come while the receive is being ended.
+        // Bytes that arrive while the receive is being cancelled.
         let short = Duration::from_millis(20);
         assert!(timer::timeout(short, poll_fn(|context| socket.poll_fill(context))).await.is_err());
         peer.write_all(b"pong").unwrap();
@@ -244,4 +251,121 @@ fn a_socket_at_rest_wakes_for_bytes_and_for_the_end_and_loses_neither() {
         poll_fn(|context| socket.poll_rest(context)).await;
         assert_eq!(poll_fn(|context| socket.poll_fill(context)).await.unwrap(), 0);
     });
+}
+
+#[test]
+fn shutting_down_completes_a_receive_in_flight() {
+    on_each_backend(|backend| async move {
+        let (mut socket, mut peer) = pair(backend);
+        let short = Duration::from_millis(20);
+        assert!(timer::timeout(short, poll_fn(|context| socket.poll_fill(context))).await.is_err());
+        socket.shutdown(Shutdown::Read);
+        assert_eq!(poll_fn(|context| socket.poll_fill(context)).await.unwrap(), 0);
+        // The other direction still works.
+        socket.queue().extend_from_slice(b"bye");
+        poll_fn(|context| socket.poll_finish(context)).await.unwrap();
+        let mut received = String::new();
+        peer.read_to_string(&mut received).unwrap();
+        assert_eq!(received, "bye", "{backend:?}");
+    });
+}
+
+#[test]
+fn receive_buffers_grow_while_they_are_full_and_shrink_again() {
+    const KIB: usize = 1024;
+    on_each_backend(|backend| async move {
+        let (mut socket, mut peer) = pair(backend);
+        peer.set_write_timeout(Some(Duration::from_secs(10))).unwrap();
+        let mut sizes = Vec::new();
+        for bytes in [148 * KIB + 1, 16 * KIB - 1, 5 * KIB] {
+            peer.write_all(&vec![b'x'; bytes]).unwrap();
+            let mut left = bytes;
+            while left > 0 {
+                let count = poll_fn(|context| socket.poll_fill(context)).await.unwrap();
+                socket.consume(count);
+                sizes.push(count);
+                left -= count;
+            }
+        }
+        // A full buffer is followed by one four times as large, up to 64 KiB. One byte is less than a quarter: back to 4 KiB.
+        let expected = [4 * KIB, 16 * KIB, 64 * KIB, 64 * KIB, 1, 4 * KIB, 12 * KIB - 1, 5 * KIB].as_slice();
+        assert_eq!(sizes, expected, "{backend:?}");
+    });
+}
+
+#[test]
+fn stopping_ends_a_pending_accept() {
+    on_each_backend(|backend| async move {
+        for queued in [Queued::Accept, Queued::Leave] {
+            let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+            let listener = Rc::new(Listener::new(backend, socket.into(), queued).unwrap());
+            let accepting = tokio::task::spawn_local({
+                let listener = Rc::clone(&listener);
+                async move { listener.accept().await.unwrap().is_none() }
+            });
+            timer::sleep(Duration::from_millis(20)).await;
+            listener.stop();
+            listener.stop();
+            let stopped = timer::timeout(Duration::from_secs(10), accepting).await;
+            assert!(stopped.unwrap().unwrap(), "{backend:?} {queued:?}");
+            assert!(listener.accept().await.unwrap().is_none(), "{backend:?} {queued:?}: it stays stopped");
+        }
+    });
+}
+
+#[test]
+fn a_listener_that_is_stopped_before_its_first_accept_accepts_only_what_is_queued() {
+    on_each_backend(|backend| async move {
+        for (queued, expected) in [(Queued::Accept, true), (Queued::Leave, false)] {
+            let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+            let _client = TcpStream::connect(socket.local_addr().unwrap()).unwrap();
+            let listener = Listener::new(backend, socket.into(), queued).unwrap();
+            listener.stop();
+            assert_eq!(listener.accept().await.unwrap().is_some(), expected, "{backend:?} {queued:?}");
+            assert!(listener.accept().await.unwrap().is_none(), "{backend:?} {queued:?}");
+        }
+    });
+}
+
+#[test]
+fn bound_listeners_share_a_port_and_accepted_sockets_do_not_delay() {
+    let (first, address) = bind("127.0.0.1:0".parse().unwrap(), 16).unwrap();
+    let (second, same) = bind(address, 16).unwrap();
+    assert_eq!(same, address);
+    drop(second);
+    let client = TcpStream::connect(address).unwrap();
+    let accepted = TcpListener::from(first).accept().unwrap().0;
+    assert!(accepted.nodelay().unwrap());
+    assert_eq!(peer_address(&accepted.into()), client.local_addr().ok());
+}
+
+#[test]
+fn sleeps_are_never_early_and_a_future_that_is_ready_beats_its_timeout() {
+    on_each_backend(|backend| async move {
+        for wait in [0, 1, 7, 20].map(Duration::from_millis) {
+            let began = Instant::now();
+            timer::sleep(wait).await;
+            assert!(began.elapsed() >= wait, "{backend:?}: {wait:?}");
+        }
+        assert_eq!(timer::timeout(Duration::ZERO, std::future::ready(7)).await, Ok(7));
+        let kept = Rc::new(());
+        let inside = Rc::clone(&kept);
+        let never = async move {
+            let _inside = inside;
+            std::future::pending::<()>().await;
+        };
+        assert_eq!(timer::timeout(Duration::from_millis(1), never).await, Err(timer::Elapsed));
+        assert_eq!(Rc::strong_count(&kept), 1, "{backend:?}: the future is dropped");
+    });
+}
+
+#[test]
+fn a_thread_without_a_reactor_makes_no_socket_on_it() {
+    block_on(Backend::Epoll, async {
+        let (ours, _theirs) = UnixStream::pair().unwrap();
+        assert!(Socket::new(Backend::Reactor, ours.into()).is_err());
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        assert!(Listener::new(Backend::Reactor, listener.into(), Queued::Accept).is_err());
+    })
+    .unwrap();
 }

@@ -1,7 +1,8 @@
-//! Time for what runs on a worker: the same two functions on every backend.
+//! Timers for tasks of a worker: the same two functions on every backend.
 //!
-//! tokio's timers need tokio's runtime, which one backend does without; so nothing on a worker thread waits by `tokio::time` but
-//! this. Not for sockets, whose time is the deadline sweep's: a future that has an operation in the kernel is not to be dropped.
+//! tokio's timers need tokio's runtime, which the reactor does without; so no task of a worker waits by `tokio::time` directly.
+//! Must not time sockets: [`crate::sweep`] does. A future that has an operation in flight must not be dropped, and [`timeout`]
+//! drops its future.
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
@@ -10,17 +11,21 @@ use std::time::Duration;
 
 use crate::ring::reactor;
 
-/// The time of [`timeout`] was up.
+/// The limit of [`timeout`] passed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Elapsed;
 
-/// Waits for `duration` from the call on. Later by up to some milliseconds, never earlier.
+/// Waits for `duration`, counted from the call. It may end a few milliseconds late, never early.
+///
+/// # Panics
+///
+/// On a thread that is not inside [`crate::block_on`].
 pub fn sleep(duration: Duration) -> impl Future<Output = ()> {
-    let direct = reactor::sleep(duration);
+    let reactor = reactor::sleep(duration);
     #[expect(clippy::disallowed_methods, reason = "without a reactor, this thread runs tokio's runtime")]
-    let tokio = if direct.is_none() { Some(tokio::time::sleep(duration)) } else { None };
+    let tokio = if reactor.is_none() { Some(tokio::time::sleep(duration)) } else { None };
     async move {
-        match (direct, tokio) {
+        match (reactor, tokio) {
             (Some(sleep), _) => sleep.await,
             (None, Some(sleep)) => sleep.await,
             (None, None) => {}
@@ -28,11 +33,15 @@ pub fn sleep(duration: Duration) -> impl Future<Output = ()> {
     }
 }
 
-/// Waits for `future`, for `limit` at most, and drops it then.
+/// Waits for `future`, at most for `limit`, then drops it. If both are ready, the future's output is returned.
 ///
 /// # Errors
 ///
-/// [`Elapsed`] where it took too long.
+/// [`Elapsed`] if `limit` passed first.
+///
+/// # Panics
+///
+/// On a thread that is not inside [`crate::block_on`].
 pub async fn timeout<F: Future>(limit: Duration, future: F) -> Result<F::Output, Elapsed> {
     let mut future = pin!(future);
     let mut late = pin!(sleep(limit));

@@ -19,7 +19,7 @@ use tokio::sync::Notify;
 use self::spread::{Handover, Inbox, Place, Siblings};
 use crate::context::WorkerContext;
 
-/// How long to wait after an accept that failed for want of descriptors or memory, so that the loop does not spin.
+/// Pause after an accept that failed for lack of descriptors or memory, so that the loop does not spin.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// A connection's place in the count of its worker. Dropped when the connection ends.
@@ -70,7 +70,7 @@ impl Acceptor {
         }
     }
 
-    /// Gives the connection a place with this worker or a sibling, or closes it.
+    /// Gives the connection to a sibling, or serves it here, or closes it.
     fn admit(&self, descriptor: OwnedFd) {
         self.context.meters.accepted();
         let limit = self.context.snapshot().limits.max_connections.div_ceil(self.context.workers());
@@ -90,7 +90,7 @@ impl Acceptor {
                     reason,
                     peer,
                     limit,
-                    "connection refused: max_connections are open on this worker and none is idle"
+                    "connection refused: this worker has its share of max_connections, and none is idle"
                 );
             });
             self.context.meters.closed();
@@ -99,7 +99,7 @@ impl Acceptor {
         self.begin(descriptor, place);
     }
 
-    /// A place with this worker; where it has `limit` connections, an idle one makes room.
+    /// A place with this worker. If it has `limit` connections, an idle one is evicted.
     fn place(&self, limit: usize) -> Option<Place> {
         let own = self.siblings.own();
         match own.take(limit) {
@@ -115,7 +115,7 @@ impl Acceptor {
     async fn failed(&self, error: &io::Error) {
         let errno = Errno::from_io_error(error);
         let (name, pause) = match errno {
-            // The peer gave up while it was queued.
+            // The peer closed the connection in the queue.
             Some(Errno::CONNABORTED) => ("ECONNABORTED", false),
             Some(Errno::INTR) => ("EINTR", false),
             Some(Errno::MFILE) => ("EMFILE", true),
@@ -129,7 +129,7 @@ impl Acceptor {
             self.context.log_refusal(
                 || tracing::error!(%error, "cannot accept connections; raise LimitNOFILE or lower max_connections"),
             );
-            // An idle connection holds a descriptor that a new one could use.
+            // An idle connection holds a descriptor that a new connection can use.
             self.context.sweep.evict(1);
             sleep(PAUSE).await;
         }

@@ -1,11 +1,12 @@
-//! Connections spread evenly over the workers: who has how many, and how one goes from the worker that accepted it to another.
+//! Even spread of connections over the workers: how many each has, and how a connection gets from the worker that accepted it to
+//! another.
 //!
-//! The kernel spreads connections over listeners by a hash, or gives them to whoever asks first, and neither knows how many each
-//! worker has. So a worker that has clearly more than another hands over what it accepts, before a byte is read. Owns the
-//! counts, the decision, and the queues between workers. Must not accept, serve, or move a connection that is being served.
+//! The kernel chooses a listener by a hash, or the first thread that asks, and knows nothing of the workers' counts. So a worker that
+//! has clearly more connections than another hands over what it accepts, before a byte is read. Owns the counts, the decision, and
+//! the queues between workers. Must not accept, serve, or move a connection that is being served.
 //!
-//! Counts are read and written without a lock, and as hints: two workers that read at once may both give to the same third one.
-//! Only [`Tally::take`] must not be fooled, since a limit depends on it.
+//! Counts are read and written without a lock, as hints: two workers may choose the same third one at once. Only [`Tally::take`] is
+//! exact, because a limit depends on it.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -13,36 +14,35 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::{Notify, mpsc};
 
-/// So many connections a worker keeps without a look at the others: short webhooks, of which seldom more are open at once, then
-/// cost nothing here, and between so few no difference is felt.
+/// Up to this many connections, a worker keeps what it accepts without a look at the others. Short webhooks, of which more are seldom
+/// open at once, then cost nothing here, and an uneven spread of so few does no harm.
 const KEPT: usize = 16;
 
-/// By how many connections at least a worker must have more than another to hand one over: two, since by one they differ anyway
-/// where the sum cannot be divided.
+/// The least margin, in connections, by which a worker must exceed another to hand one over: two, because a margin of one is
+/// unavoidable if the sum cannot be divided.
 const LEAST_MARGIN: usize = 2;
 
-/// By which part of the other's connections it must have more: a sixteenth. Less would hand over more often (of random arrivals at
-/// two workers one in twice the margin); this leaves room below a fifth for connections that end.
+/// The margin as a part of the other's connections: 1/16. A smaller one hands over more often (with random arrivals at two workers,
+/// one connection in twice the margin); this one leaves room below a fifth for connections that end.
 const MARGIN_PART: usize = 16;
 
-/// Connections that may wait for one worker: what a sibling accepts, at 30,000 a second, while this one waits some milliseconds
-/// for its turn on a busy core or is in a long turn of its loop. Beyond it the sibling keeps them. Also the most that a worker
-/// which hangs takes along.
+/// Connections that may wait for one worker: what a sibling accepts, at 30,000 per second, while this worker waits some milliseconds
+/// for a busy core or is in a long turn of its loop. Beyond it the sibling keeps them. Also the most that a hanging worker holds up.
 const QUEUE: usize = 256;
 
-/// The connections of one worker: those that it serves, and those on their way to it. On cache lines of its own (x86 fetches two
-/// at a time), since every accept writes it.
+/// The number of connections of one worker: those that it serves, and those in transit to it. Alone on its cache lines (x86 fetches two
+/// at a time), because every accept writes it.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub struct Tally(AtomicUsize);
 
 impl Tally {
-    /// How many there are now.
+    /// The number now.
     pub fn connections(&self) -> usize {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// Counts one more for as long as the place lives; `None` where there are `limit` already.
+    /// Counts one more until the place is dropped; `None` if there are `limit` already.
     pub fn take(self: &Arc<Self>, limit: usize) -> Option<Place> {
         let one_more = |count| (count < limit).then_some(count + 1);
         let counted = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more);
@@ -60,21 +60,21 @@ impl Drop for Place {
     }
 }
 
-/// An accepted connection on its way to another worker, in whose count it has its place already. Dropped, it is closed.
+/// An accepted connection in transit to another worker, where it already counts. Dropping it closes the connection.
 #[derive(Debug)]
 pub struct Handover {
-    /// The socket; no runtime has seen it yet.
+    /// The socket, not registered with any runtime yet.
     pub descriptor: OwnedFd,
-    /// Its place with the worker that receives it.
+    /// Its place with the receiving worker.
     pub place: Place,
 }
 
-/// What siblings hand over to a worker.
+/// The connections that siblings hand over to a worker.
 #[derive(Debug)]
 pub struct Inbox(mpsc::Receiver<Handover>);
 
 impl Inbox {
-    /// The next connection; `None` once `closing` was notified and what was on its way then has come. From then on siblings keep
+    /// The next connection; `None` when `closing` was notified and the connections in transit have arrived. From then on siblings keep
     /// what they accept.
     pub async fn next(&mut self, closing: &Notify) -> Option<Handover> {
         loop {
@@ -92,7 +92,7 @@ struct Sibling {
     outbox: mpsc::Sender<Handover>,
 }
 
-/// All workers of the process, as one of them sees them.
+/// All workers of the process, as seen by one of them.
 #[derive(Debug)]
 pub struct Siblings {
     index: usize,
@@ -100,7 +100,7 @@ pub struct Siblings {
 }
 
 impl Siblings {
-    /// What each of `count` workers sees, and what it receives from, in their order.
+    /// The view and the inbox of each of `count` workers, in their order.
     pub fn of(count: usize) -> Vec<(Self, Inbox)> {
         let (outboxes, inboxes): (Vec<_>, Vec<_>) = (0..count).map(|_| mpsc::channel(QUEUE)).unzip();
         let all: Arc<[Sibling]> =
@@ -109,12 +109,12 @@ impl Siblings {
         views.zip(inboxes.into_iter().map(Inbox)).collect()
     }
 
-    /// Which of them this worker is, from 0.
+    /// The index of this worker, from 0.
     pub fn index(&self) -> usize {
         self.index
     }
 
-    /// How many there are, this one included.
+    /// The number of workers, this one included.
     pub fn count(&self) -> usize {
         self.all.len()
     }
@@ -124,20 +124,19 @@ impl Siblings {
         &self.all[self.index].tally
     }
 
-    /// Hands an accepted connection over to a sibling that has clearly fewer. Each may have `limit`.
+    /// Hands an accepted connection to a sibling that has clearly fewer. Each worker may have `limit`.
     ///
     /// # Errors
     ///
-    /// The connection, where it is this worker's own: nobody has clearly fewer, or who has takes no more now.
+    /// The connection, if this worker keeps it: no sibling has clearly fewer, or that sibling takes no more now.
     pub fn hand_over(&self, descriptor: OwnedFd, limit: usize) -> Result<(), OwnedFd> {
         let Some((recipient, place)) = self.place(limit) else { return Err(descriptor) };
-        // Full where it does not keep up, closed where it drains.
+        // The queue is full if the sibling does not keep up, closed if it drains.
         let sent = self.all[recipient].outbox.try_send(Handover { descriptor, place });
         sent.map_err(|error| error.into_inner().descriptor)
     }
 
-    /// A place with a sibling that has clearly fewer. Who finds that others were faster looks again: no more often than there are
-    /// siblings whose last place could go.
+    /// A place with a sibling that has clearly fewer. If another worker took the last place, looks again, at most once per sibling.
     fn place(&self, limit: usize) -> Option<(usize, Place)> {
         for _ in 0..self.count() {
             let counts = self.all.iter().map(|sibling| sibling.tally.connections());
@@ -150,8 +149,8 @@ impl Siblings {
     }
 }
 
-/// Which of the workers with `counts` connections is to have one more that a worker with `own` accepted; `None` is that worker
-/// itself. Each may have `limit`; who has as many gives to anybody who has fewer.
+/// The index of the worker, of those with `counts` connections, that gets a connection which a worker with `own` accepted; `None` is
+/// that worker itself. Each may have `limit`; a worker that has reached it gives to any that has fewer.
 fn recipient(own: usize, counts: impl Iterator<Item = usize>, limit: usize) -> Option<usize> {
     if own < KEPT.min(limit) {
         return None;

@@ -1,4 +1,6 @@
 //! The body of an answer: a problem document, or what a handler streams.
+//!
+//! Owns when the exchange learns that the answer is complete. Must not decide what is answered.
 
 use std::pin::Pin;
 use std::rc::Rc;
@@ -16,7 +18,7 @@ enum Content {
     Handler(HandlerBody),
 }
 
-/// Tells the exchange when it is over.
+/// Reports its end to the exchange.
 pub(super) struct AnswerBody {
     content: Content,
     connection: Rc<Connection>,

@@ -1,4 +1,6 @@
-//! The body of a request: read whole, within its bounds, before anything is done with it.
+//! The body of a request: read whole, within its bounds, before it is judged.
+//!
+//! Owns the bound on one body and on all bodies of a worker together. Must not look at the bytes.
 
 use std::rc::Rc;
 
@@ -12,7 +14,7 @@ use super::exchange::Exchange;
 use hookgate_core::limits::Limits;
 use hookgate_core::reject::{Refusal, Reject};
 
-/// A complete body, counted against `max_buffered_bytes` for as long as the reservation lives.
+/// A complete body. It counts against `max_buffered_bytes` until its [`BufferedBytes`] are dropped.
 pub(super) type Complete = (Bytes, BufferedBytes);
 
 /// Bytes counted against the worker's share of `max_buffered_bytes`.
@@ -24,17 +26,17 @@ pub(super) struct BufferedBytes {
 
 impl BufferedBytes {
     fn new(connection: &Rc<Connection>, limits: &Limits) -> Self {
-        // At least one body must fit into a worker's share, or none would ever pass.
+        // A worker's share holds at least one body of the largest size.
         let share = (limits.max_buffered_bytes / connection.server.context.workers()).max(limits.max_body_bytes);
         Self { connection: Rc::clone(connection), bytes: 0, share }
     }
 
-    /// Makes sure that `total` bytes are reserved.
+    /// Counts `total` bytes in all.
     fn cover(&mut self, total: usize) -> Result<(), Refusal> {
         let more = total.saturating_sub(self.bytes);
         let buffered = &self.connection.server.buffered_bytes;
         if buffered.get() + more > self.share {
-            let detail = "The request bodies being received fill max_buffered_bytes; send again later.";
+            let detail = "The request bodies in memory fill max_buffered_bytes; send the request again later.";
             return Err(Refusal::new(Reject::BufferLimit, detail));
         }
         buffered.set(buffered.get() + more);
@@ -50,7 +52,7 @@ impl Drop for BufferedBytes {
     }
 }
 
-/// The pieces of a body. One piece, the common case, is kept as it came; more are copied together.
+/// The pieces of a body. A single piece, the common case, is kept as received; several are joined.
 #[derive(Default)]
 struct Pieces {
     single: Bytes,
@@ -62,7 +64,7 @@ impl Pieces {
         self.single.len() + self.joined.len()
     }
 
-    /// Adds a piece of a body that is expected to have `expected` bytes in all.
+    /// Adds a piece. `expected` is the length of the whole body, if announced.
     fn push(&mut self, piece: Bytes, expected: usize) {
         if self.len() == 0 {
             self.single = piece;
@@ -84,8 +86,8 @@ impl Pieces {
 ///
 /// # Errors
 ///
-/// `body_too_large` before more than `max_body_bytes` are kept, `buffer_limit`, `request_timeout`, or `malformed_request` for
-/// broken framing.
+/// `body_too_large` before more than `max_body_bytes` are held, `buffer_limit`, `request_timeout`, or `malformed_request` if the
+/// framing is broken.
 pub(super) async fn read_body(
     connection: &Rc<Connection>,
     mut body: Incoming,
@@ -105,7 +107,7 @@ pub(super) async fn read_body(
     let mut pieces = Pieces::default();
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| broken(&connection.exchange, &error))?;
-        // Trailers are not forwarded: no proof covers them.
+        // Trailers are dropped: no proof covers them.
         let Ok(piece) = frame.into_data() else { continue };
         let total = pieces.len() + piece.len();
         check(total)?;

@@ -16,15 +16,16 @@ use hyper::service::{HttpService, service_fn};
 
 use super::Server;
 use super::answer::AnswerBody;
+use super::ending::{Ending, Outcome, ending};
 use super::exchange::{Exchange, ExchangeStream};
 use super::{problem, request};
 use crate::snapshot::Snapshot;
 use crate::tls::stream::TlsStream;
 use hookgate_core::identity::{ChainRefusal, VerifiedChain};
-use hookgate_core::reject::{Refusal, Reject};
+use hookgate_core::reject::Refusal;
 use hookgate_io::sweep::Deadline;
 
-/// How many bytes a peer may go on sending of a request that was answered already, before the connection is reset.
+/// Bytes that a peer may send of a request that was answered already, before the connection is reset.
 const LINGER_BYTES: usize = 1024 * 1024;
 
 /// hyper's read and write buffers may grow to this many bytes beyond the largest head: one TLS record and some.
@@ -36,9 +37,9 @@ pub struct Peer {
     pub address: SocketAddr,
     /// The server name that it asked for, in lower case.
     pub server_name: Option<Box<str>>,
-    /// The snapshot under which it was received.
+    /// The snapshot under which its handshake was made.
     pub snapshot: Arc<Snapshot>,
-    /// What its certificates prove, or why they don't.
+    /// What its certificates prove, or why they prove nothing.
     pub verdict: Result<Arc<VerifiedChain>, ChainRefusal>,
 }
 
@@ -46,22 +47,22 @@ pub struct Peer {
 pub(super) struct Connection {
     pub(super) server: Rc<Server>,
     pub(super) address: SocketAddr,
-    /// The address as handlers are told it: IPv4 where it is mapped into IPv6.
+    /// The address as handlers get it: an IPv4-mapped IPv6 address as IPv4.
     pub(super) address_field: HeaderValue,
     pub(super) server_name: Option<Box<str>>,
-    pub(super) state: RefCell<State>,
+    pub(super) standing: RefCell<Standing>,
     pub(super) exchange: Rc<Exchange>,
 }
 
 /// What a reload can change under a connection.
 #[derive(Clone)]
-pub(super) struct State {
+pub(super) struct Standing {
     pub(super) snapshot: Arc<Snapshot>,
     pub(super) verdict: Result<Arc<VerifiedChain>, ChainRefusal>,
 }
 
-impl State {
-    /// Whose certificate it is, as far as it alone can tell: of one provider, or refused although it names one.
+impl Standing {
+    /// The provider of the certificate, if it alone tells: it proves exactly one, or is refused although it claims one.
     fn provider(&self) -> Option<Arc<str>> {
         let id = match &self.verdict {
             Ok(chain) => match chain.matches() {
@@ -83,12 +84,12 @@ pub async fn serve(server: Rc<Server>, mut stream: TlsStream, peer: Peer, deadli
         address: peer.address,
         address_field: address_field(peer.address.ip()),
         server_name: peer.server_name,
-        state: RefCell::new(State { snapshot: peer.snapshot, verdict: peer.verdict }),
+        standing: RefCell::new(Standing { snapshot: peer.snapshot, verdict: peer.verdict }),
         exchange: Rc::clone(&exchange),
     });
     let mut builder = http1::Builder::new();
     builder
-        // A peer that has said all it has to say still gets its answer.
+        // A peer that has shut down its sending direction still gets its answer.
         .half_close(true)
         .max_headers(limits.max_headers)
         .max_header_size(limits.max_head_bytes)
@@ -102,13 +103,13 @@ pub async fn serve(server: Rc<Server>, mut stream: TlsStream, peer: Peer, deadli
         let io = ExchangeStream::new(stream, Rc::clone(&exchange), unread);
         let serving = builder.serve_connection(io, service.clone());
         let outcome;
-        // On the heap, and gone before the rest, so that a connection at rest does not keep room for it.
+        // On the heap, and freed before the rest, so that a connection at rest does not keep memory for it.
         (stream, unread, outcome) = Box::pin(serve_until_silence(serving, &exchange)).await;
         if let Some(outcome) = outcome {
-            return Box::pin(end(&connection, stream, outcome)).await;
+            return Box::pin(end(&connection, stream, outcome.into())).await;
         }
         if unread.is_empty() {
-            // Without hyper and its buffers, which are more than half of what an idle connection costs.
+            // hyper and its buffers are freed: they are more than half of the memory of an idle connection.
             unread = Bytes::new();
             stream.rest().await;
         }
@@ -116,12 +117,12 @@ pub async fn serve(server: Rc<Server>, mut stream: TlsStream, peer: Peer, deadli
 }
 
 fn address_field(address: IpAddr) -> HeaderValue {
-    // Digits, letters, dots and colons are all fit for a field.
+    // Digits, letters, dots and colons are valid in a field.
     HeaderValue::try_from(address.to_canonical().to_string()).unwrap_or_else(|_| HeaderValue::from_static("unknown"))
 }
 
-/// Has hyper serve until either side ends the connection, or the peer falls silent: then there is no outcome. Returns the stream, and
-/// what was read of it and not used.
+/// Lets hyper serve until either side ends the connection, or until the peer is silent (no outcome). Returns the stream, and the
+/// bytes that were read and not used.
 async fn serve_until_silence<S>(
     mut serving: http1::Connection<ExchangeStream, S>,
     exchange: &Exchange,
@@ -139,31 +140,27 @@ where
     (parts.io.into_inner(), parts.read_buf, outcome)
 }
 
-/// Ends the stream as it deserves: in order, with a last problem document, or visibly cut.
-async fn end(connection: &Connection, mut stream: TlsStream, outcome: Result<(), hyper::Error>) {
+/// Ends the stream as [`ending`] decides.
+async fn end(connection: &Connection, mut stream: TlsStream, outcome: Outcome) {
     let exchange = &connection.exchange;
-    let last_words = last_words(exchange, outcome.as_ref().err());
-    match (last_words, outcome) {
-        (Some(refusal), _) => {
+    let ending = ending(exchange.stage(), exchange.is_overdue(), &outcome);
+    exchange.end();
+    match ending {
+        Ending::Refuse(refusal) => {
             let request_id = connection.server.context.request_id();
             connection.refused(&refusal, &request_id, "", "");
-            exchange.end();
             if stream.send_all(&problem::raw_response(&refusal, &request_id)).await.is_ok() {
                 linger(exchange, stream).await;
             }
         }
-        (None, Ok(())) if exchange.stage().is_unread() => linger(exchange, stream).await,
-        (None, Ok(())) => {
-            exchange.end();
-            // The peer may be gone already, and then there is nobody to say good-bye to.
-            let _ = stream.close().await;
-        }
-        // An answer that broke off, or a broken socket: no close_notify, so that nobody takes a cut body for a whole one.
-        (None, Err(error)) => tracing::debug!(peer = %connection.address, %error, "connection ended"),
+        Ending::Linger => linger(exchange, stream).await,
+        // The peer may be gone already.
+        Ending::Close => drop(stream.close().await),
+        Ending::Cut => tracing::debug!(peer = %connection.address, ?outcome, "connection ended"),
     }
 }
 
-/// Says that nothing more comes, and hears the peer out for a while.
+/// Sends `close_notify`, and discards for a while what the peer still sends.
 async fn linger(exchange: &Exchange, mut stream: TlsStream) {
     exchange.end();
     if stream.close().await.is_ok() {
@@ -171,36 +168,13 @@ async fn linger(exchange: &Exchange, mut stream: TlsStream) {
     }
 }
 
-/// What is still to be said to a peer whose bytes made no request.
-fn last_words(exchange: &Exchange, error: Option<&hyper::Error>) -> Option<Refusal> {
-    let stage = exchange.stage();
-    let refusal = |reject, detail| Some(Refusal::new(reject, detail));
-    match error {
-        _ if stage.is_in_head() && exchange.is_overdue() => {
-            refusal(Reject::RequestTimeout, "The head of the request did not arrive within request_head_timeout_ms.")
-        }
-        Some(error) if stage.is_no_request() && error.is_parse_too_large() => {
-            refusal(Reject::HeadTooLarge, "The request head exceeds max_head_bytes or max_headers.")
-        }
-        Some(error) if stage.is_no_request() || (stage.is_in_head() && error.is_parse()) => Some(Refusal::new(
-            Reject::MalformedRequest,
-            format!("The bytes received are no HTTP/1.1 request: {error}."),
-        )),
-        Some(error) if stage.is_in_head() && error.is_incomplete_message() => {
-            refusal(Reject::MalformedRequest, "The connection ended in the middle of the request head.")
-        }
-        _ => None,
-    }
-}
-
 impl Connection {
-    /// Counts a refusal and puts it into the log, with the route and the provider as far as the request got; empty where it
-    /// did not.
+    /// Counts and logs a refusal. `route` and `provider` are empty if they are not known yet.
     pub(super) fn refused(&self, refusal: &Refusal, request_id: &HeaderValue, route: &str, provider: &str) {
         self.server.context.meters.rejected(refusal.reject);
         self.server.context.log_refusal(|| {
             let known = |name: &str| (!name.is_empty()).then(|| name.to_owned());
-            let provider = known(provider).or_else(|| self.state.borrow().provider().map(|name| name.to_string()));
+            let provider = known(provider).or_else(|| self.standing.borrow().provider().map(|name| name.to_string()));
             tracing::warn!(
                 reason = refusal.reject.row().reason,
                 provider,

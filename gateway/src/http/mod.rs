@@ -1,12 +1,13 @@
-//! HTTP over an established TLS connection: hyper, its limits, and the answers that hookgate gives itself.
+//! HTTP over an established TLS connection: hyper, its limits, and hookgate's own answers.
 //!
-//! Owns the life of a connection after the handshake ([`connection`]), what one request goes through (`request`), and
-//! problem documents ([`problem`]). Must not touch a socket but through `tls::stream`, and trusts no request: whether one may
-//! go on is for `identity` and `auth` to say.
+//! Owns the life of a connection after the handshake ([`connection`]; where it stands: `stage`; how it ends: `ending`), the steps of
+//! a request (`request`), and problem documents ([`problem`]). Must not touch a socket except through `tls::stream`. Trusts no
+//! request: `identity` and `auth` decide whether it is admitted.
 
 mod answer;
 mod body;
 pub mod connection;
+mod ending;
 mod exchange;
 pub mod problem;
 mod request;
@@ -22,18 +23,18 @@ use crate::upstream::Upstream;
 pub struct Server {
     context: Rc<WorkerContext>,
     upstream: Upstream,
-    /// Bytes of request bodies held now.
+    /// Bytes of request bodies in memory.
     buffered_bytes: Cell<usize>,
 }
 
 impl Server {
-    /// Without connections yet, neither of peers nor to handlers.
+    /// Without connections.
     pub fn new(context: Rc<WorkerContext>) -> Rc<Self> {
         let upstream = Upstream::new(context.backend(), Rc::clone(&context.sweep));
         Rc::new(Self { context, upstream, buffered_bytes: Cell::new(0) })
     }
 
-    /// What the rooms of this worker share.
+    /// The worker's context.
     pub fn context(&self) -> &Rc<WorkerContext> {
         &self.context
     }

@@ -1,4 +1,6 @@
-//! Problem documents (RFC 9457): how a refusal is told to the peer.
+//! Problem documents (RFC 9457): the answer to a refused request.
+//!
+//! Owns their form. Must not decide: status, reason and title come from the table in `reject`.
 
 use bytes::Bytes;
 use hyper::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
@@ -9,7 +11,7 @@ use crate::upstream::headers::X_REQUEST_ID;
 use hookgate_core::auth::challenge;
 use hookgate_core::reject::Refusal;
 
-/// Seconds after which a refused request may be sent again, where waiting helps: long enough for a queue to drain.
+/// Retry-After in seconds, for refusals that pass: long enough for a queue to drain.
 const RETRY_AFTER_S: u16 = 5;
 
 #[derive(Serialize)]
@@ -25,7 +27,7 @@ struct Problem<'a> {
 
 /// The body of a problem document.
 ///
-/// `type` is `about:blank` (RFC 9457, section 4.2.1): what tells problems apart is `reason`, which never changes.
+/// `type` is `about:blank` (RFC 9457, section 4.2.1): `reason`, which never changes, tells problems apart.
 pub fn body(refusal: &Refusal, request_id: &HeaderValue) -> Bytes {
     let row = refusal.reject.row();
     let problem = Problem {
@@ -36,11 +38,11 @@ pub fn body(refusal: &Refusal, request_id: &HeaderValue) -> Bytes {
         reason: row.reason,
         request_id: request_id.to_str().unwrap_or_default(),
     };
-    // Strings and a number always serialize; were it otherwise, an empty body is still a valid answer.
+    // Strings and a number always serialize; an empty body would still be a valid answer.
     serde_json::to_vec(&problem).unwrap_or_default().into()
 }
 
-/// A whole answer. `allow` is what `Allow` lists (RFC 9110, section 15.5.6); `close` ends the connection with it.
+/// A whole answer. `allow` is what `Allow` lists (RFC 9110, section 15.5.6); `close` adds `Connection: close`.
 pub fn response(refusal: &Refusal, request_id: &HeaderValue, allow: &[Method], close: bool) -> Response<Bytes> {
     let mut response = Response::new(body(refusal, request_id));
     let status = refusal.reject.row().status;
@@ -67,7 +69,7 @@ pub fn response(refusal: &Refusal, request_id: &HeaderValue, allow: &[Method], c
     response
 }
 
-/// The same answer as bytes of HTTP/1.1, for a request that was too malformed for hyper to answer through it.
+/// The same answer as bytes of HTTP/1.1, for bytes that hyper does not take for a request.
 pub fn raw_response(refusal: &Refusal, request_id: &HeaderValue) -> Vec<u8> {
     let response = response(refusal, request_id, &[], true);
     let status = response.status();

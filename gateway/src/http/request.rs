@@ -1,4 +1,7 @@
-//! What one request goes through: limits, host, route, proof, handler. In this order, and each step only after the last.
+//! The steps of a request: verdict, host, path, route, admission, source, body, proof, handler. Each runs only if the step before it
+//! succeeded.
+//!
+//! Owns the order, and the record of what is counted. Must not decide what `route`, `auth` and `identity` decide.
 
 use std::borrow::Cow;
 use std::convert::Infallible;
@@ -16,7 +19,7 @@ use hyper::{Method, Request, Response, StatusCode, Version};
 
 use super::answer::AnswerBody;
 use super::body::read_body;
-use super::connection::{Connection, State};
+use super::connection::{Connection, Standing};
 use super::problem;
 use crate::admission::{self, Verdict};
 use crate::metrics;
@@ -29,10 +32,10 @@ use hookgate_core::ranges::{SourceCheck, Sources};
 use hookgate_core::reject::{Refusal, Reject};
 use hookgate_core::route::Miss;
 
-/// The status that stands for "the peer went away before the answer" in metrics; nginx' number for the same.
+/// The status in metrics for a peer that went away before its answer, as in nginx.
 const CLIENT_CLOSED_REQUEST: u16 = 499;
 
-/// Answers one request. Never fails: what goes wrong is an answer.
+/// Answers one request. Never fails: an error is an answer.
 pub(super) async fn handle(
     connection: Rc<Connection>,
     request: Request<Incoming>,
@@ -80,7 +83,7 @@ fn refused(
         .map(|body| AnswerBody::problem(connection, body))
 }
 
-/// The configured answer to a delivery that was taken before: no problem, and nothing more to say.
+/// The configured answer to a delivery that was taken before: a status without a body.
 fn duplicate(connection: &Rc<Connection>, status: StatusCode, request_id: &HeaderValue) -> Response<AnswerBody> {
     let mut response = Response::new(AnswerBody::problem(connection, Bytes::new()));
     *response.status_mut() = status;
@@ -91,13 +94,13 @@ fn duplicate(connection: &Rc<Connection>, status: StatusCode, request_id: &Heade
     response
 }
 
-/// A refusal in the middle of a request, and what the connection needs to know about it.
+/// A refusal, and what the connection needs to know about it.
 struct Failure {
     refusal: Refusal,
     allow: Vec<Method>,
-    /// The body was read to its end (or there was none): the connection can go on.
+    /// The body was read to its end, or there was none: the connection can be kept.
     body_read: bool,
-    /// What a duplicate delivery is answered with.
+    /// The answer to a duplicate delivery.
     duplicate_status: Option<StatusCode>,
 }
 
@@ -121,7 +124,7 @@ async fn process(
     record: &mut Record,
 ) -> Result<Response<HandlerBody>, Failure> {
     let (head, body) = request.into_parts();
-    let State { snapshot, verdict } = connection.current_state();
+    let Standing { snapshot, verdict } = connection.current_standing();
     let chain = verdict.map_err(|refusal| refusal.refusal)?;
     let host = requested_host(&head, connection.server_name.as_deref())?;
     check_direction(connection.server_name.as_deref(), &host)?;
@@ -158,7 +161,7 @@ async fn process(
     Ok(response)
 }
 
-/// Checks the request's own proof; once more where a token names a key that newer keys may have.
+/// Checks the request's own proof; a second time if a token names a key that newer keys may have.
 async fn authenticate(
     connection: &Connection,
     snapshot: &Snapshot,
@@ -180,20 +183,20 @@ async fn authenticate(
 }
 
 impl Connection {
-    /// The snapshot and verdict that hold for a request that begins now. A verdict is renewed when it has run out, and when a
-    /// reload changed what it rests on; a refusal is final.
-    fn current_state(&self) -> State {
-        let mut state = self.state.borrow_mut();
-        let Ok(chain) = &state.verdict else { return state.clone() };
+    /// The snapshot and verdict for a request that begins now. The verdict is renewed when it has run out and after a reload; a refusal
+    /// is final.
+    fn current_standing(&self) -> Standing {
+        let mut standing = self.standing.borrow_mut();
+        let Ok(chain) = &standing.verdict else { return standing.clone() };
         let snapshot = self.server.context.snapshot();
         let now = self.server.context.now();
-        if snapshot.generation == state.snapshot.generation && now < chain.valid_until() {
-            return state.clone();
+        if snapshot.generation == standing.snapshot.generation && now < chain.valid_until() {
+            return standing.clone();
         }
         let chain = Arc::clone(chain);
-        state.verdict = self.verify_again(&snapshot, &chain);
-        state.snapshot = snapshot;
-        state.clone()
+        standing.verdict = self.verify_again(&snapshot, &chain);
+        standing.snapshot = snapshot;
+        standing.clone()
     }
 
     fn verify_again(&self, snapshot: &Snapshot, chain: &VerifiedChain) -> Verdict {
@@ -215,8 +218,8 @@ fn missed(miss: Miss) -> Failure {
     }
 }
 
-/// The host that the request is for, in lower case, without port and trailing dot; empty where an HTTP/1.0 request names none.
-/// Mostly it is the `server_name` of the connection, to the letter, and then there is nothing to parse.
+/// The host that the request is for, in lower case, without port and trailing dot; empty if an HTTP/1.0 request names none. Usually it
+/// equals the `server_name` of the connection, and then nothing is parsed.
 fn requested_host<'a>(head: &Parts, server_name: Option<&'a str>) -> Result<Cow<'a, str>, Refusal> {
     let Parts { uri, headers, version, .. } = head;
     let malformed = |detail: &str| Refusal::new(Reject::MalformedRequest, detail);
@@ -255,13 +258,13 @@ fn check_direction(server_name: Option<&str>, host: &str) -> Result<(), Refusal>
     match server_name {
         Some(server_name) if server_name != host => Err(Refusal::new(
             Reject::Misdirected,
-            format!("This connection was made for the server name \"{server_name}\", not for the host of the request."),
+            format!("This connection is for the server name \"{server_name}\", not for the host of the request."),
         )),
         Some(_) | None => Ok(()),
     }
 }
 
-/// The certificate says who sent a request; where that provider has ranges, the address must be one of them.
+/// If the provider that the certificate proves has ranges, the address must be in one of them.
 fn check_source(sources: Option<&Sources>, address: IpAddr, provider: &str) -> Result<(), Refusal> {
     let Some(sources) = sources.filter(|sources| sources.misses(address)) else { return Ok(()) };
     metrics::source_missed(provider);
@@ -291,7 +294,7 @@ fn check_path(path: &str) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// What is counted about a request, also where it is never answered since the peer went away.
+/// What is counted about a request, also if it is never answered because the peer went away.
 struct Record {
     connection: Rc<Connection>,
     began: Instant,

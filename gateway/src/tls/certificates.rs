@@ -16,7 +16,7 @@ pub struct Certificates {
 }
 
 impl Certificates {
-    /// Takes each certificate with the names that it is for. The first is the default.
+    /// From each certificate with its DNS names. The first certificate is the default.
     pub fn new(certificates: Vec<(Arc<CertifiedKey>, Vec<String>)>) -> Self {
         let mut this = Self { all: Vec::new(), exact: HashMap::new(), wildcard: HashMap::new() };
         for (index, (key, names)) in certificates.into_iter().enumerate() {
@@ -32,8 +32,8 @@ impl Certificates {
         this
     }
 
-    /// The certificate for a lower-case `server_name`: of those that name it exactly, else by a wildcard, the first whose key
-    /// the client can verify, else the default.
+    /// The certificate for a lower-case `server_name`: the first, of those that name it exactly or else by a wildcard, whose key the
+    /// client can verify (if none, the first of them); without any, the default.
     fn choose(
         &self,
         server_name: Option<&str>,

@@ -1,7 +1,7 @@
-//! TLS: what a server name is served with, and the encrypted stream.
+//! TLS: what is served under a server name, and the encrypted stream.
 //!
-//! Owns our certificates by SNI ([`certificates`]), the server configuration of a site ([`server`]), the client verifier
-//! ([`verifier`]) and the stream over the I/O seam ([`stream`]). Decides nothing about who the peer is: it asks `identity`.
+//! Owns our certificates by server name ([`certificates`]), the TLS configuration of a site ([`server`]), the client verifier
+//! ([`verifier`]) and the stream over a socket ([`stream`]). Must not decide who the peer is: `identity` does, and `admission` asks.
 
 pub mod certificates;
 pub mod server;

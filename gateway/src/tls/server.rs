@@ -13,30 +13,30 @@ use hookgate_core::identity::{Identity, Scope};
 /// Protocols offered by ALPN (RFC 7301), in our order of preference.
 pub const PROTOCOLS: [&[u8]; 1] = [b"http/1.1"];
 
-/// What the sites of one snapshot have in common. A new one is made for every snapshot, and with it a new ticket key: a
-/// session ticket of one snapshot is unreadable to every other.
-pub struct Common {
+/// What the sites of one snapshot share. Every snapshot makes its own, with a new ticket key: no snapshot can open a session ticket
+/// of another.
+pub struct SharedTls {
     provider: Arc<CryptoProvider>,
     certificates: Arc<dyn ResolvesServerCert>,
     ticketer: Arc<dyn ProducesTickets>,
 }
 
-impl Common {
-    /// Makes what is common, with a fresh ticket key.
+impl SharedTls {
+    /// With a new ticket key.
     ///
     /// # Errors
     ///
-    /// [`Error`] where the system gives no randomness.
+    /// [`Error`] if the system has no randomness.
     pub fn new(certificates: Arc<dyn ResolvesServerCert>) -> Result<Self, Error> {
         Ok(Self { provider: Arc::new(crypto::provider()), certificates, ticketer: crypto::ticketer()? })
     }
 
-    /// The configuration for a site whose peers are verified in `scope`: TLS 1.3 and 1.2, a client certificate asked for with
-    /// the CA names of the scope, one session ticket a connection (each costs a seal, and one suffices to come back).
+    /// The configuration of a site whose peers are verified for `scope`: TLS 1.3 and 1.2, a request for a client certificate with the
+    /// names of the scope's trust anchors, one session ticket per connection (each costs an encryption, and one is enough to resume).
     ///
     /// # Errors
     ///
-    /// [`Error`] where the provider supports no cipher suite of a protocol version; ours supports both versions.
+    /// [`Error`] if the provider supports no cipher suite of a protocol version; ours supports both versions.
     pub fn server_config(&self, identity: &Arc<Identity>, scope: &Scope) -> Result<Arc<ServerConfig>, Error> {
         let algorithms = self.provider.signature_verification_algorithms;
         let verifier = SiteVerifier::new(Arc::clone(identity), scope.clone(), algorithms);

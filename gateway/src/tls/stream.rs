@@ -1,7 +1,7 @@
 //! The encrypted stream: rustls over a [`Socket`], first as a handshake, then as hyper's reader and writer.
 //!
-//! Owns the order of "decrypt what came, encrypt what goes, hand it to the seam". Must not wait by itself: the deadline sweep
-//! shuts the socket down, and what was waiting sees the end of the stream.
+//! Owns the order of operations: decrypt what was received, encrypt what is written, queue it on the socket. Sets no timer: the
+//! deadline sweep shuts the socket down, and the pending operation sees the end of the stream.
 
 use std::future::poll_fn;
 use std::io::{self, BufRead, IoSlice, Write as _};
@@ -15,33 +15,34 @@ use rustls::server::{Accepted, Acceptor, ClientHello};
 use rustls::{HandshakeKind, ProtocolVersion, ServerConfig, ServerConnection};
 use thiserror::Error;
 
-use super::verifier::take_refusal;
+use super::verifier::observe;
 use hookgate_core::identity::ChainRefusal;
+use hookgate_core::reject::{Refusal, Reject};
 use hookgate_io::timer::timeout;
 use hookgate_io::{Socket, submit_queued};
 
 /// Ciphertext that may wait for the kernel before writers wait too, in bytes: four TLS records.
 const QUEUE_MAX: usize = 64 * 1024;
 
-/// Bytes that a peer may go on sending after an alert, before it is cut off: some records of a client that speaks first.
-const LAST_WORDS_BYTES: usize = 64 * 1024;
+/// Bytes that a peer may send after an alert before the connection is reset: some records of a client that speaks first.
+const AFTER_ALERT_BYTES: usize = 64 * 1024;
 
-/// How long it may do so: a few round trips across a continent.
-const LAST_WORDS_TIME: Duration = Duration::from_millis(500);
+/// How long a peer may send after an alert: a few round trips across a continent.
+const AFTER_ALERT_TIME: Duration = Duration::from_millis(500);
 
 /// How a handshake ended without a connection.
 #[derive(Debug, Error)]
 pub enum HandshakeError {
-    /// The peer (or the deadline sweep) ended the stream before the handshake was complete.
+    /// The peer, or the deadline sweep, ended the stream before the handshake was complete.
     #[error("the peer closed the connection during the handshake")]
     Closed,
     /// The socket failed.
     #[error("the connection failed during the handshake: {0}")]
     Io(#[from] io::Error),
-    /// The peer's bytes were not acceptable, or it sent an alert.
+    /// rustls rejected the peer's bytes, or the peer sent an alert.
     #[error("{0}")]
     Tls(#[from] rustls::Error),
-    /// The verifier refused the client's certificate and the provider wants that said by an alert.
+    /// The verifier refused the client's certificate, and the provider wants an alert instead of an HTTP answer.
     #[error("{}", .0.refusal)]
     Refused(Box<ChainRefusal>),
     /// No configuration was chosen for this client; an `unrecognized_name` alert was sent.
@@ -49,10 +50,28 @@ pub enum HandshakeError {
     UnknownServerName,
 }
 
-/// A client that has said hello.
+impl HandshakeError {
+    /// The refusal that is counted and logged. `overdue` if the deadline sweep has shut the socket down: an end of the stream is
+    /// then the sweep's, while an alert that was in transit keeps its own reason.
+    pub fn refusal(&self, overdue: bool) -> Refusal {
+        match self {
+            Self::Closed | Self::Io(_) if overdue => {
+                Refusal::new(Reject::HandshakeTimeout, "The handshake was not complete within handshake_timeout_ms.")
+            }
+            Self::Refused(refusal) => refusal.refusal.clone(),
+            Self::UnknownServerName => Refusal::new(Reject::UnknownServerName, self.to_string()),
+            Self::Tls(rustls::Error::NoCertificatesPresented) => {
+                Refusal::new(Reject::NoCertificate, "The client presented no certificate.")
+            }
+            Self::Closed | Self::Io(_) | Self::Tls(_) => Refusal::new(Reject::HandshakeFailed, self.to_string()),
+        }
+    }
+}
+
+/// A client whose ClientHello has arrived.
 pub struct Hello {
     socket: Socket,
-    /// On the heap: it is of a kilobyte and more, and what holds it is moved often.
+    /// On the heap: it takes more than a kilobyte, and its owner is moved often.
     accepted: Box<Accepted>,
 }
 
@@ -61,7 +80,7 @@ impl Hello {
     ///
     /// # Errors
     ///
-    /// [`HandshakeError`] where none arrives; an alert was sent where rustls has one.
+    /// [`HandshakeError`] if no ClientHello arrives; the alert of rustls, if it has one, was sent.
     pub async fn read(mut socket: Socket) -> Result<Self, HandshakeError> {
         let mut acceptor = Acceptor::default();
         loop {
@@ -84,12 +103,12 @@ impl Hello {
         }
     }
 
-    /// What the client said.
+    /// The ClientHello.
     pub fn client_hello(&self) -> ClientHello<'_> {
         self.accepted.client_hello()
     }
 
-    /// Turns the client away with an `unrecognized_name` alert (RFC 6066, section 3).
+    /// Refuses the client with an `unrecognized_name` alert (RFC 6066, section 3).
     pub async fn turn_away(mut self) -> HandshakeError {
         // A plaintext alert record (RFC 8446, section 5.1): alert, TLS 1.2 record version, two bytes: fatal, unrecognized_name.
         self.socket.queue().extend_from_slice(&[21, 3, 3, 0, 2, 2, 112]);
@@ -101,10 +120,10 @@ impl Hello {
     ///
     /// # Errors
     ///
-    /// [`HandshakeError`]; where there was something to say to the peer, the alert has been sent.
+    /// [`HandshakeError`]; the alert of rustls, if it has one, was sent.
     pub async fn complete(self, config: Arc<ServerConfig>) -> Result<TlsStream, HandshakeError> {
         let Self { mut socket, accepted } = self;
-        // A key exchange and a signature: nobody else's answer shall wait for them.
+        // A key exchange and a signature follow: the sends of other connections must not wait for them.
         submit_queued();
         let connection = match accepted.into_connection(config) {
             Ok(connection) => connection,
@@ -127,16 +146,16 @@ impl Hello {
     }
 }
 
-/// Sends the last words that are queued, says that no more comes, and hears the peer out: data that nobody reads would make the
-/// kernel reset the connection, and a reset may overtake the alert. Errors are of no use: the connection is at its end.
+/// Sends what is queued, shuts down the sending direction, and discards what the peer still sends: unread data would make the kernel
+/// reset the connection, and a reset may overtake the alert. Errors are ignored: the connection ends anyway.
 async fn flush_and_end(socket: &mut Socket) {
     if poll_fn(|context| socket.poll_finish(context)).await.is_ok() {
-        // A receive that is still under way then ends with the socket, which its owner drops next.
-        let _ = timeout(LAST_WORDS_TIME, discard(socket, LAST_WORDS_BYTES)).await;
+        // The owner drops the socket next, which ends a receive in flight.
+        let _ = timeout(AFTER_ALERT_TIME, discard(socket, AFTER_ALERT_BYTES)).await;
     }
 }
 
-/// Reads and throws away what the peer still sends, until it ends the stream or `limit` bytes came.
+/// Reads and discards what the peer sends, until it ends the stream or `limit` bytes have arrived.
 async fn discard(socket: &mut Socket, limit: usize) {
     let mut total = 0;
     while total < limit {
@@ -165,7 +184,7 @@ impl TlsStream {
         loop {
             self.decrypt()?;
             self.encrypt()?;
-            // What follows a complete TLS 1.3 handshake is a ticket: it may ride with the first answer.
+            // After a complete TLS 1.3 handshake only a ticket is queued: it is sent with the first answer.
             let ticket_only = !self.connection.is_handshaking()
                 && self.connection.protocol_version() == Some(ProtocolVersion::TLSv1_3);
             if !ticket_only {
@@ -177,27 +196,25 @@ impl TlsStream {
             if poll_fn(|context| self.socket.poll_fill(context)).await? == 0 {
                 return Err(HandshakeError::Closed);
             }
-            // The client's signature, and maybe its chain.
+            // The client's signature, and perhaps its chain, are verified next.
             submit_queued();
         }
     }
 
-    /// Feeds everything received to rustls.
+    /// Passes everything received to rustls.
     fn decrypt(&mut self) -> Result<(), HandshakeError> {
         while !self.socket.buffered().is_empty() && self.connection.wants_read() {
             let count = self.connection.read_tls(&mut self.socket.buffered())?;
             self.socket.consume(count);
-            if let Err(error) = self.connection.process_new_packets() {
-                return Err(match take_refusal() {
-                    Some(refusal) => HandshakeError::Refused(Box::new(refusal)),
-                    None => error.into(),
-                });
-            }
+            observe(|| self.connection.process_new_packets()).map_err(|(error, refusal)| match refusal {
+                Some(refusal) => HandshakeError::Refused(Box::new(refusal)),
+                None => error.into(),
+            })?;
         }
         Ok(())
     }
 
-    /// Queues everything that rustls wants sent.
+    /// Queues everything that rustls wants to send.
     fn encrypt(&mut self) -> io::Result<()> {
         while self.connection.wants_write() {
             self.connection.write_tls(self.socket.queue())?;
@@ -205,7 +222,7 @@ impl TlsStream {
         Ok(())
     }
 
-    /// The connection's facts: server name, version, peer certificates, handshake kind.
+    /// The rustls connection: server name, version, peer certificates, handshake kind.
     pub fn connection(&self) -> &ServerConnection {
         &self.connection
     }
@@ -224,7 +241,7 @@ impl TlsStream {
     ///
     /// # Errors
     ///
-    /// Where the socket fails.
+    /// If the socket fails.
     pub async fn send_all(&mut self, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
             let count = poll_fn(|context| Pin::new(&mut *self).poll_write(context, bytes)).await?;
@@ -233,25 +250,24 @@ impl TlsStream {
         poll_fn(|context| Pin::new(&mut *self).poll_flush(context)).await
     }
 
-    /// Waits until the peer sends something or ends the stream, with as little memory as can be. For a stream that is at rest:
-    /// everything that came was read, and everything written was flushed.
-    /// Where the socket fails, the next read finds it so.
+    /// Waits until the peer sends something or ends the stream, without buffers. Call it when everything received was read and
+    /// everything written was flushed. If the socket fails, the next read returns the error.
     pub async fn rest(&mut self) {
         poll_fn(|context| self.socket.poll_rest(context)).await;
     }
 
-    /// Ends the stream in order: `close_notify`, then the end of the TCP stream.
+    /// Ends the stream: `close_notify`, then the end of the TCP stream.
     ///
     /// # Errors
     ///
-    /// Where the socket fails.
+    /// If the socket fails.
     pub async fn close(&mut self) -> io::Result<()> {
         poll_fn(|context| Pin::new(&mut *self).poll_shutdown(context)).await
     }
 
-    /// Reads and throws away what the peer still sends, until it ends the stream or `limit` bytes of ciphertext came. After
-    /// an answer to a request that was not read to its end, this keeps the kernel from resetting the connection before the
-    /// peer has read the answer.
+    /// Reads and discards what the peer sends, until it ends the stream or `limit` bytes of ciphertext have arrived. After an answer
+    /// to a request that was not read to its end, this keeps the kernel from resetting the connection before the peer has read
+    /// the answer.
     pub async fn linger(&mut self, limit: usize) {
         discard(&mut self.socket, limit).await;
     }
@@ -276,7 +292,7 @@ impl Read for TlsStream {
                 }
                 // No plaintext yet.
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                // The peer ended the stream without a close_notify: for HTTP, framing says whether something is missing.
+                // The peer ended the stream without a close_notify: the framing of HTTP shows whether something is missing.
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Poll::Ready(Ok(())),
                 Err(error) => return Poll::Ready(Err(error)),
             }
@@ -288,12 +304,12 @@ impl Read for TlsStream {
                 let _ = this.connection.read_tls(&mut io::empty())?;
             }
             if let Err(error) = this.decrypt() {
-                // The alert goes out with whatever is sent next, or not at all if the peer is gone.
+                // The alert is sent with the next send, or never if the peer is gone.
                 this.encrypt()?;
                 let _ = this.socket.poll_drain(context)?;
                 return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, error)));
             }
-            // A key update or a close_notify may ask for an answer.
+            // A key update or a close_notify may require an answer.
             this.encrypt()?;
         }
     }
@@ -308,7 +324,7 @@ impl Write for TlsStream {
         true
     }
 
-    /// Head and body in one record, without a copy that puts them side by side.
+    /// Head and body in one record, without joining them first.
     fn poll_write_vectored(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -318,7 +334,7 @@ impl Write for TlsStream {
         if this.socket.pending() >= QUEUE_MAX {
             ready!(this.socket.poll_drain(context))?;
         }
-        // rustls takes no more than its own buffer's limit, 64 KiB.
+        // rustls takes at most its buffer's limit, 64 KiB.
         let count = this.connection.writer().write_vectored(slices)?;
         this.encrypt()?;
         Poll::Ready(Ok(count))
@@ -330,9 +346,34 @@ impl Write for TlsStream {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        // Said once: rustls ignores a second request.
+        // rustls ignores a second request.
         this.connection.send_close_notify();
         this.encrypt()?;
         this.socket.poll_finish(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hookgate_core::identity::OnFailure;
+
+    use super::*;
+
+    #[test]
+    fn a_failed_handshake_has_the_reason_of_what_ended_it() {
+        let check = |error: &HandshakeError, overdue, expected| {
+            assert_eq!(error.refusal(overdue).reject, expected, "{error:?} {overdue}");
+        };
+        let reset = || HandshakeError::Io(io::ErrorKind::ConnectionReset.into());
+        check(&HandshakeError::Closed, false, Reject::HandshakeFailed);
+        check(&HandshakeError::Closed, true, Reject::HandshakeTimeout);
+        check(&reset(), false, Reject::HandshakeFailed);
+        check(&reset(), true, Reject::HandshakeTimeout);
+        check(&HandshakeError::Tls(rustls::Error::DecryptError), true, Reject::HandshakeFailed);
+        check(&HandshakeError::Tls(rustls::Error::NoCertificatesPresented), true, Reject::NoCertificate);
+        check(&HandshakeError::UnknownServerName, true, Reject::UnknownServerName);
+        let refusal = Refusal::new(Reject::CertificateExpired, "It expired.");
+        let refusal = ChainRefusal { refusal, on_failure: OnFailure::Abort, provider: None };
+        check(&HandshakeError::Refused(Box::new(refusal)), true, Reject::CertificateExpired);
     }
 }

@@ -1,10 +1,13 @@
 //! The client verifier of a site: what rustls asks during a full handshake.
 //!
-//! It always checks that the peer holds the key of the certificate that it presented (`CertificateVerify`). Whether the
-//! *chain* is good it decides only where every provider in question wants handshakes aborted, and where the certificate is so
-//! odd that its key cannot be read; otherwise the chain is judged after the handshake, so that the refusal can be explained
-//! over HTTP. Either way `identity` is asked after the handshake: a handshake that this verifier let through proves possession
-//! of a key and nothing more.
+//! Owns the check that the peer holds the key of its certificate (`CertificateVerify`), which is always made. It judges the *chain*
+//! only if a provider of the site wants handshakes aborted, or if the key of the certificate cannot be read; otherwise the chain is
+//! judged after the handshake, so that the refusal can be explained over HTTP. Must not admit: a handshake that this verifier lets
+//! through proves possession of a key and nothing more, and `admission` asks `identity` afterwards.
+//!
+//! A refusal leaves the handshake through a thread-local value. rustls has no other way: a verifier is shared by all connections of
+//! a site, and its error either chooses the alert or carries data (`CertificateError::Other`, which always sends
+//! `certificate_unknown`). A handshake step is one synchronous call, so [`observe`] sees the refusal of its own step and no other.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -21,14 +24,14 @@ use hookgate_core::identity::{ChainRefusal, Identity, OnFailure, Scope};
 use hookgate_core::reject::Reject;
 
 thread_local! {
-    /// The refusal that made the verifier abort the handshake under way on this thread. rustls carries an alert out of a
-    /// handshake but not our reason; a handshake step is one synchronous call, so the reason waits here for its end.
+    /// The refusal of the handshake step that runs on this thread.
     static REFUSAL: RefCell<Option<ChainRefusal>> = const { RefCell::new(None) };
 }
 
-/// Takes the refusal that ended the last handshake step on this thread, if the verifier ended it.
-pub(super) fn take_refusal() -> Option<ChainRefusal> {
-    REFUSAL.with_borrow_mut(Option::take)
+/// Runs one step of a handshake on this thread. An error comes with the refusal, if a verifier refused the client's chain in it.
+pub(super) fn observe<T>(step: impl FnOnce() -> Result<T, Error>) -> Result<T, (Error, Option<ChainRefusal>)> {
+    // A verifier that refuses fails its step, so no refusal is left from an earlier one.
+    step().map_err(|error| (error, REFUSAL.take()))
 }
 
 /// Verifies clients of one site.
@@ -36,9 +39,9 @@ pub(super) struct SiteVerifier {
     identity: Arc<Identity>,
     scope: Scope,
     authority_names: Vec<DistinguishedName>,
-    /// Some provider of the scope wants handshakes aborted, so chains are judged inside the handshake.
+    /// A provider of the scope wants handshakes aborted, so chains are judged during the handshake.
     judges: bool,
-    /// Every provider of the scope does, so a client without a certificate is turned away by rustls.
+    /// Every provider of the scope does, so rustls refuses a client without a certificate.
     mandatory: bool,
     algorithms: WebPkiSupportedAlgorithms,
 }
@@ -74,7 +77,7 @@ impl ClientCertVerifier for SiteVerifier {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        // A key that cannot be read proves nothing, so that such a handshake fails in any case: then at least by our reason.
+        // A key that cannot be read proves nothing, so such a handshake fails in any case: with our reason rather than rustls'.
         let readable = ParsedCertificate::try_from(end_entity).is_ok();
         if self.judges || !readable {
             let mut chain = Vec::with_capacity(1 + intermediates.len());

@@ -1,4 +1,6 @@
-//! The body of a handler's answer, on its way to the peer.
+//! The body of a handler's answer.
+//!
+//! Owns when the connection to the handler is free again. Must not change a byte.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -10,25 +12,25 @@ use thiserror::Error;
 
 use super::pool::Lease;
 
-/// The handler broke off in the middle of its answer. The peer's connection must end visibly: a clean end would make a cut
-/// body look whole.
+/// The handler ended the connection in the middle of its answer. The peer's connection must end visibly: after an orderly end, a cut
+/// body would look whole.
 #[derive(Debug, Error)]
 #[error("the handler's answer broke off: {source}{}", if *.late { " (handler_timeout_ms passed without a byte)" } else { "" })]
 pub struct HandlerBodyError {
     /// What hyper said.
     source: hyper::Error,
-    /// The deadline sweep ended it.
+    /// The deadline sweep closed the connection.
     late: bool,
 }
 
 impl HandlerBodyError {
-    /// Whether the handler was late rather than gone.
+    /// Whether the handler's time was up, rather than the connection closed.
     pub fn is_late(&self) -> bool {
         self.late
     }
 }
 
-/// Streams; gives the handler's connection back to the pool when it ends, and closes it when dropped before.
+/// Streams the body. Returns the handler's connection to the pool at its end, and closes it if it is dropped before.
 pub struct HandlerBody {
     incoming: Incoming,
     lease: Option<Lease>,

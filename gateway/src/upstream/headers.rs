@@ -1,7 +1,7 @@
-//! What a handler is told about a request, and what it is kept from being told by the peer.
+//! The fields of a request for a handler: which of the peer's are copied, and which hookgate sets.
 //!
-//! Pure. Every field that hookgate sets is stripped from what the peer sent, under every spelling that a handler could take
-//! for it: CGI-like interfaces turn both `-` and `_` into `_`, so `X_Hookgate_Provider` would arrive as the real thing.
+//! Pure. A field that hookgate sets is never copied from the peer, under any spelling that a handler could take for it: CGI-like
+//! interfaces map both `-` and `_` to `_`, so `X_Hookgate_Provider` would look genuine.
 
 use bytes::Bytes;
 use data_encoding::BASE64;
@@ -26,25 +26,25 @@ pub const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for
 pub const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 /// The host that the peer asked for.
 pub const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-/// The request id, the same that the peer is told.
+/// The request id, which the peer gets too.
 pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// The configured name of the provider that was proven.
 pub const X_HOOKGATE_PROVIDER: HeaderName = HeaderName::from_static("x-hookgate-provider");
 /// The subject of the client certificate, RFC 4514.
 pub const X_HOOKGATE_SUBJECT: HeaderName = HeaderName::from_static("x-hookgate-subject");
 
-/// What was proven: `certificate`, and the proofs beside it.
+/// What was proven: `certificate`, and the other proofs.
 pub const X_HOOKGATE_PROOF: HeaderName = HeaderName::from_static("x-hookgate-proof");
 /// The `iss` of the token that was verified.
 pub const X_HOOKGATE_TOKEN_ISSUER: HeaderName = HeaderName::from_static("x-hookgate-token-issuer");
-/// The audience that was expected and found in the token.
+/// The expected audience that the token has.
 pub const X_HOOKGATE_TOKEN_AUDIENCE: HeaderName = HeaderName::from_static("x-hookgate-token-audience");
 /// The `sub` of the token.
 pub const X_HOOKGATE_TOKEN_SUBJECT: HeaderName = HeaderName::from_static("x-hookgate-token-subject");
 /// The verified `email` of the token.
 pub const X_HOOKGATE_TOKEN_EMAIL: HeaderName = HeaderName::from_static("x-hookgate-token-email");
 
-/// Fields about one connection only (RFC 9110, section 7.6.1), and those of the framing, which hyper writes itself.
+/// Connection-specific fields (RFC 9110, section 7.6.1), and those of the framing, which hyper writes itself.
 static CONNECTION_FIELDS: [HeaderName; 10] = [
     CONNECTION,
     KEEP_ALIVE,
@@ -62,10 +62,10 @@ static CONNECTION_FIELDS: [HeaderName; 10] = [
 const RESERVED: [&str; 7] =
     ["client-cert", "client-cert-chain", "forwarded", "x-forwarded-", "x-hookgate-", "x-real-ip", "x-request-id"];
 
-/// Fields that [`outgoing`] sets at the most, so that the map grows once.
+/// The most fields that [`outgoing`] sets, so that the map grows once.
 const MOST_FIELDS_SET: usize = 15;
 
-/// What is known about a request beyond its own head.
+/// What hookgate adds to a request.
 #[derive(Clone, Copy, Debug)]
 pub struct Forwarded<'a> {
     /// The peer's address, as text.
@@ -74,33 +74,33 @@ pub struct Forwarded<'a> {
     pub request_id: &'a HeaderValue,
     /// The configured name of the provider.
     pub provider: &'a HeaderValue,
-    /// Whether the route wants `Client-Cert-Chain`.
+    /// Whether the route forwards `Client-Cert-Chain`.
     pub chain: bool,
 }
 
-/// Removes the fields that concern one connection only: the listed ones, and those that `Connection` names.
+/// Removes the connection-specific fields: the listed ones, and those that `Connection` names.
 pub fn strip_connection_fields(headers: &mut HeaderMap) {
     let named = named_by_connection(headers);
-    // Looks at each that is there, rather than for each that might be.
+    // One pass over the fields that are there is cheaper than a look-up of each that may be.
     let listed: Vec<HeaderName> = headers.keys().filter(|name| CONNECTION_FIELDS.contains(name)).cloned().collect();
     for name in listed.iter().chain(&named) {
         headers.remove(name);
     }
 }
 
-/// The fields that `Connection` says are about this connection alone.
+/// The fields that `Connection` names (RFC 9110, section 7.6.1).
 fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
     let values = headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
     values
         .flat_map(|value| value.split(','))
         .filter_map(|name| name.trim().parse().ok())
-        // A peer could ask for the framing or the host to be removed; those are not its to name.
+        // A peer must not have the framing or the host removed.
         .filter(|name| *name != HOST && *name != CONTENT_LENGTH)
         .collect()
 }
 
-/// A copy of what of `received` is between the peer and the handler, with room for what [`outgoing`] sets. Neither the length of the
-/// body is, nor the host: both are said anew.
+/// A copy of the end-to-end fields of `received`, with room for what [`outgoing`] sets. Content-Length and Host are left out: both are
+/// set anew.
 fn end_to_end(received: &HeaderMap) -> HeaderMap {
     let named = named_by_connection(received);
     let is_ours = |name: &HeaderName| {
@@ -130,8 +130,8 @@ pub fn outgoing(request: &AuthenticatedRequest, forwarded: &Forwarded<'_>) -> Re
     let (head, body, proven) = (request.head(), request.body(), request.proven());
     let chain = request.peer().chain();
     let mut headers = end_to_end(&head.headers);
-    // The body was read whole: its length is known, whatever the framing was. hyper announces a body, but not its absence,
-    // which is expected where the method gives a body a meaning (RFC 9110, section 8.6).
+    // The body was read whole, so its length is known. hyper sends the length of a body, but not of an absent one, which a method
+    // that gives a body a meaning should send too (RFC 9110, section 8.6).
     if body.is_empty() && [Method::POST, Method::PUT, Method::PATCH].contains(&head.method) {
         headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
     }
@@ -167,7 +167,7 @@ pub fn outgoing(request: &AuthenticatedRequest, forwarded: &Forwarded<'_>) -> Re
     outgoing
 }
 
-/// The host that was asked for: an absolute-form target has precedence over the field (RFC 9112, section 3.2.2).
+/// The requested host: an absolute-form target takes precedence over the field (RFC 9112, section 3.2.2).
 fn host(uri: &Uri, headers: &HeaderMap) -> Option<HeaderValue> {
     match uri.authority() {
         Some(authority) => HeaderValue::from_str(authority.as_str()).ok(),

@@ -1,4 +1,6 @@
-//! The connections of one worker to one handler, and the bounds on what is with it.
+//! The connections of one worker to one handler, and the bounds on requests in flight there.
+//!
+//! Owns the idle connections, the permits and the queue for them. Must not know what a request says.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -12,19 +14,43 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::{HandlerLimits, Occupied, late, stream::UnixStream};
+use super::stream::UnixStream;
 use crate::metrics::HandlerMeters;
+use hookgate_core::limits::Limits;
 use hookgate_core::reject::{Refusal, Reject};
 use hookgate_core::route::Handler;
 use hookgate_io::sweep::{Deadline, Sweep, Timer};
 use hookgate_io::timer::{sleep, timeout};
 use hookgate_io::{Backend, Socket};
 
-/// How long to wait before trying a handler whose accept queue is full again.
+/// Pause before another connect to a handler whose accept queue is full.
 const CONNECT_PAUSE: Duration = Duration::from_millis(10);
 
-/// Bytes of head accepted in a handler's answer, and the size to which hyper's buffers may grow.
+/// The most bytes of head in a handler's answer, and the size to which hyper's buffers may grow.
 const ANSWER_MAX_BUFFER: usize = 256 * 1024;
+
+/// The bounds of one worker for each handler: its share of the configured ones.
+#[derive(Clone, Copy, Debug)]
+pub struct HandlerLimits {
+    in_flight: usize,
+    waiting: usize,
+    idle_connections: usize,
+    idle_timeout: Duration,
+    pub(super) timeout: Duration,
+}
+
+impl HandlerLimits {
+    /// The share of one of `workers` in `limits`, rounded up so that every worker has at least one.
+    pub fn share(limits: &Limits, workers: usize) -> Self {
+        Self {
+            in_flight: limits.handler_max_in_flight.div_ceil(workers),
+            waiting: limits.handler_max_waiting.div_ceil(workers),
+            idle_connections: limits.handler_idle_connections,
+            idle_timeout: limits.handler_idle_timeout,
+            timeout: limits.handler_timeout,
+        }
+    }
+}
 
 /// A connection to a handler.
 pub(super) struct Connection {
@@ -34,7 +60,7 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    /// The handler has `limit` from now to answer.
+    /// The handler has `limit`, from now on, to answer.
     pub(super) fn begin(&self, limit: Duration) {
         self.deadline.set(Timer::closing(limit));
     }
@@ -44,13 +70,13 @@ impl Connection {
         self.sent.get()
     }
 
-    /// Whether the sweep ended it, since the handler was late.
+    /// Whether the sweep closed the connection because the handler's time was up.
     pub(super) fn is_late(&self) -> bool {
         self.deadline.is_overdue()
     }
 }
 
-/// The right to have one request with the handler.
+/// The permit for one request in flight.
 pub(super) struct Permit {
     _permit: OwnedSemaphorePermit,
     pool: Rc<Pool>,
@@ -70,7 +96,7 @@ pub(super) struct Pool {
     pub(super) meters: HandlerMeters,
     idle: RefCell<Vec<Connection>>,
     permits: Arc<Semaphore>,
-    /// Permits that exist: the bound that the semaphore was last set to.
+    /// Permits that exist: the current bound.
     allowed: Cell<usize>,
     waiting: Rc<Cell<usize>>,
 }
@@ -90,19 +116,19 @@ impl Pool {
         }
     }
 
-    /// Whose pool it is.
+    /// The handler of this pool.
     pub(super) fn handler(&self) -> &Handler {
         &self.handler
     }
 
-    /// Adopts the bound of the snapshot at hand: a reload may have changed it.
+    /// Adopts the bound of the current snapshot: a reload may have changed it.
     fn allow(&self, in_flight: usize) {
         let allowed = self.allowed.get();
         if in_flight > allowed {
             self.permits.add_permits(in_flight - allowed);
             self.allowed.set(in_flight);
         } else if in_flight < allowed {
-            // Only what is free can be taken back; the rest follows with later requests.
+            // Only free permits can be removed; the others follow with later requests.
             self.allowed.set(allowed - self.permits.forget_permits(allowed - in_flight));
         }
     }
@@ -132,12 +158,12 @@ impl Pool {
         let _waiting = Occupied::new(&self.waiting);
         match timeout(limits.timeout, Arc::clone(&self.permits).acquire_owned()).await {
             Ok(Ok(permit)) => Ok(permit),
-            // The semaphore is never closed while the pool lives; a wait that ends without a permit was too long either way.
+            // The semaphore is never closed while the pool lives.
             Ok(Err(_)) | Err(_) => Err(late(&self.handler, limits)),
         }
     }
 
-    /// An idle connection that the handler has not closed, as far as can be known.
+    /// An idle connection that is not known to be closed.
     pub(super) async fn checkout(&self) -> Option<Connection> {
         loop {
             let mut connection = self.idle.borrow_mut().pop()?;
@@ -145,7 +171,7 @@ impl Pool {
             if connection.deadline.is_overdue() {
                 continue;
             }
-            // Not idle any more, so that the sweep does not close it under the request.
+            // In use from here on, so that the sweep does not close it under the request.
             connection.begin(Duration::from_secs(1));
             if connection.sender.ready().await.is_ok() {
                 return Some(connection);
@@ -153,13 +179,13 @@ impl Pool {
         }
     }
 
-    /// Makes a connection within `limit`.
+    /// Connects within `limit`.
     pub(super) async fn connect(self: &Rc<Self>, limit: Duration) -> Result<Connection, Refusal> {
         let deadline = Instant::now() + limit;
         let socket = loop {
             match self.try_connect() {
                 Ok(socket) => break socket,
-                // A full accept queue; connect(2) on a Unix socket does not wait for room when it is not to block.
+                // The accept queue is full; a non-blocking connect(2) on a Unix socket does not wait for room.
                 Err(Errno::AGAIN) if Instant::now() < deadline => sleep(CONNECT_PAUSE).await,
                 Err(error) => return Err(self.unavailable(error)),
             }
@@ -169,12 +195,12 @@ impl Pool {
         let watched = self.sweep.watch(socket.descriptor(), Timer::closing(limit));
         let stream = UnixStream::new(socket, Rc::clone(&sent));
         let mut builder = http1::Builder::new();
-        // At most 100 fields in an answer: hyper's own bound, and Envoy's. For any other it allocates room for each answer.
+        // At most 100 fields in an answer: hyper's default, and Envoy's. For any other bound hyper allocates for each answer.
         builder.max_buf_size(ANSWER_MAX_BUFFER);
         let (sender, connection) = builder.handshake(stream).await.map_err(|error| {
             Refusal::new(Reject::Internal, format!("The connection to a handler could not be set up: {error}."))
         })?;
-        // Its errors reach the request under way, which says more about them.
+        // Its errors reach the request in flight, which reports them.
         tokio::task::spawn_local(async move {
             let _ = connection.await;
         });
@@ -192,7 +218,7 @@ impl Pool {
         let socket = self.handler.socket.display();
         let hint = match error {
             Errno::NOENT => "the socket does not exist; is the handler running?",
-            Errno::CONNREFUSED => "nobody listens on the socket; is the handler running?",
+            Errno::CONNREFUSED => "no process listens on the socket; is the handler running?",
             Errno::ACCESS => "hookgate may not write to the socket; check its owner and mode",
             Errno::AGAIN => "the handler does not accept connections fast enough",
             _ => return Refusal::new(Reject::HandlerUnavailable, format!("The handler at {socket} failed: {error}.")),
@@ -202,7 +228,7 @@ impl Pool {
     }
 }
 
-/// A connection on loan to one answer.
+/// A connection that one answer uses.
 pub(super) struct Lease {
     connection: Connection,
     pool: Rc<Pool>,
@@ -217,7 +243,7 @@ impl Lease {
         lease
     }
 
-    /// The handler sent something: its time starts anew.
+    /// The handler sent something: its time restarts.
     pub(super) fn progress(&self) {
         self.connection.begin(self.limits.timeout);
     }
@@ -234,11 +260,36 @@ impl Lease {
         self.connection.deadline.set(Timer::closing(self.limits.idle_timeout));
         let mut idle = self.pool.idle.borrow_mut();
         if idle.len() >= self.limits.idle_connections {
-            // Those that the handler has closed are nothing but handles by now, and wait here for somebody to look.
+            // Connections that the handler has closed are removed here.
             idle.retain(|connection| !connection.sender.is_closed());
         }
         if idle.len() < self.limits.idle_connections {
             idle.push(self.connection);
         }
+    }
+}
+
+/// The refusal if the handler's time is up.
+pub(super) fn late(handler: &Handler, limits: HandlerLimits) -> Refusal {
+    let (socket, limit) = (handler.socket.display(), limits.timeout.as_millis());
+    Refusal::new(
+        Reject::HandlerTimeout,
+        format!("The handler at {socket} did not answer within {limit} ms (handler_timeout_ms)."),
+    )
+}
+
+/// Counts one more for as long as it lives.
+struct Occupied(Rc<Cell<usize>>);
+
+impl Occupied {
+    fn new(count: &Rc<Cell<usize>>) -> Self {
+        count.set(count.get() + 1);
+        Self(Rc::clone(count))
+    }
+}
+
+impl Drop for Occupied {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
     }
 }

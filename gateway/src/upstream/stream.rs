@@ -1,4 +1,6 @@
-//! A handler's socket as hyper's reader and writer: the seam without encryption.
+//! A handler's socket as hyper's reader and writer.
+//!
+//! Owns the choice between copying a piece and sending it from where it lies. Must not know HTTP.
 
 use std::cell::Cell;
 use std::io::{self, IoSlice};
@@ -10,8 +12,8 @@ use hyper::rt::{Read, ReadBufCursor, Write};
 
 use hookgate_io::Socket;
 
-/// Bytes from which on a piece is sent from where it lies. Shorter ones are copied next to each other first, so that the head of a
-/// request and its body go out in one system call, with those of others. Measured with bodies of 1 MiB.
+/// Pieces of at least this many bytes are sent from where they lie. Shorter ones are copied into one buffer, so that head and body
+/// of a request leave in one submission with those of others. Measured with bodies of 1 MiB.
 const LONG: usize = 64 * 1024;
 
 /// A connected Unix stream socket.
@@ -21,7 +23,7 @@ pub(super) struct UnixStream {
 }
 
 impl UnixStream {
-    /// Wraps `socket`; `sent` is kept at the number of bytes that the kernel has taken.
+    /// Wraps `socket`, and keeps `sent` at the number of bytes that the kernel has taken.
     pub(super) fn new(socket: Socket, sent: Rc<Cell<u64>>) -> Self {
         Self { socket, sent }
     }
@@ -57,7 +59,7 @@ impl Write for UnixStream {
         true
     }
 
-    /// Head and body, each copied once, or not at all; without this hyper would copy a body into a buffer of its own first.
+    /// Head and body, each copied once or not at all; without this hyper would copy the body into its own buffer first.
     fn poll_write_vectored(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,

@@ -1,4 +1,6 @@
 //! The way of one connection through the stages: accept → tls → identity → http.
+//!
+//! Owns the order. Must not decide: the stages do.
 
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
@@ -9,7 +11,6 @@ use std::time::Instant;
 use rustls::ProtocolVersion;
 
 use hookgate_core::identity::PeerChain;
-use hookgate_core::reject::{Refusal, Reject};
 use hookgate_io::sweep::{Deadline, Timer};
 use hookgate_io::{Socket, peer_address};
 
@@ -28,14 +29,14 @@ pub(super) async fn receive(server: Rc<Server>, _slot: Slot, descriptor: OwnedFd
     let socket = match Socket::new(context.backend(), descriptor) {
         Ok(socket) => socket,
         Err(error) => {
-            tracing::warn!(peer = %address, %error, "an accepted connection could not be used");
+            tracing::warn!(peer = %address, %error, "accepted connection cannot be registered");
             return;
         }
     };
     let snapshot = context.snapshot();
     let deadline = context.sweep.watch(socket.descriptor(), Timer::closing(snapshot.limits.handshake_timeout));
     let mut server_name = None;
-    // On the heap, so that a connection does not keep the room for as long as it lives.
+    // On the heap, so that its memory is freed after the handshake.
     match Box::pin(handshake(context, &snapshot, socket, &mut server_name)).await {
         Ok((stream, verdict)) => {
             let peer = Peer { address, server_name, snapshot, verdict };
@@ -45,13 +46,13 @@ pub(super) async fn receive(server: Rc<Server>, _slot: Slot, descriptor: OwnedFd
     }
 }
 
-/// Who called, as far as it is known when a handshake fails.
+/// What is known of the peer of a failed handshake.
 struct Caller {
     address: SocketAddr,
     server_name: Option<Box<str>>,
 }
 
-/// `server_name` is what the peer asked for, in lower case, as soon as it has.
+/// Sets `server_name`, in lower case, as soon as the ClientHello has arrived.
 async fn handshake(
     context: &WorkerContext,
     snapshot: &Snapshot,
@@ -73,29 +74,15 @@ async fn handshake(
         _ => "",
     };
     context.meters.handshake_completed(version, stream.is_resumed(), began.elapsed());
-    let Some(chain) = PeerChain::of_handshake(stream.connection()) else {
-        return Err(HandshakeError::Closed);
-    };
+    // `complete` returns when the handshake is complete.
+    let chain = PeerChain::of_handshake(stream.connection()).ok_or(HandshakeError::Closed)?;
     let verdict = admission::judge(context, snapshot, &site.scope, chain);
     Ok((stream, verdict))
 }
 
-/// Counts and logs a handshake that came to nothing.
+/// Counts and logs a failed handshake.
 fn failed(context: &WorkerContext, snapshot: &Snapshot, caller: &Caller, error: &HandshakeError, deadline: &Deadline) {
-    let refusal = match error {
-        // Only what the sweep ended is late: an alert that was on its way when the time was up has its own reason.
-        HandshakeError::Closed | HandshakeError::Io(_) if deadline.is_overdue() => {
-            Refusal::new(Reject::HandshakeTimeout, "The handshake was not complete within handshake_timeout_ms.")
-        }
-        HandshakeError::Refused(refusal) => refusal.refusal.clone(),
-        HandshakeError::UnknownServerName => Refusal::new(Reject::UnknownServerName, error.to_string()),
-        HandshakeError::Tls(rustls::Error::NoCertificatesPresented) => {
-            Refusal::new(Reject::NoCertificate, "The client presented no certificate.")
-        }
-        HandshakeError::Closed | HandshakeError::Io(_) | HandshakeError::Tls(_) => {
-            Refusal::new(Reject::HandshakeFailed, error.to_string())
-        }
-    };
+    let refusal = error.refusal(deadline.is_overdue());
     if let HandshakeError::Refused(refusal) = error {
         admission::refused_in_handshake(context, snapshot, refusal);
     }
@@ -108,7 +95,7 @@ fn failed(context: &WorkerContext, snapshot: &Snapshot, caller: &Caller, error: 
         _ => None,
     };
     if matches!(error, HandshakeError::Closed) && !deadline.is_overdue() {
-        // Port scans and health checks do this all day.
+        // Port scans and health checks close connections all day.
         tracing::debug!(reason, %peer, server_name, detail = %refusal.detail, "handshake ended");
         return;
     }

@@ -29,14 +29,13 @@ use crate::context::WorkerContext;
 use crate::http::Server;
 use crate::snapshot::Snapshot;
 
-/// For how long after the start of a drain idle connections stay open: a request that is on its way when the drain begins is
-/// answered, with `Connection: close`.
+/// How long idle connections stay open after the start of a drain: a request in transit is answered, with `Connection: close`.
 const DRAIN_GRACE: Duration = Duration::from_secs(1);
 
-/// How often a draining worker looks whether it is done.
+/// Interval at which a draining worker checks whether it is done.
 const DRAIN_POLL: Duration = Duration::from_millis(20);
 
-/// How long connections that were cut at the end of a drain may take to unwind.
+/// How long connections that are cut at the end of a drain may take to end.
 pub const CUT_GRACE: Duration = Duration::from_secs(2);
 
 /// What the control thread tells its workers.
@@ -44,7 +43,7 @@ pub const CUT_GRACE: Duration = Duration::from_secs(2);
 pub enum Command {
     /// Serve the current snapshot, of this generation.
     Serve(u64),
-    /// Accept nothing more, finish what is in flight, end.
+    /// Stop accepting, finish the requests in flight, end.
     Drain,
     /// End now.
     Stop,
@@ -54,9 +53,9 @@ pub enum Command {
 pub struct Plan {
     /// Which worker this is, and which others there are.
     pub siblings: Siblings,
-    /// What the others hand over.
+    /// Connections that the others hand over.
     pub inbox: Inbox,
-    /// The core to run on; `None` leaves it to the scheduler.
+    /// The core to run on; `None` leaves the choice to the scheduler.
     pub core: Option<usize>,
     /// The I/O backend, known to work.
     pub backend: Backend,
@@ -81,8 +80,7 @@ impl WorkerThread {
         self.handle.is_finished()
     }
 
-    /// Rounds of the deadline sweep since the start: while the worker lives, there is one more every
-    /// [`SWEEP_INTERVAL`].
+    /// Rounds of the deadline sweep since the start: one every [`SWEEP_INTERVAL`] while the worker lives.
     pub fn rounds(&self) -> u64 {
         self.rounds.load(Ordering::Relaxed)
     }
@@ -106,7 +104,7 @@ impl WorkerThread {
 ///
 /// # Errors
 ///
-/// Where the system gives no thread. What fails within the thread is returned by [`WorkerThread::join`].
+/// If the system has no thread. [`WorkerThread::join`] returns what fails within the thread.
 pub fn start(plan: Plan) -> io::Result<WorkerThread> {
     let name = format!("worker-{}", plan.siblings.index());
     let tally = Arc::clone(plan.siblings.own());
@@ -126,8 +124,10 @@ fn pin(core: usize) {
     cores.set(core);
     match rustix::thread::sched_setaffinity(None, &cores) {
         Ok(()) => {}
-        Err(Errno::PERM) => tracing::info!(core, "worker not pinned: the system call filter has no sched_setaffinity"),
-        // The core may have gone offline since it was listed; the scheduler's choice is as good then.
+        Err(Errno::PERM) => {
+            tracing::info!(core, "worker not pinned: the system call filter does not allow sched_setaffinity")
+        }
+        // The core may have gone offline since it was listed.
         Err(error) => tracing::warn!(core, %error, "worker not pinned"),
     }
 }
@@ -172,14 +172,14 @@ async fn serve(plan: Plan, rounds: Arc<AtomicU64>) -> io::Result<()> {
             Command::Serve(_) => worker.server.upstream().retain(&worker.context.snapshot().routes),
             Command::Drain | Command::Stop => break command,
         }
-        // The control thread is gone: nothing can be served properly any more.
+        // The control thread has ended, so the worker must too.
         if commands.changed().await.is_err() {
             break Command::Stop;
         }
     };
     worker.context.begin_drain();
     listeners.iter().for_each(|listener| listener.stop());
-    // Siblings that have not heard yet keep what they accept; what they handed over already is served here.
+    // Siblings that do not drain yet keep what they accept; what they have handed over is served here.
     closing.notify_one();
     finish_accepting(accepting).await;
     drop(listeners);
@@ -195,19 +195,19 @@ async fn sweep(context: Rc<WorkerContext>, rounds: Arc<AtomicU64>) {
         let began = Instant::now();
         context.sweep.run();
         rounds.fetch_add(1, Ordering::Relaxed);
-        // A round that comes late delays the next ones; none is made up for.
+        // A late round delays the next ones; missed rounds are skipped.
         sleep(SWEEP_INTERVAL.saturating_sub(began.elapsed())).await;
     }
 }
 
 async fn finish_accepting(accepting: Vec<Task<()>>) {
     for task in accepting {
-        // An accept loop does not panic; if it did, there is nothing more to accept.
+        // An accept loop that panicked has nothing more to accept.
         let _ = task.await;
     }
 }
 
-/// Waits for the requests in flight, for as long as configured or until told to stop.
+/// Waits for the requests in flight, for `drain_timeout_ms` or until told to stop.
 async fn drain(worker: &Worker, commands: &mut watch::Receiver<Command>) {
     let timeout = worker.context.snapshot().limits.drain_timeout;
     let done = async {
@@ -236,12 +236,12 @@ async fn sleep_while_busy(worker: &Worker, limit: Duration) {
     .await;
 }
 
-/// Cuts what is left and lets it unwind, so that nothing is in the kernel's hands when the runtime goes.
+/// Cuts the remaining connections and waits for their end, so that the kernel holds no buffer when the runtime is dropped.
 async fn cut(worker: &Worker) {
     worker.server.upstream().close();
     worker.context.sweep.shut_down_everything();
-    // One turn for the connections to handlers, which nobody counts, and for those that were accepted, or handed over, so late
-    // that nothing watched their sockets yet.
+    // One more turn: connections to handlers are not counted, and a connection that was accepted or handed over late may not be
+    // watched yet.
     sleep(DRAIN_POLL).await;
     worker.context.sweep.shut_down_everything();
     sleep_while_busy(worker, CUT_GRACE).await;

@@ -1,140 +1,131 @@
-//! The handler's answer on its way to the peer: streamed, whole, or visibly cut.
+//! The handler's response on its way to the peer: streamed, complete, or visibly cut.
 
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use hookgate_testkit::handler::Behaviour;
 
-use crate::call::{End, request};
-use crate::stand::{PATH, Stand};
-use crate::world::SOON;
+use crate::environment::{PATH, SOON};
+use crate::test_gateway::TestGateway;
+use crate::tls_client::{End, request};
 
 const MEBIBYTE: usize = 1024 * 1024;
 
-/// Waits until no connection to the handler is open.
-fn wait_handler_free(stand: &Stand, limit: Duration) {
-    let start = Instant::now();
-    while stand.handler().open_connections() > 0 {
-        assert!(start.elapsed() < limit, "the handler is still occupied");
-        sleep(Duration::from_millis(10));
-    }
-}
-
 #[test]
-fn an_answer_streams() {
-    let stand = Stand::limited("").unwrap();
+fn a_response_is_streamed() {
+    let gateway = TestGateway::with_limits("").unwrap();
     let pieces = vec![b"first".to_vec(), b"second".to_vec()];
-    stand.behave(Behaviour::Chunked { pieces, pause: Duration::from_millis(500) });
-    let mut call = stand.call().unwrap();
-    call.send(request("POST", PATH, b"{}")).unwrap();
-    call.read_until("first", SOON).unwrap();
+    gateway.handler().set_behaviour(Behaviour::Chunked { pieces, pause: Duration::from_millis(500) });
+    let mut connection = gateway.connect().unwrap();
+    connection.send(request("POST", PATH, b"{}")).unwrap();
+    connection.read_until("first", SOON).unwrap();
     let first = Instant::now();
-    call.read_until("second", SOON).unwrap();
-    assert!(first.elapsed() >= Duration::from_millis(300), "the first piece came with the second");
+    connection.read_until("second", SOON).unwrap();
+    assert!(first.elapsed() >= Duration::from_millis(300), "the first piece arrived with the second");
 }
 
 #[test]
-fn an_answer_that_keeps_coming_is_never_late() {
-    let stand = Stand::limited("handler_timeout_ms = 400").unwrap();
+fn a_response_that_makes_progress_never_times_out() {
+    let gateway = TestGateway::with_limits("handler_timeout_ms = 400").unwrap();
     let pieces = vec![b"x".to_vec(); 8];
-    stand.behave(Behaviour::Chunked { pieces, pause: Duration::from_millis(100) });
-    let response = stand.call().unwrap().ask(request("POST", PATH, b"{}")).unwrap();
+    gateway.handler().set_behaviour(Behaviour::Chunked { pieces, pause: Duration::from_millis(100) });
+    let response = gateway.connect().unwrap().ask(request("POST", PATH, b"{}")).unwrap();
     assert!(response.complete && response.body == b"xxxxxxxx", "{response:?}");
 }
 
 #[test]
-fn an_answer_that_breaks_off_is_visibly_cut() {
-    let stand = Stand::limited("").unwrap();
+fn a_response_that_breaks_off_is_visibly_cut() {
+    let gateway = TestGateway::with_limits("").unwrap();
     let check = |behaviour: Behaviour| {
         let context = format!("{behaviour:?}");
-        stand.behave(behaviour);
-        let outcome = stand.curl().post(PATH, b"{}").run().unwrap();
-        // curl(1): 18, only a part of the file was transferred; 56, failure in receiving; 52, nothing was received, where the
-        // handler was gone before its head was passed on.
+        gateway.handler().set_behaviour(behaviour);
+        let outcome = gateway.admitted_curl().post(PATH, b"{}").run().unwrap();
+        // curl(1): 18, a partial file; 56, a failure in receiving; 52, nothing received, if the handler was gone before its head
+        // was forwarded.
         assert!(matches!(outcome.exit_code, Some(18 | 52 | 56)), "{context}: {outcome:?}");
-        let mut call = stand.call().unwrap();
-        call.send(request("POST", PATH, b"{}")).unwrap();
-        let (bytes, end) = call.end(SOON).unwrap();
-        assert_eq!(end, End::Cut, "{context}: a close_notify says that nothing is missing");
+        let mut connection = gateway.connect().unwrap();
+        connection.send(request("POST", PATH, b"{}")).unwrap();
+        let (bytes, end) = connection.end(SOON).unwrap();
+        assert_eq!(end, End::Cut, "{context}: a close_notify means that the response is complete");
         assert!(!bytes.ends_with(b"0\r\n\r\n"), "{context}: {}", String::from_utf8_lossy(&bytes));
     };
     check(Behaviour::BreakOff { declared: 100, sent: 5 });
     check(Behaviour::BreakOff { declared: 100, sent: 0 });
     check(Behaviour::BreakOffChunked);
-    assert_eq!(stand.world.wait_rejections("handler_unavailable", 6.0).unwrap(), 6.0);
+    assert_eq!(gateway.wait_rejections("handler_unavailable", 6.0).unwrap(), 6.0);
 }
 
 #[test]
-fn what_came_before_an_answer_broke_off_is_passed_on() {
-    let stand = Stand::limited("").unwrap();
+fn the_part_before_a_response_breaks_off_is_forwarded() {
+    let gateway = TestGateway::with_limits("").unwrap();
     let pieces = vec![b"first".to_vec(); 100];
-    stand.behave(Behaviour::Chunked { pieces, pause: Duration::from_millis(100) });
-    let mut call = stand.call().unwrap();
-    call.send(request("POST", PATH, b"{}")).unwrap();
-    call.read_until("first", SOON).unwrap();
-    stand.handler().close_connections();
-    let (bytes, end) = call.end(SOON).unwrap();
+    gateway.handler().set_behaviour(Behaviour::Chunked { pieces, pause: Duration::from_millis(100) });
+    let mut connection = gateway.connect().unwrap();
+    connection.send(request("POST", PATH, b"{}")).unwrap();
+    connection.read_until("first", SOON).unwrap();
+    gateway.handler().close_connections();
+    let (bytes, end) = connection.end(SOON).unwrap();
     assert_eq!(end, End::Cut);
     assert!(!bytes.ends_with(b"0\r\n\r\n"), "{}", String::from_utf8_lossy(&bytes));
 }
 
 #[test]
-fn an_answer_that_stalls_is_visibly_cut() {
-    let stand = Stand::limited("handler_timeout_ms = 300").unwrap();
+fn a_response_that_stalls_is_visibly_cut() {
+    let gateway = TestGateway::with_limits("handler_timeout_ms = 300").unwrap();
     let pieces = vec![b"second".to_vec()];
-    stand.behave(Behaviour::Chunked { pieces, pause: Duration::from_secs(20) });
-    let mut call = stand.call().unwrap();
-    call.send(request("POST", PATH, b"{}")).unwrap();
-    let (bytes, end) = call.end(SOON).unwrap();
+    gateway.handler().set_behaviour(Behaviour::Chunked { pieces, pause: Duration::from_secs(20) });
+    let mut connection = gateway.connect().unwrap();
+    connection.send(request("POST", PATH, b"{}")).unwrap();
+    let (bytes, end) = connection.end(SOON).unwrap();
     let text = String::from_utf8(bytes).unwrap();
     assert!(text.starts_with("HTTP/1.1 200 OK") && !text.contains("second"), "{text}");
     assert_eq!(end, End::Cut);
-    assert_eq!(stand.world.wait_rejections("handler_timeout", 1.0).unwrap(), 1.0);
+    assert_eq!(gateway.wait_rejections("handler_timeout", 1.0).unwrap(), 1.0);
 }
 
 #[test]
-fn a_huge_answer_arrives_whole() {
-    let stand = Stand::limited("").unwrap();
-    stand.behave(Behaviour::Huge(64 * MEBIBYTE));
-    let outcome = stand.curl().limit(Duration::from_secs(60)).post(PATH, b"{}").run().unwrap();
+fn a_huge_response_arrives_complete() {
+    let gateway = TestGateway::with_limits("").unwrap();
+    gateway.handler().set_behaviour(Behaviour::Huge(64 * MEBIBYTE));
+    let outcome = gateway.admitted_curl().limit(Duration::from_secs(60)).post(PATH, b"{}").run().unwrap();
     let response = outcome.response().unwrap();
     assert!(response.complete, "{:?} {}", outcome.exit_code, outcome.stderr);
     assert_eq!(response.body.len(), 64 * MEBIBYTE);
     assert!(response.body.iter().all(|byte| *byte == b'x'));
     // It was streamed: a worker never held much of it.
-    let rss = stand.world.gateway.rss_bytes().unwrap();
+    let rss = gateway.daemon.rss_bytes().unwrap();
     assert!(rss < 64 * MEBIBYTE as u64, "{rss} bytes resident");
 }
 
 #[test]
-fn a_peer_that_takes_nothing_of_its_answer_is_cut() {
-    let stand = Stand::limited("response_timeout_ms = 400").unwrap();
-    stand.behave(Behaviour::Huge(32 * MEBIBYTE));
-    let mut call = stand.call().unwrap();
-    call.send(request("POST", PATH, b"{}")).unwrap();
-    stand.handler().wait_for(1, SOON).unwrap();
-    assert_eq!(stand.handler().open_connections(), 1);
-    wait_handler_free(&stand, Duration::from_secs(5));
-    let (bytes, end) = call.end(SOON).unwrap();
+fn a_peer_that_reads_nothing_of_its_response_is_cut() {
+    let gateway = TestGateway::with_limits("response_timeout_ms = 400").unwrap();
+    gateway.handler().set_behaviour(Behaviour::Huge(32 * MEBIBYTE));
+    let mut connection = gateway.connect().unwrap();
+    connection.send(request("POST", PATH, b"{}")).unwrap();
+    gateway.handler().wait_for(1, SOON).unwrap();
+    assert_eq!(gateway.handler().open_connections(), 1);
+    gateway.handler().wait_no_connection(Duration::from_secs(5)).unwrap();
+    let (bytes, end) = connection.end(SOON).unwrap();
     assert!(bytes.len() < 32 * MEBIBYTE && end == End::Cut, "{} bytes, {end:?}", bytes.len());
-    stand.behave(Behaviour::Json);
-    stand.world.still_serves().unwrap();
+    gateway.handler().set_behaviour(Behaviour::Json);
+    gateway.still_serves().unwrap();
 }
 
 #[test]
-fn a_peer_that_takes_its_answer_slowly_gets_all_of_it() {
-    let stand = Stand::limited("response_timeout_ms = 400").unwrap();
-    // More than the sockets' buffers hold, so that the daemon has to wait again and again.
+fn a_peer_that_reads_its_response_slowly_gets_all_of_it() {
+    let gateway = TestGateway::with_limits("response_timeout_ms = 400").unwrap();
+    // More than the buffers of the sockets hold, so that the daemon must wait several times.
     let length = 16 * MEBIBYTE;
-    stand.behave(Behaviour::Huge(length));
-    let mut call = stand.call().unwrap();
-    call.send(request("POST", PATH, b"{}")).unwrap();
-    call.read_until("\r\n\r\n", SOON).unwrap();
+    gateway.handler().set_behaviour(Behaviour::Huge(length));
+    let mut connection = gateway.connect().unwrap();
+    connection.send(request("POST", PATH, b"{}")).unwrap();
+    connection.read_until("\r\n\r\n", SOON).unwrap();
     let mut count = 0;
     let start = Instant::now();
     while count < length {
         sleep(Duration::from_millis(50));
-        let (bytes, end) = call.take(MEBIBYTE.min(length - count)).unwrap();
+        let (bytes, end) = connection.take(MEBIBYTE.min(length - count)).unwrap();
         assert_eq!(end, End::Open, "after {count} bytes");
         count += bytes.len();
     }
@@ -142,32 +133,28 @@ fn a_peer_that_takes_its_answer_slowly_gets_all_of_it() {
 }
 
 #[test]
-fn a_peer_that_leaves_in_the_middle_of_its_answer_frees_the_handler() {
-    let stand = Stand::limited("").unwrap();
+fn a_peer_that_leaves_during_its_response_frees_the_handler() {
+    let gateway = TestGateway::with_limits("").unwrap();
     let endless = Behaviour::Chunked { pieces: vec![vec![b'x'; 1000]; 1000], pause: Duration::from_millis(20) };
-    stand.behave(endless);
-    let mut call = stand.call().unwrap();
-    call.send(request("POST", PATH, b"{}")).unwrap();
-    call.read_until("xxx", SOON).unwrap();
-    call.reset().unwrap();
-    wait_handler_free(&stand, Duration::from_secs(5));
-    assert_eq!(stand.world.gateway.metric("hookgate_handler_requests_in_flight", &[]).unwrap(), 0.0);
+    gateway.handler().set_behaviour(endless);
+    let mut connection = gateway.connect().unwrap();
+    connection.send(request("POST", PATH, b"{}")).unwrap();
+    connection.read_until("xxx", SOON).unwrap();
+    connection.reset().unwrap();
+    gateway.handler().wait_no_connection(Duration::from_secs(5)).unwrap();
+    assert_eq!(gateway.daemon.metric("hookgate_handler_requests_in_flight", &[]).unwrap(), 0.0);
 }
 
 #[test]
-fn a_peer_that_leaves_before_its_answer_leaves_nothing_behind() {
-    let stand = Stand::limited("handler_max_in_flight = 1").unwrap();
-    stand.behave(Behaviour::Delay(Duration::from_millis(400), Behaviour::Json.boxed()));
-    let mut call = stand.call().unwrap();
-    call.send(request("POST", PATH, b"{}")).unwrap();
-    stand.handler().wait_for(1, SOON).unwrap();
-    call.reset().unwrap();
-    stand.behave(Behaviour::Json);
-    assert_eq!(stand.call().unwrap().ask(request("POST", PATH, b"{}")).unwrap().status, 200);
-    assert_eq!(stand.world.gateway.metric("hookgate_handler_requests_in_flight", &[]).unwrap(), 0.0);
-    let start = Instant::now();
-    while stand.world.gateway.metric("hookgate_connections_active", &[]).unwrap() > 0.0 {
-        assert!(start.elapsed() < SOON, "a connection is left");
-        sleep(Duration::from_millis(20));
-    }
+fn a_peer_that_leaves_before_its_response_occupies_nothing() {
+    let gateway = TestGateway::with_limits("handler_max_in_flight = 1").unwrap();
+    gateway.handler().set_behaviour(Behaviour::Delay(Duration::from_millis(400), Behaviour::Json.boxed()));
+    let mut connection = gateway.connect().unwrap();
+    connection.send(request("POST", PATH, b"{}")).unwrap();
+    gateway.handler().wait_for(1, SOON).unwrap();
+    connection.reset().unwrap();
+    gateway.handler().set_behaviour(Behaviour::Json);
+    assert_eq!(gateway.connect().unwrap().ask(request("POST", PATH, b"{}")).unwrap().status, 200);
+    assert_eq!(gateway.daemon.metric("hookgate_handler_requests_in_flight", &[]).unwrap(), 0.0);
+    gateway.wait_no_connection().unwrap();
 }

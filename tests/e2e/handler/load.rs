@@ -1,16 +1,17 @@
-//! Bodies and requests in numbers: nothing is lost, mixed up or shortened.
+//! Many bodies and many requests: none is lost, confused with another, or cut.
 
 use std::thread;
 
 use hookgate_testkit::handler::Behaviour;
 
-use crate::call::request;
-use crate::stand::{PATH, Stand};
+use crate::environment::PATH;
+use crate::test_gateway::TestGateway;
+use crate::tls_client::request;
 
-/// Bytes in which a lost, doubled or moved piece shows.
+/// Pseudo-random bytes, which show a lost, doubled or moved piece.
 fn noise(length: usize, mut state: u32) -> Vec<u8> {
     let mut next = || {
-        // Marsaglia's xorshift, which never is 0 unless it begins there.
+        // Marsaglia's xorshift, which is never 0 unless it begins with 0.
         state ^= state << 13;
         state ^= state >> 17;
         state ^= state << 5;
@@ -21,13 +22,13 @@ fn noise(length: usize, mut state: u32) -> Vec<u8> {
 
 #[test]
 fn a_mebibyte_of_body_arrives_intact() {
-    let stand = Stand::limited("").unwrap();
+    let gateway = TestGateway::with_limits("").unwrap();
     let body = noise(1024 * 1024, 7);
     let check = |chunked: bool| {
-        let curl = stand.curl().post(PATH, &body);
+        let curl = gateway.admitted_curl().post(PATH, &body);
         let curl = if chunked { curl.field("Transfer-Encoding", "chunked") } else { curl };
         assert_eq!(curl.run().unwrap().status(), Some(200));
-        let requests = stand.handler().requests();
+        let requests = gateway.handler().requests();
         assert!(requests.last().unwrap().body == body, "chunked: {chunked}");
     };
     check(false);
@@ -36,23 +37,23 @@ fn a_mebibyte_of_body_arrives_intact() {
 
 #[test]
 fn bodies_of_every_awkward_length_arrive_intact() {
-    let stand = Stand::limited("").unwrap();
-    let mut call = stand.call().unwrap();
-    // Around one TLS record (RFC 8446, section 5.1), and around the buffers in between.
+    let gateway = TestGateway::with_limits("").unwrap();
+    let mut connection = gateway.connect().unwrap();
+    // Around the size of a TLS record (RFC 8446, section 5.1), and around the sizes of buffers.
     for length in [0, 1, 4095, 4096, 4097, 16_383, 16_384, 16_385, 65_535, 65_536, 65_537, 262_144, 1_000_000] {
         let body = noise(length, 11);
-        assert_eq!(call.ask(request("POST", PATH, &body)).unwrap().status, 200, "{length}");
-        assert!(stand.handler().requests().last().unwrap().body == body, "{length}");
+        assert_eq!(connection.ask(request("POST", PATH, &body)).unwrap().status, 200, "{length}");
+        assert!(gateway.handler().requests().last().unwrap().body == body, "{length}");
     }
 }
 
 #[test]
 fn sixty_four_curls_at_once_are_all_served() {
-    let stand = Stand::limited("").unwrap();
+    let gateway = TestGateway::with_limits("").unwrap();
     let outcomes: Vec<_> = thread::scope(|scope| {
         let threads: Vec<_> = (0..64)
             .map(|index| {
-                let curl = stand.curl().post(&format!("/any/{index}"), &noise(20_000, index + 1));
+                let curl = gateway.admitted_curl().post(&format!("/any/{index}"), &noise(20_000, index + 1));
                 scope.spawn(move || curl.run().unwrap())
             })
             .collect();
@@ -62,32 +63,31 @@ fn sixty_four_curls_at_once_are_all_served() {
         let response = outcome.response().unwrap();
         assert!(response.status == 200 && response.text().contains(&format!("/any/{index}\"")), "{outcome:?}");
     }
-    let requests = stand.handler().requests();
+    let requests = gateway.handler().requests();
     assert_eq!(requests.len(), 64);
     for request in requests {
         let index: u32 = request.target.rsplit('/').next().unwrap().parse().unwrap();
-        assert!(request.body == noise(20_000, index + 1), "request {index} has another's body");
+        assert!(request.body == noise(20_000, index + 1), "request {index} has the body of another");
     }
 }
 
 #[test]
-fn many_calls_on_many_workers_never_mix_their_answers() {
-    let stand =
-        Stand::written(|scene| crate::stand::configuration(scene, "", "").replace("workers = 1", "workers = 3"));
-    let stand = stand.unwrap();
-    stand.behave(Behaviour::Json);
+fn many_connections_on_many_workers_never_mix_their_responses() {
+    let gateway = TestGateway::with_toml(|environment| environment.toml("", "").replace("workers = 1", "workers = 3"));
+    let gateway = gateway.unwrap();
+    gateway.handler().set_behaviour(Behaviour::Json);
     thread::scope(|scope| {
         for thread in 0..8 {
-            let stand = &stand;
+            let gateway = &gateway;
             scope.spawn(move || {
-                let mut call = stand.call().unwrap();
+                let mut connection = gateway.connect().unwrap();
                 for index in 0..50 {
                     let target = format!("/any/{thread}-{index}");
-                    let response = call.ask(request("POST", &target, b"{}")).unwrap();
+                    let response = connection.ask(request("POST", &target, b"{}")).unwrap();
                     assert!(response.text().contains(&format!("{target}\"")), "{target}: {}", response.text());
                 }
             });
         }
     });
-    assert_eq!(stand.handler().request_count(), 400);
+    assert_eq!(gateway.handler().request_count(), 400);
 }

@@ -1,4 +1,4 @@
-//! The `upstream` stage: handlers that answer, and those that don't.
+//! The `upstream` stage: handlers that answer, and handlers that fail.
 
 mod answer;
 mod failure;

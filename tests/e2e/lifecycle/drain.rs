@@ -1,4 +1,4 @@
-//! SIGTERM: nothing more is accepted, everything in flight is finished, within a bound.
+//! SIGTERM: the daemon accepts no more connections, and finishes the requests in flight, within a limit.
 
 use std::io::ErrorKind;
 use std::thread::{self, sleep};
@@ -8,138 +8,138 @@ use hookgate_testkit::gateway::{Gateway, GatewayOptions, Signal};
 use hookgate_testkit::handler::Behaviour;
 use hookgate_testkit::pki::{Sender, Variant};
 
-use super::managed::{Hung, Managed, unit_sockets};
-use crate::call::{Caller, End, request};
-use crate::stand::{PATH, Stand, configuration};
-use crate::world::{BINARY, SOON, Scene};
+use super::managed::{HungThread, ManagedEnvironment, unit_sockets};
+use crate::environment::{BINARY, Environment, PATH, SOON};
+use crate::test_gateway::TestGateway;
+use crate::tls_client::{End, TlsClient, request};
 
-/// How often clients of each kind call.
+/// Clients of each kind.
 const CLIENTS: usize = 6;
 
 fn delay(milliseconds: u64) -> Behaviour {
     Behaviour::Delay(Duration::from_millis(milliseconds), Behaviour::Json.boxed())
 }
 
-/// Calls on fresh connections until none is to be had; the number of answers.
+/// Sends each request on a new connection until connections fail. Returns the number of responses.
 ///
-/// A connection that the kernel completed, and that the daemon never got to accept, is reset when the listener closes: that
-/// is no different from a refused one. Whether the daemon had accepted it, its log says.
-fn call_freshly(caller: &Caller) -> usize {
+/// A connection that the kernel established, and that the daemon never accepted, is reset when the listener closes, and counts as
+/// refused. The log tells whether the daemon had accepted it.
+fn request_on_new_connections(client: &TlsClient) -> usize {
     for count in 0.. {
-        let stream = match caller.dial() {
+        let stream = match client.connect_tcp() {
             Ok(stream) => stream,
             Err(error) if matches!(error.kind(), ErrorKind::ConnectionRefused | ErrorKind::ConnectionReset) => {
                 return count;
             }
             Err(error) => unreachable!("connect: {error}"),
         };
-        let Ok(mut call) = caller.shake_hands(stream) else { return count };
-        let response = call.ask(request("POST", PATH, b"{}")).unwrap();
+        let Ok(mut connection) = client.handshake(stream) else { return count };
+        let response = connection.ask(request("POST", PATH, b"{}")).unwrap();
         assert!(response.status == 200 && response.complete, "{response:?}");
     }
-    unreachable!("counts to no end")
+    unreachable!("the loop has no end")
 }
 
-/// Calls on one connection until the daemon announces its end; the number of answers.
-fn call_steadily(caller: &Caller) -> usize {
-    let mut call = caller.connect().unwrap();
+/// Sends requests on one connection until the daemon announces its end. Returns the number of responses.
+fn request_on_one_connection(client: &TlsClient) -> usize {
+    let mut connection = client.connect().unwrap();
     for count in 1.. {
-        let response = call.ask(request("POST", PATH, b"{}")).unwrap();
+        let response = connection.ask(request("POST", PATH, b"{}")).unwrap();
         assert!(response.status == 200 && response.complete, "{response:?}");
         if response.field("connection") == Some("close") {
-            assert_eq!(call.end(SOON).unwrap().1, End::Orderly);
+            assert_eq!(connection.end(SOON).unwrap().1, End::Orderly);
             return count;
         }
         sleep(Duration::from_millis(20));
     }
-    unreachable!("counts to no end")
+    unreachable!("the loop has no end")
 }
 
 #[test]
 fn sigterm_under_load_loses_no_request() {
-    let scene = Scene::set().unwrap();
-    scene.events.set_behaviour(delay(100));
+    let environment = Environment::new().unwrap();
+    environment.events.set_behaviour(delay(100));
     let mut options = GatewayOptions::new(BINARY);
     options.environment.push(("HOOKGATE_LOG".into(), "debug".into()));
-    let text = configuration(&scene, "", "").replace("workers = 1", "workers = 2");
+    let text = environment.toml("", "").replace("workers = 1", "workers = 2");
     let mut gateway = Gateway::start(&text, &options).unwrap();
-    let identity = scene.identity(Sender::Percolate, Variant::Good).unwrap();
-    let caller = Caller::new(gateway.port(), &scene.pki, &identity).unwrap();
+    let identity = environment.identity(Sender::Percolate, Variant::Good).unwrap();
+    let client = TlsClient::new(gateway.port(), &environment.pki, &identity).unwrap();
     let answered: usize = thread::scope(|scope| {
-        let fresh: Vec<_> = (0..CLIENTS).map(|_| scope.spawn(|| call_freshly(&caller))).collect();
-        let steady: Vec<_> = (0..CLIENTS).map(|_| scope.spawn(|| call_steadily(&caller))).collect();
-        scene.events.wait_for(40, SOON).unwrap();
+        let fresh: Vec<_> = (0..CLIENTS).map(|_| scope.spawn(|| request_on_new_connections(&client))).collect();
+        let steady: Vec<_> = (0..CLIENTS).map(|_| scope.spawn(|| request_on_one_connection(&client))).collect();
+        environment.events.wait_for(40, SOON).unwrap();
         gateway.signal(Signal::TERM).unwrap();
         let status = gateway.wait_exit(SOON).unwrap();
         assert_eq!(status.code(), Some(0), "{}", gateway.log());
         fresh.into_iter().chain(steady).map(|client| client.join().unwrap()).sum()
     });
-    assert_eq!(answered as u64, scene.events.request_count(), "a request was handled and its answer lost");
+    assert_eq!(answered as u64, environment.events.request_count(), "a handled request got no response");
     let log = gateway.log();
     assert!(!log.contains("handshake ended") && !log.contains("handshake refused"), "{log}");
     assert!(!log.contains("connections are cut"), "{log}");
 }
 
 #[test]
-fn a_request_in_flight_is_finished_before_the_end() {
+fn a_request_in_flight_is_finished_before_the_daemon_ends() {
     for signal in [Signal::TERM, Signal::INT] {
-        let mut stand = Stand::limited("").unwrap();
-        stand.behave(delay(500));
-        let mut call = stand.call().unwrap();
-        call.send(request("POST", PATH, b"{}")).unwrap();
-        stand.handler().wait_for(1, SOON).unwrap();
-        stand.world.gateway.signal(signal).unwrap();
-        stand.world.gateway.wait_log("draining", SOON).unwrap();
-        let response = call.response().unwrap();
+        let mut gateway = TestGateway::with_limits("").unwrap();
+        gateway.handler().set_behaviour(delay(500));
+        let mut connection = gateway.connect().unwrap();
+        connection.send(request("POST", PATH, b"{}")).unwrap();
+        gateway.handler().wait_for(1, SOON).unwrap();
+        gateway.daemon.signal(signal).unwrap();
+        gateway.daemon.wait_log("draining", SOON).unwrap();
+        let response = connection.response().unwrap();
         assert_eq!((response.status, response.field("connection")), (200, Some("close")), "{signal:?}");
-        assert_eq!(call.end(SOON).unwrap(), (Vec::new(), End::Orderly));
-        assert_eq!(stand.world.gateway.wait_exit(SOON).unwrap().code(), Some(0));
+        assert_eq!(connection.end(SOON).unwrap(), (Vec::new(), End::Orderly));
+        assert_eq!(gateway.daemon.wait_exit(SOON).unwrap().code(), Some(0));
     }
 }
 
 #[test]
-fn a_body_that_is_still_coming_is_taken_to_its_end() {
-    let mut stand = Stand::limited("").unwrap();
-    let mut call = stand.call().unwrap();
+fn a_body_that_is_still_arriving_is_read_to_its_end() {
+    let mut gateway = TestGateway::with_limits("").unwrap();
+    let mut connection = gateway.connect().unwrap();
     let whole = request("POST", PATH, b"{\"slow\": true}");
     let (first, second) = whole.split_at(whole.len() - 5);
-    call.send(first).unwrap();
+    connection.send(first).unwrap();
     sleep(Duration::from_millis(200));
-    stand.world.gateway.signal(Signal::TERM).unwrap();
-    stand.world.gateway.wait_log("draining", SOON).unwrap();
+    gateway.daemon.signal(Signal::TERM).unwrap();
+    gateway.daemon.wait_log("draining", SOON).unwrap();
     sleep(Duration::from_millis(1200));
-    assert_eq!(call.ask(second).unwrap().status, 200);
-    assert_eq!(stand.world.gateway.wait_exit(SOON).unwrap().code(), Some(0));
+    assert_eq!(connection.ask(second).unwrap().status, 200);
+    assert_eq!(gateway.daemon.wait_exit(SOON).unwrap().code(), Some(0));
 }
 
 #[test]
-fn an_idle_connection_does_not_hold_up_the_end() {
-    let mut stand = Stand::limited("").unwrap();
-    let mut idle = stand.call().unwrap();
+fn an_idle_connection_does_not_delay_the_end() {
+    let mut gateway = TestGateway::with_limits("").unwrap();
+    let mut idle = gateway.connect().unwrap();
     assert_eq!(idle.ask(request("POST", PATH, b"{}")).unwrap().status, 200);
     let start = Instant::now();
-    stand.world.gateway.signal(Signal::TERM).unwrap();
+    gateway.daemon.signal(Signal::TERM).unwrap();
     assert_eq!(idle.end(SOON).unwrap(), (Vec::new(), End::Orderly));
-    assert_eq!(stand.world.gateway.wait_exit(SOON).unwrap().code(), Some(0));
+    assert_eq!(gateway.daemon.wait_exit(SOON).unwrap().code(), Some(0));
     assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
 }
 
-/// One worker accepts, and hands over to another that hangs; that one hears of the drain before it sees the first of them.
+/// One worker accepts, and hands over to another that hangs. That one learns of the drain before it sees the first connection.
 #[test]
-fn connections_on_their_way_to_another_worker_are_served_in_a_drain() {
-    let managed = Managed::set().unwrap();
+fn connections_being_handed_over_are_served_in_a_drain() {
+    let managed = ManagedEnvironment::new().unwrap();
     let (port, kept) = unit_sockets(1).unwrap();
     let mut gateway = managed.start_with(2, port, kept).unwrap();
-    let caller = managed.caller(port).unwrap();
-    let hung = Hung::hang(&gateway, "worker-1").unwrap();
-    let streams: Vec<_> = (0..28).map(|_| caller.dial().unwrap()).collect();
-    // One of them may be the hung worker's own already, and sixteen stay with the other.
+    let client = managed.client(port).unwrap();
+    let hung = HungThread::stop(&gateway, "worker-1").unwrap();
+    let streams: Vec<_> = (0..28).map(|_| client.connect_tcp().unwrap()).collect();
+    // The hung worker may have one connection already, and sixteen stay with the other.
     gateway.wait_metric("hookgate_connections_handed_over_total", &[], 10.0, SOON).unwrap();
     gateway.signal(Signal::TERM).unwrap();
     gateway.wait_log("draining", SOON).unwrap();
     hung.resume().unwrap();
     thread::scope(|scope| {
-        let ask = |stream| caller.shake_hands(stream).unwrap().ask(request("POST", PATH, b"{}")).unwrap();
+        let ask = |stream| client.handshake(stream).unwrap().ask(request("POST", PATH, b"{}")).unwrap();
         let asking: Vec<_> = streams.into_iter().map(|stream| scope.spawn(move || ask(stream))).collect();
         for response in asking.into_iter().map(|asking| asking.join().unwrap()) {
             assert_eq!((response.status, response.field("connection")), (200, Some("close")));
@@ -150,50 +150,50 @@ fn connections_on_their_way_to_another_worker_are_served_in_a_drain() {
 }
 
 #[test]
-fn a_draining_daemon_accepts_nothing_more() {
-    let mut stand = Stand::limited("").unwrap();
-    stand.behave(delay(700));
-    let mut call = stand.call().unwrap();
-    call.send(request("POST", PATH, b"{}")).unwrap();
-    stand.handler().wait_for(1, SOON).unwrap();
-    stand.world.gateway.signal(Signal::TERM).unwrap();
-    stand.world.gateway.wait_log("draining", SOON).unwrap();
+fn a_draining_daemon_accepts_no_connection() {
+    let mut gateway = TestGateway::with_limits("").unwrap();
+    gateway.handler().set_behaviour(delay(700));
+    let mut connection = gateway.connect().unwrap();
+    connection.send(request("POST", PATH, b"{}")).unwrap();
+    gateway.handler().wait_for(1, SOON).unwrap();
+    gateway.daemon.signal(Signal::TERM).unwrap();
+    gateway.daemon.wait_log("draining", SOON).unwrap();
     sleep(Duration::from_millis(200));
-    assert_eq!(stand.caller.dial().map(drop).map_err(|error| error.kind()), Err(ErrorKind::ConnectionRefused));
-    assert_eq!(call.response().unwrap().status, 200);
-    stand.world.gateway.wait_exit(SOON).unwrap();
+    assert_eq!(gateway.client.connect_tcp().map(drop).map_err(|error| error.kind()), Err(ErrorKind::ConnectionRefused));
+    assert_eq!(connection.response().unwrap().status, 200);
+    gateway.daemon.wait_exit(SOON).unwrap();
 }
 
 #[test]
-fn a_drain_that_takes_too_long_is_cut() {
-    let mut stand = Stand::limited("drain_timeout_ms = 500").unwrap();
-    stand.behave(Behaviour::NeverAnswer);
-    let mut call = stand.call().unwrap();
-    call.send(request("POST", PATH, b"{}")).unwrap();
-    stand.handler().wait_for(1, SOON).unwrap();
+fn a_drain_beyond_its_timeout_is_cut() {
+    let mut gateway = TestGateway::with_limits("drain_timeout_ms = 500").unwrap();
+    gateway.handler().set_behaviour(Behaviour::NeverAnswer);
+    let mut connection = gateway.connect().unwrap();
+    connection.send(request("POST", PATH, b"{}")).unwrap();
+    gateway.handler().wait_for(1, SOON).unwrap();
     let start = Instant::now();
-    stand.world.gateway.signal(Signal::TERM).unwrap();
-    let (bytes, end) = call.end(SOON).unwrap();
+    gateway.daemon.signal(Signal::TERM).unwrap();
+    let (bytes, end) = connection.end(SOON).unwrap();
     assert_eq!((bytes.len(), end), (0, End::Cut));
-    stand.world.gateway.wait_exit(SOON).unwrap();
+    gateway.daemon.wait_exit(SOON).unwrap();
     let elapsed = start.elapsed();
     assert!(elapsed >= Duration::from_millis(500) && elapsed < Duration::from_secs(4), "{elapsed:?}");
-    assert!(stand.world.gateway.log().contains("drain_timeout_ms passed"));
+    assert!(gateway.daemon.log().contains("drain_timeout_ms passed"));
 }
 
 #[test]
 fn a_second_sigterm_ends_a_drain_at_once() {
-    let mut stand = Stand::limited("").unwrap();
-    stand.behave(Behaviour::NeverAnswer);
-    let mut call = stand.call().unwrap();
-    call.send(request("POST", PATH, b"{}")).unwrap();
-    stand.handler().wait_for(1, SOON).unwrap();
-    stand.world.gateway.signal(Signal::TERM).unwrap();
-    stand.world.gateway.wait_log("draining", SOON).unwrap();
+    let mut gateway = TestGateway::with_limits("").unwrap();
+    gateway.handler().set_behaviour(Behaviour::NeverAnswer);
+    let mut connection = gateway.connect().unwrap();
+    connection.send(request("POST", PATH, b"{}")).unwrap();
+    gateway.handler().wait_for(1, SOON).unwrap();
+    gateway.daemon.signal(Signal::TERM).unwrap();
+    gateway.daemon.wait_log("draining", SOON).unwrap();
     let start = Instant::now();
-    stand.world.gateway.signal(Signal::TERM).unwrap();
-    stand.world.gateway.wait_exit(SOON).unwrap();
+    gateway.daemon.signal(Signal::TERM).unwrap();
+    gateway.daemon.wait_exit(SOON).unwrap();
     assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
-    assert_eq!(call.end(SOON).unwrap().1, End::Cut);
-    assert!(stand.world.gateway.log().contains("a second time"));
+    assert_eq!(connection.end(SOON).unwrap().1, End::Cut);
+    assert!(gateway.daemon.log().contains("a second time"));
 }

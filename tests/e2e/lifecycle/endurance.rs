@@ -1,126 +1,122 @@
-//! After a long day: descriptors, threads and memory are where they were.
+//! After many connections, descriptors, threads and memory are as before.
 
 use std::thread::{self, sleep};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crate::call::request;
-use crate::stand::{PATH, Stand};
-use crate::world::SOON;
+use hookgate_testkit::wait::wait_until;
+
+use crate::environment::{PATH, SOON};
+use crate::test_gateway::TestGateway;
+use crate::tls_client::request;
 
 /// Rounds of connections; odd, so that one of them is the median.
 const ROUNDS: usize = 7;
 
-/// Connections of a round; in all, ten thousand.
+/// Connections of a round; ten thousand in all rounds.
 const CONNECTIONS: usize = 1_500;
 
-/// Client threads: the handshake costs the client as much as the daemon.
+/// Client threads: a handshake costs the client as much as the daemon.
 const CLIENTS: usize = 4;
 
-/// By how many bytes resident memory may grow in the median round: a hundred a connection. The allocator takes and gives back pages by
-/// the megabyte, so that one round says little; what leaks grows in all of them.
+/// Bytes by which resident memory may grow in the median round: a hundred per connection. The allocator takes and returns megabytes
+/// at a time, so a single round proves little; a leak grows in all of them.
 const GROWTH_MAX: i64 = 100 * CONNECTIONS as i64;
 
-/// Makes `count` connections, one after the other a client, with a request each, that end in every way.
-fn connect(stand: &Stand, count: usize) {
+/// Makes `count` connections, each client one after the other, which end in every way.
+fn connect(gateway: &TestGateway, count: usize) {
     thread::scope(|scope| {
         for _ in 0..CLIENTS {
             scope.spawn(|| {
                 for index in 0..count / CLIENTS {
-                    let mut call = stand.call().unwrap();
+                    let mut connection = gateway.connect().unwrap();
                     let bytes = request("POST", PATH, b"{}");
                     match index % 4 {
-                        // Reset by the peer, in order by the peer, by the daemon, and without a request.
-                        0 => assert_eq!(call.ask(bytes).unwrap().status, 200),
+                        // Reset by the peer, closed by the peer, closed by the daemon, and without a request.
+                        0 => assert_eq!(connection.ask(bytes).unwrap().status, 200),
                         1 => {
-                            assert_eq!(call.ask(bytes).unwrap().status, 200);
-                            call.finish_sending().unwrap();
+                            assert_eq!(connection.ask(bytes).unwrap().status, 200);
+                            connection.finish_sending().unwrap();
                         }
                         2 => {
                             let text = String::from_utf8(bytes).unwrap();
                             let close = text.replacen("\r\n", "\r\nConnection: close\r\n", 1);
-                            assert_eq!(call.ask(close).unwrap().status, 200);
-                            call.end(SOON).unwrap();
+                            assert_eq!(connection.ask(close).unwrap().status, 200);
+                            connection.end(SOON).unwrap();
                             continue;
                         }
                         _ => {}
                     }
-                    // Ports that linger in TIME-WAIT would run out.
-                    call.reset().unwrap();
+                    // Otherwise ports in TIME-WAIT would run out.
+                    connection.reset().unwrap();
                 }
             });
         }
     });
-    let start = Instant::now();
-    while stand.world.gateway.metric("hookgate_connections_active", &[]).unwrap() > 0.0 {
-        assert!(start.elapsed() < SOON, "connections are left");
-        sleep(Duration::from_millis(20));
-    }
+    gateway.wait_no_connection().unwrap();
 }
 
-/// Connections that stay open without a request under way.
+/// Connections that stay open without a request.
 const RESTING: usize = 800;
 
-/// Bytes of resident memory that each of them may take. Most are the TLS library's; the reader and writer of HTTP and their buffers
-/// would be half as much again, and are let go of.
+/// Bytes of resident memory that each of them may take. Most are the TLS library's. The HTTP state and its buffers would add half of
+/// that, and are released.
 const RESTING_MAX: u64 = 20 * 1024;
 
 #[test]
 fn a_connection_at_rest_keeps_little_memory() {
-    let stand = Stand::limited("").unwrap();
-    connect(&stand, 400);
-    let before = stand.world.gateway.rss_bytes().unwrap();
+    let gateway = TestGateway::with_limits("").unwrap();
+    connect(&gateway, 400);
+    let before = gateway.daemon.rss_bytes().unwrap();
     let one = || {
-        let mut call = stand.call().unwrap();
-        assert_eq!(call.ask(request("POST", PATH, b"{}")).unwrap().status, 200);
-        call
+        let mut connection = gateway.connect().unwrap();
+        assert_eq!(connection.ask(request("POST", PATH, b"{}")).unwrap().status, 200);
+        connection
     };
     let open = |count: usize| (0..count).map(|_| one()).collect::<Vec<_>>();
-    let calls: Vec<_> = thread::scope(|scope| {
+    let connections: Vec<_> = thread::scope(|scope| {
         let clients: Vec<_> = (0..CLIENTS).map(|_| scope.spawn(|| open(RESTING / CLIENTS))).collect();
         clients.into_iter().flat_map(|client| client.join().unwrap()).collect()
     });
-    let start = Instant::now();
-    let each = || stand.world.gateway.rss_bytes().unwrap().saturating_sub(before) / RESTING as u64;
-    while each() > RESTING_MAX {
-        assert!(start.elapsed() < SOON, "{} bytes for each connection at rest", each());
-        sleep(Duration::from_millis(50));
-    }
-    drop(calls);
+    let each = || gateway.daemon.rss_bytes().unwrap().saturating_sub(before) / RESTING as u64;
+    let is_little = || each() <= RESTING_MAX;
+    let waited = wait_until("little memory at rest", SOON, is_little);
+    assert!(waited.is_ok(), "{} bytes for each connection at rest", each());
+    drop(connections);
 }
 
 #[derive(Debug)]
 struct Footprint {
-    /// Unknown where the tests do not run as root.
+    /// `None` if this process is not root.
     descriptors: Option<usize>,
     threads: usize,
 }
 
-fn footprint(stand: &Stand) -> Footprint {
-    let gateway = &stand.world.gateway;
-    // The scrapes' own connections end a moment after the answer.
+fn footprint(gateway: &TestGateway) -> Footprint {
+    let gateway = &gateway.daemon;
+    // The connections of the scrapes end a moment after the response.
     sleep(Duration::from_millis(200));
     let descriptors = rustix::process::geteuid().is_root().then(|| gateway.fd_count().unwrap());
     Footprint { descriptors, threads: gateway.thread_count().unwrap() }
 }
 
 #[test]
-fn ten_thousand_connections_leave_nothing_behind() {
-    let stand = Stand::limited("").unwrap();
-    connect(&stand, 1000);
-    let before = footprint(&stand);
-    let resident = || i64::try_from(stand.world.gateway.rss_bytes().unwrap()).unwrap();
+fn ten_thousand_connections_leak_nothing() {
+    let gateway = TestGateway::with_limits("").unwrap();
+    connect(&gateway, 1000);
+    let before = footprint(&gateway);
+    let resident = || i64::try_from(gateway.daemon.rss_bytes().unwrap()).unwrap();
     let mut sizes = vec![resident()];
     for _ in 0..ROUNDS {
-        connect(&stand, CONNECTIONS);
+        connect(&gateway, CONNECTIONS);
         sizes.push(resident());
     }
-    let after = footprint(&stand);
-    // An idle connection to the handler may have ended meanwhile, so fewer is as good.
+    let after = footprint(&gateway);
+    // An idle connection to the handler may have ended meanwhile, so fewer descriptors are good.
     assert!(after.descriptors <= before.descriptors && after.threads <= before.threads, "{before:?}, then {after:?}");
     let mut growths: Vec<i64> = sizes.windows(2).map(|pair| pair[1] - pair[0]).collect();
     growths.sort_unstable();
     assert!(growths[ROUNDS / 2] <= GROWTH_MAX, "resident bytes after each round: {sizes:?}");
-    let total = stand.world.gateway.metric("hookgate_connections_total", &[]).unwrap();
+    let total = gateway.daemon.metric("hookgate_connections_total", &[]).unwrap();
     assert!(total >= (ROUNDS * CONNECTIONS + 1000) as f64);
-    stand.world.still_serves().unwrap();
+    gateway.still_serves().unwrap();
 }

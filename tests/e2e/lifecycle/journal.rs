@@ -1,4 +1,4 @@
-//! Events in the journal, with their fields: a stand-in for journald's socket, and everything before it real.
+//! Events in the journal, with their fields. The socket of journald is a stub; all else is real.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 use hookgate_testkit::gateway::Gateway;
 use hookgate_testkit::pki::{Sender, Variant};
 
+use crate::environment::{Environment, PATH, SOON};
 use crate::mount::mounted;
-use crate::stand::{PATH, configuration};
-use crate::world::{SOON, Scene, World};
+use crate::test_gateway::TestGateway;
 
-/// The fields of an entry in the journal's own protocol: a line, or a name, eight bytes of length, and the value.
+/// The fields of an entry in the native protocol of the journal: `NAME=value`, or a name, eight bytes of length and the value.
 fn fields(mut entry: &[u8]) -> BTreeMap<String, String> {
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
     let mut fields = BTreeMap::new();
@@ -38,16 +38,16 @@ fn fields(mut entry: &[u8]) -> BTreeMap<String, String> {
 #[test]
 fn refusals_reach_the_journal_with_their_fields() {
     if !rustix::process::geteuid().is_root() {
-        return; // to mount
+        return; // only root can mount
     }
-    let scene = Scene::set().unwrap();
-    let directory = scene.path("journal");
+    let environment = Environment::new().unwrap();
+    let directory = environment.path("journal");
     fs::create_dir(&directory).unwrap();
     let journal = UnixDatagram::bind(directory.join("socket")).unwrap();
     journal.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
-    let options = mounted(&scene, &directory, "/run/systemd/journal", true);
-    let gateway = Gateway::start(&configuration(&scene, "", ""), &options).unwrap();
-    let world = World { gateway, scene };
+    let options = mounted(&environment, &directory, "/run/systemd/journal", true);
+    let daemon = Gateway::start(&environment.toml("", ""), &options).unwrap();
+    let gateway = TestGateway::new(daemon, environment, Sender::Percolate).unwrap();
 
     let find = |name: &str, value: &str| {
         let deadline = Instant::now() + SOON;
@@ -66,8 +66,8 @@ fn refusals_reach_the_journal_with_their_fields() {
     assert_eq!([&ready["PRIORITY"], &ready["SYSLOG_IDENTIFIER"], &ready["HOOKGATE_WORKERS"]], ["6", "hookgate", "1"]);
     assert_eq!(ready["HOOKGATE_CRYPTO"], if cfg!(feature = "aws-lc") { "aws-lc" } else { "ring" });
 
-    let expired = world.scene.identity(Sender::Percolate, Variant::Expired).unwrap();
-    let outcome = world.curl().identity(&expired).post(PATH, b"{}").run().unwrap();
+    let expired = gateway.environment.identity(Sender::Percolate, Variant::Expired).unwrap();
+    let outcome = gateway.curl().identity(&expired).post(PATH, b"{}").run().unwrap();
     let request_id = outcome.response().unwrap().field("x-request-id").unwrap().to_owned();
     let refused = find("HOOKGATE_REASON", "certificate_expired");
     assert_eq!(refused["HOOKGATE_EVENT"], "request refused");
@@ -78,9 +78,9 @@ fn refusals_reach_the_journal_with_their_fields() {
     assert!(refused["HOOKGATE_PEER"].starts_with("127.0.0.1:"), "{refused:?}");
     assert!(refused["MESSAGE"].starts_with("request refused reason=\"certificate_expired\" "), "{refused:?}");
 
-    let pagerduty = world.scene.identity(Sender::PagerDuty, Variant::Good).unwrap();
-    assert_eq!(world.curl().identity(&pagerduty).post(PATH, b"{}").run().unwrap().status(), Some(403));
+    let pagerduty = gateway.environment.identity(Sender::PagerDuty, Variant::Good).unwrap();
+    assert_eq!(gateway.curl().identity(&pagerduty).post(PATH, b"{}").run().unwrap().status(), Some(403));
     let refused = find("HOOKGATE_REASON", "provider_not_admitted");
     assert_eq!([&refused["HOOKGATE_PROVIDER"], &refused["HOOKGATE_ROUTE"]], ["pagerduty", "any"]);
-    assert_eq!(world.gateway.log(), "", "nothing goes to standard error");
+    assert_eq!(gateway.daemon.log(), "", "the daemon wrote to standard error");
 }

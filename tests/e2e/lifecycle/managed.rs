@@ -1,45 +1,46 @@
-//! The daemon under a service manager that the test plays: what the tests of sockets, restarts, reloads and watchdog share.
+//! The daemon under a service manager that is part of the test: what the tests of sockets, restarts, reloads and watchdog share.
+//!
+//! Owns the set-up. Must not judge: tests do.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use hookgate_testkit::gateway::{Gateway, GatewayOptions, Signal};
-use hookgate_testkit::manager::Manager;
 use hookgate_testkit::pki::{Sender, Variant};
+use hookgate_testkit::service_manager::ServiceManager;
 use nix::sys::ptrace;
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
 use socket2::{Domain, Socket, Type};
 
-use crate::call::Caller;
-use crate::stand::configuration;
-use crate::world::{BINARY, SOON, Scene};
+use crate::environment::{BINARY, Environment, SOON};
+use crate::tls_client::TlsClient;
 
 /// Sockets with their names.
 pub(super) type Sockets = Vec<(String, Arc<OwnedFd>)>;
 
-/// Everything around the daemon, and who manages it.
-pub(super) struct Managed {
-    pub(super) manager: Manager,
-    pub(super) scene: Scene,
+/// An [`Environment`] with a service manager.
+pub(super) struct ManagedEnvironment {
+    pub(super) service_manager: ServiceManager,
+    pub(super) environment: Environment,
 }
 
-impl Managed {
-    pub(super) fn set() -> Result<Self> {
-        let scene = Scene::set()?;
-        Ok(Self { manager: Manager::listen(&scene.path("notify.sock"))?, scene })
+impl ManagedEnvironment {
+    pub(super) fn new() -> Result<Self> {
+        let environment = Environment::new()?;
+        Ok(Self { service_manager: ServiceManager::listen(&environment.path("notify.sock"))?, environment })
     }
 
     /// The configuration with this many workers.
     pub(super) fn configuration(&self, workers: usize) -> String {
-        configuration(&self.scene, "", "").replace("workers = 1", &format!("workers = {workers}"))
+        self.environment.toml("", "").replace("workers = 1", &format!("workers = {workers}"))
     }
 
-    /// How the manager starts the daemon.
+    /// The options with which the service manager starts the daemon.
     pub(super) fn options(&self) -> GatewayOptions {
         let mut options = GatewayOptions::new(BINARY);
-        options.environment.push(("NOTIFY_SOCKET".into(), self.manager.path().into()));
+        options.environment.push(("NOTIFY_SOCKET".into(), self.service_manager.path().into()));
         options
     }
 
@@ -49,18 +50,18 @@ impl Managed {
         Gateway::start(&self.configuration(workers), &options)
     }
 
-    /// Connections to `port` with a certificate that is admitted.
-    pub(super) fn caller(&self, port: u16) -> Result<Caller> {
-        Caller::new(port, &self.scene.pki, &self.scene.identity(Sender::Percolate, Variant::Good)?)
+    /// A client for `port` that the daemon admits.
+    pub(super) fn client(&self, port: u16) -> Result<TlsClient> {
+        TlsClient::new(port, &self.environment.pki, &self.environment.identity(Sender::Percolate, Variant::Good)?)
     }
 }
 
-/// A thread of the daemon that hangs. The test thread that stopped it is the one to resume it.
-pub(super) struct Hung(Pid);
+/// A stopped thread of the daemon. The thread of the test that stopped it must resume it.
+pub(super) struct HungThread(Pid);
 
-impl Hung {
+impl HungThread {
     /// Stops the thread with this name.
-    pub(super) fn hang(gateway: &Gateway, name: &str) -> Result<Self> {
+    pub(super) fn stop(gateway: &Gateway, name: &str) -> Result<Self> {
         for task in std::fs::read_dir(format!("/proc/{}/task", gateway.process_id()))? {
             let task = task?;
             if std::fs::read_to_string(task.path().join("comm"))?.trim() == name {
@@ -74,20 +75,20 @@ impl Hung {
         anyhow::bail!("no thread {name}")
     }
 
-    /// Lets it go on.
+    /// Resumes it.
     pub(super) fn resume(self) -> Result<()> {
         Ok(ptrace::detach(self.0, None)?)
     }
 }
 
-/// Ends the daemon as the manager does, and waits until it has ended.
+/// Ends the daemon as the service manager does, and waits until it has ended.
 pub(super) fn end(gateway: &mut Gateway) {
     gateway.signal(Signal::TERM).unwrap();
     let status = gateway.wait_exit(SOON).unwrap();
     assert_eq!(status.code(), Some(0), "{}", gateway.log());
 }
 
-/// What a .socket unit with `ReusePort=yes` and this many equal lines makes: sockets on one port of 127.0.0.1.
+/// The sockets of a .socket unit with `ReusePort=yes` and `count` equal lines: all on one port of 127.0.0.1.
 pub(super) fn unit_sockets(count: usize) -> Result<(u16, Sockets)> {
     let mut port = 0;
     let mut sockets = Vec::new();

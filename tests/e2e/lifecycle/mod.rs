@@ -1,4 +1,4 @@
-//! The life of the daemon: start, reload, restart, drain, and what it looks like after a long day.
+//! The life of the daemon: start, reload, restart, drain, and its resources after many connections.
 
 pub(crate) mod confinement;
 mod drain;

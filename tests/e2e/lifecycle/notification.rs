@@ -1,27 +1,27 @@
-//! What the service manager hears: readiness, reloads, the end, and a watchdog that only living workers feed.
+//! Notifications to the service manager: readiness, reloads, the end, and a watchdog that is fed only while all workers live.
 
 use std::time::{Duration, Instant};
 
 use hookgate_testkit::gateway::{Gateway, Signal};
 
-use super::managed::{Hung, Managed, end};
-use crate::world::SOON;
+use super::managed::{HungThread, ManagedEnvironment, end};
+use crate::environment::SOON;
 
 #[test]
 fn the_watchdog_is_fed_while_every_worker_lives() {
     let interval = Duration::from_millis(1800);
-    let managed = Managed::set().unwrap();
+    let managed = ManagedEnvironment::new().unwrap();
     let mut options = managed.options();
     options.environment.push(("WATCHDOG_USEC".into(), interval.as_micros().to_string().into()));
     let gateway = Gateway::start(&managed.configuration(2), &options).unwrap();
-    let is_ping = |message: &hookgate_testkit::manager::Message| message.value("WATCHDOG") == Some("1");
-    let pings = || managed.manager.times("WATCHDOG=1");
-    managed.manager.wait_for(0, SOON, is_ping).unwrap();
+    let is_ping = |message: &hookgate_testkit::service_manager::Message| message.value("WATCHDOG") == Some("1");
+    let pings = || managed.service_manager.times("WATCHDOG=1");
+    managed.service_manager.wait_for(0, SOON, is_ping).unwrap();
     std::thread::sleep(interval);
     let gap = pings().windows(2).map(|pair| pair[1] - pair[0]).max();
-    assert!(gap.is_some_and(|gap| gap < interval), "systemd would have ended it: {gap:?}");
-    // One worker of two hangs; everything else goes on.
-    let worker = Hung::hang(&gateway, "worker-1").unwrap();
+    assert!(gap.is_some_and(|gap| gap < interval), "systemd would have ended the daemon: {gap:?}");
+    // One worker of two hangs; all other threads run.
+    let worker = HungThread::stop(&gateway, "worker-1").unwrap();
     let hung = Instant::now();
     gateway.wait_log("worker-1 has shown no life", SOON).unwrap();
     assert!(hung.elapsed() < interval, "{:?}", hung.elapsed());
@@ -29,18 +29,18 @@ fn the_watchdog_is_fed_while_every_worker_lives() {
     assert_eq!(gateway.metric("hookgate_worker_stalled", &[("worker", "0")]).unwrap(), 0.0);
     let noticed = Instant::now();
     std::thread::sleep(interval / 2);
-    assert!(pings().iter().all(|ping| *ping <= noticed), "it is fed though a worker hangs");
+    assert!(pings().iter().all(|ping| *ping <= noticed), "the watchdog was fed while a worker hung");
     assert_eq!(gateway.log().matches("has shown no life").count(), 1, "{}", gateway.log());
-    let heard = managed.manager.messages().len();
+    let received = managed.service_manager.messages().len();
     worker.resume().unwrap();
-    managed.manager.wait_for(heard, SOON, is_ping).unwrap();
+    managed.service_manager.wait_for(received, SOON, is_ping).unwrap();
     gateway.wait_log("worker-1 goes on", SOON).unwrap();
 }
 
 #[test]
-fn the_manager_hears_of_readiness_reloads_and_the_end() {
-    let managed = Managed::set().unwrap();
-    let manager = &managed.manager;
+fn readiness_reloads_and_the_end_are_notified() {
+    let managed = ManagedEnvironment::new().unwrap();
+    let manager = &managed.service_manager;
     let mut gateway = Gateway::start(&managed.configuration(2), &managed.options()).unwrap();
     let ready = manager.wait_for(0, SOON, |message| message.value("READY") == Some("1")).unwrap();
     let status = ready.value("STATUS").unwrap();
@@ -65,40 +65,41 @@ fn the_manager_hears_of_readiness_reloads_and_the_end() {
     let stopping = manager.wait_for(0, SOON, |message| message.value("STOPPING") == Some("1")).unwrap();
     assert!(stopping.value("STATUS").unwrap().starts_with("draining"), "{stopping:?}");
     let extended: u64 = stopping.value("EXTEND_TIMEOUT_USEC").unwrap().parse().unwrap();
-    assert!(extended > 30_000_000, "the drain alone may take 30 s, not {extended} microseconds");
+    assert!(extended > 30_000_000, "{extended} microseconds are less than the drain may take, 30 s");
 }
 
-/// CLOCK_MONOTONIC, as systemd compares it.
+/// CLOCK_MONOTONIC in microseconds, as in MONOTONIC_USEC.
 fn microseconds() -> u64 {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
     u64::try_from(now.tv_sec * 1_000_000 + now.tv_nsec / 1000).unwrap()
 }
 
 #[test]
-fn hang_ups_close_together_are_one_reload_more_and_the_last_is_not_lost() {
-    let managed = Managed::set().unwrap();
+fn hang_ups_close_together_cause_one_further_reload_and_the_last_is_not_lost() {
+    let managed = ManagedEnvironment::new().unwrap();
     let gateway = Gateway::start(&managed.configuration(1), &managed.options()).unwrap();
-    let reloads = || managed.manager.times("RELOADING=1").len();
-    // While it stands still they are pending all at once.
+    let reloads = || managed.service_manager.times("RELOADING=1").len();
+    // While the daemon is stopped, all of them are pending.
     gateway.signal(Signal::STOP).unwrap();
     (0..10).for_each(|_| gateway.signal(Signal::HUP).unwrap());
     gateway.signal(Signal::CONT).unwrap();
     gateway.wait_metric("hookgate_config_generation", &[], 2.0, SOON).unwrap();
-    // Each falls somewhere into the reload of the one before it. The last must see what was written before it.
+    // Each arrives during the reload of the one before. The last must see what was written before it.
     for index in 1..=20 {
         let limit = format!("max_connections = {}", 100 + index);
-        let text = crate::stand::configuration(&managed.scene, &limit, "");
+        let text = managed.environment.toml(&limit, "");
         gateway.write_configuration(&text).unwrap();
         gateway.signal(Signal::HUP).unwrap();
     }
     gateway.write_configuration("this is not TOML").unwrap();
     gateway.signal(Signal::HUP).unwrap();
-    let failed = |message: &hookgate_testkit::manager::Message| {
+    let failed = |message: &hookgate_testkit::service_manager::Message| {
         message.value("STATUS").is_some_and(|status| status.contains("the reload at"))
     };
-    managed.manager.wait_for(0, SOON, failed).unwrap();
+    managed.service_manager.wait_for(0, SOON, failed).unwrap();
     std::thread::sleep(Duration::from_millis(200));
     assert!((2..=22).contains(&reloads()), "{} reloads for 31 signals", reloads());
-    let last = managed.manager.messages().into_iter().rfind(|message| message.value("STATUS").is_some()).unwrap();
+    let last =
+        managed.service_manager.messages().into_iter().rfind(|message| message.value("STATUS").is_some()).unwrap();
     assert!(failed(&last), "the last signal was lost: {last:?}");
 }

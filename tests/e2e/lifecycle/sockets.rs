@@ -1,5 +1,5 @@
-//! Listening sockets that others hold beside the daemon: a .socket unit's, and its own in the service manager's store. They
-//! outlive it, so a restart refuses nobody.
+//! Listening sockets that outlive the daemon: those of a .socket unit, and the daemon's own in the store of the service manager. A
+//! restart refuses no connection.
 
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::fd::OwnedFd;
@@ -12,56 +12,56 @@ use hookgate_testkit::gateway::{Gateway, GatewayOptions, Signal};
 use hookgate_testkit::handler::Behaviour;
 use socket2::{Domain, Socket, Type};
 
-use super::managed::{Managed, Sockets, end, unit_sockets};
-use crate::call::{Caller, request};
-use crate::stand::PATH;
-use crate::world::SOON;
+use super::managed::{ManagedEnvironment, Sockets, end, unit_sockets};
+use crate::environment::{PATH, SOON};
+use crate::tls_client::{TlsClient, request};
 
-/// Calls once on a connection of its own.
-fn call_once(caller: &Caller) {
-    let response = caller.connect().unwrap().ask(request("POST", PATH, b"{}")).unwrap();
+/// Sends one request on a new connection.
+fn request_once(client: &TlsClient) {
+    let response = client.connect().unwrap().ask(request("POST", PATH, b"{}")).unwrap();
     assert!(response.status == 200 && response.complete, "{response:?}");
 }
 
 #[test]
 fn sockets_that_were_handed_over_are_all_served_by_all_workers() {
     for (sockets, workers) in [(1, 1), (1, 2), (2, 1), (2, 2)] {
-        let managed = Managed::set().unwrap();
+        let managed = ManagedEnvironment::new().unwrap();
         let (port, handed_over) = unit_sockets(sockets).unwrap();
         let mut gateway = managed.start_with(workers, port, handed_over).unwrap();
-        let caller = managed.caller(port).unwrap();
-        // The kernel picks a socket by a hash of the client's port: one of two is left out by chance once in 2^15 times.
-        (0..16).for_each(|_| call_once(&caller));
-        assert_eq!(managed.manager.stored().len(), 0, "the unit keeps them");
+        let client = managed.client(port).unwrap();
+        // The kernel picks a socket by a hash of the client's port. That all pick the same of two has a chance of 1 in 2^15.
+        (0..16).for_each(|_| request_once(&client));
+        assert_eq!(managed.service_manager.stored().len(), 0, "the daemon stored a socket of the unit");
         end(&mut gateway);
         assert!(gateway.log().contains(&format!("listening address=127.0.0.1:{port}")), "{}", gateway.log());
     }
 }
 
 #[test]
-fn what_connects_between_two_lives_is_served_in_the_second() {
+fn connections_between_two_processes_are_served_by_the_second() {
     let check = |sockets: usize, workers: [usize; 2], signal: Signal| {
-        let managed = Managed::set().unwrap();
+        let managed = ManagedEnvironment::new().unwrap();
         let (mut gateway, port, kept) = if sockets == 0 {
             let gateway = Gateway::start(&managed.configuration(workers[0]), &managed.options()).unwrap();
             let port = gateway.port();
-            (gateway, port, managed.manager.wait_stored(workers[0], SOON).unwrap())
+            (gateway, port, managed.service_manager.wait_stored(workers[0], SOON).unwrap())
         } else {
             let (port, kept) = unit_sockets(sockets).unwrap();
             (managed.start_with(workers[0], port, kept.clone()).unwrap(), port, kept)
         };
-        let caller = managed.caller(port).unwrap();
-        call_once(&caller);
+        let client = managed.client(port).unwrap();
+        request_once(&client);
         gateway.signal(signal).unwrap();
         gateway.wait_exit(SOON).unwrap();
-        let waiting: Vec<_> = (0..6).map(|_| caller.dial().unwrap()).collect();
+        let waiting: Vec<_> = (0..6).map(|_| client.connect_tcp().unwrap()).collect();
         let mut gateway = managed.start_with(workers[1], port, kept.clone()).unwrap();
         for stream in waiting {
-            let response = caller.shake_hands(stream).unwrap().ask(request("POST", PATH, b"{}")).unwrap();
+            let response = client.handshake(stream).unwrap().ask(request("POST", PATH, b"{}")).unwrap();
             assert_eq!(response.status, 200);
         }
-        let stores = managed.manager.messages().iter().filter(|message| message.value("FDSTORE").is_some()).count();
-        assert_eq!(stores, usize::from(sockets == 0), "what came from the store stays there");
+        let stores =
+            managed.service_manager.messages().iter().filter(|message| message.value("FDSTORE").is_some()).count();
+        assert_eq!(stores, usize::from(sockets == 0), "the daemon stored a socket again");
         end(&mut gateway);
     };
     check(1, [2, 2], Signal::TERM);
@@ -70,34 +70,33 @@ fn what_connects_between_two_lives_is_served_in_the_second() {
     check(0, [2, 1], Signal::KILL);
 }
 
-/// Who calls during a restart.
+/// The clients during a restart.
 struct Clients {
-    /// So many keep their connection.
+    /// Clients that keep their connection.
     steady: usize,
-    /// So many make one for each request.
+    /// Clients that make a connection for each request.
     fresh: usize,
-    /// So many connections one worker has handed over to another, at least, when the daemon is ended.
+    /// The least number of connections that a worker hands over to another before the daemon is ended.
     handed_over: f64,
 }
 
-/// Few enough that each worker keeps what it accepts.
+/// Few enough that each worker keeps the connections that it accepts.
 const FEW: Clients = Clients { steady: 2, fresh: 4, handed_over: 0.0 };
 
-/// Clients call, each request on a fresh connection or on a kept one, while the daemon is ended and started again; returns how
-/// many requests were answered. Every one of them must be.
-fn restart_under_load(managed: &Managed, mut gateway: Gateway, kept: &Sockets, load: &Clients) -> u64 {
+/// Ends and starts the daemon while clients send requests. Returns the number of responses. Each request must get one.
+fn restart_under_load(managed: &ManagedEnvironment, mut gateway: Gateway, kept: &Sockets, load: &Clients) -> u64 {
     let port = gateway.port();
-    let caller = managed.caller(port).unwrap();
+    let client = managed.client(port).unwrap();
     let over = AtomicBool::new(false);
     let steady = || {
-        let mut call = caller.connect().unwrap();
+        let mut connection = client.connect().unwrap();
         let mut answered = 0;
         while !over.load(Ordering::Relaxed) {
-            let response = call.ask(request("POST", PATH, b"{}")).unwrap();
+            let response = connection.ask(request("POST", PATH, b"{}")).unwrap();
             assert!(response.status == 200 && response.complete, "{response:?}");
             answered += 1;
             if response.field("connection") == Some("close") {
-                call = caller.connect().unwrap();
+                connection = client.connect().unwrap();
             }
             sleep(Duration::from_millis(10));
         }
@@ -106,7 +105,7 @@ fn restart_under_load(managed: &Managed, mut gateway: Gateway, kept: &Sockets, l
     let fresh = || {
         let mut answered = 0;
         while !over.load(Ordering::Relaxed) {
-            call_once(&caller);
+            request_once(&client);
             answered += 1;
         }
         answered
@@ -116,15 +115,15 @@ fn restart_under_load(managed: &Managed, mut gateway: Gateway, kept: &Sockets, l
         let clients: Vec<_> = steady.chain((0..load.fresh).map(|_| scope.spawn(fresh))).collect();
         let mut handled = 0;
         for _ in 0..2 {
-            managed.scene.events.wait_for(handled + 40, SOON).unwrap();
+            managed.environment.events.wait_for(handled + 40, SOON).unwrap();
             let handed_over = "hookgate_connections_handed_over_total";
             gateway.wait_metric(handed_over, &[], load.handed_over, SOON).unwrap();
             end(&mut gateway);
             assert!(!gateway.log().contains("connections are cut"), "{}", gateway.log());
             gateway = managed.start_with(2, port, kept.clone()).unwrap();
-            handled = managed.scene.events.request_count();
+            handled = managed.environment.events.request_count();
         }
-        managed.scene.events.wait_for(handled + 40, SOON).unwrap();
+        managed.environment.events.wait_for(handled + 40, SOON).unwrap();
         over.store(true, Ordering::Relaxed);
         let answered = clients.into_iter().map(|client| client.join().unwrap()).sum();
         end(&mut gateway);
@@ -133,58 +132,58 @@ fn restart_under_load(managed: &Managed, mut gateway: Gateway, kept: &Sockets, l
 }
 
 #[test]
-fn a_restart_with_sockets_of_a_unit_fails_no_request() {
-    let managed = Managed::set().unwrap();
-    managed.scene.events.set_behaviour(Behaviour::Delay(Duration::from_millis(20), Behaviour::Json.boxed()));
+fn a_restart_with_sockets_of_a_unit_loses_no_request() {
+    let managed = ManagedEnvironment::new().unwrap();
+    managed.environment.events.set_behaviour(Behaviour::Delay(Duration::from_millis(20), Behaviour::Json.boxed()));
     let (port, kept) = unit_sockets(1).unwrap();
     let gateway = managed.start_with(2, port, kept.clone()).unwrap();
     let answered = restart_under_load(&managed, gateway, &kept, &FEW);
-    assert_eq!(answered, managed.scene.events.request_count());
+    assert_eq!(answered, managed.environment.events.request_count());
 }
 
-/// So many connections stay open that workers hand over what they accept, up to the drain and into it.
+/// Enough connections stay open that workers hand over what they accept, before the drain and during it.
 #[test]
-fn a_restart_fails_no_request_on_a_connection_that_was_handed_over() {
-    let managed = Managed::set().unwrap();
-    managed.scene.events.set_behaviour(Behaviour::Delay(Duration::from_millis(20), Behaviour::Json.boxed()));
+fn a_restart_loses_no_request_on_a_connection_that_was_handed_over() {
+    let managed = ManagedEnvironment::new().unwrap();
+    managed.environment.events.set_behaviour(Behaviour::Delay(Duration::from_millis(20), Behaviour::Json.boxed()));
     let (port, kept) = unit_sockets(1).unwrap();
     let gateway = managed.start_with(2, port, kept.clone()).unwrap();
     let many = Clients { steady: 40, fresh: 8, handed_over: 20.0 };
     let answered = restart_under_load(&managed, gateway, &kept, &many);
-    assert_eq!(answered, managed.scene.events.request_count());
+    assert_eq!(answered, managed.environment.events.request_count());
 }
 
 #[test]
-fn a_restart_with_sockets_in_the_store_fails_no_request() {
-    let managed = Managed::set().unwrap();
-    managed.scene.events.set_behaviour(Behaviour::Delay(Duration::from_millis(20), Behaviour::Json.boxed()));
+fn a_restart_with_sockets_in_the_store_loses_no_request() {
+    let managed = ManagedEnvironment::new().unwrap();
+    managed.environment.events.set_behaviour(Behaviour::Delay(Duration::from_millis(20), Behaviour::Json.boxed()));
     let gateway = Gateway::start(&managed.configuration(2), &managed.options()).unwrap();
-    let kept = managed.manager.wait_stored(2, SOON).unwrap();
+    let kept = managed.service_manager.wait_stored(2, SOON).unwrap();
     let answered = restart_under_load(&managed, gateway, &kept, &FEW);
-    assert_eq!(answered, managed.scene.events.request_count());
+    assert_eq!(answered, managed.environment.events.request_count());
 }
 
 #[test]
-fn a_stored_socket_that_is_no_longer_configured_is_given_up() {
-    let managed = Managed::set().unwrap();
+fn a_stored_socket_that_is_no_longer_configured_is_closed() {
+    let managed = ManagedEnvironment::new().unwrap();
     let mut gateway = Gateway::start(&managed.configuration(1), &managed.options()).unwrap();
     let old = gateway.address();
-    let kept = managed.manager.wait_stored(1, SOON).unwrap();
+    let kept = managed.service_manager.wait_stored(1, SOON).unwrap();
     end(&mut gateway);
     let options = GatewayOptions { handed_over: kept, ..managed.options() };
     let moved = Gateway::start(&managed.configuration(1), &options).unwrap();
     assert_ne!(moved.address(), old);
-    let stored = managed.manager.wait_stored(1, SOON).unwrap();
+    let stored = managed.service_manager.wait_stored(1, SOON).unwrap();
     assert_eq!(stored[0].0, format!("hookgate-listen-127.0.0.1_{}", moved.port()));
     moved.wait_log("removed from the file descriptor store", SOON).unwrap();
     drop((gateway, options));
-    assert!(TcpStream::connect(old).is_err(), "nobody holds the socket any more");
-    call_once(&managed.caller(moved.port()).unwrap());
+    assert!(TcpStream::connect(old).is_err(), "the socket is still open");
+    request_once(&managed.client(moved.port()).unwrap());
 }
 
 #[test]
-fn a_socket_that_does_not_fit_ends_the_start_and_says_what_to_do() {
-    let managed = Managed::set().unwrap();
+fn a_socket_that_does_not_match_fails_the_start_with_advice() {
+    let managed = ManagedEnvironment::new().unwrap();
     let check = |name: &str, socket: OwnedFd, expected: &[&str]| {
         let options = GatewayOptions { handed_over: vec![(name.to_owned(), Arc::new(socket))], ..managed.options() };
         let error = Gateway::start(&managed.configuration(1), &options).unwrap_err();

@@ -1,4 +1,4 @@
-//! Start-up: what keeps the daemon from it, said at once and in full, and what it does without io_uring.
+//! Start-up: what makes it fail, reported at once and completely, and start-up without io_uring.
 
 use std::fs;
 use std::net::TcpListener;
@@ -10,24 +10,23 @@ use hookgate_testkit::gateway::{Gateway, GatewayOptions};
 use hookgate_testkit::pki::{Sender, Variant};
 use hookgate_testkit::process::{Finished, run};
 
-use crate::stand::{PATH, configuration};
-use crate::world::{BINARY, SOON, Scene};
+use crate::environment::{BINARY, Environment, PATH, SOON};
 
-/// Starts the daemon with this file, and expects that it ends.
-fn fails(scene: &Scene, text: &str) -> Finished {
-    let file = scene.write("failing.toml", text).unwrap();
+/// Starts the daemon with this configuration, and expects that it ends.
+fn fails(environment: &Environment, text: &str) -> Finished {
+    let file = environment.write("failing.toml", text).unwrap();
     let mut command = Command::new(BINARY);
     command.args(["run", "--config"]).arg(file).env("NO_COLOR", "1");
     let finished = run(command, &[], SOON).unwrap();
-    assert!(!finished.timed_out, "it runs: {}", finished.stderr_text());
+    assert!(!finished.timed_out, "the daemon runs: {}", finished.stderr_text());
     finished
 }
 
 #[test]
-fn a_bad_configuration_ends_the_start_with_every_error() {
-    let scene = Scene::set().unwrap();
-    let text = configuration(&scene, "max_connections = 0", "unknown = 1").replace("percolate\"]", "percolat\"]");
-    let finished = fails(&scene, &text);
+fn a_bad_configuration_fails_the_start_with_every_error() {
+    let environment = Environment::new().unwrap();
+    let text = environment.toml("max_connections = 0", "unknown = 1").replace("percolate\"]", "percolat\"]");
+    let finished = fails(&environment, &text);
     assert_eq!(finished.status.unwrap().code(), Some(1));
     let stderr = finished.stderr_text();
     for wrong in ["max_connections = 0", "unknown = 1", "providers = [\"percolat\"]"] {
@@ -38,7 +37,7 @@ fn a_bad_configuration_ends_the_start_with_every_error() {
 }
 
 #[test]
-fn a_missing_configuration_ends_the_start() {
+fn a_missing_configuration_fails_the_start() {
     let finished = {
         let mut command = Command::new(BINARY);
         command.args(["run", "--config", "/nonexistent/hookgate.toml"]);
@@ -49,14 +48,14 @@ fn a_missing_configuration_ends_the_start() {
 }
 
 #[test]
-fn a_port_that_is_taken_ends_the_start() {
-    let scene = Scene::set().unwrap();
+fn a_port_in_use_fails_the_start() {
+    let environment = Environment::new().unwrap();
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
     let taken = taken.local_addr().unwrap().port().to_string();
     let check = |listen: &str, metrics: &str, key: &str| {
-        let text = configuration(&scene, "", "").replace(LISTEN_PORT, listen).replace(METRICS_PORT, metrics);
-        let finished = fails(&scene, &text.replace(IO, "epoll"));
+        let text = environment.toml("", "").replace(LISTEN_PORT, listen).replace(METRICS_PORT, metrics);
+        let finished = fails(&environment, &text.replace(IO, "epoll"));
         assert_eq!(finished.status.unwrap().code(), Some(1));
         let stderr = finished.stderr_text();
         assert!(stderr.contains(&format!("127.0.0.1:{taken}")) && stderr.contains(key), "{stderr}");
@@ -66,9 +65,9 @@ fn a_port_that_is_taken_ends_the_start() {
     check(&free, &taken, "metrics.listen");
 }
 
-/// The daemon behind a seccomp filter that answers io_uring_setup(2), and nothing else, with `errno`, as container engines
-/// have it. Perl stands in every base system and can make system calls: prctl(2), PR_SET_NO_NEW_PRIVS and PR_SET_SECCOMP.
-fn without_io_uring(scene: &Scene, errno: u32, io: &str) -> GatewayOptions {
+/// Starts the daemon under a seccomp filter that fails io_uring_setup(2) with `errno`, as container engines do. Perl is in every
+/// Debian base system and can make system calls: prctl(2), PR_SET_NO_NEW_PRIVS and PR_SET_SECCOMP.
+fn without_io_uring(environment: &Environment, errno: u32, io: &str) -> GatewayOptions {
     let prctl = if cfg!(target_arch = "x86_64") { 157 } else { 167 };
     let script = format!(
         "#!/usr/bin/perl\n\
@@ -79,7 +78,7 @@ fn without_io_uring(scene: &Scene, errno: u32, io: &str) -> GatewayOptions {
          exec '{BINARY}', @ARGV;\n",
         0x0005_0000 | errno
     );
-    let mut options = GatewayOptions::new(scene.write("without-io-uring", script).unwrap());
+    let mut options = GatewayOptions::new(environment.write("without-io-uring", script).unwrap());
     fs::set_permissions(&options.binary, fs::Permissions::from_mode(0o700)).unwrap();
     options.io = io.to_owned();
     options
@@ -87,28 +86,28 @@ fn without_io_uring(scene: &Scene, errno: u32, io: &str) -> GatewayOptions {
 
 #[test]
 fn without_io_uring_auto_falls_back_to_epoll_with_one_warning() {
-    let scene = Scene::set().unwrap();
-    // EPERM as from kernel.io_uring_disabled and Docker's profile, ENOSYS as from others.
+    let environment = Environment::new().unwrap();
+    // EPERM, as from kernel.io_uring_disabled and Docker's profile, and ENOSYS, as from others.
     for errno in [1, 38] {
-        let options = without_io_uring(&scene, errno, "auto");
-        let gateway = Gateway::start(&configuration(&scene, "", ""), &options).unwrap();
+        let options = without_io_uring(&environment, errno, "auto");
+        let gateway = Gateway::start(&environment.toml("", ""), &options).unwrap();
         let warnings = gateway.log().lines().filter(|line| line.contains("WARN") && line.contains("io_uring")).count();
         assert_eq!(warnings, 1, "{}", gateway.log());
         assert!(gateway.log().contains("seccomp"), "{}", gateway.log());
         assert_eq!(gateway.metric("hookgate_io_fallback", &[]).unwrap(), 1.0);
         assert_eq!(gateway.metric("hookgate_io_backend_info", &[("backend", "epoll")]).unwrap(), 1.0);
-        let identity = scene.identity(Sender::Percolate, Variant::Good).unwrap();
-        let outcome = gateway.curl(HOST, &scene.pki).identity(&identity).post(PATH, b"{}").run().unwrap();
+        let identity = environment.identity(Sender::Percolate, Variant::Good).unwrap();
+        let outcome = gateway.curl(HOST, &environment.pki).identity(&identity).post(PATH, b"{}").run().unwrap();
         assert_eq!(outcome.status(), Some(200), "{outcome:?}");
     }
 }
 
 #[test]
-fn without_io_uring_demanding_it_ends_the_start() {
-    let scene = Scene::set().unwrap();
+fn without_io_uring_a_configuration_that_demands_it_fails_the_start() {
+    let environment = Environment::new().unwrap();
     for io in ["io_uring", "io_uring_direct"] {
-        let options = without_io_uring(&scene, 1, io);
-        let error = Gateway::start(&configuration(&scene, "", ""), &options).unwrap_err();
+        let options = without_io_uring(&environment, 1, io);
+        let error = Gateway::start(&environment.toml("", ""), &options).unwrap_err();
         let text = format!("{error:#}");
         assert!(text.contains("exit status: 1"), "{text}");
         assert!(text.contains(&format!("listen.io is {io:?}")) && text.contains("io_uring_setup(2) failed"), "{text}");
@@ -116,11 +115,11 @@ fn without_io_uring_demanding_it_ends_the_start() {
 }
 
 #[test]
-fn the_backend_asked_for_is_the_backend_in_use() {
-    let scene = Scene::set().unwrap();
+fn the_configured_backend_is_in_use() {
+    let environment = Environment::new().unwrap();
     for io in ["io_uring", "io_uring_direct", "epoll"] {
         let options = GatewayOptions { io: io.to_owned(), ..GatewayOptions::new(BINARY) };
-        let gateway = Gateway::start(&configuration(&scene, "", ""), &options).unwrap();
+        let gateway = Gateway::start(&environment.toml("", ""), &options).unwrap();
         assert_eq!(gateway.metric("hookgate_io_backend_info", &[("backend", io)]).unwrap(), 1.0);
         assert_eq!(gateway.metric("hookgate_io_fallback", &[]).unwrap(), 0.0);
     }

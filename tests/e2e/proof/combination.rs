@@ -1,4 +1,4 @@
-//! How proofs combine, and who says which are demanded: provider, preset, route.
+//! Combinations of proofs, and what demands them: provider, preset, route.
 
 use hookgate_testkit::documents::{DIALOGFLOW_CX, PAGERDUTY, PAGERDUTY_SECRET, PERCOLATE};
 use hookgate_testkit::pki::{Sender, Variant};
@@ -6,17 +6,17 @@ use hookgate_testkit::token::Issuer;
 use serde_json::json;
 
 use super::issuer::{AUDIENCE, BODY, PROJECT, bearer, dialogflow_token, good_bearer, issuer, key_file};
-use super::{Demand, Gate, hmac_hex, post, route, secret_file};
-use crate::call::Caller;
-use crate::world::Scene;
+use super::{ProofConfiguration, ProofGateway, hmac_hex, post, route, secret_file};
+use crate::environment::Environment;
+use crate::tls_client::TlsClient;
 
 const PARAMETER: &str = "parameter-secret";
 const SIGNING: &str = "signing-secret";
 
-/// The three kinds of proof as tables: a token, the parameter `p` at the top of the body, a signature in `x-signature`.
-fn tables(scene: &Scene) -> [String; 3] {
-    let parameter = secret_file(scene, "parameter.secret", PARAMETER);
-    let signing = secret_file(scene, "signing.secret", SIGNING);
+/// The three kinds of proof as TOML tables: a token, the parameter `p` at the top of the body, a signature in `x-signature`.
+fn tables(environment: &Environment) -> [String; 3] {
+    let parameter = secret_file(environment, "parameter.secret", PARAMETER);
+    let signing = secret_file(environment, "signing.secret", SIGNING);
     [
         format!(
             "{{ token = {{ form = \"dialogflow\", project_number = \"{PROJECT}\", audiences = [\"{AUDIENCE}\"] }} }}"
@@ -26,17 +26,17 @@ fn tables(scene: &Scene) -> [String; 3] {
     ]
 }
 
-/// The daemon that demands what `combine` makes of the three tables.
-fn start(issuer: &Issuer, combine: impl Fn(&[String; 3]) -> String) -> Gate {
-    let write = |scene: &Scene| Demand {
-        provider: format!("proof = {}", combine(&tables(scene))),
-        sections: key_file(scene, "google", &[issuer]),
-        ..Demand::default()
+/// The daemon with the proof that `combine` makes from the three tables.
+fn start(issuer: &Issuer, combine: impl Fn(&[String; 3]) -> String) -> ProofGateway {
+    let write = |environment: &Environment| ProofConfiguration {
+        provider: format!("proof = {}", combine(&tables(environment))),
+        sections: key_file(environment, "google", &[issuer]),
+        ..ProofConfiguration::default()
     };
-    Gate::new(DIALOGFLOW_CX, write).unwrap()
+    ProofGateway::new(DIALOGFLOW_CX, write).unwrap()
 }
 
-/// How one kind of proof is shown.
+/// What a request has of one kind of proof.
 #[derive(Clone, Copy, PartialEq)]
 enum Shown {
     Good,
@@ -46,8 +46,8 @@ enum Shown {
 
 use Shown::{Good, Not, Wrong};
 
-/// Sends a request that shows token, parameter and signature so, and expects this proof, or this refusal.
-fn check(gate: &Gate, issuer: &Issuer, shown: [Shown; 3], expected: Result<&str, (u16, &str)>) {
+/// Sends a request with token, parameter and signature as `shown` says, and expects this proof, or this refusal.
+fn check(gateway: &ProofGateway, issuer: &Issuer, shown: [Shown; 3], expected: Result<&str, (u16, &str)>) {
     let [token, parameter, signature] = shown;
     let body = match parameter {
         Good => format!("{{\"p\":\"{PARAMETER}\"}}"),
@@ -69,13 +69,13 @@ fn check(gate: &Gate, issuer: &Issuer, shown: [Shown; 3], expected: Result<&str,
     let what = format!("{fields:?} {body}");
     match expected {
         Ok(proof) => {
-            let request = gate.admitted(&what, &fields, body.as_bytes());
+            let request = gateway.expect_admitted(&what, &fields, body.as_bytes());
             assert_eq!(request.field("x-hookgate-proof"), Some(proof), "{what}");
             let proven = proof.contains("token");
             assert_eq!(request.field("x-hookgate-token-email").is_some(), proven, "{what}");
         }
         Err(refusal) => {
-            gate.refused(&what, refusal, &fields, body.as_bytes());
+            gateway.expect_refused(&what, refusal, &fields, body.as_bytes());
         }
     }
 }
@@ -88,9 +88,9 @@ const SIGNATURE_MISSING: (u16, &str) = (403, "signature_missing");
 const SIGNATURE_MISMATCH: (u16, &str) = (403, "signature_mismatch");
 
 #[test]
-fn all_demands_every_one() {
+fn all_demands_every_proof() {
     let issuer = issuer("key-1");
-    let gate =
+    let gateway =
         start(&issuer, |[token, parameter, signature]| format!("{{ all = [{token}, {parameter}, {signature}] }}"));
     let rows = [
         ([Good, Good, Good], Ok("certificate, token, session-parameter, signature")),
@@ -103,15 +103,15 @@ fn all_demands_every_one() {
         ([Not, Not, Not], Err(TOKEN_MISSING)),
     ];
     for (shown, expected) in rows {
-        check(&gate, &issuer, shown, expected);
+        check(&gateway, &issuer, shown, expected);
     }
 }
 
-/// Of the reasons, one of a proof that was attempted is told before one of a proof that is missing.
+/// The reason of a wrong proof takes precedence over that of a missing one.
 #[test]
-fn any_takes_the_first_that_holds() {
+fn any_accepts_the_first_good_proof() {
     let issuer = issuer("key-1");
-    let gate =
+    let gateway =
         start(&issuer, |[token, parameter, signature]| format!("{{ any = [{token}, {parameter}, {signature}] }}"));
     let rows = [
         ([Good, Not, Not], Ok("certificate, token")),
@@ -127,14 +127,14 @@ fn any_takes_the_first_that_holds() {
         ([Wrong, Wrong, Wrong], Err(WRONG_AUDIENCE)),
     ];
     for (shown, expected) in rows {
-        check(&gate, &issuer, shown, expected);
+        check(&gateway, &issuer, shown, expected);
     }
 }
 
 #[test]
-fn groups_combine_once_more() {
+fn groups_can_be_nested_once() {
     let issuer = issuer("key-1");
-    let gate = start(&issuer, |[token, parameter, signature]| {
+    let gateway = start(&issuer, |[token, parameter, signature]| {
         format!("{{ all = [{signature}, {{ any = [{token}, {parameter}] }}] }}")
     });
     let rows = [
@@ -146,9 +146,9 @@ fn groups_combine_once_more() {
         ([Wrong, Not, Good], Err(WRONG_AUDIENCE)),
     ];
     for (shown, expected) in rows {
-        check(&gate, &issuer, shown, expected);
+        check(&gateway, &issuer, shown, expected);
     }
-    let gate = start(&issuer, |[token, parameter, signature]| {
+    let gateway = start(&issuer, |[token, parameter, signature]| {
         format!("{{ any = [{signature}, {{ all = [{token}, {parameter}] }}] }}")
     });
     let rows = [
@@ -159,101 +159,107 @@ fn groups_combine_once_more() {
         ([Not, Good, Not], Err(SIGNATURE_MISSING)),
     ];
     for (shown, expected) in rows {
-        check(&gate, &issuer, shown, expected);
+        check(&gateway, &issuer, shown, expected);
     }
 }
 
-/// The preset of Dialogflow takes either; what the operator does not complete is no way in.
+/// The preset of Dialogflow accepts either proof. One that the operator did not configure is not accepted.
 #[test]
-fn a_preset_takes_what_the_operator_completed() {
+fn a_preset_accepts_the_proofs_that_the_operator_configured() {
     let issuer = issuer("key-1");
     let body = DIALOGFLOW_CX.body.replace("\"color\": \"red\"", &format!("\"webhook_token\": \"{PARAMETER}\""));
     let token = good_bearer(&issuer);
     let by_token = [("Authorization", token.as_str())];
-    let write = |scene: &Scene, lines: String| Demand {
+    let write = |environment: &Environment, lines: String| ProofConfiguration {
         provider: lines,
-        sections: key_file(scene, "google", &[&issuer]),
-        ..Demand::default()
+        sections: key_file(environment, "google", &[&issuer]),
+        ..ProofConfiguration::default()
     };
-    let parameter = |scene: &Scene| {
-        let secret = secret_file(scene, "parameter.secret", PARAMETER);
+    let parameter = |environment: &Environment| {
+        let secret = secret_file(environment, "parameter.secret", PARAMETER);
         format!("session_parameter = {{ name = \"webhook_token\", secrets = [{secret}] }}\n")
     };
-    let gate = Gate::new(DIALOGFLOW_CX, |scene| write(scene, dialogflow_token() + "\n" + &parameter(scene))).unwrap();
-    gate.admitted("both, by token", &by_token, BODY);
-    gate.admitted("both, by parameter", &[], body.as_bytes());
-    gate.refused("both, by neither", TOKEN_MISSING, &[], BODY);
-    gate.reload(&write(&gate.world.scene, dialogflow_token()));
-    gate.admitted("token alone", &by_token, BODY);
-    gate.refused("token alone, by parameter", TOKEN_MISSING, &[], body.as_bytes());
-    let lines = parameter(&gate.world.scene);
-    gate.reload(&Demand::of(lines));
-    gate.refused("parameter alone, by token", PARAMETER_MISSING, &by_token, BODY);
-    gate.admitted("parameter alone", &[], body.as_bytes());
+    let gateway = ProofGateway::new(DIALOGFLOW_CX, |environment| {
+        write(environment, dialogflow_token() + "\n" + &parameter(environment))
+    })
+    .unwrap();
+    gateway.expect_admitted("both, by token", &by_token, BODY);
+    gateway.expect_admitted("both, by parameter", &[], body.as_bytes());
+    gateway.expect_refused("both, by neither", TOKEN_MISSING, &[], BODY);
+    gateway.reload(&write(&gateway.base.environment, dialogflow_token()));
+    gateway.expect_admitted("token alone", &by_token, BODY);
+    gateway.expect_refused("token alone, by parameter", TOKEN_MISSING, &[], body.as_bytes());
+    let lines = parameter(&gateway.base.environment);
+    gateway.reload(&ProofConfiguration::of_provider(lines));
+    gateway.expect_refused("parameter alone, by token", PARAMETER_MISSING, &by_token, BODY);
+    gateway.expect_admitted("parameter alone", &[], body.as_bytes());
 }
 
 #[test]
-fn the_certificate_alone_suffices_where_that_is_said() {
-    let gate = Gate::new(PAGERDUTY, |_| Demand::of("proof = \"certificate\"")).unwrap();
+fn the_certificate_alone_suffices_if_configured() {
+    let gateway = ProofGateway::new(PAGERDUTY, |_| ProofConfiguration::of_provider("proof = \"certificate\"")).unwrap();
     for (what, fields) in [("unsigned", &[] as &[_]), ("wrongly signed", &[("X-PagerDuty-Signature", "v1=00")])] {
-        let request = gate.admitted(what, fields, b"{}");
+        let request = gateway.expect_admitted(what, fields, b"{}");
         assert_eq!(request.field("x-hookgate-proof"), Some("certificate"), "{what}");
     }
-    // The rule about duplicates went with the signature, without which the id is worth nothing.
-    gate.admitted("the document", PAGERDUTY.fields, PAGERDUTY.body.as_bytes());
-    gate.admitted("the document again", PAGERDUTY.fields, PAGERDUTY.body.as_bytes());
+    // Without the signature, which covers the id, the preset's rule about duplicates does not apply.
+    gateway.expect_admitted("the document", PAGERDUTY.fields, PAGERDUTY.body.as_bytes());
+    gateway.expect_admitted("the document again", PAGERDUTY.fields, PAGERDUTY.body.as_bytes());
 }
 
-/// What proves is beside the certificate, and never in its place.
+/// Proofs are demanded in addition to the certificate, never instead of it.
 #[test]
-fn no_proof_makes_up_for_a_certificate() {
-    let write = |scene: &Scene| {
-        let secret = secret_file(scene, "webhook.secret", PAGERDUTY_SECRET);
-        Demand::of(format!("signature = {{ secrets = [{secret}] }}"))
+fn no_proof_replaces_a_certificate() {
+    let write = |environment: &Environment| {
+        let secret = secret_file(environment, "webhook.secret", PAGERDUTY_SECRET);
+        ProofConfiguration::of_provider(format!("signature = {{ secrets = [{secret}] }}"))
     };
-    let gate = Gate::new(PAGERDUTY, write).unwrap();
-    let scene = &gate.world.scene;
+    let gateway = ProofGateway::new(PAGERDUTY, write).unwrap();
+    let environment = &gateway.base.environment;
     for (sender, variant, reason) in [
         (Sender::PagerDuty, Variant::Expired, "certificate_expired"),
         (Sender::PagerDuty, Variant::WrongSubject, "identity_mismatch"),
         (Sender::Percolate, Variant::Good, "provider_not_admitted"),
     ] {
-        let identity = scene.identity(sender, variant).unwrap();
-        let caller = Caller::new(gate.world.gateway.port(), &scene.pki, &identity).unwrap();
+        let identity = environment.identity(sender, variant).unwrap();
+        let client = TlsClient::new(gateway.base.daemon.port(), &environment.pki, &identity).unwrap();
         let request = post(PAGERDUTY.path, PAGERDUTY.fields, PAGERDUTY.body.as_bytes());
-        let response = caller.connect().unwrap().ask(request).unwrap();
+        let response = client.connect().unwrap().ask(request).unwrap();
         assert_eq!((response.status, response.reason().as_deref()), (403, Some(reason)), "{}", response.text());
     }
-    assert_eq!(scene.handled(), 0);
-    gate.admitted("with its certificate", PAGERDUTY.fields, PAGERDUTY.body.as_bytes());
+    assert_eq!(environment.handled(), 0);
+    gateway.expect_admitted("with its certificate", PAGERDUTY.fields, PAGERDUTY.body.as_bytes());
 }
 
-/// A route's own demand takes the place of the provider's: more, less, or another; other routes keep the provider's.
+/// The proof of a route replaces that of the provider, by more, less, or another. Other routes keep that of the provider.
 #[test]
-fn a_routes_demand_replaces_that_of_its_providers() {
-    let write = |scene: &Scene| {
-        let [_, parameter, signature] = tables(scene);
+fn the_proof_of_a_route_replaces_that_of_its_providers() {
+    let write = |environment: &Environment| {
+        let [_, parameter, signature] = tables(environment);
         let routes = [
-            route(&scene.events, "percolate", "/open", "proof = \"certificate\""),
-            route(&scene.events, "percolate", "/other", &format!("proof = {parameter}")),
-            route(&scene.events, "percolate", "/same", ""),
+            route(&environment.events, "percolate", "/open", "proof = \"certificate\""),
+            route(&environment.events, "percolate", "/other", &format!("proof = {parameter}")),
+            route(&environment.events, "percolate", "/same", ""),
         ];
-        Demand { sections: routes.concat(), ..Demand::of(format!("proof = {signature}")) }
+        ProofConfiguration {
+            sections: routes.concat(),
+            ..ProofConfiguration::of_provider(format!("proof = {signature}"))
+        }
     };
-    let gate = Gate::new(PERCOLATE, write).unwrap();
+    let gateway = ProofGateway::new(PERCOLATE, write).unwrap();
     let body = format!("{{\"p\":\"{PARAMETER}\"}}");
     let signature = hmac_hex(SIGNING, body.as_bytes());
     let signed = [("X-Signature", signature.as_str())];
     let proof_at = |path: &str, fields: &super::Fields<'_>, body: &str| {
-        let request = gate.admitted_at(path, path, fields, body.as_bytes());
+        let request = gateway.expect_admitted_at(path, path, fields, body.as_bytes());
         request.field("x-hookgate-proof").unwrap().to_owned()
     };
     assert_eq!(proof_at("/open", &[], "{}"), "certificate");
-    assert_eq!(proof_at("/open", &signed, &body), "certificate", "what nobody demands is not looked at");
+    assert_eq!(proof_at("/open", &signed, &body), "certificate", "a proof that is not demanded was checked");
     assert_eq!(proof_at("/other", &[], &body), "certificate, session-parameter");
     for path in ["/same", PERCOLATE.path] {
         assert_eq!(proof_at(path, &signed, &body), "certificate, signature");
-        gate.refused_at(path, path, SIGNATURE_MISSING, &[], body.as_bytes());
+        gateway.expect_refused_at(path, path, SIGNATURE_MISSING, &[], body.as_bytes());
     }
-    gate.refused_at("/other", "the provider's proof", PARAMETER_MISSING, &signed, b"{}");
+    gateway.expect_refused_at("/other", "the provider's proof", PARAMETER_MISSING, &signed, b"{}");
 }

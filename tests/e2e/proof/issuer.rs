@@ -1,6 +1,6 @@
-//! Tokens and their configuration, as most tests of them need them.
+//! The tokens and the configuration that most tests of tokens need.
 //!
-//! Signs by [`Issuer`]; owns the claims that are changed one at a time.
+//! Owns the good claims, which tests change one at a time. Must not sign: [`Issuer`] does.
 
 use hookgate_testkit::documents::DIALOGFLOW_CX;
 use hookgate_testkit::pki::KeyKind;
@@ -8,27 +8,27 @@ use hookgate_testkit::token::{GOOGLE_ISSUER, Issuer};
 use serde_json::{Map, Value, json};
 
 use super::now;
-use crate::world::{Scene, quoted};
+use crate::environment::{Environment, quoted};
 
-/// The number of the Google Cloud project whose agent may call.
+/// The number of the Google Cloud project whose service agent is admitted.
 pub(super) const PROJECT: &str = "123456789012";
 
-/// The audience that is expected: the URL of the webhook.
+/// The expected audience: the URL of the webhook.
 pub(super) const AUDIENCE: &str = "https://hooks.example.com/shirts-agent-webhook";
 
-/// What completes the proof of a Dialogflow preset.
+/// The lines that complete the token proof of a Dialogflow preset.
 pub(super) fn dialogflow_token() -> String {
     format!("token = {{ project_number = \"{PROJECT}\", audiences = [\"{AUDIENCE}\", \"https://old.example.com\"] }}")
 }
 
-/// A key for ES256 that its key set calls `key_id`.
+/// An issuer with a key for ES256 with this `kid`.
 pub(super) fn issuer(key_id: &str) -> Issuer {
     Issuer::new(key_id, KeyKind::P256).unwrap()
 }
 
-/// A source of keys called `name`, which is a file with the keys of `issuers`.
-pub(super) fn key_file(scene: &Scene, name: &str, issuers: &[&Issuer]) -> String {
-    let path = scene.write(&format!("{name}.json"), Issuer::key_set(issuers).unwrap()).unwrap();
+/// A `[[key_source]]` with this name: a file with the keys of `issuers`.
+pub(super) fn key_file(environment: &Environment, name: &str, issuers: &[&Issuer]) -> String {
+    let path = environment.write(&format!("{name}.json"), Issuer::key_set(issuers).unwrap()).unwrap();
     format!("[[key_source]]\nname = \"{name}\"\nfile = {}\n", quoted(&path))
 }
 
@@ -46,7 +46,7 @@ pub(super) fn claims() -> Map<String, Value> {
     claims.as_object().unwrap().clone()
 }
 
-/// [`claims`] with some replaced, or left out where the value is null.
+/// [`claims`] with these changed, or removed if the value is null.
 pub(super) fn claims_with(changes: &[(&str, Value)]) -> String {
     let mut claims = claims();
     for (name, value) in changes {
@@ -59,7 +59,7 @@ pub(super) fn claims_with(changes: &[(&str, Value)]) -> String {
     Value::Object(claims).to_string()
 }
 
-/// The value of `Authorization` with a token that is good in every respect.
+/// The value of `Authorization` with a good token.
 pub(super) fn good_bearer(issuer: &Issuer) -> String {
     bearer(issuer, &[])
 }

@@ -1,40 +1,41 @@
-//! A real HTTPS server of key sets, one thread a connection, that answers as told, rightly or wrongly.
+//! A real HTTPS server of key sets, one thread per connection, with right and wrong responses.
 //!
-//! Owns its port and its threads, which end with it. Must not judge who asks.
+//! Owns its port and its threads, which end on drop. Must not judge its clients.
 
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{self, BufReader, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result};
+use hookgate_testkit::http::Request;
 use hookgate_testkit::pki::{KeyKind, Pki};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
-use crate::world::{SOON, quoted};
+use crate::environment::{SOON, quoted};
 
 /// How the server answers.
 #[derive(Clone, Debug)]
 pub(super) enum Answer {
     /// These bytes, after this pause.
     Bytes(Vec<u8>, Duration),
-    /// A head that announces a body, and then a byte now and again until the client gives up.
+    /// A head with a Content-Length, and then a byte every 50 ms until the client gives up.
     Trickle,
-    /// Closed without a word of TLS.
+    /// A close without a handshake.
     Close,
 }
 
 impl Answer {
-    /// 200 with this key set, good for an hour.
+    /// 200 with this key set, fresh for an hour.
     pub(super) fn keys(document: &str) -> Self {
         Self::ok("Cache-Control: public, max-age=3600\r\n", document.as_bytes())
     }
 
-    /// 200 with these field lines, each ended by CRLF, and this body.
+    /// 200 with these field lines, each with its CRLF, and this body.
     pub(super) fn ok(fields: &str, body: &[u8]) -> Self {
         let length = body.len();
         let head =
@@ -47,7 +48,7 @@ impl Answer {
         Self::Bytes(format!("HTTP/1.1 {line}\r\nContent-Length: 0\r\n{fields}\r\n").into_bytes(), Duration::ZERO)
     }
 
-    /// The same, later.
+    /// The same answer after a pause.
     pub(super) fn after(self, pause: Duration) -> Self {
         match self {
             Self::Bytes(bytes, _) => Self::Bytes(bytes, pause),
@@ -63,7 +64,7 @@ struct Shared {
     stopping: AtomicBool,
 }
 
-/// A running server; stops when dropped.
+/// A running server; stops on drop.
 pub(super) struct KeyServer {
     address: SocketAddr,
     root: String,
@@ -72,7 +73,7 @@ pub(super) struct KeyServer {
 }
 
 impl KeyServer {
-    /// Starts a server on a free port of 127.0.0.1, with a certificate of our own root for that address.
+    /// Starts a server on a free port of 127.0.0.1, with a certificate for that address below the server root of `pki`.
     pub(super) fn start(pki: &Pki, answer: Answer) -> Result<Self> {
         let identity = pki.server("key-server", &["keys.example.com"], KeyKind::P256)?;
         let chain = CertificateDer::pem_file_iter(&identity.chain_path)?.collect::<Result<_, _>>()?;
@@ -89,17 +90,17 @@ impl KeyServer {
         Ok(Self { address, root: quoted(pki.server_root().path()), shared, acceptor: Some(acceptor) })
     }
 
-    /// Answers like this from now on.
+    /// Changes the answer for all further requests.
     pub(super) fn set(&self, answer: Answer) {
         *self.shared.answer.lock().unwrap_or_else(PoisonError::into_inner) = answer;
     }
 
-    /// How many requests came, whether they were answered or not.
+    /// The number of requests so far, answered or not.
     pub(super) fn requests(&self) -> u64 {
         self.shared.requests.load(Ordering::SeqCst)
     }
 
-    /// The `[[key_source]]` called `name` that is this server, with these lines.
+    /// The `[[key_source]]` with this name for this server, with these lines.
     pub(super) fn source(&self, name: &str, lines: &str) -> String {
         let (address, root) = (self.address, &self.root);
         format!("[[key_source]]\nname = \"{name}\"\nurl = \"https://{address}/keys\"\nca_file = {root}\n{lines}\n")
@@ -109,7 +110,7 @@ impl KeyServer {
 impl Drop for KeyServer {
     fn drop(&mut self) {
         self.shared.stopping.store(true, Ordering::SeqCst);
-        // Wakes the acceptor, which then sees that it is to stop.
+        // Wakes the acceptor, which then sees `stopping`.
         drop(TcpStream::connect(self.address));
         if let Some(acceptor) = self.acceptor.take() {
             drop(acceptor.join());
@@ -124,7 +125,7 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
         }
         let Ok(stream) = stream else { continue };
         let shared = Arc::clone(shared);
-        // What goes wrong with one connection is what its client makes of it, and is seen there.
+        // The test sees the effect of an error on the client.
         thread::spawn(move || drop(serve(stream, &shared)));
     }
 }
@@ -139,11 +140,7 @@ fn serve(stream: TcpStream, shared: &Shared) -> Result<()> {
     }
     let connection = ServerConnection::new(Arc::clone(&shared.config))?;
     let mut stream = BufReader::new(StreamOwned::new(connection, stream));
-    let mut line = String::new();
-    while line != "\r\n" {
-        line.clear();
-        ensure!(stream.read_line(&mut line)? > 0, "the client closed within the head");
-    }
+    Request::read(&mut stream, 1)?.context("the client closed without a request")?;
     shared.requests.fetch_add(1, Ordering::SeqCst);
     let mut stream = stream.into_inner();
     match answer {
@@ -154,7 +151,7 @@ fn serve(stream: TcpStream, shared: &Shared) -> Result<()> {
             stream.conn.send_close_notify();
             stream.flush()?;
             stream.sock.shutdown(Shutdown::Write)?;
-            // Until the client closes too: closing over unread bytes would reset the connection.
+            // Reads until the client closes: a close with unread bytes would reset the connection.
             io::copy(&mut stream.sock, &mut io::sink())?;
         }
         Answer::Trickle => {

@@ -1,4 +1,4 @@
-//! The keys of token issuers: from a server or a file, over rotation, outage and reload.
+//! The keys of token issuers, from a server or a file: rotation, outage and reload.
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -7,17 +7,17 @@ use std::time::Duration;
 
 use hookgate_testkit::documents::DIALOGFLOW_CX;
 use hookgate_testkit::gateway::Signal;
-use hookgate_testkit::handler::eventually;
 use hookgate_testkit::pki::{Pki, Sender};
 use hookgate_testkit::token::Issuer;
+use hookgate_testkit::wait::wait_until;
 use tempfile::TempDir;
 
 use super::issuer::{BODY, dialogflow_token, good_bearer, issuer, key_file};
 use super::key_server::{Answer, KeyServer};
-use super::{Demand, Gate, post};
-use crate::world::{SOON, quoted};
+use super::{ProofConfiguration, ProofGateway, post};
+use crate::environment::{SOON, quoted};
 
-/// A server of keys, and the PKI of its certificate.
+/// A key server and the directory of its PKI.
 struct Publisher {
     server: KeyServer,
     _directory: TempDir,
@@ -30,14 +30,14 @@ impl Publisher {
         Self { server, _directory: directory }
     }
 
-    fn demand(&self, lines: &str) -> Demand {
+    fn configuration(&self, lines: &str) -> ProofConfiguration {
         let sections = self.server.source("google", lines);
-        Demand { provider: dialogflow_token(), sections, ..Demand::default() }
+        ProofConfiguration { provider: dialogflow_token(), sections, ..ProofConfiguration::default() }
     }
 
-    /// The daemon that fetches from here.
-    fn gate(&self, lines: &str) -> Gate {
-        Gate::new(DIALOGFLOW_CX, |_| self.demand(lines)).unwrap()
+    /// The daemon with this key server as its source.
+    fn gateway(&self, lines: &str) -> ProofGateway {
+        ProofGateway::new(DIALOGFLOW_CX, |_| self.configuration(lines)).unwrap()
     }
 }
 
@@ -45,80 +45,80 @@ fn key_set(issuers: &[&Issuer]) -> Answer {
     Answer::keys(&Issuer::key_set(issuers).unwrap())
 }
 
-fn fetches(gate: &Gate, result: &str) -> f64 {
-    gate.world.gateway.metric("hookgate_key_fetches_total", &[("source", "google"), ("result", result)]).unwrap()
+fn fetches(gateway: &ProofGateway, result: &str) -> f64 {
+    gateway.base.daemon.metric("hookgate_key_fetches_total", &[("source", "google"), ("result", result)]).unwrap()
 }
 
-fn wait_fetches(gate: &Gate, result: &str, least: f64) {
+fn wait_fetches(gateway: &ProofGateway, result: &str, least: f64) {
     let labels = [("source", "google"), ("result", result)];
-    gate.world.gateway.wait_metric("hookgate_key_fetches_total", &labels, least, SOON).unwrap();
+    gateway.base.daemon.wait_metric("hookgate_key_fetches_total", &labels, least, SOON).unwrap();
 }
 
-fn admitted(gate: &Gate, what: &str, issuer: &Issuer) {
-    gate.admitted(what, &[("Authorization", &good_bearer(issuer))], BODY);
+fn admitted(gateway: &ProofGateway, what: &str, issuer: &Issuer) {
+    gateway.expect_admitted(what, &[("Authorization", &good_bearer(issuer))], BODY);
 }
 
-fn refused(gate: &Gate, what: &str, issuer: &Issuer, expected: (u16, &str)) {
-    gate.refused(what, expected, &[("Authorization", &good_bearer(issuer))], BODY);
+fn refused(gateway: &ProofGateway, what: &str, issuer: &Issuer, expected: (u16, &str)) {
+    gateway.expect_refused(what, expected, &[("Authorization", &good_bearer(issuer))], BODY);
 }
 
 #[test]
-fn keys_are_fetched_before_anybody_needs_them_and_then_kept() {
+fn keys_are_fetched_before_the_first_token_and_then_kept() {
     let ours = issuer("key-1");
     let publisher = Publisher::start(key_set(&[&ours]));
-    let gate = publisher.gate("");
-    wait_fetches(&gate, "ok", 1.0);
+    let gateway = publisher.gateway("");
+    wait_fetches(&gateway, "ok", 1.0);
     for _ in 0..5 {
-        admitted(&gate, "a token", &ours);
+        admitted(&gateway, "a token", &ours);
     }
     assert_eq!(publisher.server.requests(), 1);
-    let gauge = |name: &str| gate.world.gateway.metric(name, &[("source", "google")]).unwrap();
+    let gauge = |name: &str| gateway.base.daemon.metric(name, &[("source", "google")]).unwrap();
     let fetched = gauge("hookgate_keys_fetched_timestamp_seconds");
     assert!((fetched - super::now() as f64).abs() < 30.0, "{fetched}");
-    // An hour, as the server says, and a day of staleness, which is the default.
+    // The hour of Cache-Control, and a day of staleness, the default.
     assert_eq!(gauge("hookgate_keys_usable_until_timestamp_seconds") - fetched, 90_000.0);
 }
 
 #[test]
-fn a_new_key_is_fetched_when_a_token_names_it_and_unknown_ones_cause_no_more() {
+fn a_new_key_is_fetched_when_a_token_names_it_and_unknown_ones_cause_no_further_fetch() {
     let (old, new) = (issuer("key-1"), issuer("key-2"));
     let publisher = Publisher::start(key_set(&[&old]));
-    let gate = publisher.gate("");
-    wait_fetches(&gate, "ok", 1.0);
-    admitted(&gate, "before the rotation", &old);
+    let gateway = publisher.gateway("");
+    wait_fetches(&gateway, "ok", 1.0);
+    admitted(&gateway, "before the rotation", &old);
     publisher.server.set(key_set(&[&old, &new]).after(Duration::from_millis(200)));
-    admitted(&gate, "the first token of the new key", &new);
-    admitted(&gate, "the old key", &old);
+    admitted(&gateway, "the first token of the new key", &new);
+    admitted(&gateway, "the old key", &old);
     assert_eq!(publisher.server.requests(), 2);
     thread::scope(|scope| {
         for index in 0..20 {
             let unknown = issuer(&format!("made-up-{index}"));
-            let gate = &gate;
+            let gateway = &gateway;
             scope.spawn(move || {
-                let response = gate.send(&[("Authorization", &good_bearer(&unknown))], BODY);
+                let response = gateway.send(&[("Authorization", &good_bearer(&unknown))], BODY);
                 assert_eq!(response.reason().as_deref(), Some("token_unknown_key"), "{}", response.text());
             });
         }
     });
-    assert_eq!((publisher.server.requests(), fetches(&gate, "ok")), (2, 2.0), "made-up names led to fetches");
+    assert_eq!((publisher.server.requests(), fetches(&gateway, "ok")), (2, 2.0), "unknown names caused fetches");
     publisher.server.set(key_set(&[&new]));
-    gate.reload(&publisher.demand(""));
-    wait_fetches(&gate, "ok", 3.0);
-    refused(&gate, "the key that was withdrawn", &old, (401, "token_unknown_key"));
-    admitted(&gate, "the new key", &new);
+    gateway.reload(&publisher.configuration(""));
+    wait_fetches(&gateway, "ok", 3.0);
+    refused(&gateway, "the key that was withdrawn", &old, (401, "token_unknown_key"));
+    admitted(&gateway, "the new key", &new);
 }
 
 #[test]
-fn one_fetch_serves_everybody_who_waits_for_a_new_key() {
+fn one_fetch_serves_all_requests_that_wait_for_a_new_key() {
     let (old, new) = (issuer("key-1"), issuer("key-2"));
     let publisher = Publisher::start(key_set(&[&old]));
-    let gate = publisher.gate("");
-    wait_fetches(&gate, "ok", 1.0);
+    let gateway = publisher.gateway("");
+    wait_fetches(&gateway, "ok", 1.0);
     publisher.server.set(key_set(&[&old, &new]).after(Duration::from_millis(500)));
     thread::scope(|scope| {
         for _ in 0..10 {
             scope.spawn(|| {
-                let response = gate.send(&[("Authorization", &good_bearer(&new))], BODY);
+                let response = gateway.send(&[("Authorization", &good_bearer(&new))], BODY);
                 assert_eq!(response.status, 200, "{}", response.text());
             });
         }
@@ -130,23 +130,23 @@ fn one_fetch_serves_everybody_who_waits_for_a_new_key() {
 fn an_unknown_key_is_refused_when_the_issuer_does_not_answer_in_time() {
     let ours = issuer("key-1");
     let publisher = Publisher::start(key_set(&[&ours]));
-    let gate = publisher.gate("timeout_ms = 400");
-    wait_fetches(&gate, "ok", 1.0);
+    let gateway = publisher.gateway("timeout_ms = 400");
+    wait_fetches(&gateway, "ok", 1.0);
     publisher.server.set(Answer::Trickle);
-    refused(&gate, "an unknown key", &issuer("key-2"), (401, "token_unknown_key"));
-    wait_fetches(&gate, "timed_out", 1.0);
-    admitted(&gate, "the known one", &ours);
+    refused(&gateway, "an unknown key", &issuer("key-2"), (401, "token_unknown_key"));
+    wait_fetches(&gateway, "timed_out", 1.0);
+    admitted(&gateway, "the known one", &ours);
 }
 
-/// Each reload fetches at once, and carries the keys over that are there.
+/// Each reload fetches at once, and keeps the keys that are present.
 #[test]
-fn what_is_no_key_set_is_refused_and_the_old_keys_stay() {
+fn an_invalid_key_set_is_refused_and_the_old_keys_stay() {
     let ours = issuer("key-1");
     let good = Issuer::key_set(&[&ours]).unwrap();
     let publisher = Publisher::start(Answer::keys(&good));
     let lines = "timeout_ms = 700\nmax_bytes = 4096";
-    let gate = publisher.gate(lines);
-    wait_fetches(&gate, "ok", 1.0);
+    let gateway = publisher.gateway(lines);
+    wait_fetches(&gateway, "ok", 1.0);
     let huge = format!("{good}{}", " ".repeat(5000));
     let private = good.replace("\"crv\"", "\"d\":\"AAAA\",\"crv\"");
     let chunked =
@@ -177,59 +177,59 @@ fn what_is_no_key_set_is_refused_and_the_old_keys_stay() {
         ("a private key", "key_set", Answer::keys(&private)),
     ];
     for (what, result, answer) in rows {
-        let before = fetches(&gate, result);
+        let before = fetches(&gateway, result);
         publisher.server.set(answer);
-        gate.reload(&publisher.demand(lines));
-        admitted(&gate, what, &ours);
-        wait_fetches(&gate, result, before + 1.0);
-        admitted(&gate, what, &ours);
+        gateway.reload(&publisher.configuration(lines));
+        admitted(&gateway, what, &ours);
+        wait_fetches(&gateway, result, before + 1.0);
+        admitted(&gateway, what, &ours);
     }
-    assert!(gate.world.gateway.log().contains("redirects are not followed"), "{}", gate.world.gateway.log());
-    let before = fetches(&gate, "ok");
+    assert!(gateway.base.daemon.log().contains("redirects are not followed"), "{}", gateway.base.daemon.log());
+    let before = fetches(&gateway, "ok");
     publisher.server.set(Answer::keys(&good));
-    // Without a further reload: it is tried again by itself.
-    wait_fetches(&gate, "ok", before + 1.0);
-    admitted(&gate, "after it all", &ours);
+    // The daemon retries without a further reload.
+    wait_fetches(&gateway, "ok", before + 1.0);
+    admitted(&gateway, "after it all", &ours);
 }
 
 #[test]
-fn without_keys_requests_are_asked_to_come_again() {
+fn without_keys_requests_are_refused_with_a_retry_after() {
     let ours = issuer("key-1");
     let publisher = Publisher::start(Answer::Close);
-    let gate = publisher.gate("");
-    wait_fetches(&gate, "tls", 1.0);
-    refused(&gate, "a good token", &ours, (503, "keys_unavailable"));
-    gate.refused("no token", (401, "token_missing"), &[], BODY);
+    let gateway = publisher.gateway("");
+    wait_fetches(&gateway, "tls", 1.0);
+    refused(&gateway, "a good token", &ours, (503, "keys_unavailable"));
+    gateway.expect_refused("no token", (401, "token_missing"), &[], BODY);
     publisher.server.set(key_set(&[&ours]));
-    wait_fetches(&gate, "ok", 1.0);
-    admitted(&gate, "the good token", &ours);
+    wait_fetches(&gateway, "ok", 1.0);
+    admitted(&gateway, "the good token", &ours);
 }
 
 #[test]
-fn a_server_that_is_not_there_or_not_the_right_one_gives_no_keys() {
+fn an_absent_or_wrong_server_gives_no_keys() {
     let ours = issuer("key-1");
     let publisher = Publisher::start(key_set(&[&ours]));
     let closed = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
-    let check = |result: &str, change: &dyn Fn(&str, &crate::world::Scene) -> String| {
-        let gate = Gate::new(DIALOGFLOW_CX, |scene| {
-            let mut demand = publisher.demand("");
-            demand.sections = change(&demand.sections, scene);
+    let check = |result: &str, change: &dyn Fn(&str, &crate::environment::Environment) -> String| {
+        let gateway = ProofGateway::new(DIALOGFLOW_CX, |environment| {
+            let mut demand = publisher.configuration("");
+            demand.sections = change(&demand.sections, environment);
             demand
         });
-        let gate = gate.unwrap();
-        wait_fetches(&gate, result, 1.0);
-        assert_eq!(fetches(&gate, "ok"), 0.0);
-        refused(&gate, result, &ours, (503, "keys_unavailable"));
+        let gateway = gateway.unwrap();
+        wait_fetches(&gateway, result, 1.0);
+        assert_eq!(fetches(&gateway, "ok"), 0.0);
+        refused(&gateway, result, &ours, (503, "keys_unavailable"));
     };
     let port_of = |text: &str| {
         let after = text.split("127.0.0.1:").nth(1).unwrap();
         after.split('/').next().unwrap().to_owned()
     };
     check("connect", &|text, _| text.replace(&port_of(text), &closed.port().to_string()));
-    // The certificate is for 127.0.0.1 and ::1, and nobody vouches for it but its own root.
+    // The certificate is for 127.0.0.1 and ::1, and is trusted only through its own root.
     check("tls", &|text, _| text.replace("https://127.0.0.1", "https://localhost"));
-    check("tls", &|text, scene| {
-        let stranger = quoted(scene.pki.sender(Sender::PagerDuty).root.path());
+    check("tls", &|text, environment| {
+        let stranger = quoted(environment.pki.sender(Sender::PagerDuty).root.path());
         text.lines()
             .map(
                 |line| {
@@ -243,42 +243,42 @@ fn a_server_that_is_not_there_or_not_the_right_one_gives_no_keys() {
 #[test]
 fn keys_from_a_file_are_replaced_by_a_reload() {
     let (old, new) = (issuer("key-1"), issuer("key-2"));
-    let demand = |scene: &_, issuers: &[&Issuer]| {
-        let sections = key_file(scene, "google", issuers);
-        Demand { provider: dialogflow_token(), sections, ..Demand::default() }
+    let demand = |environment: &_, issuers: &[&Issuer]| {
+        let sections = key_file(environment, "google", issuers);
+        ProofConfiguration { provider: dialogflow_token(), sections, ..ProofConfiguration::default() }
     };
-    let gate = Gate::new(DIALOGFLOW_CX, |scene| demand(scene, &[&old])).unwrap();
-    admitted(&gate, "from the first moment", &old);
-    refused(&gate, "a key that is not in the file", &new, (401, "token_unknown_key"));
-    gate.reload(&demand(&gate.world.scene, &[&old, &new]));
-    admitted(&gate, "both", &old);
-    admitted(&gate, "both", &new);
-    gate.reload(&demand(&gate.world.scene, &[&new]));
-    refused(&gate, "a key that was taken out", &old, (401, "token_unknown_key"));
-    gate.world.scene.write("google.json", "{\"keys\":").unwrap();
-    gate.world.gateway.signal(Signal::HUP).unwrap();
+    let gateway = ProofGateway::new(DIALOGFLOW_CX, |environment| demand(environment, &[&old])).unwrap();
+    admitted(&gateway, "from the first moment", &old);
+    refused(&gateway, "a key that is not in the file", &new, (401, "token_unknown_key"));
+    gateway.reload(&demand(&gateway.base.environment, &[&old, &new]));
+    admitted(&gateway, "both", &old);
+    admitted(&gateway, "both", &new);
+    gateway.reload(&demand(&gateway.base.environment, &[&new]));
+    refused(&gateway, "a key that was taken out", &old, (401, "token_unknown_key"));
+    gateway.base.environment.write("google.json", "{\"keys\":").unwrap();
+    gateway.base.daemon.signal(Signal::HUP).unwrap();
     let labels = [("result", "error")];
-    gate.world.gateway.wait_metric("hookgate_config_reloads_total", &labels, 1.0, SOON).unwrap();
-    gate.world.gateway.wait_log("google.json", SOON).unwrap();
-    admitted(&gate, "a file that cannot be read changes nothing", &new);
+    gateway.base.daemon.wait_metric("hookgate_config_reloads_total", &labels, 1.0, SOON).unwrap();
+    gateway.base.daemon.wait_log("google.json", SOON).unwrap();
+    admitted(&gateway, "a file that cannot be read changes nothing", &new);
 }
 
 #[test]
 fn keys_survive_reloads_without_a_gap() {
     let ours = issuer("key-1");
     let publisher = Publisher::start(key_set(&[&ours]));
-    let gate = publisher.gate("");
-    wait_fetches(&gate, "ok", 1.0);
-    // Slower than the reloads follow each other, and then not at all: only what is carried over can verify a token.
+    let gateway = publisher.gateway("");
+    wait_fetches(&gateway, "ok", 1.0);
+    // The server is slower than the reloads, and then fails: only kept keys can verify a token.
     publisher.server.set(key_set(&[&ours]).after(SOON));
     let (over, answered) = (AtomicBool::new(false), AtomicUsize::new(0));
     let request = post(DIALOGFLOW_CX.path, &[("Authorization", &good_bearer(&ours))], BODY);
     thread::scope(|scope| {
         for _ in 0..2 {
             scope.spawn(|| {
-                let mut call = gate.call();
+                let mut connection = gateway.connect();
                 while !over.load(Ordering::Relaxed) {
-                    assert_eq!(call.ask(&request).unwrap().status, 200);
+                    assert_eq!(connection.ask(&request).unwrap().status, 200);
                     answered.fetch_add(1, Ordering::Relaxed);
                 }
             });
@@ -287,32 +287,32 @@ fn keys_survive_reloads_without_a_gap() {
             if index == 8 {
                 publisher.server.set(Answer::Close);
             }
-            gate.reload(&publisher.demand(""));
+            gateway.reload(&publisher.configuration(""));
             let before = answered.load(Ordering::Relaxed);
             let more = || answered.load(Ordering::Relaxed) > before + 4;
-            if eventually("requests after a reload", SOON, more).is_err() {
+            if wait_until("requests after a reload", SOON, more).is_err() {
                 break;
             }
         }
         over.store(true, Ordering::Relaxed);
     });
     assert!(answered.into_inner() > 16 * 4, "requests stopped");
-    assert_eq!(gate.world.rejections("keys_unavailable").unwrap(), 0.0);
-    assert_eq!(fetches(&gate, "ok"), 1.0, "the slow server answered");
+    assert_eq!(gateway.base.rejections("keys_unavailable").unwrap(), 0.0);
+    assert_eq!(fetches(&gateway, "ok"), 1.0, "the slow server answered");
 }
 
 #[test]
-fn keys_of_another_url_are_not_carried_over() {
+fn keys_of_another_url_are_not_kept() {
     let (ours, theirs) = (issuer("key-1"), issuer("key-1"));
     let (first, second) = (Publisher::start(key_set(&[&ours])), Publisher::start(Answer::Trickle));
-    let gate = first.gate("");
-    wait_fetches(&gate, "ok", 1.0);
-    admitted(&gate, "the first issuer", &ours);
-    gate.reload(&second.demand(""));
-    refused(&gate, "the first issuer, after the second took its place", &ours, (503, "keys_unavailable"));
+    let gateway = first.gateway("");
+    wait_fetches(&gateway, "ok", 1.0);
+    admitted(&gateway, "the first issuer", &ours);
+    gateway.reload(&second.configuration(""));
+    refused(&gateway, "the first issuer, after the second took its place", &ours, (503, "keys_unavailable"));
     second.server.set(key_set(&[&theirs]));
-    gate.reload(&second.demand(""));
-    wait_fetches(&gate, "ok", 2.0);
-    admitted(&gate, "the second issuer", &theirs);
-    refused(&gate, "the first issuer", &ours, (401, "token_bad_signature"));
+    gateway.reload(&second.configuration(""));
+    wait_fetches(&gateway, "ok", 2.0);
+    admitted(&gateway, "the second issuer", &theirs);
+    refused(&gateway, "the first issuer", &ours, (401, "token_bad_signature"));
 }

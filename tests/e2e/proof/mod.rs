@@ -1,5 +1,6 @@
-//! What a request must prove beyond its certificate: tokens and their keys, session parameters, signatures, replay, and how
-//! they combine.
+//! Proofs beside the certificate: tokens and their keys, session parameters, signatures, replay, and their combination.
+//!
+//! Owns [`ProofGateway`], which the tests of all proofs share.
 
 mod combination;
 mod issuer;
@@ -19,23 +20,24 @@ use hookgate_testkit::configuration::HOST;
 use hookgate_testkit::documents::Document;
 use hookgate_testkit::gateway::{Gateway, GatewayOptions};
 use hookgate_testkit::handler::Handler;
-use hookgate_testkit::http::{Request, Response};
-use hookgate_testkit::pki::{Sender, Variant};
+use hookgate_testkit::http::{self, Request, Response};
+use hookgate_testkit::pki::Sender;
 use ring::hmac;
 
-use crate::call::{Call, Caller};
-use crate::stand::assert_problem;
-use crate::world::{BINARY, Scene, World, quoted};
+use crate::environment::{BINARY, Environment, handler_socket, quoted};
+use crate::problem::assert_problem;
+use crate::test_gateway::TestGateway;
+use crate::tls_client::TlsConnection;
 
 /// Header fields of one request.
 type Fields<'a> = [(&'a str, &'a str)];
 
-/// What is written into the configuration about proofs.
+/// The parts of a configuration that concern proofs.
 #[derive(Default)]
-struct Demand {
-    /// Lines of the provider, in the place of `proof = "certificate"`.
+struct ProofConfiguration {
+    /// Lines of the provider that replace `proof = "certificate"`.
     provider: String,
-    /// Lines for `[listen]`; empty stands for one worker.
+    /// Lines for `[listen]`. If empty, there is one worker.
     listen: String,
     /// Lines for `[limits]`.
     limits: String,
@@ -43,14 +45,14 @@ struct Demand {
     sections: String,
 }
 
-impl Demand {
-    /// These lines of the provider, and nothing else.
-    fn of(provider: impl Into<String>) -> Self {
+impl ProofConfiguration {
+    /// These lines of the provider alone.
+    fn of_provider(provider: impl Into<String>) -> Self {
         Self { provider: provider.into(), ..Self::default() }
     }
 
-    fn toml(&self, scene: &Scene, document: &Document) -> String {
-        let mut configuration = scene.configuration();
+    fn toml(&self, environment: &Environment, document: &Document) -> String {
+        let mut configuration = environment.configuration();
         configuration.proofs = vec![(document.provider, self.provider.clone())];
         if !self.listen.is_empty() {
             configuration.listen = &self.listen;
@@ -60,76 +62,72 @@ impl Demand {
     }
 }
 
-/// The daemon, one provider of which demands proofs, and that provider's good certificate.
-struct Gate {
-    world: World,
+/// A running daemon that demands proofs of one provider, and a client with a good certificate of that provider.
+struct ProofGateway {
+    base: TestGateway,
     document: Document,
-    caller: Caller,
 }
 
-impl Gate {
-    /// The daemon where the provider of `document` demands what `write` says.
-    fn new(document: Document, write: impl FnOnce(&Scene) -> Demand) -> Result<Self> {
+impl ProofGateway {
+    /// The daemon with the configuration that `write` makes for the provider of `document`.
+    fn new(document: Document, write: impl FnOnce(&Environment) -> ProofConfiguration) -> Result<Self> {
         Self::with_options(document, &GatewayOptions::new(BINARY), write)
     }
 
-    /// As [`Gate::new`], started with `options`.
+    /// As [`ProofGateway::new`], started with `options`.
     fn with_options(
         document: Document,
         options: &GatewayOptions,
-        write: impl FnOnce(&Scene) -> Demand,
+        write: impl FnOnce(&Environment) -> ProofConfiguration,
     ) -> Result<Self> {
-        let scene = Scene::set()?;
-        let gateway = Gateway::start(&write(&scene).toml(&scene, &document), options)?;
-        let world = World { gateway, scene };
-        let identity = world.scene.identity(document.sender, Variant::Good)?;
-        let caller = Caller::new(world.gateway.port(), &world.scene.pki, &identity)?;
-        Ok(Self { world, document, caller })
+        let environment = Environment::new()?;
+        let daemon = Gateway::start(&write(&environment).toml(&environment, &document), options)?;
+        Ok(Self { base: TestGateway::new(daemon, environment, document.sender)?, document })
     }
 
-    /// Has the daemon load what `demand` says, and waits until it is in use.
-    fn reload(&self, demand: &Demand) {
-        self.world.reload(&demand.toml(&self.world.scene, &self.document)).unwrap();
+    /// Replaces the configuration, and waits until the new one is in use.
+    fn reload(&self, configuration: &ProofConfiguration) {
+        self.base.reload(&configuration.toml(&self.base.environment, &self.document)).unwrap();
     }
 
     /// The handler of the provider.
     fn handler(&self) -> &Handler {
         match self.document.sender {
-            Sender::Dialogflow | Sender::DialogflowNewer => &self.world.scene.dialogflow,
-            Sender::PagerDuty | Sender::Percolate => &self.world.scene.events,
+            Sender::Dialogflow | Sender::DialogflowNewer => &self.base.environment.dialogflow,
+            Sender::PagerDuty | Sender::Percolate => &self.base.environment.events,
         }
     }
 
-    fn call(&self) -> Call {
-        self.caller.connect().unwrap()
+    fn connect(&self) -> TlsConnection {
+        self.base.connect().unwrap()
     }
 
-    /// Sends a request for the path of the document over a connection of its own.
+    /// Sends a request for the path of the document on a new connection.
     fn send(&self, fields: &Fields<'_>, body: &[u8]) -> Response {
-        self.call().ask(post(self.document.path, fields, body)).unwrap()
+        self.connect().ask(post(self.document.path, fields, body)).unwrap()
     }
 
-    /// Sends, expects that the handler answers, and returns what it saw.
-    fn admitted(&self, what: &str, fields: &Fields<'_>, body: &[u8]) -> Request {
-        self.admitted_at(self.document.path, what, fields, body)
+    /// Sends a request, expects a response of the handler, and returns what the handler saw.
+    fn expect_admitted(&self, what: &str, fields: &Fields<'_>, body: &[u8]) -> Request {
+        self.expect_admitted_at(self.document.path, what, fields, body)
     }
 
-    /// As [`Gate::admitted`], to another path.
-    fn admitted_at(&self, path: &str, what: &str, fields: &Fields<'_>, body: &[u8]) -> Request {
+    /// As [`ProofGateway::expect_admitted`], to another path.
+    fn expect_admitted_at(&self, path: &str, what: &str, fields: &Fields<'_>, body: &[u8]) -> Request {
         let before = self.handler().request_count();
-        let response = self.call().ask(post(path, fields, body)).unwrap();
+        let response = self.connect().ask(post(path, fields, body)).unwrap();
         assert_eq!(response.status, 200, "{what}: {}", response.text());
-        assert_eq!(self.handler().request_count(), before + 1, "{what}: the handler did not answer this");
+        assert_eq!(self.handler().request_count(), before + 1, "{what}: the handler did not see the request");
         self.handler().requests().pop().unwrap()
     }
 
-    /// Sends, and expects a refusal: this status and reason, counted once, the handler without a trace of it.
-    fn refused(&self, what: &str, (status, reason): (u16, &str), fields: &Fields<'_>, body: &[u8]) -> Response {
-        self.refused_at(self.document.path, what, (status, reason), fields, body)
+    /// Sends a request, and expects a refusal with this status and reason, which is counted once and reaches no handler.
+    fn expect_refused(&self, what: &str, (status, reason): (u16, &str), fields: &Fields<'_>, body: &[u8]) -> Response {
+        self.expect_refused_at(self.document.path, what, (status, reason), fields, body)
     }
 
-    /// As [`Gate::refused`], to another path.
-    fn refused_at(
+    /// As [`ProofGateway::expect_refused`], to another path.
+    fn expect_refused_at(
         &self,
         path: &str,
         what: &str,
@@ -137,18 +135,18 @@ impl Gate {
         fields: &Fields<'_>,
         body: &[u8],
     ) -> Response {
-        let (handled, counted) = (self.world.scene.handled(), self.world.rejections(reason).unwrap());
-        let response = self.call().ask(post(path, fields, body)).unwrap();
+        let (handled, counted) = (self.base.environment.handled(), self.base.rejections(reason).unwrap());
+        let response = self.connect().ask(post(path, fields, body)).unwrap();
         assert_problem(&response, status, reason, what);
         assert_challenge(&response, reason, what);
-        assert_eq!(self.world.wait_rejections(reason, counted + 1.0).unwrap(), counted + 1.0, "{what}");
-        assert_eq!(self.world.scene.handled(), handled, "{what}: a handler saw it");
+        assert_eq!(self.base.wait_rejections(reason, counted + 1.0).unwrap(), counted + 1.0, "{what}");
+        assert_eq!(self.base.environment.handled(), handled, "{what}: a handler saw it");
         response
     }
 }
 
-/// RFC 6750, section 3: a challenge with 401 alone, and an error code only where a token was sent. RFC 9110, section 10.2.3:
-/// when to come back, where that helps.
+/// Fails unless there is a challenge with 401 alone, with an error code only if a token was sent (RFC 6750, section 3), and a
+/// Retry-After with 429 and 503 alone (RFC 9110, section 10.2.3).
 fn assert_challenge(response: &Response, reason: &str, what: &str) {
     let challenge = response.field("www-authenticate");
     assert_eq!(challenge.is_some(), response.status == 401, "{what}: {challenge:?}");
@@ -161,17 +159,14 @@ fn assert_challenge(response: &Response, reason: &str, what: &str) {
     assert_eq!(retry, [429, 503].contains(&response.status), "{what}: {:?}", response.fields);
 }
 
-/// A POST as bytes, with these fields beside Host and Content-Length.
+/// A POST as bytes, with these fields after Host and Content-Length.
 fn post(path: &str, fields: &Fields<'_>, body: &[u8]) -> Vec<u8> {
-    let fields: String = fields.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
-    let length = body.len();
-    let head = format!("POST {path} HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: {length}\r\n{fields}\r\n");
-    [head.as_bytes(), body].concat()
+    http::request("POST", path, HOST, fields, body)
 }
 
-/// A `[[route]]` for `path` that admits `provider` to its usual handler, with these lines.
+/// A `[[route]]` for `path` that admits `provider` to `handler`, with these lines.
 fn route(handler: &Handler, provider: &str, path: &str, lines: &str) -> String {
-    let handler = quoted(handler.path()).replacen('"', "\"unix:", 1);
+    let handler = handler_socket(handler);
     format!(
         "[[route]]\nhost = \"{HOST}\"\npath = \"{path}\"\nproviders = [\"{provider}\"]\nhandler = {handler}\n{lines}\n\n"
     )
@@ -192,8 +187,8 @@ fn hmac_hex(secret: &str, message: &[u8]) -> String {
     HEXLOWER.encode(&hmac_sha256(secret.as_bytes(), message))
 }
 
-/// A file of the scene with a secret in it, as an entry of `secrets`.
-fn secret_file(scene: &Scene, name: &str, secret: &str) -> String {
-    let path = scene.write(name, format!("{secret}\n")).unwrap();
+/// Writes a secret to a file. Returns an entry of `secrets` for it.
+fn secret_file(environment: &Environment, name: &str, secret: &str) -> String {
+    let path = environment.write(name, format!("{secret}\n")).unwrap();
     format!("{{ file = {} }}", quoted(&path))
 }

@@ -1,4 +1,4 @@
-//! Secrets: where they come from, how they are replaced, and that they show nowhere.
+//! Secrets: their sources, their replacement, and that they appear nowhere.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -11,24 +11,24 @@ use hookgate_testkit::gateway::{GatewayOptions, Signal};
 use hookgate_testkit::process::{Finished, run};
 
 use super::issuer::{claims_with, dialogflow_token, issuer, key_file};
-use super::{Demand, Fields, Gate, hmac_hex, post, route, secret_file};
-use crate::world::{BINARY, SOON, Scene};
+use super::{Fields, ProofConfiguration, ProofGateway, hmac_hex, post, route, secret_file};
+use crate::environment::{BINARY, Environment, SOON};
 
 const BODY: &[u8] = PAGERDUTY.body.as_bytes();
 
-fn signed(gate: &Gate, secret: &str) -> u16 {
+fn signed(gateway: &ProofGateway, secret: &str) -> u16 {
     let signature = format!("v1={}", hmac_hex(secret, BODY));
-    gate.send(&[("X-PagerDuty-Signature", &signature)], BODY).status
+    gateway.send(&[("X-PagerDuty-Signature", &signature)], BODY).status
 }
 
-fn pagerduty(secrets: &str) -> Demand {
-    Demand::of(format!("signature = {{ secrets = [{secrets}] }}\nreplay = \"none\""))
+fn pagerduty(secrets: &str) -> ProofConfiguration {
+    ProofConfiguration::of_provider(format!("signature = {{ secrets = [{secrets}] }}\nreplay = \"none\""))
 }
 
-/// `hookgate check` of `configuration`.
-fn check(scene: &Scene, configuration: &str) -> Finished {
+/// Runs `hookgate check` on `configuration`.
+fn check(environment: &Environment, configuration: &str) -> Finished {
     let text = configuration.replace(LISTEN_PORT, "8443").replace(METRICS_PORT, "9464").replace(IO, "auto");
-    let file = scene.write("checked.toml", text).unwrap();
+    let file = environment.write("checked.toml", text).unwrap();
     let mut command = Command::new(BINARY);
     command.args(["check", "--config"]).arg(file).env("NO_COLOR", "1").env_remove("CREDENTIALS_DIRECTORY");
     run(command, &[], SOON).unwrap()
@@ -36,36 +36,40 @@ fn check(scene: &Scene, configuration: &str) -> Finished {
 
 #[test]
 fn a_secret_is_replaced_by_a_reload() {
-    let demand = |scene: &Scene, secret: &str| pagerduty(&secret_file(scene, "webhook.secret", secret));
-    let gate = Gate::new(PAGERDUTY, |scene| demand(scene, "first")).unwrap();
-    assert_eq!((signed(&gate, "first"), signed(&gate, "second")), (200, 403));
-    gate.world.scene.write("webhook.secret", "second").unwrap();
-    assert_eq!((signed(&gate, "first"), signed(&gate, "second")), (200, 403), "before the reload");
-    let mut call = gate.call();
-    gate.reload(&demand(&gate.world.scene, "second"));
-    assert_eq!((signed(&gate, "first"), signed(&gate, "second")), (403, 200), "afterwards");
+    let demand =
+        |environment: &Environment, secret: &str| pagerduty(&secret_file(environment, "webhook.secret", secret));
+    let gateway = ProofGateway::new(PAGERDUTY, |environment| demand(environment, "first")).unwrap();
+    assert_eq!((signed(&gateway, "first"), signed(&gateway, "second")), (200, 403));
+    gateway.base.environment.write("webhook.secret", "second").unwrap();
+    assert_eq!((signed(&gateway, "first"), signed(&gateway, "second")), (200, 403), "before the reload");
+    let mut connection = gateway.connect();
+    gateway.reload(&demand(&gateway.base.environment, "second"));
+    assert_eq!((signed(&gateway, "first"), signed(&gateway, "second")), (403, 200), "afterwards");
     let old = format!("v1={}", hmac_hex("first", BODY));
-    let response = call.ask(post(PAGERDUTY.path, &[("X-PagerDuty-Signature", &old)], BODY)).unwrap();
-    assert_eq!(response.reason().as_deref(), Some("signature_mismatch"), "on a connection from before");
+    let response = connection.ask(post(PAGERDUTY.path, &[("X-PagerDuty-Signature", &old)], BODY)).unwrap();
+    assert_eq!(response.reason().as_deref(), Some("signature_mismatch"), "on an older connection");
 }
 
 #[test]
-fn a_rotation_has_both_for_a_while() {
-    let gate = Gate::new(PAGERDUTY, |scene| pagerduty(&secret_file(scene, "old.secret", "old"))).unwrap();
+fn a_rotation_accepts_both_secrets_in_between() {
+    let gateway =
+        ProofGateway::new(PAGERDUTY, |environment| pagerduty(&secret_file(environment, "old.secret", "old"))).unwrap();
     let (old, new) = {
-        let scene = &gate.world.scene;
-        (secret_file(scene, "old.secret", "old"), secret_file(scene, "new.secret", "new"))
+        let environment = &gateway.base.environment;
+        (secret_file(environment, "old.secret", "old"), secret_file(environment, "new.secret", "new"))
     };
-    gate.reload(&pagerduty(&format!("{old}, {new}")));
-    assert_eq!((signed(&gate, "old"), signed(&gate, "new")), (200, 200));
-    gate.reload(&pagerduty(&new));
-    assert_eq!((signed(&gate, "old"), signed(&gate, "new")), (403, 200));
+    gateway.reload(&pagerduty(&format!("{old}, {new}")));
+    assert_eq!((signed(&gateway, "old"), signed(&gateway, "new")), (200, 200));
+    gateway.reload(&pagerduty(&new));
+    assert_eq!((signed(&gateway, "old"), signed(&gateway, "new")), (403, 200));
 }
 
 #[test]
 fn a_secret_that_cannot_be_read_changes_nothing() {
-    let gate = Gate::new(PAGERDUTY, |scene| pagerduty(&secret_file(scene, "webhook.secret", "first"))).unwrap();
-    let path = gate.world.scene.path("webhook.secret");
+    let gateway =
+        ProofGateway::new(PAGERDUTY, |environment| pagerduty(&secret_file(environment, "webhook.secret", "first")))
+            .unwrap();
+    let path = gateway.base.environment.path("webhook.secret");
     let breakages: [(&str, &dyn Fn()); 3] = [
         ("empty", &|| fs::write(&path, "\n").unwrap()),
         ("too long", &|| fs::write(&path, "x".repeat(5000)).unwrap()),
@@ -73,40 +77,43 @@ fn a_secret_that_cannot_be_read_changes_nothing() {
     ];
     for (count, (what, breakage)) in breakages.into_iter().enumerate() {
         breakage();
-        gate.world.gateway.signal(Signal::HUP).unwrap();
+        gateway.base.daemon.signal(Signal::HUP).unwrap();
         let labels = [("result", "error")];
         let errors = count as f64 + 1.0;
-        gate.world.gateway.wait_metric("hookgate_config_reloads_total", &labels, errors, SOON).unwrap();
-        assert_eq!(signed(&gate, "first"), 200, "{what}");
+        gateway.base.daemon.wait_metric("hookgate_config_reloads_total", &labels, errors, SOON).unwrap();
+        assert_eq!(signed(&gateway, "first"), 200, "{what}");
     }
-    gate.world.gateway.wait_log("webhook.secret", SOON).unwrap();
+    gateway.base.daemon.wait_log("webhook.secret", SOON).unwrap();
 }
 
-/// As systemd hands them over: systemd.exec(5), LoadCredential=.
+/// As LoadCredential= of systemd.exec(5) provides it.
 #[test]
 fn a_secret_may_be_a_credential_of_the_service_manager() {
     let credentials = tempfile::tempdir().unwrap();
     fs::write(credentials.path().join("pagerduty"), "of the manager\n").unwrap();
     let mut options = GatewayOptions::new(BINARY);
     options.environment.push(("CREDENTIALS_DIRECTORY".into(), credentials.path().into()));
-    let gate = Gate::with_options(PAGERDUTY, &options, |_| pagerduty("{ credential = \"pagerduty\" }")).unwrap();
-    assert_eq!((signed(&gate, "of the manager"), signed(&gate, "pagerduty")), (200, 403));
-    let finished =
-        check(&gate.world.scene, &pagerduty("{ credential = \"pagerduty\" }").toml(&gate.world.scene, &PAGERDUTY));
+    let gateway =
+        ProofGateway::with_options(PAGERDUTY, &options, |_| pagerduty("{ credential = \"pagerduty\" }")).unwrap();
+    assert_eq!((signed(&gateway, "of the manager"), signed(&gateway, "pagerduty")), (200, 403));
+    let finished = check(
+        &gateway.base.environment,
+        &pagerduty("{ credential = \"pagerduty\" }").toml(&gateway.base.environment, &PAGERDUTY),
+    );
     let stderr = finished.stderr_text();
     assert!(stderr.contains("$CREDENTIALS_DIRECTORY is not set"), "{stderr}");
 }
 
-/// Everything that hookgate says while it is asked rightly and wrongly, at every level of its log.
+/// Collects all output of hookgate for good and bad requests, at every level of its log.
 #[test]
-fn secrets_and_tokens_show_nowhere() {
+fn secrets_and_tokens_appear_in_no_output() {
     let secrets = ["SECRET-of-the-signature", "SECRET-of-the-session", "SECRET-of-the-hmac", "SECRET-in-the-file"];
     let issuer = issuer("key-1");
-    let write = |scene: &Scene| {
+    let write = |environment: &Environment| {
         let [signing, session, hmac, _] = secrets;
-        let signing = secret_file(scene, "signing.secret", signing);
-        let session = secret_file(scene, "session.secret", session);
-        let hmac = secret_file(scene, "hmac.secret", hmac);
+        let signing = secret_file(environment, "signing.secret", signing);
+        let session = secret_file(environment, "session.secret", session);
+        let hmac = secret_file(environment, "hmac.secret", hmac);
         let inline = "{ unsafe_value = \"SECRET-in-the-file\" }";
         let token = "{ form = \"dialogflow\", project_number = \"1\", audiences = [\"a\"] }";
         let pointer = "pointer = \"/p\"";
@@ -120,20 +127,20 @@ fn secrets_and_tokens_show_nowhere() {
         ];
         let routes: String = routes
             .iter()
-            .map(|(path, proof)| route(&scene.events, "pagerduty", path, &format!("proof = {proof}")))
+            .map(|(path, proof)| route(&environment.events, "pagerduty", path, &format!("proof = {proof}")))
             .collect();
-        Demand { sections: routes + &key_file(scene, "google", &[&issuer]), ..pagerduty(&signing) }
+        ProofConfiguration { sections: routes + &key_file(environment, "google", &[&issuer]), ..pagerduty(&signing) }
     };
     let mut options = GatewayOptions::new(BINARY);
-    // hookgate's own words at every level; those of the libraries below it hold every byte on the wire at "trace".
+    // All levels of hookgate itself. At "trace", the libraries below it log every byte on the wire.
     options.environment.push(("HOOKGATE_LOG".into(), "debug,hookgate=trace".into()));
-    let gate = Gate::with_options(PAGERDUTY, &options, write).unwrap();
+    let gateway = ProofGateway::with_options(PAGERDUTY, &options, write).unwrap();
     let token = issuer.sign(&claims_with(&[])).unwrap();
     let bearer = format!("Bearer {token}");
     let signature = format!("v1={}", hmac_hex(secrets[0], BODY));
     let hmac = hmac_hex(secrets[2], b"name");
     let mut said = String::new();
-    let mut call = gate.call();
+    let mut connection = gateway.connect();
     let parameter = |value: &str| format!("{{\"s\":\"name\",\"p\":\"{value}\"}}").into_bytes();
     let near = |secret: &str| secret[..secret.len() - 1].to_owned();
     let bearer = [("Authorization", bearer.as_str())];
@@ -149,37 +156,37 @@ fn secrets_and_tokens_show_nowhere() {
         ("/token", 401, &bearer, Vec::new()),
     ];
     for (path, status, fields, body) in rows {
-        let response = call.ask(post(path, fields, &body)).unwrap();
+        let response = connection.ask(post(path, fields, &body)).unwrap();
         assert_eq!(response.status, status, "{path}: {}", response.text());
         if status != 200 {
             said += &response.text();
         }
     }
-    let toml = write(&gate.world.scene).toml(&gate.world.scene, &PAGERDUTY);
-    gate.world.reload(&toml).unwrap();
-    let good = check(&gate.world.scene, &toml);
+    let toml = write(&gateway.base.environment).toml(&gateway.base.environment, &PAGERDUTY);
+    gateway.base.reload(&toml).unwrap();
+    let good = check(&gateway.base.environment, &toml);
     assert!(good.success(), "{}", good.stderr_text());
     assert!(good.stderr_text().contains("whoever can read this file has the secret"), "{}", good.stderr_text());
-    let bad = check(&gate.world.scene, &toml.replace("[[key_source]]", "unknown = 1\n[[key_source]]"));
+    let bad = check(&gateway.base.environment, &toml.replace("[[key_source]]", "unknown = 1\n[[key_source]]"));
     for finished in [good, bad] {
         said += &finished.stderr_text();
         said += &finished.stdout_text();
     }
-    said += &format!("{:?}", gate.world.gateway.metrics().unwrap());
-    said += &gate.world.gateway.log();
+    said += &format!("{:?}", gateway.base.daemon.metrics().unwrap());
+    said += &gateway.base.daemon.log();
     assert!(said.contains("request refused") && said.contains("session_parameter_mismatch"), "{said}");
     let token_signature = token.rsplit('.').next().unwrap();
     let near = [near(secrets[1]), near(&hmac)];
     let sent = [token_signature, &near[0], &near[1], &signature["v1=".len()..]];
     for kept in secrets.into_iter().chain(sent) {
-        assert!(!said.contains(kept), "{kept} shows in:\n{said}");
+        assert!(!said.contains(kept), "{kept} is in:\n{said}");
     }
 }
 
-/// Mistakes beside a secret are told without it.
+/// Errors near a secret are reported without it.
 #[test]
-fn an_error_beside_a_secret_does_not_repeat_it() {
-    let scene = Scene::set().unwrap();
+fn an_error_near_a_secret_does_not_repeat_it() {
+    let environment = Environment::new().unwrap();
     let secret = "SECRET-in-the-file";
     for (secrets, told) in [
         (format!("{{ unsafe_value = \"{secret}\", unknown = 1 }}"), "unknown"),
@@ -191,23 +198,23 @@ fn an_error_beside_a_secret_does_not_repeat_it() {
         (format!("{{ unsafe_value = \"{secret}{}\" }}", "x".repeat(5000)), "more than 4096"),
         (format!("{{ file = \"a\", unsafe_value = \"{secret}\" }}"), "one place"),
     ] {
-        let configuration = pagerduty(&secrets).toml(&scene, &PAGERDUTY);
+        let configuration = pagerduty(&secrets).toml(&environment, &PAGERDUTY);
         let line = configuration.lines().position(|line| line.contains(secret)).unwrap() + 1;
-        let finished = check(&scene, &configuration);
+        let finished = check(&environment, &configuration);
         let said = finished.stderr_text() + &finished.stdout_text();
         assert_eq!(finished.status.unwrap().code(), Some(1), "{said}");
         assert!(!said.contains(secret), "{secrets}: {said}");
-        // A string without its end is only missed in the line after it.
+        // An unterminated string is an error in the line after it.
         let there = (line..=line + 1).any(|line| said.contains(&format!("checked.toml:{line}:")));
         assert!(there && said.contains(told), "{told} in line {line}: {said}");
     }
 }
 
 #[test]
-fn check_says_what_a_preset_still_needs() {
-    let scene = Scene::set().unwrap();
+fn check_reports_what_a_preset_still_needs() {
+    let environment = Environment::new().unwrap();
     let said = |document: Document, lines: &str| {
-        let finished = check(&scene, &Demand::of(lines).toml(&scene, &document));
+        let finished = check(&environment, &ProofConfiguration::of_provider(lines).toml(&environment, &document));
         assert_eq!(finished.status.unwrap().code(), Some(1), "{lines}: {}", finished.stdout_text());
         finished.stderr_text()
     };
@@ -238,18 +245,19 @@ fn check_says_what_a_preset_still_needs() {
         }
         assert!(stderr.contains("checked.toml:"), "{stderr}");
     }
-    let finished = check(&scene, &Demand::of(dialogflow_token()).toml(&scene, &DIALOGFLOW_CX));
+    let finished =
+        check(&environment, &ProofConfiguration::of_provider(dialogflow_token()).toml(&environment, &DIALOGFLOW_CX));
     assert!(finished.success(), "{}", finished.stderr_text());
 }
 
 #[test]
-fn check_warns_of_a_secret_that_everybody_can_read() {
-    let scene = Scene::set().unwrap();
-    let demand = pagerduty(&secret_file(&scene, "webhook.secret", "a"));
-    let path = scene.path("webhook.secret");
+fn check_warns_of_a_secret_that_every_user_can_read() {
+    let environment = Environment::new().unwrap();
+    let demand = pagerduty(&secret_file(&environment, "webhook.secret", "a"));
+    let path = environment.path("webhook.secret");
     for (mode, warned) in [(0o644, true), (0o604, true), (0o640, false), (0o600, false)] {
         fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
-        let finished = check(&scene, &demand.toml(&scene, &PAGERDUTY));
+        let finished = check(&environment, &demand.toml(&environment, &PAGERDUTY));
         assert!(finished.success(), "{}", finished.stderr_text());
         let warning = format!("{} is readable by every user", path.display());
         assert_eq!(finished.stderr_text().contains(&warning), warned, "{mode:o}: {}", finished.stderr_text());

@@ -1,4 +1,4 @@
-//! Bearer tokens: who may call with one, and what is said of every wrong one.
+//! Bearer tokens: which are admitted, and the reason for every wrong one.
 
 use data_encoding::{BASE64, BASE64URL_NOPAD};
 use hookgate_testkit::documents::{DIALOGFLOW_CX, DIALOGFLOW_ES, Document};
@@ -8,30 +8,30 @@ use hookgate_testkit::token::{GOOGLE_ISSUER, Issuer, dialogflow_claims};
 use serde_json::{Value, json};
 
 use super::issuer::{AUDIENCE, BODY, PROJECT, bearer, claims_with, dialogflow_token, good_bearer, issuer, key_file};
-use super::{Demand, Gate, hmac_sha256, now};
+use super::{ProofConfiguration, ProofGateway, hmac_sha256, now};
 
-/// The daemon that demands a token of the keys of `issuers` for the provider of `document`.
-fn start(document: Document, issuers: &[&Issuer]) -> Gate {
-    let write = |scene: &_| Demand {
+/// The daemon that demands a token, signed by one of `issuers`, of the provider of `document`.
+fn start(document: Document, issuers: &[&Issuer]) -> ProofGateway {
+    let write = |environment: &_| ProofConfiguration {
         provider: dialogflow_token(),
-        sections: key_file(scene, "google", issuers),
-        ..Demand::default()
+        sections: key_file(environment, "google", issuers),
+        ..ProofConfiguration::default()
     };
-    Gate::new(document, write).unwrap()
+    ProofGateway::new(document, write).unwrap()
 }
 
-fn assert_told(request: &Request, name: &str, expected: &[&str]) {
+fn assert_field(request: &Request, name: &str, expected: &[&str]) {
     let values: Vec<_> = request.fields.all(name).collect();
     assert_eq!(values, expected, "{name}");
 }
 
 #[test]
-fn a_token_of_the_projects_agent_is_admitted_and_the_handler_is_told() {
+fn a_token_of_the_service_agent_is_admitted_and_its_claims_reach_the_handler() {
     let email = format!("service-{PROJECT}@gcp-sa-dialogflow.iam.gserviceaccount.com");
     for document in [DIALOGFLOW_CX, DIALOGFLOW_ES] {
         for kind in [KeyKind::P256, KeyKind::Rsa2048] {
             let issuer = Issuer::new("key-1", kind).unwrap();
-            let gate = start(document, &[&issuer]);
+            let gateway = start(document, &[&issuer]);
             let token = issuer.sign(&dialogflow_claims(AUDIENCE, PROJECT)).unwrap();
             let authorization = format!("Bearer {token}");
             let fields = [
@@ -44,12 +44,12 @@ fn a_token_of_the_projects_agent_is_admitted_and_the_handler_is_told() {
                 ("X-Hookgate-Token-Issuer", "forged"),
             ];
             let what = format!("{} {}", document.provider, issuer.algorithm());
-            let request = gate.admitted(&what, &fields, document.body.as_bytes());
-            assert_told(&request, "x-hookgate-proof", &["certificate, token"]);
-            assert_told(&request, "x-hookgate-token-email", &[&email]);
-            assert_told(&request, "x-hookgate-token-issuer", &[GOOGLE_ISSUER]);
-            assert_told(&request, "x-hookgate-token-audience", &[AUDIENCE]);
-            assert_told(&request, "x-hookgate-token-subject", &["109876543210987654321"]);
+            let request = gateway.expect_admitted(&what, &fields, document.body.as_bytes());
+            assert_field(&request, "x-hookgate-proof", &["certificate, token"]);
+            assert_field(&request, "x-hookgate-token-email", &[&email]);
+            assert_field(&request, "x-hookgate-token-issuer", &[GOOGLE_ISSUER]);
+            assert_field(&request, "x-hookgate-token-audience", &[AUDIENCE]);
+            assert_field(&request, "x-hookgate-token-subject", &["109876543210987654321"]);
             assert!(!request.fields.0.iter().any(|(_, value)| value == "forged"), "{:?}", request.fields);
             assert_eq!(request.text(), document.body);
         }
@@ -57,22 +57,23 @@ fn a_token_of_the_projects_agent_is_admitted_and_the_handler_is_told() {
 }
 
 #[test]
-fn tokens_that_are_right_in_other_ways_are_admitted() {
+fn unusual_valid_tokens_are_admitted() {
     let issuer = issuer("key-1");
-    let gate = start(DIALOGFLOW_CX, &[&issuer]);
-    let check = |what: &str, authorization: String| gate.admitted(what, &[("authorization", &authorization)], BODY);
+    let gateway = start(DIALOGFLOW_CX, &[&issuer]);
+    let check =
+        |what: &str, authorization: String| gateway.expect_admitted(what, &[("authorization", &authorization)], BODY);
     let token = issuer.sign(&claims_with(&[])).unwrap();
     check("the scheme in lower case (RFC 9110, section 11.1)", format!("bearer {token}"));
     check("further spaces", format!("BEARER   {token}  "));
     let request = check("another of the audiences", bearer(&issuer, &[("aud", json!("https://old.example.com"))]));
-    assert_told(&request, "x-hookgate-token-audience", &["https://old.example.com"]);
+    assert_field(&request, "x-hookgate-token-audience", &["https://old.example.com"]);
     let request = check("a list of audiences", bearer(&issuer, &[("aud", json!(["https://a.example", AUDIENCE]))]));
-    assert_told(&request, "x-hookgate-token-audience", &[AUDIENCE]);
+    assert_field(&request, "x-hookgate-token-audience", &[AUDIENCE]);
     let request = check("no subject", bearer(&issuer, &[("sub", Value::Null)]));
-    assert_told(&request, "x-hookgate-token-subject", &[]);
+    assert_field(&request, "x-hookgate-token-subject", &[]);
     let request = check("a subject that no field can carry", bearer(&issuer, &[("sub", json!("a\r\nX-Evil: 1"))]));
-    assert_told(&request, "x-hookgate-token-subject", &[]);
-    assert_told(&request, "x-evil", &[]);
+    assert_field(&request, "x-hookgate-token-subject", &[]);
+    assert_field(&request, "x-evil", &[]);
     check("claims that nobody asked for", bearer(&issuer, &[("azp", json!("x")), ("nonce", json!([1, {}]))]));
     check("no iat", bearer(&issuer, &[("iat", Value::Null)]));
 }
@@ -80,9 +81,9 @@ fn tokens_that_are_right_in_other_ways_are_admitted() {
 #[test]
 fn every_wrong_claim_has_its_reason() {
     let issuer = issuer("key-1");
-    let gate = start(DIALOGFLOW_CX, &[&issuer]);
+    let gateway = start(DIALOGFLOW_CX, &[&issuer]);
     let check = |what: &str, reason: &str, changes: &[(&str, Value)]| {
-        gate.refused(what, (401, reason), &[("Authorization", &bearer(&issuer, changes))], BODY)
+        gateway.expect_refused(what, (401, reason), &[("Authorization", &bearer(&issuer, changes))], BODY)
     };
     let response = check("another audience", "token_wrong_audience", &[("aud", json!("https://evil.example"))]);
     assert!(response.text().contains("https://evil.example"), "{}", response.text());
@@ -109,27 +110,27 @@ fn every_wrong_claim_has_its_reason() {
     check("an end before 1970", "token_malformed", &[("exp", json!(-1))]);
     check("an audience that is a number", "token_malformed", &[("aud", json!(7))]);
     check("a verification in words", "token_malformed", &[("email_verified", json!("true"))]);
-    gate.world.still_serves().unwrap();
+    gateway.base.still_serves().unwrap();
 }
 
-/// The daemon's clock lags by up to a sweep and goes on while a test runs, so the borders are passed by a few seconds; those
-/// to the second are for the tests of the rule itself.
+/// The clock of the daemon lags by up to a sweep and advances during a test, so the times are a few seconds beyond the limits. The
+/// unit tests of the rule check the limits to the second.
 #[test]
-fn clocks_may_differ_by_the_leeway_and_no_more() {
+fn clocks_may_differ_by_no_more_than_the_leeway() {
     let issuer = issuer("key-1");
-    // 60 s are the default; a second setting shows that it is the setting that counts.
+    // 60 s are the default. The second value shows that the setting has an effect.
     for leeway in [60, 10] {
-        let write = |scene: &_| Demand {
+        let write = |environment: &_| ProofConfiguration {
             provider: dialogflow_token().replace(" }", &format!(", leeway_s = {leeway} }}")),
-            sections: key_file(scene, "google", &[&issuer]),
-            ..Demand::default()
+            sections: key_file(environment, "google", &[&issuer]),
+            ..ProofConfiguration::default()
         };
-        let gate = Gate::new(DIALOGFLOW_CX, write).unwrap();
+        let gateway = ProofGateway::new(DIALOGFLOW_CX, write).unwrap();
         let admitted = |what: &str, changes: &[(&str, Value)]| {
-            gate.admitted(what, &[("Authorization", &bearer(&issuer, changes))], BODY);
+            gateway.expect_admitted(what, &[("Authorization", &bearer(&issuer, changes))], BODY);
         };
         let refused = |what: &str, reason: &str, changes: &[(&str, Value)]| {
-            gate.refused(what, (401, reason), &[("Authorization", &bearer(&issuer, changes))], BODY);
+            gateway.expect_refused(what, (401, reason), &[("Authorization", &bearer(&issuer, changes))], BODY);
         };
         refused("ended an hour ago", "token_expired", &[("exp", json!(now() - 3600))]);
         refused("ended just before the leeway", "token_expired", &[("exp", json!(now() - leeway - 3))]);
@@ -145,17 +146,17 @@ fn clocks_may_differ_by_the_leeway_and_no_more() {
 }
 
 #[test]
-fn a_signature_of_anybody_else_is_refused() {
+fn a_signature_with_another_key_is_refused() {
     let (ours, foreign) = (issuer("key-1"), issuer("key-1"));
     let rsa = Issuer::new("key-1", KeyKind::Rsa2048).unwrap();
-    let gate = start(DIALOGFLOW_CX, &[&ours]);
+    let gateway = start(DIALOGFLOW_CX, &[&ours]);
     let check = |what: &str, reason: &str, token: &str| {
-        gate.refused(what, (401, reason), &[("Authorization", &format!("Bearer {token}"))], BODY);
+        gateway.expect_refused(what, (401, reason), &[("Authorization", &format!("Bearer {token}"))], BODY);
     };
     let claims = claims_with(&[]);
     check("another key of the same name", "token_bad_signature", &foreign.sign(&claims).unwrap());
     check("a key of another kind and the same name", "token_bad_signature", &rsa.sign(&claims).unwrap());
-    check("a key that nobody has", "token_unknown_key", &issuer("key-2").sign(&claims).unwrap());
+    check("a key that is not in the key set", "token_unknown_key", &issuer("key-2").sign(&claims).unwrap());
     let under = |header: &str| ours.sign_under(header, &claims).unwrap();
     check("another algorithm in the header", "token_bad_signature", &under("{\"alg\":\"RS256\",\"kid\":\"key-1\"}"));
     check(
@@ -175,22 +176,22 @@ fn a_signature_of_anybody_else_is_refused() {
     let other_claims = BASE64URL_NOPAD.encode(claims_with(&[("sub", json!("somebody else"))]).as_bytes());
     check("other claims", "token_bad_signature", &format!("{}.{other_claims}.{}", parts[0], parts[2]));
     check("no signature", "token_bad_signature", &format!("{}.{}.", parts[0], parts[1]));
-    // Not the last character: of its bits some stand for nothing.
+    // Not the last character: some of its bits are unused.
     for place in [good.len() - 3, good.len() - 40, parts[0].len() + 20] {
         let mut altered = good.clone().into_bytes();
         altered[place] = if altered[place] == b'A' { b'B' } else { b'A' };
         check("one character altered", "token_bad_signature", &String::from_utf8(altered).unwrap());
     }
-    gate.admitted("the good one, after all", &[("Authorization", &format!("Bearer {good}"))], BODY);
+    gateway.expect_admitted("the good one, after all", &[("Authorization", &format!("Bearer {good}"))], BODY);
 }
 
-/// `alg` confusion (RFC 8725, section 2.1): the token says how it is to be verified, and must not.
+/// `alg` confusion (RFC 8725, section 2.1): the token must not select how it is verified.
 #[test]
 fn an_algorithm_that_needs_no_private_key_is_refused() {
     let ours = issuer("key-1");
-    let gate = start(DIALOGFLOW_CX, &[&ours]);
+    let gateway = start(DIALOGFLOW_CX, &[&ours]);
     let check = |what: &str, reason: &str, token: &str| {
-        gate.refused(what, (401, reason), &[("Authorization", &format!("Bearer {token}"))], BODY);
+        gateway.expect_refused(what, (401, reason), &[("Authorization", &format!("Bearer {token}"))], BODY);
     };
     let encode = |text: &str| BASE64URL_NOPAD.encode(text.as_bytes());
     let claims = encode(&claims_with(&[]));
@@ -210,18 +211,18 @@ fn an_algorithm_that_needs_no_private_key_is_refused() {
     for public in [key_set.as_bytes(), &point, &spki, pem.as_bytes(), b""] {
         let signed = format!("{}.{claims}", encode("{\"alg\":\"HS256\",\"kid\":\"key-1\",\"typ\":\"JWT\"}"));
         let signature = BASE64URL_NOPAD.encode(&hmac_sha256(public, signed.as_bytes()));
-        check("HMAC with what everybody knows", "token_bad_signature", &format!("{signed}.{signature}"));
+        check("HMAC with the public key", "token_bad_signature", &format!("{signed}.{signature}"));
     }
 }
 
 #[test]
-fn what_is_no_token_has_its_reason() {
+fn a_missing_or_malformed_token_has_its_reason() {
     let ours = issuer("key-1");
-    let gate = start(DIALOGFLOW_CX, &[&ours]);
+    let gateway = start(DIALOGFLOW_CX, &[&ours]);
     let good = good_bearer(&ours);
     let check = |what: &str, reason: &str, values: &[&str]| {
         let fields: Vec<_> = values.iter().map(|value| ("Authorization", *value)).collect();
-        gate.refused(what, (401, reason), &fields, BODY);
+        gateway.expect_refused(what, (401, reason), &fields, BODY);
     };
     check("no field", "token_missing", &[]);
     check("an empty field", "token_missing", &[""]);
@@ -242,33 +243,33 @@ fn what_is_no_token_has_its_reason() {
     check("padding", "token_malformed", &[&format!("{good}==")]);
     check("two in one field", "token_malformed", &[&format!("{good}, {good}")]);
     check("a token of nine thousand bytes", "token_malformed", &[&format!("Bearer {}", "a".repeat(9000))]);
-    gate.admitted("a good one", &[("Authorization", &good)], BODY);
+    gateway.expect_admitted("a good one", &[("Authorization", &good)], BODY);
 }
 
-/// Tokens of another issuer than Google, by whom they are about.
+/// Tokens of another issuer than Google, admitted by subject.
 #[test]
 fn any_issuer_can_be_configured() {
     let ours = issuer("key-1");
-    let write = |scene: &_| Demand {
+    let write = |environment: &_| ProofConfiguration {
         provider: "[provider.proof.token]\nissuers = [\"https://login.example.com\"]\naudiences = [\"hooks\"]\n\
                    subjects = [\"sender-1\", \"sender-2\"]\nkey_source = \"login\"\n"
             .to_owned(),
-        sections: key_file(scene, "login", &[&ours]),
-        ..Demand::default()
+        sections: key_file(environment, "login", &[&ours]),
+        ..ProofConfiguration::default()
     };
-    let gate = Gate::new(DIALOGFLOW_CX, write).unwrap();
+    let gateway = ProofGateway::new(DIALOGFLOW_CX, write).unwrap();
     let token = |subject: Value| {
         let email = ("email", Value::Null);
         let changes = [("iss", json!("https://login.example.com")), ("aud", json!("hooks")), ("sub", subject), email];
         bearer(&ours, &changes)
     };
     for subject in ["sender-1", "sender-2"] {
-        let request = gate.admitted(subject, &[("Authorization", &token(json!(subject)))], BODY);
-        assert_told(&request, "x-hookgate-token-subject", &[subject]);
-        assert_told(&request, "x-hookgate-token-email", &[]);
+        let request = gateway.expect_admitted(subject, &[("Authorization", &token(json!(subject)))], BODY);
+        assert_field(&request, "x-hookgate-token-subject", &[subject]);
+        assert_field(&request, "x-hookgate-token-email", &[]);
     }
     for subject in [json!("sender-3"), json!(""), Value::Null] {
-        gate.refused("another", (401, "token_wrong_subject"), &[("Authorization", &token(subject))], BODY);
+        gateway.expect_refused("another", (401, "token_wrong_subject"), &[("Authorization", &token(subject))], BODY);
     }
-    gate.refused("Google's", (401, "token_wrong_issuer"), &[("Authorization", &good_bearer(&ours))], BODY);
+    gateway.expect_refused("Google's", (401, "token_wrong_issuer"), &[("Authorization", &good_bearer(&ours))], BODY);
 }

@@ -1,24 +1,25 @@
-//! Bytes that are no request, or that two parsers could read differently: 400, and never a handler.
+//! Bytes that are no request, or that two parsers could understand differently: 400, and no handler sees them.
 
 use hookgate_testkit::configuration::HOST;
 use hookgate_testkit::http::Response;
 
-use crate::call::{End, request};
-use crate::stand::{PATH, Stand, assert_problem};
-use crate::world::SOON;
+use crate::environment::{PATH, SOON};
+use crate::problem::assert_problem;
+use crate::test_gateway::TestGateway;
+use crate::tls_client::{End, request};
 
-/// Sends each of `requests` on a connection of its own and expects 400.
+/// Sends each of `requests` on a new connection, and expects 400.
 fn check(requests: &[&str]) {
-    let stand = Stand::limited("").unwrap();
+    let gateway = TestGateway::with_limits("").unwrap();
     for bytes in requests {
-        let response = stand.exchange(bytes.replace("HOST", HOST)).unwrap();
+        let response = gateway.exchange(bytes.replace("HOST", HOST)).unwrap();
         assert_problem(&response, 400, "malformed_request", bytes);
         assert_eq!(response.field("connection"), Some("close"), "{bytes:?}");
     }
     let count = requests.len() as f64;
-    assert_eq!(stand.world.wait_rejections("malformed_request", count).unwrap(), count);
-    assert_eq!(stand.handler().request_count(), 0, "a handler was reached");
-    stand.world.still_serves().unwrap();
+    assert_eq!(gateway.wait_rejections("malformed_request", count).unwrap(), count);
+    assert_eq!(gateway.handler().request_count(), 0, "a handler saw a malformed request");
+    gateway.still_serves().unwrap();
 }
 
 #[test]
@@ -101,44 +102,44 @@ fn dot_segments_are_malformed() {
 
 #[test]
 fn a_head_that_breaks_off_is_malformed() {
-    let stand = Stand::limited("").unwrap();
-    let mut call = stand.call().unwrap();
-    call.send(format!("POST {PATH} HTTP/1.1\r\nHost: {HOST}\r\nX-Cu")).unwrap();
-    call.finish_sending().unwrap();
-    assert_problem(&call.response().unwrap(), 400, "malformed_request", "a head");
-    assert_eq!(call.end(SOON).unwrap().1, End::Orderly);
-    assert_eq!(stand.handler().request_count(), 0);
+    let gateway = TestGateway::with_limits("").unwrap();
+    let mut connection = gateway.connect().unwrap();
+    connection.send(format!("POST {PATH} HTTP/1.1\r\nHost: {HOST}\r\nX-Cu")).unwrap();
+    connection.finish_sending().unwrap();
+    assert_problem(&connection.response().unwrap(), 400, "malformed_request", "a head");
+    assert_eq!(connection.end(SOON).unwrap().1, End::Orderly);
+    assert_eq!(gateway.handler().request_count(), 0);
 }
 
 #[test]
 fn a_body_that_breaks_off_is_malformed_and_reaches_no_handler() {
-    let stand = Stand::limited("").unwrap();
+    let gateway = TestGateway::with_limits("").unwrap();
     let check = |framing: &str, body: &str| {
-        let mut call = stand.call().unwrap();
-        call.send(format!("POST {PATH} HTTP/1.1\r\nHost: {HOST}\r\n{framing}\r\n\r\n{body}")).unwrap();
-        call.finish_sending().unwrap();
-        assert_problem(&call.response().unwrap(), 400, "malformed_request", framing);
+        let mut connection = gateway.connect().unwrap();
+        connection.send(format!("POST {PATH} HTTP/1.1\r\nHost: {HOST}\r\n{framing}\r\n\r\n{body}")).unwrap();
+        connection.finish_sending().unwrap();
+        assert_problem(&connection.response().unwrap(), 400, "malformed_request", framing);
     };
     check("Content-Length: 10", "{\"a\"");
     check("Content-Length: 10", "");
     check("Transfer-Encoding: chunked", "a\r\n{\"a\"");
     check("Transfer-Encoding: chunked", "2\r\n{}\r\n");
     check("Transfer-Encoding: chunked", "2\r\n{}\r\n0\r\n");
-    assert_eq!(stand.handler().request_count(), 0);
+    assert_eq!(gateway.handler().request_count(), 0);
 }
 
-/// RFC 9112, section 6.3: Transfer-Encoding overrides Content-Length, and the connection is closed after the answer, so that
-/// whatever the sender took for a second request is never read as one.
+/// RFC 9112, section 6.3: Transfer-Encoding overrides Content-Length, and the connection is closed after the response, so that no
+/// bytes after the body are parsed as a second request.
 #[test]
 fn content_length_beside_transfer_encoding_smuggles_nothing() {
-    let stand = Stand::limited("").unwrap();
+    let gateway = TestGateway::with_limits("").unwrap();
     let smuggled = String::from_utf8(request("GET", "/any/smuggled", b"")).unwrap();
     let check = |framing: &str, body: &str, expected: &[u8]| {
-        stand.handler().forget();
+        gateway.handler().forget();
         let bytes = format!("POST {PATH} HTTP/1.1\r\nHost: {HOST}\r\n{framing}\r\n\r\n{body}{smuggled}");
-        let responses = stand.openssl().send(bytes.as_bytes()).run().unwrap().responses();
+        let responses = gateway.admitted_openssl().send(bytes.as_bytes()).run().unwrap().responses();
         let statuses: Vec<_> = responses.iter().map(|response| response.status).collect();
-        let seen = stand.handler().requests();
+        let seen = gateway.handler().requests();
         let targets: Vec<_> = seen.iter().map(|request| request.target.as_str()).collect();
         assert_eq!((statuses, targets), (vec![200], vec![PATH]), "{framing:?}");
         assert_eq!(seen[0].body, expected, "{framing:?}");
@@ -152,8 +153,8 @@ fn content_length_beside_transfer_encoding_smuggles_nothing() {
 }
 
 #[test]
-fn an_answer_is_no_request() {
-    let stand = Stand::limited("").unwrap();
-    let response: Response = stand.exchange("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").unwrap();
-    assert_problem(&response, 400, "malformed_request", "an answer");
+fn a_response_is_no_request() {
+    let gateway = TestGateway::with_limits("").unwrap();
+    let response: Response = gateway.exchange("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").unwrap();
+    assert_problem(&response, 400, "malformed_request", "a response");
 }

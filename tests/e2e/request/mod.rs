@@ -1,4 +1,4 @@
-//! The `http` and `route` stages: what is no request, what is none of ours, and what a handler is told about the rest.
+//! The `http` and `route` stages: malformed requests, requests without a route, and what a handler learns about the others.
 
 mod connection;
 mod fields;

@@ -1,34 +1,36 @@
-//! Requests for which there is no route: 404, 405, 421.
+//! Requests without a route: 404, 405, 421.
 
 use hookgate_testkit::client::TlsVersion;
 use hookgate_testkit::configuration::HOST;
 
-use crate::stand::{PATH, Stand, assert_problem, configuration};
+use crate::environment::PATH;
+use crate::problem::assert_problem;
+use crate::test_gateway::TestGateway;
 
 #[test]
 fn an_unknown_path_is_not_found() {
-    let stand = Stand::limited("").unwrap();
+    let gateway = TestGateway::with_limits("").unwrap();
     for target in ["/", "/percolate/", "/percolate/more", "/PERCOLATE", "/any", "/%70ercolate", "//percolate"] {
-        let outcome = stand.curl().argument("--path-as-is").post(target, b"{}").run().unwrap();
+        let outcome = gateway.admitted_curl().argument("--path-as-is").post(target, b"{}").run().unwrap();
         assert_problem(outcome.response().unwrap(), 404, "no_route", target);
     }
-    assert_eq!(stand.handler().request_count(), 0);
-    assert_eq!(stand.world.wait_rejections("no_route", 7.0).unwrap(), 7.0);
+    assert_eq!(gateway.handler().request_count(), 0);
+    assert_eq!(gateway.wait_rejections("no_route", 7.0).unwrap(), 7.0);
 }
 
 #[test]
 fn a_query_does_not_change_the_route_and_reaches_the_handler() {
-    let stand = Stand::limited("").unwrap();
-    let outcome = stand.curl().post("/percolate?a=/b&c=%2e%2e", b"{}").run().unwrap();
+    let gateway = TestGateway::with_limits("").unwrap();
+    let outcome = gateway.admitted_curl().post("/percolate?a=/b&c=%2e%2e", b"{}").run().unwrap();
     assert_eq!(outcome.status(), Some(200), "{outcome:?}");
-    assert_eq!(stand.handler().requests()[0].target, "/percolate?a=/b&c=%2e%2e");
+    assert_eq!(gateway.handler().requests()[0].target, "/percolate?a=/b&c=%2e%2e");
 }
 
 #[test]
-fn a_method_that_no_route_takes_is_told_which_ones_do() {
-    let stand = Stand::limited("").unwrap();
+fn a_refused_method_is_answered_with_the_allowed_ones() {
+    let gateway = TestGateway::with_limits("").unwrap();
     let check = |method: &str, target: &str, allow: &str| {
-        let outcome = stand.curl().request(method, target).run().unwrap();
+        let outcome = gateway.admitted_curl().request(method, target).run().unwrap();
         let response = outcome.response().unwrap();
         assert_problem(response, 405, "method_not_allowed", method);
         assert_eq!(response.field("allow"), Some(allow), "{method} {target}");
@@ -39,26 +41,26 @@ fn a_method_that_no_route_takes_is_told_which_ones_do() {
     check("PATCH", PATH, "GET, HEAD, POST, PUT, DELETE");
     check("OPTIONS", PATH, "GET, HEAD, POST, PUT, DELETE");
     check("BREW", PATH, "GET, HEAD, POST, PUT, DELETE");
-    assert_eq!(stand.handler().request_count(), 0);
+    assert_eq!(gateway.handler().request_count(), 0);
 }
 
 #[test]
-fn a_problem_in_answer_to_head_has_no_body() {
-    let stand = Stand::limited("").unwrap();
+fn a_problem_in_response_to_head_has_no_body() {
+    let gateway = TestGateway::with_limits("").unwrap();
     let head = format!("HEAD /nowhere HTTP/1.1\r\nHost: {HOST}\r\n\r\n");
-    let mut call = stand.call().unwrap();
-    call.send(head).unwrap();
-    let answer = call.read_until("\r\n\r\n", crate::world::SOON).unwrap();
+    let mut connection = gateway.connect().unwrap();
+    connection.send(head).unwrap();
+    let answer = connection.read_until("\r\n\r\n", crate::environment::SOON).unwrap();
     assert!(answer.starts_with("HTTP/1.1 404 ") && answer.contains("application/problem+json"), "{answer}");
-    let (rest, end) = call.end(crate::world::SOON).unwrap();
-    assert_eq!((rest.len(), end), (0, crate::call::End::Orderly));
+    let (rest, end) = connection.end(crate::environment::SOON).unwrap();
+    assert_eq!((rest.len(), end), (0, crate::tls_client::End::Orderly));
 }
 
 #[test]
 fn another_host_than_the_server_name_is_misdirected() {
-    let stand = Stand::limited("").unwrap();
+    let gateway = TestGateway::with_limits("").unwrap();
     let misdirected = |line: &str, host: &str| {
-        let response = stand.exchange(format!("POST {line}\r\n{host}Content-Length: 0\r\n\r\n")).unwrap();
+        let response = gateway.exchange(format!("POST {line}\r\n{host}Content-Length: 0\r\n\r\n")).unwrap();
         assert_problem(&response, 421, "misdirected", host);
     };
     misdirected("/percolate HTTP/1.1", "Host: other.example.com\r\n");
@@ -66,28 +68,28 @@ fn another_host_than_the_server_name_is_misdirected() {
     misdirected("/percolate HTTP/1.1", "Host:\r\n");
     misdirected("/percolate HTTP/1.0", "");
     misdirected("https://other.example.com/percolate HTTP/1.1", "Host: hooks.example.com\r\n");
-    assert_eq!(stand.handler().request_count(), 0);
+    assert_eq!(gateway.handler().request_count(), 0);
 }
 
 #[test]
 fn the_host_is_compared_without_case_port_and_last_dot() {
-    let stand = Stand::limited("").unwrap();
+    let gateway = TestGateway::with_limits("").unwrap();
     for host in ["Hooks.Example.COM", "hooks.example.com:443", "hooks.example.com:8443", "hooks.example.com."] {
         let request = format!("POST {PATH} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
-        assert_eq!(stand.exchange(request).unwrap().status, 200, "{host}");
+        assert_eq!(gateway.exchange(request).unwrap().status, 200, "{host}");
     }
 }
 
 #[test]
-fn an_unknown_server_name_is_answered_or_turned_away_in_the_handshake() {
+fn an_unknown_server_name_is_answered_or_refused_in_the_handshake() {
     let check = |on_failure: &str, answer: Option<(u16, &str)>, alert: Option<u8>| {
-        let stand = Stand::written(|scene| {
-            configuration(scene, "", "").replace("on_failure = \"respond\"", &format!("on_failure = \"{on_failure}\""))
+        let gateway = TestGateway::with_toml(|environment| {
+            environment.toml("", "").replace("on_failure = \"respond\"", &format!("on_failure = \"{on_failure}\""))
         });
-        let stand = stand.unwrap();
+        let gateway = gateway.unwrap();
         for version in TlsVersion::ALL {
-            let client = stand.world.gateway.openssl("unknown.example.com", &stand.world.scene.pki);
-            let client = client.version(version).identity(&stand.identity).post("unknown.example.com", PATH, b"{}");
+            let client = gateway.daemon.openssl("unknown.example.com", &gateway.environment.pki);
+            let client = client.version(version).identity(&gateway.identity).post("unknown.example.com", PATH, b"{}");
             let outcome = client.run().unwrap();
             assert_eq!(outcome.alert(), alert, "{version:?}: {}", outcome.stderr);
             match answer {
@@ -95,8 +97,8 @@ fn an_unknown_server_name_is_answered_or_turned_away_in_the_handshake() {
                 None => assert!(!outcome.connected() && outcome.responses().is_empty(), "{}", outcome.text()),
             }
         }
-        assert_eq!(stand.world.wait_rejections("unknown_server_name", 2.0).unwrap(), 2.0);
-        stand.world.still_serves().unwrap();
+        assert_eq!(gateway.wait_rejections("unknown_server_name", 2.0).unwrap(), 2.0);
+        gateway.still_serves().unwrap();
     };
     check("respond", Some((421, "unknown_server_name")), None);
     // RFC 8446, section 6.2: unrecognized_name(112).

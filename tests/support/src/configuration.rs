@@ -1,6 +1,6 @@
-//! A complete configuration of the daemon for the four providers of the documents, over the throwaway PKI.
+//! A complete configuration of the daemon for the four providers of the documents, with the throwaway PKI.
 //!
-//! Places that only [`crate::gateway::Gateway::start`] knows stand as placeholders, which it replaces: [`LISTEN_PORT`],
+//! Holds placeholders for what only [`crate::gateway::Gateway::start`] knows, which replaces them: [`LISTEN_PORT`],
 //! [`METRICS_PORT`], [`IO`]. Tests append to the text, or replace parts of it.
 
 use std::fmt::Write as _;
@@ -18,25 +18,25 @@ pub const METRICS_PORT: &str = "@METRICS_PORT@";
 /// Placeholder for the I/O backend: `auto`, `io_uring`, `io_uring_direct` or `epoll`.
 pub const IO: &str = "@IO@";
 
-/// The host that [`FourProviders`] routes, and that its certificate should be for.
+/// The host of the routes of [`FourProviders`]. The server certificate should be for it.
 pub const HOST: &str = "hooks.example.com";
 
 /// What the configuration is made of. Each provider has the path of its document ([`documents::ALL`]).
 #[derive(Clone, Debug)]
 pub struct FourProviders<'a> {
-    /// Whose roots are trusted.
+    /// The PKI whose roots are trusted.
     pub pki: &'a Pki,
-    /// Our certificates; the first is the default.
+    /// The server certificates; the first is the default.
     pub certificates: Vec<&'a ServerIdentity>,
     /// Socket of the handler for PagerDuty and Percolate.
     pub events_handler: &'a Path,
-    /// Socket of the handler for both Dialogflows.
+    /// Socket of the handler for Dialogflow CX and ES.
     pub dialogflow_handler: &'a Path,
     /// `respond` or `abort`, for every provider.
     pub on_failure: &'a str,
-    /// Revocation lists by sender; none are checked for the others.
+    /// Revocation lists by sender. For the other senders none are checked.
     pub revocation_lists: Vec<(Sender, Vec<PathBuf>)>,
-    /// Lines about proofs by provider, such as `signature = { secrets = […] }`; the others are taken by their certificate alone.
+    /// Lines about proofs by provider, such as `signature = { secrets = […] }`. For the other providers the certificate suffices.
     pub proofs: Vec<(&'a str, String)>,
     /// Lines for `[listen]`, such as `workers = 1`.
     pub listen: &'a str,
@@ -45,7 +45,7 @@ pub struct FourProviders<'a> {
 }
 
 impl<'a> FourProviders<'a> {
-    /// Refusals are answered, nothing is looked up in revocation lists, certificates suffice, limits are the defaults.
+    /// A configuration that responds to refusals, checks no revocation list, demands no proof, and keeps the default limits.
     pub fn new(
         pki: &'a Pki,
         certificate: &'a ServerIdentity,
@@ -99,7 +99,7 @@ impl<'a> FourProviders<'a> {
         text + &format!("[limits]\n{}\n\n[metrics]\nlisten = \"127.0.0.1:{METRICS_PORT}\"\n", self.limits)
     }
 
-    /// Dialogflow's old chain and its newer one end in different roots.
+    /// The roots of `sender`. The older and the newer chain of Dialogflow end in different ones.
     fn anchors(&self, sender: Sender) -> Vec<PathBuf> {
         let mut anchors = vec![self.pki.sender(sender).root.path().to_owned()];
         if sender == Sender::Dialogflow {
@@ -110,7 +110,7 @@ impl<'a> FourProviders<'a> {
 }
 
 fn push(text: &mut String, arguments: std::fmt::Arguments<'_>) {
-    text.write_fmt(arguments).expect("a String takes every text");
+    text.write_fmt(arguments).expect("writing to a String cannot fail");
 }
 
 /// `path` as a TOML basic string.

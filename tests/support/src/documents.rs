@@ -1,13 +1,13 @@
 //! The requests of the four providers' documents, with their bodies and fields.
 //!
-//! The Dialogflow CX body and fields are its document's; the ES body is cut short there, and completed here in its own shape.
-//! PagerDuty's and Percolate's documents about mutual TLS show no request: PagerDuty's is in the shape of its V3 events, and
-//! Percolate's is made up, fields included, so nothing may be concluded from it about what Percolate sends. Byte by byte
-//! constant: the PagerDuty signature is over exactly this body.
+//! Body and fields of Dialogflow CX are those of its document. The ES document cuts its body short; it is completed here in the
+//! same shape. The documents of PagerDuty and Percolate about mutual TLS show no request. The one of PagerDuty has the shape of its
+//! V3 events; the one of Percolate is invented, fields included, and proves nothing about what Percolate sends. The bytes must not
+//! change: the PagerDuty signature covers them.
 
 use crate::pki::Sender;
 
-/// The secret with which [`PAGERDUTY`] is signed (HMAC-SHA256 over the body).
+/// The secret of the signature of [`PAGERDUTY`] (HMAC-SHA256 over the body).
 pub const PAGERDUTY_SECRET: &str = "throwaway-pagerduty-secret";
 
 /// One provider's request.
@@ -15,9 +15,9 @@ pub const PAGERDUTY_SECRET: &str = "throwaway-pagerduty-secret";
 pub struct Document {
     /// The provider, and its preset: `pagerduty`, `dialogflow-cx`, `dialogflow-es`, `percolate`.
     pub provider: &'static str,
-    /// Whose certificate it comes with.
+    /// The sender whose certificate it is sent with.
     pub sender: Sender,
-    /// The path that the document uses, or one that fits.
+    /// The path in the document, or one of the same kind.
     pub path: &'static str,
     /// The fields beside Host and Content-Length, in order.
     pub fields: &'static [(&'static str, &'static str)],
@@ -41,7 +41,7 @@ pub const PAGERDUTY: Document = Document {
     body: include_str!("../documents/pagerduty.json"),
 };
 
-/// What Dialogflow sends beside the body, CX and ES alike.
+/// The fields that Dialogflow CX and ES send.
 const DIALOGFLOW_FIELDS: &[(&str, &str)] = &[
     ("authorization", "Bearer ey.throwaway.token"),
     ("content-type", "application/json"),
@@ -69,7 +69,7 @@ pub const DIALOGFLOW_ES: Document = Document {
     body: include_str!("../documents/dialogflow-es.json"),
 };
 
-/// A made-up Percolate event.
+/// An invented Percolate event.
 pub const PERCOLATE: Document = Document {
     provider: "percolate",
     sender: Sender::Percolate,
@@ -78,7 +78,7 @@ pub const PERCOLATE: Document = Document {
     body: include_str!("../documents/percolate.json"),
 };
 
-/// All four.
+/// All documents.
 pub const ALL: [Document; 4] = [PAGERDUTY, DIALOGFLOW_CX, DIALOGFLOW_ES, PERCOLATE];
 
 #[cfg(test)]

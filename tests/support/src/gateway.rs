@@ -1,6 +1,7 @@
 //! The daemon under test: the real binary, as a child process, on free ports.
 //!
-//! Knows of it what an operator knows: command line, file, log, metrics, signals and /proc.
+//! Owns the process, its configuration file and its ports. Must use nothing but what an operator has: command line, file, log,
+//! metrics, signals and /proc.
 
 use std::ffi::OsString;
 use std::fs;
@@ -20,30 +21,30 @@ use crate::client::{Curl, OpenSsl};
 use crate::configuration::{IO, LISTEN_PORT, METRICS_PORT};
 use crate::metrics::Metrics;
 use crate::pki::Pki;
-use crate::process::{Capture, Reaped};
+use crate::process::{Capture, KilledOnDrop};
 
 pub use rustix::process::Signal;
 
 /// Names the I/O backend under test: `io_uring`, `io_uring_direct`, `epoll`, or nothing for `auto`.
 pub const IO_VARIABLE: &str = "HOOKGATE_TEST_IO";
 
-/// How long the daemon may take until it accepts.
+/// How long the daemon may take to become ready.
 const START_LIMIT: Duration = Duration::from_secs(20);
 
-/// After which a daemon that says nothing is tried by connecting to it.
+/// After this long without a log line about readiness, readiness is checked by connecting.
 const SILENT_LIMIT: Duration = Duration::from_secs(3);
 
-/// How long the last words of a daemon that ended may take through the pipe.
+/// How long the last lines of a daemon that has ended may take through the pipe.
 const LAST_WORDS_LIMIT: Duration = Duration::from_secs(1);
 
-/// How often another process is asked for what it does not tell by itself.
+/// How often the state of the process, its log and its metrics are checked.
 const POLL: Duration = Duration::from_millis(5);
 
-/// Attempts with other ports where somebody took one between choosing and binding it.
+/// Attempts to start, each with other ports: another process may take a port between its choice and the daemon's bind.
 const ATTEMPTS: usize = 5;
 
-/// Becomes the daemon, `$0`, after it has moved standard input, and standard output where there is `$SECOND`, to the places where
-/// sockets are handed over (sd_listen_fds(3)): LISTEN_PID must be the process's own.
+/// A shell script that moves standard input to descriptor 3 and, if `$SECOND` is set, standard output to descriptor 4, where
+/// sd_listen_fds(3) expects sockets, and then executes the daemon, `$0`, in its own process: LISTEN_PID must be that process.
 const HAND_OVER: &str = "exec 3<&0 </dev/null; if [ -n \"$SECOND\" ]; then exec 4<&1; fi; exec >/dev/null; \
      unset SECOND; export LISTEN_PID=$$; exec \"$0\" \"$@\"";
 
@@ -58,9 +59,9 @@ pub struct GatewayOptions {
     pub arguments: Vec<OsString>,
     /// What replaces [`IO`] in the configuration.
     pub io: String,
-    /// The port to accept on, where somebody holds it already, as who hands sockets over does; else a free one.
+    /// The port to accept on, if its socket exists already, as one that is handed over does; otherwise a free port is chosen.
     pub port: Option<u16>,
-    /// Sockets handed over, with their names: at most two.
+    /// Sockets to hand over, with their names: at most two.
     pub handed_over: Vec<(String, Arc<OwnedFd>)>,
 }
 
@@ -74,13 +75,13 @@ impl GatewayOptions {
 }
 
 impl GatewayOptions {
-    /// The binary with its standard input and output, behind [`HAND_OVER`] where sockets are handed over. They travel as standard
-    /// input and output, so that no child of a test that runs meanwhile inherits them.
+    /// The command that starts the binary, by [`HAND_OVER`] if there are sockets to hand over. They are passed as standard input
+    /// and output, so that no child of another test inherits them.
     fn command(&self) -> Result<Command> {
         let mut command = Command::new(&self.binary);
         command.stdin(Stdio::null()).stdout(Stdio::null());
         let Some((_, first)) = self.handed_over.first() else { return Ok(command) };
-        ensure!(self.handed_over.len() <= 2, "no way to hand over more than two sockets");
+        ensure!(self.handed_over.len() <= 2, "at most two sockets can be handed over");
         let names: Vec<&str> = self.handed_over.iter().map(|(name, _)| name.as_str()).collect();
         let mut command = Command::new("sh");
         command.args(["-c", HAND_OVER]).arg(&self.binary);
@@ -93,10 +94,10 @@ impl GatewayOptions {
     }
 }
 
-/// A running daemon; killed and reaped when dropped.
+/// A running daemon; killed and reaped on drop.
 #[derive(Debug)]
 pub struct Gateway {
-    child: Reaped,
+    child: KilledOnDrop,
     log: Capture,
     directory: tempfile::TempDir,
     port: ReservedPort,
@@ -105,8 +106,8 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    /// Writes `configuration`, with its placeholders replaced, to a file, starts the daemon with it, and returns when the
-    /// daemon says that it is ready.
+    /// Writes `configuration` to a file, its placeholders replaced, starts the daemon with that file, and waits until the daemon
+    /// is ready.
     ///
     /// # Errors
     ///
@@ -133,10 +134,11 @@ impl Gateway {
         fs::write(&file, fill_in(configuration, port.number, metrics_port, &options.io))?;
         let mut command = options.command()?;
         command.arg("run").arg("--config").arg(&file).args(&options.arguments);
-        // Colours would stand between the words that tests look for.
+        // Escape sequences of colours would split the texts that tests look for.
         command.env("NO_COLOR", "1").envs(options.environment.iter().cloned());
         command.stderr(Stdio::piped());
-        let mut child = Reaped(command.spawn().with_context(|| format!("starting {}", options.binary.display()))?);
+        let mut child =
+            KilledOnDrop(command.spawn().with_context(|| format!("starting {}", options.binary.display()))?);
         let stderr = child.0.stderr.take().context("stderr was asked for as a pipe")?;
         let log = Capture::start(stderr);
         Ok(Self { child, log, directory, port, metrics_port, io: options.io.clone() })
@@ -153,7 +155,7 @@ impl Gateway {
                 bail!("it ended with {status}");
             }
             let waited = start.elapsed();
-            // A plain connect disturbs the counters, so it is only for a daemon that does not say when it is ready.
+            // A connection changes the counters, so this is only for a daemon that does not log its readiness.
             if waited > SILENT_LIMIT && TcpStream::connect(self.address()).is_ok() {
                 return Ok(());
             }
@@ -174,12 +176,12 @@ impl Gateway {
         self.port.number
     }
 
-    /// Where it accepts.
+    /// The address that it accepts on.
     pub fn address(&self) -> SocketAddr {
         (Ipv4Addr::LOCALHOST, self.port()).into()
     }
 
-    /// Where its metrics are.
+    /// The address of its metrics endpoint.
     pub fn metrics_address(&self) -> SocketAddr {
         (Ipv4Addr::LOCALHOST, self.metrics_port).into()
     }
@@ -189,7 +191,7 @@ impl Gateway {
         self.child.0.id()
     }
 
-    /// The directory that holds its configuration file, and that is removed with it.
+    /// The directory of its configuration file; removed on drop.
     pub fn directory(&self) -> &Path {
         self.directory.path()
     }
@@ -199,7 +201,7 @@ impl Gateway {
         self.directory.path().join("hookgate.toml")
     }
 
-    /// Replaces the configuration file, with the same ports in the place of the placeholders; send SIGHUP afterwards.
+    /// Replaces the configuration file, with the same ports for the placeholders. The daemon reads it after SIGHUP.
     ///
     /// # Errors
     ///
@@ -209,22 +211,22 @@ impl Gateway {
         Ok(())
     }
 
-    /// curl, to send requests for `host` here, trusting our server root.
+    /// curl, for requests for `host` to this daemon, trusting the server root.
     pub fn curl(&self, host: &str, pki: &Pki) -> Curl {
         Curl::new(host, self.port()).trusting(pki.server_root().path())
     }
 
-    /// `s_client`, to connect here with this server name, trusting our server root.
+    /// `s_client`, for connections to this daemon with this server name, trusting the server root.
     pub fn openssl(&self, server_name: &str, pki: &Pki) -> OpenSsl {
         OpenSsl::new(server_name, self.port()).trusting(pki.server_root().path())
     }
 
-    /// Everything that it wrote to stderr so far.
+    /// Its standard error so far.
     pub fn log(&self) -> String {
         self.log.inspect(|bytes| String::from_utf8_lossy(bytes).into_owned())
     }
 
-    /// Waits until the log holds `text`, which may be there already.
+    /// Waits until the log contains `text`. Returns at once if it does already.
     ///
     /// # Errors
     ///
@@ -247,7 +249,7 @@ impl Gateway {
         Metrics::scrape(self.metrics_address())
     }
 
-    /// Scrapes, and sums as [`Metrics::sum`].
+    /// A sum of a new scrape, as [`Metrics::sum`].
     ///
     /// # Errors
     ///
@@ -256,11 +258,11 @@ impl Gateway {
         Ok(self.metrics()?.sum(name, labels))
     }
 
-    /// Waits until the sum is at least `least`: metrics are written after the answer that a client sees.
+    /// Waits until the sum is at least `least`: the daemon counts a request after the client has the response.
     ///
     /// # Errors
     ///
-    /// It is not within `limit`; the last sum is named.
+    /// It is not within `limit`; the last sum is in the message.
     pub fn wait_metric(&self, name: &str, labels: &[(&str, &str)], least: f64, limit: Duration) -> Result<f64> {
         let deadline = Instant::now() + limit;
         loop {
@@ -277,7 +279,7 @@ impl Gateway {
     ///
     /// # Errors
     ///
-    /// It has been reaped already.
+    /// The process has been reaped already.
     pub fn signal(&self, signal: Signal) -> Result<()> {
         kill_process(Pid::from_child(&self.child.0), signal).with_context(|| format!("sending {signal:?}"))
     }
@@ -299,16 +301,16 @@ impl Gateway {
         }
     }
 
-    /// Open file descriptors. Only root may ask the daemon, which hides its memory and with it the rest of `/proc/PID`.
+    /// The number of open file descriptors. Only root can read it: the daemon is not dumpable, which hides `/proc/PID/fd`.
     ///
     /// # Errors
     ///
-    /// It is not running, or not for us to see.
+    /// The daemon is not running, or this process is not root.
     pub fn fd_count(&self) -> Result<usize> {
         Ok(fs::read_dir(format!("/proc/{}/fd", self.process_id()))?.count())
     }
 
-    /// Threads.
+    /// The number of threads.
     ///
     /// # Errors
     ///
@@ -335,11 +337,11 @@ fn fill_in(configuration: &str, port: u16, metrics_port: u16, io: &str) -> Strin
     text.replace(METRICS_PORT, &metrics_port.to_string()).replace(IO, io)
 }
 
-/// A port of 127.0.0.1 that nobody else is given while this lives.
+/// A port of 127.0.0.1, reserved until drop.
 ///
-/// The daemon shares its port among its workers (`SO_REUSEPORT`, socket(7)), so two daemons that were given the same port
-/// would not fail to start: each would get some of the other's connections. The socket here is bound, which keeps the kernel
-/// from giving the port away, and does not listen, so it gets none.
+/// The workers of the daemon share its port (`SO_REUSEPORT`, socket(7)). Two daemons with the same port would therefore both
+/// start, and each would get some of the other's connections. This socket is bound, so the kernel gives the port to no other, and
+/// it does not listen, so it gets no connection.
 #[derive(Debug)]
 struct ReservedPort {
     number: u16,
@@ -360,7 +362,7 @@ impl ReservedPort {
     }
 }
 
-/// A port of 127.0.0.1 that was free a moment ago; the daemon does not share it, so its start fails where somebody was faster.
+/// A port of 127.0.0.1 that was free a moment ago. If another process takes it first, the daemon fails to start.
 fn free_port() -> Result<u16> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }

@@ -1,6 +1,6 @@
-//! A real HTTP/1.1 handler on a Unix socket, one thread a connection, that records what it is sent and answers as told.
+//! A real HTTP/1.1 handler on a Unix socket, one thread per connection. Records requests, and answers as configured.
 //!
-//! Owns the socket file: made on start, removed on drop. Must not judge what it receives: tests do.
+//! Owns the socket file, which it makes on start and removes on drop. Must not judge what it receives: tests do.
 
 use std::collections::{HashMap, VecDeque};
 use std::fs;
@@ -10,13 +10,13 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
 use crate::http::Request;
 
-/// Most requests remembered; older ones are forgotten, but counted. Enough for every test, and a bound for a long demo.
+/// Most requests kept; older ones are dropped, but counted. Enough for every test, and a bound for a long demo.
 const MAX_RECORDED: usize = 65_536;
 
 /// How long dropping a handler waits for its connection threads.
@@ -25,9 +25,9 @@ const STOP_LIMIT: Duration = Duration::from_secs(2);
 /// How a handler answers a request.
 #[derive(Clone, Debug)]
 pub enum Behaviour {
-    /// 200 with a JSON body that says method, target and the length of the request's body.
+    /// 200 with a JSON body that holds method, target and the length of the request's body.
     Json,
-    /// This status, these further fields, this body. To HEAD the body is announced, and not sent; 204 and 304 have none.
+    /// This status, these fields, this body. The response to HEAD has the Content-Length, and no body; 204 and 304 have neither.
     Fixed {
         /// Status code.
         status: u16,
@@ -45,9 +45,9 @@ pub enum Behaviour {
         /// The pause before each piece.
         pause: Duration,
     },
-    /// 200 with a body of this many bytes of `x`, announced by Content-Length.
+    /// 200 with a Content-Length, and a body of this many bytes `x`.
     Huge(usize),
-    /// 200 that announces `declared` bytes, sends `sent`, and closes.
+    /// 200 with a Content-Length of `declared`, `sent` bytes of body, then a close.
     BreakOff {
         /// Content-Length.
         declared: usize,
@@ -58,22 +58,22 @@ pub enum Behaviour {
     BreakOffChunked,
     /// Half of a response head, then a close.
     BreakOffHead,
-    /// Bytes that are no HTTP response, then a close.
+    /// Bytes that are not HTTP, then a close.
     Malformed,
-    /// Read the request, and close without an answer.
+    /// Read the request, and close without a response.
     CloseBeforeAnswering,
-    /// Read the request, and neither answer nor close.
+    /// Read the request, and neither respond nor close.
     NeverAnswer,
     /// Interim responses (100 and 103), then behave.
     Informational(Box<Self>),
     /// Behave, with `Connection: close`, and close.
     ThenClose(Box<Self>),
-    /// Behave, then close at once without having said so: what makes a pooled connection stale.
+    /// Behave, then close without `Connection: close`: the pooled connection becomes stale.
     ThenCloseSilently(Box<Self>),
-    /// Behave for the first request of a connection; when the second arrives, close without a byte of an answer: a pooled
-    /// connection that turns out stale only after the request was written.
+    /// Behave for the first request of a connection. When the second arrives, close without a byte of a response: the connection
+    /// proves stale only after the request was written.
     OncePerConnection(Box<Self>),
-    /// One after the other, a request each over all connections; the last one stays.
+    /// One behaviour per request, in order, over all connections. The last one is for all further requests.
     Sequence(VecDeque<Self>),
 }
 
@@ -88,13 +88,13 @@ impl Behaviour {
         Box::new(self)
     }
 
-    /// A sequence of `behaviours`; the last one stays.
+    /// [`Behaviour::Sequence`] of `behaviours`.
     pub fn sequence(behaviours: impl IntoIterator<Item = Self>) -> Self {
         Self::Sequence(behaviours.into_iter().collect())
     }
 }
 
-/// What becomes of the connection after an answer.
+/// What happens to the connection after a response.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum After {
     KeepAlive,
@@ -123,7 +123,7 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until `done` says so; whether it did within `limit`.
+    /// Waits until `done` returns true. Returns whether it did within `limit`.
     fn wait_until(&self, limit: Duration, mut done: impl FnMut(&State) -> bool) -> bool {
         let (_state, waited) = self
             .changed
@@ -138,7 +138,7 @@ impl Shared {
     }
 }
 
-/// A running handler; stops, and removes its socket, when dropped.
+/// A running handler. On drop it stops, and removes its socket.
 #[derive(Debug)]
 pub struct Handler {
     path: PathBuf,
@@ -147,11 +147,11 @@ pub struct Handler {
 }
 
 impl Handler {
-    /// Starts a handler on `path`, replacing a socket that is left there.
+    /// Starts a handler on `path`; replaces a socket that is there.
     ///
     /// # Errors
     ///
-    /// The socket cannot be made; `sun_path` takes 107 bytes (unix(7)).
+    /// The socket cannot be bound: `sun_path` takes 107 bytes (unix(7)).
     pub fn start(path: &Path, behaviour: Behaviour) -> Result<Self> {
         drop(fs::remove_file(path));
         let listener = UnixListener::bind(path).with_context(|| format!("binding {}", path.display()))?;
@@ -174,51 +174,62 @@ impl Handler {
         &self.path
     }
 
-    /// The requests so far, in the order in which they were complete.
+    /// The kept requests, in the order in which they were complete.
     pub fn requests(&self) -> Vec<Request> {
         self.shared.lock().requests.iter().cloned().collect()
     }
 
-    /// How many requests have been read completely.
+    /// The number of complete requests so far.
     pub fn request_count(&self) -> u64 {
         self.shared.lock().request_count
     }
 
-    /// How many connections have been accepted.
+    /// The number of connections accepted so far.
     pub fn connection_count(&self) -> u64 {
         self.shared.lock().connection_count
     }
 
-    /// How many connections are open now.
+    /// The number of connections open now.
     pub fn open_connections(&self) -> usize {
         self.shared.lock().open.len()
     }
 
-    /// Forgets the requests so far; the counters go on.
+    /// Drops the kept requests. The counters keep their values.
     pub fn forget(&self) {
         self.shared.lock().requests.clear();
     }
 
-    /// Waits until `count` requests have been read, and returns those that are remembered.
+    /// Waits until `count` requests have been read, and returns the kept ones.
     ///
     /// # Errors
     ///
-    /// Fewer came within `limit`.
+    /// Fewer arrive within `limit`.
     pub fn wait_for(&self, count: u64, limit: Duration) -> Result<Vec<Request>> {
         let came = self.shared.wait_until(limit, |state| state.request_count >= count);
-        ensure!(came, "{} of {count} requests came within {limit:?}", self.request_count());
+        ensure!(came, "{} of {count} requests within {limit:?}", self.request_count());
         Ok(self.requests())
     }
 
-    /// Answers differently from now on.
+    /// Waits until no connection is open.
+    ///
+    /// # Errors
+    ///
+    /// One is open after `limit`.
+    pub fn wait_no_connection(&self, limit: Duration) -> Result<()> {
+        let closed = self.shared.wait_until(limit, |state| state.open.is_empty());
+        ensure!(closed, "{} connections are open after {limit:?}", self.open_connections());
+        Ok(())
+    }
+
+    /// Changes the behaviour for all further requests.
     pub fn set_behaviour(&self, behaviour: Behaviour) {
         self.shared.lock().behaviour = behaviour;
     }
 
-    /// Closes every open connection, idle or not, as a handler that restarts would.
+    /// Closes every open connection, idle or not, as a handler that restarts does.
     pub fn close_connections(&self) {
         for stream in self.shared.lock().open.values() {
-            // Fails only where the peer was faster.
+            // Fails only if the peer has closed first.
             drop(stream.shutdown(Shutdown::Both));
         }
     }
@@ -228,7 +239,7 @@ impl Drop for Handler {
     fn drop(&mut self) {
         self.shared.lock().stopping = true;
         self.shared.changed.notify_all();
-        // Wakes the acceptor, which then sees that it is to stop.
+        // Wakes the acceptor, which then sees `stopping`.
         drop(UnixStream::connect(&self.path));
         if let Some(acceptor) = self.acceptor.take() {
             drop(acceptor.join());
@@ -252,7 +263,7 @@ fn accept(listener: &UnixListener, shared: &Arc<Shared>) {
         drop(state);
         let shared = Arc::clone(shared);
         thread::spawn(move || {
-            // An error is the daemon's doing, and shows in what the test sees of it.
+            // The test sees the effect of an error on the daemon.
             drop(serve(&stream, connection, &shared));
             drop(stream.shutdown(Shutdown::Both));
             shared.lock().open.remove(&connection);
@@ -284,7 +295,7 @@ fn serve(stream: &UnixStream, connection: u64, shared: &Shared) -> Result<()> {
     Ok(())
 }
 
-/// What to do now: behaviours of a sequence are used up one by one.
+/// The behaviour for the next request. Removes it from a sequence.
 fn next(behaviour: &mut Behaviour) -> Behaviour {
     match behaviour {
         Behaviour::Sequence(rest) if rest.len() > 1 => rest.pop_front().unwrap_or(Behaviour::Json),
@@ -293,12 +304,12 @@ fn next(behaviour: &mut Behaviour) -> Behaviour {
     }
 }
 
-/// One request and its answer.
+/// One request and its response.
 struct Exchange<'a> {
     stream: &'a UnixStream,
     shared: &'a Shared,
     request: &'a Request,
-    /// How many requests have come over this connection, this one included.
+    /// The number of requests on this connection so far, this one included.
     served: u64,
     announce_close: bool,
 }
@@ -417,20 +428,6 @@ fn phrase(status: u16) -> &'static str {
         500 => "Internal Server Error",
         _ => "Status",
     }
-}
-
-/// Waits until `done`, asking every few milliseconds; for what no condition variable tells, such as counters of the daemon.
-///
-/// # Errors
-///
-/// It did not come about within `limit`; `what` is named.
-pub fn eventually(what: &str, limit: Duration, mut done: impl FnMut() -> bool) -> Result<()> {
-    let deadline = Instant::now() + limit;
-    while !done() {
-        ensure!(Instant::now() < deadline, "{what} did not come about within {limit:?}");
-        thread::sleep(Duration::from_millis(5));
-    }
-    Ok(())
 }
 
 #[cfg(test)]

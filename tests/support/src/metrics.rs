@@ -1,13 +1,12 @@
-//! The Prometheus text format, as far as the daemon's endpoint writes it: samples out of a scrape.
+//! The samples of a scrape, parsed from as much of the Prometheus text format as the daemon writes.
 
 use std::collections::BTreeMap;
-use std::io::{BufReader, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::http::Response;
+use crate::http;
 
 /// How long a scrape may take.
 const SCRAPE_LIMIT: Duration = Duration::from_secs(5);
@@ -32,13 +31,9 @@ impl Metrics {
     ///
     /// # Errors
     ///
-    /// Nobody answers within five seconds, or not with 200 and samples.
+    /// No response within five seconds, a status other than 200, or a line that is no sample.
     pub fn scrape(address: SocketAddr) -> Result<Self> {
-        let mut stream =
-            TcpStream::connect_timeout(&address, SCRAPE_LIMIT).context("connecting to the metrics endpoint")?;
-        stream.set_read_timeout(Some(SCRAPE_LIMIT))?;
-        write!(stream, "GET /metrics HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
-        let response = Response::read(&mut BufReader::new(stream))?.context("the metrics endpoint closed")?;
+        let response = http::get(address, "/metrics", SCRAPE_LIMIT).context("scraping the metrics")?;
         ensure!(response.status == 200, "the metrics endpoint answered {}", response.status);
         Self::parse(&response.text())
     }
@@ -47,7 +42,7 @@ impl Metrics {
     ///
     /// # Errors
     ///
-    /// A line that is no sample; it is named.
+    /// A line that is no sample; it is in the message.
     pub fn parse(text: &str) -> Result<Self> {
         let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
         lines
@@ -56,8 +51,8 @@ impl Metrics {
             .map(Self)
     }
 
-    /// The sum over all samples of `name` that have every one of `labels`, whatever other labels they have. 0 where there is
-    /// none, as a counter that was never incremented is absent.
+    /// The sum over all samples of `name` that have every one of `labels`, and any others. 0 if there is none: a counter that was
+    /// never incremented is absent.
     pub fn sum(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
         self.matching(name, labels).map(|sample| sample.value).sum()
     }
@@ -97,7 +92,7 @@ fn parse_sample(line: &str) -> Option<Sample> {
     Some(Sample { name: name.to_owned(), labels, value })
 }
 
-/// The value up to its closing quote, escapes resolved, and what follows.
+/// The value up to its closing quote, with escapes resolved, and the text after it.
 fn parse_label_value(text: &str) -> Option<(String, &str)> {
     let mut value = String::new();
     let mut characters = text.char_indices();

@@ -1,4 +1,6 @@
-//! Network namespaces for what must not touch the host's own network.
+//! Network namespaces, for tests that must not touch the network of the host.
+//!
+//! Owns their names and their removal.
 
 use std::fs::File;
 use std::os::fd::AsFd as _;
@@ -9,16 +11,16 @@ use std::thread;
 use anyhow::{Context, Result, ensure};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-/// A network namespace with nothing in it but a loopback interface. It ends with it.
+/// A network namespace with a loopback interface and nothing else; removed on drop.
 #[derive(Debug)]
 pub struct Namespace(String);
 
 impl Namespace {
-    /// Makes one whose name has the id of this process, and a number of its own.
+    /// Adds a namespace. The id of this process and a number make its name unique.
     ///
     /// # Errors
     ///
-    /// Without root, or without ip(8).
+    /// This process is not root, or ip(8) is missing.
     pub fn new(purpose: &str) -> Result<Self> {
         static MADE: AtomicU32 = AtomicU32::new(0);
         let number = MADE.fetch_add(1, Ordering::Relaxed);
@@ -28,16 +30,16 @@ impl Namespace {
         Ok(namespace)
     }
 
-    /// Its name, for ip(8).
+    /// The name, for ip(8).
     pub fn name(&self) -> &str {
         &self.0
     }
 
-    /// Runs `work` on a thread within; what that starts, and the sockets that it makes, are within too.
+    /// Runs `work` on a thread in the namespace. The processes that it starts and the sockets that it opens are in it too.
     ///
     /// # Errors
     ///
-    /// Those of `work`; its panics are resumed here.
+    /// Those of `work`. A panic of `work` is resumed here.
     pub fn run<T: Send>(&self, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
         let file = File::open(format!("/run/netns/{}", self.0)).context("opening the network namespace")?;
         let inside = move || {
@@ -56,14 +58,14 @@ impl Drop for Namespace {
     }
 }
 
-/// Runs ip(8), and returns what it says.
+/// Runs ip(8), and returns its standard output.
 ///
 /// # Errors
 ///
-/// It fails; why, it says itself.
+/// It fails; its standard error is in the message.
 pub fn ip(arguments: &[&str]) -> Result<String> {
     let output = Command::new("ip").args(arguments).output().context("running ip, of iproute2")?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "ip {}: {}", arguments.join(" "), said.trim());
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "ip {}: {}", arguments.join(" "), stderr.trim());
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }

@@ -1,4 +1,6 @@
-//! Running other programs to their end, or to a deadline: a child that hangs is killed, never waited for.
+//! Running other programs until they end or a deadline passes. A child that hangs is killed.
+//!
+//! Owns the children: each is killed and reaped, however the test ends.
 
 use std::io::{Read, Write};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -8,13 +10,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-/// How often a child is asked whether it has ended.
+/// How often the state of a child is checked.
 const POLL: Duration = Duration::from_millis(2);
 
 /// How a child ended, and what it wrote.
 #[derive(Clone, Debug)]
 pub struct Finished {
-    /// `None` where it was killed: at the deadline, or because what was waited for had come.
+    /// `None` if it was killed: at the deadline, or because its output was enough.
     pub status: Option<ExitStatus>,
     /// Whether the deadline passed.
     pub timed_out: bool,
@@ -50,7 +52,7 @@ pub fn run(command: Command, input: &[u8], limit: Duration) -> Result<Finished> 
     run_until(command, input, limit, |_| false)
 }
 
-/// As [`run`], but the child is killed as soon as `enough` says so of its standard output.
+/// As [`run`], but kills the child as soon as `enough` returns true for its standard output.
 ///
 /// # Errors
 ///
@@ -63,10 +65,10 @@ pub fn run_until(
 ) -> Result<Finished> {
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let program = command.get_program().to_string_lossy().into_owned();
-    let mut child = Reaped(command.spawn().with_context(|| format!("starting {program}"))?);
+    let mut child = KilledOnDrop(command.spawn().with_context(|| format!("starting {program}"))?);
     let writer = child.0.stdin.take().map(|mut stdin| {
         let input = input.to_vec();
-        // A child that ends without reading its input is no error here: its exit status tells.
+        // If the child ends without reading its input, that is no error: its exit status tells.
         thread::spawn(move || drop(stdin.write_all(&input)))
     });
     let stdout = child.0.stdout.take().map(Capture::start);
@@ -101,19 +103,19 @@ pub fn run_until(
     })
 }
 
-/// A child that is killed and reaped when this is dropped.
+/// A child that is killed and reaped on drop.
 #[derive(Debug)]
-pub(crate) struct Reaped(pub(crate) Child);
+pub(crate) struct KilledOnDrop(pub(crate) Child);
 
-impl Drop for Reaped {
+impl Drop for KilledOnDrop {
     fn drop(&mut self) {
-        // Both fail only where the child has been reaped already.
+        // Both fail only if the child has been reaped already.
         drop(self.0.kill());
         drop(self.0.wait());
     }
 }
 
-/// What a child writes to one of its pipes, readable while it runs.
+/// The output of a child on one of its pipes, readable while the child runs.
 #[derive(Debug)]
 pub(crate) struct Capture {
     bytes: Arc<Mutex<Vec<u8>>>,
@@ -137,7 +139,7 @@ impl Capture {
         look(&self.bytes.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Waits until the pipe has been read to its end, for at most `limit`.
+    /// Waits, at most `limit`, until the pipe has been read to its end.
     pub(crate) fn wait_end(&self, limit: Duration) {
         let deadline = Instant::now() + limit;
         while !self.is_finished() && Instant::now() < deadline {
@@ -145,7 +147,7 @@ impl Capture {
         }
     }
 
-    /// Whether everything was read that will ever come.
+    /// Whether the pipe has been read to its end.
     pub(crate) fn is_finished(&self) -> bool {
         self.reader.is_finished()
     }

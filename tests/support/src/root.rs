@@ -1,4 +1,4 @@
-//! Tests that only root can run: whether they may be skipped, and what they mount.
+//! Tests that need root: when they are skipped, and what they mount.
 
 use std::path::Path;
 use std::process::Command;
@@ -6,26 +6,26 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use tempfile::TempDir;
 
-/// Whether this is CI (`CI=true`), where nothing that must hold may be skipped.
+/// Whether this is CI (`CI=true`), where no test may be skipped.
 pub fn is_ci() -> bool {
     std::env::var("CI").is_ok_and(|value| value == "true")
 }
 
-/// Whether this process is root. Where it is not, says that `tests` (such as "the tests of the filter") are skipped.
+/// Whether this process is root. If it is not, prints that `tests` (such as "the tests of the filter") are skipped.
 ///
 /// # Panics
 ///
-/// In CI, where they must not be.
+/// This process is not root, and this is CI.
 pub fn is_root(tests: &str) -> bool {
     if rustix::process::geteuid().is_root() {
         return true;
     }
-    assert!(!is_ci(), "{tests}: not skipped in CI, and they need root");
-    eprintln!("SKIPPED: {tests}; they need root");
+    assert!(!is_ci(), "{tests} need root, and CI skips no test");
+    eprintln!("SKIPPED: {tests}: they need root");
     false
 }
 
-/// A bpffs of a test's own; it ends with it.
+/// A bpffs for one test; unmounted on drop.
 #[derive(Debug)]
 pub struct BpfFileSystem(TempDir);
 
@@ -34,22 +34,22 @@ impl BpfFileSystem {
     ///
     /// # Errors
     ///
-    /// mount(8) does not.
+    /// mount(8) fails.
     pub fn mount() -> Result<Self> {
         let directory = tempfile::tempdir()?;
         let mounted = Command::new("mount").args(["-t", "bpf", "bpf"]).arg(directory.path()).status();
-        ensure!(mounted.context("starting mount")?.success(), "no bpffs can be mounted");
+        ensure!(mounted.context("starting mount")?.success(), "mount(8) could not mount a bpffs");
         Ok(Self(directory))
     }
 
-    /// Where it is.
+    /// The mount point.
     pub fn path(&self) -> &Path {
         self.0.path()
     }
 }
 
 impl Drop for BpfFileSystem {
-    /// Fails the test where the mount stays behind, unless it has failed already.
+    /// Fails the test if the file system stays mounted, unless the test has failed already.
     fn drop(&mut self) {
         let unmounted = Command::new("umount").arg(self.path()).status().is_ok_and(|status| status.success());
         assert!(unmounted || std::thread::panicking(), "{} is still mounted", self.path().display());

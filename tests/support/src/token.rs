@@ -1,6 +1,6 @@
 //! A token issuer: keys, the key set that it publishes, and tokens that it signs.
 //!
-//! Plays the part that Google plays for Dialogflow. Signs whatever it is told, wrong claims and wrong headers included.
+//! Takes the part of Google, which signs the tokens of Dialogflow. Signs any claims and headers, wrong ones included.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -22,11 +22,11 @@ pub struct Issuer {
 }
 
 impl Issuer {
-    /// A new key, which the key set calls `key_id`.
+    /// A new key with this `kid`.
     ///
     /// # Errors
     ///
-    /// With RSA, a missing `openssl` command.
+    /// The `openssl` command, which makes RSA keys, is missing.
     pub fn new(key_id: &str, kind: KeyKind) -> Result<Self> {
         Ok(Self { key: kind.generate()?, kind, key_id: key_id.to_owned() })
     }
@@ -43,7 +43,7 @@ impl Issuer {
     ///
     /// # Errors
     ///
-    /// A key of an unexpected form.
+    /// A key has an unexpected form.
     pub fn key_set(issuers: &[&Self]) -> Result<String> {
         let keys: Vec<String> = issuers.iter().map(|issuer| issuer.public_key()).collect::<Result<_>>()?;
         Ok(format!("{{\"keys\":[{}]}}", keys.join(",")))
@@ -69,17 +69,17 @@ impl Issuer {
         Ok(format!("{{\"kid\":\"{key_id}\",\"use\":\"sig\",\"alg\":\"{algorithm}\",{members}}}"))
     }
 
-    /// Signs `claims`, a JSON object, under the usual header.
+    /// Signs `claims`, a JSON object, with the usual header.
     ///
     /// # Errors
     ///
-    /// Where the key does not sign.
+    /// Signing fails.
     pub fn sign(&self, claims: &str) -> Result<String> {
         let header = format!("{{\"alg\":\"{}\",\"kid\":\"{}\",\"typ\":\"JWT\"}}", self.algorithm(), self.key_id);
         self.sign_under(&header, claims)
     }
 
-    /// Signs `claims` under any `header`, a JSON object too.
+    /// Signs `claims` with this `header`, a JSON object too.
     ///
     /// # Errors
     ///
@@ -110,7 +110,7 @@ fn encode(bytes: &[u8]) -> String {
     BASE64URL_NOPAD.encode(bytes)
 }
 
-/// An ECDSA signature as JWS has it (RFC 7518, section 3.4): r and s, 32 bytes each, out of a DER sequence of two integers.
+/// An ECDSA signature in the form of JWS (RFC 7518, section 3.4): r and s, 32 bytes each. `der` is a sequence of two integers.
 fn fixed_size(der: &[u8]) -> Result<Vec<u8>> {
     let (sequence, _) = element(der, 0x30)?;
     let (r, rest) = element(sequence, 0x02)?;
@@ -124,10 +124,10 @@ fn fixed_size(der: &[u8]) -> Result<Vec<u8>> {
     Ok(fixed)
 }
 
-/// The contents of the DER element with this tag at the front of `bytes`, and what follows it.
+/// The contents of the DER element at the front of `bytes`, which must have this tag, and the bytes after it.
 fn element(bytes: &[u8], tag: u8) -> Result<(&[u8], &[u8])> {
     let [first, length, rest @ ..] = bytes else { anyhow::bail!("no DER element") };
-    ensure!(*first == tag, "DER tag {first} where {tag} is expected");
+    ensure!(*first == tag, "DER tag {first}, not {tag}");
     let (length, rest) = match usize::from(*length) {
         short @ 0..0x80 => (short, rest),
         long => {

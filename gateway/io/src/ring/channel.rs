@@ -1,7 +1,7 @@
-//! The two directions of a connected socket.
+//! A connected socket on io_uring, for both drivers.
 //!
-//! Owns at most one receive or wait to receive, and one send or wait to send, under way. Nothing is cancelled by dropping it, so
-//! whoever drops a channel shuts the socket down first ([`crate::Socket`] does).
+//! Owns the operations in flight: a receive or a poll for input, and a send or a poll for room. Must not know which driver submits
+//! them. Dropping a channel cancels nothing, so [`crate::Socket`] shuts the socket down first.
 
 use std::io::{self, IoSlice};
 use std::os::fd::OwnedFd;
@@ -16,35 +16,36 @@ use super::driver::{AnyDriver, AnyOperation, Driver as _};
 use super::{Submission, clear_nonblocking};
 use crate::socket::{SPARE_MAX, send_slices};
 
-/// What ended a wait without a buffer.
-pub(crate) enum Woken {
-    /// Something can be received, the end of the stream included.
+/// How a wait for input without a buffer ended.
+pub(crate) enum Readiness {
+    /// A receive would not block.
     Readable,
-    /// The receive that was under way when the wait began completed after all.
+    /// The receive that was in flight when the wait began completed, and was not cancelled.
     Received(io::Result<usize>, Vec<u8>),
 }
 
-/// The two directions of a connected socket.
+/// A connected socket.
 pub(crate) struct Channel {
     driver: AnyDriver,
     descriptor: Rc<OwnedFd>,
     receive: Option<AnyOperation>,
-    /// The receive that is under way was told to end.
+    /// Cancellation of the receive in flight was requested.
     receive_cancelled: bool,
-    readable: Option<AnyOperation>,
+    poll_in: Option<AnyOperation>,
     send: Option<Sending>,
-    writable: Option<AnyOperation>,
-    /// A partly sent buffer, and how much of it is sent.
+    poll_out: Option<AnyOperation>,
+    /// A partly sent buffer, and how many of its bytes are sent.
     partial: Option<(Vec<u8>, usize)>,
-    /// An emptied buffer, kept for the next send.
+    /// An empty buffer for the next send.
     spare: Vec<u8>,
 }
 
+/// A send in flight.
 struct Sending {
     operation: AnyOperation,
-    /// Where in its buffer the operation begins.
+    /// Where in the buffer it begins, in bytes.
     offset: usize,
-    /// How many bytes it was given.
+    /// How many bytes it is to send.
     length: usize,
 }
 
@@ -56,23 +57,27 @@ impl Channel {
             descriptor,
             receive: None,
             receive_cancelled: false,
-            readable: None,
+            poll_in: None,
             send: None,
-            writable: None,
+            poll_out: None,
             partial: None,
             spare: Vec::new(),
         })
     }
 
-    pub(crate) fn is_under_way(&self) -> bool {
-        self.receive.is_some() || self.readable.is_some() || self.send.is_some() || self.writable.is_some()
+    /// Whether any operation is in flight.
+    pub(crate) fn is_in_flight(&self) -> bool {
+        self.receive.is_some() || self.poll_in.is_some() || self.send.is_some() || self.poll_out.is_some()
     }
 
+    /// How many bytes were taken from the send queue and not accepted by the kernel yet.
     pub(crate) fn sending(&self) -> usize {
         let partial = self.partial.as_ref().map_or(0, |(buffer, sent)| buffer.len() - sent);
         self.send.as_ref().map_or(partial, |sending| sending.length)
     }
 
+    /// Receives at most `size` bytes into `buffer`, or into a new one if its capacity is not `size`. If a receive is in flight
+    /// already, its own buffer is used.
     pub(crate) fn poll_receive(
         &mut self,
         context: &mut Context<'_>,
@@ -87,28 +92,28 @@ impl Channel {
         Poll::Ready((completion.result, completion.buffer))
     }
 
-    /// Waits until something can be received, with no buffer in the kernel's hands. Nothing may be on its way out.
-    pub(crate) fn poll_readable(&mut self, context: &mut Context<'_>) -> Poll<Woken> {
+    /// Waits until a receive would not block, without a buffer. The send queue must be empty.
+    pub(crate) fn poll_readable(&mut self, context: &mut Context<'_>) -> Poll<Readiness> {
         self.spare = Vec::new();
         if let Some(receive) = &mut self.receive {
             if !std::mem::replace(&mut self.receive_cancelled, true) {
-                self.driver.cancel(&self.descriptor, receive);
+                AnyDriver::cancel(&self.descriptor, receive);
             }
             let completion = ready!(Pin::new(receive).poll(context));
             self.receive = None;
             self.receive_cancelled = false;
             if !matches!(&completion.result, Err(error) if Errno::from_io_error(error) == Some(Errno::CANCELED)) {
-                return Poll::Ready(Woken::Received(completion.result, completion.buffer));
+                return Poll::Ready(Readiness::Received(completion.result, completion.buffer));
             }
         }
-        let readable = self.readable.get_or_insert_with(|| self.driver.submit(Submission::readable(&self.descriptor)));
-        // A poll that fails is as good as one that succeeds: the receive that follows says what is wrong.
-        let _events = ready!(Pin::new(readable).poll(context));
-        self.readable = None;
-        Poll::Ready(Woken::Readable)
+        let poll_in = self.poll_in.get_or_insert_with(|| self.driver.submit(Submission::readable(&self.descriptor)));
+        // The result is not needed: the next receive reports an error.
+        let _events = ready!(Pin::new(poll_in).poll(context));
+        self.poll_in = None;
+        Poll::Ready(Readiness::Readable)
     }
 
-    /// Sends what is queued; ready with 0 once nothing is left, else with the bytes that the kernel took.
+    /// Sends what is queued. Ready with the number of bytes that the kernel accepted, or with 0 if nothing is left.
     pub(crate) fn poll_send(
         &mut self,
         context: &mut Context<'_>,
@@ -123,10 +128,10 @@ impl Channel {
                     None if queued.is_empty() => return Poll::Ready(Ok(0)),
                     None => (std::mem::replace(queued, std::mem::take(&mut self.spare)), 0),
                 };
-                if self.driver.is_calm() {
+                if self.driver.is_lightly_loaded() {
                     match rustix::net::send(&self.descriptor, &buffer[offset..], flags | SendFlags::DONTWAIT) {
                         Ok(count) => return Poll::Ready(self.sent(buffer, offset, count)),
-                        // No room in the socket, or too early to say: the ring waits.
+                        // The socket has no room, or a signal came first: leave it to the ring.
                         Err(Errno::AGAIN | Errno::INTR) => {}
                         Err(error) => return Poll::Ready(Err(error.into())),
                     }
@@ -142,28 +147,28 @@ impl Channel {
         Poll::Ready(completion.result.and_then(|count| self.sent(completion.buffer, offset, count)))
     }
 
-    /// Sends `slices`, or a part of them, straight from where they are. Nothing else may be on its way out.
+    /// Sends `slices` or a part of them, without a copy. The send queue must be empty.
     pub(crate) fn poll_send_slices(
         &mut self,
         context: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         loop {
-            if let Some(writable) = &mut self.writable {
-                // A poll that fails is as good as one that succeeds: the send that follows says what is wrong.
-                let _events = ready!(Pin::new(writable).poll(context));
-                self.writable = None;
+            if let Some(poll_out) = &mut self.poll_out {
+                // The result is not needed: the next send reports an error.
+                let _events = ready!(Pin::new(poll_out).poll(context));
+                self.poll_out = None;
             }
             match send_slices(&self.descriptor, slices) {
                 Ok(count) => return Poll::Ready(Ok(count)),
                 Err(Errno::INTR) => {}
-                Err(Errno::AGAIN) => self.writable = Some(self.driver.submit(Submission::writable(&self.descriptor))),
+                Err(Errno::AGAIN) => self.poll_out = Some(self.driver.submit(Submission::writable(&self.descriptor))),
                 Err(error) => return Poll::Ready(Err(error.into())),
             }
         }
     }
 
-    /// The kernel has taken `count` bytes of `buffer` from `offset` on.
+    /// Notes that the kernel accepted `count` bytes of `buffer` from `offset` on.
     fn sent(&mut self, mut buffer: Vec<u8>, offset: usize, count: usize) -> io::Result<usize> {
         if count == 0 {
             return Err(io::ErrorKind::WriteZero.into());

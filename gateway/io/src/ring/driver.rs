@@ -1,7 +1,7 @@
-//! Who submits the operations of a socket to the kernel and delivers their completions: one of two drivers.
+//! Drivers: they submit operations to io_uring and deliver completions. There are two, hookgate's reactor and tokio-uring.
 //!
-//! Owns what a driver must do, and the choice between the two. Must not know sockets: those are [`super::channel`] and
-//! [`super::listener`], written once for both drivers.
+//! Owns what a driver must do, and the choice between the two. Must not know sockets: [`super::channel`] and [`super::listener`]
+//! do, and are written once for both drivers.
 
 use std::future::Future;
 use std::io;
@@ -16,28 +16,26 @@ use super::{Completion, Submission};
 
 /// Submits operations to the ring of this thread.
 pub(super) trait Driver {
-    /// An operation in flight. Dropping it cancels nothing: the driver keeps the lent buffer and descriptor until the kernel
-    /// completes the operation.
+    /// An operation in flight. Dropping it cancels nothing: the driver keeps the operation's buffer and descriptor until the
+    /// kernel completes it.
     type Operation: Future<Output = Completion> + Unpin;
 
     /// Queues an operation. The kernel gets it at the end of this turn at the latest.
     fn submit(&self, submission: Submission) -> Self::Operation;
 
-    /// Cancels an operation on `descriptor`: it completes with `ECANCELED`, or as it would have anyway. Other operations on the
-    /// same descriptor may be cancelled with it.
-    fn cancel(&self, descriptor: &Rc<OwnedFd>, operation: &Self::Operation);
+    /// Requests that an operation on `descriptor` be cancelled. It completes with `ECANCELED`, or as it would have without the
+    /// request. Other operations on the same descriptor may be cancelled with it.
+    fn cancel(descriptor: &Rc<OwnedFd>, operation: &Self::Operation);
 
-    /// Whether a send is better made at once, by a system call of its own: few completions came in this turn and no task keeps
-    /// the thread busy, so hardly any other entry is queued that could share a submission.
-    fn is_calm(&self) -> bool;
+    /// Whether the load is light: then a send is better made at once, by a system call of its own, because hardly any other SQE
+    /// is queued that could share its submission.
+    fn is_lightly_loaded(&self) -> bool;
 }
 
 /// The driver of this thread.
 pub(crate) enum AnyDriver {
-    /// hookgate's own event loop.
     Reactor(Rc<Reactor>),
-    /// tokio-uring.
-    TokioUring,
+    TokioUring(TokioUring),
 }
 
 impl AnyDriver {
@@ -48,6 +46,11 @@ impl AnyDriver {
     /// This thread does not run a reactor.
     pub(crate) fn reactor() -> io::Result<Self> {
         reactor::current().map(Self::Reactor)
+    }
+
+    /// The tokio-uring runtime of this thread. If there is none, the first submission panics.
+    pub(crate) fn tokio_uring() -> Self {
+        Self::TokioUring(TokioUring)
     }
 }
 
@@ -63,24 +66,22 @@ impl Driver for AnyDriver {
     fn submit(&self, submission: Submission) -> AnyOperation {
         match self {
             Self::Reactor(reactor) => AnyOperation::Reactor(reactor.submit(submission)),
-            Self::TokioUring => AnyOperation::TokioUring(TokioUring.submit(submission)),
+            Self::TokioUring(runtime) => AnyOperation::TokioUring(runtime.submit(submission)),
         }
     }
 
-    fn cancel(&self, descriptor: &Rc<OwnedFd>, operation: &AnyOperation) {
-        match (self, operation) {
-            (Self::Reactor(reactor), AnyOperation::Reactor(operation)) => reactor.cancel(descriptor, operation),
-            (Self::TokioUring, AnyOperation::TokioUring(operation)) => TokioUring.cancel(descriptor, operation),
-            (Self::Reactor(_), AnyOperation::TokioUring(_)) | (Self::TokioUring, AnyOperation::Reactor(_)) => {
-                debug_assert!(false, "an operation belongs to the driver that submitted it");
-            }
+    /// The operation selects the driver, so it cannot reach the wrong one.
+    fn cancel(descriptor: &Rc<OwnedFd>, operation: &AnyOperation) {
+        match operation {
+            AnyOperation::Reactor(operation) => <Rc<Reactor> as Driver>::cancel(descriptor, operation),
+            AnyOperation::TokioUring(operation) => TokioUring::cancel(descriptor, operation),
         }
     }
 
-    fn is_calm(&self) -> bool {
+    fn is_lightly_loaded(&self) -> bool {
         match self {
-            Self::Reactor(reactor) => reactor.is_calm(),
-            Self::TokioUring => TokioUring.is_calm(),
+            Self::Reactor(reactor) => reactor.is_lightly_loaded(),
+            Self::TokioUring(runtime) => runtime.is_lightly_loaded(),
         }
     }
 }

@@ -1,7 +1,6 @@
-//! A listening socket.
+//! A listening socket on io_uring, for both drivers.
 //!
-//! Owns the accept under way. It is always awaited to its end: what the kernel hands out while it is being cancelled is a
-//! connection like any other.
+//! Owns the accept in flight. Must not drop it: it may complete with a connection even while it is being cancelled.
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
@@ -18,7 +17,7 @@ use super::driver::{AnyDriver, AnyOperation, Driver as _};
 use super::{Completion, Submission, clear_nonblocking};
 use crate::timer::sleep;
 
-/// How long to wait before accepting again from a socket that is non-blocking, and empty.
+/// How long to wait before the next accept if the socket is non-blocking and its queue is empty.
 const SHARED_PAUSE: Duration = Duration::from_millis(10);
 
 /// A listening socket.
@@ -35,8 +34,8 @@ impl Listener {
         Ok(Self { driver, descriptor: Rc::new(descriptor), accept: RefCell::new(None), stopped: Cell::new(false) })
     }
 
-    /// The next connection; `None` once stopped. An accept that completes while it is being cancelled has a connection, or was
-    /// cancelled and has taken none: the kernel decides once.
+    /// Returns the next connection, or `None` after [`Self::stop`]. A cancelled accept completes either with a connection or with
+    /// `ECANCELED`, in which case it has taken none from the queue.
     pub(crate) async fn accept(&self) -> io::Result<Option<OwnedFd>> {
         while !self.stopped.get() || self.accept.borrow().is_some() {
             let Completion { result, accepted, .. } = poll_fn(|context| self.poll_accept(context)).await;
@@ -44,7 +43,7 @@ impl Listener {
                 Ok(_) => return Ok(accepted),
                 Err(error) => match Errno::from_io_error(&error) {
                     Some(Errno::CANCELED) => {}
-                    // A sibling that shares the socket has stopped, and made it non-blocking for both: our own stop is near.
+                    // Another worker that shares the socket has stopped and made it non-blocking for both. This one stops soon.
                     Some(Errno::AGAIN) => sleep(SHARED_PAUSE).await,
                     Some(_) | None => return Err(error),
                 },
@@ -72,7 +71,7 @@ impl Listener {
             return;
         }
         if let Some(accept) = &*self.accept.borrow() {
-            self.driver.cancel(&self.descriptor, accept);
+            AnyDriver::cancel(&self.descriptor, accept);
         }
     }
 }

@@ -1,10 +1,14 @@
-//! What both ways to use io_uring have in common: what the kernel is asked for, what it is lent meanwhile, and sockets made of that.
+//! Operations on io_uring(7) and their completions, and the sockets and listeners built on them.
 //!
-//! Owns the operations as the kernel reads them, and the one place where its answers become bytes and descriptors. Must not know
-//! who enters the kernel, nor when: that is a [`driver`], of [`tokio_uring`] or of [`reactor`].
+//! Owns each operation's SQE (submission queue entry) with the buffer and descriptor that it needs, and the one place where the
+//! result in a CQE (completion queue entry) becomes received bytes or a descriptor. Must not enter the kernel: a [`driver`] does,
+//! [`reactor`] or [`tokio_uring`].
 //!
-//! JUSTIFICATION for `unsafe`: what an operation has written, or which descriptor it has made, is a number that the kernel answers.
-#![expect(unsafe_code, reason = "what the kernel answers is taken at its word; see each SAFETY comment")]
+//! JUSTIFICATION for `unsafe`: the kernel writes into a buffer and creates descriptors, and reports both as a number.
+#![expect(
+    unsafe_code,
+    reason = "the number in a CQE becomes a buffer's length or a descriptor; see each SAFETY comment"
+)]
 
 mod channel;
 mod driver;
@@ -22,17 +26,17 @@ use rustix::event::PollFlags;
 use rustix::fs::OFlags;
 use rustix::net::{SendFlags, SocketFlags};
 
-pub(crate) use channel::{Channel, Woken};
+pub(crate) use channel::{Channel, Readiness};
 pub(crate) use driver::AnyDriver;
 pub(crate) use listener::Listener;
 
-/// Submission entries a ring: the most operations that one system call hands over.
-pub(super) const ENTRIES: u32 = 512;
+/// SQEs a ring: how many operations one system call submits at most.
+const ENTRIES: u32 = 512;
 
-/// Completion entries a ring. Completions beyond it wait in the kernel (`IORING_FEAT_NODROP`), so this bounds a batch only.
-pub(super) const COMPLETION_ENTRIES: u32 = 4096;
+/// CQEs a ring. The kernel keeps further completions (`IORING_FEAT_NODROP`, io_uring_setup(2)), so this bounds a batch only.
+const COMPLETION_ENTRIES: u32 = 4096;
 
-/// The operations that a ring has to know, by name.
+/// The operations that the kernel must support: name without `IORING_OP_`, and opcode.
 pub(crate) const OPERATIONS: [(&str, u8); 5] = [
     ("ACCEPT", opcode::Accept::CODE),
     ("ASYNC_CANCEL", opcode::AsyncCancel2::CODE),
@@ -41,35 +45,40 @@ pub(crate) const OPERATIONS: [(&str, u8); 5] = [
     ("SEND", opcode::Send::CODE),
 ];
 
-/// What is to be done.
+/// What an operation does, and so what its result means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
+    /// The result is the number of bytes written to the buffer.
     Receive,
+    /// The result is the number of bytes accepted from the buffer.
     Send,
-    Ready,
+    /// The result is a set of poll(2) events.
+    Poll,
+    /// The result is a descriptor.
     Accept,
 }
 
-/// What the kernel holds meanwhile: the buffer, and the descriptor so that its number stays ours.
-pub(super) struct Lent {
+/// What an operation needs until it completes: its buffer, and a share of its descriptor, which keeps the descriptor's number from
+/// being reused.
+struct Resources {
     kind: Kind,
     _descriptor: Rc<OwnedFd>,
     buffer: Vec<u8>,
 }
 
-/// An operation to be begun. Its pointer is into the heap block of the buffer, which moves with it.
-pub(super) struct Submission {
+/// An operation that is not submitted yet. The SQE points into the buffer's heap block, which stays in place when the `Vec` moves.
+struct Submission {
     entry: squeue::Entry,
-    lent: Lent,
+    resources: Resources,
 }
 
 impl Submission {
     fn new(kind: Kind, descriptor: &Rc<OwnedFd>, buffer: Vec<u8>, entry: squeue::Entry) -> Self {
-        Self { entry, lent: Lent { kind, _descriptor: Rc::clone(descriptor), buffer } }
+        Self { entry, resources: Resources { kind, _descriptor: Rc::clone(descriptor), buffer } }
     }
 
-    /// Receives at most `size` bytes into `buffer`, or into another where that one has not this capacity.
-    pub(super) fn receive(descriptor: &Rc<OwnedFd>, mut buffer: Vec<u8>, size: usize) -> Self {
+    /// Receives at most `size` bytes into `buffer`, or into a new one if its capacity is not `size`.
+    fn receive(descriptor: &Rc<OwnedFd>, mut buffer: Vec<u8>, size: usize) -> Self {
         if buffer.capacity() != size {
             buffer = Vec::with_capacity(size);
         }
@@ -78,10 +87,10 @@ impl Submission {
         Self::new(Kind::Receive, descriptor, buffer, entry)
     }
 
-    /// Sends what is in `buffer` from `offset` on, or a part of it.
-    pub(super) fn send(descriptor: &Rc<OwnedFd>, buffer: Vec<u8>, offset: usize, flags: SendFlags) -> Self {
+    /// Sends `buffer` from `offset` on, or a part of that.
+    fn send(descriptor: &Rc<OwnedFd>, buffer: Vec<u8>, offset: usize, flags: SendFlags) -> Self {
         let rest = &buffer[offset..];
-        // The operation counts in 32 bits; the rest is sent next.
+        // An SQE holds the length in 32 bits; the next operation sends the rest.
         let length = u32::try_from(rest.len()).unwrap_or(u32::MAX);
         let entry = opcode::Send::new(Fd(descriptor.as_raw_fd()), rest.as_ptr(), length)
             .flags(flags.bits().cast_signed())
@@ -89,23 +98,23 @@ impl Submission {
         Self::new(Kind::Send, descriptor, buffer, entry)
     }
 
-    /// Waits until something can be received, the end of the stream included.
-    pub(super) fn readable(descriptor: &Rc<OwnedFd>) -> Self {
-        Self::ready(descriptor, PollFlags::IN | PollFlags::RDHUP)
+    /// Waits until a receive would not block: there are bytes, the end of the stream or an error.
+    fn readable(descriptor: &Rc<OwnedFd>) -> Self {
+        Self::poll(descriptor, PollFlags::IN | PollFlags::RDHUP)
     }
 
-    /// Waits until something can be sent, or never again.
-    pub(super) fn writable(descriptor: &Rc<OwnedFd>) -> Self {
-        Self::ready(descriptor, PollFlags::OUT)
+    /// Waits until a send would not block: there is room, or an error.
+    fn writable(descriptor: &Rc<OwnedFd>) -> Self {
+        Self::poll(descriptor, PollFlags::OUT)
     }
 
-    fn ready(descriptor: &Rc<OwnedFd>, events: PollFlags) -> Self {
+    fn poll(descriptor: &Rc<OwnedFd>, events: PollFlags) -> Self {
         let entry = opcode::PollAdd::new(Fd(descriptor.as_raw_fd()), u32::from(events.bits())).build();
-        Self::new(Kind::Ready, descriptor, Vec::new(), entry)
+        Self::new(Kind::Poll, descriptor, Vec::new(), entry)
     }
 
     /// Accepts a connection.
-    pub(super) fn accept(descriptor: &Rc<OwnedFd>) -> Self {
+    fn accept(descriptor: &Rc<OwnedFd>) -> Self {
         let (no_address, no_length) = (std::ptr::null_mut(), std::ptr::null_mut());
         let entry = opcode::Accept::new(Fd(descriptor.as_raw_fd()), no_address, no_length)
             .flags(SocketFlags::CLOEXEC.bits().cast_signed())
@@ -113,57 +122,60 @@ impl Submission {
         Self::new(Kind::Accept, descriptor, Vec::new(), entry)
     }
 
-    /// The entry for the kernel, and what is to be kept until the kernel is done with it.
-    pub(super) fn into_parts(self) -> (squeue::Entry, Lent) {
-        (self.entry, self.lent)
+    /// The SQE, and what must be kept until its CQE arrives.
+    fn into_parts(self) -> (squeue::Entry, Resources) {
+        (self.entry, self.resources)
     }
 }
 
-/// What came of an operation.
-pub(super) struct Completion {
-    /// Bytes, or events, or nothing of use.
-    pub(super) result: io::Result<usize>,
-    /// The buffer that was lent; what was received is in it.
-    pub(super) buffer: Vec<u8>,
-    /// The connection that was accepted.
+/// A completed operation.
+struct Completion {
+    /// What [`Kind`] says, or the kernel's error.
+    result: io::Result<usize>,
+    /// The operation's buffer. After a receive it holds the received bytes.
+    buffer: Vec<u8>,
+    /// The accepted connection.
     accepted: Option<OwnedFd>,
 }
 
 impl Completion {
-    /// Of the operation that borrowed `lent`, by what the kernel answered to its entry: a count, a descriptor, or an error's number
-    /// below zero.
+    /// Makes a completion from the result in a CQE: the number that [`Kind`] explains, or a negated error number.
     ///
     /// # Safety
     ///
-    /// `result` is that answer, and is used for nothing else: a count says what the buffer holds, a descriptor is taken over.
-    pub(super) unsafe fn new(lent: Lent, result: i32) -> Self {
-        let Lent { kind, mut buffer, .. } = lent;
+    /// `result` is from the CQE of the operation that `resources` belong to, and is used once: an accepted descriptor gets its
+    /// owner here.
+    unsafe fn new(resources: Resources, result: i32) -> Self {
+        let Resources { kind, mut buffer, .. } = resources;
         let result = usize::try_from(result).map_err(|_| io::Error::from_raw_os_error(-result));
         let mut accepted = None;
         if let Ok(number) = result {
             match kind {
                 Kind::Receive => {
                     debug_assert!(number <= buffer.capacity());
-                    // SAFETY: the kernel wrote that many bytes from the start of the buffer, whose capacity bounded the operation.
+                    // SAFETY: the kernel has written `number` bytes from the start of the buffer. The SQE's length is at most the
+                    // buffer's capacity, and so is `number`.
                     unsafe { buffer.set_len(number) };
                 }
                 Kind::Accept => {
-                    // SAFETY: a result of an accept that is no error is a new descriptor, which nobody else owns.
+                    // SAFETY: the result of an accept that succeeded is a new descriptor. The caller uses it once, so it has no
+                    // other owner.
                     accepted = i32::try_from(number).ok().map(|number| unsafe { OwnedFd::from_raw_fd(number) });
                 }
-                Kind::Send | Kind::Ready => {}
+                Kind::Send | Kind::Poll => {}
             }
         }
         Self { result, buffer, accepted }
     }
 
-    /// Of an operation that could not be carried out.
-    pub(super) fn failed(error: io::Error) -> Self {
+    /// A completion with an error of hookgate's own, without a CQE.
+    fn failed(error: io::Error) -> Self {
         Self { result: Err(error), buffer: Vec::new(), accepted: None }
     }
 }
 
-/// io_uring arms its own poll for a blocking descriptor; a non-blocking one would only answer `EAGAIN`.
+/// Makes the descriptor blocking. io_uring waits by a poll of its own if the descriptor is blocking; else the operation completes
+/// with `EAGAIN`.
 fn clear_nonblocking(descriptor: &OwnedFd) -> io::Result<()> {
     let flags = rustix::fs::fcntl_getfl(descriptor)?;
     if flags.contains(OFlags::NONBLOCK) {

@@ -1,10 +1,13 @@
-//! The first io_uring backend, on tokio-uring's one-shot operations.
+//! The driver on tokio-uring's runtime and one-shot operations.
 //!
-//! The only file that names tokio-uring. Obeys the crate's limits: nothing is cancelled by dropping it, so whoever drops a channel
-//! shuts the socket down first ([`crate::Socket`] does); operations are cancelled by descriptor and always awaited.
+//! Owns how that runtime is built. The only file that names the crate tokio-uring. Must not know sockets: [`super::channel`] and
+//! [`super::listener`] do.
 //!
-//! JUSTIFICATION for `unsafe`: whoever takes the kernel's answer to an operation has to vouch for whose it is.
-#![expect(unsafe_code, reason = "one answer; see its SAFETY comment")]
+//! The crate reports neither an operation's `user_data` nor how many completions a turn brought. So operations are cancelled by
+//! descriptor, and the load never counts as light.
+//!
+//! JUSTIFICATION for `unsafe`: a CQE's result becomes a [`Completion`].
+#![expect(unsafe_code, reason = "one CQE's result; see its SAFETY comment")]
 
 use std::future::Future;
 use std::io;
@@ -16,23 +19,23 @@ use io_uring::{cqueue, opcode};
 use tokio_uring::{InFlightOneshot, OneshotOutputTransform, UnsubmittedOneshot};
 
 use super::driver::Driver;
-use super::{COMPLETION_ENTRIES, Completion, ENTRIES, Lent, Submission};
+use super::{COMPLETION_ENTRIES, Completion, ENTRIES, Resources, Submission};
 use crate::backend::{ProbeError, check};
 
-/// How a ring is made. Completions are run when this thread enters the kernel anyway, and only this thread submits: no interrupts to
-/// itself.
+/// The flags of the ring, of which `SINGLE_ISSUER` is the newest (Linux 6.0). Only this thread submits; completion work runs when
+/// it enters the kernel anyway, without an interrupt.
 fn ring() -> io_uring::Builder {
     let mut ring = tokio_uring::uring_builder();
     ring.setup_coop_taskrun().setup_single_issuer();
     ring
 }
 
-/// Whether this host allows it, and why not.
+/// Checks that this host allows the driver.
 pub(crate) fn probe() -> Result<(), ProbeError> {
     check(ring().build(8), "6.0")
 }
 
-/// Runs `main` on a ring of its own, on this thread.
+/// Runs `main` to its end on this thread, on a new ring.
 pub(crate) fn block_on<F: Future>(main: F) -> io::Result<F::Output> {
     let mut ring = ring();
     ring.setup_cqsize(COMPLETION_ENTRIES);
@@ -42,48 +45,47 @@ pub(crate) fn block_on<F: Future>(main: F) -> io::Result<F::Output> {
     Ok(runtime.block_on(main))
 }
 
-/// The ring of this thread's tokio-uring runtime, which finds it by itself.
+/// This thread's tokio-uring runtime. It holds no reference: tokio-uring finds the runtime in a thread-local.
 pub(crate) struct TokioUring;
 
-/// An operation under way.
-pub(super) type Operation = InFlightOneshot<Lent, Complete>;
+/// An operation in flight.
+pub(super) type Operation = InFlightOneshot<Resources, Complete>;
 
 impl Driver for TokioUring {
     type Operation = Operation;
 
     fn submit(&self, submission: Submission) -> Self::Operation {
-        let (entry, lent) = submission.into_parts();
-        // tokio-uring keeps what is lent until the completion arrives, even if the future is dropped.
-        UnsubmittedOneshot::new(lent, Complete, entry).submit()
+        let (entry, resources) = submission.into_parts();
+        // tokio-uring keeps `resources` until the CQE arrives, even if the future is dropped.
+        UnsubmittedOneshot::new(resources, Complete, entry).submit()
     }
 
-    fn cancel(&self, descriptor: &Rc<OwnedFd>, _operation: &Self::Operation) {
-        // By the descriptor, since the crate does not say by which name it has submitted an operation.
+    fn cancel(descriptor: &Rc<OwnedFd>, _operation: &Self::Operation) {
         let builder = CancelBuilder::fd(Fd(descriptor.as_raw_fd())).all();
         let entry = opcode::AsyncCancel2::new(builder).build();
         let operation = UnsubmittedOneshot::new(Rc::clone(descriptor), Cancel, entry).submit();
         tokio::task::spawn_local(operation);
     }
 
-    fn is_calm(&self) -> bool {
-        // The crate does not say how much came.
+    fn is_lightly_loaded(&self) -> bool {
         false
     }
 }
 
-/// Makes a completion of an operation's answer.
+/// Turns the CQE of an operation into a [`Completion`].
 pub(super) struct Complete;
 
 impl OneshotOutputTransform for Complete {
     type Output = Completion;
-    type StoredData = Lent;
+    type StoredData = Resources;
 
-    fn transform_oneshot_output(self, lent: Lent, entry: cqueue::Entry) -> Completion {
-        // SAFETY: tokio-uring calls this once, with the answer to the operation that it has kept this for.
-        unsafe { Completion::new(lent, entry.result()) }
+    fn transform_oneshot_output(self, resources: Resources, entry: cqueue::Entry) -> Completion {
+        // SAFETY: tokio-uring calls this once, with the CQE of the operation that it stored `resources` for.
+        unsafe { Completion::new(resources, entry.result()) }
     }
 }
 
+/// Ignores the CQE of a cancellation.
 struct Cancel;
 
 impl OneshotOutputTransform for Cancel {

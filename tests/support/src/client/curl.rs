@@ -1,4 +1,4 @@
-//! curl as a client: one or more requests, over one connection where the server lets it.
+//! curl as a client: one or more requests, over one connection if the server allows it.
 
 use std::ffi::OsString;
 use std::fs;
@@ -10,14 +10,14 @@ use anyhow::{Context, Result, ensure};
 
 use super::TlsVersion;
 use crate::documents::Document;
-use crate::http::{Fields, Response};
+use crate::http::{self, Response};
 use crate::pki::ClientIdentity;
 use crate::process;
 
-/// Beyond curl's own limit, before it is killed.
+/// How long after its own limit curl is killed.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// One request, or several, to be sent with curl.
+/// One or more requests for curl to send.
 #[derive(Clone, Debug)]
 pub struct Curl {
     host: String,
@@ -39,20 +39,20 @@ struct PendingTransfer {
 #[derive(Clone, Debug)]
 pub struct CurlOutcome {
     /// curl's exit status: 0, or the error that its manual lists (35 TLS connect, 56 receive, 18 partial file, 28 time-out).
-    /// `None` where it had to be killed.
+    /// `None` if it had to be killed.
     pub exit_code: Option<i32>,
-    /// What curl says about the error.
+    /// Standard error.
     pub stderr: String,
     /// The requests that got a response, in order.
     pub transfers: Vec<Transfer>,
 }
 
-/// One request that was sent.
+/// One request that got a response.
 #[derive(Clone, Debug)]
 pub struct Transfer {
-    /// The response, as far as it came.
+    /// The response. Its body may be incomplete.
     pub response: Response,
-    /// Connections made for this request: 0 where an earlier one was reused.
+    /// Connections made for this request: 0 if an earlier one was reused.
     pub new_connections: u32,
     /// From start to the last byte.
     pub duration: Duration,
@@ -63,13 +63,13 @@ impl CurlOutcome {
     ///
     /// # Errors
     ///
-    /// There is none; what curl says is named.
+    /// There is none; curl's standard error is in the message.
     pub fn response(&self) -> Result<&Response> {
         let first = self.transfers.first();
         first.map(|transfer| &transfer.response).with_context(|| format!("curl {:?}: {}", self.exit_code, self.stderr))
     }
 
-    /// The alert that ended the connection, by its number (RFC 8446, section 6). Only `--verbose` makes curl say it, as
+    /// The number of the alert that ended the connection (RFC 8446, section 6). curl prints it only with `--verbose`, as
     /// `(IN), TLS alert, certificate expired (557)`: the level, 2 for fatal, times 256, plus the number.
     pub fn alert(&self) -> Option<u8> {
         let mut lines = self.stderr.lines().filter(|line| line.contains("(IN), TLS alert, "));
@@ -79,28 +79,28 @@ impl CurlOutcome {
         })
     }
 
-    /// The status of the first response; `None` where there is none.
+    /// The status of the first response; `None` if there is none.
     pub fn status(&self) -> Option<u16> {
         self.transfers.first().map(|transfer| transfer.response.status)
     }
 }
 
 impl Curl {
-    /// Requests to `https://host/`, which is looked for at 127.0.0.1:`port`: server name and Host are `host` alone.
+    /// Requests to `https://host/`, sent to 127.0.0.1:`port`. Server name and Host are `host`, without the port.
     pub fn new(host: &str, port: u16) -> Self {
         let arguments = ["--silent", "--show-error", "--http1.1"].iter().map(Into::into).collect();
         let limit = Duration::from_secs(15);
         Self { host: host.to_owned(), port, arguments, transfers: Vec::new(), limit }
     }
 
-    /// Any further argument.
+    /// Adds an argument.
     #[must_use]
     pub fn argument(mut self, argument: impl Into<OsString>) -> Self {
         self.arguments.push(argument.into());
         self
     }
 
-    /// Trusts this root for the server's certificate.
+    /// Trusts this root for the server certificate.
     #[must_use]
     pub fn trusting(self, root: &Path) -> Self {
         self.argument("--cacert").argument(root)
@@ -112,7 +112,7 @@ impl Curl {
         self.argument("--cert").argument(&identity.chain_path).argument("--key").argument(&identity.key_path)
     }
 
-    /// Speaks this version only.
+    /// Allows this version only.
     #[must_use]
     pub fn version(self, version: TlsVersion) -> Self {
         let (least, most) = match version {
@@ -128,14 +128,14 @@ impl Curl {
         self.argument("--ciphers").argument(ciphers)
     }
 
-    /// Gives up after `limit`; 15 s otherwise.
+    /// Replaces the time limit of 15 s.
     #[must_use]
     pub fn limit(mut self, limit: Duration) -> Self {
         self.limit = limit;
         self
     }
 
-    /// One more request without a body.
+    /// Adds a request without a body.
     #[must_use]
     pub fn request(mut self, method: &str, target: &str) -> Self {
         let (method, target) = (method.to_owned(), target.to_owned());
@@ -143,35 +143,35 @@ impl Curl {
         self
     }
 
-    /// One more request: POST of `body` as JSON.
+    /// Adds a POST of `body` as JSON.
     #[must_use]
     pub fn post(self, target: &str, body: &[u8]) -> Self {
         self.request("POST", target).field("Content-Type", "application/json").body(body)
     }
 
-    /// One more request: the one of a provider's document.
+    /// Adds the request of a provider's document.
     #[must_use]
     pub fn document(self, document: &Document) -> Self {
         let curl = self.request("POST", document.path).body(document.body.as_bytes());
         document.fields.iter().fold(curl, |curl, (name, value)| curl.field(name, value))
     }
 
-    /// A field of the request that was added last.
+    /// Adds a field to the last request.
     ///
     /// # Panics
     ///
-    /// There is no request yet.
+    /// There is no request.
     #[must_use]
     pub fn field(mut self, name: &str, value: &str) -> Self {
         self.last().fields.push((name.to_owned(), value.to_owned()));
         self
     }
 
-    /// The body of the request that was added last.
+    /// Sets the body of the last request.
     ///
     /// # Panics
     ///
-    /// There is no request yet.
+    /// There is no request.
     #[must_use]
     pub fn body(mut self, body: &[u8]) -> Self {
         self.last().body = Some(body.to_vec());
@@ -186,12 +186,12 @@ impl Curl {
     ///
     /// # Errors
     ///
-    /// curl cannot be started, or no request was added. A failing transfer is no error: see [`CurlOutcome`].
+    /// curl cannot be started, or there is no request. A failed transfer is no error: see [`CurlOutcome`].
     pub fn run(&self) -> Result<CurlOutcome> {
         ensure!(!self.transfers.is_empty(), "curl has no request to send");
         let directory = tempfile::tempdir()?;
         let mut command = Command::new("curl");
-        // First of all arguments, or it does nothing: no ~/.curlrc of whoever runs the tests.
+        // Ignores ~/.curlrc. Works as the first argument only.
         command.arg("--disable");
         for (index, transfer) in self.transfers.iter().enumerate() {
             if index > 0 {
@@ -209,7 +209,7 @@ impl Curl {
         Ok(CurlOutcome { exit_code, stderr: finished.stderr_text(), transfers })
     }
 
-    /// `--next` forgets every option, so each transfer gets all of them.
+    /// All options, for each transfer: `--next` resets them.
     fn transfer_arguments(&self, command: &mut Command, transfer: &PendingTransfer, files: &Files) -> Result<()> {
         command.args(&self.arguments);
         command.arg("--connect-to").arg(format!("::127.0.0.1:{}", self.port));
@@ -221,7 +221,7 @@ impl Curl {
             method => command.args(["--request", method]),
         };
         for (name, value) in &transfer.fields {
-            // curl reads "Name:" as a field to be left out, and "Name;" as an empty one.
+            // To curl, "Name:" means to leave the field out, and "Name;" an empty field.
             let field = if value.is_empty() { format!("{name};") } else { format!("{name}: {value}") };
             command.arg("--header").arg(field);
         }
@@ -230,7 +230,7 @@ impl Curl {
             let mut argument = OsString::from("@");
             argument.push(&files.upload);
             command.arg("--data-binary").arg(argument);
-            // Without this curl waits up to a second before it sends a body above 1 MiB.
+            // Otherwise curl waits up to a second before it sends a body above 1 MiB.
             command.args(["--header", "Expect:"]);
         }
         command.arg(format!("https://{}{}", self.host, transfer.target));
@@ -238,7 +238,7 @@ impl Curl {
     }
 }
 
-/// Where curl leaves what came, and finds what to send.
+/// The files of one transfer: what curl receives, and what it sends.
 struct Files {
     head: PathBuf,
     body: PathBuf,
@@ -252,7 +252,7 @@ impl Files {
     }
 }
 
-/// The transfer that `line` of the write-out describes; `None` where no response came.
+/// The transfer that `line` of the write-out describes; `None` if there was no response.
 fn read_transfer(line: &str, files: &Files, method: &str) -> Result<Option<Transfer>> {
     let words: Vec<_> = line.split(' ').collect();
     let [status, connections, seconds, exit_code] = words.as_slice() else { return Ok(None) };
@@ -260,12 +260,10 @@ fn read_transfer(line: &str, files: &Files, method: &str) -> Result<Option<Trans
     if status == 0 {
         return Ok(None);
     }
-    let head = fs::read_to_string(&files.head).context("reading the head that curl received")?;
     // With interim responses there are several heads; the last one counts.
-    let head = head.trim_end().rsplit("\r\n\r\n").next().unwrap_or_default();
-    let field = |line: &str| line.split_once(':').map(|(name, value)| (name.to_owned(), value.trim().to_owned()));
-    let fields = Fields(head.lines().skip(1).filter_map(field).collect());
-    // curl makes no file where the body is empty, and writes the head there too in answer to HEAD.
+    let heads = fs::read(&files.head).context("reading the head that curl received")?;
+    let fields = http::last_fields(&heads).context("in the head that curl received")?;
+    // If the body is empty, curl makes no file. For HEAD it writes the head to this file.
     let body = if method == "HEAD" { Vec::new() } else { fs::read(&files.body).unwrap_or_default() };
     let response = Response { status, fields, body, complete: *exit_code == "0" };
     let duration = Duration::from_secs_f64(seconds.parse()?);

@@ -1,15 +1,15 @@
-//! Real clients: curl, OpenSSL's `s_client`, and bare TCP. Each has a hard time limit, after which it is killed.
+//! Real clients: curl, OpenSSL's `s_client`, and bare TCP. Each child has a hard time limit, after which it is killed.
 
-mod conversation;
 mod curl;
 mod openssl;
+mod openssl_connection;
 pub mod raw;
 #[cfg(test)]
 mod tests;
 
-pub use conversation::Conversation;
 pub use curl::{Curl, CurlOutcome, Transfer};
 pub use openssl::{OpenSsl, OpenSslOutcome};
+pub use openssl_connection::OpenSslConnection;
 
 /// The TLS versions that the daemon speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -25,6 +25,6 @@ impl TlsVersion {
     pub const ALL: [Self; 2] = [Self::Tls12, Self::Tls13];
 }
 
-/// PagerDuty's suites, as its document lists them, as far as rustls has them: in OpenSSL's names.
+/// The suites in PagerDuty's document that rustls supports, in OpenSSL's names.
 pub const PAGERDUTY_CIPHERS: &str = "ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-RSA-AES256-GCM-SHA384:\
                                      ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256";

@@ -1,4 +1,4 @@
-//! OpenSSL's `s_client`: handshakes, alerts, resumption, and raw bytes inside of TLS.
+//! OpenSSL's `s_client`: handshakes, alerts, resumption, and raw bytes inside TLS.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -8,19 +8,19 @@ use std::time::Duration;
 use anyhow::Result;
 
 use super::TlsVersion;
-use crate::http::Response;
+use crate::http::{self, Response};
 use crate::pki::ClientIdentity;
 use crate::process;
 
-use super::Conversation;
+use super::OpenSslConnection;
 
-/// The alert that `text`, the standard error of `s_client`, speaks of.
+/// The number of the alert in `text`, the standard error of `s_client`.
 pub(super) fn alert_number(text: &str) -> Option<u8> {
     let (_, rest) = text.split_once("SSL alert number ")?;
     rest.split(|character: char| !character.is_ascii_digit()).next()?.parse().ok()
 }
 
-/// A connection to be made with `openssl s_client`.
+/// A connection for `openssl s_client` to make.
 #[derive(Clone, Debug)]
 pub struct OpenSsl {
     arguments: Vec<OsString>,
@@ -29,14 +29,14 @@ pub struct OpenSsl {
     limit: Duration,
 }
 
-/// What `s_client` saw.
+/// How `s_client` ended, and its output.
 #[derive(Clone, Debug)]
 pub struct OpenSslOutcome {
-    /// Everything on standard output, what the server sent included.
+    /// Standard output, which includes what the server sent.
     pub stdout: Vec<u8>,
-    /// Everything on standard error.
+    /// Standard error.
     pub stderr: String,
-    /// Exit status; `None` where it was killed.
+    /// Exit status; `None` if it was killed.
     pub exit_code: Option<i32>,
     /// Whether the time limit passed.
     pub timed_out: bool,
@@ -45,20 +45,20 @@ pub struct OpenSslOutcome {
 impl OpenSsl {
     /// A connection to 127.0.0.1:`port` with this server name.
     pub fn new(server_name: &str, port: u16) -> Self {
-        // -ign_eof: the connection stays when the input ends, and no letter of the input is taken for a command.
+        // -ign_eof: the connection outlives the input, and no letter of the input is a command.
         let arguments = ["s_client", "-ign_eof", "-showcerts", "-servername"].iter().map(Into::into).collect();
         let client = Self { arguments, input: Vec::new(), until: None, limit: Duration::from_secs(10) };
         client.argument(server_name).argument("-connect").argument(format!("127.0.0.1:{port}"))
     }
 
-    /// Any further argument.
+    /// Adds an argument.
     #[must_use]
     pub fn argument(mut self, argument: impl Into<OsString>) -> Self {
         self.arguments.push(argument.into());
         self
     }
 
-    /// Trusts this root, and ends where the server's certificate does not verify.
+    /// Trusts this root, and ends if the server certificate does not verify.
     #[must_use]
     pub fn trusting(self, root: &Path) -> Self {
         self.argument("-CAfile").argument(root).argument("-verify_return_error")
@@ -75,7 +75,7 @@ impl OpenSsl {
         }
     }
 
-    /// Speaks this version only.
+    /// Allows this version only.
     #[must_use]
     pub fn version(self, version: TlsVersion) -> Self {
         self.argument(match version {
@@ -96,7 +96,7 @@ impl OpenSsl {
         self.argument("-alpn").argument(protocols)
     }
 
-    /// Writes the session to `file` when it comes. With TLS 1.3 it comes after the handshake, so send a request too.
+    /// Writes the session to `file`. With TLS 1.3 it arrives after the handshake: send a request too.
     #[must_use]
     pub fn save_session(self, file: &Path) -> Self {
         self.argument("-sess_out").argument(file)
@@ -108,56 +108,52 @@ impl OpenSsl {
         self.argument("-sess_in").argument(file)
     }
 
-    /// Sends these bytes after the handshake, after those that were given before.
+    /// Adds bytes to send after the handshake.
     #[must_use]
     pub fn send(mut self, bytes: &[u8]) -> Self {
         self.input.extend_from_slice(bytes);
         self
     }
 
-    /// Sends a POST of `body` with `Connection: close`, so that the server ends the connection.
+    /// Adds a POST of `body` with `Connection: close`, so that the server ends the connection.
     #[must_use]
     pub fn post(self, host: &str, target: &str, body: &[u8]) -> Self {
-        let length = body.len();
-        let head = format!(
-            "POST {target} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\
-             Connection: close\r\n\r\n"
-        );
-        self.send(head.as_bytes()).send(body)
+        let fields = [("Content-Type", "application/json"), ("Connection", "close")];
+        self.send(&http::request("POST", target, host, &fields, body))
     }
 
-    /// Ends as soon as `text` has been printed, rather than when the server closes.
+    /// Ends as soon as `text` is on standard output, not only when the server closes.
     #[must_use]
     pub fn until(mut self, text: &str) -> Self {
         self.until = Some(text.as_bytes().to_vec());
         self
     }
 
-    /// Gives up after `limit`; 10 s otherwise.
+    /// Replaces the time limit of 10 s.
     #[must_use]
     pub fn limit(mut self, limit: Duration) -> Self {
         self.limit = limit;
         self
     }
 
-    /// Connects and stays connected, for a test that has something to do between two requests. What was given to `send` and
-    /// `post` before goes first; `until` and `limit` mean nothing here.
+    /// Connects and stays connected, for tests that act between two requests. Sends first what `send` and `post` added. Ignores
+    /// `until` and `limit`.
     ///
     /// # Errors
     ///
     /// `openssl` cannot be started.
-    pub fn converse(&self) -> Result<Conversation> {
+    pub fn keep_open(&self) -> Result<OpenSslConnection> {
         let mut command = Command::new("openssl");
-        // -quiet: nothing on standard output but what the server sends.
+        // -quiet: standard output has only what the server sends.
         command.args(&self.arguments).arg("-quiet");
-        Conversation::start(command, &self.input)
+        OpenSslConnection::start(command, &self.input)
     }
 
-    /// Connects, sends, and reads until the server closes, the awaited text has come, or the limit passes.
+    /// Connects, sends, and reads until the server closes, the text of `until` arrives, or the limit passes.
     ///
     /// # Errors
     ///
-    /// `openssl` cannot be started. A failing handshake is no error: see [`OpenSslOutcome`].
+    /// `openssl` cannot be started. A failed handshake is no error: see [`OpenSslOutcome`].
     pub fn run(&self) -> Result<OpenSslOutcome> {
         let mut command = Command::new("openssl");
         command.args(&self.arguments);
@@ -178,8 +174,8 @@ impl OpenSslOutcome {
         String::from_utf8_lossy(&self.stdout).into_owned()
     }
 
-    /// Whether the client's side of the handshake was completed. With TLS 1.3 a server may still refuse the client's
-    /// certificate after that: see [`OpenSslOutcome::alert`].
+    /// Whether the client completed the handshake. With TLS 1.3 a server may refuse the client certificate after that: see
+    /// [`OpenSslOutcome::alert`].
     pub fn connected(&self) -> bool {
         self.protocol().is_some()
     }
@@ -189,14 +185,14 @@ impl OpenSslOutcome {
         self.summary().is_some_and(|line| line.starts_with("Reused, "))
     }
 
-    /// The protocol, as in `TLSv1.3`; `None` where there is no handshake.
+    /// The protocol, such as `TLSv1.3`; `None` without a handshake.
     pub fn protocol(&self) -> Option<String> {
         let line = self.summary()?;
         let protocol = line.split(", ").nth(1)?;
         (protocol != "(NONE)").then(|| protocol.to_owned())
     }
 
-    /// The cipher suite, as OpenSSL names it.
+    /// The cipher suite, in OpenSSL's name.
     pub fn cipher(&self) -> Option<String> {
         let cipher = self.summary()?.rsplit("Cipher is ").next()?.to_owned();
         (cipher != "(NONE)").then_some(cipher)
@@ -207,24 +203,24 @@ impl OpenSslOutcome {
         self.text().lines().find(|line| line.contains(", Cipher is ")).map(str::to_owned)
     }
 
-    /// The alert that the server sent, by its number (RFC 8446, section 6).
+    /// The number of the alert that the server sent (RFC 8446, section 6).
     pub fn alert(&self) -> Option<u8> {
         alert_number(&self.stderr)
     }
 
-    /// The distinguished names in the CertificateRequest, as OpenSSL prints them; empty where there are none.
+    /// The distinguished names in the CertificateRequest, as OpenSSL prints them.
     pub fn authority_names(&self) -> Vec<String> {
         let text = self.text();
         let lines = text.lines().skip_while(|line| *line != "Acceptable client certificate CA names").skip(1);
         lines.take_while(|line| line.contains('=')).map(str::to_owned).collect()
     }
 
-    /// The server's certificates, as PEM, in the order sent.
+    /// The certificates of the server as PEM, in the order sent.
     pub fn server_certificates(&self) -> Vec<String> {
         const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
         const END: &str = "-----END CERTIFICATE-----";
         let text = self.text();
-        // After this line the end entity is printed once more.
+        // After this line `s_client` prints the end entity again.
         let chain = text.split("\nServer certificate\n").next().unwrap_or_default();
         let pieces = chain.split(BEGIN).skip(1);
         pieces.filter_map(|piece| Some(format!("{BEGIN}{}{END}\n", piece.split_once(END)?.0))).collect()
@@ -235,8 +231,8 @@ impl OpenSslOutcome {
         self.text().lines().find_map(|line| line.strip_prefix("ALPN protocol: ").map(str::to_owned))
     }
 
-    /// Every HTTP response that came. `s_client` writes its own words to the same pipe, buffered, so they can follow a body
-    /// that ends with the connection; one with Content-Length or in chunks is exact.
+    /// Every HTTP response. `s_client` writes its own text to the same pipe, which can follow a body that ends with the connection;
+    /// a body with Content-Length or in chunks is exact.
     pub fn responses(&self) -> Vec<Response> {
         let Some(start) = find(&self.stdout, b"HTTP/1.") else { return Vec::new() };
         Response::read_all(&self.stdout[start..])

@@ -1,4 +1,4 @@
-//! Bare TCP: peers that never speak TLS, speak it slowly, or not at all.
+//! Bare TCP: peers that send something other than TLS, send it slowly, or send nothing.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
@@ -16,7 +16,7 @@ const MAX_READ_BYTES: u64 = 16 * 1024 * 1024;
 ///
 /// # Errors
 ///
-/// Nobody listens.
+/// Nothing listens on the port.
 pub fn connect(port: u16) -> Result<TcpStream> {
     let stream =
         TcpStream::connect((Ipv4Addr::LOCALHOST, port)).with_context(|| format!("connecting to port {port}"))?;
@@ -24,7 +24,7 @@ pub fn connect(port: u16) -> Result<TcpStream> {
     Ok(stream)
 }
 
-/// Sends `bytes` in pieces of `piece`, with a pause before each; the number of bytes that were sent before the peer closed.
+/// Sends `bytes` in pieces of `piece` bytes, with a pause before each. Returns how many bytes it sent before the peer closed.
 pub fn send_slowly(stream: &mut TcpStream, bytes: &[u8], piece: usize, pause: Duration) -> usize {
     let mut sent = 0;
     for chunk in bytes.chunks(piece.max(1)) {
@@ -40,11 +40,11 @@ pub fn send_slowly(stream: &mut TcpStream, bytes: &[u8], piece: usize, pause: Du
 /// What a peer did with a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ended {
-    /// What it sent.
+    /// The bytes that it sent.
     pub bytes: Vec<u8>,
     /// Whether it closed (or reset) within the limit.
     pub closed: bool,
-    /// After how long.
+    /// How long reading took.
     pub after: Duration,
 }
 
@@ -52,7 +52,7 @@ pub struct Ended {
 ///
 /// # Errors
 ///
-/// The socket takes no time-out; `limit` must not be zero.
+/// The time-out of the socket cannot be set. `limit` must not be zero.
 pub fn read_to_end(stream: &mut TcpStream, limit: Duration) -> Result<Ended> {
     let start = Instant::now();
     let mut bytes = Vec::new();
@@ -77,8 +77,8 @@ pub fn read_to_end(stream: &mut TcpStream, limit: Duration) -> Result<Ended> {
     Ok(Ended { bytes, closed, after: start.elapsed() })
 }
 
-/// Passes one connection on to 127.0.0.1:`port`: towards it byte by byte, with a pause before each, and what comes back as it
-/// comes. Returns the port to connect to.
+/// Relays one connection to 127.0.0.1:`port`: byte by byte towards it, with a pause before each, and at once in the other
+/// direction. Returns the port to connect to.
 ///
 /// # Errors
 ///
@@ -88,7 +88,7 @@ pub fn trickle(port: u16, pause: Duration) -> Result<u16> {
     let own_port = listener.local_addr()?.port();
     thread::spawn(move || {
         let Ok((client, _)) = listener.accept() else { return };
-        // Where either side is gone, so is the connection, and the other side sees that.
+        // If one side closes, the relay ends, and the other side sees that.
         drop(relay(client, port, pause));
     });
     Ok(own_port)
@@ -116,7 +116,7 @@ fn relay(mut client: TcpStream, port: u16, pause: Duration) -> Result<()> {
 ///
 /// # Errors
 ///
-/// It does not connect, or does not say hello, within five seconds.
+/// It does not connect, or sends no ClientHello, within five seconds.
 pub fn client_hello(client: impl FnOnce(u16) -> OpenSsl) -> Result<Vec<u8>> {
     const LIMIT: Duration = Duration::from_secs(5);
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;

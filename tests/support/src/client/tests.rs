@@ -1,4 +1,4 @@
-//! The clients against OpenSSL's own server, which demands a client certificate.
+//! The clients, tested with OpenSSL's server, which demands a client certificate.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::fs;
@@ -8,15 +8,15 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use super::{Curl, OpenSsl, PAGERDUTY_CIPHERS, TlsVersion, raw};
-use crate::handler::eventually;
 use crate::pki::{KeyKind, Pki, Sender, ServerIdentity, Variant};
-use crate::process::Reaped;
+use crate::process::KilledOnDrop;
+use crate::wait::wait_until;
 
 const HOST: &str = "hooks.example.com";
 
-/// `openssl s_server -WWW`: answers GET with the files of its directory, and requires a certificate below `sender`'s root.
+/// `openssl s_server -WWW`: answers GET with the files of its directory, and demands a certificate below the root of `sender`.
 struct Server {
-    _child: Reaped,
+    _child: KilledOnDrop,
     port: u16,
 }
 
@@ -35,14 +35,16 @@ impl Server {
             .arg(pki.directory().join("server-intermediate.pem"));
         command.arg("-key").arg(&server.key_path).arg("-CAfile").arg(root).current_dir(pki.directory());
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let child = Reaped(command.spawn().unwrap());
-        eventually("s_server", Duration::from_secs(5), || TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok())
-            .unwrap();
+        let child = KilledOnDrop(command.spawn().unwrap());
+        wait_until("s_server listens", Duration::from_secs(5), || {
+            TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok()
+        })
+        .unwrap();
         Self { _child: child, port }
     }
 }
 
-/// A PKI, a file to ask for, and a server.
+/// A PKI, a file to request, and a server.
 fn set_up() -> (tempfile::TempDir, Pki, Server) {
     let directory = tempfile::tempdir().unwrap();
     let pki = Pki::new(directory.path()).unwrap();
@@ -53,7 +55,7 @@ fn set_up() -> (tempfile::TempDir, Pki, Server) {
 }
 
 #[test]
-fn curl_tells_an_answer_from_a_refusal() {
+fn curl_reports_a_response_or_a_refusal() {
     let (_directory, pki, server) = set_up();
     let check = |variant: Option<Variant>, version: TlsVersion, status: Option<u16>| {
         let mut curl = Curl::new(HOST, server.port).trusting(pki.server_root().path()).version(version);
@@ -76,7 +78,7 @@ fn curl_tells_an_answer_from_a_refusal() {
 }
 
 #[test]
-fn openssl_reports_handshake_alert_and_answer() {
+fn openssl_reports_handshake_alert_and_response() {
     let (_directory, pki, server) = set_up();
     let client = |version| OpenSsl::new(HOST, server.port).trusting(pki.server_root().path()).version(version);
     let identity = |variant| pki.sender(Sender::PagerDuty).variant(variant).unwrap();

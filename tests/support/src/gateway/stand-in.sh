@@ -1,6 +1,6 @@
 #!/bin/sh
-# Stands in for the daemon in the test kit's own tests: shows its arguments and its configuration, and ends as told.
-# SAY=ready: becomes ready, and ends on SIGTERM. Anything else: ends at once.
+# Takes the place of the daemon in the tests of the testkit: prints its arguments and its configuration to standard error.
+# If SAY=ready, becomes ready and ends on SIGTERM; otherwise ends at once.
 echo "arguments: $*" >&2
 cat "$3" >&2
 if [ "$SAY" = ready ]; then

@@ -1,4 +1,4 @@
-//! Starting and ending a child, with a script in the place of the daemon: the daemon's own tests come after this.
+//! Starting and ending a child, with a script in place of the daemon.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 use super::*;
@@ -43,7 +43,7 @@ fn a_reserved_port_is_the_daemons_alone() {
     let port = ReservedPort::new().unwrap();
     TcpListener::bind((Ipv4Addr::LOCALHOST, port.number)).unwrap_err();
     let refused = TcpStream::connect((Ipv4Addr::LOCALHOST, port.number)).unwrap_err();
-    assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused, "nobody listens yet");
+    assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused, "the socket listens already");
     let others: Vec<_> = (0..200).map(|_| ReservedPort::new().unwrap()).collect();
     assert!(others.iter().all(|other| other.number != port.number));
 }

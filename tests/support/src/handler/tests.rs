@@ -1,4 +1,4 @@
-//! The handler as curl sees it.
+//! The handler, tested with curl.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::process::Command;

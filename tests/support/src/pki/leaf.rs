@@ -1,4 +1,4 @@
-//! Client certificates: the one that a sender's document promises, and every way in which one can be wrong.
+//! Client certificates: the one in a sender's document, and wrong ones of every kind.
 
 use std::path::PathBuf;
 use std::time::SystemTime;
@@ -44,7 +44,7 @@ pub enum ExtendedKeyUsage {
     ClientAuth,
     /// serverAuth alone, as public authorities issue them now.
     ServerAuth,
-    /// No such extension.
+    /// Without the extension.
     Absent,
 }
 
@@ -63,18 +63,18 @@ impl ExtendedKeyUsage {
 /// Who signs a client certificate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LeafIssuer {
-    /// The sender's intermediate: the anchor is at depth 2, as nginx counts.
+    /// The sender's intermediate: the anchor is at depth 2, by the count of nginx.
     #[default]
     Intermediate,
-    /// The root itself: the anchor is at depth 1.
+    /// The root: the anchor is at depth 1.
     Root,
     /// The lower of two intermediates: the anchor is at depth 3.
     SecondIntermediate,
     /// An intermediate with the right names below a root with the right names, but with other keys.
     Impostor,
-    /// An authority of other names that nobody trusts.
+    /// An authority of another name, which is not trusted.
     Stranger,
-    /// Nobody but itself.
+    /// The certificate itself.
     Itself,
 }
 
@@ -84,24 +84,24 @@ pub enum Presented {
     /// End entity and intermediates, in order.
     #[default]
     WithoutRoot,
-    /// The same, and the root too.
+    /// The same, and the root.
     WithRoot,
     /// The end entity alone: the intermediate is missing.
     EndEntityOnly,
 }
 
-/// An extension that makes a certificate unacceptable, whoever signed it.
+/// An extension that makes any certificate unacceptable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OddExtension {
-    /// One that nobody knows, marked critical.
+    /// An unknown one, marked critical.
     UnknownCritical,
-    /// One that stands twice, which RFC 5280, section 4.2, forbids; OpenSSL lets it pass.
+    /// The same one twice, which RFC 5280, section 4.2, forbids, and OpenSSL accepts.
     Twice,
 }
 
 impl OddExtension {
     fn encoded(self) -> Vec<CustomExtension> {
-        // RFC 5612 sets the enterprise number 32473 aside for documentation. The value is an empty OCTET STRING.
+        // RFC 5612 reserves the enterprise number 32473 for documentation. The value is an empty OCTET STRING.
         let extension = CustomExtension::from_oid_content(&[1, 3, 6, 1, 4, 1, 32473, 1], vec![4, 0]);
         match self {
             Self::Twice => vec![extension.clone(), extension],
@@ -114,7 +114,7 @@ impl OddExtension {
     }
 }
 
-/// What distinguishes a client certificate; the default is what the sender's document promises.
+/// What distinguishes a client certificate. The default is the certificate of the sender's document.
 #[derive(Clone, Debug, Default)]
 pub struct LeafOptions {
     /// `None`: the sender's.
@@ -125,7 +125,7 @@ pub struct LeafOptions {
     pub uris: Vec<String>,
     /// When it is valid.
     pub validity: Validity,
-    /// What it is for.
+    /// Its purposes.
     pub extended_key_usage: ExtendedKeyUsage,
     /// Who signs it.
     pub issuer: LeafIssuer,
@@ -133,7 +133,7 @@ pub struct LeafOptions {
     pub presented: Presented,
     /// Its key.
     pub key: KeyKind,
-    /// What should not be in it.
+    /// An extension that makes it unacceptable.
     pub odd_extension: Option<OddExtension>,
 }
 
@@ -141,11 +141,11 @@ pub struct LeafOptions {
 /// `-cert_chain`, `-key`).
 #[derive(Clone, Debug)]
 pub struct ClientIdentity {
-    /// Everything that is presented, end entity first.
+    /// All presented certificates, end entity first.
     pub chain_path: PathBuf,
     /// The end entity alone.
     pub certificate_path: PathBuf,
-    /// The rest of the chain; `None` where nothing else is presented, since `s_client` refuses an empty file.
+    /// The rest of the chain; `None` if there is none, because `s_client` refuses an empty file.
     pub issuers_path: Option<PathBuf>,
     /// The key, PKCS #8.
     pub key_path: PathBuf,
@@ -162,26 +162,26 @@ impl ClientIdentity {
     }
 }
 
-/// Ready-made client certificates: the right one, and the usual wrong ones.
+/// Predefined client certificates: the right one, and the usual wrong ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Variant {
-    /// As the document promises.
+    /// As in the document.
     Good,
     /// Valid until yesterday.
     Expired,
     /// Valid from tomorrow.
     NotYetValid,
-    /// From an authority that has the right names, but other keys.
+    /// From an authority with the right names and other keys.
     Impostor,
-    /// From an authority that nobody knows.
+    /// From an authority that is not trusted.
     Stranger,
     /// Without the intermediate.
     MissingIntermediate,
-    /// Of somebody else below the same intermediate.
+    /// With another subject, below the same intermediate.
     WrongSubject,
-    /// `webhooks.pagerduty.com.evil.example`: what an unanchored match takes for the right one.
+    /// `webhooks.pagerduty.com.evil.example`: an unanchored match would accept it.
     RightSubjectAsPrefix,
-    /// `evilwebhooks.pagerduty.com`: the same from the other end.
+    /// `evilwebhooks.pagerduty.com`: the same at the other end.
     RightSubjectAsSuffix,
     /// The right common name, and a second one.
     TwoCommonNames,
@@ -189,9 +189,9 @@ pub enum Variant {
     ServerAuthOnly,
     /// Without extendedKeyUsage.
     NoExtendedKeyUsage,
-    /// One intermediate more than the document has.
+    /// With one intermediate more than in the document.
     TooDeep,
-    /// As the document promises; to be put on a list with [`SenderPki::revocation_lists`].
+    /// As in the document. The test revokes it with [`SenderPki::revocation_lists`].
     Revoked,
     /// Signed by itself.
     SelfSigned,
@@ -238,7 +238,7 @@ impl Variant {
         }
     }
 
-    /// What makes this variant out of the certificate of `sender`.
+    /// The options that make this variant of the certificate of `sender`.
     pub fn options(self, sender: Sender) -> LeafOptions {
         let base = LeafOptions::default();
         match self {
@@ -265,7 +265,7 @@ impl Variant {
     }
 }
 
-/// Options with `change` applied to common name and DNS names alike.
+/// Options with `change` applied to the common name and to the DNS names.
 fn renamed(sender: Sender, change: impl Fn(&str) -> String) -> LeafOptions {
     LeafOptions {
         dns_names: Some(sender.dns_names().iter().map(|name| change(name)).collect()),
@@ -275,22 +275,22 @@ fn renamed(sender: Sender, change: impl Fn(&str) -> String) -> LeafOptions {
 }
 
 impl SenderPki {
-    /// A ready-made client certificate. Every call makes a new one, and overwrites the files of the last.
+    /// Makes a predefined client certificate. Each call makes a new one, and overwrites the files of the last.
     ///
     /// # Errors
     ///
-    /// A file that cannot be written.
+    /// A file cannot be written.
     pub fn variant(&self, variant: Variant) -> Result<ClientIdentity> {
         self.leaf(variant.name(), &variant.options(self.sender))
     }
 
-    /// A client certificate made to order. The files begin with the sender's name and `file`.
+    /// Makes a client certificate with these options. The file names begin with the sender's name and `file`.
     ///
     /// # Errors
     ///
-    /// A name that cannot be encoded, a file that cannot be written; with RSA, a missing `openssl` command.
+    /// A name cannot be encoded, a file cannot be written, or the `openssl` command, which makes RSA keys, is missing.
     pub fn leaf(&self, file: &str, options: &LeafOptions) -> Result<ClientIdentity> {
-        let serial = self.workshop.next_serial();
+        let serial = self.files.next_serial();
         let key = options.key.generate()?;
         let params = self.leaf_params(serial, options)?;
         let (issuer, issuers) = self.issuers(options.issuer);
@@ -314,7 +314,7 @@ impl SenderPki {
             issuer_pem += &authority.pem();
         }
         let name = format!("{}-{file}", self.sender.name());
-        let write = |suffix: &str, text: &str| self.workshop.write(&format!("{name}{suffix}"), text);
+        let write = |suffix: &str, text: &str| self.files.write(&format!("{name}{suffix}"), text);
         let issuers_path = match issuer_pem.is_empty() {
             true => None,
             false => Some(write("-issuers.pem", &issuer_pem)?),
@@ -351,7 +351,7 @@ impl SenderPki {
         Ok(params)
     }
 
-    /// Who signs, and the intermediates from there upwards.
+    /// The signer, and the intermediates from there up.
     fn issuers(&self, issuer: LeafIssuer) -> (Option<&Authority>, Vec<&Authority>) {
         match issuer {
             LeafIssuer::Intermediate => (Some(&self.intermediate), vec![&self.intermediate]),

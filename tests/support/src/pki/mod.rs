@@ -1,8 +1,8 @@
 //! A throwaway public key infrastructure, shaped like those of the four providers.
 //!
-//! Owns the authorities and our own server certificates; `leaf` owns the client certificates, good and wrong, and
-//! `revocation` the revocation lists. Everything lies as PEM files in one directory, named so that a person finds it.
-//! Keys are P-256 unless RSA is asked for. Nothing here may ever be trusted outside of a test.
+//! Owns the authorities and the server certificates; `leaf` owns the client certificates, good and wrong, and `revocation` the
+//! revocation lists. All are PEM files in one directory, with descriptive names. Keys are P-256 unless RSA is requested. Must not be
+//! trusted outside a test.
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -31,17 +31,17 @@ pub use revocation::RevocationListOptions;
 /// One day.
 pub const DAY: Duration = Duration::from_secs(24 * 3600);
 
-/// First serial number; eight bytes whose first bit is clear, so that the number stays positive in DER.
+/// First serial number: eight bytes with the first bit clear, so that the number is positive in DER.
 const FIRST_SERIAL: u64 = 0x1000_0000_0000_0001;
 
-/// Who sends, as far as certificates are concerned. Dialogflow CX and ES share one chain.
+/// A sender with a certificate chain of its own. Dialogflow CX and ES share one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Sender {
     /// PagerDuty: `CN=webhooks.pagerduty.com`, below a root and an intermediate like DigiCert's.
     PagerDuty,
-    /// Dialogflow as in its document: CN and SAN `*.dialogflow.com`, like Google Trust Services'.
+    /// Dialogflow as in its document: CN and SAN `*.dialogflow.com`, below authorities like Google Trust Services'.
     Dialogflow,
-    /// Dialogflow's newer profile: `CN=Google LLC`, like SSL.com's.
+    /// Dialogflow's newer profile: `CN=Google LLC`, below authorities like SSL.com's.
     DialogflowNewer,
     /// Percolate: `/C=US/ST=New York/L=New York/O=Percolate Industries, Inc./CN=Percolate Industries, Inc.`
     Percolate,
@@ -93,7 +93,7 @@ impl Sender {
         }
     }
 
-    /// Subjects of root and intermediate: those of the documents, marked so that nobody takes them for the real ones.
+    /// Subjects of root and intermediate: those in the documents, marked as throwaway.
     fn authority_subjects(self) -> (Subject, Subject) {
         use SubjectAttribute::{CommonName, Country, Organization, OrganizationalUnit};
         let digicert = |common_name: &str| {
@@ -127,7 +127,7 @@ impl Sender {
         }
     }
 
-    /// Extended key usage of the intermediate: Percolate's bundle has id-kp-clientAuth there, the others leave it open.
+    /// Extended key usage of the intermediate: id-kp-clientAuth in Percolate's bundle, none in the others.
     fn intermediate_usages(self) -> Vec<ExtendedKeyUsagePurpose> {
         match self {
             Self::Percolate => vec![ExtendedKeyUsagePurpose::ClientAuth, ExtendedKeyUsagePurpose::EmailProtection],
@@ -153,17 +153,17 @@ pub enum SubjectAttribute {
     CommonName,
 }
 
-/// A subject: attributes in order, each in a relative distinguished name of its own.
+/// A subject: attributes in order, each in its own relative distinguished name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Subject(Vec<(SubjectAttribute, String)>);
 
 impl Subject {
-    /// A subject of `attributes`, in this order.
+    /// A subject with `attributes`, in this order.
     pub fn new(attributes: &[(SubjectAttribute, &str)]) -> Self {
         Self(attributes.iter().map(|(attribute, value)| (*attribute, (*value).to_owned())).collect())
     }
 
-    /// A subject of one common name.
+    /// A subject with one common name.
     pub fn common_name(name: &str) -> Self {
         Self::new(&[(SubjectAttribute::CommonName, name)])
     }
@@ -179,14 +179,14 @@ impl Subject {
         self
     }
 
-    /// The same subject with one more common name at its end.
+    /// The same subject with another common name at its end.
     #[must_use]
     pub fn and_common_name(mut self, name: &str) -> Self {
         self.0.push((SubjectAttribute::CommonName, name.to_owned()));
         self
     }
 
-    /// rcgen keeps one value a type, so a second common name goes in under its bare OID, which encodes to the same bytes.
+    /// The subject for rcgen, which keeps one value per type: a second common name has its OID as type, with the same encoding.
     fn distinguished_name(&self) -> Result<DistinguishedName> {
         let mut name = DistinguishedName::new();
         for (attribute, value) in &self.0 {
@@ -199,7 +199,7 @@ impl Subject {
                 SubjectAttribute::CommonName => (DnType::CommonName, [2, 5, 4, 3]),
             };
             let kind = if name.get(&kind).is_none() { kind } else { DnType::CustomDnType(second.to_vec()) };
-            ensure!(name.get(&kind).is_none(), "a subject can hold an attribute type at most twice here");
+            ensure!(name.get(&kind).is_none(), "a subject can have an attribute type at most twice here");
             let value = match attribute {
                 // RFC 5280, appendix A.1: X520countryName is a PrintableString.
                 SubjectAttribute::Country => DnValue::PrintableString(value.as_str().try_into()?),
@@ -217,7 +217,7 @@ pub enum KeyKind {
     /// ECDSA on P-256.
     #[default]
     P256,
-    /// RSA of 2,048 bits, generated by the `openssl` command: ring signs with RSA keys but makes none.
+    /// RSA of 2,048 bits, made by the `openssl` command: ring signs with RSA keys and makes none.
     Rsa2048,
 }
 
@@ -245,13 +245,13 @@ pub struct Authority {
 /// What distinguishes one authority from another.
 struct AuthorityOptions<'a> {
     subject: &'a Subject,
-    /// How many more authorities may follow below; `None` leaves it open.
+    /// The largest number of authorities below; `None` for no bound.
     path_length: Option<u8>,
     usages: Vec<ExtendedKeyUsagePurpose>,
 }
 
 impl Authority {
-    fn new(workshop: &Workshop, file: &str, options: AuthorityOptions<'_>, issuer: Option<&Self>) -> Result<Self> {
+    fn new(files: &PkiFiles, file: &str, options: AuthorityOptions<'_>, issuer: Option<&Self>) -> Result<Self> {
         let now = SystemTime::now();
         let mut params = CertificateParams::default();
         params.distinguished_name = options.subject.distinguished_name()?;
@@ -260,7 +260,7 @@ impl Authority {
         params.key_usages =
             vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign, KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = options.usages;
-        let serial = workshop.next_serial();
+        let serial = files.next_serial();
         params.serial_number = Some(serial.to_rcgen());
         params.use_authority_key_identifier_extension = true;
         params.not_before = (now - 3650 * DAY).into();
@@ -270,7 +270,7 @@ impl Authority {
             None => CertifiedIssuer::self_signed(params, key)?,
             Some(issuer) => CertifiedIssuer::signed_by(params, key, &issuer.certified)?,
         };
-        let path = workshop.write(file, &certified.pem())?;
+        let path = files.write(file, &certified.pem())?;
         Ok(Self { certified, path, serial })
     }
 
@@ -310,14 +310,14 @@ impl Serial {
     }
 }
 
-/// The directory, and the counter of serial numbers, that all parts of one PKI share.
+/// The directory and the counter of serial numbers of one PKI.
 #[derive(Debug)]
-struct Workshop {
+struct PkiFiles {
     directory: PathBuf,
     next_serial: AtomicU64,
 }
 
-impl Workshop {
+impl PkiFiles {
     fn next_serial(&self) -> Serial {
         Serial(self.next_serial.fetch_add(1, Ordering::Relaxed))
     }
@@ -330,37 +330,37 @@ impl Workshop {
     }
 }
 
-/// Root, intermediate and wrong relatives of one sender.
+/// The authorities of one sender: root, intermediate, and wrong ones.
 #[derive(Debug)]
 pub struct SenderPki {
-    workshop: Arc<Workshop>,
+    files: Arc<PkiFiles>,
     sender: Sender,
     /// The trust anchor.
     pub root: Authority,
-    /// Issues the client certificates, as the sender's document has it.
+    /// Issues the client certificates, as in the sender's document.
     pub intermediate: Authority,
-    /// Below the root, and above `deep_issuing`: one authority more than the document has.
+    /// Below the root and above `deep_issuing`: one authority more than in the document.
     deep_policy: Authority,
     deep_issuing: Authority,
-    /// The names of `root` and `intermediate`, with other keys.
+    /// The names of `root` and `intermediate` with other keys.
     impostor_root: Authority,
     impostor_intermediate: Authority,
-    /// An authority of another name, which nobody trusts.
+    /// An authority of another name, which is not trusted.
     stranger: Authority,
 }
 
 impl SenderPki {
-    fn new(workshop: &Arc<Workshop>, sender: Sender) -> Result<Self> {
+    fn new(files: &Arc<PkiFiles>, sender: Sender) -> Result<Self> {
         let (root_subject, intermediate_subject) = sender.authority_subjects();
         let name = sender.name();
         let make_root = |file: &str| {
             let options = AuthorityOptions { subject: &root_subject, path_length: None, usages: Vec::new() };
-            Authority::new(workshop, &format!("{name}-{file}.pem"), options, None)
+            Authority::new(files, &format!("{name}-{file}.pem"), options, None)
         };
         let make_issuing = |file: &str, issuer: &Authority| {
             let usages = sender.intermediate_usages();
             let options = AuthorityOptions { subject: &intermediate_subject, path_length: Some(0), usages };
-            Authority::new(workshop, &format!("{name}-{file}.pem"), options, Some(issuer))
+            Authority::new(files, &format!("{name}-{file}.pem"), options, Some(issuer))
         };
         let root = make_root("root")?;
         let intermediate = make_issuing("intermediate", &root)?;
@@ -372,15 +372,15 @@ impl SenderPki {
         let issuing_subject = deeper(&intermediate_subject, "Issuing");
         let usages = sender.intermediate_usages();
         let options = AuthorityOptions { subject: &policy_subject, path_length: Some(1), usages: usages.clone() };
-        let deep_policy = Authority::new(workshop, &format!("{name}-deep-policy.pem"), options, Some(&root))?;
+        let deep_policy = Authority::new(files, &format!("{name}-deep-policy.pem"), options, Some(&root))?;
         let options = AuthorityOptions { subject: &issuing_subject, path_length: Some(0), usages };
-        let deep_issuing = Authority::new(workshop, &format!("{name}-deep-issuing.pem"), options, Some(&deep_policy))?;
+        let deep_issuing = Authority::new(files, &format!("{name}-deep-issuing.pem"), options, Some(&deep_policy))?;
         let subject = Subject::common_name("Stranger CA (throwaway)");
         let options = AuthorityOptions { subject: &subject, path_length: Some(0), usages: Vec::new() };
-        let stranger = Authority::new(workshop, &format!("{name}-stranger.pem"), options, None)?;
-        let workshop = Arc::clone(workshop);
+        let stranger = Authority::new(files, &format!("{name}-stranger.pem"), options, None)?;
+        let files = Arc::clone(files);
         Ok(Self {
-            workshop,
+            files,
             sender,
             root,
             intermediate,
@@ -392,13 +392,13 @@ impl SenderPki {
         })
     }
 
-    /// Whose PKI this is.
+    /// The sender.
     pub fn sender(&self) -> Sender {
         self.sender
     }
 }
 
-/// One of our own certificates, for the daemon under test.
+/// A server certificate with its key, for the daemon under test.
 #[derive(Clone, Debug)]
 pub struct ServerIdentity {
     /// End entity and intermediate, in order.
@@ -409,37 +409,37 @@ pub struct ServerIdentity {
     pub der: Vec<u8>,
 }
 
-/// The whole PKI: every sender's, and our own.
+/// The whole PKI: that of every sender, and that of the server.
 #[derive(Debug)]
 pub struct Pki {
-    workshop: Arc<Workshop>,
+    files: Arc<PkiFiles>,
     senders: Vec<SenderPki>,
     server_root: Authority,
     server_intermediate: Authority,
 }
 
 impl Pki {
-    /// Makes every authority and writes its certificate into `directory`, which must exist and outlive the files' use.
+    /// Makes all authorities and writes their certificates to `directory`, which must exist, and must outlive this.
     ///
     /// # Errors
     ///
-    /// A file that cannot be written.
+    /// A file cannot be written.
     pub fn new(directory: &Path) -> Result<Self> {
         let directory = directory.to_owned();
-        let workshop = Arc::new(Workshop { directory, next_serial: AtomicU64::new(FIRST_SERIAL) });
-        let senders = Sender::ALL.iter().map(|sender| SenderPki::new(&workshop, *sender)).collect::<Result<_>>()?;
+        let files = Arc::new(PkiFiles { directory, next_serial: AtomicU64::new(FIRST_SERIAL) });
+        let senders = Sender::ALL.iter().map(|sender| SenderPki::new(&files, *sender)).collect::<Result<_>>()?;
         let subject = Subject::common_name("hookgate throwaway server root");
         let options = AuthorityOptions { subject: &subject, path_length: None, usages: Vec::new() };
-        let server_root = Authority::new(&workshop, "server-root.pem", options, None)?;
+        let server_root = Authority::new(&files, "server-root.pem", options, None)?;
         let subject = Subject::common_name("hookgate throwaway server intermediate");
         let options = AuthorityOptions { subject: &subject, path_length: Some(0), usages: Vec::new() };
-        let server_intermediate = Authority::new(&workshop, "server-intermediate.pem", options, Some(&server_root))?;
-        Ok(Self { workshop, senders, server_root, server_intermediate })
+        let server_intermediate = Authority::new(&files, "server-intermediate.pem", options, Some(&server_root))?;
+        Ok(Self { files, senders, server_root, server_intermediate })
     }
 
-    /// Where the files are.
+    /// The directory of the files.
     pub fn directory(&self) -> &Path {
-        &self.workshop.directory
+        &self.files.directory
     }
 
     /// The PKI of `sender`.
@@ -447,16 +447,16 @@ impl Pki {
         self.senders.iter().find(|pki| pki.sender == sender).expect("new() makes a PKI for every sender")
     }
 
-    /// What a client must trust to accept the certificates of [`Pki::server`].
+    /// The root that a client must trust to accept the certificates of [`Pki::server`].
     pub fn server_root(&self) -> &Authority {
         &self.server_root
     }
 
-    /// A certificate of our own for `names` (and 127.0.0.1 and ::1), its chain in order. The files begin with `file`.
+    /// Makes a server certificate for `names`, 127.0.0.1 and ::1. The file names begin with `file`.
     ///
     /// # Errors
     ///
-    /// No name, a name that is no DNS name, a file that cannot be written; with RSA, a missing `openssl` command.
+    /// There is no name, a name is no DNS name, a file cannot be written, or the `openssl` command, which makes RSA keys, is missing.
     pub fn server(&self, file: &str, names: &[&str], key: KeyKind) -> Result<ServerIdentity> {
         let Some(first) = names.first() else { bail!("a server certificate needs a name") };
         let now = SystemTime::now();
@@ -467,7 +467,7 @@ impl Pki {
         params.is_ca = IsCa::ExplicitNoCa;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-        params.serial_number = Some(self.workshop.next_serial().to_rcgen());
+        params.serial_number = Some(self.files.next_serial().to_rcgen());
         params.use_authority_key_identifier_extension = true;
         params.not_before = (now - DAY).into();
         params.not_after = (now + 365 * DAY).into();
@@ -475,8 +475,8 @@ impl Pki {
         let certificate = params.signed_by(&key, &self.server_intermediate.certified)?;
         let chain = certificate.pem() + &self.server_intermediate.pem();
         Ok(ServerIdentity {
-            chain_path: self.workshop.write(&format!("{file}.pem"), &chain)?,
-            key_path: self.workshop.write(&format!("{file}.key"), &key.serialize_pem())?,
+            chain_path: self.files.write(&format!("{file}.pem"), &chain)?,
+            key_path: self.files.write(&format!("{file}.key"), &key.serialize_pem())?,
             der: certificate.der().to_vec(),
         })
     }

@@ -8,19 +8,19 @@ use rcgen::{CertificateRevocationListParams, KeyIdMethod, RevocationReason, Revo
 
 use super::{Authority, ClientIdentity, DAY, SenderPki, Serial};
 
-/// First serial number of the filler entries: above every serial number that a [`super::Pki`] gives out.
+/// First serial number of the filler entries: above every serial number of a [`super::Pki`].
 const FIRST_FILLER_SERIAL: u64 = 0x7000_0000_0000_0000;
 
-/// What a revocation list says.
+/// The contents of a revocation list.
 #[derive(Clone, Debug)]
 pub struct RevocationListOptions {
     /// The revoked certificates.
     pub revoked: Vec<Serial>,
-    /// Entries that revoke nothing of this PKI, to make the list as long as real ones are.
+    /// The number of entries that revoke no certificate of this PKI. They make the list as long as real ones.
     pub filler_entries: usize,
     /// thisUpdate.
     pub this_update: SystemTime,
-    /// nextUpdate; must be later than `this_update`.
+    /// nextUpdate. Must be later than `this_update`.
     pub next_update: SystemTime,
     /// cRLNumber.
     pub number: u64,
@@ -68,24 +68,24 @@ impl Authority {
     ///
     /// # Errors
     ///
-    /// A `next_update` that is not later than `this_update`.
+    /// `next_update` is not later than `this_update`.
     pub fn revocation_list(&self, options: &RevocationListOptions) -> Result<String> {
         Ok(options.params().signed_by(&self.certified)?.pem()?)
     }
 }
 
 impl SenderPki {
-    /// Writes the lists of intermediate and root and returns their paths, in this order. `options` is for the
-    /// intermediate's; the root's has the same dates and revokes nothing. Every call overwrites the files of the last, as
-    /// an operator would before a reload.
+    /// Writes the lists of intermediate and root, and returns their paths in this order. `options` is for the list of the
+    /// intermediate; that of the root has the same dates and no entries. Each call overwrites the files of the last, as an operator
+    /// does before a reload.
     ///
     /// # Errors
     ///
-    /// A file that cannot be written, or dates in the wrong order.
+    /// A file cannot be written, or the dates are in the wrong order.
     pub fn revocation_lists(&self, options: &RevocationListOptions) -> Result<[PathBuf; 2]> {
         let name = self.sender.name();
         let of_root = RevocationListOptions { revoked: Vec::new(), filler_entries: 0, ..options.clone() };
-        let write = |file: String, text: String| self.workshop.write(&file, &text);
+        let write = |file: String, text: String| self.files.write(&file, &text);
         Ok([
             write(format!("{name}-intermediate.crl"), self.intermediate.revocation_list(options)?)?,
             write(format!("{name}-root.crl"), self.root.revocation_list(&of_root)?)?,
@@ -96,7 +96,7 @@ impl SenderPki {
     ///
     /// # Errors
     ///
-    /// A file that cannot be written.
+    /// A file cannot be written.
     pub fn revoke(&self, identities: &[&ClientIdentity]) -> Result<[PathBuf; 2]> {
         let revoked = identities.iter().map(|identity| identity.serial).collect();
         self.revocation_lists(&RevocationListOptions { revoked, ..RevocationListOptions::default() })

@@ -1,9 +1,9 @@
-//! The PKI as OpenSSL sees it.
+//! The PKI, tested with OpenSSL.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 use super::*;
 
-/// What `openssl verify` says of `identity` below the sender's root; empty where it is content.
+/// The error of `openssl verify` for `identity` below the sender's root; empty if there is none.
 fn verify(pki: &SenderPki, identity: &ClientIdentity, more: &[&str]) -> String {
     let mut command = Command::new("openssl");
     command.args(["verify", "-purpose", "sslclient", "-no-CApath", "-no-CAstore", "-CAfile"]).arg(pki.root.path());

@@ -1,24 +1,29 @@
-//! The third backend: io_uring by the `io-uring` crate alone, with a reactor of our own.
+//! The default driver: hookgate's own event loop, on the crate `io-uring` alone.
 //!
-//! Owns the worker's event loop: run what was woken, then enter the kernel once, which hands over what was queued and waits for
-//! the first completion or the next timer. Completions are run when this thread asks for them, and at no other time
-//! (`DEFER_TASKRUN`, Linux 6.1). Tasks are those of tokio's `LocalSet`, which needs no runtime of tokio's.
+//! Owns the loop of a worker thread and the wake-ups from other threads. Must not know sockets: [`super::channel`] and
+//! [`super::listener`] do.
 //!
-//! Where few completions came and no key was exchanged of late, each is delivered by itself: its request goes on as far as it can,
-//! and is sent on at once, before the next one is looked at. Else all are delivered together, and what is sent leaves together. The
-//! first is quicker for each request, the second cheaper for all, since handlers and peers are woken less often.
+//! **A turn** delivers completions and polls the tasks that they wake, then enters the kernel once (io_uring_enter(2)): that
+//! submits the queued SQEs and waits for the first completion or the next timer. The kernel runs completion work only inside that
+//! call (`IORING_SETUP_DEFER_TASKRUN`, Linux 6.1). Tasks are those of tokio's `LocalSet`, which needs no runtime of tokio's.
 //!
-//! Whoever is about to keep the thread busy, with a key exchange above all, hands over first what others queued in this turn. Without
-//! that, answers to a batch of handshakes leave together: server and clients then wait for each other in turn (a resumed handshake
-//! took 102 µs of CPU for 94, and of those clients a third fewer were served).
+//! **Light load.** The load is light if the last turn brought at most 16 completions and no task called [`submit_queued`] in it.
+//! Then completions are delivered one at a time: the task that a completion wakes runs until it waits, and its sends go out at
+//! once, before the next completion is delivered. Otherwise all completions are delivered together, and the sends are submitted
+//! together. The first gives each request a lower latency. The second costs less CPU in total, because handlers and peers are
+//! woken less often.
 //!
-//! Another thread that wakes a task writes to an eventfd, and only while the worker waits in the kernel.
+//! **CPU-heavy work.** A task that will use the CPU for long, above all for a key exchange, first submits what other tasks have
+//! queued in this turn. Otherwise the answers to a batch of handshakes leave together, and server and clients wait for each other
+//! in turn: a resumed handshake took 102 µs of CPU instead of 94, and a third fewer of those clients were served.
 //!
-//! Operations are one-shot, as on the other ring. Receives that go on by themselves, into buffers that the kernel is provided with,
-//! were built and measured with 64 connections, saturated and at 30 % load: what they saved did not stand out from the noise, and
-//! they need a bound on what a peer sends while nobody reads.
+//! **Wake-ups.** Another thread that wakes a task writes to an eventfd(2), and does so only while the worker waits in the kernel.
 //!
-//! [`operation`] owns what is lent to the kernel, [`queues`] the ring; what is asked of it is in [`super`].
+//! **One-shot operations.** Every operation has one completion, as with the other driver. Multishot receives into provided buffers
+//! were built and measured with 64 connections, saturated and at 30 % load. What they saved was within the noise, and they need a
+//! bound on what a peer sends while no task reads.
+//!
+//! Read on in `queues.rs` (the ring), `operation.rs` (what the kernel uses until an operation completes) and `timers.rs`.
 
 mod operation;
 mod queues;
@@ -36,24 +41,25 @@ use std::task::{Context, Poll, Wake, Waker};
 use rustix::event::{EventfdFlags, eventfd};
 use tokio::task::LocalSet;
 
-pub(crate) use operation::Operation;
+pub(super) use operation::Operation;
 pub(crate) use queues::{Reactor, probe};
 pub(crate) use timers::sleep;
 
-/// How often tasks are polled, 61 of them each time at most, before the next completion is delivered or the kernel is asked for
-/// more: so tasks that wake each other for ever delay nobody else by more than some thousand polls.
+/// How often `main` and the tasks are polled before the next completion is delivered or the kernel is entered. A `LocalSet` polls
+/// at most 61 tasks each time (tokio's `MAX_TASKS_PER_TICK`), so tasks that keep waking each other delay everything else by at
+/// most 32 × 61 = 1,952 polls.
 const POLLS_PER_TURN: usize = 32;
 
-/// Runs `main` on a ring of its own, on this thread.
+/// Runs `main` to its end on this thread, on a new ring.
 pub(crate) fn block_on<F: Future>(main: F) -> io::Result<F::Output> {
-    let bell = Arc::new(Bell::new()?);
-    let reactor = Reactor::enter(&bell)?;
-    // Dropped before the reactor is left: tasks that end have sockets to shut down, and buffers in the kernel's hands.
+    let event = Arc::new(WakeEvent::new()?);
+    let reactor = Reactor::enter(&event)?;
+    // Declared after the reactor, so dropped before it: tasks that end shut their sockets down, which completes operations.
     let mut tasks = LocalSet::new();
-    run(&reactor, &bell, &mut tasks, main)
+    run(&reactor, &event, &mut tasks, main)
 }
 
-/// Hands over to the kernel what this thread has queued, where it has a reactor.
+/// Submits what this thread has queued, if it runs a reactor.
 pub(crate) fn submit_queued() {
     if let Some(reactor) = Reactor::current() {
         reactor.submit_queued();
@@ -61,17 +67,26 @@ pub(crate) fn submit_queued() {
 }
 
 /// The reactor of this thread.
+///
+/// # Errors
+///
+/// This thread does not run a reactor.
 pub(crate) fn current() -> io::Result<Rc<Reactor>> {
-    Reactor::current().ok_or_else(|| io::Error::other("this thread has no reactor"))
+    Reactor::current().ok_or_else(|| io::Error::other("this thread does not run a reactor"))
 }
 
-fn run<F: Future>(reactor: &Rc<Reactor>, bell: &Arc<Bell>, tasks: &mut LocalSet, main: F) -> io::Result<F::Output> {
+fn run<F: Future>(
+    reactor: &Rc<Reactor>,
+    event: &Arc<WakeEvent>,
+    tasks: &mut LocalSet,
+    main: F,
+) -> io::Result<F::Output> {
     let mut main = pin!(main);
-    let (main_call, tasks_call) = (Call::new(bell), Call::new(bell));
-    let (main_waker, tasks_waker) = (Waker::from(Arc::clone(&main_call)), Waker::from(Arc::clone(&tasks_call)));
+    let (main_flag, tasks_flag) = (WakeFlag::new(event), WakeFlag::new(event));
+    let (main_waker, tasks_waker) = (Waker::from(Arc::clone(&main_flag)), Waker::from(Arc::clone(&tasks_flag)));
     loop {
         for _ in 0..POLLS_PER_TURN {
-            let (poll_main, poll_tasks) = (main_call.take(), tasks_call.take());
+            let (poll_main, poll_tasks) = (main_flag.take(), tasks_flag.take());
             if poll_main {
                 let _spawning = tasks.enter();
                 if let Poll::Ready(output) = main.as_mut().poll(&mut Context::from_waker(&main_waker)) {
@@ -89,72 +104,73 @@ fn run<F: Future>(reactor: &Rc<Reactor>, bell: &Arc<Bell>, tasks: &mut LocalSet,
         if reactor.deliver() {
             continue;
         }
-        bell.listening.store(true, Ordering::SeqCst);
-        let idle = !main_call.is_made() && !tasks_call.is_made();
+        event.armed.store(true, Ordering::SeqCst);
+        let idle = !main_flag.is_set() && !tasks_flag.is_set();
         let entered = reactor.enter_kernel(idle);
-        // Before anybody is woken from here. Another thread that has not seen it yet rings once in vain.
-        bell.listening.store(false, Ordering::Relaxed);
+        // Before any task is woken here. A thread that still reads `true` writes to the eventfd once without need.
+        event.armed.store(false, Ordering::Relaxed);
         entered?;
-        reactor.collect();
+        reactor.reap();
     }
 }
 
-/// What brings a worker back from the kernel when another thread has woken one of its tasks.
-struct Bell {
-    /// The worker waits in the kernel, or is about to: who wakes it has to ring.
-    listening: AtomicBool,
+/// Brings the worker back from the kernel when another thread wakes one of its tasks. One a worker.
+struct WakeEvent {
+    /// The worker waits in the kernel or is about to, so a thread that wakes a task must write to the eventfd.
+    armed: AtomicBool,
     eventfd: OwnedFd,
 }
 
-impl Bell {
+impl WakeEvent {
     fn new() -> io::Result<Self> {
         let eventfd = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        Ok(Self { listening: AtomicBool::new(false), eventfd })
+        Ok(Self { armed: AtomicBool::new(false), eventfd })
     }
 
-    fn ring(&self) {
-        // It can only fail where 2^64 - 2 rings went unheard, and then the worker is awake already.
+    fn signal(&self) {
+        // It fails only if the counter is at 2^64 - 2 (eventfd(2)), and then the worker is awake already.
         let _ = rustix::io::write(&self.eventfd, &1_u64.to_ne_bytes());
     }
 
-    fn quiet(&self) {
-        // Fails where nobody rang.
+    fn clear(&self) {
+        // It fails if the counter is 0, which is as good.
         let _ = rustix::io::read(&self.eventfd, &mut [0_u8; 8]);
     }
 }
 
-/// Whether something is to be polled: what its waker says.
-struct Call {
-    made: AtomicBool,
-    bell: Arc<Bell>,
+/// The waker of `main` or of the tasks: whether to poll it.
+struct WakeFlag {
+    set: AtomicBool,
+    event: Arc<WakeEvent>,
 }
 
-impl Call {
-    /// Made already, since everything is polled once.
-    fn new(bell: &Arc<Bell>) -> Arc<Self> {
-        Arc::new(Self { made: AtomicBool::new(true), bell: Arc::clone(bell) })
+impl WakeFlag {
+    /// Starts set, because everything is polled once.
+    fn new(event: &Arc<WakeEvent>) -> Arc<Self> {
+        Arc::new(Self { set: AtomicBool::new(true), event: Arc::clone(event) })
     }
 
-    fn is_made(&self) -> bool {
-        self.made.load(Ordering::SeqCst)
+    fn is_set(&self) -> bool {
+        self.set.load(Ordering::SeqCst)
     }
 
     fn take(&self) -> bool {
-        // A call that the first look misses is seen by `is_made`, before the worker waits.
-        self.made.load(Ordering::Relaxed) && self.made.swap(false, Ordering::AcqRel)
+        // If the relaxed load misses a wake-up, `is_set` sees it before the worker waits.
+        self.set.load(Ordering::Relaxed) && self.set.swap(false, Ordering::AcqRel)
     }
 }
 
-impl Wake for Call {
+impl Wake for WakeFlag {
     fn wake(self: Arc<Self>) {
         self.wake_by_ref();
     }
 
-    /// Either the worker sees the call before it waits, or the caller sees that it waits: both store first and look then, in one
-    /// order for all threads. A worker that wakes itself is not listening.
+    /// No wake-up is lost: the waking thread stores `set` and then reads `armed`, the worker stores `armed` and then reads `set`,
+    /// all sequentially consistent, so at least one of them sees the other's store. A worker that wakes its own task finds
+    /// `armed` false.
     fn wake_by_ref(self: &Arc<Self>) {
-        if !self.made.swap(true, Ordering::SeqCst) && self.bell.listening.swap(false, Ordering::SeqCst) {
-            self.bell.ring();
+        if !self.set.swap(true, Ordering::SeqCst) && self.event.armed.swap(false, Ordering::SeqCst) {
+            self.event.signal();
         }
     }
 }

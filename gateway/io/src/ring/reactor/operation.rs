@@ -1,8 +1,7 @@
-//! What is lent to the kernel, from the submission of an operation to its completion.
+//! Operations from submission to completion, and what the kernel uses meanwhile.
 //!
-//! Owns the buffers and the descriptors of operations under way, and what is known of completed ones. A buffer stays here until the
-//! kernel says that it is done with it, whatever becomes of whoever asked for the operation. Must not speak to the kernel: that
-//! is [`super::queues`].
+//! Owns the buffers and descriptors of operations in flight, and completions until their tasks take them. A buffer stays here
+//! until the operation completes, even if its future is dropped. Must not enter the kernel: [`super::queues`] does.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -10,190 +9,194 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use super::queues::Reactor;
-use crate::ring::{Completion, Lent};
+use crate::ring::{Completion, Resources};
 
-/// Names an operation to the kernel: its place, and how many had that place before. A name returns after 2^32 operations there, and
-/// by then nothing is left of the first.
+/// Identifies an operation in `user_data`: the index of its record, and how many operations that record had before. An id repeats
+/// after 2^32 operations on one record, and the first of them has completed by then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Key {
-    place: u32,
-    round: u32,
+pub(super) struct OperationId {
+    index: u32,
+    generation: u32,
 }
 
-impl Key {
+impl OperationId {
     pub(super) fn to_user_data(self) -> u64 {
-        u64::from(self.round) << 32 | u64::from(self.place)
+        u64::from(self.generation) << 32 | u64::from(self.index)
     }
 
     fn from_user_data(user_data: u64) -> Self {
-        let bytes = user_data.to_be_bytes();
-        let [a, b, c, d, e, f, g, h] = bytes;
-        Self { round: u32::from_be_bytes([a, b, c, d]), place: u32::from_be_bytes([e, f, g, h]) }
+        let [a, b, c, d, e, f, g, h] = user_data.to_be_bytes();
+        Self { generation: u32::from_be_bytes([a, b, c, d]), index: u32::from_be_bytes([e, f, g, h]) }
     }
 }
 
-struct Slot {
-    round: u32,
-    state: State,
+struct Record {
+    generation: u32,
+    progress: Progress,
 }
 
-enum State {
+enum Progress {
+    /// No operation: the next one may use the record.
     Free,
-    UnderWay {
-        lent: Lent,
-        waker: Option<Waker>,
-    },
-    /// Nobody wants to know what comes of it.
-    Abandoned {
-        _lent: Lent,
-    },
+    /// Queued or with the kernel.
+    InFlight { resources: Resources, waker: Option<Waker> },
+    /// In flight, and its future was dropped.
+    Abandoned { resources: Resources },
+    /// Completed, and its future has not taken the completion yet.
     Completed(Completion),
 }
 
-/// The operations of a worker: at most one a direction of a socket, and one accept a listener.
+/// The operations of a worker: at most one for each direction of a socket, and one accept a listener.
 #[derive(Default)]
 pub(super) struct Operations {
-    slots: Vec<Slot>,
+    records: Vec<Record>,
     free: Vec<u32>,
-    under_way: usize,
+    in_flight: usize,
 }
 
 impl Operations {
-    /// Takes in what an operation borrows.
-    pub(super) fn begin(&mut self, lent: Lent) -> Key {
-        let state = State::UnderWay { lent, waker: None };
-        self.under_way += 1;
-        if let Some(place) = self.free.pop() {
-            let slot = &mut self.slots[place as usize];
-            slot.state = state;
-            return Key { place, round: slot.round };
+    /// Adds an operation that is about to be submitted. Its resources are kept until [`Self::complete`].
+    pub(super) fn insert(&mut self, resources: Resources) -> OperationId {
+        let progress = Progress::InFlight { resources, waker: None };
+        self.in_flight += 1;
+        if let Some(index) = self.free.pop() {
+            let record = &mut self.records[index as usize];
+            record.progress = progress;
+            return OperationId { index, generation: record.generation };
         }
-        let place =
-            u32::try_from(self.slots.len()).expect("a process has less than 2^31 descriptors, each two operations");
-        self.slots.push(Slot { round: 0, state });
-        Key { place, round: 0 }
+        let index = u32::try_from(self.records.len())
+            .expect("a process has fewer than 2^31 descriptors, and each at most two operations");
+        self.records.push(Record { generation: 0, progress });
+        OperationId { index, generation: 0 }
     }
 
-    /// How many operations the kernel has.
-    pub(super) fn under_way(&self) -> usize {
-        self.under_way
+    /// How many operations are in flight.
+    pub(super) fn in_flight(&self) -> usize {
+        self.in_flight
     }
 
-    fn slot(&mut self, key: Key) -> Option<&mut Slot> {
-        self.slots.get_mut(key.place as usize).filter(|slot| slot.round == key.round)
+    fn record(&mut self, id: OperationId) -> Option<&mut Record> {
+        self.records.get_mut(id.index as usize).filter(|record| record.generation == id.generation)
     }
 
-    fn free(&mut self, key: Key) -> State {
-        let Some(slot) = self.slot(key) else { return State::Free };
-        let state = std::mem::replace(&mut slot.state, State::Free);
-        slot.round = slot.round.wrapping_add(1);
-        self.free.push(key.place);
-        state
+    fn free(&mut self, id: OperationId) -> Progress {
+        let Some(record) = self.record(id) else { return Progress::Free };
+        let progress = std::mem::replace(&mut record.progress, Progress::Free);
+        record.generation = record.generation.wrapping_add(1);
+        self.free.push(id.index);
+        progress
     }
 
-    /// The kernel is done with the operation. `conclude` makes a completion of what was lent.
-    pub(super) fn complete(&mut self, user_data: u64, conclude: impl FnOnce(Lent) -> Completion) -> Concluded {
-        let key = Key::from_user_data(user_data);
-        let Some(slot) = self.slot(key) else { return Concluded::Nothing };
-        match std::mem::replace(&mut slot.state, State::Free) {
-            State::UnderWay { lent, waker } => {
-                slot.state = State::Completed(conclude(lent));
-                self.under_way -= 1;
-                waker.map_or(Concluded::Nothing, Concluded::Wake)
+    /// Completes the operation with id `user_data`. `completion` makes the completion from the operation's resources, and is
+    /// called only if that operation is in flight.
+    pub(super) fn complete(&mut self, user_data: u64, completion: impl FnOnce(Resources) -> Completion) -> Followup {
+        let id = OperationId::from_user_data(user_data);
+        let Some(record) = self.record(id) else { return Followup::Nothing };
+        match std::mem::replace(&mut record.progress, Progress::Free) {
+            Progress::InFlight { resources, waker } => {
+                record.progress = Progress::Completed(completion(resources));
+                self.in_flight -= 1;
+                waker.map_or(Followup::Nothing, Followup::Wake)
             }
-            State::Abandoned { _lent: lent } => {
-                self.under_way -= 1;
-                self.free(key);
-                Concluded::Abandoned(conclude(lent))
+            Progress::Abandoned { resources } => {
+                self.in_flight -= 1;
+                self.free(id);
+                Followup::Drop(completion(resources))
             }
-            // The kernel completes an operation once.
-            state @ (State::Completed(_) | State::Free) => {
-                slot.state = state;
-                Concluded::Nothing
+            // The kernel completes a one-shot operation once, so this CQE belongs to none.
+            progress @ (Progress::Completed(_) | Progress::Free) => {
+                record.progress = progress;
+                Followup::Nothing
             }
         }
     }
 
-    /// Takes out what came of an operation; `Err` gives back a waker that another has replaced.
-    fn take(&mut self, key: Key, context: &Context<'_>) -> Result<Completion, Option<Waker>> {
-        let Some(slot) = self.slot(key) else { return Ok(unknown()) };
-        match &mut slot.state {
-            State::UnderWay { waker, .. } => match waker {
+    /// Takes the completion of an operation. If the operation is in flight, stores the waker of `context` and returns the waker
+    /// that it replaces, if there is one, as `Err`.
+    fn take(&mut self, id: OperationId, context: &Context<'_>) -> Result<Completion, Option<Waker>> {
+        let Some(record) = self.record(id) else { return Ok(already_taken()) };
+        match &mut record.progress {
+            Progress::InFlight { waker, .. } => match waker {
                 Some(waker) if waker.will_wake(context.waker()) => Err(None),
                 waker => Err(waker.replace(context.waker().clone())),
             },
-            State::Abandoned { .. } | State::Free => Ok(unknown()),
-            State::Completed(_) => match self.free(key) {
-                State::Completed(completion) => Ok(completion),
-                State::UnderWay { .. } | State::Abandoned { .. } | State::Free => Ok(unknown()),
+            Progress::Abandoned { .. } | Progress::Free => Ok(already_taken()),
+            Progress::Completed(_) => match self.free(id) {
+                Progress::Completed(completion) => Ok(completion),
+                Progress::InFlight { .. } | Progress::Abandoned { .. } | Progress::Free => Ok(already_taken()),
             },
         }
     }
 
-    /// Nobody will ask for the operation again. What it leaves behind is returned, to be dropped where nothing is borrowed.
-    fn abandon(&mut self, key: Key) -> Option<Left> {
-        let slot = self.slot(key)?;
-        match std::mem::replace(&mut slot.state, State::Free) {
-            State::UnderWay { lent, waker } => {
-                slot.state = State::Abandoned { _lent: lent };
-                waker.map(Left::Waker)
+    /// Notes that the future of an operation was dropped. Returns what the record no longer needs; the caller drops it when
+    /// `Operations` is not borrowed.
+    fn abandon(&mut self, id: OperationId) -> Option<Leftover> {
+        let record = self.record(id)?;
+        match std::mem::replace(&mut record.progress, Progress::Free) {
+            Progress::InFlight { resources, waker } => {
+                record.progress = Progress::Abandoned { resources };
+                waker.map(Leftover::Waker)
             }
-            State::Completed(completion) => {
-                self.free(key);
-                Some(Left::Completion(completion))
+            Progress::Completed(completion) => {
+                self.free(id);
+                Some(Leftover::Completion(completion))
             }
-            state @ (State::Abandoned { .. } | State::Free) => {
-                slot.state = state;
+            progress @ (Progress::Abandoned { .. } | Progress::Free) => {
+                record.progress = progress;
                 None
             }
         }
     }
 }
 
-/// What a completion asks for, once nothing is borrowed any more.
-pub(super) enum Concluded {
+/// What to do after a completion, when [`Operations`] is not borrowed.
+pub(super) enum Followup {
     Nothing,
     Wake(Waker),
-    /// To be dropped: a connection that was accepted for nobody is closed.
-    Abandoned(#[expect(dead_code, reason = "it is dropped, which is all it is for")] Completion),
+    /// The future was dropped. Dropping the completion closes a connection that was accepted.
+    Drop(#[expect(dead_code, reason = "it is only dropped")] Completion),
 }
 
-#[expect(dead_code, reason = "they are dropped, which is all they are for")]
-enum Left {
+/// What a dropped future leaves.
+#[expect(dead_code, reason = "they are only dropped")]
+enum Leftover {
     Waker(Waker),
     Completion(Completion),
 }
 
-/// What comes of an operation that is not there: it was asked for after its end.
-fn unknown() -> Completion {
+/// The completion for a future that is polled after it was ready.
+fn already_taken() -> Completion {
     debug_assert!(false, "an operation was polled after its completion");
     Completion::failed(rustix::io::Errno::CANCELED.into())
 }
 
-/// An operation under way, or completed and not asked for yet. Dropping it cancels nothing: what is lent stays with the reactor
-/// until the kernel gives it back.
-pub(crate) struct Operation {
+/// An operation in flight, or completed and not taken yet. Dropping it cancels nothing: the reactor keeps the operation's
+/// resources until the kernel completes it.
+pub(in crate::ring) struct Operation {
     reactor: Rc<Reactor>,
-    key: Key,
+    id: OperationId,
 }
 
 impl Operation {
-    pub(super) fn new(reactor: Rc<Reactor>, key: Key) -> Self {
-        Self { reactor, key }
+    pub(super) fn new(reactor: Rc<Reactor>, id: OperationId) -> Self {
+        Self { reactor, id }
     }
 
-    /// What the operation is called, to have it cancelled.
-    pub(super) fn key(&self) -> Key {
-        self.key
+    pub(super) fn reactor(&self) -> &Reactor {
+        &self.reactor
+    }
+
+    pub(super) fn id(&self) -> OperationId {
+        self.id
     }
 }
 
 impl Future for Operation {
     type Output = Completion;
 
-    /// Waits for what comes of it; not to be asked again then.
+    /// Waits for the completion. Must not be polled again after that.
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Completion> {
-        let taken = self.reactor.operations.borrow_mut().take(self.key, context);
+        let taken = self.reactor.operations.borrow_mut().take(self.id, context);
         match taken {
             Ok(completion) => Poll::Ready(completion),
             Err(_replaced) => Poll::Pending,
@@ -203,8 +206,8 @@ impl Future for Operation {
 
 impl Drop for Operation {
     fn drop(&mut self) {
-        let left = self.reactor.operations.borrow_mut().abandon(self.key);
-        drop(left);
+        let leftover = self.reactor.operations.borrow_mut().abandon(self.id);
+        drop(leftover);
     }
 }
 
@@ -212,7 +215,7 @@ impl Drop for Operation {
 mod tests {
     #![expect(clippy::unwrap_used, reason = "a failed set-up fails the test")]
 
-    use std::os::fd::OwnedFd;
+    use std::os::fd::{IntoRawFd, OwnedFd};
     use std::os::unix::net::UnixStream;
 
     use rustix::net::SendFlags;
@@ -220,44 +223,59 @@ mod tests {
     use super::*;
     use crate::ring::Submission;
 
-    fn lent(descriptor: &Rc<OwnedFd>) -> Lent {
+    fn resources(descriptor: &Rc<OwnedFd>) -> Resources {
         Submission::send(descriptor, vec![1, 2, 3], 0, SendFlags::empty()).into_parts().1
     }
 
-    #[expect(unsafe_code, reason = "the tests answer for the kernel")]
-    fn done(lent: Lent) -> Completion {
-        // SAFETY: three bytes were sent of three.
-        unsafe { Completion::new(lent, 3) }
+    #[expect(unsafe_code, reason = "the tests stand in for the kernel")]
+    fn sent(resources: Resources) -> Completion {
+        // SAFETY: the operation is a send, and its result is a count that nothing depends on.
+        unsafe { Completion::new(resources, 3) }
     }
 
     #[test]
-    fn what_is_lent_stays_until_the_kernel_gives_it_back() {
+    fn resources_stay_until_the_operation_completes() {
         let (socket, _peer) = UnixStream::pair().unwrap();
         let descriptor = Rc::new(OwnedFd::from(socket));
         let mut operations = Operations::default();
-        let key = operations.begin(lent(&descriptor));
-        assert!(operations.abandon(key).is_none(), "nobody has asked for it yet");
-        assert_eq!((Rc::strong_count(&descriptor), operations.under_way()), (2, 1));
-        assert!(matches!(operations.complete(key.to_user_data(), done), Concluded::Abandoned(_)));
-        assert_eq!((Rc::strong_count(&descriptor), operations.under_way()), (1, 0));
+        let id = operations.insert(resources(&descriptor));
+        assert!(operations.abandon(id).is_none(), "it was never polled");
+        assert_eq!((Rc::strong_count(&descriptor), operations.in_flight()), (2, 1));
+        assert!(matches!(operations.complete(id.to_user_data(), sent), Followup::Drop(_)));
+        assert_eq!((Rc::strong_count(&descriptor), operations.in_flight()), (1, 0));
     }
 
     #[test]
-    fn a_place_is_used_again_under_another_name() {
+    fn a_record_is_reused_with_another_id() {
         let (socket, _peer) = UnixStream::pair().unwrap();
         let descriptor = Rc::new(OwnedFd::from(socket));
         let context = Context::from_waker(Waker::noop());
         let mut operations = Operations::default();
-        let first = operations.begin(lent(&descriptor));
-        assert!(operations.take(first, &context).is_err(), "under way");
-        assert!(matches!(operations.complete(first.to_user_data(), done), Concluded::Wake(_)));
+        let first = operations.insert(resources(&descriptor));
+        assert!(operations.take(first, &context).is_err(), "in flight");
+        assert!(matches!(operations.complete(first.to_user_data(), sent), Followup::Wake(_)));
         assert_eq!(operations.take(first, &context).ok().unwrap().buffer, [1, 2, 3]);
-        let second = operations.begin(lent(&descriptor));
-        assert_eq!((second.place, second.round), (first.place, first.round + 1));
-        assert_eq!(Key::from_user_data(second.to_user_data()), second);
-        // What is late for the first means nothing to the second.
-        assert!(matches!(operations.complete(first.to_user_data(), done), Concluded::Nothing));
+        let second = operations.insert(resources(&descriptor));
+        assert_eq!((second.index, second.generation), (first.index, first.generation + 1));
+        assert_eq!(OperationId::from_user_data(second.to_user_data()), second);
+        // A late CQE of the first does not touch the second.
+        assert!(matches!(operations.complete(first.to_user_data(), sent), Followup::Nothing));
         assert!(operations.abandon(first).is_none());
-        assert_eq!(operations.under_way(), 1);
+        assert_eq!(operations.in_flight(), 1);
+    }
+
+    #[test]
+    fn a_connection_accepted_for_a_dropped_future_is_closed() {
+        let (listener, _) = UnixStream::pair().unwrap();
+        let (accepted, mut peer) = UnixStream::pair().unwrap();
+        let mut operations = Operations::default();
+        let id = operations.insert(Submission::accept(&Rc::new(listener.into())).into_parts().1);
+        operations.abandon(id);
+        let number = accepted.into_raw_fd();
+        #[expect(unsafe_code, reason = "the test stands in for the kernel")]
+        // SAFETY: `into_raw_fd` has given up the descriptor, as accept4(2) would.
+        let completion = |resources| unsafe { Completion::new(resources, number) };
+        drop(operations.complete(id.to_user_data(), completion));
+        assert_eq!(std::io::Read::read(&mut peer, &mut [0; 1]).unwrap(), 0, "the peer sees the end of the stream");
     }
 }

@@ -1,12 +1,12 @@
-//! The ring of a worker, and its turns.
+//! The ring of a worker: its queues, and the system call of a turn.
 //!
-//! Owns the submission and the completion queue, what waits for room in them, and the wait for the next timer. One turn enters the
-//! kernel once, unless more operations were queued than the ring has entries or some were handed over early. Must not know what
-//! the bytes mean, nor poll a task.
+//! Owns the submission and the completion queue, the SQEs that found the submission queue full, and the wait for the next timer.
+//! A turn enters the kernel once, or more often if more operations are queued than the ring has SQEs or some are submitted early.
+//! Must not know what the bytes mean, nor poll a task.
 //!
-//! JUSTIFICATION for `unsafe`: whoever queues an entry has to vouch for what it points to, and whoever takes an answer, for whose
-//! it is.
-#![expect(unsafe_code, reason = "entries go to the kernel and answers come from it; see each SAFETY comment")]
+//! JUSTIFICATION for `unsafe`: an SQE's pointer and descriptor must outlive its operation, and a CQE's result becomes a
+//! [`Completion`].
+#![expect(unsafe_code, reason = "SQEs and CQEs hold raw pointers and descriptors; see each SAFETY comment")]
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -22,58 +22,59 @@ use io_uring::{IoUring, opcode, squeue};
 use rustix::event::PollFlags;
 use rustix::io::Errno;
 
-use super::Bell;
-use super::operation::{Concluded, Operation, Operations};
+use super::WakeEvent;
+use super::operation::{Followup, Operation, Operations};
 use super::timers::Timers;
 use crate::backend::{ProbeError, check};
 use crate::ring::driver::Driver;
 use crate::ring::{COMPLETION_ENTRIES, Completion, ENTRIES, Submission};
 
-/// `user_data` of the poll of the bell: the round and the place of no operation, which there are less than 2^32 - 1 of.
-const BELL: u64 = u64::MAX;
+/// `user_data` of the poll of the wake event. The index of no operation, since there are fewer than 2^32 - 2 of them.
+const WAKE_EVENT: u64 = u64::MAX;
 
-/// `user_data` of what nobody asks for: the completion of a cancellation.
-const NOBODY: u64 = u64::MAX - 1;
+/// `user_data` of cancellations, whose completions are ignored. The index of no operation either.
+const IGNORED: u64 = u64::MAX - 1;
 
-/// `IORING_ENTER_GETEVENTS` of `linux/io_uring.h`: run what there is to complete.
+/// `IORING_ENTER_GETEVENTS` of `linux/io_uring.h`: run completion work.
 const GET_EVENTS: u32 = 1;
 
-/// How long to wait when the kernel has no memory for an operation, or no room for a completion.
+/// How long to wait if the kernel has no memory for an operation, or no room for a completion.
 const SHORT_OF_MEMORY_PAUSE: Duration = Duration::from_millis(1);
 
-/// Most completions of a turn in which they are delivered one by one. At half load with 64 connections, 16 and 32 brought the 99th
-/// percentile of latency from 1.11 of nginx' to 0.98; with 8 it was 1.02, with 4 1.14. Saturated, nothing changed with 16: the kernel
-/// runs up to 20 at once (`IO_LOCAL_TW_DEFAULT_MAX`), so that a busy worker has more. With 32 it has not, and paid 2 %.
-const CALM: usize = 16;
+/// The most completions of a turn under light load, when they are delivered one at a time. At half load with 64 connections, 16
+/// and 32 brought the 99th percentile of latency from 1.11 times that of nginx to 0.98; with 8 it was 1.02, with 4 1.14.
+/// Saturated, 16 changed nothing: the kernel runs up to 20 completions at once (`IO_LOCAL_TW_DEFAULT_MAX`), so a busy worker gets
+/// more than 16. 32 is above that, and cost 2 %.
+const LIGHT_LOAD: usize = 16;
 
-/// For how long the operations that a worker leaves behind may take to be cancelled. Nothing waits for a peer there, so this is
-/// long; what is left then keeps its memory for ever.
-const LEAVE_LIMIT: Duration = Duration::from_secs(1);
+/// How long a worker that ends waits for its operations to be cancelled. Cancelling waits for no peer, so this is long. Operations
+/// that are still in flight then keep their memory for ever.
+const SHUTDOWN_LIMIT: Duration = Duration::from_secs(1);
 
 thread_local! {
     static CURRENT: RefCell<Option<Rc<Reactor>>> = const { RefCell::new(None) };
 }
 
-/// What a worker does I/O by.
+/// The I/O state of a worker: the ring, the operations and the timers.
 pub(crate) struct Reactor {
     ring: RefCell<IoUring>,
-    /// Entries that found the submission queue full: at most one a direction of a socket, and a cancellation.
+    /// SQEs that found the submission queue full: at most one for each direction of a socket, and one cancellation.
     overflow: RefCell<VecDeque<squeue::Entry>>,
     pub(super) operations: RefCell<Operations>,
     pub(super) timers: RefCell<Timers>,
-    /// Completions on their way from the ring to who waits for them; empty when the kernel is entered.
-    arrived: RefCell<VecDeque<(u64, i32)>>,
-    /// Whether few came, and nobody is busy for long.
-    calm: Cell<bool>,
-    /// Whether somebody was busy for long in this turn.
+    /// Completions (`user_data` and result) taken from the ring and not delivered yet. Empty when the kernel is entered.
+    reaped: RefCell<VecDeque<(u64, i32)>>,
+    /// Whether the load is light.
+    light: Cell<bool>,
+    /// Whether a task announced CPU-heavy work in this turn.
     busy: Cell<bool>,
-    pub(super) bell: Arc<Bell>,
+    pub(super) event: Arc<WakeEvent>,
 }
 
-/// The stay of a thread with its reactor.
-pub(super) struct Entered(Rc<Reactor>);
+/// Keeps the reactor the current one of this thread. Dropping it ends every operation that is in flight.
+pub(super) struct EnterGuard(Rc<Reactor>);
 
-impl Deref for Entered {
+impl Deref for EnterGuard {
     type Target = Rc<Reactor>;
 
     fn deref(&self) -> &Rc<Reactor> {
@@ -81,9 +82,9 @@ impl Deref for Entered {
     }
 }
 
-impl Drop for Entered {
+impl Drop for EnterGuard {
     fn drop(&mut self) {
-        self.0.leave();
+        self.0.end_operations();
         let current = CURRENT.take();
         drop(current);
     }
@@ -95,7 +96,7 @@ fn build(entries: u32, completion_entries: u32) -> io::Result<IoUring> {
     builder.setup_cqsize(completion_entries).build(entries)
 }
 
-/// Whether this host allows it, and why not.
+/// Checks that this host allows the driver. `IORING_SETUP_DEFER_TASKRUN` is its newest requirement (Linux 6.1).
 pub(crate) fn probe() -> Result<(), ProbeError> {
     check(build(8, 16), "6.1")
 }
@@ -104,98 +105,114 @@ impl Driver for Rc<Reactor> {
     type Operation = Operation;
 
     fn submit(&self, submission: Submission) -> Operation {
-        // The pointer in the entry stays valid: what it points to moves into `Operations`, with a share of the descriptor, and both
-        // are kept there until the completion arrives.
-        let (entry, lent) = submission.into_parts();
-        let key = self.operations.borrow_mut().begin(lent);
-        self.push(entry.user_data(key.to_user_data()));
-        Operation::new(Rc::clone(self), key)
+        let (entry, resources) = submission.into_parts();
+        let id = self.operations.borrow_mut().insert(resources);
+        // SAFETY: the SQE's pointer and descriptor belong to `resources`, which `operations` keeps until the CQE arrives.
+        unsafe { self.push(entry.user_data(id.to_user_data())) };
+        Operation::new(Rc::clone(self), id)
     }
 
-    fn cancel(&self, _descriptor: &Rc<OwnedFd>, operation: &Operation) {
-        // By its own name rather than by its descriptor's number, which may be another's by the time the kernel reads this.
-        let entry = opcode::AsyncCancel2::new(CancelBuilder::user_data(operation.key().to_user_data())).build();
-        self.push(entry.user_data(NOBODY));
+    /// By the operation's id. A descriptor's number could belong to another socket when the kernel reads the SQE.
+    fn cancel(_descriptor: &Rc<OwnedFd>, operation: &Operation) {
+        operation.reactor().push_cancel(CancelBuilder::user_data(operation.id().to_user_data()));
     }
 
-    fn is_calm(&self) -> bool {
-        self.calm.get()
+    fn is_lightly_loaded(&self) -> bool {
+        self.light.get()
     }
 }
 
 impl Reactor {
-    /// Makes a reactor, for this thread alone.
-    pub(super) fn enter(bell: &Arc<Bell>) -> io::Result<Entered> {
+    /// Makes a reactor, the current one of this thread from now on.
+    pub(super) fn enter(event: &Arc<WakeEvent>) -> io::Result<EnterGuard> {
         let reactor = Rc::new(Self {
             ring: RefCell::new(build(ENTRIES, COMPLETION_ENTRIES)?),
             overflow: RefCell::default(),
             operations: RefCell::default(),
             timers: RefCell::default(),
-            arrived: RefCell::default(),
-            calm: Cell::new(false),
+            reaped: RefCell::default(),
+            light: Cell::new(false),
             busy: Cell::new(false),
-            bell: Arc::clone(bell),
+            event: Arc::clone(event),
         });
-        reactor.listen();
+        reactor.poll_wake_event();
         CURRENT.set(Some(Rc::clone(&reactor)));
-        Ok(Entered(reactor))
+        Ok(EnterGuard(reactor))
     }
 
-    /// The reactor of this thread.
+    /// The current reactor of this thread.
     pub(super) fn current() -> Option<Rc<Self>> {
-        // Not there either while the thread ends.
+        // An error means that the thread is ending.
         CURRENT.try_with(|current| current.borrow().clone()).ok().flatten()
     }
 
-    fn push(&self, entry: squeue::Entry) {
+    /// Queues an SQE.
+    ///
+    /// # Safety
+    ///
+    /// The pointer and the descriptor in `entry`, if it has them, are valid until the operation completes.
+    unsafe fn push(&self, entry: squeue::Entry) {
         let mut overflow = self.overflow.borrow_mut();
-        if !overflow.is_empty() || !self.try_push(&entry) {
+        // SAFETY: the caller promises it.
+        if !overflow.is_empty() || !unsafe { self.try_push(&entry) } {
             overflow.push_back(entry);
         }
     }
 
-    fn try_push(&self, entry: &squeue::Entry) -> bool {
+    /// Queues an SQE if the submission queue has room.
+    ///
+    /// # Safety
+    ///
+    /// As [`Self::push`].
+    unsafe fn try_push(&self, entry: &squeue::Entry) -> bool {
         let mut ring = self.ring.borrow_mut();
-        // SAFETY: the entry's pointer and descriptor are valid until the operation completes: `begin` has put what they belong to
-        // into `Operations`, the bell lives as long as the reactor, and cancellations have neither.
+        // SAFETY: the caller promises it.
         unsafe { ring.submission().push(entry) }.is_ok()
     }
 
-    /// Polls the bell, once.
-    fn listen(&self) {
+    fn push_cancel(&self, builder: CancelBuilder) {
+        let entry = opcode::AsyncCancel2::new(builder).build();
+        // SAFETY: a cancellation by `user_data`, or of everything, has no pointer and no descriptor.
+        unsafe { self.push(entry.user_data(IGNORED)) };
+    }
+
+    /// Polls the wake event, once.
+    fn poll_wake_event(&self) {
         let events = u32::from(PollFlags::IN.bits());
-        let entry = opcode::PollAdd::new(Fd(self.bell.eventfd.as_raw_fd()), events).build();
-        self.push(entry.user_data(BELL));
+        let entry = opcode::PollAdd::new(Fd(self.event.eventfd.as_raw_fd()), events).build();
+        // SAFETY: the reactor owns a share of the wake event, so the eventfd is open as long as the ring.
+        unsafe { self.push(entry.user_data(WAKE_EVENT)) };
     }
 
-    /// Takes the completions out of the ring, and wakes who waits for the time.
-    pub(super) fn collect(&self) {
-        let mut arrived = self.arrived.borrow_mut();
-        arrived.extend(self.ring.borrow_mut().completion().map(|entry| (entry.user_data(), entry.result())));
-        self.calm.set(!self.busy.take() && arrived.len() <= CALM);
-        drop(arrived);
-        self.expire();
+    /// Takes all completions from the ring, decides whether the load is light, and wakes the timers that are due.
+    pub(super) fn reap(&self) {
+        let mut reaped = self.reaped.borrow_mut();
+        reaped.extend(self.ring.borrow_mut().completion().map(|entry| (entry.user_data(), entry.result())));
+        self.light.set(!self.busy.take() && reaped.len() <= LIGHT_LOAD);
+        drop(reaped);
+        self.wake_due_timers();
     }
 
-    /// Wakes who waits for the next completion where they are few, else for all of them; `false` where there was none.
+    /// Delivers the next completion under light load, else all of them. Returns `false` if there was none.
     pub(super) fn deliver(&self) -> bool {
-        // Nobody is woken while these are borrowed, and nobody who is woken can add to them.
-        let next = || self.arrived.borrow_mut().pop_front();
+        // `reaped` is not borrowed while a completion is delivered, and only `reap` adds to it.
+        let next = || self.reaped.borrow_mut().pop_front();
         let Some((user_data, result)) = next() else { return false };
-        self.conclude(user_data, result);
-        if !self.calm.get() {
+        self.complete(user_data, result);
+        if !self.light.get() {
             while let Some((user_data, result)) = next() {
-                self.conclude(user_data, result);
+                self.complete(user_data, result);
             }
         }
         true
     }
 
-    /// Moves what found no room into the submission queue; whether some is left.
+    /// Moves SQEs from `overflow` to the submission queue. Returns whether some are left.
     fn refill(&self) -> bool {
         let mut overflow = self.overflow.borrow_mut();
         while let Some(entry) = overflow.front() {
-            if !self.try_push(entry) {
+            // SAFETY: `push` put the entry there, and its caller promised it.
+            if !unsafe { self.try_push(entry) } {
                 return true;
             }
             overflow.pop_front();
@@ -203,23 +220,23 @@ impl Reactor {
         false
     }
 
-    /// Hands over what is queued, without a look at what has completed: before this thread is busy for long. What comes next has to
-    /// wait, and is delivered together then: one by one, clients that were never seen cost 4 % more CPU, and webhooks 5 %.
+    /// Submits what is queued, before CPU-heavy work, and does not look for completions. The load counts as heavy from now on, so
+    /// completions that arrive meanwhile are delivered together: one at a time, new clients cost 4 % more CPU, and webhooks 5 %.
     pub(super) fn submit_queued(&self) {
-        self.calm.set(false);
+        self.light.set(false);
         self.busy.set(true);
         let mut ring = self.ring.borrow_mut();
         if !ring.submission().is_empty() {
-            // Where it fails, the entries stay queued, and the end of the turn says what is wrong.
+            // If it fails, the SQEs stay queued, and the end of the turn reports the error.
             let _ = ring.submit();
         }
     }
 
-    /// Hands over what is queued and, where the worker is `idle`, waits for a completion or a timer.
+    /// Submits what is queued. If the worker is `idle` and everything fits, waits for a completion or for the first timer.
     ///
     /// # Errors
     ///
-    /// What io_uring_enter(2) says, where that ring can be used no more.
+    /// Those of io_uring_enter(2) that leave the ring unusable.
     pub(super) fn enter_kernel(&self, idle: bool) -> io::Result<()> {
         let wait = !self.refill() && idle;
         let limit = self.timers.borrow().first().map(|at| at.saturating_duration_since(Instant::now()));
@@ -231,77 +248,78 @@ impl Reactor {
                 submitter.submit_with_args(1, &SubmitArgs::new().timespec(&Timespec::from(limit)))
             }
             None if wait => submitter.submit_and_wait(1),
-            // SAFETY: no argument goes with it, and every queued entry is valid, as `try_push` says.
+            // SAFETY: the call passes no argument, and every queued SQE is valid, as `push` requires.
             Some(_) | None => unsafe { submitter.enter::<()>(queued, 0, GET_EVENTS, None) },
         };
         drop(ring);
         let Err(error) = entered else { return Ok(()) };
         match Errno::from_io_error(&error) {
             Some(Errno::TIME | Errno::INTR) => Ok(()),
-            // Completions overflowed and are to be fetched first, or there is no memory for an operation. Both pass.
+            // Overflowed completions must be reaped first, or there is no memory for an operation. Both pass.
             Some(Errno::BUSY | Errno::AGAIN) => {
                 if ring_is_empty(&mut self.ring.borrow_mut()) {
                     std::thread::sleep(SHORT_OF_MEMORY_PAUSE);
                 }
                 Ok(())
             }
-            // EBADR above all: the kernel has lost completions, and somebody would wait for ever.
+            // Above all EBADR: the kernel has lost completions, and their tasks would wait for ever.
             Some(_) | None => Err(error),
         }
     }
 
-    /// Takes the kernel's answer to an operation, and wakes who waits for it.
-    fn conclude(&self, user_data: u64, result: i32) {
+    /// Handles one completion: stores it and wakes its task, or drops it if its future was dropped.
+    fn complete(&self, user_data: u64, result: i32) {
         match user_data {
-            NOBODY => {}
-            BELL => {
-                self.bell.quiet();
+            IGNORED => {}
+            WAKE_EVENT => {
+                self.event.clear();
                 if result != -Errno::CANCELED.raw_os_error() {
-                    self.listen();
+                    self.poll_wake_event();
                 }
             }
             _ => {
-                // SAFETY: the kernel's answer to the operation of that name, which has borrowed this.
-                let conclude = |lent| unsafe { Completion::new(lent, result) };
-                let concluded = self.operations.borrow_mut().complete(user_data, conclude);
-                match concluded {
-                    Concluded::Wake(waker) => waker.wake(),
-                    Concluded::Nothing | Concluded::Abandoned(_) => {}
+                // SAFETY: `result` is from the CQE with this `user_data`, whose operation the resources belong to. Each CQE is
+                // reaped once.
+                let completion = |resources| unsafe { Completion::new(resources, result) };
+                let followup = self.operations.borrow_mut().complete(user_data, completion);
+                match followup {
+                    Followup::Wake(waker) => waker.wake(),
+                    Followup::Nothing | Followup::Drop(_) => {}
                 }
             }
         }
     }
 
-    fn expire(&self) {
+    fn wake_due_timers(&self) {
         if self.timers.borrow().first().is_none() {
             return;
         }
         let now = Instant::now();
         loop {
-            let due = self.timers.borrow_mut().due(now);
+            let due = self.timers.borrow_mut().take_due(now);
             let Some(waker) = due else { return };
             waker.wake();
         }
     }
 
-    /// Ends every operation that is still under way, so that nothing is in the kernel's hands when the memory goes.
-    fn leave(&self) {
-        let entry = opcode::AsyncCancel2::new(CancelBuilder::any()).build();
-        self.push(entry.user_data(NOBODY));
+    /// Cancels every operation and waits for the completions, for [`SHUTDOWN_LIMIT`] at most, so that the kernel uses no buffer
+    /// when its memory is freed.
+    fn end_operations(&self) {
+        self.push_cancel(CancelBuilder::any());
         let began = Instant::now();
-        while self.operations.borrow().under_way() > 0 && began.elapsed() < LEAVE_LIMIT {
+        while self.operations.borrow().in_flight() > 0 && began.elapsed() < SHUTDOWN_LIMIT {
             if self.enter_kernel(false).is_err() {
                 break;
             }
-            self.collect();
+            self.reap();
             while self.deliver() {}
-            if self.operations.borrow().under_way() > 0 {
+            if self.operations.borrow().in_flight() > 0 {
                 std::thread::sleep(SHORT_OF_MEMORY_PAUSE);
             }
         }
         let operations = self.operations.take();
-        if operations.under_way() > 0 {
-            // The kernel may still write there.
+        if operations.in_flight() > 0 {
+            // The kernel may still write to their buffers.
             std::mem::forget(operations);
         }
     }

@@ -1,19 +1,22 @@
-//! What this backend alone promises: wakes from other threads, turns for everybody, and memory that outlives who lent it.
+//! What the reactor alone promises: wake-ups from other threads, fair turns, and buffers that outlive their tasks.
 
 #![expect(clippy::unwrap_used, reason = "a failed set-up fails the test")]
 
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use tokio::task::{spawn_local, yield_now};
 
 use super::*;
+use crate::ring::Submission;
+use crate::ring::driver::Driver;
 use crate::{Backend, Socket, timer};
 
-/// Runs `main` where this host allows the backend.
+/// Runs `main` if this host allows the reactor.
 fn run_here<F: Future<Output = ()>>(main: F) {
     match probe() {
         Ok(()) => block_on(main).unwrap(),
@@ -26,8 +29,8 @@ fn pair() -> (Socket, UnixStream) {
     (Socket::new(Backend::Reactor, ours.into()).unwrap(), theirs)
 }
 
-/// A pair, in a turn that brought one completion alone.
-async fn pair_in_a_calm_turn() -> (Socket, UnixStream) {
+/// A pair under light load: the turn brought one completion.
+async fn pair_under_light_load() -> (Socket, UnixStream) {
     let (mut socket, mut peer) = pair();
     peer.write_all(b"ping").unwrap();
     receive(&mut socket).await;
@@ -46,7 +49,7 @@ fn another_thread_wakes_a_worker_that_waits() {
         let (sender, mut receiver) = tokio::sync::watch::channel(0);
         let other = std::thread::spawn(move || {
             for number in 1..=100 {
-                // Now and then the worker is on its way into the kernel, now and then in it.
+                // Sometimes the worker is about to enter the kernel, sometimes it waits there.
                 std::thread::sleep(Duration::from_micros(number % 7 * 50));
                 sender.send_replace(number);
             }
@@ -60,7 +63,7 @@ fn another_thread_wakes_a_worker_that_waits() {
 }
 
 #[test]
-fn a_worker_that_wakes_itself_rings_no_bell() {
+fn a_worker_that_wakes_its_own_tasks_writes_no_eventfd() {
     run_here(async {
         let (mut socket, mut peer) = pair();
         for _ in 0..3 {
@@ -69,14 +72,14 @@ fn a_worker_that_wakes_itself_rings_no_bell() {
             peer.write_all(b"ping").unwrap();
             assert_eq!(receive(&mut socket).await, 4);
             other.await.unwrap();
-            let bell = &Reactor::current().unwrap().bell;
-            assert_eq!(rustix::io::read(&bell.eventfd, &mut [0_u8; 8]), Err(rustix::io::Errno::AGAIN));
+            let event = &Reactor::current().unwrap().event;
+            assert_eq!(rustix::io::read(&event.eventfd, &mut [0_u8; 8]), Err(rustix::io::Errno::AGAIN));
         }
     });
 }
 
 #[test]
-fn timers_come_in_order_and_dropped_ones_not_at_all() {
+fn timers_end_in_order_and_dropped_ones_are_removed() {
     run_here(async {
         let order = Rc::new(RefCell::new(Vec::new()));
         let tasks: Vec<_> = [30, 10, 20, 10]
@@ -97,7 +100,7 @@ fn timers_come_in_order_and_dropped_ones_not_at_all() {
             task.await.unwrap();
         }
         assert_eq!(*order.borrow(), [10, 10, 20, 30]);
-        assert!(Reactor::current().unwrap().timers.borrow().first().is_none(), "nobody waits");
+        assert!(Reactor::current().unwrap().timers.borrow().first().is_none(), "no timer is left");
     });
 }
 
@@ -119,7 +122,7 @@ fn tasks_that_are_always_ready_starve_no_socket_and_no_timer() {
 
 #[test]
 fn more_operations_than_the_ring_has_entries_all_complete() {
-    // Each pair takes two descriptors, of which a process may often have 1,024.
+    // Each pair takes two descriptors, and many hosts limit a process to 1,024.
     const PAIRS: usize = 300;
     run_here(async {
         let mut peers = Vec::new();
@@ -129,7 +132,7 @@ fn more_operations_than_the_ring_has_entries_all_complete() {
             peers.push(peer);
             tasks.push(spawn_local(async move {
                 socket.queue().extend_from_slice(b"hello");
-                // Both directions at once: 600 entries before the first turn.
+                // Both directions at once: 600 SQEs before the first turn ends.
                 let received = poll_fn(|context| {
                     let _ = socket.poll_drain(context);
                     socket.poll_fill(context)
@@ -148,7 +151,7 @@ fn more_operations_than_the_ring_has_entries_all_complete() {
 }
 
 #[test]
-fn what_is_handed_over_goes_out_while_the_worker_is_busy() {
+fn submitted_sends_leave_while_the_worker_is_busy() {
     run_here(async {
         let (mut socket, mut peer) = pair();
         socket.queue().extend_from_slice(b"hello");
@@ -167,8 +170,8 @@ fn what_is_handed_over_goes_out_while_the_worker_is_busy() {
     });
 }
 
-/// In which order the tasks of `requests` sockets run that all have something to read: each wakes a second task of its own, as a
-/// request does that goes to a handler.
+/// The order in which the tasks of `requests` sockets run if all sockets become readable at once. Each task wakes a second one, as
+/// a request wakes the task of its handler's connection.
 fn order_of(requests: usize) -> Vec<(&'static str, usize)> {
     let order = Rc::new(RefCell::new(Vec::new()));
     let record = Rc::clone(&order);
@@ -202,21 +205,21 @@ fn order_of(requests: usize) -> Vec<(&'static str, usize)> {
 }
 
 #[test]
-fn a_few_requests_are_served_one_after_the_other_and_many_in_step() {
+fn few_requests_are_served_one_at_a_time_and_many_together() {
     if probe().is_err() {
         return;
     }
     let few: Vec<_> = (0..4).flat_map(|number| [("request", number), ("handler", number)]).collect();
     assert_eq!(order_of(4), few);
-    // The kernel gives out some twenty at a time (IO_LOCAL_TW_DEFAULT_MAX), more than are few.
+    // The kernel completes up to 20 at a time (IO_LOCAL_TW_DEFAULT_MAX), more than under light load.
     let many = order_of(64);
     assert!(many[..17].iter().all(|(step, _)| *step == "request"), "{many:?}");
 }
 
 #[test]
-fn where_little_comes_an_answer_is_with_the_peer_before_the_turn_ends() {
+fn under_light_load_an_answer_reaches_the_peer_before_the_turn_ends() {
     run_here(async {
-        let (mut socket, mut peer) = pair_in_a_calm_turn().await;
+        let (mut socket, mut peer) = pair_under_light_load().await;
         socket.queue().extend_from_slice(b"pong");
         poll_fn(|context| {
             assert!(socket.poll_drain(context).is_ready());
@@ -231,10 +234,10 @@ fn where_little_comes_an_answer_is_with_the_peer_before_the_turn_ends() {
 }
 
 #[test]
-fn more_than_the_socket_holds_is_sent_in_order() {
+fn more_than_the_socket_buffer_holds_is_sent_in_order() {
     run_here(async {
-        let (mut socket, mut peer) = pair_in_a_calm_turn().await;
-        // More than a Unix socket has room for (net.core.wmem_default is 208 KiB), and no byte like its neighbours.
+        let (mut socket, mut peer) = pair_under_light_load().await;
+        // More than a Unix socket has room for (net.core.wmem_default is 208 KiB). No byte equals its neighbours.
         let bytes: Vec<u8> = (0..1 << 20).map(|index: u32| u8::try_from(index % 251).unwrap()).collect();
         socket.queue().extend_from_slice(&bytes);
         let expected = bytes.clone();
@@ -255,7 +258,7 @@ fn more_than_the_socket_holds_is_sent_in_order() {
 }
 
 #[test]
-fn a_worker_that_ends_leaves_nothing_with_the_kernel() {
+fn a_worker_that_ends_leaves_no_operation_in_flight() {
     let descriptor = RefCell::new(None);
     let peer = RefCell::new(None);
     run_here(async {
@@ -266,5 +269,40 @@ fn a_worker_that_ends_leaves_nothing_with_the_kernel() {
         timer::sleep(Duration::from_millis(5)).await;
     });
     let left = descriptor.take();
-    assert!(left.is_none_or(|descriptor| descriptor.upgrade().is_none()), "the receive is over, its descriptor closed");
+    assert!(
+        left.is_none_or(|descriptor| descriptor.upgrade().is_none()),
+        "the receive has completed, its descriptor is closed"
+    );
+}
+
+#[test]
+fn a_cancellation_ends_one_operation_and_no_other_on_the_same_descriptor() {
+    run_here(async {
+        let (ours, mut peer) = UnixStream::pair().unwrap();
+        let descriptor = Rc::new(OwnedFd::from(ours));
+        let reactor = Reactor::current().unwrap();
+        let [cancelled, other] = [(); 2].map(|()| reactor.submit(Submission::readable(&descriptor)));
+        <Rc<Reactor> as Driver>::cancel(&descriptor, &cancelled);
+        let error = cancelled.await.result.unwrap_err();
+        assert_eq!(rustix::io::Errno::from_io_error(&error), Some(rustix::io::Errno::CANCELED));
+        let mut other = pin!(other);
+        assert!(timer::timeout(Duration::from_millis(20), &mut other).await.is_err(), "still in flight");
+        peer.write_all(b"ping").unwrap();
+        assert!(other.await.result.is_ok());
+    });
+}
+
+#[test]
+fn a_connection_for_a_dropped_accept_is_closed() {
+    run_here(async {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let reactor = Reactor::current().unwrap();
+        drop(reactor.submit(Submission::accept(&Rc::new(listener.into()))));
+        timer::sleep(Duration::from_millis(5)).await;
+        let mut client = TcpStream::connect(address).unwrap();
+        timer::sleep(Duration::from_millis(20)).await;
+        client.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        assert_eq!(client.read(&mut [0; 1]).unwrap(), 0, "the client sees the end of the stream");
+    });
 }

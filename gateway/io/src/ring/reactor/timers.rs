@@ -1,6 +1,7 @@
-//! The timers of a worker: who is to be woken when.
+//! The timers of a worker.
 //!
-//! Owns the order of times. There are few: one a wait that is not a socket's, which all have bounds of their own.
+//! Owns the wakers by due time. They are few, one a wait that is not a socket's, and each kind of wait has a bound of its own.
+//! Must not enter the kernel: [`super::queues`] waits for the first timer.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -10,46 +11,45 @@ use std::time::{Duration, Instant};
 
 use super::queues::Reactor;
 
-/// Who waits, by time; those of one instant in the order in which they came.
+/// Wakers by due time and number. Timers due at the same instant are woken in the order of their numbers.
 #[derive(Default)]
 pub(super) struct Timers {
-    waiting: BTreeMap<Key, Waker>,
-    next: u64,
+    wakers: BTreeMap<(Instant, u64), Waker>,
+    next_number: u64,
 }
 
-type Key = (Instant, u64);
-
 impl Timers {
-    /// Enters somebody who waits for `at`.
+    /// Adds a timer, and returns its number.
     fn insert(&mut self, at: Instant, waker: Waker) -> u64 {
-        let number = self.next;
-        self.next += 1;
-        self.waiting.insert((at, number), waker);
+        let number = self.next_number;
+        self.next_number += 1;
+        self.wakers.insert((at, number), waker);
         number
     }
 
-    /// When the first is due.
+    /// When the first timer is due.
     pub(super) fn first(&self) -> Option<Instant> {
-        self.waiting.first_key_value().map(|((at, _), _)| *at)
+        self.wakers.first_key_value().map(|((at, _), _)| *at)
     }
 
-    /// Takes out one who is due at `now`.
-    pub(super) fn due(&mut self, now: Instant) -> Option<Waker> {
-        let first = self.waiting.first_entry()?;
+    /// Removes a timer that is due at `now`.
+    pub(super) fn take_due(&mut self, now: Instant) -> Option<Waker> {
+        let first = self.wakers.first_entry()?;
         if first.key().0 <= now { Some(first.remove()) } else { None }
     }
 }
 
-/// Waits for `duration` from now on, on a thread with a reactor; elsewhere there is nothing to wait by.
+/// Waits for `duration`, counted from the call. Returns `None` if this thread does not run a reactor.
 pub(crate) fn sleep(duration: Duration) -> Option<Sleep> {
-    // Nothing waits for longer than a year; a time that cannot be told would be for ever.
+    // No wait is longer than a year, and the bound keeps the sum below from overflowing.
     const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
     Reactor::current().map(|_| Sleep { at: Instant::now() + duration.min(LONGEST), number: None })
 }
 
-/// A wait for a point in time. Belongs to the thread that it was made on.
+/// A wait for a point in time. Belongs to the thread that made it.
 pub(crate) struct Sleep {
     at: Instant,
+    /// The timer's number, once it is polled.
     number: Option<u64>,
 }
 
@@ -63,7 +63,7 @@ impl Future for Sleep {
         }
         let waker = context.waker().clone();
         let mut timers = reactor.timers.borrow_mut();
-        let waiting = self.number.and_then(|number| timers.waiting.get_mut(&(self.at, number)));
+        let waiting = self.number.and_then(|number| timers.wakers.get_mut(&(self.at, number)));
         let replaced = match waiting {
             Some(waiting) => Some(std::mem::replace(waiting, waker)),
             None => {
@@ -71,7 +71,7 @@ impl Future for Sleep {
                 None
             }
         };
-        // What a waker's end sets off may have timers of its own.
+        // In this order: dropping a waker may drop a task, and that its timers.
         drop(timers);
         drop(replaced);
         Poll::Pending
@@ -81,7 +81,7 @@ impl Future for Sleep {
 impl Drop for Sleep {
     fn drop(&mut self) {
         if let (Some(number), Some(reactor)) = (self.number, Reactor::current()) {
-            let removed = reactor.timers.borrow_mut().waiting.remove(&(self.at, number));
+            let removed = reactor.timers.borrow_mut().wakers.remove(&(self.at, number));
             drop(removed);
         }
     }

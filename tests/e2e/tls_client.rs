@@ -1,5 +1,7 @@
-//! A TLS connection that a test holds in its hand: rustls over a socket, for what depends on when bytes come and on how the
-//! connection ends. Where neither matters, tests use curl and OpenSSL.
+//! A TLS client under the control of a test: rustls over a socket, for behaviour that depends on when bytes arrive and on how the
+//! connection ends. For all else, tests use curl and OpenSSL.
+//!
+//! Owns the socket. Must not interpret more than HTTP heads and bodies.
 
 use std::io::{self, BufReader, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpStream};
@@ -8,34 +10,34 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use hookgate_testkit::configuration::HOST;
-use hookgate_testkit::http::Response;
+use hookgate_testkit::http::{self, Response};
 use hookgate_testkit::pki::{ClientIdentity, Pki};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
-use crate::world::SOON;
+use crate::environment::SOON;
 
 /// How a connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum End {
-    /// With a `close_notify`: nothing is missing.
+    /// With a `close_notify`: the data is complete.
     Orderly,
-    /// Without one, or by a reset: something may be missing.
+    /// Without one, or by a reset: the data may be incomplete.
     Cut,
-    /// Not within the time given.
+    /// Not within the limit.
     Open,
 }
 
-/// Makes connections to one daemon with one certificate.
+/// Makes connections to one daemon, with one certificate.
 #[derive(Clone)]
-pub(crate) struct Caller {
+pub(crate) struct TlsClient {
     config: Arc<ClientConfig>,
     port: u16,
 }
 
-impl Caller {
-    /// Connections to 127.0.0.1:`port`, as `identity`. Sessions are resumed, as a sender that calls often would.
+impl TlsClient {
+    /// A client for 127.0.0.1:`port` with `identity`. It resumes sessions, as a frequent sender does.
     pub(crate) fn new(port: u16, pki: &Pki, identity: &ClientIdentity) -> Result<Self> {
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from(pki.server_root().der().to_vec()))?;
@@ -48,12 +50,12 @@ impl Caller {
     }
 
     /// Connects, and completes the handshake.
-    pub(crate) fn connect(&self) -> Result<Call> {
-        self.shake_hands(self.dial()?)
+    pub(crate) fn connect(&self) -> Result<TlsConnection> {
+        self.handshake(self.connect_tcp()?)
     }
 
-    /// Connects, and sends nothing yet.
-    pub(crate) fn dial(&self) -> io::Result<TcpStream> {
+    /// Connects without a handshake.
+    pub(crate) fn connect_tcp(&self) -> io::Result<TcpStream> {
         let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port))?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(SOON))?;
@@ -62,40 +64,40 @@ impl Caller {
     }
 
     /// Completes the handshake on `stream`.
-    pub(crate) fn shake_hands(&self, stream: TcpStream) -> Result<Call> {
+    pub(crate) fn handshake(&self, stream: TcpStream) -> Result<TlsConnection> {
         let connection = ClientConnection::new(Arc::clone(&self.config), ServerName::try_from(HOST)?)?;
         let mut stream = StreamOwned::new(connection, stream);
         while stream.conn.is_handshaking() {
             stream.conn.complete_io(&mut stream.sock).context("handshake")?;
         }
-        Ok(Call { stream: BufReader::new(stream) })
+        Ok(TlsConnection { stream: BufReader::new(stream) })
     }
 }
 
 /// An established connection.
-pub(crate) struct Call {
+pub(crate) struct TlsConnection {
     stream: BufReader<StreamOwned<ClientConnection, TcpStream>>,
 }
 
-impl Call {
+impl TlsConnection {
     /// Sends `bytes`.
     pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
         self.stream.get_mut().write_all(bytes.as_ref())?;
         self.stream.get_mut().flush()
     }
 
-    /// Reads one final response; fails where the connection ends, or nothing comes, before its end.
+    /// Reads one final response. Fails if the connection ends, or nothing arrives, before the end of the response.
     pub(crate) fn response(&mut self) -> Result<Response> {
         Response::read(&mut self.stream)?.context("the connection ended before a response")
     }
 
-    /// Sends `request`, and reads its response.
+    /// Sends `request`, and reads the response.
     pub(crate) fn ask(&mut self, request: impl AsRef<[u8]>) -> Result<Response> {
         self.send(request)?;
         self.response()
     }
 
-    /// Reads until `wanted` has come, for at most `limit`; returns everything up to there.
+    /// Reads up to and including `wanted`, for at most `limit`.
     pub(crate) fn read_until(&mut self, wanted: &str, limit: Duration) -> Result<String> {
         let mut seen = Vec::new();
         let deadline = Instant::now() + limit;
@@ -116,7 +118,7 @@ impl Call {
         self.read(usize::MAX, limit)
     }
 
-    /// Reads until `count` bytes or more have come, or the connection ends.
+    /// Reads until `count` bytes or more have arrived, or the connection ends.
     pub(crate) fn take(&mut self, count: usize) -> Result<(Vec<u8>, End)> {
         self.read(count, SOON)
     }
@@ -147,7 +149,7 @@ impl Call {
         Ok((seen, End::Open))
     }
 
-    /// Says that nothing more comes, and goes on reading.
+    /// Closes the sending direction.
     pub(crate) fn finish_sending(&mut self) -> Result<()> {
         let stream = self.stream.get_mut();
         stream.conn.send_close_notify();
@@ -155,7 +157,7 @@ impl Call {
         Ok(stream.sock.shutdown(Shutdown::Write)?)
     }
 
-    /// Closes the socket by a reset, as the kernel of a peer does that was killed.
+    /// Closes the socket with a reset, as the kernel does for a killed peer.
     pub(crate) fn reset(self) -> Result<()> {
         Ok(socket2::SockRef::from(self.socket()).set_linger(Some(Duration::ZERO))?)
     }
@@ -165,9 +167,7 @@ impl Call {
     }
 }
 
-/// A request as bytes, for [`HOST`], with a body of which the length is announced.
+/// A request for [`HOST`] as bytes, with a Content-Length.
 pub(crate) fn request(method: &str, target: &str, body: &[u8]) -> Vec<u8> {
-    let length = body.len();
-    let head = format!("{method} {target} HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: {length}\r\n\r\n");
-    [head.as_bytes(), body].concat()
+    http::request(method, target, HOST, &[], body)
 }

@@ -1,7 +1,7 @@
-//! A container that was booted, as a host: commands on it, its network, its journal, its processes.
+//! A booted container: commands in it, its network, its journal, its processes.
 //!
-//! Owns the container and everything that it takes of this machine: a mount namespace with the file system (a layer in memory over
-//! the shared root), a control group, a network namespace of its own without a way out.
+//! Owns the container and all that it uses of the host: a mount namespace with its file system (a layer in memory over the shared
+//! root), a control group, and a network namespace without a route out. Must know nothing of hookgate but its unit.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -16,22 +16,22 @@ use std::time::{Duration, Instant};
 use hookgate_testkit::process::{self, Finished};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-use crate::base;
+use crate::artifacts;
 
-/// How long a container may take until it is up. It takes a second; a busy machine needs more.
+/// How long booting may take. It takes a second; a busy machine needs more.
 const BOOT_LIMIT: Duration = Duration::from_secs(60);
 
-/// How long a command on it may take.
+/// How long a command in the container may take.
 const COMMAND_LIMIT: Duration = Duration::from_secs(60);
 
-/// How long something may take that should be over soon.
+/// The limit for everything that should happen soon.
 pub(crate) const SOON: Duration = Duration::from_secs(20);
 
-/// How often the container is asked for what it does not tell by itself.
+/// How often the state of the container is checked.
 const POLL: Duration = Duration::from_millis(50);
 
-/// Boots a container. Its own mount namespace, so that nothing is to be unmounted, and its own control group, which systemd in it
-/// takes for the whole of them: `$1` root file system, `$2` name, `$3` what is bound to /srv/scene.
+/// The script that boots a container, in a mount namespace, so that nothing needs to be unmounted, and in a control group, which the
+/// systemd in the container sees as the root: `$1` root file system, `$2` name, `$3` the directory to mount at /srv/test.
 const BOOT: &str = r#"
 set -e
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
@@ -42,37 +42,37 @@ mkdir /run/layer
 mount -t tmpfs -o size=512m,mode=0755 tmpfs /run/layer
 mkdir /run/layer/upper /run/layer/work /run/layer/root
 mount -t overlay overlay -o "lowerdir=$1,upperdir=/run/layer/upper,workdir=/run/layer/work" /run/layer/root
-exec systemd-nspawn --quiet --register=no --keep-unit --machine="$2" --directory=/run/layer/root --bind="$3:/srv/scene" \
+exec systemd-nspawn --quiet --register=no --keep-unit --machine="$2" --directory=/run/layer/root --bind="$3:/srv/test" \
     --private-network --link-journal=no --resolv-conf=off --timezone=off --system-call-filter="bpf @sandbox" --console=pipe --boot
 "#;
 
 static COUNT: AtomicU32 = AtomicU32::new(0);
 
-/// A booted container; it ends with this.
-pub(crate) struct Host {
+/// A booted container; ended on drop.
+pub(crate) struct Container {
     name: String,
     /// unshare, the parent of systemd-nspawn.
     outermost: Child,
-    /// The container's first process, as this machine counts.
+    /// The id, on the host, of the first process of the container.
     init: u32,
 }
 
-impl Host {
-    /// Boots, with `scene` at /srv/scene.
-    pub(crate) fn boot(scene: &Path) -> Self {
-        let root = base::root();
+impl Container {
+    /// Boots a container with `directory` at /srv/test.
+    pub(crate) fn boot(directory: &Path) -> Self {
+        let root = artifacts::root();
         let name = format!("hookgate-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-        // Also where this process is killed: setpriv's signal is kept across execve and ends unshare, whose child is the first of a
-        // process namespace, which ends with it.
+        // The container also ends if this process is killed: the signal of setpriv survives execve and ends unshare, whose child is
+        // the first process of a process namespace, which ends with it.
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL", "unshare", "--mount", "--propagation", "private"]);
         command.args(["--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c", BOOT, "sh"]);
-        command.arg(root).arg(&name).arg(scene);
+        command.arg(root).arg(&name).arg(directory);
         let outermost = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
         let outermost = outermost.expect("setpriv and unshare, of util-linux, are needed");
-        let mut host = Self { name, outermost, init: 0 };
-        host.wait_booted();
-        host
+        let mut container = Self { name, outermost, init: 0 };
+        container.wait_booted();
+        container
     }
 
     fn wait_booted(&mut self) {
@@ -90,7 +90,7 @@ impl Host {
             };
             if let Some(init) = child(self.outermost.id()).and_then(child) {
                 self.init = init;
-                let state = self.attempt(&["systemctl", "is-system-running"]).stdout_text();
+                let state = self.try_run(&["systemctl", "is-system-running"]).stdout_text();
                 if ["running", "degraded"].contains(&state.trim()) {
                     return;
                 }
@@ -101,7 +101,7 @@ impl Host {
     }
 
     /// Runs a command in the container, as root.
-    pub(crate) fn attempt(&self, command: &[&str]) -> Finished {
+    pub(crate) fn try_run(&self, command: &[&str]) -> Finished {
         let mut nsenter = Command::new("nsenter");
         nsenter.args(["--target", &self.init.to_string(), "--mount", "--uts", "--ipc", "--net", "--pid"]);
         nsenter.args(command).env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("LC_ALL", "C");
@@ -109,21 +109,21 @@ impl Host {
         process::run(nsenter, b"", COMMAND_LIMIT).expect("nsenter, of util-linux, is needed")
     }
 
-    /// As [`Host::attempt`], and must succeed. What it printed to standard output.
+    /// Runs a command in the container, as root, which must succeed. Returns its standard output.
     pub(crate) fn run(&self, command: &[&str]) -> String {
-        let ended = self.attempt(command);
+        let ended = self.try_run(command);
         let (out, error) = (ended.stdout_text(), ended.stderr_text());
         assert!(ended.success(), "{command:?}: {:?}\n{out}{error}\n{}", ended.status, self.journal());
         out
     }
 
-    /// A script in the container's shell, which must succeed.
+    /// Runs a script in the shell of the container, which must succeed. Returns its standard output.
     pub(crate) fn shell(&self, script: &str) -> String {
         self.run(&["sh", "-ec", script])
     }
 
-    /// Runs `work` in the network of the container: 127.0.0.1 is the container's.
-    pub(crate) fn inside<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+    /// Runs `work` in the network namespace of the container, where 127.0.0.1 is the container.
+    pub(crate) fn in_network<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
         let network = self.network();
         thread::scope(|scope| {
             let worker = scope.spawn(|| {
@@ -134,27 +134,27 @@ impl Host {
         })
     }
 
-    /// The network of the container, for threads to enter.
+    /// The network namespace of the container, for threads to enter.
     pub(crate) fn network(&self) -> Network {
         Network(File::open(format!("/proc/{}/ns/net", self.init)).unwrap())
     }
 
-    /// Writes a file in the container; its directory is made.
+    /// Writes a file in the container, and makes its directory.
     pub(crate) fn write(&self, path: &str, text: &str) {
         let path = Path::new("/proc").join(self.init.to_string()).join("root").join(path.trim_start_matches('/'));
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(&path, text).unwrap();
     }
 
-    /// Installs a package, from a file of this machine.
+    /// Installs a package from a file of the host. Returns the output of dpkg.
     pub(crate) fn install(&self, package: &Path) -> String {
         let bytes = fs::read(package).unwrap();
         fs::write(format!("/proc/{}/root/root/package.deb", self.init), bytes).unwrap();
         self.shell("dpkg --install /root/package.deb 2>&1; rm /root/package.deb")
     }
 
-    /// Settings of `unit` in the form of a drop-in, in force after a daemon-reload.
-    pub(crate) fn drop_in(&self, unit: &str, text: &str) {
+    /// Writes settings of `unit` as a drop-in, and reloads the units.
+    pub(crate) fn write_drop_in(&self, unit: &str, text: &str) {
         self.write(&format!("/etc/systemd/system/{unit}.d/test.conf"), text);
         self.run(&["systemctl", "daemon-reload"]);
     }
@@ -164,12 +164,12 @@ impl Host {
         self.run(&["systemctl", "show", "--value", "--property", property, unit]).trim().to_owned()
     }
 
-    /// What the service said, in the form of `journalctl --output=cat`.
+    /// The journal of the service.
     pub(crate) fn journal(&self) -> String {
-        self.attempt(&["journalctl", "--no-pager", "--unit=hookgate.service"]).stdout_text()
+        self.try_run(&["journalctl", "--no-pager", "--unit=hookgate.service"]).stdout_text()
     }
 
-    /// Waits until `done` gives something.
+    /// Waits until `done` returns `Some`.
     pub(crate) fn wait_for<T>(&self, what: &str, limit: Duration, mut done: impl FnMut() -> Option<T>) -> T {
         let deadline = Instant::now() + limit;
         loop {
@@ -181,8 +181,8 @@ impl Host {
         }
     }
 
-    /// The number that this machine knows a process of the container by: as the container counts, `inner`.
-    pub(crate) fn outer_process(&self, inner: &str) -> u32 {
+    /// The id, on the host, of the process with the id `inner` in the container.
+    pub(crate) fn host_process(&self, inner: &str) -> u32 {
         let is_it = |status: &str| {
             let line = status.lines().find_map(|line| line.strip_prefix("NSpid:")).unwrap_or_default();
             line.split_whitespace().next_back() == Some(inner)
@@ -199,19 +199,19 @@ impl Host {
     }
 }
 
-/// The network of a container.
+/// The network namespace of a container.
 pub(crate) struct Network(File);
 
 impl Network {
-    /// Moves the calling thread, and what it starts, into this network.
+    /// Moves the calling thread, and what it starts, into this namespace.
     pub(crate) fn enter(&self) {
         move_into_link_name_space(self.0.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
     }
 }
 
-impl Drop for Host {
+impl Drop for Container {
     fn drop(&mut self) {
-        // Whatever is in the container ends with the process namespace, and that with unshare.
+        // All processes of the container end with the process namespace, which ends with unshare.
         drop(self.outermost.kill());
         drop(self.outermost.wait());
         let remove = "mount -t cgroup2 cgroup2 /sys/fs/cgroup; cd /sys/fs/cgroup

@@ -1,4 +1,4 @@
-//! A connection of `s_client` that stays open while a test does something else.
+//! A connection of `s_client` that stays open while a test acts.
 
 use std::io::Write;
 use std::process::{ChildStdin, Command, Stdio};
@@ -8,25 +8,25 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 
 use super::openssl::alert_number;
-use crate::http::Response;
-use crate::process::{Capture, Reaped};
+use crate::http::{self, Response};
+use crate::process::{Capture, KilledOnDrop};
 
-/// How often the child is looked at.
+/// How often the state of the child and its output are checked.
 const POLL: Duration = Duration::from_millis(5);
 
-/// An open connection; killed and reaped when dropped.
+/// An open connection; its `s_client` is killed and reaped on drop.
 #[derive(Debug)]
-pub struct Conversation {
-    child: Reaped,
+pub struct OpenSslConnection {
+    child: KilledOnDrop,
     stdin: ChildStdin,
     stdout: Capture,
     stderr: Capture,
 }
 
-impl Conversation {
+impl OpenSslConnection {
     pub(super) fn start(mut command: Command, first: &[u8]) -> Result<Self> {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = Reaped(command.spawn().context("starting openssl")?);
+        let mut child = KilledOnDrop(command.spawn().context("starting openssl")?);
         let stdin = child.0.stdin.take().context("stdin was asked for as a pipe")?;
         let stdout = Capture::start(child.0.stdout.take().context("stdout was asked for as a pipe")?);
         let stderr = Capture::start(child.0.stderr.take().context("stderr was asked for as a pipe")?);
@@ -41,7 +41,7 @@ impl Conversation {
     ///
     /// `s_client` has ended.
     pub fn send(&mut self, bytes: &[u8]) -> Result<()> {
-        self.stdin.write_all(bytes).context("writing to openssl, which has ended")
+        self.stdin.write_all(bytes).context("writing to openssl")
     }
 
     /// Sends a POST of `body` that leaves the connection open.
@@ -50,20 +50,18 @@ impl Conversation {
     ///
     /// `s_client` has ended.
     pub fn post(&mut self, host: &str, target: &str, body: &[u8]) -> Result<()> {
-        let length = body.len();
-        let head = format!("POST {target} HTTP/1.1\r\nHost: {host}\r\nContent-Length: {length}\r\n\r\n");
-        self.send(&[head.as_bytes(), body].concat())
+        self.send(&http::request("POST", target, host, &[], body))
     }
 
-    /// Waits until `count` responses have come over this connection, and returns them all.
+    /// Waits for `count` responses on this connection, and returns them all.
     ///
     /// # Errors
     ///
-    /// They do not come within `limit`, or the connection ends before; what `s_client` says is named.
+    /// They do not arrive within `limit`, or the connection ends first; the standard error of `s_client` is in the message.
     pub fn responses(&self, count: usize, limit: Duration) -> Result<Vec<Response>> {
         let deadline = Instant::now() + limit;
         loop {
-            // Asked first: what was written before the end is then in sight.
+            // Checked first, so that the responses include all that was written before the end.
             let ended = self.stdout.is_finished();
             let responses = self.stdout.inspect(Response::read_all);
             if responses.len() >= count && responses.iter().all(|response| response.complete) {
@@ -94,7 +92,7 @@ impl Conversation {
         }
     }
 
-    /// The alert that the server sent so far, by its number (RFC 8446, section 6).
+    /// The number of the alert that the server has sent (RFC 8446, section 6).
     pub fn alert(&self) -> Option<u8> {
         alert_number(&self.stderr())
     }

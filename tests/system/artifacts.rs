@@ -1,9 +1,7 @@
-//! What every container begins with: a small Debian with systemd, and the package of the binary under test.
+//! What every container needs: the root file system of a small Debian with systemd, and packages of the binary under test.
 //!
-//! mmdebstrap makes the Debian, in a third of debootstrap's time.
-//!
-//! Owns both, and makes each once: the Debian is kept for later runs, the packages live as long as the test binary. Neither is ever
-//! written to by a container.
+//! Owns both, and makes each once. The root file system is kept for later runs; the packages live as long as the test binary. A
+//! container must not write to either. mmdebstrap needs a third of the time of debootstrap.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -12,25 +10,25 @@ use std::sync::LazyLock;
 
 use rustix::fs::{FlockOperation, flock};
 
-/// Names another release of Debian to test on: `trixie` has systemd 257, with `Type=notify-reload`.
+/// Selects another release of Debian: `trixie` has systemd 257, with `Type=notify-reload`.
 const RELEASE_VARIABLE: &str = "HOOKGATE_TEST_DEBIAN";
 
-/// The release that is tested on otherwise: the oldest whose systemd (252) is supported, one before `Type=notify-reload`.
+/// The default release: the oldest with a supported systemd (252), the last without `Type=notify-reload`.
 const RELEASE: &str = "bookworm";
 
 fn release() -> String {
     std::env::var(RELEASE_VARIABLE).unwrap_or_else(|_| RELEASE.to_owned())
 }
 
-/// What the package needs, and what a host that is booted needs.
+/// What the package needs, and what booting needs.
 const PACKAGES: &str = "systemd,systemd-sysv,dbus,libsystemd0";
 
-/// The directory that is kept. In a name of its own for each content, so that an old one is not taken for a new one.
+/// The directory that is kept. Its name has a number for the contents: a change of the contents needs a new number.
 fn directory() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/system").join(format!("{}-1", release()))
 }
 
-/// The root file system; made where it is not there. Tests, and runs, that come at the same time wait for the first.
+/// The root file system; made if it is missing. Concurrent tests and runs wait for the first.
 pub(crate) fn root() -> &'static Path {
     static ROOT: LazyLock<PathBuf> = LazyLock::new(|| {
         let root = directory();
@@ -50,7 +48,7 @@ pub(crate) fn root() -> &'static Path {
     &ROOT
 }
 
-/// The package of the binary under test: in an older version, to upgrade from, and in the present one.
+/// The package of the binary under test: an older version, to upgrade from, and the present one.
 pub(crate) struct Packages {
     pub(crate) older: PathBuf,
     pub(crate) present: PathBuf,
@@ -60,7 +58,7 @@ pub(crate) struct Packages {
 /// The version of [`Packages::older`].
 pub(crate) const OLDER: &str = "0.0.9";
 
-/// The packages; made where they are not there.
+/// The packages; made on the first call.
 pub(crate) fn packages() -> &'static Packages {
     static PACKAGES: LazyLock<Packages> = LazyLock::new(|| {
         let directory = tempfile::tempdir().unwrap();

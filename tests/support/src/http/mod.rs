@@ -1,19 +1,30 @@
-//! As much of HTTP/1.1 (RFC 9112) as the handler and the clients need to see what went over the wire.
+//! HTTP/1.1 (RFC 9112) for the test peers: messages as they arrived, with the fields in order and their names as sent.
 //!
-//! Owns reading requests and responses, with their fields in order. Written for test peers: it bounds what it reads, but
-//! judges nothing.
+//! Owns reading whole requests and responses from a stream; `head` owns the parser, `client` the requests. Bounds what it reads.
+//! Must not judge what a message says: tests do.
+
+mod client;
+pub mod head;
 
 use std::io::{self, BufRead, Read};
 
 use anyhow::{Context, Result, bail, ensure};
+use httparse::Status;
+
+pub use client::{get, request};
+
+use head::{Framing, Head, StartLine};
 
 /// Most bytes of a head; far above any limit that the daemon is tested with.
 const MAX_HEAD_BYTES: usize = 1024 * 1024;
 
+/// Most fields of a head; the daemon can be configured to take 1,024.
+const MAX_FIELDS: usize = 2048;
+
 /// Most bytes of a body.
 const MAX_BODY_BYTES: usize = 256 * 1024 * 1024;
 
-/// The fields of a head, in order, names as sent.
+/// The fields of a head, in order, with their names as sent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Fields(pub Vec<(String, String)>);
 
@@ -28,9 +39,14 @@ impl Fields {
     pub fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
         self.0.iter().filter(move |(field, _)| field.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
     }
+}
 
-    fn says(&self, name: &str, token: &str) -> bool {
-        self.all(name).flat_map(|value| value.split(',')).any(|part| part.trim().eq_ignore_ascii_case(token))
+impl From<&Head<'_, '_>> for Fields {
+    /// Bytes that are no UTF-8 are replaced.
+    fn from(head: &Head<'_, '_>) -> Self {
+        let owned =
+            |field: &head::Header<'_>| (field.name.to_owned(), String::from_utf8_lossy(field.value).into_owned());
+        Self(head.fields.iter().map(owned).collect())
     }
 }
 
@@ -60,16 +76,21 @@ impl Request {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
-    /// Reads one request; `None` where the peer closed before its first byte.
-    pub(crate) fn read(stream: &mut impl BufRead, connection: u64) -> Result<Option<Self>> {
-        let Some((line, fields)) = read_head(stream)? else { return Ok(None) };
-        let mut words = line.split(' ');
-        let (Some(method), Some(target)) = (words.next(), words.next()) else {
-            bail!("malformed request line: {line}")
-        };
-        let (method, target) = (method.to_owned(), target.to_owned());
-        let body = match framing(&fields)? {
-            Framing::UntilClose => Vec::new(),
+    /// Reads one request; `None` if the peer closed before its first byte.
+    ///
+    /// # Errors
+    ///
+    /// The head is cut off or malformed, or a chunk is malformed.
+    pub fn read(stream: &mut impl BufRead, connection: u64) -> Result<Option<Self>> {
+        let Some(head) = read_head(stream)? else { return Ok(None) };
+        let (method, target, fields, framing) = with_head(&head, |head| match head.start {
+            StartLine::Request { method, target } => {
+                Ok((method.to_owned(), target.to_owned(), Fields::from(head), head.framing()?))
+            }
+            StartLine::Response { status } => bail!("a response with status {status} instead of a request"),
+        })?;
+        let body = match framing {
+            Framing::Unannounced => Vec::new(),
             framing => read_body(stream, framing)?.0,
         };
         Ok(Some(Self { method, target, fields, body, connection }))
@@ -100,29 +121,29 @@ impl Response {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
-    /// The `reason` of a problem document (RFC 9457) as the daemon writes them.
+    /// The `reason` of a problem document (RFC 9457) as the daemon writes it.
     pub fn reason(&self) -> Option<String> {
         let text = self.text();
         let (_, rest) = text.split_once("\"reason\"")?;
         Some(rest.trim_start().strip_prefix(':')?.trim_start().strip_prefix('"')?.split('"').next()?.to_owned())
     }
 
-    /// Reads one final response, skipping interim ones; `None` where the peer closed before its first byte.
+    /// Reads one final response, skipping interim ones; `None` if the peer closed before its first byte.
     ///
     /// # Errors
     ///
-    /// A head that is broken off or malformed.
+    /// The head is cut off or malformed, or a chunk is malformed.
     pub fn read(stream: &mut impl BufRead) -> Result<Option<Self>> {
         loop {
-            let Some((line, fields)) = read_head(stream)? else { return Ok(None) };
-            let status = line.split(' ').nth(1).and_then(|status| status.parse().ok());
-            let Some(status) = status.filter(|_| line.starts_with("HTTP/1.")) else {
-                bail!("malformed status line: {line}")
-            };
+            let Some(head) = read_head(stream)? else { return Ok(None) };
+            let (status, fields, framing) = with_head(&head, |head| match head.start {
+                StartLine::Response { status } => Ok((status, Fields::from(head), head.framing()?)),
+                StartLine::Request { .. } => bail!("a request instead of a response"),
+            })?;
             let (body, complete) = match status {
                 100..200 => continue,
                 204 | 304 => (Vec::new(), true),
-                _ => read_body(stream, framing(&fields)?)?,
+                _ => read_body(stream, framing)?,
             };
             return Ok(Some(Self { status, fields, body, complete }));
         }
@@ -134,48 +155,52 @@ impl Response {
     }
 }
 
-/// How a body ends (RFC 9112, section 6.3).
-#[derive(Clone, Copy)]
-enum Framing {
-    Length(usize),
-    Chunked,
-    UntilClose,
+/// The fields of the last head in `bytes`, which must consist of heads.
+///
+/// # Errors
+///
+/// A head is cut off or malformed.
+pub(crate) fn last_fields(mut bytes: &[u8]) -> Result<Fields> {
+    let mut last = Fields::default();
+    while let Some(head) = read_head(&mut bytes)? {
+        last = with_head(&head, |head| Ok(Fields::from(head)))?;
+    }
+    Ok(last)
 }
 
-fn framing(fields: &Fields) -> Result<Framing> {
-    if fields.says("Transfer-Encoding", "chunked") {
-        return Ok(Framing::Chunked);
-    }
-    match fields.first("Content-Length") {
-        None => Ok(Framing::UntilClose),
-        Some(length) => Ok(Framing::Length(length.trim().parse().with_context(|| format!("Content-Length {length}"))?)),
-    }
-}
-
-fn read_line(stream: &mut impl BufRead, budget: &mut usize) -> Result<Option<String>> {
+/// Reads up to the next LF, which is included; `None` at the end of the stream.
+fn read_line(stream: &mut impl BufRead, budget: &mut usize) -> Result<Option<Vec<u8>>> {
     let mut line = Vec::new();
     let length = stream.take(*budget as u64).read_until(b'\n', &mut line)?;
     *budget -= length;
     if length == 0 {
         return Ok(None);
     }
-    ensure!(line.ends_with(b"\n"), "the head was broken off, or is too long");
-    let text = String::from_utf8_lossy(&line);
-    Ok(Some(text.trim_end_matches(['\r', '\n']).to_owned()))
+    ensure!(line.ends_with(b"\n"), "a line is cut off, or too long");
+    Ok(Some(line))
 }
 
-fn read_head(stream: &mut impl BufRead) -> Result<Option<(String, Fields)>> {
+/// Reads the bytes of one head and none after it; `None` at the end of the stream.
+fn read_head(stream: &mut impl BufRead) -> Result<Option<Vec<u8>>> {
     let mut budget = MAX_HEAD_BYTES;
-    let Some(first) = read_line(stream, &mut budget)? else { return Ok(None) };
-    let mut fields = Vec::new();
+    let mut head = Vec::new();
     loop {
-        let line = read_line(stream, &mut budget)?.context("the head was broken off")?;
-        if line.is_empty() {
-            return Ok(Some((first, Fields(fields))));
+        match read_line(stream, &mut budget)? {
+            Some(line) => head.extend_from_slice(&line),
+            None if head.is_empty() => return Ok(None),
+            None => bail!("a head is cut off: {}", String::from_utf8_lossy(&head)),
         }
-        let (name, value) = line.split_once(':').with_context(|| format!("malformed field: {line}"))?;
-        fields.push((name.to_owned(), value.trim().to_owned()));
+        if head.ends_with(b"\r\n\r\n") {
+            return Ok(Some(head));
+        }
     }
+}
+
+/// Parses `bytes`, which must be one whole head.
+fn with_head<T>(bytes: &[u8], look: impl FnOnce(&Head<'_, '_>) -> Result<T>) -> Result<T> {
+    let mut fields = Vec::with_capacity(MAX_FIELDS);
+    let head = Head::parse(bytes, fields.spare_capacity_mut())?.context("a head without an end")?;
+    look(&head)
 }
 
 /// The body, and whether it is complete.
@@ -183,13 +208,10 @@ fn read_body(stream: &mut impl BufRead, framing: Framing) -> Result<(Vec<u8>, bo
     let mut body = Vec::new();
     let complete = match framing {
         Framing::Length(length) => {
-            ensure!(length <= MAX_BODY_BYTES, "a body of {length} bytes");
+            ensure!(length <= MAX_BODY_BYTES as u64, "a body of {length} bytes");
             read_piece(stream, length, &mut body)?
         }
-        Framing::UntilClose => {
-            let ended = stream.take(MAX_BODY_BYTES as u64).read_to_end(&mut body);
-            ended.is_ok()
-        }
+        Framing::Unannounced => stream.take(MAX_BODY_BYTES as u64).read_to_end(&mut body).is_ok(),
         Framing::Chunked => read_chunks(stream, &mut body)?,
     };
     Ok((body, complete))
@@ -199,31 +221,36 @@ fn read_chunks(stream: &mut impl BufRead, body: &mut Vec<u8>) -> Result<bool> {
     loop {
         let mut budget = MAX_HEAD_BYTES;
         let Ok(Some(line)) = read_line(stream, &mut budget) else { return Ok(false) };
-        let size = line.split(';').next().unwrap_or_default().trim();
-        let length = usize::from_str_radix(size, 16).with_context(|| format!("malformed chunk size: {line}"))?;
-        ensure!(body.len().saturating_add(length) <= MAX_BODY_BYTES, "a body that is too long");
+        let Ok(Status::Complete((_, length))) = httparse::parse_chunk_size(&line) else {
+            bail!("a malformed chunk size: {}", String::from_utf8_lossy(&line))
+        };
+        ensure!((body.len() as u64).saturating_add(length) <= MAX_BODY_BYTES as u64, "a body that is too long");
+        if length == 0 {
+            return Ok(read_trailers(stream, &mut budget));
+        }
         if !read_piece(stream, length, body)? {
             return Ok(false);
         }
-        if length > 0 {
-            drop(read_line(stream, &mut budget));
-            continue;
-        }
-        loop {
-            match read_line(stream, &mut budget) {
-                Ok(Some(trailer)) if trailer.is_empty() => return Ok(true),
-                Ok(Some(_)) => {}
-                Ok(None) | Err(_) => return Ok(false),
-            }
+        let Ok(Some(end)) = read_line(stream, &mut budget) else { return Ok(false) };
+        ensure!(end == b"\r\n", "a chunk that is longer than its size");
+    }
+}
+
+/// Skips the trailers. Returns whether the empty line after them arrived.
+fn read_trailers(stream: &mut impl BufRead, budget: &mut usize) -> bool {
+    loop {
+        match read_line(stream, budget) {
+            Ok(Some(line)) if line == b"\r\n" => return true,
+            Ok(Some(_)) => {}
+            Ok(None) | Err(_) => return false,
         }
     }
 }
 
-/// Whether all of `length` bytes came.
-fn read_piece(stream: &mut impl BufRead, length: usize, body: &mut Vec<u8>) -> Result<bool> {
-    let before = body.len();
-    match stream.take(length as u64).read_to_end(body) {
-        Ok(_) => Ok(body.len() - before == length),
+/// Appends `length` bytes to `bytes`. Returns whether all of them arrived.
+fn read_piece(stream: &mut impl BufRead, length: u64, bytes: &mut Vec<u8>) -> Result<bool> {
+    match stream.take(length).read_to_end(bytes) {
+        Ok(read) => Ok(read as u64 == length),
         Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Ok(false),
         Err(error) => Err(error.into()),
     }
@@ -247,6 +274,8 @@ mod tests {
         check("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n", &[(204, "", true)]);
         check("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n", &[(200, "ok", true)]);
         check("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n", &[(200, "ok", false)]);
+        check("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nokXX0\r\n\r\n", &[]);
+        check("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nok\r\n0\r\n\r\n", &[]);
         check("HTTP/1.1 200 OK\r\n\r\nrest", &[(200, "rest", true)]);
         let two = "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n1HTTP/1.1 403 No\r\nContent-Length: 1\r\n\r\n2";
         check(two, &[(200, "1", true), (403, "2", true)]);

@@ -1,4 +1,4 @@
-//! How the filter begins and ends: what is in its way, what it leaves behind, and what it may do.
+//! Start and end of the filter: other programs, capabilities, pins, and what remains after the end.
 
 use std::io::ErrorKind;
 use std::path::PathBuf;
@@ -17,11 +17,11 @@ use crate::policies::set;
 
 const SOON: Duration = Duration::from_millis(700);
 
-/// Tells the child of [`a_killed_process_leaves_the_host_reachable`] that it is one.
+/// Set in the child of [`a_killed_process_leaves_the_host_reachable`]: the interface.
 const CHILD: &str = "HOOKGATE_TEST_FILTER_CHILD";
 
 #[test]
-fn another_xdp_program_is_left_alone_and_reported() {
+fn another_xdp_program_is_left_unchanged_and_reported() {
     if !is_root() {
         return;
     }
@@ -55,13 +55,13 @@ fn several_interfaces_are_attached_or_none() {
     let missing = Policy { interfaces: interfaces(&["eth0", "absent0"]), ..allowing(Attach::Auto) };
     let error = network.on_server(|| Filter::start(missing)).err().unwrap();
     assert_eq!(error.to_string(), "there is no interface absent0");
-    assert_eq!(network.connect(FOREIGN[0], 443, SOON).unwrap(), "ok", "the first is not left attached");
+    assert_eq!(network.connect(FOREIGN[0], 443, SOON).unwrap(), "ok", "the first interface is not left attached");
     let error = network.on_server(|| Filter::start(Policy { interfaces: Vec::new(), ..allowing(Attach::Auto) })).err();
     assert!(matches!(error, Some(FilterError::Policy(PolicyError::NoInterface))));
 }
 
 #[test]
-fn an_interface_without_driver_support_is_attached_generically_and_says_why() {
+fn an_interface_without_driver_support_is_attached_in_generic_mode_with_a_reason() {
     if !is_root() {
         return;
     }
@@ -78,7 +78,7 @@ fn an_interface_without_driver_support_is_attached_generically_and_says_why() {
 }
 
 #[test]
-fn three_capabilities_suffice_and_none_of_them_can_be_missing() {
+fn three_capabilities_suffice_and_each_of_them_is_necessary() {
     if !is_root() {
         return;
     }
@@ -104,7 +104,7 @@ fn three_capabilities_suffice_and_none_of_them_can_be_missing() {
 }
 
 #[test]
-fn a_filter_that_is_attached_needs_no_capability() {
+fn an_attached_filter_needs_no_capability() {
     if !is_root() {
         return;
     }
@@ -153,16 +153,16 @@ fn a_pinned_filter_stays_is_taken_over_and_can_be_removed() {
         Policy { pin: Some(PathBuf::from(file_system.path())), sets, ..allowing(Attach::Auto) }
     };
     drop(start(&network, pinned(ALLOWED[0])));
-    assert_eq!(network.connect(FOREIGN[0], 443, SOON).unwrap_err().kind(), ErrorKind::TimedOut, "it stays");
+    assert_eq!(network.connect(FOREIGN[0], 443, SOON).unwrap_err().kind(), ErrorKind::TimedOut, "the filter stays");
     assert_eq!(network.connect(ALLOWED[0], 443, SOON).unwrap(), "ok");
     let filter = start(&network, pinned(FOREIGN[0]));
     let note = filter.status().unwrap().attached.remove(0).note.unwrap();
     assert!(note.starts_with("took over the filter pinned at"), "{note}");
-    assert_eq!(network.connect(FOREIGN[0], 443, SOON).unwrap(), "ok", "the new ranges are in force");
+    assert_eq!(network.connect(FOREIGN[0], 443, SOON).unwrap(), "ok", "the new ranges are in use");
     assert_eq!(network.connect(ALLOWED[0], 443, SOON).unwrap_err().kind(), ErrorKind::TimedOut);
     drop(filter);
     start(&network, pinned(ALLOWED[0])).stop().unwrap();
-    assert_eq!(network.connect(FOREIGN[0], 443, SOON).unwrap(), "ok", "stopped for good");
+    assert_eq!(network.connect(FOREIGN[0], 443, SOON).unwrap(), "ok", "the filter was removed");
 }
 
 #[test]
@@ -180,7 +180,7 @@ fn a_killed_process_leaves_the_host_reachable() {
     let _server = network.serve(&[443]);
     let mut child = network.on_server(|| {
         Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "life::a_killed_process_leaves_the_host_reachable"])
+            .args(["--exact", "lifecycle::a_killed_process_leaves_the_host_reachable"])
             .env(CHILD, "eth0")
             .stdout(Stdio::null())
             .spawn()

@@ -1,4 +1,4 @@
-//! An installed and configured service, with a throwaway PKI and handlers of this machine around it.
+//! What a test of the service needs: a container, a throwaway PKI, and handlers on the host.
 //!
 //! Owns the set-up, and the few questions that many tests ask. Must not judge: tests do.
 
@@ -14,25 +14,25 @@ use hookgate_testkit::metrics::Metrics;
 use hookgate_testkit::pki::{ClientIdentity, KeyKind, Pki, Sender, ServerIdentity, Variant};
 use tempfile::TempDir;
 
-use crate::base;
-use crate::host::{Host, SOON};
+use crate::artifacts;
+use crate::container::{Container, SOON};
 
-/// Where the configuration is.
+/// The path of the configuration in the container.
 pub(crate) const CONFIGURATION: &str = "/etc/hookgate/hookgate.toml";
 
-/// The path of the route whose provider the certificate alone proves.
+/// The path of a route of which the provider is proven by its certificate alone.
 pub(crate) const PATH: &str = "/percolate";
 
-/// The address of the metrics, on the host.
+/// The address of the metrics endpoint in the container.
 const METRICS: ([u8; 4], u16) = ([127, 0, 0, 1], 9464);
 
-/// The service, and what is around it. The host is the first field, so that it ends first.
-pub(crate) struct Scene {
-    pub(crate) host: Host,
+/// A container and what the configuration of its service names. The container is the first field, so that it ends first.
+pub(crate) struct Environment {
+    pub(crate) container: Container,
     /// The handler of [`PATH`].
     pub(crate) handler: Handler,
     _dialogflow: Handler,
-    /// Our certificate, for [`HOST`]; [`Scene::install_certificate`] puts it in its place.
+    /// The server certificate, for [`HOST`]; see [`Environment::install_certificate`].
     pub(crate) server: ServerIdentity,
     pub(crate) pki: Pki,
     /// A good certificate for [`PATH`].
@@ -40,44 +40,44 @@ pub(crate) struct Scene {
     directory: TempDir,
 }
 
-impl Scene {
-    /// A host without the package.
-    pub(crate) fn bare() -> Self {
+impl Environment {
+    /// A container without the package.
+    pub(crate) fn without_package() -> Self {
         let directory = tempfile::Builder::new().prefix("hookgate-system-").tempdir().unwrap();
         let at = |name: &str| directory.path().join(name);
-        // The service's user is to read the authorities and to reach the handlers.
+        // The user of the service must read the authorities and reach the handlers.
         fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let pki = Pki::new(directory.path()).unwrap();
         let server = pki.server("server", &[HOST], KeyKind::P256).unwrap();
         let handler = start_handler(&at("events.sock"));
         let dialogflow = start_handler(&at("dialogflow.sock"));
         let identity = pki.sender(Sender::Percolate).variant(Variant::Good).unwrap();
-        let host = Host::boot(directory.path());
-        Self { host, handler, _dialogflow: dialogflow, server, pki, identity, directory }
+        let container = Container::boot(directory.path());
+        Self { container, handler, _dialogflow: dialogflow, server, pki, identity, directory }
     }
 
-    /// A host with the package installed and configured, and the socket unit and the service started.
+    /// A container with the package installed and configured, and with socket unit and service started.
     pub(crate) fn started() -> Self {
-        let scene = Self::configured();
-        scene.host.run(&["systemctl", "start", "hookgate.socket", "hookgate.service"]);
-        scene
+        let environment = Self::configured();
+        environment.container.run(&["systemctl", "start", "hookgate.socket", "hookgate.service"]);
+        environment
     }
 
-    /// A host with the package installed and configured, and nothing started.
+    /// A container with the package installed and configured, and nothing started.
     pub(crate) fn configured() -> Self {
-        let scene = Self::bare();
-        scene.host.install(&base::packages().present);
-        scene.install_certificate();
-        scene.configure(|_| {});
-        scene
+        let environment = Self::without_package();
+        environment.container.install(&artifacts::packages().present);
+        environment.install_certificate();
+        environment.configure(|_| {});
+        environment
     }
 
-    /// Puts our certificate and key where the package says, readable as it says.
+    /// Installs certificate and key at the path, and with the permissions, that the package documents.
     pub(crate) fn install_certificate(&self) {
         for path in [&self.server.chain_path, &self.server.key_path] {
             let name = path.file_name().unwrap().to_string_lossy();
-            self.host.shell(&format!(
-                "install --mode=640 --group=hookgate /srv/scene/{name} /etc/hookgate/certificates/{name}"
+            self.container.shell(&format!(
+                "install --mode=640 --group=hookgate /srv/test/{name} /etc/hookgate/certificates/{name}"
             ));
         }
     }
@@ -87,30 +87,30 @@ impl Scene {
         let mut configuration =
             FourProviders::new(&self.pki, &self.server, self.handler.path(), self._dialogflow.path());
         change(&mut configuration);
-        self.host.write(CONFIGURATION, &self.as_installed(&configuration.toml()));
+        self.container.write(CONFIGURATION, &self.as_installed(&configuration.toml()));
     }
 
-    /// As [`Scene::configure`], with a change to the text; paths in it are those of this machine.
+    /// Writes the configuration of the four providers, after a change to the text, which has the paths of the host.
     pub(crate) fn configure_text(&self, change: impl FnOnce(String) -> String) {
         let configuration = FourProviders::new(&self.pki, &self.server, self.handler.path(), self._dialogflow.path());
-        self.host.write(CONFIGURATION, &self.as_installed(&change(configuration.toml())));
+        self.container.write(CONFIGURATION, &self.as_installed(&change(configuration.toml())));
     }
 
-    /// A new directory that the host sees too.
+    /// Makes a directory that the container sees too.
     pub(crate) fn directory(&self, name: &str) -> PathBuf {
         let path = self.directory.path().join(name);
         fs::create_dir(&path).unwrap();
         path
     }
 
-    /// `configuration`, as it must be on the host.
+    /// `configuration` with the paths of the container.
     fn as_installed(&self, configuration: &str) -> String {
         let directory = self.directory.path().display();
         let ours = |name: &str| (format!("{directory}/{name}"), format!("/etc/hookgate/certificates/{name}"));
         let replaced = [
             ours("server.pem"),
             ours("server.key"),
-            (directory.to_string(), "/srv/scene".to_owned()),
+            (directory.to_string(), "/srv/test".to_owned()),
             (format!("\"127.0.0.1:{LISTEN_PORT}\""), "\"0.0.0.0:443\", \"[::]:443\"".to_owned()),
             (METRICS_PORT.to_owned(), METRICS.1.to_string()),
             (IO.to_owned(), "auto".to_owned()),
@@ -118,59 +118,59 @@ impl Scene {
         replaced.iter().fold(configuration.to_owned(), |text, (from, to)| text.replace(from, to))
     }
 
-    /// The configuration as it is on the host now.
+    /// The present configuration in the container.
     pub(crate) fn configuration(&self) -> String {
-        self.host.run(&["cat", CONFIGURATION])
+        self.container.run(&["cat", CONFIGURATION])
     }
 
     /// Posts to [`PATH`] with `identity`.
     pub(crate) fn post(&self, identity: &ClientIdentity) -> CurlOutcome {
         let curl = Curl::new(HOST, 443).trusting(self.pki.server_root().path()).identity(identity);
-        self.host.inside(|| curl.post(PATH, b"{}").run()).unwrap()
+        self.container.in_network(|| curl.post(PATH, b"{}").run()).unwrap()
     }
 
-    /// Fails unless a good request is answered by the handler.
+    /// Fails unless the handler answers a good request.
     pub(crate) fn expect_served(&self) {
         let outcome = self.post(&self.identity);
-        assert_eq!(outcome.status(), Some(200), "{outcome:?}\n{}", self.host.journal());
+        assert_eq!(outcome.status(), Some(200), "{outcome:?}\n{}", self.container.journal());
     }
 
-    /// Waits until a good request is answered by the handler.
+    /// Waits until the handler answers a good request.
     pub(crate) fn wait_served(&self) {
-        self.host.wait_for("a request that is served", SOON, || {
+        self.container.wait_for("a request that is served", SOON, || {
             (self.post(&self.identity).status() == Some(200)).then_some(())
         });
     }
 
-    /// A sum of its metrics.
+    /// A sum of a new scrape, as [`Metrics::sum`].
     pub(crate) fn metric(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
-        self.host.inside(|| Metrics::scrape(METRICS.into())).unwrap().sum(name, labels)
+        self.container.in_network(|| Metrics::scrape(METRICS.into())).unwrap().sum(name, labels)
     }
 
-    /// Waits until a sum of its metrics is at least `least`: they are written after the answer that a client sees.
+    /// Waits until the sum is at least `least`: the daemon counts a request after the client has the response.
     pub(crate) fn wait_metric(&self, name: &str, labels: &[(&str, &str)], least: f64) {
-        self.host.wait_for(name, SOON, || (self.metric(name, labels) >= least).then_some(()));
+        self.container.wait_for(name, SOON, || (self.metric(name, labels) >= least).then_some(()));
     }
 
-    /// Reloads, which must succeed. Returns when the new configuration is in force, which systemd before 253 does not wait for.
+    /// Reloads, which must succeed. Waits until the new configuration is in use, which systemd before 253 does not.
     pub(crate) fn reload(&self) {
         let generation = self.metric("hookgate_config_generation", &[]);
-        self.host.run(&["systemctl", "reload", "hookgate.service"]);
+        self.container.run(&["systemctl", "reload", "hookgate.service"]);
         self.wait_metric("hookgate_config_generation", &[], generation + 1.0);
     }
 
-    /// How often systemd has started the service again by itself.
+    /// How often systemd has restarted the service by itself.
     pub(crate) fn automatic_restarts(&self) -> u32 {
-        self.host.property("hookgate.service", "NRestarts").parse().unwrap()
+        self.container.property("hookgate.service", "NRestarts").parse().unwrap()
     }
 }
 
-/// A handler that the service's user may connect to.
+/// Starts a handler that the user of the service may connect to.
 fn start_handler(path: &Path) -> Handler {
     let handler = Handler::start(path, Behaviour::Json).unwrap();
     fs::set_permissions(path, fs::Permissions::from_mode(0o777)).unwrap();
     handler
 }
 
-/// How long a test under load loads before and after what it does.
+/// How long a test keeps the load before and after its action.
 pub(crate) const MOMENT: Duration = Duration::from_millis(500);

@@ -1,8 +1,7 @@
-//! The service manager's side of its notification protocol (sd_notify(3)): a datagram socket that keeps what the daemon says,
-//! and the descriptors that it gives away, as systemd's file descriptor store does.
+//! The service manager's side of the notification protocol (sd_notify(3)): a datagram socket that keeps the daemon's messages,
+//! and the descriptors that it stores, as systemd's file descriptor store does.
 //!
-//! Speaks the protocol and manages nothing: tests start and end the daemon. That systemd itself behaves like this, the tests
-//! on a booted one show.
+//! Owns the socket. Must not manage the daemon: tests start and end it. `tests/system` shows that systemd behaves like this.
 
 use std::io::IoSliceMut;
 use std::mem::MaybeUninit;
@@ -17,21 +16,21 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail, ensure};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 
-/// How often what has arrived is looked at, and the socket asked whether to go on.
+/// How often waiting methods check what has arrived, and the reader checks whether it should end.
 const POLL: Duration = Duration::from_millis(5);
 
-/// Largest message: what systemd takes (NOTIFY_BUFFER_MAX, 4096 bytes).
+/// Largest message, as in systemd (NOTIFY_BUFFER_MAX, 4096 bytes).
 const MESSAGE_BYTES: usize = 4096;
 
 /// Most descriptors of one message: SCM_MAX_FD of unix(7).
 const MESSAGE_DESCRIPTORS: usize = 253;
 
-/// One message: when it came, and its lines.
+/// One message.
 #[derive(Clone, Debug)]
 pub struct Message {
-    /// When it came.
+    /// When it arrived.
     pub at: Instant,
-    /// Its text: lines of `NAME=value`.
+    /// The lines, each `NAME=value`.
     pub text: String,
 }
 
@@ -42,77 +41,77 @@ impl Message {
     }
 }
 
-/// Descriptors with their names, in the order in which they came.
+/// Descriptors with their names, in the order of their arrival.
 type Stored = Vec<(String, Arc<OwnedFd>)>;
 
 #[derive(Debug, Default)]
-struct Heard {
+struct Received {
     messages: Vec<Message>,
     stored: Stored,
 }
 
-/// A service manager that listens.
+/// A listening service manager.
 #[derive(Debug)]
-pub struct Manager {
+pub struct ServiceManager {
     path: PathBuf,
-    heard: Arc<Mutex<Heard>>,
+    received: Arc<Mutex<Received>>,
     over: Arc<AtomicBool>,
     reader: Option<JoinHandle<()>>,
 }
 
-impl Manager {
-    /// Listens at `path`, which goes into `NOTIFY_SOCKET`.
+impl ServiceManager {
+    /// Binds a socket at `path`, the value for `NOTIFY_SOCKET`.
     ///
     /// # Errors
     ///
-    /// The socket cannot be made.
+    /// The socket cannot be bound.
     pub fn listen(path: &Path) -> Result<Self> {
         let socket = UnixDatagram::bind(path)?;
         socket.set_read_timeout(Some(POLL))?;
-        let (heard, over) = (Arc::new(Mutex::new(Heard::default())), Arc::new(AtomicBool::new(false)));
-        let (sink, end) = (Arc::clone(&heard), Arc::clone(&over));
+        let (received, over) = (Arc::new(Mutex::new(Received::default())), Arc::new(AtomicBool::new(false)));
+        let (sink, end) = (Arc::clone(&received), Arc::clone(&over));
         let reader = thread::spawn(move || {
             while !end.load(Ordering::Relaxed) {
                 receive(&socket, &sink);
             }
         });
-        Ok(Self { path: path.to_owned(), heard, over, reader: Some(reader) })
+        Ok(Self { path: path.to_owned(), received, over, reader: Some(reader) })
     }
 
-    /// Where it listens.
+    /// The path of the socket.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
     /// Every message so far.
     pub fn messages(&self) -> Vec<Message> {
-        self.heard.lock().unwrap_or_else(PoisonError::into_inner).messages.clone()
+        self.received.lock().unwrap_or_else(PoisonError::into_inner).messages.clone()
     }
 
-    /// Everything in the store.
+    /// The descriptors in the store.
     pub fn stored(&self) -> Vec<(String, Arc<OwnedFd>)> {
-        self.heard.lock().unwrap_or_else(PoisonError::into_inner).stored.clone()
+        self.received.lock().unwrap_or_else(PoisonError::into_inner).stored.clone()
     }
 
-    /// When messages with this line came.
+    /// When the messages with this line arrived.
     pub fn times(&self, line: &str) -> Vec<Instant> {
         let has_line = |message: &&Message| message.text.lines().any(|other| other == line);
         self.messages().iter().filter(has_line).map(|message| message.at).collect()
     }
 
-    /// Waits for a message, after the first `seen`, that `is_it`; returns it.
+    /// Waits for a message for which `is_match` returns true; ignores the first `seen` messages.
     ///
     /// # Errors
     ///
-    /// None within `limit`; all messages are named.
-    pub fn wait_for(&self, seen: usize, limit: Duration, is_it: impl Fn(&Message) -> bool) -> Result<Message> {
+    /// None arrives within `limit`; all messages are in the error.
+    pub fn wait_for(&self, seen: usize, limit: Duration, is_match: impl Fn(&Message) -> bool) -> Result<Message> {
         let deadline = Instant::now() + limit;
         loop {
             let messages = self.messages();
-            if let Some(found) = messages.iter().skip(seen).find(|message| is_it(message)) {
+            if let Some(found) = messages.iter().skip(seen).find(|message| is_match(message)) {
                 return Ok(found.clone());
             }
-            ensure!(Instant::now() < deadline, "not within {limit:?}; the messages: {messages:?}");
+            ensure!(Instant::now() < deadline, "no such message within {limit:?}, but {messages:?}");
             thread::sleep(POLL);
         }
     }
@@ -121,12 +120,12 @@ impl Manager {
     ///
     /// # Errors
     ///
-    /// It does not within `limit`.
+    /// It does not hold them within `limit`.
     pub fn wait_stored(&self, count: usize, limit: Duration) -> Result<Vec<(String, Arc<OwnedFd>)>> {
         let deadline = Instant::now() + limit;
         while self.stored().len() != count {
             if Instant::now() >= deadline {
-                bail!("{:?} in the store, not {count}", self.stored());
+                bail!("the store holds {:?}, not {count} descriptors", self.stored());
             }
             thread::sleep(POLL);
         }
@@ -134,33 +133,33 @@ impl Manager {
     }
 }
 
-impl Drop for Manager {
+impl Drop for ServiceManager {
     fn drop(&mut self) {
         self.over.store(true, Ordering::Relaxed);
         drop(self.reader.take().map(JoinHandle::join));
     }
 }
 
-/// Receives one message, if one comes in time.
-fn receive(socket: &UnixDatagram, sink: &Mutex<Heard>) {
+/// Receives one message, if one arrives before the socket's time-out.
+fn receive(socket: &UnixDatagram, sink: &Mutex<Received>) {
     let mut text = [0; MESSAGE_BYTES];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MESSAGE_DESCRIPTORS))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
-    let received = recvmsg(socket, &mut [IoSliceMut::new(&mut text)], &mut control, RecvFlags::CMSG_CLOEXEC);
-    let Ok(received) = received else { return };
-    let text = String::from_utf8_lossy(&text[..received.bytes]).into_owned();
+    let datagram = recvmsg(socket, &mut [IoSliceMut::new(&mut text)], &mut control, RecvFlags::CMSG_CLOEXEC);
+    let Ok(datagram) = datagram else { return };
+    let text = String::from_utf8_lossy(&text[..datagram.bytes]).into_owned();
     let message = Message { at: Instant::now(), text };
     let name = message.value("FDNAME").unwrap_or("stored").to_owned();
-    let mut heard = sink.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut received = sink.lock().unwrap_or_else(PoisonError::into_inner);
     for ancillary in control.drain() {
         if let RecvAncillaryMessage::ScmRights(descriptors) = ancillary
             && message.value("FDSTORE") == Some("1")
         {
-            heard.stored.extend(descriptors.map(|descriptor| (name.clone(), Arc::new(descriptor))));
+            received.stored.extend(descriptors.map(|descriptor| (name.clone(), Arc::new(descriptor))));
         }
     }
     if message.value("FDSTOREREMOVE") == Some("1") {
-        heard.stored.retain(|(stored, _)| *stored != name);
+        received.stored.retain(|(stored, _)| *stored != name);
     }
-    heard.messages.push(message);
+    received.messages.push(message);
 }

@@ -1,0 +1,112 @@
+//! One attempt to get a request answered on one connection to a handler.
+//!
+//! Owns what a failed attempt means: whether the request may be sent again, and what the peer is told. Must not choose the
+//! connection: that is [`super::Upstream::forward`].
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::client::conn::TrySendError;
+use hyper::{Method, Request, Response};
+
+use hookgate_core::reject::{Refusal, Reject};
+use hookgate_core::route::Handler;
+
+use super::pool::{Connection, HandlerLimits, late};
+
+/// A request as it is sent to a handler.
+pub(super) type Outgoing = Request<Full<Bytes>>;
+
+/// Sends `request` and waits for the head of the answer.
+pub(super) async fn attempt(
+    mut connection: Connection,
+    request: Outgoing,
+) -> Result<(Connection, Response<Incoming>), AttemptFailure> {
+    let sent_before = connection.sent();
+    match connection.sender.try_send_request(request).await {
+        Ok(response) => Ok((connection, response)),
+        Err(error) => Err(AttemptFailure::new(error, &connection, sent_before)),
+    }
+}
+
+/// Why an attempt has no answer.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct AttemptFailure {
+    /// hyper's sentence.
+    error: String,
+    /// No byte of the request was sent.
+    nothing_sent: bool,
+    /// The handler sent bytes that are not HTTP/1.1.
+    malformed: bool,
+    /// The sweep closed the connection: the handler's time is up.
+    late: bool,
+}
+
+impl AttemptFailure {
+    fn new(mut error: TrySendError<Outgoing>, connection: &Connection, sent_before: u64) -> Self {
+        let nothing_sent = error.take_message().is_some() || connection.sent() == sent_before;
+        let error = error.into_error();
+        Self { nothing_sent, malformed: error.is_parse(), late: connection.is_late(), error: error.to_string() }
+    }
+
+    /// RFC 9110, section 9.2.2: a request whose connection was closed before an answer may be repeated if nothing of it was sent,
+    /// or if its method is idempotent. Bytes that do not parse are an answer. A handler whose time is up is not asked twice.
+    pub(super) fn is_safe_to_repeat(&self, method: &Method) -> bool {
+        !self.late && !self.malformed && (self.nothing_sent || method.is_idempotent())
+    }
+
+    /// What the peer is told.
+    pub(super) fn refusal(&self, handler: &Handler, limits: HandlerLimits) -> Refusal {
+        let Self { error, late: is_late, malformed, .. } = self;
+        let socket = handler.socket.display();
+        match (is_late, malformed) {
+            (true, _) => late(handler, limits),
+            (false, true) => Refusal::new(
+                Reject::HandlerMalformed,
+                format!("The handler at {socket} answered with something that is not HTTP/1.1: {error}."),
+            ),
+            (false, false) => Refusal::new(
+                Reject::HandlerUnavailable,
+                format!("The handler at {socket} closed the connection before answering: {error}."),
+            ),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hookgate_core::limits::Limits;
+
+    use super::*;
+
+    fn failure(nothing_sent: bool, malformed: bool, late: bool) -> AttemptFailure {
+        AttemptFailure { error: "connection closed before message completed".into(), nothing_sent, malformed, late }
+    }
+
+    #[test]
+    fn a_request_is_repeated_only_if_the_handler_cannot_have_acted_on_it() {
+        let check = |failure: AttemptFailure, method: Method, expected| {
+            assert_eq!(failure.is_safe_to_repeat(&method), expected, "{method} {failure:?}");
+        };
+        check(failure(true, false, false), Method::POST, true);
+        check(failure(false, false, false), Method::POST, false);
+        check(failure(false, false, false), Method::PUT, true);
+        check(failure(false, false, false), Method::GET, true);
+        check(failure(false, true, false), Method::GET, false);
+        check(failure(true, false, true), Method::GET, false);
+    }
+
+    #[test]
+    fn a_failure_is_told_by_what_the_handler_did() {
+        let handler = Handler { socket: "/run/app.sock".into() };
+        let limits = HandlerLimits::share(&Limits::default(), 1);
+        let check = |failure: AttemptFailure, expected, part: &str| {
+            let refusal = failure.refusal(&handler, limits);
+            assert_eq!(refusal.reject, expected);
+            assert!(refusal.detail.contains(part), "{refusal}");
+        };
+        check(failure(false, false, true), Reject::HandlerTimeout, "within 30000 ms (handler_timeout_ms)");
+        check(failure(false, true, false), Reject::HandlerMalformed, "not HTTP/1.1");
+        check(failure(true, false, false), Reject::HandlerUnavailable, "before answering");
+    }
+}
