@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use allocation_counter::measure;
 use data_encoding::{BASE64, BASE64URL_NOPAD, HEXLOWER};
-use hookgate_core::auth::signature::Encoding;
+use hookgate_core::auth::body_signature::Encoding;
 use hookgate_core::auth::{
-    BodySignature, Clause, JsonPointer, KeySet, KeySets, KeySourceId, Proof, ProofPolicy, PublishedKeys, ReplayGuard,
-    ReplayKey, ReplayRule, RequestView, Secret, SessionParameter, TokenExpectations, TokenRule,
+    BodySignature, Clause, DeliveryId, JsonPointer, KeySet, KeySets, KeySourceId, Proof, ProofPolicy, PublishedKeys,
+    ReplayGuard, ReplayRule, RequestView, Secret, SessionParameter, TokenExpectations, TokenRule,
 };
 use hookgate_core::identity::{
     ChainCache, ChainLimits, Condition, ExtendedKeyUsage, Identity, IdentityRule, OnFailure, PeerChain, Profile,
@@ -121,7 +121,7 @@ fn a_body_signature_allocates_nothing() {
     check(Proof::Signature(rule()), &headers, &body, 0);
 
     let policy = ProofPolicy::all(vec![Clause::One(Proof::Signature(rule()))]).unwrap();
-    let replay = ReplayRule::new("pagerduty", vec![ReplayKey::SignedMessage], 3600, StatusCode::OK).unwrap();
+    let replay = ReplayRule::new("pagerduty", vec![DeliveryId::SignedMessage], 3600, StatusCode::OK).unwrap();
     let policy = policy.with_replay(replay).unwrap();
     assert_eq!(allocations(&policy, &headers, &body, &KeySets::empty(0)), 0);
 }

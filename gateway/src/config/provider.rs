@@ -22,7 +22,9 @@ use super::profile::{
     self, DEFAULT_VERIFY_DEPTH, DraftProfile, Fields, RawExtendedKeyUsage, RawIdentity, RawProfile, RawRevocationScope,
     WRITE_IDENTITY,
 };
-use super::proof::{self, Completion, Demands, RawClause, RawReplay, RawSessionParameter, RawSignature, RawToken};
+use super::proof::{
+    self, Completion, ProviderProofs, RawClause, RawReplay, RawSessionParameter, RawSignature, RawToken,
+};
 use super::ranges::{self, ProviderRanges, RawRangeFiles, RawRanges, RawSourceCheck, RawSources};
 use super::report::Report;
 use super::warning::Caution;
@@ -185,14 +187,14 @@ fn parse_proofs(
         session_parameter: fields.session_parameter.as_ref(),
         signature: fields.signature.as_ref(),
     };
-    let demands = Demands {
+    let proofs = ProviderProofs {
         proof: fields.proof.as_ref(),
         replay: fields.replay.as_ref(),
         // An unknown preset is reported where its profiles are looked for; what would complete it is not at fault.
         own: if fields.preset.is_some() && preset.is_none() { Completion::default() } else { parts },
         preset: preset.map(|preset| (preset.name(), preset.proofs())),
     };
-    proof::of_provider(raw, &demands, name, sources, report)
+    proof::of_provider(raw, &proofs, name, sources, report)
 }
 
 /// The fields that stand in the provider's own table, in the form that they have in a profile.

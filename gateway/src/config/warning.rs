@@ -195,15 +195,20 @@ impl fmt::Display for Caution {
             }
             Self::SecretInConfiguration => write!(
                 formatter,
-                "whoever can read this file has the secret; write it to a file of mode 0600 and say file = \"…\""
+                "everyone who can read this file can read the secret; write it to a file of mode 0600, and file = \"…\" here"
             ),
-            Self::UnusedKeySource { name } => write!(formatter, "no token is verified with the keys of \"{name}\""),
+            Self::UnusedKeySource { name } => {
+                write!(
+                    formatter,
+                    "no token uses the key source \"{name}\"; remove it, or name it in key_source of a token"
+                )
+            }
             Self::KeySkipped { path, reason } => {
-                write!(formatter, "{}: a key is left out: {reason}", path.display())
+                write!(formatter, "{}: skipped {reason}", path.display())
             }
             Self::AnySubject => write!(
                 formatter,
-                "whoever gets a token for this audience from the issuer passes; name emails or subjects unless it is your own"
+                "every token of the issuer for this audience passes; write emails or subjects, unless the issuer is your own"
             ),
         }
     }

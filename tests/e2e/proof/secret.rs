@@ -166,7 +166,11 @@ fn secrets_and_tokens_appear_in_no_output() {
     gateway.base.reload(&toml).unwrap();
     let good = check(&gateway.base.environment, &toml);
     assert!(good.success(), "{}", good.stderr_text());
-    assert!(good.stderr_text().contains("whoever can read this file has the secret"), "{}", good.stderr_text());
+    assert!(
+        good.stderr_text().contains("everyone who can read this file can read the secret"),
+        "{}",
+        good.stderr_text()
+    );
     let bad = check(&gateway.base.environment, &toml.replace("[[key_source]]", "unknown = 1\n[[key_source]]"));
     for finished in [good, bad] {
         said += &finished.stderr_text();

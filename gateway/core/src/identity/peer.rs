@@ -12,6 +12,16 @@ use super::VerifiedChain;
 /// A full handshake proves it by `CertificateVerify` (RFC 8446, section 4.4.3; RFC 5246, section 7.4.8), a resumed one by the
 /// secret of the session in which it was proven. Empty if the peer presented no certificate, which every policy refuses. What the
 /// chain itself is worth, [`Identity::verify`](super::Identity::verify) says.
+///
+/// Code outside this module cannot make one from certificates alone:
+///
+/// ```compile_fail,E0451
+/// use hookgate_core::identity::PeerChain;
+///
+/// fn forge<'a>(certificates: &'a [rustls_pki_types::CertificateDer<'a>]) -> PeerChain<'a> {
+///     PeerChain { certificates }
+/// }
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct PeerChain<'a> {
     certificates: &'a [CertificateDer<'a>],

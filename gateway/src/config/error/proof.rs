@@ -1,152 +1,155 @@
-//! What can be wrong with proofs and with the sources of their keys: the closed list, with its words.
+//! The errors of proofs and of key sources, as a closed list with their messages.
 //!
-//! Owns these sentences, none of which repeats a secret. Decides nothing.
+//! Owns these messages. No message repeats a secret. Must not decide: the sections find the errors.
 
 use std::path::PathBuf;
 
 use crate::config::key_url::KeyUrlError;
-use hookgate_core::auth::keys::KeySetError;
-use hookgate_core::auth::pointer::PointerError;
-use hookgate_core::auth::policy::PolicyError;
+use hookgate_core::auth::body_signature::SignatureRuleError;
+use hookgate_core::auth::json_pointer::JsonPointerError;
+use hookgate_core::auth::proof_policy::ProofPolicyError;
 use hookgate_core::auth::replay::ReplayRuleError;
 use hookgate_core::auth::secret::SecretError;
-use hookgate_core::auth::session::SessionParameterError;
-use hookgate_core::auth::signature::SignatureRuleError;
+use hookgate_core::auth::session_parameter::SessionParameterError;
 use hookgate_core::auth::token::TokenRuleError;
+use hookgate_core::auth::token_keys::KeySetError;
 
-/// What is wrong with a proof, or with a source of keys.
+/// An error of a proof or of a key source. The message says what to write instead.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ProofProblem {
-    /// A word that `proof` does not know.
+    /// An unknown word for `proof`.
     #[error(
-        "\"{word}\" is no proof; write \"certificate\" for the certificate alone, or a table: token, session_parameter, \
-         signature, or a list of them under all or any"
+        "\"{word}\" is not a proof; write \"certificate\" for the certificate alone, or a table with one of token, \
+         session_parameter, signature, all = […], any = […]"
     )]
     Word {
         /// The word.
         word: String,
     },
-    /// A table that is not exactly one proof or group.
-    #[error("{count} proofs in one table; write one of token, session_parameter, signature, all = […], any = […]")]
+    /// A table with no proof, or with several.
+    #[error(
+        "{count} proofs in one table; write exactly one of token, session_parameter, signature, all = […], any = […]"
+    )]
     NotOne {
-        /// How many.
+        /// The number of proofs.
         count: usize,
     },
-    /// Groups within groups within groups.
-    #[error("a group within a group within a group; write at most {{ all = [{{ any = [token, …] }}] }} or the reverse")]
-    TooDeep,
-    /// A preset demands more than the provider says.
+    /// A third level of groups.
     #[error(
-        "missing; the preset \"{preset}\" demands more than the certificate: write {write}; or proof = \"certificate\" to do \
-         without"
+        "a group within a group cannot hold another group; write at most two levels, as in \
+         {{ all = [{{ any = [{{ token = {{ … }} }}, …] }}, …] }}"
+    )]
+    TooDeep,
+    /// The provider lacks its part of the preset's proof.
+    #[error(
+        "missing; the preset \"{preset}\" demands a proof beside the certificate: write {write}; or write \
+         proof = \"certificate\" to demand none"
     )]
     Incomplete {
-        /// The preset.
+        /// The name of the preset.
         preset: String,
-        /// The lines that would complete it.
+        /// The lines that complete the proof.
         write: String,
     },
-    /// A part of a proof outside of `proof`, and no preset that has the rest of it.
+    /// A part of a proof beside `proof`, without a preset that demands a proof of this kind.
     #[error(
-        "this completes the proof of a preset, and there is none that it could complete; write it within proof = {{ … }}"
+        "this completes the proof of a preset, and no preset of this provider has such a proof; write it within proof = {{ … }}"
     )]
     NothingToComplete,
-    /// A part of a proof outside of `proof`, which replaces what it would complete.
+    /// A part of a proof beside `proof`, which replaces the preset's proof.
     #[error(
-        "proof replaces the proof that this would complete; write it within proof = {{ … }}, or leave one of both out"
+        "proof replaces the preset's proof, which this would complete; write it within proof = {{ … }}, or remove one of the two"
     )]
     Replaced,
-    /// A route's rule about duplicates, without a proof.
-    #[error("replay of a route goes with its proof; write proof too, or write replay to the providers")]
+    /// A replay rule of a route without a proof.
+    #[error("a route has replay only together with proof; write proof too, or write replay in the [[provider]] tables")]
     ReplayWithoutProof,
-    /// A word that `replay` does not know.
-    #[error(
-        "\"{word}\" is no rule about duplicates; write \"none\", or a table with id_header, id_pointer or by_signature"
-    )]
+    /// An unknown word for `replay`.
+    #[error("\"{word}\" is not a replay rule; write \"none\", or a table with id_header, id_pointer or by_signature")]
     ReplayWord {
         /// The word.
         word: String,
     },
-    /// A key that does nothing beside another, or without it.
-    #[error("this has no meaning {circumstance}; leave it out")]
-    Meaningless {
-        /// Beside, or without, what.
+    /// A key without effect, because another key is present or absent.
+    #[error("this key has no effect {circumstance}; remove it")]
+    NoEffect {
+        /// The other key, after "with" or "without".
         circumstance: &'static str,
     },
-    /// A piece of a message and its place, of which one is missing.
+    /// A piece of the message without the key for its place, or the key without the piece.
     #[error("{piece} in message and {keys} go together; write both, or neither")]
     Unplaced {
-        /// The piece.
+        /// The piece, in braces.
         piece: &'static str,
-        /// The keys that say its place.
+        /// The keys for its place.
         keys: &'static str,
     },
     /// Not one ASCII character.
-    #[error("not one ASCII character; write such as \",\"")]
+    #[error("the separator is not one ASCII character; write one, such as \",\"")]
     Separator,
-    /// A session parameter that is to be nothing, or several things.
-    #[error("a session parameter is one of secrets, hmac_secrets and token; write one of them")]
+    /// A session parameter without an expected value, or with several kinds.
+    #[error("a session parameter has exactly one of secrets, hmac_secrets and token; write one of them")]
     Parameter,
-    /// A secret from nowhere, or from several places.
+    /// A secret from no place, or from several.
     #[error("a secret comes from one place; write one of file = \"…\", credential = \"…\", unsafe_value = \"…\"")]
     SecretOrigin,
     /// A credential whose name could be a path.
-    #[error("not the name of a credential; write it without \"/\"")]
+    #[error("not a credential name; write the name from LoadCredential=, which has no \"/\"")]
     CredentialName,
-    /// A credential where the service manager gave none.
+    /// A credential, without a directory of credentials.
     #[error(
-        "$CREDENTIALS_DIRECTORY is not set, so there are no credentials; write LoadCredential={name}:/path to the unit, or \
+        "$CREDENTIALS_DIRECTORY is not set, so there are no credentials; write LoadCredential={name}:/path in the unit, or \
          file = \"…\" here"
     )]
     NoCredentials {
-        /// The name.
+        /// The name of the credential.
         name: String,
     },
-    /// A secret that cannot be one.
+    /// An empty or too long secret.
     #[error("{origin}: {error}")]
     Secret {
-        /// Where it was read from.
+        /// The file, or `unsafe_value`.
         origin: String,
-        /// What is wrong.
+        /// The error.
         error: SecretError,
     },
-    /// One of the secrets is not of the form that this signature has.
+    /// A secret without the encoding that this form of signature needs.
     #[error(transparent)]
     SecretForm(SecretError),
-    /// A source of keys with two places.
-    #[error("keys come from url or from file; write one of them")]
+    /// A key source with two origins.
+    #[error("a key source has url or file, not both; write one of them")]
     UrlAndFile,
-    /// A bound of fetching, for keys that are not fetched.
-    #[error("this is about fetching, and keys from a file are not fetched; leave it out")]
+    /// A bound of fetches, for keys from a file.
+    #[error("this key needs url: hookgate does not fetch keys from a file; remove it")]
     NotFetched,
-    /// Not a URL that keys may come from.
+    /// A bad URL of a key set.
     #[error(transparent)]
     KeyUrl(#[from] KeyUrlError),
-    /// A file that holds no keys.
+    /// A file that is not a usable key set.
     #[error("{}: {error}", .path.display())]
     KeySet {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// The error.
         error: KeySetError,
     },
-    /// A combination of proofs.
+    /// An error of a combination of proofs.
     #[error(transparent)]
-    Policy(#[from] PolicyError),
-    /// A signature.
+    Policy(#[from] ProofPolicyError),
+    /// An error of a signature.
     #[error(transparent)]
     Signature(#[from] SignatureRuleError),
-    /// A token.
+    /// An error of a token.
     #[error(transparent)]
     Token(#[from] TokenRuleError),
-    /// A session parameter.
+    /// An error of a session parameter.
     #[error(transparent)]
     SessionParameter(#[from] SessionParameterError),
-    /// A JSON pointer.
+    /// An error of a JSON pointer.
     #[error(transparent)]
-    Pointer(#[from] PointerError),
-    /// A rule about duplicates.
+    Pointer(#[from] JsonPointerError),
+    /// An error of a replay rule.
     #[error(transparent)]
     Replay(#[from] ReplayRuleError),
 }

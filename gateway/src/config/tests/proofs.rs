@@ -292,8 +292,7 @@ fn keys_come_from_where_the_file_says() {
     let told = (limits.timeout, limits.max_bytes, limits.max_stale);
     assert_eq!(told, (Duration::from_millis(500), 4096, Duration::ZERO));
     let warnings = site.warnings_at(&text, NOW);
-    let expected =
-        ["no token is verified with the keys of \"unused\"", "a key is left out: key 1: its \"kty\" is \"oct\""];
+    let expected = ["no token uses the key source \"unused\"", "skipped key 1: its \"kty\" is \"oct\""];
     assert_eq!(warnings.len(), expected.len(), "{warnings:#?}");
     assert!(expected.iter().all(|words| warnings.iter().any(|warning| warning.contains(words))), "{warnings:#?}");
 }
@@ -339,11 +338,11 @@ fn secrets_for_everybody_and_tokens_of_anybody_are_told() {
     };
     let signature = |secret: &str| format!("proof.signature = {{ form = \"pagerduty\", secrets = [{{ {secret} }}] }}");
     check(&signature("file = \"webhook.secret\""), &[]);
-    let inline = [("signature.secrets[0].unsafe_value", "whoever can read this file has the secret")];
+    let inline = [("signature.secrets[0].unsafe_value", "everyone who can read this file can read the secret")];
     check(&signature("unsafe_value = \"x\""), &inline);
     let token = "issuers = [\"i\"], audiences = [\"a\"], key_source = \"google\"";
     check(&format!("proof.token = {{ {token}, subjects = [\"s\"] }}"), &[]);
-    let anybody = [("token.unsafe_any_subject", "whoever gets a token for this audience from the issuer passes")];
+    let anybody = [("token.unsafe_any_subject", "every token of the issuer for this audience passes")];
     check(&format!("proof.token = {{ {token}, unsafe_any_subject = true }}"), &anybody);
     fs::set_permissions(site.path("webhook.secret"), fs::Permissions::from_mode(0o644)).unwrap();
     fs::set_permissions(site.path("credentials/webhook"), fs::Permissions::from_mode(0o444)).unwrap();
