@@ -1,6 +1,6 @@
-//! Whether the sections of a configuration meet: providers with routes, and certificates with the hosts of routes.
+//! Whether the sections of a configuration fit each other: providers and routes, certificates and the hosts of routes.
 //!
-//! Warns, and decides nothing. Looks at a configuration that may yet turn out to be at fault: then nobody sees its warnings.
+//! Owns what is reported about missing sections, and the warnings about sections that do not fit. Must not change a section.
 
 use toml::Spanned;
 
@@ -8,22 +8,22 @@ use super::certificate::{RawCertificate, ServerCertificate, covers};
 use super::provider::RawProvider;
 use super::report::Report;
 use super::route::RawRoute;
-use super::warning::Caution;
+use super::warning::WarningKind;
 use hookgate_core::identity::{Provider, ProviderId};
 use hookgate_core::route::Route;
 
-/// The sections that make a gateway, in the order of the counts that [`expect_sections`] takes, and what to write.
+/// The required sections, in the order of the counts of [`expect_sections`], and what to write.
 const SECTIONS: [(&str, &str); 3] = [
     ("certificate", "a [[certificate]] section with chain and key"),
     ("provider", "a [[provider]] section with name and preset, or trust_anchors and identity"),
     ("route", "a [[route]] section with path, providers and handler"),
 ];
 
-/// Reports each of the sections that is missing while another is there. Where there is none at all, as on a host on which
-/// hookgate was just installed, nobody is admitted: that is a warning.
+/// Reports each missing section if another one is there. If there is none, as after the installation of hookgate, warns that no
+/// peer is admitted.
 pub(super) fn expect_sections(counts: [usize; 3], report: &mut Report<'_>) {
     if counts.iter().all(|count| *count == 0) {
-        report.warn_whole(Caution::NobodyAdmitted);
+        report.warn_about_document(WarningKind::NoPeerAdmitted);
         return;
     }
     for ((section, write), _) in SECTIONS.iter().zip(counts).filter(|(_, count)| *count == 0) {
@@ -40,7 +40,7 @@ pub(super) fn providers(
 ) {
     for ((provider, raw), id) in providers.iter().zip(raw).zip(0..) {
         if !routes.iter().any(|route| route.providers.contains(&ProviderId(id))) {
-            report.warn(raw, Caution::UnusedProvider { provider: provider.name.to_string() });
+            report.warn(raw, WarningKind::UnusedProvider { provider: provider.name.to_string() });
         }
     }
 }
@@ -59,7 +59,7 @@ pub(super) fn certificates(
         let used = routes.iter().filter_map(|route| route.host.as_deref()).any(|host| is_for(certificate, host));
         // There is a warning of its own about a certificate without names.
         if !used && !certificate.names.is_empty() {
-            report.warn(raw, Caution::NamesWithoutRoute { names: certificate.names.join(", ") });
+            report.warn(raw, WarningKind::NamesWithoutRoute { names: certificate.names.join(", ") });
         }
     }
 }
@@ -76,7 +76,7 @@ pub(super) fn hosts(
         let Some(host) = route.host.as_deref() else { continue };
         if !warned.contains(&host) && !certificates.iter().any(|certificate| is_for(certificate, host)) {
             warned.push(host);
-            report.warn(raw, Caution::HostWithoutCertificate { host: host.to_owned() });
+            report.warn(raw, WarningKind::HostWithoutCertificate { host: host.to_owned() });
         }
     }
 }

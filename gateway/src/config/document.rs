@@ -1,7 +1,7 @@
-//! The text of a configuration file: from bytes to raw sections, and from places in it to lines and keys.
+//! A TOML document: from text to raw sections, and from spans of the text to lines and keys.
 //!
-//! Owns the syntax of TOML and the words about keys and types. Must not know a section: what a key means, and its bounds, are
-//! theirs.
+//! Owns the syntax, and the problems of unknown keys and wrong types. Must not know a section: what a key means, and its bounds,
+//! are theirs.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -14,7 +14,7 @@ use toml::de::{DeTable, DeValue, Deserializer};
 
 use super::error::{ConfigError, ConfigErrors, Location, Problem, nearest};
 
-/// A syntactically correct document.
+/// A document with correct syntax.
 pub(super) struct Document<'a> {
     path: &'a Path,
     text: &'a str,
@@ -22,10 +22,10 @@ pub(super) struct Document<'a> {
 }
 
 impl<'a> Document<'a> {
-    /// Parses the syntax of `text`, which was read from `path`.
+    /// Parses the syntax of `text`, the content of the file at `path`.
     ///
     /// # Errors
-    /// The first place where `text` is not TOML.
+    /// The first syntax error.
     pub(super) fn parse(text: &'a str, path: &'a Path) -> Result<Self, ConfigErrors> {
         DeTable::parse(text).map(|root| Self { path, text, root }).map_err(|error| {
             let line = error.span().map(|span| line_at(text, span.start));
@@ -35,8 +35,8 @@ impl<'a> Document<'a> {
         })
     }
 
-    /// Deserializes the whole document. Each key that is unknown or of the wrong type is passed to `report`, at most `maximum`
-    /// of them, and left out, so that one pass over the report shows them all.
+    /// Deserializes the whole document. Passes each unknown key and each wrong type to `report`, at most `maximum` of them, and
+    /// leaves it out.
     pub(super) fn read<T: DeserializeOwned + Default>(
         &self,
         maximum: usize,
@@ -50,7 +50,7 @@ impl<'a> Document<'a> {
                 Err(error) => error,
             };
             let span = error.span().unwrap_or_default();
-            // An array of tables spans the header of its first: it is at fault once, though both have to go.
+            // An array of tables has the span of its first header: report it once, and remove both.
             if reported.as_ref() != Some(&span) {
                 report(&span, describe(&error));
                 reported = Some(span.clone());
@@ -68,7 +68,7 @@ impl<'a> Document<'a> {
         self.root.get_ref()
     }
 
-    /// The place of a value.
+    /// The location of a value.
     pub(super) fn location(&self, span: &Range<usize>) -> Location {
         Location {
             file: self.path.to_owned(),
@@ -77,7 +77,7 @@ impl<'a> Document<'a> {
         }
     }
 
-    /// The place of what has no line: the document as a whole, or `key` that it lacks.
+    /// The location of `key`, which the document lacks; with an empty key, of the whole document.
     pub(super) fn location_of_key(&self, key: &str) -> Location {
         Location { file: self.path.to_owned(), line: None, key: key.to_owned() }
     }
@@ -87,7 +87,7 @@ impl<'a> Document<'a> {
         line_at(self.text, span.start)
     }
 
-    /// The array of tables that a value stands in, and the index of the table.
+    /// The array of tables that holds a value, and the index of the table.
     pub(super) fn table_of(&self, span: &Range<usize>) -> Option<(String, usize)> {
         match locate(self.root.get_ref(), span).as_slice() {
             [Step::Key(section), Step::Index(index), ..] => Some((section.clone(), *index)),
@@ -95,13 +95,13 @@ impl<'a> Document<'a> {
         }
     }
 
-    /// A path that stands in the document: relative paths are relative to the directory of the document.
+    /// The path of a file that the document names. A relative path is relative to the directory of the document.
     pub(super) fn resolve(&self, path: &str) -> PathBuf {
         self.path.parent().unwrap_or(Path::new("")).join(path)
     }
 }
 
-/// A section that must be a table. serde's own structs would take an array too, value by value in the order of their fields.
+/// A section that must be a table. serde's structs also accept an array, with their fields in order.
 struct Section<T>(T);
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Section<T> {
@@ -129,7 +129,7 @@ fn plain<T>(section: Spanned<Section<T>>) -> Spanned<T> {
     Spanned::new(span, section.into_inner().0)
 }
 
-/// For `deserialize_with`: a table that may be absent.
+/// For `deserialize_with`: an optional table.
 pub(super) fn table<'de, D, T>(deserializer: D) -> Result<Option<Spanned<T>>, D::Error>
 where
     D: de::Deserializer<'de>,
@@ -138,8 +138,11 @@ where
     Ok(Option::<Spanned<Section<T>>>::deserialize(deserializer)?.map(plain))
 }
 
-/// For `deserialize_with`: an array of tables, which may be absent.
-#[expect(clippy::type_complexity, reason = "serde's signature; each layer says something: absent, where, many, where")]
+/// For `deserialize_with`: an optional array of tables.
+#[expect(
+    clippy::type_complexity,
+    reason = "the signature is serde's, and each layer has a meaning: optional, span, array, span"
+)]
 pub(super) fn tables<'de, D, T>(deserializer: D) -> Result<Option<Spanned<Vec<Spanned<T>>>>, D::Error>
 where
     D: de::Deserializer<'de>,
@@ -152,10 +155,10 @@ where
     }))
 }
 
-/// A word where a table may stand too.
+/// A word or a table.
 #[derive(Clone, Debug)]
 pub(super) enum WordOr<T> {
-    /// A string.
+    /// The word.
     Word(String),
     /// The table.
     Table(T),
@@ -185,7 +188,7 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for WordOr<T> {
     }
 }
 
-/// serde's complaint in the words of the file's author.
+/// The problem behind an error of serde, in TOML's terms instead of Rust's.
 fn describe(error: &toml::de::Error) -> Problem {
     let message = error.message();
     if let Some(rest) = message.strip_prefix("unknown field `") {
@@ -194,16 +197,35 @@ fn describe(error: &toml::de::Error) -> Problem {
         let known: Vec<&str> = names.filter(|name| !name.is_empty()).collect();
         return Problem::UnknownKey { nearest: nearest(name, known.iter().copied()), known: known.join(", ") };
     }
-    let message = without_value(message)
-        .replace("unknown variant", "unknown word")
-        .replace("a sequence", "an array")
-        .replace("invalid type: sequence", "invalid type: array")
-        .replace("invalid type: map", "invalid type: table")
-        .replace("expected i64", "expected an integer (no quotes, no unit)");
+    if let Some(rest) = message.strip_prefix("unknown variant ") {
+        let message = rest.replace(", expected ", "; write ").replace('`', "\"");
+        return Problem::WrongType { message: format!("unknown word {message}") };
+    }
+    let message = match message {
+        // toml deserializes a date as a table with one field.
+        "expected field with custom name" | "datetime key not found" => {
+            "expected a date, such as 2027-01-31".to_owned()
+        }
+        "wanted string or table" => "expected a string".to_owned(),
+        // A number beyond 64 bits.
+        _ if message.ends_with("expected i64") && message.contains(": integer `") => {
+            "out of bounds; write a smaller number".to_owned()
+        }
+        _ if message.starts_with("wanted exactly 1 element") => "expected a string".to_owned(),
+        _ => without_value(message)
+            .replace("a sequence", "an array")
+            .replace("invalid type: sequence", "invalid type: array")
+            .replace("invalid type: map", "invalid type: table")
+            .replace("invalid type: floating point", "invalid type: float")
+            .replace("expected i64", "expected an integer (no quotes, no unit)")
+            .replace("expected a boolean", "expected true or false (no quotes)")
+            .replace("expected a TOML datetime", "expected a date (no quotes), such as 2027-01-31"),
+    };
+    let message = if message.ends_with("expected a string") { message + " (in quotes)" } else { message };
     Problem::WrongType { message }
 }
 
-/// The message without the value of the wrong type: that stands in the file, and it may be a secret.
+/// The message without the value of the wrong type, which may be a secret.
 fn without_value(message: &str) -> String {
     let Some(rest) = message.strip_prefix("invalid type: ") else { return message.to_owned() };
     let Some(expected) = rest.rfind(", expected ") else { return message.to_owned() };
@@ -212,12 +234,12 @@ fn without_value(message: &str) -> String {
     format!("invalid type: {kind}{expected}")
 }
 
-/// The line of a byte, from 1.
+/// The line of the byte at `offset`, from 1.
 fn line_at(text: &str, offset: usize) -> usize {
     text.bytes().take(offset).filter(|byte| *byte == b'\n').count() + 1
 }
 
-/// One step down a document.
+/// A step from a value to a value in it.
 #[derive(Clone)]
 enum Step {
     Key(String),
@@ -232,8 +254,8 @@ fn key_text(steps: &[Step]) -> String {
     })
 }
 
-/// The way to the innermost entry at `span`. A table under a header spans the header alone, so containment says nothing about
-/// its children: every entry is looked at.
+/// The steps to the innermost entry at `span`. Looks at every entry: a table under a header has the span of the header, which
+/// does not contain the spans of its entries.
 fn locate(root: &DeTable<'_>, span: &Range<usize>) -> Vec<Step> {
     let mut search = Search { span, steps: Vec::new(), found: Vec::new(), width: usize::MAX };
     search.table(root);
@@ -272,8 +294,8 @@ impl Search<'_> {
         }
     }
 
-    /// Takes the current steps for the answer if `span` lies within `candidate`, and no narrower one was seen. Of two equally
-    /// wide the later is the inner: an array of tables spans the header of its first.
+    /// Keeps the current steps if `candidate` contains `span` and is the narrowest so far. Of two equal spans, the later is the
+    /// inner one: an array of tables has the span of its first header.
     fn offer(&mut self, candidate: &Range<usize>) {
         let contains = candidate.start <= self.span.start && self.span.end <= candidate.end;
         if contains && candidate.len() <= self.width {
@@ -283,7 +305,7 @@ impl Search<'_> {
     }
 }
 
-/// Removes the entry at `steps`. Says whether there was one.
+/// Removes the entry at `steps`. Returns whether there was one.
 fn remove(table: &mut DeTable<'_>, steps: &[Step]) -> bool {
     let Some((Step::Key(key), rest)) = steps.split_first() else { return false };
     if rest.is_empty() {

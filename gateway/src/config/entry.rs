@@ -1,15 +1,15 @@
-//! Entries of the inventory: what a setting or the content of a file is, in short.
+//! Entries of the inventory: a setting, or the content of a file, in short.
 //!
-//! Owns how two of them are compared. No secret gets in: of a secret an entry keeps a hash that only this process can make, and
-//! no text. Must not know what the entries are about: the sections do.
+//! Owns how two entries are compared. Must not hold a secret: of a secret, an entry has a hash that only this process can make,
+//! and no text.
 
 use std::hash::{BuildHasher as _, Hash, RandomState};
 use std::sync::LazyLock;
 
-/// Hashes contents, with keys that only this process has.
+/// Hashes contents with random keys of this process.
 static HASHER: LazyLock<RandomState> = LazyLock::new(RandomState::new);
 
-/// A text to show, and a hash of everything, which may be more than the text tells.
+/// A text to show, and a hash of the whole content, of which the text may show a part.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Entry {
     pub(super) kind: Kind,
@@ -19,24 +19,24 @@ pub(super) struct Entry {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// A key of the configuration. Without it, a default holds.
+    /// A key of the configuration. Without it, the default applies.
     Setting,
     /// The content of a file.
     Content,
 }
 
 impl Entry {
-    /// A content that is shown as `shown`. It differs from another if `content` does.
+    /// An entry for the content of a file. Two such entries differ if `shown` or `content` differ.
     pub(super) fn new(shown: impl Into<String>, content: &(impl Hash + ?Sized)) -> Self {
         Self { kind: Kind::Content, shown: shown.into(), hash: HASHER.hash_one(content) }
     }
 
-    /// A setting that is shown as `shown`. It differs from another if `content` does.
+    /// An entry for a setting. Two such entries differ if `shown` or `content` differ.
     pub(super) fn setting(shown: impl Into<String>, content: &(impl Hash + ?Sized)) -> Self {
         Self { kind: Kind::Setting, ..Self::new(shown, content) }
     }
 
-    /// A content that is not shown. `hash` makes the hash.
+    /// An entry without text, with the hash that `hash` makes.
     pub(super) fn hidden(hash: impl FnOnce(&RandomState) -> u64) -> Self {
         Self { kind: Kind::Content, shown: String::new(), hash: hash(&HASHER) }
     }
@@ -47,7 +47,7 @@ impl Entry {
     }
 }
 
-/// An entry that was found while a table of the configuration was read.
+/// An entry that a section adds while it is parsed.
 #[derive(Clone, Debug)]
 pub(super) struct FoundEntry {
     /// The array of tables.

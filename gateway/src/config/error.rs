@@ -1,6 +1,6 @@
 //! The errors of a configuration: a problem and its location.
 //!
-//! Owns every sentence that the operator reads about an error. Must not know a section: the sections find the problems.
+//! Owns every error message about the configuration. Must not know a section: the sections find the problems.
 
 mod problem;
 mod proof;
@@ -14,7 +14,7 @@ pub(super) use self::problem::nearest;
 pub use self::proof::ProofProblem;
 pub use self::ranges::RangeProblem;
 
-/// Every error of a configuration, in the order of the lines. Never empty.
+/// All errors of a configuration, in the order of the lines; at least one.
 #[derive(Debug)]
 pub struct ConfigErrors(pub(super) Vec<ConfigError>);
 
@@ -28,7 +28,7 @@ impl ConfigErrors {
 impl std::error::Error for ConfigErrors {}
 
 impl fmt::Display for ConfigErrors {
-    /// One error a line.
+    /// Writes one error per line.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, error) in self.0.iter().enumerate() {
             if index > 0 {
@@ -40,12 +40,12 @@ impl fmt::Display for ConfigErrors {
     }
 }
 
-/// One error, and where it stands.
+/// A problem and its location.
 #[derive(Debug)]
 pub struct ConfigError {
-    /// Where.
+    /// The location.
     pub location: Location,
-    /// What is wrong, within which bound, and what to write instead.
+    /// What is wrong, the bound, and what to write instead.
     pub problem: Problem,
 }
 
@@ -61,14 +61,14 @@ impl fmt::Display for ConfigError {
     }
 }
 
-/// A place in the configuration.
+/// A location in the configuration.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Location {
-    /// The configuration file, as it was named to us.
+    /// The path of the configuration file, as the caller wrote it.
     pub file: PathBuf,
-    /// Line, from 1; `None` where the file as a whole is meant.
+    /// The line, from 1; `None` for the whole file, or for a missing section.
     pub line: Option<usize>,
-    /// Dotted key, such as `provider[1].identity[0].subject`; array places count from 0. Empty where no key is meant.
+    /// The dotted key, such as `provider[1].identity[0].subject`, with indexes from 0; empty for the whole file.
     pub key: String,
 }
 
@@ -85,7 +85,8 @@ impl fmt::Display for Location {
     }
 }
 
-/// One finding on one line: keys, values and names of certificates are repeated from files, line breaks and all.
+/// Writes a location and a message on one line. Escapes control characters: a message repeats keys, values and names of
+/// certificates, which may contain line breaks.
 pub(super) fn one_line(
     formatter: &mut fmt::Formatter<'_>,
     location: &Location,

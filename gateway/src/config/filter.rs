@@ -220,7 +220,7 @@ fn sets(fields: &RawFilter, mode: Mode, context: &Context<'_>, report: &mut Repo
     ];
     for (raw, ranges) in context.providers.iter().zip(context.ranges) {
         if ranges.prefixes.is_empty() && mode == Mode::Enforce {
-            report.missing_all(
+            report.missing_one_of(
                 raw,
                 "source_ranges",
                 &["source_range_files"],

@@ -1,8 +1,8 @@
-//! What a configuration comes to, in short, so that a reload can say what it changed.
+//! The inventory of a configuration: a list of its settings and of the contents of its files, so that a reload can log what it
+//! changed.
 //!
-//! Owns the list of what there is (every setting of the file, and what stands behind the files that it names), and the difference
-//! of two such lists in words. Pure: reads no file and no clock. No secret gets in: of a secret it keeps a number that tells it
-//! from another one within this process, and no text.
+//! Owns the list and the words about the difference of two lists. Must not read a file or a clock, and must not hold a secret:
+//! see `entry`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -18,30 +18,30 @@ use hookgate_core::ranges::Sources;
 use hookgate_core::route::Route;
 use hookgate_filter::RangeSet;
 
-/// Most characters of a value that are shown.
+/// The most characters of a value that are shown.
 const MAXIMUM_SHOWN_CHARACTERS: usize = 120;
 
 /// The keys whose values are secrets.
 const SECRET_KEYS: [&str; 1] = ["unsafe_value"];
 
-/// What is fixed until a restart: a reload reads it and goes on with what was there at the start.
+/// What only a restart changes: a reload keeps the values of the start.
 const FIXED: [&str; 5] =
     ["listen.", "metrics.", "limits.chain_cache_entries", "limits.chain_cache_ttl_s", "limits.replay_entries"];
 
-/// Whom items belong to: an element of an array of tables, by its name, or a section.
+/// The owner of an entry: an element of an array of tables, by its name, or a section.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Owner {
-    /// `[limits]`; empty for what stands above all sections.
+    /// `[limits]`, for example; empty for the keys above all sections.
     Section(String),
-    /// `provider pagerduty`
+    /// `provider pagerduty`, for example.
     Element(String),
 }
 
-/// All that there is, by owner and item.
+/// The entries, by owner and item.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Inventory(BTreeMap<Owner, BTreeMap<String, Entry>>);
 
-/// One difference; written as one line.
+/// A difference, as one line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change(String);
 
@@ -78,7 +78,7 @@ impl Inventory {
         for (index, provider) in parsed.providers.iter().enumerate() {
             let owner = names.owner("provider", index);
             for profile in &provider.profiles {
-                // Where there is but one, its name says nothing.
+                // The name of a single profile is omitted.
                 let suffix =
                     if provider.profiles.len() > 1 { format!(" (profile {})", profile.name) } else { String::new() };
                 inventory.profile(&owner, profile, &suffix);
@@ -89,7 +89,7 @@ impl Inventory {
             }
         }
         for set in parsed.filter_sets {
-            // Those of providers are told as such.
+            // The sets of providers are listed with the providers.
             if !parsed.providers.iter().any(|provider| *provider.name == *set.name) {
                 let entry = Entry::new(format!("{} prefixes", set.prefixes.len()), &format!("{:?}", set.prefixes));
                 inventory.add(Owner::Section("filter".to_owned()), format!("ranges of {}", set.name), entry);
@@ -101,7 +101,7 @@ impl Inventory {
         inventory
     }
 
-    /// Of two facts about one item the first stays, and the number of the other is mixed in.
+    /// Adds an entry. Of two entries about one item, the first is shown, and a change of either is a change.
     fn add(&mut self, owner: Owner, item: String, entry: Entry) {
         let items = self.0.entry(owner).or_default();
         match items.get_mut(&item) {
@@ -130,7 +130,7 @@ impl Inventory {
         }
     }
 
-    /// The settings of a table, those of tables in it under a longer name.
+    /// Adds the settings of a table, and of the tables in it with a prefix.
     fn table(&mut self, owner: &Owner, prefix: &str, table: &DeTable<'_>) {
         for (key, value) in table {
             let item = format!("{prefix}{}", key.get_ref());
@@ -147,7 +147,7 @@ impl Inventory {
             let entry = Entry::new(format!("until {}", file::day_of(*not_after)), not_after);
             self.add(owner.clone(), format!("trust anchor {}{suffix}", anchor_label(anchor)), entry);
         }
-        // The newest of an issuer comes first, and is the one in use.
+        // The newest list of an issuer comes first, and is in use.
         for list in profile.revocation.iter().flat_map(|lists| lists.lists()) {
             let number = list.number().map(|number| format!("number {number}, ")).unwrap_or_default();
             let (this_update, next_update) = (list.this_update().as_secs(), list.next_update().as_secs());
@@ -158,7 +158,7 @@ impl Inventory {
     }
 }
 
-/// What the elements of arrays of tables are called.
+/// The names of the elements of arrays of tables.
 struct Names(BTreeMap<(String, usize), String>);
 
 impl Names {
@@ -177,7 +177,7 @@ impl Names {
                 let text = format!("{} {name}", section.get_ref().replace('_', " "));
                 let count = taken.entry(text.clone()).or_insert(0);
                 *count += 1;
-                // Two certificates may well be for one name, of different kinds of key.
+                // Two certificates can have the same name, with keys of different types.
                 let text = if *count > 1 { format!("{text} ({count})") } else { text };
                 names.insert((section.get_ref().to_string(), index), text);
             }
@@ -209,7 +209,7 @@ fn certificate_entry(certificate: &ServerCertificate) -> Option<Entry> {
     Some(Entry::new(format!("serial {serial} until {until}"), &certificate.chain))
 }
 
-/// A value as it would be written, its secrets left out and its end too where it is long.
+/// A value as TOML, without secrets, and cut if it is long.
 fn setting(value: &DeValue<'_>) -> Entry {
     let text = written(value);
     match text.char_indices().nth(MAXIMUM_SHOWN_CHARACTERS) {
@@ -242,7 +242,7 @@ fn written(value: &DeValue<'_>) -> String {
     }
 }
 
-/// What is different in `new`, one line each, in the order of owners and items.
+/// The differences of `new` from `old`, in the order of owners and items.
 pub fn difference(old: &Inventory, new: &Inventory) -> Vec<Change> {
     let nothing = BTreeMap::new();
     let mut changes = Vec::new();

@@ -19,7 +19,7 @@ use super::key_url::KeyUrl;
 use super::length;
 use super::name;
 use super::report::Report;
-use super::warning::Caution;
+use super::warning::WarningKind;
 use hookgate_core::auth::token::GOOGLE_KEYS_URL;
 use hookgate_core::auth::{KeySet, KeySourceId};
 
@@ -194,7 +194,7 @@ impl<'r> KeySources<'r> {
         for Written { raw, name, origin, used } in self.written {
             let (Some(name), Some(origin)) = (name, origin) else { continue };
             if !used {
-                report.warn(raw, Caution::UnusedKeySource { name: name.to_string() });
+                report.warn(raw, WarningKind::UnusedKeySource { name: name.to_string() });
             }
             sources.push(KeySource { name, origin });
         }
@@ -229,7 +229,7 @@ fn origin(raw: &Spanned<RawKeySource>, report: &mut Report<'_>) -> Option<KeyOri
             None
         }
         (None, None) => {
-            report.missing_all(raw, "url", &["file"], Problem::Missing { write: WRITE_URL });
+            report.missing_one_of(raw, "url", &["file"], Problem::Missing { write: WRITE_URL });
             None
         }
     }
@@ -256,11 +256,7 @@ fn fetched(fields: &RawKeySource, url: &Spanned<String>, report: &mut Report<'_>
 fn roots(path: &Path) -> Result<Vec<CertificateDer<'static>>, Problem> {
     let certificates = file::certificates(&file::read_named(path, MAXIMUM_FILE_BYTES)?, path)?;
     for (index, certificate) in certificates.iter().enumerate() {
-        webpki::anchor_from_trusted_cert(certificate).map_err(|error| Problem::Certificate {
-            path: path.to_owned(),
-            number: index + 1,
-            reason: error.to_string(),
-        })?;
+        file::trust_anchor(certificate, index, path)?;
     }
     Ok(certificates)
 }
@@ -275,7 +271,7 @@ fn key_file(text: &Spanned<String>, report: &mut Report<'_>) -> Option<Arc<KeySe
     let (set, entry) = set.map_err(|problem| report.error(text, problem)).ok()?;
     report.add_entry(text, "keys".to_owned(), entry);
     for reason in set.skipped() {
-        report.warn(text, Caution::KeySkipped { path: path.clone(), reason: reason.to_string() });
+        report.warn(text, WarningKind::KeySkipped { path: path.clone(), reason: reason.to_string() });
     }
     Some(Arc::new(set))
 }

@@ -1,11 +1,12 @@
-//! The configuration: one TOML file, and every file that it names, parsed into types once.
+//! The configuration: one TOML file and every file that it names, parsed into types once.
 //!
-//! Owns the syntax, the defaults, the bounds, and the errors about them. Reads files, and nothing else of the outside
-//! world: no socket, and clock and environment but once, in [`Config::load`]. What it returns is complete: no later stage reads a file
-//! again, so a reload either has everything or changes nothing.
+//! Owns the syntax, defaults and bounds, and the errors about them. Reads files; must not open a socket. Reads the clock and the
+//! environment once, in [`Config::load`]. The result is complete: no later stage reads a file again, so a reload has everything
+//! or changes nothing.
 //!
-//! Each section is read into a raw struct whose values know their place in the file, and from there into its type, once. What
-//! is wrong is collected and not thrown: [`Config::parse`] has all of it, or a configuration.
+//! Each section is deserialized into a raw struct, whose values know their lines, and parsed from there into its type. Errors are
+//! collected: [`Config::parse`] returns a configuration or all errors. This file puts the parts together; each section has a file
+//! of its own.
 
 mod anchor;
 mod bound;
@@ -67,33 +68,32 @@ pub use self::key_url::{KeyUrl, KeyUrlError};
 pub use self::listen::{DEFAULT_BACKLOG, Listen, Metrics};
 pub use self::profile::DEFAULT_VERIFY_DEPTH;
 pub use self::proof::Proofs;
-pub use self::warning::{Caution, Warning};
+pub use self::warning::{Warning, WarningKind};
 
-/// Everything that the operator said, complete and within bounds.
+/// The whole configuration, within its bounds.
 #[derive(Debug)]
 pub struct Config {
     /// `[listen]`
     pub listen: Listen,
-    /// `[[certificate]]`: ours. Empty only where providers and routes are too; the first is the default.
+    /// `[[certificate]]`. The first is the default. Empty only if there are no providers and no routes.
     pub certificates: Vec<ServerCertificate>,
     /// `[[provider]]`, in the order of the file: [`ProviderId`](hookgate_core::identity::ProviderId) is the index.
     pub providers: Vec<Provider>,
-    /// By [`ProviderId`](hookgate_core::identity::ProviderId): where each sends from.
+    /// By [`ProviderId`](hookgate_core::identity::ProviderId): the ranges of its addresses.
     pub sources: Vec<Sources>,
     /// `[[route]]`, in the order of the file.
     pub routes: Vec<Route>,
     /// `[limits]`
     pub limits: Limits,
-    /// What is demanded of requests beyond the certificate, and the keys for it: `proof` and `replay` of providers and routes,
-    /// `[[key_source]]`.
+    /// `proof` and `replay` of providers and routes, and `[[key_source]]`.
     pub proofs: Proofs,
     /// `[filter]`; off without the section.
     pub filter: FilterSection,
-    /// `[metrics]`; without the section there is no endpoint.
+    /// `[metrics]`; without the section, there is no endpoint.
     pub metrics: Option<Metrics>,
-    /// `reload`: when the file is read again.
+    /// `reload`: when hookgate loads the configuration again.
     pub reload: ReloadTrigger,
-    /// What stands in the file and in those that it names, in short, for the report of what a reload changed.
+    /// The settings and the contents of the files, so that a reload can log what it changed.
     pub inventory: Inventory,
 }
 
@@ -101,23 +101,23 @@ pub struct Config {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ReloadTrigger {
-    /// SIGHUP alone.
+    /// Only SIGHUP.
     #[default]
     Signal,
-    /// Also a change of the file, or of one that it names.
+    /// SIGHUP, and a change of the configuration or of a file that it names.
     Watch,
 }
 
-/// What came of reading a configuration.
+/// The result of reading a configuration.
 #[derive(Debug)]
 pub struct Reading {
-    /// The file itself and every file that it names, as far as reading got, each with the version that was read.
+    /// The configuration file and the files that it names, each with the version that was read. Incomplete if parsing stopped.
     pub files: FileVersions,
-    /// The configuration, and what it is warned of, or everything that is wrong with it.
+    /// The configuration with its warnings, or all errors.
     pub outcome: Result<(Config, Vec<Warning>), ConfigErrors>,
 }
 
-/// The whole file as it stands.
+/// The whole file as written.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct RawConfig {
@@ -141,15 +141,15 @@ struct RawConfig {
 }
 
 impl Config {
-    /// Reads the file at `path`, of at most 4 MiB, and all files that it names, and judges validity by the clock.
+    /// Reads the file at `path`, at most 4 MiB, and all files that it names. Judges validity by the clock.
     ///
     /// # Errors
-    /// Everything that is wrong with it, at once.
+    /// All errors.
     pub fn load(path: &Path) -> Result<(Self, Vec<Warning>), ConfigErrors> {
         Self::read(path).outcome
     }
 
-    /// As [`Config::load`], and tells the files that the outcome depends on.
+    /// As [`Config::load`]; also returns the files that the outcome depends on.
     pub fn read(path: &Path) -> Reading {
         let mut files = FileVersions::default();
         files.note(path);
@@ -165,17 +165,16 @@ impl Config {
             let location = Location { file: path.to_owned(), line: None, key: String::new() };
             ConfigErrors(vec![ConfigError { location, problem: Problem::Unreadable { source } }])
         })?;
-        // systemd.exec(5): where it put what LoadCredential= and its kin name.
+        // systemd.exec(5): the files of LoadCredential= and similar settings.
         let credentials = env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
         Self::parse_in(&text, path, Environment { now: UnixTime::now(), credentials }, files)
     }
 
-    /// Parses `text`, which stands at `path`: relative paths in it are relative to the directory of `path`. Reads all files
-    /// that it names. `now` decides what has expired, which is only ever warned of. There are no credentials of the service
-    /// manager.
+    /// Parses `text`, the content of the file at `path`, and reads all files that it names. Relative paths are relative to the
+    /// directory of `path`. Warns of what has expired at `now`. There are no credentials of the service manager.
     ///
     /// # Errors
-    /// Everything that is wrong with it, at once; of errors in the syntax of TOML the first.
+    /// All errors; of syntax errors, the first.
     pub fn parse(text: &str, path: &Path, now: UnixTime) -> Result<(Self, Vec<Warning>), ConfigErrors> {
         Self::parse_in(text, path, Environment { now, credentials: None }, &mut FileVersions::default())
     }
@@ -240,7 +239,7 @@ impl Config {
     }
 }
 
-/// The elements of an array of tables; none where there is no array.
+/// The elements of an array of tables; empty without the array.
 fn elements<T>(array: Option<&Spanned<Vec<Spanned<T>>>>) -> &[Spanned<T>] {
     array.map(|array| array.get_ref().as_slice()).unwrap_or_default()
 }

@@ -37,15 +37,15 @@ const CERTIFICATE: &str = "certificate";
 
 const WRITE_PROOFS: &str = "proofs, such as [{ signature = { … } }]; or write proof = \"certificate\" to demand none";
 
-/// What each provider and route demands of a request beyond the certificate.
+/// The proofs that providers and routes demand beside the certificate, and the keys that verify them.
 #[derive(Debug)]
 pub struct Proofs {
-    /// By [`ProviderId`](hookgate_core::identity::ProviderId): as many as there are providers.
+    /// By [`ProviderId`](hookgate_core::identity::ProviderId): one per provider.
     pub providers: Vec<Arc<ProofPolicy>>,
-    /// By the index of [`Config::routes`](crate::config::Config::routes). What a route demands replaces what its providers do; `None` leaves that as it is.
+    /// By the index of the route. A route's policy replaces those of its providers; `None` keeps them.
     pub routes: Vec<Option<Arc<ProofPolicy>>>,
-    /// By [`KeySourceId`](hookgate_core::auth::KeySourceId): `[[key_source]]` in the order of the file, then the built-in one, if a
-    /// token needs it.
+    /// By [`KeySourceId`](hookgate_core::auth::KeySourceId): `[[key_source]]` in the order of the file, then the built-in source if
+    /// a token needs it.
     pub key_sources: Vec<KeySource>,
 }
 
@@ -187,7 +187,7 @@ fn completed<T>(
         Some(clause) => policy(&Spanned::new(table.span(), clause), sources, report),
         None => {
             let problem = ProofProblem::Incomplete { preset: preset.to_owned(), write: clause.completions() };
-            report.missing_all(table, "proof", &["token", "session_parameter", "signature"], problem.into());
+            report.missing_one_of(table, "proof", &["token", "session_parameter", "signature"], problem.into());
             None
         }
     }

@@ -1,7 +1,8 @@
-//! `[[provider]]`: who sends, out of a preset, profiles of one's own, or neither.
+//! `[[provider]]`: a sender, from a preset, from profile tables, or from its own keys.
 //!
-//! Owns how a provider's own fields replace those of its profiles, and that no profile comes out without trust anchors or
-//! without identity: such a profile would admit nobody, or everybody whom a public authority ever gave a certificate.
+//! Owns how a provider's own keys replace those of its profiles. Every profile has trust anchors and identity rules: without
+//! anchors it would match no certificate, and without rules every certificate of a public authority. Must not know what a single
+//! key of a profile means: `profile` does.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -27,20 +28,20 @@ use super::proof::{
 };
 use super::ranges::{self, ProviderRanges, RawRangeFiles, RawRanges, RawSourceCheck, RawSources};
 use super::report::Report;
-use super::warning::Caution;
+use super::warning::WarningKind;
 use hookgate_core::auth::ProofPolicy;
 use hookgate_core::identity::revocation::RevocationLists;
 use hookgate_core::identity::{OnFailure, Profile, Provider, ProviderId};
 
-/// Most providers of one file: each name becomes a metric label.
+/// The most providers of a file. Each name becomes a metric label.
 const MAXIMUM_PROVIDERS: usize = 1024;
-/// The profile of a provider that has neither preset nor profile tables.
+/// The name of the profile of a provider without preset and profile tables.
 const SINGLE_PROFILE: &str = "default";
 
-const WRITE_NAME: &str = "name = \"pagerduty\": what routes, logs and metrics call this provider";
-const WRITE_PROFILES: &str = "the profiles to keep, or leave the key out to keep all";
+const WRITE_NAME: &str = "name = \"pagerduty\": the name of this provider in routes, logs and metrics";
+const WRITE_PROFILES: &str = "the profiles to keep, or remove the key to keep all";
 
-/// `[[provider]]` as it stands in the file.
+/// `[[provider]]` as written.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawProvider {
@@ -77,18 +78,20 @@ enum RawOnFailure {
     Abort,
 }
 
-/// The names of the providers of the file, for routes to refer to.
+/// The names of the providers, for the routes.
 pub(super) struct ProviderNames {
     names: HashMap<String, ProviderId>,
     complete: bool,
 }
 
 impl ProviderNames {
-    /// `complete` says that every provider of the file has a name; if not, an unknown name is none to complain about.
+    /// `complete` means that every provider of the file has a valid name. If not, an unknown name is not reported: it may be the
+    /// name that is missing.
     fn new(names: HashMap<String, ProviderId>, complete: bool) -> Self {
         Self { names, complete }
     }
 
+    /// The provider with this name. Reports an unknown name.
     pub(super) fn find(&self, name: &Spanned<String>, report: &mut Report<'_>) -> Option<ProviderId> {
         let found = self.names.get(name.get_ref()).copied();
         if found.is_none() && self.complete {
@@ -104,9 +107,8 @@ impl ProviderNames {
     }
 }
 
-/// Parses the providers, and what each demands of requests; those at fault are left out, so that the result is whole only if
-/// nothing was reported. The names are complete where the result is not, so that routes can refer to a provider that is at
-/// fault.
+/// Parses the providers, and the proofs that each demands. Reports what is wrong, and leaves out the providers with errors, so the
+/// result is complete only without errors. The names include the providers with errors: a route may name them.
 pub(super) fn providers(
     raw: &[Spanned<RawProvider>],
     sources: &mut KeySources<'_>,
@@ -190,14 +192,14 @@ fn parse_proofs(
     let proofs = ProviderProofs {
         proof: fields.proof.as_ref(),
         replay: fields.replay.as_ref(),
-        // An unknown preset is reported where its profiles are looked for; what would complete it is not at fault.
+        // An unknown preset is reported with its profiles. The keys that complete its proof are not wrong.
         own: if fields.preset.is_some() && preset.is_none() { Completion::default() } else { parts },
         preset: preset.map(|preset| (preset.name(), preset.proofs())),
     };
     proof::of_provider(raw, &proofs, name, sources, report)
 }
 
-/// The fields that stand in the provider's own table, in the form that they have in a profile.
+/// The common keys in the provider's own table, as a profile.
 fn own_fields(raw: &RawProvider) -> RawProfile {
     RawProfile {
         name: None,
@@ -211,7 +213,7 @@ fn own_fields(raw: &RawProvider) -> RawProfile {
     }
 }
 
-/// The profiles as preset or tables have them; one with nothing in it where there is neither.
+/// The profiles of the preset or of the profile tables; an empty one if there are neither.
 fn draft_profiles(raw: &Spanned<RawProvider>, report: &mut Report<'_>) -> Option<Vec<DraftProfile>> {
     let fields = raw.get_ref();
     match (fields.preset.as_ref(), fields.profile.as_ref()) {
@@ -255,7 +257,7 @@ fn preset_profiles(
     Some(preset.drafts().iter().filter(is_chosen).cloned().collect())
 }
 
-/// Puts the provider's own fields over those of a profile.
+/// Makes a profile of a draft, in which the provider's own keys replace those of the draft.
 fn finish(
     raw: &Spanned<RawProvider>,
     overrides: &Fields,
@@ -285,13 +287,13 @@ fn finish(
     })
 }
 
-/// What time has overtaken, and what the provider's own fields break in its profiles.
+/// Warns of profiles and anchors that have ended, and of a `verify_depth` that refuses the chains of a profile.
 fn warn_of_drafts(raw: &Spanned<RawProvider>, drafts: &[DraftProfile], overrides: &Fields, report: &mut Report<'_>) {
     let today = file::day_of(report.now().as_secs());
     for draft in drafts {
         let profile = draft.name.to_string();
         if let Some(until) = draft.until.filter(|until| *until < today) {
-            report.warn(raw, Caution::ProfileOutdated { profile: profile.clone(), until });
+            report.warn(raw, WarningKind::ProfileOutdated { profile: profile.clone(), until });
         }
         if overrides.trust_anchors.is_none() {
             let anchors = draft.fields.trust_anchors.iter().flatten();
@@ -301,10 +303,10 @@ fn warn_of_drafts(raw: &Spanned<RawProvider>, drafts: &[DraftProfile], overrides
             && let Some(at) = raw.get_ref().verify_depth.as_ref()
             && depth < needed
         {
-            report.warn(at, Caution::ShallowDepth { depth, needed, profile });
+            report.warn(at, WarningKind::ShallowDepth { depth, needed, profile });
         }
     }
-    // Written once for all profiles, and so warned of once.
+    // These anchors are written once for all profiles.
     warn_of_anchors(raw, "(all)", overrides.trust_anchors.iter().flatten(), today, report);
 }
 
@@ -317,6 +319,6 @@ fn warn_of_anchors<'a>(
 ) {
     for anchor in anchors.filter(|anchor| anchor.not_after < today) {
         let (subject, not_after) = (anchor.subject.clone(), anchor.not_after);
-        report.warn(raw, Caution::AnchorExpired { profile: profile.to_owned(), subject, not_after });
+        report.warn(raw, WarningKind::AnchorExpired { profile: profile.to_owned(), subject, not_after });
     }
 }

@@ -1,6 +1,6 @@
-//! What is found while a document is read: errors, warnings, the files that it names, and entries of the inventory.
+//! The report about a document: errors, warnings, the files that it names, and entries of the inventory.
 //!
-//! Owns that everything is reported at once, that nothing is reported twice, and how many errors are. Must not know a section.
+//! Owns that all errors are reported at once, none of them twice, and at most 100. Must not know a section.
 
 use std::cell::RefCell;
 use std::ops::Range;
@@ -14,21 +14,21 @@ use super::document::Document;
 use super::entry::{Entry, FoundEntry};
 use super::error::{ConfigError, ConfigErrors, Location, Problem};
 use super::file::FileVersions;
-use super::warning::{Caution, Warning};
+use super::warning::{Warning, WarningKind};
 
-/// Most errors that are collected: nobody reads more at once, and each costs one more pass over the document.
+/// The most errors of a report. Each costs one more pass over the document.
 const MAXIMUM_ERRORS: usize = 100;
 
-/// What the meaning of a document depends on beside its text and the files that it names.
+/// What the parsers need beside the document and the files that it names.
 #[derive(Clone, Debug)]
 pub(super) struct Environment {
-    /// The moment for which validity is judged.
+    /// The time at which validity is judged.
     pub(super) now: UnixTime,
-    /// Where the service manager put our credentials, if it did (`$CREDENTIALS_DIRECTORY`, systemd.exec(5)).
+    /// The directory of credentials, if the service manager made one (`$CREDENTIALS_DIRECTORY`, systemd.exec(5)).
     pub(super) credentials: Option<PathBuf>,
 }
 
-/// What was found in a document, and the environment in which it was looked at.
+/// What the parsers found in a document.
 pub(super) struct Report<'a> {
     document: &'a Document<'a>,
     environment: Environment,
@@ -51,46 +51,46 @@ impl<'a> Report<'a> {
         }
     }
 
-    /// Deserializes the document. What is wrong is reported and left out.
+    /// Deserializes the document. Reports unknown keys and wrong types, and leaves them out.
     pub(super) fn read<T: DeserializeOwned + Default>(&mut self) -> T {
         let document = self.document;
         document.read(MAXIMUM_ERRORS, &mut |span, problem| self.error_at(span, problem))
     }
 
-    /// The moment for which validity is judged.
+    /// The time at which validity is judged.
     pub(super) fn now(&self) -> UnixTime {
         self.environment.now
     }
 
-    /// The path of a credential that the document names; `None` where the service manager gave us none. To be asked before it is
-    /// read, as [`Report::resolve`].
+    /// The path of a credential that the document names; `None` without a directory of credentials. Call this before reading the
+    /// file, as [`Report::resolve`].
     pub(super) fn credential(&self, name: &str) -> Option<PathBuf> {
         let path = self.environment.credentials.as_ref()?.join(name);
         self.files.borrow_mut().note(&path);
         Some(path)
     }
 
-    /// The path of a file that the document names: relative paths are relative to the document's directory. To be asked before
-    /// the file is read: the version that stands there now is remembered as the one that was.
+    /// The path of a file that the document names. A relative path is relative to the directory of the document. Call this before
+    /// reading the file: it notes the version of the file.
     pub(super) fn resolve(&self, path: &str) -> PathBuf {
         let path = self.document.resolve(path);
         self.files.borrow_mut().note(&path);
         path
     }
 
-    /// Remembers the content of a file that a value names, for the report of what a reload changed.
+    /// Adds an entry of the inventory about the file that a value names.
     pub(super) fn add_entry<T>(&mut self, at: &Spanned<T>, item: String, entry: Entry) {
         if let Some((section, index)) = self.document.table_of(&at.span()) {
             self.found.push(FoundEntry { section, index, item, entry });
         }
     }
 
-    /// The entries so far.
+    /// The entries of the inventory so far.
     pub(super) fn entries(&self) -> &[FoundEntry] {
         &self.found
     }
 
-    /// The files that were named so far.
+    /// The files that the document named so far.
     pub(super) fn files(&self) -> FileVersions {
         self.files.borrow().clone()
     }
@@ -100,12 +100,12 @@ impl<'a> Report<'a> {
         self.document.line(&at.span())
     }
 
-    /// Reports what is wrong with a value.
+    /// Reports a problem of a value.
     pub(super) fn error<T>(&mut self, at: &Spanned<T>, problem: Problem) {
         self.error_at(&at.span(), problem);
     }
 
-    /// Reports that `table` lacks `key`, unless something is reported about that key already.
+    /// Reports that `table` lacks `key`, unless there is an error about this key already.
     pub(super) fn missing<T>(&mut self, table: &Spanned<T>, key: &'static str, write: &'static str) {
         let mut location = self.document.location(&table.span());
         if self.mentions(&location.key, key) {
@@ -115,8 +115,14 @@ impl<'a> Report<'a> {
         self.push(location, Problem::Missing { write });
     }
 
-    /// Reports that `table` lacks `key`, or else one of `others`, unless something is reported about any of them already.
-    pub(super) fn missing_all<T>(&mut self, table: &Spanned<T>, key: &'static str, others: &[&str], problem: Problem) {
+    /// Reports that `table` lacks `key` or one of `others`, unless there is an error about one of them already.
+    pub(super) fn missing_one_of<T>(
+        &mut self,
+        table: &Spanned<T>,
+        key: &'static str,
+        others: &[&str],
+        problem: Problem,
+    ) {
         let mut location = self.document.location(&table.span());
         if others.iter().chain(&[key]).any(|key| self.mentions(&location.key, key)) {
             return;
@@ -125,7 +131,7 @@ impl<'a> Report<'a> {
         self.push(location, problem);
     }
 
-    /// Reports that an array or table is empty, unless that is because something in it was reported and left out.
+    /// Reports that an array or table is empty, unless it is empty because its content was reported and left out.
     pub(super) fn empty<T>(&mut self, at: &Spanned<T>, problem: Problem) {
         let location = self.document.location(&at.span());
         if !self.errors.iter().any(|error| error.location.key.starts_with(&location.key)) {
@@ -133,36 +139,36 @@ impl<'a> Report<'a> {
         }
     }
 
-    /// Reports that the document lacks a section, unless something is reported about that section already.
+    /// Reports that the document lacks a section, unless there is an error about the section already.
     pub(super) fn missing_section(&mut self, section: &'static str, write: &'static str) {
         if !self.errors.iter().any(|error| error.location.key.starts_with(section)) {
             self.push(self.document.location_of_key(section), Problem::Missing { write });
         }
     }
 
-    /// Whether anything is reported about `key`, at any depth below `table`.
+    /// Whether there is an error about `key`, at any depth below `table`.
     fn mentions(&self, table: &str, key: &str) -> bool {
         let keys = self.errors.iter().filter_map(|error| error.location.key.strip_prefix(table));
         keys.into_iter().any(|below| below.split(['.', '[']).any(|part| part == key))
     }
 
-    /// Warns about a value, once.
-    pub(super) fn warn<T>(&mut self, at: &Spanned<T>, caution: Caution) {
-        let warning = Warning { location: self.document.location(&at.span()), caution };
+    /// Warns about a value. The same warning is reported once.
+    pub(super) fn warn<T>(&mut self, at: &Spanned<T>, kind: WarningKind) {
+        let warning = Warning { location: self.document.location(&at.span()), kind };
         if !self.warnings.contains(&warning) {
             self.warnings.push(warning);
         }
     }
 
-    /// Warns about the document as a whole.
-    pub(super) fn warn_whole(&mut self, caution: Caution) {
-        self.warnings.push(Warning { location: self.document.location_of_key(""), caution });
+    /// Warns about the whole document.
+    pub(super) fn warn_about_document(&mut self, kind: WarningKind) {
+        self.warnings.push(Warning { location: self.document.location_of_key(""), kind });
     }
 
-    /// The value, if all went well.
+    /// Returns `value` with the warnings, if there is no error.
     ///
     /// # Errors
-    /// Everything that was reported, in the order of the lines.
+    /// All errors, in the order of the lines.
     pub(super) fn finish<T>(mut self, value: Option<T>) -> Result<(T, Vec<Warning>), ConfigErrors> {
         self.warnings.sort_by_key(|warning| warning.location.line);
         match value {
@@ -174,14 +180,14 @@ impl<'a> Report<'a> {
         }
     }
 
-    /// As [`Report::error`], for a value of which only the place is at hand.
+    /// As [`Report::error`], for the span of a value.
     pub(super) fn error_at(&mut self, span: &Range<usize>, problem: Problem) {
         let location = self.document.location(span);
         self.push(location, problem);
     }
 
     fn push(&mut self, location: Location, problem: Problem) {
-        // What completes two proofs of a preset is read for each.
+        // A value that completes two proofs of a preset is parsed twice.
         let same = |error: &ConfigError| error.location == location && error.problem.to_string() == problem.to_string();
         if self.errors.iter().any(same) {
             return;

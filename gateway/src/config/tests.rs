@@ -4,13 +4,13 @@
 
 mod bad;
 mod bad_proofs;
-mod cautions;
 mod documentation;
 mod filter;
 mod good;
 mod inventory;
 mod presets;
 mod proofs;
+mod warnings;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;

@@ -171,7 +171,7 @@ impl Loader {
 
 /// Logs what a configuration is warned of, but for the dates: of those the warnings about rotation tell, and go on telling.
 pub(super) fn tell_warnings(warnings: &[Warning]) {
-    for warning in warnings.iter().filter(|warning| !warning.caution.is_told_by_rotation()) {
+    for warning in warnings.iter().filter(|warning| !warning.kind.is_repeated_by_rotation()) {
         tracing::warn!(%warning, "configuration");
     }
 }

@@ -1,6 +1,6 @@
-//! What can be wrong with a configuration: the closed list, with its words.
+//! The problems of a configuration, as a closed list with their messages.
 //!
-//! Owns these sentences. Must not know a section: the sections find the problems.
+//! Owns these messages. Must not decide: the sections find the problems.
 
 use std::io;
 use std::path::PathBuf;
@@ -10,222 +10,229 @@ use super::ranges::RangeProblem;
 use hookgate_core::identity::revocation::RevocationListError;
 use hookgate_core::identity::rule::RuleError;
 
-/// What is wrong.
+/// What is wrong. The message gives the bound, and what to write instead.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Problem {
-    /// The configuration file itself cannot be read.
+    /// The configuration file cannot be read.
     #[error("the configuration cannot be read: {source}{}", permission_hint(source))]
     Unreadable {
-        /// Why.
+        /// The error of the system.
         source: io::Error,
     },
-    /// Not TOML.
-    #[error("not TOML: {message}")]
+    /// The file is not TOML.
+    #[error("not valid TOML: {message}")]
     Syntax {
-        /// The parser's words.
+        /// The message of the TOML parser.
         message: String,
     },
-    /// A key that this table does not have.
+    /// An unknown key.
     #[error("unknown key; {}", alternatives(.nearest, .known))]
     UnknownKey {
-        /// The known key that looks most like it.
+        /// The most similar key of this table.
         nearest: Option<String>,
-        /// All known keys.
+        /// All keys of this table.
         known: String,
     },
-    /// A value of the wrong type, or a word that is not one of those allowed.
+    /// A value of the wrong type, or an unknown word.
     #[error("{message}")]
     WrongType {
-        /// What stands there and what is expected.
+        /// What was found, and what is expected.
         message: String,
     },
-    /// A required key is not there.
+    /// A missing key.
     #[error("missing; write {write}")]
     Missing {
-        /// An example of the line to write.
+        /// An example of the line.
         write: &'static str,
     },
-    /// An array that must not be empty is.
+    /// An empty array or text.
     #[error("empty; write {write}")]
     Empty {
-        /// An example of the line to write.
+        /// An example of the line.
         write: &'static str,
     },
-    /// A number out of its bounds.
+    /// A number out of bounds.
     #[error("{value} is out of bounds; write a number from {minimum} to {maximum}{unit}")]
     OutOfBounds {
-        /// What stands there.
+        /// The number.
         value: i64,
-        /// The smallest that is allowed.
+        /// The smallest allowed number.
         minimum: u64,
-        /// The greatest that is allowed.
+        /// The largest allowed number.
         maximum: u64,
-        /// The unit, with a space before it; empty for counts.
+        /// The unit after a space; empty for counts.
         unit: &'static str,
     },
-    /// More entries than allowed.
+    /// Too many entries.
     #[error("{count} entries; write at most {maximum}")]
     TooMany {
-        /// How many stand there.
+        /// The number of entries.
         count: usize,
-        /// How many are allowed.
+        /// The largest allowed number.
         maximum: usize,
     },
-    /// More errors than are shown.
-    #[error("more than {maximum} errors; the rest is not shown")]
+    /// More errors than hookgate collects.
+    #[error("more than {maximum} errors; the others are not shown")]
     TooManyErrors {
-        /// How many are shown.
+        /// The number of errors that are shown.
         maximum: usize,
     },
     /// Two limits that contradict each other.
     #[error("{key} ({value}) is less than {other_key} ({other}); raise {key} or lower {other_key}")]
     LessThan {
-        /// The key of the value that is too small.
+        /// The key of the smaller value.
         key: &'static str,
-        /// This value.
+        /// The smaller value.
         value: u64,
         /// The key of the other value.
         other_key: &'static str,
         /// The other value.
         other: u64,
     },
-    /// Something that must be unique stands twice.
-    #[error("{what} stands in line {line} already; write each once")]
+    /// Something unique that is written twice.
+    #[error("{what} is already in line {line}; write it only once")]
     Duplicate {
-        /// What.
+        /// What is written twice.
         what: String,
-        /// Where it stood first.
+        /// The line of its first occurrence.
         line: usize,
     },
     /// Not an address and port.
-    #[error("\"{text}\" is no address and port; write them as \"0.0.0.0:443\" or \"[::]:443\" (no host names)")]
+    #[error(
+        "\"{text}\" is not an IP address and port; write both, such as \"0.0.0.0:443\" or \"[::]:443\" (host names are \
+         not allowed)"
+    )]
     Address {
-        /// What stands there.
+        /// The text.
         text: String,
     },
-    /// An address that `[listen]` has.
+    /// An address of `[listen]`.
     #[error("{address} is an address of [listen]; write another port, such as \"127.0.0.1:9464\"")]
     Taken {
         /// The address.
         address: std::net::SocketAddr,
     },
-    /// A name that could not be a metric label and header value.
-    #[error("\"{text}\" is no name; write 1 to {maximum} of the characters a-z A-Z 0-9 . _ -")]
+    /// A name that cannot be a metric label and a header value.
+    #[error("\"{text}\" is not a valid name; write 1 to {maximum} of the characters a-z A-Z 0-9 . _ -")]
     Name {
-        /// What stands there.
+        /// The text.
         text: String,
-        /// Most characters.
+        /// The most characters.
         maximum: usize,
     },
-    /// A route name that could not be a metric label.
-    #[error("not fit for a metric label; write 1 to {maximum} printable ASCII characters")]
+    /// A route name that cannot be a metric label.
+    #[error("a route name is a metric label; write 1 to {maximum} printable ASCII characters")]
     RouteName {
-        /// Most characters.
+        /// The most characters.
         maximum: usize,
     },
     /// Not a host.
-    #[error("\"{text}\" is no host: {reason}")]
+    #[error("\"{text}\" is not a valid host; {write}")]
     Host {
-        /// What stands there.
+        /// The text.
         text: String,
-        /// What is wrong, and what to write instead.
-        reason: &'static str,
+        /// What to write instead.
+        write: &'static str,
     },
     /// Not a path pattern.
-    #[error("\"{text}\" is no path: {reason}")]
+    #[error("\"{text}\" is not a valid path: {reason}")]
     Path {
-        /// What stands there.
+        /// The text.
         text: String,
         /// What is wrong, and what to write instead.
         reason: &'static str,
     },
     /// Not a method.
-    #[error("\"{text}\" is no method: {reason}")]
+    #[error("\"{text}\" is not a valid method; {write}")]
     Method {
-        /// What stands there.
+        /// The text.
         text: String,
-        /// What is wrong, and what to write instead.
-        reason: &'static str,
+        /// What to write instead.
+        write: &'static str,
     },
     /// Not a handler.
-    #[error("\"{text}\" is no handler: {reason}; write \"unix:/run/app/hook.sock\"")]
+    #[error("\"{text}\" is not a valid handler: {reason}; write \"unix:/run/app/hook.sock\"")]
     Handler {
-        /// What stands there.
+        /// The text.
         text: String,
         /// What is wrong.
         reason: &'static str,
     },
-    /// A route for the same host and path takes one of the methods already.
-    #[error("the route in line {line} takes {method} on this host and path already; give them distinct methods")]
+    /// Another route for the same host, path and method.
+    #[error(
+        "the route in line {line} already takes {method} on this host and path; give the two routes different methods"
+    )]
     Overlap {
         /// The line of the other route.
         line: usize,
-        /// The first method that both take.
+        /// The first common method.
         method: String,
     },
-    /// A name that nothing has.
+    /// An unknown name.
     #[error("there is no {what} \"{name}\"{}; {known}", suggestion(.nearest))]
     Unknown {
-        /// Provider, preset, profile, or built-in trust anchor.
+        /// Provider, preset, profile, key source, or built-in trust anchor.
         what: &'static str,
         /// The name.
         name: String,
-        /// The known name that looks most like it.
+        /// The most similar known name.
         nearest: Option<String>,
-        /// Which names there are.
+        /// The known names, with an introduction.
         known: String,
     },
-    /// `profiles` chooses among those of a preset.
-    #[error("only a preset has profiles to choose from; add preset = \"…\", or write [[provider.profile]] tables")]
-    ProfilesWithoutPreset,
-    /// A preset and profiles of one's own.
+    /// `profiles` without `preset`.
     #[error(
-        "a provider has either a preset or profiles of its own; remove preset and start from what \
-         `hookgate providers {preset}` prints"
+        "profiles selects among the profiles of a preset; write preset = \"…\" too, or [[provider.profile]] tables instead"
+    )]
+    ProfilesWithoutPreset,
+    /// A preset together with profile tables.
+    #[error(
+        "a provider has a preset or [[provider.profile]] tables, not both; remove preset, and start from the output of \
+         `hookgate providers {preset}`"
     )]
     PresetAndProfiles {
         /// The preset.
         preset: String,
     },
-    /// An identity entry without a condition would match everybody.
+    /// An identity entry without a condition. It would match every certificate.
     #[error(
-        "an entry without a condition; write one or more of subject, subject_cn, san_dns, san_uri, spki_sha256, \
+        "this entry has no condition; write one or more of subject, subject_cn, san_dns, san_uri, spki_sha256, \
          certificate_sha256"
     )]
     EmptyIdentity,
-    /// An identity condition that cannot be understood.
+    /// An error of an identity condition.
     #[error("{0}")]
     Rule(#[from] RuleError),
-    /// A proof, or a source of the keys that proofs need, that makes no sense.
+    /// An error of a proof or of a key source.
     #[error(transparent)]
     Proof(#[from] ProofProblem),
-    /// Ranges of addresses.
+    /// An error of ranges.
     #[error(transparent)]
     Range(#[from] RangeProblem),
     /// Not the name of an interface.
-    #[error("\"{text}\" is no name of an interface; write one that `ip link` shows, such as \"eth0\"")]
+    #[error("\"{text}\" is not an interface name; write a name from `ip link`, such as \"eth0\"")]
     Interface {
-        /// What stands there.
+        /// The text.
         text: String,
     },
-    /// The kernel is to choose a port, and to filter it.
-    #[error("an address of [listen] has port 0, and what is filtered must be known; write the port, or mode = \"off\"")]
+    /// The filter is on, and the kernel chooses the port.
+    #[error("an address of [listen] has port 0, and the filter needs a fixed port; write the port, or mode = \"off\"")]
     FilterWithoutPort,
     /// Not a day.
-    #[error("not a day; write it without time and quotes, such as 2027-01-31")]
+    #[error("not a day from 1970 on; write it without time and quotes, such as 2027-01-31")]
     Day,
     /// A file that the configuration names cannot be read.
     #[error("{} cannot be read: {source}{}", .path.display(), permission_hint(source))]
     File {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The error of the system.
         source: io::Error,
     },
-    /// A file that holds no certificate.
+    /// A file without a certificate.
     #[error(
-        "{} holds no certificate in PEM form (-----BEGIN CERTIFICATE-----); a DER file is converted by \
+        "{} holds no certificate in PEM form (-----BEGIN CERTIFICATE-----); convert a DER file with \
          `openssl x509 -inform der -in FILE -out FILE.pem`",
         .path.display()
     )]
@@ -238,20 +245,20 @@ pub enum Problem {
     Pem {
         /// The file.
         path: PathBuf,
-        /// The parser's words.
-        reason: String,
+        /// What is damaged.
+        reason: &'static str,
     },
     /// A certificate that cannot be parsed.
     #[error("certificate {number} of {} cannot be parsed: {reason}", .path.display())]
     Certificate {
         /// The file.
         path: PathBuf,
-        /// Its place in the file, from 1.
+        /// Its number in the file, from 1.
         number: usize,
-        /// The parser's words.
+        /// What is wrong.
         reason: String,
     },
-    /// A key file without a key.
+    /// A key file without a private key.
     #[error(
         "{} holds no private key in PEM form; write PKCS#8 (BEGIN PRIVATE KEY), PKCS#1 (BEGIN RSA PRIVATE KEY) or SEC1 \
          (BEGIN EC PRIVATE KEY)",
@@ -261,28 +268,33 @@ pub enum Problem {
         /// The file.
         path: PathBuf,
     },
-    /// A key under a passphrase, which nobody could enter.
-    #[error("{} is encrypted; decrypt it by `openssl pkey -in FILE -out FILE.key` and guard it by its mode", .path.display())]
+    /// A private key with a passphrase. A daemon cannot ask for it.
+    #[error(
+        "{} is encrypted; decrypt it with `openssl pkey -in FILE -out FILE.key`, and set the mode of the result to 0600",
+        .path.display()
+    )]
     EncryptedKey {
         /// The file.
         path: PathBuf,
     },
-    /// A key of a type that is not supported.
-    #[error("{} cannot be used: {reason}; write an ECDSA (P-256, P-384), RSA (2048 bits or more) or Ed25519 key", .path.display())]
+    /// A private key that is damaged or of an unsupported type.
+    #[error(
+        "{} cannot be used: the key is damaged or of an unsupported type; write an ECDSA (P-256, P-384), RSA (2048 to 4096 \
+         bits) or Ed25519 key",
+        .path.display()
+    )]
     UnusableKey {
         /// The file.
         path: PathBuf,
-        /// The words of the TLS library.
-        reason: String,
     },
-    /// The key is another certificate's.
+    /// A private key that does not belong to the certificate.
     #[error("{} is not the key of the first certificate of {}{}", .key.display(), .chain.display(), misplaced(.position))]
     KeyMismatch {
         /// The key file.
         key: PathBuf,
         /// The chain file.
         chain: PathBuf,
-        /// The place, from 1, of the certificate in the chain that the key does belong to.
+        /// The number, from 1, of the certificate in the chain that the key belongs to.
         position: Option<usize>,
     },
     /// A revocation list that cannot be used.
@@ -290,13 +302,14 @@ pub enum Problem {
     RevocationList {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// What is wrong.
         source: RevocationListError,
     },
 }
 
 impl Problem {
-    /// The problem with `name`, a `what` that is not among `known`. `introduction`, such as "there are", precedes those, or stands alone.
+    /// The problem that `name` is not among `known`, the names of all `what`. `introduction`, such as "there are", precedes the
+    /// known names, or stands alone if there are none.
     pub(in crate::config) fn unknown<'n>(
         what: &'static str,
         name: &str,
@@ -317,31 +330,29 @@ impl Problem {
     }
 }
 
-/// The known name that looks most like `name`, if any looks like it at all.
+/// The known name that is most similar to `name`; `None` if none is similar.
 pub(in crate::config) fn nearest<'n>(name: &str, known: impl IntoIterator<Item = &'n str>) -> Option<String> {
-    // 0.7 is the confidence at which clap makes suggestions for options: the same user sees both.
+    // clap suggests options from a confidence of 0.7 on; the same user sees both.
     let scored = known.into_iter().map(|candidate| (strsim::jaro(name, candidate), candidate));
     let best = scored.filter(|(score, _)| *score > 0.7).max_by(|one, other| one.0.total_cmp(&other.0));
     best.map(|(_, candidate)| candidate.to_owned())
 }
 
-/// Who may not read a file, since that is not who tries it by hand.
+/// Which user may not read a file: it is not the user who tries it by hand.
 fn permission_hint(error: &io::Error) -> String {
     if error.kind() != io::ErrorKind::PermissionDenied {
         return String::new();
     }
     let user = rustix::process::geteuid();
-    let what = "make it the owner, or a member of the group that may";
+    let what = "make that user the owner of the file, or a member of a group that may read it";
     if user.is_root() {
-        // Only once the process has given up CAP_DAC_OVERRIDE.
-        return format!(
-            "; hookgate runs as root, but has given up root's right to read every file: run it as a user of its own, and {what}"
-        );
+        // The process has given up CAP_DAC_OVERRIDE.
+        return format!("; hookgate runs as root without CAP_DAC_OVERRIDE: run it as a user of its own, and {what}");
     }
     format!("; hookgate runs as user {}, which may not read it: {what}", user.as_raw())
 }
 
-/// The rest of a sentence about an unknown key: the one that was meant, or else all of them.
+/// The end of the message about an unknown key: the most similar key, or all keys.
 fn alternatives(nearest: &Option<String>, known: &str) -> String {
     match nearest {
         Some(name) => format!("did you mean \"{name}\"?"),
@@ -349,15 +360,15 @@ fn alternatives(nearest: &Option<String>, known: &str) -> String {
     }
 }
 
-/// The rest of a sentence about an unknown name.
+/// The part about a similar name in the message about an unknown name.
 fn suggestion(nearest: &Option<String>) -> String {
     nearest.as_ref().map(|name| format!("; did you mean \"{name}\"?")).unwrap_or_default()
 }
 
-/// The rest of a sentence about a key that does not fit.
+/// The end of the message about a key that does not belong to the certificate.
 fn misplaced(position: &Option<usize>) -> String {
     match position {
-        Some(position) => format!("; it is that of certificate {position}: write that one first"),
+        Some(position) => format!("; it is the key of certificate {position}: move that certificate to the top"),
         None => "; write the key that the certificate was requested with".to_owned(),
     }
 }

@@ -1,6 +1,6 @@
-//! The errors of proofs and of key sources, as a closed list with their messages.
+//! The problems of proofs and of key sources, as a closed list with their messages.
 //!
-//! Owns these messages. No message repeats a secret. Must not decide: the sections find the errors.
+//! Owns these messages. No message repeats a secret. Must not decide: the sections find the problems.
 
 use std::path::PathBuf;
 

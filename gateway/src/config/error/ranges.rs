@@ -1,12 +1,12 @@
-//! What can be wrong with ranges of addresses: the closed list, with its words.
+//! The problems of ranges of addresses, as a closed list with their messages.
 //!
-//! Owns these sentences. Must not know a section: `ranges` finds the problems.
+//! Owns these messages. Must not decide: `ranges` finds the problems.
 
 use std::path::PathBuf;
 
 use hookgate_core::ranges::RangeError;
 
-/// What can be wrong with ranges.
+/// A problem of ranges. The message says what to write instead.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RangeProblem {

@@ -102,7 +102,7 @@ pub(super) fn parse(
         }
         _ => {
             let keys = ["hmac_secrets", "token"];
-            report.missing_all(raw, "secrets", &keys, ProofProblem::Parameter.into());
+            report.missing_one_of(raw, "secrets", &keys, ProofProblem::Parameter.into());
             return None;
         }
     };

@@ -191,5 +191,5 @@ fn what_makes_it_reload_is_a_word() {
     check("reload = \"signal\"\n", ReloadTrigger::Signal);
     check("reload = \"watch\"\n", ReloadTrigger::Watch);
     let errors = site.errors(&format!("reload = \"inotify\"\n{}", minimal()));
-    assert!(errors[0].contains("expected `signal` or `watch`"), "{errors:?}");
+    assert!(errors[0].contains("write \"signal\" or \"watch\""), "{errors:?}");
 }
