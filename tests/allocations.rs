@@ -89,7 +89,7 @@ fn noting_a_chain_allocates_nothing() {
     let profile = Profile {
         name: "default".into(),
         trust_anchors: vec![webpki::anchor_from_trusted_cert(root.der()).unwrap().to_owned()],
-        anchors_not_after: vec![NOW],
+        trust_anchors_not_after: vec![NOW],
         overlap_ends: None,
         verify_depth: 1,
         identity: vec![IdentityRule::new(vec![Condition::subject_cn("sender").unwrap()]).unwrap()],
@@ -102,7 +102,7 @@ fn noting_a_chain_allocates_nothing() {
     let identity = Identity::new(1, Arc::new([provider]), cache, limits);
     let scope = Scope { id: 0, providers: vec![ProviderId(0)] };
     let chain = identity.verify(&scope, PeerChain::unsafe_assumed(&[leaf.der().clone()]), at(NOW)).result.unwrap();
-    assert_eq!(measure(|| identity.sighted(&chain, at(NOW))).count_total, 0);
+    assert_eq!(measure(|| identity.note_admitted(&chain, at(NOW))).count_total, 0);
     let sighting = identity.sightings().chains().next().unwrap();
     assert_eq!((sighting.admitted(), sighting.last_seen()), (1, NOW));
 }

@@ -13,7 +13,7 @@ use toml::de::{DeTable, DeValue};
 use super::certificate::ServerCertificate;
 use super::entry::{Entry, FoundEntry, Kind};
 use super::file;
-use hookgate_core::identity::{Profile, Provider, anchor_label};
+use hookgate_core::identity::{Profile, Provider, trust_anchor_label};
 use hookgate_core::ranges::Sources;
 use hookgate_core::route::Route;
 use hookgate_filter::RangeSet;
@@ -143,9 +143,9 @@ impl Inventory {
     }
 
     fn profile(&mut self, owner: &Owner, profile: &Profile, suffix: &str) {
-        for (anchor, not_after) in profile.trust_anchors.iter().zip(&profile.anchors_not_after) {
+        for (anchor, not_after) in profile.trust_anchors.iter().zip(&profile.trust_anchors_not_after) {
             let entry = Entry::new(format!("until {}", file::day_of(*not_after)), not_after);
-            self.add(owner.clone(), format!("trust anchor {}{suffix}", anchor_label(anchor)), entry);
+            self.add(owner.clone(), format!("trust anchor {}{suffix}", trust_anchor_label(anchor)), entry);
         }
         // The newest list of an issuer comes first, and is in use.
         for list in profile.revocation.iter().flat_map(|lists| lists.lists()) {
@@ -280,7 +280,7 @@ fn items(owner: &Owner, old: &BTreeMap<String, Entry>, new: &BTreeMap<String, En
             Owner::Element(name) => format!("{name}: {item}"),
         };
         let fixed = FIXED.iter().any(|fixed| subject.starts_with(fixed));
-        let suffix = if fixed { " (takes a restart)" } else { "" };
+        let suffix = if fixed { " (needs a restart)" } else { "" };
         changes.push(Change(format!("{subject}{what}{suffix}")));
     }
 }

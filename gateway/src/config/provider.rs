@@ -277,7 +277,7 @@ fn finish(
     let scope = overrides.crl_scope.or(fields.crl_scope).unwrap_or_default();
     Some(Profile {
         name: draft.name,
-        anchors_not_after: anchors.iter().flatten().map(|anchor| anchor.not_after_seconds).collect(),
+        trust_anchors_not_after: anchors.iter().flatten().map(|anchor| anchor.not_after_seconds).collect(),
         overlap_ends: draft.until.and_then(file::end_of_day),
         trust_anchors: anchors?.into_iter().map(|anchor| anchor.trust_anchor).collect(),
         verify_depth: overrides.verify_depth.or(fields.verify_depth).unwrap_or(DEFAULT_VERIFY_DEPTH),

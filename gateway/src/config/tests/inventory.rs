@@ -58,7 +58,7 @@ fn settings_are_told_by_their_keys() {
     check("1048576", "2097152", &["limits.max_body_bytes: 1048576 → 2097152"]);
     let both = ["limits.max_body_bytes: 1048576 → (not set)", "limits.max_headers: (not set) → 7"];
     check("max_body_bytes = 1048576", "max_headers = 7", &both);
-    let fixed = "limits.replay_entries: (not set) → 7 (takes a restart)";
+    let fixed = "limits.replay_entries: (not set) → 7 (needs a restart)";
     check("[limits]", "[limits]\nreplay_entries = 7", &[fixed]);
     check("[listen]", "reload = \"watch\"\n[listen]", &["reload: (not set) → \"watch\""]);
     let handler = "route \"own\": handler: \"unix:/run/own.sock\" → \"unix:/run/other.sock\"";
