@@ -346,8 +346,11 @@ fn permission_hint(error: &io::Error) -> String {
     let user = rustix::process::geteuid();
     let what = "make that user the owner of the file, or a member of a group that may read it";
     if user.is_root() {
-        // The process has given up CAP_DAC_OVERRIDE.
-        return format!("; hookgate runs as root without CAP_DAC_OVERRIDE: run it as a user of its own, and {what}");
+        // Without CAP_DAC_OVERRIDE.
+        return format!(
+            "; hookgate runs as root, but has given up root's right to read every file: run hookgate as a user of its own, and \
+             {what}"
+        );
     }
     format!("; hookgate runs as user {}, which may not read it: {what}", user.as_raw())
 }
