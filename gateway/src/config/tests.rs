@@ -4,13 +4,13 @@
 
 mod bad;
 mod bad_proofs;
-mod cautions;
 mod documentation;
 mod filter;
 mod good;
 mod inventory;
 mod presets;
 mod proofs;
+mod warnings;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -24,7 +24,7 @@ use rcgen::{
 use rustls_pki_types::UnixTime;
 use tempfile::TempDir;
 
-use super::document::Surroundings;
+use super::report::Environment;
 use super::{Config, ConfigErrors, FileVersions, Warning};
 
 /// The moment of all tests: 2026-06-01, 00:00 UTC.
@@ -109,8 +109,8 @@ impl Site {
     }
 
     fn parse_at(&self, text: &str, now: UnixTime) -> Result<(Config, Vec<Warning>), ConfigErrors> {
-        let surroundings = Surroundings { now, credentials: Some(self.path("credentials")) };
-        Config::parse_in(text, &self.path("hookgate.toml"), surroundings, &mut FileVersions::default())
+        let environment = Environment { now, credentials: Some(self.path("credentials")) };
+        Config::parse_in(text, &self.path("hookgate.toml"), environment, &mut FileVersions::default())
     }
 
     /// A configuration that must be good.

@@ -5,14 +5,13 @@
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::problem::ProofProblem;
 use super::signature::report_no_effect;
-use crate::config::document::Report;
-use crate::config::error::Problem;
+use crate::config::bound::Bound;
+use crate::config::error::{Problem, ProofProblem};
 use crate::config::key_source::KeySources;
 use crate::config::length;
-use crate::config::limits::Bound;
-use crate::config::warning::Caution;
+use crate::config::report::Report;
+use crate::config::warning::WarningKind;
 use hookgate_core::auth::TokenRule;
 use hookgate_core::auth::token::{TokenExpectations, TokenRuleError};
 
@@ -123,7 +122,7 @@ pub(super) fn parse(
             let project_number = fields.project_number.as_ref().map(Spanned::span);
             report_no_effect(project_number, "without form = \"dialogflow\"", report);
             if key_source.is_none() {
-                report.missing_all(raw, "key_source", FORM, Problem::Missing { write: WRITE_KEY_SOURCE });
+                report.missing_one_of(raw, "key_source", FORM, Problem::Missing { write: WRITE_KEY_SOURCE });
             }
             (oidc(raw, audiences, subject_bound, report), key_source.flatten())
         }
@@ -164,7 +163,7 @@ fn oidc(
             true if subject_bound => {
                 report_no_effect([flag.span()], "with session_pointer, which is the place of the subject", report)
             }
-            true => report.warn(flag, Caution::AnySubject),
+            true => report.warn(flag, WarningKind::AnySubject),
             false => report_no_effect([flag.span()], "with emails or subjects", report),
         }
     }
@@ -189,7 +188,7 @@ fn required(
         Some(raw) => values(raw, write, report),
         None => {
             let others = if key == "issuers" { FORM } else { &[] };
-            report.missing_all(table, key, others, Problem::Missing { write });
+            report.missing_one_of(table, key, others, Problem::Missing { write });
             None
         }
     }

@@ -108,7 +108,7 @@ fn signatures_are_checked() {
     };
     let hmac = |fields: &str| of("hmac", &format!(", header = \"x-signature\"{fields}"));
     check(SECRETS, ".form", "missing; write form = \"pagerduty\", \"standard-webhooks\"");
-    check(&of("github", ""), ".form", "`pagerduty`, `standard-webhooks`, `hmac`");
+    check(&of("github", ""), ".form", "\"pagerduty\", \"standard-webhooks\", \"hmac\"");
     check("form = \"pagerduty\"", ".secrets", "missing; write secrets = [{ file");
     check(&of("pagerduty", ", header = \"x\""), ".header", "no effect with form = \"pagerduty\"; remove it");
     check(&of("pagerduty", ", hash = \"sha512\""), ".hash", "no effect with form = \"pagerduty\"");
@@ -119,8 +119,8 @@ fn signatures_are_checked() {
     check(&of("hmac", ", header = \"a b\""), ".header", "\"a b\" is not a header field name");
     check(&hmac(", separator = \";;\""), ".separator", "not one ASCII character");
     check(&hmac(", separator = \"ä\""), ".separator", "not one ASCII character");
-    check(&hmac(", encoding = \"binary\""), ".encoding", "`hex`, `base64`, `base64url`");
-    check(&hmac(", hash = \"sha1\""), ".hash", "`sha256`, `sha384`, `sha512`");
+    check(&hmac(", encoding = \"binary\""), ".encoding", "\"hex\", \"base64\", \"base64url\"");
+    check(&hmac(", hash = \"sha1\""), ".hash", "\"sha256\", \"sha384\", \"sha512\"");
     check(&hmac(", message = \"{timestamp}\""), ".message", "must have {body} exactly once");
     check(&hmac(", message = \"{nonce}.{body}\""), ".message", "has \"{nonce}\"; write {id}");
     check(&hmac(", message = \"{timestamp}.{body}\""), ".message", "{timestamp} in message and timestamp_header or");
@@ -186,7 +186,7 @@ fn no_message_repeats_a_secret() {
         (array.clone(), "secrets[0]: invalid type: string, expected a table"),
         (format!("[{{ unsafe_value = {array} }}]"), "invalid type: array, expected a string"),
         ("[{ unsafe_value = 4711 }]".to_owned(), "invalid type: integer, expected a string"),
-        ("[{ unsafe_value = 47.11 }]".to_owned(), "invalid type: floating point, expected a string"),
+        ("[{ unsafe_value = 47.11 }]".to_owned(), "invalid type: float, expected a string"),
         (format!("[{{ file = {text} }}, {{ unsafe_value = \"a, expected {SECRET}\" }}]"), "cannot be read"),
         (format!("[{{ unsafe_value = \"whsec_{SECRET}\" }}]"), "is not a Standard Webhooks key"),
     ] {
@@ -223,7 +223,7 @@ fn tokens_are_checked() {
         ".key_source",
         "did you mean \"google\"?; there are google",
     );
-    check("form = \"jwt\", audiences = [\"a\"]", ".form", "`dialogflow` or `oidc`");
+    check("form = \"jwt\", audiences = [\"a\"]", ".form", "\"dialogflow\" or \"oidc\"");
     let with = |more: &str| format!("issuers = [\"https://i/\"], audiences = [\"a\"], key_source = \"google\"{more}");
     check(&with(""), "", "neither emails nor subjects is given");
     check(
@@ -317,7 +317,7 @@ fn key_sources_are_checked() {
     let url = |more: &str| format!("name = \"a\"\nurl = \"https://issuer.example/keys\"\n{more}");
     let file = |more: &str| format!("name = \"a\"\nfile = \"keys.json\"\n{more}");
     check("file = \"keys.json\"", 1, "name", "missing; write name = \"issuer\"");
-    check("name = \"a b\"\nfile = \"keys.json\"", 2, "name", "\"a b\" is no name");
+    check("name = \"a b\"\nfile = \"keys.json\"", 2, "name", "\"a b\" is not a valid name");
     check("name = \"a\"", 1, "url", "missing; write url = \"https://issuer.example/keys\", or file");
     check("name = \"a\"\nurl = \"http://issuer.example\"", 3, "url", "is not an https URL");
     check("name = \"a\"\nurl = \"issuer\"", 3, "url", "is not a URL; write an absolute one");
@@ -332,7 +332,7 @@ fn key_sources_are_checked() {
     check(&file("timeout_ms = 5"), 4, "timeout_ms", "hookgate does not fetch keys from a file");
     check(&file("ca_file = \"ca.pem\""), 4, "ca_file", "hookgate does not fetch keys from a file");
     let again = format!("{}[[key_source]]\n{}", file(""), file(""));
-    bad::check(&format!("[[key_source]]\n{again}"), 5, "key_source[1].name", "the key source \"a\" stands in line");
+    bad::check(&format!("[[key_source]]\n{again}"), 5, "key_source[1].name", "the key source \"a\" is already in line");
 }
 
 /// A source that is at fault, or without a name, makes no error of every token that names it.

@@ -117,12 +117,12 @@ fn what_is_wrong_with_the_filter_is_said() {
     let filter = |filter: &str, key: &str, words: &str| {
         check("\"127.0.0.1:443\"", "source_ranges = [\"192.0.2.0/24\"]", filter, &format!("filter{key}"), words);
     };
-    filter("mode = \"on\"", ".mode", "unknown word `on`");
+    filter("mode = \"on\"", ".mode", "unknown word \"on\"");
     filter("mode = \"monitor\"", ".interfaces", "missing; write interfaces = [\"eth0\"]");
     filter("mode = \"monitor\"\ninterfaces = []", ".interfaces", "empty; write interfaces");
-    filter("interfaces = [\"eth0\", \"eth0\"]", ".interfaces[1]", "the interface eth0 stands in line");
-    filter("interfaces = [\"eth0/1\"]", ".interfaces[0]", "no name of an interface");
-    filter("interfaces = [\"a-name-of-sixtee\"]", ".interfaces[0]", "no name of an interface");
+    filter("interfaces = [\"eth0\", \"eth0\"]", ".interfaces[1]", "the interface eth0 is already in line");
+    filter("interfaces = [\"eth0/1\"]", ".interfaces[0]", "not an interface name");
+    filter("interfaces = [\"a-name-of-sixtee\"]", ".interfaces[0]", "not an interface name");
     filter("allow = [\"192.0.2.1/24\"]", ".allow[0]", "write 192.0.2.0/24, or 192.0.2.1");
     filter("deny_files = [\"page\"]", ".deny_files[0]", "page:1: `<html>` is not an IP address");
     filter("largest_shrink_percent = 101", ".largest_shrink_percent", "0 to 100 %");

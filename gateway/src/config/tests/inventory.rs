@@ -58,7 +58,7 @@ fn settings_are_told_by_their_keys() {
     check("1048576", "2097152", &["limits.max_body_bytes: 1048576 → 2097152"]);
     let both = ["limits.max_body_bytes: 1048576 → (not set)", "limits.max_headers: (not set) → 7"];
     check("max_body_bytes = 1048576", "max_headers = 7", &both);
-    let fixed = "limits.replay_entries: (not set) → 7 (takes a restart)";
+    let fixed = "limits.replay_entries: (not set) → 7 (needs a restart)";
     check("[limits]", "[limits]\nreplay_entries = 7", &[fixed]);
     check("[listen]", "reload = \"watch\"\n[listen]", &["reload: (not set) → \"watch\""]);
     let handler = "route \"own\": handler: \"unix:/run/own.sock\" → \"unix:/run/other.sock\"";
@@ -144,9 +144,9 @@ fn every_file_that_is_read_is_known() {
         .replace("[\"ranges.txt\"]", "[{ file = \"ranges.txt\", minus = \"minus.txt\" }]");
     site.write("minus.txt", "192.0.2.0/25\n");
     let read = |text: &str| {
-        let surroundings = Surroundings { now: NOW, credentials: Some(site.path("credentials")) };
+        let environment = Environment { now: NOW, credentials: Some(site.path("credentials")) };
         let mut files = FileVersions::default();
-        let outcome = Config::parse_in(text, &site.path("hookgate.toml"), surroundings, &mut files);
+        let outcome = Config::parse_in(text, &site.path("hookgate.toml"), environment, &mut files);
         (outcome.is_ok(), files)
     };
     let names =
@@ -191,5 +191,5 @@ fn what_makes_it_reload_is_a_word() {
     check("reload = \"signal\"\n", ReloadTrigger::Signal);
     check("reload = \"watch\"\n", ReloadTrigger::Watch);
     let errors = site.errors(&format!("reload = \"inotify\"\n{}", minimal()));
-    assert!(errors[0].contains("expected `signal` or `watch`"), "{errors:?}");
+    assert!(errors[0].contains("write \"signal\" or \"watch\""), "{errors:?}");
 }

@@ -1,4 +1,4 @@
-//! What a good configuration is warned of.
+//! The warnings about good configurations.
 
 use super::*;
 
@@ -17,8 +17,8 @@ fn a_plain_configuration_has_none() {
 }
 
 #[test]
-fn a_configuration_that_admits_nobody_is_told() {
-    check(&Site::new(), LISTEN, NOW, &[(" nobody is admitted", "handshake fails")]);
+fn a_configuration_that_admits_no_peer_is_told() {
+    check(&Site::new(), LISTEN, NOW, &[(" no peer is admitted", "handshake fails")]);
 }
 
 #[test]
@@ -54,7 +54,7 @@ fn self_signed_and_nameless_certificates_are_told() {
 }
 
 #[test]
-fn a_key_for_everybody_is_told() {
+fn a_key_that_every_user_can_read_is_told() {
     let site = Site::new();
     for (mode, expected) in [(0o640, 0), (0o644, 1)] {
         fs::set_permissions(site.path("privkey.pem"), fs::Permissions::from_mode(mode)).unwrap();
