@@ -31,7 +31,20 @@ pub(crate) fn is_installed(program: &str) -> bool {
         .is_some_and(|path| std::env::split_paths(&path).any(|directory| directory.join(program).is_file()))
 }
 
-/// Prints the command, runs it in the root of the workspace, and fails where it fails.
+/// Runs Cargo with these arguments, as [`run`].
+///
+/// # Errors
+///
+/// It fails.
+pub(crate) fn step(arguments: &[&str]) -> Result<()> {
+    run(Command::new(cargo()).args(arguments))
+}
+
+/// Prints the command and runs it in the root of the workspace.
+///
+/// # Errors
+///
+/// It cannot be started, or fails.
 pub(crate) fn run(command: &mut Command) -> Result<()> {
     let mut line = String::new();
     for (name, value) in command.get_envs() {

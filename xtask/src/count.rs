@@ -15,6 +15,7 @@ use clap::Args;
 use serde::{Deserialize, Serialize};
 
 use crate::command::{self, cargo};
+use crate::setup;
 
 /// How much more than the baseline is too much. Between runs of one binary the counts differ by less than a thousandth; what
 /// the linker happens to do with an unrelated change is more than that.
@@ -86,6 +87,7 @@ impl Count {
     ///
     /// A case that takes more instructions than its baseline allows, or has none; valgrind missing.
     pub(crate) fn run(&self) -> Result<()> {
+        setup::require(setup::Task::Count)?;
         let program = build(self.release)?;
         let machine = Machine::look(&program)?;
         let cases = list(&program, &self.cases)?;

@@ -9,6 +9,7 @@ use std::process::{Command, Output};
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::command::root;
+use crate::setup;
 
 /// Highest exposure of hookgate.service, in tenths, as systemd-analyze counts: 15 is 1.5 of 10.
 const EXPOSURE: u32 = 15;
@@ -21,6 +22,7 @@ const DROP_IN: &str = "hookgate.service.d/filter.conf";
 
 /// Fails where systemd does not understand a unit, or finds the service more exposed than it may be.
 pub(crate) fn check() -> Result<()> {
+    setup::require(setup::Task::Units)?;
     let directory = tempfile::tempdir()?;
     let mut units = Vec::new();
     for entry in fs::read_dir(root().join("systemd"))? {

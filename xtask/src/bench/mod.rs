@@ -28,6 +28,7 @@ use anyhow::{Context, Result, ensure};
 use clap::Args;
 
 use crate::command::{self, cargo};
+use crate::setup;
 use machine::Machine;
 use measure::Effort;
 use report::{Report, Row};
@@ -192,6 +193,7 @@ impl Bench {
 
     /// Builds what is measured and what measures, and says where they are.
     fn build(&self) -> Result<PathBuf> {
+        setup::require(setup::Task::Bench)?;
         let build = ["build", "--release", "--package", "hookgate"];
         command::run(Command::new(cargo()).args(build).args(["--package", "hookgate-load"]))?;
         let target = command::target()?;

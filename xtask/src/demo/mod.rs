@@ -28,7 +28,7 @@ pub(crate) struct Demo {
 impl Demo {
     /// Runs the demo, and fails where anything was not as expected.
     pub(crate) fn run(&self) -> Result<()> {
-        setup::ensure_ready()?;
+        setup::install(&[setup::Task::Demo])?;
         let binary = build()?;
         let cast = Cast::assemble(&binary)?;
         let mut rows = cast.play()?;

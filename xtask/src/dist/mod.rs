@@ -16,6 +16,7 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 
 use crate::command::{self, cargo, root};
+use crate::setup;
 use control::Control;
 use tree::Tree;
 
@@ -45,6 +46,7 @@ pub(crate) struct Arguments {
 ///
 /// The build fails, a program is missing, or a file cannot be written.
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+    setup::require(setup::Task::Dist)?;
     let epoch = source_date_epoch()?;
     let binary = match &arguments.binary {
         Some(binary) => binary.clone(),

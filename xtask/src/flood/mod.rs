@@ -60,6 +60,9 @@ pub(crate) struct Flood {
     /// The core of the client and the flood
     #[arg(long, default_value_t = 1)]
     client_core: usize,
+    /// One short round with debug binaries, to see that every guard works, not how well
+    #[arg(long, conflicts_with_all = ["rate", "webhooks", "rounds", "window_ms"])]
+    smoke: bool,
 }
 
 /// What stands between the flood and the gateway.
@@ -122,6 +125,10 @@ impl Flood {
     /// Without root; where a guard does not guard, or nothing is served.
     pub(crate) fn run(&self) -> Result<()> {
         ensure!(setup::is_root(), "a flood needs root: for network namespaces, raw packets and XDP");
+        setup::require(setup::Task::Flood)?;
+        if self.smoke {
+            return self.smoke();
+        }
         ensure!(self.server_core != self.client_core, "gateway and flood need a core each");
         let binaries = match &self.binaries {
             Some(directory) => std::path::absolute(directory)?,
@@ -144,28 +151,27 @@ impl Flood {
         print(&rounds, self);
         check(&rounds)
     }
+
+    /// The short round of `cargo xtask test`.
+    fn smoke(&self) -> Result<()> {
+        if thread::available_parallelism()?.get() < 2 {
+            eprintln!("\n!!! SKIPPED: the flood. It needs two cores, and here is one.\n");
+            return Ok(());
+        }
+        let binaries = Some(match &self.binaries {
+            Some(directory) => directory.clone(),
+            None => build(&command::BUILD_FOR_TESTS, "debug")?,
+        });
+        let (server_core, client_core) = (self.server_core, self.client_core);
+        let smoke = false;
+        Self { rate: 20_000, webhooks: 20, rounds: 1, window_ms: 300, binaries, server_core, client_core, smoke }.run()
+    }
 }
 
 /// Builds gateway and load generator, and says where they are.
 fn build(arguments: &[&str], profile: &str) -> Result<PathBuf> {
     command::run(Command::new(cargo()).args(arguments))?;
     Ok(command::target()?.join(profile))
-}
-
-/// One short round with debug binaries: that every guard works, not how well. For `cargo xtask test`.
-///
-/// # Errors
-///
-/// As for [`Flood::run`].
-pub(crate) fn smoke() -> Result<()> {
-    let cores = thread::available_parallelism()?.get();
-    if cores < 2 {
-        eprintln!("\n!!! SKIPPED: the flood. It needs two cores, and here is one.\n");
-        return Ok(());
-    }
-    let binaries = Some(build(&command::BUILD_FOR_TESTS, "debug")?);
-    let [server_core, client_core] = [0, 1];
-    Flood { rate: 20_000, webhooks: 20, rounds: 1, window_ms: 300, binaries, server_core, client_core }.run()
 }
 
 /// Certificates, handler and namespaces.
