@@ -1,33 +1,33 @@
-//! Bad configurations: which line, which key, and which words the operator gets to read.
+//! Bad configurations: the line, the key and the message of each error.
 
 use super::*;
 
-/// Appends `section` to the minimal configuration with the section of the same name taken out, and expects exactly one error,
-/// in the given line of `section` and at the given key, whose words contain `words`.
+/// Appends `section` to the minimal configuration without its section of the same name. Expects exactly one error, in this line
+/// of `section`, at this key, with a message that contains `words`.
 pub(super) fn check(section: &str, line: usize, key: &str, words: &str) {
-    let site = Site::new();
+    let fixture = Fixture::new();
     let header = section.lines().next().unwrap();
     let rest = [LISTEN, CERTIFICATE, PROVIDER, ROUTE].into_iter().filter(|other| !other.starts_with(header));
     let text = rest.chain([section]).collect::<String>();
-    // Errors refer to a section that is the last of the text, and the first of its name.
+    // The section is the last of the text, and the first of its name.
     let before = text.lines().count() - section.lines().count();
-    let errors = site.errors(&text);
+    let errors = fixture.errors(&text);
     let expected = format!("{}: {key}: ", before + line);
     assert_eq!(errors.len(), 1, "{text}\n{errors:#?}");
     assert!(errors[0].starts_with(&expected), "{text}\nexpected {expected}…\n{errors:#?}");
     assert!(errors[0].contains(words), "{text}\nexpected … {words} …\n{errors:#?}");
 }
 
-/// As [`check`], for an error that stands in no line.
+/// As [`check`], for an error without a line.
 fn check_without_line(text: &str, expected: &str) {
-    let errors = Site::new().errors(text);
+    let errors = Fixture::new().errors(text);
     assert_eq!(errors.len(), 1, "{text}\n{errors:#?}");
     assert!(errors[0].trim_start().starts_with(expected), "{text}\nexpected {expected}…\n{errors:#?}");
 }
 
 #[test]
 fn syntax_is_reported_with_its_line() {
-    let errors = Site::new().errors("[listen]\naddresses = [\n\nworkers = = 1\n");
+    let errors = Fixture::new().errors("[listen]\naddresses = [\n\nworkers = = 1\n");
     assert_eq!(errors.len(), 1, "{errors:#?}");
     assert!(errors[0].contains(": not valid TOML: "), "{errors:#?}");
 }
@@ -114,7 +114,7 @@ fn listen_is_checked() {
 #[test]
 fn metrics_take_no_address_of_ours() {
     let text = minimal().replace("127.0.0.1:0", "127.0.0.1:443") + "[metrics]\nlisten = \"127.0.0.1:443\"\n";
-    let errors = Site::new().errors(&text);
+    let errors = Fixture::new().errors(&text);
     assert!(errors.len() == 1 && errors[0].contains("metrics.listen: 127.0.0.1:443 is an address of"), "{errors:#?}");
 }
 
@@ -132,20 +132,21 @@ fn certificates_are_checked() {
 
 #[test]
 fn damaged_and_encrypted_files_are_told_apart() {
-    let site = Site::new();
+    let fixture = Fixture::new();
     let check = |chain: &str, key: &str, words: &str| {
         let text = minimal().replace("fullchain.pem", chain).replace("privkey.pem", key);
-        let errors = site.errors(&text);
+        let errors = fixture.errors(&text);
         assert!(errors.len() == 1 && errors[0].contains(words), "{words}: {errors:#?}");
     };
-    site.write("encrypted.key", "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n");
+    fixture
+        .write("encrypted.key", "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n");
     check("fullchain.pem", "encrypted.key", "is encrypted; decrypt it with `openssl pkey");
-    site.write("junk.key", "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n");
+    fixture.write("junk.key", "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n");
     check("fullchain.pem", "junk.key", "junk.key cannot be used: ");
-    site.write("junk.pem", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
+    fixture.write("junk.pem", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
     check("junk.pem", "privkey.pem", "certificate 1 of ");
     check("junk.pem", "privkey.pem", "cannot be parsed: it is damaged, or not X.509");
-    site.write("cut.pem", "-----BEGIN CERTIFICATE-----\nAAAA\n");
+    fixture.write("cut.pem", "-----BEGIN CERTIFICATE-----\nAAAA\n");
     check("cut.pem", "privkey.pem", "cut.pem is damaged: a section has no -----END line");
 }
 
@@ -312,7 +313,7 @@ idle_timeout = 5
 [metrics]
 listen = 9464
 "#;
-    let errors = Site::new().errors(text);
+    let errors = Fixture::new().errors(text);
     let places: Vec<&str> = errors.iter().map(|error| error.rsplitn(2, ": ").last().unwrap()).collect();
     let starts = [
         "2: listen.addresses[0]",
@@ -339,19 +340,19 @@ listen = 9464
 #[test]
 fn errors_are_bounded() {
     let routes: String = (0..200).map(|_| "[[route]]\npath = 1\n").collect();
-    let errors = Site::new().errors(&format!("{LISTEN}{CERTIFICATE}{PROVIDER}{routes}"));
+    let errors = Fixture::new().errors(&format!("{LISTEN}{CERTIFICATE}{PROVIDER}{routes}"));
     assert_eq!(errors.len(), 101, "{errors:#?}");
     assert!(errors.iter().any(|error| error.contains("more than 100 errors")), "{errors:#?}");
 }
 
-/// Cuts a whole configuration at every byte: whatever is left is refused or taken, and never makes us panic.
+/// Cuts a configuration at every byte. The parser must accept or refuse the rest, and never panic.
 #[test]
 fn no_cut_file_makes_us_panic() {
-    let site = Site::new();
+    let fixture = Fixture::new();
     let own = "[[provider]]\nname = \"own\"\n[[provider.profile]]\nname = \"a\"\nuntil = 2030-01-01\n\
                trust_anchors = [\"ca.pem\"]\nidentity = [{ subject = \"/C=US/CN=c\" }]\ncrls = [\"list.crl\"]\n";
     let text = minimal() + own + "[limits]\nmax_headers = 7\n[metrics]\nlisten = \"[::1]:9464\"\n";
-    site.good(&text);
-    let refused = (0..text.len()).filter(|end| site.parse(&text[..*end]).is_err()).count();
+    fixture.good(&text);
+    let refused = (0..text.len()).filter(|end| fixture.parse(&text[..*end]).is_err()).count();
     assert!(refused > text.len() / 2, "{refused} of {}", text.len());
 }

@@ -1,4 +1,4 @@
-//! Bad proofs, secrets, key sources and replay rules: which line, which key, and which words the operator gets to read.
+//! Bad proofs, secrets, key sources and replay rules: the line, the key and the message of each error.
 
 use super::bad::check;
 use super::*;
@@ -150,36 +150,36 @@ fn secrets_are_checked() {
 
 #[test]
 fn unfit_secret_files_are_told_apart() {
-    let site = Site::new();
+    let fixture = Fixture::new();
     for (content, words) in [
         (String::new(), "bad.secret: the secret is empty"),
         ("\n".to_owned(), "bad.secret: the secret is empty"),
         ("x".repeat(4097), "bad.secret: the secret has 4097 bytes, more than 4096; check that this is the right file"),
         ("x".repeat(8193), "bad.secret cannot be read: larger than 8192 bytes"),
     ] {
-        site.write("bad.secret", &content);
+        fixture.write("bad.secret", &content);
         let lines = "proof.signature = { form = \"pagerduty\", secrets = [{ file = \"bad.secret\" }] }";
-        let errors = site.errors(&[LISTEN, CERTIFICATE, ROUTE, &provider(lines)].concat());
+        let errors = fixture.errors(&[LISTEN, CERTIFICATE, ROUTE, &provider(lines)].concat());
         assert!(errors.len() == 1 && errors[0].contains(words), "{words}\n{errors:#?}");
     }
 }
 
 #[test]
 fn credentials_need_a_service_manager() {
-    let site = Site::new();
+    let fixture = Fixture::new();
     let lines = "proof.signature = { form = \"pagerduty\", secrets = [{ credential = \"webhook\" }] }";
     let text = [LISTEN, CERTIFICATE, ROUTE, &provider(lines)].concat();
-    site.good(&text);
-    let errors = Config::parse(&text, &site.path("hookgate.toml"), NOW).unwrap_err().to_string();
+    fixture.good(&text);
+    let errors = Config::parse(&text, &fixture.path("hookgate.toml"), NOW).unwrap_err().to_string();
     let words = "proof.signature.secrets[0].credential: $CREDENTIALS_DIRECTORY is not set, so there are no credentials; write \
                  LoadCredential=webhook:/path";
     assert!(errors.contains(words), "{errors}");
 }
 
-/// Whatever is wrong about a secret, no message repeats it.
+/// No message about a secret repeats it.
 #[test]
 fn no_message_repeats_a_secret() {
-    let site = Site::new();
+    let fixture = Fixture::new();
     let (text, array) = (format!("\"{SECRET}\""), format!("[\"{SECRET}\"]"));
     for (secrets, words) in [
         (text.clone(), "secrets: invalid type: string, expected an array"),
@@ -191,12 +191,12 @@ fn no_message_repeats_a_secret() {
         (format!("[{{ unsafe_value = \"whsec_{SECRET}\" }}]"), "is not a Standard Webhooks key"),
     ] {
         let lines = format!("proof.signature = {{ form = \"standard-webhooks\", secrets = {secrets} }}");
-        let Err(errors) = site.parse(&[LISTEN, CERTIFICATE, ROUTE, &provider(&lines)].concat()) else {
+        let Err(errors) = fixture.parse(&[LISTEN, CERTIFICATE, ROUTE, &provider(&lines)].concat()) else {
             panic!("taken for good: {lines}")
         };
         assert!(errors.to_string().contains(words), "{words}\n{errors}");
-        // The name of a file is no secret, even if somebody took the key for that of the value.
-        let shown = format!("{errors} {errors:?}").replace(&site.path(SECRET).display().to_string(), "");
+        // The name of a file is not a secret, even if the value of the secret is written there by mistake.
+        let shown = format!("{errors} {errors:?}").replace(&fixture.path(SECRET).display().to_string(), "");
         assert!(!shown.contains(SECRET) && !shown.contains("4711"), "{shown}");
     }
 }
@@ -292,9 +292,9 @@ fn replay_is_checked() {
 fn a_delivery_is_not_forgotten_while_its_timestamp_is_good() {
     let signature = "{ form = \"standard-webhooks\", secrets = [{ file = \"standard\" }], tolerance_s = 400 }";
     let lines = format!("proof.signature = {signature}\nreplay = {{ by_signature = true, window_s = 799 }}");
-    let site = Site::new();
-    site.write("standard", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n");
-    let errors = site.errors(&[LISTEN, CERTIFICATE, ROUTE, &provider(&lines)].concat());
+    let fixture = Fixture::new();
+    fixture.write("standard", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n");
+    let errors = fixture.errors(&[LISTEN, CERTIFICATE, ROUTE, &provider(&lines)].concat());
     let words = "13: provider[0].replay: window_s = 799 is less than twice the tolerance_s";
     assert!(errors.len() == 1 && errors[0].starts_with(words), "{errors:#?}");
 }
@@ -335,10 +335,10 @@ fn key_sources_are_checked() {
     bad::check(&format!("[[key_source]]\n{again}"), 5, "key_source[1].name", "the key source \"a\" is already in line");
 }
 
-/// A source that is at fault, or without a name, makes no error of every token that names it.
+/// A source with an error, or without a name, is not an error of each token that names it.
 #[test]
 fn tokens_may_name_a_source_that_is_at_fault() {
-    let site = Site::new();
+    let fixture = Fixture::new();
     let proof = |source: &str| {
         let token = format!("issuers = [\"i\"], audiences = [\"a\"], subjects = [\"s\"], key_source = \"{source}\"");
         [LISTEN, CERTIFICATE, ROUTE, &provider(&format!("proof.token = {{ {token} }}"))].concat()
@@ -347,15 +347,15 @@ fn tokens_may_name_a_source_that_is_at_fault() {
         ("name = \"a\"\nurl = \"http://issuer.example\"", "key_source[0].url"),
         ("name = \"b c\"\nfile = \"keys.json\"", "key_source[0].name"),
     ] {
-        let errors = site.errors(&format!("{}[[key_source]]\n{source}\n", proof("a")));
+        let errors = fixture.errors(&format!("{}[[key_source]]\n{source}\n", proof("a")));
         assert!(errors.len() == 1 && errors[0].contains(expected), "{errors:#?}");
     }
 }
 
-/// Cuts a configuration with every kind of proof at every byte: whatever is left is refused or taken, and never makes us panic.
+/// Cuts a configuration with all kinds of proofs at every byte. The parser must accept or refuse the rest, and never panic.
 #[test]
 fn no_cut_proof_makes_us_panic() {
-    let site = Site::new();
+    let fixture = Fixture::new();
     let token = "issuers = [\"https://i/\"], audiences = [\"a\"], key_source = \"k\"";
     let signature = format!(
         "{{ signature = {{ form = \"hmac\", header = \"x\", message = \"{{id}}:{{body}}\", id_header = \"i\", {SECRETS} }} }}"
@@ -368,7 +368,7 @@ fn no_cut_proof_makes_us_panic() {
     );
     let source = "[[key_source]]\nname = \"k\"\nfile = \"keys.json\"\n";
     let text = [LISTEN, CERTIFICATE, ROUTE, source, &provider(&lines)].concat();
-    site.good(&text);
-    let refused = (0..text.len()).filter(|end| site.parse(&text[..*end]).is_err()).count();
+    fixture.good(&text);
+    let refused = (0..text.len()).filter(|end| fixture.parse(&text[..*end]).is_err()).count();
     assert!(refused > text.len() / 2, "{refused} of {}", text.len());
 }
