@@ -16,9 +16,27 @@ pub(crate) fn target() -> Result<PathBuf> {
     Ok(std::path::absolute(target)?)
 }
 
-/// The Cargo that runs this command, so that every step uses the same toolchain.
-pub(crate) fn cargo() -> PathBuf {
+/// Where the Cargo is that runs this command, so that every step uses the same toolchain.
+pub(crate) fn cargo_path() -> PathBuf {
     std::env::var_os("CARGO").map_or_else(|| PathBuf::from("cargo"), PathBuf::from)
+}
+
+/// Cargo, with the environment of whoever runs this command.
+pub(crate) fn cargo() -> Command {
+    let mut command = Command::new(cargo_path());
+    without_package(&mut command);
+    command
+}
+
+/// Takes out of the environment what `cargo run` says about the package of this command. Build scripts such as ring's read the same
+/// variables, and Cargo would build their packages again whenever it runs without them.
+pub(crate) fn without_package(command: &mut Command) {
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if ["CARGO_MANIFEST_", "CARGO_PKG_"].iter().any(|prefix| text.starts_with(prefix)) {
+            command.env_remove(&name);
+        }
+    }
 }
 
 /// Builds all tests and all programs, each dependency once: with one package or kind of target alone, Cargo would choose other
@@ -37,7 +55,7 @@ pub(crate) fn is_installed(program: &str) -> bool {
 ///
 /// It fails.
 pub(crate) fn step(arguments: &[&str]) -> Result<()> {
-    run(Command::new(cargo()).args(arguments))
+    run(cargo().args(arguments))
 }
 
 /// Prints the command and runs it in the root of the workspace.
@@ -47,8 +65,8 @@ pub(crate) fn step(arguments: &[&str]) -> Result<()> {
 /// It cannot be started, or fails.
 pub(crate) fn run(command: &mut Command) -> Result<()> {
     let mut line = String::new();
-    for (name, value) in command.get_envs() {
-        line += &format!("{}={} ", name.to_string_lossy(), value.unwrap_or_default().to_string_lossy());
+    for (name, value) in command.get_envs().filter_map(|(name, value)| Some((name, value?))) {
+        line += &format!("{}={} ", name.to_string_lossy(), value.to_string_lossy());
     }
     let program = Path::new(command.get_program()).file_name().unwrap_or_default();
     line += &program.to_string_lossy();
@@ -61,4 +79,28 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
         bail!("{line}: {status}");
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    /// Packages with their features, in the build of `packages`.
+    fn features(packages: &[&str]) -> BTreeSet<String> {
+        let mut tree = cargo();
+        tree.args(["tree", "--locked", "--edges", "normal,build,dev", "--prefix", "none", "--format", "{p} {f}"]);
+        let output = tree.args(packages).current_dir(root()).output().expect("cargo runs");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let text = String::from_utf8(output.stdout).expect("names of packages");
+        text.lines().map(|line| line.trim_end_matches(" (*)").to_owned()).collect()
+    }
+
+    #[test]
+    fn dependencies_of_xtask_have_the_features_that_the_workspace_enables() {
+        let (own, all) = (features(&["--package", "xtask"]), features(&["--workspace"]));
+        let compiled_twice: Vec<_> = own.difference(&all).collect();
+        assert!(compiled_twice.is_empty(), "add what is missing here to xtask/Cargo.toml: {compiled_twice:#?}");
+    }
 }

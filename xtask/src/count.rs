@@ -203,7 +203,7 @@ fn warn(what: &str, why: &str) {
 /// In the profile of the tests, whose dependencies are built already: an optimized build would cost CI minutes. ring and webpki
 /// are optimized there too (see the manifest of the workspace); the rest is not, so what is compared is what the source says.
 fn build(release: bool) -> Result<PathBuf> {
-    let mut build = Command::new(cargo());
+    let mut build = cargo();
     match release {
         true => build.args(["build", "--workspace", "--bin", "hookgate-count", "--release"]),
         false => build.args(command::BUILD_FOR_TESTS),

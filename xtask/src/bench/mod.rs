@@ -21,7 +21,6 @@ pub(crate) mod stage;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
-use std::process::Command;
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
@@ -195,13 +194,13 @@ impl Bench {
     fn build(&self) -> Result<PathBuf> {
         setup::require(setup::Task::Bench)?;
         let build = ["build", "--release", "--package", "hookgate"];
-        command::run(Command::new(cargo()).args(build).args(["--package", "hookgate-load"]))?;
+        command::run(cargo().args(build).args(["--package", "hookgate-load"]))?;
         let target = command::target()?;
         let release = target.join("release");
         if self.asks_for(Kind::HookgateAwsLc) && !self.cross_check {
             // A target directory of its own, since it would replace the other build, and be replaced by it, in every run.
             let apart = target.join("aws-lc");
-            let mut command = Command::new(cargo());
+            let mut command = cargo();
             command.args(build).args(["--features", "aws-lc", "--target-dir"]).arg(&apart);
             command::run(&mut command)?;
             fs::copy(apart.join("release/hookgate"), release.join(Kind::HookgateAwsLc.name()))?;

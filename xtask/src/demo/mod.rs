@@ -8,7 +8,6 @@ mod foreign;
 mod table;
 
 use std::path::PathBuf;
-use std::process::Command;
 
 use anyhow::{Result, ensure};
 use clap::Args;
@@ -47,6 +46,6 @@ impl Demo {
 /// Builds the daemon, and says where it is.
 fn build() -> Result<PathBuf> {
     println!("building hookgate …");
-    command::run(Command::new(cargo()).args(["build", "--quiet", "--package", "hookgate"]))?;
+    command::run(cargo().args(["build", "--quiet", "--package", "hookgate"]))?;
     Ok(command::target()?.join("debug/hookgate"))
 }

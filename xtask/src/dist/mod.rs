@@ -93,14 +93,14 @@ fn build(profile: &str) -> Result<PathBuf> {
     // The last one that fits is taken, so the longer stands behind the shorter.
     let flags = remapped.map(|(from, to)| format!("--remap-path-prefix={}={to}", from.display()));
     let c_flags = remapped.map(|(from, to)| format!("-ffile-prefix-map={}={to}", from.display()));
-    let mut cargo = Command::new(cargo());
-    cargo.args(["build", "--locked", "--package", "hookgate", "--bin", "hookgate", "--profile", profile]);
-    cargo.arg("--target-dir").arg(&target);
-    cargo.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f")).env("CFLAGS", c_flags.join(" "));
+    let mut build = cargo();
+    build.args(["build", "--locked", "--package", "hookgate", "--bin", "hookgate", "--profile", profile]);
+    build.arg("--target-dir").arg(&target);
+    build.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f")).env("CFLAGS", c_flags.join(" "));
     // The day that C sources say they were compiled on (the allocator's do). The same for every commit, since what is compiled
     // already is kept.
-    cargo.env("SOURCE_DATE_EPOCH", "0");
-    command::run(&mut cargo)?;
+    build.env("SOURCE_DATE_EPOCH", "0");
+    command::run(&mut build)?;
     Ok(target.join(if profile == "dev" { "debug" } else { profile }).join("hookgate"))
 }
 

@@ -170,7 +170,7 @@ impl Flood {
 
 /// Builds gateway and load generator, and says where they are.
 fn build(arguments: &[&str], profile: &str) -> Result<PathBuf> {
-    command::run(Command::new(cargo()).args(arguments))?;
+    command::run(cargo().args(arguments))?;
     Ok(command::target()?.join(profile))
 }
 

@@ -14,7 +14,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Result, bail, ensure};
 use clap::ValueEnum;
 
-use crate::command::{self, cargo, is_installed};
+use crate::command::{self, cargo_path, is_installed};
 
 pub(crate) use apt::install as apt_install;
 
@@ -253,7 +253,7 @@ fn uses_components(tasks: &[Task]) -> bool {
 
 /// rustup's minimal profile has neither rustfmt nor clippy; both lie beside the Cargo of their toolchain.
 fn has_components() -> bool {
-    let cargo = cargo();
+    let cargo = cargo_path();
     let directory = cargo.parent().unwrap_or(Path::new(""));
     let is_there = |program: &str| directory.join(program).is_file() || is_installed(program);
     is_there("cargo-fmt") && is_there("cargo-clippy")

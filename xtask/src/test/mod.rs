@@ -12,7 +12,7 @@ mod step;
 use anyhow::{Result, bail, ensure};
 use hookgate_testkit::root::is_ci;
 
-use crate::command::{self, cargo};
+use crate::command::{self, cargo_path};
 use crate::{rooms, setup};
 use programs::{Program, xtask};
 use step::Step;
@@ -55,8 +55,9 @@ fn licences() -> Result<()> {
 
 /// What only computes, so that a busy machine makes it slower but not wrong.
 fn computing() -> Result<Vec<Step>> {
-    let cargo_step =
-        |arguments: &[&str]| Step::new(format!("cargo {}", arguments.join(" ")), &cargo(), arguments.iter().copied());
+    let cargo_step = |arguments: &[&str]| {
+        Step::new(format!("cargo {}", arguments.join(" ")), &cargo_path(), arguments.iter().copied())
+    };
     Ok(vec![
         cargo_step(&LINTS),
         cargo_step(&FILTER_UNIT_TESTS),

@@ -57,7 +57,7 @@ struct Profile {
 ///
 /// The build fails; what the compiler says, it says itself.
 pub(super) fn build() -> Result<Vec<Program>> {
-    let mut build = Command::new(cargo());
+    let mut build = cargo();
     build.args(BUILD_FOR_TESTS).arg("--message-format=json-render-diagnostics").current_dir(root());
     eprintln!("$ cargo {}", BUILD_FOR_TESTS.join(" "));
     let mut child = build.stdout(Stdio::piped()).spawn().context("starting cargo")?;
@@ -106,9 +106,7 @@ impl Program {
                 format!("cargo test --manifest-path {} --lib", manifest.display())
             }
         };
-        Step::new(shown, &self.path, [])
-            .directory(package)
-            .environment("CARGO_MANIFEST_DIR", &package.to_string_lossy())
+        Step::new(shown, &self.path, []).directory(package)
     }
 
     /// The names of its tests.

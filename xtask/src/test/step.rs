@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-use crate::command::root;
+use crate::command::{self, root};
 
 /// How long a step may take: several times what the longest takes on two busy cores. A test that hangs is then ended, so that its
 /// output is seen.
@@ -104,6 +104,7 @@ impl Step {
         // A file and no pipe: a process that is left behind would keep a pipe open.
         let mut file: File = tempfile::tempfile().context("making a file for the output")?;
         let mut command = Command::new(&self.program);
+        command::without_package(&mut command);
         command.args(&self.arguments).envs(self.environment.iter().map(|(name, value)| (name, value)));
         command.current_dir(&self.directory).stdin(Stdio::null());
         command.stdout(file.try_clone()?).stderr(file.try_clone()?);
