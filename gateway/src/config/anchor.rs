@@ -21,7 +21,7 @@ const BUILTIN: &str = "builtin:";
 const MAXIMUM_ANCHORS: usize = 256;
 
 pub(super) const WRITE_TRUST_ANCHORS: &str =
-    "trust_anchors = [\"ca.pem\"]: the root certificates of the provider's chains";
+    "trust_anchors = [\"ca.pem\"] (the root certificates of the provider's chains)";
 
 /// The built-in roots, by name.
 pub(super) const ROOTS: [(&str, &str); 9] = [

@@ -14,6 +14,9 @@ use toml::de::{DeTable, DeValue, Deserializer};
 
 use super::error::{ConfigError, ConfigErrors, Location, Problem, nearest};
 
+/// The key above all sections. Within a section, TOML takes it for a key of that section.
+const TOP_LEVEL_KEY: &str = "reload";
+
 /// A document with correct syntax.
 pub(super) struct Document<'a> {
     path: &'a Path,
@@ -30,7 +33,8 @@ impl<'a> Document<'a> {
         DeTable::parse(text).map(|root| Self { path, text, root }).map_err(|error| {
             let line = error.span().map(|span| line_at(text, span.start));
             let location = Location { file: path.to_owned(), line, key: String::new() };
-            let problem = Problem::Syntax { message: error.message().to_owned() };
+            let place = error.span().and_then(|span| text.get(span));
+            let problem = Problem::Syntax { message: syntax_message(error.message(), place) };
             ConfigErrors(vec![ConfigError { location, problem }])
         })
     }
@@ -50,12 +54,12 @@ impl<'a> Document<'a> {
                 Err(error) => error,
             };
             let span = error.span().unwrap_or_default();
+            let steps = locate(rest.get_ref(), &span);
             // An array of tables has the span of its first header: report it once, and remove both.
             if reported.as_ref() != Some(&span) {
-                report(&span, describe(&error));
+                report(&span, with_brackets(describe(&error), &steps));
                 reported = Some(span.clone());
             }
-            let steps = locate(rest.get_ref(), &span);
             if !remove(rest.get_mut(), &steps) {
                 break;
             }
@@ -188,12 +192,41 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for WordOr<T> {
     }
 }
 
+/// The message of the TOML parser about the text at `place`, with what to write.
+fn syntax_message(message: &str, place: Option<&str>) -> String {
+    match (message, place) {
+        ("duplicate key", Some(key)) => {
+            format!("the key {key} is already in this table; write it only once, and a repeated section as [[section]]")
+        }
+        ("string values must be quoted, expected literal string", _) => "a string must be in quotes".to_owned(),
+        _ => message.to_owned(),
+    }
+}
+
+/// For a section in the wrong number of brackets, says how to write its header.
+fn with_brackets(problem: Problem, steps: &[Step]) -> Problem {
+    let Problem::WrongType { message } = problem else { return problem };
+    let corrected = match (message.as_str(), steps) {
+        ("invalid type: table, expected an array (in brackets)", [Step::Key(section)]) => {
+            Some(format!("this section can be repeated; write [[{section}]] instead of [{section}]"))
+        }
+        ("invalid type: array, expected a table", [Step::Key(section), Step::Index(_)]) => {
+            Some(format!("this section cannot be repeated; write [{section}] instead of [[{section}]]"))
+        }
+        _ => None,
+    };
+    Problem::WrongType { message: corrected.unwrap_or(message) }
+}
+
 /// The problem behind an error of serde, in TOML's terms instead of Rust's.
 fn describe(error: &toml::de::Error) -> Problem {
     let message = error.message();
     if let Some(rest) = message.strip_prefix("unknown field `") {
         let mut names = rest.split('`').step_by(2);
         let name = names.next().unwrap_or_default();
+        if name == TOP_LEVEL_KEY {
+            return Problem::TopLevelKey;
+        }
         let known: Vec<&str> = names.filter(|name| !name.is_empty()).collect();
         return Problem::UnknownKey { nearest: nearest(name, known.iter().copied()), known: known.join(", ") };
     }
@@ -221,8 +254,12 @@ fn describe(error: &toml::de::Error) -> Problem {
             .replace("expected a boolean", "expected true or false (no quotes)")
             .replace("expected a TOML datetime", "expected a date (no quotes), such as 2027-01-31"),
     };
-    let message = if message.ends_with("expected a string") { message + " (in quotes)" } else { message };
-    Problem::WrongType { message }
+    let hint = match message.rsplit(", ").next() {
+        Some("expected a string") => " (in quotes)",
+        Some("expected an array") => " (in brackets)",
+        _ => "",
+    };
+    Problem::WrongType { message: message + hint }
 }
 
 /// The message without the value of the wrong type, which may be a secret.

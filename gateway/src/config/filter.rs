@@ -39,7 +39,7 @@ const BUCKETS: Bound = Bound::new(1, 10_000_000, "");
 const PER_SECOND: Bound = Bound::new(1, 15_000_000, "");
 
 const WRITE_INTERFACES: &str =
-    "interfaces = [\"eth0\"]: the interfaces on which requests arrive (`ip link` lists them)";
+    "interfaces = [\"eth0\"] (the interfaces on which requests arrive; `ip link` lists them)";
 const WRITE_RATE: &str = "per_second = 100: the SYNs per second of one source";
 const WRITE_SOURCES: &str = "source_ranges = [\"192.0.2.0/24\"] or source_range_files: without ranges, filter.mode = \"enforce\" drops every packet of \
      this provider; source_ranges = [\"0.0.0.0/0\", \"::/0\"] lets packets from every address in";

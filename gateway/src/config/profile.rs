@@ -38,7 +38,7 @@ const MAXIMUM_PROFILES: usize = 16;
 /// The default depth: end entity, one intermediate, root, as in public hierarchies.
 pub const DEFAULT_VERIFY_DEPTH: u8 = 2;
 
-pub(super) const WRITE_IDENTITY: &str = "identity = [{ subject_cn = \"webhooks.example.com\" }]: which certificates under the trust anchors are this provider's";
+pub(super) const WRITE_IDENTITY: &str = "identity = [{ subject_cn = \"webhooks.example.com\" }] (which certificates under the trust anchors are this provider's)";
 
 /// An entry of `identity` as written.
 #[derive(Clone, Debug, Default, Deserialize)]

@@ -36,7 +36,7 @@ const MAXIMUM_SOCKET_BYTES: usize = 107;
 
 const WRITE_PATH: &str = "path = \"/pagerduty\", or \"/pagerduty/*\" for every path below it";
 const WRITE_PROVIDERS: &str =
-    "providers = [\"pagerduty\"]: the names of the [[provider]] sections whose requests this route takes";
+    "providers = [\"pagerduty\"] (the names of the [[provider]] sections whose requests this route takes)";
 const WRITE_HANDLER: &str = "handler = \"unix:/run/app/hook.sock\"";
 const WRITE_METHODS: &str = "methods = [\"POST\"], or remove the key (the default is POST)";
 

@@ -15,7 +15,7 @@ use hookgate_core::identity::rule::RuleError;
 #[non_exhaustive]
 pub enum Problem {
     /// The configuration file cannot be read.
-    #[error("the configuration cannot be read: {source}{}", permission_hint(source))]
+    #[error("the configuration cannot be read: {source}{}", configuration_hint(source))]
     Unreadable {
         /// The error of the system.
         source: io::Error,
@@ -34,6 +34,9 @@ pub enum Problem {
         /// All keys of this table.
         known: String,
     },
+    /// A key of the top level, within a section.
+    #[error("this key does not belong to a section; write it before the first [section]")]
+    TopLevelKey,
     /// A value of the wrong type, or an unknown word.
     #[error("{message}")]
     WrongType {
@@ -91,7 +94,7 @@ pub enum Problem {
         other: u64,
     },
     /// Something unique that is written twice.
-    #[error("{what} is already in line {line}; write it only once")]
+    #[error("{what} is already in line {line}; remove one of the two, or change it")]
     Duplicate {
         /// What is written twice.
         what: String,
@@ -338,6 +341,14 @@ pub(in crate::config) fn nearest<'n>(name: &str, known: impl IntoIterator<Item =
     best.map(|(_, candidate)| candidate.to_owned())
 }
 
+/// What to do if the configuration file cannot be read.
+fn configuration_hint(error: &io::Error) -> String {
+    if error.kind() == io::ErrorKind::NotFound {
+        return "; write this file, or name another one with --config".to_owned();
+    }
+    permission_hint(error)
+}
+
 /// Which user may not read a file: it is not the user who tries it by hand.
 fn permission_hint(error: &io::Error) -> String {
     if error.kind() != io::ErrorKind::PermissionDenied {
@@ -365,13 +376,13 @@ fn alternatives(nearest: &Option<String>, known: &str) -> String {
 
 /// The part about a similar name in the message about an unknown name.
 fn suggestion(nearest: &Option<String>) -> String {
-    nearest.as_ref().map(|name| format!("; did you mean \"{name}\"?")).unwrap_or_default()
+    nearest.as_ref().map(|name| format!(" (did you mean \"{name}\"?)")).unwrap_or_default()
 }
 
 /// The end of the message about a key that does not belong to the certificate.
 fn misplaced(position: &Option<usize>) -> String {
     match position {
         Some(position) => format!("; it is the key of certificate {position}: move that certificate to the top"),
-        None => "; write the key that the certificate was requested with".to_owned(),
+        None => "; name the file of the key with which the certificate was requested".to_owned(),
     }
 }

@@ -22,7 +22,7 @@ const MAXIMUM_SECRETS: usize = 8;
 const MAXIMUM_SECRET_BYTES: usize = 8192;
 
 const WRITE_SECRETS: &str =
-    "secrets = [{ file = \"webhook.secret\" }]: the secrets that you share with the sender (two during a rotation)";
+    "secrets = [{ file = \"webhook.secret\" }] (the secrets that you share with the sender; two during a rotation)";
 
 /// One secret, as written in the configuration.
 #[derive(Clone, Debug, Default, Deserialize)]

@@ -28,10 +28,10 @@ const FORM: &[&str] = &["form"];
 const WRITE_PROJECT_NUMBER: &str =
     "project_number = \"…\": the number (not the id) of the agent's Google Cloud project";
 const WRITE_AUDIENCES: &str =
-    "audiences = [\"https://hooks.example.com/agent\"]: the URL of the webhook, as the sender has it";
-const WRITE_ISSUERS: &str = "issuers = [\"https://issuer.example\"]: the \"iss\" of the tokens";
+    "audiences = [\"https://hooks.example.com/agent\"] (the URL of the webhook, as the sender has it)";
+const WRITE_ISSUERS: &str = "issuers = [\"https://issuer.example\"] (the \"iss\" of the tokens)";
 const WRITE_KEY_SOURCE: &str =
-    "key_source = \"google\", or the name of a [[key_source]]: the source of the keys that verify the token";
+    "key_source = \"google\" or the name of a [[key_source]] (the source of the keys that verify the token)";
 const WRITE_VALUES: &str = "one or more values, or remove the key";
 
 /// `token`, as written in the file.

@@ -30,6 +30,11 @@ fn syntax_is_reported_with_its_line() {
     let errors = Fixture::new().errors("[listen]\naddresses = [\n\nworkers = = 1\n");
     assert_eq!(errors.len(), 1, "{errors:#?}");
     assert!(errors[0].contains(": not valid TOML: "), "{errors:#?}");
+    let errors = Fixture::new().errors("[provider]\nname = \"a\"\n[[provider]]\nname = \"b\"\n");
+    assert!(errors[0].contains("3: not valid TOML: the key provider is already in this table"), "{errors:#?}");
+    let single = CERTIFICATE.replace("[[certificate]]", "[certificate]");
+    let errors = Fixture::new().errors(&[LISTEN, &single, PROVIDER, ROUTE].concat());
+    assert!(errors[0].contains("write [[certificate]] instead of [certificate]"), "{errors:#?}");
 }
 
 #[test]
@@ -44,6 +49,7 @@ fn unreadable_files_are_reported() {
     let directory = tempfile::tempdir().unwrap();
     let errors = Config::load(&directory.path().join("absent.toml")).unwrap_err().to_string();
     assert!(errors.contains("absent.toml: the configuration cannot be read: No such file"), "{errors}");
+    assert!(errors.contains("name another one with --config"), "{errors}");
     fs::write(directory.path().join("latin1.toml"), b"# \xe9\n").unwrap();
     let errors = Config::load(&directory.path().join("latin1.toml")).unwrap_err().to_string();
     assert!(errors.contains("latin1.toml: the configuration cannot be read: invalid utf-8"), "{errors}");
@@ -68,9 +74,15 @@ fn unknown_keys_and_wrong_types_are_refused() {
         "limits.max_connections",
         "expected an integer (no quotes, no unit)",
     );
-    check("[[limits]]\nmax_connections = 5\n", 1, "limits[0]", "expected a table");
+    check("[[limits]]\nmax_connections = 5\n", 1, "limits[0]", "write [limits] instead of [[limits]]");
+    check(
+        "[listen]\nreload = \"watch\"\naddresses = [\"[::]:443\"]\n",
+        2,
+        "listen.reload",
+        "before the first [section]",
+    );
     check("[listen]\naddresses = [\"[::]:443\"]\n[metrics.listen]\n", 3, "metrics.listen", "expected a string");
-    check("[listen]\naddresses = \"0.0.0.0:443\"\n", 2, "listen.addresses", "expected an array");
+    check("[listen]\naddresses = \"0.0.0.0:443\"\n", 2, "listen.addresses", "expected an array (in brackets)");
     check("[listen]\naddresses = [443]\n", 2, "listen.addresses[0]", "expected a string");
     check(
         "[listen]\naddresses = [\"[::]:443\"]\nio = \"uring\"\n",
@@ -174,10 +186,10 @@ fn providers_are_checked() {
         &[builtin, identity],
         3,
         "trust_anchors[0]",
-        "no built-in trust anchor \"GTS_Root_R5\"; did you mean \"GTS_Root_R",
+        "no built-in trust anchor \"GTS_Root_R5\" (did you mean \"GTS_Root_R",
     );
     check(&[anchors, identity, "crls = [\"ca.pem\"]"], 5, "crls[0]", "ca.pem cannot be used");
-    check(&["preset = \"pagerdutty\""], 3, "preset", "did you mean \"pagerduty\"?; there are dialogflow-cx");
+    check(&["preset = \"pagerdutty\""], 3, "preset", "did you mean \"pagerduty\"?); there are dialogflow-cx");
     check(&["preset = \"percolate\"", "profiles = []"], 4, "profiles", "empty; write the profiles to keep");
     check(&["preset = \"percolate\"", "profiles = [\"g3\"]"], 4, "profiles[0]", "this preset has digicert-assured-id");
     check(&["profiles = [\"g3\"]"], 3, "profiles", "profiles selects among the profiles of a preset");
@@ -239,7 +251,7 @@ fn routes_are_checked() {
     check(&with("path", "\"/ä\""), 4, "route[0].path", "percent-encode");
     check(&with("path", &format!("\"/{}\"", "a".repeat(1024))), 4, "route[0].path", "longer than 1024 bytes");
     check(&with("providers", "[]"), 4, "route[0].providers", "empty; write providers");
-    check(&with("providers", "[\"pagerdty\"]"), 4, "route[0].providers[0]", "did you mean \"pagerduty\"?; this file");
+    check(&with("providers", "[\"pagerdty\"]"), 4, "route[0].providers[0]", "did you mean \"pagerduty\"?); this file");
     check(&with("handler", "\"/run/a.sock\""), 4, "route[0].handler", "does not begin with \"unix:\"");
     check(
         &with("handler", "\"unix:a.sock\""),

@@ -221,7 +221,7 @@ fn tokens_are_checked() {
     check(
         &format!("{dialogflow}, key_source = \"gogle\""),
         ".key_source",
-        "did you mean \"google\"?; there are google",
+        "did you mean \"google\"?); there are google",
     );
     check("form = \"jwt\", audiences = [\"a\"]", ".form", "\"dialogflow\" or \"oidc\"");
     let with = |more: &str| format!("issuers = [\"https://i/\"], audiences = [\"a\"], key_source = \"google\"{more}");
