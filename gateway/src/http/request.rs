@@ -35,6 +35,9 @@ use hookgate_core::route::Miss;
 /// The status in metrics for a peer that went away before its answer, as in nginx.
 const CLIENT_CLOSED_REQUEST: u16 = 499;
 
+/// The most characters of a host or method in a refusal: the longest host name (RFC 1035, section 2.3.4).
+const MAXIMUM_SHOWN_CHARACTERS: usize = 255;
+
 /// Answers one request. Never fails: an error is an answer.
 pub(super) async fn handle(
     connection: Rc<Connection>,
@@ -129,7 +132,8 @@ async fn process(
     let host = requested_host(&head, connection.server_name.as_deref())?;
     check_direction(connection.server_name.as_deref(), &host)?;
     check_path(head.uri.path())?;
-    let route_id = snapshot.routes.find(&host, head.uri.path(), &head.method).map_err(missed)?;
+    let route_id =
+        snapshot.routes.find(&host, head.uri.path(), &head.method).map_err(|miss| missed(miss, &host, &head.method))?;
     let route = snapshot.routes.route(route_id);
     record.route = Arc::clone(&route.name);
     let provider_name = |id| Arc::clone(&snapshot.identity.provider(id).name);
@@ -208,11 +212,18 @@ impl Connection {
     }
 }
 
-fn missed(miss: Miss) -> Failure {
+/// Names host and method, so that the log shows them. Not the path, which may hold a secret of the sender.
+fn missed(miss: Miss, host: &str, method: &Method) -> Failure {
     match miss {
-        Miss::NoRoute => Refusal::new(Reject::NoRoute, "No route is configured for this host and path.").into(),
+        Miss::NoRoute => {
+            let host: String = host.chars().take(MAXIMUM_SHOWN_CHARACTERS).collect();
+            Refusal::new(Reject::NoRoute, format!("No route is configured for the host \"{host}\" and this path."))
+                .into()
+        }
         Miss::MethodNotAllowed(allow) => {
-            let refusal = Refusal::new(Reject::MethodNotAllowed, "The route for this path does not take this method.");
+            let method: String = method.as_str().chars().take(MAXIMUM_SHOWN_CHARACTERS).collect();
+            let detail = format!("The route for this path does not take the method {method}.");
+            let refusal = Refusal::new(Reject::MethodNotAllowed, detail);
             Failure { allow, ..refusal.into() }
         }
     }
