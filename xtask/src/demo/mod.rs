@@ -51,6 +51,7 @@ impl Demo {
 /// Builds the daemon. Returns its path.
 fn build() -> Result<PathBuf> {
     println!("building hookgate …");
-    command::run(cargo().args(["build", "--quiet", "--package", "hookgate"]))?;
+    // With the features of the workspace, which xtask was built with: its dependencies are not built again.
+    command::run(cargo().args(["build", "--quiet", "--workspace", "--bin", "hookgate"]))?;
     Ok(command::target()?.join("debug/hookgate"))
 }
