@@ -50,7 +50,7 @@ enum Commands {
     Units,
     /// Check format, lints, rooms and unit tests: quick, without root, and installs nothing.
     Check,
-    /// Check everything, as CI does: also licences, instruction counts, units, and every test on io_uring and epoll.
+    /// Check everything, as CI does: also licences, instruction counts, units, and the tests on io_uring and epoll.
     #[command(visible_alias = "ci")]
     Test,
 }

@@ -269,7 +269,7 @@ fn marks_test(attribute: &Group) -> bool {
 fn item_end(tokens: &[TokenTree], at: usize) -> usize {
     let mut at = at;
     while is_punct(tokens.get(at), '#') {
-        at += 2;
+        at = tokens.len().min(at + 2);
     }
     let is_brace =
         |token: &TokenTree| matches!(token, TokenTree::Group(group) if group.delimiter() == Delimiter::Brace);
