@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use allocation_counter::measure;
 use data_encoding::{BASE64, BASE64URL_NOPAD, HEXLOWER};
-use hookgate_core::auth::signature::Encoding;
+use hookgate_core::auth::body_signature::Encoding;
 use hookgate_core::auth::{
-    BodySignature, Clause, JsonPointer, KeySet, KeySets, KeySourceId, Proof, ProofPolicy, PublishedKeys, ReplayGuard,
-    ReplayKey, ReplayRule, RequestView, Secret, SessionParameter, TokenExpectations, TokenRule,
+    BodySignature, Clause, DeliveryId, JsonPointer, KeySet, KeySets, KeySourceId, Proof, ProofPolicy, PublishedKeys,
+    ReplayGuard, ReplayRule, RequestView, Secret, SessionParameter, TokenExpectations, TokenRule,
 };
 use hookgate_core::identity::{
     ChainCache, ChainLimits, Condition, ExtendedKeyUsage, Identity, IdentityRule, OnFailure, PeerChain, Profile,
@@ -89,7 +89,7 @@ fn noting_a_chain_allocates_nothing() {
     let profile = Profile {
         name: "default".into(),
         trust_anchors: vec![webpki::anchor_from_trusted_cert(root.der()).unwrap().to_owned()],
-        anchors_not_after: vec![NOW],
+        trust_anchors_not_after: vec![NOW],
         overlap_ends: None,
         verify_depth: 1,
         identity: vec![IdentityRule::new(vec![Condition::subject_cn("sender").unwrap()]).unwrap()],
@@ -102,7 +102,7 @@ fn noting_a_chain_allocates_nothing() {
     let identity = Identity::new(1, Arc::new([provider]), cache, limits);
     let scope = Scope { id: 0, providers: vec![ProviderId(0)] };
     let chain = identity.verify(&scope, PeerChain::unsafe_assumed(&[leaf.der().clone()]), at(NOW)).result.unwrap();
-    assert_eq!(measure(|| identity.sighted(&chain, at(NOW))).count_total, 0);
+    assert_eq!(measure(|| identity.note_admitted(&chain, at(NOW))).count_total, 0);
     let sighting = identity.sightings().chains().next().unwrap();
     assert_eq!((sighting.admitted(), sighting.last_seen()), (1, NOW));
 }
@@ -121,7 +121,7 @@ fn a_body_signature_allocates_nothing() {
     check(Proof::Signature(rule()), &headers, &body, 0);
 
     let policy = ProofPolicy::all(vec![Clause::One(Proof::Signature(rule()))]).unwrap();
-    let replay = ReplayRule::new("pagerduty", vec![ReplayKey::SignedMessage], 3600, StatusCode::OK).unwrap();
+    let replay = ReplayRule::new("pagerduty", vec![DeliveryId::SignedMessage], 3600, StatusCode::OK).unwrap();
     let policy = policy.with_replay(replay).unwrap();
     assert_eq!(allocations(&policy, &headers, &body, &KeySets::empty(0)), 0);
 }

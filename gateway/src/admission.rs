@@ -17,7 +17,7 @@ pub fn judge(context: &WorkerContext, snapshot: &Snapshot, scope: &Scope, chain:
     let now = context.now();
     let verification = snapshot.identity.verify(scope, chain, now);
     if let Ok(chain) = &verification.result {
-        snapshot.identity.sighted(chain, now);
+        snapshot.identity.note_admitted(chain, now);
     }
     count(context, snapshot, &verification);
     verification.result

@@ -1,4 +1,6 @@
-//! The command line.
+//! The command line: subcommands, their arguments, and the texts of `--help`, from which the manual page hookgate(8) is made too.
+//!
+//! Must not do anything: `main.rs` calls what a subcommand names.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -17,35 +19,35 @@ pub struct Cli {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Serve until SIGTERM; SIGHUP loads the configuration again
+    /// Serve until SIGTERM or SIGINT. SIGHUP reloads the configuration
     Run {
         /// The configuration file
         #[arg(long, short, default_value = "/etc/hookgate/hookgate.toml")]
         config: PathBuf,
     },
-    /// Check the configuration and every file that it names; exit with 1 and all errors where there are any
+    /// Check the configuration and every file that it names. If there are errors, print them all and exit with status 1
     Check {
         /// The configuration file
         #[arg(long, short, default_value = "/etc/hookgate/hookgate.toml")]
         config: PathBuf,
     },
-    /// List the providers that are known by name, or describe one
+    /// List the presets for providers, or describe one
     Providers {
         /// Name of a preset, such as pagerduty
         name: Option<String>,
     },
-    /// Ask about the pre-filter
+    /// Inspect the pre-filter
     Filter {
-        /// What to ask
+        /// What to show
         #[command(subcommand)]
         command: FilterCommand,
     },
 }
 
-/// What to ask about the pre-filter.
+/// What to show of the pre-filter.
 #[derive(Debug, Subcommand)]
 pub enum FilterCommand {
-    /// Say what is attached, its ranges and counters, and whether an address would pass, and by which range
+    /// Show what is attached, its ranges and counters, and whether an address passes and by which range
     Status {
         /// An IPv4 or IPv6 address to look up
         address: Option<IpAddr>,

@@ -1,9 +1,11 @@
-//! Which library does the cryptography of handshakes and certificates: ring, or aws-lc in a build with the feature `aws-lc`.
+//! The cryptographic library of handshakes and certificates: ring, or aws-lc in a build with the feature `aws-lc`.
 //!
-//! Owns the choice, and what is accepted: key exchange groups, cipher suites, signature schemes and kinds of keys are the same
-//! whichever library works. With the feature, key exchange and signatures are aws-lc's. Cipher suites, tickets and randomness
-//! stay ring's, which cost a handshake no more, and so do hashes and HMACs elsewhere. Nobody else names a library's provider,
-//! and nobody relies on rustls' process-wide default, which two libraries in one build leave undecided.
+//! Owns the choice, and what is accepted: both libraries accept the same key exchange groups, cipher suites, signature schemes and kinds
+//! of keys. With the feature, aws-lc does key exchange and signatures. ring still does cipher suites, tickets and randomness, at the
+//! same cost per handshake, and hashes and HMACs elsewhere.
+//!
+//! No other module names a provider of rustls, or relies on rustls' process-wide default, which is ambiguous in a build with two
+//! libraries.
 
 use std::sync::Arc;
 
@@ -24,11 +26,11 @@ use webpki::aws_lc_rs as algorithms;
 #[cfg(not(feature = "aws-lc"))]
 use webpki::ring as algorithms;
 
-/// The library that does key exchange and signatures, for people and for metrics.
+/// The name of the library that does key exchange and signatures, for the log and metrics.
 pub const LIBRARY: &str = if cfg!(feature = "aws-lc") { "aws-lc" } else { "ring" };
 
-/// The signatures of handshakes: those schemes that ring's provider has, in its order, each with the library's algorithms for the
-/// keys that fit. (For TLS 1.2 a scheme leaves the curve open, so there are two.)
+/// The signature schemes of handshakes: those of ring's provider, in its order, each with the library's algorithms. An ECDSA scheme has
+/// two algorithms, because TLS 1.2 does not bind it to a curve.
 static HANDSHAKE_SIGNATURES: &[(SignatureScheme, &[&dyn SignatureVerificationAlgorithm])] = &[
     (SignatureScheme::ECDSA_NISTP384_SHA384, &[algorithms::ECDSA_P384_SHA384, algorithms::ECDSA_P256_SHA384]),
     (SignatureScheme::ECDSA_NISTP256_SHA256, &[algorithms::ECDSA_P256_SHA256, algorithms::ECDSA_P384_SHA256]),
@@ -41,13 +43,13 @@ static HANDSHAKE_SIGNATURES: &[(SignatureScheme, &[&dyn SignatureVerificationAlg
     (SignatureScheme::RSA_PKCS1_SHA256, &[algorithms::RSA_PKCS1_2048_8192_SHA256]),
 ];
 
-/// The provider of every TLS connection, ours as a server and those to token issuers. X25519 is preferred; the hybrid groups with
-/// ML-KEM, which aws-lc has and ring has not, are left out.
+/// The provider of every TLS connection, to peers and to token issuers. Prefers X25519, and omits the hybrid groups with ML-KEM, which
+/// only aws-lc has.
 pub fn provider() -> CryptoProvider {
     use library::kx_group::{SECP256R1, SECP384R1, X25519};
     if cfg!(feature = "aws-lc") {
-        // Its first key of a process has aws-lc gather entropy for 30 to 60 ms of CPU: now, rather than in a handshake. Where
-        // that fails, every handshake will fail and say so.
+        // For the first key of a process, aws-lc gathers entropy, which takes 30 to 60 ms of CPU. Do it now, not in a handshake. If it
+        // fails, every handshake fails with an error.
         drop(X25519.start());
     }
     CryptoProvider {
@@ -60,22 +62,22 @@ pub fn provider() -> CryptoProvider {
     }
 }
 
-/// The key of one of our certificates, ready to sign. ring reads it first in every build, so that no build takes a key that
-/// another refuses (aws-lc would take P-521, ML-DSA, and RSA keys of more than 4096 bits), and all refuse in the same words.
+/// The key of a server certificate, ready to sign. In every build ring parses it first, so that all builds accept the same keys (aws-lc
+/// also accepts P-521, ML-DSA, and RSA keys of more than 4096 bits) and report the same errors.
 ///
 /// # Errors
 ///
-/// Where the key is damaged, or not RSA of 2048 to 4096 bits, ECDSA on P-256 or P-384, or Ed25519.
+/// If the key is damaged, or not RSA of 2048 to 4096 bits, ECDSA on P-256 or P-384, or Ed25519.
 pub fn signing_key(key: &PrivateKeyDer<'_>) -> Result<Arc<dyn SigningKey>, Error> {
     let read_by_ring = ring::sign::any_supported_type(key)?;
     if cfg!(feature = "aws-lc") { library::sign::any_supported_type(key) } else { Ok(read_by_ring) }
 }
 
-/// Seals and opens session tickets, with a fresh key.
+/// Encrypts and decrypts session tickets with a new random key.
 ///
 /// # Errors
 ///
-/// [`Error`] where the system gives no randomness.
+/// [`Error`] if the system provides no randomness.
 pub fn ticketer() -> Result<Arc<dyn ProducesTickets>, Error> {
     ring::Ticketer::new()
 }

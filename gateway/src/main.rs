@@ -1,4 +1,4 @@
-//! The `hookgate` command: each subcommand is one call.
+//! The `hookgate` command. Owns the choice of the allocator; each subcommand is one call into the library, and nothing else belongs here.
 
 use std::process::ExitCode;
 
@@ -6,12 +6,12 @@ use clap::Parser;
 use hookgate::cli::{Cli, Command, FilterCommand};
 use hookgate::control;
 
-/// A handshake makes and drops hundreds of small blocks. With glibc's allocator, they cost a quarter of the instructions that are no
+/// A handshake allocates and frees hundreds of small blocks. With glibc's allocator, they take a quarter of all instructions outside of
 /// cryptography.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-// The build of every test has the feature; what is installed must not.
+// Test builds have the feature. A release build must not.
 const _: () =
     assert!(!hookgate_core::IS_FOR_TESTS || cfg!(debug_assertions), "hookgate-core has the feature `testing`");
 

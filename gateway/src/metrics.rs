@@ -1,7 +1,8 @@
-//! Every metric: its name, its labels, its help text, and the handles that the data plane counts on.
+//! Every metric: its name, its labels, its help text, and the handles that workers count on.
 //!
-//! Names follow Prometheus' conventions under the prefix `hookgate_`. A worker looks a handle up once and keeps it: counting is
-//! an atomic addition. Label values come from closed sets (reasons, configured names, statuses), never from a peer's bytes.
+//! Names follow Prometheus' conventions, with the prefix `hookgate_`. A worker looks a handle up once and keeps it, so counting is one
+//! atomic addition. Label values come from closed sets (reasons, configured names, statuses). Must not use a value that a peer chose
+//! as a label.
 
 pub mod rotation;
 
@@ -15,11 +16,11 @@ use metrics::{
 };
 
 use crate::crypto;
-use hookgate_core::identity::{CacheOutcome, Verification};
+use hookgate_core::identity::{CacheOutcome, ProviderId, Verification};
 use hookgate_core::reject::Reject;
 use hookgate_filter::{Family, Status};
 
-/// Upper bounds of the duration histograms, in seconds: from below a resumed handshake to the longest default time-out.
+/// Upper bounds of the duration histograms, in seconds: from less than a resumed handshake to the longest default time-out.
 pub const DURATION_BUCKETS: [f64; 14] =
     [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 30.0];
 
@@ -60,70 +61,93 @@ const IO_FALLBACK: &str = "hookgate_io_fallback";
 const WORKER_CONNECTIONS: &str = "hookgate_worker_connections";
 const WORKER_STALLED: &str = "hookgate_worker_stalled";
 
-/// Registers the help texts with the recorder that is installed.
+/// Registers the help texts with the installed recorder.
 pub fn describe() {
+    describe_connections();
+    describe_requests();
+    describe_upkeep();
+    describe_filter();
+    rotation::describe();
+}
+
+fn describe_connections() {
     describe_counter!(CONNECTIONS, "TCP connections accepted");
     describe_gauge!(CONNECTIONS_ACTIVE, "TCP connections open now");
-    describe_counter!(HANDED_OVER, "Accepted connections that a worker handed over to one that had clearly fewer");
+    describe_counter!(HANDED_OVER, "Connections that one worker accepted and handed over to another");
+    describe_counter!(ACCEPT_ERRORS, "Failed accepts, by errno name");
     describe_counter!(
         HANDSHAKES,
-        "TLS handshakes by protocol version, result (ok or a rejection reason) and whether a session was resumed"
+        "TLS handshakes, by protocol version, result (ok or a reason) and whether a session was resumed"
     );
-    describe_histogram!(HANDSHAKE_DURATION, Unit::Seconds, "Time from accept to the end of a completed TLS handshake");
+    describe_histogram!(HANDSHAKE_DURATION, Unit::Seconds, "Time from the accept to the end of a completed handshake");
     describe_counter!(
         VERIFICATIONS,
-        "Client certificate chains judged, by provider, result, reason and whether the verified-chain cache had them"
+        "Client certificate chains judged, by provider, result (ok or refused), reason, and cache (hit or miss)"
     );
     describe_counter!(
         LENIENT,
         "Client certificates admitted without an extended key usage that lists clientAuth, by provider"
     );
-    describe_gauge!(CACHE_ENTRIES, "Verified chains remembered");
-    describe_counter!(CACHE_EVICTIONS, "Verified chains forgotten to make room");
+    describe_gauge!(CACHE_ENTRIES, "Chains in the cache of verified chains");
+    describe_counter!(CACHE_EVICTIONS, "Chains evicted from the cache of verified chains to make room");
+    describe_gauge!(WORKER_CONNECTIONS, "TCP connections open now, by worker");
+}
+
+fn describe_requests() {
     describe_counter!(
         REQUESTS,
-        "Requests answered, by route, provider and status; route and provider are empty where none was found"
+        "Requests answered, refusals included, by route, provider and status (499 if the peer left before the answer); route and provider are empty if the request got none"
     );
     describe_histogram!(REQUEST_DURATION, Unit::Seconds, "Time from the head of a request to the head of its answer");
     describe_counter!(
         REJECTIONS,
-        "Connections and requests refused, by reason and by whose doing it is (peer, handler, gateway)"
+        "Refusals of connections and requests, by reason and blame (peer, handler or gateway)"
     );
+    describe_counter!(SOURCE_MISSES, "Requests from an address outside of their provider's ranges, by provider");
+    describe_gauge!(DELIVERIES, "Delivery ids in memory; an id whose window has ended counts until it is removed");
     describe_histogram!(
         HANDLER_DURATION,
         Unit::Seconds,
-        "Time from handing a request over to the head of the handler's answer, by handler"
+        "Time from the hand-over of a request to the head of the handler's answer, including the wait for a free place among handler_max_in_flight, by handler"
     );
     describe_counter!(HANDLER_CONNECTIONS, "Connections made to a handler, by handler");
     describe_counter!(
         HANDLER_RETRIES,
         "Requests sent again because the handler had closed an idle connection, by handler"
     );
-    describe_gauge!(HANDLER_IN_FLIGHT, "Requests with a handler now, by handler");
-    describe_counter!(ACCEPT_ERRORS, "Failed accepts, by error");
-    describe_counter!(RELOADS, "Attempts to load the configuration, by result (ok or error)");
-    describe_gauge!(GENERATION, "Generation of the configuration in use, from 1");
-    describe_counter!(KEY_FETCHES, "Fetches of a token issuer's keys, by source and result (ok or what went wrong)");
-    describe_gauge!(KEYS_FETCHED, Unit::Seconds, "When the keys of a source were last fetched, in seconds since 1970");
-    describe_gauge!(KEYS_USABLE, Unit::Seconds, "Until when the keys of a source are relied on, in seconds since 1970");
-    describe_gauge!(DELIVERIES, "Deliveries remembered, so that none is taken twice");
-    describe_counter!(SOURCE_MISSES, "Requests from outside their provider's ranges, by provider");
-    describe_counter!(FILTER_PACKETS, "Packets that the filter decided about, by family, verdict and reason");
-    describe_counter!(FILTER_SET_PACKETS, "Packets that a range of the set decided about, by set");
-    describe_gauge!(FILTER_RANGES, "Ranges in force, by set (a provider, (allow) or (deny)) and family");
-    describe_gauge!(FILTER_ATTACHED, "1 for each interface that runs the filter; the mode is in the label");
-    describe_gauge!(FILTER_MEMORY, Unit::Bytes, "Kernel memory of the filter's maps, in bytes");
-    describe_gauge!(FILTER_UNAVAILABLE, "1 if the filter was asked for and does not run, so that every packet gets in");
-    describe_counter!(LOG_LOST, "Log events that were not written, since they came faster than they could be");
-    rotation::describe();
-    describe_gauge!(BUILD_INFO, "Always 1; the version, and the library of handshakes, are in the labels");
-    describe_gauge!(IO_BACKEND, "Always 1; the I/O backend in use is in the label");
-    describe_gauge!(IO_FALLBACK, "1 where io_uring was preferred but is not to be had on this host");
-    describe_gauge!(WORKER_CONNECTIONS, "TCP connections that a worker has now, by worker");
-    describe_gauge!(WORKER_STALLED, "1 for a worker that has shown no life for too long");
+    describe_gauge!(HANDLER_IN_FLIGHT, "Requests in flight to a handler now, by handler");
 }
 
-/// Counts an attempt to load the configuration, and says which generation is in use.
+fn describe_upkeep() {
+    describe_gauge!(BUILD_INFO, "Always 1; the labels are the version and the library of handshakes");
+    describe_gauge!(IO_BACKEND, "Always 1; the label is the I/O backend in use");
+    describe_gauge!(IO_FALLBACK, "1 if io_uring is unavailable and listen.io = \"auto\" fell back to epoll");
+    describe_gauge!(
+        WORKER_STALLED,
+        "1 while a worker shows no life for half of WatchdogSec=, or 5 seconds without it, by worker"
+    );
+    describe_counter!(RELOADS, "Loads of the configuration, the first one included, by result (ok or error)");
+    describe_gauge!(GENERATION, "Generation of the configuration in use, from 1");
+    describe_counter!(KEY_FETCHES, "Fetches of token keys, by source and result (ok, or why the fetch failed)");
+    describe_gauge!(KEYS_FETCHED, Unit::Seconds, "When the keys of a source were last fetched, in seconds since 1970");
+    describe_gauge!(
+        KEYS_USABLE,
+        Unit::Seconds,
+        "Until when the keys of a source stay in use if every further fetch fails, in seconds since 1970"
+    );
+    describe_counter!(LOG_LOST, "Log events lost because they came faster than they could be written");
+}
+
+fn describe_filter() {
+    describe_counter!(FILTER_PACKETS, "Packets that the filter judged, by family, verdict and reason");
+    describe_counter!(FILTER_SET_PACKETS, "Packets that a range of the set decided about, by set");
+    describe_gauge!(FILTER_RANGES, "Ranges in force, by set (a provider, (allow) or (deny)) and family");
+    describe_gauge!(FILTER_ATTACHED, "1 for each interface that runs the filter; the label mode is native or generic");
+    describe_gauge!(FILTER_MEMORY, Unit::Bytes, "Kernel memory of the filter's maps");
+    describe_gauge!(FILTER_UNAVAILABLE, "1 if the filter was asked for and does not run, so that every packet gets in");
+}
+
+/// Counts a load of the configuration, and publishes the generation in use.
 pub fn reloaded(ok: bool, generation: u64) {
     counter!(RELOADS, "result" => if ok { "ok" } else { "error" }).increment(1);
     #[expect(clippy::cast_precision_loss, reason = "a generation stays far below 2^53")]
@@ -135,32 +159,32 @@ pub fn log_lost(events: u64) {
     counter!(LOG_LOST).absolute(events);
 }
 
-/// Says what is running.
+/// Publishes the version, the cryptographic library and the I/O backend.
 pub fn running(backend: &'static str, fell_back: bool) {
     gauge!(BUILD_INFO, "version" => env!("CARGO_PKG_VERSION"), "crypto" => crypto::LIBRARY).set(1.0);
     gauge!(IO_BACKEND, "backend" => backend).set(1.0);
     gauge!(IO_FALLBACK).set(if fell_back { 1.0 } else { 0.0 });
 }
 
-/// Publishes how many connections a worker has.
+/// Publishes how many connections a worker has open.
 pub fn worker_connections(worker: usize, connections: usize) {
     #[expect(clippy::cast_precision_loss, reason = "a number of connections stays far below 2^53")]
     gauge!(WORKER_CONNECTIONS, "worker" => worker.to_string()).set(connections as f64);
 }
 
-/// Says whether a worker has shown no life for too long.
+/// Publishes whether a worker has stalled.
 pub fn worker_stalled(worker: usize, stalled: bool) {
     gauge!(WORKER_STALLED, "worker" => worker.to_string()).set(if stalled { 1.0 } else { 0.0 });
 }
 
-/// Publishes the state of the verified-chain cache.
+/// Publishes the size of the cache of verified chains, and how many chains were evicted since the start.
 pub fn chain_cache(entries: usize, evictions: u64) {
     #[expect(clippy::cast_precision_loss, reason = "a number of entries stays far below 2^53")]
     gauge!(CACHE_ENTRIES).set(entries as f64);
     counter!(CACHE_EVICTIONS).absolute(evictions);
 }
 
-/// Publishes that the keys of `source` were fetched; times in seconds since 1970.
+/// Counts a successful fetch of the keys of `source`, and publishes its times, in seconds since 1970.
 pub fn keys_fetched(source: &str, fetched: u64, usable_until: u64) {
     counter!(KEY_FETCHES, "source" => source.to_owned(), "result" => "ok").increment(1);
     #[expect(clippy::cast_precision_loss, reason = "a time in seconds stays far below 2^53")]
@@ -175,13 +199,13 @@ pub fn keys_failed(source: &str, reason: &'static str) {
     counter!(KEY_FETCHES, "source" => source.to_owned(), "result" => reason).increment(1);
 }
 
-/// Publishes how many deliveries are remembered.
+/// Publishes how many delivery ids are in memory.
 pub fn deliveries(count: usize) {
     #[expect(clippy::cast_precision_loss, reason = "a number of entries stays far below 2^53")]
     gauge!(DELIVERIES).set(count as f64);
 }
 
-/// Counts a request from outside the ranges of `provider`.
+/// Counts a request from an address outside of the ranges of `provider`.
 pub fn source_missed(provider: &str) {
     counter!(SOURCE_MISSES, "provider" => provider.to_owned()).increment(1);
 }
@@ -191,7 +215,7 @@ pub fn filter_unavailable(unavailable: bool) {
     gauge!(FILTER_UNAVAILABLE).set(if unavailable { 1.0 } else { 0.0 });
 }
 
-/// Publishes the state of the filter.
+/// Publishes the filter's counters, ranges, interfaces and memory.
 pub fn filter(status: &Status) {
     for count in &status.packets {
         let labels =
@@ -215,7 +239,7 @@ pub fn filter_set_packets(set: &str, packets: u64) {
     counter!(FILTER_SET_PACKETS, "set" => set.to_owned()).increment(packets);
 }
 
-/// Sets the ranges of a set that left the policy to 0.
+/// Publishes that the range set of this name was removed.
 pub fn filter_set_gone(set: &str) {
     [Family::Ipv4, Family::Ipv6].into_iter().for_each(|family| filter_ranges(set, family, 0));
 }
@@ -225,10 +249,10 @@ fn filter_ranges(set: &str, family: Family, ranges: usize) {
     gauge!(FILTER_RANGES, "set" => set.to_owned(), "family" => family.label()).set(ranges as f64);
 }
 
-/// A metric label that is made once and then only cloned.
+/// A label value, allocated once and shared.
 type Label = Arc<str>;
 
-/// Where requests with these labels are counted.
+/// The counter of requests with these labels.
 struct RequestCounter {
     route: Label,
     provider: Label,
@@ -236,7 +260,7 @@ struct RequestCounter {
     counter: Counter,
 }
 
-/// What one worker counts on. Handles are resolved at first use and kept.
+/// The handles of one worker. Handles with labels are looked up at first use and kept.
 pub struct Meters {
     connections: Counter,
     handed_over: Counter,
@@ -248,7 +272,7 @@ pub struct Meters {
     handshakes: RefCell<HashMap<(&'static str, &'static str, bool), Counter>>,
     verifications: RefCell<HashMap<(Label, &'static str, bool), Counter>>,
     requests: RefCell<HashMap<(Label, Label, u16), Counter>>,
-    /// The one of `requests` that was counted on last, found again without hashing names.
+    /// The counter of `requests` that was used last, found without hashing its labels.
     recent_request: RefCell<Option<RequestCounter>>,
 }
 
@@ -259,7 +283,7 @@ impl Default for Meters {
 }
 
 impl Meters {
-    /// Resolves the handles that every worker needs.
+    /// Looks up the handles without labels, and the counters of all reasons, so that each is there with 0.
     pub fn new() -> Self {
         let rejection = |reject: &Reject| {
             let row = reject.row();
@@ -285,7 +309,7 @@ impl Meters {
         self.connections_active.increment(1.0);
     }
 
-    /// Counts a connection that a sibling got.
+    /// Counts a connection that was handed over to another worker.
     pub fn handed_over(&self) {
         self.handed_over.increment(1);
     }
@@ -295,7 +319,7 @@ impl Meters {
         self.connections_active.decrement(1.0);
     }
 
-    /// Counts a failed accept; `error` is an error's symbolic name.
+    /// Counts a failed accept; `error` is the errno name.
     pub fn accept_failed(&self, error: &'static str) {
         counter!(ACCEPT_ERRORS, "error" => error).increment(1);
     }
@@ -318,8 +342,8 @@ impl Meters {
         handles.entry((version, result, resumed)).or_insert_with(make).increment(1);
     }
 
-    /// Counts the judgement of a chain; `name` resolves a provider's name.
-    pub fn verified(&self, verification: &Verification, name: impl Fn(hookgate_core::identity::ProviderId) -> Label) {
+    /// Counts the verdict on a chain; `name` returns the name of a provider.
+    pub fn verified(&self, verification: &Verification, name: impl Fn(ProviderId) -> Label) {
         let hit = matches!(verification.cache, CacheOutcome::Hit);
         let mut handles = self.verifications.borrow_mut();
         let mut count = |provider: Label, reason: &'static str| {
@@ -374,7 +398,7 @@ impl Meters {
     }
 }
 
-/// What one worker counts about one handler.
+/// The handles of one worker for one handler.
 pub struct HandlerMeters {
     duration: Histogram,
     connections: Counter,
@@ -383,7 +407,7 @@ pub struct HandlerMeters {
 }
 
 impl HandlerMeters {
-    /// Resolves the handles for the handler whose label is `handler`.
+    /// Looks up the handles with the label `handler`.
     pub fn new(handler: &str) -> Self {
         let label = || handler.to_owned();
         Self {
@@ -404,17 +428,17 @@ impl HandlerMeters {
         self.retries.increment(1);
     }
 
-    /// Counts a request that is with the handler from now on.
+    /// Counts a request that begins to occupy the handler.
     pub fn entered(&self) {
         self.in_flight.increment(1.0);
     }
 
-    /// Counts the end of that.
+    /// Counts a request that no longer occupies the handler.
     pub fn left(&self) {
         self.in_flight.decrement(1.0);
     }
 
-    /// Records how long the handler took to answer.
+    /// Records the time to the head of the handler's answer, the wait for the handler included.
     pub fn answered(&self, duration: Duration) {
         self.duration.record(duration);
     }

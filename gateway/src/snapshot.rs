@@ -1,7 +1,8 @@
-//! Everything that a worker needs to know, immutable and numbered: what a reload replaces as a whole.
+//! The snapshot: the whole configuration as workers use it, immutable and numbered by generation.
 //!
-//! Built once from a [`Config`] and shared by all workers. A request keeps the snapshot with which it began. Must not read files,
-//! nor change after it is made.
+//! Owns how a [`Config`] becomes sites, TLS configurations, trust policy and routes. All workers share the current snapshot, and a
+//! reload replaces it as a whole. A request keeps the snapshot that was current when its head was complete. Must not read files, nor
+//! change after it is built.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use thiserror::Error;
 
 use crate::config::{Config, ServerCertificate};
 use crate::crypto::signing_key;
-use crate::keys::KeyStore;
+use crate::key_store::KeyStore;
 use crate::tls::certificates::Certificates;
 use crate::tls::server::SharedTls;
 use hookgate_core::auth::{Demands, ReplayGuard};
@@ -23,76 +24,78 @@ use hookgate_core::ranges::Sources;
 use hookgate_core::route::Route;
 use hookgate_core::route::RouteTable;
 
-/// Why a configuration that parsed cannot be served.
+/// Why a configuration without errors in the file cannot be served.
 #[derive(Debug, Error)]
 pub enum SnapshotError {
-    /// A key is of a kind that the TLS library does not know.
-    #[error("the key of certificate {certificate} cannot be used: {source}; use an ECDSA P-256, Ed25519 or RSA key")]
+    /// The key of a certificate is damaged, or of a kind that is not accepted.
+    #[error(
+        "the key of certificate {certificate} cannot be used: {source}; use an ECDSA key (P-256 or P-384), an Ed25519 key, or an RSA key of 2048 to 4096 bits"
+    )]
     Key {
-        /// File of the chain.
+        /// The file of the chain.
         certificate: String,
-        /// What the TLS library said.
+        /// The error of the TLS library.
         source: rustls::Error,
     },
-    /// A provider has a name that no configuration file can give it.
-    #[error("the name of provider {0} is not fit for a header field: {1}")]
+    /// The name of a provider cannot be a header value. The configuration file excludes such names.
+    #[error("the name of provider {0} is not valid in a header field: {1}")]
     ProviderName(Arc<str>, InvalidHeaderValue),
-    /// The TLS library refused.
-    #[error("TLS cannot be set up: {0}")]
+    /// The TLS library failed.
+    #[error("cannot set up TLS: {0}")]
     Tls(#[from] rustls::Error),
 }
 
-/// What is served under one server name.
+/// What is served under one server name (SNI).
 #[derive(Debug)]
 pub struct Site {
-    /// The server name in lower case; `None` for the sites of unknown names and of clients that send none.
+    /// The server name in lower case; `None` for the site of unknown names, and for the site of clients that send no name.
     pub server_name: Option<Arc<str>>,
-    /// The providers that its peers are verified for.
+    /// The providers for which its clients are verified.
     pub scope: Scope,
     /// Its TLS configuration.
     pub tls: Arc<ServerConfig>,
 }
 
-/// How a client is received, by the server name in its hello.
+/// What the server name in a client's hello selects.
 pub enum Reception<'a> {
-    /// With this site.
+    /// This site.
     Site(&'a Arc<Site>),
-    /// Not at all: no route has this name, and every provider wants such a client turned away in the handshake.
+    /// The end of the handshake: no route has this name, and every provider has `on_failure = "abort"`.
     TurnAway,
 }
 
-/// What a snapshot shares with others, before it and after.
+/// What outlives a snapshot and is passed to the next one.
 #[derive(Clone)]
 pub struct Lasting {
-    /// Verified chains.
+    /// The verified chains.
     pub cache: Arc<ChainCache>,
     /// The keys of the configuration's token issuers.
     pub keys: Arc<KeyStore>,
-    /// The deliveries that were taken.
+    /// The deliveries of the replay check.
     pub replay: Arc<ReplayGuard>,
-    /// What was seen of the providers' certificates under the snapshot before.
+    /// The client certificates that were seen under the snapshot before.
     pub sightings: Arc<Sightings>,
 }
 
-/// One generation of everything.
+/// One generation of the configuration, as workers use it.
 pub struct Snapshot {
-    /// Counts up from 1 with every successful load.
+    /// 1 for the first load, and one more for each successful reload.
     pub generation: u64,
     /// The trust policy.
     pub identity: Arc<Identity>,
     /// The routes.
     pub routes: RouteTable,
-    /// What requests must prove beside their certificate.
+    /// The proofs that requests must carry in addition to the certificate.
     pub demands: Demands,
-    /// The keys of token issuers, kept fresh by the control plane.
+    /// The keys of token issuers, which the control plane refreshes.
     pub keys: Arc<KeyStore>,
-    /// By [`ProviderId`]: the name of each, as handlers are told it.
+    /// The name of each provider as a header value for handlers, by [`ProviderId`].
     pub provider_fields: Box<[HeaderValue]>,
-    /// By [`ProviderId`]: where each sends from.
+    /// The source ranges of each provider, by [`ProviderId`].
     pub sources: Box<[Sources]>,
-    /// The deliveries that were taken; outlives the snapshot.
+    /// The deliveries of the replay check. Outlives the snapshot.
     pub replay: Arc<ReplayGuard>,
-    /// The bounds.
+    /// The configured limits.
     pub limits: Limits,
     named: HashMap<Arc<str>, Arc<Site>>,
     unknown: Arc<Site>,
@@ -101,11 +104,11 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// Builds generation `generation` out of `config`, upon what outlives it.
+    /// Builds the snapshot of `config` with this generation number.
     ///
     /// # Errors
     ///
-    /// [`SnapshotError`]; nothing was changed then.
+    /// [`SnapshotError`]. Nothing has changed then.
     pub fn build(config: Config, generation: u64, lasting: Lasting) -> Result<Self, SnapshotError> {
         let Config { certificates, providers, sources, routes, proofs, limits, .. } = config;
         let Lasting { cache, keys, replay, sightings } = lasting;
@@ -149,7 +152,7 @@ impl Snapshot {
         })
     }
 
-    /// How a client with `server_name` (as sent) is received.
+    /// Selects the site for a client that sends this server name, in any case.
     pub fn reception(&self, server_name: Option<&str>) -> Reception<'_> {
         let Some(server_name) = server_name else { return Reception::Site(&self.unnamed) };
         let lower;
@@ -179,7 +182,7 @@ fn server_certificates(certificates: Vec<ServerCertificate>) -> Result<Certifica
     Ok(Certificates::new(keys))
 }
 
-/// Makes sites with distinct scopes.
+/// Builds sites, and gives each scope its own id.
 struct Sites {
     identity: Arc<Identity>,
     shared: SharedTls,

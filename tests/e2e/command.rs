@@ -2,25 +2,31 @@
 
 use std::ffi::OsStr;
 use std::process::Command;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use anyhow::Result;
 use hookgate_testkit::configuration::{HOST, IO, LISTEN_PORT, METRICS_PORT};
-use hookgate_testkit::pki::KeyKind;
+use hookgate_testkit::pki::{DAY, KeyKind};
 use hookgate_testkit::process::{Finished, run};
 
 use crate::environment::{BINARY, Environment, SOON};
 
 fn hookgate(arguments: &[impl AsRef<OsStr>]) -> Finished {
     let mut command = Command::new(BINARY);
-    command.args(arguments).env("NO_COLOR", "1");
+    command.args(arguments).env("NO_COLOR", "1").env_remove("CREDENTIALS_DIRECTORY");
     run(command, &[], SOON).unwrap()
 }
 
-/// Exit code, standard output and standard error of `hookgate check` for a file with this text.
-fn check(environment: &Environment, text: &str) -> (Option<i32>, String, String) {
+/// Runs `hookgate check` on a file with this text, its placeholders replaced.
+pub(crate) fn run_check(environment: &Environment, text: &str) -> Finished {
+    let text = text.replace(LISTEN_PORT, "18443").replace(METRICS_PORT, "19464").replace(IO, "auto");
     let file = environment.write("checked.toml", text).unwrap();
-    let finished = hookgate(&[OsStr::new("check"), OsStr::new("--config"), file.as_os_str()]);
+    hookgate(&[OsStr::new("check"), OsStr::new("--config"), file.as_os_str()])
+}
+
+/// Exit code, standard output and standard error of [`run_check`].
+fn check(environment: &Environment, text: &str) -> (Option<i32>, String, String) {
+    let finished = run_check(environment, text);
     let code = finished.status.and_then(|status| status.code());
     (code, finished.stdout_text(), finished.stderr_text())
 }
@@ -119,26 +125,11 @@ fn check_warns_of_a_chain_out_of_order() {
 fn check_warns_of_a_certificate_that_expires_soon() {
     let environment = Environment::new().unwrap();
     let text = good(&environment).unwrap();
-    let days = expiring_certificate(&environment, 10);
-    let chain = environment.server.chain_path.display().to_string();
-    let key = environment.server.key_path.display().to_string();
-    let text = text.replace(&chain, &environment.path("soon.pem").display().to_string());
-    let (code, stdout, stderr) =
-        check(&environment, &text.replace(&key, &environment.path("soon.key").display().to_string()));
+    let until = SystemTime::now() + 10 * DAY + Duration::from_secs(3600);
+    let text = environment.with_certificate_until(&text, until).unwrap();
+    let (code, stdout, stderr) = check(&environment, &text);
     assert!(code == Some(0) && !stdout.contains(" 0 warnings"), "{stdout}");
-    assert!(stderr.contains("expires on") && stderr.contains(&format!("in {days} days")), "{stderr}");
-}
-
-/// Makes `soon.pem`, self-signed, and `soon.key`. Returns the whole days until the certificate expires.
-fn expiring_certificate(environment: &Environment, days: u64) -> u64 {
-    use std::os::unix::fs::PermissionsExt as _;
-    let mut params = rcgen::CertificateParams::new(vec![HOST.to_owned()]).unwrap();
-    params.not_after = (SystemTime::now() + std::time::Duration::from_secs(days * 86_400 + 3600)).into();
-    let key = rcgen::KeyPair::generate().unwrap();
-    environment.write("soon.pem", params.self_signed(&key).unwrap().pem()).unwrap();
-    let path = environment.write("soon.key", key.serialize_pem()).unwrap();
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).unwrap();
-    days
+    assert!(stderr.contains("expires on") && stderr.contains("in 10 days"), "{stderr}");
 }
 
 #[test]

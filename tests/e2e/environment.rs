@@ -3,8 +3,9 @@
 //! Owns these, and not the daemon. Must not judge: tests do.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::Result;
 use hookgate_testkit::configuration::{FourProviders, HOST};
@@ -69,6 +70,19 @@ impl Environment {
              methods = [\"GET\", \"HEAD\", \"POST\", \"PUT\", \"DELETE\"]\nproviders = [\"percolate\"]\n\
              handler = {handler}\n{lines}\n"
         )
+    }
+
+    /// `toml` with a self-signed server certificate, `soon.pem`, that expires at `until`.
+    pub(crate) fn with_certificate_until(&self, toml: &str, until: SystemTime) -> Result<String> {
+        let mut params = rcgen::CertificateParams::new(vec![HOST.to_owned()])?;
+        params.not_after = until.into();
+        let key = rcgen::KeyPair::generate()?;
+        let chain = self.write("soon.pem", params.self_signed(&key)?.pem())?;
+        let key = self.write("soon.key", key.serialize_pem())?;
+        fs::set_permissions(&key, fs::Permissions::from_mode(0o600))?;
+        let replace = |text: &str, old: &Path, new: &Path| text.replace(&quoted(old), &quoted(new));
+        let text = replace(toml, &self.server.chain_path, &chain);
+        Ok(replace(&text, &self.server.key_path, &key))
     }
 
     /// A certificate of `sender`. Each call makes a new one in the same files: ask once for each variant, and keep it.

@@ -5,14 +5,13 @@ use std::process::Command;
 
 use hookgate_testkit::configuration::{FourProviders, HOST};
 use hookgate_testkit::gateway::{Gateway, Signal};
+use hookgate_testkit::mount::{BpfFileSystem, with_mount};
 use hookgate_testkit::namespace::{Namespace, ip};
 use hookgate_testkit::pki::{Sender, Variant};
 use hookgate_testkit::process::run;
-use hookgate_testkit::root::BpfFileSystem;
 
 use crate::environment::{BINARY, Environment, PATH, SOON};
 use crate::lifecycle::confinement::assert_unprivileged;
-use crate::mount::mounted;
 use crate::problem::assert_problem;
 use crate::test_gateway::TestGateway;
 
@@ -95,7 +94,8 @@ fn a_pinned_filter_outlives_the_daemon_and_is_taken_over_by_the_next() {
     let file_system = BpfFileSystem::mount().unwrap();
     let inside = || {
         let environment = Environment::new().unwrap();
-        let options = mounted(&environment, file_system.path(), "/sys/fs/bpf", false);
+        let scripts = environment.directory.path();
+        let options = with_mount(BINARY, scripts, file_system.path(), "/sys/fs/bpf", false).unwrap();
         let write = |ranges: &str| enforced(&environment, ranges, "pin = true\n");
         let start = |ranges: &str| Gateway::start(&write(ranges), &options).unwrap();
         let end = |mut gateway: Gateway| {

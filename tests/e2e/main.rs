@@ -3,6 +3,7 @@
 //! One file per subject, one behaviour per test. `HOOKGATE_TEST_IO` selects the I/O backend.
 #![expect(clippy::unwrap_used, reason = "a failed set-up fails the test")]
 
+mod alert;
 mod command;
 mod environment;
 mod filter;
@@ -10,7 +11,6 @@ mod handler;
 mod hostile;
 mod lifecycle;
 mod metrics;
-mod mount;
 mod problem;
 mod proof;
 mod refusal;

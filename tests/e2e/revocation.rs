@@ -9,12 +9,10 @@ use hookgate_testkit::configuration::HOST;
 use hookgate_testkit::documents::PAGERDUTY;
 use hookgate_testkit::pki::{ClientIdentity, DAY, RevocationListOptions, Sender, SenderPki, Serial, Variant};
 
+use crate::alert::{CERTIFICATE_REVOKED, CERTIFICATE_UNKNOWN};
 use crate::environment::{Environment, SOON};
 use crate::refusal::{Expected, MODES, check};
 use crate::test_gateway::TestGateway;
-
-const CERTIFICATE_REVOKED: u8 = 44;
-const CERTIFICATE_UNKNOWN: u8 = 46;
 
 const REVOKED: Expected =
     Expected { reason: "certificate_revoked", status: 403, alert: CERTIFICATE_REVOKED, at_fault: Some(0) };

@@ -1,7 +1,5 @@
 //! Rotation warnings in the log and in the metrics: what expires soon, and which chains the senders present.
 
-use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use hookgate_testkit::configuration::HOST;
@@ -22,16 +20,7 @@ fn seconds(time: SystemTime) -> f64 {
 
 /// A configuration with a self-signed server certificate that expires at `until`.
 fn with_certificate_until(environment: &Environment, until: SystemTime) -> String {
-    let mut params = rcgen::CertificateParams::new(vec![HOST.to_owned()]).unwrap();
-    params.not_after = until.into();
-    let key = rcgen::KeyPair::generate().unwrap();
-    let certificate = params.self_signed(&key).unwrap();
-    let chain = environment.write("soon.pem", certificate.pem()).unwrap();
-    let key = environment.write("soon.key", key.serialize_pem()).unwrap();
-    fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
-    let text = environment.configuration().toml();
-    let text = text.replace(&environment.server.chain_path.display().to_string(), &chain.display().to_string());
-    text.replace(&environment.server.key_path.display().to_string(), &key.display().to_string())
+    environment.with_certificate_until(&environment.configuration().toml(), until).unwrap()
 }
 
 #[test]

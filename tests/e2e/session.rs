@@ -10,14 +10,10 @@ use hookgate_testkit::configuration::HOST;
 use hookgate_testkit::documents::PAGERDUTY;
 use hookgate_testkit::pki::{ClientIdentity, LeafOptions, Sender, Validity, Variant};
 
+use crate::alert::{ACCESS_DENIED, CERTIFICATE_EXPIRED, CERTIFICATE_REVOKED, UNKNOWN_CA};
 use crate::environment::{Environment, SOON, quoted};
 use crate::refusal::MODES;
 use crate::test_gateway::TestGateway;
-
-const CERTIFICATE_REVOKED: u8 = 44;
-const CERTIFICATE_EXPIRED: u8 = 45;
-const UNKNOWN_CA: u8 = 48;
-const ACCESS_DENIED: u8 = 49;
 
 /// A client that keeps a session and its connections.
 struct ReturningClient<'a> {

@@ -5,7 +5,7 @@
 use anyhow::{Context, Result, ensure};
 use hookgate_testkit::client::{Curl, OpenSsl};
 use hookgate_testkit::configuration::{FourProviders, HOST};
-use hookgate_testkit::gateway::{Gateway, GatewayOptions, Signal};
+use hookgate_testkit::gateway::{Gateway, GatewayOptions};
 use hookgate_testkit::handler::Handler;
 use hookgate_testkit::http::Response;
 use hookgate_testkit::pki::{ClientIdentity, Sender, Variant};
@@ -66,12 +66,12 @@ impl TestGateway {
 
     /// Replaces the configuration, and waits until the new one is in use.
     pub(crate) fn reload(&self, configuration: &str) -> Result<()> {
-        let before = self.daemon.metric("hookgate_config_generation", &[])?;
-        self.daemon.write_configuration(configuration)?;
-        self.daemon.signal(Signal::HUP)?;
-        let now = self.daemon.wait_metric("hookgate_config_generation", &[], before + 1.0, SOON)?;
-        ensure!(now == before + 1.0, "one reload led from generation {before} to {now}");
-        Ok(())
+        self.daemon.reload(configuration, SOON)
+    }
+
+    /// The number of successful (`ok`) or failed (`error`) loads of a configuration.
+    pub(crate) fn reloads(&self, result: &str) -> Result<f64> {
+        self.daemon.metric("hookgate_config_reloads_total", &[("result", result)])
     }
 
     /// The handler behind every path that Percolate is admitted to.

@@ -9,11 +9,9 @@ use hookgate_testkit::documents::{PAGERDUTY, PERCOLATE};
 use hookgate_testkit::pki::{Authority, ClientIdentity, KeyKind, Sender, ServerIdentity, Variant};
 use hookgate_testkit::process;
 
+use crate::alert::{HANDSHAKE_FAILURE, NO_APPLICATION_PROTOCOL};
 use crate::environment::{Environment, SOON, handler_socket};
 use crate::test_gateway::TestGateway;
-
-const HANDSHAKE_FAILURE: u8 = 40;
-const NO_APPLICATION_PROTOCOL: u8 = 120;
 
 fn pagerduty(gateway: &TestGateway) -> ClientIdentity {
     gateway.environment.identity(Sender::PagerDuty, Variant::Good).unwrap()

@@ -2,9 +2,8 @@
 //!
 //! Owns the namespaces, the configuration and the clients of the daemon. Must not test single packets: `network` and `kernel` do.
 
-use std::io::{BufRead as _, BufReader, ErrorKind, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::process::{Child, Command, Stdio};
+use std::io::ErrorKind;
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -14,6 +13,7 @@ use hookgate_testkit::configuration::{FourProviders, HOST, LISTEN_PORT};
 use hookgate_testkit::documents::PERCOLATE;
 use hookgate_testkit::gateway::{Gateway, GatewayOptions, Signal};
 use hookgate_testkit::handler::{Behaviour, Handler};
+use hookgate_testkit::mount::{BpfFileSystem, with_mount};
 use hookgate_testkit::pki::{ClientIdentity, KeyKind, Pki, Sender, ServerIdentity, Variant};
 use rustix::thread::{CapabilitySet, remove_capability_from_bounding_set};
 use tempfile::TempDir;
@@ -101,10 +101,7 @@ impl Environment {
     }
 
     fn reload(&self, gateway: &Gateway, configuration: &str) {
-        let before = self.metric(gateway, "hookgate_config_generation", &[]);
-        gateway.write_configuration(configuration).unwrap();
-        gateway.signal(Signal::HUP).unwrap();
-        self.wait_metric(gateway, "hookgate_config_generation", &[], before + 1.0);
+        self.network.on_server(|| gateway.reload(configuration, PATIENCE)).unwrap();
     }
 
     /// Whether the interface of the server has an XDP program.
@@ -268,48 +265,15 @@ fn without_its_capabilities_the_daemon_names_them_and_starts_only_if_the_filter_
     assert_eq!(environment.post(FOREIGN[0], PATIENCE).status(), Some(200), "without the filter every packet passes");
 }
 
-/// A mount namespace with a bpffs at the path of `filter.pin`, so that nothing is pinned on the host. Removed on drop, with all that
-/// is pinned in it.
-struct BpfFileSystem(Child);
-
-impl BpfFileSystem {
-    fn new() -> Self {
-        let script = "mount -t bpf bpf /sys/fs/bpf && echo mounted && exec sleep 60";
-        let mut command = Command::new("unshare");
-        let mut child = command.args(["--mount", "sh", "-c", script]).stdout(Stdio::piped()).spawn().unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let file_system = Self(child);
-        assert_eq!(line, "mounted\n");
-        file_system
-    }
-
-    /// Options that start the daemon in the namespace.
-    fn daemon(&self, environment: &Environment) -> GatewayOptions {
-        let path = environment.directory.path().join("hookgate");
-        let mut file =
-            std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o755).open(&path).unwrap();
-        let mount = format!("/proc/{}/ns/mnt", self.0.id());
-        write!(file, "#!/bin/sh\nexec nsenter --mount={mount} -- '{BINARY}' \"$@\"\n").unwrap();
-        GatewayOptions::new(path)
-    }
-}
-
-impl Drop for BpfFileSystem {
-    fn drop(&mut self) {
-        drop(self.0.kill());
-        drop(self.0.wait());
-    }
-}
-
 #[test]
 fn a_pinned_filter_outlives_the_daemon_until_it_is_switched_off() {
     if !is_root() {
         return;
     }
     let environment = Environment::new();
-    let file_system = BpfFileSystem::new();
-    let daemon = file_system.daemon(&environment);
+    let file_system = BpfFileSystem::mount().unwrap();
+    let scripts = environment.directory.path();
+    let daemon = with_mount(BINARY, scripts, file_system.path(), "/sys/fs/bpf", false).unwrap();
     let start = |filter: &str| {
         let configuration = environment.configuration(RANGES, filter);
         environment.start_as(&configuration, &daemon).unwrap_or_else(|error| panic!("{error:#}"))

@@ -5,8 +5,8 @@ use aya::{TestRunOptions, programs::Xdp};
 use hookgate_ebpf::cases::{self, Datagram};
 use hookgate_filter::{Action, Family, Filter, Mode, Policy, RangeSet, Rate, Reason, SynLimits, Verdict};
 
-use crate::is_root;
 use crate::policies::{policy, policy_of_cases, set};
+use crate::{is_root, network};
 
 const XDP_DROP: u32 = 1;
 const XDP_PASS: u32 = 2;
@@ -18,9 +18,7 @@ pub(crate) fn run(program: &Xdp, frame: &[u8]) -> u32 {
 }
 
 fn packets(filter: &Filter, family: Family, verdict: Verdict, reason: Reason) -> u64 {
-    let counts = filter.status().unwrap().packets;
-    let found = counts.iter().find(|it| (it.family, it.verdict, it.reason) == (family, verdict, reason));
-    found.map_or(0, |count| count.packets)
+    network::packets(&filter.status().unwrap(), family, verdict, reason)
 }
 
 #[test]

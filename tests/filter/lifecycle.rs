@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use hookgate_filter::{Action, Attach, Filter, FilterError, Policy, PolicyError};
-use hookgate_testkit::root::BpfFileSystem;
+use hookgate_testkit::mount::BpfFileSystem;
 use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
 
 use crate::is_root;

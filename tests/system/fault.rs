@@ -5,25 +5,17 @@ use std::thread;
 use std::time::Duration;
 
 use hookgate_testkit::configuration::HOST;
+use hookgate_testkit::process::thread_id;
 use nix::sys::ptrace;
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
 
-use crate::container::{Container, SOON};
+use crate::container::SOON;
 use crate::environment::{Environment, PATH};
 use crate::is_root;
 
 /// Longer than systemd waits between two attempts (RestartSec=).
 const A_WHILE: Duration = Duration::from_secs(3);
-
-/// The id, on the host, of the thread of the service with this name.
-fn thread_of(container: &Container, name: &str) -> i32 {
-    let process = container.host_process(&container.property("hookgate.service", "MainPID"));
-    let tasks = fs::read_dir(format!("/proc/{process}/task")).unwrap().map(|entry| entry.unwrap().path());
-    let found = tasks.into_iter().find(|task| fs::read_to_string(task.join("comm")).unwrap().trim() == name);
-    let task = found.unwrap_or_else(|| panic!("no thread {name}"));
-    task.file_name().unwrap().to_string_lossy().parse().unwrap()
-}
 
 #[test]
 fn the_watchdog_ends_a_service_with_a_worker_that_hangs() {
@@ -34,7 +26,9 @@ fn the_watchdog_ends_a_service_with_a_worker_that_hangs() {
     environment.container.write_drop_in("hookgate.service", "[Service]\nWatchdogSec=2\n");
     environment.container.run(&["systemctl", "start", "hookgate.socket", "hookgate.service"]);
     environment.expect_served();
-    let worker = Pid::from_raw(thread_of(&environment.container, "worker-0"));
+    let container = &environment.container;
+    let service = container.host_process(&container.property("hookgate.service", "MainPID"));
+    let worker = Pid::from_raw(thread_id(service, "worker-0").unwrap());
     // One thread traces, and waits until the traced thread is dead: its process cannot end before.
     let tracer = thread::spawn(move || {
         ptrace::seize(worker, ptrace::Options::empty()).unwrap();

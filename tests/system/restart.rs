@@ -1,18 +1,24 @@
 //! Restarts, with the socket unit, and without it by the descriptor store of the service manager.
 
-use crate::container::{Container, SOON};
+use crate::container::SOON;
 use crate::environment::{Environment, MOMENT};
 use crate::is_root;
 use crate::load::Load;
 
-/// Restarts the service several times. `reset-failed` avoids the start limit of systemd (five starts in ten seconds).
-fn restart(container: &Container, times: usize) {
+/// Restarts the service several times under load. Fails if a request is lost.
+fn restart_under_load(environment: &Environment, times: usize) {
+    let container = &environment.container;
+    let load = Load::start(environment);
+    std::thread::sleep(MOMENT);
     for _ in 0..times {
         let before = container.property("hookgate.service", "MainPID");
         container.run(&["systemctl", "restart", "hookgate.service"]);
         assert_ne!(container.property("hookgate.service", "MainPID"), before);
+        // Avoids the start limit of systemd: five starts in ten seconds.
         container.run(&["systemctl", "reset-failed", "hookgate.service"]);
     }
+    std::thread::sleep(MOMENT);
+    load.stop().expect_flawless(container);
 }
 
 #[test]
@@ -21,11 +27,7 @@ fn ten_restarts_with_the_socket_unit_lose_no_request() {
         return;
     }
     let environment = Environment::started();
-    let load = Load::start(&environment);
-    std::thread::sleep(MOMENT);
-    restart(&environment.container, 10);
-    std::thread::sleep(MOMENT);
-    load.stop().expect_flawless(&environment.container);
+    restart_under_load(&environment, 10);
 }
 
 #[test]
@@ -36,11 +38,7 @@ fn restarts_without_the_socket_unit_lose_no_request() {
     let environment = Environment::configured();
     environment.container.run(&["systemctl", "start", "hookgate.service"]);
     assert_eq!(environment.container.property("hookgate.socket", "ActiveState"), "inactive");
-    let load = Load::start(&environment);
-    std::thread::sleep(MOMENT);
-    restart(&environment.container, 3);
-    std::thread::sleep(MOMENT);
-    load.stop().expect_flawless(&environment.container);
+    restart_under_load(&environment, 3);
 }
 
 #[test]

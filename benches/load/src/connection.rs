@@ -1,7 +1,7 @@
-//! One client connection: TCP, TLS where there is any, one request at a time, an orderly close.
+//! One client connection: TCP, TLS if configured, one request at a time, an orderly close.
 //!
-//! Owns the socket and what is on its way. Never waits: [`Connection::progress`] does what can be done now and says what came
-//! of it. When units begin and which count is the load's business.
+//! Owns the socket and its pending data. Must not wait: [`Connection::progress`] does what is possible now. Must not decide when units
+//! begin and which count: `load` does.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -18,11 +18,11 @@ use rustls_pki_types::ServerName;
 use crate::http::{MessageReader, StartLine};
 use crate::poll::Ready;
 
-/// What every connection of a load has in common.
+/// What all connections of a load share.
 pub(crate) struct Target {
-    /// Where the server listens.
+    /// The address of the server.
     pub(crate) address: SocketAddr,
-    /// `None`: no TLS.
+    /// `None` for no TLS.
     pub(crate) tls: Option<Arc<ClientConfig>>,
     /// Name for SNI.
     pub(crate) server_name: ServerName<'static>,
@@ -43,12 +43,12 @@ impl Target {
     }
 }
 
-/// What [`Connection::progress`] came upon.
+/// An event of [`Connection::progress`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Step {
-    /// Connected, and through with the handshake: a request may be sent.
+    /// Connected, with the handshake completed: a request may be sent.
     Established,
-    /// The answer to the request is complete.
+    /// The response to the request is complete.
     Answered(u16),
     /// Both sides have closed.
     Closed,
@@ -63,12 +63,12 @@ enum Phase {
     Closed,
 }
 
-/// How a handshake went.
+/// The result of a handshake.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Handshake {
-    /// IANA's name for the cipher suite; its first letters tell TLS 1.3 from 1.2.
+    /// The cipher suite. The first letters of its IANA name tell TLS 1.3 from 1.2.
     pub(crate) suite: rustls::CipherSuite,
-    /// The key exchange group; TLS 1.2 exchanges no key when it resumes.
+    /// The key exchange group; `None` for a resumption with TLS 1.2, which has no key exchange.
     pub(crate) group: Option<NamedGroup>,
     /// Whether a session was resumed.
     pub(crate) kind: HandshakeKind,
@@ -81,7 +81,7 @@ pub(crate) struct Connection {
     phase: Phase,
     half_closed: bool,
     reader: MessageReader,
-    /// When the unit under way began, or was due.
+    /// When the present unit began, or was due.
     pub(crate) began: Instant,
 }
 
@@ -90,7 +90,7 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// No socket, no port, or a TLS configuration that does not fit.
+    /// No socket or no port is free, or the TLS configuration does not match.
     pub(crate) fn open(target: &Target, began: Instant) -> Result<Self> {
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
         let socket = rustix::net::socket_with(AddressFamily::INET, SocketType::STREAM, flags, None)?;
@@ -113,7 +113,7 @@ impl Connection {
         self.stream.socket.as_fd()
     }
 
-    /// Notes what the socket is ready for.
+    /// Records what the socket is ready for.
     pub(crate) fn ready(&mut self, ready: Ready) {
         self.stream.readable |= ready.readable;
         self.stream.writable |= ready.writable;
@@ -129,14 +129,14 @@ impl Connection {
         self.phase == Phase::Closed
     }
 
-    /// Begins to send the request; only to an idle connection.
+    /// Begins to send the request. The connection must be idle.
     pub(crate) fn send_request(&mut self, began: Instant) {
         debug_assert!(self.is_idle(), "one request at a time");
         self.phase = Phase::Requesting { sent: 0 };
         self.began = began;
     }
 
-    /// Begins to close: says so to the peer, and then waits for the peer to do the same.
+    /// Begins to close: sends the close to the peer, and then expects that of the peer.
     pub(crate) fn close(&mut self) {
         if let Some(tls) = &mut self.tls {
             tls.send_close_notify();
@@ -144,11 +144,11 @@ impl Connection {
         self.phase = Phase::Closing;
     }
 
-    /// How the handshake went; `None` without TLS.
+    /// The result of the handshake; `None` without TLS.
     ///
     /// # Errors
     ///
-    /// The handshake is not over.
+    /// The handshake is not complete.
     pub(crate) fn handshake(&self) -> Result<Option<Handshake>> {
         let Some(tls) = &self.tls else { return Ok(None) };
         Ok(Some(Handshake {
@@ -158,11 +158,11 @@ impl Connection {
         }))
     }
 
-    /// Does what can be done without waiting, up to the next [`Step`]; `None` once there is nothing left but to wait.
+    /// Does what is possible without waiting, up to the next [`Step`]. `None` if only waiting remains.
     ///
     /// # Errors
     ///
-    /// The peer broke off, or sent what it should not.
+    /// The peer closed too early, or sent something unexpected.
     pub(crate) fn progress(&mut self, request: &[u8], scratch: &mut [u8]) -> Result<Option<Step>> {
         loop {
             self.write(request)?;
@@ -178,7 +178,7 @@ impl Connection {
         }
     }
 
-    /// Steps that neither side's bytes bring about by themselves.
+    /// Steps that need no further bytes.
     fn transition(&mut self) -> Result<Option<Step>> {
         let established = match &self.tls {
             Some(tls) => !tls.is_handshaking() && !tls.wants_write(),
@@ -231,7 +231,7 @@ impl Connection {
         let flushed = self.tls.as_ref().is_none_or(|tls| !tls.wants_write());
         if self.phase == Phase::Closing && flushed && !self.half_closed {
             self.half_closed = true;
-            // Fails where the peer has closed already, which reading will tell.
+            // Fails if the peer has closed already, which a read will show.
             drop(self.stream.socket.shutdown(Shutdown::Write));
         }
         Ok(())
@@ -244,7 +244,7 @@ impl Connection {
                 Ok(length) => length,
                 Err(error) => return self.broken(error, closing),
             };
-            return self.answer(&scratch[..length]);
+            return self.receive(&scratch[..length]);
         };
         match tls.read_tls(&mut self.stream) {
             Ok(_) => {}
@@ -252,22 +252,25 @@ impl Connection {
         }
         let state = tls.process_new_packets()?;
         if state.peer_has_closed() {
-            // rustls reads no further, so what the socket still has would keep it readable for ever.
+            // rustls reads no more, so further bytes would keep the socket readable forever.
             self.stream.ended = true;
         }
         let mut length = 0;
         if state.plaintext_bytes_to_read() > 0 {
-            ensure!(state.plaintext_bytes_to_read() <= scratch.len(), "a longer answer than any handler gives");
+            ensure!(
+                state.plaintext_bytes_to_read() <= scratch.len(),
+                "a response that is longer than that of the handler"
+            );
             length = tls.reader().read(&mut scratch[..state.plaintext_bytes_to_read()])?;
         }
-        self.answer(&scratch[..length])
+        self.receive(&scratch[..length])
     }
 
-    /// What an error of reading means.
+    /// Handles an error of a read.
     fn broken(&mut self, error: io::Error, closing: bool) -> Result<Option<Step>> {
         match error.kind() {
             ErrorKind::WouldBlock => Ok(None),
-            // A server that closes with our close_notify unread makes the kernel say so; the unit was over by then.
+            // If the server closes before it reads the close_notify, the kernel resets. The unit has ended by then.
             ErrorKind::ConnectionReset | ErrorKind::BrokenPipe if closing => {
                 self.stream.ended = true;
                 Ok(None)
@@ -276,20 +279,20 @@ impl Connection {
         }
     }
 
-    fn answer(&mut self, mut plaintext: &[u8]) -> Result<Option<Step>> {
+    fn receive(&mut self, mut plaintext: &[u8]) -> Result<Option<Step>> {
         if plaintext.is_empty() || self.phase == Phase::Closing {
             return Ok(None);
         }
-        ensure!(matches!(self.phase, Phase::Requesting { .. }), "{} bytes that nobody asked for", plaintext.len());
+        ensure!(matches!(self.phase, Phase::Requesting { .. }), "{} bytes without a request", plaintext.len());
         let Some(start) = self.reader.take(&mut plaintext)? else { return Ok(None) };
-        ensure!(plaintext.is_empty(), "bytes after the answer");
-        let StartLine::Answer(status) = start else { bail!("a request, where an answer was due") };
+        ensure!(plaintext.is_empty(), "bytes after the response");
+        let StartLine::Response(status) = start else { bail!("a request instead of a response") };
         self.phase = Phase::Idle;
         Ok(Some(Step::Answered(status)))
     }
 }
 
-/// A socket that knows, as far as edge-triggered events tell, whether trying is worth a system call.
+/// A socket that remembers from edge-triggered events whether a system call can succeed.
 struct Stream {
     socket: TcpStream,
     readable: bool,
@@ -298,7 +301,7 @@ struct Stream {
 }
 
 impl Stream {
-    /// As much as goes without waiting; 0 if nothing does.
+    /// Writes as much as possible without waiting.
     fn write_some(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self.write(bytes) {
             Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(0),
@@ -306,7 +309,7 @@ impl Stream {
         }
     }
 
-    /// Notes in `ready` that the kernel has had enough.
+    /// Clears `ready` if the operation would block.
     fn note<T>(ready: &mut bool, result: io::Result<T>) -> io::Result<T> {
         if matches!(&result, Err(error) if error.kind() == ErrorKind::WouldBlock) {
             *ready = false;

@@ -1,4 +1,4 @@
-//! The crypto floor: what the operations of a handshake cost with ring, alone on a core.
+//! The crypto floor: the cost of the operations of a handshake with ring, alone on a core.
 
 use std::time::{Duration, Instant};
 
@@ -10,26 +10,26 @@ use ring::signature::{self, ECDSA_P256_SHA256_ASN1, ECDSA_P256_SHA256_ASN1_SIGNI
 
 use crate::protocol::Floor;
 
-/// Batches of one operation; the median of them is its time.
+/// Batches of one operation. The time is the median of the batches.
 const BATCHES: usize = 21;
 
 /// Operations of one batch.
 const OPERATIONS: u32 = 40;
 
-/// Measures every operation; takes about a tenth of a second.
+/// Measures all operations, in about a tenth of a second.
 ///
 /// # Errors
 ///
 /// ring has no randomness.
 pub(crate) fn measure() -> Result<Floor> {
     let random = SystemRandom::new();
-    let unspecified = |_| anyhow!("ring failed, and does not say why");
+    let unspecified = |_| anyhow!("ring failed without a reason");
     let peer = EphemeralPrivateKey::generate(&X25519, &random).map_err(unspecified)?;
     let peer = peer.compute_public_key().map_err(unspecified)?;
     let document = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &random).map_err(unspecified)?;
     let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, document.as_ref(), &random)
         .map_err(|rejected| anyhow!("ring rejects its own key: {rejected}"))?;
-    // As long as what a TLS 1.3 CertificateVerify signs (RFC 8446, section 4.4.3).
+    // As long as the content that a TLS 1.3 CertificateVerify signs (RFC 8446, section 4.4.3).
     let message = [0x20; 130];
     let signed = pair.sign(&random, &message).map_err(unspecified)?;
     let public = signature::UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, pair.public_key().as_ref());
@@ -46,7 +46,7 @@ pub(crate) fn measure() -> Result<Floor> {
         x25519_generate,
         x25519_agree: median(|| match private_keys.pop() {
             Some(key) => agree(key).map(drop).map_err(unspecified),
-            None => Err(anyhow!("there are as many agreements as keys")),
+            None => Err(anyhow!("there are fewer keys than agreements")),
         })?,
         p256_sign: median(|| pair.sign(&random, &message).map(drop).map_err(unspecified))?,
         p256_verify: median(|| public.verify(&message, signed.as_ref()).map_err(unspecified))?,

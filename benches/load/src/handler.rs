@@ -1,4 +1,6 @@
-//! The handler that every server under test hands its requests to: HTTP/1.1 on a Unix socket, as little work as can be.
+//! The handler of every server under test: HTTP/1.1 on a Unix socket, with as little work as possible.
+//!
+//! Owns the socket and its connections. Must not do anything that depends on a request.
 
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
@@ -8,13 +10,13 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use crate::http::{ANSWER, MessageReader};
+use crate::http::{MessageReader, RESPONSE};
 use crate::poll::Poll;
 
-/// The token of the listener; connections have their place in the table.
+/// The token of the listener. The token of a connection is its index in the table.
 const LISTENER: u64 = u64::MAX;
 
-/// Size of one read: a 1 MiB body takes eight.
+/// Bytes of one read: a 1 MiB body takes eight reads.
 const PIECE_BYTES: usize = 128 * 1024;
 
 struct Connection {
@@ -22,7 +24,7 @@ struct Connection {
     reader: MessageReader,
 }
 
-/// Serves `socket` until the process is ended.
+/// Serves `socket` until the process ends.
 ///
 /// # Errors
 ///
@@ -30,7 +32,7 @@ struct Connection {
 pub(crate) fn serve(socket: &Path) -> Result<()> {
     drop(fs::remove_file(socket));
     let listener = UnixListener::bind(socket).with_context(|| format!("binding {}", socket.display()))?;
-    // std asks for a backlog of 128 or more, which depends on its version; this many never wait at once here.
+    // The backlog of std depends on its version. This many connections never wait at once.
     rustix::net::listen(&listener, 4096)?;
     listener.set_nonblocking(true)?;
     let mut poll = Poll::new()?;
@@ -81,7 +83,7 @@ fn accept(
 }
 
 impl Connection {
-    /// Reads what is there and answers what is complete; `None` once the connection is of no more use.
+    /// Reads the available bytes and answers complete requests. `None` if the connection has ended.
     fn answer(&mut self, piece: &mut [u8]) -> Option<()> {
         loop {
             let length = match self.stream.read(piece) {
@@ -93,8 +95,8 @@ impl Connection {
             let mut rest = &piece[..length];
             while !rest.is_empty() {
                 match self.reader.take(&mut rest) {
-                    // An answer is far smaller than a socket's buffer, so a short write means a peer that reads nothing.
-                    Ok(Some(_)) => self.stream.write_all(ANSWER).ok()?,
+                    // A response is far smaller than the buffer of a socket, so a short write means that the peer reads nothing.
+                    Ok(Some(_)) => self.stream.write_all(RESPONSE).ok()?,
                     Ok(None) => {}
                     Err(error) => {
                         eprintln!("handler: {error:#}");
@@ -103,7 +105,7 @@ impl Connection {
                 }
             }
             if length < piece.len() {
-                // Less than asked for: the socket is empty, and the next event tells when it is not (epoll(7)).
+                // A short read: the socket is empty, and epoll(7) reports further bytes.
                 return Some(());
             }
         }

@@ -1,24 +1,24 @@
-//! The HTTP/1.1 of the load generator and of its handler: heads of both kinds, by the parser of the test peers, and bodies by
+//! The HTTP/1.1 of the load generator and of its handler: heads, with the parser of the test peers, and bodies with a
 //! `Content-Length`.
 //!
-//! Owns finding messages in a stream of pieces. Strict, since a wrong answer that counts as a right one spoils a measurement. Must
-//! not accept what the peers under test do not send, and must not copy a head that arrives in one piece.
+//! Owns finding messages in a stream of pieces. Must not accept what the servers under test do not send, because a wrong response
+//! that counts as a right one spoils a measurement. Must not copy a head that arrives in one piece.
 
 use std::mem::MaybeUninit;
 
 use anyhow::{Result, bail, ensure};
 use hookgate_testkit::http::head::{self, Framing, Head};
 
-/// Longest head that is taken: what the peers forward, a client certificate included, stays below 8 KiB.
+/// Longest head. The heads that the servers forward, with a client certificate, are shorter than 8 KiB.
 const MAXIMUM_HEAD: usize = 16 * 1024;
 
-/// Most fields of a head: the peers forward fewer than 30.
+/// Most fields of a head. The servers forward fewer than 30.
 const MAXIMUM_FIELDS: usize = 64;
 
-/// What the handler answers.
-pub(crate) const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 3\r\n\r\nok\n";
+/// The response of the handler.
+pub(crate) const RESPONSE: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 3\r\n\r\nok\n";
 
-/// A webhook of `body_bytes`, as bytes to send.
+/// The bytes of a webhook with a body of `body_bytes`.
 pub(crate) fn request(host: &str, body_bytes: usize) -> Vec<u8> {
     let head = format!(
         "POST /pagerduty HTTP/1.1\r\nHost: {host}\r\nUser-Agent: hookgate-load\r\nAccept: */*\r\n\
@@ -29,7 +29,7 @@ pub(crate) fn request(host: &str, body_bytes: usize) -> Vec<u8> {
     request
 }
 
-/// Reads messages off a stream of pieces: a head, then as many bytes of body as it announced.
+/// Finds messages in a stream of pieces: a head, then a body of the announced length.
 #[derive(Debug, Default)]
 pub(crate) struct MessageReader {
     head: Vec<u8>,
@@ -37,21 +37,21 @@ pub(crate) struct MessageReader {
     start: Option<StartLine>,
 }
 
-/// The first line of a message, as far as anybody here cares.
+/// The part of the first line of a message that matters here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum StartLine {
     /// A request.
     Request,
-    /// An answer, and its status.
-    Answer(u16),
+    /// A response with this status.
+    Response(u16),
 }
 
 impl MessageReader {
-    /// Takes bytes off the front of `piece`. `Some` once a message is complete; what is left of `piece` is of the next one.
+    /// Takes bytes from the front of `piece`. `Some` if a message is complete; the rest of `piece` belongs to the next one.
     ///
     /// # Errors
     ///
-    /// What is no HTTP/1.1 message with a `Content-Length`.
+    /// The bytes are no HTTP/1.1 message with a `Content-Length`.
     pub(crate) fn take(&mut self, piece: &mut &[u8]) -> Result<Option<StartLine>> {
         if self.start.is_none() && !self.take_head(piece)? {
             return Ok(None);
@@ -63,7 +63,7 @@ impl MessageReader {
     }
 
     fn take_head(&mut self, piece: &mut &[u8]) -> Result<bool> {
-        // Nearly always a head arrives in one piece, and then it is not copied.
+        // A head nearly always arrives in one piece, and is not copied then.
         if self.head.is_empty()
             && let Some(length) = self.parse(piece)?
         {
@@ -88,8 +88,8 @@ impl MessageReader {
         let mut space = [const { MaybeUninit::uninit() }; MAXIMUM_FIELDS];
         let Some(head) = Head::parse(bytes, &mut space)? else { return Ok(None) };
         let text = || String::from_utf8_lossy(&bytes[..head.length]);
-        ensure!(std::str::from_utf8(&bytes[..head.length]).is_ok(), "a head that is no text: {:?}", text());
-        ensure!(head.minor_version == 1, "no HTTP/1.1 message: {:?}", text());
+        ensure!(std::str::from_utf8(&bytes[..head.length]).is_ok(), "a head that is not UTF-8: {:?}", text());
+        ensure!(head.minor_version == 1, "a message that is not HTTP/1.1: {:?}", text());
         self.body_left = match head.framing()? {
             Framing::Length(length) => length,
             Framing::Chunked => bail!("a chunked message: {:?}", text()),
@@ -97,7 +97,7 @@ impl MessageReader {
         };
         self.start = Some(match head.start {
             head::StartLine::Request { .. } => StartLine::Request,
-            head::StartLine::Response { status } => StartLine::Answer(status),
+            head::StartLine::Response { status } => StartLine::Response(status),
         });
         Ok(Some(head.length))
     }
@@ -109,7 +109,7 @@ mod tests {
 
     use super::*;
 
-    /// Feeds `stream` in pieces of every length and expects the same messages each time.
+    /// Feeds `stream` in pieces of every length, and expects the same messages each time.
     fn check(stream: &[u8], expected: &[StartLine]) {
         for length in 1..=stream.len() {
             let mut reader = MessageReader::default();
@@ -127,14 +127,14 @@ mod tests {
     }
 
     #[test]
-    fn messages_are_found_however_they_are_cut() {
-        check(&[ANSWER, ANSWER].concat(), &[StartLine::Answer(200); 2]);
+    fn messages_are_found_in_pieces_of_any_length() {
+        check(&[RESPONSE, RESPONSE].concat(), &[StartLine::Response(200); 2]);
         check(&request("localhost", 5), &[StartLine::Request]);
-        check(b"HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\n\r\n", &[StartLine::Answer(403)]);
+        check(b"HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\n\r\n", &[StartLine::Response(403)]);
     }
 
     #[test]
-    fn what_is_not_understood_is_refused() {
+    fn unexpected_messages_are_refused() {
         for wrong in [
             &b"HTTP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n"[..],
             b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",

@@ -1,6 +1,7 @@
-//! A load: connections, units on them, one after the other (closed loop) or when they are due (open loop).
+//! A load: connections and the units on them, one after the other (closed loop) or when they are due (open loop).
 //!
-//! Single-threaded, on one epoll instance. A load that meets anything but what it was asked to measure fails as a whole.
+//! Owns the connections, and when units begin. Single-threaded, on one epoll instance. Must not ignore anything unexpected: then the
+//! load fails as a whole.
 
 use std::collections::VecDeque;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -18,27 +19,27 @@ use crate::protocol::{Load, Measured, Sender, Transport, Unit};
 use crate::record::Record;
 use crate::tls::{Credentials, Sessions};
 
-/// Longest answer in one piece that is taken, and the size of one read.
+/// Bytes of one read, and the longest response in one piece.
 const SCRATCH_BYTES: usize = 64 * 1024;
 
-/// Most units that may be due without a free connection: a second of the highest rate. More means that the server cannot hold
-/// the rate, and then there is no latency to speak of.
+/// Most units that may be due without a free connection: a second of the highest rate. More means that the server cannot hold the
+/// rate, and then the latency is meaningless.
 const MAXIMUM_BACKLOG: usize = 100_000;
 
 /// How long a load may go without a single event.
 const STALL: Duration = Duration::from_secs(10);
 
-/// From the last handshake of connections that stay to the first arrival: less than any warm-up, more than one event takes.
+/// From the last handshake of connections that stay open to the first arrival: less than any warm-up, more than an event takes.
 const ARRIVALS_BEGIN: Duration = Duration::from_millis(10);
 
-/// Seed of the arrivals: every server meets the same ones.
+/// Seed of the arrivals, which are the same for every server.
 const ARRIVAL_SEED: u64 = 6;
 
 /// Runs `load` against `server`.
 ///
 /// # Errors
 ///
-/// Anything that is not as `load` says it should be: a refused handshake, another suite, another status.
+/// Anything that differs from `load`: a refused handshake, another suite, another status.
 pub(crate) fn run(load: &Load, server: Ipv4Addr, credentials: &Credentials) -> Result<Measured> {
     let (config, sessions) = match load.transport {
         Transport::Plain => (None, Arc::default()),
@@ -58,7 +59,7 @@ pub(crate) fn run(load: &Load, server: Ipv4Addr, credentials: &Credentials) -> R
     Running::new(load, target)?.run()
 }
 
-/// Makes full handshakes until so many sessions can be resumed.
+/// Makes full handshakes until `wanted` sessions can be resumed.
 fn prime(target: &Target, sessions: &Sessions, wanted: usize) -> Result<()> {
     let mut scratch = vec![0; SCRATCH_BYTES];
     for _ in 0..wanted {
@@ -70,7 +71,7 @@ fn prime(target: &Target, sessions: &Sessions, wanted: usize) -> Result<()> {
         poll.add(connection.source(), 0)?;
         while !connection.is_closed() {
             poll.wait(Some(STALL))?;
-            ensure!(poll.len() > 0, "the server went silent while sessions were made to be resumed");
+            ensure!(poll.len() > 0, "the server went silent during the handshakes for sessions");
             connection.ready(poll.event(0));
             while let Some(step) = connection.progress(&[], &mut scratch)? {
                 if step == Step::Established {
@@ -79,12 +80,12 @@ fn prime(target: &Target, sessions: &Sessions, wanted: usize) -> Result<()> {
             }
         }
     }
-    ensure!(sessions.len() > 0, "the server gives no session to resume");
+    ensure!(sessions.len() > 0, "the server issued no session");
     sessions.release();
     Ok(())
 }
 
-/// When units are due.
+/// The arrivals of an open loop: when units are due.
 struct Arrivals {
     rate: f64,
     random: fastrand::Rng,
@@ -97,7 +98,7 @@ impl Arrivals {
         Self { rate, random: fastrand::Rng::with_seed(ARRIVAL_SEED), next: Instant::now(), due: VecDeque::new() }
     }
 
-    /// Moves everything that is due by `now` into the queue.
+    /// Moves all units that are due by `now` to the queue.
     fn advance(&mut self, now: Instant) -> Result<()> {
         while self.next <= now {
             self.due.push_back(self.next);
@@ -114,10 +115,10 @@ struct Running<'l> {
     target: Target,
     poll: Poll,
     connections: Vec<Option<Connection>>,
-    /// Open loop: connections (or places for one) that wait for a unit.
+    /// Open loop: connections, or empty places for one, that wait for a unit.
     free: Vec<usize>,
     arrivals: Option<Arrivals>,
-    /// Handshakes made; a load on connections that stay begins once all are open.
+    /// Handshakes made. A load on connections that stay open begins when all are open.
     established: usize,
     record: Record,
     scratch: Vec<u8>,
@@ -144,8 +145,8 @@ impl<'l> Running<'l> {
     }
 
     fn run(mut self) -> Result<Measured> {
-        // By default the kernel may be 50 µs late, to wake for several timers at once (PR_SET_TIMERSLACK(2const)).
-        rustix::thread::set_current_timer_slack(NonZeroU64::new(1)).context("asking for punctual timers")?;
+        // The kernel may be 50 µs late by default, to serve several timers at once (PR_SET_TIMERSLACK(2const)).
+        rustix::thread::set_current_timer_slack(NonZeroU64::new(1)).context("setting the timer slack")?;
         self.start()?;
         let mut last_event = Instant::now();
         loop {
@@ -223,7 +224,7 @@ impl<'l> Running<'l> {
         Ok(())
     }
 
-    /// Carries a connection on until it has to wait.
+    /// Makes progress on a connection until it must wait.
     fn drive(&mut self, slot: usize) -> Result<()> {
         while let Some(connection) = &mut self.connections[slot] {
             let Some(step) = connection.progress(&self.target.request, &mut self.scratch)? else { break };
@@ -264,13 +265,13 @@ impl<'l> Running<'l> {
     }
 
     fn answered(&mut self, slot: usize, status: u16) -> Result<()> {
-        ensure!(status == 200, "an answer with status {status}");
+        ensure!(status == 200, "a response with status {status}");
         let Some(connection) = &mut self.connections[slot] else { bail!("no connection at {slot}") };
         let now = Instant::now();
         self.record.status(status);
         self.record.unit(connection.began, now);
         match self.load.unit {
-            Unit::Connection => bail!("an answer, and nobody asked"),
+            Unit::Connection => bail!("a response without a request"),
             Unit::Webhook => connection.close(),
             Unit::Request if self.arrivals.is_some() => self.free.push(slot),
             Unit::Request => connection.send_request(now),
@@ -279,7 +280,7 @@ impl<'l> Running<'l> {
     }
 }
 
-/// Whether a handshake was of the kind that `load` measures. Suite and version are the only ones offered.
+/// Fails unless the handshake is of the kind that `load` measures. Only one suite and version are offered.
 fn expect(load: &Load, handshake: Handshake) -> Result<()> {
     let kind = match load.sender {
         Sender::Returning | Sender::Distinct => HandshakeKind::Full,
@@ -340,12 +341,12 @@ impl Held {
     ///
     /// # Errors
     ///
-    /// epoll itself failed.
+    /// epoll fails.
     pub(crate) fn still_open(&mut self) -> Result<usize> {
         let mut scratch = vec![0; SCRATCH_BYTES];
         let mut broken = 0;
         loop {
-            self.poll.wait(Some(Duration::ZERO)).context("looking at held connections")?;
+            self.poll.wait(Some(Duration::ZERO)).context("checking held connections")?;
             if self.poll.len() == 0 {
                 return Ok(self.connections.len() - broken);
             }

@@ -1,5 +1,5 @@
-//! `hookgate-load`: everything around the server under test, in one program. `cargo xtask bench` starts it, pinned to the core
-//! that the server does not have, and reads what it found; nothing here judges.
+//! `hookgate-load`: all programs around the server under test, in one. `cargo xtask bench` starts it, pinned to the core that the
+//! server does not use, and reads its results. Must not judge them.
 
 mod connection;
 mod cpu;
@@ -25,30 +25,30 @@ use clap::Parser;
 use protocol::{Command, Identities, Reply};
 use tls::Credentials;
 
-/// The parts around a server under test.
+/// The programs around a server under test.
 #[derive(Parser)]
 enum Part {
-    /// Takes commands on standard input, one a line, and replies on standard output.
+    /// Reads commands from standard input, one per line, and replies on standard output.
     Client {
         /// Certificates and keys: the JSON of `Identities`.
         #[arg(long)]
         identities: PathBuf,
-        /// Where the servers are.
+        /// The address of the servers.
         #[arg(long, default_value_t = Ipv4Addr::LOCALHOST)]
         server: Ipv4Addr,
     },
     /// Answers every request on a Unix socket.
     Handler {
-        /// Where to listen.
+        /// The socket to listen on.
         #[arg(long)]
         socket: PathBuf,
     },
-    /// Carries TCP connections over to a Unix socket.
+    /// Relays TCP connections to a Unix socket.
     NullProxy {
-        /// Port on 127.0.0.1.
+        /// The port on 127.0.0.1 to listen on.
         #[arg(long)]
         port: u16,
-        /// Where to.
+        /// The socket to relay to.
         #[arg(long)]
         socket: PathBuf,
     },
@@ -66,7 +66,7 @@ fn main() -> Result<()> {
 }
 
 fn client(identities: &Path, server: Ipv4Addr) -> Result<()> {
-    // The default slack of 50 µs would be added to every arrival of an open loop (prctl(2), PR_SET_TIMERSLACK).
+    // The default slack of 50 µs would delay every arrival of an open loop (prctl(2), PR_SET_TIMERSLACK).
     rustix::thread::set_current_timer_slack(NonZeroU64::new(1))?;
     let text = fs::read(identities).with_context(|| format!("reading {}", identities.display()))?;
     let identities: Identities = serde_json::from_slice(&text)?;

@@ -1,5 +1,7 @@
-//! The floor of proxying: TCP in, Unix socket out, bytes copied, nothing looked at. It connects to the handler at the first
-//! byte, so that a connection without one shows what accepting and closing cost.
+//! The floor of proxying: copies bytes between TCP and a Unix socket. It connects to the handler at the first byte, so a connection
+//! without one shows the cost of accepting and closing.
+//!
+//! Owns the pairs of sockets. Must not parse what it copies.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
@@ -14,7 +16,7 @@ use crate::poll::{Poll, Ready};
 /// The token of the listener; pair `n` has the tokens `2n` (TCP) and `2n + 1` (Unix).
 const LISTENER: u64 = u64::MAX;
 
-/// Size of one read.
+/// Bytes of one read.
 const PIECE_BYTES: usize = 64 * 1024;
 
 struct NullProxy {
@@ -32,14 +34,14 @@ struct Pair {
     outward: Direction,
 }
 
-/// One direction: what was read and not yet written.
+/// One direction, with the bytes that were read and not yet written.
 #[derive(Default)]
 struct Direction {
     held: Vec<u8>,
     ended: bool,
 }
 
-/// Carries connections to 127.0.0.1:`port` over to `socket` until the process is ended.
+/// Relays connections to 127.0.0.1:`port` to `socket` until the process ends.
 ///
 /// # Errors
 ///
@@ -57,7 +59,7 @@ pub(crate) fn serve(port: u16, socket: &Path) -> Result<()> {
         for index in 0..proxy.poll.len() {
             match proxy.poll.event(index) {
                 Ready { token: LISTENER, .. } => proxy.accept()?,
-                ready => proxy.carry(usize::try_from(ready.token / 2)?, &mut piece)?,
+                ready => proxy.relay(usize::try_from(ready.token / 2)?, &mut piece)?,
             }
         }
     }
@@ -82,7 +84,7 @@ impl NullProxy {
         Ok(())
     }
 
-    fn carry(&mut self, slot: usize, piece: &mut [u8]) -> Result<()> {
+    fn relay(&mut self, slot: usize, piece: &mut [u8]) -> Result<()> {
         let Some(pair) = &mut self.pairs[slot] else { return Ok(()) };
         let alive = loop {
             let read = pair.inward.read(&mut pair.outside, piece);
@@ -93,10 +95,10 @@ impl NullProxy {
                 pair.inside = Some(inside);
             }
             match read.and_then(|read| Ok(read + pair.copy(piece)?)) {
-                // Edge-triggered: whatever could be read has been, or waits for room, which makes an event.
+                // Edge-triggered: all readable bytes have been read, or wait for space, which causes an event.
                 Ok(0) => break !pair.is_over(),
                 Ok(_) => {}
-                // The peer broke off, which ends this pair alone.
+                // The peer closed too early, which ends this pair alone.
                 Err(_) => break false,
             }
         };
@@ -109,14 +111,14 @@ impl NullProxy {
 }
 
 impl Pair {
-    /// Writes what was read from outside, and carries the other direction; how many bytes were read.
+    /// Writes what was read from outside, and copies the other direction. Returns how many bytes were read.
     fn copy(&mut self, piece: &mut [u8]) -> io::Result<usize> {
         let Some(inside) = &mut self.inside else { return Ok(0) };
         self.inward.write(inside)?;
         let read = self.outward.read(inside, piece)?;
         self.outward.write(&mut self.outside)?;
         if self.inward.ended && self.inward.held.is_empty() {
-            // Fails where the handler has closed already.
+            // Fails if the handler has closed already.
             drop(inside.shutdown(Shutdown::Write));
         }
         Ok(read)
@@ -128,7 +130,7 @@ impl Pair {
 }
 
 impl Direction {
-    /// Reads one piece, unless something is still to be written; how many bytes there were.
+    /// Reads one piece, unless bytes wait to be written. Returns how many bytes were read.
     fn read(&mut self, from: &mut impl Read, piece: &mut [u8]) -> io::Result<usize> {
         if !self.held.is_empty() || self.ended {
             return Ok(0);
@@ -144,7 +146,7 @@ impl Direction {
         }
     }
 
-    /// Writes what is held, as far as it goes.
+    /// Writes as many of the held bytes as possible.
     fn write(&mut self, to: &mut impl Write) -> io::Result<()> {
         while !self.held.is_empty() {
             match to.write(&self.held) {

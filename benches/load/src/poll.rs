@@ -1,4 +1,6 @@
-//! epoll, edge-triggered: a source is registered once and never touched again.
+//! epoll, edge-triggered: a source is registered once.
+//!
+//! Owns the epoll instance. Must not own the sources.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -8,23 +10,23 @@ use rustix::buffer::spare_capacity;
 use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 
-/// Events taken from the kernel at once.
+/// Most events of one wait.
 const BATCH: usize = 256;
 
-/// An epoll instance and the events that it reported last.
+/// An epoll instance and the events of the last wait.
 pub(crate) struct Poll {
     epoll: OwnedFd,
     events: Vec<Event>,
 }
 
-/// One event: which source, and what it is ready for.
+/// One event: a source, and what it is ready for.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ready {
     /// As given to [`Poll::add`].
     pub(crate) token: u64,
-    /// Reading will not block; an error or a hang-up counts too, since reading tells which.
+    /// A read does not block. Also set for errors and hang-ups, which a read reports.
     pub(crate) readable: bool,
-    /// Writing will not block.
+    /// A write does not block.
     pub(crate) writable: bool,
 }
 
@@ -39,7 +41,7 @@ impl Poll {
         Ok(epoll::add(&self.epoll, source, EventData::new_u64(token), flags)?)
     }
 
-    /// Registers a listener: level-triggered, so that one accept an event is enough.
+    /// Registers a listener, level-triggered, so that one accept per event suffices.
     pub(crate) fn add_listener(&self, source: impl AsFd, token: u64) -> io::Result<()> {
         Ok(epoll::add(&self.epoll, source, EventData::new_u64(token), EventFlags::IN)?)
     }
@@ -57,7 +59,7 @@ impl Poll {
         }
     }
 
-    /// How many events the last [`Poll::wait`] brought.
+    /// The number of events of the last [`Poll::wait`].
     pub(crate) fn len(&self) -> usize {
         self.events.len()
     }

@@ -1,16 +1,17 @@
-//! What `cargo xtask bench` and `hookgate-load` say to each other: one JSON value a line, a request down, a reply up.
+//! The messages between `cargo xtask bench` and `hookgate-load`: one JSON value per line, a command in one direction, a reply in the
+//! other.
 //!
-//! Compiled into both, so that neither can misread the other. Must name no other module.
+//! Owns their types. Compiled into both programs, so that they agree. Must name no other module.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-/// What the client asks of `hookgate-load client`.
+/// A command for `hookgate-load client`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum Command {
-    /// Run one load and report.
+    /// Run one load.
     Run(Load),
     /// Open connections, send one request on each, and keep them open until the next command.
     Hold(Hold),
@@ -18,29 +19,29 @@ pub(crate) enum Command {
     Release,
 }
 
-/// The answer to one [`Command`].
+/// The reply to one [`Command`].
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum Reply {
-    /// `Run` is through.
+    /// `Run` has ended.
     Measured(Box<Measured>),
-    /// `Hold` is through; the connections are open.
+    /// `Hold` has ended: this many connections are open.
     Holding(usize),
-    /// `Release` is through; so many of the connections had stayed open until then.
+    /// `Release` has ended: this many connections were still open.
     Released(usize),
-    /// Something was not as it should be, so there is no measurement.
+    /// Something differed from the command, so there is no measurement.
     Failed(String),
 }
 
-/// Which certificates and keys exist, for `hookgate-load client --identities`.
+/// The certificates and keys of a benchmark, for `hookgate-load client --identities`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Identities {
-    /// The server's certificate chain, PEM; the first is what every server must present.
+    /// The certificate chain of the server, PEM. Every server must present its first certificate.
     pub(crate) server: PathBuf,
     /// Name for SNI and `Host`.
     pub(crate) server_name: String,
-    /// The client that comes back.
+    /// The client of [`Sender::Returning`] and [`Sender::Resuming`].
     pub(crate) returning: Identity,
-    /// Clients that come in turn, so that none comes back before all others came.
+    /// The clients of [`Sender::Distinct`], used in turn.
     pub(crate) distinct: Vec<Identity>,
 }
 
@@ -53,36 +54,36 @@ pub(crate) struct Identity {
     pub(crate) key: PathBuf,
 }
 
-/// What runs over the TCP connection.
+/// The protocol over the TCP connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Transport {
-    /// TLS 1.3 alone, TLS_AES_128_GCM_SHA256 alone, X25519 alone.
+    /// TLS 1.3, TLS_AES_128_GCM_SHA256 and X25519 only.
     Tls13,
-    /// TLS 1.2 alone, ECDHE-ECDSA-AES128-GCM-SHA256 alone, X25519 alone.
+    /// TLS 1.2, ECDHE-ECDSA-AES128-GCM-SHA256 and X25519 only.
     Tls12,
     /// No TLS: for the null proxy.
     Plain,
 }
 
-/// Who connects.
+/// The clients of a load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Sender {
-    /// One client certificate, a full handshake each time.
+    /// One client certificate, and a full handshake each time.
     Returning,
-    /// Every connection with another certificate, a full handshake each time.
+    /// Another certificate for every connection, and a full handshake each time.
     Distinct,
-    /// One client certificate; every handshake in the measurement resumes a session.
+    /// One client certificate. Every handshake of the measurement resumes a session.
     Resuming,
 }
 
-/// What is counted.
+/// The unit that is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Unit {
-    /// Connect, handshake, orderly close by the client; over [`Transport::Plain`] without the handshake.
+    /// Connect, handshake (without [`Transport::Plain`]), orderly close by the client.
     Connection,
-    /// Connect, handshake, one request, its answer, orderly close by the client.
+    /// Connect, handshake, one request, its response, orderly close by the client.
     Webhook,
-    /// One request on a connection that stays.
+    /// One request on a connection that stays open.
     Request,
 }
 
@@ -91,23 +92,24 @@ pub(crate) enum Unit {
 pub(crate) struct Load {
     /// Port of the server.
     pub(crate) port: u16,
-    /// What runs over the connection.
+    /// The protocol over the connection.
     pub(crate) transport: Transport,
-    /// Who connects.
+    /// The clients of a load.
     pub(crate) sender: Sender,
-    /// What is counted.
+    /// The unit that is counted.
     pub(crate) unit: Unit,
     /// Bytes of each request body.
     pub(crate) body_bytes: usize,
-    /// Connections at once.
+    /// Concurrent connections.
     pub(crate) connections: usize,
-    /// Units a second, arriving as a Poisson process, latency counted from when each was due; `None`: as fast as answers come.
+    /// Units per second, which arrive as a Poisson process; latency counts from when a unit is due. `None`: a new unit follows each
+    /// response.
     pub(crate) rate: Option<f64>,
-    /// Milliseconds of load before counting begins.
+    /// Milliseconds of load before the counted window.
     pub(crate) warm_up_ms: u64,
-    /// Milliseconds of counting.
+    /// Milliseconds of the counted window.
     pub(crate) window_ms: u64,
-    /// Processes whose CPU time is charged to the units.
+    /// The processes whose CPU time is charged to the units.
     pub(crate) watch: Vec<u32>,
 }
 
@@ -116,32 +118,32 @@ pub(crate) struct Load {
 pub(crate) struct Hold {
     /// Port of the server.
     pub(crate) port: u16,
-    /// How many.
+    /// The number of connections.
     pub(crate) connections: usize,
 }
 
-/// What a [`Load`] came to.
+/// The result of a [`Load`].
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Measured {
     /// Units completed in the window.
     pub(crate) units: u64,
-    /// Length of the window as it turned out.
+    /// The actual length of the window.
     pub(crate) window_ns: u64,
-    /// CPU time of the watched processes in the window, all threads.
+    /// CPU time of all threads of the watched processes in the window.
     pub(crate) server_cpu_ns: u64,
     /// CPU time of the load generator in the window.
     pub(crate) client_cpu_ns: u64,
-    /// From when a unit began (open loop: was due) to its last byte of answer.
+    /// From when a unit began (open loop: was due) to the last byte of its response.
     pub(crate) latency: Latency,
-    /// Most units that were due but had no free connection, at one moment; open loop only.
+    /// The largest number of units that were due without a free connection; open loop only.
     pub(crate) backlog: usize,
-    /// How many handshakes were of which kind: "TLS13_AES_128_GCM_SHA256 X25519 Full ECDSA_NISTP256_SHA256".
+    /// Handshakes by kind, such as "TLS13_AES_128_GCM_SHA256 X25519 Full".
     pub(crate) handshakes: BTreeMap<String, u64>,
-    /// How many answers had which status.
+    /// Responses by status.
     pub(crate) statuses: BTreeMap<u16, u64>,
 }
 
-/// Percentiles, nanoseconds.
+/// Percentiles in nanoseconds.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Latency {
     /// 50 %
@@ -152,11 +154,11 @@ pub(crate) struct Latency {
     pub(crate) p99: u64,
     /// 99.9 %
     pub(crate) p999: u64,
-    /// The slowest.
+    /// The maximum.
     pub(crate) maximum: u64,
 }
 
-/// What `hookgate-load floor` prints: nanoseconds of one operation with ring, medians.
+/// The output of `hookgate-load floor`: medians of the nanoseconds of one operation with ring.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Floor {
     /// X25519: a fresh key pair.

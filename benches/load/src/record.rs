@@ -1,4 +1,4 @@
-//! What is counted in the window of a load, and the percentiles of it.
+//! The counts in the window of a load, and their percentiles.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -48,13 +48,13 @@ impl Record {
         }
     }
 
-    /// Begins the warm-up anew.
+    /// Restarts the warm-up.
     pub(crate) fn restart(&mut self, now: Instant) {
         self.opens = now + self.warm_up;
         self.closes = self.opens + self.window;
     }
 
-    /// Opens the window when it is time to. Returns whether it is over.
+    /// Opens the window when it is due. Returns whether it has ended.
     pub(crate) fn tick(&mut self, now: Instant) -> Result<bool> {
         if self.open.is_none() && now >= self.opens {
             let server_cpu_ns = on_cpu_ns(&self.watch)?;
@@ -64,7 +64,7 @@ impl Record {
         Ok(now >= self.closes)
     }
 
-    /// A unit is complete.
+    /// Counts a complete unit.
     pub(crate) fn unit(&mut self, began: Instant, now: Instant) {
         if self.open.is_some() {
             let latency = now.saturating_duration_since(began).as_nanos();
@@ -72,7 +72,7 @@ impl Record {
         }
     }
 
-    /// A handshake went like this.
+    /// Counts a handshake.
     pub(crate) fn handshake(&mut self, handshake: Handshake) {
         match self.handshakes.iter_mut().find(|(kind, _)| *kind == handshake) {
             Some((_, count)) => *count += 1,
@@ -80,7 +80,7 @@ impl Record {
         }
     }
 
-    /// An answer had this status.
+    /// Counts a response.
     pub(crate) fn status(&mut self, status: u16) {
         *self.statuses.entry(status).or_default() += 1;
     }
@@ -113,7 +113,7 @@ impl Record {
     }
 }
 
-/// Percentiles of `sorted`: the value below which, or at which, that part of the values lies.
+/// Percentiles of `sorted`: the smallest value that at least this part of the values does not exceed.
 fn percentiles(sorted: &[u64]) -> Latency {
     let at = |permille: usize| match sorted.len() {
         0 => 0,

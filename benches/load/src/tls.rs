@@ -1,7 +1,7 @@
-//! The client side of TLS: who we are, whom we expect, and which sessions we may resume.
+//! The client side of TLS: client certificates, the expected server certificate, and the sessions that may be resumed.
 //!
-//! Whom we expect is one certificate, byte for byte, so that no chain is verified on the core that also runs the handler. The
-//! server's signature is verified in the first handshake of each load; in the others only its scheme is looked at.
+//! Owns the configuration of a load. Accepts one server certificate, byte for byte, so that the core, which also runs the handler,
+//! verifies no chain. Verifies the signature of the server in the first handshake of each load, and its scheme in the others.
 
 use std::collections::VecDeque;
 use std::fs;
@@ -22,10 +22,10 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 
 use crate::protocol::{Identities, Identity, Sender, Transport};
 
-/// The one signature scheme that a server under test may use: its key is P-256.
+/// The signature scheme of every server under test: its key is P-256.
 const SCHEME: SignatureScheme = SignatureScheme::ECDSA_NISTP256_SHA256;
 
-/// Most sessions kept: above the connections of any scenario that resumes.
+/// Most sessions kept: more than the connections of any scenario that resumes.
 const MAXIMUM_SESSIONS: usize = 1024;
 
 /// Every certificate and key of a benchmark, parsed once.
@@ -42,7 +42,7 @@ impl Credentials {
     ///
     /// # Errors
     ///
-    /// A file that cannot be read, or is no PEM of the kind it should be.
+    /// A file cannot be read, or is no PEM of the right kind.
     pub(crate) fn read(identities: &Identities) -> Result<Self> {
         let server = read_chain(&identities.server)?.swap_remove(0);
         let distinct = identities.distinct.iter().map(read_identity).collect::<Result<Vec<_>>>()?;
@@ -58,7 +58,7 @@ impl Credentials {
     ///
     /// # Errors
     ///
-    /// [`Transport::Plain`], which has none; [`Sender::Distinct`] without distinct certificates.
+    /// `transport` is [`Transport::Plain`], or `sender` is [`Sender::Distinct`] and there are no distinct certificates.
     pub(crate) fn client_config(
         &self,
         transport: Transport,
@@ -69,8 +69,8 @@ impl Credentials {
             Transport::Tls12 => (cipher_suite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, &version::TLS12),
             Transport::Plain => anyhow::bail!("without TLS there is no TLS configuration"),
         };
-        // TLS 1.2 offers the curve of the server's certificate too, or OpenSSL and BoringSSL have none to show (RFC 8422,
-        // section 5.1). That X25519 was taken is looked at after the handshake.
+        // TLS 1.2 must also offer the curve of the server certificate, or OpenSSL and BoringSSL cannot use it (RFC 8422, section
+        // 5.1). That the key exchange used X25519 is checked after the handshake.
         let kx_groups = match transport {
             Transport::Tls12 => vec![kx_group::X25519, kx_group::SECP256R1],
             Transport::Tls13 | Transport::Plain => vec![kx_group::X25519],
@@ -116,7 +116,7 @@ fn read_identity(identity: &Identity) -> Result<Arc<CertifiedKey>> {
     Ok(Arc::new(CertifiedKey::new(read_chain(&identity.chain)?, sign::any_supported_type(&key)?)))
 }
 
-/// Client certificates in turn.
+/// Client certificates, used in turn.
 #[derive(Debug)]
 struct Turns {
     keys: Vec<Arc<CertifiedKey>>,
@@ -134,7 +134,7 @@ impl ResolvesClientCert for Turns {
     }
 }
 
-/// Takes one certificate for the server's.
+/// Accepts one server certificate.
 #[derive(Debug)]
 struct Pinned {
     server: CertificateDer<'static>,
@@ -143,7 +143,7 @@ struct Pinned {
 }
 
 impl Pinned {
-    /// Whether this signature is to be verified: the first.
+    /// Whether this is the first signature, which is verified.
     fn is_first(&self, signed: &DigitallySignedStruct) -> Result<bool, Error> {
         match signed.scheme {
             SCHEME => Ok(!self.verified.swap(true, Ordering::Relaxed)),
@@ -163,7 +163,7 @@ impl ServerCertVerifier for Pinned {
     ) -> Result<ServerCertVerified, Error> {
         match *end_entity == self.server {
             true => Ok(ServerCertVerified::assertion()),
-            false => Err(Error::General("another certificate than the one all servers are given".to_owned())),
+            false => Err(Error::General("another certificate than that of the servers under test".to_owned())),
         }
     }
 
@@ -196,27 +196,27 @@ impl ServerCertVerifier for Pinned {
     }
 }
 
-/// Sessions that may be resumed. TLS 1.3 tickets are used once (RFC 8446, appendix C.4), the newest first; a TLS 1.2 session
-/// again and again.
+/// Sessions that may be resumed. TLS 1.3 tickets are used once (RFC 8446, appendix C.4), the newest first; a TLS 1.2 session is
+/// reused.
 #[derive(Debug, Default)]
 pub(crate) struct Sessions(Mutex<Kept>);
 
 #[derive(Debug, Default)]
 struct Kept {
-    /// Sessions are only collected until this is set; a handshake that resumed would use one up for each that it brings.
+    /// Until this is set, sessions are only collected: a handshake that resumes would consume as many as it adds.
     released: bool,
     tickets: VecDeque<Tls13ClientSessionValue>,
     tls12: Option<Tls12ClientSessionValue>,
 }
 
 impl Sessions {
-    /// How many handshakes can resume now.
+    /// The number of handshakes that can resume now.
     pub(crate) fn len(&self) -> usize {
         let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if kept.tls12.is_some() { MAXIMUM_SESSIONS } else { kept.tickets.len() }
     }
 
-    /// From now on, handshakes may resume what was collected.
+    /// Allows handshakes to resume the collected sessions.
     pub(crate) fn release(&self) {
         self.with(|kept| kept.released = true);
     }

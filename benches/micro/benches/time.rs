@@ -1,6 +1,6 @@
-//! The time that each case takes: `cargo bench --package hookgate-micro`, with the name of a case behind `--` for that one.
+//! The time of each case: `cargo bench --package hookgate-micro`, with the name of a case after `--` for that one.
 //!
-//! Time here is noise as soon as the machine is shared. What is guarded is the number of instructions (`cargo xtask count`).
+//! On a shared machine the times are noise. `cargo xtask count` guards the number of instructions instead.
 
 use criterion::{BatchSize, Bencher, Criterion};
 use hookgate_micro::{ALL, Repeat};

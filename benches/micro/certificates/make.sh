@@ -1,12 +1,12 @@
 #!/bin/sh
-# Makes the certificates of the micro-benchmarks: a root, an intermediate, an end entity, as webhook senders have them. They are
-# committed, so that every count reads the same bytes; the keys are thrown away. After running this: `cargo xtask count --bless`.
+# Makes the certificates of the micro-benchmarks: a root, an intermediate and an end entity like those of webhook senders. They are
+# committed, so that every count uses the same bytes; the keys are deleted. Run `cargo xtask count --bless` afterwards.
 set -eu
 cd "$(dirname "$0")"
 keys=$(mktemp -d)
 trap 'rm -r "$keys"' EXIT
 key() { openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out "$keys/$1.key"; }
-# certificate NAME ISSUER SUBJECT: extensions on standard input. For a hundred years, since cases name their own time.
+# certificate NAME ISSUER SUBJECT: extensions on standard input. Valid for a hundred years: the cases set their own time.
 certificate() {
     key "$1"
     cat >"$keys/$1.extensions"

@@ -1,4 +1,4 @@
-//! Cases of `identity`: chains verified anew and found in the cache, certificates read, rules compared.
+//! Cases of `identity`: chains that are verified and chains in the cache, parsed certificates, compared rules.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ const ROOT: &[u8] = include_bytes!("../certificates/root.pem");
 const INTERMEDIATE: &[u8] = include_bytes!("../certificates/intermediate.pem");
 const END_ENTITY: &[u8] = include_bytes!("../certificates/end-entity.pem");
 
-/// When every case takes place, 2030-03-17T17:46:40Z: within the validity of the committed certificates.
+/// The time of every case, 2030-03-17T17:46:40Z, within the validity of the committed certificates.
 pub(crate) const NOW: UnixTime = UnixTime::since_unix_epoch(Duration::from_secs(1_900_000_000));
 
 fn certificate(pem: &[u8]) -> CertificateDer<'static> {
@@ -33,14 +33,14 @@ fn rule_of(conditions: impl IntoIterator<Item = Result<Condition, RuleError>>) -
     conditions.and_then(IdentityRule::new).expect("the rules of the cases are well-formed")
 }
 
-/// One provider as most are configured: an anchor, an intermediate below it, and a common name.
+/// One provider with a usual configuration: an anchor, an intermediate below it, and a common name.
 fn identity(capacity: usize) -> Identity {
     let root = certificate(ROOT);
     let anchor = webpki::anchor_from_trusted_cert(&root).expect("the committed root is an anchor").to_owned();
     let profile = Profile {
         name: "default".into(),
         trust_anchors: vec![anchor],
-        anchors_not_after: vec![u64::MAX],
+        trust_anchors_not_after: vec![u64::MAX],
         verify_depth: 2,
         identity: vec![rule_of([Condition::subject_cn("webhooks.sender.example")])],
         extended_key_usage: ExtendedKeyUsage::ClientAuth,
@@ -62,9 +62,9 @@ pub(crate) fn verified() -> Arc<VerifiedChain> {
     found.unwrap_or_else(|refused| panic!("the chain is refused: {}", refused.refusal))
 }
 
-/// Two signatures verified, and the proof put into a full cache.
+/// Verifies two signatures, and inserts the result into a full cache.
 pub(crate) fn cold(repeat: &mut dyn Repeat) {
-    // The cache holds one chain, and the scope is part of its key: of two scopes in turn, neither is ever found.
+    // The cache holds one chain, and the scope is part of its key: with two scopes in turn, neither is found.
     let (identity, scopes, chain) = (identity(1), [scope(0), scope(1)], chain());
     let mut turn = 0;
     repeat.repeat(&mut || (), &mut || {
@@ -74,7 +74,7 @@ pub(crate) fn cold(repeat: &mut dyn Repeat) {
     });
 }
 
-/// The same chain found in the cache.
+/// Finds the same chain in the cache.
 pub(crate) fn warm(repeat: &mut dyn Repeat) {
     let (identity, scope, chain) = (identity(16), scope(0), chain());
     drop(identity.verify(&scope, PeerChain::unsafe_assumed(&chain), NOW));
@@ -84,7 +84,7 @@ pub(crate) fn warm(repeat: &mut dyn Repeat) {
     });
 }
 
-/// An end entity parsed, as often as a chain is verified anew.
+/// Parses an end entity, which every verification of a chain does once.
 pub(crate) fn end_entity_read(repeat: &mut dyn Repeat) {
     let end_entity = certificate(END_ENTITY);
     repeat.repeat(&mut || (), &mut || {
@@ -92,7 +92,7 @@ pub(crate) fn end_entity_read(repeat: &mut dyn Repeat) {
     });
 }
 
-/// Compares `wanted`, which must match, with an end entity that is read once.
+/// Compares `wanted`, which must match, with an end entity that is parsed once.
 fn compare(repeat: &mut dyn Repeat, wanted: &IdentityRule) {
     let end_entity = certificate(END_ENTITY);
     let read = rule::with_end_entity(&end_entity, |matches| {
@@ -110,12 +110,12 @@ pub(crate) fn identity_subject(repeat: &mut dyn Repeat) {
     compare(repeat, &rule_of([Condition::subject(subject)]));
 }
 
-/// The second name in the certificate, by a wildcard.
+/// Matches the second name in the certificate with a wildcard.
 pub(crate) fn identity_san_dns(repeat: &mut dyn Repeat) {
     compare(repeat, &rule_of([Condition::san_dns("*.webhooks.sender.example")]));
 }
 
-/// Three conditions of one rule.
+/// Matches three conditions of one rule.
 pub(crate) fn identity_several(repeat: &mut dyn Repeat) {
     let conditions = [
         Condition::subject_cn("webhooks.sender.example"),

@@ -1,6 +1,6 @@
 //! Cases of the pre-filter: the decision about one packet, on the host.
 //!
-//! The tables are arrays as in the kernel. What the kernel's own maps cost is not in here; that is measured in the kernel.
+//! The tables are arrays as in the kernel. The cost of the maps of the kernel is not included; `tests/filter/speed.rs` measures it.
 
 use std::collections::BTreeMap;
 use std::hint::black_box;
@@ -20,7 +20,7 @@ use crate::Repeat;
 const SERVER: &str = "198.51.100.1";
 const SERVER_IPV6: &str = "2001:db8:ffff::1";
 
-/// The maps of the program, as arrays.
+/// The maps of the program as arrays.
 struct Arrays {
     settings: Settings,
     tables: Tables,
@@ -32,7 +32,7 @@ struct Arrays {
 }
 
 impl Arrays {
-    /// A provider's ranges of both families, and port 443.
+    /// Ranges of one provider in both families, and port 443.
     fn new() -> Self {
         let prefixes = ["192.0.2.0/24", "198.18.0.0/15", "203.0.113.64/26", "2001:db8:1::/48", "2a00:1::/32"];
         let prefixes = prefixes.iter().map(|text| text.parse().expect("the ranges of the cases are well-formed"));
@@ -108,7 +108,7 @@ impl Maps for Arrays {
     }
 }
 
-/// Decides about a SYN from `source` to `port`, for the reason `expected`.
+/// Decides about a SYN from `source` to `port`, which must have the reason `expected`.
 fn check(repeat: &mut dyn Repeat, source: &str, port: u16, expected: Reason) {
     let maps = Arrays::new();
     let server = if source.contains(':') { SERVER_IPV6 } else { SERVER };

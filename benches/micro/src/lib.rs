@@ -1,7 +1,7 @@
-//! The cases of the micro-benchmarks: small parts of the gateway, each with its surroundings set up, to be repeated.
+//! The cases of the micro-benchmarks: small parts of the gateway with their set-up, to be repeated.
 //!
-//! Owns what is measured, and that it does what its name says: a case that would measure something else panics. Must not
-//! measure: `benches/time.rs` takes time, `hookgate-count` lets instructions be counted, and both repeat the same functions.
+//! Owns what is measured. A case checks that it does what its name says, and panics otherwise. Must not measure: `benches/time.rs`
+//! measures time, `hookgate-count` is for counting instructions, and both repeat the same functions.
 
 #![expect(clippy::panic, reason = "a case that does not do what its name says must not be measured")]
 
@@ -9,27 +9,26 @@ mod chain;
 mod filter;
 mod request;
 
-/// Whoever repeats a case.
+/// A measurement, which repeats a case.
 pub trait Repeat {
-    /// Calls `operation` as often as it likes, and before each call, some time before, `prepare`. Only `operation` is to be
-    /// measured.
+    /// Calls `operation` any number of times, and before that `prepare` at least as often. Measures only `operation`.
     fn repeat(&mut self, prepare: &mut dyn FnMut(), operation: &mut dyn FnMut());
 }
 
-/// One part of the gateway.
+/// One case: a part of the gateway.
 #[derive(Clone, Copy, Debug)]
 pub struct Case {
-    /// Short, for command lines and for the baseline.
+    /// A short name, for command lines and for the baseline.
     pub name: &'static str,
-    /// How often it is repeated where instructions are counted: enough that one instruction is none of a thousand.
+    /// Repetitions when instructions are counted: enough that one instruction is less than a thousandth of the count.
     pub iterations: u32,
-    /// Whether it spends most of its instructions in ring, whose code depends on what the processor can.
+    /// Whether most of its instructions are in ring, whose code depends on the features of the processor.
     pub crypto: bool,
-    /// Sets it up, and has it repeated.
+    /// Sets the case up, and repeats it.
     pub present: fn(&mut dyn Repeat),
 }
 
-/// Every case, in the order in which a request meets them.
+/// All cases, in the order in which a request passes them.
 pub const ALL: [Case; 16] = [
     Case { name: "filter-allowed-ipv4", iterations: 1000, crypto: false, present: filter::allowed_ipv4 },
     Case { name: "filter-foreign-ipv4", iterations: 1000, crypto: false, present: filter::foreign_ipv4 },
@@ -60,10 +59,10 @@ mod tests {
 
     use super::{ALL, Repeat};
 
-    /// Repeats thrice.
-    struct Thrice;
+    /// Repeats three times.
+    struct ThreeTimes;
 
-    impl Repeat for Thrice {
+    impl Repeat for ThreeTimes {
         fn repeat(&mut self, prepare: &mut dyn FnMut(), operation: &mut dyn FnMut()) {
             (0..3).for_each(|_| prepare());
             (0..3).for_each(|_| operation());
@@ -72,7 +71,7 @@ mod tests {
 
     #[test]
     fn every_case_does_what_its_name_says() {
-        ALL.iter().for_each(|case| (case.present)(&mut Thrice));
+        ALL.iter().for_each(|case| (case.present)(&mut ThreeTimes));
     }
 
     #[test]

@@ -1,6 +1,6 @@
-//! `hookgate-count`: repeats one case so often and ends, for `cargo xtask count` to count its instructions under valgrind.
+//! `hookgate-count`: repeats one case a given number of times, for `cargo xtask count`, which counts its instructions with valgrind.
 //!
-//! Everything before the repetitions is the same however many there are, so that two runs differ by repetitions alone.
+//! Must do the same before the repetitions for any number of them, so that two runs differ by repetitions alone.
 
 use std::process;
 
@@ -11,15 +11,15 @@ use hookgate_micro::{ALL, Case, Repeat, find};
 /// Repeats one case.
 #[derive(Parser)]
 enum Arguments {
-    /// Names every case, how often to repeat it, and whether it is cryptography: one a line
+    /// Lists the cases, one per line: name, repetitions, whether most instructions are cryptography
     List,
-    /// Names what the processor offers, as this process sees it
+    /// Prints the features of the processor, as this process sees them
     Processor,
     /// Repeats a case
     Run {
-        /// Which
+        /// The name of the case
         case: String,
-        /// How often: at most twice what `list` says
+        /// The number of repetitions, at most twice that of `list`
         repetitions: u32,
     },
 }
@@ -51,12 +51,12 @@ impl Repeat for Counted {
     fn repeat(&mut self, prepare: &mut dyn FnMut(), operation: &mut dyn FnMut()) {
         (0..self.prepared).for_each(|_| prepare());
         (0..self.repetitions).for_each(|_| operation());
-        // What is left of what was prepared is not dropped, since there is less of it the more repetitions there were.
+        // Exits without dropping the unused preparations, of which there are fewer the more repetitions there are.
         process::exit(0);
     }
 }
 
-/// What decides which code ring and the C library take.
+/// The features that select the code of ring and of the C library.
 #[cfg(target_arch = "x86_64")]
 fn processor() -> String {
     let known = [
@@ -74,7 +74,7 @@ fn processor() -> String {
     format!("x86_64 {}", offered.join(" "))
 }
 
-/// Of other processors the architecture has to do.
+/// For other processors, the architecture.
 #[cfg(not(target_arch = "x86_64"))]
 fn processor() -> String {
     std::env::consts::ARCH.to_owned()

@@ -1,4 +1,4 @@
-//! Cases of a request: its route, its signature, what the handler is told, and what a refused peer is told.
+//! Cases of a request: its route, its signature, its fields for the handler, and the response to a refused peer.
 
 use std::cell::RefCell;
 use std::hint::black_box;
@@ -27,8 +27,7 @@ const ADDRESS: HeaderValue = HeaderValue::from_static("192.0.2.7");
 const PROVIDER: HeaderValue = HeaderValue::from_static("sender");
 const REQUEST_ID: HeaderValue = HeaderValue::from_static("0123456789abcdef0123456789abcdef");
 
-/// The head of a webhook, as a sender behind a proxy of its own has it: two fields are for one connection only, and two are not
-/// the sender's to set.
+/// The head of a webhook of a sender behind a proxy. Two fields are hop-by-hop, and two may not be set by a sender.
 const FIELDS: [(&str, &str); 12] = [
     ("host", HOST),
     ("user-agent", "Sender-Webhook/V3.0"),
@@ -48,7 +47,7 @@ fn fields() -> HeaderMap {
     FIELDS.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))).collect()
 }
 
-/// Routes of a dozen handlers, half of them at a host of their own.
+/// Twelve routes, half of them with a host.
 fn routes() -> RouteTable {
     let route = |index: usize, host: Option<&str>, path: PathPattern| Route {
         name: format!("route-{index}").into(),
@@ -64,7 +63,7 @@ fn routes() -> RouteTable {
     RouteTable::new(exact.chain(prefix).collect())
 }
 
-/// The last route at a host that has routes of its own.
+/// Finds the last route of a host.
 pub(crate) fn route_found(repeat: &mut dyn Repeat) {
     let routes = routes();
     repeat.repeat(&mut || (), &mut || {
@@ -73,7 +72,7 @@ pub(crate) fn route_found(repeat: &mut dyn Repeat) {
     });
 }
 
-/// HMAC-SHA-256 over a body of 2 KiB, by the newer of two secrets.
+/// Checks an HMAC-SHA-256 over a body of 2 KiB, made with the first of two secrets.
 pub(crate) fn signature_2k(repeat: &mut dyn Repeat) {
     let body = [b'x'; 2048];
     let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, SECRET), &body);
@@ -91,7 +90,7 @@ pub(crate) fn signature_2k(repeat: &mut dyn Repeat) {
     repeat.repeat(&mut || (), &mut || assert!(policy.check(black_box(&view), &keys, &guard).is_ok()));
 }
 
-/// What is stripped and what is set on the way to the handler. The request itself is made beforehand.
+/// Removes and adds fields for the handler. The request is made before.
 pub(crate) fn headers_for_handler(repeat: &mut dyn Repeat) {
     let demands = Demands::new(vec![Arc::new(ProofPolicy::certificate_alone())], Vec::new());
     let peer = AuthorizedPeer::admit(&verified(), &routes(), RouteId(5), &demands, |_| "sender".into());
@@ -106,14 +105,14 @@ pub(crate) fn headers_for_handler(repeat: &mut dyn Repeat) {
 }
 
 fn authenticated(peer: &AuthorizedPeer) -> AuthenticatedRequest {
-    let mut request = Request::post("/hooks/5?source=bench").body(()).expect("the target of the case is one");
+    let mut request = Request::post("/hooks/5?source=bench").body(()).expect("the target of the case is valid");
     *request.headers_mut() = fields();
     let candidate = Candidate::new(peer.clone(), request.into_parts().0, Bytes::from_static(&[b'x'; 2048]));
     let authenticated = candidate.authenticate(&KeySets::empty(0), &Arc::new(ReplayGuard::new(16)), NOW);
-    authenticated.unwrap_or_else(|_| panic!("a certificate alone is all that is demanded"))
+    authenticated.unwrap_or_else(|_| panic!("the certificate alone should suffice"))
 }
 
-/// The answer to a peer whose certificate has run out.
+/// Makes the response to a peer with an expired certificate.
 pub(crate) fn problem_response(repeat: &mut dyn Repeat) {
     let detail = "The certificate with subject \"CN=webhooks.sender.example\" expired at 2030-01-01T00:00:00Z.";
     let refusal = Refusal::new(Reject::CertificateExpired, detail);

@@ -1,9 +1,28 @@
-//! The decisions of hookgate: who is the peer, and may it do what it asks for.
+//! The decisions of hookgate: who the peer is, and what it may do.
 //!
-//! Owns the trust policy and everything that is decided by it: the verification of certificate chains ([`identity`]), the proofs
-//! that a request carries ([`auth`]), the choice of a route ([`route`]), source ranges ([`ranges`]), the bounds ([`limits`]) and
-//! every reason to refuse ([`reject`]). Does no I/O, reads no clock (`now` is an argument) and holds no `unsafe` code. Knows
-//! nothing of tokio, sockets or files.
+//! # From a chain to an authenticated request
+//!
+//! Each step takes the proof of the step before it. A proof has private fields and only one step makes it, so that the
+//! compiler rejects code that skips a step.
+//!
+//! 1. **Chain.** A finished TLS handshake proves that the peer holds the private key of its certificate:
+//!    [`identity::PeerChain`].
+//! 2. **Identity.** [`identity::Identity::verify`] builds the path to a trust anchor and compares the end entity with the
+//!    identity rules of every [`identity::Provider`] in the [`identity::Scope`] of the server name. The result is a
+//!    [`identity::VerifiedChain`], or a [`reject::Refusal`] that names the certificate at fault.
+//! 3. **Route.** [`route::RouteTable::find`] selects the [`route::Route`] by host, path and method.
+//! 4. **Authentication.** [`auth::AuthorizedPeer::admit`] checks that the route admits a provider that the chain proves, and
+//!    selects the proofs that this route or provider demands of a request. [`ranges::Sources`] says whether the source
+//!    address is one of that provider. When the request is complete, [`auth::Candidate::authenticate`] checks the proofs: token,
+//!    session parameter, body signature, replay. The result is an [`auth::AuthenticatedRequest`], the only thing that the
+//!    daemon hands to a handler.
+//!
+//! Every step can refuse. [`reject::Reject`] is the closed list of reasons, each with its HTTP status, TLS alert and title.
+//!
+//! # What this crate must not do
+//!
+//! It does no I/O, reads no clock (`now` is an argument) and contains no `unsafe` code. It knows nothing of tokio, sockets and
+//! files.
 #![forbid(unsafe_code)]
 
 pub mod auth;
@@ -14,5 +33,6 @@ pub mod reject;
 pub mod route;
 pub mod signatures;
 
-/// Whether this build has what only tests may use: see [`identity::PeerChain`]. The daemon refuses to be built for release with it.
+/// Whether this build contains what only tests may use, such as a [`identity::PeerChain`] without a handshake. A release build of the
+/// daemon that contains it does not compile.
 pub const IS_FOR_TESTS: bool = cfg!(feature = "testing");

@@ -1,13 +1,14 @@
 //! The bounds of the data plane, and their defaults.
 //!
-//! Plain data: `config` reads them and keeps them within their own bounds, the rooms of the daemon hold to them.
+//! Owns the values and nothing else: `config` reads them and checks their ranges, the stages of the daemon enforce them. Must not
+//! enforce anything.
 
 use std::time::Duration;
 
-/// `[limits]`: every bound of the data plane. Keys carry the unit; defaults stand in [`Limits::default`].
+/// `[limits]`: every bound of the data plane. Keys carry the unit; [`Limits::default`] has the defaults.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// `max_connections`: over all workers.
+    /// `max_connections`: open connections, over all workers.
     pub max_connections: usize,
     /// `handshake_timeout_ms`: from accept to the end of the handshake.
     pub handshake_timeout: Duration,
@@ -16,46 +17,46 @@ pub struct Limits {
     pub request_head_timeout: Duration,
     /// `request_timeout_ms`: from the first byte of a request to the last of its body.
     pub request_timeout: Duration,
-    /// `handler_timeout_ms`: from a complete request to the head of the handler's answer, waiting included; then between two
-    /// pieces of its body.
+    /// `handler_timeout_ms`: from a complete request to the head of the handler's response, queueing included; then between two
+    /// parts of its body.
     pub handler_timeout: Duration,
-    /// `response_timeout_ms`: how long a peer may take nothing of an answer.
+    /// `response_timeout_ms`: how long a peer may read nothing of a response.
     pub response_timeout: Duration,
     /// `idle_timeout_ms`: between two requests on a connection.
     pub idle_timeout: Duration,
     /// `drain_timeout_ms`: how long requests in flight may take after SIGTERM.
     pub drain_timeout: Duration,
-    /// `max_head_bytes`: request line and fields.
+    /// `max_head_bytes`: request line and header fields of one request.
     pub max_head_bytes: usize,
-    /// `max_headers`: fields in a request head.
+    /// `max_headers`: header fields of one request.
     pub max_headers: usize,
-    /// `max_body_bytes`: of one request.
+    /// `max_body_bytes`: body of one request.
     pub max_body_bytes: usize,
-    /// `max_buffered_bytes`: of all request bodies at once, over all workers.
+    /// `max_buffered_bytes`: memory for request bodies, over all workers.
     pub max_buffered_bytes: usize,
-    /// `max_presented_certificates`: in a client's chain.
+    /// `max_presented_certificates`: certificates in a client's chain.
     pub max_presented_certificates: usize,
-    /// `max_presented_bytes`: of DER in a client's chain.
+    /// `max_presented_bytes`: DER of all certificates in a client's chain.
     pub max_presented_bytes: usize,
-    /// `chain_cache_entries`: verified chains remembered; 0 remembers none.
+    /// `chain_cache_entries`: verified chains in the cache; 0 turns the cache off.
     pub chain_cache_entries: usize,
-    /// `chain_cache_ttl_s`: how long at the most.
+    /// `chain_cache_ttl_s`: how long a chain stays in the cache at most.
     pub chain_cache_ttl: Duration,
-    /// `replay_entries`: deliveries remembered, over all providers and routes; about 56 bytes each.
+    /// `replay_entries`: remembered deliveries, over all providers and routes; about 56 bytes each.
     pub replay_entries: usize,
-    /// `handler_max_in_flight`: requests with one handler at once, over all workers.
+    /// `handler_max_in_flight`: concurrent requests to one handler, over all workers.
     pub handler_max_in_flight: usize,
-    /// `handler_max_waiting`: requests that wait for one handler, over all workers; more are refused.
+    /// `handler_max_waiting`: requests queued for one handler, over all workers; further ones are refused.
     pub handler_max_waiting: usize,
-    /// `handler_idle_connections`: kept open to one handler by each worker.
+    /// `handler_idle_connections`: idle connections to one handler that each worker keeps open.
     pub handler_idle_connections: usize,
-    /// `handler_idle_timeout_ms`: how long an unused connection to a handler is kept.
+    /// `handler_idle_timeout_ms`: how long an idle connection to a handler stays open.
     pub handler_idle_timeout: Duration,
 }
 
 impl Default for Limits {
-    /// The documented defaults. Time-outs follow what webhook senders do: PagerDuty gives a receiver 5 s and Dialogflow at
-    /// most 30 s, so a longer wait serves nobody; sizes leave room above the largest bodies that they document (64 KiB).
+    /// The documented defaults. Senders set the time-outs: PagerDuty waits 5 s for a receiver and Dialogflow at most 30 s, so a
+    /// longer wait has no use. The sizes leave room above the largest bodies that these senders document (64 KiB).
     fn default() -> Self {
         Self {
             max_connections: 10_000,

@@ -1,20 +1,20 @@
-//! Every way in which hookgate says no: one closed enum, one table.
+//! Every reason for which hookgate refuses: one closed enum, one table.
 //!
 //! Owns the mapping from a reason to its HTTP status, its TLS alert, its metric label and its title. Must not decide
-//! anything: the stages decide, and name the reason here. Adding a reason means adding a row; nothing else maps reasons.
+//! anything: the stages decide, and name the reason here. To add a reason, add a row; nothing else maps reasons.
 
 use std::fmt;
 
 use rustls::AlertDescription;
 
-/// Whose doing a refusal is, for the operator who reads a graph of them.
+/// Which side has to act on a refusal. Operators group their graphs by it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Blame {
-    /// The peer sent something wrong: its certificate, its bytes, its request.
+    /// The peer: its certificate, its bytes or its request is wrong.
     Peer,
-    /// A local handler did not do its part.
+    /// A local handler: it failed or was too slow.
     Handler,
-    /// hookgate, or the way in which it was configured.
+    /// hookgate or its configuration.
     Gateway,
 }
 
@@ -29,16 +29,16 @@ impl Blame {
     }
 }
 
-/// What is said about one reason, wherever it is said.
+/// What the problem document, the alert, the metric and the log say about one reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Row {
     /// Stable code: the `reason` of a problem document, of a metric label and of a log line. Never renamed.
     pub reason: &'static str,
     /// HTTP status (RFC 9110) of the problem document.
     pub status: u16,
-    /// TLS alert (RFC 8446, section 6.2) where the connection is aborted in the handshake instead.
+    /// TLS alert (RFC 8446, section 6.2), if the handshake is aborted instead.
     pub alert: AlertDescription,
-    /// Whose doing it is.
+    /// Which side has to act.
     pub blame: Blame,
     /// The `title` of the problem document (RFC 9457, section 3.1.4): the same for every occurrence.
     pub title: &'static str,
@@ -46,7 +46,9 @@ pub struct Row {
 
 macro_rules! rejects {
     ($($(#[$doc:meta])* $name:ident => $reason:literal, $status:literal, $alert:ident, $blame:ident, $title:literal;)+) => {
-        /// Why something was refused. Fieldless: what is particular to one occurrence stands in [`Refusal::detail`].
+        /// Why a connection or a request is refused. Has no fields: [`Refusal::detail`] describes the single occurrence.
+        ///
+        /// The doc of each reason says what happened, and what the sender or the operator can do.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub enum Reject { $($(#[$doc])* $name,)+ }
 
@@ -67,140 +69,166 @@ macro_rules! rejects {
     };
 }
 
-// One macro, since a table in which a row can be forgotten is no table.
+// One macro makes the enum and the table from the same rows, so that no variant lacks a row.
 rejects! {
     // accept
-    /// Every connection slot is taken and none is idle.
+    /// Every connection slot is in use and no connection is idle. Operator: raise `max_connections`, or find the peer that
+    /// holds the connections.
     ConnectionLimit => "connection_limit", 503, InternalError, Gateway, "Too many connections";
     // tls
-    /// The handshake did not complete in time.
-    HandshakeTimeout => "handshake_timeout", 408, UserCanceled, Peer, "The handshake took too long";
-    /// The peer's bytes are no acceptable TLS handshake.
-    HandshakeFailed => "handshake_failed", 400, HandshakeFailure, Peer, "The handshake failed";
-    /// The server name (SNI) belongs to no route.
+    /// The handshake was not complete after `handshake_timeout_ms`. Peer: connect again. Operator: if it recurs, look for a
+    /// slow network or an overloaded host.
+    HandshakeTimeout => "handshake_timeout", 408, UserCanceled, Peer, "The TLS handshake timed out";
+    /// The peer's bytes are not a TLS handshake that hookgate accepts. Peer: use TLS 1.2 or 1.3 with a common cipher suite, and
+    /// the private key of the presented certificate.
+    HandshakeFailed => "handshake_failed", 400, HandshakeFailure, Peer, "The TLS handshake failed";
+    /// The server name (SNI) belongs to no route. Peer: correct the host of the webhook URL. Operator: add a route with this
+    /// host.
     UnknownServerName => "unknown_server_name", 421, UnrecognisedName, Peer, "No route has this server name";
     // identity
-    /// No client certificate was presented.
+    /// The peer presented no client certificate. Peer: present the certificate of a provider and its intermediates.
     NoCertificate => "no_certificate", 403, CertificateRequired, Peer, "A client certificate is required";
-    /// More certificates, or more bytes of them, than the limits allow.
+    /// The chain exceeds `max_presented_certificates` or `max_presented_bytes`, or its certificates form too many paths to
+    /// verify. Peer: present only the end entity and the intermediates of one path. Operator: raise the limit if the chain is
+    /// legitimate.
     ChainTooLarge => "chain_too_large", 403, BadCertificate, Peer, "The presented certificate chain is too large";
-    /// A presented certificate is not well-formed X.509.
+    /// A presented certificate is not well-formed X.509. Peer: obtain a certificate that follows RFC 5280.
     CertificateMalformed => "certificate_malformed", 403, BadCertificate, Peer, "A certificate is malformed";
-    /// The validity of a certificate has ended.
+    /// A certificate is past its notAfter. Peer: renew it. Operator: check the clock of this host if the date is in the future.
     CertificateExpired => "certificate_expired", 403, CertificateExpired, Peer, "A certificate has expired";
-    /// The validity of a certificate has not begun.
+    /// The notBefore of a certificate is in the future. Peer: wait for it, or use another certificate. Operator: check the
+    /// clock of this host.
     CertificateNotYetValid => "certificate_not_yet_valid", 403, CertificateExpired, Peer, "A certificate is not valid yet";
-    /// No path leads to a trust anchor of the providers in question.
-    UnknownIssuer => "unknown_issuer", 403, UnknownCA, Peer, "The certificate's issuer is not trusted";
-    /// A signature in the chain does not verify, or uses an algorithm that is not accepted.
-    BadSignature => "bad_signature", 403, DecryptError, Peer, "A certificate's signature is not acceptable";
-    /// A path exists, but it is longer than the provider's `verify_depth`.
+    /// No path leads from the end entity to a trust anchor of a provider in scope. Peer: present all intermediates. Operator: if
+    /// the provider changed its authority, add the new trust anchor.
+    UnknownIssuer => "unknown_issuer", 403, UnknownCA, Peer, "The issuer of a certificate is not trusted";
+    /// A signature in the chain does not verify, or its algorithm is not accepted. Peer: present the intermediate that issued
+    /// the certificate, or obtain a certificate with an accepted algorithm.
+    BadSignature => "bad_signature", 403, DecryptError, Peer, "The signature of a certificate is not accepted";
+    /// A path exists, but its trust anchor is deeper than the profile's `verify_depth`. Operator: raise `verify_depth` if the
+    /// provider documents the longer path.
     PathTooLong => "path_too_long", 403, UnknownCA, Peer, "The certificate path is too long";
-    /// The extended key usage does not allow client authentication.
+    /// The extended key usage extension of a certificate does not allow client authentication. Peer: obtain a certificate for
+    /// client authentication. Operator: `extended_key_usage` selects what is required.
     ExtendedKeyUsage => "extended_key_usage", 403, UnsupportedCertificate, Peer, "The certificate is not for client authentication";
-    /// Another constraint of RFC 5280 is violated on the path (CA flag, name constraints, critical extensions).
+    /// The path violates another constraint of RFC 5280 (basic constraints, name constraints, critical extensions). Peer: obtain
+    /// a certificate that respects it.
     PathConstraint => "path_constraint", 403, BadCertificate, Peer, "A certificate on the path violates a constraint";
-    /// A certificate on the path is on a revocation list.
+    /// A certificate on the path is on a revocation list. Peer: use another certificate.
     CertificateRevoked => "certificate_revoked", 403, CertificateRevoked, Peer, "A certificate has been revoked";
-    /// No configured revocation list covers a certificate that needs one.
+    /// No usable revocation list covers a certificate that needs one. Operator: add the list of its issuer to `crls`, or set
+    /// `crl_scope = "end-entity"`.
     RevocationUnknown => "revocation_unknown", 403, CertificateUnknown, Gateway, "The revocation status is unknown";
-    /// A revocation list is past its nextUpdate. The operator's doing, so a status that makes senders retry.
+    /// A revocation list is past its nextUpdate. The status makes senders retry, since the operator has to act: install the
+    /// current list.
     RevocationListExpired => "revocation_list_expired", 503, CertificateUnknown, Gateway, "A revocation list has expired";
-    /// The path is good, but no identity rule of a provider in question matches the certificate.
-    IdentityMismatch => "identity_mismatch", 403, AccessDenied, Peer, "The certificate is not the expected one";
-    /// The certificate is a provider's, but not of one that this route admits.
-    ProviderNotAdmitted => "provider_not_admitted", 403, AccessDenied, Peer, "This provider is not admitted here";
-    /// The request came from outside the ranges of its provider.
-    SourceNotInRanges => "source_not_in_ranges", 403, AccessDenied, Peer, "The address is not one of this provider";
+    /// The path is valid, but no identity rule of a provider in scope matches the end entity. Peer: use the certificate that
+    /// the provider documents. Operator: correct `identity` if the provider changed its name.
+    IdentityMismatch => "identity_mismatch", 403, AccessDenied, Peer, "The certificate matches no identity rule";
+    /// The certificate proves a provider, but the route does not admit that provider. Peer: use another URL. Operator: add the
+    /// provider to the `providers` of the route.
+    ProviderNotAdmitted => "provider_not_admitted", 403, AccessDenied, Peer, "This route does not admit the provider";
+    /// The source address is in none of the ranges of the provider. Operator: update the ranges if the provider has new ones.
+    SourceNotInRanges => "source_not_in_ranges", 403, AccessDenied, Peer, "The source address is outside the provider's ranges";
     // http
-    /// The request is not well-formed HTTP.
+    /// The request is not well-formed HTTP. Peer: correct the request.
     MalformedRequest => "malformed_request", 400, InternalError, Peer, "The request is malformed";
-    /// The request's head or body did not arrive in time.
-    RequestTimeout => "request_timeout", 408, UserCanceled, Peer, "The request took too long to arrive";
-    /// The body is longer than `max_body_bytes`.
+    /// The head was not complete after `request_head_timeout_ms`, or the body after `request_timeout_ms`. Peer: send again.
+    RequestTimeout => "request_timeout", 408, UserCanceled, Peer, "The request did not arrive in time";
+    /// The body is longer than `max_body_bytes`. Peer: send less. Operator: raise the limit.
     BodyTooLarge => "body_too_large", 413, InternalError, Peer, "The request body is too large";
-    /// The head is longer than `max_head_bytes` or has more than `max_headers` fields.
+    /// The head is longer than `max_head_bytes` or has more than `max_headers` fields. Peer: send less. Operator: raise the
+    /// limit.
     HeadTooLarge => "head_too_large", 431, InternalError, Peer, "The request head is too large";
-    /// The host of the request is not the server name of the connection.
+    /// The host of the request is not the server name of the connection. Peer: open a connection for each host.
     Misdirected => "misdirected", 421, UnrecognisedName, Peer, "The host is not the server name of this connection";
     // route
-    /// No route has this host and path.
+    /// No route has this host and path. Peer: correct the webhook URL. Operator: add a route.
     NoRoute => "no_route", 404, AccessDenied, Peer, "No route has this host and path";
-    /// A route has this host and path, but not this method.
-    MethodNotAllowed => "method_not_allowed", 405, AccessDenied, Peer, "The method is not allowed here";
+    /// A route has this host and path, but not this method. Peer: use a method of the `Allow` field. Operator: add the method
+    /// to the `methods` of the route.
+    MethodNotAllowed => "method_not_allowed", 405, AccessDenied, Peer, "This route does not allow the method";
     // auth
-    /// The route demands a bearer token and the request has none.
+    /// The request has no bearer token, and the route demands one. Peer: send `Authorization: Bearer`.
     TokenMissing => "token_missing", 401, AccessDenied, Peer, "A bearer token is required";
-    /// What was sent as a bearer token is no JSON Web Token that could be accepted.
+    /// The bearer token is not a JSON Web Token that hookgate can verify. Peer: send a signed JWT.
     TokenMalformed => "token_malformed", 401, AccessDenied, Peer, "The token is malformed";
-    /// An OAuth access token was sent where an ID token is required.
+    /// The bearer token is an OAuth access token, but the route demands an ID token. Peer: select ID tokens for the webhook.
     TokenIsAccessToken => "token_is_access_token", 401, AccessDenied, Peer, "The token is an access token, not an ID token";
-    /// No key of the issuer has the `kid` of the token.
-    TokenUnknownKey => "token_unknown_key", 401, AccessDenied, Peer, "The token's key is not known";
-    /// The signature of the token does not verify, or its algorithm is not that of the key.
-    TokenBadSignature => "token_bad_signature", 401, AccessDenied, Peer, "The token's signature is not acceptable";
-    /// `iss` is not the expected issuer.
+    /// No key of the issuer has the `kid` of the token. Operator: check that the configured keys are those of the issuer.
+    TokenUnknownKey => "token_unknown_key", 401, AccessDenied, Peer, "The token's key is unknown";
+    /// The signature of the token does not verify, or its algorithm is not that of the key. Peer: send the token as its issuer
+    /// signed it.
+    TokenBadSignature => "token_bad_signature", 401, AccessDenied, Peer, "The token's signature is not accepted";
+    /// `iss` is not the expected issuer. Operator: correct `issuers`.
     TokenWrongIssuer => "token_wrong_issuer", 401, AccessDenied, Peer, "The token's issuer is not the expected one";
-    /// `aud` holds none of the expected audiences.
+    /// `aud` contains none of the expected audiences. Peer: request a token for this URL. Operator: add the audience.
     TokenWrongAudience => "token_wrong_audience", 401, AccessDenied, Peer, "The token is for another audience";
-    /// `exp` has passed.
+    /// `exp` has passed. Peer: send a new token. Operator: check the clock of this host.
     TokenExpired => "token_expired", 401, AccessDenied, Peer, "The token has expired";
-    /// `nbf` or `iat` lies in the future.
+    /// `nbf` or `iat` is in the future. Operator: check the clock of this host.
     TokenNotYetValid => "token_not_yet_valid", 401, AccessDenied, Peer, "The token is not valid yet";
-    /// `email` is not an expected one, or is not verified.
+    /// `email` is not an expected address, or is not verified. Operator: add the service account of the sender.
     TokenWrongEmail => "token_wrong_email", 401, AccessDenied, Peer, "The token's email is not the expected one";
-    /// `sub` is not an expected one.
+    /// `sub` is not an expected subject. Operator: add the subject of the sender.
     TokenWrongSubject => "token_wrong_subject", 401, AccessDenied, Peer, "The token's subject is not the expected one";
-    /// No usable keys of the issuer: never fetched, or too old. A status that makes senders retry.
-    KeysUnavailable => "keys_unavailable", 503, InternalError, Gateway, "The issuer's keys are not available";
-    /// A proof stands in the body, and the body is not the JSON in which to look for it.
-    BodyNotJson => "body_not_json", 400, InternalError, Peer, "The body is not readable as JSON";
-    /// The body does not have the session parameter.
+    /// The issuer's keys were never fetched, or are too old. The status makes senders retry. Operator: check that this host can
+    /// reach the key source.
+    KeysUnavailable => "keys_unavailable", 503, InternalError, Gateway, "The token issuer's keys are unavailable";
+    /// The proof is in the body, and the body cannot be read as JSON. Peer: send well-formed JSON.
+    BodyNotJson => "body_not_json", 400, InternalError, Peer, "The body cannot be read as JSON";
+    /// The body lacks the session parameter. Peer: send the parameter in every request.
     SessionParameterMissing => "session_parameter_missing", 403, AccessDenied, Peer, "The session parameter is missing";
-    /// The session parameter is there and proves nothing.
+    /// The session parameter is present, but is not a valid proof. Peer: make it with the shared secret of this receiver.
     SessionParameterMismatch => "session_parameter_mismatch", 403, AccessDenied, Peer, "The session parameter is not the expected one";
-    // 403 and not 401 for signatures: 401 must carry a challenge (RFC 9110, section 15.5.2) and no authentication scheme is
-    // registered that could name them. Senders treat both alike: PagerDuty drops either without a retry.
-    /// The request has no signature header, or not all that the signature needs.
+    // 403 and not 401 for signatures: 401 must carry a challenge (RFC 9110, section 15.5.2), and no authentication scheme is
+    // registered for them. Senders treat both alike: PagerDuty drops either without a retry.
+    /// The request lacks the signature header, or another header that the signature needs. Peer: sign the webhook.
     SignatureMissing => "signature_missing", 403, AccessDenied, Peer, "A body signature is required";
-    /// The signature headers are there and cannot be read.
+    /// The signature headers are present, but cannot be parsed. Peer: send them in the documented form.
     SignatureMalformed => "signature_malformed", 403, AccessDenied, Peer, "The body signature is malformed";
-    /// No signature of the request was made with a configured secret over what arrived.
+    /// No signature of the request verifies with a configured secret. Operator: configure the secret that the sender uses;
+    /// during a rotation, both.
     SignatureMismatch => "signature_mismatch", 403, AccessDenied, Peer, "The body signature does not match";
-    /// The signed timestamp is too far from now.
+    /// The signed timestamp is too far from the current time. Peer: sign again at each attempt. Operator: check the clock of
+    /// this host.
     TimestampOutsideWindow => "timestamp_outside_window", 403, AccessDenied, Peer, "The signed timestamp is outside the window";
-    /// The request lacks the delivery id by which duplicates are found.
+    /// The request lacks the delivery id that identifies duplicates. Peer: send the id. Operator: correct where it is read.
     DeliveryIdMissing => "delivery_id_missing", 400, AccessDenied, Peer, "The delivery id is missing";
-    /// The handler already took this delivery. The configured answer replaces this status (200 unless configured).
-    DuplicateDelivery => "duplicate_delivery", 409, AccessDenied, Peer, "This delivery was already taken";
-    /// A copy of this delivery is with the handler, and may yet fail there: a status that makes senders retry later.
-    DeliveryInFlight => "delivery_in_flight", 429, AccessDenied, Peer, "A copy of this delivery is being handled";
-    /// As many deliveries are remembered as may be, and none may be forgotten yet.
+    /// The handler already accepted this delivery; there is nothing to do. The configured status replaces this one (200 by
+    /// default).
+    DuplicateDelivery => "duplicate_delivery", 409, AccessDenied, Peer, "The handler already accepted this delivery";
+    /// The handler is processing a copy of this delivery, and may still fail. The status makes senders retry later.
+    DeliveryInFlight => "delivery_in_flight", 429, AccessDenied, Peer, "A copy of this delivery is in progress";
+    /// `replay_entries` deliveries are remembered, and none of them may be forgotten yet. Operator: raise `replay_entries`, or
+    /// shorten the replay window.
     ReplayGuardFull => "replay_guard_full", 503, InternalError, Gateway, "Too many deliveries to remember";
     // upstream
-    /// The handler's socket refused the connection, or the handler broke off before answering.
-    HandlerUnavailable => "handler_unavailable", 502, InternalError, Handler, "The handler is not available";
-    /// The handler's answer is not well-formed HTTP.
-    HandlerMalformed => "handler_malformed", 502, InternalError, Handler, "The handler's answer is malformed";
-    /// As many requests as allowed are with the handler and waiting for it.
+    /// The handler's socket refused the connection, or the handler closed it before it answered. Operator: start the handler;
+    /// see its log.
+    HandlerUnavailable => "handler_unavailable", 502, InternalError, Handler, "The handler is unavailable";
+    /// The handler's response is not well-formed HTTP. Operator: correct the handler.
+    HandlerMalformed => "handler_malformed", 502, InternalError, Handler, "The handler's response is malformed";
+    /// `handler_max_in_flight` requests are with the handler, and `handler_max_waiting` wait for it. Peer: retry. Operator: make
+    /// the handler faster, or raise the limits.
     HandlerOverloaded => "handler_overloaded", 503, InternalError, Handler, "The handler is overloaded";
-    /// The handler did not answer in time.
-    HandlerTimeout => "handler_timeout", 504, InternalError, Handler, "The handler took too long";
-    /// The memory set aside for request bodies is used up.
-    BufferLimit => "buffer_limit", 503, InternalError, Gateway, "Too many request bodies at once";
-    /// Something in hookgate failed that should not.
-    Internal => "internal", 500, InternalError, Gateway, "hookgate failed";
+    /// The handler did not answer within `handler_timeout_ms`. Operator: make the handler faster, or raise the limit.
+    HandlerTimeout => "handler_timeout", 504, InternalError, Handler, "The handler timed out";
+    /// Request bodies fill `max_buffered_bytes`. Peer: retry. Operator: raise the limit.
+    BufferLimit => "buffer_limit", 503, InternalError, Gateway, "The memory for request bodies is full";
+    /// A defect of hookgate. Operator: report it with the log line.
+    Internal => "internal", 500, InternalError, Gateway, "Internal error in hookgate";
 }
 
 /// One occurrence of a [`Reject`]: the reason, and a sentence about this occurrence.
 ///
-/// The sentence names what was wrong with what (which certificate, which rule, which bound), so that whoever reads it can
-/// act on it. It never holds a secret, nor more of the peer's bytes than names and numbers out of a certificate or header.
+/// The sentence names the certificate, rule or bound that was violated, so that its reader can act on it. It contains no
+/// secret, and of the peer's bytes only names and numbers from a certificate or a header.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
     /// The reason.
     pub reject: Reject,
-    /// One or more plain sentences, without a line break, at most a few hundred bytes.
+    /// One or more sentences without a line break, at most a few hundred bytes.
     pub detail: Box<str>,
 }
 

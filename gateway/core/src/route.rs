@@ -1,7 +1,7 @@
-//! Which route a request takes: host, path and method, and nothing else.
+//! The choice of a route by host, path and method.
 //!
-//! Pure. Owns the order of precedence: a route with the host before one for every host, then an exact path before a prefix,
-//! then the longer prefix. Must not know who the peer is: that is for `auth`, with the route that was found here.
+//! Owns the precedence: a route with the host before one for every host, then an exact path before a prefix, then a longer prefix
+//! before a shorter one. Does no I/O. Must not know the peer: `auth` decides whether the chosen route admits it.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -11,35 +11,35 @@ use http::Method;
 
 use crate::identity::ProviderId;
 
-/// The place of a route in the configuration, from 0.
+/// The index of a route in the configuration, from 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct RouteId(pub usize);
 
-/// `[[route]]`: what is handed to which handler.
+/// `[[route]]`: which requests go to which handler.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
-    /// `name`, the metric label; where it is not given, host and path.
+    /// `name`, the metric label. Default: host and path.
     pub name: Arc<str>,
     /// Host in lower case, without port; `None` matches every host.
     pub host: Option<Arc<str>>,
-    /// Which paths.
+    /// The paths.
     pub path: PathPattern,
-    /// Which methods; never empty. Default `POST`.
+    /// The methods; never empty. Default: `POST`.
     pub methods: Vec<Method>,
-    /// Any of these may call; never empty, ascending.
+    /// The admitted providers; never empty, in ascending order.
     pub providers: Vec<ProviderId>,
-    /// Where the request goes.
+    /// The handler of the requests.
     pub handler: Handler,
-    /// Whether `Client-Cert-Chain` (RFC 9440) is forwarded too.
+    /// Whether `Client-Cert-Chain` (RFC 9440) is forwarded beside `Client-Cert`.
     pub client_cert_chain: bool,
 }
 
-/// Which request paths a route takes. Compared byte by byte with the path as sent, query excluded.
+/// The request paths of a route. Compared byte by byte with the path as sent, without the query.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PathPattern {
-    /// `"/pagerduty"`: this path alone.
+    /// `"/pagerduty"`: this path only.
     Exact(Arc<str>),
-    /// `"/pagerduty/*"`: every path that begins with `/pagerduty/`. Holds the prefix with its last slash.
+    /// `"/pagerduty/*"`: every path that begins with `/pagerduty/`. The value is the prefix with its last slash.
     Prefix(Arc<str>),
 }
 
@@ -50,16 +50,16 @@ pub struct Handler {
     pub socket: PathBuf,
 }
 
-/// Why no route was found.
+/// Why there is no route for a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Miss {
     /// No route has this host and path.
     NoRoute,
-    /// Routes have this host and path, but other methods: these.
+    /// Routes have this host and path, with these other methods.
     MethodNotAllowed(Vec<Method>),
 }
 
-/// All routes, ready for look-up.
+/// All routes, ordered for look-up.
 #[derive(Debug)]
 pub struct RouteTable {
     routes: Arc<[Route]>,
@@ -79,7 +79,7 @@ impl RouteTable {
             };
             list.push(RouteId(index));
         }
-        // Exact before prefix, longer before shorter; equal ones keep the order of the file.
+        // Exact before prefix, longer before shorter. The sort is stable, so equal ones keep the order of the file.
         let order = |id: &RouteId| match &routes[id.0].path {
             PathPattern::Exact(_) => 0,
             PathPattern::Prefix(prefix) => usize::MAX - prefix.len(),
@@ -103,7 +103,7 @@ impl RouteTable {
     ///
     /// # Errors
     ///
-    /// [`Miss`]; the methods of `MethodNotAllowed` are those of every route with this host and path.
+    /// [`Miss`]. `MethodNotAllowed` has the methods of every route with this host and path.
     pub fn find(&self, host: &str, path: &str, method: &Method) -> Result<RouteId, Miss> {
         let mut allowed: Vec<Method> = Vec::new();
         let own = self.by_host.get(host).map(Vec::as_slice).unwrap_or_default();
@@ -126,7 +126,7 @@ impl RouteTable {
 }
 
 impl PathPattern {
-    /// Whether `path` (as sent, without query) is one of these.
+    /// Whether the pattern matches `path` (as sent, without the query).
     pub fn matches(&self, path: &str) -> bool {
         match self {
             Self::Exact(exact) => **exact == *path,
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn the_most_particular_route_wins() {
+    fn the_most_specific_route_wins() {
         let post: &[Method] = &[Method::POST];
         let table = table(&[
             (None, "/*", post),
@@ -178,19 +178,15 @@ mod tests {
     }
 
     #[test]
-    fn a_miss_says_whether_the_path_or_the_method_was_wrong() {
+    fn a_miss_tells_a_wrong_path_from_a_wrong_method() {
         let table =
             table(&[(Some("h"), "/a", &[Method::POST, Method::PUT]), (None, "/a", &[Method::PUT, Method::PATCH])]);
         assert_eq!(table.find("h", "/b", &Method::POST), Err(Miss::NoRoute));
         assert_eq!(table.find("h", "/A", &Method::POST), Err(Miss::NoRoute), "paths are case-sensitive");
-        assert_eq!(table.find("h", "/a/", &Method::POST), Err(Miss::NoRoute), "a slash is a character");
+        assert_eq!(table.find("h", "/a/", &Method::POST), Err(Miss::NoRoute), "a trailing slash matters");
         let allowed = vec![Method::POST, Method::PUT, Method::PATCH];
         assert_eq!(table.find("h", "/a", &Method::GET), Err(Miss::MethodNotAllowed(allowed)));
-        assert_eq!(
-            table.find("h", "/a", &Method::PATCH),
-            Ok(RouteId(1)),
-            "a less particular route may have the method"
-        );
+        assert_eq!(table.find("h", "/a", &Method::PATCH), Ok(RouteId(1)), "a less specific route may have the method");
     }
 
     #[test]

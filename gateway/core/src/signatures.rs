@@ -1,7 +1,7 @@
 //! The signature algorithms that certificates and revocation lists may carry.
 //!
-//! Owns the list, which is the same whichever library verifies: ring, or aws-lc in a build with the feature `aws-lc`. Names no
-//! provider of TLS: that is the daemon's.
+//! Owns the list. It is the same for both libraries that can verify: ring, and aws-lc in a build with the feature `aws-lc`. Must not
+//! name a TLS crypto provider; `crypto` of the daemon does.
 
 use rustls_pki_types::SignatureVerificationAlgorithm;
 
@@ -10,7 +10,8 @@ use webpki::aws_lc_rs as algorithms;
 #[cfg(not(feature = "aws-lc"))]
 use webpki::ring as algorithms;
 
-/// The signatures that a certificate or a revocation list may carry: those that ring knows. aws-lc would know P-521 and ML-DSA.
+/// The signature algorithms that hookgate accepts on certificates and revocation lists: those that ring supports. aws-lc also
+/// supports P-521 and ML-DSA, which are not accepted.
 pub static CERTIFICATE_SIGNATURES: &[&dyn SignatureVerificationAlgorithm] = &[
     algorithms::ECDSA_P256_SHA256,
     algorithms::ECDSA_P256_SHA384,

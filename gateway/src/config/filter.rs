@@ -8,13 +8,14 @@ use std::path::PathBuf;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::Listen;
-use super::document::{self, Report};
+use super::bound::Bound;
+use super::document;
 use super::error::Problem;
 use super::length;
-use super::limits::Bound;
+use super::listen::Listen;
 use super::provider::RawProvider;
 use super::ranges::{self, ProviderRanges, RawRangeFiles, RawRanges};
+use super::report::Report;
 use hookgate_filter::{Action, Attach, Destination, Limits, Mode, Policy, RangeSet, Rate, SynLimits};
 
 /// The directory of pinned filters, on the bpffs that systemd mounts.
@@ -219,7 +220,7 @@ fn sets(fields: &RawFilter, mode: Mode, context: &Context<'_>, report: &mut Repo
     ];
     for (raw, ranges) in context.providers.iter().zip(context.ranges) {
         if ranges.prefixes.is_empty() && mode == Mode::Enforce {
-            report.missing_all(
+            report.missing_one_of(
                 raw,
                 "source_ranges",
                 &["source_range_files"],

@@ -1,6 +1,6 @@
-//! `[[key_source]]`: where the keys come from that verify tokens.
+//! `[[key_source]]`: the origins of the keys that verify tokens.
 //!
-//! Owns the names of sources, the one that is built in, and the bounds of fetching. Reads keys from files; fetches nothing:
+//! Owns the names of sources, the built-in source, the bounds of a fetch, and the reading of key files. Must not fetch:
 //! `control::jwks` does.
 
 use std::path::Path;
@@ -11,40 +11,39 @@ use rustls_pki_types::CertificateDer;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::document::{Report, unknown};
-use super::error::Problem;
+use super::bound::Bound;
+use super::entry::Entry;
+use super::error::{Problem, ProofProblem};
 use super::file::{self, MAXIMUM_FILE_BYTES};
-use super::inventory::Fact;
 use super::key_url::KeyUrl;
 use super::length;
-use super::limits::Bound;
-use super::profile;
-use super::proof::ProofProblem;
-use super::warning::Caution;
+use super::name;
+use super::report::Report;
+use super::warning::WarningKind;
 use hookgate_core::auth::token::GOOGLE_KEYS_URL;
 use hookgate_core::auth::{KeySet, KeySourceId};
 
-/// The source that is built in: the keys of Google's ID tokens.
+/// The built-in source: the keys of Google's ID tokens.
 pub(super) const GOOGLE: &str = "google";
 
-/// Most sources of one file: a task fetches each, and each name becomes a metric label.
+/// Most sources of one file. Each has a task that fetches it, and a metric label.
 const MAXIMUM_SOURCES: usize = 64;
-/// Most bytes of a file of keys: 64 keys of 8192 bits have 100 KiB.
+/// Most bytes of a key file. A set of 64 keys of 8192 bits has 100 KiB.
 const MAXIMUM_KEY_FILE_BYTES: u64 = 1024 * 1024;
-/// Up to a minute: a source that takes longer is tried again.
+/// At most a minute. A source that takes longer is fetched again.
 const TIMEOUT: Bound = Bound::new(1, 60_000, " ms");
-/// From a small key to more than the 64 largest that are taken.
+/// From the size of one small key to more than that of 64 keys of the largest accepted length.
 const BYTES: Bound = Bound::new(1024, 1024 * 1024, " bytes");
-/// Up to a week: for so long may a key that its issuer withdrew be trusted where the issuer is out of reach.
+/// At most a week. If the issuer is unreachable, a key that it withdrew is trusted for up to this time longer.
 const STALE: Bound = Bound::new(0, 7 * 24 * 3600, " s");
 
-const WRITE_NAME: &str = "name = \"issuer\": what key_source of a token calls it";
+const WRITE_NAME: &str = "name = \"issuer\": the name that key_source of a token refers to";
 const WRITE_URL: &str = "url = \"https://issuer.example/keys\", or file = \"keys.json\"";
 
-/// Where keys come from.
+/// A named source of keys.
 #[derive(Debug)]
 pub struct KeySource {
-    /// `name`: what tokens, logs and metrics call it.
+    /// `name`: the name in tokens, logs and metrics.
     pub name: Arc<str>,
     /// `url` or `file`.
     pub origin: KeyOrigin,
@@ -53,22 +52,22 @@ pub struct KeySource {
 /// Where the keys of a source are.
 #[derive(Debug)]
 pub enum KeyOrigin {
-    /// `url`: they are fetched, and kept fresh.
+    /// `url`: the keys are fetched, and fetched again before they are stale.
     Url {
-        /// From where.
+        /// The URL.
         url: KeyUrl,
-        /// Within which bounds.
+        /// The bounds of a fetch.
         limits: FetchLimits,
-        /// `ca_file`: who may vouch for the server, at least one; `None` stands for the roots of this host.
+        /// `ca_file`: the trust anchors for the server's certificate, at least one; `None` means the roots of this host.
         roots: Option<Vec<CertificateDer<'static>>>,
     },
-    /// `file`: they are these until the next reload.
+    /// `file`: these keys, until the next reload.
     File(Arc<KeySet>),
 }
 
 impl KeyOrigin {
-    /// Whether keys from here may stand for those from `other`: the same URL, fetched within the same bounds from a server with
-    /// the same roots. Never so for files, which each load reads anew.
+    /// Whether keys from this origin are also keys of `other`: the same URL, bounds and roots. Never true for files, which each
+    /// load reads again.
     #[must_use]
     pub fn same_as(&self, other: &Self) -> bool {
         match (self, other) {
@@ -81,24 +80,24 @@ impl KeyOrigin {
     }
 }
 
-/// Bounds of one source.
+/// The bounds of fetches of one source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FetchLimits {
-    /// From the look-up of the name to the last byte.
+    /// Longest time of one fetch, from the look-up of the name to the last byte.
     pub timeout: Duration,
-    /// Of the document.
+    /// Most bytes of the document.
     pub max_bytes: usize,
-    /// Keys are not fetched more often, whatever the issuer says.
+    /// Shortest interval between fetches, whatever `Cache-Control` says.
     pub min_fresh: Duration,
-    /// Keys are fetched at least so often, whatever the issuer says: a key that the issuer withdrew is not trusted for longer.
+    /// Longest interval between fetches, whatever `Cache-Control` says. It bounds the time for which a withdrawn key is trusted.
     pub max_fresh: Duration,
-    /// How long stale keys are relied on while they cannot be fetched.
+    /// How long stale keys are used if a fetch fails.
     pub max_stale: Duration,
 }
 
 impl Default for FetchLimits {
-    /// A set of 64 keys of 8192 bits has 100 KiB. A day of staleness lets an issuer be out of reach over a night; a key that it
-    /// withdrew is trusted for two days at the very most.
+    /// A set of 64 keys of 8192 bits has 100 KiB. With one day of staleness, an issuer can be unreachable for a night. A
+    /// withdrawn key is trusted for at most two days.
     fn default() -> Self {
         Self {
             timeout: Duration::from_secs(10),
@@ -110,7 +109,7 @@ impl Default for FetchLimits {
     }
 }
 
-/// `[[key_source]]` as it stands in the file.
+/// `[[key_source]]`, as written in the file.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawKeySource {
@@ -123,10 +122,10 @@ pub(super) struct RawKeySource {
     max_stale_s: Option<Spanned<i64>>,
 }
 
-/// The sources of a file, for tokens to refer to.
+/// The sources of a file, to which tokens refer by name.
 pub(super) struct KeySources<'r> {
     written: Vec<Written<'r>>,
-    /// The place of the built-in source, once a token needed it.
+    /// The id of the built-in source, if a token uses it.
     google: Option<KeySourceId>,
 }
 
@@ -138,12 +137,12 @@ struct Written<'r> {
 }
 
 impl<'r> KeySources<'r> {
-    /// Parses the sources. One that is at fault keeps its name and its place, so that tokens can refer to it.
+    /// Parses the sources; reports errors. A source with an error keeps its name and its index, so that tokens can refer to it.
     pub(super) fn new(raw: &'r [Spanned<RawKeySource>], report: &mut Report<'_>) -> Self {
         let mut written: Vec<Written<'_>> = Vec::new();
         for raw in length::first(raw, MAXIMUM_SOURCES, report) {
             let name = match &raw.get_ref().name {
-                Some(text) => profile::name(text, report),
+                Some(text) => name::parse(text, report),
                 None => {
                     report.missing(raw, "name", WRITE_NAME);
                     None
@@ -161,7 +160,7 @@ impl<'r> KeySources<'r> {
         Self { written, google: None }
     }
 
-    /// The source that a token names; an unknown name is reported.
+    /// The source with a name; reports an unknown name.
     pub(super) fn find(&mut self, name: &Spanned<String>, report: &mut Report<'_>) -> Option<KeySourceId> {
         if name.get_ref() == GOOGLE {
             return Some(self.google());
@@ -169,15 +168,15 @@ impl<'r> KeySources<'r> {
         if let Some(id) = self.written(name.get_ref()) {
             return Some(id);
         }
-        // Where a source has no name, or none that is fit, this may be the one that was meant.
+        // If a source has no valid name, the token may mean that one, so nothing is reported.
         if self.written.iter().all(|source| source.name.is_some()) {
             let names = self.written.iter().filter_map(|source| source.name.as_deref()).chain([GOOGLE]);
-            report.error(name, unknown("key source", name.get_ref(), "there are", names));
+            report.error(name, Problem::unknown("key source", name.get_ref(), "there are", names));
         }
         None
     }
 
-    /// The source of the keys of Google's tokens: the one that the file calls so, or else the built-in one.
+    /// The source named "google": that of the file, or the built-in one.
     pub(super) fn google(&mut self) -> KeySourceId {
         let next = KeySourceId(place(self.written.len()));
         self.written(GOOGLE).unwrap_or_else(|| *self.google.get_or_insert(next))
@@ -189,13 +188,13 @@ impl<'r> KeySources<'r> {
         Some(KeySourceId(place(index)))
     }
 
-    /// The sources by their ids. Those at fault are left out, so that this is whole only if nothing was reported.
+    /// The sources in the order of their ids. Those with an error are left out, so the list is complete only without errors.
     pub(super) fn finish(self, report: &mut Report<'_>) -> Vec<KeySource> {
         let mut sources = Vec::new();
         for Written { raw, name, origin, used } in self.written {
             let (Some(name), Some(origin)) = (name, origin) else { continue };
             if !used {
-                report.warn(raw, Caution::UnusedKeySource { name: name.to_string() });
+                report.warn(raw, WarningKind::UnusedKeySource { name: name.to_string() });
             }
             sources.push(KeySource { name, origin });
         }
@@ -208,7 +207,7 @@ impl<'r> KeySources<'r> {
     }
 }
 
-/// The index of a source as its id has it; [`MAXIMUM_SOURCES`] is far below the type's end.
+/// The index of a source, as the number in its id. It fits, because it is at most [`MAXIMUM_SOURCES`].
 fn place(index: usize) -> u16 {
     u16::try_from(index).unwrap_or(u16::MAX)
 }
@@ -230,7 +229,7 @@ fn origin(raw: &Spanned<RawKeySource>, report: &mut Report<'_>) -> Option<KeyOri
             None
         }
         (None, None) => {
-            report.missing_all(raw, "url", &["file"], Problem::Missing { write: WRITE_URL });
+            report.missing_one_of(raw, "url", &["file"], Problem::Missing { write: WRITE_URL });
             None
         }
     }
@@ -247,7 +246,7 @@ fn fetched(fields: &RawKeySource, url: &Spanned<String>, report: &mut Report<'_>
     let roots = fields.ca_file.as_ref().map(|text| {
         let path = report.resolve(text.get_ref());
         let roots = roots(&path).map_err(|problem| report.error(text, problem)).ok()?;
-        report.note(text, "roots".to_owned(), Fact::new(format!("{} certificates", roots.len()), &roots));
+        report.add_entry(text, "roots".to_owned(), Entry::new(format!("{} certificates", roots.len()), &roots));
         Some(roots)
     });
     let parsed = KeyUrl::parse(url.get_ref()).map_err(|error| report.error(url, ProofProblem::from(error).into())).ok();
@@ -257,11 +256,7 @@ fn fetched(fields: &RawKeySource, url: &Spanned<String>, report: &mut Report<'_>
 fn roots(path: &Path) -> Result<Vec<CertificateDer<'static>>, Problem> {
     let certificates = file::certificates(&file::read_named(path, MAXIMUM_FILE_BYTES)?, path)?;
     for (index, certificate) in certificates.iter().enumerate() {
-        webpki::anchor_from_trusted_cert(certificate).map_err(|error| Problem::Certificate {
-            path: path.to_owned(),
-            number: index + 1,
-            reason: error.to_string(),
-        })?;
+        file::trust_anchor(certificate, index, path)?;
     }
     Ok(certificates)
 }
@@ -270,13 +265,13 @@ fn key_file(text: &Spanned<String>, report: &mut Report<'_>) -> Option<Arc<KeySe
     let path = report.resolve(text.get_ref());
     let set = file::read_named(&path, MAXIMUM_KEY_FILE_BYTES).and_then(|document| {
         let set = KeySet::parse(&document).map_err(|error| ProofProblem::KeySet { path: path.clone(), error })?;
-        let fact = Fact::new(format!("{} keys", set.usable_keys()), &document);
-        Ok((set, fact))
+        let entry = Entry::new(format!("{} keys", set.usable_keys()), &document);
+        Ok((set, entry))
     });
-    let (set, fact) = set.map_err(|problem| report.error(text, problem)).ok()?;
-    report.note(text, "keys".to_owned(), fact);
+    let (set, entry) = set.map_err(|problem| report.error(text, problem)).ok()?;
+    report.add_entry(text, "keys".to_owned(), entry);
     for reason in set.skipped() {
-        report.warn(text, Caution::KeySkipped { path: path.clone(), reason: reason.to_string() });
+        report.warn(text, WarningKind::KeySkipped { path: path.clone(), reason: reason.to_string() });
     }
     Some(Arc::new(set))
 }

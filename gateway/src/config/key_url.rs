@@ -1,6 +1,6 @@
 //! `https` URLs of key sets.
 //!
-//! Owns which URLs keys may be fetched from. Fetches nothing: `control::jwks` does.
+//! Owns the syntax of the URLs from which keys can be fetched. Must not fetch: `control::jwks` does.
 
 use std::fmt;
 
@@ -8,30 +8,34 @@ use hyper::Uri;
 use hyper::http::uri::Scheme;
 use rustls_pki_types::ServerName;
 
-/// Where a key set is: an `https` URL.
+/// The `https` URL of a key set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyUrl {
     uri: Uri,
     port: u16,
 }
 
-/// Why a text is no such URL.
+/// Why a text is not the URL of a key set.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KeyUrlError {
-    /// No absolute URL.
-    #[error("\"{text}\" is not a URL; write it as \"https://issuer.example/keys\"")]
+    /// Not an absolute URL.
+    #[error(
+        "\"{text}\" is not a URL; write an absolute one without a fragment, such as \"https://issuer.example/keys\""
+    )]
     Malformed {
         /// The text.
         text: String,
     },
     /// Another scheme.
-    #[error("\"{text}\" is not an https URL; keys that anyone on the way could replace prove nothing")]
+    #[error(
+        "\"{text}\" is not an https URL; write https://, because anyone on the path could replace keys sent without TLS"
+    )]
     NotHttps {
         /// The text.
         text: String,
     },
     /// Credentials in the URL.
-    #[error("the URL holds a user name or password; key sets are public")]
+    #[error("the URL has a user name or password; remove it, because key sets are public")]
     Credentials,
 }
 
@@ -40,7 +44,7 @@ impl KeyUrl {
     ///
     /// # Errors
     ///
-    /// Where `text` is no absolute `https` URL, or holds credentials.
+    /// If `text` is not an absolute `https` URL, or has credentials.
     pub fn parse(text: &str) -> Result<Self, KeyUrlError> {
         let malformed = || KeyUrlError::Malformed { text: text.to_owned() };
         if text.contains('#') {
@@ -57,7 +61,7 @@ impl KeyUrl {
         // The server's certificate must name the host.
         let host = authority.host().trim_start_matches('[').trim_end_matches(']');
         ServerName::try_from(host).map_err(|_| malformed())?;
-        // `port_u16` is none for a port that is no number of 16 bits as well as for none at all.
+        // `port` is `None` both for an invalid port and for no port, so the text decides.
         let port = match authority.port() {
             Some(port) => Some(port.as_u16()),
             None if authority.as_str().ends_with(':') => None,
@@ -73,7 +77,7 @@ impl KeyUrl {
         &self.uri
     }
 
-    /// Which port to connect to.
+    /// The port to connect to.
     #[must_use]
     pub fn port(&self) -> u16 {
         self.port
@@ -92,7 +96,7 @@ mod tests {
     use super::{KeyUrl, KeyUrlError};
 
     #[test]
-    fn takes_https_urls_and_no_others() {
+    fn accepts_only_https_urls() {
         for (text, shown, port) in [
             ("https://www.googleapis.com/oauth2/v3/certs", "https://www.googleapis.com/oauth2/v3/certs", 443),
             ("https://issuer.example", "https://issuer.example/", 443),

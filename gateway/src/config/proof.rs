@@ -1,12 +1,11 @@
-//! `proof` and `replay`: what a provider or a route demands of a request beyond the certificate.
+//! `proof` and `replay`: the proofs that a provider or a route demands beside the certificate.
 //!
-//! Owns how proofs combine, how a provider completes those of its preset, and that what a preset demands is never dropped in
-//! silence: where the operator's part is missing, that is an error. What each proof demands is in the modules below.
+//! Owns how proofs combine, and how a provider completes the proof of its preset. A proof that a preset demands is never dropped
+//! silently: if the operator's part is missing, that is an error. Must not know the keys of a single proof: the modules below do.
 
-mod problem;
 mod replay;
 mod secret;
-mod session;
+mod session_parameter;
 mod signature;
 mod token;
 
@@ -17,15 +16,15 @@ use std::sync::Arc;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::document::{self, Report, WordOr};
-use super::error::Problem;
-use super::key_source::KeySources;
-use hookgate_core::auth::policy::PolicyError;
+use super::document::{self, WordOr};
+use super::error::{Problem, ProofProblem};
+use super::key_source::{KeySource, KeySources};
+use super::report::Report;
+use hookgate_core::auth::proof_policy::ProofPolicyError;
 use hookgate_core::auth::{Clause, Proof, ProofPolicy, ReplayRule};
 
-pub use self::problem::ProofProblem;
 pub(super) use self::replay::RawReplay;
-pub(super) use self::session::RawSessionParameter;
+pub(super) use self::session_parameter::RawSessionParameter;
 pub(super) use self::signature::RawSignature;
 pub(super) use self::token::RawToken;
 #[cfg(test)]
@@ -33,13 +32,24 @@ pub(super) use self::{
     replay::DEFAULT_WINDOW_SECONDS, signature::DEFAULT_TOLERANCE_SECONDS, token::DEFAULT_LEEWAY_SECONDS,
 };
 
-/// The word for the certificate alone.
+/// The word for no proof beside the certificate.
 const CERTIFICATE: &str = "certificate";
 
-const WRITE_PROOFS: &str =
-    "proofs, such as [{ signature = { … } }]; proof = \"certificate\" takes the certificate alone";
+const WRITE_PROOFS: &str = "proofs, such as [{ signature = { … } }]; or write proof = \"certificate\" to demand none";
 
-/// A proof, or a group of them.
+/// The proofs that providers and routes demand beside the certificate, and the keys that verify them.
+#[derive(Debug)]
+pub struct Proofs {
+    /// By [`ProviderId`](hookgate_core::identity::ProviderId): one per provider.
+    pub providers: Vec<Arc<ProofPolicy>>,
+    /// By the index of the route. A route's policy replaces those of its providers; `None` keeps them.
+    pub routes: Vec<Option<Arc<ProofPolicy>>>,
+    /// By [`KeySourceId`](hookgate_core::auth::KeySourceId): `[[key_source]]` in the order of the file, then the built-in source if
+    /// a token needs it.
+    pub key_sources: Vec<KeySource>,
+}
+
+/// A table of `proof`: a proof, or a group of proofs.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawClause {
@@ -55,7 +65,7 @@ pub(super) struct RawClause {
     signature: Option<Spanned<RawSignature>>,
 }
 
-/// The parts that a provider adds to the proofs of its preset.
+/// The operator's parts of a preset's proofs, which stand beside `preset`.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Completion<'r> {
     pub(super) token: Option<&'r Spanned<RawToken>>,
@@ -63,46 +73,46 @@ pub(super) struct Completion<'r> {
     pub(super) signature: Option<&'r Spanned<RawSignature>>,
 }
 
-/// What a preset demands. Its proofs lack the operator's part.
+/// The proof and the replay rule of a preset. The proof lacks the operator's part.
 #[derive(Debug, Default)]
 pub(super) struct PresetProofs {
     pub(super) proof: Option<RawClause>,
     pub(super) replay: Option<RawReplay>,
 }
 
-/// Everything that a provider and its preset say about proofs.
-pub(super) struct Demands<'r> {
+/// All keys of a provider and its preset that are about proofs.
+pub(super) struct ProviderProofs<'r> {
     pub(super) proof: Option<&'r Spanned<WordOr<RawClause>>>,
     pub(super) replay: Option<&'r Spanned<WordOr<RawReplay>>>,
     pub(super) own: Completion<'r>,
-    /// The name of the preset, and what it demands.
+    /// The name of the preset, and its proofs.
     pub(super) preset: Option<(&'r str, &'r PresetProofs)>,
 }
 
-/// What the requests of a provider, the one of `table`, must prove; what is wrong is reported.
+/// Parses the policy of the provider in `table`; reports errors.
 pub(super) fn of_provider<T>(
     table: &Spanned<T>,
-    demands: &Demands<'_>,
+    proofs: &ProviderProofs<'_>,
     name: &str,
     sources: &mut KeySources<'_>,
     report: &mut Report<'_>,
 ) -> Option<Arc<ProofPolicy>> {
-    let preset = demands.preset.and_then(|(name, proofs)| Some((name, proofs.proof.as_ref()?)));
-    let policy = match (demands.proof, preset) {
+    let preset = proofs.preset.and_then(|(name, preset)| Some((name, preset.proof.as_ref()?)));
+    let policy = match (proofs.proof, preset) {
         (Some(raw), _) => {
-            demands.own.refuse(&|_| true, &|| ProofProblem::Replaced, report);
+            proofs.own.refuse(&|_| true, &|| ProofProblem::Replaced, report);
             explicit(raw, sources, report)
         }
-        (None, Some((preset, clause))) => completed(table, preset, clause, demands.own, sources, report),
+        (None, Some((preset, clause))) => completed(table, preset, clause, proofs.own, sources, report),
         (None, None) => {
-            demands.own.refuse(&|_| true, &|| ProofProblem::NothingToComplete, report);
+            proofs.own.refuse(&|_| true, &|| ProofProblem::NothingToComplete, report);
             Some(ProofPolicy::certificate_alone())
         }
     };
     let scope = format!("provider {name}");
-    // The preset's rule belongs to the preset's proof: with the certificate alone, ids are not worth what they are there.
-    let preset_rule = demands.preset.filter(|_| demands.proof.is_none()).and_then(|(_, proofs)| proofs.replay.as_ref());
-    let (rule, at) = match (demands.replay, preset_rule) {
+    // The replay rule of the preset goes with the proof of the preset, which makes the ids trustworthy.
+    let preset_rule = proofs.preset.filter(|_| proofs.proof.is_none()).and_then(|(_, preset)| preset.replay.as_ref());
+    let (rule, at) = match (proofs.replay, preset_rule) {
         (Some(raw), _) => (replay::choice(raw, &scope, report), raw.span()),
         (None, Some(rule)) => {
             let rule = Spanned::new(table.span(), rule.clone());
@@ -110,10 +120,10 @@ pub(super) fn of_provider<T>(
         }
         (None, None) => (Some(None), table.span()),
     };
-    guarded(policy?, rule?, &at, report)
+    with_rule(policy?, rule?, &at, report)
 }
 
-/// What the requests of a route must prove in place of what its providers demand; `Some(None)` where it says nothing.
+/// Parses the policy of a route, which replaces that of its providers; reports errors. `Some(None)` if the route has none.
 pub(super) fn of_route(
     proof: Option<&Spanned<WordOr<RawClause>>>,
     replay: Option<&Spanned<WordOr<RawReplay>>>,
@@ -132,10 +142,11 @@ pub(super) fn of_route(
         Some(raw) => (replay::choice(raw, &format!("route {name}"), report), raw.span()),
         None => (Some(None), proof.span()),
     };
-    guarded(policy?, rule?, &at, report).map(Some)
+    with_rule(policy?, rule?, &at, report).map(Some)
 }
 
-fn guarded(
+/// Adds `rule` to `policy`; reports at `at` if they do not fit.
+fn with_rule(
     policy: ProofPolicy,
     rule: Option<ReplayRule>,
     at: &Range<usize>,
@@ -157,11 +168,11 @@ fn explicit(
             report.error(raw, ProofProblem::Word { word: word.clone() }.into());
             None
         }
-        WordOr::Table(clause) => demand(&Spanned::new(raw.span(), clause.clone()), sources, report),
+        WordOr::Table(clause) => policy(&Spanned::new(raw.span(), clause.clone()), sources, report),
     }
 }
 
-/// The proof of a preset with the operator's part put in.
+/// The policy of a preset, completed by the operator's part.
 fn completed<T>(
     table: &Spanned<T>,
     preset: &str,
@@ -173,10 +184,10 @@ fn completed<T>(
     let kinds = clause.kinds();
     own.refuse(&|kind| !kinds.contains(&kind), &|| ProofProblem::NothingToComplete, report);
     match own.complete(clause, &table.span()) {
-        Some(clause) => demand(&Spanned::new(table.span(), clause), sources, report),
+        Some(clause) => policy(&Spanned::new(table.span(), clause), sources, report),
         None => {
             let problem = ProofProblem::Incomplete { preset: preset.to_owned(), write: clause.completions() };
-            report.missing_all(table, "proof", &["token", "session_parameter", "signature"], problem.into());
+            report.missing_one_of(table, "proof", &["token", "session_parameter", "signature"], problem.into());
             None
         }
     }
@@ -190,7 +201,7 @@ enum Kind {
 }
 
 impl Completion<'_> {
-    /// Reports the parts of these kinds.
+    /// Reports `problem` for each part of a kind that `which` selects.
     fn refuse(&self, which: &dyn Fn(Kind) -> bool, problem: &dyn Fn() -> ProofProblem, report: &mut Report<'_>) {
         let spans = [
             (Kind::Token, self.token.map(Spanned::span)),
@@ -202,8 +213,8 @@ impl Completion<'_> {
         }
     }
 
-    /// The preset's clause with these parts put in. Of alternatives, those that the operator has no part for are left out.
-    /// `None` where nothing would be left, or a part of several that are all demanded is missing: never less than demanded.
+    /// The preset's clause, completed by these parts. Alternatives without a part are left out. `None` if no alternative remains,
+    /// or if a part of an `all` list is missing: the result never demands less than the preset does.
     fn complete(&self, preset: &RawClause, at: &Range<usize>) -> Option<RawClause> {
         let placed = |clauses: Vec<RawClause>| {
             Spanned::new(at.clone(), clauses.into_iter().map(|clause| Spanned::new(at.clone(), clause)).collect())
@@ -235,12 +246,12 @@ impl Completion<'_> {
 }
 
 impl RawClause {
-    /// The clauses within, or none.
+    /// The clauses of the group; none for a single proof.
     fn parts(&self) -> impl Iterator<Item = &RawClause> {
         [&self.all, &self.any].into_iter().flatten().flat_map(|list| list.get_ref()).map(Spanned::get_ref)
     }
 
-    /// Which kinds of proof stand in it, at any depth.
+    /// The kinds of its proofs, at any depth.
     fn kinds(&self) -> Vec<Kind> {
         let mut kinds: Vec<Kind> = self.parts().flat_map(Self::kinds).collect();
         kinds.extend(self.token.as_ref().map(|_| Kind::Token));
@@ -249,11 +260,11 @@ impl RawClause {
         kinds
     }
 
-    /// The lines that complete it, for people.
+    /// The lines that complete it, for a message.
     fn completions(&self) -> String {
         let mut lines: Vec<String> = self.parts().map(Self::completions).collect();
         lines.extend(self.token.as_ref().map(|token| token.get_ref().completion().to_owned()));
-        lines.extend(self.session_parameter.as_ref().map(|_| session::COMPLETION.to_owned()));
+        lines.extend(self.session_parameter.as_ref().map(|_| session_parameter::COMPLETION.to_owned()));
         lines.extend(self.signature.as_ref().map(|_| signature::COMPLETION.to_owned()));
         lines.dedup();
         lines.join(if self.any.is_some() { ", or " } else { ", and " })
@@ -261,12 +272,12 @@ impl RawClause {
 
     fn describe(&self, text: &mut String) {
         if self.any.is_some() {
-            text.push_str("  any of these; those of which nothing is said are left out\n");
+            text.push_str("  any one of these suffices; those that you do not complete are left out\n");
         }
         for part in self.parts() {
             part.describe(text);
         }
-        // Writing to a String cannot fail, here and below.
+        // A write to a String cannot fail, here and below.
         if let Some(token) = &self.token {
             let _ = writeln!(text, "  token               {}", token.get_ref().describe());
         }
@@ -280,7 +291,7 @@ impl RawClause {
 }
 
 impl PresetProofs {
-    /// What is demanded, and what the operator has to add, for people; empty where nothing is.
+    /// The proofs, and the lines that the operator adds, for `hookgate providers`. Empty if there is no proof.
     pub(super) fn describe(&self) -> String {
         let Some(clause) = &self.proof else { return String::new() };
         let mut text = String::from("\nproof\n");
@@ -289,12 +300,12 @@ impl PresetProofs {
             let _ = writeln!(text, "  duplicates          {}", replay.describe());
         }
         let _ = writeln!(text, "  you add             {}", clause.completions());
-        let _ = writeln!(text, "  or do without       proof = \"{CERTIFICATE}\"");
+        let _ = writeln!(text, "  or demand none      proof = \"{CERTIFICATE}\"");
         text
     }
 }
 
-/// The one thing that a table of proofs holds.
+/// The content of a table of `proof`: exactly one of these.
 enum Content<'r> {
     All(&'r Spanned<Vec<Spanned<RawClause>>>),
     Any(&'r Spanned<Vec<Spanned<RawClause>>>),
@@ -323,13 +334,13 @@ fn content<'r>(raw: &'r Spanned<RawClause>, report: &mut Report<'_>) -> Option<C
     first
 }
 
-fn demand(raw: &Spanned<RawClause>, sources: &mut KeySources<'_>, report: &mut Report<'_>) -> Option<ProofPolicy> {
+fn policy(raw: &Spanned<RawClause>, sources: &mut KeySources<'_>, report: &mut Report<'_>) -> Option<ProofPolicy> {
     let policy = match content(raw, report)? {
         Content::All(list) => ProofPolicy::all(clauses(list, sources, report)?),
         Content::Any(list) => ProofPolicy::any(clauses(list, sources, report)?),
         one => ProofPolicy::all(vec![Clause::One(proof(raw, one, sources, report)?)]),
     };
-    policy.map_err(|error: PolicyError| report.error(raw, ProofProblem::from(error).into())).ok()
+    policy.map_err(|error: ProofPolicyError| report.error(raw, ProofProblem::from(error).into())).ok()
 }
 
 fn clauses(
@@ -357,7 +368,7 @@ fn proofs(
     })
 }
 
-/// What `parse` makes of every entry of a list, which may not be empty; `None` if any is at fault.
+/// Parses every entry of a list, which must not be empty, with `parse`. `None` if one has an error.
 fn each<T>(
     list: &Spanned<Vec<Spanned<RawClause>>>,
     report: &mut Report<'_>,
@@ -379,7 +390,7 @@ fn proof(
 ) -> Option<Proof> {
     match content {
         Content::Token(raw) => token::parse(raw, false, sources, report).map(Proof::Token),
-        Content::SessionParameter(raw) => session::parse(raw, sources, report).map(Proof::SessionParameter),
+        Content::SessionParameter(raw) => session_parameter::parse(raw, sources, report).map(Proof::SessionParameter),
         Content::Signature(raw) => signature::parse(raw, report).map(Proof::Signature),
         Content::All(_) | Content::Any(_) => {
             report.error(raw, ProofProblem::TooDeep.into());

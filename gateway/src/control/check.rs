@@ -1,4 +1,4 @@
-//! `hookgate check`.
+//! `hookgate check`. Owns its output and exit code; must not start anything that the configuration asks for.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -6,8 +6,8 @@ use std::process::ExitCode;
 use super::reload::Loader;
 use crate::config::Config;
 
-/// Loads the configuration as `run` would, and says what is wrong with it: every error on standard error, every warning too,
-/// and a last line on standard output where it can be served. Exit code 0 or 1.
+/// Loads the configuration as `run` does. Prints every error and warning to standard error, and a summary to standard output if
+/// there is no error. Exit code 0, or 1 if there is an error.
 pub fn check(path: &Path) -> ExitCode {
     let (config, warnings) = match Config::load(path) {
         Ok(loaded) => loaded,

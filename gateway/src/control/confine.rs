@@ -1,9 +1,9 @@
-//! What the process gives up before it serves: every capability, new privileges, and whatever serving does not take of files,
-//! ports and other processes.
+//! Gives up privileges before hookgate serves: every capability, the right to gain new ones, and all access to files, ports and other
+//! processes that serving does not need.
 //!
-//! Owns the order, and what may stay. Capabilities and Landlock rules belong to a thread, and threads inherit them from the one
-//! that starts them: so the main thread gives up before it starts a worker, and what starts earlier starts through
-//! [`unprivileged`]. Nothing here can be taken back, and nothing here may depend on the configuration's text.
+//! Owns the order of the steps, and the exceptions. Capabilities and Landlock rules belong to a thread, and a new thread inherits
+//! them. So the main thread gives them up before it starts a worker, and a thread that starts earlier starts in [`unprivileged`] or
+//! [`restricted`]. No step can be undone. Must not depend on the text of the configuration.
 
 use std::io;
 use std::thread;
@@ -19,56 +19,56 @@ use rustix::thread::{
     remove_capability_from_bounding_set, set_capabilities, set_no_new_privs,
 };
 
-/// The newest Landlock interface that the rules were written for and tested with (Linux 6.12). A later one would add the right
-/// to connect to a handler's socket, which has to stay.
+/// The newest Landlock interface that the rules were written for and tested with (Linux 6.12). A newer interface would also restrict
+/// connecting to the sockets of handlers, which serving needs.
 const LANDLOCK: ABI = ABI::V6;
 
-/// Why the process cannot be confined; it does not serve then.
+/// Why the process cannot be confined. It does not serve then.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ConfineError {
-    /// A capability set.
-    #[error("the process cannot give up its {set} capabilities")]
+    /// A capability set cannot be emptied.
+    #[error("cannot give up the {set} capabilities")]
     Capabilities {
         /// Which set.
         set: &'static str,
-        /// What the kernel said.
+        /// The kernel's error.
         source: Errno,
     },
-    /// `no_new_privs`.
-    #[error("the process cannot rule out new privileges (PR_SET_NO_NEW_PRIVS)")]
+    /// `no_new_privs` cannot be set (PR_SET_NO_NEW_PRIVS).
+    #[error("cannot set no_new_privs")]
     NewPrivileges(#[source] Errno),
-    /// Landlock is there, and does not take the rules.
-    #[error("the process cannot be restricted by Landlock")]
+    /// The kernel has Landlock, and rejects the rules.
+    #[error("cannot enforce the Landlock rules")]
     Landlock(#[from] RulesetError),
-    /// No short-lived thread.
-    #[error("no thread can be started")]
+    /// A short-lived thread cannot be started.
+    #[error("cannot start a thread")]
     Thread(#[source] io::Error),
 }
 
-/// Keeps keys out of core dumps, and the memory that holds them out of sight for other processes of the same user. To be called
-/// before the first secret is read.
+/// Keeps keys out of core dumps, and denies other processes of the same user access to the memory of this one. Call it before the
+/// first secret is read.
 ///
-/// Either suffices for a dump into a file. Where dumps go to a program, the kernel does not look at the limit; and the limit
+/// Each of the two calls suffices if dumps go to a file. If they go to a program, the kernel ignores the size limit. The limit also
 /// holds for a program that is executed later, which would be dumpable again.
 pub(super) fn hide_memory() {
     setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })
-        .unwrap_or_else(|error| tracing::warn!(%error, "the size of core dumps cannot be limited to nothing"));
+        .unwrap_or_else(|error| tracing::warn!(%error, "cannot limit the size of core dumps to 0"));
     set_dumpable_behavior(DumpableBehavior::NotDumpable)
-        .unwrap_or_else(|error| tracing::warn!(%error, "core dumps cannot be ruled out"));
+        .unwrap_or_else(|error| tracing::warn!(%error, "cannot disable core dumps"));
 }
 
-/// Gives everything up, on the main thread, for it and every thread that it starts from now on, and says so in the log.
-/// `filter_is_usable` tries whether the filter's maps can still be read.
+/// Gives up all privileges of the main thread and of every thread that it starts from now on, and logs it. `filter_is_usable` checks
+/// whether the filter's maps can still be read.
 ///
 /// # Errors
 ///
-/// Where the kernel does not take something back. Landlock is no reason: where the kernel has none, or an older one, that is
-/// logged.
+/// [`ConfineError`] if a step fails. A kernel with an older Landlock, or without one, is no error; it is logged.
 pub(super) fn confine(filter_is_usable: impl Fn() -> bool) -> Result<(), ConfineError> {
     let bounded = give_up_capabilities(&filter_is_usable)?;
     let status = restrict()?;
     let kept = capabilities(None).map_err(|source| ConfineError::Capabilities { set: "permitted", source })?.permitted;
-    let capabilities = if kept.is_empty() { "none" } else { "CAP_BPF, which this kernel asks of whoever reads a map" };
+    let capabilities =
+        if kept.is_empty() { "none" } else { "CAP_BPF, which this kernel requires for every access to a map" };
     let bounding_set = if bounded { "empty" } else { "as the service manager left it" };
     match landlock_label(&status) {
         Ok(landlock) => tracing::info!(capabilities, bounding_set, landlock, "privileges given up"),
@@ -76,8 +76,8 @@ pub(super) fn confine(filter_is_usable: impl Fn() -> bool) -> Result<(), Confine
     }
     if geteuid().is_root() {
         tracing::warn!(
-            "hookgate runs as root: without capabilities, but as the owner of most files of this host; let it run as a \
-             user of its own, as hookgate.service does"
+            "hookgate runs as root: it has no capabilities, but it owns most files of this host; run it as a user of its \
+             own, as hookgate.service does"
         );
     }
     Ok(())
@@ -87,7 +87,7 @@ pub(super) fn confine(filter_is_usable: impl Fn() -> bool) -> Result<(), Confine
 ///
 /// # Errors
 ///
-/// Where there is no thread to be had, or the kernel does not take the capabilities back.
+/// If the thread cannot be started, or its capabilities cannot be given up.
 pub(super) fn unprivileged<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T, ConfineError> {
     let give_up_and_work = || give_up_capabilities(&|| true).map(|_| work());
     thread::scope(|scope| {
@@ -97,24 +97,22 @@ pub(super) fn unprivileged<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T
     })
 }
 
-/// As [`unprivileged`], under Landlock too: for a thread that has to start before the main thread is confined.
+/// Runs `work` as [`unprivileged`] does, and under the Landlock rules: for a thread that starts before the main thread is confined.
 ///
 /// # Errors
 ///
-/// As there.
+/// As [`unprivileged`], or if the Landlock rules are rejected.
 pub(super) fn restricted<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T, ConfineError> {
     unprivileged(|| restrict().map(|_| work()))?.map_err(ConfineError::from)
 }
 
-/// Empties the capability sets of this thread, and rules new privileges out. Returns whether the bounding set is empty too.
+/// Empties the capability sets of this thread, and sets `no_new_privs`. Returns whether the bounding set is empty too.
 ///
-/// Before Linux 5.19, `kernel.unprivileged_bpf_disabled` (the default of most distributions) asks CAP_BPF of every bpf(2), also
-/// of one on a descriptor that is open already. So the filter is tried while the capability can still be had back, and that
-/// one alone stays where it has to.
+/// Before Linux 5.19, with `kernel.unprivileged_bpf_disabled` (the default of most distributions), every bpf(2) call needs CAP_BPF,
+/// even on an open descriptor. So the filter is tried while CAP_BPF can still be regained, and CAP_BPF stays if the filter needs it.
 fn give_up_capabilities(filter_is_usable: &dyn Fn() -> bool) -> Result<bool, ConfineError> {
     let failed = |set| move |source| ConfineError::Capabilities { set, source };
-    // INVAL before Linux 4.3, which has no such set.
-    clear_ambient_capability_set().or_else(not_there).map_err(failed("ambient"))?;
+    clear_ambient_capability_set().or_else(ignore_missing).map_err(failed("ambient"))?;
     let bounded = empty_bounding_set().map_err(failed("bounding"))?;
     set_no_new_privs(true).map_err(ConfineError::NewPrivileges)?;
     let none = CapabilitySet::empty();
@@ -128,19 +126,20 @@ fn give_up_capabilities(filter_is_usable: &dyn Fn() -> bool) -> Result<bool, Con
     Ok(bounded)
 }
 
-fn not_there(error: Errno) -> Result<(), Errno> {
+/// EINVAL: before Linux 4.3, the kernel has no ambient set.
+fn ignore_missing(error: Errno) -> Result<(), Errno> {
     if error == Errno::INVAL { Ok(()) } else { Err(error) }
 }
 
-/// Whether it could be emptied: that takes CAP_SETPCAP, which a service has no reason to have. Without it the set stays as the
-/// service manager made it, and gives nothing to a process that can gain no privileges.
+/// Empties the bounding set, and returns whether that was permitted. It needs CAP_SETPCAP, which a service should not have. Without it,
+/// the set stays as the service manager made it, which is harmless: `no_new_privs` rules out gaining a capability.
 fn empty_bounding_set() -> Result<bool, Errno> {
     for bit in 0..u64::BITS {
         let capability = CapabilitySet::from_bits_retain(1 << bit);
         match capability_is_in_bounding_set(capability) {
             Ok(true) => {}
             Ok(false) => continue,
-            // Beyond the last that this kernel knows.
+            // Beyond the last capability of this kernel.
             Err(Errno::INVAL) => break,
             Err(error) => return Err(error),
         }
@@ -153,11 +152,11 @@ fn empty_bounding_set() -> Result<bool, Errno> {
     Ok(true)
 }
 
-/// Lets this thread, and those that it starts, read files and connect, and nothing else that Landlock knows of.
+/// Restricts this thread, and those that it starts, to reading files and connecting, as far as Landlock can restrict it.
 ///
-/// Reading stays free, since a reload may name other files; what may be read, the owner of a file and the service manager
-/// decide. Nothing has to be written: a filter that is to stay was pinned before, and is never unpinned by the process that
-/// leaves it there.
+/// All files stay readable, because a reload can name other files; the owners of files and the service manager decide what this
+/// user can read. Nothing needs to be written: a filter that stays is pinned before this, and the process that pinned it never
+/// unpins it.
 fn restrict() -> Result<RestrictionStatus, RulesetError> {
     let files = AccessFs::from_all(LANDLOCK) & !(AccessFs::ReadFile | AccessFs::ReadDir);
     Ruleset::default()
@@ -168,22 +167,22 @@ fn restrict() -> Result<RestrictionStatus, RulesetError> {
         .restrict_self()
 }
 
-/// hookgate sends no signals. Of abstract sockets it may need the one on which a service manager or container runtime waits for
-/// its messages.
+/// hookgate sends no signals. It connects to no abstract socket, except one on which a service manager or container runtime waits for
+/// its notifications.
 fn scopes(notifies_an_abstract_socket: bool) -> BitFlags<Scope> {
     if notifies_an_abstract_socket { Scope::Signal.into() } else { Scope::from_all(LANDLOCK) }
 }
 
-/// What the log says of Landlock: what holds, or why nothing does.
+/// How Landlock restricts the process, for the log, or why it does not.
 fn landlock_label(status: &RestrictionStatus) -> Result<String, &'static str> {
     match (&status.ruleset, status.landlock) {
         (RulesetStatus::NotEnforced, LandlockStatus::NotEnabled) => {
-            Err("this kernel has it switched off (see lsm= of its command line)")
+            Err("Landlock is disabled in this kernel (see lsm= on its command line)")
         }
-        (RulesetStatus::NotEnforced, _) => Err("this kernel has none; Linux 5.13 is the first that can have it"),
+        (RulesetStatus::NotEnforced, _) => Err("this kernel has no Landlock, which needs Linux 5.13"),
         (RulesetStatus::FullyEnforced, _) => Ok("enforced".to_owned()),
         (_, LandlockStatus::Available { effective_abi, .. }) => {
-            Ok(format!("enforced as far as this kernel can (interface {effective_abi:?} of {LANDLOCK:?})"))
+            Ok(format!("enforced in part: this kernel has interface {effective_abi:?} of {LANDLOCK:?}"))
         }
         (_, _) => Ok("enforced in part".to_owned()),
     }

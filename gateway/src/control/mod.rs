@@ -1,8 +1,39 @@
-//! The control plane: what happens beside the way of a request.
+//! The control plane: start-up, and everything beside the path of a request.
 //!
-//! Owns the subcommands, start-up and its order ([`run`]), reload, signals, the metrics endpoint, the service manager with its
-//! sockets and its watchdog, and the keys of token issuers ([`jwks`]). Runs on the main thread; the data plane never waits for it, but where a token names an
-//! unknown key.
+//! Owns the subcommands, reload, signals, the metrics endpoint, the service manager, the watchdog, and the tasks that fetch token
+//! keys. Must not handle peers' connections: workers do. Workers never wait for this room, except a request whose token names an
+//! unknown key (3 seconds at most).
+//!
+//! # Start-up
+//!
+//! [`run`](run::run) takes these steps on the main thread. An error in any of them ends the process with exit code 1.
+//!
+//! 1. Start the log and its thread (`log`).
+//! 2. Exclude the memory of the process from core dumps (`confine`), because the next step reads secrets.
+//! 3. Read the configuration and every file that it names ([`crate::config`]).
+//! 4. Install the signal handlers.
+//! 5. Bind the metrics endpoint.
+//! 6. Choose the I/O backend.
+//! 7. Attach the pre-filter (`filter`), so that no foreign packet reaches an open port.
+//! 8. Build the first [`Snapshot`](crate::snapshot::Snapshot) (`reload`), and start the tasks that fetch token keys ([`jwks`]).
+//! 9. Take over the listening sockets from the service manager, or bind them (`sockets`).
+//! 10. Give up all privileges (`confine`). No byte from a peer has been read so far.
+//! 11. Start the workers, and wait for the first round of each, at most 5 seconds.
+//! 12. Tell the service manager that start-up is complete (`service`).
+//!
+//! # The control thread
+//!
+//! After start-up, the main thread is the control thread. It runs a single-threaded tokio runtime with one loop (`run`), the metrics
+//! endpoint, and one task per source of token keys. The loop
+//!
+//! - ends the process on SIGTERM or SIGINT, and reloads on SIGHUP;
+//! - checks every 250 ms or less whether each worker lives, and feeds the watchdog (`watchdog`);
+//! - checks every second whether configured files have changed, with `reload = "watch"` (`watch`);
+//! - every 250 ms: publishes metrics, logs rotation warnings (`rotation`), reads the pre-filter's counters (`filter`), reports lost
+//!   log events (`log`), and checks that no worker has ended.
+//!
+//! A reload runs in this loop: it reads the files, builds a new snapshot, and publishes it with one pointer swap. If a step fails,
+//! the old snapshot stays.
 #![expect(clippy::disallowed_methods, reason = "the control thread runs tokio's runtime, with its timers")]
 
 pub mod check;
@@ -10,7 +41,6 @@ mod confine;
 mod filter;
 pub mod filter_status;
 pub mod jwks;
-mod keys;
 mod log;
 pub mod providers;
 mod reload;

@@ -1,15 +1,13 @@
-//! `hookgate providers`.
+//! `hookgate providers`. Owns its output and exit code; the description of a preset belongs to [`preset`].
 
 use std::process::ExitCode;
 
 use crate::config::preset;
 
-/// Lists the presets, or describes the one called `name`. Exit code 0, or 1 where there is none of that name.
+/// Lists the presets, or describes the one called `name`. Exit code 0, or 1 if there is no such preset.
 pub fn providers(name: Option<&str>) -> ExitCode {
     let Some(name) = name else {
-        for preset in preset::all() {
-            println!("{:<16} {}", preset.name(), preset.title());
-        }
+        print!("{}", preset::list());
         return ExitCode::SUCCESS;
     };
     match preset::find(name) {
@@ -19,7 +17,7 @@ pub fn providers(name: Option<&str>) -> ExitCode {
         }
         None => {
             let known = preset::all().iter().map(|preset| preset.name()).collect::<Vec<_>>().join(", ");
-            eprintln!("no provider is known by the name \"{name}\"; known are {known}");
+            eprintln!("there is no preset \"{name}\"; the presets are {known}");
             ExitCode::FAILURE
         }
     }

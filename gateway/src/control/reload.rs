@@ -1,4 +1,7 @@
-//! Loading the configuration, at the start and again: a whole new snapshot, or the old one and the reason why.
+//! Loads the configuration, at the start and in reloads: a reload publishes a whole new snapshot, or keeps the old one and logs why.
+//!
+//! Owns everything that outlives a snapshot (chain cache, delivery ids, token keys, filter, rotation) and the order in which a reload
+//! replaces it. Must not parse: [`crate::config`] does.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -8,7 +11,7 @@ use arc_swap::ArcSwap;
 use rustls_pki_types::UnixTime;
 
 use super::filter::{self, FilterKeeper};
-use super::keys::{Keeper, Prepared};
+use super::jwks::{KeyRefresh, PreparedKeys};
 use super::rotation::{self, Rotation};
 use super::watch::Watch;
 use crate::config::inventory::{Inventory, difference};
@@ -19,15 +22,15 @@ use hookgate_core::auth::ReplayGuard;
 use hookgate_core::identity::ChainCache;
 use hookgate_core::limits::Limits;
 
-/// Most lines about one reload: nobody reads more, and a whole configuration may be replaced at once.
+/// Most log lines about the changes of one reload, which can replace the whole configuration.
 const MAXIMUM_LINES: usize = 100;
 
-/// Loads configurations, the first and every later one, upon what outlives them.
+/// Loads one configuration after another, and holds what outlives them.
 pub(super) struct Loader {
     path: PathBuf,
     cache: Arc<ChainCache>,
     replay: Arc<ReplayGuard>,
-    keeper: Keeper,
+    keys: KeyRefresh,
     pub(super) filter: FilterKeeper,
     rotation: Rotation,
     inventory: Inventory,
@@ -35,20 +38,21 @@ pub(super) struct Loader {
     watch: Watch,
 }
 
-/// A configuration in use, as far as a reload cannot change it.
+/// The sections of the first configuration that a reload cannot change.
 pub(super) struct Fixed {
     pub(super) listen: Listen,
     pub(super) metrics: Option<Metrics>,
 }
 
 impl Loader {
-    /// A loader of the file at `path`, with memories as large as `limits` say; they keep their size until a restart.
+    /// A loader of the file at `path`. The sizes of the chain cache and of the memory for delivery ids are those of `limits` until a
+    /// restart.
     pub(super) fn new(path: PathBuf, limits: &Limits) -> Self {
         Self {
             path,
             cache: Arc::new(ChainCache::new(limits.chain_cache_entries, limits.chain_cache_ttl)),
             replay: Arc::new(ReplayGuard::new(limits.replay_entries)),
-            keeper: Keeper::default(),
+            keys: KeyRefresh::default(),
             filter: FilterKeeper::default(),
             rotation: Rotation::default(),
             inventory: Inventory::default(),
@@ -57,74 +61,74 @@ impl Loader {
         }
     }
 
-    /// Tries whether `config` can be served.
+    /// Checks that `config` can be served. Changes nothing.
     ///
     /// # Errors
     ///
-    /// Where it cannot.
+    /// If it cannot be served.
     pub(super) fn check(&self, mut config: Config) -> anyhow::Result<()> {
         filter::check(&config.filter)?;
-        let prepared = self.keeper.prepare(std::mem::take(&mut config.proofs.key_sources))?;
+        let prepared = self.keys.prepare(std::mem::take(&mut config.proofs.key_sources))?;
         self.build(config, 1, &prepared).map(drop)
     }
 
-    fn build(&self, config: Config, generation: u64, keys: &Prepared) -> anyhow::Result<Snapshot> {
+    fn build(&self, config: Config, generation: u64, keys: &PreparedKeys) -> anyhow::Result<Snapshot> {
         let (cache, keys, replay) = (Arc::clone(&self.cache), Arc::clone(keys.store()), Arc::clone(&self.replay));
         let sightings = Arc::clone(self.rotation.sightings());
         let lasting = Lasting { cache, keys, replay, sightings };
         Ok(Snapshot::build(config, generation, lasting)?)
     }
 
-    /// Makes the snapshot of `config`, puts its filter into force if one runs, and attends to its keys from now on.
+    /// Builds the snapshot of `config`, applies its ranges to the filter if one runs, and starts to fetch its token keys.
     ///
     /// # Errors
     ///
-    /// Where it cannot be served; then nothing has changed.
+    /// If it cannot be served. Nothing has changed then.
     pub(super) fn load(&mut self, mut config: Config, generation: u64) -> anyhow::Result<Snapshot> {
         let (inventory, trigger) = (std::mem::take(&mut config.inventory), config.reload);
         let dates = rotation::dates(&config);
-        let prepared = self.keeper.prepare(std::mem::take(&mut config.proofs.key_sources))?;
+        let prepared = self.keys.prepare(std::mem::take(&mut config.proofs.key_sources))?;
         let section = std::mem::take(&mut config.filter);
         let snapshot = self.build(config, generation, &prepared)?;
-        // The last step that can fail: what it changes is in force at once.
+        // The last step that can fail, because its changes are in force at once.
         self.filter.reload(&section)?;
-        self.keeper.adopt(prepared);
+        self.keys.adopt(prepared);
         self.rotation.adopt(dates, &snapshot.identity);
         self.inventory = inventory;
         self.trigger = trigger;
         Ok(snapshot)
     }
 
-    /// Follows the files that the first configuration was read from.
+    /// Watches the files of the first configuration.
     pub(super) fn follow(&mut self, files: FileVersions) {
         self.watch.took(files);
     }
 
-    /// Looks at the files of the configuration, where it wants that (`reload = "watch"`). Says whether it is to be loaded again.
+    /// Checks whether the configured files have changed and a reload is due. Does nothing without `reload = "watch"`.
     pub(super) fn look(&mut self) -> bool {
         if self.trigger != ReloadTrigger::Watch {
             return false;
         }
         let Some(changed) = self.watch.look(self.watch.files().look(), Instant::now()) else { return false };
-        tell_bounded(&changed, |path| tracing::info!(file = %path.display(), "changed on disk"));
+        log_bounded(&changed, |path| tracing::info!(file = %path.display(), "changed on disk"));
         true
     }
 
-    /// Loads the file again and publishes what it says in `current`; returns the generation then. Where anything is wrong,
-    /// everything stays as it was, the log says why, and the answer is `None`.
+    /// Loads the configuration again and publishes the new snapshot in `current`. Returns its generation; `None` if there is an
+    /// error, which is logged. Nothing has changed then.
     pub(super) fn reload(&mut self, current: &ArcSwap<Snapshot>, fixed: &Fixed) -> Option<u64> {
         let old = current.load().generation;
         let before = self.inventory.clone();
         let Reading { files, outcome } = Config::read(&self.path);
         let loaded = outcome.map_err(|errors| errors.to_string());
-        match loaded.and_then(|(config, warnings)| self.take(config, &warnings, old + 1, fixed)) {
+        match loaded.and_then(|(config, warnings)| self.load_next(config, &warnings, old + 1, fixed)) {
             Ok(snapshot) => {
                 let generation = snapshot.generation;
                 current.store(Arc::new(snapshot));
                 self.cache.retain_generation(generation);
                 metrics::reloaded(true, generation);
                 tracing::info!(generation, "configuration reloaded");
-                tell_changes(&before, &self.inventory);
+                log_changes(&before, &self.inventory);
                 self.watch.took(files);
                 Some(generation)
             }
@@ -140,55 +144,56 @@ impl Loader {
         }
     }
 
-    fn take(
+    /// Builds the snapshot of a configuration that was read without an error.
+    fn load_next(
         &mut self,
         config: Config,
         warnings: &[Warning],
         generation: u64,
         fixed: &Fixed,
     ) -> Result<Snapshot, String> {
-        tell_warnings(warnings);
+        log_warnings(warnings);
         if config.listen != fixed.listen {
-            tracing::warn!("[listen] has changed; that takes a restart");
+            tracing::warn!("[listen] has changed; restart hookgate to apply the change");
         }
         if config.metrics != fixed.metrics {
-            tracing::warn!("[metrics] has changed; that takes a restart");
+            tracing::warn!("[metrics] has changed; restart hookgate to apply the change");
         }
         self.load(config, generation).map_err(|error| format!("{error:#}"))
     }
 
-    /// Publishes what only the loader knows.
+    /// Publishes the sizes of the chain cache and of the memory for delivery ids.
     pub(super) fn publish_metrics(&self) {
         metrics::chain_cache(self.cache.len(), self.cache.evictions());
         metrics::deliveries(self.replay.len());
     }
 
-    /// Publishes when certificates and lists end and which were seen, and warns of it where that is due.
+    /// Publishes the dates and sightings of certificates and lists, and logs the warnings that are due.
     pub(super) fn attend_to_rotation(&mut self) {
         self.rotation.attend(UnixTime::now());
     }
 }
 
-/// Logs what a configuration is warned of, but for the dates: of those the warnings about rotation tell, and go on telling.
-pub(super) fn tell_warnings(warnings: &[Warning]) {
-    for warning in warnings.iter().filter(|warning| !warning.caution.is_told_by_rotation()) {
+/// Logs the warnings about a configuration, except those about dates: [`rotation`] repeats these while hookgate runs.
+pub(super) fn log_warnings(warnings: &[Warning]) {
+    for warning in warnings.iter().filter(|warning| !warning.kind.is_repeated_by_rotation()) {
         tracing::warn!(%warning, "configuration");
     }
 }
 
-fn tell_changes(before: &Inventory, after: &Inventory) {
+fn log_changes(before: &Inventory, after: &Inventory) {
     let changes = difference(before, after);
     if changes.is_empty() {
         tracing::info!("nothing has changed");
     }
-    tell_bounded(&changes, |change| tracing::info!(%change, "changed"));
+    log_bounded(&changes, |change| tracing::info!(%change, "changed"));
 }
 
-/// Tells as many of these as anybody reads, and of the others how many there are.
-fn tell_bounded<T>(all: &[T], tell: impl Fn(&T)) {
+/// Logs up to [`MAXIMUM_LINES`] of `all`, then the number of the others.
+fn log_bounded<T>(all: &[T], log: impl Fn(&T)) {
     let shown = all.len().min(MAXIMUM_LINES);
-    all[..shown].iter().for_each(tell);
+    all[..shown].iter().for_each(log);
     if all.len() > shown {
-        tracing::info!(more = all.len() - shown, "more has changed than is shown");
+        tracing::info!(more = all.len() - shown, "more changes than the log shows");
     }
 }

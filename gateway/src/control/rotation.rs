@@ -1,7 +1,7 @@
-//! Rotation: when certificates, trust anchors and revocation lists end, which of the senders' are still seen, and who is told.
+//! Rotation: warns before certificates, trust anchors and revocation lists end, and while senders use a profile that ends.
 //!
-//! Owns the dates of the configuration in use, their metrics, and the log lines. When a line is due, [`reminder`] decides, and what
-//! it says, [`notice`]; both are pure. Renews nothing.
+//! Owns the dates of the configuration in use, their metrics, and the log lines. [`reminder`] decides when a line is due, [`notice`] what
+//! it says; both are pure. Must not renew or refuse anything.
 
 mod notice;
 mod reminder;
@@ -20,41 +20,44 @@ use self::reminder::{DAY, Reminder};
 use crate::config::{Config, ServerCertificate};
 use crate::metrics::rotation::{DateSeries, chains, date};
 use hookgate_core::identity::{
-    CertificateSighting, ChainSighting, Identity, Profile, Provider, Sightings, anchor_label,
+    CertificateSighting, ChainSighting, Identity, Profile, Provider, Sightings, trust_anchor_label,
 };
 
-/// From when on the end of a certificate is announced. ACME clients renew 30 days ahead: what is later was not renewed.
+/// How long before the end of a certificate the warnings begin. ACME clients renew 30 days ahead, so a certificate with less left was
+/// not renewed.
 const NOTICE: u64 = 30 * DAY;
 
-/// From when on the end of the newest client certificate is announced. Senders renew by themselves, most of them late.
+/// How long before the end of the newest client certificate the warnings begin. Senders renew by themselves, most of them late.
 const CLIENT_NOTICE: u64 = 14 * DAY;
 
-/// Attends to the dates of the configuration in use.
+/// The dates of the configuration in use, and what was seen and logged.
 #[derive(Default)]
 pub(super) struct Rotation {
     dates: Vec<Deadline>,
     overlaps: Vec<Overlap>,
     sightings: Arc<Sightings>,
     reminder: Reminder,
+    /// The published dates.
     series: BTreeMap<DateSeries, u64>,
     counters: Vec<(Arc<ChainSighting>, Counter)>,
 }
 
-/// One way to a profile that its provider gives up.
+/// A trust anchor of a profile that ends (`until`).
 struct Overlap {
+    /// In seconds since 1970.
     ends: u64,
-    /// The profiles that stay.
+    /// The names of the profiles that stay.
     successors: Arc<str>,
     sighting: Arc<ChainSighting>,
 }
 
 impl Rotation {
-    /// What was seen so far.
+    /// The certificates and chains that were seen so far.
     pub(super) fn sightings(&self) -> &Arc<Sightings> {
         &self.sightings
     }
 
-    /// Attends to `dates` and to the providers of `identity` from now on; what is due is told anew.
+    /// Replaces the dates and the providers. Warnings about dates that are due are logged again.
     pub(super) fn adopt(&mut self, dates: Vec<Deadline>, identity: &Identity) {
         self.sightings = Arc::clone(identity.sightings());
         self.overlaps = overlaps(identity);
@@ -63,14 +66,14 @@ impl Rotation {
         let mut series: BTreeMap<DateSeries, u64> = BTreeMap::new();
         for deadline in &dates {
             let Some(name) = deadline.subject.series() else { continue };
-            // Of two certificates of one name, the one that ends first counts.
+            // Of several certificates with one name, the first to end counts.
             series.entry(name).and_modify(|until| *until = deadline.until.min(*until)).or_insert(deadline.until);
         }
         self.dates = dates;
         self.publish(series);
     }
 
-    /// Publishes what has changed, and logs what is due at `now`.
+    /// Publishes the metrics that have changed, and logs the warnings that are due at `now`.
     pub(super) fn attend(&mut self, now: UnixTime) {
         for (sighting, counter) in &self.counters {
             counter.absolute(sighting.admitted());
@@ -94,7 +97,7 @@ impl Rotation {
         self.reminder.due(self.dates.iter().chain(&seen), now)
     }
 
-    /// Publishes the dates of the configuration in place of those before.
+    /// Publishes `series` in place of the dates of the configuration before.
     fn publish(&mut self, mut series: BTreeMap<DateSeries, u64>) {
         let old = std::mem::take(&mut self.series);
         let is_known = |provider: &str| self.sightings.certificates().any(|known| *known.provider == *provider);
@@ -114,7 +117,7 @@ impl Rotation {
     }
 }
 
-/// The dates of everything in `config` that ends.
+/// The dates in `config` on which something ends.
 pub(super) fn dates(config: &Config) -> Vec<Deadline> {
     let certificates = config.certificates.iter().flat_map(of_certificate);
     let of_provider = |provider: &Provider| {
@@ -123,7 +126,7 @@ pub(super) fn dates(config: &Config) -> Vec<Deadline> {
     };
     let mut dates: Vec<Deadline> = certificates.collect();
     for deadline in config.providers.iter().flat_map(of_provider) {
-        // Profiles of one provider share anchors and lists.
+        // Profiles of one provider can share anchors and lists.
         if !dates.contains(&deadline) {
             dates.push(deadline);
         }
@@ -144,19 +147,19 @@ fn of_certificate(certificate: &ServerCertificate) -> Vec<Deadline> {
 }
 
 fn of_profile(provider: &Arc<str>, profile: &Profile) -> Vec<Deadline> {
-    let anchors = profile.trust_anchors.iter().zip(&profile.anchors_not_after).map(|(anchor, until)| {
-        let subject = Subject::TrustAnchor { provider: Arc::clone(provider), anchor: anchor_label(anchor) };
+    let anchors = profile.trust_anchors.iter().zip(&profile.trust_anchors_not_after).map(|(anchor, until)| {
+        let subject = Subject::TrustAnchor { provider: Arc::clone(provider), anchor: trust_anchor_label(anchor) };
         Deadline { subject, until: *until, notice: NOTICE }
     });
     let mut issuers = Vec::new();
     let mut lists = Vec::new();
-    // The newest of an issuer comes first, and is the one in use.
+    // The newest list of an issuer comes first, and is the one in use.
     for list in profile.revocation.iter().flat_map(|lists| lists.lists()) {
         let issuer = list.issuer();
         if !issuers.contains(&issuer) {
             issuers.push(issuer.clone());
             let (this_update, until) = (list.this_update().as_secs(), list.next_update().as_secs());
-            // A list is renewed every day or week: one that has lived for half of its time was not.
+            // A list is renewed every day or week. If half of its lifetime is over, it was not renewed.
             let notice = (until.saturating_sub(this_update) / 2).min(NOTICE);
             let subject = Subject::RevocationList { provider: Arc::clone(provider), issuer };
             lists.push(Deadline { subject, until, notice });
@@ -182,20 +185,20 @@ fn overlaps(identity: &Identity) -> Vec<Overlap> {
     overlaps
 }
 
-/// The deadlines of what was seen: profiles that are given up and were used within a day, and the newest client certificates.
+/// The deadlines of what was seen: profiles that end and were used within a day, and the newest client certificate of each provider.
 fn seen(overlaps: &[Overlap], sightings: &Sightings, now: u64) -> Vec<Deadline> {
     let used = |overlap: &&Overlap| overlap.sighting.last_seen() > 0 && now < overlap.sighting.last_seen() + DAY;
     let overlaps = overlaps.iter().filter(used).map(|Overlap { ends, successors, sighting }| {
         let subject = Subject::Overlap {
             provider: Arc::clone(&sighting.provider),
             profile: Arc::clone(&sighting.profile),
-            anchor: Arc::clone(&sighting.anchor),
+            anchor: Arc::clone(&sighting.trust_anchor),
             successors: Arc::clone(successors),
         };
-        // It is worth knowing of for as long as it lasts.
+        // The warnings begin with the first chain.
         Deadline { subject, until: *ends, notice: u64::MAX }
     });
-    // One that has ended can be presented no more; whoever has not come with a newer one within a day is not coming.
+    // An expired certificate is never admitted. A sender without a newer one within a day has stopped sending.
     let current = |certificate: &&Arc<CertificateSighting>| {
         certificate.latest_not_after() > 0 && now < certificate.latest_not_after().saturating_add(DAY)
     };

@@ -1,4 +1,7 @@
-//! `hookgate run`: start-up in order, then signals, then the end.
+//! `hookgate run`: start-up, the loop of the control thread, and the orderly end.
+//!
+//! Owns the order of the steps, which [`super`] explains, and the signals. Must not know how a step works: each belongs to another
+//! module.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -14,7 +17,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use super::confine::{confine, hide_memory, unprivileged};
 use super::log::{Log, Lost};
-use super::reload::{Fixed, Loader, tell_warnings};
+use super::reload::{Fixed, Loader, log_warnings};
 use super::status::Serving;
 use super::watch::LOOK_INTERVAL;
 use super::watchdog::Watchdog;
@@ -27,16 +30,16 @@ use crate::snapshot::Snapshot;
 use crate::worker::{CUT_GRACE, Command, Plan, WorkerThread, start};
 use hookgate_io::{Backend, choose};
 
-/// How often the control thread looks after its workers and publishes what only it knows.
+/// Interval at which the control thread checks its workers and publishes metrics.
 const UPKEEP_INTERVAL: Duration = Duration::from_millis(250);
 
-/// How long to wait for the workers' first round. Who is later still is the watchdog's matter.
+/// Longest wait for the first round of every worker. After that, the watchdog reports workers that stall.
 const FIRST_ROUND_LIMIT: Duration = Duration::from_secs(5);
 
-/// What an end takes beyond the drain and the unwinding of what it cuts: the filter is detached, memory given back.
+/// Time for the last steps of the end, after the drain and the grace for connections that it cuts: detach the filter, free memory.
 const LAST_STEPS: Duration = Duration::from_secs(3);
 
-/// Serves the configuration at `path` until a signal ends it. Exit code 0 after an orderly end, else 1.
+/// Serves the configuration at `path` until a signal ends the process. Exit code 0 after an orderly end, else 1.
 pub fn run(path: &Path) -> ExitCode {
     let log = match Log::start() {
         Ok(log) => log,
@@ -54,7 +57,7 @@ pub fn run(path: &Path) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    tell_warnings(&warnings);
+    log_warnings(&warnings);
     match serve(path, config, files, &log) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -72,7 +75,7 @@ fn serve(path: &Path, config: Config, files: FileVersions, log: &Log) -> anyhow:
         let backend = choose_backend(&config.listen)?;
         let fixed = Fixed { listen: config.listen.clone(), metrics: config.metrics.clone() };
         let mut loader = Loader::new(path.to_owned(), &config.limits);
-        // Before anybody listens: no foreign packet meets an open port.
+        // Before the ports are open, so that no foreign packet reaches one.
         loader.filter.start(&config.filter)?;
         let snapshot = loader.load(config, 1).with_context(|| path.display().to_string())?;
         loader.follow(files);
@@ -80,7 +83,7 @@ fn serve(path: &Path, config: Config, files: FileVersions, log: &Log) -> anyhow:
         metrics::reloaded(true, 1);
         let (commands, receiver) = watch::channel(Command::Serve(1));
         let plans = plan_workers(&fixed.listen, backend, &current, &receiver)?;
-        // Everything that takes a privilege is done, and nothing of a peer has been read yet.
+        // No later step needs a privilege, and no byte from a peer has been read.
         confine(|| loader.filter.is_usable())?;
         let workers = start_workers(plans, backend)?;
         let watchdog = Watchdog::start(workers.len());
@@ -92,7 +95,7 @@ fn serve(path: &Path, config: Config, files: FileVersions, log: &Log) -> anyhow:
     })
 }
 
-/// The signals that mean something here.
+/// The signals that hookgate handles.
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
@@ -100,9 +103,9 @@ struct Signals {
 }
 
 impl Signals {
-    /// To be called before anything that takes time: a signal during start-up is then kept, not lost.
+    /// Installs the handlers. A signal that arrives later in start-up is kept until the loop runs.
     fn install() -> anyhow::Result<Self> {
-        let install = |kind| signal(kind).context("signal handlers cannot be installed");
+        let install = |kind| signal(kind).context("cannot install signal handlers");
         Ok(Self {
             terminate: install(SignalKind::terminate())?,
             interrupt: install(SignalKind::interrupt())?,
@@ -110,7 +113,7 @@ impl Signals {
         })
     }
 
-    /// Waits for either of the signals that end the process.
+    /// Waits for a signal that ends the process.
     async fn end(&mut self) {
         tokio::select! {
             _ = self.terminate.recv() => {}
@@ -125,12 +128,12 @@ fn start_metrics(section: Option<&Metrics>) -> anyhow::Result<()> {
         .with_http_listener(section.listen)
         .set_buckets(&metrics::DURATION_BUCKETS)?
         .build()
-        .with_context(|| format!("metrics cannot be served on {} (metrics.listen)", section.listen))?;
-    ::metrics::set_global_recorder(recorder).context("metrics cannot be recorded")?;
+        .with_context(|| format!("cannot serve metrics on {} (metrics.listen)", section.listen))?;
+    ::metrics::set_global_recorder(recorder).context("cannot install the metrics recorder")?;
     metrics::describe();
     tokio::spawn(async move {
         if let Err(error) = exporter.await {
-            tracing::error!(?error, "the metrics endpoint has ended");
+            tracing::error!(?error, "the metrics endpoint has failed");
         }
     });
     Ok(())
@@ -138,16 +141,16 @@ fn start_metrics(section: Option<&Metrics>) -> anyhow::Result<()> {
 
 fn choose_backend(listen: &Listen) -> anyhow::Result<Backend> {
     let demanded = if listen.io == Some(Backend::Reactor) { "io_uring_direct" } else { "io_uring" };
-    let (backend, fallback) =
-        choose(listen.io).with_context(|| format!("listen.io is \"{demanded}\"; \"auto\" falls back to epoll"))?;
+    let (backend, fallback) = choose(listen.io)
+        .with_context(|| format!("listen.io is \"{demanded}\", which is unavailable (\"auto\" falls back to epoll)"))?;
     if let Some(reason) = &fallback {
-        tracing::warn!(%reason, "io_uring is not to be had on this host; serving with epoll");
+        tracing::warn!(%reason, "io_uring is unavailable; using epoll");
     }
     metrics::running(backend.label(), fallback.is_some());
     Ok(backend)
 }
 
-/// Opens the listening sockets for every worker; all or none.
+/// Opens the listening sockets of every worker, or fails without starting any.
 fn plan_workers(
     listen: &Listen,
     backend: Backend,
@@ -158,7 +161,7 @@ fn plan_workers(
     let count = if listen.workers == 0 { cores.len().max(1) } else { listen.workers };
     let opened = sockets::open(listen, count)?;
     let plan = |((siblings, inbox), listeners): ((Siblings, _), _)| {
-        // With more workers than cores, pinning would stack them unevenly.
+        // With more workers than cores, pinning would load the cores unevenly.
         let core = (count <= cores.len()).then(|| cores[siblings.index()]);
         let (snapshot, commands) = (Arc::clone(current), commands.clone());
         Plan { siblings, inbox, core, backend, listeners, snapshot, commands }
@@ -170,26 +173,26 @@ fn plan_workers(
     Ok(plans)
 }
 
-/// Starts the workers, which have no capability even where the main thread had to keep one.
+/// Starts the workers. They have no capability, even if the main thread had to keep one.
 fn start_workers(plans: Vec<Plan>, backend: Backend) -> anyhow::Result<Vec<WorkerThread>> {
     let count = plans.len();
     let workers = unprivileged(|| plans.into_iter().map(start).collect::<Result<Vec<_>, _>>())?
-        .context("worker threads cannot be started")?;
+        .context("cannot start the worker threads")?;
     let workers = first_round(workers)?;
     let (backend, version) = (backend.label(), env!("CARGO_PKG_VERSION"));
     tracing::info!(workers = count, backend, crypto = crypto::LIBRARY, version, "ready");
     Ok(workers)
 }
 
-/// Waits until every worker has come around once: before that nobody is served, whatever is said.
+/// Waits until every worker has completed its first round, so that hookgate serves when it says that it is ready.
 fn first_round(mut workers: Vec<WorkerThread>) -> anyhow::Result<Vec<WorkerThread>> {
     let deadline = Instant::now() + FIRST_ROUND_LIMIT;
     while workers.iter().any(|worker| worker.rounds() == 0) && Instant::now() < deadline {
         if let Some(ended) = workers.iter().position(WorkerThread::is_finished) {
             workers.swap_remove(ended).join().context("a worker failed")?;
-            bail!("a worker ended without being told to");
+            bail!("a worker ended unexpectedly");
         }
-        // The control thread has nothing else to do yet.
+        // Blocking is fine: the control thread has nothing else to do yet.
         std::thread::sleep(Duration::from_millis(1));
     }
     Ok(workers)
@@ -201,7 +204,7 @@ fn usable_cores() -> Vec<usize> {
     (0..rustix::thread::CpuSet::MAX_CPU).filter(|core| allowed.is_set(*core)).collect()
 }
 
-/// The running process.
+/// The running process, as the control thread sees it.
 struct Control {
     workers: Vec<WorkerThread>,
     watchdog: Watchdog,
@@ -213,15 +216,16 @@ struct Control {
     lost: Lost,
 }
 
-/// Why serving is over.
+/// Why the process ends.
 enum Outcome {
-    /// A signal said so.
+    /// A signal.
     Signal,
-    /// A worker ended by itself.
+    /// A worker ended unexpectedly.
     WorkerEnded,
 }
 
 impl Control {
+    /// The loop of the control thread, until the process has to end.
     async fn attend(&mut self, signals: &mut Signals) -> Outcome {
         let mut upkeep = interval(UPKEEP_INTERVAL);
         upkeep.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -260,6 +264,7 @@ impl Control {
         }
     }
 
+    /// Reloads the configuration, and tells the service manager.
     fn reload(&mut self) {
         service::reloading();
         let reloaded = self.loader.reload(&self.current, &self.fixed);
@@ -278,13 +283,13 @@ impl Control {
         Serving::new(&self.current.load(), self.workers.len(), self.backend)
     }
 
-    /// Drains, or after a failure stops, and joins every worker. A second signal cuts a drain short.
+    /// Drains the workers, or stops them after a failure, and joins them. A second signal ends the drain at once.
     async fn end(mut self, outcome: Outcome, mut signals: Signals) -> anyhow::Result<()> {
         match outcome {
             Outcome::Signal => {
-                tracing::info!("draining: no new connections, requests in flight are finished");
+                tracing::info!("draining: accepting no connections, finishing the requests in flight");
                 let limit = self.current.load().limits.drain_timeout + CUT_GRACE + LAST_STEPS;
-                service::stopping("draining: no new connections, requests in flight are finished", limit);
+                service::stopping("draining: accepting no connections, finishing the requests in flight", limit);
                 self.commands.send_replace(Command::Drain);
             }
             Outcome::WorkerEnded => {
@@ -297,7 +302,7 @@ impl Control {
             self.publish_connections();
             tokio::select! {
                 () = signals.end() => {
-                    tracing::warn!("told to end a second time; connections are cut");
+                    tracing::warn!("told to end a second time; the remaining connections are cut");
                     self.commands.send_replace(Command::Stop);
                 }
                 () = tokio::time::sleep(UPKEEP_INTERVAL / 10) => {}
@@ -308,7 +313,7 @@ impl Control {
             worker.join().context("a worker failed")?;
         }
         if matches!(outcome, Outcome::WorkerEnded) {
-            bail!("a worker ended without being told to");
+            bail!("a worker ended unexpectedly");
         }
         tracing::info!("ended");
         Ok(())

@@ -1,9 +1,9 @@
-//! Listening sockets: handed over by the service manager, else bound here; dealt out to the workers.
+//! Listening sockets: taken over from the service manager or bound here, and distributed to the workers.
 //!
-//! Owns where a listening socket comes from, who holds it beside us, and which worker serves it. A socket that the service
-//! manager holds lives on when we end: what arrives meanwhile waits in its queue for the process after us. So what we bind
-//! ourselves is given to the service manager's file descriptor store, and comes back from it at the next start. Must not
-//! accept: that is for `accept`.
+//! Owns the origin of each listening socket, the file descriptor store, and which worker serves which socket. A socket that the
+//! service manager holds too outlives this process: new connections wait in its queue for the next process. So the sockets that are
+//! bound here are given to the service manager's file descriptor store, and the next process takes them over. Must not accept
+//! connections: [`crate::accept`] does.
 
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -17,13 +17,13 @@ use super::service;
 use crate::config::Listen;
 use hookgate_io::{Listening, Queued};
 
-/// What the names of our sockets in the file descriptor store begin with; the address follows.
+/// The beginning of the names of hookgate's sockets in the file descriptor store; the address follows.
 const STORED: &str = "hookgate-listen-";
 
-/// Why a socket that was handed over cannot be served.
+/// Why a socket that was handed over cannot be used.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub(super) enum SocketsError {
-    /// It is no listening TCP socket.
+    /// It is not a listening TCP socket.
     #[error(
         "descriptor {descriptor} ({name:?}), which the service manager handed over, is not a listening TCP socket; \
          in the .socket unit use ListenStream= with an IP address and port, and Accept=no"
@@ -35,10 +35,10 @@ pub(super) enum SocketsError {
          add \"{address}\" there, or remove its ListenStream= from the .socket unit"
     )]
     NotConfigured { address: SocketAddr, name: String },
-    /// It takes IPv4 connections under an IPv6 address.
+    /// It has an IPv6 address and takes IPv4 connections too.
     #[error(
         "the socket on {address} ({name:?}), which the service manager handed over, takes IPv4 connections too; \
-         write BindIPv6Only=ipv6-only into the .socket unit, and restart that unit"
+         set BindIPv6Only=ipv6-only in the .socket unit, and restart that unit"
     )]
     TakesBoth { address: SocketAddr, name: String },
 }
@@ -52,26 +52,28 @@ struct HandedOver {
 }
 
 impl HandedOver {
-    /// Whether it is one of ours that comes back, rather than one of a .socket unit.
+    /// Whether it comes from the file descriptor store and not from a .socket unit.
     fn is_stored(&self) -> bool {
         self.name.starts_with(STORED)
     }
 }
 
-/// What was opened: every worker's sockets, and the addresses that they have.
+/// The open listening sockets.
 pub(super) struct Opened {
+    /// The sockets of each worker.
     pub(super) workers: Vec<Vec<Listening>>,
+    /// The addresses, with the actual port in place of port 0.
     pub(super) addresses: Vec<SocketAddr>,
 }
 
-/// Opens every configured address for `workers` workers; every worker gets at least one socket of each.
+/// Opens every configured address for `workers` workers. Every worker gets at least one socket of each address.
 ///
-/// Takes over the process's descriptors from LISTEN_FDS, so it is called once. The variables themselves stay: they name this
-/// process and no other, and it starts none.
+/// Takes over the descriptors of LISTEN_FDS, so it may be called only once. The variables stay in the environment: they are valid for
+/// this process only, and it starts no other.
 ///
 /// # Errors
 ///
-/// An address cannot be bound, or what was handed over does not fit the configuration.
+/// If an address cannot be bound, or a socket that was handed over does not match the configuration.
 pub(super) fn open(listen: &Listen, workers: usize) -> anyhow::Result<Opened> {
     let (claimed, left) = claim(&listen.addresses, receive()?);
     discard(left)?;
@@ -83,7 +85,8 @@ pub(super) fn open(listen: &Listen, workers: usize) -> anyhow::Result<Opened> {
             None => bind(*address, listen.backlog, workers)?,
         };
         stored += sockets.iter().filter(|socket| socket.queued == Queued::Accept).count();
-        deal(sockets, &mut opened.workers).with_context(|| format!("the socket on {address} cannot be shared"))?;
+        distribute(sockets, &mut opened.workers)
+            .with_context(|| format!("cannot duplicate the socket on {address}"))?;
         opened.addresses.push(address);
     }
     if let Some(capacity) = service::store_capacity().filter(|capacity| *capacity < stored) {
@@ -96,33 +99,35 @@ pub(super) fn open(listen: &Listen, workers: usize) -> anyhow::Result<Opened> {
     Ok(opened)
 }
 
-/// What the service manager handed over to this process.
+/// The sockets that the service manager handed over to this process.
 fn receive() -> anyhow::Result<Vec<HandedOver>> {
-    let descriptors = daemon::listen_fds_with_names().context("the sockets handed over (LISTEN_FDS) are unreadable")?;
+    let descriptors = daemon::listen_fds_with_names().context("cannot take over the sockets of LISTEN_FDS")?;
     let mut sockets = Vec::with_capacity(descriptors.len());
     for (descriptor, name) in descriptors.iter() {
         let name = name.to_string_lossy().into_owned();
         let Ok(listener) = daemon::tcp_listener(descriptor) else {
             return Err(SocketsError::NotListening { descriptor, name }.into());
         };
-        let address = listener.local_addr().with_context(|| format!("descriptor {descriptor} has no address"))?;
+        let address =
+            listener.local_addr().with_context(|| format!("cannot read the address of descriptor {descriptor}"))?;
         refuse_both(&listener, address, &name)?;
         sockets.push(HandedOver { name, address, descriptor: listener.into() });
     }
     Ok(sockets)
 }
 
-/// An IPv6 address takes no IPv4 connections here, whoever bound it: their peers would have other addresses than configured.
+/// Refuses a socket on `[::]` that takes IPv4 connections too: their peers would appear under IPv4-mapped IPv6 addresses instead of the
+/// addresses that the configuration names.
 fn refuse_both(listener: &TcpListener, address: SocketAddr, name: &str) -> anyhow::Result<()> {
     let wildcard = address.is_ipv6() && address.ip().is_unspecified();
-    if wildcard && !sockopt::ipv6_v6only(listener).context("reading IPV6_V6ONLY")? {
+    if wildcard && !sockopt::ipv6_v6only(listener).context("cannot read IPV6_V6ONLY")? {
         return Err(SocketsError::TakesBoth { address, name: name.to_owned() }.into());
     }
     Ok(())
 }
 
-/// Gives to each of `addresses` the sockets that have it, and returns the others. Port 0 takes the sockets of the first port
-/// of its IP address that nobody else wants.
+/// Assigns each socket to the address that it has, and returns the sockets of each address, and those that are left. Port 0 gets the
+/// sockets of the first port on its IP address that no other entry names.
 fn claim(addresses: &[SocketAddr], sockets: Vec<HandedOver>) -> (Vec<Vec<HandedOver>>, Vec<HandedOver>) {
     let mut claimed: Vec<Vec<HandedOver>> = addresses.iter().map(|_| Vec::new()).collect();
     let mut left = Vec::new();
@@ -144,8 +149,8 @@ fn claim(addresses: &[SocketAddr], sockets: Vec<HandedOver>) -> (Vec<Vec<HandedO
     (claimed, left)
 }
 
-/// Closes what is no longer configured and came from our store; what a .socket unit has beyond the configuration is an error,
-/// since connections to it would wait for ever.
+/// Closes sockets from the store whose address is no longer configured. Such a socket of a .socket unit is an error, because its
+/// connections would wait for ever.
 fn discard(sockets: Vec<HandedOver>) -> Result<(), SocketsError> {
     for socket in sockets {
         let HandedOver { name, address, .. } = &socket;
@@ -158,26 +163,26 @@ fn discard(sockets: Vec<HandedOver>) -> Result<(), SocketsError> {
     Ok(())
 }
 
-/// Sets what [`hookgate_io::bind`] sets. A socket on which that fails still listens, as whoever made it wanted.
+/// Sets the options that [`hookgate_io::bind`] sets. If that fails, the socket is used as it is.
 fn prepare(socket: HandedOver, backlog: u32) -> Listening {
     let queued = if socket.is_stored() { Queued::Accept } else { Queued::Leave };
     let HandedOver { address, descriptor, .. } = socket;
     let outcome = sockopt::set_tcp_nodelay(&descriptor, true)
         .and_then(|()| rustix::net::listen(&descriptor, i32::try_from(backlog).unwrap_or(i32::MAX)));
     if let Err(error) = outcome {
-        tracing::warn!(%address, %error, "options of the socket that was handed over stay as they are");
+        tracing::warn!(%address, %error, "cannot set the options of a socket that was handed over; it keeps its own");
     }
     Listening { descriptor, queued }
 }
 
-/// Binds `address` once a worker, and gives the sockets to the file descriptor store.
+/// Binds one socket per worker to `address`, and gives them to the file descriptor store.
 fn bind(address: SocketAddr, backlog: u32, workers: usize) -> anyhow::Result<(SocketAddr, Vec<Listening>)> {
     let mut address = address;
     let mut sockets = Vec::with_capacity(workers);
     for _ in 0..workers {
         let (descriptor, actual) = hookgate_io::bind(address, backlog)
             .with_context(|| format!("cannot listen on {address} (listen.addresses)"))?;
-        // Where port 0 was asked for, the other workers share the port that the first one got.
+        // With port 0, the other workers share the port that the first one got.
         address = actual;
         sockets.push(Listening { descriptor, queued: Queued::Accept });
     }
@@ -186,14 +191,14 @@ fn bind(address: SocketAddr, backlog: u32, workers: usize) -> anyhow::Result<(So
     Ok((address, sockets))
 }
 
-/// The name of the sockets on `address` in the store. A name is forgotten as a whole, so each address has its own; the colon
-/// is not for names (sd_pid_notify_with_fds(3), FDNAME).
+/// The name of the sockets on `address` in the store. Each address has its own name, because sockets are removed by name. A name must
+/// not contain a colon (sd_pid_notify_with_fds(3), FDNAME).
 fn store_name(address: SocketAddr) -> String {
     format!("{STORED}{address}").replace(':', "_")
 }
 
-/// Deals the sockets of one address out to the workers: every socket is served, and every worker serves at least one.
-fn deal(sockets: Vec<Listening>, workers: &mut [Vec<Listening>]) -> std::io::Result<()> {
+/// Distributes the sockets of one address: every socket has a worker, and every worker has a socket.
+fn distribute(sockets: Vec<Listening>, workers: &mut [Vec<Listening>]) -> std::io::Result<()> {
     let count = sockets.len();
     for (index, socket) in sockets.into_iter().enumerate() {
         let (first, others) = servers(index, count, workers.len());
@@ -206,8 +211,8 @@ fn deal(sockets: Vec<Listening>, workers: &mut [Vec<Listening>]) -> std::io::Res
     Ok(())
 }
 
-/// The workers, of `workers`, that serve the socket `index` of `sockets`: one where there are as many sockets or more, else every
-/// `sockets`-th.
+/// The workers that serve socket `index`: one if there are at least as many sockets as workers, else every `sockets`-th worker. The first
+/// one keeps the descriptor, the others get duplicates.
 fn servers(index: usize, sockets: usize, workers: usize) -> (usize, impl Iterator<Item = usize>) {
     let first = index % workers;
     (first, (first..workers).step_by(sockets).skip(1))

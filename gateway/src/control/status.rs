@@ -1,12 +1,12 @@
-//! The line that `systemctl status` shows: what is served, and how the last reload went.
+//! The status line that `systemctl status` shows: what is served, and how the last reload went.
 //!
-//! Owns the words. Must not decide anything.
+//! Owns the wording. Must not decide anything.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::snapshot::Snapshot;
 
-/// What is served, in numbers.
+/// The numbers of what is served.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Serving {
     routes: usize,
@@ -17,23 +17,23 @@ pub(super) struct Serving {
 }
 
 impl Serving {
-    /// `snapshot`, with this many workers on this backend.
+    /// The numbers of `snapshot`, with this many workers on this backend.
     pub(super) fn new(snapshot: &Snapshot, workers: usize, backend: &'static str) -> Self {
         let (routes, providers) = (snapshot.routes.routes().len(), snapshot.sources.len());
         Self { routes, providers, workers, backend, generation: snapshot.generation }
     }
 
-    /// Since the start.
+    /// The line after the start.
     pub(super) fn started(self) -> String {
         format!("{}; generation {}", self.numbers(), self.generation)
     }
 
-    /// Since a reload at `now`.
+    /// The line after a reload at `now`.
     pub(super) fn reloaded(self, now: SystemTime) -> String {
         format!("{}; generation {}, reloaded {}", self.numbers(), self.generation, clock(now))
     }
 
-    /// A reload at `now` failed.
+    /// The line after a reload at `now` that failed.
     pub(super) fn not_reloaded(self, now: SystemTime) -> String {
         format!(
             "{}; still generation {}: the reload at {} failed; the log says why; correct that and reload again",
@@ -53,7 +53,7 @@ fn counted(count: usize, noun: &str) -> String {
     format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }
 
-/// The time of day. In UTC, since a time zone takes files of the host.
+/// The time of day in UTC: a local time would need the time zone files of the host.
 fn clock(now: SystemTime) -> String {
     let seconds = now.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs() % 86_400;
     format!("{:02}:{:02}:{:02} UTC", seconds / 3600, seconds / 60 % 60, seconds % 60)

@@ -1,40 +1,39 @@
-//! `reload = "watch"`: when a change of the configured files is acted on.
+//! `reload = "watch"`: decides when a change of the configured files causes a reload.
 //!
-//! Owns the decision, which is pure: what the files look like and what time it is go in, and whether to reload comes out. The
-//! control thread looks at them once a second.
+//! Owns the decision, which is pure: the versions of the files and the time go in, and the files to reload for come out. Must not touch
+//! files: the control thread polls them once a second ([`FileVersions::look`]).
 //!
-//! **Why looking, and not inotify.** A file may be replaced by a rename, written in place, reached through a symbolic link that is
-//! turned elsewhere (certbot), or through a directory that is (`..data` of Kubernetes), and it may lie on NFS or an overlay, where
-//! inotify(7) hears of little. stat(2) sees all of that, at some microseconds a file, and needs no watches that have to follow
-//! what they watch.
+//! **Why polling instead of inotify.** A file can be replaced by a rename, written in place, or reached through a symbolic link or
+//! directory that is replaced (certbot; `..data` of Kubernetes). It can be on NFS or an overlay, where inotify(7) misses most changes.
+//! stat(2) sees all of this, takes some microseconds per file, and needs no watches that have to follow the files.
 //!
-//! **Settling.** Certificate and key are two files, and a file that is being written is half a file. So a change is acted on when
-//! two looks in a row find the same, and at the latest [`PATIENCE`] after it began. A file that is gone, as between the two steps
-//! of a careless replacement, counts as changing. What was tried and failed is not tried again until something changes again.
+//! **Settling.** Certificate and key are two files, and a file can be half written. So a change causes a reload when two polls in a row
+//! find the same versions, at the latest [`PATIENCE`] after the change began. A missing file, as between the two steps of a
+//! replacement, counts as still changing. After a failed reload, the next one waits for a further change.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use crate::config::FileVersions;
 
-/// From one look to the next. An operator who replaces a file waits for it at most thrice that long.
+/// Interval between two polls. A replaced file takes effect after at most three intervals.
 pub(super) const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How long files may go on changing before what is there is tried. A copy over a slow network takes seconds, not more; and a file
-/// that changes with every look would otherwise keep every other from being read.
+/// Longest wait for files to settle; then a reload tries what is there. A copy over a slow network takes seconds. Without this bound, a
+/// file that changes between all polls would prevent every reload.
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Follows the files of one configuration after another.
+/// The state of the watched files.
 #[derive(Debug, Default)]
 pub(super) struct Watch {
-    /// The files as they were read last, whether that went well or not.
+    /// The files as they were read last, by a successful load or a failed one.
     read: FileVersions,
-    /// Those of the configuration in use.
+    /// The files of the configuration in use.
     in_use: FileVersions,
     unsettled: Option<Unsettled>,
 }
 
-/// A change that is not acted on yet.
+/// A change that has not caused a reload yet.
 #[derive(Debug)]
 struct Unsettled {
     since: Instant,
@@ -42,18 +41,18 @@ struct Unsettled {
 }
 
 impl Watch {
-    /// The files that are looked at.
+    /// The files to poll.
     pub(super) fn files(&self) -> &FileVersions {
         &self.read
     }
 
-    /// A configuration out of these files is in use from now on.
+    /// Notes that a configuration from these files is in use from now on.
     pub(super) fn took(&mut self, files: FileVersions) {
         *self = Self { read: files.clone(), in_use: files, unsettled: None };
     }
 
-    /// A configuration out of these files was refused. They are followed beside those of the configuration in use, since a change
-    /// of either may be what it takes.
+    /// Notes that a configuration from these files was refused. They are watched in addition to those of the configuration in use,
+    /// because a change of either can repair it.
     pub(super) fn refused(&mut self, files: FileVersions) {
         let before = match self.unsettled.take() {
             Some(unsettled) => unsettled.seen,
@@ -62,8 +61,8 @@ impl Watch {
         self.read = files.with(before.only(&self.in_use));
     }
 
-    /// The files that have changed since they were read, where it is time to read them again: `seen` is what they look like at `now`.
-    /// Whoever is told so says by [`Watch::took`] or [`Watch::refused`] what came of it.
+    /// Takes the versions `seen` at `now`. If a reload is due, returns the files that have changed since they were read. The caller
+    /// reports the outcome of the reload by [`Watch::took`] or [`Watch::refused`].
     pub(super) fn look(&mut self, seen: FileVersions, now: Instant) -> Option<Vec<PathBuf>> {
         if seen == self.read {
             self.unsettled = None;
@@ -85,14 +84,14 @@ mod tests {
     use super::*;
     use crate::config::FileVersion;
 
-    /// The files `a`, `b` and so on, each in the version of that number; 0 stands for a file that is not there.
+    /// The files `a`, `b` and so on, each with this version number; 0 stands for a missing file.
     fn files(versions: &[u64]) -> FileVersions {
         let version = |number: u64| (number > 0).then(|| FileVersion::some(number));
         ('a'..).zip(versions).map(|(name, number)| (PathBuf::from(name.to_string()), version(*number))).collect()
     }
 
-    /// Looks at these versions, one look a second; says at which looks, from 0, it was time, and which files had changed. What
-    /// came of it is decided by `good`.
+    /// Polls these versions, once a second. Returns at which polls, from 0, a reload was due, and which files had changed. `good` is
+    /// the outcome of each reload.
     fn looks(watch: &mut Watch, sequence: &[&[u64]], good: bool) -> Vec<(usize, String)> {
         let start = Instant::now();
         let mut acted = Vec::new();
@@ -121,7 +120,7 @@ mod tests {
         check(&[&[1, 2], &[1, 2], &[1, 2]], &[]);
         check(&[&[1, 2], &[3, 2], &[3, 2], &[3, 2], &[3, 2]], &[(2, "a")]);
         check(&[&[1, 2], &[3, 2], &[4, 2], &[4, 5], &[4, 5], &[4, 5]], &[(4, "ab")]);
-        // There and back is no change.
+        // A change that is undone before it settles is no change.
         check(&[&[1, 2], &[3, 2], &[1, 2], &[3, 2], &[1, 2], &[1, 2]], &[]);
         check(&[&[1], &[2], &[2], &[3], &[3], &[3]], &[(2, "a"), (4, "a")]);
     }
@@ -130,7 +129,7 @@ mod tests {
     fn a_file_that_is_gone_for_a_moment_is_waited_for() {
         check(&[&[1, 2], &[0, 2], &[0, 2], &[0, 2], &[3, 2], &[3, 2], &[3, 2]], &[(5, "a")]);
         check(&[&[1, 2], &[0, 2], &[0, 2], &[1, 2], &[1, 2]], &[]);
-        // One that was not there when it was read is no change as long as it is not.
+        // A file that was missing when it was read is no change while it is missing.
         check(&[&[0, 1], &[0, 1], &[0, 2], &[0, 2], &[3, 2], &[3, 2], &[3, 2]], &[(3, "b"), (5, "a")]);
     }
 
@@ -150,7 +149,7 @@ mod tests {
         watch.took(files(&[1]));
         assert_eq!(watch.look(files(&[2]), start), None);
         assert_eq!(watch.look(files(&[2]), start + LOOK_INTERVAL), Some(vec![PathBuf::from("a")]));
-        // It names a second file, which is not there yet, and no longer any other.
+        // The refused configuration names a second file, which is missing.
         let named = files(&[2, 0]);
         watch.refused(named);
         assert_eq!(watch.files(), &files(&[2, 0]));
@@ -158,6 +157,6 @@ mod tests {
         assert_eq!(watch.look(files(&[2, 7]), start + LOOK_INTERVAL * 3), None);
         assert_eq!(watch.look(files(&[2, 7]), start + LOOK_INTERVAL * 4), Some(vec![PathBuf::from("b")]));
         watch.refused(FileVersions::default());
-        assert_eq!(watch.files(), &files(&[2]), "what is in use is not lost sight of, and nothing else is kept");
+        assert_eq!(watch.files(), &files(&[2]), "the files in use are still watched, and no others");
     }
 }

@@ -1,4 +1,4 @@
-//! That every build accepts what the build with ring alone does.
+//! Every build accepts what the build with ring alone accepts.
 
 #![expect(clippy::unwrap_used, reason = "a failed set-up fails the test")]
 
@@ -14,7 +14,7 @@ fn identifiers(algorithms: &[&dyn SignatureVerificationAlgorithm]) -> Vec<(Vec<u
 }
 
 #[test]
-fn whichever_library_works_what_is_accepted_is_the_same() {
+fn both_libraries_accept_the_same() {
     let (ours, ring) = (provider(), ring::default_provider());
     assert_eq!(ours.cipher_suites, ring.cipher_suites);
     let groups = |provider: &CryptoProvider| provider.kx_groups.iter().map(|group| group.name()).collect::<Vec<_>>();
@@ -28,7 +28,7 @@ fn whichever_library_works_what_is_accepted_is_the_same() {
     }
 }
 
-/// What `openssl genpkey` makes of `options`.
+/// A key that `openssl genpkey` generates with `options`.
 fn generated(options: &[&str]) -> PrivateKeyDer<'static> {
     let mut command = std::process::Command::new("openssl");
     let output = command.arg("genpkey").args(options).output().unwrap();
@@ -37,7 +37,7 @@ fn generated(options: &[&str]) -> PrivateKeyDer<'static> {
 }
 
 #[test]
-fn a_key_is_taken_or_refused_whichever_library_works() {
+fn both_libraries_accept_the_same_keys() {
     let check = |options: &[&str], taken: bool| {
         let outcome = signing_key(&generated(options));
         assert_eq!(outcome.is_ok(), taken, "{options:?}: {outcome:?}");

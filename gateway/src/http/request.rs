@@ -139,7 +139,7 @@ async fn process(
     check_source(snapshot.sources.get(provider), connection.address.ip(), &record.provider)?;
     let (body, _buffered) = read_body(connection, body, &snapshot.limits).await?;
     connection.exchange.request_complete();
-    let duplicate_status = peer.demand().duplicate_answer();
+    let duplicate_status = peer.proof_policy().duplicate_answer();
     let mut request = authenticate(connection, &snapshot, Candidate::new(peer, head, body))
         .await
         .map_err(|refusal| Failure { duplicate_status, ..Failure::after_body(refusal) })?;

@@ -1,4 +1,6 @@
-//! The metrics about certificates and revocation lists: when they end, and which of the senders' were seen.
+//! The metrics of certificates and revocation lists: when they end, and which client chains were seen.
+//!
+//! Owns their names, labels and help texts. Must not read certificates.
 
 use metrics::{Counter, Unit, counter, describe_counter, describe_gauge, gauge};
 
@@ -13,25 +15,28 @@ pub(super) fn describe() {
     describe_gauge!(
         CERTIFICATE,
         Unit::Seconds,
-        "When a certificate of the configuration ends, in seconds since 1970: ours (kind server) or a provider's trust anchor"
+        "When a certificate of the configuration ends, in seconds since 1970: the gateway's own (kind server) or a provider's trust anchor (kind trust_anchor)"
     );
     describe_gauge!(
         REVOCATION_LIST,
         Unit::Seconds,
-        "Until when a revocation list holds, in seconds since 1970, by provider and issuer"
+        "When a revocation list ends (nextUpdate), in seconds since 1970, by provider and issuer"
     );
     describe_gauge!(
         CLIENT_CERTIFICATE,
         Unit::Seconds,
         "When the client certificate that was seen last ends, in seconds since 1970, by provider"
     );
-    describe_counter!(CLIENT_CHAINS, "Client certificate chains admitted, by provider, profile and trust anchor");
+    describe_counter!(
+        CLIENT_CHAINS,
+        "Client certificate chains admitted, by provider, profile and trust anchor; a chain that is judged again counts again"
+    );
 }
 
-/// One series of a date. The values of its labels come from the configuration alone.
+/// One series of a date. Its label values come from the configuration only.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum DateSeries {
-    /// A certificate of ours, by its first name.
+    /// A certificate of the gateway, by its first name.
     Server {
         /// The name.
         name: String,
@@ -50,15 +55,15 @@ pub enum DateSeries {
         /// The issuer's subject.
         issuer: String,
     },
-    /// The client certificate of a provider that was seen last.
+    /// The client certificate that was seen last from a provider.
     Client {
         /// The provider.
         provider: String,
     },
 }
 
-/// Publishes the date of a series, in seconds since 1970. `None` says that there is no such thing any more: then the series is
-/// NaN, since the recorder forgets none. A comparison with NaN is never true, so no alert is about it.
+/// Publishes the date of a series, in seconds since 1970. `None` sets it to NaN: the recorder cannot remove a series, and a comparison
+/// with NaN is never true, so no alert fires.
 pub fn date(series: &DateSeries, seconds: Option<u64>) {
     let gauge = match series.clone() {
         DateSeries::Server { name } => gauge!(CERTIFICATE, "kind" => "server", "provider" => "", "name" => name),
@@ -74,13 +79,13 @@ pub fn date(series: &DateSeries, seconds: Option<u64>) {
     gauge.set(seconds.map_or(f64::NAN, |seconds| seconds as f64));
 }
 
-/// The counter of chains like this one.
+/// The counter of chains with the provider, profile and anchor of `sighting`.
 pub fn chains(sighting: &ChainSighting) -> Counter {
     let label = |text: &std::sync::Arc<str>| text.to_string();
     counter!(
         CLIENT_CHAINS,
         "provider" => label(&sighting.provider),
         "profile" => label(&sighting.profile),
-        "anchor" => label(&sighting.anchor)
+        "anchor" => label(&sighting.trust_anchor)
     )
 }

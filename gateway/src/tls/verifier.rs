@@ -7,7 +7,7 @@
 //!
 //! A refusal leaves the handshake through a thread-local value. rustls has no other way: a verifier is shared by all connections of
 //! a site, and its error either chooses the alert or carries data (`CertificateError::Other`, which always sends
-//! `certificate_unknown`). A handshake step is one synchronous call, so [`observe`] sees the refusal of its own step and no other.
+//! `certificate_unknown`). A handshake step is one synchronous call, so `observe` sees the refusal of its own step and no other.
 
 use std::cell::RefCell;
 use std::fmt;

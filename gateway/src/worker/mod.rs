@@ -1,6 +1,6 @@
 //! A worker: one thread, pinned to a core, with everything that its connections need.
 //!
-//! Owns the life of the thread: start, serve, drain; and the way of a connection through the stages ([`connection`]). Workers
+//! Owns the life of the thread: start, serve, drain; and the way of a connection through the stages (`connection`). Workers
 //! share the snapshot, the verified-chain cache, the metrics and the counts of connections. A connection changes workers at most
 //! once, before a byte of it is read ([`crate::accept::spread`]).
 

@@ -5,9 +5,10 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use hookgate_testkit::gateway::{Gateway, GatewayOptions, Signal};
 use hookgate_testkit::pki::{Sender, Variant};
+use hookgate_testkit::process::thread_id;
 use hookgate_testkit::service_manager::ServiceManager;
 use nix::sys::ptrace;
 use nix::sys::wait::{WaitPidFlag, waitpid};
@@ -62,17 +63,11 @@ pub(super) struct HungThread(Pid);
 impl HungThread {
     /// Stops the thread with this name.
     pub(super) fn stop(gateway: &Gateway, name: &str) -> Result<Self> {
-        for task in std::fs::read_dir(format!("/proc/{}/task", gateway.process_id()))? {
-            let task = task?;
-            if std::fs::read_to_string(task.path().join("comm"))?.trim() == name {
-                let thread = Pid::from_raw(task.file_name().to_str().context("a thread id is a number")?.parse()?);
-                ptrace::seize(thread, ptrace::Options::empty())?;
-                ptrace::interrupt(thread)?;
-                waitpid(thread, Some(WaitPidFlag::__WALL))?;
-                return Ok(Self(thread));
-            }
-        }
-        anyhow::bail!("no thread {name}")
+        let thread = Pid::from_raw(thread_id(gateway.process_id(), name)?);
+        ptrace::seize(thread, ptrace::Options::empty())?;
+        ptrace::interrupt(thread)?;
+        waitpid(thread, Some(WaitPidFlag::__WALL))?;
+        Ok(Self(thread))
     }
 
     /// Resumes it.

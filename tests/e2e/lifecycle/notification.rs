@@ -34,7 +34,7 @@ fn the_watchdog_is_fed_while_every_worker_lives() {
     let received = managed.service_manager.messages().len();
     worker.resume().unwrap();
     managed.service_manager.wait_for(received, SOON, is_ping).unwrap();
-    gateway.wait_log("worker-1 goes on", SOON).unwrap();
+    gateway.wait_log("worker-1 shows life again", SOON).unwrap();
 }
 
 #[test]

@@ -83,8 +83,9 @@ struct Clients {
 /// Few enough that each worker keeps the connections that it accepts.
 const FEW: Clients = Clients { steady: 2, fresh: 4, handed_over: 0.0 };
 
-/// Ends and starts the daemon while clients send requests. Returns the number of responses. Each request must get one.
-fn restart_under_load(managed: &ManagedEnvironment, mut gateway: Gateway, kept: &Sockets, load: &Clients) -> u64 {
+/// Ends and starts the daemon while clients send requests. Fails unless each request gets a response.
+fn restart_under_load(managed: &ManagedEnvironment, mut gateway: Gateway, kept: &Sockets, load: &Clients) {
+    managed.environment.events.set_behaviour(Behaviour::Delay(Duration::from_millis(20), Behaviour::Json.boxed()));
     let port = gateway.port();
     let client = managed.client(port).unwrap();
     let over = AtomicBool::new(false);
@@ -125,42 +126,37 @@ fn restart_under_load(managed: &ManagedEnvironment, mut gateway: Gateway, kept: 
         }
         managed.environment.events.wait_for(handled + 40, SOON).unwrap();
         over.store(true, Ordering::Relaxed);
-        let answered = clients.into_iter().map(|client| client.join().unwrap()).sum();
+        let answered: u64 = clients.into_iter().map(|client| client.join().unwrap()).sum();
         end(&mut gateway);
-        answered
-    })
+        assert_eq!(answered, managed.environment.events.request_count());
+    });
+}
+
+/// [`restart_under_load`] with one socket of a unit.
+fn restart_with_unit_socket(load: &Clients) {
+    let managed = ManagedEnvironment::new().unwrap();
+    let (port, kept) = unit_sockets(1).unwrap();
+    let gateway = managed.start_with(2, port, kept.clone()).unwrap();
+    restart_under_load(&managed, gateway, &kept, load);
 }
 
 #[test]
 fn a_restart_with_sockets_of_a_unit_loses_no_request() {
-    let managed = ManagedEnvironment::new().unwrap();
-    managed.environment.events.set_behaviour(Behaviour::Delay(Duration::from_millis(20), Behaviour::Json.boxed()));
-    let (port, kept) = unit_sockets(1).unwrap();
-    let gateway = managed.start_with(2, port, kept.clone()).unwrap();
-    let answered = restart_under_load(&managed, gateway, &kept, &FEW);
-    assert_eq!(answered, managed.environment.events.request_count());
+    restart_with_unit_socket(&FEW);
 }
 
 /// Enough connections stay open that workers hand over what they accept, before the drain and during it.
 #[test]
 fn a_restart_loses_no_request_on_a_connection_that_was_handed_over() {
-    let managed = ManagedEnvironment::new().unwrap();
-    managed.environment.events.set_behaviour(Behaviour::Delay(Duration::from_millis(20), Behaviour::Json.boxed()));
-    let (port, kept) = unit_sockets(1).unwrap();
-    let gateway = managed.start_with(2, port, kept.clone()).unwrap();
-    let many = Clients { steady: 40, fresh: 8, handed_over: 20.0 };
-    let answered = restart_under_load(&managed, gateway, &kept, &many);
-    assert_eq!(answered, managed.environment.events.request_count());
+    restart_with_unit_socket(&Clients { steady: 40, fresh: 8, handed_over: 20.0 });
 }
 
 #[test]
 fn a_restart_with_sockets_in_the_store_loses_no_request() {
     let managed = ManagedEnvironment::new().unwrap();
-    managed.environment.events.set_behaviour(Behaviour::Delay(Duration::from_millis(20), Behaviour::Json.boxed()));
     let gateway = Gateway::start(&managed.configuration(2), &managed.options()).unwrap();
     let kept = managed.service_manager.wait_stored(2, SOON).unwrap();
-    let answered = restart_under_load(&managed, gateway, &kept, &FEW);
-    assert_eq!(answered, managed.environment.events.request_count());
+    restart_under_load(&managed, gateway, &kept, &FEW);
 }
 
 #[test]

@@ -212,9 +212,9 @@ fn an_absent_or_wrong_server_gives_no_keys() {
     let closed = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
     let check = |result: &str, change: &dyn Fn(&str, &crate::environment::Environment) -> String| {
         let gateway = ProofGateway::new(DIALOGFLOW_CX, |environment| {
-            let mut demand = publisher.configuration("");
-            demand.sections = change(&demand.sections, environment);
-            demand
+            let mut configuration = publisher.configuration("");
+            configuration.sections = change(&configuration.sections, environment);
+            configuration
         });
         let gateway = gateway.unwrap();
         wait_fetches(&gateway, result, 1.0);
@@ -243,17 +243,17 @@ fn an_absent_or_wrong_server_gives_no_keys() {
 #[test]
 fn keys_from_a_file_are_replaced_by_a_reload() {
     let (old, new) = (issuer("key-1"), issuer("key-2"));
-    let demand = |environment: &_, issuers: &[&Issuer]| {
+    let configuration = |environment: &_, issuers: &[&Issuer]| {
         let sections = key_file(environment, "google", issuers);
         ProofConfiguration { provider: dialogflow_token(), sections, ..ProofConfiguration::default() }
     };
-    let gateway = ProofGateway::new(DIALOGFLOW_CX, |environment| demand(environment, &[&old])).unwrap();
+    let gateway = ProofGateway::new(DIALOGFLOW_CX, |environment| configuration(environment, &[&old])).unwrap();
     admitted(&gateway, "from the first moment", &old);
     refused(&gateway, "a key that is not in the file", &new, (401, "token_unknown_key"));
-    gateway.reload(&demand(&gateway.base.environment, &[&old, &new]));
+    gateway.reload(&configuration(&gateway.base.environment, &[&old, &new]));
     admitted(&gateway, "both", &old);
     admitted(&gateway, "both", &new);
-    gateway.reload(&demand(&gateway.base.environment, &[&new]));
+    gateway.reload(&configuration(&gateway.base.environment, &[&new]));
     refused(&gateway, "a key that was taken out", &old, (401, "token_unknown_key"));
     gateway.base.environment.write("google.json", "{\"keys\":").unwrap();
     gateway.base.daemon.signal(Signal::HUP).unwrap();

@@ -24,9 +24,9 @@ fn preset(environment: &Environment) -> ProofConfiguration {
 
 /// PagerDuty's preset with the rule `replay`.
 fn ruled(environment: &Environment, replay: &str) -> ProofConfiguration {
-    let mut demand = preset(environment);
-    demand.provider += &format!("\nreplay = {replay}");
-    demand
+    let mut configuration = preset(environment);
+    configuration.provider += &format!("\nreplay = {replay}");
+    configuration
 }
 
 fn signature(body: &[u8]) -> String {

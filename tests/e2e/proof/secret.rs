@@ -3,15 +3,12 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use std::process::Command;
-
-use hookgate_testkit::configuration::{IO, LISTEN_PORT, METRICS_PORT};
 use hookgate_testkit::documents::{DIALOGFLOW_CX, DIALOGFLOW_ES, Document, PAGERDUTY};
 use hookgate_testkit::gateway::{GatewayOptions, Signal};
-use hookgate_testkit::process::{Finished, run};
 
 use super::issuer::{claims_with, dialogflow_token, issuer, key_file};
 use super::{Fields, ProofConfiguration, ProofGateway, hmac_hex, post, route, secret_file};
+use crate::command::run_check;
 use crate::environment::{BINARY, Environment, SOON};
 
 const BODY: &[u8] = PAGERDUTY.body.as_bytes();
@@ -25,25 +22,16 @@ fn pagerduty(secrets: &str) -> ProofConfiguration {
     ProofConfiguration::of_provider(format!("signature = {{ secrets = [{secrets}] }}\nreplay = \"none\""))
 }
 
-/// Runs `hookgate check` on `configuration`.
-fn check(environment: &Environment, configuration: &str) -> Finished {
-    let text = configuration.replace(LISTEN_PORT, "8443").replace(METRICS_PORT, "9464").replace(IO, "auto");
-    let file = environment.write("checked.toml", text).unwrap();
-    let mut command = Command::new(BINARY);
-    command.args(["check", "--config"]).arg(file).env("NO_COLOR", "1").env_remove("CREDENTIALS_DIRECTORY");
-    run(command, &[], SOON).unwrap()
-}
-
 #[test]
 fn a_secret_is_replaced_by_a_reload() {
-    let demand =
+    let configuration =
         |environment: &Environment, secret: &str| pagerduty(&secret_file(environment, "webhook.secret", secret));
-    let gateway = ProofGateway::new(PAGERDUTY, |environment| demand(environment, "first")).unwrap();
+    let gateway = ProofGateway::new(PAGERDUTY, |environment| configuration(environment, "first")).unwrap();
     assert_eq!((signed(&gateway, "first"), signed(&gateway, "second")), (200, 403));
     gateway.base.environment.write("webhook.secret", "second").unwrap();
     assert_eq!((signed(&gateway, "first"), signed(&gateway, "second")), (200, 403), "before the reload");
     let mut connection = gateway.connect();
-    gateway.reload(&demand(&gateway.base.environment, "second"));
+    gateway.reload(&configuration(&gateway.base.environment, "second"));
     assert_eq!((signed(&gateway, "first"), signed(&gateway, "second")), (403, 200), "afterwards");
     let old = format!("v1={}", hmac_hex("first", BODY));
     let response = connection.ask(post(PAGERDUTY.path, &[("X-PagerDuty-Signature", &old)], BODY)).unwrap();
@@ -96,7 +84,7 @@ fn a_secret_may_be_a_credential_of_the_service_manager() {
     let gateway =
         ProofGateway::with_options(PAGERDUTY, &options, |_| pagerduty("{ credential = \"pagerduty\" }")).unwrap();
     assert_eq!((signed(&gateway, "of the manager"), signed(&gateway, "pagerduty")), (200, 403));
-    let finished = check(
+    let finished = run_check(
         &gateway.base.environment,
         &pagerduty("{ credential = \"pagerduty\" }").toml(&gateway.base.environment, &PAGERDUTY),
     );
@@ -164,10 +152,14 @@ fn secrets_and_tokens_appear_in_no_output() {
     }
     let toml = write(&gateway.base.environment).toml(&gateway.base.environment, &PAGERDUTY);
     gateway.base.reload(&toml).unwrap();
-    let good = check(&gateway.base.environment, &toml);
+    let good = run_check(&gateway.base.environment, &toml);
     assert!(good.success(), "{}", good.stderr_text());
-    assert!(good.stderr_text().contains("whoever can read this file has the secret"), "{}", good.stderr_text());
-    let bad = check(&gateway.base.environment, &toml.replace("[[key_source]]", "unknown = 1\n[[key_source]]"));
+    assert!(
+        good.stderr_text().contains("everyone who can read this file can read the secret"),
+        "{}",
+        good.stderr_text()
+    );
+    let bad = run_check(&gateway.base.environment, &toml.replace("[[key_source]]", "unknown = 1\n[[key_source]]"));
     for finished in [good, bad] {
         said += &finished.stderr_text();
         said += &finished.stdout_text();
@@ -193,14 +185,14 @@ fn an_error_near_a_secret_does_not_repeat_it() {
         (format!("{{ value = \"{secret}\" }}"), "value"),
         (format!("\"{secret}\""), "secrets"),
         (format!("{{ unsafe_value = [\"{secret}\"] }}"), "unsafe_value"),
-        (format!("{{ unsafe_value = \"{secret} }}"), "not TOML"),
-        (format!("{{ unsafe_value = \"{secret}\\q\" }}"), "not TOML"),
+        (format!("{{ unsafe_value = \"{secret} }}"), "not valid TOML"),
+        (format!("{{ unsafe_value = \"{secret}\\q\" }}"), "not valid TOML"),
         (format!("{{ unsafe_value = \"{secret}{}\" }}", "x".repeat(5000)), "more than 4096"),
         (format!("{{ file = \"a\", unsafe_value = \"{secret}\" }}"), "one place"),
     ] {
         let configuration = pagerduty(&secrets).toml(&environment, &PAGERDUTY);
         let line = configuration.lines().position(|line| line.contains(secret)).unwrap() + 1;
-        let finished = check(&environment, &configuration);
+        let finished = run_check(&environment, &configuration);
         let said = finished.stderr_text() + &finished.stdout_text();
         assert_eq!(finished.status.unwrap().code(), Some(1), "{said}");
         assert!(!said.contains(secret), "{secrets}: {said}");
@@ -214,7 +206,7 @@ fn an_error_near_a_secret_does_not_repeat_it() {
 fn check_reports_what_a_preset_still_needs() {
     let environment = Environment::new().unwrap();
     let said = |document: Document, lines: &str| {
-        let finished = check(&environment, &ProofConfiguration::of_provider(lines).toml(&environment, &document));
+        let finished = run_check(&environment, &ProofConfiguration::of_provider(lines).toml(&environment, &document));
         assert_eq!(finished.status.unwrap().code(), Some(1), "{lines}: {}", finished.stdout_text());
         finished.stderr_text()
     };
@@ -245,19 +237,21 @@ fn check_reports_what_a_preset_still_needs() {
         }
         assert!(stderr.contains("checked.toml:"), "{stderr}");
     }
-    let finished =
-        check(&environment, &ProofConfiguration::of_provider(dialogflow_token()).toml(&environment, &DIALOGFLOW_CX));
+    let finished = run_check(
+        &environment,
+        &ProofConfiguration::of_provider(dialogflow_token()).toml(&environment, &DIALOGFLOW_CX),
+    );
     assert!(finished.success(), "{}", finished.stderr_text());
 }
 
 #[test]
 fn check_warns_of_a_secret_that_every_user_can_read() {
     let environment = Environment::new().unwrap();
-    let demand = pagerduty(&secret_file(&environment, "webhook.secret", "a"));
+    let configuration = pagerduty(&secret_file(&environment, "webhook.secret", "a"));
     let path = environment.path("webhook.secret");
     for (mode, warned) in [(0o644, true), (0o604, true), (0o640, false), (0o600, false)] {
         fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
-        let finished = check(&environment, &demand.toml(&environment, &PAGERDUTY));
+        let finished = run_check(&environment, &configuration.toml(&environment, &PAGERDUTY));
         assert!(finished.success(), "{}", finished.stderr_text());
         let warning = format!("{} is readable by every user", path.display());
         assert_eq!(finished.stderr_text().contains(&warning), warned, "{mode:o}: {}", finished.stderr_text());

@@ -3,6 +3,7 @@
 use hookgate_testkit::client::TlsVersion;
 use hookgate_testkit::configuration::HOST;
 
+use crate::alert::UNRECOGNIZED_NAME;
 use crate::environment::PATH;
 use crate::problem::assert_problem;
 use crate::test_gateway::TestGateway;
@@ -101,6 +102,5 @@ fn an_unknown_server_name_is_answered_or_refused_in_the_handshake() {
         gateway.still_serves().unwrap();
     };
     check("respond", Some((421, "unknown_server_name")), None);
-    // RFC 8446, section 6.2: unrecognized_name(112).
-    check("abort", None, Some(112));
+    check("abort", None, Some(UNRECOGNIZED_NAME));
 }

@@ -211,6 +211,22 @@ impl Gateway {
         Ok(())
     }
 
+    /// Replaces the configuration file, as [`Gateway::write_configuration`], sends SIGHUP, and waits until the new configuration is
+    /// in use.
+    ///
+    /// # Errors
+    ///
+    /// It is not within `limit`.
+    pub fn reload(&self, configuration: &str, limit: Duration) -> Result<()> {
+        let generation = "hookgate_config_generation";
+        let before = self.metric(generation, &[])?;
+        self.write_configuration(configuration)?;
+        self.signal(Signal::HUP)?;
+        let now = self.wait_metric(generation, &[], before + 1.0, limit)?;
+        ensure!(now == before + 1.0, "one reload led from generation {before} to {now}");
+        Ok(())
+    }
+
     /// curl, for requests for `host` to this daemon, trusting the server root.
     pub fn curl(&self, host: &str, pki: &Pki) -> Curl {
         Curl::new(host, self.port()).trusting(pki.server_root().path())

@@ -11,6 +11,7 @@ pub mod gateway;
 pub mod handler;
 pub mod http;
 pub mod metrics;
+pub mod mount;
 pub mod namespace;
 pub mod pki;
 pub mod process;

@@ -2,13 +2,14 @@
 //!
 //! Owns the children: each is killed and reaped, however the test ends.
 
+use std::fs;
 use std::io::{Read, Write};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 /// How often the state of a child is checked.
 const POLL: Duration = Duration::from_millis(2);
@@ -101,6 +102,21 @@ pub fn run_until(
         stdout: stdout.map(Capture::finish).unwrap_or_default(),
         stderr: stderr.map(Capture::finish).unwrap_or_default(),
     })
+}
+
+/// The id of the thread of `process` with this name.
+///
+/// # Errors
+///
+/// There is none, or the process has ended.
+pub fn thread_id(process: u32, name: &str) -> Result<i32> {
+    for task in fs::read_dir(format!("/proc/{process}/task"))? {
+        let task = task?;
+        if fs::read_to_string(task.path().join("comm"))?.trim() == name {
+            return Ok(task.file_name().to_string_lossy().parse()?);
+        }
+    }
+    bail!("process {process} has no thread {name}")
 }
 
 /// A child that is killed and reaped on drop.

@@ -20,10 +20,6 @@ use layout::{File, Place};
 use scan::Source;
 use table::{DOCUMENT, Tables};
 
-/// Whether each crate below `gateway/` must have a table, the names too, and every crate of [`dependencies`] a manifest. As long as
-/// this is `false`, what is not there is not checked.
-const REQUIRED: bool = false;
-
 /// Checks the rooms.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Rooms {
@@ -61,7 +57,7 @@ impl Rooms {
 /// Every violation, with its file and line, and what to do.
 pub(crate) fn check() -> Result<()> {
     let (files, document) = read()?;
-    let outcome = judge_all(&files, &document, REQUIRED)?;
+    let outcome = judge_all(&files, &document, true)?;
     for problem in &outcome.problems {
         eprintln!("{problem}");
     }

@@ -1,21 +1,67 @@
-//! The request's own proof, and the one place where a request becomes trusted.
+//! What a request must prove beside the certificate of its sender, and the only way to an [`AuthenticatedRequest`].
 //!
-//! Its rule: the chain is verified, *and* it proves a provider that the route admits, *and* every proof that the route demands
-//! is there; a certificate proves *PagerDuty* or *Google*, not *your* account or agent. Owns [`AuthenticatedRequest`], without
-//! which `upstream` takes nothing, and the policy of proofs. Pure: no socket, no clock; keys and the time are passed in.
+//! A certificate proves *PagerDuty* or *Google*, not *your* account or agent. A request is trusted only if its chain is verified,
+//! *and* the chain proves a provider that the route admits, *and* the request shows every proof that the route or the provider
+//! demands. Owns the policy of proofs and [`AuthenticatedRequest`]. Does no I/O and reads no clock: keys and the time are
+//! arguments.
+//!
+//! A request meets the types in this order:
+//!
+//! 1. [`AuthorizedPeer::admit`] gets the [`ProofPolicy`] of the route, or else of the provider, from [`Demands`], and keeps it.
+//! 2. The policy is a list of [`Clause`]s, of which all or one must hold. A clause is one [`Proof`], or all or any of several.
+//! 3. [`Candidate::authenticate`] judges the request by [`ProofPolicy::check`], after the whole body has arrived.
+//! 4. [`Proven`] is the result if the proofs hold and the delivery is new. It has the proven claims and the [`Reservation`].
+//! 5. [`Unproven`] is the result otherwise. It has the [`Refusal`], and the source of keys to fetch if newer keys could change it.
+//!
+//! # The only constructor
+//!
+//! `upstream` forwards only an [`AuthenticatedRequest`]. Its fields are private, and only [`Candidate::authenticate`] makes one.
+//! That takes an [`AuthorizedPeer`], which only [`AuthorizedPeer::admit`] makes, from a [`VerifiedChain`]; and a [`Proven`],
+//! which only [`ProofPolicy::check`] makes:
+//!
+//! ```
+//! use std::sync::Arc;
+//! use hookgate_core::auth::{AuthenticatedRequest, AuthorizedPeer, Candidate, KeySets, ReplayGuard};
+//!
+//! fn authenticate(peer: AuthorizedPeer, head: http::request::Parts, body: bytes::Bytes) -> Option<AuthenticatedRequest> {
+//!     let (keys, guard) = (KeySets::empty(0), Arc::new(ReplayGuard::new(1)));
+//!     let now = rustls_pki_types::UnixTime::since_unix_epoch(std::time::Duration::ZERO);
+//!     Candidate::new(peer, head, body).authenticate(&keys, &guard, now).ok()
+//! }
+//! ```
+//!
+//! Code outside this module cannot make one, even from all of its parts:
+//!
+//! ```compile_fail,E0451
+//! use hookgate_core::auth::{AuthenticatedRequest, AuthorizedPeer, Proven};
+//!
+//! fn forge(peer: AuthorizedPeer, head: http::request::Parts, body: bytes::Bytes, proven: Proven) -> AuthenticatedRequest {
+//!     AuthenticatedRequest { peer, head, body, proven }
+//! }
+//! ```
+//!
+//! Nor can it change one:
+//!
+//! ```compile_fail,E0616
+//! use hookgate_core::auth::AuthenticatedRequest;
+//!
+//! fn replace_body(request: &mut AuthenticatedRequest, body: bytes::Bytes) {
+//!     request.body = body;
+//! }
+//! ```
 
-pub mod keys;
-pub mod pointer;
-pub mod policy;
+pub mod body_signature;
+pub mod json_pointer;
+pub mod proof_policy;
 pub mod replay;
 pub mod secret;
-pub mod session;
-pub mod signature;
+pub mod session_parameter;
 pub mod token;
+pub mod token_keys;
 
 mod jws;
-mod message;
-mod request;
+mod message_template;
+mod request_view;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 
@@ -30,18 +76,18 @@ use crate::identity::{ProviderId, VerifiedChain};
 use crate::reject::{Refusal, Reject};
 use crate::route::{RouteId, RouteTable};
 
-pub use keys::{KeySet, KeySets, KeySourceId, PublishedKeys};
-pub use message::TemplateError;
-pub use pointer::JsonPointer;
-pub use policy::{Clause, Proof, ProofPolicy, Proven, Unproven, challenge};
-pub use replay::{ReplayGuard, ReplayKey, ReplayRule, Reservation};
-pub use request::RequestView;
+pub use body_signature::{BodySignature, HmacForm};
+pub use json_pointer::JsonPointer;
+pub use message_template::TemplateError;
+pub use proof_policy::{Clause, Proof, ProofPolicy, Proven, Unproven, challenge};
+pub use replay::{DeliveryId, ReplayGuard, ReplayRule, Reservation};
+pub use request_view::RequestView;
 pub use secret::Secret;
-pub use session::SessionParameter;
-pub use signature::{BodySignature, HmacForm};
+pub use session_parameter::SessionParameter;
 pub use token::{TokenClaims, TokenExpectations, TokenRule};
+pub use token_keys::{KeySet, KeySets, KeySourceId, PublishedKeys};
 
-/// What every provider and route of a snapshot demands of a request beyond its certificate.
+/// The [`ProofPolicy`] of every provider and of every route of a snapshot.
 #[derive(Debug)]
 pub struct Demands {
     providers: Vec<Arc<ProofPolicy>>,
@@ -49,7 +95,8 @@ pub struct Demands {
 }
 
 impl Demands {
-    /// `providers` by [`ProviderId`], `routes` by [`RouteId`]; what a route demands takes the place of what the provider does.
+    /// `providers` by [`ProviderId`], `routes` by [`RouteId`]. The policy of a route replaces that of the provider; `None` is a
+    /// route without a policy of its own.
     pub fn new(providers: Vec<Arc<ProofPolicy>>, routes: Vec<Option<Arc<ProofPolicy>>>) -> Self {
         Self { providers, routes }
     }
@@ -60,22 +107,24 @@ impl Demands {
     }
 }
 
-/// A verified peer, admitted by a route: what the certificate alone can prove about a request.
+/// A peer with a verified chain that a route admits. Only [`AuthorizedPeer::admit`] makes one.
+///
+/// It holds the [`ProofPolicy`] from that moment on, so that no other policy can be applied to its request.
 #[derive(Clone)]
 pub struct AuthorizedPeer {
     chain: Arc<VerifiedChain>,
     provider: ProviderId,
     route: RouteId,
-    demand: Arc<ProofPolicy>,
+    policy: Arc<ProofPolicy>,
 }
 
 impl AuthorizedPeer {
-    /// Admits the peer of `chain` to `route`, as the first provider of the route that its chain proves.
+    /// Admits the peer of `chain` to `route`, as the first provider of the route that the chain proves.
     ///
     /// # Errors
     ///
-    /// `provider_not_admitted` where the chain proves none of the route's providers; `internal` where nobody said what the
-    /// provider must prove beside its certificate, which no snapshot leaves open.
+    /// `provider_not_admitted` if the chain proves no provider of the route; `internal` if `demands` has no policy for the
+    /// provider, which does not happen in a complete snapshot.
     pub fn admit(
         chain: &Arc<VerifiedChain>,
         routes: &RouteTable,
@@ -96,13 +145,13 @@ impl AuthorizedPeer {
             );
             return Err(Refusal::new(Reject::ProviderNotAdmitted, detail));
         };
-        let demand = demands.of(route, provider).ok_or_else(|| {
-            Refusal::new(Reject::Internal, "Nothing says what this provider must prove, so nothing would be enough.")
+        let policy = demands.of(route, provider).ok_or_else(|| {
+            Refusal::new(Reject::Internal, "This provider has no proof policy, so hookgate refuses its requests.")
         })?;
-        Ok(Self { chain: Arc::clone(chain), provider, route, demand: Arc::clone(demand) })
+        Ok(Self { chain: Arc::clone(chain), provider, route, policy: Arc::clone(policy) })
     }
 
-    /// The provider as which the peer is admitted.
+    /// The provider that the peer is admitted as.
     pub fn provider(&self) -> ProviderId {
         self.provider
     }
@@ -112,25 +161,25 @@ impl AuthorizedPeer {
         self.route
     }
 
-    /// What its certificate chain proves.
+    /// Its verified chain.
     pub fn chain(&self) -> &Arc<VerifiedChain> {
         &self.chain
     }
 
-    /// What a request of it must prove beside that.
-    pub fn demand(&self) -> &Arc<ProofPolicy> {
-        &self.demand
+    /// What its request must prove beside the certificate.
+    pub fn proof_policy(&self) -> &Arc<ProofPolicy> {
+        &self.policy
     }
 }
 
-/// A complete request of an admitted peer, which has not proven itself yet.
+/// A complete request of an [`AuthorizedPeer`], not judged yet.
 pub struct Candidate {
     peer: AuthorizedPeer,
     head: Parts,
     body: Bytes,
 }
 
-/// A request that did not prove itself, given back: with newer keys it may yet.
+/// A request that was refused, returned so that it can be judged again with newer keys.
 pub struct Unauthenticated {
     /// The request.
     pub candidate: Candidate,
@@ -139,16 +188,17 @@ pub struct Unauthenticated {
 }
 
 impl Candidate {
-    /// A request of `peer` that has arrived whole.
+    /// A request of `peer`. `body` is the whole body.
     pub fn new(peer: AuthorizedPeer, head: Parts, body: Bytes) -> Self {
         Self { peer, head, body }
     }
 
-    /// Checks what its route or provider demands of the request itself.
+    /// Judges the request by the policy of its peer, with the current `keys` of the token issuers. The only function that makes an
+    /// [`AuthenticatedRequest`].
     ///
     /// # Errors
     ///
-    /// The request again, with the proof that is missing or wrong.
+    /// The request, and the proof that is missing or wrong.
     pub fn authenticate(
         self,
         keys: &KeySets,
@@ -162,7 +212,7 @@ impl Candidate {
             body: &self.body,
             received_at: now,
         };
-        match self.peer.demand.check(&view, keys, guard) {
+        match self.peer.policy.check(&view, keys, guard) {
             Ok(proven) => {
                 let Self { peer, head, body } = self;
                 Ok(AuthenticatedRequest { peer, head, body, proven })
@@ -172,7 +222,9 @@ impl Candidate {
     }
 }
 
-/// A request that may be handed over: verified sender, admitted by its route, body complete, everything proven.
+/// A request for the handler: the chain is verified, the route admits the peer, the body is complete, every proof holds.
+///
+/// Only [`Candidate::authenticate`] makes one: see [the only constructor](self#the-only-constructor).
 pub struct AuthenticatedRequest {
     peer: AuthorizedPeer,
     head: Parts,
@@ -186,22 +238,22 @@ impl AuthenticatedRequest {
         &self.peer
     }
 
-    /// The reservation of the delivery, where the demand guards from replay; see [`Proven::take_reservation`].
+    /// The reservation of the delivery, if the policy has a replay rule; see [`Proven::take_reservation`].
     pub fn take_reservation(&mut self) -> Option<Reservation> {
         self.proven.take_reservation()
     }
 
-    /// Its method, target and header fields, as the peer sent them.
+    /// Method, target and header fields, as sent.
     pub fn head(&self) -> &Parts {
         &self.head
     }
 
-    /// Its body, whole.
+    /// The whole body.
     pub fn body(&self) -> &Bytes {
         &self.body
     }
 
-    /// What it showed beside the certificate.
+    /// What it proved beside the certificate.
     pub fn proven(&self) -> &Proven {
         &self.proven
     }

@@ -1,11 +1,11 @@
-//! Replay: which deliveries were taken already, so that none is taken twice.
+//! Replay: the memory of deliveries, so that no delivery is taken twice.
 //!
-//! Owns the memory of deliveries, bounded and expiring, shared by the workers. A delivery is first *reserved*, while the handler
-//! has it, and then *taken* or released: a delivery that failed in the handler is not a duplicate when the sender tries again.
-//! Must not know what identifies a delivery beyond 32 bytes; [`ReplayRule`] makes those.
+//! Owns that memory: bounded, with an expiry for each entry, shared by the workers. A delivery is *reserved* while the handler
+//! has it. Then it is *taken*, or released if the handler failed, so that a retry of the sender is not a duplicate.
+//! [`ReplayGuard`] knows a delivery by 32 bytes, and [`ReplayRule`] computes them from a request. Must not judge proofs.
 //!
-//! Nothing is ever forgotten before its time: where the memory is full the request is refused (`replay_guard_full`, 503, so
-//! that senders retry). Forgetting the oldest instead would let whoever can fill the memory replay what he likes.
+//! Evicts no entry before its expiry: if the memory is full, the request is refused (`replay_guard_full`, 503, so that senders
+//! retry). If the oldest entry were evicted instead, a peer that fills the memory could replay any delivery.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,52 +15,61 @@ use http::header::HeaderName;
 use ring::digest;
 use rustls_pki_types::UnixTime;
 
-use super::pointer::JsonPointer;
-use super::request::{RequestView, only_field};
-use super::session::not_json;
-use super::signature::BodySignature;
+use super::body_signature::BodySignature;
+use super::json_pointer::JsonPointer;
+use super::request_view::{RequestView, not_json, only_field};
 use crate::reject::{Refusal, Reject};
 
-/// Most keys of one rule: an id in the header, one in the body, and the signed bytes.
-const MAX_KEYS: usize = 3;
+/// Most ids of one rule: one in a header field, one in the body, and the signed message.
+const MAX_IDS: usize = 3;
 
-/// Longest window, in seconds: a week. The longest retries that senders document go on for three days (Stripe).
+/// Longest window, in seconds: a week. The longest documented retries end after three days (Stripe).
 const MAX_WINDOW_SECONDS: u64 = 7 * 86_400;
 
-/// Most shards, and the entries that justify another one.
+/// Most shards.
 const MAX_SHARDS: usize = 64;
+
+/// Entries for each shard, as long as there are fewer than 64 shards.
 const ENTRIES_PER_SHARD: usize = 1024;
 
-/// What identifies a delivery: a SHA-256.
-pub(super) type Key = [u8; digest::SHA256_OUTPUT_LEN];
+/// The SHA-256 that a delivery is remembered by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+struct DeliveryDigest([u8; digest::SHA256_OUTPUT_LEN]);
 
-/// The deliveries that are with a handler or were taken within their window. An entry takes about 56 bytes.
+impl From<digest::Digest> for DeliveryDigest {
+    /// `digest` must be a SHA-256.
+    fn from(digest: digest::Digest) -> Self {
+        let mut bytes = Self::default();
+        bytes.0.copy_from_slice(digest.as_ref());
+        bytes
+    }
+}
+
+/// The deliveries that a handler has, or that were taken within their window. An entry takes about 56 bytes.
 #[derive(Debug)]
 pub struct ReplayGuard {
     shards: Box<[Mutex<Shard>]>,
-    /// Entries that one shard may hold.
+    /// Most entries of one shard.
     shard_capacity: usize,
 }
 
 #[derive(Debug, Default)]
 struct Shard {
-    deliveries: HashMap<Key, State>,
-    /// No entry expires before the end of this second since 1970; so a full shard is searched for expired entries only when
-    /// there are any.
+    deliveries: HashMap<DeliveryDigest, DeliveryState>,
+    /// No entry expires before the end of this second since 1970, so a full shard is searched only if it has an expired entry.
     earliest_expiry: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    /// With the handler; the [`Reservation`] ends this state.
+enum DeliveryState {
+    /// The handler has it. The [`Reservation`] ends this state.
     InFlight,
-    /// Taken, and remembered to the end of this second since 1970. To its end, since clocks are read in whole seconds: a
-    /// delivery would else be forgotten up to a second early, while a signed timestamp that was as far ahead as is tolerated
-    /// is still good.
+    /// Taken, and remembered until the end of this second since 1970. Until its end, because clocks are read in whole seconds:
+    /// otherwise a delivery could expire up to one second early, while its signed timestamp is still accepted.
     Taken { until: u64 },
 }
 
-/// Why a delivery is not reserved.
+/// Why a delivery cannot be reserved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Conflict {
     Taken,
@@ -69,75 +78,80 @@ enum Conflict {
 }
 
 impl ReplayGuard {
-    /// A guard that remembers about `capacity` deliveries (a shard may fill a little before the others) and never more.
+    /// A guard that remembers at most `capacity` deliveries. It can be full a little earlier, because shards fill unevenly.
     #[must_use]
     pub fn new(capacity: usize) -> Self {
         let shards = (capacity / ENTRIES_PER_SHARD).clamp(1, MAX_SHARDS);
         Self { shards: (0..shards).map(|_| Mutex::default()).collect(), shard_capacity: capacity / shards }
     }
 
-    /// How many deliveries are remembered, the expired among them that nobody stumbled upon yet.
+    /// The number of remembered deliveries, including expired ones that are not removed yet.
     #[must_use]
     pub fn len(&self) -> usize {
         self.shards.iter().map(|shard| lock(shard).deliveries.len()).sum()
     }
 
-    /// Whether nothing is remembered.
+    /// Whether no delivery is remembered.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Reserves every one of `keys`, or none. Of any number of callers with a key in common, one succeeds.
-    fn reserve(self: &Arc<Self>, keys: &[Key], window_seconds: u64, now: u64) -> Result<Reservation, Conflict> {
-        let mut reservation = Reservation { guard: Arc::clone(self), keys: [None; MAX_KEYS], window_seconds };
-        for (key, place) in keys.iter().zip(&mut reservation.keys) {
-            // On a conflict the reservation drops, which releases the keys before this one.
-            self.insert(key, now)?;
-            *place = Some(*key);
+    /// Reserves all of `digests`, or none. If several callers share a digest, exactly one succeeds.
+    fn reserve(
+        self: &Arc<Self>,
+        digests: &[DeliveryDigest],
+        window_seconds: u64,
+        now: u64,
+    ) -> Result<Reservation, Conflict> {
+        let mut reservation = Reservation { guard: Arc::clone(self), digests: [None; MAX_IDS], window_seconds };
+        for (digest, place) in digests.iter().zip(&mut reservation.digests) {
+            // On a conflict the reservation is dropped, which releases the digests before this one.
+            self.insert(digest, now)?;
+            *place = Some(*digest);
         }
         Ok(reservation)
     }
 
-    fn insert(&self, key: &Key, now: u64) -> Result<(), Conflict> {
-        let mut shard = self.shard(key);
-        match shard.deliveries.get(key) {
-            Some(State::InFlight) => return Err(Conflict::InFlight),
-            Some(State::Taken { until }) if now <= *until => return Err(Conflict::Taken),
-            Some(State::Taken { .. }) => {}
+    fn insert(&self, digest: &DeliveryDigest, now: u64) -> Result<(), Conflict> {
+        let mut shard = self.shard(digest);
+        match shard.deliveries.get(digest) {
+            Some(DeliveryState::InFlight) => return Err(Conflict::InFlight),
+            Some(DeliveryState::Taken { until }) if now <= *until => return Err(Conflict::Taken),
+            Some(DeliveryState::Taken { .. }) => {}
             None if shard.deliveries.len() < self.shard_capacity => {}
             None => {
-                shard.forget_expired(now);
+                shard.remove_expired(now);
                 if shard.deliveries.len() >= self.shard_capacity {
                     return Err(Conflict::Full);
                 }
             }
         }
-        shard.deliveries.insert(*key, State::InFlight);
+        shard.deliveries.insert(*digest, DeliveryState::InFlight);
         Ok(())
     }
 
-    fn shard(&self, key: &Key) -> MutexGuard<'_, Shard> {
-        // The key is a digest, so any two bytes of it are spread evenly.
-        let index = usize::from(u16::from_le_bytes([key[0], key[1]])) % self.shards.len();
+    fn shard(&self, digest: &DeliveryDigest) -> MutexGuard<'_, Shard> {
+        // Any two bytes of a SHA-256 are evenly distributed.
+        let index = usize::from(u16::from_le_bytes([digest.0[0], digest.0[1]])) % self.shards.len();
         lock(&self.shards[index])
     }
 }
 
-/// No code panics with a shard locked, so a poisoned one is whole.
+/// Locks a shard. No code panics while it holds a lock, so even a poisoned shard is consistent.
 fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
     shard.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Shard {
-    fn forget_expired(&mut self, now: u64) {
+    fn remove_expired(&mut self, now: u64) {
         if now <= self.earliest_expiry {
             return;
         }
         let mut earliest = u64::MAX;
         self.deliveries.retain(|_, state| match *state {
-            State::InFlight => true,
-            State::Taken { until } => {
+            DeliveryState::InFlight => true,
+            DeliveryState::Taken { until } => {
                 let keep = now <= until;
                 if keep {
                     earliest = earliest.min(until);
@@ -149,96 +163,96 @@ impl Shard {
     }
 }
 
-/// A delivery that is with its handler, or on the way there. Dropped, it is released: the next copy of it is handled anew.
+/// A delivery that the handler has, or will have. When it is dropped, the delivery is released: the next copy is handled.
 #[derive(Debug)]
-#[must_use = "dropped, the delivery counts as not taken"]
+#[must_use = "when it is dropped, the delivery counts as not taken"]
 pub struct Reservation {
     guard: Arc<ReplayGuard>,
-    keys: [Option<Key>; MAX_KEYS],
+    digests: [Option<DeliveryDigest>; MAX_IDS],
     window_seconds: u64,
 }
 
 impl Reservation {
-    /// The handler took the delivery: from `now` on, for the rule's window, copies of it are duplicates.
+    /// Marks the delivery as taken: copies are duplicates from `now` until the end of the rule's window.
     pub fn commit(mut self, now: UnixTime) {
         let until = now.as_secs().saturating_add(self.window_seconds);
-        for key in self.keys.iter_mut().filter_map(Option::take) {
-            let mut shard = self.guard.shard(&key);
+        for digest in self.digests.iter_mut().filter_map(Option::take) {
+            let mut shard = self.guard.shard(&digest);
             shard.earliest_expiry = shard.earliest_expiry.min(until);
-            shard.deliveries.insert(key, State::Taken { until });
+            shard.deliveries.insert(digest, DeliveryState::Taken { until });
         }
     }
 }
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        for key in self.keys.iter_mut().filter_map(Option::take) {
-            self.guard.shard(&key).deliveries.remove(&key);
+        for digest in self.digests.iter_mut().filter_map(Option::take) {
+            self.guard.shard(&digest).deliveries.remove(&digest);
         }
     }
 }
 
-/// What identifies a delivery.
+/// The part of a request that is the id of its delivery.
 #[derive(Clone, Debug)]
-pub enum ReplayKey {
-    /// A header field, such as `X-Webhook-Id` of PagerDuty. Finds retries; finds replays only where a signature covers it.
+pub enum DeliveryId {
+    /// A header field, such as `X-Webhook-Id` of PagerDuty. Finds retries. Finds replays only if a signature covers the field.
     Header(HeaderName),
     /// A string in the JSON body, such as `/event/id`.
     Body(JsonPointer),
-    /// What the body signature covers. The policy must demand such a signature.
+    /// The message that the body signature covers. The policy must demand such a signature.
     SignedMessage,
 }
 
-/// A rule for duplicates.
+/// A rule against duplicate deliveries.
 #[derive(Debug)]
 pub struct ReplayRule {
     scope: Box<[u8]>,
-    keys: Box<[ReplayKey]>,
+    ids: Box<[DeliveryId]>,
     window_seconds: u64,
     duplicate_answer: StatusCode,
 }
 
-/// Why a configuration makes no rule.
+/// Why a configuration is not a rule.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReplayRuleError {
-    /// None, or too many.
-    #[error("{count} keys; a delivery is identified by 1 to {MAX_KEYS}")]
-    Keys {
-        /// How many.
+    /// No ids, or too many.
+    #[error("{count} delivery ids; write 1 to {MAX_IDS} of id_header, id_pointer and by_signature")]
+    Ids {
+        /// The number of ids.
         count: usize,
     },
-    /// Out of bounds.
-    #[error("a window of {seconds} s; 1 to {MAX_WINDOW_SECONDS} are allowed")]
+    /// A window out of bounds.
+    #[error("window_s = {seconds} is out of bounds; write 1 to {MAX_WINDOW_SECONDS}")]
     Window {
-        /// What was given.
+        /// The window, in seconds.
         seconds: u64,
     },
-    /// An answer that makes no sense for a duplicate.
+    /// A status that does not fit a duplicate.
     #[error(
-        "{status} is no answer to a duplicate; 200 to 299 tell the sender that it was taken, 409 that it was not wanted"
+        "{status} is not a status for a duplicate; write 200 to 299 (the sender stops retrying), or 409 (the sender sees an error)"
     )]
     Answer {
-        /// What was given.
+        /// The status.
         status: u16,
     },
 }
 
 impl ReplayRule {
     /// A rule for the deliveries of `scope`, the name of a provider or route: equal ids in two scopes are two deliveries. A
-    /// delivery that shares **any** of `keys` with one taken within `window_seconds` is a duplicate, and answered with
-    /// `duplicate_answer` and an empty body.
+    /// delivery is a duplicate if it shares **any** of `ids` with one that was taken within `window_seconds`. The answer to a
+    /// duplicate has the status `duplicate_answer` and an empty body.
     ///
     /// # Errors
     ///
-    /// Where there are no keys or more than 3, the window is not 1 second to a week, or the answer neither 2xx nor 409.
+    /// If there are no ids, or more than 3, if the window is not 1 second to a week, or if the answer is neither 2xx nor 409.
     pub fn new(
         scope: &str,
-        keys: Vec<ReplayKey>,
+        ids: Vec<DeliveryId>,
         window_seconds: u64,
         duplicate_answer: StatusCode,
     ) -> Result<Self, ReplayRuleError> {
-        if keys.is_empty() || keys.len() > MAX_KEYS {
-            return Err(ReplayRuleError::Keys { count: keys.len() });
+        if ids.is_empty() || ids.len() > MAX_IDS {
+            return Err(ReplayRuleError::Ids { count: ids.len() });
         }
         if !(1..=MAX_WINDOW_SECONDS).contains(&window_seconds) {
             return Err(ReplayRuleError::Window { seconds: window_seconds });
@@ -246,10 +260,10 @@ impl ReplayRule {
         if !duplicate_answer.is_success() && duplicate_answer != StatusCode::CONFLICT {
             return Err(ReplayRuleError::Answer { status: duplicate_answer.as_u16() });
         }
-        Ok(Self { scope: scope.as_bytes().into(), keys: keys.into(), window_seconds, duplicate_answer })
+        Ok(Self { scope: scope.as_bytes().into(), ids: ids.into(), window_seconds, duplicate_answer })
     }
 
-    /// What a duplicate is answered with.
+    /// The status of the answer to a duplicate.
     #[must_use]
     pub fn duplicate_answer(&self) -> StatusCode {
         self.duplicate_answer
@@ -261,12 +275,12 @@ impl ReplayRule {
         self.window_seconds
     }
 
-    /// Whether a delivery is identified by what its signature covers.
+    /// Whether the signed message is an id of a delivery.
     pub(super) fn needs_signature(&self) -> bool {
-        self.keys.iter().any(|key| matches!(key, ReplayKey::SignedMessage))
+        self.ids.iter().any(|id| matches!(id, DeliveryId::SignedMessage))
     }
 
-    /// Reserves the delivery of a request that was proven; `signature` is the rule that its signature satisfied.
+    /// Reserves the delivery of a request, after its proofs hold. `signature` is the rule that its signature satisfied.
     ///
     /// # Errors
     ///
@@ -277,63 +291,64 @@ impl ReplayRule {
         signature: Option<&BodySignature>,
         guard: &Arc<ReplayGuard>,
     ) -> Result<Reservation, Refusal> {
-        let mut keys = [Key::default(); MAX_KEYS];
-        for (index, (key, place)) in self.keys.iter().zip(&mut keys).enumerate() {
-            *place = self.digest(index, key, request, signature)?;
+        let mut digests = [DeliveryDigest::default(); MAX_IDS];
+        for (index, (id, place)) in self.ids.iter().zip(&mut digests).enumerate() {
+            *place = self.digest(index, id, request, signature)?;
         }
-        guard.reserve(&keys[..self.keys.len()], self.window_seconds, request.received_at.as_secs()).map_err(
-            |conflict| match conflict {
-                Conflict::Taken => {
-                    Refusal::new(Reject::DuplicateDelivery, "the handler has already taken this delivery")
-                }
-                Conflict::InFlight => {
-                    let detail = "a copy of this delivery is with the handler, which has not answered yet";
-                    Refusal::new(Reject::DeliveryInFlight, detail)
-                }
-                Conflict::Full => {
-                    let detail = "no further delivery can be remembered before an old one expires; raise the capacity";
-                    Refusal::new(Reject::ReplayGuardFull, detail)
-                }
-            },
-        )
+        let digests = &digests[..self.ids.len()];
+        guard.reserve(digests, self.window_seconds, request.received_at.as_secs()).map_err(|conflict| match conflict {
+            Conflict::Taken => Refusal::new(Reject::DuplicateDelivery, "The handler has already taken this delivery."),
+            Conflict::InFlight => {
+                let detail = "The handler has a copy of this delivery, and has not answered it yet.";
+                Refusal::new(Reject::DeliveryInFlight, detail)
+            }
+            Conflict::Full => {
+                let detail = "The memory of deliveries is full until an entry expires. Raise replay_entries.";
+                Refusal::new(Reject::ReplayGuardFull, detail)
+            }
+        })
     }
 
-    /// SHA-256 over scope, kind of key and value, each of the first two with its length, so that no two of them meet by chance.
+    /// The SHA-256 of the scope with its length, the index of the id, and the id. All but the last have a fixed length or a length
+    /// before them, so that two different inputs never hash the same bytes.
     fn digest(
         &self,
         index: usize,
-        key: &ReplayKey,
+        id: &DeliveryId,
         request: &RequestView<'_>,
         signature: Option<&BodySignature>,
-    ) -> Result<Key, Refusal> {
+    ) -> Result<DeliveryDigest, Refusal> {
         let mut context = digest::Context::new(&digest::SHA256);
         context.update(&(self.scope.len() as u64).to_le_bytes());
         context.update(&self.scope);
         context.update(&(index as u64).to_le_bytes());
-        match key {
-            ReplayKey::Header(name) => {
+        match id {
+            DeliveryId::Header(name) => {
                 let id = only_field(request.headers, name).ok().flatten().filter(|id| !id.is_empty());
                 context.update(id.ok_or_else(|| {
-                    Refusal::new(Reject::DeliveryIdMissing, format!("the request does not have one {name} with an id"))
+                    let detail = format!("The request does not have exactly one field {name} with a delivery id.");
+                    Refusal::new(Reject::DeliveryIdMissing, detail)
                 })?);
             }
-            ReplayKey::Body(pointer) => {
+            DeliveryId::Body(pointer) => {
                 let id = pointer.only_string(request.json_body()?).map_err(|error| not_json(&error))?;
                 let id = id.filter(|id| !id.is_empty()).ok_or_else(|| {
-                    Refusal::new(Reject::DeliveryIdMissing, format!("the body does not have one id at {pointer}"))
+                    let detail = format!(
+                        "The body does not have exactly one string at {pointer}, the place of the delivery id."
+                    );
+                    Refusal::new(Reject::DeliveryIdMissing, detail)
                 })?;
                 context.update(id.as_bytes());
             }
-            ReplayKey::SignedMessage => {
+            DeliveryId::SignedMessage => {
                 let signature = signature.ok_or_else(|| {
-                    Refusal::new(Reject::DeliveryIdMissing, "no signature was checked that could identify the delivery")
+                    let detail = "No signature was checked, and the signed message is the delivery id.";
+                    Refusal::new(Reject::DeliveryIdMissing, detail)
                 })?;
                 context.update(signature.digest(request)?.as_ref());
             }
         }
-        let mut key = Key::default();
-        key.copy_from_slice(context.finish().as_ref());
-        Ok(key)
+        Ok(context.finish().into())
     }
 }
 

@@ -1,6 +1,6 @@
-//! Secrets: bytes that are never printed, are wiped when dropped, and are compared in constant time.
+//! Secrets: bytes that are never printed, are zeroed when dropped, and are compared in constant time.
 //!
-//! Owns the type alone. Must not read files: `config` reads them and hands the bytes over.
+//! Owns the type. Must not read files: the daemon's `config` does.
 
 use std::fmt;
 use std::hash::{BuildHasher as _, RandomState};
@@ -8,31 +8,30 @@ use std::hash::{BuildHasher as _, RandomState};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
-/// Longest secret, in bytes. The longest that a provider documents has 64 (Standard Webhooks); a file that is longer than
-/// this is not a secret but a mistake.
+/// Longest secret, in bytes. The longest documented one has 64 (Standard Webhooks). A longer file is probably the wrong file.
 const MAX_BYTES: usize = 4096;
 
 /// A shared secret: a webhook's signing secret, or the value of a session parameter.
 ///
-/// `ring` keeps its own copy of an HMAC secret (as the state of two hashes), which is not wiped; see [`super::signature`].
+/// `ring` keeps its own copy of an HMAC secret, as the state of two hashes, and does not zero it; see [`super::body_signature`].
 pub struct Secret(Zeroizing<Vec<u8>>);
 
-/// Why bytes are no secret. Says nothing of the bytes.
+/// Why bytes are not a secret. Never quotes the bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SecretError {
     /// There are no bytes.
-    #[error("the secret is empty; put the provider's signing secret there")]
+    #[error("the secret is empty; write the secret that you share with the sender")]
     Empty,
-    /// There are too many.
-    #[error("the secret has {length} bytes, more than {MAX_BYTES}; is this the right file?")]
+    /// There are too many bytes.
+    #[error("the secret has {length} bytes, more than {MAX_BYTES}; check that this is the right file")]
     TooLong {
-        /// How many.
+        /// The number of bytes.
         length: usize,
     },
-    /// The text is not in the encoding that this kind of secret has.
+    /// The text does not have the encoding of this kind of secret.
     #[error("the secret is not {expected}")]
     Encoding {
-        /// What was expected, as a noun phrase.
+        /// The expected encoding, as a noun phrase.
         expected: &'static str,
     },
 }
@@ -42,7 +41,7 @@ impl Secret {
     ///
     /// # Errors
     ///
-    /// Where there are none, or more than 4,096.
+    /// If there are none, or more than 4,096.
     pub fn new(bytes: impl Into<Zeroizing<Vec<u8>>>) -> Result<Self, SecretError> {
         let bytes = bytes.into();
         match bytes.len() {
@@ -52,7 +51,8 @@ impl Secret {
         }
     }
 
-    /// The secret that is the content of a file: one trailing line break, as editors and `echo` leave it, is not part of it.
+    /// A secret that is the content of a file. One line break at the end, as editors and `echo` write it, is not part of the
+    /// secret.
     ///
     /// # Errors
     ///
@@ -68,20 +68,19 @@ impl Secret {
         Self::new(bytes)
     }
 
-    /// Whether `presented` is this secret. Takes as long for every `presented` of the same length.
+    /// Whether `presented` is this secret. Takes the same time for every `presented` of the same length.
     #[must_use]
     pub fn matches(&self, presented: &[u8]) -> bool {
         self.0.as_slice().ct_eq(presented).into()
     }
 
-    /// A number by which two secrets of this process can be told apart, and nothing else: `state` has keys of its own, so it says
-    /// nothing to who does not have them.
+    /// A number that tells two secrets of this process apart. It reveals nothing without the random keys in `state`.
     #[must_use]
     pub fn tag(&self, state: &RandomState) -> u64 {
         state.hash_one(self.0.as_slice())
     }
 
-    /// The bytes, for the key of an algorithm. Whoever calls this must not keep a copy that outlives the secret.
+    /// The bytes, for the key of an algorithm. The caller must not keep a copy that outlives the secret.
     pub(super) fn expose(&self) -> &[u8] {
         &self.0
     }
@@ -105,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn matches_itself_alone() {
+    fn matches_only_itself() {
         let secret = Secret::new(b"hunter2".to_vec()).unwrap();
         for (presented, expected) in
             [("hunter2", true), ("hunter3", false), ("hunter", false), ("hunter22", false), ("", false)]

@@ -1,4 +1,4 @@
-//! What the tests of the proofs share: requests, and an issuer with real keys.
+//! Requests, and a token issuer with real keys, for the tests of this crate and of the daemon. Must not be built into the daemon.
 
 #![expect(clippy::unwrap_used, missing_docs, reason = "tests, of this crate and of the daemon")]
 
@@ -76,7 +76,7 @@ pub struct Issuer {
     ec: EcdsaKeyPair,
 }
 
-/// One for all tests, since openssl takes a while to find primes.
+/// One issuer for all tests, because openssl is slow to generate an RSA key.
 pub static ISSUER: LazyLock<Issuer> = LazyLock::new(Issuer::generate);
 
 impl Issuer {
@@ -107,7 +107,7 @@ impl Issuer {
             "x": BASE64URL_NOPAD.encode(&point[1..33]), "y": BASE64URL_NOPAD.encode(&point[33..]) })
     }
 
-    /// The public keys, as the issuer would publish them.
+    /// The public keys as a JSON Web Key Set.
     pub fn jwks(&self) -> String {
         json!({ "keys": [self.rsa_jwk("rsa"), self.ec_jwk("ec")] }).to_string()
     }
@@ -149,13 +149,13 @@ pub fn published(jwks: &str, usable_until: u64) -> KeySets {
     KeySets::empty(1).with(SOURCE, PublishedKeys { set, usable_until: at(usable_until) })
 }
 
-/// What Dialogflow's tokens for project 4711 must say here.
+/// A rule for the tokens of Dialogflow for project 4711.
 pub fn dialogflow() -> TokenRule {
     let audiences = vec!["https://hooks.example/dialogflow".to_owned()];
     TokenRule::new(SOURCE, &TokenExpectations::dialogflow("4711", audiences).unwrap()).unwrap()
 }
 
-/// The claims of such a token.
+/// Claims that satisfy the rule of [`dialogflow`].
 pub fn dialogflow_claims() -> Value {
     json!({
         "iss": "https://accounts.google.com",

@@ -1,84 +1,86 @@
-//! Tokens: who issued one, for whom, about whom, and when (RFC 7519; OpenID Connect Core, section 2).
+//! Tokens: issuer, audience, subject and times (RFC 7519; OpenID Connect Core, section 2).
 //!
-//! Owns the bearer token in the `Authorization` field (RFC 6750) and the judgement of claims. Reads no clock and fetches
-//! no key. Claims are looked at after the signature has verified, and not before.
+//! Owns the bearer token in the `Authorization` field (RFC 6750) and the judgement of claims. Reads a claim only after the
+//! signature has verified. Must not read a clock or fetch a key.
 
 use http::HeaderMap;
 use http::header::{AUTHORIZATION, HeaderValue};
 use rustls_pki_types::UnixTime;
 use serde::Deserialize;
 
-use super::jws::{self, MAX_TOKEN_BYTES, PayloadBuffer, Text};
-use super::keys::{KeySets, KeySourceId};
-use super::policy::Unproven;
-use super::request::{Quoted, only_field};
+use super::jws::{self, MAX_PAYLOAD_BYTES, Text};
+use super::proof_policy::Unproven;
+use super::request_view::{Quoted, only_field};
+use super::token_keys::{KeySets, KeySourceId};
 use crate::reject::{Refusal, Reject};
 
-/// Where Google publishes the keys of its ID tokens; its `Cache-Control` says for how long (OpenID Connect Discovery,
-/// `jwks_uri` of `https://accounts.google.com/.well-known/openid-configuration`).
+/// The URL of the keys of Google's ID tokens (OpenID Connect Discovery, `jwks_uri` of
+/// `https://accounts.google.com/.well-known/openid-configuration`). Its `Cache-Control` says how long they are fresh.
 pub const GOOGLE_KEYS_URL: &str = "https://www.googleapis.com/oauth2/v3/certs";
 
 /// The issuer of Google's ID tokens.
 const GOOGLE_ISSUER: &str = "https://accounts.google.com";
 
-/// Longest leeway, in seconds: as much as a request's own time-outs could explain. RFC 7519, section 4.1.4: "usually no more
-/// than a few minutes".
+/// Longest leeway, in seconds. RFC 7519, section 4.1.4: "usually no more than a few minutes".
 const MAX_LEEWAY_SECONDS: u64 = 300;
 
-/// Longest NumericDate, exclusive: beyond it a JSON number is not an exact integer (RFC 8259, section 6).
+/// Largest NumericDate, exclusive. A larger JSON number need not be an exact integer (RFC 8259, section 6).
 const MAX_NUMERIC_DATE: f64 = 9_007_199_254_740_992.0;
 
-/// What a token must say, as configured.
+/// The claims that a token must have, as configured.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TokenExpectations {
     /// `iss` must be one of these, byte by byte. Never empty.
     pub issuers: Vec<String>,
-    /// `aud` must be or hold one of these, byte by byte: usually the webhook's URL as the sender has it. Never empty.
+    /// `aud` must be one of these, or a list with one of these, byte by byte. Usually the webhook's URL, as the sender has it.
+    /// Never empty.
     pub audiences: Vec<String>,
-    /// `email` must be one of these, with `email_verified`. Empty demands none.
+    /// `email` must be one of these, with `email_verified`. If empty, `email` is not checked.
     pub emails: Vec<String>,
-    /// `sub` must be one of these. Empty demands none.
+    /// `sub` must be one of these. If empty, `sub` is not checked.
     pub subjects: Vec<String>,
-    /// Neither `emails` nor `subjects`: whoever the issuer gives tokens to is admitted. Safe for an issuer of one's own
-    /// alone; Google gives a token for any audience to whoever asks.
+    /// Allows both `emails` and `subjects` to be empty, so that every token of the issuer for the audience passes. Safe only with
+    /// an issuer of your own: Google issues a token for any audience to anyone who asks.
     pub unsafe_any_subject: bool,
-    /// How far the clocks of issuer and receiver may differ, in seconds; at most 300.
+    /// The largest difference between the clocks of issuer and receiver, in seconds, at most 300.
     pub leeway_seconds: u64,
 }
 
-/// Why expectations make no rule.
+/// Why expectations are not a rule.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TokenRuleError {
-    /// A list that may not be empty.
-    #[error("`{key}` is empty, so no token would pass; write {example}")]
+    /// A list that must not be empty.
+    #[error("{key} is empty, so no token would pass; write {example}")]
     Empty {
-        /// Which.
+        /// The key of the list.
         key: &'static str,
         /// What to write.
         example: &'static str,
     },
-    /// Neither email nor subject.
+    /// Neither emails nor subjects.
     #[error(
-        "neither `emails` nor `subjects` is given, so a token of anyone whom the issuer knows would pass; name the service \
-         account, or say `unsafe_any_subject = true` if the issuer is your own"
+        "neither emails nor subjects is given, so every token of the issuer for this audience would pass; write \
+         emails = [\"…\"] with the service account, or unsafe_any_subject = true if the issuer is your own"
     )]
     AnySubject,
-    /// A value that could not be handed on in a header field.
-    #[error("`{key}` holds {value:?}; only printable ASCII can be compared and handed on")]
+    /// A value that a header field cannot carry.
+    #[error(
+        "{key} has the value {value:?}; write printable ASCII characters, at least one, since a header field carries the value"
+    )]
     NotAscii {
-        /// Which.
+        /// The key of the list.
         key: &'static str,
         /// The value.
         value: String,
     },
-    /// Too much leeway.
-    #[error("`leeway_s` is {leeway}; at most {MAX_LEEWAY_SECONDS} make sense")]
+    /// Too long a leeway.
+    #[error("leeway_s = {leeway} is too large; write at most {MAX_LEEWAY_SECONDS}")]
     Leeway {
-        /// How much.
+        /// The leeway, in seconds.
         leeway: u64,
     },
     /// Not a project number.
-    #[error("\"{text}\" is not a Google Cloud project number; it has digits alone (the project id is another thing)")]
+    #[error("\"{text}\" is not a Google Cloud project number; write the number (digits only), not the project id")]
     ProjectNumber {
         /// The text.
         text: String,
@@ -86,12 +88,12 @@ pub enum TokenRuleError {
 }
 
 impl TokenExpectations {
-    /// What a service identity token of Dialogflow must say: Google as its issuer, one of `audiences` (the webhook's URL), and
-    /// the Dialogflow service agent of the project with this number.
+    /// The claims of a service identity token of Dialogflow: Google as its issuer, one of `audiences` (the webhook's URL), and
+    /// the email of the Dialogflow service agent of the project with this number.
     ///
     /// # Errors
     ///
-    /// Where `project_number` is no number.
+    /// If `project_number` is not a number.
     pub fn dialogflow(project_number: &str, audiences: Vec<String>) -> Result<Self, TokenRuleError> {
         if project_number.is_empty() || !project_number.bytes().all(|byte| byte.is_ascii_digit()) {
             return Err(TokenRuleError::ProjectNumber { text: project_number.to_owned() });
@@ -107,8 +109,8 @@ impl TokenExpectations {
     }
 }
 
-/// A rule for tokens of one source of keys. What it expects is kept as header values, so that handing on what was proven
-/// costs no allocation.
+/// A rule for tokens that the keys of one source verify. Expected values are stored as header values, so that a proven one is
+/// forwarded without an allocation.
 #[derive(Debug)]
 pub struct TokenRule {
     source: KeySourceId,
@@ -119,16 +121,16 @@ pub struct TokenRule {
     leeway_seconds: u64,
 }
 
-/// What a token proved. Header values, since that is what becomes of them.
+/// The proven claims of a token, as the header values that are forwarded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TokenClaims {
-    /// `iss`, one of the expected.
+    /// `iss`, one of the expected issuers.
     pub issuer: HeaderValue,
-    /// The expected audience that `aud` is or holds.
+    /// The expected audience that `aud` is, or contains.
     pub audience: HeaderValue,
-    /// `sub`, where the token has one that a header field can carry.
+    /// `sub`, if the token has one that a header field can carry.
     pub subject: Option<HeaderValue>,
-    /// `email`, where the token has one that is verified.
+    /// `email`, if the token has one with `email_verified`.
     pub email: Option<HeaderValue>,
 }
 
@@ -148,7 +150,7 @@ struct Claims<'payload> {
     email_verified: Option<bool>,
 }
 
-/// `aud`: a string or a list of them (RFC 7519, section 4.1.3).
+/// `aud`: a string or a list of strings (RFC 7519, section 4.1.3).
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Audience<'payload> {
@@ -158,7 +160,7 @@ enum Audience<'payload> {
     Many(Vec<Text<'payload>>),
 }
 
-/// Seconds since 1970, a fraction cut off (RFC 7519, section 2).
+/// Seconds since 1970, rounded down (RFC 7519, section 2).
 #[derive(Clone, Copy, Deserialize)]
 #[serde(try_from = "f64")]
 struct NumericDate(u64);
@@ -176,15 +178,22 @@ impl TokenRule {
     ///
     /// # Errors
     ///
-    /// Where the expectations would admit nobody or anybody, or hold what no token and no header field could.
+    /// If the expectations would admit no token or every token, if a value is not printable ASCII, or if the leeway is out of
+    /// bounds.
     pub fn new(source: KeySourceId, expectations: &TokenExpectations) -> Result<Self, TokenRuleError> {
         let TokenExpectations { issuers, audiences, emails, subjects, unsafe_any_subject, leeway_seconds } =
             expectations;
         if issuers.is_empty() {
-            return Err(TokenRuleError::Empty { key: "issuers", example: "the \"iss\" of the tokens" });
+            return Err(TokenRuleError::Empty {
+                key: "issuers",
+                example: "issuers = [\"…\"] with the \"iss\" of the tokens",
+            });
         }
         if audiences.is_empty() {
-            return Err(TokenRuleError::Empty { key: "audiences", example: "the webhook's URL as the sender has it" });
+            return Err(TokenRuleError::Empty {
+                key: "audiences",
+                example: "audiences = [\"…\"] with the URL of the webhook, as the sender has it",
+            });
         }
         if emails.is_empty() && subjects.is_empty() && !unsafe_any_subject {
             return Err(TokenRuleError::AnySubject);
@@ -202,7 +211,7 @@ impl TokenRule {
         })
     }
 
-    /// Which keys verify the tokens.
+    /// The source of the keys that verify the tokens.
     #[must_use]
     pub fn source(&self) -> KeySourceId {
         self.source
@@ -212,7 +221,7 @@ impl TokenRule {
     ///
     /// # Errors
     ///
-    /// `token_*`, or `keys_unavailable`.
+    /// `token_*` or `keys_unavailable`.
     pub(super) fn check_bearer(
         &self,
         headers: &HeaderMap,
@@ -222,20 +231,21 @@ impl TokenRule {
         self.check(bearer(headers)?, keys, now)
     }
 
-    /// Judges one token, wherever it stood.
+    /// Judges one token, from the `Authorization` field or from a session parameter.
     pub(super) fn check(&self, token: &[u8], keys: &KeySets, now: UnixTime) -> Result<TokenClaims, Unproven> {
         let Some(set) = keys.usable(self.source, now) else {
-            let detail = "the issuer's keys were not fetched yet, or are too old to rely on";
+            let detail =
+                "No usable keys of the token's issuer: none were fetched yet, or they are too old. Try again later.";
             return Err(Refusal::new(Reject::KeysUnavailable, detail).into());
         };
-        let mut buffer: PayloadBuffer = [0; MAX_TOKEN_BYTES / 4 * 3];
+        let mut buffer = [0; MAX_PAYLOAD_BYTES];
         let payload = jws::verify(token, set, &mut buffer).map_err(|refusal| Unproven {
             wants_keys: (refusal.reject == Reject::TokenUnknownKey).then_some(self.source),
             refusal,
         })?;
         let claims: Claims<'_> = serde_json::from_slice(payload).map_err(|error| {
             let (line, column) = (error.line(), error.column());
-            let detail = format!("the token's claims cannot be read, line {line} column {column} of the payload");
+            let detail = format!("The token's claims cannot be read (line {line}, column {column} of its payload).");
             Refusal::new(Reject::TokenMalformed, detail)
         })?;
         Ok(self.judge(&claims, now.as_secs())?)
@@ -253,7 +263,12 @@ impl TokenRule {
                 known => known,
             },
             None if self.subjects.is_empty() => None,
-            None => return Err(Refusal::new(Reject::TokenWrongSubject, "the token has no \"sub\"")),
+            None => {
+                return Err(Refusal::new(
+                    Reject::TokenWrongSubject,
+                    "The token has no \"sub\" claim, and this webhook requires one.",
+                ));
+            }
         };
         Ok(TokenClaims { issuer, audience, subject, email })
     }
@@ -263,7 +278,10 @@ impl TokenRule {
             Some(Text(issuer)) => {
                 expected(&self.issuers, issuer).ok_or_else(|| wrong(Reject::TokenWrongIssuer, "iss", issuer))
             }
-            None => Err(Refusal::new(Reject::TokenWrongIssuer, "the token has no \"iss\"")),
+            None => Err(Refusal::new(
+                Reject::TokenWrongIssuer,
+                "The token has no \"iss\" claim, and this webhook requires one.",
+            )),
         }
     }
 
@@ -277,30 +295,38 @@ impl TokenRule {
                     let count = audiences.len();
                     Refusal::new(
                         Reject::TokenWrongAudience,
-                        format!("none of the token's {count} audiences is expected here"),
+                        format!("None of the {count} audiences in the token's \"aud\" is one of this webhook."),
                     )
                 })
             }
-            None => Err(Refusal::new(Reject::TokenWrongAudience, "the token has no \"aud\"")),
+            None => Err(Refusal::new(
+                Reject::TokenWrongAudience,
+                "The token has no \"aud\" claim, and this webhook requires one.",
+            )),
         }
     }
 
-    /// RFC 7519, sections 4.1.4 to 4.1.6: `now` must be before `exp` and not before `nbf`; and a token from the future was
-    /// not issued, or the clocks differ. `exp` is demanded, since a token that never ends is a password.
+    /// RFC 7519, sections 4.1.4 to 4.1.6: `now` must be before `exp`, and not before `nbf`. An `iat` in the future means that the
+    /// clocks differ. `exp` is mandatory, because a token without an end is a password.
     fn judge_times(&self, claims: &Claims<'_>, now: u64) -> Result<(), Refusal> {
         let Some(NumericDate(expires)) = claims.exp else {
-            return Err(Refusal::new(Reject::TokenMalformed, "the token has no \"exp\""));
+            return Err(Refusal::new(
+                Reject::TokenMalformed,
+                "The token has no \"exp\" claim, and every token must expire.",
+            ));
         };
         if now >= expires.saturating_add(self.leeway_seconds) {
-            let detail = format!("the token expired {} s ago (\"exp\" is {expires})", now - expires);
+            let detail = format!("The token expired {} s ago (\"exp\" is {expires}).", now - expires);
             return Err(Refusal::new(Reject::TokenExpired, detail));
         }
         for (name, date) in [("nbf", claims.nbf), ("iat", claims.iat)] {
             if let Some(NumericDate(begins)) = date
                 && begins > now.saturating_add(self.leeway_seconds)
             {
-                let detail =
-                    format!("the token begins in {} s (\"{name}\" is {begins}); do the clocks agree?", begins - now);
+                let detail = format!(
+                    "The token becomes valid in {} s (\"{name}\" is {begins}). Check the clocks of the issuer and of this host.",
+                    begins - now
+                );
                 return Err(Refusal::new(Reject::TokenNotYetValid, detail));
             }
         }
@@ -312,7 +338,8 @@ impl TokenRule {
         match &claims.email {
             Some(Text(email)) => match expected(&self.emails, email) {
                 Some(_) if !verified => {
-                    Err(Refusal::new(Reject::TokenWrongEmail, "the token's \"email\" is not verified by its issuer"))
+                    let detail = "The issuer did not verify the token's \"email\": \"email_verified\" is not true.";
+                    Err(Refusal::new(Reject::TokenWrongEmail, detail))
                 }
                 None if self.emails.is_empty() => Ok(printable(email).filter(|_| verified)),
                 None => Err(wrong(Reject::TokenWrongEmail, "email", email)),
@@ -320,7 +347,7 @@ impl TokenRule {
             },
             None if self.emails.is_empty() => Ok(None),
             None => {
-                let detail = "the token has no \"email\"; it must be requested with the email included";
+                let detail = "The token has no \"email\" claim. Request a token that includes the email.";
                 Err(Refusal::new(Reject::TokenWrongEmail, detail))
             }
         }
@@ -333,37 +360,49 @@ fn header_values(key: &'static str, values: &[String]) -> Result<Box<[HeaderValu
     values.iter().map(header).collect()
 }
 
-/// `text` as a header value, if it is something and printable ASCII: what a receiver of the header could read in two ways is
-/// not handed on.
+/// `text` as a header value, if it is printable ASCII and not empty. Two receivers could read any other value in two ways, so it
+/// is not forwarded.
 fn printable(text: &str) -> Option<HeaderValue> {
     let ascii = text.bytes().all(|byte| matches!(byte, b' '..=b'~'));
     HeaderValue::from_str(text).ok().filter(|_| ascii && !text.is_empty())
 }
 
-/// The expected value that equals `claim`. These are no secrets: whoever has a token can read them in it.
+/// The expected value that equals `claim`. Not compared in constant time: a claim is not a secret, and every holder of a token
+/// can read it.
 fn expected(values: &[HeaderValue], claim: &str) -> Option<HeaderValue> {
     values.iter().find(|value| value.as_bytes() == claim.as_bytes()).cloned()
 }
 
 fn wrong(reject: Reject, name: &str, claim: &str) -> Refusal {
-    Refusal::new(reject, format!("the token's \"{name}\" is {}, which is not expected here", Quoted(claim.as_bytes())))
+    Refusal::new(
+        reject,
+        format!("The token's \"{name}\" is {}, which this webhook does not accept.", Quoted(claim.as_bytes())),
+    )
 }
 
 /// The token of `Authorization: Bearer …` (RFC 6750, section 2.1).
 fn bearer(headers: &HeaderMap) -> Result<&[u8], Refusal> {
     let credentials = only_field(headers, &AUTHORIZATION)
-        .map_err(|_| Refusal::new(Reject::TokenMalformed, "the Authorization field stands more than once"))?
-        .ok_or_else(|| Refusal::new(Reject::TokenMissing, "the request has no Authorization field"))?;
+        .map_err(|_| Refusal::new(Reject::TokenMalformed, "The request has more than one Authorization field."))?
+        .ok_or_else(|| {
+            Refusal::new(
+                Reject::TokenMissing,
+                "The request has no Authorization field. Send \"Authorization: Bearer TOKEN\".",
+            )
+        })?;
     let (scheme, token) = match credentials.iter().position(|&byte| byte == b' ') {
         Some(space) => credentials.split_at(space),
         None => (credentials, &b""[..]),
     };
     if !scheme.eq_ignore_ascii_case(b"Bearer") {
-        return Err(Refusal::new(Reject::TokenMissing, "the Authorization field does not hold a bearer token"));
+        return Err(Refusal::new(
+            Reject::TokenMissing,
+            "The Authorization field has no bearer token. Send \"Authorization: Bearer TOKEN\".",
+        ));
     }
     let token = token.trim_ascii();
     if token.is_empty() {
-        return Err(Refusal::new(Reject::TokenMissing, "the bearer token is empty"));
+        return Err(Refusal::new(Reject::TokenMissing, "The bearer token in the Authorization field is empty."));
     }
     Ok(token)
 }

@@ -1,11 +1,11 @@
-//! The verified-chain cache: which chains were found good, by which policy, and until when.
+//! The verified-chain cache: which chains were verified, by which policy, and until when they are valid.
 //!
-//! Owns the key, the bound and the expiry. Holds successes only, so that no refusal outlives its cause. Must not verify, and
-//! must not be asked in place of the handshake's signature: it knows chains, not who holds their keys.
+//! Owns the key, the capacity and the expiry. Holds successes only, so that no refusal outlives its cause. Must not verify
+//! chains, and must not replace the signature of the handshake: it knows chains, not who holds their private keys.
 //!
-//! A hit takes a shard's read lock and stores one number. Room is made under a lock that only insertions take, each of which
-//! has just cost signature checks. The cache is full at `capacity`; then the least recently used sixteenth goes at once, so
-//! that the scan for it is paid by as many insertions.
+//! A hit takes the read lock of a shard and stores one number. Eviction takes a lock that only insertions take, each of which
+//! follows signature checks. When `capacity` is reached, the least recently used 1/16 is evicted at once, so that as many
+//! insertions share the cost of the scan.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,11 +17,11 @@ use rustls_pki_types::{CertificateDer, UnixTime};
 
 use super::VerifiedChain;
 
-/// One part in so many is evicted at once; with fewer entries than that, one.
+/// Evict 1/16 of the capacity at a time, but at least one entry.
 const EVICTED_FRACTION: usize = 16;
 
-/// What a verification depended on: SHA-256 over the generation of the policy, the scope, and every presented certificate
-/// with its length before it, so that no two chains share an encoding.
+/// What a verification depends on: SHA-256 of the generation of the policy, the scope, and every presented certificate after its
+/// length, so that no two chains have the same encoding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct CacheKey([u8; 32]);
 
@@ -31,7 +31,7 @@ impl CacheKey {
         context.update(&generation.to_be_bytes());
         context.update(&scope.to_be_bytes());
         for certificate in chain {
-            // `usize` is at most 64 bits wide wherever this runs.
+            // `usize` has at most 64 bits on every supported target.
             context.update(&(certificate.len() as u64).to_be_bytes());
             context.update(certificate);
         }
@@ -44,9 +44,9 @@ impl CacheKey {
 #[derive(Debug)]
 struct Entry {
     chain: Arc<VerifiedChain>,
-    /// The earlier of the chain's `valid_until` and the time to live. Not good any more at this second.
+    /// The earlier of the chain's `valid_until` and the end of the time to live. No longer valid at this second.
     expires: UnixTime,
-    /// Tick of the last hit, or of the insertion.
+    /// Tick of the last hit; before the first hit, of the insertion.
     last_used: AtomicU64,
 }
 
@@ -56,16 +56,16 @@ pub struct ChainCache {
     entries: DashMap<CacheKey, Entry>,
     capacity: usize,
     time_to_live: Duration,
-    /// Counts insertions and hits: the clock of "recently used".
+    /// Counts insertions and hits: the order of last use.
     tick: AtomicU64,
-    /// Chains of generations before this one are not taken in any more.
+    /// Chains of earlier generations are not inserted.
     oldest_generation: AtomicU64,
     evictions: AtomicU64,
     insertion: Mutex<()>,
 }
 
 impl ChainCache {
-    /// A cache of at most `capacity` chains (0 remembers none), each for at most `time_to_live` (whole seconds).
+    /// A cache of at most `capacity` chains (0 turns it off), each for at most `time_to_live` (whole seconds).
     pub fn new(capacity: usize, time_to_live: Duration) -> Self {
         Self {
             entries: DashMap::new(),
@@ -78,29 +78,29 @@ impl ChainCache {
         }
     }
 
-    /// Entries held, expired ones included until somebody sees them.
+    /// The number of entries. Includes expired ones until a look-up or an eviction drops them.
     pub fn len(&self) -> usize {
         self.entries.len()
     }
 
-    /// Whether nothing is held.
+    /// Whether there is no entry.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 
-    /// Entries that had not expired when they made room for others, since the start.
+    /// Entries that were evicted before they expired, since the start.
     pub fn evictions(&self) -> u64 {
         self.evictions.load(Ordering::Relaxed)
     }
 
-    /// Drops the entries of every generation before this one, and takes in no more of them from now on. To be called
-    /// when the policy of `generation` has been published; connections that keep an older one then verify anew each time.
+    /// Drops the entries of every generation before this one, and accepts no more of them. Call it when the policy of `generation`
+    /// is published; connections that keep an older policy then verify their chain each time.
     pub fn retain_generation(&self, generation: u64) {
         self.oldest_generation.fetch_max(generation, Ordering::Relaxed);
         self.entries.retain(|_, entry| entry.chain.generation() >= generation);
     }
 
-    /// The chain of `key`, if it is still good at `now`; an entry that is not is dropped.
+    /// The chain of `key`, if it is still valid at `now`. Drops the entry if it has expired.
     pub(super) fn lookup(&self, key: &CacheKey, now: UnixTime) -> Option<Arc<VerifiedChain>> {
         if self.capacity == 0 {
             return None;
@@ -115,7 +115,7 @@ impl ChainCache {
         None
     }
 
-    /// Remembers `chain`, which was verified at `now`.
+    /// Inserts `chain`, which was verified at `now`.
     pub(super) fn insert(&self, key: CacheKey, chain: &Arc<VerifiedChain>, now: UnixTime) {
         let lifetime_end = now.as_secs().saturating_add(self.time_to_live.as_secs());
         let expires = chain.valid_until().min(UnixTime::since_unix_epoch(Duration::from_secs(lifetime_end)));
@@ -124,7 +124,7 @@ impl ChainCache {
             return;
         }
         let entry = Entry { chain: Arc::clone(chain), expires, last_used: AtomicU64::new(self.next_tick()) };
-        // The lock guards no data, so a poisoned one is as good.
+        // The lock guards no data, so a poisoned one is usable.
         let _insertion = self.insertion.lock().unwrap_or_else(PoisonError::into_inner);
         if !self.entries.contains_key(&key) {
             self.make_room(now);
@@ -136,7 +136,7 @@ impl ChainCache {
         self.tick.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Makes place for one more entry; first of those that have expired, then of the least recently used.
+    /// Makes room for one entry: drops the expired entries first, then evicts the least recently used ones.
     fn make_room(&self, now: UnixTime) {
         if self.entries.len() < self.capacity {
             return;
@@ -149,7 +149,7 @@ impl ChainCache {
         let evicted = (self.capacity / EVICTED_FRACTION).max(1).min(ticks.len());
         let (_, newest_evicted, _) = ticks.select_nth_unstable(evicted - 1);
         let newest_evicted = *newest_evicted;
-        // A hit may have renewed one of them meanwhile, so a last resort keeps the bound.
+        // A hit in the meantime may have kept one of them. If none could be evicted, clearing the cache keeps the bound.
         let before = self.entries.len();
         self.entries.retain(|_, entry| entry.last_used.load(Ordering::Relaxed) > newest_evicted);
         if self.entries.len() >= self.capacity {

@@ -1,8 +1,7 @@
 //! Why a chain was refused, in a sentence that names the certificate at fault.
 //!
-//! Owns the mapping from webpki's errors to [`Reject`], the search for the culprit, and the wording. Must not decide: it is
-//! asked after the decision, and nothing it finds changes it. What it says is bounded and printable ASCII, since most of it
-//! is the peer's own bytes.
+//! Owns the mapping from webpki's errors to [`Reject`], the search for the certificate at fault, and the wording. Must not decide: it
+//! runs after the decision and does not change it. Its text is bounded and printable ASCII, since most of it comes from the peer.
 
 use std::fmt::Write as _;
 
@@ -15,35 +14,36 @@ use x509_parser::prelude::FromDer as _;
 
 use super::name::Name;
 use super::path::{PathFailure, excludes_client_auth};
-use super::policy::{Profile, Provider};
 use super::presented::{Presented, PresentedChain, unix_seconds};
+use super::provider::{Profile, Provider};
 use super::revocation::RevocationScope;
 use crate::reject::{Refusal, Reject};
 use crate::signatures::CERTIFICATE_SIGNATURES;
 
-/// Most bytes of a detail: room for the longest sentence below with every name in it at its bound.
+/// Most bytes of a detail: the longest sentence below fits, with every name in it at its bound.
 pub(super) const MAX_DETAIL_BYTES: usize = 768;
-/// Most bytes of one name within it; the subjects of the providers' certificates and authorities stay below.
+/// Most bytes of one name in a detail. The subjects of the providers' certificates and authorities are shorter.
 const MAX_NAME_BYTES: usize = 110;
 /// Most bytes of a serial number: RFC 5280, section 4.1.2.2, allows 20.
 const MAX_SERIAL_BYTES: usize = 20;
-/// Longest prefix of a path that is verified again to find a bad signature.
+/// Most certificates of a path that are verified again to find a bad signature.
 const MAX_SIGNATURE_SEARCH: usize = 6;
 
 /// The end entity, or another certificate at `index`, cannot be parsed.
 pub(super) fn malformed(error: &webpki::Error, index: usize, chain: &PresentedChain<'_>) -> Refusal {
     let (reject, what) = reason(error);
-    told(reject, &format!("{} {what}.", describe(index, chain)))
+    refusal(reject, &format!("{} {what}.", describe(index, chain)))
 }
 
-/// The path is good, but no rule of `profile`, nor any other of the scope, matches the end entity.
+/// The path is valid, but no identity rule of `profile`, nor of another profile in scope, matches the end entity.
 pub(super) fn mismatch(chain: &PresentedChain<'_>, provider: &Provider, profile: &Profile) -> Refusal {
     let expected = profile.identity.first().map(|rule| bounded(&rule.to_string(), MAX_NAME_BYTES)).unwrap_or_default();
-    let others = if profile.identity.len() > 1 { " or another of its rules" } else { "" };
-    told(
+    let others = if profile.identity.len() > 1 { " or another of its identity rules" } else { "" };
+    refusal(
         Reject::IdentityMismatch,
         &format!(
-            "{} is issued by a trusted authority, but matches no identity rule; provider \"{}\" expects {expected}{others}.",
+            "{} has a valid path to a trust anchor, but matches no identity rule; provider \"{}\" expects \
+             {expected}{others}.",
             describe(0, chain),
             bounded(&provider.name, MAX_NAME_BYTES),
         ),
@@ -53,31 +53,35 @@ pub(super) fn mismatch(chain: &PresentedChain<'_>, provider: &Provider, profile:
 /// No path of `profile` could be verified.
 pub(super) fn path(failure: &PathFailure, profile: &Profile, chain: &PresentedChain<'_>, now: UnixTime) -> Refusal {
     match failure {
-        PathFailure::NoAnchor => unknown_issuer(profile, chain),
-        PathFailure::TooDeep(depth) => told(
+        PathFailure::NoTrustAnchor => unknown_issuer(profile, chain),
+        PathFailure::TooDeep(depth) => refusal(
             Reject::PathTooLong,
             &format!(
-                "{}: the trust anchor of its path stands at depth {depth} (the end entity at 0), but verify_depth is {}.",
+                "{} has its trust anchor at depth {depth} (the end entity is at depth 0), but verify_depth is {}.",
                 describe(0, chain),
                 profile.verify_depth,
             ),
         ),
-        PathFailure::ExtendedKeyUsageAbsent => told(
+        PathFailure::ExtendedKeyUsageAbsent => refusal(
             Reject::ExtendedKeyUsage,
             &format!(
-                "{} has no extended key usage extension, but one that lists clientAuth is demanded.",
+                "{} has no extended key usage extension; extended_key_usage = \"client-auth-explicit\" requires one with \
+                 id-kp-clientAuth.",
                 describe(0, chain),
             ),
         ),
         PathFailure::Unreadable => {
             let index = chain.certificates().iter().position(|certificate| certificate.x509().is_none());
-            told(Reject::CertificateMalformed, &format!("{} is malformed.", describe(index.unwrap_or(0), chain)))
+            refusal(
+                Reject::CertificateMalformed,
+                &format!("{} is malformed or has a duplicate extension.", describe(index.unwrap_or(0), chain)),
+            )
         }
-        PathFailure::Refused(error) => refused(error, profile, chain, now),
+        PathFailure::Refused(error) => refused_by_webpki(error, profile, chain, now),
     }
 }
 
-fn refused(error: &webpki::Error, profile: &Profile, chain: &PresentedChain<'_>, now: UnixTime) -> Refusal {
+fn refused_by_webpki(error: &webpki::Error, profile: &Profile, chain: &PresentedChain<'_>, now: UnixTime) -> Refusal {
     let (reject, what) = reason(error);
     let sentence = match error {
         webpki::Error::UnknownIssuer => return unknown_issuer(profile, chain),
@@ -85,8 +89,8 @@ fn refused(error: &webpki::Error, profile: &Profile, chain: &PresentedChain<'_>,
             let lists = profile.revocation.iter().flat_map(|lists| lists.lists());
             let issuer = lists.filter(|list| list.next_update() == *next_update).map(|list| list.issuer()).next();
             format!(
-                "The revocation list of \"{}\" was to be renewed by {}, so whether a certificate has been revoked is not \
-                 known; it is for the operator of this receiver to renew it.",
+                "The revocation list (CRL) of \"{}\" expired at {} (nextUpdate), so the revocation status is unknown; the \
+                 operator of this receiver must install the current list.",
                 bounded(&issuer.unwrap_or_default(), MAX_NAME_BYTES),
                 date(next_update.as_secs()),
             )
@@ -94,68 +98,97 @@ fn refused(error: &webpki::Error, profile: &Profile, chain: &PresentedChain<'_>,
         webpki::Error::MaximumNameConstraintComparisonsExceeded
         | webpki::Error::MaximumPathBuildCallsExceeded
         | webpki::Error::MaximumSignatureChecksExceeded => {
-            format!("The {} presented certificates form too many paths.", chain.certificates().len())
+            format!(
+                "The {} presented certificates form too many paths to verify; the sender must present those of one path.",
+                chain.certificates().len()
+            )
         }
-        error => format!("{} {what}.", describe(culprit(error, profile, chain, now).unwrap_or(0), chain)),
+        webpki::Error::CertExpired { .. } | webpki::Error::CertNotValidYet { .. } => {
+            let at_fault = at_fault(error, profile, chain, now).unwrap_or(0);
+            format!("{} {what}. The time here is {}.", describe(at_fault, chain), date(now.as_secs()))
+        }
+        error => format!("{} {what}.", describe(at_fault(error, profile, chain, now).unwrap_or(0), chain)),
     };
-    told(reject, &sentence)
+    refusal(reject, &sentence)
 }
 
-/// Every error that webpki 0.103 knows, and what it says about a certificate.
+/// The reason for every error of webpki 0.103, and the words that follow the description of the certificate.
 #[expect(deprecated, reason = "the variants without context are matched with those that replaced them")]
 fn reason(error: &webpki::Error) -> (Reject, &'static str) {
     use webpki::Error as E;
     match error {
         E::BadDer | E::TrailingData(_) => (Reject::CertificateMalformed, "is not well-formed DER"),
-        E::BadDerTime => (Reject::CertificateMalformed, "holds a malformed time"),
-        E::InvalidCertValidity => (Reject::CertificateMalformed, "ends before it begins"),
+        E::BadDerTime => (Reject::CertificateMalformed, "has a malformed notBefore or notAfter"),
+        E::InvalidCertValidity => (Reject::CertificateMalformed, "has a notAfter before its notBefore"),
         E::InvalidSerialNumber => (Reject::CertificateMalformed, "has a malformed serial number"),
         E::ExtensionValueInvalid | E::MalformedExtensions => {
-            (Reject::CertificateMalformed, "has a malformed or repeated extension")
+            (Reject::CertificateMalformed, "has a malformed or duplicate extension")
         }
         E::InvalidNetworkMaskConstraint | E::MalformedNameConstraint | E::MalformedDnsIdentifier => {
-            (Reject::CertificateMalformed, "has malformed names or name constraints")
+            (Reject::CertificateMalformed, "has a malformed name or name constraint")
         }
         E::UnsupportedCertVersion => (Reject::CertificateMalformed, "is not an X.509 version 3 certificate"),
-        E::CertExpired { .. } => (Reject::CertificateExpired, "has expired"),
-        E::CertNotValidYet { .. } => (Reject::CertificateNotYetValid, "is not valid yet"),
-        E::UnknownIssuer => (Reject::UnknownIssuer, "has no trusted issuer"),
-        E::CertDistrusted => (Reject::UnknownIssuer, "depends on a key that is distrusted everywhere"),
-        E::InvalidSignatureForPublicKey => (Reject::BadSignature, "was not signed by the key of its issuer"),
-        E::SignatureAlgorithmMismatch => (Reject::BadSignature, "names two different signature algorithms"),
+        E::CertExpired { .. } => (Reject::CertificateExpired, "has expired; the sender must renew it"),
+        E::CertNotValidYet { .. } => {
+            (Reject::CertificateNotYetValid, "is not valid yet; compare the clocks of sender and receiver")
+        }
+        E::UnknownIssuer => (Reject::UnknownIssuer, "has an issuer that is not trusted"),
+        E::CertDistrusted => (Reject::UnknownIssuer, "has a public key that is explicitly distrusted"),
+        E::InvalidSignatureForPublicKey => {
+            (Reject::BadSignature, "has a signature that does not verify with the public key of its issuer")
+        }
+        E::SignatureAlgorithmMismatch => {
+            (Reject::BadSignature, "names one algorithm in signatureAlgorithm and another in tbsCertificate")
+        }
         E::UnsupportedSignatureAlgorithm
         | E::UnsupportedSignatureAlgorithmContext(_)
         | E::UnsupportedSignatureAlgorithmForPublicKey
-        | E::UnsupportedSignatureAlgorithmForPublicKeyContext(_) => {
-            (Reject::BadSignature, "is signed with an algorithm that is not accepted")
-        }
-        E::MaximumPathDepthExceeded => (Reject::PathTooLong, "has more issuers than any path may have"),
+        | E::UnsupportedSignatureAlgorithmForPublicKeyContext(_) => (
+            Reject::BadSignature,
+            "is signed with an algorithm that is not accepted; use ECDSA on P-256 or P-384, RSA of 2048 bits or more, or \
+             Ed25519, with SHA-256 or SHA-384",
+        ),
+        // webpki's MAX_SUB_CA_COUNT.
+        E::MaximumPathDepthExceeded => (Reject::PathTooLong, "needs more than 6 intermediates to reach a trust anchor"),
         E::EmptyEkuExtension => (Reject::ExtendedKeyUsage, "has an empty extended key usage extension"),
         E::RequiredEkuNotFound | E::RequiredEkuNotFoundContext(_) => {
-            (Reject::ExtendedKeyUsage, "has an extended key usage extension that does not list clientAuth")
+            (Reject::ExtendedKeyUsage, "has an extended key usage extension without id-kp-clientAuth")
         }
-        E::CaUsedAsEndEntity => (Reject::PathConstraint, "is an authority's, and may not be a client's own"),
-        E::EndEntityUsedAsCa => (Reject::PathConstraint, "stands as an issuer, but is not an authority's"),
+        E::CaUsedAsEndEntity => {
+            (Reject::PathConstraint, "is a CA certificate; the first certificate presented must be an end entity")
+        }
+        E::EndEntityUsedAsCa => (Reject::PathConstraint, "is the issuer of another one, but is not a CA certificate"),
         E::PathLenConstraintViolated => {
-            (Reject::PathConstraint, "allows fewer authorities below it (pathLenConstraint)")
+            (Reject::PathConstraint, "has a pathLenConstraint that allows fewer intermediates below it")
         }
         E::NameConstraintViolation => {
-            (Reject::PathConstraint, "has a name that the name constraints of an issuer exclude")
+            (Reject::PathConstraint, "has a name that the name constraints of an issuer do not permit")
         }
-        E::UnsupportedCriticalExtension => (Reject::PathConstraint, "has a critical extension that is not understood"),
-        E::CertNotValidForName(_) | E::UnsupportedNameType => (Reject::PathConstraint, "is not valid for its name"),
+        E::UnsupportedCriticalExtension => {
+            (Reject::PathConstraint, "has a critical extension that hookgate does not support")
+        }
+        E::CertNotValidForName(_) | E::UnsupportedNameType => (Reject::PathConstraint, "is not valid for the name"),
         E::MaximumNameConstraintComparisonsExceeded
         | E::MaximumPathBuildCallsExceeded
         | E::MaximumSignatureChecksExceeded => {
             (Reject::ChainTooLarge, "is among certificates that form too many paths")
         }
-        E::CertRevoked => (Reject::CertificateRevoked, "has been revoked by its issuer"),
-        E::CrlExpired { .. } => (Reject::RevocationListExpired, "falls under a revocation list that has expired"),
-        E::UnknownRevocationStatus => (Reject::RevocationUnknown, "is covered by no configured revocation list"),
-        E::InvalidCrlSignatureForPublicKey => {
-            (Reject::RevocationUnknown, "falls under a revocation list that the key of its issuer did not sign")
+        E::CertRevoked => {
+            (Reject::CertificateRevoked, "has been revoked by its issuer; the sender must use another one")
         }
-        E::IssuerNotCrlSigner => (Reject::RevocationUnknown, "has an issuer that may not sign revocation lists"),
+        E::CrlExpired { .. } => (Reject::RevocationListExpired, "is covered by a revocation list that has expired"),
+        E::UnknownRevocationStatus => (
+            Reject::RevocationUnknown,
+            "is covered by no configured revocation list; the operator must add the list of its issuer to crls",
+        ),
+        E::InvalidCrlSignatureForPublicKey => (
+            Reject::RevocationUnknown,
+            "is covered by a revocation list whose signature does not verify with the public key of its issuer",
+        ),
+        E::IssuerNotCrlSigner => (
+            Reject::RevocationUnknown,
+            "has an issuer whose key usage extension lacks cRLSign, so its revocation list is not valid",
+        ),
         E::InvalidCrlNumber
         | E::UnsupportedCrlIssuingDistributionPoint
         | E::UnsupportedCrlSignatureAlgorithm
@@ -167,16 +200,16 @@ fn reason(error: &webpki::Error) -> (Reject, &'static str) {
         | E::UnsupportedIndirectCrl
         | E::UnsupportedRevocationReason
         | E::UnsupportedRevocationReasonsPartitioning => {
-            (Reject::RevocationUnknown, "falls under a revocation list that cannot be used")
+            (Reject::RevocationUnknown, "is covered by a revocation list that hookgate does not support")
         }
-        // The enum is `non_exhaustive`: what a later webpki adds is a refusal all the same.
-        _ => (Reject::PathConstraint, "violates a rule of certificate paths"),
+        // The enum is `non_exhaustive`: an error that a later webpki adds is a refusal too.
+        _ => (Reject::PathConstraint, "violates a rule of path validation (RFC 5280, section 6)"),
     }
 }
 
-/// The place of the certificate that `error` is about, as far as the chain shows it.
+/// The index of the certificate that `error` is about, if the chain shows it.
 #[expect(deprecated, reason = "the variants without context are matched with those that replaced them")]
-fn culprit(error: &webpki::Error, profile: &Profile, chain: &PresentedChain<'_>, now: UnixTime) -> Option<usize> {
+fn at_fault(error: &webpki::Error, profile: &Profile, chain: &PresentedChain<'_>, now: UnixTime) -> Option<usize> {
     use webpki::Error as E;
     let first = |test: &dyn Fn(&Presented<'_>) -> bool| chain.certificates().iter().position(test);
     match error {
@@ -242,14 +275,14 @@ fn signature_algorithm_is(certificate: &Presented<'_>, identifier: &[u8]) -> boo
     })
 }
 
-/// The first certificate on the way up whose issuer's key did not sign it. Takes each issuer in turn for an anchor: the
-/// first for which the signatures fail is the issuer of the culprit.
+/// The first certificate of the path that its issuer's key did not sign. Takes each issuer in turn as the trust anchor: the
+/// first with which the signatures fail is the issuer of the certificate at fault.
 fn bad_signature(chain: &PresentedChain<'_>, now: UnixTime) -> Option<usize> {
-    let way = way_up(chain);
+    let path = presented_path(chain);
     let end_entity = chain.certificates().first()?.webpki().ok()?;
-    for (place, issuer) in way.iter().enumerate().skip(1).take(MAX_SIGNATURE_SEARCH) {
+    for (place, issuer) in path.iter().enumerate().skip(1).take(MAX_SIGNATURE_SEARCH) {
         let anchors = [anchor_from_trusted_cert(chain.certificates().get(*issuer)?.der()).ok()?];
-        let between: Vec<CertificateDer<'_>> = way
+        let between: Vec<CertificateDer<'_>> = path
             .get(1..place)?
             .iter()
             .filter_map(|index| Some(CertificateDer::from(chain.certificates().get(*index)?.der().as_ref())))
@@ -257,14 +290,14 @@ fn bad_signature(chain: &PresentedChain<'_>, now: UnixTime) -> Option<usize> {
         let verified =
             end_entity.verify_for_usage(CERTIFICATE_SIGNATURES, &anchors, &between, now, AnyUsage, None, None);
         if verified.is_err_and(|error| error == webpki::Error::InvalidSignatureForPublicKey) {
-            return way.get(place - 1).copied();
+            return path.get(place - 1).copied();
         }
     }
-    // Every presented issuer signed what it should, so it is the last one that its anchor did not sign.
-    way.last().copied()
+    // The presented issuers' signatures verify, so the trust anchor did not sign the last certificate.
+    path.last().copied()
 }
 
-/// For the search alone: what a key may be used for says nothing about who signed it.
+/// For this search alone: the extended key usage has no bearing on who signed a certificate.
 struct AnyUsage;
 
 impl ExtendedKeyUsageValidator for AnyUsage {
@@ -273,26 +306,26 @@ impl ExtendedKeyUsageValidator for AnyUsage {
     }
 }
 
-/// The places of the end entity, of the certificate that bears its issuer's name, and so on, as far as was presented.
-fn way_up(chain: &PresentedChain<'_>) -> Vec<usize> {
+/// The indices of the end entity, of the certificate with its issuer's name as subject, and so on, up to the last one presented.
+fn presented_path(chain: &PresentedChain<'_>) -> Vec<usize> {
     let certificates = chain.certificates();
-    let mut way = vec![0];
-    while let Some(top) = way.last().and_then(|index| certificates.get(*index)) {
+    let mut path = vec![0];
+    while let Some(top) = path.last().and_then(|index| certificates.get(*index)) {
         let next = (0..certificates.len()).find(|index| {
-            !way.contains(index)
+            !path.contains(index)
                 && !certificates[*index].subject().is_empty()
                 && top.claims_issuer(certificates[*index].subject())
         });
         match next {
-            Some(index) => way.push(index),
+            Some(index) => path.push(index),
             None => break,
         }
     }
-    way
+    path
 }
 
 fn unknown_issuer(profile: &Profile, chain: &PresentedChain<'_>) -> Refusal {
-    let top = way_up(chain).last().copied().unwrap_or(0);
+    let top = presented_path(chain).last().copied().unwrap_or(0);
     let certificates = chain.certificates();
     if let Some((index, Err(error))) =
         certificates.iter().map(Presented::webpki).enumerate().find(|(_, parsed)| parsed.is_err())
@@ -300,20 +333,20 @@ fn unknown_issuer(profile: &Profile, chain: &PresentedChain<'_>) -> Refusal {
         return malformed(error, index, chain);
     }
     let Some(certificate) = certificates.get(top) else {
-        return told(Reject::UnknownIssuer, "No certificate was presented.");
+        return refusal(Reject::UnknownIssuer, "No certificate was presented.");
     };
     let issuer = name(certificate.issuer());
     let why = if certificate.issuer() == certificate.subject() {
-        "is self-signed, and not among the trust anchors here".to_owned()
+        "is self-signed and is not a trust anchor of this receiver".to_owned()
     } else if profile.trust_anchors.iter().any(|anchor| certificate.claims_issuer(&anchor.subject)) {
-        "bears the name of a trust anchor as its issuer, but no path to it could be verified".to_owned()
+        "names a trust anchor as its issuer, but no path to that trust anchor verifies".to_owned()
     } else {
         format!(
-            "is the last on its path; the chain lacks the intermediate certificate of its issuer \"{issuer}\", or that \
-             issuer is not trusted here"
+            "is the last of its path: the sender did not present the certificate of its issuer \"{issuer}\", and that \
+             issuer is not a trust anchor of this receiver; the sender must present every intermediate certificate"
         )
     };
-    told(Reject::UnknownIssuer, &format!("{} {why}.", describe(top, chain)))
+    refusal(Reject::UnknownIssuer, &format!("{} {why}.", describe(top, chain)))
 }
 
 /// `Certificate 1 of 2 presented (subject "CN=…", issuer "CN=…", serial 0A:1B, not before …, not after …)`.
@@ -321,7 +354,7 @@ fn describe(index: usize, chain: &PresentedChain<'_>) -> String {
     let count = chain.certificates().len();
     let mut text = format!("Certificate {} of {count} presented", index + 1);
     let Some(certificate) = chain.certificates().get(index) else { return text };
-    // What webpki refuses to parse, x509-parser may still read.
+    // x509-parser may parse a certificate that webpki cannot.
     let (subject, issuer, serial) = match (certificate.webpki(), certificate.x509()) {
         (Ok(parsed), _) => (name(parsed.subject()), name(parsed.issuer()), parsed.serial()),
         (Err(_), Some(parsed)) => (
@@ -339,7 +372,7 @@ fn describe(index: usize, chain: &PresentedChain<'_>) -> String {
     if serial.len() > MAX_SERIAL_BYTES {
         text.push_str("...");
     }
-    // Only the strict parser's verdict decides; for the wording, what is malformed need not be the validity.
+    // The strict parser decides about the certificate. For the wording, the validity may be read from a malformed one.
     let lenient = || Some(validity_of(&X509Certificate::from_der(certificate.der()).ok()?.1));
     if let Some((not_before, not_after)) = validity(certificate).or_else(lenient) {
         let _ = write!(text, ", not before {}, not after {}", date(not_before), date(not_after));
@@ -363,11 +396,11 @@ fn date(seconds: u64) -> String {
     text.unwrap_or_else(|| format!("second {seconds} of Unix time"))
 }
 
-fn told(reject: Reject, sentence: &str) -> Refusal {
+fn refusal(reject: Reject, sentence: &str) -> Refusal {
     Refusal::new(reject, bounded(sentence, MAX_DETAIL_BYTES))
 }
 
-/// At most `limit` bytes, printable ASCII; where something was cut off, it ends in three dots.
+/// At most `limit` bytes of printable ASCII; if the text was cut, it ends in three dots.
 fn bounded(text: &str, limit: usize) -> String {
     let printable = |character: char| if matches!(character, ' '..='~') { character } else { '?' };
     if text.chars().count() <= limit {

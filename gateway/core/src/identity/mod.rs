@@ -1,8 +1,21 @@
 //! Who the peer is: from presented certificates to the providers that they prove.
 //!
 //! Owns path verification (webpki), the identity rules (x509-parser), revocation, the diagnosis of failures, and the
-//! verified-chain cache. Does no I/O, reads no clock (`now` is passed in) and knows nothing of sockets and files,
-//! and of HTTP only the two field values that every request of a chain carries.
+//! verified-chain cache. Does no I/O, reads no clock (`now` is an argument) and knows nothing of sockets and files. Of HTTP
+//! it knows only the two field values that every request of a chain carries.
+//!
+//! | file | owns |
+//! | --- | --- |
+//! | `provider` | the policy as data: [`Provider`], [`Profile`], [`Scope`] |
+//! | `peer` | [`PeerChain`], the chain of a finished handshake |
+//! | `presented` | the parsed certificates of one chain |
+//! | `rule`, `name` | identity rules, distinguished names, and their comparison |
+//! | `path` | the path from the end entity to a trust anchor |
+//! | `revocation` | certificate revocation lists (CRLs) |
+//! | `verdict` | which providers a chain proves, or which failure to report |
+//! | `diagnosis` | the sentence of a refusal |
+//! | `cache` | chains that were verified |
+//! | `sighting` | counts of admitted chains |
 
 use std::collections::HashSet;
 use std::fmt;
@@ -18,7 +31,7 @@ use crate::reject::{Refusal, Reject};
 
 pub mod cache;
 mod name;
-pub mod policy;
+mod provider;
 pub mod revocation;
 pub mod rule;
 
@@ -36,16 +49,16 @@ mod tests;
 pub use cache::ChainCache;
 pub use name::{DistinguishedName, NameError};
 pub use peer::PeerChain;
-pub use policy::{ChainLimits, ExtendedKeyUsage, OnFailure, Profile, Provider, ProviderId, Scope};
+pub use provider::{ChainLimits, ExtendedKeyUsage, OnFailure, Profile, Provider, ProviderId, Scope};
 pub use revocation::{RevocationList, RevocationListError, RevocationLists, RevocationScope};
 pub use rule::{Condition, DnsPattern, IdentityRule, RuleError};
-pub use sighting::{CertificateSighting, ChainSighting, Sightings, anchor_label};
+pub use sighting::{CertificateSighting, ChainSighting, Sightings, trust_anchor_label};
 
 use cache::CacheKey;
 use presented::EndEntity;
 use signature_memory::SignatureMemory;
 
-/// The trust policy of one snapshot, and the cache of what it has found good.
+/// The trust policy of one snapshot, with the cache of the chains that were verified.
 #[derive(Debug)]
 pub struct Identity {
     generation: u64,
@@ -57,27 +70,27 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// The policy of `generation`, which must be higher than that of every policy before it that shares `cache`.
+    /// The policy of `generation`, which must be higher than the generation of every earlier policy that shares `cache`.
     pub fn new(generation: u64, providers: Arc<[Provider]>, cache: Arc<ChainCache>, limits: ChainLimits) -> Self {
         let sightings = Arc::new(Sightings::new(&providers, &Sightings::default()));
         Self { generation, providers, cache, limits, sightings, issuer_signatures: SignatureMemory::of_issuers() }
     }
 
-    /// The same, which goes on counting what was seen where the policy before it stopped.
+    /// The same policy, whose sightings continue those of the policy before it.
     #[must_use]
     pub fn after(self, former: &Sightings) -> Self {
         let sightings = Arc::new(Sightings::new(&self.providers, former));
         Self { sightings, ..self }
     }
 
-    /// What was seen of the providers' certificates.
+    /// The counts of admitted chains.
     pub fn sightings(&self) -> &Arc<Sightings> {
         &self.sightings
     }
 
-    /// Notes that `chain` was admitted at `now`: what [`Identity::verify`] of this very policy found, or took from the cache.
-    /// Neither locks nor allocates.
-    pub fn sighted(&self, chain: &VerifiedChain, now: UnixTime) {
+    /// Counts that `chain` was admitted at `now`. Ignores a chain that another policy verified. Takes no lock and allocates
+    /// nothing.
+    pub fn note_admitted(&self, chain: &VerifiedChain, now: UnixTime) {
         if chain.generation == self.generation {
             self.sightings.note(chain, now);
         }
@@ -88,13 +101,13 @@ impl Identity {
         &self.providers
     }
 
-    /// The provider at this place. The id must be of this policy: it is an index.
+    /// The provider with this id. The id must be of this policy, since it is an index.
     pub fn provider(&self, id: ProviderId) -> &Provider {
         &self.providers[usize::from(id.0)]
     }
 
-    /// The distinct subjects of the scope's trust anchors, each a DER-encoded `Name`: what a CertificateRequest names, so
-    /// that a sender with several certificates chooses the right one (RFC 8446, section 4.2.4).
+    /// The distinct subjects of the scope's trust anchors, each a DER-encoded `Name`. A CertificateRequest lists them, so that a
+    /// sender with several certificates selects the right one (RFC 8446, section 4.2.4).
     pub fn authority_names(&self, scope: &Scope) -> Vec<Vec<u8>> {
         let providers = scope.providers.iter().filter_map(|id| self.providers.get(usize::from(id.0)));
         let anchors = providers.flat_map(|provider| &provider.profiles).flat_map(|profile| &profile.trust_anchors);
@@ -106,15 +119,15 @@ impl Identity {
             .collect()
     }
 
-    /// Finds the providers of `scope` that the chain of a peer proves at `now`. A chain that the cache knows is not verified
-    /// again; that the peer holds the key of its end entity is what [`PeerChain`] stands for.
+    /// Finds the providers in `scope` that the chain of a peer proves at `now`. A chain in the cache is not verified again.
+    /// [`PeerChain`] proves that the peer holds the private key of the end entity.
     pub fn verify(&self, scope: &Scope, chain: PeerChain<'_>, now: UnixTime) -> Verification {
         self.judge(scope, chain.certificates(), now)
     }
 
-    /// Judges a chain *during* a handshake, before its sender has proven that it holds the key: the refusal, or `None` if there
-    /// is none so far. Admits nobody: that takes [`Identity::verify`], after the handshake. A chain that is verified here is found
-    /// in the cache there.
+    /// Verifies a chain *during* a handshake, before its sender has proven possession of the private key. Returns the refusal, or
+    /// `None` if there is none so far. `None` admits no peer: only [`Identity::verify`] does, after the handshake, and it then
+    /// finds the chain in the cache.
     pub fn refusal_of_presented(
         &self,
         scope: &Scope,
@@ -125,8 +138,8 @@ impl Identity {
     }
 
     fn judge(&self, scope: &Scope, chain: &[CertificateDer<'_>], now: UnixTime) -> Verification {
-        if let Some(refusal) = self.refuse_unseen(scope, chain) {
-            let refusal = verdict::unclaimed(&self.providers, scope, refusal);
+        if let Some(refusal) = self.refuse_unparsed(scope, chain) {
+            let refusal = verdict::refuse_unidentified(&self.providers, scope, refusal);
             return Verification { result: Err(refusal), cache: CacheOutcome::Miss };
         }
         let key = CacheKey::new(self.generation, scope.id, chain);
@@ -141,20 +154,23 @@ impl Identity {
         Verification { result, cache: CacheOutcome::Miss }
     }
 
-    /// What is refused before a byte of any certificate is read.
-    fn refuse_unseen(&self, scope: &Scope, chain: &[CertificateDer<'_>]) -> Option<Refusal> {
+    /// The refusal of a chain that is missing or too large. Parses no certificate.
+    fn refuse_unparsed(&self, scope: &Scope, chain: &[CertificateDer<'_>]) -> Option<Refusal> {
         if scope.providers.is_empty() {
-            return Some(Refusal::new(Reject::UnknownServerName, "No provider is expected at this server name."));
+            return Some(Refusal::new(Reject::UnknownServerName, "No route admits a provider at this server name."));
         }
         if chain.is_empty() {
-            return Some(Refusal::new(Reject::NoCertificate, "The peer presented no client certificate."));
+            return Some(Refusal::new(
+                Reject::NoCertificate,
+                "The peer presented no client certificate; this server name requires one.",
+            ));
         }
         let ChainLimits { max_certificates, max_bytes } = self.limits;
         let bytes = chain.iter().fold(0_usize, |sum, certificate| sum.saturating_add(certificate.len()));
         if chain.len() > max_certificates || bytes > max_bytes {
             let detail = format!(
-                "The peer presented {} certificates of {bytes} bytes; at most {max_certificates} of {max_bytes} bytes are \
-                 accepted.",
+                "The peer presented {} certificates of {bytes} bytes in total; the limits are {max_certificates} certificates \
+                 (max_presented_certificates) and {max_bytes} bytes (max_presented_bytes).",
                 chain.len()
             );
             return Some(Refusal::new(Reject::ChainTooLarge, detail));
@@ -163,32 +179,33 @@ impl Identity {
     }
 }
 
-/// What came of one chain.
+/// The result for one chain.
 #[derive(Clone, Debug)]
 pub struct Verification {
-    /// The proof, or why there is none.
+    /// The proof, or the refusal.
     pub result: Result<Arc<VerifiedChain>, ChainRefusal>,
-    /// Whether the proof was known.
+    /// Whether the proof came from the cache.
     pub cache: CacheOutcome,
 }
 
 /// The `cache` label of verification metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CacheOutcome {
-    /// The chain was in the cache, and still good.
+    /// The chain was in the cache and still valid.
     Hit,
-    /// The chain was verified, or refused, just now.
+    /// The chain was verified or refused by this call.
     Miss,
 }
 
-/// Why a chain was refused, and what its sender is to see of that.
+/// Why a chain was refused, and how its sender learns of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChainRefusal {
     /// The reason, and a sentence that names the certificate at fault.
     pub refusal: Refusal,
-    /// What the provider that the end entity claims to be wants; where it claims none, `Abort` only if all providers do.
+    /// `on_failure` of the provider whose identity rule the end entity matches. If it matches none, `Abort` only if every provider
+    /// in scope has it.
     pub on_failure: OnFailure,
-    /// The provider whose identity rule the end entity matches, though its path does not hold.
+    /// The provider whose identity rule the end entity matches, although no path could be verified.
     pub provider: Option<ProviderId>,
 }
 
@@ -206,7 +223,7 @@ pub struct VerifiedChain {
 }
 
 impl VerifiedChain {
-    /// `matches` is not empty, and ascends.
+    /// `matches` is not empty and ascends.
     fn new(
         generation: u64,
         matches: Vec<ProfileMatch>,
@@ -223,7 +240,7 @@ impl VerifiedChain {
         Self { generation, matches, valid_until, not_after, certificates, subject, subject_field, client_cert_field }
     }
 
-    /// The generation of the policy that found it good; another generation must be asked itself.
+    /// The generation of the policy that verified it. Under another generation, the chain must be verified again.
     pub fn generation(&self) -> u64 {
         self.generation
     }
@@ -238,9 +255,9 @@ impl VerifiedChain {
         self.matches.iter().find(|found| found.provider == id)
     }
 
-    /// The first second at which it is no longer good: the end of the earliest validity among the certificates of the
-    /// verified paths (notAfter is the last second), or the earliest nextUpdate among the revocation lists used. The
-    /// anchor's own notAfter is not part of a trust anchor (RFC 5280, section 6.1.1) and does not count.
+    /// The first second at which the proof is no longer valid: one second after the earliest notAfter of the certificates on the
+    /// verified paths, or the earliest nextUpdate of the revocation lists used. The notAfter of the root certificate is not part
+    /// of a trust anchor (RFC 5280, section 6.1.1) and does not count.
     pub fn valid_until(&self) -> UnixTime {
         self.valid_until
     }
@@ -250,19 +267,19 @@ impl VerifiedChain {
         &self.certificates
     }
 
-    /// The end entity's subject by RFC 4514. Printable ASCII: all else is escaped, so that it is fit for a header value,
-    /// of at most thrice the length of the certificate.
+    /// The end entity's subject in the form of RFC 4514. Printable ASCII, with everything else escaped, so that it is a valid
+    /// header value. At most three times as long as the certificate.
     pub fn subject(&self) -> &str {
         &self.subject
     }
 
-    /// The subject as the value of a header field. `None` where it is not fit for one, which printable ASCII always is.
+    /// The subject as the value of a header field. `None` if it is not a valid one, which printable ASCII always is.
     pub fn subject_field(&self) -> Option<&HeaderValue> {
         self.subject_field.as_ref()
     }
 
     /// The value of `Client-Cert` (RFC 9440, section 2.2): the end entity's DER as a byte sequence, `:base64:`. Never `None`,
-    /// since base64 is fit for a header field.
+    /// since base64 is a valid header value.
     pub fn client_cert_field(&self) -> Option<&HeaderValue> {
         self.client_cert_field.as_ref()
     }
@@ -290,23 +307,22 @@ impl fmt::Debug for VerifiedChain {
 pub struct ProfileMatch {
     /// The provider.
     pub provider: ProviderId,
-    /// The place of the first of its profiles that matched.
+    /// The index of the first of its profiles that matched.
     pub profile: u16,
-    /// The place of the path's trust anchor in that profile.
-    pub anchor: u16,
+    /// The index of the path's trust anchor in that profile.
+    pub trust_anchor: u16,
     /// RFC 4514 text of the subject of the path's trust anchor, printable ASCII.
-    pub anchor_subject: Arc<str>,
+    pub trust_anchor_subject: Arc<str>,
     /// Depth of the trust anchor, counted as [`Profile::verify_depth`] counts.
-    pub anchor_depth: usize,
-    /// Whether a stricter reading of extended key usage would have refused: under [`ExtendedKeyUsage::ClientAuth`] the
-    /// end entity lacks the extension, under [`ExtendedKeyUsage::Ignore`] a certificate of the path carries it without
-    /// id-kp-clientAuth.
+    pub trust_anchor_depth: usize,
+    /// Whether a stricter [`ExtendedKeyUsage`] would have refused the path. Under [`ExtendedKeyUsage::ClientAuth`]: the end entity
+    /// lacks the extension. Under [`ExtendedKeyUsage::Ignore`]: a certificate on the path has it without id-kp-clientAuth.
     pub eku_lenient: bool,
 }
 
 impl ProfileMatch {
     fn new(provider: ProviderId, profile: u16, path: path::Path) -> Self {
-        let path::Path { anchor, anchor_subject, anchor_depth, eku_lenient, valid_until: _ } = path;
-        Self { provider, profile, anchor, anchor_subject, anchor_depth, eku_lenient }
+        let path::Path { trust_anchor, trust_anchor_subject, trust_anchor_depth, eku_lenient, valid_until: _ } = path;
+        Self { provider, profile, trust_anchor, trust_anchor_subject, trust_anchor_depth, eku_lenient }
     }
 }

@@ -1,11 +1,11 @@
-//! Distinguished names: those that the configuration writes, those that certificates carry, and how the two compare.
+//! Distinguished names: those of the configuration, those of certificates, and how the two compare.
 //!
 //! Owns the two text forms (OpenSSL's `/C=US/O=…/CN=…` and RFC 4514), the decoding of attribute values, and the printed
-//! form. Must not decide whether a peer is admitted: `rule` asks, and decides.
+//! form. Must not decide whether a peer is admitted: `rule` does.
 //!
-//! Comparison is stricter than RFC 5280, section 7.1: relative distinguished name by relative distinguished name, in
-//! order; within one, attribute by attribute in any order; each value by its decoded text, exactly: case, spaces and
-//! Unicode form count, the ASN.1 string type does not. A value that does not decode equals only a configured `#hex` value.
+//! The comparison is stricter than that of RFC 5280, section 7.1. Relative distinguished names are compared in order; within
+//! one, attributes in any order. Values are compared by their exact decoded text: case, spaces and Unicode form count, the ASN.1
+//! string type does not. A value that cannot be decoded equals only a configured `#hex` value.
 
 use std::fmt;
 
@@ -18,11 +18,11 @@ mod tests;
 
 pub use parse::NameError;
 
-/// A distinguished name as the configuration writes it, in the order of the certificate (country first, as a rule).
+/// A distinguished name of the configuration, in the order of the certificate (usually country first).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DistinguishedName {
-    /// Relative distinguished names; none is empty, and there is at least one. Within one, encoded values come first, so
-    /// that each of them finds its attribute before a text value takes it.
+    /// At least one relative distinguished name, none of them empty. Within one, encoded values come first, so that each of them
+    /// finds its attribute before a text value takes it.
     relative: Vec<Vec<Attribute>>,
 }
 
@@ -41,8 +41,8 @@ enum Value {
     Text(String),
 }
 
-/// Attribute types by name: the name that is printed, other accepted names, the object identifier. The names are those of
-/// RFC 4514, section 3, of the IANA registry of LDAP descriptors, and of OpenSSL's `objects.txt`.
+/// Attribute types: the printed name, other accepted names, the object identifier. The names are those of RFC 4514, section 3,
+/// of the IANA registry of LDAP descriptors, and of OpenSSL's `objects.txt`.
 const ATTRIBUTE_TYPES: &[(&str, &[&str], &str)] = &[
     ("C", &["countryName"], "2.5.4.6"),
     ("ST", &["S", "stateOrProvinceName"], "2.5.4.8"),
@@ -70,7 +70,7 @@ const ATTRIBUTE_TYPES: &[(&str, &[&str], &str)] = &[
 const COMMON_NAME: &[u8] = &[0x55, 0x04, 0x03];
 
 impl DistinguishedName {
-    /// Parses either form: a name that begins with `/` is OpenSSL's, any other is RFC 4514's.
+    /// Parses either form: a name that begins with `/` has OpenSSL's form, any other that of RFC 4514.
     ///
     /// In OpenSSL's form, `+` joins the attributes of a multi-valued relative distinguished name, and `\/`, `\+` and `\\`
     /// stand for themselves.
@@ -93,7 +93,7 @@ impl DistinguishedName {
         Ok(Self { relative })
     }
 
-    /// Whether `name` is this name, by the comparison of the module's head.
+    /// Whether `name` equals this name; the module's doc defines the comparison.
     pub(super) fn matches(&self, name: &Name<'_>) -> bool {
         self.relative.len() == name.relative.len()
             && self.relative.iter().zip(&name.relative).all(|(wanted, found)| same_attributes(wanted, found))
@@ -113,7 +113,7 @@ impl fmt::Display for DistinguishedName {
     }
 }
 
-/// Set equality. Bounded by the configured set, since the lengths are compared first.
+/// Set equality. The configured set bounds the cost, since the lengths are compared first.
 fn same_attributes(wanted: &[Attribute], found: &[(Oid<'_>, Any<'_>)]) -> bool {
     if wanted.len() != found.len() {
         return false;
@@ -136,15 +136,15 @@ impl Value {
     }
 }
 
-/// A name out of a certificate: strict about its structure, lenient about nothing.
+/// A name from a certificate, parsed strictly.
 #[derive(Debug)]
 pub(super) struct Name<'a> {
     relative: Vec<Vec<(Oid<'a>, Any<'a>)>>,
 }
 
 impl<'a> Name<'a> {
-    /// Parses the contents of a `Name` (its RDNSequence without the outermost tag and length, as webpki hands it out).
-    /// `None` where it is not exactly a sequence of non-empty sets of type and value.
+    /// Parses the contents of a `Name`: its RDNSequence without the outermost tag and length, as webpki returns it. `None` if
+    /// they are not a sequence of non-empty sets of type and value.
     pub(super) fn from_contents(mut contents: &'a [u8]) -> Option<Self> {
         let mut relative = Vec::new();
         while !contents.is_empty() {
@@ -167,13 +167,13 @@ impl<'a> Name<'a> {
         Some(Self { relative })
     }
 
-    /// Parses a whole `Name`, its outermost tag and length included.
+    /// Parses a whole `Name`, including its outermost tag and length.
     pub(super) fn from_der(mut der: &'a [u8]) -> Option<Self> {
         let contents = element(&mut der, Tag::Sequence)?;
         if der.is_empty() { Self::from_contents(contents) } else { None }
     }
 
-    /// The text of the common name. `None` where there is none, more than one, or one that does not decode.
+    /// The text of the common name. `None` if there is none, if there are several, or if it cannot be decoded.
     pub(super) fn only_common_name(&self) -> Option<String> {
         let mut names = self.relative.iter().flatten().filter(|(kind, _)| kind.as_bytes() == COMMON_NAME);
         let (_, value) = names.next()?;
@@ -185,7 +185,7 @@ impl<'a> Name<'a> {
 }
 
 impl fmt::Display for Name<'_> {
-    /// RFC 4514, in printable ASCII: everything else is escaped as the hexadecimal of its UTF-8 bytes.
+    /// RFC 4514, in printable ASCII: other characters are escaped as the hexadecimal of their UTF-8 bytes.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let relative = self
             .relative
@@ -196,7 +196,7 @@ impl fmt::Display for Name<'_> {
     }
 }
 
-/// Takes one constructed element of the universal class with this tag off the front of `input`; returns its contents.
+/// Removes one constructed element of the universal class with this tag from the front of `input`; returns its contents.
 fn element<'a>(input: &mut &'a [u8], tag: Tag) -> Option<&'a [u8]> {
     let (rest, any) = Any::from_der(input).ok()?;
     if any.class() != Class::Universal || any.tag() != tag || !any.header.constructed() {
@@ -206,11 +206,11 @@ fn element<'a>(input: &mut &'a [u8], tag: Tag) -> Option<&'a [u8]> {
     Some(any.data)
 }
 
-/// The text of an attribute value, decoded by the rules of its string type and no more kindly than that: `None` for a
-/// byte that the type does not have, for any NUL, and for every type that is no string.
+/// The text of an attribute value, decoded strictly by the rules of its string type: `None` for a byte that the type does not
+/// allow, for a NUL, and for a type that is not a string.
 ///
-/// TeletexString has a code of its own (T.61), of which only what it shares with PrintableString is taken for text.
-/// `*` and `&` are let through in a PrintableString, since authorities do issue such names (Go's `crypto/x509` does so too).
+/// TeletexString has a code of its own (T.61), of which only the characters of PrintableString are accepted. A PrintableString
+/// may contain `*` and `&`, since authorities issue such names (Go's `crypto/x509` accepts them too).
 fn decode(value: &Any<'_>) -> Option<String> {
     if value.class() != Class::Universal || value.header.constructed() {
         return None;
@@ -231,7 +231,7 @@ fn decode(value: &Any<'_>) -> Option<String> {
             if !units.remainder().is_empty() {
                 return None;
             }
-            // A surrogate is no character of its own, and BMPString has no pairs: `from_u32` refuses both halves.
+            // A surrogate is not a character, and BMPString has no surrogate pairs: `from_u32` refuses both halves.
             units
                 .map(|unit| char::from_u32(u32::from(u16::from_be_bytes([unit[0], unit[1]]))))
                 .collect::<Option<_>>()?
@@ -256,7 +256,7 @@ fn is_printable_string(byte: u8) -> bool {
         || matches!(byte, b' ' | b'\'' | b'(' | b')' | b'+' | b',' | b'-' | b'.' | b'/' | b':' | b'=' | b'?')
 }
 
-/// A value about to be printed.
+/// A value to print.
 enum Printed<'a> {
     Text(&'a str),
     Encoded(&'a [u8]),
@@ -298,7 +298,7 @@ fn write_kind(output: &mut impl fmt::Write, kind: &Oid<'_>) -> fmt::Result {
     }
 }
 
-/// RFC 4514, section 2.4; what is not printable ASCII is escaped as well.
+/// Escapes by RFC 4514, section 2.4, and also everything that is not printable ASCII.
 fn write_escaped(output: &mut impl fmt::Write, text: &str) -> fmt::Result {
     let last = text.len().saturating_sub(1);
     for (index, byte) in text.bytes().enumerate() {

@@ -1,11 +1,11 @@
 //! The path from an end entity to a trust anchor of one profile, built and verified by webpki.
 //!
-//! Owns what is asked of a path beyond RFC 5280: extended key usage, depth, revocation, and until when the answer holds.
-//! Must not match identities, and must not word refusals: it says which check failed, `diagnosis` says it to people.
+//! Owns the requirements on a path beyond RFC 5280 (extended key usage, depth, revocation), and the time until which a path is
+//! valid. Must not match identities or word refusals: it returns which check failed, and `diagnosis` explains it.
 //!
-//! **Cost.** Only certificates from which, by name, an anchor can be reached are handed to webpki, and where the end
-//! entity reaches none, nothing is: a chain of a foreign authority costs no signature check. One build costs at most 100
-//! signature checks (webpki's budget), and those of issuers that were made before are not made again; how many builds one chain may cause is bounded by `verdict`.
+//! **Cost.** webpki gets only the certificates whose issuer names lead to a trust anchor. If the end entity is not among them, webpki
+//! is not called: a chain of a foreign authority costs no signature check. One build costs at most 100 signature checks (webpki's
+//! budget); signatures on issuers that were verified before are not verified again. `verdict` bounds the builds of one chain.
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -14,43 +14,43 @@ use rustls_pki_types::{CertificateDer, SignatureVerificationAlgorithm, TrustAnch
 use webpki::{ExtendedKeyUsageValidator, KeyPurposeIdIter, KeyUsage, VerifiedPath};
 
 use super::name::Name;
-use super::policy::{ExtendedKeyUsage, Profile};
 use super::presented::{self, EndEntity, PresentedChain};
+use super::provider::{ExtendedKeyUsage, Profile};
 use super::revocation::RevocationScope;
 use super::signature_memory::{self, SignatureMemory};
 
-/// A verified path, reduced to what outlives the verification.
+/// What is kept of a verified path.
 #[derive(Debug)]
 pub(super) struct Path {
-    /// The place of the anchor in the profile.
-    pub(super) anchor: u16,
-    /// RFC 4514 text of the anchor's subject.
-    pub(super) anchor_subject: Arc<str>,
+    /// The index of the trust anchor in the profile.
+    pub(super) trust_anchor: u16,
+    /// RFC 4514 text of the trust anchor's subject.
+    pub(super) trust_anchor_subject: Arc<str>,
     /// Counted as [`Profile::verify_depth`] counts.
-    pub(super) anchor_depth: usize,
-    /// The first second at which the path is no longer good.
+    pub(super) trust_anchor_depth: usize,
+    /// The first second at which the path is no longer valid.
     pub(super) valid_until: UnixTime,
-    /// Whether a stricter reading of extended key usage would have refused; see [`ExtendedKeyUsage`].
+    /// Whether a stricter [`ExtendedKeyUsage`] would have refused the path.
     pub(super) eku_lenient: bool,
 }
 
 /// Why there is no path.
 #[derive(Debug)]
 pub(super) enum PathFailure {
-    /// Following the issuers' names leads to no anchor of the profile.
-    NoAnchor,
-    /// A path was verified, and its anchor stands at this depth, beyond the profile's `verify_depth`.
+    /// The issuer names lead to no trust anchor of the profile.
+    NoTrustAnchor,
+    /// A path was verified, but its trust anchor is at this depth, beyond the profile's `verify_depth`.
     TooDeep(usize),
-    /// A path was verified, but the end entity does not carry the extended key usage extension that the profile demands.
+    /// A path was verified, but the end entity lacks the extended key usage extension that the profile requires.
     ExtendedKeyUsageAbsent,
-    /// A path was verified, but x509-parser cannot read one of its certificates.
+    /// A path was verified, but x509-parser cannot parse one of its certificates.
     Unreadable,
-    /// webpki refused.
+    /// webpki found no valid path.
     Refused(webpki::Error),
 }
 
 impl PathFailure {
-    /// Whether webpki gave up over the number of possible paths.
+    /// Whether webpki gave up because there are too many possible paths.
     pub(super) fn exhausted(&self) -> bool {
         matches!(
             self,
@@ -71,7 +71,7 @@ pub(super) fn verify(
     end_entity: &EndEntity<'_>,
     now: UnixTime,
 ) -> Result<Path, PathFailure> {
-    let issuers = issuers_towards(&profile.trust_anchors, chain).ok_or(PathFailure::NoAnchor)?;
+    let issuers = issuers_towards(&profile.trust_anchors, chain).ok_or(PathFailure::NoTrustAnchor)?;
     let references = profile.revocation.as_ref().map(|lists| lists.references()).unwrap_or_default();
     let revocation = match &profile.revocation {
         Some(lists) => {
@@ -83,10 +83,11 @@ pub(super) fn verify(
     let algorithms = signature_memory::remembering(&issuers, issuer_signatures, list_signatures);
     let algorithms: Vec<_> =
         algorithms.iter().map(|algorithm| algorithm as &dyn SignatureVerificationAlgorithm).collect();
-    // `verify_path` can say only a webpki error, which another candidate's may outrank; the cell keeps what it found.
+    // The closure can return only a webpki error, and the error of another candidate path may take precedence over it. The cell
+    // keeps the depth.
     let too_deep = Cell::new(None);
     let within_depth = |path: &VerifiedPath<'_>| {
-        let depth = anchor_depth(path);
+        let depth = trust_anchor_depth(path);
         if depth > usize::from(profile.verify_depth) {
             too_deep.set(Some(depth));
             return Err(webpki::Error::MaximumPathDepthExceeded);
@@ -108,13 +109,13 @@ pub(super) fn verify(
     conclude(profile, end_entity, &path, now)
 }
 
-/// Leaf 0, the first intermediate 1, the anchor one above the last: nginx' count.
-fn anchor_depth(path: &VerifiedPath<'_>) -> usize {
+/// End entity 0, first intermediate 1, trust anchor one above the last intermediate: as nginx counts.
+fn trust_anchor_depth(path: &VerifiedPath<'_>) -> usize {
     path.intermediate_certificates().count() + 1
 }
 
-/// The presented certificates, the end entity excepted, from which issuer names lead to an anchor; `None` where the end
-/// entity itself is not among those. What it leaves out could be on no path, but webpki would try it at every step.
+/// The presented certificates, except the end entity, whose issuer names lead to a trust anchor; `None` if those of the end entity do
+/// not. A certificate that is left out can be on no path, but webpki would try it at every step.
 fn issuers_towards<'a>(anchors: &[TrustAnchor<'_>], chain: &'a PresentedChain<'_>) -> Option<Vec<CertificateDer<'a>>> {
     let (end_entity, others) = chain.certificates().split_first()?;
     let mut kept: Vec<usize> = Vec::new();
@@ -122,7 +123,7 @@ fn issuers_towards<'a>(anchors: &[TrustAnchor<'_>], chain: &'a PresentedChain<'_
         anchors.iter().any(|anchor| certificate.claims_issuer(&anchor.subject))
             || kept.iter().any(|index| certificate.claims_issuer(others[*index].subject()))
     };
-    // Each round keeps at least one more or ends, so there are at most as many rounds as certificates.
+    // Each round keeps one more certificate or ends the loop, so there are at most as many rounds as certificates.
     loop {
         let found = (0..others.len()).find(|index| !kept.contains(index) && leads_on(&others[*index], &kept));
         match found {
@@ -137,7 +138,7 @@ fn issuers_towards<'a>(anchors: &[TrustAnchor<'_>], chain: &'a PresentedChain<'_
     Some(kept.into_iter().map(|index| CertificateDer::from(others[index].der().as_ref())).collect())
 }
 
-/// What is still to be asked of a verified path, and what is remembered of it.
+/// Checks of a verified path what webpki does not, and keeps what is needed later.
 fn conclude(
     profile: &Profile,
     end_entity: &EndEntity<'_>,
@@ -162,13 +163,13 @@ fn conclude(
         let issuers = std::iter::once(end_entity.webpki().issuer()).chain(above);
         valid_until = lists.valid_until(issuers, now).map_or(valid_until, |update| valid_until.min(update));
     }
-    // A profile has at most 256 anchors, and the path ends at one of them.
+    // A profile has at most 256 trust anchors, and the path ends at one of them.
     let anchor = profile.trust_anchors.iter().position(|anchor| anchor == path.anchor());
     Ok(Path {
-        anchor: anchor.and_then(|place| u16::try_from(place).ok()).unwrap_or(u16::MAX),
-        anchor_subject: Name::from_contents(&path.anchor().subject)
+        trust_anchor: anchor.and_then(|place| u16::try_from(place).ok()).unwrap_or(u16::MAX),
+        trust_anchor_subject: Name::from_contents(&path.anchor().subject)
             .map_or_else(|| Arc::from("?"), |name| name.to_string().into()),
-        anchor_depth: anchor_depth(path),
+        trust_anchor_depth: trust_anchor_depth(path),
         valid_until,
         eku_lenient: match profile.extended_key_usage {
             ExtendedKeyUsage::ClientAuth => !leaf_carries_usage,
@@ -178,8 +179,8 @@ fn conclude(
     })
 }
 
-/// Whether the certificate carries the extension without id-kp-clientAuth. anyExtendedKeyUsage does not stand for it: RFC
-/// 5280, section 4.2.1.12, leaves that to the application, and webpki decides the same.
+/// Whether the certificate has the extension without id-kp-clientAuth. anyExtendedKeyUsage does not replace it: RFC 5280, section
+/// 4.2.1.12, leaves that to the application, and webpki decides the same.
 pub(super) fn excludes_client_auth(certificate: &x509_parser::certificate::X509Certificate<'_>) -> bool {
     match certificate.extended_key_usage() {
         Ok(Some(extension)) => !extension.value.client_auth,
@@ -188,8 +189,8 @@ pub(super) fn excludes_client_auth(certificate: &x509_parser::certificate::X509C
     }
 }
 
-/// The policy as webpki asks it: once for each certificate on a path, without saying which. What only the end entity must
-/// satisfy is therefore asked in `conclude`.
+/// The check that webpki calls once for each certificate on a path, without saying which one. `conclude` therefore checks what only
+/// the end entity must satisfy.
 struct Usage(ExtendedKeyUsage);
 
 impl ExtendedKeyUsageValidator for Usage {
@@ -198,7 +199,7 @@ impl ExtendedKeyUsageValidator for Usage {
             ExtendedKeyUsage::ClientAuth | ExtendedKeyUsage::ClientAuthExplicit => {
                 KeyUsage::client_auth().validate(purposes)
             }
-            // Not judged, but it must still be what it claims to be.
+            // The purposes are ignored, but the extension must be well-formed.
             ExtendedKeyUsage::Ignore => purposes.into_iter().try_for_each(|purpose| purpose.map(drop)),
         }
     }

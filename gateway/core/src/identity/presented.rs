@@ -1,7 +1,7 @@
 //! The certificates that a peer presented, each parsed at most once by each of the two parsers.
 //!
-//! Owns parsing: webpki for what decides about paths, x509-parser for what identity rules and diagnosis read. Must not
-//! decide: a malformed end entity is reported, a malformed other certificate is left to whoever misses it.
+//! Owns parsing: webpki for path verification, x509-parser for identity rules and diagnosis. Must not decide: a malformed end entity
+//! is an error, another malformed certificate is kept and can be on no path.
 
 use std::cell::OnceCell;
 
@@ -18,7 +18,7 @@ use super::name::Name;
 /// One presented certificate.
 pub(super) struct Presented<'a> {
     der: &'a CertificateDer<'a>,
-    /// webpki parses every certificate by this type, whatever its role.
+    /// webpki parses every certificate as this type, intermediates included.
     webpki: Result<EndEntityCert<'a>, webpki::Error>,
     x509: OnceCell<Option<X509Certificate<'a>>>,
 }
@@ -32,34 +32,34 @@ impl<'a> Presented<'a> {
         self.der
     }
 
-    /// What webpki reads of it, or why it refuses to.
+    /// The certificate as webpki parses it, or its error.
     pub(super) fn webpki(&self) -> Result<&EndEntityCert<'a>, &webpki::Error> {
         self.webpki.as_ref()
     }
 
-    /// What x509-parser reads of it; see [`parse`].
+    /// The certificate as x509-parser parses it; see [`parse`].
     pub(super) fn x509(&self) -> Option<&X509Certificate<'a>> {
         self.x509.get_or_init(|| parse(self.der)).as_ref()
     }
 
-    /// Contents of the subject, without the outermost tag and length. Empty where the certificate is malformed.
+    /// Contents of the subject, without the outermost tag and length. Empty if the certificate is malformed.
     pub(super) fn subject(&self) -> &[u8] {
         self.webpki.as_ref().map(|certificate| certificate.subject()).unwrap_or_default()
     }
 
-    /// Contents of the issuer, likewise.
+    /// Contents of the issuer, in the same form.
     pub(super) fn issuer(&self) -> &[u8] {
         self.webpki.as_ref().map(|certificate| certificate.issuer()).unwrap_or_default()
     }
 
-    /// Whether `self` claims to be issued by a holder of the name `subject`.
+    /// Whether the issuer name of this certificate is `subject`.
     pub(super) fn claims_issuer(&self, subject: &[u8]) -> bool {
         self.webpki.as_ref().is_ok_and(|certificate| certificate.issuer() == subject)
     }
 }
 
-/// Parses strictly: nothing may follow the certificate, and no extension may stand twice (RFC 5280, section 4.2), which
-/// x509-parser on its own lets pass.
+/// Parses strictly: no byte may follow the certificate, and no extension may be present twice (RFC 5280, section 4.2).
+/// x509-parser by itself allows both.
 pub(super) fn parse(der: &[u8]) -> Option<X509Certificate<'_>> {
     match X509Certificate::from_der(der) {
         Ok(([], certificate)) if certificate.extensions_map().is_ok() => Some(certificate),
@@ -67,18 +67,18 @@ pub(super) fn parse(der: &[u8]) -> Option<X509Certificate<'_>> {
     }
 }
 
-/// Seconds since 1970; what lies before counts as 1970.
+/// Seconds since 1970; 0 for an earlier time.
 pub(super) fn unix_seconds(time: ASN1Time) -> u64 {
     u64::try_from(time.timestamp()).unwrap_or(0)
 }
 
-/// The first second at which the certificate is no longer valid: notAfter itself still is (RFC 5280, section 4.1.2.5).
+/// The first second at which the certificate is no longer valid: notAfter is the last valid one (RFC 5280, section 4.1.2.5).
 pub(super) fn valid_until(certificate: &X509Certificate<'_>) -> UnixTime {
     let not_after = unix_seconds(certificate.validity().not_after);
     UnixTime::since_unix_epoch(std::time::Duration::from_secs(not_after.saturating_add(1)))
 }
 
-/// The whole presented chain, end entity first, in whatever state.
+/// The whole presented chain, end entity first. Certificates in it may be malformed.
 pub(super) struct PresentedChain<'a> {
     certificates: Vec<Presented<'a>>,
 }
@@ -92,14 +92,14 @@ impl<'a> PresentedChain<'a> {
         &self.certificates
     }
 
-    /// The end entity, or why it is none.
+    /// The end entity, or the error of parsing it.
     pub(super) fn end_entity(&self) -> Result<EndEntity<'_>, webpki::Error> {
         let presented = self.certificates.first().ok_or(webpki::Error::BadDer)?;
         EndEntity::new(presented)
     }
 }
 
-/// The end-entity certificate, well-formed, with what identity rules ask of it.
+/// The end-entity certificate, well-formed, with the values that identity rules compare.
 pub(super) struct EndEntity<'a> {
     webpki: &'a EndEntityCert<'a>,
     x509: &'a X509Certificate<'a>,
@@ -112,7 +112,7 @@ pub(super) struct EndEntity<'a> {
 impl<'a> EndEntity<'a> {
     fn new(presented: &'a Presented<'_>) -> Result<Self, webpki::Error> {
         let webpki = presented.webpki().map_err(Clone::clone)?;
-        // What webpki lets pass and x509-parser does not is, in all likelihood, an extension.
+        // If webpki parses a certificate and x509-parser does not, an extension is the likely cause.
         let x509 = presented.x509().ok_or(webpki::Error::MalformedExtensions)?;
         let subject = Name::from_contents(webpki.subject()).ok_or(webpki::Error::BadDer)?;
         let alternative_names = match x509.subject_alternative_name() {
@@ -143,7 +143,7 @@ impl<'a> EndEntity<'a> {
         &self.subject
     }
 
-    /// The entries of the subjectAltName extension; none where there is no such extension.
+    /// The entries of the subject alternative name extension; empty if it is absent.
     pub(super) fn alternative_names(&self) -> &[GeneralName<'a>] {
         self.alternative_names
     }

@@ -1,11 +1,10 @@
 //! Certificate revocation lists (RFC 5280, section 5), loaded once and looked up by serial number.
 //!
-//! Owns their parsing and how strictly they are applied: an expired list and a certificate that no list covers are
-//! refusals, never a shrug. Must not fetch anything: the configuration names files, and `config` reads them.
+//! Owns their parsing and their application: an expired list refuses the chain, and so does a certificate that no list covers. Must
+//! not fetch anything: the configuration names files, and `config` reads them.
 //!
-//! A list is found by the name of its issuer and checked against the key that issued the certificate in question. Where two
-//! lists of one issuer name are given, the newer is used; lists of two authorities that share a name but not a key are not
-//! told apart.
+//! A list is found by the name of its issuer, and its signature is verified with the key that issued the certificate. Of two lists
+//! with the same issuer name, the newer is used; two authorities with the same name and different keys are not distinguished.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,20 +21,20 @@ use super::name::Name;
 use super::presented::unix_seconds;
 use super::signature_memory::SignatureMemory;
 
-/// Which certificates of a path are looked up.
+/// `crl_scope`: which certificates of a path are looked up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum RevocationScope {
-    /// The end entity and every intermediate: each needs a list of its issuer.
+    /// The end entity and every intermediate. Each needs a list of its issuer.
     #[default]
     Chain,
-    /// The end entity alone.
+    /// The end entity only.
     EndEntity,
 }
 
-/// The lists that one profile checks against. Without any list, every certificate's status is unknown, so none passes.
+/// The revocation lists of one profile. If there is no list, the status of every certificate is unknown and no chain passes.
 #[derive(Clone, Debug)]
 pub struct RevocationLists {
-    /// The newest first, since webpki takes the first that covers a certificate.
+    /// The newest first, since webpki uses the first one that covers a certificate.
     lists: Arc<[RevocationList]>,
     scope: RevocationScope,
     /// Of these lists alone, whose addresses it holds.
@@ -54,7 +53,7 @@ impl RevocationLists {
         &self.lists
     }
 
-    /// What is looked up.
+    /// Which certificates are looked up.
     pub fn scope(&self) -> RevocationScope {
         self.scope
     }
@@ -64,12 +63,12 @@ impl RevocationLists {
         &self.signatures
     }
 
-    /// The references that webpki wants as one slice. A few words a list, made only where a path is built.
+    /// The references that webpki takes as one slice. A few words a list, made only when a path is built.
     pub(super) fn references(&self) -> Vec<&CertRevocationList<'static>> {
         self.lists.iter().map(|list| &*list.webpki).collect()
     }
 
-    /// How webpki applies `references`; `None` where there are none.
+    /// How webpki applies `references`; `None` if there are none.
     pub(super) fn options<'a>(
         &self,
         references: &'a [&'a CertRevocationList<'static>],
@@ -83,8 +82,8 @@ impl RevocationLists {
         Some(builder.with_expiration_policy(ExpirationPolicy::Enforce).build())
     }
 
-    /// The earliest nextUpdate among the lists that a verification at `now` may have used: those of these issuers (contents
-    /// of their names). One that had expired by then was not used, or the verification would have failed.
+    /// The earliest nextUpdate of the lists that a verification at `now` may have used: those of these issuers (contents of their
+    /// names). A list that had expired by then was not used, since the verification would have failed.
     pub(super) fn valid_until<'a>(&self, issuers: impl Iterator<Item = &'a [u8]>, now: UnixTime) -> Option<UnixTime> {
         let updates = issuers.flat_map(|issuer| self.of_issuer(issuer)).map(|list| list.next_update);
         updates.filter(|next_update| *next_update > now).min()
@@ -96,10 +95,10 @@ impl RevocationLists {
     }
 }
 
-/// One list. Cloning shares it.
+/// One revocation list. Clones share it.
 #[derive(Clone, Debug)]
 pub struct RevocationList {
-    /// Serial numbers in a map: looking one up costs the logarithm of the list's length.
+    /// Keeps the serial numbers in a map: a look-up costs the logarithm of the list's length.
     webpki: Arc<CertRevocationList<'static>>,
     this_update: UnixTime,
     next_update: UnixTime,
@@ -111,8 +110,8 @@ impl RevocationList {
     ///
     /// # Errors
     ///
-    /// Where it is not a complete, direct version 2 list with a nextUpdate. The signature is checked with the first use, since
-    /// only a verified path knows the issuer's key.
+    /// If it is not a complete, direct version 2 list with a nextUpdate. The signature is verified at the first use, since the
+    /// issuer's key is known only from a path.
     pub fn from_der(der: &[u8]) -> Result<Self, RevocationListError> {
         let parsed = match CertificateRevocationList::from_der(der) {
             Ok(([], parsed)) => parsed,
@@ -137,33 +136,33 @@ impl RevocationList {
         })
     }
 
-    /// When it was issued.
+    /// thisUpdate: when it was issued.
     pub fn this_update(&self) -> UnixTime {
         self.this_update
     }
 
-    /// From when on it is expired.
+    /// nextUpdate: from then on it has expired.
     pub fn next_update(&self) -> UnixTime {
         self.next_update
     }
 
-    /// Its cRLNumber (RFC 5280, section 5.2.3) in decimal, where it has one.
+    /// Its cRLNumber (RFC 5280, section 5.2.3) in decimal, if it has one.
     pub fn number(&self) -> Option<&str> {
         self.number.as_deref()
     }
 
-    /// RFC 4514 text of its issuer, printable ASCII only.
+    /// RFC 4514 text of its issuer, in printable ASCII.
     pub fn issuer(&self) -> String {
         Name::from_contents(self.webpki.issuer()).map(|name| name.to_string()).unwrap_or_default()
     }
 
-    /// Whether it lists this serial number (DER contents).
+    /// Whether it contains this serial number (DER contents).
     pub(super) fn revokes(&self, serial: &[u8]) -> bool {
         matches!(self.webpki.find_serial(serial), Ok(Some(_)))
     }
 }
 
-/// Why a file is no revocation list that can be used.
+/// Why a file cannot be used as a revocation list.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RevocationListError {
     /// Not DER, or not a CertificateList.
@@ -172,22 +171,24 @@ pub enum RevocationListError {
     /// Bytes after its end.
     #[error("bytes follow the end of the certificate revocation list")]
     TrailingData,
-    /// No expiry.
-    #[error("it has no nextUpdate, so it would never expire; ask its issuer for one that RFC 5280 allows")]
+    /// No nextUpdate.
+    #[error(
+        "it has no nextUpdate, which RFC 5280 requires, so it would never expire; ask its issuer for a list with one"
+    )]
     NextUpdateMissing,
-    /// A delta list.
-    #[error("it is a delta list; give the complete list instead")]
+    /// A delta CRL.
+    #[error("it is a delta CRL; configure the complete list instead")]
     Delta,
-    /// An indirect list.
-    #[error("it is an indirect list, with entries of other issuers; give the list of each issuer instead")]
+    /// An indirect CRL.
+    #[error("it is an indirect CRL, with entries of other issuers; configure the list of each issuer instead")]
     Indirect,
-    /// A version 1 list.
-    #[error("it is not a version 2 list, as RFC 5280 requires")]
+    /// A version 1 CRL.
+    #[error("it is not a version 2 CRL, as RFC 5280 requires")]
     Version,
-    /// Anything else that webpki refuses.
-    #[error("it uses what is not supported: {error}")]
+    /// Another property that webpki does not support.
+    #[error("it is not supported: {error}")]
     Unsupported {
-        /// As webpki says it.
+        /// The error of webpki.
         error: webpki::Error,
     },
 }

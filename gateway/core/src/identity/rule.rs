@@ -1,10 +1,10 @@
-//! Identity rules: what an end-entity certificate must say for its provider to be believed.
+//! Identity rules: which names or keys an end-entity certificate must have to prove its provider.
 //!
-//! Owns the conditions, their configuration syntax and their comparison. Must not look at issuers, validity or paths: a rule
-//! that matches proves nothing until `path` has verified who signed it.
+//! Owns the conditions, their configuration syntax and their comparison. Must not look at issuers, validity or paths: a match
+//! proves nothing until `path` has verified the signatures.
 //!
-//! Everything is compared whole. A pattern never matches a part of a name: a common name that merely contains the right
-//! one, which the substring matches of many published server configurations accept, matches nothing here.
+//! Values are compared whole. A pattern never matches a part of a name: a common name that only contains the expected one does
+//! not match. The substring matches of many published server configurations accept such a name.
 
 use std::fmt;
 
@@ -15,7 +15,7 @@ use x509_parser::extensions::GeneralName;
 use super::name::{DistinguishedName, NameError};
 use super::presented::{EndEntity, PresentedChain};
 
-/// Conditions that must all hold of one end-entity certificate.
+/// Conditions, all of which one end-entity certificate must satisfy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IdentityRule {
     conditions: Vec<Condition>,
@@ -26,8 +26,8 @@ impl IdentityRule {
     ///
     /// # Errors
     ///
-    /// [`RuleError::NoCondition`] where there is none, since such a rule would match everybody, and [`RuleError::Empty`]
-    /// where one has an empty text.
+    /// [`RuleError::NoCondition`] if there is none, since such a rule would match every certificate; [`RuleError::Empty`] if a
+    /// condition has an empty text.
     pub fn new(conditions: Vec<Condition>) -> Result<Self, RuleError> {
         if conditions.is_empty() {
             return Err(RuleError::NoCondition);
@@ -42,9 +42,9 @@ impl IdentityRule {
         Ok(Self { conditions })
     }
 
-    /// Whether every condition holds.
+    /// Whether the end entity satisfies every condition.
     pub(super) fn matches(&self, end_entity: &EndEntity<'_>) -> bool {
-        // `new` refuses an empty rule; `all` over nothing would admit everybody.
+        // `new` refuses an empty rule; `all` of an empty list would match every certificate.
         !self.conditions.is_empty() && self.conditions.iter().all(|condition| condition.matches(end_entity))
     }
 }
@@ -58,9 +58,9 @@ impl fmt::Display for IdentityRule {
     }
 }
 
-/// Reads `certificate` and hands `ask` the comparison of a rule with it; `None` where it is no well-formed end entity.
+/// Parses `certificate` and gives `ask` the comparison of a rule with it; `None` if it is not a well-formed end entity.
 ///
-/// For measurements. That a rule matches proves nothing: nobody was asked who signed the certificate.
+/// For measurements. A match proves nothing, since no signature is verified.
 pub fn with_end_entity<R>(
     certificate: &CertificateDer<'_>,
     ask: impl FnOnce(&dyn Fn(&IdentityRule) -> bool) -> R,
@@ -70,20 +70,20 @@ pub fn with_end_entity<R>(
     Some(ask(&|rule| rule.matches(&end_entity)))
 }
 
-/// One thing that a certificate must say.
+/// One property that a certificate must have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Condition {
     /// The whole subject, attribute by attribute; see [`DistinguishedName`].
     Subject(DistinguishedName),
-    /// The text of the only common name in the subject, exactly. A subject with two common names matches none.
+    /// The exact text of the only common name in the subject. A subject with two common names does not match.
     SubjectCn(String),
-    /// A DNS name in the subjectAltName extension.
+    /// A DNS name in the subject alternative name extension.
     SanDns(DnsPattern),
-    /// A URI in the subjectAltName extension, byte by byte.
+    /// A URI in the subject alternative name extension, compared byte by byte.
     SanUri(String),
-    /// SHA-256 over the DER of the SubjectPublicKeyInfo: pins the key across renewals.
+    /// SHA-256 of the DER of the SubjectPublicKeyInfo: pins the key, also across renewals.
     SpkiSha256([u8; 32]),
-    /// SHA-256 over the DER of the certificate: pins this one certificate.
+    /// SHA-256 of the DER of the certificate: pins this certificate only.
     CertificateSha256([u8; 32]),
 }
 
@@ -92,7 +92,7 @@ impl Condition {
     ///
     /// # Errors
     ///
-    /// Where the text is no distinguished name.
+    /// If the text is not a distinguished name.
     pub fn subject(text: &str) -> Result<Self, RuleError> {
         Ok(Self::Subject(DistinguishedName::parse(text)?))
     }
@@ -101,7 +101,7 @@ impl Condition {
     ///
     /// # Errors
     ///
-    /// Where it is empty or holds a NUL, which no decoded common name does.
+    /// If it is empty or contains a NUL character, which no decoded common name does.
     pub fn subject_cn(text: &str) -> Result<Self, RuleError> {
         Ok(Self::SubjectCn(exact_text("subject_cn", text)?))
     }
@@ -110,7 +110,7 @@ impl Condition {
     ///
     /// # Errors
     ///
-    /// Where it is neither; see [`DnsPattern::parse`].
+    /// If it is neither; see [`DnsPattern::parse`].
     pub fn san_dns(text: &str) -> Result<Self, RuleError> {
         Ok(Self::SanDns(DnsPattern::parse(text)?))
     }
@@ -119,16 +119,16 @@ impl Condition {
     ///
     /// # Errors
     ///
-    /// Where it is empty or holds a NUL.
+    /// If it is empty or contains a NUL character.
     pub fn san_uri(text: &str) -> Result<Self, RuleError> {
         Ok(Self::SanUri(exact_text("san_uri", text)?))
     }
 
-    /// `spki_sha256`: 64 hexadecimal digits in either case, as they are or with a colon after every two.
+    /// `spki_sha256`: 64 hexadecimal digits in either case, with or without a colon after every two.
     ///
     /// # Errors
     ///
-    /// Where it is anything else.
+    /// If it is anything else.
     pub fn spki_sha256(text: &str) -> Result<Self, RuleError> {
         Ok(Self::SpkiSha256(digest("spki_sha256", text)?))
     }
@@ -137,7 +137,7 @@ impl Condition {
     ///
     /// # Errors
     ///
-    /// Where it is anything else.
+    /// If it is anything else.
     pub fn certificate_sha256(text: &str) -> Result<Self, RuleError> {
         Ok(Self::CertificateSha256(digest("certificate_sha256", text)?))
     }
@@ -161,7 +161,7 @@ impl Condition {
 }
 
 impl fmt::Display for Condition {
-    /// As it is told to a peer: `subject CN "webhooks.example.com"`.
+    /// As a refusal words it: `subject CN "webhooks.example.com"`.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Subject(name) => write!(formatter, "subject \"{name}\""),
@@ -174,23 +174,23 @@ impl fmt::Display for Condition {
     }
 }
 
-/// A DNS name to look for: exact, or `*.` and a domain.
+/// An expected DNS name: exact, or `*.` and a domain.
 ///
-/// `*.example.com` matches a name with exactly one label before `.example.com`, and the literal `*.example.com` that a
-/// certificate may itself carry. A wildcard in the certificate is never expanded: it does not match an exact pattern.
+/// `*.example.com` matches a name with exactly one label before `.example.com`, and also the literal name `*.example.com` of a
+/// wildcard certificate. A wildcard in the certificate is not expanded: it does not match an exact pattern.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DnsPattern {
-    /// Lower case, with its `*.` where it has one.
+    /// Lower case, including `*.` if it is a wildcard pattern.
     text: String,
 }
 
 impl DnsPattern {
-    /// Parses a DNS name in ASCII (an internationalized one in its `xn--` form), in any case, optionally behind `*.`.
+    /// Parses a DNS name in ASCII (an internationalized name in its `xn--` form), in any case, optionally after `*.`.
     ///
     /// # Errors
     ///
-    /// [`RuleError::DnsName`] for an empty or overlong label or name, another character than letters, digits, `-` and `_`, a
-    /// trailing dot, a `*` elsewhere, or a wildcard directly above a top-level domain.
+    /// [`RuleError::DnsName`] for a label or name that is empty or too long, a character other than letters, digits, `-` and `_`,
+    /// a trailing dot, a `*` elsewhere, or a wildcard directly before a top-level domain.
     pub fn parse(text: &str) -> Result<Self, RuleError> {
         let lower = text.to_ascii_lowercase();
         let (wildcard, name) = match lower.strip_prefix("*.") {
@@ -249,7 +249,7 @@ fn digest(key: &'static str, text: &str) -> Result<[u8; 32], RuleError> {
     bytes.try_into().map_err(|_| bad())
 }
 
-/// Why an identity rule is none.
+/// Why an identity rule is not valid.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RuleError {
     /// A rule without a condition.
@@ -259,13 +259,13 @@ pub enum RuleError {
     )]
     NoCondition,
     /// A condition without a text.
-    #[error("{key} is empty; write the text that the certificate carries")]
+    #[error("{key} is empty; write the exact text of the certificate")]
     Empty {
         /// The configuration key.
         key: &'static str,
     },
     /// A NUL character.
-    #[error("{key} holds a NUL character, which matches no certificate; write the text without it")]
+    #[error("{key} contains a NUL character, which no certificate matches; remove it")]
     Nul {
         /// The configuration key.
         key: &'static str,
@@ -275,8 +275,8 @@ pub enum RuleError {
     Subject(#[from] NameError),
     /// Not a DNS name or wildcard pattern.
     #[error(
-        "san_dns \"{text}\" is neither a DNS name nor \"*.\" and a domain of two labels or more; write it in ASCII (\"xn--\" \
-         form), without a trailing dot, such as \"client.example.com\" or \"*.example.com\""
+        "san_dns \"{text}\" is neither a DNS name nor \"*.\" and a domain of two or more labels; write it in ASCII (\"xn--\" \
+         form) and without a trailing dot, such as \"client.example.com\" or \"*.example.com\""
     )]
     DnsName {
         /// What was written.

@@ -1,8 +1,8 @@
-//! What was seen of the providers' certificates: which chains were admitted, how often, and when the last of them ends.
+//! Sightings: which chains were admitted, how often, and when their certificates expire.
 //!
-//! Owns the counts, by provider, profile and trust anchor, all of which the configuration names: no peer can make one more. The
-//! places of all of them are known from the start, so that noting a chain takes a few atomic stores, no lock and no memory. Warns
-//! of nothing and publishes nothing: `control` reads it.
+//! Owns the counts, by provider, profile and trust anchor. All of these are in the configuration, so a peer cannot add one. The counts
+//! exist from the start: to count a chain takes a few atomic stores, no lock and no memory. Must not warn or publish: `control` reads
+//! the counts and does both.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -13,41 +13,42 @@ use ring::digest::{Context, SHA256};
 use rustls_pki_types::{TrustAnchor, UnixTime};
 
 use super::name::Name;
-use super::policy::Provider;
+use super::provider::Provider;
 use super::{ProviderId, VerifiedChain};
 
-/// Most characters of a common name in a label: RFC 5280 (appendix A.1) gives it 64, but not every authority keeps to that.
+/// Most characters of a common name in a label: RFC 5280 (appendix A.1) allows 64, but some authorities exceed that.
 const MAXIMUM_NAME_CHARACTERS: usize = 64;
 
-/// Bytes of the key's digest in a label: enough to tell two keys of one name apart.
+/// Bytes of the key's digest in a label: enough to distinguish two keys of one name.
 const DIGEST_BYTES: usize = 4;
 
-/// The chains that were admitted by one anchor of one profile.
+/// The admitted chains of one trust anchor of one profile.
 #[derive(Debug)]
 pub struct ChainSighting {
     /// The provider's name.
     pub provider: Arc<str>,
     /// The profile's name.
     pub profile: Arc<str>,
-    /// The trust anchor, as [`anchor_label`] writes it.
-    pub anchor: Arc<str>,
+    /// The trust anchor, as [`trust_anchor_label`] writes it.
+    pub trust_anchor: Arc<str>,
     admitted: AtomicU64,
     last_seen: AtomicU64,
 }
 
 impl ChainSighting {
-    /// How many were admitted since the start: one a connection, and one each time that an open connection is judged anew.
+    /// How many chains were admitted since the start: one for each connection, and one each time that the chain of an open
+    /// connection is verified again.
     pub fn admitted(&self) -> u64 {
         self.admitted.load(Ordering::Relaxed)
     }
 
-    /// When the last one was, in seconds since 1970; 0 where there was none.
+    /// When the last chain was admitted, in seconds since 1970; 0 if there was none.
     pub fn last_seen(&self) -> u64 {
         self.last_seen.load(Ordering::Relaxed)
     }
 }
 
-/// The client certificates of one provider.
+/// The admitted client certificates of one provider.
 #[derive(Debug)]
 pub struct CertificateSighting {
     /// The provider's name.
@@ -57,29 +58,29 @@ pub struct CertificateSighting {
 }
 
 impl CertificateSighting {
-    /// notAfter of the one that was seen last, in seconds since 1970; 0 where there was none.
+    /// notAfter of the certificate that was admitted last, in seconds since 1970; 0 if there was none.
     pub fn last_not_after(&self) -> u64 {
         self.last_not_after.load(Ordering::Relaxed)
     }
 
-    /// The latest notAfter of all that were seen, likewise.
+    /// The latest notAfter of all admitted certificates, in seconds since 1970; 0 if there was none.
     pub fn latest_not_after(&self) -> u64 {
         self.latest_not_after.load(Ordering::Relaxed)
     }
 }
 
-/// What was seen of one provider.
+/// The sightings of one provider.
 #[derive(Debug)]
 struct OfProvider {
     certificate: Arc<CertificateSighting>,
     profiles: Box<[OfProfile]>,
 }
 
-/// By the place of the trust anchor in the profile.
+/// The sightings of one profile, by the index of the trust anchor.
 #[derive(Debug)]
 struct OfProfile(Box<[Arc<ChainSighting>]>);
 
-/// What was seen under one policy, and under those before it as far as it was of the same provider, profile and anchor.
+/// The sightings of one policy. They continue those of earlier policies with the same provider, profile and trust anchor.
 #[derive(Debug, Default)]
 pub struct Sightings {
     /// By [`ProviderId`].
@@ -87,7 +88,7 @@ pub struct Sightings {
 }
 
 impl Sightings {
-    /// Places for all that `providers` can send, which go on counting where `former` is.
+    /// Counts for every provider, profile and trust anchor of `providers`. They continue those of `former`.
     pub fn new(providers: &[Provider], former: &Self) -> Self {
         let former = Former::new(former);
         let of_provider = |provider: &Provider| OfProvider {
@@ -104,38 +105,38 @@ impl Sightings {
         Self { providers: providers.iter().map(of_provider).collect() }
     }
 
-    /// Notes that `chain`, of this very policy, was admitted at `now`.
+    /// Counts that `chain`, which this policy verified, was admitted at `now`.
     pub(super) fn note(&self, chain: &VerifiedChain, now: UnixTime) {
         for found in chain.matches() {
             let Some(provider) = self.providers.get(usize::from(found.provider.0)) else { continue };
             provider.certificate.last_not_after.store(chain.not_after, Ordering::Relaxed);
             provider.certificate.latest_not_after.fetch_max(chain.not_after, Ordering::Relaxed);
             let profile = provider.profiles.get(usize::from(found.profile));
-            if let Some(sighting) = profile.and_then(|profile| profile.0.get(usize::from(found.anchor))) {
+            if let Some(sighting) = profile.and_then(|profile| profile.0.get(usize::from(found.trust_anchor))) {
                 sighting.admitted.fetch_add(1, Ordering::Relaxed);
                 sighting.last_seen.fetch_max(now.as_secs(), Ordering::Relaxed);
             }
         }
     }
 
-    /// One for each provider.
+    /// The client certificates, one item for each provider.
     pub fn certificates(&self) -> impl Iterator<Item = &Arc<CertificateSighting>> {
         self.providers.iter().map(|provider| &provider.certificate)
     }
 
-    /// One for each trust anchor of each profile of each provider.
+    /// The chains, one item for each trust anchor of each profile of each provider.
     pub fn chains(&self) -> impl Iterator<Item = &Arc<ChainSighting>> {
         self.providers.iter().flat_map(|provider| &provider.profiles).flat_map(|profile| &profile.0)
     }
 
-    /// Those of one profile of one provider.
+    /// The chains of one profile of one provider, one item for each trust anchor.
     pub fn chains_of(&self, provider: ProviderId, profile: usize) -> impl Iterator<Item = &Arc<ChainSighting>> {
         let provider = self.providers.get(usize::from(provider.0));
         provider.and_then(|provider| provider.profiles.get(profile)).into_iter().flat_map(|profile| &profile.0)
     }
 }
 
-/// What was seen before, by what it was of.
+/// The sightings of the former policy, by name.
 struct Former<'a> {
     certificates: HashMap<&'a str, &'a Arc<CertificateSighting>>,
     chains: HashMap<[&'a str; 3], &'a Arc<ChainSighting>>,
@@ -143,7 +144,7 @@ struct Former<'a> {
 
 impl<'a> Former<'a> {
     fn new(sightings: &'a Sightings) -> Self {
-        let key = |known: &'a Arc<ChainSighting>| [&*known.provider, &*known.profile, &*known.anchor];
+        let key = |known: &'a Arc<ChainSighting>| [&*known.provider, &*known.profile, &*known.trust_anchor];
         Self {
             certificates: sightings.certificates().map(|known| (&*known.provider, known)).collect(),
             chains: sightings.chains().map(|known| (key(known), known)).collect(),
@@ -160,23 +161,23 @@ impl<'a> Former<'a> {
     }
 
     fn chain(&self, provider: &Arc<str>, profile: &Arc<str>, anchor: &TrustAnchor<'_>) -> Arc<ChainSighting> {
-        let anchor = anchor_label(anchor);
+        let anchor = trust_anchor_label(anchor);
         if let Some(known) = self.chains.get(&[&**provider, &**profile, anchor.as_str()]) {
             return Arc::clone(known);
         }
         Arc::new(ChainSighting {
             provider: Arc::clone(provider),
             profile: Arc::clone(profile),
-            anchor: anchor.into(),
+            trust_anchor: anchor.into(),
             admitted: AtomicU64::new(0),
             last_seen: AtomicU64::new(0),
         })
     }
 }
 
-/// What metrics and warnings call a trust anchor: its common name, or where it has not exactly one its whole subject, and the
-/// first bytes of the SHA-256 of its SubjectPublicKeyInfo, as in `GTS Root R1 (871a9194)`.
-pub fn anchor_label(anchor: &TrustAnchor<'_>) -> String {
+/// The name of a trust anchor in metrics and warnings, such as `GTS Root R1 (871a9194)`: its common name, or its whole subject if it
+/// does not have exactly one, and the first bytes of the SHA-256 of its SubjectPublicKeyInfo.
+pub fn trust_anchor_label(anchor: &TrustAnchor<'_>) -> String {
     let name = Name::from_contents(&anchor.subject);
     let text = name.map(|name| name.only_common_name().unwrap_or_else(|| name.to_string())).unwrap_or_default();
     let printable = text.chars().filter(|character| !character.is_control());
@@ -188,7 +189,7 @@ pub fn anchor_label(anchor: &TrustAnchor<'_>) -> String {
     label
 }
 
-/// The first bytes of the SHA-256 of a SubjectPublicKeyInfo, of which a trust anchor keeps the contents alone.
+/// The first bytes of the SHA-256 of a SubjectPublicKeyInfo. A trust anchor keeps only its contents, so tag and length are added.
 fn key_digest(contents: &[u8]) -> [u8; DIGEST_BYTES] {
     const SEQUENCE: u8 = 0x30;
     let mut context = Context::new(&SHA256);
@@ -196,7 +197,7 @@ fn key_digest(contents: &[u8]) -> [u8; DIGEST_BYTES] {
     let significant = &length[length.iter().position(|byte| *byte != 0).unwrap_or(length.len() - 1)..];
     context.update(&[SEQUENCE]);
     if contents.len() >= 0x80 {
-        // DER's long form: how many bytes the length takes, then the length. At most eight.
+        // The long form of DER: the number of length bytes, at most eight, then the length.
         context.update(&[0x80 | u8::try_from(significant.len()).unwrap_or(8)]);
     }
     context.update(significant);

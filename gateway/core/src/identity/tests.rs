@@ -1,4 +1,4 @@
-//! The policy as a whole, asked about certificates that `fixture` makes for the purpose.
+//! The policy as a whole, with certificates that `fixture` makes.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 

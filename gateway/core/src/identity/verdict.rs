@@ -1,29 +1,29 @@
-//! Which providers a chain proves, and where it proves none, which of the failures to tell.
+//! Which providers a chain proves; if it proves none, which failure to report.
 //!
 //! Owns the order of the checks and the bound on their cost. Must not verify paths (`path`), compare names (`rule`) or word
 //! refusals (`diagnosis`).
 //!
-//! **Cost of a failing chain.** Identity rules are compared first, since they cost no signature check; then paths are built
-//! for the profiles that they match. Only if none matches are paths built for the others, to tell a stranger from a peer with
-//! the wrong name. All in all at most [`MAX_FAILED_BUILDS`] builds may fail, the first that exhausts webpki's budget ends the
-//! search, and a build that succeeds for a chain that is refused anyway is the last.
+//! **Cost of a failing chain.** Identity rules are compared first, since they cost no signature check. Then paths are built
+//! for the profiles whose rules match. Only if no rule matches, paths are built for the other profiles, to distinguish a wrong
+//! identity from an untrusted issuer. At most [`MAX_FAILED_BUILDS`] builds may fail in total. The search ends at the first build that
+//! exhausts webpki's budget, and at the first that succeeds for a chain that is refused anyway.
 
 use rustls_pki_types::{CertificateDer, UnixTime};
 
 use super::diagnosis;
 use super::path::{self, Path, PathFailure};
-use super::policy::{OnFailure, Profile, Provider, ProviderId, Scope};
 use super::presented::{EndEntity, PresentedChain};
+use super::provider::{OnFailure, Profile, Provider, ProviderId, Scope};
 use super::signature_memory::SignatureMemory;
 use super::{ChainRefusal, ProfileMatch, VerifiedChain};
 use crate::reject::{Refusal, Reject};
 
-/// Path builds that may fail for one chain. A provider's chain fails for the other profiles of its own provider that share
-/// an anchor name, of which presets have two; the rest is room for providers that share an authority.
+/// Path builds that may fail for one chain. A genuine chain fails for the other profiles of its provider that share the name of the
+/// trust anchor, of which presets have two; the rest is for providers that share an authority.
 const MAX_FAILED_BUILDS: usize = 8;
 
-/// One chain before the policy of one scope.
-struct Trial<'a> {
+/// The search of one scope for the profiles that one chain proves.
+struct Search<'a> {
     providers: &'a [Provider],
     issuer_signatures: &'a SignatureMemory,
     scope: &'a Scope,
@@ -33,7 +33,7 @@ struct Trial<'a> {
     failed_builds: usize,
 }
 
-/// A profile whose path could not be verified.
+/// A profile for which no path could be verified.
 struct Failed<'a> {
     provider: ProviderId,
     on_failure: OnFailure,
@@ -41,7 +41,7 @@ struct Failed<'a> {
     failure: PathFailure,
 }
 
-/// Verifies `chain` (not empty, within the limits) anew.
+/// Verifies `certificates`, which are not empty and within the limits. Does not ask the cache.
 pub(super) fn verify(
     providers: &[Provider],
     issuer_signatures: &SignatureMemory,
@@ -53,18 +53,19 @@ pub(super) fn verify(
     let chain = PresentedChain::new(certificates);
     let end_entity = match chain.end_entity() {
         Ok(end_entity) => end_entity,
-        Err(error) => return Err(unclaimed(providers, scope, diagnosis::malformed(&error, 0, &chain))),
+        Err(error) => return Err(refuse_unidentified(providers, scope, diagnosis::malformed(&error, 0, &chain))),
     };
     let end_entity = &end_entity;
-    let mut trial = Trial { providers, issuer_signatures, scope, chain: &chain, end_entity, now, failed_builds: 0 };
-    let (matches, valid_until) = trial.matches()?;
+    let mut search = Search { providers, issuer_signatures, scope, chain: &chain, end_entity, now, failed_builds: 0 };
+    let (matches, valid_until) = search.matches()?;
     Ok(VerifiedChain::new(generation, matches, valid_until, certificates, end_entity))
 }
 
-/// A refusal of a peer that claims to be nobody in particular: abrupt only where every provider of the scope wants that.
-pub(super) fn unclaimed(providers: &[Provider], scope: &Scope, refusal: Refusal) -> ChainRefusal {
-    let mut wishes = in_scope(providers, scope).map(|(_, provider)| provider.on_failure).peekable();
-    let abort = wishes.peek().is_some() && wishes.all(|wish| wish == OnFailure::Abort);
+/// The refusal of a peer whose certificate matches no provider's identity rules. It aborts the handshake only if every provider in
+/// scope has `on_failure = "abort"`.
+pub(super) fn refuse_unidentified(providers: &[Provider], scope: &Scope, refusal: Refusal) -> ChainRefusal {
+    let mut modes = in_scope(providers, scope).map(|(_, provider)| provider.on_failure).peekable();
+    let abort = modes.peek().is_some() && modes.all(|mode| mode == OnFailure::Abort);
     let on_failure = if abort { OnFailure::Abort } else { OnFailure::Respond };
     ChainRefusal { refusal, on_failure, provider: None }
 }
@@ -73,8 +74,8 @@ fn in_scope<'a>(providers: &'a [Provider], scope: &'a Scope) -> impl Iterator<It
     scope.providers.iter().filter_map(|id| Some((*id, providers.get(usize::from(id.0))?)))
 }
 
-impl<'a> Trial<'a> {
-    /// The profiles that the chain proves, and until when; or the refusal.
+impl<'a> Search<'a> {
+    /// The profiles that the chain proves, and until when; otherwise the refusal.
     fn matches(&mut self) -> Result<(Vec<ProfileMatch>, UnixTime), ChainRefusal> {
         let (providers, scope) = (self.providers, self.scope);
         let mut matches: Vec<ProfileMatch> = Vec::new();
@@ -104,28 +105,28 @@ impl<'a> Trial<'a> {
         }
     }
 
-    /// Builds one path; `None` where as many as allowed have failed.
+    /// Builds one path. `None` if [`MAX_FAILED_BUILDS`] have failed.
     fn build(&mut self, profile: &Profile) -> Option<Result<Path, PathFailure>> {
         if self.failed_builds >= MAX_FAILED_BUILDS {
             return None;
         }
         let result = path::verify(profile, self.issuer_signatures, self.chain, self.end_entity, self.now);
         match &result {
-            // Without an anchor in sight nothing was built.
-            Ok(_) | Err(PathFailure::NoAnchor) => {}
-            // No honest chain is that tangled, so no other profile is asked about it.
+            // If no issuer name leads to a trust anchor, no path was built.
+            Ok(_) | Err(PathFailure::NoTrustAnchor) => {}
+            // No genuine chain has so many possible paths: do not try another profile.
             Err(failure) if failure.exhausted() => self.failed_builds = MAX_FAILED_BUILDS,
             Err(_) => self.failed_builds += 1,
         }
         Some(result)
     }
 
-    /// Nobody matched. Where identity rules did, the path of their provider is what is wrong (`claimed`); else either the
-    /// identity or the path of a stranger.
-    fn refuse(&mut self, claimed: Vec<Failed<'a>>) -> ChainRefusal {
-        if let Some(told) = most_telling(&claimed) {
-            let refusal = diagnosis::path(&told.failure, told.profile, self.chain, self.now);
-            return ChainRefusal { refusal, on_failure: told.on_failure, provider: Some(told.provider) };
+    /// The refusal of a chain that proves no profile. If identity rules matched, the path of their provider is at fault
+    /// (`identified`); otherwise either the identity or the path.
+    fn refuse(&mut self, identified: Vec<Failed<'a>>) -> ChainRefusal {
+        if let Some(failed) = failure_to_report(&identified) {
+            let refusal = diagnosis::path(&failed.failure, failed.profile, self.chain, self.now);
+            return ChainRefusal { refusal, on_failure: failed.on_failure, provider: Some(failed.provider) };
         }
         let (providers, scope) = (self.providers, self.scope);
         let mut failed = Vec::new();
@@ -134,7 +135,7 @@ impl<'a> Trial<'a> {
                 match self.build(profile) {
                     Some(Ok(_)) => {
                         let refusal = diagnosis::mismatch(self.chain, provider, profile);
-                        return unclaimed(providers, scope, refusal);
+                        return refuse_unidentified(providers, scope, refusal);
                     }
                     Some(Err(failure)) => {
                         failed.push(Failed { provider: id, on_failure: provider.on_failure, profile, failure });
@@ -143,15 +144,15 @@ impl<'a> Trial<'a> {
                 }
             }
         }
-        let refusal = match most_telling(&failed) {
-            Some(told) => diagnosis::path(&told.failure, told.profile, self.chain, self.now),
-            None => Refusal::new(Reject::UnknownIssuer, "No provider of this server name trusts any issuer."),
+        let refusal = match failure_to_report(&failed) {
+            Some(failed) => diagnosis::path(&failed.failure, failed.profile, self.chain, self.now),
+            None => Refusal::new(Reject::UnknownIssuer, "No provider at this server name has a trust anchor."),
         };
-        unclaimed(providers, scope, refusal)
+        refuse_unidentified(providers, scope, refusal)
     }
 }
 
-/// The first failure that got as far as an anchor, else the first.
-fn most_telling<'f, 'a>(failed: &'f [Failed<'a>]) -> Option<&'f Failed<'a>> {
-    failed.iter().find(|failed| !matches!(failed.failure, PathFailure::NoAnchor)).or(failed.first())
+/// The first failure of a path that reached a trust anchor by name; otherwise the first failure.
+fn failure_to_report<'f, 'a>(failed: &'f [Failed<'a>]) -> Option<&'f Failed<'a>> {
+    failed.iter().find(|failed| !matches!(failed.failure, PathFailure::NoTrustAnchor)).or(failed.first())
 }

@@ -1,32 +1,33 @@
-//! `replay`: what identifies a delivery, and for how long it is remembered.
+//! `replay`: the id of a delivery, and how long it is remembered.
 //!
-//! Owns its keys and defaults. Remembers nothing: `auth::replay` does.
+//! Owns its keys and defaults. Must not remember deliveries: `auth::replay` does.
 
 use hyper::StatusCode;
 use hyper::header::HeaderName;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::problem::ProofProblem;
-use super::session::parse_pointer;
+use super::session_parameter::parse_pointer;
 use super::signature::header_name;
-use crate::config::document::{Report, WordOr};
-use crate::config::limits::Bound;
+use crate::config::bound::Bound;
+use crate::config::document::WordOr;
+use crate::config::error::ProofProblem;
+use crate::config::report::Report;
 use hookgate_core::auth::replay::ReplayRuleError;
-use hookgate_core::auth::{ReplayKey, ReplayRule};
+use hookgate_core::auth::{DeliveryId, ReplayRule};
 
-/// Up to a week: the longest retries that senders document go on for three days (Stripe).
+/// At most a week. The longest documented retries end after three days (Stripe).
 const WINDOW: Bound = Bound::new(1, 7 * 24 * 3600, " s");
-/// A day: many senders give up retrying before, and more would fill the memory of deliveries.
+/// A day. Many senders stop retrying earlier, and a longer window fills the memory of deliveries.
 pub(in crate::config) const DEFAULT_WINDOW_SECONDS: u64 = 24 * 3600;
-/// What a sender takes for "it arrived", or 409.
+/// The statuses that a sender takes as success, up to 409; `auth::replay` refuses those between 299 and 409.
 const STATUS: Bound = Bound::new(200, 409, "");
-/// The word for no rule.
+/// The word for no replay rule.
 const NONE: &str = "none";
 
-const WRITE_KEYS: &str = "id_header = \"x-webhook-id\", id_pointer = \"/event/id\", or by_signature = true";
+const WRITE_IDS: &str = "id_header = \"x-webhook-id\", id_pointer = \"/event/id\", or by_signature = true";
 
-/// `replay` as it stands in the file.
+/// `replay`, as written in the file.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct RawReplay {
@@ -38,19 +39,20 @@ pub(in crate::config) struct RawReplay {
 }
 
 impl RawReplay {
-    /// What identifies a delivery, and for how long, for people.
+    /// The ids of a delivery and the window, for `hookgate providers`.
     pub(super) fn describe(&self) -> String {
         let header = self.id_header.iter().map(|name| format!("the field {}", name.get_ref()));
-        let pointer = self.id_pointer.iter().map(|pointer| format!("the body's {}", pointer.get_ref()));
-        let signed = self.by_signature.filter(|by| *by).map(|_| "what is signed".to_owned());
-        let keys: Vec<String> = header.chain(pointer).chain(signed).collect();
+        let pointer = self.id_pointer.iter().map(|pointer| format!("{} in the body", pointer.get_ref()));
+        let signed = self.by_signature.filter(|by| *by).map(|_| "the signed message".to_owned());
+        let ids: Vec<String> = header.chain(pointer).chain(signed).collect();
         let default = i64::try_from(DEFAULT_WINDOW_SECONDS).unwrap_or(i64::MAX);
         let window = self.window_s.as_ref().map_or(default, |window| *window.get_ref());
-        format!("known by {}, remembered for {window} s", keys.join(" or "))
+        format!("identified by {}, remembered for {window} s", ids.join(" or "))
     }
 }
 
-/// Parses a rule about duplicates for the deliveries of `scope`. `None` where it is at fault, `Some(None)` for the word "none".
+/// Parses the replay rule for the deliveries of `scope`; reports errors. `None` if it has an error, `Some(None)` for the word
+/// "none".
 pub(super) fn choice(
     raw: &Spanned<WordOr<RawReplay>>,
     scope: &str,
@@ -66,27 +68,27 @@ pub(super) fn choice(
     }
 }
 
-/// Parses a rule about duplicates for the deliveries of `scope`; what is wrong is reported.
+/// Parses the table of a replay rule for the deliveries of `scope`; reports errors.
 pub(super) fn rule(raw: &Spanned<RawReplay>, scope: &str, report: &mut Report<'_>) -> Option<ReplayRule> {
     let fields = raw.get_ref();
     let header = fields.id_header.as_ref().map(|text| {
-        // A name that `header_name` took is one.
-        header_name(text, report).and_then(|name| HeaderName::try_from(name).ok()).map(ReplayKey::Header)
+        // `header_name` has checked the name.
+        header_name(text, report).and_then(|name| HeaderName::try_from(name).ok()).map(DeliveryId::Header)
     });
     let pointer = fields.id_pointer.as_ref().map(|text| {
         let pointer = parse_pointer(text.get_ref()).map_err(|problem| report.error(text, problem));
-        pointer.ok().map(ReplayKey::Body)
+        pointer.ok().map(DeliveryId::Body)
     });
-    let signed = fields.by_signature.filter(|by| *by).map(|_| Some(ReplayKey::SignedMessage));
-    let keys: Vec<Option<ReplayKey>> = [header, pointer, signed].into_iter().flatten().collect();
-    if keys.is_empty() {
-        report.missing(raw, "id_header", WRITE_KEYS);
+    let signed = fields.by_signature.filter(|by| *by).map(|_| Some(DeliveryId::SignedMessage));
+    let ids: Vec<Option<DeliveryId>> = [header, pointer, signed].into_iter().flatten().collect();
+    if ids.is_empty() {
+        report.missing(raw, "id_header", WRITE_IDS);
     }
     let window = WINDOW.check(fields.window_s.as_ref(), report).unwrap_or(DEFAULT_WINDOW_SECONDS);
     let status = STATUS.check(fields.duplicate_status.as_ref(), report);
     let status = status.and_then(|status| StatusCode::from_u16(u16::try_from(status).ok()?).ok());
-    let keys = keys.into_iter().collect::<Option<Vec<_>>>().filter(|keys| !keys.is_empty())?;
-    let rule = ReplayRule::new(scope, keys, window, status.unwrap_or(StatusCode::OK));
+    let ids = ids.into_iter().collect::<Option<Vec<_>>>().filter(|ids| !ids.is_empty())?;
+    let rule = ReplayRule::new(scope, ids, window, status.unwrap_or(StatusCode::OK));
     rule.map_err(|error| {
         let status = fields.duplicate_status.as_ref().filter(|_| matches!(error, ReplayRuleError::Answer { .. }));
         let span = status.map_or(raw.span(), Spanned::span);

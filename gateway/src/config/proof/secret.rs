@@ -1,6 +1,6 @@
-//! `secrets`: from a file, from a credential of the service manager, or, where nothing else will do, as they stand.
+//! `secrets`: from a file, from a credential of the service manager, or as a value in the configuration itself.
 //!
-//! Owns where secrets are read from, and that none of them is printed. What they must look like is the signature's.
+//! Owns the reading of secrets. Must not print one. Must not check the encoding of a secret: `signature` does.
 
 use std::fmt;
 use std::path::Path;
@@ -8,24 +8,23 @@ use std::path::Path;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::problem::ProofProblem;
-use crate::config::document::Report;
-use crate::config::error::Problem;
+use crate::config::entry::Entry;
+use crate::config::error::{Problem, ProofProblem};
 use crate::config::file;
-use crate::config::inventory::Fact;
 use crate::config::length;
-use crate::config::warning::Caution;
+use crate::config::report::Report;
+use crate::config::warning::WarningKind;
 use hookgate_core::auth::Secret;
 
-/// Most secrets of one proof: each costs a hash over the body, and a rotation has two.
+/// Most secrets of one proof. Each costs a hash over the body, and a rotation needs two.
 const MAXIMUM_SECRETS: usize = 8;
-/// Most bytes that are read for a secret: more than one may have, so that too long a one is told as such.
+/// Most bytes that are read for a secret. More than a secret may have, so that the error says that it is too long.
 const MAXIMUM_SECRET_BYTES: usize = 8192;
 
 const WRITE_SECRETS: &str =
-    "secrets = [{ file = \"webhook.secret\" }]: those that the sender signs with; two while one is being replaced";
+    "secrets = [{ file = \"webhook.secret\" }]: the secrets that you share with the sender (two during a rotation)";
 
-/// One secret as it stands in the file.
+/// One secret, as written in the configuration.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct RawSecret {
@@ -34,7 +33,7 @@ pub(in crate::config) struct RawSecret {
     unsafe_value: Option<Spanned<RawValue>>,
 }
 
-/// A secret that stands in the configuration itself.
+/// A secret in the configuration itself.
 #[derive(Clone, Deserialize)]
 #[serde(transparent)]
 struct RawValue(String);
@@ -45,7 +44,7 @@ impl fmt::Debug for RawValue {
     }
 }
 
-/// Reads the secrets that `raw` names. What is wrong is reported; there are none if anything is.
+/// Reads the secrets that `raw` names; reports errors. `None` if one has an error.
 pub(super) fn secrets(raw: &Spanned<Vec<Spanned<RawSecret>>>, report: &mut Report<'_>) -> Option<Vec<Secret>> {
     if !length::is_within(raw, MAXIMUM_SECRETS, WRITE_SECRETS, report) {
         return None;
@@ -66,7 +65,7 @@ fn secret(raw: &Spanned<RawSecret>, report: &mut Report<'_>) -> Option<Secret> {
             let path = report.resolve(at.get_ref());
             let secret = from_file(&path).map_err(|problem| report.error(at, problem)).ok();
             if file::readable_by_others(&path) {
-                report.warn(at, Caution::ReadableByOthers { path });
+                report.warn(at, WarningKind::ReadableByOthers { path });
             }
             (secret, format!("secret {}", at.get_ref()))
         }
@@ -75,7 +74,7 @@ fn secret(raw: &Spanned<RawSecret>, report: &mut Report<'_>) -> Option<Secret> {
             (secret, format!("secret {} (credential)", at.get_ref()))
         }
         (None, None, Some(at)) => {
-            report.warn(at, Caution::SecretInConfiguration);
+            report.warn(at, WarningKind::SecretInConfiguration);
             let secret = Secret::new(at.get_ref().0.clone().into_bytes());
             let problem = |error| ProofProblem::Secret { origin: "unsafe_value".to_owned(), error }.into();
             (secret.map_err(|error| report.error(at, problem(error))).ok(), "secret in unsafe_value".to_owned())
@@ -86,7 +85,7 @@ fn secret(raw: &Spanned<RawSecret>, report: &mut Report<'_>) -> Option<Secret> {
         }
     };
     let secret = secret?;
-    report.note(raw, item, Fact::hidden(|state| secret.tag(state)));
+    report.add_entry(raw, item, Entry::hidden(|state| secret.tag(state)));
     Some(secret)
 }
 
@@ -97,7 +96,7 @@ fn from_file(path: &Path) -> Result<Secret, Problem> {
     Ok(Secret::from_file_content(content).map_err(|error| ProofProblem::Secret { origin: origin(), error })?)
 }
 
-/// The service manager alone can read the directory of credentials, and us: nobody asks for the mode of what is in it.
+/// Only the service manager and hookgate can read the directory of credentials, so the mode of a credential is not checked.
 fn from_credential(name: &Spanned<String>, report: &Report<'_>) -> Result<Secret, Problem> {
     let name = name.get_ref();
     if name.is_empty() || name.contains(['/', '\0']) || name == "." || name == ".." {

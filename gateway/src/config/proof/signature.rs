@@ -1,6 +1,6 @@
-//! `signature`: which of the forms that senders have, and its parts.
+//! `signature`: the form of the body signature, and its parts.
 //!
-//! Owns the keys of each form. What a form means is `auth::signature`'s.
+//! Owns the keys of each form. Must not judge signatures: `auth::body_signature` does.
 
 use std::ops::Range;
 
@@ -8,25 +8,27 @@ use hyper::header::HeaderName;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::problem::ProofProblem;
 use super::secret::{self, RawSecret};
-use crate::config::document::{self, Report};
-use crate::config::limits::Bound;
-use hookgate_core::auth::signature::{Encoding, HmacHash, SignatureRuleError, TimestampPlace};
+use crate::config::bound::Bound;
+use crate::config::document;
+use crate::config::error::ProofProblem;
+use crate::config::report::Report;
+use hookgate_core::auth::body_signature::{Encoding, HmacHash, SignatureRuleError, TimestampPlace};
 use hookgate_core::auth::{BodySignature, HmacForm, Secret};
 
-/// Up to a day: with a longer one, a timestamp protects from nothing.
+/// At most a day. With a longer tolerance, a timestamp does not protect against replay.
 const TOLERANCE: Bound = Bound::new(1, 86_400, " s");
-/// Five minutes, as Slack, Stripe and Standard Webhooks document it.
+/// Five minutes, which Slack, Stripe and Standard Webhooks document.
 pub(in crate::config) const DEFAULT_TOLERANCE_SECONDS: u64 = 300;
 
-/// The line that completes what a preset says, for people.
+/// The line that completes a preset's proof, for a message.
 pub(super) const COMPLETION: &str = "signature = { secrets = [{ file = \"webhook.secret\" }] }";
 
-const WRITE_FORM: &str = "form = \"pagerduty\", \"standard-webhooks\", or \"hmac\" with the parts of another form";
-const WRITE_HEADER: &str = "header = \"x-hub-signature-256\": the field with the signature";
+const WRITE_FORM: &str =
+    "form = \"pagerduty\", \"standard-webhooks\", or \"hmac\" with the keys that describe another form";
+const WRITE_HEADER: &str = "header = \"x-hub-signature-256\": the header field with the signature";
 
-/// `signature` as it stands in the file.
+/// `signature`, as written in the file.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct RawSignature {
@@ -80,7 +82,7 @@ enum RawHash {
 }
 
 impl RawSignature {
-    /// These fields, and where there are none those of a preset.
+    /// These fields; a field that is absent is taken from `preset`.
     pub(super) fn over(self, preset: &Self) -> Self {
         let preset = preset.clone();
         Self {
@@ -99,17 +101,17 @@ impl RawSignature {
         }
     }
 
-    /// The form in a few words, for people.
+    /// The form, in a few words, for `hookgate providers`.
     pub(super) fn describe(&self) -> String {
         match (self.form, &self.header) {
-            (Some(RawForm::Pagerduty), _) => "as PagerDuty makes it, X-PagerDuty-Signature".to_owned(),
-            (Some(RawForm::StandardWebhooks), _) => "of Standard Webhooks, webhook-signature".to_owned(),
+            (Some(RawForm::Pagerduty), _) => "PagerDuty's, in X-PagerDuty-Signature".to_owned(),
+            (Some(RawForm::StandardWebhooks), _) => "that of Standard Webhooks, in webhook-signature".to_owned(),
             (Some(RawForm::Hmac), Some(header)) => format!("HMAC in {}", header.get_ref()),
             (Some(RawForm::Hmac), None) | (None, _) => "HMAC".to_owned(),
         }
     }
 
-    /// The keys of the general form that are there.
+    /// The keys of the general form that are present.
     fn parts(&self) -> impl Iterator<Item = Range<usize>> {
         let texts = [
             &self.header,
@@ -126,7 +128,7 @@ impl RawSignature {
     }
 }
 
-/// Parses a signature; what is wrong is reported.
+/// Parses a signature; reports errors.
 pub(super) fn parse(raw: &Spanned<RawSignature>, report: &mut Report<'_>) -> Option<BodySignature> {
     let fields = raw.get_ref();
     let secrets = match &fields.secrets {
@@ -144,11 +146,11 @@ pub(super) fn parse(raw: &Spanned<RawSignature>, report: &mut Report<'_>) -> Opt
     let result = match form {
         RawForm::Pagerduty => {
             let parts = fields.parts().chain(fields.tolerance_s.as_ref().map(Spanned::span));
-            meaningless(parts, "with form = \"pagerduty\"", report);
+            report_no_effect(parts, "with form = \"pagerduty\"", report);
             BodySignature::pagerduty(&secrets?)
         }
         RawForm::StandardWebhooks => {
-            meaningless(fields.parts(), "with form = \"standard-webhooks\"", report);
+            report_no_effect(fields.parts(), "with form = \"standard-webhooks\"", report);
             BodySignature::standard_webhooks(&secrets?, tolerance)
         }
         RawForm::Hmac => hmac(raw, secrets.as_deref(), tolerance, report)?,
@@ -170,7 +172,7 @@ fn hmac(
     let id_header = fields.id_header.as_ref().map(|text| header_name(text, report));
     let timestamp = timestamp(fields, report);
     if let (Some(at), None) = (&fields.tolerance_s, &timestamp) {
-        meaningless([at.span()], "without timestamp_header or timestamp_prefix", report);
+        report_no_effect([at.span()], "without timestamp_header or timestamp_prefix", report);
     }
     let separator = fields.separator.as_ref().map(|text| {
         let mut characters = text.get_ref().chars();
@@ -204,20 +206,20 @@ fn hmac(
     Some(BodySignature::hmac(&form, secrets?))
 }
 
-/// `None` where no key says a place, `Some(None)` where one is at fault.
+/// The place of the timestamp; reports errors. `None` if no key gives one, `Some(None)` if a key has an error.
 fn timestamp(fields: &RawSignature, report: &mut Report<'_>) -> Option<Option<TimestampPlace>> {
     match (&fields.timestamp_header, &fields.timestamp_prefix) {
         (None, None) => None,
         (Some(text), None) => Some(header_name(text, report).map(TimestampPlace::Header)),
         (None, Some(prefix)) => Some(Some(TimestampPlace::Value(prefix.get_ref().clone()))),
         (Some(_), Some(prefix)) => {
-            meaningless([prefix.span()], "beside timestamp_header", report);
+            report_no_effect([prefix.span()], "with timestamp_header", report);
             Some(None)
         }
     }
 }
 
-/// The name of a header field; anything else is reported.
+/// A header field name; reports any other text.
 pub(super) fn header_name(text: &Spanned<String>, report: &mut Report<'_>) -> Option<String> {
     let name = text.get_ref().clone();
     if HeaderName::try_from(&name).is_ok() {
@@ -227,18 +229,18 @@ pub(super) fn header_name(text: &Spanned<String>, report: &mut Report<'_>) -> Op
     None
 }
 
-/// Reports keys that do nothing where they stand.
-pub(super) fn meaningless(
+/// Reports keys that have no effect. `circumstance` names the other key, after "with" or "without".
+pub(super) fn report_no_effect(
     keys: impl IntoIterator<Item = Range<usize>>,
     circumstance: &'static str,
     report: &mut Report<'_>,
 ) {
     for span in keys {
-        report.error_at(&span, ProofProblem::Meaningless { circumstance }.into());
+        report.error_at(&span, ProofProblem::NoEffect { circumstance }.into());
     }
 }
 
-/// Reports what is wrong with the whole at the part that it is about.
+/// Reports an error of the rule at the key that it is about.
 fn explain(raw: &Spanned<RawSignature>, error: SignatureRuleError, report: &mut Report<'_>) {
     let fields = raw.get_ref();
     let message = fields.message.as_ref().map_or(raw.span(), Spanned::span);

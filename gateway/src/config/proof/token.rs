@@ -1,40 +1,40 @@
-//! `token`: who must have issued one, for whom, and about whom.
+//! `token`: the expected issuer, audience and subject of a bearer token.
 //!
-//! Owns the keys of its two forms. What a form means is `auth::token`'s.
+//! Owns the keys of its two forms. Must not judge tokens: `auth::token` does.
 
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::problem::ProofProblem;
-use super::signature::meaningless;
-use crate::config::document::Report;
-use crate::config::error::Problem;
+use super::signature::report_no_effect;
+use crate::config::bound::Bound;
+use crate::config::error::{Problem, ProofProblem};
 use crate::config::key_source::KeySources;
 use crate::config::length;
-use crate::config::limits::Bound;
-use crate::config::warning::Caution;
+use crate::config::report::Report;
+use crate::config::warning::WarningKind;
 use hookgate_core::auth::TokenRule;
 use hookgate_core::auth::token::{TokenExpectations, TokenRuleError};
 
 /// "Usually no more than a few minutes" (RFC 7519, section 4.1.4).
 const LEEWAY: Bound = Bound::new(0, 300, " s");
-/// As much as clocks that a time server disciplines never differ by, and a token of an hour does not notice.
+/// A minute. Clocks synchronised by NTP differ by less, and tokens are valid for an hour.
 pub(in crate::config) const DEFAULT_LEEWAY_SECONDS: u64 = 60;
 /// Most values of one list.
 const MAXIMUM_VALUES: usize = 64;
 
-/// Where this key is at fault, it is not known what is missing for the form that was meant.
+/// If this key has an error, the form is unknown, so the keys that a form needs are not reported as missing.
 const FORM: &[&str] = &["form"];
 
 const WRITE_PROJECT_NUMBER: &str =
     "project_number = \"…\": the number (not the id) of the agent's Google Cloud project";
 const WRITE_AUDIENCES: &str =
     "audiences = [\"https://hooks.example.com/agent\"]: the URL of the webhook, as the sender has it";
-const WRITE_ISSUERS: &str = "issuers = [\"https://issuer.example\"]: the \"iss\" of its tokens";
-const WRITE_KEY_SOURCE: &str = "key_source = \"google\", or the name of a [[key_source]]: whose keys verify the token";
-const WRITE_VALUES: &str = "one value or more, or leave the key out";
+const WRITE_ISSUERS: &str = "issuers = [\"https://issuer.example\"]: the \"iss\" of the tokens";
+const WRITE_KEY_SOURCE: &str =
+    "key_source = \"google\", or the name of a [[key_source]]: the source of the keys that verify the token";
+const WRITE_VALUES: &str = "one or more values, or remove the key";
 
-/// `token` as it stands in the file.
+/// `token`, as written in the file.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct RawToken {
@@ -57,7 +57,7 @@ enum RawForm {
 }
 
 impl RawToken {
-    /// These fields, and where there are none those of a preset.
+    /// These fields; a field that is absent is taken from `preset`.
     pub(super) fn over(self, preset: &Self) -> Self {
         let preset = preset.clone();
         Self {
@@ -73,7 +73,7 @@ impl RawToken {
         }
     }
 
-    /// The lines that complete it, for people.
+    /// The line that completes it, for a message.
     pub(super) fn completion(&self) -> &'static str {
         match self.form {
             Some(RawForm::Dialogflow) => {
@@ -83,7 +83,7 @@ impl RawToken {
         }
     }
 
-    /// Whose token it is, in a few words, for people.
+    /// The issuer, in a few words, for `hookgate providers`.
     pub(super) fn describe(&self) -> String {
         match (self.form, &self.issuers) {
             (Some(RawForm::Dialogflow), _) => {
@@ -93,12 +93,12 @@ impl RawToken {
                 let issuers: Vec<&str> = issuers.get_ref().iter().map(|issuer| issuer.get_ref().as_str()).collect();
                 format!("issued by {}", issuers.join(" or "))
             }
-            (_, None) => "of an issuer that you name".to_owned(),
+            (_, None) => "issued by an issuer that you name".to_owned(),
         }
     }
 }
 
-/// Parses a token. `subject_bound` says that something else ties its subject down. What is wrong is reported.
+/// Parses a token; reports errors. `subject_bound` means that the session's name is the expected subject.
 pub(super) fn parse(
     raw: &Spanned<RawToken>,
     subject_bound: bool,
@@ -114,15 +114,15 @@ pub(super) fn parse(
             let lists = [&fields.issuers, &fields.emails, &fields.subjects];
             let lists = lists.into_iter().flatten().map(Spanned::span);
             let flag = fields.unsafe_any_subject.as_ref().map(Spanned::span);
-            meaningless(lists.chain(flag), "with form = \"dialogflow\"", report);
+            report_no_effect(lists.chain(flag), "with form = \"dialogflow\"", report);
             let expectations = dialogflow(raw, audiences, report);
             (expectations, key_source.unwrap_or_else(|| Some(sources.google())))
         }
         Some(RawForm::Oidc) | None => {
             let project_number = fields.project_number.as_ref().map(Spanned::span);
-            meaningless(project_number, "without form = \"dialogflow\"", report);
+            report_no_effect(project_number, "without form = \"dialogflow\"", report);
             if key_source.is_none() {
-                report.missing_all(raw, "key_source", FORM, Problem::Missing { write: WRITE_KEY_SOURCE });
+                report.missing_one_of(raw, "key_source", FORM, Problem::Missing { write: WRITE_KEY_SOURCE });
             }
             (oidc(raw, audiences, subject_bound, report), key_source.flatten())
         }
@@ -140,7 +140,7 @@ fn dialogflow(
         report.missing(raw, "project_number", WRITE_PROJECT_NUMBER);
         return None;
     };
-    // Judged without audiences too, so that both are told at once.
+    // Checked even if the audiences have an error, so that both errors are reported at once.
     let expectations = TokenExpectations::dialogflow(project_number.get_ref(), audiences.clone().unwrap_or_default());
     let expectations =
         expectations.map_err(|error| report.error(project_number, ProofProblem::from(error).into())).ok();
@@ -161,10 +161,10 @@ fn oidc(
     if let Some(flag) = fields.unsafe_any_subject.as_ref().filter(|_| any_subject) {
         match fields.emails.is_none() && fields.subjects.is_none() {
             true if subject_bound => {
-                meaningless([flag.span()], "beside session_pointer, which names the subject", report)
+                report_no_effect([flag.span()], "with session_pointer, which is the place of the subject", report)
             }
-            true => report.warn(flag, Caution::AnySubject),
-            false => meaningless([flag.span()], "beside emails or subjects", report),
+            true => report.warn(flag, WarningKind::AnySubject),
+            false => report_no_effect([flag.span()], "with emails or subjects", report),
         }
     }
     Some(TokenExpectations {
@@ -188,7 +188,7 @@ fn required(
         Some(raw) => values(raw, write, report),
         None => {
             let others = if key == "issuers" { FORM } else { &[] };
-            report.missing_all(table, key, others, Problem::Missing { write });
+            report.missing_one_of(table, key, others, Problem::Missing { write });
             None
         }
     }
@@ -206,7 +206,7 @@ fn values(raw: &Spanned<Vec<Spanned<String>>>, write: &'static str, report: &mut
         .then(|| raw.get_ref().iter().map(|value| value.get_ref().clone()).collect())
 }
 
-/// Reports what is wrong with the whole at the part that it is about.
+/// Reports an error of the rule at the key that it is about.
 fn explain(raw: &Spanned<RawToken>, error: TokenRuleError, report: &mut Report<'_>) {
     let fields = raw.get_ref();
     let list = match &error {

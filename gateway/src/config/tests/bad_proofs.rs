@@ -1,4 +1,4 @@
-//! Bad proofs, secrets, key sources and replay rules: which line, which key, and which words the operator gets to read.
+//! Bad proofs, secrets, key sources and replay rules: the line, the key and the message of each error.
 
 use super::bad::check;
 use super::*;
@@ -26,11 +26,11 @@ fn what_a_preset_demands_is_not_dropped_in_silence() {
     let check = |preset, words| check(&of_preset(preset, ""), 1, "provider[0].proof", words);
     check(
         "pagerduty",
-        "the preset \"pagerduty\" demands more than the certificate: write signature = { secrets = [{ file",
+        "the preset \"pagerduty\" demands a proof beside the certificate: write signature = { secrets = [{ file",
     );
     check("dialogflow-cx", "write token = { project_number = \"…\", audiences = [\"https://");
     check("dialogflow-es", ", or session_parameter = { name = \"webhook_token\", secrets = [{ file");
-    check("dialogflow-cx", "; or proof = \"certificate\" to do without");
+    check("dialogflow-cx", "; or write proof = \"certificate\" to demand none");
 }
 
 #[test]
@@ -60,31 +60,26 @@ fn parts_go_with_a_presets_proof_of_their_kind() {
         &of_preset("dialogflow-cx", &format!("{token}\n{signature}")),
         5,
         key,
-        "there is none that it could complete",
+        "no preset of this provider has such a proof",
     );
-    check(&of_preset("percolate", &signature), 4, key, "there is none that it could complete");
+    check(&of_preset("percolate", &signature), 4, key, "no preset of this provider has such a proof");
     check(&provider(&signature), 3, key, "write it within proof = { … }");
     check(
         &of_preset("pagerduty", &format!("proof = \"certificate\"\n{signature}")),
         5,
         key,
-        "proof replaces the proof",
+        "proof replaces the preset's proof",
     );
     check(&of_preset("pagerdutty", &signature), 3, "provider[0].preset", "did you mean \"pagerduty\"?");
     let form = "signature = { tolerance_s = 5, secrets = [{ file = \"webhook.secret\" }] }";
-    check(
-        &of_preset("pagerduty", form),
-        4,
-        "provider[0].signature.tolerance_s",
-        "no meaning with form = \"pagerduty\"",
-    );
+    check(&of_preset("pagerduty", form), 4, "provider[0].signature.tolerance_s", "no effect with form = \"pagerduty\"");
 }
 
 #[test]
 fn combinations_are_checked() {
-    check_proof("\"none\"", "", "\"none\" is no proof; write \"certificate\" for the certificate alone");
+    check_proof("\"none\"", "", "\"none\" is not a proof; write \"certificate\" for the certificate alone");
     check_proof("5", "", "expected a string or a table");
-    check_proof("{}", "", "0 proofs in one table; write one of token");
+    check_proof("{}", "", "0 proofs in one table; write exactly one of token");
     check_proof("{ all = [] }", ".all", "empty; write proofs, such as");
     check_proof("{ any = [{}] }", ".any[0]", "0 proofs in one table");
     check_proof("{ any = [{ all = [] }] }", ".any[0].all", "empty; write proofs");
@@ -98,7 +93,7 @@ fn combinations_are_checked() {
         "a group within a group",
     );
     let nine = [one.as_str(); 9].join(", ");
-    check_proof(&format!("{{ any = [{nine}] }}"), "", "9 proofs; at most 8 are checked");
+    check_proof(&format!("{{ any = [{nine}] }}"), "", "9 proofs; write at most 8");
 }
 
 #[test]
@@ -113,27 +108,27 @@ fn signatures_are_checked() {
     };
     let hmac = |fields: &str| of("hmac", &format!(", header = \"x-signature\"{fields}"));
     check(SECRETS, ".form", "missing; write form = \"pagerduty\", \"standard-webhooks\"");
-    check(&of("github", ""), ".form", "`pagerduty`, `standard-webhooks`, `hmac`");
+    check(&of("github", ""), ".form", "\"pagerduty\", \"standard-webhooks\", \"hmac\"");
     check("form = \"pagerduty\"", ".secrets", "missing; write secrets = [{ file");
-    check(&of("pagerduty", ", header = \"x\""), ".header", "no meaning with form = \"pagerduty\"; leave it out");
-    check(&of("pagerduty", ", hash = \"sha512\""), ".hash", "no meaning with form = \"pagerduty\"");
-    check(&standard(", message = \"{body}\""), ".message", "no meaning with form = \"standard-webhooks\"");
+    check(&of("pagerduty", ", header = \"x\""), ".header", "no effect with form = \"pagerduty\"; remove it");
+    check(&of("pagerduty", ", hash = \"sha512\""), ".hash", "no effect with form = \"pagerduty\"");
+    check(&standard(", message = \"{body}\""), ".message", "no effect with form = \"standard-webhooks\"");
     check(&of("standard-webhooks", ""), ".secrets[0]", "the secret is not a Standard Webhooks key");
     check(&standard(", tolerance_s = 0"), ".tolerance_s", "from 1 to 86400 s");
     check(&of("hmac", ""), ".header", "missing; write header =");
-    check(&of("hmac", ", header = \"a b\""), ".header", "\"a b\" is not the name of a header field");
+    check(&of("hmac", ", header = \"a b\""), ".header", "\"a b\" is not a header field name");
     check(&hmac(", separator = \";;\""), ".separator", "not one ASCII character");
     check(&hmac(", separator = \"ä\""), ".separator", "not one ASCII character");
-    check(&hmac(", encoding = \"binary\""), ".encoding", "`hex`, `base64`, `base64url`");
-    check(&hmac(", hash = \"sha1\""), ".hash", "`sha256`, `sha384`, `sha512`");
-    check(&hmac(", message = \"{timestamp}\""), ".message", "must hold {body} once");
-    check(&hmac(", message = \"{nonce}.{body}\""), ".message", "holds \"{nonce}\"; the pieces are");
+    check(&hmac(", encoding = \"binary\""), ".encoding", "\"hex\", \"base64\", \"base64url\"");
+    check(&hmac(", hash = \"sha1\""), ".hash", "\"sha256\", \"sha384\", \"sha512\"");
+    check(&hmac(", message = \"{timestamp}\""), ".message", "must have {body} exactly once");
+    check(&hmac(", message = \"{nonce}.{body}\""), ".message", "has \"{nonce}\"; write {id}");
     check(&hmac(", message = \"{timestamp}.{body}\""), ".message", "{timestamp} in message and timestamp_header or");
     check(&hmac(", message = \"{id}.{body}\""), ".message", "{id} in message and id_header go together");
     check(&hmac(", timestamp_header = \"x-time\""), "", "{timestamp} in message and timestamp_header or");
-    check(&hmac(", tolerance_s = 5"), ".tolerance_s", "no meaning without timestamp_header or timestamp_prefix");
+    check(&hmac(", tolerance_s = 5"), ".tolerance_s", "no effect without timestamp_header or timestamp_prefix");
     let both = ", message = \"{timestamp}.{body}\", timestamp_header = \"a\", timestamp_prefix = \"b\"";
-    check(&hmac(both), ".timestamp_prefix", "no meaning beside timestamp_header");
+    check(&hmac(both), ".timestamp_prefix", "no effect with timestamp_header");
 }
 
 #[test]
@@ -147,7 +142,7 @@ fn secrets_are_checked() {
     check("[{ file = \"webhook.secret\", credential = \"webhook\" }]", "[0]", "a secret comes from one place");
     check("[{ file = \"absent\" }]", "[0].file", "absent cannot be read: No such file");
     check("[{ credential = \"absent\" }]", "[0].credential", "credentials/absent cannot be read: No such file");
-    check("[{ credential = \"../webhook.secret\" }]", "[0].credential", "write it without \"/\"");
+    check("[{ credential = \"../webhook.secret\" }]", "[0].credential", "which has no \"/\"");
     check("[{ unsafe_value = \"\" }]", "[0].unsafe_value", "unsafe_value: the secret is empty");
     let nine = ["{ file = \"webhook.secret\" }"; 9].join(", ");
     check(&format!("[{nine}]"), "", "9 entries; write at most 8");
@@ -155,53 +150,53 @@ fn secrets_are_checked() {
 
 #[test]
 fn unfit_secret_files_are_told_apart() {
-    let site = Site::new();
+    let fixture = Fixture::new();
     for (content, words) in [
         (String::new(), "bad.secret: the secret is empty"),
         ("\n".to_owned(), "bad.secret: the secret is empty"),
-        ("x".repeat(4097), "bad.secret: the secret has 4097 bytes, more than 4096; is this the right file?"),
+        ("x".repeat(4097), "bad.secret: the secret has 4097 bytes, more than 4096; check that this is the right file"),
         ("x".repeat(8193), "bad.secret cannot be read: larger than 8192 bytes"),
     ] {
-        site.write("bad.secret", &content);
+        fixture.write("bad.secret", &content);
         let lines = "proof.signature = { form = \"pagerduty\", secrets = [{ file = \"bad.secret\" }] }";
-        let errors = site.errors(&[LISTEN, CERTIFICATE, ROUTE, &provider(lines)].concat());
+        let errors = fixture.errors(&[LISTEN, CERTIFICATE, ROUTE, &provider(lines)].concat());
         assert!(errors.len() == 1 && errors[0].contains(words), "{words}\n{errors:#?}");
     }
 }
 
 #[test]
 fn credentials_need_a_service_manager() {
-    let site = Site::new();
+    let fixture = Fixture::new();
     let lines = "proof.signature = { form = \"pagerduty\", secrets = [{ credential = \"webhook\" }] }";
     let text = [LISTEN, CERTIFICATE, ROUTE, &provider(lines)].concat();
-    site.good(&text);
-    let errors = Config::parse(&text, &site.path("hookgate.toml"), NOW).unwrap_err().to_string();
+    fixture.good(&text);
+    let errors = Config::parse(&text, &fixture.path("hookgate.toml"), NOW).unwrap_err().to_string();
     let words = "proof.signature.secrets[0].credential: $CREDENTIALS_DIRECTORY is not set, so there are no credentials; write \
                  LoadCredential=webhook:/path";
     assert!(errors.contains(words), "{errors}");
 }
 
-/// Whatever is wrong about a secret, no message repeats it.
+/// No message about a secret repeats it.
 #[test]
 fn no_message_repeats_a_secret() {
-    let site = Site::new();
+    let fixture = Fixture::new();
     let (text, array) = (format!("\"{SECRET}\""), format!("[\"{SECRET}\"]"));
     for (secrets, words) in [
         (text.clone(), "secrets: invalid type: string, expected an array"),
         (array.clone(), "secrets[0]: invalid type: string, expected a table"),
         (format!("[{{ unsafe_value = {array} }}]"), "invalid type: array, expected a string"),
         ("[{ unsafe_value = 4711 }]".to_owned(), "invalid type: integer, expected a string"),
-        ("[{ unsafe_value = 47.11 }]".to_owned(), "invalid type: floating point, expected a string"),
+        ("[{ unsafe_value = 47.11 }]".to_owned(), "invalid type: float, expected a string"),
         (format!("[{{ file = {text} }}, {{ unsafe_value = \"a, expected {SECRET}\" }}]"), "cannot be read"),
         (format!("[{{ unsafe_value = \"whsec_{SECRET}\" }}]"), "is not a Standard Webhooks key"),
     ] {
         let lines = format!("proof.signature = {{ form = \"standard-webhooks\", secrets = {secrets} }}");
-        let Err(errors) = site.parse(&[LISTEN, CERTIFICATE, ROUTE, &provider(&lines)].concat()) else {
+        let Err(errors) = fixture.parse(&[LISTEN, CERTIFICATE, ROUTE, &provider(&lines)].concat()) else {
             panic!("taken for good: {lines}")
         };
         assert!(errors.to_string().contains(words), "{words}\n{errors}");
-        // The name of a file is no secret, even if somebody took the key for that of the value.
-        let shown = format!("{errors} {errors:?}").replace(&site.path(SECRET).display().to_string(), "");
+        // The name of a file is not a secret, even if the value of the secret is written there by mistake.
+        let shown = format!("{errors} {errors:?}").replace(&fixture.path(SECRET).display().to_string(), "");
         assert!(!shown.contains(SECRET) && !shown.contains("4711"), "{shown}");
     }
 }
@@ -221,24 +216,24 @@ fn tokens_are_checked() {
     check("form = \"dialogflow\", project_number = \"1\"", ".audiences", "missing; write audiences =");
     check("form = \"dialogflow\", project_number = \"1\", audiences = []", ".audiences", "empty; write audiences =");
     let dialogflow = format!("{dialogflow}, project_number = \"1\"");
-    check(&format!("{dialogflow}, emails = [\"a@b\"]"), ".emails", "no meaning with form = \"dialogflow\"");
+    check(&format!("{dialogflow}, emails = [\"a@b\"]"), ".emails", "no effect with form = \"dialogflow\"");
     check(&format!("{dialogflow}, leeway_s = 301"), ".leeway_s", "from 0 to 300 s");
     check(
         &format!("{dialogflow}, key_source = \"gogle\""),
         ".key_source",
         "did you mean \"google\"?; there are google",
     );
-    check("form = \"jwt\", audiences = [\"a\"]", ".form", "`dialogflow` or `oidc`");
+    check("form = \"jwt\", audiences = [\"a\"]", ".form", "\"dialogflow\" or \"oidc\"");
     let with = |more: &str| format!("issuers = [\"https://i/\"], audiences = [\"a\"], key_source = \"google\"{more}");
-    check(&with(""), "", "neither `emails` nor `subjects` is given");
+    check(&with(""), "", "neither emails nor subjects is given");
     check(
         &with(", project_number = \"1\", subjects = [\"s\"]"),
         ".project_number",
-        "no meaning without form = \"dialogflow\"",
+        "no effect without form = \"dialogflow\"",
     );
-    check(&with(", subjects = []"), ".subjects", "empty; write one value or more");
-    check(&with(", subjects = [\"ä\"]"), ".subjects", "only printable ASCII");
-    check(&with(", subjects = [\"s\"], unsafe_any_subject = true"), ".unsafe_any_subject", "beside emails or subjects");
+    check(&with(", subjects = []"), ".subjects", "empty; write one or more values");
+    check(&with(", subjects = [\"ä\"]"), ".subjects", "write printable ASCII characters");
+    check(&with(", subjects = [\"s\"], unsafe_any_subject = true"), ".unsafe_any_subject", "with emails or subjects");
     check(
         "issuers = [\"i\"], audiences = [\"a\"], subjects = [\"s\"]",
         ".key_source",
@@ -257,21 +252,25 @@ fn session_parameters_are_checked() {
     };
     let at = |more: &str| format!("pointer = \"/a/b\", {more}");
     check(SECRETS, ".pointer", "missing; write pointer = \"/sessionInfo");
-    check(&format!("pointer = \"a\", {SECRETS}"), ".pointer", "it begins with \"/\"");
+    check(&format!("pointer = \"a\", {SECRETS}"), ".pointer", "begin it with \"/\"");
     check(&format!("pointer = \"/a~2\", {SECRETS}"), ".pointer", "write \"~\" as \"~0\"");
     check(&format!("pointer = \"/{{name}}\", {SECRETS}"), ".name", "missing; write name = \"webhook_token\"");
     check(&format!("pointer = \"/{{name}}\", name = \"\", {SECRETS}"), ".name", "empty; write name");
-    check(&at(&format!("name = \"x\", {SECRETS}")), ".name", "no meaning without {name} in pointer");
-    check("pointer = \"/a\"", ".secrets", "a session parameter is one of secrets, hmac_secrets and token");
+    check(&at(&format!("name = \"x\", {SECRETS}")), ".name", "no effect without {name} in pointer");
+    check("pointer = \"/a\"", ".secrets", "a session parameter has exactly one of secrets, hmac_secrets and token");
     check(&at(&format!("{SECRETS}, hmac_{SECRETS}")), ".secrets", "write one of them");
     check(&at(&format!("hmac_{SECRETS}")), ".session_pointer", "missing; write session_pointer");
-    check(&at(&format!("session_pointer = \"/s\", {SECRETS}")), ".session_pointer", "no meaning beside secrets");
-    check(&at(&format!("encoding = \"hex\", {SECRETS}")), ".encoding", "no meaning without hmac_secrets");
+    check(&at(&format!("session_pointer = \"/s\", {SECRETS}")), ".session_pointer", "no effect with secrets");
+    check(&at(&format!("encoding = \"hex\", {SECRETS}")), ".encoding", "no effect without hmac_secrets");
     check(&at("hmac_secrets = [], session_pointer = \"/s\""), ".hmac_secrets", "empty; write");
     let token = "token = { issuers = [\"i\"], audiences = [\"a\"], key_source = \"google\"";
-    check(&at(&format!("{token} }}")), ".token", "neither `emails` nor `subjects` is given");
+    check(&at(&format!("{token} }}")), ".token", "neither emails nor subjects is given");
     let bound = format!("session_pointer = \"/s\", {token}, unsafe_any_subject = true }}");
-    check(&at(&bound), ".token.unsafe_any_subject", "no meaning beside session_pointer, which names the subject");
+    check(
+        &at(&bound),
+        ".token.unsafe_any_subject",
+        "no effect with session_pointer, which is the place of the subject",
+    );
 }
 
 #[test]
@@ -279,24 +278,24 @@ fn replay_is_checked() {
     let check = |replay: &str, key: &str, words| {
         check(&provider(&format!("replay = {replay}")), 3, &format!("provider[0].replay{key}"), words);
     };
-    check("\"off\"", "", "\"off\" is no rule about duplicates; write \"none\"");
+    check("\"off\"", "", "\"off\" is not a replay rule; write \"none\"");
     check("{}", ".id_header", "missing; write id_header = \"x-webhook-id\", id_pointer");
-    check("{ id_header = \"a b\" }", ".id_header", "is not the name of a header field");
-    check("{ id_pointer = \"id\" }", ".id_pointer", "it begins with \"/\"");
-    check("{ by_signature = true }", "", "a body signature must be among `all` proofs");
+    check("{ id_header = \"a b\" }", ".id_header", "is not a header field name");
+    check("{ id_pointer = \"id\" }", ".id_pointer", "begin it with \"/\"");
+    check("{ by_signature = true }", "", "so every request must be signed");
     check("{ id_header = \"a\", window_s = 604801 }", ".window_s", "from 1 to 604800 s");
     check("{ id_header = \"a\", duplicate_status = 500 }", ".duplicate_status", "from 200 to 409");
-    check("{ id_header = \"a\", duplicate_status = 302 }", ".duplicate_status", "302 is no answer to a duplicate");
+    check("{ id_header = \"a\", duplicate_status = 302 }", ".duplicate_status", "302 is not a status for a duplicate");
 }
 
 #[test]
 fn a_delivery_is_not_forgotten_while_its_timestamp_is_good() {
     let signature = "{ form = \"standard-webhooks\", secrets = [{ file = \"standard\" }], tolerance_s = 400 }";
     let lines = format!("proof.signature = {signature}\nreplay = {{ by_signature = true, window_s = 799 }}");
-    let site = Site::new();
-    site.write("standard", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n");
-    let errors = site.errors(&[LISTEN, CERTIFICATE, ROUTE, &provider(&lines)].concat());
-    let words = "13: provider[0].replay: a window of 799 s is shorter than twice the tolerance";
+    let fixture = Fixture::new();
+    fixture.write("standard", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n");
+    let errors = fixture.errors(&[LISTEN, CERTIFICATE, ROUTE, &provider(&lines)].concat());
+    let words = "13: provider[0].replay: window_s = 799 is less than twice the tolerance_s";
     assert!(errors.len() == 1 && errors[0].starts_with(words), "{errors:#?}");
 }
 
@@ -305,8 +304,8 @@ fn proofs_of_routes_are_checked() {
     let route = |line: &str| format!("{ROUTE}{line}\n");
     let proof = "proof.signature.form = \"pagerduty\"";
     check(&route(proof), 5, "route[0].proof.signature.secrets", "missing; write secrets");
-    check(&route("replay.id_header = \"x\""), 5, "route[0].replay", "replay of a route goes with its proof");
-    check(&route("proof = \"nothing\""), 5, "route[0].proof", "\"nothing\" is no proof");
+    check(&route("replay.id_header = \"x\""), 5, "route[0].replay", "a route has replay only together with proof");
+    check(&route("proof = \"nothing\""), 5, "route[0].proof", "\"nothing\" is not a proof");
     check(&route("signature = {}"), 5, "route[0].signature", "unknown key");
 }
 
@@ -318,11 +317,11 @@ fn key_sources_are_checked() {
     let url = |more: &str| format!("name = \"a\"\nurl = \"https://issuer.example/keys\"\n{more}");
     let file = |more: &str| format!("name = \"a\"\nfile = \"keys.json\"\n{more}");
     check("file = \"keys.json\"", 1, "name", "missing; write name = \"issuer\"");
-    check("name = \"a b\"\nfile = \"keys.json\"", 2, "name", "\"a b\" is no name");
+    check("name = \"a b\"\nfile = \"keys.json\"", 2, "name", "\"a b\" is not a valid name");
     check("name = \"a\"", 1, "url", "missing; write url = \"https://issuer.example/keys\", or file");
     check("name = \"a\"\nurl = \"http://issuer.example\"", 3, "url", "is not an https URL");
-    check("name = \"a\"\nurl = \"issuer\"", 3, "url", "is not a URL; write it as \"https://");
-    check(&url("file = \"keys.json\""), 4, "file", "keys come from url or from file; write one of them");
+    check("name = \"a\"\nurl = \"issuer\"", 3, "url", "is not a URL; write an absolute one");
+    check(&url("file = \"keys.json\""), 4, "file", "a key source has url or file, not both; write one of them");
     check(&url("ca_file = \"absent.pem\""), 4, "ca_file", "absent.pem cannot be read");
     check(&url("ca_file = \"privkey.pem\""), 4, "ca_file", "holds no certificate");
     check(&url("timeout_ms = 60001"), 4, "timeout_ms", "from 1 to 60000 ms");
@@ -330,16 +329,16 @@ fn key_sources_are_checked() {
     check(&url("max_stale_s = 604801"), 4, "max_stale_s", "from 0 to 604800 s");
     check("name = \"a\"\nfile = \"absent\"", 3, "file", "absent cannot be read");
     check("name = \"a\"\nfile = \"ca.pem\"", 3, "file", "not a JSON Web Key Set");
-    check(&file("timeout_ms = 5"), 4, "timeout_ms", "keys from a file are not fetched");
-    check(&file("ca_file = \"ca.pem\""), 4, "ca_file", "keys from a file are not fetched");
+    check(&file("timeout_ms = 5"), 4, "timeout_ms", "hookgate does not fetch keys from a file");
+    check(&file("ca_file = \"ca.pem\""), 4, "ca_file", "hookgate does not fetch keys from a file");
     let again = format!("{}[[key_source]]\n{}", file(""), file(""));
-    bad::check(&format!("[[key_source]]\n{again}"), 5, "key_source[1].name", "the key source \"a\" stands in line");
+    bad::check(&format!("[[key_source]]\n{again}"), 5, "key_source[1].name", "the key source \"a\" is already in line");
 }
 
-/// A source that is at fault, or without a name, makes no error of every token that names it.
+/// A source with an error, or without a name, is not an error of each token that names it.
 #[test]
 fn tokens_may_name_a_source_that_is_at_fault() {
-    let site = Site::new();
+    let fixture = Fixture::new();
     let proof = |source: &str| {
         let token = format!("issuers = [\"i\"], audiences = [\"a\"], subjects = [\"s\"], key_source = \"{source}\"");
         [LISTEN, CERTIFICATE, ROUTE, &provider(&format!("proof.token = {{ {token} }}"))].concat()
@@ -348,15 +347,15 @@ fn tokens_may_name_a_source_that_is_at_fault() {
         ("name = \"a\"\nurl = \"http://issuer.example\"", "key_source[0].url"),
         ("name = \"b c\"\nfile = \"keys.json\"", "key_source[0].name"),
     ] {
-        let errors = site.errors(&format!("{}[[key_source]]\n{source}\n", proof("a")));
+        let errors = fixture.errors(&format!("{}[[key_source]]\n{source}\n", proof("a")));
         assert!(errors.len() == 1 && errors[0].contains(expected), "{errors:#?}");
     }
 }
 
-/// Cuts a configuration with every kind of proof at every byte: whatever is left is refused or taken, and never makes us panic.
+/// Cuts a configuration with all kinds of proofs at every byte. The parser must accept or refuse the rest, and never panic.
 #[test]
 fn no_cut_proof_makes_us_panic() {
-    let site = Site::new();
+    let fixture = Fixture::new();
     let token = "issuers = [\"https://i/\"], audiences = [\"a\"], key_source = \"k\"";
     let signature = format!(
         "{{ signature = {{ form = \"hmac\", header = \"x\", message = \"{{id}}:{{body}}\", id_header = \"i\", {SECRETS} }} }}"
@@ -369,7 +368,7 @@ fn no_cut_proof_makes_us_panic() {
     );
     let source = "[[key_source]]\nname = \"k\"\nfile = \"keys.json\"\n";
     let text = [LISTEN, CERTIFICATE, ROUTE, source, &provider(&lines)].concat();
-    site.good(&text);
-    let refused = (0..text.len()).filter(|end| site.parse(&text[..*end]).is_err()).count();
+    fixture.good(&text);
+    let refused = (0..text.len()).filter(|end| fixture.parse(&text[..*end]).is_err()).count();
     assert!(refused > text.len() / 2, "{refused} of {}", text.len());
 }

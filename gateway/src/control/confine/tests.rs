@@ -1,4 +1,4 @@
-//! The restrictions, each tried for real on a thread that has them. The process of the tests keeps what it has.
+//! Tries each restriction on a thread that has it. The test process itself stays unrestricted.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a failed set-up fails the test")]
 
 use std::fs::{self, OpenOptions};
@@ -15,7 +15,7 @@ use tempfile::TempDir;
 
 use super::*;
 
-/// Which version of Landlock's interface this kernel has; 0 for none.
+/// The version of Landlock's interface in this kernel; 0 for none.
 fn landlock_version() -> i32 {
     match unprivileged(|| restrict().unwrap().landlock).unwrap() {
         LandlockStatus::Available { effective_abi, kernel_abi } => kernel_abi.unwrap_or(effective_abi as i32),
@@ -23,26 +23,27 @@ fn landlock_version() -> i32 {
     }
 }
 
-fn scene() -> TempDir {
+/// A directory with a file and a directory to try things on.
+fn playground() -> TempDir {
     let directory = TempDir::new().unwrap();
     fs::write(directory.path().join("file"), "as it was").unwrap();
     fs::create_dir(directory.path().join("directory")).unwrap();
     directory
 }
 
-/// `attempt` must fail for want of permission on a restricted thread, and must not on a free one. Where the kernel's Landlock
-/// is older than `since`, it cannot, and that is said.
+/// `attempt` must succeed on an unrestricted thread, and fail with EACCES or EPERM on a restricted one. If the kernel's Landlock is
+/// older than `since`, the second part is skipped with a message.
 fn check(since: i32, what: &str, attempt: impl Fn(&Path) -> io::Result<()> + Sync) {
-    attempt(scene().path()).unwrap_or_else(|error| panic!("{what}: {error} without restrictions"));
+    attempt(playground().path()).unwrap_or_else(|error| panic!("{what}: {error} without restrictions"));
     if landlock_version() < since {
         eprintln!("SKIPPED: to forbid {what} takes version {since} of Landlock's interface");
         return;
     }
-    let scene = scene();
-    let error = restricted(|| attempt(scene.path())).unwrap().expect_err(what);
+    let directory = playground();
+    let error = restricted(|| attempt(directory.path())).unwrap().expect_err(what);
     let refused = [Errno::ACCESS, Errno::PERM].map(Errno::raw_os_error);
     assert!(error.raw_os_error().is_some_and(|number| refused.contains(&number)), "{what}: {error}");
-    assert_eq!(fs::read_to_string(scene.path().join("file")).unwrap(), "as it was", "{what}");
+    assert_eq!(fs::read_to_string(directory.path().join("file")).unwrap(), "as it was", "{what}");
 }
 
 #[test]
@@ -72,19 +73,19 @@ fn a_restricted_thread_listens_nowhere_and_reaches_no_other_process() {
     let address = SocketAddr::from_abstract_name(name.as_bytes()).unwrap();
     let _listener = UnixListener::bind_addr(&address).unwrap();
     check(6, "to connect to an abstract socket", |_| UnixStream::connect_addr(&address).map(drop));
-    assert!(!scopes(true).contains(Scope::AbstractUnixSocket), "but where the service manager listens on one");
+    assert!(!scopes(true).contains(Scope::AbstractUnixSocket), "except if the service manager listens on one");
 }
 
 #[test]
 fn a_restricted_thread_reads_files_and_connects() {
-    let scene = scene();
-    let path = scene.path().join("handler.sock");
+    let directory = playground();
+    let path = directory.path().join("handler.sock");
     let _handler = UnixListener::bind(&path).unwrap();
     let issuer = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let address: InternetAddress = issuer.local_addr().unwrap();
     let attempt = || -> io::Result<()> {
-        fs::read(scene.path().join("file"))?;
-        fs::read_dir(scene.path())?.next().transpose()?;
+        fs::read(directory.path().join("file"))?;
+        fs::read_dir(directory.path())?.next().transpose()?;
         UnixStream::connect(&path)?;
         TcpStream::connect(address)?;
         Ok(())

@@ -27,7 +27,7 @@ use tower_service::Service;
 
 use crate::crypto;
 use hookgate_core::auth::KeySet;
-use hookgate_core::auth::keys::KeySetError;
+use hookgate_core::auth::token_keys::KeySetError;
 
 pub use crate::config::{FetchLimits, KeyUrl};
 

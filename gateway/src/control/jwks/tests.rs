@@ -1,4 +1,4 @@
-//! Tests of freshness against a real server over TLS: rotation, outage, unknown keys, crowds.
+//! Keys stay fresh, against a real server over TLS: rotation, outage, unknown keys, many requests at once.
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
@@ -22,7 +22,7 @@ use hookgate_core::auth::testing::{ISSUER, NOW, Request, SOURCE, at, dialogflow,
 use hookgate_core::auth::{Clause, Proof, ProofPolicy, ReplayGuard};
 use tokio::sync::watch;
 
-/// An issuer's server on loopback, which answers as it is told, over real TLS.
+/// A key server of an issuer on loopback, over real TLS, which answers as the test says.
 pub(super) struct KeyServer {
     pub(super) address: SocketAddr,
     pub(super) roots: RootCertStore,
@@ -38,7 +38,7 @@ pub(super) enum Answer {
     Bytes(Vec<u8>),
     /// These bytes, and then silence.
     Stall(Vec<u8>),
-    /// These bytes, and then the last ones again and again.
+    /// The first bytes, and then the second ones without end.
     Endless(Vec<u8>, Vec<u8>),
     /// The end of the connection.
     Close,
@@ -94,7 +94,7 @@ impl Drop for KeyServer {
     }
 }
 
-/// Serves one connection; whatever fails here, the peer has its reasons.
+/// Serves one connection. An error ends it: the peer may close at any time.
 async fn serve(acceptor: TlsAcceptor, stream: tokio::net::TcpStream, answer: Answer) -> Option<()> {
     let mut stream = acceptor.accept(stream).await.ok()?;
     let mut request = Vec::new();
@@ -118,7 +118,7 @@ async fn serve(acceptor: TlsAcceptor, stream: tokio::net::TcpStream, answer: Ans
     stream.shutdown().await.ok()
 }
 
-/// A whole answer.
+/// A complete answer.
 pub(super) fn http(status: &str, fields: &str, body: &str) -> Answer {
     let length = body.len();
     Answer::Bytes(format!("HTTP/1.1 {status}\r\ncontent-length: {length}\r\n{fields}\r\n{body}").into_bytes())
@@ -135,7 +135,7 @@ fn token_by(kid: &str) -> String {
     token(&json!({ "alg": "RS256", "kid": kid }), &dialogflow_claims(), |signed| ISSUER.rs256(signed))
 }
 
-/// What the policy of a route says of a request with this token.
+/// The verdict of a route's policy on a request with this token.
 fn judge(store: &KeyStore, token: &str, seconds: u64) -> Result<TokenClaims, hookgate_core::auth::Unproven> {
     let policy = ProofPolicy::all(vec![Clause::One(Proof::Token(dialogflow()))]).unwrap();
     let request = Request::new(&[("authorization", &format!("Bearer {token}"))], "").at(seconds);
@@ -169,7 +169,7 @@ impl Kept {
         Self { store, outcomes, task }
     }
 
-    /// Asks for other keys than the current.
+    /// Asks for newer keys than the current ones.
     async fn refreshed(&self) -> bool {
         let judged = self.store.current().clone();
         self.store.refreshed(SOURCE, &judged).await
@@ -206,9 +206,9 @@ async fn an_unknown_key_is_fetched_once_and_then_known() {
     assert_eq!(reason(judge(&kept.store, &token_by("old"), NOW)), "token_unknown_key");
     assert_eq!(server.hits(), 2);
 
-    // Whoever was judged by the old keys need not fetch.
+    // A token that was judged by the old keys needs no fetch.
     assert!(kept.store.refreshed(SOURCE, &judged).await);
-    // A key that nobody has cannot make hookgate fetch again and again.
+    // A key that does not exist causes no further fetch.
     for _ in 0..100 {
         assert!(!kept.refreshed().await);
     }
@@ -263,7 +263,7 @@ async fn fetching_recovers_by_itself() {
 }
 
 #[tokio::test]
-async fn nobody_waits_for_a_task_that_ended() {
+async fn no_request_waits_for_a_task_that_ended() {
     let server = KeyServer::start(keys("rsa")).await;
     let mut kept = Kept::start(&server);
     kept.outcome(1).await;
@@ -277,7 +277,7 @@ async fn nobody_waits_for_a_task_that_ended() {
     }
     kept.task.abort();
     assert!(!timeout(Duration::from_secs(1), waiting).await.unwrap().unwrap());
-    // Nor asks anybody for a fetch that nobody would do.
+    // Without a task, nothing is waited for.
     assert!(!timeout(Duration::from_millis(100), kept.refreshed()).await.unwrap());
     assert!(!kept.store.refreshed(KeySourceId(7), &KeySets::default()).await);
 }

@@ -1,4 +1,6 @@
-//! What ends, and what the log says about it: what it is, whose, when, and what to do.
+//! The wording of a rotation warning: what ends, for which provider or name, when, and what to do.
+//!
+//! Must not decide when a warning is due: [`super::reminder`] does.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,32 +12,32 @@ use crate::metrics::rotation::DateSeries;
 /// Something that ends.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(in crate::control) enum Subject {
-    /// A certificate of our own chain.
+    /// A certificate in a chain of the gateway.
     Server {
         /// The first name of the end entity.
         name: String,
-        /// The file that it was read from.
+        /// The file of the chain.
         file: String,
-        /// The place in the chain, from 1.
+        /// The position in the chain, from 1.
         position: usize,
     },
     /// A trust anchor.
     TrustAnchor { provider: Arc<str>, anchor: String },
     /// A revocation list.
     RevocationList { provider: Arc<str>, issuer: String },
-    /// The newest client certificate that was seen of a provider.
+    /// The newest client certificate that was seen from a provider.
     Client { provider: Arc<str> },
-    /// A profile that its provider gives up, and that is in use.
+    /// A profile that ends (`until`), and whose chains still arrive.
     Overlap { provider: Arc<str>, profile: Arc<str>, anchor: Arc<str>, successors: Arc<str> },
 }
 
 impl Subject {
-    /// Whether it was seen, and does not stand in the configuration.
+    /// Whether it was seen in a handshake. If not, it is in the configuration.
     pub(super) fn is_seen(&self) -> bool {
         matches!(self, Self::Client { .. } | Self::Overlap { .. })
     }
 
-    /// The metric of its date, where the configuration has the date.
+    /// The metric of its date; `None` if the date is not in the configuration, or not published.
     pub(super) fn series(&self) -> Option<DateSeries> {
         match self {
             Self::Server { name, position: 1, .. } => Some(DateSeries::Server { name: name.clone() }),
@@ -50,17 +52,17 @@ impl Subject {
     }
 }
 
-/// When something ends, and from when on that is worth saying.
+/// When something ends, and when the warnings begin.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::control) struct Deadline {
     pub(super) subject: Subject,
     /// In seconds since 1970.
     pub(super) until: u64,
-    /// How many seconds before.
+    /// The warnings begin this many seconds before.
     pub(super) notice: u64,
 }
 
-/// One line for the log.
+/// One line of the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Notice {
     pub(super) subject: Subject,
@@ -69,14 +71,14 @@ pub(super) struct Notice {
 }
 
 impl Notice {
-    /// Whether it is too late already.
+    /// Whether the end has passed.
     pub(super) fn is_urgent(&self) -> bool {
         self.now >= self.until
     }
 
-    /// The verb, the day, and how far that is.
+    /// The verb, the day, and the time left.
     fn when(&self) -> String {
-        // The end of a day is the beginning of the next: `until` of an overlap is the first second after it.
+        // `until` of an overlap is the first second after its last day.
         let last = match self.subject {
             Subject::Overlap { .. } => self.until.saturating_sub(1),
             _ => self.until,
@@ -101,27 +103,27 @@ impl fmt::Display for Notice {
             }
             Subject::Server { name, file, position } => write!(
                 formatter,
-                "certificate {position} in the chain of {name} ({file}) {when}: write the current chain of the issuer there, then reload"
+                "certificate {position} in the chain of {name} ({file}) {when}: write the current chain of the issuer to the file, then reload"
             ),
             Subject::TrustAnchor { provider, anchor } if ended => write!(
                 formatter,
-                "the trust anchor {anchor} of {provider} {when}, and is trusted for as long as it is configured: take it out once no chain ends there"
+                "the trust anchor {anchor} of {provider} {when}, and stays trusted as long as it is configured: remove it once no chain ends there"
             ),
             Subject::TrustAnchor { provider, anchor } => write!(
                 formatter,
-                "the trust anchor {anchor} of {provider} {when}: ask the sender for the one that follows, and add it to trust_anchors before that day"
+                "the trust anchor {anchor} of {provider} {when}: ask the sender for its successor, and add it to trust_anchors before that day"
             ),
             Subject::RevocationList { provider, issuer } if ended => write!(
                 formatter,
-                "the revocation list of {issuer} for {provider} {when}: certificates of that issuer are refused until a current list is in its place"
+                "the revocation list of {issuer} for {provider} {when}: certificates of that issuer are refused until the current list is in its place"
             ),
             Subject::RevocationList { provider, issuer } => write!(
                 formatter,
-                "the revocation list of {issuer} for {provider} {when}: fetch the current one, or all certificates of that issuer are refused from then on"
+                "the revocation list of {issuer} for {provider} {when}: fetch the current one, or every certificate of that issuer is refused from then on"
             ),
             Subject::Client { provider } => write!(
                 formatter,
-                "the newest client certificate seen from {provider} {when}, and no newer one was seen: ask the sender when it changes, and whether the new one fits the profiles here"
+                "the newest client certificate seen from {provider} {when}, and no newer one was seen: ask the sender when it changes, and whether a profile here accepts the new one"
             ),
             Subject::Overlap { provider, profile, anchor, successors } => {
                 write!(
@@ -139,7 +141,7 @@ impl fmt::Display for Notice {
                     (successors, true) => {
                         write!(
                             formatter,
-                            "the sender should have changed to {successors}; ask it why not before its chain is refused"
+                            "the sender should have changed to {successors}; ask why it still sends the old chain"
                         )
                     }
                 }

@@ -1,4 +1,4 @@
-//! Days and years of rotation, simulated.
+//! Simulates days and years of rotation.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot set itself up has failed")]
 
@@ -32,32 +32,32 @@ fn hours(deadline: &Deadline, days: std::ops::Range<i64>) -> Vec<i64> {
 fn an_end_is_announced_thirty_days_ahead_and_then_every_day() {
     let expected: Vec<i64> = (-30..5).map(|day| day * 24).collect();
     assert_eq!(hours(&server(NOW), -400..5), expected);
-    // One that is met in the middle of things is told at once, each day from then on, and at each threshold.
+    // A deadline that is found later is due at once, then each day, and at each threshold.
     let mut reminder = Reminder::default();
     let deadline = server(NOW);
     let due =
         |reminder: &mut Reminder, hour: u64| !reminder.due(std::iter::once(&deadline), NOW - hour * HOUR).is_empty();
-    let told: Vec<u64> = (0..=80).rev().filter(|hour| due(&mut reminder, *hour)).collect();
-    assert_eq!(told, [80, 72, 48, 24, 0]);
+    let announced: Vec<u64> = (0..=80).rev().filter(|hour| due(&mut reminder, *hour)).collect();
+    assert_eq!(announced, [80, 72, 48, 24, 0]);
 }
 
 #[test]
-fn what_is_renewed_or_gone_is_told_no_more() {
+fn what_is_renewed_or_removed_is_no_longer_announced() {
     let mut reminder = Reminder::default();
     let count = |reminder: &mut Reminder, deadlines: &[Deadline], now| reminder.due(deadlines.iter(), now).len();
     let (old, renewed) = (server(NOW + DAY), server(NOW + 90 * DAY));
     assert_eq!(count(&mut reminder, std::slice::from_ref(&old), NOW), 1);
     assert_eq!(count(&mut reminder, std::slice::from_ref(&old), NOW + HOUR), 0);
     assert_eq!(count(&mut reminder, &[renewed], NOW + HOUR), 0);
-    assert_eq!(count(&mut reminder, &[server(NOW + 2 * DAY)], NOW + HOUR), 1, "another certificate is another matter");
+    assert_eq!(count(&mut reminder, &[server(NOW + 2 * DAY)], NOW + HOUR), 1, "a new end is due at once");
     reminder.forget(|subject| !subject.is_seen());
-    assert_eq!(count(&mut reminder, &[server(NOW + 2 * DAY)], NOW + HOUR), 1, "a reload tells anew");
+    assert_eq!(count(&mut reminder, &[server(NOW + 2 * DAY)], NOW + HOUR), 1, "due again after a reload");
     assert_eq!(count(&mut reminder, &[], NOW + HOUR), 0);
-    assert!(format!("{reminder:?}").len() < 40, "nothing is remembered of what is gone: {reminder:?}");
+    assert!(format!("{reminder:?}").len() < 40, "what is gone is forgotten: {reminder:?}");
 }
 
 #[test]
-fn a_revocation_list_is_told_of_when_half_of_its_time_is_over() {
+fn a_revocation_list_is_announced_when_half_of_its_lifetime_is_over() {
     let root = Authority::new("root");
     let check = |days: u64, expected: &[i64]| {
         let params = rcgen::CertificateRevocationListParams {
@@ -119,7 +119,7 @@ impl Authority {
         Profile {
             name: name.into(),
             trust_anchors: vec![webpki::anchor_from_trusted_cert(self.0.der()).unwrap().to_owned()],
-            anchors_not_after: vec![NOW + 4000 * DAY],
+            trust_anchors_not_after: vec![NOW + 4000 * DAY],
             overlap_ends: overlap_ends.map(at),
             verify_depth: 1,
             identity: vec![IdentityRule::new(vec![Condition::subject_cn(CLIENT).unwrap()]).unwrap()],
@@ -145,15 +145,15 @@ fn adopt(rotation: &mut Rotation, generation: u64, profiles: Vec<Profile>) -> Id
 fn send(identity: &Identity, leaf: &CertificateDer<'static>, now: u64) {
     let scope = Scope { id: 0, providers: vec![ProviderId(0)] };
     let chain = identity.verify(&scope, PeerChain::unsafe_assumed(std::slice::from_ref(leaf)), at(now)).result.unwrap();
-    identity.sighted(&chain, at(now));
+    identity.note_admitted(&chain, at(now));
 }
 
-fn told(rotation: &mut Rotation, now: u64) -> Vec<String> {
+fn logged(rotation: &mut Rotation, now: u64) -> Vec<String> {
     rotation.due(now).iter().map(|notice| format!("{}{notice}", if notice.is_urgent() { "!" } else { "" })).collect()
 }
 
 #[test]
-fn a_profile_that_is_given_up_is_told_of_while_it_is_used() {
+fn a_profile_that_ends_is_announced_while_it_is_used() {
     // The first second of 2 December 2026.
     let end = 1_796_169_600;
     let (gts, ssl) = (Authority::new("GTS Root R1"), Authority::new("SSL.com Root"));
@@ -162,19 +162,19 @@ fn a_profile_that_is_given_up_is_told_of_while_it_is_used() {
     let mut rotation = Rotation::default();
     let identity = adopt(&mut rotation, 1, profiles());
     send(&identity, &new, NOW);
-    assert_eq!(told(&mut rotation, NOW), [""; 0], "the newer chain is no news");
+    assert_eq!(logged(&mut rotation, NOW), [""; 0], "the newer chain is no news");
     send(&identity, &old, NOW);
-    let lines = told(&mut rotation, NOW);
+    let lines = logged(&mut rotation, NOW);
     let words = [
         "dialogflow-cx still sends the chain of profile google-trust-services (anchor GTS Root R1 (",
         ", whose overlap ends on 2026-12-01, in 13 days: ssl-com follows",
     ];
     assert!(lines.len() == 1 && words.iter().all(|words| lines[0].contains(words)), "{lines:?}");
-    // A reload is no reason to tell it again.
+    // A reload does not repeat it.
     let identity = adopt(&mut rotation, 2, profiles());
     let days = (1..=16 * 24).filter(|hour| {
         send(&identity, &old, NOW + hour * HOUR);
-        let lines = told(&mut rotation, NOW + hour * HOUR);
+        let lines = logged(&mut rotation, NOW + hour * HOUR);
         let urgent = NOW + hour * HOUR >= end;
         assert!(lines.iter().all(|line| line.starts_with('!') == urgent), "{lines:?}");
         assert!(!urgent || lines.iter().all(|line| line.contains("overlap ended on 2026-12-01")), "{lines:?}");
@@ -183,7 +183,7 @@ fn a_profile_that_is_given_up_is_told_of_while_it_is_used() {
     let days = days.count();
     assert!((16..=22).contains(&days), "each day, and at each threshold: {days}");
     let last = NOW + 16 * DAY;
-    assert!((1..48).all(|hour| told(&mut rotation, last + DAY + hour * HOUR).is_empty()), "it is used no more");
+    assert!((1..48).all(|hour| logged(&mut rotation, last + DAY + hour * HOUR).is_empty()), "no longer in use");
     let counts: Vec<_> = identity.sightings().chains().map(|chain| (&*chain.profile, chain.admitted())).collect();
     assert_eq!(counts, [("google-trust-services", 1 + 16 * 24), ("ssl-com", 1)]);
 }
@@ -194,18 +194,18 @@ fn a_profile_without_a_successor_says_so() {
     let mut rotation = Rotation::default();
     let identity = adopt(&mut rotation, 1, vec![root.profile("only", Some(NOW + 3 * DAY))]);
     send(&identity, &root.leaf(NOW + 300 * DAY), NOW);
-    let lines = told(&mut rotation, NOW);
+    let lines = logged(&mut rotation, NOW);
     assert!(lines[0].ends_with("ask the sender what follows, and add a profile for it"), "{lines:?}");
 }
 
 #[test]
-fn a_client_certificate_that_nothing_newer_followed_is_told_of() {
+fn a_client_certificate_without_a_newer_one_is_announced() {
     let root = Authority::new("Root");
     let mut rotation = Rotation::default();
     let identity = adopt(&mut rotation, 1, vec![root.profile("default", None)]);
     let (old, new) = (root.leaf(NOW + 20 * DAY), root.leaf(NOW + 200 * DAY));
     send(&identity, &old, NOW);
-    let lines_of_day = |rotation: &mut Rotation, day: u64| told(rotation, NOW + day * DAY);
+    let lines_of_day = |rotation: &mut Rotation, day: u64| logged(rotation, NOW + day * DAY);
     assert_eq!(lines_of_day(&mut rotation, 5), [""; 0]);
     let lines = lines_of_day(&mut rotation, 6);
     assert!(
@@ -220,7 +220,7 @@ fn a_client_certificate_that_nothing_newer_followed_is_told_of() {
     let certificate = identity.sightings().certificates().next().unwrap();
     assert_eq!((certificate.last_not_after(), certificate.latest_not_after()), (NOW + 20 * DAY, NOW + 200 * DAY));
     let count = (9..400).filter(|day| !lines_of_day(&mut rotation, *day).is_empty()).count();
-    assert_eq!(count, 15, "from 14 days before to the end; then nobody is coming");
+    assert_eq!(count, 15, "from 14 days before to the end; after that, no sender uses it");
 }
 
 #[test]
@@ -246,5 +246,5 @@ fn each_end_says_what_it_is_and_what_to_do() {
     check(&list, 3 * 24 * hours, &["revocation list of CN=Issuing CA for pagerduty ends", "fetch the current one"]);
     check(&list, -hours, &["ended on 2026-11-18: certificates of that issuer are refused"]);
     check(&anchor, 29 * 24 * hours, &["trust anchor Root (00112233) of pagerduty ends on 2026-12-17", "trust_anchors"]);
-    check(&anchor, -hours, &["trusted for as long as it is configured"]);
+    check(&anchor, -hours, &["trusted as long as it is configured"]);
 }

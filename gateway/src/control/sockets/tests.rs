@@ -1,4 +1,4 @@
-//! Which handed-over socket goes to which address and which worker, and what is said of those that fit nowhere.
+//! Which address and which worker a socket goes to, and the errors about sockets that match no address.
 #![expect(clippy::unwrap_used, reason = "a failed set-up fails the test")]
 
 use std::collections::BTreeSet;
@@ -30,12 +30,13 @@ fn every_socket_is_served_and_every_worker_serves_one() {
             let sockets: Vec<_> = (0..sockets).map(listening).collect();
             let address = |socket: &Listening| rustix::net::getsockname(&socket.descriptor).unwrap();
             let all: BTreeSet<_> = sockets.iter().map(|socket| format!("{:?}", address(socket))).collect();
-            let mut dealt: Vec<Vec<Listening>> = (0..workers).map(|_| Vec::new()).collect();
-            deal(sockets, &mut dealt).unwrap();
-            let served: BTreeSet<_> = dealt.iter().flatten().map(|socket| format!("{:?}", address(socket))).collect();
+            let mut distributed: Vec<Vec<Listening>> = (0..workers).map(|_| Vec::new()).collect();
+            distribute(sockets, &mut distributed).unwrap();
+            let served: BTreeSet<_> =
+                distributed.iter().flatten().map(|socket| format!("{:?}", address(socket))).collect();
             let context = format!("{} sockets, {workers} workers", all.len());
             assert_eq!(served, all, "{context}");
-            let (least, most) = (dealt.iter().map(Vec::len).min(), dealt.iter().map(Vec::len).max());
+            let (least, most) = (distributed.iter().map(Vec::len).min(), distributed.iter().map(Vec::len).max());
             assert!(least >= Some(1) && most.unwrap() <= least.unwrap() + 1, "{context}: {least:?} to {most:?}");
         }
     }

@@ -1,4 +1,4 @@
-//! Tests of the replay guard: who wins, what is remembered for how long, and what happens when it is full.
+//! Tests of the replay guard: races, expiry, capacity, and the ids of deliveries.
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
@@ -13,15 +13,13 @@ fn guard(capacity: usize) -> Arc<ReplayGuard> {
     Arc::new(ReplayGuard::new(capacity))
 }
 
-fn key(number: u64) -> Key {
-    let mut key = Key::default();
-    key.copy_from_slice(digest::digest(&digest::SHA256, &number.to_le_bytes()).as_ref());
-    key
+fn delivery(number: u64) -> DeliveryDigest {
+    digest::digest(&digest::SHA256, &number.to_le_bytes()).into()
 }
 
 /// Reserves and takes one delivery.
 fn take(guard: &Arc<ReplayGuard>, number: u64, now: u64) -> Result<(), Conflict> {
-    guard.reserve(&[key(number)], 600, now).map(|reservation| reservation.commit(at(now)))
+    guard.reserve(&[delivery(number)], 600, now).map(|reservation| reservation.commit(at(now)))
 }
 
 #[test]
@@ -34,9 +32,9 @@ fn of_a_thousand_copies_at_once_one_wins() {
             let (guard, barrier, won) = (&guard, &barrier, &won);
             let spawned = thread::Builder::new().stack_size(64 * 1024).spawn_scoped(scope, move || {
                 barrier.wait();
-                // Half of them compete for two keys, so that releases are part of the race.
-                let keys = [key(1), key(2 + copy as u64 % 2)];
-                if let Ok(reservation) = guard.reserve(&keys, 600, NOW) {
+                // Each competes for two digests, one of which half of the copies share, so that releases are part of the race.
+                let digests = [delivery(1), delivery(2 + copy as u64 % 2)];
+                if let Ok(reservation) = guard.reserve(&digests, 600, NOW) {
                     reservation.commit(at(NOW));
                     won.fetch_add(1, Ordering::Relaxed);
                 }
@@ -49,10 +47,10 @@ fn of_a_thousand_copies_at_once_one_wins() {
 }
 
 #[test]
-fn a_failed_delivery_may_come_again() {
+fn a_failed_delivery_can_be_retried() {
     let guard = guard(64);
-    let first = guard.reserve(&[key(1)], 600, NOW).unwrap();
-    assert_eq!(guard.reserve(&[key(1)], 600, NOW).unwrap_err(), Conflict::InFlight);
+    let first = guard.reserve(&[delivery(1)], 600, NOW).unwrap();
+    assert_eq!(guard.reserve(&[delivery(1)], 600, NOW).unwrap_err(), Conflict::InFlight);
     drop(first);
     assert!(guard.is_empty());
     assert_eq!(take(&guard, 1, NOW), Ok(()));
@@ -61,12 +59,12 @@ fn a_failed_delivery_may_come_again() {
 }
 
 #[test]
-fn keys_are_reserved_together_or_not_at_all() {
+fn all_ids_are_reserved_or_none() {
     let guard = guard(64);
     assert_eq!(take(&guard, 2, NOW), Ok(()));
-    assert_eq!(guard.reserve(&[key(1), key(2)], 600, NOW).unwrap_err(), Conflict::Taken);
+    assert_eq!(guard.reserve(&[delivery(1), delivery(2)], 600, NOW).unwrap_err(), Conflict::Taken);
     assert_eq!(guard.len(), 1);
-    let both = guard.reserve(&[key(1), key(3)], 600, NOW).unwrap();
+    let both = guard.reserve(&[delivery(1), delivery(3)], 600, NOW).unwrap();
     assert_eq!(take(&guard, 3, NOW), Err(Conflict::InFlight));
     both.commit(at(NOW));
     assert_eq!(take(&guard, 1, NOW), Err(Conflict::Taken));
@@ -74,16 +72,16 @@ fn keys_are_reserved_together_or_not_at_all() {
 }
 
 #[test]
-fn a_full_guard_refuses_and_forgets_nothing_early() {
+fn a_full_guard_refuses_and_evicts_nothing_early() {
     let guard = guard(8);
     for number in 0..8 {
         assert_eq!(take(&guard, number, NOW + number), Ok(()));
     }
     assert_eq!(take(&guard, 8, NOW + 600), Err(Conflict::Full));
     for number in 0..8 {
-        assert_eq!(take(&guard, number, NOW + 600), Err(Conflict::Taken), "{number} was forgotten");
+        assert_eq!(take(&guard, number, NOW + 600), Err(Conflict::Taken), "{number} was evicted");
     }
-    // The first expires, and makes room for one.
+    // One entry expires, so there is room for one.
     assert_eq!(take(&guard, 8, NOW + 601), Ok(()));
     assert_eq!(take(&guard, 9, NOW + 601), Err(Conflict::Full));
     assert_eq!(take(&guard, 0, NOW + 601), Err(Conflict::Full));
@@ -93,9 +91,9 @@ fn a_full_guard_refuses_and_forgets_nothing_early() {
 }
 
 #[test]
-fn deliveries_in_flight_are_never_forgotten() {
+fn deliveries_in_flight_are_never_evicted() {
     let guard = guard(2);
-    let first = guard.reserve(&[key(1)], 600, NOW).unwrap();
+    let first = guard.reserve(&[delivery(1)], 600, NOW).unwrap();
     assert_eq!(take(&guard, 2, NOW), Ok(()));
     assert_eq!(take(&guard, 3, NOW + 10_000), Ok(()));
     assert_eq!(take(&guard, 1, NOW + 10_000), Err(Conflict::InFlight));
@@ -113,23 +111,23 @@ fn never_holds_more_than_its_capacity() {
     }
 }
 
-fn rule(scope: &str, keys: Vec<ReplayKey>) -> ReplayRule {
-    ReplayRule::new(scope, keys, 600, StatusCode::OK).unwrap()
+fn rule(scope: &str, ids: Vec<DeliveryId>) -> ReplayRule {
+    ReplayRule::new(scope, ids, 600, StatusCode::OK).unwrap()
 }
 
-fn header(name: &'static str) -> ReplayKey {
-    ReplayKey::Header(HeaderName::from_static(name))
+fn header(name: &'static str) -> DeliveryId {
+    DeliveryId::Header(HeaderName::from_static(name))
 }
 
-/// Takes the delivery of `request`, and says what happened.
+/// Takes the delivery of `request`, and returns `ok` or the reason of the refusal.
 fn deliver(rule: &ReplayRule, request: &Request, guard: &Arc<ReplayGuard>) -> &'static str {
     reason(rule.reserve(&request.view(), None, guard).map(|reservation| reservation.commit(at(NOW))))
 }
 
 #[test]
-fn any_key_in_common_makes_a_duplicate() {
-    let keys = vec![header("x-webhook-id"), ReplayKey::Body(JsonPointer::parse("/event/id").unwrap())];
-    let rule = rule("pagerduty", keys);
+fn one_shared_id_makes_a_duplicate() {
+    let ids = vec![header("x-webhook-id"), DeliveryId::Body(JsonPointer::parse("/event/id").unwrap())];
+    let rule = rule("pagerduty", ids);
     let guard = guard(64);
     let request =
         |id: &str, event: &str| Request::new(&[("x-webhook-id", id)], format!("{{\"event\":{{\"id\":\"{event}\"}}}}"));
@@ -137,7 +135,7 @@ fn any_key_in_common_makes_a_duplicate() {
     assert_eq!(deliver(&rule, &request("1", "b"), &guard), "duplicate_delivery");
     assert_eq!(deliver(&rule, &request("2", "a"), &guard), "duplicate_delivery");
     assert_eq!(deliver(&rule, &request("2", "b"), &guard), "ok");
-    // A value under one key is not the same value under another.
+    // A header field and the body can have the same value: these are two ids.
     assert_eq!(deliver(&rule, &request("c", "d"), &guard), "ok");
     assert_eq!(deliver(&rule, &request("d", "c"), &guard), "ok");
 }
@@ -159,7 +157,7 @@ fn a_request_without_its_id_is_refused() {
     for headers in [&[][..], &[("x-id", "")], &[("x-id", "1"), ("x-id", "2")]] {
         assert_eq!(deliver(&by_header, &Request::new(headers, ""), &guard), "delivery_id_missing", "{headers:?}");
     }
-    let by_body = rule("a", vec![ReplayKey::Body(JsonPointer::parse("/id").unwrap())]);
+    let by_body = rule("a", vec![DeliveryId::Body(JsonPointer::parse("/id").unwrap())]);
     for (body, expected) in [
         ("{}", "delivery_id_missing"),
         (r#"{"id":7}"#, "delivery_id_missing"),
@@ -170,18 +168,18 @@ fn a_request_without_its_id_is_refused() {
     ] {
         assert_eq!(deliver(&by_body, &Request::new(&[], body), &guard), expected, "{body}");
     }
-    let signed = rule("a", vec![ReplayKey::SignedMessage]);
+    let signed = rule("a", vec![DeliveryId::SignedMessage]);
     assert_eq!(deliver(&signed, &Request::new(&[], ""), &guard), "delivery_id_missing");
     assert_eq!(guard.len(), 1);
 }
 
 #[test]
 fn refuses_rules_out_of_bounds() {
-    let error = |keys: usize, seconds, status| {
-        ReplayRule::new("a", vec![header("x-id"); keys], seconds, StatusCode::from_u16(status).unwrap()).unwrap_err()
+    let error = |ids: usize, seconds, status| {
+        ReplayRule::new("a", vec![header("x-id"); ids], seconds, StatusCode::from_u16(status).unwrap()).unwrap_err()
     };
-    assert_eq!(error(0, 600, 200), ReplayRuleError::Keys { count: 0 });
-    assert_eq!(error(4, 600, 200), ReplayRuleError::Keys { count: 4 });
+    assert_eq!(error(0, 600, 200), ReplayRuleError::Ids { count: 0 });
+    assert_eq!(error(4, 600, 200), ReplayRuleError::Ids { count: 4 });
     assert_eq!(error(1, 0, 200), ReplayRuleError::Window { seconds: 0 });
     assert_eq!(error(1, 604_801, 200), ReplayRuleError::Window { seconds: 604_801 });
     assert_eq!(error(1, 600, 500), ReplayRuleError::Answer { status: 500 });

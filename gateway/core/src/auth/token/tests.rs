@@ -1,4 +1,4 @@
-//! Tests of tokens: published vectors, tampering, algorithms, claims and clocks.
+//! Tests of tokens: published vectors, tampering, algorithms, claims, clocks and key sets.
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
@@ -6,10 +6,10 @@ use ring::hmac;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::auth::keys::{KeySet, KeySetError};
 use crate::auth::testing::{
     ISSUER, NOW, Request, SOURCE, at, dialogflow, dialogflow_claims, published, reason, token, token_of,
 };
+use crate::auth::token_keys::{KeySet, KeySetError};
 
 /// RFC 7515, appendix A.2: key and token of RS256. The payload is that of RFC 7519, section 3.1.
 const RFC_7515_RSA: &str = r#"{"kty":"RSA","e":"AQAB","n":"ofgWCuLjybRlzo0tZWJjNiuSfb4p4fAkd_wWJcyQoTbji9k0l8W26mPddxHmfHQp-Vaw-4qPCJrcS2mJPMEzP1Pt0Bm4d4QlL-yRT-SFd2lZS-pCgNMsD1W_YpRPEwOWvG6b32690r2jZ47soMZo9wGzjb_7OMg0LOL-bSf63kpaSHSXndS5z5rexMdbBYUsLA9e-KXBdQOS-UTo7WTBEMa2R2CapHg665xsmtdVMTBQY4uDZlxvb3qCo5ZwKh9kG4LT6_I5IhlJH7aGhyxXFvUK-DWNmoudF8NAco9_h9iaGNj8q2ethFkMLs91kzk2PAcDTW9gb54h4FRWyuXpoQ"}"#;
@@ -29,7 +29,7 @@ fn set(key: &str) -> KeySet {
 }
 
 fn verify(token: &str, set: &KeySet) -> Result<Vec<u8>, Refusal> {
-    jws::verify(token.as_bytes(), set, &mut [0; MAX_TOKEN_BYTES / 4 * 3]).map(<[u8]>::to_vec)
+    jws::verify(token.as_bytes(), set, &mut [0; MAX_PAYLOAD_BYTES]).map(<[u8]>::to_vec)
 }
 
 /// The outcome for a bearer token at `now`: a reason, or `ok`.
@@ -43,7 +43,7 @@ fn check(token: &str, expected: &str) {
     assert_eq!(judge_at(token, NOW), expected, "{token}");
 }
 
-/// The claims of Dialogflow with one replaced, or taken away by `null`.
+/// A token with the claims of Dialogflow, one of them replaced, or removed if `value` is `null`.
 fn with(name: &str, value: Value) -> String {
     let mut claims = dialogflow_claims();
     if value.is_null() {
@@ -82,7 +82,7 @@ fn judges_the_claims_of_rfc_7519() {
     };
     let rule = TokenRule::new(SOURCE, &expectations).unwrap();
     let keys = published(&format!("{{\"keys\":[{RFC_7515_EC}]}}"), u64::MAX);
-    // The example has no audience, so it can never pass; that is the reason that must be given.
+    // The example has no audience, so this is the reason of the refusal.
     let outcome = rule.check(RFC_7515_ES256.as_bytes(), &keys, at(1_300_819_379));
     assert_eq!(outcome.unwrap_err().refusal.reject, Reject::TokenWrongAudience);
 }
@@ -179,7 +179,7 @@ fn judges_each_claim() {
 }
 
 #[test]
-fn clocks_may_differ_by_the_leeway_and_no_more() {
+fn clocks_may_differ_up_to_the_leeway() {
     let valid = with("nbf", json!(NOW));
     let (issued, begins, expires, leeway) = (NOW - 10, NOW, NOW + 3590, 60);
     assert!(issued < begins);
@@ -200,7 +200,7 @@ fn clocks_may_differ_by_the_leeway_and_no_more() {
 }
 
 #[test]
-fn says_what_a_token_is_that_is_none() {
+fn tells_the_kinds_of_wrong_tokens_apart() {
     let claims = dialogflow_claims();
     let header = |header: Value| token(&header, &claims, |signed| ISSUER.rs256(signed));
     for (token, expected) in [
@@ -227,14 +227,14 @@ fn says_what_a_token_is_that_is_none() {
         ("a.b.c.d.e".to_owned(), "token_malformed"),
         ("..".to_owned(), "token_malformed"),
         ("opaque".to_owned(), "token_malformed"),
-        ("a".repeat(MAX_TOKEN_BYTES + 1), "token_malformed"),
+        ("a".repeat(jws::MAX_TOKEN_BYTES + 1), "token_malformed"),
     ] {
         check(&token, expected);
     }
 }
 
 #[test]
-fn a_member_that_stands_twice_is_refused() {
+fn a_repeated_member_is_refused() {
     let header = r#"{"alg":"RS256","kid":"rsa"}"#;
     let claims = dialogflow_claims().to_string();
     check(&token_of(header, &claims, |signed| ISSUER.rs256(signed)), "ok");
@@ -245,7 +245,7 @@ fn a_member_that_stands_twice_is_refused() {
 }
 
 #[test]
-fn finds_the_bearer_token_or_says_that_there_is_none() {
+fn finds_the_bearer_token_or_refuses() {
     let valid = ISSUER.token(&dialogflow_claims());
     let judge = |headers: &[(&str, &str)]| {
         let request = Request::new(headers, "");
@@ -270,7 +270,7 @@ fn finds_the_bearer_token_or_says_that_there_is_none() {
 }
 
 #[test]
-fn keys_are_relied_on_until_their_bound_and_not_longer() {
+fn keys_are_usable_until_their_bound() {
     let token = ISSUER.token(&dialogflow_claims());
     let judge = |keys: &KeySets| reason(dialogflow().check(token.as_bytes(), keys, at(NOW)));
     assert_eq!(judge(&published(&ISSUER.jwks(), NOW + 1)), "ok");
@@ -280,7 +280,7 @@ fn keys_are_relied_on_until_their_bound_and_not_longer() {
 }
 
 #[test]
-fn an_unknown_key_asks_for_keys_and_nothing_else_does() {
+fn only_an_unknown_key_asks_for_keys() {
     let ask = |token: &str| dialogflow().check(token.as_bytes(), &ISSUER.sets(), at(NOW)).unwrap_err().wants_keys;
     let unknown = token(&json!({ "alg": "RS256", "kid": "new" }), &dialogflow_claims(), |signed| ISSUER.rs256(signed));
     assert_eq!(ask(&unknown), Some(SOURCE));
@@ -289,19 +289,19 @@ fn an_unknown_key_asks_for_keys_and_nothing_else_does() {
 }
 
 #[test]
-fn hands_on_what_was_proven() {
+fn returns_the_proven_claims() {
     let claims = dialogflow().check(ISSUER.token(&dialogflow_claims()).as_bytes(), &ISSUER.sets(), at(NOW)).unwrap();
     assert_eq!(claims.issuer, "https://accounts.google.com");
     assert_eq!(claims.audience, "https://hooks.example/dialogflow");
     assert_eq!(claims.subject.unwrap(), "103647213467");
     assert_eq!(claims.email.unwrap(), "service-4711@gcp-sa-dialogflow.iam.gserviceaccount.com");
-    // A subject that could break out of a header field is not handed on, and does no harm.
+    // A subject that a header field cannot carry is not forwarded, and is not an error.
     let claims = dialogflow().check(with("sub", json!("a\r\nX-Evil: 1")).as_bytes(), &ISSUER.sets(), at(NOW)).unwrap();
     assert_eq!(claims.subject, None);
 }
 
 #[test]
-fn a_subject_is_demanded_where_one_is_configured() {
+fn a_configured_subject_is_mandatory() {
     let expectations = TokenExpectations {
         emails: Vec::new(),
         subjects: vec!["103647213467".to_owned()],
@@ -312,12 +312,12 @@ fn a_subject_is_demanded_where_one_is_configured() {
     assert_eq!(reason(judge(ISSUER.token(&dialogflow_claims()))), "ok");
     assert_eq!(reason(judge(with("sub", json!("103647213468")))), "token_wrong_subject");
     assert_eq!(reason(judge(with("sub", Value::Null))), "token_wrong_subject");
-    // An email that the issuer did not verify is not handed on.
+    // An email that the issuer did not verify is not forwarded.
     assert_eq!(judge(with("email_verified", json!(false))).unwrap().email, None);
 }
 
 #[test]
-fn refuses_rules_that_admit_anybody_or_nobody() {
+fn refuses_rules_that_admit_every_token_or_none() {
     let audience = || vec!["https://hooks.example/".to_owned()];
     let dialogflow = TokenExpectations::dialogflow("4711", audience()).unwrap();
     let error = |change: &dyn Fn(&mut TokenExpectations)| {
@@ -337,7 +337,7 @@ fn refuses_rules_that_admit_anybody_or_nobody() {
 }
 
 #[test]
-fn skips_keys_that_cannot_verify_and_says_why() {
+fn skips_keys_that_cannot_verify_with_a_reason() {
     let change = |name: &str, value: Value| {
         let mut key = ISSUER.rsa_jwk("changed");
         key[name] = value;
@@ -375,7 +375,7 @@ fn skips_keys_that_cannot_verify_and_says_why() {
 }
 
 #[test]
-fn refuses_documents_that_are_no_key_set() {
+fn refuses_documents_that_are_not_a_key_set() {
     for document in ["", "{}", "[]", "{\"keys\":{}}", "{\"keys\":[", "<html>", "null"] {
         assert!(matches!(KeySet::parse(document.as_bytes()), Err(KeySetError::Malformed(_))), "{document}");
     }

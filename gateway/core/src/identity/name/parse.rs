@@ -1,7 +1,7 @@
-//! The two forms in which the configuration writes a distinguished name.
+//! The two text forms of a distinguished name in the configuration.
 //!
-//! Owns their syntax and the errors about it. Strict on purpose: what is doubtful is refused with what to write instead,
-//! since a name that was misread would silently match nobody.
+//! Owns their syntax and its errors. Must not guess: an ambiguous text is an error that says what to write instead, since a misread
+//! name would match no certificate, without a warning.
 
 use std::fmt::Write as _;
 use std::str::FromStr as _;
@@ -11,28 +11,26 @@ use x509_parser::asn1_rs::{Any, FromDer as _, Oid, ToDer as _};
 
 use super::{ATTRIBUTE_TYPES, Attribute, Value};
 
-/// Why a configured distinguished name is none.
+/// Why a text of the configuration is not a distinguished name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
     /// Nothing was written.
     #[error("the name is empty; write it as \"/C=US/O=Example/CN=name\" or, by RFC 4514, \"CN=name,O=Example,C=US\"")]
     Empty,
     /// A component is not `type=value`.
-    #[error(
-        "\"{component}\" is not of the form type=value; a \"/\", \"+\" or \",\" that belongs to a value is written {escape}"
-    )]
+    #[error("\"{component}\" is not of the form type=value; within a value, write {escape}")]
     NotAnAttribute {
         /// The component.
         component: String,
-        /// How the separators are escaped in the form at hand.
+        /// How this form escapes its separators.
         escape: &'static str,
     },
     /// An attribute type that is not in the table.
     #[error(
-        "the attribute type \"{kind}\" is not known; known are {known}, and dotted object identifiers such as 2.5.4.3"
+        "the attribute type \"{kind}\" is unknown; known types are {known}, and dotted object identifiers such as 2.5.4.3"
     )]
     UnknownAttribute {
-        /// What was written.
+        /// The attribute type.
         kind: String,
         /// The names in the table.
         known: String,
@@ -43,46 +41,50 @@ pub enum NameError {
         /// The attribute type.
         kind: String,
     },
-    /// A backslash before something that needs none, or before nothing.
-    #[error("\"\\{found}\" is no escape here; {expected}")]
+    /// A backslash that is not followed by what this form escapes.
+    #[error("\"\\{found}\" is not an escape sequence; {expected}")]
     BadEscape {
         /// What follows the backslash.
         found: String,
         /// What may follow it.
         expected: &'static str,
     },
-    /// A character that RFC 4514 wants escaped.
+    /// A character that RFC 4514 requires to be escaped.
     #[error(
-        "{found:?} must be written \"\\{found}\" in an RFC 4514 name, which has no quotes and separates by \",\" alone"
+        "write {found:?} as \"\\{found}\" in an RFC 4514 name, which has no quotes and whose only separators are \",\" \
+         and \"+\""
     )]
     Unescaped {
         /// The character.
         found: char,
     },
-    /// A space that RFC 4514 does not have.
+    /// A space next to a separator, which RFC 4514 does not allow.
     #[error(
-        "a space next to a separator; if this was printed by `openssl x509 -subject`, its order is the certificate's, \
-         while RFC 4514 begins with the end: print it with `-nameopt RFC2253`, or write \"/C=US/O=Example/CN=name\"; \
-         a space that belongs to the value is written \"\\ \""
+        "a space is next to a separator; write a space that belongs to a value as \"\\ \". If `openssl x509 -subject` printed \
+         this name, its order is that of the certificate, and RFC 4514 reverses it: print it with `-nameopt RFC2253`, or \
+         write \"/C=US/O=Example/CN=name\""
     )]
     StraySpace,
-    /// `#` before something that is not the hexadecimal of one DER value.
+    /// A `#` that is not followed by the hexadecimal of one DER value.
     #[error(
-        "\"#{found}\" is not the hexadecimal form of one DER-encoded value; a leading \"#\" of a text is written \"\\#\""
+        "\"#{found}\" is not the hexadecimal form of one DER-encoded value; write a text that begins with \"#\" as \"\\#\""
     )]
     BadHex {
         /// What follows the `#`.
         found: String,
     },
-    /// The escaped bytes are no text that a certificate could match.
-    #[error("the value of \"{kind}\" is not UTF-8 text without NUL; such a value can only be written in the #hex form")]
+    /// The escaped bytes are not a text that a certificate could match.
+    #[error(
+        "the value of \"{kind}\" is not UTF-8, or contains a NUL character; write such a value in the #hex form of \
+         RFC 4514"
+    )]
     NotText {
         /// The attribute type.
         kind: String,
     },
 }
 
-/// `C=US/O=Example/CN=a+OU=b`, the leading slash gone.
+/// `C=US/O=Example/CN=a+OU=b`, without the leading slash.
 pub(super) fn openssl(text: &str) -> Result<Vec<Vec<Attribute>>, NameError> {
     let mut relative = Vec::new();
     let mut attributes = Vec::new();
@@ -96,7 +98,7 @@ pub(super) fn openssl(text: &str) -> Result<Vec<Vec<Attribute>>, NameError> {
                 other => {
                     return Err(NameError::BadEscape {
                         found: other.map(String::from).unwrap_or_default(),
-                        expected: "in the form that begins with \"/\" there are \"\\/\", \"\\+\" and \"\\\\\"",
+                        expected: "in a name that begins with \"/\", \"\\\" precedes \"/\", \"+\" or \"\\\"",
                     });
                 }
             },
@@ -104,7 +106,7 @@ pub(super) fn openssl(text: &str) -> Result<Vec<Vec<Attribute>>, NameError> {
                 let Some((kind, value)) = component.split_once('=') else {
                     return Err(NameError::NotAnAttribute {
                         component,
-                        escape: "\"\\/\", \"\\+\"; a comma needs nothing",
+                        escape: "\"/\" as \"\\/\" and \"+\" as \"\\+\"; a comma needs no escape",
                     });
                 };
                 attributes.push(text_attribute(kind, value.to_owned())?);
@@ -121,7 +123,7 @@ pub(super) fn openssl(text: &str) -> Result<Vec<Vec<Attribute>>, NameError> {
     }
 }
 
-/// `CN=a+OU=b,O=Example,C=US`; returns the order of the text.
+/// `CN=a+OU=b,O=Example,C=US`; keeps the order of the text.
 pub(super) fn rfc4514(text: &str) -> Result<Vec<Vec<Attribute>>, NameError> {
     let mut relative = Vec::new();
     let mut attributes = Vec::new();
@@ -129,7 +131,10 @@ pub(super) fn rfc4514(text: &str) -> Result<Vec<Vec<Attribute>>, NameError> {
     loop {
         let Some((kind, after)) = rest.split_once('=').filter(|(kind, _)| !kind.contains([',', '+'])) else {
             let component = rest.split([',', '+']).next().unwrap_or_default().to_owned();
-            return Err(NameError::NotAnAttribute { component, escape: "\"\\,\", \"\\+\"; a slash needs nothing" });
+            return Err(NameError::NotAnAttribute {
+                component,
+                escape: "\",\" as \"\\,\" and \"+\" as \"\\+\"; a slash needs no escape",
+            });
         };
         if kind.starts_with(' ') || kind.ends_with(' ') {
             return Err(NameError::StraySpace);
@@ -154,7 +159,7 @@ pub(super) fn rfc4514(text: &str) -> Result<Vec<Vec<Attribute>>, NameError> {
     }
 }
 
-/// Reads a `#hex` value up to its separator; returns the attribute and what begins with the separator.
+/// Parses a `#hex` value up to its separator; returns the attribute and the rest, separator included.
 fn encoded_attribute<'a>(kind: &str, text: &'a str) -> Result<(Attribute, &'a str), NameError> {
     let (hex, rest) = text.split_at(text.find([',', '+']).unwrap_or(text.len()));
     let bad = || NameError::BadHex { found: hex.to_owned() };
@@ -168,8 +173,7 @@ fn encoded_attribute<'a>(kind: &str, text: &'a str) -> Result<(Attribute, &'a st
     }
 }
 
-/// Reads a string value up to its separator (RFC 4514, section 3: `string`); returns the value and what begins with the
-/// separator.
+/// Parses a string value up to its separator (RFC 4514, section 3: `string`); returns the value and the rest, separator included.
 fn unescape<'a>(kind: &str, text: &'a str) -> Result<(String, &'a str), NameError> {
     let mut value = Vec::new();
     let mut ends_with_space = false;
@@ -199,7 +203,7 @@ fn unescape<'a>(kind: &str, text: &'a str) -> Result<(String, &'a str), NameErro
     }
 }
 
-/// What a backslash stands for: a special character, or the byte of two hexadecimal digits (RFC 4514, section 3: `pair`).
+/// The byte after a backslash: a special character, or two hexadecimal digits (RFC 4514, section 3: `pair`).
 fn escaped_byte(characters: &mut std::str::Chars<'_>) -> Result<u8, NameError> {
     let first = characters.next();
     if let Some(special @ (' ' | '"' | '#' | '+' | ',' | ';' | '<' | '=' | '>' | '\\')) = first {
@@ -213,7 +217,7 @@ fn escaped_byte(characters: &mut std::str::Chars<'_>) -> Result<u8, NameError> {
         Ok(&[byte]) => Ok(byte),
         _ => Err(NameError::BadEscape {
             found,
-            expected: "in an RFC 4514 name there are the special characters (such as \"\\,\") and two hexadecimal digits",
+            expected: "in an RFC 4514 name, \"\\\" precedes a special character (such as \",\") or two hexadecimal digits",
         }),
     }
 }
@@ -229,7 +233,7 @@ fn text_attribute(kind: &str, value: String) -> Result<Attribute, NameError> {
     Ok(Attribute { kind: attribute, value: Value::Text(value) })
 }
 
-/// The object identifier (DER contents) of a name in the table, whatever its case, or of a dotted form.
+/// The object identifier (DER contents) of a name in the table, in any case, or of a dotted form.
 fn attribute_type(kind: &str) -> Result<Vec<u8>, NameError> {
     let same = |name: &&str| name.eq_ignore_ascii_case(kind);
     let named = ATTRIBUTE_TYPES.iter().find(|(name, others, _)| same(name) || others.iter().any(same));

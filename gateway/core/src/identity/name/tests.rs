@@ -10,7 +10,7 @@ fn check(openssl: &str, rfc4514: &str) {
 }
 
 #[test]
-fn both_forms_say_the_same() {
+fn both_forms_give_the_same_name() {
     check("/CN=a", "CN=a");
     check("/C=US/O=Example/CN=a", "CN=a,O=Example,C=US");
     check("/C=US/O=Percolate Industries, Inc./CN=x=y", "CN=x=y,O=Percolate Industries\\, Inc.,C=US");
@@ -43,30 +43,30 @@ fn names_of_attribute_types_have_synonyms_in_any_case() {
 }
 
 #[test]
-fn doubtful_texts_are_errors_that_say_what_to_write() {
+fn ambiguous_texts_are_errors_that_say_what_to_write() {
     for (text, words) in [
         ("", "empty"),
         ("/", "empty"),
         ("/CN", "type=value"),
         ("/CN=a/", "type=value"),
         ("//CN=a", "type=value"),
-        ("/CN=http://x", r#"written "\/""#),
+        ("/CN=http://x", r#""/" as "\/""#),
         ("/O=A+B/CN=x", r#""\+""#),
         ("/CN=", "empty value"),
         ("/CN=a\0", "NUL"),
-        ("/X=a", "known are C, ST, L"),
-        ("/9.9.9.=a", "not known"),
-        (r"/CN=a\,b", "no escape here"),
-        ("/CN=a\\", "no escape here"),
+        ("/X=a", "known types are C, ST, L"),
+        ("/9.9.9.=a", "is unknown"),
+        (r"/CN=a\,b", "not an escape sequence"),
+        ("/CN=a\\", "not an escape sequence"),
         ("a", "type=value"),
         ("CN=a,", "type=value"),
-        ("CN=a,b", r#"written "\,""#),
+        ("CN=a,b", r#""," as "\,""#),
         ("CN=a, O=b", "-nameopt RFC2253"),
         ("C = US, CN = a", "-nameopt RFC2253"),
         ("CN=a ,O=b", "-nameopt RFC2253"),
         ("CN= a", "-nameopt RFC2253"),
         ("CN=\"a, b\"", "no quotes"),
-        ("CN=a;O=b", "separates by"),
+        ("CN=a;O=b", "only separators"),
         ("CN=a<b", r"\<"),
         ("CN=", "empty value"),
         (r"CN=\00", "NUL"),

@@ -1,4 +1,4 @@
-//! The verified-chain cache, through the policy that fills it.
+//! The verified-chain cache, tested through the policy that fills it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,7 +26,7 @@ fn check(case: &str, profile: Profile, chain: &[CertificateDer<'_>], later: u64,
 }
 
 #[test]
-fn an_entry_is_good_until_the_earliest_end() {
+fn an_entry_is_valid_until_the_earliest_end() {
     use CacheOutcome::{Hit, Miss};
     let root = Authority::root("root");
     let chain = [root.issue(&Template::client("sender"))];
@@ -46,7 +46,7 @@ fn an_entry_is_good_until_the_earliest_end() {
 }
 
 #[test]
-fn an_expired_entry_is_dropped_on_sight() {
+fn an_expired_entry_is_dropped_when_looked_up() {
     let root = Authority::root("root");
     let cache = Arc::new(ChainCache::new(8, HOUR));
     let (identity, scope) = cached_policy(1, vec![provider("sender", vec![profile(&root, "sender")])], &cache);
@@ -59,7 +59,7 @@ fn an_expired_entry_is_dropped_on_sight() {
 }
 
 #[test]
-fn nothing_is_shared_across_generations_scopes_or_other_chains() {
+fn entries_are_not_shared_across_generations_scopes_or_chains() {
     let root = Authority::root("root");
     let cache = Arc::new(ChainCache::new(64, HOUR));
     let providers = || vec![provider("sender", vec![profile(&root, "sender")])];
@@ -84,7 +84,7 @@ fn nothing_is_shared_across_generations_scopes_or_other_chains() {
 }
 
 #[test]
-fn old_generations_leave_and_do_not_come_back() {
+fn entries_of_old_generations_are_dropped_and_refused() {
     let root = Authority::root("root");
     let cache = Arc::new(ChainCache::new(64, HOUR));
     let providers = || vec![provider("sender", vec![profile(&root, "sender")])];
@@ -102,7 +102,7 @@ fn old_generations_leave_and_do_not_come_back() {
 }
 
 #[test]
-fn refusals_are_never_remembered() {
+fn refusals_are_never_cached() {
     let root = Authority::root("root");
     let cache = Arc::new(ChainCache::new(8, HOUR));
     let (identity, scope) = cached_policy(1, vec![provider("sender", vec![profile(&root, "sender")])], &cache);
@@ -114,7 +114,7 @@ fn refusals_are_never_remembered() {
 }
 
 #[test]
-fn the_least_recently_used_makes_room() {
+fn the_least_recently_used_entry_is_evicted() {
     let root = Authority::root("root");
     let cache = Arc::new(ChainCache::new(3, HOUR));
     let (identity, scope) = cached_policy(1, vec![provider("sender", vec![profile(&root, "sender")])], &cache);
@@ -133,7 +133,7 @@ fn the_least_recently_used_makes_room() {
 }
 
 #[test]
-fn expired_entries_make_room_first_and_a_full_cache_stays_full_at_most() {
+fn expired_entries_are_evicted_first_and_the_capacity_holds() {
     let root = Authority::root("root");
     let cache = Arc::new(ChainCache::new(32, HOUR));
     let (identity, scope) = cached_policy(1, vec![provider("sender", vec![profile(&root, "sender")])], &cache);
@@ -147,12 +147,12 @@ fn expired_entries_make_room_first_and_a_full_cache_stays_full_at_most() {
         outcome(&identity, &scope, &issue(NOW + DAY), NOW + 11);
         assert!(cache.len() <= 32);
     }
-    // 69 more than fit, two at a time.
+    // 69 more than the capacity, evicted two at a time.
     assert_eq!(cache.evictions(), 70);
 }
 
 #[test]
-fn capacity_zero_remembers_nothing() {
+fn a_cache_of_capacity_zero_stays_empty() {
     let root = Authority::root("root");
     let (identity, scope) = policy(vec![provider("sender", vec![profile(&root, "sender")])]);
     let chain = [root.issue(&Template::client("sender"))];
@@ -162,7 +162,7 @@ fn capacity_zero_remembers_nothing() {
 }
 
 #[test]
-fn workers_share_it_without_exceeding_the_bound() {
+fn workers_share_the_cache_within_its_capacity() {
     let root = Authority::root("root");
     let cache = Arc::new(ChainCache::new(4, HOUR));
     let (identity, scope) = cached_policy(1, vec![provider("sender", vec![profile(&root, "sender")])], &cache);
@@ -193,20 +193,20 @@ fn the_signature_on_an_issuer_is_checked_once_for_all_its_clients() {
         let leaf = leaf_by.issue(&Template::client("sender").serial(&[serial]));
         let result = identity.verify(&scope, PeerChain::unsafe_assumed(&[leaf, issuer]), at(NOW)).result;
         assert_eq!(result.is_ok(), admitted, "{serial}: {result:?}");
-        // Never the end entity's, and never one that failed.
+        // The end entity's signature is never remembered, nor is one that failed.
         assert_eq!(identity.issuer_signatures.remembered(), 1, "{serial}");
     };
     assert_eq!(identity.issuer_signatures.remembered(), 0);
     check(1, &issuing, issuing.certificate.clone(), true);
     check(2, &issuing, issuing.certificate.clone(), true);
-    // The same certificate with another signature, which ends it; and another's with the same name.
+    // The same certificate with a damaged signature (its last bytes), and that of another authority with the same name.
     let mut damaged = issuing.certificate.to_vec();
     *damaged.last_mut().unwrap() ^= 1;
     check(3, &issuing, damaged.into(), false);
     let impostor = Authority::root("root").intermediate("issuing");
     check(4, &impostor, impostor.certificate.clone(), false);
     check(5, &impostor, issuing.certificate.clone(), false);
-    // What is remembered says nothing about dates.
+    // A remembered signature does not bypass the validity.
     let leaf = issuing.issue(&Template::client("sender").serial(&[6]).between(NOW - DAY, NOW + 40_000 * DAY));
     let chain = [leaf, issuing.certificate.clone()];
     let later = identity.verify(&scope, PeerChain::unsafe_assumed(&chain), at(NOW + 30_000 * DAY)).result;

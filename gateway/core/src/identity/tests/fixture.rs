@@ -1,5 +1,5 @@
-//! Certificates and revocation lists, encoded by hand, since no builder writes the malformed and the unusual ones: two
-//! common names, multi-valued names, repeated extensions.
+//! Certificates and revocation lists, encoded by hand, since no builder makes malformed and unusual ones: two common names,
+//! multi-valued names, duplicate extensions.
 
 use std::str::FromStr as _;
 use std::sync::Arc;
@@ -101,7 +101,7 @@ pub(super) fn extended_key_usage(purposes: &[&str]) -> Vec<u8> {
     extension("2.5.29.37", false, &tlv(SEQUENCE, &[&purposes.concat()]))
 }
 
-/// keyUsage with keyCertSign alone: such an authority may not sign revocation lists.
+/// The key usage extension with keyCertSign only: without cRLSign, the authority may not sign revocation lists.
 pub(super) fn certificates_only_extension() -> Vec<u8> {
     extension("2.5.29.15", true, &[0x03, 0x02, 0x02, 0x04])
 }
@@ -118,13 +118,13 @@ pub(super) fn alternative_names(names: &[Vec<u8>]) -> Vec<u8> {
     extension("2.5.29.17", false, &tlv(SEQUENCE, &[&names.concat()]))
 }
 
-/// nameConstraints that permit DNS names below `domain` alone.
+/// The name constraints extension that permits only DNS names below `domain`.
 pub(super) fn permitted_domain(domain: &str) -> Vec<u8> {
     let permitted = tlv(0xa0, &[&tlv(SEQUENCE, &[&dns(domain)])]);
     extension("2.5.29.30", true, &tlv(SEQUENCE, &[&permitted]))
 }
 
-/// What a certificate is to say.
+/// The fields of a certificate to make.
 #[derive(Clone)]
 pub(super) struct Template {
     pub(super) subject: Vec<u8>,
@@ -220,7 +220,7 @@ impl Authority {
         Self { subject: template.subject, key, certificate }
     }
 
-    /// The same authority (name and key), certified by another.
+    /// A certificate for this authority (same name and key), signed by another.
     pub(super) fn cross_signed_by(&self, other: &Self) -> CertificateDer<'static> {
         Template::new(self.subject.clone()).with(authority_extension(None)).encode(
             &self.key,
@@ -237,7 +237,7 @@ impl Authority {
         anchor_from_trusted_cert(&self.certificate).unwrap().to_owned()
     }
 
-    /// A list of these serial numbers.
+    /// A revocation list with these serial numbers.
     pub(super) fn revocation_list(&self, serials: &[&[u8]], this_update: u64, next_update: u64) -> RevocationList {
         let der = self.revocation_list_der(serials, this_update, Some(next_update));
         RevocationList::from_der(&der).unwrap()
@@ -272,12 +272,12 @@ pub(super) fn by_common_name(common: &str) -> Vec<IdentityRule> {
     vec![rule(vec![Condition::subject_cn(common).unwrap()])]
 }
 
-/// A profile that trusts this authority, whatever the depth, and expects this common name.
+/// A profile that trusts this authority, with a `verify_depth` of 9, and expects this common name.
 pub(super) fn profile(authority: &Authority, common: &str) -> Profile {
     Profile {
         name: "default".into(),
         trust_anchors: vec![authority.anchor()],
-        anchors_not_after: vec![NOW + 30 * DAY],
+        trust_anchors_not_after: vec![NOW + 30 * DAY],
         overlap_ends: None,
         verify_depth: 9,
         identity: by_common_name(common),
@@ -303,7 +303,7 @@ pub(super) fn cached_policy(generation: u64, providers: Vec<Provider>, cache: &A
     (identity, Scope { id: 0, providers: ids })
 }
 
-/// The result for a policy of one provider with one profile, at [`NOW`].
+/// The result of a policy with one provider and one profile, at [`NOW`].
 pub(super) fn verify(profile: Profile, chain: &[CertificateDer<'_>]) -> Result<Arc<VerifiedChain>, ChainRefusal> {
     let (identity, scope) = policy(vec![provider("sender", vec![profile])]);
     identity.verify(&scope, PeerChain::unsafe_assumed(chain), at(NOW)).result

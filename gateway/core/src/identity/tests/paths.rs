@@ -1,4 +1,4 @@
-//! Paths: depth, extended key usage, and every way in which webpki refuses.
+//! Paths: depth, extended key usage, and every error of webpki.
 
 use rustls_pki_types::CertificateDer;
 
@@ -7,7 +7,7 @@ use crate::identity::diagnosis::MAX_DETAIL_BYTES;
 use crate::identity::{ExtendedKeyUsage, Profile};
 use crate::reject::Reject;
 
-/// Checks that the chain is refused for this reason, with these words in the detail.
+/// Checks that the chain is refused for this reason, and that the detail contains these words.
 fn check(case: &str, profile: Profile, chain: &[CertificateDer<'_>], reject: Reject, words: &[&str]) {
     let refusal = verify(profile, chain).expect_err(case).refusal;
     assert_eq!(refusal.reject, reject, "{case}: {refusal}");
@@ -19,7 +19,7 @@ fn check(case: &str, profile: Profile, chain: &[CertificateDer<'_>], reject: Rej
 }
 
 #[test]
-fn the_anchor_is_counted_as_one_more_than_the_intermediates() {
+fn the_depth_of_the_trust_anchor_is_one_more_than_the_intermediates() {
     let root = Authority::root("root");
     let first = root.intermediate("first");
     let second = first.intermediate("second");
@@ -37,14 +37,14 @@ fn the_anchor_is_counted_as_one_more_than_the_intermediates() {
                 let stands = format!("at depth {depth}");
                 check("depth", profile, chain, Reject::PathTooLong, &[&stands, &bound]);
             } else {
-                assert_eq!(verify(profile, chain).unwrap().matches()[0].anchor_depth, depth);
+                assert_eq!(verify(profile, chain).unwrap().matches()[0].trust_anchor_depth, depth);
             }
         }
     }
 }
 
 #[test]
-fn a_shorter_path_is_taken_where_the_first_is_too_deep() {
+fn a_shorter_path_is_used_if_the_first_is_too_deep() {
     let (root, other) = (Authority::root("root"), Authority::root("other"));
     let issuing = root.intermediate("issuing");
     let far = Authority::root("far");
@@ -58,14 +58,14 @@ fn a_shorter_path_is_taken_where_the_first_is_too_deep() {
     let both =
         Profile { trust_anchors: vec![other.anchor(), root.anchor()], verify_depth: 2, ..profile(&root, "sender") };
     let verified = verify(both, &chain).unwrap();
-    assert_eq!(verified.matches()[0].anchor_depth, 2);
-    assert_eq!(&*verified.matches()[0].anchor_subject, "CN=root");
+    assert_eq!(verified.matches()[0].trust_anchor_depth, 2);
+    assert_eq!(&*verified.matches()[0].trust_anchor_subject, "CN=root");
     let far_alone = Profile { verify_depth: 2, ..profile(&other, "sender") };
-    check("only the long way", far_alone, &chain, Reject::PathTooLong, &["at depth 3"]);
+    check("only the long path", far_alone, &chain, Reject::PathTooLong, &["at depth 3"]);
 }
 
 #[test]
-fn presented_order_and_strangers_do_not_matter() {
+fn the_order_and_unrelated_certificates_do_not_matter() {
     let root = Authority::root("root");
     let first = root.intermediate("first");
     let second = first.intermediate("second");
@@ -74,11 +74,11 @@ fn presented_order_and_strangers_do_not_matter() {
     let stranger = Authority::root("stranger").certificate;
     let chain = [leaf, junk, first.certificate.clone(), stranger, root.certificate.clone(), second.certificate.clone()];
     let verified = verify(profile(&root, "sender"), &chain).unwrap();
-    assert_eq!(verified.matches()[0].anchor_depth, 3);
+    assert_eq!(verified.matches()[0].trust_anchor_depth, 3);
     assert_eq!(verified.certificates(), chain);
 }
 
-/// A root and an authority below it.
+/// A root and an intermediate below it.
 struct Pki {
     root: Authority,
     issuing: Authority,
@@ -91,7 +91,7 @@ fn client() -> Template {
     Template::client("sender")
 }
 
-/// An authority to which something is about to happen.
+/// An intermediate that a test makes invalid.
 fn odd() -> Template {
     Template::new(common_name("odd")).with(authority_extension(None))
 }
@@ -102,12 +102,12 @@ impl Pki {
         Self { issuing: root.intermediate("issuing"), root }
     }
 
-    /// An end entity by this template, and the authority that issued it.
+    /// An end entity by this template, and the intermediate that issued it.
     fn below_issuing(&self, template: Template) -> Vec<CertificateDer<'static>> {
         vec![self.issuing.issue(&template), self.issuing.certificate.clone()]
     }
 
-    /// A good end entity below an authority by this template.
+    /// A valid end entity below an intermediate by this template.
     fn below(&self, template: Template) -> Vec<CertificateDer<'static>> {
         let authority = self.root.intermediate_by(template);
         vec![authority.issue(&client()), authority.certificate]
@@ -149,7 +149,7 @@ fn the_certificate_outside_its_validity_is_named() {
         "reversed validity",
         &pki.below_issuing(client().between(NOW + DAY, NOW - DAY)),
         Reject::CertificateMalformed,
-        &[FIRST, "ends before it begins"],
+        &[FIRST, "notAfter before its notBefore"],
     );
 }
 
@@ -160,7 +160,7 @@ fn the_certificate_with_the_wrong_issuer_is_named() {
         "missing intermediate",
         &pki.below_issuing(client())[..1],
         Reject::UnknownIssuer,
-        &["Certificate 1 of 1", "the chain lacks the intermediate certificate of its issuer \"CN=issuing\""],
+        &["Certificate 1 of 1", "did not present the certificate of its issuer \"CN=issuing\""],
     );
     let foreign = Authority::root("foreign");
     pki.refused(
@@ -173,18 +173,18 @@ fn the_certificate_with_the_wrong_issuer_is_named() {
         "not an authority",
         &pki.below(Template::new(common_name("odd"))),
         Reject::PathConstraint,
-        &[SECOND, "not an authority's"],
+        &[SECOND, "not a CA certificate"],
     );
     pki.refused(
         "authority as end entity",
         &[pki.root.issue(&client().with(authority_extension(None)))],
         Reject::PathConstraint,
-        &["Certificate 1 of 1", "may not be a client's own"],
+        &["Certificate 1 of 1", "is a CA certificate"],
     );
 }
 
 #[test]
-fn the_certificate_of_a_wrong_form_is_named() {
+fn the_certificate_of_an_unsupported_form_is_named() {
     let pki = Pki::new();
     pki.refused(
         "unknown critical extension",
@@ -222,7 +222,7 @@ fn the_certificate_of_a_wrong_form_is_named() {
 }
 
 #[test]
-fn name_and_length_constraints_of_an_issuer_hold() {
+fn name_and_length_constraints_of_an_issuer_are_enforced() {
     let root = Authority::root("root");
     let template = Template::new(common_name("narrow")).with(authority_extension(Some(0)));
     let narrow = root.intermediate_by(template.with(permitted_domain("example.com")));
@@ -246,7 +246,7 @@ fn name_and_length_constraints_of_an_issuer_hold() {
 }
 
 #[test]
-fn the_certificate_with_the_bad_signature_is_found() {
+fn the_certificate_with_the_bad_signature_is_named() {
     let root = Authority::root("root");
     let impostor = Authority::root("root");
     let issuing = root.intermediate("issuing");
@@ -262,7 +262,7 @@ fn the_certificate_with_the_bad_signature_is_found() {
 }
 
 #[test]
-fn paths_longer_than_webpki_builds_are_too_long() {
+fn a_path_longer_than_webpki_builds_is_too_long() {
     let root = Authority::root("root");
     let mut authorities = vec![root.intermediate("0")];
     for index in 1..7 {
@@ -274,9 +274,9 @@ fn paths_longer_than_webpki_builds_are_too_long() {
 }
 
 #[test]
-fn extended_key_usage_is_judged_by_policy() {
+fn extended_key_usage_is_checked_by_the_profile() {
     use ExtendedKeyUsage::{ClientAuth, ClientAuthExplicit, Ignore};
-    /// What the policies `ClientAuth`, `ClientAuthExplicit` and `Ignore` make of it.
+    /// The outcome under `ClientAuth`, `ClientAuthExplicit` or `Ignore`.
     #[derive(Clone, Copy, Debug, PartialEq)]
     enum Outcome {
         Passes,
@@ -355,7 +355,7 @@ fn an_empty_extended_key_usage_is_refused_by_every_policy() {
 }
 
 #[test]
-fn repeated_extensions_are_malformed() {
+fn duplicate_extensions_are_malformed() {
     let root = Authority::root("root");
     let twice = |extension: Vec<u8>| Template::client("sender").with(extension.clone()).with(extension);
     for (case, template) in [
@@ -385,13 +385,13 @@ fn hostile_names_stay_short_and_printable_in_details() {
 }
 
 #[test]
-fn the_proof_says_until_when() {
+fn the_proof_is_valid_until_the_earliest_end() {
     let root = Authority::root("root");
     let until = |leaf: u64, issuer: u64| {
         let authority = Template::new(common_name("issuing")).with(authority_extension(None));
         let issuing = root.intermediate_by(authority.between(NOW - DAY, issuer));
         let leaf = issuing.issue(&Template::client("sender").between(NOW - DAY, leaf));
-        // A presented certificate that is on no path shortens nothing.
+        // A presented certificate that is on no path does not count.
         let unused = Authority::root("unused").intermediate_by(
             Template::new(common_name("unused")).with(authority_extension(None)).between(NOW - DAY, NOW + 1),
         );
@@ -404,7 +404,7 @@ fn the_proof_says_until_when() {
 }
 
 #[test]
-fn a_tangle_of_certificates_ends_the_search() {
+fn too_many_possible_paths_end_the_search() {
     let (root, tangled) = (Authority::root("root"), Authority::root("tangled"));
     let template = || Template::new(common_name("tangled")).with(authority_extension(None));
     // Seven keys of one name, each certified by that name, and one of them by the anchor's name: factorially many paths.
@@ -416,12 +416,12 @@ fn a_tangle_of_certificates_ends_the_search() {
 }
 
 #[test]
-fn a_good_path_is_found_among_imitations() {
+fn a_valid_path_is_found_among_imitations() {
     let (root, impostor) = (Authority::root("root"), Authority::root("root"));
     let issuing = root.intermediate("issuing");
     let imitation = impostor.intermediate("issuing");
     let chain =
         [issuing.issue(&Template::client("sender")), imitation.certificate.clone(), issuing.certificate.clone()];
     let verified = verify(profile(&root, "sender"), &chain).unwrap();
-    assert_eq!(verified.matches()[0].anchor_depth, 2);
+    assert_eq!(verified.matches()[0].trust_anchor_depth, 2);
 }

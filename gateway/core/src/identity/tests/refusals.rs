@@ -1,4 +1,4 @@
-//! Several providers in one scope: who is proved, and whose refusal is told.
+//! Several providers in one scope: which ones a chain proves, and which refusal is reported.
 
 use rustls_pki_types::CertificateDer;
 
@@ -20,7 +20,7 @@ fn with(provider: Provider, on_failure: OnFailure) -> Provider {
 }
 
 #[test]
-fn nothing_is_read_of_what_is_missing_or_too_large() {
+fn a_missing_or_oversized_chain_is_refused_unparsed() {
     let root = Authority::root("root");
     let (identity, scope) = policy(vec![provider("a", vec![profile(&root, "a")])]);
     let leaf = root.issue(&Template::client("a"));
@@ -47,7 +47,7 @@ fn nothing_is_read_of_what_is_missing_or_too_large() {
 }
 
 #[test]
-fn a_policy_without_anchors_or_rules_admits_nobody() {
+fn a_policy_without_trust_anchors_or_rules_admits_no_chain() {
     let root = Authority::root("root");
     let chain = [root.issue(&Template::client("a"))];
     for (profiles, reject) in [
@@ -58,14 +58,14 @@ fn a_policy_without_anchors_or_rules_admits_nobody() {
         let (identity, scope) = policy(vec![provider("a", profiles)]);
         assert_eq!(refusal(&identity, &scope, &chain).refusal.reject, reject);
     }
-    // An id beyond the policy is nobody.
+    // An id beyond the policy proves no provider.
     let (identity, _) = policy(vec![provider("a", vec![profile(&root, "a")])]);
     let beyond = Scope { id: 0, providers: vec![ProviderId(7)] };
     assert_eq!(refusal(&identity, &beyond, &chain).refusal.reject, Reject::UnknownIssuer);
 }
 
 #[test]
-fn every_provider_that_matches_is_proved_by_its_first_matching_profile() {
+fn a_chain_proves_each_matching_provider_by_its_first_matching_profile() {
     let (root, old) = (Authority::root("root"), Authority::root("old"));
     let shorter = root.intermediate("issuing");
     let chain = [shorter.issue(&Template::client("shared")), shorter.certificate.clone()];
@@ -78,7 +78,7 @@ fn every_provider_that_matches_is_proved_by_its_first_matching_profile() {
     let verified = identity.verify(&scope, PeerChain::unsafe_assumed(&chain), at(NOW)).result.unwrap();
     let found: Vec<_> = verified.matches().iter().map(|found| (found.provider.0, found.profile)).collect();
     assert_eq!(found, [(1, 1), (3, 0)]);
-    assert_eq!(verified.matched(ProviderId(3)).unwrap().anchor_depth, 1);
+    assert_eq!(verified.matched(ProviderId(3)).unwrap().trust_anchor_depth, 1);
     assert!(verified.matched(ProviderId(0)).is_none());
     assert_eq!(verified.subject(), "CN=shared");
     assert_eq!(verified.subject_field().unwrap(), "CN=shared");
@@ -93,7 +93,7 @@ fn every_provider_that_matches_is_proved_by_its_first_matching_profile() {
 }
 
 #[test]
-fn the_earliest_end_of_all_matches_counts() {
+fn the_proof_is_valid_until_the_earliest_end_of_all_matches() {
     let root = Authority::root("root");
     let chain = [root.issue(&Template::client("a"))];
     let listed = |next_update: u64| {
@@ -115,52 +115,52 @@ fn the_earliest_end_of_all_matches_counts() {
 }
 
 #[test]
-fn the_refusal_of_the_claimed_provider_is_told() {
+fn the_refusal_is_that_of_the_provider_whose_rule_matches() {
     let (root, old) = (Authority::root("root"), Authority::root("old"));
     let (identity, scope) = policy(vec![
         provider("bystander", vec![profile(&root, "bystander")]),
         with(provider("strict", vec![profile(&old, "strict"), profile(&root, "strict")]), OnFailure::Abort),
     ]);
     let expired = root.issue(&Template::client("strict").between(NOW - 2 * DAY, NOW - DAY));
-    let told = refusal(&identity, &scope, &[expired]);
-    assert_eq!(told.refusal.reject, Reject::CertificateExpired);
-    assert_eq!((told.on_failure, told.provider), (OnFailure::Abort, Some(ProviderId(1))));
+    let refused = refusal(&identity, &scope, &[expired]);
+    assert_eq!(refused.refusal.reject, Reject::CertificateExpired);
+    assert_eq!((refused.on_failure, refused.provider), (OnFailure::Abort, Some(ProviderId(1))));
 
     let foreign = Authority::root("foreign").issue(&Template::client("bystander"));
-    let told = refusal(&identity, &scope, &[foreign]);
-    assert_eq!(told.refusal.reject, Reject::UnknownIssuer);
-    assert_eq!((told.on_failure, told.provider), (OnFailure::Respond, Some(ProviderId(0))));
+    let refused = refusal(&identity, &scope, &[foreign]);
+    assert_eq!(refused.refusal.reject, Reject::UnknownIssuer);
+    assert_eq!((refused.on_failure, refused.provider), (OnFailure::Respond, Some(ProviderId(0))));
 }
 
 #[test]
-fn a_stranger_with_a_good_path_is_told_what_was_expected() {
+fn a_mismatch_names_the_expected_identity() {
     let root = Authority::root("root");
     let (identity, scope) = policy(vec![provider("pagerduty", vec![profile(&root, "webhooks.pagerduty.com")])]);
     let leaf = root.issue(&Template::client("webhooks.pagerduty.com.evil.example"));
-    let told = refusal(&identity, &scope, &[leaf]);
-    assert_eq!(told.refusal.reject, Reject::IdentityMismatch);
-    assert_eq!(told.provider, None);
+    let refused = refusal(&identity, &scope, &[leaf]);
+    assert_eq!(refused.refusal.reject, Reject::IdentityMismatch);
+    assert_eq!(refused.provider, None);
     for words in
         ["CN=webhooks.pagerduty.com.evil.example\"", "\"pagerduty\" expects subject CN \"webhooks.pagerduty.com\""]
     {
-        assert!(told.refusal.detail.contains(words), "{}", told.refusal);
+        assert!(refused.refusal.detail.contains(words), "{}", refused.refusal);
     }
-    // The same stranger, expired: the path is what is told.
+    // The same identity with an expired certificate: the path is reported.
     let leaf = root.issue(&Template::client("stranger").between(NOW - 2 * DAY, NOW - DAY));
     assert_eq!(refusal(&identity, &scope, &[leaf]).refusal.reject, Reject::CertificateExpired);
 }
 
 #[test]
-fn a_stranger_is_cut_off_only_where_all_providers_want_that() {
+fn an_unidentified_peer_is_aborted_only_if_every_provider_aborts() {
     let root = Authority::root("root");
     let stranger = [root.issue(&Template::client("stranger"))];
     let one = |on_failure| with(provider("a", vec![profile(&root, "a")]), on_failure);
-    for (wishes, expected) in [
+    for (modes, expected) in [
         (vec![OnFailure::Abort, OnFailure::Abort], OnFailure::Abort),
         (vec![OnFailure::Abort, OnFailure::Respond], OnFailure::Respond),
         (vec![OnFailure::Respond], OnFailure::Respond),
     ] {
-        let (identity, scope) = policy(wishes.into_iter().map(one).collect());
+        let (identity, scope) = policy(modes.into_iter().map(one).collect());
         for chain in [&stranger[..], &[], &[CertificateDer::from(b"junk".to_vec())]] {
             assert_eq!(refusal(&identity, &scope, chain).on_failure, expected);
         }
@@ -168,7 +168,7 @@ fn a_stranger_is_cut_off_only_where_all_providers_want_that() {
 }
 
 #[test]
-fn failing_paths_are_tried_so_many_times_and_no_more() {
+fn the_number_of_failed_path_builds_is_bounded() {
     let (root, impostor) = (Authority::root("root"), Authority::root("root"));
     let forged = [impostor.issue(&Template::client("a"))];
     let genuine = [root.issue(&Template::client("a"))];
@@ -184,7 +184,7 @@ fn failing_paths_are_tried_so_many_times_and_no_more() {
             "{failing} failing"
         );
     }
-    // A profile whose anchor cannot be reached by name costs nothing and counts for nothing.
+    // A profile whose trust anchor cannot be reached by name costs no build and does not count.
     let mut profiles: Vec<_> = (0..50).map(|_| profile(&Authority::root("elsewhere"), "a")).collect();
     profiles.push(profile(&impostor, "a"));
     let (identity, scope) = policy(vec![provider("a", profiles)]);
@@ -192,7 +192,7 @@ fn failing_paths_are_tried_so_many_times_and_no_more() {
 }
 
 #[test]
-fn authority_names_are_the_distinct_anchors_of_the_scope() {
+fn authority_names_are_the_distinct_trust_anchors_of_the_scope() {
     let (a, b) = (Authority::root("a"), Authority::root("b"));
     let (identity, scope) = policy(vec![
         provider("a", vec![profile(&a, "x"), profile(&a, "y")]),

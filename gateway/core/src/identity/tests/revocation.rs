@@ -1,4 +1,4 @@
-//! Revocation lists: whose they are, what they cover, when they end.
+//! Revocation lists: their issuers, what they cover, when they expire.
 
 use rustls_pki_types::CertificateDer;
 
@@ -69,13 +69,13 @@ fn each_certificate_needs_a_list_that_does_not_name_it() {
             "expired",
             vec![of_root(&[]), expired],
             Chain,
-            Err((Reject::RevocationListExpired, "\"CN=issuing\" was to be renewed by 2026-11-18T13:46:40Z")),
+            Err((Reject::RevocationListExpired, "\"CN=issuing\" expired at 2026-11-18T13:46:40Z")),
         ),
         (
             "signed by another key",
             vec![impostor.revocation_list(&[], NOW - DAY, NOW + DAY)],
             EndEntity,
-            Err((Reject::RevocationUnknown, "did not sign")),
+            Err((Reject::RevocationUnknown, "signature does not verify")),
         ),
     ];
     for (case, lists, scope, expected) in cases {
@@ -91,7 +91,7 @@ fn each_certificate_needs_a_list_that_does_not_name_it() {
 }
 
 #[test]
-fn an_authority_that_may_not_sign_lists_covers_nothing() {
+fn a_list_of_an_issuer_without_crl_sign_covers_nothing() {
     let root = Authority::root("root");
     let template = Template::new(common_name("issuing")).with(authority_extension(None));
     let issuing = root.intermediate_by(template.with(certificates_only_extension()));
@@ -103,7 +103,7 @@ fn an_authority_that_may_not_sign_lists_covers_nothing() {
 }
 
 #[test]
-fn lists_say_whose_they_are_and_when_they_end() {
+fn a_list_has_its_issuer_and_dates() {
     let root = Authority::root("root, \u{e9}");
     let list = root.revocation_list(&[LEAF], NOW - DAY, NOW + DAY);
     assert_eq!(list.issuer(), "CN=root\\, \\C3\\A9");
@@ -120,7 +120,7 @@ fn lists_say_whose_they_are_and_when_they_end() {
 }
 
 #[test]
-fn long_lists_are_looked_up_as_fast_as_short_ones() {
+fn a_long_list_is_searched_like_a_short_one() {
     let root = Authority::root("root");
     let serials: Vec<Vec<u8>> = (0..10_000_u32).map(|serial| [&[1], &serial.to_be_bytes()[..]].concat()).collect();
     let serials: Vec<&[u8]> = serials.iter().map(Vec::as_slice).collect();
@@ -151,7 +151,7 @@ fn a_list_is_verified_once_for_each_key_and_looked_up_every_time() {
     check(&[0x34], true, 2);
     check(LEAF, false, 2);
 
-    // Of an authority with the same name and another key: refused however often it is tried, and never remembered.
+    // A list of an authority with the same name and another key is refused at every attempt, and never remembered.
     let impostor = Authority::root("issuing").revocation_list(&[], NOW - DAY, NOW + DAY);
     let lists = RevocationLists::new(vec![impostor], RevocationScope::EndEntity);
     for _ in 0..2 {

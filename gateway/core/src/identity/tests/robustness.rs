@@ -1,4 +1,4 @@
-//! Bytes that nobody should send: no input may panic, and none but the genuine chain may pass.
+//! Hostile bytes: no input may panic, and only the genuine chain may pass.
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
@@ -12,7 +12,7 @@ use super::fixture::*;
 use crate::identity::diagnosis::MAX_DETAIL_BYTES;
 use crate::identity::{Condition, PeerChain, Profile, RevocationList, RevocationLists, RevocationScope};
 
-/// A chain by another encoder than `fixture`'s, with more extensions; and a profile that admits it.
+/// A chain of another encoder than that of `fixture`, with more extensions, and a profile that admits it.
 fn genuine() -> (Profile, Vec<CertificateDer<'static>>) {
     let authority = |common: &str| {
         let mut params = CertificateParams::default();
@@ -42,7 +42,7 @@ fn genuine() -> (Profile, Vec<CertificateDer<'static>>) {
     (profile, vec![leaf.der().clone(), issuing.der().clone()])
 }
 
-/// Every truncation and every flip of one bit a byte, in each certificate, before policies that take different ways.
+/// Every truncation, and one flipped bit in every byte, of each certificate, under policies with different checks.
 #[test]
 fn damaged_certificates_are_refused_without_a_panic() {
     let (good, chain) = genuine();
@@ -101,7 +101,7 @@ fn the_presets_roots_are_anchors_with_readable_names() {
             )]);
             let (_, parsed) = x509_parser::parse_x509_certificate(&certificate).unwrap();
             assert_eq!(identity.authority_names(&scope), [parsed.subject().as_raw().to_vec()], "{}", path.display());
-            // A root presented by a client is refused in words.
+            // The refusal of a root that a client presents names it.
             let refusal = identity
                 .verify(&scope, PeerChain::unsafe_assumed(std::slice::from_ref(&certificate)), at(NOW))
                 .result

@@ -1,4 +1,4 @@
-//! Identity rules against whole certificates, near misses above all.
+//! Identity rules against whole certificates, most of them near misses.
 
 use ring::digest::{SHA256, digest};
 
@@ -120,7 +120,7 @@ fn string_types_are_decoded_strictly() {
         let template = Template { subject: name(&[&[(CN, *tag, bytes)]]), ..Template::client("") };
         check(case, Condition::subject_cn("\u{e9}-a").unwrap(), &template, *expected);
         check(case, Condition::subject("/CN=\u{e9}-a").unwrap(), &template, *expected);
-        // By its encoding, anything can be matched, decodable or not.
+        // The encoded form matches any value, also one that cannot be decoded.
         let encoded = data_encoding::HEXLOWER.encode(&tlv(*tag, &[bytes]));
         check(case, Condition::subject(&format!("CN=#{encoded}")).unwrap(), &template, true);
     }
@@ -236,7 +236,7 @@ fn all_conditions_of_a_rule_and_any_rule_of_a_profile() {
 }
 
 #[test]
-fn configuration_texts_that_are_no_rule_are_errors() {
+fn invalid_configuration_texts_are_errors() {
     assert_eq!(IdentityRule::new(vec![]), Err(RuleError::NoCondition));
     assert!(IdentityRule::new(vec![Condition::SubjectCn(String::new())]).is_err());
     assert!(Condition::subject("").is_err());

@@ -1,13 +1,13 @@
-//! What a signature covers: a template such as `v0:{timestamp}:{body}`, and the bytes that it stands for in a request.
+//! The message that a signature covers: a template such as `v0:{timestamp}:{body}`, and the bytes that a request puts in it.
 //!
-//! Owns the template's syntax. Must not know keys.
+//! Owns the syntax of templates. Must not know keys.
 
 use ring::digest;
 
 /// Most pieces of a template.
 const MAX_PIECES: usize = 16;
 
-/// What is signed, as a sequence of pieces. Always holds the body.
+/// The signed message as a sequence of pieces. The body is always one of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct MessageTemplate(Box<[Piece]>);
 
@@ -34,7 +34,7 @@ impl Piece {
     }
 }
 
-/// Names of the pieces, as written between braces.
+/// The names of the variable pieces, as written between braces.
 const NAMES: [(&str, Piece); 5] = [
     ("id", Piece::Id),
     ("timestamp", Piece::Timestamp),
@@ -43,37 +43,37 @@ const NAMES: [(&str, Piece); 5] = [
     ("body", Piece::Body),
 ];
 
-/// Why a text is no template.
+/// Why a text is not a template.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TemplateError {
-    /// A name in braces that means nothing, or a brace alone.
-    #[error("`{template}` holds {found:?}; the pieces are {{id}}, {{timestamp}}, {{method}}, {{path}} and {{body}}")]
+    /// An unknown name in braces, or a single brace.
+    #[error("\"{template}\" has {found:?}; write {{id}}, {{timestamp}}, {{method}}, {{path}} or {{body}}")]
     UnknownPiece {
         /// The template.
         template: String,
-        /// What was found.
+        /// The unknown piece, with its braces.
         found: String,
     },
-    /// The body is not covered, or more than once.
-    #[error("`{template}` must hold {{body}} once: a signature that does not cover the body proves nothing about it")]
+    /// The body is missing, or stands twice.
+    #[error("\"{template}\" must have {{body}} exactly once; a signature proves the body only if it covers it")]
     Body {
         /// The template.
         template: String,
     },
-    /// A piece stands twice.
-    #[error("`{template}` holds a piece twice")]
+    /// Another piece stands twice.
+    #[error("\"{template}\" has a piece twice; write each piece at most once")]
     Repeated {
         /// The template.
         template: String,
     },
-    /// Two variable pieces touch, so that bytes could move from one to the other under the same signature.
-    #[error("`{template}` needs a literal, such as \".\", between two pieces")]
+    /// Two variable pieces are adjacent, so that bytes could move from one to the other under the same signature.
+    #[error("\"{template}\" has two adjacent pieces; write a separator, such as \".\", between them")]
     Adjacent {
         /// The template.
         template: String,
     },
     /// Too many pieces.
-    #[error("`{template}` has more than {MAX_PIECES} pieces")]
+    #[error("\"{template}\" has too many pieces; write at most {MAX_PIECES}")]
     TooLong {
         /// The template.
         template: String,
@@ -140,18 +140,18 @@ impl MessageTemplate {
         self.0.contains(&Piece::Timestamp)
     }
 
-    /// Whether a piece holds the literal that ends it, so that the same signed bytes could be cut elsewhere: an id of `1.2` before
-    /// a body of `3` signs as does `1` before `2.3`. Standard Webhooks forbids "." in ids for this reason.
+    /// Whether a piece contains the literal that ends it, so that the same signed bytes could be split elsewhere: the id `1.2`
+    /// before the body `3` has the same signed bytes as `1` before `2.3`. Standard Webhooks forbids "." in ids for this reason.
     pub(super) fn is_ambiguous(&self, parts: &MessageParts<'_>) -> bool {
         self.0.windows(2).any(|pair| match pair {
-            // What follows the body is of fixed form, and a timestamp is digits.
+            // What follows the body has a fixed form, and a timestamp has digits only.
             [Piece::Body | Piece::Timestamp | Piece::Literal(_), _] => false,
             [piece, Piece::Literal(end)] => piece.bytes(parts).windows(end.len()).any(|window| window == &**end),
             _ => false,
         })
     }
 
-    /// Hands the signed bytes to `sink`, piece by piece.
+    /// Passes the signed bytes to `sink`, piece by piece.
     pub(super) fn write(&self, parts: &MessageParts<'_>, sink: &mut dyn FnMut(&[u8])) {
         for piece in &self.0 {
             sink(piece.bytes(parts));
@@ -172,7 +172,7 @@ mod tests {
     use super::{MessageParts, MessageTemplate, TemplateError};
 
     #[test]
-    fn writes_what_providers_document() {
+    fn writes_the_messages_that_providers_document() {
         let parts = MessageParts { id: b"msg", timestamp: b"12", method: b"POST", path: b"/a?b", body: b"{}" };
         for (template, expected) in [
             ("{body}", "{}"),
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_templates_that_prove_nothing() {
+    fn refuses_templates_that_do_not_prove_the_body() {
         let template = |text: &str| text.to_owned();
         for (text, error) in [
             ("", TemplateError::Body { template: template("") }),

@@ -1,50 +1,50 @@
-//! Strings out of a JSON body, without building the body in memory.
+//! JSON pointers (RFC 6901), and the strings that they find in a body.
 //!
-//! Owns JSON pointers (RFC 6901) and the walk along one. The whole body must be well-formed JSON, and an object on the path
-//! must name the member once: a body that two parsers can read in two ways proves nothing to either. Must not know what
-//! the strings are for.
+//! Owns the syntax of pointers and the walk along one, which does not build the body in memory. The whole body must be well-formed
+//! JSON, and an object on the path must have the member once: a body that two parsers can read in two ways proves nothing. Must not
+//! know what the strings are for.
 
 use std::borrow::Cow;
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-/// Deepest pointer, in reference tokens. Webhook bodies put what matters within five.
+/// Most reference tokens of a pointer. Webhook bodies need at most five.
 const MAX_DEPTH: usize = 16;
 
-/// Most strings that one walk reports; what lies beyond is not looked at. Only a `*` can find more than one, and a
-/// Dialogflow conversation has a handful of contexts.
+/// Most strings that one walk reports; further ones are ignored. Only `*` can find more than one, and a Dialogflow conversation
+/// has a few contexts.
 const MAX_FOUND: usize = 32;
 
-/// A JSON pointer (RFC 6901), such as `/sessionInfo/parameters/token`, with one addition: where the value is an array, the
-/// token `*` stands for each of its elements. (In an object `*` is the member of that name, as in the RFC.)
+/// A JSON pointer (RFC 6901), such as `/sessionInfo/parameters/token`, with one addition: in an array, the token `*` stands for
+/// every element. In an object, `*` is the member of that name, as in the RFC.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JsonPointer {
     tokens: Box<[Box<str>]>,
     text: Box<str>,
 }
 
-/// Why a text is no JSON pointer that could find a string in a body.
+/// Why a text is not a JSON pointer to a string in a body.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum PointerError {
-    /// It has to begin with a slash; the empty pointer is the whole body, which is no string.
-    #[error("\"{text}\" is not a JSON pointer: it begins with \"/\", as in \"/sessionInfo/parameters/token\"")]
+pub enum JsonPointerError {
+    /// No leading slash. The empty pointer is refused too: it means the whole body, which is not a string.
+    #[error("\"{text}\" is not a JSON pointer; begin it with \"/\", as in \"/sessionInfo/parameters/token\"")]
     NoSlash {
         /// The text.
         text: String,
     },
     /// `~` not followed by `0` or `1`.
-    #[error("\"{text}\" is not a JSON pointer: write \"~\" as \"~0\" and a \"/\" within a name as \"~1\"")]
+    #[error("\"{text}\" is not a JSON pointer; write \"~\" as \"~0\", and a \"/\" within a name as \"~1\"")]
     Escape {
         /// The text.
         text: String,
     },
-    /// Too deep.
-    #[error("\"{text}\" has {depth} parts; a pointer may have at most {MAX_DEPTH}")]
+    /// Too many parts.
+    #[error("\"{text}\" has {depth} parts; write at most {MAX_DEPTH}")]
     TooDeep {
         /// The text.
         text: String,
-        /// How many parts.
+        /// The number of parts.
         depth: usize,
     },
 }
@@ -54,27 +54,27 @@ impl JsonPointer {
     ///
     /// # Errors
     ///
-    /// Where `text` is no pointer, is empty, or has more than 16 parts.
-    pub fn parse(text: &str) -> Result<Self, PointerError> {
+    /// If `text` is empty, is not a pointer, or has more than 16 parts.
+    pub fn parse(text: &str) -> Result<Self, JsonPointerError> {
         let Some(rest) = text.strip_prefix('/') else {
-            return Err(PointerError::NoSlash { text: text.to_owned() });
+            return Err(JsonPointerError::NoSlash { text: text.to_owned() });
         };
         let tokens: Box<[Box<str>]> = rest
             .split('/')
-            .map(|token| unescape(token).ok_or_else(|| PointerError::Escape { text: text.to_owned() }))
+            .map(|token| unescape(token).ok_or_else(|| JsonPointerError::Escape { text: text.to_owned() }))
             .collect::<Result<_, _>>()?;
         if tokens.len() > MAX_DEPTH {
-            return Err(PointerError::TooDeep { text: text.to_owned(), depth: tokens.len() });
+            return Err(JsonPointerError::TooDeep { text: text.to_owned(), depth: tokens.len() });
         }
         Ok(Self { tokens, text: text.into() })
     }
 
-    /// Calls `found` with each string that the pointer leads to, at most 32, and returns how many values it leads to that
-    /// are no strings. Allocates the parser's stack, a byte a level of nesting, and a string that has escapes.
+    /// Calls `found` with each string at the pointer, at most 32, and returns the number of other values there. Allocates the
+    /// parser's stack, one byte a level of nesting, and each string that has escapes.
     ///
     /// # Errors
     ///
-    /// Where `body` is not one well-formed JSON value, or names a member on the path twice.
+    /// If `body` is not one well-formed JSON value, or has a member on the path twice.
     pub(super) fn strings<'body>(
         &self,
         body: &'body [u8],
@@ -87,7 +87,7 @@ impl JsonPointer {
         Ok(sink.others)
     }
 
-    /// The only string that the pointer leads to; `None` where there is none, or more than one.
+    /// The only string at the pointer; `None` if there is none, or more than one value.
     ///
     /// # Errors
     ///
@@ -109,7 +109,7 @@ impl fmt::Display for JsonPointer {
     }
 }
 
-/// RFC 6901, section 4: `~1` is a slash and `~0` a tilde, and no other `~` may stand.
+/// RFC 6901, section 4: `~1` is a slash and `~0` a tilde. Any other `~` is an error.
 fn unescape(token: &str) -> Option<Box<str>> {
     let mut plain = String::with_capacity(token.len());
     let mut characters = token.chars();
@@ -141,14 +141,14 @@ impl<'body> Sink<'_, 'body> {
     }
 }
 
-/// One step: a value, and what of the pointer is still to be followed from it.
+/// One step of the walk: the rest of the pointer, to be applied to the next value.
 struct Walk<'walk, 'found, 'body> {
     tokens: &'walk [Box<str>],
     sink: &'walk mut Sink<'found, 'body>,
 }
 
 impl Walk<'_, '_, '_> {
-    /// A value that is neither string, object nor array: what the pointer leads to, or an end before its end.
+    /// A value that is not a string. It counts if the pointer ends here.
     fn other<E>(self) -> Result<(), E> {
         self.sink.others += usize::from(self.tokens.is_empty());
         Ok(())
@@ -214,7 +214,7 @@ impl<'body> Visitor<'body> for Walk<'_, '_, 'body> {
             if !matches {
                 members.next_value::<IgnoredAny>()?;
             } else if seen {
-                return Err(A::Error::custom(format_args!("the member \"{token}\" stands twice")));
+                return Err(A::Error::custom(format_args!("the member \"{token}\" is repeated")));
             } else {
                 seen = true;
                 members.next_value_seed(Walk { tokens: rest, sink: &mut *self.sink })?;
@@ -250,7 +250,7 @@ fn array_index(token: &str) -> Option<usize> {
     (digits && (token == "0" || !token.starts_with('0'))).then(|| token.parse().ok()).flatten()
 }
 
-/// Whether a member has this name, escapes resolved.
+/// Whether the name of a member, with its escapes resolved, is this one.
 struct NameIs<'walk>(&'walk str);
 
 impl<'body> DeserializeSeed<'body> for NameIs<'_> {
@@ -276,7 +276,7 @@ impl Visitor<'_> for NameIs<'_> {
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
-    use super::{JsonPointer, PointerError};
+    use super::{JsonPointer, JsonPointerError};
 
     fn found(pointer: &str, body: &str) -> Result<(Vec<String>, usize), String> {
         let mut strings = Vec::new();
@@ -328,10 +328,10 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_two_parsers_may_read_in_two_ways() {
+    fn refuses_bodies_that_parsers_read_differently() {
         for (body, error) in [
-            (r#"{"a":{"b":"1"},"a":{"b":"2"}}"#, "the member \"a\" stands twice"),
-            (r#"{"a":{"b":"1","\u0062":"2"}}"#, "the member \"b\" stands twice"),
+            (r#"{"a":{"b":"1"},"a":{"b":"2"}}"#, "the member \"a\" is repeated"),
+            (r#"{"a":{"b":"1","\u0062":"2"}}"#, "the member \"b\" is repeated"),
             (r#"{"a":{"b":"1"}} {}"#, "trailing characters"),
             (r#"{"a":{"b":"1"}"#, "EOF while parsing"),
             (r#"{"a":{"b":"1"},}"#, "trailing comma"),
@@ -353,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn deep_nesting_neither_recurses_nor_passes() {
+    fn deep_nesting_does_not_recurse() {
         let body = format!("{{\"a\":{}1{}}}", "[".repeat(100_000), "]".repeat(100_000));
         check("/b", &body, &[], 0);
     }
@@ -361,12 +361,12 @@ mod tests {
     #[test]
     fn parses_pointers_or_says_why_not() {
         let text = |text: &str| text.to_owned();
-        assert_eq!(JsonPointer::parse(""), Err(PointerError::NoSlash { text: text("") }));
-        assert_eq!(JsonPointer::parse("a/b"), Err(PointerError::NoSlash { text: text("a/b") }));
-        assert_eq!(JsonPointer::parse("/a~2"), Err(PointerError::Escape { text: text("/a~2") }));
-        assert_eq!(JsonPointer::parse("/a~"), Err(PointerError::Escape { text: text("/a~") }));
+        assert_eq!(JsonPointer::parse(""), Err(JsonPointerError::NoSlash { text: text("") }));
+        assert_eq!(JsonPointer::parse("a/b"), Err(JsonPointerError::NoSlash { text: text("a/b") }));
+        assert_eq!(JsonPointer::parse("/a~2"), Err(JsonPointerError::Escape { text: text("/a~2") }));
+        assert_eq!(JsonPointer::parse("/a~"), Err(JsonPointerError::Escape { text: text("/a~") }));
         let deep = "/a".repeat(17);
-        assert_eq!(JsonPointer::parse(&deep), Err(PointerError::TooDeep { text: deep.clone(), depth: 17 }));
+        assert_eq!(JsonPointer::parse(&deep), Err(JsonPointerError::TooDeep { text: deep.clone(), depth: 17 }));
         assert_eq!(JsonPointer::parse("/a~1b").unwrap().to_string(), "/a~1b");
     }
 }

@@ -1,8 +1,8 @@
-//! The keys of token issuers, as the data plane reads them: immutable [`KeySets`] behind a pointer.
+//! The current keys of token issuers, as workers read them: immutable [`KeySets`] behind a pointer.
 //!
-//! Owns the current keys, the wait for newer ones, and the bound on how often an unknown key causes a fetch: once in 30 seconds a
-//! source, so that a peer that makes up key names cannot make hookgate hammer an issuer. Must not fetch: that is
-//! `control::jwks`; must not judge tokens: that is `auth`.
+//! Owns the pointer, the wait for newer keys, and the bound on fetches that unknown keys cause: one per source in 30 seconds, so
+//! that a peer that invents key ids cannot flood an issuer. Must not fetch keys ([`crate::control::jwks`] does), nor judge tokens
+//! ([`hookgate_core::auth`] does).
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -14,22 +14,23 @@ use rustls_pki_types::UnixTime;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-/// Minimum interval between fetches of one source that unknown keys cause.
+/// Minimum interval between two fetches of one source that unknown keys cause.
 const UNKNOWN_KEY_INTERVAL: Duration = Duration::from_secs(30);
 
-/// Longest wait of a request for such a fetch: senders give a receiver 5 seconds (PagerDuty, Dialogflow).
+/// Longest wait of a request for such a fetch: senders wait 5 seconds for the answer (PagerDuty, Dialogflow).
 const REFRESH_WAIT: Duration = Duration::from_secs(3);
 
-/// The current keys, shared by the workers, which read them, and the tasks that fetch them.
+/// The current keys of every source. Workers read them, and one task per source publishes them.
 #[derive(Debug)]
 pub struct KeyStore {
     sets: ArcSwap<KeySets>,
     sources: Box<[Source]>,
 }
 
-/// What goes on with one source.
+/// The coordination of one source: requests that wait for keys, and the task that fetches them.
 #[derive(Debug)]
 struct Source {
+    /// Asks the task for a fetch.
     wanted: Notify,
     progress: watch::Sender<Progress>,
     /// When an unknown key last caused a fetch.
@@ -38,16 +39,16 @@ struct Source {
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Progress {
-    /// Fetches that ended, well or badly.
+    /// Fetches that have ended, successful or not.
     ended: u64,
-    /// There is a task that fetches.
+    /// Whether a task fetches this source.
     attended: bool,
-    /// A fetch was asked for and has not ended.
+    /// Whether a fetch was asked for and has not ended.
     pending: bool,
 }
 
 impl KeyStore {
-    /// A store for `sources` sources, without any keys.
+    /// A store for `sources` sources, without keys.
     #[must_use]
     pub fn new(sources: usize) -> Self {
         let source = |_| Source {
@@ -58,42 +59,42 @@ impl KeyStore {
         Self { sets: ArcSwap::from_pointee(KeySets::empty(sources)), sources: (0..sources).map(source).collect() }
     }
 
-    /// The keys as they are now. Costs no lock.
+    /// The current keys. Takes no lock.
     #[must_use]
     pub fn current(&self) -> Guard<Arc<KeySets>> {
         self.sets.load()
     }
 
-    /// Replaces the keys of one source. For keys from a file, `usable_until` is the end of time.
+    /// Replaces the keys of one source, which stay in use until `usable_until`.
     pub fn publish(&self, source: KeySourceId, set: Arc<KeySet>, usable_until: UnixTime) {
         let keys = PublishedKeys { set, usable_until };
         self.sets.rcu(|sets| sets.with(source, keys.clone()));
     }
 
-    /// Whether there are other keys of `source` than `judged`, which lack one that a token names; the token is then worth checking
-    /// again. Where there are none, asks for a fetch and waits for it, at most 3 seconds. A fetch that is under way serves everybody
-    /// who asks; otherwise there is one every 30 seconds, and who asks in between is answered at once.
+    /// Whether `source` has newer keys than `judged`, which lack the key that a token names. If so, check the token again.
+    ///
+    /// If there are no newer keys, asks for a fetch and waits for it, at most 3 seconds. All callers share a fetch that is in
+    /// progress. Calls cause at most one fetch in 30 seconds; in between, the answer comes at once.
     pub async fn refreshed(&self, source: KeySourceId, judged: &KeySets) -> bool {
-        let Some(state) = self.sources.get(usize::from(source.0)) else { return false };
-        let newer = || match (judged.published(source), self.current().published(source)) {
+        let Some(waiting) = self.sources.get(usize::from(source.0)) else { return false };
+        let is_newer = || match (judged.published(source), self.current().published(source)) {
             (Some(old), Some(new)) => !Arc::ptr_eq(&old.set, &new.set),
             (old, new) => old.is_none() && new.is_some(),
         };
-        if !newer() {
-            let mut progress = state.progress.subscribe();
-            if let Some(ended) = state.join(Instant::now()) {
-                // Whether it ended or took too long shows in the keys.
-                // On a worker's thread, so by its clock.
+        if !is_newer() {
+            let mut progress = waiting.progress.subscribe();
+            if let Some(ended) = waiting.join(Instant::now()) {
+                // This runs on a worker, so it waits by the worker's timer. The keys show whether the fetch succeeded.
                 let _ = timer::timeout(REFRESH_WAIT, progress.wait_for(|now| now.ended > ended)).await;
             }
         }
-        newer()
+        is_newer()
     }
 }
 
 impl Source {
-    /// Joins the fetch that is under way, or sets one off, unless an unknown key did so within the interval or nobody fetches this
-    /// source. Returns how many fetches had ended before that one.
+    /// Joins the fetch that is in progress, or asks for one. Returns how many fetches had ended before that one; `None` if no task
+    /// fetches this source, or if an unknown key caused a fetch less than [`UNKNOWN_KEY_INTERVAL`] ago.
     fn join(&self, now: Instant) -> Option<u64> {
         let mut granted = self.granted.lock().unwrap_or_else(PoisonError::into_inner);
         let progress = *self.progress.borrow();
@@ -110,19 +111,19 @@ impl Source {
     }
 }
 
-/// The task that fetches the keys of one source. Dropped when the task ends, as on a reload: requests that wait for a fetch stop
+/// Held by the task that fetches the keys of one source. When it is dropped, as on a reload, requests that wait for a fetch stop
 /// waiting.
 pub struct Attendant<'store>(&'store Source);
 
 impl KeyStore {
-    /// Declares that the caller fetches `source` from now on; `None` if there is no such source.
+    /// Declares that the caller fetches `source` from now on. `None` if there is no such source.
     pub fn attend(&self, source: KeySourceId) -> Option<Attendant<'_>> {
         self.sources.get(usize::from(source.0)).map(Attendant)
     }
 }
 
 impl Attendant<'_> {
-    /// A fetch begins.
+    /// Notes that a fetch begins.
     pub fn begin(&self) {
         self.0.progress.send_modify(|progress| {
             progress.attended = true;
@@ -130,7 +131,7 @@ impl Attendant<'_> {
         });
     }
 
-    /// The fetch has ended, with or without new keys.
+    /// Notes that the fetch has ended, with or without new keys.
     pub fn end(&self) {
         self.0.progress.send_modify(|progress| {
             progress.ended += 1;

@@ -1,6 +1,6 @@
-//! A request as the proofs see it, and how they quote it.
+//! A request as the proofs read it: a view of its parts, and how a refusal quotes them.
 //!
-//! Owns the view alone. Must not judge.
+//! Owns the access to a header field and to a JSON body. Must not judge a proof.
 
 use std::fmt;
 
@@ -10,40 +10,53 @@ use rustls_pki_types::UnixTime;
 
 use crate::reject::{Refusal, Reject};
 
-/// A request, complete, as the proofs see it.
+/// A complete request, borrowed by the proofs.
 #[derive(Clone, Copy, Debug)]
 pub struct RequestView<'request> {
-    /// Method.
+    /// The method.
     pub method: &'request Method,
-    /// Path and query as sent.
+    /// The path and query, as sent.
     pub path: &'request str,
-    /// Header fields as sent.
+    /// The header fields, as sent.
     pub headers: &'request HeaderMap,
     /// The whole body, as sent.
     pub body: &'request [u8],
-    /// When the request arrived.
+    /// The time at which the request arrived.
     pub received_at: UnixTime,
 }
 
 impl<'request> RequestView<'request> {
-    /// The body, for a proof that reads it as JSON.
+    /// The body, for a proof that parses it as JSON.
     ///
     /// # Errors
     ///
-    /// `body_not_json` where it is compressed: nothing here expands what a peer sent.
+    /// `body_not_json` if the body is compressed. hookgate never decompresses what a peer sent.
     pub(super) fn json_body(&self) -> Result<&'request [u8], Refusal> {
         let plain = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"identity");
         if self.headers.get_all(http::header::CONTENT_ENCODING).iter().all(plain) {
             return Ok(self.body);
         }
-        Err(Refusal::new(Reject::BodyNotJson, "the body has a Content-Encoding, and a proof within it has to be read"))
+        let detail =
+            "The body has a Content-Encoding, and a proof in it must be readable as JSON. Send the body uncompressed.";
+        Err(Refusal::new(Reject::BodyNotJson, detail))
     }
 }
 
-/// A header field stands more than once, where any one of its values could be meant.
+/// The refusal of a body that does not parse as JSON. Names the place, and quotes nothing of the body.
+pub(super) fn not_json(error: &serde_json::Error) -> Refusal {
+    let (line, column) = (error.line(), error.column());
+    let what = if error.is_data() { "names a member twice" } else { "is not well-formed JSON" };
+    Refusal::new(Reject::BodyNotJson, format!("The body {what} (line {line}, column {column})."))
+}
+
+/// A header field with more than one value, of which any could be meant.
 pub(super) struct Repeated;
 
-/// The value of a field that may stand once.
+/// The value of a header field that must have at most one.
+///
+/// # Errors
+///
+/// If there are several.
 pub(super) fn only_field<'headers>(
     headers: &'headers HeaderMap,
     name: &HeaderName,
@@ -55,14 +68,14 @@ pub(super) fn only_field<'headers>(
     }
 }
 
-/// A peer's bytes within a sentence: in quotes, printable ASCII alone, and not too many.
+/// Bytes of a peer within a sentence: in quotes, escaped to printable ASCII, at most 96 of them.
 pub(super) struct Quoted<'bytes>(pub(super) &'bytes [u8]);
 
 impl fmt::Display for Quoted<'_> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const MOST: usize = 96;
-        let shown = &self.0[..self.0.len().min(MOST)];
-        let more = if self.0.len() > MOST { "…" } else { "" };
+        const MAX_SHOWN: usize = 96;
+        let shown = &self.0[..self.0.len().min(MAX_SHOWN)];
+        let more = if self.0.len() > MAX_SHOWN { "…" } else { "" };
         write!(formatter, "\"{}{more}\"", shown.escape_ascii())
     }
 }
@@ -72,7 +85,7 @@ mod tests {
     use super::Quoted;
 
     #[test]
-    fn quotes_no_more_of_a_peer_than_can_be_printed() {
+    fn quotes_printable_ascii_up_to_a_bound() {
         assert_eq!(Quoted(b"a\"b\r\n\xff").to_string(), "\"a\\\"b\\r\\n\\xff\"");
         assert_eq!(Quoted(&[b'a'; 97]).to_string(), format!("\"{}…\"", "a".repeat(96)));
     }

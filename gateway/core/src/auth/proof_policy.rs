@@ -1,21 +1,21 @@
-//! What a request must prove, and that it did.
+//! What a request must prove, and the evidence that it did.
 //!
-//! Owns the combination of proofs (`all`, `any`), what is told when none holds, and [`Proven`]. What each proof demands is in
-//! `token`, `session` and `signature`; whether a delivery is new, in `replay`.
+//! Owns the combination of proofs (`all`, `any`), the choice of the refusal if none holds, and [`Proven`]. Must not judge a single
+//! proof: `token`, `session_parameter` and `body_signature` do. Must not remember deliveries: `replay` does.
 
 use std::sync::Arc;
 
 use http::StatusCode;
 
-use super::keys::{KeySets, KeySourceId};
+use super::body_signature::BodySignature;
 use super::replay::{ReplayGuard, ReplayRule, Reservation};
-use super::request::RequestView;
-use super::session::SessionParameter;
-use super::signature::BodySignature;
+use super::request_view::RequestView;
+use super::session_parameter::SessionParameter;
 use super::token::{TokenClaims, TokenRule};
+use super::token_keys::{KeySets, KeySourceId};
 use crate::reject::{Refusal, Reject};
 
-/// Most proofs of one policy, nested ones included: each may cost a hash over the body.
+/// Most proofs of one policy, nested ones included. A signature costs a hash over the body for each of its secrets.
 const MAX_PROOFS: usize = 8;
 
 /// One proof.
@@ -23,54 +23,59 @@ const MAX_PROOFS: usize = 8;
 pub enum Proof {
     /// A bearer token.
     Token(TokenRule),
-    /// A session parameter in the body.
+    /// A session parameter in the JSON body.
     SessionParameter(SessionParameter),
     /// A signature over the body.
     Signature(BodySignature),
 }
 
-/// A proof, or a group of them within a policy.
+/// A proof, or a group of proofs, within a policy.
 #[derive(Debug)]
 pub enum Clause {
-    /// This proof.
+    /// This proof must hold.
     One(Proof),
-    /// Every one of these.
+    /// Every one of these must hold.
     All(Vec<Proof>),
-    /// Any of these.
+    /// At least one of these must hold.
     Any(Vec<Proof>),
 }
 
 /// What a request must prove, for one provider or route.
 #[derive(Debug)]
 pub struct ProofPolicy {
-    demand: Demand,
+    combination: Combination,
     replay: Option<ReplayRule>,
 }
 
 #[derive(Debug)]
-enum Demand {
-    Nothing,
+enum Combination {
+    CertificateAlone,
     All(Box<[Clause]>),
     Any(Box<[Clause]>),
 }
 
-/// Why proofs make no policy.
+/// Why a list of proofs is not a policy.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum PolicyError {
-    /// An empty list would admit everybody or nobody, and which is not obvious.
-    #[error("a list of proofs is empty; name a proof, or leave the list out if the certificate alone suffices")]
+pub enum ProofPolicyError {
+    /// An empty list. It could mean that every request passes, or that none does.
+    #[error("a list of proofs is empty; write at least one proof, or proof = \"certificate\" to demand none")]
     Empty,
-    /// Too many.
-    #[error("{count} proofs; at most {MAX_PROOFS} are checked")]
+    /// Too many proofs.
+    #[error("{count} proofs; write at most {MAX_PROOFS}, nested ones included")]
     TooMany {
         /// How many.
         count: usize,
     },
-    /// Deliveries identified by what is signed, and requests that need not be signed.
-    #[error("deliveries are identified by their signed bytes, so a body signature must be among `all` proofs")]
+    /// The signed bytes identify a delivery, and a request can pass without a signature.
+    #[error(
+        "by_signature identifies deliveries by their signed bytes, so every request must be signed; write a signature as the only \
+         proof, or in an all = […] list"
+    )]
     NotAlwaysSigned,
-    /// A delivery could be replayed when it is forgotten, while its timestamp is still good.
-    #[error("a window of {window} s is shorter than twice the tolerance of the signed timestamp ({tolerance} s)")]
+    /// The window ends while the signed timestamp is still accepted, so that the delivery could be replayed.
+    #[error(
+        "window_s = {window} is less than twice the tolerance_s of the signature ({tolerance}); raise window_s or lower tolerance_s"
+    )]
     WindowTooShort {
         /// The window, in seconds.
         window: u64,
@@ -79,13 +84,13 @@ pub enum PolicyError {
     },
 }
 
-/// Why a request was not admitted.
+/// Why the proofs of a request do not satisfy its policy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unproven {
     /// The refusal.
     pub refusal: Refusal,
-    /// A token named a key that this source did not have when its keys were published. Keys fetched anew may have it; the
-    /// request may then be checked again, once.
+    /// The source to fetch, if its published keys lack the key that a token names. After the fetch the request may be judged again,
+    /// once.
     pub wants_keys: Option<KeySourceId>,
 }
 
@@ -102,68 +107,68 @@ impl From<Unproven> for Refusal {
 }
 
 impl ProofPolicy {
-    /// The certificate alone suffices.
+    /// A policy without proofs: the certificate suffices.
     #[must_use]
     pub fn certificate_alone() -> Self {
-        Self { demand: Demand::Nothing, replay: None }
+        Self { combination: Combination::CertificateAlone, replay: None }
     }
 
     /// Every clause must hold.
     ///
     /// # Errors
     ///
-    /// Where a list is empty or there are more than 8 proofs.
-    pub fn all(clauses: Vec<Clause>) -> Result<Self, PolicyError> {
+    /// If a list is empty, or there are more than 8 proofs.
+    pub fn all(clauses: Vec<Clause>) -> Result<Self, ProofPolicyError> {
         count(&clauses)?;
-        Ok(Self { demand: Demand::All(clauses.into()), replay: None })
+        Ok(Self { combination: Combination::All(clauses.into()), replay: None })
     }
 
-    /// Any clause must hold.
+    /// At least one clause must hold.
     ///
     /// # Errors
     ///
     /// As [`ProofPolicy::all`].
-    pub fn any(clauses: Vec<Clause>) -> Result<Self, PolicyError> {
+    pub fn any(clauses: Vec<Clause>) -> Result<Self, ProofPolicyError> {
         count(&clauses)?;
-        Ok(Self { demand: Demand::Any(clauses.into()), replay: None })
+        Ok(Self { combination: Combination::Any(clauses.into()), replay: None })
     }
 
-    /// The same, and no delivery twice.
+    /// The same policy, which also refuses a delivery that was already taken.
     ///
     /// # Errors
     ///
-    /// Where deliveries are identified by what is signed and a request may pass unsigned, or are forgotten while their signed
-    /// timestamp is still good.
-    pub fn with_replay(mut self, rule: ReplayRule) -> Result<Self, PolicyError> {
+    /// If the signed bytes identify a delivery and a request can pass unsigned, or if the window of `rule` is shorter than twice
+    /// the tolerance of a signed timestamp.
+    pub fn with_replay(mut self, rule: ReplayRule) -> Result<Self, ProofPolicyError> {
         if rule.needs_signature() && !self.always_signed() {
-            return Err(PolicyError::NotAlwaysSigned);
+            return Err(ProofPolicyError::NotAlwaysSigned);
         }
         let tolerance = self.proofs().filter_map(|proof| match proof {
             Proof::Signature(signature) => signature.tolerance_seconds(),
             Proof::Token(_) | Proof::SessionParameter(_) => None,
         });
-        // A timestamp may be `tolerance` ahead at the first copy and behind by as much at the last.
+        // The timestamp can be `tolerance` ahead of the clock at the first copy, and `tolerance` behind it at the last.
         if let Some(tolerance) = tolerance.max()
             && rule.window_seconds() < tolerance.saturating_mul(2)
         {
-            return Err(PolicyError::WindowTooShort { window: rule.window_seconds(), tolerance });
+            return Err(ProofPolicyError::WindowTooShort { window: rule.window_seconds(), tolerance });
         }
         self.replay = Some(rule);
         Ok(self)
     }
 
-    /// What to answer to a `duplicate_delivery`, in place of that reason's own status.
+    /// The status of the answer to a `duplicate_delivery`, which replaces that of the reason.
     #[must_use]
     pub fn duplicate_answer(&self) -> Option<StatusCode> {
         self.replay.as_ref().map(ReplayRule::duplicate_answer)
     }
 
-    /// Judges a request. Replay comes last: a request that proves nothing is not remembered.
+    /// Judges a request. The replay rule is last, so that a request without the proofs is not remembered.
     ///
     /// # Errors
     ///
-    /// The reason for which no alternative holds. Of several, one that keys may cure comes first, then one for a proof that was
-    /// attempted, then one for a proof that is missing.
+    /// The refusal of the proof that fails. If several alternatives fail: first that of an alternative that newer keys could
+    /// satisfy, then that of a proof that is wrong, then that of a proof that is missing.
     pub fn check(
         &self,
         request: &RequestView<'_>,
@@ -171,14 +176,14 @@ impl ProofPolicy {
         guard: &Arc<ReplayGuard>,
     ) -> Result<Proven, Unproven> {
         let mut evidence = Evidence::default();
-        match &self.demand {
-            Demand::Nothing => {}
-            Demand::All(clauses) => {
+        match &self.combination {
+            Combination::CertificateAlone => {}
+            Combination::All(clauses) => {
                 for clause in clauses {
                     clause.check(request, keys, &mut evidence)?;
                 }
             }
-            Demand::Any(clauses) => {
+            Combination::Any(clauses) => {
                 any(clauses, |clause| clause.check(request, keys, &mut evidence))?;
             }
         }
@@ -189,7 +194,7 @@ impl ProofPolicy {
         Ok(Proven { kinds: evidence.kinds, claims: evidence.claims, reservation })
     }
 
-    /// The sources whose keys this policy needs.
+    /// The sources of the keys that verify the tokens of this policy.
     pub fn key_sources(&self) -> impl Iterator<Item = KeySourceId> {
         self.proofs().filter_map(|proof| match proof {
             Proof::Token(rule) => Some(rule.source()),
@@ -199,17 +204,17 @@ impl ProofPolicy {
     }
 
     fn proofs(&self) -> impl Iterator<Item = &Proof> {
-        let clauses = match &self.demand {
-            Demand::Nothing => &[][..],
-            Demand::All(clauses) | Demand::Any(clauses) => clauses,
+        let clauses = match &self.combination {
+            Combination::CertificateAlone => &[][..],
+            Combination::All(clauses) | Combination::Any(clauses) => clauses,
         };
         clauses.iter().flat_map(Clause::proofs)
     }
 
-    /// Whether nothing passes without a body signature.
+    /// Whether every request needs a body signature to pass.
     fn always_signed(&self) -> bool {
         let signature = |proof: &Proof| matches!(proof, Proof::Signature(_));
-        let Demand::All(clauses) = &self.demand else { return false };
+        let Combination::All(clauses) = &self.combination else { return false };
         clauses.iter().any(|clause| match clause {
             Clause::One(proof) => signature(proof),
             Clause::All(proofs) => proofs.iter().any(signature),
@@ -218,13 +223,13 @@ impl ProofPolicy {
     }
 }
 
-fn count(clauses: &[Clause]) -> Result<(), PolicyError> {
+fn count(clauses: &[Clause]) -> Result<(), ProofPolicyError> {
     if clauses.is_empty() || clauses.iter().any(|clause| clause.proofs().is_empty()) {
-        return Err(PolicyError::Empty);
+        return Err(ProofPolicyError::Empty);
     }
     match clauses.iter().map(|clause| clause.proofs().len()).sum() {
         0..=MAX_PROOFS => Ok(()),
-        count => Err(PolicyError::TooMany { count }),
+        count => Err(ProofPolicyError::TooMany { count }),
     }
 }
 
@@ -276,22 +281,23 @@ impl Proof {
     }
 }
 
-/// The first of `alternatives` that holds, or the most telling of the failures.
+/// Succeeds if one of `alternatives` holds; otherwise returns the failure with the highest [`rank`].
 fn any<'policy, T>(
     alternatives: &'policy [T],
     mut check: impl FnMut(&'policy T) -> Result<(), Unproven>,
 ) -> Result<(), Unproven> {
-    let mut telling: Option<Unproven> = None;
+    let mut highest: Option<Unproven> = None;
     for alternative in alternatives {
         let Err(unproven) = check(alternative) else { return Ok(()) };
-        if telling.as_ref().is_none_or(|best| rank(&unproven) > rank(best)) {
-            telling = Some(unproven);
+        if highest.as_ref().is_none_or(|best| rank(&unproven) > rank(best)) {
+            highest = Some(unproven);
         }
     }
-    // The constructors refuse an empty list; were there one, nobody would pass.
-    Err(telling.unwrap_or_else(|| Refusal::new(Reject::Internal, "a list of proofs is empty").into()))
+    // The constructors refuse an empty list. If there were one, every request would be refused.
+    Err(highest.unwrap_or_else(|| Refusal::new(Reject::Internal, "A list of alternative proofs is empty.").into()))
 }
 
+/// The precedence of a failure: newer keys could cure it (2), the proof is wrong (1), the proof is missing (0).
 fn rank(unproven: &Unproven) -> u8 {
     match unproven.refusal.reject {
         _ if unproven.wants_keys.is_some() => 2,
@@ -308,7 +314,7 @@ struct Evidence<'policy> {
     signature: Option<&'policy BodySignature>,
 }
 
-/// Which kinds of proof were shown, as bits.
+/// The kinds of proof that a request showed, as bits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Kinds(u8);
 
@@ -317,7 +323,7 @@ impl Kinds {
     const SESSION_PARAMETER: u8 = 2;
     const SIGNATURE: u8 = 4;
 
-    /// By the bits, so that a header value is at hand without allocating.
+    /// Indexed by the bits, so that a header value needs no allocation.
     const LABELS: [&'static str; 8] = [
         "certificate",
         "certificate, token",
@@ -330,7 +336,7 @@ impl Kinds {
     ];
 }
 
-/// The proof that a request showed what the policy demands; only [`ProofPolicy::check`] makes one.
+/// The evidence that a request satisfies its policy. Only [`ProofPolicy::check`] makes one.
 #[derive(Debug)]
 pub struct Proven {
     kinds: Kinds,
@@ -339,33 +345,32 @@ pub struct Proven {
 }
 
 impl Proven {
-    /// What was proven: `certificate`, and of `token`, `session-parameter` and `signature` those that were checked, separated by a
-    /// comma and a space. The value of `X-Hookgate-Proof`.
+    /// What was proven, the value of `X-Hookgate-Proof`: `certificate`, then those of `token`, `session-parameter` and
+    /// `signature` that were checked, separated by a comma and a space.
     #[must_use]
     pub fn labels(&self) -> &'static str {
         Kinds::LABELS[usize::from(self.kinds.0) % Kinds::LABELS.len()]
     }
 
-    /// What the bearer token proved, if there was one to prove.
+    /// The claims of the bearer token, if one was checked.
     #[must_use]
     pub fn claims(&self) -> Option<&TokenClaims> {
         self.claims.as_ref()
     }
 
-    /// The delivery's reservation, where the policy guards from replay: [`Reservation::commit`] it once the handler has answered
-    /// with less than 500, and drop it where the handler failed.
+    /// The reservation of the delivery, if the policy has a replay rule. [`Reservation::commit`] it when the handler has answered
+    /// with a status below 500, and drop it if the handler failed.
     pub fn take_reservation(&mut self) -> Option<Reservation> {
         self.reservation.take()
     }
 }
 
-/// The value of `WWW-Authenticate` that an answer of this reason must carry (RFC 6750, section 3); `None` for reasons that are
-/// not about a bearer token.
+/// The value of `WWW-Authenticate` in an answer with this reason (RFC 6750, section 3); `None` if the status is not 401.
 #[must_use]
 pub fn challenge(reject: Reject) -> Option<String> {
     let row = reject.row();
     match reject {
-        // RFC 6750, section 3.1: no error code where the request shows no authentication at all.
+        // RFC 6750, section 3.1: no error code if the request has no authentication information.
         Reject::TokenMissing => Some("Bearer realm=\"hookgate\"".to_owned()),
         _ if row.status == 401 => {
             Some(format!("Bearer realm=\"hookgate\", error=\"invalid_token\", error_description=\"{}\"", row.title))

@@ -1,4 +1,4 @@
-//! Tests of session parameters, in the bodies of the providers' documents.
+//! Tests of session parameters, in bodies from the providers' documentation.
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
@@ -12,7 +12,7 @@ use crate::auth::token::TokenExpectations;
 const CX_SESSION: &str = "projects/PROJECT_ID/locations/REGION/agents/AGENT_ID/sessions/session-test-001";
 const ES_SESSION: &str = "projects/PROJECT-ID/agent/sessions/58ab33f3-b57a-aae9-fb23-8306242d4871";
 
-/// The request of Dialogflow CX, as its document on mutual TLS shows it, with a parameter `key` added.
+/// The request of Dialogflow CX from its documentation of mutual TLS, with a parameter `key` added.
 fn cx(value: &Value) -> Value {
     json!({
         "detectIntentResponseId": "a7951ce2-2f00-4af5-a508-4c2cb45698b0",
@@ -24,7 +24,7 @@ fn cx(value: &Value) -> Value {
     })
 }
 
-/// The request of Dialogflow ES, likewise, with `key` in the contexts of these names.
+/// The request of Dialogflow ES from its documentation, with `key` in the contexts of these names.
 fn es(contexts: &[(&str, Value)]) -> Value {
     let context = |(name, value): &(&str, Value)| json!({ "name": format!("{ES_SESSION}/contexts/{name}"), "parameters": { "no-input": 0.0, "key": value } });
     json!({
@@ -89,7 +89,7 @@ fn a_secret_in_the_contexts_of_dialogflow_es() {
 }
 
 #[test]
-fn an_hmac_serves_in_its_own_session_alone() {
+fn an_hmac_is_valid_in_its_own_session_only() {
     let tag = |session: &str| {
         let key = hmac::Key::new(hmac::HMAC_SHA256, b"s3cret");
         hmac::sign(&key, session.as_bytes())
@@ -138,7 +138,7 @@ fn a_token_may_be_bound_to_its_session() {
 }
 
 #[test]
-fn a_token_without_keys_may_pass_later() {
+fn a_token_can_pass_later_if_its_keys_are_missing() {
     let rule = SessionParameter::token(at_cx(), dialogflow(), None);
     let request = Request::new(&[], cx(&json!(ISSUER.token(&dialogflow_claims()))).to_string());
     assert_eq!(reason(rule.check(&request.view(), &KeySets::empty(1))), "keys_unavailable");
@@ -149,7 +149,7 @@ fn a_token_without_keys_may_pass_later() {
 }
 
 #[test]
-fn a_body_that_cannot_be_read_proves_nothing() {
+fn a_body_that_is_not_json_is_refused() {
     let body = cx(&json!("open sesame")).to_string();
     for end in 0..body.len() {
         assert_eq!(outcome(&known(), &Request::new(&[], &body[..end])), "body_not_json", "{end} bytes");
@@ -164,14 +164,14 @@ fn a_body_that_cannot_be_read_proves_nothing() {
 }
 
 #[test]
-fn refusals_do_not_repeat_the_parameter() {
+fn refusals_do_not_quote_the_parameter() {
     let request = Request::new(&[], cx(&json!("almost open sesame")).to_string());
     let unproven = known().check(&request.view(), &KeySets::default()).unwrap_err();
     assert!(!unproven.refusal.detail.contains("sesame"), "{}", unproven.refusal);
 }
 
 #[test]
-fn a_rule_has_secrets() {
+fn a_rule_needs_secrets() {
     let error = SessionParameter::secret(at_cx(), Vec::new()).unwrap_err();
     assert_eq!(error, SessionParameterError::Secrets { count: 0 });
     let many: Vec<_> = (0..9).map(|_| secret("a")).collect();

@@ -1,15 +1,15 @@
-//! The form of a body signature, in the terms of a configuration file.
+//! The form of a body signature, in the terms of the configuration file.
 //!
-//! Owns the words for where a signature stands and how it is written, and what is wrong with them. Must not judge requests.
+//! Owns the place, the encoding and the hash of a signature, and the errors of a form. Must not judge requests.
 
 use data_encoding::{BASE64, BASE64URL_NOPAD, HEXLOWER_PERMISSIVE};
 use ring::hmac;
 
 use super::{MAX_SECRETS, MAX_TOLERANCE_SECONDS};
-use crate::auth::message::TemplateError;
+use crate::auth::message_template::TemplateError;
 use crate::auth::secret::SecretError;
 
-/// The general form of an HMAC over a request, in the terms of a configuration file.
+/// The general form of an HMAC over a request.
 ///
 /// | sender | header | separator | prefix | encoding | message | timestamp |
 /// | --- | --- | --- | --- | --- | --- | --- |
@@ -21,37 +21,37 @@ use crate::auth::secret::SecretError;
 pub struct HmacForm {
     /// The header field with the signatures.
     pub header: String,
-    /// What separates several values in it; `None` where the whole field is one value. ASCII.
+    /// The separator of several values in it, an ASCII character; `None` if the whole field is one value.
     pub separator: Option<char>,
-    /// What a value begins with; values that begin otherwise are ignored. May be empty.
+    /// The prefix of a signature. Values without it are ignored. May be empty.
     pub prefix: String,
-    /// How the bytes of a signature are written.
+    /// The encoding of the signature.
     pub encoding: Encoding,
-    /// The hash.
+    /// The hash of the HMAC.
     pub hash: HmacHash,
-    /// What is signed: text in which `{body}`, `{timestamp}`, `{id}`, `{method}` and `{path}` stand for their bytes.
+    /// The signed message: text in which `{body}`, `{timestamp}`, `{id}`, `{method}` and `{path}` stand for their bytes.
     pub message: String,
-    /// Where `{timestamp}` stands. Must be given if and only if the message has it.
+    /// The place of `{timestamp}`. Given if and only if the message has `{timestamp}`.
     pub timestamp: Option<TimestampPlace>,
-    /// How far the timestamp may be from now, in seconds, before or after; 1 to 86,400.
+    /// The largest difference between the timestamp and now, before or after, in seconds, 1 to 86,400.
     pub tolerance_seconds: u64,
-    /// The header field with `{id}`. Must be given if and only if the message has it.
+    /// The header field with `{id}`. Given if and only if the message has `{id}`.
     pub id_header: Option<String>,
 }
 
-/// Where a timestamp stands; whole seconds since 1970, in digits.
+/// The place of a timestamp, which is written as whole seconds since 1970, in digits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TimestampPlace {
-    /// In a header field of its own.
+    /// The whole of this header field.
     Header(String),
-    /// Among the signatures, as the value with this prefix.
+    /// The value with this prefix, among the values of the signature field.
     Value(String),
 }
 
-/// How signature bytes are written.
+/// The encoding of a signature's bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Encoding {
-    /// Hexadecimal, of either case.
+    /// Hexadecimal, in upper or lower case.
     #[default]
     Hex,
     /// Base64 with padding (RFC 4648, section 4).
@@ -60,7 +60,7 @@ pub enum Encoding {
     Base64Url,
 }
 
-/// The hash of an HMAC. SHA-1 is not offered: every sender that had it has SHA-256 too.
+/// The hash of an HMAC. Not SHA-1: every sender that used it offers SHA-256 too.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum HmacHash {
     /// SHA-256.
@@ -72,56 +72,54 @@ pub enum HmacHash {
     Sha512,
 }
 
-/// Why a configuration makes no signature rule.
+/// Why a form is not a signature rule.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SignatureRuleError {
     /// Not a header field name.
-    #[error("\"{name}\" is not the name of a header field")]
+    #[error("\"{name}\" is not a header field name; write one without spaces or a colon, such as \"x-signature\"")]
     HeaderName {
         /// The text.
         name: String,
     },
-    /// A separator that is no ASCII character.
-    #[error("the separator {separator:?} is not an ASCII character")]
+    /// A separator that is not an ASCII character.
+    #[error("the separator {separator:?} is not an ASCII character; write one, such as \",\"")]
     Separator {
         /// The character.
         separator: char,
     },
-    /// The message template is wrong.
+    /// An error of the message template.
     #[error("message: {0}")]
     Template(#[from] TemplateError),
-    /// A piece of the message without a place, or a place without a piece.
-    #[error("the message has {{{piece}}} and its place is not given, or the other way round")]
+    /// A piece of the message without its header field, or a header field without its piece.
+    #[error("{{{piece}}} in message and the place of the {piece} go together; write both, or neither")]
     Unplaced {
         /// `id` or `timestamp`.
         piece: &'static str,
     },
-    /// Out of bounds.
-    #[error(
-        "a tolerance of {seconds} s; 1 to {MAX_TOLERANCE_SECONDS} are allowed, and 300 is what most senders document"
-    )]
+    /// A tolerance out of bounds.
+    #[error("tolerance_s = {seconds} is out of bounds; write 1 to {MAX_TOLERANCE_SECONDS} (most senders document 300)")]
     Tolerance {
-        /// What was given.
+        /// The tolerance, in seconds.
         seconds: u64,
     },
-    /// None, or too many.
-    #[error("{count} secrets; there must be 1 to {MAX_SECRETS}")]
+    /// No secrets, or too many.
+    #[error("{count} secrets; write 1 to {MAX_SECRETS}")]
     Secrets {
-        /// How many.
+        /// The number of secrets.
         count: usize,
     },
-    /// One of them is wrong.
+    /// An error of one secret.
     #[error("secret {index}: {error}")]
     Secret {
-        /// Which, from 0.
+        /// The index of the secret, from 0.
         index: usize,
-        /// What is wrong.
+        /// The error.
         error: SecretError,
     },
 }
 
 impl Encoding {
-    /// Decodes into `buffer`; `None` where `text` is not in this encoding or does not fit.
+    /// Decodes `text` into `buffer`; `None` if `text` does not have this encoding, or the result does not fit.
     pub(in crate::auth) fn decode<'buffer>(self, text: &[u8], buffer: &'buffer mut [u8]) -> Option<&'buffer [u8]> {
         let encoding = match self {
             Self::Hex => &HEXLOWER_PERMISSIVE,

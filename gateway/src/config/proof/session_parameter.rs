@@ -1,34 +1,35 @@
-//! `session_parameter`: where it stands in the body, and what it must be.
+//! `session_parameter`: the place of the parameter in the body, and its expected value.
 //!
-//! Owns its keys. What they mean is `auth::session`'s.
+//! Owns its keys. Must not judge bodies: `auth::session_parameter` does.
 
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::problem::ProofProblem;
 use super::secret::{self, RawSecret};
-use super::signature::{RawEncoding, meaningless};
+use super::signature::{RawEncoding, report_no_effect};
 use super::token::{self, RawToken};
-use crate::config::document::{self, Report};
-use crate::config::error::Problem;
+use crate::config::document;
+use crate::config::error::{Problem, ProofProblem};
 use crate::config::key_source::KeySources;
-use hookgate_core::auth::pointer::PointerError;
-use hookgate_core::auth::session::SessionParameterError;
+use crate::config::report::Report;
+use hookgate_core::auth::json_pointer::JsonPointerError;
+use hookgate_core::auth::session_parameter::SessionParameterError;
 use hookgate_core::auth::{JsonPointer, SessionParameter};
 
-/// What stands in a pointer for the name of the parameter.
+/// The placeholder in a pointer for the name of the parameter.
 const NAME: &str = "{name}";
 
-/// The line that completes what a preset says, for people.
+/// The line that completes a preset's proof, for a message.
 pub(super) const COMPLETION: &str =
     "session_parameter = { name = \"webhook_token\", secrets = [{ file = \"session.secret\" }] }";
 
-const WRITE_NAME: &str = "name = \"webhook_token\": what your server calls the parameter that it puts into the session";
+const WRITE_NAME: &str = "name = \"webhook_token\": the name of the parameter that your server puts into the session";
 const WRITE_POINTER: &str =
-    "pointer = \"/sessionInfo/parameters/webhook_token\": where the parameter stands in the body";
-const WRITE_SESSION_POINTER: &str = "session_pointer = \"/sessionInfo/session\": where the session's name stands";
+    "pointer = \"/sessionInfo/parameters/webhook_token\": the place of the parameter in the body";
+const WRITE_SESSION_POINTER: &str =
+    "session_pointer = \"/sessionInfo/session\": the place of the session's name in the body";
 
-/// `session_parameter` as it stands in the file.
+/// `session_parameter`, as written in the file.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct RawSessionParameter {
@@ -45,10 +46,10 @@ pub(in crate::config) struct RawSessionParameter {
 }
 
 impl RawSessionParameter {
-    /// These fields, and where there are none those of a preset.
+    /// These fields; a field that is absent is taken from `preset`.
     pub(super) fn over(self, preset: &Self) -> Self {
         let preset = preset.clone();
-        // What a preset says about sessions is there for the parameters that depend on them.
+        // Only an HMAC or a token depends on the session; `secrets` do not.
         let session_pointer = preset.session_pointer.filter(|_| self.secrets.is_none());
         Self {
             name: self.name.or(preset.name),
@@ -61,13 +62,13 @@ impl RawSessionParameter {
         }
     }
 
-    /// Where it stands, for people.
+    /// The place of the parameter, for `hookgate providers`.
     pub(super) fn describe(&self) -> &str {
         self.pointer.as_ref().map_or("a place that you name", |pointer| pointer.get_ref())
     }
 }
 
-/// Parses a session parameter; what is wrong is reported.
+/// Parses a session parameter; reports errors.
 pub(super) fn parse(
     raw: &Spanned<RawSessionParameter>,
     sources: &mut KeySources<'_>,
@@ -77,12 +78,12 @@ pub(super) fn parse(
     let pointer = place(raw, report);
     let session = fields.session_pointer.as_ref().map(|text| pointer_at(text, text.get_ref(), report));
     if let (Some(at), None) = (&fields.encoding, &fields.hmac_secrets) {
-        meaningless([at.span()], "without hmac_secrets", report);
+        report_no_effect([at.span()], "without hmac_secrets", report);
     }
     let result = match (&fields.secrets, &fields.hmac_secrets, &fields.token) {
         (Some(secrets), None, None) => {
             let session = fields.session_pointer.as_ref().map(Spanned::span);
-            meaningless(session, "beside secrets, which are the same in every session", report);
+            report_no_effect(session, "with secrets, which are the same in every session", report);
             let secrets = secret::secrets(secrets, report);
             SessionParameter::secret(pointer?, secrets?)
         }
@@ -101,14 +102,14 @@ pub(super) fn parse(
         }
         _ => {
             let keys = ["hmac_secrets", "token"];
-            report.missing_all(raw, "secrets", &keys, ProofProblem::Parameter.into());
+            report.missing_one_of(raw, "secrets", &keys, ProofProblem::Parameter.into());
             return None;
         }
     };
     result.map_err(|error: SessionParameterError| report.error(raw, ProofProblem::from(error).into())).ok()
 }
 
-/// Where the parameter stands, its name put in.
+/// The pointer to the parameter, with its name in place of `{name}`.
 fn place(raw: &Spanned<RawSessionParameter>, report: &mut Report<'_>) -> Option<JsonPointer> {
     let fields = raw.get_ref();
     let Some(pointer) = &fields.pointer else {
@@ -122,7 +123,7 @@ fn place(raw: &Spanned<RawSessionParameter>, report: &mut Report<'_>) -> Option<
         }
         (None, false) => pointer_at(pointer, pointer.get_ref(), report),
         (Some(name), false) => {
-            meaningless([name.span()], "without {name} in pointer", report);
+            report_no_effect([name.span()], "without {name} in pointer", report);
             None
         }
         (Some(name), true) if name.get_ref().is_empty() => {
@@ -130,7 +131,7 @@ fn place(raw: &Spanned<RawSessionParameter>, report: &mut Report<'_>) -> Option<
             None
         }
         (Some(name), true) => {
-            // RFC 6901, section 3: what a name may not hold as it is.
+            // RFC 6901, section 3: "~" and "/" in a name are escaped.
             let escaped = name.get_ref().replace('~', "~0").replace('/', "~1");
             pointer_at(pointer, &pointer.get_ref().replace(NAME, &escaped), report)
         }
@@ -143,5 +144,5 @@ fn pointer_at(at: &Spanned<String>, text: &str, report: &mut Report<'_>) -> Opti
 
 /// Parses a JSON pointer.
 pub(super) fn parse_pointer(text: &str) -> Result<JsonPointer, Problem> {
-    JsonPointer::parse(text).map_err(|error: PointerError| ProofProblem::from(error).into())
+    JsonPointer::parse(text).map_err(|error: JsonPointerError| ProofProblem::from(error).into())
 }

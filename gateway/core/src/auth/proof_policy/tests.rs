@@ -1,4 +1,4 @@
-//! Tests of the policy: combination, precedence of refusals, replay, what is shown to whom.
+//! Tests of the policy: combination, precedence of refusals, replay rules, labels and challenges.
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
@@ -8,7 +8,7 @@ use super::*;
 use crate::auth::testing::{
     ISSUER, Issuer, NOW, Request, SOURCE, at, dialogflow, dialogflow_claims, published, reason, secret,
 };
-use crate::auth::{HmacForm, JsonPointer, ReplayKey, signature};
+use crate::auth::{DeliveryId, HmacForm, JsonPointer, body_signature};
 
 fn pagerduty(secrets: &[&str]) -> BodySignature {
     BodySignature::pagerduty(&secrets.iter().map(|text| secret(text)).collect::<Vec<_>>()).unwrap()
@@ -21,7 +21,7 @@ fn parameter() -> SessionParameter {
 
 const BODY: &str = r#"{"sessionInfo":{"session":"s","parameters":{"key":"open sesame"}}}"#;
 
-/// A request with the proofs that are named: `token`, `bad-token`, `parameter`, `signature`, `bad-signature`.
+/// A request with the named proofs: `token`, `bad-token`, `parameter`, `signature`, `bad-signature`.
 fn request(proofs: &[&str]) -> Request {
     let body = if proofs.contains(&"parameter") { BODY } else { "{}" };
     let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, b"s3cret");
@@ -66,7 +66,7 @@ fn one_signature() -> Clause {
 }
 
 #[test]
-fn the_certificate_alone_suffices_where_nothing_is_demanded() {
+fn the_certificate_alone_suffices_without_proofs() {
     check(&ProofPolicy::certificate_alone(), &[], "certificate");
 }
 
@@ -81,7 +81,7 @@ fn all_demands_every_proof() {
 }
 
 #[test]
-fn any_takes_one_and_tells_of_the_proof_that_was_attempted() {
+fn any_accepts_one_and_reports_an_attempted_proof_first() {
     let policy = ProofPolicy::any(vec![one_token(), one_parameter(), one_signature()]).unwrap();
     check(&policy, &["token"], "certificate, token");
     check(&policy, &["bad-token", "parameter"], "certificate, session-parameter");
@@ -92,7 +92,7 @@ fn any_takes_one_and_tells_of_the_proof_that_was_attempted() {
 }
 
 #[test]
-fn a_failure_that_keys_may_cure_is_told_before_all_others() {
+fn a_failure_that_newer_keys_could_cure_is_reported_first() {
     let policy = ProofPolicy::any(vec![one_signature(), one_token()]).unwrap();
     let request = request(&["token", "bad-signature"]);
     let guard = Arc::new(ReplayGuard::new(64));
@@ -119,23 +119,23 @@ fn clauses_nest_once() {
 }
 
 #[test]
-fn what_would_admit_everybody_is_no_policy() {
-    assert_eq!(ProofPolicy::all(Vec::new()).unwrap_err(), PolicyError::Empty);
-    assert_eq!(ProofPolicy::any(Vec::new()).unwrap_err(), PolicyError::Empty);
-    assert_eq!(ProofPolicy::all(vec![Clause::All(Vec::new())]).unwrap_err(), PolicyError::Empty);
-    assert_eq!(ProofPolicy::any(vec![one_token(), Clause::Any(Vec::new())]).unwrap_err(), PolicyError::Empty);
+fn empty_and_oversized_lists_are_refused() {
+    assert_eq!(ProofPolicy::all(Vec::new()).unwrap_err(), ProofPolicyError::Empty);
+    assert_eq!(ProofPolicy::any(Vec::new()).unwrap_err(), ProofPolicyError::Empty);
+    assert_eq!(ProofPolicy::all(vec![Clause::All(Vec::new())]).unwrap_err(), ProofPolicyError::Empty);
+    assert_eq!(ProofPolicy::any(vec![one_token(), Clause::Any(Vec::new())]).unwrap_err(), ProofPolicyError::Empty);
     let many = (0..9).map(|_| one_signature()).collect();
-    assert_eq!(ProofPolicy::all(many).unwrap_err(), PolicyError::TooMany { count: 9 });
+    assert_eq!(ProofPolicy::all(many).unwrap_err(), ProofPolicyError::TooMany { count: 9 });
 }
 
-fn replay(keys: Vec<ReplayKey>, window_seconds: u64) -> ReplayRule {
+fn replay(keys: Vec<DeliveryId>, window_seconds: u64) -> ReplayRule {
     ReplayRule::new("pagerduty", keys, window_seconds, StatusCode::OK).unwrap()
 }
 
 #[test]
-fn a_delivery_is_taken_once_and_a_failed_one_again() {
+fn a_delivery_is_taken_once_and_a_failed_one_can_be_retried() {
     let policy = ProofPolicy::all(vec![one_signature()]).unwrap();
-    let policy = policy.with_replay(replay(vec![ReplayKey::SignedMessage], 600)).unwrap();
+    let policy = policy.with_replay(replay(vec![DeliveryId::SignedMessage], 600)).unwrap();
     let guard = Arc::new(ReplayGuard::new(64));
     let keys = KeySets::empty(0);
     let request = request(&["signature"]);
@@ -153,23 +153,23 @@ fn a_delivery_is_taken_once_and_a_failed_one_again() {
     assert_eq!(policy.duplicate_answer(), Some(StatusCode::OK));
 }
 
-/// The sender's clock is as far ahead as is tolerated, and the window as short as it may be.
+/// The sender's clock is ahead by the whole tolerance, and the window has the minimum length.
 #[test]
-fn no_delivery_is_forgotten_while_its_timestamp_is_good() {
+fn a_delivery_is_remembered_while_its_timestamp_is_accepted() {
     let form = HmacForm {
         header: "x-signature".to_owned(),
         separator: None,
         prefix: String::new(),
-        encoding: signature::Encoding::Hex,
-        hash: signature::HmacHash::Sha256,
+        encoding: body_signature::Encoding::Hex,
+        hash: body_signature::HmacHash::Sha256,
         message: "{timestamp}.{body}".to_owned(),
-        timestamp: Some(signature::TimestampPlace::Header("x-timestamp".to_owned())),
+        timestamp: Some(body_signature::TimestampPlace::Header("x-timestamp".to_owned())),
         tolerance_seconds: 300,
         id_header: None,
     };
     let signature = BodySignature::hmac(&form, &[secret("s3cret")]).unwrap();
     let policy = ProofPolicy::all(vec![Clause::One(Proof::Signature(signature))]).unwrap();
-    let policy = policy.with_replay(replay(vec![ReplayKey::SignedMessage], 600)).unwrap();
+    let policy = policy.with_replay(replay(vec![DeliveryId::SignedMessage], 600)).unwrap();
     let timestamp = (NOW + 300).to_string();
     let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, b"s3cret");
     let tag = data_encoding::HEXLOWER.encode(ring::hmac::sign(&key, format!("{timestamp}.{{}}").as_bytes()).as_ref());
@@ -191,9 +191,9 @@ fn no_delivery_is_forgotten_while_its_timestamp_is_good() {
 }
 
 #[test]
-fn a_request_that_proves_nothing_is_not_remembered() {
+fn a_refused_request_is_not_remembered() {
     let policy = ProofPolicy::all(vec![one_signature()]).unwrap();
-    let id = ReplayKey::Header(HeaderName::from_static("x-webhook-id"));
+    let id = DeliveryId::Header(HeaderName::from_static("x-webhook-id"));
     let policy = policy.with_replay(replay(vec![id], 600)).unwrap();
     let guard = Arc::new(ReplayGuard::new(64));
     let mut forged = request(&["bad-signature"]);
@@ -204,12 +204,15 @@ fn a_request_that_proves_nothing_is_not_remembered() {
 
 #[test]
 fn replay_rules_must_fit_the_proofs() {
-    let rule = || replay(vec![ReplayKey::SignedMessage], 600);
+    let rule = || replay(vec![DeliveryId::SignedMessage], 600);
     let unsigned = ProofPolicy::any(vec![one_signature(), one_token()]).unwrap();
-    assert_eq!(unsigned.with_replay(rule()).unwrap_err(), PolicyError::NotAlwaysSigned);
+    assert_eq!(unsigned.with_replay(rule()).unwrap_err(), ProofPolicyError::NotAlwaysSigned);
     let standard = BodySignature::standard_webhooks(&[secret("whsec_MTIzNDU2Nzg5MDEyMzQ1Ng==")], 301).unwrap();
     let policy = ProofPolicy::all(vec![Clause::One(Proof::Signature(standard))]).unwrap();
-    assert_eq!(policy.with_replay(rule()).unwrap_err(), PolicyError::WindowTooShort { window: 600, tolerance: 301 });
+    assert_eq!(
+        policy.with_replay(rule()).unwrap_err(),
+        ProofPolicyError::WindowTooShort { window: 600, tolerance: 301 }
+    );
 }
 
 #[test]
@@ -220,14 +223,14 @@ fn challenges_follow_rfc_6750() {
         "Bearer realm=\"hookgate\", error=\"invalid_token\", error_description=\"The token has expired\""
     );
     for reject in Reject::ALL {
-        // RFC 9110, section 15.5.2: a 401 has a challenge; and a title must not break out of its quotes.
+        // RFC 9110, section 15.5.2: a 401 has a challenge. A title must not end the quoted string.
         assert_eq!(challenge(*reject).is_some(), reject.row().status == 401, "{reject:?}");
         assert!(!reject.row().title.contains(['"', '\\']));
     }
 }
 
 #[test]
-fn labels_name_what_the_bits_say() {
+fn labels_match_their_bits() {
     for bits in 0..8 {
         let labels = Kinds::LABELS[usize::from(bits)];
         for (bit, label) in
@@ -239,12 +242,12 @@ fn labels_name_what_the_bits_say() {
 }
 
 #[test]
-fn nothing_prints_a_secret() {
+fn a_policy_does_not_print_secrets() {
     let hmac = SessionParameter::hmac(
         JsonPointer::parse("/a").unwrap(),
         JsonPointer::parse("/b").unwrap(),
         &[secret("s3cret")],
-        signature::Encoding::Hex,
+        body_signature::Encoding::Hex,
     );
     let clauses = vec![one_signature(), one_parameter(), Clause::One(Proof::SessionParameter(hmac.unwrap()))];
     let policy = ProofPolicy::all(clauses).unwrap();

@@ -1,10 +1,10 @@
-//! Signatures over the body: HMAC in every form that webhook senders use, and ed25519 as Standard Webhooks has it.
+//! Signatures over the body: HMAC in the forms that webhook senders use, and the ed25519 of Standard Webhooks.
 //!
-//! Owns where signatures stand, what they cover, and their comparison. Works on the raw bytes that arrived, before anything
-//! parses them. Must not remember deliveries: `replay` does.
+//! Owns the place of signatures, the message that they cover, and their comparison. Works on the raw bytes of the body, before any
+//! parser does. Must not remember deliveries: `replay` does.
 //!
-//! `ring` keeps an HMAC key as the state of two hashes, which it does not wipe when dropped; a reader of this process'
-//! memory is outside of what [`Secret`] defends against.
+//! `ring` keeps an HMAC key as the state of two hashes, and does not zero it when it is dropped. [`Secret`] does not protect
+//! against a reader of this process's memory.
 
 mod form;
 
@@ -15,31 +15,31 @@ use rustls_pki_types::UnixTime;
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
-use super::message::{MessageParts, MessageTemplate};
-use super::request::{RequestView, only_field};
+use super::message_template::{MessageParts, MessageTemplate};
+use super::request_view::{RequestView, only_field};
 use super::secret::{Secret, SecretError};
 use crate::reject::{Refusal, Reject};
 
 pub use form::{Encoding, HmacForm, HmacHash, SignatureRuleError, TimestampPlace};
 
-/// Most signatures in one request that are looked at; a request with more is malformed. Senders put one for each secret, and
-/// have two secrets at most while one is being replaced.
+/// Most values in the signature field; a request with more is malformed. Senders write one for each secret, and have at most two
+/// secrets, during a rotation.
 const MAX_VALUES: usize = 16;
 
-/// Most secrets of one rule: each costs a hash over the body.
+/// Most secrets of one rule. Each costs a hash over the body.
 const MAX_SECRETS: usize = 8;
 
-/// Longest tolerance, in seconds: a day. Longer, a timestamp protects from nothing.
+/// Longest tolerance, in seconds: a day. With a longer one, a timestamp does not protect against replay.
 const MAX_TOLERANCE_SECONDS: u64 = 86_400;
 
 /// RFC 8032, section 5.1.6.
 const ED25519_SIGNATURE_BYTES: usize = 64;
 
-/// Longest signature in bytes: ed25519, and HMAC-SHA-512.
+/// Longest signature, in bytes: ed25519 and HMAC-SHA-512.
 const MAX_SIGNATURE_BYTES: usize = 64;
 
-/// A rule for signatures over the body. Any configured secret and any value of the request may match, so that both sides can
-/// replace a secret without losing deliveries.
+/// A rule for signatures over the body. One configured secret must match one value of the request, so that both sides can replace a
+/// secret without losing a delivery.
 #[derive(Debug)]
 pub struct BodySignature {
     header: HeaderName,
@@ -76,11 +76,11 @@ enum Place {
 }
 
 impl BodySignature {
-    /// A rule of the general form, with every secret that the sender may sign with.
+    /// A rule of the general form. `secrets` are those that the sender may sign with.
     ///
     /// # Errors
     ///
-    /// Where the form is contradictory or proves nothing, or there are no secrets or more than 8.
+    /// If the form contradicts itself or does not cover the body, or if there are no secrets, or more than 8.
     pub fn hmac(form: &HmacForm, secrets: &[Secret]) -> Result<Self, SignatureRuleError> {
         if secrets.is_empty() || secrets.len() > MAX_SECRETS {
             return Err(SignatureRuleError::Secrets { count: secrets.len() });
@@ -128,12 +128,12 @@ impl BodySignature {
         })
     }
 
-    /// PagerDuty's form: `X-PagerDuty-Signature: v1=<hex>,v1=<hex>`, HMAC-SHA-256 over the body, no timestamp (PagerDuty
-    /// developer documentation, "Verifying Signatures").
+    /// The form of PagerDuty: `X-PagerDuty-Signature: v1=<hex>,v1=<hex>`, HMAC-SHA-256 over the body, without a timestamp
+    /// (PagerDuty developer documentation, "Verifying Signatures").
     ///
     /// # Errors
     ///
-    /// Where there are no secrets or more than 8.
+    /// If there are no secrets, or more than 8.
     pub fn pagerduty(secrets: &[Secret]) -> Result<Self, SignatureRuleError> {
         let form = HmacForm {
             header: "x-pagerduty-signature".to_owned(),
@@ -149,14 +149,15 @@ impl BodySignature {
         Self::hmac(&form, secrets)
     }
 
-    /// The form of Standard Webhooks: `webhook-id`, `webhook-timestamp`, and in `webhook-signature`, separated by spaces,
-    /// `v1,` HMAC-SHA-256 or `v1a,` ed25519, in base64, over `{id}.{timestamp}.{body}`.
+    /// The form of Standard Webhooks: the fields `webhook-id`, `webhook-timestamp` and `webhook-signature`. The last has values
+    /// separated by spaces: `v1,` with an HMAC-SHA-256 or `v1a,` with an ed25519 signature, in base64, over
+    /// `{id}.{timestamp}.{body}`.
     ///
-    /// Each of `keys` is the text that senders show: `whsec_…` is an HMAC secret in base64, `whpk_…` an ed25519 public key.
+    /// Each of `keys` is the text that the sender shows: `whsec_…` is an HMAC secret in base64, `whpk_…` an ed25519 public key.
     ///
     /// # Errors
     ///
-    /// Where there are no keys or more than 8, one is neither of both, or the tolerance is out of bounds.
+    /// If there are no keys, or more than 8, if a key has neither form, or if the tolerance is out of bounds.
     pub fn standard_webhooks(keys: &[Secret], tolerance_seconds: u64) -> Result<Self, SignatureRuleError> {
         if keys.is_empty() || keys.len() > MAX_SECRETS {
             return Err(SignatureRuleError::Secrets { count: keys.len() });
@@ -182,58 +183,60 @@ impl BodySignature {
         })
     }
 
-    /// How far a signed timestamp may be from now, in seconds; `None` where none is signed.
+    /// The largest difference between the signed timestamp and now, in seconds; `None` if no timestamp is signed.
     #[must_use]
     pub fn tolerance_seconds(&self) -> Option<u64> {
         self.timestamp.as_ref().map(|rule| rule.tolerance_seconds)
     }
 
-    /// Judges the signatures of a request. Allocates nothing, but for ed25519, which needs the signed bytes in one piece.
+    /// Judges the signatures of a request. Allocates for ed25519 only, which needs the signed bytes in one piece.
     ///
     /// # Errors
     ///
-    /// `signature_*`, or `timestamp_outside_window`.
+    /// `signature_*` or `timestamp_outside_window`.
     pub(super) fn check(&self, request: &RequestView<'_>) -> Result<(), Refusal> {
         let (values, parts) = self.parts(request)?;
         if let Some(rule) = &self.timestamp {
             rule.check(parts.timestamp, request.received_at)?;
         }
-        let mut seen = Seen::NoValue;
+        let mut nearest = Nearest::NoValue;
         for verifier in &self.verifiers {
-            seen = seen.max(verifier.check(self.split(values), &self.message, &parts));
-            if seen == Seen::Match {
+            nearest = nearest.max(verifier.check(self.split(values), &self.message, &parts));
+            if nearest == Nearest::Match {
                 return Ok(());
             }
         }
         let header = &self.header;
-        Err(match seen {
-            Seen::NoValue => {
-                let detail = format!("{header} holds no value of the expected form");
+        Err(match nearest {
+            Nearest::NoValue => {
+                let detail = format!("The field {header} has no value, or none with the expected prefix.");
                 Refusal::new(Reject::SignatureMalformed, detail)
             }
-            Seen::Undecodable => Refusal::new(
+            Nearest::Undecodable => Refusal::new(
                 Reject::SignatureMalformed,
-                format!("the signature in {header} is not encoded as expected"),
+                format!("The signature in the field {header} does not have the expected encoding and length."),
             ),
-            Seen::Mismatch | Seen::Match => {
-                let detail = format!("no signature in {header} was made with a configured secret over this body");
+            Nearest::Mismatch | Nearest::Match => {
+                let detail = format!(
+                    "No signature in the field {header} matches: the sender signed with another secret, or the request was altered."
+                );
                 Refusal::new(Reject::SignatureMismatch, detail)
             }
         })
     }
 
-    /// SHA-256 of what the signatures cover. The same however a request is signed and its signatures are written, so that
-    /// rewriting a signature does not make a delivery new.
+    /// The SHA-256 of the signed message. It does not depend on the secret or on how a signature is written, so a rewritten
+    /// signature does not make a delivery new.
     ///
     /// # Errors
     ///
-    /// Where the request lacks a piece of what is signed; not after [`BodySignature::check`] has passed.
+    /// If the request lacks a piece of the message. Does not happen after [`BodySignature::check`] has passed.
     pub(super) fn digest(&self, request: &RequestView<'_>) -> Result<digest::Digest, Refusal> {
         let (_, parts) = self.parts(request)?;
         Ok(self.message.digest(&parts))
     }
 
-    /// The signature field, and what the message is made of.
+    /// The signature field, and the variable pieces of the message.
     fn parts<'request>(
         &self,
         request: &RequestView<'request>,
@@ -249,13 +252,14 @@ impl BodySignature {
             None => b"",
         };
         if self.split(values).count() > MAX_VALUES {
-            let detail = format!("{} holds more than {MAX_VALUES} values", self.header);
+            let detail = format!("The field {} has more than {MAX_VALUES} values.", self.header);
             return Err(Refusal::new(Reject::SignatureMalformed, detail));
         }
         let (method, path) = (request.method.as_str().as_bytes(), request.path.as_bytes());
         let parts = MessageParts { id, timestamp, method, path, body: request.body };
         if self.message.is_ambiguous(&parts) {
-            return Err(Refusal::new(Reject::SignatureMalformed, "a signed part holds the separator that ends it"));
+            let detail = "The signed id, method or path contains the text that ends it in the signed message.";
+            return Err(Refusal::new(Reject::SignatureMalformed, detail));
         }
         Ok((values, parts))
     }
@@ -264,10 +268,13 @@ impl BodySignature {
         let mut found = self.split(values).filter_map(|value| value.strip_prefix(prefix));
         match (found.next(), found.next()) {
             (Some(timestamp), None) => Ok(timestamp),
-            (None, _) => Err(Refusal::new(Reject::SignatureMissing, format!("{} holds no timestamp", self.header))),
-            (Some(_), Some(_)) => {
-                Err(Refusal::new(Reject::SignatureMalformed, format!("{} holds more than one timestamp", self.header)))
+            (None, _) => {
+                Err(Refusal::new(Reject::SignatureMissing, format!("The field {} has no timestamp.", self.header)))
             }
+            (Some(_), Some(_)) => Err(Refusal::new(
+                Reject::SignatureMalformed,
+                format!("The field {} has more than one timestamp.", self.header),
+            )),
         }
     }
 
@@ -277,9 +284,9 @@ impl BodySignature {
     }
 }
 
-/// How near the values of a request came to matching, from afar to near.
+/// How near the values of a request came to a match, in ascending order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Seen {
+enum Nearest {
     NoValue,
     Undecodable,
     Mismatch,
@@ -292,10 +299,10 @@ impl Verifier {
         values: impl Iterator<Item = &'request [u8]> + Clone,
         message: &MessageTemplate,
         parts: &MessageParts<'_>,
-    ) -> Seen {
+    ) -> Nearest {
         let candidates = values.filter_map(|value| value.strip_prefix(&*self.prefix));
         if candidates.clone().next().is_none() {
-            return Seen::NoValue;
+            return Nearest::NoValue;
         }
         match &self.key {
             VerifierKey::Hmac(key) => {
@@ -313,39 +320,46 @@ impl Verifier {
         }
     }
 
-    /// The nearest of the candidates, of which only those of `length` bytes are given to `matches`.
+    /// The nearest of the candidates. Only those of `length` bytes are passed to `matches`.
     fn nearest<'request>(
         &self,
         candidates: impl Iterator<Item = &'request [u8]>,
         length: usize,
         matches: impl Fn(&[u8]) -> bool,
-    ) -> Seen {
+    ) -> Nearest {
         let judge = |candidate: &[u8]| {
-            // Base64 decodes into a multiple of three bytes before it takes the padding off.
+            // Base64 decodes into a multiple of three bytes, then removes the padding.
             let mut buffer = [0; MAX_SIGNATURE_BYTES + 2];
             match self.encoding.decode(candidate, &mut buffer) {
-                Some(presented) if presented.len() == length && matches(presented) => Seen::Match,
-                Some(presented) if presented.len() == length => Seen::Mismatch,
-                _ => Seen::Undecodable,
+                Some(presented) if presented.len() == length && matches(presented) => Nearest::Match,
+                Some(presented) if presented.len() == length => Nearest::Mismatch,
+                _ => Nearest::Undecodable,
             }
         };
-        candidates.map(judge).max().unwrap_or(Seen::NoValue)
+        candidates.map(judge).max().unwrap_or(Nearest::NoValue)
     }
 }
 
 impl TimestampRule {
     fn check(&self, timestamp: &[u8], now: UnixTime) -> Result<(), Refusal> {
-        // Digits alone: `parse` would take a sign, and what is compared must be what was signed. 12 digits last to year 33,658.
+        // Digits only: `parse` accepts a sign, and the compared number must be the signed one. 12 digits last until the year
+        // 33,658.
         let digits = (1..=12).contains(&timestamp.len()) && timestamp.iter().all(u8::is_ascii_digit);
         let seconds: u64 =
             std::str::from_utf8(timestamp).ok().filter(|_| digits).and_then(|text| text.parse().ok()).ok_or_else(
-                || Refusal::new(Reject::SignatureMalformed, "the signed timestamp is not a number of seconds"),
+                || {
+                    Refusal::new(
+                        Reject::SignatureMalformed,
+                        "The signed timestamp is not a whole number of seconds since 1970.",
+                    )
+                },
             )?;
         let now = now.as_secs();
         if now.abs_diff(seconds) > self.tolerance_seconds {
             let (distance, direction) = (now.abs_diff(seconds), if seconds < now { "past" } else { "future" });
             let detail = format!(
-                "the signed timestamp lies {distance} s in the {direction}, and {} are tolerated; do the clocks agree?",
+                "The signed timestamp is {distance} s in the {direction}, and the limit is {} s. Check the clocks of the \
+                 sender and of this host.",
                 self.tolerance_seconds
             );
             return Err(Refusal::new(Reject::TimestampOutsideWindow, detail));
@@ -354,11 +368,11 @@ impl TimestampRule {
     }
 }
 
-/// The only value of a header field that the signature needs.
+/// The value of a header field that the signature needs exactly once.
 fn field<'request>(request: &RequestView<'request>, name: &HeaderName) -> Result<&'request [u8], Refusal> {
     only_field(request.headers, name)
-        .map_err(|_| Refusal::new(Reject::SignatureMalformed, format!("{name} stands more than once")))?
-        .ok_or_else(|| Refusal::new(Reject::SignatureMissing, format!("the request has no {name}")))
+        .map_err(|_| Refusal::new(Reject::SignatureMalformed, format!("The request has more than one field {name}.")))?
+        .ok_or_else(|| Refusal::new(Reject::SignatureMissing, format!("The request has no field {name}.")))
 }
 
 fn header_name(text: &str) -> Result<HeaderName, SignatureRuleError> {
@@ -366,7 +380,7 @@ fn header_name(text: &str) -> Result<HeaderName, SignatureRuleError> {
 }
 
 fn standard_webhooks_key(key: &Secret) -> Result<Verifier, SecretError> {
-    const EXPECTED: &str = "a Standard Webhooks key: whsec_ and base64, or whpk_ and 32 bytes in base64";
+    const EXPECTED: &str = "a Standard Webhooks key; write whsec_ and base64, or whpk_ and 32 bytes in base64";
     let wrong = SecretError::Encoding { expected: EXPECTED };
     let decode = |text: &[u8]| {
         let unpadded = text.iter().rposition(|&byte| byte != b'=').map_or(&text[..0], |last| &text[..=last]);

@@ -1,4 +1,4 @@
-//! Tests of body signatures: the senders' published examples, tampering, rotation, clocks, headers.
+//! Tests of body signatures: published examples of senders, tampering, rotation, clocks, header fields.
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
@@ -85,7 +85,7 @@ fn standard_rule(keys: &[&str]) -> BodySignature {
 }
 
 #[test]
-fn the_general_form_expresses_what_senders_publish() {
+fn the_general_form_verifies_the_examples_of_senders() {
     let (signature, body) = GITHUB_EXAMPLE;
     check(&github(), &Request::new(&[("x-hub-signature-256", signature)], body), "ok");
     check(&github(), &Request::new(&[("x-hub-signature-256", &signature.to_uppercase())], body), "signature_malformed");
@@ -95,7 +95,7 @@ fn the_general_form_expresses_what_senders_publish() {
     check(&slack(), &Request::new(&headers, body).at(1_531_420_618), "ok");
     check(&slack(), &Request::new(&headers, body), "timestamp_outside_window");
 
-    // Stripe publishes the form and no example that verifies: `t=1492774577,v1=5257a8…,v0=6ffbb5…`.
+    // Stripe documents the form, without an example that verifies: `t=1492774577,v1=5257a8…,v0=6ffbb5…`.
     let tag = hex_hmac("whsec_test", &format!("{NOW}.{{}}"));
     let value = format!("t={NOW},v1={tag},v0={}", "6".repeat(64));
     check(&stripe(&["whsec_test"]), &Request::new(&[("stripe-signature", &value)], "{}"), "ok");
@@ -123,7 +123,7 @@ fn verifies_the_vector_of_standard_webhooks() {
 }
 
 #[test]
-fn the_bytes_of_an_id_cannot_move_into_the_body() {
+fn bytes_of_an_id_cannot_move_into_the_body() {
     let key = hmac::Key::new(hmac::HMAC_SHA256, b"1234567890123456");
     let rule = standard_rule(&["whsec_MTIzNDU2Nzg5MDEyMzQ1Ng=="]);
     let tag = hmac::sign(&key, b"a.1614265330.1614265330.{}");
@@ -144,7 +144,7 @@ fn ed25519_verifies_beside_hmac() {
     check(&rule, &standard(&format!("{STANDARD_SIGNATURE} {}", sign(&message)), STANDARD_BODY), "ok");
     check(&rule, &standard(&sign(&message), "{}"), "signature_mismatch");
     check(&rule, &standard(STANDARD_SIGNATURE, STANDARD_BODY), "signature_malformed");
-    // The signature of one kind under the name of the other.
+    // A signature of one kind with the prefix of the other.
     check(&rule, &standard(&sign(&message).replace("v1a,", "v1,"), STANDARD_BODY), "signature_malformed");
     check(&rule, &standard(&STANDARD_SIGNATURE.replace("v1,", "v1a,"), STANDARD_BODY), "signature_malformed");
     let both = standard_rule(&[STANDARD_SECRET, &public]);
@@ -200,7 +200,7 @@ fn every_altered_byte_is_noticed() {
 
 #[test]
 fn a_signature_covers_the_bytes_as_sent() {
-    // gzip of nothing in particular, invalid as UTF-8: a signature is over bytes, whatever they say of themselves.
+    // Begins as gzip does, and is not UTF-8: a signature covers the bytes, not their meaning.
     let body = [0x1f, 0x8b, 0x08, 0x00, 0xff, 0x00, 0x0a];
     let key = hmac::Key::new(hmac::HMAC_SHA256, b"It's a Secret to Everybody");
     let value = format!("sha256={}", HEXLOWER.encode(hmac::sign(&key, &body).as_ref()));
@@ -212,7 +212,7 @@ fn a_signature_covers_the_bytes_as_sent() {
 }
 
 #[test]
-fn what_is_signed_stands_once() {
+fn signed_fields_must_be_unique() {
     let (signature, body) = GITHUB_EXAMPLE;
     let twice = [("x-hub-signature-256", signature), ("x-hub-signature-256", signature)];
     check(&github(), &Request::new(&twice, body), "signature_malformed");
@@ -232,7 +232,7 @@ fn what_is_signed_stands_once() {
 }
 
 #[test]
-fn a_timestamp_may_be_off_by_the_tolerance_and_no_more() {
+fn a_timestamp_is_accepted_up_to_the_tolerance() {
     let judge = |timestamp: &str| {
         let tag = hex_hmac("a", &format!("{timestamp}.{{}}"));
         let value = format!("t={timestamp},v1={tag}");
@@ -288,7 +288,7 @@ fn method_and_path_can_be_signed() {
 }
 
 #[test]
-fn a_digest_is_of_what_is_signed_and_not_of_the_signature() {
+fn the_digest_covers_the_message_and_not_the_signature() {
     let rule = BodySignature::pagerduty(&secrets(&["new", "old"])).unwrap();
     let digest = |value: &str, body: &str| {
         rule.digest(&Request::new(&[("x-pagerduty-signature", value)], body).view()).unwrap().as_ref().to_vec()
@@ -301,7 +301,7 @@ fn a_digest_is_of_what_is_signed_and_not_of_the_signature() {
 }
 
 #[test]
-fn refuses_rules_that_prove_nothing() {
+fn refuses_rules_that_do_not_prove_the_body() {
     let error = |form: &HmacForm, texts: &[&str]| BodySignature::hmac(form, &secrets(texts)).unwrap_err();
     let plain = form("X-Signature", "", "{body}");
     assert_eq!(error(&plain, &[]), SignatureRuleError::Secrets { count: 0 });

@@ -1,0 +1,92 @@
+//! The configured providers, their profiles, and which of them a server name can reach.
+//!
+//! Owns plain data, which `config` makes once and nothing changes. Must not verify anything. An empty policy admits no peer: a profile
+//! without trust anchors or without identity rules matches no chain, and `config` refuses to build one.
+
+use std::sync::Arc;
+
+use rustls_pki_types::{TrustAnchor, UnixTime};
+
+use super::revocation::RevocationLists;
+use super::rule::IdentityRule;
+
+/// The index of a provider in the configuration, from 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ProviderId(pub u16);
+
+/// `on_failure`: what happens when a peer's certificate is refused.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnFailure {
+    /// Complete the handshake, and answer each request with a problem document that explains the refusal.
+    #[default]
+    Respond,
+    /// Abort the handshake with the TLS alert of the reason.
+    Abort,
+}
+
+/// `extended_key_usage`: what this extension of the end entity and its issuers must allow (RFC 5280, section 4.2.1.12).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ExtendedKeyUsage {
+    /// If the extension is present, it must list id-kp-clientAuth. If it is absent, the certificate passes and counts as lenient.
+    #[default]
+    ClientAuth,
+    /// The end entity must have the extension with id-kp-clientAuth. If an issuer has the extension, it must list it too.
+    ClientAuthExplicit,
+    /// The extension is ignored. A certificate that `ClientAuth` would have refused counts as lenient.
+    Ignore,
+}
+
+/// One kind of certificate chain that a provider uses: trust anchors, depth, identity rules. While a provider changes its authority,
+/// it has two profiles.
+#[derive(Clone, Debug)]
+pub struct Profile {
+    /// Name within the provider, such as `digicert-global-root-g2`; `default` if the configuration gives none.
+    pub name: Arc<str>,
+    /// The trust anchors. The path may end at any of them. Never empty.
+    pub trust_anchors: Vec<TrustAnchor<'static>>,
+    /// notAfter of each trust anchor, in the same order, in seconds since 1970. For warnings only: no path depends on it.
+    pub trust_anchors_not_after: Vec<u64>,
+    /// The first second after the last day on which the provider documents this profile; `None` if no end is known. For warnings
+    /// only: the profile stays in force until the operator removes it.
+    pub overlap_ends: Option<UnixTime>,
+    /// Highest depth of the trust anchor on the verified path. The end entity is at depth 0, a trust anchor that issued it at 1,
+    /// and a trust anchor above one intermediate at 2. The documentation of nginx and of the providers counts in the same way.
+    /// OpenSSL (since 1.1.0) and BoringSSL count the intermediates only: their depth 1 is 2 here. A presented certificate that
+    /// is not on the path does not count.
+    pub verify_depth: u8,
+    /// The identity rules. At least one must match the end entity. Never empty.
+    pub identity: Vec<IdentityRule>,
+    /// What the extended key usage extension must allow.
+    pub extended_key_usage: ExtendedKeyUsage,
+    /// The revocation lists; `None` means that revocation is not checked.
+    pub revocation: Option<RevocationLists>,
+}
+
+/// A sender of webhooks, as the configuration defines it: a `[[provider]]`.
+#[derive(Clone, Debug)]
+pub struct Provider {
+    /// The configured name: metric label, and `X-Hookgate-Provider`.
+    pub name: Arc<str>,
+    /// The profiles. A chain that satisfies any of them proves the provider. Never empty.
+    pub profiles: Vec<Profile>,
+    /// What happens when a certificate of this provider is refused.
+    pub on_failure: OnFailure,
+}
+
+/// The providers that the routes of one server name admit. A peer at this server name is verified for these providers only.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scope {
+    /// Unique among the different scopes of a snapshot; part of the cache key.
+    pub id: u32,
+    /// Ascending, without duplicates. An empty scope admits no peer.
+    pub providers: Vec<ProviderId>,
+}
+
+/// Bounds on a presented chain, which limit what a hostile chain can cost. They are checked before the cache is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ChainLimits {
+    /// `max_presented_certificates`: most certificates in a chain.
+    pub max_certificates: usize,
+    /// `max_presented_bytes`: most bytes of DER in all of them.
+    pub max_bytes: usize,
+}
