@@ -1,11 +1,11 @@
-//! `cargo xtask check`: what a change must pass before it is worth a whole test run. No root, and nothing is installed.
+//! `cargo xtask check`: the quick checks of a change. Needs no root, and installs nothing.
 
 use anyhow::Result;
 
 use crate::command::step;
 use crate::{rooms, setup, test};
 
-/// Checks format, rooms, lints and unit tests, the fastest first.
+/// Checks format, rooms, lints and unit tests, in order of duration.
 ///
 /// # Errors
 ///

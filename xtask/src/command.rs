@@ -1,4 +1,4 @@
-//! Running other programs from the root of the workspace, visibly.
+//! Running other programs in the root of the workspace, and printing their command lines.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -10,26 +10,26 @@ pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies in the workspace")
 }
 
-/// Where Cargo puts what it builds.
+/// The target directory of Cargo.
 pub(crate) fn target() -> Result<PathBuf> {
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
     Ok(std::path::absolute(target)?)
 }
 
-/// Where the Cargo is that runs this command, so that every step uses the same toolchain.
+/// The path of the Cargo that runs this command, so that every step uses the same toolchain.
 pub(crate) fn cargo_path() -> PathBuf {
     std::env::var_os("CARGO").map_or_else(|| PathBuf::from("cargo"), PathBuf::from)
 }
 
-/// Cargo, with the environment of whoever runs this command.
+/// Cargo, with the environment that the user gave to this command.
 pub(crate) fn cargo() -> Command {
     let mut command = Command::new(cargo_path());
     without_package(&mut command);
     command
 }
 
-/// Takes out of the environment what `cargo run` says about the package of this command. Build scripts such as ring's read the same
-/// variables, and Cargo would build their packages again whenever it runs without them.
+/// Removes the variables with which `cargo run` describes the package of this command. Build scripts such as ring's read variables of the
+/// same names, and Cargo would build their packages again after each run without them.
 pub(crate) fn without_package(command: &mut Command) {
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy();
@@ -39,8 +39,8 @@ pub(crate) fn without_package(command: &mut Command) {
     }
 }
 
-/// Builds all tests and all programs, each dependency once: with one package or kind of target alone, Cargo would choose other
-/// features for some, and build those again.
+/// Builds all tests and all programs, and each dependency once. With one package or one kind of target alone, Cargo would enable other
+/// features of some dependencies, and build those again.
 pub(crate) const BUILD_FOR_TESTS: [&str; 4] = ["build", "--workspace", "--tests", "--bins"];
 
 /// Whether `program` is in a directory of `PATH`. Starts no process.

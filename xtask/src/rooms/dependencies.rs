@@ -1,14 +1,13 @@
-//! Which crate must not depend on which, by its manifest.
+//! Dependencies that a crate must not have in its manifest.
 //!
-//! Only direct dependencies count, without those of tests: what a crate cannot name in its source, its manifest does not list.
+//! Only direct dependencies count, because a crate can name no others. Those of tests do not count.
 
 use anyhow::{Context, Result};
 use toml::{Table, Value};
 
 use super::layout::File;
 
-/// What a crate must not depend on: its folder, the dependency, and the features that are forbidden. Without features, the
-/// dependency is forbidden as a whole.
+/// A crate's folder, a dependency, and the forbidden features of it. Without features, the dependency itself is forbidden.
 const FORBIDDEN: &[(&str, &str, &[&str])] = &[
     ("gateway/core", "tokio", &[]),
     ("gateway/core", "tokio-uring", &[]),
@@ -20,7 +19,7 @@ const FORBIDDEN: &[(&str, &str, &[&str])] = &[
     ("gateway/core", "io-uring", &[]),
 ];
 
-/// What contradicts [`FORBIDDEN`]. With `is_required`, a listed crate that is not there is a problem too.
+/// Returns what contradicts [`FORBIDDEN`]. With `is_required`, a listed crate that does not exist is a problem too.
 pub(super) fn check(files: &[File], is_required: bool) -> Result<Vec<String>> {
     let read = |path: &str| -> Result<Option<Table>> {
         let Some(file) = files.iter().find(|file| file.path == path) else { return Ok(None) };

@@ -1,40 +1,38 @@
-//! The files of a crate against its table: who names whom, where each file belongs, and how large a room is.
+//! Compares the files of a crate with its table: which room names which, the room of each file, and the size of each room.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::scan::{Reference, Source, Target};
 use super::table::{DOCUMENT, NameRule, Room, Table};
 
-/// A size in the table may differ from the real one by this many lines, or by this part of it, whichever is more.
+/// A size in the table may differ from the real one by this many lines, or by this part of itself, whichever is more.
 const SLACK_LINES: usize = 60;
 const SLACK_PERCENT: usize = 25;
 
-const ADVICE: &str = "Move it, pass it in, or allow it if no circle comes of that";
+const ADVICE: &str = "Move what is named, pass it in as an argument, or add it to the row if that makes no circle";
 
-/// What stands in a room.
+/// A room as it is in the source.
 #[derive(Debug, Default)]
 pub(super) struct Actual {
     /// Lines without tests.
     pub(super) lines: usize,
-    /// The rooms that it names, each with one place.
+    /// The rooms that it names, each with the place of the first mention.
     pub(super) names: BTreeMap<String, String>,
 }
 
-/// Everything that contradicts `table`. `sources` are those of all crates.
+/// Returns everything that contradicts `table`. `sources` are the files of all crates.
 pub(super) fn rooms(table: &Table, sources: &[Source]) -> Vec<String> {
     let scope = Scope::of(table);
     let mut problems = Vec::new();
     for source in sources.iter().filter(|source| scope.has(source)) {
         let path = &source.place.path;
         let Some(room) = scope.room(source, &source.place.module) else {
-            // The root stands above the rooms: it may name all of them.
+            // The root is above the rooms and may name all of them.
             if source.place.module == scope.base {
                 continue;
             }
             let (folder, line) = (&table.folder, table.rooms.first().map_or(0, |room| room.line));
-            problems.push(format!(
-                "{path}: belongs to no room: add a row for it to the table of {folder}, {DOCUMENT}:{line}"
-            ));
+            problems.push(format!("{path}: belongs to no room: add a row to the table of {folder}, {DOCUMENT}:{line}"));
             continue;
         };
         let arrows = source.references.iter().filter_map(|reference| {
@@ -51,7 +49,7 @@ pub(super) fn rooms(table: &Table, sources: &[Source]) -> Vec<String> {
     problems
 }
 
-/// What every room of `table` is in the source.
+/// The rooms of `table` as they are in the source.
 pub(super) fn actual(table: &Table, sources: &[Source]) -> BTreeMap<String, Actual> {
     let scope = Scope::of(table);
     let mut rooms: BTreeMap<String, Actual> = BTreeMap::new();
@@ -80,12 +78,12 @@ fn size(room: &Room, actual: &BTreeMap<String, Actual>) -> Option<String> {
     })
 }
 
-/// The part of a crate that a table is about.
+/// The part of a crate that a table describes.
 struct Scope<'t> {
     table: &'t Table,
     /// The crate's source folder.
     krate: String,
-    /// The module whose folder the table is of; empty for the whole crate.
+    /// The module that the table describes; empty for the whole crate.
     base: Vec<String>,
 }
 
@@ -102,18 +100,18 @@ impl<'t> Scope<'t> {
         source.place.folder == self.krate && source.place.module.starts_with(&self.base)
     }
 
-    /// The name of the root: what lies in the folder and in no room below it. It needs no row, unless rooms may name it.
+    /// The name of the root: everything in the folder that is in no room below it. It needs a row only if rooms may name it.
     fn root(&self) -> &str {
         self.base.last().map_or("lib", String::as_str)
     }
 
-    /// The room of `source` or of something in it.
+    /// The room of the module `path`, which is `source` or a module in it.
     fn room(&self, source: &Source, path: &[String]) -> Option<&'t Room> {
         let is_main = self.base.is_empty() && source.place.path.ends_with("/main.rs");
         self.longest(path, if is_main { "main" } else { self.root() })
     }
 
-    /// From which room to which other the reference leads, or to the root. `room` is that of the file.
+    /// The room that contains the reference, and the other room (or the root) that it names. `room` is the room of the file.
     fn arrow(&self, source: &Source, reference: &Reference, room: &'t Room) -> Option<(&'t Room, &str)> {
         let Target::Local(target) = &reference.target else { return None };
         if !target.starts_with(&self.base) {
@@ -136,7 +134,7 @@ impl<'t> Scope<'t> {
     }
 }
 
-/// The lines of one file that name the same.
+/// The lines of a file that name the same.
 #[derive(Debug)]
 struct Mentions<'s> {
     first: &'s Reference,
@@ -144,7 +142,7 @@ struct Mentions<'s> {
 }
 
 impl Mentions<'_> {
-    /// The first line with what it names, and how many more lines there are.
+    /// The first line with what it names, and the number of further lines.
     fn place(&self, path: &str) -> String {
         let (line, named) = (self.first.line, written(&self.first.target));
         match self.lines.len() - 1 {
@@ -173,7 +171,7 @@ fn written(target: &Target) -> String {
     }
 }
 
-/// Everything that contradicts `rules`, and places that are not there.
+/// Returns everything that contradicts `rules`, and places that do not exist.
 pub(super) fn names(rules: &[NameRule], sources: &[Source]) -> Vec<String> {
     let mut problems = Vec::new();
     for rule in rules {

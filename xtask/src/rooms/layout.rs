@@ -1,14 +1,14 @@
-//! Where the files of the daemon's crates lie, and which module each file is.
+//! The files of the daemon's crates, and the module of each.
 
 use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result};
 
-/// The folders that are read; `target` below them is not.
+/// The folders that are read, without `target` in them.
 const FOLDERS: [&str; 2] = ["gateway", "gateway-ebpf"];
 
-/// Files and folders that are tests by their name.
+/// Files that are tests by their name.
 const TEST_FILES: [&str; 2] = ["tests.rs", "testing.rs"];
 
 /// A file of the repository.
@@ -19,7 +19,7 @@ pub(super) struct File {
     pub(super) text: String,
 }
 
-/// Where a Rust file belongs.
+/// The crate and module of a Rust file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Place {
     /// From the root of the repository.

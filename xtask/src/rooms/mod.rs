@@ -1,7 +1,7 @@
 //! `cargo xtask rooms`: which room of the daemon may name which, checked against the tables of ARCHITECTURE.md.
 //!
-//! A room is a module, with everything below it, of one of the daemon's crates. The tables say what each may name, so that arrows
-//! run one way; the check reads them from the document, so that document and check cannot differ. Needs no build.
+//! A room is a module of one of the daemon's crates, with everything below it. The tables list the rooms that each room may name, without a
+//! circle. The check reads them from the document, so that document and check cannot differ. Needs no build.
 
 mod dependencies;
 mod judge;
@@ -23,13 +23,13 @@ use table::{DOCUMENT, Tables};
 /// Checks the rooms.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Rooms {
-    /// Also print what each room names and how large it is, with the place of the first mention
+    /// Also print the size of each room, and the rooms that it names, with the place of the first mention
     #[arg(long)]
     print: bool,
 }
 
 impl Rooms {
-    /// Checks, after it has printed what was asked for.
+    /// Prints if wanted, and checks.
     ///
     /// # Errors
     ///
@@ -64,7 +64,7 @@ pub(crate) fn check() -> Result<()> {
     let count = outcome.problems.len();
     ensure!(
         count == 0,
-        "{count} violations of the rooms in {DOCUMENT}; `cargo xtask rooms --print` shows who names whom"
+        "{count} violations of the rooms in {DOCUMENT}; `cargo xtask rooms --print` shows which room names which"
     );
     println!("rooms: {}", outcome.summary);
     Ok(())

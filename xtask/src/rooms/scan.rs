@@ -1,6 +1,6 @@
-//! What a Rust file names: every path in its tokens, resolved as far as `use`, `mod` and path prefixes tell.
+//! Finds what a Rust file names: every path in its tokens, resolved by `use`, `mod` and path prefixes.
 //!
-//! Works on tokens, so that comments and strings never count. Knows no types: a method call names nothing. Must not judge.
+//! Works on tokens, so comments and strings do not count. Knows no types, so a method call names nothing. Must not judge.
 
 use std::collections::BTreeMap;
 
@@ -9,26 +9,26 @@ use proc_macro2::{Delimiter, Group, TokenStream, TokenTree};
 
 use super::layout::Place;
 
-/// How many `use` aliases may stand for one another before a name counts as unresolved.
+/// How many aliases are followed before a name is external.
 const ALIAS_DEPTH: usize = 8;
 
 /// A file without its test code.
 #[derive(Debug)]
 pub(super) struct Source {
     pub(super) place: Place,
-    /// Lines outside of test code, comments and empty ones included.
+    /// Lines without test code, with comments and empty lines.
     pub(super) lines: usize,
     /// In the order of the file.
     pub(super) references: Vec<Reference>,
-    /// Modules declared as test code whose text is in another file.
+    /// Modules of test code that are in other files.
     pub(super) test_modules: Vec<Vec<String>>,
 }
 
-/// Something that a file names.
+/// A path that a file names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Reference {
     pub(super) line: usize,
-    /// The module that names it.
+    /// The module that contains it.
     pub(super) module: Vec<String>,
     pub(super) target: Target,
 }
@@ -37,7 +37,7 @@ pub(super) struct Reference {
 pub(super) enum Target {
     /// A path from the root of the same crate.
     Local(Vec<String>),
-    /// A path that begins with another crate, or with a name that only the compiler can resolve.
+    /// A path that begins with another crate, or with a name that only a compiler could resolve.
     External(Vec<String>),
     /// The keyword `unsafe`.
     Unsafe,
@@ -47,7 +47,7 @@ pub(super) enum Target {
 ///
 /// # Errors
 ///
-/// The text is not made of Rust tokens.
+/// The text is not Rust.
 pub(super) fn scan(place: Place, text: &str, library: Option<&str>) -> Result<Source> {
     let tokens: TokenStream = text.parse().map_err(|error| anyhow!("{}: {error}", place.path))?;
     let mut scanner = Scanner { module: place.module.clone(), ..Scanner::default() };
@@ -66,7 +66,7 @@ pub(super) fn scan(place: Place, text: &str, library: Option<&str>) -> Result<So
     Ok(Source { place, lines, references, test_modules: scanner.test_modules })
 }
 
-/// Names that stand for a path, by the module that declares them.
+/// Names and the paths that they stand for, by the module that declares them.
 type Aliases = BTreeMap<Vec<String>, BTreeMap<String, Vec<String>>>;
 
 /// The path from the root of the crate, or the external path. `None` if `super` leads out of the crate.
@@ -130,7 +130,7 @@ impl Scanner {
         }
     }
 
-    /// An attribute. Behind one that marks test code, the whole item is left out.
+    /// An attribute. If it marks test code, the item is skipped.
     fn attribute(&mut self, tokens: &[TokenTree], at: usize) -> usize {
         let inner = is_punct(tokens.get(at + 1), '!');
         let Some(TokenTree::Group(group)) = tokens.get(at + 1 + usize::from(inner)) else { return at + 1 };
@@ -139,7 +139,7 @@ impl Scanner {
             self.walk(group.stream());
             return after;
         }
-        // An inner attribute marks everything that stands after it.
+        // An inner attribute marks everything after it.
         let end = if inner { tokens.len() } else { item_end(tokens, after) };
         if let (Some(first), Some(last)) = (tokens.get(at), tokens.get(end - 1)) {
             self.test_lines += last.span().end().line + 1 - first.span().start().line;
@@ -225,7 +225,7 @@ impl Scanner {
     }
 }
 
-/// The segments of the path that begins at `at`, and where it ends.
+/// The segments of the path that begins at `at`, and its end.
 fn path(tokens: &[TokenTree], at: usize) -> (Vec<String>, usize) {
     let mut segments = vec![text(&tokens[at])];
     let mut at = at + 1;
@@ -238,7 +238,7 @@ fn path(tokens: &[TokenTree], at: usize) -> (Vec<String>, usize) {
     (segments, at)
 }
 
-/// Whether the path at `at` is the rest of another, as behind `<T as Trait>::` or a turbofish.
+/// Whether the path at `at` continues another, as after `<T as Trait>::` or a turbofish.
 fn is_rest(tokens: &[TokenTree], at: usize) -> bool {
     let before = at.checked_sub(3).and_then(|before| tokens.get(before));
     at >= 2 && is_separator(tokens, at - 2) && (is_punct(before, '>') || matches!(before, Some(TokenTree::Ident(_))))
@@ -265,18 +265,18 @@ fn marks_test(attribute: &Group) -> bool {
     text == "test" || text == "cfg(test)" || text.starts_with("cfg(all(test,")
 }
 
-/// Where the item ends that begins at `at`, attributes first.
+/// The end of the item that begins at `at` with its attributes.
 fn item_end(tokens: &[TokenTree], at: usize) -> usize {
     let mut at = at;
     while is_punct(tokens.get(at), '#') {
-        at += 2;
+        at = tokens.len().min(at + 2);
     }
     let is_brace =
         |token: &TokenTree| matches!(token, TokenTree::Group(group) if group.delimiter() == Delimiter::Brace);
     let is_head = |token: &&TokenTree| !matches!(token, TokenTree::Punct(_)) && !is_brace(token);
     let head: Vec<String> = tokens[at..].iter().take_while(is_head).map(text).collect();
     let has_any = |words: &[&str]| head.iter().any(|word| words.contains(&word.as_str()));
-    // Some items have braces before they end, such as `use a::{b};`. A field or a match arm ends with a comma.
+    // Some items have braces before their end, such as `use a::{b};`. A field or a match arm ends with a comma.
     let (ending, has_body) = match () {
         () if has_any(&["use", "static", "type", "let"]) || (has_any(&["const"]) && !has_any(&["fn"])) => (';', false),
         () if has_any(&["mod", "fn", "struct", "enum", "union", "impl", "trait", "extern", "macro_rules"]) => {
@@ -292,7 +292,7 @@ fn item_end(tokens: &[TokenTree], at: usize) -> usize {
     (at..tokens.len()).find(|index| ends(&tokens[*index])).map_or(tokens.len(), |index| index + 1)
 }
 
-/// The name in `mod name;`, which may have attributes and a visibility before it.
+/// The name in `mod name;`, with optional attributes and visibility.
 fn declared_module(item: &[TokenTree]) -> Option<String> {
     let [before @ .., keyword, name, end] = item else { return None };
     let is_declaration = text(keyword) == "mod" && is_punct(Some(end), ';');

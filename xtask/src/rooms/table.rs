@@ -1,11 +1,11 @@
 //! The tables of ARCHITECTURE.md: which room may name which, and what may be named only in some folders.
 //!
-//! A table stands between `<!-- rooms: FOLDER -->` or `<!-- names -->` and `<!-- end -->`. Its first row is its head. Owns the
-//! format, and finds what a table alone shows to be wrong; must not look at source files.
+//! A table is between `<!-- rooms: FOLDER -->` or `<!-- names -->` and `<!-- end -->`. Its first row is the head. Owns the format, and finds
+//! contradictions within a table. Must not look at source files.
 
 use std::collections::BTreeMap;
 
-/// Where the tables are.
+/// The document with the tables.
 pub(super) const DOCUMENT: &str = "ARCHITECTURE.md";
 
 const END: &str = "<!-- end -->";
@@ -13,7 +13,7 @@ const END: &str = "<!-- end -->";
 /// One table of rooms.
 #[derive(Debug)]
 pub(super) struct Table {
-    /// The folder whose rooms these are: a crate's source folder, or a module's folder below one.
+    /// The folder of the rooms: a crate's source folder, or a module's folder in it.
     pub(super) folder: String,
     pub(super) rooms: Vec<Room>,
 }
@@ -23,7 +23,7 @@ pub(super) struct Table {
 pub(super) struct Room {
     /// Of [`DOCUMENT`].
     pub(super) line: usize,
-    /// A module path from the folder on, such as `control::jwks`.
+    /// A module path that starts in the folder, such as `control::jwks`.
     pub(super) name: String,
     /// The rooms that it may name.
     pub(super) allowed: Vec<String>,
@@ -43,7 +43,7 @@ pub(super) struct NameRule {
     pub(super) places: Vec<String>,
 }
 
-/// All tables, and what is wrong with them.
+/// All tables, and their errors.
 #[derive(Debug, Default)]
 pub(super) struct Tables {
     pub(super) rooms: Vec<Table>,
@@ -115,7 +115,7 @@ impl Tables {
 }
 
 impl Table {
-    /// Rows that contradict each other.
+    /// Contradictions between rows.
     fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
         let mut lines: BTreeMap<&str, usize> = BTreeMap::new();
@@ -128,7 +128,7 @@ impl Table {
             for allowed in &room.allowed {
                 let (line, name) = (room.line, &room.name);
                 if allowed == name {
-                    problems.push(format!("{DOCUMENT}:{line}: `{name}` names itself, which every room may: remove it"));
+                    problems.push(format!("{DOCUMENT}:{line}: `{name}` is in its own row: remove it there"));
                 } else if !lines.contains_key(allowed.as_str()) {
                     problems.push(format!("{DOCUMENT}:{line}: `{name}` may name `{allowed}`, which has no row"));
                 }
@@ -141,7 +141,7 @@ impl Table {
         problems
     }
 
-    /// Rooms that lead back to the first of them, which stands at the end again.
+    /// Rooms of which each names the next, and the last is the first.
     fn circle(&self) -> Option<Vec<&str>> {
         let mut finished = Vec::new();
         self.rooms.iter().find_map(|room| self.circle_from(&room.name, &mut Vec::new(), &mut finished))
@@ -189,7 +189,7 @@ fn name_rules(line: usize, names: &str, places: &str) -> Vec<NameRule> {
     names.into_iter().map(|name| NameRule { line, name, is_only, places: places.clone() }).collect()
 }
 
-/// `` `one`, `other` `` as a list; `None` if anything else stands there.
+/// `` `one`, `other` `` as a list; `None` if the cell has another form.
 fn quoted(cell: &str) -> Option<Vec<String>> {
     let name = |part: &str| {
         let name = part.trim().strip_prefix('`')?.strip_suffix('`')?;

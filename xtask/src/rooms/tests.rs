@@ -1,4 +1,4 @@
-//! The check, on small source trees in memory: what it lets pass, and every violation that it must see.
+//! The check on small source trees in memory: what it must accept, and every violation that it must find.
 
 use super::*;
 

@@ -78,9 +78,9 @@ fn is_installed(package: &str) -> bool {
 /// What an installation of `packages` would upgrade or remove.
 fn changed(packages: &[String]) -> Result<Vec<String>> {
     let output = apt_get().arg("--simulate").args(packages).output().context("starting apt-get")?;
-    let (said, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let (printed, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     ensure!(output.status.success(), "apt-get cannot install {}: {}", packages.join(" "), errors.trim());
-    Ok(changes(&said))
+    Ok(changes(&printed))
 }
 
 /// The changes among the lines of a simulation, which are `Inst NAME [OLD] (NEW …` or `Remv NAME [OLD]`. A new package has no

@@ -1,8 +1,7 @@
 //! `cargo xtask setup`: the programs and libraries that a command needs beside Rust.
 //!
-//! Owns the list of them, with their package names and the commands that need each. A command installs what it needs itself and
-//! nothing else, as root on a system with apt-get; elsewhere it says what to install, and stops. Must not upgrade a package or
-//! change anything if nothing is missing.
+//! Owns the list, with the package names and the commands that need each. As root on a system with apt-get, a command installs what it needs
+//! and nothing else; otherwise it prints what to install, and stops. Must not upgrade a package.
 
 mod apt;
 #[cfg(test)]
@@ -35,7 +34,7 @@ use Task::{Bench, Check, Count, Demo, Dist, Flood, Test, Units};
 
 /// One thing that is needed.
 struct Need {
-    /// What it is, and what for.
+    /// What it is, and its purpose.
     what: &'static str,
     /// The commands that run it, or build with it.
     tasks: &'static [Task],
@@ -179,7 +178,7 @@ pub(crate) struct Setup {
 }
 
 impl Setup {
-    /// Installs what is missing, or says what to install.
+    /// Installs what is missing, or prints what to install.
     ///
     /// # Errors
     ///
@@ -234,7 +233,7 @@ pub(crate) fn require(task: Task) -> Result<()> {
     Ok(())
 }
 
-/// What `tasks` need, for root or for an ordinary user, who is asked for nothing that root would not need.
+/// What `tasks` need. An ordinary user needs nothing that root does not need.
 fn needs(tasks: &[Task], is_root: bool) -> impl Iterator<Item = &'static Need> {
     let any = |of: &[Task]| of.iter().any(|task| tasks.contains(task));
     NEEDS.iter().filter(move |need| any(need.tasks) || (is_root && any(need.root_tasks)))
@@ -251,7 +250,7 @@ fn uses_components(tasks: &[Task]) -> bool {
     tasks.iter().any(|task| [Check, Test].contains(task))
 }
 
-/// rustup's minimal profile has neither rustfmt nor clippy; both lie beside the Cargo of their toolchain.
+/// rustup's minimal profile has neither rustfmt nor clippy. Both are installed beside the Cargo of their toolchain.
 fn has_components() -> bool {
     let cargo = cargo_path();
     let directory = cargo.parent().unwrap_or(Path::new(""));

@@ -1,7 +1,7 @@
-//! The end-to-end tests, once for each way in which the daemon does I/O.
+//! The end-to-end tests on each I/O backend.
 //!
-//! All of them run on the default backend and on epoll. The third, io_uring by tokio-uring, differs from the default only below
-//! the socket, so it gets the tests of what happens to sockets.
+//! All of them run on the default backend and on epoll. The third backend, io_uring by tokio-uring, shares everything above the sockets with
+//! the default, so it gets the tests of the sockets only.
 
 use std::io;
 
@@ -13,16 +13,15 @@ use io_uring::IoUring;
 use super::programs::Program;
 use super::step::Step;
 
-/// Modules whose tests do not run on tokio-uring: what they test is decided before a connection is accepted or after a request has
-/// been read, by code that is the same for every backend. Everything else runs: whatever opens, fills, empties, times, hands over or
-/// ends a socket (`handler`, `hostile`, `lifecycle`, `metrics`, `request::connection`, `request::limits`, `session`, `spread`,
-/// `tls`), and every module that is new.
+/// Modules whose tests do not run on tokio-uring. They test decisions before a connection is accepted or after a request was read, and that
+/// code is the same for every backend. All other modules run: those that open, fill, drain, time out, hand over or close a socket
+/// (`handler`, `hostile`, `lifecycle`, `metrics`, `request::connection`, `request::limits`, `session`, `spread`, `tls`), and new ones.
 const ABOVE_SOCKETS: [&str; 10] = [
     "command::",            // the command line, without connections
     "filter::",             // the configuration of the filter, and its absence
     "proof::",              // tokens, signatures, replay: decided on a request that was read whole
-    "refusal::",            // certificates, and the answer to each
-    "request::fields::",    // what the handler is told
+    "refusal::",            // the refusal of each wrong certificate
+    "request::fields::",    // the fields that the handler gets
     "request::malformed::", // what hyper refuses
     "request::routing::",   // host, path and method
     "revocation::",         // revocation lists
@@ -30,11 +29,11 @@ const ABOVE_SOCKETS: [&str; 10] = [
     "watch::",              // files, watched by the control thread
 ];
 
-/// The tests on every backend of which this machine makes a ring, epoll last.
+/// The steps for every backend that this machine supports, epoll last.
 ///
 /// # Errors
 ///
-/// In CI, if this machine makes no ring; or if a module of [`ABOVE_SOCKETS`] has no test.
+/// A module of [`ABOVE_SOCKETS`] has no test; or, in CI, a backend is unavailable.
 pub(super) fn steps(program: &Program) -> Result<Vec<Step>> {
     let tests = program.tests()?;
     for module in ABOVE_SOCKETS {
@@ -65,13 +64,13 @@ pub(super) fn steps(program: &Program) -> Result<Vec<Step>> {
     Ok(steps)
 }
 
-/// Whether the kernel makes the ring that `backend` needs.
+/// Whether `backend` is available, according to the attempt to make such a ring.
 fn has_ring(backend: &str, ring: io::Result<IoUring>) -> Result<bool> {
     let Err(error) = ring else { return Ok(true) };
     if is_ci() {
-        bail!("this host makes no ring for {backend} ({error}), and in CI the tests on it must not be skipped");
+        bail!("{backend} is unavailable on this machine ({error}), and in CI its tests must not be skipped");
     }
-    eprintln!("\n!!! SKIPPED: the end-to-end tests on {backend}. This host makes no such ring: {error}.");
+    eprintln!("\n!!! SKIPPED: the end-to-end tests on {backend}, which is unavailable on this machine: {error}.");
     eprintln!("!!! See kernel.io_uring_disabled, and the container's seccomp filter.\n");
     Ok(false)
 }

@@ -1,7 +1,7 @@
-//! Two lanes of steps at once: one that only computes, and one whose tests have time-outs and mostly wait.
+//! Runs steps in two lanes: one only computes, the other has tests with time-outs, which mostly wait.
 //!
-//! Each step's output is printed whole when the step has ended. The output of the last step of the waiting lane is printed after
-//! everything else, so that a run ends with the closing line of the last test binary.
+//! The output of a step is printed whole when the step has ended. The output of the last step of the waiting lane is printed last, so that a
+//! run ends with the closing line of the last test binary.
 
 use std::io::{self, Write as _};
 use std::sync::Mutex;
@@ -12,8 +12,8 @@ use anyhow::{Result, anyhow, ensure};
 
 use super::step::{Outcome, Step};
 
-/// Runs `computing` beside `waiting`, each lane in its order. The computing steps give way, so that they take the time in which the
-/// others wait. After a failure no further step is begun.
+/// Runs `computing` beside `waiting`, each in its order. Computing steps have a lower priority, so that they use the CPU while the others
+/// wait. After a failure no further step begins.
 ///
 /// # Errors
 ///
@@ -32,7 +32,7 @@ pub(super) fn run(computing: Vec<Step>, mut waiting: Vec<Step>) -> Result<()> {
         printer.end(step, outcome);
     }
     let failed = printer.failed.into_inner().unwrap_or_default();
-    ensure!(failed.is_empty(), "failed, with its output above: {}", failed.join("; "));
+    ensure!(failed.is_empty(), "failed: {} (see the output above)", failed.join("; "));
     Ok(())
 }
 
@@ -72,7 +72,7 @@ impl Printer {
             Err(error) => (Vec::new(), format!("{error:#}"), false),
         };
         let mut stdout = io::stdout().lock();
-        // Nobody is left to read where this fails.
+        // If standard output is closed, there is no reader.
         let _ = writeln!(stdout, "\n=== {}: {verdict}", step.shown);
         let _ = stdout.write_all(&output);
         let _ = stdout.flush();

@@ -1,8 +1,7 @@
-//! `cargo xtask test`: everything that must hold. Ends with the closing line of the last test binary, and prints nothing
-//! after it.
+//! `cargo xtask test`: checks everything. Ends with the closing line of the last test binary, and prints nothing after it.
 //!
-//! Everything is built once. Then what only computes (lints, instruction counts, …) runs beside the tests that have time-outs, and
-//! takes the time in which those wait. Every step is a plain command that a person can run alone, and is shown as such.
+//! Builds everything once. Then steps that only compute (lints, instruction counts, …) run beside the tests that have time-outs, and use the
+//! CPU time while those wait. Every step is shown as a plain command that reproduces it.
 
 mod end_to_end;
 mod lanes;
@@ -23,11 +22,11 @@ pub(crate) const FORMAT: [&str; 3] = ["fmt", "--all", "--check"];
 /// clippy on everything, warnings included.
 pub(crate) const LINTS: [&str; 6] = ["clippy", "--workspace", "--all-targets", "--", "--deny", "warnings"];
 
-/// The unit tests of the crate that the filter shares with the daemon, which is no member of the workspace.
+/// The unit tests of gateway-ebpf, which is not a member of the workspace.
 pub(crate) const FILTER_UNIT_TESTS: [&str; 6] =
     ["test", "--manifest-path", "gateway-ebpf/Cargo.toml", "--lib", "--features", "cases"];
 
-/// Test targets that [`waiting`] has places for; all others run first.
+/// Test targets with a place of their own in [`waiting`]. All others run first.
 const NAMED: [&str; 3] = ["filter", "system", "e2e"];
 
 /// Runs everything.
@@ -53,7 +52,7 @@ fn licences() -> Result<()> {
     Ok(())
 }
 
-/// What only computes, so that a busy machine makes it slower but not wrong.
+/// Steps that only compute: a busy machine makes them slower, but cannot make them fail.
 fn computing() -> Result<Vec<Step>> {
     let cargo_step = |arguments: &[&str]| {
         Step::new(format!("cargo {}", arguments.join(" ")), &cargo_path(), arguments.iter().copied())
@@ -68,19 +67,19 @@ fn computing() -> Result<Vec<Step>> {
     ])
 }
 
-/// Tests that wait for other processes, and fail if they wait for too long.
+/// Tests that wait for other processes, and fail if they wait too long.
 fn waiting(programs: &[Program]) -> Result<Vec<Step>> {
     let named = |name: &str| programs.iter().find(|program| program.is_test(name));
     let others = programs.iter().filter(|program| !NAMED.iter().any(|name| program.is_test(name)));
     let mut steps: Vec<Step> = others.map(Program::step).collect();
     let [Some(filter), Some(system), Some(end_to_end)] = NAMED.map(named) else {
-        bail!("a test target is missing: there should be {}", NAMED.join(", "));
+        bail!("a test target is missing; {} are expected", NAMED.join(", "));
     };
-    if may_run_as_root("the tests of the filter in the kernel, for XDP and network namespaces,")? {
+    if may_run_as_root("the tests of the pre-filter (XDP, network namespaces)")? {
         let built = command::target()?.join("debug").display().to_string();
         steps.extend([filter.step(), xtask(&["flood", "--smoke", "--binaries", &built])?]);
     }
-    if may_run_as_root("the tests of the installed service, to boot a container with systemd,")? {
+    if may_run_as_root("the tests of the installed service (containers with systemd)")? {
         steps.push(system.step());
     }
     steps.extend(end_to_end::steps(end_to_end)?);

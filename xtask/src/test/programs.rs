@@ -1,7 +1,7 @@
-//! The programs of the tests, built once, each dependency once.
+//! The test programs, built by one command.
 //!
-//! With one package or kind of target alone, Cargo would choose other features for some dependencies and build those again. So
-//! everything is built by one command, and what it built is run without Cargo.
+//! With one package or one kind of target alone, Cargo would enable other features of some dependencies and build those again. So one
+//! command builds everything, and its programs are run without Cargo.
 
 use std::io::{BufRead as _, BufReader};
 use std::path::PathBuf;
@@ -13,14 +13,14 @@ use serde::Deserialize;
 use super::step::Step;
 use crate::command::{self, BUILD_FOR_TESTS, cargo, root};
 
-/// Compiled tests.
+/// A compiled test program.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Program {
     path: PathBuf,
-    /// The package's.
+    /// The manifest of its package.
     manifest: PathBuf,
     kind: Kind,
-    /// Of the target.
+    /// The name of its target.
     name: String,
 }
 
@@ -55,7 +55,7 @@ struct Profile {
 ///
 /// # Errors
 ///
-/// The build fails; what the compiler says, it says itself.
+/// The build fails; the compiler has printed why.
 pub(super) fn build() -> Result<Vec<Program>> {
     let mut build = cargo();
     build.args(BUILD_FOR_TESTS).arg("--message-format=json-render-diagnostics").current_dir(root());
@@ -72,9 +72,9 @@ pub(super) fn build() -> Result<Vec<Program>> {
     Ok(programs)
 }
 
-/// The tests that the message is about, if it is about tests.
+/// The test program in a message of Cargo, if there is one.
 fn program(line: &str) -> Result<Option<Program>> {
-    let message: Message = serde_json::from_str(line).with_context(|| format!("cargo said {line}"))?;
+    let message: Message = serde_json::from_str(line).with_context(|| format!("cargo printed {line}"))?;
     let (Some(path), Some(manifest), Some(target)) = (message.executable, message.manifest_path, message.target) else {
         return Ok(None);
     };
@@ -95,7 +95,7 @@ impl Program {
         self.kind == Kind::Test && self.name == name
     }
 
-    /// Runs it, as `cargo test` would.
+    /// The step that runs it like `cargo test`.
     pub(super) fn step(&self) -> Step {
         let package = self.manifest.parent().unwrap_or(root());
         let shown = match self.kind {
@@ -113,7 +113,7 @@ impl Program {
     ///
     /// # Errors
     ///
-    /// It does not list them.
+    /// The program fails.
     pub(super) fn tests(&self) -> Result<Vec<String>> {
         let output =
             Command::new(&self.path).arg("--list").output().with_context(|| self.path.display().to_string())?;
@@ -123,11 +123,11 @@ impl Program {
     }
 }
 
-/// The command of xtask itself, as it was built: another process, so that its output can be kept apart.
+/// The step that runs a command of xtask in another process, so that its output is separate.
 ///
 /// # Errors
 ///
-/// There is no current directory.
+/// The current directory does not exist.
 pub(super) fn xtask(arguments: &[&str]) -> Result<Step> {
     let shown = format!("cargo xtask {}", arguments.join(" "));
     Ok(Step::new(shown, &command::target()?.join("debug/xtask"), arguments.iter().copied()))

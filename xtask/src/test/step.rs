@@ -1,4 +1,4 @@
-//! One program of a test run: what is run, what is shown for it, and its output, kept until it ends.
+//! One step of a test run: a program, the command that is shown for it, and its output, which is kept until it ends.
 
 use std::fs::File;
 use std::io::{Read as _, Seek as _};
@@ -11,20 +11,20 @@ use anyhow::{Context, Result};
 
 use crate::command::{self, root};
 
-/// How long a step may take: several times what the longest takes on two busy cores. A test that hangs is then ended, so that its
-/// output is seen.
+/// The time limit of a step: several times what the longest one takes on two busy cores. It ends a test that hangs, so that its output is
+/// printed.
 const LIMIT: Duration = Duration::from_secs(15 * 60);
 
-/// How often a step is asked whether it has ended.
+/// How often a step is polled for its end.
 const POLL: Duration = Duration::from_millis(20);
 
-/// How much a step gives way to others: nice(1).
+/// The niceness of computing steps, nice(1).
 const NICENESS: &str = "10";
 
 /// A program with its arguments.
 #[derive(Clone, Debug)]
 pub(super) struct Step {
-    /// A plain command that does the same.
+    /// A plain command that reproduces the step.
     pub(super) shown: String,
     program: PathBuf,
     arguments: Vec<String>,
@@ -32,7 +32,7 @@ pub(super) struct Step {
     directory: PathBuf,
 }
 
-/// What came of a step.
+/// The outcome of a step.
 #[derive(Debug)]
 pub(super) struct Outcome {
     /// Standard output and error, in the order in which they were written.
@@ -47,12 +47,12 @@ impl Outcome {
         self.status.is_some_and(|status| status.success())
     }
 
-    /// How it ended, in words.
+    /// How it ended, for the reader.
     pub(super) fn verdict(&self) -> String {
         match self.status {
             Some(status) if status.success() => "ok".to_owned(),
             Some(status) => status.to_string(),
-            None => format!("killed, since it did not end within {LIMIT:?}"),
+            None => format!("killed because it did not end within {LIMIT:?}"),
         }
     }
 }
@@ -70,7 +70,7 @@ impl Step {
         self
     }
 
-    /// Sets a variable that is shown.
+    /// Sets a variable, and shows it.
     pub(super) fn variable(self, name: &str, value: &str) -> Self {
         let shown = format!("{name}={value} {}", self.shown);
         Self { shown, ..self.environment(name, value) }
@@ -86,7 +86,7 @@ impl Step {
         Self { directory: directory.to_owned(), ..self }
     }
 
-    /// Runs after all that is not nice wants to run.
+    /// Lowers its priority.
     pub(super) fn nice(self) -> Self {
         let program = self.program.to_string_lossy().into_owned();
         let before = ["-n".to_owned(), NICENESS.to_owned(), program];
@@ -94,14 +94,14 @@ impl Step {
         Self { program: "nice".into(), arguments, ..self }
     }
 
-    /// Runs it.
+    /// Runs it to its end.
     ///
     /// # Errors
     ///
-    /// It cannot be started. How it ends is its outcome.
+    /// It cannot be started.
     pub(super) fn run(&self) -> Result<Outcome> {
         let begin = Instant::now();
-        // A file and no pipe: a process that is left behind would keep a pipe open.
+        // A file instead of a pipe: a child process that outlives the step would keep a pipe open.
         let mut file: File = tempfile::tempfile().context("making a file for the output")?;
         let mut command = Command::new(&self.program);
         command::without_package(&mut command);
