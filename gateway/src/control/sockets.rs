@@ -213,7 +213,7 @@ fn store_name(address: SocketAddr) -> String {
 }
 
 /// Distributes the sockets of one address: every socket has a worker, and every worker has a socket.
-fn distribute(sockets: Vec<Listening>, workers: &mut [Vec<Listening>]) -> std::io::Result<()> {
+fn distribute(sockets: Vec<Listening>, workers: &mut [Vec<Listening>]) -> io::Result<()> {
     let count = sockets.len();
     for (index, socket) in sockets.into_iter().enumerate() {
         let (first, others) = servers(index, count, workers.len());

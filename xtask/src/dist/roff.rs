@@ -78,7 +78,12 @@ impl Writer<'_> {
                     _ => drop(self.page.control("SS", [&*text])),
                 }
             }
-            TagEnd::Paragraph | TagEnd::Item => self.flush(),
+            TagEnd::Paragraph => self.flush(),
+            TagEnd::Item => {
+                self.flush();
+                // A tight item has no paragraph, and the next one belongs to the text after the list.
+                self.after_tag = false;
+            }
             TagEnd::CodeBlock => {
                 let text = plain(&std::mem::take(&mut self.inlines));
                 for line in text.lines() {
@@ -149,4 +154,18 @@ fn plain(inlines: &[Inline]) -> String {
         _ => " ",
     });
     texts.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_paragraph_after_a_list_does_not_join_its_last_item() {
+        let mut page = Roff::new();
+        append(&mut page, "- one\n- two\n\nAfter the list.\n");
+        let roff = page.to_roff();
+        let lines: Vec<&str> = roff.lines().filter(|line| line.starts_with('.') || line.contains("list")).collect();
+        assert!(lines.ends_with(&[".IP \\(bu 2", ".PP", "After the list."]), "{roff}");
+    }
 }

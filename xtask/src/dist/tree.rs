@@ -30,10 +30,11 @@ const COPIED: [(&str, &str); 8] = [
 ];
 
 /// Directories whose files with a certain ending are copied: from, ending, to.
-const COPIED_ALL: [(&str, &str, &str); 3] = [
+const COPIED_ALL: [(&str, &str, &str); 4] = [
     ("systemd", "service", "usr/lib/systemd/system"),
     ("systemd", "socket", "usr/lib/systemd/system"),
     ("docs", "md", "usr/share/doc/hookgate/docs"),
+    ("docs", "svg", "usr/share/doc/hookgate/docs"),
 ];
 
 /// Shells, and the paths of their completions.
