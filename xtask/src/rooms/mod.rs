@@ -64,7 +64,7 @@ pub(crate) fn check() -> Result<()> {
     let count = outcome.problems.len();
     ensure!(
         count == 0,
-        "{count} violations of the rooms in {DOCUMENT}; `cargo xtask rooms --print` shows which room names which"
+        "{count} violations of the tables in {DOCUMENT}; `cargo xtask rooms --print` shows which room names which"
     );
     println!("rooms: {}", outcome.summary);
     Ok(())
