@@ -92,6 +92,11 @@ impl<'a> PresentedChain<'a> {
         &self.certificates
     }
 
+    /// The certificate that lies at `der`.
+    pub(super) fn find(&self, der: &[u8]) -> Option<&Presented<'a>> {
+        self.certificates.iter().find(|certificate| std::ptr::eq(certificate.der().as_ref(), der))
+    }
+
     /// The end entity, or the error of parsing it.
     pub(super) fn end_entity(&self) -> Result<EndEntity<'_>, webpki::Error> {
         let presented = self.certificates.first().ok_or(webpki::Error::BadDer)?;
