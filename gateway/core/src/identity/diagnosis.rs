@@ -3,7 +3,7 @@
 //! Owns the mapping from webpki's errors to [`Reject`], the search for the certificate at fault, and the wording. Must not decide: it
 //! runs after the decision and does not change it. Its text is bounded and printable ASCII, since most of it comes from the peer.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 
 use rustls_pki_types::UnixTime;
 use time::OffsetDateTime;
@@ -327,15 +327,15 @@ fn unknown_issuer(profile: &Profile, chain: &PresentedChain<'_>) -> Refusal {
     let Some(certificate) = certificates.get(top) else {
         return refusal(Reject::UnknownIssuer, "No certificate was presented.");
     };
-    let issuer = name(certificate.issuer());
     let why = if certificate.issuer() == certificate.subject() {
         "is self-signed and is not a trust anchor of this receiver".to_owned()
     } else if profile.trust_anchors.iter().any(|anchor| certificate.claims_issuer(&anchor.subject)) {
         "names a trust anchor as its issuer, but no path to that trust anchor verifies".to_owned()
     } else {
         format!(
-            "is the last of its path: the sender did not present the certificate of its issuer \"{issuer}\", and that \
-             issuer is not a trust anchor of this receiver; the sender must present every intermediate certificate"
+            "is the last of its path: the sender did not present the certificate of its issuer \"{}\", and that issuer is \
+             not a trust anchor of this receiver; the sender must present every intermediate certificate",
+            name(certificate.issuer())
         )
     };
     refusal(Reject::UnknownIssuer, &format!("{} {why}.", describe(top, chain)))
@@ -378,7 +378,27 @@ fn name(contents: &[u8]) -> String {
 }
 
 fn printed(name: Option<Name<'_>>) -> String {
-    name.map_or_else(|| "(malformed)".to_owned(), |name| bounded(&name.to_string(), MAX_NAME_BYTES))
+    let Some(name) = name else { return "(malformed)".to_owned() };
+    let mut text = Beginning { text: String::new(), left: MAX_NAME_BYTES + 1 };
+    // An error says that the text is long enough.
+    let _ = write!(text, "{name}");
+    bounded(&text.text, MAX_NAME_BYTES)
+}
+
+/// Takes the first characters of a text, and then ends its printing: a name may have thousands of attributes.
+struct Beginning {
+    text: String,
+    left: usize,
+}
+
+impl fmt::Write for Beginning {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for character in text.chars() {
+            self.left = self.left.checked_sub(1).ok_or(fmt::Error)?;
+            self.text.push(character);
+        }
+        Ok(())
+    }
 }
 
 /// RFC 3339, in UTC.

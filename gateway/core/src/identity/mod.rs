@@ -9,7 +9,7 @@
 //! | `provider` | the policy as data: [`Provider`], [`Profile`], [`Scope`] |
 //! | `peer` | [`PeerChain`], the chain of a finished handshake |
 //! | `presented` | the parsed certificates of one chain |
-//! | `rule`, `name` | identity rules, distinguished names, and their comparison |
+//! | `rule`, `name`, `alternative_names` | identity rules, names, and their comparison |
 //! | `elements` | DER elements, and how many a certificate has |
 //! | `links` | which presented certificates may have issued which, by their names |
 //! | `checks` | the signature checks of one search, and the bounds of its cost |
@@ -39,6 +39,7 @@ mod provider;
 pub mod revocation;
 pub mod rule;
 
+mod alternative_names;
 mod checks;
 mod diagnosis;
 mod elements;
