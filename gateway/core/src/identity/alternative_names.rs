@@ -1,47 +1,71 @@
 //! The names in the subject alternative name extension of an end entity, for the identity rules of many providers.
 //!
-//! Owns the comparison of one expected name with all of them. A few names are compared one by one. Many are looked up, since each
-//! provider asks and a certificate may have thousands. Must not parse the extension: `presented` does.
+//! Owns the comparison of one expected name with all of them. The first comparisons pass over all names. Further ones look
+//! up a table, since each provider asks and a certificate may have thousands of names. Must not parse the extension: `presented` does.
 
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell};
 use std::collections::HashSet;
+use std::hash::{Hash, Hasher};
 
 use x509_parser::extensions::GeneralName;
 
-/// Most names that are compared one by one. Above that, a look-up table costs less than the comparisons of two providers.
-const COMPARED_MAX: usize = 16;
+/// Comparisons of a name with all others before a table is made for further ones. A table costs as much as about ten.
+const COMPARISONS: usize = 4;
 
 /// The names of one certificate.
 pub(super) struct AlternativeNames<'a> {
     names: &'a [GeneralName<'a>],
+    compared: Cell<usize>,
     table: OnceCell<Table<'a>>,
 }
 
 struct Table<'a> {
-    /// DNS names in lower case.
-    dns: HashSet<String>,
-    /// What follows the first label of a DNS name, in lower case.
-    parents: HashSet<String>,
+    dns: HashSet<AnyCase<'a>>,
+    /// What follows the first label of a DNS name.
+    parents: HashSet<AnyCase<'a>>,
     uris: HashSet<&'a str>,
+}
+
+/// A name that equals itself in any case of ASCII letters.
+#[derive(Clone, Copy)]
+struct AnyCase<'a>(&'a str);
+
+impl PartialEq for AnyCase<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.eq_ignore_ascii_case(other.0)
+    }
+}
+
+impl Eq for AnyCase<'_> {}
+
+impl Hash for AnyCase<'_> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        for chunk in self.0.as_bytes().chunks(32) {
+            let mut lower = [0; 32];
+            lower[..chunk.len()].copy_from_slice(chunk);
+            lower.make_ascii_lowercase();
+            state.write(&lower);
+        }
+    }
 }
 
 impl<'a> AlternativeNames<'a> {
     pub(super) fn new(names: &'a [GeneralName<'a>]) -> Self {
-        Self { names, table: OnceCell::new() }
+        Self { names, compared: Cell::new(0), table: OnceCell::new() }
     }
 
-    /// Whether one of the DNS names is `name`, which is in lower case.
+    /// Whether one of the DNS names is `name`, in any case.
     pub(super) fn has_dns(&self, name: &str) -> bool {
         match self.table() {
-            Some(table) => table.dns.contains(name),
+            Some(table) => table.dns.contains(&AnyCase(name)),
             None => self.dns().any(|found| found.eq_ignore_ascii_case(name)),
         }
     }
 
-    /// Whether one of the DNS names is one label and a dot before `domain`, which is in lower case.
+    /// Whether one of the DNS names is one label and a dot before `domain`, in any case.
     pub(super) fn has_dns_directly_below(&self, domain: &str) -> bool {
         match self.table() {
-            Some(table) => table.parents.contains(domain),
+            Some(table) => table.parents.contains(&AnyCase(domain)),
             None => self.dns().filter_map(parent).any(|parent| parent.eq_ignore_ascii_case(domain)),
         }
     }
@@ -54,14 +78,29 @@ impl<'a> AlternativeNames<'a> {
         }
     }
 
+    /// The table, once it pays.
     fn table(&self) -> Option<&Table<'a>> {
-        (self.names.len() > COMPARED_MAX).then(|| {
-            self.table.get_or_init(|| Table {
-                dns: self.dns().map(str::to_ascii_lowercase).collect(),
-                parents: self.dns().filter_map(parent).map(str::to_ascii_lowercase).collect(),
-                uris: self.uris().collect(),
-            })
-        })
+        if self.compared.get() < COMPARISONS {
+            self.compared.set(self.compared.get() + 1);
+            return None;
+        }
+        Some(self.table.get_or_init(|| {
+            let most = self.names.len();
+            let mut table = Table { dns: HashSet::with_capacity(most), parents: HashSet::new(), uris: HashSet::new() };
+            for name in self.names {
+                match name {
+                    GeneralName::DNSName(found) => {
+                        table.dns.insert(AnyCase(found));
+                        table.parents.extend(parent(found).map(AnyCase));
+                    }
+                    GeneralName::URI(found) => {
+                        table.uris.insert(found);
+                    }
+                    _ => {}
+                }
+            }
+            table
+        }))
     }
 
     fn dns(&self) -> impl Iterator<Item = &'a str> {
@@ -97,26 +136,30 @@ mod tests {
     use super::*;
 
     #[test]
-    fn many_names_are_found_like_a_few() {
-        let few = [
+    fn a_name_is_found_in_the_table_as_without_it() {
+        let long = format!("{}.example.com", ["a23456789"; 5].join("."));
+        let all = [
             GeneralName::DNSName("A.example.com"),
             GeneralName::DNSName("*.wild.example.com"),
             GeneralName::DNSName("-.bad.example.com"),
             GeneralName::DNSName("example"),
+            GeneralName::DNSName(&long),
             GeneralName::URI("https://example.com/A"),
             GeneralName::RFC822Name("mail.example.com"),
         ];
-        let others: Vec<String> = (0..COMPARED_MAX).map(|number| format!("{number}.other.example.com")).collect();
-        let many: Vec<_> = few.iter().cloned().chain(others.iter().map(|name| GeneralName::DNSName(name))).collect();
-        for names in [&few[..], &many] {
-            let names = AlternativeNames::new(names);
-            assert_eq!(names.table().is_some(), names.names.len() > few.len());
-            let dns = ["a.example.com", "*.wild.example.com", "b.example.com", "mail.example.com", "example"];
-            assert_eq!(dns.map(|name| names.has_dns(name)), [true, true, false, false, true]);
-            let domains = ["example.com", "wild.example.com", "bad.example.com", "com", "example"];
-            assert_eq!(domains.map(|domain| names.has_dns_directly_below(domain)), [true, false, false, false, false]);
-            let uris = ["https://example.com/A", "https://example.com/a", "A.example.com"];
-            assert_eq!(uris.map(|uri| names.has_uri(uri)), [true, false, false]);
-        }
+        let compared = |ask: &dyn Fn(&AlternativeNames<'_>) -> bool| {
+            let names = AlternativeNames::new(&all);
+            let answers = [(); 2 * COMPARISONS].map(|()| ask(&names));
+            assert!(names.table.get().is_some() && answers.iter().all(|answer| *answer == answers[0]), "{answers:?}");
+            answers[0]
+        };
+        let upper = long.to_ascii_uppercase();
+        let dns = ["a.Example.com", "*.wild.example.com", "b.example.com", "mail.example.com", "example", &upper];
+        assert_eq!(dns.map(|name| compared(&|names| names.has_dns(name))), [true, true, false, false, true, true]);
+        let domains = ["example.Com", "wild.example.com", "bad.example.com", "com", "example", &upper[10..]];
+        let found = domains.map(|domain| compared(&|names| names.has_dns_directly_below(domain)));
+        assert_eq!(found, [true, false, false, false, false, true]);
+        let uris = ["https://example.com/A", "https://example.com/a", "A.example.com"];
+        assert_eq!(uris.map(|uri| compared(&|names| names.has_uri(uri))), [true, false, false]);
     }
 }
