@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use hookgate_core::identity::{CacheOutcome, ChainRefusal, PeerChain, Scope, Verification, VerifiedChain};
+use hookgate_core::identity::{ChainRefusal, PeerChain, Scope, Verification, VerifiedChain};
 
 use crate::context::WorkerContext;
 use crate::snapshot::Snapshot;
@@ -23,9 +23,11 @@ pub fn judge(context: &WorkerContext, snapshot: &Snapshot, scope: &Scope, chain:
     verification.result
 }
 
-/// Counts the verdict on a chain that was refused during the handshake, where it is not counted. No cache knows such a chain.
-pub fn refused_in_handshake(context: &WorkerContext, snapshot: &Snapshot, refusal: &ChainRefusal) {
-    count(context, snapshot, &Verification { result: Err(refusal.clone()), cache: CacheOutcome::Miss });
+/// The verdict on a chain that was refused during the handshake, where it is not counted.
+pub fn refused_in_handshake(context: &WorkerContext, snapshot: &Snapshot, refusal: ChainRefusal) -> Verdict {
+    let verification = Verification::of_refusal(refusal);
+    count(context, snapshot, &verification);
+    verification.result
 }
 
 fn count(context: &WorkerContext, snapshot: &Snapshot, verification: &Verification) {

@@ -136,7 +136,7 @@ impl Hello {
                 return Err(error.into());
             }
         };
-        let mut stream = TlsStream { socket, connection: Box::new(connection), ended: false, read: 0 };
+        let mut stream = TlsStream { socket, connection: Box::new(connection), refused: None, ended: false, read: 0 };
         let outcome = stream.handshake().await;
         match outcome {
             Ok(()) => Ok(stream),
@@ -176,6 +176,8 @@ async fn discard(socket: &mut Socket, limit: usize) {
 pub struct TlsStream {
     socket: Socket,
     connection: Box<ServerConnection>,
+    /// The refusal of a chain that was judged during the handshake, which went on.
+    refused: Option<Box<ChainRefusal>>,
     /// The peer's end of stream was seen.
     ended: bool,
     /// Plaintext bytes handed to the reader.
@@ -209,10 +211,14 @@ impl TlsStream {
         while !self.socket.buffered().is_empty() && self.connection.wants_read() {
             let count = self.connection.read_tls(&mut self.socket.buffered())?;
             self.socket.consume(count);
-            observe(|| self.connection.process_new_packets()).map_err(|(error, refusal)| match refusal {
-                Some(refusal) => HandshakeError::Refused(Box::new(refusal)),
-                None => error.into(),
-            })?;
+            let (_, refusal) =
+                observe(|| self.connection.process_new_packets()).map_err(|(error, refusal)| match refusal {
+                    Some(refusal) => HandshakeError::Refused(Box::new(refusal)),
+                    None => error.into(),
+                })?;
+            if let Some(refusal) = refusal {
+                self.refused = Some(Box::new(refusal));
+            }
         }
         Ok(())
     }
@@ -228,6 +234,11 @@ impl TlsStream {
     /// The rustls connection: server name, version, peer certificates, handshake kind.
     pub fn connection(&self) -> &ServerConnection {
         &self.connection
+    }
+
+    /// The refusal of the peer's chain, if it was judged during the handshake, which went on. Absent afterwards.
+    pub fn take_refusal(&mut self) -> Option<ChainRefusal> {
+        self.refused.take().map(|refusal| *refusal)
     }
 
     /// Whether the handshake resumed an earlier session.

@@ -3,7 +3,8 @@
 //! Owns the check that the peer holds the key of its certificate (`CertificateVerify`), which is always made. It judges the *chain*
 //! only if a provider of the site wants handshakes aborted, or if the key of the certificate cannot be read; otherwise the chain is
 //! judged after the handshake, so that the refusal can be explained over HTTP. Must not admit: a handshake that this verifier lets
-//! through proves possession of a key and nothing more, and `admission` asks `identity` afterwards.
+//! through proves possession of a key and nothing more, and `admission` asks `identity` afterwards. It does not ask again about a
+//! chain that was refused here already, since refusing costs more than admitting.
 //!
 //! A refusal leaves the handshake through a thread-local value. rustls has no other way: a verifier is shared by all connections of
 //! a site, and its error either chooses the alert or carries data (`CertificateError::Other`, which always sends
@@ -25,13 +26,28 @@ use hookgate_core::reject::Reject;
 
 thread_local! {
     /// The refusal of the handshake step that runs on this thread.
-    static REFUSAL: RefCell<Option<ChainRefusal>> = const { RefCell::new(None) };
+    static REFUSAL: RefCell<Option<Judged>> = const { RefCell::new(None) };
 }
 
-/// Runs one step of a handshake on this thread. An error comes with the refusal, if a verifier refused the client's chain in it.
-pub(super) fn observe<T>(step: impl FnOnce() -> Result<T, Error>) -> Result<T, (Error, Option<ChainRefusal>)> {
-    // A verifier that refuses fails its step, so no refusal is left from an earlier one.
-    step().map_err(|error| (error, REFUSAL.take()))
+/// A chain that was refused.
+struct Judged {
+    refusal: ChainRefusal,
+    /// The handshake ends here. Otherwise it goes on, and the refusal is explained over HTTP.
+    aborts: bool,
+}
+
+/// Runs one step of a handshake on this thread. Its result comes with the refusal, if the verifier refused the client's chain in it: an
+/// error with one that ended the handshake, a success with one that did not.
+pub(super) fn observe<T>(
+    step: impl FnOnce() -> Result<T, Error>,
+) -> Result<(T, Option<ChainRefusal>), (Error, Option<ChainRefusal>)> {
+    let result = step();
+    // Taken after every step, so that none is left from an earlier one.
+    let judged = REFUSAL.take();
+    match result {
+        Ok(done) => Ok((done, judged.map(|judged| judged.refusal))),
+        Err(error) => Err((error, judged.filter(|judged| judged.aborts).map(|judged| judged.refusal))),
+    }
 }
 
 /// Verifies clients of one site.
@@ -83,12 +99,13 @@ impl ClientCertVerifier for SiteVerifier {
             let mut chain = Vec::with_capacity(1 + intermediates.len());
             chain.push(end_entity.clone());
             chain.extend_from_slice(intermediates);
-            if let Some(refusal) = self.identity.refusal_of_presented(&self.scope, &chain, now)
-                && (refusal.on_failure == OnFailure::Abort || !readable)
-            {
+            if let Some(refusal) = self.identity.refusal_of_presented(&self.scope, &chain, now) {
+                let aborts = refusal.on_failure == OnFailure::Abort || !readable;
                 let error = error_with_alert_of(refusal.refusal.reject);
-                REFUSAL.set(Some(refusal));
-                return Err(Error::InvalidCertificate(error));
+                REFUSAL.set(Some(Judged { refusal, aborts }));
+                if aborts {
+                    return Err(Error::InvalidCertificate(error));
+                }
             }
         }
         Ok(ClientCertVerified::assertion())
@@ -145,7 +162,79 @@ impl std::error::Error for Abort {}
 
 #[cfg(test)]
 mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+
+    use std::time::Duration;
+
+    use hookgate_core::identity::{
+        ChainCache, ChainLimits, Condition, ExtendedKeyUsage, IdentityRule, Profile, Provider, ProviderId,
+    };
+
     use super::*;
+
+    /// A verifier of a site with one provider for each of `modes`, and a well-formed client certificate of a foreign authority.
+    fn verifier(modes: &[OnFailure]) -> (SiteVerifier, CertificateDer<'static>) {
+        let authority = |name: &str| {
+            let mut params = rcgen::CertificateParams::default();
+            params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+            params.distinguished_name.push(rcgen::DnType::CommonName, name);
+            rcgen::CertifiedIssuer::self_signed(params, rcgen::KeyPair::generate().unwrap()).unwrap()
+        };
+        let profile = Profile {
+            name: "default".into(),
+            trust_anchors: vec![webpki::anchor_from_trusted_cert(authority("root").der()).unwrap().to_owned()],
+            trust_anchors_not_after: vec![u64::MAX],
+            overlap_ends: None,
+            verify_depth: 1,
+            identity: vec![IdentityRule::new(vec![Condition::subject_cn("sender").unwrap()]).unwrap()],
+            extended_key_usage: ExtendedKeyUsage::ClientAuth,
+            revocation: None,
+        };
+        let provider = |on_failure: &OnFailure| Provider {
+            name: "sender".into(),
+            profiles: vec![profile.clone()],
+            on_failure: *on_failure,
+        };
+        let providers: Vec<_> = modes.iter().map(provider).collect();
+        let scope = Scope { id: 0, providers: (0..).take(modes.len()).map(ProviderId).collect() };
+        let limits = ChainLimits { max_certificates: 8, max_bytes: 32 * 1024 };
+        let identity = Identity::new(1, providers.into(), Arc::new(ChainCache::new(0, Duration::ZERO)), limits);
+        let params = rcgen::CertificateParams::default();
+        let leaf = params.signed_by(&rcgen::KeyPair::generate().unwrap(), &authority("foreign")).unwrap();
+        let algorithms = crate::crypto::provider().signature_verification_algorithms;
+        (SiteVerifier::new(Arc::new(identity), scope, algorithms), leaf.der().clone())
+    }
+
+    #[test]
+    fn a_chain_that_is_refused_in_the_handshake_is_judged_once() {
+        use OnFailure::{Abort, Respond};
+        let junk = CertificateDer::from(b"junk".to_vec());
+        let now = UnixTime::since_unix_epoch(Duration::from_secs(1_795_009_600));
+        // Whether the handshake ends, and whether it says why the chain is refused.
+        let check = |modes: &[OnFailure], readable: bool, expected: (bool, bool)| {
+            let (verifier, leaf) = verifier(modes);
+            let certificate = if readable { &leaf } else { &junk };
+            let found = match observe(|| verifier.verify_client_cert(certificate, &[], now)) {
+                Ok((_, refusal)) => (false, refusal.is_some()),
+                Err((_, refusal)) => (true, refusal.is_some()),
+            };
+            assert_eq!(found, expected, "{modes:?}, readable: {readable}");
+            // The next step of another connection does not see it.
+            assert!(observe(|| Ok(())).is_ok_and(|((), refusal)| refusal.is_none()));
+        };
+        check(&[Respond], true, (false, false));
+        check(&[Respond], false, (true, true));
+        check(&[Abort], true, (true, true));
+        check(&[Abort, Respond], true, (false, true));
+        check(&[Abort, Respond], false, (true, true));
+        // The chain was refused, but the handshake failed for another reason.
+        let (verifier, leaf) = verifier(&[Abort, Respond]);
+        let failed = observe(|| {
+            verifier.verify_client_cert(&leaf, &[], now)?;
+            Err::<(), _>(Error::DecryptError)
+        });
+        assert!(failed.is_err_and(|(error, refusal)| error == Error::DecryptError && refusal.is_none()));
+    }
 
     #[test]
     fn every_certificate_reason_ends_the_handshake_with_its_alert() {

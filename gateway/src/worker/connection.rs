@@ -67,16 +67,22 @@ async fn handshake(
         Reception::Site(site) => site,
         Reception::TurnAway => return Err(hello.turn_away().await),
     };
-    let stream = hello.complete(Arc::clone(&site.tls)).await?;
+    let mut stream = hello.complete(Arc::clone(&site.tls)).await?;
     let version = match stream.connection().protocol_version() {
         Some(ProtocolVersion::TLSv1_3) => "1.3",
         Some(ProtocolVersion::TLSv1_2) => "1.2",
         _ => "",
     };
     context.meters.handshake_completed(version, stream.is_resumed(), began.elapsed());
-    // `complete` returns when the handshake is complete.
-    let chain = PeerChain::of_handshake(stream.connection()).ok_or(HandshakeError::Closed)?;
-    let verdict = admission::judge(context, snapshot, &site.scope, chain);
+    let verdict = match stream.take_refusal() {
+        // By the same snapshot, whose TLS configuration the handshake used.
+        Some(refusal) => admission::refused_in_handshake(context, snapshot, refusal),
+        None => {
+            // `complete` returns when the handshake is complete.
+            let chain = PeerChain::of_handshake(stream.connection()).ok_or(HandshakeError::Closed)?;
+            admission::judge(context, snapshot, &site.scope, chain)
+        }
+    };
     Ok((stream, verdict))
 }
 
@@ -84,7 +90,7 @@ async fn handshake(
 fn failed(context: &WorkerContext, snapshot: &Snapshot, caller: &Caller, error: &HandshakeError, deadline: &Deadline) {
     let refusal = error.refusal(deadline.is_overdue());
     if let HandshakeError::Refused(refusal) = error {
-        admission::refused_in_handshake(context, snapshot, refusal);
+        drop(admission::refused_in_handshake(context, snapshot, (**refusal).clone()));
     }
     context.meters.handshake_failed(refusal.reject);
     context.meters.rejected(refusal.reject);

@@ -3,12 +3,11 @@
 //! Owns the mapping from webpki's errors to [`Reject`], the search for the certificate at fault, and the wording. Must not decide: it
 //! runs after the decision and does not change it. Its text is bounded and printable ASCII, since most of it comes from the peer.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 
-use rustls_pki_types::{CertificateDer, UnixTime};
+use rustls_pki_types::UnixTime;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
-use webpki::{ExtendedKeyUsageValidator, KeyPurposeIdIter, anchor_from_trusted_cert};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer as _;
 
@@ -18,7 +17,6 @@ use super::presented::{Presented, PresentedChain, unix_seconds};
 use super::provider::{Profile, Provider};
 use super::revocation::RevocationScope;
 use crate::reject::{Refusal, Reject};
-use crate::signatures::CERTIFICATE_SIGNATURES;
 
 /// Most bytes of a detail: the longest sentence below fits, with every name in it at its bound.
 pub(super) const MAX_DETAIL_BYTES: usize = 768;
@@ -26,13 +24,22 @@ pub(super) const MAX_DETAIL_BYTES: usize = 768;
 const MAX_NAME_BYTES: usize = 110;
 /// Most bytes of a serial number: RFC 5280, section 4.1.2.2, allows 20.
 const MAX_SERIAL_BYTES: usize = 20;
-/// Most certificates of a path that are verified again to find a bad signature.
-const MAX_SIGNATURE_SEARCH: usize = 6;
 
 /// The end entity, or another certificate at `index`, cannot be parsed.
 pub(super) fn malformed(error: &webpki::Error, index: usize, chain: &PresentedChain<'_>) -> Refusal {
     let (reject, what) = reason(error);
     refusal(reject, &format!("{} {what}.", describe(index, chain)))
+}
+
+/// The chain of so many certificates has more than `most` DER elements.
+pub(super) fn too_many_elements(certificates: usize, most: usize) -> Refusal {
+    refusal(
+        Reject::ChainTooLarge,
+        &format!(
+            "The {certificates} presented certificates have more than {most} DER elements (names, extensions and their \
+             parts); the sender must present shorter ones."
+        ),
+    )
 }
 
 /// The path is valid, but no identity rule of `profile`, nor of another profile in scope, matches the end entity.
@@ -77,11 +84,27 @@ pub(super) fn path(failure: &PathFailure, profile: &Profile, chain: &PresentedCh
                 &format!("{} is malformed or has a duplicate extension.", describe(index.unwrap_or(0), chain)),
             )
         }
-        PathFailure::Refused(error) => refused_by_webpki(error, profile, chain, now),
+        PathFailure::Refused(error, unsigned) => refused_by_webpki(error, *unsigned, profile, chain, now),
+        PathFailure::TooManyUnsigned(first) => refusal(
+            Reject::BadSignature,
+            &format!(
+                "{} {}. Too many signatures failed for other paths to be tried; the sender must present the certificates of \
+                 one path.",
+                describe(*first, chain),
+                reason(&webpki::Error::InvalidSignatureForPublicKey).1,
+            ),
+        ),
     }
 }
 
-fn refused_by_webpki(error: &webpki::Error, profile: &Profile, chain: &PresentedChain<'_>, now: UnixTime) -> Refusal {
+/// `unsigned` is the place of the first certificate whose signature failed.
+fn refused_by_webpki(
+    error: &webpki::Error,
+    unsigned: Option<usize>,
+    profile: &Profile,
+    chain: &PresentedChain<'_>,
+    now: UnixTime,
+) -> Refusal {
     let (reject, what) = reason(error);
     let sentence = match error {
         webpki::Error::UnknownIssuer => return unknown_issuer(profile, chain),
@@ -107,6 +130,7 @@ fn refused_by_webpki(error: &webpki::Error, profile: &Profile, chain: &Presented
             let at_fault = at_fault(error, profile, chain, now).unwrap_or(0);
             format!("{} {what}. The time here is {}.", describe(at_fault, chain), date(now.as_secs()))
         }
+        webpki::Error::InvalidSignatureForPublicKey => format!("{} {what}.", describe(unsigned.unwrap_or(0), chain)),
         error => format!("{} {what}.", describe(at_fault(error, profile, chain, now).unwrap_or(0), chain)),
     };
     refusal(reject, &sentence)
@@ -241,7 +265,6 @@ fn at_fault(error: &webpki::Error, profile: &Profile, chain: &PresentedChain<'_>
         E::UnsupportedSignatureAlgorithmForPublicKeyContext(context) => {
             first(&|certificate| signature_algorithm_is(certificate, &context.signature_algorithm_id))
         }
-        E::InvalidSignatureForPublicKey => bad_signature(chain, now),
         E::CertRevoked => first(&|certificate| {
             let Some(lists) = &profile.revocation else { return false };
             let Ok(parsed) = certificate.webpki() else { return false };
@@ -275,37 +298,6 @@ fn signature_algorithm_is(certificate: &Presented<'_>, identifier: &[u8]) -> boo
     })
 }
 
-/// The first certificate of the path that its issuer's key did not sign. Takes each issuer in turn as the trust anchor: the
-/// first with which the signatures fail is the issuer of the certificate at fault.
-fn bad_signature(chain: &PresentedChain<'_>, now: UnixTime) -> Option<usize> {
-    let path = presented_path(chain);
-    let end_entity = chain.certificates().first()?.webpki().ok()?;
-    for (place, issuer) in path.iter().enumerate().skip(1).take(MAX_SIGNATURE_SEARCH) {
-        let anchors = [anchor_from_trusted_cert(chain.certificates().get(*issuer)?.der()).ok()?];
-        let between: Vec<CertificateDer<'_>> = path
-            .get(1..place)?
-            .iter()
-            .filter_map(|index| Some(CertificateDer::from(chain.certificates().get(*index)?.der().as_ref())))
-            .collect();
-        let verified =
-            end_entity.verify_for_usage(CERTIFICATE_SIGNATURES, &anchors, &between, now, AnyUsage, None, None);
-        if verified.is_err_and(|error| error == webpki::Error::InvalidSignatureForPublicKey) {
-            return path.get(place - 1).copied();
-        }
-    }
-    // The presented issuers' signatures verify, so the trust anchor did not sign the last certificate.
-    path.last().copied()
-}
-
-/// For this search alone: the extended key usage has no bearing on who signed a certificate.
-struct AnyUsage;
-
-impl ExtendedKeyUsageValidator for AnyUsage {
-    fn validate(&self, _purposes: KeyPurposeIdIter<'_, '_>) -> Result<(), webpki::Error> {
-        Ok(())
-    }
-}
-
 /// The indices of the end entity, of the certificate with its issuer's name as subject, and so on, up to the last one presented.
 fn presented_path(chain: &PresentedChain<'_>) -> Vec<usize> {
     let certificates = chain.certificates();
@@ -335,15 +327,15 @@ fn unknown_issuer(profile: &Profile, chain: &PresentedChain<'_>) -> Refusal {
     let Some(certificate) = certificates.get(top) else {
         return refusal(Reject::UnknownIssuer, "No certificate was presented.");
     };
-    let issuer = name(certificate.issuer());
     let why = if certificate.issuer() == certificate.subject() {
         "is self-signed and is not a trust anchor of this receiver".to_owned()
     } else if profile.trust_anchors.iter().any(|anchor| certificate.claims_issuer(&anchor.subject)) {
         "names a trust anchor as its issuer, but no path to that trust anchor verifies".to_owned()
     } else {
         format!(
-            "is the last of its path: the sender did not present the certificate of its issuer \"{issuer}\", and that \
-             issuer is not a trust anchor of this receiver; the sender must present every intermediate certificate"
+            "is the last of its path: the sender did not present the certificate of its issuer \"{}\", and that issuer is \
+             not a trust anchor of this receiver; the sender must present every intermediate certificate",
+            name(certificate.issuer())
         )
     };
     refusal(Reject::UnknownIssuer, &format!("{} {why}.", describe(top, chain)))
@@ -386,7 +378,27 @@ fn name(contents: &[u8]) -> String {
 }
 
 fn printed(name: Option<Name<'_>>) -> String {
-    name.map_or_else(|| "(malformed)".to_owned(), |name| bounded(&name.to_string(), MAX_NAME_BYTES))
+    let Some(name) = name else { return "(malformed)".to_owned() };
+    let mut text = Beginning { text: String::new(), left: MAX_NAME_BYTES + 1 };
+    // An error says that the text is long enough.
+    let _ = write!(text, "{name}");
+    bounded(&text.text, MAX_NAME_BYTES)
+}
+
+/// Takes the first characters of a text, and then ends its printing: a name may have thousands of attributes.
+struct Beginning {
+    text: String,
+    left: usize,
+}
+
+impl fmt::Write for Beginning {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for character in text.chars() {
+            self.left = self.left.checked_sub(1).ok_or(fmt::Error)?;
+            self.text.push(character);
+        }
+        Ok(())
+    }
 }
 
 /// RFC 3339, in UTC.

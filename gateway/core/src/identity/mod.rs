@@ -9,7 +9,11 @@
 //! | `provider` | the policy as data: [`Provider`], [`Profile`], [`Scope`] |
 //! | `peer` | [`PeerChain`], the chain of a finished handshake |
 //! | `presented` | the parsed certificates of one chain |
-//! | `rule`, `name` | identity rules, distinguished names, and their comparison |
+//! | `rule`, `name`, `alternative_names` | identity rules, names, and their comparison |
+//! | `elements` | DER elements, and how many a certificate has |
+//! | `links` | which presented certificates may have issued which, by their names |
+//! | `checks` | the signature checks of one search, and the bounds of its cost |
+//! | `signature_memory` | signatures on issuers and lists that were found good |
 //! | `path` | the path from the end entity to a trust anchor |
 //! | `revocation` | certificate revocation lists (CRLs) |
 //! | `verdict` | which providers a chain proves, or which failure to report |
@@ -35,7 +39,11 @@ mod provider;
 pub mod revocation;
 pub mod rule;
 
+mod alternative_names;
+mod checks;
 mod diagnosis;
+mod elements;
+mod links;
 mod path;
 mod peer;
 mod presented;
@@ -47,6 +55,7 @@ mod verdict;
 mod tests;
 
 pub use cache::ChainCache;
+pub use checks::Work;
 pub use name::{DistinguishedName, NameError};
 pub use peer::PeerChain;
 pub use provider::{ChainLimits, ExtendedKeyUsage, OnFailure, Profile, Provider, ProviderId, Scope};
@@ -55,8 +64,10 @@ pub use rule::{Condition, DnsPattern, IdentityRule, RuleError};
 pub use sighting::{CertificateSighting, ChainSighting, Sightings, trust_anchor_label};
 
 use cache::CacheKey;
+use checks::Bounds;
 use presented::EndEntity;
 use signature_memory::SignatureMemory;
+use verdict::Policy;
 
 /// The trust policy of one snapshot, with the cache of the chains that were verified.
 #[derive(Debug)]
@@ -65,6 +76,7 @@ pub struct Identity {
     providers: Arc<[Provider]>,
     cache: Arc<ChainCache>,
     limits: ChainLimits,
+    bounds: Bounds,
     sightings: Arc<Sightings>,
     issuer_signatures: SignatureMemory,
 }
@@ -73,7 +85,9 @@ impl Identity {
     /// The policy of `generation`, which must be higher than the generation of every earlier policy that shares `cache`.
     pub fn new(generation: u64, providers: Arc<[Provider]>, cache: Arc<ChainCache>, limits: ChainLimits) -> Self {
         let sightings = Arc::new(Sightings::new(&providers, &Sightings::default()));
-        Self { generation, providers, cache, limits, sightings, issuer_signatures: SignatureMemory::of_issuers() }
+        let bounds = Bounds::new(&limits, &providers);
+        let issuer_signatures = SignatureMemory::of_issuers();
+        Self { generation, providers, cache, limits, bounds, sightings, issuer_signatures }
     }
 
     /// The same policy, whose sightings continue those of the policy before it.
@@ -140,18 +154,24 @@ impl Identity {
     fn judge(&self, scope: &Scope, chain: &[CertificateDer<'_>], now: UnixTime) -> Verification {
         if let Some(refusal) = self.refuse_unparsed(scope, chain) {
             let refusal = verdict::refuse_unidentified(&self.providers, scope, refusal);
-            return Verification { result: Err(refusal), cache: CacheOutcome::Miss };
+            return Verification::of_refusal(refusal);
         }
         let key = CacheKey::new(self.generation, scope.id, chain);
         if let Some(known) = self.cache.lookup(&key, now) {
-            return Verification { result: Ok(known), cache: CacheOutcome::Hit };
+            return Verification { result: Ok(known), cache: CacheOutcome::Hit, work: Work::default() };
         }
-        let result = verdict::verify(&self.providers, &self.issuer_signatures, self.generation, scope, chain, now);
+        let policy = Policy {
+            generation: self.generation,
+            providers: &self.providers,
+            issuer_signatures: &self.issuer_signatures,
+            bounds: self.bounds,
+        };
+        let (result, work) = verdict::verify(policy, scope, chain, now);
         let result = result.map(Arc::new);
         if let Ok(verified) = &result {
             self.cache.insert(key, verified, now);
         }
-        Verification { result, cache: CacheOutcome::Miss }
+        Verification { result, cache: CacheOutcome::Miss, work }
     }
 
     /// The refusal of a chain that is missing or too large. Parses no certificate.
@@ -186,6 +206,15 @@ pub struct Verification {
     pub result: Result<Arc<VerifiedChain>, ChainRefusal>,
     /// Whether the proof came from the cache.
     pub cache: CacheOutcome,
+    /// What was done for it.
+    pub work: Work,
+}
+
+impl Verification {
+    /// A refusal for which nothing was done now.
+    pub fn of_refusal(refusal: ChainRefusal) -> Self {
+        Self { result: Err(refusal), cache: CacheOutcome::Miss, work: Work::default() }
+    }
 }
 
 /// The `cache` label of verification metrics.

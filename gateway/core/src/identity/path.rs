@@ -4,20 +4,23 @@
 //! valid. Must not match identities or word refusals: it returns which check failed, and `diagnosis` explains it.
 //!
 //! **Cost.** webpki gets only the certificates whose issuer names lead to a trust anchor. If the end entity is not among them, webpki
-//! is not called: a chain of a foreign authority costs no signature check. One build costs at most 100 signature checks (webpki's
-//! budget); signatures on issuers that were verified before are not verified again. `verdict` bounds the builds of one chain.
+//! is not called: a chain of a foreign authority costs no signature check. `checks` bounds the signatures and the steps of all builds of a
+//! chain, and `verdict` their number.
 
 use std::cell::Cell;
 use std::sync::Arc;
 
-use rustls_pki_types::{CertificateDer, SignatureVerificationAlgorithm, TrustAnchor, UnixTime};
-use webpki::{ExtendedKeyUsageValidator, KeyPurposeIdIter, KeyUsage, VerifiedPath};
+use rustls_pki_types::{SignatureVerificationAlgorithm, UnixTime};
+use webpki::{
+    ExtendedKeyUsageValidator, KeyPurposeId, KeyPurposeIdIter, KeyUsage, RequiredEkuNotFoundContext, VerifiedPath,
+};
 
+use super::checks::Checks;
+use super::links::{Candidates, Links};
 use super::name::Name;
-use super::presented::{self, EndEntity, PresentedChain};
+use super::presented::{self, EndEntity, Presented, PresentedChain};
 use super::provider::{ExtendedKeyUsage, Profile};
 use super::revocation::RevocationScope;
-use super::signature_memory::{self, SignatureMemory};
 
 /// What is kept of a verified path.
 #[derive(Debug)]
@@ -45,42 +48,56 @@ pub(super) enum PathFailure {
     ExtendedKeyUsageAbsent,
     /// A path was verified, but x509-parser cannot parse one of its certificates.
     Unreadable,
-    /// webpki found no valid path.
-    Refused(webpki::Error),
+    /// webpki found no valid path. If that is due to a signature, the place of the first certificate whose signature failed.
+    Refused(webpki::Error, Option<usize>),
+    /// So many signatures failed that the search ended; the first that did is on the certificate at this place.
+    TooManyUnsigned(usize),
 }
 
 impl PathFailure {
-    /// Whether webpki gave up because there are too many possible paths.
+    /// Whether the search ended before every possible path was tried.
     pub(super) fn exhausted(&self) -> bool {
-        matches!(
-            self,
-            Self::Refused(
-                webpki::Error::MaximumNameConstraintComparisonsExceeded
-                    | webpki::Error::MaximumPathBuildCallsExceeded
-                    | webpki::Error::MaximumSignatureChecksExceeded
-            )
-        )
+        match self {
+            Self::TooManyUnsigned(_) => true,
+            Self::Refused(error, _) => is_fatal(error),
+            _ => false,
+        }
     }
 }
 
-/// Builds and verifies the path of `end_entity`, the first certificate of `chain`, at `now`.
-pub(super) fn verify(
-    profile: &Profile,
-    issuer_signatures: &SignatureMemory,
-    chain: &PresentedChain<'_>,
-    end_entity: &EndEntity<'_>,
-    now: UnixTime,
-) -> Result<Path, PathFailure> {
-    let issuers = issuers_towards(&profile.trust_anchors, chain).ok_or(PathFailure::NoTrustAnchor)?;
+/// Whether webpki ends its search at this error: there are too many possible paths.
+fn is_fatal(error: &webpki::Error) -> bool {
+    matches!(
+        error,
+        webpki::Error::MaximumNameConstraintComparisonsExceeded
+            | webpki::Error::MaximumPathBuildCallsExceeded
+            | webpki::Error::MaximumSignatureChecksExceeded
+    )
+}
+
+/// The chain of one search.
+pub(super) struct Subject<'a> {
+    pub(super) chain: &'a PresentedChain<'a>,
+    /// Its first certificate.
+    pub(super) end_entity: &'a EndEntity<'a>,
+    pub(super) links: &'a Links<'a>,
+    pub(super) checks: &'a Checks<'a>,
+    pub(super) now: UnixTime,
+}
+
+/// Builds and verifies the path of the end entity.
+pub(super) fn verify(profile: &Profile, subject: &Subject<'_>) -> Result<Path, PathFailure> {
+    let &Subject { end_entity, links, checks, now, .. } = subject;
+    let Candidates { issuers, anchors, elements } =
+        links.toward(&profile.trust_anchors).ok_or(PathFailure::NoTrustAnchor)?;
     let references = profile.revocation.as_ref().map(|lists| lists.references()).unwrap_or_default();
     let revocation = match &profile.revocation {
         Some(lists) => {
-            Some(lists.options(&references).ok_or(PathFailure::Refused(webpki::Error::UnknownRevocationStatus))?)
+            Some(lists.options(&references).ok_or(PathFailure::Refused(webpki::Error::UnknownRevocationStatus, None))?)
         }
         None => None,
     };
-    let list_signatures = profile.revocation.as_ref().map(|lists| lists.signatures());
-    let algorithms = signature_memory::remembering(&issuers, issuer_signatures, list_signatures);
+    let algorithms = checks.algorithms(profile.revocation.as_ref().map(|lists| lists.signatures()));
     let algorithms: Vec<_> =
         algorithms.iter().map(|algorithm| algorithm as &dyn SignatureVerificationAlgorithm).collect();
     // The closure can return only a webpki error, and the error of another candidate path may take precedence over it. The cell
@@ -94,19 +111,28 @@ pub(super) fn verify(
         }
         Ok(())
     };
-    let path = end_entity
-        .webpki()
-        .verify_for_usage(
-            &algorithms,
-            &profile.trust_anchors,
-            &issuers,
-            now,
-            Usage(profile.extended_key_usage),
-            revocation,
-            Some(&within_depth),
-        )
-        .map_err(|error| too_deep.get().map_or(PathFailure::Refused(error), PathFailure::TooDeep))?;
-    conclude(profile, end_entity, &path, now)
+    let steps = checks.steps();
+    let built = end_entity.webpki().verify_for_usage(
+        &algorithms,
+        anchors.as_deref().unwrap_or(&profile.trust_anchors),
+        &issuers,
+        now,
+        Usage { required: profile.extended_key_usage, checks, elements },
+        revocation,
+        Some(&within_depth),
+    );
+    let path = match (built, too_deep.get()) {
+        (Ok(path), _) => conclude(profile, subject, &path)?,
+        (Err(_), Some(depth)) => return Err(PathFailure::TooDeep(depth)),
+        (Err(error), None) => {
+            let unsigned = checks.first_unsigned().filter(|_| checks.exhausted());
+            return Err(
+                unsigned.map_or_else(|| PathFailure::Refused(error, checks.unsigned()), PathFailure::TooManyUnsigned)
+            );
+        }
+    };
+    checks.forget_steps(steps);
+    Ok(path)
 }
 
 /// End entity 0, first intermediate 1, trust anchor one above the last intermediate: as nginx counts.
@@ -114,37 +140,9 @@ fn trust_anchor_depth(path: &VerifiedPath<'_>) -> usize {
     path.intermediate_certificates().count() + 1
 }
 
-/// The presented certificates, except the end entity, whose issuer names lead to a trust anchor; `None` if those of the end entity do
-/// not. A certificate that is left out can be on no path, but webpki would try it at every step.
-fn issuers_towards<'a>(anchors: &[TrustAnchor<'_>], chain: &'a PresentedChain<'_>) -> Option<Vec<CertificateDer<'a>>> {
-    let (end_entity, others) = chain.certificates().split_first()?;
-    let mut kept: Vec<usize> = Vec::new();
-    let leads_on = |certificate: &presented::Presented<'_>, kept: &[usize]| {
-        anchors.iter().any(|anchor| certificate.claims_issuer(&anchor.subject))
-            || kept.iter().any(|index| certificate.claims_issuer(others[*index].subject()))
-    };
-    // Each round keeps one more certificate or ends the loop, so there are at most as many rounds as certificates.
-    loop {
-        let found = (0..others.len()).find(|index| !kept.contains(index) && leads_on(&others[*index], &kept));
-        match found {
-            Some(index) => kept.push(index),
-            None => break,
-        }
-    }
-    if !leads_on(end_entity, &kept) {
-        return None;
-    }
-    kept.sort_unstable();
-    Some(kept.into_iter().map(|index| CertificateDer::from(others[index].der().as_ref())).collect())
-}
-
 /// Checks of a verified path what webpki does not, and keeps what is needed later.
-fn conclude(
-    profile: &Profile,
-    end_entity: &EndEntity<'_>,
-    path: &VerifiedPath<'_>,
-    now: UnixTime,
-) -> Result<Path, PathFailure> {
+fn conclude(profile: &Profile, subject: &Subject<'_>, path: &VerifiedPath<'_>) -> Result<Path, PathFailure> {
+    let &Subject { chain, end_entity, now, .. } = subject;
     let leaf_carries_usage = matches!(end_entity.x509().extended_key_usage(), Ok(Some(_)));
     if profile.extended_key_usage == ExtendedKeyUsage::ClientAuthExplicit && !leaf_carries_usage {
         return Err(PathFailure::ExtendedKeyUsageAbsent);
@@ -152,10 +150,9 @@ fn conclude(
     let mut valid_until = presented::valid_until(end_entity.x509());
     let mut refused_by_client_auth = excludes_client_auth(end_entity.x509());
     for intermediate in path.intermediate_certificates() {
-        let der = intermediate.der();
-        let parsed = presented::parse(&der).ok_or(PathFailure::Unreadable)?;
-        valid_until = valid_until.min(presented::valid_until(&parsed));
-        refused_by_client_auth |= excludes_client_auth(&parsed);
+        let parsed = chain.find(&intermediate.der()).and_then(Presented::x509).ok_or(PathFailure::Unreadable)?;
+        valid_until = valid_until.min(presented::valid_until(parsed));
+        refused_by_client_auth |= excludes_client_auth(parsed);
     }
     if let Some(lists) = &profile.revocation {
         let above = path.intermediate_certificates().map(|certificate| certificate.issuer());
@@ -189,18 +186,39 @@ pub(super) fn excludes_client_auth(certificate: &x509_parser::certificate::X509C
     }
 }
 
-/// The check that webpki calls once for each certificate on a path, without saying which one. `conclude` therefore checks what only
-/// the end entity must satisfy.
-struct Usage(ExtendedKeyUsage);
+/// The check that webpki calls once for each certificate that it puts on a path, without saying which one. `conclude` therefore checks
+/// what only the end entity must satisfy. The number of calls bounds the search.
+struct Usage<'a> {
+    required: ExtendedKeyUsage,
+    checks: &'a Checks<'a>,
+    /// Of the candidates that webpki parses next.
+    elements: usize,
+}
 
-impl ExtendedKeyUsageValidator for Usage {
-    fn validate(&self, purposes: KeyPurposeIdIter<'_, '_>) -> Result<(), webpki::Error> {
-        match self.0 {
-            ExtendedKeyUsage::ClientAuth | ExtendedKeyUsage::ClientAuthExplicit => {
-                KeyUsage::client_auth().validate(purposes)
-            }
+impl ExtendedKeyUsageValidator for Usage<'_> {
+    fn validate(&self, mut purposes: KeyPurposeIdIter<'_, '_>) -> Result<(), webpki::Error> {
+        self.checks.step(self.elements)?;
+        match self.required {
+            ExtendedKeyUsage::ClientAuth | ExtendedKeyUsage::ClientAuthExplicit => includes_client_auth(purposes),
             // The purposes are ignored, but the extension must be well-formed.
-            ExtendedKeyUsage::Ignore => purposes.into_iter().try_for_each(|purpose| purpose.map(drop)),
+            ExtendedKeyUsage::Ignore => purposes.try_for_each(|purpose| purpose.map(drop)),
         }
     }
+}
+
+/// As `KeyUsage::client_auth` of webpki decides, which allocates for each purpose that it passes.
+fn includes_client_auth(mut purposes: KeyPurposeIdIter<'_, '_>) -> Result<(), webpki::Error> {
+    /// id-kp-clientAuth, 1.3.6.1.5.5.7.3.2 (RFC 5280, section 4.2.1.12).
+    const CLIENT_AUTH: KeyPurposeId<'static> = KeyPurposeId::new(&[0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x03, 0x02]);
+    let Some(first) = purposes.next() else { return Ok(()) };
+    if first? == CLIENT_AUTH {
+        return Ok(());
+    }
+    for purpose in purposes {
+        if purpose? == CLIENT_AUTH {
+            return Ok(());
+        }
+    }
+    let context = RequiredEkuNotFoundContext { required: KeyUsage::client_auth(), present: Vec::new() };
+    Err(webpki::Error::RequiredEkuNotFoundContext(context))
 }

@@ -9,10 +9,10 @@ use ring::digest::{SHA256, digest};
 use rustls_pki_types::{CertificateDer, UnixTime};
 use webpki::EndEntityCert;
 use x509_parser::certificate::X509Certificate;
-use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::FromDer as _;
 use x509_parser::time::ASN1Time;
 
+use super::alternative_names::AlternativeNames;
 use super::name::Name;
 
 /// One presented certificate.
@@ -92,6 +92,11 @@ impl<'a> PresentedChain<'a> {
         &self.certificates
     }
 
+    /// The certificate that lies at `der`.
+    pub(super) fn find(&self, der: &[u8]) -> Option<&Presented<'a>> {
+        self.certificates.iter().find(|certificate| std::ptr::eq(certificate.der().as_ref(), der))
+    }
+
     /// The end entity, or the error of parsing it.
     pub(super) fn end_entity(&self) -> Result<EndEntity<'_>, webpki::Error> {
         let presented = self.certificates.first().ok_or(webpki::Error::BadDer)?;
@@ -104,7 +109,8 @@ pub(super) struct EndEntity<'a> {
     webpki: &'a EndEntityCert<'a>,
     x509: &'a X509Certificate<'a>,
     subject: Name<'a>,
-    alternative_names: &'a [GeneralName<'a>],
+    common_name: OnceCell<Option<String>>,
+    alternative_names: AlternativeNames<'a>,
     spki_sha256: OnceCell<[u8; 32]>,
     certificate_sha256: OnceCell<[u8; 32]>,
 }
@@ -125,7 +131,8 @@ impl<'a> EndEntity<'a> {
             webpki,
             x509,
             subject,
-            alternative_names,
+            common_name: OnceCell::new(),
+            alternative_names: AlternativeNames::new(alternative_names),
             spki_sha256: OnceCell::new(),
             certificate_sha256: OnceCell::new(),
         })
@@ -143,9 +150,14 @@ impl<'a> EndEntity<'a> {
         &self.subject
     }
 
-    /// The entries of the subject alternative name extension; empty if it is absent.
-    pub(super) fn alternative_names(&self) -> &[GeneralName<'a>] {
-        self.alternative_names
+    /// The text of the only common name in the subject; see [`Name::only_common_name`].
+    pub(super) fn common_name(&self) -> Option<&String> {
+        self.common_name.get_or_init(|| self.subject.only_common_name()).as_ref()
+    }
+
+    /// The entries of the subject alternative name extension; none if it is absent.
+    pub(super) fn alternative_names(&self) -> &AlternativeNames<'a> {
+        &self.alternative_names
     }
 
     pub(super) fn spki_sha256(&self) -> &[u8; 32] {

@@ -10,8 +10,8 @@ use std::fmt;
 
 use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
 use rustls_pki_types::CertificateDer;
-use x509_parser::extensions::GeneralName;
 
+use super::alternative_names::{AlternativeNames, is_label};
 use super::name::{DistinguishedName, NameError};
 use super::presented::{EndEntity, PresentedChain};
 
@@ -145,15 +145,9 @@ impl Condition {
     fn matches(&self, end_entity: &EndEntity<'_>) -> bool {
         match self {
             Self::Subject(wanted) => wanted.matches(end_entity.subject()),
-            Self::SubjectCn(wanted) => end_entity.subject().only_common_name().is_some_and(|found| found == *wanted),
-            Self::SanDns(pattern) => end_entity
-                .alternative_names()
-                .iter()
-                .any(|name| matches!(name, GeneralName::DNSName(found) if pattern.matches(found))),
-            Self::SanUri(wanted) => end_entity
-                .alternative_names()
-                .iter()
-                .any(|name| matches!(name, GeneralName::URI(found) if found == wanted)),
+            Self::SubjectCn(wanted) => end_entity.common_name() == Some(wanted),
+            Self::SanDns(pattern) => pattern.matches(end_entity.alternative_names()),
+            Self::SanUri(wanted) => end_entity.alternative_names().has_uri(wanted),
             Self::SpkiSha256(wanted) => end_entity.spki_sha256() == wanted,
             Self::CertificateSha256(wanted) => end_entity.certificate_sha256() == wanted,
         }
@@ -205,12 +199,9 @@ impl DnsPattern {
         Ok(Self { text: lower })
     }
 
-    fn matches(&self, found: &str) -> bool {
-        if found.eq_ignore_ascii_case(&self.text) {
-            return true;
-        }
-        let Some(domain) = self.text.strip_prefix("*.") else { return false };
-        found.split_once('.').is_some_and(|(label, rest)| is_label(label) && rest.eq_ignore_ascii_case(domain))
+    fn matches(&self, names: &AlternativeNames<'_>) -> bool {
+        names.has_dns(&self.text)
+            || self.text.strip_prefix("*.").is_some_and(|domain| names.has_dns_directly_below(domain))
     }
 }
 
@@ -218,14 +209,6 @@ impl fmt::Display for DnsPattern {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(&self.text)
     }
-}
-
-/// One label: RFC 1035, section 2.3.1, plus a leading digit (RFC 1123) and the underscore that service names use.
-fn is_label(label: &str) -> bool {
-    (1..=63).contains(&label.len())
-        && !label.starts_with('-')
-        && !label.ends_with('-')
-        && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
 }
 
 fn exact_text(key: &'static str, text: &str) -> Result<String, RuleError> {

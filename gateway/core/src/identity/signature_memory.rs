@@ -4,8 +4,9 @@
 //! an earlier one. webpki verifies the signature of a revocation list each time it looks up a certificate in it, which means hashing
 //! the whole list: a millisecond for some hundred thousand entries, and for a short list as much as a certificate's signature.
 //!
-//! Owns the memory of the checks that succeeded. Must not remember end entities, whose number has no bound, nor a failure. Says
-//! nothing about whether a certificate is valid *now*: dates, names, constraints and revocation are checked each time.
+//! Owns the memory of the checks that succeeded, over all searches. [`super::checks`] consults and fills it. Must not be given end entities,
+//! whose number has no bound, nor failures, whose number a sender determines. Says nothing about whether a certificate is valid *now*:
+//! dates, names, constraints and revocation are checked each time.
 //!
 //! **Why this is no shortcut.** Whether a signature is good depends on four things and on nothing else: key, algorithm, message and
 //! signature. What is remembered is the SHA-256 over all of them.
@@ -18,9 +19,7 @@
 use std::sync::{PoisonError, RwLock};
 
 use ring::digest::{Context, SHA256};
-use rustls_pki_types::{AlgorithmIdentifier, CertificateDer, InvalidSignature, SignatureVerificationAlgorithm};
-
-use crate::signatures::CERTIFICATE_SIGNATURES;
+use rustls_pki_types::SignatureVerificationAlgorithm;
 
 /// Most signatures of issuers: some for each of dozens of providers, in both their profiles.
 const ISSUERS_MAX: usize = 256;
@@ -54,12 +53,12 @@ impl SignatureMemory {
         Self { most: LISTS_MAX, known: RwLock::default() }
     }
 
-    fn is_known(&self, digest: &[u8; 32]) -> bool {
+    pub(super) fn is_known(&self, digest: &[u8; 32]) -> bool {
         // A thread that panicked while it held the lock left at worst a digest out.
         self.known.read().unwrap_or_else(PoisonError::into_inner).digests.contains(digest)
     }
 
-    fn remember(&self, digest: [u8; 32]) {
+    pub(super) fn remember(&self, digest: [u8; 32]) {
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
         if known.digests.contains(&digest) {
             return;
@@ -80,90 +79,36 @@ impl SignatureMemory {
     }
 }
 
-/// The algorithms of certificates' signatures for one path through `issuers`, which remember what they find good.
-pub(super) fn remembering<'a>(
-    issuers: &'a [CertificateDer<'a>],
-    of_issuers: &'a SignatureMemory,
-    of_lists: Option<&'a SignatureMemory>,
-) -> Vec<Remembering<'a>> {
-    let algorithms = CERTIFICATE_SIGNATURES.iter();
-    algorithms.map(|algorithm| Remembering { algorithm: *algorithm, issuers, of_issuers, of_lists }).collect()
-}
-
-/// One of the algorithms, while one path is built.
-#[derive(Debug)]
-pub(super) struct Remembering<'a> {
-    algorithm: &'static dyn SignatureVerificationAlgorithm,
-    issuers: &'a [CertificateDer<'a>],
-    of_issuers: &'a SignatureMemory,
-    of_lists: Option<&'a SignatureMemory>,
-}
-
-impl Remembering<'_> {
-    /// The memory that `message` belongs in, with the digest of its check; `None` for an end entity.
-    fn place(&self, public_key: &[u8], message: &[u8], signature: &[u8]) -> Option<(&SignatureMemory, [u8; 32])> {
-        if self.is_of_issuer(message) {
-            return Some((self.of_issuers, self.digest(public_key, message, signature)));
-        }
-        let of_lists = self.of_lists.filter(|_| is_list(message))?;
-        let mut lies_at = [0; 16];
+/// What stands for one check.
+pub(super) fn digest(
+    algorithm: &dyn SignatureVerificationAlgorithm,
+    public_key: &[u8],
+    message: &[u8],
+    signature: &[u8],
+) -> [u8; 32] {
+    let mut context = Context::new(&SHA256);
+    let (key_algorithm, signature_algorithm) = (algorithm.public_key_alg_id(), algorithm.signature_alg_id());
+    for part in [key_algorithm.as_ref(), signature_algorithm.as_ref(), public_key, message, signature] {
         // `usize` is at most 64 bits wide on every target.
-        lies_at[..8].copy_from_slice(&(message.as_ptr().addr() as u64).to_be_bytes());
-        lies_at[8..].copy_from_slice(&(message.len() as u64).to_be_bytes());
-        Some((of_lists, self.digest(public_key, &lies_at, signature)))
+        context.update(&(part.len() as u64).to_be_bytes());
+        context.update(part);
     }
-
-    /// Whether what is signed is one of the issuers' certificates: webpki passes the signed part where it lies.
-    fn is_of_issuer(&self, message: &[u8]) -> bool {
-        let message = message.as_ptr_range();
-        self.issuers.iter().any(|issuer| {
-            let issuer = issuer.as_ref().as_ptr_range();
-            issuer.start <= message.start && message.end <= issuer.end
-        })
-    }
-
-    fn digest(&self, public_key: &[u8], message: &[u8], signature: &[u8]) -> [u8; 32] {
-        let mut context = Context::new(&SHA256);
-        let (key_algorithm, signature_algorithm) = (self.public_key_alg_id(), self.signature_alg_id());
-        for part in [key_algorithm.as_ref(), signature_algorithm.as_ref(), public_key, message, signature] {
-            // `usize` is at most 64 bits wide on every target.
-            context.update(&(part.len() as u64).to_be_bytes());
-            context.update(part);
-        }
-        let mut digest = [0; 32];
-        digest.copy_from_slice(context.finish().as_ref());
-        digest
-    }
+    let mut digest = [0; 32];
+    digest.copy_from_slice(context.finish().as_ref());
+    digest
 }
 
-impl SignatureVerificationAlgorithm for Remembering<'_> {
-    fn verify_signature(&self, public_key: &[u8], message: &[u8], signature: &[u8]) -> Result<(), InvalidSignature> {
-        let place = self.place(public_key, message, signature);
-        if place.is_some_and(|(memory, digest)| memory.is_known(&digest)) {
-            return Ok(());
-        }
-        self.algorithm.verify_signature(public_key, message, signature)?;
-        if let Some((memory, digest)) = place {
-            memory.remember(digest);
-        }
-        Ok(())
-    }
-
-    fn public_key_alg_id(&self) -> AlgorithmIdentifier {
-        self.algorithm.public_key_alg_id()
-    }
-
-    fn signature_alg_id(&self) -> AlgorithmIdentifier {
-        self.algorithm.signature_alg_id()
-    }
-
-    fn fips(&self) -> bool {
-        self.algorithm.fips()
-    }
+/// What stands for the signed part of a list in its [`digest`]: its address and its length.
+pub(super) fn address(list: &[u8]) -> [u8; 16] {
+    let mut lies_at = [0; 16];
+    // `usize` is at most 64 bits wide on every target.
+    lies_at[..8].copy_from_slice(&(list.as_ptr().addr() as u64).to_be_bytes());
+    lies_at[8..].copy_from_slice(&(list.len() as u64).to_be_bytes());
+    lies_at
 }
 
 /// Whether a signed message is a TBSCertList: a SEQUENCE that begins with an INTEGER, its version.
-fn is_list(message: &[u8]) -> bool {
+pub(super) fn is_list(message: &[u8]) -> bool {
     const INTEGER: u8 = 0x02;
     let [0x30, length, rest @ ..] = message else { return false };
     // The long form of a length (X.690, section 8.1.3.5) says how many bytes of length follow.

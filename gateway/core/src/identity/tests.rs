@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 mod caching;
+mod cost;
 mod fixture;
 mod paths;
 mod refusals;

@@ -3,33 +3,41 @@
 //! Owns the order of the checks and the bound on their cost. Must not verify paths (`path`), compare names (`rule`) or word
 //! refusals (`diagnosis`).
 //!
-//! **Cost of a failing chain.** Identity rules are compared first, since they cost no signature check. Then paths are built
-//! for the profiles whose rules match. Only if no rule matches, paths are built for the other profiles, to distinguish a wrong
-//! identity from an untrusted issuer. At most [`MAX_FAILED_BUILDS`] builds may fail in total. The search ends at the first build that
-//! exhausts webpki's budget, and at the first that succeeds for a chain that is refused anyway.
+//! **Cost of a failing chain.** A chain with too many DER elements is refused before it is parsed. Identity rules are compared first, since
+//! they cost no signature check. Then paths are built for the profiles whose rules match. Only if no rule matches, paths are built for
+//! the other profiles, to distinguish a wrong identity from an untrusted issuer. At most [`MAX_FAILED_BUILDS`] builds may fail in
+//! total. The search ends at the first build that exhausts the bounds of `checks` or webpki's own, and at the first that succeeds for a
+//! chain that is refused anyway.
 
 use rustls_pki_types::{CertificateDer, UnixTime};
 
-use super::diagnosis;
-use super::path::{self, Path, PathFailure};
-use super::presented::{EndEntity, PresentedChain};
+use super::checks::{Bounds, Checks, Work};
+use super::links::Links;
+use super::path::{self, Path, PathFailure, Subject};
+use super::presented::PresentedChain;
 use super::provider::{OnFailure, Profile, Provider, ProviderId, Scope};
 use super::signature_memory::SignatureMemory;
-use super::{ChainRefusal, ProfileMatch, VerifiedChain};
+use super::{ChainRefusal, ProfileMatch, VerifiedChain, diagnosis, elements};
 use crate::reject::{Refusal, Reject};
 
 /// Path builds that may fail for one chain. A genuine chain fails for the other profiles of its provider that share the name of the
 /// trust anchor, of which presets have two; the rest is for providers that share an authority.
 const MAX_FAILED_BUILDS: usize = 8;
 
+/// What a search needs of the policy.
+#[derive(Clone, Copy)]
+pub(super) struct Policy<'a> {
+    pub(super) generation: u64,
+    pub(super) providers: &'a [Provider],
+    pub(super) issuer_signatures: &'a SignatureMemory,
+    pub(super) bounds: Bounds,
+}
+
 /// The search of one scope for the profiles that one chain proves.
 struct Search<'a> {
     providers: &'a [Provider],
-    issuer_signatures: &'a SignatureMemory,
     scope: &'a Scope,
-    chain: &'a PresentedChain<'a>,
-    end_entity: &'a EndEntity<'a>,
-    now: UnixTime,
+    subject: Subject<'a>,
     failed_builds: usize,
 }
 
@@ -41,23 +49,39 @@ struct Failed<'a> {
     failure: PathFailure,
 }
 
-/// Verifies `certificates`, which are not empty and within the limits. Does not ask the cache.
+/// Verifies `certificates`, which are not empty and within the limits. Does not ask the cache. Says what it cost.
 pub(super) fn verify(
-    providers: &[Provider],
-    issuer_signatures: &SignatureMemory,
-    generation: u64,
+    policy: Policy<'_>,
     scope: &Scope,
     certificates: &[CertificateDer<'_>],
     now: UnixTime,
+) -> (Result<VerifiedChain, ChainRefusal>, Work) {
+    let checks = Checks::new(certificates, policy.issuer_signatures, policy.bounds);
+    let result = search(policy, scope, certificates, &checks, now);
+    (result, checks.work())
+}
+
+fn search(
+    policy: Policy<'_>,
+    scope: &Scope,
+    certificates: &[CertificateDer<'_>],
+    checks: &Checks<'_>,
+    now: UnixTime,
 ) -> Result<VerifiedChain, ChainRefusal> {
+    let Policy { generation, providers, bounds, .. } = policy;
+    let most = bounds.elements();
+    let elements: Vec<usize> = certificates.iter().map(|certificate| elements::count(certificate, most)).collect();
+    if elements.iter().fold(0, |sum: usize, found| sum.saturating_add(*found)) > most {
+        return Err(refuse_unidentified(providers, scope, diagnosis::too_many_elements(certificates.len(), most)));
+    }
     let chain = PresentedChain::new(certificates);
     let end_entity = match chain.end_entity() {
         Ok(end_entity) => end_entity,
         Err(error) => return Err(refuse_unidentified(providers, scope, diagnosis::malformed(&error, 0, &chain))),
     };
-    let end_entity = &end_entity;
-    let mut search = Search { providers, issuer_signatures, scope, chain: &chain, end_entity, now, failed_builds: 0 };
-    let (matches, valid_until) = search.matches()?;
+    let (end_entity, links) = (&end_entity, &Links::new(&chain, &elements));
+    let subject = Subject { chain: &chain, end_entity, links, checks, now };
+    let (matches, valid_until) = Search { providers, scope, subject, failed_builds: 0 }.matches()?;
     Ok(VerifiedChain::new(generation, matches, valid_until, certificates, end_entity))
 }
 
@@ -83,7 +107,7 @@ impl<'a> Search<'a> {
         let mut failed = Vec::new();
         for (id, provider) in in_scope(providers, scope) {
             for (index, profile) in (0..).zip(&provider.profiles) {
-                if !profile.identity.iter().any(|rule| rule.matches(self.end_entity)) {
+                if !profile.identity.iter().any(|rule| rule.matches(self.subject.end_entity)) {
                     continue;
                 }
                 match self.build(profile) {
@@ -110,7 +134,7 @@ impl<'a> Search<'a> {
         if self.failed_builds >= MAX_FAILED_BUILDS {
             return None;
         }
-        let result = path::verify(profile, self.issuer_signatures, self.chain, self.end_entity, self.now);
+        let result = path::verify(profile, &self.subject);
         match &result {
             // If no issuer name leads to a trust anchor, no path was built.
             Ok(_) | Err(PathFailure::NoTrustAnchor) => {}
@@ -125,7 +149,7 @@ impl<'a> Search<'a> {
     /// (`identified`); otherwise either the identity or the path.
     fn refuse(&mut self, identified: Vec<Failed<'a>>) -> ChainRefusal {
         if let Some(failed) = failure_to_report(&identified) {
-            let refusal = diagnosis::path(&failed.failure, failed.profile, self.chain, self.now);
+            let refusal = diagnosis::path(&failed.failure, failed.profile, self.subject.chain, self.subject.now);
             return ChainRefusal { refusal, on_failure: failed.on_failure, provider: Some(failed.provider) };
         }
         let (providers, scope) = (self.providers, self.scope);
@@ -134,7 +158,7 @@ impl<'a> Search<'a> {
             for profile in &provider.profiles {
                 match self.build(profile) {
                     Some(Ok(_)) => {
-                        let refusal = diagnosis::mismatch(self.chain, provider, profile);
+                        let refusal = diagnosis::mismatch(self.subject.chain, provider, profile);
                         return refuse_unidentified(providers, scope, refusal);
                     }
                     Some(Err(failure)) => {
@@ -145,7 +169,7 @@ impl<'a> Search<'a> {
             }
         }
         let refusal = match failure_to_report(&failed) {
-            Some(failed) => diagnosis::path(&failed.failure, failed.profile, self.chain, self.now),
+            Some(failed) => diagnosis::path(&failed.failure, failed.profile, self.subject.chain, self.subject.now),
             None => Refusal::new(Reject::UnknownIssuer, "No provider at this server name has a trust anchor."),
         };
         refuse_unidentified(providers, scope, refusal)

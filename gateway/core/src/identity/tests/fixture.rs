@@ -5,7 +5,7 @@ use std::str::FromStr as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rcgen::{KeyPair, PublicKeyData as _, SigningKey as _};
+use rcgen::{KeyPair, PKCS_ECDSA_P384_SHA384, PublicKeyData as _, SigningKey as _};
 use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime};
 use webpki::anchor_from_trusted_cert;
 use x509_parser::asn1_rs::Oid;
@@ -31,6 +31,8 @@ pub(super) const PRINTABLE_STRING: u8 = 0x13;
 const SEQUENCE: u8 = 0x30;
 /// ecdsa-with-SHA256, 1.2.840.10045.4.3.2
 const ECDSA_SHA256: &[u8] = &[0x30, 0x0a, 0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, 0x02];
+/// ecdsa-with-SHA384, 1.2.840.10045.4.3.3
+const ECDSA_SHA384: &[u8] = &[0x30, 0x0a, 0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, 0x03];
 /// sha1WithRSAEncryption, 1.2.840.113549.1.1.5
 const RSA_SHA1: &[u8] = &[0x30, 0x0d, 0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x05, 0x05, 0x00];
 
@@ -124,6 +126,16 @@ pub(super) fn permitted_domain(domain: &str) -> Vec<u8> {
     extension("2.5.29.30", true, &tlv(SEQUENCE, &[&permitted]))
 }
 
+/// The subject key identifier extension.
+pub(super) fn subject_key(identifier: &[u8]) -> Vec<u8> {
+    extension("2.5.29.14", false, &tlv(0x04, &[identifier]))
+}
+
+/// The authority key identifier extension.
+pub(super) fn authority_key(identifier: &[u8]) -> Vec<u8> {
+    extension("2.5.29.35", false, &tlv(SEQUENCE, &[&tlv(0x80, &[identifier])]))
+}
+
 /// The fields of a certificate to make.
 #[derive(Clone)]
 pub(super) struct Template {
@@ -168,7 +180,7 @@ impl Template {
     }
 
     fn encode(&self, key: &KeyPair, issuer: &[u8], issuer_key: &KeyPair) -> CertificateDer<'static> {
-        let algorithm = if self.sha1 { RSA_SHA1 } else { ECDSA_SHA256 };
+        let algorithm = if self.sha1 { RSA_SHA1 } else { algorithm_of(issuer_key) };
         let extensions = match self.extensions.as_slice() {
             [] => Vec::new(),
             some => tlv(0xa3, &[&tlv(SEQUENCE, &[&some.concat()])]),
@@ -190,6 +202,11 @@ impl Template {
     }
 }
 
+/// The algorithm by which this key signs.
+fn algorithm_of(key: &KeyPair) -> &'static [u8] {
+    if key.algorithm() == &PKCS_ECDSA_P384_SHA384 { ECDSA_SHA384 } else { ECDSA_SHA256 }
+}
+
 fn signed(to_be_signed: &[u8], algorithm: &[u8], key: &KeyPair) -> Vec<u8> {
     let signature = key.sign(to_be_signed).unwrap();
     tlv(SEQUENCE, &[to_be_signed, algorithm, &tlv(0x03, &[&[0], &signature])])
@@ -204,8 +221,16 @@ pub(super) struct Authority {
 
 impl Authority {
     pub(super) fn root(common: &str) -> Self {
-        let template = Template::new(common_name(common)).with(authority_extension(None));
-        let key = KeyPair::generate().unwrap();
+        Self::root_by(common_name(common), KeyPair::generate().unwrap())
+    }
+
+    /// A root whose key is on P-384, which is dear to verify with. `subject` is a whole `Name`.
+    pub(super) fn dear_root(subject: Vec<u8>) -> Self {
+        Self::root_by(subject, KeyPair::generate_for(&PKCS_ECDSA_P384_SHA384).unwrap())
+    }
+
+    fn root_by(subject: Vec<u8>, key: KeyPair) -> Self {
+        let template = Template::new(subject).with(authority_extension(None));
         let certificate = template.encode(&key, &template.subject, &key);
         Self { subject: template.subject, key, certificate }
     }
@@ -227,6 +252,16 @@ impl Authority {
             &other.subject,
             &other.key,
         )
+    }
+
+    /// A certificate for its key by this template, in the name of `issuer` and signed by the key of `signer`.
+    pub(super) fn certified_by(&self, template: &Template, issuer: &[u8], signer: &Self) -> CertificateDer<'static> {
+        template.encode(&self.key, issuer, &signer.key)
+    }
+
+    /// The identifier of its key by RFC 5280, section 4.2.1.2, method 1.
+    pub(super) fn key_identifier(&self) -> Vec<u8> {
+        ring::digest::digest(&ring::digest::SHA1_FOR_LEGACY_USE_ONLY, self.key.der_bytes()).as_ref().to_vec()
     }
 
     pub(super) fn issue(&self, template: &Template) -> CertificateDer<'static> {
@@ -252,7 +287,7 @@ impl Authority {
             SEQUENCE,
             &[
                 &[0x02, 0x01, 0x01],
-                ECDSA_SHA256,
+                algorithm_of(&self.key),
                 &self.subject,
                 &time(this_update),
                 &next_update.map(time).unwrap_or_default(),
@@ -260,7 +295,7 @@ impl Authority {
                 &tlv(0xa0, &[&tlv(SEQUENCE, &[&number])]),
             ],
         );
-        signed(&to_be_signed, ECDSA_SHA256, &self.key)
+        signed(&to_be_signed, algorithm_of(&self.key), &self.key)
     }
 }
 

@@ -1,0 +1,165 @@
+//! The names in the subject alternative name extension of an end entity, for the identity rules of many providers.
+//!
+//! Owns the comparison of one expected name with all of them. The first comparisons pass over all names. Further ones look
+//! up a table, since each provider asks and a certificate may have thousands of names. Must not parse the extension: `presented` does.
+
+use std::cell::{Cell, OnceCell};
+use std::collections::HashSet;
+use std::hash::{Hash, Hasher};
+
+use x509_parser::extensions::GeneralName;
+
+/// Comparisons of a name with all others before a table is made for further ones. A table costs as much as about ten.
+const COMPARISONS: usize = 4;
+
+/// The names of one certificate.
+pub(super) struct AlternativeNames<'a> {
+    names: &'a [GeneralName<'a>],
+    compared: Cell<usize>,
+    table: OnceCell<Table<'a>>,
+}
+
+struct Table<'a> {
+    dns: HashSet<AnyCase<'a>>,
+    /// What follows the first label of a DNS name.
+    parents: HashSet<AnyCase<'a>>,
+    uris: HashSet<&'a str>,
+}
+
+/// A name that equals itself in any case of ASCII letters.
+#[derive(Clone, Copy)]
+struct AnyCase<'a>(&'a str);
+
+impl PartialEq for AnyCase<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.eq_ignore_ascii_case(other.0)
+    }
+}
+
+impl Eq for AnyCase<'_> {}
+
+impl Hash for AnyCase<'_> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        for chunk in self.0.as_bytes().chunks(32) {
+            let mut lower = [0; 32];
+            lower[..chunk.len()].copy_from_slice(chunk);
+            lower.make_ascii_lowercase();
+            state.write(&lower);
+        }
+    }
+}
+
+impl<'a> AlternativeNames<'a> {
+    pub(super) fn new(names: &'a [GeneralName<'a>]) -> Self {
+        Self { names, compared: Cell::new(0), table: OnceCell::new() }
+    }
+
+    /// Whether one of the DNS names is `name`, in any case.
+    pub(super) fn has_dns(&self, name: &str) -> bool {
+        match self.table() {
+            Some(table) => table.dns.contains(&AnyCase(name)),
+            None => self.dns().any(|found| found.eq_ignore_ascii_case(name)),
+        }
+    }
+
+    /// Whether one of the DNS names is one label and a dot before `domain`, in any case.
+    pub(super) fn has_dns_directly_below(&self, domain: &str) -> bool {
+        match self.table() {
+            Some(table) => table.parents.contains(&AnyCase(domain)),
+            None => self.dns().filter_map(parent).any(|parent| parent.eq_ignore_ascii_case(domain)),
+        }
+    }
+
+    /// Whether one of the URIs is `uri`.
+    pub(super) fn has_uri(&self, uri: &str) -> bool {
+        match self.table() {
+            Some(table) => table.uris.contains(uri),
+            None => self.uris().any(|found| found == uri),
+        }
+    }
+
+    /// The table, once it pays.
+    fn table(&self) -> Option<&Table<'a>> {
+        if self.compared.get() < COMPARISONS {
+            self.compared.set(self.compared.get() + 1);
+            return None;
+        }
+        Some(self.table.get_or_init(|| {
+            let most = self.names.len();
+            let mut table = Table { dns: HashSet::with_capacity(most), parents: HashSet::new(), uris: HashSet::new() };
+            for name in self.names {
+                match name {
+                    GeneralName::DNSName(found) => {
+                        table.dns.insert(AnyCase(found));
+                        table.parents.extend(parent(found).map(AnyCase));
+                    }
+                    GeneralName::URI(found) => {
+                        table.uris.insert(found);
+                    }
+                    _ => {}
+                }
+            }
+            table
+        }))
+    }
+
+    fn dns(&self) -> impl Iterator<Item = &'a str> {
+        self.names.iter().filter_map(|name| match name {
+            GeneralName::DNSName(found) => Some(*found),
+            _ => None,
+        })
+    }
+
+    fn uris(&self) -> impl Iterator<Item = &'a str> {
+        self.names.iter().filter_map(|name| match name {
+            GeneralName::URI(found) => Some(*found),
+            _ => None,
+        })
+    }
+}
+
+/// What follows the first label of a DNS name.
+fn parent(name: &str) -> Option<&str> {
+    name.split_once('.').filter(|(label, _)| is_label(label)).map(|(_, parent)| parent)
+}
+
+/// One label: RFC 1035, section 2.3.1, plus a leading digit (RFC 1123) and the underscore that service names use.
+pub(super) fn is_label(label: &str) -> bool {
+    (1..=63).contains(&label.len())
+        && !label.starts_with('-')
+        && !label.ends_with('-')
+        && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_found_in_the_table_as_without_it() {
+        let long = format!("{}.example.com", ["a23456789"; 5].join("."));
+        let all = [
+            GeneralName::DNSName("A.example.com"),
+            GeneralName::DNSName("*.wild.example.com"),
+            GeneralName::DNSName("-.bad.example.com"),
+            GeneralName::DNSName("example"),
+            GeneralName::DNSName(&long),
+            GeneralName::URI("https://example.com/A"),
+            GeneralName::RFC822Name("mail.example.com"),
+        ];
+        let compared = |ask: &dyn Fn(&AlternativeNames<'_>) -> bool| {
+            let names = AlternativeNames::new(&all);
+            let answers = [(); 2 * COMPARISONS].map(|()| ask(&names));
+            assert!(names.table.get().is_some() && answers.iter().all(|answer| *answer == answers[0]), "{answers:?}");
+            answers[0]
+        };
+        let upper = long.to_ascii_uppercase();
+        let dns = ["a.Example.com", "*.wild.example.com", "b.example.com", "mail.example.com", "example", &upper];
+        assert_eq!(dns.map(|name| compared(&|names| names.has_dns(name))), [true, true, false, false, true, true]);
+        let domains = ["example.Com", "wild.example.com", "bad.example.com", "com", "example", &upper[10..]];
+        let found = domains.map(|domain| compared(&|names| names.has_dns_directly_below(domain)));
+        assert_eq!(found, [true, false, false, false, false, true]);
+        let uris = ["https://example.com/A", "https://example.com/a", "A.example.com"];
+        assert_eq!(uris.map(|uri| compared(&|names| names.has_uri(uri))), [true, false, false]);
+    }
+}

@@ -1,0 +1,330 @@
+//! The work of one search: each signature is checked once, and only so many may fail.
+//!
+//! A search is the verification of one chain for every profile of a scope. webpki builds the paths, and tries every order of certificates
+//! whose names fit. So it asks for the same signatures again, with each order and for each profile. Here each question is answered
+//! once.
+//!
+//! Owns the bounds of a search, what it has checked, and the algorithms that webpki is given. Must not say whether a chain is valid, nor
+//! word a refusal.
+//!
+//! **What is bounded.** A good signature cannot be forged, so good ones are as many as the certificates and lists of a chain. What its
+//! sender makes up fails. A check starts only while the failed ones cost less than [`FAILED_COST`], about that of four by ECDSA on
+//! P-256. So the last that starts may be of any cost, which is that of the dearest key that an authority has certified.
+//!
+//! **Genuine chains.** A certificate below one of several trust anchors of the same name may fail with the keys of the others first. The
+//! bound is raised to what these cost, where the policy has such anchors. [`super::links`] puts the right one first if the certificate
+//! has a key identifier.
+//!
+//! **Steps.** webpki parses every candidate again at every certificate that it puts on a path. A chain without any signature to check can
+//! thus cost more than one with many. The steps of all failed builds are bounded as well, by the elements that they parse.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use rustls_pki_types::{AlgorithmIdentifier, CertificateDer, InvalidSignature, SignatureVerificationAlgorithm};
+
+use super::provider::{ChainLimits, Provider};
+use super::signature_memory::{SignatureMemory, address, digest, is_list};
+use crate::signatures::{CERTIFICATE_SIGNATURES, CHEAP_CHECK, cost};
+
+/// What failed checks may cost before no further one starts: four of the cheap ones. A genuine chain needs none. A sender that presents
+/// two generations of one intermediate may need one.
+const FAILED_COST: u32 = 4 * CHEAP_CHECK;
+
+/// DER elements that a chain may have, for each certificate that it may have. Certificates of public authorities have 60 to 150, and
+/// each name in a subject alternative name extension is one more.
+const ELEMENTS_PER_CERTIFICATE: usize = 256;
+
+/// The certificates for which [`ELEMENTS_PER_CERTIFICATE`] counts at least: a short chain may have a long certificate.
+const CERTIFICATES_MIN: usize = 8;
+
+/// How often each element of a chain may be parsed in failed builds. The longest path has 8 certificates.
+const PARSED_AGAIN: usize = 8;
+
+/// What a search may cost, by its policy.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bounds {
+    failed_cost: u32,
+    elements: usize,
+}
+
+impl Bounds {
+    pub(super) fn new(limits: &ChainLimits, providers: &[Provider]) -> Self {
+        let certificates = limits.max_certificates.max(CERTIFICATES_MIN);
+        Self {
+            failed_cost: FAILED_COST.max(cost_of_namesakes(providers)),
+            elements: certificates.saturating_mul(ELEMENTS_PER_CERTIFICATE),
+        }
+    }
+
+    /// Most DER elements of a chain.
+    pub(super) fn elements(&self) -> usize {
+        self.elements
+    }
+
+    /// Most elements that failed builds parse.
+    fn steps(&self) -> usize {
+        self.elements.saturating_mul(PARSED_AGAIN)
+    }
+}
+
+/// What it costs to check one certificate with the key of every trust anchor of one name: the most of all names that several keys have.
+fn cost_of_namesakes(providers: &[Provider]) -> u32 {
+    let mut keys: HashMap<&[u8], Vec<&[u8]>> = HashMap::new();
+    for anchor in providers.iter().flat_map(|provider| &provider.profiles).flat_map(|profile| &profile.trust_anchors) {
+        let known = keys.entry(&anchor.subject).or_default();
+        if !known.contains(&anchor.subject_public_key_info.as_ref()) {
+            known.push(&anchor.subject_public_key_info);
+        }
+    }
+    let several = keys.into_values().filter(|keys| keys.len() > 1);
+    several.map(|keys| keys.into_iter().map(dearest_check).fold(0, u32::saturating_add)).max().unwrap_or(0)
+}
+
+/// What a check with this key costs (contents of a SubjectPublicKeyInfo).
+fn dearest_check(key: &[u8]) -> u32 {
+    let algorithm = CERTIFICATE_SIGNATURES.iter().find(|algorithm| {
+        // The algorithm's identifier is the contents of the sequence that comes first.
+        super::elements::split(key).is_some_and(|(_, found, _)| found == algorithm.public_key_alg_id().as_ref())
+    });
+    algorithm.map_or(0, |algorithm| cost(*algorithm, key, &[]))
+}
+
+/// What was done for one chain.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Work {
+    /// Signatures that were checked, those that failed included. One that was remembered is not checked.
+    pub signature_checks: usize,
+    /// Those that failed.
+    pub failed_checks: usize,
+    /// About how many microseconds those that failed took.
+    pub failed_cost: u32,
+    /// DER elements that path building parsed again without finding a path.
+    pub steps: usize,
+}
+
+/// The checks of one search.
+pub(super) struct Checks<'a> {
+    chain: &'a [CertificateDer<'a>],
+    of_issuers: &'a SignatureMemory,
+    bounds: Bounds,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// Every check that was made or found in a memory. Its length is bounded as the checks are.
+    answers: Vec<Answer>,
+    work: Work,
+    exhausted: bool,
+    /// The place of the first certificate whose signature failed in the current build.
+    unsigned: Option<usize>,
+}
+
+impl State {
+    fn answer(&self, signed: Signed, algorithm: usize, public_key: &[u8]) -> Option<bool> {
+        let same = |known: &&Answer| {
+            known.signed == signed && known.algorithm == algorithm && *known.public_key == *public_key
+        };
+        self.answers.iter().find(same).map(|known| known.good)
+    }
+
+    fn keep(&mut self, signed: Option<Signed>, algorithm: usize, public_key: &[u8], good: bool) {
+        let Some(signed) = signed else { return };
+        self.answers.push(Answer { signed, algorithm, public_key: public_key.into(), good });
+    }
+}
+
+/// The answer to one question. The signature is not part of it: it belongs to what is signed.
+struct Answer {
+    signed: Signed,
+    algorithm: usize,
+    public_key: Box<[u8]>,
+    good: bool,
+}
+
+/// What a signature is on. Both live as long as the search, so that nothing else can take their place.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Signed {
+    /// The certificate at this place of the chain.
+    Certificate(usize),
+    /// The revocation list at this address, of this length.
+    List(usize, usize),
+}
+
+impl<'a> Checks<'a> {
+    pub(super) fn new(chain: &'a [CertificateDer<'a>], of_issuers: &'a SignatureMemory, bounds: Bounds) -> Self {
+        Self { chain, of_issuers, bounds, state: Mutex::default() }
+    }
+
+    /// The algorithms for one build of a path, with the memory of the profile's revocation lists.
+    pub(super) fn algorithms(&'a self, of_lists: Option<&'a SignatureMemory>) -> Vec<Checked<'a>> {
+        self.state().unsigned = None;
+        (0..CERTIFICATE_SIGNATURES.len()).map(|algorithm| Checked { checks: self, algorithm, of_lists }).collect()
+    }
+
+    /// Accounts for one more certificate on a path, for which candidates with so many elements are parsed.
+    ///
+    /// # Errors
+    ///
+    /// One that ends webpki's search, if the bounds are reached.
+    pub(super) fn step(&self, elements: usize) -> Result<(), webpki::Error> {
+        let mut state = self.state();
+        if state.exhausted {
+            return Err(webpki::Error::MaximumSignatureChecksExceeded);
+        }
+        if state.work.steps >= self.bounds.steps() {
+            return Err(webpki::Error::MaximumPathBuildCallsExceeded);
+        }
+        state.work.steps += elements;
+        Ok(())
+    }
+
+    /// The steps so far, for [`Checks::forget_steps`].
+    pub(super) fn steps(&self) -> usize {
+        self.state().work.steps
+    }
+
+    /// Takes back the steps of a build that found a path.
+    pub(super) fn forget_steps(&self, before: usize) {
+        self.state().work.steps = before;
+    }
+
+    /// Whether a check did not start because too many failed.
+    pub(super) fn exhausted(&self) -> bool {
+        self.state().exhausted
+    }
+
+    /// The place of the first certificate whose signature failed in the current build.
+    pub(super) fn unsigned(&self) -> Option<usize> {
+        self.state().unsigned
+    }
+
+    /// The place of the first certificate whose signature failed in the search.
+    pub(super) fn first_unsigned(&self) -> Option<usize> {
+        self.state().answers.iter().find_map(|answer| match answer.signed {
+            Signed::Certificate(place) if !answer.good => Some(place),
+            _ => None,
+        })
+    }
+
+    /// What was done so far.
+    pub(super) fn work(&self) -> Work {
+        self.state().work
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // A search runs on one thread. webpki demands `Sync` of its algorithms.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is signed: webpki passes the signed part where it lies. `None` for what is neither in the chain nor a list.
+    fn signed(&self, message: &[u8]) -> Option<Signed> {
+        let lies = message.as_ptr_range();
+        let place = self.chain.iter().position(|certificate| {
+            let certificate = certificate.as_ref().as_ptr_range();
+            certificate.start <= lies.start && lies.end <= certificate.end
+        });
+        match place {
+            Some(place) => Some(Signed::Certificate(place)),
+            None => is_list(message).then(|| Signed::List(message.as_ptr().addr(), message.len())),
+        }
+    }
+}
+
+/// One of the algorithms, during one build.
+pub(super) struct Checked<'a> {
+    checks: &'a Checks<'a>,
+    /// The place in [`CERTIFICATE_SIGNATURES`].
+    algorithm: usize,
+    of_lists: Option<&'a SignatureMemory>,
+}
+
+impl Checked<'_> {
+    fn algorithm(&self) -> &'static dyn SignatureVerificationAlgorithm {
+        CERTIFICATE_SIGNATURES[self.algorithm]
+    }
+
+    /// Checks a signature that this search has not checked yet. `None` if no further check may start.
+    fn check(&self, state: &mut State, signed: Option<Signed>, parts: Parts<'_>) -> Option<bool> {
+        let Parts { public_key, message, signature } = parts;
+        let algorithm = self.algorithm();
+        let memory = match signed {
+            // An end entity is not remembered beyond the search.
+            None | Some(Signed::Certificate(0)) => None,
+            Some(Signed::Certificate(_)) => {
+                Some((self.checks.of_issuers, digest(algorithm, public_key, message, signature)))
+            }
+            Some(Signed::List(..)) => {
+                self.of_lists.map(|lists| (lists, digest(algorithm, public_key, &address(message), signature)))
+            }
+        };
+        if memory.is_some_and(|(memory, digest)| memory.is_known(&digest)) {
+            return Some(true);
+        }
+        if state.work.failed_cost >= self.checks.bounds.failed_cost {
+            state.exhausted = true;
+            return None;
+        }
+        state.work.signature_checks += 1;
+        let good = algorithm.verify_signature(public_key, message, signature).is_ok();
+        if !good {
+            state.work.failed_checks += 1;
+            state.work.failed_cost = state.work.failed_cost.saturating_add(cost(algorithm, public_key, message));
+        } else if let Some((memory, digest)) = memory {
+            memory.remember(digest);
+        }
+        Some(good)
+    }
+}
+
+/// The arguments of one check.
+#[derive(Clone, Copy)]
+struct Parts<'a> {
+    public_key: &'a [u8],
+    message: &'a [u8],
+    signature: &'a [u8],
+}
+
+impl SignatureVerificationAlgorithm for Checked<'_> {
+    fn verify_signature(&self, public_key: &[u8], message: &[u8], signature: &[u8]) -> Result<(), InvalidSignature> {
+        let signed = self.checks.signed(message);
+        let mut state = self.checks.state();
+        let known = signed.and_then(|signed| state.answer(signed, self.algorithm, public_key));
+        let good = match known {
+            Some(good) => good,
+            None => {
+                let parts = Parts { public_key, message, signature };
+                let good = self.check(&mut state, signed, parts).ok_or(InvalidSignature)?;
+                state.keep(signed, self.algorithm, public_key, good);
+                good
+            }
+        };
+        if good {
+            return Ok(());
+        }
+        if let Some(Signed::Certificate(place)) = signed {
+            state.unsigned.get_or_insert(place);
+        }
+        Err(InvalidSignature)
+    }
+
+    fn public_key_alg_id(&self) -> AlgorithmIdentifier {
+        self.algorithm().public_key_alg_id()
+    }
+
+    fn signature_alg_id(&self) -> AlgorithmIdentifier {
+        self.algorithm().signature_alg_id()
+    }
+
+    fn fips(&self) -> bool {
+        self.algorithm().fips()
+    }
+}
+
+impl fmt::Debug for Checked<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Checked").field("algorithm", &self.algorithm()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,106 @@
+//! DER as the parsers feel it: elements, each a tag, a length and contents.
+//!
+//! Owns the count of elements, which bounds what parsing a certificate costs, and the search for key identifiers. Must not decide
+//! whether a certificate is well-formed: the parsers do.
+
+/// Elements of universal types (X.690, section 8; X.680, section 8.6).
+const OCTET_STRING: u8 = 0x04;
+const CONSTRUCTED: u8 = 0x20;
+
+/// The values of extensions nest to 8 levels in practice. Deeper elements are counted by their bytes.
+const DEPTH_MAX: usize = 16;
+
+/// Removes one element from the front of `input`: its tag, its contents, and the rest. `None` if it is cut, if its tag has several
+/// bytes, or if its length takes more than 3.
+pub(super) fn split(input: &[u8]) -> Option<(u8, &[u8], &[u8])> {
+    let [tag, length, rest @ ..] = input else { return None };
+    let (length, rest) = match length {
+        short @ ..0x80 => (usize::from(*short), rest),
+        long => {
+            let (length, rest) = rest.split_at_checked(usize::from(long & 0x7f))?;
+            if !(1..=3).contains(&length.len()) {
+                return None;
+            }
+            (length.iter().fold(0, |sum, byte| sum << 8 | usize::from(*byte)), rest)
+        }
+    };
+    let (contents, rest) = rest.split_at_checked(length)?;
+    Some((*tag, contents, rest))
+}
+
+/// How many elements `der` has, those in the values of extensions included. What is not DER counts as one. Stops after `most`.
+pub(super) fn count(der: &[u8], most: usize) -> usize {
+    count_within(der, most, 0)
+}
+
+fn count_within(mut der: &[u8], most: usize, depth: usize) -> usize {
+    let mut found = 0;
+    while !der.is_empty() && found <= most {
+        found += 1;
+        let Some((tag, contents, rest)) = split(der) else { break };
+        if tag & CONSTRUCTED != 0 || tag == OCTET_STRING {
+            found += match depth {
+                DEPTH_MAX.. => contents.len() / 2,
+                _ => count_within(contents, most, depth + 1),
+            };
+        }
+        der = rest;
+    }
+    found
+}
+
+/// The subjectKeyIdentifier of a certificate (RFC 5280, section 4.2.1.2): a hint, found without parsing the certificate.
+pub(super) fn subject_key_identifier(certificate: &[u8]) -> Option<&[u8]> {
+    let (tag, identifier, _) = split(extension_value(certificate, 0x0e)?)?;
+    (tag == OCTET_STRING).then_some(identifier)
+}
+
+/// The keyIdentifier of a certificate's authorityKeyIdentifier (RFC 5280, section 4.2.1.1): a hint, as above.
+pub(super) fn authority_key_identifier(certificate: &[u8]) -> Option<&[u8]> {
+    let (_, identifiers, _) = split(extension_value(certificate, 0x23)?)?;
+    let (tag, identifier, _) = split(identifiers)?;
+    // [0] IMPLICIT, the first of its fields.
+    (tag == 0x80).then_some(identifier)
+}
+
+/// The value of the first thing that looks like the extension 2.5.29.`last` and is not critical, as neither identifier is.
+fn extension_value(certificate: &[u8], last: u8) -> Option<&[u8]> {
+    let identifier = [0x06, 0x03, 0x55, 0x1d, last];
+    let place = certificate.windows(identifier.len()).position(|window| window == identifier)?;
+    let (tag, value, _) = split(certificate.get(place + identifier.len()..)?)?;
+    (tag == OCTET_STRING).then_some(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn elements_are_counted_at_every_level() {
+        let check = |der: &[u8], expected: usize| assert_eq!(count(der, 100), expected, "{der:x?}");
+        check(&[], 0);
+        check(&[0x05, 0x00], 1);
+        check(&[0x30, 0x04, 0x05, 0x00, 0x05, 0x00], 3);
+        check(&[0x04, 0x04, 0x05, 0x00, 0x05, 0x00], 3);
+        check(&[0x03, 0x04, 0x05, 0x00, 0x05, 0x00], 1);
+        check(&[0x30, 0x81, 0x02, 0x05, 0x00, 0x05, 0x00], 3);
+        // Cut, or of a form that no DER has.
+        check(&[0x30, 0x05, 0x05, 0x00], 1);
+        check(&[0x30, 0x80, 0x00, 0x00], 1);
+        check(&[0x30, 0x84, 0x00, 0x00, 0x00, 0x00], 1);
+    }
+
+    #[test]
+    fn the_count_stops_soon_after_its_bound_and_is_not_evaded_by_depth() {
+        let many = [0x05, 0x00].repeat(10_000);
+        assert_eq!(count(&many, 100), 101);
+        let mut nested = [0x05, 0x00].repeat(30);
+        for _ in 0..40 {
+            nested = [&[0x30, u8::try_from(nested.len()).expect("short")], &nested[..]].concat();
+            if nested.len() > 120 {
+                break;
+            }
+        }
+        assert!(count(&nested, 1000) >= 60, "{}", count(&nested, 1000));
+    }
+}

@@ -1,0 +1,176 @@
+//! Which presented certificates may have issued which: by their names, and in which order to try them, by their key identifiers.
+//!
+//! Owns what can be said of a chain before any signature is checked. The links are found once for a chain, so that each further profile
+//! costs a comparison of a few names. Must not rule out a certificate by a key identifier: RFC 5280 does not, and some authorities
+//! change theirs without changing their key.
+
+use std::cell::OnceCell;
+
+use ring::digest::{SHA1_FOR_LEGACY_USE_ONLY, SHA256, digest};
+use rustls_pki_types::{CertificateDer, TrustAnchor};
+
+use super::elements::{authority_key_identifier, split, subject_key_identifier};
+use super::presented::{Presented, PresentedChain};
+
+/// Most distinct issuer names in a chain: one for each certificate that `max_presented_certificates` may allow. A certificate with a
+/// further name is on no path.
+const NAMES_MAX: usize = 64;
+
+/// Names of issuers, each a bit at its place in [`Links::names`].
+type Names = u64;
+
+/// The links of one chain.
+pub(super) struct Links<'a> {
+    chain: &'a PresentedChain<'a>,
+    /// DER elements of each certificate.
+    elements: &'a [usize],
+    /// The contents of the distinct issuer names.
+    names: Vec<&'a [u8]>,
+    /// For each certificate, the issuer names on the ways up from it, its own included. Empty if it can be on no path: it is malformed,
+    /// or a copy of an earlier one.
+    above: Vec<Names>,
+    /// Two certificates have the same subject, so that the order in which they are tried counts.
+    ambiguous: bool,
+    identifiers: OnceCell<Vec<Identifiers<'a>>>,
+}
+
+/// The key identifiers of one certificate.
+struct Identifiers<'a> {
+    subject: Option<&'a [u8]>,
+    authority: Option<&'a [u8]>,
+}
+
+/// The certificates and trust anchors from which webpki builds the path of one profile, in the order in which to try them.
+pub(super) struct Candidates<'a> {
+    pub(super) issuers: Vec<CertificateDer<'a>>,
+    /// `None` stands for those of the profile, in its order.
+    pub(super) anchors: Option<Vec<TrustAnchor<'a>>>,
+    /// DER elements of the certificates, for [`super::checks::Checks::step`].
+    pub(super) elements: usize,
+}
+
+impl<'a> Links<'a> {
+    pub(super) fn new(chain: &'a PresentedChain<'a>, elements: &'a [usize]) -> Self {
+        let certificates = chain.certificates();
+        let mut names: Vec<&[u8]> = Vec::with_capacity(certificates.len());
+        let is_copy =
+            |place: usize| certificates[..place].iter().any(|earlier| earlier.der() == certificates[place].der());
+        let issuers: Vec<Option<usize>> = (0..certificates.len())
+            .map(|place| {
+                let certificate = &certificates[place];
+                if certificate.webpki().is_err() || is_copy(place) {
+                    return None;
+                }
+                let known = names.iter().position(|name| *name == certificate.issuer());
+                if known.is_none() && names.len() < NAMES_MAX {
+                    names.push(certificate.issuer());
+                    return Some(names.len() - 1);
+                }
+                known
+            })
+            .collect();
+        // From the name of a subject to that of its issuer.
+        let steps: Vec<(usize, usize)> = (1..certificates.len())
+            .filter_map(|place| {
+                let subject = names.iter().position(|name| *name == certificates[place].subject())?;
+                Some((subject, issuers[place]?))
+            })
+            .collect();
+        let mut above_name: Vec<Names> = (0..names.len()).map(|place| 1 << place).collect();
+        // Each round but the last adds a name that is one step further up, so there are at most as many rounds as names.
+        loop {
+            let mut grown = false;
+            for (subject, issuer) in &steps {
+                let joined = above_name[*subject] | above_name[*issuer];
+                grown |= joined != above_name[*subject];
+                above_name[*subject] = joined;
+            }
+            if !grown {
+                break;
+            }
+        }
+        let above = issuers.iter().map(|issuer| issuer.map_or(0, |place| above_name[place])).collect();
+        let has_namesake = |place: usize| {
+            certificates[1..place].iter().any(|earlier| earlier.subject() == certificates[place].subject())
+        };
+        let ambiguous = (1..certificates.len()).any(|place| issuers[place].is_some() && has_namesake(place));
+        Self { chain, elements, names, above, ambiguous, identifiers: OnceCell::new() }
+    }
+
+    /// The presented certificates, except the end entity, whose issuer names lead to one of `anchors`; `None` if those of the end entity
+    /// do not. A certificate that is left out can be on no path, but webpki would try it at every step.
+    pub(super) fn toward<'b>(&self, anchors: &'b [TrustAnchor<'static>]) -> Option<Candidates<'b>>
+    where
+        'a: 'b,
+    {
+        let (mut reached, mut namesakes): (Names, bool) = (0, false);
+        for anchor in anchors {
+            if let Some(place) = self.names.iter().position(|name| *name == anchor.subject.as_ref()) {
+                namesakes |= reached & (1 << place) != 0;
+                reached |= 1 << place;
+            }
+        }
+        if self.above.first()? & reached == 0 {
+            return None;
+        }
+        let mut kept: Vec<usize> = (1..self.above.len()).filter(|place| self.above[*place] & reached != 0).collect();
+        let certificates = self.chain.certificates();
+        let ordered = if self.ambiguous || namesakes { self.order(&mut kept, anchors, namesakes) } else { None };
+        let elements = kept.iter().map(|place| self.elements[*place]).sum();
+        let issuers = kept.into_iter().map(|place| CertificateDer::from(certificates[place].der().as_ref())).collect();
+        Some(Candidates { issuers, anchors: ordered, elements })
+    }
+
+    /// Puts the certificates that others name as their issuer by its key first, and with `namesakes` such anchors too.
+    fn order<'b>(
+        &self,
+        kept: &mut [usize],
+        anchors: &'b [TrustAnchor<'static>],
+        namesakes: bool,
+    ) -> Option<Vec<TrustAnchor<'b>>> {
+        let identifiers = self.identifiers.get_or_init(|| {
+            let certificates = self.chain.certificates().iter().map(Presented::der);
+            let of = |der: &'a CertificateDer<'a>| Identifiers {
+                subject: subject_key_identifier(der),
+                authority: authority_key_identifier(der),
+            };
+            certificates.map(of).collect()
+        });
+        let wanted: Vec<&[u8]> =
+            std::iter::once(&0).chain(&*kept).filter_map(|place| identifiers[*place].authority).collect();
+        if wanted.is_empty() {
+            return None;
+        }
+        // `false` comes first, and equals keep their order.
+        kept.sort_by_key(|place| !identifiers[*place].subject.is_some_and(|found| wanted.contains(&found)));
+        namesakes.then(|| {
+            let mut anchors: Vec<TrustAnchor<'b>> = anchors.iter().map(borrowed).collect();
+            anchors.sort_by_cached_key(|anchor| {
+                !identifiers_of(anchor).iter().any(|found| wanted.contains(&found.as_slice()))
+            });
+            anchors
+        })
+    }
+}
+
+/// The key identifiers that an authority derives from its key: SHA-1 (RFC 5280, section 4.2.1.2, method 1) and the first 160 bits of
+/// SHA-256 (RFC 7093, section 2, method 1). A trust anchor does not keep the identifier of its certificate.
+fn identifiers_of(anchor: &TrustAnchor<'_>) -> Vec<Vec<u8>> {
+    let key = || {
+        let (_, _algorithm, rest) = split(&anchor.subject_public_key_info)?;
+        let (_, bits, _) = split(rest)?;
+        bits.get(1..)
+    };
+    let Some(key) = key() else { return Vec::new() };
+    [&SHA1_FOR_LEGACY_USE_ONLY, &SHA256]
+        .map(|algorithm| digest(algorithm, key).as_ref().iter().take(20).copied().collect())
+        .to_vec()
+}
+
+fn borrowed<'a>(anchor: &'a TrustAnchor<'static>) -> TrustAnchor<'a> {
+    TrustAnchor {
+        subject: anchor.subject.as_ref().into(),
+        subject_public_key_info: anchor.subject_public_key_info.as_ref().into(),
+        name_constraints: anchor.name_constraints.as_ref().map(|constraints| constraints.as_ref().into()),
+    }
+}

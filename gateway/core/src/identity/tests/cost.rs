@@ -1,0 +1,457 @@
+//! What a chain may cost: signatures that are checked, and elements that are parsed, not time.
+
+use std::collections::BTreeSet;
+
+use proptest::prelude::*;
+use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{CertificateDer, TrustAnchor};
+use webpki::anchor_from_trusted_cert;
+
+use super::fixture::*;
+use crate::identity::{
+    ChainRefusal, Condition, Identity, OnFailure, PeerChain, Profile, Provider, ProviderId, RevocationLists,
+    RevocationScope, Scope, Verification, Work,
+};
+use crate::reject::Reject;
+use crate::signatures::CERTIFICATE_SIGNATURES;
+
+/// Failed checks by cheap keys after which a search ends.
+const CHEAP_FAILURES: usize = 4;
+
+/// Elements that failed builds may parse, under [`LIMITS`], and a step more.
+const STEPS: usize = 8 * ELEMENTS + ELEMENTS;
+
+/// Elements of a chain, under [`LIMITS`].
+const ELEMENTS: usize = 8 * 256;
+
+fn judge(identity: &Identity, scope: &Scope, chain: &[CertificateDer<'_>]) -> Verification {
+    identity.verify(scope, PeerChain::unsafe_assumed(chain), at(NOW))
+}
+
+/// What the refusal of this chain costs. Asks twice: what the first refusal costs, the second does as well, and no more.
+fn refused(identity: &Identity, scope: &Scope, chain: &[CertificateDer<'_>], reject: Reject) -> Work {
+    let verification = judge(identity, scope, chain);
+    let refusal = verification.result.unwrap_err().refusal;
+    assert_eq!(refusal.reject, reject, "{refusal}");
+    assert_eq!(judge(identity, scope, chain).work, verification.work);
+    verification.work
+}
+
+/// A root of the presets.
+fn preset_root(name: &str) -> TrustAnchor<'static> {
+    let path = format!("{}/../presets/roots/{name}.pem", env!("CARGO_MANIFEST_DIR"));
+    anchor_from_trusted_cert(&CertificateDer::from_pem_file(path).unwrap()).unwrap().to_owned()
+}
+
+/// A provider like the preset `dialogflow-cx`: four anchors, two of which have keys on P-384, and another profile.
+fn dialogflow() -> Provider {
+    let any = profile(&Authority::root("-"), "Google LLC");
+    let google = Profile {
+        name: "google-trust-services".into(),
+        trust_anchors: ["GTS_Root_R1", "GTS_Root_R2", "GTS_Root_R3", "GTS_Root_R4"].map(preset_root).to_vec(),
+        verify_depth: 2,
+        identity: vec![rule(vec![Condition::san_dns("*.dialogflow.com").unwrap()])],
+        ..any.clone()
+    };
+    let ssl = Profile { trust_anchors: vec![preset_root("SSL.com_Root_Certification_Authority_RSA")], ..any };
+    provider("dialogflow", vec![google, ssl])
+}
+
+/// An authority with the name of this anchor and a key of its own, on P-384.
+fn impostor_of(anchor: &TrustAnchor<'_>) -> Authority {
+    Authority::dear_root(tlv(0x30, &[&anchor.subject]))
+}
+
+/// `count` certificates of authorities, each with this subject and a key of its own, by `issuer`.
+fn namesakes(count: usize, subject: &[u8], issuer: &Authority) -> Vec<CertificateDer<'static>> {
+    let template = || Template::new(subject.to_vec()).with(authority_extension(None));
+    (0..count).map(|_| issuer.intermediate_by(template()).certificate).collect()
+}
+
+fn dialogflow_client() -> Template {
+    Template::client("-").with(alternative_names(&[dns("*.dialogflow.com")]))
+}
+
+#[test]
+fn self_made_certificates_with_the_name_of_a_dear_anchor_cost_one_check() {
+    let root = preset_root("GTS_Root_R4");
+    let impostor = impostor_of(&root);
+    let issuers = namesakes(7, &impostor.subject, &impostor);
+    // With a matching identity, and with another one.
+    for client in [dialogflow_client(), Template::client("stranger")] {
+        for count in 0..=issuers.len() {
+            let mut chain = vec![impostor.issue(&client)];
+            chain.extend_from_slice(&issuers[..count]);
+            for providers in [1, 8, 100] {
+                let (identity, scope) = policy((0..providers).map(|_| dialogflow()).collect());
+                let work = refused(&identity, &scope, &chain, Reject::BadSignature);
+                let found = (work.signature_checks, work.failed_checks);
+                assert_eq!(found, (1, 1), "{count} issuers, {providers} providers");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_refusal_during_a_handshake_costs_as_much_as_the_one_after_it() {
+    let impostor = impostor_of(&preset_root("GTS_Root_R4"));
+    let mut chain = vec![impostor.issue(&dialogflow_client())];
+    chain.extend(namesakes(7, &impostor.subject, &impostor));
+    let (identity, scope) = policy(vec![Provider { on_failure: OnFailure::Abort, ..dialogflow() }]);
+    assert_eq!(identity.refusal_of_presented(&scope, &chain, at(NOW)).unwrap().on_failure, OnFailure::Abort);
+    assert_eq!(identity.judge(&scope, &chain, at(NOW)).work, judge(&identity, &scope, &chain).work);
+}
+
+#[test]
+fn permutations_of_self_made_certificates_are_checked_once_each_and_then_no_more() {
+    let (root, impostor) = (Authority::root("root"), Authority::root("root"));
+    for count in 0..=7 {
+        let mut chain = vec![impostor.issue(&Template::client("sender"))];
+        chain.extend(namesakes(count, &root.subject, &impostor));
+        for profiles in [1, 3, 20] {
+            let provider = provider("sender", (0..profiles).map(|_| profile(&root, "sender")).collect());
+            let (identity, scope) = policy(vec![provider.clone(), provider]);
+            let work = refused(&identity, &scope, &chain, Reject::BadSignature);
+            assert_eq!(work.failed_checks, (count + 1).min(CHEAP_FAILURES), "{count} issuers, {profiles} profiles");
+            assert_eq!(work.signature_checks, work.failed_checks);
+        }
+    }
+}
+
+#[test]
+fn copies_of_a_certificate_are_checked_once() {
+    let (root, impostor) = (Authority::root("root"), Authority::root("root"));
+    let issuer = namesakes(1, &root.subject, &impostor).remove(0);
+    let mut chain = vec![impostor.issue(&Template::client("sender"))];
+    chain.extend(vec![issuer; 7]);
+    let (identity, scope) = policy(vec![provider("sender", vec![profile(&root, "sender")])]);
+    // The end entity and the issuer, each with the key of the anchor.
+    assert_eq!(refused(&identity, &scope, &chain, Reject::BadSignature).signature_checks, 2);
+
+    // Copies of good ones change nothing.
+    let issuing = root.intermediate("issuing");
+    let mut chain = vec![issuing.issue(&Template::client("sender"))];
+    chain.extend(vec![issuing.certificate.clone(); 7]);
+    let admitted = judge(&identity, &scope, &chain);
+    assert_eq!(admitted.work, Work { signature_checks: 2, ..Work::default() });
+    assert_eq!(admitted.result.unwrap().matches()[0].trust_anchor_depth, 2);
+}
+
+#[test]
+fn a_good_chain_is_checked_once_for_all_its_providers() {
+    let root = Authority::root("root");
+    let issuing = root.intermediate("issuing");
+    let chain = [issuing.issue(&Template::client("sender")), issuing.certificate.clone()];
+    let (identity, scope) = policy((0..10).map(|_| provider("sender", vec![profile(&root, "sender")])).collect());
+    for remembered in [false, true] {
+        let admitted = judge(&identity, &scope, &chain);
+        assert_eq!(admitted.result.unwrap().matches().len(), 10);
+        let signature_checks = if remembered { 1 } else { 2 };
+        assert_eq!(admitted.work, Work { signature_checks, ..Work::default() });
+    }
+}
+
+#[test]
+fn a_forged_end_entity_below_a_good_issuer_costs_the_check_of_its_signature() {
+    let root = Authority::dear_root(common_name("root"));
+    let issuing = root.intermediate("issuing");
+    let forged = Authority::root("issuing").issue(&Template::client("sender"));
+    let chain = [forged, issuing.certificate.clone()];
+    let (identity, scope) = policy((0..9).map(|_| provider("sender", vec![profile(&root, "sender")])).collect());
+    let first = judge(&identity, &scope, &chain);
+    assert_eq!((first.work.signature_checks, first.work.failed_checks), (2, 1));
+    // The issuer is remembered.
+    assert_eq!(refused(&identity, &scope, &chain, Reject::BadSignature).signature_checks, 1);
+}
+
+#[test]
+fn cross_signed_issuers_are_tried_until_one_leads_to_the_anchor() {
+    let (root, other) = (Authority::root("root"), Authority::root("other"));
+    let (first, second) = (root.intermediate("first"), root.intermediate("second"));
+    let far = other.intermediate("far");
+    // issuing <- far <- other, issuing <- second <- other, issuing <- first <- root
+    let issuing = first.intermediate("issuing");
+    let chain = [
+        issuing.issue(&Template::client("sender")),
+        issuing.cross_signed_by(&far),
+        far.certificate.clone(),
+        issuing.cross_signed_by(&second),
+        second.cross_signed_by(&other),
+        issuing.certificate.clone(),
+        first.certificate.clone(),
+    ];
+    for anchor in [&root, &other] {
+        let (identity, scope) = policy(vec![provider("sender", vec![profile(anchor, "sender")])]);
+        let admitted = judge(&identity, &scope, &chain);
+        assert_eq!(admitted.work, Work { signature_checks: 3, ..Work::default() });
+        assert_eq!(admitted.result.unwrap().matches()[0].trust_anchor_depth, 3);
+    }
+}
+
+#[test]
+fn the_key_identifier_finds_the_issuer_among_its_namesakes() {
+    let root = Authority::dear_root(common_name("root"));
+    let issuer = |number: u8| {
+        let template = Template::new(common_name("issuing")).with(authority_extension(None));
+        root.intermediate_by(template.with(subject_key(&[number; 20])))
+    };
+    let issuers: Vec<_> = (0..7).map(issuer).collect();
+    let (identity, scope) = policy(vec![provider("sender", vec![profile(&root, "sender")])]);
+    let chain = |client: Template| {
+        let mut chain = vec![issuers[6].issue(&client)];
+        chain.extend(issuers.iter().map(|issuer| issuer.certificate.clone()));
+        chain
+    };
+    let named = chain(Template::client("sender").with(authority_key(&[6; 20])));
+    let admitted = judge(&identity, &scope, &named);
+    assert_eq!(admitted.work, Work { signature_checks: 2, ..Work::default() });
+    assert!(admitted.result.is_ok());
+    // Without it, the sixth of the others would have to fail.
+    let work = judge(&identity, &scope, &chain(Template::client("sender"))).work;
+    assert_eq!(work.failed_checks, CHEAP_FAILURES);
+}
+
+#[test]
+fn every_trust_anchor_of_one_name_may_be_tried() {
+    let roots: Vec<_> = (0..5).map(|_| Authority::dear_root(common_name("root"))).collect();
+    let anchors: Vec<_> = roots.iter().map(Authority::anchor).collect();
+    let all = Profile { trust_anchors: anchors, ..profile(&roots[0], "sender") };
+    let (identity, scope) = policy(vec![provider("sender", vec![all.clone()])]);
+    let check = |client: Template, failed: usize| {
+        let admitted = judge(&identity, &scope, &[roots[4].issue(&client)]);
+        assert!(admitted.result.is_ok());
+        assert_eq!((admitted.work.signature_checks, admitted.work.failed_checks), (failed + 1, failed));
+    };
+    check(Template::client("sender"), 4);
+    check(Template::client("sender").with(authority_key(&roots[4].key_identifier())), 0);
+
+    // A forged certificate costs one round of the keys, and so do many.
+    let impostor = Authority::dear_root(common_name("root"));
+    let mut chain = vec![impostor.issue(&Template::client("sender"))];
+    chain.extend(namesakes(7, &impostor.subject, &impostor));
+    let (identity, scope) = policy((0..9).map(|_| provider("sender", vec![all.clone()])).collect());
+    assert_eq!(refused(&identity, &scope, &chain, Reject::BadSignature).failed_checks, 5);
+}
+
+#[test]
+fn the_signatures_of_lists_count_as_well() {
+    let root = Authority::root("root");
+    let issuing = root.intermediate("issuing");
+    let chain = [issuing.issue(&Template::client("sender")), issuing.certificate.clone()];
+    let foreign = || Authority::root("issuing").revocation_list(&[], NOW - DAY, NOW + DAY);
+    let listed = |lists: &RevocationLists| Profile { revocation: Some(lists.clone()), ..profile(&root, "sender") };
+    // One list for all profiles is checked once.
+    let shared = RevocationLists::new(vec![foreign()], RevocationScope::EndEntity);
+    let (identity, scope) = policy((0..20).map(|_| provider("sender", vec![listed(&shared)])).collect());
+    assert_eq!(judge(&identity, &scope, &chain).work.failed_checks, 1);
+    // Of a list for each profile, only some are.
+    let (identity, scope) = policy(
+        (0..20)
+            .map(|_| listed(&RevocationLists::new(vec![foreign()], RevocationScope::EndEntity)))
+            .map(|listed| provider("sender", vec![listed]))
+            .collect(),
+    );
+    let verification = judge(&identity, &scope, &chain);
+    assert_eq!(verification.result.unwrap_err().refusal.reject, Reject::RevocationUnknown);
+    assert_eq!(verification.work.failed_checks, CHEAP_FAILURES);
+}
+
+#[test]
+fn paths_without_a_signature_to_check_are_bounded_by_their_steps() {
+    let root = Authority::root("root");
+    let tangled = Authority::root("tangled");
+    let expired = Template::new(tangled.subject.clone()).with(authority_extension(None)).between(NOW - 2, NOW - 1);
+    let no_authority = Template::new(tangled.subject.clone());
+    for top in [expired, no_authority] {
+        let mut chain = vec![tangled.issue(&Template::client("sender"))];
+        chain.extend(namesakes(6, &tangled.subject, &tangled));
+        chain.push(root.intermediate_by(top).certificate);
+        for providers in [1, 8, 50] {
+            let provider = |_| provider("sender", vec![profile(&root, "sender")]);
+            let (identity, scope) = policy((0..providers).map(provider).collect());
+            let work = refused(&identity, &scope, &chain, Reject::ChainTooLarge);
+            assert_eq!(work.signature_checks, 0);
+            assert!((STEPS / 2..STEPS).contains(&work.steps), "{work:?}");
+        }
+    }
+}
+
+#[test]
+fn the_elements_of_a_chain_are_bounded() {
+    let root = Authority::root("root");
+    let issuing = root.intermediate("issuing");
+    let (identity, scope) = policy(vec![provider("sender", vec![profile(&root, "sender")])]);
+    let check = |names: usize| {
+        let names: Vec<_> = (0..names).map(|number| dns(&format!("{number:x}.ab"))).collect();
+        let leaf = issuing.issue(&Template::client("sender").with(alternative_names(&names)));
+        judge(&identity, &scope, &[leaf, issuing.certificate.clone()]).result
+    };
+    assert!(check(1900).is_ok());
+    let refusal = check(2000).unwrap_err().refusal;
+    assert_eq!(refusal.reject, Reject::ChainTooLarge, "{refusal}");
+    assert!(refusal.detail.contains("more than 2048 DER elements"), "{refusal}");
+}
+
+/// One certificate of a generated chain. Numbers are places in [`NAMES`] and [`Universe`].
+#[derive(Clone, Debug)]
+struct Generated {
+    subject: usize,
+    key: usize,
+    issuer: usize,
+    signer: usize,
+    authority: bool,
+    expired: bool,
+    /// Whether it names its key and that of its signer.
+    identified: bool,
+}
+
+/// The first two are names of trust anchors.
+const NAMES: [&str; 4] = ["root", "other", "x", "y"];
+
+/// The key that most authorities of each name have.
+const KEY_OF: [usize; 4] = [0, 4, 1, 2];
+
+const KEYS: usize = 6;
+
+/// The first key on P-384.
+const DEAR: usize = 4;
+
+prop_compose! {
+    fn generated()(
+        subject in 0..NAMES.len(),
+        key in prop::option::weighted(0.3, 0..KEYS),
+        issuer in 0..NAMES.len(),
+        signer in prop::option::weighted(0.3, 0..KEYS),
+        authority in prop::bool::weighted(0.9),
+        expired in prop::bool::weighted(0.1),
+        identified in any::<bool>(),
+    ) -> Generated {
+        let (key, signer) = (key.unwrap_or(KEY_OF[subject]), signer.unwrap_or(KEY_OF[issuer]));
+        Generated { subject, key, issuer, signer, authority, expired, identified }
+    }
+}
+
+prop_compose! {
+    /// The name and the key of a trust anchor.
+    fn anchor()(name in 0..2_usize, key in prop::option::weighted(0.4, 0..KEYS)) -> (usize, usize) {
+        (name, key.unwrap_or(KEY_OF[name]))
+    }
+}
+
+/// What failed checks may cost in a policy with these anchors before no further one starts.
+fn failed_cost_of(anchors: &[(usize, usize)]) -> u32 {
+    let of_name = |name: usize| {
+        let keys: BTreeSet<usize> = anchors.iter().filter(|anchor| anchor.0 == name).map(|anchor| anchor.1).collect();
+        let cost = keys.iter().map(|key| if *key < DEAR { 60 } else { 740 }).sum();
+        if keys.len() > 1 { cost } else { 0 }
+    };
+    of_name(0).max(of_name(1)).max(240)
+}
+
+/// The keys of all generated certificates: as authorities without a name of their own.
+struct Universe(Vec<Authority>);
+
+impl Universe {
+    fn new() -> Self {
+        let cheap = (0..DEAR).map(|_| Authority::root("-"));
+        Self(cheap.chain((DEAR..KEYS).map(|_| Authority::dear_root(common_name("-")))).collect())
+    }
+
+    fn make(&self, wanted: &Generated, common: Option<&str>) -> CertificateDer<'static> {
+        let name = |place: usize| common_name(NAMES[place]);
+        let mut template = match common {
+            Some(common) => Template::client(common),
+            None => Template::new(name(wanted.subject)),
+        };
+        if wanted.authority && common.is_none() {
+            template = template.with(authority_extension(None));
+        }
+        if wanted.identified {
+            template = template
+                .with(subject_key(&self.0[wanted.key].key_identifier()))
+                .with(authority_key(&self.0[wanted.signer].key_identifier()));
+        }
+        if wanted.expired {
+            template = template.between(NOW - 2, NOW - 1);
+        }
+        self.0[wanted.key].certified_by(&template, &name(wanted.issuer), &self.0[wanted.signer])
+    }
+
+    /// The anchor with this name and key.
+    fn anchor(&self, name: usize, key: usize) -> TrustAnchor<'static> {
+        let own = Generated { subject: name, key, issuer: name, signer: key, ..GOOD };
+        anchor_from_trusted_cert(&self.make(&own, None)).unwrap().to_owned()
+    }
+}
+
+const GOOD: Generated =
+    Generated { subject: 0, key: 0, issuer: 0, signer: 0, authority: true, expired: false, identified: false };
+
+/// Whether webpki alone, without bounds of ours, finds a path. Its own bounds are too high to be reached by these chains' paths.
+fn has_path(profile: &Profile, chain: &[CertificateDer<'_>]) -> Result<bool, webpki::Error> {
+    let end_entity = webpki::EndEntityCert::try_from(&chain[0])?;
+    let found = end_entity.verify_for_usage(
+        CERTIFICATE_SIGNATURES,
+        &profile.trust_anchors,
+        &chain[1..],
+        at(NOW),
+        webpki::KeyUsage::client_auth(),
+        None,
+        None,
+    );
+    match found {
+        Ok(_) => Ok(true),
+        Err(error @ (webpki::Error::MaximumSignatureChecksExceeded | webpki::Error::MaximumPathBuildCallsExceeded)) => {
+            Err(error)
+        }
+        Err(_) => Ok(false),
+    }
+}
+
+/// Whether the search ended at one of its bounds.
+fn ended_early(refusal: &ChainRefusal) -> bool {
+    refusal.refusal.reject == Reject::ChainTooLarge || refusal.refusal.detail.contains("Too many signatures failed")
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 192, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_cost_of_any_chain_is_bounded_and_its_verdict_is_that_of_webpki(
+        leaf in generated(),
+        others in prop::collection::vec(generated(), 0..=7),
+        anchors in prop::collection::vec(anchor(), 1..=4),
+        profiles in 1..=12_usize,
+    ) {
+        thread_local! {
+            static UNIVERSE: Universe = Universe::new();
+        }
+        UNIVERSE.with(|universe| {
+            let mut chain = vec![universe.make(&leaf, Some("sender"))];
+            chain.extend(others.iter().map(|other| universe.make(other, None)));
+            let trust_anchors: Vec<_> = anchors.iter().map(|(name, key)| universe.anchor(*name, *key)).collect();
+            let one = Profile { trust_anchors, ..profile(&universe.0[0], "sender") };
+            let (identity, scope) = policy((0..profiles).map(|_| provider("sender", vec![one.clone()])).collect());
+            let Verification { result, work, .. } = judge(&identity, &scope, &chain);
+
+            let failed_cost = failed_cost_of(&anchors);
+            // The last check that starts may be a dear one of a long certificate.
+            prop_assert!(work.failed_cost < failed_cost + 750, "{:?}", work);
+            prop_assert!(work.failed_checks <= usize::try_from(failed_cost.div_ceil(60)).unwrap(), "{:?}", work);
+            prop_assert!(work.signature_checks <= work.failed_checks + chain.len(), "{:?}", work);
+            prop_assert!(work.steps < STEPS, "{:?}", work);
+            match (has_path(&one, &chain), &result) {
+                (Ok(found), Ok(_)) => prop_assert!(found),
+                (Ok(found), Err(refusal)) => prop_assert!(!found || ended_early(refusal), "{}", refusal.refusal),
+                (Err(_), Ok(_)) => {}
+                (Err(_), Err(refusal)) => prop_assert!(ended_early(refusal), "{}", refusal.refusal),
+            }
+            // Every provider is proven, or none.
+            if let Ok(verified) = result {
+                prop_assert_eq!(verified.matches().len(), profiles);
+                prop_assert_eq!(verified.matches()[profiles - 1].provider, ProviderId(u16::try_from(profiles - 1).unwrap()));
+            }
+            Ok(())
+        })?;
+    }
+}
