@@ -128,7 +128,6 @@ async fn process(
     let chain = verdict.map_err(|refusal| refusal.refusal)?;
     let host = requested_host(&head, connection.server_name.as_deref())?;
     check_direction(connection.server_name.as_deref(), &host)?;
-    check_path(head.uri.path())?;
     let route_id = snapshot.routes.find(&host, head.uri.path(), &head.method).map_err(missed)?;
     let route = snapshot.routes.route(route_id);
     record.route = Arc::clone(&route.name);
@@ -211,6 +210,7 @@ impl Connection {
 fn missed(miss: Miss) -> Failure {
     match miss {
         Miss::NoRoute => Refusal::new(Reject::NoRoute, "No route is configured for this host and path.").into(),
+        Miss::Path(fault) => Refusal::new(Reject::MalformedRequest, fault.to_string()).into(),
         Miss::MethodNotAllowed(allow) => {
             let refusal = Refusal::new(Reject::MethodNotAllowed, "The route for this path does not take this method.");
             Failure { allow, ..refusal.into() }
@@ -276,22 +276,6 @@ fn check_source(sources: Option<&Sources>, address: IpAddr, provider: &str) -> R
             Err(Refusal::new(Reject::SourceNotInRanges, detail))
         }
     }
-}
-
-/// Refuses paths with dot segments: a handler that resolves them would serve another path than the one that was routed.
-fn check_path(path: &str) -> Result<(), Refusal> {
-    let is_dots = |segment: &str| {
-        let plain = segment.replace("%2e", ".").replace("%2E", ".");
-        plain == "." || plain == ".."
-    };
-    // Few paths have a dot or an escape at all.
-    if path.bytes().any(|byte| byte == b'.' || byte == b'%') && path.split(['/', '\\']).any(is_dots) {
-        return Err(Refusal::new(
-            Reject::MalformedRequest,
-            "The path has a \".\" or \"..\" segment; resolve it first.",
-        ));
-    }
-    Ok(())
 }
 
 /// What is counted about a request, also if it is never answered because the peer went away.
@@ -368,16 +352,6 @@ mod tests {
         check("/", &["user@a"], Version::HTTP_11, Err(()));
         check("/", &["a b"], Version::HTTP_11, Err(()));
         check("/", &["a/b"], Version::HTTP_11, Err(()));
-    }
-
-    #[test]
-    fn dot_segments_are_refused() {
-        for path in ["/..", "/a/../b", "/a/./b", "/%2e%2E/a", "/a/.%2e", "/a/%2e", "/a\\..\\b"] {
-            assert!(check_path(path).is_err(), "{path}");
-        }
-        for path in ["/", "/a", "/a.b", "/a..b", "/...", "/.well-known/a", "/a%20b", "/a/%2etmp"] {
-            assert!(check_path(path).is_ok(), "{path}");
-        }
     }
 
     #[test]
