@@ -21,7 +21,7 @@ use super::provider::ProviderNames;
 use super::report::Report;
 use hookgate_core::auth::ProofPolicy;
 use hookgate_core::identity::ProviderId;
-use hookgate_core::route::{Handler, PathPattern, Route};
+use hookgate_core::route::{Handler, PathFault, PathPattern, Route};
 
 /// The most routes of a file. Each name becomes a metric label.
 const MAXIMUM_ROUTES: usize = 4096;
@@ -176,10 +176,28 @@ fn parse_path(text: &str) -> Result<PathPattern, Problem> {
     } else {
         None
     };
-    match reason {
-        Some(reason) => Err(Problem::Path { text: text.to_owned(), reason }),
-        None if prefix => Ok(PathPattern::Prefix(Arc::from(format!("{stem}/")))),
-        None => Ok(PathPattern::Exact(Arc::from(text))),
+    let fail = |reason| Err(Problem::Path { text: text.to_owned(), reason });
+    if let Some(reason) = reason {
+        return fail(reason);
+    }
+    let path = match prefix {
+        true => PathPattern::Prefix(Arc::from(format!("{stem}/"))),
+        false => PathPattern::Exact(Arc::from(text)),
+    };
+    match path.check() {
+        Ok(()) => Ok(path),
+        Err(PathFault::DotSegment) => fail("it has a \".\" or \"..\" segment, plain or encoded; write it without"),
+        Err(PathFault::Escape) => {
+            fail("it has a \"%\" without two hexadecimal digits; write \"%25\" for the character")
+        }
+        Err(PathFault::Control) => fail("it has an encoded control character; write it without"),
+        Err(PathFault::Encoding) => fail("its escapes are not UTF-8; write the escapes of UTF-8"),
+        Err(PathFault::Parameter) => {
+            fail("handlers disagree where \";\" ends beside an encoded \"/\"; write it without \";\"")
+        }
+        Err(PathFault::OtherRoute) => {
+            fail("an encoded \"?\" or \"#\" before \"/*\" would begin the query; write it without")
+        }
     }
 }
 
@@ -271,7 +289,12 @@ impl EarlierRoutes {
         {
             report.error(name, Problem::Duplicate { what: format!("the name \"{}\"", route.name), line: earlier });
         }
-        let place = format!("{}{}", route.host.as_deref().unwrap_or_default(), path_text(&route.path));
+        // Two prefixes that a handler can read alike are one; an exact path is compared as sent.
+        let path = match &route.path {
+            PathPattern::Exact(_) => path_text(&route.path),
+            PathPattern::Prefix(_) => path_text(&route.path.reading()),
+        };
+        let place = format!("{}{path}", route.host.as_deref().unwrap_or_default());
         let methods = self.requests.entry(place).or_default();
         let taken = methods.iter().find(|(method, _)| route.methods.contains(method));
         if let Some((method, earlier)) = taken {

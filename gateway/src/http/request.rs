@@ -131,7 +131,6 @@ async fn process(
     let chain = verdict.map_err(|refusal| refusal.refusal)?;
     let host = requested_host(&head, connection.server_name.as_deref())?;
     check_direction(connection.server_name.as_deref(), &host)?;
-    check_path(head.uri.path())?;
     let route_id =
         snapshot.routes.find(&host, head.uri.path(), &head.method).map_err(|miss| missed(miss, &host, &head.method))?;
     let route = snapshot.routes.route(route_id);
@@ -220,6 +219,7 @@ fn missed(miss: Miss, host: &str, method: &Method) -> Failure {
             Refusal::new(Reject::NoRoute, format!("No route is configured for the host \"{host}\" and this path."))
                 .into()
         }
+        Miss::Path(fault) => Refusal::new(Reject::MalformedRequest, fault.to_string()).into(),
         Miss::MethodNotAllowed(allow) => {
             let method: String = method.as_str().chars().take(MAXIMUM_SHOWN_CHARACTERS).collect();
             let detail = format!("The route for this path does not take the method {method}.");
@@ -287,22 +287,6 @@ fn check_source(sources: Option<&Sources>, address: IpAddr, provider: &str) -> R
             Err(Refusal::new(Reject::SourceNotInRanges, detail))
         }
     }
-}
-
-/// Refuses paths with dot segments: a handler that resolves them would serve another path than the one that was routed.
-fn check_path(path: &str) -> Result<(), Refusal> {
-    let is_dots = |segment: &str| {
-        let plain = segment.replace("%2e", ".").replace("%2E", ".");
-        plain == "." || plain == ".."
-    };
-    // Few paths have a dot or an escape at all.
-    if path.bytes().any(|byte| byte == b'.' || byte == b'%') && path.split(['/', '\\']).any(is_dots) {
-        return Err(Refusal::new(
-            Reject::MalformedRequest,
-            "The path has a \".\" or \"..\" segment; resolve it first.",
-        ));
-    }
-    Ok(())
 }
 
 /// What is counted about a request, also if it is never answered because the peer went away.
@@ -379,16 +363,6 @@ mod tests {
         check("/", &["user@a"], Version::HTTP_11, Err(()));
         check("/", &["a b"], Version::HTTP_11, Err(()));
         check("/", &["a/b"], Version::HTTP_11, Err(()));
-    }
-
-    #[test]
-    fn dot_segments_are_refused() {
-        for path in ["/..", "/a/../b", "/a/./b", "/%2e%2E/a", "/a/.%2e", "/a/%2e", "/a\\..\\b"] {
-            assert!(check_path(path).is_err(), "{path}");
-        }
-        for path in ["/", "/a", "/a.b", "/a..b", "/...", "/.well-known/a", "/a%20b", "/a/%2etmp"] {
-            assert!(check_path(path).is_ok(), "{path}");
-        }
     }
 
     #[test]

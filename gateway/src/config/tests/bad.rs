@@ -249,6 +249,14 @@ fn routes_are_checked() {
     check(&with("path", "\"/*/a\""), 4, "route[0].path", "only after the last \"/\"");
     check(&with("path", "\"/a?b=c\""), 4, "route[0].path", "write the path only");
     check(&with("path", "\"/ä\""), 4, "route[0].path", "percent-encode");
+    for path in ["/a/../b", "/a/./b", "/a/%2e%2E/*", "/..%2fa", "/a/.;b/*"] {
+        check(&with("path", &format!("\"{path}\"")), 4, "route[0].path", "segment, plain or encoded; write it without");
+    }
+    check(&with("path", "\"/100%\""), 4, "route[0].path", "write \"%25\" for the character");
+    check(&with("path", "\"/a%00\""), 4, "route[0].path", "control character");
+    check(&with("path", "\"/a%ff\""), 4, "route[0].path", "not UTF-8");
+    check(&with("path", "\"/a;b%2fc\""), 4, "route[0].path", "write it without \";\"");
+    check(&with("path", "\"/a%3fb/*\""), 4, "route[0].path", "would begin the query");
     check(&with("path", &format!("\"/{}\"", "a".repeat(1024))), 4, "route[0].path", "longer than 1024 bytes");
     check(&with("providers", "[]"), 4, "route[0].providers", "empty; write providers");
     check(&with("providers", "[\"pagerdty\"]"), 4, "route[0].providers[0]", "did you mean \"pagerduty\"?); this file");
@@ -286,6 +294,14 @@ fn routes_do_not_overlap() {
     let again = |lines: &str| format!("{ROUTE}{}{lines}\n", ROUTE);
     check(&again(""), 5, "route[1]", "already takes POST on this host and path");
     check(&again("methods = [\"PUT\", \"POST\"]"), 5, "route[1]", "already takes POST");
+    // Paths that a handler can take for each other.
+    let prefix = |path: &str| ROUTE.replace("\"/pagerduty\"", &format!("\"{path}\""));
+    check(
+        &format!("{}{}", prefix("/a/*"), prefix("/%61;x//*")),
+        5,
+        "route[1]",
+        "already takes POST on this host and path",
+    );
     let named = format!("{ROUTE}name = \"a\"\n{ROUTE}name = \"a\"\nmethods = [\"PUT\"]\n");
     check(&named, 10, "route[1].name", "the name \"a\" is already in line");
 }

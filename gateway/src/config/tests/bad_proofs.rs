@@ -125,6 +125,14 @@ fn signatures_are_checked() {
     check(&hmac(", message = \"{nonce}.{body}\""), ".message", "has \"{nonce}\"; write {id}");
     check(&hmac(", message = \"{timestamp}.{body}\""), ".message", "{timestamp} in message and timestamp_header or");
     check(&hmac(", message = \"{id}.{body}\""), ".message", "{id} in message and id_header go together");
+    let shifted = hmac(", message = \"{body}.{id}\", id_header = \"x-id\"");
+    check(&shifted, ".message", "\"{body}.{id}\" gives one signed text to different requests: body");
+    check(&shifted, ".message", "write {body} last, and after each other piece a text that it cannot contain");
+    check(
+        &hmac(&format!(", message = \"{}{{body}}\"", "x".repeat(256))),
+        ".message",
+        "has 262 bytes; write at most 256",
+    );
     check(&hmac(", timestamp_header = \"x-time\""), "", "{timestamp} in message and timestamp_header or");
     check(&hmac(", tolerance_s = 5"), ".tolerance_s", "no effect without timestamp_header or timestamp_prefix");
     let both = ", message = \"{timestamp}.{body}\", timestamp_header = \"a\", timestamp_prefix = \"b\"";
