@@ -55,6 +55,7 @@ const FILTER_ATTACHED: &str = "hookgate_filter_attached_info";
 const FILTER_MEMORY: &str = "hookgate_filter_map_bytes";
 const FILTER_UNAVAILABLE: &str = "hookgate_filter_unavailable";
 const LOG_LOST: &str = "hookgate_log_events_lost_total";
+const LOG_SUPPRESSED: &str = "hookgate_log_events_suppressed_total";
 const BUILD_INFO: &str = "hookgate_build_info";
 const IO_BACKEND: &str = "hookgate_io_backend_info";
 const IO_FALLBACK: &str = "hookgate_io_fallback";
@@ -136,6 +137,7 @@ fn describe_upkeep() {
         "Until when the keys of a source stay in use if every further fetch fails, in seconds since 1970"
     );
     describe_counter!(LOG_LOST, "Log events lost because they came faster than they could be written");
+    describe_counter!(LOG_SUPPRESSED, "Log events suppressed because more came in a second than are logged, by cause");
 }
 
 fn describe_filter() {
@@ -157,6 +159,11 @@ pub fn reloaded(ok: bool, generation: u64) {
 /// Publishes how many log events were lost.
 pub fn log_lost(events: u64) {
     counter!(LOG_LOST).absolute(events);
+}
+
+/// Publishes how many log events of this cause were suppressed.
+pub fn log_suppressed(cause: &'static str, events: u64) {
+    counter!(LOG_SUPPRESSED, "cause" => cause).absolute(events);
 }
 
 /// Publishes the version, the cryptographic library and the I/O backend.

@@ -15,7 +15,7 @@ use crate::test_gateway::TestGateway;
 use crate::tls_client::{TlsClient, request};
 
 /// Every metric, its type, and its labels in alphabetical order.
-const DOCUMENTED: [(&str, &str, &[&str]); 29] = [
+const DOCUMENTED: [(&str, &str, &[&str]); 30] = [
     ("hookgate_build_info", "gauge", &["crypto", "version"]),
     ("hookgate_certificate_not_after_timestamp_seconds", "gauge", &["kind", "name", "provider"]),
     ("hookgate_chain_cache_entries", "gauge", &[]),
@@ -38,6 +38,7 @@ const DOCUMENTED: [(&str, &str, &[&str]); 29] = [
     ("hookgate_io_backend_info", "gauge", &["backend"]),
     ("hookgate_io_fallback", "gauge", &[]),
     ("hookgate_log_events_lost_total", "counter", &[]),
+    ("hookgate_log_events_suppressed_total", "counter", &["cause"]),
     ("hookgate_rejections_total", "counter", &["blame", "reason"]),
     ("hookgate_replay_deliveries", "gauge", &[]),
     ("hookgate_request_duration_seconds", "histogram", &[]),

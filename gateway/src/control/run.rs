@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::confine::{confine, hide_memory, unprivileged};
-use super::log::{Log, Lost};
+use super::log::{Log, Losses};
 use super::reload::{Fixed, Loader, log_warnings};
 use super::status::Serving;
 use super::watch::LOOK_INTERVAL;
@@ -87,8 +87,8 @@ fn serve(path: &Path, config: Config, files: FileVersions, log: &Log) -> anyhow:
         confine(|| loader.filter.is_usable())?;
         let workers = start_workers(plans, backend)?;
         let watchdog = Watchdog::start(workers.len());
-        let (backend, lost) = (backend.label(), log.lost());
-        let mut control = Control { workers, watchdog, backend, commands, current, loader, fixed, lost };
+        let (backend, losses) = (backend.label(), log.losses());
+        let mut control = Control { workers, watchdog, backend, commands, current, loader, fixed, losses };
         service::ready(&control.serving().started());
         let outcome = control.attend(&mut signals).await;
         control.end(outcome, signals).await
@@ -213,7 +213,7 @@ struct Control {
     current: Arc<ArcSwap<Snapshot>>,
     loader: Loader,
     fixed: Fixed,
-    lost: Lost,
+    losses: Losses,
 }
 
 /// Why the process ends.
@@ -249,7 +249,7 @@ impl Control {
                     self.loader.publish_metrics();
                     self.loader.attend_to_rotation();
                     self.loader.filter.attend();
-                    self.lost.attend();
+                    self.losses.attend(Instant::now());
                     if self.workers.iter().any(WorkerThread::is_finished) {
                         return Outcome::WorkerEnded;
                     }
@@ -308,6 +308,7 @@ impl Control {
                 () = tokio::time::sleep(UPKEEP_INTERVAL / 10) => {}
             }
         }
+        self.losses.report(Instant::now());
         self.loader.filter.stop();
         for worker in self.workers {
             worker.join().context("a worker failed")?;
