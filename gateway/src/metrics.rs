@@ -26,6 +26,7 @@ pub const DURATION_BUCKETS: [f64; 14] =
 
 const CONNECTIONS: &str = "hookgate_connections_total";
 const CONNECTIONS_ACTIVE: &str = "hookgate_connections_active";
+const CONNECTIONS_LIMIT: &str = "hookgate_connections_limit";
 const HANDED_OVER: &str = "hookgate_connections_handed_over_total";
 const HANDSHAKES: &str = "hookgate_handshakes_total";
 const HANDSHAKE_DURATION: &str = "hookgate_handshake_duration_seconds";
@@ -74,6 +75,10 @@ pub fn describe() {
 fn describe_connections() {
     describe_counter!(CONNECTIONS, "TCP connections accepted");
     describe_gauge!(CONNECTIONS_ACTIVE, "TCP connections open now");
+    describe_gauge!(
+        CONNECTIONS_LIMIT,
+        "TCP connections that may be open: max_connections, or fewer if descriptors are scarce"
+    );
     describe_counter!(HANDED_OVER, "Connections that one worker accepted and handed over to another");
     describe_counter!(ACCEPT_ERRORS, "Failed accepts, by errno name");
     describe_counter!(
@@ -171,6 +176,12 @@ pub fn running(backend: &'static str, fell_back: bool) {
     gauge!(BUILD_INFO, "version" => env!("CARGO_PKG_VERSION"), "crypto" => crypto::LIBRARY).set(1.0);
     gauge!(IO_BACKEND, "backend" => backend).set(1.0);
     gauge!(IO_FALLBACK).set(if fell_back { 1.0 } else { 0.0 });
+}
+
+/// Publishes how many connections may be open.
+pub fn connections_limit(connections: usize) {
+    #[expect(clippy::cast_precision_loss, reason = "a number of connections stays far below 2^53")]
+    gauge!(CONNECTIONS_LIMIT).set(connections as f64);
 }
 
 /// Publishes how many connections a worker has open.

@@ -15,7 +15,7 @@ use crate::test_gateway::TestGateway;
 use crate::tls_client::{TlsClient, request};
 
 /// Every metric, its type, and its labels in alphabetical order.
-const DOCUMENTED: [(&str, &str, &[&str]); 30] = [
+const DOCUMENTED: [(&str, &str, &[&str]); 31] = [
     ("hookgate_build_info", "gauge", &["crypto", "version"]),
     ("hookgate_certificate_not_after_timestamp_seconds", "gauge", &["kind", "name", "provider"]),
     ("hookgate_chain_cache_entries", "gauge", &[]),
@@ -25,6 +25,7 @@ const DOCUMENTED: [(&str, &str, &[&str]); 30] = [
     ("hookgate_config_generation", "gauge", &[]),
     ("hookgate_config_reloads_total", "counter", &["result"]),
     ("hookgate_connections_active", "gauge", &[]),
+    ("hookgate_connections_limit", "gauge", &[]),
     ("hookgate_connections_handed_over_total", "counter", &[]),
     ("hookgate_connections_total", "counter", &[]),
     ("hookgate_extended_key_usage_lenient_total", "counter", &["provider"]),
