@@ -20,6 +20,7 @@ use super::descriptors::raise_limit;
 use super::log::{Log, Losses};
 use super::metrics_endpoint::MetricsEndpoint;
 use super::reload::{Fixed, Loader, log_warnings};
+use super::sockets::sharing::PortWatch;
 use super::status::Serving;
 use super::watch::LOOK_INTERVAL;
 use super::watchdog::Watchdog;
@@ -37,6 +38,9 @@ const UPKEEP_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Interval at which recorded durations are added up in histograms. Until then each takes memory of its own.
 const HISTOGRAM_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Interval at which the control thread checks that no other process listens on hookgate's ports. A look takes some 50 µs.
+const PORTS_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Longest wait for the first round of every worker. After that, the watchdog reports workers that stall.
 const FIRST_ROUND_LIMIT: Duration = Duration::from_secs(5);
@@ -90,13 +94,13 @@ fn serve(path: &Path, config: Config, files: FileVersions, log: &Log) -> anyhow:
         let current = Arc::new(ArcSwap::from_pointee(snapshot));
         metrics::reloaded(true, 1);
         let (commands, receiver) = watch::channel(Command::Serve(1));
-        let plans = plan_workers(&fixed.listen, count, backend, &current, &receiver)?;
+        let (plans, ports) = plan_workers(&fixed.listen, count, backend, &current, &receiver)?;
         // No later step needs a privilege, and no byte from a peer has been read.
         confine(|| loader.filter.is_usable())?;
         let workers = start_workers(plans, backend)?;
         let watchdog = Watchdog::start(workers.len());
         let (backend, losses) = (backend.label(), log.losses());
-        let mut control = Control { workers, watchdog, backend, commands, current, loader, fixed, losses };
+        let mut control = Control { workers, watchdog, backend, commands, current, loader, fixed, ports, losses };
         service::ready(&control.serving().started());
         let outcome = control.attend(&mut signals).await;
         control.end(outcome, signals).await
@@ -168,7 +172,7 @@ fn plan_workers(
     backend: Backend,
     current: &Arc<ArcSwap<Snapshot>>,
     commands: &watch::Receiver<Command>,
-) -> anyhow::Result<Vec<Plan>> {
+) -> anyhow::Result<(Vec<Plan>, PortWatch)> {
     let cores = usable_cores();
     let opened = sockets::open(listen, count)?;
     let plan = |((siblings, inbox), listeners): ((Siblings, _), _)| {
@@ -181,7 +185,7 @@ fn plan_workers(
     for address in &opened.addresses {
         tracing::info!(%address, "listening");
     }
-    Ok(plans)
+    Ok((plans, opened.ports))
 }
 
 /// Starts the workers. They have no capability, even if the main thread had to keep one.
@@ -229,6 +233,7 @@ struct Control {
     current: Arc<ArcSwap<Snapshot>>,
     loader: Loader,
     fixed: Fixed,
+    ports: PortWatch,
     losses: Losses,
 }
 
@@ -249,11 +254,14 @@ impl Control {
         pulse.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut look = interval(LOOK_INTERVAL);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut ports = interval(PORTS_INTERVAL);
+        ports.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 _ = signals.terminate.recv() => return Outcome::Signal,
                 _ = signals.interrupt.recv() => return Outcome::Signal,
                 _ = signals.hang_up.recv() => self.reload(),
+                _ = ports.tick() => self.ports.attend(),
                 _ = pulse.tick() => self.watchdog.attend(&self.workers),
                 _ = look.tick() => {
                     if self.loader.look() {
