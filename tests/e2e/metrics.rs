@@ -182,6 +182,33 @@ fn labels_hold_nothing_that_a_peer_invented() {
 }
 
 #[test]
+fn only_metrics_is_served_and_in_the_format_of_prometheus() {
+    let gateway = TestGateway::with_limits("").unwrap();
+    let response = scrape(&gateway);
+    assert_eq!(response.field("content-type"), Some("text/plain; version=0.0.4; charset=utf-8"));
+    for path in ["/", "/health", "/metrics/", "/debug/pprof/"] {
+        assert_eq!(http::get(gateway.daemon.metrics_address(), path, SOON).unwrap().status, 404, "{path}");
+    }
+}
+
+/// More clients than the endpoint has connections: they take few descriptors, and none from senders or scrapes.
+#[test]
+fn silent_clients_of_the_endpoint_keep_out_neither_senders_nor_scrapes() {
+    let gateway = TestGateway::with_limits("").unwrap();
+    let is_root = rustix::process::geteuid().is_root();
+    let descriptors = || if is_root { gateway.daemon.fd_count().unwrap() } else { 0 };
+    let before = descriptors();
+    let silent: Vec<_> = (0..100).map(|_| TcpStream::connect(gateway.daemon.metrics_address()).unwrap()).collect();
+    scrape(&gateway);
+    gateway.still_serves().unwrap();
+    scrape(&gateway);
+    let few = || descriptors() <= before + 16 + 4;
+    wait_until("16 connections of the endpoint, and a few to handlers", SOON, few).unwrap();
+    drop(silent);
+    gateway.daemon.reload(&gateway.environment.toml("", ""), SOON).unwrap();
+}
+
+#[test]
 fn without_a_metrics_section_only_requests_are_served() {
     let gateway = TestGateway::with_toml(|environment| {
         let text = environment.toml("", "");

@@ -13,9 +13,9 @@ use super::metrics_endpoint;
 use crate::config::{Config, KeyOrigin};
 use hookgate_core::limits::Limits;
 
-/// Descriptors of a worker beside sockets: its ring or epoll instance, its event counter, and what a runtime duplicates. At most 5 were
-/// counted, on each backend.
-const PER_WORKER: usize = 8;
+/// Descriptors of a worker beside its sockets: ring, epoll instance, event counter, and what its runtime duplicates. Two were counted
+/// with io_uring_direct, four with epoll and five with io_uring.
+const PER_WORKER: usize = 6;
 
 /// Descriptors for files, directories and messages to the service manager: a reload opens one after the other, and the filter's maps
 /// stay open. At most 3 were counted at once.
