@@ -1,4 +1,4 @@
-//! The bound on log events that peers can cause: so many per second, over all threads.
+//! The bound on log events that peers can cause, per second and over all threads.
 //!
 //! Owns the classes of events, their limits, and the counts of what was suppressed. An event belongs to a class by its field `cause`
 //! ([`Cause`]), else by the module that logged it. Events that no peer can cause (start, reload, rotation, the watchdog) belong to no
