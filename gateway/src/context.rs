@@ -1,4 +1,4 @@
-//! What the rooms of one worker share: the current snapshot, the clock, the meters, request ids, and the bound on logged refusals.
+//! What the rooms of one worker share: the current snapshot, the clock, the meters, and request ids.
 //!
 //! Stands below `accept`, `http` and `worker`, which all hold it. Must not know connections, listeners or handlers.
 
@@ -15,10 +15,6 @@ use rustls_pki_types::UnixTime;
 
 use crate::metrics::Meters;
 use crate::snapshot::Snapshot;
-
-/// Refusals that a worker logs per second. Further ones are only counted, so that a flood of bad handshakes does not flood the log; the
-/// number of suppressed lines is logged.
-const LOGGED_REFUSALS_PER_SECOND: u32 = 50;
 
 /// Hexadecimal digits of a request id: 128 bits.
 const REQUEST_ID_DIGITS: usize = 32;
@@ -39,15 +35,7 @@ pub struct WorkerContext {
     random: RefCell<fastrand::Rng>,
     /// Ids that were made and not used yet, one after the other.
     request_ids: RefCell<Bytes>,
-    refusals: Cell<RefusalLog>,
     no_label: Arc<str>,
-}
-
-#[derive(Clone, Copy, Default)]
-struct RefusalLog {
-    second: u64,
-    logged: u32,
-    left_out: u32,
 }
 
 impl WorkerContext {
@@ -62,7 +50,6 @@ impl WorkerContext {
             draining: Cell::new(false),
             random: RefCell::new(fastrand::Rng::new()),
             request_ids: RefCell::default(),
-            refusals: Cell::default(),
             no_label: Arc::from(""),
         })
     }
@@ -113,27 +100,5 @@ impl WorkerContext {
         // Hexadecimal digits are fit for a field.
         let id = ids.split_to(REQUEST_ID_DIGITS);
         HeaderValue::from_maybe_shared(id).unwrap_or_else(|_| HeaderValue::from_static("unknown"))
-    }
-
-    /// Runs `write`, which logs one refusal, unless the bound of this second is reached.
-    pub fn log_refusal(&self, write: impl FnOnce()) {
-        let second = self.sweep.unix_time().as_secs();
-        let mut log = self.refusals.get();
-        if log.second != second {
-            if log.left_out > 0 {
-                tracing::warn!(
-                    count = log.left_out,
-                    "refusals not logged: more than {LOGGED_REFUSALS_PER_SECOND} per second"
-                );
-            }
-            log = RefusalLog { second, ..RefusalLog::default() };
-        }
-        if log.logged < LOGGED_REFUSALS_PER_SECOND {
-            log.logged += 1;
-            write();
-        } else {
-            log.left_out += 1;
-        }
-        self.refusals.set(log);
     }
 }

@@ -32,10 +32,11 @@
 //! # Beside the path
 //!
 //! [`config`] reads the file, [`snapshot`] makes of it what workers use, [`control`] starts the process, reloads, and talks to the
-//! service manager. [`context`] is what the rooms of one worker share. ARCHITECTURE.md has the code map and the invariants.
+//! service manager. [`context`] is what the rooms of one worker share, [`cause`] says who brings about a log event. ARCHITECTURE.md has the code map and the invariants.
 
 pub mod accept;
 pub mod admission;
+pub mod cause;
 pub mod cli;
 pub mod config;
 pub mod context;

@@ -26,6 +26,7 @@ pub const DURATION_BUCKETS: [f64; 14] =
 
 const CONNECTIONS: &str = "hookgate_connections_total";
 const CONNECTIONS_ACTIVE: &str = "hookgate_connections_active";
+const CONNECTIONS_LIMIT: &str = "hookgate_connections_limit";
 const HANDED_OVER: &str = "hookgate_connections_handed_over_total";
 const HANDSHAKES: &str = "hookgate_handshakes_total";
 const HANDSHAKE_DURATION: &str = "hookgate_handshake_duration_seconds";
@@ -55,6 +56,7 @@ const FILTER_ATTACHED: &str = "hookgate_filter_attached_info";
 const FILTER_MEMORY: &str = "hookgate_filter_map_bytes";
 const FILTER_UNAVAILABLE: &str = "hookgate_filter_unavailable";
 const LOG_LOST: &str = "hookgate_log_events_lost_total";
+const LOG_SUPPRESSED: &str = "hookgate_log_events_suppressed_total";
 const BUILD_INFO: &str = "hookgate_build_info";
 const IO_BACKEND: &str = "hookgate_io_backend_info";
 const IO_FALLBACK: &str = "hookgate_io_fallback";
@@ -73,6 +75,10 @@ pub fn describe() {
 fn describe_connections() {
     describe_counter!(CONNECTIONS, "TCP connections accepted");
     describe_gauge!(CONNECTIONS_ACTIVE, "TCP connections open now");
+    describe_gauge!(
+        CONNECTIONS_LIMIT,
+        "TCP connections that may be open: max_connections, or fewer if descriptors are scarce"
+    );
     describe_counter!(HANDED_OVER, "Connections that one worker accepted and handed over to another");
     describe_counter!(ACCEPT_ERRORS, "Failed accepts, by errno name");
     describe_counter!(
@@ -136,6 +142,7 @@ fn describe_upkeep() {
         "Until when the keys of a source stay in use if every further fetch fails, in seconds since 1970"
     );
     describe_counter!(LOG_LOST, "Log events lost because they came faster than they could be written");
+    describe_counter!(LOG_SUPPRESSED, "Log events suppressed because more came in a second than are logged, by cause");
 }
 
 fn describe_filter() {
@@ -159,11 +166,22 @@ pub fn log_lost(events: u64) {
     counter!(LOG_LOST).absolute(events);
 }
 
+/// Publishes how many log events of this cause were suppressed.
+pub fn log_suppressed(cause: &'static str, events: u64) {
+    counter!(LOG_SUPPRESSED, "cause" => cause).absolute(events);
+}
+
 /// Publishes the version, the cryptographic library and the I/O backend.
 pub fn running(backend: &'static str, fell_back: bool) {
     gauge!(BUILD_INFO, "version" => env!("CARGO_PKG_VERSION"), "crypto" => crypto::LIBRARY).set(1.0);
     gauge!(IO_BACKEND, "backend" => backend).set(1.0);
     gauge!(IO_FALLBACK).set(if fell_back { 1.0 } else { 0.0 });
+}
+
+/// Publishes how many connections may be open.
+pub fn connections_limit(connections: usize) {
+    #[expect(clippy::cast_precision_loss, reason = "a number of connections stays far below 2^53")]
+    gauge!(CONNECTIONS_LIMIT).set(connections as f64);
 }
 
 /// Publishes how many connections a worker has open.

@@ -10,6 +10,7 @@ mod filter;
 mod handler;
 mod hostile;
 mod lifecycle;
+mod log;
 mod metrics;
 mod problem;
 mod proof;

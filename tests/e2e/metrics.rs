@@ -15,7 +15,7 @@ use crate::test_gateway::TestGateway;
 use crate::tls_client::{TlsClient, request};
 
 /// Every metric, its type, and its labels in alphabetical order.
-const DOCUMENTED: [(&str, &str, &[&str]); 29] = [
+const DOCUMENTED: [(&str, &str, &[&str]); 31] = [
     ("hookgate_build_info", "gauge", &["crypto", "version"]),
     ("hookgate_certificate_not_after_timestamp_seconds", "gauge", &["kind", "name", "provider"]),
     ("hookgate_chain_cache_entries", "gauge", &[]),
@@ -25,6 +25,7 @@ const DOCUMENTED: [(&str, &str, &[&str]); 29] = [
     ("hookgate_config_generation", "gauge", &[]),
     ("hookgate_config_reloads_total", "counter", &["result"]),
     ("hookgate_connections_active", "gauge", &[]),
+    ("hookgate_connections_limit", "gauge", &[]),
     ("hookgate_connections_handed_over_total", "counter", &[]),
     ("hookgate_connections_total", "counter", &[]),
     ("hookgate_extended_key_usage_lenient_total", "counter", &["provider"]),
@@ -38,6 +39,7 @@ const DOCUMENTED: [(&str, &str, &[&str]); 29] = [
     ("hookgate_io_backend_info", "gauge", &["backend"]),
     ("hookgate_io_fallback", "gauge", &[]),
     ("hookgate_log_events_lost_total", "counter", &[]),
+    ("hookgate_log_events_suppressed_total", "counter", &["cause"]),
     ("hookgate_rejections_total", "counter", &["blame", "reason"]),
     ("hookgate_replay_deliveries", "gauge", &[]),
     ("hookgate_request_duration_seconds", "histogram", &[]),
@@ -177,6 +179,33 @@ fn labels_hold_nothing_that_a_peer_invented() {
     let response = scrape(&gateway);
     let text = format!("{:?}{}", response.fields, response.text()).to_lowercase();
     assert!(!text.contains("made") && !text.contains("webhooks.pagerduty"), "{text}");
+}
+
+#[test]
+fn only_metrics_is_served_and_in_the_format_of_prometheus() {
+    let gateway = TestGateway::with_limits("").unwrap();
+    let response = scrape(&gateway);
+    assert_eq!(response.field("content-type"), Some("text/plain; version=0.0.4; charset=utf-8"));
+    for path in ["/", "/health", "/metrics/", "/debug/pprof/"] {
+        assert_eq!(http::get(gateway.daemon.metrics_address(), path, SOON).unwrap().status, 404, "{path}");
+    }
+}
+
+/// More clients than the endpoint has connections: they take few descriptors, and none from senders or scrapes.
+#[test]
+fn silent_clients_of_the_endpoint_keep_out_neither_senders_nor_scrapes() {
+    let gateway = TestGateway::with_limits("").unwrap();
+    let is_root = rustix::process::geteuid().is_root();
+    let descriptors = || if is_root { gateway.daemon.fd_count().unwrap() } else { 0 };
+    let before = descriptors();
+    let silent: Vec<_> = (0..100).map(|_| TcpStream::connect(gateway.daemon.metrics_address()).unwrap()).collect();
+    scrape(&gateway);
+    gateway.still_serves().unwrap();
+    scrape(&gateway);
+    let few = || descriptors() <= before + 16 + 4;
+    wait_until("16 connections of the endpoint, and a few to handlers", SOON, few).unwrap();
+    drop(silent);
+    gateway.daemon.reload(&gateway.environment.toml("", ""), SOON).unwrap();
 }
 
 #[test]

@@ -59,6 +59,10 @@ fn a_service_without_descriptors_serves_again_when_some_are_free() {
     environment.container.wait_for("the error in the journal", SOON, || {
         environment.container.journal().to_lowercase().contains("too many open files").then_some(())
     });
+    // Connections are refused before descriptors run out.
+    environment.container.wait_for("a refusal in the journal", SOON, || {
+        environment.container.journal().contains("reason=connection_limit").then_some(())
+    });
     drop(idle);
     environment.wait_served();
     assert_eq!(environment.automatic_restarts(), 0);

@@ -214,6 +214,9 @@ rejects! {
     HandlerOverloaded => "handler_overloaded", 503, InternalError, Handler, "The handler is overloaded";
     /// The handler did not answer within `handler_timeout_ms`. Operator: make the handler faster, or raise the limit.
     HandlerTimeout => "handler_timeout", 504, InternalError, Handler, "The handler timed out";
+    /// The kernel gave hookgate no socket to the handler, for lack of descriptors or memory. The status makes senders retry. Operator:
+    /// raise the limit on open files (`LimitNOFILE=`), or look for what fills the host.
+    HostExhausted => "host_exhausted", 503, InternalError, Gateway, "The gateway's host is out of resources";
     /// Request bodies fill `max_buffered_bytes`. Peer: retry. Operator: raise the limit.
     BufferLimit => "buffer_limit", 503, InternalError, Gateway, "The memory for request bodies is full";
     /// A defect of hookgate. Operator: report it with the log line.

@@ -17,6 +17,7 @@ use rustix::io::Errno;
 use tokio::sync::Notify;
 
 use self::spread::{Handover, Inbox, Place, Siblings};
+use crate::cause::Cause;
 use crate::context::WorkerContext;
 
 /// Pause after an accept that failed for lack of descriptors or memory, so that the loop does not spin.
@@ -83,16 +84,16 @@ impl Acceptor {
         };
         let Some(place) = self.place(limit) else {
             self.context.meters.rejected(Reject::ConnectionLimit);
-            self.context.log_refusal(|| {
-                let reason = Reject::ConnectionLimit.row().reason;
-                let peer = peer_address(&descriptor).map(tracing::field::display);
-                tracing::warn!(
-                    reason,
-                    peer,
-                    limit,
-                    "connection refused: this worker has its share of max_connections, and none is idle"
-                );
-            });
+            let reason = Reject::ConnectionLimit.row().reason;
+            let peer = peer_address(&descriptor).map(tracing::field::display);
+            let cause = Cause::Stranger.label();
+            tracing::warn!(
+                reason,
+                peer,
+                limit,
+                cause,
+                "connection refused: this worker has its share of max_connections, and none is idle"
+            );
             self.context.meters.closed();
             return;
         };
@@ -126,9 +127,8 @@ impl Acceptor {
         };
         self.context.meters.accept_failed(name);
         if pause {
-            self.context.log_refusal(
-                || tracing::error!(%error, "cannot accept connections; raise LimitNOFILE or lower max_connections"),
-            );
+            let cause = Cause::Gateway.label();
+            tracing::error!(%error, cause, "cannot accept connections; raise LimitNOFILE or lower max_connections");
             // An idle connection holds a descriptor that a new connection can use.
             self.context.sweep.evict(1);
             sleep(PAUSE).await;

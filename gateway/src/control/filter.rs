@@ -9,6 +9,7 @@ use std::path::Path;
 
 use anyhow::Context;
 
+use crate::cause::Cause;
 use crate::config::{FilterSection, PIN_DIRECTORY};
 use crate::metrics;
 use hookgate_filter::numbers::SetNumbers;
@@ -219,7 +220,8 @@ fn log(sample: &Sample, set: Option<&str>) {
     let reason = Reason::ALL.into_iter().find(|reason| *reason as u8 == sample.reason).map_or("", Reason::label);
     let set = set.unwrap_or_default();
     let (source, port) = (address(sample.source), sample.destination_port);
-    tracing::info!(%source, port, verdict, reason, set, "filter sample");
+    let cause = Cause::Stranger.label();
+    tracing::info!(%source, port, verdict, reason, set, cause, "filter sample");
 }
 
 fn address(address: Address) -> IpAddr {

@@ -1,14 +1,18 @@
 //! Where log events go: to the journal if standard error is the journal, else to standard error as lines of text.
 //!
 //! Owns the choice of the destination and the queue before it. An event becomes bytes on the thread that logs it ([`event`]), and
-//! the thread `log` writes them: a worker never waits for a terminal, a full pipe or a slow journal. Events that do not fit into
-//! the queue are lost, counted and reported. Must not decide what is logged, nor at which level.
+//! the thread `log` writes them: a worker never waits for a terminal, a full pipe or a slow journal. Events that peers cause are
+//! bounded per second ([`limiter`]), and events that do not fit into the queue are lost; both are counted and reported. Must not decide
+//! what is logged, nor at which level.
 
 mod event;
+mod limiter;
 #[cfg(test)]
 mod tests;
 
 use std::io::{self, Write};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use rustix::fs::fstat;
 use tracing::{Event, Subscriber};
@@ -19,15 +23,20 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer};
 
 use self::event::{EventFields, SEPARATOR, TextFields};
+use self::limiter::{Class, Limiter};
 use super::confine::{ConfineError, restricted};
 use crate::metrics;
 
-/// Most events in the queue: some megabytes, or minutes of refusals at the rate that a worker logs at most.
+/// Most events in the queue: some megabytes, or a minute of the events that peers can cause at most.
 const QUEUED_EVENTS: usize = 8192;
+
+/// Interval at which the numbers of suppressed events are logged.
+const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The running log. Dropping it writes the events that are still in the queue.
 pub(super) struct Log {
     counter: ErrorCounter,
+    limiter: Arc<Limiter>,
     _guard: WorkerGuard,
 }
 
@@ -41,44 +50,80 @@ impl Log {
     pub(super) fn start() -> Result<Self, ConfineError> {
         let filter = EnvFilter::try_from_env("HOOKGATE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
         let builder = NonBlockingBuilder::default().buffered_lines_limit(QUEUED_EVENTS).thread_name("log");
-        let registry = tracing_subscriber::registry().with(filter);
+        let limiter = Limiter::new();
+        let registry = tracing_subscriber::registry().with(filter).with(limiter.layer());
         // The thread handles what peers sent, if only to write it down, so it gets no more privileges than the workers.
         if is_journal() {
             let (queue, guard) = restricted(|| builder.finish(Journal))?;
             let counter = queue.error_counter();
             registry.with(JournalLayer { queue }).init();
-            return Ok(Self { counter, _guard: guard });
+            return Ok(Self { counter, limiter, _guard: guard });
         }
         let (queue, guard) = restricted(|| builder.finish(io::stderr()))?;
         let counter = queue.error_counter();
         registry.with(text_layer(queue)).init();
-        Ok(Self { counter, _guard: guard })
+        Ok(Self { counter, limiter, _guard: guard })
     }
 
-    /// A counter of the events that are lost from now on.
-    pub(super) fn lost(&self) -> Lost {
-        Lost { counter: self.counter.clone(), reported: 0 }
+    /// A report of the events that are not logged from now on.
+    pub(super) fn losses(&self) -> Losses {
+        Losses {
+            counter: self.counter.clone(),
+            limiter: Arc::clone(&self.limiter),
+            lost: 0,
+            suppressed: [0; Class::ALL.len()],
+            reported: None,
+        }
     }
 }
 
-/// Counts the events that did not fit into the queue.
-pub(super) struct Lost {
+/// Reports the events that are not logged: those that did not fit into the queue, and those beyond the limits per second.
+pub(super) struct Losses {
     counter: ErrorCounter,
-    reported: usize,
+    limiter: Arc<Limiter>,
+    /// The counts of the last report.
+    lost: usize,
+    suppressed: [u64; Class::ALL.len()],
+    /// When suppressed events were last reported.
+    reported: Option<Instant>,
 }
 
-impl Lost {
-    /// Publishes the count, and logs how many were lost since the last call.
-    pub(super) fn attend(&mut self) {
+impl Losses {
+    /// Publishes the counts, and logs how many events were lost or suppressed since the last report. Suppressed events are reported
+    /// once per second.
+    pub(super) fn attend(&mut self, now: Instant) {
         let lost = self.counter.dropped_lines();
         metrics::log_lost(lost as u64);
-        if lost > self.reported {
-            tracing::warn!(
-                count = lost - self.reported,
-                "log events lost: they came faster than they could be written"
-            );
-            self.reported = lost;
+        if lost > self.lost {
+            tracing::warn!(count = lost - self.lost, "log events lost: they came faster than they could be written");
+            self.lost = lost;
         }
+        for class in Class::ALL {
+            metrics::log_suppressed(class.label(), self.limiter.suppressed(class));
+        }
+        if self.reported.is_none_or(|reported| now.duration_since(reported) >= REPORT_INTERVAL) {
+            self.report(now);
+        }
+    }
+
+    /// Logs how many events were suppressed since the last report.
+    pub(super) fn report(&mut self, now: Instant) {
+        let counts = Class::ALL.map(|class| self.limiter.suppressed(class));
+        if counts == self.suppressed {
+            return;
+        }
+        let [stranger, sender, handler, gateway, library, verbose] =
+            std::array::from_fn(|index| Some(counts[index] - self.suppressed[index]).filter(|count| *count > 0));
+        tracing::warn!(
+            stranger,
+            sender,
+            handler,
+            gateway,
+            library,
+            debug = verbose,
+            "log events suppressed: more than the limit per second"
+        );
+        (self.suppressed, self.reported) = (counts, Some(now));
     }
 }
 

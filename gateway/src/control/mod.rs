@@ -9,13 +9,14 @@
 //! [`run`](run::run) takes these steps on the main thread. An error in any of them ends the process with exit code 1.
 //!
 //! 1. Start the log and its thread (`log`).
-//! 2. Exclude the memory of the process from core dumps (`confine`), because the next step reads secrets.
+//! 2. Exclude the memory of the process from core dumps (`confine`), because the next step reads secrets. Raise the limit on open files
+//!    (`descriptors`).
 //! 3. Read the configuration and every file that it names ([`crate::config`]).
 //! 4. Install the signal handlers.
-//! 5. Bind the metrics endpoint.
+//! 5. Bind the metrics endpoint (`metrics_endpoint`).
 //! 6. Choose the I/O backend.
 //! 7. Attach the pre-filter (`filter`), so that no foreign packet reaches an open port.
-//! 8. Build the first [`Snapshot`](crate::snapshot::Snapshot) (`reload`), and start the tasks that fetch token keys ([`jwks`]).
+//! 8. Bound the connections of peers by the descriptors that are left (`descriptors`). Build the first [`Snapshot`](crate::snapshot::Snapshot) (`reload`), and start the tasks that fetch token keys ([`jwks`]).
 //! 9. Take over the listening sockets from the service manager, or bind them (`sockets`).
 //! 10. Give up all privileges (`confine`). No byte from a peer has been read so far.
 //! 11. Start the workers, and wait for the first round of each, at most 5 seconds.
@@ -38,10 +39,12 @@
 
 pub mod check;
 mod confine;
+mod descriptors;
 mod filter;
 pub mod filter_status;
 pub mod jwks;
 mod log;
+mod metrics_endpoint;
 pub mod providers;
 mod reload;
 mod rotation;

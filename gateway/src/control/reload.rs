@@ -10,6 +10,7 @@ use std::time::Instant;
 use arc_swap::ArcSwap;
 use rustls_pki_types::UnixTime;
 
+use super::descriptors::Descriptors;
 use super::filter::{self, FilterKeeper};
 use super::jwks::{KeyRefresh, PreparedKeys};
 use super::rotation::{self, Rotation};
@@ -30,6 +31,7 @@ pub(super) struct Loader {
     path: PathBuf,
     cache: Arc<ChainCache>,
     replay: Arc<ReplayGuard>,
+    descriptors: Option<Descriptors>,
     keys: KeyRefresh,
     pub(super) filter: FilterKeeper,
     rotation: Rotation,
@@ -52,6 +54,7 @@ impl Loader {
             path,
             cache: Arc::new(ChainCache::new(limits.chain_cache_entries, limits.chain_cache_ttl)),
             replay: Arc::new(ReplayGuard::new(limits.replay_entries)),
+            descriptors: None,
             keys: KeyRefresh::default(),
             filter: FilterKeeper::default(),
             rotation: Rotation::default(),
@@ -59,6 +62,11 @@ impl Loader {
             trigger: ReloadTrigger::default(),
             watch: Watch::default(),
         }
+    }
+
+    /// Bounds connections by the descriptors of this process from now on. Call it when the filter has started, before the first load.
+    pub(super) fn count_descriptors(&mut self, workers: usize, addresses: usize) {
+        self.descriptors = Some(Descriptors::count(workers, addresses));
     }
 
     /// Checks that `config` can be served. Changes nothing.
@@ -87,12 +95,16 @@ impl Loader {
     pub(super) fn load(&mut self, mut config: Config, generation: u64) -> anyhow::Result<Snapshot> {
         let (inventory, trigger) = (std::mem::take(&mut config.inventory), config.reload);
         let dates = rotation::dates(&config);
+        if let Some(descriptors) = self.descriptors {
+            descriptors.bound(&mut config);
+        }
         let prepared = self.keys.prepare(std::mem::take(&mut config.proofs.key_sources))?;
         let section = std::mem::take(&mut config.filter);
         let snapshot = self.build(config, generation, &prepared)?;
         // The last step that can fail, because its changes are in force at once.
         self.filter.reload(&section)?;
         self.keys.adopt(prepared);
+        metrics::connections_limit(snapshot.limits.max_connections);
         self.rotation.adopt(dates, &snapshot.identity);
         self.inventory = inventory;
         self.trigger = trigger;

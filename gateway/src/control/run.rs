@@ -16,8 +16,11 @@ use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::confine::{confine, hide_memory, unprivileged};
-use super::log::{Log, Lost};
+use super::descriptors::raise_limit;
+use super::log::{Log, Losses};
+use super::metrics_endpoint::MetricsEndpoint;
 use super::reload::{Fixed, Loader, log_warnings};
+use super::sockets::sharing::PortWatch;
 use super::status::Serving;
 use super::watch::LOOK_INTERVAL;
 use super::watchdog::Watchdog;
@@ -32,6 +35,12 @@ use hookgate_io::{Backend, choose};
 
 /// Interval at which the control thread checks its workers and publishes metrics.
 const UPKEEP_INTERVAL: Duration = Duration::from_millis(250);
+
+/// Interval at which recorded durations are added up in histograms. Until then each takes memory of its own.
+const HISTOGRAM_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Interval at which the control thread checks that no other process listens on hookgate's ports. A look takes some 50 µs.
+const PORTS_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Longest wait for the first round of every worker. After that, the watchdog reports workers that stall.
 const FIRST_ROUND_LIMIT: Duration = Duration::from_secs(5);
@@ -49,6 +58,7 @@ pub fn run(path: &Path) -> ExitCode {
         }
     };
     hide_memory();
+    raise_limit();
     let Reading { files, outcome } = Config::read(path);
     let (config, warnings) = match outcome {
         Ok(loaded) => loaded,
@@ -77,18 +87,20 @@ fn serve(path: &Path, config: Config, files: FileVersions, log: &Log) -> anyhow:
         let mut loader = Loader::new(path.to_owned(), &config.limits);
         // Before the ports are open, so that no foreign packet reaches one.
         loader.filter.start(&config.filter)?;
+        let count = worker_count(&fixed.listen);
+        loader.count_descriptors(count, fixed.listen.addresses.len());
         let snapshot = loader.load(config, 1).with_context(|| path.display().to_string())?;
         loader.follow(files);
         let current = Arc::new(ArcSwap::from_pointee(snapshot));
         metrics::reloaded(true, 1);
         let (commands, receiver) = watch::channel(Command::Serve(1));
-        let plans = plan_workers(&fixed.listen, backend, &current, &receiver)?;
+        let (plans, ports) = plan_workers(&fixed.listen, count, backend, &current, &receiver)?;
         // No later step needs a privilege, and no byte from a peer has been read.
         confine(|| loader.filter.is_usable())?;
         let workers = start_workers(plans, backend)?;
         let watchdog = Watchdog::start(workers.len());
-        let (backend, lost) = (backend.label(), log.lost());
-        let mut control = Control { workers, watchdog, backend, commands, current, loader, fixed, lost };
+        let (backend, losses) = (backend.label(), log.losses());
+        let mut control = Control { workers, watchdog, backend, commands, current, loader, fixed, ports, losses };
         service::ready(&control.serving().started());
         let outcome = control.attend(&mut signals).await;
         control.end(outcome, signals).await
@@ -122,18 +134,21 @@ impl Signals {
     }
 }
 
+/// Installs the recorder of metrics and serves the endpoint, if there is a `[metrics]` section.
 fn start_metrics(section: Option<&Metrics>) -> anyhow::Result<()> {
     let Some(section) = section else { return Ok(()) };
-    let (recorder, exporter) = PrometheusBuilder::new()
-        .with_http_listener(section.listen)
-        .set_buckets(&metrics::DURATION_BUCKETS)?
-        .build()
-        .with_context(|| format!("cannot serve metrics on {} (metrics.listen)", section.listen))?;
+    let recorder = PrometheusBuilder::new().set_buckets(&metrics::DURATION_BUCKETS)?.build_recorder();
+    let (rendered, kept) = (recorder.handle(), recorder.handle());
+    let endpoint = MetricsEndpoint::bind(section.listen, move || rendered.render())?;
     ::metrics::set_global_recorder(recorder).context("cannot install the metrics recorder")?;
     metrics::describe();
+    tokio::spawn(endpoint.serve());
     tokio::spawn(async move {
-        if let Err(error) = exporter.await {
-            tracing::error!(?error, "the metrics endpoint has failed");
+        let mut due = interval(HISTOGRAM_INTERVAL);
+        due.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            due.tick().await;
+            kept.run_upkeep();
         }
     });
     Ok(())
@@ -153,12 +168,12 @@ fn choose_backend(listen: &Listen) -> anyhow::Result<Backend> {
 /// Opens the listening sockets of every worker, or fails without starting any.
 fn plan_workers(
     listen: &Listen,
+    count: usize,
     backend: Backend,
     current: &Arc<ArcSwap<Snapshot>>,
     commands: &watch::Receiver<Command>,
-) -> anyhow::Result<Vec<Plan>> {
+) -> anyhow::Result<(Vec<Plan>, PortWatch)> {
     let cores = usable_cores();
-    let count = if listen.workers == 0 { cores.len().max(1) } else { listen.workers };
     let opened = sockets::open(listen, count)?;
     let plan = |((siblings, inbox), listeners): ((Siblings, _), _)| {
         // With more workers than cores, pinning would load the cores unevenly.
@@ -170,7 +185,7 @@ fn plan_workers(
     for address in &opened.addresses {
         tracing::info!(%address, "listening");
     }
-    Ok(plans)
+    Ok((plans, opened.ports))
 }
 
 /// Starts the workers. They have no capability, even if the main thread had to keep one.
@@ -198,6 +213,11 @@ fn first_round(mut workers: Vec<WorkerThread>) -> anyhow::Result<Vec<WorkerThrea
     Ok(workers)
 }
 
+/// The number of workers: as configured, or one per core.
+fn worker_count(listen: &Listen) -> usize {
+    if listen.workers == 0 { usable_cores().len().max(1) } else { listen.workers }
+}
+
 /// The cores that this process may run on.
 fn usable_cores() -> Vec<usize> {
     let Ok(allowed) = rustix::thread::sched_getaffinity(None) else { return Vec::new() };
@@ -213,7 +233,8 @@ struct Control {
     current: Arc<ArcSwap<Snapshot>>,
     loader: Loader,
     fixed: Fixed,
-    lost: Lost,
+    ports: PortWatch,
+    losses: Losses,
 }
 
 /// Why the process ends.
@@ -233,11 +254,14 @@ impl Control {
         pulse.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut look = interval(LOOK_INTERVAL);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut ports = interval(PORTS_INTERVAL);
+        ports.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 _ = signals.terminate.recv() => return Outcome::Signal,
                 _ = signals.interrupt.recv() => return Outcome::Signal,
                 _ = signals.hang_up.recv() => self.reload(),
+                _ = ports.tick() => self.ports.attend(),
                 _ = pulse.tick() => self.watchdog.attend(&self.workers),
                 _ = look.tick() => {
                     if self.loader.look() {
@@ -249,7 +273,7 @@ impl Control {
                     self.loader.publish_metrics();
                     self.loader.attend_to_rotation();
                     self.loader.filter.attend();
-                    self.lost.attend();
+                    self.losses.attend(Instant::now());
                     if self.workers.iter().any(WorkerThread::is_finished) {
                         return Outcome::WorkerEnded;
                     }
@@ -308,6 +332,7 @@ impl Control {
                 () = tokio::time::sleep(UPKEEP_INTERVAL / 10) => {}
             }
         }
+        self.losses.report(Instant::now());
         self.loader.filter.stop();
         for worker in self.workers {
             worker.join().context("a worker failed")?;

@@ -2,8 +2,10 @@
 //!
 //! Owns the origin of each listening socket, the file descriptor store, and which worker serves which socket. A socket that the
 //! service manager holds too outlives this process: new connections wait in its queue for the next process. So the sockets that are
-//! bound here are given to the service manager's file descriptor store, and the next process takes them over. Must not accept
-//! connections: [`crate::accept`] does.
+//! bound here are given to the service manager's file descriptor store, and the next process takes them over. No other process may
+//! listen on the same port ([`sharing`]). Must not accept connections: [`crate::accept`] does.
+
+pub(super) mod sharing;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -14,6 +16,7 @@ use rustix::net::sockopt;
 use systemd::daemon;
 use thiserror::Error;
 
+use self::sharing::{Inodes, PortWatch, rivals};
 use super::service;
 use crate::config::Listen;
 use hookgate_io::{Listening, Queued};
@@ -42,6 +45,12 @@ pub(super) enum SocketsError {
          set BindIPv6Only=ipv6-only in the .socket unit, and restart that unit"
     )]
     TakesBoth { address: SocketAddr, name: String },
+    /// Another process listens there.
+    #[error(
+        "cannot listen on {address} (listen.addresses): address already in use: another process listens on {other} and would \
+         take connections from hookgate; `ss -ltnp sport = :{port}` shows it; end it, then start hookgate", port = address.port()
+    )]
+    Shared { address: SocketAddr, other: SocketAddr },
 }
 
 /// A listening socket that the service manager handed over.
@@ -65,6 +74,8 @@ pub(super) struct Opened {
     pub(super) workers: Vec<Vec<Listening>>,
     /// The addresses, with the actual port in place of port 0.
     pub(super) addresses: Vec<SocketAddr>,
+    /// A watch over their ports.
+    pub(super) ports: PortWatch,
 }
 
 /// Opens every configured address for `workers` workers. Every worker gets at least one socket of each address.
@@ -74,11 +85,13 @@ pub(super) struct Opened {
 ///
 /// # Errors
 ///
-/// If an address cannot be bound, or a socket that was handed over does not match the configuration.
+/// If an address cannot be bound, another process listens on it, or a socket that was handed over does not match the configuration.
 pub(super) fn open(listen: &Listen, workers: usize) -> anyhow::Result<Opened> {
-    let (claimed, left) = claim(&listen.addresses, receive()?);
+    let handed_over = receive()?;
+    refuse_rivals(&listen.addresses, &handed_over)?;
+    let (claimed, left) = claim(&listen.addresses, handed_over);
     discard(left)?;
-    let mut opened = Opened { workers: (0..workers).map(|_| Vec::new()).collect(), addresses: Vec::new() };
+    let (mut listeners, mut addresses) = ((0..workers).map(|_| Vec::new()).collect::<Vec<_>>(), Vec::new());
     let mut stored = 0;
     for (address, sockets) in listen.addresses.iter().zip(claimed) {
         let (address, sockets) = match sockets.first() {
@@ -86,9 +99,8 @@ pub(super) fn open(listen: &Listen, workers: usize) -> anyhow::Result<Opened> {
             None => bind(*address, listen.backlog, workers)?,
         };
         stored += sockets.iter().filter(|socket| socket.queued == Queued::Accept).count();
-        distribute(sockets, &mut opened.workers)
-            .with_context(|| format!("cannot duplicate the socket on {address}"))?;
-        opened.addresses.push(address);
+        distribute(sockets, &mut listeners).with_context(|| format!("cannot duplicate the socket on {address}"))?;
+        addresses.push(address);
     }
     if let Some(capacity) = service::store_capacity().filter(|capacity| *capacity < stored) {
         tracing::warn!(
@@ -97,7 +109,18 @@ pub(super) fn open(listen: &Listen, workers: usize) -> anyhow::Result<Opened> {
             "the file descriptor store is too small, so a restart refuses connections; raise FileDescriptorStoreMax="
         );
     }
-    Ok(opened)
+    let own = Inodes::of(listeners.iter().flatten().map(|listening| &listening.descriptor));
+    let ports = PortWatch::new(addresses.clone(), own);
+    Ok(Opened { workers: listeners, addresses, ports })
+}
+
+/// Refuses to share a port. Called before a socket is bound: from then on, the kernel would divide the connections.
+fn refuse_rivals(addresses: &[SocketAddr], handed_over: &[HandedOver]) -> Result<(), SocketsError> {
+    let own = Inodes::of(handed_over.iter().map(|socket| &socket.descriptor));
+    match rivals(addresses, &own).first() {
+        Some((address, other)) => Err(SocketsError::Shared { address: *address, other: *other }),
+        None => Ok(()),
+    }
 }
 
 /// The sockets that the service manager handed over to this process.

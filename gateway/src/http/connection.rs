@@ -19,6 +19,7 @@ use super::answer::AnswerBody;
 use super::ending::{Ending, Outcome, ending};
 use super::exchange::{Exchange, ExchangeStream};
 use super::{problem, request};
+use crate::cause::Cause;
 use crate::snapshot::Snapshot;
 use crate::tls::stream::TlsStream;
 use hookgate_core::identity::{ChainRefusal, VerifiedChain};
@@ -172,19 +173,21 @@ impl Connection {
     /// Counts and logs a refusal. `route` and `provider` are empty if they are not known yet.
     pub(super) fn refused(&self, refusal: &Refusal, request_id: &HeaderValue, route: &str, provider: &str) {
         self.server.context.meters.rejected(refusal.reject);
-        self.server.context.log_refusal(|| {
-            let known = |name: &str| (!name.is_empty()).then(|| name.to_owned());
-            let provider = known(provider).or_else(|| self.standing.borrow().provider().map(|name| name.to_string()));
-            tracing::warn!(
-                reason = refusal.reject.row().reason,
-                provider,
-                route = known(route),
-                peer = %self.address,
-                server_name = self.server_name.as_deref(),
-                request_id = request_id.to_str().unwrap_or_default(),
-                detail = %refusal.detail,
-                "request refused"
-            );
-        });
+        fn known(name: &str) -> Option<&str> {
+            (!name.is_empty()).then_some(name)
+        }
+        let standing = self.standing.borrow();
+        let of_certificate = standing.provider();
+        tracing::warn!(
+            reason = refusal.reject.row().reason,
+            provider = known(provider).or(of_certificate.as_deref()),
+            route = known(route),
+            peer = %self.address,
+            server_name = self.server_name.as_deref(),
+            request_id = request_id.to_str().unwrap_or_default(),
+            detail = %refusal.detail,
+            cause = Cause::of(refusal.reject, standing.verdict.is_ok()).label(),
+            "request refused"
+        );
     }
 }

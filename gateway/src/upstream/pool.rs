@@ -221,6 +221,10 @@ impl Pool {
             Errno::CONNREFUSED => "no process listens on the socket; start the handler",
             Errno::ACCESS => "hookgate may not write to the socket; check its owner and mode",
             Errno::AGAIN => "the handler does not accept connections fast enough",
+            Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::NOBUFS => {
+                let detail = "This host has no descriptor or memory left for a connection to the handler.";
+                return Refusal::new(Reject::HostExhausted, detail);
+            }
             _ => return Refusal::new(Reject::HandlerUnavailable, format!("The handler at {socket} failed: {error}.")),
         };
         let reject = if error == Errno::AGAIN { Reject::HandlerOverloaded } else { Reject::HandlerUnavailable };
@@ -291,5 +295,26 @@ impl Occupied {
 impl Drop for Occupied {
     fn drop(&mut self) {
         self.0.set(self.0.get() - 1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refused_connection_is_told_by_its_cause() {
+        let handler = Handler { socket: "/run/app.sock".into() };
+        let pool = Pool::new(handler, Backend::Epoll, Sweep::new());
+        let check = |error: Errno, expected: Reject| assert_eq!(pool.unavailable(error).reject, expected, "{error}");
+        check(Errno::NOENT, Reject::HandlerUnavailable);
+        check(Errno::CONNREFUSED, Reject::HandlerUnavailable);
+        check(Errno::ACCESS, Reject::HandlerUnavailable);
+        check(Errno::IO, Reject::HandlerUnavailable);
+        check(Errno::AGAIN, Reject::HandlerOverloaded);
+        // The handler is not at fault, and the sender should try again.
+        for error in [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::NOBUFS] {
+            check(error, Reject::HostExhausted);
+        }
     }
 }

@@ -16,6 +16,7 @@ use hookgate_io::{Socket, peer_address};
 
 use crate::accept::Slot;
 use crate::admission::{self, Verdict};
+use crate::cause::Cause;
 use crate::context::WorkerContext;
 use crate::http::Server;
 use crate::http::connection::{Peer, serve};
@@ -29,7 +30,8 @@ pub(super) async fn receive(server: Rc<Server>, _slot: Slot, descriptor: OwnedFd
     let socket = match Socket::new(context.backend(), descriptor) {
         Ok(socket) => socket,
         Err(error) => {
-            tracing::warn!(peer = %address, %error, "accepted connection cannot be registered");
+            let cause = Cause::Gateway.label();
+            tracing::warn!(peer = %address, %error, cause, "accepted connection cannot be registered");
             return;
         }
     };
@@ -105,7 +107,6 @@ fn failed(context: &WorkerContext, snapshot: &Snapshot, caller: &Caller, error: 
         tracing::debug!(reason, %peer, server_name, detail = %refusal.detail, "handshake ended");
         return;
     }
-    context.log_refusal(
-        || tracing::warn!(reason, provider, %peer, server_name, detail = %refusal.detail, "handshake refused"),
-    );
+    let cause = Cause::Stranger.label();
+    tracing::warn!(reason, provider, %peer, server_name, detail = %refusal.detail, cause, "handshake refused");
 }

@@ -1,6 +1,7 @@
 //! The life of the daemon: start, reload, restart, drain, and its resources after many connections.
 
 pub(crate) mod confinement;
+mod descriptors;
 mod drain;
 mod endurance;
 mod journal;

@@ -13,7 +13,8 @@ use hookgate_testkit::handler::Behaviour;
 use socket2::{Domain, Socket, Type};
 
 use super::managed::{ManagedEnvironment, Sockets, end, unit_sockets};
-use crate::environment::{PATH, SOON};
+use crate::environment::{BINARY, PATH, SOON};
+use crate::test_gateway::TestGateway;
 use crate::tls_client::{TlsClient, request};
 
 /// Sends one request on a new connection.
@@ -198,4 +199,36 @@ fn a_socket_that_does_not_match_fails_the_start_with_advice() {
     both.bind(&"[::]:0".parse::<std::net::SocketAddr>().unwrap().into()).unwrap();
     both.listen(1).unwrap();
     check("other", both.into(), &["takes IPv4 connections too", "BindIPv6Only=ipv6-only"]);
+}
+
+#[test]
+fn a_second_process_on_the_port_does_not_start_and_takes_no_connection() {
+    let gateway = TestGateway::start().unwrap();
+    let options = GatewayOptions { port: Some(gateway.daemon.port()), ..GatewayOptions::new(BINARY) };
+    let error = Gateway::start(&gateway.environment.configuration().toml(), &options).unwrap_err();
+    let text = format!("{error:#}");
+    let address = gateway.daemon.address();
+    for part in [
+        "exit status: 1".to_owned(),
+        format!("cannot listen on {address} (listen.addresses): address already in use"),
+        format!("another process listens on {address} and would take connections from hookgate"),
+        format!("ss -ltnp sport = :{}", address.port()),
+    ] {
+        assert!(text.contains(&part), "no {part:?} in {text}");
+    }
+    gateway.still_serves().unwrap();
+    assert!(!gateway.daemon.log().contains("another process"), "{}", gateway.daemon.log());
+}
+
+#[test]
+fn a_process_that_joins_the_port_later_is_logged_until_it_ends() {
+    let gateway = TestGateway::start().unwrap();
+    let other = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    other.set_reuse_port(true).unwrap();
+    other.bind(&gateway.daemon.address().into()).unwrap();
+    other.listen(1).unwrap();
+    gateway.daemon.wait_log("another process listens on this port and takes connections from hookgate", SOON).unwrap();
+    drop(other);
+    gateway.daemon.wait_log("the other process on this port has ended", SOON).unwrap();
+    gateway.still_serves().unwrap();
 }

@@ -21,6 +21,9 @@ const IDENTIFIER: &str = "hookgate";
 /// (208 KiB by default) only as a file.
 pub(super) const MAXIMUM_FIELD_BYTES: usize = 8 * 1024;
 
+/// Most bytes of the message of a library. It may quote what a peer sent, such as a server name of 64 KiB.
+pub(super) const MAXIMUM_LIBRARY_BYTES: usize = 512;
+
 /// Separates the fields of an entry on its way to the thread that sends it. No field contains it.
 pub(super) const SEPARATOR: char = '\0';
 
@@ -41,13 +44,16 @@ pub(super) struct EventFields {
     message: String,
     /// Name and value of every other field, in the order of the event.
     others: Vec<(&'static str, String)>,
+    /// A library logged the event, through the `log` crate.
+    is_of_library: bool,
 }
 
 impl EventFields {
     /// The message and the fields in one line.
     fn line(&self) -> String {
-        let mut line = String::with_capacity(self.message.len());
-        escape_controls(&self.message, &mut line);
+        let message = self.message();
+        let mut line = String::with_capacity(message.len());
+        escape_controls(message, &mut line);
         for (name, value) in &self.others {
             let space = if line.is_empty() { "" } else { " " };
             // Writing to a String cannot fail.
@@ -65,23 +71,32 @@ impl EventFields {
         let mut entry = String::new();
         let mut add = |name: &str, value: &str| {
             let separator = if entry.is_empty() { "" } else { "\0" };
-            let _ = write!(entry, "{separator}{name}={}", bounded(value).replace(SEPARATOR, "\u{fffd}"));
+            let _ = write!(
+                entry,
+                "{separator}{name}={}",
+                bounded(value, MAXIMUM_FIELD_BYTES).replace(SEPARATOR, "\u{fffd}")
+            );
         };
         add("MESSAGE", &self.line());
         add("PRIORITY", priority(level));
         add("SYSLOG_IDENTIFIER", IDENTIFIER);
-        add("HOOKGATE_EVENT", &self.message);
+        add("HOOKGATE_EVENT", self.message());
         for (name, value) in &self.others {
             add(&journal_name(name), value);
         }
         entry
     }
 
+    fn message(&self) -> &str {
+        let maximum = if self.is_of_library { MAXIMUM_LIBRARY_BYTES } else { usize::MAX };
+        bounded(&self.message, maximum)
+    }
+
     fn add(&mut self, field: &Field, value: String) {
         match field.name() {
             "message" => self.message = value,
             // The place in the source of a library that logged through the `log` crate.
-            name if name.starts_with("log.") => {}
+            name if name.starts_with("log.") => self.is_of_library = true,
             name => self.others.push((name, value)),
         }
     }
@@ -114,9 +129,9 @@ fn escape_controls(message: &str, line: &mut String) {
     }
 }
 
-/// As much of `value` as fits into a journal field.
-fn bounded(value: &str) -> &str {
-    let end = (0..=value.len().min(MAXIMUM_FIELD_BYTES)).rev().find(|&end| value.is_char_boundary(end));
+/// The first `maximum` bytes of `value`, or fewer, so that no character is split.
+fn bounded(value: &str, maximum: usize) -> &str {
+    let end = (0..=value.len().min(maximum)).rev().find(|&end| value.is_char_boundary(end));
     &value[..end.unwrap_or_default()]
 }
 

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use tracing_subscriber::Registry;
 
-use super::event::{MAXIMUM_FIELD_BYTES, journal_name};
+use super::event::{MAXIMUM_FIELD_BYTES, MAXIMUM_LIBRARY_BYTES, journal_name};
 use super::*;
 
 /// A writer that keeps what it is given, one string per call.
@@ -126,4 +126,48 @@ fn names_are_ones_that_the_journal_takes() {
     check("next_s", "HOOKGATE_NEXT_S");
     check("log.target", "HOOKGATE_LOG_TARGET");
     assert_eq!(journal_name(&"x".repeat(99)).len(), 64);
+}
+
+#[test]
+fn the_message_of_a_library_is_bounded() {
+    let name = "a".repeat(64 * 1024);
+    let expected = format!("Illegal SNI hostname received {name}")[..MAXIMUM_LIBRARY_BYTES].to_owned();
+    // As `tracing-log` passes on what a library says.
+    let log = || tracing::info!(target: "log", { log.target = "rustls::msgs" }, "Illegal SNI hostname received {name}");
+    assert_eq!(line(log), expected);
+    let fields = entry(log);
+    let value = |name: &str| fields.iter().find(|(found, _)| found == name).unwrap().1.clone();
+    assert_eq!([value("MESSAGE"), value("HOOKGATE_EVENT")], [expected.clone(), expected]);
+}
+
+#[test]
+fn suppressed_events_are_reported_once_per_second() {
+    let written = Written::default();
+    let (queue, guard) = NonBlockingBuilder::default().finish(written.clone());
+    let limiter = Limiter::new();
+    let counter = queue.error_counter();
+    let mut losses =
+        Losses { counter, limiter: Arc::clone(&limiter), lost: 0, suppressed: [0; Class::ALL.len()], reported: None };
+    let began = Instant::now();
+    let at = |ms| began + Duration::from_millis(ms);
+    tracing::subscriber::with_default(
+        tracing_subscriber::registry().with(limiter.layer()).with(text_layer(queue)),
+        || {
+            let flood = |count| (0..count).for_each(|_| tracing::warn!(cause = "stranger", "handshake refused"));
+            losses.attend(at(0));
+            flood(5000);
+            losses.attend(at(250));
+            flood(5000);
+            losses.attend(at(500));
+            losses.attend(at(1249));
+            losses.attend(at(1250));
+            losses.attend(at(9000));
+        },
+    );
+    drop(guard); // writes what is in the queue
+    let events = written.0.lock().unwrap();
+    let reports: Vec<_> = events.iter().filter(|event| event.contains("log events suppressed")).collect();
+    assert_eq!(reports.len(), 2, "{reports:?}");
+    assert!(reports.iter().all(|report| report.contains("WARN") && report.contains(" stranger=")), "{reports:?}");
+    assert!(!reports[0].contains("sender="), "{reports:?}");
 }
