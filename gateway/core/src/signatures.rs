@@ -35,10 +35,10 @@ pub(crate) const CHEAP_CHECK: u32 = 60;
 /// The cost of one check by ECDSA on P-384; see [`cost`].
 const P384_CHECK: u32 = 740;
 
-/// About how many microseconds ring takes for this check, on one core of a server of 2020. Only the proportions matter. aws-lc takes
-/// the same, or less: P-384 costs it twice as much as P-256, and not twelve times.
+/// About how many microseconds ring takes for this check, on one core of a recent server. Only the proportions matter. aws-lc takes at
+/// most as long: for P-384 about twice as long as for P-256, where ring takes twelve times as long.
 ///
-/// The cost of RSA grows with the square of the key's length, and with that of the public exponent, which ring limits to 33 bits.
+/// The cost of RSA grows with the square of the length of the modulus, and with the length of the exponent, which ring limits to 33 bits.
 pub(crate) fn cost(algorithm: &dyn SignatureVerificationAlgorithm, public_key: &[u8], message: &[u8]) -> u32 {
     let key = algorithm.public_key_alg_id();
     let check = if key == alg_id::RSA_ENCRYPTION {
