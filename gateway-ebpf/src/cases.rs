@@ -1,4 +1,4 @@
-//! Packets and what is to become of them: one table, which the host tests run through [`crate::decide`] and the kernel
+//! Packets and the expected decisions: one table, which the host tests run through [`crate::decide`] and the kernel
 //! tests through `BPF_PROG_TEST_RUN`.
 //!
 //! Must not know how either runs them.
@@ -67,7 +67,7 @@ const ENCRYPTED: u8 = 50;
 const DESTINATION_OPTIONS: u8 = 60;
 const ROUTING: u8 = 43;
 
-/// What is particular about an IPv4 or IPv6 packet.
+/// The unusual parts of an IPv4 or IPv6 packet.
 #[derive(Clone, Debug)]
 pub struct Datagram {
     /// EtherTypes of the VLAN tags, outermost first.

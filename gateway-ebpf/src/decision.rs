@@ -16,7 +16,7 @@ pub trait Maps: Lookup {
     fn port_word(&self, port: u16) -> u64;
     /// Whether a listed port is filtered at this address.
     fn is_destination(&self, key: &DestinationKey) -> bool;
-    /// Takes a token from the bucket of `key`; false where it is empty.
+    /// Takes a token from the bucket of `key`; false if the bucket is empty.
     fn take(&self, key: &BucketKey, rate: Rate) -> bool;
 }
 
@@ -29,9 +29,9 @@ pub struct Decision {
     pub verdict: Verdict,
     /// Why.
     pub reason: Reason,
-    /// The named range set that decided; 0 where none did.
+    /// The named range set that decided; 0 if none did.
     pub set: u8,
-    /// Whose packet it is, where that is worth a sample.
+    /// Addresses and ports of the packet, if it is worth a sample.
     pub segment: Option<Segment>,
 }
 
@@ -42,7 +42,7 @@ impl Decision {
     }
 }
 
-/// Decides about a packet. `None` where the filter is off.
+/// Decides about a packet. `None` if the filter is off.
 #[inline(always)]
 pub fn decide<P: Packet + ?Sized, M: Maps + ?Sized>(packet: &P, maps: &M) -> Option<Decision> {
     let settings = maps.settings()?;
@@ -95,7 +95,7 @@ fn lookup<M: Maps + ?Sized>(maps: &M, segment: &Segment) -> Entry {
     }
 }
 
-/// The wider prefix is asked first, so that what it refuses does not use up the budget of the address.
+/// The wider prefix is asked first, so that a packet that it refuses does not use up the budget of the address.
 #[inline(always)]
 fn within_rate<M: Maps + ?Sized>(maps: &M, settings: &Settings, segment: &Segment) -> bool {
     match segment.family {

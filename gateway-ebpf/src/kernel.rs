@@ -1,7 +1,7 @@
-//! The program's hands: its maps, its packet, its counters.
+//! The program's access to the kernel: its maps, its packet, its counters.
 //!
-//! Owns every access to kernel memory. Must not decide: it hands the packet and the maps to [`hookgate_ebpf::decide`] and
-//! does what that says. The names of the maps are those in [`hookgate_ebpf::names`].
+//! Owns every access to kernel memory. Must not decide: it passes the packet and the maps to [`hookgate_ebpf::decide`] and
+//! carries out the decision. The names of the maps are those in [`hookgate_ebpf::names`].
 //!
 //! JUSTIFICATION for `unsafe`: an eBPF program reaches packets and maps through raw pointers and helper calls only. Each
 //! access below is one that the kernel's verifier proves in bounds, or else it refuses to load the program.
@@ -58,7 +58,7 @@ static SAMPLES: RingBuf = RingBuf::with_byte_size(64 * 1024, 0);
 /// The packet under the program.
 pub(crate) struct XdpPacket<'a>(pub(crate) &'a XdpContext);
 
-/// The furthest offset that is ever asked for, so that the verifier knows a bound: more than `packet.rs` can reach.
+/// The largest offset that is read, as a bound for the verifier: more than `packet.rs` can reach.
 const MAX_OFFSET: usize = 4096;
 
 impl Packet for XdpPacket<'_> {
@@ -146,7 +146,7 @@ impl Maps for KernelMaps {
         match BUCKETS.get_ptr_mut(key) {
             Some(bucket) => take_from(bucket, rate, now),
             None => {
-                // A full table evicts its least recently used bucket; should even that fail, the packet passes.
+                // A full table evicts its least recently used bucket; if that fails too, the packet passes.
                 if let Some(due) = take(rate, 0, now) {
                     let _ = BUCKETS.insert(key, due, 0);
                 }
@@ -171,7 +171,7 @@ fn take_from(bucket: *mut u64, rate: Rate, now: u64) -> bool {
     }
 }
 
-/// Nanoseconds since boot, at the resolution of the timer tick (1 to 10 ms): a tenth of the price of the precise clock.
+/// Nanoseconds since boot, at the resolution of the timer tick (1 to 10 ms): a tenth of the cost of the precise clock.
 #[inline(always)]
 fn now() -> u64 {
     // SAFETY: the helper takes nothing and touches nothing.

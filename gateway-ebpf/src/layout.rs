@@ -26,7 +26,7 @@ pub const COUNTERS: u32 = Family::COUNT * Verdict::COUNT * Reason::COUNT;
 pub const COARSE_PAGES: u32 = (1 << 20) / 512;
 
 /// Bits that say which keys may be in the IPv6 hash: 256 KiB, which stays in a core's cache where the hash does not. With
-/// 100,000 keys one bit in twenty is set, so 19 of 20 lookups in vain are spared.
+/// 100,000 keys one bit in twenty is set, which avoids 19 of 20 failing lookups.
 pub const PRESENCE_BITS: u32 = 1 << 21;
 
 /// Pages of them: see [`FrontPage`].
@@ -78,10 +78,10 @@ pub mod names {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(u64)]
 pub enum Mode {
-    /// Everything passes, nothing is counted: the state of a map that nobody has written yet.
+    /// Everything passes, nothing is counted: the state of a map before its first write.
     #[default]
     Off = 0,
-    /// Everything passes; what would have been dropped is counted.
+    /// Everything passes; packets that enforcement would drop are counted.
     Monitor = 1,
     /// Foreign packets are dropped.
     Enforce = 2,
@@ -244,7 +244,7 @@ pub enum Action {
 pub enum Step {
     /// The entry is the answer.
     Done,
-    /// The /48 entry answers, and this one where there is none.
+    /// The /48 entry answers, and this one if there is none.
     Longer,
     /// The trie answers.
     Trie,
@@ -270,12 +270,12 @@ impl Entry {
         Self(((action as u32) << Self::ACTION_SHIFT) | set as u32)
     }
 
-    /// The same answer, for sources in whose /48 there is no entry.
+    /// The same answer, for sources whose /48 has no entry.
     pub const fn unless_longer(self) -> Self {
         Self(self.0 | (1 << Self::STEP_SHIFT))
     }
 
-    /// What is done; `None` where no range covers the source.
+    /// The action; `None` if no range covers the source.
     #[inline(always)]
     pub const fn action(self) -> Option<Action> {
         match (self.0 >> Self::ACTION_SHIFT) & 3 {
@@ -285,13 +285,13 @@ impl Entry {
         }
     }
 
-    /// The named range set; 0 where there is none.
+    /// The named range set; 0 if there is none.
     #[inline(always)]
     pub const fn set(self) -> u8 {
         self.0 as u8
     }
 
-    /// Where the lookup goes on. Unknown steps go to the trie, which knows every range.
+    /// The next step of the lookup. Unknown steps go to the trie, which knows every range.
     #[inline(always)]
     pub const fn step(self) -> Step {
         match (self.0 >> Self::STEP_SHIFT) & 3 {
@@ -356,7 +356,7 @@ pub enum Verdict {
     Pass = 0,
     /// It was dropped.
     Drop = 1,
-    /// It went on, since the mode is [`Mode::Monitor`]; enforcing would have dropped it.
+    /// It went on, because the mode is [`Mode::Monitor`]; enforcement would have dropped it.
     WouldDrop = 2,
 }
 
@@ -382,7 +382,7 @@ impl Verdict {
 pub enum Reason {
     /// Passed: not TCP to a filtered destination.
     NotFiltered = 0,
-    /// Passed: a fragment other than the first, which is worth nothing without the first.
+    /// Passed: a fragment other than the first, which is useless without the first.
     LaterFragment = 1,
     /// Passed: ends before its TCP ports, so that the kernel discards it too.
     Truncated = 2,
@@ -442,9 +442,9 @@ pub struct Sample {
     pub source: Address,
     /// The destination.
     pub destination: Address,
-    /// The index of the interface on which it came in.
+    /// The index of the interface on which it arrived.
     pub interface: u32,
-    /// The TCP source port; 0 where the header chain was not followed to its end.
+    /// The TCP source port; 0 if the header chain was not followed to its end.
     pub source_port: u16,
     /// The TCP destination port; 0 likewise.
     pub destination_port: u16,
@@ -454,7 +454,7 @@ pub struct Sample {
     pub verdict: u8,
     /// A [`Reason`].
     pub reason: u8,
-    /// The named range set; 0 where there is none.
+    /// The named range set; 0 if there is none.
     pub set: u8,
     /// Fills the record up to its alignment.
     pub reserved: u32,
@@ -464,7 +464,7 @@ impl Sample {
     /// The size of a record in the ring buffer, in bytes.
     pub const SIZE: usize = size_of::<Self>();
 
-    /// Reads a record of the ring buffer; `None` where it has another size.
+    /// Reads a record of the ring buffer; `None` if it has another size.
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let bytes: &[u8; Self::SIZE] = bytes.try_into().ok()?;
         let (source, rest) = split_address(bytes)?;

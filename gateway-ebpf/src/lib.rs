@@ -1,7 +1,7 @@
 //! What the XDP pre-filter and the daemon agree on: the layout of the maps, and the decision about one packet.
 //!
-//! Everything here is pure and `no_std`: it reads bytes through [`Packet`] and tables through [`Maps`], so that the very
-//! code which runs under the kernel's verifier is tested on the host. It must not attach, load or count anything; the
+//! Everything here is pure and `no_std`: it reads bytes through [`Packet`] and tables through [`Maps`], so the code that runs
+//! under the kernel's verifier is tested on the host. It must not attach, load or count anything; the
 //! program (`kernel.rs`) and the daemon's loader do.
 //!
 //! # What is decided
@@ -14,7 +14,7 @@
 //! | source in no range | dropped |
 //! | fragment other than the first | passes untouched: see [`parse`] |
 //!
-//! In [`Mode::Monitor`] nothing is dropped; what would have been is counted as [`Verdict::WouldDrop`].
+//! In [`Mode::Monitor`] nothing is dropped; a packet that enforcement would drop counts as [`Verdict::WouldDrop`].
 #![no_std]
 
 #[cfg(any(test, feature = "cases"))]

@@ -1,4 +1,4 @@
-//! From a source to the range that it is in, without the trie wherever the answer is plain.
+//! From a source to the range that contains it, without the trie if the answer is plain.
 //!
 //! A longest-prefix trie costs one dependent cache miss a level. Most sources have a plain answer (no range anywhere near,
 //! or one range over the whole neighbourhood), and that answer stands in front tables:
@@ -12,7 +12,7 @@
 
 use crate::layout::{Action, Address, Entry, FRONT_STATES_PER_WORD, Step, front_key_32, front_key_48, presence_bit};
 
-/// The tables that lookups read. What is absent answers as an empty table would.
+/// The tables that lookups read. An absent table answers like an empty one.
 pub trait Lookup {
     /// The word of the coarse IPv4 table with the bit of `source`'s /20.
     fn coarse_ipv4(&self, source: u32) -> u64;
@@ -47,7 +47,7 @@ pub enum FrontState {
 }
 
 impl FrontState {
-    /// For IPv6, where no range shorter than /25 covers the /24: ask the hash.
+    /// For IPv6, if no range shorter than /25 covers the /24: ask the hash.
     pub const HASHED: Self = Self::Allowed;
 
     /// The state at `slot` (0 to 31) of a word.
@@ -62,7 +62,7 @@ impl FrontState {
     }
 }
 
-/// The range over an IPv4 source; [`Entry::NONE`] where there is none.
+/// The range over an IPv4 source; [`Entry::NONE`] if there is none.
 #[inline(always)]
 pub fn lookup_ipv4<T: Lookup + ?Sized>(tables: &T, source: u32) -> Entry {
     if (tables.coarse_ipv4(source) >> ((source >> 12) % 64)) & 1 == 0 {
@@ -76,7 +76,7 @@ pub fn lookup_ipv4<T: Lookup + ?Sized>(tables: &T, source: u32) -> Entry {
     }
 }
 
-/// The range over an IPv6 source; [`Entry::NONE`] where there is none.
+/// The range over an IPv6 source; [`Entry::NONE`] if there is none.
 #[inline(always)]
 pub fn lookup_ipv6<T: Lookup + ?Sized>(tables: &T, source: Address) -> Entry {
     let high = source.high;

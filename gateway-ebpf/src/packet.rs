@@ -1,18 +1,18 @@
-//! From bytes to the one question that matters: is this TCP, from where, and to where.
+//! From bytes to an answer: is this TCP, from which source, and to which destination.
 //!
 //! Owns the walk over Ethernet, VLAN tags, IPv4, IPv6 and its extension headers. Every read is checked against the end of
 //! the packet and every loop has a fixed bound. Must not decide anything: that is `decision`'s.
 
 use crate::layout::{Address, Family};
 
-/// VLAN tags that are looked behind: one, or two where a provider stacks them (IEEE 802.1ad, "QinQ").
+/// VLAN tags that are skipped: one, or two if a provider stacks them (IEEE 802.1ad, "QinQ").
 pub const MAX_VLAN_TAGS: usize = 2;
 
 /// IPv6 extension headers that are followed. RFC 8200, section 4.1, knows six kinds before TCP, of which one may come twice.
 pub const MAX_EXTENSION_HEADERS: usize = 8;
 
 /// The furthest byte into a packet at which a header is looked for. Eight extension headers of real traffic fit many times
-/// over; the verifier wants a bound, and a chain that is longer is treated as one with too many headers.
+/// over; the verifier needs a bound, and a longer chain is treated as one with too many headers.
 const MAX_HEADER_OFFSET: usize = 1024;
 
 const ETHERTYPE_IPV4: u16 = 0x0800;
@@ -62,7 +62,7 @@ pub struct Segment {
     pub opens: bool,
 }
 
-/// What a packet turned out to be.
+/// What a packet is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Parsed {
     /// Not TCP over IPv4 or IPv6.
@@ -82,10 +82,10 @@ pub enum Parsed {
 /// **Fragments.** Ports stand in the first eight bytes of a datagram's payload, and fragments are cut at multiples of eight
 /// bytes, so the first fragment (offset 0) always has them and is judged like a whole packet. Later fragments have none
 /// and pass: the kernel cannot reassemble them without the first, keeps them within its own bound
-/// (`net.ipv4.ipfrag_high_thresh`) and forgets them; dropping them would cut other services off. Where a first IPv6
+/// (`net.ipv4.ipfrag_high_thresh`) and forgets them; dropping them would cut other services off. If a first IPv6
 /// fragment ends before its ports, the kernel discards it itself (RFC 7112, section 5; Linux since 5.11).
 ///
-/// **IPv6 header chains** with more than [`MAX_EXTENSION_HEADERS`] headers have no business on the public Internet. Their
+/// **IPv6 header chains** with more than [`MAX_EXTENSION_HEADERS`] headers do not occur on the public Internet. Their
 /// ports are not known, so they are judged by their source alone, as if they were for a filtered port.
 #[inline(always)]
 pub fn parse<P: Packet + ?Sized>(packet: &P) -> Parsed {

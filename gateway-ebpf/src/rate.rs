@@ -8,7 +8,7 @@ use crate::layout::Rate;
 
 /// Takes one token at `now_ns` from the bucket whose state is `due_ns` (0 for a new one).
 ///
-/// Returns the new state, to be stored, or `None` where the bucket is empty and nothing is to be stored. Two CPUs that take
+/// Returns the new state to store, or `None` if the bucket is empty and there is nothing to store. Two CPUs that take
 /// from one bucket at the same moment may both take the same token: the limit is approximate by at most one event a CPU.
 #[inline(always)]
 pub fn take(rate: Rate, due_ns: u64, now_ns: u64) -> Option<u64> {

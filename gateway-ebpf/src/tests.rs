@@ -1,4 +1,4 @@
-//! The decision on the host: the shared cases, the front tables, the rate, and bytes that nobody meant.
+//! The decision on the host: the shared cases, the front tables, the rate, and random bytes.
 
 use core::net::IpAddr;
 use std::cell::RefCell;

@@ -36,7 +36,7 @@ pub enum Command {
         /// Name of a preset, such as pagerduty
         name: Option<String>,
     },
-    /// Inspect the pre-filter
+    /// Inspect the pre-filter, which drops packets from addresses that no provider uses
     Filter {
         /// What to show
         #[command(subcommand)]

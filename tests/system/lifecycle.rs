@@ -26,7 +26,7 @@ fn the_installed_package_admits_no_sender_and_is_not_started() {
         assert_eq!(container.property(unit, "UnitFileState"), "disabled", "{unit}");
     }
     let check = container.try_run(&["hookgate", "check"]);
-    assert!(check.success() && check.stderr_text().contains("nobody is admitted"), "{check:?}");
+    assert!(check.success() && check.stderr_text().contains("no peer is admitted"), "{check:?}");
     assert_eq!(container.run(&["stat", "--format=%a %U:%G", "/etc/hookgate/certificates"]), "750 root:hookgate\n");
     assert_eq!(container.run(&["dpkg", "--verify", "hookgate"]), "");
 

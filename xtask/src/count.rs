@@ -1,7 +1,7 @@
-//! `cargo xtask count`: the instructions of every micro-benchmark, against the committed baseline.
+//! `cargo xtask count`: compares the instructions of every micro-benchmark with the committed baseline.
 //!
-//! Time on a shared machine is noise; instructions under valgrind are the same from run to run. Owns the baseline
-//! (`benches/micro/instructions.toml`) and the comparison. What the cases do is `benches/micro`'s.
+//! Times on a shared machine vary; instructions under valgrind do not. Owns the baseline (`benches/micro/instructions.toml`) and the
+//! comparison. `benches/micro` owns the cases.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -15,28 +15,29 @@ use clap::Args;
 use serde::{Deserialize, Serialize};
 
 use crate::command::{self, cargo};
+use crate::setup;
 
-/// How much more than the baseline is too much. Between runs of one binary the counts differ by less than a thousandth; what
-/// the linker happens to do with an unrelated change is more than that.
+/// The tolerated difference from the baseline. Between runs of one binary the counts differ by less than a thousandth, but an unrelated
+/// change can move code, which costs more than that.
 const TOLERANCE: f64 = 0.05;
 
-/// Instructions that are no change at all: below this, 5 % of the smallest cases would be one or two.
+/// A difference up to this many instructions is tolerated always: 5 % of the smallest cases would be one or two.
 const SLACK: u64 = 8;
 
 const BASELINE: &str = "benches/micro/instructions.toml";
 
 const HEAD: &str =
-    "# Instructions of one repetition of each micro-benchmark. Written by `cargo xtask count --bless`; commit it with
-# the change that it is the price of.
+    "# Instructions of one repetition of each micro-benchmark, written by `cargo xtask count --bless`. Commit it with the
+# change that causes the difference.
 ";
 
-/// Counts, and compares or writes.
+/// Counts instructions.
 #[derive(Debug, Default, Args)]
 pub(crate) struct Count {
-    /// Write the baseline anew, in place of comparing with it
+    /// Write the baseline instead of comparing with it
     #[arg(long)]
     bless: bool,
-    /// Count what a release build does, which takes minutes to build, and print it without a comparison
+    /// Count the instructions of a release build, which takes minutes, and print them without a comparison
     #[arg(long, conflicts_with = "bless")]
     release: bool,
     /// Only these cases
@@ -44,14 +45,14 @@ pub(crate) struct Count {
     cases: Vec<String>,
 }
 
-/// What the counts depend on, beside the source.
+/// What the counts depend on besides the source.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Machine {
-    /// As `rustc --version` has it.
+    /// The output of `rustc --version`.
     compiler: String,
-    /// As `valgrind --version` has it.
+    /// The output of `valgrind --version`.
     valgrind: String,
-    /// What valgrind offers a process of the processor, which is not all that it has: ring takes its code by this.
+    /// The processor features that a process under valgrind sees. ring selects its code by them.
     processor: String,
 }
 
@@ -61,7 +62,7 @@ struct Baseline {
     instructions: BTreeMap<String, u64>,
 }
 
-/// A case, as `hookgate-count list` has it.
+/// A case that `hookgate-count list` prints.
 #[derive(Debug)]
 struct Case {
     name: String,
@@ -69,13 +70,13 @@ struct Case {
     crypto: bool,
 }
 
-/// How a case stands to its baseline.
+/// How the count of a case compares with its baseline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Standing {
+enum Verdict {
     Same,
-    Cheaper,
-    Dearer,
-    /// There is no baseline, or the machine is another.
+    Lower,
+    Higher,
+    /// The baseline is of another machine.
     NotCompared,
 }
 
@@ -84,10 +85,11 @@ impl Count {
     ///
     /// # Errors
     ///
-    /// A case that takes more instructions than its baseline allows, or has none; valgrind missing.
+    /// A case takes more instructions than its baseline allows, or has no baseline; or valgrind is missing.
     pub(crate) fn run(&self) -> Result<()> {
+        setup::require(setup::Task::Count)?;
         let program = build(self.release)?;
-        let machine = Machine::look(&program)?;
+        let machine = Machine::current(&program)?;
         let cases = list(&program, &self.cases)?;
         let counts = count(&program, &cases)?;
         if self.release {
@@ -109,23 +111,23 @@ impl Count {
 }
 
 impl Machine {
-    fn look(program: &Path) -> Result<Self> {
-        let processor = said(Command::new("valgrind").args(["-q", "--tool=none"]).arg(program).arg("processor"))?;
+    fn current(program: &Path) -> Result<Self> {
+        let processor = output_of(Command::new("valgrind").args(["-q", "--tool=none"]).arg(program).arg("processor"))?;
         let rustc = env::var_os("RUSTC").map_or_else(|| PathBuf::from("rustc"), PathBuf::from);
-        let compiler = said(Command::new(rustc).arg("--version"))?;
-        Ok(Self { compiler, valgrind: said(Command::new("valgrind").arg("--version"))?, processor })
+        let compiler = output_of(Command::new(rustc).arg("--version"))?;
+        Ok(Self { compiler, valgrind: output_of(Command::new("valgrind").arg("--version"))?, processor })
     }
 }
 
 impl Baseline {
-    /// Prints every case beside its baseline. `whole` says that every case was counted.
+    /// Prints every case beside its baseline. `whole`: every case was counted.
     fn compare(&self, machine: &Machine, cases: &[Case], counts: &[u64], whole: bool) -> Result<()> {
         let known = &self.machine;
         let same_code = known.compiler == machine.compiler;
         let same_processor = (&known.valgrind, &known.processor) == (&machine.valgrind, &machine.processor);
         let mut table = format!("{:<22}{:>14}{:>14}{:>9}\n", "instructions", "baseline", "now", "change");
-        let mut dearer = Vec::new();
-        let mut cheaper = Vec::new();
+        let mut higher = Vec::new();
+        let mut lower = Vec::new();
         let mut missing = Vec::new();
         for (case, now) in cases.iter().zip(counts) {
             let Some(before) = self.instructions.get(&case.name) else {
@@ -133,75 +135,80 @@ impl Baseline {
                 continue;
             };
             let comparable = same_code && (same_processor || !case.crypto);
-            let standing = standing(*before, *now, comparable);
+            let verdict = verdict(*before, *now, comparable);
             let change = (*now as f64 / *before as f64 - 1.0) * 100.0;
-            let note = match standing {
-                Standing::Same => "",
-                Standing::Cheaper => "  cheaper",
-                Standing::Dearer => "  DEARER",
-                Standing::NotCompared => "  not compared",
+            let note = match verdict {
+                Verdict::Same => "",
+                Verdict::Lower => "  lower",
+                Verdict::Higher => "  HIGHER",
+                Verdict::NotCompared => "  not compared",
             };
             writeln!(table, "{:<22}{before:>14}{now:>14}{change:>+8.1}%{note}", case.name)?;
-            match standing {
-                Standing::Dearer => dearer.push(case.name.as_str()),
-                Standing::Cheaper => cheaper.push(case.name.as_str()),
-                Standing::Same | Standing::NotCompared => {}
+            match verdict {
+                Verdict::Higher => higher.push(case.name.as_str()),
+                Verdict::Lower => lower.push(case.name.as_str()),
+                Verdict::Same | Verdict::NotCompared => {}
             }
         }
         print!("{table}");
         if !same_code {
             let (before, now) = (&known.compiler, &machine.compiler);
-            warn("every case", &format!("the baseline was built by {before}, this by {now}"));
+            warn("every case", &format!("the baseline was built by {before}, this build by {now}"));
         } else if !same_processor {
             let side = |machine: &Machine| format!("{} on {}", machine.valgrind, machine.processor);
-            warn("cases with cryptography", &format!("the baseline is of {}, this of {}", side(known), side(machine)));
-        }
-        if !cheaper.is_empty() {
-            println!(
-                "Cheaper by more than the tolerance: {}. Keep it so: `cargo xtask count --bless`.",
-                cheaper.join(", ")
+            warn(
+                "cases with cryptography",
+                &format!("the baseline was counted by {}, this by {}", side(known), side(machine)),
             );
         }
-        ensure!(
-            missing.is_empty(),
-            "without a baseline: {}; `cargo xtask count --bless` writes one",
-            missing.join(", ")
-        );
+        if !lower.is_empty() {
+            println!(
+                "lower by more than the tolerance: {}. To keep it, run `cargo xtask count --bless`",
+                lower.join(", ")
+            );
+        }
+        ensure!(missing.is_empty(), "no baseline for {}: run `cargo xtask count --bless`", missing.join(", "));
         let gone = self.instructions.keys().filter(|name| cases.iter().all(|case| case.name != **name));
         let gone = gone.map(String::as_str).collect::<Vec<_>>();
-        ensure!(!whole || gone.is_empty(), "{BASELINE} has cases that are no more: {}", gone.join(", "));
         ensure!(
-            dearer.is_empty(),
-            "more than {:.0} % above the baseline: {}. Make it cheaper, or write down the new price with `cargo xtask \
-             count --bless` and commit it with the reason",
+            !whole || gone.is_empty(),
+            "{BASELINE} has cases that do not exist: {}. Run `cargo xtask count --bless`",
+            gone.join(", ")
+        );
+        ensure!(
+            higher.is_empty(),
+            "more than {:.0} % above the baseline: {}. Reduce the instructions, or accept them with `cargo xtask count \
+             --bless` and commit the file with the reason",
             TOLERANCE * 100.0,
-            dearer.join(", ")
+            higher.join(", ")
         );
         Ok(())
     }
 }
 
-fn standing(before: u64, now: u64, comparable: bool) -> Standing {
+fn verdict(before: u64, now: u64, comparable: bool) -> Verdict {
     let margin = ((before as f64 * TOLERANCE) as u64).max(SLACK);
     match comparable {
-        false => Standing::NotCompared,
-        true if now > before.saturating_add(margin) => Standing::Dearer,
-        true if now < before.saturating_sub(margin) => Standing::Cheaper,
-        true => Standing::Same,
+        false => Verdict::NotCompared,
+        true if now > before.saturating_add(margin) => Verdict::Higher,
+        true if now < before.saturating_sub(margin) => Verdict::Lower,
+        true => Verdict::Same,
     }
 }
 
 fn warn(what: &str, why: &str) {
-    eprintln!("\n!!! NOT COMPARED: {what}, since {why}.");
-    eprintln!("!!! To compare from here on, run `cargo xtask count --bless` at a commit that is known to be good.\n");
+    eprintln!("\n!!! NOT COMPARED: {what}, because {why}.");
+    eprintln!(
+        "!!! To compare on this machine, first run `cargo xtask count --bless` at a commit that is known to be good.\n"
+    );
 }
 
-/// Builds the cases and says where they are.
+/// Builds the cases. Returns the path of the program.
 ///
-/// In the profile of the tests, whose dependencies are built already: an optimized build would cost CI minutes. ring and webpki
-/// are optimized there too (see the manifest of the workspace); the rest is not, so what is compared is what the source says.
+/// Uses the profile of the tests, whose dependencies are built already: an optimized build would take minutes in CI. ring and webpki are
+/// optimized in that profile too (see the manifest of the workspace). The rest is not, so the counts follow the source.
 fn build(release: bool) -> Result<PathBuf> {
-    let mut build = Command::new(cargo());
+    let mut build = cargo();
     match release {
         true => build.args(["build", "--workspace", "--bin", "hookgate-count", "--release"]),
         false => build.args(command::BUILD_FOR_TESTS),
@@ -212,27 +219,27 @@ fn build(release: bool) -> Result<PathBuf> {
 }
 
 fn list(program: &Path, wanted: &[String]) -> Result<Vec<Case>> {
-    let text = said(Command::new(program).arg("list"))?;
+    let text = output_of(Command::new(program).arg("list"))?;
     let case = |line: &str| match line.split(' ').collect::<Vec<_>>().as_slice() {
         [name, iterations, crypto] => {
             Ok(Case { name: (*name).to_owned(), iterations: iterations.parse()?, crypto: crypto.parse()? })
         }
-        _ => bail!("hookgate-count lists {line:?}"),
+        _ => bail!("hookgate-count printed {line:?}"),
     };
     let all = text.lines().map(case).collect::<Result<Vec<_>>>()?;
     for name in wanted {
         let known = || all.iter().map(|case| case.name.as_str()).collect::<Vec<_>>().join(", ");
-        ensure!(all.iter().any(|case| case.name == *name), "no case {name}; there are {}", known());
+        ensure!(all.iter().any(|case| case.name == *name), "no case {name}; the cases are {}", known());
     }
     Ok(all.into_iter().filter(|case| wanted.is_empty() || wanted.contains(&case.name)).collect())
 }
 
-/// Instructions of one repetition of each case, on as many threads as there are cores.
+/// Instructions of one repetition of each case. Uses one thread per core.
 fn count(program: &Path, cases: &[Case]) -> Result<Vec<u64>> {
     let threads = thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let share = cases.len().div_ceil(threads).max(1);
     thread::scope(|scope| {
-        let one = |part: &[Case]| part.iter().map(|case| each(program, case)).collect::<Result<Vec<_>>>();
+        let one = |part: &[Case]| part.iter().map(|case| instructions(program, case)).collect::<Result<Vec<_>>>();
         let parts: Vec<_> = cases.chunks(share).map(|part| scope.spawn(move || one(part))).collect();
         let mut counts = Vec::new();
         for part in parts {
@@ -242,8 +249,8 @@ fn count(program: &Path, cases: &[Case]) -> Result<Vec<u64>> {
     })
 }
 
-/// What a run with twice the repetitions takes more, by repetition: start and set-up are in both, and cancel out.
-fn each(program: &Path, case: &Case) -> Result<u64> {
+/// Instructions of one repetition: the difference between a run and one with twice the repetitions. Start and set-up are part of both.
+fn instructions(program: &Path, case: &Case) -> Result<u64> {
     let run = |repetitions: u64| total(program, &case.name, repetitions).with_context(|| case.name.clone());
     let (once, twice) = (run(case.iterations)?, run(2 * case.iterations)?);
     Ok(twice.saturating_sub(once).div_ceil(case.iterations))
@@ -253,21 +260,21 @@ fn each(program: &Path, case: &Case) -> Result<u64> {
 fn total(program: &Path, case: &str, repetitions: u64) -> Result<u64> {
     let mut command = Command::new("valgrind");
     command.args(["--tool=callgrind", "--callgrind-out-file=/dev/null"]).arg(program);
-    // An empty environment, since its size moves the stack, and with it what aligned copies take.
+    // An empty environment, because its size moves the stack, and that changes the cost of aligned copies.
     let output = command.args(["run", case, &repetitions.to_string()]).env_clear().envs(path()).output()?;
     let text = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "{}: {text}", output.status);
     // "==1234== Collected : 5678"
-    let line = text.lines().find_map(|line| line.split_once("Collected :")).context("callgrind collected nothing")?;
-    line.1.trim().parse().with_context(|| format!("callgrind says it collected {}", line.1))
+    let line = text.lines().find_map(|line| line.split_once("Collected :")).context("callgrind printed no count")?;
+    line.1.trim().parse().with_context(|| format!("callgrind printed the count {}", line.1))
 }
 
-/// Where programs are found.
+/// `PATH`, with its name.
 fn path() -> Option<(&'static str, std::ffi::OsString)> {
     env::var_os("PATH").map(|path| ("PATH", path))
 }
 
-fn said(command: &mut Command) -> Result<String> {
+fn output_of(command: &mut Command) -> Result<String> {
     let name = command.get_program().to_string_lossy().into_owned();
     let output = command.output().with_context(|| format!("starting {name}"))?;
     ensure!(output.status.success(), "{name}: {}: {}", output.status, String::from_utf8_lossy(&output.stderr));
@@ -279,22 +286,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_case_stands_by_its_margin() {
+    fn a_count_is_compared_with_its_margin() {
         for (before, now, expected) in [
-            (1000, 1050, Standing::Same),
-            (1000, 1051, Standing::Dearer),
-            (1000, 950, Standing::Same),
-            (1000, 949, Standing::Cheaper),
-            (40, 48, Standing::Same),
-            (40, 49, Standing::Dearer),
+            (1000, 1050, Verdict::Same),
+            (1000, 1051, Verdict::Higher),
+            (1000, 950, Verdict::Same),
+            (1000, 949, Verdict::Lower),
+            (40, 48, Verdict::Same),
+            (40, 49, Verdict::Higher),
         ] {
-            assert_eq!(standing(before, now, true), expected, "{before} -> {now}");
-            assert_eq!(standing(before, now, false), Standing::NotCompared);
+            assert_eq!(verdict(before, now, true), expected, "{before} -> {now}");
+            assert_eq!(verdict(before, now, false), Verdict::NotCompared);
         }
     }
 
     #[test]
-    fn another_machine_is_no_reason_to_fail_and_another_price_is() {
+    fn another_machine_does_not_fail_and_a_higher_count_does() {
         let machine = |compiler: &str, processor: &str| Machine {
             compiler: compiler.to_owned(),
             valgrind: "valgrind-3".to_owned(),

@@ -1,9 +1,9 @@
-//! The project's own commands, run as `cargo xtask COMMAND`. One file a command; this one only lists them.
+//! The project's own commands, run as `cargo xtask COMMAND`. One file per command; this one lists them.
 
 mod bench;
-mod ci;
+mod check;
 #[path = "../../gateway/src/cli.rs"]
-#[expect(unreachable_pub, reason = "the gateway's command line, here only to be described")]
+#[expect(unreachable_pub, reason = "the gateway's command line, here only for its description")]
 mod cli;
 mod command;
 mod count;
@@ -11,6 +11,7 @@ mod demo;
 mod dist;
 mod ebpf;
 mod flood;
+mod rooms;
 mod setup;
 mod test;
 mod units;
@@ -19,52 +20,56 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// hookgate's own commands.
+/// Commands for developers of hookgate.
 #[derive(Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask")]
 struct Arguments {
     #[command(subcommand)]
-    task: Task,
+    command: Commands,
 }
 
 #[derive(Subcommand)]
-enum Task {
+enum Commands {
     /// Show the gateway at work, with real clients and throwaway certificates.
     Demo(demo::Demo),
-    /// Measure the gateway against nginx, HAProxy, Caddy and Envoy.
+    /// Compare the gateway with nginx, HAProxy, Caddy and Envoy.
     Bench(bench::Bench),
-    /// Measure what a SYN flood does to the gateway, with the pre-filter and without (root).
+    /// Measure the effect of a SYN flood, with and without the pre-filter (as root).
     Flood(flood::Flood),
-    /// Count the instructions of the micro-benchmarks, against the committed baseline.
+    /// Compare the instructions of the micro-benchmarks with the committed baseline.
     Count(count::Count),
-    /// Install, or else name, what the other commands need on this machine.
-    Setup,
+    /// Install the programs and libraries that the other commands need, or print what to install.
+    Setup(setup::Setup),
     /// Build the eBPF objects, or check that the committed ones are built from this source.
     Ebpf(ebpf::Arguments),
-    /// Make the Debian package and the tarball.
+    /// Check which module of the daemon names which, against the tables of ARCHITECTURE.md.
+    Rooms(rooms::Rooms),
+    /// Build the Debian package and the tarball.
     Dist(dist::Arguments),
-    /// Have systemd judge the units: every line, and how exposed the service is.
+    /// Check the systemd units: every line, and how exposed the service is.
     Units,
-    /// Format, lints, unit tests, instruction counts, and the end-to-end tests on io_uring and on epoll.
+    /// Check format, lints, rooms and unit tests: quick, without root, and installs nothing.
+    Check,
+    /// Check everything, as CI does: also licences, instruction counts, units, and the tests on io_uring and epoll.
+    #[command(visible_alias = "ci")]
     Test,
-    /// What CI runs: the same as `test`, after the licence check where cargo-deny is installed.
-    Ci,
 }
 
 fn main() -> ExitCode {
-    let outcome = match Arguments::parse().task {
-        Task::Demo(demo) => demo.run(),
-        Task::Bench(bench) => bench.run(),
-        Task::Flood(flood) => flood.run(),
-        Task::Count(count) => count.run(),
-        Task::Ebpf(arguments) => ebpf::run(&arguments),
-        Task::Dist(arguments) => dist::run(&arguments),
-        Task::Setup => setup::run(),
-        Task::Units => units::check(),
-        Task::Test => test::run(),
-        Task::Ci => ci::run(),
+    let outcome = match Arguments::parse().command {
+        Commands::Demo(demo) => demo.run(),
+        Commands::Bench(bench) => bench.run(),
+        Commands::Flood(flood) => flood.run(),
+        Commands::Count(count) => count.run(),
+        Commands::Ebpf(arguments) => ebpf::run(&arguments),
+        Commands::Dist(arguments) => dist::run(&arguments),
+        Commands::Rooms(rooms) => rooms.run(),
+        Commands::Setup(setup) => setup.run(),
+        Commands::Units => units::check(),
+        Commands::Test => test::run(),
+        Commands::Check => check::run(),
     };
-    // Not returned from main, which would add a backtrace: these errors are about the machine, not about this program.
+    // Not returned from main, which would print a backtrace: these errors concern the machine, not this program.
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

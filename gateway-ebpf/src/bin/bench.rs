@@ -1,7 +1,7 @@
 //! The filter next to a plain longest-prefix trie, for measurements with `BPF_PROG_TEST_RUN`.
 //!
 //! A test run repeats one packet, so these programs write a random source into it first; `baseline` does nothing else, and
-//! what it costs is the harness. Never attached to an interface.
+//! measures the harness. Never attached to an interface.
 //!
 //! JUSTIFICATION for `unsafe`: as in `kernel.rs`; the packet is written to besides.
 #![no_std]
@@ -33,7 +33,7 @@ struct SourcePattern {
     mask: [u32; 4],
 }
 
-/// The maps without their front tables: everything asks the trie.
+/// The maps without their front tables: every lookup asks the trie.
 struct TrieOnly;
 
 impl Lookup for TrieOnly {

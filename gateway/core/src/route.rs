@@ -2,7 +2,14 @@
 //!
 //! Owns the precedence: a route with the host before one for every host, then an exact path before a prefix, then a longer prefix
 //! before a shorter one. Does no I/O. Must not know the peer: `auth` decides whether the chosen route admits it.
+//!
+//! Paths are compared as sent. A handler may read a path differently ([`reading`]), and then the policy of the chosen route must still be
+//! that of the resource which the handler serves. So below a prefix, a path is refused if its reading belongs to another route, or if it
+//! has none. An exact path is what the operator wrote, and is not read.
 
+pub mod reading;
+
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -10,6 +17,8 @@ use std::sync::Arc;
 use http::Method;
 
 use crate::identity::ProviderId;
+
+pub use reading::PathFault;
 
 /// The index of a route in the configuration, from 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -57,36 +66,79 @@ pub enum Miss {
     NoRoute,
     /// Routes have this host and path, with these other methods.
     MethodNotAllowed(Vec<Method>),
+    /// A handler could take the path for that of another resource.
+    Path(PathFault),
 }
 
 /// All routes, ordered for look-up.
 #[derive(Debug)]
 pub struct RouteTable {
     routes: Arc<[Route]>,
-    by_host: HashMap<Arc<str>, Vec<RouteId>>,
-    any_host: Vec<RouteId>,
+    /// By their paths.
+    sent: Index,
+    /// By the readings of their paths; `None` if each path is its own reading.
+    read: Option<Index>,
+}
+
+/// Routes by host, those that are more specific first.
+#[derive(Debug)]
+struct Index {
+    by_host: HashMap<Arc<str>, Vec<Entry>>,
+    any_host: Vec<Entry>,
+}
+
+/// A route, and the pattern that a path is compared with.
+#[derive(Debug)]
+struct Entry {
+    id: RouteId,
+    path: PathPattern,
+}
+
+impl Index {
+    fn new(routes: &[Route], path: impl Fn(&PathPattern) -> PathPattern) -> Self {
+        let mut index = Self { by_host: HashMap::new(), any_host: Vec::new() };
+        for (id, route) in routes.iter().enumerate() {
+            let list = match &route.host {
+                Some(host) => index.by_host.entry(Arc::clone(host)).or_default(),
+                None => &mut index.any_host,
+            };
+            list.push(Entry { id: RouteId(id), path: path(&route.path) });
+        }
+        // Exact before prefix, longer before shorter. The sort is stable, so equal ones keep the order of the file.
+        let order = |entry: &Entry| match &entry.path {
+            PathPattern::Exact(_) => 0,
+            PathPattern::Prefix(prefix) => usize::MAX - prefix.len(),
+        };
+        index.by_host.values_mut().for_each(|list| list.sort_by_key(order));
+        index.any_host.sort_by_key(order);
+        index
+    }
+
+    fn find(&self, routes: &[Route], host: &str, path: &str, method: &Method) -> Result<RouteId, Miss> {
+        let mut allowed: Vec<Method> = Vec::new();
+        let own = self.by_host.get(host).map(Vec::as_slice).unwrap_or_default();
+        for entry in own.iter().chain(&self.any_host).filter(|entry| entry.path.matches(path)) {
+            let route = &routes[entry.id.0];
+            if route.methods.contains(method) {
+                return Ok(entry.id);
+            }
+            for method in &route.methods {
+                if !allowed.contains(method) {
+                    allowed.push(method.clone());
+                }
+            }
+        }
+        Err(if allowed.is_empty() { Miss::NoRoute } else { Miss::MethodNotAllowed(allowed) })
+    }
 }
 
 impl RouteTable {
     /// Orders `routes` for look-up.
     pub fn new(routes: Arc<[Route]>) -> Self {
-        let mut by_host: HashMap<Arc<str>, Vec<RouteId>> = HashMap::new();
-        let mut any_host = Vec::new();
-        for (index, route) in routes.iter().enumerate() {
-            let list = match &route.host {
-                Some(host) => by_host.entry(Arc::clone(host)).or_default(),
-                None => &mut any_host,
-            };
-            list.push(RouteId(index));
-        }
-        // Exact before prefix, longer before shorter. The sort is stable, so equal ones keep the order of the file.
-        let order = |id: &RouteId| match &routes[id.0].path {
-            PathPattern::Exact(_) => 0,
-            PathPattern::Prefix(prefix) => usize::MAX - prefix.len(),
-        };
-        by_host.values_mut().for_each(|list| list.sort_by_key(order));
-        any_host.sort_by_key(order);
-        Self { routes, by_host, any_host }
+        let sent = Index::new(&routes, PathPattern::clone);
+        let is_read = routes.iter().any(|route| route.path.reading() != route.path);
+        let read = is_read.then(|| Index::new(&routes, PathPattern::reading));
+        Self { routes, sent, read }
     }
 
     /// Every route, in the order of the configuration.
@@ -105,23 +157,21 @@ impl RouteTable {
     ///
     /// [`Miss`]. `MethodNotAllowed` has the methods of every route with this host and path.
     pub fn find(&self, host: &str, path: &str, method: &Method) -> Result<RouteId, Miss> {
-        let mut allowed: Vec<Method> = Vec::new();
-        let own = self.by_host.get(host).map(Vec::as_slice).unwrap_or_default();
-        for id in own.iter().chain(&self.any_host) {
-            let route = &self.routes[id.0];
-            if !route.path.matches(path) {
-                continue;
-            }
-            if route.methods.contains(method) {
-                return Ok(*id);
-            }
-            for method in &route.methods {
-                if !allowed.contains(method) {
-                    allowed.push(method.clone());
-                }
-            }
+        let sent = self.sent.find(&self.routes, host, path, method);
+        if let Ok(RouteId(id)) = sent
+            && matches!(self.routes[id].path, PathPattern::Exact(_))
+        {
+            return sent;
         }
-        Err(if allowed.is_empty() { Miss::NoRoute } else { Miss::MethodNotAllowed(allowed) })
+        let reading = reading::of(path).map_err(Miss::Path)?;
+        let read = match (&self.read, &reading) {
+            (None, Cow::Borrowed(_)) => return sent,
+            (read, reading) => read.as_ref().unwrap_or(&self.sent).find(&self.routes, host, reading, method),
+        };
+        if sent.is_ok() && sent != read {
+            return Err(Miss::Path(PathFault::OtherRoute));
+        }
+        sent
     }
 }
 
@@ -133,64 +183,30 @@ impl PathPattern {
             Self::Prefix(prefix) => path.starts_with(&**prefix),
         }
     }
+
+    /// Why no request with such a path would be admitted.
+    ///
+    /// # Errors
+    ///
+    /// The [`PathFault`] of the path, or `OtherRoute` for a prefix whose reading is not a prefix, since it hides a `?` or `#`.
+    pub fn check(&self) -> Result<(), PathFault> {
+        let (Self::Exact(path) | Self::Prefix(path)) = self;
+        let reading = reading::of(path)?;
+        match self {
+            Self::Prefix(_) if !reading.ends_with('/') => Err(PathFault::OtherRoute),
+            Self::Exact(_) | Self::Prefix(_) => Ok(()),
+        }
+    }
+
+    /// The pattern of the paths that a handler can take for those of this pattern. A path with a fault stays as it is.
+    pub fn reading(&self) -> Self {
+        let read = |path: &Arc<str>| reading::of(path).map_or_else(|_| Arc::clone(path), Arc::from);
+        match self {
+            Self::Exact(path) => Self::Exact(read(path)),
+            Self::Prefix(path) => Self::Prefix(read(path)),
+        }
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn table(routes: &[(Option<&str>, &str, &[Method])]) -> RouteTable {
-        let route = |(host, path, methods): &(Option<&str>, &str, &[Method])| Route {
-            name: Arc::from(*path),
-            host: host.map(Arc::from),
-            path: match path.strip_suffix('*') {
-                Some(prefix) => PathPattern::Prefix(Arc::from(prefix)),
-                None => PathPattern::Exact(Arc::from(*path)),
-            },
-            methods: methods.to_vec(),
-            providers: Vec::new(),
-            handler: Handler { socket: "/run/app.sock".into() },
-            client_cert_chain: false,
-        };
-        RouteTable::new(routes.iter().map(route).collect())
-    }
-
-    #[test]
-    fn the_most_specific_route_wins() {
-        let post: &[Method] = &[Method::POST];
-        let table = table(&[
-            (None, "/*", post),
-            (None, "/a", post),
-            (Some("h"), "/*", post),
-            (Some("h"), "/a/*", post),
-            (Some("h"), "/a/b/*", post),
-            (Some("h"), "/a/b/c", post),
-        ]);
-        let check = |host: &str, path: &str, expected: usize| {
-            assert_eq!(table.find(host, path, &Method::POST), Ok(RouteId(expected)), "{host} {path}");
-        };
-        check("h", "/a/b/c", 5);
-        check("h", "/a/b/d", 4);
-        check("h", "/a/x", 3);
-        check("h", "/a", 2);
-        check("other", "/a", 1);
-        check("other", "/a/b", 0);
-    }
-
-    #[test]
-    fn a_miss_tells_a_wrong_path_from_a_wrong_method() {
-        let table =
-            table(&[(Some("h"), "/a", &[Method::POST, Method::PUT]), (None, "/a", &[Method::PUT, Method::PATCH])]);
-        assert_eq!(table.find("h", "/b", &Method::POST), Err(Miss::NoRoute));
-        assert_eq!(table.find("h", "/A", &Method::POST), Err(Miss::NoRoute), "paths are case-sensitive");
-        assert_eq!(table.find("h", "/a/", &Method::POST), Err(Miss::NoRoute), "a trailing slash matters");
-        let allowed = vec![Method::POST, Method::PUT, Method::PATCH];
-        assert_eq!(table.find("h", "/a", &Method::GET), Err(Miss::MethodNotAllowed(allowed)));
-        assert_eq!(table.find("h", "/a", &Method::PATCH), Ok(RouteId(1)), "a less specific route may have the method");
-    }
-
-    #[test]
-    fn an_empty_table_has_no_route() {
-        assert_eq!(table(&[]).find("h", "/", &Method::POST), Err(Miss::NoRoute));
-    }
-}
+mod tests;

@@ -12,34 +12,8 @@ use aya::programs::links::{FdLink, PinnedLink};
 use aya::programs::xdp::{XdpLink, XdpLinkId};
 use aya::programs::{Xdp, XdpMode};
 
-use crate::loader::{FilterError, io_error};
-use crate::policy::Attach;
-
-/// Where in the receive path an interface runs the program.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AttachMode {
-    /// In the driver.
-    Native,
-    /// In the network stack.
-    Generic,
-}
-
-impl AttachMode {
-    /// The metric label.
-    pub const fn label(self) -> &'static str {
-        match self {
-            Self::Native => "native",
-            Self::Generic => "generic",
-        }
-    }
-
-    const fn xdp(self) -> XdpMode {
-        match self {
-            Self::Native => XdpMode::Driver,
-            Self::Generic => XdpMode::Skb,
-        }
-    }
-}
+use crate::error::{FilterError, io_error};
+use crate::policy::{Attach, AttachMode};
 
 /// An interface that runs the program.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,6 +24,14 @@ pub struct Attached {
     pub mode: AttachMode,
     /// Why native mode failed, if it was tried; or that a pinned filter was taken over.
     pub note: Option<String>,
+}
+
+/// The flag of the mode.
+const fn xdp_mode(mode: AttachMode) -> XdpMode {
+    match mode {
+        AttachMode::Native => XdpMode::Driver,
+        AttachMode::Generic => XdpMode::Skb,
+    }
 }
 
 /// What keeps the program attached.
@@ -79,7 +61,7 @@ pub(super) fn attach(
     };
     let mut note = None;
     for (index, mode) in modes.iter().enumerate() {
-        match program.attach(interface, mode.xdp()) {
+        match program.attach(interface, xdp_mode(*mode)) {
             Ok(link) => {
                 let hold = hold(program, link, pin.map(|directory| pin_path(directory, interface, *mode)))?;
                 return Ok((Attached { interface: interface.to_owned(), mode: *mode, note }, hold));

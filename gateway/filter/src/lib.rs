@@ -18,6 +18,7 @@
 mod aligned;
 mod attach;
 pub mod difference;
+mod error;
 mod loader;
 mod maps;
 pub mod numbers;
@@ -27,8 +28,9 @@ pub mod tables;
 #[cfg(test)]
 mod tests;
 
-pub use attach::{AttachMode, Attached, pinned, unpin};
+pub use attach::{Attached, pinned, unpin};
+pub use error::FilterError;
 pub use hookgate_ebpf::{Action, Address, Family, Mode, Rate, Reason, Sample, Verdict};
-pub use loader::{Changes, Filter, FilterError};
-pub use policy::{Attach, Destination, Limits, Policy, PolicyError, RangeSet, SynLimits};
+pub use loader::{Changes, Filter};
+pub use policy::{Attach, AttachMode, Destination, Limits, Policy, PolicyError, RangeSet, SynLimits};
 pub use status::{Explanation, PacketCount, SetStatus, Status};

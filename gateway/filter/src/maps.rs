@@ -11,7 +11,7 @@ use hookgate_ebpf::{COUNTERS, Family, FrontPage, Reason, Sample, SetPage, Settin
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::difference::Operation;
-use crate::loader::FilterError;
+use crate::error::FilterError;
 use crate::status::PacketCount;
 
 /// The words of [`Settings`].

@@ -104,7 +104,7 @@ impl Channel {
     ) -> Poll<io::Result<usize>> {
         if self.sent == queued.len() {
             queued.clear();
-            queued.shrink_to(crate::socket::SPARE_MAX);
+            queued.shrink_to(crate::send::SPARE_MAX);
             self.sent = 0;
             return Poll::Ready(Ok(0));
         }
@@ -132,7 +132,7 @@ impl Channel {
     ) -> Poll<io::Result<usize>> {
         loop {
             let mut guard = ready!(self.socket.poll_write_ready(context))?;
-            match guard.try_io(|socket| Ok(crate::socket::send_slices(&socket.get_ref().0, slices)?)) {
+            match guard.try_io(|socket| Ok(crate::send::send_slices(&socket.get_ref().0, slices)?)) {
                 Ok(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
                 Ok(outcome) => return Poll::Ready(outcome),
                 Err(_would_block) => {}

@@ -31,6 +31,7 @@ mod backend;
 mod epoll;
 mod listener;
 mod ring;
+mod send;
 mod socket;
 pub mod sweep;
 pub mod timer;
@@ -38,8 +39,9 @@ pub mod timer;
 use std::future::Future;
 use std::io;
 
-pub use backend::{Backend, ProbeError, choose};
+pub use backend::{Backend, choose};
 pub use listener::{Listener, Listening, Queued, bind, peer_address};
+pub use ring::ProbeError;
 pub use socket::Socket;
 
 use ring::{reactor, tokio_uring};

@@ -8,8 +8,7 @@ use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
-use rustix::io::Errno;
-use rustix::net::{SendAncillaryBuffer, SendFlags, Shutdown};
+use rustix::net::{SendFlags, Shutdown};
 
 use crate::backend::Backend;
 use crate::epoll;
@@ -21,9 +20,6 @@ const RECEIVE_MIN: usize = 4 * 1024;
 /// Largest size of a receive buffer in bytes: four TLS records of 16 KiB (RFC 8446, 5.1). Reached only while a peer fills smaller
 /// ones.
 const RECEIVE_MAX: usize = 64 * 1024;
-
-/// Largest send buffer in bytes that a connection keeps for its next send.
-pub(crate) const SPARE_MAX: usize = 4 * 1024;
 
 /// A connected stream socket, TCP or Unix, with a receive buffer and a send buffer.
 ///
@@ -241,10 +237,4 @@ impl Drop for Socket {
 
 fn ring_channel(driver: AnyDriver, descriptor: &Rc<OwnedFd>) -> io::Result<AnyChannel> {
     ring::Channel::new(driver, Rc::clone(descriptor)).map(AnyChannel::Ring)
-}
-
-/// Sends what the socket has room for now. Fails with `EAGAIN` if it has no room, even if the socket is blocking.
-pub(crate) fn send_slices(descriptor: &OwnedFd, slices: &[IoSlice<'_>]) -> Result<usize, Errno> {
-    let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
-    rustix::net::sendmsg(descriptor, slices, &mut SendAncillaryBuffer::default(), flags)
 }

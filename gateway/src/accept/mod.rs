@@ -1,7 +1,7 @@
 //! Accept loops and connection slots: how a connection enters a worker.
 //!
 //! Owns the accept loops, the bound on connections, and which worker gets one. Must not look at a byte of what a peer sends, nor
-//! know what becomes of a connection: it is given that as a function.
+//! know what happens to a connection next: its caller passes that as a function.
 
 pub mod spread;
 

@@ -1,6 +1,6 @@
-//! Trust anchors: from a file name or a built-in name to what the path may end at.
+//! Trust anchors: from the name of a file or of a built-in root to the anchors of a profile.
 //!
-//! Owns the built-in roots and the rule about bundles. Verifies nothing: an anchor is trusted because it is configured.
+//! Owns the built-in roots and the rule about bundles. Must not verify: an anchor is trusted because it is configured.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -10,20 +10,20 @@ use rustls_pki_types::TrustAnchor;
 use time::Date;
 use toml::Spanned;
 
-use super::document::{Report, unknown};
 use super::error::Problem;
 use super::file::{self, MAXIMUM_FILE_BYTES};
+use super::report::Report;
 
-/// What a trust anchor that is compiled in is called by: `builtin:` and the name of its file without `.pem`.
+/// The prefix of a built-in trust anchor. The name of its file without `.pem` follows.
 const BUILTIN: &str = "builtin:";
 
-/// Most anchors of one profile. Mozilla's whole list has some 150; whoever needs more has not chosen.
+/// The most anchors of a profile. The whole root list of Mozilla has about 150.
 const MAXIMUM_ANCHORS: usize = 256;
 
 pub(super) const WRITE_TRUST_ANCHORS: &str =
-    "trust_anchors = [\"ca.pem\"]: the roots that the provider's chain ends at";
+    "trust_anchors = [\"ca.pem\"] (the root certificates of the provider's chains)";
 
-/// The roots that are compiled in, by name.
+/// The built-in roots, by name.
 pub(super) const ROOTS: [(&str, &str); 9] = [
     ("DigiCert_Assured_ID_Root_CA", include_str!("../../presets/roots/DigiCert_Assured_ID_Root_CA.pem")),
     ("DigiCert_Global_Root_CA", include_str!("../../presets/roots/DigiCert_Global_Root_CA.pem")),
@@ -39,30 +39,30 @@ pub(super) const ROOTS: [(&str, &str); 9] = [
     ),
 ];
 
-/// A certificate that was named as a trust anchor.
+/// A certificate that is configured as a trust anchor.
 #[derive(Clone, Debug)]
 pub(super) struct Anchor {
-    /// What webpki needs of it.
+    /// What webpki needs.
     pub(super) trust_anchor: TrustAnchor<'static>,
-    /// Its subject, for people.
+    /// Its subject, to show.
     pub(super) subject: String,
     /// Its last day.
     pub(super) not_after: Date,
     /// Its notAfter, in seconds since 1970.
     pub(super) not_after_seconds: u64,
-    /// SHA-256 of its DER.
+    /// The SHA-256 digest of its DER.
     pub(super) fingerprint: [u8; 32],
-    /// The subject of the certificate that signed it, as DER; `None` where that is its own.
+    /// The DER of its issuer's name; `None` if the certificate is self-issued.
     issuer: Option<Vec<u8>>,
-    /// Its subject, as DER.
+    /// The DER of its subject.
     name: Vec<u8>,
 }
 
-/// Loads everything that `raw` names. What is wrong is reported, and what is right returned all the same.
+/// Loads the anchors that `raw` names. Reports what is wrong, and leaves it out.
 ///
-/// A certificate whose issuer is among the others is no anchor: a bundle of root and intermediate, as nginx takes it, has one
-/// anchor, the root, and its intermediate is neither trusted past its expiry nor counted one depth too low. An intermediate
-/// without its issuer is an anchor: whoever names it alone means it.
+/// A certificate whose issuer is among the others is not an anchor. So a bundle of root and intermediate, as nginx takes it, has
+/// one anchor, the root: the intermediate is not trusted after its expiry, and counts for `verify_depth`. An intermediate
+/// without its issuer is an anchor.
 pub(super) fn anchors(raw: &Spanned<Vec<Spanned<String>>>, report: &mut Report<'_>) -> Vec<Anchor> {
     if raw.get_ref().is_empty() {
         report.empty(raw, Problem::Empty { write: WRITE_TRUST_ANCHORS });
@@ -97,19 +97,15 @@ fn load(text: &str, report: &Report<'_>) -> Result<Vec<Anchor>, Problem> {
 fn builtin(name: &str) -> Result<&'static str, Problem> {
     let found = ROOTS.iter().find(|(known, _)| *known == name);
     let names = ROOTS.iter().map(|(name, _)| *name);
-    found.map(|(_, pem)| *pem).ok_or_else(|| unknown("built-in trust anchor", name, "there are", names))
+    found.map(|(_, pem)| *pem).ok_or_else(|| Problem::unknown("built-in trust anchor", name, "there are", names))
 }
 
-/// The certificates of a PEM file as anchors, in its order.
+/// The certificates of a PEM file as anchors, in their order.
 pub(super) fn parse(pem: &[u8], path: &Path) -> Result<Vec<Anchor>, Problem> {
     let certificates = file::certificates(pem, path)?;
     let anchors = certificates.iter().enumerate().map(|(index, certificate)| {
         let parsed = file::parse(certificate, index, path)?;
-        let trust_anchor = webpki::anchor_from_trusted_cert(certificate).map_err(|error| Problem::Certificate {
-            path: path.to_owned(),
-            number: index + 1,
-            reason: error.to_string(),
-        })?;
+        let trust_anchor = file::trust_anchor(certificate, index, path)?;
         let mut fingerprint = [0; 32];
         fingerprint.copy_from_slice(digest::digest(&digest::SHA256, certificate).as_ref());
         let (subject, issuer) = (parsed.subject(), parsed.issuer());

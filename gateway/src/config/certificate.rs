@@ -1,9 +1,9 @@
-//! `[[certificate]]`: our chains and keys.
+//! `[[certificate]]`: the server's chains and keys.
 //!
-//! Owns what makes a chain and a key usable at all, which is an error, and what senders are known to dislike in them, which
-//! is a warning: a gateway with an expired certificate still serves the senders that do not check.
+//! Owns which chain and key are unusable (an error), and which of them senders refuse (a warning: a gateway with an expired
+//! certificate still serves the senders that do not check). Serves nothing: `tls` does.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::sign::{CertifiedKey, SigningKey};
@@ -13,24 +13,36 @@ use serde::Deserialize;
 use toml::Spanned;
 use x509_parser::prelude::{GeneralName, X509Certificate};
 
-use super::ServerCertificate;
-use super::document::Report;
 use super::error::Problem;
 use super::file::{self, MAXIMUM_FILE_BYTES};
 use super::length;
-use super::warning::Caution;
+use super::report::Report;
+use super::warning::WarningKind;
 use crate::crypto;
 
-/// Most certificates of one file: each is parsed, and offered, by server name.
+/// The most `[[certificate]]` tables of a file. Each certificate is parsed, and found by server name.
 const MAXIMUM_CERTIFICATES: usize = 1024;
-/// From when on an expiry is announced. ACME clients renew 30 days ahead, so what is later than that was not renewed.
+/// The days before an expiry with a warning. ACME clients renew 30 days ahead, so a later date means that none did.
 const EXPIRY_NOTICE_DAYS: u64 = 30;
 const SECONDS_A_DAY: i64 = 24 * 60 * 60;
 
-const WRITE_CHAIN: &str = "chain = \"fullchain.pem\": our certificate, then its issuers in order";
+const WRITE_CHAIN: &str = "chain = \"fullchain.pem\": the server certificate, then its issuers in order";
 const WRITE_KEY: &str = "key = \"privkey.pem\": the private key of the first certificate of the chain";
 
-/// `[[certificate]]` as it stands in the file.
+/// A certificate of this server, with its key.
+#[derive(Debug)]
+pub struct ServerCertificate {
+    /// End entity first, then its issuers in order.
+    pub chain: Vec<CertificateDer<'static>>,
+    /// The key of the end entity. The parser has checked that they belong together.
+    pub key: PrivateKeyDer<'static>,
+    /// The DNS names of the subjectAltName extension, lower case, `*.` kept.
+    pub names: Vec<String>,
+    /// The file of the chain, for messages.
+    pub chain_path: PathBuf,
+}
+
+/// `[[certificate]]` as written.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawCertificate {
@@ -38,7 +50,7 @@ pub(super) struct RawCertificate {
     key: Option<Spanned<String>>,
 }
 
-/// Parses our certificates; those at fault are left out.
+/// Parses the certificates. Reports what is wrong, and leaves out the certificates with errors.
 pub(super) fn certificates(raw: &[Spanned<RawCertificate>], report: &mut Report<'_>) -> Vec<ServerCertificate> {
     length::first(raw, MAXIMUM_CERTIFICATES, report).iter().filter_map(|raw| parse(raw, report)).collect()
 }
@@ -66,7 +78,7 @@ fn parse(raw: &Spanned<RawCertificate>, report: &mut Report<'_>) -> Option<Serve
     Some(ServerCertificate { chain: certificates, key, names, chain_path })
 }
 
-/// What `load` makes of the file that `at` names; what it complains about is reported.
+/// Loads the file that `at` names by `load`. Reports its error.
 fn load<T>(
     at: &Spanned<String>,
     report: &mut Report<'_>,
@@ -80,7 +92,7 @@ fn load_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, Problem> {
     file::certificates(&file::read_named(path, MAXIMUM_FILE_BYTES)?, path)
 }
 
-/// A private key, and the same in the form that can say which certificate it belongs to.
+/// A private key, and the same key in the form that is compared with certificates.
 struct LoadedKey {
     key: PrivateKeyDer<'static>,
     signing_key: Arc<dyn SigningKey>,
@@ -92,25 +104,25 @@ fn load_key(path: &Path, at: &Spanned<String>, report: &mut Report<'_>) -> Resul
     let key = PrivateKeyDer::from_pem_slice(&text).map_err(|error| match error {
         pem::Error::NoItemsFound if is_encrypted(&text) => Problem::EncryptedKey { path: path_buf.clone() },
         pem::Error::NoItemsFound => Problem::NoKey { path: path_buf.clone() },
-        error => Problem::Pem { path: path_buf.clone(), reason: error.to_string() },
+        error => Problem::Pem { path: path_buf.clone(), reason: file::damage(&error) },
     })?;
-    let signing_key = crypto::signing_key(&key).map_err(|error| match is_encrypted(&text) {
+    let signing_key = crypto::signing_key(&key).map_err(|_| match is_encrypted(&text) {
         true => Problem::EncryptedKey { path: path_buf.clone() },
-        false => Problem::UnusableKey { path: path_buf.clone(), reason: error.to_string() },
+        false => Problem::UnusableKey { path: path_buf.clone() },
     })?;
     if file::readable_by_others(path) {
-        report.warn(at, Caution::ReadableByOthers { path: path_buf });
+        report.warn(at, WarningKind::ReadableByOthers { path: path_buf });
     }
     Ok(LoadedKey { key, signing_key })
 }
 
-/// Both ways in which OpenSSL marks a key under a passphrase: PKCS#8's label, and the header of the traditional format.
+/// Whether a PEM file has an encrypted key. OpenSSL marks one by the label of PKCS#8, or by a header of the traditional format.
 fn is_encrypted(pem: &[u8]) -> bool {
     let text = String::from_utf8_lossy(pem);
     text.contains("-----BEGIN ENCRYPTED PRIVATE KEY-----") || text.contains("Proc-Type: 4,ENCRYPTED")
 }
 
-/// `None` where the key is that of the first certificate; else the place, from 1, of the certificate that it belongs to.
+/// `None` if the key belongs to the first certificate; else the number, from 1, of the certificate that it belongs to.
 fn mismatch(chain: &[CertificateDer<'static>], key: Arc<dyn SigningKey>) -> Option<Option<usize>> {
     let fits = |certificate: &CertificateDer<'static>| {
         CertifiedKey::new(vec![certificate.clone()], Arc::clone(&key)).keys_match().is_ok()
@@ -122,7 +134,7 @@ fn mismatch(chain: &[CertificateDer<'static>], key: Arc<dyn SigningKey>) -> Opti
     }
 }
 
-/// The DNS names of the first certificate, and warnings about the chain.
+/// The DNS names of the first certificate. Warns about the chain.
 fn inspect(
     chain: &[CertificateDer<'static>],
     path: &Path,
@@ -135,37 +147,37 @@ fn inspect(
     let end_entity = parsed.first()?;
     let names = dns_names(end_entity);
     if names.is_empty() {
-        report.warn(at, Caution::NoNames);
+        report.warn(at, WarningKind::NoNames);
     }
     if end_entity.issuer() == end_entity.subject() {
-        report.warn(at, Caution::SelfSigned);
+        report.warn(at, WarningKind::SelfSigned);
     }
     let out_of_order = parsed.windows(2).position(|pair| match pair {
         [certificate, issuer] => certificate.issuer() != issuer.subject(),
         _ => false,
     });
     if let Some(index) = out_of_order {
-        report.warn(at, Caution::ChainOutOfOrder { position: index + 2 });
+        report.warn(at, WarningKind::ChainOutOfOrder { position: index + 2 });
     }
     warn_of_expiry(&parsed, at, report);
     Some(names)
 }
 
 fn warn_of_expiry(chain: &[X509Certificate<'_>], at: &Spanned<String>, report: &mut Report<'_>) {
-    // Seconds since 1970 reach past every X.509 date long before i64 ends.
+    // The last X.509 date, in the year 9999, fits into i64.
     let now = i64::try_from(report.now().as_secs()).unwrap_or(i64::MAX);
     if let Some(end_entity) = chain.first()
         && now < end_entity.validity().not_before.timestamp()
     {
-        report.warn(at, Caution::NotYetValid { not_before: file::day(end_entity.validity().not_before) });
+        report.warn(at, WarningKind::NotYetValid { not_before: file::day(end_entity.validity().not_before) });
     }
     for (index, certificate) in chain.iter().enumerate() {
         let (position, time) = (index + 1, certificate.validity().not_after);
         let (not_after, left) = (file::day(time), time.timestamp().saturating_sub(now));
         match u64::try_from(left.div_euclid(SECONDS_A_DAY)) {
-            Err(_) => report.warn(at, Caution::Expired { position, not_after }),
+            Err(_) => report.warn(at, WarningKind::Expired { position, not_after }),
             Ok(days) if days < EXPIRY_NOTICE_DAYS => {
-                report.warn(at, Caution::ExpiresSoon { position, not_after, days });
+                report.warn(at, WarningKind::ExpiresSoon { position, not_after, days });
             }
             Ok(_) => {}
         }
@@ -181,7 +193,7 @@ fn dns_names(certificate: &X509Certificate<'_>) -> Vec<String> {
     names.collect()
 }
 
-/// Whether a certificate's DNS name is good for a host: equal, or `*.` for exactly one label (RFC 9525, section 6.3).
+/// Whether the DNS name of a certificate matches a host: it is equal, or has `*` for the first label (RFC 9525, section 6.3).
 pub(super) fn covers(name: &str, host: &str) -> bool {
     match name.strip_prefix("*.") {
         Some(domain) => host.split_once('.').is_some_and(|(label, rest)| !label.is_empty() && rest == domain),

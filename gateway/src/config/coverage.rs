@@ -1,29 +1,29 @@
-//! Whether the sections of a configuration meet: providers with routes, and certificates with the hosts of routes.
+//! Whether the sections of a configuration fit each other: providers and routes, certificates and the hosts of routes.
 //!
-//! Warns, and decides nothing. Looks at a configuration that may yet turn out to be at fault: then nobody sees its warnings.
+//! Owns what is reported about missing sections, and the warnings about sections that do not fit. Must not change a section.
 
 use toml::Spanned;
 
-use super::certificate::{RawCertificate, covers};
-use super::document::Report;
+use super::certificate::{RawCertificate, ServerCertificate, covers};
 use super::provider::RawProvider;
+use super::report::Report;
 use super::route::RawRoute;
-use super::warning::Caution;
-use super::{Config, ServerCertificate};
-use hookgate_core::identity::ProviderId;
+use super::warning::WarningKind;
+use hookgate_core::identity::{Provider, ProviderId};
+use hookgate_core::route::Route;
 
-/// The sections that make a gateway, in the order of the counts that [`expect_sections`] takes, and what to write.
+/// The required sections, in the order of the counts of [`expect_sections`], and what to write.
 const SECTIONS: [(&str, &str); 3] = [
     ("certificate", "a [[certificate]] section with chain and key"),
     ("provider", "a [[provider]] section with name and preset, or trust_anchors and identity"),
     ("route", "a [[route]] section with path, providers and handler"),
 ];
 
-/// Reports each of the sections that is missing while another is there. Where there is none at all, as on a host on which
-/// hookgate was just installed, nobody is admitted: that is a warning.
+/// Reports each missing section if another one is there. If there is none, as after the installation of hookgate, warns that no
+/// peer is admitted.
 pub(super) fn expect_sections(counts: [usize; 3], report: &mut Report<'_>) {
     if counts.iter().all(|count| *count == 0) {
-        report.warn_whole(Caution::NobodyAdmitted);
+        report.warn_about_document(WarningKind::NoPeerAdmitted);
         return;
     }
     for ((section, write), _) in SECTIONS.iter().zip(counts).filter(|(_, count)| *count == 0) {
@@ -31,33 +31,52 @@ pub(super) fn expect_sections(counts: [usize; 3], report: &mut Report<'_>) {
     }
 }
 
-/// Warns of providers without routes, of certificates without a host, and of hosts without a certificate.
-pub(super) fn warn(
-    config: &Config,
-    certificates: &[Spanned<RawCertificate>],
-    providers: &[Spanned<RawProvider>],
-    routes: &[Spanned<RawRoute>],
+/// Warns of providers that no route names.
+pub(super) fn providers(
+    providers: &[Provider],
+    raw: &[Spanned<RawProvider>],
+    routes: &[Route],
     report: &mut Report<'_>,
 ) {
-    for ((provider, raw), id) in config.providers.iter().zip(providers).zip(0..) {
-        if !config.routes.iter().any(|route| route.providers.contains(&ProviderId(id))) {
-            report.warn(raw, Caution::UnusedProvider { provider: provider.name.to_string() });
+    for ((provider, raw), id) in providers.iter().zip(raw).zip(0..) {
+        if !routes.iter().any(|route| route.providers.contains(&ProviderId(id))) {
+            report.warn(raw, WarningKind::UnusedProvider { provider: provider.name.to_string() });
         }
     }
-    let any_host = config.routes.iter().any(|route| route.host.is_none());
-    for (certificate, raw) in config.certificates.iter().zip(certificates) {
-        let used = config.routes.iter().filter_map(|route| route.host.as_deref()).any(|host| is_for(certificate, host));
-        // A certificate without names is warned of as such.
-        if !any_host && !used && !certificate.names.is_empty() {
-            report.warn(raw, Caution::NamesWithoutRoute { names: certificate.names.join(", ") });
+}
+
+/// Warns of certificates whose names are the host of no route.
+pub(super) fn certificates(
+    certificates: &[ServerCertificate],
+    raw: &[Spanned<RawCertificate>],
+    routes: &[Route],
+    report: &mut Report<'_>,
+) {
+    if routes.iter().any(|route| route.host.is_none()) {
+        return;
+    }
+    for (certificate, raw) in certificates.iter().zip(raw) {
+        let used = routes.iter().filter_map(|route| route.host.as_deref()).any(|host| is_for(certificate, host));
+        // There is a warning of its own about a certificate without names.
+        if !used && !certificate.names.is_empty() {
+            report.warn(raw, WarningKind::NamesWithoutRoute { names: certificate.names.join(", ") });
         }
     }
+}
+
+/// Warns of hosts of routes that no certificate is for.
+pub(super) fn hosts(
+    routes: &[Route],
+    raw: &[Spanned<RawRoute>],
+    certificates: &[ServerCertificate],
+    report: &mut Report<'_>,
+) {
     let mut warned: Vec<&str> = Vec::new();
-    for (route, raw) in config.routes.iter().zip(routes) {
+    for (route, raw) in routes.iter().zip(raw) {
         let Some(host) = route.host.as_deref() else { continue };
-        if !warned.contains(&host) && !config.certificates.iter().any(|certificate| is_for(certificate, host)) {
+        if !warned.contains(&host) && !certificates.iter().any(|certificate| is_for(certificate, host)) {
             warned.push(host);
-            report.warn(raw, Caution::HostWithoutCertificate { host: host.to_owned() });
+            report.warn(raw, WarningKind::HostWithoutCertificate { host: host.to_owned() });
         }
     }
 }

@@ -1,28 +1,23 @@
-//! The text of a configuration file: from bytes to raw sections, and from places in it to lines and keys.
+//! A TOML document: from text to raw sections, and from spans of the text to lines and keys.
 //!
-//! Owns the TOML syntax and the collection of everything found. Knows no section: what a key means, and within which bounds,
-//! is theirs.
+//! Owns the syntax, and the problems of unknown keys and wrong types. Must not know a section: what a key means, and its bounds,
+//! are theirs.
 
-use std::cell::RefCell;
 use std::fmt;
 use std::marker::PhantomData;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use rustls_pki_types::UnixTime;
 use serde::de::{self, Deserialize, DeserializeOwned};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue, Deserializer};
 
-use super::error::{ConfigError, ConfigErrors, Location, Problem};
-use super::file::FileVersions;
-use super::inventory::{Fact, Note};
-use super::warning::{Caution, Warning};
+use super::error::{ConfigError, ConfigErrors, Location, Problem, nearest};
 
-/// Most errors that are collected: nobody reads more at once, and each costs one more pass over the document.
-const MAXIMUM_ERRORS: usize = 100;
+/// The key above all sections. Within a section, TOML takes it for a key of that section.
+const TOP_LEVEL_KEY: &str = "reload";
 
-/// A syntactically correct document.
+/// A document with correct syntax.
 pub(super) struct Document<'a> {
     path: &'a Path,
     text: &'a str,
@@ -30,36 +25,41 @@ pub(super) struct Document<'a> {
 }
 
 impl<'a> Document<'a> {
-    /// Parses the syntax of `text`, which was read from `path`.
+    /// Parses the syntax of `text`, the content of the file at `path`.
     ///
     /// # Errors
-    /// The first place where `text` is not TOML.
+    /// The first syntax error.
     pub(super) fn parse(text: &'a str, path: &'a Path) -> Result<Self, ConfigErrors> {
         DeTable::parse(text).map(|root| Self { path, text, root }).map_err(|error| {
             let line = error.span().map(|span| line_at(text, span.start));
             let location = Location { file: path.to_owned(), line, key: String::new() };
-            let problem = Problem::Syntax { message: error.message().to_owned() };
+            let place = error.span().and_then(|span| text.get(span));
+            let problem = Problem::Syntax { message: syntax_message(error.message(), place) };
             ConfigErrors(vec![ConfigError { location, problem }])
         })
     }
 
-    /// Deserializes the whole document. Each key that is unknown or of the wrong type is reported and left out, so that one
-    /// pass over the report shows them all.
-    pub(super) fn read<T: DeserializeOwned + Default>(&self, report: &mut Report<'_>) -> T {
+    /// Deserializes the whole document. Passes each unknown key and each wrong type to `report`, at most `maximum` of them, and
+    /// leaves it out.
+    pub(super) fn read<T: DeserializeOwned + Default>(
+        &self,
+        maximum: usize,
+        report: &mut dyn FnMut(&Range<usize>, Problem),
+    ) -> T {
         let mut rest = self.root.clone();
         let mut reported = None;
-        for _ in 0..MAXIMUM_ERRORS {
+        for _ in 0..maximum {
             let error = match T::deserialize(Deserializer::from(rest.clone())) {
                 Ok(value) => return value,
                 Err(error) => error,
             };
             let span = error.span().unwrap_or_default();
-            // An array of tables spans the header of its first: it is at fault once, though both have to go.
+            let steps = locate(rest.get_ref(), &span);
+            // An array of tables has the span of its first header: report it once, and remove both.
             if reported.as_ref() != Some(&span) {
-                report.error_at(&span, describe(&error));
+                report(&span, with_brackets(describe(&error), &steps));
                 reported = Some(span.clone());
             }
-            let steps = locate(rest.get_ref(), &span);
             if !remove(rest.get_mut(), &steps) {
                 break;
             }
@@ -72,192 +72,40 @@ impl<'a> Document<'a> {
         self.root.get_ref()
     }
 
-    fn location(&self, span: &Range<usize>) -> Location {
+    /// The location of a value.
+    pub(super) fn location(&self, span: &Range<usize>) -> Location {
         Location {
             file: self.path.to_owned(),
-            line: Some(line_at(self.text, span.start)),
+            line: Some(self.line(span)),
             key: key_text(&locate(self.root.get_ref(), span)),
         }
     }
-}
 
-/// What the meaning of a document depends on beside its text and the files that it names.
-#[derive(Clone, Debug)]
-pub(super) struct Surroundings {
-    /// The moment for which validity is judged.
-    pub(super) now: UnixTime,
-    /// Where the service manager put our credentials, if it did (`$CREDENTIALS_DIRECTORY`, systemd.exec(5)).
-    pub(super) credentials: Option<PathBuf>,
-}
-
-/// What was found in a document, and the surroundings in which it was looked at.
-pub(super) struct Report<'a> {
-    document: &'a Document<'a>,
-    surroundings: Surroundings,
-    errors: Vec<ConfigError>,
-    warnings: Vec<Warning>,
-    files: RefCell<FileVersions>,
-    notes: Vec<Note>,
-}
-
-impl<'a> Report<'a> {
-    /// An empty report about `document`.
-    pub(super) fn new(document: &'a Document<'a>, surroundings: Surroundings) -> Self {
-        Self {
-            document,
-            surroundings,
-            errors: Vec::new(),
-            warnings: Vec::new(),
-            files: RefCell::default(),
-            notes: Vec::new(),
-        }
-    }
-
-    /// The moment for which validity is judged.
-    pub(super) fn now(&self) -> UnixTime {
-        self.surroundings.now
-    }
-
-    /// The path of a credential that the document names; `None` where the service manager gave us none. To be asked before it is
-    /// read, as [`Report::resolve`].
-    pub(super) fn credential(&self, name: &str) -> Option<PathBuf> {
-        let path = self.surroundings.credentials.as_ref()?.join(name);
-        self.files.borrow_mut().note(&path);
-        Some(path)
-    }
-
-    /// The path of a file that the document names: relative paths are relative to the document's directory. To be asked before
-    /// the file is read: the version that stands there now is remembered as the one that was.
-    pub(super) fn resolve(&self, path: &str) -> PathBuf {
-        let path = self.document.path.parent().unwrap_or(Path::new("")).join(path);
-        self.files.borrow_mut().note(&path);
-        path
-    }
-
-    /// Remembers what stands behind a value, for the report of what a reload changed.
-    pub(super) fn note<T>(&mut self, at: &Spanned<T>, item: String, fact: Fact) {
-        if let [Step::Key(section), Step::Index(index), ..] =
-            locate(self.document.root.get_ref(), &at.span()).as_slice()
-        {
-            self.notes.push(Note { section: section.clone(), index: *index, item, fact });
-        }
-    }
-
-    /// What was noted so far.
-    pub(super) fn notes(&self) -> &[Note] {
-        &self.notes
-    }
-
-    /// The files that were named so far.
-    pub(super) fn files(&self) -> FileVersions {
-        self.files.borrow().clone()
+    /// The location of `key`, which the document lacks; with an empty key, of the whole document.
+    pub(super) fn location_of_key(&self, key: &str) -> Location {
+        Location { file: self.path.to_owned(), line: None, key: key.to_owned() }
     }
 
     /// The line of a value, from 1.
-    pub(super) fn line<T>(&self, at: &Spanned<T>) -> usize {
-        line_at(self.document.text, at.span().start)
+    pub(super) fn line(&self, span: &Range<usize>) -> usize {
+        line_at(self.text, span.start)
     }
 
-    /// Reports what is wrong with a value.
-    pub(super) fn error<T>(&mut self, at: &Spanned<T>, problem: Problem) {
-        self.error_at(&at.span(), problem);
-    }
-
-    /// Reports that `table` lacks `key`, unless something is reported about that key already.
-    pub(super) fn missing<T>(&mut self, table: &Spanned<T>, key: &'static str, write: &'static str) {
-        let mut location = self.document.location(&table.span());
-        if self.mentions(&location.key, key) {
-            return;
-        }
-        location.key = format!("{}.{key}", location.key);
-        self.push(location, Problem::Missing { write });
-    }
-
-    /// Reports that `table` lacks `key`, or else one of `others`, unless something is reported about any of them already.
-    pub(super) fn missing_all<T>(&mut self, table: &Spanned<T>, key: &'static str, others: &[&str], problem: Problem) {
-        let mut location = self.document.location(&table.span());
-        if others.iter().chain(&[key]).any(|key| self.mentions(&location.key, key)) {
-            return;
-        }
-        location.key = format!("{}.{key}", location.key);
-        self.push(location, problem);
-    }
-
-    /// Reports that an array or table is empty, unless that is because something in it was reported and left out.
-    pub(super) fn empty<T>(&mut self, at: &Spanned<T>, problem: Problem) {
-        let location = self.document.location(&at.span());
-        if !self.errors.iter().any(|error| error.location.key.starts_with(&location.key)) {
-            self.push(location, problem);
+    /// The array of tables that holds a value, and the index of the table.
+    pub(super) fn table_of(&self, span: &Range<usize>) -> Option<(String, usize)> {
+        match locate(self.root.get_ref(), span).as_slice() {
+            [Step::Key(section), Step::Index(index), ..] => Some((section.clone(), *index)),
+            _ => None,
         }
     }
 
-    /// Reports that the document lacks a section, unless something is reported about that section already.
-    pub(super) fn missing_section(&mut self, section: &'static str, write: &'static str) {
-        if !self.errors.iter().any(|error| error.location.key.starts_with(section)) {
-            let location = Location { file: self.document.path.to_owned(), line: None, key: section.to_owned() };
-            self.push(location, Problem::Missing { write });
-        }
-    }
-
-    /// Whether anything is reported about `key`, at any depth below `table`.
-    fn mentions(&self, table: &str, key: &str) -> bool {
-        let keys = self.errors.iter().filter_map(|error| error.location.key.strip_prefix(table));
-        keys.into_iter().any(|below| below.split(['.', '[']).any(|part| part == key))
-    }
-
-    /// Warns about a value, once.
-    pub(super) fn warn<T>(&mut self, at: &Spanned<T>, caution: Caution) {
-        let warning = Warning { location: self.document.location(&at.span()), caution };
-        if !self.warnings.contains(&warning) {
-            self.warnings.push(warning);
-        }
-    }
-
-    /// Warns about the document as a whole.
-    pub(super) fn warn_whole(&mut self, caution: Caution) {
-        let location = Location { file: self.document.path.to_owned(), line: None, key: String::new() };
-        self.warnings.push(Warning { location, caution });
-    }
-
-    /// The value, if all went well.
-    ///
-    /// # Errors
-    /// Everything that was reported, in the order of the lines.
-    pub(super) fn finish<T>(mut self, value: Option<T>) -> Result<(T, Vec<Warning>), ConfigErrors> {
-        self.warnings.sort_by_key(|warning| warning.location.line);
-        match value {
-            Some(value) if self.errors.is_empty() => Ok((value, self.warnings)),
-            _ => {
-                self.errors.sort_by_key(|error| error.location.line);
-                Err(ConfigErrors(self.errors))
-            }
-        }
-    }
-
-    /// As [`Report::error`], for a value of which only the place is at hand.
-    pub(super) fn error_at(&mut self, span: &Range<usize>, problem: Problem) {
-        let location = self.document.location(span);
-        self.push(location, problem);
-    }
-
-    fn push(&mut self, location: Location, problem: Problem) {
-        // What completes two proofs of a preset is read for each.
-        let same = |error: &ConfigError| error.location == location && error.problem.to_string() == problem.to_string();
-        if self.errors.iter().any(same) {
-            return;
-        }
-        match self.errors.len() {
-            0..MAXIMUM_ERRORS => self.errors.push(ConfigError { location, problem }),
-            MAXIMUM_ERRORS => {
-                let location = Location { line: None, key: String::new(), ..location };
-                self.errors.push(ConfigError { location, problem: Problem::TooManyErrors { maximum: MAXIMUM_ERRORS } });
-            }
-            _ => {}
-        }
+    /// The path of a file that the document names. A relative path is relative to the directory of the document.
+    pub(super) fn resolve(&self, path: &str) -> PathBuf {
+        self.path.parent().unwrap_or(Path::new("")).join(path)
     }
 }
 
-/// A section that must be a table. serde's own structs would take an array too, value by value in the order of their fields.
+/// A section that must be a table. serde's structs also accept an array, with their fields in order.
 struct Section<T>(T);
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Section<T> {
@@ -285,7 +133,7 @@ fn plain<T>(section: Spanned<Section<T>>) -> Spanned<T> {
     Spanned::new(span, section.into_inner().0)
 }
 
-/// For `deserialize_with`: a table that may be absent.
+/// For `deserialize_with`: an optional table.
 pub(super) fn table<'de, D, T>(deserializer: D) -> Result<Option<Spanned<T>>, D::Error>
 where
     D: de::Deserializer<'de>,
@@ -294,8 +142,11 @@ where
     Ok(Option::<Spanned<Section<T>>>::deserialize(deserializer)?.map(plain))
 }
 
-/// For `deserialize_with`: an array of tables, which may be absent.
-#[expect(clippy::type_complexity, reason = "serde's signature; each layer says something: absent, where, many, where")]
+/// For `deserialize_with`: an optional array of tables.
+#[expect(
+    clippy::type_complexity,
+    reason = "the signature is serde's, and each layer has a meaning: optional, span, array, span"
+)]
 pub(super) fn tables<'de, D, T>(deserializer: D) -> Result<Option<Spanned<Vec<Spanned<T>>>>, D::Error>
 where
     D: de::Deserializer<'de>,
@@ -308,10 +159,10 @@ where
     }))
 }
 
-/// A word where a table may stand too.
+/// A word or a table.
 #[derive(Clone, Debug)]
 pub(super) enum WordOr<T> {
-    /// A string.
+    /// The word.
     Word(String),
     /// The table.
     Table(T),
@@ -341,49 +192,77 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for WordOr<T> {
     }
 }
 
-/// The problem with `name`, a `what` that is not among `known`. `introduction`, such as "there are", precedes those, or stands alone.
-pub(super) fn unknown<'n>(
-    what: &'static str,
-    name: &str,
-    introduction: &str,
-    known: impl IntoIterator<Item = &'n str>,
-) -> Problem {
-    let known: Vec<&str> = known.into_iter().collect();
-    Problem::Unknown {
-        what,
-        name: name.to_owned(),
-        nearest: nearest(name, known.iter().copied()),
-        known: if known.is_empty() { introduction.to_owned() } else { format!("{introduction} {}", known.join(", ")) },
+/// The message of the TOML parser about the text at `place`, with what to write.
+fn syntax_message(message: &str, place: Option<&str>) -> String {
+    match (message, place) {
+        ("duplicate key", Some(key)) => {
+            format!("the key {key} is already in this table; write it only once, and a repeated section as [[section]]")
+        }
+        ("string values must be quoted, expected literal string", _) => "a string must be in quotes".to_owned(),
+        _ => message.to_owned(),
     }
 }
 
-/// The known name that looks most like `name`, if any looks like it at all.
-fn nearest<'n>(name: &str, known: impl IntoIterator<Item = &'n str>) -> Option<String> {
-    // 0.7 is the confidence at which clap makes suggestions for options: the same user sees both.
-    let scored = known.into_iter().map(|candidate| (strsim::jaro(name, candidate), candidate));
-    let best = scored.filter(|(score, _)| *score > 0.7).max_by(|one, other| one.0.total_cmp(&other.0));
-    best.map(|(_, candidate)| candidate.to_owned())
+/// For a section in the wrong number of brackets, says how to write its header.
+fn with_brackets(problem: Problem, steps: &[Step]) -> Problem {
+    let Problem::WrongType { message } = problem else { return problem };
+    let corrected = match (message.as_str(), steps) {
+        ("invalid type: table, expected an array (in brackets)", [Step::Key(section)]) => {
+            Some(format!("this section can be repeated; write [[{section}]] instead of [{section}]"))
+        }
+        ("invalid type: array, expected a table", [Step::Key(section), Step::Index(_)]) => {
+            Some(format!("this section cannot be repeated; write [{section}] instead of [[{section}]]"))
+        }
+        _ => None,
+    };
+    Problem::WrongType { message: corrected.unwrap_or(message) }
 }
 
-/// serde's complaint in the words of the file's author.
+/// The problem behind an error of serde, in TOML's terms instead of Rust's.
 fn describe(error: &toml::de::Error) -> Problem {
     let message = error.message();
     if let Some(rest) = message.strip_prefix("unknown field `") {
         let mut names = rest.split('`').step_by(2);
         let name = names.next().unwrap_or_default();
+        if name == TOP_LEVEL_KEY {
+            return Problem::TopLevelKey;
+        }
         let known: Vec<&str> = names.filter(|name| !name.is_empty()).collect();
         return Problem::UnknownKey { nearest: nearest(name, known.iter().copied()), known: known.join(", ") };
     }
-    let message = without_value(message)
-        .replace("unknown variant", "unknown word")
-        .replace("a sequence", "an array")
-        .replace("invalid type: sequence", "invalid type: array")
-        .replace("invalid type: map", "invalid type: table")
-        .replace("expected i64", "expected an integer (no quotes, no unit)");
-    Problem::WrongType { message }
+    if let Some(rest) = message.strip_prefix("unknown variant ") {
+        let message = rest.replace(", expected ", "; write ").replace('`', "\"");
+        return Problem::WrongType { message: format!("unknown word {message}") };
+    }
+    let message = match message {
+        // toml deserializes a date as a table with one field.
+        "expected field with custom name" | "datetime key not found" => {
+            "expected a date, such as 2027-01-31".to_owned()
+        }
+        "wanted string or table" => "expected a string".to_owned(),
+        // A number beyond 64 bits.
+        _ if message.ends_with("expected i64") && message.contains(": integer `") => {
+            "out of bounds; write a smaller number".to_owned()
+        }
+        _ if message.starts_with("wanted exactly 1 element") => "expected a string".to_owned(),
+        _ => without_value(message)
+            .replace("a sequence", "an array")
+            .replace("invalid type: sequence", "invalid type: array")
+            .replace("invalid type: map", "invalid type: table")
+            .replace("invalid type: floating point", "invalid type: float")
+            .replace("expected i64", "expected an integer (no quotes, no unit)")
+            .replace("expected a boolean", "expected true or false (no quotes)")
+            .replace("expected a TOML datetime", "expected a date (no quotes), such as 2027-01-31"),
+    };
+    let hint = match message.rsplit(", ").next() {
+        Some("expected a string") => " (in quotes)",
+        Some("expected an array") => " (in brackets)",
+        _ => "",
+    };
+    Problem::WrongType { message: message + hint }
 }
 
-/// The message without the value of the wrong type: that stands in the file, and it may be a secret.
+/// The message without the value of the wrong type, which may be a secret.
 fn without_value(message: &str) -> String {
     let Some(rest) = message.strip_prefix("invalid type: ") else { return message.to_owned() };
     let Some(expected) = rest.rfind(", expected ") else { return message.to_owned() };
@@ -392,12 +271,12 @@ fn without_value(message: &str) -> String {
     format!("invalid type: {kind}{expected}")
 }
 
-/// The line of a byte, from 1.
+/// The line of the byte at `offset`, from 1.
 fn line_at(text: &str, offset: usize) -> usize {
     text.bytes().take(offset).filter(|byte| *byte == b'\n').count() + 1
 }
 
-/// One step down a document.
+/// A step from a value to a value in it.
 #[derive(Clone)]
 enum Step {
     Key(String),
@@ -412,8 +291,8 @@ fn key_text(steps: &[Step]) -> String {
     })
 }
 
-/// The way to the innermost entry at `span`. A table under a header spans the header alone, so containment says nothing about
-/// its children: every entry is looked at.
+/// The steps to the innermost entry at `span`. Looks at every entry: a table under a header has the span of the header, which
+/// does not contain the spans of its entries.
 fn locate(root: &DeTable<'_>, span: &Range<usize>) -> Vec<Step> {
     let mut search = Search { span, steps: Vec::new(), found: Vec::new(), width: usize::MAX };
     search.table(root);
@@ -452,8 +331,8 @@ impl Search<'_> {
         }
     }
 
-    /// Takes the current steps for the answer if `span` lies within `candidate`, and no narrower one was seen. Of two equally
-    /// wide the later is the inner: an array of tables spans the header of its first.
+    /// Keeps the current steps if `candidate` contains `span` and is the narrowest so far. Of two equal spans, the later is the
+    /// inner one: an array of tables has the span of its first header.
     fn offer(&mut self, candidate: &Range<usize>) {
         let contains = candidate.start <= self.span.start && self.span.end <= candidate.end;
         if contains && candidate.len() <= self.width {
@@ -463,7 +342,7 @@ impl Search<'_> {
     }
 }
 
-/// Removes the entry at `steps`. Says whether there was one.
+/// Removes the entry at `steps`. Returns whether there was one.
 fn remove(table: &mut DeTable<'_>, steps: &[Step]) -> bool {
     let Some((Step::Key(key), rest)) = steps.split_first() else { return false };
     if rest.is_empty() {

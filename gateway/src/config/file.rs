@@ -1,6 +1,7 @@
-//! Files that the configuration names: bounded reads, and PEM and X.509 as every section needs them.
+//! Files that the configuration names: bounded reads, versions, PEM and X.509, dates.
 //!
-//! Owns the bounds on what is read, and what tells one version of a file from the next. Interprets nothing beyond names and dates.
+//! Owns the bounds of these reads, and how two versions of a file are told apart. Must not judge what a file says: the sections
+//! do.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -9,35 +10,35 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, UnixTime};
+use rustls_pki_types::pem::{self, PemObject};
+use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime};
 use time::{Date, OffsetDateTime};
-use x509_parser::prelude::{ASN1Time, FromDer, X509Certificate};
+use x509_parser::prelude::{ASN1Time, FromDer, X509Certificate, X509Error};
 use zeroize::Zeroizing;
 
 use super::error::Problem;
 
-/// Most bytes of a configuration, certificate or key file. Mozilla's whole root list is about 250 KiB of PEM.
+/// The most bytes of a configuration, certificate or key file. The whole root list of Mozilla has about 250 KiB of PEM.
 pub(super) const MAXIMUM_FILE_BYTES: u64 = 4 * 1024 * 1024;
 
-/// Most bytes of a revocation list: the largest in public use are some ten megabytes.
+/// The most bytes of a revocation list. The largest in public use have some ten megabytes.
 pub(super) const MAXIMUM_REVOCATION_LIST_BYTES: u64 = 64 * 1024 * 1024;
 
-/// What tells one version of a file from the next. A file that is written in place changes its times, one that is moved into its
-/// place its inode, and one behind a symbolic link that is turned elsewhere its inode or device.
+/// The version of a file. A write in place changes the times, a rename onto the path changes the inode, and a symbolic link that
+/// is changed leads to another inode or device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FileVersion {
     device: u64,
     inode: u64,
     bytes: u64,
-    /// Seconds and nanoseconds since 1970, as are those of `changed`.
+    /// Seconds since 1970, and nanoseconds; the same for `changed`.
     modified: (i64, i64),
-    /// Of the inode: nobody can set it back.
+    /// The time of the inode, which no program can set back.
     changed: (i64, i64),
 }
 
 impl FileVersion {
-    /// The version that stands at `path`, symbolic links followed; `None` where none can be looked at.
+    /// The version of the file at `path`, behind symbolic links; `None` if it cannot be read by stat(2).
     pub fn at(path: &Path) -> Option<Self> {
         let metadata = fs::metadata(path).ok()?;
         Some(Self {
@@ -50,19 +51,19 @@ impl FileVersion {
     }
 }
 
-/// Files by path, each with the version that stood there before it was read: what has changed since then differs from it.
+/// Files by path, each with its version before it was read. A file that changes later has another version.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FileVersions(BTreeMap<PathBuf, Option<FileVersion>>);
 
 impl FileVersions {
-    /// Looks at `path`, unless it was looked at before.
+    /// Adds the file at `path` with its current version, unless it was added before.
     pub fn note(&mut self, path: &Path) {
         if !self.0.contains_key(path) {
             self.0.insert(path.to_owned(), FileVersion::at(path));
         }
     }
 
-    /// Looks at all of the files anew.
+    /// The same files with their current versions.
     #[must_use]
     pub fn look(&self) -> Self {
         Self(self.0.keys().map(|path| (path.clone(), FileVersion::at(path))).collect())
@@ -77,14 +78,14 @@ impl FileVersions {
         self
     }
 
-    /// Those of the files that are among `others` too.
+    /// The files that are also among `others`.
     #[must_use]
     pub fn only(mut self, others: &Self) -> Self {
         self.0.retain(|path, _| others.0.contains_key(path));
         self
     }
 
-    /// The files of `later` that are not as they are here, in the order of their paths; with each whether it is there.
+    /// The files of `later` that have another version here or none, in the order of the paths, each with whether it exists.
     pub fn changes<'v>(&'v self, later: &'v Self) -> impl Iterator<Item = (&'v Path, bool)> {
         let changed = later.0.iter().filter(|(path, version)| self.0.get(*path) != Some(version));
         changed.map(|(path, version)| (path.as_path(), version.is_some()))
@@ -100,7 +101,7 @@ impl FromIterator<(PathBuf, Option<FileVersion>)> for FileVersions {
 
 #[cfg(test)]
 impl FileVersion {
-    /// Some version, different for every number.
+    /// A version, different for each number.
     pub(crate) fn some(number: u64) -> Self {
         Self { device: 1, inode: number, bytes: 1, modified: (0, 0), changed: (0, 0) }
     }
@@ -109,19 +110,19 @@ impl FileVersion {
 /// Reads a whole file of at most `maximum` bytes.
 ///
 /// # Errors
-/// Whatever the system says, and [`io::ErrorKind::FileTooLarge`] for a larger file.
+/// The error of the system, and [`io::ErrorKind::FileTooLarge`] for a larger file.
 pub(super) fn read(path: &Path, maximum: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     read_into(&mut bytes, path, maximum)?;
     Ok(bytes)
 }
 
-/// Reads a file that holds a secret, into memory that is wiped when dropped.
+/// Reads a file with a secret, into memory that is wiped when it is dropped.
 ///
 /// # Errors
 /// As [`read`].
 pub(super) fn read_secret(path: &Path, maximum: usize) -> io::Result<Zeroizing<Vec<u8>>> {
-    // Room for all of it from the start: memory that a growing vector leaves behind is not wiped.
+    // Allocates once: a vector that grows does not wipe the memory that it leaves.
     let mut bytes = Zeroizing::new(Vec::with_capacity(maximum + 1));
     read_into(&mut bytes, path, maximum as u64)?;
     Ok(bytes)
@@ -137,8 +138,8 @@ fn read_into(bytes: &mut Vec<u8>, path: &Path, maximum: u64) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether every user of this host can read the file. The group is the operator's business: 0640 is how a service account
-/// gets at a file of root's.
+/// Whether every user of this host can read the file. Access by the group is fine: a service reads a file of root through mode
+/// 0640.
 pub(super) fn readable_by_others(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & 0o004 != 0)
 }
@@ -151,13 +152,13 @@ pub(super) fn read_named(path: &Path, maximum: u64) -> Result<Vec<u8>, Problem> 
     read(path, maximum).map_err(|source| Problem::File { path: path.to_owned(), source })
 }
 
-/// The certificates of a PEM file, in its order; never none.
+/// The certificates of a PEM file, in their order; at least one.
 ///
 /// # Errors
 /// [`Problem::Pem`], [`Problem::NoCertificate`], [`Problem::Certificate`].
 pub(super) fn certificates(pem: &[u8], path: &Path) -> Result<Vec<CertificateDer<'static>>, Problem> {
     let sections: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
-    let certificates = sections.map_err(|error| Problem::Pem { path: path.to_owned(), reason: error.to_string() })?;
+    let certificates = sections.map_err(|error| Problem::Pem { path: path.to_owned(), reason: damage(&error) })?;
     if certificates.is_empty() {
         return Err(Problem::NoCertificate { path: path.to_owned() });
     }
@@ -165,6 +166,16 @@ pub(super) fn certificates(pem: &[u8], path: &Path) -> Result<Vec<CertificateDer
         parse(certificate, index, path)?;
     }
     Ok(certificates)
+}
+
+/// What is damaged in a PEM file. The messages of the parser print bytes and names of types.
+pub(super) fn damage(error: &pem::Error) -> &'static str {
+    match error {
+        pem::Error::MissingSectionEnd { .. } => "a section has no -----END line",
+        pem::Error::IllegalSectionStart { .. } => "a -----BEGIN line is not complete",
+        pem::Error::Base64Decode(_) => "a section is not Base64",
+        _ => "it is not PEM",
+    }
 }
 
 /// Parses the certificate at `index` of a file.
@@ -179,9 +190,28 @@ pub(super) fn parse<'c>(
     let fail = |reason: String| Problem::Certificate { path: PathBuf::from(path), number: index + 1, reason };
     match X509Certificate::from_der(certificate) {
         Ok(([], parsed)) => Ok(parsed),
-        Ok(_) => Err(fail("bytes after its end".to_owned())),
-        Err(error) => Err(fail(error.to_string())),
+        Ok(_) => Err(fail("other bytes follow its end".to_owned())),
+        Err(error) => Err(fail(match X509Error::from(error) {
+            X509Error::Generic | X509Error::Der(_) | X509Error::NomError(_) => "it is damaged, or not X.509".to_owned(),
+            error => error.to_string(),
+        })),
     }
+}
+
+/// The certificate at `index` of a file as a trust anchor.
+///
+/// # Errors
+/// [`Problem::Certificate`].
+pub(super) fn trust_anchor<'c>(
+    certificate: &'c CertificateDer<'_>,
+    index: usize,
+    path: &Path,
+) -> Result<TrustAnchor<'c>, Problem> {
+    webpki::anchor_from_trusted_cert(certificate).map_err(|_| Problem::Certificate {
+        path: path.to_owned(),
+        number: index + 1,
+        reason: "webpki does not support it as a trust anchor".to_owned(),
+    })
 }
 
 /// The day of an X.509 time, in UTC. Its text is YYYY-MM-DD.

@@ -8,13 +8,14 @@ use std::path::PathBuf;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::Listen;
-use super::document::{self, Report};
+use super::bound::Bound;
+use super::document;
 use super::error::Problem;
 use super::length;
-use super::limits::Bound;
+use super::listen::Listen;
 use super::provider::RawProvider;
 use super::ranges::{self, ProviderRanges, RawRangeFiles, RawRanges};
+use super::report::Report;
 use hookgate_filter::{Action, Attach, Destination, Limits, Mode, Policy, RangeSet, Rate, SynLimits};
 
 /// The directory of pinned filters, on the bpffs that systemd mounts.
@@ -38,7 +39,7 @@ const BUCKETS: Bound = Bound::new(1, 10_000_000, "");
 const PER_SECOND: Bound = Bound::new(1, 15_000_000, "");
 
 const WRITE_INTERFACES: &str =
-    "interfaces = [\"eth0\"]: the interfaces on which requests arrive (`ip link` lists them)";
+    "interfaces = [\"eth0\"] (the interfaces on which requests arrive; `ip link` lists them)";
 const WRITE_RATE: &str = "per_second = 100: the SYNs per second of one source";
 const WRITE_SOURCES: &str = "source_ranges = [\"192.0.2.0/24\"] or source_range_files: without ranges, filter.mode = \"enforce\" drops every packet of \
      this provider; source_ranges = [\"0.0.0.0/0\", \"::/0\"] lets packets from every address in";
@@ -219,7 +220,7 @@ fn sets(fields: &RawFilter, mode: Mode, context: &Context<'_>, report: &mut Repo
     ];
     for (raw, ranges) in context.providers.iter().zip(context.ranges) {
         if ranges.prefixes.is_empty() && mode == Mode::Enforce {
-            report.missing_all(
+            report.missing_one_of(
                 raw,
                 "source_ranges",
                 &["source_range_files"],

@@ -1,87 +1,47 @@
-//! What a configuration comes to, in short, so that a reload can say what it changed.
+//! The inventory of a configuration: a list of its settings and of the contents of its files, so that a reload can log what it
+//! changed.
 //!
-//! Owns the list of what there is (every setting of the file, and what stands behind the files that it names), and the difference
-//! of two such lists in words. Pure: reads no file and no clock. No secret gets in: of a secret it keeps a number that tells it
-//! from another one within this process, and no text.
+//! Owns the list and the words about the difference of two lists. Must not read a file or a clock, and must not hold a secret:
+//! see `entry`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::hash::{BuildHasher as _, Hash, RandomState};
-use std::sync::LazyLock;
 
 use data_encoding::HEXLOWER;
 use toml::de::{DeTable, DeValue};
 
-use super::{Config, ServerCertificate, file};
-use hookgate_core::identity::{Profile, trust_anchor_label};
+use super::certificate::ServerCertificate;
+use super::entry::{Entry, FoundEntry, Kind};
+use super::file;
+use hookgate_core::identity::{Profile, Provider, trust_anchor_label};
+use hookgate_core::ranges::Sources;
+use hookgate_core::route::Route;
+use hookgate_filter::RangeSet;
 
-/// Most characters of a value that are shown.
+/// The most characters of a value that are shown.
 const MAXIMUM_SHOWN_CHARACTERS: usize = 120;
 
 /// The keys whose values are secrets.
 const SECRET_KEYS: [&str; 1] = ["unsafe_value"];
 
-/// What is fixed until a restart: a reload reads it and goes on with what was there at the start.
+/// What only a restart changes: a reload keeps the values of the start.
 const FIXED: [&str; 5] =
     ["listen.", "metrics.", "limits.chain_cache_entries", "limits.chain_cache_ttl_s", "limits.replay_entries"];
 
-/// Makes the numbers that contents are compared by, with keys that this process alone has.
-static STATE: LazyLock<RandomState> = LazyLock::new(RandomState::new);
-
-/// What one item is: a text for people, and a number for what the text leaves out.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fact {
-    kind: Kind,
-    shown: String,
-    tag: u64,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    /// A key of the file: without it there is a default.
-    Setting,
-    /// What stands behind a file: without it there is nothing.
-    Content,
-}
-
-impl Fact {
-    /// A fact that is shown as `shown`, and changes with `content`.
-    pub(super) fn new(shown: impl Into<String>, content: &(impl Hash + ?Sized)) -> Self {
-        Self { kind: Kind::Content, shown: shown.into(), tag: STATE.hash_one(content) }
-    }
-
-    /// A fact that is not shown; `tag` makes the number by which it is compared.
-    pub(super) fn hidden(tag: impl FnOnce(&RandomState) -> u64) -> Self {
-        Self { kind: Kind::Content, shown: String::new(), tag: tag(&STATE) }
-    }
-}
-
-/// A fact that was found while a value of the file was read.
-#[derive(Clone, Debug)]
-pub(super) struct Note {
-    /// The array of tables that the value stands in, and the place in it.
-    pub(super) section: String,
-    pub(super) index: usize,
-    /// What it is about.
-    pub(super) item: String,
-    /// What it is.
-    pub(super) fact: Fact,
-}
-
-/// Whom items belong to: an element of an array of tables, by its name, or a section.
+/// The owner of an entry: an element of an array of tables, by its name, or a section.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Owner {
-    /// `[limits]`; empty for what stands above all sections.
+    /// `[limits]`, for example; empty for the keys above all sections.
     Section(String),
-    /// `provider pagerduty`
+    /// `provider pagerduty`, for example.
     Element(String),
 }
 
-/// All that there is, by owner and item.
+/// The entries, by owner and item.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Inventory(BTreeMap<Owner, BTreeMap<String, Fact>>);
+pub struct Inventory(BTreeMap<Owner, BTreeMap<String, Entry>>);
 
-/// One difference; written as one line.
+/// A difference, as one line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change(String);
 
@@ -91,51 +51,64 @@ impl fmt::Display for Change {
     }
 }
 
+/// What the sections of a document were parsed into. Elements of arrays of tables are in the order of the file.
+pub(super) struct Parsed<'c> {
+    pub(super) certificates: &'c [ServerCertificate],
+    pub(super) providers: &'c [Provider],
+    /// By provider.
+    pub(super) sources: &'c [Sources],
+    /// By provider: the number of its ranges as written.
+    pub(super) range_counts: &'c [usize],
+    pub(super) routes: &'c [Route],
+    /// The range sets of `[filter]` and of the providers.
+    pub(super) filter_sets: &'c [RangeSet],
+}
+
 impl Inventory {
-    /// The inventory of `config`, which `root` was understood as, with `range_counts` ranges written for each provider.
-    pub(super) fn new(root: &DeTable<'_>, config: &Config, range_counts: &[usize], notes: &[Note]) -> Self {
-        let names = Names::new(root, config);
+    /// The inventory of the document `root`, which was parsed into `parsed`. `found` was found on the way.
+    pub(super) fn new(root: &DeTable<'_>, parsed: &Parsed<'_>, found: &[FoundEntry]) -> Self {
+        let names = Names::new(root, parsed);
         let mut inventory = Self::default();
         inventory.settings(root, &names);
-        for (index, certificate) in config.certificates.iter().enumerate() {
-            if let Some(fact) = certificate_fact(certificate) {
-                inventory.add(names.owner("certificate", index), String::new(), fact);
+        for (index, certificate) in parsed.certificates.iter().enumerate() {
+            if let Some(entry) = certificate_entry(certificate) {
+                inventory.add(names.owner("certificate", index), String::new(), entry);
             }
         }
-        for (index, provider) in config.providers.iter().enumerate() {
+        for (index, provider) in parsed.providers.iter().enumerate() {
             let owner = names.owner("provider", index);
             for profile in &provider.profiles {
-                // Where there is but one, its name says nothing.
+                // The name of a single profile is omitted.
                 let suffix =
                     if provider.profiles.len() > 1 { format!(" (profile {})", profile.name) } else { String::new() };
                 inventory.profile(&owner, profile, &suffix);
             }
-            if let (Some(count), Some(sources)) = (range_counts.get(index), config.sources.get(index)) {
+            if let (Some(count), Some(sources)) = (parsed.range_counts.get(index), parsed.sources.get(index)) {
                 let content = format!("{:?}", sources.ranges);
-                inventory.add(owner, "ranges".to_owned(), Fact::new(format!("{count} prefixes"), &content));
+                inventory.add(owner, "ranges".to_owned(), Entry::new(format!("{count} prefixes"), &content));
             }
         }
-        for set in &config.filter.policy.sets {
-            // Those of providers are told as such.
-            if !config.providers.iter().any(|provider| *provider.name == *set.name) {
-                let fact = Fact::new(format!("{} prefixes", set.prefixes.len()), &format!("{:?}", set.prefixes));
-                inventory.add(Owner::Section("filter".to_owned()), format!("ranges of {}", set.name), fact);
+        for set in parsed.filter_sets {
+            // The sets of providers are listed with the providers.
+            if !parsed.providers.iter().any(|provider| *provider.name == *set.name) {
+                let entry = Entry::new(format!("{} prefixes", set.prefixes.len()), &format!("{:?}", set.prefixes));
+                inventory.add(Owner::Section("filter".to_owned()), format!("ranges of {}", set.name), entry);
             }
         }
-        for Note { section, index, item, fact } in notes {
-            inventory.add(names.owner(section, *index), item.clone(), fact.clone());
+        for FoundEntry { section, index, item, entry } in found {
+            inventory.add(names.owner(section, *index), item.clone(), entry.clone());
         }
         inventory
     }
 
-    /// Of two facts about one item the first stays, and the number of the other is mixed in.
-    fn add(&mut self, owner: Owner, item: String, fact: Fact) {
+    /// Adds an entry. Of two entries about one item, the first is shown, and a change of either is a change.
+    fn add(&mut self, owner: Owner, item: String, entry: Entry) {
         let items = self.0.entry(owner).or_default();
         match items.get_mut(&item) {
-            Some(known) if *known == fact => {}
-            Some(known) => known.tag = STATE.hash_one((known.tag, fact.tag)),
+            Some(known) if *known == entry => {}
+            Some(known) => known.merge(&entry),
             None => {
-                items.insert(item, fact);
+                items.insert(item, entry);
             }
         }
     }
@@ -157,7 +130,7 @@ impl Inventory {
         }
     }
 
-    /// The settings of a table, those of tables in it under a longer name.
+    /// Adds the settings of a table, and of the tables in it with a prefix.
     fn table(&mut self, owner: &Owner, prefix: &str, table: &DeTable<'_>) {
         for (key, value) in table {
             let item = format!("{prefix}{}", key.get_ref());
@@ -171,40 +144,40 @@ impl Inventory {
 
     fn profile(&mut self, owner: &Owner, profile: &Profile, suffix: &str) {
         for (anchor, not_after) in profile.trust_anchors.iter().zip(&profile.trust_anchors_not_after) {
-            let fact = Fact::new(format!("until {}", file::day_of(*not_after)), not_after);
-            self.add(owner.clone(), format!("trust anchor {}{suffix}", trust_anchor_label(anchor)), fact);
+            let entry = Entry::new(format!("until {}", file::day_of(*not_after)), not_after);
+            self.add(owner.clone(), format!("trust anchor {}{suffix}", trust_anchor_label(anchor)), entry);
         }
-        // The newest of an issuer comes first, and is the one in use.
+        // The newest list of an issuer comes first, and is in use.
         for list in profile.revocation.iter().flat_map(|lists| lists.lists()) {
             let number = list.number().map(|number| format!("number {number}, ")).unwrap_or_default();
             let (this_update, next_update) = (list.this_update().as_secs(), list.next_update().as_secs());
             let shown = format!("{number}next update {}", file::day_of(next_update));
-            let fact = Fact::new(shown, &(list.number(), this_update, next_update));
-            self.add(owner.clone(), format!("revocation list of {}{suffix}", list.issuer()), fact);
+            let entry = Entry::new(shown, &(list.number(), this_update, next_update));
+            self.add(owner.clone(), format!("revocation list of {}{suffix}", list.issuer()), entry);
         }
     }
 }
 
-/// What the elements of arrays of tables are called.
+/// The names of the elements of arrays of tables.
 struct Names(BTreeMap<(String, usize), String>);
 
 impl Names {
-    fn new(root: &DeTable<'_>, config: &Config) -> Self {
+    fn new(root: &DeTable<'_>, parsed: &Parsed<'_>) -> Self {
         let mut names = BTreeMap::new();
         for (section, value) in root {
             let DeValue::Array(elements) = value.get_ref() else { continue };
             let mut taken: BTreeMap<String, usize> = BTreeMap::new();
             for (index, element) in elements.iter().enumerate() {
                 let name = match section.get_ref().as_ref() {
-                    "certificate" => config.certificates.get(index).map(certificate_name),
-                    "route" => config.routes.get(index).map(|route| format!("\"{}\"", route.name)),
+                    "certificate" => parsed.certificates.get(index).map(certificate_name),
+                    "route" => parsed.routes.get(index).map(|route| format!("\"{}\"", route.name)),
                     _ => own_name(element.get_ref()),
                 };
                 let name = name.unwrap_or_else(|| (index + 1).to_string());
                 let text = format!("{} {name}", section.get_ref().replace('_', " "));
                 let count = taken.entry(text.clone()).or_insert(0);
                 *count += 1;
-                // Two certificates may well be for one name, of different kinds of key.
+                // Two certificates can have the same name, with keys of different types.
                 let text = if *count > 1 { format!("{text} ({count})") } else { text };
                 names.insert((section.get_ref().to_string(), index), text);
             }
@@ -230,20 +203,19 @@ fn certificate_name(certificate: &ServerCertificate) -> String {
     certificate.names.first().cloned().unwrap_or_else(|| certificate.chain_path.display().to_string())
 }
 
-fn certificate_fact(certificate: &ServerCertificate) -> Option<Fact> {
+fn certificate_entry(certificate: &ServerCertificate) -> Option<Entry> {
     let parsed = file::parse(certificate.chain.first()?, 0, &certificate.chain_path).ok()?;
     let (serial, until) = (HEXLOWER.encode(parsed.raw_serial()), file::day(parsed.validity().not_after));
-    Some(Fact::new(format!("serial {serial} until {until}"), &certificate.chain))
+    Some(Entry::new(format!("serial {serial} until {until}"), &certificate.chain))
 }
 
-/// A value as it would be written, its secrets left out and its end too where it is long.
-fn setting(value: &DeValue<'_>) -> Fact {
+/// A value as TOML, without secrets, and cut if it is long.
+fn setting(value: &DeValue<'_>) -> Entry {
     let text = written(value);
-    let fact = match text.char_indices().nth(MAXIMUM_SHOWN_CHARACTERS) {
-        Some((end, _)) => Fact::new(format!("{}…", &text[..end]), &text),
-        None => Fact::new(text.clone(), &text),
-    };
-    Fact { kind: Kind::Setting, ..fact }
+    match text.char_indices().nth(MAXIMUM_SHOWN_CHARACTERS) {
+        Some((end, _)) => Entry::setting(format!("{}…", &text[..end]), &text),
+        None => Entry::setting(text.clone(), &text),
+    }
 }
 
 fn written(value: &DeValue<'_>) -> String {
@@ -270,7 +242,7 @@ fn written(value: &DeValue<'_>) -> String {
     }
 }
 
-/// What is different in `new`, one line each, in the order of owners and items.
+/// The differences of `new` from `old`, in the order of owners and items.
 pub fn difference(old: &Inventory, new: &Inventory) -> Vec<Change> {
     let nothing = BTreeMap::new();
     let mut changes = Vec::new();
@@ -285,7 +257,7 @@ pub fn difference(old: &Inventory, new: &Inventory) -> Vec<Change> {
     changes
 }
 
-fn items(owner: &Owner, old: &BTreeMap<String, Fact>, new: &BTreeMap<String, Fact>, changes: &mut Vec<Change>) {
+fn items(owner: &Owner, old: &BTreeMap<String, Entry>, new: &BTreeMap<String, Entry>, changes: &mut Vec<Change>) {
     let names: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
     for item in names {
         let what = match (old.get(item), new.get(item)) {
@@ -308,7 +280,7 @@ fn items(owner: &Owner, old: &BTreeMap<String, Fact>, new: &BTreeMap<String, Fac
             Owner::Element(name) => format!("{name}: {item}"),
         };
         let fixed = FIXED.iter().any(|fixed| subject.starts_with(fixed));
-        let suffix = if fixed { " (takes a restart)" } else { "" };
+        let suffix = if fixed { " (needs a restart)" } else { "" };
         changes.push(Change(format!("{subject}{what}{suffix}")));
     }
 }

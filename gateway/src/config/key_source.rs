@@ -11,16 +11,15 @@ use rustls_pki_types::CertificateDer;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::document::{Report, unknown};
-use super::error::Problem;
+use super::bound::Bound;
+use super::entry::Entry;
+use super::error::{Problem, ProofProblem};
 use super::file::{self, MAXIMUM_FILE_BYTES};
-use super::inventory::Fact;
 use super::key_url::KeyUrl;
 use super::length;
-use super::limits::Bound;
-use super::profile;
-use super::proof::ProofProblem;
-use super::warning::Caution;
+use super::name;
+use super::report::Report;
+use super::warning::WarningKind;
 use hookgate_core::auth::token::GOOGLE_KEYS_URL;
 use hookgate_core::auth::{KeySet, KeySourceId};
 
@@ -143,7 +142,7 @@ impl<'r> KeySources<'r> {
         let mut written: Vec<Written<'_>> = Vec::new();
         for raw in length::first(raw, MAXIMUM_SOURCES, report) {
             let name = match &raw.get_ref().name {
-                Some(text) => profile::name(text, report),
+                Some(text) => name::parse(text, report),
                 None => {
                     report.missing(raw, "name", WRITE_NAME);
                     None
@@ -172,7 +171,7 @@ impl<'r> KeySources<'r> {
         // If a source has no valid name, the token may mean that one, so nothing is reported.
         if self.written.iter().all(|source| source.name.is_some()) {
             let names = self.written.iter().filter_map(|source| source.name.as_deref()).chain([GOOGLE]);
-            report.error(name, unknown("key source", name.get_ref(), "there are", names));
+            report.error(name, Problem::unknown("key source", name.get_ref(), "there are", names));
         }
         None
     }
@@ -195,7 +194,7 @@ impl<'r> KeySources<'r> {
         for Written { raw, name, origin, used } in self.written {
             let (Some(name), Some(origin)) = (name, origin) else { continue };
             if !used {
-                report.warn(raw, Caution::UnusedKeySource { name: name.to_string() });
+                report.warn(raw, WarningKind::UnusedKeySource { name: name.to_string() });
             }
             sources.push(KeySource { name, origin });
         }
@@ -230,7 +229,7 @@ fn origin(raw: &Spanned<RawKeySource>, report: &mut Report<'_>) -> Option<KeyOri
             None
         }
         (None, None) => {
-            report.missing_all(raw, "url", &["file"], Problem::Missing { write: WRITE_URL });
+            report.missing_one_of(raw, "url", &["file"], Problem::Missing { write: WRITE_URL });
             None
         }
     }
@@ -247,7 +246,7 @@ fn fetched(fields: &RawKeySource, url: &Spanned<String>, report: &mut Report<'_>
     let roots = fields.ca_file.as_ref().map(|text| {
         let path = report.resolve(text.get_ref());
         let roots = roots(&path).map_err(|problem| report.error(text, problem)).ok()?;
-        report.note(text, "roots".to_owned(), Fact::new(format!("{} certificates", roots.len()), &roots));
+        report.add_entry(text, "roots".to_owned(), Entry::new(format!("{} certificates", roots.len()), &roots));
         Some(roots)
     });
     let parsed = KeyUrl::parse(url.get_ref()).map_err(|error| report.error(url, ProofProblem::from(error).into())).ok();
@@ -257,11 +256,7 @@ fn fetched(fields: &RawKeySource, url: &Spanned<String>, report: &mut Report<'_>
 fn roots(path: &Path) -> Result<Vec<CertificateDer<'static>>, Problem> {
     let certificates = file::certificates(&file::read_named(path, MAXIMUM_FILE_BYTES)?, path)?;
     for (index, certificate) in certificates.iter().enumerate() {
-        webpki::anchor_from_trusted_cert(certificate).map_err(|error| Problem::Certificate {
-            path: path.to_owned(),
-            number: index + 1,
-            reason: error.to_string(),
-        })?;
+        file::trust_anchor(certificate, index, path)?;
     }
     Ok(certificates)
 }
@@ -270,13 +265,13 @@ fn key_file(text: &Spanned<String>, report: &mut Report<'_>) -> Option<Arc<KeySe
     let path = report.resolve(text.get_ref());
     let set = file::read_named(&path, MAXIMUM_KEY_FILE_BYTES).and_then(|document| {
         let set = KeySet::parse(&document).map_err(|error| ProofProblem::KeySet { path: path.clone(), error })?;
-        let fact = Fact::new(format!("{} keys", set.usable_keys()), &document);
-        Ok((set, fact))
+        let entry = Entry::new(format!("{} keys", set.usable_keys()), &document);
+        Ok((set, entry))
     });
-    let (set, fact) = set.map_err(|problem| report.error(text, problem)).ok()?;
-    report.note(text, "keys".to_owned(), fact);
+    let (set, entry) = set.map_err(|problem| report.error(text, problem)).ok()?;
+    report.add_entry(text, "keys".to_owned(), entry);
     for reason in set.skipped() {
-        report.warn(text, Caution::KeySkipped { path: path.clone(), reason: reason.to_string() });
+        report.warn(text, WarningKind::KeySkipped { path: path.clone(), reason: reason.to_string() });
     }
     Some(Arc::new(set))
 }

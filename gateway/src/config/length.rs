@@ -1,13 +1,13 @@
-//! How many entries an array of the file may have.
+//! The lengths of arrays.
 //!
-//! Owns the report of one that is empty or too long. Must not know what the entries are, nor how many are allowed: each section does.
+//! Owns the report of an array that is empty or too long. Must not know what its entries are: each section has its own bounds.
 
 use toml::Spanned;
 
-use super::document::Report;
 use super::error::Problem;
+use super::report::Report;
 
-/// Whether `array` has 1 to `maximum` entries. If not, reports it, and for an empty one what to `write`.
+/// Whether `array` has 1 to `maximum` entries. Reports if not; about an empty array, the report says what to `write`.
 pub(super) fn is_within<T>(
     array: &Spanned<Vec<T>>,
     maximum: usize,
@@ -22,7 +22,7 @@ pub(super) fn is_within<T>(
     false
 }
 
-/// The first `maximum` tables of a section. If there are more, reports the first that is too many.
+/// The first `maximum` tables of a section. If there are more, reports the first excess table.
 pub(super) fn first<'r, T>(tables: &'r [Spanned<T>], maximum: usize, report: &mut Report<'_>) -> &'r [Spanned<T>] {
     if let Some(excess) = tables.get(maximum) {
         report.error(excess, Problem::TooMany { count: tables.len(), maximum });

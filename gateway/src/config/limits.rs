@@ -1,90 +1,45 @@
-//! `[limits]`: the bounds of the bounds.
-
-use std::time::Duration;
+//! `[limits]`: the bounds of the data plane.
+//!
+//! Owns the smallest and largest value of each. What a limit means, and its default, are in `hookgate_core::limits`.
 
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::document::Report;
+use super::bound::Bound;
 use super::error::Problem;
+use super::report::Report;
 use hookgate_core::limits::Limits;
 
-/// What a number may be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Bound {
-    /// The smallest.
-    pub(super) minimum: u64,
-    /// The greatest.
-    pub(super) maximum: u64,
-    unit: &'static str,
-}
-
-impl Bound {
-    pub(super) const fn new(minimum: u64, maximum: u64, unit: &'static str) -> Self {
-        Self { minimum, maximum, unit }
-    }
-
-    /// The number, where there is one and it is within these bounds; one that is not is reported.
-    pub(super) fn check(&self, raw: Option<&Spanned<i64>>, report: &mut Report<'_>) -> Option<u64> {
-        let raw = raw?;
-        let value = u64::try_from(*raw.get_ref()).ok();
-        let value = value.filter(|value| (self.minimum..=self.maximum).contains(value));
-        if value.is_none() {
-            let Self { minimum, maximum, unit } = *self;
-            report.error(raw, Problem::OutOfBounds { value: *raw.get_ref(), minimum, maximum, unit });
-        }
-        value
-    }
-
-    pub(super) fn count(&self, raw: Option<&Spanned<i64>>, default: usize, report: &mut Report<'_>) -> usize {
-        // Every bound fits into usize on the 64-bit hosts that we run on; elsewhere "more than you have" stays a bound.
-        self.check(raw, report).map_or(default, |value| usize::try_from(value).unwrap_or(usize::MAX))
-    }
-
-    pub(super) fn milliseconds(
-        &self,
-        raw: Option<&Spanned<i64>>,
-        default: Duration,
-        report: &mut Report<'_>,
-    ) -> Duration {
-        self.check(raw, report).map_or(default, Duration::from_millis)
-    }
-
-    pub(super) fn seconds(&self, raw: Option<&Spanned<i64>>, default: Duration, report: &mut Report<'_>) -> Duration {
-        self.check(raw, report).map_or(default, Duration::from_secs)
-    }
-}
-
-/// From the clock's own grain to an hour: a webhook that takes longer has failed.
+/// At most an hour. A webhook that takes longer has failed.
 const TIMEOUT: Bound = Bound::new(1, 3_600_000, " ms");
-/// A million sockets is what a large host can be made to hold.
+/// A large host can hold a million sockets.
 const CONNECTIONS: Bound = Bound::new(1, 1_000_000, "");
 /// hyper refuses a read buffer below 8 KiB (`http1::Builder::max_buf_size`).
 const HEAD_BYTES: Bound = Bound::new(8 * 1024, 1024 * 1024, " bytes");
-/// hyper reserves room for all of them at once (`http1::Builder::max_headers`).
+/// hyper allocates room for all of them at once (`http1::Builder::max_headers`).
 const HEADERS: Bound = Bound::new(1, 1024, "");
-/// A body is held in memory whole.
+/// A whole body is held in memory.
 const BODY_BYTES: Bound = Bound::new(1, 1024 * 1024 * 1024, " bytes");
-/// More memory than hosts at the edge have.
+/// More memory than a host has.
 const BUFFERED_BYTES: Bound = Bound::new(1, 1024 * 1024 * 1024 * 1024, " bytes");
-/// The deepest path has eleven certificates (`verify_depth` 10); the rest is room for senders that send too many.
+/// The deepest path has 11 certificates (`verify_depth` 10). The rest is for senders that send extra certificates.
 const PRESENTED_CERTIFICATES: Bound = Bound::new(1, 64, "");
-/// rustls takes no handshake message above 65,535 bytes.
+/// rustls accepts handshake messages of at most 65,535 bytes.
 const PRESENTED_BYTES: Bound = Bound::new(1024, 65_535, " bytes");
-/// A chain takes some 5 KiB.
+/// An entry takes about 5 KiB.
 const CACHE_ENTRIES: Bound = Bound::new(0, 1_000_000, "");
-/// A week: no verdict on a chain should be older.
+/// At most a week.
 const CACHE_TTL: Bound = Bound::new(1, 7 * 24 * 3600, " s");
-/// Each request takes a socket of ours and one of the handler.
+/// Each request needs two sockets, of hookgate and of the handler.
 const IN_FLIGHT: Bound = Bound::new(1, 65_536, "");
-/// Nobody waits for a handler that more are waiting for than we take connections.
+/// The largest `max_connections`: no more requests can wait.
 const WAITING: Bound = Bound::new(0, 1_000_000, "");
-/// An entry takes about 56 bytes (`auth::replay`), so this is some 560 MB.
+/// An entry takes about 56 bytes (`auth::replay`), so the maximum is about 560 MB.
 const REPLAY_ENTRIES: Bound = Bound::new(1, 10_000_000, "");
-/// As many as can be in flight.
+/// The largest `handler_max_in_flight`.
 const IDLE_CONNECTIONS: Bound = Bound::new(0, 65_536, "");
 
-/// `[limits]` as it stands in the file.
+/// `[limits]` as written.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawLimits {
@@ -111,7 +66,7 @@ pub(super) struct RawLimits {
     handler_idle_timeout_ms: Option<Spanned<i64>>,
 }
 
-/// Parses `[limits]`; what is not said, or at fault, has its default.
+/// Parses `[limits]`. A missing key has its default. Reports what is wrong, and replaces it by its default.
 pub(super) fn limits(raw: Option<&RawLimits>, report: &mut Report<'_>) -> Limits {
     let default = Limits::default();
     let Some(raw) = raw else { return default };
@@ -158,7 +113,7 @@ pub(super) fn limits(raw: Option<&RawLimits>, report: &mut Report<'_>) -> Limits
     limits
 }
 
-/// A body that could never be buffered could never be accepted.
+/// Checks that a body of the largest size can be buffered.
 fn check_bodies(raw: &RawLimits, limits: &Limits, report: &mut Report<'_>) {
     if limits.max_buffered_bytes >= limits.max_body_bytes {
         return;

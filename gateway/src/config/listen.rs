@@ -1,4 +1,6 @@
-//! `[listen]` and `[metrics]`: the addresses that we bind.
+//! `[listen]` and `[metrics]`: the addresses to bind.
+//!
+//! Owns their bounds and defaults. Binds nothing: `control` does.
 
 use std::net::SocketAddr;
 
@@ -6,16 +8,15 @@ use hookgate_io::Backend;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::document::Report;
+use super::bound::Bound;
 use super::error::Problem;
 use super::length;
-use super::limits::Bound;
-use super::{Listen, Metrics};
+use super::report::Report;
 
-/// Most addresses: each costs every worker one socket.
+/// The most addresses. Each needs a socket per worker.
 const MAXIMUM_ADDRESSES: usize = 64;
 
-/// Length of the accept queue where the file says nothing: the kernel's own cap since Linux 5.4 (`net.core.somaxconn`).
+/// The default length of the accept queue: the kernel's own maximum since Linux 5.4 (`net.core.somaxconn`).
 pub const DEFAULT_BACKLOG: u32 = 4096;
 
 const WORKERS: Bound = Bound::new(0, 1024, "");
@@ -23,7 +24,27 @@ const BACKLOG: Bound = Bound::new(1, 65_535, "");
 
 const WRITE_ADDRESSES: &str = "addresses = [\"0.0.0.0:443\", \"[::]:443\"]";
 
-/// `[listen]` as it stands in the file.
+/// `[listen]`: the addresses that accept connections, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listen {
+    /// IPv4 and IPv6 addresses, without duplicates; at least one. An IPv6 address does not accept IPv4 connections.
+    pub addresses: Vec<SocketAddr>,
+    /// The number of worker threads, at most 1,024; 0 means one per core that this process may run on.
+    pub workers: usize,
+    /// The I/O backend; `None` ("auto" in the file) takes the best that the host allows. A named backend is mandatory.
+    pub io: Option<Backend>,
+    /// The length of each listener's accept queue. The kernel limits it to `net.core.somaxconn`.
+    pub backlog: u32,
+}
+
+/// `[metrics]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Metrics {
+    /// The address that Prometheus scrapes, by plain HTTP.
+    pub listen: SocketAddr,
+}
+
+/// `[listen]` as written.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawListen {
@@ -42,14 +63,14 @@ enum RawIoBackend {
     Epoll,
 }
 
-/// `[metrics]` as it stands in the file.
+/// `[metrics]` as written.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawMetrics {
     listen: Option<Spanned<String>>,
 }
 
-/// Parses `[listen]`; `None` where it is at fault.
+/// Parses `[listen]`; `None` if it is missing, or has no addresses. Reports what is wrong.
 pub(super) fn listen(raw: Option<Spanned<RawListen>>, report: &mut Report<'_>) -> Option<Listen> {
     let Some(raw) = raw else {
         report.missing_section("listen", "a [listen] section with addresses = [\"0.0.0.0:443\", \"[::]:443\"]");
@@ -68,7 +89,7 @@ pub(super) fn listen(raw: Option<Spanned<RawListen>>, report: &mut Report<'_>) -
         return None;
     };
     let addresses = parse_addresses(addresses, report);
-    // Both are bounded far below the types' ends.
+    // Both bounds fit into the types.
     let (workers, backlog) = (usize::try_from(workers).ok()?, u32::try_from(backlog).ok()?);
     Some(Listen { addresses, workers, io, backlog })
 }
@@ -88,7 +109,7 @@ fn parse_addresses(raw: &Spanned<Vec<Spanned<String>>>, report: &mut Report<'_>)
     addresses.into_iter().map(|(address, _)| address).collect()
 }
 
-/// Parses `[metrics]`, which must not take an address of `[listen]`.
+/// Parses `[metrics]`. Its address must not be in `[listen]`.
 pub(super) fn metrics(
     raw: Option<Spanned<RawMetrics>>,
     listen: Option<&Listen>,

@@ -1,16 +1,19 @@
-//! The configuration: one TOML file, and every file that it names, parsed into types once.
+//! The configuration: one TOML file and every file that it names, parsed into types once.
 //!
-//! Owns the syntax, the defaults, the bounds, and the errors about them. Reads files, and nothing else of the outside
-//! world: no socket, and clock and environment but once, in [`Config::load`]. What it returns is complete: no later stage reads a file
-//! again, so a reload either has everything or changes nothing.
+//! Owns the syntax, defaults and bounds, and the errors about them. Reads files; must not open a socket. Reads the clock and the
+//! environment once, in [`Config::load`]. The result is complete: no later stage reads a file again, so a reload has everything
+//! or changes nothing.
 //!
-//! Each section is read into a raw struct whose values know their place in the file, and from there into its type, once. What
-//! is wrong is collected and not thrown: [`Config::parse`] has all of it, or a configuration.
+//! Each section is deserialized into a raw struct, whose values know their lines, and parsed from there into its type. Errors are
+//! collected: [`Config::parse`] returns a configuration or all errors. This file puts the parts together; each section has a file
+//! of its own.
 
 mod anchor;
+mod bound;
 mod certificate;
 mod coverage;
 mod document;
+mod entry;
 mod error;
 mod file;
 mod filter;
@@ -20,11 +23,13 @@ mod key_url;
 mod length;
 mod limits;
 mod listen;
+mod name;
 pub mod preset;
 mod profile;
 mod proof;
 mod provider;
 mod ranges;
+mod report;
 mod route;
 #[cfg(test)]
 mod tests;
@@ -32,66 +37,63 @@ mod warning;
 
 use std::env;
 use std::io;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use hookgate_core::limits::Limits;
 use hookgate_core::route::Route;
-use hookgate_io::Backend;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use rustls_pki_types::UnixTime;
 use serde::Deserialize;
 use toml::Spanned;
 
 use self::certificate::RawCertificate;
-use self::document::{Document, Report, Surroundings};
+use self::document::Document;
 use self::filter::RawFilter;
 use self::inventory::Inventory;
 use self::key_source::{KeySources, RawKeySource};
 use self::limits::RawLimits;
 use self::listen::{RawListen, RawMetrics};
 use self::provider::RawProvider;
+use self::ranges::ProviderRanges;
+use self::report::{Environment, Report};
 use self::route::RawRoute;
-use hookgate_core::auth::ProofPolicy;
 use hookgate_core::identity::Provider;
 use hookgate_core::ranges::{Ranges, Sources};
 
-pub use self::error::{ConfigError, ConfigErrors, Location, Problem};
+pub use self::certificate::ServerCertificate;
+pub use self::error::{ConfigError, ConfigErrors, Location, Problem, ProofProblem, RangeProblem};
 pub use self::file::{FileVersion, FileVersions, day_of};
 pub use self::filter::{FilterSection, PIN_DIRECTORY};
 pub use self::key_source::{FetchLimits, KeyOrigin, KeySource};
 pub use self::key_url::{KeyUrl, KeyUrlError};
-pub use self::listen::DEFAULT_BACKLOG;
-pub use self::proof::ProofProblem;
-pub use self::provider::DEFAULT_VERIFY_DEPTH;
-pub use self::ranges::RangeProblem;
-pub use self::warning::{Caution, Warning};
+pub use self::listen::{DEFAULT_BACKLOG, Listen, Metrics};
+pub use self::profile::DEFAULT_VERIFY_DEPTH;
+pub use self::proof::Proofs;
+pub use self::warning::{Warning, WarningKind};
 
-/// Everything that the operator said, complete and within bounds.
+/// The whole configuration, within its bounds.
 #[derive(Debug)]
 pub struct Config {
     /// `[listen]`
     pub listen: Listen,
-    /// `[[certificate]]`: ours. Empty only where providers and routes are too; the first is the default.
+    /// `[[certificate]]`. The first is the default. Empty only if there are no providers and no routes.
     pub certificates: Vec<ServerCertificate>,
     /// `[[provider]]`, in the order of the file: [`ProviderId`](hookgate_core::identity::ProviderId) is the index.
     pub providers: Vec<Provider>,
-    /// By [`ProviderId`](hookgate_core::identity::ProviderId): where each sends from.
+    /// By [`ProviderId`](hookgate_core::identity::ProviderId): the ranges of its addresses.
     pub sources: Vec<Sources>,
     /// `[[route]]`, in the order of the file.
     pub routes: Vec<Route>,
     /// `[limits]`
     pub limits: Limits,
-    /// What is demanded of requests beyond the certificate, and the keys for it: `proof` and `replay` of providers and routes,
-    /// `[[key_source]]`.
+    /// `proof` and `replay` of providers and routes, and `[[key_source]]`.
     pub proofs: Proofs,
     /// `[filter]`; off without the section.
     pub filter: FilterSection,
-    /// `[metrics]`; without the section there is no endpoint.
+    /// `[metrics]`; without the section, there is no endpoint.
     pub metrics: Option<Metrics>,
-    /// `reload`: when the file is read again.
+    /// `reload`: when hookgate loads the configuration again.
     pub reload: ReloadTrigger,
-    /// What stands in the file and in those that it names, in short, for the report of what a reload changed.
+    /// The settings and the contents of the files, so that a reload can log what it changed.
     pub inventory: Inventory,
 }
 
@@ -99,23 +101,23 @@ pub struct Config {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ReloadTrigger {
-    /// SIGHUP alone.
+    /// Only SIGHUP.
     #[default]
     Signal,
-    /// Also a change of the file, or of one that it names.
+    /// SIGHUP, and a change of the configuration or of a file that it names.
     Watch,
 }
 
-/// What came of reading a configuration.
+/// The result of reading a configuration.
 #[derive(Debug)]
 pub struct Reading {
-    /// The file itself and every file that it names, as far as reading got, each with the version that was read.
+    /// The configuration file and the files that it names, each with the version that was read. Incomplete if parsing stopped.
     pub files: FileVersions,
-    /// The configuration, and what it is warned of, or everything that is wrong with it.
+    /// The configuration with its warnings, or all errors.
     pub outcome: Result<(Config, Vec<Warning>), ConfigErrors>,
 }
 
-/// The whole file as it stands.
+/// The whole file as written.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct RawConfig {
@@ -139,15 +141,15 @@ struct RawConfig {
 }
 
 impl Config {
-    /// Reads the file at `path`, of at most 4 MiB, and all files that it names, and judges validity by the clock.
+    /// Reads the file at `path`, at most 4 MiB, and all files that it names. Judges validity by the clock.
     ///
     /// # Errors
-    /// Everything that is wrong with it, at once.
+    /// All errors.
     pub fn load(path: &Path) -> Result<(Self, Vec<Warning>), ConfigErrors> {
         Self::read(path).outcome
     }
 
-    /// As [`Config::load`], and tells the files that the outcome depends on.
+    /// As [`Config::load`]; also returns the files that the outcome depends on.
     pub fn read(path: &Path) -> Reading {
         let mut files = FileVersions::default();
         files.note(path);
@@ -163,51 +165,63 @@ impl Config {
             let location = Location { file: path.to_owned(), line: None, key: String::new() };
             ConfigErrors(vec![ConfigError { location, problem: Problem::Unreadable { source } }])
         })?;
-        // systemd.exec(5): where it put what LoadCredential= and its kin name.
+        // systemd.exec(5): the files of LoadCredential= and similar settings.
         let credentials = env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
-        Self::parse_in(&text, path, Surroundings { now: UnixTime::now(), credentials }, files)
+        Self::parse_in(&text, path, Environment { now: UnixTime::now(), credentials }, files)
     }
 
-    /// Parses `text`, which stands at `path`: relative paths in it are relative to the directory of `path`. Reads all files
-    /// that it names. `now` decides what has expired, which is only ever warned of. There are no credentials of the service
-    /// manager.
+    /// Parses `text`, the content of the file at `path`, and reads all files that it names. Relative paths are relative to the
+    /// directory of `path`. Warns of what has expired at `now`. There are no credentials of the service manager.
     ///
     /// # Errors
-    /// Everything that is wrong with it, at once; of errors in the syntax of TOML the first.
+    /// All errors; of syntax errors, the first.
     pub fn parse(text: &str, path: &Path, now: UnixTime) -> Result<(Self, Vec<Warning>), ConfigErrors> {
-        Self::parse_in(text, path, Surroundings { now, credentials: None }, &mut FileVersions::default())
+        Self::parse_in(text, path, Environment { now, credentials: None }, &mut FileVersions::default())
     }
 
     fn parse_in(
         text: &str,
         path: &Path,
-        surroundings: Surroundings,
+        environment: Environment,
         files: &mut FileVersions,
     ) -> Result<(Self, Vec<Warning>), ConfigErrors> {
         let document = Document::parse(text, path)?;
-        let mut report = Report::new(&document, surroundings);
-        let raw: RawConfig = document.read(&mut report);
+        let mut report = Report::new(&document, environment);
+        let raw: RawConfig = report.read();
         let raw_certificates = elements(raw.certificate.as_ref());
         let raw_providers = elements(raw.provider.as_ref());
         let raw_routes = elements(raw.route.as_ref());
         let listen = listen::listen(raw.listen, &mut report);
         let certificates = certificate::certificates(raw_certificates, &mut report);
-        let mut sources = KeySources::new(elements(raw.key_source.as_ref()), &mut report);
-        let (providers, provider_proofs, names) = provider::providers(raw_providers, &mut sources, &mut report);
-        let (routes, route_proofs) = route::routes(raw_routes, &names, &mut sources, &mut report);
-        let proofs =
-            Proofs { providers: provider_proofs, routes: route_proofs, key_sources: sources.finish(&mut report) };
+        let mut key_sources = KeySources::new(elements(raw.key_source.as_ref()), &mut report);
+        let (providers, provider_proofs, names) = provider::providers(raw_providers, &mut key_sources, &mut report);
+        let (routes, route_proofs) = route::routes(raw_routes, &names, &mut key_sources, &mut report);
+        let key_sources = key_sources.finish(&mut report);
+        let proofs = Proofs { providers: provider_proofs, routes: route_proofs, key_sources };
         let counts = [raw_certificates.len(), raw_providers.len(), raw_routes.len()];
         coverage::expect_sections(counts, &mut report);
         let limits = limits::limits(raw.limits.as_ref().map(Spanned::get_ref), &mut report);
         let metrics = listen::metrics(raw.metrics, listen.as_ref(), &mut report);
-        let ranges = ranges::of_providers(raw_providers, &mut report);
+        let ranges = provider::source_ranges(raw_providers, &mut report);
         let context = filter::Context { listen: listen.as_ref(), providers: raw_providers, ranges: &ranges };
         let filter = filter::filter(raw.filter.as_ref(), &context, &mut report);
-        let counts: Vec<usize> = ranges.iter().map(|it| it.prefixes.len()).collect();
-        let source = |it: ranges::ProviderRanges| Sources { check: it.check, ranges: Ranges::new(&it.prefixes) };
-        let sources = ranges.into_iter().map(source).collect();
-        let mut config = listen.map(|listen| Self {
+        let range_counts: Vec<usize> = ranges.iter().map(|it| it.prefixes.len()).collect();
+        let source = |it: ProviderRanges| Sources { check: it.check, ranges: Ranges::new(&it.prefixes) };
+        let sources: Vec<Sources> = ranges.into_iter().map(source).collect();
+        let parsed = inventory::Parsed {
+            certificates: &certificates,
+            providers: &providers,
+            sources: &sources,
+            range_counts: &range_counts,
+            routes: &routes,
+            filter_sets: &filter.policy.sets,
+        };
+        let inventory = Inventory::new(document.root(), &parsed, report.entries());
+        coverage::providers(&providers, raw_providers, &routes, &mut report);
+        coverage::certificates(&certificates, raw_certificates, &routes, &mut report);
+        coverage::hosts(&routes, raw_routes, &certificates, &mut report);
+        let reload = raw.reload.unwrap_or_default();
+        let config = listen.map(|listen| Self {
             listen,
             certificates,
             providers,
@@ -217,64 +231,15 @@ impl Config {
             proofs,
             filter,
             metrics,
-            reload: raw.reload.unwrap_or_default(),
-            inventory: Inventory::default(),
+            reload,
+            inventory,
         });
         *files = std::mem::take(files).with(report.files());
-        if let Some(config) = &mut config {
-            config.inventory = Inventory::new(document.root(), config, &counts, report.notes());
-            coverage::warn(config, raw_certificates, raw_providers, raw_routes, &mut report);
-        }
         report.finish(config)
     }
 }
 
-/// The elements of an array of tables; none where there is no array.
+/// The elements of an array of tables; empty without the array.
 fn elements<T>(array: Option<&Spanned<Vec<Spanned<T>>>>) -> &[Spanned<T>] {
     array.map(|array| array.get_ref().as_slice()).unwrap_or_default()
-}
-
-/// `[listen]`: where connections are accepted, and how.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Listen {
-    /// Addresses, IPv4 and IPv6; an IPv6 address never takes IPv4 connections. Never empty, no duplicates.
-    pub addresses: Vec<SocketAddr>,
-    /// Worker threads; 0 stands for one a core that this process may run on. At most 1,024.
-    pub workers: usize,
-    /// The I/O backend; `None`, "auto" in the file, takes the best that the host allows. A named backend is mandatory.
-    pub io: Option<Backend>,
-    /// Length of each listener's accept queue; the kernel caps it at `net.core.somaxconn`.
-    pub backlog: u32,
-}
-
-/// One of our certificates, with its key.
-#[derive(Debug)]
-pub struct ServerCertificate {
-    /// End entity first, then its issuers in order.
-    pub chain: Vec<CertificateDer<'static>>,
-    /// The key of the end entity; that they belong together was checked.
-    pub key: PrivateKeyDer<'static>,
-    /// The DNS names of the subjectAltName extension, lower case, `*.` kept.
-    pub names: Vec<String>,
-    /// Where the chain was read from, for messages.
-    pub chain_path: PathBuf,
-}
-
-/// What each provider and route demands of a request beyond the certificate.
-#[derive(Debug)]
-pub struct Proofs {
-    /// By [`ProviderId`](hookgate_core::identity::ProviderId): as many as there are providers.
-    pub providers: Vec<Arc<ProofPolicy>>,
-    /// By the index of [`Config::routes`]. What a route demands replaces what its providers do; `None` leaves that as it is.
-    pub routes: Vec<Option<Arc<ProofPolicy>>>,
-    /// By [`KeySourceId`](hookgate_core::auth::KeySourceId): `[[key_source]]` in the order of the file, then the built-in one, if a
-    /// token needs it.
-    pub key_sources: Vec<KeySource>,
-}
-
-/// `[metrics]`
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Metrics {
-    /// Where Prometheus scrapes; plain HTTP.
-    pub listen: SocketAddr,
 }

@@ -1,8 +1,7 @@
-//! Presets: what is known of the providers that many receivers have, compiled in.
+//! Presets: the documented profiles and proofs of well-known providers, compiled in.
 //!
-//! Owns the reading of `gateway/presets/` and the words of `hookgate providers`. A preset holds nothing that a `[[provider]]`
-//! with `proof`, `replay` and `[[provider.profile]]` tables could not say: it is data, and none of the code here knows a
-//! provider by name.
+//! Owns the parsing of `gateway/presets/` and the output of `hookgate providers`. A preset is data: a `[[provider]]` with `proof`,
+//! `replay` and `[[provider.profile]]` tables can say the same. Must not know a provider by name.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -14,14 +13,14 @@ use rustls_pki_types::UnixTime;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::document::{self, Document, Report, Surroundings};
+use super::document::{self, Document};
 use super::error::ConfigErrors;
-use super::profile::{DraftProfile, RawProfile};
+use super::profile::{self, DEFAULT_VERIFY_DEPTH, DraftProfile, RawProfile};
 use super::proof::{PresetProofs, RawClause, RawReplay};
-use super::provider::{self, DEFAULT_VERIFY_DEPTH};
+use super::report::{Environment, Report};
 use hookgate_core::identity::ExtendedKeyUsage;
 
-/// The presets: name and text, in the order in which they are listed.
+/// The presets, name and text, in the order of `hookgate providers`.
 const TEXTS: [(&str, &str); 4] = [
     ("dialogflow-cx", include_str!("../../presets/dialogflow-cx.toml")),
     ("dialogflow-es", include_str!("../../presets/dialogflow-es.toml")),
@@ -29,7 +28,7 @@ const TEXTS: [(&str, &str); 4] = [
     ("percolate", include_str!("../../presets/percolate.toml")),
 ];
 
-/// The headers of a preset's tables, as they stand in its text.
+/// The headers of the tables of a preset.
 const PROOF: &str = "[proof]";
 const REPLAY: &str = "[replay]";
 const PROFILE: &str = "[[profile]]";
@@ -39,7 +38,7 @@ static PRESETS: LazyLock<Vec<Preset>> = LazyLock::new(|| {
     parsed.collect::<Result<_, _>>().expect("the presets are compiled in, and a test parses each")
 });
 
-/// A preset as it stands in its file.
+/// A preset as written.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawPreset {
@@ -54,7 +53,7 @@ struct RawPreset {
     profile: Option<Spanned<Vec<Spanned<RawProfile>>>>,
 }
 
-/// What is known of a provider.
+/// The documented profiles and proofs of a provider.
 #[derive(Debug)]
 pub struct Preset {
     name: &'static str,
@@ -67,22 +66,22 @@ pub struct Preset {
 }
 
 impl Preset {
-    /// What `preset = "…"` calls it.
+    /// The name for `preset = "…"`.
     pub fn name(&self) -> &'static str {
         self.name
     }
 
-    /// Whose webhooks these are, in a few words.
+    /// The sender of these webhooks, in a few words.
     pub fn title(&self) -> &str {
         &self.title
     }
 
-    /// The page on which the provider documents its client certificate.
+    /// The URL of the page that documents the client certificate.
     pub fn documentation(&self) -> &str {
         &self.documentation
     }
 
-    /// What a receiver should know beyond the certificate.
+    /// What a receiver should know beside the certificate.
     pub fn notes(&self) -> &[String] {
         &self.notes
     }
@@ -92,12 +91,12 @@ impl Preset {
         self.profiles.iter().map(|profile| profile.name.as_ref())
     }
 
-    /// Profiles and proofs as a `[[provider]]` of one's own, with the comments of the preset: what to start from when replacing
-    /// fields is not enough. The proofs lack the operator's part, and are an error until it is there.
+    /// The profiles and proofs as a `[[provider]]` table with the comments of the preset, to edit if replacing single keys is not
+    /// enough. The proofs lack the operator's part, so the table is an error until the operator adds it.
     pub fn toml(&self) -> String {
         let header = [PROOF, PROFILE].into_iter().filter_map(|header| self.text.find(header)).min();
         let header = header.unwrap_or(self.text.len());
-        // The comment above the first table is its own; what stands further up is about the preset.
+        // The comment directly above the first table belongs to it. The rest above is about the preset.
         let start = self.text[..header].rfind("\n\n").map_or(0, |blank| blank + 2);
         let mut tables = self.text[start..].to_owned();
         for (header, own) in
@@ -119,12 +118,12 @@ impl Preset {
     fn parse(name: &'static str, text: &'static str) -> Result<Self, ConfigErrors> {
         let path = format!("{name}.toml");
         let document = Document::parse(text, Path::new(&path))?;
-        // No warning depends on the user's clock here: what time has overtaken is warned of where the preset is used.
+        // Warnings about dates are given for each provider that uses the preset, not here.
         let now = UnixTime::since_unix_epoch(Duration::ZERO);
-        let mut report = Report::new(&document, Surroundings { now, credentials: None });
-        let raw: RawPreset = document.read(&mut report);
+        let mut report = Report::new(&document, Environment { now, credentials: None });
+        let raw: RawPreset = report.read();
         let profiles = match &raw.profile {
-            Some(tables) => provider::own_profiles(tables, &mut report),
+            Some(tables) => profile::drafts(tables, &mut report),
             None => None,
         };
         let (profiles, _) = report.finish(profiles)?;
@@ -139,12 +138,12 @@ pub fn all() -> &'static [Preset] {
     &PRESETS
 }
 
-/// The preset of that name.
+/// The preset with this name.
 pub fn find(name: &str) -> Option<&'static Preset> {
     all().iter().find(|preset| preset.name == name)
 }
 
-/// What `hookgate providers` prints: one line a preset.
+/// The output of `hookgate providers`: one line per preset.
 pub fn list() -> String {
     all().iter().fold(String::new(), |mut text, preset| {
         // Writing to a String cannot fail, here and below.
@@ -153,7 +152,7 @@ pub fn list() -> String {
     })
 }
 
-/// What `hookgate providers NAME` prints: all that the preset says, in words, then as TOML.
+/// The output of `hookgate providers NAME`: the preset in words, then as TOML.
 pub fn describe(preset: &Preset) -> String {
     let mut text = format!("{}: {}\n{}\n", preset.name, preset.title, preset.documentation);
     for note in &preset.notes {
@@ -165,8 +164,8 @@ pub fn describe(preset: &Preset) -> String {
     text.push_str(&preset.proofs.describe());
     let _ = write!(
         text,
-        "\nTo change more than single fields, start from this instead of the preset{}:\n\n{}",
-        if preset.proofs.proof.is_some() { ", and complete its proof" } else { "" },
+        "\nTo change more than single keys, write this instead of the preset{}:\n\n{}",
+        if preset.proofs.proof.is_some() { " and complete its proof" } else { "" },
         preset.toml()
     );
     text

@@ -1,7 +1,8 @@
-//! The fields that a provider, each of its profiles, and each profile of a preset have in common.
+//! Profiles: the keys that `[[provider]]`, `[[provider.profile]]` and the profiles of a preset have in common.
 //!
-//! Owns what these fields mean one by one. How those of a provider replace those of its profiles is `provider`'s.
+//! Owns what each of these keys means. Must not know how the keys of a provider replace those of its profiles: `provider` does.
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -13,29 +14,33 @@ use toml::Spanned;
 use toml::value::Datetime;
 
 use super::anchor::{self, Anchor};
-use super::document::{self, Report};
+use super::bound::Bound;
+use super::document;
 use super::error::Problem;
 use super::file::{self, MAXIMUM_REVOCATION_LIST_BYTES};
 use super::length;
-use super::limits::Bound;
-use super::warning::Caution;
+use super::name;
+use super::report::Report;
+use super::warning::WarningKind;
 use hookgate_core::identity::ExtendedKeyUsage;
 use hookgate_core::identity::revocation::{RevocationList, RevocationScope};
 use hookgate_core::identity::rule::{Condition, IdentityRule, RuleError};
 
-/// Most entries of `identity`: every one is tried on every chain that is verified.
+/// The most entries of `identity`. Each verification of a chain may try all of them.
 const MAXIMUM_IDENTITIES: usize = 256;
-/// Most revocation lists of one profile.
+/// The most revocation lists of a profile.
 const MAXIMUM_REVOCATION_LISTS: usize = 64;
-/// Most characters of a name, which becomes a metric label and a header value.
-const MAXIMUM_NAME_BYTES: usize = 64;
-/// From an anchor that signs end entities itself to nine intermediates; public hierarchies have up to three.
+/// From 1, an anchor that issues end entities itself, to nine intermediates. Public hierarchies have up to three.
 const VERIFY_DEPTH: Bound = Bound::new(1, 10, "");
 
-pub(super) const WRITE_IDENTITY: &str =
-    "identity = [{ subject_cn = \"webhooks.example.com\" }]: who of all that the trust anchors vouch for may call";
+/// The most profiles of a provider. A rotation has two, and each verification of a chain may try all of them.
+const MAXIMUM_PROFILES: usize = 16;
+/// The default depth: end entity, one intermediate, root, as in public hierarchies.
+pub const DEFAULT_VERIFY_DEPTH: u8 = 2;
 
-/// One entry of `identity` as it stands in the file.
+pub(super) const WRITE_IDENTITY: &str = "identity = [{ subject_cn = \"webhooks.example.com\" }] (which certificates under the trust anchors are this provider's)";
+
+/// An entry of `identity` as written.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawIdentity {
@@ -62,7 +67,7 @@ pub(super) enum RawRevocationScope {
     EndEntity,
 }
 
-/// `[[provider.profile]]`, and `[[profile]]` of a preset, as they stand in the file.
+/// `[[provider.profile]]`, or `[[profile]]` of a preset, as written.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawProfile {
@@ -77,7 +82,7 @@ pub(super) struct RawProfile {
     pub(super) crl_scope: Option<RawRevocationScope>,
 }
 
-/// The same, understood. `None` is what the file does not say, or says wrongly, which is reported.
+/// The same keys, parsed. `None` is a missing key, or one with a reported error.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Fields {
     pub(super) trust_anchors: Option<Vec<Anchor>>,
@@ -88,22 +93,22 @@ pub(super) struct Fields {
     pub(super) crl_scope: Option<RevocationScope>,
 }
 
-/// A profile of which every field may still be replaced.
+/// A profile before a provider's own keys replace some of its fields.
 #[derive(Clone, Debug)]
 pub(super) struct DraftProfile {
     pub(super) name: Arc<str>,
-    /// The last day on which the provider documents it.
+    /// The last day of the profile, as its provider documents it.
     pub(super) until: Option<Date>,
     pub(super) fields: Fields,
 }
 
-/// Parses the fields one by one.
+/// Parses the common keys. Reports what is wrong.
 pub(super) fn fields(raw: &RawProfile, report: &mut Report<'_>) -> Fields {
     let anchors = raw.trust_anchors.as_ref().map(|raw| anchor::anchors(raw, report));
     let identity = raw.identity.as_ref().map(|raw| identities(raw, report));
     Fields {
         trust_anchors: anchors.filter(|anchors| !anchors.is_empty()),
-        // The bound lies far below the type's end.
+        // The bound fits into the type.
         verify_depth: VERIFY_DEPTH.check(raw.verify_depth.as_ref(), report).and_then(|depth| u8::try_from(depth).ok()),
         identity: identity.filter(|rules| !rules.is_empty()),
         extended_key_usage: raw.extended_key_usage.map(|usage| match usage {
@@ -119,12 +124,33 @@ pub(super) fn fields(raw: &RawProfile, report: &mut Report<'_>) -> Fields {
     }
 }
 
-/// Parses a profile table; its name is required and must be fit for a metric label.
-pub(super) fn draft(raw: &Spanned<RawProfile>, report: &mut Report<'_>) -> Option<DraftProfile> {
+/// Parses profile tables, whose names must differ. Reports what is wrong.
+pub(super) fn drafts(tables: &Spanned<Vec<Spanned<RawProfile>>>, report: &mut Report<'_>) -> Option<Vec<DraftProfile>> {
+    let count = tables.get_ref().len();
+    if count > MAXIMUM_PROFILES {
+        report.error(tables, Problem::TooMany { count, maximum: MAXIMUM_PROFILES });
+        return None;
+    }
+    let mut lines: HashMap<Arc<str>, usize> = HashMap::new();
+    let mut drafts = Vec::new();
+    for table in tables.get_ref() {
+        let draft = draft(table, report);
+        if let (Some(draft), Some(at)) = (&draft, table.get_ref().name.as_ref())
+            && let Some(line) = lines.insert(Arc::clone(&draft.name), report.line(at))
+        {
+            report.error(at, Problem::Duplicate { what: format!("the profile \"{}\"", draft.name), line });
+        }
+        drafts.push(draft);
+    }
+    drafts.into_iter().collect()
+}
+
+/// Parses a profile table, whose name is required.
+fn draft(raw: &Spanned<RawProfile>, report: &mut Report<'_>) -> Option<DraftProfile> {
     let name = match raw.get_ref().name.as_ref() {
-        Some(text) => name(text, report),
+        Some(text) => name::parse(text, report),
         None => {
-            report.missing(raw, "name", "name = \"primary\": what this profile is called in logs and metrics");
+            report.missing(raw, "name", "name = \"primary\": the name of this profile in logs and metrics");
             None
         }
     };
@@ -139,7 +165,7 @@ pub(super) fn draft(raw: &Spanned<RawProfile>, report: &mut Report<'_>) -> Optio
     Some(DraftProfile { name: name?, until, fields })
 }
 
-/// The day of a local date of TOML; `None` if there is no such day, or if it lies before 1970.
+/// The day of a local date of TOML; `None` if there is no such day, or if it is before 1970.
 fn local_date(written: &Datetime) -> Option<Date> {
     let Datetime { date: Some(written), time: None, offset: None } = written else { return None };
     let month = Month::try_from(written.month).ok()?;
@@ -147,22 +173,12 @@ fn local_date(written: &Datetime) -> Option<Date> {
     file::end_of_day(day).map(|_| day)
 }
 
-/// A name that may become a metric label and a header value.
-pub(super) fn name(text: &Spanned<String>, report: &mut Report<'_>) -> Option<Arc<str>> {
-    let fit = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
-    if (1..=MAXIMUM_NAME_BYTES).contains(&text.get_ref().len()) && text.get_ref().bytes().all(fit) {
-        return Some(Arc::from(text.get_ref().as_str()));
-    }
-    report.error(text, Problem::Name { text: text.get_ref().clone(), maximum: MAXIMUM_NAME_BYTES });
-    None
-}
-
 fn identities(raw: &Spanned<Vec<Spanned<RawIdentity>>>, report: &mut Report<'_>) -> Vec<IdentityRule> {
     length::is_within(raw, MAXIMUM_IDENTITIES, WRITE_IDENTITY, report);
     raw.get_ref().iter().filter_map(|entry| identity(entry, report)).collect()
 }
 
-/// One rule; if any of its conditions is at fault there is none, since fewer conditions would admit more.
+/// Parses a rule. `None` if a condition has an error: a rule with fewer conditions would match more certificates.
 fn identity(raw: &Spanned<RawIdentity>, report: &mut Report<'_>) -> Option<IdentityRule> {
     let entry = raw.get_ref();
     let results = [
@@ -182,7 +198,7 @@ fn identity(raw: &Spanned<RawIdentity>, report: &mut Report<'_>) -> Option<Ident
     IdentityRule::new(conditions).map_err(|error| report.error(raw, Problem::Rule(error))).ok()
 }
 
-/// `None` where the key is not there, `Some(None)` where it is at fault.
+/// Parses a condition; `None` without the key, `Some(None)` if it has an error.
 fn condition(
     text: Option<&Spanned<String>>,
     parse: impl Fn(&str) -> Result<Condition, RuleError>,
@@ -204,7 +220,7 @@ fn revocation_lists(raw: &Spanned<Vec<Spanned<String>>>, report: &mut Report<'_>
             Ok(loaded) => {
                 let now = report.now();
                 for list in loaded.iter().filter(|list| list.next_update() < now) {
-                    report.warn(text, Caution::RevocationListExpired { issuer: list.issuer() });
+                    report.warn(text, WarningKind::RevocationListExpired { issuer: list.issuer() });
                 }
                 lists.extend(loaded);
             }
@@ -214,7 +230,7 @@ fn revocation_lists(raw: &Spanned<Vec<Spanned<String>>>, report: &mut Report<'_>
     lists
 }
 
-/// The lists of a file: one as DER, or any number as PEM.
+/// The revocation lists of a file: one as DER, or several as PEM.
 fn load_revocation_lists(path: &Path) -> Result<Vec<RevocationList>, Problem> {
     let bytes = file::read_named(path, MAXIMUM_REVOCATION_LIST_BYTES)?;
     let fail = |source| Problem::RevocationList { path: path.to_owned(), source };
@@ -223,7 +239,7 @@ fn load_revocation_lists(path: &Path) -> Result<Vec<RevocationList>, Problem> {
         Ok(sections) if !sections.is_empty() => {
             sections.iter().map(|der| RevocationList::from_der(der).map_err(fail)).collect()
         }
-        // DER is binary: where no PEM section was found, or what looked like one was none, it is up to the parser.
+        // Without a valid PEM section the file must be DER. Binary data can look like a broken PEM section.
         _ => RevocationList::from_der(&bytes).map(|list| vec![list]).map_err(fail),
     }
 }

@@ -3,7 +3,6 @@
 //! Owns how proofs combine, and how a provider completes the proof of its preset. A proof that a preset demands is never dropped
 //! silently: if the operator's part is missing, that is an error. Must not know the keys of a single proof: the modules below do.
 
-mod problem;
 mod replay;
 mod secret;
 mod session_parameter;
@@ -17,13 +16,13 @@ use std::sync::Arc;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::document::{self, Report, WordOr};
-use super::error::Problem;
-use super::key_source::KeySources;
+use super::document::{self, WordOr};
+use super::error::{Problem, ProofProblem};
+use super::key_source::{KeySource, KeySources};
+use super::report::Report;
 use hookgate_core::auth::proof_policy::ProofPolicyError;
 use hookgate_core::auth::{Clause, Proof, ProofPolicy, ReplayRule};
 
-pub use self::problem::ProofProblem;
 pub(super) use self::replay::RawReplay;
 pub(super) use self::session_parameter::RawSessionParameter;
 pub(super) use self::signature::RawSignature;
@@ -37,6 +36,18 @@ pub(super) use self::{
 const CERTIFICATE: &str = "certificate";
 
 const WRITE_PROOFS: &str = "proofs, such as [{ signature = { … } }]; or write proof = \"certificate\" to demand none";
+
+/// The proofs that providers and routes demand beside the certificate, and the keys that verify them.
+#[derive(Debug)]
+pub struct Proofs {
+    /// By [`ProviderId`](hookgate_core::identity::ProviderId): one per provider.
+    pub providers: Vec<Arc<ProofPolicy>>,
+    /// By the index of the route. A route's policy replaces those of its providers; `None` keeps them.
+    pub routes: Vec<Option<Arc<ProofPolicy>>>,
+    /// By [`KeySourceId`](hookgate_core::auth::KeySourceId): `[[key_source]]` in the order of the file, then the built-in source if
+    /// a token needs it.
+    pub key_sources: Vec<KeySource>,
+}
 
 /// A table of `proof`: a proof, or a group of proofs.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -176,7 +187,7 @@ fn completed<T>(
         Some(clause) => policy(&Spanned::new(table.span(), clause), sources, report),
         None => {
             let problem = ProofProblem::Incomplete { preset: preset.to_owned(), write: clause.completions() };
-            report.missing_all(table, "proof", &["token", "session_parameter", "signature"], problem.into());
+            report.missing_one_of(table, "proof", &["token", "session_parameter", "signature"], problem.into());
             None
         }
     }

@@ -1,7 +1,8 @@
-//! `[[provider]]`: who sends, out of a preset, profiles of one's own, or neither.
+//! `[[provider]]`: a sender, from a preset, from profile tables, or from its own keys.
 //!
-//! Owns how a provider's own fields replace those of its profiles, and that no profile comes out without trust anchors or
-//! without identity: such a profile would admit nobody, or everybody whom a public authority ever gave a certificate.
+//! Owns how a provider's own keys replace those of its profiles. Every profile has trust anchors and identity rules: without
+//! anchors it would match no certificate, and without rules every certificate of a public authority. Must not know what a single
+//! key of a profile means: `profile` does.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,38 +12,36 @@ use time::Date;
 use toml::Spanned;
 
 use super::anchor::WRITE_TRUST_ANCHORS;
-use super::document::{self, Report, WordOr, unknown};
+use super::document::{self, WordOr};
 use super::error::Problem;
 use super::file;
 use super::key_source::KeySources;
 use super::length;
+use super::name;
 use super::preset;
 use super::profile::{
-    self, DraftProfile, Fields, RawExtendedKeyUsage, RawIdentity, RawProfile, RawRevocationScope, WRITE_IDENTITY,
+    self, DEFAULT_VERIFY_DEPTH, DraftProfile, Fields, RawExtendedKeyUsage, RawIdentity, RawProfile, RawRevocationScope,
+    WRITE_IDENTITY,
 };
 use super::proof::{
     self, Completion, ProviderProofs, RawClause, RawReplay, RawSessionParameter, RawSignature, RawToken,
 };
-use super::ranges::{RawRangeFiles, RawRanges, RawSourceCheck};
-use super::route::ProviderNames;
-use super::warning::Caution;
+use super::ranges::{self, ProviderRanges, RawRangeFiles, RawRanges, RawSourceCheck, RawSources};
+use super::report::Report;
+use super::warning::WarningKind;
 use hookgate_core::auth::ProofPolicy;
 use hookgate_core::identity::revocation::RevocationLists;
 use hookgate_core::identity::{OnFailure, Profile, Provider, ProviderId};
 
-/// Most providers of one file: each name becomes a metric label.
+/// The most providers of a file. Each name becomes a metric label.
 const MAXIMUM_PROVIDERS: usize = 1024;
-/// Most profiles of one provider: a rotation has two, and every one is tried on every chain that is verified.
-const MAXIMUM_PROFILES: usize = 16;
-/// The depth where neither file nor preset says one: end entity, one intermediate, root; what public hierarchies have.
-pub const DEFAULT_VERIFY_DEPTH: u8 = 2;
-/// The profile of a provider that has neither preset nor profile tables.
+/// The name of the profile of a provider without preset and profile tables.
 const SINGLE_PROFILE: &str = "default";
 
-const WRITE_NAME: &str = "name = \"pagerduty\": what routes, logs and metrics call this provider";
-const WRITE_PROFILES: &str = "the profiles to keep, or leave the key out to keep all";
+const WRITE_NAME: &str = "name = \"pagerduty\": the name of this provider in routes, logs and metrics";
+const WRITE_PROFILES: &str = "the profiles to keep, or remove the key to keep all";
 
-/// `[[provider]]` as it stands in the file.
+/// `[[provider]]` as written.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawProvider {
@@ -59,9 +58,9 @@ pub(super) struct RawProvider {
     crls: Option<Spanned<Vec<Spanned<String>>>>,
     crl_scope: Option<RawRevocationScope>,
     on_failure: Option<RawOnFailure>,
-    pub(super) source_ranges: RawRanges,
-    pub(super) source_range_files: RawRangeFiles,
-    pub(super) source_ranges_check: Option<Spanned<RawSourceCheck>>,
+    source_ranges: RawRanges,
+    source_range_files: RawRangeFiles,
+    source_ranges_check: Option<Spanned<RawSourceCheck>>,
     proof: Option<Spanned<WordOr<RawClause>>>,
     replay: Option<Spanned<WordOr<RawReplay>>>,
     #[serde(default, deserialize_with = "document::table")]
@@ -79,9 +78,37 @@ enum RawOnFailure {
     Abort,
 }
 
-/// Parses the providers, and what each demands of requests; those at fault are left out, so that the result is whole only if
-/// nothing was reported. The names are complete where the result is not, so that routes can refer to a provider that is at
-/// fault.
+/// The names of the providers, for the routes.
+pub(super) struct ProviderNames {
+    names: HashMap<String, ProviderId>,
+    complete: bool,
+}
+
+impl ProviderNames {
+    /// `complete` means that every provider of the file has a valid name. If not, an unknown name is not reported: it may be the
+    /// name that is missing.
+    fn new(names: HashMap<String, ProviderId>, complete: bool) -> Self {
+        Self { names, complete }
+    }
+
+    /// The provider with this name. Reports an unknown name.
+    pub(super) fn find(&self, name: &Spanned<String>, report: &mut Report<'_>) -> Option<ProviderId> {
+        let found = self.names.get(name.get_ref()).copied();
+        if found.is_none() && self.complete {
+            let mut known: Vec<&str> = self.names.keys().map(String::as_str).collect();
+            known.sort_unstable();
+            let introduction = match known.as_slice() {
+                [] => "write a [[provider]] section with that name",
+                _ => "this file defines",
+            };
+            report.error(name, Problem::unknown("provider", name.get_ref(), introduction, known));
+        }
+        found
+    }
+}
+
+/// Parses the providers, and the proofs that each demands. Reports what is wrong, and leaves out the providers with errors, so the
+/// result is complete only without errors. The names include the providers with errors: a route may name them.
 pub(super) fn providers(
     raw: &[Spanned<RawProvider>],
     sources: &mut KeySources<'_>,
@@ -119,6 +146,16 @@ pub(super) fn providers(
     (providers, proofs, ProviderNames::new(names, complete))
 }
 
+/// Parses the ranges of each provider.
+pub(super) fn source_ranges(raw: &[Spanned<RawProvider>], report: &mut Report<'_>) -> Vec<ProviderRanges> {
+    let mut of_provider = |provider: &Spanned<RawProvider>| {
+        let RawProvider { source_ranges, source_range_files, source_ranges_check, .. } = provider.get_ref();
+        let check = source_ranges_check.as_ref();
+        ranges::of_provider(&RawSources { ranges: source_ranges, files: source_range_files, check }, report)
+    };
+    raw.iter().map(&mut of_provider).collect()
+}
+
 fn provider_name<'r>(
     raw: &'r Spanned<RawProvider>,
     report: &mut Report<'_>,
@@ -127,7 +164,7 @@ fn provider_name<'r>(
         report.missing(raw, "name", WRITE_NAME);
         return None;
     };
-    profile::name(text, report).map(|name| (name, text))
+    name::parse(text, report).map(|name| (name, text))
 }
 
 fn parse_profiles(raw: &Spanned<RawProvider>, report: &mut Report<'_>) -> Option<Vec<Profile>> {
@@ -155,14 +192,14 @@ fn parse_proofs(
     let proofs = ProviderProofs {
         proof: fields.proof.as_ref(),
         replay: fields.replay.as_ref(),
-        // An unknown preset is reported where its profiles are looked for; what would complete it is not at fault.
+        // An unknown preset is reported with its profiles. The keys that complete its proof are not wrong.
         own: if fields.preset.is_some() && preset.is_none() { Completion::default() } else { parts },
         preset: preset.map(|preset| (preset.name(), preset.proofs())),
     };
     proof::of_provider(raw, &proofs, name, sources, report)
 }
 
-/// The fields that stand in the provider's own table, in the form that they have in a profile.
+/// The common keys in the provider's own table, as a profile.
 fn own_fields(raw: &RawProvider) -> RawProfile {
     RawProfile {
         name: None,
@@ -176,7 +213,7 @@ fn own_fields(raw: &RawProvider) -> RawProfile {
     }
 }
 
-/// The profiles as preset or tables have them; one with nothing in it where there is neither.
+/// The profiles of the preset or of the profile tables; an empty one if there are neither.
 fn draft_profiles(raw: &Spanned<RawProvider>, report: &mut Report<'_>) -> Option<Vec<DraftProfile>> {
     let fields = raw.get_ref();
     match (fields.preset.as_ref(), fields.profile.as_ref()) {
@@ -190,7 +227,7 @@ fn draft_profiles(raw: &Spanned<RawProvider>, report: &mut Report<'_>) -> Option
             report.error(at, Problem::ProfilesWithoutPreset);
             None
         }
-        (None, Some(tables)) => own_profiles(tables, report),
+        (None, Some(tables)) => profile::drafts(tables, report),
         (None, None) => {
             Some(vec![DraftProfile { name: Arc::from(SINGLE_PROFILE), until: None, fields: Fields::default() }])
         }
@@ -204,7 +241,7 @@ fn preset_profiles(
 ) -> Option<Vec<DraftProfile>> {
     let Some(preset) = preset::find(name.get_ref()) else {
         let names = preset::all().iter().map(|preset| preset.name());
-        report.error(name, unknown("preset", name.get_ref(), "there are", names));
+        report.error(name, Problem::unknown("preset", name.get_ref(), "there are", names));
         return None;
     };
     let Some(chosen) = chosen else { return Some(preset.drafts().to_vec()) };
@@ -214,37 +251,13 @@ fn preset_profiles(
     }
     let names = || preset.drafts().iter().map(|draft| draft.name.as_ref());
     for name in chosen.get_ref().iter().filter(|name| !names().any(|known| known == name.get_ref())) {
-        report.error(name, unknown("profile", name.get_ref(), "this preset has", names()));
+        report.error(name, Problem::unknown("profile", name.get_ref(), "this preset has", names()));
     }
     let is_chosen = |draft: &&DraftProfile| chosen.get_ref().iter().any(|name| name.get_ref() == draft.name.as_ref());
     Some(preset.drafts().iter().filter(is_chosen).cloned().collect())
 }
 
-/// The drafts of profile tables with distinct names.
-pub(super) fn own_profiles(
-    tables: &Spanned<Vec<Spanned<RawProfile>>>,
-    report: &mut Report<'_>,
-) -> Option<Vec<DraftProfile>> {
-    let count = tables.get_ref().len();
-    if count > MAXIMUM_PROFILES {
-        report.error(tables, Problem::TooMany { count, maximum: MAXIMUM_PROFILES });
-        return None;
-    }
-    let mut lines: HashMap<Arc<str>, usize> = HashMap::new();
-    let mut drafts = Vec::new();
-    for table in tables.get_ref() {
-        let draft = profile::draft(table, report);
-        if let (Some(draft), Some(at)) = (&draft, table.get_ref().name.as_ref())
-            && let Some(line) = lines.insert(Arc::clone(&draft.name), report.line(at))
-        {
-            report.error(at, Problem::Duplicate { what: format!("the profile \"{}\"", draft.name), line });
-        }
-        drafts.push(draft);
-    }
-    drafts.into_iter().collect()
-}
-
-/// Puts the provider's own fields over those of a profile.
+/// Makes a profile of a draft, in which the provider's own keys replace those of the draft.
 fn finish(
     raw: &Spanned<RawProvider>,
     overrides: &Fields,
@@ -274,13 +287,13 @@ fn finish(
     })
 }
 
-/// What time has overtaken, and what the provider's own fields break in its profiles.
+/// Warns of profiles and anchors that have ended, and of a `verify_depth` that refuses the chains of a profile.
 fn warn_of_drafts(raw: &Spanned<RawProvider>, drafts: &[DraftProfile], overrides: &Fields, report: &mut Report<'_>) {
     let today = file::day_of(report.now().as_secs());
     for draft in drafts {
         let profile = draft.name.to_string();
         if let Some(until) = draft.until.filter(|until| *until < today) {
-            report.warn(raw, Caution::ProfileOutdated { profile: profile.clone(), until });
+            report.warn(raw, WarningKind::ProfileOutdated { profile: profile.clone(), until });
         }
         if overrides.trust_anchors.is_none() {
             let anchors = draft.fields.trust_anchors.iter().flatten();
@@ -290,10 +303,10 @@ fn warn_of_drafts(raw: &Spanned<RawProvider>, drafts: &[DraftProfile], overrides
             && let Some(at) = raw.get_ref().verify_depth.as_ref()
             && depth < needed
         {
-            report.warn(at, Caution::ShallowDepth { depth, needed, profile });
+            report.warn(at, WarningKind::ShallowDepth { depth, needed, profile });
         }
     }
-    // Written once for all profiles, and so warned of once.
+    // These anchors are written once for all profiles.
     warn_of_anchors(raw, "(all)", overrides.trust_anchors.iter().flatten(), today, report);
 }
 
@@ -306,6 +319,6 @@ fn warn_of_anchors<'a>(
 ) {
     for anchor in anchors.filter(|anchor| anchor.not_after < today) {
         let (subject, not_after) = (anchor.subject.clone(), anchor.not_after);
-        report.warn(raw, Caution::AnchorExpired { profile: profile.to_owned(), subject, not_after });
+        report.warn(raw, WarningKind::AnchorExpired { profile: profile.to_owned(), subject, not_after });
     }
 }

@@ -3,57 +3,23 @@
 //! Owns the formats of such files, and the default of `source_ranges_check`. Must not merge ranges or look addresses up:
 //! `hookgate_core::ranges` does.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use ipnet::IpNet;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::document::{Report, WordOr};
-use super::error::Problem;
+use super::document::WordOr;
+use super::error::{Problem, RangeProblem};
 use super::file::{self, MAXIMUM_FILE_BYTES};
-use super::provider::RawProvider;
-use hookgate_core::ranges::{self, RangeError, Ranges, SourceCheck};
+use super::report::Report;
+use hookgate_core::ranges::{self, Ranges, SourceCheck};
 
 /// The most files of one list. Some senders publish one file per region.
 const MAXIMUM_FILES: usize = 64;
 
 const WRITE_FILE: &str = "file = \"goog.json\": the file with the ranges";
 const WRITE_RANGES: &str = "ranges, such as [\"192.0.2.0/24\", \"2001:db8::/32\"], or remove the key";
-
-/// What can be wrong with ranges.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum RangeProblem {
-    /// Not a range.
-    #[error(transparent)]
-    Range(#[from] RangeError),
-    /// A file of ranges cannot be parsed.
-    #[error("{}{}: {reason}", .path.display(), place(.line))]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// The line, from 1; only of a plain file.
-        line: Option<usize>,
-        /// What is wrong.
-        reason: String,
-    },
-    /// A file without ranges, or with all of them subtracted: it may come from a broken feed.
-    #[error("{} holds no range; write one range per line, or remove the file from the list", .path.display())]
-    NoRange {
-        /// The file.
-        path: PathBuf,
-    },
-    /// A check without ranges.
-    #[error(
-        "there are no ranges to check by; write source_ranges or source_range_files, or remove source_ranges_check"
-    )]
-    CheckWithoutRanges,
-}
-
-fn place(line: &Option<usize>) -> String {
-    line.map(|line| format!(":{line}")).unwrap_or_default()
-}
 
 /// A file of ranges, minus the ranges of another file.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -82,27 +48,30 @@ pub(super) struct ProviderRanges {
     pub(super) check: SourceCheck,
 }
 
-/// Parses the ranges of every provider, and how they are checked. If a provider has ranges, the default is to refuse its
-/// requests from other addresses.
-pub(super) fn of_providers(raw: &[Spanned<RawProvider>], report: &mut Report<'_>) -> Vec<ProviderRanges> {
-    let mut of_provider = |provider: &Spanned<RawProvider>| {
-        let fields = provider.get_ref();
-        check_emptiness(fields, report);
-        let has_ranges = fields.source_ranges.is_some() || fields.source_range_files.is_some();
-        let check = match fields.source_ranges_check.as_ref().map(|check| (check, *check.get_ref())) {
-            Some((_, RawSourceCheck::Off)) => SourceCheck::Off,
-            Some((at, RawSourceCheck::Count | RawSourceCheck::Refuse)) if !has_ranges => {
-                report.error(at, RangeProblem::CheckWithoutRanges.into());
-                SourceCheck::Off
-            }
-            Some((_, RawSourceCheck::Count)) => SourceCheck::Count,
-            None if !has_ranges => SourceCheck::Off,
-            Some((_, RawSourceCheck::Refuse)) | None => SourceCheck::Refuse,
-        };
-        let prefixes = prefixes(fields.source_ranges.as_ref(), fields.source_range_files.as_ref(), report);
-        ProviderRanges { prefixes, check }
+/// What a provider's table says about its addresses, as written.
+pub(super) struct RawSources<'r> {
+    pub(super) ranges: &'r RawRanges,
+    pub(super) files: &'r RawRangeFiles,
+    pub(super) check: Option<&'r Spanned<RawSourceCheck>>,
+}
+
+/// Parses the ranges of a provider, and how they are checked. If there are ranges, the default is to refuse requests from
+/// other addresses.
+pub(super) fn of_provider(raw: &RawSources<'_>, report: &mut Report<'_>) -> ProviderRanges {
+    check_emptiness(raw, report);
+    let has_ranges = raw.ranges.is_some() || raw.files.is_some();
+    let check = match raw.check.map(|check| (check, *check.get_ref())) {
+        Some((_, RawSourceCheck::Off)) => SourceCheck::Off,
+        Some((at, RawSourceCheck::Count | RawSourceCheck::Refuse)) if !has_ranges => {
+            report.error(at, RangeProblem::CheckWithoutRanges.into());
+            SourceCheck::Off
+        }
+        Some((_, RawSourceCheck::Count)) => SourceCheck::Count,
+        None if !has_ranges => SourceCheck::Off,
+        Some((_, RawSourceCheck::Refuse)) | None => SourceCheck::Refuse,
     };
-    raw.iter().map(&mut of_provider).collect()
+    let prefixes = prefixes(raw.ranges.as_ref(), raw.files.as_ref(), report);
+    ProviderRanges { prefixes, check }
 }
 
 /// Parses a list of ranges and a list of files of ranges. Reports what is wrong, and leaves it out.
@@ -135,11 +104,11 @@ pub(super) fn prefixes(
 }
 
 /// Reports empty arrays: they are mistakes.
-fn check_emptiness(provider: &RawProvider, report: &mut Report<'_>) {
-    if let Some(ranges) = provider.source_ranges.as_ref().filter(|ranges| ranges.get_ref().is_empty()) {
+fn check_emptiness(raw: &RawSources<'_>, report: &mut Report<'_>) {
+    if let Some(ranges) = raw.ranges.as_ref().filter(|ranges| ranges.get_ref().is_empty()) {
         report.empty(ranges, Problem::Empty { write: WRITE_RANGES });
     }
-    if let Some(files) = provider.source_range_files.as_ref().filter(|files| files.get_ref().is_empty()) {
+    if let Some(files) = raw.files.as_ref().filter(|files| files.get_ref().is_empty()) {
         report.empty(files, Problem::Empty { write: "files of ranges, or remove the key" });
     }
 }
@@ -222,7 +191,8 @@ mod tests {
                 assert_eq!(found.iter().map(IpNet::to_string).collect::<Vec<_>>(), expected, "{text}");
             }
             (Err((line, reason)), Err(expected)) => {
-                let found = format!("{}{reason}", place(&line));
+                let place = line.map(|line| format!(":{line}")).unwrap_or_default();
+                let found = format!("{place}{reason}");
                 assert!(found.contains(expected), "{text}: {found}");
             }
             (found, _) => unreachable!("{text}: {found:?}"),

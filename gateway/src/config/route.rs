@@ -1,4 +1,7 @@
-//! `[[route]]`: host, path and methods, who may call, and the handler.
+//! `[[route]]`: host, path and methods, the providers, and the handler.
+//!
+//! Owns the syntax of each, and that no two routes take the same request. Finds no route for a request: `hookgate_core::route`
+//! does.
 
 use std::collections::HashMap;
 use std::net::Ipv6Addr;
@@ -9,32 +12,35 @@ use hyper::Method;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::document::{Report, WordOr, unknown};
+use super::document::WordOr;
 use super::error::Problem;
 use super::key_source::KeySources;
 use super::length;
 use super::proof::{self, RawClause, RawReplay};
+use super::provider::ProviderNames;
+use super::report::Report;
 use hookgate_core::auth::ProofPolicy;
 use hookgate_core::identity::ProviderId;
-use hookgate_core::route::{Handler, PathPattern, Route};
+use hookgate_core::route::{Handler, PathFault, PathPattern, Route};
 
-/// Most routes of one file: each name becomes a metric label.
-pub(super) const MAXIMUM_ROUTES: usize = 4096;
-/// Most bytes of a path: a request line of which more is path is an attack or an accident.
+/// The most routes of a file. Each name becomes a metric label.
+const MAXIMUM_ROUTES: usize = 4096;
+/// The most bytes of a path. A longer path in a request is an attack or a mistake.
 const MAXIMUM_PATH_BYTES: usize = 1024;
-/// Most methods of one route: HTTP has registered some forty, of which webhooks use one.
+/// The most methods of a route. HTTP has about forty registered methods, and webhooks use one.
 const MAXIMUM_METHODS: usize = 16;
-/// Most characters of a name, which becomes a metric label.
+/// The most bytes of a name. It becomes a metric label.
 const MAXIMUM_NAME_BYTES: usize = 128;
 /// `sun_path` holds 108 bytes with the terminating zero (unix(7)).
 const MAXIMUM_SOCKET_BYTES: usize = 107;
 
-const WRITE_PATH: &str = "path = \"/pagerduty\", or \"/pagerduty/*\" for everything below it";
-const WRITE_PROVIDERS: &str = "providers = [\"pagerduty\"]: the names of [[provider]] sections, any of which may call";
+const WRITE_PATH: &str = "path = \"/pagerduty\", or \"/pagerduty/*\" for every path below it";
+const WRITE_PROVIDERS: &str =
+    "providers = [\"pagerduty\"] (the names of the [[provider]] sections whose requests this route takes)";
 const WRITE_HANDLER: &str = "handler = \"unix:/run/app/hook.sock\"";
-const WRITE_METHODS: &str = "methods = [\"POST\"], or nothing at all";
+const WRITE_METHODS: &str = "methods = [\"POST\"], or remove the key (the default is POST)";
 
-/// `[[route]]` as it stands in the file.
+/// `[[route]]` as written.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawRoute {
@@ -49,41 +55,15 @@ pub(super) struct RawRoute {
     replay: Option<Spanned<WordOr<RawReplay>>>,
 }
 
-/// The names of the providers of the file, for routes to refer to.
-pub(super) struct ProviderNames {
-    names: HashMap<String, ProviderId>,
-    complete: bool,
-}
-
-impl ProviderNames {
-    /// `complete` says that every provider of the file has a name; if not, an unknown name is none to complain about.
-    pub(super) fn new(names: HashMap<String, ProviderId>, complete: bool) -> Self {
-        Self { names, complete }
-    }
-
-    fn find(&self, name: &Spanned<String>, report: &mut Report<'_>) -> Option<ProviderId> {
-        let found = self.names.get(name.get_ref()).copied();
-        if found.is_none() && self.complete {
-            let mut known: Vec<&str> = self.names.keys().map(String::as_str).collect();
-            known.sort_unstable();
-            let introduction = match known.as_slice() {
-                [] => "write a [[provider]] section with that name",
-                _ => "this file defines",
-            };
-            report.error(name, unknown("provider", name.get_ref(), introduction, known));
-        }
-        found
-    }
-}
-
-/// Parses the routes, and what each demands of requests in place of its providers; those at fault are left out.
+/// Parses the routes, and the proofs that each demands instead of its providers. Reports what is wrong, and leaves out the
+/// routes with errors.
 pub(super) fn routes(
     raw: &[Spanned<RawRoute>],
     names: &ProviderNames,
     sources: &mut KeySources<'_>,
     report: &mut Report<'_>,
 ) -> (Vec<Route>, Vec<Option<Arc<ProofPolicy>>>) {
-    let mut seen = Seen::default();
+    let mut earlier = EarlierRoutes::default();
     let (mut routes, mut proofs) = (Vec::new(), Vec::new());
     for raw in length::first(raw, MAXIMUM_ROUTES, report) {
         let RawRoute { proof, replay, .. } = raw.get_ref();
@@ -91,7 +71,7 @@ pub(super) fn routes(
         let name = route.as_ref().map_or("", |route| &route.name);
         let proof = proof::of_route(proof.as_ref(), replay.as_ref(), name, sources, report);
         if let Some(route) = route {
-            seen.check(raw, &route, report);
+            earlier.add(raw, &route, report);
             routes.push(route);
             proofs.extend(proof);
         }
@@ -120,7 +100,7 @@ fn parse(raw: &Spanned<RawRoute>, names: &ProviderNames, report: &mut Report<'_>
     Some(Route { name, host, path, methods: methods?, providers: providers?, handler: handler?, client_cert_chain })
 }
 
-/// The value of a key that must be there; its absence is reported.
+/// The value of a required key. Reports its absence.
 fn required<'r, T>(
     table: &Spanned<RawRoute>,
     value: Option<&'r Spanned<T>>,
@@ -134,7 +114,7 @@ fn required<'r, T>(
     value
 }
 
-/// What `parse` makes of a value; what it complains about is reported.
+/// Parses a value by `parse`. Reports its error.
 fn parsed<T>(raw: &Spanned<String>, parse: impl Fn(&str) -> Result<T, Problem>, report: &mut Report<'_>) -> Option<T> {
     parse(raw.get_ref()).map_err(|problem| report.error(raw, problem)).ok()
 }
@@ -147,7 +127,7 @@ fn parse_name(text: &str) -> Result<Arc<str>, Problem> {
     Ok(Arc::from(text))
 }
 
-/// RFC 1123 host names, IPv4 addresses, and IPv6 addresses in brackets, as they stand in the Host field.
+/// Parses a host name (RFC 1123), an IPv4 address, or an IPv6 address in brackets, as the Host field has them.
 fn parse_host(text: &str) -> Result<Arc<str>, Problem> {
     let lower = text.to_ascii_lowercase();
     let label = |label: &str| {
@@ -155,25 +135,25 @@ fn parse_host(text: &str) -> Result<Arc<str>, Problem> {
         (1..=63).contains(&label.len()) && characters
     };
     let bracketed = lower.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
-    let reason = if let Some(inside) = bracketed {
+    let write = if let Some(inside) = bracketed {
         inside.parse::<Ipv6Addr>().is_err().then_some("write an IPv6 address between the brackets")
     } else if !lower.is_ascii() {
-        Some("write it in its ASCII form (xn--…)")
+        Some("write its ASCII form (xn--…)")
     } else if lower.contains("://") {
-        Some("write the host alone, without scheme")
+        Some("write it without a scheme")
     } else if lower.contains(':') {
-        Some("write it without port")
+        Some("write it without a port")
     } else if lower.contains('*') {
-        Some("wildcards are not taken; write each host, or leave host out to match every one")
+        Some("write one route per host instead of a wildcard, or remove host to match every host")
     } else if lower.ends_with('.') {
-        Some("write it without the last dot")
+        Some("write it without the trailing dot")
     } else if lower.len() > 253 || !lower.split('.').all(label) {
         Some("write a host name such as \"hooks.example.com\"")
     } else {
         None
     };
-    match reason {
-        Some(reason) => Err(Problem::Host { text: text.to_owned(), reason }),
+    match write {
+        Some(write) => Err(Problem::Host { text: text.to_owned(), write }),
         None => Ok(Arc::from(lower)),
     }
 }
@@ -188,18 +168,36 @@ fn parse_path(text: &str) -> Result<PathPattern, Problem> {
     } else if text.len() > MAXIMUM_PATH_BYTES {
         Some("it is longer than 1024 bytes")
     } else if stem.contains('*') {
-        Some("\"*\" stands for everything below and is taken at the end alone; write \"/pagerduty/*\"")
+        Some("\"*\" is allowed only after the last \"/\"; write \"/pagerduty/*\" for every path below")
     } else if stem.contains(['?', '#']) {
-        Some("the query is not matched; write the path alone")
+        Some("routes do not match the query; write the path only")
     } else if !stem.bytes().all(|byte| byte.is_ascii_graphic()) {
-        Some("write it as it is sent: ASCII, everything else percent-encoded")
+        Some("write printable ASCII characters, and percent-encode all others")
     } else {
         None
     };
-    match reason {
-        Some(reason) => Err(Problem::Path { text: text.to_owned(), reason }),
-        None if prefix => Ok(PathPattern::Prefix(Arc::from(format!("{stem}/")))),
-        None => Ok(PathPattern::Exact(Arc::from(text))),
+    let fail = |reason| Err(Problem::Path { text: text.to_owned(), reason });
+    if let Some(reason) = reason {
+        return fail(reason);
+    }
+    let path = match prefix {
+        true => PathPattern::Prefix(Arc::from(format!("{stem}/"))),
+        false => PathPattern::Exact(Arc::from(text)),
+    };
+    match path.check() {
+        Ok(()) => Ok(path),
+        Err(PathFault::DotSegment) => fail("it has a \".\" or \"..\" segment, plain or encoded; write it without"),
+        Err(PathFault::Escape) => {
+            fail("it has a \"%\" without two hexadecimal digits; write \"%25\" for the character")
+        }
+        Err(PathFault::Control) => fail("it has an encoded control character; write it without"),
+        Err(PathFault::Encoding) => fail("its escapes are not UTF-8; write the escapes of UTF-8"),
+        Err(PathFault::Parameter) => {
+            fail("handlers disagree where \";\" ends beside an encoded \"/\"; write it without \";\"")
+        }
+        Err(PathFault::OtherRoute) => {
+            fail("an encoded \"?\" or \"#\" before \"/*\" would begin the query; write it without")
+        }
     }
 }
 
@@ -219,10 +217,10 @@ fn parse_handler(text: &str) -> Result<Handler, Problem> {
         return fail("the path of the socket is not absolute");
     }
     if path.len() > MAXIMUM_SOCKET_BYTES {
-        return fail("the path of the socket is longer than the 107 bytes that Linux takes");
+        return fail("the path of the socket is longer than 107 bytes, the limit of Linux");
     }
     if path.ends_with('/') || path.contains('\0') {
-        return fail("a path that ends in \"/\" or holds a zero byte names no socket");
+        return fail("the path of the socket ends with \"/\" or holds a zero byte");
     }
     Ok(Handler { socket: PathBuf::from(path) })
 }
@@ -245,12 +243,14 @@ fn parse_methods(raw: Option<&Spanned<Vec<Spanned<String>>>>, report: &mut Repor
 }
 
 fn parse_method(text: &str) -> Result<Method, Problem> {
-    let fail = |reason| Err(Problem::Method { text: text.to_owned(), reason });
+    let fail = |write| Err(Problem::Method { text: text.to_owned(), write });
     match Method::from_bytes(text.as_bytes()) {
-        Err(_) => fail("write a token, such as \"POST\""),
-        Ok(Method::CONNECT) => fail("it asks for a tunnel, and has no path"),
-        // A method is case-sensitive (RFC 9110, section 9.1), so this would never match.
-        Ok(_) if text.bytes().any(|byte| byte.is_ascii_lowercase()) => fail("methods are upper case; write \"POST\""),
+        Err(_) => fail("write a method such as \"POST\""),
+        Ok(Method::CONNECT) => fail("a CONNECT request asks for a tunnel and has no path; remove it"),
+        // Methods are case-sensitive (RFC 9110, section 9.1), so this would never match.
+        Ok(_) if text.bytes().any(|byte| byte.is_ascii_lowercase()) => {
+            fail("methods are in upper case; write \"POST\"")
+        }
         Ok(method) => Ok(method),
     }
 }
@@ -266,34 +266,40 @@ fn parse_providers(
     }
     let found: Vec<Option<ProviderId>> = raw.get_ref().iter().map(|name| names.find(name, report)).collect();
     let mut providers = found.into_iter().collect::<Option<Vec<_>>>()?;
-    // "Any of these" has no order and no number: naming one twice changes nothing.
+    // A provider that is named twice is not an error: the order and the number have no meaning.
     providers.sort_unstable();
     providers.dedup();
     Some(providers)
 }
 
-/// What earlier routes took.
+/// The names and requests that the routes so far take, with their lines.
 #[derive(Default)]
-struct Seen {
+struct EarlierRoutes {
     names: HashMap<Arc<str>, usize>,
-    /// By host and path in one text: no host holds a slash, and every path begins with one.
-    places: HashMap<String, Vec<(Method, usize)>>,
+    /// Methods by host and path in one text: no host holds a slash, and every path begins with one.
+    requests: HashMap<String, Vec<(Method, usize)>>,
 }
 
-impl Seen {
-    fn check(&mut self, raw: &Spanned<RawRoute>, route: &Route, report: &mut Report<'_>) {
+impl EarlierRoutes {
+    /// Adds `route`. Reports an earlier route with the same name, or for the same requests.
+    fn add(&mut self, raw: &Spanned<RawRoute>, route: &Route, report: &mut Report<'_>) {
         let line = report.line(raw);
         if let Some(name) = raw.get_ref().name.as_ref()
             && let Some(earlier) = self.names.insert(Arc::clone(&route.name), line)
         {
             report.error(name, Problem::Duplicate { what: format!("the name \"{}\"", route.name), line: earlier });
         }
-        let place = format!("{}{}", route.host.as_deref().unwrap_or_default(), path_text(&route.path));
-        let place = self.places.entry(place).or_default();
-        let taken = place.iter().find(|(method, _)| route.methods.contains(method));
+        // Two prefixes that a handler can read alike are one; an exact path is compared as sent.
+        let path = match &route.path {
+            PathPattern::Exact(_) => path_text(&route.path),
+            PathPattern::Prefix(_) => path_text(&route.path.reading()),
+        };
+        let place = format!("{}{path}", route.host.as_deref().unwrap_or_default());
+        let methods = self.requests.entry(place).or_default();
+        let taken = methods.iter().find(|(method, _)| route.methods.contains(method));
         if let Some((method, earlier)) = taken {
             report.error(raw, Problem::Overlap { line: *earlier, method: method.to_string() });
         }
-        place.extend(route.methods.iter().map(|method| (method.clone(), line)));
+        methods.extend(route.methods.iter().map(|method| (method.clone(), line)));
     }
 }

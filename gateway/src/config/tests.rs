@@ -1,16 +1,16 @@
-//! Configurations, good and bad, as an operator would write them, against real files in a directory of the test's own.
+//! Tests of good and bad configurations with real files, each in a directory of its own.
 #![expect(clippy::unwrap_used, reason = "a test that cannot set itself up has failed")]
 #![expect(clippy::panic, reason = "a check that fails says what it saw")]
 
 mod bad;
 mod bad_proofs;
-mod cautions;
 mod documentation;
 mod filter;
 mod good;
 mod inventory;
 mod presets;
 mod proofs;
+mod warnings;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -24,20 +24,20 @@ use rcgen::{
 use rustls_pki_types::UnixTime;
 use tempfile::TempDir;
 
-use super::document::Surroundings;
+use super::report::Environment;
 use super::{Config, ConfigErrors, FileVersions, Warning};
 
-/// The moment of all tests: 2026-06-01, 00:00 UTC.
+/// The time of all tests: 2026-06-01, 00:00 UTC.
 const NOW: UnixTime = UnixTime::since_unix_epoch(Duration::from_secs(1_780_272_000));
 
-/// A configuration in which each section says as little as it may, one section a block.
+/// The sections of a minimal configuration.
 const LISTEN: &str = "[listen]\naddresses = [\"127.0.0.1:0\"]\n";
 const CERTIFICATE: &str = "[[certificate]]\nchain = \"fullchain.pem\"\nkey = \"privkey.pem\"\n";
 const PROVIDER: &str = "[[provider]]\nname = \"pagerduty\"\nproof = \"certificate\"\npreset = \"pagerduty\"\n";
 const ROUTE: &str =
     "[[route]]\npath = \"/pagerduty\"\nproviders = [\"pagerduty\"]\nhandler = \"unix:/run/app/pagerduty.sock\"\n";
 
-/// The content of every secret of these tests, which must show nowhere.
+/// The content of every secret. No output may contain it.
 const SECRET: &str = "xyzzy-plugh-4711";
 
 /// The public key of RFC 7515, appendix A.3, and a symmetric one.
@@ -46,37 +46,37 @@ const KEYS: &str = r#"{"keys":[
     {"kty":"oct","k":"AAAA"}
 ]}"#;
 
-/// The least that is a configuration.
+/// A minimal configuration.
 fn minimal() -> String {
     [LISTEN, CERTIFICATE, PROVIDER, ROUTE].concat()
 }
 
 /// A directory with the files that the configurations of these tests name.
-struct Site {
+struct Fixture {
     directory: TempDir,
 }
 
-impl Site {
+impl Fixture {
     /// Files: `ca.pem` (a root), `bundle.pem` (an intermediate, then that root), `intermediate.pem`, `fullchain.pem` and
-    /// `privkey.pem` (hooks.example.com and *.example.net, under that intermediate), `other.key` (of nothing), `list.crl`
+    /// `privkey.pem` (hooks.example.com and *.example.net, under that intermediate), `other.key` (of no certificate), `list.crl`
     /// (DER) and `list.pem`, all valid from 2026-01-01 to 2027-01-01; `webhook.secret`; `credentials/webhook`, a credential of
     /// the service manager; `keys.json`, a key set of one P-256 key and one that cannot verify.
     fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let site = Self { directory };
+        let fixture = Self { directory };
         let root = CertifiedIssuer::self_signed(authority("Test Root"), KeyPair::generate().unwrap()).unwrap();
         let intermediate =
             CertifiedIssuer::signed_by(authority("Test Intermediate"), KeyPair::generate().unwrap(), &root).unwrap();
         let key = KeyPair::generate().unwrap();
         let leaf = end_entity(&["hooks.example.com", "*.Example.net"]).signed_by(&key, &intermediate).unwrap();
-        site.write("ca.pem", &root.pem());
-        site.write("bundle.pem", &format!("{}{}", intermediate.pem(), root.pem()));
-        site.write("intermediate.pem", &intermediate.pem());
-        site.write("fullchain.pem", &format!("{}{}", leaf.pem(), intermediate.pem()));
-        site.write("swapped.pem", &format!("{}{}", intermediate.pem(), leaf.pem()));
-        site.write("unordered.pem", &format!("{}{}{}", leaf.pem(), root.pem(), intermediate.pem()));
-        site.write("privkey.pem", &key.serialize_pem());
-        site.write("other.key", &KeyPair::generate().unwrap().serialize_pem());
+        fixture.write("ca.pem", &root.pem());
+        fixture.write("bundle.pem", &format!("{}{}", intermediate.pem(), root.pem()));
+        fixture.write("intermediate.pem", &intermediate.pem());
+        fixture.write("fullchain.pem", &format!("{}{}", leaf.pem(), intermediate.pem()));
+        fixture.write("swapped.pem", &format!("{}{}", intermediate.pem(), leaf.pem()));
+        fixture.write("unordered.pem", &format!("{}{}{}", leaf.pem(), root.pem(), intermediate.pem()));
+        fixture.write("privkey.pem", &key.serialize_pem());
+        fixture.write("other.key", &KeyPair::generate().unwrap().serialize_pem());
         let list = CertificateRevocationListParams {
             this_update: date_time_ymd(2026, 1, 1),
             next_update: date_time_ymd(2027, 1, 1),
@@ -86,13 +86,13 @@ impl Site {
             key_identifier_method: KeyIdMethod::Sha256,
         };
         let list = list.signed_by(&intermediate).unwrap();
-        fs::write(site.path("list.crl"), list.der()).unwrap();
-        site.write("list.pem", &list.pem().unwrap());
-        site.write("webhook.secret", &format!("{SECRET}\n"));
-        fs::create_dir(site.path("credentials")).unwrap();
-        site.write("credentials/webhook", SECRET);
-        site.write("keys.json", KEYS);
-        site
+        fs::write(fixture.path("list.crl"), list.der()).unwrap();
+        fixture.write("list.pem", &list.pem().unwrap());
+        fixture.write("webhook.secret", &format!("{SECRET}\n"));
+        fs::create_dir(fixture.path("credentials")).unwrap();
+        fixture.write("credentials/webhook", SECRET);
+        fixture.write("keys.json", KEYS);
+        fixture
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -109,8 +109,8 @@ impl Site {
     }
 
     fn parse_at(&self, text: &str, now: UnixTime) -> Result<(Config, Vec<Warning>), ConfigErrors> {
-        let surroundings = Surroundings { now, credentials: Some(self.path("credentials")) };
-        Config::parse_in(text, &self.path("hookgate.toml"), surroundings, &mut FileVersions::default())
+        let environment = Environment { now, credentials: Some(self.path("credentials")) };
+        Config::parse_in(text, &self.path("hookgate.toml"), environment, &mut FileVersions::default())
     }
 
     /// A configuration that must be good.
@@ -164,7 +164,7 @@ fn dated(mut params: CertificateParams) -> CertificateParams {
     params
 }
 
-/// Midnight, UTC, that many days after [`NOW`].
+/// The time `days` days after [`NOW`].
 fn days_later(days: u64) -> UnixTime {
     UnixTime::since_unix_epoch(Duration::from_secs(NOW.as_secs() + days * 86_400))
 }

@@ -1,6 +1,6 @@
-//! What is merely worth saying about a configuration: the closed list, with its words.
+//! The warnings about a configuration, as a closed list with their messages.
 //!
-//! Owns every sentence that the operator reads in a warning. Decides nothing: the sections find the reasons.
+//! Owns these messages. Must not decide: the sections find the reasons.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -9,128 +9,128 @@ use time::Date;
 
 use super::error::{Location, one_line};
 
-/// Something that does not keep hookgate from starting, but that the operator will want to know.
+/// A warning and its location. hookgate starts in spite of it.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Warning {
-    /// Where.
+    /// The location.
     pub location: Location,
-    /// What.
-    pub caution: Caution,
+    /// What the warning is about.
+    pub kind: WarningKind,
 }
 
 impl fmt::Display for Warning {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        one_line(formatter, &self.location, &self.caution)
+        one_line(formatter, &self.location, &self.kind)
     }
 }
 
-/// What is worth saying.
+/// What a warning is about.
 #[derive(Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Caution {
-    /// Neither certificate nor provider nor route.
-    NobodyAdmitted,
+pub enum WarningKind {
+    /// No certificate, no provider and no route.
+    NoPeerAdmitted,
     /// A provider that no route names.
     UnusedProvider {
         /// The provider.
         provider: String,
     },
-    /// A trust anchor past its notAfter: anchors are trusted by configuration, but their owners have let go of it.
+    /// A trust anchor after its notAfter. hookgate trusts it, because it is configured.
     AnchorExpired {
         /// The profile that names it.
         profile: String,
         /// The subject of the anchor.
         subject: String,
-        /// When.
+        /// Its last day.
         not_after: Date,
     },
-    /// A profile past its `until`.
+    /// A profile after its `until`.
     ProfileOutdated {
         /// The profile.
         profile: String,
         /// Its last day.
         until: Date,
     },
-    /// A revocation list past its nextUpdate.
+    /// A revocation list after its nextUpdate.
     RevocationListExpired {
-        /// Who issued it.
+        /// The issuer of the list.
         issuer: String,
     },
-    /// A verify depth that shuts out what the preset documents.
+    /// A verify depth that refuses the chains of the preset.
     ShallowDepth {
         /// The configured depth.
         depth: u8,
-        /// The depth of the preset's profile.
+        /// The depth of the profile.
         needed: u8,
-        /// The profile.
+        /// The profile of the preset.
         profile: String,
     },
-    /// Our chain does not go from each certificate to its issuer.
+    /// A chain of the server in which a certificate is not followed by its issuer.
     ChainOutOfOrder {
-        /// The place, from 1, of the certificate that did not issue the one before it.
+        /// The number, from 1, of the certificate that did not issue the one before it.
         position: usize,
     },
-    /// Our certificate is its own issuer.
+    /// A self-signed certificate of the server.
     SelfSigned,
-    /// Our certificate is not valid yet.
+    /// A certificate of the server before its notBefore.
     NotYetValid {
-        /// From when.
+        /// Its first day.
         not_before: Date,
     },
-    /// A certificate of our chain has expired.
+    /// A certificate of the server's chain after its notAfter.
     Expired {
-        /// The place in the chain, from 1.
+        /// Its number in the chain, from 1.
         position: usize,
-        /// When.
+        /// Its last day.
         not_after: Date,
     },
-    /// A certificate of our chain expires soon.
+    /// A certificate of the server's chain shortly before its notAfter.
     ExpiresSoon {
-        /// The place in the chain, from 1.
+        /// Its number in the chain, from 1.
         position: usize,
-        /// When.
+        /// Its last day.
         not_after: Date,
-        /// Whole days left.
+        /// The whole days until then.
         days: u64,
     },
-    /// Our certificate has no DNS name.
+    /// A certificate of the server without a DNS name.
     NoNames,
-    /// None of the names of our certificate is the host of a route.
+    /// A certificate of the server for the host of no route.
     NamesWithoutRoute {
-        /// The names.
+        /// The names of the certificate.
         names: String,
     },
-    /// None of our certificates is good for the host of a route.
+    /// A host of a route without a certificate.
     HostWithoutCertificate {
         /// The host.
         host: String,
     },
-    /// A key or secret of ours is readable by everybody on this host.
+    /// A private key or secret that every user of this host can read.
     ReadableByOthers {
         /// The file.
         path: PathBuf,
     },
-    /// A secret that stands in the configuration itself.
+    /// A secret in the configuration file.
     SecretInConfiguration,
-    /// A source of keys that no token needs.
+    /// A key source that no token uses.
     UnusedKeySource {
-        /// The source.
+        /// The key source.
         name: String,
     },
-    /// A key that cannot verify tokens, in a file of keys.
+    /// A key of a key set that cannot verify tokens.
     KeySkipped {
         /// The file.
         path: PathBuf,
-        /// Which, and why.
+        /// The key, and why it cannot.
         reason: String,
     },
-    /// A token of which neither email nor subject is checked.
+    /// A token with neither emails nor subjects to check.
     AnySubject,
 }
 
-impl Caution {
-    /// Whether it is about a date that a running hookgate goes on to warn of, beginning with its start (`control/rotation.rs`).
-    pub fn is_told_by_rotation(&self) -> bool {
+impl WarningKind {
+    /// Whether it is about a date. `control/rotation.rs` warns of these from the start on, again and again.
+    pub fn is_repeated_by_rotation(&self) -> bool {
         matches!(
             self,
             Self::AnchorExpired { .. }
@@ -141,54 +141,54 @@ impl Caution {
     }
 }
 
-impl fmt::Display for Caution {
+impl fmt::Display for WarningKind {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NobodyAdmitted => write!(
+            Self::NoPeerAdmitted => write!(
                 formatter,
-                "nobody is admitted and every handshake fails until there is a [[certificate]], a [[provider]] and a [[route]]"
+                "no peer is admitted, and every handshake fails; write a [[certificate]], a [[provider]] and a [[route]]"
             ),
             Self::UnusedProvider { provider } => {
-                write!(formatter, "no route names the provider \"{provider}\", so its requests are refused")
+                write!(formatter, "no route names the provider \"{provider}\": its requests are refused")
             }
             Self::AnchorExpired { profile, subject, not_after } => {
                 write!(formatter, "profile {profile}: the trust anchor {subject} expired on {not_after}")
             }
             Self::ProfileOutdated { profile, until } => {
-                write!(formatter, "profile {profile} was documented until {until}; remove it once nothing uses it")
+                write!(formatter, "profile {profile} was documented until {until}; remove it when no sender uses it")
             }
             Self::RevocationListExpired { issuer } => {
                 write!(
                     formatter,
-                    "the revocation list of {issuer} has expired: its certificates are refused until it is renewed"
+                    "the revocation list of {issuer} has expired: certificates of this issuer are refused; get a new list"
                 )
             }
             Self::ShallowDepth { depth, needed, profile } => write!(
                 formatter,
-                "depth {depth} is less than the {needed} that profile {profile} of the preset needs; its chains will be refused"
+                "depth {depth} is less than the {needed} that profile {profile} of the preset needs: chains of this profile are refused"
             ),
             Self::ChainOutOfOrder { position } => write!(
                 formatter,
                 "out of order: certificate {position} did not issue the one before it; some senders refuse such a chain"
             ),
-            Self::SelfSigned => write!(formatter, "the certificate is self-signed; senders will refuse it"),
+            Self::SelfSigned => write!(formatter, "the certificate is self-signed; senders refuse it"),
             Self::NotYetValid { not_before } => {
-                write!(formatter, "the certificate is not valid before {not_before}; senders will refuse it")
+                write!(formatter, "the certificate is not valid before {not_before}; senders refuse it")
             }
             Self::Expired { position, not_after } => {
-                write!(formatter, "certificate {position} of the chain expired on {not_after}; senders will refuse it")
+                write!(formatter, "certificate {position} of the chain expired on {not_after}; senders refuse it")
             }
             Self::ExpiresSoon { position, not_after, days } => {
                 write!(formatter, "certificate {position} of the chain expires on {not_after}, in {days} days")
             }
             Self::NoNames => {
-                write!(formatter, "the certificate has no DNS name (subjectAltName); senders will refuse it")
+                write!(formatter, "the certificate has no DNS name (subjectAltName); senders refuse it")
             }
             Self::NamesWithoutRoute { names } => {
-                write!(formatter, "no route has a host that this certificate is for ({names})")
+                write!(formatter, "no route has a name of this certificate as its host ({names})")
             }
             Self::HostWithoutCertificate { host } => {
-                write!(formatter, "no certificate is for {host}; senders will refuse the default one")
+                write!(formatter, "no certificate has the name {host}: senders refuse the default certificate")
             }
             Self::ReadableByOthers { path } => {
                 write!(formatter, "{} is readable by every user of this host; chmod 0600 or 0640", path.display())

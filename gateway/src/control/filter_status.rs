@@ -55,7 +55,10 @@ fn configured(policy: &Policy) {
         Mode::Monitor => "monitor",
         Mode::Enforce => "enforce",
     };
-    println!("  mode {mode}, interfaces: {}", policy.interfaces.join(", "));
+    match policy.interfaces.as_slice() {
+        [] => println!("  mode {mode}"),
+        interfaces => println!("  mode {mode}, interfaces: {}", interfaces.join(", ")),
+    }
     for set in &policy.sets {
         let action = if set.action == Action::Allow { "allow" } else { "deny" };
         let (ipv4, ipv6) = (set.count(Family::Ipv4), set.count(Family::Ipv6));

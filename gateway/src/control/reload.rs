@@ -176,7 +176,7 @@ impl Loader {
 
 /// Logs the warnings about a configuration, except those about dates: [`rotation`] repeats these while hookgate runs.
 pub(super) fn log_warnings(warnings: &[Warning]) {
-    for warning in warnings.iter().filter(|warning| !warning.caution.is_told_by_rotation()) {
+    for warning in warnings.iter().filter(|warning| !warning.kind.is_repeated_by_rotation()) {
         tracing::warn!(%warning, "configuration");
     }
 }

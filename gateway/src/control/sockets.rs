@@ -5,10 +5,11 @@
 //! bound here are given to the service manager's file descriptor store, and the next process takes them over. Must not accept
 //! connections: [`crate::accept`] does.
 
+use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use rustix::net::sockopt;
 use systemd::daemon;
 use thiserror::Error;
@@ -181,7 +182,7 @@ fn bind(address: SocketAddr, backlog: u32, workers: usize) -> anyhow::Result<(So
     let mut sockets = Vec::with_capacity(workers);
     for _ in 0..workers {
         let (descriptor, actual) = hookgate_io::bind(address, backlog)
-            .with_context(|| format!("cannot listen on {address} (listen.addresses)"))?;
+            .map_err(|error| anyhow!("cannot listen on {address} (listen.addresses): {error}{}", bind_hint(&error)))?;
         // With port 0, the other workers share the port that the first one got.
         address = actual;
         sockets.push(Listening { descriptor, queued: Queued::Accept });
@@ -191,6 +192,20 @@ fn bind(address: SocketAddr, backlog: u32, workers: usize) -> anyhow::Result<(So
     Ok((address, sockets))
 }
 
+/// What to do about an address that cannot be bound.
+fn bind_hint(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            "; another process listens there (`ss -ltnp` shows which): stop it, or write another port"
+        }
+        io::ErrorKind::AddrNotAvailable => "; no interface of this host has this address (`ip address` lists them)",
+        io::ErrorKind::PermissionDenied => {
+            "; a port below 1024 needs CAP_NET_BIND_SERVICE: start hookgate by its unit, or write a higher port"
+        }
+        _ => "",
+    }
+}
+
 /// The name of the sockets on `address` in the store. Each address has its own name, because sockets are removed by name. A name must
 /// not contain a colon (sd_pid_notify_with_fds(3), FDNAME).
 fn store_name(address: SocketAddr) -> String {
@@ -198,7 +213,7 @@ fn store_name(address: SocketAddr) -> String {
 }
 
 /// Distributes the sockets of one address: every socket has a worker, and every worker has a socket.
-fn distribute(sockets: Vec<Listening>, workers: &mut [Vec<Listening>]) -> std::io::Result<()> {
+fn distribute(sockets: Vec<Listening>, workers: &mut [Vec<Listening>]) -> io::Result<()> {
     let count = sockets.len();
     for (index, socket) in sockets.into_iter().enumerate() {
         let (first, others) = servers(index, count, workers.len());

@@ -29,7 +29,7 @@ pub(super) enum Stage {
     Stalled { unread: bool },
     /// hyper has the whole answer; the kernel does not (`stalled`: and the peer takes nothing).
     Flushing { unread: bool, stalled: bool },
-    /// An answer that ends the connection was flushed; the peer may still be sending the body that nobody read.
+    /// An answer that ends the connection was flushed; the peer may still be sending the body that was not read.
     Answered,
     /// hyper wants to answer bytes that are no request (`in_head`: a part of a head had arrived). Its answer is held back.
     NoRequest { in_head: bool },

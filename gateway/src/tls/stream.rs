@@ -63,6 +63,9 @@ impl HandshakeError {
             Self::Tls(rustls::Error::NoCertificatesPresented) => {
                 Refusal::new(Reject::NoCertificate, "The client presented no certificate.")
             }
+            Self::Tls(rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType)) => {
+                Refusal::new(Reject::HandshakeFailed, format!("The bytes are not TLS, but perhaps plain HTTP: {self}."))
+            }
             Self::Closed | Self::Io(_) | Self::Tls(_) => Refusal::new(Reject::HandshakeFailed, self.to_string()),
         }
     }

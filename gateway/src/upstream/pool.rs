@@ -217,8 +217,8 @@ impl Pool {
     fn unavailable(&self, error: Errno) -> Refusal {
         let socket = self.handler.socket.display();
         let hint = match error {
-            Errno::NOENT => "the socket does not exist; is the handler running?",
-            Errno::CONNREFUSED => "no process listens on the socket; is the handler running?",
+            Errno::NOENT => "the socket does not exist; start the handler",
+            Errno::CONNREFUSED => "no process listens on the socket; start the handler",
             Errno::ACCESS => "hookgate may not write to the socket; check its owner and mode",
             Errno::AGAIN => "the handler does not accept connections fast enough",
             _ => return Refusal::new(Reject::HandlerUnavailable, format!("The handler at {socket} failed: {error}.")),

@@ -185,8 +185,8 @@ fn an_error_near_a_secret_does_not_repeat_it() {
         (format!("{{ value = \"{secret}\" }}"), "value"),
         (format!("\"{secret}\""), "secrets"),
         (format!("{{ unsafe_value = [\"{secret}\"] }}"), "unsafe_value"),
-        (format!("{{ unsafe_value = \"{secret} }}"), "not TOML"),
-        (format!("{{ unsafe_value = \"{secret}\\q\" }}"), "not TOML"),
+        (format!("{{ unsafe_value = \"{secret} }}"), "not valid TOML"),
+        (format!("{{ unsafe_value = \"{secret}\\q\" }}"), "not valid TOML"),
         (format!("{{ unsafe_value = \"{secret}{}\" }}", "x".repeat(5000)), "more than 4096"),
         (format!("{{ file = \"a\", unsafe_value = \"{secret}\" }}"), "one place"),
     ] {

@@ -97,6 +97,25 @@ fn dot_segments_are_malformed() {
         "POST /any/./hook HTTP/1.1\r\nHost: HOST\r\n\r\n",
         "POST /any/%2e%2E/percolate HTTP/1.1\r\nHost: HOST\r\n\r\n",
         "POST /any/.. HTTP/1.1\r\nHost: HOST\r\n\r\n",
+        "POST /any/..%2fpercolate HTTP/1.1\r\nHost: HOST\r\n\r\n",
+        "POST /any/..%5Cpercolate HTTP/1.1\r\nHost: HOST\r\n\r\n",
+        "POST /any/..\\percolate HTTP/1.1\r\nHost: HOST\r\n\r\n",
+        "POST /any//../percolate HTTP/1.1\r\nHost: HOST\r\n\r\n",
+        "POST /any/%252e%252e/percolate HTTP/1.1\r\nHost: HOST\r\n\r\n",
+        "POST /any/..;a=b/percolate HTTP/1.1\r\nHost: HOST\r\n\r\n",
+        "POST /nowhere/..%2fpercolate HTTP/1.1\r\nHost: HOST\r\n\r\n",
+    ]);
+}
+
+#[test]
+fn a_path_that_handlers_read_in_different_ways_is_malformed() {
+    check(&[
+        "POST /any/a%00b HTTP/1.1\r\nHost: HOST\r\n\r\n",
+        "POST /any/a%0d%0ab HTTP/1.1\r\nHost: HOST\r\n\r\n",
+        "POST /any/100% HTTP/1.1\r\nHost: HOST\r\n\r\n",
+        "POST /any/%u002e%u002e/percolate HTTP/1.1\r\nHost: HOST\r\n\r\n",
+        "POST /any/%c0%ae%c0%ae/percolate HTTP/1.1\r\nHost: HOST\r\n\r\n",
+        "POST /any/a;%2fb HTTP/1.1\r\nHost: HOST\r\n\r\n",
     ]);
 }
 

@@ -19,6 +19,33 @@ fn an_unknown_path_is_not_found() {
     assert_eq!(gateway.wait_rejections("no_route", 7.0).unwrap(), 7.0);
 }
 
+/// The handler of a prefix must not be taken to a path that another route guards.
+#[test]
+fn a_path_in_a_spelling_of_another_route_is_malformed() {
+    let gateway = TestGateway::with_toml(|environment| {
+        let socket = environment.events.path().display().to_string();
+        let route = format!("[[route]]\nhost = \"{HOST}\"\npath = \"/any/guarded\"\nproviders = [\"pagerduty\"]");
+        format!("{}\n{route}\nhandler = \"unix:{socket}\"\n", environment.toml("", ""))
+    });
+    let gateway = gateway.unwrap();
+    let ask = |target: &str| gateway.admitted_curl().argument("--path-as-is").post(target, b"{}").run().unwrap();
+    let outcome = ask("/any/guarded");
+    assert_problem(outcome.response().unwrap(), 403, "provider_not_admitted", "as configured");
+    for target in
+        ["/any/%67uarded", "/any//guarded", "/any/guarded;a=b", "/any/;a/guarded", "/any/guarded%3f", "/any/%2fguarded"]
+    {
+        let outcome = ask(target);
+        let response = outcome.response().unwrap();
+        assert_problem(response, 400, "malformed_request", target);
+        assert!(response.text().contains("belongs to another route"), "{target}: {response:?}");
+    }
+    assert_eq!(gateway.handler().request_count(), 0);
+    for target in ["/any/guarded/", "/any/a%2fb", "/any/a//b;c", "/any/100%25", "/any/caf%C3%A9"] {
+        assert_eq!(ask(target).status(), Some(200), "{target}");
+        assert_eq!(gateway.handler().requests().last().unwrap().target, target, "the path is handed over as sent");
+    }
+}
+
 #[test]
 fn a_query_does_not_change_the_route_and_reaches_the_handler() {
     let gateway = TestGateway::with_limits("").unwrap();

@@ -1,4 +1,4 @@
-//! The report as one HTML page with inline plots: no script, nothing loaded.
+//! The report as one HTML page with inline plots, without scripts and without external files.
 
 use std::fmt::{self, Write as _};
 
@@ -9,13 +9,13 @@ use super::spread::CONNECTIONS;
 /// Width of a plot, pixels.
 const WIDTH: f64 = 860.0;
 
-/// Where bars begin, right of the names.
+/// The left end of the bars, beside the names.
 const LEFT: f64 = 170.0;
 
-/// Where bars end at the most, left of the numbers.
+/// The right end of the longest bar, beside the numbers.
 const RIGHT: f64 = 640.0;
 
-/// Height of one bar with the room around it.
+/// Height of one bar with its margin.
 const LINE: f64 = 24.0;
 
 const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;max-width:60em;margin:2em auto;padding:0 1em;color:#222}\
@@ -35,22 +35,19 @@ fn write(page: &mut String, report: &Report) -> fmt::Result {
     let machine = &report.machine;
     write!(
         page,
-        "<!doctype html><html lang=en><meta charset=utf-8><title>hookgate, measured against its peers</title>"
+        "<!doctype html><html lang=en><meta charset=utf-8><title>hookgate compared with other servers</title>"
     )?;
-    write!(page, "<style>{STYLE}</style><h1>hookgate, measured against its peers</h1>")?;
+    write!(page, "<style>{STYLE}</style><h1>hookgate compared with other servers</h1>")?;
     write!(page, "<p>{} UTC · {} · {} · ", machine.date, escaped(&machine.processor), escaped(&machine.kernel))?;
     write!(page, "{} · commit {}. ", escaped(&machine.compiler), escaped(&machine.commit))?;
     write!(
         page,
-        "{} rounds there and back, {} ms each, in {} s. ",
+        "{} rounds in alternating order, {} ms each, in {} s. ",
         report.effort.rounds, report.effort.window_ms, machine.seconds
     )?;
     write!(page, "Load average {} before, {} after.</p>", machine.load_before, machine.load_after)?;
-    write!(
-        page,
-        "<p>Bars are medians over the rounds, whiskers the lowest and the highest round. Shorter is better. "
-    )?;
-    write!(page, "The grey line is the floor: the crypto of ring and a proxy that looks at nothing.</p>")?;
+    write!(page, "<p>Bars are medians of the rounds, whiskers the lowest and the highest round. Shorter is better. ")?;
+    write!(page, "The grey line is the floor: the cryptography of ring, and a proxy without TLS and HTTP.</p>")?;
     summary(page, report)?;
     for row in &report.rows {
         section(page, report, row)?;

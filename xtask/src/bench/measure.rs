@@ -1,6 +1,6 @@
 //! The measurements: rounds that interleave the servers, system calls, memory.
 //!
-//! Every number is one server's in one round; what they come to together is the report's business.
+//! Every number belongs to one server in one round. Must not summarize: the report does.
 
 use std::collections::BTreeMap;
 use std::process::{Command, Stdio};
@@ -10,32 +10,32 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use serde::Serialize;
 
-use super::priority::First;
+use super::environment::Environment;
+use super::priority::RealTime;
 use super::protocol::{self, Hold, Load, Measured, Reply, Sender, Transport, Unit};
 use super::scenario::{Metric, Pace, SATURATION, Scenario};
 use super::server::{Kind, Program, Server};
-use super::stage::Stage;
 
-/// A server is asked for a part of the best peer's throughput only if its own leaves this much room above that part.
+/// A server gets a part of the best peer's throughput only if its own throughput is at least this many times that part.
 const HEADROOM: f64 = 1.2;
 
-/// How long the tracepoint is counted.
+/// How long system calls are counted.
 const COUNTED: Duration = Duration::from_millis(400);
 
-/// How long connections are idle before their memory is looked at, the same for every server. Longer than the second after which
-/// hookgate takes a connection for silent, and than the time after which allocators give pages back.
+/// How long connections are idle before their memory is measured, the same for every server. Longer than the second after which
+/// hookgate regards a connection as silent, and longer than allocators keep free pages.
 const SETTLED: Duration = Duration::from_secs(4);
 
-/// How long, and how often.
+/// Durations and numbers of a run.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct Effort {
-    /// Rounds; an even number, so that each server is as often early as late.
+    /// Rounds; even, because every second round has the reverse order.
     pub(crate) rounds: usize,
-    /// Load before counting.
+    /// Load before the measurement.
     pub(crate) warm_up_ms: u64,
-    /// Counting.
+    /// Duration of the measurement.
     pub(crate) window_ms: u64,
-    /// Whether system calls are counted, in a round of their own.
+    /// Whether system calls are counted, in an additional round.
     pub(crate) system_calls: bool,
     /// Idle connections whose memory is measured.
     pub(crate) idle_connections: usize,
@@ -48,11 +48,11 @@ pub(crate) struct Sample {
     pub(crate) cpu_us: f64,
     /// Units a second.
     pub(crate) rate: f64,
-    /// Part of its core that the server used.
+    /// Part of its core that the server used, 0 to 1.
     pub(crate) server_share: f64,
-    /// Whether server, load generator and handler came first on their cores.
+    /// Whether server, load generator and handler had real-time priority.
     pub(crate) real_time: bool,
-    /// Everything that the load generator said.
+    /// The reply of the load generator.
     pub(crate) measured: Measured,
 }
 
@@ -63,11 +63,11 @@ pub(crate) struct Cell {
     pub(crate) kind: Kind,
     /// Whether it checked revocation lists.
     pub(crate) revocation: bool,
-    /// By round.
+    /// One per round.
     pub(crate) samples: Vec<Sample>,
-    /// System calls for one unit; `None` where nothing counts them.
+    /// System calls for one unit; `None` if they were not counted.
     pub(crate) system_calls: Option<f64>,
-    /// Why there are no samples, or no more.
+    /// Why samples are missing.
     pub(crate) failure: Option<String>,
 }
 
@@ -82,14 +82,14 @@ pub(crate) struct Memory {
     pub(crate) before_kib: u64,
     /// The same with all of them open.
     pub(crate) with_kib: u64,
-    /// The difference by connection, bytes.
+    /// The difference per connection, bytes.
     pub(crate) bytes_each: f64,
 }
 
-/// Runs `scenario` on every one of `servers`, in rounds there and back: A B C, C B A. `saturated` holds the throughput of the
-/// servers in [`SATURATION`].
+/// Runs `scenario` on each of `servers`, in rounds of alternating order: A B C, C B A. `saturated` holds the throughput of the servers
+/// in [`SATURATION`].
 pub(crate) fn scenario(
-    stage: &mut Stage,
+    environment: &mut Environment,
     servers: &[&Server],
     scenario: &Scenario,
     effort: Effort,
@@ -112,7 +112,7 @@ pub(crate) fn scenario(
             if cell.failure.is_some() {
                 continue;
             }
-            match sample(stage, servers[index], scenario, effort, saturated) {
+            match sample(environment, servers[index], scenario, effort, saturated) {
                 Ok(sample) => cell.samples.push(sample),
                 Err(error) => cell.failure = Some(format!("{error:#}")),
             }
@@ -120,7 +120,7 @@ pub(crate) fn scenario(
     }
     for (cell, server) in cells.iter_mut().zip(servers) {
         if effort.system_calls && cell.failure.is_none() && scenario.pace == Pace::Saturated && !scenario.revocation {
-            cell.system_calls = system_calls(stage, server, scenario).ok();
+            cell.system_calls = system_calls(environment, server, scenario).ok();
         }
     }
     cells
@@ -133,7 +133,7 @@ pub(crate) fn throughput(cells: &[Cell]) -> BTreeMap<Kind, f64> {
 }
 
 fn sample(
-    stage: &mut Stage,
+    environment: &mut Environment,
     server: &Server,
     scenario: &Scenario,
     effort: Effort,
@@ -144,19 +144,19 @@ fn sample(
         Pace::Part(part) => Some(rate(server.kind, part, saturated)?),
     };
     let load = load(server, scenario, rate, effort.warm_up_ms, effort.window_ms);
-    let first = match scenario.metric {
+    let real_time = match scenario.metric {
         Metric::Cpu => None,
-        Metric::Latency99 => First::put(server.pids.iter().copied().chain(stage.pids()).collect()),
+        Metric::Latency99 => RealTime::set(server.pids.iter().copied().chain(environment.pids()).collect()),
     };
-    let measured = run(stage, load)?;
+    let measured = run(environment, load)?;
     let window = measured.window_ns as f64;
-    ensure!(measured.units > 0, "not one unit in the window");
-    ensure!(measured.server_cpu_ns > 0, "units, and no CPU time of the server: it has processes that were not watched");
+    ensure!(measured.units > 0, "no unit was served in the window");
+    ensure!(measured.server_cpu_ns > 0, "the server used no CPU time: it has processes that were not measured");
     Ok(Sample {
         cpu_us: measured.server_cpu_ns as f64 / measured.units as f64 / 1e3,
         rate: measured.units as f64 / window * 1e9,
         server_share: measured.server_cpu_ns as f64 / window,
-        real_time: first.is_some(),
+        real_time: real_time.is_some(),
         measured,
     })
 }
@@ -166,7 +166,7 @@ fn rate(kind: Kind, part: f64, saturated: &BTreeMap<Kind, f64>) -> Result<f64> {
     let best = peers.map(|(_, rate)| *rate).max_by(f64::total_cmp);
     let rate = part * best.with_context(|| format!("needs the scenario {SATURATION}, with a peer"))?;
     let own = saturated.get(&kind).copied().unwrap_or_default();
-    ensure!(own >= HEADROOM * rate, "saturated at {own:.0} a second, so {rate:.0} a second is no part load for it");
+    ensure!(own >= HEADROOM * rate, "at most {own:.0} a second, so {rate:.0} a second is no part load");
     Ok(rate)
 }
 
@@ -175,7 +175,7 @@ fn load(server: &Server, scenario: &Scenario, rate: Option<f64>, warm_up_ms: u64
     Load {
         port: server.port,
         transport: if plain { Transport::Plain } else { scenario.transport },
-        // Without TLS nobody is anybody.
+        // Without TLS there are no client certificates.
         sender: if plain { Sender::Returning } else { scenario.sender },
         unit: scenario.unit,
         body_bytes: scenario.body_bytes,
@@ -187,32 +187,32 @@ fn load(server: &Server, scenario: &Scenario, rate: Option<f64>, warm_up_ms: u64
     }
 }
 
-/// Has the load generator run `load`.
+/// Runs `load`.
 ///
 /// # Errors
 ///
-/// What it says went wrong.
-pub(crate) fn run(stage: &mut Stage, load: Load) -> Result<Measured> {
-    match stage.ask(&protocol::Command::Run(load))? {
+/// The load generator reports a failure.
+pub(crate) fn run(environment: &mut Environment, load: Load) -> Result<Measured> {
+    match environment.ask(&protocol::Command::Run(load))? {
         Reply::Measured(measured) => Ok(*measured),
         other => bail!("the load generator answered {other:?}"),
     }
 }
 
-/// System calls for one unit: `perf` counts them while the load runs, the load generator says how many units a second.
-fn system_calls(stage: &mut Stage, server: &Server, scenario: &Scenario) -> Result<f64> {
+/// System calls for one unit: `perf` counts the calls while the load runs, the load generator the units.
+fn system_calls(environment: &mut Environment, server: &Server, scenario: &Scenario) -> Result<f64> {
     let pids: Vec<String> = server.pids.iter().map(u32::to_string).collect();
     let mut perf = Command::new("perf");
     perf.args(["stat", "--field-separator", ",", "--event", "raw_syscalls:sys_enter", "--pid", &pids.join(",")]);
     perf.args(["--", "sleep", &COUNTED.as_secs_f64().to_string()]);
     perf.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     let load = load(server, scenario, None, 100, 2 * u64::try_from(COUNTED.as_millis())?);
-    // The load is under way when the counting begins, and goes on until after its end.
+    // The load begins before the counting and ends after it.
     let counting = thread::spawn(move || {
         thread::sleep(Duration::from_millis(200));
         perf.output()
     });
-    let measured = run(stage, load)?;
+    let measured = run(environment, load)?;
     let output = counting.join().map_err(|_| anyhow::anyhow!("the counting thread panicked"))??;
     let text = String::from_utf8_lossy(&output.stderr);
     let line = text.lines().find(|line| line.contains("raw_syscalls:sys_enter")).context("perf counted nothing")?;
@@ -221,10 +221,10 @@ fn system_calls(stage: &mut Stage, server: &Server, scenario: &Scenario) -> Resu
     Ok(count / COUNTED.as_secs_f64() / units_a_second)
 }
 
-/// What `connections` idle TLS connections cost a fresh `program` in memory. Each has carried one request.
-pub(crate) fn memory(stage: &mut Stage, program: &Program, connections: usize) -> Result<Memory> {
-    let server = Server::start(program, false, &stage.materials)?;
-    // What a server allocates once, it has allocated after this.
+/// The memory of `connections` idle TLS connections to a newly started `program`. Each has carried one request.
+pub(crate) fn memory(environment: &mut Environment, program: &Program, connections: usize) -> Result<Memory> {
+    let server = Server::start(program, false, &environment.materials)?;
+    // After this, a server has allocated what it allocates once.
     let warm_up = Load {
         port: server.port,
         transport: Transport::Tls13,
@@ -237,14 +237,14 @@ pub(crate) fn memory(stage: &mut Stage, program: &Program, connections: usize) -
         window_ms: 300,
         watch: server.pids.clone(),
     };
-    run(stage, warm_up)?;
+    run(environment, warm_up)?;
     thread::sleep(Duration::from_millis(300));
     let before_kib = proportional_set_kib(&server.pids)?;
-    stage.ask(&protocol::Command::Hold(Hold { port: server.port, connections }))?;
-    // What is idle has been so for a while: the last connection was as busy as the first a moment ago.
+    environment.ask(&protocol::Command::Hold(Hold { port: server.port, connections }))?;
+    // The last connection has just been busy.
     thread::sleep(SETTLED);
     let with_kib = proportional_set_kib(&server.pids)?;
-    match stage.ask(&protocol::Command::Release)? {
+    match environment.ask(&protocol::Command::Release)? {
         Reply::Released(open) => ensure!(open == connections, "{} of {connections} were closed", connections - open),
         other => bail!("the load generator answered {other:?}"),
     }

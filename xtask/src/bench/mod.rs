@@ -1,11 +1,12 @@
-//! `cargo xtask bench`: hookgate and its peers, measured in one run.
+//! `cargo xtask bench`: measures hookgate and other servers in one run.
 //!
-//! Builds release binaries, starts every server that this machine has on one core, drives each in turn from the other, and
-//! writes a table, a JSON file and an HTML page. See `docs/performance.md` for what the numbers mean and what they do not.
+//! Builds release binaries, starts every installed server on one core, loads each in turn from another core, and writes a table, a JSON
+//! file and an HTML page. `docs/performance.md` says what the numbers mean.
 
 #[path = "../../../benches/load/src/cpu.rs"]
 mod cpu;
 mod cross_check;
+pub(crate) mod environment;
 mod html;
 mod machine;
 mod measure;
@@ -16,68 +17,71 @@ mod report;
 mod scenario;
 mod server;
 mod spread;
-pub(crate) mod stage;
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
-use std::process::Command;
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 
 use crate::command::{self, cargo};
+use crate::setup;
+use environment::Environment;
 use machine::Machine;
 use measure::Effort;
 use report::{Report, Row};
 use scenario::{Pace, SATURATION, Scenario};
 use server::{Kind, Program, Server};
-use stage::Stage;
 
-/// For `--scenarios`: the memory of idle connections, which is no load and has no rounds.
+/// For `--scenarios`: the memory of idle connections. It has no load and no rounds.
 const IDLE_MEMORY: &str = "idle-memory";
 
-/// For `--scenarios`: how evenly connections are spread over several workers, which has none either.
+/// For `--scenarios`: how evenly connections are spread over several workers. It has no load and no rounds either.
 const SPREAD: &str = "spread";
 
-/// What to measure, and how thoroughly.
+/// Measures hookgate and other servers.
 #[derive(Debug, Args)]
 pub(crate) struct Bench {
-    /// Two short rounds of the main scenarios, without hookgate's other backends and builds: under two minutes
+    /// Two short rounds of the main scenarios, with hookgate's default backend only: under two minutes
     #[arg(long)]
     quick: bool,
-    /// Rounds a scenario; made even
+    /// Rounds of each scenario, rounded up to an even number
     #[arg(long)]
     rounds: Option<usize>,
-    /// Only these servers; all that are installed otherwise
+    /// Only these servers [default: every installed one]
     #[arg(long, value_delimiter = ',')]
     servers: Vec<String>,
-    /// Only these scenarios, and what they need to have been measured before
+    /// Only these scenarios, and those that they depend on
     #[arg(long, value_delimiter = ',')]
     scenarios: Vec<String>,
-    /// Leave out the memory of idle connections
+    /// Do not measure the memory of idle connections
     #[arg(long)]
     no_memory: bool,
-    /// Compare the load generator with `openssl s_time` and `oha`, as far as they are installed, and end
+    /// Only compare the load generator with `openssl s_time` and `oha`, if they are installed
     #[arg(long)]
     cross_check: bool,
-    /// Where built hookgate and hookgate-load lie, and hookgate-aws-lc if wanted; they are built otherwise
+    /// Directory with hookgate, hookgate-load and, if wanted, hookgate-aws-lc [default: build them]
     #[arg(long)]
     programs: Option<PathBuf>,
-    /// The core of the server under test
+    /// Core of the server under test
     #[arg(long, default_value_t = 0)]
     server_core: usize,
-    /// The core of load generator and handler
+    /// Core of the load generator and the handler
     #[arg(long, default_value_t = 1)]
     client_core: usize,
-    /// Where results.json and report.html go
+    /// Directory for results.json and report.html
     #[arg(long, default_value = "target/bench")]
     output: PathBuf,
 }
 
 impl Bench {
-    /// Measures, prints, and writes. Fails where hookgate failed at a scenario, not where it missed a target.
+    /// Measures, prints and writes.
+    ///
+    /// # Errors
+    ///
+    /// hookgate failed in a scenario. A missed target is no error.
     pub(crate) fn run(&self) -> Result<()> {
         let scenarios = self.chosen_scenarios()?;
         let release = match &self.programs {
@@ -88,24 +92,24 @@ impl Bench {
         let (programs, skipped) = self.find(&release)?;
         println!("making certificates …");
         let load = release.join("hookgate-load");
-        let mut stage = Stage::build(&load, self.server_core, self.client_core)?;
+        let mut environment = Environment::start(&load, self.server_core, self.client_core)?;
         if self.cross_check {
             let hookgate = Program::find(Kind::Hookgate, &release)?;
-            return cross_check::run(&mut stage, &hookgate, self.client_core);
+            return cross_check::run(&mut environment, &hookgate, self.client_core);
         }
         let effort = self.effort();
-        let machine = Machine::look(&programs);
-        let floor = stage::floor(&load, self.server_core)?;
-        let rows = measure_scenarios(&mut stage, &programs, &scenarios, effort)?;
+        let machine = Machine::current(&programs);
+        let floor = environment::floor(&load, self.server_core)?;
+        let rows = measure_scenarios(&mut environment, &programs, &scenarios, effort)?;
         let memory = match self.measures_memory() {
-            true => measure_memory(&mut stage, &programs, effort.idle_connections),
+            true => measure_memory(&mut environment, &programs, effort.idle_connections),
             false => Vec::new(),
         };
         let spread = match self.measures(SPREAD) {
-            true => measure_spread(&mut stage, &programs),
+            true => measure_spread(&mut environment, &programs),
             false => Vec::new(),
         };
-        drop(stage);
+        drop(environment);
         let machine = machine.finish(start.elapsed());
         let report = Report { machine, effort, floor, rows, memory, spread, skipped };
         print!("{}", report.text());
@@ -113,7 +117,7 @@ impl Bench {
         fs::create_dir_all(&output)?;
         fs::write(output.join("results.json"), serde_json::to_vec_pretty(&report)?)?;
         fs::write(output.join("report.html"), html::page(&report))?;
-        println!("\n{} and report.html beside it", output.join("results.json").display());
+        println!("\nwrote {} and report.html beside it", output.join("results.json").display());
         let failures = report.own_failures();
         ensure!(failures.is_empty(), "hookgate failed: {}", failures.join("; "));
         Ok(())
@@ -123,9 +127,9 @@ impl Bench {
         !self.no_memory && self.measures(IDLE_MEMORY)
     }
 
-    /// Whether what is no load and has this name is asked for.
+    /// Whether the measurement without load that has this name was selected.
     fn measures(&self, name: &str) -> bool {
-        self.scenarios.is_empty() || self.scenarios.iter().any(|asked| asked == name)
+        self.scenarios.is_empty() || self.scenarios.iter().any(|selected| selected == name)
     }
 
     fn effort(&self) -> Effort {
@@ -153,27 +157,27 @@ impl Bench {
         for name in &self.scenarios {
             let known = scenario::ALL.map(|scenario| scenario.name);
             let is_known = known.contains(&name.as_str()) || [IDLE_MEMORY, SPREAD].contains(&name.as_str());
-            ensure!(is_known, "no scenario {name}; there are {}, {IDLE_MEMORY} and {SPREAD}", known.join(", "));
+            ensure!(is_known, "no scenario {name}; the scenarios are {}, {IDLE_MEMORY} and {SPREAD}", known.join(", "));
         }
-        let asked = |scenario: &Scenario| match self.scenarios.is_empty() {
+        let selected = |scenario: &Scenario| match self.scenarios.is_empty() {
             true => scenario.quick || !self.quick,
             false => self.scenarios.iter().any(|name| name == scenario.name),
         };
-        // A part of the best peer's throughput is only known once that is.
-        let in_part = scenario::ALL.iter().any(|scenario| asked(scenario) && scenario.pace != Pace::Saturated);
-        let chosen = |scenario: &Scenario| asked(scenario) || (in_part && scenario.name == SATURATION);
+        // A part of the best peer's throughput needs that throughput.
+        let in_part = scenario::ALL.iter().any(|scenario| selected(scenario) && scenario.pace != Pace::Saturated);
+        let chosen = |scenario: &Scenario| selected(scenario) || (in_part && scenario.name == SATURATION);
         Ok(scenario::ALL.into_iter().filter(chosen).collect())
     }
 
-    /// Every server that was asked for: those that are here, and why the others are not.
+    /// The selected servers that are installed, and for each of the others the reason why it is not.
     fn find(&self, release: &std::path::Path) -> Result<(Vec<Program>, Vec<String>)> {
         let names = Kind::ALL.map(Kind::name);
         for name in &self.servers {
-            ensure!(names.contains(&name.as_str()), "no server {name}; there are {}", names.join(", "));
+            ensure!(names.contains(&name.as_str()), "no server {name}; the servers are {}", names.join(", "));
         }
         let mut skipped = Vec::new();
         let mut programs = Vec::new();
-        for kind in Kind::ALL.into_iter().filter(|kind| self.asks_for(*kind)) {
+        for kind in Kind::ALL.into_iter().filter(|kind| self.selects(*kind)) {
             match Program::find(kind, release) {
                 Ok(program) => programs.push(program),
                 Err(error) => skipped.push(format!("{}: {error:#}", kind.name())),
@@ -182,24 +186,25 @@ impl Bench {
         Ok((programs, skipped))
     }
 
-    fn asks_for(&self, kind: Kind) -> bool {
+    fn selects(&self, kind: Kind) -> bool {
         match self.servers.as_slice() {
-            // Of hookgate only what users get: the others would take a minute more.
+            // The other variants of hookgate would take a minute more.
             [] => !self.quick || !kind.is_own() || kind == Kind::Hookgate,
             named => named.iter().any(|name| name == kind.name()),
         }
     }
 
-    /// Builds what is measured and what measures, and says where they are.
+    /// Builds hookgate and the load generator. Returns their directory.
     fn build(&self) -> Result<PathBuf> {
+        setup::require(setup::Task::Bench)?;
         let build = ["build", "--release", "--package", "hookgate"];
-        command::run(Command::new(cargo()).args(build).args(["--package", "hookgate-load"]))?;
+        command::run(cargo().args(build).args(["--package", "hookgate-load"]))?;
         let target = command::target()?;
         let release = target.join("release");
-        if self.asks_for(Kind::HookgateAwsLc) && !self.cross_check {
-            // A target directory of its own, since it would replace the other build, and be replaced by it, in every run.
+        if self.selects(Kind::HookgateAwsLc) && !self.cross_check {
+            // A target directory of its own: in a shared one, the two builds would replace each other in every run.
             let apart = target.join("aws-lc");
-            let mut command = Command::new(cargo());
+            let mut command = cargo();
             command.args(build).args(["--features", "aws-lc", "--target-dir"]).arg(&apart);
             command::run(&mut command)?;
             fs::copy(apart.join("release/hookgate"), release.join(Kind::HookgateAwsLc.name()))?;
@@ -209,19 +214,19 @@ impl Bench {
 }
 
 fn measure_scenarios(
-    stage: &mut Stage,
+    environment: &mut Environment,
     programs: &[Program],
     scenarios: &[Scenario],
     effort: Effort,
 ) -> Result<Vec<Row>> {
-    let start = |program: &Program, revocation, stage: &Stage| {
-        Server::start(program, revocation, &stage.materials).with_context(|| program.version.clone())
+    let start = |program: &Program, revocation, environment: &Environment| {
+        Server::start(program, revocation, &environment.materials).with_context(|| program.version.clone())
     };
-    let mut servers = programs.iter().map(|program| start(program, false, stage)).collect::<Result<Vec<_>>>()?;
+    let mut servers = programs.iter().map(|program| start(program, false, environment)).collect::<Result<Vec<_>>>()?;
     let compared = servers.len();
     if scenarios.iter().any(|scenario| scenario.revocation) {
         for program in programs.iter().filter(|program| program.kind.checks_revocation()) {
-            servers.push(start(program, true, stage)?);
+            servers.push(start(program, true, environment)?);
         }
     }
     let mut saturated = BTreeMap::new();
@@ -232,7 +237,7 @@ fn measure_scenarios(
             true => servers.iter().filter(|server| server.kind.checks_revocation()).collect(),
             false => servers[..compared].iter().collect(),
         };
-        let cells = measure::scenario(stage, &taking_part, scenario, effort, &saturated);
+        let cells = measure::scenario(environment, &taking_part, scenario, effort, &saturated);
         if scenario.name == SATURATION {
             saturated = measure::throughput(&cells);
         }
@@ -242,25 +247,28 @@ fn measure_scenarios(
 }
 
 fn measure_memory(
-    stage: &mut Stage,
+    environment: &mut Environment,
     programs: &[Program],
     connections: usize,
 ) -> Vec<(Kind, Result<measure::Memory, String>)> {
     println!("Memory of {connections} idle connections …");
     let speaks_tls = programs.iter().filter(|program| program.kind != Kind::NullProxy);
     let measured = speaks_tls.map(|program| {
-        let memory = measure::memory(stage, program, connections);
+        let memory = measure::memory(environment, program, connections);
         (program.kind, memory.map_err(|error| format!("{error:#}")))
     });
     measured.collect()
 }
 
-fn measure_spread(stage: &mut Stage, programs: &[Program]) -> Vec<(Kind, usize, Result<spread::Spread, String>)> {
+fn measure_spread(
+    environment: &mut Environment,
+    programs: &[Program],
+) -> Vec<(Kind, usize, Result<spread::Spread, String>)> {
     println!("Spread of {} connections over workers …", spread::CONNECTIONS);
     let own = programs.iter().filter(|program| matches!(program.kind, Kind::Hookgate | Kind::HookgateEpoll));
     let cases = own.flat_map(|program| spread::WORKERS.map(|workers| (workers, program)));
     let measured = cases.map(|(workers, program)| {
-        let spread = spread::measure(stage, program, workers);
+        let spread = spread::measure(environment, program, workers);
         (program.kind, workers, spread.map_err(|error| format!("{error:#}")))
     });
     measured.collect()

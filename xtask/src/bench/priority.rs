@@ -1,25 +1,25 @@
-//! Whose turn it is while latencies are measured.
+//! Real-time priority while latencies are measured.
 //!
-//! The kernel's ordinary policy lets whoever runs go on for some milliseconds, whoever has become ready meanwhile: the tail of every
-//! server's latencies is then the scheduler's, on the one core or on the other.
+//! With the kernel's default policy, a running process keeps its core for some milliseconds, even if another process becomes ready. The
+//! tail of every server's latencies would then be that of the scheduler.
 
 use std::process::{Command, Stdio};
 
-/// Processes that come first on their cores, among each other in turn, for as long as this lives.
-pub(crate) struct First {
+/// Processes with real-time priority and round-robin scheduling (sched(7)); the default policy returns when this is dropped.
+pub(crate) struct RealTime {
     pids: Vec<u32>,
 }
 
-impl First {
-    /// Puts `pids`, with all their threads, first. `None` where the system does not allow it, and then nothing has changed.
-    pub(crate) fn put(pids: Vec<u32>) -> Option<Self> {
-        let first = Self { pids };
-        // Lives already: whatever was changed is changed back.
-        first.pids.iter().all(|pid| chrt("--rr", "1", *pid)).then_some(first)
+impl RealTime {
+    /// Raises `pids` and all their threads. `None` if the system does not allow it; then nothing has changed.
+    pub(crate) fn set(pids: Vec<u32>) -> Option<Self> {
+        let raised = Self { pids };
+        // If one fails, dropping this restores the others.
+        raised.pids.iter().all(|pid| chrt("--rr", "1", *pid)).then_some(raised)
     }
 }
 
-impl Drop for First {
+impl Drop for RealTime {
     fn drop(&mut self) {
         for pid in &self.pids {
             chrt("--other", "0", *pid);

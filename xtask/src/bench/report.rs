@@ -1,4 +1,4 @@
-//! What the numbers come to: medians, ratios with their spread, distance from the floor, targets reached and missed.
+//! The summary of a run: medians, ratios with their range, distance from the floor, targets reached and missed.
 
 use std::fmt::Write as _;
 
@@ -11,32 +11,32 @@ use super::scenario::{Metric, Pace, Scenario};
 use super::server::Kind;
 use super::spread::{CONNECTIONS, Spread};
 
-/// Highest ratio of memory by idle connection, hookgate ÷ best peer.
+/// Target for the memory per idle connection, hookgate ÷ best peer.
 const MEMORY_TARGET: f64 = 0.6;
 
-/// Highest ratio of the connections of two workers.
+/// Target for the connections of two workers, most ÷ fewest.
 const SPREAD_TARGET: f64 = 1.2;
 
-/// Everything that a run found.
+/// The results of a run.
 #[derive(Debug, Serialize)]
 pub(crate) struct Report {
-    /// Where and with what.
+    /// The machine, and the versions.
     pub(crate) machine: Machine,
-    /// How long and how often.
+    /// Durations and numbers.
     pub(crate) effort: Effort,
     /// The crypto floor.
     pub(crate) floor: Floor,
     /// The scenarios.
     pub(crate) rows: Vec<Row>,
-    /// Memory of idle connections, or why it is not known.
+    /// Memory of idle connections, or the failure.
     pub(crate) memory: Vec<(Kind, Result<Memory, String>)>,
-    /// How connections are spread over so many workers, or why it is not known.
+    /// Spread of connections over a number of workers, or the failure.
     pub(crate) spread: Vec<(Kind, usize, Result<Spread, String>)>,
-    /// Servers that this machine does not have.
+    /// Servers that are not installed, with the reason.
     pub(crate) skipped: Vec<String>,
 }
 
-/// One scenario and what it came to.
+/// The results of one scenario.
 #[derive(Debug, Serialize)]
 pub(crate) struct Row {
     name: &'static str,
@@ -51,18 +51,18 @@ pub(crate) struct Row {
 /// One ratio.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Comparison {
-    /// What was divided by what.
+    /// What is divided by what.
     pub(crate) what: String,
-    /// Median over the rounds.
+    /// The median of the rounds.
     pub(crate) ratio: f64,
-    /// The lowest and the highest of a round.
+    /// The lowest and the highest round.
     pub(crate) spread: (f64, f64),
-    /// The highest that counts as reached, if hookgate aims at one here.
+    /// The highest ratio that reaches the target, if there is a target.
     pub(crate) target: Option<f64>,
 }
 
 impl Comparison {
-    /// Reached, missed, or no aim.
+    /// `reached`, `MISSED`, or empty without a target.
     pub(crate) fn verdict(&self) -> &'static str {
         match self.target {
             Some(target) if self.ratio <= target => "reached",
@@ -121,12 +121,12 @@ impl Row {
         row
     }
 
-    /// For people.
+    /// The scenario's title.
     pub(crate) fn title(&self) -> &'static str {
         self.title
     }
 
-    /// What one number is.
+    /// The unit of the numbers.
     pub(crate) fn measure(&self) -> &'static str {
         self.measure
     }
@@ -141,7 +141,7 @@ impl Row {
         &self.cells
     }
 
-    /// The number of one sample that this scenario is about.
+    /// The number of a sample that this scenario compares.
     fn value(&self, sample: &Sample) -> f64 {
         match self.scenario.metric {
             Metric::Cpu => sample.cpu_us,
@@ -149,7 +149,7 @@ impl Row {
         }
     }
 
-    /// What a server's samples come to.
+    /// The summary of a server's samples.
     pub(crate) fn summary(&self, cell: &Cell) -> Option<Summary> {
         Summary::of(cell.samples.iter().map(|sample| self.value(sample)))
     }
@@ -159,7 +159,7 @@ impl Row {
         found.filter(|cell| cell.failure.is_none())
     }
 
-    /// Round by round, so that what slowed both down cancels out.
+    /// Compares round by round, so that a slow round of the machine affects both alike.
     fn compare(&self, one: &Cell, other: &Cell, what: String, target: Option<f64>) -> Option<Comparison> {
         let pairs = one.samples.iter().zip(&other.samples);
         let summary = Summary::of(pairs.map(|(one, other)| self.value(one) / self.value(other)))?;
@@ -187,7 +187,7 @@ impl Row {
         Kind::ALL.into_iter().filter_map(of).collect()
     }
 
-    /// What no server can do without here, microseconds: the crypto of ring, and what the null proxy spent.
+    /// The least that a server can spend here, microseconds: the cryptography of ring, and the CPU time of the null proxy.
     pub(crate) fn floor(&self, floor: &Floor) -> Option<f64> {
         if self.scenario.metric != Metric::Cpu {
             return None;
@@ -202,14 +202,14 @@ impl Row {
         Some(proxy + crypto / 1e3)
     }
 
-    /// Whether it is about saturation.
+    /// Whether the servers are saturated.
     pub(crate) fn is_saturated(&self) -> bool {
         self.scenario.pace == Pace::Saturated
     }
 }
 
 impl Report {
-    /// Scenarios that hookgate failed at.
+    /// Scenarios in which hookgate failed.
     pub(crate) fn own_failures(&self) -> Vec<String> {
         let mut failures = Vec::new();
         for row in &self.rows {
@@ -224,7 +224,7 @@ impl Report {
         failures
     }
 
-    /// hookgate's memory by idle connection ÷ the best peer's.
+    /// The memory per idle connection, hookgate ÷ best peer.
     pub(crate) fn memory_comparison(&self) -> Option<Comparison> {
         let measured = || self.memory.iter().filter_map(|(_, memory)| memory.as_ref().ok());
         let own = measured().find(|memory| memory.kind == Kind::Hookgate)?;
@@ -245,7 +245,7 @@ impl Report {
         self.spread.iter().filter_map(compare).collect()
     }
 
-    /// The whole report, for a terminal.
+    /// The report as text for a terminal.
     pub(crate) fn text(&self) -> String {
         let mut text = String::new();
         self.write(&mut text).expect("a String takes every text");

@@ -1,46 +1,46 @@
-//! The scenarios: what is asked of every server, what is compared, and what hookgate aims at.
+//! The scenarios: the load for every server, what is compared, and hookgate's targets.
 
 use super::protocol::{Sender, Transport, Unit};
 
 /// One row of the report.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Scenario {
-    /// Short, for the command line and for JSON.
+    /// A short name for the command line and for JSON.
     pub(crate) name: &'static str,
-    /// For people.
+    /// For the report.
     pub(crate) title: &'static str,
-    /// What runs over the connection; the null proxy gets no TLS.
+    /// The protocol of the connection; the null proxy gets no TLS.
     pub(crate) transport: Transport,
-    /// Who connects.
+    /// Which clients connect.
     pub(crate) sender: Sender,
-    /// What is counted.
+    /// The unit that is counted.
     pub(crate) unit: Unit,
     /// Bytes of each request body.
     pub(crate) body_bytes: usize,
-    /// Connections at once.
+    /// Simultaneous connections.
     pub(crate) connections: usize,
-    /// How fast.
+    /// The rate of the load.
     pub(crate) pace: Pace,
-    /// What is compared.
+    /// The number that is compared.
     pub(crate) metric: Metric,
-    /// With and without revocation lists, instead of against each other.
+    /// Compares each server with and without revocation lists, instead of hookgate with the best peer.
     pub(crate) revocation: bool,
-    /// Highest ratio that counts as reached: hookgate ÷ best peer, or with lists ÷ without.
+    /// The highest ratio that reaches the target: hookgate ÷ best peer, or with lists ÷ without.
     pub(crate) target: Option<f64>,
-    /// Whether `--quick` has it.
+    /// Whether `--quick` includes it.
     pub(crate) quick: bool,
 }
 
-/// How fast units come.
+/// The rate of the load.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Pace {
-    /// As fast as answers come.
+    /// The next unit follows the answer to the last one.
     Saturated,
     /// A Poisson process at this part of what the best peer reached in [`SATURATION`].
     Part(f64),
 }
 
-/// What is compared.
+/// The number that is compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Metric {
     /// CPU time of the server for one unit.
@@ -49,10 +49,10 @@ pub(crate) enum Metric {
     Latency99,
 }
 
-/// The scenario whose throughput the paces of the others are parts of.
+/// The scenario whose throughput defines [`Pace::Part`].
 pub(crate) const SATURATION: &str = "keep-alive-64";
 
-/// A full TLS 1.3 handshake of a returning client; the others say how they differ.
+/// A full TLS 1.3 handshake of a returning client. Others are defined by their difference.
 const BASE: Scenario = Scenario {
     name: "handshake-returning",
     title: "Full handshake, TLS 1.3, returning client",
@@ -68,7 +68,7 @@ const BASE: Scenario = Scenario {
     quick: true,
 };
 
-/// Requests on connections that stay; the others say how they differ.
+/// Requests on kept connections. Others are defined by their difference.
 const KEEP_ALIVE: Scenario = Scenario {
     name: SATURATION,
     title: "Keep-alive, 64 connections, 1 KiB POST",
@@ -79,7 +79,7 @@ const KEEP_ALIVE: Scenario = Scenario {
     ..BASE
 };
 
-/// Every scenario, in the order of the report. [`SATURATION`] stands before those that depend on it.
+/// Every scenario, in the order of the report. [`SATURATION`] precedes those that depend on it.
 pub(crate) const ALL: [Scenario; 14] = [
     BASE,
     Scenario {
@@ -176,7 +176,7 @@ pub(crate) const ALL: [Scenario; 14] = [
 ];
 
 impl Scenario {
-    /// What one number of this scenario is.
+    /// The unit of the numbers of this scenario.
     pub(crate) fn measure(&self) -> &'static str {
         match (self.metric, self.unit) {
             (Metric::Latency99, _) => "µs, 99th percentile",

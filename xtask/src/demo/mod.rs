@@ -1,52 +1,57 @@
-//! `cargo xtask demo`: the main job, shown.
+//! `cargo xtask demo`: shows what the gateway does.
 //!
-//! Builds the daemon, makes a throwaway PKI, starts two handlers and the gateway on loopback, sends the providers' documented
-//! requests with the right certificates and then with wrong ones, as root also through the pre-filter, and prints what happened, as expected or not.
+//! Builds the daemon, makes a throwaway PKI, and starts two handlers and the gateway on loopback. Sends the providers' documented
+//! requests with the right certificates, then with wrong ones, as root also through the pre-filter. Prints each answer, and whether it was
+//! the expected one.
 
-mod cast;
-mod foreign;
+mod environment;
+mod filter;
 mod table;
 
 use std::path::PathBuf;
-use std::process::Command;
 
 use anyhow::{Result, ensure};
 use clap::Args;
 
 use crate::command::{self, cargo};
 use crate::setup;
-use cast::Cast;
+use environment::Environment;
 
-/// What to show.
+/// Shows the gateway at work.
 #[derive(Debug, Args)]
 pub(crate) struct Demo {
-    /// Leave everything running at the end, and print commands to try
+    /// Keep everything running at the end, and print commands to try
     #[arg(long)]
     keep: bool,
 }
 
 impl Demo {
-    /// Runs the demo, and fails where anything was not as expected.
+    /// Runs the demo.
+    ///
+    /// # Errors
+    ///
+    /// Something cannot be built or started, or an answer was not the expected one.
     pub(crate) fn run(&self) -> Result<()> {
-        setup::ensure_ready()?;
+        setup::install(&[setup::Task::Demo])?;
         let binary = build()?;
-        let cast = Cast::assemble(&binary)?;
-        let mut rows = cast.play()?;
-        rows.extend(foreign::play(&binary)?);
+        let environment = Environment::start(&binary)?;
+        let mut rows = environment.send_all()?;
+        rows.extend(filter::send_all(&binary)?);
         print!("{}", table::render(&rows));
         let unexpected = rows.iter().filter(|row| !row.as_expected).count();
         println!("{} requests, {unexpected} not as expected", rows.len());
         if self.keep {
-            cast.keep()?;
+            environment.wait()?;
         }
-        ensure!(unexpected == 0, "not everything was as expected; see the table");
+        ensure!(unexpected == 0, "{unexpected} requests were not answered as expected; see the table");
         Ok(())
     }
 }
 
-/// Builds the daemon, and says where it is.
+/// Builds the daemon. Returns its path.
 fn build() -> Result<PathBuf> {
     println!("building hookgate …");
-    command::run(Command::new(cargo()).args(["build", "--quiet", "--package", "hookgate"]))?;
+    // With the features of the workspace, which xtask was built with: its dependencies are not built again.
+    command::run(cargo().args(["build", "--quiet", "--workspace", "--bin", "hookgate"]))?;
     Ok(command::target()?.join("debug/hookgate"))
 }

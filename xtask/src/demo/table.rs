@@ -1,27 +1,27 @@
-//! What happened, as a table for a terminal.
+//! The outcomes as a table for a terminal.
 
 use std::fmt::Write as _;
 
-/// One request, and what came of it.
+/// One request and its outcome.
 #[derive(Debug)]
 pub(super) struct Row {
-    /// What was sent, by whom.
+    /// What was sent, and by which sender.
     pub(super) sent: String,
-    /// Status and reason, or what the client saw instead.
-    pub(super) came_back: String,
+    /// Status and reason; without an answer, what the client saw.
+    pub(super) answer: String,
     /// What reached a handler.
-    pub(super) handler_saw: String,
-    /// Whether all of that was as it should be.
+    pub(super) handler_got: String,
+    /// Whether the outcome is the expected one.
     pub(super) as_expected: bool,
 }
 
-const HEADINGS: [&str; 4] = ["sent", "came back", "handler saw", "as expected"];
+const HEADINGS: [&str; 4] = ["sent", "answer", "handler got", "as expected"];
 
 /// The table, with columns as wide as their widest cell.
 pub(super) fn render(rows: &[Row]) -> String {
     let cells: Vec<[&str; 4]> = rows
         .iter()
-        .map(|row| [row.sent.as_str(), &row.came_back, &row.handler_saw, if row.as_expected { "yes" } else { "NO" }])
+        .map(|row| [row.sent.as_str(), &row.answer, &row.handler_got, if row.as_expected { "yes" } else { "NO" }])
         .collect();
     let width = |column: usize| {
         let widest = cells.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
@@ -55,8 +55,8 @@ mod tests {
     fn columns_line_up() {
         let row = |sent: &str, as_expected| Row {
             sent: sent.into(),
-            came_back: "200".into(),
-            handler_saw: "nothing".into(),
+            answer: "200".into(),
+            handler_got: "nothing".into(),
             as_expected,
         };
         let text = render(&[row("short", true), row("a longer one — with a dash", false)]);

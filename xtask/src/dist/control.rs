@@ -1,6 +1,6 @@
-//! What dpkg is told: name, version, dependencies, configuration files, and what to do before and after.
+//! The control files of the package: name, version, dependencies, configuration files, maintainer scripts.
 //!
-//! The versions of the libraries are those whose symbols the binary asks for, as dpkg-shlibdeps would find, without dpkg-dev.
+//! The versions of the libraries are those of the symbols that the binary needs, as dpkg-shlibdeps would find them. dpkg-dev is not needed.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -13,7 +13,7 @@ use object::{Endianness, StringTable};
 
 use super::tree::{self, CONFIGURATION_FILES, Tree};
 
-/// The libraries that the gateway may be linked with: the package, and what its symbol versions begin with.
+/// The libraries that the gateway may be linked with: name, package, and prefix of the symbol versions.
 const LIBRARIES: [(&str, &str, &str); 5] = [
     ("libc.so.6", "libc6", "GLIBC_"),
     ("libm.so.6", "libc6", "GLIBC_"),
@@ -24,7 +24,7 @@ const LIBRARIES: [(&str, &str, &str); 5] = [
 
 const SCRIPTS: [&str; 3] = ["postinst", "prerm", "postrm"];
 
-/// Everything that goes into the package's `DEBIAN` directory.
+/// The package's `DEBIAN` directory.
 pub(super) struct Control<'a> {
     pub(super) version: &'a str,
     pub(super) binary: &'a [u8],
@@ -32,17 +32,17 @@ pub(super) struct Control<'a> {
 }
 
 impl Control<'_> {
-    /// Writes the directory below `stage`, which holds the tree.
+    /// Writes the directory below `root`, which holds the tree.
     ///
     /// # Errors
     ///
-    /// Something cannot be written, or the binary is no ELF file of this machine.
-    pub(super) fn write(&self, stage: &Path) -> Result<()> {
-        let directory = stage.join("DEBIAN");
+    /// A file cannot be written, or the binary is not an ELF file of this machine.
+    pub(super) fn write(&self, root: &Path) -> Result<()> {
+        let directory = root.join("DEBIAN");
         let configuration_files: String = CONFIGURATION_FILES.iter().map(|path| format!("/{path}\n")).collect();
         tree::write(&directory.join("control"), 0o644, self.text()?.as_bytes())?;
         tree::write(&directory.join("conffiles"), 0o644, configuration_files.as_bytes())?;
-        tree::write(&directory.join("md5sums"), 0o644, &self.sums(stage)?)?;
+        tree::write(&directory.join("md5sums"), 0o644, &self.sums(root)?)?;
         for script in SCRIPTS {
             let text = tree::read(&format!("xtask/package/{script}"))?;
             tree::write(&directory.join(script), 0o755, text.as_bytes())?;
@@ -52,7 +52,7 @@ impl Control<'_> {
 
     fn text(&self) -> Result<String> {
         let mut depends = dependencies(self.binary)?;
-        // systemd-sysusers and systemd-tmpfiles for the maintainer scripts, and the service manager itself.
+        // The maintainer scripts need systemd-sysusers and systemd-tmpfiles, the gateway the service manager.
         depends.push("systemd (>= 250)".to_owned());
         Ok(format!(
             "Package: hookgate\n\
@@ -65,10 +65,9 @@ impl Control<'_> {
              Section: net\n\
              Priority: optional\n\
              Description: gateway that receives webhooks over mutual TLS\n \
-             hookgate stands between the providers of webhooks and the local programs that\n \
-             handle them. It verifies the client certificate of a provider and its identity,\n \
-             checks what the request itself must prove, and hands it over a Unix socket.\n \
-             Everything else is refused, with a reason.\n",
+             hookgate verifies the client certificate of a provider and its identity, checks\n \
+             what the request itself must prove, and forwards it over a Unix socket to a local\n \
+             program. It refuses everything else, with a reason.\n",
             self.version,
             architecture()?,
             maintainer(),
@@ -77,39 +76,39 @@ impl Control<'_> {
         ))
     }
 
-    /// What `dpkg --verify` compares with: the sums of all files but the configuration.
-    fn sums(&self, stage: &Path) -> Result<Vec<u8>> {
+    /// The sums for `dpkg --verify`: of all files but the configuration.
+    fn sums(&self, root: &Path) -> Result<Vec<u8>> {
         let mut command = Command::new("md5sum");
-        command.current_dir(stage).args(self.tree.paths().filter(|path| !CONFIGURATION_FILES.contains(path)));
+        command.current_dir(root).args(self.tree.paths().filter(|path| !CONFIGURATION_FILES.contains(path)));
         let output = command.output().context("starting md5sum, which packaging needs")?;
         ensure!(output.status.success(), "md5sum failed: {}", String::from_utf8_lossy(&output.stderr).trim());
         Ok(output.stdout)
     }
 }
 
-/// Debian's name of the architecture that we are built for.
+/// Debian's name of this architecture.
 ///
 /// # Errors
 ///
-/// Debian has no such architecture, or we do not know it.
+/// Debian has no such architecture, or this list lacks it.
 pub(super) fn architecture() -> Result<&'static str> {
     let names = [("x86_64", "amd64"), ("aarch64", "arm64"), ("riscv64", "riscv64")];
     let found = names.iter().find(|(name, _)| *name == std::env::consts::ARCH);
     Ok(found.with_context(|| format!("no Debian architecture is known for {}", std::env::consts::ARCH))?.1)
 }
 
-/// Who makes the package: DEBFULLNAME and DEBEMAIL, as Debian's tools take them.
+/// The maintainer of the package: DEBFULLNAME and DEBEMAIL, which Debian's tools read too.
 fn maintainer() -> String {
     let name = std::env::var("DEBFULLNAME").unwrap_or_else(|_| "The hookgate authors".to_owned());
     let address = std::env::var("DEBEMAIL").unwrap_or_else(|_| "authors@hookgate.invalid".to_owned());
     format!("{name} <{address}>")
 }
 
-/// The Debian changelog: one entry, as the history is in CHANGELOG.md.
+/// The Debian changelog with one entry; CHANGELOG.md has the history.
 ///
 /// # Errors
 ///
-/// The date cannot be formed.
+/// date(1) fails.
 pub(super) fn changelog(version: &str, epoch: u64) -> Result<String> {
     // deb-changelog(5): the date in the form of RFC 5322.
     let mut command = Command::new("date");
@@ -124,23 +123,23 @@ pub(super) fn changelog(version: &str, epoch: u64) -> Result<String> {
     ))
 }
 
-/// The packages with the libraries that `binary` is linked with, each in the version of the newest symbols that it asks for.
+/// The packages of the libraries that `binary` is linked with, each with the version of the newest symbols that it needs.
 ///
 /// # Errors
 ///
-/// It is no 64-bit ELF file, or needs a library of a package that we do not know.
+/// It is not a 64-bit ELF file, or needs a library that is not in [`LIBRARIES`].
 pub(super) fn dependencies(binary: &[u8]) -> Result<Vec<String>> {
     let mut needed: BTreeMap<&str, Vec<u32>> = BTreeMap::new();
     for (library, version) in symbol_versions(binary).context("reading what the binary is linked with")? {
         let (_, package, prefix) = LIBRARIES
             .iter()
             .find(|(name, _, _)| library.starts_with(name))
-            .with_context(|| format!("the binary needs {library}: say in {} whose that is", file!()))?;
+            .with_context(|| format!("the binary needs {library}: add its package to {}", file!()))?;
         let number =
-            version.strip_prefix(prefix).with_context(|| format!("{library}: odd symbol version {version}"))?;
-        // GLIBC_PRIVATE and the like are of no released version, and would not order.
+            version.strip_prefix(prefix).with_context(|| format!("{library}: unexpected symbol version {version}"))?;
+        // GLIBC_PRIVATE and similar belong to no released version and have no order.
         let parts = number.split('.').map(str::parse).collect::<Result<Vec<u32>, _>>();
-        let parts = parts.with_context(|| format!("{library}: odd symbol version {version}"))?;
+        let parts = parts.with_context(|| format!("{library}: unexpected symbol version {version}"))?;
         let newest = needed.entry(package).or_default();
         *newest = std::mem::take(newest).max(parts);
     }
@@ -148,12 +147,12 @@ pub(super) fn dependencies(binary: &[u8]) -> Result<Vec<String>> {
     Ok(needed.iter().map(|(package, parts)| format!("{package} (>= {})", joined(parts))).collect())
 }
 
-/// Library and version of every set of symbols that an ELF file asks for.
+/// Library and version of every set of symbols that an ELF file needs.
 fn symbol_versions(binary: &[u8]) -> Result<Vec<(String, String)>> {
     let header = FileHeader64::<Endianness>::parse(binary)?;
     let endian = header.endian()?;
     let sections = header.sections(endian, binary)?;
-    let (libraries, link) = sections.gnu_verneed(endian, binary)?.context("it asks for no version of any library")?;
+    let (libraries, link) = sections.gnu_verneed(endian, binary)?.context("it needs no version of any library")?;
     let names = sections.section(link)?.strings(endian, binary)?.unwrap_or_else(StringTable::default);
     let text = |name: &[u8]| String::from_utf8_lossy(name).into_owned();
     let mut versions = Vec::new();

@@ -1,7 +1,6 @@
-//! The manual pages: hookgate(8) out of the command line itself, and hookgate.toml(5) out of `docs/configuration.md`.
+//! The manual pages: hookgate(8), made of the command line's definition, and hookgate.toml(5), made of `docs/configuration.md`.
 //!
-//! Neither can fall behind what it describes. What the command line does not know (signals, files, …) stands in
-//! `xtask/package/hookgate.8.md`.
+//! So neither can be out of date. What the definition does not contain (signals, files, …) is in `xtask/package/hookgate.8.md`.
 
 use anyhow::Result;
 use clap::{Arg, Command, CommandFactory as _};
@@ -14,7 +13,7 @@ use crate::cli::Cli;
 ///
 /// # Errors
 ///
-/// The part that is written by hand cannot be read.
+/// `xtask/package/hookgate.8.md` cannot be read.
 pub(super) fn command(version: &str) -> Result<String> {
     let mut cli = Cli::command();
     cli.build();
@@ -62,13 +61,13 @@ fn title(page: &mut Roff, title: &str, section: &str, version: &str) {
     page.control("TH", [title, section, "", &format!("hookgate {version}"), "System Administration"]);
 }
 
-/// The commands without commands of their own, in order.
+/// The commands without subcommands, in order.
 fn leaves(command: &Command) -> Vec<&Command> {
     let below: Vec<_> = command.get_subcommands().filter(|below| below.get_name() != "help").collect();
     if below.is_empty() { vec![command] } else { below.into_iter().flat_map(leaves).collect() }
 }
 
-/// With the commands before it: `hookgate filter status`.
+/// The full name of a command: `hookgate filter status`.
 fn name(command: &Command) -> &str {
     command.get_bin_name().unwrap_or_else(|| command.get_name())
 }
@@ -87,7 +86,7 @@ fn synopsis(command: &Command) -> Vec<Inline> {
     line
 }
 
-/// How an argument is written: `-c, --config CONFIG`.
+/// The spelling of an argument: `-c, --config CONFIG`.
 fn spelling(argument: &Arg) -> Vec<Inline> {
     let short = argument.get_short().map(|short| format!("-{short}"));
     let long = argument.get_long().map(|long| format!("--{long}"));

@@ -1,8 +1,8 @@
-//! `cargo xtask dist`: the Debian package and the tarball.
+//! `cargo xtask dist`: builds the Debian package and the tarball.
 //!
-//! Owns the order: build, collect, pack. Both are packed by Debian's own programs (dpkg-deb, tar, gzip), which every Debian has and
-//! which make the same bytes of the same files once SOURCE_DATE_EPOCH is set; cargo-deb does no more of what is needed here, and
-//! would take longer to compile than the gateway.
+//! Owns the order: build, collect, pack. Debian's own programs pack (dpkg-deb, tar, gzip): every Debian has them, and with
+//! SOURCE_DATE_EPOCH they make the same bytes of the same files. cargo-deb would do no more, and would take longer to compile than the
+//! gateway.
 
 mod control;
 mod manual;
@@ -16,6 +16,7 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 
 use crate::command::{self, cargo, root};
+use crate::setup;
 use control::Control;
 use tree::Tree;
 
@@ -25,16 +26,16 @@ pub(crate) struct Arguments {
     /// The Cargo profile to build with
     #[arg(long, default_value = "release")]
     profile: String,
-    /// Package this binary, and build none
+    /// Package this binary instead of building one
     #[arg(long, value_name = "FILE", conflicts_with = "profile")]
     binary: Option<PathBuf>,
-    /// Where the package and the tarball are put
+    /// The directory for the package and the tarball
     #[arg(long, value_name = "DIRECTORY", default_value = "target/dist")]
     output: PathBuf,
-    /// The version of the package; of what is in it nothing depends on it but the changelog
+    /// The version of the package; of its files only the changelog depends on it
     #[arg(long, default_value = env!("CARGO_PKG_VERSION"))]
     package_version: String,
-    /// Do not compress the package, and make no tarball: for tests, where a second matters more than a megabyte
+    /// Do not compress the package, and make no tarball: for tests, which need speed
     #[arg(long)]
     uncompressed: bool,
 }
@@ -45,6 +46,7 @@ pub(crate) struct Arguments {
 ///
 /// The build fails, a program is missing, or a file cannot be written.
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+    setup::require(setup::Task::Dist)?;
     let epoch = source_date_epoch()?;
     let binary = match &arguments.binary {
         Some(binary) => binary.clone(),
@@ -68,63 +70,63 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
-/// The moment that every file is given: SOURCE_DATE_EPOCH (reproducible-builds.org), or else the last commit's; seconds.
+/// The date of every file: SOURCE_DATE_EPOCH (reproducible-builds.org), otherwise the date of the last commit; seconds since 1970.
 fn source_date_epoch() -> Result<u64> {
     let text = match std::env::var("SOURCE_DATE_EPOCH") {
         Ok(text) => text,
         Err(_) => {
             let log = Command::new("git").args(["log", "-1", "--format=%ct"]).current_dir(root()).output();
             let log = log.ok().filter(|log| log.status.success());
-            let log = log.context("this is no git repository: set SOURCE_DATE_EPOCH to the date of the release")?;
+            let log = log.context("this is not a git repository: set SOURCE_DATE_EPOCH to the date of the release")?;
             String::from_utf8(log.stdout)?
         }
     };
-    text.trim().parse().with_context(|| format!("SOURCE_DATE_EPOCH is no number of seconds: {text}"))
+    text.trim().parse().with_context(|| format!("SOURCE_DATE_EPOCH is not a number of seconds: {text}"))
 }
 
-/// Builds the gateway, with the directories of this machine, and the day, replaced wherever a compiler writes them down.
+/// Builds the gateway, and replaces the directories of this machine and the date wherever a compiler writes them into the binary.
 fn build(profile: &str) -> Result<PathBuf> {
     let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
     let home = home.or_else(|| std::env::home_dir().map(|home| home.join(".cargo"))).context("no home directory")?;
     let target = root().join("target/dist-build");
     let remapped = [(root(), "/hookgate"), (&*target, "/hookgate/target"), (&*home, "/cargo")];
-    // The last one that fits is taken, so the longer stands behind the shorter.
+    // The last match wins, so longer paths follow shorter ones.
     let flags = remapped.map(|(from, to)| format!("--remap-path-prefix={}={to}", from.display()));
     let c_flags = remapped.map(|(from, to)| format!("-ffile-prefix-map={}={to}", from.display()));
-    let mut cargo = Command::new(cargo());
-    cargo.args(["build", "--locked", "--package", "hookgate", "--bin", "hookgate", "--profile", profile]);
-    cargo.arg("--target-dir").arg(&target);
-    cargo.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f")).env("CFLAGS", c_flags.join(" "));
-    // The day that C sources say they were compiled on (the allocator's do). The same for every commit, since what is compiled
-    // already is kept.
-    cargo.env("SOURCE_DATE_EPOCH", "0");
-    command::run(&mut cargo)?;
+    let mut build = cargo();
+    build.args(["build", "--locked", "--package", "hookgate", "--bin", "hookgate", "--profile", profile]);
+    build.arg("--target-dir").arg(&target);
+    build.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f")).env("CFLAGS", c_flags.join(" "));
+    // The date that C sources record when they are compiled (those of the allocator do). The same for every commit, because compiled
+    // objects are reused.
+    build.env("SOURCE_DATE_EPOCH", "0");
+    command::run(&mut build)?;
     Ok(target.join(if profile == "dev" { "debug" } else { profile }).join("hookgate"))
 }
 
 fn make_package(control: &Control<'_>, epoch: u64, package: &Path, uncompressed: bool) -> Result<()> {
-    let stage = tempfile::tempdir().context("making a directory to pack from")?;
-    control.tree.write(stage.path())?;
-    control.write(stage.path())?;
+    let directory = tempfile::tempdir().context("making a directory to pack from")?;
+    control.tree.write(directory.path())?;
+    control.write(directory.path())?;
     let mut dpkg_deb = Command::new("dpkg-deb");
-    // One thread: xz cuts its blocks, and so the bytes, by the number of threads.
+    // One thread: the number of threads changes the blocks of xz, and so the bytes.
     dpkg_deb.args(["--root-owner-group", "--threads-max=1", if uncompressed { "-Znone" } else { "-Zxz" }, "--build"]);
-    dpkg_deb.arg(stage.path()).arg(package).env("SOURCE_DATE_EPOCH", epoch.to_string());
+    dpkg_deb.arg(directory.path()).arg(package).env("SOURCE_DATE_EPOCH", epoch.to_string());
     run_quietly(&mut dpkg_deb)
 }
 
 fn make_tarball(tree: &Tree, version: &str, epoch: u64, tarball: &Path) -> Result<()> {
-    let stage = tempfile::tempdir().context("making a directory to pack from")?;
+    let directory = tempfile::tempdir().context("making a directory to pack from")?;
     let name = format!("hookgate-{version}");
-    tree.write(&stage.path().join(&name))?;
+    tree.write(&directory.path().join(&name))?;
     let mut tar = Command::new("tar");
     tar.args(["--create", "--sort=name", "--format=gnu", "--owner=0", "--group=0", "--numeric-owner"]);
     tar.arg(format!("--mtime=@{epoch}")).args(["--use-compress-program", "gzip --best --no-name"]);
-    tar.arg("--file").arg(tarball).arg("--directory").arg(stage.path()).arg(name);
+    tar.arg("--file").arg(tarball).arg("--directory").arg(directory.path()).arg(name);
     run_quietly(&mut tar)
 }
 
-/// Runs a program that says something only where it fails.
+/// Runs a program whose output matters only if it fails.
 fn run_quietly(command: &mut Command) -> Result<()> {
     let program = command.get_program().to_string_lossy().into_owned();
     let output = command.output().with_context(|| format!("starting {program}, which packaging needs"))?;

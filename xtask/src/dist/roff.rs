@@ -1,12 +1,12 @@
-//! Markdown as a manual page: the few forms that our documents use, in the macros of man(7).
+//! Converts Markdown to a manual page, with the macros of man(7): the elements that our documents use.
 //!
-//! A table becomes a list, a row an entry: terminals are too narrow for tables with sentences in them. Must not lose text: what has
-//! no form of its own is set as plain text.
+//! A table becomes a list with an entry per row, because terminals are too narrow for tables with sentences. Must not lose text: an
+//! unknown element becomes plain text.
 
 use clap_mangen::roff::{Inline, Roff, bold, italic, roman};
 use pulldown_cmark::{CodeBlockKind, Event, Options, Parser, Tag, TagEnd};
 
-/// Appends `markdown` to `page`. Its first-level heading is left out, since a manual page has a title of its own.
+/// Appends `markdown` to `page`, without its first-level heading, because a manual page has its own title.
 pub(super) fn append(page: &mut Roff, markdown: &str) {
     let mut writer = Writer { page, inlines: Vec::new(), style: roman, table: None, after_tag: false };
     for event in Parser::new_ext(markdown, Options::ENABLE_TABLES) {
@@ -14,7 +14,7 @@ pub(super) fn append(page: &mut Roff, markdown: &str) {
     }
 }
 
-/// The table being read: its header, and the cells of the row so far.
+/// The table being read: its header, and the cells of the current row.
 #[derive(Default)]
 struct Table {
     header: Vec<String>,
@@ -24,11 +24,11 @@ struct Table {
 
 struct Writer<'a> {
     page: &'a mut Roff,
-    /// Of the paragraph, heading or cell being read.
+    /// The text of the current paragraph, heading or cell.
     inlines: Vec<Inline>,
     style: fn(String) -> Inline,
     table: Option<Table>,
-    /// A list item has begun, whose macro stands for that of its paragraph.
+    /// A list item has begun; its macro replaces that of its first paragraph.
     after_tag: bool,
 }
 
@@ -72,13 +72,18 @@ impl Writer<'_> {
                 let text = plain(&std::mem::take(&mut self.inlines));
                 match level as usize {
                     1 => {}
-                    // A section of the configuration is written as it is.
+                    // The name of a configuration section keeps its case.
                     2 if text.starts_with('[') => drop(self.page.control("SH", [&*text])),
                     2 => drop(self.page.control("SH", [&*text.to_uppercase()])),
                     _ => drop(self.page.control("SS", [&*text])),
                 }
             }
-            TagEnd::Paragraph | TagEnd::Item => self.flush(),
+            TagEnd::Paragraph => self.flush(),
+            TagEnd::Item => {
+                self.flush();
+                // A tight item has no paragraph, and the next one belongs to the text after the list.
+                self.after_tag = false;
+            }
             TagEnd::CodeBlock => {
                 let text = plain(&std::mem::take(&mut self.inlines));
                 for line in text.lines() {
@@ -107,7 +112,7 @@ impl Writer<'_> {
         }
     }
 
-    /// One row: its first cell is the tag, its last the text, and those between stand in brackets by their heading.
+    /// Writes a row: the first cell is the tag, the last one the text; those between are in brackets with their headings.
     fn row(&mut self) {
         let Some(table) = &mut self.table else { return };
         let mut cells = std::mem::take(&mut table.row).into_iter().zip(&table.header);
@@ -149,4 +154,18 @@ fn plain(inlines: &[Inline]) -> String {
         _ => " ",
     });
     texts.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_paragraph_after_a_list_does_not_join_its_last_item() {
+        let mut page = Roff::new();
+        append(&mut page, "- one\n- two\n\nAfter the list.\n");
+        let roff = page.to_roff();
+        let lines: Vec<&str> = roff.lines().filter(|line| line.starts_with('.') || line.contains("list")).collect();
+        assert!(lines.ends_with(&[".IP \\(bu 2", ".PP", "After the list."]), "{roff}");
+    }
 }

@@ -1,18 +1,18 @@
-//! The package around a small binary: what is in it, what it asks for, and that it is the same each time.
+//! The package with a small binary: its files, its dependencies, and that it is reproducible.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 use super::*;
 
 const EPOCH: u64 = 1_780_272_000;
 
-/// A binary of this machine that is linked with libc: ours.
+/// A binary of this machine that is linked with libc: this test.
 fn binary() -> Vec<u8> {
     fs::read(std::env::current_exe().unwrap()).unwrap()
 }
 
 #[test]
 fn the_same_input_makes_the_same_bytes() {
-    // The version comes from this binary, and packing it would take a minute: the tree is what counts.
+    // The dependencies come from this binary. The tree has a small one, because packing this one would take a minute.
     let binary = binary();
     let small = b"#!/bin/sh\n";
     let made = || {
@@ -29,7 +29,7 @@ fn the_same_input_makes_the_same_bytes() {
 }
 
 #[test]
-fn libraries_are_asked_for_in_the_version_of_their_symbols() {
+fn libraries_are_needed_in_the_version_of_their_symbols() {
     let dependencies = control::dependencies(&binary()).unwrap();
     let libc = dependencies.iter().find_map(|dependency| dependency.strip_prefix("libc6 (>= 2.")).unwrap();
     let minor: u32 = libc.trim_end_matches(')').parse().unwrap();
@@ -39,7 +39,7 @@ fn libraries_are_asked_for_in_the_version_of_their_symbols() {
 }
 
 #[test]
-fn everything_has_its_place() {
+fn every_file_has_its_path() {
     let tree = Tree::collect(b"", "1.2.3", EPOCH).unwrap();
     let paths: Vec<_> = tree.paths().collect();
     for path in [

@@ -1,6 +1,6 @@
-//! What is in the package and in the tarball: every file, where it goes, and who may do what with it.
+//! The files of the package and the tarball: contents, path and mode.
 //!
-//! Collects in memory, so that both are packed from the same; owner and dates are set by those who pack.
+//! Collects them in memory, so that both have the same. The packing programs set owner and dates.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -17,7 +17,7 @@ use super::{control, manual};
 use crate::cli::Cli;
 use crate::command::root;
 
-/// Files of the repository that go into the package as they are: from, to.
+/// Files of the repository that are copied into the package: from, to.
 const COPIED: [(&str, &str); 8] = [
     ("xtask/package/hookgate.toml", "etc/hookgate/hookgate.toml"),
     ("systemd/hookgate.sysusers", "usr/lib/sysusers.d/hookgate.conf"),
@@ -29,21 +29,22 @@ const COPIED: [(&str, &str); 8] = [
     ("CHANGELOG.md", "usr/share/doc/hookgate/CHANGELOG.md"),
 ];
 
-/// Directories of which every file with this ending goes into the package: from, ending, to.
-const COPIED_ALL: [(&str, &str, &str); 3] = [
+/// Directories whose files with a certain ending are copied: from, ending, to.
+const COPIED_ALL: [(&str, &str, &str); 4] = [
     ("systemd", "service", "usr/lib/systemd/system"),
     ("systemd", "socket", "usr/lib/systemd/system"),
     ("docs", "md", "usr/share/doc/hookgate/docs"),
+    ("docs", "svg", "usr/share/doc/hookgate/docs"),
 ];
 
-/// Shells, and where they look for the completions of a program.
+/// Shells, and the paths of their completions.
 const COMPLETIONS: [(Shell, &str); 3] = [
     (Shell::Bash, "usr/share/bash-completion/completions/hookgate"),
     (Shell::Zsh, "usr/share/zsh/vendor-completions/_hookgate"),
     (Shell::Fish, "usr/share/fish/vendor_completions.d/hookgate.fish"),
 ];
 
-/// The files that an administrator edits: an upgrade keeps them.
+/// The files that an administrator edits. An upgrade keeps them.
 pub(super) const CONFIGURATION_FILES: [&str; 1] = ["etc/hookgate/hookgate.toml"];
 
 const EXECUTABLE: u32 = 0o755;
@@ -55,12 +56,12 @@ struct File {
     content: Vec<u8>,
 }
 
-/// Files by their path below the root.
+/// Files by their path from the root.
 #[derive(Debug)]
 pub(super) struct Tree(BTreeMap<String, File>);
 
 impl Tree {
-    /// Everything of `version`, around `binary`; `epoch` dates the changelog.
+    /// Collects all files of `version` with `binary`. `epoch` is the date of the changelog.
     ///
     /// # Errors
     ///
@@ -103,21 +104,21 @@ impl Tree {
         self.0.keys().map(String::as_str)
     }
 
-    /// What the files take on a disk with blocks of 1 KiB, as Installed-Size counts (Debian Policy, section 5.6.20).
+    /// The size of the files on a disk with blocks of 1 KiB, which Installed-Size gives (Debian Policy, section 5.6.20).
     pub(super) fn kibibytes(&self) -> usize {
         self.0.values().map(|file| file.content.len().div_ceil(1024)).sum()
     }
 
-    /// Writes everything below `directory`.
+    /// Writes all files below `directory`.
     ///
     /// # Errors
     ///
-    /// Something cannot be written.
+    /// A file cannot be written.
     pub(super) fn write(&self, directory: &Path) -> Result<()> {
         for (path, file) in &self.0 {
             let path = directory.join(path);
             write(&path, file.mode, &file.content)?;
-            // Whatever umask this runs with.
+            // Independent of the umask.
             for above in path.ancestors().skip(1).take_while(|above| above.starts_with(directory)) {
                 fs::set_permissions(above, fs::Permissions::from_mode(EXECUTABLE))?;
             }
@@ -141,7 +142,7 @@ pub(super) fn read(path: &str) -> Result<String> {
     fs::read_to_string(root().join(path)).with_context(|| format!("reading {path}"))
 }
 
-/// The package's copyright file, in Debian's machine-readable form: its indented texts have a dot where a line is empty.
+/// The package's copyright file in Debian's machine-readable format, in which a dot stands for an empty line of an indented text.
 fn copyright() -> Result<String> {
     let indented = read("LICENSE-MIT")?
         .trim_end()
@@ -151,14 +152,14 @@ fn copyright() -> Result<String> {
     Ok(read("xtask/package/copyright")?.replace("@LICENSE-MIT@", &indented.join("\n")))
 }
 
-/// Compressed as Debian Policy (section 12.7) has it, without a date.
+/// Compresses as Debian Policy demands (section 12.7), without a date.
 fn gzip(text: &[u8]) -> Result<Vec<u8>> {
     let mut command = Command::new("gzip");
     command.args(["--best", "--no-name"]).stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut child = command.spawn().context("starting gzip, which packaging needs")?;
     let mut stdin = child.stdin.take().context("gzip was started with a pipe")?;
     let compressed = std::thread::scope(|scope| {
-        // From a thread of its own, so that neither side waits for the other with full pipes.
+        // A thread writes, so that the processes cannot wait for each other with full pipes.
         scope.spawn(move || drop(stdin.write_all(text)));
         child.wait_with_output()
     })?;

@@ -1,9 +1,9 @@
-//! `cargo xtask flood`: what a SYN flood from foreign sources does to the gateway, guarded in different ways.
+//! `cargo xtask flood`: measures what a SYN flood from disallowed sources does to the gateway, with several protections.
 //!
-//! An allowed client sends webhooks over new mutual TLS connections at a rate that the gateway can serve, while foreign sources
-//! send SYNs to the same port. Everything happens in two network namespaces, for a few seconds. See `docs/performance.md`.
+//! An allowed client sends webhooks over new mutual TLS connections at a rate that the gateway can serve, while other sources send SYNs
+//! to the same port. Everything happens in two network namespaces, for a few seconds. See `docs/performance.md`.
 
-mod stage;
+mod network;
 mod syn;
 
 use std::fs;
@@ -21,69 +21,72 @@ use hookgate_testkit::gateway::{Gateway, GatewayOptions};
 use hookgate_testkit::pki::{KeyKind, LeafOptions, Pki, Sender, ServerIdentity};
 use rustix::thread::sched_setaffinity;
 
+use crate::bench::environment::LoadGenerator;
 use crate::bench::protocol::{self, Identities, Identity, Load, Measured, Reply, Transport, Unit};
-use crate::bench::stage::Client;
 use crate::command::{self, cargo};
 use crate::setup;
-use stage::{CLIENT, ELSEWHERE, INTERFACE, SERVER, SINK, Stage, only};
+use network::{CLIENT, ELSEWHERE, INTERFACE, Network, SERVER, SINK, only};
 
-/// Allowed ranges beside the client's own: as many as the feeds of some large senders have together.
+/// Allowed ranges beside the client's own: as many as the feeds of several large senders have together.
 const RANGES: u32 = 10_000;
 
-/// Webhooks that may be under way at once.
+/// Webhooks in flight at once, at most.
 const CONNECTIONS: usize = 64;
 
-/// How long the handler may take until its socket is there.
+/// How long the handler may take to make its socket.
 const START_LIMIT: Duration = Duration::from_secs(5);
 
-/// How to flood.
+/// Measures the effect of a SYN flood.
 #[derive(Debug, Args)]
 pub(crate) struct Flood {
     /// SYNs a second
     #[arg(long, default_value_t = 200_000, value_parser = clap::value_parser!(u32).range(1..=2_000_000))]
     rate: u32,
-    /// Webhooks a second of the allowed client
+    /// Webhooks a second from the allowed client
     #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     webhooks: u32,
-    /// Rounds: each guards the gateway in every way once
+    /// Rounds; each measures every protection once
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=50))]
     rounds: u32,
-    /// Milliseconds of one measurement
+    /// Duration of one measurement, milliseconds
     #[arg(long, default_value_t = 1500, value_parser = clap::value_parser!(u64).range(100..=10_000))]
     window_ms: u64,
-    /// Directory with hookgate and hookgate-load; they are built (release) otherwise
+    /// Directory with hookgate and hookgate-load [default: build them in release mode]
     #[arg(long)]
     binaries: Option<PathBuf>,
-    /// The core of the gateway, and of what receives its packets
+    /// Core of the gateway, and of the thread that receives its packets
     #[arg(long, default_value_t = 0)]
     server_core: usize,
-    /// The core of the client and the flood
+    /// Core of the client and the flood
     #[arg(long, default_value_t = 1)]
     client_core: usize,
+    /// One short round with debug binaries: tests that every protection works, not how well
+    #[arg(long, conflicts_with_all = ["rate", "webhooks", "rounds", "window_ms"])]
+    smoke: bool,
 }
 
-/// What stands between the flood and the gateway.
+/// How the gateway is protected from the flood.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Guard {
-    /// No flood: it is sent, and thrown away before it leaves the client.
+enum Protection {
+    /// No flood reaches the gateway: it is dropped before it leaves the client.
     NoFlood,
-    /// The flood reaches the interface with the hardware address of another host: what receiving costs by itself.
+    /// The flood reaches the interface with the hardware address of another host: the cost of receiving alone.
     Elsewhere,
-    /// The flood, and nothing against it but the kernel's own SYN cookies.
+    /// No protection but the kernel's SYN cookies.
     Nothing,
     Native,
     Generic,
     Nftables,
 }
 
-impl Guard {
+impl Protection {
     const ALL: [Self; 6] = [Self::NoFlood, Self::Elsewhere, Self::Nothing, Self::Native, Self::Generic, Self::Nftables];
 
     const fn title(self) -> &'static str {
         match self {
             Self::NoFlood => "no flood",
             Self::Elsewhere => "flood for another host",
-            Self::Nothing => "flood, nothing against it",
+            Self::Nothing => "flood, no protection",
             Self::Native => "flood, filter native",
             Self::Generic => "flood, filter generic",
             Self::Nftables => "flood, nftables",
@@ -102,15 +105,15 @@ impl Guard {
 /// One measurement.
 #[derive(Clone, Copy, Debug)]
 struct Sample {
-    /// Webhooks served, a second.
+    /// Webhooks served per second.
     goodput: f64,
-    /// Their latency, milliseconds.
+    /// 99th percentile of their latency, milliseconds.
     p99_ms: f64,
-    /// SYNs sent, a second.
+    /// SYNs sent per second.
     flooded: f64,
-    /// Of the gateway's core, the part that receiving took.
+    /// Part of the gateway's core that receiving used, 0 to 1.
     receiving: f64,
-    /// Whether the guard dropped anything.
+    /// Whether the protection dropped packets.
     dropped: bool,
 }
 
@@ -119,84 +122,87 @@ impl Flood {
     ///
     /// # Errors
     ///
-    /// Without root; where a guard does not guard, or nothing is served.
+    /// This process is not root, a protection does not work, or no webhook is served.
     pub(crate) fn run(&self) -> Result<()> {
-        ensure!(setup::is_root(), "a flood needs root: for network namespaces, raw packets and XDP");
-        ensure!(self.server_core != self.client_core, "gateway and flood need a core each");
+        ensure!(setup::is_root(), "flood needs root for network namespaces, raw packets and XDP");
+        setup::require(setup::Task::Flood)?;
+        if self.smoke {
+            return self.smoke();
+        }
+        ensure!(self.server_core != self.client_core, "--server-core and --client-core must differ");
         let binaries = match &self.binaries {
             Some(directory) => std::path::absolute(directory)?,
             None => build(&["build", "--package", "hookgate", "--package", "hookgate-load", "--release"], "release")?,
         };
-        let scene = Scene::set(&binaries, self)?;
+        let environment = Environment::start(&binaries, self)?;
         let mut rounds = Vec::new();
         for round in 0..self.rounds {
-            let mut order = Guard::ALL;
+            let mut order = Protection::ALL;
             if round % 2 == 1 {
-                order.reverse(); // there and back, so that each is as often early as late
+                order.reverse(); // so that each is early as often as late
             }
-            let samples = order.map(|guard| (guard, scene.measure(guard)));
+            let samples = order.map(|protection| (protection, environment.measure(protection)));
             let mut round = Vec::new();
-            for (guard, sample) in samples {
-                round.push((guard, sample.with_context(|| guard.title())?));
+            for (protection, sample) in samples {
+                round.push((protection, sample.with_context(|| protection.title())?));
             }
             rounds.push(round);
         }
         print(&rounds, self);
         check(&rounds)
     }
+
+    /// The short round of `cargo xtask test`.
+    fn smoke(&self) -> Result<()> {
+        if thread::available_parallelism()?.get() < 2 {
+            eprintln!("\n!!! SKIPPED: the flood. It needs two cores, and this machine has one.\n");
+            return Ok(());
+        }
+        let binaries = Some(match &self.binaries {
+            Some(directory) => directory.clone(),
+            None => build(&command::BUILD_FOR_TESTS, "debug")?,
+        });
+        let (server_core, client_core) = (self.server_core, self.client_core);
+        let smoke = false;
+        Self { rate: 20_000, webhooks: 20, rounds: 1, window_ms: 300, binaries, server_core, client_core, smoke }.run()
+    }
 }
 
-/// Builds gateway and load generator, and says where they are.
+/// Builds the gateway and the load generator. Returns their directory.
 fn build(arguments: &[&str], profile: &str) -> Result<PathBuf> {
-    command::run(Command::new(cargo()).args(arguments))?;
+    command::run(cargo().args(arguments))?;
     Ok(command::target()?.join(profile))
 }
 
-/// One short round with debug binaries: that every guard works, not how well. For `cargo xtask test`.
-///
-/// # Errors
-///
-/// As for [`Flood::run`].
-pub(crate) fn smoke() -> Result<()> {
-    let cores = thread::available_parallelism()?.get();
-    if cores < 2 {
-        eprintln!("\n!!! SKIPPED: the flood. It needs two cores, and here is one.\n");
-        return Ok(());
-    }
-    let binaries = Some(build(&command::BUILD_FOR_TESTS, "debug")?);
-    let [server_core, client_core] = [0, 1];
-    Flood { rate: 20_000, webhooks: 20, rounds: 1, window_ms: 300, binaries, server_core, client_core }.run()
-}
-
-/// Certificates, handler and namespaces.
-struct Scene<'f> {
+/// Certificates, handler and network.
+struct Environment<'f> {
     flood: &'f Flood,
     gateway: PathBuf,
     load: PathBuf,
-    stage: Stage,
+    network: Network,
     ranges: Vec<String>,
     pki: Pki,
     server: ServerIdentity,
     handler: PathBuf,
     identities: PathBuf,
     ranges_file: PathBuf,
-    _handler_process: Ended,
-    // Last: everything above has files in it.
+    _handler_process: ChildGuard,
+    // Last, because everything above has files in it.
     _directory: tempfile::TempDir,
 }
 
-/// A child that is killed and reaped when this is dropped.
-struct Ended(std::process::Child);
+/// A child process; killed and reaped when dropped.
+struct ChildGuard(std::process::Child);
 
-impl Drop for Ended {
+impl Drop for ChildGuard {
     fn drop(&mut self) {
         drop(self.0.kill());
         drop(self.0.wait());
     }
 }
 
-impl<'f> Scene<'f> {
-    fn set(binaries: &Path, flood: &'f Flood) -> Result<Self> {
+impl<'f> Environment<'f> {
+    fn start(binaries: &Path, flood: &'f Flood) -> Result<Self> {
         let directory = tempfile::Builder::new().prefix("hookgate-flood-").tempdir()?;
         let pki = Pki::new(directory.path())?;
         let server = pki.server("server", &[HOST], KeyKind::P256)?;
@@ -218,9 +224,10 @@ impl<'f> Scene<'f> {
         let (gateway, load) = (binaries.join("hookgate"), binaries.join("hookgate-load"));
         let handler = directory.path().join("handler.sock");
         let mut handler_command = pinned(&load, flood.client_core);
-        let handler_process =
-            Ended(handler_command.arg("handler").arg("--socket").arg(&handler).spawn().context("starting taskset")?);
-        let stage = Stage::build(flood.server_core)?;
+        let handler_process = ChildGuard(
+            handler_command.arg("handler").arg("--socket").arg(&handler).spawn().context("starting taskset")?,
+        );
+        let network = Network::new(flood.server_core)?;
         let start = Instant::now();
         while !handler.exists() {
             ensure!(start.elapsed() < START_LIMIT, "the handler did not start within {START_LIMIT:?}");
@@ -230,7 +237,7 @@ impl<'f> Scene<'f> {
             flood,
             gateway,
             load,
-            stage,
+            network,
             ranges,
             pki,
             server,
@@ -242,33 +249,33 @@ impl<'f> Scene<'f> {
         })
     }
 
-    fn configuration(&self, guard: Guard) -> String {
+    fn configuration(&self, protection: Protection) -> String {
         let mut configuration = FourProviders::new(&self.pki, &self.server, &self.handler, &self.handler);
         configuration.listen = "workers = 1\nbacklog = 4096";
         let lines = format!("proof = \"certificate\"\nsource_ranges = [\"{CLIENT}\"]");
         let names = ["pagerduty", "dialogflow-cx", "dialogflow-es", PERCOLATE.provider];
         configuration.proofs = names.map(|name| (name, lines.clone())).to_vec();
         let toml = configuration.toml().replace(&format!("127.0.0.1:{LISTEN_PORT}"), &format!("{SERVER}:443"));
-        let (filter, ranges) = (guard.filter(), self.ranges_file.display());
+        let (filter, ranges) = (protection.filter(), self.ranges_file.display());
         format!("{toml}\n[filter]\ninterfaces = [\"{INTERFACE}\"]\nallow_files = [\"{ranges}\"]\n{filter}\n")
     }
 
-    fn measure(&self, guard: Guard) -> Result<Sample> {
-        self.stage.nftables((guard == Guard::Nftables).then_some(&self.ranges))?;
-        let configuration = self.configuration(guard);
-        let gateway = self.stage.server.run(|| {
+    fn measure(&self, protection: Protection) -> Result<Sample> {
+        self.network.nftables((protection == Protection::Nftables).then_some(&self.ranges))?;
+        let configuration = self.configuration(protection);
+        let gateway = self.network.server.run(|| {
             sched_setaffinity(None, &only(self.flood.server_core))?;
             Gateway::start(&configuration, &GatewayOptions::new(&self.gateway))
         })?;
         let (done, sent) = (AtomicBool::new(false), AtomicU64::new(0));
-        let target = match guard {
-            Guard::NoFlood => SINK,
-            Guard::Elsewhere => ELSEWHERE,
-            Guard::Nothing | Guard::Native | Guard::Generic | Guard::Nftables => SERVER,
+        let target = match protection {
+            Protection::NoFlood => SINK,
+            Protection::Elsewhere => ELSEWHERE,
+            Protection::Nothing | Protection::Native | Protection::Generic | Protection::Nftables => SERVER,
         };
         let (measured, receiving, flooded) = thread::scope(|scope| {
             let flood = scope.spawn(|| {
-                self.stage.client.run(|| {
+                self.network.client.run(|| {
                     sched_setaffinity(None, &only(self.flood.client_core))?;
                     syn::flood(target, self.flood.rate, &done, &sent)
                 })
@@ -278,15 +285,15 @@ impl<'f> Scene<'f> {
             flood.join().map_err(|_| anyhow::anyhow!("the flood's thread panicked"))??;
             measured
         })?;
-        let dropped = match guard {
-            Guard::NoFlood | Guard::Elsewhere | Guard::Nothing => true,
-            Guard::Nftables => self.stage.nftables_dropped()? > 0,
-            Guard::Native | Guard::Generic => {
+        let dropped = match protection {
+            Protection::NoFlood | Protection::Elsewhere | Protection::Nothing => true,
+            Protection::Nftables => self.network.nftables_dropped()? > 0,
+            Protection::Native | Protection::Generic => {
                 let dropped = [("verdict", "drop"), ("reason", "no_range")];
                 let name = "hookgate_filter_packets_total";
                 // Published four times a second.
                 thread::sleep(Duration::from_millis(300));
-                self.stage.server.run(|| gateway.metric(name, &dropped))? > 0.0
+                self.network.server.run(|| gateway.metric(name, &dropped))? > 0.0
             }
         };
         let seconds = measured.window_ns as f64 / 1e9;
@@ -294,7 +301,7 @@ impl<'f> Scene<'f> {
         Ok(Sample { goodput: measured.units as f64 / seconds, p99_ms, flooded, receiving, dropped })
     }
 
-    /// What the load came to, the share of its core that receiving took meanwhile, and the SYNs sent a second.
+    /// The measurement of the load, the part of the core that receiving used meanwhile, and the SYNs sent per second.
     fn load(&self, gateway: u32, sent: &AtomicU64) -> Result<(Measured, f64, f64)> {
         let load = Load {
             port: 443,
@@ -310,13 +317,13 @@ impl<'f> Scene<'f> {
         };
         let mut command = pinned(&self.load, self.flood.client_core);
         command.arg("client").arg("--identities").arg(&self.identities).args(["--server", &SERVER.to_string()]);
-        let mut client = self.stage.client.run(|| Client::start(&mut command))?;
-        let begin = (Instant::now(), self.stage.receiving_ns()?, sent.load(Ordering::Relaxed));
+        let mut client = self.network.client.run(|| LoadGenerator::start(&mut command))?;
+        let begin = (Instant::now(), self.network.receiving_ns()?, sent.load(Ordering::Relaxed));
         let Reply::Measured(measured) = client.ask(&protocol::Command::Run(load))? else {
-            bail!("the load generator answers something else")
+            bail!("the load generator sent another reply")
         };
         let seconds = begin.0.elapsed().as_secs_f64();
-        let receiving = (self.stage.receiving_ns()? - begin.1) as f64 / 1e9 / seconds;
+        let receiving = (self.network.receiving_ns()? - begin.1) as f64 / 1e9 / seconds;
         Ok((*measured, receiving, (sent.load(Ordering::Relaxed) - begin.2) as f64 / seconds))
     }
 }
@@ -327,19 +334,19 @@ fn pinned(program: &Path, core: usize) -> Command {
     command
 }
 
-/// Ratios are taken within a round; given are the median, the lowest and the highest.
-fn print(rounds: &[Vec<(Guard, Sample)>], flood: &Flood) {
+/// Prints the median of each column, with the lowest and the highest round. Ratios are taken within a round.
+fn print(rounds: &[Vec<(Protection, Sample)>], flood: &Flood) {
     println!(
-        "\n{} SYNs a second asked for, {} webhooks a second, {} ranges, {} rounds of {} ms\n",
+        "\n{} SYNs and {} webhooks a second requested, {} ranges, {} rounds of {} ms\n",
         flood.rate, flood.webhooks, RANGES, flood.rounds, flood.window_ms
     );
     println!("| | goodput ÷ no flood | 99th percentile, ms | SYNs a second | core for receiving | ns a SYN |");
     println!("| --- | --- | --- | --- | --- | --- |");
-    for guard in Guard::ALL {
-        let of = |round: &[(Guard, Sample)], wanted: Guard| {
-            round.iter().find(|(guard, _)| *guard == wanted).map(|(_, sample)| *sample)
+    for protection in Protection::ALL {
+        let of = |round: &[(Protection, Sample)], wanted: Protection| {
+            round.iter().find(|(protection, _)| *protection == wanted).map(|(_, sample)| *sample)
         };
-        let pairs = rounds.iter().filter_map(|round| Some((of(round, guard)?, of(round, Guard::NoFlood)?)));
+        let pairs = rounds.iter().filter_map(|round| Some((of(round, protection)?, of(round, Protection::NoFlood)?)));
         let pairs: Vec<_> = pairs.collect();
         let column = |value: &dyn Fn(&Sample, &Sample) -> f64| {
             let mut values: Vec<f64> = pairs.iter().map(|(sample, quiet)| value(sample, quiet)).collect();
@@ -353,7 +360,7 @@ fn print(rounds: &[Vec<(Guard, Sample)>], flood: &Flood) {
         let each = column(&|sample, quiet| (sample.receiving - quiet.receiving) * 1e9 / sample.flooded);
         println!(
             "| {} | {:.3} ({:.3}–{:.3}) | {:.1} ({:.1}–{:.1}) | {:.0} | {:.0} % | {} |",
-            guard.title(),
+            protection.title(),
             goodput.0,
             goodput.1,
             goodput.2,
@@ -362,7 +369,7 @@ fn print(rounds: &[Vec<(Guard, Sample)>], flood: &Flood) {
             latency.2,
             flooded.0,
             receiving.0,
-            if guard == Guard::NoFlood {
+            if protection == Protection::NoFlood {
                 "–".to_owned()
             } else {
                 format!("{:.0} ({:.0}–{:.0})", each.0, each.1, each.2)
@@ -371,13 +378,13 @@ fn print(rounds: &[Vec<(Guard, Sample)>], flood: &Flood) {
     }
 }
 
-/// That every guard did its work; how well is for the reader.
-fn check(rounds: &[Vec<(Guard, Sample)>]) -> Result<()> {
-    for (guard, sample) in rounds.iter().flatten() {
-        ensure!(sample.dropped, "{}: nothing was dropped", guard.title());
-        ensure!(sample.flooded > 0.0, "{}: no SYN was sent", guard.title());
-        let served = sample.goodput > 0.0 || *guard == Guard::Nothing;
-        ensure!(served, "{}: not one webhook was served", guard.title());
+/// Fails if a protection did not work. How well it works is for the reader to judge.
+fn check(rounds: &[Vec<(Protection, Sample)>]) -> Result<()> {
+    for (protection, sample) in rounds.iter().flatten() {
+        ensure!(sample.dropped, "{}: no packet was dropped", protection.title());
+        ensure!(sample.flooded > 0.0, "{}: no SYN was sent", protection.title());
+        let served = sample.goodput > 0.0 || *protection == Protection::Nothing;
+        ensure!(served, "{}: no webhook was served", protection.title());
     }
     Ok(())
 }

@@ -1,7 +1,6 @@
-//! The flood: SYNs from foreign sources, byte by byte, at a bounded rate.
+//! The flood: SYNs from disallowed sources, at a bounded rate.
 //!
-//! They leave through a raw IP socket of the clients' namespace, whose only way out is a veth pair, so that none can reach a
-//! real network.
+//! They are sent by a raw IP socket in the clients' namespace. Its only links are veth pairs, so no packet can reach a real network.
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -11,17 +10,16 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, ipproto};
 
-/// Distinct SYNs, sent in turn: more than the kernel's table of half-open connections takes by default.
+/// Distinct SYNs, sent in turn: more than the default size of the kernel's table of half-open connections.
 const DISTINCT: u32 = 1 << 16;
 
-/// How often packets that are due are sent: what comes at once at 200,000 a second fits into the ring of a veth pair.
+/// How often a batch is sent. At 200,000 a second, a batch fits into the ring of a veth pair.
 const TICK: Duration = Duration::from_micros(500);
 
-/// IPv4 header, TCP header, and the one option that every SYN has: the maximum segment size.
+/// IPv4 header, TCP header, and the option that every SYN has: the maximum segment size.
 const LENGTH: usize = 20 + 20 + 4;
 
-/// Sends to port 443 of `target` at `per_second` until `done`, and counts into `sent`. What the machine does not manage in its
-/// tick is not made up for.
+/// Sends `per_second` SYNs to port 443 of `target` until `done`, and counts them in `sent`. A late batch is not made up for.
 ///
 /// # Errors
 ///
@@ -31,13 +29,13 @@ pub(super) fn flood(target: Ipv4Addr, per_second: u32, done: &AtomicBool, sent: 
         rustix::net::socket_with(AddressFamily::INET, SocketType::RAW, SocketFlags::CLOEXEC, Some(ipproto::RAW))
             .context("making a raw socket")?;
     rustix::net::connect(&socket, &SocketAddrV4::new(target, 0)).context("no route for the flood")?;
-    let packets: Vec<_> = (0..DISTINCT).map(|index| packet(foreign(index), port(index), target)).collect();
+    let packets: Vec<_> = (0..DISTINCT).map(|index| packet(disallowed(index), port(index), target)).collect();
     let mut packets = packets.iter().cycle();
     let batch = (f64::from(per_second) * TICK.as_secs_f64()).ceil() as usize;
     let mut due = Instant::now();
     while !done.load(Ordering::Relaxed) {
         for packet in packets.by_ref().take(batch) {
-            // A full queue loses packets, as every link does.
+            // A full queue drops packets, as every link does.
             if rustix::net::send(&socket, packet, SendFlags::DONTWAIT).is_ok() {
                 sent.fetch_add(1, Ordering::Relaxed);
             }
@@ -49,7 +47,7 @@ pub(super) fn flood(target: Ipv4Addr, per_second: u32, done: &AtomicBool, sent: 
 }
 
 /// A source in 128.0.0.0/2 whose third byte is odd; the allowed ranges' third bytes are even. Fibonacci hashing spreads them.
-fn foreign(index: u32) -> Ipv4Addr {
+fn disallowed(index: u32) -> Ipv4Addr {
     Ipv4Addr::from_bits(0x8000_0000 | (spread(index) >> 2) | 0x0000_0100)
 }
 
@@ -87,8 +85,8 @@ fn packet(source: Ipv4Addr, source_port: u16, target: Ipv4Addr) -> [u8; LENGTH] 
     packet
 }
 
-/// Of TCP (RFC 9293, section 3.1) over both addresses and the segment: what the pseudo header has besides, protocol and length,
-/// is added as numbers.
+/// The checksum of TCP (RFC 9293, section 3.1) over both addresses and the segment. Protocol and length, which also belong to the
+/// pseudo header, are added as numbers.
 fn checksum(addresses_and_segment: &[u8]) -> u16 {
     let words = addresses_and_segment.chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(pair[1]));
     let mut sum = words.sum::<u32>() + 6 + (addresses_and_segment.len() as u32 - 8);
@@ -110,8 +108,8 @@ mod tests {
     }
 
     #[test]
-    fn no_foreign_source_is_allowed() {
+    fn no_source_of_the_flood_is_allowed() {
         let third = |address: Ipv4Addr| address.octets()[2] % 2;
-        assert!((0..10_000).all(|index| third(foreign(index)) == 1 && third(allowed(index)) == 0));
+        assert!((0..10_000).all(|index| third(disallowed(index)) == 1 && third(allowed(index)) == 0));
     }
 }

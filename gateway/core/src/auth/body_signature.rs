@@ -257,8 +257,9 @@ impl BodySignature {
         }
         let (method, path) = (request.method.as_str().as_bytes(), request.path.as_bytes());
         let parts = MessageParts { id, timestamp, method, path, body: request.body };
-        if self.message.is_ambiguous(&parts) {
-            let detail = "The signed id, method or path contains the text that ends it in the signed message.";
+        if self.message.has_early_end(&parts) {
+            let detail =
+                "The signed id contains the text that ends it in the signed message, or ends with a part of it.";
             return Err(Refusal::new(Reject::SignatureMalformed, detail));
         }
         Ok((values, parts))

@@ -1,11 +1,28 @@
 //! The message that a signature covers: a template such as `v0:{timestamp}:{body}`, and the bytes that a request puts in it.
 //!
 //! Owns the syntax of templates. Must not know keys.
+//!
+//! No two requests give one message: otherwise a signature for one of them would be valid for the other. So the message must tell
+//! where each piece ends, which [`collision`] checks when the template is parsed:
+//!
+//! | piece | contains | ends |
+//! | --- | --- | --- |
+//! | `{timestamp}` | digits | before any other byte |
+//! | `{method}` | a token (RFC 9110, section 5.6.2) | before a byte that a token cannot contain |
+//! | `{path}` | `/` or `?`, then a path and query | before a byte that neither can contain, such as a space or a line break |
+//! | `{id}` | the bytes of a field value | before `{body}`: at the first text that stands after it in the template |
+//! | `{body}` | any bytes | where the pieces after it begin, which are read from the end of the message |
+//!
+//! The text that ends an id is forbidden within the id ([`MessageTemplate::has_early_end`]), as Standard Webhooks forbids "." in ids.
+//! This holds for requests. A sender whose ids contain that text signs messages that can be divided in two ways.
+
+mod collision;
 
 use ring::digest;
 
-/// Most pieces of a template.
-const MAX_PIECES: usize = 16;
+/// Longest template, in bytes. Templates of senders have fewer than 64. The search for collisions takes time that grows with the
+/// square.
+const MAX_BYTES: usize = 256;
 
 /// The signed message as a sequence of pieces. The body is always one of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +49,11 @@ impl Piece {
             Self::Body => parts.body,
         }
     }
+
+    /// The name of a variable piece.
+    fn name(&self) -> Option<&'static str> {
+        NAMES.iter().find(|(_, piece)| piece == self).map(|(name, _)| *name)
+    }
 }
 
 /// The names of the variable pieces, as written between braces.
@@ -47,7 +69,7 @@ const NAMES: [(&str, Piece); 5] = [
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TemplateError {
     /// An unknown name in braces, or a single brace.
-    #[error("\"{template}\" has {found:?}; write {{id}}, {{timestamp}}, {{method}}, {{path}} or {{body}}")]
+    #[error("{template:?} has {found:?}; write {{id}}, {{timestamp}}, {{method}}, {{path}} or {{body}}")]
     UnknownPiece {
         /// The template.
         template: String,
@@ -55,28 +77,35 @@ pub enum TemplateError {
         found: String,
     },
     /// The body is missing, or stands twice.
-    #[error("\"{template}\" must have {{body}} exactly once; a signature proves the body only if it covers it")]
+    #[error("{template:?} must have {{body}} exactly once; a signature proves the body only if it covers it")]
     Body {
         /// The template.
         template: String,
     },
     /// Another piece stands twice.
-    #[error("\"{template}\" has a piece twice; write each piece at most once")]
+    #[error("{template:?} has a piece twice; write each piece at most once")]
     Repeated {
         /// The template.
         template: String,
     },
-    /// Two variable pieces are adjacent, so that bytes could move from one to the other under the same signature.
-    #[error("\"{template}\" has two adjacent pieces; write a separator, such as \".\", between them")]
-    Adjacent {
+    /// Two different requests give the same message.
+    #[error(
+        "{template:?} gives one signed text to different requests: {one}, and {other}; write {{body}} last, and after each other \
+         piece a text that it cannot contain, as in \"{{id}}.{{timestamp}}.{{body}}\" or \"{{method}} {{path}}\\n{{body}}\""
+    )]
+    Ambiguous {
         /// The template.
         template: String,
+        /// The pieces of one such request, of those that differ.
+        one: String,
+        /// The pieces of the other one.
+        other: String,
     },
-    /// Too many pieces.
-    #[error("\"{template}\" has too many pieces; write at most {MAX_PIECES}")]
+    /// Too long.
+    #[error("the message has {bytes} bytes; write at most {MAX_BYTES}")]
     TooLong {
-        /// The template.
-        template: String,
+        /// The length of the template, in bytes.
+        bytes: usize,
     },
 }
 
@@ -92,42 +121,23 @@ pub(super) struct MessageParts<'request> {
 
 impl MessageTemplate {
     /// Parses a template: text in which `{id}`, `{timestamp}`, `{method}`, `{path}` and `{body}` stand for their bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`TemplateError`]; above all, if two different requests give one message.
     pub(super) fn parse(template: &str) -> Result<Self, TemplateError> {
-        let text = || template.to_owned();
-        let mut pieces = Vec::new();
-        let mut rest = template;
-        while !rest.is_empty() {
-            let end = rest.find(['{', '}']).unwrap_or(rest.len());
-            if end > 0 {
-                pieces.push(Piece::Literal(rest.as_bytes()[..end].into()));
-                rest = &rest[end..];
-                continue;
-            }
-            let close = rest.find('}').map_or(rest.len(), |close| close + 1);
-            let name = rest[..close].strip_prefix('{').and_then(|name| name.strip_suffix('}'));
-            let known = NAMES.iter().find(|(known, _)| Some(*known) == name);
-            let (_, piece) = known
-                .ok_or_else(|| TemplateError::UnknownPiece { template: text(), found: rest[..close].to_owned() })?;
-            if pieces.contains(piece) {
-                return Err(match piece {
-                    Piece::Body => TemplateError::Body { template: text() },
-                    _ => TemplateError::Repeated { template: text() },
-                });
-            }
-            pieces.push(piece.clone());
-            rest = &rest[close..];
+        if template.len() > MAX_BYTES {
+            return Err(TemplateError::TooLong { bytes: template.len() });
         }
+        let pieces = pieces(template)?;
+        let text = template.to_owned();
         if !pieces.contains(&Piece::Body) {
-            return Err(TemplateError::Body { template: text() });
+            return Err(TemplateError::Body { template: text });
         }
-        if pieces.len() > MAX_PIECES {
-            return Err(TemplateError::TooLong { template: text() });
+        match collision::find(&pieces).map(|collision| collision.describe()) {
+            Some((one, other)) => Err(TemplateError::Ambiguous { template: text, one, other }),
+            None => Ok(Self(pieces.into())),
         }
-        let literal = |piece: &Piece| matches!(piece, Piece::Literal(_));
-        if pieces.windows(2).any(|pair| !literal(&pair[0]) && !literal(&pair[1])) {
-            return Err(TemplateError::Adjacent { template: text() });
-        }
-        Ok(Self(pieces.into()))
     }
 
     /// Whether the template holds `{id}`.
@@ -140,15 +150,21 @@ impl MessageTemplate {
         self.0.contains(&Piece::Timestamp)
     }
 
-    /// Whether a piece contains the literal that ends it, so that the same signed bytes could be split elsewhere: the id `1.2`
-    /// before the body `3` has the same signed bytes as `1` before `2.3`. Standard Webhooks forbids "." in ids for this reason.
-    pub(super) fn is_ambiguous(&self, parts: &MessageParts<'_>) -> bool {
-        self.0.windows(2).any(|pair| match pair {
-            // What follows the body has a fixed form, and a timestamp has digits only.
-            [Piece::Body | Piece::Timestamp | Piece::Literal(_), _] => false,
-            [piece, Piece::Literal(end)] => piece.bytes(parts).windows(end.len()).any(|window| window == &**end),
+    /// Whether the id before the body contains the text that ends it, or ends with the beginning of that text so that the text begins
+    /// within the id. The same signed bytes could then be divided elsewhere: the id `1.2` before the body `3` signs what `1` before
+    /// `2.3` does, and with `--` after the id, `1-` before `2` what `1` before `-2` does.
+    pub(super) fn has_early_end(&self, parts: &MessageParts<'_>) -> bool {
+        let Some(at) = self.0.iter().position(|piece| matches!(piece, Piece::Id | Piece::Body)) else { return false };
+        match &self.0[at..] {
+            [Piece::Id, Piece::Literal(end), ..] => (0..parts.id.len()).any(|start| {
+                let rest = &parts.id[start..];
+                match end.strip_prefix(rest) {
+                    Some(after) => end.starts_with(after),
+                    None => rest.starts_with(end),
+                }
+            }),
             _ => false,
-        })
+        }
     }
 
     /// Passes the signed bytes to `sink`, piece by piece.
@@ -166,44 +182,34 @@ impl MessageTemplate {
     }
 }
 
-#[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests")]
-mod tests {
-    use super::{MessageParts, MessageTemplate, TemplateError};
-
-    #[test]
-    fn writes_the_messages_that_providers_document() {
-        let parts = MessageParts { id: b"msg", timestamp: b"12", method: b"POST", path: b"/a?b", body: b"{}" };
-        for (template, expected) in [
-            ("{body}", "{}"),
-            ("v0:{timestamp}:{body}", "v0:12:{}"),
-            ("{timestamp}.{body}", "12.{}"),
-            ("{id}.{timestamp}.{body}", "msg.12.{}"),
-            ("{method} {path}\n{body}!", "POST /a?b\n{}!"),
-        ] {
-            let mut written = Vec::new();
-            MessageTemplate::parse(template).unwrap().write(&parts, &mut |bytes| written.extend_from_slice(bytes));
-            assert_eq!(String::from_utf8(written).unwrap(), expected, "{template}");
+/// Splits a template at its braces.
+fn pieces(template: &str) -> Result<Vec<Piece>, TemplateError> {
+    let text = || template.to_owned();
+    let mut pieces = Vec::new();
+    let mut rest = template;
+    while !rest.is_empty() {
+        let end = rest.find(['{', '}']).unwrap_or(rest.len());
+        if end > 0 {
+            pieces.push(Piece::Literal(rest.as_bytes()[..end].into()));
+            rest = &rest[end..];
+            continue;
         }
-    }
-
-    #[test]
-    fn refuses_templates_that_do_not_prove_the_body() {
-        let template = |text: &str| text.to_owned();
-        for (text, error) in [
-            ("", TemplateError::Body { template: template("") }),
-            ("{timestamp}", TemplateError::Body { template: template("{timestamp}") }),
-            ("{body}.{body}", TemplateError::Body { template: template("{body}.{body}") }),
-            ("{id}.{id}.{body}", TemplateError::Repeated { template: template("{id}.{id}.{body}") }),
-            ("{id}{body}", TemplateError::Adjacent { template: template("{id}{body}") }),
-            (
-                "{nonce}.{body}",
-                TemplateError::UnknownPiece { template: template("{nonce}.{body}"), found: template("{nonce}") },
-            ),
-            ("{body", TemplateError::UnknownPiece { template: template("{body"), found: template("{body") }),
-            ("a}{body}", TemplateError::UnknownPiece { template: template("a}{body}"), found: template("}") }),
-        ] {
-            assert_eq!(MessageTemplate::parse(text), Err(error), "{text}");
+        let close = rest.find('}').map_or(rest.len(), |close| close + 1);
+        let name = rest[..close].strip_prefix('{').and_then(|name| name.strip_suffix('}'));
+        let known = NAMES.iter().find(|(known, _)| Some(*known) == name);
+        let (_, piece) =
+            known.ok_or_else(|| TemplateError::UnknownPiece { template: text(), found: rest[..close].to_owned() })?;
+        if pieces.contains(piece) {
+            return Err(match piece {
+                Piece::Body => TemplateError::Body { template: text() },
+                _ => TemplateError::Repeated { template: text() },
+            });
         }
+        pieces.push(piece.clone());
+        rest = &rest[close..];
     }
+    Ok(pieces)
 }
+
+#[cfg(test)]
+mod tests;

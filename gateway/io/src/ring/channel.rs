@@ -14,7 +14,7 @@ use rustix::net::SendFlags;
 
 use super::driver::{AnyDriver, AnyOperation, Driver as _};
 use super::{Submission, clear_nonblocking};
-use crate::socket::{SPARE_MAX, send_slices};
+use crate::send::{SPARE_MAX, send_slices};
 
 /// How a wait for input without a buffer ended.
 pub(crate) enum Readiness {

@@ -9,6 +9,7 @@ use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use super::reactor::{self, Reactor};
 use super::tokio_uring::{self, TokioUring};
@@ -46,6 +47,22 @@ impl AnyDriver {
     /// This thread does not run a reactor.
     pub(crate) fn reactor() -> io::Result<Self> {
         reactor::current().map(Self::Reactor)
+    }
+
+    /// Waits for `duration`, by the timers of this driver.
+    pub(crate) async fn sleep(&self, duration: Duration) {
+        match self {
+            // A thread without a reactor has no such driver.
+            Self::Reactor(_) => {
+                if let Some(sleep) = reactor::sleep(duration) {
+                    sleep.await;
+                }
+            }
+            Self::TokioUring(_) => {
+                #[expect(clippy::disallowed_methods, reason = "tokio-uring runs tokio's runtime")]
+                tokio::time::sleep(duration).await;
+            }
+        }
     }
 
     /// The tokio-uring runtime of this thread. If there is none, the first submission panics.

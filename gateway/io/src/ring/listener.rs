@@ -15,7 +15,6 @@ use rustix::io::Errno;
 
 use super::driver::{AnyDriver, AnyOperation, Driver as _};
 use super::{Completion, Submission, clear_nonblocking};
-use crate::timer::sleep;
 
 /// How long to wait before the next accept if the socket is non-blocking and its queue is empty.
 const SHARED_PAUSE: Duration = Duration::from_millis(10);
@@ -44,7 +43,7 @@ impl Listener {
                 Err(error) => match Errno::from_io_error(&error) {
                     Some(Errno::CANCELED) => {}
                     // Another worker that shares the socket has stopped and made it non-blocking for both. This one stops soon.
-                    Some(Errno::AGAIN) => sleep(SHARED_PAUSE).await,
+                    Some(Errno::AGAIN) => self.driver.sleep(SHARED_PAUSE).await,
                     Some(_) | None => return Err(error),
                 },
             }

@@ -13,6 +13,7 @@
 mod channel;
 mod driver;
 mod listener;
+mod probe;
 pub(crate) mod reactor;
 pub(crate) mod tokio_uring;
 
@@ -29,6 +30,7 @@ use rustix::net::{SendFlags, SocketFlags};
 pub(crate) use channel::{Channel, Readiness};
 pub(crate) use driver::AnyDriver;
 pub(crate) use listener::Listener;
+pub use probe::ProbeError;
 
 /// SQEs a ring: how many operations one system call submits at most.
 const ENTRIES: u32 = 512;
@@ -37,7 +39,7 @@ const ENTRIES: u32 = 512;
 const COMPLETION_ENTRIES: u32 = 4096;
 
 /// The operations that the kernel must support: name without `IORING_OP_`, and opcode.
-pub(crate) const OPERATIONS: [(&str, u8); 5] = [
+const OPERATIONS: [(&str, u8); 5] = [
     ("ACCEPT", opcode::Accept::CODE),
     ("ASYNC_CANCEL", opcode::AsyncCancel2::CODE),
     ("POLL_ADD", opcode::PollAdd::CODE),

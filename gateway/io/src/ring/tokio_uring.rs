@@ -20,7 +20,7 @@ use tokio_uring::{InFlightOneshot, OneshotOutputTransform, UnsubmittedOneshot};
 
 use super::driver::Driver;
 use super::{COMPLETION_ENTRIES, Completion, ENTRIES, Resources, Submission};
-use crate::backend::{ProbeError, check};
+use crate::ring::probe::{ProbeError, check};
 
 /// The flags of the ring, of which `SINGLE_ISSUER` is the newest (Linux 6.0). Only this thread submits; completion work runs when
 /// it enters the kernel anyway, without an interrupt.

@@ -7,11 +7,12 @@ use hyper::header::HeaderName;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::problem::ProofProblem;
 use super::session_parameter::parse_pointer;
 use super::signature::header_name;
-use crate::config::document::{Report, WordOr};
-use crate::config::limits::Bound;
+use crate::config::bound::Bound;
+use crate::config::document::WordOr;
+use crate::config::error::ProofProblem;
+use crate::config::report::Report;
 use hookgate_core::auth::replay::ReplayRuleError;
 use hookgate_core::auth::{DeliveryId, ReplayRule};
 

@@ -8,13 +8,12 @@ use std::path::Path;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::problem::ProofProblem;
-use crate::config::document::Report;
-use crate::config::error::Problem;
+use crate::config::entry::Entry;
+use crate::config::error::{Problem, ProofProblem};
 use crate::config::file;
-use crate::config::inventory::Fact;
 use crate::config::length;
-use crate::config::warning::Caution;
+use crate::config::report::Report;
+use crate::config::warning::WarningKind;
 use hookgate_core::auth::Secret;
 
 /// Most secrets of one proof. Each costs a hash over the body, and a rotation needs two.
@@ -23,7 +22,7 @@ const MAXIMUM_SECRETS: usize = 8;
 const MAXIMUM_SECRET_BYTES: usize = 8192;
 
 const WRITE_SECRETS: &str =
-    "secrets = [{ file = \"webhook.secret\" }]: the secrets that you share with the sender (two during a rotation)";
+    "secrets = [{ file = \"webhook.secret\" }] (the secrets that you share with the sender; two during a rotation)";
 
 /// One secret, as written in the configuration.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -66,7 +65,7 @@ fn secret(raw: &Spanned<RawSecret>, report: &mut Report<'_>) -> Option<Secret> {
             let path = report.resolve(at.get_ref());
             let secret = from_file(&path).map_err(|problem| report.error(at, problem)).ok();
             if file::readable_by_others(&path) {
-                report.warn(at, Caution::ReadableByOthers { path });
+                report.warn(at, WarningKind::ReadableByOthers { path });
             }
             (secret, format!("secret {}", at.get_ref()))
         }
@@ -75,7 +74,7 @@ fn secret(raw: &Spanned<RawSecret>, report: &mut Report<'_>) -> Option<Secret> {
             (secret, format!("secret {} (credential)", at.get_ref()))
         }
         (None, None, Some(at)) => {
-            report.warn(at, Caution::SecretInConfiguration);
+            report.warn(at, WarningKind::SecretInConfiguration);
             let secret = Secret::new(at.get_ref().0.clone().into_bytes());
             let problem = |error| ProofProblem::Secret { origin: "unsafe_value".to_owned(), error }.into();
             (secret.map_err(|error| report.error(at, problem(error))).ok(), "secret in unsafe_value".to_owned())
@@ -86,7 +85,7 @@ fn secret(raw: &Spanned<RawSecret>, report: &mut Report<'_>) -> Option<Secret> {
         }
     };
     let secret = secret?;
-    report.note(raw, item, Fact::hidden(|state| secret.tag(state)));
+    report.add_entry(raw, item, Entry::hidden(|state| secret.tag(state)));
     Some(secret)
 }
 

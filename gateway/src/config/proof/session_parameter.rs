@@ -5,13 +5,13 @@
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::problem::ProofProblem;
 use super::secret::{self, RawSecret};
 use super::signature::{RawEncoding, report_no_effect};
 use super::token::{self, RawToken};
-use crate::config::document::{self, Report};
-use crate::config::error::Problem;
+use crate::config::document;
+use crate::config::error::{Problem, ProofProblem};
 use crate::config::key_source::KeySources;
+use crate::config::report::Report;
 use hookgate_core::auth::json_pointer::JsonPointerError;
 use hookgate_core::auth::session_parameter::SessionParameterError;
 use hookgate_core::auth::{JsonPointer, SessionParameter};
@@ -102,7 +102,7 @@ pub(super) fn parse(
         }
         _ => {
             let keys = ["hmac_secrets", "token"];
-            report.missing_all(raw, "secrets", &keys, ProofProblem::Parameter.into());
+            report.missing_one_of(raw, "secrets", &keys, ProofProblem::Parameter.into());
             return None;
         }
     };

@@ -8,10 +8,11 @@ use hyper::header::HeaderName;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::problem::ProofProblem;
 use super::secret::{self, RawSecret};
-use crate::config::document::{self, Report};
-use crate::config::limits::Bound;
+use crate::config::bound::Bound;
+use crate::config::document;
+use crate::config::error::ProofProblem;
+use crate::config::report::Report;
 use hookgate_core::auth::body_signature::{Encoding, HmacHash, SignatureRuleError, TimestampPlace};
 use hookgate_core::auth::{BodySignature, HmacForm, Secret};
 

@@ -5,14 +5,13 @@
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::problem::ProofProblem;
 use super::signature::report_no_effect;
-use crate::config::document::Report;
-use crate::config::error::Problem;
+use crate::config::bound::Bound;
+use crate::config::error::{Problem, ProofProblem};
 use crate::config::key_source::KeySources;
 use crate::config::length;
-use crate::config::limits::Bound;
-use crate::config::warning::Caution;
+use crate::config::report::Report;
+use crate::config::warning::WarningKind;
 use hookgate_core::auth::TokenRule;
 use hookgate_core::auth::token::{TokenExpectations, TokenRuleError};
 
@@ -29,10 +28,10 @@ const FORM: &[&str] = &["form"];
 const WRITE_PROJECT_NUMBER: &str =
     "project_number = \"…\": the number (not the id) of the agent's Google Cloud project";
 const WRITE_AUDIENCES: &str =
-    "audiences = [\"https://hooks.example.com/agent\"]: the URL of the webhook, as the sender has it";
-const WRITE_ISSUERS: &str = "issuers = [\"https://issuer.example\"]: the \"iss\" of the tokens";
+    "audiences = [\"https://hooks.example.com/agent\"] (the URL of the webhook, as the sender has it)";
+const WRITE_ISSUERS: &str = "issuers = [\"https://issuer.example\"] (the \"iss\" of the tokens)";
 const WRITE_KEY_SOURCE: &str =
-    "key_source = \"google\", or the name of a [[key_source]]: the source of the keys that verify the token";
+    "key_source = \"google\" or the name of a [[key_source]] (the source of the keys that verify the token)";
 const WRITE_VALUES: &str = "one or more values, or remove the key";
 
 /// `token`, as written in the file.
@@ -123,7 +122,7 @@ pub(super) fn parse(
             let project_number = fields.project_number.as_ref().map(Spanned::span);
             report_no_effect(project_number, "without form = \"dialogflow\"", report);
             if key_source.is_none() {
-                report.missing_all(raw, "key_source", FORM, Problem::Missing { write: WRITE_KEY_SOURCE });
+                report.missing_one_of(raw, "key_source", FORM, Problem::Missing { write: WRITE_KEY_SOURCE });
             }
             (oidc(raw, audiences, subject_bound, report), key_source.flatten())
         }
@@ -164,7 +163,7 @@ fn oidc(
             true if subject_bound => {
                 report_no_effect([flag.span()], "with session_pointer, which is the place of the subject", report)
             }
-            true => report.warn(flag, Caution::AnySubject),
+            true => report.warn(flag, WarningKind::AnySubject),
             false => report_no_effect([flag.span()], "with emails or subjects", report),
         }
     }
@@ -189,7 +188,7 @@ fn required(
         Some(raw) => values(raw, write, report),
         None => {
             let others = if key == "issuers" { FORM } else { &[] };
-            report.missing_all(table, key, others, Problem::Missing { write });
+            report.missing_one_of(table, key, others, Problem::Missing { write });
             None
         }
     }

@@ -1,35 +1,40 @@
-//! Bad configurations: which line, which key, and which words the operator gets to read.
+//! Bad configurations: the line, the key and the message of each error.
 
 use super::*;
 
-/// Appends `section` to the minimal configuration with the section of the same name taken out, and expects exactly one error,
-/// in the given line of `section` and at the given key, whose words contain `words`.
+/// Appends `section` to the minimal configuration without its section of the same name. Expects exactly one error, in this line
+/// of `section`, at this key, with a message that contains `words`.
 pub(super) fn check(section: &str, line: usize, key: &str, words: &str) {
-    let site = Site::new();
+    let fixture = Fixture::new();
     let header = section.lines().next().unwrap();
     let rest = [LISTEN, CERTIFICATE, PROVIDER, ROUTE].into_iter().filter(|other| !other.starts_with(header));
     let text = rest.chain([section]).collect::<String>();
-    // Errors refer to a section that is the last of the text, and the first of its name.
+    // The section is the last of the text, and the first of its name.
     let before = text.lines().count() - section.lines().count();
-    let errors = site.errors(&text);
+    let errors = fixture.errors(&text);
     let expected = format!("{}: {key}: ", before + line);
     assert_eq!(errors.len(), 1, "{text}\n{errors:#?}");
     assert!(errors[0].starts_with(&expected), "{text}\nexpected {expected}…\n{errors:#?}");
     assert!(errors[0].contains(words), "{text}\nexpected … {words} …\n{errors:#?}");
 }
 
-/// As [`check`], for an error that stands in no line.
+/// As [`check`], for an error without a line.
 fn check_without_line(text: &str, expected: &str) {
-    let errors = Site::new().errors(text);
+    let errors = Fixture::new().errors(text);
     assert_eq!(errors.len(), 1, "{text}\n{errors:#?}");
     assert!(errors[0].trim_start().starts_with(expected), "{text}\nexpected {expected}…\n{errors:#?}");
 }
 
 #[test]
 fn syntax_is_reported_with_its_line() {
-    let errors = Site::new().errors("[listen]\naddresses = [\n\nworkers = = 1\n");
+    let errors = Fixture::new().errors("[listen]\naddresses = [\n\nworkers = = 1\n");
     assert_eq!(errors.len(), 1, "{errors:#?}");
-    assert!(errors[0].contains(": not TOML: "), "{errors:#?}");
+    assert!(errors[0].contains(": not valid TOML: "), "{errors:#?}");
+    let errors = Fixture::new().errors("[provider]\nname = \"a\"\n[[provider]]\nname = \"b\"\n");
+    assert!(errors[0].contains("3: not valid TOML: the key provider is already in this table"), "{errors:#?}");
+    let single = CERTIFICATE.replace("[[certificate]]", "[certificate]");
+    let errors = Fixture::new().errors(&[LISTEN, &single, PROVIDER, ROUTE].concat());
+    assert!(errors[0].contains("write [[certificate]] instead of [certificate]"), "{errors:#?}");
 }
 
 #[test]
@@ -44,6 +49,7 @@ fn unreadable_files_are_reported() {
     let directory = tempfile::tempdir().unwrap();
     let errors = Config::load(&directory.path().join("absent.toml")).unwrap_err().to_string();
     assert!(errors.contains("absent.toml: the configuration cannot be read: No such file"), "{errors}");
+    assert!(errors.contains("name another one with --config"), "{errors}");
     fs::write(directory.path().join("latin1.toml"), b"# \xe9\n").unwrap();
     let errors = Config::load(&directory.path().join("latin1.toml")).unwrap_err().to_string();
     assert!(errors.contains("latin1.toml: the configuration cannot be read: invalid utf-8"), "{errors}");
@@ -68,24 +74,30 @@ fn unknown_keys_and_wrong_types_are_refused() {
         "limits.max_connections",
         "expected an integer (no quotes, no unit)",
     );
-    check("[[limits]]\nmax_connections = 5\n", 1, "limits[0]", "expected a table");
+    check("[[limits]]\nmax_connections = 5\n", 1, "limits[0]", "write [limits] instead of [[limits]]");
+    check(
+        "[listen]\nreload = \"watch\"\naddresses = [\"[::]:443\"]\n",
+        2,
+        "listen.reload",
+        "before the first [section]",
+    );
     check("[listen]\naddresses = [\"[::]:443\"]\n[metrics.listen]\n", 3, "metrics.listen", "expected a string");
-    check("[listen]\naddresses = \"0.0.0.0:443\"\n", 2, "listen.addresses", "expected an array");
+    check("[listen]\naddresses = \"0.0.0.0:443\"\n", 2, "listen.addresses", "expected an array (in brackets)");
     check("[listen]\naddresses = [443]\n", 2, "listen.addresses[0]", "expected a string");
     check(
         "[listen]\naddresses = [\"[::]:443\"]\nio = \"uring\"\n",
         3,
         "listen.io",
-        "`auto`, `io_uring`, `io_uring_direct`, `epoll`",
+        "\"auto\", \"io_uring\", \"io_uring_direct\", \"epoll\"",
     );
     let provider = |line: &str| format!("{PROVIDER}{line}\n");
     check(&provider("identity = [{ subject_cm = \"x\" }]"), 5, "provider[0].identity[0].subject_cm", "\"subject_cn\"?");
     check(&provider("identity = { subject_cn = \"x\" }"), 5, "provider[0].identity", "expected an array");
     check(&provider("identity = [\n  \"x\",\n]"), 6, "provider[0].identity[0]", "expected a table");
     check(&provider("identity = [[\"x\"]]"), 5, "provider[0].identity[0]", "invalid type: array, expected a table");
-    check(&provider("on_failure = \"drop\""), 5, "provider[0].on_failure", "`respond` or `abort`");
+    check(&provider("on_failure = \"drop\""), 5, "provider[0].on_failure", "\"respond\" or \"abort\"");
     check(&provider("extended_key_usage = \"any\""), 5, "provider[0].extended_key_usage", "client-auth-explicit");
-    check(&provider("crl_scope = \"leaf\""), 5, "provider[0].crl_scope", "`chain` or `end-entity`");
+    check(&provider("crl_scope = \"leaf\""), 5, "provider[0].crl_scope", "\"chain\" or \"end-entity\"");
     check(&provider("[provider.profiles]\n"), 5, "provider[0].profiles", "expected an array");
 }
 
@@ -94,8 +106,13 @@ fn listen_is_checked() {
     let listen = |line: &str| format!("{LISTEN}{line}\n");
     check("[listen]\nworkers = 1\n", 1, "listen.addresses", "missing; write addresses = [");
     check("[listen]\naddresses = []\n", 2, "listen.addresses", "empty; write addresses = [");
-    check("[listen]\naddresses = [\"localhost:443\"]\n", 2, "listen.addresses[0]", "write them as \"0.0.0.0:443\"");
-    check("[listen]\naddresses = [\"[::]:1\",\n\"[::]:1\"]\n", 3, "listen.addresses[1]", "[::]:1 stands in line");
+    check(
+        "[listen]\naddresses = [\"localhost:443\"]\n",
+        2,
+        "listen.addresses[0]",
+        "write both, such as \"0.0.0.0:443\"",
+    );
+    check("[listen]\naddresses = [\"[::]:1\",\n\"[::]:1\"]\n", 3, "listen.addresses[1]", "[::]:1 is already in line");
     let many: Vec<String> = (1..=65).map(|port| format!("\"[::]:{port}\"")).collect();
     let many = format!("[listen]\naddresses = [{}]\n", many.join(","));
     check(&many, 2, "listen.addresses", "65 entries; write at most 64");
@@ -103,13 +120,13 @@ fn listen_is_checked() {
     check(&listen("workers = 1025"), 3, "listen.workers", "write a number from 0 to 1024");
     check(&listen("backlog = 0"), 3, "listen.backlog", "write a number from 1 to 65535");
     check("[metrics]\n", 1, "metrics.listen", "missing; write listen = \"127.0.0.1:9464\"");
-    check("[metrics]\nlisten = \"9464\"\n", 2, "metrics.listen", "\"9464\" is no address and port");
+    check("[metrics]\nlisten = \"9464\"\n", 2, "metrics.listen", "\"9464\" is not an IP address and port");
 }
 
 #[test]
 fn metrics_take_no_address_of_ours() {
     let text = minimal().replace("127.0.0.1:0", "127.0.0.1:443") + "[metrics]\nlisten = \"127.0.0.1:443\"\n";
-    let errors = Site::new().errors(&text);
+    let errors = Fixture::new().errors(&text);
     assert!(errors.len() == 1 && errors[0].contains("metrics.listen: 127.0.0.1:443 is an address of"), "{errors:#?}");
 }
 
@@ -122,25 +139,27 @@ fn certificates_are_checked() {
     check(&both("privkey.pem", "privkey.pem"), 2, "certificate[0].chain", "holds no certificate in PEM form");
     check(&both("fullchain.pem", "fullchain.pem"), 3, "certificate[0].key", "holds no private key in PEM form");
     check(&both("fullchain.pem", "other.key"), 3, "certificate[0].key", "other.key is not the key of the first");
-    check(&both("swapped.pem", "privkey.pem"), 3, "certificate[0].key", "it is that of certificate 2: write that one");
+    check(&both("swapped.pem", "privkey.pem"), 3, "certificate[0].key", "it is the key of certificate 2: move that");
 }
 
 #[test]
 fn damaged_and_encrypted_files_are_told_apart() {
-    let site = Site::new();
+    let fixture = Fixture::new();
     let check = |chain: &str, key: &str, words: &str| {
         let text = minimal().replace("fullchain.pem", chain).replace("privkey.pem", key);
-        let errors = site.errors(&text);
+        let errors = fixture.errors(&text);
         assert!(errors.len() == 1 && errors[0].contains(words), "{words}: {errors:#?}");
     };
-    site.write("encrypted.key", "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n");
-    check("fullchain.pem", "encrypted.key", "is encrypted; decrypt it by `openssl pkey");
-    site.write("junk.key", "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n");
+    fixture
+        .write("encrypted.key", "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n");
+    check("fullchain.pem", "encrypted.key", "is encrypted; decrypt it with `openssl pkey");
+    fixture.write("junk.key", "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n");
     check("fullchain.pem", "junk.key", "junk.key cannot be used: ");
-    site.write("junk.pem", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
+    fixture.write("junk.pem", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
     check("junk.pem", "privkey.pem", "certificate 1 of ");
-    site.write("cut.pem", "-----BEGIN CERTIFICATE-----\nAAAA\n");
-    check("cut.pem", "privkey.pem", "cut.pem is damaged: ");
+    check("junk.pem", "privkey.pem", "cannot be parsed: it is damaged, or not X.509");
+    fixture.write("cut.pem", "-----BEGIN CERTIFICATE-----\nAAAA\n");
+    check("cut.pem", "privkey.pem", "cut.pem is damaged: a section has no -----END line");
 }
 
 #[test]
@@ -154,7 +173,7 @@ fn providers_are_checked() {
     check(&[anchors], 1, "identity", "missing; write identity = [{");
     check(&["trust_anchors = []", identity], 3, "trust_anchors", "empty; write trust_anchors = [");
     check(&[anchors, "identity = []"], 4, "identity", "empty; write identity = [{");
-    check(&[anchors, "identity = [{}]"], 4, "identity[0]", "an entry without a condition; write one or more of");
+    check(&[anchors, "identity = [{}]"], 4, "identity[0]", "this entry has no condition; write one or more of");
     check(&[anchors, "identity = [{ subject_cn = \"\" }]"], 4, "identity[0].subject_cn", "");
     check(&[anchors, "identity = [{ spki_sha256 = \"ab\" }]"], 4, "identity[0].spki_sha256", "");
     check(&[anchors, "identity = [{ subject_cn = \"x\", subject = \"y\" }]"], 4, "identity[0].subject", "");
@@ -167,13 +186,13 @@ fn providers_are_checked() {
         &[builtin, identity],
         3,
         "trust_anchors[0]",
-        "no built-in trust anchor \"GTS_Root_R5\"; did you mean \"GTS_Root_R",
+        "no built-in trust anchor \"GTS_Root_R5\" (did you mean \"GTS_Root_R",
     );
     check(&[anchors, identity, "crls = [\"ca.pem\"]"], 5, "crls[0]", "ca.pem cannot be used");
-    check(&["preset = \"pagerdutty\""], 3, "preset", "did you mean \"pagerduty\"?; there are dialogflow-cx");
+    check(&["preset = \"pagerdutty\""], 3, "preset", "did you mean \"pagerduty\"?); there are dialogflow-cx");
     check(&["preset = \"percolate\"", "profiles = []"], 4, "profiles", "empty; write the profiles to keep");
     check(&["preset = \"percolate\"", "profiles = [\"g3\"]"], 4, "profiles[0]", "this preset has digicert-assured-id");
-    check(&["profiles = [\"g3\"]"], 3, "profiles", "only a preset has profiles to choose from");
+    check(&["profiles = [\"g3\"]"], 3, "profiles", "profiles selects among the profiles of a preset");
 }
 
 #[test]
@@ -182,7 +201,7 @@ fn profiles_are_checked() {
     let profile =
         ["[[provider.profile]]", "name = \"a\"", "trust_anchors = [\"ca.pem\"]", "identity = [{ subject_cn = \"x\" }]"];
     let twice = [profile, profile].concat();
-    check(&provider(&twice), 8, "provider[0].profile[1].name", "the profile \"a\" stands in line");
+    check(&provider(&twice), 8, "provider[0].profile[1].name", "the profile \"a\" is already in line");
     check(
         &provider(&["preset = \"percolate\"", profile[0], profile[1]]),
         3,
@@ -194,7 +213,7 @@ fn profiles_are_checked() {
         &provider(&[profile[0], "name = \"a b\"", profile[2], profile[3]]),
         4,
         "provider[0].profile[0].name",
-        "is no name",
+        "is not a valid name",
     );
     check(&provider(&profile[..3]), 1, "provider[0].identity", "missing; write identity");
     for until in ["until = 2026-12-01T00:00:00Z", "until = 12:00:00", "until = 1969-12-31"] {
@@ -207,12 +226,12 @@ fn profiles_are_checked() {
 
 #[test]
 fn provider_names_are_unique_and_fit_for_headers() {
-    check(&format!("{PROVIDER}{PROVIDER}"), 6, "provider[1].name", "the provider \"pagerduty\" stands in line");
+    check(&format!("{PROVIDER}{PROVIDER}"), 6, "provider[1].name", "the provider \"pagerduty\" is already in line");
     check(&format!("{PROVIDER}[[provider]]\npreset = \"percolate\"\n"), 5, "provider[1].name", "missing; write name =");
     let named = |name: &str| format!("{PROVIDER}[[provider]]\nname = \"{name}\"\npreset = \"percolate\"\n");
-    check(&named(""), 6, "provider[1].name", "is no name");
+    check(&named(""), 6, "provider[1].name", "is not a valid name");
     check(&named("a\\nb"), 6, "provider[1].name", "write 1 to 64 of the characters a-z A-Z 0-9 . _ -");
-    check(&named(&"x".repeat(65)), 6, "provider[1].name", "is no name");
+    check(&named(&"x".repeat(65)), 6, "provider[1].name", "is not a valid name");
 }
 
 #[test]
@@ -226,13 +245,21 @@ fn routes_are_checked() {
     check(&without("providers"), 1, "route[0].providers", "missing; write providers = [");
     check(&without("handler"), 1, "route[0].handler", "missing; write handler = \"unix:");
     check(&with("path", "\"pagerduty\""), 4, "route[0].path", "does not begin with \"/\"");
-    check(&with("path", "\"/a*\""), 4, "route[0].path", "at the end alone; write \"/pagerduty/*\"");
-    check(&with("path", "\"/*/a\""), 4, "route[0].path", "at the end alone");
-    check(&with("path", "\"/a?b=c\""), 4, "route[0].path", "write the path alone");
-    check(&with("path", "\"/ä\""), 4, "route[0].path", "percent-encoded");
+    check(&with("path", "\"/a*\""), 4, "route[0].path", "only after the last \"/\"; write \"/pagerduty/*\"");
+    check(&with("path", "\"/*/a\""), 4, "route[0].path", "only after the last \"/\"");
+    check(&with("path", "\"/a?b=c\""), 4, "route[0].path", "write the path only");
+    check(&with("path", "\"/ä\""), 4, "route[0].path", "percent-encode");
+    for path in ["/a/../b", "/a/./b", "/a/%2e%2E/*", "/..%2fa", "/a/.;b/*"] {
+        check(&with("path", &format!("\"{path}\"")), 4, "route[0].path", "segment, plain or encoded; write it without");
+    }
+    check(&with("path", "\"/100%\""), 4, "route[0].path", "write \"%25\" for the character");
+    check(&with("path", "\"/a%00\""), 4, "route[0].path", "control character");
+    check(&with("path", "\"/a%ff\""), 4, "route[0].path", "not UTF-8");
+    check(&with("path", "\"/a;b%2fc\""), 4, "route[0].path", "write it without \";\"");
+    check(&with("path", "\"/a%3fb/*\""), 4, "route[0].path", "would begin the query");
     check(&with("path", &format!("\"/{}\"", "a".repeat(1024))), 4, "route[0].path", "longer than 1024 bytes");
     check(&with("providers", "[]"), 4, "route[0].providers", "empty; write providers");
-    check(&with("providers", "[\"pagerdty\"]"), 4, "route[0].providers[0]", "did you mean \"pagerduty\"?; this file");
+    check(&with("providers", "[\"pagerdty\"]"), 4, "route[0].providers[0]", "did you mean \"pagerduty\"?); this file");
     check(&with("handler", "\"/run/a.sock\""), 4, "route[0].handler", "does not begin with \"unix:\"");
     check(
         &with("handler", "\"unix:a.sock\""),
@@ -240,19 +267,19 @@ fn routes_are_checked() {
         "route[0].handler",
         "not absolute; write \"unix:/run/app/hook.sock\"",
     );
-    check(&with("handler", "\"unix:/run/\""), 4, "route[0].handler", "names no socket");
+    check(&with("handler", "\"unix:/run/\""), 4, "route[0].handler", "ends with \"/\"");
     check(&with("handler", &format!("\"unix:/{}\"", "a".repeat(107))), 4, "route[0].handler", "107 bytes");
     check(&with("methods", "[]"), 5, "route[0].methods", "empty; write methods = [\"POST\"]");
-    check(&with("methods", "[\"PO ST\"]"), 5, "route[0].methods[0]", "write a token");
+    check(&with("methods", "[\"PO ST\"]"), 5, "route[0].methods[0]", "write a method such as");
     check(&with("methods", "[\"post\"]"), 5, "route[0].methods[0]", "upper case; write \"POST\"");
     check(&with("methods", "[\"CONNECT\"]"), 5, "route[0].methods[0]", "tunnel");
-    check(&with("methods", "[\"PUT\", \"PUT\"]"), 5, "route[0].methods[1]", "the method PUT stands in line");
+    check(&with("methods", "[\"PUT\", \"PUT\"]"), 5, "route[0].methods[1]", "the method PUT is already in line");
     check(&with("name", "\"\""), 5, "route[0].name", "printable ASCII");
     for (host, words) in [
-        ("https://example.com", "without scheme"),
-        ("example.com:443", "without port"),
-        ("*.example.com", "wildcards are not taken"),
-        ("example.com.", "without the last dot"),
+        ("https://example.com", "without a scheme"),
+        ("example.com:443", "without a port"),
+        ("*.example.com", "instead of a wildcard"),
+        ("example.com.", "without the trailing dot"),
         ("exämple.com", "xn--"),
         ("example..com", "write a host name such as"),
         ("[::zz]", "IPv6 address between the brackets"),
@@ -265,10 +292,18 @@ fn routes_are_checked() {
 #[test]
 fn routes_do_not_overlap() {
     let again = |lines: &str| format!("{ROUTE}{}{lines}\n", ROUTE);
-    check(&again(""), 5, "route[1]", "takes POST on this host and path already");
-    check(&again("methods = [\"PUT\", \"POST\"]"), 5, "route[1]", "takes POST");
+    check(&again(""), 5, "route[1]", "already takes POST on this host and path");
+    check(&again("methods = [\"PUT\", \"POST\"]"), 5, "route[1]", "already takes POST");
+    // Paths that a handler can take for each other.
+    let prefix = |path: &str| ROUTE.replace("\"/pagerduty\"", &format!("\"{path}\""));
+    check(
+        &format!("{}{}", prefix("/a/*"), prefix("/%61;x//*")),
+        5,
+        "route[1]",
+        "already takes POST on this host and path",
+    );
     let named = format!("{ROUTE}name = \"a\"\n{ROUTE}name = \"a\"\nmethods = [\"PUT\"]\n");
-    check(&named, 10, "route[1].name", "the name \"a\" stands in line");
+    check(&named, 10, "route[1].name", "the name \"a\" is already in line");
 }
 
 #[test]
@@ -276,6 +311,8 @@ fn limits_have_bounds() {
     check("[limits]\nhandshake_timeout_ms = 0\n", 2, "limits.handshake_timeout_ms", "from 1 to 3600000 ms");
     check("[limits]\nmax_head_bytes = 8191\n", 2, "limits.max_head_bytes", "from 8192 to 1048576 bytes");
     check("[limits]\nmax_connections = 1000001\n", 2, "limits.max_connections", "from 1 to 1000000");
+    check("[limits]\nmax_headers = 9223372036854775808\n", 2, "limits.max_headers", "out of bounds; write a smaller");
+    check("[limits]\nmax_headers = 99999999999999999999\n", 2, "limits.max_headers", "out of bounds; write a smaller");
     let text = "[limits]\nmax_buffered_bytes = 1000\n";
     check(text, 2, "limits.max_buffered_bytes", "max_buffered_bytes (1000) is less than max_body_bytes (1048576)");
 }
@@ -304,7 +341,7 @@ idle_timeout = 5
 [metrics]
 listen = 9464
 "#;
-    let errors = Site::new().errors(text);
+    let errors = Fixture::new().errors(text);
     let places: Vec<&str> = errors.iter().map(|error| error.rsplitn(2, ": ").last().unwrap()).collect();
     let starts = [
         "2: listen.addresses[0]",
@@ -331,19 +368,19 @@ listen = 9464
 #[test]
 fn errors_are_bounded() {
     let routes: String = (0..200).map(|_| "[[route]]\npath = 1\n").collect();
-    let errors = Site::new().errors(&format!("{LISTEN}{CERTIFICATE}{PROVIDER}{routes}"));
+    let errors = Fixture::new().errors(&format!("{LISTEN}{CERTIFICATE}{PROVIDER}{routes}"));
     assert_eq!(errors.len(), 101, "{errors:#?}");
     assert!(errors.iter().any(|error| error.contains("more than 100 errors")), "{errors:#?}");
 }
 
-/// Cuts a whole configuration at every byte: whatever is left is refused or taken, and never makes us panic.
+/// Cuts a configuration at every byte. The parser must accept or refuse the rest, and never panic.
 #[test]
 fn no_cut_file_makes_us_panic() {
-    let site = Site::new();
+    let fixture = Fixture::new();
     let own = "[[provider]]\nname = \"own\"\n[[provider.profile]]\nname = \"a\"\nuntil = 2030-01-01\n\
                trust_anchors = [\"ca.pem\"]\nidentity = [{ subject = \"/C=US/CN=c\" }]\ncrls = [\"list.crl\"]\n";
     let text = minimal() + own + "[limits]\nmax_headers = 7\n[metrics]\nlisten = \"[::1]:9464\"\n";
-    site.good(&text);
-    let refused = (0..text.len()).filter(|end| site.parse(&text[..*end]).is_err()).count();
+    fixture.good(&text);
+    let refused = (0..text.len()).filter(|end| fixture.parse(&text[..*end]).is_err()).count();
     assert!(refused > text.len() / 2, "{refused} of {}", text.len());
 }

@@ -1,4 +1,4 @@
-//! Bad proofs, secrets, key sources and replay rules: which line, which key, and which words the operator gets to read.
+//! Bad proofs, secrets, key sources and replay rules: the line, the key and the message of each error.
 
 use super::bad::check;
 use super::*;
@@ -108,7 +108,7 @@ fn signatures_are_checked() {
     };
     let hmac = |fields: &str| of("hmac", &format!(", header = \"x-signature\"{fields}"));
     check(SECRETS, ".form", "missing; write form = \"pagerduty\", \"standard-webhooks\"");
-    check(&of("github", ""), ".form", "`pagerduty`, `standard-webhooks`, `hmac`");
+    check(&of("github", ""), ".form", "\"pagerduty\", \"standard-webhooks\", \"hmac\"");
     check("form = \"pagerduty\"", ".secrets", "missing; write secrets = [{ file");
     check(&of("pagerduty", ", header = \"x\""), ".header", "no effect with form = \"pagerduty\"; remove it");
     check(&of("pagerduty", ", hash = \"sha512\""), ".hash", "no effect with form = \"pagerduty\"");
@@ -119,12 +119,20 @@ fn signatures_are_checked() {
     check(&of("hmac", ", header = \"a b\""), ".header", "\"a b\" is not a header field name");
     check(&hmac(", separator = \";;\""), ".separator", "not one ASCII character");
     check(&hmac(", separator = \"ä\""), ".separator", "not one ASCII character");
-    check(&hmac(", encoding = \"binary\""), ".encoding", "`hex`, `base64`, `base64url`");
-    check(&hmac(", hash = \"sha1\""), ".hash", "`sha256`, `sha384`, `sha512`");
+    check(&hmac(", encoding = \"binary\""), ".encoding", "\"hex\", \"base64\", \"base64url\"");
+    check(&hmac(", hash = \"sha1\""), ".hash", "\"sha256\", \"sha384\", \"sha512\"");
     check(&hmac(", message = \"{timestamp}\""), ".message", "must have {body} exactly once");
     check(&hmac(", message = \"{nonce}.{body}\""), ".message", "has \"{nonce}\"; write {id}");
     check(&hmac(", message = \"{timestamp}.{body}\""), ".message", "{timestamp} in message and timestamp_header or");
     check(&hmac(", message = \"{id}.{body}\""), ".message", "{id} in message and id_header go together");
+    let shifted = hmac(", message = \"{body}.{id}\", id_header = \"x-id\"");
+    check(&shifted, ".message", "\"{body}.{id}\" gives one signed text to different requests: body");
+    check(&shifted, ".message", "write {body} last, and after each other piece a text that it cannot contain");
+    check(
+        &hmac(&format!(", message = \"{}{{body}}\"", "x".repeat(256))),
+        ".message",
+        "has 262 bytes; write at most 256",
+    );
     check(&hmac(", timestamp_header = \"x-time\""), "", "{timestamp} in message and timestamp_header or");
     check(&hmac(", tolerance_s = 5"), ".tolerance_s", "no effect without timestamp_header or timestamp_prefix");
     let both = ", message = \"{timestamp}.{body}\", timestamp_header = \"a\", timestamp_prefix = \"b\"";
@@ -150,53 +158,53 @@ fn secrets_are_checked() {
 
 #[test]
 fn unfit_secret_files_are_told_apart() {
-    let site = Site::new();
+    let fixture = Fixture::new();
     for (content, words) in [
         (String::new(), "bad.secret: the secret is empty"),
         ("\n".to_owned(), "bad.secret: the secret is empty"),
         ("x".repeat(4097), "bad.secret: the secret has 4097 bytes, more than 4096; check that this is the right file"),
         ("x".repeat(8193), "bad.secret cannot be read: larger than 8192 bytes"),
     ] {
-        site.write("bad.secret", &content);
+        fixture.write("bad.secret", &content);
         let lines = "proof.signature = { form = \"pagerduty\", secrets = [{ file = \"bad.secret\" }] }";
-        let errors = site.errors(&[LISTEN, CERTIFICATE, ROUTE, &provider(lines)].concat());
+        let errors = fixture.errors(&[LISTEN, CERTIFICATE, ROUTE, &provider(lines)].concat());
         assert!(errors.len() == 1 && errors[0].contains(words), "{words}\n{errors:#?}");
     }
 }
 
 #[test]
 fn credentials_need_a_service_manager() {
-    let site = Site::new();
+    let fixture = Fixture::new();
     let lines = "proof.signature = { form = \"pagerduty\", secrets = [{ credential = \"webhook\" }] }";
     let text = [LISTEN, CERTIFICATE, ROUTE, &provider(lines)].concat();
-    site.good(&text);
-    let errors = Config::parse(&text, &site.path("hookgate.toml"), NOW).unwrap_err().to_string();
+    fixture.good(&text);
+    let errors = Config::parse(&text, &fixture.path("hookgate.toml"), NOW).unwrap_err().to_string();
     let words = "proof.signature.secrets[0].credential: $CREDENTIALS_DIRECTORY is not set, so there are no credentials; write \
                  LoadCredential=webhook:/path";
     assert!(errors.contains(words), "{errors}");
 }
 
-/// Whatever is wrong about a secret, no message repeats it.
+/// No message about a secret repeats it.
 #[test]
 fn no_message_repeats_a_secret() {
-    let site = Site::new();
+    let fixture = Fixture::new();
     let (text, array) = (format!("\"{SECRET}\""), format!("[\"{SECRET}\"]"));
     for (secrets, words) in [
         (text.clone(), "secrets: invalid type: string, expected an array"),
         (array.clone(), "secrets[0]: invalid type: string, expected a table"),
         (format!("[{{ unsafe_value = {array} }}]"), "invalid type: array, expected a string"),
         ("[{ unsafe_value = 4711 }]".to_owned(), "invalid type: integer, expected a string"),
-        ("[{ unsafe_value = 47.11 }]".to_owned(), "invalid type: floating point, expected a string"),
+        ("[{ unsafe_value = 47.11 }]".to_owned(), "invalid type: float, expected a string"),
         (format!("[{{ file = {text} }}, {{ unsafe_value = \"a, expected {SECRET}\" }}]"), "cannot be read"),
         (format!("[{{ unsafe_value = \"whsec_{SECRET}\" }}]"), "is not a Standard Webhooks key"),
     ] {
         let lines = format!("proof.signature = {{ form = \"standard-webhooks\", secrets = {secrets} }}");
-        let Err(errors) = site.parse(&[LISTEN, CERTIFICATE, ROUTE, &provider(&lines)].concat()) else {
+        let Err(errors) = fixture.parse(&[LISTEN, CERTIFICATE, ROUTE, &provider(&lines)].concat()) else {
             panic!("taken for good: {lines}")
         };
         assert!(errors.to_string().contains(words), "{words}\n{errors}");
-        // The name of a file is no secret, even if somebody took the key for that of the value.
-        let shown = format!("{errors} {errors:?}").replace(&site.path(SECRET).display().to_string(), "");
+        // The name of a file is not a secret, even if the value of the secret is written there by mistake.
+        let shown = format!("{errors} {errors:?}").replace(&fixture.path(SECRET).display().to_string(), "");
         assert!(!shown.contains(SECRET) && !shown.contains("4711"), "{shown}");
     }
 }
@@ -221,9 +229,9 @@ fn tokens_are_checked() {
     check(
         &format!("{dialogflow}, key_source = \"gogle\""),
         ".key_source",
-        "did you mean \"google\"?; there are google",
+        "did you mean \"google\"?); there are google",
     );
-    check("form = \"jwt\", audiences = [\"a\"]", ".form", "`dialogflow` or `oidc`");
+    check("form = \"jwt\", audiences = [\"a\"]", ".form", "\"dialogflow\" or \"oidc\"");
     let with = |more: &str| format!("issuers = [\"https://i/\"], audiences = [\"a\"], key_source = \"google\"{more}");
     check(&with(""), "", "neither emails nor subjects is given");
     check(
@@ -292,9 +300,9 @@ fn replay_is_checked() {
 fn a_delivery_is_not_forgotten_while_its_timestamp_is_good() {
     let signature = "{ form = \"standard-webhooks\", secrets = [{ file = \"standard\" }], tolerance_s = 400 }";
     let lines = format!("proof.signature = {signature}\nreplay = {{ by_signature = true, window_s = 799 }}");
-    let site = Site::new();
-    site.write("standard", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n");
-    let errors = site.errors(&[LISTEN, CERTIFICATE, ROUTE, &provider(&lines)].concat());
+    let fixture = Fixture::new();
+    fixture.write("standard", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n");
+    let errors = fixture.errors(&[LISTEN, CERTIFICATE, ROUTE, &provider(&lines)].concat());
     let words = "13: provider[0].replay: window_s = 799 is less than twice the tolerance_s";
     assert!(errors.len() == 1 && errors[0].starts_with(words), "{errors:#?}");
 }
@@ -317,7 +325,7 @@ fn key_sources_are_checked() {
     let url = |more: &str| format!("name = \"a\"\nurl = \"https://issuer.example/keys\"\n{more}");
     let file = |more: &str| format!("name = \"a\"\nfile = \"keys.json\"\n{more}");
     check("file = \"keys.json\"", 1, "name", "missing; write name = \"issuer\"");
-    check("name = \"a b\"\nfile = \"keys.json\"", 2, "name", "\"a b\" is no name");
+    check("name = \"a b\"\nfile = \"keys.json\"", 2, "name", "\"a b\" is not a valid name");
     check("name = \"a\"", 1, "url", "missing; write url = \"https://issuer.example/keys\", or file");
     check("name = \"a\"\nurl = \"http://issuer.example\"", 3, "url", "is not an https URL");
     check("name = \"a\"\nurl = \"issuer\"", 3, "url", "is not a URL; write an absolute one");
@@ -332,13 +340,13 @@ fn key_sources_are_checked() {
     check(&file("timeout_ms = 5"), 4, "timeout_ms", "hookgate does not fetch keys from a file");
     check(&file("ca_file = \"ca.pem\""), 4, "ca_file", "hookgate does not fetch keys from a file");
     let again = format!("{}[[key_source]]\n{}", file(""), file(""));
-    bad::check(&format!("[[key_source]]\n{again}"), 5, "key_source[1].name", "the key source \"a\" stands in line");
+    bad::check(&format!("[[key_source]]\n{again}"), 5, "key_source[1].name", "the key source \"a\" is already in line");
 }
 
-/// A source that is at fault, or without a name, makes no error of every token that names it.
+/// A source with an error, or without a name, is not an error of each token that names it.
 #[test]
 fn tokens_may_name_a_source_that_is_at_fault() {
-    let site = Site::new();
+    let fixture = Fixture::new();
     let proof = |source: &str| {
         let token = format!("issuers = [\"i\"], audiences = [\"a\"], subjects = [\"s\"], key_source = \"{source}\"");
         [LISTEN, CERTIFICATE, ROUTE, &provider(&format!("proof.token = {{ {token} }}"))].concat()
@@ -347,15 +355,15 @@ fn tokens_may_name_a_source_that_is_at_fault() {
         ("name = \"a\"\nurl = \"http://issuer.example\"", "key_source[0].url"),
         ("name = \"b c\"\nfile = \"keys.json\"", "key_source[0].name"),
     ] {
-        let errors = site.errors(&format!("{}[[key_source]]\n{source}\n", proof("a")));
+        let errors = fixture.errors(&format!("{}[[key_source]]\n{source}\n", proof("a")));
         assert!(errors.len() == 1 && errors[0].contains(expected), "{errors:#?}");
     }
 }
 
-/// Cuts a configuration with every kind of proof at every byte: whatever is left is refused or taken, and never makes us panic.
+/// Cuts a configuration with all kinds of proofs at every byte. The parser must accept or refuse the rest, and never panic.
 #[test]
 fn no_cut_proof_makes_us_panic() {
-    let site = Site::new();
+    let fixture = Fixture::new();
     let token = "issuers = [\"https://i/\"], audiences = [\"a\"], key_source = \"k\"";
     let signature = format!(
         "{{ signature = {{ form = \"hmac\", header = \"x\", message = \"{{id}}:{{body}}\", id_header = \"i\", {SECRETS} }} }}"
@@ -368,7 +376,7 @@ fn no_cut_proof_makes_us_panic() {
     );
     let source = "[[key_source]]\nname = \"k\"\nfile = \"keys.json\"\n";
     let text = [LISTEN, CERTIFICATE, ROUTE, source, &provider(&lines)].concat();
-    site.good(&text);
-    let refused = (0..text.len()).filter(|end| site.parse(&text[..*end]).is_err()).count();
+    fixture.good(&text);
+    let refused = (0..text.len()).filter(|end| fixture.parse(&text[..*end]).is_err()).count();
     assert!(refused > text.len() / 2, "{refused} of {}", text.len());
 }

@@ -32,7 +32,7 @@ fn row(page: &str, key: &str) -> Vec<String> {
     line.trim_matches('|').split('|').map(|cell| cell.trim().trim_matches('`').to_owned()).collect()
 }
 
-/// A block, with what it leaves out of a configuration added.
+/// A block together with the sections that it lacks.
 fn complete(block: &str) -> String {
     let table: Table = block.parse().unwrap();
     let provider = table.get("provider").map(|providers| providers[0]["name"].as_str().unwrap().to_owned());
@@ -43,40 +43,40 @@ fn complete(block: &str) -> String {
     std::iter::once(block).chain(missing).collect()
 }
 
-/// A site with the files that the examples name, so that they can stay as an operator would write them.
-fn site() -> Site {
-    let site = Site::new();
+/// A fixture with the files that the examples name.
+fn fixture() -> Fixture {
+    let fixture = Fixture::new();
     for (name, as_name) in [("ca.pem", "meta-ca.pem"), ("ca.pem", "billing-ca.pem"), ("list.crl", "meta-ca.crl")] {
-        fs::copy(site.path(name), site.path(as_name)).unwrap();
+        fs::copy(fixture.path(name), fixture.path(as_name)).unwrap();
     }
     for name in ["relay-ca.pem", "slack-ca.pem"] {
-        fs::copy(site.path("ca.pem"), site.path(name)).unwrap();
+        fs::copy(fixture.path("ca.pem"), fixture.path(name)).unwrap();
     }
-    fs::copy(site.path("list.crl"), site.path("DigiCertSHA2AssuredIDCA.crl")).unwrap();
+    fs::copy(fixture.path("list.crl"), fixture.path("DigiCertSHA2AssuredIDCA.crl")).unwrap();
     for name in ["pagerduty", "pagerduty-new", "session", "github", "meta-app", "slack", "stripe"] {
-        site.write(&format!("{name}.secret"), "secret\n");
+        fixture.write(&format!("{name}.secret"), "secret\n");
     }
-    site.write("billing.whsec", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n");
-    site.write("credentials/github-new", "secret");
-    site.write("pagerduty-us.json", "[\"192.0.2.10\"]");
-    site.write("goog.json", "{\"prefixes\": [{\"ipv4Prefix\": \"192.0.2.0/24\"}]}");
-    site.write("cloud.json", "{\"prefixes\": [{\"ipv4Prefix\": \"192.0.2.0/25\"}]}");
+    fixture.write("billing.whsec", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n");
+    fixture.write("credentials/github-new", "secret");
+    fixture.write("pagerduty-us.json", "[\"192.0.2.10\"]");
+    fixture.write("goog.json", "{\"prefixes\": [{\"ipv4Prefix\": \"192.0.2.0/24\"}]}");
+    fixture.write("cloud.json", "{\"prefixes\": [{\"ipv4Prefix\": \"192.0.2.0/25\"}]}");
     for directory in ["other.example.net", "hooks.example.com"] {
-        fs::create_dir(site.path(directory)).unwrap();
+        fs::create_dir(fixture.path(directory)).unwrap();
         for name in ["fullchain.pem", "privkey.pem"] {
-            fs::copy(site.path(name), site.path(&format!("{directory}/{name}"))).unwrap();
+            fs::copy(fixture.path(name), fixture.path(&format!("{directory}/{name}"))).unwrap();
         }
     }
-    site
+    fixture
 }
 
 #[test]
 fn every_example_parses() {
-    let site = site();
+    let fixture = fixture();
     let blocks = blocks(&page());
     assert!(blocks.len() >= 20, "only {} examples", blocks.len());
     for block in blocks {
-        site.good(&complete(&block).replace("/etc/letsencrypt/live/", ""));
+        fixture.good(&complete(&block).replace("/etc/letsencrypt/live/", ""));
     }
 }
 
@@ -95,15 +95,15 @@ fn every_preset_has_an_example() {
 }
 
 /// Sets one key to one number in an otherwise minimal configuration.
-fn with_limit(site: &Site, key: &str, value: u64) -> Result<Limits, ConfigErrors> {
-    // A body as large as the limit must fit into all that may be buffered.
+fn with_limit(fixture: &Fixture, key: &str, value: u64) -> Result<Limits, ConfigErrors> {
+    // max_buffered_bytes must not be less than max_body_bytes.
     let room = match key {
         "max_body_bytes" => "max_buffered_bytes = 1099511627776\n",
         "max_buffered_bytes" => "max_body_bytes = 1\n",
         _ => "",
     };
     let text = format!("{}[limits]\n{room}{key} = {value}\n", minimal());
-    site.parse(&text).map(|(config, _)| config.limits)
+    fixture.parse(&text).map(|(config, _)| config.limits)
 }
 
 #[test]
@@ -113,13 +113,13 @@ fn every_limit_has_the_default_and_the_bounds_that_the_page_says() {
     let rows = table.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`'));
     let keys: Vec<&str> = rows.map(|(key, _)| key).collect();
     assert_eq!(keys.len(), 21, "one row for each field of Limits");
-    let site = Site::new();
+    let fixture = Fixture::new();
     for key in keys {
         let cells = row(table, key);
         let number = |cell: usize| -> u64 { cells[cell].parse().unwrap() };
         let (default, minimum, maximum) = (number(1), number(2), number(3));
-        let said = with_limit(&site, key, default).unwrap();
-        // The room that the bodies' rows need is no part of what they say.
+        let said = with_limit(&fixture, key, default).unwrap();
+        // `with_limit` sets the other key of these two.
         let expected = match key {
             "max_body_bytes" => Limits { max_buffered_bytes: said.max_buffered_bytes, ..Limits::default() },
             "max_buffered_bytes" => Limits { max_body_bytes: said.max_body_bytes, ..Limits::default() },
@@ -127,10 +127,10 @@ fn every_limit_has_the_default_and_the_bounds_that_the_page_says() {
         };
         assert_eq!(said, expected, "the default of {key}");
         for (value, good) in [(minimum, true), (maximum, true), (maximum + 1, false)] {
-            assert_eq!(with_limit(&site, key, value).is_ok(), good, "{key} = {value}");
+            assert_eq!(with_limit(&fixture, key, value).is_ok(), good, "{key} = {value}");
         }
         if minimum > 0 {
-            assert!(with_limit(&site, key, minimum - 1).is_err(), "{key} = {}", minimum - 1);
+            assert!(with_limit(&fixture, key, minimum - 1).is_err(), "{key} = {}", minimum - 1);
         }
     }
 }
@@ -154,11 +154,11 @@ fn other_defaults_are_the_ones_that_the_page_says() {
     assert_eq!(row(&page, "max_stale_s")[2], limits.max_stale.as_secs().to_string());
 }
 
-/// What the parser itself lists as the keys of each section stands on the page.
+/// Every key that the parser lists for a section is on the page.
 #[test]
 fn every_key_has_a_row() {
     let page = page();
-    let site = Site::new();
+    let fixture = Fixture::new();
     let sections = [
         "[[key_source]]\n",
         "[[provider]]\n[provider.replay]\n",
@@ -182,7 +182,7 @@ fn every_key_has_a_row() {
         "[[provider]]\nsignature.secrets = [{ zzz = 1 }]\n",
         "[[provider]]\nsource_range_files = [{ zzz = 1 }]\n",
     ]) {
-        let errors = site.errors(&format!("{section}zzz = 1\n"));
+        let errors = fixture.errors(&format!("{section}zzz = 1\n"));
         let known = errors.iter().filter_map(|error| error.split_once("this table takes ").map(|(_, known)| known));
         for key in known.flat_map(|known| known.split(", ")) {
             keys += 1;
@@ -196,20 +196,20 @@ fn every_key_has_a_row() {
     assert!(keys >= 127, "only {keys} keys: has the parser stopped listing them?");
 }
 
-/// The examples of proofs let pass what their senders publish, or, where they publish no whole example, what they describe.
+/// The examples of proofs accept the examples that the senders publish, or requests made by their description.
 #[test]
 fn the_examples_of_proofs_take_what_the_senders_send() {
-    let site = site();
+    let fixture = fixture();
     let page = page();
     let tag = |message: &str| {
         let key = hmac::Key::new(hmac::HMAC_SHA256, SECRET.as_bytes());
         HEXLOWER.encode(hmac::sign(&key, message.as_bytes()).as_ref())
     };
     let check = |provider: &str, (file, secret): (&str, &str), headers: &[(&str, &str)], body: &str, time: u64| {
-        site.write(file, secret);
+        fixture.write(file, secret);
         let name = format!("name = \"{provider}\"\n");
         let block = blocks(&page).into_iter().find(|block| block.contains(&name) && block.contains("proof.signature"));
-        let config = site.good(&complete(&block.unwrap_or_else(|| panic!("no example of {provider}"))));
+        let config = fixture.good(&complete(&block.unwrap_or_else(|| panic!("no example of {provider}"))));
         let judge = |headers: &[(&str, &str)]| {
             let request = Request::new(headers, body).at(time);
             let guard = Arc::new(ReplayGuard::new(8));

@@ -1,20 +1,20 @@
-//! `[filter]` and the ranges of providers: the values that come out, and the words about what is wrong.
+//! `[filter]` and the ranges of providers: the parsed values, and the messages of errors.
 
 use super::*;
 use crate::config::{FilterSection, PIN_DIRECTORY};
 use hookgate_core::ranges::{SourceCheck, parse};
 use hookgate_filter::{Action, Attach, Destination, Mode, Policy, RangeSet, Rate, SynLimits};
 
-/// A site with files of ranges: `plain`, `pagerduty.json`, `goog.json`, `cloud.json` (a half of it), `empty`, `page`.
-fn site() -> Site {
-    let site = Site::new();
-    site.write("plain", "# ours\n192.0.2.0/24 # all\n2001:db8::/32\n");
-    site.write("pagerduty.json", r#"["198.51.100.7", "198.51.100.8"]"#);
-    site.write("goog.json", r#"{"prefixes": [{"ipv4Prefix": "203.0.113.0/24"}]}"#);
-    site.write("cloud.json", r#"{"prefixes": [{"ipv4Prefix": "203.0.113.0/25"}]}"#);
-    site.write("empty", "# nothing yet\n");
-    site.write("page", "<html>\n");
-    site
+/// A fixture with files of ranges: `plain`, `pagerduty.json`, `goog.json`, `cloud.json` (a half of it), `empty`, `page`.
+fn fixture() -> Fixture {
+    let fixture = Fixture::new();
+    fixture.write("plain", "# ours\n192.0.2.0/24 # all\n2001:db8::/32\n");
+    fixture.write("pagerduty.json", r#"["198.51.100.7", "198.51.100.8"]"#);
+    fixture.write("goog.json", r#"{"prefixes": [{"ipv4Prefix": "203.0.113.0/24"}]}"#);
+    fixture.write("cloud.json", r#"{"prefixes": [{"ipv4Prefix": "203.0.113.0/25"}]}"#);
+    fixture.write("empty", "# nothing yet\n");
+    fixture.write("page", "<html>\n");
+    fixture
 }
 
 /// A configuration with these lines in its provider, and this `[filter]`.
@@ -28,7 +28,7 @@ fn set(name: &str, action: Action, ranges: &[&str]) -> RangeSet {
 
 #[test]
 fn without_a_section_the_filter_is_off() {
-    let config = site().good(&minimal());
+    let config = fixture().good(&minimal());
     assert_eq!(config.filter, FilterSection::default());
     assert_eq!(config.filter.policy.mode, Mode::Off);
     assert_eq!(config.sources.len(), 1);
@@ -43,7 +43,7 @@ fn everything_about_the_filter_can_be_said() {
                   max_syn_buckets = 30\nsyn_ipv4_address = { per_second = 5, burst = 9 }\n\
                   syn_ipv6_network = { per_second = 7 }";
     let provider = "source_ranges = [\"192.0.2.7\"]";
-    let config = site().good(&text("\"192.0.2.10:443\", \"0.0.0.0:8443\", \"[::]:8443\"", provider, filter));
+    let config = fixture().good(&text("\"192.0.2.10:443\", \"0.0.0.0:8443\", \"[::]:8443\"", provider, filter));
     let expected = Policy {
         mode: Mode::Enforce,
         interfaces: vec!["eth0".to_owned(), "bond0.7".to_owned()],
@@ -77,9 +77,9 @@ fn everything_about_the_filter_can_be_said() {
 
 #[test]
 fn ranges_of_a_provider_come_from_lists_and_files() {
-    let site = site();
+    let fixture = fixture();
     let check = |lines: &str, check: SourceCheck, inside: &[&str], outside: &[&str]| {
-        let config = site.good(&text("\"127.0.0.1:443\"", lines, "mode = \"off\""));
+        let config = fixture.good(&text("\"127.0.0.1:443\"", lines, "mode = \"off\""));
         let sources = &config.sources[0];
         assert_eq!(sources.check, check, "{lines}");
         for (addresses, expected) in [(inside, true), (outside, false)] {
@@ -106,7 +106,7 @@ fn ranges_of_a_provider_come_from_lists_and_files() {
 /// Expects exactly one error, at this key, with these words.
 fn check(listen: &str, provider: &str, filter: &str, key: &str, words: &str) {
     let text = text(listen, provider, filter);
-    let errors = site().errors(&text);
+    let errors = fixture().errors(&text);
     assert_eq!(errors.len(), 1, "{text}\n{errors:#?}");
     assert!(errors[0].contains(&format!(": {key}: ")), "{text}\nexpected {key}\n{errors:#?}");
     assert!(errors[0].contains(words), "{text}\nexpected {words}\n{errors:#?}");
@@ -117,12 +117,12 @@ fn what_is_wrong_with_the_filter_is_said() {
     let filter = |filter: &str, key: &str, words: &str| {
         check("\"127.0.0.1:443\"", "source_ranges = [\"192.0.2.0/24\"]", filter, &format!("filter{key}"), words);
     };
-    filter("mode = \"on\"", ".mode", "unknown word `on`");
+    filter("mode = \"on\"", ".mode", "unknown word \"on\"");
     filter("mode = \"monitor\"", ".interfaces", "missing; write interfaces = [\"eth0\"]");
     filter("mode = \"monitor\"\ninterfaces = []", ".interfaces", "empty; write interfaces");
-    filter("interfaces = [\"eth0\", \"eth0\"]", ".interfaces[1]", "the interface eth0 stands in line");
-    filter("interfaces = [\"eth0/1\"]", ".interfaces[0]", "no name of an interface");
-    filter("interfaces = [\"a-name-of-sixtee\"]", ".interfaces[0]", "no name of an interface");
+    filter("interfaces = [\"eth0\", \"eth0\"]", ".interfaces[1]", "the interface eth0 is already in line");
+    filter("interfaces = [\"eth0/1\"]", ".interfaces[0]", "not an interface name");
+    filter("interfaces = [\"a-name-of-sixtee\"]", ".interfaces[0]", "not an interface name");
     filter("allow = [\"192.0.2.1/24\"]", ".allow[0]", "write 192.0.2.0/24, or 192.0.2.1");
     filter("deny_files = [\"page\"]", ".deny_files[0]", "page:1: `<html>` is not an IP address");
     filter("largest_shrink_percent = 101", ".largest_shrink_percent", "0 to 100 %");
@@ -133,8 +133,8 @@ fn what_is_wrong_with_the_filter_is_said() {
     check("\"127.0.0.1:0\"", "source_ranges = [\"192.0.2.0/24\"]", on, "filter", "has port 0");
     let allow_all = "source_ranges = [\"0.0.0.0/0\", \"::/0\"]";
     check("\"127.0.0.1:443\"", "", on, "provider[0].source_ranges", allow_all);
-    site().good(&text("\"127.0.0.1:443\"", allow_all, on));
-    site().good(&text("\"127.0.0.1:443\"", "", &on.replace("enforce", "monitor")));
+    fixture().good(&text("\"127.0.0.1:443\"", allow_all, on));
+    fixture().good(&text("\"127.0.0.1:443\"", "", &on.replace("enforce", "monitor")));
 }
 
 #[test]

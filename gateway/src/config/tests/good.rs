@@ -1,4 +1,4 @@
-//! Good configurations: the typed values that come out of them.
+//! Good configurations: the parsed values.
 
 use std::net::SocketAddr;
 
@@ -26,8 +26,8 @@ fn profile_names(provider: &Provider) -> Vec<&str> {
 }
 
 #[test]
-fn what_is_not_said_has_its_default() {
-    let config = Site::new().good(&minimal());
+fn missing_keys_have_their_defaults() {
+    let config = Fixture::new().good(&minimal());
     let addresses = vec![address("127.0.0.1:0")];
     assert_eq!(config.listen, Listen { addresses, workers: 0, io: None, backlog: DEFAULT_BACKLOG });
     assert_eq!(config.limits, Limits::default());
@@ -45,14 +45,14 @@ fn what_is_not_said_has_its_default() {
 }
 
 #[test]
-fn everything_can_be_said() {
+fn every_key_can_be_written() {
     let listen =
         "[listen]\naddresses = [\"0.0.0.0:443\", \"[::]:443\"]\nworkers = 4\nio = \"io_uring\"\nbacklog = 128\n";
     let route = "[[route]]\nname = \"pages\"\nhost = \"Hooks.Example.com\"\npath = \"/pagerduty/*\"\nmethods = [\"POST\", \"PUT\"]\n\
                  providers = [\"percolate\", \"pagerduty\", \"percolate\"]\nhandler = \"unix:/run/app/p.sock\"\nclient_cert_chain = true\n";
     let percolate = "[[provider]]\nname = \"percolate\"\npreset = \"percolate\"\non_failure = \"abort\"\n";
     let metrics = "[metrics]\nlisten = \"[::1]:9464\"\n";
-    let config = Site::new().good(&[listen, CERTIFICATE, PROVIDER, percolate, route, metrics].concat());
+    let config = Fixture::new().good(&[listen, CERTIFICATE, PROVIDER, percolate, route, metrics].concat());
     let addresses = vec![address("0.0.0.0:443"), address("[::]:443")];
     assert_eq!(config.listen, Listen { addresses, workers: 4, io: Some(Backend::TokioUring), backlog: 128 });
     assert_eq!(config.metrics, Some(Metrics { listen: address("[::1]:9464") }));
@@ -97,25 +97,26 @@ fn every_limit_reaches_its_field() {
         handler_idle_timeout: Duration::from_millis(20),
         replay_entries: 21,
     };
-    assert_eq!(Site::new().good(&(minimal() + text)).limits, expected);
+    assert_eq!(Fixture::new().good(&(minimal() + text)).limits, expected);
 }
 
 #[test]
 fn our_certificate_comes_with_its_names_and_key() {
-    let site = Site::new();
-    let config = site.good(&minimal());
+    let fixture = Fixture::new();
+    let config = fixture.good(&minimal());
     let [certificate] = config.certificates.as_slice() else { panic!("{:?}", config.certificates) };
     assert_eq!(certificate.chain.len(), 2);
     assert_eq!(certificate.names, ["hooks.example.com", "*.example.net"]);
-    assert_eq!(certificate.chain_path, site.path("fullchain.pem"));
+    assert_eq!(certificate.chain_path, fixture.path("fullchain.pem"));
     assert!(!format!("{config:?}").contains("BEGIN"), "a key must not show in logs");
 }
 
 #[test]
 fn openssl_keys_of_every_encoding_are_taken() {
-    let site = Site::new();
+    let fixture = Fixture::new();
     let openssl = |arguments: &[&str]| {
-        let output = std::process::Command::new("openssl").args(arguments).current_dir(site.directory.path()).output();
+        let output =
+            std::process::Command::new("openssl").args(arguments).current_dir(fixture.directory.path()).output();
         let output = output.unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     };
@@ -130,8 +131,8 @@ fn openssl_keys_of_every_encoding_are_taken() {
         ("rsa.pem", "rsa.key", "BEGIN PRIVATE KEY"),
         ("rsa.pem", "pkcs1.pem", "BEGIN RSA PRIVATE KEY"),
     ] {
-        assert!(fs::read_to_string(site.path(key)).unwrap().contains(label), "{key} is not {label}");
-        site.good(&minimal().replace("fullchain.pem", chain).replace("privkey.pem", key));
+        assert!(fs::read_to_string(fixture.path(key)).unwrap().contains(label), "{key} is not {label}");
+        fixture.good(&minimal().replace("fullchain.pem", chain).replace("privkey.pem", key));
     }
 }
 
@@ -143,7 +144,7 @@ fn a_provider_needs_no_preset() {
          identity = [{ subject_cn = \"a\", san_dns = \"b.example.com\" }, { subject = \"/C=US/CN=c\" }]\n\
          extended_key_usage = \"client-auth-explicit\"\ncrls = [\"list.crl\", \"list.pem\"]\ncrl_scope = \"end-entity\"\n",
     );
-    let config = Site::new().good(&text);
+    let config = Fixture::new().good(&text);
     let [profile] = config.providers[0].profiles.as_slice() else { panic!("{:?}", config.providers) };
     assert_eq!(profile.name.as_ref(), "default");
     assert_eq!(profile.trust_anchors.len(), 2);
@@ -164,7 +165,7 @@ fn profiles_pair_their_own_anchors_with_their_own_identity() {
          [[provider.profile]]\nname = \"new\"\nuntil = 2030-01-01\nverify_depth = 3\n\
          trust_anchors = [\"builtin:GTS_Root_R1\", \"builtin:GTS_Root_R2\"]\nidentity = [{ subject_cn = \"new\" }]\n",
     );
-    let config = Site::new().good(&text);
+    let config = Fixture::new().good(&text);
     let [old, new] = config.providers[0].profiles.as_slice() else { panic!("{:?}", config.providers) };
     assert_eq!((old.name.as_ref(), old.trust_anchors.len()), ("old", 1));
     assert_eq!(old.identity, [rule(&[Condition::subject_cn("old").unwrap()])]);
@@ -175,12 +176,12 @@ fn profiles_pair_their_own_anchors_with_their_own_identity() {
 
 #[test]
 fn each_field_of_a_preset_can_be_replaced() {
-    let site = Site::new();
-    let original = site.good(&minimal());
-    let replaced = |line: &str| site.good(&minimal().replace("preset =", &format!("{line}\npreset =")));
+    let fixture = Fixture::new();
+    let original = fixture.good(&minimal());
+    let replaced = |line: &str| fixture.good(&minimal().replace("preset =", &format!("{line}\npreset =")));
     let chosen = replaced("profiles = [\"digicert-global-root-g2\"]");
     assert_eq!(profile_names(&chosen.providers[0]), ["digicert-global-root-g2"]);
-    // Each replaces its own field and leaves the others as they were.
+    // Each replaces its own field only.
     let both = profile_names(&original.providers[0]);
     let lines = [
         ("trust_anchors = [\"ca.pem\"]", "trust_anchors"),
@@ -208,10 +209,10 @@ fn each_field_of_a_preset_can_be_replaced() {
 
 #[test]
 fn the_issuer_in_a_bundle_is_the_anchor() {
-    let site = Site::new();
+    let fixture = Fixture::new();
     let anchors = |files: &str| -> Vec<Vec<u8>> {
         let lines = format!("trust_anchors = [{files}]\nidentity = [{{ subject_cn = \"x\" }}]\n");
-        let config = site.good(&minimal().replace("preset = \"pagerduty\"\n", &lines));
+        let config = fixture.good(&minimal().replace("preset = \"pagerduty\"\n", &lines));
         let anchors = &config.providers[0].profiles[0].trust_anchors;
         anchors.iter().map(|anchor| anchor.subject.to_vec()).collect()
     };
@@ -224,7 +225,7 @@ fn the_issuer_in_a_bundle_is_the_anchor() {
 
 #[test]
 fn hosts_and_paths_are_taken_as_they_are_sent() {
-    let site = Site::new();
+    let fixture = Fixture::new();
     for (host, path, expected_host, expected_path) in [
         ("hooks", "/", "hooks", PathPattern::Exact("/".into())),
         ("192.0.2.1", "/*", "192.0.2.1", PathPattern::Prefix("/".into())),
@@ -232,7 +233,7 @@ fn hosts_and_paths_are_taken_as_they_are_sent() {
         ("xn--exmple-cua.com", "/a/b/*", "xn--exmple-cua.com", PathPattern::Prefix("/a/b/".into())),
     ] {
         let text = minimal().replace("path = \"/pagerduty\"", &format!("host = \"{host}\"\npath = \"{path}\""));
-        let config = site.good(&text);
+        let config = fixture.good(&text);
         assert_eq!(config.routes[0].host.as_deref(), Some(expected_host));
         assert_eq!(config.routes[0].path, expected_path);
         assert_eq!(config.routes[0].name.as_ref(), format!("{expected_host}{path}"));
@@ -241,16 +242,16 @@ fn hosts_and_paths_are_taken_as_they_are_sent() {
 
 #[test]
 fn distinct_methods_share_a_path() {
-    let config = Site::new().good(&(minimal() + ROUTE + "methods = [\"PUT\"]\n"));
+    let config = Fixture::new().good(&(minimal() + ROUTE + "methods = [\"PUT\"]\n"));
     assert_eq!(config.routes.len(), 2);
 }
 
 #[test]
 fn relative_paths_are_relative_to_the_file() {
-    let site = Site::new();
-    fs::create_dir(site.path("conf")).unwrap();
+    let fixture = Fixture::new();
+    fs::create_dir(fixture.path("conf")).unwrap();
     let text = minimal().replace("fullchain.pem", "../fullchain.pem").replace("privkey.pem", "../privkey.pem");
-    fs::write(site.path("conf/hookgate.toml"), text).unwrap();
-    let (config, _) = Config::load(&site.path("conf/hookgate.toml")).unwrap();
-    assert_eq!(config.certificates[0].chain_path, site.path("conf/../fullchain.pem"));
+    fs::write(fixture.path("conf/hookgate.toml"), text).unwrap();
+    let (config, _) = Config::load(&fixture.path("conf/hookgate.toml")).unwrap();
+    assert_eq!(config.certificates[0].chain_path, fixture.path("conf/../fullchain.pem"));
 }

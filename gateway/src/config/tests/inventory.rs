@@ -1,10 +1,10 @@
-//! What a reload says about its changes, and which files it depends on.
+//! The differences that a reload logs, and the files that it depends on.
 
 use super::*;
 use crate::config::inventory::difference;
 use crate::config::{FileVersion, ReloadTrigger};
 
-/// Two providers, one of them with everything that stands behind files.
+/// A configuration with two providers. One has all kinds of files.
 fn rich() -> String {
     [
         LISTEN,
@@ -21,20 +21,19 @@ fn rich() -> String {
     .concat()
 }
 
-fn site() -> Site {
-    let site = Site::new();
-    site.write("ranges.txt", "192.0.2.0/24\n198.51.100.0/24\n");
-    site
+fn fixture() -> Fixture {
+    let fixture = Fixture::new();
+    fixture.write("ranges.txt", "192.0.2.0/24\n198.51.100.0/24\n");
+    fixture
 }
 
-/// Expects these lines, and no other, after `change` was made to the files and `text` was read in the place of [`rich`]. `…` in
-/// a line stands for anything.
+/// Reads [`rich`], changes the files by `change`, reads `text`, and expects exactly these lines. `…` in a line matches any text.
 #[track_caller]
-fn check(text: &str, change: impl FnOnce(&Site), expected: &[&str]) {
-    let site = site();
-    let before = site.good(&rich()).inventory;
-    change(&site);
-    let after = site.good(text).inventory;
+fn check(text: &str, change: impl FnOnce(&Fixture), expected: &[&str]) {
+    let fixture = fixture();
+    let before = fixture.good(&rich()).inventory;
+    change(&fixture);
+    let after = fixture.good(text).inventory;
     let lines: Vec<String> = difference(&before, &after).iter().map(ToString::to_string).collect();
     assert_eq!(lines.len(), expected.len(), "{lines:#?}");
     for (line, expected) in lines.iter().zip(expected) {
@@ -58,7 +57,7 @@ fn settings_are_told_by_their_keys() {
     check("1048576", "2097152", &["limits.max_body_bytes: 1048576 → 2097152"]);
     let both = ["limits.max_body_bytes: 1048576 → (not set)", "limits.max_headers: (not set) → 7"];
     check("max_body_bytes = 1048576", "max_headers = 7", &both);
-    let fixed = "limits.replay_entries: (not set) → 7 (takes a restart)";
+    let fixed = "limits.replay_entries: (not set) → 7 (needs a restart)";
     check("[limits]", "[limits]\nreplay_entries = 7", &[fixed]);
     check("[listen]", "reload = \"watch\"\n[listen]", &["reload: (not set) → \"watch\""]);
     let handler = "route \"own\": handler: \"unix:/run/own.sock\" → \"unix:/run/other.sock\"";
@@ -80,18 +79,18 @@ fn what_comes_and_goes_is_told_once() {
 }
 
 #[test]
-fn what_stands_behind_files_is_told_by_what_it_is() {
-    let check = |change: &dyn Fn(&Site), expected: &[&str]| check(&rich(), change, expected);
-    let renewed = |site: &Site| {
-        let other = Site::new();
+fn changed_files_are_told_by_their_content() {
+    let check = |change: &dyn Fn(&Fixture), expected: &[&str]| check(&rich(), change, expected);
+    let renewed = |fixture: &Fixture| {
+        let other = Fixture::new();
         for name in ["fullchain.pem", "privkey.pem"] {
-            fs::copy(other.path(name), site.path(name)).unwrap();
+            fs::copy(other.path(name), fixture.path(name)).unwrap();
         }
     };
     check(&renewed, &["certificate hooks.example.com: serial … until 2027-01-01 → serial "]);
-    let anchor = |site: &Site| assert!(fs::copy(Site::new().path("ca.pem"), site.path("ca.pem")).is_ok());
+    let anchor = |fixture: &Fixture| assert!(fs::copy(Fixture::new().path("ca.pem"), fixture.path("ca.pem")).is_ok());
     check(&anchor, &["provider own: trust anchor Test Root (…) ", "provider own: trust anchor Test Root (…) "]);
-    let list = |site: &Site| {
+    let list = |fixture: &Fixture| {
         let key = KeyPair::generate().unwrap();
         let issuer = CertifiedIssuer::self_signed(authority("Test Intermediate"), key).unwrap();
         let list = CertificateRevocationListParams {
@@ -102,20 +101,20 @@ fn what_stands_behind_files_is_told_by_what_it_is() {
             revoked_certs: Vec::new(),
             key_identifier_method: KeyIdMethod::Sha256,
         };
-        fs::write(site.path("list.crl"), list.signed_by(&issuer).unwrap().der()).unwrap();
+        fs::write(fixture.path("list.crl"), list.signed_by(&issuer).unwrap().der()).unwrap();
     };
     let lists = [
         "provider pagerduty: revocation list of CN=Test Intermediate (profile digicert-global-root-ca): number 1, next update 2027-01-01 → number 42, next update 2027-02-01",
         "provider pagerduty: revocation list of CN=Test Intermediate (profile digicert-global-root-g2): … → number 42, ",
     ];
     check(&list, &lists);
-    let more = |site: &Site| site.write("ranges.txt", "192.0.2.0/24\n198.51.100.0/24\n203.0.113.0/24\n");
+    let more = |fixture: &Fixture| fixture.write("ranges.txt", "192.0.2.0/24\n198.51.100.0/24\n203.0.113.0/24\n");
     check(&more, &["provider pagerduty: ranges: 2 prefixes → 3 prefixes"]);
-    let others = |site: &Site| site.write("ranges.txt", "192.0.2.0/24\n203.0.113.0/24\n");
+    let others = |fixture: &Fixture| fixture.write("ranges.txt", "192.0.2.0/24\n203.0.113.0/24\n");
     check(&others, &["provider pagerduty: ranges: changed (2 prefixes)"]);
-    let keys = |site: &Site| site.write("keys.json", &KEYS.replace("\"EC\",", "\"EC\",\"kid\":\"2\","));
+    let keys = |fixture: &Fixture| fixture.write("keys.json", &KEYS.replace("\"EC\",", "\"EC\",\"kid\":\"2\","));
     check(&keys, &["key source keys: keys: changed (1 keys)"]);
-    let secret = |site: &Site| site.write("webhook.secret", "another");
+    let secret = |fixture: &Fixture| fixture.write("webhook.secret", "another");
     check(&secret, &["provider pagerduty: secret webhook.secret: changed"]);
 }
 
@@ -129,8 +128,8 @@ fn a_secret_shows_in_no_change() {
         "provider pagerduty: signature.secrets: [{ file = \"webhook.secret\" }] → [{ unsafe_value = (hidden) }]",
     ];
     check(&inline(SECRET), |_| {}, &expected);
-    let site = site();
-    let [before, after] = [SECRET, "another"].map(|value| site.good(&inline(value)).inventory);
+    let fixture = fixture();
+    let [before, after] = [SECRET, "another"].map(|value| fixture.good(&inline(value)).inventory);
     let lines: Vec<String> = difference(&before, &after).iter().map(ToString::to_string).collect();
     assert_eq!(lines, ["provider pagerduty: secret in unsafe_value: changed"]);
     assert!(!format!("{before:?}").contains(SECRET));
@@ -138,39 +137,39 @@ fn a_secret_shows_in_no_change() {
 
 #[test]
 fn every_file_that_is_read_is_known() {
-    let site = site();
+    let fixture = fixture();
     let text = rich()
         .replace("{ file = \"webhook.secret\" }", "{ file = \"webhook.secret\" }, { credential = \"webhook\" }")
         .replace("[\"ranges.txt\"]", "[{ file = \"ranges.txt\", minus = \"minus.txt\" }]");
-    site.write("minus.txt", "192.0.2.0/25\n");
+    fixture.write("minus.txt", "192.0.2.0/25\n");
     let read = |text: &str| {
-        let surroundings = Surroundings { now: NOW, credentials: Some(site.path("credentials")) };
+        let environment = Environment { now: NOW, credentials: Some(fixture.path("credentials")) };
         let mut files = FileVersions::default();
-        let outcome = Config::parse_in(text, &site.path("hookgate.toml"), surroundings, &mut files);
+        let outcome = Config::parse_in(text, &fixture.path("hookgate.toml"), environment, &mut files);
         (outcome.is_ok(), files)
     };
     let names =
         "ca.pem credentials/webhook fullchain.pem keys.json list.crl minus.txt privkey.pem ranges.txt webhook.secret";
-    let versions = |name: &str| (site.path(name), FileVersion::at(&site.path(name)));
+    let versions = |name: &str| (fixture.path(name), FileVersion::at(&fixture.path(name)));
     assert_eq!(read(&text), (true, names.split(' ').map(versions).collect()));
     let (good, files) = read(&text.replace("ca.pem", "absent.pem"));
-    let absent: FileVersions = [(site.path("absent.pem"), None)].into_iter().collect();
+    let absent: FileVersions = [(fixture.path("absent.pem"), None)].into_iter().collect();
     assert!(!good && files.clone().only(&absent) == absent, "what is not there yet is waited for: {files:?}");
 }
 
 #[test]
 fn a_file_is_another_version_however_it_was_replaced() {
-    let site = Site::new();
-    let path = site.path("ca.pem");
+    let fixture = Fixture::new();
+    let path = fixture.path("ca.pem");
     let mut versions = vec![FileVersion::at(&path)];
-    site.write("next", "another");
-    fs::rename(site.path("next"), &path).unwrap();
+    fixture.write("next", "another");
+    fs::rename(fixture.path("next"), &path).unwrap();
     versions.push(FileVersion::at(&path));
-    site.write("ca.pem", "yet another");
+    fixture.write("ca.pem", "yet another");
     versions.push(FileVersion::at(&path));
     for target in ["list.crl", "list.pem"] {
         fs::remove_file(&path).unwrap();
-        std::os::unix::fs::symlink(site.path(target), &path).unwrap();
+        std::os::unix::fs::symlink(fixture.path(target), &path).unwrap();
         versions.push(FileVersion::at(&path));
     }
     fs::remove_file(&path).unwrap();
@@ -183,13 +182,13 @@ fn a_file_is_another_version_however_it_was_replaced() {
 
 #[test]
 fn what_makes_it_reload_is_a_word() {
-    let site = Site::new();
+    let fixture = Fixture::new();
     let check = |line: &str, expected| {
-        assert_eq!(site.good(&format!("{line}{}", minimal())).reload, expected, "{line}");
+        assert_eq!(fixture.good(&format!("{line}{}", minimal())).reload, expected, "{line}");
     };
     check("", ReloadTrigger::Signal);
     check("reload = \"signal\"\n", ReloadTrigger::Signal);
     check("reload = \"watch\"\n", ReloadTrigger::Watch);
-    let errors = site.errors(&format!("reload = \"inotify\"\n{}", minimal()));
-    assert!(errors[0].contains("expected `signal` or `watch`"), "{errors:?}");
+    let errors = fixture.errors(&format!("reload = \"inotify\"\n{}", minimal()));
+    assert!(errors[0].contains("write \"signal\" or \"watch\""), "{errors:?}");
 }

@@ -1,4 +1,4 @@
-//! The presets and the roots that are compiled in.
+//! The presets and the built-in roots.
 
 use std::collections::BTreeSet;
 
@@ -95,7 +95,7 @@ fn every_profile_of_every_preset_is_whole() {
     }
 }
 
-/// Old and newer profile stand side by side, and each pairs its own anchors with its own identity.
+/// The old and the new profile of a preset each have their own anchors and identity.
 #[test]
 fn presets_say_what_the_providers_document() {
     let check = |name: &str, profiles: &[(&str, u8, &[&str], &[&str])]| {
@@ -130,12 +130,12 @@ fn presets_say_what_the_providers_document() {
     check("percolate", &[("digicert-assured-id", 2, &["DigiCert Assured ID Root CA"], &[subject])]);
 }
 
-/// The bundle of Percolate's own document leads to the same anchor as the preset.
+/// The bundle in Percolate's documentation has the same anchor as the preset.
 #[test]
 fn percolates_bundle_has_one_anchor() {
-    let site = Site::new();
+    let fixture = Fixture::new();
     let anchors = |lines: &str| {
-        let config = site.good(&minimal().replace("preset = \"pagerduty\"", lines));
+        let config = fixture.good(&minimal().replace("preset = \"pagerduty\"", lines));
         let subjects = config.providers[0].profiles[0].trust_anchors.iter().map(|anchor| anchor.subject.to_vec());
         subjects.collect::<Vec<_>>()
     };
@@ -191,7 +191,7 @@ const DIALOGFLOW: &[(&str, &str)] = &[
 
 #[test]
 fn the_toml_of_a_preset_defines_the_same_provider() {
-    let site = Site::new();
+    let fixture = Fixture::new();
     let names: Vec<&str> = preset::all().iter().map(|preset| preset.name()).collect();
     assert_eq!(names.len(), COMPLETED.len(), "{names:?}");
     for Completed { preset: name, lines, edits } in COMPLETED {
@@ -201,13 +201,13 @@ fn the_toml_of_a_preset_defines_the_same_provider() {
         };
         let toml = preset::find(name).unwrap().toml();
         if !edits.is_empty() {
-            let errors = site.errors(&whole(&toml));
+            let errors = fixture.errors(&whole(&toml));
             let incomplete = |error: &String| error.contains(": provider[0].proof.") && error.contains("write ");
             assert!(errors.iter().all(incomplete), "a preset's TOML must not pass without its proof\n{errors:#?}");
         }
         let edited = edits.iter().fold(toml, |toml, (from, to)| toml.replace(from, to));
-        let by_name = site.good(&whole(&format!("[[provider]]\nname = \"{name}\"\npreset = \"{name}\"\n{lines}")));
-        let by_toml = site.good(&whole(&edited));
+        let by_name = fixture.good(&whole(&format!("[[provider]]\nname = \"{name}\"\npreset = \"{name}\"\n{lines}")));
+        let by_toml = fixture.good(&whole(&edited));
         assert_eq!(format!("{:?}", by_toml.providers), format!("{:?}", by_name.providers), "{name}");
         assert_eq!(format!("{:?}", by_toml.proofs), format!("{:?}", by_name.proofs), "{name}");
     }

@@ -1,4 +1,4 @@
-//! Good proofs: what they let pass and what they refuse, where secrets and keys come from, and what is warned of.
+//! Good proofs: which requests they accept and refuse, the origins of secrets and keys, and the warnings.
 
 use std::sync::Arc;
 
@@ -43,12 +43,12 @@ impl Judge {
         Self { policy: Arc::clone(policy), keys, guard: Arc::new(ReplayGuard::new(1024)) }
     }
 
-    /// That of the first provider of a configuration.
-    fn of(site: &Site, text: &str) -> Self {
-        Self::new(&site.good(text).proofs.providers[0])
+    /// The policy of the first provider of a configuration.
+    fn of(fixture: &Fixture, text: &str) -> Self {
+        Self::new(&fixture.good(text).proofs.providers[0])
     }
 
-    /// What was proven, or the reason of the refusal; a delivery that passed counts as taken.
+    /// The proofs of a request, or the reason of its refusal. An accepted delivery is taken.
     fn outcome(&self, request: &Request) -> &'static str {
         match self.policy.check(&request.view(), &self.keys, &self.guard) {
             Ok(mut proven) => {
@@ -81,7 +81,7 @@ fn bearer(claims: &Value) -> Request {
 
 #[test]
 fn nothing_is_demanded_where_nothing_is_said() {
-    let site = Site::new();
+    let fixture = Fixture::new();
     for section in [
         provider(""),
         provider("proof = \"certificate\""),
@@ -89,11 +89,11 @@ fn nothing_is_demanded_where_nothing_is_said() {
         of_preset("pagerduty", "proof = \"certificate\""),
         of_preset("dialogflow-cx", "proof = \"certificate\""),
     ] {
-        let config = site.good(&with(&section, ""));
+        let config = fixture.good(&with(&section, ""));
         assert_eq!((config.proofs.providers.len(), config.proofs.key_sources.len()), (1, 0), "{section}");
         assert!(matches!(config.proofs.routes.as_slice(), [None]), "{section}");
         let judge = Judge::new(&config.proofs.providers[0]);
-        // Twice, since the rule about duplicates of a preset goes with its proof.
+        // Twice: without the proof of the preset, its replay rule does not apply.
         for _ in 0..2 {
             judge.check(&Request::new(&[("x-webhook-id", "1")], "{}"), "certificate");
         }
@@ -102,10 +102,11 @@ fn nothing_is_demanded_where_nothing_is_said() {
 
 #[test]
 fn secrets_come_from_files_credentials_and_as_they_stand() {
-    let site = Site::new();
+    let fixture = Fixture::new();
     for secret in ["file = \"webhook.secret\"", "credential = \"webhook\"", &format!("unsafe_value = \"{SECRET}\"")] {
         for secrets in [format!("[{{ {secret} }}]"), format!("[{{ unsafe_value = \"new\" }}, {{ {secret} }}]")] {
-            let judge = Judge::of(&site, &with(&of_preset("pagerduty", &format!("signature.secrets = {secrets}")), ""));
+            let judge =
+                Judge::of(&fixture, &with(&of_preset("pagerduty", &format!("signature.secrets = {secrets}")), ""));
             judge.check(&pagerduty("1", "{}"), "certificate, signature");
             judge.check(&Request::new(&[("x-pagerduty-signature", "v1=00")], "{}"), "signature_malformed");
         }
@@ -114,12 +115,12 @@ fn secrets_come_from_files_credentials_and_as_they_stand() {
 
 #[test]
 fn no_secret_shows_in_the_configuration() {
-    let site = Site::new();
+    let fixture = Fixture::new();
     let secrets = format!("[{{ unsafe_value = \"{SECRET}\" }}, {{ file = \"webhook.secret\" }}]");
     let session = format!("{{ session_parameter = {{ pointer = \"/a\", secrets = {secrets} }} }}");
     let signature = format!("{{ signature = {{ form = \"pagerduty\", secrets = {secrets} }} }}");
     let text = with(&provider(&format!("proof = {{ any = [{session}, {signature}] }}")), "");
-    let shown = format!("{:?} {:?}", site.good(&text), site.warnings_at(&text, NOW));
+    let shown = format!("{:?} {:?}", fixture.good(&text), fixture.warnings_at(&text, NOW));
     assert!(!shown.contains(SECRET), "{shown}");
     let raw: crate::config::proof::RawClause = toml::from_str(&format!("signature.secrets = {secrets}")).unwrap();
     assert!(!format!("{raw:?}").contains(SECRET), "{raw:?}");
@@ -127,9 +128,9 @@ fn no_secret_shows_in_the_configuration() {
 
 #[test]
 fn the_preset_of_pagerduty_takes_signed_deliveries_once() {
-    let site = Site::new();
+    let fixture = Fixture::new();
     let lines = "signature.secrets = [{ file = \"webhook.secret\" }]";
-    let judge = Judge::of(&site, &with(&of_preset("pagerduty", lines), ""));
+    let judge = Judge::of(&fixture, &with(&of_preset("pagerduty", lines), ""));
     judge.check(&pagerduty("1", "{}"), "certificate, signature");
     judge.check(&pagerduty("1", "{}"), "duplicate_delivery");
     judge.check(&pagerduty("2", "{}"), "certificate, signature");
@@ -142,7 +143,7 @@ fn the_preset_of_pagerduty_takes_signed_deliveries_once() {
     judge.check(&tampered, "signature_mismatch");
     judge.check(&Request::new(&[("x-webhook-id", "4")], "{}"), "signature_missing");
 
-    let judge = Judge::of(&site, &with(&of_preset("pagerduty", &format!("{lines}\nreplay = \"none\"")), ""));
+    let judge = Judge::of(&fixture, &with(&of_preset("pagerduty", &format!("{lines}\nreplay = \"none\"")), ""));
     judge.check(&pagerduty("1", "{}"), "certificate, signature");
     judge.check(&pagerduty("1", "{}"), "certificate, signature");
 }
@@ -151,9 +152,9 @@ const TOKEN: &str = "token = { project_number = \"4711\", audiences = [\"https:/
 
 #[test]
 fn the_presets_of_dialogflow_take_a_token_of_the_project() {
-    let site = Site::new();
+    let fixture = Fixture::new();
     for preset in ["dialogflow-cx", "dialogflow-es"] {
-        let config = site.good(&with(&of_preset(preset, TOKEN), ""));
+        let config = fixture.good(&with(&of_preset(preset, TOKEN), ""));
         let [google] = config.proofs.key_sources.as_slice() else { panic!("{:?}", config.proofs) };
         let KeyOrigin::Url { url, limits: _, roots: None } = &google.origin else { panic!("{google:?}") };
         assert_eq!(
@@ -171,7 +172,7 @@ fn the_presets_of_dialogflow_take_a_token_of_the_project() {
             claims[claim] = json!(value);
             judge.check(&bearer(&claims), expected);
         }
-        // No session parameter was configured, so there is none that could stand for the token.
+        // Without a configured session parameter, only the token is a proof.
         judge.check(&Request::new(&[], r#"{"sessionInfo":{"parameters":{"x":""}}}"#), "token_missing");
     }
 }
@@ -182,7 +183,7 @@ fn the_presets_of_dialogflow_find_the_session_parameter_in_their_bodies() {
     let context = |value: &str| json!({ "session": "s", "queryResult": { "outputContexts": [{}, { "parameters": { "a/b": value } }] } });
     let payload =
         |value: &str| json!({ "session": "s", "originalDetectIntentRequest": { "payload": { "a/b": value } } });
-    let site = Site::new();
+    let fixture = Fixture::new();
     let tag = hex_hmac("s");
     for (preset, body) in
         [("dialogflow-cx", &cx as &dyn Fn(&str) -> Value), ("dialogflow-es", &context), ("dialogflow-es", &payload)]
@@ -190,7 +191,7 @@ fn the_presets_of_dialogflow_find_the_session_parameter_in_their_bodies() {
         for (demand, right) in [("secrets", SECRET), ("hmac_secrets", tag.as_str())] {
             let lines =
                 format!("session_parameter = {{ name = \"a/b\", {demand} = [{{ file = \"webhook.secret\" }}] }}");
-            let judge = Judge::of(&site, &with(&of_preset(preset, &lines), ""));
+            let judge = Judge::of(&fixture, &with(&of_preset(preset, &lines), ""));
             judge.check(&Request::new(&[], body(right).to_string()), "certificate, session-parameter");
             judge.check(&Request::new(&[], body("wrong").to_string()), "session_parameter_mismatch");
             judge.check(
@@ -206,7 +207,7 @@ fn a_token_in_a_session_is_bound_to_it() {
     let token = "token = { issuers = [\"https://login.example\"], audiences = [\"webhook\"], key_source = \"login\" }";
     let lines = format!("session_parameter = {{ name = \"x\", {token} }}");
     let source = "[[key_source]]\nname = \"login\"\nurl = \"https://login.example/keys\"\n";
-    let judge = Judge::of(&Site::new(), &with(&of_preset("dialogflow-cx", &lines), source));
+    let judge = Judge::of(&Fixture::new(), &with(&of_preset("dialogflow-cx", &lines), source));
     let claims = json!({ "iss": "https://login.example", "aud": "webhook", "sub": "s", "exp": ARRIVAL + 60 });
     let body =
         |session: &str| json!({ "sessionInfo": { "session": session, "parameters": { "x": ISSUER.token(&claims) } } });
@@ -217,7 +218,7 @@ fn a_token_in_a_session_is_bound_to_it() {
 #[test]
 fn alternatives_that_are_completed_are_alternatives() {
     let lines = format!("{TOKEN}\nsession_parameter = {{ name = \"x\", secrets = [{{ file = \"webhook.secret\" }}] }}");
-    let judge = Judge::of(&Site::new(), &with(&of_preset("dialogflow-cx", &lines), ""));
+    let judge = Judge::of(&Fixture::new(), &with(&of_preset("dialogflow-cx", &lines), ""));
     judge.check(&bearer(&dialogflow_claims()), "certificate, token");
     let body = json!({ "sessionInfo": { "parameters": { "x": SECRET } } }).to_string();
     judge.check(&Request::new(&[], body), "certificate, session-parameter");
@@ -228,8 +229,8 @@ fn alternatives_that_are_completed_are_alternatives() {
 fn proofs_combine() {
     let signature = "{ signature = { form = \"pagerduty\", secrets = [{ file = \"webhook.secret\" }] } }";
     let session = "{ session_parameter = { pointer = \"/x\", secrets = [{ unsafe_value = \"y\" }] } }";
-    let site = Site::new();
-    let judge = |proof: String| Judge::of(&site, &with(&provider(&format!("proof = {proof}")), ""));
+    let fixture = Fixture::new();
+    let judge = |proof: String| Judge::of(&fixture, &with(&provider(&format!("proof = {proof}")), ""));
     let (signed, told, both) =
         (pagerduty("1", "{}"), Request::new(&[], r#"{"x":"y"}"#), pagerduty("1", r#"{"x":"y"}"#));
     let all = judge(format!("{{ all = [{signature}, {session}] }}"));
@@ -251,7 +252,7 @@ fn a_route_replaces_what_its_providers_demand() {
     let lines = "proof.signature = { form = \"pagerduty\", secrets = [{ file = \"webhook.secret\" }] }\n\
                  replay = { by_signature = true, window_s = 60, duplicate_status = 409 }\n";
     let other = ROUTE.replace("/pagerduty\"\np", "/other\"\np");
-    let config = Site::new().good(&[LISTEN, CERTIFICATE, PROVIDER, ROUTE, &other, lines].concat());
+    let config = Fixture::new().good(&[LISTEN, CERTIFICATE, PROVIDER, ROUTE, &other, lines].concat());
     let [None, Some(policy)] = config.proofs.routes.as_slice() else { panic!("{:?}", config.proofs) };
     assert_eq!(policy.duplicate_answer().map(|status| status.as_u16()), Some(409));
     let judge = Judge::new(policy);
@@ -264,7 +265,7 @@ fn a_route_replaces_what_its_providers_demand() {
 fn deliveries_of_two_providers_are_two() {
     let lines = "proof.signature = { form = \"pagerduty\", secrets = [{ file = \"webhook.secret\" }] }\nreplay.by_signature = true";
     let two = provider(lines) + &provider(lines).replace("name = \"pagerduty\"", "name = \"other\"");
-    let config = Site::new().good(&with(&two, ""));
+    let config = Fixture::new().good(&with(&two, ""));
     let [one, mut other] = [0, 1].map(|index| Judge::new(&config.proofs.providers[index]));
     other.guard = Arc::clone(&one.guard);
     one.check(&pagerduty("1", "{}"), "certificate, signature");
@@ -277,9 +278,9 @@ fn keys_come_from_where_the_file_says() {
     let sources = "[[key_source]]\nname = \"unused\"\nfile = \"keys.json\"\n\
                    [[key_source]]\nname = \"google\"\nurl = \"https://mirror.example:8443/certs\"\nca_file = \"ca.pem\"\n\
                    timeout_ms = 500\nmax_bytes = 4096\nmax_stale_s = 0\n";
-    let site = Site::new();
+    let fixture = Fixture::new();
     let text = with(&of_preset("dialogflow-cx", TOKEN), sources);
-    let config = site.good(&text);
+    let config = fixture.good(&text);
     let names: Vec<&str> = config.proofs.key_sources.iter().map(|source| source.name.as_ref()).collect();
     assert_eq!(names, ["unused", "google"], "what the file calls google replaces the built-in source");
     let sources: Vec<KeySourceId> = config.proofs.providers[0].key_sources().collect();
@@ -291,18 +292,18 @@ fn keys_come_from_where_the_file_says() {
     assert_eq!((url.port(), roots.len()), (8443, 1));
     let told = (limits.timeout, limits.max_bytes, limits.max_stale);
     assert_eq!(told, (Duration::from_millis(500), 4096, Duration::ZERO));
-    let warnings = site.warnings_at(&text, NOW);
+    let warnings = fixture.warnings_at(&text, NOW);
     let expected = ["no token uses the key source \"unused\"", "skipped key 1: its \"kty\" is \"oct\""];
     assert_eq!(warnings.len(), expected.len(), "{warnings:#?}");
     assert!(expected.iter().all(|words| warnings.iter().any(|warning| warning.contains(words))), "{warnings:#?}");
 }
 
-/// Whether keys survive a reload depends on this alone.
+/// A reload keeps the keys of a source that is the same.
 #[test]
 fn sources_are_the_same_if_everything_about_them_is() {
-    let site = Site::new();
+    let fixture = Fixture::new();
     let origin = |lines: &str| {
-        let mut config = site.good(&(minimal() + "[[key_source]]\nname = \"a\"\n" + lines));
+        let mut config = fixture.good(&(minimal() + "[[key_source]]\nname = \"a\"\n" + lines));
         config.proofs.key_sources.remove(0).origin
     };
     let url = "url = \"https://a.example/keys\"\n";
@@ -324,10 +325,10 @@ fn sources_are_the_same_if_everything_about_them_is() {
 }
 
 #[test]
-fn secrets_for_everybody_and_tokens_of_anybody_are_told() {
-    let site = Site::new();
+fn readable_secrets_and_tokens_of_any_subject_are_warned_of() {
+    let fixture = Fixture::new();
     let check = |lines: &str, expected: &[(&str, &str)]| {
-        let warnings = site.warnings_at(&with(&provider(lines), ""), NOW);
+        let warnings = fixture.warnings_at(&with(&provider(lines), ""), NOW);
         assert_eq!(warnings.len(), expected.len(), "{lines}\n{warnings:#?}");
         for (warning, (key, words)) in warnings.iter().zip(expected) {
             assert!(
@@ -344,21 +345,21 @@ fn secrets_for_everybody_and_tokens_of_anybody_are_told() {
     check(&format!("proof.token = {{ {token}, subjects = [\"s\"] }}"), &[]);
     let anybody = [("token.unsafe_any_subject", "every token of the issuer for this audience passes")];
     check(&format!("proof.token = {{ {token}, unsafe_any_subject = true }}"), &anybody);
-    fs::set_permissions(site.path("webhook.secret"), fs::Permissions::from_mode(0o644)).unwrap();
-    fs::set_permissions(site.path("credentials/webhook"), fs::Permissions::from_mode(0o444)).unwrap();
+    fs::set_permissions(fixture.path("webhook.secret"), fs::Permissions::from_mode(0o644)).unwrap();
+    fs::set_permissions(fixture.path("credentials/webhook"), fs::Permissions::from_mode(0o444)).unwrap();
     let readable = [("signature.secrets[0].file", "webhook.secret is readable by every user of this host; chmod 0600")];
     check(&signature("file = \"webhook.secret\""), &readable);
     check(&signature("credential = \"webhook\""), &[]);
-    // What completes two proofs of a preset is warned of once.
+    // A value that completes two proofs of a preset has one warning.
     let session = "session_parameter = { name = \"x\", secrets = [{ file = \"webhook.secret\" }] }";
-    let warnings = site.warnings_at(&with(&of_preset("dialogflow-es", session), ""), NOW);
+    let warnings = fixture.warnings_at(&with(&of_preset("dialogflow-es", session), ""), NOW);
     assert_eq!(warnings.len(), 1, "{warnings:#?}");
 }
 
-/// The proofs of presets lack the operator's part alone.
+/// The proofs of presets lack only the operator's part.
 #[test]
 fn every_preset_can_be_completed() {
-    let site = Site::new();
+    let fixture = Fixture::new();
     let secrets = "secrets = [{ file = \"webhook.secret\" }]";
     for preset in preset::all() {
         let kinds = [
@@ -366,7 +367,7 @@ fn every_preset_can_be_completed() {
             format!("session_parameter = {{ name = \"x\", {secrets} }}"),
             format!("signature = {{ {secrets} }}"),
         ];
-        let complete = |lines: &String| site.parse(&with(&of_preset(preset.name(), lines), "")).is_ok();
+        let complete = |lines: &String| fixture.parse(&with(&of_preset(preset.name(), lines), "")).is_ok();
         let alone = complete(&String::new());
         assert_eq!(alone, preset.name() == "percolate", "{}", preset.name());
         assert!(alone || kinds.iter().any(complete), "{}", preset.name());

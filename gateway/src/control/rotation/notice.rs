@@ -128,14 +128,14 @@ impl fmt::Display for Notice {
             Subject::Overlap { provider, profile, anchor, successors } => {
                 write!(
                     formatter,
-                    "{provider} still sends the chain of profile {profile} (anchor {anchor}), whose overlap {when}: "
+                    "{provider} still sends the chain of profile {profile} (anchor {anchor}), whose use {when}: "
                 )?;
                 match (&**successors, ended) {
-                    ("", _) => formatter.write_str("ask the sender what follows, and add a profile for it"),
+                    ("", _) => formatter.write_str("ask the sender for the successor, and add a profile for it"),
                     (successors, false) => {
                         write!(
                             formatter,
-                            "{successors} follows; see that it is accepted here, and ask the sender when it changes"
+                            "its successor is {successors}; make sure that this provider has that profile, and ask the sender when it changes"
                         )
                     }
                     (successors, true) => {

@@ -167,7 +167,7 @@ fn a_profile_that_ends_is_announced_while_it_is_used() {
     let lines = logged(&mut rotation, NOW);
     let words = [
         "dialogflow-cx still sends the chain of profile google-trust-services (anchor GTS Root R1 (",
-        ", whose overlap ends on 2026-12-01, in 13 days: ssl-com follows",
+        ", whose use ends on 2026-12-01, in 13 days: its successor is ssl-com",
     ];
     assert!(lines.len() == 1 && words.iter().all(|words| lines[0].contains(words)), "{lines:?}");
     // A reload does not repeat it.
@@ -177,7 +177,7 @@ fn a_profile_that_ends_is_announced_while_it_is_used() {
         let lines = logged(&mut rotation, NOW + hour * HOUR);
         let urgent = NOW + hour * HOUR >= end;
         assert!(lines.iter().all(|line| line.starts_with('!') == urgent), "{lines:?}");
-        assert!(!urgent || lines.iter().all(|line| line.contains("overlap ended on 2026-12-01")), "{lines:?}");
+        assert!(!urgent || lines.iter().all(|line| line.contains("use ended on 2026-12-01")), "{lines:?}");
         !lines.is_empty()
     });
     let days = days.count();
@@ -195,7 +195,7 @@ fn a_profile_without_a_successor_says_so() {
     let identity = adopt(&mut rotation, 1, vec![root.profile("only", Some(NOW + 3 * DAY))]);
     send(&identity, &root.leaf(NOW + 300 * DAY), NOW);
     let lines = logged(&mut rotation, NOW);
-    assert!(lines[0].ends_with("ask the sender what follows, and add a profile for it"), "{lines:?}");
+    assert!(lines[0].ends_with("ask the sender for the successor, and add a profile for it"), "{lines:?}");
 }
 
 #[test]

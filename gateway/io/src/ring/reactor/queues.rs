@@ -25,8 +25,8 @@ use rustix::io::Errno;
 use super::WakeEvent;
 use super::operation::{Followup, Operation, Operations};
 use super::timers::Timers;
-use crate::backend::{ProbeError, check};
 use crate::ring::driver::Driver;
+use crate::ring::probe::{ProbeError, check};
 use crate::ring::{COMPLETION_ENTRIES, Completion, ENTRIES, Submission};
 
 /// `user_data` of the poll of the wake event. The index of no operation, since there are fewer than 2^32 - 2 of them.

@@ -1,7 +1,7 @@
-//! The pre-filter at work: a gateway of its own in a network namespace, an allowed caller and a foreign one.
+//! The pre-filter at work: another gateway in a network namespace, an allowed client, and one from outside the allowed ranges.
 //!
-//! Needs root, for the namespace and for XDP; without it the rows are left out, and that is said. Nothing outside the namespace
-//! is filtered.
+//! Needs root, for the namespace and for XDP. Without root, the demo says that it skips these rows. Nothing outside the namespace is
+//! filtered.
 
 use std::path::Path;
 use std::process::Command;
@@ -17,16 +17,16 @@ use hookgate_testkit::pki::{KeyKind, Pki, Sender, Variant};
 use super::table::Row;
 use crate::setup;
 
-/// An address of the loopback interface that no range has.
-const FOREIGN: &str = "127.0.0.66";
+/// An address of the loopback interface that is in no range.
+const OUTSIDE: &str = "127.0.0.66";
 
-/// What curl exits with when an operation took too long.
+/// The exit code of curl after a time-out.
 const CURL_TIMED_OUT: i32 = 28;
 
-/// Plays both callers, where this process may.
-pub(super) fn play(binary: &Path) -> Result<Vec<Row>> {
+/// Sends as both clients, if this process is root.
+pub(super) fn send_all(binary: &Path) -> Result<Vec<Row>> {
     if !setup::is_root() {
-        println!("skipped: the filter, which needs root (for XDP, and for a network namespace)");
+        println!("skipped: the pre-filter, which needs root for XDP and for a network namespace");
         return Ok(Vec::new());
     }
     Namespace::new("demo")?.run(|| rows(binary))
@@ -50,24 +50,24 @@ fn rows(binary: &Path) -> Result<Vec<Row>> {
     let seen = handler.requests();
     let target = seen.first().map_or("nothing".to_owned(), |request| format!("{} from percolate", request.target));
     let allowed = Row {
-        sent: "percolate: its certificate, from its ranges, filter on".to_owned(),
-        came_back: status.map_or("nothing".to_owned(), |status| status.to_string()),
-        handler_saw: target,
+        sent: "percolate: its certificate, from its ranges, with the pre-filter".to_owned(),
+        answer: status.map_or("nothing".to_owned(), |status| status.to_string()),
+        handler_got: target,
         as_expected: status == Some(200) && seen.len() == 1,
     };
 
-    let foreign = Command::new("curl")
-        .args(["--silent", "--max-time", "1", "--interface", FOREIGN])
+    let outsider = Command::new("curl")
+        .args(["--silent", "--max-time", "1", "--interface", OUTSIDE])
         .arg(format!("http://{}/", gateway.address()))
         .status()
         .context("running curl")?;
     let dropped = gateway.metric("hookgate_filter_packets_total", &[("verdict", "drop")]).unwrap_or(0.0);
-    let is_silent = foreign.code() == Some(CURL_TIMED_OUT);
-    let foreign = Row {
-        sent: "anybody, from an address in no range, filter on".to_owned(),
-        came_back: if is_silent { "no packet at all" } else { "an answer, or a reset" }.to_owned(),
-        handler_saw: "nothing".to_owned(),
+    let is_silent = outsider.code() == Some(CURL_TIMED_OUT);
+    let dropped_row = Row {
+        sent: "a connection from an address in no range, with the pre-filter".to_owned(),
+        answer: if is_silent { "no packet at all" } else { "an answer, or a reset" }.to_owned(),
+        handler_got: "nothing".to_owned(),
         as_expected: is_silent && dropped >= 1.0 && handler.request_count() == 1,
     };
-    Ok(vec![allowed, foreign])
+    Ok(vec![allowed, dropped_row])
 }

@@ -1,10 +1,10 @@
-//! The errors of proofs and of key sources, as a closed list with their messages.
+//! The problems of proofs and of key sources, as a closed list with their messages.
 //!
-//! Owns these messages. No message repeats a secret. Must not decide: the sections find the errors.
+//! Owns these messages. No message repeats a secret. Must not decide: the sections find the problems.
 
 use std::path::PathBuf;
 
-use crate::config::KeyUrlError;
+use crate::config::key_url::KeyUrlError;
 use hookgate_core::auth::body_signature::SignatureRuleError;
 use hookgate_core::auth::json_pointer::JsonPointerError;
 use hookgate_core::auth::proof_policy::ProofPolicyError;

@@ -1,4 +1,4 @@
-//! Everything around the servers: certificates, the handler, the load generator. It lives for one run, and ends with it.
+//! Everything around the servers: certificates, the handler, the load generator. It lives as long as a run.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -14,20 +14,20 @@ use hookgate_testkit::pki::{ClientIdentity, KeyKind, LeafOptions, Pki, Revocatio
 use super::protocol::{self, Floor, Identities, Identity, Reply};
 use super::server::Materials;
 
-/// Distinct client certificates: more than hookgate's chain cache holds by default (4,096), and used in turn, so that with
-/// least-recently-used eviction none is in the cache when it comes again.
+/// Distinct client certificates: more than hookgate's chain cache holds by default (4,096). They are used in turn, so that
+/// least-recently-used eviction removes each before it is used again.
 const DISTINCT_CLIENTS: usize = 5_000;
 
 /// Entries of the revocation list.
 const REVOKED: usize = 10_000;
 
-/// How long the handler may take until its socket is there.
+/// How long the handler may take to make its socket.
 const START_LIMIT: Duration = Duration::from_secs(5);
 
-/// A child that is killed and reaped when this is dropped.
-struct Ended(Child);
+/// A child process; killed and reaped when dropped.
+struct ChildGuard(Child);
 
-impl Drop for Ended {
+impl Drop for ChildGuard {
     fn drop(&mut self) {
         drop(self.0.kill());
         drop(self.0.wait());
@@ -35,23 +35,23 @@ impl Drop for Ended {
 }
 
 /// Certificates, handler and load generator.
-pub(crate) struct Stage {
-    /// What the servers are configured with.
+pub(crate) struct Environment {
+    /// What the servers' configurations name.
     pub(crate) materials: Materials,
     identities: Identities,
-    client: Client,
-    handler: Ended,
-    // Last: everything above has files in it.
+    load_generator: LoadGenerator,
+    handler: ChildGuard,
+    // Last, because everything above has files in it.
     directory: tempfile::TempDir,
 }
 
-impl Stage {
-    /// Makes the certificates and starts handler and load generator, `load`, on `client_core`.
+impl Environment {
+    /// Makes the certificates, and starts the handler and the load generator, both parts of the program `load`, on `client_core`.
     ///
     /// # Errors
     ///
-    /// A file that cannot be written, a program that does not start.
-    pub(crate) fn build(load: &Path, server_core: usize, client_core: usize) -> Result<Self> {
+    /// A file cannot be written, or a program does not start.
+    pub(crate) fn start(load: &Path, server_core: usize, client_core: usize) -> Result<Self> {
         let directory = tempfile::Builder::new().prefix("hookgate-bench-").tempdir()?;
         let certificates = directory.path().join("pki");
         fs::create_dir(&certificates)?;
@@ -66,48 +66,48 @@ impl Stage {
         };
         let child =
             pinned("handler").arg("--socket").arg(&handler).spawn().context("starting taskset, of util-linux")?;
-        let handler_child = Ended(child);
+        let handler_child = ChildGuard(child);
         let start = Instant::now();
         while !handler.exists() {
             ensure!(start.elapsed() < START_LIMIT, "the handler did not start within {START_LIMIT:?}");
             thread::sleep(Duration::from_millis(5));
         }
-        let client = Client::start(pinned("client").arg("--identities").arg(&identities_path))?;
+        let load_generator = LoadGenerator::start(pinned("client").arg("--identities").arg(&identities_path))?;
         let materials = Materials { values, directory: directory.path().to_owned(), handler, core: server_core };
-        Ok(Self { materials, identities, client, handler: handler_child, directory })
+        Ok(Self { materials, identities, load_generator, handler: handler_child, directory })
     }
 
-    /// Where every file of the run lies.
+    /// The directory of every file of the run.
     pub(crate) fn directory(&self) -> &Path {
         self.directory.path()
     }
 
-    /// The client that comes back.
+    /// The client that connects again and again.
     pub(crate) fn returning(&self) -> &Identity {
         &self.identities.returning
     }
 
-    /// Name for SNI and `Host`.
+    /// The name for SNI and `Host`.
     pub(crate) fn server_name(&self) -> &str {
         &self.identities.server_name
     }
 
-    /// Handler and load generator.
+    /// The processes of handler and load generator.
     pub(crate) fn pids(&self) -> [u32; 2] {
-        [self.handler.0.id(), self.client.child.0.id()]
+        [self.handler.0.id(), self.load_generator.child.0.id()]
     }
 
-    /// Has the load generator do something.
+    /// Sends a command to the load generator.
     ///
     /// # Errors
     ///
-    /// What it says went wrong.
+    /// The load generator reports a failure.
     pub(crate) fn ask(&mut self, command: &protocol::Command) -> Result<Reply> {
-        self.client.ask(command)
+        self.load_generator.ask(command)
     }
 }
 
-/// Makes every certificate: the placeholders of the templates, and the clients'.
+/// Makes every certificate. Returns the placeholders of the templates, and the clients' certificates.
 fn certify(directory: &Path) -> Result<(Vec<(&'static str, String)>, Identities)> {
     let pki = Pki::new(directory)?;
     let server = pki.server("server", &[HOST], KeyKind::P256)?;
@@ -149,44 +149,45 @@ fn certify(directory: &Path) -> Result<(Vec<(&'static str, String)>, Identities)
 }
 
 /// The load generator.
-pub(crate) struct Client {
+pub(crate) struct LoadGenerator {
     stdin: ChildStdin,
     stdout: BufReader<ChildStdout>,
-    child: Ended,
+    child: ChildGuard,
 }
 
-impl Client {
-    /// Starts it.
+impl LoadGenerator {
+    /// Starts the program.
     ///
     /// # Errors
     ///
     /// It cannot be started.
     pub(crate) fn start(command: &mut Command) -> Result<Self> {
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().context("starting the client")?;
+        let mut child =
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().context("starting the load generator")?;
         let (Some(stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else {
-            bail!("the client was asked for with pipes");
+            bail!("the load generator was started with pipes");
         };
-        Ok(Self { stdin, stdout: BufReader::new(stdout), child: Ended(child) })
+        Ok(Self { stdin, stdout: BufReader::new(stdout), child: ChildGuard(child) })
     }
 
-    /// Has it do something.
+    /// Sends a command, and waits for the reply.
     ///
     /// # Errors
     ///
-    /// What it says went wrong.
+    /// The program reports a failure, or has ended.
     pub(crate) fn ask(&mut self, command: &protocol::Command) -> Result<Reply> {
         serde_json::to_writer(&mut self.stdin, command)?;
         self.stdin.write_all(b"\n")?;
         let mut line = String::new();
         self.stdout.read_line(&mut line)?;
-        match serde_json::from_str(&line).context("the load generator broke off")? {
+        match serde_json::from_str(&line).context("the load generator ended")? {
             Reply::Failed(reason) => bail!("{reason}"),
             reply => Ok(reply),
         }
     }
 }
 
-/// The crypto floor, measured on `core`.
+/// Measures the crypto floor on `core`.
 ///
 /// # Errors
 ///

@@ -1,4 +1,6 @@
-//! Who takes part in the demo, and what they do.
+//! What the demo runs and sends: a gateway between throwaway senders and handlers, and one request after the other.
+//!
+//! Owns the requests and what is expected of each. The table and the pre-filter have files of their own.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
@@ -24,10 +26,10 @@ const PAGERDUTY_SUITE: &str = "ECDHE-ECDSA-AES256-GCM-SHA384";
 const SIGNATURE: &str = "X-PagerDuty-Signature";
 const AUTHORIZATION: &str = "authorization";
 
-/// The wrong certificates, in the order of the table, with what is expected of each.
+/// The wrong certificates, in the order of the table, with the expected reason of each refusal.
 const WRONG: [(Variant, &str, &str); 8] = [
     (Variant::Expired, "an expired certificate", "certificate_expired"),
-    (Variant::Stranger, "a certificate of a foreign CA", "unknown_issuer"),
+    (Variant::Stranger, "a certificate of an unknown CA", "unknown_issuer"),
     (Variant::MissingIntermediate, "no intermediate certificate", "unknown_issuer"),
     (Variant::WrongSubject, "another customer's subject", "identity_mismatch"),
     (Variant::RightSubjectAsPrefix, "a subject that contains the right one", "identity_mismatch"),
@@ -36,15 +38,15 @@ const WRONG: [(Variant, &str, &str); 8] = [
     (Variant::TooDeep, "one intermediate too many", "path_too_long"),
 ];
 
-/// The Google Cloud project whose agent the demo's Dialogflow plays, and somebody else's.
+/// The Google Cloud project whose Dialogflow agent the demo sends as, and another project.
 const PROJECT: &str = "123456789012";
 const OTHER_PROJECT: &str = "210987654321";
 
-/// What the demo's own server puts into a Dialogflow session.
+/// The secret that the demo sends as a Dialogflow session parameter.
 const SESSION_SECRET: &str = "throwaway-session-secret";
 
 /// Everything that runs.
-pub(super) struct Cast {
+pub(super) struct Environment {
     gateway: Gateway,
     events: Handler,
     dialogflow: Handler,
@@ -57,21 +59,21 @@ pub(super) struct Cast {
 
 /// What is expected of one request.
 enum Expected {
-    /// It reaches the handler, as this provider's.
+    /// It reaches the handler, as a request of this provider.
     Admitted(&'static str),
-    /// It does not, for this reason.
+    /// It is refused with this status and reason.
     Refused(u16, &'static str),
-    /// It does not, and is answered with this status all the same.
+    /// It does not reach the handler, and is answered with this status.
     Duplicate(u16),
 }
 
-/// One request of the play.
+/// One request.
 struct Request<'a> {
     document: Document,
-    /// What is special about it, for the table.
+    /// What distinguishes it, for the table.
     with: &'a str,
     identity: Option<&'a ClientIdentity>,
-    /// In place of the document's own field of that name; an empty value leaves it out.
+    /// Replaces the document's field of that name; an empty value removes it.
     field: Option<(&'a str, String)>,
     body: String,
 }
@@ -92,10 +94,10 @@ impl<'a> Request<'a> {
     }
 }
 
-impl Cast {
-    /// Makes the certificates and starts the handlers and the gateway, whose binary is at `binary`.
-    pub(super) fn assemble(binary: &Path) -> Result<Self> {
-        println!("making a throwaway PKI, two handlers and a gateway …");
+impl Environment {
+    /// Makes the certificates, and starts the handlers and the gateway at `binary`.
+    pub(super) fn start(binary: &Path) -> Result<Self> {
+        println!("starting two handlers and a gateway with a throwaway PKI …");
         let directory = tempfile::Builder::new().prefix("hookgate-demo-").tempdir()?;
         let file = |name: &str| directory.path().join(name);
         let pki = Pki::new(directory.path())?;
@@ -117,18 +119,18 @@ impl Cast {
         Ok(Self { gateway, events, dialogflow, google, revoked, pki, _directory: directory })
     }
 
-    /// Sends everything, one request after the other.
-    pub(super) fn play(&self) -> Result<Vec<Row>> {
+    /// Sends every request, one after the other.
+    pub(super) fn send_all(&self) -> Result<Vec<Row>> {
         let mut rows = Vec::new();
-        self.play_documents(&mut rows)?;
-        self.play_wrong_certificates(&mut rows)?;
-        self.play_signatures(&mut rows)?;
-        self.play_tokens(&mut rows)?;
+        self.send_documented(&mut rows)?;
+        self.send_wrong_certificates(&mut rows)?;
+        self.send_signatures(&mut rows)?;
+        self.send_tokens(&mut rows)?;
         Ok(rows)
     }
 
-    /// The documents' requests, with their certificates, old and new.
-    fn play_documents(&self, rows: &mut Vec<Row>) -> Result<()> {
+    /// The requests that the providers document, with their old and new certificates.
+    fn send_documented(&self, rows: &mut Vec<Row>) -> Result<()> {
         for document in documents::ALL {
             let identity = self.pki.sender(document.sender).variant(Variant::Good)?;
             let request = self.proven(Request::new(document, "its certificate", Some(&identity)))?;
@@ -142,7 +144,7 @@ impl Cast {
         Ok(())
     }
 
-    fn play_wrong_certificates(&self, rows: &mut Vec<Row>) -> Result<()> {
+    fn send_wrong_certificates(&self, rows: &mut Vec<Row>) -> Result<()> {
         let document = documents::PAGERDUTY;
         let none = Request::new(document, "no certificate", None);
         rows.push(self.row(&none, &Expected::Refused(403, "no_certificate"))?);
@@ -159,7 +161,7 @@ impl Cast {
         Ok(())
     }
 
-    fn play_signatures(&self, rows: &mut Vec<Row>) -> Result<()> {
+    fn send_signatures(&self, rows: &mut Vec<Row>) -> Result<()> {
         let document = documents::PAGERDUTY;
         let identity = self.pki.sender(document.sender).variant(Variant::Good)?;
         let request = |with| Request::new(document, with, Some(&identity));
@@ -167,11 +169,11 @@ impl Cast {
         rows.push(self.row(&unsigned, &Expected::Refused(403, "signature_missing"))?);
         let tampered = request("a body that was changed").body(document.body.replacen("incident", "accident", 1));
         rows.push(self.row(&tampered, &Expected::Refused(403, "signature_mismatch"))?);
-        rows.push(self.row(&request("the delivery of the first row again"), &Expected::Duplicate(200))?);
+        rows.push(self.row(&request("the delivery of the first row, sent again"), &Expected::Duplicate(200))?);
         Ok(())
     }
 
-    fn play_tokens(&self, rows: &mut Vec<Row>) -> Result<()> {
+    fn send_tokens(&self, rows: &mut Vec<Row>) -> Result<()> {
         let document = documents::DIALOGFLOW_CX;
         let identity = self.pki.sender(document.sender).variant(Variant::Good)?;
         let request = |with| Request::new(document, with, Some(&identity));
@@ -201,7 +203,7 @@ impl Cast {
         Ok(())
     }
 
-    /// The request with a fresh token, where its provider sends one; a signature stands in the document already.
+    /// The request with a new token if its provider sends tokens. A signature is part of the document.
     fn proven<'a>(&self, request: Request<'a>) -> Result<Request<'a>> {
         match request.document.sender {
             Sender::PagerDuty | Sender::Percolate => Ok(request),
@@ -244,7 +246,7 @@ impl Cast {
         let handler = self.handler(&request.document);
         handler.forget();
         let response = self.send(request)?;
-        let told = response.reason().unwrap_or_default();
+        let reason = response.reason().unwrap_or_default();
         let seen = handler.requests();
         let first = seen.first();
         let field = |name| first.and_then(|request| request.field(name)).unwrap_or_default();
@@ -252,13 +254,15 @@ impl Cast {
         let intact = first.is_some_and(|seen| seen.body == request.body.as_bytes());
         let as_expected = match *expected {
             Expected::Admitted(name) => response.status == 200 && provider == name && intact && seen.len() == 1,
-            Expected::Refused(status, reason) => response.status == status && told == reason && seen.is_empty(),
-            Expected::Duplicate(status) => response.status == status && told.is_empty() && seen.is_empty(),
+            Expected::Refused(status, expected_reason) => {
+                response.status == status && reason == expected_reason && seen.is_empty()
+            }
+            Expected::Duplicate(status) => response.status == status && reason.is_empty() && seen.is_empty(),
         };
         Ok(Row {
             sent: format!("{}: {}", request.document.provider, request.with),
-            came_back: format!("{} {told}", response.status).trim_end().to_owned(),
-            handler_saw: match first {
+            answer: format!("{} {reason}", response.status).trim_end().to_owned(),
+            handler_got: match first {
                 Some(request) => format!("{} from {provider} ({proof})", request.target),
                 None => "nothing".into(),
             },
@@ -266,15 +270,15 @@ impl Cast {
         })
     }
 
-    /// Prints commands to try, and waits to be interrupted.
-    pub(super) fn keep(&self) -> Result<()> {
+    /// Prints commands to try, and waits for Ctrl-C.
+    pub(super) fn wait(&self) -> Result<()> {
         let identity = self.pki.sender(Sender::PagerDuty).variant(Variant::Good)?;
         let root = self.pki.server_root().path().display().to_string();
         let (port, chain, key) = (self.gateway.port(), identity.chain_path.display(), identity.key_path.display());
         let certificate = identity.certificate_path.display();
         let issuers = identity.issuers_path.as_deref().context("the intermediate certificate")?.display();
         let path = documents::PAGERDUTY.path;
-        println!("running as process {}; try:\n", self.gateway.process_id());
+        println!("the gateway runs as process {}. Commands to try:\n", self.gateway.process_id());
         println!(
             "  curl -i --cacert {root} --resolve {HOST}:{port}:127.0.0.1 \\\n    --cert {chain} --key {key} \\\n    \
              -d '{{}}' https://{HOST}:{port}{path}\n"
@@ -289,25 +293,25 @@ impl Cast {
             self.gateway.process_id(),
             self.gateway.configuration_path().display()
         );
-        println!("\nCtrl-C ends it.");
+        println!("\nStop with Ctrl-C.");
         loop {
             thread::sleep(Duration::from_secs(3600));
         }
     }
 }
 
-/// Readable by nobody else, as the gateway asks for.
+/// Readable by its owner alone, which the gateway demands.
 fn write_secret(path: &Path, secret: &str) -> Result<()> {
     fs::write(path, secret)?;
     Ok(fs::set_permissions(path, Permissions::from_mode(0o600))?)
 }
 
-/// The URL of the webhook, as Dialogflow is told it.
+/// The URL of the webhook, as configured at Dialogflow.
 fn audience(document: &Document) -> String {
     format!("https://{HOST}{}", document.path)
 }
 
-/// The operator's part of what the presets demand; Percolate documents no proof beside its certificate.
+/// The operator's part of the presets' proofs. Percolate documents no proof beside its certificate.
 fn proofs(directory: &Path) -> Vec<(&'static str, String)> {
     let secret = |name: &str| format!("secrets = [{{ file = \"{}\" }}]", directory.join(name).display());
     let dialogflow = |document: Document| {

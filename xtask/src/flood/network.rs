@@ -1,8 +1,8 @@
-//! Where the flood happens: two network namespaces with a veth pair between them, and one thread that receives.
+//! The network of the flood: two namespaces with a veth pair between them, and one kernel thread that receives.
 //!
-//! A network card hands packets to the kernel on a core of its choice, and the gateway pays for them there. A veth pair does
-//! that on the sender's core, so its receiving is moved to a kernel thread (threaded NAPI), which is pinned to the gateway's
-//! core; its CPU time is the price of receiving.
+//! A network card delivers packets on a core of its choice, and the CPU time is spent there. A veth pair delivers on the sender's core.
+//! So its receiving is moved to a kernel thread (threaded NAPI), which is pinned to the gateway's core. The CPU time of that thread is
+//! the cost of receiving.
 
 use std::fs;
 use std::net::Ipv4Addr;
@@ -16,28 +16,28 @@ use hookgate_testkit::namespace::{Namespace, ip};
 
 /// The gateway's address.
 pub(super) const SERVER: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
-/// The allowed client's.
+/// The address of the allowed client.
 pub(super) const CLIENT: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 10);
-/// An address behind an interface that throws everything away.
+/// An address behind an interface that drops every packet.
 pub(super) const SINK: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
-/// An address that leads to the gateway's interface, with the hardware address of another host.
+/// An address whose packets reach the gateway's interface with the hardware address of another host.
 pub(super) const ELSEWHERE: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 77);
-/// The gateway's interface. No other has the name, so that its kernel thread can be found.
+/// The gateway's interface. The name is unique on this machine, because the kernel thread is found by it.
 pub(super) const INTERFACE: &str = "flood0";
 
-/// How long packets may gather before they are received, nanoseconds: what drivers set by default.
+/// How long packets are collected before they are received, nanoseconds: a usual default of drivers.
 const COALESCE_NS: u32 = 50_000;
 
-/// The namespaces; they end with it.
-pub(super) struct Stage {
+/// The namespaces; removed when dropped.
+pub(super) struct Network {
     pub(super) server: Namespace,
     pub(super) client: Namespace,
     receiver: Pid,
 }
 
-impl Stage {
-    /// Makes them, and pins the receiving to `core`.
-    pub(super) fn build(core: usize) -> Result<Self> {
+impl Network {
+    /// Makes the namespaces, and pins the receiving thread to `core`.
+    pub(super) fn new(core: usize) -> Result<Self> {
         let (server, client) = (Namespace::new("flooded")?, Namespace::new("flooding")?);
         let (in_server, in_client) = (server.name(), client.name());
         let peer = ["type", "veth", "peer", "name", "eth0", "netns", in_client];
@@ -52,40 +52,41 @@ impl Stage {
             ip(&["-n", namespace, "address", "add", &format!("{address}/24"), "dev", interface])?;
             ip(&["-n", namespace, "link", "set", interface, "up"])?;
         }
-        // The other end has another hardware address, and throws away what is not for it.
+        // The other end has another hardware address, and drops packets that are not for it.
         for (address, interface) in [(SINK, "sink0"), (ELSEWHERE, "eth0")] {
             let neighbour = ["neighbour", "add", &address.to_string(), "lladdr", "02:00:00:00:00:01", "dev", interface];
             ip(&[&["-n", in_client], &neighbour[..]].concat())?;
         }
-        // Without a route no SYN would be answered, and the flood would cost less than it does on the Internet.
+        // Without a route no SYN would be answered, and the flood would cost less than on the Internet.
         ip(&["-n", in_server, "route", "add", "default", "via", &CLIENT.to_string()])?;
-        // A veth pair hands segments to NAPI only where the sender does not offer to cut large ones (drivers/net/veth.c).
+        // A veth pair uses NAPI only if the sender has no segmentation offload (drivers/net/veth.c).
         within(in_client, "ethtool -K eth0 tso off")?;
         within(in_server, &format!("ethtool -K {INTERFACE} gro on"))?;
         within(in_server, &format!("echo 1 > /sys/class/net/{INTERFACE}/threaded"))?;
-        // As a card holds back its interrupts for some microseconds (ethtool's rx-usecs): without it every packet wakes the thread,
-        // and that costs more than any of the guards.
+        // A card delays its interrupts by some microseconds (ethtool's rx-usecs). Without a delay every packet wakes the thread, which
+        // costs more than any of the protections.
         within(in_server, &format!("echo {COALESCE_NS} > /sys/class/net/{INTERFACE}/gro_flush_timeout"))?;
         within(in_server, &format!("echo 2 > /sys/class/net/{INTERFACE}/napi_defer_hard_irqs"))?;
         let receiver = receiver()?;
-        sched_setaffinity(Some(receiver), &only(core)).context("pinning the receiving")?;
-        // Interrupts come before processes, and so does the thread that stands for them, at the priority that the kernel gives to
-        // threads of interrupts. Otherwise packets would be lost while
-        // it waits for its turn, since a veth pair holds 256 (VETH_RING_SIZE).
+        sched_setaffinity(Some(receiver), &only(core)).context("pinning the receiving thread")?;
+        // Interrupts preempt processes, so this thread must too. 50 is the priority of the kernel's interrupt threads. Otherwise packets
+        // would be lost while the thread waits: a veth pair holds 256 (VETH_RING_SIZE).
         let status = Command::new("chrt").args(["--fifo", "--pid", "50", &receiver.to_string()]).status();
-        ensure!(status.context("running chrt, of util-linux")?.success(), "the receiving cannot be put first");
+        ensure!(
+            status.context("running chrt, of util-linux")?.success(),
+            "chrt cannot raise the priority of the receiving thread"
+        );
         Ok(Self { server, client, receiver })
     }
 
-    /// CPU time of receiving so far, nanoseconds: `/proc/PID/schedstat`, first field.
+    /// CPU time of the receiving thread so far, nanoseconds: the first field of `/proc/PID/schedstat`.
     pub(super) fn receiving_ns(&self) -> Result<u64> {
         let path = format!("/proc/{}/schedstat", self.receiver.as_raw_nonzero());
         let text = fs::read_to_string(&path).context(path)?;
         Ok(text.split_ascii_whitespace().next().unwrap_or_default().parse()?)
     }
 
-    /// Has nftables drop what comes to port 443 from outside of `ranges`, as early as a table of family inet can; `None`
-    /// removes every rule.
+    /// Makes nftables drop packets to port 443 from outside `ranges`, as early as a table of family inet can. `None` removes every rule.
     pub(super) fn nftables(&self, ranges: Option<&[String]>) -> Result<()> {
         let rules = ranges.map_or_else(String::new, |ranges| {
             format!(
@@ -102,11 +103,11 @@ impl Stage {
         self.nft(&["-f", "-"], &format!("flush ruleset\n{rules}")).map(drop)
     }
 
-    /// Packets that nftables has dropped.
+    /// Packets that nftables dropped.
     pub(super) fn nftables_dropped(&self) -> Result<u64> {
         let text = self.nft(&["list", "chain", "inet", "guard", "early"], "")?;
         let count = text.split_once("counter packets ").and_then(|(_, rest)| rest.split_whitespace().next());
-        Ok(count.context("nft lists no counter")?.parse()?)
+        Ok(count.context("nft printed no counter")?.parse()?)
     }
 
     fn nft(&self, arguments: &[&str], input: &str) -> Result<String> {
@@ -120,7 +121,7 @@ impl Stage {
     }
 }
 
-/// Runs a line of shell in a namespace, where `/sys` shows its interfaces.
+/// Runs a shell command in a namespace, in which `/sys` shows the interfaces of the namespace.
 fn within(namespace: &str, line: &str) -> Result<()> {
     let status = Command::new("ip").args(["netns", "exec", namespace, "sh", "-c", line]).status()?;
     ensure!(status.success(), "`{line}` failed (needs ethtool, and Linux 5.12)");
@@ -134,7 +135,7 @@ pub(super) fn only(core: usize) -> CpuSet {
     set
 }
 
-/// The kernel thread that receives for [`INTERFACE`].
+/// Finds the kernel thread that receives for [`INTERFACE`].
 fn receiver() -> Result<Pid> {
     let prefix = format!("napi/{INTERFACE}-");
     let mut found = Vec::new();
@@ -150,6 +151,6 @@ fn receiver() -> Result<Pid> {
     match found.as_slice() {
         [one] => Ok(*one),
         [] => bail!("no kernel thread receives for {INTERFACE}: threaded NAPI needs Linux 5.12"),
-        _ => bail!("another flood is under way on this machine"),
+        _ => bail!("another flood is running on this machine"),
     }
 }

@@ -1,10 +1,10 @@
-//! What a good configuration is warned of.
+//! The warnings about good configurations.
 
 use super::*;
 
 /// Expects exactly these warnings, each at its place and with these words.
-fn check(site: &Site, text: &str, now: UnixTime, expected: &[(&str, &str)]) {
-    let warnings = site.warnings_at(text, now);
+fn check(fixture: &Fixture, text: &str, now: UnixTime, expected: &[(&str, &str)]) {
+    let warnings = fixture.warnings_at(text, now);
     assert_eq!(warnings.len(), expected.len(), "{text}\n{warnings:#?}");
     for (warning, (place, words)) in warnings.iter().zip(expected) {
         assert!(warning.starts_with(place) && warning.contains(words), "expected {place}: {words}\n{warnings:#?}");
@@ -13,52 +13,52 @@ fn check(site: &Site, text: &str, now: UnixTime, expected: &[(&str, &str)]) {
 
 #[test]
 fn a_plain_configuration_has_none() {
-    check(&Site::new(), &minimal(), NOW, &[]);
+    check(&Fixture::new(), &minimal(), NOW, &[]);
 }
 
 #[test]
-fn a_configuration_that_admits_nobody_is_told() {
-    check(&Site::new(), LISTEN, NOW, &[(" nobody is admitted", "handshake fails")]);
+fn a_configuration_that_admits_no_peer_is_told() {
+    check(&Fixture::new(), LISTEN, NOW, &[(" no peer is admitted", "handshake fails")]);
 }
 
 #[test]
 fn our_chain_is_looked_at() {
-    let site = Site::new();
+    let fixture = Fixture::new();
     let chain = |name: &str| minimal().replace("fullchain.pem", name);
     check(
-        &site,
+        &fixture,
         &chain("unordered.pem"),
         NOW,
         &[("4: certificate[0].chain", "certificate 2 did not issue the one before")],
     );
     let (leaf, intermediate) = ("certificate 1 of the chain expires on 2027-01-01, in 29 days", "certificate 2");
-    check(&site, &minimal(), days_later(184), &[]);
+    check(&fixture, &minimal(), days_later(184), &[]);
     let place = "4: certificate[0].chain";
-    check(&site, &minimal(), days_later(185), &[(place, leaf), (place, intermediate)]);
+    check(&fixture, &minimal(), days_later(185), &[(place, leaf), (place, intermediate)]);
     let expired = [(place, "certificate 1 of the chain expired on 2027-01-01"), (place, "certificate 2")];
-    check(&site, &minimal(), days_later(215), &expired);
+    check(&fixture, &minimal(), days_later(215), &expired);
     let early = UnixTime::since_unix_epoch(Duration::from_secs(NOW.as_secs() - 365 * 86_400));
-    check(&site, &minimal(), early, &[(place, "not valid before 2026-01-01")]);
+    check(&fixture, &minimal(), early, &[(place, "not valid before 2026-01-01")]);
 }
 
 #[test]
 fn self_signed_and_nameless_certificates_are_told() {
-    let site = Site::new();
+    let fixture = Fixture::new();
     let key = KeyPair::generate().unwrap();
-    site.write("self.pem", &end_entity(&["a.example"]).self_signed(&key).unwrap().pem());
-    site.write("self.key", &key.serialize_pem());
+    fixture.write("self.pem", &end_entity(&["a.example"]).self_signed(&key).unwrap().pem());
+    fixture.write("self.key", &key.serialize_pem());
     let text = minimal().replace("fullchain.pem", "self.pem").replace("privkey.pem", "self.key");
-    check(&site, &text, NOW, &[("4: certificate[0].chain", "self-signed")]);
-    site.write("self.pem", &end_entity(&[]).self_signed(&key).unwrap().pem());
-    check(&site, &text, NOW, &[("4:", "no DNS name"), ("4:", "self-signed")]);
+    check(&fixture, &text, NOW, &[("4: certificate[0].chain", "self-signed")]);
+    fixture.write("self.pem", &end_entity(&[]).self_signed(&key).unwrap().pem());
+    check(&fixture, &text, NOW, &[("4:", "no DNS name"), ("4:", "self-signed")]);
 }
 
 #[test]
-fn a_key_for_everybody_is_told() {
-    let site = Site::new();
+fn a_key_that_every_user_can_read_is_told() {
+    let fixture = Fixture::new();
     for (mode, expected) in [(0o640, 0), (0o644, 1)] {
-        fs::set_permissions(site.path("privkey.pem"), fs::Permissions::from_mode(mode)).unwrap();
-        let warnings = site.warnings_at(&minimal(), NOW);
+        fs::set_permissions(fixture.path("privkey.pem"), fs::Permissions::from_mode(mode)).unwrap();
+        let warnings = fixture.warnings_at(&minimal(), NOW);
         assert_eq!(warnings.len(), expected, "{mode:o}: {warnings:#?}");
         assert!(warnings.iter().all(|warning| warning.starts_with("5: certificate[0].key: ")), "{warnings:#?}");
     }
@@ -67,30 +67,30 @@ fn a_key_for_everybody_is_told() {
 #[test]
 fn providers_without_routes_are_told() {
     let text = minimal() + "[[provider]]\nname = \"percolate\"\npreset = \"percolate\"\n";
-    check(&Site::new(), &text, NOW, &[("14: provider[1]", "no route names the provider \"percolate\"")]);
+    check(&Fixture::new(), &text, NOW, &[("14: provider[1]", "no route names the provider \"percolate\"")]);
 }
 
 #[test]
 fn certificates_and_hosts_must_meet() {
-    let site = Site::new();
+    let fixture = Fixture::new();
     let host = |host: &str| minimal().replace("path =", &format!("host = \"{host}\"\npath ="));
-    check(&site, &host("hooks.example.com"), NOW, &[]);
-    check(&site, &host("a.example.net"), NOW, &[]);
+    check(&fixture, &host("hooks.example.com"), NOW, &[]);
+    check(&fixture, &host("a.example.net"), NOW, &[]);
     for other in ["example.net", "a.b.example.net", "other.example.com"] {
         let expected = [("3: certificate[0]", "(hooks.example.com, *.example.net)"), ("10: route[0]", other)];
-        check(&site, &host(other), NOW, &expected);
+        check(&fixture, &host(other), NOW, &expected);
     }
 }
 
 #[test]
-fn what_time_has_overtaken_in_a_preset_is_told() {
-    let site = Site::new();
+fn ended_parts_of_a_preset_are_warned_of() {
+    let fixture = Fixture::new();
     let text = minimal().replace("preset = \"pagerduty\"", "preset = \"dialogflow-cx\"");
-    check(&site, &text, days_later(183), &[]); // 2026-12-01, the last day
+    check(&fixture, &text, days_later(183), &[]); // 2026-12-01, the last day
     let outdated = "profile google-trust-services was documented until 2026-12-01";
-    assert!(site.warnings_at(&text, days_later(184)).iter().any(|warning| warning.contains(outdated)));
+    assert!(fixture.warnings_at(&text, days_later(184)).iter().any(|warning| warning.contains(outdated)));
     let later = days_later(6 * 366); // 2032: the oldest of DigiCert's roots are past
-    let warnings = site.warnings_at(&minimal(), later);
+    let warnings = fixture.warnings_at(&minimal(), later);
     assert!(
         warnings.iter().any(|warning| warning.contains("DigiCert Global Root CA expired on 2031-11-10")),
         "{warnings:#?}"
@@ -99,11 +99,11 @@ fn what_time_has_overtaken_in_a_preset_is_told() {
 
 #[test]
 fn expired_anchors_and_lists_of_ones_own_are_told() {
-    let site = Site::new();
+    let fixture = Fixture::new();
     let lines = "trust_anchors = [\"ca.pem\"]\nidentity = [{ subject_cn = \"x\" }]\ncrls = [\"list.pem\"]\n";
     let text = minimal().replace("preset = \"pagerduty\"\n", lines);
-    check(&site, &text, NOW, &[]);
-    let warnings = site.warnings_at(&text, days_later(365));
+    check(&fixture, &text, NOW, &[]);
+    let warnings = fixture.warnings_at(&text, days_later(365));
     assert!(warnings.iter().any(|warning| warning.contains("the trust anchor CN=Test Root expired")), "{warnings:#?}");
     assert!(
         warnings.iter().any(|warning| warning.contains("list of CN=Test Intermediate has expired")),
@@ -117,5 +117,5 @@ fn a_depth_that_shuts_the_preset_out_is_told() {
     let words = |profile| format!("depth 1 is less than the 2 that profile {profile}");
     let (old, new) = (words("digicert-global-root-ca"), words("digicert-global-root-g2"));
     let place = "9: provider[0].verify_depth";
-    check(&Site::new(), &text, NOW, &[(place, &old), (place, &new)]);
+    check(&Fixture::new(), &text, NOW, &[(place, &old), (place, &new)]);
 }

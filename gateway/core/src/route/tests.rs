@@ -1,0 +1,351 @@
+//! Tests of the choice of a route, and of what handlers can read in a path.
+
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn table(routes: &[(Option<&str>, &str, &[Method])]) -> RouteTable {
+    let route = |(host, path, methods): &(Option<&str>, &str, &[Method])| Route {
+        name: Arc::from(*path),
+        host: host.map(Arc::from),
+        path: match path.strip_suffix('*') {
+            Some(prefix) => PathPattern::Prefix(Arc::from(prefix)),
+            None => PathPattern::Exact(Arc::from(*path)),
+        },
+        methods: methods.to_vec(),
+        providers: Vec::new(),
+        handler: Handler { socket: "/run/app.sock".into() },
+        client_cert_chain: false,
+    };
+    RouteTable::new(routes.iter().map(route).collect())
+}
+
+#[test]
+fn the_most_specific_route_wins() {
+    let post: &[Method] = &[Method::POST];
+    let table = table(&[
+        (None, "/*", post),
+        (None, "/a", post),
+        (Some("h"), "/*", post),
+        (Some("h"), "/a/*", post),
+        (Some("h"), "/a/b/*", post),
+        (Some("h"), "/a/b/c", post),
+    ]);
+    let check = |host: &str, path: &str, expected: usize| {
+        assert_eq!(table.find(host, path, &Method::POST), Ok(RouteId(expected)), "{host} {path}");
+    };
+    check("h", "/a/b/c", 5);
+    check("h", "/a/b/d", 4);
+    check("h", "/a/x", 3);
+    check("h", "/a", 2);
+    check("other", "/a", 1);
+    check("other", "/a/b", 0);
+}
+
+#[test]
+fn a_miss_tells_a_wrong_path_from_a_wrong_method() {
+    let table = table(&[(Some("h"), "/a", &[Method::POST, Method::PUT]), (None, "/a", &[Method::PUT, Method::PATCH])]);
+    assert_eq!(table.find("h", "/b", &Method::POST), Err(Miss::NoRoute));
+    assert_eq!(table.find("h", "/A", &Method::POST), Err(Miss::NoRoute), "paths are case-sensitive");
+    assert_eq!(table.find("h", "/a/", &Method::POST), Err(Miss::NoRoute), "a trailing slash matters");
+    let allowed = vec![Method::POST, Method::PUT, Method::PATCH];
+    assert_eq!(table.find("h", "/a", &Method::GET), Err(Miss::MethodNotAllowed(allowed)));
+    assert_eq!(table.find("h", "/a", &Method::PATCH), Ok(RouteId(1)), "a less specific route may have the method");
+}
+
+#[test]
+fn an_empty_table_has_no_route() {
+    assert_eq!(table(&[]).find("h", "/", &Method::POST), Err(Miss::NoRoute));
+}
+
+fn table_of(paths: &[&str]) -> RouteTable {
+    table(&paths.iter().map(|path| (None, *path, &[Method::POST][..])).collect::<Vec<_>>())
+}
+
+#[test]
+fn dot_segments_are_refused() {
+    let table = table_of(&["/*"]);
+    for path in ["/..", "/a/../b", "/a/./b", "/%2e%2E/a", "/a/.%2e", "/a/%2e", "/a\\..\\b"] {
+        assert_eq!(table.find("h", path, &Method::POST), Err(Miss::Path(PathFault::DotSegment)), "{path}");
+    }
+    for path in ["/", "/a", "/a.b", "/a..b", "/...", "/.well-known/a", "/a%20b", "/a/%2etmp"] {
+        assert_eq!(table.find("h", path, &Method::POST), Ok(RouteId(0)), "{path}");
+    }
+}
+
+#[test]
+fn a_path_is_read_as_the_most_tolerant_handler_does() {
+    let check = |path: &str, expected: Result<&str, PathFault>| {
+        assert_eq!(reading::of(path).as_deref(), expected.as_ref().copied(), "{path}");
+    };
+    for plain in ["/", "/p/", "/p/x", "/p/a.b", "/p/a..b", "/p/-_~!$&'()*+,=:@", "*"] {
+        check(plain, Ok(plain));
+    }
+    for (path, reading) in [
+        ("/p/%61dmin", "/p/admin"),
+        ("/p/%2561dmin", "/p/admin"),
+        ("/p/%25%36%31dmin", "/p/admin"),
+        ("/p/a%2fb", "/p/a/b"),
+        ("/p/a%5Cb", "/p/a/b"),
+        ("/p/a\\b", "/p/a/b"),
+        ("/p//a", "/p/a"),
+        ("//p///a//", "/p/a/"),
+        ("/p/%2f", "/p/"),
+        ("/p/a;b=c/d;", "/p/a/d"),
+        ("/p/a%2fb%5cc%3fd", "/p/a/b/c"),
+        ("/p/;b/d", "/p/d"),
+        ("/p/a%3bb", "/p/a"),
+        ("/p/a%3fb/c", "/p/a"),
+        ("/p/a%23b", "/p/a"),
+        ("/p/%3f", "/p/"),
+        ("/p/.well-known", "/p/.well-known"),
+        ("/p/...", "/p/..."),
+        ("/p/100%25", "/p/100%"),
+        ("/p/100%25zz", "/p/100%zz"),
+        ("/p/caf%c3%a9", "/p/café"),
+        ("/p/café", "/p/café"),
+        ("/p/a%20b", "/p/a b"),
+    ] {
+        check(path, Ok(reading));
+    }
+    for path in [
+        "/p/..",
+        "/p/.",
+        "/p/../admin",
+        "/p/./x",
+        "/p//../admin",
+        "/p/%2e%2e/admin",
+        "/p/%2E./admin",
+        "/p/..%2fadmin",
+        "/p/..%2Fadmin",
+        "/p/..%5cadmin",
+        "/p/..\\admin",
+        "/p/%252e%252e/admin",
+        "/p/%25252e%25252e%25252fadmin",
+        "/p/.%%32%65/admin",
+        "/p/..;/admin",
+        "/p/..;a=b/admin",
+        "/p/.;/admin",
+        "/p/..%3b/admin",
+        "/p/..%253b/admin",
+        "/p/..%3fx",
+        "/p/a%3f/../x",
+        "/p/a%2f..%2f..%2fadmin",
+    ] {
+        let expected = if path.contains("%%") { PathFault::Escape } else { PathFault::DotSegment };
+        check(path, Err(expected));
+    }
+    for path in ["/p/%", "/p/%4", "/p/%zz", "/p/%u002e%u002e/x", "/p/%-1", "/p/%+1", "/p/%4%31"] {
+        check(path, Err(PathFault::Escape));
+    }
+    for path in ["/p/%00", "/p/a%0d%0ab", "/p/..%00/x", "/p/.%09./x", "/p/%7f", "/p/%2500", "/p/%c2%85"] {
+        check(path, Err(PathFault::Control));
+    }
+    // Whether the parameter ends before or after the encoded slash depends on what a handler does first.
+    for path in ["/p/a;%2fb", "/p/a;b%2f", "/p/a%2fb;c", "/p/a%3bb%252fc", "/p/a;b\\c", "/p/a;b%3fc", "/p/a;b%23c"] {
+        check(path, Err(PathFault::Parameter));
+    }
+    // Overlong ".", "/" and "\", a lone continuation, a surrogate, Latin-1.
+    for path in
+        ["/p/%c0%ae%c0%ae/x", "/p/..%c0%afx", "/p/..%c1%9cx", "/p/%e0%80%ae/x", "/p/%ae", "/p/%ed%a0%80", "/p/%e9"]
+    {
+        check(path, Err(PathFault::Encoding));
+    }
+}
+
+#[test]
+fn a_path_that_a_handler_can_take_for_that_of_another_route_is_refused() {
+    let table = table_of(&["/p/*", "/p/admin", "/p/q/*", "/p/%41", "/q;x/*", "/p/it's"]);
+    let check = |path: &str, expected: Result<usize, PathFault>| {
+        let found = table.find("h", path, &Method::POST);
+        assert_eq!(found, expected.map(RouteId).map_err(Miss::Path), "{path}");
+    };
+    let other = || Err(PathFault::OtherRoute);
+    check("/p/%61dmin", other());
+    check("/p/admin;x", other());
+    check("/p//admin", other());
+    check("/p/;/admin", other());
+    check("/p/\\admin", other());
+    check("/p/x%2f../admin", Err(PathFault::DotSegment));
+    check("/p/admin%3fx", other());
+    check("/p/%71/x", other());
+    check("/p/q%2fx", other());
+    check("/p/q;a/x", other());
+    check("/p//q/x", other());
+    // The path of an exact route can be written in escapes as well.
+    check("/p/%41", Ok(3));
+    check("/p/A", other());
+    // Paths that no other route has.
+    check("/p/q", Ok(0));
+    check("/p/q%2f", other());
+    check("/p/admin/", Ok(0));
+    check("/p/admin%2fx", Ok(0));
+    check("/p/a%2fb//d", Ok(0));
+    check("/p/a;b//d", Ok(0));
+    check("/p/it%27s", other());
+    check("/q;x/a", Ok(4));
+    check("/q;x/a//b", Ok(4));
+    assert_eq!(table.find("h", "/q/a", &Method::POST), Err(Miss::NoRoute));
+    assert_eq!(table.find("h", "/none/%61", &Method::POST), Err(Miss::NoRoute));
+    assert_eq!(table.find("h", "/none/..", &Method::POST), Err(Miss::Path(PathFault::DotSegment)));
+    assert_eq!(table.find("h", "/p/admin", &Method::PUT), Err(Miss::MethodNotAllowed(vec![Method::POST])));
+}
+
+#[test]
+fn a_pattern_whose_requests_would_all_be_refused_is_told() {
+    let exact = |path: &str| PathPattern::Exact(path.into()).check();
+    let prefix = |path: &str| PathPattern::Prefix(path.into()).check();
+    assert_eq!((exact("/a;b/c//"), prefix("/a%2fb//")), (Ok(()), Ok(())));
+    assert_eq!(exact("/a/%2e"), Err(PathFault::DotSegment));
+    assert_eq!(prefix("/a/../"), Err(PathFault::DotSegment));
+    assert_eq!((exact("/a%3fb"), prefix("/a%3fb/")), (Ok(()), Err(PathFault::OtherRoute)));
+    assert_eq!(PathPattern::Prefix("/a;b/c//".into()).reading(), PathPattern::Prefix("/a/c/".into()));
+}
+
+/// How one handler reads a path.
+#[derive(Clone, Copy, Debug)]
+struct Handling {
+    /// Rounds of decoding.
+    rounds: usize,
+    backslashes: bool,
+    parameters: bool,
+    merges: bool,
+    query: bool,
+}
+
+impl Handling {
+    /// Every combination, with up to three rounds of decoding.
+    fn all() -> impl Iterator<Item = Self> {
+        (0..64).map(|bits| Self {
+            rounds: bits & 3,
+            backslashes: bits & 4 != 0,
+            parameters: bits & 8 != 0,
+            merges: bits & 16 != 0,
+            query: bits & 32 != 0,
+        })
+    }
+
+    /// The path that this handler serves, written without regard to speed and to the code under test. Dots are resolved as RFC 3986,
+    /// section 5.2.4, says.
+    fn serves(self, path: &str) -> String {
+        let mut path = path.to_owned();
+        for _ in 0..self.rounds {
+            path = decode_once(&path);
+        }
+        if self.query {
+            path = path.split(['?', '#']).next().unwrap().to_owned();
+        }
+        if self.backslashes {
+            path = path.replace('\\', "/");
+        }
+        let mut segments: Vec<String> = path.split('/').skip(1).map(str::to_owned).collect();
+        if self.parameters {
+            segments.iter_mut().for_each(|segment| *segment = segment.split(';').next().unwrap().to_owned());
+        }
+        if self.merges {
+            let last = segments.len() - 1;
+            let mut at = 0..;
+            segments.retain(|segment| at.next() == Some(last) || !segment.is_empty());
+        }
+        let mut resolved: Vec<String> = Vec::new();
+        let last = segments.len() - 1;
+        for (at, segment) in segments.into_iter().enumerate() {
+            match &*segment {
+                ".." => drop(resolved.pop()),
+                "." => {}
+                _ => {
+                    resolved.push(segment);
+                    continue;
+                }
+            }
+            if at == last {
+                resolved.push(String::new());
+            }
+        }
+        format!("/{}", resolved.join("/"))
+    }
+}
+
+/// One round of decoding. Bytes that are no UTF-8 are decoded as an overlong form would be, by a handler that does not check.
+fn decode_once(path: &str) -> String {
+    let bytes = path.as_bytes();
+    let mut decoded = Vec::new();
+    let mut at = 0;
+    while at < bytes.len() {
+        let escape = path.get(at..at + 3).and_then(|escape| escape.strip_prefix('%'));
+        let digits = escape.filter(|digits| digits.bytes().all(|digit| digit.is_ascii_hexdigit()));
+        match digits {
+            Some(digits) => {
+                decoded.push(u8::from_str_radix(digits, 16).unwrap());
+                at += 3;
+            }
+            None => {
+                decoded.push(bytes[at]);
+                at += 1;
+            }
+        }
+    }
+    let lenient = |bytes: &[u8]| match bytes {
+        [0xc0, 0xae, ..] => Some(('.', 2)),
+        [0xc0, 0xaf, ..] => Some(('/', 2)),
+        // A handler in C ends the path here.
+        [0, ..] => Some(('?', 1)),
+        _ => None,
+    };
+    let mut text = Vec::new();
+    let mut at = 0;
+    while at < decoded.len() {
+        let (byte, length) = lenient(&decoded[at..]).map_or((decoded[at], 1), |(byte, length)| (byte as u8, length));
+        text.push(byte);
+        at += length;
+    }
+    String::from_utf8_lossy(&text).into_owned()
+}
+
+fn paths() -> impl Strategy<Value = String> {
+    let pieces = vec![
+        "/", "/", "//", "\\", ".", "..", "...", ";", ";a=b", "a", "p", "q", "admin", "%2e", "%2E", "%252e", "%2f",
+        "%252F", "%5c", "%255c", "%3b", "%253b", "%3f", "%23", "%25", "%2525", "%61dmin", "%71", "2e", "2f", "%c0%ae",
+        "%c0%af", "%00", "%", "%zz", "%c3%a9", "é",
+    ];
+    prop::collection::vec(prop::sample::select(pieces), 0..8).prop_map(|pieces| format!("/p/{}", pieces.concat()))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2048, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Whatever a handler does with an admitted path, it serves a resource of the route that admitted it.
+    #[test]
+    fn no_handler_leaves_the_route_that_admitted_a_path(path in paths()) {
+        let table = table_of(&["/p/*", "/p/admin", "/p/q/*", "/p/q/a", "/*"]);
+        let Ok(id) = table.find("h", &path, &Method::POST) else { return Ok(()) };
+        if matches!(table.route(id).path, PathPattern::Exact(_)) {
+            return Ok(());
+        }
+        for handling in Handling::all() {
+            let served = handling.serves(&path);
+            let found = table.sent.find(&table.routes, "h", &served, &Method::POST);
+            prop_assert_eq!(found, Ok(id), "{} is {} for {:?}", path, served, handling);
+        }
+    }
+
+    /// Paths of letters, digits and common marks are never refused.
+    #[test]
+    fn ordinary_paths_are_admitted(path in "/p(/[a-zA-Z0-9_~:@!$&'()*+,=-][a-zA-Z0-9._~-]{0,8}){1,4}/?") {
+        let table = table_of(&["/p/*", "/x/*"]);
+        prop_assert_eq!(table.find("h", &path, &Method::POST), Ok(RouteId(0)));
+    }
+
+    /// Reading twice changes nothing.
+    #[test]
+    fn a_reading_is_its_own_reading(path in paths()) {
+        // A sign that is left over is a percent sign of its own, so that only its escaped form can be read again.
+        if let Ok(reading) = reading::of(&path) {
+            let again = reading.replace('%', "%25");
+            let again = reading::of(&again);
+            prop_assert_eq!(again.as_deref(), Ok(&*reading));
+        }
+    }
+}

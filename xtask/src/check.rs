@@ -1,0 +1,20 @@
+//! `cargo xtask check`: the quick checks of a change. Needs no root, and installs nothing.
+
+use anyhow::Result;
+
+use crate::command::step;
+use crate::{rooms, setup, test};
+
+/// Checks format, rooms, lints and unit tests, in order of duration.
+///
+/// # Errors
+///
+/// The first check that fails, or what is missing on this machine.
+pub(crate) fn run() -> Result<()> {
+    setup::require(setup::Task::Check)?;
+    step(&test::FORMAT)?;
+    rooms::check()?;
+    step(&test::LINTS)?;
+    step(&["test", "--workspace", "--lib", "--bins"])?;
+    step(&test::FILTER_UNIT_TESTS)
+}
