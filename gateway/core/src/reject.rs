@@ -88,9 +88,9 @@ rejects! {
     // identity
     /// The peer presented no client certificate. Peer: present the certificate of a provider and its intermediates.
     NoCertificate => "no_certificate", 403, CertificateRequired, Peer, "A client certificate is required";
-    /// The chain exceeds `max_presented_certificates` or `max_presented_bytes`, or its certificates form too many paths to
-    /// verify. Peer: present only the end entity and the intermediates of one path. Operator: raise the limit if the chain is
-    /// legitimate.
+    /// The chain exceeds `max_presented_certificates` or `max_presented_bytes`, has too many DER elements (names, extensions), or its
+    /// certificates form too many paths to verify. Peer: present only the end entity and the intermediates of one path. Operator: raise
+    /// the limit if the chain is legitimate.
     ChainTooLarge => "chain_too_large", 403, BadCertificate, Peer, "The presented certificate chain is too large";
     /// A presented certificate is not well-formed X.509. Peer: obtain a certificate that follows RFC 5280.
     CertificateMalformed => "certificate_malformed", 403, BadCertificate, Peer, "A certificate is malformed";
@@ -102,8 +102,8 @@ rejects! {
     /// No path leads from the end entity to a trust anchor of a provider in scope. Peer: present all intermediates. Operator: if
     /// the provider changed its authority, add the new trust anchor.
     UnknownIssuer => "unknown_issuer", 403, UnknownCA, Peer, "The issuer of a certificate is not trusted";
-    /// A signature in the chain does not verify, or its algorithm is not accepted. Peer: present the intermediate that issued
-    /// the certificate, or obtain a certificate with an accepted algorithm.
+    /// A signature in the chain does not verify, or its algorithm is not accepted. After too many failed signatures, other paths are not
+    /// tried. Peer: present the intermediate that issued the certificate, or obtain a certificate with an accepted algorithm.
     BadSignature => "bad_signature", 403, DecryptError, Peer, "The signature of a certificate is not accepted";
     /// A path exists, but its trust anchor is deeper than the profile's `verify_depth`. Operator: raise `verify_depth` if the
     /// provider documents the longer path.

@@ -1,7 +1,7 @@
-//! The names in the subject alternative name extension of an end entity, for the identity rules of many providers.
+//! The subject alternative names of an end entity, compared with the identity rules of many providers.
 //!
-//! Owns the comparison of one expected name with all of them. The first comparisons pass over all names. Further ones look
-//! up a table, since each provider asks and a certificate may have thousands of names. Must not parse the extension: `presented` does.
+//! Owns the comparison of an expected name with all of them. The first comparisons go through all names. Further ones use
+//! a table, since each provider asks and a certificate may have thousands of names. Must not parse the extension: `presented` does.
 
 use std::cell::{Cell, OnceCell};
 use std::collections::HashSet;

@@ -1,22 +1,23 @@
-//! The work of one search: each signature is checked once, and only so many may fail.
+//! The signature checks of one search: each is made once, and the search ends when too many fail.
 //!
-//! A search is the verification of one chain for every profile of a scope. webpki builds the paths, and tries every order of certificates
-//! whose names fit. So it asks for the same signatures again, with each order and for each profile. Here each question is answered
-//! once.
+//! A search verifies one chain for every profile of a scope. webpki builds the paths. It tries every order of certificates whose names
+//! fit, and verifies the same signatures again for each order and each profile. Here each answer is kept until the search ends.
 //!
-//! Owns the bounds of a search, what it has checked, and the algorithms that webpki is given. Must not say whether a chain is valid, nor
-//! word a refusal.
+//! Owns the bounds of a search, its answers, and the algorithms that webpki gets. Must not decide whether a chain is valid, nor word a
+//! refusal.
 //!
-//! **What is bounded.** A good signature cannot be forged, so good ones are as many as the certificates and lists of a chain. What its
-//! sender makes up fails. A check starts only while the failed ones cost less than [`FAILED_COST`], about that of four by ECDSA on
-//! P-256. So the last that starts may be of any cost, which is that of the dearest key that an authority has certified.
+//! **Failed checks** are bounded by their cost. A check starts only while those that failed cost less than [`FAILED_COST`]. The check that
+//! reaches the bound may itself be expensive, but only as expensive as a key that is a trust anchor, or that a trust anchor has
+//! certified: webpki verifies from the anchor down, so it never uses a key that the sender made up.
 //!
-//! **Genuine chains.** A certificate below one of several trust anchors of the same name may fail with the keys of the others first. The
-//! bound is raised to what these cost, where the policy has such anchors. [`super::links`] puts the right one first if the certificate
-//! has a key identifier.
+//! **Good checks** need no bound. A good signature cannot be forged, and a certificate has one. So there is at most one for each
+//! certificate, and for each list and key.
 //!
-//! **Steps.** webpki parses every candidate again at every certificate that it puts on a path. A chain without any signature to check can
-//! thus cost more than one with many. The steps of all failed builds are bounded as well, by the elements that they parse.
+//! **Genuine chains.** If several trust anchors have the same name, a genuine certificate may fail with the keys of the others. The bound
+//! of such a policy is what all keys of one name cost. If the certificate has a key identifier, [`super::links`] puts its anchor first.
+//!
+//! **Steps.** webpki parses all candidates again for each certificate that it puts on a path. A chain without any signature to check can
+//! cost more than one with many. So the elements that failed builds parse are bounded too.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -28,18 +29,18 @@ use super::provider::{ChainLimits, Provider};
 use super::signature_memory::{SignatureMemory, address, digest, is_list};
 use crate::signatures::{CERTIFICATE_SIGNATURES, CHEAP_CHECK, cost};
 
-/// What failed checks may cost before no further one starts: four of the cheap ones. A genuine chain needs none. A sender that presents
-/// two generations of one intermediate may need one.
+/// No check starts once the failed ones cost this: as much as four cheap ones. For most genuine chains no check fails. If a sender
+/// presents two generations of an intermediate without key identifiers, one may.
 const FAILED_COST: u32 = 4 * CHEAP_CHECK;
 
-/// DER elements that a chain may have, for each certificate that it may have. Certificates of public authorities have 60 to 150, and
-/// each name in a subject alternative name extension is one more.
+/// DER elements that a chain may have for each certificate of `max_presented_certificates`. Certificates of public authorities have 60
+/// to 150. Each subject alternative name is one more.
 const ELEMENTS_PER_CERTIFICATE: usize = 256;
 
 /// The certificates for which [`ELEMENTS_PER_CERTIFICATE`] counts at least: a short chain may have a long certificate.
 const CERTIFICATES_MIN: usize = 8;
 
-/// How often each element of a chain may be parsed in failed builds. The longest path has 8 certificates.
+/// How often failed builds may parse each element of a chain. The longest path takes 7 steps (webpki's MAX_SUB_CA_COUNT is 6).
 const PARSED_AGAIN: usize = 8;
 
 /// What a search may cost, by its policy.
@@ -69,7 +70,8 @@ impl Bounds {
     }
 }
 
-/// What it costs to check one certificate with the key of every trust anchor of one name: the most of all names that several keys have.
+/// What it costs to check a certificate with the key of every trust anchor of one name. The highest value of all names with several
+/// keys; 0 if there is none.
 fn cost_of_namesakes(providers: &[Provider]) -> u32 {
     let mut keys: HashMap<&[u8], Vec<&[u8]>> = HashMap::new();
     for anchor in providers.iter().flat_map(|provider| &provider.profiles).flat_map(|profile| &profile.trust_anchors) {
@@ -79,11 +81,11 @@ fn cost_of_namesakes(providers: &[Provider]) -> u32 {
         }
     }
     let several = keys.into_values().filter(|keys| keys.len() > 1);
-    several.map(|keys| keys.into_iter().map(dearest_check).fold(0, u32::saturating_add)).max().unwrap_or(0)
+    several.map(|keys| keys.into_iter().map(check_cost).fold(0, u32::saturating_add)).max().unwrap_or(0)
 }
 
 /// What a check with this key costs (contents of a SubjectPublicKeyInfo).
-fn dearest_check(key: &[u8]) -> u32 {
+fn check_cost(key: &[u8]) -> u32 {
     let algorithm = CERTIFICATE_SIGNATURES.iter().find(|algorithm| {
         // The algorithm's identifier is the contents of the sequence that comes first.
         super::elements::split(key).is_some_and(|(_, found, _)| found == algorithm.public_key_alg_id().as_ref())
@@ -91,16 +93,16 @@ fn dearest_check(key: &[u8]) -> u32 {
     algorithm.map_or(0, |algorithm| cost(*algorithm, key, &[]))
 }
 
-/// What was done for one chain.
+/// What one verdict took.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Work {
-    /// Signatures that were checked, those that failed included. One that was remembered is not checked.
+    /// Signatures that were verified, good or not. A remembered one is not verified again.
     pub signature_checks: usize,
     /// Those that failed.
     pub failed_checks: usize,
-    /// About how many microseconds those that failed took.
+    /// About how many microseconds the failed ones took.
     pub failed_cost: u32,
-    /// DER elements that path building parsed again without finding a path.
+    /// DER elements that path building parsed without finding a path.
     pub steps: usize,
 }
 
@@ -114,7 +116,7 @@ pub(super) struct Checks<'a> {
 
 #[derive(Default)]
 struct State {
-    /// Every check that was made or found in a memory. Its length is bounded as the checks are.
+    /// Of every check so far. Bounded as the checks are.
     answers: Vec<Answer>,
     work: Work,
     exhausted: bool,
@@ -136,7 +138,7 @@ impl State {
     }
 }
 
-/// The answer to one question. The signature is not part of it: it belongs to what is signed.
+/// The result of one check. The signature is not part of the key, since it belongs to what is signed.
 struct Answer {
     signed: Signed,
     algorithm: usize,

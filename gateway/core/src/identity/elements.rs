@@ -1,6 +1,6 @@
-//! DER as the parsers feel it: elements, each a tag, a length and contents.
+//! DER elements (tag, length, contents), without knowledge of certificates.
 //!
-//! Owns the count of elements, which bounds what parsing a certificate costs, and the search for key identifiers. Must not decide
+//! Owns the count of elements, which bounds the cost of parsing a certificate, and the search for key identifiers. Must not decide
 //! whether a certificate is well-formed: the parsers do.
 
 /// Elements of universal types (X.690, section 8; X.680, section 8.6).

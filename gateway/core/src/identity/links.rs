@@ -1,8 +1,8 @@
-//! Which presented certificates may have issued which: by their names, and in which order to try them, by their key identifiers.
+//! Which presented certificates may have issued which, by their names, and the order in which to try them, by their key identifiers.
 //!
-//! Owns what can be said of a chain before any signature is checked. The links are found once for a chain, so that each further profile
-//! costs a comparison of a few names. Must not rule out a certificate by a key identifier: RFC 5280 does not, and some authorities
-//! change theirs without changing their key.
+//! Owns what is known of a chain before a signature is checked. The links are found once for a chain, so that each profile costs only the
+//! comparison of a few names. Must not rule out a certificate by its key identifier: RFC 5280 does not, and an authority may change the
+//! identifier without changing the key.
 
 use std::cell::OnceCell;
 
@@ -12,8 +12,7 @@ use rustls_pki_types::{CertificateDer, TrustAnchor};
 use super::elements::{authority_key_identifier, split, subject_key_identifier};
 use super::presented::{Presented, PresentedChain};
 
-/// Most distinct issuer names in a chain: one for each certificate that `max_presented_certificates` may allow. A certificate with a
-/// further name is on no path.
+/// Most distinct issuer names in a chain: the highest `max_presented_certificates`. A certificate with a further name is on no path.
 const NAMES_MAX: usize = 64;
 
 /// Names of issuers, each a bit at its place in [`Links::names`].
@@ -26,8 +25,8 @@ pub(super) struct Links<'a> {
     elements: &'a [usize],
     /// The contents of the distinct issuer names.
     names: Vec<&'a [u8]>,
-    /// For each certificate, the issuer names on the ways up from it, its own included. Empty if it can be on no path: it is malformed,
-    /// or a copy of an earlier one.
+    /// For each certificate, the issuer names above it, its own issuer's included. Empty if the certificate is malformed, or a copy of
+    /// an earlier one: it is on no path.
     above: Vec<Names>,
     /// Two certificates have the same subject, so that the order in which they are tried counts.
     ambiguous: bool,
@@ -77,7 +76,7 @@ impl<'a> Links<'a> {
             })
             .collect();
         let mut above_name: Vec<Names> = (0..names.len()).map(|place| 1 << place).collect();
-        // Each round but the last adds a name that is one step further up, so there are at most as many rounds as names.
+        // Each round adds a name or ends the loop.
         loop {
             let mut grown = false;
             for (subject, issuer) in &steps {
@@ -121,7 +120,7 @@ impl<'a> Links<'a> {
         Some(Candidates { issuers, anchors: ordered, elements })
     }
 
-    /// Puts the certificates that others name as their issuer by its key first, and with `namesakes` such anchors too.
+    /// Moves the certificates to the front whose key identifier another one names as its issuer's. With `namesakes`, the anchors too.
     fn order<'b>(
         &self,
         kept: &mut [usize],

@@ -224,8 +224,8 @@ impl Authority {
         Self::root_by(common_name(common), KeyPair::generate().unwrap())
     }
 
-    /// A root whose key is on P-384, which is dear to verify with. `subject` is a whole `Name`.
-    pub(super) fn dear_root(subject: Vec<u8>) -> Self {
+    /// A root with a key on P-384, with which a check costs most. `subject` is a whole `Name`.
+    pub(super) fn p384_root(subject: Vec<u8>) -> Self {
         Self::root_by(subject, KeyPair::generate_for(&PKCS_ECDSA_P384_SHA384).unwrap())
     }
 
