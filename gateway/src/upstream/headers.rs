@@ -1,7 +1,8 @@
 //! The fields of a request for a handler: which of the peer's are copied, and which hookgate sets.
 //!
-//! Pure. A field that hookgate sets is never copied from the peer, under any spelling that a handler could take for it: CGI-like
-//! interfaces map both `-` and `_` to `_`, so `X_Hookgate_Provider` would look genuine.
+//! Pure. A field that hookgate sets is never copied from the peer, under any spelling that a handler could take for it. CGI-like
+//! interfaces turn a name into a variable, and `-` into `_`; many turn every byte but letters and digits into `_`, so that
+//! `X_Hookgate_Provider` and `X.Hookgate.Provider` look genuine. Names are compared as those interfaces see them ([`fold`]).
 
 use bytes::Bytes;
 use data_encoding::BASE64;
@@ -58,9 +59,26 @@ static CONNECTION_FIELDS: [HeaderName; 10] = [
     EXPECT,
 ];
 
-/// Names, in lower case with `-`, that only hookgate may set: exact ones, and prefixes that end with `-`.
-const RESERVED: [&str; 7] =
-    ["client-cert", "client-cert-chain", "forwarded", "x-forwarded-", "x-hookgate-", "x-real-ip", "x-request-id"];
+/// Names, in lower case with `-`, that a peer may not set: exact ones, and prefixes that end with `-`.
+///
+/// hookgate sets some of them, or a gateway like it does. With the others, a peer could undo what hookgate decided: frameworks take path
+/// and method from them in place of the routed ones, and CGI takes `Proxy` for the variable `HTTP_PROXY`, the proxy of the handler's
+/// own requests.
+const RESERVED: [&str; 13] = [
+    "client-cert",
+    "client-cert-chain",
+    "forwarded",
+    "proxy",
+    "x-forwarded-",
+    "x-hookgate-",
+    "x-http-method",
+    "x-http-method-override",
+    "x-method-override",
+    "x-original-url",
+    "x-real-ip",
+    "x-request-id",
+    "x-rewrite-url",
+];
 
 /// The most fields that [`outgoing`] sets, so that the map grows once.
 const MOST_FIELDS_SET: usize = 15;
@@ -104,7 +122,9 @@ fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
 fn end_to_end(received: &HeaderMap) -> HeaderMap {
     let named = named_by_connection(received);
     let is_ours = |name: &HeaderName| {
-        *name == CONTENT_LENGTH || *name == HOST || CONNECTION_FIELDS.contains(name) || is_reserved(name.as_str())
+        is_framing(name)
+            || is_reserved(name.as_str())
+            || is_odd(name.as_str()) && is_other_name_of_another(name, received)
     };
     let mut headers = HeaderMap::with_capacity(received.keys_len() + MOST_FIELDS_SET);
     for (name, value) in received {
@@ -115,14 +135,66 @@ fn end_to_end(received: &HeaderMap) -> HeaderMap {
     headers
 }
 
+fn is_framing(name: &HeaderName) -> bool {
+    *name == CONTENT_LENGTH || *name == HOST || CONNECTION_FIELDS.contains(name)
+}
+
+/// The bytes of names as an interface like CGI sees them: all but letters and digits are one. Names are in lower case already.
+static FOLDED: [u8; 256] = {
+    let mut folded = [b'-'; 256];
+    let mut byte = 0;
+    while byte < folded.len() {
+        if (byte as u8).is_ascii_alphanumeric() {
+            folded[byte] = byte as u8;
+        }
+        byte += 1;
+    }
+    folded
+};
+
+fn fold(byte: u8) -> u8 {
+    FOLDED[usize::from(byte)]
+}
+
 fn is_reserved(name: &str) -> bool {
-    let matches = |reserved: &&str| {
-        let same = |(ours, theirs): (u8, u8)| ours == theirs || (ours == b'-' && theirs == b'_');
-        let long_enough =
-            if reserved.ends_with('-') { name.len() >= reserved.len() } else { name.len() == reserved.len() };
-        long_enough && reserved.bytes().zip(name.bytes()).all(same)
+    let name = name.as_bytes();
+    // No reserved name begins with another byte, and most names of requests do.
+    if !matches!(name, [b'c' | b'f' | b'p' | b'x', ..]) {
+        return false;
+    }
+    RESERVED.iter().any(|reserved| match reserved.as_bytes() {
+        prefix @ [.., b'-'] => folds_to(name, prefix),
+        whole => name.len() == whole.len() && folds_to(name, whole),
+    })
+}
+
+/// Whether `name` folds to something that begins with `folded`. A plain loop: every name of every request comes here.
+fn folds_to(name: &[u8], folded: &[u8]) -> bool {
+    if name.len() < folded.len() {
+        return false;
+    }
+    let mut at = 0;
+    while at < folded.len() && fold(name[at]) == folded[at] {
+        at += 1;
+    }
+    at == folded.len()
+}
+
+/// Whether a name has a byte beside letters, digits and `-`, so that other names fold to the same.
+fn is_odd(name: &str) -> bool {
+    !folds_to(name.as_bytes(), name.as_bytes())
+}
+
+/// Whether a handler could take `name` for a field of the framing, or for another field of the request. hookgate may have checked that
+/// other field, and the handler must not get a second value for it.
+fn is_other_name_of_another(name: &HeaderName, received: &HeaderMap) -> bool {
+    let is_alike = |other: &HeaderName| {
+        let (name, other) = (name.as_str().as_bytes(), other.as_str().as_bytes());
+        name != other
+            && name.len() == other.len()
+            && name.iter().zip(other).all(|(one, other)| fold(*one) == fold(*other))
     };
-    RESERVED.iter().any(matches)
+    CONNECTION_FIELDS.iter().chain([&CONTENT_LENGTH, &HOST]).chain(received.keys()).any(is_alike)
 }
 
 /// The request as the handler gets it.
@@ -246,6 +318,36 @@ mod tests {
             ("X-Hook", "other"),
         ]));
         assert_eq!(names(&headers), ["client-certificate", "x-hook", "x-pagerduty-signature"]);
+    }
+
+    /// Every byte of a token (RFC 9110, section 5.6.2) that is neither a letter nor a digit.
+    const FOLDED: &str = "!#$%&'*+-.^_`|~";
+
+    #[test]
+    fn every_byte_that_an_interface_folds_is_folded() {
+        for reserved in RESERVED {
+            let whole = if reserved.ends_with('-') { format!("{reserved}provider") } else { reserved.to_owned() };
+            for folded in FOLDED.chars() {
+                let name = whole.replace('-', &folded.to_string());
+                let copy = end_to_end(&headers(&[(&name, "forged"), ("X-Hook", "other")]));
+                assert_eq!(names(&copy), ["x-hook"], "{name}");
+            }
+            let longer = format!("{whole}x");
+            let kept = reserved.ends_with('-') || RESERVED.contains(&&*longer);
+            assert_eq!(end_to_end(&headers(&[(&longer, "other")])).is_empty(), kept, "{longer}");
+        }
+    }
+
+    #[test]
+    fn a_field_that_can_be_taken_for_another_one_is_stripped() {
+        let check = |received: &[(&str, &str)], expected: &[&str]| {
+            assert_eq!(names(&end_to_end(&headers(received))), expected, "{received:?}");
+        };
+        check(&[("X-Webhook-Id", "checked"), ("X_Webhook.Id", "forged")], &["x-webhook-id"]);
+        check(&[("x_webhook_id", "forged"), ("x-webhook-id", "checked")], &["x-webhook-id"]);
+        check(&[("Content_Length", "1"), ("Transfer_Encoding", "chunked"), ("Proxy.Authorization", "x")], &[]);
+        check(&[("X_One", "1"), ("X.One", "2"), ("X-Two", "3")], &["x-two"]);
+        check(&[("X_Alone", "1"), ("X.Other", "2")], &["x.other", "x_alone"]);
     }
 
     #[test]
