@@ -17,6 +17,10 @@ use hookgate_core::limits::Limits;
 /// with io_uring_direct, four with epoll and five with io_uring.
 const PER_WORKER: usize = 6;
 
+/// Connections of a worker that no longer count and are not closed yet: the one that was evicted for a new one, and those whose last
+/// operation is being cancelled. At most 6 were counted, under a flood at the limit.
+const CLOSING_PER_WORKER: usize = 8;
+
 /// Descriptors for files, directories and messages to the service manager: a reload opens one after the other, and the filter's maps
 /// stay open. At most 3 were counted at once.
 const FILES: usize = 8;
@@ -59,7 +63,7 @@ impl Descriptors {
         // One of them reads the directory.
         let open = fs::read_dir("/proc/self/fd").map_or(ASSUMED_OPEN, Iterator::count);
         // An accept in flight has its descriptor before a connection has a place.
-        let per_worker = PER_WORKER + 2 * addresses;
+        let per_worker = PER_WORKER + CLOSING_PER_WORKER + 2 * addresses;
         Self { workers, fixed: open + workers * per_worker }
     }
 
@@ -89,7 +93,7 @@ impl Descriptors {
                 max_connections = configured.max_connections,
                 connections = config.limits.max_connections,
                 handler_idle_connections = config.limits.handler_idle_connections,
-                "the limit on open files (RLIMIT_NOFILE) is too low for [limits]: fewer connections are accepted, so that no system call \
+                "the limit on open files (RLIMIT_NOFILE) is too low for [limits]: fewer connections are used, so that no system call \
                  fails with \"Too many open files\"; set LimitNOFILE={needed} in the unit (systemctl edit hookgate), or lower \
                  max_connections"
             );
