@@ -5,6 +5,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use hookgate_core::auth::secret::SecretOddity;
 use time::Date;
 
 use super::error::{Location, one_line};
@@ -112,6 +113,8 @@ pub enum WarningKind {
     },
     /// A secret in the configuration file.
     SecretInConfiguration,
+    /// A secret that is probably not the sender's, or can be guessed.
+    OddSecret(SecretOddity),
     /// A key source that no token uses.
     UnusedKeySource {
         /// The key source.
@@ -197,6 +200,7 @@ impl fmt::Display for WarningKind {
                 formatter,
                 "everyone who can read this file can read the secret; write it to a file of mode 0600, and file = \"…\" here"
             ),
+            Self::OddSecret(oddity) => write!(formatter, "{oddity}"),
             Self::UnusedKeySource { name } => {
                 write!(
                     formatter,

@@ -7,12 +7,11 @@
 //! `ring` backend. The others bring a second cryptography library. `ring` verifies, `data-encoding` decodes and `serde_json`
 //! parses, so this file only splits a token at two dots.
 
-use std::borrow::Cow;
-
 use data_encoding::BASE64URL_NOPAD;
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny};
 
+use super::json_member::{Member, WrongType};
 use super::request_view::Quoted;
 use super::token_keys::KeySet;
 use crate::reject::{Refusal, Reject};
@@ -29,19 +28,15 @@ const MAX_SIGNATURE_BYTES: usize = 1024;
 /// Longest payload, in bytes when decoded.
 pub(super) const MAX_PAYLOAD_BYTES: usize = MAX_TOKEN_BYTES / 4 * 3;
 
-/// A string that borrows from the document if it has no escapes.
-#[derive(Deserialize)]
-pub(super) struct Text<'document>(#[serde(borrow)] pub(super) Cow<'document, str>);
-
 /// The protected header. Other members are ignored (RFC 7515, section 4.2). A second copy of one of these is an error.
 #[derive(Deserialize)]
 struct Header<'document> {
-    #[serde(borrow)]
-    alg: Text<'document>,
-    #[serde(borrow)]
-    kid: Option<Text<'document>>,
-    #[serde(borrow)]
-    typ: Option<Text<'document>>,
+    #[serde(borrow, default)]
+    alg: Member<'document>,
+    #[serde(borrow, default)]
+    kid: Member<'document>,
+    #[serde(borrow, default)]
+    typ: Member<'document>,
     #[serde(default, deserialize_with = "present")]
     crit: bool,
 }
@@ -65,9 +60,7 @@ pub(super) fn verify<'buffer>(
     let mut header_buffer = [0; MAX_HEADER_BYTES];
     let header = decode(compact.header, &mut header_buffer)
         .ok_or_else(|| malformed("its header is not base64url, or is too long"))?;
-    let header: Header<'_> = serde_json::from_slice(header).map_err(|error| {
-        malformed(&format!("its header is not a JWS header (line {}, column {})", error.line(), error.column()))
-    })?;
+    let header: Header<'_> = object(header, "header", "alg, kid, typ or crit").map_err(|what| malformed(&what))?;
     check_type(&header)?;
 
     let mut signature_buffer = [0; MAX_SIGNATURE_BYTES];
@@ -119,25 +112,32 @@ fn check_type(header: &Header<'_>) -> Result<(), Refusal> {
         return Err(malformed("its header has \"crit\", and no extension is supported"));
     }
     // RFC 8725, section 3.11: a token of another explicit type is not an ID token. RFC 9068: the type of an access token is at+jwt.
-    match header.typ.as_ref().map(|typ| &*typ.0) {
-        None => Ok(()),
-        Some(typ) if typ.eq_ignore_ascii_case("JWT") => Ok(()),
-        Some(typ) if typ.eq_ignore_ascii_case("at+jwt") || typ.eq_ignore_ascii_case("application/at+jwt") => {
+    let Some(typ) = header.typ.text("typ").map_err(wrong_type)? else { return Ok(()) };
+    // RFC 7515, section 4.1.9: a type without a slash is short for one that begins with "application/".
+    const PREFIX: &str = "application/";
+    let short = match typ.split_at_checked(PREFIX.len()) {
+        Some((prefix, rest)) if prefix.eq_ignore_ascii_case(PREFIX) => rest,
+        _ => typ,
+    };
+    match short {
+        short if short.eq_ignore_ascii_case("JWT") => Ok(()),
+        short if short.eq_ignore_ascii_case("at+jwt") => {
             let detail =
                 "The token is an OAuth access token (\"typ\" is at+jwt). Configure the webhook to send an ID token.";
             Err(Refusal::new(Reject::TokenIsAccessToken, detail))
         }
-        Some(other) => Err(malformed(&format!("its \"typ\" is {}, not JWT", Quoted(other.as_bytes())))),
+        _ => Err(malformed(&format!("its \"typ\" is {}, not JWT", Quoted(typ.as_bytes())))),
     }
 }
 
 /// Finds the key only by `kid`. `alg` must then be the algorithm of that key, so a token never chooses how it is verified.
 fn check_signature(header: &Header<'_>, signed: &[u8], signature: &[u8], keys: &KeySet) -> Result<(), Refusal> {
-    let kid = header.kid.as_ref().map(|kid| &*kid.0);
+    let kid = header.kid.text("kid").map_err(wrong_type)?;
+    let alg = header.alg.text("alg").map_err(wrong_type)?.ok_or_else(|| malformed("its header has no \"alg\""))?;
     let mut expected = None;
     for key in keys.candidates(kid) {
         expected = Some(key.algorithm());
-        if key.algorithm().name() == header.alg.0 && key.verifies(signed, signature) {
+        if key.algorithm().name() == alg && key.verifies(signed, signature) {
             return Ok(());
         }
     }
@@ -148,15 +148,39 @@ fn check_signature(header: &Header<'_>, signed: &[u8], signature: &[u8], keys: &
         };
         return Err(Refusal::new(Reject::TokenUnknownKey, detail));
     };
-    let detail = if expected.name() == header.alg.0 {
+    let detail = if expected.name() == alg {
         "The token's signature does not verify with the issuer's key: another key signed it, or the token was altered."
             .to_owned()
     } else {
-        format!("The token's \"alg\" is {}, and its key is for {}.", Quoted(header.alg.0.as_bytes()), expected.name())
+        format!("The token's \"alg\" is {}, and its key is for {}.", Quoted(alg.as_bytes()), expected.name())
     };
     Err(Refusal::new(Reject::TokenBadSignature, detail))
 }
 
-fn malformed(what: &str) -> Refusal {
+/// Reads a JSON object. `part` is the part of a token that is read, and `members` are those that may not occur twice.
+///
+/// # Errors
+///
+/// What is wrong with the object, as a clause. Quotes nothing of it.
+pub(super) fn object<'document, T: Deserialize<'document>>(
+    document: &'document [u8],
+    part: &str,
+    members: &str,
+) -> Result<T, String> {
+    serde_json::from_slice(document).map_err(|error| {
+        let (line, column) = (error.line(), error.column());
+        match document.trim_ascii_start().first() {
+            Some(b'{') if error.is_data() => format!("its {part} has one of {members} twice"),
+            Some(b'{') => format!("its {part} is not well-formed JSON (line {line}, column {column})"),
+            _ => format!("its {part} is not a JSON object"),
+        }
+    })
+}
+
+fn wrong_type(error: WrongType) -> Refusal {
+    malformed(&format!("its {error}"))
+}
+
+pub(super) fn malformed(what: &str) -> Refusal {
     Refusal::new(Reject::TokenMalformed, format!("The token cannot be read: {what}."))
 }

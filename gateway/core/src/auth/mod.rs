@@ -59,6 +59,7 @@ pub mod session_parameter;
 pub mod token;
 pub mod token_keys;
 
+mod json_member;
 mod jws;
 mod message_template;
 mod request_view;

@@ -11,6 +11,9 @@ use zeroize::Zeroizing;
 /// Longest secret, in bytes. The longest documented one has 64 (Standard Webhooks). A longer file is probably the wrong file.
 const MAX_BYTES: usize = 4096;
 
+/// Fewest bytes of a strong secret: 112 bits, which NIST SP 800-131A demands of the key of an HMAC.
+const STRONG_BYTES: usize = 14;
+
 /// A shared secret: a webhook's signing secret, or the value of a session parameter.
 ///
 /// `ring` keeps its own copy of an HMAC secret, as the state of two hashes, and does not zero it; see [`super::body_signature`].
@@ -33,6 +36,30 @@ pub enum SecretError {
     Encoding {
         /// The expected encoding, as a noun phrase.
         expected: &'static str,
+    },
+}
+
+/// What makes it likely that a secret is not the one that the sender uses, or that it can be guessed. Never quotes the bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SecretOddity {
+    /// A byte order mark, which some editors write, is a part of the secret.
+    #[error("the secret begins with a byte order mark (EF BB BF), which counts; save the file as UTF-8 without one")]
+    ByteOrderMark,
+    /// Text in UTF-16, as PowerShell 5 writes it.
+    #[error(
+        "the secret is in UTF-16, and the sender's is probably in ASCII; save the file as UTF-8 without a byte order mark"
+    )]
+    Utf16,
+    /// A space, a tab or a line break at one end is a part of the secret.
+    #[error("the secret begins or ends with a space, a tab or a line break, which counts; write it with printf '%s'")]
+    WhiteSpace,
+    /// Fewer bytes than a strong secret has.
+    #[error(
+        "the secret is short ({length} of at least {STRONG_BYTES} bytes), so it can be guessed; use a random one, such as from openssl rand -hex 32"
+    )]
+    Short {
+        /// The number of bytes.
+        length: usize,
     },
 }
 
@@ -68,6 +95,21 @@ impl Secret {
         Self::new(bytes)
     }
 
+    /// What is odd about the secret: probably a mistake in the file it came from, or a secret that can be guessed.
+    #[must_use]
+    pub fn oddity(&self) -> Option<SecretOddity> {
+        let bytes = self.0.as_slice();
+        let is_space = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_whitespace);
+        let utf16 = bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff");
+        match bytes {
+            [0xef, 0xbb, 0xbf, ..] => Some(SecretOddity::ByteOrderMark),
+            _ if utf16 || is_half_zeros(bytes) => Some(SecretOddity::Utf16),
+            _ if is_space(bytes.first()) || is_space(bytes.last()) => Some(SecretOddity::WhiteSpace),
+            _ if bytes.len() < STRONG_BYTES => Some(SecretOddity::Short { length: bytes.len() }),
+            _ => None,
+        }
+    }
+
     /// Whether `presented` is this secret. Takes the same time for every `presented` of the same length.
     #[must_use]
     pub fn matches(&self, presented: &[u8]) -> bool {
@@ -86,6 +128,14 @@ impl Secret {
     }
 }
 
+/// ASCII in UTF-16 without a mark: every other byte is zero, and no other.
+fn is_half_zeros(bytes: &[u8]) -> bool {
+    let has_form = |zero: usize| {
+        bytes.chunks_exact(2).all(|pair| pair[zero] == 0 && pair[1 - zero].is_ascii() && pair[1 - zero] != 0)
+    };
+    bytes.len() >= 4 && bytes.len().is_multiple_of(2) && (has_form(0) || has_form(1))
+}
+
 impl fmt::Debug for Secret {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str("Secret(REDACTED)")
@@ -95,7 +145,37 @@ impl fmt::Debug for Secret {
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
-    use super::{Secret, SecretError};
+    use super::{Secret, SecretError, SecretOddity};
+
+    #[test]
+    fn probable_mistakes_are_told() {
+        const GOOD: &[u8] = b"0123456789abcdef";
+        let utf16 = |mark: &[u8], order: fn(u16) -> [u8; 2]| {
+            let text = GOOD.iter().flat_map(|&byte| order(byte.into()));
+            mark.iter().copied().chain(text).collect::<Vec<u8>>()
+        };
+        for (content, expected) in [
+            (GOOD.to_vec(), None),
+            ([GOOD, b"\n"].concat(), None),
+            ([GOOD, b"\r\n"].concat(), None),
+            ([GOOD, b" or more words"].concat(), None),
+            ([b"\xef\xbb\xbf", GOOD].concat(), Some(SecretOddity::ByteOrderMark)),
+            (utf16(b"\xff\xfe", u16::to_le_bytes), Some(SecretOddity::Utf16)),
+            (utf16(b"\xfe\xff", u16::to_be_bytes), Some(SecretOddity::Utf16)),
+            (utf16(b"", u16::to_le_bytes), Some(SecretOddity::Utf16)),
+            (utf16(b"", u16::to_be_bytes), Some(SecretOddity::Utf16)),
+            ([GOOD, b"\n\n"].concat(), Some(SecretOddity::WhiteSpace)),
+            ([GOOD, b" \n"].concat(), Some(SecretOddity::WhiteSpace)),
+            ([GOOD, b"\t"].concat(), Some(SecretOddity::WhiteSpace)),
+            ([b" ", GOOD].concat(), Some(SecretOddity::WhiteSpace)),
+            (b"hunter2".to_vec(), Some(SecretOddity::Short { length: 7 })),
+            (vec![0; 32], None),
+            ((0..=255).collect(), None),
+        ] {
+            let secret = Secret::from_file_content(content.clone()).unwrap();
+            assert_eq!(secret.oddity(), expected, "{}", content.escape_ascii());
+        }
+    }
 
     #[test]
     fn never_prints() {

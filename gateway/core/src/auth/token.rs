@@ -8,7 +8,8 @@ use http::header::{AUTHORIZATION, HeaderValue};
 use rustls_pki_types::UnixTime;
 use serde::Deserialize;
 
-use super::jws::{self, MAX_PAYLOAD_BYTES, Text};
+use super::json_member::{Member, WrongType};
+use super::jws::{self, MAX_PAYLOAD_BYTES};
 use super::proof_policy::Unproven;
 use super::request_view::{Quoted, only_field};
 use super::token_keys::{KeySets, KeySourceId};
@@ -134,43 +135,26 @@ pub struct TokenClaims {
     pub email: Option<HeaderValue>,
 }
 
-#[derive(Deserialize)]
+/// The claims that a rule may ask for, of any type: a wrong type is an error only if the rule asks for the claim.
+#[derive(Default, Deserialize)]
+#[serde(default)]
 struct Claims<'payload> {
     #[serde(borrow)]
-    iss: Option<Text<'payload>>,
+    iss: Member<'payload>,
     #[serde(borrow)]
-    sub: Option<Text<'payload>>,
+    sub: Member<'payload>,
     #[serde(borrow)]
-    aud: Option<Audience<'payload>>,
-    exp: Option<NumericDate>,
-    nbf: Option<NumericDate>,
-    iat: Option<NumericDate>,
+    aud: Member<'payload>,
     #[serde(borrow)]
-    email: Option<Text<'payload>>,
-    email_verified: Option<bool>,
-}
-
-/// `aud`: a string or a list of strings (RFC 7519, section 4.1.3).
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Audience<'payload> {
+    exp: Member<'payload>,
     #[serde(borrow)]
-    One(Text<'payload>),
+    nbf: Member<'payload>,
     #[serde(borrow)]
-    Many(Vec<Text<'payload>>),
-}
-
-/// Seconds since 1970, rounded down (RFC 7519, section 2).
-#[derive(Clone, Copy, Deserialize)]
-#[serde(try_from = "f64")]
-struct NumericDate(u64);
-
-impl TryFrom<f64> for NumericDate {
-    type Error = &'static str;
-
-    fn try_from(seconds: f64) -> Result<Self, Self::Error> {
-        if (0.0..MAX_NUMERIC_DATE).contains(&seconds) { Ok(Self(seconds as u64)) } else { Err("not a NumericDate") }
-    }
+    iat: Member<'payload>,
+    #[serde(borrow)]
+    email: Member<'payload>,
+    #[serde(borrow)]
+    email_verified: Member<'payload>,
 }
 
 impl TokenRule {
@@ -243,11 +227,8 @@ impl TokenRule {
             wants_keys: (refusal.reject == Reject::TokenUnknownKey).then_some(self.source),
             refusal,
         })?;
-        let claims: Claims<'_> = serde_json::from_slice(payload).map_err(|error| {
-            let (line, column) = (error.line(), error.column());
-            let detail = format!("The token's claims cannot be read (line {line}, column {column} of its payload).");
-            Refusal::new(Reject::TokenMalformed, detail)
-        })?;
+        let members = "iss, sub, aud, exp, nbf, iat, email or email_verified";
+        let claims: Claims<'_> = jws::object(payload, "payload", members).map_err(|what| jws::malformed(&what))?;
         Ok(self.judge(&claims, now.as_secs())?)
     }
 
@@ -256,71 +237,47 @@ impl TokenRule {
         let audience = self.judge_audience(claims)?;
         self.judge_times(claims, now)?;
         let email = self.judge_email(claims)?;
-        let subject = match &claims.sub {
-            Some(Text(subject)) => match expected(&self.subjects, subject) {
-                None if self.subjects.is_empty() => printable(subject),
-                None => return Err(wrong(Reject::TokenWrongSubject, "sub", subject)),
-                known => known,
-            },
-            None if self.subjects.is_empty() => None,
-            None => {
-                return Err(Refusal::new(
-                    Reject::TokenWrongSubject,
-                    "The token has no \"sub\" claim, and this webhook requires one.",
-                ));
-            }
-        };
+        let subject = self.judge_subject(claims)?;
         Ok(TokenClaims { issuer, audience, subject, email })
     }
 
     fn judge_issuer(&self, claims: &Claims<'_>) -> Result<HeaderValue, Refusal> {
-        match &claims.iss {
-            Some(Text(issuer)) => {
+        match claims.iss.text("iss").map_err(wrong_type)? {
+            Some(issuer) => {
                 expected(&self.issuers, issuer).ok_or_else(|| wrong(Reject::TokenWrongIssuer, "iss", issuer))
             }
-            None => Err(Refusal::new(
-                Reject::TokenWrongIssuer,
-                "The token has no \"iss\" claim, and this webhook requires one.",
-            )),
+            None => Err(missing(Reject::TokenWrongIssuer, "iss")),
         }
     }
 
+    /// `aud`: a string or a list of strings (RFC 7519, section 4.1.3).
     fn judge_audience(&self, claims: &Claims<'_>) -> Result<HeaderValue, Refusal> {
-        match &claims.aud {
-            Some(Audience::One(Text(audience))) => {
-                expected(&self.audiences, audience).ok_or_else(|| wrong(Reject::TokenWrongAudience, "aud", audience))
+        let audiences =
+            claims.aud.texts("aud").map_err(wrong_type)?.ok_or_else(|| missing(Reject::TokenWrongAudience, "aud"))?;
+        audiences.iter().find_map(|audience| expected(&self.audiences, audience)).ok_or_else(|| match audiences {
+            [audience] => wrong(Reject::TokenWrongAudience, "aud", audience),
+            _ => {
+                let count = audiences.len();
+                let detail = format!("None of the {count} audiences in the token's \"aud\" is one of this webhook.");
+                Refusal::new(Reject::TokenWrongAudience, detail)
             }
-            Some(Audience::Many(audiences)) => {
-                audiences.iter().find_map(|Text(audience)| expected(&self.audiences, audience)).ok_or_else(|| {
-                    let count = audiences.len();
-                    Refusal::new(
-                        Reject::TokenWrongAudience,
-                        format!("None of the {count} audiences in the token's \"aud\" is one of this webhook."),
-                    )
-                })
-            }
-            None => Err(Refusal::new(
-                Reject::TokenWrongAudience,
-                "The token has no \"aud\" claim, and this webhook requires one.",
-            )),
-        }
+        })
     }
 
     /// RFC 7519, sections 4.1.4 to 4.1.6: `now` must be before `exp`, and not before `nbf`. An `iat` in the future means that the
-    /// clocks differ. `exp` is mandatory, because a token without an end is a password.
+    /// clocks differ. `exp` is mandatory, because a token without an end is a password. An `iat` that is not a number restricts
+    /// nothing, and is ignored.
     fn judge_times(&self, claims: &Claims<'_>, now: u64) -> Result<(), Refusal> {
-        let Some(NumericDate(expires)) = claims.exp else {
-            return Err(Refusal::new(
-                Reject::TokenMalformed,
-                "The token has no \"exp\" claim, and every token must expire.",
-            ));
-        };
+        let expires = numeric_date(&claims.exp, "exp")?.ok_or_else(|| {
+            Refusal::new(Reject::TokenMalformed, "The token has no \"exp\" claim, and every token must expire.")
+        })?;
         if now >= expires.saturating_add(self.leeway_seconds) {
             let detail = format!("The token expired {} s ago (\"exp\" is {expires}).", now - expires);
             return Err(Refusal::new(Reject::TokenExpired, detail));
         }
-        for (name, date) in [("nbf", claims.nbf), ("iat", claims.iat)] {
-            if let Some(NumericDate(begins)) = date
+        let issued = numeric_date(&claims.iat, "iat").unwrap_or_default();
+        for (name, date) in [("nbf", numeric_date(&claims.nbf, "nbf")?), ("iat", issued)] {
+            if let Some(begins) = date
                 && begins > now.saturating_add(self.leeway_seconds)
             {
                 let detail = format!(
@@ -334,24 +291,62 @@ impl TokenRule {
     }
 
     fn judge_email(&self, claims: &Claims<'_>) -> Result<Option<HeaderValue>, Refusal> {
-        let verified = claims.email_verified == Some(true);
-        match &claims.email {
-            Some(Text(email)) => match expected(&self.emails, email) {
-                Some(_) if !verified => {
-                    let detail = "The issuer did not verify the token's \"email\": \"email_verified\" is not true.";
-                    Err(Refusal::new(Reject::TokenWrongEmail, detail))
-                }
-                None if self.emails.is_empty() => Ok(printable(email).filter(|_| verified)),
-                None => Err(wrong(Reject::TokenWrongEmail, "email", email)),
-                known => Ok(known),
-            },
-            None if self.emails.is_empty() => Ok(None),
-            None => {
-                let detail = "The token has no \"email\" claim. Request a token that includes the email.";
+        // OpenID Connect Core, section 5.1: a Boolean. Apple and Amazon Cognito write it as a string.
+        let verified = match &claims.email_verified {
+            Member::Boolean(verified) => *verified,
+            Member::Text(text) => text == "true",
+            _ => false,
+        };
+        if self.emails.is_empty() {
+            let email = claims.email.text("email").unwrap_or_default();
+            return Ok(email.and_then(printable).filter(|_| verified));
+        }
+        let Some(email) = claims.email.text("email").map_err(wrong_type)? else {
+            let detail = "The token has no \"email\" claim. Request a token that includes the email.";
+            return Err(Refusal::new(Reject::TokenWrongEmail, detail));
+        };
+        match expected(&self.emails, email) {
+            None => Err(wrong(Reject::TokenWrongEmail, "email", email)),
+            known if verified => Ok(known),
+            Some(_) => {
+                let detail = "The issuer did not verify the token's \"email\": \"email_verified\" is not true.";
                 Err(Refusal::new(Reject::TokenWrongEmail, detail))
             }
         }
     }
+
+    fn judge_subject(&self, claims: &Claims<'_>) -> Result<Option<HeaderValue>, Refusal> {
+        if self.subjects.is_empty() {
+            return Ok(claims.sub.text("sub").unwrap_or_default().and_then(printable));
+        }
+        match claims.sub.text("sub").map_err(wrong_type)? {
+            None => Err(missing(Reject::TokenWrongSubject, "sub")),
+            Some(subject) => match expected(&self.subjects, subject) {
+                None => Err(wrong(Reject::TokenWrongSubject, "sub", subject)),
+                known => Ok(known),
+            },
+        }
+    }
+}
+
+/// A time in seconds since 1970, rounded down (NumericDate of RFC 7519, section 2).
+fn numeric_date(member: &Member<'_>, name: &'static str) -> Result<Option<u64>, Refusal> {
+    match *member {
+        Member::Absent => Ok(None),
+        Member::Number(seconds) if (0.0..MAX_NUMERIC_DATE).contains(&seconds) => Ok(Some(seconds as u64)),
+        Member::Number(seconds) => {
+            Err(jws::malformed(&format!("its \"{name}\" is {seconds:e}, not a number of seconds since 1970")))
+        }
+        _ => Err(wrong_type(member.is_not("a number of seconds since 1970", name))),
+    }
+}
+
+fn wrong_type(error: WrongType) -> Refusal {
+    jws::malformed(&format!("its claim {error}"))
+}
+
+fn missing(reject: Reject, name: &str) -> Refusal {
+    Refusal::new(reject, format!("The token has no \"{name}\" claim, and this webhook requires one."))
 }
 
 fn header_values(key: &'static str, values: &[String]) -> Result<Box<[HeaderValue]>, TokenRuleError> {

@@ -85,6 +85,9 @@ fn secret(raw: &Spanned<RawSecret>, report: &mut Report<'_>) -> Option<Secret> {
         }
     };
     let secret = secret?;
+    if let Some(oddity) = secret.oddity() {
+        report.warn(raw, WarningKind::OddSecret(oddity));
+    }
     report.add_entry(raw, item, Entry::hidden(|state| secret.tag(state)));
     Some(secret)
 }

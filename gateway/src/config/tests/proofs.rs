@@ -340,7 +340,10 @@ fn readable_secrets_and_tokens_of_any_subject_are_warned_of() {
     let signature = |secret: &str| format!("proof.signature = {{ form = \"pagerduty\", secrets = [{{ {secret} }}] }}");
     check(&signature("file = \"webhook.secret\""), &[]);
     let inline = [("signature.secrets[0].unsafe_value", "everyone who can read this file can read the secret")];
-    check(&signature("unsafe_value = \"x\""), &inline);
+    check(&signature("unsafe_value = \"0123456789abcdef\""), &inline);
+    let whole = |words| [inline[0], ("signature.secrets[0]", words)];
+    check(&signature("unsafe_value = \"x\""), &whole("the secret is short (1 of at least 14 bytes)"));
+    check(&signature("unsafe_value = \"0123456789abcdef \""), &whole("begins or ends with a space"));
     let token = "issuers = [\"i\"], audiences = [\"a\"], key_source = \"google\"";
     check(&format!("proof.token = {{ {token}, subjects = [\"s\"] }}"), &[]);
     let anybody = [("token.unsafe_any_subject", "every token of the issuer for this audience passes")];

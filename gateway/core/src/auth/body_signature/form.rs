@@ -2,7 +2,7 @@
 //!
 //! Owns the place, the encoding and the hash of a signature, and the errors of a form. Must not judge requests.
 
-use data_encoding::{BASE64, BASE64URL_NOPAD, HEXLOWER_PERMISSIVE};
+use data_encoding::{BASE64_NOPAD, BASE64URL_NOPAD, HEXLOWER_PERMISSIVE};
 use ring::hmac;
 
 use super::{MAX_SECRETS, MAX_TOLERANCE_SECONDS};
@@ -54,9 +54,9 @@ pub enum Encoding {
     /// Hexadecimal, in upper or lower case.
     #[default]
     Hex,
-    /// Base64 with padding (RFC 4648, section 4).
+    /// Base64 (RFC 4648, section 4), with or without padding.
     Base64,
-    /// Base64url without padding (RFC 4648, section 5).
+    /// Base64url (RFC 4648, section 5), with or without padding.
     Base64Url,
 }
 
@@ -121,16 +121,22 @@ pub enum SignatureRuleError {
 impl Encoding {
     /// Decodes `text` into `buffer`; `None` if `text` does not have this encoding, or the result does not fit.
     pub(in crate::auth) fn decode<'buffer>(self, text: &[u8], buffer: &'buffer mut [u8]) -> Option<&'buffer [u8]> {
-        let encoding = match self {
-            Self::Hex => &HEXLOWER_PERMISSIVE,
-            Self::Base64 => &BASE64,
-            Self::Base64Url => &BASE64URL_NOPAD,
+        let (encoding, text) = match self {
+            Self::Hex => (&HEXLOWER_PERMISSIVE, text),
+            Self::Base64 => (&BASE64_NOPAD, without_padding(text)?),
+            Self::Base64Url => (&BASE64URL_NOPAD, without_padding(text)?),
         };
         let decoded = buffer.get_mut(..encoding.decode_len(text.len()).ok()?)?;
-        // With padding, `decode_len` is an upper bound.
-        let length = encoding.decode_mut(text, decoded).ok()?;
-        buffer.get(..length)
+        encoding.decode_mut(text, decoded).ok()?;
+        Some(decoded)
     }
+}
+
+/// `text` without its padding; `None` if it is padded to another length than a multiple of four (RFC 4648, section 4).
+fn without_padding(text: &[u8]) -> Option<&[u8]> {
+    let padding = text.iter().rev().take_while(|&&byte| byte == b'=').count();
+    let whole = padding == 0 || padding <= 2 && text.len().is_multiple_of(4);
+    whole.then(|| &text[..text.len() - padding])
 }
 
 impl HmacHash {

@@ -332,3 +332,31 @@ fn refuses_rules_that_do_not_prove_the_body() {
         assert!(!error.to_string().contains("MfKQ9"), "{error}");
     }
 }
+
+#[test]
+fn padding_is_optional_and_never_ambiguous() {
+    let mut buffer = [0; 8];
+    for (encoding, text, expected) in [
+        (Encoding::Base64, "+/8=", Some(&[0xfb, 0xff][..])),
+        (Encoding::Base64, "+/8", Some(&[0xfb, 0xff])),
+        (Encoding::Base64Url, "-_8=", Some(&[0xfb, 0xff])),
+        (Encoding::Base64Url, "-_8", Some(&[0xfb, 0xff])),
+        (Encoding::Base64, "+w==", Some(&[0xfb])),
+        (Encoding::Base64, "+w", Some(&[0xfb])),
+        (Encoding::Base64, "+/v7", Some(&[0xfb, 0xfb, 0xfb])),
+        // Wrong padding, another alphabet, bits that no encoder sets, and other text.
+        (Encoding::Base64, "+w=", None),
+        (Encoding::Base64, "+/8==", None),
+        (Encoding::Base64, "+/v7====", None),
+        (Encoding::Base64, "====", None),
+        (Encoding::Base64, "+=8=", None),
+        (Encoding::Base64, "-_8", None),
+        (Encoding::Base64Url, "+/8", None),
+        (Encoding::Base64, "+/9", None),
+        (Encoding::Base64, " +/8", None),
+        (Encoding::Base64, "+", None),
+        (Encoding::Hex, "fb=", None),
+    ] {
+        assert_eq!(encoding.decode(text.as_bytes(), &mut buffer).map(<[u8]>::to_vec).as_deref(), expected, "{text}");
+    }
+}

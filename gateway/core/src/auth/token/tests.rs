@@ -163,18 +163,84 @@ fn judges_each_claim() {
         ("email", Value::Null, "token_wrong_email"),
         ("email_verified", json!(false), "token_wrong_email"),
         ("email_verified", Value::Null, "token_wrong_email"),
-        ("email_verified", json!("true"), "token_malformed"),
+        ("email_verified", json!("true"), "ok"),
+        ("email_verified", json!("false"), "token_wrong_email"),
+        ("email_verified", json!(1), "token_wrong_email"),
+        ("email", json!(["a@example.test"]), "token_malformed"),
         ("exp", Value::Null, "token_malformed"),
         ("exp", json!("1795003590"), "token_malformed"),
         ("exp", json!(-1), "token_malformed"),
         ("exp", json!(1e300), "token_malformed"),
         ("exp", json!(NOW as f64 + 10.5), "ok"),
         ("sub", Value::Null, "ok"),
-        ("sub", json!(7), "token_malformed"),
+        ("sub", json!(7), "ok"),
+        ("sub", json!({ "id": [7] }), "ok"),
         ("iat", Value::Null, "ok"),
+        ("iat", json!("yesterday"), "ok"),
+        ("nbf", json!(false), "token_malformed"),
+        ("aud", json!(["https://hooks.example/dialogflow", 7]), "token_malformed"),
         ("nbf", json!("soon"), "token_malformed"),
     ] {
         check(&with(name, value), expected);
+    }
+}
+
+#[test]
+fn a_wrong_type_is_named() {
+    let refusal = |name: &str, value: Value| {
+        let token = with(name, value);
+        let request = Request::new(&[("authorization", &format!("Bearer {token}"))], "");
+        let unproven = dialogflow().check_bearer(&request.headers, &ISSUER.sets(), at(NOW)).unwrap_err();
+        unproven.refusal.detail.to_string()
+    };
+    for (name, value, expected) in [
+        ("iss", json!(7), "its claim \"iss\" is a number, not a string."),
+        (
+            "aud",
+            json!([7]),
+            "its claim \"aud\" is a list of other values than strings, not a string or a list of strings.",
+        ),
+        ("exp", json!("1795003590"), "its claim \"exp\" is a string, not a number of seconds since 1970."),
+        ("exp", json!(-1), "its \"exp\" is -1e0, not a number of seconds since 1970."),
+        ("nbf", json!([]), "its claim \"nbf\" is a list of strings, not a number of seconds since 1970."),
+        ("email", json!({}), "its claim \"email\" is an object, not a string."),
+    ] {
+        assert_eq!(refusal(name, value), format!("The token cannot be read: {expected}"));
+    }
+}
+
+#[test]
+fn only_what_a_rule_asks_for_is_judged() {
+    let expectations = TokenExpectations {
+        issuers: vec!["i".to_owned()],
+        audiences: vec!["a".to_owned()],
+        emails: Vec::new(),
+        subjects: vec!["u1".to_owned()],
+        unsafe_any_subject: false,
+        leeway_seconds: 0,
+    };
+    let rule = TokenRule::new(SOURCE, &expectations).unwrap();
+    let claims = |name: &str, value: Value| {
+        let mut claims = json!({ "iss": "i", "aud": "a", "sub": "u1", "exp": NOW + 60 });
+        claims[name] = value;
+        rule.check(ISSUER.token(&claims).as_bytes(), &ISSUER.sets(), at(NOW))
+    };
+    let email = |email: &str, verified: Value| {
+        let claims = json!({
+            "iss": "i", "aud": "a", "sub": "u1", "exp": NOW + 60, "email": email, "email_verified": verified,
+        });
+        rule.check(ISSUER.token(&claims).as_bytes(), &ISSUER.sets(), at(NOW)).unwrap().email
+    };
+    assert_eq!(email("a@example.test", json!("true")).unwrap(), "a@example.test");
+    assert_eq!(email("a@example.test", json!(true)).unwrap(), "a@example.test");
+    for verified in [json!("false"), json!(false), json!(1), json!("True"), Value::Null] {
+        assert_eq!(email("a@example.test", verified), None);
+    }
+    for odd in [json!(7), json!([]), json!({}), json!([7]), Value::Null] {
+        assert_eq!(claims("email", odd.clone()).unwrap().email, None);
+        assert_eq!(claims("email_verified", odd.clone()).unwrap().email, None);
+        let subject = reason(claims("sub", odd.clone()));
+        assert_eq!(subject, if odd.is_null() { "token_wrong_subject" } else { "token_malformed" });
     }
 }
 
@@ -208,6 +274,10 @@ fn tells_the_kinds_of_wrong_tokens_apart() {
         (header(json!({ "alg": "RS256", "kid": "rsa", "typ": "at+jwt" })), "token_is_access_token"),
         (header(json!({ "alg": "RS256", "kid": "rsa", "typ": "application/at+JWT" })), "token_is_access_token"),
         (header(json!({ "alg": "RS256", "kid": "rsa", "typ": "jwt" })), "ok"),
+        (header(json!({ "alg": "RS256", "kid": "rsa", "typ": "application/JWT" })), "ok"),
+        (header(json!({ "alg": "RS256", "kid": "rsa", "typ": null })), "ok"),
+        (header(json!({ "alg": "RS256", "kid": "rsa", "typ": 7 })), "token_malformed"),
+        (header(json!({ "alg": ["RS256"], "kid": "rsa" })), "token_malformed"),
         (header(json!({ "alg": "RS256", "kid": "rsa", "typ": "secevent+jwt" })), "token_malformed"),
         (header(json!({ "alg": "RS256", "kid": "rsa", "crit": ["exp"] })), "token_malformed"),
         (header(json!({ "alg": "RS256", "kid": "rsa", "crit": null })), "token_malformed"),
