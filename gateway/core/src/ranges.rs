@@ -63,7 +63,8 @@ pub enum RangeError {
 }
 
 /// Parses a range as configuration and feeds write it: `192.0.2.0/24`, `2001:db8::/32`, or one address, which is a /32 or a
-/// /128. Unlike the parser of [`IpNet`] it refuses host bits.
+/// /128. Unlike the parser of [`IpNet`] it refuses host bits. A range of IPv4-mapped addresses (`::ffff:192.0.2.0/120`) is the IPv4
+/// range that it means, because [`Ranges::contains`] knows such addresses as IPv4.
 ///
 /// # Errors
 ///
@@ -74,7 +75,7 @@ pub fn parse(text: &str) -> Result<IpNet, RangeError> {
         None => (text.trim(), None),
     };
     let address: IpAddr = address.parse().map_err(|_| RangeError::Address(address.to_owned()))?;
-    let Some(length) = length else { return Ok(address.into()) };
+    let Some(length) = length else { return Ok(address.to_canonical().into()) };
     let most = IpNet::from(address).max_prefix_len();
     let parsed = length.parse().ok().filter(|_| length.bytes().all(|byte| byte.is_ascii_digit()));
     let range = parsed.and_then(|length| IpNet::new(address, length).ok());
@@ -83,7 +84,15 @@ pub fn parse(text: &str) -> Result<IpNet, RangeError> {
     if meant != range {
         return Err(RangeError::HostBits { written: text.to_owned(), meant, address });
     }
-    Ok(range)
+    Ok(unmapped(range).unwrap_or(range))
+}
+
+/// The IPv4 range of a range of IPv4-mapped addresses (RFC 4291, section 2.5.5.2): ::ffff:0:0/96 and what it contains.
+fn unmapped(range: IpNet) -> Option<IpNet> {
+    const MAPPED_BITS: u8 = 96;
+    let IpAddr::V4(address) = range.addr().to_canonical() else { return None };
+    let length = range.prefix_len().checked_sub(MAPPED_BITS).filter(|_| range.addr().is_ipv6())?;
+    IpNet::new(address.into(), length).ok()
 }
 
 /// A set of addresses: disjoint ranges in ascending order, IPv4 before IPv6, so that a lookup is a binary search.
@@ -155,6 +164,12 @@ mod tests {
         check("0.0.0.0/0", Ok("0.0.0.0/0"));
         check("2001:DB8::/32", Ok("2001:db8::/32"));
         check("::1", Ok("::1/128"));
+        check("::ffff:192.0.2.7", Ok("192.0.2.7/32"));
+        check("::ffff:192.0.2.0/120", Ok("192.0.2.0/24"));
+        check("::ffff:c000:200/128", Ok("192.0.2.0/32"));
+        check("::ffff:0:0/96", Ok("0.0.0.0/0"));
+        check("::/64", Ok("::/64"));
+        check("::ffff:192.0.2.7/120", Err("has bits set"));
         check("192.0.2.7/24", Err("write 192.0.2.0/24, or 192.0.2.7"));
         check("192.0.2.0/33", Err("0 to 32"));
         check("2001:db8::/129", Err("0 to 128"));

@@ -162,9 +162,16 @@ fn parse(bytes: &[u8]) -> Result<Vec<IpNet>, (Option<usize>, String)> {
         }
         Some(b'{') => {
             let published: Published = serde_json::from_str(text).map_err(json)?;
-            let text = |entry: &PublishedPrefix| entry.ipv4_prefix.clone().or(entry.ipv6_prefix.clone());
-            let none = || (None, "an entry of prefixes has neither ipv4Prefix nor ipv6Prefix".to_owned());
-            published.prefixes.iter().map(|entry| range(&text(entry).ok_or_else(none)?)).collect()
+            let mut prefixes = Vec::with_capacity(published.prefixes.len());
+            for PublishedPrefix { ipv4_prefix, ipv6_prefix } in published.prefixes {
+                if ipv4_prefix.is_none() && ipv6_prefix.is_none() {
+                    return Err((None, "an entry of prefixes has neither ipv4Prefix nor ipv6Prefix".to_owned()));
+                }
+                for text in [ipv4_prefix, ipv6_prefix].into_iter().flatten() {
+                    prefixes.push(range(&text)?);
+                }
+            }
+            Ok(prefixes)
         }
         _ => parse_plain(text),
     }
@@ -208,6 +215,9 @@ mod tests {
         let google = r#"{"syncToken": "1", "creationTime": "2026-06-01T00:00:00",
             "prefixes": [{"ipv4Prefix": "8.8.4.0/24"}, {"ipv6Prefix": "2001:4860::/32", "service": "Google Cloud"}]}"#;
         check(google, Ok(&["8.8.4.0/24", "2001:4860::/32"]));
+        let both = r#"{"prefixes": [{"ipv4Prefix": "8.8.4.0/24", "ipv6Prefix": "2001:4860::/32"}]}"#;
+        check(both, Ok(&["8.8.4.0/24", "2001:4860::/32"]));
+        check("::ffff:192.0.2.0/120\n", Ok(&["192.0.2.0/24"]));
         check(r#"{"prefixes": [{"scope": "us"}]}"#, Err("neither ipv4Prefix nor ipv6Prefix"));
         check(r#"{"addresses": []}"#, Err("missing field `prefixes`"));
         check(r#"{"prefixes": []}"#, Ok(&[]));

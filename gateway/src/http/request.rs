@@ -261,6 +261,11 @@ fn requested_host<'a>(head: &Parts, server_name: Option<&'a str>) -> Result<Cow<
         return Err(malformed("The host must not carry user information (RFC 9110, section 4.2.4)."));
     }
     let host = authority.host();
+    // RFC 3986, section 3.2.3: digits, possibly none. 65535 is the largest port of TCP.
+    let port = authority.as_str().get(host.len()..).and_then(|rest| rest.strip_prefix(':')).unwrap_or_default();
+    if !port.bytes().all(|byte| byte.is_ascii_digit()) || !port.is_empty() && port.parse::<u16>().is_err() {
+        return Err(malformed("The port after the host is not a number up to 65535 (RFC 9110, section 7.2)."));
+    }
     Ok(Cow::Owned(host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase()))
 }
 
@@ -363,6 +368,13 @@ mod tests {
         check("/", &["user@a"], Version::HTTP_11, Err(()));
         check("/", &["a b"], Version::HTTP_11, Err(()));
         check("/", &["a/b"], Version::HTTP_11, Err(()));
+        check("/", &["a:"], Version::HTTP_11, Ok("a"));
+        check("/", &["a:65535"], Version::HTTP_11, Ok("a"));
+        check("/", &["[::1]:0443"], Version::HTTP_11, Ok("[::1]"));
+        for port in [":abc", ":65536", ":99999", ":+443", ":-1", ":443:443", ":4 4"] {
+            check("/", &[&format!("a{port}")], Version::HTTP_11, Err(()));
+            check("/", &[&format!("[::1]{port}")], Version::HTTP_11, Err(()));
+        }
     }
 
     #[test]
