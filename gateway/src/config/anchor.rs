@@ -102,7 +102,7 @@ fn builtin(name: &str) -> Result<&'static str, Problem> {
 
 /// The certificates of a PEM file as anchors, in their order.
 pub(super) fn parse(pem: &[u8], path: &Path) -> Result<Vec<Anchor>, Problem> {
-    let certificates = file::certificates(pem, path)?;
+    let certificates = file::certificates(pem, path, &[])?;
     let anchors = certificates.iter().enumerate().map(|(index, certificate)| {
         let parsed = file::parse(certificate, index, path)?;
         let trust_anchor = file::trust_anchor(certificate, index, path)?;

@@ -6,16 +6,21 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustls::sign::{CertifiedKey, SigningKey};
-use rustls_pki_types::pem::{self, PemObject};
+use rustls::sign::SigningKey;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use serde::Deserialize;
 use toml::Spanned;
-use x509_parser::prelude::{GeneralName, X509Certificate};
+use webpki::EndEntityCert;
+use x509_parser::der_parser::asn1_rs::Oid;
+use x509_parser::objects::{oid_registry, oid2sn};
+use x509_parser::oid_registry as oid;
+use x509_parser::prelude::{GeneralName, X509Certificate, X509Version};
+use zeroize::Zeroizing;
 
 use super::error::Problem;
 use super::file::{self, MAXIMUM_FILE_BYTES};
 use super::length;
+use super::pem;
 use super::report::Report;
 use super::warning::WarningKind;
 use crate::crypto;
@@ -25,6 +30,19 @@ const MAXIMUM_CERTIFICATES: usize = 1024;
 /// The days before an expiry with a warning. ACME clients renew 30 days ahead, so a later date means that none did.
 const EXPIRY_NOTICE_DAYS: u64 = 30;
 const SECONDS_A_DAY: i64 = 24 * 60 * 60;
+
+/// The bytes of a chain above which senders may refuse it. rustls reads handshake messages of up to 65,535 bytes, and OpenSSL a chain
+/// of up to 102,400 (SSL_CTX_set_max_cert_list(3)).
+const MANY_CHAIN_BYTES: usize = 65_000;
+
+/// The extensions that every library for TLS understands when they are critical.
+const READ_BY_ALL: [Oid<'static>; 5] = [
+    oid::OID_X509_EXT_BASIC_CONSTRAINTS,
+    oid::OID_X509_EXT_EXTENDED_KEY_USAGE,
+    oid::OID_X509_EXT_KEY_USAGE,
+    oid::OID_X509_EXT_NAME_CONSTRAINTS,
+    oid::OID_X509_EXT_SUBJECT_ALT_NAME,
+];
 
 const WRITE_CHAIN: &str = "chain = \"fullchain.pem\": the server certificate, then its issuers in order";
 const WRITE_KEY: &str = "key = \"privkey.pem\": the private key of the first certificate of the chain";
@@ -69,12 +87,17 @@ fn parse(raw: &Spanned<RawCertificate>, report: &mut Report<'_>) -> Option<Serve
     let (certificates, LoadedKey { key, signing_key }) = (loaded_chain?, loaded_key?);
 
     let chain_path = report.resolve(chain_at.get_ref());
-    if let Some(misplaced) = mismatch(&certificates, signing_key) {
+    let parsed: Result<Vec<_>, _> = (certificates.iter().enumerate())
+        .map(|(index, certificate)| file::parse(certificate, index, &chain_path))
+        .collect();
+    let parsed = parsed.map_err(|problem| report.error(chain_at, problem)).ok()?;
+    if let Some(misplaced) = mismatch(&parsed, &*signing_key) {
         let key = report.resolve(key_at.get_ref());
         report.error(key_at, Problem::KeyMismatch { key, chain: chain_path, position: misplaced });
         return None;
     }
-    let names = inspect(&certificates, &chain_path, chain_at, report)?;
+    warn_of_form(&certificates, &parsed, chain_at, report);
+    let names = inspect(&parsed, chain_at, report)?;
     Some(ServerCertificate { chain: certificates, key, names, chain_path })
 }
 
@@ -89,7 +112,9 @@ fn load<T>(
 }
 
 fn load_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, Problem> {
-    file::certificates(&file::read_named(path, MAXIMUM_FILE_BYTES)?, path)
+    // HAProxy's form of a chain has the key in the same file.
+    let ignored = [&pem::PRIVATE_KEYS[..], &pem::PARAMETERS].concat();
+    file::certificates(&file::read_named(path, MAXIMUM_FILE_BYTES)?, path, &ignored)
 }
 
 /// A private key, and the same key in the form that is compared with certificates.
@@ -99,51 +124,90 @@ struct LoadedKey {
 }
 
 fn load_key(path: &Path, at: &Spanned<String>, report: &mut Report<'_>) -> Result<LoadedKey, Problem> {
-    let text = file::read_named(path, MAXIMUM_FILE_BYTES)?;
-    let path_buf = path.to_owned();
-    let key = PrivateKeyDer::from_pem_slice(&text).map_err(|error| match error {
-        pem::Error::NoItemsFound if is_encrypted(&text) => Problem::EncryptedKey { path: path_buf.clone() },
-        pem::Error::NoItemsFound => Problem::NoKey { path: path_buf.clone() },
-        error => Problem::Pem { path: path_buf.clone(), reason: file::damage(&error) },
-    })?;
-    let signing_key = crypto::signing_key(&key).map_err(|_| match is_encrypted(&text) {
-        true => Problem::EncryptedKey { path: path_buf.clone() },
-        false => Problem::UnusableKey { path: path_buf.clone() },
-    })?;
+    let text = Zeroizing::new(file::read_named(path, MAXIMUM_FILE_BYTES)?);
+    let path_buf = || path.to_owned();
+    let ignored = [&pem::CERTIFICATES[..], &pem::PARAMETERS].concat();
+    let sections = pem::sections(&text, path, &pem::PRIVATE_KEYS, &ignored)?;
+    let section = match &sections[..] {
+        [] => return Err(Problem::NoKey { path: path_buf() }),
+        [section] if section.is_encrypted() => return Err(Problem::EncryptedKey { path: path_buf() }),
+        [section] => section,
+        [_, second, ..] => return Err(Problem::SecondKey { path: path_buf(), place: second.place }),
+    };
+    let der = section.decode(path)?.to_vec();
+    let key = match section.label {
+        "RSA PRIVATE KEY" => PrivateKeyDer::Pkcs1(der.into()),
+        "EC PRIVATE KEY" => PrivateKeyDer::Sec1(der.into()),
+        _ => PrivateKeyDer::Pkcs8(der.into()),
+    };
+    let signing_key = crypto::signing_key(&key).map_err(|_| Problem::UnusableKey { path: path_buf() })?;
     if file::readable_by_others(path) {
-        report.warn(at, WarningKind::ReadableByOthers { path: path_buf });
+        report.warn(at, WarningKind::ReadableByOthers { path: path_buf() });
     }
     Ok(LoadedKey { key, signing_key })
 }
 
-/// Whether a PEM file has an encrypted key. OpenSSL marks one by the label of PKCS#8, or by a header of the traditional format.
-fn is_encrypted(pem: &[u8]) -> bool {
-    let text = String::from_utf8_lossy(pem);
-    text.contains("-----BEGIN ENCRYPTED PRIVATE KEY-----") || text.contains("Proc-Type: 4,ENCRYPTED")
-}
-
 /// `None` if the key belongs to the first certificate; else the number, from 1, of the certificate that it belongs to.
-fn mismatch(chain: &[CertificateDer<'static>], key: Arc<dyn SigningKey>) -> Option<Option<usize>> {
-    let fits = |certificate: &CertificateDer<'static>| {
-        CertifiedKey::new(vec![certificate.clone()], Arc::clone(&key)).keys_match().is_ok()
-    };
-    match chain.iter().position(fits) {
+///
+/// Compares public keys, and does not ask rustls, which can read fewer certificates than senders can.
+fn mismatch(chain: &[X509Certificate<'_>], key: &dyn SigningKey) -> Option<Option<usize>> {
+    // Every key that `crypto::signing_key` loads knows its public key.
+    let public_key = key.public_key()?;
+    match chain.iter().position(|certificate| certificate.public_key().raw == public_key.as_ref()) {
         Some(0) => None,
         Some(index) => Some(Some(index + 1)),
         None => Some(None),
     }
 }
 
-/// The DNS names of the first certificate. Warns about the chain.
-fn inspect(
-    chain: &[CertificateDer<'static>],
-    path: &Path,
+/// Warns of certificates that some senders cannot read, although this server can present them.
+fn warn_of_form(
+    chain: &[CertificateDer<'_>],
+    parsed: &[X509Certificate<'_>],
     at: &Spanned<String>,
     report: &mut Report<'_>,
-) -> Option<Vec<String>> {
-    let parsed: Result<Vec<_>, _> =
-        chain.iter().enumerate().map(|(index, certificate)| file::parse(certificate, index, path)).collect();
-    let parsed = parsed.map_err(|problem| report.error(at, problem)).ok()?;
+) {
+    let bytes: usize = chain.iter().map(|certificate| certificate.len()).sum();
+    if bytes > MANY_CHAIN_BYTES {
+        report.warn(at, WarningKind::LargeChain { bytes });
+    }
+    for (position, (certificate, parsed)) in (1..).zip(chain.iter().zip(parsed)) {
+        // What webpki reads, the libraries of senders read too: it supports the fewest forms.
+        if certificate.len() <= MANY_CHAIN_BYTES && EndEntityCert::try_from(certificate).is_err() {
+            report.warn(at, WarningKind::UnusualCertificate { position, cause: cause(parsed) });
+        }
+    }
+}
+
+/// Why a certificate is unusual, as a clause whose subject is the certificate.
+fn cause(certificate: &X509Certificate<'_>) -> String {
+    let extensions = certificate.extensions();
+    let repeated = extensions
+        .iter()
+        .enumerate()
+        .find(|(index, extension)| extensions.iter().take(*index).any(|other| other.oid == extension.oid));
+    let critical = extensions.iter().find(|extension| extension.critical && !READ_BY_ALL.contains(&extension.oid));
+    if certificate.version() != X509Version::V3 {
+        format!("is of version {}, which has no extensions, and so no names", certificate.version().0 + 1)
+    } else if let Some((_, extension)) = repeated {
+        format!("has the extension {} twice", named(&extension.oid))
+    } else if let Some(extension) = critical {
+        format!("has the critical extension {}, which not every sender knows", named(&extension.oid))
+    } else {
+        "has a form that RFC 5280 does not allow".to_owned()
+    }
+}
+
+/// An object identifier in dots, with its name if it has one.
+fn named(oid: &Oid<'_>) -> String {
+    match oid2sn(oid, oid_registry()) {
+        Ok(name) => format!("{oid} ({name})"),
+        Err(_) => oid.to_string(),
+    }
+}
+
+/// The DNS names of the first certificate. Warns about the chain.
+fn inspect(parsed: &[X509Certificate<'_>], at: &Spanned<String>, report: &mut Report<'_>) -> Option<Vec<String>> {
     let end_entity = parsed.first()?;
     let names = dns_names(end_entity);
     if names.is_empty() {
@@ -159,7 +223,7 @@ fn inspect(
     if let Some(index) = out_of_order {
         report.warn(at, WarningKind::ChainOutOfOrder { position: index + 2 });
     }
-    warn_of_expiry(&parsed, at, report);
+    warn_of_expiry(parsed, at, report);
     Some(names)
 }
 

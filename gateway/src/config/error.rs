@@ -9,6 +9,7 @@ mod ranges;
 use std::fmt::{self, Write as _};
 use std::path::PathBuf;
 
+pub(super) use self::problem::Place;
 pub use self::problem::Problem;
 pub(super) use self::problem::nearest;
 pub use self::proof::ProofProblem;

@@ -10,13 +10,13 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustls_pki_types::pem::{self, PemObject};
 use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime};
 use time::{Date, OffsetDateTime};
 use x509_parser::prelude::{ASN1Time, FromDer, X509Certificate, X509Error};
 use zeroize::Zeroizing;
 
 use super::error::Problem;
+use super::pem;
 
 /// The most bytes of a configuration, certificate or key file. The whole root list of Mozilla has about 250 KiB of PEM.
 pub(super) const MAXIMUM_FILE_BYTES: u64 = 4 * 1024 * 1024;
@@ -147,35 +147,37 @@ pub(super) fn readable_by_others(path: &Path) -> bool {
 /// Reads a file that the configuration names.
 ///
 /// # Errors
-/// [`Problem::File`].
+/// [`Problem::File`]; [`Problem::ByteOrderMark`], because no parser takes such a file and most say something else about it. DER never
+/// begins with one.
 pub(super) fn read_named(path: &Path, maximum: u64) -> Result<Vec<u8>, Problem> {
-    read(path, maximum).map_err(|source| Problem::File { path: path.to_owned(), source })
+    let bytes = read(path, maximum).map_err(|source| Problem::File { path: path.to_owned(), source })?;
+    let encoding = match bytes.as_slice() {
+        [0xef, 0xbb, 0xbf, ..] => "UTF-8 with a mark",
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => "UTF-16",
+        _ => return Ok(bytes),
+    };
+    Err(Problem::ByteOrderMark { path: path.to_owned(), encoding })
 }
 
-/// The certificates of a PEM file, in their order; at least one.
+/// The certificates of a PEM file, in their order; at least one. Sections with a label among `ignored` are left out.
 ///
 /// # Errors
-/// [`Problem::Pem`], [`Problem::NoCertificate`], [`Problem::Certificate`].
-pub(super) fn certificates(pem: &[u8], path: &Path) -> Result<Vec<CertificateDer<'static>>, Problem> {
-    let sections: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
-    let certificates = sections.map_err(|error| Problem::Pem { path: path.to_owned(), reason: damage(&error) })?;
-    if certificates.is_empty() {
-        return Err(Problem::NoCertificate { path: path.to_owned() });
+/// Those of [`pem::sections`], [`Problem::NoCertificate`], [`Problem::Certificate`].
+pub(super) fn certificates(
+    bytes: &[u8],
+    path: &Path,
+    ignored: &[&str],
+) -> Result<Vec<CertificateDer<'static>>, Problem> {
+    let sections = pem::sections(bytes, path, &pem::CERTIFICATES, ignored)?;
+    if sections.is_empty() {
+        return Err(Problem::NoCertificate { path: path.to_owned(), is_pem: pem::has_sections(bytes) });
     }
-    for (index, certificate) in certificates.iter().enumerate() {
-        parse(certificate, index, path)?;
-    }
-    Ok(certificates)
-}
-
-/// What is damaged in a PEM file. The messages of the parser print bytes and names of types.
-pub(super) fn damage(error: &pem::Error) -> &'static str {
-    match error {
-        pem::Error::MissingSectionEnd { .. } => "a section has no -----END line",
-        pem::Error::IllegalSectionStart { .. } => "a -----BEGIN line is not complete",
-        pem::Error::Base64Decode(_) => "a section is not Base64",
-        _ => "it is not PEM",
-    }
+    let certificates = sections.iter().enumerate().map(|(index, section)| {
+        let certificate = CertificateDer::from(section.decode(path)?.to_vec());
+        parse(&certificate, index, path)?;
+        Ok(certificate)
+    });
+    certificates.collect()
 }
 
 /// Parses the certificate at `index` of a file.

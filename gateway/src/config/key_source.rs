@@ -254,7 +254,7 @@ fn fetched(fields: &RawKeySource, url: &Spanned<String>, report: &mut Report<'_>
 }
 
 fn roots(path: &Path) -> Result<Vec<CertificateDer<'static>>, Problem> {
-    let certificates = file::certificates(&file::read_named(path, MAXIMUM_FILE_BYTES)?, path)?;
+    let certificates = file::certificates(&file::read_named(path, MAXIMUM_FILE_BYTES)?, path, &[])?;
     for (index, certificate) in certificates.iter().enumerate() {
         file::trust_anchor(certificate, index, path)?;
     }

@@ -24,6 +24,7 @@ mod length;
 mod limits;
 mod listen;
 mod name;
+mod pem;
 pub mod preset;
 mod profile;
 mod proof;

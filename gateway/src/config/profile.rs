@@ -6,8 +6,6 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use rustls_pki_types::CertificateRevocationListDer;
-use rustls_pki_types::pem::PemObject;
 use serde::Deserialize;
 use time::{Date, Month};
 use toml::Spanned;
@@ -20,6 +18,7 @@ use super::error::Problem;
 use super::file::{self, MAXIMUM_REVOCATION_LIST_BYTES};
 use super::length;
 use super::name;
+use super::pem;
 use super::report::Report;
 use super::warning::WarningKind;
 use hookgate_core::identity::ExtendedKeyUsage;
@@ -233,13 +232,16 @@ fn revocation_lists(raw: &Spanned<Vec<Spanned<String>>>, report: &mut Report<'_>
 /// The revocation lists of a file: one as DER, or several as PEM.
 fn load_revocation_lists(path: &Path) -> Result<Vec<RevocationList>, Problem> {
     let bytes = file::read_named(path, MAXIMUM_REVOCATION_LIST_BYTES)?;
-    let fail = |source| Problem::RevocationList { path: path.to_owned(), source };
-    let sections: Result<Vec<_>, _> = CertificateRevocationListDer::pem_slice_iter(&bytes).collect();
-    match sections {
-        Ok(sections) if !sections.is_empty() => {
-            sections.iter().map(|der| RevocationList::from_der(der).map_err(fail)).collect()
-        }
-        // Without a valid PEM section the file must be DER. Binary data can look like a broken PEM section.
-        _ => RevocationList::from_der(&bytes).map(|list| vec![list]).map_err(fail),
+    let parse = |der: &[u8]| {
+        RevocationList::from_der(der).map_err(|source| Problem::RevocationList { path: path.to_owned(), source })
+    };
+    // A list in DER is a SEQUENCE of more than 127 bytes: ITU-T X.690, sections 8.1.2 and 8.1.3.5. No text begins like that.
+    if matches!(bytes.as_slice(), [0x30, 0x80..=0xff, ..]) {
+        return Ok(vec![parse(&bytes)?]);
     }
+    let sections = pem::sections(&bytes, path, &[pem::REVOCATION_LIST], &[])?;
+    if sections.is_empty() {
+        return Err(Problem::NoRevocationList { path: path.to_owned() });
+    }
+    sections.iter().map(|section| parse(&section.decode(path)?)).collect()
 }

@@ -71,6 +71,18 @@ pub enum WarningKind {
         /// The number, from 1, of the certificate that did not issue the one before it.
         position: usize,
     },
+    /// A chain of the server with many bytes.
+    LargeChain {
+        /// Its length.
+        bytes: usize,
+    },
+    /// A certificate of the server's chain that some senders cannot read.
+    UnusualCertificate {
+        /// Its number in the chain, from 1.
+        position: usize,
+        /// What is unusual, as a clause whose subject is the certificate.
+        cause: String,
+    },
     /// A self-signed certificate of the server.
     SelfSigned,
     /// A certificate of the server before its notBefore.
@@ -173,6 +185,14 @@ impl fmt::Display for WarningKind {
             Self::ChainOutOfOrder { position } => write!(
                 formatter,
                 "out of order: certificate {position} did not issue the one before it; some senders refuse such a chain"
+            ),
+            Self::LargeChain { bytes } => write!(
+                formatter,
+                "the chain is large: {bytes} bytes; some senders read at most 65535; use certificates with fewer names"
+            ),
+            Self::UnusualCertificate { position, cause } => write!(
+                formatter,
+                "certificate {position} of the chain {cause}; some senders cannot read it and refuse the handshake; request another"
             ),
             Self::SelfSigned => write!(formatter, "the certificate is self-signed; senders refuse it"),
             Self::NotYetValid { not_before } => {

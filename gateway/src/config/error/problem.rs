@@ -2,6 +2,7 @@
 //!
 //! Owns these messages. Must not decide: the sections find the problems.
 
+use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
@@ -235,21 +236,79 @@ pub enum Problem {
     },
     /// A file without a certificate.
     #[error(
-        "{} holds no certificate in PEM form (-----BEGIN CERTIFICATE-----); convert a DER file with \
-         `openssl x509 -inform der -in FILE -out FILE.pem`",
-        .path.display()
+        "{} holds no certificate in PEM form (-----BEGIN CERTIFICATE-----); {}",
+        .path.display(),
+        if *.is_pem { "name the file with the certificate" } else { "convert a DER file with `openssl x509 -inform der -in FILE -out FILE.pem`" }
     )]
     NoCertificate {
         /// The file.
         path: PathBuf,
+        /// Whether it has PEM sections, of other kinds.
+        is_pem: bool,
     },
-    /// A file with a damaged PEM section.
-    #[error("{} is damaged: {reason}", .path.display())]
+    /// A text file that does not begin as text in ASCII or UTF-8 does.
+    #[error("{} begins with a byte order mark, so it is {encoding}; save it as UTF-8 without a byte order mark", .path.display())]
+    ByteOrderMark {
+        /// The file.
+        path: PathBuf,
+        /// The encoding that the mark says.
+        encoding: &'static str,
+    },
+    /// A file without a revocation list.
+    #[error(
+        "{} holds no revocation list, neither in DER nor in PEM form (-----BEGIN X509 CRL-----); download it from a distribution \
+         point of the authority",
+        .path.display()
+    )]
+    NoRevocationList {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A damaged PEM section.
+    #[error("{} is damaged: {place} {reason}", .path.display())]
     Pem {
         /// The file.
         path: PathBuf,
-        /// What is damaged.
+        /// The section.
+        place: Place,
+        /// What is damaged, as a clause whose subject is the section.
         reason: &'static str,
+    },
+    /// A line outside of all PEM sections that looks like the first or last line of one.
+    #[error(
+        "{} is damaged: line {line} looks like the begin or end of a PEM section, but is not; write -----BEGIN LABEL----- and \
+         -----END LABEL-----, each with five dashes, around the Base64",
+        .path.display()
+    )]
+    StrayMarker {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+    },
+    /// A PEM section of a kind that the key of the configuration does not use.
+    #[error(
+        "{}: {place} is a {label}, which is not used here; {}",
+        .path.display(),
+        section_hint(label, used)
+    )]
+    UnusedSection {
+        /// The file.
+        path: PathBuf,
+        /// The section.
+        place: Place,
+        /// The label of the section.
+        label: String,
+        /// The label that is used.
+        used: String,
+    },
+    /// Several private keys in one file.
+    #[error("{}: {place} is another private key; leave the one of the certificate in the file", .path.display())]
+    SecondKey {
+        /// The file.
+        path: PathBuf,
+        /// The section of the second key.
+        place: Place,
     },
     /// A certificate that cannot be parsed.
     #[error("certificate {number} of {} cannot be parsed: {reason}", .path.display())]
@@ -264,7 +323,7 @@ pub enum Problem {
     /// A key file without a private key.
     #[error(
         "{} holds no private key in PEM form; write PKCS#8 (BEGIN PRIVATE KEY), PKCS#1 (BEGIN RSA PRIVATE KEY) or SEC1 \
-         (BEGIN EC PRIVATE KEY)",
+         (BEGIN EC PRIVATE KEY); convert a DER file with `openssl pkey -inform der -in FILE -out FILE.key`",
         .path.display()
     )]
     NoKey {
@@ -380,9 +439,35 @@ fn suggestion(nearest: &Option<String>) -> String {
 }
 
 /// The end of the message about a key that does not belong to the certificate.
+/// What to do about a section that is not used.
+fn section_hint(label: &str, used: &str) -> String {
+    let convert = match (label, used) {
+        ("TRUSTED CERTIFICATE", "CERTIFICATE") => "convert it with `openssl x509 -in FILE -out FILE.pem`",
+        ("PKCS7" | "CMS", "CERTIFICATE") => "convert it with `openssl pkcs7 -print_certs -in FILE -out FILE.pem`",
+        ("OPENSSH PRIVATE KEY", "PRIVATE KEY") => "convert a copy with `ssh-keygen -p -m PKCS8 -f FILE`",
+        _ => return format!("remove the section, or name a file with {used} sections"),
+    };
+    convert.to_owned()
+}
+
 fn misplaced(position: &Option<usize>) -> String {
     match position {
         Some(position) => format!("; it is the key of certificate {position}: move that certificate to the top"),
         None => "; name the file of the key with which the certificate was requested".to_owned(),
+    }
+}
+
+/// Where a section is in its file. Shown as `section 2 (line 31)`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The number of the section, from 1.
+    pub number: usize,
+    /// The line on which it begins, from 1.
+    pub line: usize,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "section {} (line {})", self.number, self.line)
     }
 }

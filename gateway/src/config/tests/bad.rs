@@ -136,7 +136,12 @@ fn certificates_are_checked() {
     check("[[certificate]]\nkey = \"privkey.pem\"\n", 1, "certificate[0].chain", "missing; write chain =");
     check("[[certificate]]\nchain = \"fullchain.pem\"\n", 1, "certificate[0].key", "missing; write key =");
     check(&both("absent.pem", "privkey.pem"), 2, "certificate[0].chain", "absent.pem cannot be read: No such file");
-    check(&both("privkey.pem", "privkey.pem"), 2, "certificate[0].chain", "holds no certificate in PEM form");
+    check(
+        &both("privkey.pem", "privkey.pem"),
+        2,
+        "certificate[0].chain",
+        "(-----BEGIN CERTIFICATE-----); name the file",
+    );
     check(&both("fullchain.pem", "fullchain.pem"), 3, "certificate[0].key", "holds no private key in PEM form");
     check(&both("fullchain.pem", "other.key"), 3, "certificate[0].key", "other.key is not the key of the first");
     check(&both("swapped.pem", "privkey.pem"), 3, "certificate[0].key", "it is the key of certificate 2: move that");
@@ -159,7 +164,28 @@ fn damaged_and_encrypted_files_are_told_apart() {
     check("junk.pem", "privkey.pem", "certificate 1 of ");
     check("junk.pem", "privkey.pem", "cannot be parsed: it is damaged, or not X.509");
     fixture.write("cut.pem", "-----BEGIN CERTIFICATE-----\nAAAA\n");
-    check("cut.pem", "privkey.pem", "cut.pem is damaged: a section has no -----END line");
+    check("cut.pem", "privkey.pem", "cut.pem is damaged: section 1 (line 1) has no -----END line");
+    let read = |name: &str| fs::read_to_string(fixture.path(name)).unwrap();
+    let (chain, key) = (read("fullchain.pem"), read("privkey.pem"));
+    fixture.write("two.key", &format!("{key}{key}"));
+    check("fullchain.pem", "two.key", "two.key: section 2 (line 6) is another private key; leave the one");
+    let headers = "PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,00\n\n";
+    fixture.write("traditional.key", &key.replacen("PRIVATE KEY-----\n", headers, 1));
+    check("fullchain.pem", "traditional.key", "traditional.key is encrypted; decrypt it");
+    fixture.write("marked.key", &format!("\u{feff}{key}"));
+    check(
+        "fullchain.pem",
+        "marked.key",
+        "marked.key begins with a byte order mark, so it is UTF-8 with a mark; save it",
+    );
+    fixture.write("marked.pem", &format!("\u{feff}{chain}"));
+    check("marked.pem", "privkey.pem", "marked.pem begins with a byte order mark");
+    fixture.write("trusted.pem", &chain.replace(" CERTIFICATE", " TRUSTED CERTIFICATE"));
+    check(
+        "trusted.pem",
+        "privkey.pem",
+        "is a TRUSTED CERTIFICATE, which is not used here; convert it with `openssl x509",
+    );
 }
 
 #[test]
@@ -180,7 +206,12 @@ fn providers_are_checked() {
     check(&[anchors, identity, "verify_depth = 0"], 5, "verify_depth", "write a number from 1 to 10");
     check(&[anchors, identity, "verify_depth = 11"], 5, "verify_depth", "write a number from 1 to 10");
     check(&["trust_anchors = [\"absent.pem\"]", identity], 3, "trust_anchors[0]", "absent.pem cannot be read");
-    check(&["trust_anchors = [\"privkey.pem\"]", identity], 3, "trust_anchors[0]", "holds no certificate");
+    check(
+        &["trust_anchors = [\"privkey.pem\"]", identity],
+        3,
+        "trust_anchors[0]",
+        "section 1 (line 1) is a PRIVATE KEY, which is not used here; remove the section",
+    );
     let builtin = "trust_anchors = [\"builtin:GTS_Root_R5\"]";
     check(
         &[builtin, identity],
@@ -188,7 +219,12 @@ fn providers_are_checked() {
         "trust_anchors[0]",
         "no built-in trust anchor \"GTS_Root_R5\" (did you mean \"GTS_Root_R",
     );
-    check(&[anchors, identity, "crls = [\"ca.pem\"]"], 5, "crls[0]", "ca.pem cannot be used");
+    check(
+        &[anchors, identity, "crls = [\"ca.pem\"]"],
+        5,
+        "crls[0]",
+        "section 1 (line 1) is a CERTIFICATE, which is not used here",
+    );
     check(&["preset = \"pagerdutty\""], 3, "preset", "did you mean \"pagerduty\"?); there are dialogflow-cx");
     check(&["preset = \"percolate\"", "profiles = []"], 4, "profiles", "empty; write the profiles to keep");
     check(&["preset = \"percolate\"", "profiles = [\"g3\"]"], 4, "profiles[0]", "this preset has digicert-assured-id");

@@ -331,7 +331,12 @@ fn key_sources_are_checked() {
     check("name = \"a\"\nurl = \"issuer\"", 3, "url", "is not a URL; write an absolute one");
     check(&url("file = \"keys.json\""), 4, "file", "a key source has url or file, not both; write one of them");
     check(&url("ca_file = \"absent.pem\""), 4, "ca_file", "absent.pem cannot be read");
-    check(&url("ca_file = \"privkey.pem\""), 4, "ca_file", "holds no certificate");
+    check(
+        &url("ca_file = \"privkey.pem\""),
+        4,
+        "ca_file",
+        "section 1 (line 1) is a PRIVATE KEY, which is not used here",
+    );
     check(&url("timeout_ms = 60001"), 4, "timeout_ms", "from 1 to 60000 ms");
     check(&url("max_bytes = 1023"), 4, "max_bytes", "from 1024 to 1048576 bytes");
     check(&url("max_stale_s = 604801"), 4, "max_stale_s", "from 0 to 604800 s");

@@ -1,5 +1,9 @@
 //! The warnings about good configurations.
 
+use rcgen::CustomExtension;
+use x509_parser::prelude::X509Version;
+
+use super::super::file;
 use super::*;
 
 /// Expects exactly these warnings, each at its place and with these words.
@@ -51,6 +55,58 @@ fn self_signed_and_nameless_certificates_are_told() {
     check(&fixture, &text, NOW, &[("4: certificate[0].chain", "self-signed")]);
     fixture.write("self.pem", &end_entity(&[]).self_signed(&key).unwrap().pem());
     check(&fixture, &text, NOW, &[("4:", "no DNS name"), ("4:", "self-signed")]);
+}
+
+#[test]
+fn certificates_that_some_senders_cannot_read_are_told() {
+    let fixture = Fixture::new();
+    let key = KeyPair::generate().unwrap();
+    fixture.write("self.key", &key.serialize_pem());
+    let text = minimal().replace("fullchain.pem", "self.pem").replace("privkey.pem", "self.key");
+    let with = |names: &[&str], extensions: &[&[u64]], expected: &[&str]| {
+        let mut params = end_entity(names);
+        params.custom_extensions = extensions
+            .iter()
+            .map(|oid| {
+                let mut extension = CustomExtension::from_oid_content(oid, vec![5, 0]);
+                extension.set_criticality(true);
+                extension
+            })
+            .collect();
+        fixture.write("self.pem", &params.self_signed(&key).unwrap().pem());
+        let expected: Vec<_> = expected.iter().map(|words| ("4: certificate[0].chain", *words)).collect();
+        check(&fixture, &text, NOW, &expected);
+    };
+    // 1.3.6.1.4.1.32473 is reserved for examples (RFC 5612); 2.5.29.32 is certificatePolicies.
+    let (ours, policies): (&[u64], &[u64]) = (&[1, 3, 6, 1, 4, 1, 32_473, 1], &[2, 5, 29, 32]);
+    let unknown = "certificate 1 of the chain has the critical extension 1.3.6.1.4.1.32473.1, which not";
+    with(&["a.example"], &[ours], &[unknown, "self-signed"]);
+    with(&["a.example"], &[policies], &["the critical extension 2.5.29.32 (certificatePolicies)", "self-signed"]);
+    with(&["a.example"], &[ours, ours], &["has the extension 1.3.6.1.4.1.32473.1 twice", "self-signed"]);
+    let names: Vec<String> = (0..3000).map(|number| format!("host-{number}.large.example")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    with(&names, &[], &["the chain is large: ", "self-signed"]);
+}
+
+#[test]
+fn a_certificate_of_version_1_is_used_and_told() {
+    let fixture = Fixture::new();
+    let run = |arguments: &[&str]| {
+        let output =
+            std::process::Command::new("openssl").args(arguments).current_dir(fixture.directory.path()).output();
+        assert!(output.as_ref().is_ok_and(|output| output.status.success()), "{output:?}");
+    };
+    run(&["req", "-new", "-key", "privkey.pem", "-subj", "/CN=hooks.example.com", "-out", "v1.csr"]);
+    run(&["x509", "-req", "-in", "v1.csr", "-signkey", "privkey.pem", "-days", "3000", "-out", "v1.pem"]);
+    let text = minimal().replace("fullchain.pem", "v1.pem");
+    let warnings = fixture.warnings_at(&text, NOW);
+    let told =
+        warnings.iter().any(|warning| warning.contains("certificate 1 of the chain is of version 1, which has no"));
+    // OpenSSL 3.4 and later write version 3 here.
+    let path = fixture.path("v1.pem");
+    let written = file::certificates(&fs::read(&path).unwrap(), &path, &[]).unwrap();
+    let is_version_1 = file::parse(&written[0], 0, &path).unwrap().version() == X509Version::V1;
+    assert_eq!(told, is_version_1, "{warnings:#?}");
 }
 
 #[test]
