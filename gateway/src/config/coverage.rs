@@ -2,6 +2,8 @@
 //!
 //! Owns what is reported about missing sections, and the warnings about sections that do not fit. Must not change a section.
 
+use std::collections::BTreeSet;
+
 use toml::Spanned;
 
 use super::certificate::{RawCertificate, ServerCertificate, covers};
@@ -9,7 +11,7 @@ use super::provider::RawProvider;
 use super::report::Report;
 use super::route::RawRoute;
 use super::warning::WarningKind;
-use hookgate_core::identity::{Provider, ProviderId};
+use hookgate_core::identity::{self, Provider, ProviderId};
 use hookgate_core::route::Route;
 
 /// The required sections, in the order of the counts of [`expect_sections`], and what to write.
@@ -60,6 +62,34 @@ pub(super) fn certificates(
         // There is a warning of its own about a certificate without names.
         if !used && !certificate.names.is_empty() {
             report.warn(raw, WarningKind::NamesWithoutRoute { names: certificate.names.join(", ") });
+        }
+    }
+}
+
+/// Warns of hosts for which the CertificateRequest lists no names of authorities, because they are too many. A host has the providers
+/// of its own routes and of those without a host; a client without a server name has all.
+pub(super) fn authority_names(
+    providers: &[Provider],
+    routes: &[Route],
+    raw: &[Spanned<RawRoute>],
+    report: &mut Report<'_>,
+) {
+    let fits = |routes: &mut dyn Iterator<Item = &Route>| {
+        let ids: BTreeSet<ProviderId> = routes.flat_map(|route| route.providers.iter().copied()).collect();
+        let named = ids.iter().filter_map(|id| providers.get(usize::from(id.0)));
+        identity::authority_names(named).is_some()
+    };
+    if fits(&mut routes.iter()) {
+        return;
+    }
+    report.warn_about_document(WarningKind::ManyAuthorityNames { host: None });
+    let mut warned: Vec<&str> = Vec::new();
+    for (route, raw) in routes.iter().zip(raw) {
+        let Some(host) = route.host.as_deref() else { continue };
+        let serves = |other: &&Route| other.host.as_deref().is_none_or(|other| other == host);
+        if !warned.contains(&host) && !fits(&mut routes.iter().filter(serves)) {
+            warned.push(host);
+            report.warn(raw, WarningKind::ManyAuthorityNames { host: Some(host.to_owned()) });
         }
     }
 }

@@ -221,6 +221,7 @@ impl Config {
         coverage::providers(&providers, raw_providers, &routes, &mut report);
         coverage::certificates(&certificates, raw_certificates, &routes, &mut report);
         coverage::hosts(&routes, raw_routes, &certificates, &mut report);
+        coverage::authority_names(&providers, &routes, raw_routes, &mut report);
         let reload = raw.reload.unwrap_or_default();
         let config = listen.map(|listen| Self {
             listen,

@@ -118,6 +118,11 @@ pub enum WarningKind {
         /// The host.
         host: String,
     },
+    /// More names of authorities than a CertificateRequest can list.
+    ManyAuthorityNames {
+        /// The host; `None` for clients that send no server name.
+        host: Option<String>,
+    },
     /// A private key or secret that every user of this host can read.
     ReadableByOthers {
         /// The file.
@@ -213,6 +218,12 @@ impl fmt::Display for WarningKind {
             Self::HostWithoutCertificate { host } => {
                 write!(formatter, "no certificate has the name {host}: senders refuse the default certificate")
             }
+            Self::ManyAuthorityNames { host } => write!(
+                formatter,
+                "the trust anchors for {} have more names than a TLS message can list, so no names are sent, and a sender with several \
+                 certificates may choose the wrong one; use fewer anchors, or give providers hosts of their own",
+                host.as_deref().unwrap_or("clients without a server name")
+            ),
             Self::ReadableByOthers { path } => {
                 write!(formatter, "{} is readable by every user of this host; chmod 0600 or 0640", path.display())
             }

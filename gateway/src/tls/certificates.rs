@@ -32,22 +32,32 @@ impl Certificates {
         this
     }
 
-    /// The certificate for a lower-case `server_name`: the first, of those that name it exactly or else by a wildcard, whose key the
-    /// client can verify (if none, the first of them); without any, the default.
+    /// The certificate for a lower-case `server_name`: of those that name it exactly, then those that do by a wildcard, the first
+    /// whose key the client can verify. If it can verify none of them, the first of them. For a client without a server name, or with
+    /// one that no certificate has, all certificates are candidates.
     fn choose(
         &self,
         server_name: Option<&str>,
         verifiable: impl Fn(&CertifiedKey) -> bool,
     ) -> Option<Arc<CertifiedKey>> {
-        let named = server_name.and_then(|name| {
-            self.exact.get(name).or_else(|| name.split_once('.').and_then(|(_, parent)| self.wildcard.get(parent)))
-        });
-        let by_name = named.and_then(|indices| {
-            let keys = || indices.iter().filter_map(|index| self.all.get(*index));
-            keys().find(|key| verifiable(key)).or_else(|| keys().next())
-        });
-        by_name.or_else(|| self.all.first()).cloned()
+        let parent = server_name.and_then(|name| name.split_once('.')).map(|(_, parent)| parent);
+        let exact = server_name.and_then(|name| self.exact.get(name)).into_iter().flatten();
+        let wildcard = parent.and_then(|parent| self.wildcard.get(parent)).into_iter().flatten();
+        let named = exact.chain(wildcard).filter_map(|index| self.all.get(*index));
+        best(named, &verifiable).or_else(|| best(self.all.iter(), &verifiable))
     }
+}
+
+/// The first of the candidates that is verifiable, or else the first of them.
+fn best<'a>(
+    mut candidates: impl Iterator<Item = &'a Arc<CertifiedKey>>,
+    verifiable: &impl Fn(&CertifiedKey) -> bool,
+) -> Option<Arc<CertifiedKey>> {
+    let first = candidates.next()?;
+    if verifiable(first) {
+        return Some(Arc::clone(first));
+    }
+    Some(Arc::clone(candidates.find(|key| verifiable(key)).unwrap_or(first)))
 }
 
 impl ResolvesServerCert for Certificates {
@@ -105,5 +115,26 @@ mod tests {
         assert!(Arc::ptr_eq(&by(&second), &second));
         assert!(Arc::ptr_eq(&by(&first), &first));
         assert!(Arc::ptr_eq(&by(&key()), &first), "an unverifiable certificate is better than none");
+    }
+
+    #[test]
+    fn a_verifiable_wildcard_is_better_than_an_unverifiable_exact_name() {
+        let (default, exact, wildcard) = (key(), key(), key());
+        let certificates = Certificates::new(vec![
+            (Arc::clone(&default), vec!["hooks.example.org".into()]),
+            (Arc::clone(&exact), vec!["hooks.example.com".into()]),
+            (Arc::clone(&wildcard), vec!["*.example.com".into()]),
+        ]);
+        let choose = |name: Option<&str>, wanted: &[&Arc<CertifiedKey>]| {
+            let can = |key: &CertifiedKey| wanted.iter().any(|wanted| std::ptr::eq(key, Arc::as_ptr(wanted)));
+            certificates.choose(name, can).unwrap()
+        };
+        let hooks = Some("hooks.example.com");
+        assert!(Arc::ptr_eq(&choose(hooks, &[&default, &wildcard]), &wildcard));
+        assert!(Arc::ptr_eq(&choose(hooks, &[&exact, &wildcard]), &exact));
+        assert!(Arc::ptr_eq(&choose(hooks, &[&default]), &exact), "the right name is better than a verifiable key");
+        assert!(Arc::ptr_eq(&choose(None, &[&wildcard]), &wildcard));
+        assert!(Arc::ptr_eq(&choose(Some("unknown.example.net"), &[&exact]), &exact));
+        assert!(Arc::ptr_eq(&choose(None, &[]), &default));
     }
 }

@@ -10,6 +10,7 @@
 //! | `peer` | [`PeerChain`], the chain of a finished handshake |
 //! | `presented` | the parsed certificates of one chain |
 //! | `rule`, `name`, `alternative_names` | identity rules, names, and their comparison |
+//! | `authority_names` | the names of authorities for a CertificateRequest |
 //! | `elements` | DER elements, and how many a certificate has |
 //! | `links` | which presented certificates may have issued which, by their names |
 //! | `checks` | the signature checks of one search, and the bounds of its cost |
@@ -21,14 +22,12 @@
 //! | `cache` | chains that were verified |
 //! | `sighting` | counts of admitted chains |
 
-use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use data_encoding::BASE64;
 use http::header::HeaderValue;
-use rustls::DistinguishedName as EncodedName;
 use rustls_pki_types::{CertificateDer, UnixTime};
 
 use crate::reject::{Refusal, Reject};
@@ -40,6 +39,7 @@ pub mod revocation;
 pub mod rule;
 
 mod alternative_names;
+mod authority_names;
 mod checks;
 mod diagnosis;
 mod elements;
@@ -54,6 +54,7 @@ mod verdict;
 #[cfg(test)]
 mod tests;
 
+pub use authority_names::authority_names;
 pub use cache::ChainCache;
 pub use checks::Work;
 pub use name::{DistinguishedName, NameError};
@@ -120,17 +121,10 @@ impl Identity {
         &self.providers[usize::from(id.0)]
     }
 
-    /// The distinct subjects of the scope's trust anchors, each a DER-encoded `Name`. A CertificateRequest lists them, so that a
-    /// sender with several certificates selects the right one (RFC 8446, section 4.2.4).
+    /// The names of the scope's trust anchors for a CertificateRequest; see [`authority_names()`]. Empty if there are too many.
     pub fn authority_names(&self, scope: &Scope) -> Vec<Vec<u8>> {
         let providers = scope.providers.iter().filter_map(|id| self.providers.get(usize::from(id.0)));
-        let anchors = providers.flat_map(|provider| &provider.profiles).flat_map(|profile| &profile.trust_anchors);
-        let mut seen = HashSet::new();
-        anchors
-            .map(|anchor| anchor.subject.as_ref())
-            .filter(|subject| seen.insert(*subject))
-            .map(|subject| EncodedName::in_sequence(subject).as_ref().to_vec())
-            .collect()
+        authority_names(providers).unwrap_or_default()
     }
 
     /// Finds the providers in `scope` that the chain of a peer proves at `now`. A chain in the cache is not verified again.

@@ -1,6 +1,6 @@
 //! Several providers in one scope: which ones a chain proves, and which refusal is reported.
 
-use rustls_pki_types::CertificateDer;
+use rustls_pki_types::{CertificateDer, TrustAnchor};
 
 use super::fixture::*;
 use crate::identity::PeerChain;
@@ -201,4 +201,26 @@ fn authority_names_are_the_distinct_trust_anchors_of_the_scope() {
     assert_eq!(identity.authority_names(&scope), [a.subject.clone(), b.subject.clone()]);
     let narrow = Scope { id: 1, providers: vec![ProviderId(0)] };
     assert_eq!(identity.authority_names(&narrow), [a.subject]);
+}
+
+#[test]
+fn a_list_of_authority_names_is_left_out_when_it_is_too_long() {
+    let with = |count: usize| {
+        let mut profile = profile(&Authority::root("a"), "x");
+        let [anchor] = &profile.trust_anchors[..] else { unreachable!("one anchor") };
+        let anchor = anchor.clone();
+        profile.trust_anchors = (0..count)
+            .map(|number| {
+                // A relative distinguished name of 94 bytes: an organization of 83 characters.
+                let name = format!("{number:083}");
+                let subject = [&[0x31, 92, 0x30, 90, 6, 3, 0x55, 4, 10, 0x0c, 83][..], name.as_bytes()].concat();
+                TrustAnchor { subject: subject.into(), ..anchor.clone() }
+            })
+            .collect();
+        let (identity, scope) = policy(vec![provider("a", vec![profile])]);
+        identity.authority_names(&scope).len()
+    };
+    // Each name has 96 bytes with its SEQUENCE, and 98 with its length.
+    assert_eq!(with(326), 326);
+    assert_eq!(with(327), 0);
 }
