@@ -283,12 +283,25 @@ enum Step {
     Index(usize),
 }
 
+/// The path to a value, such as `provider[0].signature.secrets[1]`. A key within a list of secrets that resembles none of the keys
+/// there is perhaps the secret itself, so it is not shown.
 fn key_text(steps: &[Step]) -> String {
-    steps.iter().fold(String::new(), |text, step| match step {
-        Step::Key(key) if text.is_empty() => key.clone(),
-        Step::Key(key) => format!("{text}.{key}"),
-        Step::Index(index) => format!("{text}[{index}]"),
-    })
+    const SECRET_KEYS: [&str; 3] = ["file", "credential", "unsafe_value"];
+    let mut text = String::new();
+    let mut in_secrets = false;
+    for step in steps {
+        match step {
+            Step::Key(key) => {
+                let hidden = in_secrets && nearest(key, SECRET_KEYS).is_none();
+                in_secrets |= matches!(key.as_str(), "secrets" | "hmac_secrets");
+                let dot = if text.is_empty() { "" } else { "." };
+                text.push_str(dot);
+                text.push_str(if hidden { "(a key that is not shown)" } else { key });
+            }
+            Step::Index(index) => text.push_str(&format!("[{index}]")),
+        }
+    }
+    text
 }
 
 /// The steps to the innermost entry at `span`. Looks at every entry: a table under a header has the span of the header, which

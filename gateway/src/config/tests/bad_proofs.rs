@@ -197,6 +197,9 @@ fn no_message_repeats_a_secret() {
         ("[{ unsafe_value = 47.11 }]".to_owned(), "invalid type: float, expected a string"),
         (format!("[{{ file = {text} }}, {{ unsafe_value = \"a, expected {SECRET}\" }}]"), "cannot be read"),
         (format!("[{{ unsafe_value = \"whsec_{SECRET}\" }}]"), "is not a Standard Webhooks key"),
+        (format!("[{{ {SECRET} = \"\" }}]"), "secrets[0].(a key that is not shown): unknown key"),
+        (format!("[{{ file = \"a\", {SECRET} = 1 }}]"), "(a key that is not shown)"),
+        (format!("{{ {SECRET} = 1 }}"), "expected an array"),
     ] {
         let lines = format!("proof.signature = {{ form = \"standard-webhooks\", secrets = {secrets} }}");
         let Err(errors) = fixture.parse(&[LISTEN, CERTIFICATE, ROUTE, &provider(&lines)].concat()) else {
