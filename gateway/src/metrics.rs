@@ -4,6 +4,7 @@
 //! atomic addition. Label values come from closed sets (reasons, configured names, statuses). Must not use a value that a peer chose
 //! as a label.
 
+pub mod retirement;
 pub mod rotation;
 
 use std::cell::RefCell;

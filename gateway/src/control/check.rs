@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use super::reload::Loader;
 use crate::config::Config;
@@ -21,7 +22,7 @@ pub fn check(path: &Path) -> ExitCode {
     }
     let (providers, routes) = (config.providers.len(), config.routes.len());
     let limits = config.limits;
-    if let Err(error) = Loader::new(path.to_owned(), &limits).check(config) {
+    if let Err(error) = Loader::new(path.to_owned(), &limits, Arc::default()).check(config) {
         eprintln!("{}: {error:#}", path.display());
         return ExitCode::FAILURE;
     }

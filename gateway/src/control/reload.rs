@@ -3,8 +3,9 @@
 //! Owns everything that outlives a snapshot (chain cache, delivery ids, token keys, filter, rotation) and the order in which a reload
 //! replaces it. Must not parse: [`crate::config`] does.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
@@ -18,6 +19,7 @@ use super::watch::Watch;
 use crate::config::inventory::{Inventory, difference};
 use crate::config::{Config, FileVersions, Listen, Metrics, Reading, ReloadTrigger, Warning};
 use crate::metrics;
+use crate::metrics::retirement::{NamedLabel, Retirement};
 use crate::snapshot::{Lasting, Snapshot};
 use hookgate_core::auth::ReplayGuard;
 use hookgate_core::identity::ChainCache;
@@ -38,6 +40,7 @@ pub(super) struct Loader {
     inventory: Inventory,
     trigger: ReloadTrigger,
     watch: Watch,
+    retirement: Arc<Mutex<Retirement>>,
 }
 
 /// The sections of the first configuration that a reload cannot change.
@@ -49,7 +52,7 @@ pub(super) struct Fixed {
 impl Loader {
     /// A loader of the file at `path`. The sizes of the chain cache and of the memory for delivery ids are those of `limits` until a
     /// restart.
-    pub(super) fn new(path: PathBuf, limits: &Limits) -> Self {
+    pub(super) fn new(path: PathBuf, limits: &Limits, retirement: Arc<Mutex<Retirement>>) -> Self {
         Self {
             path,
             cache: Arc::new(ChainCache::new(limits.chain_cache_entries, limits.chain_cache_ttl)),
@@ -61,6 +64,7 @@ impl Loader {
             inventory: Inventory::default(),
             trigger: ReloadTrigger::default(),
             watch: Watch::default(),
+            retirement,
         }
     }
 
@@ -95,6 +99,7 @@ impl Loader {
     pub(super) fn load(&mut self, mut config: Config, generation: u64) -> anyhow::Result<Snapshot> {
         let (inventory, trigger) = (std::mem::take(&mut config.inventory), config.reload);
         let dates = rotation::dates(&config);
+        let names = named_labels(&config);
         if let Some(descriptors) = self.descriptors {
             descriptors.bound(&mut config);
         }
@@ -106,6 +111,7 @@ impl Loader {
         self.keys.adopt(prepared);
         metrics::connections_limit(snapshot.limits.max_connections);
         self.rotation.adopt(dates, &snapshot.identity);
+        self.retirement.lock().unwrap_or_else(PoisonError::into_inner).adopt(names, Instant::now());
         self.inventory = inventory;
         self.trigger = trigger;
         Ok(snapshot)
@@ -184,6 +190,15 @@ impl Loader {
     pub(super) fn attend_to_rotation(&mut self) {
         self.rotation.attend(UnixTime::now());
     }
+}
+
+/// The values of metric labels that the configuration names.
+fn named_labels(config: &Config) -> BTreeSet<NamedLabel> {
+    let providers = config.providers.iter().map(|provider| ("provider", provider.name.to_string()));
+    let routes = config.routes.iter().map(|route| ("route", route.name.to_string()));
+    let handlers = config.routes.iter().map(|route| ("handler", route.handler.socket.display().to_string()));
+    let sources = config.proofs.key_sources.iter().map(|source| ("source", source.name.to_string()));
+    providers.chain(routes).chain(handlers).chain(sources).collect()
 }
 
 /// Logs the warnings about a configuration, except those about dates: [`rotation`] repeats these while hookgate runs.

@@ -5,7 +5,7 @@
 
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, bail};
@@ -29,6 +29,7 @@ use crate::accept::spread::Siblings;
 use crate::config::{Config, FileVersions, Listen, Metrics, Reading};
 use crate::crypto;
 use crate::metrics;
+use crate::metrics::retirement::Retirement;
 use crate::snapshot::Snapshot;
 use crate::worker::{CUT_GRACE, Command, Plan, WorkerThread, start};
 use hookgate_io::{Backend, choose};
@@ -81,10 +82,11 @@ fn serve(path: &Path, config: Config, files: FileVersions, log: &Log) -> anyhow:
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let mut signals = Signals::install()?;
-        start_metrics(config.metrics.as_ref())?;
+        let retirement = Arc::default();
+        start_metrics(config.metrics.as_ref(), &retirement)?;
         let backend = choose_backend(&config.listen)?;
         let fixed = Fixed { listen: config.listen.clone(), metrics: config.metrics.clone() };
-        let mut loader = Loader::new(path.to_owned(), &config.limits);
+        let mut loader = Loader::new(path.to_owned(), &config.limits, retirement);
         // Before the ports are open, so that no foreign packet reaches one.
         loader.filter.start(&config.filter)?;
         let count = worker_count(&fixed.listen);
@@ -135,11 +137,16 @@ impl Signals {
 }
 
 /// Installs the recorder of metrics and serves the endpoint, if there is a `[metrics]` section.
-fn start_metrics(section: Option<&Metrics>) -> anyhow::Result<()> {
+fn start_metrics(section: Option<&Metrics>, retirement: &Arc<Mutex<Retirement>>) -> anyhow::Result<()> {
     let Some(section) = section else { return Ok(()) };
     let recorder = PrometheusBuilder::new().set_buckets(&metrics::DURATION_BUCKETS)?.build_recorder();
     let (rendered, kept) = (recorder.handle(), recorder.handle());
-    let endpoint = MetricsEndpoint::bind(section.listen, move || rendered.render())?;
+    let retirement = Arc::clone(retirement);
+    let render = move || {
+        let retirement = retirement.lock().unwrap_or_else(PoisonError::into_inner);
+        retirement.without_gone(&rendered.render(), Instant::now())
+    };
+    let endpoint = MetricsEndpoint::bind(section.listen, render)?;
     ::metrics::set_global_recorder(recorder).context("cannot install the metrics recorder")?;
     metrics::describe();
     tokio::spawn(endpoint.serve());

@@ -62,8 +62,8 @@ pub enum DateSeries {
     },
 }
 
-/// Publishes the date of a series, in seconds since 1970. `None` sets it to NaN: the recorder cannot remove a series, and a comparison
-/// with NaN is never true, so no alert fires.
+/// Publishes the date of a series, in seconds since 1970. `None` sets it to NaN: the recorder cannot remove a series, and
+/// [`super::retirement`] leaves series without a value out.
 pub fn date(series: &DateSeries, seconds: Option<u64>) {
     let gauge = match series.clone() {
         DateSeries::Server { name } => gauge!(CERTIFICATE, "kind" => "server", "provider" => "", "name" => name),
