@@ -291,27 +291,25 @@ impl TokenRule {
     }
 
     fn judge_email(&self, claims: &Claims<'_>) -> Result<Option<HeaderValue>, Refusal> {
-        // OpenID Connect Core, section 5.1: a Boolean. Apple and Amazon Cognito write it as a string.
-        let verified = match &claims.email_verified {
-            Member::Boolean(verified) => *verified,
-            Member::Text(text) => text == "true",
-            _ => false,
-        };
         if self.emails.is_empty() {
             let email = claims.email.text("email").unwrap_or_default();
-            return Ok(email.and_then(printable).filter(|_| verified));
+            return Ok(email.and_then(printable).filter(|_| claims.email_verified == Member::Boolean(true)));
         }
         let Some(email) = claims.email.text("email").map_err(wrong_type)? else {
             let detail = "The token has no \"email\" claim. Request a token that includes the email.";
             return Err(Refusal::new(Reject::TokenWrongEmail, detail));
         };
-        match expected(&self.emails, email) {
-            None => Err(wrong(Reject::TokenWrongEmail, "email", email)),
-            known if verified => Ok(known),
-            Some(_) => {
+        let Some(email) = expected(&self.emails, email) else {
+            return Err(wrong(Reject::TokenWrongEmail, "email", email));
+        };
+        match &claims.email_verified {
+            Member::Boolean(true) => Ok(Some(email)),
+            Member::Boolean(false) | Member::Absent => {
                 let detail = "The issuer did not verify the token's \"email\": \"email_verified\" is not true.";
                 Err(Refusal::new(Reject::TokenWrongEmail, detail))
             }
+            // OpenID Connect Core, section 5.1: a Boolean. A rule that relies on it guesses at nothing else.
+            other => Err(wrong_type(other.is_not("a Boolean", "email_verified"))),
         }
     }
 

@@ -163,9 +163,8 @@ fn judges_each_claim() {
         ("email", Value::Null, "token_wrong_email"),
         ("email_verified", json!(false), "token_wrong_email"),
         ("email_verified", Value::Null, "token_wrong_email"),
-        ("email_verified", json!("true"), "ok"),
-        ("email_verified", json!("false"), "token_wrong_email"),
-        ("email_verified", json!(1), "token_wrong_email"),
+        ("email_verified", json!("true"), "token_malformed"),
+        ("email_verified", json!(1), "token_malformed"),
         ("email", json!(["a@example.test"]), "token_malformed"),
         ("exp", Value::Null, "token_malformed"),
         ("exp", json!("1795003590"), "token_malformed"),
@@ -203,6 +202,7 @@ fn a_wrong_type_is_named() {
         ("exp", json!("1795003590"), "its claim \"exp\" is a string, not a number of seconds since 1970."),
         ("exp", json!(-1), "its \"exp\" is -1e0, not a number of seconds since 1970."),
         ("nbf", json!([]), "its claim \"nbf\" is a list of strings, not a number of seconds since 1970."),
+        ("email_verified", json!("true"), "its claim \"email_verified\" is a string, not a Boolean."),
         ("email", json!({}), "its claim \"email\" is an object, not a string."),
     ] {
         assert_eq!(refusal(name, value), format!("The token cannot be read: {expected}"));
@@ -231,9 +231,8 @@ fn only_what_a_rule_asks_for_is_judged() {
         });
         rule.check(ISSUER.token(&claims).as_bytes(), &ISSUER.sets(), at(NOW)).unwrap().email
     };
-    assert_eq!(email("a@example.test", json!("true")).unwrap(), "a@example.test");
     assert_eq!(email("a@example.test", json!(true)).unwrap(), "a@example.test");
-    for verified in [json!("false"), json!(false), json!(1), json!("True"), Value::Null] {
+    for verified in [json!("true"), json!(false), json!(1), Value::Null] {
         assert_eq!(email("a@example.test", verified), None);
     }
     for odd in [json!(7), json!([]), json!({}), json!([7]), Value::Null] {
