@@ -19,7 +19,7 @@ use metrics::{
 use crate::crypto;
 use hookgate_core::identity::{CacheOutcome, ProviderId, Verification};
 use hookgate_core::reject::Reject;
-use hookgate_filter::{Family, Status};
+use hookgate_filter::{AttachMode, Family, Status};
 
 /// Upper bounds of the duration histograms, in seconds: from less than a resumed handshake to the longest default time-out.
 pub const DURATION_BUCKETS: [f64; 14] =
@@ -152,7 +152,10 @@ fn describe_filter() {
     describe_gauge!(FILTER_RANGES, "Ranges in force, by set (a provider, (allow) or (deny)) and family");
     describe_gauge!(FILTER_ATTACHED, "1 for each interface that runs the filter; the label mode is native or generic");
     describe_gauge!(FILTER_MEMORY, Unit::Bytes, "Kernel memory of the filter's maps");
-    describe_gauge!(FILTER_UNAVAILABLE, "1 if the filter was asked for and does not run, so that every packet gets in");
+    describe_gauge!(
+        FILTER_UNAVAILABLE,
+        "1 if the filter was asked for and does not run, or not on an interface that was made again, so that every packet gets in"
+    );
 }
 
 /// Counts a load of the configuration, and publishes the generation in use.
@@ -251,6 +254,11 @@ pub fn filter(status: &Status) {
     }
     #[expect(clippy::cast_precision_loss, reason = "a number of bytes stays far below 2^53")]
     gauge!(FILTER_MEMORY).set(status.memory_bytes as f64);
+}
+
+/// Publishes that an interface does not run the filter any more.
+pub fn filter_detached(interface: &str, mode: AttachMode) {
+    gauge!(FILTER_ATTACHED, "interface" => interface.to_owned(), "mode" => mode.label()).set(0.0);
 }
 
 /// Counts packets that a range of `set` decided about.

@@ -240,6 +240,34 @@ fn a_killed_daemon_leaves_the_host_reachable() {
 }
 
 #[test]
+fn an_interface_that_is_made_again_is_filtered_again_or_the_daemon_ends() {
+    if !is_root() {
+        return;
+    }
+    let environment = Environment::new();
+    let mut gateway = environment.start(&environment.configuration(RANGES, "mode = \"enforce\""));
+    environment.network.make_interfaces_again();
+    gateway.wait_log("filter attached to an interface that was made again", PATIENCE).unwrap();
+    assert_eq!(environment.connect(FOREIGN[0], SILENCE), ErrorKind::TimedOut);
+    assert_eq!(environment.post(ALLOWED[0], PATIENCE).status(), Some(200));
+    assert_eq!(environment.metric(&gateway, "hookgate_filter_unavailable", &[]), 0.0);
+    environment.network.delete_interfaces();
+    let deadline = Instant::now() + PATIENCE;
+    while environment.metric(&gateway, "hookgate_filter_attached_info", &[("interface", "eth0")]) != 0.0 {
+        assert!(Instant::now() < deadline, "an interface that is gone counts as filtered: {}", gateway.log());
+        thread::sleep(Duration::from_millis(50));
+    }
+    assert!(gateway.log().contains("the interface is gone, and the filter with it"), "{}", gateway.log());
+    // The name comes back to an interface that another program has.
+    let other = environment.network.make_occupied_interface();
+    gateway.wait_exit(PATIENCE).unwrap();
+    let log = gateway.log();
+    assert!(log.contains("the filter is required, so hookgate drains and ends"), "{log}");
+    assert!(log.contains("interface eth0 already carries another XDP program"), "{log}");
+    drop(other);
+}
+
+#[test]
 fn without_its_capabilities_the_daemon_names_them_and_starts_only_if_the_filter_is_optional() {
     if !is_root() {
         return;

@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 mod daemon;
+mod interfaces;
 mod kernel;
 mod lifecycle;
 mod namespaces;

@@ -9,8 +9,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use hookgate_filter::{Attach, Filter, Policy};
 use hookgate_testkit::namespace::Namespace;
 use socket2::{Domain, Socket, Type};
+
+use crate::network::{allowing, start};
 
 /// The server's addresses.
 pub(crate) const SERVER: [&str; 2] = ["198.51.100.1", "2001:db8:ffff::1"];
@@ -29,7 +32,34 @@ pub(crate) struct Network {
 impl Network {
     pub(crate) fn new() -> Self {
         let network = Self { client: Namespace::new("client").unwrap(), server: Namespace::new("server").unwrap() };
-        let (server, client) = (network.server.name(), network.client.name());
+        network.make_interfaces();
+        network
+    }
+
+    /// Deletes the pair, as when a driver is loaded again, and makes another one with the same names and addresses.
+    pub(crate) fn make_interfaces_again(&self) {
+        self.delete_interfaces();
+        self.make_interfaces();
+    }
+
+    /// Deletes the pair.
+    pub(crate) fn delete_interfaces(&self) {
+        ip(&["-n", self.server.name(), "link", "delete", "eth0"]);
+    }
+
+    /// Makes an interface of the server that has a program before it has the name `eth0`.
+    pub(crate) fn make_occupied_interface(&self) -> Filter {
+        let server = self.server.name();
+        ip(&["-n", server, "link", "add", "eth9", "type", "veth", "peer", "name", "eth0", "netns", self.client.name()]);
+        let policy = Policy { interfaces: vec!["eth9".to_owned()], ..allowing(Attach::Native) };
+        let filter = start(self, policy);
+        ip(&["-n", server, "link", "set", "eth9", "name", "eth0"]);
+        filter
+    }
+
+    /// Makes the pair.
+    pub(crate) fn make_interfaces(&self) {
+        let (server, client) = (self.server.name(), self.client.name());
         ip(&["-n", server, "link", "add", "eth0", "type", "veth", "peer", "name", "eth0", "netns", client]);
         for (namespace, addresses) in [(server, SERVER.to_vec()), (client, [ALLOWED, FOREIGN].concat())] {
             for address in addresses {
@@ -40,7 +70,6 @@ impl Network {
             }
             ip(&["-n", namespace, "link", "set", "eth0", "up"]);
         }
-        network
     }
 
     /// Runs `work` in the namespace of the server. The sockets and links that it makes stay there.

@@ -56,6 +56,12 @@ pub enum FilterError {
         /// As configured.
         interface: String,
     },
+    /// The kernel cannot be asked about interfaces.
+    #[error("the filter cannot watch its interfaces: {source}")]
+    Interfaces {
+        /// The error of the kernel.
+        source: io::Error,
+    },
     /// The driver or the kernel refuses the program.
     #[error("interface {interface} cannot run the filter in {} mode: {source}", mode.label())]
     Attach {

@@ -10,9 +10,9 @@ use aya::programs::Xdp;
 use aya::{Ebpf, EbpfLoader, VerifierLogLevel};
 use hookgate_ebpf::{Family, Sample, Settings, names};
 
-use crate::attach::{Attached, Hold, attach, release};
 use crate::difference::difference;
 use crate::error::FilterError;
+use crate::interfaces::{InterfaceChange, Interfaces};
 use crate::maps::Maps;
 use crate::numbers::SetNumbers;
 use crate::policy::{Policy, PolicyError};
@@ -42,7 +42,7 @@ pub struct Filter {
     counted_before: BTreeMap<u8, u64>,
     /// The contents of the maps, up to date after each write.
     tables: Tables,
-    attached: Vec<(Attached, Hold)>,
+    interfaces: Interfaces,
 }
 
 impl Filter {
@@ -56,15 +56,11 @@ impl Filter {
             return Err(PolicyError::NoInterface.into());
         }
         let mut filter = Self::load(policy)?;
+        filter.interfaces = Interfaces::new(filter.policy.attach, filter.policy.pin.clone())?;
         for interface in filter.policy.interfaces.clone() {
-            let (wanted, pin) = (filter.policy.attach, filter.policy.pin.clone());
-            let attached = attach(filter.program()?, &interface, wanted, pin.as_deref());
-            match attached {
-                Ok(attached) => filter.attached.push(attached),
-                Err(error) => {
-                    filter.stop()?;
-                    return Err(error);
-                }
+            if let Err(error) = filter.with_interfaces(|interfaces, program| interfaces.add(program, &interface))? {
+                filter.stop()?;
+                return Err(error);
             }
         }
         Ok(filter)
@@ -113,7 +109,7 @@ impl Filter {
             numbers,
             counted_before: BTreeMap::new(),
             tables: Tables::default(),
-            attached: Vec::new(),
+            interfaces: Interfaces::none(),
         };
         filter.write(&tables)?;
         filter.maps.write_settings(settings(&filter.policy))?;
@@ -179,7 +175,7 @@ impl Filter {
         });
         Ok(Status {
             mode: self.policy.mode,
-            attached: self.attached.iter().map(|(attached, _)| attached.clone()).collect(),
+            attached: self.interfaces.attached().cloned().collect(),
             sets: sets.collect::<Result<_, FilterError>>()?,
             packets: self.maps.packets()?,
             memory_bytes: self.maps.memory_bytes(),
@@ -220,10 +216,29 @@ impl Filter {
     ///
     /// If a link cannot be removed; the other links are removed.
     pub fn stop(mut self) -> Result<(), FilterError> {
-        let mut result = Ok(());
-        for (_, hold) in std::mem::take(&mut self.attached) {
-            result = result.and(release(self.program()?, hold));
-        }
+        self.with_interfaces(|interfaces, program| std::mem::replace(interfaces, Interfaces::none()).release(program))?
+    }
+
+    /// Compares the interfaces of the policy with those of the kernel, and attaches the program to those that were made again under
+    /// their names. Says each change once. To attach may need privileges that the process has given up.
+    ///
+    /// # Errors
+    ///
+    /// If the object file has no program.
+    pub fn look_at_interfaces(&mut self) -> Result<Vec<InterfaceChange>, FilterError> {
+        self.with_interfaces(Interfaces::look)
+    }
+
+    /// Whether the program could not be attached to an interface of the policy that was made again, so that its packets are not
+    /// filtered.
+    pub fn has_unfiltered_interface(&self) -> bool {
+        self.interfaces.has_unfiltered()
+    }
+
+    fn with_interfaces<T>(&mut self, act: impl FnOnce(&mut Interfaces, &mut Xdp) -> T) -> Result<T, FilterError> {
+        let mut interfaces = std::mem::replace(&mut self.interfaces, Interfaces::none());
+        let result = self.program().map(|program| act(&mut interfaces, program));
+        self.interfaces = interfaces;
         result
     }
 }

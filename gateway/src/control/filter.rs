@@ -14,7 +14,10 @@ use crate::config::{FilterSection, PIN_DIRECTORY};
 use crate::metrics;
 use hookgate_filter::numbers::SetNumbers;
 use hookgate_filter::tables::Tables;
-use hookgate_filter::{Address, Filter, Mode, Policy, PolicyError, Reason, Sample, Status, Verdict, pinned, unpin};
+use hookgate_filter::{
+    Address, Attached, Filter, InterfaceChange, Mode, Policy, PolicyError, Reason, Sample, Status, Verdict, pinned,
+    unpin,
+};
 
 /// The most samples that are logged at once. Each CPU reports at most a few per second.
 const SAMPLES_LOGGED: usize = 8;
@@ -30,6 +33,8 @@ pub(super) struct FilterKeeper {
 struct Running {
     filter: Filter,
     policy: Policy,
+    /// Whether the process ends if an interface cannot be filtered.
+    required: bool,
     /// The packets of each set in the policy that the metrics already count.
     published: BTreeMap<String, u64>,
 }
@@ -79,7 +84,7 @@ impl FilterKeeper {
         match start(section.policy.clone()) {
             Ok(filter) => {
                 let policy = section.policy.clone();
-                self.running = Some(Running { filter, policy, published: BTreeMap::new() });
+                self.running = Some(Running { filter, policy, required: section.required, published: BTreeMap::new() });
             }
             Err(error) if section.required => {
                 return Err(error.context(
@@ -128,6 +133,7 @@ impl FilterKeeper {
             .for_each(|name| metrics::filter_set_gone(name));
         running.published.retain(|name, _| kept.contains(name));
         running.policy = next;
+        running.required = section.required;
         Ok(())
     }
 
@@ -146,8 +152,27 @@ impl FilterKeeper {
         }
     }
 
+    /// Looks after interfaces that were deleted, or made again under their names.
+    ///
+    /// # Errors
+    ///
+    /// If the filter is required, and cannot be attached to an interface that was made again.
+    pub(super) fn look_at_interfaces(&mut self) -> anyhow::Result<()> {
+        let Some(running) = &mut self.running else { return Ok(()) };
+        let changes = running.filter.look_at_interfaces()?;
+        if changes.is_empty() {
+            return Ok(());
+        }
+        let required = running.required;
+        let outcomes: Vec<anyhow::Result<()>> =
+            changes.into_iter().map(|change| log_change(change, required)).collect();
+        self.publish();
+        outcomes.into_iter().collect()
+    }
+
     fn publish(&mut self) {
-        metrics::filter_unavailable(self.unavailable);
+        let unfiltered = self.running.as_ref().is_some_and(|running| running.filter.has_unfiltered_interface());
+        metrics::filter_unavailable(self.unavailable || unfiltered);
         let Some(running) = &mut self.running else { return };
         match running.filter.status() {
             Ok(status) => running.publish(&status),
@@ -204,6 +229,36 @@ fn start(policy: Policy) -> anyhow::Result<Filter> {
         tracing::info!(interface, attach, mode = mode_label(mode), note, "filter attached");
     }
     Ok(filter)
+}
+
+/// Logs a change of an interface.
+///
+/// # Errors
+///
+/// If the interface is not filtered, and has to be.
+fn log_change(change: InterfaceChange, required: bool) -> anyhow::Result<()> {
+    match change {
+        InterfaceChange::Gone(Attached { interface, mode, .. }) => {
+            metrics::filter_detached(&interface, mode);
+            tracing::warn!(
+                interface,
+                "the interface is gone, and the filter with it; it is attached again if the interface returns"
+            );
+        }
+        InterfaceChange::Attached(Attached { interface, mode, .. }) => {
+            tracing::info!(interface, attach = mode.label(), "filter attached to an interface that was made again");
+        }
+        InterfaceChange::Unfiltered { interface, error } => {
+            let error = anyhow::Error::from(error).context(format!(
+                "the interface {interface} was made again, and the filter cannot be attached to it: restart hookgate"
+            ));
+            if required {
+                return Err(error);
+            }
+            tracing::error!(reason = format!("{error:#}"), "every packet from the interface gets in");
+        }
+    }
+    Ok(())
 }
 
 /// `filter.mode` as written.

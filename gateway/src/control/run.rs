@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use arc_swap::ArcSwap;
 use metrics_exporter_prometheus::PrometheusBuilder;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -250,6 +250,8 @@ enum Outcome {
     Signal,
     /// A worker ended unexpectedly.
     WorkerEnded,
+    /// The filter is required, and an interface is not filtered.
+    Unfiltered(anyhow::Error),
 }
 
 impl Control {
@@ -271,6 +273,9 @@ impl Control {
                 _ = ports.tick() => self.ports.attend(),
                 _ = pulse.tick() => self.watchdog.attend(&self.workers),
                 _ = look.tick() => {
+                    if let Err(error) = self.loader.filter.look_at_interfaces() {
+                        return Outcome::Unfiltered(error);
+                    }
                     if self.loader.look() {
                         self.reload();
                     }
@@ -287,6 +292,12 @@ impl Control {
                 }
             }
         }
+    }
+
+    /// Tells the workers to finish the requests in flight, and the service manager that the process ends.
+    fn drain(&self, status: &str) {
+        service::stopping(status, self.current.load().limits.drain_timeout + CUT_GRACE + LAST_STEPS);
+        self.commands.send_replace(Command::Drain);
     }
 
     fn publish_connections(&self) {
@@ -316,18 +327,24 @@ impl Control {
 
     /// Drains the workers, or stops them after a failure, and joins them. A second signal ends the drain at once.
     async fn end(mut self, outcome: Outcome, mut signals: Signals) -> anyhow::Result<()> {
-        match outcome {
+        let failure = match outcome {
             Outcome::Signal => {
                 tracing::info!("draining: accepting no connections, finishing the requests in flight");
-                let limit = self.current.load().limits.drain_timeout + CUT_GRACE + LAST_STEPS;
-                service::stopping("draining: accepting no connections, finishing the requests in flight", limit);
-                self.commands.send_replace(Command::Drain);
+                self.drain("draining: accepting no connections, finishing the requests in flight");
+                None
+            }
+            Outcome::Unfiltered(error) => {
+                let reason = format!("{error:#}");
+                tracing::error!(reason, "the filter is required, so hookgate drains and ends; a restart attaches it");
+                self.drain("draining: an interface is not filtered");
+                Some(error)
             }
             Outcome::WorkerEnded => {
                 service::stopping("a worker failed", CUT_GRACE + LAST_STEPS);
                 self.commands.send_replace(Command::Stop);
+                Some(anyhow!("a worker ended unexpectedly"))
             }
-        }
+        };
         while !self.workers.iter().all(WorkerThread::is_finished) {
             self.watchdog.attend(&self.workers);
             self.publish_connections();
@@ -344,8 +361,8 @@ impl Control {
         for worker in self.workers {
             worker.join().context("a worker failed")?;
         }
-        if matches!(outcome, Outcome::WorkerEnded) {
-            bail!("a worker ended unexpectedly");
+        if let Some(failure) = failure {
+            return Err(failure);
         }
         tracing::info!("ended");
         Ok(())
