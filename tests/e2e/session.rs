@@ -20,11 +20,18 @@ struct ReturningClient<'a> {
     gateway: &'a TestGateway,
     identity: &'a ClientIdentity,
     version: TlsVersion,
+    /// Whether it takes session tickets. Without them, TLS 1.2 resumes by the id of a session.
+    tickets: bool,
 }
+
+/// Each way to resume a session.
+const WAYS: [(TlsVersion, bool); 3] =
+    [(TlsVersion::Tls12, true), (TlsVersion::Tls12, false), (TlsVersion::Tls13, true)];
 
 impl ReturningClient<'_> {
     fn openssl(&self) -> OpenSsl {
-        self.gateway.openssl().version(self.version).identity(self.identity)
+        let openssl = self.gateway.openssl().version(self.version).identity(self.identity);
+        if self.tickets { openssl } else { openssl.argument("-no_ticket") }
     }
 
     /// Sends one request on a new connection.
@@ -33,7 +40,7 @@ impl ReturningClient<'_> {
     }
 
     fn session(&self) -> PathBuf {
-        self.gateway.environment.path(&format!("{:?}.session", self.version))
+        self.gateway.environment.path(&format!("{:?}-{}.session", self.version, self.tickets))
     }
 
     /// Connects with a full handshake, is admitted, and saves the session.
@@ -76,10 +83,10 @@ fn verifications(gateway: &TestGateway, cache: &str) -> f64 {
 #[test]
 fn fresh_cached_and_resumed_sessions_are_admitted() {
     let gateway = TestGateway::start().unwrap();
-    for version in TlsVersion::ALL {
+    for (version, tickets) in WAYS {
         // A new chain each time, which is not in the cache.
         let identity = gateway.environment.identity(Sender::PagerDuty, Variant::Good).unwrap();
-        let client = ReturningClient { gateway: &gateway, identity: &identity, version };
+        let client = ReturningClient { gateway: &gateway, identity: &identity, version, tickets };
         let (hits, misses) = (verifications(&gateway, "hit"), verifications(&gateway, "miss"));
         client.save_session();
         assert_eq!((verifications(&gateway, "hit"), verifications(&gateway, "miss")), (hits, misses + 1.0), "fresh");
@@ -89,12 +96,13 @@ fn fresh_cached_and_resumed_sessions_are_admitted() {
             (hits + 1.0, misses + 1.0),
             "cached"
         );
-        let outcome = client.resume();
-        assert!(outcome.reused(), "{version:?}: {}", outcome.text());
-        client.expect_status(&outcome, 200);
         let label = if version == TlsVersion::Tls12 { "1.2" } else { "1.3" };
         let labels = [("version", label), ("result", "ok"), ("resumed", "true")];
-        assert_eq!(gateway.daemon.metric("hookgate_handshakes_total", &labels).unwrap(), 1.0);
+        let resumed = gateway.daemon.metric("hookgate_handshakes_total", &labels).unwrap();
+        let outcome = client.resume();
+        assert!(outcome.reused(), "{version:?}, tickets {tickets}: {}", outcome.text());
+        client.expect_status(&outcome, 200);
+        assert_eq!(gateway.daemon.metric("hookgate_handshakes_total", &labels).unwrap(), resumed + 1.0);
         let seen = gateway.environment.events.requests();
         assert_eq!(seen.len(), 3, "{version:?}");
         let certificates: Vec<_> = seen.iter().map(|request| request.field("client-cert")).collect();
@@ -108,7 +116,7 @@ fn fresh_cached_and_resumed_sessions_are_admitted() {
 fn no_session_is_resumed_across_a_reload() {
     let gateway = TestGateway::start().unwrap();
     let identity = gateway.environment.identity(Sender::PagerDuty, Variant::Good).unwrap();
-    let clients = TlsVersion::ALL.map(|version| ReturningClient { gateway: &gateway, identity: &identity, version });
+    let clients = WAYS.map(|(version, tickets)| ReturningClient { gateway: &gateway, identity: &identity, version, tickets });
     clients.iter().for_each(ReturningClient::save_session);
     gateway.reload(&gateway.environment.configuration().toml()).unwrap();
     for client in &clients {
@@ -122,8 +130,8 @@ fn no_session_is_resumed_across_a_reload() {
 fn a_connection_outlives_a_reload_that_changes_nothing() {
     let gateway = TestGateway::start().unwrap();
     let identity = gateway.environment.identity(Sender::PagerDuty, Variant::Good).unwrap();
-    for version in TlsVersion::ALL {
-        let client = ReturningClient { gateway: &gateway, identity: &identity, version };
+    for (version, tickets) in WAYS {
+        let client = ReturningClient { gateway: &gateway, identity: &identity, version, tickets };
         let mut connection = client.keep_open();
         gateway.reload(&gateway.environment.configuration().toml()).unwrap();
         assert_eq!(client.ask(&mut connection, 2).unwrap(), (200, None));
@@ -179,7 +187,7 @@ fn check_change(change: &Change) {
         let gateway = TestGateway::configured(|configuration| configuration.on_failure = on_failure).unwrap();
         let identity = gateway.environment.identity(Sender::PagerDuty, Variant::Good).unwrap();
         let clients =
-            TlsVersion::ALL.map(|version| ReturningClient { gateway: &gateway, identity: &identity, version });
+            WAYS.map(|(version, tickets)| ReturningClient { gateway: &gateway, identity: &identity, version, tickets });
         clients.iter().for_each(ReturningClient::save_session);
         let mut connections = clients.each_ref().map(ReturningClient::keep_open);
         let mut configuration = gateway.environment.configuration();
@@ -235,7 +243,7 @@ fn check_expiry(on_failure: &'static str) {
     let validity = Validity::Between(SystemTime::now() - Duration::from_secs(3600), until);
     let options = LeafOptions { validity, ..LeafOptions::default() };
     let identity = gateway.environment.pki.sender(Sender::PagerDuty).leaf("short", &options).unwrap();
-    let clients = TlsVersion::ALL.map(|version| ReturningClient { gateway: &gateway, identity: &identity, version });
+    let clients = WAYS.map(|(version, tickets)| ReturningClient { gateway: &gateway, identity: &identity, version, tickets });
     clients.iter().for_each(ReturningClient::save_session);
     let mut connections = clients.each_ref().map(ReturningClient::keep_open);
     let hits = verifications(&gateway, "hit");

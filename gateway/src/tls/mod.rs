@@ -5,5 +5,6 @@
 
 pub mod certificates;
 pub mod server;
+mod sessions;
 pub mod stream;
 pub mod verifier;

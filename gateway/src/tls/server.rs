@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use rustls::crypto::CryptoProvider;
-use rustls::server::{NoServerSessionStorage, ProducesTickets, ResolvesServerCert, ServerConfig};
+use rustls::server::{ProducesTickets, ResolvesServerCert, ServerConfig};
 use rustls::{Error, version};
 
+use super::sessions::Sessions;
 use super::verifier::SiteVerifier;
 use crate::crypto;
 use hookgate_core::identity::{Identity, Scope};
@@ -13,22 +14,28 @@ use hookgate_core::identity::{Identity, Scope};
 /// Protocols offered by ALPN (RFC 7301), in our order of preference.
 pub const PROTOCOLS: [&[u8]; 1] = [b"http/1.1"];
 
-/// What the sites of one snapshot share. Every snapshot makes its own, with a new ticket key: no snapshot can open a session ticket
-/// of another.
+/// What the sites of one snapshot share. Every snapshot makes its own, with a new ticket key and memory of
+/// sessions: no snapshot can resume a session of another.
 pub struct SharedTls {
     provider: Arc<CryptoProvider>,
     certificates: Arc<dyn ResolvesServerCert>,
     ticketer: Arc<dyn ProducesTickets>,
+    sessions: Arc<Sessions>,
 }
 
 impl SharedTls {
-    /// With a new ticket key.
+    /// With a new ticket key and no sessions.
     ///
     /// # Errors
     ///
     /// [`Error`] if the system has no randomness.
     pub fn new(certificates: Arc<dyn ResolvesServerCert>) -> Result<Self, Error> {
-        Ok(Self { provider: Arc::new(crypto::provider()), certificates, ticketer: crypto::ticketer()? })
+        Ok(Self {
+            provider: Arc::new(crypto::provider()),
+            certificates,
+            ticketer: crypto::ticketer()?,
+            sessions: Arc::new(Sessions::new()),
+        })
     }
 
     /// The configuration of a site whose peers are verified for `scope`: TLS 1.3 and 1.2, a request for a client certificate with the
@@ -46,7 +53,7 @@ impl SharedTls {
             .with_cert_resolver(Arc::clone(&self.certificates));
         config.alpn_protocols = PROTOCOLS.iter().map(|protocol| protocol.to_vec()).collect();
         config.ticketer = Arc::clone(&self.ticketer);
-        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.session_storage = Arc::<Sessions>::clone(&self.sessions);
         config.send_tls13_tickets = 1;
         Ok(Arc::new(config))
     }
