@@ -116,7 +116,8 @@ fn fresh_cached_and_resumed_sessions_are_admitted() {
 fn no_session_is_resumed_across_a_reload() {
     let gateway = TestGateway::start().unwrap();
     let identity = gateway.environment.identity(Sender::PagerDuty, Variant::Good).unwrap();
-    let clients = WAYS.map(|(version, tickets)| ReturningClient { gateway: &gateway, identity: &identity, version, tickets });
+    let clients =
+        WAYS.map(|(version, tickets)| ReturningClient { gateway: &gateway, identity: &identity, version, tickets });
     clients.iter().for_each(ReturningClient::save_session);
     gateway.reload(&gateway.environment.configuration().toml()).unwrap();
     for client in &clients {
@@ -243,7 +244,8 @@ fn check_expiry(on_failure: &'static str) {
     let validity = Validity::Between(SystemTime::now() - Duration::from_secs(3600), until);
     let options = LeafOptions { validity, ..LeafOptions::default() };
     let identity = gateway.environment.pki.sender(Sender::PagerDuty).leaf("short", &options).unwrap();
-    let clients = WAYS.map(|(version, tickets)| ReturningClient { gateway: &gateway, identity: &identity, version, tickets });
+    let clients =
+        WAYS.map(|(version, tickets)| ReturningClient { gateway: &gateway, identity: &identity, version, tickets });
     clients.iter().for_each(ReturningClient::save_session);
     let mut connections = clients.each_ref().map(ReturningClient::keep_open);
     let hits = verifications(&gateway, "hit");

@@ -129,9 +129,15 @@ pub(super) fn metrics(
 }
 
 fn parse_address(text: &Spanned<String>, report: &mut Report<'_>) -> Option<SocketAddr> {
-    let address = text.get_ref().parse().ok();
-    if address.is_none() {
+    let Ok(address) = text.get_ref().parse::<SocketAddr>() else {
         report.error(text, Problem::Address { text: text.get_ref().clone() });
+        return None;
+    };
+    // A socket that takes IPv6 alone cannot be bound to it.
+    let canonical = SocketAddr::new(address.ip().to_canonical(), address.port());
+    if canonical != address {
+        report.error(text, Problem::MappedAddress { meant: canonical });
+        return None;
     }
-    address
+    Some(address)
 }

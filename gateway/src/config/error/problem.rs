@@ -102,6 +102,12 @@ pub enum Problem {
         /// The line of its first occurrence.
         line: usize,
     },
+    /// An IPv4-mapped IPv6 address (RFC 4291, section 2.5.5.2).
+    #[error("this is an IPv4 address, written as an IPv6 address; write \"{meant}\"")]
+    MappedAddress {
+        /// The IPv4 address and port.
+        meant: std::net::SocketAddr,
+    },
     /// Not an address and port.
     #[error(
         "\"{text}\" is not an IP address and port; write both, such as \"0.0.0.0:443\" or \"[::]:443\" (host names are \

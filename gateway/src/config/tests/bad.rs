@@ -113,6 +113,12 @@ fn listen_is_checked() {
         "write both, such as \"0.0.0.0:443\"",
     );
     check("[listen]\naddresses = [\"[::]:1\",\n\"[::]:1\"]\n", 3, "listen.addresses[1]", "[::]:1 is already in line");
+    check(
+        "[listen]\naddresses = [\"[::ffff:192.0.2.1]:443\"]\n",
+        2,
+        "listen.addresses[0]",
+        "written as an IPv6 address; write \"192.0.2.1:443\"",
+    );
     let many: Vec<String> = (1..=65).map(|port| format!("\"[::]:{port}\"")).collect();
     let many = format!("[listen]\naddresses = [{}]\n", many.join(","));
     check(&many, 2, "listen.addresses", "65 entries; write at most 64");
