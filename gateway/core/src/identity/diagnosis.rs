@@ -60,7 +60,7 @@ pub(super) fn mismatch(chain: &PresentedChain<'_>, provider: &Provider, profile:
 /// No path of `profile` could be verified.
 pub(super) fn path(failure: &PathFailure, profile: &Profile, chain: &PresentedChain<'_>, now: UnixTime) -> Refusal {
     match failure {
-        PathFailure::NoTrustAnchor => unknown_issuer(profile, chain),
+        PathFailure::NoTrustAnchor | PathFailure::PutOff => unknown_issuer(profile, chain),
         PathFailure::TooDeep(depth) => refusal(
             Reject::PathTooLong,
             &format!(
@@ -137,66 +137,54 @@ fn refused_by_webpki(
 }
 
 /// The reason for every error of webpki 0.103, and the words that follow the description of the certificate.
-#[expect(deprecated, reason = "the variants without context are matched with those that replaced them")]
 fn reason(error: &webpki::Error) -> (Reject, &'static str) {
+    malformation(error)
+        .map(|words| (Reject::CertificateMalformed, words))
+        .or_else(|| revocation(error))
+        .or_else(|| signature(error).map(|words| (Reject::BadSignature, words)))
+        .unwrap_or_else(|| constraint(error))
+}
+
+/// Why a certificate is malformed, if `error` says that.
+fn malformation(error: &webpki::Error) -> Option<&'static str> {
     use webpki::Error as E;
-    match error {
-        E::BadDer | E::TrailingData(_) => (Reject::CertificateMalformed, "is not well-formed DER"),
-        E::BadDerTime => (Reject::CertificateMalformed, "has a malformed notBefore or notAfter"),
-        E::InvalidCertValidity => (Reject::CertificateMalformed, "has a notAfter before its notBefore"),
-        E::InvalidSerialNumber => (Reject::CertificateMalformed, "has a malformed serial number"),
-        E::ExtensionValueInvalid | E::MalformedExtensions => {
-            (Reject::CertificateMalformed, "has a malformed or duplicate extension")
-        }
+    Some(match error {
+        E::BadDer | E::TrailingData(_) => "is not well-formed DER",
+        E::BadDerTime => "has a malformed notBefore or notAfter",
+        E::InvalidCertValidity => "has a notAfter before its notBefore",
+        E::InvalidSerialNumber => "has a malformed serial number",
+        E::ExtensionValueInvalid | E::MalformedExtensions => "has a malformed or duplicate extension",
         E::InvalidNetworkMaskConstraint | E::MalformedNameConstraint | E::MalformedDnsIdentifier => {
-            (Reject::CertificateMalformed, "has a malformed name or name constraint")
+            "has a malformed name or name constraint"
         }
-        E::UnsupportedCertVersion => (Reject::CertificateMalformed, "is not an X.509 version 3 certificate"),
-        E::CertExpired { .. } => (Reject::CertificateExpired, "has expired; the sender must renew it"),
-        E::CertNotValidYet { .. } => {
-            (Reject::CertificateNotYetValid, "is not valid yet; compare the clocks of sender and receiver")
-        }
-        E::UnknownIssuer => (Reject::UnknownIssuer, "has an issuer that is not trusted"),
-        E::CertDistrusted => (Reject::UnknownIssuer, "has a public key that is explicitly distrusted"),
-        E::InvalidSignatureForPublicKey => {
-            (Reject::BadSignature, "has a signature that does not verify with the public key of its issuer")
-        }
-        E::SignatureAlgorithmMismatch => {
-            (Reject::BadSignature, "names one algorithm in signatureAlgorithm and another in tbsCertificate")
-        }
+        E::UnsupportedCertVersion => "is not an X.509 version 3 certificate",
+        _ => return None,
+    })
+}
+
+/// Why a signature is not accepted, if `error` says that.
+#[expect(deprecated, reason = "the variants without context are matched with those that replaced them")]
+fn signature(error: &webpki::Error) -> Option<&'static str> {
+    use webpki::Error as E;
+    Some(match error {
+        E::InvalidSignatureForPublicKey => "has a signature that does not verify with the public key of its issuer",
+        E::SignatureAlgorithmMismatch => "names one algorithm in signatureAlgorithm and another in tbsCertificate",
         E::UnsupportedSignatureAlgorithm
         | E::UnsupportedSignatureAlgorithmContext(_)
         | E::UnsupportedSignatureAlgorithmForPublicKey
-        | E::UnsupportedSignatureAlgorithmForPublicKeyContext(_) => (
-            Reject::BadSignature,
+        | E::UnsupportedSignatureAlgorithmForPublicKeyContext(_) => {
             "is signed with an algorithm that is not accepted; use ECDSA on P-256 or P-384, RSA of 2048 bits or more, or \
-             Ed25519, with SHA-256 or SHA-384",
-        ),
-        // webpki's MAX_SUB_CA_COUNT.
-        E::MaximumPathDepthExceeded => (Reject::PathTooLong, "needs more than 6 intermediates to reach a trust anchor"),
-        E::EmptyEkuExtension => (Reject::ExtendedKeyUsage, "has an empty extended key usage extension"),
-        E::RequiredEkuNotFound | E::RequiredEkuNotFoundContext(_) => {
-            (Reject::ExtendedKeyUsage, "has an extended key usage extension without id-kp-clientAuth")
+             Ed25519, with SHA-256 or SHA-384"
         }
-        E::CaUsedAsEndEntity => {
-            (Reject::PathConstraint, "is a CA certificate; the first certificate presented must be an end entity")
-        }
-        E::EndEntityUsedAsCa => (Reject::PathConstraint, "is the issuer of another one, but is not a CA certificate"),
-        E::PathLenConstraintViolated => {
-            (Reject::PathConstraint, "has a pathLenConstraint that allows fewer intermediates below it")
-        }
-        E::NameConstraintViolation => {
-            (Reject::PathConstraint, "has a name that the name constraints of an issuer do not permit")
-        }
-        E::UnsupportedCriticalExtension => {
-            (Reject::PathConstraint, "has a critical extension that hookgate does not support")
-        }
-        E::CertNotValidForName(_) | E::UnsupportedNameType => (Reject::PathConstraint, "is not valid for the name"),
-        E::MaximumNameConstraintComparisonsExceeded
-        | E::MaximumPathBuildCallsExceeded
-        | E::MaximumSignatureChecksExceeded => {
-            (Reject::ChainTooLarge, "is among certificates that form too many paths")
-        }
+        _ => return None,
+    })
+}
+
+/// What is wrong with the revocation status, if `error` says that.
+#[expect(deprecated, reason = "the variants without context are matched with those that replaced them")]
+fn revocation(error: &webpki::Error) -> Option<(Reject, &'static str)> {
+    use webpki::Error as E;
+    Some(match error {
         E::CertRevoked => {
             (Reject::CertificateRevoked, "has been revoked by its issuer; the sender must use another one")
         }
@@ -225,6 +213,46 @@ fn reason(error: &webpki::Error) -> (Reject, &'static str) {
         | E::UnsupportedRevocationReason
         | E::UnsupportedRevocationReasonsPartitioning => {
             (Reject::RevocationUnknown, "is covered by a revocation list that hookgate does not support")
+        }
+        _ => return None,
+    })
+}
+
+/// Every other error.
+#[expect(deprecated, reason = "the variants without context are matched with those that replaced them")]
+fn constraint(error: &webpki::Error) -> (Reject, &'static str) {
+    use webpki::Error as E;
+    match error {
+        E::CertExpired { .. } => (Reject::CertificateExpired, "has expired; the sender must renew it"),
+        E::CertNotValidYet { .. } => {
+            (Reject::CertificateNotYetValid, "is not valid yet; compare the clocks of sender and receiver")
+        }
+        E::UnknownIssuer => (Reject::UnknownIssuer, "has an issuer that is not trusted"),
+        E::CertDistrusted => (Reject::UnknownIssuer, "has a public key that is explicitly distrusted"),
+        // webpki's MAX_SUB_CA_COUNT.
+        E::MaximumPathDepthExceeded => (Reject::PathTooLong, "needs more than 6 intermediates to reach a trust anchor"),
+        E::EmptyEkuExtension => (Reject::ExtendedKeyUsage, "has an empty extended key usage extension"),
+        E::RequiredEkuNotFound | E::RequiredEkuNotFoundContext(_) => {
+            (Reject::ExtendedKeyUsage, "has an extended key usage extension without id-kp-clientAuth")
+        }
+        E::CaUsedAsEndEntity => {
+            (Reject::PathConstraint, "is a CA certificate; the first certificate presented must be an end entity")
+        }
+        E::EndEntityUsedAsCa => (Reject::PathConstraint, "is the issuer of another one, but is not a CA certificate"),
+        E::PathLenConstraintViolated => {
+            (Reject::PathConstraint, "has a pathLenConstraint that allows fewer intermediates below it")
+        }
+        E::NameConstraintViolation => {
+            (Reject::PathConstraint, "has a name that the name constraints of an issuer do not permit")
+        }
+        E::UnsupportedCriticalExtension => {
+            (Reject::PathConstraint, "has a critical extension that hookgate does not support")
+        }
+        E::CertNotValidForName(_) | E::UnsupportedNameType => (Reject::PathConstraint, "is not valid for the name"),
+        E::MaximumNameConstraintComparisonsExceeded
+        | E::MaximumPathBuildCallsExceeded
+        | E::MaximumSignatureChecksExceeded => {
+            (Reject::ChainTooLarge, "is among certificates that form too many paths")
         }
         // The enum is `non_exhaustive`: an error that a later webpki adds is a refusal too.
         _ => (Reject::PathConstraint, "violates a rule of path validation (RFC 5280, section 6)"),

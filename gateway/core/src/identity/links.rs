@@ -2,7 +2,8 @@
 //!
 //! Owns what is known of a chain before a signature is checked. The links are found once for a chain, so that each profile costs only the
 //! comparison of a few names. Must not rule out a certificate by its key identifier: RFC 5280 does not, and an authority may change the
-//! identifier without changing the key.
+//! identifier without changing the key. A key identifier is a hint: it says which certificate to try first, and which check to put off
+//! until no other path is left.
 
 use std::cell::OnceCell;
 
@@ -34,9 +35,25 @@ pub(super) struct Links<'a> {
 }
 
 /// The key identifiers of one certificate.
-struct Identifiers<'a> {
+pub(super) struct Identifiers<'a> {
     subject: Option<&'a [u8]>,
     authority: Option<&'a [u8]>,
+}
+
+/// The key identifiers of a chain, as hints for the checks of its signatures.
+#[derive(Clone, Copy)]
+pub(super) struct Hints<'a> {
+    identifiers: &'a [Identifiers<'a>],
+}
+
+impl Hints<'_> {
+    /// Whether the certificate at this place names another key than this one as its issuer's. The key is that of the certificate at
+    /// place `holder`, or of a trust anchor.
+    pub(super) fn name_another(&self, place: usize, holder: Option<usize>, public_key: &[u8]) -> bool {
+        let Some(named) = self.identifiers.get(place).and_then(|found| found.authority) else { return false };
+        let own = holder.and_then(|holder| self.identifiers.get(holder)).and_then(|found| found.subject);
+        own != Some(named) && !derived_identifiers(public_key).iter().any(|found| *found == named)
+    }
 }
 
 /// The certificates and trust anchors from which webpki builds the path of one profile, in the order in which to try them.
@@ -46,6 +63,8 @@ pub(super) struct Candidates<'a> {
     pub(super) anchors: Option<Vec<TrustAnchor<'a>>>,
     /// DER elements of the certificates, for [`super::checks::Checks::step`].
     pub(super) elements: usize,
+    /// Two of the certificates and anchors have one name, so that a check may fail on a path that is not the right one.
+    pub(super) contested: bool,
 }
 
 impl<'a> Links<'a> {
@@ -104,7 +123,7 @@ impl<'a> Links<'a> {
     {
         let (mut reached, mut namesakes): (Names, bool) = (0, false);
         for anchor in anchors {
-            if let Some(place) = self.names.iter().position(|name| *name == anchor.subject.as_ref()) {
+            if let Some(place) = self.place_of(&anchor.subject) {
                 namesakes |= reached & (1 << place) != 0;
                 reached |= 1 << place;
             }
@@ -115,9 +134,33 @@ impl<'a> Links<'a> {
         let mut kept: Vec<usize> = (1..self.above.len()).filter(|place| self.above[*place] & reached != 0).collect();
         let certificates = self.chain.certificates();
         let ordered = if self.ambiguous || namesakes { self.order(&mut kept, anchors, namesakes) } else { None };
+        let is_anchor = |name: &[u8]| self.place_of(name).is_some_and(|place| reached & (1 << place) != 0);
+        let contested =
+            self.ambiguous || namesakes || kept.iter().any(|place| is_anchor(certificates[*place].subject()));
         let elements = kept.iter().map(|place| self.elements[*place]).sum();
         let issuers = kept.into_iter().map(|place| CertificateDer::from(certificates[place].der().as_ref())).collect();
-        Some(Candidates { issuers, anchors: ordered, elements })
+        Some(Candidates { issuers, anchors: ordered, elements, contested })
+    }
+
+    /// The key identifiers of the chain. `None` if no certificate names the key of its issuer.
+    pub(super) fn hints(&self) -> Option<Hints<'_>> {
+        let identifiers = self.identifiers();
+        identifiers.iter().any(|found| found.authority.is_some()).then_some(Hints { identifiers })
+    }
+
+    fn place_of(&self, name: &[u8]) -> Option<usize> {
+        self.names.iter().position(|known| *known == name)
+    }
+
+    fn identifiers(&self) -> &[Identifiers<'a>] {
+        self.identifiers.get_or_init(|| {
+            let certificates = self.chain.certificates().iter().map(Presented::der);
+            let of = |der: &'a CertificateDer<'a>| Identifiers {
+                subject: subject_key_identifier(der),
+                authority: authority_key_identifier(der),
+            };
+            certificates.map(of).collect()
+        })
     }
 
     /// Moves the certificates to the front whose key identifier another one names as its issuer's. With `namesakes`, the anchors too.
@@ -127,14 +170,7 @@ impl<'a> Links<'a> {
         anchors: &'b [TrustAnchor<'static>],
         namesakes: bool,
     ) -> Option<Vec<TrustAnchor<'b>>> {
-        let identifiers = self.identifiers.get_or_init(|| {
-            let certificates = self.chain.certificates().iter().map(Presented::der);
-            let of = |der: &'a CertificateDer<'a>| Identifiers {
-                subject: subject_key_identifier(der),
-                authority: authority_key_identifier(der),
-            };
-            certificates.map(of).collect()
-        });
+        let identifiers = self.identifiers();
         let wanted: Vec<&[u8]> =
             std::iter::once(&0).chain(&*kept).filter_map(|place| identifiers[*place].authority).collect();
         if wanted.is_empty() {
@@ -145,25 +181,30 @@ impl<'a> Links<'a> {
         namesakes.then(|| {
             let mut anchors: Vec<TrustAnchor<'b>> = anchors.iter().map(borrowed).collect();
             anchors.sort_by_cached_key(|anchor| {
-                !identifiers_of(anchor).iter().any(|found| wanted.contains(&found.as_slice()))
+                let identifiers = public_key(anchor).map(derived_identifiers);
+                !identifiers.iter().flatten().any(|found| wanted.contains(&found.as_slice()))
             });
             anchors
         })
     }
 }
 
-/// The key identifiers that an authority derives from its key: SHA-1 (RFC 5280, section 4.2.1.2, method 1) and the first 160 bits of
-/// SHA-256 (RFC 7093, section 2, method 1). A trust anchor does not keep the identifier of its certificate.
-fn identifiers_of(anchor: &TrustAnchor<'_>) -> Vec<Vec<u8>> {
-    let key = || {
-        let (_, _algorithm, rest) = split(&anchor.subject_public_key_info)?;
-        let (_, bits, _) = split(rest)?;
-        bits.get(1..)
-    };
-    let Some(key) = key() else { return Vec::new() };
-    [&SHA1_FOR_LEGACY_USE_ONLY, &SHA256]
-        .map(|algorithm| digest(algorithm, key).as_ref().iter().take(20).copied().collect())
-        .to_vec()
+/// The public key of an anchor: the contents of the bit string in its SubjectPublicKeyInfo.
+fn public_key<'a>(anchor: &'a TrustAnchor<'_>) -> Option<&'a [u8]> {
+    let (_, _algorithm, rest) = split(&anchor.subject_public_key_info)?;
+    let (_, bits, _) = split(rest)?;
+    bits.get(1..)
+}
+
+/// The key identifiers that an authority derives from its public key: SHA-1 (RFC 5280, section 4.2.1.2, method 1) and the first 160
+/// bits of SHA-256 (RFC 7093, section 2, method 1). A trust anchor does not keep the identifier of its certificate.
+fn derived_identifiers(public_key: &[u8]) -> [[u8; 20]; 2] {
+    [&SHA1_FOR_LEGACY_USE_ONLY, &SHA256].map(|algorithm| {
+        let mut identifier = [0; 20];
+        // Both digests have 20 bytes or more.
+        identifier.iter_mut().zip(digest(algorithm, public_key).as_ref()).for_each(|(to, from)| *to = *from);
+        identifier
+    })
 }
 
 fn borrowed<'a>(anchor: &'a TrustAnchor<'static>) -> TrustAnchor<'a> {

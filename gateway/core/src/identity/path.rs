@@ -16,7 +16,7 @@ use webpki::{
 };
 
 use super::checks::Checks;
-use super::links::{Candidates, Links};
+use super::links::{Candidates, Hints, Links};
 use super::name::Name;
 use super::presented::{self, EndEntity, Presented, PresentedChain};
 use super::provider::{ExtendedKeyUsage, Profile};
@@ -42,6 +42,8 @@ pub(super) struct Path {
 pub(super) enum PathFailure {
     /// The issuer names lead to no trust anchor of the profile.
     NoTrustAnchor,
+    /// None was found without a check that was put off: only [`Attempt::Whole`] can tell.
+    PutOff,
     /// A path was verified, but its trust anchor is at this depth, beyond the profile's `verify_depth`.
     TooDeep(usize),
     /// A path was verified, but the end entity lacks the extended key usage extension that the profile requires.
@@ -85,11 +87,41 @@ pub(super) struct Subject<'a> {
     pub(super) now: UnixTime,
 }
 
+/// What an attempt to build a path relies on.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Attempt {
+    /// On the key identifiers, if certificates have one name: it puts off the checks that they speak against.
+    Hinted,
+    /// On signatures alone. It finds every path.
+    Whole,
+}
+
 /// Builds and verifies the path of the end entity.
-pub(super) fn verify(profile: &Profile, subject: &Subject<'_>) -> Result<Path, PathFailure> {
-    let &Subject { end_entity, links, checks, now, .. } = subject;
-    let Candidates { issuers, anchors, elements } =
-        links.toward(&profile.trust_anchors).ok_or(PathFailure::NoTrustAnchor)?;
+pub(super) fn verify(profile: &Profile, subject: &Subject<'_>, attempt: Attempt) -> Result<Path, PathFailure> {
+    let &Subject { links, checks, .. } = subject;
+    let candidates = links.toward(&profile.trust_anchors).ok_or(PathFailure::NoTrustAnchor)?;
+    let hints = match attempt {
+        Attempt::Hinted if candidates.contested => links.hints(),
+        _ => None,
+    };
+    let steps = checks.steps();
+    let result = build(profile, subject, &candidates, hints);
+    match result {
+        Ok(_) => checks.forget_steps(steps),
+        Err(_) if checks.put_off() => return Err(PathFailure::PutOff),
+        Err(_) => {}
+    }
+    result
+}
+
+/// One attempt, with the hints that it relies on.
+fn build(
+    profile: &Profile,
+    subject: &Subject<'_>,
+    candidates: &Candidates<'_>,
+    hints: Option<Hints<'_>>,
+) -> Result<Path, PathFailure> {
+    let &Subject { end_entity, checks, now, .. } = subject;
     let references = profile.revocation.as_ref().map(|lists| lists.references()).unwrap_or_default();
     let revocation = match &profile.revocation {
         Some(lists) => {
@@ -97,7 +129,7 @@ pub(super) fn verify(profile: &Profile, subject: &Subject<'_>) -> Result<Path, P
         }
         None => None,
     };
-    let algorithms = checks.algorithms(profile.revocation.as_ref().map(|lists| lists.signatures()));
+    let algorithms = checks.algorithms(profile.revocation.as_ref().map(|lists| lists.signatures()), hints);
     let algorithms: Vec<_> =
         algorithms.iter().map(|algorithm| algorithm as &dyn SignatureVerificationAlgorithm).collect();
     // The closure can return only a webpki error, and the error of another candidate path may take precedence over it. The cell
@@ -111,28 +143,23 @@ pub(super) fn verify(profile: &Profile, subject: &Subject<'_>) -> Result<Path, P
         }
         Ok(())
     };
-    let steps = checks.steps();
     let built = end_entity.webpki().verify_for_usage(
         &algorithms,
-        anchors.as_deref().unwrap_or(&profile.trust_anchors),
-        &issuers,
+        candidates.anchors.as_deref().unwrap_or(&profile.trust_anchors),
+        &candidates.issuers,
         now,
-        Usage { required: profile.extended_key_usage, checks, elements },
+        Usage { required: profile.extended_key_usage, checks, elements: candidates.elements },
         revocation,
         Some(&within_depth),
     );
-    let path = match (built, too_deep.get()) {
-        (Ok(path), _) => conclude(profile, subject, &path)?,
-        (Err(_), Some(depth)) => return Err(PathFailure::TooDeep(depth)),
+    match (built, too_deep.get()) {
+        (Ok(path), _) => conclude(profile, subject, &path),
+        (Err(_), Some(depth)) => Err(PathFailure::TooDeep(depth)),
         (Err(error), None) => {
             let unsigned = checks.first_unsigned().filter(|_| checks.exhausted());
-            return Err(
-                unsigned.map_or_else(|| PathFailure::Refused(error, checks.unsigned()), PathFailure::TooManyUnsigned)
-            );
+            Err(unsigned.map_or_else(|| PathFailure::Refused(error, checks.unsigned()), PathFailure::TooManyUnsigned))
         }
-    };
-    checks.forget_steps(steps);
-    Ok(path)
+    }
 }
 
 /// End entity 0, first intermediate 1, trust anchor one above the last intermediate: as nginx counts.

@@ -126,7 +126,7 @@ impl RevocationList {
             webpki::Error::UnsupportedDeltaCrl => RevocationListError::Delta,
             webpki::Error::UnsupportedIndirectCrl => RevocationListError::Indirect,
             webpki::Error::UnsupportedCrlVersion => RevocationListError::Version,
-            error => RevocationListError::Unsupported { error },
+            error => RevocationListError::Unsupported { what: unsupported(&error) },
         })?;
         Ok(Self {
             webpki: Arc::new(owned.into()),
@@ -185,10 +185,43 @@ pub enum RevocationListError {
     /// A version 1 CRL.
     #[error("it is not a version 2 CRL, as RFC 5280 requires")]
     Version,
-    /// Another property that webpki does not support.
-    #[error("it is not supported: {error}")]
+    /// Another property that hookgate does not support.
+    #[error("{what}")]
     Unsupported {
-        /// The error of webpki.
-        error: webpki::Error,
+        /// The property, and what to do.
+        what: &'static str,
     },
+}
+
+/// Why webpki refuses a list that x509-parser can read.
+fn unsupported(error: &webpki::Error) -> &'static str {
+    use webpki::Error as E;
+    match error {
+        E::UnsupportedCriticalExtension => {
+            "it has a critical extension that hookgate does not support; ask its issuer for a list without it"
+        }
+        E::UnsupportedRevocationReasonsPartitioning => {
+            "it lists revocations for some reasons only (onlySomeReasons); configure a list for all reasons instead"
+        }
+        E::UnsupportedCrlIssuingDistributionPoint => {
+            "its issuing distribution point has no full name; configure a list without that extension, or with a full name in it"
+        }
+        E::UnsupportedRevocationReason => {
+            "an entry has a reason that RFC 5280 does not define; ask its issuer to correct it"
+        }
+        E::InvalidCrlNumber => {
+            "its cRLNumber is negative or longer than 20 bytes, which RFC 5280 forbids; ask its issuer to correct it"
+        }
+        E::InvalidSerialNumber => "an entry has a malformed serial number; ask its issuer to correct it",
+        E::BadDerTime => "a date in it is malformed; ask its issuer to correct it",
+        E::SignatureAlgorithmMismatch => {
+            "it names one algorithm in signatureAlgorithm and another in tbsCertList; ask its issuer to correct it"
+        }
+        E::ExtensionValueInvalid | E::MalformedExtensions => {
+            "an extension is malformed, missing or present twice; ask its issuer for a list that conforms to RFC 5280"
+        }
+        _ => {
+            "it is not a certificate revocation list as RFC 5280, section 5, defines one; ask its issuer to correct it"
+        }
+    }
 }

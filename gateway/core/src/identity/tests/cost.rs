@@ -211,6 +211,157 @@ fn the_key_identifier_finds_the_issuer_among_its_namesakes() {
     assert_eq!(work.failed_checks, CHEAP_FAILURES);
 }
 
+/// Two generations of a root: one name, two keys.
+struct Rekeyed {
+    old: Authority,
+    new: Authority,
+}
+
+impl Rekeyed {
+    fn of(make: fn() -> Authority) -> Self {
+        Self { old: make(), new: make() }
+    }
+
+    /// The two certificates of an intermediate, by the old key and by the new one. `identified` ones name their keys.
+    fn generations(&self, keys: [&Authority; 2], identified: bool) -> [CertificateDer<'static>; 2] {
+        let certify = |key: &Authority, signer: &Authority| {
+            let mut template = Template::new(common_name("issuing")).with(authority_extension(None));
+            if identified {
+                template =
+                    template.with(subject_key(&key.key_identifier())).with(authority_key(&signer.key_identifier()));
+            }
+            key.certified_by(&template, &signer.subject, signer)
+        };
+        [certify(keys[0], &self.old), certify(keys[1], &self.new)]
+    }
+}
+
+fn p384() -> Authority {
+    Authority::p384_root(common_name("root"))
+}
+
+fn p256() -> Authority {
+    Authority::root("root")
+}
+
+/// An end entity of `issuer`, which calls itself `issuing`.
+fn client_of(issuer: &Authority, identified: bool) -> CertificateDer<'static> {
+    let template = Template::client("sender");
+    let identified = if identified { template.with(authority_key(&issuer.key_identifier())) } else { template };
+    Authority::root("-").certified_by(&identified, &common_name("issuing"), issuer)
+}
+
+/// The profiles of policies with these anchors: one profile with all of them, and a provider for each.
+fn policies(anchors: &[&Authority]) -> Vec<Vec<Provider>> {
+    let one = |anchors: &[&Authority]| {
+        let trust_anchors = anchors.iter().map(|anchor| anchor.anchor()).collect();
+        provider("sender", vec![Profile { trust_anchors, ..profile(anchors[0], "sender") }])
+    };
+    vec![vec![one(anchors)], anchors.iter().map(|anchor| one(&[anchor])).collect()]
+}
+
+#[test]
+fn the_key_identifier_finds_the_generation_of_an_issuer_that_the_anchor_signed() {
+    for make in [p384, p256] {
+        let roots = Rekeyed::of(make);
+        let (first, second) = (make(), make());
+        for keys in [[&first, &first], [&first, &second]] {
+            let generations = roots.generations(keys, true);
+            for named in [true, false] {
+                let client = client_of(keys[1], named);
+                for order in [[0, 1], [1, 0]] {
+                    let chain = [client.clone(), generations[order[0]].clone(), generations[order[1]].clone()];
+                    // The new root alone: no check fails.
+                    let (identity, scope) = policy(policies(&[&roots.new]).remove(0));
+                    let admitted = judge(&identity, &scope, &chain);
+                    assert_eq!(admitted.work, Work { signature_checks: 2, ..Work::default() }, "{order:?}, {named}");
+                    assert!(admitted.result.is_ok());
+                    // Both roots, in one profile and as two providers. Of one key, both generations lead to a root.
+                    for providers in policies(&[&roots.old, &roots.new]) {
+                        let (identity, scope) = policy(providers.clone());
+                        let proven = judge(&identity, &scope, &chain).result.unwrap().matches().len();
+                        let expected = if std::ptr::eq(keys[0], keys[1]) { providers.len() } else { 1 };
+                        assert_eq!(proven, expected, "{order:?}, {named}");
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn without_key_identifiers_generations_are_tried_as_far_as_the_bound_allows() {
+    for (make, admitted) in [(p256 as fn() -> Authority, true), (p384, false)] {
+        let roots = Rekeyed::of(make);
+        let issuing = make();
+        let [old, new] = roots.generations([&issuing, &issuing], false);
+        let client = client_of(&issuing, false);
+        let (identity, scope) = policy(policies(&[&roots.new]).remove(0));
+        let result = |chain: [CertificateDer<'_>; 3]| judge(&identity, &scope, &chain).result.is_ok();
+        assert_eq!(result([client.clone(), old.clone(), new.clone()]), admitted);
+        assert!(result([client.clone(), new, old]));
+    }
+}
+
+#[test]
+fn an_issuer_with_the_name_of_its_own_issuer_is_found_by_the_key_identifier() {
+    for make in [p384, p256] {
+        let roots = Rekeyed::of(make);
+        let issuing = make();
+        // The new root, certified by the old one, and below it the intermediate and then the end entity.
+        let rollover = Template::new(roots.new.subject.clone())
+            .with(authority_extension(None))
+            .with(subject_key(&roots.new.key_identifier()))
+            .with(authority_key(&roots.old.key_identifier()));
+        let rollover = roots.new.certified_by(&rollover, &roots.old.subject, &roots.old);
+        let [_, intermediate] = roots.generations([&issuing, &issuing], true);
+        let (identity, scope) = policy(policies(&[&roots.old]).remove(0));
+        let below = Template::client("sender").with(authority_key(&roots.new.key_identifier()));
+        for (chain, depth) in [
+            (vec![roots.new.issue(&below), rollover.clone()], 2),
+            (vec![client_of(&issuing, true), intermediate.clone(), rollover.clone()], 3),
+            (vec![client_of(&issuing, true), rollover, roots.old.certificate.clone(), intermediate], 3),
+        ] {
+            let admitted = judge(&identity, &scope, &chain);
+            assert_eq!(admitted.work.failed_checks, 0);
+            assert_eq!(admitted.result.unwrap().matches()[0].trust_anchor_depth, depth);
+        }
+    }
+}
+
+#[test]
+fn a_key_identifier_that_speaks_against_the_right_key_rules_nothing_out() {
+    let roots = Rekeyed::of(p256);
+    let (issuing, stranger) = (p256(), p256());
+    let wrong = Template::new(common_name("issuing")).with(authority_extension(None));
+    let wrong = wrong.with(subject_key(&[7; 20])).with(authority_key(&[9; 20]));
+    let chain = [
+        client_of(&issuing, true),
+        stranger.certified_by(&wrong, &roots.new.subject, &roots.new),
+        issuing.certified_by(&wrong, &roots.new.subject, &roots.new),
+    ];
+    let (identity, scope) = policy(policies(&[&roots.new]).remove(0));
+    let admitted = judge(&identity, &scope, &chain);
+    assert_eq!((admitted.work.signature_checks, admitted.work.failed_checks), (4, 1));
+    assert!(admitted.result.is_ok());
+}
+
+#[test]
+fn key_identifiers_do_not_raise_what_a_self_made_chain_costs() {
+    let root = preset_root("GTS_Root_R4");
+    let impostor = impostor_of(&root);
+    for identifier in [vec![1; 20], impostor.key_identifier()] {
+        let client = dialogflow_client().with(authority_key(&identifier));
+        let template = Template::new(impostor.subject.clone()).with(authority_extension(None));
+        let template = template.with(subject_key(&identifier)).with(authority_key(&[2; 20]));
+        let mut chain = vec![impostor.issue(&client)];
+        chain.extend((0..7).map(|_| impostor.intermediate_by(template.clone()).certificate));
+        let (identity, scope) = policy((0..100).map(|_| dialogflow()).collect());
+        let work = refused(&identity, &scope, &chain, Reject::BadSignature);
+        assert_eq!((work.signature_checks, work.failed_checks), (1, 1));
+    }
+}
+
 #[test]
 fn every_trust_anchor_of_one_name_may_be_tried() {
     let roots: Vec<_> = (0..5).map(|_| Authority::p384_root(common_name("root"))).collect();

@@ -279,6 +279,17 @@ impl Authority {
     }
 
     pub(super) fn revocation_list_der(&self, serials: &[&[u8]], this_update: u64, next_update: Option<u64>) -> Vec<u8> {
+        self.revocation_list_with(&[], serials, this_update, next_update)
+    }
+
+    /// A list that also has these extensions.
+    pub(super) fn revocation_list_with(
+        &self,
+        extensions: &[Vec<u8>],
+        serials: &[&[u8]],
+        this_update: u64,
+        next_update: Option<u64>,
+    ) -> Vec<u8> {
         let entries: Vec<Vec<u8>> =
             serials.iter().map(|serial| tlv(SEQUENCE, &[&tlv(0x02, &[serial]), &time(this_update)])).collect();
         let entries = if entries.is_empty() { Vec::new() } else { tlv(SEQUENCE, &[&entries.concat()]) };
@@ -292,7 +303,7 @@ impl Authority {
                 &time(this_update),
                 &next_update.map(time).unwrap_or_default(),
                 &entries,
-                &tlv(0xa0, &[&tlv(SEQUENCE, &[&number])]),
+                &tlv(0xa0, &[&tlv(SEQUENCE, &[&number, &extensions.concat()])]),
             ],
         );
         signed(&to_be_signed, algorithm_of(&self.key), &self.key)

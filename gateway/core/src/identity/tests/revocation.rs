@@ -120,6 +120,27 @@ fn a_list_has_its_issuer_and_dates() {
 }
 
 #[test]
+fn a_list_that_is_not_supported_is_refused_in_plain_words() {
+    let root = Authority::root("root");
+    let scope = |fields: &[u8]| extension("2.5.29.28", true, &tlv(0x30, &[fields]));
+    let cases = [
+        (extension("1.3.6.1.4.1.99999.1", true, &[0x05, 0x00]), "critical extension"),
+        (extension("2.5.29.20", false, &[0x02, 0x01, 0x80]), "cRLNumber is negative"),
+        (scope(&[0x81, 0x01, 0xff]), "no full name"),
+        (scope(&[0x83, 0x02, 0x07, 0x80]), "some reasons only"),
+        (scope(&[0x84, 0x01, 0xff]), "indirect CRL"),
+        (extension("2.5.29.27", true, &[0x02, 0x01, 0x01]), "delta CRL"),
+    ];
+    for (extension, words) in cases {
+        let der = root.revocation_list_with(&[extension], &[], NOW - DAY, Some(NOW + DAY));
+        let error = RevocationList::from_der(&der).unwrap_err().to_string();
+        assert!(error.contains(words), "{words:?} is not in {error:?}");
+        // No name of a Rust type.
+        assert!(error.starts_with("it ") || error.starts_with("an ") || error.starts_with("its "), "{error}");
+    }
+}
+
+#[test]
 fn a_long_list_is_searched_like_a_short_one() {
     let root = Authority::root("root");
     let serials: Vec<Vec<u8>> = (0..10_000_u32).map(|serial| [&[1], &serial.to_be_bytes()[..]].concat()).collect();
