@@ -77,6 +77,22 @@ pub(super) fn path(failure: &PathFailure, profile: &Profile, chain: &PresentedCh
                 describe(0, chain),
             ),
         ),
+        PathFailure::NotForCertificates(index) => refusal(
+            Reject::PathConstraint,
+            &format!(
+                "{} is the issuer of another one, but its key usage extension lacks keyCertSign; the sender must use an \
+                 authority whose certificate has it.",
+                describe(*index, chain),
+            ),
+        ),
+        PathFailure::NotForSignatures => refusal(
+            Reject::PathConstraint,
+            &format!(
+                "{} has a key usage extension without digitalSignature, so its key must not sign a TLS handshake (RFC 8446, \
+                 section 4.4.2.2); the sender must obtain a certificate with it.",
+                describe(0, chain),
+            ),
+        ),
         PathFailure::Unreadable => {
             let index = chain.certificates().iter().position(|certificate| certificate.x509().is_none());
             refusal(

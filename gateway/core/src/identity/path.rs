@@ -1,13 +1,14 @@
 //! The path from an end entity to a trust anchor of one profile, built and verified by webpki.
 //!
-//! Owns the requirements on a path beyond RFC 5280 (extended key usage, depth, revocation), and the time until which a path is
-//! valid. Must not match identities or word refusals: it returns which check failed, and `diagnosis` explains it.
+//! Owns the requirements on a path that webpki does not check (key usage, extended key usage, depth, revocation), and the time until
+//! which a path is valid. A path that fails one is passed over, and the search goes on. Must not match identities or word refusals: it
+//! returns which check failed, and `diagnosis` explains it.
 //!
 //! **Cost.** webpki gets only the certificates whose issuer names lead to a trust anchor. If the end entity is not among them, webpki
 //! is not called: a chain of a foreign authority costs no signature check. `checks` bounds the signatures and the steps of all builds of a
 //! chain, and `verdict` their number.
 
-use std::cell::Cell;
+use std::cell::OnceCell;
 use std::sync::Arc;
 
 use rustls_pki_types::{SignatureVerificationAlgorithm, UnixTime};
@@ -18,7 +19,7 @@ use webpki::{
 use super::checks::Checks;
 use super::links::{Candidates, Hints, Links};
 use super::name::Name;
-use super::presented::{self, EndEntity, Presented, PresentedChain};
+use super::presented::{self, EndEntity, PresentedChain};
 use super::provider::{ExtendedKeyUsage, Profile};
 use super::revocation::RevocationScope;
 
@@ -48,6 +49,10 @@ pub(super) enum PathFailure {
     TooDeep(usize),
     /// A path was verified, but the end entity lacks the extended key usage extension that the profile requires.
     ExtendedKeyUsageAbsent,
+    /// A path was verified, but the key usage extension of the issuer at this place does not allow it to sign certificates.
+    NotForCertificates(usize),
+    /// A path was verified, but the key usage extension of the end entity does not allow it to sign a handshake.
+    NotForSignatures,
     /// A path was verified, but x509-parser cannot parse one of its certificates.
     Unreadable,
     /// webpki found no valid path. If that is due to a signature, the place of the first certificate whose signature failed.
@@ -133,15 +138,13 @@ fn build(
     let algorithms: Vec<_> =
         algorithms.iter().map(|algorithm| algorithm as &dyn SignatureVerificationAlgorithm).collect();
     // The closure can return only a webpki error, and the error of another candidate path may take precedence over it. The cell
-    // keeps the depth.
-    let too_deep = Cell::new(None);
-    let within_depth = |path: &VerifiedPath<'_>| {
-        let depth = trust_anchor_depth(path);
-        if depth > usize::from(profile.verify_depth) {
-            too_deep.set(Some(depth));
-            return Err(webpki::Error::MaximumPathDepthExceeded);
-        }
-        Ok(())
+    // keeps the failure of the first path whose signatures are good: that is what to report if there is no better path.
+    let passed_over = OnceCell::new();
+    let acceptable = |path: &VerifiedPath<'_>| {
+        require(profile, subject, path).map_err(|failure| {
+            let _ = passed_over.set(failure);
+            webpki::Error::UnknownIssuer
+        })
     };
     let built = end_entity.webpki().verify_for_usage(
         &algorithms,
@@ -150,11 +153,11 @@ fn build(
         now,
         Usage { required: profile.extended_key_usage, checks, elements: candidates.elements },
         revocation,
-        Some(&within_depth),
+        Some(&acceptable),
     );
-    match (built, too_deep.get()) {
+    match (built, passed_over.into_inner()) {
         (Ok(path), _) => conclude(profile, subject, &path),
-        (Err(_), Some(depth)) => Err(PathFailure::TooDeep(depth)),
+        (Err(_), Some(failure)) => Err(failure),
         (Err(error), None) => {
             let unsigned = checks.first_unsigned().filter(|_| checks.exhausted());
             Err(unsigned.map_or_else(|| PathFailure::Refused(error, checks.unsigned()), PathFailure::TooManyUnsigned))
@@ -167,9 +170,29 @@ fn trust_anchor_depth(path: &VerifiedPath<'_>) -> usize {
     path.intermediate_certificates().count() + 1
 }
 
-/// Checks of a verified path what webpki does not, and keeps what is needed later.
+/// Checks what webpki does not, on a path whose signatures, dates and constraints are good.
+fn require(profile: &Profile, subject: &Subject<'_>, path: &VerifiedPath<'_>) -> Result<(), PathFailure> {
+    let depth = trust_anchor_depth(path);
+    if depth > usize::from(profile.verify_depth) {
+        return Err(PathFailure::TooDeep(depth));
+    }
+    for intermediate in path.intermediate_certificates() {
+        let place = subject.chain.place_of(&intermediate.der()).ok_or(PathFailure::Unreadable)?;
+        let parsed = subject.chain.certificates()[place].x509().ok_or(PathFailure::Unreadable)?;
+        let usage = parsed.key_usage().map_err(|_| PathFailure::Unreadable)?;
+        if usage.is_some_and(|usage| !usage.value.key_cert_sign()) {
+            return Err(PathFailure::NotForCertificates(place));
+        }
+    }
+    Ok(())
+}
+
+/// Checks what only the end entity must satisfy, and keeps what is needed later.
 fn conclude(profile: &Profile, subject: &Subject<'_>, path: &VerifiedPath<'_>) -> Result<Path, PathFailure> {
     let &Subject { chain, end_entity, now, .. } = subject;
+    if end_entity.key_usage().is_some_and(|usage| !usage.digital_signature()) {
+        return Err(PathFailure::NotForSignatures);
+    }
     let leaf_carries_usage = matches!(end_entity.x509().extended_key_usage(), Ok(Some(_)));
     if profile.extended_key_usage == ExtendedKeyUsage::ClientAuthExplicit && !leaf_carries_usage {
         return Err(PathFailure::ExtendedKeyUsageAbsent);
@@ -177,7 +200,8 @@ fn conclude(profile: &Profile, subject: &Subject<'_>, path: &VerifiedPath<'_>) -
     let mut valid_until = presented::valid_until(end_entity.x509());
     let mut refused_by_client_auth = excludes_client_auth(end_entity.x509());
     for intermediate in path.intermediate_certificates() {
-        let parsed = chain.find(&intermediate.der()).and_then(Presented::x509).ok_or(PathFailure::Unreadable)?;
+        let place = chain.place_of(&intermediate.der()).ok_or(PathFailure::Unreadable)?;
+        let parsed = chain.certificates()[place].x509().ok_or(PathFailure::Unreadable)?;
         valid_until = valid_until.min(presented::valid_until(parsed));
         refused_by_client_auth |= excludes_client_auth(parsed);
     }

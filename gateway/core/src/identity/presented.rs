@@ -9,6 +9,7 @@ use ring::digest::{SHA256, digest};
 use rustls_pki_types::{CertificateDer, UnixTime};
 use webpki::EndEntityCert;
 use x509_parser::certificate::X509Certificate;
+use x509_parser::extensions::KeyUsage;
 use x509_parser::prelude::FromDer as _;
 use x509_parser::time::ASN1Time;
 
@@ -92,9 +93,9 @@ impl<'a> PresentedChain<'a> {
         &self.certificates
     }
 
-    /// The certificate that lies at `der`.
-    pub(super) fn find(&self, der: &[u8]) -> Option<&Presented<'a>> {
-        self.certificates.iter().find(|certificate| std::ptr::eq(certificate.der().as_ref(), der))
+    /// The place of the certificate that lies at `der`.
+    pub(super) fn place_of(&self, der: &[u8]) -> Option<usize> {
+        self.certificates.iter().position(|certificate| std::ptr::eq(certificate.der().as_ref(), der))
     }
 
     /// The end entity, or the error of parsing it.
@@ -127,6 +128,7 @@ impl<'a> EndEntity<'a> {
             Err(_) => return Err(webpki::Error::ExtensionValueInvalid),
         };
         x509.extended_key_usage().map_err(|_| webpki::Error::ExtensionValueInvalid)?;
+        x509.key_usage().map_err(|_| webpki::Error::ExtensionValueInvalid)?;
         Ok(Self {
             webpki,
             x509,
@@ -148,6 +150,11 @@ impl<'a> EndEntity<'a> {
 
     pub(super) fn subject(&self) -> &Name<'a> {
         &self.subject
+    }
+
+    /// The key usage extension, if it is present.
+    pub(super) fn key_usage(&self) -> Option<&KeyUsage> {
+        self.x509.key_usage().ok().flatten().map(|usage| usage.value)
     }
 
     /// The text of the only common name in the subject; see [`Name::only_common_name`].

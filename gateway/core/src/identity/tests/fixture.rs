@@ -103,6 +103,13 @@ pub(super) fn extended_key_usage(purposes: &[&str]) -> Vec<u8> {
     extension("2.5.29.37", false, &tlv(SEQUENCE, &[&purposes.concat()]))
 }
 
+/// The key usage extension with these bits, of which digitalSignature is 0, keyCertSign 5, and cRLSign 6.
+pub(super) fn key_usage(bits: &[u8]) -> Vec<u8> {
+    let flags = bits.iter().fold(0_u8, |flags, bit| flags | 0x80 >> bit);
+    let unused = u8::try_from(flags.trailing_zeros().min(7)).unwrap();
+    extension("2.5.29.15", true, &[0x03, 0x02, unused, flags])
+}
+
 /// The key usage extension with keyCertSign only: without cRLSign, the authority may not sign revocation lists.
 pub(super) fn certificates_only_extension() -> Vec<u8> {
     extension("2.5.29.15", true, &[0x03, 0x02, 0x02, 0x04])
