@@ -15,7 +15,7 @@ use super::name::Name;
 use super::path::{PathFailure, excludes_client_auth};
 use super::presented::{Presented, PresentedChain, unix_seconds};
 use super::provider::{Profile, Provider};
-use super::revocation::RevocationScope;
+use super::status::{StatusFailure, Unusable};
 use crate::reject::{Refusal, Reject};
 
 /// Most bytes of a detail: the longest sentence below fits, with every name in it at its bound.
@@ -77,6 +77,7 @@ pub(super) fn path(failure: &PathFailure, profile: &Profile, chain: &PresentedCh
                 describe(0, chain),
             ),
         ),
+        PathFailure::Status(failure) => status(failure, chain),
         PathFailure::NotForCertificates(index) => refusal(
             Reject::PathConstraint,
             &format!(
@@ -124,16 +125,6 @@ fn refused_by_webpki(
     let (reject, what) = reason(error);
     let sentence = match error {
         webpki::Error::UnknownIssuer => return unknown_issuer(profile, chain),
-        webpki::Error::CrlExpired { next_update, .. } => {
-            let lists = profile.revocation.iter().flat_map(|lists| lists.lists());
-            let issuer = lists.filter(|list| list.next_update() == *next_update).map(|list| list.issuer()).next();
-            format!(
-                "The revocation list (CRL) of \"{}\" expired at {} (nextUpdate), so the revocation status is unknown; the \
-                 operator of this receiver must install the current list.",
-                bounded(&issuer.unwrap_or_default(), MAX_NAME_BYTES),
-                date(next_update.as_secs()),
-            )
-        }
         webpki::Error::MaximumNameConstraintComparisonsExceeded
         | webpki::Error::MaximumPathBuildCallsExceeded
         | webpki::Error::MaximumSignatureChecksExceeded => {
@@ -143,11 +134,11 @@ fn refused_by_webpki(
             )
         }
         webpki::Error::CertExpired { .. } | webpki::Error::CertNotValidYet { .. } => {
-            let at_fault = at_fault(error, profile, chain, now).unwrap_or(0);
+            let at_fault = at_fault(error, chain, now).unwrap_or(0);
             format!("{} {what}. The time here is {}.", describe(at_fault, chain), date(now.as_secs()))
         }
         webpki::Error::InvalidSignatureForPublicKey => format!("{} {what}.", describe(unsigned.unwrap_or(0), chain)),
-        error => format!("{} {what}.", describe(at_fault(error, profile, chain, now).unwrap_or(0), chain)),
+        error => format!("{} {what}.", describe(at_fault(error, chain, now).unwrap_or(0), chain)),
     };
     refusal(reject, &sentence)
 }
@@ -156,7 +147,6 @@ fn refused_by_webpki(
 fn reason(error: &webpki::Error) -> (Reject, &'static str) {
     malformation(error)
         .map(|words| (Reject::CertificateMalformed, words))
-        .or_else(|| revocation(error))
         .or_else(|| signature(error).map(|words| (Reject::BadSignature, words)))
         .unwrap_or_else(|| constraint(error))
 }
@@ -196,42 +186,37 @@ fn signature(error: &webpki::Error) -> Option<&'static str> {
     })
 }
 
-/// What is wrong with the revocation status, if `error` says that.
-#[expect(deprecated, reason = "the variants without context are matched with those that replaced them")]
-fn revocation(error: &webpki::Error) -> Option<(Reject, &'static str)> {
-    use webpki::Error as E;
-    Some(match error {
-        E::CertRevoked => {
+/// What is wrong with the revocation status of a certificate.
+fn status(StatusFailure { place, why }: &StatusFailure, chain: &PresentedChain<'_>) -> Refusal {
+    let (reject, words) = match why {
+        Unusable::Expired { issuer, next_update } => {
+            let sentence = format!(
+                "The revocation list (CRL) of \"{}\" expired at {} (nextUpdate), so the revocation status is unknown; the \
+                 operator of this receiver must install the current list.",
+                bounded(issuer, MAX_NAME_BYTES),
+                date(next_update.as_secs()),
+            );
+            return refusal(Reject::RevocationListExpired, &sentence);
+        }
+        Unusable::Revoked => {
             (Reject::CertificateRevoked, "has been revoked by its issuer; the sender must use another one")
         }
-        E::CrlExpired { .. } => (Reject::RevocationListExpired, "is covered by a revocation list that has expired"),
-        E::UnknownRevocationStatus => (
+        Unusable::NoList => (
             Reject::RevocationUnknown,
             "is covered by no configured revocation list; the operator must add the list of its issuer to crls",
         ),
-        E::InvalidCrlSignatureForPublicKey => (
+        Unusable::NotSignedByIssuer => (
             Reject::RevocationUnknown,
-            "is covered by a revocation list whose signature does not verify with the public key of its issuer",
+            "is covered by no revocation list whose signature verifies with the public key of its issuer; if the issuer changed \
+             its key, the operator must add the list of that key to crls",
         ),
-        E::IssuerNotCrlSigner => (
+        Unusable::IssuerMayNotSign => (
             Reject::RevocationUnknown,
             "has an issuer whose key usage extension lacks cRLSign, so its revocation list is not valid",
         ),
-        E::InvalidCrlNumber
-        | E::UnsupportedCrlIssuingDistributionPoint
-        | E::UnsupportedCrlSignatureAlgorithm
-        | E::UnsupportedCrlSignatureAlgorithmContext(_)
-        | E::UnsupportedCrlSignatureAlgorithmForPublicKey
-        | E::UnsupportedCrlSignatureAlgorithmForPublicKeyContext(_)
-        | E::UnsupportedCrlVersion
-        | E::UnsupportedDeltaCrl
-        | E::UnsupportedIndirectCrl
-        | E::UnsupportedRevocationReason
-        | E::UnsupportedRevocationReasonsPartitioning => {
-            (Reject::RevocationUnknown, "is covered by a revocation list that hookgate does not support")
-        }
-        _ => return None,
-    })
+        Unusable::Unreadable => (Reject::CertificateMalformed, "is malformed or has a duplicate extension"),
+    };
+    refusal(reject, &format!("{} {words}.", describe(*place, chain)))
 }
 
 /// Every other error.
@@ -277,7 +262,7 @@ fn constraint(error: &webpki::Error) -> (Reject, &'static str) {
 
 /// The index of the certificate that `error` is about, if the chain shows it.
 #[expect(deprecated, reason = "the variants without context are matched with those that replaced them")]
-fn at_fault(error: &webpki::Error, profile: &Profile, chain: &PresentedChain<'_>, now: UnixTime) -> Option<usize> {
+fn at_fault(error: &webpki::Error, chain: &PresentedChain<'_>, now: UnixTime) -> Option<usize> {
     use webpki::Error as E;
     let first = |test: &dyn Fn(&Presented<'_>) -> bool| chain.certificates().iter().position(test);
     match error {
@@ -309,17 +294,6 @@ fn at_fault(error: &webpki::Error, profile: &Profile, chain: &PresentedChain<'_>
         E::UnsupportedSignatureAlgorithmForPublicKeyContext(context) => {
             first(&|certificate| signature_algorithm_is(certificate, &context.signature_algorithm_id))
         }
-        E::CertRevoked => first(&|certificate| {
-            let Some(lists) = &profile.revocation else { return false };
-            let Ok(parsed) = certificate.webpki() else { return false };
-            lists.of_issuer(parsed.issuer()).any(|list| list.revokes(parsed.serial()))
-        }),
-        E::UnknownRevocationStatus => first(&|certificate| {
-            profile.revocation.as_ref().is_some_and(|lists| lists.of_issuer(certificate.issuer()).next().is_none())
-        })
-        .filter(|index| {
-            *index == 0 || profile.revocation.as_ref().is_some_and(|lists| lists.scope() == RevocationScope::Chain)
-        }),
         error => first(&|certificate| certificate.webpki().is_err_and(|found| found == error)),
     }
 }

@@ -181,7 +181,7 @@ impl<'a> Links<'a> {
         namesakes.then(|| {
             let mut anchors: Vec<TrustAnchor<'b>> = anchors.iter().map(borrowed).collect();
             anchors.sort_by_cached_key(|anchor| {
-                let identifiers = public_key(anchor).map(derived_identifiers);
+                let identifiers = public_key(&anchor.subject_public_key_info).map(derived_identifiers);
                 !identifiers.iter().flatten().any(|found| wanted.contains(&found.as_slice()))
             });
             anchors
@@ -189,16 +189,16 @@ impl<'a> Links<'a> {
     }
 }
 
-/// The public key of an anchor: the contents of the bit string in its SubjectPublicKeyInfo.
-fn public_key<'a>(anchor: &'a TrustAnchor<'_>) -> Option<&'a [u8]> {
-    let (_, _algorithm, rest) = split(&anchor.subject_public_key_info)?;
+/// The public key in the contents of a SubjectPublicKeyInfo: those of its bit string.
+pub(super) fn public_key(spki: &[u8]) -> Option<&[u8]> {
+    let (_, _algorithm, rest) = split(spki)?;
     let (_, bits, _) = split(rest)?;
     bits.get(1..)
 }
 
 /// The key identifiers that an authority derives from its public key: SHA-1 (RFC 5280, section 4.2.1.2, method 1) and the first 160
 /// bits of SHA-256 (RFC 7093, section 2, method 1). A trust anchor does not keep the identifier of its certificate.
-fn derived_identifiers(public_key: &[u8]) -> [[u8; 20]; 2] {
+pub(super) fn derived_identifiers(public_key: &[u8]) -> [[u8; 20]; 2] {
     [&SHA1_FOR_LEGACY_USE_ONLY, &SHA256].map(|algorithm| {
         let mut identifier = [0; 20];
         // Both digests have 20 bytes or more.

@@ -16,6 +16,7 @@
 //! | `signature_memory` | signatures on issuers and lists that were found good |
 //! | `path` | the path from the end entity to a trust anchor |
 //! | `revocation` | certificate revocation lists (CRLs) |
+//! | `status` | which list covers a certificate, and what it says |
 //! | `verdict` | which providers a chain proves, or which failure to report |
 //! | `diagnosis` | the sentence of a refusal |
 //! | `cache` | chains that were verified |
@@ -49,6 +50,7 @@ mod peer;
 mod presented;
 mod sighting;
 mod signature_memory;
+mod status;
 mod verdict;
 
 #[cfg(test)]

@@ -8,7 +8,7 @@
 //! is not called: a chain of a foreign authority costs no signature check. `checks` bounds the signatures and the steps of all builds of a
 //! chain, and `verdict` their number.
 
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell};
 use std::sync::Arc;
 
 use rustls_pki_types::{SignatureVerificationAlgorithm, UnixTime};
@@ -21,7 +21,7 @@ use super::links::{Candidates, Hints, Links};
 use super::name::Name;
 use super::presented::{self, EndEntity, PresentedChain};
 use super::provider::{ExtendedKeyUsage, Profile};
-use super::revocation::RevocationScope;
+use super::status::{self, StatusFailure};
 
 /// What is kept of a verified path.
 #[derive(Debug)]
@@ -53,6 +53,8 @@ pub(super) enum PathFailure {
     NotForCertificates(usize),
     /// A path was verified, but the key usage extension of the end entity does not allow it to sign a handshake.
     NotForSignatures,
+    /// A path was verified, but a certificate on it does not pass its revocation list.
+    Status(StatusFailure),
     /// A path was verified, but x509-parser cannot parse one of its certificates.
     Unreadable,
     /// webpki found no valid path. If that is due to a signature, the place of the first certificate whose signature failed.
@@ -127,24 +129,22 @@ fn build(
     hints: Option<Hints<'_>>,
 ) -> Result<Path, PathFailure> {
     let &Subject { end_entity, checks, now, .. } = subject;
-    let references = profile.revocation.as_ref().map(|lists| lists.references()).unwrap_or_default();
-    let revocation = match &profile.revocation {
-        Some(lists) => {
-            Some(lists.options(&references).ok_or(PathFailure::Refused(webpki::Error::UnknownRevocationStatus, None))?)
-        }
-        None => None,
-    };
     let algorithms = checks.algorithms(profile.revocation.as_ref().map(|lists| lists.signatures()), hints);
     let algorithms: Vec<_> =
         algorithms.iter().map(|algorithm| algorithm as &dyn SignatureVerificationAlgorithm).collect();
     // The closure can return only a webpki error, and the error of another candidate path may take precedence over it. The cell
     // keeps the failure of the first path whose signatures are good: that is what to report if there is no better path.
     let passed_over = OnceCell::new();
-    let acceptable = |path: &VerifiedPath<'_>| {
-        require(profile, subject, path).map_err(|failure| {
+    let lists_until = Cell::new(None);
+    let acceptable = |path: &VerifiedPath<'_>| match require(profile, subject, path, &algorithms) {
+        Ok(until) => {
+            lists_until.set(until);
+            Ok(())
+        }
+        Err(failure) => {
             let _ = passed_over.set(failure);
-            webpki::Error::UnknownIssuer
-        })
+            Err(webpki::Error::UnknownIssuer)
+        }
     };
     let built = end_entity.webpki().verify_for_usage(
         &algorithms,
@@ -152,11 +152,11 @@ fn build(
         &candidates.issuers,
         now,
         Usage { required: profile.extended_key_usage, checks, elements: candidates.elements },
-        revocation,
+        None,
         Some(&acceptable),
     );
     match (built, passed_over.into_inner()) {
-        (Ok(path), _) => conclude(profile, subject, &path),
+        (Ok(path), _) => conclude(profile, subject, &path, lists_until.get()),
         (Err(_), Some(failure)) => Err(failure),
         (Err(error), None) => {
             let unsigned = checks.first_unsigned().filter(|_| checks.exhausted());
@@ -170,8 +170,14 @@ fn trust_anchor_depth(path: &VerifiedPath<'_>) -> usize {
     path.intermediate_certificates().count() + 1
 }
 
-/// Checks what webpki does not, on a path whose signatures, dates and constraints are good.
-fn require(profile: &Profile, subject: &Subject<'_>, path: &VerifiedPath<'_>) -> Result<(), PathFailure> {
+/// Checks what webpki does not, on a path whose signatures, dates and constraints are good. Returns until when the revocation lists are
+/// current that were used.
+fn require(
+    profile: &Profile,
+    subject: &Subject<'_>,
+    path: &VerifiedPath<'_>,
+    algorithms: &[&dyn SignatureVerificationAlgorithm],
+) -> Result<Option<UnixTime>, PathFailure> {
     let depth = trust_anchor_depth(path);
     if depth > usize::from(profile.verify_depth) {
         return Err(PathFailure::TooDeep(depth));
@@ -184,12 +190,19 @@ fn require(profile: &Profile, subject: &Subject<'_>, path: &VerifiedPath<'_>) ->
             return Err(PathFailure::NotForCertificates(place));
         }
     }
-    Ok(())
+    let Some(lists) = &profile.revocation else { return Ok(None) };
+    let until = status::check(lists, path, subject.chain, algorithms, subject.now);
+    until.map(Some).map_err(PathFailure::Status)
 }
 
 /// Checks what only the end entity must satisfy, and keeps what is needed later.
-fn conclude(profile: &Profile, subject: &Subject<'_>, path: &VerifiedPath<'_>) -> Result<Path, PathFailure> {
-    let &Subject { chain, end_entity, now, .. } = subject;
+fn conclude(
+    profile: &Profile,
+    subject: &Subject<'_>,
+    path: &VerifiedPath<'_>,
+    lists_until: Option<UnixTime>,
+) -> Result<Path, PathFailure> {
+    let &Subject { chain, end_entity, .. } = subject;
     if end_entity.key_usage().is_some_and(|usage| !usage.digital_signature()) {
         return Err(PathFailure::NotForSignatures);
     }
@@ -205,12 +218,7 @@ fn conclude(profile: &Profile, subject: &Subject<'_>, path: &VerifiedPath<'_>) -
         valid_until = valid_until.min(presented::valid_until(parsed));
         refused_by_client_auth |= excludes_client_auth(parsed);
     }
-    if let Some(lists) = &profile.revocation {
-        let above = path.intermediate_certificates().map(|certificate| certificate.issuer());
-        let above = above.filter(|_| lists.scope() == RevocationScope::Chain);
-        let issuers = std::iter::once(end_entity.webpki().issuer()).chain(above);
-        valid_until = lists.valid_until(issuers, now).map_or(valid_until, |update| valid_until.min(update));
-    }
+    valid_until = lists_until.map_or(valid_until, |until| valid_until.min(until));
     // A profile has at most 256 trust anchors, and the path ends at one of them.
     let anchor = profile.trust_anchors.iter().position(|anchor| anchor == path.anchor());
     Ok(Path {

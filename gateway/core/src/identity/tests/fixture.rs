@@ -246,6 +246,15 @@ impl Authority {
         self.intermediate_by(Template::new(common_name(common)).with(authority_extension(None)))
     }
 
+    /// The same key under another name.
+    pub(super) fn renamed(&self, subject: Vec<u8>) -> Self {
+        let template = Template::new(subject).with(authority_extension(None));
+        let key = KeyPair::from_der_and_sign_algo(&self.key.serialize_der().try_into().unwrap(), self.key.algorithm());
+        let key = key.unwrap();
+        let certificate = template.encode(&key, &template.subject, &key);
+        Self { subject: template.subject, key, certificate }
+    }
+
     pub(super) fn intermediate_by(&self, template: Template) -> Self {
         let key = KeyPair::generate().unwrap();
         let certificate = template.encode(&key, &self.subject, &self.key);
