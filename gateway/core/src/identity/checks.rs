@@ -31,6 +31,7 @@ use rustls_pki_types::{AlgorithmIdentifier, CertificateDer, InvalidSignature, Si
 use super::links::Hints;
 use super::provider::{ChainLimits, Provider};
 use super::signature_memory::{SignatureMemory, address, digest, is_list};
+use super::spelling::to_be_signed;
 use crate::signatures::{CERTIFICATE_SIGNATURES, CHEAP_CHECK, cost};
 
 /// No check starts once the failed ones cost this: as much as four cheap ones. For most genuine chains no check fails. If a sender
@@ -113,6 +114,8 @@ pub struct Work {
 /// The checks of one search.
 pub(super) struct Checks<'a> {
     chain: &'a [CertificateDer<'a>],
+    /// The same certificates respelled, in the same order; none if webpki gets those that were presented.
+    respelled: &'a [CertificateDer<'a>],
     of_issuers: &'a SignatureMemory,
     bounds: Bounds,
     state: Mutex<State>,
@@ -170,8 +173,13 @@ enum Signed {
 }
 
 impl<'a> Checks<'a> {
-    pub(super) fn new(chain: &'a [CertificateDer<'a>], of_issuers: &'a SignatureMemory, bounds: Bounds) -> Self {
-        Self { chain, of_issuers, bounds, state: Mutex::default() }
+    pub(super) fn new(
+        chain: &'a [CertificateDer<'a>],
+        respelled: &'a [CertificateDer<'a>],
+        of_issuers: &'a SignatureMemory,
+        bounds: Bounds,
+    ) -> Self {
+        Self { chain, respelled, of_issuers, bounds, state: Mutex::default() }
     }
 
     /// The algorithms for one build of a path, with the memory of the profile's revocation lists. With `hints`, the build puts off the
@@ -253,21 +261,30 @@ impl<'a> Checks<'a> {
     }
 
     /// What is signed: webpki passes the signed part where it lies. `None` for what is neither in the chain nor a list.
-    fn signed(&self, message: &[u8]) -> Option<Signed> {
-        match self.place_of(message) {
-            Some(place) => Some(Signed::Certificate(place)),
-            None => is_list(message).then(|| Signed::List(message.as_ptr().addr(), message.len())),
+    ///
+    /// Also returns the signed part: of a respelled certificate, that of the presented one.
+    fn signed<'m>(&'m self, message: &'m [u8]) -> (Option<Signed>, &'m [u8]) {
+        if let Some(place) = place_in(self.chain, message) {
+            return (Some(Signed::Certificate(place)), message);
         }
+        if let Some(place) = place_in(self.respelled, message) {
+            return (Some(Signed::Certificate(place)), to_be_signed(&self.chain[place]).unwrap_or_default());
+        }
+        (is_list(message).then(|| Signed::List(message.as_ptr().addr(), message.len())), message)
     }
 
     /// The place of the certificate in which this part lies.
     fn place_of(&self, part: &[u8]) -> Option<usize> {
-        let lies = part.as_ptr_range();
-        self.chain.iter().position(|certificate| {
-            let certificate = certificate.as_ref().as_ptr_range();
-            certificate.start <= lies.start && lies.end <= certificate.end
-        })
+        place_in(self.chain, part).or_else(|| place_in(self.respelled, part))
     }
+}
+
+fn place_in(chain: &[CertificateDer<'_>], part: &[u8]) -> Option<usize> {
+    let lies = part.as_ptr_range();
+    chain.iter().position(|certificate| {
+        let certificate = certificate.as_ref().as_ptr_range();
+        certificate.start <= lies.start && lies.end <= certificate.end
+    })
 }
 
 /// One of the algorithms, during one build.
@@ -333,7 +350,7 @@ struct Parts<'a> {
 
 impl SignatureVerificationAlgorithm for Checked<'_> {
     fn verify_signature(&self, public_key: &[u8], message: &[u8], signature: &[u8]) -> Result<(), InvalidSignature> {
-        let signed = self.checks.signed(message);
+        let (signed, message) = self.checks.signed(message);
         let mut state = self.checks.state();
         let known = signed.and_then(|signed| state.answer(signed, self.algorithm, public_key));
         let good = match known {

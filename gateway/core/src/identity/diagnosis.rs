@@ -353,7 +353,7 @@ fn unknown_issuer(profile: &Profile, chain: &PresentedChain<'_>) -> Refusal {
         format!(
             "is the last of its path: the sender did not present the certificate of its issuer \"{}\", and that issuer is \
              not a trust anchor of this receiver; the sender must present every intermediate certificate",
-            name(certificate.issuer())
+            name(certificate.webpki().map(|parsed| parsed.issuer()).unwrap_or_default())
         )
     };
     refusal(Reject::UnknownIssuer, &format!("{} {why}.", describe(top, chain)))

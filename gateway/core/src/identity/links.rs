@@ -12,6 +12,7 @@ use rustls_pki_types::{CertificateDer, TrustAnchor};
 
 use super::elements::{authority_key_identifier, split, subject_key_identifier};
 use super::presented::{Presented, PresentedChain};
+use super::spelling::Spelling;
 
 /// Most distinct issuer names in a chain: the highest `max_presented_certificates`. A certificate with a further name is on no path.
 const NAMES_MAX: usize = 64;
@@ -32,6 +33,7 @@ pub(super) struct Links<'a> {
     /// Two certificates have the same subject, so that the order in which they are tried counts.
     ambiguous: bool,
     identifiers: OnceCell<Vec<Identifiers<'a>>>,
+    spelling: Spelling<'a>,
 }
 
 /// The key identifiers of one certificate.
@@ -68,7 +70,7 @@ pub(super) struct Candidates<'a> {
 }
 
 impl<'a> Links<'a> {
-    pub(super) fn new(chain: &'a PresentedChain<'a>, elements: &'a [usize]) -> Self {
+    pub(super) fn new(chain: &'a PresentedChain<'a>, elements: &'a [usize], spelling: Spelling<'a>) -> Self {
         let certificates = chain.certificates();
         let mut names: Vec<&[u8]> = Vec::with_capacity(certificates.len());
         let is_copy =
@@ -112,7 +114,7 @@ impl<'a> Links<'a> {
             certificates[1..place].iter().any(|earlier| earlier.subject() == certificates[place].subject())
         };
         let ambiguous = (1..certificates.len()).any(|place| issuers[place].is_some() && has_namesake(place));
-        Self { chain, elements, names, above, ambiguous, identifiers: OnceCell::new() }
+        Self { chain, elements, names, above, ambiguous, identifiers: OnceCell::new(), spelling }
     }
 
     /// The presented certificates, except the end entity, whose issuer names lead to one of `anchors`; `None` if those of the end entity
@@ -123,7 +125,7 @@ impl<'a> Links<'a> {
     {
         let (mut reached, mut namesakes): (Names, bool) = (0, false);
         for anchor in anchors {
-            if let Some(place) = self.place_of(&anchor.subject) {
+            if let Some(place) = self.place_of(self.spelling.of(anchor)) {
                 namesakes |= reached & (1 << place) != 0;
                 reached |= 1 << place;
             }
@@ -133,12 +135,14 @@ impl<'a> Links<'a> {
         }
         let mut kept: Vec<usize> = (1..self.above.len()).filter(|place| self.above[*place] & reached != 0).collect();
         let certificates = self.chain.certificates();
-        let ordered = if self.ambiguous || namesakes { self.order(&mut kept, anchors, namesakes) } else { None };
+        let in_order = !self.ambiguous && !namesakes && !self.is_respelled();
+        let ordered = if in_order { None } else { self.order(&mut kept, anchors, namesakes) };
         let is_anchor = |name: &[u8]| self.place_of(name).is_some_and(|place| reached & (1 << place) != 0);
         let contested =
             self.ambiguous || namesakes || kept.iter().any(|place| is_anchor(certificates[*place].subject()));
         let elements = kept.iter().map(|place| self.elements[*place]).sum();
-        let issuers = kept.into_iter().map(|place| CertificateDer::from(certificates[place].der().as_ref())).collect();
+        let issuers =
+            kept.into_iter().map(|place| CertificateDer::from(certificates[place].path_der().as_ref())).collect();
         Some(Candidates { issuers, anchors: ordered, elements, contested })
     }
 
@@ -164,28 +168,39 @@ impl<'a> Links<'a> {
     }
 
     /// Moves the certificates to the front whose key identifier another one names as its issuer's. With `namesakes`, the anchors too.
+    /// Returns the anchors if webpki must get others than those of the profile: in another order, or respelled.
     fn order<'b>(
         &self,
         kept: &mut [usize],
         anchors: &'b [TrustAnchor<'static>],
         namesakes: bool,
-    ) -> Option<Vec<TrustAnchor<'b>>> {
+    ) -> Option<Vec<TrustAnchor<'b>>>
+    where
+        'a: 'b,
+    {
         let identifiers = self.identifiers();
         let wanted: Vec<&[u8]> =
             std::iter::once(&0).chain(&*kept).filter_map(|place| identifiers[*place].authority).collect();
-        if wanted.is_empty() {
-            return None;
+        if !wanted.is_empty() {
+            // `false` comes first, and equals keep their order.
+            kept.sort_by_key(|place| !identifiers[*place].subject.is_some_and(|found| wanted.contains(&found)));
         }
-        // `false` comes first, and equals keep their order.
-        kept.sort_by_key(|place| !identifiers[*place].subject.is_some_and(|found| wanted.contains(&found)));
-        namesakes.then(|| {
-            let mut anchors: Vec<TrustAnchor<'b>> = anchors.iter().map(borrowed).collect();
-            anchors.sort_by_cached_key(|anchor| {
-                let identifiers = public_key(&anchor.subject_public_key_info).map(derived_identifiers);
-                !identifiers.iter().flatten().any(|found| wanted.contains(&found.as_slice()))
-            });
+        let by_key = namesakes && !wanted.is_empty();
+        (by_key || self.is_respelled()).then(|| {
+            let respelled = |anchor| borrowed(anchor, self.spelling.of(anchor));
+            let mut anchors: Vec<TrustAnchor<'b>> = anchors.iter().map(respelled).collect();
+            if by_key {
+                anchors.sort_by_cached_key(|anchor| {
+                    let identifiers = public_key(&anchor.subject_public_key_info).map(derived_identifiers);
+                    !identifiers.iter().flatten().any(|found| wanted.contains(&found.as_slice()))
+                });
+            }
             anchors
         })
+    }
+
+    fn is_respelled(&self) -> bool {
+        matches!(self.spelling, Spelling::Canonical(_))
     }
 }
 
@@ -207,9 +222,9 @@ pub(super) fn derived_identifiers(public_key: &[u8]) -> [[u8; 20]; 2] {
     })
 }
 
-fn borrowed<'a>(anchor: &'a TrustAnchor<'static>) -> TrustAnchor<'a> {
+fn borrowed<'a>(anchor: &'a TrustAnchor<'static>, subject: &'a [u8]) -> TrustAnchor<'a> {
     TrustAnchor {
-        subject: anchor.subject.as_ref().into(),
+        subject: subject.into(),
         subject_public_key_info: anchor.subject_public_key_info.as_ref().into(),
         name_constraints: anchor.name_constraints.as_ref().map(|constraints| constraints.as_ref().into()),
     }

@@ -12,6 +12,7 @@
 //! | `rule`, `name`, `alternative_names` | identity rules, names, and their comparison |
 //! | `elements` | DER elements, and how many a certificate has |
 //! | `links` | which presented certificates may have issued which, by their names |
+//! | `spelling` | names of issuers that are equal, but not the same bytes |
 //! | `checks` | the signature checks of one search, and the bounds of its cost |
 //! | `signature_memory` | signatures on issuers and lists that were found good |
 //! | `path` | the path from the end entity to a trust anchor |
@@ -50,6 +51,7 @@ mod peer;
 mod presented;
 mod sighting;
 mod signature_memory;
+mod spelling;
 mod status;
 mod verdict;
 
@@ -69,6 +71,7 @@ use cache::CacheKey;
 use checks::Bounds;
 use presented::EndEntity;
 use signature_memory::SignatureMemory;
+use spelling::AnchorNames;
 use verdict::Policy;
 
 /// The trust policy of one snapshot, with the cache of the chains that were verified.
@@ -81,6 +84,7 @@ pub struct Identity {
     bounds: Bounds,
     sightings: Arc<Sightings>,
     issuer_signatures: SignatureMemory,
+    anchor_names: AnchorNames,
 }
 
 impl Identity {
@@ -89,7 +93,8 @@ impl Identity {
         let sightings = Arc::new(Sightings::new(&providers, &Sightings::default()));
         let bounds = Bounds::new(&limits, &providers);
         let issuer_signatures = SignatureMemory::of_issuers();
-        Self { generation, providers, cache, limits, bounds, sightings, issuer_signatures }
+        let anchor_names = AnchorNames::new(&providers);
+        Self { generation, providers, cache, limits, bounds, sightings, issuer_signatures, anchor_names }
     }
 
     /// The same policy, whose sightings continue those of the policy before it.
@@ -166,6 +171,7 @@ impl Identity {
             generation: self.generation,
             providers: &self.providers,
             issuer_signatures: &self.issuer_signatures,
+            anchor_names: &self.anchor_names,
             bounds: self.bounds,
         };
         let (result, work) = verdict::verify(policy, scope, chain, now);

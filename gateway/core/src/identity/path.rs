@@ -11,7 +11,7 @@
 use std::cell::{Cell, OnceCell};
 use std::sync::Arc;
 
-use rustls_pki_types::{SignatureVerificationAlgorithm, UnixTime};
+use rustls_pki_types::{SignatureVerificationAlgorithm, TrustAnchor, UnixTime};
 use webpki::{
     ExtendedKeyUsageValidator, KeyPurposeId, KeyPurposeIdIter, KeyUsage, RequiredEkuNotFoundContext, VerifiedPath,
 };
@@ -146,7 +146,7 @@ fn build(
             Err(webpki::Error::UnknownIssuer)
         }
     };
-    let built = end_entity.webpki().verify_for_usage(
+    let built = end_entity.path_webpki().verify_for_usage(
         &algorithms,
         candidates.anchors.as_deref().unwrap_or(&profile.trust_anchors),
         &candidates.issuers,
@@ -219,11 +219,15 @@ fn conclude(
         refused_by_client_auth |= excludes_client_auth(parsed);
     }
     valid_until = lists_until.map_or(valid_until, |until| valid_until.min(until));
-    // A profile has at most 256 trust anchors, and the path ends at one of them.
-    let anchor = profile.trust_anchors.iter().position(|anchor| anchor == path.anchor());
+    // A profile has at most 256 trust anchors, and the path ends at one of them, whose name may be respelled.
+    let is_it = |anchor: &TrustAnchor<'_>| {
+        std::ptr::eq(anchor.subject_public_key_info.as_ref(), path.anchor().subject_public_key_info.as_ref())
+    };
+    let anchor = profile.trust_anchors.iter().position(is_it);
+    let subject = anchor.map_or(&path.anchor().subject, |place| &profile.trust_anchors[place].subject);
     Ok(Path {
         trust_anchor: anchor.and_then(|place| u16::try_from(place).ok()).unwrap_or(u16::MAX),
-        trust_anchor_subject: Name::from_contents(&path.anchor().subject)
+        trust_anchor_subject: Name::from_contents(subject)
             .map_or_else(|| Arc::from("?"), |name| name.to_string().into()),
         trust_anchor_depth: trust_anchor_depth(path),
         valid_until,

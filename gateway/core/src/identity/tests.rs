@@ -11,3 +11,4 @@ mod revocation;
 mod robustness;
 mod rules;
 mod sightings;
+mod spelling;

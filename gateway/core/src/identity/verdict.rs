@@ -17,6 +17,7 @@ use super::path::{self, Attempt, Path, PathFailure, Subject};
 use super::presented::PresentedChain;
 use super::provider::{OnFailure, Profile, Provider, ProviderId, Scope};
 use super::signature_memory::SignatureMemory;
+use super::spelling::{AnchorNames, Spelling};
 use super::{ChainRefusal, ProfileMatch, VerifiedChain, diagnosis, elements};
 use crate::reject::{Refusal, Reject};
 
@@ -30,6 +31,7 @@ pub(super) struct Policy<'a> {
     pub(super) generation: u64,
     pub(super) providers: &'a [Provider],
     pub(super) issuer_signatures: &'a SignatureMemory,
+    pub(super) anchor_names: &'a AnchorNames,
     pub(super) bounds: Bounds,
 }
 
@@ -72,33 +74,34 @@ pub(super) fn verify(
     certificates: &[CertificateDer<'_>],
     now: UnixTime,
 ) -> (Result<VerifiedChain, ChainRefusal>, Work) {
-    let checks = Checks::new(certificates, policy.issuer_signatures, policy.bounds);
-    let result = search(policy, scope, certificates, &checks, now);
-    (result, checks.work())
-}
-
-fn search(
-    policy: Policy<'_>,
-    scope: &Scope,
-    certificates: &[CertificateDer<'_>],
-    checks: &Checks<'_>,
-    now: UnixTime,
-) -> Result<VerifiedChain, ChainRefusal> {
-    let Policy { generation, providers, bounds, .. } = policy;
+    let Policy { providers, issuer_signatures, anchor_names, bounds, .. } = policy;
     let most = bounds.elements();
     let elements: Vec<usize> = certificates.iter().map(|certificate| elements::count(certificate, most)).collect();
     if elements.iter().fold(0, |sum: usize, found| sum.saturating_add(*found)) > most {
-        return Err(refuse_unidentified(providers, scope, diagnosis::too_many_elements(certificates.len(), most)));
+        let refusal = diagnosis::too_many_elements(certificates.len(), most);
+        return (Err(refuse_unidentified(providers, scope, refusal)), Work::default());
     }
-    let chain = PresentedChain::new(certificates);
+    let presented = PresentedChain::new(certificates);
+    let respelled = anchor_names.respell(&presented);
+    let (chain, spelling) = match &respelled {
+        Some(respelled) => (PresentedChain::respelled(certificates, respelled), Spelling::Canonical(anchor_names)),
+        None => (presented, Spelling::AsWritten),
+    };
+    let checks = Checks::new(certificates, respelled.as_deref().unwrap_or_default(), issuer_signatures, bounds);
     let end_entity = match chain.end_entity() {
         Ok(end_entity) => end_entity,
-        Err(error) => return Err(refuse_unidentified(providers, scope, diagnosis::malformed(&error, 0, &chain))),
+        Err(error) => {
+            let refusal = diagnosis::malformed(&error, 0, &chain);
+            return (Err(refuse_unidentified(providers, scope, refusal)), checks.work());
+        }
     };
-    let (end_entity, links) = (&end_entity, &Links::new(&chain, &elements));
-    let subject = Subject { chain: &chain, end_entity, links, checks, now };
-    let (matches, valid_until) = Search { providers, scope, subject, failed_builds: 0, put_off_builds: 0 }.matches()?;
-    Ok(VerifiedChain::new(generation, matches, valid_until, certificates, end_entity))
+    let links = Links::new(&chain, &elements, spelling);
+    let subject = Subject { chain: &chain, end_entity: &end_entity, links: &links, checks: &checks, now };
+    let found = Search { providers, scope, subject, failed_builds: 0, put_off_builds: 0 }.matches();
+    let result = found.map(|(matches, valid_until)| {
+        VerifiedChain::new(policy.generation, matches, valid_until, certificates, &end_entity)
+    });
+    (result, checks.work())
 }
 
 /// The refusal of a peer whose certificate matches no provider's identity rules. It aborts the handshake only if every provider in

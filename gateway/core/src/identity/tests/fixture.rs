@@ -231,6 +231,11 @@ impl Authority {
         Self::root_by(common_name(common), KeyPair::generate().unwrap())
     }
 
+    /// A root with this whole `Name`.
+    pub(super) fn root_named(subject: Vec<u8>) -> Self {
+        Self::root_by(subject, KeyPair::generate().unwrap())
+    }
+
     /// A root with a key on P-384, with which a check costs most. `subject` is a whole `Name`.
     pub(super) fn p384_root(subject: Vec<u8>) -> Self {
         Self::root_by(subject, KeyPair::generate_for(&PKCS_ECDSA_P384_SHA384).unwrap())
