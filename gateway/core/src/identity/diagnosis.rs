@@ -86,6 +86,10 @@ pub(super) fn path(failure: &PathFailure, profile: &Profile, chain: &PresentedCh
                 describe(*index, chain),
             ),
         ),
+        PathFailure::NameNotPermitted(index) => {
+            let (reject, what) = reason(&webpki::Error::NameConstraintViolation);
+            refusal(reject, &format!("{} {what}.", describe(*index, chain)))
+        }
         PathFailure::NotForSignatures => refusal(
             Reject::PathConstraint,
             &format!(

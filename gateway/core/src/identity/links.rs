@@ -10,6 +10,7 @@ use std::cell::OnceCell;
 use ring::digest::{SHA1_FOR_LEGACY_USE_ONLY, SHA256, digest};
 use rustls_pki_types::{CertificateDer, TrustAnchor};
 
+use super::constraints::without_processed;
 use super::elements::{authority_key_identifier, split, subject_key_identifier};
 use super::presented::{Presented, PresentedChain};
 use super::spelling::Spelling;
@@ -222,10 +223,16 @@ pub(super) fn derived_identifiers(public_key: &[u8]) -> [[u8; 20]; 2] {
     })
 }
 
+/// The anchor under this name, without the name constraints that `constraints` processes.
 fn borrowed<'a>(anchor: &'a TrustAnchor<'static>, subject: &'a [u8]) -> TrustAnchor<'a> {
     TrustAnchor {
         subject: subject.into(),
         subject_public_key_info: anchor.subject_public_key_info.as_ref().into(),
-        name_constraints: anchor.name_constraints.as_ref().map(|constraints| constraints.as_ref().into()),
+        name_constraints: anchor.name_constraints.as_ref().and_then(|constraints| {
+            match without_processed(constraints) {
+                None => Some(constraints.as_ref().into()),
+                Some(left) => (!left.is_empty()).then(|| left.into()),
+            }
+        }),
     }
 }

@@ -13,6 +13,7 @@
 //! | `elements` | DER elements, and how many a certificate has |
 //! | `links` | which presented certificates may have issued which, by their names |
 //! | `spelling` | names of issuers that are equal, but not the same bytes |
+//! | `constraints` | name constraints of the forms that webpki does not process |
 //! | `checks` | the signature checks of one search, and the bounds of its cost |
 //! | `signature_memory` | signatures on issuers and lists that were found good |
 //! | `path` | the path from the end entity to a trust anchor |
@@ -43,6 +44,7 @@ pub mod rule;
 
 mod alternative_names;
 mod checks;
+mod constraints;
 mod diagnosis;
 mod elements;
 mod links;

@@ -1,7 +1,7 @@
 //! The path from an end entity to a trust anchor of one profile, built and verified by webpki.
 //!
-//! Owns the requirements on a path that webpki does not check (key usage, extended key usage, depth, revocation), and the time until
-//! which a path is valid. A path that fails one is passed over, and the search goes on. Must not match identities or word refusals: it
+//! Owns the requirements on a path that webpki does not check (key usage, extended key usage, two forms of name constraints, depth,
+//! revocation), and the time until which a path is valid. A path that fails one is passed over, and the search goes on. Must not match identities or word refusals: it
 //! returns which check failed, and `diagnosis` explains it.
 //!
 //! **Cost.** webpki gets only the certificates whose issuer names lead to a trust anchor. If the end entity is not among them, webpki
@@ -15,10 +15,12 @@ use rustls_pki_types::{SignatureVerificationAlgorithm, TrustAnchor, UnixTime};
 use webpki::{
     ExtendedKeyUsageValidator, KeyPurposeId, KeyPurposeIdIter, KeyUsage, RequiredEkuNotFoundContext, VerifiedPath,
 };
+use x509_parser::certificate::X509Certificate;
 
 use super::checks::Checks;
+use super::constraints::Constraints;
 use super::links::{Candidates, Hints, Links};
-use super::name::Name;
+use super::name::{Name, canonical};
 use super::presented::{self, EndEntity, PresentedChain};
 use super::provider::{ExtendedKeyUsage, Profile};
 use super::status::{self, StatusFailure};
@@ -51,6 +53,8 @@ pub(super) enum PathFailure {
     ExtendedKeyUsageAbsent,
     /// A path was verified, but the key usage extension of the issuer at this place does not allow it to sign certificates.
     NotForCertificates(usize),
+    /// A path was verified, but the certificate at this place has a name that the name constraints of an issuer do not permit.
+    NameNotPermitted(usize),
     /// A path was verified, but the key usage extension of the end entity does not allow it to sign a handshake.
     NotForSignatures,
     /// A path was verified, but a certificate on it does not pass its revocation list.
@@ -182,6 +186,7 @@ fn require(
     if depth > usize::from(profile.verify_depth) {
         return Err(PathFailure::TooDeep(depth));
     }
+    let mut below = vec![(0, subject.end_entity.x509())];
     for intermediate in path.intermediate_certificates() {
         let place = subject.chain.place_of(&intermediate.der()).ok_or(PathFailure::Unreadable)?;
         let parsed = subject.chain.certificates()[place].x509().ok_or(PathFailure::Unreadable)?;
@@ -189,10 +194,41 @@ fn require(
         if usage.is_some_and(|usage| !usage.value.key_cert_sign()) {
             return Err(PathFailure::NotForCertificates(place));
         }
+        if let Some(constraints) = Constraints::of(parsed) {
+            require_permitted(&constraints, &below)?;
+        }
+        below.push((place, parsed));
+    }
+    let anchor =
+        trust_anchor_of(profile, path).and_then(|place| profile.trust_anchors[place].name_constraints.as_ref());
+    if let Some(constraints) = anchor.and_then(|constraints| Constraints::read(constraints)) {
+        require_permitted(&constraints, &below)?;
     }
     let Some(lists) = &profile.revocation else { return Ok(None) };
     let until = status::check(lists, path, subject.chain, algorithms, subject.now);
     until.map(Some).map_err(PathFailure::Status)
+}
+
+/// Checks these certificates, each with its place, against the name constraints of an issuer above them. A self-issued certificate that is
+/// not the end entity is exempt (RFC 5280, section 6.1.3 (b)).
+fn require_permitted(
+    constraints: &Constraints<'_>,
+    below: &[(usize, &X509Certificate<'_>)],
+) -> Result<(), PathFailure> {
+    for (place, certificate) in below {
+        let name = || canonical(certificate.subject().as_raw());
+        let is_exempt = *place > 0 && name() == canonical(certificate.issuer().as_raw());
+        if !is_exempt && !constraints.permit(certificate) {
+            return Err(PathFailure::NameNotPermitted(*place));
+        }
+    }
+    Ok(())
+}
+
+/// The place of the path's trust anchor in the profile. The path has it under a name that may be respelled.
+fn trust_anchor_of(profile: &Profile, path: &VerifiedPath<'_>) -> Option<usize> {
+    let key = |anchor: &TrustAnchor<'_>| std::ptr::from_ref(anchor.subject_public_key_info.as_ref());
+    profile.trust_anchors.iter().position(|anchor| std::ptr::eq(key(anchor), key(path.anchor())))
 }
 
 /// Checks what only the end entity must satisfy, and keeps what is needed later.
@@ -219,11 +255,8 @@ fn conclude(
         refused_by_client_auth |= excludes_client_auth(parsed);
     }
     valid_until = lists_until.map_or(valid_until, |until| valid_until.min(until));
-    // A profile has at most 256 trust anchors, and the path ends at one of them, whose name may be respelled.
-    let is_it = |anchor: &TrustAnchor<'_>| {
-        std::ptr::eq(anchor.subject_public_key_info.as_ref(), path.anchor().subject_public_key_info.as_ref())
-    };
-    let anchor = profile.trust_anchors.iter().position(is_it);
+    // A profile has at most 256 trust anchors, and the path ends at one of them.
+    let anchor = trust_anchor_of(profile, path);
     let subject = anchor.map_or(&path.anchor().subject, |place| &profile.trust_anchors[place].subject);
     Ok(Path {
         trust_anchor: anchor.and_then(|place| u16::try_from(place).ok()).unwrap_or(u16::MAX),
@@ -241,7 +274,7 @@ fn conclude(
 
 /// Whether the certificate has the extension without id-kp-clientAuth. anyExtendedKeyUsage does not replace it: RFC 5280, section
 /// 4.2.1.12, leaves that to the application, and webpki decides the same.
-pub(super) fn excludes_client_auth(certificate: &x509_parser::certificate::X509Certificate<'_>) -> bool {
+pub(super) fn excludes_client_auth(certificate: &X509Certificate<'_>) -> bool {
     match certificate.extended_key_usage() {
         Ok(Some(extension)) => !extension.value.client_auth,
         Ok(None) => false,

@@ -2,27 +2,37 @@
 //!
 //! webpki compares the bytes. If a chain spells one name in two ways, or not as a trust anchor spells it, webpki gets *respelled*
 //! certificates, in which every name has one form ([`canonical_contents`]), and anchors with such names. Nothing else differs.
-//! A respelled certificate is only read: `checks` verifies the signature on the certificate as presented.
+//! A respelled certificate is only read: `checks` verifies the signature on the certificate as presented. In the same way, webpki gets
+//! certificates and anchors without the name constraints that `constraints` processes.
 //!
 //! Owns the decision that a chain needs this, and the respelled certificates. Must not be consulted for identity rules, nor for what is
-//! shown: both take the certificates as presented. Most chains need nothing of it, and cost one comparable name.
+//! shown: both take the certificates as presented. Most chains need nothing of it.
 
 use std::collections::HashMap;
 
 use rustls_pki_types::{CertificateDer, TrustAnchor};
 
+use super::constraints::{Constraints, extensions_without_processed};
 use super::elements::{split, wrap};
 use super::name::canonical_contents;
-use super::presented::PresentedChain;
+use super::presented::{Presented, PresentedChain};
 use super::provider::Provider;
 
-/// How the trust anchors of a policy are spelled (contents of their names).
+/// How the trust anchors of a policy are spelled.
 #[derive(Debug, Default)]
 pub(super) struct AnchorNames {
-    /// From each spelling to the comparable name.
+    /// By the contents of the name.
+    spellings: HashMap<Vec<u8>, AnchorName>,
+    /// From each comparable name to one of its spellings.
     canonical: HashMap<Vec<u8>, Vec<u8>>,
-    /// From each comparable name to its spelling; `None` if there are several.
-    spellings: HashMap<Vec<u8>, Option<Vec<u8>>>,
+}
+
+/// One spelling.
+#[derive(Debug)]
+struct AnchorName {
+    canonical: Vec<u8>,
+    /// It is the only spelling of its name, and no anchor with it has name constraints that `constraints` processes.
+    is_plain: bool,
 }
 
 impl AnchorNames {
@@ -31,46 +41,79 @@ impl AnchorNames {
         for anchor in
             providers.iter().flat_map(|provider| &provider.profiles).flat_map(|profile| &profile.trust_anchors)
         {
-            let spelling = anchor.subject.to_vec();
-            if names.canonical.contains_key(&spelling) {
-                continue;
-            }
-            let canonical = canonical_contents(&spelling);
-            let first = names.spellings.entry(canonical.clone()).or_insert_with(|| Some(spelling.clone()));
-            if first.as_ref() != Some(&spelling) {
-                *first = None;
-            }
-            names.canonical.insert(spelling, canonical);
+            let is_plain = anchor.name_constraints.as_ref().is_none_or(|found| Constraints::read(found).is_none());
+            let known = names.spellings.entry(anchor.subject.to_vec());
+            let known = known.or_insert_with_key(|name| AnchorName { canonical: canonical_contents(name), is_plain });
+            known.is_plain &= is_plain;
+            names.canonical.entry(known.canonical.clone()).or_insert_with(|| anchor.subject.to_vec());
+        }
+        // If one spelling is not the first, neither is plain.
+        let several: Vec<Vec<u8>> = names
+            .spellings
+            .iter()
+            .filter(|(spelling, name)| names.canonical.get(&name.canonical) != Some(*spelling))
+            .map(|(_, name)| name.canonical.clone())
+            .collect();
+        for name in names.spellings.values_mut() {
+            name.is_plain &= !several.contains(&name.canonical);
         }
         names
     }
 
-    /// The comparable name of this anchor, which is one of the policy.
-    fn of(&self, anchor: &TrustAnchor<'_>) -> Option<&[u8]> {
-        self.canonical.get(anchor.subject.as_ref()).map(Vec::as_slice)
-    }
-
-    /// The certificates of a chain respelled, in its order; `None` if all names that are equal are the same bytes.
+    /// The certificates of a chain respelled, in its order; `None` if webpki can take them as they are.
     pub(super) fn respell(&self, chain: &PresentedChain<'_>) -> Option<Vec<CertificateDer<'static>>> {
         let certificates = chain.certificates();
+        let needs = self.has_special_anchor(certificates)
+            || has_constraints(certificates)
+            || !self.is_linked(certificates) && self.has_spellings(certificates);
+        let respelled = |der: &CertificateDer<'_>| respelled(der).unwrap_or_default();
+        needs.then(|| certificates.iter().map(|certificate| respelled(certificate.der()).into()).collect())
+    }
+
+    /// Whether an issuer has the name of an anchor that webpki cannot take as it is.
+    fn has_special_anchor(&self, certificates: &[Presented<'_>]) -> bool {
+        let mut anchors = certificates.iter().filter_map(|certificate| self.spellings.get(certificate.issuer()));
+        anchors.any(|anchor| !anchor.is_plain)
+    }
+
+    /// Whether every issuer's name is that of an anchor or of a presented certificate, byte by byte, and every presented authority has the
+    /// name of an issuer. Then no other spelling is missing. This is so of most chains, and much cheaper to find than a comparable name.
+    fn is_linked(&self, certificates: &[Presented<'_>]) -> bool {
+        let authorities = certificates.get(1..).unwrap_or_default();
+        certificates.iter().all(|certificate| {
+            let issuer = certificate.issuer();
+            authorities.iter().any(|authority| authority.subject() == issuer) || self.spellings.contains_key(issuer)
+        }) && authorities
+            .iter()
+            .all(|authority| certificates.iter().any(|below| below.claims_issuer(authority.subject())))
+    }
+
+    /// Whether two names of the chain, or one of the chain and one of an anchor, are equal but not the same bytes.
+    fn has_spellings(&self, certificates: &[Presented<'_>]) -> bool {
         let mut spellings: Vec<&[u8]> = Vec::new();
         // The subject of the end entity is no issuer's name.
-        let subjects = certificates.iter().skip(1).map(|certificate| certificate.subject());
-        for name in certificates.iter().map(|certificate| certificate.issuer()).chain(subjects) {
+        let subjects = certificates.iter().skip(1).map(Presented::subject);
+        for name in certificates.iter().map(Presented::issuer).chain(subjects) {
             if !name.is_empty() && !spellings.contains(&name) {
                 spellings.push(name);
             }
         }
         let mut known: HashMap<Vec<u8>, &[u8]> = HashMap::with_capacity(spellings.len());
-        let differs = spellings.into_iter().any(|spelling| {
-            let canonical = self.canonical.get(spelling).cloned().unwrap_or_else(|| canonical_contents(spelling));
-            let of_anchor = self.spellings.get(&canonical);
-            of_anchor.is_some_and(|of_anchor| of_anchor.as_deref() != Some(spelling))
+        spellings.into_iter().any(|spelling| {
+            let canonical = match self.spellings.get(spelling) {
+                Some(anchor) => anchor.canonical.clone(),
+                None => canonical_contents(spelling),
+            };
+            self.canonical.get(&canonical).is_some_and(|of_anchor| of_anchor != spelling)
                 || known.insert(canonical, spelling).is_some()
-        });
-        let respelled = |der: &CertificateDer<'_>| respelled(der).unwrap_or_default();
-        differs.then(|| certificates.iter().map(|certificate| respelled(certificate.der()).into()).collect())
+        })
     }
+}
+
+/// Whether an authority has name constraints that `constraints` processes.
+fn has_constraints(certificates: &[Presented<'_>]) -> bool {
+    let mut authorities = certificates.iter().skip(1).filter(|certificate| certificate.webpki().is_ok());
+    authorities.any(|authority| authority.x509().is_some_and(|parsed| Constraints::of(parsed).is_some()))
 }
 
 /// How the names of anchors are compared with those of a chain.
@@ -90,13 +133,17 @@ impl<'a> Spelling<'a> {
     {
         match self {
             Self::AsWritten => &anchor.subject,
-            Self::Canonical(names) => names.of(anchor).unwrap_or(&anchor.subject),
+            Self::Canonical(names) => {
+                names.spellings.get(anchor.subject.as_ref()).map_or(&anchor.subject, |name| &name.canonical)
+            }
         }
     }
 }
 
-/// The certificate with comparable names.
+/// The certificate with comparable names, without the name constraints that `constraints` processes.
 fn respelled(certificate: &[u8]) -> Option<Vec<u8>> {
+    /// [3] of a TBSCertificate.
+    const EXTENSIONS: u8 = 0xa3;
     /// version, serialNumber and signature precede the issuer.
     const BEFORE_ISSUER: usize = 3;
     let (outer, contents, _) = split(certificate)?;
@@ -115,7 +162,17 @@ fn respelled(certificate: &[u8]) -> Option<Vec<u8>> {
     for is_name in [true, false, true] {
         take(is_name)?;
     }
-    let to_be_signed = wrap(inner, &[&parts.concat(), fields]);
+    // subjectPublicKeyInfo, and in most certificates extensions.
+    let (_, _, extensions) = split(fields)?;
+    let (key, extensions) = fields.split_at(fields.len() - extensions.len());
+    let extensions = match split(extensions) {
+        Some((EXTENSIONS, tagged, [])) => {
+            let (sequence, contents, _) = split(tagged)?;
+            wrap(EXTENSIONS, &[&wrap(sequence, &[&extensions_without_processed(contents)?])])
+        }
+        _ => extensions.to_vec(),
+    };
+    let to_be_signed = wrap(inner, &[&parts.concat(), key, &extensions]);
     Some(wrap(outer, &[&to_be_signed, after]))
 }
 

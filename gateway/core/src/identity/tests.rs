@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 mod caching;
+mod constraints;
 mod cost;
 mod fixture;
 mod paths;

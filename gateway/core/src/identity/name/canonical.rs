@@ -28,8 +28,12 @@ pub(in crate::identity) fn canonical_contents(name: &[u8]) -> Vec<u8> {
 }
 
 fn contents(name: &Name<'_>) -> Vec<u8> {
-    let mut output = Vec::new();
-    for relative in &name.relative {
+    name.comparable().concat()
+}
+
+impl Name<'_> {
+    /// The comparable forms of its relative names, in their order.
+    pub(in crate::identity) fn comparable(&self) -> Vec<Vec<u8>> {
         let attribute = |(kind, value): &(Oid<'_>, Any<'_>)| {
             let value = match decode(value) {
                 Some(text) => wrap(UTF8_STRING, &[folded(&text).as_bytes()]),
@@ -37,11 +41,18 @@ fn contents(name: &Name<'_>) -> Vec<u8> {
             };
             wrap(SEQUENCE, &[&wrap(OBJECT_IDENTIFIER, &[kind.as_bytes()]), &value])
         };
-        let mut attributes: Vec<Vec<u8>> = relative.iter().map(attribute).collect();
-        attributes.sort_unstable();
-        output.extend(wrap(SET, &[&attributes.concat()]));
+        let relative = |attributes: &Vec<_>| {
+            let mut attributes: Vec<Vec<u8>> = attributes.iter().map(attribute).collect();
+            attributes.sort_unstable();
+            wrap(SET, &[&attributes.concat()])
+        };
+        self.relative.iter().map(relative).collect()
     }
-    output
+
+    /// Whether it has no relative name.
+    pub(in crate::identity) fn is_empty(&self) -> bool {
+        self.relative.is_empty()
+    }
 }
 
 /// In lower case, with one space between words, and none at the ends.
