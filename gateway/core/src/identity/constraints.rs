@@ -31,6 +31,15 @@ enum Subtree<'a> {
     Directory(Option<Vec<Vec<u8>>>),
 }
 
+/// A subtree as it is written.
+struct Written<'a> {
+    /// The tag of the list that it is in.
+    list: u8,
+    der: &'a [u8],
+    /// Tag and contents of the base, if it is of one of the two forms.
+    processed: Option<(u8, &'a [u8])>,
+}
+
 /// The subtrees of the two forms in one NameConstraints.
 pub(super) struct Constraints<'a> {
     permitted: Vec<Subtree<'a>>,
@@ -48,7 +57,7 @@ impl<'a> Constraints<'a> {
     /// Reads the contents of a NameConstraints. `None` if they have neither form, or are not well-formed, which webpki finds.
     pub(super) fn read(contents: &'a [u8]) -> Option<Self> {
         let mut constraints = Self { permitted: Vec::new(), excluded: Vec::new() };
-        each_subtree(contents, &mut |list, _, processed| {
+        each_subtree(contents, &mut |Written { list, processed, .. }| {
             let subtree = match processed {
                 Some((RFC822_NAME, base)) => Subtree::Mail(base),
                 Some((_, base)) => Subtree::Directory(Name::from_der(base).map(|name| name.comparable())),
@@ -152,9 +161,9 @@ fn mail_is_within(name: &[u8], base: &[u8], unclear: bool) -> bool {
     }
 }
 
-/// Calls `found` for each subtree: with the list that it is in, its DER, and the tag and the contents of its base if it is of one of the two
-/// forms. `None` if the constraints are not well-formed. A subtree with a minimum or maximum, which RFC 5280 forbids, is left to webpki.
-fn each_subtree<'a>(mut contents: &'a [u8], found: &mut dyn FnMut(u8, &'a [u8], Option<(u8, &'a [u8])>)) -> Option<()> {
+/// Calls `found` for each subtree. `None` if the constraints are not well-formed. A subtree with a minimum or maximum, which RFC 5280
+/// forbids, is left to webpki.
+fn each_subtree<'a>(mut contents: &'a [u8], found: &mut dyn FnMut(Written<'a>)) -> Option<()> {
     while !contents.is_empty() {
         let (list, mut subtrees, rest) = split(contents)?;
         if ![PERMITTED, EXCLUDED].contains(&list) {
@@ -164,7 +173,8 @@ fn each_subtree<'a>(mut contents: &'a [u8], found: &mut dyn FnMut(u8, &'a [u8], 
             let (_, subtree, after) = split(subtrees)?;
             let (tag, base, limits) = split(subtree)?;
             let is_processed = limits.is_empty() && [RFC822_NAME, DIRECTORY_NAME].contains(&tag);
-            found(list, &subtrees[..subtrees.len() - after.len()], is_processed.then_some((tag, base)));
+            let der = &subtrees[..subtrees.len() - after.len()];
+            found(Written { list, der, processed: is_processed.then_some((tag, base)) });
             subtrees = after;
         }
         contents = rest;
@@ -176,9 +186,9 @@ fn each_subtree<'a>(mut contents: &'a [u8], found: &mut dyn FnMut(u8, &'a [u8], 
 pub(super) fn without_processed(contents: &[u8]) -> Option<Vec<u8>> {
     Constraints::read(contents)?;
     let (mut permitted, mut excluded) = (Vec::new(), Vec::new());
-    each_subtree(contents, &mut |list, subtree, processed| {
+    each_subtree(contents, &mut |Written { list, der, processed }| {
         if processed.is_none() {
-            if list == PERMITTED { &mut permitted } else { &mut excluded }.extend_from_slice(subtree);
+            if list == PERMITTED { &mut permitted } else { &mut excluded }.extend_from_slice(der);
         }
     })?;
     let lists = [(PERMITTED, permitted), (EXCLUDED, excluded)];
