@@ -29,6 +29,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use rustls_pki_types::{AlgorithmIdentifier, CertificateDer, InvalidSignature, SignatureVerificationAlgorithm};
 
 use super::links::Hints;
+use super::name::canonical_contents;
 use super::provider::{ChainLimits, Provider};
 use super::signature_memory::{SignatureMemory, address, digest, is_list};
 use super::spelling::to_be_signed;
@@ -78,9 +79,9 @@ impl Bounds {
 /// What it costs to check a certificate with the key of every trust anchor of one name. The highest value of all names with several
 /// keys; 0 if there is none.
 fn cost_of_namesakes(providers: &[Provider]) -> u32 {
-    let mut keys: HashMap<&[u8], Vec<&[u8]>> = HashMap::new();
+    let mut keys: HashMap<Vec<u8>, Vec<&[u8]>> = HashMap::new();
     for anchor in providers.iter().flat_map(|provider| &provider.profiles).flat_map(|profile| &profile.trust_anchors) {
-        let known = keys.entry(&anchor.subject).or_default();
+        let known = keys.entry(canonical_contents(&anchor.subject)).or_default();
         if !known.contains(&anchor.subject_public_key_info.as_ref()) {
             known.push(&anchor.subject_public_key_info);
         }

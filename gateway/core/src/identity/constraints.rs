@@ -196,6 +196,17 @@ pub(super) fn without_processed(contents: &[u8]) -> Option<Vec<u8>> {
     Some(lists.flat_map(|(list, kept)| wrap(list, &[&kept])).collect())
 }
 
+/// Whether these extensions (contents) have name constraints, of whatever form. Parses nothing else, since most certificates have none.
+pub(super) fn are_in(mut extensions: &[u8]) -> bool {
+    while let Some((_, extension, rest)) = split(extensions) {
+        if split(extension).is_some_and(|(_, id, _)| id == NAME_CONSTRAINTS) {
+            return true;
+        }
+        extensions = rest;
+    }
+    false
+}
+
 /// The contents of the extensions of a certificate, without the two forms. `None` if they are not well-formed.
 pub(super) fn extensions_without_processed(mut extensions: &[u8]) -> Option<Vec<u8>> {
     let mut output = Vec::new();

@@ -7,6 +7,9 @@
 const OCTET_STRING: u8 = 0x04;
 const CONSTRUCTED: u8 = 0x20;
 
+/// [3] of a TBSCertificate.
+pub(super) const EXTENSIONS: u8 = 0xa3;
+
 /// The values of extensions nest to 8 levels in practice. Deeper elements are counted by their bytes.
 const DEPTH_MAX: usize = 16;
 
@@ -67,6 +70,19 @@ fn count_within(mut der: &[u8], most: usize, depth: usize) -> usize {
         der = rest;
     }
     found
+}
+
+/// The contents of the extensions of a certificate, if it has some.
+pub(super) fn extensions(certificate: &[u8]) -> Option<&[u8]> {
+    let (_, contents, _) = split(certificate)?;
+    let (_, mut fields, _) = split(contents)?;
+    loop {
+        let (tag, value, rest) = split(fields)?;
+        if tag == EXTENSIONS {
+            return Some(split(value)?.1);
+        }
+        fields = rest;
+    }
 }
 
 /// The subjectKeyIdentifier of a certificate (RFC 5280, section 4.2.1.2): a hint, found without parsing the certificate.

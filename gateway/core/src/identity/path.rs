@@ -1,8 +1,8 @@
 //! The path from an end entity to a trust anchor of one profile, built and verified by webpki.
 //!
 //! Owns the requirements on a path that webpki does not check (key usage, extended key usage, two forms of name constraints, depth,
-//! revocation), and the time until which a path is valid. A path that fails one is passed over, and the search goes on. Must not match identities or word refusals: it
-//! returns which check failed, and `diagnosis` explains it.
+//! revocation), and the time until which a path is valid. A path that fails one is passed over, and the search goes on. Must not match
+//! identities or word refusals: it returns which check failed, and `diagnosis` explains it.
 //!
 //! **Cost.** webpki gets only the certificates whose issuer names lead to a trust anchor. If the end entity is not among them, webpki
 //! is not called: a chain of a foreign authority costs no signature check. `checks` bounds the signatures and the steps of all builds of a
@@ -199,9 +199,9 @@ fn require(
         }
         below.push((place, parsed));
     }
-    let anchor =
-        trust_anchor_of(profile, path).and_then(|place| profile.trust_anchors[place].name_constraints.as_ref());
-    if let Some(constraints) = anchor.and_then(|constraints| Constraints::read(constraints)) {
+    let anchor = trust_anchor_of(profile, path).ok_or(PathFailure::Unreadable)?;
+    let constraints = profile.trust_anchors[anchor].name_constraints.as_ref();
+    if let Some(constraints) = constraints.and_then(|constraints| Constraints::read(constraints)) {
         require_permitted(&constraints, &below)?;
     }
     let Some(lists) = &profile.revocation else { return Ok(None) };

@@ -12,8 +12,8 @@ use std::collections::HashMap;
 
 use rustls_pki_types::{CertificateDer, TrustAnchor};
 
-use super::constraints::{Constraints, extensions_without_processed};
-use super::elements::{split, wrap};
+use super::constraints::{self, Constraints, extensions_without_processed};
+use super::elements::{EXTENSIONS, extensions, split, wrap};
 use super::name::canonical_contents;
 use super::presented::{Presented, PresentedChain};
 use super::provider::Provider;
@@ -112,8 +112,10 @@ impl AnchorNames {
 
 /// Whether an authority has name constraints that `constraints` processes.
 fn has_constraints(certificates: &[Presented<'_>]) -> bool {
-    let mut authorities = certificates.iter().skip(1).filter(|certificate| certificate.webpki().is_ok());
-    authorities.any(|authority| authority.x509().is_some_and(|parsed| Constraints::of(parsed).is_some()))
+    certificates.iter().skip(1).any(|authority| {
+        extensions(authority.der()).is_some_and(constraints::are_in)
+            && authority.x509().is_some_and(|parsed| Constraints::of(parsed).is_some())
+    })
 }
 
 /// How the names of anchors are compared with those of a chain.
@@ -142,8 +144,6 @@ impl<'a> Spelling<'a> {
 
 /// The certificate with comparable names, without the name constraints that `constraints` processes.
 fn respelled(certificate: &[u8]) -> Option<Vec<u8>> {
-    /// [3] of a TBSCertificate.
-    const EXTENSIONS: u8 = 0xa3;
     /// version, serialNumber and signature precede the issuer.
     const BEFORE_ISSUER: usize = 3;
     let (outer, contents, _) = split(certificate)?;
@@ -163,16 +163,16 @@ fn respelled(certificate: &[u8]) -> Option<Vec<u8>> {
         take(is_name)?;
     }
     // subjectPublicKeyInfo, and in most certificates extensions.
-    let (_, _, extensions) = split(fields)?;
-    let (key, extensions) = fields.split_at(fields.len() - extensions.len());
-    let extensions = match split(extensions) {
+    let (_, _, rest) = split(fields)?;
+    let (key, rest) = fields.split_at(fields.len() - rest.len());
+    let rest = match split(rest) {
         Some((EXTENSIONS, tagged, [])) => {
             let (sequence, contents, _) = split(tagged)?;
             wrap(EXTENSIONS, &[&wrap(sequence, &[&extensions_without_processed(contents)?])])
         }
-        _ => extensions.to_vec(),
+        _ => rest.to_vec(),
     };
-    let to_be_signed = wrap(inner, &[&parts.concat(), key, &extensions]);
+    let to_be_signed = wrap(inner, &[&parts.concat(), key, &rest]);
     Some(wrap(outer, &[&to_be_signed, after]))
 }
 

@@ -509,10 +509,18 @@ impl Universe {
     }
 
     fn make(&self, wanted: &Generated, common: Option<&str>) -> CertificateDer<'static> {
-        let name = |place: usize| common_name(NAMES[place]);
+        self.make_spelled(wanted, common, [false, false])
+    }
+
+    /// With subject and issuer in another spelling, if `respelled` says so.
+    fn make_spelled(&self, wanted: &Generated, common: Option<&str>, respelled: [bool; 2]) -> CertificateDer<'static> {
+        let spelled = |place: usize, respelled: bool| match respelled {
+            false => common_name(NAMES[place]),
+            true => name(&[&[("2.5.4.3", PRINTABLE_STRING, format!(" {}", NAMES[place].to_uppercase()).as_bytes())]]),
+        };
         let mut template = match common {
             Some(common) => Template::client(common),
-            None => Template::new(name(wanted.subject)),
+            None => Template::new(spelled(wanted.subject, respelled[0])),
         };
         if wanted.authority && common.is_none() {
             template = template.with(authority_extension(None));
@@ -525,13 +533,14 @@ impl Universe {
         if wanted.expired {
             template = template.between(NOW - 2, NOW - 1);
         }
-        self.0[wanted.key].certified_by(&template, &name(wanted.issuer), &self.0[wanted.signer])
+        self.0[wanted.key].certified_by(&template, &spelled(wanted.issuer, respelled[1]), &self.0[wanted.signer])
     }
 
     /// The anchor with this name and key.
-    fn anchor(&self, name: usize, key: usize) -> TrustAnchor<'static> {
+    fn anchor(&self, name: usize, key: usize, respelled: bool) -> TrustAnchor<'static> {
         let own = Generated { subject: name, key, issuer: name, signer: key, ..GOOD };
-        anchor_from_trusted_cert(&self.make(&own, None)).unwrap().to_owned()
+        let certificate = self.make_spelled(&own, None, [respelled, false]);
+        anchor_from_trusted_cert(&certificate).unwrap().to_owned()
     }
 }
 
@@ -580,7 +589,7 @@ proptest! {
         UNIVERSE.with(|universe| {
             let mut chain = vec![universe.make(&leaf, Some("sender"))];
             chain.extend(others.iter().map(|other| universe.make(other, None)));
-            let trust_anchors: Vec<_> = anchors.iter().map(|(name, key)| universe.anchor(*name, *key)).collect();
+            let trust_anchors: Vec<_> = anchors.iter().map(|(name, key)| universe.anchor(*name, *key, false)).collect();
             let one = Profile { trust_anchors, ..profile(&universe.0[0], "sender") };
             let (identity, scope) = policy((0..profiles).map(|_| provider("sender", vec![one.clone()])).collect());
             let Verification { result, work, .. } = judge(&identity, &scope, &chain);
@@ -602,6 +611,34 @@ proptest! {
                 prop_assert_eq!(verified.matches().len(), profiles);
                 prop_assert_eq!(verified.matches()[profiles - 1].provider, ProviderId(u16::try_from(profiles - 1).unwrap()));
             }
+            Ok(())
+        })?;
+    }
+
+    #[test]
+    fn the_spelling_of_names_changes_neither_the_verdict_nor_its_cost(
+        leaf in generated(),
+        others in prop::collection::vec(generated(), 0..=7),
+        anchors in prop::collection::vec(anchor(), 1..=4),
+        spellings in prop::collection::vec(any::<[bool; 2]>(), 12),
+    ) {
+        thread_local! {
+            static UNIVERSE: Universe = Universe::new();
+        }
+        UNIVERSE.with(|universe| {
+            let judged = |spellings: &[[bool; 2]]| {
+                let mut chain = vec![universe.make_spelled(&leaf, Some("sender"), spellings[0])];
+                let made = others.iter().zip(&spellings[1..]);
+                chain.extend(made.map(|(other, spelling)| universe.make_spelled(other, None, *spelling)));
+                let made = anchors.iter().zip(&spellings[8..]);
+                let trust_anchors = made.map(|((name, key), spelling)| universe.anchor(*name, *key, spelling[0])).collect();
+                let one = Profile { trust_anchors, ..profile(&universe.0[0], "sender") };
+                let (identity, scope) = policy(vec![provider("sender", vec![one.clone()]), provider("sender", vec![one])]);
+                let Verification { result, work, .. } = judge(&identity, &scope, &chain);
+                let verdict = result.map(|verified| verified.matches().iter().map(|found| (found.trust_anchor, found.trust_anchor_depth)).collect::<Vec<_>>());
+                (verdict.map_err(|refusal| refusal.refusal.reject), work)
+            };
+            prop_assert_eq!(judged(&[[false, false]; 12]), judged(&spellings));
             Ok(())
         })?;
     }
