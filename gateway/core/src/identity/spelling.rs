@@ -6,7 +6,7 @@
 //! certificates and anchors without the name constraints that `constraints` processes.
 //!
 //! Owns the decision that a chain needs this, and the respelled certificates. Must not be consulted for identity rules, nor for what is
-//! shown: both take the certificates as presented. Most chains need nothing of it.
+//! shown: both take the certificates as presented. Most chains need nothing of it, and cost one comparable name.
 
 use std::collections::HashMap;
 
@@ -63,9 +63,8 @@ impl AnchorNames {
     /// The certificates of a chain respelled, in its order; `None` if webpki can take them as they are.
     pub(super) fn respell(&self, chain: &PresentedChain<'_>) -> Option<Vec<CertificateDer<'static>>> {
         let certificates = chain.certificates();
-        let needs = self.has_special_anchor(certificates)
-            || has_constraints(certificates)
-            || !self.is_linked(certificates) && self.has_spellings(certificates);
+        let needs =
+            self.has_special_anchor(certificates) || has_constraints(certificates) || self.has_spellings(certificates);
         let respelled = |der: &CertificateDer<'_>| respelled(der).unwrap_or_default();
         needs.then(|| certificates.iter().map(|certificate| respelled(certificate.der()).into()).collect())
     }
@@ -74,18 +73,6 @@ impl AnchorNames {
     fn has_special_anchor(&self, certificates: &[Presented<'_>]) -> bool {
         let mut anchors = certificates.iter().filter_map(|certificate| self.spellings.get(certificate.issuer()));
         anchors.any(|anchor| !anchor.is_plain)
-    }
-
-    /// Whether every issuer's name is that of an anchor or of a presented certificate, byte by byte, and every presented authority has the
-    /// name of an issuer. Then no other spelling is missing. This is so of most chains, and much cheaper to find than a comparable name.
-    fn is_linked(&self, certificates: &[Presented<'_>]) -> bool {
-        let authorities = certificates.get(1..).unwrap_or_default();
-        certificates.iter().all(|certificate| {
-            let issuer = certificate.issuer();
-            authorities.iter().any(|authority| authority.subject() == issuer) || self.spellings.contains_key(issuer)
-        }) && authorities
-            .iter()
-            .all(|authority| certificates.iter().any(|below| below.claims_issuer(authority.subject())))
     }
 
     /// Whether two names of the chain, or one of the chain and one of an anchor, are equal but not the same bytes.
