@@ -320,6 +320,15 @@ fn a_malformed_certificate_is_refused() {
     check_both(make, &forbidden("certificate_malformed", BAD_CERTIFICATE, 0));
 }
 
+#[test]
+fn a_certificate_whose_key_usage_does_not_allow_it_to_sign_is_refused() {
+    let make = |environment: &Environment| {
+        let options = LeafOptions { key_agreement_only: true, ..LeafOptions::default() };
+        environment.pki.sender(Sender::PagerDuty).leaf("agreement", &options).map(Some)
+    };
+    check_both(make, &forbidden("path_constraint", BAD_CERTIFICATE, 0));
+}
+
 /// The TLS library does not read the key of such a certificate, so the handshake cannot be completed for a problem document.
 #[test]
 fn a_certificate_with_an_unknown_critical_extension_is_refused_by_an_alert_in_either_mode() {

@@ -78,8 +78,17 @@ impl ChainCache {
         }
     }
 
-    /// The number of entries. Includes expired ones until a look-up or an eviction drops them.
+    /// About the number of entries, since others may come and go while they are counted. Includes expired ones until a look-up or an
+    /// eviction drops them.
     pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// The number of entries while no insertion is under way. [`ChainCache::len`] adds up shards while others change, and may count an
+    /// entry that was evicted in the meantime.
+    #[cfg(test)]
+    pub(super) fn settled_len(&self) -> usize {
+        let _insertion = self.insertion.lock().unwrap_or_else(PoisonError::into_inner);
         self.entries.len()
     }
 

@@ -14,7 +14,10 @@
 //! certificate, and for each list and key.
 //!
 //! **Genuine chains.** If several trust anchors have the same name, a genuine certificate may fail with the keys of the others. The bound
-//! of such a policy is what all keys of one name cost. If the certificate has a key identifier, [`super::links`] puts its anchor first.
+//! of such a policy is what all keys of one name cost. A check may also fail because the sender presents two generations of an issuer, or
+//! an issuer with the name of its own issuer. If a certificate names the key of its issuer, a check with another key is *put off*: the
+//! first builds make only those that no key identifier speaks against, and if they find no path, second ones make them all. They share the
+//! bounds, and half of the steps is left for the second ones.
 //!
 //! **Steps.** webpki parses all candidates again for each certificate that it puts on a path. A chain without any signature to check can
 //! cost more than one with many. So the elements that failed builds parse are bounded too.
@@ -25,8 +28,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustls_pki_types::{AlgorithmIdentifier, CertificateDer, InvalidSignature, SignatureVerificationAlgorithm};
 
+use super::links::Hints;
+use super::name::canonical_contents;
 use super::provider::{ChainLimits, Provider};
 use super::signature_memory::{SignatureMemory, address, digest, is_list};
+use super::spelling::to_be_signed;
 use crate::signatures::{CERTIFICATE_SIGNATURES, CHEAP_CHECK, cost};
 
 /// No check starts once the failed ones cost this: as much as four cheap ones. For most genuine chains no check fails. If a sender
@@ -73,9 +79,9 @@ impl Bounds {
 /// What it costs to check a certificate with the key of every trust anchor of one name. The highest value of all names with several
 /// keys; 0 if there is none.
 fn cost_of_namesakes(providers: &[Provider]) -> u32 {
-    let mut keys: HashMap<&[u8], Vec<&[u8]>> = HashMap::new();
+    let mut keys: HashMap<Vec<u8>, Vec<&[u8]>> = HashMap::new();
     for anchor in providers.iter().flat_map(|provider| &provider.profiles).flat_map(|profile| &profile.trust_anchors) {
-        let known = keys.entry(&anchor.subject).or_default();
+        let known = keys.entry(canonical_contents(&anchor.subject)).or_default();
         if !known.contains(&anchor.subject_public_key_info.as_ref()) {
             known.push(&anchor.subject_public_key_info);
         }
@@ -109,6 +115,8 @@ pub struct Work {
 /// The checks of one search.
 pub(super) struct Checks<'a> {
     chain: &'a [CertificateDer<'a>],
+    /// The same certificates respelled, in the same order; none if webpki gets those that were presented.
+    respelled: &'a [CertificateDer<'a>],
     of_issuers: &'a SignatureMemory,
     bounds: Bounds,
     state: Mutex<State>,
@@ -122,9 +130,19 @@ struct State {
     exhausted: bool,
     /// The place of the first certificate whose signature failed in the current build.
     unsigned: Option<usize>,
+    /// Whether the current build put off a check.
+    put_off: bool,
+    /// Most steps by the end of the current build.
+    steps_end: usize,
 }
 
 impl State {
+    /// Whether no path can be found any more: no check may start, and the end entity, which is the last of every path, has no good one.
+    fn is_hopeless(&self, bounds: &Bounds) -> bool {
+        let end_entity = |known: &Answer| known.good && known.signed == Signed::Certificate(0);
+        self.work.failed_cost >= bounds.failed_cost && !self.answers.iter().any(end_entity)
+    }
+
     fn answer(&self, signed: Signed, algorithm: usize, public_key: &[u8]) -> Option<bool> {
         let same = |known: &&Answer| {
             known.signed == signed && known.algorithm == algorithm && *known.public_key == *public_key
@@ -156,14 +174,33 @@ enum Signed {
 }
 
 impl<'a> Checks<'a> {
-    pub(super) fn new(chain: &'a [CertificateDer<'a>], of_issuers: &'a SignatureMemory, bounds: Bounds) -> Self {
-        Self { chain, of_issuers, bounds, state: Mutex::default() }
+    pub(super) fn new(
+        chain: &'a [CertificateDer<'a>],
+        respelled: &'a [CertificateDer<'a>],
+        of_issuers: &'a SignatureMemory,
+        bounds: Bounds,
+    ) -> Self {
+        Self { chain, respelled, of_issuers, bounds, state: Mutex::default() }
     }
 
-    /// The algorithms for one build of a path, with the memory of the profile's revocation lists.
-    pub(super) fn algorithms(&'a self, of_lists: Option<&'a SignatureMemory>) -> Vec<Checked<'a>> {
-        self.state().unsigned = None;
-        (0..CERTIFICATE_SIGNATURES.len()).map(|algorithm| Checked { checks: self, algorithm, of_lists }).collect()
+    /// The algorithms for one build of a path, with the memory of the profile's revocation lists. With `hints`, the build puts off the
+    /// checks that they speak against.
+    pub(super) fn algorithms(
+        &'a self,
+        of_lists: Option<&'a SignatureMemory>,
+        hints: Option<Hints<'a>>,
+    ) -> Vec<Checked<'a>> {
+        let mut state = self.state();
+        (state.unsigned, state.put_off) = (None, false);
+        state.steps_end = if hints.is_some() { self.bounds.steps() / 2 } else { self.bounds.steps() };
+        let checked = |algorithm| Checked { checks: self, algorithm, of_lists, hints };
+        (0..CERTIFICATE_SIGNATURES.len()).map(checked).collect()
+    }
+
+    /// Whether the current build put off a check that a later one may make.
+    pub(super) fn put_off(&self) -> bool {
+        let state = self.state();
+        state.put_off && !state.exhausted
     }
 
     /// Accounts for one more certificate on a path, for which candidates with so many elements are parsed.
@@ -173,10 +210,13 @@ impl<'a> Checks<'a> {
     /// One that ends webpki's search, if the bounds are reached.
     pub(super) fn step(&self, elements: usize) -> Result<(), webpki::Error> {
         let mut state = self.state();
+        state.exhausted |= state.is_hopeless(&self.bounds);
         if state.exhausted {
             return Err(webpki::Error::MaximumSignatureChecksExceeded);
         }
-        if state.work.steps >= self.bounds.steps() {
+        if state.work.steps >= state.steps_end {
+            // If this ends a build with hints, there are steps left for one without.
+            state.put_off |= state.steps_end < self.bounds.steps();
             return Err(webpki::Error::MaximumPathBuildCallsExceeded);
         }
         state.work.steps += elements;
@@ -193,7 +233,7 @@ impl<'a> Checks<'a> {
         self.state().work.steps = before;
     }
 
-    /// Whether a check did not start because too many failed.
+    /// Whether the search ended because too many checks failed.
     pub(super) fn exhausted(&self) -> bool {
         self.state().exhausted
     }
@@ -222,17 +262,30 @@ impl<'a> Checks<'a> {
     }
 
     /// What is signed: webpki passes the signed part where it lies. `None` for what is neither in the chain nor a list.
-    fn signed(&self, message: &[u8]) -> Option<Signed> {
-        let lies = message.as_ptr_range();
-        let place = self.chain.iter().position(|certificate| {
-            let certificate = certificate.as_ref().as_ptr_range();
-            certificate.start <= lies.start && lies.end <= certificate.end
-        });
-        match place {
-            Some(place) => Some(Signed::Certificate(place)),
-            None => is_list(message).then(|| Signed::List(message.as_ptr().addr(), message.len())),
+    ///
+    /// Also returns the signed part: of a respelled certificate, that of the presented one.
+    fn signed<'m>(&'m self, message: &'m [u8]) -> (Option<Signed>, &'m [u8]) {
+        if let Some(place) = place_in(self.chain, message) {
+            return (Some(Signed::Certificate(place)), message);
         }
+        if let Some(place) = place_in(self.respelled, message) {
+            return (Some(Signed::Certificate(place)), to_be_signed(&self.chain[place]).unwrap_or_default());
+        }
+        (is_list(message).then(|| Signed::List(message.as_ptr().addr(), message.len())), message)
     }
+
+    /// The place of the certificate in which this part lies.
+    fn place_of(&self, part: &[u8]) -> Option<usize> {
+        place_in(self.chain, part).or_else(|| place_in(self.respelled, part))
+    }
+}
+
+fn place_in(chain: &[CertificateDer<'_>], part: &[u8]) -> Option<usize> {
+    let lies = part.as_ptr_range();
+    chain.iter().position(|certificate| {
+        let certificate = certificate.as_ref().as_ptr_range();
+        certificate.start <= lies.start && lies.end <= certificate.end
+    })
 }
 
 /// One of the algorithms, during one build.
@@ -241,9 +294,16 @@ pub(super) struct Checked<'a> {
     /// The place in [`CERTIFICATE_SIGNATURES`].
     algorithm: usize,
     of_lists: Option<&'a SignatureMemory>,
+    hints: Option<Hints<'a>>,
 }
 
 impl Checked<'_> {
+    /// Whether this build leaves the check to the next one.
+    fn puts_off(&self, signed: Option<Signed>, public_key: &[u8]) -> bool {
+        let (Some(hints), Some(Signed::Certificate(place))) = (&self.hints, signed) else { return false };
+        hints.name_another(place, self.checks.place_of(public_key), public_key)
+    }
+
     fn algorithm(&self) -> &'static dyn SignatureVerificationAlgorithm {
         CERTIFICATE_SIGNATURES[self.algorithm]
     }
@@ -291,11 +351,15 @@ struct Parts<'a> {
 
 impl SignatureVerificationAlgorithm for Checked<'_> {
     fn verify_signature(&self, public_key: &[u8], message: &[u8], signature: &[u8]) -> Result<(), InvalidSignature> {
-        let signed = self.checks.signed(message);
+        let (signed, message) = self.checks.signed(message);
         let mut state = self.checks.state();
         let known = signed.and_then(|signed| state.answer(signed, self.algorithm, public_key));
         let good = match known {
             Some(good) => good,
+            None if self.puts_off(signed, public_key) => {
+                state.put_off = true;
+                return Err(InvalidSignature);
+            }
             None => {
                 let parts = Parts { public_key, message, signature };
                 let good = self.check(&mut state, signed, parts).ok_or(InvalidSignature)?;

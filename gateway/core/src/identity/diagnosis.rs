@@ -15,7 +15,7 @@ use super::name::Name;
 use super::path::{PathFailure, excludes_client_auth};
 use super::presented::{Presented, PresentedChain, unix_seconds};
 use super::provider::{Profile, Provider};
-use super::revocation::RevocationScope;
+use super::status::{StatusFailure, Unusable};
 use crate::reject::{Refusal, Reject};
 
 /// Most bytes of a detail: the longest sentence below fits, with every name in it at its bound.
@@ -60,7 +60,7 @@ pub(super) fn mismatch(chain: &PresentedChain<'_>, provider: &Provider, profile:
 /// No path of `profile` could be verified.
 pub(super) fn path(failure: &PathFailure, profile: &Profile, chain: &PresentedChain<'_>, now: UnixTime) -> Refusal {
     match failure {
-        PathFailure::NoTrustAnchor => unknown_issuer(profile, chain),
+        PathFailure::NoTrustAnchor | PathFailure::PutOff => unknown_issuer(profile, chain),
         PathFailure::TooDeep(depth) => refusal(
             Reject::PathTooLong,
             &format!(
@@ -74,6 +74,27 @@ pub(super) fn path(failure: &PathFailure, profile: &Profile, chain: &PresentedCh
             &format!(
                 "{} has no extended key usage extension; extended_key_usage = \"client-auth-explicit\" requires one with \
                  id-kp-clientAuth.",
+                describe(0, chain),
+            ),
+        ),
+        PathFailure::Status(failure) => status(failure, chain),
+        PathFailure::NotForCertificates(index) => refusal(
+            Reject::PathConstraint,
+            &format!(
+                "{} is the issuer of another one, but its key usage extension lacks keyCertSign; the sender must use an \
+                 authority whose certificate has it.",
+                describe(*index, chain),
+            ),
+        ),
+        PathFailure::NameNotPermitted(index) => {
+            let (reject, what) = reason(&webpki::Error::NameConstraintViolation);
+            refusal(reject, &format!("{} {what}.", describe(*index, chain)))
+        }
+        PathFailure::NotForSignatures => refusal(
+            Reject::PathConstraint,
+            &format!(
+                "{} has a key usage extension without digitalSignature, so its key must not sign a TLS handshake (RFC 8446, \
+                 section 4.4.2.2); the sender must obtain a certificate with it.",
                 describe(0, chain),
             ),
         ),
@@ -108,16 +129,6 @@ fn refused_by_webpki(
     let (reject, what) = reason(error);
     let sentence = match error {
         webpki::Error::UnknownIssuer => return unknown_issuer(profile, chain),
-        webpki::Error::CrlExpired { next_update, .. } => {
-            let lists = profile.revocation.iter().flat_map(|lists| lists.lists());
-            let issuer = lists.filter(|list| list.next_update() == *next_update).map(|list| list.issuer()).next();
-            format!(
-                "The revocation list (CRL) of \"{}\" expired at {} (nextUpdate), so the revocation status is unknown; the \
-                 operator of this receiver must install the current list.",
-                bounded(&issuer.unwrap_or_default(), MAX_NAME_BYTES),
-                date(next_update.as_secs()),
-            )
-        }
         webpki::Error::MaximumNameConstraintComparisonsExceeded
         | webpki::Error::MaximumPathBuildCallsExceeded
         | webpki::Error::MaximumSignatureChecksExceeded => {
@@ -127,51 +138,102 @@ fn refused_by_webpki(
             )
         }
         webpki::Error::CertExpired { .. } | webpki::Error::CertNotValidYet { .. } => {
-            let at_fault = at_fault(error, profile, chain, now).unwrap_or(0);
+            let at_fault = at_fault(error, chain, now).unwrap_or(0);
             format!("{} {what}. The time here is {}.", describe(at_fault, chain), date(now.as_secs()))
         }
         webpki::Error::InvalidSignatureForPublicKey => format!("{} {what}.", describe(unsigned.unwrap_or(0), chain)),
-        error => format!("{} {what}.", describe(at_fault(error, profile, chain, now).unwrap_or(0), chain)),
+        error => format!("{} {what}.", describe(at_fault(error, chain, now).unwrap_or(0), chain)),
     };
     refusal(reject, &sentence)
 }
 
 /// The reason for every error of webpki 0.103, and the words that follow the description of the certificate.
-#[expect(deprecated, reason = "the variants without context are matched with those that replaced them")]
 fn reason(error: &webpki::Error) -> (Reject, &'static str) {
+    malformation(error)
+        .map(|words| (Reject::CertificateMalformed, words))
+        .or_else(|| signature(error).map(|words| (Reject::BadSignature, words)))
+        .unwrap_or_else(|| constraint(error))
+}
+
+/// Why a certificate is malformed, if `error` says that.
+fn malformation(error: &webpki::Error) -> Option<&'static str> {
+    use webpki::Error as E;
+    Some(match error {
+        E::BadDer | E::TrailingData(_) => "is not well-formed DER",
+        E::BadDerTime => "has a malformed notBefore or notAfter",
+        E::InvalidCertValidity => "has a notAfter before its notBefore",
+        E::InvalidSerialNumber => "has a malformed serial number",
+        E::ExtensionValueInvalid | E::MalformedExtensions => "has a malformed or duplicate extension",
+        E::InvalidNetworkMaskConstraint | E::MalformedNameConstraint | E::MalformedDnsIdentifier => {
+            "has a malformed name or name constraint"
+        }
+        E::UnsupportedCertVersion => "is not an X.509 version 3 certificate",
+        _ => return None,
+    })
+}
+
+/// Why a signature is not accepted, if `error` says that.
+#[expect(deprecated, reason = "the variants without context are matched with those that replaced them")]
+fn signature(error: &webpki::Error) -> Option<&'static str> {
+    use webpki::Error as E;
+    Some(match error {
+        E::InvalidSignatureForPublicKey => "has a signature that does not verify with the public key of its issuer",
+        E::SignatureAlgorithmMismatch => "names one algorithm in signatureAlgorithm and another in tbsCertificate",
+        E::UnsupportedSignatureAlgorithm
+        | E::UnsupportedSignatureAlgorithmContext(_)
+        | E::UnsupportedSignatureAlgorithmForPublicKey
+        | E::UnsupportedSignatureAlgorithmForPublicKeyContext(_) => {
+            "is signed with an algorithm that is not accepted; use ECDSA on P-256 or P-384, RSA of 2048 bits or more, or \
+             Ed25519, with SHA-256 or SHA-384"
+        }
+        _ => return None,
+    })
+}
+
+/// What is wrong with the revocation status of a certificate.
+fn status(StatusFailure { place, why }: &StatusFailure, chain: &PresentedChain<'_>) -> Refusal {
+    let (reject, words) = match why {
+        Unusable::Expired { issuer, next_update } => {
+            let sentence = format!(
+                "The revocation list (CRL) of \"{}\" expired at {} (nextUpdate), so the revocation status is unknown; the \
+                 operator of this receiver must install the current list.",
+                bounded(issuer, MAX_NAME_BYTES),
+                date(next_update.as_secs()),
+            );
+            return refusal(Reject::RevocationListExpired, &sentence);
+        }
+        Unusable::Revoked => {
+            (Reject::CertificateRevoked, "has been revoked by its issuer; the sender must use another one")
+        }
+        Unusable::NoList => (
+            Reject::RevocationUnknown,
+            "is covered by no configured revocation list; the operator must add the list of its issuer to crls",
+        ),
+        Unusable::NotSignedByIssuer => (
+            Reject::RevocationUnknown,
+            "is covered by no revocation list whose signature verifies with the public key of its issuer; if the issuer changed \
+             its key, the operator must add the list of that key to crls",
+        ),
+        Unusable::IssuerMayNotSign => (
+            Reject::RevocationUnknown,
+            "has an issuer whose key usage extension lacks cRLSign, so its revocation list is not valid",
+        ),
+        Unusable::Unreadable => (Reject::CertificateMalformed, "is malformed or has a duplicate extension"),
+    };
+    refusal(reject, &format!("{} {words}.", describe(*place, chain)))
+}
+
+/// Every other error.
+#[expect(deprecated, reason = "the variants without context are matched with those that replaced them")]
+fn constraint(error: &webpki::Error) -> (Reject, &'static str) {
     use webpki::Error as E;
     match error {
-        E::BadDer | E::TrailingData(_) => (Reject::CertificateMalformed, "is not well-formed DER"),
-        E::BadDerTime => (Reject::CertificateMalformed, "has a malformed notBefore or notAfter"),
-        E::InvalidCertValidity => (Reject::CertificateMalformed, "has a notAfter before its notBefore"),
-        E::InvalidSerialNumber => (Reject::CertificateMalformed, "has a malformed serial number"),
-        E::ExtensionValueInvalid | E::MalformedExtensions => {
-            (Reject::CertificateMalformed, "has a malformed or duplicate extension")
-        }
-        E::InvalidNetworkMaskConstraint | E::MalformedNameConstraint | E::MalformedDnsIdentifier => {
-            (Reject::CertificateMalformed, "has a malformed name or name constraint")
-        }
-        E::UnsupportedCertVersion => (Reject::CertificateMalformed, "is not an X.509 version 3 certificate"),
         E::CertExpired { .. } => (Reject::CertificateExpired, "has expired; the sender must renew it"),
         E::CertNotValidYet { .. } => {
             (Reject::CertificateNotYetValid, "is not valid yet; compare the clocks of sender and receiver")
         }
         E::UnknownIssuer => (Reject::UnknownIssuer, "has an issuer that is not trusted"),
         E::CertDistrusted => (Reject::UnknownIssuer, "has a public key that is explicitly distrusted"),
-        E::InvalidSignatureForPublicKey => {
-            (Reject::BadSignature, "has a signature that does not verify with the public key of its issuer")
-        }
-        E::SignatureAlgorithmMismatch => {
-            (Reject::BadSignature, "names one algorithm in signatureAlgorithm and another in tbsCertificate")
-        }
-        E::UnsupportedSignatureAlgorithm
-        | E::UnsupportedSignatureAlgorithmContext(_)
-        | E::UnsupportedSignatureAlgorithmForPublicKey
-        | E::UnsupportedSignatureAlgorithmForPublicKeyContext(_) => (
-            Reject::BadSignature,
-            "is signed with an algorithm that is not accepted; use ECDSA on P-256 or P-384, RSA of 2048 bits or more, or \
-             Ed25519, with SHA-256 or SHA-384",
-        ),
         // webpki's MAX_SUB_CA_COUNT.
         E::MaximumPathDepthExceeded => (Reject::PathTooLong, "needs more than 6 intermediates to reach a trust anchor"),
         E::EmptyEkuExtension => (Reject::ExtendedKeyUsage, "has an empty extended key usage extension"),
@@ -197,35 +259,6 @@ fn reason(error: &webpki::Error) -> (Reject, &'static str) {
         | E::MaximumSignatureChecksExceeded => {
             (Reject::ChainTooLarge, "is among certificates that form too many paths")
         }
-        E::CertRevoked => {
-            (Reject::CertificateRevoked, "has been revoked by its issuer; the sender must use another one")
-        }
-        E::CrlExpired { .. } => (Reject::RevocationListExpired, "is covered by a revocation list that has expired"),
-        E::UnknownRevocationStatus => (
-            Reject::RevocationUnknown,
-            "is covered by no configured revocation list; the operator must add the list of its issuer to crls",
-        ),
-        E::InvalidCrlSignatureForPublicKey => (
-            Reject::RevocationUnknown,
-            "is covered by a revocation list whose signature does not verify with the public key of its issuer",
-        ),
-        E::IssuerNotCrlSigner => (
-            Reject::RevocationUnknown,
-            "has an issuer whose key usage extension lacks cRLSign, so its revocation list is not valid",
-        ),
-        E::InvalidCrlNumber
-        | E::UnsupportedCrlIssuingDistributionPoint
-        | E::UnsupportedCrlSignatureAlgorithm
-        | E::UnsupportedCrlSignatureAlgorithmContext(_)
-        | E::UnsupportedCrlSignatureAlgorithmForPublicKey
-        | E::UnsupportedCrlSignatureAlgorithmForPublicKeyContext(_)
-        | E::UnsupportedCrlVersion
-        | E::UnsupportedDeltaCrl
-        | E::UnsupportedIndirectCrl
-        | E::UnsupportedRevocationReason
-        | E::UnsupportedRevocationReasonsPartitioning => {
-            (Reject::RevocationUnknown, "is covered by a revocation list that hookgate does not support")
-        }
         // The enum is `non_exhaustive`: an error that a later webpki adds is a refusal too.
         _ => (Reject::PathConstraint, "violates a rule of path validation (RFC 5280, section 6)"),
     }
@@ -233,7 +266,7 @@ fn reason(error: &webpki::Error) -> (Reject, &'static str) {
 
 /// The index of the certificate that `error` is about, if the chain shows it.
 #[expect(deprecated, reason = "the variants without context are matched with those that replaced them")]
-fn at_fault(error: &webpki::Error, profile: &Profile, chain: &PresentedChain<'_>, now: UnixTime) -> Option<usize> {
+fn at_fault(error: &webpki::Error, chain: &PresentedChain<'_>, now: UnixTime) -> Option<usize> {
     use webpki::Error as E;
     let first = |test: &dyn Fn(&Presented<'_>) -> bool| chain.certificates().iter().position(test);
     match error {
@@ -265,17 +298,6 @@ fn at_fault(error: &webpki::Error, profile: &Profile, chain: &PresentedChain<'_>
         E::UnsupportedSignatureAlgorithmForPublicKeyContext(context) => {
             first(&|certificate| signature_algorithm_is(certificate, &context.signature_algorithm_id))
         }
-        E::CertRevoked => first(&|certificate| {
-            let Some(lists) = &profile.revocation else { return false };
-            let Ok(parsed) = certificate.webpki() else { return false };
-            lists.of_issuer(parsed.issuer()).any(|list| list.revokes(parsed.serial()))
-        }),
-        E::UnknownRevocationStatus => first(&|certificate| {
-            profile.revocation.as_ref().is_some_and(|lists| lists.of_issuer(certificate.issuer()).next().is_none())
-        })
-        .filter(|index| {
-            *index == 0 || profile.revocation.as_ref().is_some_and(|lists| lists.scope() == RevocationScope::Chain)
-        }),
         error => first(&|certificate| certificate.webpki().is_err_and(|found| found == error)),
     }
 }
@@ -335,7 +357,7 @@ fn unknown_issuer(profile: &Profile, chain: &PresentedChain<'_>) -> Refusal {
         format!(
             "is the last of its path: the sender did not present the certificate of its issuer \"{}\", and that issuer is \
              not a trust anchor of this receiver; the sender must present every intermediate certificate",
-            name(certificate.issuer())
+            name(certificate.webpki().map(|parsed| parsed.issuer()).unwrap_or_default())
         )
     };
     refusal(Reject::UnknownIssuer, &format!("{} {why}.", describe(top, chain)))

@@ -7,6 +7,9 @@
 const OCTET_STRING: u8 = 0x04;
 const CONSTRUCTED: u8 = 0x20;
 
+/// [3] of a TBSCertificate.
+pub(super) const EXTENSIONS: u8 = 0xa3;
+
 /// The values of extensions nest to 8 levels in practice. Deeper elements are counted by their bytes.
 const DEPTH_MAX: usize = 16;
 
@@ -28,6 +31,26 @@ pub(super) fn split(input: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     Some((*tag, contents, rest))
 }
 
+/// One element with this tag, which must be a single byte.
+pub(super) fn wrap(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
+    let length = parts.iter().fold(0_usize, |sum, part| sum.saturating_add(part.len()));
+    let bytes = length.to_be_bytes();
+    let significant = &bytes[bytes.iter().position(|byte| *byte != 0).unwrap_or(bytes.len())..];
+    let mut output = Vec::with_capacity(length + 2 + bytes.len());
+    output.push(tag);
+    match significant {
+        [] => output.push(0),
+        [short] if *short < 0x80 => output.push(*short),
+        // At most 8 bytes of length.
+        long => {
+            output.push(0x80 | u8::try_from(long.len()).unwrap_or(0));
+            output.extend_from_slice(long);
+        }
+    }
+    parts.iter().for_each(|part| output.extend_from_slice(part));
+    output
+}
+
 /// How many elements `der` has, those in the values of extensions included. What is not DER counts as one. Stops after `most`.
 pub(super) fn count(der: &[u8], most: usize) -> usize {
     count_within(der, most, 0)
@@ -47,6 +70,19 @@ fn count_within(mut der: &[u8], most: usize, depth: usize) -> usize {
         der = rest;
     }
     found
+}
+
+/// The contents of the extensions of a certificate, if it has some.
+pub(super) fn extensions(certificate: &[u8]) -> Option<&[u8]> {
+    let (_, contents, _) = split(certificate)?;
+    let (_, mut fields, _) = split(contents)?;
+    loop {
+        let (tag, value, rest) = split(fields)?;
+        if tag == EXTENSIONS {
+            return Some(split(value)?.1);
+        }
+        fields = rest;
+    }
 }
 
 /// The subjectKeyIdentifier of a certificate (RFC 5280, section 4.2.1.2): a hint, found without parsing the certificate.

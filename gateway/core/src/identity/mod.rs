@@ -13,10 +13,13 @@
 //! | `authority_names` | the names of authorities for a CertificateRequest |
 //! | `elements` | DER elements, and how many a certificate has |
 //! | `links` | which presented certificates may have issued which, by their names |
+//! | `spelling` | names of issuers that are equal, but not the same bytes |
+//! | `constraints` | name constraints of the forms that webpki does not process |
 //! | `checks` | the signature checks of one search, and the bounds of its cost |
 //! | `signature_memory` | signatures on issuers and lists that were found good |
 //! | `path` | the path from the end entity to a trust anchor |
 //! | `revocation` | certificate revocation lists (CRLs) |
+//! | `status` | which list covers a certificate, and what it says |
 //! | `verdict` | which providers a chain proves, or which failure to report |
 //! | `diagnosis` | the sentence of a refusal |
 //! | `cache` | chains that were verified |
@@ -41,6 +44,7 @@ pub mod rule;
 mod alternative_names;
 mod authority_names;
 mod checks;
+mod constraints;
 mod diagnosis;
 mod elements;
 mod links;
@@ -49,6 +53,8 @@ mod peer;
 mod presented;
 mod sighting;
 mod signature_memory;
+mod spelling;
+mod status;
 mod verdict;
 
 #[cfg(test)]
@@ -68,6 +74,7 @@ use cache::CacheKey;
 use checks::Bounds;
 use presented::EndEntity;
 use signature_memory::SignatureMemory;
+use spelling::AnchorNames;
 use verdict::Policy;
 
 /// The trust policy of one snapshot, with the cache of the chains that were verified.
@@ -80,6 +87,7 @@ pub struct Identity {
     bounds: Bounds,
     sightings: Arc<Sightings>,
     issuer_signatures: SignatureMemory,
+    anchor_names: AnchorNames,
 }
 
 impl Identity {
@@ -88,7 +96,8 @@ impl Identity {
         let sightings = Arc::new(Sightings::new(&providers, &Sightings::default()));
         let bounds = Bounds::new(&limits, &providers);
         let issuer_signatures = SignatureMemory::of_issuers();
-        Self { generation, providers, cache, limits, bounds, sightings, issuer_signatures }
+        let anchor_names = AnchorNames::new(&providers);
+        Self { generation, providers, cache, limits, bounds, sightings, issuer_signatures, anchor_names }
     }
 
     /// The same policy, whose sightings continue those of the policy before it.
@@ -158,6 +167,7 @@ impl Identity {
             generation: self.generation,
             providers: &self.providers,
             issuer_signatures: &self.issuer_signatures,
+            anchor_names: &self.anchor_names,
             bounds: self.bounds,
         };
         let (result, work) = verdict::verify(policy, scope, chain, now);

@@ -12,10 +12,12 @@ use std::fmt;
 use data_encoding::HEXLOWER;
 use x509_parser::asn1_rs::{Any, Class, FromDer as _, Oid, Tag, ToDer as _};
 
+mod canonical;
 mod parse;
 #[cfg(test)]
 mod tests;
 
+pub(super) use canonical::{canonical, canonical_contents};
 pub use parse::NameError;
 
 /// A distinguished name of the configuration, in the order of the certificate (usually country first).

@@ -1,26 +1,29 @@
 //! The path from an end entity to a trust anchor of one profile, built and verified by webpki.
 //!
-//! Owns the requirements on a path beyond RFC 5280 (extended key usage, depth, revocation), and the time until which a path is
-//! valid. Must not match identities or word refusals: it returns which check failed, and `diagnosis` explains it.
+//! Owns the requirements on a path that webpki does not check (key usage, extended key usage, two forms of name constraints, depth,
+//! revocation), and the time until which a path is valid. A path that fails one is passed over, and the search goes on. Must not match
+//! identities or word refusals: it returns which check failed, and `diagnosis` explains it.
 //!
 //! **Cost.** webpki gets only the certificates whose issuer names lead to a trust anchor. If the end entity is not among them, webpki
 //! is not called: a chain of a foreign authority costs no signature check. `checks` bounds the signatures and the steps of all builds of a
 //! chain, and `verdict` their number.
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::sync::Arc;
 
-use rustls_pki_types::{SignatureVerificationAlgorithm, UnixTime};
+use rustls_pki_types::{SignatureVerificationAlgorithm, TrustAnchor, UnixTime};
 use webpki::{
     ExtendedKeyUsageValidator, KeyPurposeId, KeyPurposeIdIter, KeyUsage, RequiredEkuNotFoundContext, VerifiedPath,
 };
+use x509_parser::certificate::X509Certificate;
 
 use super::checks::Checks;
-use super::links::{Candidates, Links};
-use super::name::Name;
-use super::presented::{self, EndEntity, Presented, PresentedChain};
+use super::constraints::Constraints;
+use super::links::{Candidates, Hints, Links};
+use super::name::{Name, canonical};
+use super::presented::{self, EndEntity, PresentedChain};
 use super::provider::{ExtendedKeyUsage, Profile};
-use super::revocation::RevocationScope;
+use super::status::{self, StatusFailure};
 
 /// What is kept of a verified path.
 #[derive(Debug)]
@@ -42,10 +45,20 @@ pub(super) struct Path {
 pub(super) enum PathFailure {
     /// The issuer names lead to no trust anchor of the profile.
     NoTrustAnchor,
+    /// None was found without a check that was put off: only [`Attempt::Whole`] can tell.
+    PutOff,
     /// A path was verified, but its trust anchor is at this depth, beyond the profile's `verify_depth`.
     TooDeep(usize),
     /// A path was verified, but the end entity lacks the extended key usage extension that the profile requires.
     ExtendedKeyUsageAbsent,
+    /// A path was verified, but the key usage extension of the issuer at this place does not allow it to sign certificates.
+    NotForCertificates(usize),
+    /// A path was verified, but the certificate at this place has a name that the name constraints of an issuer do not permit.
+    NameNotPermitted(usize),
+    /// A path was verified, but the key usage extension of the end entity does not allow it to sign a handshake.
+    NotForSignatures,
+    /// A path was verified, but a certificate on it does not pass its revocation list.
+    Status(StatusFailure),
     /// A path was verified, but x509-parser cannot parse one of its certificates.
     Unreadable,
     /// webpki found no valid path. If that is due to a signature, the place of the first certificate whose signature failed.
@@ -85,54 +98,75 @@ pub(super) struct Subject<'a> {
     pub(super) now: UnixTime,
 }
 
+/// What an attempt to build a path relies on.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Attempt {
+    /// On the key identifiers, if certificates have one name: it puts off the checks that they speak against.
+    Hinted,
+    /// On signatures alone. It finds every path.
+    Whole,
+}
+
 /// Builds and verifies the path of the end entity.
-pub(super) fn verify(profile: &Profile, subject: &Subject<'_>) -> Result<Path, PathFailure> {
-    let &Subject { end_entity, links, checks, now, .. } = subject;
-    let Candidates { issuers, anchors, elements } =
-        links.toward(&profile.trust_anchors).ok_or(PathFailure::NoTrustAnchor)?;
-    let references = profile.revocation.as_ref().map(|lists| lists.references()).unwrap_or_default();
-    let revocation = match &profile.revocation {
-        Some(lists) => {
-            Some(lists.options(&references).ok_or(PathFailure::Refused(webpki::Error::UnknownRevocationStatus, None))?)
-        }
-        None => None,
+pub(super) fn verify(profile: &Profile, subject: &Subject<'_>, attempt: Attempt) -> Result<Path, PathFailure> {
+    let &Subject { links, checks, .. } = subject;
+    let candidates = links.toward(&profile.trust_anchors).ok_or(PathFailure::NoTrustAnchor)?;
+    let hints = match attempt {
+        Attempt::Hinted if candidates.contested => links.hints(),
+        _ => None,
     };
-    let algorithms = checks.algorithms(profile.revocation.as_ref().map(|lists| lists.signatures()));
+    let steps = checks.steps();
+    let result = build(profile, subject, &candidates, hints);
+    match result {
+        Ok(_) => checks.forget_steps(steps),
+        Err(_) if checks.put_off() => return Err(PathFailure::PutOff),
+        Err(_) => {}
+    }
+    result
+}
+
+/// One attempt, with the hints that it relies on.
+fn build(
+    profile: &Profile,
+    subject: &Subject<'_>,
+    candidates: &Candidates<'_>,
+    hints: Option<Hints<'_>>,
+) -> Result<Path, PathFailure> {
+    let &Subject { end_entity, checks, now, .. } = subject;
+    let algorithms = checks.algorithms(profile.revocation.as_ref().map(|lists| lists.signatures()), hints);
     let algorithms: Vec<_> =
         algorithms.iter().map(|algorithm| algorithm as &dyn SignatureVerificationAlgorithm).collect();
     // The closure can return only a webpki error, and the error of another candidate path may take precedence over it. The cell
-    // keeps the depth.
-    let too_deep = Cell::new(None);
-    let within_depth = |path: &VerifiedPath<'_>| {
-        let depth = trust_anchor_depth(path);
-        if depth > usize::from(profile.verify_depth) {
-            too_deep.set(Some(depth));
-            return Err(webpki::Error::MaximumPathDepthExceeded);
+    // keeps the failure of the first path whose signatures are good: that is what to report if there is no better path.
+    let passed_over = OnceCell::new();
+    let lists_until = Cell::new(None);
+    let acceptable = |path: &VerifiedPath<'_>| match require(profile, subject, path, &algorithms) {
+        Ok(until) => {
+            lists_until.set(until);
+            Ok(())
         }
-        Ok(())
+        Err(failure) => {
+            let _ = passed_over.set(failure);
+            Err(webpki::Error::UnknownIssuer)
+        }
     };
-    let steps = checks.steps();
-    let built = end_entity.webpki().verify_for_usage(
+    let built = end_entity.path_webpki().verify_for_usage(
         &algorithms,
-        anchors.as_deref().unwrap_or(&profile.trust_anchors),
-        &issuers,
+        candidates.anchors.as_deref().unwrap_or(&profile.trust_anchors),
+        &candidates.issuers,
         now,
-        Usage { required: profile.extended_key_usage, checks, elements },
-        revocation,
-        Some(&within_depth),
+        Usage { required: profile.extended_key_usage, checks, elements: candidates.elements },
+        None,
+        Some(&acceptable),
     );
-    let path = match (built, too_deep.get()) {
-        (Ok(path), _) => conclude(profile, subject, &path)?,
-        (Err(_), Some(depth)) => return Err(PathFailure::TooDeep(depth)),
+    match (built, passed_over.into_inner()) {
+        (Ok(path), _) => conclude(profile, subject, &path, lists_until.get()),
+        (Err(_), Some(failure)) => Err(failure),
         (Err(error), None) => {
             let unsigned = checks.first_unsigned().filter(|_| checks.exhausted());
-            return Err(
-                unsigned.map_or_else(|| PathFailure::Refused(error, checks.unsigned()), PathFailure::TooManyUnsigned)
-            );
+            Err(unsigned.map_or_else(|| PathFailure::Refused(error, checks.unsigned()), PathFailure::TooManyUnsigned))
         }
-    };
-    checks.forget_steps(steps);
-    Ok(path)
+    }
 }
 
 /// End entity 0, first intermediate 1, trust anchor one above the last intermediate: as nginx counts.
@@ -140,9 +174,74 @@ fn trust_anchor_depth(path: &VerifiedPath<'_>) -> usize {
     path.intermediate_certificates().count() + 1
 }
 
-/// Checks of a verified path what webpki does not, and keeps what is needed later.
-fn conclude(profile: &Profile, subject: &Subject<'_>, path: &VerifiedPath<'_>) -> Result<Path, PathFailure> {
-    let &Subject { chain, end_entity, now, .. } = subject;
+/// Checks what webpki does not, on a path whose signatures, dates and constraints are good. Returns until when the revocation lists are
+/// current that were used.
+fn require(
+    profile: &Profile,
+    subject: &Subject<'_>,
+    path: &VerifiedPath<'_>,
+    algorithms: &[&dyn SignatureVerificationAlgorithm],
+) -> Result<Option<UnixTime>, PathFailure> {
+    let depth = trust_anchor_depth(path);
+    if depth > usize::from(profile.verify_depth) {
+        return Err(PathFailure::TooDeep(depth));
+    }
+    let mut below = vec![(0, subject.end_entity.x509())];
+    for intermediate in path.intermediate_certificates() {
+        let place = subject.chain.place_of(&intermediate.der()).ok_or(PathFailure::Unreadable)?;
+        let parsed = subject.chain.certificates()[place].x509().ok_or(PathFailure::Unreadable)?;
+        let usage = parsed.key_usage().map_err(|_| PathFailure::Unreadable)?;
+        if usage.is_some_and(|usage| !usage.value.key_cert_sign()) {
+            return Err(PathFailure::NotForCertificates(place));
+        }
+        if let Some(constraints) = Constraints::of(parsed) {
+            require_permitted(&constraints, &below)?;
+        }
+        below.push((place, parsed));
+    }
+    let anchor = trust_anchor_of(profile, path).ok_or(PathFailure::Unreadable)?;
+    let constraints = profile.trust_anchors[anchor].name_constraints.as_ref();
+    if let Some(constraints) = constraints.and_then(|constraints| Constraints::read(constraints)) {
+        require_permitted(&constraints, &below)?;
+    }
+    let Some(lists) = &profile.revocation else { return Ok(None) };
+    let until = status::check(lists, path, subject.chain, algorithms, subject.now);
+    until.map(Some).map_err(PathFailure::Status)
+}
+
+/// Checks these certificates, each with its place, against the name constraints of an issuer above them. A self-issued certificate that is
+/// not the end entity is exempt (RFC 5280, section 6.1.3 (b)).
+fn require_permitted(
+    constraints: &Constraints<'_>,
+    below: &[(usize, &X509Certificate<'_>)],
+) -> Result<(), PathFailure> {
+    for (place, certificate) in below {
+        let name = || canonical(certificate.subject().as_raw());
+        let is_exempt = *place > 0 && name() == canonical(certificate.issuer().as_raw());
+        if !is_exempt && !constraints.permit(certificate) {
+            return Err(PathFailure::NameNotPermitted(*place));
+        }
+    }
+    Ok(())
+}
+
+/// The place of the path's trust anchor in the profile. The path has it under a name that may be respelled.
+fn trust_anchor_of(profile: &Profile, path: &VerifiedPath<'_>) -> Option<usize> {
+    let key = |anchor: &TrustAnchor<'_>| std::ptr::from_ref(anchor.subject_public_key_info.as_ref());
+    profile.trust_anchors.iter().position(|anchor| std::ptr::eq(key(anchor), key(path.anchor())))
+}
+
+/// Checks what only the end entity must satisfy, and keeps what is needed later.
+fn conclude(
+    profile: &Profile,
+    subject: &Subject<'_>,
+    path: &VerifiedPath<'_>,
+    lists_until: Option<UnixTime>,
+) -> Result<Path, PathFailure> {
+    let &Subject { chain, end_entity, .. } = subject;
+    if end_entity.key_usage().is_some_and(|usage| !usage.digital_signature()) {
+        return Err(PathFailure::NotForSignatures);
+    }
     let leaf_carries_usage = matches!(end_entity.x509().extended_key_usage(), Ok(Some(_)));
     if profile.extended_key_usage == ExtendedKeyUsage::ClientAuthExplicit && !leaf_carries_usage {
         return Err(PathFailure::ExtendedKeyUsageAbsent);
@@ -150,21 +249,18 @@ fn conclude(profile: &Profile, subject: &Subject<'_>, path: &VerifiedPath<'_>) -
     let mut valid_until = presented::valid_until(end_entity.x509());
     let mut refused_by_client_auth = excludes_client_auth(end_entity.x509());
     for intermediate in path.intermediate_certificates() {
-        let parsed = chain.find(&intermediate.der()).and_then(Presented::x509).ok_or(PathFailure::Unreadable)?;
+        let place = chain.place_of(&intermediate.der()).ok_or(PathFailure::Unreadable)?;
+        let parsed = chain.certificates()[place].x509().ok_or(PathFailure::Unreadable)?;
         valid_until = valid_until.min(presented::valid_until(parsed));
         refused_by_client_auth |= excludes_client_auth(parsed);
     }
-    if let Some(lists) = &profile.revocation {
-        let above = path.intermediate_certificates().map(|certificate| certificate.issuer());
-        let above = above.filter(|_| lists.scope() == RevocationScope::Chain);
-        let issuers = std::iter::once(end_entity.webpki().issuer()).chain(above);
-        valid_until = lists.valid_until(issuers, now).map_or(valid_until, |update| valid_until.min(update));
-    }
+    valid_until = lists_until.map_or(valid_until, |until| valid_until.min(until));
     // A profile has at most 256 trust anchors, and the path ends at one of them.
-    let anchor = profile.trust_anchors.iter().position(|anchor| anchor == path.anchor());
+    let anchor = trust_anchor_of(profile, path);
+    let subject = anchor.map_or(&path.anchor().subject, |place| &profile.trust_anchors[place].subject);
     Ok(Path {
         trust_anchor: anchor.and_then(|place| u16::try_from(place).ok()).unwrap_or(u16::MAX),
-        trust_anchor_subject: Name::from_contents(&path.anchor().subject)
+        trust_anchor_subject: Name::from_contents(subject)
             .map_or_else(|| Arc::from("?"), |name| name.to_string().into()),
         trust_anchor_depth: trust_anchor_depth(path),
         valid_until,
@@ -178,7 +274,7 @@ fn conclude(profile: &Profile, subject: &Subject<'_>, path: &VerifiedPath<'_>) -
 
 /// Whether the certificate has the extension without id-kp-clientAuth. anyExtendedKeyUsage does not replace it: RFC 5280, section
 /// 4.2.1.12, leaves that to the application, and webpki decides the same.
-pub(super) fn excludes_client_auth(certificate: &x509_parser::certificate::X509Certificate<'_>) -> bool {
+pub(super) fn excludes_client_auth(certificate: &X509Certificate<'_>) -> bool {
     match certificate.extended_key_usage() {
         Ok(Some(extension)) => !extension.value.client_auth,
         Ok(None) => false,

@@ -9,6 +9,7 @@ use ring::digest::{SHA256, digest};
 use rustls_pki_types::{CertificateDer, UnixTime};
 use webpki::EndEntityCert;
 use x509_parser::certificate::X509Certificate;
+use x509_parser::extensions::KeyUsage;
 use x509_parser::prelude::FromDer as _;
 use x509_parser::time::ASN1Time;
 
@@ -20,19 +21,34 @@ pub(super) struct Presented<'a> {
     der: &'a CertificateDer<'a>,
     /// webpki parses every certificate as this type, intermediates included.
     webpki: Result<EndEntityCert<'a>, webpki::Error>,
+    /// The respelled certificate, if `spelling` made one.
+    respelled: Option<(&'a CertificateDer<'a>, EndEntityCert<'a>)>,
     x509: OnceCell<Option<X509Certificate<'a>>>,
 }
 
 impl<'a> Presented<'a> {
     pub(super) fn new(der: &'a CertificateDer<'a>) -> Self {
-        Self { der, webpki: EndEntityCert::try_from(der), x509: OnceCell::new() }
+        Self { der, webpki: EndEntityCert::try_from(der), respelled: None, x509: OnceCell::new() }
+    }
+
+    /// The certificate from which webpki builds paths: the one presented, or the respelled one.
+    pub(super) fn path_der(&self) -> &'a CertificateDer<'a> {
+        self.respelled.as_ref().map_or(self.der, |(der, _)| der)
+    }
+
+    /// The same, parsed.
+    pub(super) fn path_webpki(&self) -> Result<&EndEntityCert<'a>, &webpki::Error> {
+        match (&self.webpki, &self.respelled) {
+            (Ok(_), Some((_, parsed))) => Ok(parsed),
+            (webpki, _) => webpki.as_ref(),
+        }
     }
 
     pub(super) fn der(&self) -> &'a CertificateDer<'a> {
         self.der
     }
 
-    /// The certificate as webpki parses it, or its error.
+    /// The certificate as presented, as webpki parses it, or its error.
     pub(super) fn webpki(&self) -> Result<&EndEntityCert<'a>, &webpki::Error> {
         self.webpki.as_ref()
     }
@@ -42,19 +58,20 @@ impl<'a> Presented<'a> {
         self.x509.get_or_init(|| parse(self.der)).as_ref()
     }
 
-    /// Contents of the subject, without the outermost tag and length. Empty if the certificate is malformed.
+    /// Contents of the subject, without the outermost tag and length, to compare: as presented, or respelled. Empty if the certificate is
+    /// malformed.
     pub(super) fn subject(&self) -> &[u8] {
-        self.webpki.as_ref().map(|certificate| certificate.subject()).unwrap_or_default()
+        self.path_webpki().map(|certificate| certificate.subject()).unwrap_or_default()
     }
 
     /// Contents of the issuer, in the same form.
     pub(super) fn issuer(&self) -> &[u8] {
-        self.webpki.as_ref().map(|certificate| certificate.issuer()).unwrap_or_default()
+        self.path_webpki().map(|certificate| certificate.issuer()).unwrap_or_default()
     }
 
     /// Whether the issuer name of this certificate is `subject`.
     pub(super) fn claims_issuer(&self, subject: &[u8]) -> bool {
-        self.webpki.as_ref().is_ok_and(|certificate| certificate.issuer() == subject)
+        self.path_webpki().is_ok_and(|certificate| certificate.issuer() == subject)
     }
 }
 
@@ -88,13 +105,22 @@ impl<'a> PresentedChain<'a> {
         Self { certificates: chain.iter().map(Presented::new).collect() }
     }
 
+    /// The same chain, with its certificates respelled, in its order. One that cannot be parsed stays as it is.
+    pub(super) fn respelled(chain: &'a [CertificateDer<'a>], respelled: &'a [CertificateDer<'a>]) -> Self {
+        let mut presented = Self::new(chain);
+        for (certificate, der) in presented.certificates.iter_mut().zip(respelled) {
+            certificate.respelled = EndEntityCert::try_from(der).ok().map(|parsed| (der, parsed));
+        }
+        presented
+    }
+
     pub(super) fn certificates(&self) -> &[Presented<'a>] {
         &self.certificates
     }
 
-    /// The certificate that lies at `der`.
-    pub(super) fn find(&self, der: &[u8]) -> Option<&Presented<'a>> {
-        self.certificates.iter().find(|certificate| std::ptr::eq(certificate.der().as_ref(), der))
+    /// The place of the certificate whose [`Presented::path_der`] lies at `der`.
+    pub(super) fn place_of(&self, der: &[u8]) -> Option<usize> {
+        self.certificates.iter().position(|certificate| std::ptr::eq(certificate.path_der().as_ref(), der))
     }
 
     /// The end entity, or the error of parsing it.
@@ -107,6 +133,7 @@ impl<'a> PresentedChain<'a> {
 /// The end-entity certificate, well-formed, with the values that identity rules compare.
 pub(super) struct EndEntity<'a> {
     webpki: &'a EndEntityCert<'a>,
+    path: &'a EndEntityCert<'a>,
     x509: &'a X509Certificate<'a>,
     subject: Name<'a>,
     common_name: OnceCell<Option<String>>,
@@ -127,8 +154,10 @@ impl<'a> EndEntity<'a> {
             Err(_) => return Err(webpki::Error::ExtensionValueInvalid),
         };
         x509.extended_key_usage().map_err(|_| webpki::Error::ExtensionValueInvalid)?;
+        x509.key_usage().map_err(|_| webpki::Error::ExtensionValueInvalid)?;
         Ok(Self {
             webpki,
+            path: presented.path_webpki().map_err(Clone::clone)?,
             x509,
             subject,
             common_name: OnceCell::new(),
@@ -138,8 +167,9 @@ impl<'a> EndEntity<'a> {
         })
     }
 
-    pub(super) fn webpki(&self) -> &'a EndEntityCert<'a> {
-        self.webpki
+    /// From which webpki builds paths; see [`Presented::path_der`].
+    pub(super) fn path_webpki(&self) -> &'a EndEntityCert<'a> {
+        self.path
     }
 
     pub(super) fn x509(&self) -> &'a X509Certificate<'a> {
@@ -148,6 +178,11 @@ impl<'a> EndEntity<'a> {
 
     pub(super) fn subject(&self) -> &Name<'a> {
         &self.subject
+    }
+
+    /// The key usage extension, if it is present.
+    pub(super) fn key_usage(&self) -> Option<&KeyUsage> {
+        self.x509.key_usage().ok().flatten().map(|usage| usage.value)
     }
 
     /// The text of the only common name in the subject; see [`Name::only_common_name`].

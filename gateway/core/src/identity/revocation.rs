@@ -1,23 +1,20 @@
 //! Certificate revocation lists (RFC 5280, section 5), loaded once and looked up by serial number.
 //!
-//! Owns their parsing and their application: an expired list refuses the chain, and so does a certificate that no list covers. Must
-//! not fetch anything: the configuration names files, and `config` reads them.
-//!
-//! A list is found by the name of its issuer, and its signature is verified with the key that issued the certificate. Of two lists
-//! with the same issuer name, the newer is used; two authorities with the same name and different keys are not distinguished.
+//! Owns their parsing. webpki decides whether a list is well-formed and supported; its own look-up takes the first list of a name,
+//! whichever key signed it, so `status` has another. Must not fetch anything: the configuration names files, and `config` reads them.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls_pki_types::UnixTime;
-use webpki::{
-    CertRevocationList, ExpirationPolicy, OwnedCertRevocationList, RevocationCheckDepth, RevocationOptions,
-    RevocationOptionsBuilder, UnknownStatusPolicy,
-};
+use rustls_pki_types::{SignatureVerificationAlgorithm, SubjectPublicKeyInfoDer, UnixTime};
+use webpki::{BorrowedCertRevocationList, RawPublicKeyEntity};
+use x509_parser::extensions::{DistributionPointName, GeneralName, ParsedExtension};
 use x509_parser::prelude::FromDer as _;
 use x509_parser::revocation_list::CertificateRevocationList;
 
-use super::name::Name;
+use super::elements::split;
+use super::name::{Name, canonical};
 use super::presented::unix_seconds;
 use super::signature_memory::SignatureMemory;
 
@@ -34,7 +31,7 @@ pub enum RevocationScope {
 /// The revocation lists of one profile. If there is no list, the status of every certificate is unknown and no chain passes.
 #[derive(Clone, Debug)]
 pub struct RevocationLists {
-    /// The newest first, since webpki uses the first one that covers a certificate.
+    /// The newest first, since the first one that covers a certificate is used.
     lists: Arc<[RevocationList]>,
     scope: RevocationScope,
     /// Of these lists alone, whose addresses it holds.
@@ -44,7 +41,7 @@ pub struct RevocationLists {
 impl RevocationLists {
     /// These lists, applied to `scope`.
     pub fn new(mut lists: Vec<RevocationList>, scope: RevocationScope) -> Self {
-        lists.sort_by_key(|list| std::cmp::Reverse(list.this_update));
+        lists.sort_by_key(|list| std::cmp::Reverse(list.this_update()));
         Self { lists: lists.into(), scope, signatures: Arc::new(SignatureMemory::of_lists()) }
     }
 
@@ -62,47 +59,49 @@ impl RevocationLists {
     pub(super) fn signatures(&self) -> &SignatureMemory {
         &self.signatures
     }
-
-    /// The references that webpki takes as one slice. A few words a list, made only when a path is built.
-    pub(super) fn references(&self) -> Vec<&CertRevocationList<'static>> {
-        self.lists.iter().map(|list| &*list.webpki).collect()
-    }
-
-    /// How webpki applies `references`; `None` if there are none.
-    pub(super) fn options<'a>(
-        &self,
-        references: &'a [&'a CertRevocationList<'static>],
-    ) -> Option<RevocationOptions<'a>> {
-        let depth = match self.scope {
-            RevocationScope::Chain => RevocationCheckDepth::Chain,
-            RevocationScope::EndEntity => RevocationCheckDepth::EndEntity,
-        };
-        let builder = RevocationOptionsBuilder::new(references).ok()?;
-        let builder = builder.with_depth(depth).with_status_policy(UnknownStatusPolicy::Deny);
-        Some(builder.with_expiration_policy(ExpirationPolicy::Enforce).build())
-    }
-
-    /// The earliest nextUpdate of the lists that a verification at `now` may have used: those of these issuers (contents of their
-    /// names). A list that had expired by then was not used, since the verification would have failed.
-    pub(super) fn valid_until<'a>(&self, issuers: impl Iterator<Item = &'a [u8]>, now: UnixTime) -> Option<UnixTime> {
-        let updates = issuers.flat_map(|issuer| self.of_issuer(issuer)).map(|list| list.next_update);
-        updates.filter(|next_update| *next_update > now).min()
-    }
-
-    /// The lists of an issuer (contents of its name).
-    pub(super) fn of_issuer<'a>(&'a self, issuer: &'a [u8]) -> impl Iterator<Item = &'a RevocationList> {
-        self.lists.iter().filter(move |list| list.webpki.issuer() == issuer)
-    }
 }
 
 /// One revocation list. Clones share it.
 #[derive(Clone, Debug)]
-pub struct RevocationList {
-    /// Keeps the serial numbers in a map: a look-up costs the logarithm of the list's length.
-    webpki: Arc<CertRevocationList<'static>>,
+pub struct RevocationList(Arc<Parsed>);
+
+/// What is kept of a list.
+struct Parsed {
+    der: Vec<u8>,
+    /// Where the TBSCertList lies.
+    to_be_signed: Range<usize>,
+    /// Where the contents of signatureAlgorithm lie.
+    algorithm: Range<usize>,
+    /// Where the signature lies, without the count of unused bits.
+    signature: Range<usize>,
+    /// Where the serial numbers lie, in the order of their bytes: a look-up costs the logarithm of the list's length.
+    serials: Vec<Range<u32>>,
+    /// The issuer's name, comparable.
+    canonical_issuer: Vec<u8>,
+    /// RFC 4514 text of the issuer.
+    issuer: String,
+    authority_key: Option<Vec<u8>>,
+    partition: Option<Partition>,
     this_update: UnixTime,
     next_update: UnixTime,
-    number: Option<Arc<str>>,
+    number: Option<Box<str>>,
+}
+
+impl std::fmt::Debug for Parsed {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut output = formatter.debug_struct("RevocationList");
+        output.field("issuer", &self.issuer).field("number", &self.number).field("next_update", &self.next_update);
+        output.field("entries", &self.serials.len()).finish_non_exhaustive()
+    }
+}
+
+/// What the issuing distribution point of a list (RFC 5280, section 5.2.5) limits it to.
+#[derive(Debug)]
+pub(super) struct Partition {
+    pub(super) end_entities_only: bool,
+    pub(super) authorities_only: bool,
+    /// The URIs of its full name.
+    pub(super) addresses: Vec<Box<str>>,
 }
 
 impl RevocationList {
@@ -113,53 +112,155 @@ impl RevocationList {
     /// If it is not a complete, direct version 2 list with a nextUpdate. The signature is verified at the first use, since the
     /// issuer's key is known only from a path.
     pub fn from_der(der: &[u8]) -> Result<Self, RevocationListError> {
-        let parsed = match CertificateRevocationList::from_der(der) {
+        let der = der.to_vec();
+        let parsed = match CertificateRevocationList::from_der(&der) {
             Ok(([], parsed)) => parsed,
             Ok(_) => return Err(RevocationListError::TrailingData),
             Err(_) => return Err(RevocationListError::Malformed),
         };
         let next_update = parsed.next_update().ok_or(RevocationListError::NextUpdateMissing)?;
-        let this_update = parsed.last_update();
-        let number = parsed.crl_number().map(|number| number.to_string().into());
+        let serials = serials(&der)?;
+        let to_be_signed = range(&der, parsed.tbs_cert_list.as_ref());
+        let (algorithm, signature) = signature(&der, to_be_signed.end).ok_or(RevocationListError::Malformed)?;
+        let authority_key = parsed.extensions().iter().find_map(|extension| match extension.parsed_extension() {
+            ParsedExtension::AuthorityKeyIdentifier(identifier) => Some(identifier.key_identifier.as_ref()?.0.to_vec()),
+            _ => None,
+        });
+        let issuer = parsed.issuer().as_raw();
         let time = |time| UnixTime::since_unix_epoch(Duration::from_secs(unix_seconds(time)));
-        let owned = OwnedCertRevocationList::from_der(der).map_err(|error| match error {
-            webpki::Error::UnsupportedDeltaCrl => RevocationListError::Delta,
-            webpki::Error::UnsupportedIndirectCrl => RevocationListError::Indirect,
-            webpki::Error::UnsupportedCrlVersion => RevocationListError::Version,
-            error => RevocationListError::Unsupported { error },
-        })?;
-        Ok(Self {
-            webpki: Arc::new(owned.into()),
-            this_update: time(this_update),
+        Ok(Self(Arc::new(Parsed {
+            to_be_signed,
+            algorithm,
+            signature,
+            serials,
+            canonical_issuer: canonical(issuer),
+            issuer: Name::from_der(issuer).map(|name| name.to_string()).unwrap_or_default(),
+            authority_key,
+            partition: partition(&parsed)?,
+            this_update: time(parsed.last_update()),
             next_update: time(next_update),
-            number,
-        })
+            number: parsed.crl_number().map(|number| number.to_string().into()),
+            der,
+        })))
     }
 
     /// thisUpdate: when it was issued.
     pub fn this_update(&self) -> UnixTime {
-        self.this_update
+        self.0.this_update
     }
 
     /// nextUpdate: from then on it has expired.
     pub fn next_update(&self) -> UnixTime {
-        self.next_update
+        self.0.next_update
     }
 
     /// Its cRLNumber (RFC 5280, section 5.2.3) in decimal, if it has one.
     pub fn number(&self) -> Option<&str> {
-        self.number.as_deref()
+        self.0.number.as_deref()
     }
 
     /// RFC 4514 text of its issuer, in printable ASCII.
     pub fn issuer(&self) -> String {
-        Name::from_contents(self.webpki.issuer()).map(|name| name.to_string()).unwrap_or_default()
+        self.0.issuer.clone()
+    }
+
+    /// Its issuer's name, as [`canonical`] makes it.
+    pub(super) fn canonical_issuer(&self) -> &[u8] {
+        &self.0.canonical_issuer
+    }
+
+    /// The identifier of the key that signed it, if it has one.
+    pub(super) fn authority_key(&self) -> Option<&[u8]> {
+        self.0.authority_key.as_deref()
+    }
+
+    /// What it is limited to, if it is.
+    pub(super) fn partition(&self) -> Option<&Partition> {
+        self.0.partition.as_ref()
     }
 
     /// Whether it contains this serial number (DER contents).
     pub(super) fn revokes(&self, serial: &[u8]) -> bool {
-        matches!(self.webpki.find_serial(serial), Ok(Some(_)))
+        let Parsed { der, serials, .. } = &*self.0;
+        serials.binary_search_by(|place| part(der, place).cmp(serial)).is_ok()
     }
+
+    /// Whether this key signed it, by one of `algorithms`.
+    pub(super) fn is_signed_by(
+        &self,
+        key: &SubjectPublicKeyInfoDer<'_>,
+        algorithms: &[&dyn SignatureVerificationAlgorithm],
+    ) -> bool {
+        let Parsed { der, to_be_signed, algorithm, signature, .. } = &*self.0;
+        let Ok(key) = RawPublicKeyEntity::try_from(key) else { return false };
+        let mut named = algorithms.iter().filter(|known| known.signature_alg_id().as_ref() == &der[algorithm.clone()]);
+        named.any(|known| key.verify_signature(*known, &der[to_be_signed.clone()], &der[signature.clone()]).is_ok())
+    }
+}
+
+/// Where `part` lies in `whole`, of which it is a slice.
+fn range(whole: &[u8], part: &[u8]) -> Range<usize> {
+    let start = part.as_ptr().addr().saturating_sub(whole.as_ptr().addr());
+    start..start + part.len()
+}
+
+fn part<'a>(der: &'a [u8], place: &Range<u32>) -> &'a [u8] {
+    // `usize` has 32 bits or more on every supported target.
+    der.get(place.start as usize..place.end as usize).unwrap_or_default()
+}
+
+/// The entries of a list, after webpki has found that it supports the list and every entry.
+fn serials(der: &[u8]) -> Result<Vec<Range<u32>>, RevocationListError> {
+    let refuse = |error: webpki::Error| match error {
+        webpki::Error::UnsupportedDeltaCrl => RevocationListError::Delta,
+        webpki::Error::UnsupportedIndirectCrl => RevocationListError::Indirect,
+        webpki::Error::UnsupportedCrlVersion => RevocationListError::Version,
+        error => RevocationListError::Unsupported { what: unsupported(&error) },
+    };
+    let list = BorrowedCertRevocationList::from_der(der).map_err(refuse)?;
+    let mut serials = Vec::new();
+    for entry in &list {
+        let place = range(der, entry.map_err(refuse)?.serial_number);
+        match (u32::try_from(place.start), u32::try_from(place.end)) {
+            (Ok(start), Ok(end)) => serials.push(start..end),
+            _ => return Err(RevocationListError::Malformed),
+        }
+    }
+    serials.sort_unstable_by(|left, right| part(der, left).cmp(part(der, right)));
+    serials.shrink_to_fit();
+    Ok(serials)
+}
+
+/// Where the contents of signatureAlgorithm and of signatureValue lie, which follow the TBSCertList.
+fn signature(der: &[u8], end: usize) -> Option<(Range<usize>, Range<usize>)> {
+    let (_, algorithm, rest) = split(der.get(end..)?)?;
+    let (_, bits, _) = split(rest)?;
+    Some((range(der, algorithm), range(der, bits.get(1..)?)))
+}
+
+/// The issuing distribution point, which webpki has found to have a full name.
+fn partition(list: &CertificateRevocationList<'_>) -> Result<Option<Partition>, RevocationListError> {
+    /// id-ce-issuingDistributionPoint, 2.5.29.28.
+    const ISSUING_DISTRIBUTION_POINT: [u8; 3] = [0x55, 0x1d, 0x1c];
+    let mut extensions = list.extensions().iter();
+    let Some(extension) = extensions.find(|extension| extension.oid.as_bytes() == ISSUING_DISTRIBUTION_POINT) else {
+        return Ok(None);
+    };
+    let ParsedExtension::IssuingDistributionPoint(point) = extension.parsed_extension() else {
+        return Err(RevocationListError::Malformed);
+    };
+    let Some(DistributionPointName::FullName(names)) = &point.distribution_point else {
+        return Err(RevocationListError::Malformed);
+    };
+    let address = |name: &GeneralName<'_>| match name {
+        GeneralName::URI(uri) => Some((*uri).into()),
+        _ => None,
+    };
+    Ok(Some(Partition {
+        end_entities_only: point.only_contains_user_certs,
+        authorities_only: point.only_contains_ca_certs,
+        addresses: names.iter().filter_map(address).collect(),
+    }))
 }
 
 /// Why a file cannot be used as a revocation list.
@@ -185,10 +286,43 @@ pub enum RevocationListError {
     /// A version 1 CRL.
     #[error("it is not a version 2 CRL, as RFC 5280 requires")]
     Version,
-    /// Another property that webpki does not support.
-    #[error("it is not supported: {error}")]
+    /// Another property that hookgate does not support.
+    #[error("{what}")]
     Unsupported {
-        /// The error of webpki.
-        error: webpki::Error,
+        /// The property, and what to do.
+        what: &'static str,
     },
+}
+
+/// Why webpki refuses a list that x509-parser can read.
+fn unsupported(error: &webpki::Error) -> &'static str {
+    use webpki::Error as E;
+    match error {
+        E::UnsupportedCriticalExtension => {
+            "it has a critical extension that hookgate does not support; ask its issuer for a list without it"
+        }
+        E::UnsupportedRevocationReasonsPartitioning => {
+            "it lists revocations for some reasons only (onlySomeReasons); configure a list for all reasons instead"
+        }
+        E::UnsupportedCrlIssuingDistributionPoint => {
+            "its issuing distribution point has no full name; configure a list without that extension, or with a full name in it"
+        }
+        E::UnsupportedRevocationReason => {
+            "an entry has a reason that RFC 5280 does not define; ask its issuer to correct it"
+        }
+        E::InvalidCrlNumber => {
+            "its cRLNumber is negative or longer than 20 bytes, which RFC 5280 forbids; ask its issuer to correct it"
+        }
+        E::InvalidSerialNumber => "an entry has a malformed serial number; ask its issuer to correct it",
+        E::BadDerTime => "a date in it is malformed; ask its issuer to correct it",
+        E::SignatureAlgorithmMismatch => {
+            "it names one algorithm in signatureAlgorithm and another in tbsCertList; ask its issuer to correct it"
+        }
+        E::ExtensionValueInvalid | E::MalformedExtensions => {
+            "an extension is malformed, missing or present twice; ask its issuer for a list that conforms to RFC 5280"
+        }
+        _ => {
+            "it is not a certificate revocation list as RFC 5280, section 5, defines one; ask its issuer to correct it"
+        }
+    }
 }

@@ -3,7 +3,9 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 mod caching;
+mod constraints;
 mod cost;
+mod documentation;
 mod fixture;
 mod paths;
 mod refusals;
@@ -11,3 +13,4 @@ mod revocation;
 mod robustness;
 mod rules;
 mod sightings;
+mod spelling;

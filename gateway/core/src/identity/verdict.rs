@@ -6,17 +6,18 @@
 //! **Cost of a failing chain.** A chain with too many DER elements is refused before it is parsed. Identity rules are compared first, since
 //! they cost no signature check. Then paths are built for the profiles whose rules match. Only if no rule matches, paths are built for
 //! the other profiles, to distinguish a wrong identity from an untrusted issuer. At most [`MAX_FAILED_BUILDS`] builds may fail in
-//! total. The search ends at the first build that exhausts the bounds of `checks` or webpki's own, and at the first that succeeds for a
-//! chain that is refused anyway.
+//! total, and as many more may rely on key identifiers and be made again without them. The search ends at the first build that exhausts
+//! the bounds of `checks` or webpki's own, and at the first that succeeds for a chain that is refused anyway.
 
 use rustls_pki_types::{CertificateDer, UnixTime};
 
 use super::checks::{Bounds, Checks, Work};
 use super::links::Links;
-use super::path::{self, Path, PathFailure, Subject};
+use super::path::{self, Attempt, Path, PathFailure, Subject};
 use super::presented::PresentedChain;
 use super::provider::{OnFailure, Profile, Provider, ProviderId, Scope};
 use super::signature_memory::SignatureMemory;
+use super::spelling::{AnchorNames, Spelling};
 use super::{ChainRefusal, ProfileMatch, VerifiedChain, diagnosis, elements};
 use crate::reject::{Refusal, Reject};
 
@@ -30,6 +31,7 @@ pub(super) struct Policy<'a> {
     pub(super) generation: u64,
     pub(super) providers: &'a [Provider],
     pub(super) issuer_signatures: &'a SignatureMemory,
+    pub(super) anchor_names: &'a AnchorNames,
     pub(super) bounds: Bounds,
 }
 
@@ -39,14 +41,30 @@ struct Search<'a> {
     scope: &'a Scope,
     subject: Subject<'a>,
     failed_builds: usize,
+    put_off_builds: usize,
+}
+
+/// A profile in scope.
+#[derive(Clone, Copy)]
+struct Tried<'a> {
+    id: ProviderId,
+    provider: &'a Provider,
+    /// Of the profile, among those of the provider.
+    index: u16,
+    profile: &'a Profile,
 }
 
 /// A profile for which no path could be verified.
 struct Failed<'a> {
-    provider: ProviderId,
-    on_failure: OnFailure,
-    profile: &'a Profile,
+    of: Tried<'a>,
     failure: PathFailure,
+}
+
+/// What came of all attempts: of each provider, one path at most.
+#[derive(Default)]
+struct Outcome<'a> {
+    proven: Vec<(Tried<'a>, Path)>,
+    failed: Vec<Failed<'a>>,
 }
 
 /// Verifies `certificates`, which are not empty and within the limits. Does not ask the cache. Says what it cost.
@@ -56,33 +74,34 @@ pub(super) fn verify(
     certificates: &[CertificateDer<'_>],
     now: UnixTime,
 ) -> (Result<VerifiedChain, ChainRefusal>, Work) {
-    let checks = Checks::new(certificates, policy.issuer_signatures, policy.bounds);
-    let result = search(policy, scope, certificates, &checks, now);
-    (result, checks.work())
-}
-
-fn search(
-    policy: Policy<'_>,
-    scope: &Scope,
-    certificates: &[CertificateDer<'_>],
-    checks: &Checks<'_>,
-    now: UnixTime,
-) -> Result<VerifiedChain, ChainRefusal> {
-    let Policy { generation, providers, bounds, .. } = policy;
+    let Policy { providers, issuer_signatures, anchor_names, bounds, .. } = policy;
     let most = bounds.elements();
     let elements: Vec<usize> = certificates.iter().map(|certificate| elements::count(certificate, most)).collect();
     if elements.iter().fold(0, |sum: usize, found| sum.saturating_add(*found)) > most {
-        return Err(refuse_unidentified(providers, scope, diagnosis::too_many_elements(certificates.len(), most)));
+        let refusal = diagnosis::too_many_elements(certificates.len(), most);
+        return (Err(refuse_unidentified(providers, scope, refusal)), Work::default());
     }
-    let chain = PresentedChain::new(certificates);
+    let presented = PresentedChain::new(certificates);
+    let respelled = anchor_names.respell(&presented);
+    let (chain, spelling) = match &respelled {
+        Some(respelled) => (PresentedChain::respelled(certificates, respelled), Spelling::Canonical(anchor_names)),
+        None => (presented, Spelling::AsWritten),
+    };
+    let checks = Checks::new(certificates, respelled.as_deref().unwrap_or_default(), issuer_signatures, bounds);
     let end_entity = match chain.end_entity() {
         Ok(end_entity) => end_entity,
-        Err(error) => return Err(refuse_unidentified(providers, scope, diagnosis::malformed(&error, 0, &chain))),
+        Err(error) => {
+            let refusal = diagnosis::malformed(&error, 0, &chain);
+            return (Err(refuse_unidentified(providers, scope, refusal)), checks.work());
+        }
     };
-    let (end_entity, links) = (&end_entity, &Links::new(&chain, &elements));
-    let subject = Subject { chain: &chain, end_entity, links, checks, now };
-    let (matches, valid_until) = Search { providers, scope, subject, failed_builds: 0 }.matches()?;
-    Ok(VerifiedChain::new(generation, matches, valid_until, certificates, end_entity))
+    let links = Links::new(&chain, &elements, spelling);
+    let subject = Subject { chain: &chain, end_entity: &end_entity, links: &links, checks: &checks, now };
+    let found = Search { providers, scope, subject, failed_builds: 0, put_off_builds: 0 }.matches();
+    let result = found.map(|(matches, valid_until)| {
+        VerifiedChain::new(policy.generation, matches, valid_until, certificates, &end_entity)
+    });
+    (result, checks.work())
 }
 
 /// The refusal of a peer whose certificate matches no provider's identity rules. It aborts the handshake only if every provider in
@@ -101,43 +120,67 @@ fn in_scope<'a>(providers: &'a [Provider], scope: &'a Scope) -> impl Iterator<It
 impl<'a> Search<'a> {
     /// The profiles that the chain proves, and until when; otherwise the refusal.
     fn matches(&mut self) -> Result<(Vec<ProfileMatch>, UnixTime), ChainRefusal> {
-        let (providers, scope) = (self.providers, self.scope);
-        let mut matches: Vec<ProfileMatch> = Vec::new();
-        let mut valid_until: Option<UnixTime> = None;
-        let mut failed = Vec::new();
-        for (id, provider) in in_scope(providers, scope) {
-            for (index, profile) in (0..).zip(&provider.profiles) {
-                if !profile.identity.iter().any(|rule| rule.matches(self.subject.end_entity)) {
-                    continue;
-                }
-                match self.build(profile) {
-                    Some(Ok(path)) => {
-                        valid_until = Some(valid_until.map_or(path.valid_until, |until| until.min(path.valid_until)));
-                        matches.push(ProfileMatch::new(id, index, path));
-                        break;
-                    }
-                    Some(Err(failure)) => {
-                        failed.push(Failed { provider: id, on_failure: provider.on_failure, profile, failure });
-                    }
-                    None => {}
-                }
+        let end_entity = self.subject.end_entity;
+        let identified = |tried: &Tried<'a>| tried.profile.identity.iter().any(|rule| rule.matches(end_entity));
+        let Outcome { proven, failed } = self.attempt(self.profiles().filter(identified), false);
+        match proven.iter().map(|(_, path)| path.valid_until).min() {
+            Some(valid_until) => {
+                let matches = proven.into_iter().map(|(of, path)| ProfileMatch::new(of.id, of.index, path)).collect();
+                Ok((matches, valid_until))
             }
-        }
-        match valid_until {
-            Some(valid_until) => Ok((matches, valid_until)),
             None => Err(self.refuse(failed)),
         }
     }
 
+    /// All profiles in scope.
+    fn profiles(&self) -> impl Iterator<Item = Tried<'a>> + use<'a> {
+        in_scope(self.providers, self.scope).flat_map(|(id, provider)| {
+            let tried = move |(index, profile)| Tried { id, provider, index, profile };
+            (0..).zip(&provider.profiles).map(tried)
+        })
+    }
+
+    /// Builds the paths of `profiles`: first those that no key identifier speaks against, so that no check fails for one provider before
+    /// the right one is made for another. Of each provider, the first profile that is found counts. Ends at the first if `one` is enough.
+    fn attempt(&mut self, profiles: impl Iterator<Item = Tried<'a>>, one: bool) -> Outcome<'a> {
+        let mut outcome = Outcome::default();
+        let mut put_off = Vec::new();
+        for tried in profiles {
+            self.try_one(Attempt::Hinted, tried, &mut outcome, &mut put_off);
+            if one && !outcome.proven.is_empty() {
+                return outcome;
+            }
+        }
+        for tried in std::mem::take(&mut put_off) {
+            self.try_one(Attempt::Whole, tried, &mut outcome, &mut put_off);
+        }
+        outcome.proven.sort_by_key(|(of, _)| of.id);
+        outcome
+    }
+
+    fn try_one(&mut self, attempt: Attempt, tried: Tried<'a>, outcome: &mut Outcome<'a>, put_off: &mut Vec<Tried<'a>>) {
+        if outcome.proven.iter().any(|(of, _)| of.id == tried.id) {
+            return;
+        }
+        match self.build(tried.profile, attempt) {
+            Some(Ok(path)) => outcome.proven.push((tried, path)),
+            Some(Err(PathFailure::PutOff)) => put_off.push(tried),
+            Some(Err(failure)) => outcome.failed.push(Failed { of: tried, failure }),
+            None => {}
+        }
+    }
+
     /// Builds one path. `None` if [`MAX_FAILED_BUILDS`] have failed.
-    fn build(&mut self, profile: &Profile) -> Option<Result<Path, PathFailure>> {
+    fn build(&mut self, profile: &Profile, attempt: Attempt) -> Option<Result<Path, PathFailure>> {
         if self.failed_builds >= MAX_FAILED_BUILDS {
             return None;
         }
-        let result = path::verify(profile, &self.subject);
+        let attempt = if self.put_off_builds < MAX_FAILED_BUILDS { attempt } else { Attempt::Whole };
+        let result = path::verify(profile, &self.subject, attempt);
         match &result {
             // If no issuer name leads to a trust anchor, no path was built.
             Ok(_) | Err(PathFailure::NoTrustAnchor) => {}
+            Err(PathFailure::PutOff) => self.put_off_builds += 1,
             // No genuine chain has so many possible paths: do not try another profile.
             Err(failure) if failure.exhausted() => self.failed_builds = MAX_FAILED_BUILDS,
             Err(_) => self.failed_builds += 1,
@@ -148,31 +191,18 @@ impl<'a> Search<'a> {
     /// The refusal of a chain that proves no profile. If identity rules matched, the path of their provider is at fault
     /// (`identified`); otherwise either the identity or the path.
     fn refuse(&mut self, identified: Vec<Failed<'a>>) -> ChainRefusal {
-        if let Some(failed) = failure_to_report(&identified) {
-            let refusal = diagnosis::path(&failed.failure, failed.profile, self.subject.chain, self.subject.now);
-            return ChainRefusal { refusal, on_failure: failed.on_failure, provider: Some(failed.provider) };
+        let Subject { chain, now, .. } = self.subject;
+        if let Some(Failed { of, failure }) = failure_to_report(&identified) {
+            let refusal = diagnosis::path(failure, of.profile, chain, now);
+            return ChainRefusal { refusal, on_failure: of.provider.on_failure, provider: Some(of.id) };
         }
-        let (providers, scope) = (self.providers, self.scope);
-        let mut failed = Vec::new();
-        for (id, provider) in in_scope(providers, scope) {
-            for profile in &provider.profiles {
-                match self.build(profile) {
-                    Some(Ok(_)) => {
-                        let refusal = diagnosis::mismatch(self.subject.chain, provider, profile);
-                        return refuse_unidentified(providers, scope, refusal);
-                    }
-                    Some(Err(failure)) => {
-                        failed.push(Failed { provider: id, on_failure: provider.on_failure, profile, failure });
-                    }
-                    None => {}
-                }
-            }
-        }
-        let refusal = match failure_to_report(&failed) {
-            Some(failed) => diagnosis::path(&failed.failure, failed.profile, self.subject.chain, self.subject.now),
-            None => Refusal::new(Reject::UnknownIssuer, "No provider at this server name has a trust anchor."),
+        let Outcome { proven, failed } = self.attempt(self.profiles(), true);
+        let refusal = match (proven.first(), failure_to_report(&failed)) {
+            (Some((of, _)), _) => diagnosis::mismatch(chain, of.provider, of.profile),
+            (None, Some(Failed { of, failure })) => diagnosis::path(failure, of.profile, chain, now),
+            (None, None) => Refusal::new(Reject::UnknownIssuer, "No provider at this server name has a trust anchor."),
         };
-        refuse_unidentified(providers, scope, refusal)
+        refuse_unidentified(self.providers, self.scope, refusal)
     }
 }
 

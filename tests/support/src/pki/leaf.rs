@@ -135,6 +135,8 @@ pub struct LeafOptions {
     pub key: KeyKind,
     /// An extension that makes it unacceptable.
     pub odd_extension: Option<OddExtension>,
+    /// Its key usage extension has keyAgreement alone, with which the key must not sign a handshake.
+    pub key_agreement_only: bool,
 }
 
 /// A client certificate with its key, as files for curl (`--cert chain --key`) and for OpenSSL's `s_client` (`-cert`,
@@ -345,7 +347,10 @@ impl SenderPki {
             params.subject_alt_names.push(SanType::URI(uri.as_str().try_into()?));
         }
         params.is_ca = IsCa::ExplicitNoCa;
-        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.key_usages = vec![match options.key_agreement_only {
+            true => KeyUsagePurpose::KeyAgreement,
+            false => KeyUsagePurpose::DigitalSignature,
+        }];
         params.extended_key_usages = options.extended_key_usage.purposes();
         params.use_authority_key_identifier_extension = true;
         Ok(params)

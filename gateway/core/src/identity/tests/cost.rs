@@ -211,6 +211,157 @@ fn the_key_identifier_finds_the_issuer_among_its_namesakes() {
     assert_eq!(work.failed_checks, CHEAP_FAILURES);
 }
 
+/// Two generations of a root: one name, two keys.
+struct Rekeyed {
+    old: Authority,
+    new: Authority,
+}
+
+impl Rekeyed {
+    fn of(make: fn() -> Authority) -> Self {
+        Self { old: make(), new: make() }
+    }
+
+    /// The two certificates of an intermediate, by the old key and by the new one. `identified` ones name their keys.
+    fn generations(&self, keys: [&Authority; 2], identified: bool) -> [CertificateDer<'static>; 2] {
+        let certify = |key: &Authority, signer: &Authority| {
+            let mut template = Template::new(common_name("issuing")).with(authority_extension(None));
+            if identified {
+                template =
+                    template.with(subject_key(&key.key_identifier())).with(authority_key(&signer.key_identifier()));
+            }
+            key.certified_by(&template, &signer.subject, signer)
+        };
+        [certify(keys[0], &self.old), certify(keys[1], &self.new)]
+    }
+}
+
+fn p384() -> Authority {
+    Authority::p384_root(common_name("root"))
+}
+
+fn p256() -> Authority {
+    Authority::root("root")
+}
+
+/// An end entity of `issuer`, which calls itself `issuing`.
+fn client_of(issuer: &Authority, identified: bool) -> CertificateDer<'static> {
+    let template = Template::client("sender");
+    let identified = if identified { template.with(authority_key(&issuer.key_identifier())) } else { template };
+    Authority::root("-").certified_by(&identified, &common_name("issuing"), issuer)
+}
+
+/// The profiles of policies with these anchors: one profile with all of them, and a provider for each.
+fn policies(anchors: &[&Authority]) -> Vec<Vec<Provider>> {
+    let one = |anchors: &[&Authority]| {
+        let trust_anchors = anchors.iter().map(|anchor| anchor.anchor()).collect();
+        provider("sender", vec![Profile { trust_anchors, ..profile(anchors[0], "sender") }])
+    };
+    vec![vec![one(anchors)], anchors.iter().map(|anchor| one(&[anchor])).collect()]
+}
+
+#[test]
+fn the_key_identifier_finds_the_generation_of_an_issuer_that_the_anchor_signed() {
+    for make in [p384, p256] {
+        let roots = Rekeyed::of(make);
+        let (first, second) = (make(), make());
+        for keys in [[&first, &first], [&first, &second]] {
+            let generations = roots.generations(keys, true);
+            for named in [true, false] {
+                let client = client_of(keys[1], named);
+                for order in [[0, 1], [1, 0]] {
+                    let chain = [client.clone(), generations[order[0]].clone(), generations[order[1]].clone()];
+                    // The new root alone: no check fails.
+                    let (identity, scope) = policy(policies(&[&roots.new]).remove(0));
+                    let admitted = judge(&identity, &scope, &chain);
+                    assert_eq!(admitted.work, Work { signature_checks: 2, ..Work::default() }, "{order:?}, {named}");
+                    assert!(admitted.result.is_ok());
+                    // Both roots, in one profile and as two providers. Of one key, both generations lead to a root.
+                    for providers in policies(&[&roots.old, &roots.new]) {
+                        let (identity, scope) = policy(providers.clone());
+                        let proven = judge(&identity, &scope, &chain).result.unwrap().matches().len();
+                        let expected = if std::ptr::eq(keys[0], keys[1]) { providers.len() } else { 1 };
+                        assert_eq!(proven, expected, "{order:?}, {named}");
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn without_key_identifiers_generations_are_tried_as_far_as_the_bound_allows() {
+    for (make, admitted) in [(p256 as fn() -> Authority, true), (p384, false)] {
+        let roots = Rekeyed::of(make);
+        let issuing = make();
+        let [old, new] = roots.generations([&issuing, &issuing], false);
+        let client = client_of(&issuing, false);
+        let (identity, scope) = policy(policies(&[&roots.new]).remove(0));
+        let result = |chain: [CertificateDer<'_>; 3]| judge(&identity, &scope, &chain).result.is_ok();
+        assert_eq!(result([client.clone(), old.clone(), new.clone()]), admitted);
+        assert!(result([client.clone(), new, old]));
+    }
+}
+
+#[test]
+fn an_issuer_with_the_name_of_its_own_issuer_is_found_by_the_key_identifier() {
+    for make in [p384, p256] {
+        let roots = Rekeyed::of(make);
+        let issuing = make();
+        // The new root, certified by the old one, and below it the intermediate and then the end entity.
+        let rollover = Template::new(roots.new.subject.clone())
+            .with(authority_extension(None))
+            .with(subject_key(&roots.new.key_identifier()))
+            .with(authority_key(&roots.old.key_identifier()));
+        let rollover = roots.new.certified_by(&rollover, &roots.old.subject, &roots.old);
+        let [_, intermediate] = roots.generations([&issuing, &issuing], true);
+        let (identity, scope) = policy(policies(&[&roots.old]).remove(0));
+        let below = Template::client("sender").with(authority_key(&roots.new.key_identifier()));
+        for (chain, depth) in [
+            (vec![roots.new.issue(&below), rollover.clone()], 2),
+            (vec![client_of(&issuing, true), intermediate.clone(), rollover.clone()], 3),
+            (vec![client_of(&issuing, true), rollover, roots.old.certificate.clone(), intermediate], 3),
+        ] {
+            let admitted = judge(&identity, &scope, &chain);
+            assert_eq!(admitted.work.failed_checks, 0);
+            assert_eq!(admitted.result.unwrap().matches()[0].trust_anchor_depth, depth);
+        }
+    }
+}
+
+#[test]
+fn a_key_identifier_that_speaks_against_the_right_key_rules_nothing_out() {
+    let roots = Rekeyed::of(p256);
+    let (issuing, stranger) = (p256(), p256());
+    let wrong = Template::new(common_name("issuing")).with(authority_extension(None));
+    let wrong = wrong.with(subject_key(&[7; 20])).with(authority_key(&[9; 20]));
+    let chain = [
+        client_of(&issuing, true),
+        stranger.certified_by(&wrong, &roots.new.subject, &roots.new),
+        issuing.certified_by(&wrong, &roots.new.subject, &roots.new),
+    ];
+    let (identity, scope) = policy(policies(&[&roots.new]).remove(0));
+    let admitted = judge(&identity, &scope, &chain);
+    assert_eq!((admitted.work.signature_checks, admitted.work.failed_checks), (4, 1));
+    assert!(admitted.result.is_ok());
+}
+
+#[test]
+fn key_identifiers_do_not_raise_what_a_self_made_chain_costs() {
+    let root = preset_root("GTS_Root_R4");
+    let impostor = impostor_of(&root);
+    for identifier in [vec![1; 20], impostor.key_identifier()] {
+        let client = dialogflow_client().with(authority_key(&identifier));
+        let template = Template::new(impostor.subject.clone()).with(authority_extension(None));
+        let template = template.with(subject_key(&identifier)).with(authority_key(&[2; 20]));
+        let mut chain = vec![impostor.issue(&client)];
+        chain.extend((0..7).map(|_| impostor.intermediate_by(template.clone()).certificate));
+        let (identity, scope) = policy((0..100).map(|_| dialogflow()).collect());
+        let work = refused(&identity, &scope, &chain, Reject::BadSignature);
+        assert_eq!((work.signature_checks, work.failed_checks), (1, 1));
+    }
+}
+
 #[test]
 fn every_trust_anchor_of_one_name_may_be_tried() {
     let roots: Vec<_> = (0..5).map(|_| Authority::p384_root(common_name("root"))).collect();
@@ -358,10 +509,18 @@ impl Universe {
     }
 
     fn make(&self, wanted: &Generated, common: Option<&str>) -> CertificateDer<'static> {
-        let name = |place: usize| common_name(NAMES[place]);
+        self.make_spelled(wanted, common, [false, false])
+    }
+
+    /// With subject and issuer in another spelling, if `respelled` says so.
+    fn make_spelled(&self, wanted: &Generated, common: Option<&str>, respelled: [bool; 2]) -> CertificateDer<'static> {
+        let spelled = |place: usize, respelled: bool| match respelled {
+            false => common_name(NAMES[place]),
+            true => name(&[&[("2.5.4.3", PRINTABLE_STRING, format!(" {}", NAMES[place].to_uppercase()).as_bytes())]]),
+        };
         let mut template = match common {
             Some(common) => Template::client(common),
-            None => Template::new(name(wanted.subject)),
+            None => Template::new(spelled(wanted.subject, respelled[0])),
         };
         if wanted.authority && common.is_none() {
             template = template.with(authority_extension(None));
@@ -374,13 +533,14 @@ impl Universe {
         if wanted.expired {
             template = template.between(NOW - 2, NOW - 1);
         }
-        self.0[wanted.key].certified_by(&template, &name(wanted.issuer), &self.0[wanted.signer])
+        self.0[wanted.key].certified_by(&template, &spelled(wanted.issuer, respelled[1]), &self.0[wanted.signer])
     }
 
     /// The anchor with this name and key.
-    fn anchor(&self, name: usize, key: usize) -> TrustAnchor<'static> {
+    fn anchor(&self, name: usize, key: usize, respelled: bool) -> TrustAnchor<'static> {
         let own = Generated { subject: name, key, issuer: name, signer: key, ..GOOD };
-        anchor_from_trusted_cert(&self.make(&own, None)).unwrap().to_owned()
+        let certificate = self.make_spelled(&own, None, [respelled, false]);
+        anchor_from_trusted_cert(&certificate).unwrap().to_owned()
     }
 }
 
@@ -429,7 +589,7 @@ proptest! {
         UNIVERSE.with(|universe| {
             let mut chain = vec![universe.make(&leaf, Some("sender"))];
             chain.extend(others.iter().map(|other| universe.make(other, None)));
-            let trust_anchors: Vec<_> = anchors.iter().map(|(name, key)| universe.anchor(*name, *key)).collect();
+            let trust_anchors: Vec<_> = anchors.iter().map(|(name, key)| universe.anchor(*name, *key, false)).collect();
             let one = Profile { trust_anchors, ..profile(&universe.0[0], "sender") };
             let (identity, scope) = policy((0..profiles).map(|_| provider("sender", vec![one.clone()])).collect());
             let Verification { result, work, .. } = judge(&identity, &scope, &chain);
@@ -451,6 +611,34 @@ proptest! {
                 prop_assert_eq!(verified.matches().len(), profiles);
                 prop_assert_eq!(verified.matches()[profiles - 1].provider, ProviderId(u16::try_from(profiles - 1).unwrap()));
             }
+            Ok(())
+        })?;
+    }
+
+    #[test]
+    fn the_spelling_of_names_changes_neither_the_verdict_nor_its_cost(
+        leaf in generated(),
+        others in prop::collection::vec(generated(), 0..=7),
+        anchors in prop::collection::vec(anchor(), 1..=4),
+        spellings in prop::collection::vec(any::<[bool; 2]>(), 12),
+    ) {
+        thread_local! {
+            static UNIVERSE: Universe = Universe::new();
+        }
+        UNIVERSE.with(|universe| {
+            let judged = |spellings: &[[bool; 2]]| {
+                let mut chain = vec![universe.make_spelled(&leaf, Some("sender"), spellings[0])];
+                let made = others.iter().zip(&spellings[1..]);
+                chain.extend(made.map(|(other, spelling)| universe.make_spelled(other, None, *spelling)));
+                let made = anchors.iter().zip(&spellings[8..]);
+                let trust_anchors = made.map(|((name, key), spelling)| universe.anchor(*name, *key, spelling[0])).collect();
+                let one = Profile { trust_anchors, ..profile(&universe.0[0], "sender") };
+                let (identity, scope) = policy(vec![provider("sender", vec![one.clone()]), provider("sender", vec![one])]);
+                let Verification { result, work, .. } = judge(&identity, &scope, &chain);
+                let verdict = result.map(|verified| verified.matches().iter().map(|found| (found.trust_anchor, found.trust_anchor_depth)).collect::<Vec<_>>());
+                (verdict.map_err(|refusal| refusal.refusal.reject), work)
+            };
+            prop_assert_eq!(judged(&[[false, false]; 12]), judged(&spellings));
             Ok(())
         })?;
     }

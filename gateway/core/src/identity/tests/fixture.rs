@@ -103,6 +103,13 @@ pub(super) fn extended_key_usage(purposes: &[&str]) -> Vec<u8> {
     extension("2.5.29.37", false, &tlv(SEQUENCE, &[&purposes.concat()]))
 }
 
+/// The key usage extension with these bits, of which digitalSignature is 0, keyCertSign 5, and cRLSign 6.
+pub(super) fn key_usage(bits: &[u8]) -> Vec<u8> {
+    let flags = bits.iter().fold(0_u8, |flags, bit| flags | 0x80 >> bit);
+    let unused = u8::try_from(flags.trailing_zeros().min(7)).unwrap();
+    extension("2.5.29.15", true, &[0x03, 0x02, unused, flags])
+}
+
 /// The key usage extension with keyCertSign only: without cRLSign, the authority may not sign revocation lists.
 pub(super) fn certificates_only_extension() -> Vec<u8> {
     extension("2.5.29.15", true, &[0x03, 0x02, 0x02, 0x04])
@@ -224,6 +231,11 @@ impl Authority {
         Self::root_by(common_name(common), KeyPair::generate().unwrap())
     }
 
+    /// A root with this whole `Name`.
+    pub(super) fn root_named(subject: Vec<u8>) -> Self {
+        Self::root_by(subject, KeyPair::generate().unwrap())
+    }
+
     /// A root with a key on P-384, with which a check costs most. `subject` is a whole `Name`.
     pub(super) fn p384_root(subject: Vec<u8>) -> Self {
         Self::root_by(subject, KeyPair::generate_for(&PKCS_ECDSA_P384_SHA384).unwrap())
@@ -237,6 +249,15 @@ impl Authority {
 
     pub(super) fn intermediate(&self, common: &str) -> Self {
         self.intermediate_by(Template::new(common_name(common)).with(authority_extension(None)))
+    }
+
+    /// The same key under another name.
+    pub(super) fn renamed(&self, subject: Vec<u8>) -> Self {
+        let template = Template::new(subject).with(authority_extension(None));
+        let key = KeyPair::from_der_and_sign_algo(&self.key.serialize_der().try_into().unwrap(), self.key.algorithm());
+        let key = key.unwrap();
+        let certificate = template.encode(&key, &template.subject, &key);
+        Self { subject: template.subject, key, certificate }
     }
 
     pub(super) fn intermediate_by(&self, template: Template) -> Self {
@@ -279,6 +300,17 @@ impl Authority {
     }
 
     pub(super) fn revocation_list_der(&self, serials: &[&[u8]], this_update: u64, next_update: Option<u64>) -> Vec<u8> {
+        self.revocation_list_with(&[], serials, this_update, next_update)
+    }
+
+    /// A list that also has these extensions.
+    pub(super) fn revocation_list_with(
+        &self,
+        extensions: &[Vec<u8>],
+        serials: &[&[u8]],
+        this_update: u64,
+        next_update: Option<u64>,
+    ) -> Vec<u8> {
         let entries: Vec<Vec<u8>> =
             serials.iter().map(|serial| tlv(SEQUENCE, &[&tlv(0x02, &[serial]), &time(this_update)])).collect();
         let entries = if entries.is_empty() { Vec::new() } else { tlv(SEQUENCE, &[&entries.concat()]) };
@@ -292,7 +324,7 @@ impl Authority {
                 &time(this_update),
                 &next_update.map(time).unwrap_or_default(),
                 &entries,
-                &tlv(0xa0, &[&tlv(SEQUENCE, &[&number])]),
+                &tlv(0xa0, &[&tlv(SEQUENCE, &[&number, &extensions.concat()])]),
             ],
         );
         signed(&to_be_signed, algorithm_of(&self.key), &self.key)

@@ -341,6 +341,46 @@ fn extended_key_usage_is_checked_by_the_profile() {
 }
 
 #[test]
+fn key_usage_must_allow_what_the_path_uses_it_for() {
+    let pki = Pki::new();
+    let issuers = [(None, true), (Some([5].as_slice()), true), (Some(&[0, 5, 6]), true), (Some(&[0, 6]), false)];
+    let clients = [(None, true), (Some([0].as_slice()), true), (Some(&[0, 2]), true), (Some(&[2]), false)];
+    let with = |template: Template, bits: Option<&[u8]>| match bits {
+        Some(bits) => template.with(key_usage(bits)),
+        None => template,
+    };
+    for (issuer, signs_certificates) in issuers {
+        for (leaf, signs_handshakes) in clients {
+            let case = format!("issuer {issuer:?}, end entity {leaf:?}");
+            let authority = pki.root.intermediate_by(with(odd(), issuer));
+            let chain = [authority.issue(&with(client(), leaf)), authority.certificate];
+            let words = match (signs_certificates, signs_handshakes) {
+                (true, true) => {
+                    assert!(verify(profile(&pki.root, "sender"), &chain).is_ok(), "{case}");
+                    continue;
+                }
+                (false, _) => [SECOND, "keyCertSign"],
+                (true, false) => ["Certificate 1 of 2", "digitalSignature"],
+            };
+            pki.refused(&case, &chain, Reject::PathConstraint, &words);
+        }
+    }
+    let malformed = client().with(extension("2.5.29.15", true, &[0x05, 0x00]));
+    pki.refused("malformed", &pki.below_issuing(malformed), Reject::CertificateMalformed, &[FIRST, "extension"]);
+}
+
+#[test]
+fn a_path_is_found_beside_an_issuer_that_may_not_sign_certificates() {
+    let root = Authority::root("root");
+    let issuing = root.intermediate("issuing");
+    let forbidden = Template::new(common_name("issuing")).with(authority_extension(None)).with(key_usage(&[0]));
+    let forbidden = issuing.certified_by(&forbidden, &root.subject, &root);
+    let chain = [issuing.issue(&client()), forbidden, issuing.certificate.clone()];
+    assert_eq!(verify(profile(&root, "sender"), &chain).unwrap().matches()[0].trust_anchor_depth, 2);
+    check("no other", profile(&root, "sender"), &chain[..2], Reject::PathConstraint, &["2 of 2", "keyCertSign"]);
+}
+
+#[test]
 fn an_empty_extended_key_usage_is_refused_by_every_policy() {
     let root = Authority::root("root");
     let chain = [root.issue(&Template::new(common_name("sender")).with(extended_key_usage(&[])))];

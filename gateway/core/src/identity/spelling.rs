@@ -1,0 +1,171 @@
+//! Names of authorities that are equal (RFC 5280, section 7.1) but not the same bytes.
+//!
+//! webpki compares the bytes. If a chain spells one name in two ways, or not as a trust anchor spells it, webpki gets *respelled*
+//! certificates, in which every name has one form ([`canonical_contents`]), and anchors with such names. Nothing else differs.
+//! A respelled certificate is only read: `checks` verifies the signature on the certificate as presented. In the same way, webpki gets
+//! certificates and anchors without the name constraints that `constraints` processes.
+//!
+//! Owns the decision that a chain needs this, and the respelled certificates. Must not be consulted for identity rules, nor for what is
+//! shown: both take the certificates as presented. Most chains need nothing of it, and cost one comparable name.
+
+use std::collections::HashMap;
+
+use rustls_pki_types::{CertificateDer, TrustAnchor};
+
+use super::constraints::{self, Constraints, extensions_without_processed};
+use super::elements::{EXTENSIONS, extensions, split, wrap};
+use super::name::canonical_contents;
+use super::presented::{Presented, PresentedChain};
+use super::provider::Provider;
+
+/// How the trust anchors of a policy are spelled.
+#[derive(Debug, Default)]
+pub(super) struct AnchorNames {
+    /// By the contents of the name.
+    spellings: HashMap<Vec<u8>, AnchorName>,
+    /// From each comparable name to one of its spellings.
+    canonical: HashMap<Vec<u8>, Vec<u8>>,
+}
+
+/// One spelling.
+#[derive(Debug)]
+struct AnchorName {
+    canonical: Vec<u8>,
+    /// It is the only spelling of its name, and no anchor with it has name constraints that `constraints` processes.
+    is_plain: bool,
+}
+
+impl AnchorNames {
+    pub(super) fn new(providers: &[Provider]) -> Self {
+        let mut names = Self::default();
+        for anchor in
+            providers.iter().flat_map(|provider| &provider.profiles).flat_map(|profile| &profile.trust_anchors)
+        {
+            let is_plain = anchor.name_constraints.as_ref().is_none_or(|found| Constraints::read(found).is_none());
+            let known = names.spellings.entry(anchor.subject.to_vec());
+            let known = known.or_insert_with_key(|name| AnchorName { canonical: canonical_contents(name), is_plain });
+            known.is_plain &= is_plain;
+            names.canonical.entry(known.canonical.clone()).or_insert_with(|| anchor.subject.to_vec());
+        }
+        // If one spelling is not the first, neither is plain.
+        let several: Vec<Vec<u8>> = names
+            .spellings
+            .iter()
+            .filter(|(spelling, name)| names.canonical.get(&name.canonical) != Some(*spelling))
+            .map(|(_, name)| name.canonical.clone())
+            .collect();
+        for name in names.spellings.values_mut() {
+            name.is_plain &= !several.contains(&name.canonical);
+        }
+        names
+    }
+
+    /// The certificates of a chain respelled, in its order; `None` if webpki can take them as they are.
+    pub(super) fn respell(&self, chain: &PresentedChain<'_>) -> Option<Vec<CertificateDer<'static>>> {
+        let certificates = chain.certificates();
+        let needs =
+            self.has_special_anchor(certificates) || has_constraints(certificates) || self.has_spellings(certificates);
+        let respelled = |der: &CertificateDer<'_>| respelled(der).unwrap_or_default();
+        needs.then(|| certificates.iter().map(|certificate| respelled(certificate.der()).into()).collect())
+    }
+
+    /// Whether an issuer has the name of an anchor that webpki cannot take as it is.
+    fn has_special_anchor(&self, certificates: &[Presented<'_>]) -> bool {
+        let mut anchors = certificates.iter().filter_map(|certificate| self.spellings.get(certificate.issuer()));
+        anchors.any(|anchor| !anchor.is_plain)
+    }
+
+    /// Whether two names of the chain, or one of the chain and one of an anchor, are equal but not the same bytes.
+    fn has_spellings(&self, certificates: &[Presented<'_>]) -> bool {
+        let mut spellings: Vec<&[u8]> = Vec::new();
+        // The subject of the end entity is no issuer's name.
+        let subjects = certificates.iter().skip(1).map(Presented::subject);
+        for name in certificates.iter().map(Presented::issuer).chain(subjects) {
+            if !name.is_empty() && !spellings.contains(&name) {
+                spellings.push(name);
+            }
+        }
+        let mut known: HashMap<Vec<u8>, &[u8]> = HashMap::with_capacity(spellings.len());
+        spellings.into_iter().any(|spelling| {
+            let canonical = match self.spellings.get(spelling) {
+                Some(anchor) => anchor.canonical.clone(),
+                None => canonical_contents(spelling),
+            };
+            self.canonical.get(&canonical).is_some_and(|of_anchor| of_anchor != spelling)
+                || known.insert(canonical, spelling).is_some()
+        })
+    }
+}
+
+/// Whether an authority has name constraints that `constraints` processes.
+fn has_constraints(certificates: &[Presented<'_>]) -> bool {
+    certificates.iter().skip(1).any(|authority| {
+        extensions(authority.der()).is_some_and(constraints::are_in)
+            && authority.x509().is_some_and(|parsed| Constraints::of(parsed).is_some())
+    })
+}
+
+/// How the names of anchors are compared with those of a chain.
+#[derive(Clone, Copy)]
+pub(super) enum Spelling<'a> {
+    /// By their bytes.
+    AsWritten,
+    /// By their comparable form, which the chain has.
+    Canonical(&'a AnchorNames),
+}
+
+impl<'a> Spelling<'a> {
+    /// The name of this anchor in the form of the chain.
+    pub(super) fn of<'b>(self, anchor: &'b TrustAnchor<'_>) -> &'b [u8]
+    where
+        'a: 'b,
+    {
+        match self {
+            Self::AsWritten => &anchor.subject,
+            Self::Canonical(names) => {
+                names.spellings.get(anchor.subject.as_ref()).map_or(&anchor.subject, |name| &name.canonical)
+            }
+        }
+    }
+}
+
+/// The certificate with comparable names, without the name constraints that `constraints` processes.
+fn respelled(certificate: &[u8]) -> Option<Vec<u8>> {
+    /// version, serialNumber and signature precede the issuer.
+    const BEFORE_ISSUER: usize = 3;
+    let (outer, contents, _) = split(certificate)?;
+    let (inner, mut fields, after) = split(contents)?;
+    let mut parts: Vec<Vec<u8>> = Vec::new();
+    let mut take = |is_name: bool| {
+        let (tag, value, rest) = split(fields)?;
+        parts.push(if is_name { wrap(tag, &[&canonical_contents(value)]) } else { wrap(tag, &[value]) });
+        fields = rest;
+        Some(())
+    };
+    for _ in 0..BEFORE_ISSUER {
+        take(false)?;
+    }
+    // issuer, validity, subject.
+    for is_name in [true, false, true] {
+        take(is_name)?;
+    }
+    // subjectPublicKeyInfo, and in most certificates extensions.
+    let (_, _, rest) = split(fields)?;
+    let (key, rest) = fields.split_at(fields.len() - rest.len());
+    let rest = match split(rest) {
+        Some((EXTENSIONS, tagged, [])) => {
+            let (sequence, contents, _) = split(tagged)?;
+            wrap(EXTENSIONS, &[&wrap(sequence, &[&extensions_without_processed(contents)?])])
+        }
+        _ => rest.to_vec(),
+    };
+    let to_be_signed = wrap(inner, &[&parts.concat(), key, &rest]);
+    Some(wrap(outer, &[&to_be_signed, after]))
+}
+
+/// The signed part of a certificate: its TBSCertificate, tag and length included.
+pub(super) fn to_be_signed(certificate: &[u8]) -> Option<&[u8]> {
+    let (_, contents, _) = split(certificate)?;
+    let (_, _, after) = split(contents)?;
+    contents.get(..contents.len() - after.len())
+}

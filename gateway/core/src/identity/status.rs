@@ -1,0 +1,165 @@
+//! The revocation status of the certificates on one path (RFC 5280, section 6.3.3).
+//!
+//! Owns the choice of the list that covers a certificate: by the name of its issuer, by the list's scope, and by the key that issued the
+//! certificate, which must have signed the list. Must not decide what `crl_scope` covers, nor word a refusal.
+//!
+//! **Two keys of one authority.** An authority that changes its key keeps its name, and publishes a list for each key. A list may name
+//! the key that signed it (authorityKeyIdentifier). Those that name another key than the issuer's come last: they are tried only if no
+//! other is signed by the issuer, since a key identifier is a hint. Among equals, the newest comes first.
+
+use rustls_pki_types::{SignatureVerificationAlgorithm, SubjectPublicKeyInfoDer, UnixTime};
+use webpki::{VerifiedPath, spki_for_anchor};
+use x509_parser::certificate::X509Certificate;
+use x509_parser::extensions::{DistributionPointName, GeneralName, ParsedExtension};
+
+use super::elements::{split, subject_key_identifier};
+use super::links::{derived_identifiers, public_key};
+use super::name::canonical;
+use super::presented::PresentedChain;
+use super::revocation::{Partition, RevocationList, RevocationLists, RevocationScope};
+
+/// Why a certificate does not pass.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct StatusFailure {
+    /// The place of the certificate in the chain.
+    pub(super) place: usize,
+    pub(super) why: Unusable,
+}
+
+/// What is wrong with a certificate or its list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Unusable {
+    /// No list is of its issuer and covers it.
+    NoList,
+    /// No such list is signed by the key that issued the certificate.
+    NotSignedByIssuer,
+    /// The list has expired.
+    Expired {
+        /// RFC 4514 text of the list's issuer.
+        issuer: String,
+        next_update: UnixTime,
+    },
+    /// The key usage extension of the issuer does not allow it to sign lists.
+    IssuerMayNotSign,
+    /// The list contains the certificate.
+    Revoked,
+    /// The certificate cannot be parsed.
+    Unreadable,
+}
+
+/// An issuer on the path.
+struct Issuer<'a> {
+    spki: SubjectPublicKeyInfoDer<'static>,
+    /// `None` for a trust anchor, which is a name and a key without a certificate (RFC 5280, section 6.1.1).
+    certificate: Option<(&'a [u8], &'a X509Certificate<'a>)>,
+}
+
+/// Looks up the certificates of a path whose signatures are good. Returns the earliest nextUpdate of the lists that were used.
+pub(super) fn check(
+    lists: &RevocationLists,
+    path: &VerifiedPath<'_>,
+    chain: &PresentedChain<'_>,
+    algorithms: &[&dyn SignatureVerificationAlgorithm],
+    now: UnixTime,
+) -> Result<UnixTime, StatusFailure> {
+    let places = path.intermediate_certificates().map(|certificate| chain.place_of(&certificate.der()));
+    let places: Vec<usize> = std::iter::once(Some(0)).chain(places).flatten().collect();
+    let covered = match lists.scope() {
+        RevocationScope::Chain => places.len(),
+        RevocationScope::EndEntity => 1,
+    };
+    let mut issuers = path.intermediate_certificates().map(|certificate| certificate.subject_public_key_info());
+    let mut earliest: Option<UnixTime> = None;
+    for (depth, place) in places.iter().copied().enumerate().take(covered) {
+        let fail = |why| StatusFailure { place, why };
+        let parsed = |place: usize| {
+            let certificate = &chain.certificates()[place];
+            Some((certificate.der().as_ref(), certificate.x509()?))
+        };
+        let (_, certificate) = parsed(place).ok_or_else(|| fail(Unusable::Unreadable))?;
+        let issuer = match issuers.next() {
+            Some(spki) => {
+                let above =
+                    places.get(depth + 1).copied().and_then(parsed).ok_or_else(|| fail(Unusable::Unreadable))?;
+                Issuer { spki, certificate: Some(above) }
+            }
+            None => Issuer { spki: spki_for_anchor(path.anchor()), certificate: None },
+        };
+        let next_update = check_one(lists, certificate, depth == 0, &issuer, algorithms, now).map_err(fail)?;
+        earliest = Some(earliest.map_or(next_update, |until| until.min(next_update)));
+    }
+    Ok(earliest.unwrap_or(now))
+}
+
+/// Looks up one certificate. Returns the nextUpdate of its list.
+fn check_one(
+    lists: &RevocationLists,
+    certificate: &X509Certificate<'_>,
+    is_end_entity: bool,
+    issuer: &Issuer<'_>,
+    algorithms: &[&dyn SignatureVerificationAlgorithm],
+    now: UnixTime,
+) -> Result<UnixTime, Unusable> {
+    let name = canonical(certificate.issuer().as_raw());
+    let covering = |list: &&RevocationList| {
+        list.canonical_issuer() == name
+            && list.partition().is_none_or(|partition| covers(partition, certificate, is_end_entity))
+    };
+    let mut candidates: Vec<&RevocationList> = lists.lists().iter().filter(covering).collect();
+    if candidates.is_empty() {
+        return Err(Unusable::NoList);
+    }
+    if candidates.len() > 1 {
+        // `false` comes first, and equals keep their order.
+        candidates.sort_by_cached_key(|list| issuer.is_not(list.authority_key()));
+    }
+    let list = candidates.into_iter().find(|list| list.is_signed_by(&issuer.spki, algorithms));
+    let list = list.ok_or(Unusable::NotSignedByIssuer)?;
+    if now >= list.next_update() {
+        return Err(Unusable::Expired { issuer: list.issuer(), next_update: list.next_update() });
+    }
+    let usage = issuer.certificate.map(|(_, parsed)| parsed.key_usage()).transpose();
+    let usage = usage.map_err(|_| Unusable::IssuerMayNotSign)?.flatten();
+    if usage.is_some_and(|usage| !usage.value.crl_sign()) {
+        return Err(Unusable::IssuerMayNotSign);
+    }
+    if list.revokes(certificate.raw_serial()) { Err(Unusable::Revoked) } else { Ok(list.next_update()) }
+}
+
+impl Issuer<'_> {
+    /// Whether this key identifier, if there is one, is that of another key.
+    fn is_not(&self, identifier: Option<&[u8]>) -> bool {
+        let Some(identifier) = identifier else { return false };
+        let own = self.certificate.and_then(|(der, _)| subject_key_identifier(der));
+        let derived = || {
+            let (_, spki, _) = split(&self.spki)?;
+            Some(derived_identifiers(public_key(spki)?))
+        };
+        own != Some(identifier) && !derived().iter().flatten().any(|found| found == identifier)
+    }
+}
+
+/// Whether a list with this issuing distribution point covers the certificate (RFC 5280, section 6.3.3 (b)). If the certificate names
+/// distribution points, one of their addresses must be one of the list's.
+fn covers(partition: &Partition, certificate: &X509Certificate<'_>, is_end_entity: bool) -> bool {
+    if if is_end_entity { partition.authorities_only } else { partition.end_entities_only } {
+        return false;
+    }
+    let mut points = certificate.iter_extensions().filter_map(|extension| match extension.parsed_extension() {
+        ParsedExtension::CRLDistributionPoints(points) => Some(points),
+        _ => None,
+    });
+    let Some(points) = points.next() else {
+        // 2.5.29.31. One that cannot be parsed matches no list.
+        return !certificate.iter_extensions().any(|extension| extension.oid.as_bytes() == [0x55, 0x1d, 0x1f]);
+    };
+    // A point with `reasons` or `cRLIssuer` is for lists that hookgate does not support.
+    let direct = points.points.iter().filter(|point| point.reasons.is_none() && point.crl_issuer.is_none());
+    let names = direct.filter_map(|point| match &point.distribution_point {
+        Some(DistributionPointName::FullName(names)) => Some(names),
+        _ => None,
+    });
+    names
+        .flatten()
+        .any(|name| matches!(name, GeneralName::URI(uri) if partition.addresses.iter().any(|known| **known == **uri)))
+}
