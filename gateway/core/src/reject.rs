@@ -209,6 +209,9 @@ rejects! {
     HandlerUnavailable => "handler_unavailable", 502, InternalError, Handler, "The handler is unavailable";
     /// The handler's response is not well-formed HTTP. Operator: correct the handler.
     HandlerMalformed => "handler_malformed", 502, InternalError, Handler, "The handler's response is malformed";
+    /// The head of the handler's response does not tell where the response ends, or two readers could disagree about it: Transfer-Encoding
+    /// beside Content-Length, several lengths, or a transfer coding other than `chunked`. Operator: correct the handler.
+    HandlerAmbiguous => "handler_ambiguous", 502, InternalError, Handler, "The length of the handler's response is ambiguous";
     /// `handler_max_in_flight` requests are with the handler, and `handler_max_waiting` wait for it. Peer: retry. Operator: make
     /// the handler faster, or raise the limits.
     HandlerOverloaded => "handler_overloaded", 503, InternalError, Handler, "The handler is overloaded";

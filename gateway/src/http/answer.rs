@@ -36,7 +36,10 @@ impl AnswerBody {
     }
 
     fn broke_off(&self, error: &HandlerBodyError) {
-        let reject = if error.is_late() { Reject::HandlerTimeout } else { Reject::HandlerUnavailable };
+        let reject = match error {
+            HandlerBodyError::Late => Reject::HandlerTimeout,
+            HandlerBodyError::BrokeOff(_) => Reject::HandlerUnavailable,
+        };
         let refusal = Refusal::new(reject, format!("{error}; the connection to the peer was cut."));
         self.connection.refused(&refusal, &self.connection.server.context.request_id(), "", "");
     }

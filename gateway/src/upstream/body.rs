@@ -1,6 +1,6 @@
 //! The body of a handler's answer.
 //!
-//! Owns when the connection to the handler is free again. Must not change a byte.
+//! Owns when the connection to the handler is free again. Must not change a byte; drops trailers.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -10,42 +10,43 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use thiserror::Error;
 
+use super::answer::Framing;
 use super::pool::Lease;
 
-/// The handler ended the connection in the middle of its answer. The peer's connection must end visibly: after an orderly end, a cut
-/// body would look whole.
+/// Why an answer of a handler is not whole. The peer's connection must end visibly: after an orderly end, a cut body would look whole.
 #[derive(Debug, Error)]
-#[error("the handler's answer broke off: {source}{}", if *.late { " (handler_timeout_ms passed without a byte)" } else { "" })]
-pub struct HandlerBodyError {
-    /// What hyper said.
-    source: hyper::Error,
+pub enum HandlerBodyError {
+    /// The handler ended the connection, or sent something that is no body.
+    #[error("the handler's answer broke off: {0}")]
+    BrokeOff(hyper::Error),
     /// The deadline sweep closed the connection.
-    late: bool,
-}
-
-impl HandlerBodyError {
-    /// Whether the handler's time was up, rather than the connection closed.
-    pub fn is_late(&self) -> bool {
-        self.late
-    }
+    #[error("the handler's answer broke off: handler_timeout_ms passed without a byte")]
+    Late,
 }
 
 /// Streams the body. Returns the handler's connection to the pool at its end, and closes it if it is dropped before.
 pub struct HandlerBody {
     incoming: Incoming,
+    framing: Framing,
     lease: Option<Lease>,
 }
 
 impl HandlerBody {
-    pub(super) fn new(incoming: Incoming, lease: Lease) -> Self {
-        let mut body = Self { incoming, lease: Some(lease) };
+    pub(super) fn new(incoming: Incoming, framing: Framing, lease: Lease) -> Self {
+        let mut body = Self { incoming, framing, lease: Some(lease) };
         body.give_back_if_ended();
         body
     }
 
     fn give_back_if_ended(&mut self) {
-        if self.incoming.is_end_stream()
-            && let Some(lease) = self.lease.take()
+        if self.incoming.is_end_stream() {
+            self.give_back();
+        }
+    }
+
+    fn give_back(&mut self) {
+        if let Some(lease) = self.lease.take()
+            && self.framing.may_reuse
         {
             lease.give_back();
         }
@@ -61,26 +62,36 @@ impl Body for HandlerBody {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, HandlerBodyError>>> {
         let this = &mut *self;
-        let frame = ready!(Pin::new(&mut this.incoming).poll_frame(context));
-        match frame {
+        let frame = loop {
+            match ready!(Pin::new(&mut this.incoming).poll_frame(context)) {
+                // No field announces trailers to the peer.
+                Some(Ok(frame)) if frame.is_trailers() => {}
+                frame => break frame,
+            }
+        };
+        // The sweep ends the stream of a handler whose time is up: that is no end of an answer that ends with its connection.
+        let is_late = this.lease.as_ref().is_some_and(Lease::is_late);
+        Poll::Ready(match frame {
             Some(Ok(frame)) => {
                 if let Some(lease) = &this.lease {
                     lease.progress();
                 }
                 this.give_back_if_ended();
-                Poll::Ready(Some(Ok(frame)))
+                Some(Ok(frame))
             }
-            Some(Err(source)) => {
-                let late = this.lease.take().is_some_and(|lease| lease.is_late());
-                Poll::Ready(Some(Err(HandlerBodyError { source, late })))
+            Some(Err(_)) | None if is_late && (frame.is_some() || this.framing.until_close) => {
+                this.lease = None;
+                Some(Err(HandlerBodyError::Late))
+            }
+            Some(Err(error)) => {
+                this.lease = None;
+                Some(Err(HandlerBodyError::BrokeOff(error)))
             }
             None => {
-                if let Some(lease) = this.lease.take() {
-                    lease.give_back();
-                }
-                Poll::Ready(None)
+                this.give_back();
+                None
             }
-        }
+        })
     }
 
     fn is_end_stream(&self) -> bool {

@@ -2,5 +2,6 @@
 
 mod answer;
 mod failure;
+mod framing;
 mod load;
 mod pool;
