@@ -104,7 +104,7 @@ impl Upstream {
                 Ok((connection, response)) => {
                     pool.meters.answered(started.elapsed());
                     let lease = Lease::new(connection, Rc::clone(&pool), permit, limits);
-                    return received(response, &request.head().method, lease);
+                    return received(response, &request.head().method, handler, lease).await;
                 }
                 // A reused connection may turn out closed.
                 Err(failure) if is_reused && failure.is_safe_to_repeat(&request.head().method) => {
@@ -117,13 +117,22 @@ impl Upstream {
     }
 }
 
-/// The answer for the peer, or the refusal of one whose length is uncertain: then the connection ends with the lease.
-fn received(response: Response<Incoming>, method: &Method, lease: Lease) -> Result<Response<HandlerBody>, Refusal> {
+/// The answer for the peer, or the refusal of one whose length is uncertain, or that ends before its first byte. The connection then ends
+/// with the lease.
+async fn received(
+    response: Response<Incoming>,
+    method: &Method,
+    handler: &Handler,
+    lease: Lease,
+) -> Result<Response<HandlerBody>, Refusal> {
     let (mut head, body) = response.into_parts();
-    let framing = answer::judge(&head, method).map_err(|fault| {
-        let detail = format!("The answer of the handler at {} {fault}.", lease.handler().socket.display());
-        Refusal::new(fault.reject(), detail)
-    })?;
+    let socket = handler.socket.display();
+    let framing = answer::judge(&head, method)
+        .map_err(|fault| Refusal::new(fault.reject(), format!("The answer of the handler at {socket} {fault}.")))?;
     answer::own(&mut head);
-    Ok(Response::from_parts(head, HandlerBody::new(body, framing, lease)))
+    let mut body = HandlerBody::new(body, framing, lease);
+    body.begin().await.map_err(|error| {
+        Refusal::new(error.reject(), format!("The handler at {socket} sent a head and no body: {error}."))
+    })?;
+    Ok(Response::from_parts(head, body))
 }

@@ -5,6 +5,7 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -239,10 +240,6 @@ impl Lease {
         lease
     }
 
-    pub(super) fn handler(&self) -> &Handler {
-        &self.pool.handler
-    }
-
     /// The handler sent something: its time restarts, unless it is up.
     pub(super) fn progress(&self) {
         if !self.is_late() {
@@ -252,6 +249,11 @@ impl Lease {
 
     pub(super) fn is_late(&self) -> bool {
         self.connection.is_late()
+    }
+
+    /// Ready once the handler has sent nothing for a while; [`Lease::progress`] cancels it.
+    pub(super) fn poll_silence(&self, context: &mut Context<'_>) -> Poll<()> {
+        self.connection.deadline.poll_silence(context)
     }
 
     /// The answer is complete: the next request may use the connection.
