@@ -19,8 +19,8 @@ pub(super) struct Framing {
     pub(super) until_close: bool,
     /// The next request may use the connection.
     ///
-    /// Not after an answer without a body whose head announces one: many a handler sends it all the same (to HEAD, or with 204), and
-    /// its first bytes would be taken for the next answer.
+    /// Not after 204 or 304 with a head that announces a body: some handlers send it all the same, and its first bytes would be taken for
+    /// the next answer. To HEAD a head announces a body as a rule; if it comes with the head, hyper closes the connection.
     pub(super) may_reuse: bool,
 }
 
@@ -73,10 +73,10 @@ pub(super) fn judge(head: &Parts, method: &Method) -> Result<Framing, AnswerFaul
         return Err(AnswerFault::CodingAndLength);
     }
     let announces_body = is_chunked || length.is_some_and(|length| length != "0");
-    let is_bodiless = *method == Method::HEAD || is_bodiless(*status);
+    let has_body = *method != Method::HEAD && !is_bodiless(*status);
     Ok(Framing {
-        until_close: !is_bodiless && !is_chunked && length.is_none(),
-        may_reuse: !is_bodiless || !announces_body,
+        until_close: has_body && !is_chunked && length.is_none(),
+        may_reuse: !(announces_body && is_bodiless(*status)),
     })
 }
 
@@ -190,8 +190,8 @@ mod tests {
         check(Method::POST, 204, &[CHUNKED], false, false);
         check(Method::POST, 304, &[FOUR], false, false);
         check(Method::HEAD, 200, &[], false, true);
-        check(Method::HEAD, 200, &[FOUR], false, false);
-        check(Method::HEAD, 200, &[CHUNKED], false, false);
+        check(Method::HEAD, 200, &[FOUR], false, true);
+        check(Method::HEAD, 200, &[CHUNKED], false, true);
     }
 
     #[test]
