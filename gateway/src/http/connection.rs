@@ -185,7 +185,7 @@ impl Connection {
             peer = %self.address,
             server_name = self.server_name.as_deref(),
             request_id = request_id.to_str().unwrap_or_default(),
-            detail = %refusal.detail,
+            detail = %refusal.detail(),
             cause = Cause::of(refusal.reject, standing.verdict.is_ok()).label(),
             "request refused"
         );

@@ -118,6 +118,6 @@ mod tests {
     fn a_refusal_of_bytes_says_what_is_wrong_with_them() {
         let found = ending(NO_REQUEST, false, &Outcome::Malformed("invalid HTTP method parsed".into()));
         let Ending::Refuse(refusal) = found else { unreachable!("{found:?}") };
-        assert!(refusal.detail.contains("invalid HTTP method parsed"), "{refusal}");
+        assert!(refusal.detail().contains("invalid HTTP method parsed"), "{refusal}");
     }
 }

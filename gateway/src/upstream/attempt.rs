@@ -112,7 +112,7 @@ mod tests {
         let check = |failure: AttemptFailure, expected, part: &str| {
             let refusal = failure.refusal(&handler, limits);
             assert_eq!(refusal.reject, expected);
-            assert!(refusal.detail.contains(part), "{refusal}");
+            assert!(refusal.detail().contains(part), "{refusal}");
         };
         check(failure(false, false, true), Reject::HandlerTimeout, "within 30000 ms (handler_timeout_ms)");
         check(failure(false, true, false), Reject::HandlerMalformed, "not HTTP/1.1");

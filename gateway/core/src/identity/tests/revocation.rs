@@ -83,7 +83,7 @@ fn each_certificate_needs_a_list_that_does_not_name_it() {
             (Ok(verified), Ok(until)) => assert_eq!(verified.valid_until(), at(until), "{case}"),
             (Err(refusal), Err((reject, words))) => {
                 assert_eq!(refusal.refusal.reject, reject, "{case}: {}", refusal.refusal);
-                assert!(refusal.refusal.detail.contains(words), "{case}: {}", refusal.refusal);
+                assert!(refusal.refusal.detail().contains(words), "{case}: {}", refusal.refusal);
             }
             (result, expected) => panic!("{case}: {result:?}, expected {expected:?}"),
         }
