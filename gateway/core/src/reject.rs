@@ -150,6 +150,8 @@ rejects! {
     MalformedRequest => "malformed_request", 400, InternalError, Peer, "The request is malformed", detail;
     /// The head was not complete after `request_head_timeout_ms`, or the body after `request_timeout_ms`. Peer: send again.
     RequestTimeout => "request_timeout", 408, UserCanceled, Peer, "The request did not arrive in time", detail;
+    /// The peer took too little of an answer for `response_timeout_ms`, and the connection was cut. Peer: read faster.
+    ResponseTimeout => "response_timeout", 408, UserCanceled, Peer, "The answer was not read in time", detail;
     /// The body is longer than `max_body_bytes`. Peer: send less. Operator: raise the limit.
     BodyTooLarge => "body_too_large", 413, InternalError, Peer, "The request body is too large", detail;
     /// The head is longer than `max_head_bytes` or has more than `max_headers` fields. Peer: send less. Operator: raise the

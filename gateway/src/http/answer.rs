@@ -109,6 +109,10 @@ impl Body for AnswerBody {
 
 impl Drop for AnswerBody {
     fn drop(&mut self) {
+        let exchange = &self.connection.exchange;
+        if exchange.stage().is_stalled() && exchange.is_overdue() {
+            self.connection.cut.replace(self.subject.take().map(Box::new));
+        }
         self.connection.exchange.answer_complete();
     }
 }

@@ -5,3 +5,4 @@ mod failure;
 mod framing;
 mod load;
 mod pool;
+mod slow_reader;
