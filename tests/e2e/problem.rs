@@ -13,4 +13,7 @@ pub(crate) fn assert_problem(response: &Response, status: u16, reason: &str, con
     assert!(id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit()), "{context}: {id}");
     assert!(text.contains(&format!("\"request_id\":\"{id}\"")), "{context}: {id} is not in {text}");
     assert!(text.contains(&format!("\"status\":{status}")), "{context}: {text}");
+    for inside in [".sock", "unix:", "(os error", "handler_max", "hyper", "/tmp/"] {
+        assert!(!text.contains(inside), "{context}: a peer learns of {inside}: {text}");
+    }
 }

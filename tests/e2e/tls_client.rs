@@ -4,7 +4,7 @@
 //! Owns the socket. Must not interpret more than HTTP heads and bodies.
 
 use std::io::{self, BufReader, ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, Shutdown, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddrV4, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -61,6 +61,15 @@ impl TlsClient {
         stream.set_read_timeout(Some(SOON))?;
         stream.set_write_timeout(Some(SOON))?;
         Ok(stream)
+    }
+
+    /// A connection whose kernel takes little ahead of its reader: some kilobytes.
+    pub(crate) fn connect_narrow(&self) -> Result<TlsConnection> {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)?;
+        socket.set_recv_buffer_size(4096)?;
+        socket.connect(&SocketAddrV4::new(Ipv4Addr::LOCALHOST, self.port).into())?;
+        socket.set_read_timeout(Some(SOON))?;
+        self.handshake(socket.into())
     }
 
     /// Completes the handshake on `stream`.
@@ -147,6 +156,12 @@ impl TlsConnection {
             }
         }
         Ok((seen, End::Open))
+    }
+
+    /// Reads at most `count` bytes of ciphertext, and discards them: nothing can be read from the connection afterwards, but its speed is
+    /// that of the reader. 0 is the end of the stream.
+    pub(crate) fn discard(&mut self, count: usize) -> io::Result<usize> {
+        self.stream.get_mut().sock.read(&mut vec![0; count])
     }
 
     /// Closes the sending direction.

@@ -20,7 +20,7 @@ pub struct Limits {
     /// `handler_timeout_ms`: from a complete request to the head of the handler's response, queueing included; then between two
     /// parts of its body.
     pub handler_timeout: Duration,
-    /// `response_timeout_ms`: how long a peer may read nothing of a response.
+    /// `response_timeout_ms`: how long a peer may read nothing of a response, or less than a least rate.
     pub response_timeout: Duration,
     /// `idle_timeout_ms`: between two requests on a connection.
     pub idle_timeout: Duration,

@@ -42,10 +42,23 @@ pub struct Row {
     pub blame: Blame,
     /// The `title` of the problem document (RFC 9457, section 3.1.4): the same for every occurrence.
     pub title: &'static str,
+    /// The `detail` of the problem document, where [`Refusal::detail`] is for the operator: it may name sockets, limits and errors of
+    /// this host, of which the peer learns nothing. `None` where it is about what the peer sent.
+    pub peer_detail: Option<&'static str>,
+}
+
+/// The last column of a row: `detail` if the peer may read the sentence about the occurrence, otherwise the sentence for the peer.
+macro_rules! peer_detail {
+    (detail) => {
+        None
+    };
+    ($sentence:literal) => {
+        Some($sentence)
+    };
 }
 
 macro_rules! rejects {
-    ($($(#[$doc:meta])* $name:ident => $reason:literal, $status:literal, $alert:ident, $blame:ident, $title:literal;)+) => {
+    ($($(#[$doc:meta])* $name:ident => $reason:literal, $status:literal, $alert:ident, $blame:ident, $title:literal, $peer_detail:tt;)+) => {
         /// Why a connection or a request is refused. Has no fields: [`Refusal::detail`] describes the single occurrence.
         ///
         /// The doc of each reason says what happened, and what the sender or the operator can do.
@@ -61,7 +74,7 @@ macro_rules! rejects {
                 match self {
                     $(Self::$name => const { &Row {
                         reason: $reason, status: $status, alert: AlertDescription::$alert,
-                        blame: Blame::$blame, title: $title,
+                        blame: Blame::$blame, title: $title, peer_detail: peer_detail!($peer_detail),
                     } },)+
                 }
             }
@@ -74,171 +87,198 @@ rejects! {
     // accept
     /// Every connection slot is in use and no connection is idle. Operator: raise `max_connections`, or find the peer that
     /// holds the connections.
-    ConnectionLimit => "connection_limit", 503, InternalError, Gateway, "Too many connections";
+    ConnectionLimit => "connection_limit", 503, InternalError, Gateway, "Too many connections",
+        "The receiver has too many connections; connect again later.";
     // tls
     /// The handshake was not complete after `handshake_timeout_ms`. Peer: connect again. Operator: if it recurs, look for a
     /// slow network or an overloaded host.
-    HandshakeTimeout => "handshake_timeout", 408, UserCanceled, Peer, "The TLS handshake timed out";
+    HandshakeTimeout => "handshake_timeout", 408, UserCanceled, Peer, "The TLS handshake timed out", detail;
     /// The peer's bytes are not a TLS handshake that hookgate accepts. Peer: use TLS 1.2 or 1.3 with a common cipher suite, and
     /// the private key of the presented certificate.
-    HandshakeFailed => "handshake_failed", 400, HandshakeFailure, Peer, "The TLS handshake failed";
+    HandshakeFailed => "handshake_failed", 400, HandshakeFailure, Peer, "The TLS handshake failed",
+        "The TLS handshake failed.";
     /// The server name (SNI) belongs to no route. Peer: correct the host of the webhook URL. Operator: add a route with this
     /// host.
-    UnknownServerName => "unknown_server_name", 421, UnrecognisedName, Peer, "No route has this server name";
+    UnknownServerName => "unknown_server_name", 421, UnrecognisedName, Peer, "No route has this server name", detail;
     // identity
     /// The peer presented no client certificate. Peer: present the certificate of a provider and its intermediates.
-    NoCertificate => "no_certificate", 403, CertificateRequired, Peer, "A client certificate is required";
+    NoCertificate => "no_certificate", 403, CertificateRequired, Peer, "A client certificate is required", detail;
     /// The chain exceeds `max_presented_certificates` or `max_presented_bytes`, has too many DER elements (names, extensions), or its
     /// certificates form too many paths to verify. Peer: present only the end entity and the intermediates of one path. Operator: raise
     /// the limit if the chain is legitimate.
-    ChainTooLarge => "chain_too_large", 403, BadCertificate, Peer, "The presented certificate chain is too large";
+    ChainTooLarge => "chain_too_large", 403, BadCertificate, Peer, "The presented certificate chain is too large", detail;
     /// A presented certificate is not well-formed X.509. Peer: obtain a certificate that follows RFC 5280.
-    CertificateMalformed => "certificate_malformed", 403, BadCertificate, Peer, "A certificate is malformed";
+    CertificateMalformed => "certificate_malformed", 403, BadCertificate, Peer, "A certificate is malformed", detail;
     /// A certificate is past its notAfter. Peer: renew it. Operator: check the clock of this host if the date is in the future.
-    CertificateExpired => "certificate_expired", 403, CertificateExpired, Peer, "A certificate has expired";
+    CertificateExpired => "certificate_expired", 403, CertificateExpired, Peer, "A certificate has expired", detail;
     /// The notBefore of a certificate is in the future. Peer: wait for it, or use another certificate. Operator: check the
     /// clock of this host.
-    CertificateNotYetValid => "certificate_not_yet_valid", 403, CertificateExpired, Peer, "A certificate is not valid yet";
+    CertificateNotYetValid => "certificate_not_yet_valid", 403, CertificateExpired, Peer, "A certificate is not valid yet", detail;
     /// No path leads from the end entity to a trust anchor of a provider in scope. Peer: present all intermediates. Operator: if
     /// the provider changed its authority, add the new trust anchor.
-    UnknownIssuer => "unknown_issuer", 403, UnknownCA, Peer, "The issuer of a certificate is not trusted";
+    UnknownIssuer => "unknown_issuer", 403, UnknownCA, Peer, "The issuer of a certificate is not trusted", detail;
     /// A signature in the chain does not verify, or its algorithm is not accepted. After too many failed signatures, other paths are not
     /// tried. Peer: present the intermediate that issued the certificate, or obtain a certificate with an accepted algorithm.
-    BadSignature => "bad_signature", 403, DecryptError, Peer, "The signature of a certificate is not accepted";
+    BadSignature => "bad_signature", 403, DecryptError, Peer, "The signature of a certificate is not accepted", detail;
     /// A path exists, but its trust anchor is deeper than the profile's `verify_depth`. Operator: raise `verify_depth` if the
     /// provider documents the longer path.
-    PathTooLong => "path_too_long", 403, UnknownCA, Peer, "The certificate path is too long";
+    PathTooLong => "path_too_long", 403, UnknownCA, Peer, "The certificate path is too long", detail;
     /// The extended key usage extension of a certificate does not allow client authentication. Peer: obtain a certificate for
     /// client authentication. Operator: `extended_key_usage` selects what is required.
-    ExtendedKeyUsage => "extended_key_usage", 403, UnsupportedCertificate, Peer, "The certificate is not for client authentication";
+    ExtendedKeyUsage => "extended_key_usage", 403, UnsupportedCertificate, Peer, "The certificate is not for client authentication", detail;
     /// The path violates another constraint of RFC 5280 (basic constraints, key usage, name constraints, critical extensions), or the key
     /// usage of the end entity does not allow it to sign a handshake. Peer: obtain a certificate that respects it.
-    PathConstraint => "path_constraint", 403, BadCertificate, Peer, "A certificate on the path violates a constraint";
+    PathConstraint => "path_constraint", 403, BadCertificate, Peer, "A certificate on the path violates a constraint", detail;
     /// A certificate on the path is on a revocation list. Peer: use another certificate.
-    CertificateRevoked => "certificate_revoked", 403, CertificateRevoked, Peer, "A certificate has been revoked";
+    CertificateRevoked => "certificate_revoked", 403, CertificateRevoked, Peer, "A certificate has been revoked", detail;
     /// No usable revocation list covers a certificate that needs one. Operator: add the list of its issuer to `crls`, or set
     /// `crl_scope = "end-entity"`.
-    RevocationUnknown => "revocation_unknown", 403, CertificateUnknown, Gateway, "The revocation status is unknown";
+    RevocationUnknown => "revocation_unknown", 403, CertificateUnknown, Gateway, "The revocation status is unknown", detail;
     /// A revocation list is past its nextUpdate. The status makes senders retry, since the operator has to act: install the
     /// current list.
-    RevocationListExpired => "revocation_list_expired", 503, CertificateUnknown, Gateway, "A revocation list has expired";
+    RevocationListExpired => "revocation_list_expired", 503, CertificateUnknown, Gateway, "A revocation list has expired", detail;
     /// The path is valid, but no identity rule of a provider in scope matches the end entity. Peer: use the certificate that
     /// the provider documents. Operator: correct `identity` if the provider changed its name.
-    IdentityMismatch => "identity_mismatch", 403, AccessDenied, Peer, "The certificate matches no identity rule";
+    IdentityMismatch => "identity_mismatch", 403, AccessDenied, Peer, "The certificate matches no identity rule", detail;
     /// The certificate proves a provider, but the route does not admit that provider. Peer: use another URL. Operator: add the
     /// provider to the `providers` of the route.
-    ProviderNotAdmitted => "provider_not_admitted", 403, AccessDenied, Peer, "This route does not admit the provider";
+    ProviderNotAdmitted => "provider_not_admitted", 403, AccessDenied, Peer, "This route does not admit the provider", detail;
     /// The source address is in none of the ranges of the provider. Operator: update the ranges if the provider has new ones.
-    SourceNotInRanges => "source_not_in_ranges", 403, AccessDenied, Peer, "The source address is outside the provider's ranges";
+    SourceNotInRanges => "source_not_in_ranges", 403, AccessDenied, Peer, "The source address is outside the provider's ranges", detail;
     // http
     /// The request is not well-formed HTTP. Peer: correct the request.
-    MalformedRequest => "malformed_request", 400, InternalError, Peer, "The request is malformed";
+    MalformedRequest => "malformed_request", 400, InternalError, Peer, "The request is malformed", detail;
     /// The head was not complete after `request_head_timeout_ms`, or the body after `request_timeout_ms`. Peer: send again.
-    RequestTimeout => "request_timeout", 408, UserCanceled, Peer, "The request did not arrive in time";
+    RequestTimeout => "request_timeout", 408, UserCanceled, Peer, "The request did not arrive in time", detail;
+    /// The peer took too little of an answer for `response_timeout_ms`, and the connection was cut. Peer: read faster.
+    ResponseTimeout => "response_timeout", 408, UserCanceled, Peer, "The answer was not read in time", detail;
     /// The body is longer than `max_body_bytes`. Peer: send less. Operator: raise the limit.
-    BodyTooLarge => "body_too_large", 413, InternalError, Peer, "The request body is too large";
+    BodyTooLarge => "body_too_large", 413, InternalError, Peer, "The request body is too large", detail;
     /// The head is longer than `max_head_bytes` or has more than `max_headers` fields. Peer: send less. Operator: raise the
     /// limit.
-    HeadTooLarge => "head_too_large", 431, InternalError, Peer, "The request head is too large";
+    HeadTooLarge => "head_too_large", 431, InternalError, Peer, "The request head is too large", detail;
     /// The host of the request is not the server name of the connection. Peer: open a connection for each host.
-    Misdirected => "misdirected", 421, UnrecognisedName, Peer, "The host is not the server name of this connection";
+    Misdirected => "misdirected", 421, UnrecognisedName, Peer, "The host is not the server name of this connection", detail;
     // route
     /// No route has this host and path. Peer: correct the webhook URL. Operator: add a route.
-    NoRoute => "no_route", 404, AccessDenied, Peer, "No route has this host and path";
+    NoRoute => "no_route", 404, AccessDenied, Peer, "No route has this host and path", detail;
     /// A route has this host and path, but not this method. Peer: use a method of the `Allow` field. Operator: add the method
     /// to the `methods` of the route.
-    MethodNotAllowed => "method_not_allowed", 405, AccessDenied, Peer, "This route does not allow the method";
+    MethodNotAllowed => "method_not_allowed", 405, AccessDenied, Peer, "This route does not allow the method", detail;
     // auth
     /// The request has no bearer token, and the route demands one. Peer: send `Authorization: Bearer`.
-    TokenMissing => "token_missing", 401, AccessDenied, Peer, "A bearer token is required";
+    TokenMissing => "token_missing", 401, AccessDenied, Peer, "A bearer token is required", detail;
     /// The bearer token is not a JSON Web Token that hookgate can verify. Peer: send a signed JWT.
-    TokenMalformed => "token_malformed", 401, AccessDenied, Peer, "The token is malformed";
+    TokenMalformed => "token_malformed", 401, AccessDenied, Peer, "The token is malformed", detail;
     /// The bearer token is an OAuth access token, but the route demands an ID token. Peer: select ID tokens for the webhook.
-    TokenIsAccessToken => "token_is_access_token", 401, AccessDenied, Peer, "The token is an access token, not an ID token";
+    TokenIsAccessToken => "token_is_access_token", 401, AccessDenied, Peer, "The token is an access token, not an ID token", detail;
     /// No key of the issuer has the `kid` of the token. Operator: check that the configured keys are those of the issuer.
-    TokenUnknownKey => "token_unknown_key", 401, AccessDenied, Peer, "The token's key is unknown";
+    TokenUnknownKey => "token_unknown_key", 401, AccessDenied, Peer, "The token's key is unknown", detail;
     /// The signature of the token does not verify, or its algorithm is not that of the key. Peer: send the token as its issuer
     /// signed it.
-    TokenBadSignature => "token_bad_signature", 401, AccessDenied, Peer, "The token's signature is not accepted";
+    TokenBadSignature => "token_bad_signature", 401, AccessDenied, Peer, "The token's signature is not accepted", detail;
     /// `iss` is not the expected issuer. Operator: correct `issuers`.
-    TokenWrongIssuer => "token_wrong_issuer", 401, AccessDenied, Peer, "The token's issuer is not the expected one";
+    TokenWrongIssuer => "token_wrong_issuer", 401, AccessDenied, Peer, "The token's issuer is not the expected one", detail;
     /// `aud` contains none of the expected audiences. Peer: request a token for this URL. Operator: add the audience.
-    TokenWrongAudience => "token_wrong_audience", 401, AccessDenied, Peer, "The token is for another audience";
+    TokenWrongAudience => "token_wrong_audience", 401, AccessDenied, Peer, "The token is for another audience", detail;
     /// `exp` has passed. Peer: send a new token. Operator: check the clock of this host.
-    TokenExpired => "token_expired", 401, AccessDenied, Peer, "The token has expired";
+    TokenExpired => "token_expired", 401, AccessDenied, Peer, "The token has expired", detail;
     /// `nbf` or `iat` is in the future. Operator: check the clock of this host.
-    TokenNotYetValid => "token_not_yet_valid", 401, AccessDenied, Peer, "The token is not valid yet";
+    TokenNotYetValid => "token_not_yet_valid", 401, AccessDenied, Peer, "The token is not valid yet", detail;
     /// `email` is not an expected address, or is not verified. Operator: add the service account of the sender.
-    TokenWrongEmail => "token_wrong_email", 401, AccessDenied, Peer, "The token's email is not the expected one";
+    TokenWrongEmail => "token_wrong_email", 401, AccessDenied, Peer, "The token's email is not the expected one", detail;
     /// `sub` is not an expected subject. Operator: add the subject of the sender.
-    TokenWrongSubject => "token_wrong_subject", 401, AccessDenied, Peer, "The token's subject is not the expected one";
+    TokenWrongSubject => "token_wrong_subject", 401, AccessDenied, Peer, "The token's subject is not the expected one", detail;
     /// The issuer's keys were never fetched, or are too old. The status makes senders retry. Operator: check that this host can
     /// reach the key source.
-    KeysUnavailable => "keys_unavailable", 503, InternalError, Gateway, "The token issuer's keys are unavailable";
+    KeysUnavailable => "keys_unavailable", 503, InternalError, Gateway, "The token issuer's keys are unavailable",
+        "The receiver has no usable keys of the token's issuer; send the webhook again later.";
     /// The proof is in the body, and the body cannot be read as JSON. Peer: send well-formed JSON.
-    BodyNotJson => "body_not_json", 400, InternalError, Peer, "The body cannot be read as JSON";
+    BodyNotJson => "body_not_json", 400, InternalError, Peer, "The body cannot be read as JSON", detail;
     /// The body lacks the session parameter. Peer: send the parameter in every request.
-    SessionParameterMissing => "session_parameter_missing", 403, AccessDenied, Peer, "The session parameter is missing";
+    SessionParameterMissing => "session_parameter_missing", 403, AccessDenied, Peer, "The session parameter is missing", detail;
     /// The session parameter is present, but is not a valid proof. Peer: make it with the shared secret of this receiver.
-    SessionParameterMismatch => "session_parameter_mismatch", 403, AccessDenied, Peer, "The session parameter is not the expected one";
+    SessionParameterMismatch => "session_parameter_mismatch", 403, AccessDenied, Peer, "The session parameter is not the expected one", detail;
     // 403 and not 401 for signatures: 401 must carry a challenge (RFC 9110, section 15.5.2), and no authentication scheme is
     // registered for them. Senders treat both alike: PagerDuty drops either without a retry.
     /// The request lacks the signature header, or another header that the signature needs. Peer: sign the webhook.
-    SignatureMissing => "signature_missing", 403, AccessDenied, Peer, "A body signature is required";
+    SignatureMissing => "signature_missing", 403, AccessDenied, Peer, "A body signature is required", detail;
     /// The signature headers are present, but cannot be parsed. Peer: send them in the documented form.
-    SignatureMalformed => "signature_malformed", 403, AccessDenied, Peer, "The body signature is malformed";
+    SignatureMalformed => "signature_malformed", 403, AccessDenied, Peer, "The body signature is malformed", detail;
     /// No signature of the request verifies with a configured secret. Operator: configure the secret that the sender uses;
     /// during a rotation, both.
-    SignatureMismatch => "signature_mismatch", 403, AccessDenied, Peer, "The body signature does not match";
+    SignatureMismatch => "signature_mismatch", 403, AccessDenied, Peer, "The body signature does not match", detail;
     /// The signed timestamp is too far from the current time. Peer: sign again at each attempt. Operator: check the clock of
     /// this host.
-    TimestampOutsideWindow => "timestamp_outside_window", 403, AccessDenied, Peer, "The signed timestamp is outside the window";
+    TimestampOutsideWindow => "timestamp_outside_window", 403, AccessDenied, Peer, "The signed timestamp is outside the window", detail;
     /// The request lacks the delivery id that identifies duplicates. Peer: send the id. Operator: correct where it is read.
-    DeliveryIdMissing => "delivery_id_missing", 400, AccessDenied, Peer, "The delivery id is missing";
+    DeliveryIdMissing => "delivery_id_missing", 400, AccessDenied, Peer, "The delivery id is missing", detail;
     /// The handler already accepted this delivery; there is nothing to do. The configured status replaces this one (200 by
     /// default).
-    DuplicateDelivery => "duplicate_delivery", 409, AccessDenied, Peer, "The handler already accepted this delivery";
+    DuplicateDelivery => "duplicate_delivery", 409, AccessDenied, Peer, "The handler already accepted this delivery", detail;
     /// The handler is processing a copy of this delivery, and may still fail. The status makes senders retry later.
-    DeliveryInFlight => "delivery_in_flight", 429, AccessDenied, Peer, "A copy of this delivery is in progress";
+    DeliveryInFlight => "delivery_in_flight", 429, AccessDenied, Peer, "A copy of this delivery is in progress", detail;
     /// `replay_entries` deliveries are remembered, and none of them may be forgotten yet. Operator: raise `replay_entries`, or
     /// shorten the replay window.
-    ReplayGuardFull => "replay_guard_full", 503, InternalError, Gateway, "Too many deliveries to remember";
+    ReplayGuardFull => "replay_guard_full", 503, InternalError, Gateway, "Too many deliveries to remember",
+        "The receiver remembers too many deliveries; send the webhook again later.";
     // upstream
     /// The handler's socket refused the connection, or the handler closed it before it answered. Operator: start the handler;
     /// see its log.
-    HandlerUnavailable => "handler_unavailable", 502, InternalError, Handler, "The handler is unavailable";
+    HandlerUnavailable => "handler_unavailable", 502, InternalError, Handler, "The handler is unavailable",
+        "The program behind this webhook did not answer; its operator must act.";
     /// The handler's response is not well-formed HTTP. Operator: correct the handler.
-    HandlerMalformed => "handler_malformed", 502, InternalError, Handler, "The handler's response is malformed";
+    HandlerMalformed => "handler_malformed", 502, InternalError, Handler, "The handler's response is malformed",
+        "The program behind this webhook gave an answer that cannot be forwarded; its operator must act.";
+    /// The head of the handler's response does not tell where the response ends, or two readers could disagree about it: Transfer-Encoding
+    /// beside Content-Length, several lengths, or a transfer coding other than `chunked`. Operator: correct the handler.
+    HandlerAmbiguous => "handler_ambiguous", 502, InternalError, Handler, "The length of the handler's response is ambiguous",
+        "The program behind this webhook gave an answer that cannot be forwarded; its operator must act.";
     /// `handler_max_in_flight` requests are with the handler, and `handler_max_waiting` wait for it. Peer: retry. Operator: make
     /// the handler faster, or raise the limits.
-    HandlerOverloaded => "handler_overloaded", 503, InternalError, Handler, "The handler is overloaded";
+    HandlerOverloaded => "handler_overloaded", 503, InternalError, Handler, "The handler is overloaded",
+        "The program behind this webhook has too many requests; send the webhook again later.";
     /// The handler did not answer within `handler_timeout_ms`. Operator: make the handler faster, or raise the limit.
-    HandlerTimeout => "handler_timeout", 504, InternalError, Handler, "The handler timed out";
+    HandlerTimeout => "handler_timeout", 504, InternalError, Handler, "The handler timed out",
+        "The program behind this webhook did not answer in time.";
     /// The kernel gave hookgate no socket to the handler, for lack of descriptors or memory. The status makes senders retry. Operator:
     /// raise the limit on open files (`LimitNOFILE=`), or look for what fills the host.
-    HostExhausted => "host_exhausted", 503, InternalError, Gateway, "The gateway's host is out of resources";
+    HostExhausted => "host_exhausted", 503, InternalError, Gateway, "The gateway's host is out of resources",
+        "The receiver has no resources left for this request; send the webhook again later.";
     /// Request bodies fill `max_buffered_bytes`. Peer: retry. Operator: raise the limit.
-    BufferLimit => "buffer_limit", 503, InternalError, Gateway, "The memory for request bodies is full";
+    BufferLimit => "buffer_limit", 503, InternalError, Gateway, "The memory for request bodies is full",
+        "The receiver has no memory left for this request; send the webhook again later.";
     /// A defect of hookgate. Operator: report it with the log line.
-    Internal => "internal", 500, InternalError, Gateway, "Internal error in hookgate";
+    Internal => "internal", 500, InternalError, Gateway, "Internal error in hookgate",
+        "The receiver failed; its log has the request id.";
 }
 
 /// One occurrence of a [`Reject`]: the reason, and a sentence about this occurrence.
 ///
 /// The sentence names the certificate, rule or bound that was violated, so that its reader can act on it. It contains no
-/// secret, and of the peer's bytes only names and numbers from a certificate or a header.
+/// secret, and of the peer's bytes only names and numbers from a certificate or a header. Whether the peer may read it, the row of the
+/// reason says: what goes to a peer takes [`Refusal::peer_detail`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
     /// The reason.
     pub reject: Reject,
-    /// One or more sentences without a line break, at most a few hundred bytes.
-    pub detail: Box<str>,
+    detail: Box<str>,
 }
 
 impl Refusal {
-    /// A refusal for `reject`, explained by `detail`.
+    /// A refusal for `reject`, explained by `detail`: one or more sentences without a line break, at most a few hundred bytes.
     pub fn new(reject: Reject, detail: impl Into<Box<str>>) -> Self {
         Self { reject, detail: detail.into() }
+    }
+
+    /// The sentence for the operator: the log, the terminal.
+    pub fn detail(&self) -> &str {
+        &self.detail
+    }
+
+    /// The sentence for the peer. It says nothing of this host.
+    pub fn peer_detail(&self) -> &str {
+        self.reject.row().peer_detail.unwrap_or(&self.detail)
     }
 }
 
@@ -254,7 +294,7 @@ impl std::error::Error for Refusal {}
 mod tests {
     use std::collections::HashSet;
 
-    use super::Reject;
+    use super::{Blame, Refusal, Reject};
 
     #[test]
     fn reasons_are_unique_and_statuses_are_errors() {
@@ -264,6 +304,18 @@ mod tests {
             assert!(seen.insert(row.reason), "{} stands twice", row.reason);
             assert!((400..600).contains(&row.status), "{} has status {}", row.reason, row.status);
             assert!(row.reason.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'));
+        }
+    }
+
+    /// With two exceptions, which are about the peer's certificate and the list of its issuer.
+    #[test]
+    fn a_peer_reads_nothing_about_this_host() {
+        for reject in Reject::ALL {
+            let about_peer = reject.row().blame == Blame::Peer && *reject != Reject::HandshakeFailed
+                || matches!(reject, Reject::RevocationUnknown | Reject::RevocationListExpired);
+            let refusal = Refusal::new(*reject, "/run/app.sock");
+            assert_eq!(refusal.peer_detail() == "/run/app.sock", about_peer, "{reject:?}");
+            assert_eq!(refusal.detail(), "/run/app.sock");
         }
     }
 }

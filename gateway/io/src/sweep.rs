@@ -2,8 +2,8 @@
 //!
 //! Owns the worker's coarse clock and one entry per socket. The kernel may hold the buffer of an operation, so a time-out never
 //! drops a future: the sweep shuts the socket down, the operation completes with an end of stream, and the owner of the socket asks
-//! [`Deadline::is_overdue`] why. Must not know what a socket waits for: an entry is a duration, the directions to shut down, and
-//! whether the socket may be evicted.
+//! [`Deadline::is_overdue`] why. Must not know what a socket waits for: an entry is a duration, the directions to shut down, what the peer
+//! must take meanwhile, and whether the socket may be evicted.
 
 use std::cell::{Cell, RefCell};
 use std::os::fd::OwnedFd;
@@ -12,6 +12,8 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rustix::net::Shutdown;
+
+use crate::progress::acknowledged;
 
 /// Interval of the sweep: the coarse clock lags by at most this. A deadline is at most twice this late, and never early.
 pub const SWEEP_INTERVAL: Duration = Duration::from_millis(100);
@@ -29,27 +31,36 @@ pub struct Timer {
     limit: Option<Duration>,
     shutdown: Shutdown,
     evictable: bool,
+    /// Bytes that the peer must acknowledge, so that the limit begins anew; 0 for a limit that does not.
+    least_taken: u32,
 }
 
 impl Timer {
     /// Shuts down both directions after `limit`.
     pub const fn closing(limit: Duration) -> Self {
-        Self { limit: Some(limit), shutdown: Shutdown::Both, evictable: false }
+        Self { limit: Some(limit), shutdown: Shutdown::Both, evictable: false, least_taken: 0 }
+    }
+
+    /// As [`Timer::closing`], for a peer that is being sent something: each time that `limit` runs out, it begins anew if the peer has
+    /// acknowledged at least `least_taken` bytes since it began. So a slow peer that goes on is not cut, although the kernel may say for
+    /// long that it has no room: it reports room only when a third of its buffer is free (tcp(7), sk_stream_min_wspace).
+    pub const fn draining(limit: Duration, least_taken: u32) -> Self {
+        Self { limit: Some(limit), shutdown: Shutdown::Both, evictable: false, least_taken }
     }
 
     /// Shuts down the receiving direction after `limit`. The sending direction stays open, so that the peer can be told why.
     pub const fn reading(limit: Duration) -> Self {
-        Self { limit: Some(limit), shutdown: Shutdown::Read, evictable: false }
+        Self { limit: Some(limit), shutdown: Shutdown::Read, evictable: false, least_taken: 0 }
     }
 
     /// As [`Timer::reading`]. [`Sweep::evict`] may end the wait earlier.
     pub const fn idle(limit: Duration) -> Self {
-        Self { limit: Some(limit), shutdown: Shutdown::Read, evictable: true }
+        Self { limit: Some(limit), shutdown: Shutdown::Read, evictable: true, least_taken: 0 }
     }
 
     /// No limit: another socket's timer, or a limit of its own, bounds the wait.
     pub const fn unbounded() -> Self {
-        Self { limit: None, shutdown: Shutdown::Both, evictable: false }
+        Self { limit: None, shutdown: Shutdown::Both, evictable: false, least_taken: 0 }
     }
 }
 
@@ -59,6 +70,7 @@ struct Entry {
     evictable: Cell<bool>,
     due: Cell<Due>,
     overdue: Cell<bool>,
+    draining: Cell<Draining>,
     /// The task to wake when the peer has been silent, and when that is, in milliseconds since the sweep was made.
     silence: RefCell<Option<(u64, Waker)>>,
 }
@@ -74,7 +86,38 @@ enum Due {
     Never,
 }
 
+/// What a [`Timer::draining`] compares.
+#[derive(Clone, Copy, Debug, Default)]
+struct Draining {
+    least_taken: u32,
+    limit_ms: u64,
+    /// Bytes that the peer had acknowledged when the current limit began.
+    taken: u64,
+}
+
 impl Entry {
+    /// A limit begins.
+    fn begin(&self, now: u64, limit_ms: u64) {
+        let mut draining = self.draining.get();
+        if draining.least_taken > 0 {
+            draining.limit_ms = limit_ms;
+            draining.taken = acknowledged(&self.descriptor).unwrap_or(0);
+            self.draining.set(draining);
+        }
+        self.due.set(Due::At(now.saturating_add(limit_ms)));
+    }
+
+    /// A limit has run out. Whether it begins anew, because the peer has taken enough.
+    fn begins_anew(&self, now: u64) -> bool {
+        let Draining { least_taken, limit_ms, taken } = self.draining.get();
+        let is_enough = |acknowledged: u64| acknowledged.saturating_sub(taken) >= u64::from(least_taken);
+        if least_taken == 0 || !acknowledged(&self.descriptor).is_some_and(is_enough) {
+            return false;
+        }
+        self.begin(now, limit_ms);
+        true
+    }
+
     fn shut_down(&self) {
         // The peer may be gone already; then there is nothing to shut down.
         let _ = rustix::net::shutdown(&*self.descriptor, self.shutdown.get());
@@ -99,6 +142,7 @@ impl Deadline {
         self.entry.shutdown.set(timer.shutdown);
         self.entry.evictable.set(timer.evictable);
         self.entry.overdue.set(false);
+        self.entry.draining.set(Draining { least_taken: timer.least_taken, ..Draining::default() });
         self.entry.silence.take();
     }
 
@@ -164,6 +208,7 @@ impl Sweep {
             evictable: Cell::new(false),
             due: Cell::new(Due::Never),
             overdue: Cell::new(false),
+            draining: Cell::default(),
             silence: RefCell::new(None),
         });
         self.entries.borrow_mut().push(Rc::downgrade(&entry));
@@ -190,8 +235,8 @@ impl Sweep {
         self.entries.borrow_mut().retain(|entry| {
             let Some(entry) = entry.upgrade() else { return false };
             match entry.due.get() {
-                Due::Within(limit) => entry.due.set(Due::At(now.saturating_add(limit))),
-                Due::At(at) if at <= now => {
+                Due::Within(limit) => entry.begin(now, limit),
+                Due::At(at) if at <= now && !entry.begins_anew(now) => {
                     entry.overdue.set(true);
                     entry.due.set(Due::Never);
                     entry.shut_down();
@@ -242,7 +287,8 @@ impl Sweep {
 mod tests {
     #![expect(clippy::unwrap_used, reason = "a failed set-up fails the test")]
 
-    use std::io::Read;
+    use std::io::{Read, Write};
+    use std::net::{TcpListener, TcpStream};
     use std::os::unix::net::UnixStream;
 
     use super::*;
@@ -292,6 +338,39 @@ mod tests {
         rustix::net::send(&*ours, b"late", rustix::net::SendFlags::NOSIGNAL).unwrap();
         let mut buffer = [0; 8];
         assert_eq!((&theirs).read(&mut buffer).unwrap(), 4);
+    }
+
+    #[test]
+    fn a_peer_that_takes_enough_is_not_cut() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut theirs = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (ours, _) = listener.accept().unwrap();
+        let mut sender = ours.try_clone().unwrap();
+        let sweep = Sweep::new();
+        let deadline = sweep.watch(&Rc::new(OwnedFd::from(ours)), Timer::draining(Duration::ZERO, 100));
+        sweep.run();
+        for length in [100, 1000] {
+            sender.write_all(&vec![0; length]).unwrap();
+            theirs.read_exact(&mut vec![0; length]).unwrap();
+            theirs.write_all(b"x").unwrap();
+            sender.read_exact(&mut [0; 1]).unwrap();
+            sweep.run();
+            assert!(!deadline.is_overdue(), "{length} bytes");
+        }
+        sender.write_all(&[0; 99]).unwrap();
+        theirs.read_exact(&mut [0; 99]).unwrap();
+        sweep.run();
+        assert!(deadline.is_overdue(), "fewer than demanded");
+    }
+
+    #[test]
+    fn a_draining_timer_of_a_socket_that_is_not_tcp_ends() {
+        let (ours, _theirs) = UnixStream::pair().unwrap();
+        let sweep = Sweep::new();
+        let deadline = sweep.watch(&Rc::new(OwnedFd::from(ours)), Timer::draining(Duration::ZERO, 1));
+        sweep.run();
+        sweep.run();
+        assert!(deadline.is_overdue());
     }
 
     #[test]

@@ -15,7 +15,7 @@ use hyper::server::conn::http1;
 use hyper::service::{HttpService, service_fn};
 
 use super::Server;
-use super::answer::AnswerBody;
+use super::answer::{AnswerBody, Subject};
 use super::ending::{Ending, Outcome, ending};
 use super::exchange::{Exchange, ExchangeStream};
 use super::{problem, request};
@@ -53,6 +53,8 @@ pub(super) struct Connection {
     pub(super) server_name: Option<Box<str>>,
     pub(super) standing: RefCell<Standing>,
     pub(super) exchange: Rc<Exchange>,
+    /// The request whose answer was cut, until the log has it.
+    pub(super) cut: RefCell<Option<Box<Subject>>>,
 }
 
 /// What a reload can change under a connection.
@@ -87,6 +89,7 @@ pub async fn serve(server: Rc<Server>, mut stream: TlsStream, peer: Peer, deadli
         server_name: peer.server_name,
         standing: RefCell::new(Standing { snapshot: peer.snapshot, verdict: peer.verdict }),
         exchange: Rc::clone(&exchange),
+        cut: RefCell::default(),
     });
     let mut builder = http1::Builder::new();
     builder
@@ -157,6 +160,7 @@ async fn end(connection: &Connection, mut stream: TlsStream, outcome: Outcome) {
         Ending::Linger => linger(exchange, stream).await,
         // The peer may be gone already.
         Ending::Close => drop(stream.close().await),
+        Ending::CutSlow(refusal) => connection.cut_slow(&refusal),
         Ending::Cut => tracing::debug!(peer = %connection.address, ?outcome, "connection ended"),
     }
 }
@@ -170,6 +174,14 @@ async fn linger(exchange: &Exchange, mut stream: TlsStream) {
 }
 
 impl Connection {
+    /// Counts and logs an answer that the peer did not take. Its request is known unless hyper had the whole answer.
+    fn cut_slow(&self, refusal: &Refusal) {
+        match self.cut.take() {
+            Some(subject) => self.refused(refusal, &subject.request_id, &subject.route, &subject.provider),
+            None => self.refused(refusal, &self.server.context.request_id(), "", ""),
+        }
+    }
+
     /// Counts and logs a refusal. `route` and `provider` are empty if they are not known yet.
     pub(super) fn refused(&self, refusal: &Refusal, request_id: &HeaderValue, route: &str, provider: &str) {
         self.server.context.meters.rejected(refusal.reject);
@@ -185,7 +197,7 @@ impl Connection {
             peer = %self.address,
             server_name = self.server_name.as_deref(),
             request_id = request_id.to_str().unwrap_or_default(),
-            detail = %refusal.detail,
+            detail = %refusal.detail(),
             cause = Cause::of(refusal.reject, standing.verdict.is_ok()).label(),
             "request refused"
         );

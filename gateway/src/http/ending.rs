@@ -15,6 +15,8 @@ pub(super) enum Ending {
     Linger,
     /// `close_notify`.
     Close,
+    /// As [`Ending::Cut`], for a peer that took too little of its answer.
+    CutSlow(Refusal),
     /// Nothing: without a `close_notify`, the peer cannot take a cut body for a whole one.
     Cut,
 }
@@ -53,6 +55,11 @@ pub(super) fn ending(stage: Stage, overdue: bool, outcome: &Outcome) -> Ending {
         _ if stage.is_in_head() && overdue => {
             refuse(Reject::RequestTimeout, "The head of the request did not arrive within request_head_timeout_ms.")
         }
+        _ if stage.is_stalled() && overdue => {
+            let detail =
+                "The peer took fewer than 256 bytes a second of the answer for response_timeout_ms, and was cut.";
+            Ending::CutSlow(Refusal::new(Reject::ResponseTimeout, detail))
+        }
         Outcome::TooLarge if stage.is_no_request() => {
             refuse(Reject::HeadTooLarge, "The request head exceeds max_head_bytes or max_headers.")
         }
@@ -89,6 +96,7 @@ mod tests {
             Ending::Refuse(refusal) => refusal.reject.row().reason,
             Ending::Linger => "linger",
             Ending::Close => "close",
+            Ending::CutSlow(refusal) => refusal.reject.row().reason,
             Ending::Cut => "cut",
         };
         let text = || "what hyper says".to_owned();
@@ -110,7 +118,9 @@ mod tests {
         check(NO_REQUEST, false, Outcome::Failed(text()), "malformed_request");
         check(Stage::Body, false, Outcome::Incomplete(text()), "cut");
         check(HANDLING, false, Outcome::Failed(text()), "cut");
-        check(Stage::Stalled { unread: false }, true, Outcome::Failed(text()), "cut");
+        check(Stage::Stalled { unread: false }, false, Outcome::Failed(text()), "cut");
+        check(Stage::Stalled { unread: false }, true, Outcome::Failed(text()), "response_timeout");
+        check(Stage::Flushing { unread: true, stalled: true }, true, Outcome::Done, "response_timeout");
         check(Stage::First, false, Outcome::Failed(text()), "cut");
     }
 
@@ -118,6 +128,6 @@ mod tests {
     fn a_refusal_of_bytes_says_what_is_wrong_with_them() {
         let found = ending(NO_REQUEST, false, &Outcome::Malformed("invalid HTTP method parsed".into()));
         let Ending::Refuse(refusal) = found else { unreachable!("{found:?}") };
-        assert!(refusal.detail.contains("invalid HTTP method parsed"), "{refusal}");
+        assert!(refusal.detail().contains("invalid HTTP method parsed"), "{refusal}");
     }
 }

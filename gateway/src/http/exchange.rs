@@ -22,13 +22,14 @@ pub(super) struct Exchange {
     deadline: Deadline,
     limits: Limits,
     stage: Cell<Stage>,
+    flushes: Cell<u32>,
 }
 
 impl Exchange {
     /// After a handshake: the first request is due.
     pub(super) fn new(deadline: Deadline, limits: Limits) -> Rc<Self> {
         deadline.set(Stage::first_timer(&limits));
-        Rc::new(Self { deadline, limits, stage: Cell::new(Stage::First) })
+        Rc::new(Self { deadline, limits, stage: Cell::new(Stage::First), flushes: Cell::new(0) })
     }
 
     /// The current stage.
@@ -66,6 +67,11 @@ impl Exchange {
         self.deadline.set(Stage::last_timer());
     }
 
+    /// How often the kernel has taken everything that hyper had written.
+    pub(super) fn flushes(&self) -> u32 {
+        self.flushes.get()
+    }
+
     /// Ready once no request is in progress and the peer has been silent for a while.
     pub(super) fn poll_silence(&self, context: &mut Context<'_>) -> Poll<()> {
         match self.stage.get() {
@@ -80,6 +86,7 @@ impl Exchange {
     }
 
     fn flushed(&self) {
+        self.flushes.set(self.flushes.get().wrapping_add(1));
         self.step(self.stage.get().flushed(&self.limits));
     }
 

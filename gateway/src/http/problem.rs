@@ -34,7 +34,7 @@ pub fn body(refusal: &Refusal, request_id: &HeaderValue) -> Bytes {
         kind: "about:blank",
         title: row.title,
         status: row.status,
-        detail: &refusal.detail,
+        detail: refusal.peer_detail(),
         reason: row.reason,
         request_id: request_id.to_str().unwrap_or_default(),
     };
@@ -95,7 +95,7 @@ mod tests {
 
     #[test]
     fn a_problem_document_says_what_was_wrong() {
-        let refusal = Refusal::new(Reject::HandlerOverloaded, "Too \"much\".");
+        let refusal = Refusal::new(Reject::RevocationListExpired, "Too \"old\".");
         let id = HeaderValue::from_static("id-1");
         let response = response(&refusal, &id, &[Method::POST, Method::PUT], true);
         assert_eq!(response.status(), 503);
@@ -105,9 +105,9 @@ mod tests {
         assert_eq!(header("allow"), "POST, PUT");
         assert_eq!(header("connection"), "close");
         let value: serde_json::Value = serde_json::from_slice(response.body()).unwrap();
-        assert_eq!(value["reason"], "handler_overloaded");
+        assert_eq!(value["reason"], "revocation_list_expired");
         assert_eq!(value["status"], 503);
-        assert_eq!(value["detail"], "Too \"much\".");
+        assert_eq!(value["detail"], "Too \"old\".");
         assert_eq!(value["request_id"], "id-1");
         assert_eq!(value["type"], "about:blank");
     }

@@ -17,7 +17,7 @@ use hyper::http::request::Parts;
 use hyper::http::uri::Authority;
 use hyper::{Method, Request, Response, StatusCode, Version};
 
-use super::answer::AnswerBody;
+use super::answer::{AnswerBody, Subject};
 use super::body::read_body;
 use super::connection::{Connection, Standing};
 use super::problem;
@@ -47,20 +47,25 @@ pub(super) async fn handle(
     let request_id = connection.server.context.request_id();
     let mut record = Record::new(&connection);
     let outcome = process(&connection, request, &request_id, &mut record).await;
-    let response = match outcome {
-        Ok(response) => accepted(&connection, response, request_id),
-        Err(failure) => refused(&connection, &failure, &request_id, &record),
-    };
-    record.answered(response.status());
-    Ok(response)
+    Ok(match outcome {
+        Ok(response) => accepted(&connection, response, request_id, &mut record),
+        Err(failure) => {
+            let response = refused(&connection, &failure, &request_id, &record);
+            record.answered(response.status());
+            response
+        }
+    })
 }
 
 fn accepted(
     connection: &Rc<Connection>,
     response: Response<HandlerBody>,
     request_id: HeaderValue,
+    record: &mut Record,
 ) -> Response<AnswerBody> {
-    let mut response = response.map(|body| AnswerBody::handler(connection, body));
+    record.answered(response.status());
+    let subject = record.subject(request_id.clone());
+    let mut response = response.map(|body| AnswerBody::handler(connection, body, subject));
     response.headers_mut().insert(X_REQUEST_ID, request_id);
     if connection.server.context.is_draining() {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
@@ -313,6 +318,13 @@ impl Record {
     fn answered(&mut self, status: StatusCode) {
         self.answered = true;
         self.count(status.as_u16());
+    }
+
+    /// What the log says of the request from now on. Moved: the names are shared by all workers, and counting their users costs.
+    fn subject(&mut self, request_id: HeaderValue) -> Subject {
+        let none = self.connection.server.context.no_label();
+        let route = std::mem::replace(&mut self.route, Arc::clone(&none));
+        Subject { request_id, route, provider: std::mem::replace(&mut self.provider, none) }
     }
 
     fn count(&self, status: u16) {

@@ -12,6 +12,16 @@ use hookgate_io::sweep::Timer;
 /// lingering_timeout.
 const LINGER_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// What a peer must take of an answer, on average over `response_timeout_ms`, in bytes per second: the rate of a modem of 1990. Together
+/// with the length of the answer it bounds how long a peer can hold memory, and a handler.
+const LEAST_RATE: u32 = 256;
+
+/// The timer of a peer that takes an answer slowly.
+fn draining(limits: &Limits) -> Timer {
+    let least = limits.response_timeout.as_millis().saturating_mul(u128::from(LEAST_RATE)) / 1000;
+    Timer::draining(limits.response_timeout, u32::try_from(least).unwrap_or(u32::MAX).max(1))
+}
+
 /// Where the current exchange stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stage {
@@ -101,12 +111,12 @@ impl Stage {
         }
     }
 
-    /// The kernel has no room: the peer has until the deadline to take something.
+    /// The kernel has no room: the peer has until the deadline to take a part of what waits, and then again.
     ///
     /// While the body of a request is due, its own deadline holds: what waits to be sent then is a session ticket or a
     /// `100 Continue`, and must not win the peer time.
     pub(super) fn blocked(self, limits: &Limits) -> Step {
-        let timer = Some(Timer::closing(limits.response_timeout));
+        let timer = Some(draining(limits));
         match self {
             Self::Handling { unread } => (Self::Stalled { unread }, timer),
             Self::Flushing { unread, stalled: false } => (Self::Flushing { unread, stalled: true }, timer),
@@ -132,6 +142,11 @@ impl Stage {
     /// Whether hyper wanted to answer bytes that are no request.
     pub(super) fn is_no_request(self) -> bool {
         matches!(self, Self::NoRequest { .. })
+    }
+
+    /// Whether the peer takes nothing of an answer, or little.
+    pub(super) fn is_stalled(self) -> bool {
+        matches!(self, Self::Stalled { .. } | Self::Flushing { stalled: true, .. })
     }
 
     /// Whether the peer may still be sending a request that was answered already.
@@ -167,7 +182,7 @@ mod tests {
 
     const HEAD: Option<Timer> = Some(Timer::reading(Duration::from_secs(10)));
     const IDLE: Option<Timer> = Some(Timer::idle(Duration::from_secs(60)));
-    const RESPONSE: Option<Timer> = Some(Timer::closing(Duration::from_secs(31)));
+    const RESPONSE: Option<Timer> = Some(Timer::draining(Duration::from_secs(31), 31 * LEAST_RATE));
     const UNBOUNDED: Option<Timer> = Some(Timer::unbounded());
 
     fn body(seconds: u64) -> Option<Timer> {

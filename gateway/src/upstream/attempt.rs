@@ -22,9 +22,13 @@ pub(super) async fn attempt(
     mut connection: Connection,
     request: Outgoing,
 ) -> Result<(Connection, Response<Incoming>), AttemptFailure> {
-    let sent_before = connection.sent();
+    let sent_before = connection.traffic.sent();
+    connection.traffic.await_head();
     match connection.sender.try_send_request(request).await {
-        Ok(response) => Ok((connection, response)),
+        Ok(response) => {
+            connection.traffic.head_arrived();
+            Ok((connection, response))
+        }
         Err(error) => Err(AttemptFailure::new(error, &connection, sent_before)),
     }
 }
@@ -32,11 +36,11 @@ pub(super) async fn attempt(
 /// Why an attempt has no answer.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct AttemptFailure {
-    /// hyper's sentence.
+    /// hyper's sentence, or one about what hyper cannot know.
     error: String,
     /// No byte of the request was sent.
     nothing_sent: bool,
-    /// The handler sent bytes that are not HTTP/1.1.
+    /// The handler sent bytes that are no answer in HTTP/1.1.
     malformed: bool,
     /// The sweep closed the connection: the handler's time is up.
     late: bool,
@@ -44,9 +48,14 @@ pub(super) struct AttemptFailure {
 
 impl AttemptFailure {
     fn new(mut error: TrySendError<Outgoing>, connection: &Connection, sent_before: u64) -> Self {
-        let nothing_sent = error.take_message().is_some() || connection.sent() == sent_before;
+        let nothing_sent = error.take_message().is_some() || connection.traffic.sent() == sent_before;
         let error = error.into_error();
-        Self { nothing_sent, malformed: error.is_parse(), late: connection.is_late(), error: error.to_string() }
+        let (malformed, sentence) = if connection.traffic.is_flooded() {
+            (true, "it sends interim answers without end".to_owned())
+        } else {
+            (error.is_parse(), error.to_string())
+        };
+        Self { nothing_sent, malformed, late: connection.is_late(), error: sentence }
     }
 
     /// RFC 9110, section 9.2.2: a request whose connection was closed before an answer may be repeated if nothing of it was sent,
@@ -103,7 +112,7 @@ mod tests {
         let check = |failure: AttemptFailure, expected, part: &str| {
             let refusal = failure.refusal(&handler, limits);
             assert_eq!(refusal.reject, expected);
-            assert!(refusal.detail.contains(part), "{refusal}");
+            assert!(refusal.detail().contains(part), "{refusal}");
         };
         check(failure(false, false, true), Reject::HandlerTimeout, "within 30000 ms (handler_timeout_ms)");
         check(failure(false, true, false), Reject::HandlerMalformed, "not HTTP/1.1");

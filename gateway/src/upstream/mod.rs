@@ -1,8 +1,9 @@
 //! The last stage: forwards an authenticated request over a Unix socket to its handler, and the handler's answer back.
 //!
-//! Owns the keep-alive pools of a worker, the bounds on requests in flight, the field rules ([`headers`]) and the retry rule
-//! (`attempt`). Takes nothing but an [`AuthenticatedRequest`]. Must not know certificates or policy beyond what the request carries.
+//! Owns the keep-alive pools of a worker, the bounds on requests in flight, the field rules ([`headers`]), the retry rule
+//! (`attempt`) and the rule which answers can be forwarded (`answer`). Takes nothing but an [`AuthenticatedRequest`]. Must not know certificates or policy beyond what the request carries.
 
+mod answer;
 mod attempt;
 mod body;
 pub mod headers;
@@ -15,7 +16,7 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use hyper::body::Incoming;
-use hyper::{Response, StatusCode};
+use hyper::{Method, Response};
 
 pub use body::{HandlerBody, HandlerBodyError};
 pub use pool::HandlerLimits;
@@ -25,7 +26,7 @@ use pool::{Lease, Pool};
 
 use headers::Forwarded;
 use hookgate_core::auth::AuthenticatedRequest;
-use hookgate_core::reject::{Refusal, Reject};
+use hookgate_core::reject::Refusal;
 use hookgate_core::route::Handler;
 use hookgate_core::route::RouteTable;
 use hookgate_io::Backend;
@@ -77,7 +78,7 @@ impl Upstream {
     ///
     /// # Errors
     ///
-    /// A [`Refusal`] with the handler to blame: unavailable, overloaded, late, or malformed.
+    /// A [`Refusal`] with the handler to blame: unavailable, overloaded, late, malformed, or ambiguous.
     pub async fn forward(
         &self,
         request: AuthenticatedRequest,
@@ -102,7 +103,8 @@ impl Upstream {
             match attempt(connection, headers::outgoing(&request, forwarded)).await {
                 Ok((connection, response)) => {
                     pool.meters.answered(started.elapsed());
-                    return answer(response, Lease::new(connection, Rc::clone(&pool), permit, limits));
+                    let lease = Lease::new(connection, Rc::clone(&pool), permit, limits);
+                    return received(response, &request.head().method, handler, lease).await;
                 }
                 // A reused connection may turn out closed.
                 Err(failure) if is_reused && failure.is_safe_to_repeat(&request.head().method) => {
@@ -115,12 +117,22 @@ impl Upstream {
     }
 }
 
-fn answer(response: Response<Incoming>, lease: Lease) -> Result<Response<HandlerBody>, Refusal> {
-    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        let detail = "The handler answered 101 Switching Protocols without a request for it.";
-        return Err(Refusal::new(Reject::HandlerMalformed, detail));
-    }
+/// The answer for the peer, or the refusal of one whose length is uncertain, or that ends before its first byte. The connection then ends
+/// with the lease.
+async fn received(
+    response: Response<Incoming>,
+    method: &Method,
+    handler: &Handler,
+    lease: Lease,
+) -> Result<Response<HandlerBody>, Refusal> {
     let (mut head, body) = response.into_parts();
-    headers::strip_connection_fields(&mut head.headers);
-    Ok(Response::from_parts(head, HandlerBody::new(body, lease)))
+    let socket = handler.socket.display();
+    let framing = answer::judge(&head, method)
+        .map_err(|fault| Refusal::new(fault.reject(), format!("The answer of the handler at {socket} {fault}.")))?;
+    answer::own(&mut head);
+    let mut body = HandlerBody::new(body, framing, lease);
+    body.begin().await.map_err(|error| {
+        Refusal::new(error.reject(), format!("The handler at {socket} sent a head and no body: {error}."))
+    })?;
+    Ok(Response::from_parts(head, body))
 }

@@ -5,6 +5,7 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -14,7 +15,7 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::stream::UnixStream;
+use super::stream::{ANSWER_MAX_BUFFER, Traffic, UnixStream};
 use crate::metrics::HandlerMeters;
 use hookgate_core::limits::Limits;
 use hookgate_core::reject::{Refusal, Reject};
@@ -25,9 +26,6 @@ use hookgate_io::{Backend, Socket};
 
 /// Pause before another connect to a handler whose accept queue is full.
 const CONNECT_PAUSE: Duration = Duration::from_millis(10);
-
-/// The most bytes of head in a handler's answer, and the size to which hyper's buffers may grow.
-const ANSWER_MAX_BUFFER: usize = 256 * 1024;
 
 /// The bounds of one worker for each handler: its share of the configured ones.
 #[derive(Clone, Copy, Debug)]
@@ -55,19 +53,14 @@ impl HandlerLimits {
 /// A connection to a handler.
 pub(super) struct Connection {
     pub(super) sender: SendRequest<Full<Bytes>>,
+    pub(super) traffic: Rc<Traffic>,
     deadline: Deadline,
-    sent: Rc<Cell<u64>>,
 }
 
 impl Connection {
     /// The handler has `limit`, from now on, to answer.
     pub(super) fn begin(&self, limit: Duration) {
         self.deadline.set(Timer::closing(limit));
-    }
-
-    /// Bytes that the kernel has taken on this connection.
-    pub(super) fn sent(&self) -> u64 {
-        self.sent.get()
     }
 
     /// Whether the sweep closed the connection because the handler's time was up.
@@ -191,9 +184,9 @@ impl Pool {
             }
         };
         self.meters.connected();
-        let sent = Rc::new(Cell::new(0));
+        let traffic = Rc::<Traffic>::default();
         let watched = self.sweep.watch(socket.descriptor(), Timer::closing(limit));
-        let stream = UnixStream::new(socket, Rc::clone(&sent));
+        let stream = UnixStream::new(socket, Rc::clone(&traffic));
         let mut builder = http1::Builder::new();
         // At most 100 fields in an answer: hyper's default, and Envoy's. For any other bound hyper allocates for each answer.
         builder.max_buf_size(ANSWER_MAX_BUFFER);
@@ -204,7 +197,7 @@ impl Pool {
         tokio::task::spawn_local(async move {
             let _ = connection.await;
         });
-        Ok(Connection { sender, deadline: watched, sent })
+        Ok(Connection { sender, traffic, deadline: watched })
     }
 
     fn try_connect(&self) -> Result<Socket, Errno> {
@@ -247,18 +240,25 @@ impl Lease {
         lease
     }
 
-    /// The handler sent something: its time restarts.
+    /// The handler sent something: its time restarts, unless it is up.
     pub(super) fn progress(&self) {
-        self.connection.begin(self.limits.timeout);
+        if !self.is_late() {
+            self.connection.begin(self.limits.timeout);
+        }
     }
 
     pub(super) fn is_late(&self) -> bool {
         self.connection.is_late()
     }
 
+    /// Ready once the handler has sent nothing for a while; [`Lease::progress`] cancels it.
+    pub(super) fn poll_silence(&self, context: &mut Context<'_>) -> Poll<()> {
+        self.connection.deadline.poll_silence(context)
+    }
+
     /// The answer is complete: the next request may use the connection.
     pub(super) fn give_back(self) {
-        if self.connection.sender.is_closed() {
+        if self.connection.sender.is_closed() || self.is_late() {
             return;
         }
         self.connection.deadline.set(Timer::closing(self.limits.idle_timeout));

@@ -1,6 +1,7 @@
 //! A handler's socket as hyper's reader and writer.
 //!
-//! Owns the choice between copying a piece and sending it from where it lies. Must not know HTTP.
+//! Owns the choice between copying a piece and sending it from where it lies, and what a connection has carried ([`Traffic`]). Must not
+//! know HTTP.
 
 use std::cell::Cell;
 use std::io::{self, IoSlice};
@@ -16,21 +17,70 @@ use hookgate_io::Socket;
 /// of a request leave in one submission with those of others. Measured with bodies of 1 MiB.
 const LONG: usize = 64 * 1024;
 
+/// The most bytes of head in a handler's answer, and the size to which hyper's buffers may grow.
+pub(super) const ANSWER_MAX_BUFFER: usize = 256 * 1024;
+
+/// The most bytes that a handler may send before the head of its answer is complete: the head, and any number of interim answers (1xx).
+///
+/// hyper skips interim answers, and would skip them for as long as they come. It has read at most its buffer beyond the head when the
+/// answer is known, so this is a multiple of the largest buffer.
+const HEAD_MAX: u64 = 4 * ANSWER_MAX_BUFFER as u64;
+
+/// What a connection has carried, as its stream and its owner see it.
+#[derive(Default)]
+pub(super) struct Traffic {
+    sent: Cell<u64>,
+    received: Cell<u64>,
+    /// While the head of an answer is due: where `received` may be when it is complete.
+    head_due: Cell<Option<u64>>,
+    flooded: Cell<bool>,
+}
+
+impl Traffic {
+    /// Bytes that the kernel has taken.
+    pub(super) fn sent(&self) -> u64 {
+        self.sent.get()
+    }
+
+    /// The head of an answer is due from now on.
+    pub(super) fn await_head(&self) {
+        self.head_due.set(Some(self.received.get() + HEAD_MAX));
+    }
+
+    /// The head of the answer is complete.
+    pub(super) fn head_arrived(&self) {
+        self.head_due.set(None);
+    }
+
+    /// Whether more than [`HEAD_MAX`] bytes arrived, and no answer among them.
+    pub(super) fn is_flooded(&self) -> bool {
+        self.flooded.get()
+    }
+
+    fn check_head(&self) -> io::Result<()> {
+        if self.head_due.get().is_none_or(|most| self.received.get() < most) {
+            return Ok(());
+        }
+        self.flooded.set(true);
+        Err(io::Error::other("too many bytes before the head of an answer"))
+    }
+}
+
 /// A connected Unix stream socket.
 pub(super) struct UnixStream {
     socket: Socket,
-    sent: Rc<Cell<u64>>,
+    traffic: Rc<Traffic>,
 }
 
 impl UnixStream {
-    /// Wraps `socket`, and keeps `sent` at the number of bytes that the kernel has taken.
-    pub(super) fn new(socket: Socket, sent: Rc<Cell<u64>>) -> Self {
-        Self { socket, sent }
+    /// Wraps `socket`, and keeps `traffic` up to date.
+    pub(super) fn new(socket: Socket, traffic: Rc<Traffic>) -> Self {
+        Self { socket, traffic }
     }
 
     fn poll_drain(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let outcome = self.socket.poll_drain(context);
-        self.sent.set(self.socket.sent());
+        self.traffic.sent.set(self.socket.sent());
         outcome
     }
 }
@@ -41,10 +91,12 @@ impl Read for UnixStream {
         context: &mut Context<'_>,
         mut buffer: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
+        self.traffic.check_head()?;
         ready!(self.socket.poll_fill(context))?;
         let received = self.socket.buffered();
         let count = received.len().min(buffer.remaining());
         buffer.put_slice(&received[..count]);
+        self.traffic.received.set(self.traffic.received.get() + count as u64);
         self.socket.consume(count);
         Poll::Ready(Ok(()))
     }
@@ -68,7 +120,7 @@ impl Write for UnixStream {
         let length = slices.iter().map(|slice| slice.len()).sum();
         if length >= LONG || self.socket.pending() >= LONG {
             let outcome = self.socket.poll_send_slices(context, slices);
-            self.sent.set(self.socket.sent());
+            self.traffic.sent.set(self.socket.sent());
             return outcome;
         }
         for slice in slices {
@@ -83,7 +135,7 @@ impl Write for UnixStream {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let outcome = self.socket.poll_finish(context);
-        self.sent.set(self.socket.sent());
+        self.traffic.sent.set(self.socket.sent());
         outcome
     }
 }

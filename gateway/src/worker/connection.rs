@@ -104,9 +104,9 @@ fn failed(context: &WorkerContext, snapshot: &Snapshot, caller: &Caller, error: 
     };
     if matches!(error, HandshakeError::Closed) && !deadline.is_overdue() {
         // Port scans and health checks close connections all day.
-        tracing::debug!(reason, %peer, server_name, detail = %refusal.detail, "handshake ended");
+        tracing::debug!(reason, %peer, server_name, detail = %refusal.detail(), "handshake ended");
         return;
     }
     let cause = Cause::Stranger.label();
-    tracing::warn!(reason, provider, %peer, server_name, detail = %refusal.detail, cause, "handshake refused");
+    tracing::warn!(reason, provider, %peer, server_name, detail = %refusal.detail(), cause, "handshake refused");
 }

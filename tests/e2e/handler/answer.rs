@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use hookgate_testkit::handler::Behaviour;
 
 use crate::environment::{PATH, SOON};
+use crate::problem::assert_problem;
 use crate::test_gateway::TestGateway;
 use crate::tls_client::{End, request};
 
@@ -33,26 +34,51 @@ fn a_response_that_makes_progress_never_times_out() {
     assert!(response.complete && response.body == b"xxxxxxxx", "{response:?}");
 }
 
+/// curl(1): 18, a partial file; 56, a failure in receiving.
 #[test]
-fn a_response_that_breaks_off_is_visibly_cut() {
+fn a_response_that_breaks_off_is_visibly_cut_after_what_came_of_it() {
     let gateway = TestGateway::with_limits("").unwrap();
-    let check = |behaviour: Behaviour| {
+    let check = |behaviour: Behaviour, came: &str| {
         let context = format!("{behaviour:?}");
         gateway.handler().set_behaviour(behaviour);
         let outcome = gateway.admitted_curl().post(PATH, b"{}").run().unwrap();
-        // curl(1): 18, a partial file; 56, a failure in receiving; 52, nothing received, if the handler was gone before its head
-        // was forwarded.
-        assert!(matches!(outcome.exit_code, Some(18 | 52 | 56)), "{context}: {outcome:?}");
+        assert!(matches!(outcome.exit_code, Some(18 | 56)), "{context}: {outcome:?}");
         let mut connection = gateway.connect().unwrap();
         connection.send(request("POST", PATH, b"{}")).unwrap();
         let (bytes, end) = connection.end(SOON).unwrap();
         assert_eq!(end, End::Cut, "{context}: a close_notify means that the response is complete");
-        assert!(!bytes.ends_with(b"0\r\n\r\n"), "{context}: {}", String::from_utf8_lossy(&bytes));
+        let text = String::from_utf8_lossy(&bytes);
+        assert!(text.starts_with("HTTP/1.1 200 OK\r\n") && text.ends_with(came), "{context}: {text}");
     };
-    check(Behaviour::BreakOff { declared: 100, sent: 5 });
-    check(Behaviour::BreakOff { declared: 100, sent: 0 });
-    check(Behaviour::BreakOffChunked);
-    assert_eq!(gateway.wait_rejections("handler_unavailable", 6.0).unwrap(), 6.0);
+    check(Behaviour::BreakOff { declared: 100, sent: 5 }, "\r\n\r\nxxxxx");
+    check(Behaviour::BreakOffChunked, "\r\n\r\n5\r\nhello\r\n");
+    let broken = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\nzz\r\n";
+    check(Behaviour::raw(broken), "\r\n\r\n5\r\nhello\r\n");
+    assert_eq!(gateway.wait_rejections("handler_unavailable", 4.0).unwrap(), 4.0);
+    assert_eq!(gateway.wait_rejections("handler_malformed", 2.0).unwrap(), 2.0);
+    let log = gateway.daemon.log();
+    let line = log.lines().find(|line| line.contains("the connection to the peer was cut")).unwrap();
+    assert!(line.contains("cause=handler") && line.contains("route=") && line.contains("request_id="), "{line}");
+}
+
+/// The sender tries again after a 502, and so does the replay check let it.
+#[test]
+fn a_response_that_ends_before_its_first_byte_is_refused() {
+    let gateway = TestGateway::with_limits("").unwrap();
+    let check = |behaviour: Behaviour, reason: &str| {
+        for _ in 0..20 {
+            gateway.handler().set_behaviour(behaviour.clone());
+            let mut connection = gateway.connect().unwrap();
+            let response = connection.ask(request("POST", PATH, b"{}")).unwrap();
+            assert_problem(&response, 502, reason, &format!("{behaviour:?}"));
+            gateway.handler().set_behaviour(Behaviour::Json);
+            assert_eq!(connection.ask(request("POST", PATH, b"{}")).unwrap().status, 200, "the connection is kept");
+        }
+    };
+    check(Behaviour::BreakOff { declared: 100, sent: 0 }, "handler_unavailable");
+    let chunked = |rest: &str| Behaviour::raw(&format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{rest}"));
+    check(Behaviour::ThenCloseSilently(chunked("").boxed()), "handler_unavailable");
+    check(chunked("zz\r\nevil\r\n0\r\n\r\n"), "handler_malformed");
 }
 
 #[test]

@@ -2,5 +2,7 @@
 
 mod answer;
 mod failure;
+mod framing;
 mod load;
 mod pool;
+mod slow_reader;

@@ -60,6 +60,8 @@ pub enum Behaviour {
     BreakOffHead,
     /// Bytes that are not HTTP, then a close.
     Malformed,
+    /// Exactly these bytes, and the connection stays open.
+    Raw(Vec<u8>),
     /// Read the request, and close without a response.
     CloseBeforeAnswering,
     /// Read the request, and neither respond nor close.
@@ -81,6 +83,11 @@ impl Behaviour {
     /// [`Behaviour::Fixed`] without further fields.
     pub fn status(status: u16, body: &str) -> Self {
         Self::Fixed { status, fields: Vec::new(), body: body.as_bytes().to_vec() }
+    }
+
+    /// [`Behaviour::Raw`] of a text.
+    pub fn raw(text: &str) -> Self {
+        Self::Raw(text.as_bytes().to_vec())
     }
 
     /// A boxed copy, for the behaviours that wrap another: `Behaviour::ThenClose(Behaviour::Json.boxed())`.
@@ -341,6 +348,10 @@ impl Exchange<'_> {
             Behaviour::Malformed => {
                 self.write(b"this is not HTTP\r\n\r\n")?;
                 Ok(After::Close)
+            }
+            Behaviour::Raw(bytes) => {
+                self.write(bytes)?;
+                Ok(After::KeepAlive)
             }
             Behaviour::CloseBeforeAnswering => Ok(After::Close),
             Behaviour::NeverAnswer => {

@@ -197,7 +197,7 @@ impl SessionParameter {
         }
         let refusal = &unproven.refusal;
         let reason = refusal.reject.row().reason;
-        let detail = format!("The token at {} is refused ({reason}). {}", self.pointer, refusal.detail);
+        let detail = format!("The token at {} is refused ({reason}). {}", self.pointer, refusal.peer_detail());
         Unproven { refusal: Refusal::new(Reject::SessionParameterMismatch, detail), wants_keys: unproven.wants_keys }
     }
 }

@@ -31,6 +31,7 @@ fn every_behaviour_is_what_curl_sees() {
     check(Behaviour::Chunked { pieces, pause: Duration::from_millis(5) }, 0, "onetwo 200");
     check(Behaviour::status(204, ""), 0, " 204");
     check(Behaviour::Huge(3), 0, "xxx 200");
+    check(Behaviour::raw("HTTP/1.1 202 Yes\r\nContent-Length: 3\r\n\r\nraw"), 0, "raw 202");
     check(Behaviour::Informational(Behaviour::status(200, "ok").boxed()), 0, "ok 200");
     check(Behaviour::ThenClose(Behaviour::status(200, "ok").boxed()), 0, "ok 200");
     check(Behaviour::sequence([Behaviour::status(500, "a"), Behaviour::status(200, "b")]), 0, "a 500");

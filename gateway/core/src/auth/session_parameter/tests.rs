@@ -167,7 +167,7 @@ fn a_body_that_is_not_json_is_refused() {
 fn refusals_do_not_quote_the_parameter() {
     let request = Request::new(&[], cx(&json!("almost open sesame")).to_string());
     let unproven = known().check(&request.view(), &KeySets::default()).unwrap_err();
-    assert!(!unproven.refusal.detail.contains("sesame"), "{}", unproven.refusal);
+    assert!(!unproven.refusal.detail().contains("sesame"), "{}", unproven.refusal);
 }
 
 #[test]

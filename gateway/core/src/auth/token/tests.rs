@@ -190,7 +190,7 @@ fn a_wrong_type_is_named() {
         let token = with(name, value);
         let request = Request::new(&[("authorization", &format!("Bearer {token}"))], "");
         let unproven = dialogflow().check_bearer(&request.headers, &ISSUER.sets(), at(NOW)).unwrap_err();
-        unproven.refusal.detail.to_string()
+        unproven.refusal.detail().to_string()
     };
     for (name, value, expected) in [
         ("iss", json!(7), "its claim \"iss\" is a number, not a string."),

@@ -47,8 +47,8 @@ fn admits(constraints: &[u8], subject: &[u8], names: &[Vec<u8>]) -> bool {
         Err(refusal) if refusal.refusal.reject == Reject::IdentityMismatch => true,
         Err(refusal) => {
             assert_eq!(refusal.refusal.reject, Reject::PathConstraint, "{}", refusal.refusal);
-            assert!(refusal.refusal.detail.contains("Certificate 1 of"), "{}", refusal.refusal);
-            assert!(refusal.refusal.detail.contains("name constraints"), "{}", refusal.refusal);
+            assert!(refusal.refusal.detail().contains("Certificate 1 of"), "{}", refusal.refusal);
+            assert!(refusal.refusal.detail().contains("name constraints"), "{}", refusal.refusal);
             false
         }
     };
@@ -147,5 +147,5 @@ fn constraints_bind_every_certificate_below_except_self_issued_authorities() {
     let chain = [client(&outside), outside.certificate.clone(), narrow.certificate.clone()];
     let refusal = verify(profile(&root, "sender"), &chain).unwrap_err().refusal;
     assert_eq!(refusal.reject, Reject::PathConstraint, "{refusal}");
-    assert!(refusal.detail.contains("Certificate 2 of 3"), "{refusal}");
+    assert!(refusal.detail().contains("Certificate 2 of 3"), "{refusal}");
 }

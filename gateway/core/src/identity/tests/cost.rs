@@ -440,7 +440,7 @@ fn the_elements_of_a_chain_are_bounded() {
     assert!(check(1900).is_ok());
     let refusal = check(2000).unwrap_err().refusal;
     assert_eq!(refusal.reject, Reject::ChainTooLarge, "{refusal}");
-    assert!(refusal.detail.contains("more than 2048 DER elements"), "{refusal}");
+    assert!(refusal.detail().contains("more than 2048 DER elements"), "{refusal}");
 }
 
 /// One certificate of a generated chain. Numbers are places in [`NAMES`] and [`Universe`].
@@ -570,7 +570,7 @@ fn has_path(profile: &Profile, chain: &[CertificateDer<'_>]) -> Result<bool, web
 
 /// Whether the search ended at one of its bounds.
 fn ended_early(refusal: &ChainRefusal) -> bool {
-    refusal.refusal.reject == Reject::ChainTooLarge || refusal.refusal.detail.contains("Too many signatures failed")
+    refusal.refusal.reject == Reject::ChainTooLarge || refusal.refusal.detail().contains("Too many signatures failed")
 }
 
 proptest! {

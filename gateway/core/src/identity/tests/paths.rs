@@ -12,10 +12,10 @@ fn check(case: &str, profile: Profile, chain: &[CertificateDer<'_>], reject: Rej
     let refusal = verify(profile, chain).expect_err(case).refusal;
     assert_eq!(refusal.reject, reject, "{case}: {refusal}");
     for word in words {
-        assert!(refusal.detail.contains(word), "{case}: no {word:?} in {refusal}");
+        assert!(refusal.detail().contains(word), "{case}: no {word:?} in {refusal}");
     }
-    assert!(refusal.detail.bytes().all(|byte| (b' '..=b'~').contains(&byte)), "{case}: {refusal}");
-    assert!(refusal.detail.len() <= MAX_DETAIL_BYTES, "{case}: {refusal}");
+    assert!(refusal.detail().bytes().all(|byte| (b' '..=b'~').contains(&byte)), "{case}: {refusal}");
+    assert!(refusal.detail().len() <= MAX_DETAIL_BYTES, "{case}: {refusal}");
 }
 
 #[test]
@@ -331,7 +331,7 @@ fn extended_key_usage_is_checked_by_the_profile() {
                     } else {
                         "Certificate 2 of 2"
                     };
-                    assert!(refusal.refusal.detail.contains(culprit), "{leaf:?} {issuer:?}: {}", refusal.refusal);
+                    assert!(refusal.refusal.detail().contains(culprit), "{leaf:?} {issuer:?}: {}", refusal.refusal);
                     Refused
                 }
             };

@@ -143,7 +143,7 @@ fn a_mismatch_names_the_expected_identity() {
     for words in
         ["CN=webhooks.pagerduty.com.evil.example\"", "\"pagerduty\" expects subject CN \"webhooks.pagerduty.com\""]
     {
-        assert!(refused.refusal.detail.contains(words), "{}", refused.refusal);
+        assert!(refused.refusal.detail().contains(words), "{}", refused.refusal);
     }
     // The same identity with an expired certificate: the path is reported.
     let leaf = root.issue(&Template::client("stranger").between(NOW - 2 * DAY, NOW - DAY));

@@ -83,7 +83,7 @@ fn each_certificate_needs_a_list_that_does_not_name_it() {
             (Ok(verified), Ok(until)) => assert_eq!(verified.valid_until(), at(until), "{case}"),
             (Err(refusal), Err((reject, words))) => {
                 assert_eq!(refusal.refusal.reject, reject, "{case}: {}", refusal.refusal);
-                assert!(refusal.refusal.detail.contains(words), "{case}: {}", refusal.refusal);
+                assert!(refusal.refusal.detail().contains(words), "{case}: {}", refusal.refusal);
             }
             (result, expected) => panic!("{case}: {result:?}, expected {expected:?}"),
         }
@@ -128,7 +128,7 @@ fn the_list_is_the_one_that_the_key_of_the_issuer_signed() {
         let chain = [old.issue(&Template::client("sender")), old_certificate];
         let refusal = verify(Profile { revocation, ..profile(&old_root, "sender") }, &chain).unwrap_err().refusal;
         assert_eq!(refusal.reject, Reject::RevocationUnknown, "{refusal}");
-        assert!(refusal.detail.contains("the list of that key"), "{refusal}");
+        assert!(refusal.detail().contains("the list of that key"), "{refusal}");
     }
 }
 
@@ -198,7 +198,7 @@ fn a_path_is_found_beside_a_revoked_one() {
     assert!(verify(profile.clone(), &chain).is_ok());
     let refusal = verify(profile, &chain[..2]).unwrap_err().refusal;
     assert_eq!(refusal.reject, Reject::CertificateRevoked);
-    assert!(refusal.detail.contains("Certificate 2 of 2"), "{refusal}");
+    assert!(refusal.detail().contains("Certificate 2 of 2"), "{refusal}");
 }
 
 #[test]

@@ -65,7 +65,7 @@ fn damaged_certificates_are_refused_without_a_panic() {
             chain[place] = damaged.clone().into();
             for profile in &profiles {
                 let refusal = verify(profile.clone(), &chain).expect_err("damaged, but admitted").refusal;
-                assert!(refusal.detail.len() <= MAX_DETAIL_BYTES && refusal.detail.is_ascii(), "{refusal}");
+                assert!(refusal.detail().len() <= MAX_DETAIL_BYTES && refusal.detail().is_ascii(), "{refusal}");
             }
         }
     }
@@ -107,7 +107,7 @@ fn the_presets_roots_are_anchors_with_readable_names() {
                 .result
                 .unwrap_err()
                 .refusal;
-            assert!(refusal.detail.contains("Certificate 1 of 1 presented (subject \""), "{refusal}");
+            assert!(refusal.detail().contains("Certificate 1 of 1 presented (subject \""), "{refusal}");
             found += 1;
         }
     }

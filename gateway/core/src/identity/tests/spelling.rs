@@ -112,7 +112,7 @@ fn a_respelled_chain_is_refused_for_the_reason_of_the_presented_one() {
     let check = |chain: &[CertificateDer<'_>], reject: Reject, words: &[&str]| {
         let refusal = verify(profile(&root, "sender"), chain).unwrap_err().refusal;
         assert_eq!(refusal.reject, reject, "{refusal}");
-        words.iter().for_each(|words| assert!(refusal.detail.contains(words), "{refusal}"));
+        words.iter().for_each(|words| assert!(refusal.detail().contains(words), "{refusal}"));
     };
     check(&[damaged.into(), above.clone()], Reject::BadSignature, &["Certificate 1 of 2", "issuer \"CN=SUB\""]);
     check(
