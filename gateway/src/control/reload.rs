@@ -31,6 +31,7 @@ pub(super) struct Loader {
     path: PathBuf,
     cache: Arc<ChainCache>,
     replay: Arc<ReplayGuard>,
+    started: Instant,
     descriptors: Option<Descriptors>,
     keys: KeyRefresh,
     pub(super) filter: FilterKeeper,
@@ -54,6 +55,7 @@ impl Loader {
             path,
             cache: Arc::new(ChainCache::new(limits.chain_cache_entries, limits.chain_cache_ttl)),
             replay: Arc::new(ReplayGuard::new(limits.replay_entries)),
+            started: Instant::now(),
             descriptors: None,
             keys: KeyRefresh::default(),
             filter: FilterKeeper::default(),
@@ -172,6 +174,11 @@ impl Loader {
             tracing::warn!("[metrics] has changed; restart hookgate to apply the change");
         }
         self.load(config, generation).map_err(|error| format!("{error:#}"))
+    }
+
+    /// Advances the steady clock of the memory for delivery ids. Call it at least once a second.
+    pub(super) fn advance(&self) {
+        self.replay.advance(self.started.elapsed());
     }
 
     /// Publishes the sizes of the chain cache and of the memory for delivery ids.

@@ -270,6 +270,7 @@ impl Control {
                 }
                 _ = upkeep.tick() => {
                     self.publish_connections();
+                    self.loader.advance();
                     self.loader.publish_metrics();
                     self.loader.attend_to_rotation();
                     self.loader.filter.attend();

@@ -188,7 +188,11 @@ impl ProofPolicy {
             }
         }
         let reservation = match &self.replay {
-            Some(rule) => Some(rule.reserve(request, evidence.signature, guard)?),
+            Some(rule) if rule.needs_signature() => {
+                self.judge_further_signatures(request, &mut evidence);
+                Some(rule.reserve(request, &evidence.signatures, guard)?)
+            }
+            Some(rule) => Some(rule.reserve(request, &[], guard)?),
             None => None,
         };
         Ok(Proven { kinds: evidence.kinds, claims: evidence.claims, reservation })
@@ -201,6 +205,19 @@ impl ProofPolicy {
             Proof::SessionParameter(parameter) => parameter.key_source(),
             Proof::Signature(_) => None,
         })
+    }
+
+    /// Adds the signatures of the request that no clause needed, as the first of two alternatives held. A copy of the request could show
+    /// only those.
+    fn judge_further_signatures<'policy>(&'policy self, request: &RequestView<'_>, evidence: &mut Evidence<'policy>) {
+        for proof in self.proofs() {
+            if let Proof::Signature(signature) = proof
+                && !evidence.signatures.iter().flatten().any(|known| std::ptr::eq(*known, signature))
+                && signature.check(request).is_ok()
+            {
+                evidence.add(signature);
+            }
+        }
     }
 
     fn proofs(&self) -> impl Iterator<Item = &Proof> {
@@ -273,7 +290,7 @@ impl Proof {
             }
             Self::Signature(signature) => {
                 signature.check(request)?;
-                evidence.signature = Some(signature);
+                evidence.add(signature);
                 evidence.kinds.0 |= Kinds::SIGNATURE;
             }
         }
@@ -311,7 +328,16 @@ fn rank(unproven: &Unproven) -> u8 {
 struct Evidence<'policy> {
     kinds: Kinds,
     claims: Option<TokenClaims>,
-    signature: Option<&'policy BodySignature>,
+    /// The signatures that hold, from the first place on. A policy has at most as many proofs.
+    signatures: [Option<&'policy BodySignature>; MAX_PROOFS],
+}
+
+impl<'policy> Evidence<'policy> {
+    fn add(&mut self, signature: &'policy BodySignature) {
+        if let Some(place) = self.signatures.iter_mut().find(|place| place.is_none()) {
+            *place = Some(signature);
+        }
+    }
 }
 
 /// The kinds of proof that a request showed, as bits.
