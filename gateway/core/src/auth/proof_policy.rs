@@ -11,6 +11,7 @@ use super::body_signature::BodySignature;
 use super::replay::{ReplayGuard, ReplayRule, Reservation};
 use super::request_view::RequestView;
 use super::session_parameter::SessionParameter;
+use super::strength::{KeyAspects, PolicyStrength};
 use super::token::{TokenClaims, TokenRule};
 use super::token_keys::{KeySets, KeySourceId};
 use crate::reject::{Refusal, Reject};
@@ -196,6 +197,17 @@ impl ProofPolicy {
             None => None,
         };
         Ok(Proven { kinds: evidence.kinds, claims: evidence.claims, reservation })
+    }
+
+    /// What it demands, to be compared with another policy. `keys` says what a source of keys demands of their origin.
+    #[must_use]
+    pub fn strength(&self, keys: &KeyAspects<'_>) -> PolicyStrength {
+        let replay = self.replay.as_ref().map(ReplayRule::aspects).unwrap_or_default();
+        match &self.combination {
+            Combination::CertificateAlone => PolicyStrength::certificate_alone(replay),
+            Combination::All(clauses) => PolicyStrength::all(clauses, replay, keys),
+            Combination::Any(clauses) => PolicyStrength::any(clauses, replay, keys),
+        }
     }
 
     /// The sources of the keys that verify the tokens of this policy.

@@ -23,6 +23,7 @@ use rustls_pki_types::UnixTime;
 use super::body_signature::BodySignature;
 use super::json_pointer::JsonPointer;
 use super::request_view::{RequestView, not_json, only_field};
+use super::strength::{Aspect, Aspects};
 use crate::reject::{Refusal, Reject};
 
 /// Most ids of one rule: one in a header field, one in the body, and the signed message.
@@ -351,6 +352,17 @@ impl ReplayRule {
     #[must_use]
     pub fn window_seconds(&self) -> u64 {
         self.window_seconds
+    }
+
+    /// What it demands.
+    pub(super) fn aspects(&self) -> Aspects {
+        let name = |id: &DeliveryId| match id {
+            DeliveryId::Header(name) => format!("id_header {name}"),
+            DeliveryId::Body(pointer) => format!("id_pointer {pointer}"),
+            DeliveryId::SignedMessage => "by_signature".to_owned(),
+        };
+        let ids = self.ids.iter().map(|id| (name(id), Aspect::Demanded));
+        ids.chain([("window_s".to_owned(), Aspect::AtLeast(self.window_seconds))]).collect()
     }
 
     /// Whether the signed message is an id of a delivery.
