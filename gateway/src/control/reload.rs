@@ -16,8 +16,9 @@ use super::jwks::{KeyRefresh, PreparedKeys};
 use super::rotation::{self, Rotation};
 use super::watch::Watch;
 use crate::config::inventory::{Inventory, difference};
+use crate::config::strength::{Comparison, Strength};
 use crate::config::{Config, FileVersions, Listen, Metrics, Reading, ReloadTrigger, Warning};
-use crate::metrics;
+use crate::metrics::{self, Load};
 use crate::snapshot::{Lasting, Snapshot};
 use hookgate_core::auth::ReplayGuard;
 use hookgate_core::identity::ChainCache;
@@ -37,8 +38,16 @@ pub(super) struct Loader {
     pub(super) filter: FilterKeeper,
     rotation: Rotation,
     inventory: Inventory,
+    strength: Strength,
     trigger: ReloadTrigger,
     watch: Watch,
+}
+
+/// Why a reload changed nothing.
+struct Refused {
+    result: Load,
+    /// One line each.
+    reasons: Vec<String>,
 }
 
 /// The sections of the first configuration that a reload cannot change.
@@ -61,6 +70,7 @@ impl Loader {
             filter: FilterKeeper::default(),
             rotation: Rotation::default(),
             inventory: Inventory::default(),
+            strength: Strength::default(),
             trigger: ReloadTrigger::default(),
             watch: Watch::default(),
         }
@@ -96,6 +106,7 @@ impl Loader {
     /// If it cannot be served. Nothing has changed then.
     pub(super) fn load(&mut self, mut config: Config, generation: u64) -> anyhow::Result<Snapshot> {
         let (inventory, trigger) = (std::mem::take(&mut config.inventory), config.reload);
+        let strength = std::mem::take(&mut config.strength);
         let dates = rotation::dates(&config);
         if let Some(descriptors) = self.descriptors {
             descriptors.bound(&mut config);
@@ -109,6 +120,7 @@ impl Loader {
         metrics::connections_limit(snapshot.limits.max_connections);
         self.rotation.adopt(dates, &snapshot.identity);
         self.inventory = inventory;
+        self.strength = strength.after(std::mem::take(&mut self.strength));
         self.trigger = trigger;
         Ok(snapshot)
     }
@@ -134,21 +146,21 @@ impl Loader {
         let old = current.load().generation;
         let before = self.inventory.clone();
         let Reading { files, outcome } = Config::read(&self.path);
-        let loaded = outcome.map_err(|errors| errors.to_string());
+        let loaded = outcome.map_err(|errors| Refused::by_error(&errors.to_string()));
         match loaded.and_then(|(config, warnings)| self.load_next(config, &warnings, old + 1, fixed)) {
             Ok(snapshot) => {
                 let generation = snapshot.generation;
                 current.store(Arc::new(snapshot));
                 self.cache.retain_generation(generation);
-                metrics::reloaded(true, generation);
+                metrics::reloaded(Load::Ok, generation);
                 tracing::info!(generation, "configuration reloaded");
                 log_changes(&before, &self.inventory);
                 self.watch.took(files);
                 Some(generation)
             }
-            Err(reasons) => {
-                metrics::reloaded(false, old);
-                for reason in reasons.lines() {
+            Err(Refused { result, reasons }) => {
+                metrics::reloaded(result, old);
+                for reason in reasons {
                     tracing::error!(reason, "configuration not reloaded");
                 }
                 tracing::error!(generation = old, "the configuration in use stays as it was");
@@ -165,15 +177,28 @@ impl Loader {
         warnings: &[Warning],
         generation: u64,
         fixed: &Fixed,
-    ) -> Result<Snapshot, String> {
+    ) -> Result<Snapshot, Refused> {
         log_warnings(warnings);
+        let permitted = match self.strength.compare(&config.strength) {
+            Comparison::NotWeaker => Vec::new(),
+            Comparison::Permitted { losses } => losses,
+            Comparison::Refused { losses, permission, is_used } => {
+                return Err(Refused::as_weaker(&losses, &permission, is_used));
+            }
+        };
+        let has_permission = config.strength.has_permission();
         if config.listen != fixed.listen {
             tracing::warn!("[listen] has changed; restart hookgate to apply the change");
         }
         if config.metrics != fixed.metrics {
             tracing::warn!("[metrics] has changed; restart hookgate to apply the change");
         }
-        self.load(config, generation).map_err(|error| format!("{error:#}"))
+        let snapshot = self.load(config, generation).map_err(|error| Refused::by_error(&format!("{error:#}")))?;
+        log_bounded(&permitted, |loss| tracing::warn!(%loss, "demands less than before, as accept_weaker permits"));
+        if permitted.is_empty() && has_permission {
+            tracing::warn!("accept_weaker permits no change of this reload; remove the line");
+        }
+        Ok(snapshot)
     }
 
     /// Advances the steady clock of the memory for delivery ids. Call it at least once a second.
@@ -191,6 +216,32 @@ impl Loader {
     pub(super) fn attend_to_rotation(&mut self) {
         self.rotation.attend(UnixTime::now());
     }
+}
+
+impl Refused {
+    fn by_error(text: &str) -> Self {
+        Self { result: Load::Error, reasons: text.lines().map(str::to_owned).collect() }
+    }
+
+    fn as_weaker(losses: &[String], permission: &str, is_used: bool) -> Self {
+        let mut reasons: Vec<String> =
+            losses.iter().take(MAXIMUM_LINES).map(|loss| format!("it would demand less: {loss}")).collect();
+        reasons.push(advice(losses.len(), permission, is_used));
+        Self { result: Load::Weaker, reasons }
+    }
+}
+
+/// What to do about a configuration that demands less than the one in use.
+pub(super) fn advice(losses: usize, permission: &str, is_used: bool) -> String {
+    let line = format!("accept_weaker = \"{permission}\"");
+    if is_used {
+        return format!(
+            "demands lost: {losses}; an earlier reload used {line}; restore them, or remove the line, reload, and write it again"
+        );
+    }
+    format!(
+        "demands lost: {losses}; restore them, or, if that is intended, write {line} at the top of the file and reload"
+    )
 }
 
 /// Logs the warnings about a configuration, except those about dates: [`rotation`] repeats these while hookgate runs.

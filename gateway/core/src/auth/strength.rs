@@ -5,7 +5,8 @@
 //!
 //! A policy is the list of the *ways* to satisfy it, each a list of proofs. It is no weaker than another if each of its ways includes a way
 //! of the other: the same proofs, at the same places, with every [`Aspect`] at least as strong. A value of which one must match (a secret, an
-//! audience, an issuer) is no aspect: to add one is to name who else may send.
+//! audience, an issuer) is no aspect: to add one is to name who else may send. So is an alternative of a new place, if every way of before is
+//! still there.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -99,10 +100,19 @@ impl PolicyStrength {
     #[must_use]
     pub fn lost_in(&self, new: &Self) -> Vec<String> {
         let mut phrases: Vec<String> = Vec::new();
+        let remains = |old: &Vec<ProofStrength>| new.ways.iter().any(|way| lost_way(old, way).is_empty());
+        let all_remain = self.ways.iter().all(remains);
+        let is_known = |proof: &ProofStrength| self.ways.iter().flatten().any(|known| known.name == proof.name);
         for way in &new.ways {
-            let losses = self.ways.iter().map(|old| lost_way(old, way));
-            let fewest = losses.min_by_key(Vec::len).unwrap_or_default();
-            phrases.extend(fewest);
+            if all_remain && !way.iter().all(is_known) {
+                continue;
+            }
+            // The way that is nearest: by the proofs that are missing, then by the aspects.
+            let absent =
+                |old: &[ProofStrength]| old.iter().filter(|it| !way.iter().any(|new| new.name == it.name)).count();
+            let losses = self.ways.iter().map(|old| (absent(old), lost_way(old, way)));
+            let nearest = losses.min_by_key(|(absent, losses)| (!losses.is_empty(), *absent, losses.len()));
+            phrases.extend(nearest.map(|(_, losses)| losses).unwrap_or_default());
         }
         let copies = lost(&self.replay, &new.replay);
         phrases.extend(copies.into_iter().map(|loss| format!("replay: {loss}")));
