@@ -10,7 +10,7 @@ use hookgate_ebpf::{
 use ipnet::IpNet;
 
 use crate::aligned;
-use crate::difference::difference;
+use crate::difference::{change, difference};
 use crate::numbers::SetNumbers;
 use crate::policy::{Destination, Limits, Policy, PolicyError, RangeSet};
 use crate::tables::{Tables, mapped};
@@ -241,6 +241,51 @@ fn no_write_of_a_change_takes_away_what_old_and_new_both_say() {
         assert_eq!(difference(&simulated.tables, &tables), [], "{round}: the second time there is nothing to do");
     }
     assert!(writes > 1000, "only {writes} writes were looked at");
+}
+
+#[test]
+fn a_change_that_the_kernel_interrupts_is_taken_back() {
+    let mut random = Random { rng: fastrand::Rng::with_seed(3), shortest: 14 };
+    let mut interrupted = 0;
+    for round in 0..15 {
+        let (old, new) = (random.policy(), random.policy());
+        let tables_of = |policy| tables(policy).unwrap_or_else(|error| unreachable!("{error}"));
+        let (before, after) = (tables_of(&old), tables_of(&new));
+        let sources = random.sources(&[&old, &new]);
+        let kept: Vec<_> = sources
+            .iter()
+            .map(|source| (source, defined(&old, *source).action(), defined(&new, *source).action()))
+            .filter(|(_, before, after)| before == after)
+            .collect();
+        let count = difference(&before, &after).len();
+        // The kernel refuses one write: the first, the last, and some between.
+        for refused in [0, random.rng.usize(..count.max(1)), count.saturating_sub(1)] {
+            let mut kernel = Simulated { tables: before.clone(), ..Simulated::default() };
+            let mut known = before.clone();
+            let mut writes = 0;
+            let result = change(&mut known, &after, &mut |operation| {
+                writes += 1;
+                if writes > refused {
+                    return Err("ENOMEM");
+                }
+                kernel.tables.apply(operation.clone());
+                Ok(())
+            });
+            assert_eq!(result, if count == 0 { Ok(0) } else { Err("ENOMEM") });
+            assert_eq!(known, kernel.tables, "{round}: the copy has what the kernel took");
+            let back = change(&mut known, &before, &mut |operation| {
+                kernel.tables.apply(operation.clone());
+                for (source, action, _) in &kept {
+                    assert_eq!(kernel.lookup(**source).action(), *action, "{round}: {source} on the way back");
+                }
+                Ok::<_, &str>(())
+            });
+            assert!(back.is_ok());
+            assert_eq!((&known, &kernel.tables), (&before, &before), "{round}: {refused} of {count}");
+            interrupted += 1;
+        }
+    }
+    assert_eq!(interrupted, 45);
 }
 
 #[test]
