@@ -60,6 +60,9 @@ pub const ACK: u8 = 0x10;
 
 const TCP: u8 = 6;
 const UDP: u8 = 17;
+const IPV4_IN_IP: u8 = 4;
+const IPV6_IN_IP: u8 = 41;
+const GRE: u8 = 47;
 const HOP_BY_HOP: u8 = 0;
 const FRAGMENT: u8 = 44;
 const AUTHENTICATION: u8 = 51;
@@ -178,7 +181,7 @@ fn authentication_header() -> (u8, Vec<u8>) {
 
 /// Every case.
 pub fn all() -> Vec<Case> {
-    [verdicts(), destinations(), links(), ipv4_headers(), ipv6_headers()].concat()
+    [verdicts(), destinations(), tunnels(), links(), ipv4_headers(), ipv6_headers()].concat()
 }
 
 const SERVER: &str = "198.51.100.1";
@@ -247,6 +250,34 @@ fn destinations() -> Vec<Case> {
         to("unlisted IPv6 address", "2600::1", "2001:db8:ffff::2", 8443, Reason::NotFiltered),
         case("UDP to the port", udp.frame("8.8.8.8", SERVER), Reason::NotFiltered, 0),
         case("UDP over IPv6", udp.frame("2600::1", SERVER_V6), Reason::NotFiltered, 0),
+    ]
+}
+
+/// A SYN of a foreign source to the port, in a tunnel that ends at this host. The outer header is judged, and it is not TCP. What the host
+/// takes out of the tunnel arrives at another interface.
+fn tunnels() -> Vec<Case> {
+    let inner = |source: &str, destination: &str| Datagram::tcp(443, SYN).frame(source, destination);
+    let (ipv4, ipv6) = (inner("8.8.8.8", SERVER), inner("2600::1", SERVER_V6));
+    let tunnel = |name, protocol, prefix: &[u8], inner: &[u8], outer: [&str; 2]| {
+        let payload = [prefix, inner].concat();
+        let datagram = Datagram { protocol, payload, ..Datagram::tcp(443, SYN) };
+        case(name, datagram.frame(outer[0], outer[1]), Reason::NotFiltered, 0)
+    };
+    let (over_ipv4, over_ipv6) = (["8.8.8.8", SERVER], ["2600::1", SERVER_V6]);
+    // From and to the port of VXLAN, length and checksum; flags and number of the network.
+    let vxlan = [0x9c, 0x40, 0x12, 0xb5, 0, 0, 0, 0, 0x08, 0, 0, 0, 0, 0, 1, 0];
+    let mut pppoe = ipv4[..12].to_vec();
+    pppoe.extend([0x88, 0x64, 0x11, 0, 0, 1, 0, 42, 0, 0x21]);
+    pppoe.extend(&ipv4[14..]);
+    std::vec![
+        tunnel("IPv4 in IPv4", IPV4_IN_IP, &[], &ipv4[14..], over_ipv4),
+        tunnel("IPv6 in IPv4", IPV6_IN_IP, &[], &ipv6[14..], over_ipv4),
+        tunnel("IPv4 in IPv6", IPV4_IN_IP, &[], &ipv4[14..], over_ipv6),
+        tunnel("IPv6 in IPv6", IPV6_IN_IP, &[], &ipv6[14..], over_ipv6),
+        tunnel("GRE", GRE, &[0, 0, 0x08, 0], &ipv4[14..], over_ipv4),
+        tunnel("GRE of a denied source", GRE, &[0, 0, 0x08, 0], &ipv4[14..], ["10.0.0.1", SERVER]),
+        tunnel("VXLAN", UDP, &vxlan, &ipv4, over_ipv4),
+        Case { name: "PPPoE", frame: pppoe, family: Family::Other, reason: Reason::NotFiltered, set: 0 },
     ]
 }
 

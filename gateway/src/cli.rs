@@ -30,6 +30,10 @@ pub enum Command {
         /// The configuration file
         #[arg(long, short, default_value = "/etc/hookgate/hookgate.toml")]
         config: PathBuf,
+        /// The configuration in force, as a file in the same directory. Print what a reload would change, and exit with status 1 if it
+        /// would be refused because it demands less
+        #[arg(long)]
+        against: Option<PathBuf>,
     },
     /// List the presets for providers, or describe one
     Providers {

@@ -24,7 +24,7 @@ const REFRESH_WAIT: Duration = Duration::from_secs(3);
 #[derive(Debug)]
 pub struct KeyStore {
     sets: ArcSwap<KeySets>,
-    sources: Box<[Source]>,
+    sources: Box<[Arc<Source>]>,
 }
 
 /// The coordination of one source: requests that wait for keys, and the task that fetches them.
@@ -51,12 +51,22 @@ impl KeyStore {
     /// A store for `sources` sources, without keys.
     #[must_use]
     pub fn new(sources: usize) -> Self {
-        let source = |_| Source {
-            wanted: Notify::new(),
-            progress: watch::Sender::new(Progress::default()),
-            granted: Mutex::new(None),
+        Self::continuing(&vec![None; sources])
+    }
+
+    /// A store with a source for each element, without keys. An element with a source of another store continues it: its task goes on, and
+    /// so does the interval between fetches that unknown keys cause.
+    #[must_use]
+    pub fn continuing(sources: &[Option<(&Self, KeySourceId)>]) -> Self {
+        let source = |known: &Option<(&Self, KeySourceId)>| {
+            let known = known.and_then(|(store, id)| store.sources.get(usize::from(id.0)).cloned());
+            known.unwrap_or_else(|| {
+                let progress = watch::Sender::new(Progress::default());
+                Arc::new(Source { wanted: Notify::new(), progress, granted: Mutex::new(None) })
+            })
         };
-        Self { sets: ArcSwap::from_pointee(KeySets::empty(sources)), sources: (0..sources).map(source).collect() }
+        let sets = ArcSwap::from_pointee(KeySets::empty(sources.len()));
+        Self { sets, sources: sources.iter().map(source).collect() }
     }
 
     /// The current keys. Takes no lock.
@@ -111,18 +121,18 @@ impl Source {
     }
 }
 
-/// Held by the task that fetches the keys of one source. When it is dropped, as on a reload, requests that wait for a fetch stop
-/// waiting.
-pub struct Attendant<'store>(&'store Source);
+/// Held by the task that fetches the keys of one source. When it is dropped, as when a reload removes the source, requests that wait for
+/// a fetch stop waiting.
+pub struct Attendant(Arc<Source>);
 
 impl KeyStore {
     /// Declares that the caller fetches `source` from now on. `None` if there is no such source.
-    pub fn attend(&self, source: KeySourceId) -> Option<Attendant<'_>> {
-        self.sources.get(usize::from(source.0)).map(Attendant)
+    pub fn attend(&self, source: KeySourceId) -> Option<Attendant> {
+        self.sources.get(usize::from(source.0)).map(|source| Attendant(Arc::clone(source)))
     }
 }
 
-impl Attendant<'_> {
+impl Attendant {
     /// Notes that a fetch begins.
     pub fn begin(&self) {
         self.0.progress.send_modify(|progress| {
@@ -145,7 +155,7 @@ impl Attendant<'_> {
     }
 }
 
-impl Drop for Attendant<'_> {
+impl Drop for Attendant {
     fn drop(&mut self) {
         self.0.progress.send_modify(|progress| {
             progress.ended += 1;

@@ -133,7 +133,7 @@ fn describe_upkeep() {
         WORKER_STALLED,
         "1 while a worker shows no life for half of WatchdogSec=, or 5 seconds without it, by worker"
     );
-    describe_counter!(RELOADS, "Loads of the configuration, the first one included, by result (ok or error)");
+    describe_counter!(RELOADS, "Loads of the configuration, the first one included, by result (ok, error or weaker)");
     describe_gauge!(GENERATION, "Generation of the configuration in use, from 1");
     describe_counter!(KEY_FETCHES, "Fetches of token keys, by source and result (ok, or why the fetch failed)");
     describe_gauge!(KEYS_FETCHED, Unit::Seconds, "When the keys of a source were last fetched, in seconds since 1970");
@@ -158,9 +158,25 @@ fn describe_filter() {
     );
 }
 
+/// The result of a load of the configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Load {
+    /// It is in use.
+    Ok,
+    /// It has errors, or could not be applied.
+    Error,
+    /// It demands less than the one in use, and does not say so on purpose.
+    Weaker,
+}
+
 /// Counts a load of the configuration, and publishes the generation in use.
-pub fn reloaded(ok: bool, generation: u64) {
-    counter!(RELOADS, "result" => if ok { "ok" } else { "error" }).increment(1);
+pub fn reloaded(result: Load, generation: u64) {
+    let result = match result {
+        Load::Ok => "ok",
+        Load::Error => "error",
+        Load::Weaker => "weaker",
+    };
+    counter!(RELOADS, "result" => result).increment(1);
     #[expect(clippy::cast_precision_loss, reason = "a generation stays far below 2^53")]
     gauge!(GENERATION).set(generation as f64);
 }

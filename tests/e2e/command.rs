@@ -11,7 +11,7 @@ use hookgate_testkit::process::{Finished, run};
 
 use crate::environment::{BINARY, Environment, SOON};
 
-fn hookgate(arguments: &[impl AsRef<OsStr>]) -> Finished {
+pub(crate) fn hookgate(arguments: &[impl AsRef<OsStr>]) -> Finished {
     let mut command = Command::new(BINARY);
     command.args(arguments).env("NO_COLOR", "1").env_remove("CREDENTIALS_DIRECTORY");
     run(command, &[], SOON).unwrap()

@@ -76,6 +76,25 @@ fn put<K: Ord, V: PartialEq>(pages: &mut BTreeMap<K, V>, key: K, value: V, empty
     }
 }
 
+/// Writes the difference of `tables`, what the maps hold, from `new`, and keeps `tables` up to date. Returns the number of writes.
+///
+/// # Errors
+///
+/// The first error of `write`. The writes before it stay, and `tables` has them.
+pub fn change<E>(
+    tables: &mut Tables,
+    new: &Tables,
+    write: &mut dyn FnMut(&Operation) -> Result<(), E>,
+) -> Result<usize, E> {
+    let operations = difference(tables, new);
+    let writes = operations.len();
+    for operation in operations {
+        write(&operation)?;
+        tables.apply(operation);
+    }
+    Ok(writes)
+}
+
 /// The writes that turn `old` into `new`, in their order.
 pub fn difference(old: &Tables, new: &Tables) -> Vec<Operation> {
     let mut operations = Vec::new();

@@ -94,6 +94,15 @@ pub enum FilterError {
         /// The error of aya or of the kernel.
         source: MapError,
     },
+    /// The kernel refused a write of a reload, and then a write that would have taken the earlier ones back.
+    #[error(
+        "the kernel refused a change of the filter half-way, and refused to take it back: sources that the old and the new \
+         configuration both allow pass, and others may pass or not; reload again, or restart"
+    )]
+    HalfApplied {
+        /// The first error.
+        source: Box<FilterError>,
+    },
     /// The object file does not fit this version.
     #[error("the filter's object has no {what}")]
     Object {

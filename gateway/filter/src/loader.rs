@@ -10,7 +10,7 @@ use aya::programs::Xdp;
 use aya::{Ebpf, EbpfLoader, VerifierLogLevel};
 use hookgate_ebpf::{Family, Sample, Settings, names};
 
-use crate::difference::difference;
+use crate::difference::change;
 use crate::error::FilterError;
 use crate::interfaces::{InterfaceChange, Interfaces};
 use crate::maps::Maps;
@@ -127,7 +127,8 @@ impl Filter {
     /// # Errors
     ///
     /// Before the first write, if the policy exceeds its limits, changes a fixed setting, or shrinks an allow set too far
-    /// without `forced`. If the kernel refuses a write, the writes before it stay; the next reload starts from there.
+    /// without `forced`. If the kernel refuses a write, the writes before it are taken back. If it refuses that too,
+    /// [`FilterError::HalfApplied`]: the maps then hold ranges of both policies, and the next reload starts from there.
     pub fn reload(&mut self, policy: Policy, forced: bool) -> Result<Changes, FilterError> {
         self.policy.may_become(&policy, forced)?;
         if settings(&policy).has_syn_limit() && !settings(&self.policy).has_syn_limit() {
@@ -135,25 +136,44 @@ impl Filter {
         }
         let numbers = self.numbers.after(&policy.sets)?;
         let tables = Tables::new(&policy, &numbers)?;
-        let writes = self.write(&tables)?;
-        self.maps.write_settings(settings(&policy))?;
-        // After the writes, so that the packets of the set that had the number before do not count for the new set.
-        for number in numbers.joined(&self.numbers) {
-            self.counted_before.insert(number, self.maps.set_packets(number)?);
-        }
+        let (writes, counted) = match self.put(&policy, &numbers, &tables) {
+            Ok(put) => put,
+            Err(error) => return Err(self.take_back(error)),
+        };
+        self.counted_before.extend(counted);
         self.numbers = numbers;
         self.policy = policy;
         Ok(Changes { writes })
     }
 
-    fn write(&mut self, tables: &Tables) -> Result<usize, FilterError> {
-        let operations = difference(&self.tables, tables);
-        let writes = operations.len();
-        for operation in operations {
-            self.maps.apply(&operation)?;
-            self.tables.apply(operation);
+    /// Writes a policy to the maps. Returns the number of writes, and the counters of the sets that join.
+    fn put(
+        &mut self,
+        policy: &Policy,
+        numbers: &SetNumbers,
+        tables: &Tables,
+    ) -> Result<(usize, Vec<(u8, u64)>), FilterError> {
+        let writes = self.write(tables)?;
+        self.maps.write_settings(settings(policy))?;
+        // After the writes, so that the packets of the set that had the number before do not count for the new set.
+        let joined = numbers.joined(&self.numbers).into_iter();
+        let counted = joined.map(|number| Ok((number, self.maps.set_packets(number)?)));
+        Ok((writes, counted.collect::<Result<_, FilterError>>()?))
+    }
+
+    /// Writes the policy in force again, after `error` interrupted its replacement. Returns the error of the reload.
+    fn take_back(&mut self, error: FilterError) -> FilterError {
+        let back = Tables::new(&self.policy, &self.numbers).map_err(FilterError::from);
+        let back = back.and_then(|tables| self.write(&tables));
+        match back.and_then(|_| self.maps.write_settings(settings(&self.policy))) {
+            Ok(()) => error,
+            Err(_) => FilterError::HalfApplied { source: Box::new(error) },
         }
-        Ok(writes)
+    }
+
+    fn write(&mut self, tables: &Tables) -> Result<usize, FilterError> {
+        let Self { maps, tables: written, .. } = self;
+        change(written, tables, &mut |operation| maps.apply(operation))
     }
 
     /// Reads the counters, and reports the state of the filter.

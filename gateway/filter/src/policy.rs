@@ -35,8 +35,8 @@ pub struct Policy {
     pub samples: Rate,
     /// The sizes of the maps. They are fixed while the filter is attached.
     pub limits: Limits,
-    /// The share of an allow set's addresses, from 0 to 1, that a reload may remove unless it is forced: a broken feed must not
-    /// cut a provider off.
+    /// The share of a set's addresses, from 0 to 1, that a reload may remove unless it is forced: a broken feed must neither cut a
+    /// provider off nor let denied sources in.
     pub largest_shrink: f64,
 }
 
@@ -181,7 +181,7 @@ pub enum PolicyError {
         /// See [`Limits::destinations`].
         limit: u32,
     },
-    /// An allow set would lose too many addresses.
+    /// A set would lose too many addresses.
     #[error(
         "range set `{set}` would lose {lost_percent:.0} % of its {} addresses; a reload may remove at most \
          {allowed_percent:.0} %: check the source of the ranges, or force the reload",
@@ -211,7 +211,7 @@ impl Policy {
     /// # Errors
     ///
     /// [`PolicyError::Fixed`] if `next` changes a fixed setting. [`PolicyError::Shrink`] if it removes too many addresses from
-    /// an allow set that both policies have, unless `forced`.
+    /// an allow set that both policies have, or from a deny set, unless `forced`.
     pub fn may_become(&self, next: &Self, forced: bool) -> Result<(), PolicyError> {
         let fixed = [
             ("interfaces", self.interfaces == next.interfaces),
@@ -225,12 +225,16 @@ impl Policy {
         if forced {
             return Ok(());
         }
-        for old in self.sets.iter().filter(|set| set.action == Action::Allow) {
-            let Some(new) = next.sets.iter().find(|set| set.name == old.name && set.action == old.action) else {
-                continue; // the operator removed the set by name, which is deliberate
+        for old in &self.sets {
+            let new = next.sets.iter().find(|set| set.name == old.name && set.action == old.action);
+            let left = match (new, old.action) {
+                (Some(new), _) => new.prefixes.as_slice(),
+                // A provider that is removed by name sends nothing. Sources that are no longer denied may.
+                (None, Action::Allow) => continue,
+                (None, Action::Deny) => &[],
             };
             for family in [Family::Ipv4, Family::Ipv6] {
-                let lost = lost_share(&old.prefixes, &new.prefixes, family);
+                let lost = lost_share(&old.prefixes, left, family);
                 if lost > next.largest_shrink {
                     let (lost_percent, allowed_percent) = (lost * 100.0, next.largest_shrink * 100.0);
                     return Err(PolicyError::Shrink { set: old.name.clone(), family, lost_percent, allowed_percent });

@@ -58,6 +58,26 @@ pub(super) struct Anchor {
     name: Vec<u8>,
 }
 
+impl Anchor {
+    /// The SHA-256 of what verification takes from it: subject, key and name constraints.
+    pub(super) fn id(&self) -> [u8; 32] {
+        anchor_id(&self.trust_anchor)
+    }
+}
+
+/// The SHA-256 of what verification takes from a trust anchor: subject, key and name constraints.
+pub(super) fn anchor_id(anchor: &TrustAnchor<'_>) -> [u8; 32] {
+    let mut context = digest::Context::new(&digest::SHA256);
+    let constraints = anchor.name_constraints.as_ref().map(|constraints| constraints.as_ref()).unwrap_or_default();
+    for part in [anchor.subject.as_ref(), anchor.subject_public_key_info.as_ref(), constraints] {
+        context.update(&(part.len() as u64).to_le_bytes());
+        context.update(part);
+    }
+    let mut id = [0; 32];
+    id.copy_from_slice(context.finish().as_ref());
+    id
+}
+
 /// Loads the anchors that `raw` names. Reports what is wrong, and leaves it out.
 ///
 /// A certificate whose issuer is among the others is not an anchor. So a bundle of root and intermediate, as nginx takes it, has
@@ -78,7 +98,11 @@ pub(super) fn anchors(raw: &Spanned<Vec<Spanned<String>>>, report: &mut Report<'
         report.error(raw, Problem::TooMany { count: all.len(), maximum: MAXIMUM_ANCHORS });
     }
     let names: Vec<Vec<u8>> = all.iter().map(|anchor| anchor.name.clone()).collect();
-    all.retain(|anchor| anchor.issuer.as_ref().is_none_or(|issuer| !names.contains(issuer)));
+    let is_anchor = |anchor: &Anchor| anchor.issuer.as_ref().is_none_or(|issuer| !names.contains(issuer));
+    for subordinate in all.iter().filter(|anchor| !is_anchor(anchor)) {
+        report.add_subordinate(raw, subordinate.id());
+    }
+    all.retain(is_anchor);
     let mut seen = HashSet::new();
     all.retain(|anchor| seen.insert(anchor.fingerprint));
     all

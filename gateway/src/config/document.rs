@@ -14,8 +14,8 @@ use toml::de::{DeTable, DeValue, Deserializer};
 
 use super::error::{ConfigError, ConfigErrors, Location, Problem, nearest};
 
-/// The key above all sections. Within a section, TOML takes it for a key of that section.
-const TOP_LEVEL_KEY: &str = "reload";
+/// The keys above all sections. Within a section, TOML takes them for keys of that section.
+const TOP_LEVEL_KEYS: [&str; 2] = ["reload", "accept_weaker"];
 
 /// A document with correct syntax.
 pub(super) struct Document<'a> {
@@ -224,7 +224,7 @@ fn describe(error: &toml::de::Error) -> Problem {
     if let Some(rest) = message.strip_prefix("unknown field `") {
         let mut names = rest.split('`').step_by(2);
         let name = names.next().unwrap_or_default();
-        if name == TOP_LEVEL_KEY {
+        if TOP_LEVEL_KEYS.contains(&name) {
             return Problem::TopLevelKey;
         }
         let known: Vec<&str> = names.filter(|name| !name.is_empty()).collect();

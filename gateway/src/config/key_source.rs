@@ -66,17 +66,27 @@ pub enum KeyOrigin {
 }
 
 impl KeyOrigin {
-    /// Whether keys from this origin are also keys of `other`: the same URL, bounds and roots. Never true for files, which each
+    /// Whether keys from this origin are also keys of `other`: the same URL, roots and time of use. Never true for files, which each
     /// load reads again.
     #[must_use]
-    pub fn same_as(&self, other: &Self) -> bool {
+    pub fn has_keys_of(&self, other: &Self) -> bool {
         match (self, other) {
             (
                 Self::Url { url, limits, roots },
                 Self::Url { url: other_url, limits: other_limits, roots: other_roots },
-            ) => url == other_url && limits == other_limits && roots == other_roots,
+            ) => url == other_url && roots == other_roots && limits.max_stale == other_limits.max_stale,
             (Self::File(_), _) | (_, Self::File(_)) => false,
         }
+    }
+
+    /// Whether a fetch from this origin is a fetch from `other`: as [`KeyOrigin::has_keys_of`], and within the same bounds.
+    #[must_use]
+    pub fn is_fetched_as(&self, other: &Self) -> bool {
+        let bounds = |origin: &Self| match origin {
+            Self::Url { limits, .. } => Some(*limits),
+            Self::File(_) => None,
+        };
+        self.has_keys_of(other) && bounds(self) == bounds(other)
     }
 }
 

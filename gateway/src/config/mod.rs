@@ -32,6 +32,7 @@ mod provider;
 mod ranges;
 mod report;
 mod route;
+pub mod strength;
 #[cfg(test)]
 mod tests;
 mod warning;
@@ -57,6 +58,7 @@ use self::provider::RawProvider;
 use self::ranges::ProviderRanges;
 use self::report::{Environment, Report};
 use self::route::RawRoute;
+use self::strength::Strength;
 use hookgate_core::identity::Provider;
 use hookgate_core::ranges::{Ranges, Sources};
 
@@ -96,6 +98,8 @@ pub struct Config {
     pub reload: ReloadTrigger,
     /// The settings and the contents of the files, so that a reload can log what it changed.
     pub inventory: Inventory,
+    /// What it demands of senders, so that a reload does not demand less by accident.
+    pub strength: Strength,
 }
 
 /// `reload`: what makes a running hookgate load its configuration again.
@@ -123,6 +127,7 @@ pub struct Reading {
 #[serde(deny_unknown_fields, default)]
 struct RawConfig {
     reload: Option<ReloadTrigger>,
+    accept_weaker: Option<String>,
     #[serde(deserialize_with = "document::table")]
     listen: Option<Spanned<RawListen>>,
     #[serde(deserialize_with = "document::tables")]
@@ -222,6 +227,16 @@ impl Config {
         coverage::certificates(&certificates, raw_certificates, &routes, &mut report);
         coverage::hosts(&routes, raw_routes, &certificates, &mut report);
         coverage::authority_names(&providers, &routes, raw_routes, &mut report);
+        let strength = Strength::new(&strength::Parsed {
+            root: document.root(),
+            permission: raw.accept_weaker.as_deref(),
+            providers: &providers,
+            sources: &sources,
+            routes: &routes,
+            proofs: &proofs,
+            filter: &filter,
+            subordinates: report.subordinates(),
+        });
         let reload = raw.reload.unwrap_or_default();
         let config = listen.map(|listen| Self {
             listen,
@@ -235,6 +250,7 @@ impl Config {
             metrics,
             reload,
             inventory,
+            strength,
         });
         *files = std::mem::take(files).with(report.files());
         report.finish(config)

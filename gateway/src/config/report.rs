@@ -36,6 +36,7 @@ pub(super) struct Report<'a> {
     warnings: Vec<Warning>,
     files: RefCell<FileVersions>,
     found: Vec<FoundEntry>,
+    subordinates: Vec<(usize, [u8; 32])>,
 }
 
 impl<'a> Report<'a> {
@@ -48,6 +49,7 @@ impl<'a> Report<'a> {
             warnings: Vec::new(),
             files: RefCell::default(),
             found: Vec::new(),
+            subordinates: Vec::new(),
         }
     }
 
@@ -83,6 +85,18 @@ impl<'a> Report<'a> {
         if let Some((section, index)) = self.document.table_of(&at.span()) {
             self.found.push(FoundEntry { section, index, item, entry });
         }
+    }
+
+    /// Adds a certificate that a list of trust anchors has below an anchor.
+    pub(super) fn add_subordinate<T>(&mut self, at: &Spanned<T>, id: [u8; 32]) {
+        if let Some((_, provider)) = self.document.table_of(&at.span()) {
+            self.subordinates.push((provider, id));
+        }
+    }
+
+    /// Those certificates so far, each with the index of its provider.
+    pub(super) fn subordinates(&self) -> &[(usize, [u8; 32])] {
+        &self.subordinates
     }
 
     /// The entries of the inventory so far.

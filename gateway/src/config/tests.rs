@@ -10,6 +10,7 @@ mod good;
 mod inventory;
 mod presets;
 mod proofs;
+mod strength;
 mod warnings;
 
 use std::fs;

@@ -7,13 +7,14 @@
 //! failure, and when a token names an unknown key, at most every 30 seconds.
 //!
 //! A reload builds a new store, and takes over the keys of every source that stays: a reload refuses no token for lack of keys that
-//! were there before.
+//! were there before. The task of such a source goes on with its schedule, so reloads, however many, cause no fetch.
 
 pub mod fetch;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use arc_swap::ArcSwap;
 use hookgate_core::auth::{KeySet, KeySourceId};
 use rustls::RootCertStore;
 use rustls_pki_types::{CertificateDer, UnixTime};
@@ -37,14 +38,44 @@ const FOREVER: UnixTime = UnixTime::since_unix_epoch(Duration::from_secs(u64::MA
 pub(super) struct KeyRefresh {
     sources: Vec<KeySource>,
     store: Option<Arc<KeyStore>>,
-    tasks: JoinSet<()>,
+    /// By source; `None` for a file.
+    tasks: Vec<Option<Task>>,
 }
+
+/// The task of one source. Ends when it is dropped.
+struct Task {
+    target: Target,
+    /// Owns the task, and aborts it when it is dropped.
+    _running: JoinSet<()>,
+}
+
+/// Where a task fetches keys, and where it publishes them.
+#[derive(Clone)]
+pub struct Place {
+    /// The store of the configuration in use.
+    pub store: Arc<KeyStore>,
+    /// The source in that store.
+    pub source: KeySourceId,
+    /// The fetch.
+    pub fetcher: Arc<Fetcher>,
+}
+
+/// The [`Place`] of a task, which a reload can change while the task waits or fetches.
+pub type Target = Arc<ArcSwap<Place>>;
 
 /// The keys of one configuration, before their tasks start.
 pub(super) struct PreparedKeys {
     store: Arc<KeyStore>,
     sources: Vec<KeySource>,
-    fetchers: Vec<(KeySourceId, Arc<str>, Fetcher)>,
+    fetched: Vec<Prepared>,
+}
+
+/// A source that is fetched.
+struct Prepared {
+    source: KeySourceId,
+    fetcher: Arc<Fetcher>,
+    /// The index of the same source in the configuration in use: its task goes on.
+    continues: Option<usize>,
 }
 
 impl PreparedKeys {
@@ -61,44 +92,78 @@ impl KeyRefresh {
     ///
     /// If a source is fetched over HTTPS and this host has no trusted roots.
     pub(super) fn prepare(&self, sources: Vec<KeySource>) -> anyhow::Result<PreparedKeys> {
-        let store = Arc::new(KeyStore::new(sources.len()));
-        let mut fetchers = Vec::new();
-        for (id, source) in (0..).map(KeySourceId).zip(&sources) {
+        let continued: Vec<Option<usize>> = sources.iter().map(|source| self.same(source)).collect();
+        let known = |index: &Option<usize>| Some((&**self.store.as_ref()?, id((*index)?)));
+        let store = Arc::new(KeyStore::continuing(&continued.iter().map(known).collect::<Vec<_>>()));
+        let mut fetched = Vec::new();
+        for ((index, source), continues) in sources.iter().enumerate().zip(continued) {
             match &source.origin {
-                KeyOrigin::File(set) => store.publish(id, Arc::clone(set), FOREVER),
+                KeyOrigin::File(set) => store.publish(id(index), Arc::clone(set), FOREVER),
                 KeyOrigin::Url { url, limits, roots } => {
                     let roots = match roots {
                         Some(roots) => configured_roots(roots),
                         None => system_roots()?,
                     };
-                    let fetcher = Fetcher::new(url.clone(), tls_settings(roots)?, *limits);
-                    fetchers.push((id, Arc::clone(&source.name), fetcher));
-                    self.take_over(source, id, &store);
+                    let fetcher = Arc::new(Fetcher::new(url.clone(), tls_settings(roots)?, *limits));
+                    self.take_over(source, id(index), &store);
+                    fetched.push(Prepared { source: id(index), fetcher, continues });
                 }
             }
         }
-        Ok(PreparedKeys { store, sources, fetchers })
+        Ok(PreparedKeys { store, sources, fetched })
+    }
+
+    /// The index of the same source in the configuration in use, if it is fetched.
+    fn same(&self, source: &KeySource) -> Option<usize> {
+        let same = |known: &KeySource| known.name == source.name && known.origin.is_fetched_as(&source.origin);
+        self.sources.iter().position(same)
     }
 
     /// Copies the current keys of `source` to `store`, if the configuration in use has the same source.
     fn take_over(&self, source: &KeySource, id: KeySourceId, store: &KeyStore) {
         let Some(old) = &self.store else { return };
-        let known = (0..).map(KeySourceId).zip(&self.sources).find(|(_, known)| known.origin.same_as(&source.origin));
+        let known = (0..).map(KeySourceId).zip(&self.sources);
+        let known = known.into_iter().find(|(_, known)| known.origin.has_keys_of(&source.origin));
         if let Some(keys) = known.and_then(|(known, _)| old.current().published(known).cloned()) {
             store.publish(id, keys.set, keys.usable_until);
         }
     }
 
-    /// Ends the tasks of the configuration before, and starts those of `prepared`.
+    /// Leads the tasks of sources that stay to the store of `prepared`, ends those of other sources, and starts those of new ones. Must be
+    /// called before a task runs again after [`KeyRefresh::prepare`], because it may publish keys: both run on the thread of the tasks.
     pub(super) fn adopt(&mut self, prepared: PreparedKeys) {
-        self.tasks.abort_all();
-        for (id, name, fetcher) in prepared.fetchers {
-            let observe = move |event: FetchEvent<'_>| report(&name, &event);
-            self.tasks.spawn(keep_fresh(Arc::clone(&prepared.store), id, fetcher, now, observe));
+        let mut tasks: Vec<Option<Task>> = prepared.sources.iter().map(|_| None).collect();
+        for Prepared { source, fetcher, continues } in prepared.fetched {
+            let index = usize::from(source.0);
+            let place = Place { store: Arc::clone(&prepared.store), source, fetcher };
+            let going_on = continues.and_then(|known| self.tasks.get_mut(known)?.take());
+            tasks[index] = Some(match going_on {
+                Some(task) => {
+                    task.target.store(Arc::new(place));
+                    task
+                }
+                None => Task::start(place, &prepared.sources[index].name),
+            });
         }
+        self.tasks = tasks;
         self.store = Some(prepared.store);
         self.sources = prepared.sources;
     }
+}
+
+impl Task {
+    fn start(place: Place, name: &Arc<str>) -> Self {
+        let target: Target = Arc::new(ArcSwap::from_pointee(place));
+        let (mut running, name) = (JoinSet::new(), Arc::clone(name));
+        let observe = move |event: FetchEvent<'_>| report(&name, &event);
+        running.spawn(keep_fresh(Arc::clone(&target), now, observe));
+        Self { target, _running: running }
+    }
+}
+
+/// The id of the source with this index. A configuration has at most 65 sources.
+fn id(index: usize) -> KeySourceId {
+    KeySourceId(u16::try_from(index).unwrap_or(u16::MAX))
 }
 
 fn configured_roots(certificates: &[CertificateDer<'static>]) -> RootCertStore {
@@ -153,25 +218,25 @@ pub enum FetchEvent<'event> {
 
 /// Keeps the keys of one source fresh for as long as it is polled. It calls `observe` after every fetch. `now` is the clock by which
 /// tokens are judged.
-pub async fn keep_fresh(
-    store: Arc<KeyStore>,
-    source: KeySourceId,
-    fetcher: Fetcher,
-    now: impl Fn() -> UnixTime,
-    mut observe: impl FnMut(FetchEvent<'_>),
-) {
-    let Some(attendant) = store.attend(source) else { return };
+pub async fn keep_fresh(target: Target, now: impl Fn() -> UnixTime, mut observe: impl FnMut(FetchEvent<'_>)) {
+    let place = target.load_full();
+    let Some(attendant) = place.store.attend(place.source) else { return };
+    drop(place);
     let mut failures = 0;
     loop {
         attendant.begin();
-        let next = match fetcher.fetch().await {
+        let fetcher = Arc::clone(&target.load().fetcher);
+        let outcome = fetcher.fetch().await;
+        let next = match outcome {
             Ok(Fetched { set, fresh_for }) => {
                 failures = 0;
                 let set = Arc::new(set);
                 let usable_for = fresh_for.saturating_add(fetcher.limits().max_stale).as_secs();
                 let usable_until =
                     UnixTime::since_unix_epoch(Duration::from_secs(now().as_secs().saturating_add(usable_for)));
-                store.publish(source, Arc::clone(&set), usable_until);
+                // A reload can have changed the place meanwhile.
+                let place = target.load();
+                place.store.publish(place.source, Arc::clone(&set), usable_until);
                 let next = earlier(fresh_for);
                 observe(FetchEvent::Fetched { set: &set, usable_until, next });
                 next

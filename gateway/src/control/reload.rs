@@ -17,9 +17,10 @@ use super::jwks::{KeyRefresh, PreparedKeys};
 use super::rotation::{self, Rotation};
 use super::watch::Watch;
 use crate::config::inventory::{Inventory, difference};
+use crate::config::strength::{Comparison, Strength};
 use crate::config::{Config, FileVersions, Listen, Metrics, Reading, ReloadTrigger, Warning};
-use crate::metrics;
 use crate::metrics::retirement::{NamedLabel, Retirement};
+use crate::metrics::{self, Load};
 use crate::snapshot::{Lasting, Snapshot};
 use hookgate_core::auth::ReplayGuard;
 use hookgate_core::identity::ChainCache;
@@ -33,14 +34,23 @@ pub(super) struct Loader {
     path: PathBuf,
     cache: Arc<ChainCache>,
     replay: Arc<ReplayGuard>,
+    started: Instant,
     descriptors: Option<Descriptors>,
     keys: KeyRefresh,
     pub(super) filter: FilterKeeper,
     rotation: Rotation,
     inventory: Inventory,
+    strength: Strength,
     trigger: ReloadTrigger,
     watch: Watch,
     retirement: Arc<Mutex<Retirement>>,
+}
+
+/// Why a reload changed nothing.
+struct Refused {
+    result: Load,
+    /// One line each.
+    reasons: Vec<String>,
 }
 
 /// The sections of the first configuration that a reload cannot change.
@@ -57,11 +67,13 @@ impl Loader {
             path,
             cache: Arc::new(ChainCache::new(limits.chain_cache_entries, limits.chain_cache_ttl)),
             replay: Arc::new(ReplayGuard::new(limits.replay_entries)),
+            started: Instant::now(),
             descriptors: None,
             keys: KeyRefresh::default(),
             filter: FilterKeeper::default(),
             rotation: Rotation::default(),
             inventory: Inventory::default(),
+            strength: Strength::default(),
             trigger: ReloadTrigger::default(),
             watch: Watch::default(),
             retirement,
@@ -98,6 +110,7 @@ impl Loader {
     /// If it cannot be served. Nothing has changed then.
     pub(super) fn load(&mut self, mut config: Config, generation: u64) -> anyhow::Result<Snapshot> {
         let (inventory, trigger) = (std::mem::take(&mut config.inventory), config.reload);
+        let strength = std::mem::take(&mut config.strength);
         let dates = rotation::dates(&config);
         let names = named_labels(&config);
         if let Some(descriptors) = self.descriptors {
@@ -113,6 +126,7 @@ impl Loader {
         self.rotation.adopt(dates, &snapshot.identity);
         self.retirement.lock().unwrap_or_else(PoisonError::into_inner).adopt(names, Instant::now());
         self.inventory = inventory;
+        self.strength = strength.after(std::mem::take(&mut self.strength));
         self.trigger = trigger;
         Ok(snapshot)
     }
@@ -138,21 +152,21 @@ impl Loader {
         let old = current.load().generation;
         let before = self.inventory.clone();
         let Reading { files, outcome } = Config::read(&self.path);
-        let loaded = outcome.map_err(|errors| errors.to_string());
+        let loaded = outcome.map_err(|errors| Refused::by_error(&errors.to_string()));
         match loaded.and_then(|(config, warnings)| self.load_next(config, &warnings, old + 1, fixed)) {
             Ok(snapshot) => {
                 let generation = snapshot.generation;
                 current.store(Arc::new(snapshot));
                 self.cache.retain_generation(generation);
-                metrics::reloaded(true, generation);
+                metrics::reloaded(Load::Ok, generation);
                 tracing::info!(generation, "configuration reloaded");
                 log_changes(&before, &self.inventory);
                 self.watch.took(files);
                 Some(generation)
             }
-            Err(reasons) => {
-                metrics::reloaded(false, old);
-                for reason in reasons.lines() {
+            Err(Refused { result, reasons }) => {
+                metrics::reloaded(result, old);
+                for reason in reasons {
                     tracing::error!(reason, "configuration not reloaded");
                 }
                 tracing::error!(generation = old, "the configuration in use stays as it was");
@@ -169,15 +183,33 @@ impl Loader {
         warnings: &[Warning],
         generation: u64,
         fixed: &Fixed,
-    ) -> Result<Snapshot, String> {
+    ) -> Result<Snapshot, Refused> {
         log_warnings(warnings);
+        let permitted = match self.strength.compare(&config.strength) {
+            Comparison::NotWeaker => Vec::new(),
+            Comparison::Permitted { losses } => losses,
+            Comparison::Refused { losses, permission, is_used } => {
+                return Err(Refused::as_weaker(&losses, &permission, is_used));
+            }
+        };
+        let has_permission = config.strength.has_permission();
         if config.listen != fixed.listen {
             tracing::warn!("[listen] has changed; restart hookgate to apply the change");
         }
         if config.metrics != fixed.metrics {
             tracing::warn!("[metrics] has changed; restart hookgate to apply the change");
         }
-        self.load(config, generation).map_err(|error| format!("{error:#}"))
+        let snapshot = self.load(config, generation).map_err(|error| Refused::by_error(&format!("{error:#}")))?;
+        log_bounded(&permitted, |loss| tracing::warn!(%loss, "demands less than before, as accept_weaker permits"));
+        if permitted.is_empty() && has_permission {
+            tracing::warn!("accept_weaker permits no change of this reload; remove the line");
+        }
+        Ok(snapshot)
+    }
+
+    /// Advances the steady clock of the memory for delivery ids. Call it at least once a second.
+    pub(super) fn advance(&self) {
+        self.replay.advance(self.started.elapsed());
     }
 
     /// Publishes the sizes of the chain cache and of the memory for delivery ids.
@@ -199,6 +231,32 @@ fn named_labels(config: &Config) -> BTreeSet<NamedLabel> {
     let handlers = config.routes.iter().map(|route| ("handler", route.handler.socket.display().to_string()));
     let sources = config.proofs.key_sources.iter().map(|source| ("source", source.name.to_string()));
     providers.chain(routes).chain(handlers).chain(sources).collect()
+}
+
+impl Refused {
+    fn by_error(text: &str) -> Self {
+        Self { result: Load::Error, reasons: text.lines().map(str::to_owned).collect() }
+    }
+
+    fn as_weaker(losses: &[String], permission: &str, is_used: bool) -> Self {
+        let mut reasons: Vec<String> =
+            losses.iter().take(MAXIMUM_LINES).map(|loss| format!("it would demand less: {loss}")).collect();
+        reasons.push(advice(losses.len(), permission, is_used));
+        Self { result: Load::Weaker, reasons }
+    }
+}
+
+/// What to do about a configuration that demands less than the one in use.
+pub(super) fn advice(losses: usize, permission: &str, is_used: bool) -> String {
+    let line = format!("accept_weaker = \"{permission}\"");
+    if is_used {
+        return format!(
+            "demands lost: {losses}; an earlier reload used {line}; restore them, or remove the line, reload, and write it again"
+        );
+    }
+    format!(
+        "demands lost: {losses}; restore them, or, if that is intended, write {line} at the top of the file and reload"
+    )
 }
 
 /// Logs the warnings about a configuration, except those about dates: [`rotation`] repeats these while hookgate runs.

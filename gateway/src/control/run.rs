@@ -94,7 +94,7 @@ fn serve(path: &Path, config: Config, files: FileVersions, log: &Log) -> anyhow:
         let snapshot = loader.load(config, 1).with_context(|| path.display().to_string())?;
         loader.follow(files);
         let current = Arc::new(ArcSwap::from_pointee(snapshot));
-        metrics::reloaded(true, 1);
+        metrics::reloaded(metrics::Load::Ok, 1);
         let (commands, receiver) = watch::channel(Command::Serve(1));
         let (plans, ports) = plan_workers(&fixed.listen, count, backend, &current, &receiver)?;
         // No later step needs a privilege, and no byte from a peer has been read.
@@ -282,6 +282,7 @@ impl Control {
                 }
                 _ = upkeep.tick() => {
                     self.publish_connections();
+                    self.loader.advance();
                     self.loader.publish_metrics();
                     self.loader.attend_to_rotation();
                     self.loader.filter.attend();

@@ -10,3 +10,4 @@ mod notification;
 mod reload;
 mod sockets;
 mod start;
+mod weaker;

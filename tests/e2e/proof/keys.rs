@@ -102,7 +102,8 @@ fn a_new_key_is_fetched_when_a_token_names_it_and_unknown_ones_cause_no_further_
     });
     assert_eq!((publisher.server.requests(), fetches(&gateway, "ok")), (2, 2.0), "unknown names caused fetches");
     publisher.server.set(key_set(&[&new]));
-    gateway.reload(&publisher.configuration(""));
+    // A reload alone fetches nothing. One that changes the source does.
+    gateway.reload(&publisher.configuration("timeout_ms = 9000"));
     wait_fetches(&gateway, "ok", 3.0);
     refused(&gateway, "the key that was withdrawn", &old, (401, "token_unknown_key"));
     admitted(&gateway, "the new key", &new);
@@ -138,7 +139,7 @@ fn an_unknown_key_is_refused_when_the_issuer_does_not_answer_in_time() {
     admitted(&gateway, "the known one", &ours);
 }
 
-/// Each reload fetches at once, and keeps the keys that are present.
+/// Each reload changes a bound of the source: it fetches at once, and keeps the keys that are present.
 #[test]
 fn an_invalid_key_set_is_refused_and_the_old_keys_stay() {
     let ours = issuer("key-1");
@@ -176,10 +177,12 @@ fn an_invalid_key_set_is_refused_and_the_old_keys_stay() {
         ("no keys", "key_set", Answer::keys("{\"keys\":[]}")),
         ("a private key", "key_set", Answer::keys(&private)),
     ];
-    for (what, result, answer) in rows {
+    for (row, (what, result, answer)) in rows.into_iter().enumerate() {
         let before = fetches(&gateway, result);
         publisher.server.set(answer);
-        gateway.reload(&publisher.configuration(lines));
+        // A source with another bound is fetched at once, and keeps its keys.
+        let lines = lines.replace("700", &(701 + row).to_string());
+        gateway.reload(&publisher.configuration(&lines));
         admitted(&gateway, what, &ours);
         wait_fetches(&gateway, result, before + 1.0);
         admitted(&gateway, what, &ours);
@@ -298,7 +301,34 @@ fn keys_survive_reloads_without_a_gap() {
     });
     assert!(answered.into_inner() > 16 * 4, "requests stopped");
     assert_eq!(gateway.base.rejections("keys_unavailable").unwrap(), 0.0);
-    assert_eq!(fetches(&gateway, "ok"), 1.0, "the slow server answered");
+    assert_eq!(publisher.server.requests(), 1, "a reload fetched keys that were fresh");
+}
+
+#[test]
+fn reloads_of_an_unchanged_source_fetch_nothing() {
+    let (ours, newer) = (issuer("key-1"), issuer("key-2"));
+    let publisher = Publisher::start(key_set(&[&ours]));
+    let gateway = publisher.gateway("");
+    wait_fetches(&gateway, "ok", 1.0);
+    let limited = |bytes: usize| {
+        let limits = format!("max_body_bytes = {bytes}");
+        ProofConfiguration { limits, ..publisher.configuration("") }
+    };
+    for index in 0..30 {
+        gateway.reload(&limited(100_000 + index));
+        admitted(&gateway, "after a reload", &ours);
+    }
+    assert_eq!((publisher.server.requests(), fetches(&gateway, "ok")), (1, 1.0));
+    // An unknown key still causes a fetch, whose keys the configuration in use gets; and one fetch in 30 seconds, over all reloads.
+    publisher.server.set(key_set(&[&ours, &newer]));
+    admitted(&gateway, "a new key", &newer);
+    for index in 0..5 {
+        gateway.reload(&limited(200_000 + index));
+        let unknown = issuer(&format!("made-up-{index}"));
+        refused(&gateway, "an unknown key", &unknown, (401, "token_unknown_key"));
+        admitted(&gateway, "the new key", &newer);
+    }
+    assert_eq!(publisher.server.requests(), 2);
 }
 
 #[test]
@@ -311,7 +341,7 @@ fn keys_of_another_url_are_not_kept() {
     gateway.reload(&second.configuration(""));
     refused(&gateway, "the first issuer, after the second took its place", &ours, (503, "keys_unavailable"));
     second.server.set(key_set(&[&theirs]));
-    gateway.reload(&second.configuration(""));
+    gateway.reload(&second.configuration("timeout_ms = 9000"));
     wait_fetches(&gateway, "ok", 2.0);
     admitted(&gateway, "the second issuer", &theirs);
     refused(&gateway, "the first issuer", &ours, (401, "token_bad_signature"));

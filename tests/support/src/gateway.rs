@@ -22,6 +22,10 @@ use crate::configuration::{IO, LISTEN_PORT, METRICS_PORT};
 use crate::metrics::Metrics;
 use crate::pki::Pki;
 use crate::process::{Capture, KilledOnDrop};
+use crate::wait::wait_until;
+
+/// What stands before the value of `accept_weaker` in the log.
+const ADVICE: &str = "accept_weaker = ";
 
 pub use rustix::process::Signal;
 
@@ -212,7 +216,7 @@ impl Gateway {
     }
 
     /// Replaces the configuration file, as [`Gateway::write_configuration`], sends SIGHUP, and waits until the new configuration is
-    /// in use.
+    /// in use. If it demands less than the one in use, permits that.
     ///
     /// # Errors
     ///
@@ -220,11 +224,33 @@ impl Gateway {
     pub fn reload(&self, configuration: &str, limit: Duration) -> Result<()> {
         let generation = "hookgate_config_generation";
         let before = self.metric(generation, &[])?;
+        let advised = self.advices();
         self.write_configuration(configuration)?;
         self.signal(Signal::HUP)?;
+        wait_until("the end of the reload", limit, || {
+            self.advices() > advised || self.metric(generation, &[]).is_ok_and(|now| now > before)
+        })?;
+        if self.advices() > advised {
+            let line = self.permission().context("the log names no accept_weaker")?;
+            self.write_configuration(&format!("{line}\n{configuration}"))?;
+            self.signal(Signal::HUP)?;
+        }
         let now = self.wait_metric(generation, &[], before + 1.0, limit)?;
         ensure!(now == before + 1.0, "one reload led from generation {before} to {now}");
         Ok(())
+    }
+
+    /// How often the log advised to write `accept_weaker`.
+    fn advices(&self) -> usize {
+        self.log().matches(ADVICE).count()
+    }
+
+    /// The line that permits what the last refused reload would have demanded less, from the log.
+    pub fn permission(&self) -> Option<String> {
+        let log = self.log();
+        let (_, rest) = log.rsplit_once(ADVICE)?;
+        let digest: String = rest.trim_start_matches(['\\', '"']).chars().take_while(char::is_ascii_hexdigit).collect();
+        Some(format!("accept_weaker = \"{digest}\""))
     }
 
     /// curl, for requests for `host` to this daemon, trusting the server root.

@@ -18,6 +18,7 @@ use zeroize::Zeroizing;
 use super::message_template::{MessageParts, MessageTemplate};
 use super::request_view::{RequestView, only_field};
 use super::secret::{Secret, SecretError};
+use super::strength::{Aspect, Aspects, SECRET_BYTES};
 use crate::reject::{Refusal, Reject};
 
 pub use form::{Encoding, HmacForm, HmacHash, SignatureRuleError, TimestampPlace};
@@ -55,6 +56,8 @@ struct Verifier {
     prefix: Box<[u8]>,
     encoding: Encoding,
     key: VerifierKey,
+    /// The length of the secret or public key.
+    key_bytes: usize,
 }
 
 #[derive(Debug)]
@@ -117,6 +120,7 @@ impl BodySignature {
             prefix: form.prefix.as_bytes().into(),
             encoding: form.encoding,
             key: VerifierKey::Hmac(hmac::Key::new(form.hash.algorithm(), secret.expose())),
+            key_bytes: secret.length(),
         };
         Ok(Self {
             header: header_name(&form.header)?,
@@ -187,6 +191,25 @@ impl BodySignature {
     #[must_use]
     pub fn tolerance_seconds(&self) -> Option<u64> {
         self.timestamp.as_ref().map(|rule| rule.tolerance_seconds)
+    }
+
+    /// Its place, and what it demands.
+    pub(super) fn strength(&self) -> (String, Aspects) {
+        let mut aspects = Aspects::new();
+        let covered = self.message.covered().filter(|piece| *piece != "body");
+        aspects.extend(covered.map(|piece| (format!("{{{piece}}} in message"), Aspect::Demanded)));
+        if let Some(rule) = &self.timestamp {
+            aspects.insert("tolerance_s".to_owned(), Aspect::AtMost(rule.tolerance_seconds));
+        }
+        let bits = |verifier: &Verifier| match &verifier.key {
+            VerifierKey::Hmac(key) => key.algorithm().digest_algorithm().output_len() as u64 * 8,
+            VerifierKey::Ed25519(_) => 256,
+        };
+        let key_bytes = |verifier: &Verifier| verifier.key_bytes.min(SECRET_BYTES) as u64;
+        let least = |of: &dyn Fn(&Verifier) -> u64| self.verifiers.iter().map(of).min().unwrap_or(0);
+        aspects.insert("bits of the hash".to_owned(), Aspect::AtLeast(least(&bits)));
+        aspects.insert("bytes of the shortest secret".to_owned(), Aspect::AtLeast(least(&key_bytes)));
+        (format!("signature in {}", self.header), aspects)
     }
 
     /// Judges the signatures of a request. Allocates for ed25519 only, which needs the signed bytes in one piece.
@@ -393,12 +416,13 @@ fn standard_webhooks_key(key: &Secret) -> Result<Verifier, SecretError> {
             prefix: (*b"v1a,").into(),
             encoding: Encoding::Base64,
             key: VerifierKey::Ed25519(public_key),
+            key_bytes: 32,
         });
     }
     let text = key.expose().strip_prefix(b"whsec_").ok_or(wrong)?;
     let bytes = decode(text).ok_or(wrong)?;
     let key = VerifierKey::Hmac(hmac::Key::new(hmac::HMAC_SHA256, &bytes));
-    Ok(Verifier { prefix: (*b"v1,").into(), encoding: Encoding::Base64, key })
+    Ok(Verifier { prefix: (*b"v1,").into(), encoding: Encoding::Base64, key, key_bytes: bytes.len() })
 }
 
 #[cfg(test)]

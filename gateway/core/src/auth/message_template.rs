@@ -140,6 +140,11 @@ impl MessageTemplate {
         }
     }
 
+    /// The names of the pieces that the signature covers.
+    pub(super) fn covered(&self) -> impl Iterator<Item = &'static str> {
+        self.0.iter().filter_map(Piece::name)
+    }
+
     /// Whether the template holds `{id}`.
     pub(super) fn has_id(&self) -> bool {
         self.0.contains(&Piece::Id)

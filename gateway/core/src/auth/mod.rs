@@ -56,6 +56,7 @@ pub mod proof_policy;
 pub mod replay;
 pub mod secret;
 pub mod session_parameter;
+pub mod strength;
 pub mod token;
 pub mod token_keys;
 
@@ -85,6 +86,7 @@ pub use replay::{DeliveryId, ReplayGuard, ReplayRule, Reservation};
 pub use request_view::RequestView;
 pub use secret::Secret;
 pub use session_parameter::SessionParameter;
+pub use strength::PolicyStrength;
 pub use token::{TokenClaims, TokenExpectations, TokenRule};
 pub use token_keys::{KeySet, KeySets, KeySourceId, PublishedKeys};
 

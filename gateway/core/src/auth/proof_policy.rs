@@ -11,6 +11,7 @@ use super::body_signature::BodySignature;
 use super::replay::{ReplayGuard, ReplayRule, Reservation};
 use super::request_view::RequestView;
 use super::session_parameter::SessionParameter;
+use super::strength::{KeyAspects, PolicyStrength};
 use super::token::{TokenClaims, TokenRule};
 use super::token_keys::{KeySets, KeySourceId};
 use crate::reject::{Refusal, Reject};
@@ -188,10 +189,25 @@ impl ProofPolicy {
             }
         }
         let reservation = match &self.replay {
-            Some(rule) => Some(rule.reserve(request, evidence.signature, guard)?),
+            Some(rule) if rule.needs_signature() => {
+                self.judge_further_signatures(request, &mut evidence);
+                Some(rule.reserve(request, &evidence.signatures, guard)?)
+            }
+            Some(rule) => Some(rule.reserve(request, &[], guard)?),
             None => None,
         };
         Ok(Proven { kinds: evidence.kinds, claims: evidence.claims, reservation })
+    }
+
+    /// What it demands, to be compared with another policy. `keys` says what a source of keys demands of their origin.
+    #[must_use]
+    pub fn strength(&self, keys: &KeyAspects<'_>) -> PolicyStrength {
+        let replay = self.replay.as_ref().map(ReplayRule::aspects).unwrap_or_default();
+        match &self.combination {
+            Combination::CertificateAlone => PolicyStrength::certificate_alone(replay),
+            Combination::All(clauses) => PolicyStrength::all(clauses, replay, keys),
+            Combination::Any(clauses) => PolicyStrength::any(clauses, replay, keys),
+        }
     }
 
     /// The sources of the keys that verify the tokens of this policy.
@@ -201,6 +217,19 @@ impl ProofPolicy {
             Proof::SessionParameter(parameter) => parameter.key_source(),
             Proof::Signature(_) => None,
         })
+    }
+
+    /// Adds the signatures of the request that no clause needed, as the first of two alternatives held. A copy of the request could show
+    /// only those.
+    fn judge_further_signatures<'policy>(&'policy self, request: &RequestView<'_>, evidence: &mut Evidence<'policy>) {
+        for proof in self.proofs() {
+            if let Proof::Signature(signature) = proof
+                && !evidence.signatures.iter().flatten().any(|known| std::ptr::eq(*known, signature))
+                && signature.check(request).is_ok()
+            {
+                evidence.add(signature);
+            }
+        }
     }
 
     fn proofs(&self) -> impl Iterator<Item = &Proof> {
@@ -273,7 +302,7 @@ impl Proof {
             }
             Self::Signature(signature) => {
                 signature.check(request)?;
-                evidence.signature = Some(signature);
+                evidence.add(signature);
                 evidence.kinds.0 |= Kinds::SIGNATURE;
             }
         }
@@ -311,7 +340,16 @@ fn rank(unproven: &Unproven) -> u8 {
 struct Evidence<'policy> {
     kinds: Kinds,
     claims: Option<TokenClaims>,
-    signature: Option<&'policy BodySignature>,
+    /// The signatures that hold, from the first place on. A policy has at most as many proofs.
+    signatures: [Option<&'policy BodySignature>; MAX_PROOFS],
+}
+
+impl<'policy> Evidence<'policy> {
+    fn add(&mut self, signature: &'policy BodySignature) {
+        if let Some(place) = self.signatures.iter_mut().find(|place| place.is_none()) {
+            *place = Some(signature);
+        }
+    }
 }
 
 /// The kinds of proof that a request showed, as bits.

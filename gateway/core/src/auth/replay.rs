@@ -6,9 +6,14 @@
 //!
 //! Evicts no entry before its expiry: if the memory is full, the request is refused (`replay_guard_full`, 503, so that senders
 //! retry). If the oldest entry were evicted instead, a peer that fills the memory could replay any delivery.
+//!
+//! An entry expires when both clocks say so: the wall clock, by which signed timestamps are judged, and a steady one, which the owner of
+//! the guard advances ([`ReplayGuard::advance`]). So neither a step forward of the wall clock nor one back ends a window early.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use http::StatusCode;
 use http::header::HeaderName;
@@ -18,10 +23,14 @@ use rustls_pki_types::UnixTime;
 use super::body_signature::BodySignature;
 use super::json_pointer::JsonPointer;
 use super::request_view::{RequestView, not_json, only_field};
+use super::strength::{Aspect, Aspects};
 use crate::reject::{Refusal, Reject};
 
 /// Most ids of one rule: one in a header field, one in the body, and the signed message.
 const MAX_IDS: usize = 3;
+
+/// How far the steady clock may lag when a delivery is taken: its owner advances it four times a second, and it counts whole seconds.
+const STEADY_LAG_SECONDS: u32 = 2;
 
 /// Longest window, in seconds: a week. The longest documented retries end after three days (Stripe).
 const MAX_WINDOW_SECONDS: u64 = 7 * 86_400;
@@ -51,22 +60,44 @@ pub struct ReplayGuard {
     shards: Box<[Mutex<Shard>]>,
     /// Most entries of one shard.
     shard_capacity: usize,
+    /// Seconds since the guard was made, by a clock that nobody sets. If it lags or stands still, entries live longer.
+    steady: AtomicU32,
 }
 
-#[derive(Debug, Default)]
+/// The two clocks, in whole seconds. An entry expires when both are after its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Clocks {
+    /// Since 1970.
+    wall: u64,
+    /// Since the guard was made.
+    steady: u32,
+}
+
+impl Clocks {
+    fn after(self, end: Self) -> bool {
+        self.wall > end.wall && self.steady > end.steady
+    }
+
+    /// Of each clock, the earlier second.
+    fn or_earlier(self, other: Self) -> Self {
+        Self { wall: self.wall.min(other.wall), steady: self.steady.min(other.steady) }
+    }
+}
+
+#[derive(Debug)]
 struct Shard {
     deliveries: HashMap<DeliveryDigest, DeliveryState>,
-    /// No entry expires before the end of this second since 1970, so a full shard is searched only if it has an expired entry.
-    earliest_expiry: u64,
+    /// No entry expires before the ends of these seconds, so a full shard is searched only if it can have an expired entry.
+    earliest_expiry: Clocks,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum DeliveryState {
     /// The handler has it. The [`Reservation`] ends this state.
     InFlight,
-    /// Taken, and remembered until the end of this second since 1970. Until its end, because clocks are read in whole seconds:
-    /// otherwise a delivery could expire up to one second early, while its signed timestamp is still accepted.
-    Taken { until: u64 },
+    /// Taken, and remembered until the end of these seconds. Until their end, because clocks are read in whole seconds: otherwise a
+    /// delivery could expire up to one second early, while its signed timestamp is still accepted.
+    Taken { wall: u64, steady: u32 },
 }
 
 /// Why a delivery cannot be reserved.
@@ -82,7 +113,24 @@ impl ReplayGuard {
     #[must_use]
     pub fn new(capacity: usize) -> Self {
         let shards = (capacity / ENTRIES_PER_SHARD).clamp(1, MAX_SHARDS);
-        Self { shards: (0..shards).map(|_| Mutex::default()).collect(), shard_capacity: capacity / shards }
+        let shard = || Shard { deliveries: HashMap::new(), earliest_expiry: Clocks { wall: 0, steady: 0 } };
+        Self {
+            shards: (0..shards).map(|_| Mutex::new(shard())).collect(),
+            shard_capacity: capacity / shards,
+            steady: AtomicU32::new(0),
+        }
+    }
+
+    /// Sets the steady clock: the time since the guard was made, by a clock that nobody sets (CLOCK_MONOTONIC). Call it at least once a
+    /// second. Without a call, no entry expires.
+    pub fn advance(&self, since_made: Duration) {
+        let seconds = u32::try_from(since_made.as_secs()).unwrap_or(u32::MAX);
+        self.steady.fetch_max(seconds, Ordering::Relaxed);
+    }
+
+    /// Both clocks, if the wall clock is at `now`.
+    fn clocks(&self, now: u64) -> Clocks {
+        Clocks { wall: now, steady: self.steady.load(Ordering::Relaxed) }
     }
 
     /// The number of remembered deliveries, including expired ones that are not removed yet.
@@ -104,21 +152,29 @@ impl ReplayGuard {
         window_seconds: u64,
         now: u64,
     ) -> Result<Reservation, Conflict> {
-        let mut reservation = Reservation { guard: Arc::clone(self), digests: [None; MAX_IDS], window_seconds };
-        for (digest, place) in digests.iter().zip(&mut reservation.digests) {
+        let mut reservation =
+            Reservation { guard: Arc::clone(self), digests: [None; MAX_IDS], further: Vec::new(), window_seconds };
+        let clocks = self.clocks(now);
+        for (index, digest) in digests.iter().enumerate() {
             // On a conflict the reservation is dropped, which releases the digests before this one.
-            self.insert(digest, now)?;
-            *place = Some(*digest);
+            self.insert(digest, clocks)?;
+            match reservation.digests.get_mut(index) {
+                Some(place) => *place = Some(*digest),
+                None => reservation.further.push(*digest),
+            }
         }
         Ok(reservation)
     }
 
-    fn insert(&self, digest: &DeliveryDigest, now: u64) -> Result<(), Conflict> {
+    fn insert(&self, digest: &DeliveryDigest, now: Clocks) -> Result<(), Conflict> {
         let mut shard = self.shard(digest);
         match shard.deliveries.get(digest) {
             Some(DeliveryState::InFlight) => return Err(Conflict::InFlight),
-            Some(DeliveryState::Taken { until }) if now <= *until => return Err(Conflict::Taken),
-            Some(DeliveryState::Taken { .. }) => {}
+            Some(DeliveryState::Taken { wall, steady }) => {
+                if !now.after(Clocks { wall: *wall, steady: *steady }) {
+                    return Err(Conflict::Taken);
+                }
+            }
             None if shard.deliveries.len() < self.shard_capacity => {}
             None => {
                 shard.remove_expired(now);
@@ -144,17 +200,17 @@ fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
 }
 
 impl Shard {
-    fn remove_expired(&mut self, now: u64) {
-        if now <= self.earliest_expiry {
+    fn remove_expired(&mut self, now: Clocks) {
+        if !now.after(self.earliest_expiry) {
             return;
         }
-        let mut earliest = u64::MAX;
+        let mut earliest = Clocks { wall: u64::MAX, steady: u32::MAX };
         self.deliveries.retain(|_, state| match *state {
             DeliveryState::InFlight => true,
-            DeliveryState::Taken { until } => {
-                let keep = now <= until;
+            DeliveryState::Taken { wall, steady } => {
+                let keep = !now.after(Clocks { wall, steady });
                 if keep {
-                    earliest = earliest.min(until);
+                    earliest = earliest.or_earlier(Clocks { wall, steady });
                 }
                 keep
             }
@@ -169,25 +225,36 @@ impl Shard {
 pub struct Reservation {
     guard: Arc<ReplayGuard>,
     digests: [Option<DeliveryDigest>; MAX_IDS],
+    /// Those that `digests` has no place for: a request with several signatures has several signed messages.
+    further: Vec<DeliveryDigest>,
     window_seconds: u64,
 }
 
 impl Reservation {
     /// Marks the delivery as taken: copies are duplicates from `now` until the end of the rule's window.
     pub fn commit(mut self, now: UnixTime) {
-        let until = now.as_secs().saturating_add(self.window_seconds);
-        for digest in self.digests.iter_mut().filter_map(Option::take) {
-            let mut shard = self.guard.shard(&digest);
-            shard.earliest_expiry = shard.earliest_expiry.min(until);
-            shard.deliveries.insert(digest, DeliveryState::Taken { until });
+        let now = self.guard.clocks(now.as_secs());
+        let wall = now.wall.saturating_add(self.window_seconds);
+        let window = u32::try_from(self.window_seconds).unwrap_or(u32::MAX);
+        let steady = now.steady.saturating_add(window).saturating_add(STEADY_LAG_SECONDS);
+        let guard = Arc::clone(&self.guard);
+        for digest in self.take_digests() {
+            let mut shard = guard.shard(&digest);
+            shard.earliest_expiry = shard.earliest_expiry.or_earlier(Clocks { wall, steady });
+            shard.deliveries.insert(digest, DeliveryState::Taken { wall, steady });
         }
+    }
+
+    fn take_digests(&mut self) -> impl Iterator<Item = DeliveryDigest> {
+        self.digests.iter_mut().filter_map(Option::take).chain(self.further.drain(..))
     }
 }
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        for digest in self.digests.iter_mut().filter_map(Option::take) {
-            self.guard.shard(&digest).deliveries.remove(&digest);
+        let guard = Arc::clone(&self.guard);
+        for digest in self.take_digests() {
+            guard.shard(&digest).deliveries.remove(&digest);
         }
     }
 }
@@ -199,7 +266,8 @@ pub enum DeliveryId {
     Header(HeaderName),
     /// A string in the JSON body, such as `/event/id`.
     Body(JsonPointer),
-    /// The message that the body signature covers. The policy must demand such a signature.
+    /// The message that a body signature covers; of several signatures, each of their messages. The policy must demand such a
+    /// signature.
     SignedMessage,
 }
 
@@ -210,6 +278,17 @@ pub struct ReplayRule {
     ids: Box<[DeliveryId]>,
     window_seconds: u64,
     duplicate_answer: StatusCode,
+}
+
+/// All of them, each once: two signatures can cover the same message.
+fn distinct(digests: &[DeliveryDigest], further: &[DeliveryDigest]) -> Vec<DeliveryDigest> {
+    let mut all = digests.to_vec();
+    for digest in further {
+        if !all.contains(digest) {
+            all.push(*digest);
+        }
+    }
+    all
 }
 
 /// Why a configuration is not a rule.
@@ -275,12 +354,24 @@ impl ReplayRule {
         self.window_seconds
     }
 
+    /// What it demands.
+    pub(super) fn aspects(&self) -> Aspects {
+        let name = |id: &DeliveryId| match id {
+            DeliveryId::Header(name) => format!("id_header {name}"),
+            DeliveryId::Body(pointer) => format!("id_pointer {pointer}"),
+            DeliveryId::SignedMessage => "by_signature".to_owned(),
+        };
+        let ids = self.ids.iter().map(|id| (name(id), Aspect::Demanded));
+        ids.chain([("window_s".to_owned(), Aspect::AtLeast(self.window_seconds))]).collect()
+    }
+
     /// Whether the signed message is an id of a delivery.
     pub(super) fn needs_signature(&self) -> bool {
         self.ids.iter().any(|id| matches!(id, DeliveryId::SignedMessage))
     }
 
-    /// Reserves the delivery of a request, after its proofs hold. `signature` is the rule that its signature satisfied.
+    /// Reserves the delivery of a request, after its proofs hold. `signatures` are all rules that its signatures satisfy: a copy may show
+    /// any of them.
     ///
     /// # Errors
     ///
@@ -288,14 +379,27 @@ impl ReplayRule {
     pub(super) fn reserve(
         &self,
         request: &RequestView<'_>,
-        signature: Option<&BodySignature>,
+        signatures: &[Option<&BodySignature>],
         guard: &Arc<ReplayGuard>,
     ) -> Result<Reservation, Refusal> {
         let mut digests = [DeliveryDigest::default(); MAX_IDS];
+        let mut further = Vec::new();
         for (index, (id, place)) in self.ids.iter().zip(&mut digests).enumerate() {
-            *place = self.digest(index, id, request, signature)?;
+            *place = self.digest(index, id, request, signatures.first().copied().flatten())?;
+            if matches!(id, DeliveryId::SignedMessage) {
+                for signature in signatures.iter().skip(1).flatten() {
+                    further.push(self.digest(index, id, request, Some(signature))?);
+                }
+            }
         }
         let digests = &digests[..self.ids.len()];
+        let all;
+        let digests = if further.is_empty() {
+            digests
+        } else {
+            all = distinct(digests, &further);
+            all.as_slice()
+        };
         guard.reserve(digests, self.window_seconds, request.received_at.as_secs()).map_err(|conflict| match conflict {
             Conflict::Taken => Refusal::new(Reject::DuplicateDelivery, "The handler has already taken this delivery."),
             Conflict::InFlight => {

@@ -122,6 +122,11 @@ impl Secret {
         state.hash_one(self.0.as_slice())
     }
 
+    /// The number of bytes.
+    pub(super) fn length(&self) -> usize {
+        self.0.len()
+    }
+
     /// The bytes, for the key of an algorithm. The caller must not keep a copy that outlives the secret.
     pub(super) fn expose(&self) -> &[u8] {
         &self.0

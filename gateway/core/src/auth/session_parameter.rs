@@ -14,6 +14,7 @@ use super::json_pointer::JsonPointer;
 use super::proof_policy::Unproven;
 use super::request_view::{RequestView, not_json};
 use super::secret::Secret;
+use super::strength::{Aspect, Aspects, KeyAspects, SECRET_BYTES};
 use super::token::TokenRule;
 use super::token_keys::{KeySets, KeySourceId};
 use crate::reject::{Refusal, Reject};
@@ -32,7 +33,7 @@ pub struct SessionParameter {
 #[derive(Debug)]
 enum Expected {
     Secret(Box<[Secret]>),
-    Hmac { session: JsonPointer, keys: Box<[hmac::Key]>, encoding: Encoding },
+    Hmac { session: JsonPointer, keys: Box<[hmac::Key]>, encoding: Encoding, shortest: usize },
     Token { rule: TokenRule, session: Option<JsonPointer> },
 }
 
@@ -71,7 +72,8 @@ impl SessionParameter {
     ) -> Result<Self, SessionParameterError> {
         count(secrets)?;
         let key = |secret: &Secret| hmac::Key::new(HmacHash::Sha256.algorithm(), secret.expose());
-        Ok(Self { pointer, expected: Expected::Hmac { session, keys: secrets.iter().map(key).collect(), encoding } })
+        let (keys, shortest) = (secrets.iter().map(key).collect(), shortest(secrets));
+        Ok(Self { pointer, expected: Expected::Hmac { session, keys, encoding, shortest } })
     }
 
     /// The parameter must be a token of your own issuer. If `session` is given, the token's `sub` must be the session's name, the
@@ -79,6 +81,23 @@ impl SessionParameter {
     #[must_use]
     pub fn token(pointer: JsonPointer, rule: TokenRule, session: Option<JsonPointer>) -> Self {
         Self { pointer, expected: Expected::Token { rule, session } }
+    }
+
+    /// Its place, and what it demands.
+    pub(super) fn strength(&self, keys: &KeyAspects<'_>) -> (String, Aspects) {
+        let secret = |length: usize| {
+            let length = Aspect::AtLeast(length.min(SECRET_BYTES) as u64);
+            Aspects::from([("bytes of the shortest secret".to_owned(), length)])
+        };
+        let (mut aspects, in_session) = match &self.expected {
+            Expected::Secret(secrets) => (secret(shortest(secrets)), false),
+            Expected::Hmac { shortest, .. } => (secret(*shortest), true),
+            Expected::Token { rule, session } => (rule.aspects(keys), session.is_some()),
+        };
+        if in_session {
+            aspects.insert("the session's name".to_owned(), Aspect::Demanded);
+        }
+        (format!("session parameter at {}", self.pointer), aspects)
     }
 
     /// The source of the keys that verify the parameter, if it is a token.
@@ -200,6 +219,10 @@ impl SessionParameter {
         let detail = format!("The token at {} is refused ({reason}). {}", self.pointer, refusal.peer_detail());
         Unproven { refusal: Refusal::new(Reject::SessionParameterMismatch, detail), wants_keys: unproven.wants_keys }
     }
+}
+
+fn shortest(secrets: &[Secret]) -> usize {
+    secrets.iter().map(Secret::length).min().unwrap_or(0)
 }
 
 fn count(secrets: &[Secret]) -> Result<(), SessionParameterError> {

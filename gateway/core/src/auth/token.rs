@@ -12,6 +12,7 @@ use super::json_member::{Member, WrongType};
 use super::jws::{self, MAX_PAYLOAD_BYTES};
 use super::proof_policy::Unproven;
 use super::request_view::{Quoted, only_field};
+use super::strength::{Aspect, Aspects, KeyAspects};
 use super::token_keys::{KeySets, KeySourceId};
 use crate::reject::{Refusal, Reject};
 
@@ -199,6 +200,16 @@ impl TokenRule {
     #[must_use]
     pub fn source(&self) -> KeySourceId {
         self.source
+    }
+
+    /// What it demands, with what `keys` says about its source.
+    pub(super) fn aspects(&self, keys: &KeyAspects<'_>) -> Aspects {
+        let mut aspects = keys(self.source);
+        aspects.insert("leeway_s".to_owned(), Aspect::AtMost(self.leeway_seconds));
+        let lists = [("emails", &self.emails), ("subjects", &self.subjects)];
+        let demanded = lists.into_iter().filter(|(_, values)| !values.is_empty());
+        aspects.extend(demanded.map(|(name, _)| (name.to_owned(), Aspect::Demanded)));
+        aspects
     }
 
     /// Judges the bearer token of a request.

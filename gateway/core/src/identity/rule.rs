@@ -42,6 +42,11 @@ impl IdentityRule {
         Ok(Self { conditions })
     }
 
+    /// The conditions, at least one.
+    pub fn conditions(&self) -> &[Condition] {
+        &self.conditions
+    }
+
     /// Whether the end entity satisfies every condition.
     pub(super) fn matches(&self, end_entity: &EndEntity<'_>) -> bool {
         // `new` refuses an empty rule; `all` of an empty list would match every certificate.

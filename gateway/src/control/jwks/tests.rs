@@ -165,7 +165,9 @@ impl Kept {
             });
         };
         let fetcher = server.fetcher(FetchLimits { timeout: Duration::from_millis(500), ..FetchLimits::default() });
-        let task = tokio::spawn(keep_fresh(Arc::clone(&store), SOURCE, fetcher, || at(NOW), observe));
+        let place = Place { store: Arc::clone(&store), source: SOURCE, fetcher: Arc::new(fetcher) };
+        let target = Arc::new(ArcSwap::from_pointee(place));
+        let task = tokio::spawn(keep_fresh(target, || at(NOW), observe));
         Self { store, outcomes, task }
     }
 

@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+use std::time::Duration;
+
 use http::header::{HeaderName, HeaderValue};
 
 use super::*;
@@ -148,6 +150,7 @@ fn a_delivery_is_taken_once_and_a_failed_one_can_be_retried() {
     second.take_reservation().unwrap().commit(at(NOW + 5));
     drop(second);
     assert_eq!(reason(judge(NOW)), "duplicate_delivery");
+    guard.advance(Duration::from_secs(1000));
     assert_eq!(reason(judge(NOW + 605)), "duplicate_delivery");
     assert_eq!(reason(judge(NOW + 606)), "ok");
     assert_eq!(policy.duplicate_answer(), Some(StatusCode::OK));
@@ -200,6 +203,52 @@ fn a_refused_request_is_not_remembered() {
     forged.headers.insert("x-webhook-id", HeaderValue::from_static("1"));
     assert_eq!(reason(policy.check(&forged.view(), &KeySets::default(), &guard)), "signature_mismatch");
     assert!(guard.is_empty());
+}
+
+/// A sender that signs the body, and the body with a timestamp. One of the signatures suffices.
+#[test]
+fn a_copy_without_one_of_two_signatures_is_a_copy() {
+    let hmac = |header: &str, message: &str, timestamp: Option<&str>| {
+        let form = HmacForm {
+            header: header.to_owned(),
+            separator: None,
+            prefix: String::new(),
+            encoding: body_signature::Encoding::Hex,
+            hash: body_signature::HmacHash::Sha256,
+            message: message.to_owned(),
+            timestamp: timestamp.map(|name| body_signature::TimestampPlace::Header(name.to_owned())),
+            tolerance_seconds: 300,
+            id_header: None,
+        };
+        Proof::Signature(BodySignature::hmac(&form, &[secret("s3cret")]).unwrap())
+    };
+    let both = || vec![hmac("x-dated", "{timestamp}.{body}", Some("x-time")), hmac("x-plain", "{body}", None)];
+    let sign = |message: &str| {
+        let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, b"s3cret");
+        data_encoding::HEXLOWER.encode(ring::hmac::sign(&key, message.as_bytes()).as_ref())
+    };
+    let (dated, plain, time) = (sign(&format!("{NOW}.{{}}")), sign("{}"), NOW.to_string());
+    let fields = [("x-dated", &*dated), ("x-time", &*time), ("x-plain", &*plain)];
+    for policy in [
+        ProofPolicy::any(both().into_iter().map(Clause::One).collect()).unwrap(),
+        ProofPolicy::all(vec![Clause::Any(both())]).unwrap(),
+        ProofPolicy::all(both().into_iter().map(Clause::One).collect()).unwrap(),
+    ] {
+        let Ok(policy) = policy.with_replay(replay(vec![DeliveryId::SignedMessage], 600)) else { continue };
+        let guard = Arc::new(ReplayGuard::new(64));
+        let deliver = |omitted: &str| {
+            let fields: Vec<_> = fields.iter().copied().filter(|(name, _)| *name != omitted).collect();
+            let request = Request::new(&fields, "{}");
+            let proven = policy.check(&request.view(), &KeySets::empty(0), &guard);
+            reason(proven.map(|mut proven| proven.take_reservation().unwrap().commit(at(NOW))))
+        };
+        assert_eq!(deliver(""), "ok");
+        for omitted in ["", "x-dated", "x-plain"] {
+            let expected = ["duplicate_delivery", "signature_missing"];
+            assert!(expected.contains(&deliver(omitted)), "without {omitted:?}: {}", deliver(omitted));
+        }
+        assert_eq!(deliver(""), "duplicate_delivery");
+    }
 }
 
 #[test]

@@ -13,12 +13,19 @@ fn guard(capacity: usize) -> Arc<ReplayGuard> {
     Arc::new(ReplayGuard::new(capacity))
 }
 
+/// Advances the steady clock with the wall clock: `now` is in seconds since 1970.
+fn advance(guard: &ReplayGuard, now: u64) {
+    let lag = if now > NOW { u64::from(STEADY_LAG_SECONDS) } else { 0 };
+    guard.advance(Duration::from_secs(now - NOW + lag));
+}
+
 fn delivery(number: u64) -> DeliveryDigest {
     digest::digest(&digest::SHA256, &number.to_le_bytes()).into()
 }
 
 /// Reserves and takes one delivery.
 fn take(guard: &Arc<ReplayGuard>, number: u64, now: u64) -> Result<(), Conflict> {
+    advance(guard, now);
     guard.reserve(&[delivery(number)], 600, now).map(|reservation| reservation.commit(at(now)))
 }
 
@@ -91,6 +98,33 @@ fn a_full_guard_refuses_and_evicts_nothing_early() {
 }
 
 #[test]
+fn a_step_of_the_wall_clock_ends_no_window_early() {
+    // (wall clock, steady clock) after the delivery, in seconds, and whether it is still remembered.
+    let steps = [(0, 0, true), (86_400, 5, true), (86_400, 602, true), (86_400, 603, false), (600, 86_400, true)];
+    for (wall, steady, remembered) in steps {
+        let reserve = |guard: &Arc<ReplayGuard>, number, now| guard.reserve(&[delivery(number)], 600, now);
+        for full in [false, true] {
+            let guard = guard(if full { 1 } else { 64 });
+            reserve(&guard, 1, NOW).unwrap().commit(at(NOW));
+            guard.advance(Duration::from_secs(steady));
+            // If the guard is full, another delivery tries to get the place.
+            if full {
+                let other = reserve(&guard, 2, NOW + wall).map(|reservation| reservation.commit(at(NOW + wall)));
+                assert_eq!(other.is_err(), remembered, "{wall} {steady}");
+            }
+            // The clock was set right again.
+            let copy = reserve(&guard, 1, NOW + if full { 1 } else { wall });
+            let copy = copy.map(|reservation| reservation.commit(at(NOW))).err();
+            match (full, remembered) {
+                (_, true) => assert_eq!(copy, Some(Conflict::Taken), "{wall} {steady} {full}"),
+                (false, false) => assert_eq!(copy, None, "{wall} {steady}"),
+                (true, false) => assert_eq!(copy, Some(Conflict::Full), "{wall} {steady}"),
+            }
+        }
+    }
+}
+
+#[test]
 fn deliveries_in_flight_are_never_evicted() {
     let guard = guard(2);
     let first = guard.reserve(&[delivery(1)], 600, NOW).unwrap();
@@ -121,7 +155,7 @@ fn header(name: &'static str) -> DeliveryId {
 
 /// Takes the delivery of `request`, and returns `ok` or the reason of the refusal.
 fn deliver(rule: &ReplayRule, request: &Request, guard: &Arc<ReplayGuard>) -> &'static str {
-    reason(rule.reserve(&request.view(), None, guard).map(|reservation| reservation.commit(at(NOW))))
+    reason(rule.reserve(&request.view(), &[], guard).map(|reservation| reservation.commit(at(NOW))))
 }
 
 #[test]

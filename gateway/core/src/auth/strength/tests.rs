@@ -1,0 +1,210 @@
+//! Tests of what makes a policy weaker.
+
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use http::StatusCode;
+use http::header::HeaderName;
+
+use super::*;
+use crate::auth::body_signature::{Encoding, HmacHash, TimestampPlace};
+use crate::auth::testing::secret;
+use crate::auth::{
+    BodySignature, DeliveryId, HmacForm, JsonPointer, ProofPolicy, ReplayRule, SessionParameter, TokenExpectations,
+    TokenRule,
+};
+
+const LONG: &str = "a secret of more than sixteen bytes";
+
+fn form(header: &str) -> HmacForm {
+    HmacForm {
+        header: header.to_owned(),
+        separator: None,
+        prefix: String::new(),
+        encoding: Encoding::Hex,
+        hash: HmacHash::Sha384,
+        message: "{method} {path}\n{timestamp}.{body}".to_owned(),
+        timestamp: Some(TimestampPlace::Header("x-time".to_owned())),
+        tolerance_seconds: 60,
+        id_header: None,
+    }
+}
+
+fn signature(form: &HmacForm, secrets: &[&str]) -> Proof {
+    let secrets: Vec<_> = secrets.iter().map(|text| secret(text)).collect();
+    Proof::Signature(BodySignature::hmac(form, &secrets).unwrap())
+}
+
+fn a() -> Proof {
+    signature(&form("x-a"), &[LONG])
+}
+
+fn b() -> Proof {
+    signature(&form("x-b"), &[LONG])
+}
+
+fn expectations() -> TokenExpectations {
+    TokenExpectations {
+        issuers: vec!["https://login.example".to_owned()],
+        audiences: vec!["hook".to_owned()],
+        emails: vec!["a@example.com".to_owned()],
+        subjects: vec!["a".to_owned()],
+        unsafe_any_subject: true,
+        leeway_seconds: 5,
+    }
+}
+
+fn token(expectations: &TokenExpectations, source: u16) -> Proof {
+    Proof::Token(TokenRule::new(KeySourceId(source), expectations).unwrap())
+}
+
+fn t() -> Proof {
+    token(&expectations(), 0)
+}
+
+fn all(proofs: Vec<Proof>) -> ProofPolicy {
+    ProofPolicy::all(proofs.into_iter().map(Clause::One).collect()).unwrap()
+}
+
+fn any(proofs: Vec<Proof>) -> ProofPolicy {
+    ProofPolicy::any(proofs.into_iter().map(Clause::One).collect()).unwrap()
+}
+
+fn strength(policy: &ProofPolicy) -> PolicyStrength {
+    policy.strength(&|source| Aspects::from([("keys".to_owned(), Aspect::Exactly(format!("source {}", source.0)))]))
+}
+
+/// Expects that `new` lacks this of `old`.
+#[track_caller]
+fn check(old: &ProofPolicy, new: &ProofPolicy, expected: &[&str]) {
+    assert_eq!(strength(old).lost_in(&strength(new)), expected);
+    assert_eq!(strength(old).lost_in(&strength(old)), [""; 0], "from itself");
+}
+
+#[test]
+fn fewer_proofs_are_weaker() {
+    let alone = ProofPolicy::certificate_alone;
+    check(&all(vec![a()]), &alone(), &["signature in x-a is no longer demanded"]);
+    check(&alone(), &all(vec![a()]), &[]);
+    check(&all(vec![a(), b()]), &all(vec![a()]), &["signature in x-b is no longer demanded"]);
+    check(&all(vec![a()]), &all(vec![b(), a()]), &[]);
+    check(
+        &all(vec![a(), t()]),
+        &any(vec![a(), t()]),
+        &["signature in x-a is no longer demanded", "token is no longer demanded"],
+    );
+    // An alternative of a new place names who else may send; one of a known place is a way around the others.
+    check(&all(vec![a()]), &any(vec![a(), t()]), &[]);
+    check(&all(vec![a()]), &any(vec![b(), t()]), &["signature in x-a is no longer demanded"]);
+    let around = ProofPolicy::any(vec![Clause::All(vec![a(), b()]), Clause::One(b())]).unwrap();
+    check(&all(vec![a(), b()]), &around, &["signature in x-a is no longer demanded"]);
+    check(&any(vec![a(), t()]), &all(vec![t()]), &[]);
+    // Two signatures at one place are two proofs.
+    check(&all(vec![a(), a()]), &all(vec![a()]), &["signature in x-a is no longer demanded"]);
+    check(&all(vec![a(), a()]), &all(vec![a(), a(), b()]), &[]);
+}
+
+#[test]
+fn nested_groups_are_compared_by_their_ways() {
+    let nested =
+        |group: fn(Vec<Proof>) -> Clause| ProofPolicy::all(vec![Clause::One(a()), group(vec![b(), t()])]).unwrap();
+    let (any_of, all_of) = (nested(Clause::Any), nested(Clause::All));
+    check(&all_of, &any_of, &["signature in x-b is no longer demanded", "token is no longer demanded"]);
+    check(&any_of, &all_of, &[]);
+    check(&any_of, &all(vec![b(), a()]), &[]);
+    check(&any_of, &all(vec![a()]), &["signature in x-b is no longer demanded"]);
+    let either = ProofPolicy::any(vec![Clause::All(vec![a(), b()]), Clause::All(vec![a(), t()])]).unwrap();
+    check(&any_of, &either, &[]);
+    check(&either, &any_of, &[]);
+}
+
+#[test]
+fn a_signature_that_covers_less_is_weaker() {
+    let other = |change: fn(&mut HmacForm)| {
+        let mut form = form("x-a");
+        change(&mut form);
+        all(vec![signature(&form, &[LONG])])
+    };
+    let old = all(vec![a()]);
+    check(&old, &other(|form| form.tolerance_seconds = 300), &["signature in x-a: tolerance_s 60 → 300"]);
+    check(&old, &other(|form| form.tolerance_seconds = 30), &[]);
+    check(&old, &other(|form| form.hash = HmacHash::Sha256), &["signature in x-a: bits of the hash 384 → 256"]);
+    check(&old, &other(|form| form.hash = HmacHash::Sha512), &[]);
+    check(&old, &other(|form| form.prefix = "v1=".to_owned()), &[]);
+    let uncovered = other(|form| (form.message, form.timestamp) = ("{body}".to_owned(), None));
+    check(
+        &old,
+        &uncovered,
+        &[
+            "signature in x-a: tolerance_s is no longer demanded",
+            "signature in x-a: {method} in message is no longer demanded",
+            "signature in x-a: {path} in message is no longer demanded",
+            "signature in x-a: {timestamp} in message is no longer demanded",
+        ],
+    );
+}
+
+#[test]
+fn a_secret_may_be_added_and_replaced_but_not_become_short() {
+    let of = |secrets: &[&str]| all(vec![signature(&form("x-a"), secrets)]);
+    check(&of(&[LONG]), &of(&["another secret of many bytes", LONG]), &[]);
+    check(&of(&[LONG]), &of(&["0123456789abcdef"]), &[]);
+    let short = "signature in x-a: bytes of the shortest secret 16 → 3";
+    check(&of(&[LONG]), &of(&["abc"]), &[short]);
+    check(&of(&[LONG]), &of(&[LONG, "abc"]), &[short]);
+    check(&of(&["abc"]), &of(&["xyz"]), &[]);
+}
+
+#[test]
+fn a_token_with_fewer_claims_is_weaker() {
+    let other = |change: fn(&mut TokenExpectations), source| {
+        let mut expectations = expectations();
+        change(&mut expectations);
+        all(vec![token(&expectations, source)])
+    };
+    let old = all(vec![t()]);
+    check(&old, &other(|it| it.leeway_seconds = 60, 0), &["token: leeway_s 5 → 60"]);
+    check(&old, &other(|it| it.emails.clear(), 0), &["token: emails is no longer demanded"]);
+    check(&old, &other(|it| it.subjects.clear(), 0), &["token: subjects is no longer demanded"]);
+    check(&old, &other(|_| {}, 1), &["token: keys source 0 → source 1"]);
+    check(&old, &other(|it| it.audiences.push("other".to_owned()), 0), &[]);
+}
+
+#[test]
+fn a_session_parameter_that_fits_every_session_is_weaker() {
+    let pointer = || JsonPointer::parse("/parameter").unwrap();
+    let session = || JsonPointer::parse("/session").unwrap();
+    let hmac = SessionParameter::hmac(pointer(), session(), &[secret(LONG)], Encoding::Hex).unwrap();
+    let hmac = all(vec![Proof::SessionParameter(hmac)]);
+    let fixed = SessionParameter::secret(pointer(), vec![secret(LONG)]).unwrap();
+    let fixed = all(vec![Proof::SessionParameter(fixed)]);
+    let rule = |session| {
+        let rule = TokenRule::new(KeySourceId(0), &expectations()).unwrap();
+        all(vec![Proof::SessionParameter(SessionParameter::token(pointer(), rule, session))])
+    };
+    let lost = "session parameter at /parameter: the session's name is no longer demanded";
+    check(&hmac, &fixed, &[lost]);
+    check(&fixed, &hmac, &[]);
+    check(&rule(Some(session())), &rule(None), &[lost]);
+}
+
+#[test]
+fn a_replay_rule_that_finds_fewer_copies_is_weaker() {
+    let with = |ids: Vec<DeliveryId>, window| {
+        let rule = ReplayRule::new("a", ids, window, StatusCode::OK).unwrap();
+        all(vec![a()]).with_replay(rule).unwrap()
+    };
+    let header = || DeliveryId::Header(HeaderName::from_static("x-id"));
+    let old = with(vec![header(), DeliveryId::SignedMessage], 600);
+    check(&old, &with(vec![DeliveryId::SignedMessage], 600), &["replay: id_header x-id is no longer demanded"]);
+    check(&old, &with(vec![header(), DeliveryId::SignedMessage], 300), &["replay: window_s 600 → 300"]);
+    check(&old, &with(vec![DeliveryId::SignedMessage, header()], 900), &[]);
+    check(
+        &old,
+        &all(vec![a()]),
+        &[
+            "replay: by_signature is no longer demanded",
+            "replay: id_header x-id is no longer demanded",
+            "replay: window_s is no longer demanded",
+        ],
+    );
+}

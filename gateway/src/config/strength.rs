@@ -1,0 +1,266 @@
+//! How much a configuration demands of senders, so that a reload never demands less by accident, as after a copy that stopped half-way.
+//!
+//! Owns what *weaker* means, the comparison of two configurations, and the permission that lets one weaker configuration in. Pure: must
+//! not read a file or a clock. Holds no secret.
+//!
+//! A configuration is weaker than the one in force if a demand on a provider or route that both have is no longer made, or if requests
+//! fall to a route that asks less. What names something new is not weaker: a provider, profile, trust anchor, identity rule, route, secret
+//! or range that is added admits what it names. What is removed as a whole admits less.
+//!
+//! A file that is written slowly can lose a section in one reload, and get it back without its last lines in the next. So the demands
+//! of what was removed are remembered, up to [`MAXIMUM_REMOVED`].
+
+mod profile;
+mod provider;
+mod route;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use data_encoding::HEXLOWER;
+use ring::digest;
+use toml::de::{DeTable, DeValue};
+
+use self::provider::ProviderStrength;
+use self::route::{RouteStrength, Routes};
+use super::filter::FilterSection;
+use super::key_source::{KeyOrigin, KeySource};
+use super::proof::Proofs;
+use hookgate_core::auth::strength::{Aspect, Aspects};
+use hookgate_core::auth::{KeySourceId, PolicyStrength};
+use hookgate_core::identity::Provider;
+use hookgate_core::ranges::Sources;
+use hookgate_core::route::Route;
+use hookgate_filter::{Mode, Rate};
+
+/// Most removed providers, and most removed routes, whose demands are remembered. As many routes as a file may have.
+const MAXIMUM_REMOVED: usize = 4096;
+
+/// Bytes of a digest that a permission shows. It is no secret: it tells one change from another.
+const PERMISSION_BYTES: usize = 8;
+
+/// What a configuration demands.
+#[derive(Clone, Debug, Default)]
+pub struct Strength {
+    /// `accept_weaker`
+    permission: Option<String>,
+    providers: BTreeMap<Arc<str>, ProviderStrength>,
+    routes: Vec<RouteStrength>,
+    filter: FilterStrength,
+    removed: Removed,
+}
+
+/// What earlier configurations demanded, and this one does not have.
+#[derive(Clone, Debug, Default)]
+struct Removed {
+    providers: BTreeMap<Arc<str>, ProviderStrength>,
+    routes: Vec<RouteStrength>,
+}
+
+/// What the filter demands, if it is on.
+#[derive(Clone, Debug, Default)]
+struct FilterStrength {
+    enforces: bool,
+    /// The names of the rates that it has.
+    rates: BTreeSet<&'static str>,
+}
+
+/// Whether a configuration may replace the one in force.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Comparison {
+    /// It demands no less.
+    NotWeaker,
+    /// It demands less, as it says on purpose.
+    Permitted {
+        /// What it no longer demands, a line each.
+        losses: Vec<String>,
+    },
+    /// It demands less, and does not say so.
+    Refused {
+        /// What it no longer demands, a line each.
+        losses: Vec<String>,
+        /// The value of `accept_weaker` that permits exactly this change.
+        permission: String,
+        /// Whether the file has that value already, but the configuration in force has it too.
+        is_used: bool,
+    },
+}
+
+/// What a document was parsed into. Elements of arrays of tables are in the order of the file.
+pub(super) struct Parsed<'c> {
+    pub(super) root: &'c DeTable<'c>,
+    /// `accept_weaker`
+    pub(super) permission: Option<&'c str>,
+    pub(super) providers: &'c [Provider],
+    pub(super) sources: &'c [Sources],
+    pub(super) routes: &'c [Route],
+    pub(super) proofs: &'c Proofs,
+    pub(super) filter: &'c FilterSection,
+    /// By the index of the provider: the ids of certificates that its lists of trust anchors have below an anchor.
+    pub(super) subordinates: &'c [(usize, [u8; 32])],
+}
+
+impl Strength {
+    /// The strength of a configuration without errors.
+    pub(super) fn new(parsed: &Parsed<'_>) -> Self {
+        let Parsed { root, permission, providers, sources, routes, proofs, filter, subordinates } = *parsed;
+        let keys = |id: KeySourceId| proofs.key_sources.get(usize::from(id.0)).map(key_aspects).unwrap_or_default();
+        let strengths = providers.iter().enumerate().filter_map(|(index, provider)| {
+            let (source, policy) = (sources.get(index)?, proofs.providers.get(index)?.strength(&keys));
+            let below = subordinates.iter().filter(|(of, _)| *of == index).map(|(_, id)| *id).collect();
+            let table = element(root, "provider", index);
+            Some((Arc::clone(&provider.name), ProviderStrength::new(provider, source.check, policy, below, table)))
+        });
+        let routes = routes.iter().enumerate().map(|(index, route)| {
+            let own = proofs.routes.get(index).and_then(Option::as_ref).map(|policy| policy.strength(&keys));
+            let admitted = route.providers.iter().filter_map(|id| providers.get(usize::from(id.0)));
+            let admitted = admitted.map(|provider| Arc::clone(&provider.name)).collect();
+            let methods_are_written = element(root, "route", index).is_some_and(|table| table.contains_key("methods"));
+            RouteStrength::new(route, methods_are_written, admitted, own)
+        });
+        Self {
+            permission: permission.map(str::to_owned),
+            providers: strengths.collect(),
+            routes: routes.collect(),
+            filter: FilterStrength::new(filter),
+            removed: Removed::default(),
+        }
+    }
+
+    /// Compares `next`, which would replace this configuration, with it.
+    pub fn compare(&self, next: &Self) -> Comparison {
+        let losses: Vec<String> = self.losses(next).into_iter().collect();
+        if losses.is_empty() {
+            return Comparison::NotWeaker;
+        }
+        let permission = permission(&losses);
+        // The line counts once: if it stays in the file, it does not permit the same accident later.
+        let has_it = |strength: &Self| strength.permission.as_ref() == Some(&permission);
+        match (has_it(next), has_it(self)) {
+            (true, false) => Comparison::Permitted { losses },
+            (is_there, _) => Comparison::Refused { losses, permission, is_used: is_there },
+        }
+    }
+
+    /// Whether the file has a permission.
+    pub fn has_permission(&self) -> bool {
+        self.permission.is_some()
+    }
+
+    /// This configuration after it has replaced `old`: it remembers what `old` demanded of what is gone.
+    #[must_use]
+    pub fn after(mut self, old: Self) -> Self {
+        let mut removed = old.removed;
+        removed.providers.extend(old.providers);
+        for (name, provider) in &mut self.providers {
+            if let Some(old) = removed.providers.remove(name) {
+                provider.remember(old);
+            }
+        }
+        while removed.providers.len() > MAXIMUM_REMOVED {
+            removed.providers.pop_last();
+        }
+        removed.routes.extend(old.routes);
+        // The latest demands of a route count.
+        let mut places: BTreeSet<_> = self.routes.iter().map(RouteStrength::place).collect();
+        removed.routes.reverse();
+        removed.routes.retain(|gone| places.insert(gone.place()));
+        removed.routes.truncate(MAXIMUM_REMOVED);
+        removed.routes.reverse();
+        self.removed = removed;
+        self
+    }
+
+    fn losses(&self, next: &Self) -> BTreeSet<String> {
+        let mut losses = self.filter.losses(&next.filter);
+        for (name, new) in &next.providers {
+            let Some(old) = self.provider(name) else { continue };
+            old.losses(new, &mut |loss| {
+                losses.insert(format!("provider {name}: {loss}"));
+            });
+            let mut routes = next.routes.iter().filter(|route| route.admits(name)).peekable();
+            // A policy that every route of the provider replaces is not in use.
+            if routes.peek().is_none() || routes.any(|route| !route.has_policy()) {
+                let lost = old.policy().lost_in(new.policy());
+                losses.extend(lost.into_iter().map(|loss| format!("provider {name}: {loss}")));
+            }
+        }
+        let in_force = Routes { routes: &self.routes, policy: &|name| self.policy(name) };
+        let removed = Routes { routes: &self.removed.routes, policy: &|name| self.policy(name) };
+        let new = Routes { routes: &next.routes, policy: &|name| next.policy(name) };
+        let mut report = |loss| {
+            losses.insert(loss);
+        };
+        route::losses(&in_force, &new, &|_| true, &mut report);
+        if !self.removed.routes.is_empty() {
+            let places: BTreeSet<_> = self.routes.iter().map(RouteStrength::place).collect();
+            route::losses(&removed, &new, &|route| !places.contains(&route.place()), &mut report);
+        }
+        losses
+    }
+
+    /// The provider of this name, in force or removed.
+    fn provider(&self, name: &str) -> Option<&ProviderStrength> {
+        self.providers.get(name).or_else(|| self.removed.providers.get(name))
+    }
+
+    fn policy(&self, name: &str) -> Option<&PolicyStrength> {
+        self.provider(name).map(ProviderStrength::policy)
+    }
+}
+
+impl FilterStrength {
+    fn new(section: &FilterSection) -> Self {
+        let policy = &section.policy;
+        let (address, network) = (policy.syn_limits.ipv4_address, policy.syn_limits.ipv4_network);
+        let rates = [
+            ("syn_ipv4_address", address),
+            ("syn_ipv4_network", network),
+            ("syn_ipv6_network", policy.syn_limits.ipv6_network),
+        ];
+        let limited = rates.into_iter().filter(|(_, rate)| policy.mode != Mode::Off && *rate != Rate::UNLIMITED);
+        Self { enforces: policy.mode == Mode::Enforce, rates: limited.map(|(name, _)| name).collect() }
+    }
+
+    fn losses(&self, next: &Self) -> BTreeSet<String> {
+        let mut losses = BTreeSet::new();
+        if self.enforces && !next.enforces {
+            losses.insert("filter: mode is no longer \"enforce\"".to_owned());
+        } else {
+            let lost = self.rates.difference(&next.rates);
+            losses.extend(lost.map(|rate| format!("filter: {rate} is no longer limited")));
+        }
+        losses
+    }
+}
+
+/// What the keys of a source demand of their origin. A file of this host is trusted as it is.
+fn key_aspects(source: &KeySource) -> Aspects {
+    let (has_roots, max_stale) = match &source.origin {
+        KeyOrigin::Url { limits, roots, .. } => (roots.is_some(), limits.max_stale.as_secs()),
+        KeyOrigin::File(_) => (true, 0),
+    };
+    let mut aspects = Aspects::from([
+        ("key_source".to_owned(), Aspect::Exactly(source.name.to_string())),
+        ("max_stale_s".to_owned(), Aspect::AtMost(max_stale)),
+    ]);
+    if has_roots {
+        aspects.insert("ca_file".to_owned(), Aspect::Demanded);
+    }
+    aspects
+}
+
+/// The table of an array of tables.
+fn element<'t>(root: &'t DeTable<'t>, section: &str, index: usize) -> Option<&'t DeTable<'t>> {
+    let DeValue::Array(elements) = root.get(section)?.get_ref() else { return None };
+    match elements.get(index)?.get_ref() {
+        DeValue::Table(table) => Some(table),
+        _ => None,
+    }
+}
+
+/// What `accept_weaker` must say: a digest of the losses, which name the old and the new values.
+fn permission(losses: &[String]) -> String {
+    let digest = digest::digest(&digest::SHA256, losses.join("\n").as_bytes());
+    HEXLOWER.encode(digest.as_ref().get(..PERMISSION_BYTES).unwrap_or_default())
+}

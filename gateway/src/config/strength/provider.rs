@@ -1,0 +1,130 @@
+//! What a provider demands of its senders.
+//!
+//! Owns the comparison of two versions of a provider, but for the demands of its profiles (`profile`) and of its proof, which its routes can
+//! replace.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use toml::de::{DeTable, DeValue};
+
+use super::profile::{self, AnchorId, ProfileStrength};
+use hookgate_core::auth::PolicyStrength;
+use hookgate_core::identity::Provider;
+use hookgate_core::ranges::SourceCheck;
+
+/// Most removed profiles of a provider that are remembered: as many as it may have.
+const MAXIMUM_REMOVED: usize = 16;
+
+/// What a provider demands.
+#[derive(Clone, Debug)]
+pub(super) struct ProviderStrength {
+    profiles: Vec<ProfileStrength>,
+    /// Those of earlier configurations, by name; at most [`MAXIMUM_REMOVED`].
+    removed: Vec<ProfileStrength>,
+    /// Whether its own keys make its only profile, which the file does not name.
+    is_unnamed: bool,
+    /// The names in `profiles`, if that key chooses from a preset.
+    chosen: Option<BTreeSet<String>>,
+    /// Certificates that its files have below a trust anchor: intermediates, which are no anchors.
+    subordinates: BTreeSet<AnchorId>,
+    check: SourceCheck,
+    /// `minus`, by `file`.
+    subtracted: BTreeMap<String, String>,
+    policy: PolicyStrength,
+}
+
+impl ProviderStrength {
+    /// `table` is the provider's table.
+    pub(super) fn new(
+        provider: &Provider,
+        check: SourceCheck,
+        policy: PolicyStrength,
+        subordinates: BTreeSet<AnchorId>,
+        table: Option<&DeTable<'_>>,
+    ) -> Self {
+        let chosen = table.and_then(|table| texts(table, "profiles"));
+        let subtracted = table.map(subtracted).unwrap_or_default();
+        let profiles = provider.profiles.iter().map(ProfileStrength::new).collect();
+        let is_unnamed = !table.is_some_and(|table| table.contains_key("preset") || table.contains_key("profile"));
+        Self { profiles, removed: Vec::new(), is_unnamed, chosen, subordinates, check, subtracted, policy }
+    }
+
+    /// Remembers the profiles of `old`, which this version replaces.
+    pub(super) fn remember(&mut self, old: Self) {
+        self.removed = old.profiles.into_iter().chain(old.removed).collect();
+        let mut names: BTreeSet<_> = self.profiles.iter().map(|profile| Arc::clone(&profile.name)).collect();
+        self.removed.retain(|profile| names.insert(Arc::clone(&profile.name)));
+        self.removed.truncate(MAXIMUM_REMOVED);
+    }
+
+    pub(super) fn policy(&self) -> &PolicyStrength {
+        &self.policy
+    }
+
+    /// What `new` lacks of this one, without its proof.
+    pub(super) fn losses(&self, new: &Self, report: &mut dyn FnMut(String)) {
+        profile::losses(&self.profiles, &self.removed, &new.profiles, new.is_unnamed, report);
+        if self.chosen.is_some() && new.chosen.is_none() {
+            for profile in new.profiles.iter().filter(|it| !self.profiles.iter().any(|old| old.name == it.name)) {
+                report(format!("profiles no longer leaves {} out", profile.name));
+            }
+        }
+        let known = |id: &AnchorId| self.profiles.iter().any(|profile| profile.anchors.contains_key(id));
+        for (id, label) in new.profiles.iter().flat_map(|profile| &profile.anchors) {
+            if self.subordinates.contains(id) && !known(id) {
+                report(format!(
+                    "the intermediate {label} becomes a trust anchor, because its issuer is no longer listed"
+                ));
+            }
+        }
+        if rank(new.check) < rank(self.check) {
+            report(format!("source_ranges_check {} → {}", check_text(self.check), check_text(new.check)));
+        }
+        for (file, minus) in &self.subtracted {
+            if new.files_without_minus(file) {
+                report(format!("the ranges of {minus} are no longer left out of {file}"));
+            }
+        }
+    }
+
+    fn files_without_minus(&self, file: &str) -> bool {
+        self.subtracted.get(file).is_some_and(String::is_empty)
+    }
+}
+
+fn rank(check: SourceCheck) -> u8 {
+    match check {
+        SourceCheck::Off => 0,
+        SourceCheck::Count => 1,
+        SourceCheck::Refuse => 2,
+    }
+}
+
+fn check_text(check: SourceCheck) -> &'static str {
+    match check {
+        SourceCheck::Off => "off",
+        SourceCheck::Count => "count",
+        SourceCheck::Refuse => "refuse",
+    }
+}
+
+/// The texts of an array.
+fn texts(table: &DeTable<'_>, key: &str) -> Option<BTreeSet<String>> {
+    let DeValue::Array(elements) = table.get(key)?.get_ref() else { return None };
+    Some(elements.iter().filter_map(|element| element.get_ref().as_str()).map(str::to_owned).collect())
+}
+
+/// The files of ranges, each with what is subtracted from it; empty if nothing is.
+fn subtracted(table: &DeTable<'_>) -> BTreeMap<String, String> {
+    let Some(DeValue::Array(files)) = table.get("source_range_files").map(toml::Spanned::get_ref) else {
+        return BTreeMap::new();
+    };
+    let text = |table: &DeTable<'_>, key: &str| table.get(key).and_then(|it| it.get_ref().as_str()).map(str::to_owned);
+    let entry = |value: &DeValue<'_>| match value {
+        DeValue::String(file) => Some((file.to_string(), String::new())),
+        DeValue::Table(table) => Some((text(table, "file")?, text(table, "minus").unwrap_or_default())),
+        _ => None,
+    };
+    files.iter().filter_map(|file| entry(file.get_ref())).collect()
+}

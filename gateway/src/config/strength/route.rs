@@ -1,0 +1,251 @@
+//! What the routes demand of requests.
+//!
+//! Owns the comparison of two route tables: which route a request had, which one it gets, and whether the second asks less. Must not serve
+//! a request: `hookgate_core::route` finds its route.
+//!
+//! Every place that a pattern of either table names is looked up in both: the most specific pattern decides, so these places stand for all
+//! requests.
+
+use std::collections::{BTreeSet, HashMap};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use hyper::Method;
+
+use hookgate_core::auth::PolicyStrength;
+use hookgate_core::route::{PathPattern, Route};
+
+/// Ends a path that only prefixes match: no path of a route has a control character.
+const BELOW: &str = "\u{7f}";
+
+/// What a route demands.
+#[derive(Clone, Debug)]
+pub(super) struct RouteStrength {
+    name: Arc<str>,
+    host: Option<Arc<str>>,
+    path: PathPattern,
+    methods: Vec<Method>,
+    /// Whether `methods` is in the file; otherwise they are the default.
+    methods_are_written: bool,
+    handler: PathBuf,
+    /// The names of the providers.
+    admitted: BTreeSet<Arc<str>>,
+    /// Its own policy; `None` if those of the providers count.
+    policy: Option<PolicyStrength>,
+}
+
+/// A route table, and the policies of its providers.
+pub(super) struct Routes<'s> {
+    pub(super) routes: &'s [RouteStrength],
+    pub(super) policy: &'s dyn Fn(&str) -> Option<&'s PolicyStrength>,
+}
+
+impl RouteStrength {
+    pub(super) fn new(
+        route: &Route,
+        methods_are_written: bool,
+        admitted: BTreeSet<Arc<str>>,
+        policy: Option<PolicyStrength>,
+    ) -> Self {
+        Self {
+            name: Arc::clone(&route.name),
+            host: route.host.clone(),
+            path: route.path.clone(),
+            methods: route.methods.clone(),
+            methods_are_written,
+            handler: route.handler.socket.clone(),
+            admitted,
+            policy,
+        }
+    }
+
+    pub(super) fn admits(&self, provider: &str) -> bool {
+        self.admitted.contains(provider)
+    }
+
+    pub(super) fn has_policy(&self) -> bool {
+        self.policy.is_some()
+    }
+
+    /// Host, path and methods: two routes of one configuration differ in it.
+    pub(super) fn place(&self) -> (Option<Arc<str>>, String, Vec<String>) {
+        let methods = self.methods.iter().map(ToString::to_string).collect();
+        (self.host.clone(), format!("{:?}", self.path), methods)
+    }
+
+    /// A path that this route takes, and no route with a longer pattern.
+    fn witness(&self) -> String {
+        match &self.path {
+            PathPattern::Exact(path) => path.to_string(),
+            PathPattern::Prefix(prefix) => format!("{prefix}{BELOW}"),
+        }
+    }
+
+    fn shares_a_method(&self, other: &Self) -> bool {
+        self.methods.iter().any(|method| other.methods.contains(method))
+    }
+}
+
+impl<'s> Routes<'s> {
+    /// What `route` demands of `provider`.
+    fn policy(&self, route: &'s RouteStrength, provider: &str) -> Option<&'s PolicyStrength> {
+        route.policy.as_ref().or_else(|| (self.policy)(provider))
+    }
+
+    fn named(&self, name: &str) -> Option<&'s RouteStrength> {
+        self.routes.iter().find(|route| *route.name == *name)
+    }
+
+    /// The earlier version of `route`, a route of `new`: that of the same name, or for the same requests, or the one that it would be
+    /// without its host.
+    fn version_of(&self, route: &RouteStrength, names: &BTreeSet<&str>) -> Option<&'s RouteStrength> {
+        let gone = || self.routes.iter().filter(|old| !names.contains(&*old.name) && old.path == route.path);
+        self.named(&route.name)
+            .or_else(|| gone().find(|old| old.host == route.host && old.shares_a_method(route)))
+            .or_else(|| gone().find(|old| route.host.is_none() && old.handler == route.handler))
+    }
+}
+
+/// Routes by place.
+struct Table<'s>(HashMap<(Option<&'s str>, bool, &'s str), Vec<&'s RouteStrength>>);
+
+impl<'s> Table<'s> {
+    fn new(routes: &'s [RouteStrength]) -> Self {
+        let mut table: HashMap<_, Vec<_>> = HashMap::new();
+        for route in routes {
+            let (is_exact, path) = match &route.path {
+                PathPattern::Exact(path) => (true, path),
+                PathPattern::Prefix(prefix) => (false, prefix),
+            };
+            table.entry((route.host.as_deref(), is_exact, &**path)).or_default().push(route);
+        }
+        Self(table)
+    }
+
+    /// As [`hookgate_core::route::RouteTable::find`]. `None` as host is one that no route names.
+    fn find(&self, host: Option<&str>, path: &str, method: &Method) -> Option<&'s RouteStrength> {
+        let hosts = host.map(Some).into_iter().chain([None]);
+        hosts.flat_map(|host| places(path).map(move |(is_exact, path)| (host, is_exact, path))).find_map(|place| {
+            let routes = self.0.get(&place)?;
+            routes.iter().find(|route| route.methods.contains(method)).copied()
+        })
+    }
+}
+
+/// The patterns that match a path, the most specific first: the exact one, then prefixes.
+fn places(path: &str) -> impl Iterator<Item = (bool, &str)> {
+    let prefixes = path.rmatch_indices('/').map(|(at, _)| (false, &path[..=at]));
+    [(true, path)].into_iter().chain(prefixes)
+}
+
+/// What stands for all requests: a host, a path and a method each.
+fn cells<'s>(old: &'s [RouteStrength], new: &'s [RouteStrength]) -> BTreeSet<(Option<&'s str>, String, &'s str)> {
+    let mut hosts: HashMap<(bool, &str), BTreeSet<&'s str>> = HashMap::new();
+    for route in old.iter().chain(new) {
+        let Some(host) = route.host.as_deref() else { continue };
+        let place = match &route.path {
+            PathPattern::Exact(path) => (true, &**path),
+            PathPattern::Prefix(prefix) => (false, &**prefix),
+        };
+        hosts.entry(place).or_default().insert(host);
+    }
+    let mut cells = BTreeSet::new();
+    for route in old.iter().chain(new) {
+        let path = route.witness();
+        let mut add = |host: Option<&'s str>| {
+            cells.extend(route.methods.iter().map(|method| (host, path.clone(), method.as_str())));
+        };
+        add(route.host.as_deref());
+        // A route of one host comes before one for every host, however short its prefix is.
+        if route.host.is_none() {
+            let of_host = places(&path).filter_map(|place| hosts.get(&place)).flatten();
+            of_host.copied().collect::<BTreeSet<_>>().into_iter().for_each(|host| add(Some(host)));
+        }
+    }
+    cells
+}
+
+/// What the routes of `new` that `counts` selects lack of `old`.
+pub(super) fn losses(
+    old: &Routes<'_>,
+    new: &Routes<'_>,
+    counts: &dyn Fn(&RouteStrength) -> bool,
+    report: &mut dyn FnMut(String),
+) {
+    let names: BTreeSet<&str> = new.routes.iter().map(|route| &*route.name).collect();
+    let versions: HashMap<&str, &RouteStrength> =
+        new.routes.iter().filter_map(|route| Some((&*route.name, old.version_of(route, &names)?))).collect();
+    for route in new.routes.iter().filter(|route| counts(route)) {
+        if let Some(before) = versions.get(&*route.name) {
+            lost_bounds(before, route, report);
+        }
+    }
+    for (before, after) in pairs(old.routes, new.routes).into_iter().filter(|(_, after)| counts(after)) {
+        let version = versions.get(&*after.name);
+        let is_same = version.is_some_and(|version| std::ptr::eq(*version, before));
+        compare(old, new, before, after, is_same, report);
+        // A new route says whom it admits. Another one gets requests that were not its own.
+        if !is_same && version.is_some() {
+            for provider in after.admitted.difference(&before.admitted) {
+                let (before, after) = (&before.name, &after.name);
+                report(format!(
+                    "requests of provider {provider} for route \"{before}\" now belong to route \"{after}\""
+                ));
+            }
+        }
+    }
+}
+
+/// Reports a host that a route has lost, and methods that it takes by default alone.
+fn lost_bounds(before: &RouteStrength, after: &RouteStrength, report: &mut dyn FnMut(String)) {
+    if let (Some(host), None) = (&before.host, &after.host) {
+        report(format!("route \"{}\": host {host} is no longer demanded", after.name));
+    }
+    let added = after.methods.iter().find(|method| !before.methods.contains(method));
+    if let Some(method) = added.filter(|_| !after.methods_are_written) {
+        report(format!("route \"{}\": methods no longer excludes {method}", after.name));
+    }
+}
+
+/// The routes that the same requests had, and get.
+fn pairs<'o, 'n>(old: &'o [RouteStrength], new: &'n [RouteStrength]) -> Vec<(&'o RouteStrength, &'n RouteStrength)> {
+    let (before, after) = (Table::new(old), Table::new(new));
+    let mut seen = BTreeSet::new();
+    let mut pairs = Vec::new();
+    for (host, path, method) in cells(old, new) {
+        // The methods are those of routes.
+        let Ok(method) = Method::from_bytes(method.as_bytes()) else { continue };
+        let (Some(before), Some(after)) = (before.find(host, &path, &method), after.find(host, &path, &method)) else {
+            continue;
+        };
+        if seen.insert((std::ptr::from_ref(before), std::ptr::from_ref(after))) {
+            pairs.push((before, after));
+        }
+    }
+    pairs
+}
+
+/// Reports what `after` does not demand and `before` did, of the providers of both. Policies of providers are compared with the providers.
+fn compare<'o, 'n>(
+    old: &Routes<'o>,
+    new: &Routes<'n>,
+    before: &'o RouteStrength,
+    after: &'n RouteStrength,
+    is_same: bool,
+    report: &mut dyn FnMut(String),
+) {
+    if before.policy.is_none() && after.policy.is_none() {
+        return;
+    }
+    for provider in after.admitted.intersection(&before.admitted) {
+        let (Some(demanded), Some(left)) = (old.policy(before, provider), new.policy(after, provider)) else {
+            continue;
+        };
+        let for_all = before.policy.is_some() && after.policy.is_some();
+        let provider = if for_all { String::new() } else { format!(", provider {provider}") };
+        let instead = if is_same { String::new() } else { format!(" instead of route \"{}\"", before.name) };
+        for loss in demanded.lost_in(left) {
+            report(format!("route \"{}\"{provider}{instead}: {loss}", after.name));
+        }
+    }
+}

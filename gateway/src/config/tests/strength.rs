@@ -1,0 +1,350 @@
+//! What a reload may not weaken, and that no part of a file is weaker than the whole without being refused.
+
+mod admission;
+
+use std::collections::BTreeMap;
+
+use super::*;
+use crate::config::strength::{Comparison, Strength};
+use admission::newly_admitted;
+
+/// The sections of a configuration in which every demand is made. Each begins with its header.
+const SECTIONS: [&str; 9] = [
+    "[[certificate]]\nchain = \"fullchain.pem\"\nkey = \"privkey.pem\"\n",
+    "[filter]\nmode = \"enforce\"\ninterfaces = [\"eth0\"]\ndeny = [\"192.0.2.66\"]\n\
+     syn_ipv4_address = { per_second = 100 }\nsyn_ipv6_network = { per_second = 100 }\n",
+    "[[key_source]]\nname = \"login\"\nurl = \"https://login.example/keys\"\nca_file = \"ca.pem\"\nmax_stale_s = 60\n",
+    "[[provider]]\nname = \"sender\"\nsource_ranges_check = \"refuse\"\nsource_ranges = [\"198.51.100.0/24\"]\n\
+     trust_anchors = [\"bundle.pem\"]\nverify_depth = 1\nextended_key_usage = \"client-auth-explicit\"\n\
+     crls = [\"list.pem\"]\ncrl_scope = \"chain\"\n\
+     [[provider.identity]]\nsubject_cn = \"sender\"\nsan_dns = \"sender.example\"\n\
+     [provider.proof.signature]\nform = \"hmac\"\nheader = \"x-a\"\n\
+     secrets = [{ unsafe_value = \"a secret of the sender\" }]\n\
+     message = \"{timestamp}.{body}\"\ntimestamp_header = \"x-time\"\ntolerance_s = 60\n\
+     [provider.replay]\nid_header = \"x-id\"\nby_signature = true\nwindow_s = 172800\n",
+    "[[provider]]\nname = \"partner\"\nsource_ranges = [\"203.0.113.0/24\"]\ntrust_anchors = [\"ca.pem\"]\n\
+     identity = [{ subject_cn = \"a\", san_dns = \"a.example\" }]\n\
+     [[provider.profile]]\nname = \"first\"\nverify_depth = 1\nextended_key_usage = \"client-auth-explicit\"\n\
+     crls = [\"list.pem\"]\n\
+     [[provider.profile]]\nname = \"second\"\nverify_depth = 1\ncrls = [\"list.pem\"]\n",
+    "[[provider]]\nname = \"chosen\"\npreset = \"pagerduty\"\nproof = \"certificate\"\n\
+     source_range_files = [{ file = \"ranges.txt\", minus = \"others.txt\" }]\n\
+     profiles = [\"digicert-global-root-g2\"]\n",
+    "[[route]]\nname = \"general\"\npath = \"/*\"\nproviders = [\"sender\", \"partner\"]\nhandler = \"unix:/run/a.sock\"\n\
+     host = \"a.example\"\nmethods = [\"GET\"]\n",
+    "[[route]]\npath = \"/admin\"\nproviders = [\"sender\"]\nhandler = \"unix:/run/b.sock\"\nmethods = [\"GET\", \"PUT\"]\n\
+     host = \"a.example\"\n\
+     [[route.proof.all]]\n[route.proof.all.signature]\nform = \"hmac\"\nheader = \"x-a\"\n\
+     secrets = [{ unsafe_value = \"a secret of the sender\" }]\n\
+     [[route.proof.all]]\n[route.proof.all.signature]\nform = \"hmac\"\nheader = \"x-b\"\n\
+     secrets = [{ unsafe_value = \"a secret of the sender\" }]\n\
+     [route.replay]\nid_header = \"x-id\"\n",
+    "[[route]]\npath = \"/partner/*\"\nproviders = [\"partner\", \"chosen\"]\nhandler = \"unix:/run/c.sock\"\n\
+     [[route.proof.any]]\n[route.proof.any.signature]\nform = \"hmac\"\nheader = \"x-b\"\n\
+     secrets = [{ unsafe_value = \"a secret of the partner\" }]\n\
+     [[route.proof.any]]\n[route.proof.any.token]\nissuers = [\"https://login.example\"]\naudiences = [\"hook\"]\n\
+     key_source = \"login\"\nemails = [\"a@login.example\"]\nleeway_s = 5\n",
+];
+
+/// The text of the sections, the one with this index first.
+fn rotated(first: usize) -> String {
+    let sections = SECTIONS.iter().cycle().skip(first).take(SECTIONS.len()).copied();
+    "reload = \"watch\"\n".to_owned() + LISTEN_WITH_PORT + &sections.collect::<String>()
+}
+
+const LISTEN_WITH_PORT: &str = "[listen]\naddresses = [\"127.0.0.1:8443\"]\n";
+
+fn fixture() -> Fixture {
+    let fixture = Fixture::new();
+    fixture.write("ranges.txt", "192.0.2.0/24\n198.51.100.0/24\n");
+    fixture.write("others.txt", "192.0.2.0/25\n");
+    fixture
+}
+
+/// What is lost from the file `old` to the file `new`.
+fn losses(fixture: &Fixture, old: &str, new: &str) -> Vec<String> {
+    match fixture.good(old).strength.compare(&fixture.good(new).strength) {
+        Comparison::NotWeaker => Vec::new(),
+        Comparison::Permitted { losses } => panic!("permitted: {losses:?}"),
+        Comparison::Refused { losses, .. } => losses,
+    }
+}
+
+/// Replaces `from` by `to` in the whole text. Expects exactly these losses.
+#[track_caller]
+fn check(fixture: &Fixture, from: &str, to: &str, expected: &[&str]) {
+    let old = rotated(0);
+    assert!(old.contains(from), "{from}");
+    assert_eq!(losses(fixture, &old, &old.replacen(from, to, 1)), expected, "{from:?} → {to:?}");
+}
+
+#[test]
+fn a_demand_that_is_no_longer_made_is_a_loss() {
+    let fixture = fixture();
+    for (from, to, expected) in [
+        ("mode = \"enforce\"", "mode = \"monitor\"", "filter: mode is no longer \"enforce\""),
+        ("syn_ipv6_network = { per_second = 100 }\n", "", "filter: syn_ipv6_network is no longer limited"),
+        (
+            "verify_depth = 1\nextended_key_usage",
+            "extended_key_usage",
+            "provider sender: profile default: verify_depth 1 → 2",
+        ),
+        (
+            "extended_key_usage = \"client-auth-explicit\"\n",
+            "",
+            "provider sender: profile default: extended_key_usage client-auth-explicit → client-auth",
+        ),
+        (
+            "crl_scope = \"chain\"",
+            "crl_scope = \"end-entity\"",
+            "provider sender: profile default: crl_scope chain → end-entity",
+        ),
+        (
+            "crls = [\"list.pem\"]\ncrl_scope = \"chain\"\n",
+            "",
+            "provider sender: profile default: crls: revocation is no longer checked",
+        ),
+        (
+            "subject_cn = \"sender\"\nsan_dns = \"sender.example\"\n",
+            "subject_cn = \"sender\"\n",
+            "provider sender: profile default: identity subject CN \"sender\" and DNS name \"sender.example\" → subject CN \"sender\"",
+        ),
+        (
+            "source_ranges_check = \"refuse\"",
+            "source_ranges_check = \"count\"",
+            "provider sender: source_ranges_check refuse → count",
+        ),
+        ("tolerance_s = 60", "tolerance_s = 300", "provider sender: signature in x-a: tolerance_s 60 → 300"),
+        ("window_s = 172800", "window_s = 17280", "provider sender: replay: window_s 172800 → 17280"),
+        (
+            ", minus = \"others.txt\"",
+            "",
+            "provider chosen: the ranges of others.txt are no longer left out of ranges.txt",
+        ),
+        (
+            "profiles = [\"digicert-global-root-g2\"]\n",
+            "",
+            "provider chosen: profiles no longer leaves digicert-global-root-ca out",
+        ),
+        (
+            "host = \"a.example\"\nmethods = [\"GET\"]\n",
+            "methods = [\"GET\"]\n",
+            "route \"general\": host a.example is no longer demanded",
+        ),
+        ("ca_file = \"ca.pem\"\n", "", "route \"/partner/*\": token: ca_file is no longer demanded"),
+        ("max_stale_s = 60\n", "", "route \"/partner/*\": token: max_stale_s 60 → 86400"),
+        ("leeway_s = 5\n", "", "route \"/partner/*\": token: leeway_s 5 → 60"),
+    ] {
+        check(&fixture, from, to, &[expected]);
+    }
+}
+
+#[test]
+fn a_provider_and_a_route_may_ask_for_less_than_before_in_several_ways() {
+    let fixture = fixture();
+    let old = rotated(0);
+    let without = |section: usize| old.replacen(SECTIONS[section], "", 1);
+    // A route that is removed leaves its requests to a more general one.
+    assert_eq!(
+        losses(&fixture, &old, &without(7)),
+        [
+            "requests of provider partner for route \"a.example/admin\" now belong to route \"general\"",
+            "route \"general\", provider sender instead of route \"a.example/admin\": signature in x-b is no longer demanded",
+        ]
+    );
+    // Methods by default: POST, whose requests had another route.
+    let by_default = losses(&fixture, &old, &old.replacen("methods = [\"GET\"]\n", "", 1));
+    assert_eq!(by_default[2], "route \"general\": methods no longer excludes POST");
+    // Without a more general one, they belong to none.
+    assert_eq!(losses(&fixture, &without(6), &without(6).replacen(SECTIONS[7], "", 1)), [""; 0]);
+    // The proof of the attack: the section below the route is gone.
+    let start = old.find("[[route.proof.all]]").unwrap();
+    let end = old.find("[[route]]\npath = \"/partner/*\"").unwrap();
+    let cut = [&old[..start], &old[end..]].concat();
+    assert!(
+        losses(&fixture, &old, &cut)
+            .contains(&"route \"a.example/admin\", provider sender: signature in x-b is no longer demanded".to_owned())
+    );
+    // The profile tables are gone, and the keys of the provider make a profile of their own.
+    let start = old.find("[[provider.profile]]").unwrap();
+    let end = old.find("[[provider]]\nname = \"chosen\"").unwrap();
+    let cut = [&old[..start], &old[end..]].concat();
+    let lost = losses(&fixture, &old, &cut);
+    assert!(lost.iter().any(|loss| loss.starts_with("provider partner: profile default: verify_depth")), "{lost:?}");
+}
+
+#[test]
+fn a_half_written_bundle_of_trust_anchors_makes_no_anchor_of_an_intermediate() {
+    let fixture = fixture();
+    let before = fixture.good(&rotated(0)).strength;
+    fs::copy(fixture.path("intermediate.pem"), fixture.path("bundle.pem")).unwrap();
+    match before.compare(&fixture.good(&rotated(0)).strength) {
+        Comparison::Refused { losses, .. } => assert!(losses[0].contains("becomes a trust anchor"), "{losses:?}"),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn what_names_something_new_is_no_loss() {
+    let fixture = fixture();
+    let old = rotated(0);
+    for (from, to) in [
+        ("{ unsafe_value = \"a secret of the sender\" }", "{ unsafe_value = \"another secret of the sender\" }"),
+        ("[{ unsafe_value", "[{ unsafe_value = \"a second secret for the sender\" }, { unsafe_value"),
+        ("trust_anchors = [\"bundle.pem\"]", "trust_anchors = [\"bundle.pem\", \"builtin:GTS_Root_R1\"]"),
+        ("[[provider.identity]]", "[[provider.identity]]\nsan_uri = \"urn:a\"\n[[provider.identity]]"),
+        ("providers = [\"sender\"]", "providers = [\"sender\", \"partner\"]"),
+        ("methods = [\"GET\"]", "methods = [\"GET\", \"PATCH\"]"),
+        (
+            "[[route]]\npath = \"/admin\"",
+            "[[route]]\npath = \"/more\"\nproviders = [\"sender\"]\nhandler = \"unix:/run/d\"\n[[route]]\npath = \"/admin\"",
+        ),
+        ("verify_depth = 1", "verify_depth = 1\non_failure = \"abort\""),
+        ("[filter]", "[limits]\nmax_body_bytes = 1\n[filter]"),
+        ("source_ranges = [\"198.51.100.0/24\"]", "source_ranges = [\"198.51.0.0/16\"]"),
+        ("audiences = [\"hook\"]", "audiences = [\"hook\", \"hooks\"]"),
+        ("tolerance_s = 60", "tolerance_s = 30"),
+    ] {
+        assert!(old.contains(from), "{from}");
+        assert_eq!(losses(&fixture, &old, &old.replacen(from, to, 1)), [""; 0], "{from:?} → {to:?}");
+    }
+}
+
+#[test]
+fn a_permission_is_for_one_change_and_for_one_time() {
+    let fixture = fixture();
+    let old = rotated(0);
+    let weaker = old.replacen("verify_depth = 1\nextended", "verify_depth = 2\nextended", 1);
+    let strength = |text: &str| fixture.good(text).strength;
+    let Comparison::Refused { losses, permission, is_used } = strength(&old).compare(&strength(&weaker)) else {
+        panic!("not refused");
+    };
+    assert!(!is_used);
+    let line = format!("accept_weaker = \"{permission}\"\n");
+    let permitted = |old: Strength, text: &str| old.compare(&strength(text));
+    assert_eq!(permitted(strength(&old), &(line.clone() + &weaker)), Comparison::Permitted { losses });
+    // Of the same file, a part: another loss, or more than one.
+    let part = weaker.replacen("tolerance_s = 60\n", "", 1);
+    assert!(matches!(permitted(strength(&old), &(line.clone() + &part)), Comparison::Refused { is_used: false, .. }));
+    // The line stays in the file, the demand comes back, and is lost by accident.
+    let restored = strength(&(line.clone() + &old)).after(strength(&(line.clone() + &weaker)));
+    assert!(matches!(permitted(restored, &(line + &weaker)), Comparison::Refused { is_used: true, .. }));
+}
+
+/// A part of [`rotated`] that is a valid configuration.
+struct Part {
+    what: String,
+    config: Config,
+}
+
+/// Expects that `part` admits nothing that `whole` does not, or is refused in its place. Returns whether it is refused.
+#[track_caller]
+fn judge(whole: &Config, in_force: &Strength, part: &Part) -> bool {
+    if matches!(in_force.compare(&part.config.strength), Comparison::Refused { .. }) {
+        return true;
+    }
+    let newly = newly_admitted(whole, &part.config);
+    assert!(newly.is_empty(), "{} would admit {newly:#?}", part.what);
+    false
+}
+
+/// Numbers of parts by outcome, so that a test shows that it tested something.
+#[derive(Debug, Default)]
+struct Count {
+    refused: usize,
+    accepted: usize,
+}
+
+impl Count {
+    fn add(&mut self, refused: bool) {
+        *(if refused { &mut self.refused } else { &mut self.accepted }) += 1;
+    }
+}
+
+fn part(fixture: &Fixture, what: String, text: &str) -> Option<Part> {
+    fixture.parse(text).ok().map(|(config, _)| Part { what, config })
+}
+
+/// The parts of `text` up to each line break, without those that are no configuration.
+fn beginnings(fixture: &Fixture, text: &str, ends: impl Iterator<Item = usize>) -> Vec<Part> {
+    ends.filter(|end| text.is_char_boundary(*end))
+        .filter_map(|end| {
+            part(fixture, format!("the file up to {:?}", &text[end.saturating_sub(60)..end]), &text[..end])
+        })
+        .collect()
+}
+
+#[test]
+fn a_file_that_is_cut_at_any_byte_is_not_weaker_or_is_refused() {
+    let fixture = fixture();
+    let mut count = Count::default();
+    for first in 0..SECTIONS.len() {
+        let text = rotated(first);
+        let whole = fixture.good(&text);
+        // Every byte of the last section, and every line of the others.
+        let last = text.len() - SECTIONS[(first + SECTIONS.len() - 1) % SECTIONS.len()].len();
+        let lines = text.match_indices('\n').map(|(at, _)| at + 1).filter(|end| *end < last);
+        for part in beginnings(&fixture, &text, lines.chain(last..text.len())) {
+            count.add(judge(&whole, &whole.strength, &part));
+        }
+    }
+    assert!(count.refused > 50 && count.accepted > 15, "{count:?}");
+}
+
+#[test]
+fn a_file_that_grows_slowly_is_not_weaker_or_is_refused() {
+    let fixture = fixture();
+    let mut count = Count::default();
+    for first in 0..SECTIONS.len() {
+        let text = rotated(first);
+        let whole = fixture.good(&text);
+        let parts = beginnings(&fixture, &text, text.match_indices('\n').map(|(at, _)| at + 1));
+        for (index, shorter) in parts.iter().enumerate() {
+            if matches!(whole.strength.compare(&shorter.config.strength), Comparison::Refused { .. }) {
+                continue;
+            }
+            let in_force = shorter.config.strength.clone().after(whole.strength.clone());
+            for longer in &parts[index..] {
+                count.add(judge(&whole, &in_force, longer));
+            }
+            assert_eq!(
+                in_force.compare(&whole.strength),
+                Comparison::NotWeaker,
+                "the whole file after {}",
+                shorter.what
+            );
+        }
+    }
+    assert!(count.refused > 10 && count.accepted > 30, "{count:?}");
+}
+
+#[test]
+fn a_file_without_some_of_its_lines_is_not_weaker_or_is_refused() {
+    let fixture = fixture();
+    let text = rotated(0);
+    let whole = fixture.good(&text);
+    let lines: Vec<&str> = text.lines().collect();
+    let mut random = fastrand::Rng::with_seed(7);
+    let mut count = Count::default();
+    let mut causes: BTreeMap<String, usize> = BTreeMap::new();
+    for round in 0..1000 {
+        let removed: Vec<usize> = match round {
+            // Each line by itself, then runs of lines, then some lines.
+            round if round < lines.len() => vec![round],
+            round if round % 2 == 0 => {
+                let start = random.usize(..lines.len());
+                (start..lines.len().min(start + 1 + random.usize(..12))).collect()
+            }
+            _ => (0..1 + random.usize(..4)).map(|_| random.usize(..lines.len())).collect(),
+        };
+        let rest = lines.iter().enumerate().filter(|(index, _)| !removed.contains(index)).map(|(_, line)| *line);
+        let rest = rest.collect::<Vec<_>>().join("\n");
+        let what = format!("the file without {:?}", removed.iter().map(|index| lines[*index]).collect::<Vec<_>>());
+        let Some(part) = part(&fixture, what, &rest) else { continue };
+        count.add(judge(&whole, &whole.strength, &part));
+        if let Comparison::Refused { losses, .. } = whole.strength.compare(&part.config.strength) {
+            losses.iter().for_each(|loss| *causes.entry(loss.clone()).or_default() += 1);
+        }
+    }
+    assert!(count.refused > 100 && count.accepted > 20 && causes.len() > 25, "{count:?} {causes:#?}");
+}
