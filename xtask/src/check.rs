@@ -3,9 +3,9 @@
 use anyhow::Result;
 
 use crate::command::step;
-use crate::{rooms, setup, test};
+use crate::{licences, promises, rooms, setup, test};
 
-/// Checks format, rooms, lints and unit tests, in order of duration.
+/// Checks format, rooms, promises, dependencies, lints and unit tests, in order of duration.
 ///
 /// # Errors
 ///
@@ -14,6 +14,8 @@ pub(crate) fn run() -> Result<()> {
     setup::require(setup::Task::Check)?;
     step(&test::FORMAT)?;
     rooms::check()?;
+    promises::check()?;
+    licences::check()?;
     step(&test::LINTS)?;
     step(&["test", "--workspace", "--lib", "--bins"])?;
     step(&test::FILTER_UNIT_TESTS)

@@ -11,8 +11,15 @@ mod demo;
 mod dist;
 mod ebpf;
 mod flood;
+mod fuzz;
+mod licences;
+mod miri;
+mod mutants;
+mod nightly;
+mod promises;
 mod rooms;
 mod setup;
+mod soak;
 mod test;
 mod units;
 
@@ -42,13 +49,21 @@ enum Commands {
     Setup(setup::Setup),
     /// Build the eBPF objects, or check that the committed ones are built from this source.
     Ebpf(ebpf::Arguments),
+    /// Run libFuzzer on the code that judges a stranger's input (needs a nightly compiler).
+    Fuzz(fuzz::Fuzz),
+    /// Run the tests of buffers that the kernel uses under Miri (needs a nightly compiler).
+    Miri,
+    /// Change the code that decides, and look whether a test notices (hours).
+    Mutants(mutants::Mutants),
     /// Check which module of the daemon names which, against the tables of ARCHITECTURE.md.
     Rooms(rooms::Rooms),
+    /// Run attacks, faults, reloads and load together on the real binary, for minutes or hours.
+    Soak(soak::Soak),
     /// Build the Debian package and the tarball.
     Dist(dist::Arguments),
     /// Check the systemd units: every line, and how exposed the service is.
     Units,
-    /// Check format, lints, rooms and unit tests: quick, without root, and installs nothing.
+    /// Check format, lints, rooms, promises and unit tests: quick, without root, and installs nothing.
     Check,
     /// Check everything, as CI does: also licences, instruction counts, units, and the tests on io_uring and epoll.
     #[command(visible_alias = "ci")]
@@ -61,10 +76,14 @@ fn main() -> ExitCode {
         Commands::Bench(bench) => bench.run(),
         Commands::Flood(flood) => flood.run(),
         Commands::Count(count) => count.run(),
+        Commands::Fuzz(fuzz) => fuzz.run(),
+        Commands::Miri => miri::run(),
+        Commands::Mutants(mutants) => mutants.run(),
         Commands::Ebpf(arguments) => ebpf::run(&arguments),
         Commands::Dist(arguments) => dist::run(&arguments),
         Commands::Rooms(rooms) => rooms.run(),
         Commands::Setup(setup) => setup.run(),
+        Commands::Soak(soak) => soak.run(),
         Commands::Units => units::check(),
         Commands::Test => test::run(),
         Commands::Check => check::run(),

@@ -32,6 +32,7 @@ pub mod ranges;
 pub mod reject;
 pub mod route;
 pub mod signatures;
+mod sync;
 
 /// Whether this build contains what only tests may use, such as a [`identity::PeerChain`] without a handshake. A release build of the
 /// daemon that contains it does not compile.

@@ -140,6 +140,8 @@ fn subtract(range: IpNet, taken: &[IpNet], left: &mut Vec<IpNet>) {
 mod tests {
     #![expect(clippy::unwrap_used, reason = "a failed set-up fails the test")]
 
+    use proptest::prelude::*;
+
     use super::*;
 
     fn ranges(texts: &[&str]) -> Ranges {
@@ -246,5 +248,41 @@ mod tests {
         assert!(sources(SourceCheck::Count).misses(address));
         assert!(sources(SourceCheck::Refuse).misses(address));
         assert!(!sources(SourceCheck::Refuse).misses("192.0.2.1".parse().unwrap()));
+    }
+
+    /// Addresses of a small universe, so that ranges touch, nest and repeat: the first and the last 16 of each family.
+    fn universe() -> impl Iterator<Item = IpAddr> {
+        let ipv4 = (0..16_u32).flat_map(|number| [number, u32::MAX - number]);
+        let ipv6 = (0..16_u128).flat_map(|number| [number, u128::MAX - number]);
+        let ipv4 = ipv4.map(|bits| IpAddr::from(std::net::Ipv4Addr::from_bits(bits)));
+        ipv4.chain(ipv6.map(|bits| IpAddr::from(std::net::Ipv6Addr::from_bits(bits))))
+    }
+
+    fn any_range() -> impl Strategy<Value = IpNet> {
+        let addresses: Vec<IpAddr> = universe().collect();
+        (prop::sample::select(addresses), 0..=5_u8).prop_map(|(address, size)| {
+            let whole = IpNet::from(address);
+            IpNet::new(address, whole.max_prefix_len() - size).unwrap().trunc()
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn any_set_of_ranges_contains_what_one_of_its_ranges_contains(
+            list in prop::collection::vec(any_range(), 0..12),
+            taken in prop::collection::vec(any_range(), 0..12),
+        ) {
+            let is_in = |list: &[IpNet], address: IpAddr| list.iter().any(|range| range.contains(&address.to_canonical()));
+            let (set, other) = (Ranges::new(&list), Ranges::new(&taken));
+            let left = set.minus(&other);
+            for address in universe() {
+                prop_assert_eq!(set.contains(address), is_in(&list, address), "{}", address);
+                let is_left = is_in(&list, address) && !is_in(&taken, address);
+                prop_assert_eq!(is_in(&left, address), is_left, "{} in {:?}", address, left);
+            }
+            prop_assert_eq!(&IpNet::aggregate(&left), &left, "not the fewest");
+        }
     }
 }

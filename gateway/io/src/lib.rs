@@ -36,6 +36,7 @@ mod ring;
 mod send;
 mod socket;
 pub mod sweep;
+mod sync;
 pub mod timer;
 
 use std::future::Future;

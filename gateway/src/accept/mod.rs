@@ -4,6 +4,7 @@
 //! know what happens to a connection next: its caller passes that as a function.
 
 pub mod spread;
+mod sync;
 
 use std::io;
 use std::os::fd::OwnedFd;

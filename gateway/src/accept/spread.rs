@@ -6,13 +6,15 @@
 //! the queues between workers. Must not accept, serve, or move a connection that is being served.
 //!
 //! Counts are read and written without a lock, as hints: two workers may choose the same third one at once. Only [`Tally::take`] is
-//! exact, because a limit depends on it.
+//! exact, because a limit depends on it. Also compiled by `tests/models`, against the atomics of a model checker, so this file names nothing
+//! of this crate but `sync`.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::{Notify, mpsc};
+
+use super::sync::atomic::{AtomicUsize, Ordering};
 
 /// Up to this many connections, a worker keeps what it accepts without a look at the others. Short webhooks, of which more are seldom
 /// open at once, then cost nothing here, and an uneven spread of so few does no harm.
@@ -161,4 +163,5 @@ fn recipient(own: usize, counts: impl Iterator<Item = usize>, limit: usize) -> O
 }
 
 #[cfg(test)]
+#[path = "spread/tests.rs"] // also where this file is compiled from another place
 mod tests;

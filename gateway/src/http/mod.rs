@@ -19,6 +19,8 @@ use std::rc::Rc;
 use crate::context::WorkerContext;
 use crate::upstream::Upstream;
 
+pub use request::{check_direction, requested_host};
+
 /// What the HTTP connections of one worker share.
 pub struct Server {
     context: Rc<WorkerContext>,

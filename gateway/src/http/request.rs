@@ -236,7 +236,11 @@ fn missed(miss: Miss, host: &str, method: &Method) -> Failure {
 
 /// The host that the request is for, in lower case, without port and trailing dot; empty if an HTTP/1.0 request names none. Usually it
 /// equals the `server_name` of the connection, and then nothing is parsed.
-fn requested_host<'a>(head: &Parts, server_name: Option<&'a str>) -> Result<Cow<'a, str>, Refusal> {
+///
+/// # Errors
+///
+/// `malformed_request`: there is no one host, or it is not well-formed.
+pub fn requested_host<'a>(head: &Parts, server_name: Option<&'a str>) -> Result<Cow<'a, str>, Refusal> {
     let Parts { uri, headers, version, .. } = head;
     let malformed = |detail: &str| Refusal::new(Reject::MalformedRequest, detail);
     let mut fields = headers.get_all(HOST).iter();
@@ -266,16 +270,28 @@ fn requested_host<'a>(head: &Parts, server_name: Option<&'a str>) -> Result<Cow<
         return Err(malformed("The host must not carry user information (RFC 9110, section 4.2.4)."));
     }
     let host = authority.host();
-    // RFC 3986, section 3.2.3: digits, possibly none. 65535 is the largest port of TCP.
-    let port = authority.as_str().get(host.len()..).and_then(|rest| rest.strip_prefix(':')).unwrap_or_default();
-    if !port.bytes().all(|byte| byte.is_ascii_digit()) || !port.is_empty() && port.parse::<u16>().is_err() {
-        return Err(malformed("The port after the host is not a number up to 65535 (RFC 9110, section 7.2)."));
+    // RFC 3986, section 3.2.3: a colon and digits, possibly none. The parser accepts more: a handler could take another part of
+    // `[::1]8443` or `host:a` for the host. 65535 is the largest port of TCP.
+    let is_port = |rest: &str| {
+        let port = rest.strip_prefix(':');
+        port.is_some_and(|port| {
+            port.is_empty() || port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok()
+        })
+    };
+    if !authority.as_str().strip_prefix(host).is_some_and(|rest| rest.is_empty() || is_port(rest)) {
+        return Err(malformed(
+            "The host is followed by something else than a port up to 65535 (RFC 9110, section 7.2).",
+        ));
     }
     Ok(Cow::Owned(host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase()))
 }
 
 /// A connection is verified for one server name; a request for another host needs another connection (RFC 9110, 15.5.20).
-fn check_direction(server_name: Option<&str>, host: &str) -> Result<(), Refusal> {
+///
+/// # Errors
+///
+/// `misdirected`.
+pub fn check_direction(server_name: Option<&str>, host: &str) -> Result<(), Refusal> {
     match server_name {
         Some(server_name) if server_name != host => Err(Refusal::new(
             Reject::Misdirected,
@@ -387,6 +403,9 @@ mod tests {
             check("/", &[&format!("a{port}")], Version::HTTP_11, Err(()));
             check("/", &[&format!("[::1]{port}")], Version::HTTP_11, Err(()));
         }
+        check("/", &["[::1]8443"], Version::HTTP_11, Err(()));
+        check("/", &["[::1]a.example"], Version::HTTP_11, Err(()));
+        check("https://[::1]a.example/", &["b"], Version::HTTP_11, Err(()));
     }
 
     #[test]

@@ -121,7 +121,7 @@ pub fn thread_id(process: u32, name: &str) -> Result<i32> {
 
 /// A child that is killed and reaped on drop.
 #[derive(Debug)]
-pub(crate) struct KilledOnDrop(pub(crate) Child);
+pub struct KilledOnDrop(pub Child);
 
 impl Drop for KilledOnDrop {
     fn drop(&mut self) {

@@ -1,4 +1,4 @@
-//! `cargo xtask dist`: builds the Debian package and the tarball.
+//! `cargo xtask dist`: builds the Debian package and the tarball, and the bill of materials of both.
 //!
 //! Owns the order: build, collect, pack. Debian's own programs pack (dpkg-deb, tar, gzip): every Debian has them, and with
 //! SOURCE_DATE_EPOCH they make the same bytes of the same files. cargo-deb would do no more, and would take longer to compile than the
@@ -7,6 +7,7 @@
 mod control;
 mod manual;
 mod roff;
+mod sbom;
 mod tree;
 
 use std::fs;
@@ -20,7 +21,7 @@ use crate::setup;
 use control::Control;
 use tree::Tree;
 
-/// Builds the package and the tarball.
+/// Builds the package, the tarball and the bill of materials.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
     /// The Cargo profile to build with
@@ -58,6 +59,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let output = root().join(&arguments.output);
     fs::create_dir_all(&output).with_context(|| format!("making {}", output.display()))?;
 
+    let bill = output.join(format!("hookgate-{version}-{}.cdx.json", std::env::consts::ARCH));
+    fs::write(&bill, sbom::text(version)?).with_context(|| format!("writing {}", bill.display()))?;
+    println!("{}", bill.display());
     let control = Control { version, binary: &binary, tree: &tree };
     let package = output.join(format!("hookgate_{version}_{}.deb", control::architecture()?));
     make_package(&control, epoch, &package, arguments.uncompressed)?;

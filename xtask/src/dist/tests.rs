@@ -51,6 +51,7 @@ fn every_file_has_its_path() {
         "usr/share/bash-completion/completions/hookgate",
         "usr/share/doc/hookgate/docs/configuration.md",
         "usr/share/doc/hookgate/copyright",
+        "usr/share/doc/hookgate/hookgate.cdx.json.gz",
         "usr/share/man/man5/hookgate.toml.5.gz",
         "usr/share/man/man8/hookgate.8.gz",
     ] {
@@ -73,4 +74,17 @@ fn the_manual_says_what_the_command_line_and_the_documentation_do() {
         assert!(file.contains(&key.replace('-', "\\-")), "{key} is missing");
     }
     assert!(count > 80, "only {count} keys");
+}
+
+#[test]
+fn the_bill_of_materials_names_what_is_compiled_in_and_nothing_of_the_tests() {
+    let bill: serde_json::Value = serde_json::from_str(&sbom::text("1.2.3").unwrap()).unwrap();
+    assert_eq!(bill["metadata"]["component"]["version"], "1.2.3");
+    let components = bill["components"].as_array().unwrap();
+    let find = |name: &str| components.iter().find(|component| component["name"] == name);
+    let rustls = find("rustls").unwrap();
+    assert_eq!(rustls["hashes"][0]["alg"], "SHA-256");
+    assert!(rustls["licenses"][0]["expression"].as_str().unwrap().contains("MIT"));
+    assert!(find("hookgate-core").is_some() && find("proptest").is_none() && find("hookgate-testkit").is_none());
+    assert_eq!(sbom::text("1.2.3").unwrap(), sbom::text("1.2.3").unwrap());
 }

@@ -13,7 +13,7 @@ use anyhow::{Context, Result, ensure};
 use clap::CommandFactory as _;
 use clap_complete::{Shell, generate};
 
-use super::{control, manual};
+use super::{control, manual, sbom};
 use crate::cli::Cli;
 use crate::command::root;
 
@@ -91,6 +91,7 @@ impl Tree {
         }
         let changelog = control::changelog(version, epoch)?;
         tree.insert("usr/share/doc/hookgate/changelog.gz", READABLE, gzip(changelog.as_bytes())?);
+        tree.insert("usr/share/doc/hookgate/hookgate.cdx.json.gz", READABLE, gzip(sbom::text(version)?.as_bytes())?);
         tree.insert("usr/share/doc/hookgate/copyright", READABLE, copyright()?.into_bytes());
         Ok(tree)
     }

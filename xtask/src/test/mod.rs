@@ -12,7 +12,7 @@ use anyhow::{Result, bail, ensure};
 use hookgate_testkit::root::is_ci;
 
 use crate::command::{self, cargo_path};
-use crate::{rooms, setup};
+use crate::{licences, promises, rooms, setup};
 use programs::{Program, xtask};
 use step::Step;
 
@@ -29,6 +29,9 @@ pub(crate) const FILTER_UNIT_TESTS: [&str; 6] =
 /// Test targets with a place of their own in [`waiting`]. All others run first.
 const NAMED: [&str; 3] = ["filter", "system", "e2e"];
 
+/// Test targets that only compute: the corpora of the fuzz targets, and the interleavings of threads.
+const COMPUTING: [&str; 2] = ["corpora", "models"];
+
 /// Runs everything.
 ///
 /// # Errors
@@ -38,39 +41,40 @@ pub(crate) fn run() -> Result<()> {
     setup::install(&[setup::Task::Test])?;
     command::step(&FORMAT)?;
     rooms::check()?;
-    licences()?;
+    promises::check()?;
+    licences::check()?;
+    licences::check_advisories()?;
     let programs = programs::build()?;
-    lanes::run(computing()?, waiting(&programs)?)
-}
-
-/// The licences, sources and versions of the dependencies, against deny.toml.
-fn licences() -> Result<()> {
-    if command::is_installed("cargo-deny") {
-        return command::step(&["deny", "check", "licenses", "bans", "sources"]);
-    }
-    eprintln!("\n!!! SKIPPED: the licences of the dependencies. cargo-deny is not installed.\n");
-    Ok(())
+    lanes::run(computing(&programs)?, waiting(&programs)?)
 }
 
 /// Steps that only compute: a busy machine makes them slower, but cannot make them fail.
-fn computing() -> Result<Vec<Step>> {
+fn computing(programs: &[Program]) -> Result<Vec<Step>> {
     let cargo_step = |arguments: &[&str]| {
         Step::new(format!("cargo {}", arguments.join(" ")), &cargo_path(), arguments.iter().copied())
     };
-    Ok(vec![
+    let mut steps = vec![
         cargo_step(&LINTS),
         cargo_step(&FILTER_UNIT_TESTS),
         cargo_step(&["test", "--workspace", "--doc"]),
         xtask(&["units"])?,
         xtask(&["count"])?,
         xtask(&["ebpf", "--check", "--if-possible"])?,
-    ])
+    ];
+    let own = programs.iter().filter(|program| is_one_of(program, &COMPUTING)).map(Program::step);
+    steps.extend(own);
+    ensure!(steps.len() == 6 + COMPUTING.len(), "a test target is missing; {} are expected", COMPUTING.join(", "));
+    Ok(steps)
+}
+
+fn is_one_of(program: &Program, names: &[&str]) -> bool {
+    names.iter().any(|name| program.is_test(name))
 }
 
 /// Tests that wait for other processes, and fail if they wait too long.
 fn waiting(programs: &[Program]) -> Result<Vec<Step>> {
     let named = |name: &str| programs.iter().find(|program| program.is_test(name));
-    let others = programs.iter().filter(|program| !NAMED.iter().any(|name| program.is_test(name)));
+    let others = programs.iter().filter(|program| !is_one_of(program, &[&NAMED[..], &COMPUTING].concat()));
     let mut steps: Vec<Step> = others.map(Program::step).collect();
     let [Some(filter), Some(system), Some(end_to_end)] = NAMED.map(named) else {
         bail!("a test target is missing; {} are expected", NAMED.join(", "));

@@ -5,7 +5,9 @@
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
+use std::time::Duration;
 
+use super::guard::STEADY_LAG_SECONDS;
 use super::*;
 use crate::auth::testing::{NOW, Request, at, reason};
 

@@ -23,23 +23,23 @@
 //! were built and measured with 64 connections, saturated and at 30 % load. What they saved was within the noise, and they need a
 //! bound on what a peer sends while no task reads.
 //!
-//! Read on in `queues.rs` (the ring), `operation.rs` (what the kernel uses until an operation completes) and `timers.rs`.
+//! Read on in `bell.rs` (wake-ups), `queues.rs` (the ring), `operation.rs` (what the kernel uses until an operation completes) and `timers.rs`.
 
+mod bell;
 mod operation;
 mod queues;
 mod timers;
 
 use std::future::Future;
 use std::io;
-use std::os::fd::OwnedFd;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Poll, Waker};
 
-use rustix::event::{EventfdFlags, eventfd};
 use tokio::task::LocalSet;
+
+use bell::{WakeEvent, WakeFlag};
 
 pub(super) use operation::Operation;
 pub(crate) use queues::{Reactor, probe};
@@ -104,74 +104,12 @@ fn run<F: Future>(
         if reactor.deliver() {
             continue;
         }
-        event.armed.store(true, Ordering::SeqCst);
+        event.arm();
         let idle = !main_flag.is_set() && !tasks_flag.is_set();
         let entered = reactor.enter_kernel(idle);
-        // Before any task is woken here. A thread that still reads `true` writes to the eventfd once without need.
-        event.armed.store(false, Ordering::Relaxed);
+        event.disarm();
         entered?;
         reactor.reap();
-    }
-}
-
-/// Brings the worker back from the kernel when another thread wakes one of its tasks. One a worker.
-struct WakeEvent {
-    /// The worker waits in the kernel or is about to, so a thread that wakes a task must write to the eventfd.
-    armed: AtomicBool,
-    eventfd: OwnedFd,
-}
-
-impl WakeEvent {
-    fn new() -> io::Result<Self> {
-        let eventfd = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        Ok(Self { armed: AtomicBool::new(false), eventfd })
-    }
-
-    fn signal(&self) {
-        // It fails only if the counter is at 2^64 - 2 (eventfd(2)), and then the worker is awake already.
-        let _ = rustix::io::write(&self.eventfd, &1_u64.to_ne_bytes());
-    }
-
-    fn clear(&self) {
-        // It fails if the counter is 0, which is as good.
-        let _ = rustix::io::read(&self.eventfd, &mut [0_u8; 8]);
-    }
-}
-
-/// The waker of `main` or of the tasks: whether to poll it.
-struct WakeFlag {
-    set: AtomicBool,
-    event: Arc<WakeEvent>,
-}
-
-impl WakeFlag {
-    /// Starts set, because everything is polled once.
-    fn new(event: &Arc<WakeEvent>) -> Arc<Self> {
-        Arc::new(Self { set: AtomicBool::new(true), event: Arc::clone(event) })
-    }
-
-    fn is_set(&self) -> bool {
-        self.set.load(Ordering::SeqCst)
-    }
-
-    fn take(&self) -> bool {
-        // If the relaxed load misses a wake-up, `is_set` sees it before the worker waits.
-        self.set.load(Ordering::Relaxed) && self.set.swap(false, Ordering::AcqRel)
-    }
-}
-
-impl Wake for WakeFlag {
-    fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
-    }
-
-    /// No wake-up is lost: the waking thread stores `set` and then reads `armed`, the worker stores `armed` and then reads `set`,
-    /// all sequentially consistent, so at least one of them sees the other's store. A worker that wakes its own task finds
-    /// `armed` false.
-    fn wake_by_ref(self: &Arc<Self>) {
-        if !self.set.swap(true, Ordering::SeqCst) && self.event.armed.swap(false, Ordering::SeqCst) {
-            self.event.signal();
-        }
     }
 }
 

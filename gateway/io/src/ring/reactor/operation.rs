@@ -218,6 +218,7 @@ mod tests {
     use std::os::fd::{IntoRawFd, OwnedFd};
     use std::os::unix::net::UnixStream;
 
+    use io_uring::squeue;
     use rustix::net::SendFlags;
 
     use super::*;
@@ -243,6 +244,54 @@ mod tests {
         assert_eq!((Rc::strong_count(&descriptor), operations.in_flight()), (2, 1));
         assert!(matches!(operations.complete(id.to_user_data(), sent), Followup::Drop(_)));
         assert_eq!((Rc::strong_count(&descriptor), operations.in_flight()), (1, 0));
+    }
+
+    /// The buffer's address in an SQE: `addr` of `struct io_uring_sqe`, at byte 16 (io_uring_enter(2)).
+    #[expect(unsafe_code, reason = "the tests stand in for the kernel")]
+    fn address(entry: &squeue::Entry) -> *mut u8 {
+        // SAFETY: an SQE is 64 bytes of integers.
+        let bytes: [u8; 64] = unsafe { std::mem::transmute_copy(entry) };
+        let address = u64::from_ne_bytes(bytes[16..24].try_into().unwrap());
+        std::ptr::with_exposed_provenance_mut(usize::try_from(address).unwrap())
+    }
+
+    /// Under Miri (`cargo xtask miri`), a freed or moved buffer is an error here.
+    #[test]
+    #[expect(unsafe_code, reason = "the test stands in for the kernel")]
+    fn the_kernel_may_write_until_the_operation_completes() {
+        const LATE: &[u8] = b"written late";
+        for is_dropped in [true, false] {
+            let (socket, _peer) = UnixStream::pair().unwrap();
+            let descriptor = Rc::new(OwnedFd::from(socket));
+            let mut operations = Operations::default();
+            let (received, received_resources) = Submission::receive(&descriptor, Vec::new(), 64).into_parts();
+            let sending = Submission::send(&descriptor, LATE.to_vec(), 8, SendFlags::empty());
+            let (sent_entry, sent_resources) = sending.into_parts();
+            let ids = [operations.insert(received_resources), operations.insert(sent_resources)];
+            // The table grows, so its records move.
+            let others: Vec<_> = (0..100).map(|_| operations.insert(resources(&descriptor))).collect();
+            if is_dropped {
+                ids.iter().for_each(|id| drop(operations.abandon(*id)));
+            }
+            // SAFETY: the SQE lent 64 bytes, and the operation has not completed.
+            unsafe { address(&received).copy_from_nonoverlapping(LATE.as_ptr(), LATE.len()) };
+            // SAFETY: the SQE lent the four bytes from the offset on, and the operation has not completed.
+            let seen = unsafe { std::slice::from_raw_parts(address(&sent_entry), 4) };
+            assert_eq!(seen, b"late");
+            let mut buffer = Vec::new();
+            let length = i32::try_from(LATE.len()).unwrap();
+            drop(operations.complete(ids[0].to_user_data(), |resources| {
+                // SAFETY: the bytes were written above, and the result is used once.
+                let completion = unsafe { Completion::new(resources, length) };
+                buffer.clone_from(&completion.buffer);
+                completion
+            }));
+            assert_eq!(buffer, LATE);
+            for id in others.iter().chain(&ids[1..]) {
+                drop(operations.complete(id.to_user_data(), sent));
+            }
+            assert_eq!(operations.in_flight(), 0);
+        }
     }
 
     #[test]

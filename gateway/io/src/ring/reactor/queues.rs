@@ -22,7 +22,7 @@ use io_uring::{IoUring, opcode, squeue};
 use rustix::event::PollFlags;
 use rustix::io::Errno;
 
-use super::WakeEvent;
+use super::bell::WakeEvent;
 use super::operation::{Followup, Operation, Operations};
 use super::timers::Timers;
 use crate::ring::driver::Driver;
