@@ -5,6 +5,7 @@
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
+use hookgate_core::identity::comparable_name;
 use ring::digest;
 use rustls_pki_types::TrustAnchor;
 use time::Date;
@@ -52,9 +53,9 @@ pub(super) struct Anchor {
     pub(super) not_after_seconds: u64,
     /// The SHA-256 digest of its DER.
     pub(super) fingerprint: [u8; 32],
-    /// The DER of its issuer's name; `None` if the certificate is self-issued.
+    /// Its issuer's name, comparable; `None` if the certificate is self-issued.
     issuer: Option<Vec<u8>>,
-    /// The DER of its subject.
+    /// Its subject, comparable.
     name: Vec<u8>,
 }
 
@@ -132,15 +133,16 @@ pub(super) fn parse(pem: &[u8], path: &Path) -> Result<Vec<Anchor>, Problem> {
         let trust_anchor = file::trust_anchor(certificate, index, path)?;
         let mut fingerprint = [0; 32];
         fingerprint.copy_from_slice(digest::digest(&digest::SHA256, certificate).as_ref());
-        let (subject, issuer) = (parsed.subject(), parsed.issuer());
+        let subject = parsed.subject();
+        let (name, issuer) = (comparable_name(subject.as_raw()), comparable_name(parsed.issuer().as_raw()));
         Ok(Anchor {
             trust_anchor: trust_anchor.to_owned(),
             subject: subject.to_string(),
             not_after: file::day(parsed.validity().not_after),
             not_after_seconds: u64::try_from(parsed.validity().not_after.timestamp()).unwrap_or(0),
             fingerprint,
-            issuer: (issuer.as_raw() != subject.as_raw()).then(|| issuer.as_raw().to_vec()),
-            name: subject.as_raw().to_vec(),
+            issuer: (issuer != name).then_some(issuer),
+            name,
         })
     });
     anchors.collect()

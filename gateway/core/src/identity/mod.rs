@@ -63,7 +63,7 @@ mod tests;
 pub use authority_names::authority_names;
 pub use cache::ChainCache;
 pub use checks::Work;
-pub use name::{DistinguishedName, NameError};
+pub use name::{DistinguishedName, NameError, canonical as comparable_name};
 pub use peer::PeerChain;
 pub use provider::{ChainLimits, ExtendedKeyUsage, OnFailure, Profile, Provider, ProviderId, Scope};
 pub use revocation::{RevocationList, RevocationListError, RevocationLists, RevocationScope};

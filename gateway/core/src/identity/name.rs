@@ -17,7 +17,8 @@ mod parse;
 #[cfg(test)]
 mod tests;
 
-pub(super) use canonical::{canonical, canonical_contents};
+pub use canonical::canonical;
+pub(super) use canonical::canonical_contents;
 pub use parse::NameError;
 
 /// A distinguished name of the configuration, in the order of the certificate (usually country first).

@@ -63,7 +63,8 @@ pub(super) fn check(
     now: UnixTime,
 ) -> Result<UnixTime, StatusFailure> {
     let places = path.intermediate_certificates().map(|certificate| chain.place_of(&certificate.der()));
-    let places: Vec<usize> = std::iter::once(Some(0)).chain(places).flatten().collect();
+    let places: Option<Vec<usize>> = std::iter::once(Some(0)).chain(places).collect();
+    let places = places.ok_or(StatusFailure { place: 0, why: Unusable::Unreadable })?;
     let covered = match lists.scope() {
         RevocationScope::Chain => places.len(),
         RevocationScope::EndEntity => 1,

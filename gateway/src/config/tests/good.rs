@@ -221,6 +221,14 @@ fn the_issuer_in_a_bundle_is_the_anchor() {
     assert_ne!(root, intermediate);
     assert_eq!(anchors("\"bundle.pem\""), root, "the intermediate of a bundle is none");
     assert_eq!(anchors("\"intermediate.pem\", \"ca.pem\", \"ca.pem\""), root, "whichever files they stand in");
+
+    let key = KeyPair::generate().unwrap();
+    let root = authority("Spelled Root").self_signed(&key).unwrap();
+    let issuer = rcgen::Issuer::new(authority("SPELLED  root"), key);
+    let intermediate = authority("Below").signed_by(&KeyPair::generate().unwrap(), &issuer).unwrap();
+    fixture.write("spelled.pem", &root.pem());
+    fixture.write("below.pem", &format!("{}{}", intermediate.pem(), root.pem()));
+    assert_eq!(anchors("\"below.pem\""), anchors("\"spelled.pem\""), "however the intermediate spells its issuer");
 }
 
 #[test]

@@ -17,12 +17,14 @@ const OBJECT_IDENTIFIER: u8 = 0x06;
 const SEQUENCE: u8 = 0x30;
 const SET: u8 = 0x31;
 
-/// The comparable form of a whole `Name` (DER): again a `Name`, so that a parser may read it. What is not a name stays as it is.
-pub(in crate::identity) fn canonical(name: &[u8]) -> Vec<u8> {
+/// The comparable form of a whole `Name` (DER): two names are equal (RFC 5280, section 7.1) if theirs are the same bytes. What is not a
+/// name stays as it is.
+pub fn canonical(name: &[u8]) -> Vec<u8> {
     Name::from_der(name).map_or_else(|| name.to_vec(), |name| wrap(SEQUENCE, &[&contents(&name)]))
 }
 
-/// The same for the contents of a `Name`, without the outermost tag and length.
+/// The same for the contents of a `Name`, without the outermost tag and length. Again the contents of a `Name`, so that a parser may read
+/// them.
 pub(in crate::identity) fn canonical_contents(name: &[u8]) -> Vec<u8> {
     if let Some(simple) = simple(name) {
         return simple;

@@ -381,6 +381,42 @@ fn a_path_is_found_beside_an_issuer_that_may_not_sign_certificates() {
 }
 
 #[test]
+fn policies_are_ignored_unless_they_are_critical() {
+    let pki = Pki::new();
+    let policy = tlv(0x30, &[&tlv(0x30, &[&oid("1.3.6.1.4.1.99999.1")])]);
+    // certificatePolicies, policyMappings, policyConstraints, inhibitAnyPolicy
+    for id in ["2.5.29.32", "2.5.29.33", "2.5.29.36", "2.5.29.54"] {
+        let with = |critical| pki.below_issuing(client().with(extension(id, critical, &policy)));
+        assert!(verify(profile(&pki.root, "sender"), &with(false)).is_ok(), "{id}");
+        pki.refused(id, &with(true), Reject::PathConstraint, &[FIRST, "critical extension"]);
+    }
+}
+
+#[test]
+fn neither_dates_nor_usage_nor_path_length_of_an_anchors_certificate_count() {
+    let root = Authority::root("root");
+    let issuing = root.intermediate("issuing");
+    let template = Template::new(root.subject.clone()).with(authority_extension(Some(0))).with(key_usage(&[0]));
+    let template = template.with(extended_key_usage(&[SERVER_AUTH])).between(NOW - 2 * DAY, NOW - DAY);
+    let certificate = root.certified_by(&template, &root.subject, &root);
+    let anchor = webpki::anchor_from_trusted_cert(&certificate).unwrap().to_owned();
+    let profile = Profile { trust_anchors: vec![anchor], ..profile(&root, "sender") };
+    assert!(verify(profile, &[issuing.issue(&client()), issuing.certificate.clone()]).is_ok());
+}
+
+#[test]
+fn self_issued_authorities_count_for_the_path_length() {
+    let root = Authority::root("root");
+    let template = |length| Template::new(common_name("issuing")).with(authority_extension(length));
+    for (length, admitted) in [(Some(0), false), (Some(1), true), (None, true)] {
+        let old = root.intermediate_by(template(length));
+        let new = old.intermediate_by(template(None));
+        let chain = [new.issue(&client()), new.certificate.clone(), old.certificate.clone()];
+        assert_eq!(verify(profile(&root, "sender"), &chain).is_ok(), admitted, "{length:?}");
+    }
+}
+
+#[test]
 fn an_empty_extended_key_usage_is_refused_by_every_policy() {
     let root = Authority::root("root");
     let chain = [root.issue(&Template::new(common_name("sender")).with(extended_key_usage(&[])))];

@@ -252,6 +252,21 @@ fn a_list_that_is_not_supported_is_refused_in_plain_words() {
 }
 
 #[test]
+fn a_serial_number_is_found_by_its_whole_encoding() {
+    let root = Authority::root("root");
+    let serials: [&[u8]; 6] = [&[0], &[1], &[0, 0x9f, 1], &[0x7f; 20], &[0x80], &[0x9f, 1]];
+    for (revoked, serial) in serials.iter().enumerate() {
+        let lists = vec![root.revocation_list(&[serial], NOW - DAY, NOW + DAY)];
+        let revocation = Some(RevocationLists::new(lists, RevocationScope::EndEntity));
+        let profile = Profile { revocation, ..profile(&root, "sender") };
+        for (presented, serial) in serials.iter().enumerate() {
+            let chain = [root.issue(&Template::client("sender").serial(serial))];
+            assert_eq!(verify(profile.clone(), &chain).is_err(), revoked == presented, "{serial:x?}");
+        }
+    }
+}
+
+#[test]
 fn a_long_list_is_searched_like_a_short_one() {
     let root = Authority::root("root");
     let serials: Vec<Vec<u8>> = (0..10_000_u32).map(|serial| [&[1], &serial.to_be_bytes()[..]].concat()).collect();
