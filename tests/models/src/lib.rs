@@ -4,6 +4,7 @@
 //! Owns the cases. A case panics if a promise is broken; `tests/models.rs` runs each in its interleavings. A file that is compiled here
 //! names nothing of its crate but `sync`. What several threads share beside these files is immutable behind a pointer (`arc-swap`), or a
 //! map of a library (`dashmap`).
+#![cfg(not(test))] // The files bring unit tests, which run where the files belong.
 
 /// What the files name in place of std.
 mod sync {
