@@ -12,6 +12,7 @@ use hookgate_testkit::client::OpenSslOutcome;
 use hookgate_testkit::configuration::HOST;
 use hookgate_testkit::gateway::Signal;
 use hookgate_testkit::pki::{KeyKind, RevocationListOptions, Sender, ServerIdentity, Variant};
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 
 use crate::environment::{Environment, PATH, SOON};
 use crate::problem::assert_problem;
@@ -158,6 +159,23 @@ fn a_broken_file_is_tried_once_and_loaded_when_it_is_valid() {
     gateway.daemon.write_configuration(&text.replace(WATCH, "")).unwrap();
     wait_generation(&gateway, 2.0);
     gateway.daemon.wait_log("reload: \\\"watch\\\" → (not set)", SOON).unwrap();
+}
+
+#[test]
+fn a_reload_that_finds_no_free_descriptor_is_tried_again_without_a_change() {
+    let gateway = TestGateway::with_toml(watching).unwrap();
+    let renewed = renewed(&gateway);
+    let process = Pid::from_raw(i32::try_from(gateway.daemon.process_id()).unwrap());
+    // Fewer than are open, so that the daemon can open no file.
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    let before = prlimit(process, Resource::Nofile, Rlimit { current: Some(3), maximum }).unwrap();
+    rename_into(&renewed.chain_path, &gateway.environment.server.chain_path);
+    rename_into(&renewed.key_path, &gateway.environment.server.key_path);
+    gateway.daemon.wait_log("Too many open files", SOON).unwrap();
+    prlimit(process, Resource::Nofile, before).unwrap();
+    gateway.daemon.wait_log("trying again to reload", SOON).unwrap();
+    wait_generation(&gateway, 2.0);
+    assert!(is_served(&gateway, &renewed.der), "{}", gateway.daemon.log());
 }
 
 #[test]

@@ -156,8 +156,7 @@ impl Filter {
         let writes = self.write(tables)?;
         self.maps.write_settings(settings(policy))?;
         // After the writes, so that the packets of the set that had the number before do not count for the new set.
-        let joined = numbers.joined(&self.numbers);
-        let counted = joined.map(|number| Ok((number, self.maps.set_packets(number)?)));
+        let counted = numbers.joined(&self.numbers).map(|number| Ok((number, self.maps.set_packets(number)?)));
         Ok((writes, counted.collect::<Result<_, FilterError>>()?))
     }
 

@@ -7,7 +7,10 @@ mod proof;
 mod ranges;
 
 use std::fmt::{self, Write as _};
+use std::io;
 use std::path::PathBuf;
+
+use rustix::io::Errno;
 
 pub(super) use self::problem::Place;
 pub use self::problem::Problem;
@@ -24,6 +27,23 @@ impl ConfigErrors {
     pub fn errors(&self) -> &[ConfigError] {
         &self.0
     }
+}
+
+impl ConfigErrors {
+    /// Whether a file could not be read for a reason of the host: see [`is_of_host`].
+    pub fn are_of_host(&self) -> bool {
+        self.0.iter().any(|error| match &error.problem {
+            Problem::Unreadable { source } | Problem::File { source, .. } => is_of_host(source),
+            _ => false,
+        })
+    }
+}
+
+/// Whether an error is about the host, not about the file: too few descriptors or too little memory, or a failing disk. Then another attempt
+/// can succeed although no file has changed.
+pub fn is_of_host(error: &io::Error) -> bool {
+    let number = error.raw_os_error().map(Errno::from_raw_os_error);
+    matches!(number, Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::IO))
 }
 
 impl std::error::Error for ConfigErrors {}

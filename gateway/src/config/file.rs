@@ -4,12 +4,13 @@
 //! do.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Read};
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rustix::fs::OFlags;
 use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime};
 use time::{Date, OffsetDateTime};
 use x509_parser::prelude::{ASN1Time, FromDer, X509Certificate, X509Error};
@@ -130,12 +131,36 @@ pub(super) fn read_secret(path: &Path, maximum: usize) -> io::Result<Zeroizing<V
 
 /// Adds at most one byte more than `maximum`: that tells a file that fits from one that does not, whatever its metadata says.
 fn read_into(bytes: &mut Vec<u8>, path: &Path, maximum: u64) -> io::Result<()> {
-    File::open(path)?.take(maximum + 1).read_to_end(bytes)?;
+    open(path)?.take(maximum + 1).read_to_end(bytes)?;
     if bytes.len() as u64 > maximum {
         let message = format!("larger than {maximum} bytes");
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, message));
     }
     Ok(())
+}
+
+/// Opens a regular file. Anything else is refused: a FIFO and a device can block the reader for good, and a device can do something when it
+/// is opened.
+fn open(path: &Path) -> io::Result<File> {
+    expect_regular(&fs::metadata(path)?)?;
+    // The file can have been replaced since: without O_NONBLOCK, open(2) of a FIFO waits for a writer.
+    let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
+    let flags = i32::try_from(flags.bits()).unwrap_or_default();
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+    expect_regular(&file.metadata()?)?;
+    Ok(file)
+}
+
+fn expect_regular(metadata: &Metadata) -> io::Result<()> {
+    let kind = metadata.file_type();
+    let found = match () {
+        () if kind.is_file() => return Ok(()),
+        () if kind.is_dir() => "a directory",
+        () if kind.is_fifo() => "a FIFO",
+        () if kind.is_socket() => "a socket",
+        () => "a device",
+    };
+    Err(io::Error::other(format!("it is {found}, and only regular files are read")))
 }
 
 /// Whether every user of this host can read the file. Access by the group is fine: a service reads a file of root through mode
@@ -240,6 +265,29 @@ mod tests {
     use time::Month;
 
     use super::*;
+
+    #[test]
+    fn only_regular_files_are_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name);
+        fs::write(path("file"), "text").unwrap();
+        std::os::unix::fs::symlink(path("file"), path("link")).unwrap();
+        rustix::fs::mkfifoat(rustix::fs::CWD, path("fifo"), rustix::fs::Mode::RUSR).unwrap();
+        std::os::unix::fs::symlink(path("fifo"), path("link to a fifo")).unwrap();
+        let _socket = std::os::unix::net::UnixListener::bind(path("socket")).unwrap();
+        assert_eq!(read(&path("file"), 4).unwrap(), b"text");
+        assert_eq!(read(&path("link"), 4).unwrap(), b"text");
+        for (path, found) in [
+            (path("fifo"), "a FIFO"),
+            (path("link to a fifo"), "a FIFO"),
+            (path("socket"), "a socket"),
+            (directory.path().to_owned(), "a directory"),
+            (PathBuf::from("/dev/zero"), "a device"),
+        ] {
+            let error = read(&path, 4).unwrap_err();
+            assert_eq!(error.to_string(), format!("it is {found}, and only regular files are read"));
+        }
+    }
 
     #[test]
     fn days_begin_and_end_in_utc() {

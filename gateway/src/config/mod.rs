@@ -63,7 +63,7 @@ use hookgate_core::identity::Provider;
 use hookgate_core::ranges::{Ranges, Sources};
 
 pub use self::certificate::ServerCertificate;
-pub use self::error::{ConfigError, ConfigErrors, Location, Problem, ProofProblem, RangeProblem};
+pub use self::error::{ConfigError, ConfigErrors, Location, Problem, ProofProblem, RangeProblem, is_of_host};
 pub use self::file::{FileVersion, FileVersions, day_of};
 pub use self::filter::{FilterSection, PIN_DIRECTORY};
 pub use self::key_source::{FetchLimits, KeyOrigin, KeySource};

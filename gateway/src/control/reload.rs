@@ -4,6 +4,7 @@
 //! replaces it. Must not parse: [`crate::config`] does.
 
 use std::collections::BTreeSet;
+use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -18,7 +19,7 @@ use super::rotation::{self, Rotation};
 use super::watch::Watch;
 use crate::config::inventory::{Inventory, difference};
 use crate::config::strength::{Comparison, Strength};
-use crate::config::{Config, FileVersions, Listen, Metrics, Reading, ReloadTrigger, Warning};
+use crate::config::{Config, FileVersions, Listen, Metrics, Reading, ReloadTrigger, Warning, is_of_host};
 use crate::metrics::retirement::{NamedLabel, Retirement};
 use crate::metrics::{self, Load};
 use crate::snapshot::{Lasting, Snapshot};
@@ -49,6 +50,8 @@ pub(super) struct Loader {
 /// Why a reload changed nothing.
 struct Refused {
     result: Load,
+    /// Whether another attempt can succeed although no file has changed.
+    is_of_host: bool,
     /// One line each.
     reasons: Vec<String>,
 }
@@ -142,6 +145,9 @@ impl Loader {
             return false;
         }
         let Some(changed) = self.watch.look(self.watch.files().look(), Instant::now()) else { return false };
+        if changed.is_empty() {
+            tracing::info!("trying again to reload, because the last attempt failed for a reason of the host");
+        }
         log_bounded(&changed, |path| tracing::info!(file = %path.display(), "changed on disk"));
         true
     }
@@ -152,7 +158,7 @@ impl Loader {
         let old = current.load().generation;
         let before = self.inventory.clone();
         let Reading { files, outcome } = Config::read(&self.path);
-        let loaded = outcome.map_err(|errors| Refused::by_error(&errors.to_string()));
+        let loaded = outcome.map_err(|errors| Refused::by_error(&errors.to_string(), errors.are_of_host()));
         match loaded.and_then(|(config, warnings)| self.load_next(config, &warnings, old + 1, fixed)) {
             Ok(snapshot) => {
                 let generation = snapshot.generation;
@@ -164,13 +170,18 @@ impl Loader {
                 self.watch.took(files);
                 Some(generation)
             }
-            Err(Refused { result, reasons }) => {
+            Err(Refused { result, is_of_host, reasons }) => {
                 metrics::reloaded(result, old);
                 for reason in reasons {
                     tracing::error!(reason, "configuration not reloaded");
                 }
                 tracing::error!(generation = old, "the configuration in use stays as it was");
                 self.watch.refused(files);
+                if is_of_host {
+                    self.watch.retry(Instant::now());
+                } else {
+                    self.watch.give_up();
+                }
                 None
             }
         }
@@ -199,7 +210,10 @@ impl Loader {
         if config.metrics != fixed.metrics {
             tracing::warn!("[metrics] has changed; restart hookgate to apply the change");
         }
-        let snapshot = self.load(config, generation).map_err(|error| Refused::by_error(&format!("{error:#}")))?;
+        let snapshot = self.load(config, generation).map_err(|error| {
+            let mut causes = error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>());
+            Refused::by_error(&format!("{error:#}"), causes.any(is_of_host))
+        })?;
         log_bounded(&permitted, |loss| tracing::warn!(%loss, "demands less than before, as accept_weaker permits"));
         if permitted.is_empty() && has_permission {
             tracing::warn!("accept_weaker permits no change of this reload; remove the line");
@@ -234,15 +248,15 @@ fn named_labels(config: &Config) -> BTreeSet<NamedLabel> {
 }
 
 impl Refused {
-    fn by_error(text: &str) -> Self {
-        Self { result: Load::Error, reasons: text.lines().map(str::to_owned).collect() }
+    fn by_error(text: &str, is_of_host: bool) -> Self {
+        Self { result: Load::Error, is_of_host, reasons: text.lines().map(str::to_owned).collect() }
     }
 
     fn as_weaker(losses: &[String], permission: &str, is_used: bool) -> Self {
         let mut reasons: Vec<String> =
             losses.iter().take(MAXIMUM_LINES).map(|loss| format!("it would demand less: {loss}")).collect();
         reasons.push(advice(losses.len(), permission, is_used));
-        Self { result: Load::Weaker, reasons }
+        Self { result: Load::Weaker, is_of_host: false, reasons }
     }
 }
 

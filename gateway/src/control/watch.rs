@@ -9,7 +9,8 @@
 //!
 //! **Settling.** Certificate and key are two files, and a file can be half written. So a change causes a reload when two polls in a row
 //! find the same versions, at the latest [`PATIENCE`] after the change began. A missing file, as between the two steps of a
-//! replacement, counts as still changing. After a failed reload, the next one waits for a further change.
+//! replacement, counts as still changing. After a failed reload, the next one waits for a further change, unless it failed for a reason of the
+//! host: then it is tried again with exponential backoff.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -23,6 +24,12 @@ pub(super) const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// file that changes between all polls would prevent every reload.
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
+/// Wait before a reload that failed for a reason of the host is tried again. A peak of connections can be over by then.
+const FIRST_RETRY: Duration = Duration::from_secs(2);
+
+/// Longest wait between two such attempts.
+const LAST_RETRY: Duration = Duration::from_secs(60);
+
 /// The state of the watched files.
 #[derive(Debug, Default)]
 pub(super) struct Watch {
@@ -31,6 +38,14 @@ pub(super) struct Watch {
     /// The files of the configuration in use.
     in_use: FileVersions,
     unsettled: Option<Unsettled>,
+    retry: Option<Retry>,
+}
+
+/// A reload that failed for a reason of the host, and is tried again though no file changes.
+#[derive(Clone, Copy, Debug)]
+struct Retry {
+    at: Instant,
+    delay: Duration,
 }
 
 /// A change that has not caused a reload yet.
@@ -48,7 +63,19 @@ impl Watch {
 
     /// Notes that a configuration from these files is in use from now on.
     pub(super) fn took(&mut self, files: FileVersions) {
-        *self = Self { read: files.clone(), in_use: files, unsettled: None };
+        *self = Self { read: files.clone(), in_use: files, unsettled: None, retry: None };
+    }
+
+    /// Notes that the reload that was just refused failed at `now` for a reason of the host, such as a lack of file descriptors. It is tried
+    /// again after [`FIRST_RETRY`], then after twice the time before, at most [`LAST_RETRY`].
+    pub(super) fn retry(&mut self, now: Instant) {
+        let delay = self.retry.map_or(FIRST_RETRY, |before| (before.delay * 2).min(LAST_RETRY));
+        self.retry = Some(Retry { at: now + delay, delay });
+    }
+
+    /// Notes that the reload that was just refused need not be tried again before a file changes.
+    pub(super) fn give_up(&mut self) {
+        self.retry = None;
     }
 
     /// Notes that a configuration from these files was refused. They are watched in addition to those of the configuration in use,
@@ -61,12 +88,12 @@ impl Watch {
         self.read = files.with(before.only(&self.in_use));
     }
 
-    /// Takes the versions `seen` at `now`. If a reload is due, returns the files that have changed since they were read. The caller
-    /// reports the outcome of the reload by [`Watch::took`] or [`Watch::refused`].
+    /// Takes the versions `seen` at `now`. If a reload is due, returns the files that have changed since they were read; none if it is tried
+    /// again. The caller reports the outcome of the reload by [`Watch::took`] or [`Watch::refused`].
     pub(super) fn look(&mut self, seen: FileVersions, now: Instant) -> Option<Vec<PathBuf>> {
         if seen == self.read {
             self.unsettled = None;
-            return None;
+            return self.retry.filter(|retry| now >= retry.at).map(|_| Vec::new());
         }
         let before = self.unsettled.take();
         let since = before.as_ref().map_or(now, |before| before.since);
@@ -123,6 +150,36 @@ mod tests {
         // A change that is undone before it settles is no change.
         check(&[&[1, 2], &[3, 2], &[1, 2], &[3, 2], &[1, 2], &[1, 2]], &[]);
         check(&[&[1], &[2], &[2], &[3], &[3], &[3]], &[(2, "a"), (4, "a")]);
+    }
+
+    #[test]
+    fn a_reload_that_fails_for_a_reason_of_the_host_is_tried_again_with_backoff() {
+        let mut watch = Watch::default();
+        watch.took(files(&[1]));
+        let start = Instant::now();
+        let mut attempts = Vec::new();
+        for second in 0..400 {
+            let now = start + LOOK_INTERVAL * second;
+            // A change at 1 s, which settles at 2 s; descriptors are free again at 250 s.
+            let seen = files(&[if second == 0 { 1 } else { 2 }]);
+            if watch.look(seen.clone(), now).is_none() {
+                continue;
+            }
+            attempts.push(second);
+            if second >= 250 {
+                watch.took(seen);
+            } else {
+                watch.refused(seen);
+                watch.retry(now);
+            }
+        }
+        assert_eq!(attempts, [2, 4, 8, 16, 32, 64, 124, 184, 244, 304]);
+        // An error of the file ends the attempts.
+        watch.refused(files(&[3]));
+        watch.retry(start);
+        watch.refused(files(&[3]));
+        watch.give_up();
+        assert_eq!(watch.look(files(&[3]), start + LAST_RETRY * 9), None);
     }
 
     #[test]
