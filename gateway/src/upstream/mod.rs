@@ -7,10 +7,11 @@ mod answer;
 mod attempt;
 mod body;
 pub mod headers;
+mod held;
 mod pool;
 mod stream;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::time::Instant;
@@ -39,12 +40,14 @@ pub struct Upstream {
     pools: RefCell<HashMap<Handler, Rc<Pool>>>,
     /// The pool of the last request, found again without hashing a path.
     recent: RefCell<Option<Rc<Pool>>>,
+    /// Bytes of answers that were taken ahead of their peers.
+    held: Rc<Cell<usize>>,
 }
 
 impl Upstream {
     /// Without connections.
     pub fn new(backend: Backend, sweep: Rc<Sweep>) -> Self {
-        Self { backend, sweep, pools: RefCell::default(), recent: RefCell::default() }
+        Self { backend, sweep, pools: RefCell::default(), recent: RefCell::default(), held: Rc::default() }
     }
 
     /// Closes the idle connections to handlers that `routes` no longer name.
@@ -66,7 +69,7 @@ impl Upstream {
         }
         let known = self.pools.borrow().get(handler).map(Rc::clone);
         let pool = known.unwrap_or_else(|| {
-            let pool = Rc::new(Pool::new(handler.clone(), self.backend, Rc::clone(&self.sweep)));
+            let pool = Rc::new(Pool::new(handler.clone(), self.backend, Rc::clone(&self.sweep), Rc::clone(&self.held)));
             self.pools.borrow_mut().insert(handler.clone(), Rc::clone(&pool));
             pool
         });

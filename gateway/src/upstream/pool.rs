@@ -15,6 +15,7 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::held::{Held, HeldLimits};
 use super::stream::{ANSWER_MAX_BUFFER, Traffic, UnixStream};
 use crate::metrics::HandlerMeters;
 use hookgate_core::limits::Limits;
@@ -35,6 +36,7 @@ pub struct HandlerLimits {
     idle_connections: usize,
     idle_timeout: Duration,
     pub(super) timeout: Duration,
+    held: HeldLimits,
 }
 
 impl HandlerLimits {
@@ -46,6 +48,10 @@ impl HandlerLimits {
             idle_connections: limits.handler_idle_connections,
             idle_timeout: limits.handler_idle_timeout,
             timeout: limits.handler_timeout,
+            held: HeldLimits {
+                answer: limits.max_answer_buffer_bytes,
+                total: limits.max_buffered_answer_bytes / workers,
+            },
         }
     }
 }
@@ -92,10 +98,12 @@ pub(super) struct Pool {
     /// Permits that exist: the current bound.
     allowed: Cell<usize>,
     waiting: Rc<Cell<usize>>,
+    /// Bytes that are held of all answers of this worker.
+    held: Rc<Cell<usize>>,
 }
 
 impl Pool {
-    pub(super) fn new(handler: Handler, backend: Backend, sweep: Rc<Sweep>) -> Self {
+    pub(super) fn new(handler: Handler, backend: Backend, sweep: Rc<Sweep>, held: Rc<Cell<usize>>) -> Self {
         let meters = HandlerMeters::new(&handler.socket.display().to_string());
         Self {
             handler,
@@ -106,6 +114,7 @@ impl Pool {
             permits: Arc::new(Semaphore::new(0)),
             allowed: Cell::new(0),
             waiting: Rc::default(),
+            held,
         }
     }
 
@@ -251,6 +260,22 @@ impl Lease {
         self.connection.is_late()
     }
 
+    /// The handler's time does not run: nothing is asked of it.
+    pub(super) fn pause(&self) {
+        if !self.is_late() {
+            self.connection.deadline.set(Timer::unbounded());
+        }
+    }
+
+    /// Room for what is taken of the answer ahead of the peer.
+    pub(super) fn hold(&self) -> Held {
+        Held::new(Rc::clone(&self.pool.held))
+    }
+
+    pub(super) fn held_limits(&self) -> HeldLimits {
+        self.limits.held
+    }
+
     /// Ready once the handler has sent nothing for a while; [`Lease::progress`] cancels it.
     pub(super) fn poll_silence(&self, context: &mut Context<'_>) -> Poll<()> {
         self.connection.deadline.poll_silence(context)
@@ -305,7 +330,7 @@ mod tests {
     #[test]
     fn a_refused_connection_is_told_by_its_cause() {
         let handler = Handler { socket: "/run/app.sock".into() };
-        let pool = Pool::new(handler, Backend::Epoll, Sweep::new());
+        let pool = Pool::new(handler, Backend::Epoll, Sweep::new(), Rc::default());
         let check = |error: Errno, expected: Reject| assert_eq!(pool.unavailable(error).reject, expected, "{error}");
         check(Errno::NOENT, Reject::HandlerUnavailable);
         check(Errno::CONNREFUSED, Reject::HandlerUnavailable);
