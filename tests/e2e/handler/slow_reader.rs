@@ -4,6 +4,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use hookgate_testkit::handler::Behaviour;
+use hookgate_testkit::wait::wait_until;
 
 use crate::environment::{PATH, SOON};
 use crate::test_gateway::TestGateway;
@@ -72,7 +73,8 @@ fn peers_that_read_nothing_do_not_keep_the_places_of_a_handler() {
     let length = 3 * MEBIBYTE;
     let mut connections = [asking(&gateway, length), asking(&gateway, length)];
     check_place_is_free(&gateway);
-    assert_eq!(gateway.daemon.metric("hookgate_handler_requests_in_flight", &[]).unwrap(), 0.0);
+    let in_flight = || gateway.daemon.metric("hookgate_handler_requests_in_flight", &[]).unwrap();
+    wait_until("the places", SOON, || in_flight() == 0.0).unwrap();
     // Nothing of the answers is lost, and the peers' time does not run on the handler's account.
     sleep(Duration::from_secs(4));
     for connection in &mut connections {
