@@ -34,6 +34,10 @@ pub struct Limits {
     pub max_body_bytes: usize,
     /// `max_buffered_bytes`: memory for request bodies, over all workers.
     pub max_buffered_bytes: usize,
+    /// `max_answer_buffer_bytes`: what is taken of one answer ahead of a slow peer.
+    pub max_answer_buffer_bytes: usize,
+    /// `max_buffered_answer_bytes`: what is taken of all answers ahead of slow peers, over all workers.
+    pub max_buffered_answer_bytes: usize,
     /// `max_presented_certificates`: certificates in a client's chain.
     pub max_presented_certificates: usize,
     /// `max_presented_bytes`: DER of all certificates in a client's chain.
@@ -71,6 +75,8 @@ impl Default for Limits {
             max_headers: 100,
             max_body_bytes: 1024 * 1024,
             max_buffered_bytes: 256 * 1024 * 1024,
+            max_answer_buffer_bytes: 4 * 1024 * 1024,
+            max_buffered_answer_bytes: 256 * 1024 * 1024,
             max_presented_certificates: 8,
             max_presented_bytes: 32 * 1024,
             chain_cache_entries: 4096,

@@ -6,7 +6,7 @@ use std::future::poll_fn;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use hyper::body::Incoming;
@@ -22,6 +22,7 @@ use super::{problem, request};
 use crate::cause::Cause;
 use crate::snapshot::Snapshot;
 use crate::tls::stream::TlsStream;
+use crate::upstream::HandlerBody;
 use hookgate_core::identity::{ChainRefusal, VerifiedChain};
 use hookgate_core::reject::Refusal;
 use hookgate_io::sweep::Deadline;
@@ -53,6 +54,8 @@ pub(super) struct Connection {
     pub(super) server_name: Option<Box<str>>,
     pub(super) standing: RefCell<Standing>,
     pub(super) exchange: Rc<Exchange>,
+    /// The answer that is being streamed.
+    pub(super) streamed: RefCell<Option<Rc<RefCell<HandlerBody>>>>,
     /// The request whose answer was cut, until the log has it.
     pub(super) cut: RefCell<Option<Box<Subject>>>,
 }
@@ -89,6 +92,7 @@ pub async fn serve(server: Rc<Server>, mut stream: TlsStream, peer: Peer, deadli
         server_name: peer.server_name,
         standing: RefCell::new(Standing { snapshot: peer.snapshot, verdict: peer.verdict }),
         exchange: Rc::clone(&exchange),
+        streamed: RefCell::default(),
         cut: RefCell::default(),
     });
     let mut builder = http1::Builder::new();
@@ -108,7 +112,7 @@ pub async fn serve(server: Rc<Server>, mut stream: TlsStream, peer: Peer, deadli
         let serving = builder.serve_connection(io, service.clone());
         let outcome;
         // On the heap, and freed before the rest, so that a connection at rest does not keep memory for it.
-        (stream, unread, outcome) = Box::pin(serve_until_silence(serving, &exchange)).await;
+        (stream, unread, outcome) = Box::pin(serve_until_silence(serving, &connection)).await;
         if let Some(outcome) = outcome {
             return Box::pin(end(&connection, stream, outcome.into())).await;
         }
@@ -129,7 +133,7 @@ fn address_field(address: IpAddr) -> HeaderValue {
 /// bytes that were read and not used.
 async fn serve_until_silence<S>(
     mut serving: http1::Connection<ExchangeStream, S>,
-    exchange: &Exchange,
+    connection: &Connection,
 ) -> (TlsStream, Bytes, Option<Result<(), hyper::Error>>)
 where
     S: HttpService<Incoming, ResBody = AnswerBody, Error = Infallible> + Unpin,
@@ -137,7 +141,10 @@ where
 {
     let outcome = poll_fn(|context| match serving.poll_without_shutdown(context) {
         Poll::Ready(outcome) => Poll::Ready(Some(outcome)),
-        Poll::Pending => exchange.poll_silence(context).map(|()| None),
+        Poll::Pending => {
+            connection.take_ahead(context);
+            connection.exchange.poll_silence(context).map(|()| None)
+        }
     });
     let outcome = outcome.await;
     let parts = serving.into_parts();
@@ -174,6 +181,19 @@ async fn linger(exchange: &Exchange, mut stream: TlsStream) {
 }
 
 impl Connection {
+    /// hyper asks for no more of an answer while the peer takes nothing. Then the handler is not waited for either; and if the peer is
+    /// slow, its answer is taken from the handler all the same.
+    fn take_ahead(&self, context: &mut Context<'_>) {
+        if !self.exchange.stage().is_stalled() {
+            return;
+        }
+        let Some(streamed) = &*self.streamed.borrow() else { return };
+        match self.exchange.poll_slow(context) {
+            Poll::Ready(()) => streamed.borrow_mut().take_ahead(context),
+            Poll::Pending => streamed.borrow_mut().pause(),
+        }
+    }
+
     /// Counts and logs an answer that the peer did not take. Its request is known unless hyper had the whole answer.
     fn cut_slow(&self, refusal: &Refusal) {
         match self.cut.take() {

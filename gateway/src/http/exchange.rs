@@ -23,13 +23,21 @@ pub(super) struct Exchange {
     limits: Limits,
     stage: Cell<Stage>,
     flushes: Cell<u32>,
+    /// The peer has been stalled for a while.
+    slow: Cell<bool>,
 }
 
 impl Exchange {
     /// After a handshake: the first request is due.
     pub(super) fn new(deadline: Deadline, limits: Limits) -> Rc<Self> {
         deadline.set(Stage::first_timer(&limits));
-        Rc::new(Self { deadline, limits, stage: Cell::new(Stage::First), flushes: Cell::new(0) })
+        Rc::new(Self {
+            deadline,
+            limits,
+            stage: Cell::new(Stage::First),
+            flushes: Cell::new(0),
+            slow: Cell::new(false),
+        })
     }
 
     /// The current stage.
@@ -80,6 +88,15 @@ impl Exchange {
         }
     }
 
+    /// Ready while the peer has taken nothing of an answer for [`hookgate_io::sweep::SILENCE`] or longer. Call it only while the stage
+    /// is stalled.
+    pub(super) fn poll_slow(&self, context: &mut Context<'_>) -> Poll<()> {
+        if !self.slow.get() && self.deadline.poll_silence(context).is_ready() {
+            self.slow.set(true);
+        }
+        if self.slow.get() { Poll::Ready(()) } else { Poll::Pending }
+    }
+
     fn received(&self) {
         let stage = self.stage.get();
         self.step(stage.received(self.deadline.coarse(), self.deadline.is_overdue(), &self.limits));
@@ -87,6 +104,7 @@ impl Exchange {
 
     fn flushed(&self) {
         self.flushes.set(self.flushes.get().wrapping_add(1));
+        self.slow.set(false);
         self.step(self.stage.get().flushed(&self.limits));
     }
 

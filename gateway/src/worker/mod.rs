@@ -26,6 +26,7 @@ use hookgate_io::{Backend, Listener, Listening, block_on};
 use crate::accept::Acceptor;
 use crate::accept::spread::{Inbox, Siblings, Tally};
 use crate::context::WorkerContext;
+pub use crate::http::Places;
 use crate::http::Server;
 use crate::snapshot::Snapshot;
 
@@ -63,6 +64,8 @@ pub struct Plan {
     pub listeners: Vec<Listening>,
     /// Where the current snapshot is.
     pub snapshot: Arc<ArcSwap<Snapshot>>,
+    /// The places of the handlers, which all workers share.
+    pub places: Arc<Places>,
     /// Where commands come from.
     pub commands: watch::Receiver<Command>,
 }
@@ -140,9 +143,9 @@ struct Worker {
 }
 
 impl Worker {
-    fn new(backend: Backend, snapshot: Arc<ArcSwap<Snapshot>>, siblings: Siblings) -> Self {
+    fn new(backend: Backend, snapshot: Arc<ArcSwap<Snapshot>>, siblings: Siblings, places: Arc<Places>) -> Self {
         let context = WorkerContext::new(backend, snapshot, siblings.count());
-        let server = Server::new(Rc::clone(&context));
+        let server = Server::new(Rc::clone(&context), places);
         let serve = {
             let server = Rc::clone(&server);
             Box::new(move |slot, descriptor| {
@@ -155,7 +158,7 @@ impl Worker {
 }
 
 async fn serve(plan: Plan, rounds: Arc<AtomicU64>) -> io::Result<()> {
-    let worker = Worker::new(plan.backend, plan.snapshot, plan.siblings);
+    let worker = Worker::new(plan.backend, plan.snapshot, plan.siblings, plan.places);
     let mut commands = plan.commands;
     spawn_local(sweep(Rc::clone(&worker.context), rounds));
     let mut listeners = Vec::with_capacity(plan.listeners.len());

@@ -4,5 +4,6 @@ mod answer;
 mod failure;
 mod framing;
 mod load;
+mod places;
 mod pool;
 mod slow_reader;
