@@ -12,7 +12,7 @@ use crate::problem::assert_problem;
 use crate::test_gateway::TestGateway;
 use crate::tls_client::request;
 
-const BODY: [u8; 1_000_000] = [b'x'; 1_000_000];
+static BODY: [u8; 1_000_000] = [b'x'; 1_000_000];
 
 /// A gateway before a handler that reads a part of each request, writes `answer`, and closes after `open`.
 fn gateway(answer: &'static [u8], open: Duration) -> TestGateway {
