@@ -148,6 +148,8 @@ rejects! {
     // http
     /// The request is not well-formed HTTP. Peer: correct the request.
     MalformedRequest => "malformed_request", 400, InternalError, Peer, "The request is malformed", detail;
+    /// The body has a transfer coding other than `chunked` (RFC 9112, section 6.1). Peer: send it with a Content-Length, or in chunks.
+    TransferCodingUnknown => "transfer_coding_unknown", 501, InternalError, Peer, "The transfer coding of the request is unknown", detail;
     /// The head was not complete after `request_head_timeout_ms`, or the body after `request_timeout_ms`. Peer: send again.
     RequestTimeout => "request_timeout", 408, UserCanceled, Peer, "The request did not arrive in time", detail;
     /// The peer took too little of an answer for `response_timeout_ms`, and the connection was cut. Peer: read faster.

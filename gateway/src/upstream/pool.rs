@@ -15,6 +15,7 @@ use hyper::client::conn::http1::{self, SendRequest};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use tokio::sync::{Notify, Semaphore};
+use tokio::task::{JoinHandle, spawn_local};
 
 use super::held::{Held, HeldLimits};
 use super::place::{Gate, NoPlace};
@@ -64,6 +65,17 @@ pub(super) struct Connection {
     pub(super) sender: SendRequest<Full<Bytes>>,
     pub(super) traffic: Rc<Traffic>,
     deadline: Deadline,
+    _driver: Driver,
+}
+
+/// The task that moves the bytes of a connection. It ends with its connection, although hyper would go on to send the rest of a request
+/// that is answered already.
+struct Driver(JoinHandle<()>);
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 impl Connection {
@@ -222,10 +234,10 @@ impl Pool {
             Refusal::new(Reject::Internal, format!("The connection to a handler could not be set up: {error}."))
         })?;
         // Its errors reach the request in flight, which reports them.
-        tokio::task::spawn_local(async move {
+        let driver = Driver(spawn_local(async move {
             let _ = connection.await;
-        });
-        Ok(Connection { sender, traffic, deadline: watched })
+        }));
+        Ok(Connection { sender, traffic, deadline: watched, _driver: driver })
     }
 
     fn try_connect(&self, descriptor: &OwnedFd) -> Result<(), Errno> {
@@ -302,9 +314,10 @@ impl Lease {
         self.connection.deadline.poll_silence(context)
     }
 
-    /// The answer is complete: the next request may use the connection.
+    /// The answer is complete: the next request may use the connection, unless this one was answered before all of it was sent.
     pub(super) fn give_back(self) {
-        if self.connection.sender.is_closed() || self.is_late() {
+        let Connection { sender, traffic, .. } = &self.connection;
+        if !sender.is_ready() || traffic.is_refused() || self.is_late() {
             return;
         }
         self.connection.deadline.set(Timer::closing(self.limits.idle_timeout));

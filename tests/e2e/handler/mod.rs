@@ -1,6 +1,7 @@
 //! The `upstream` stage: handlers that answer, and handlers that fail.
 
 mod answer;
+mod early;
 mod failure;
 mod framing;
 mod load;
