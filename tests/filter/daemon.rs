@@ -210,7 +210,7 @@ fn a_set_keeps_its_count_when_other_sets_are_added_and_removed() {
     assert!(count("pagerduty") >= before, "the count was reset");
     assert!(count("(deny)") < 5.0, "the count of another set was taken over");
     let denied = count("(deny)");
-    environment.reload(&gateway, &environment.configuration(RANGES, "mode = \"enforce\""));
+    environment.reload(&gateway, &environment.configuration(RANGES, "mode = \"enforce\"\nforce_shrink = true"));
     environment.reload(&gateway, &joined);
     assert_eq!(environment.connect(FOREIGN[0], SILENCE), ErrorKind::TimedOut);
     counted("(deny)", denied + 1.0);
