@@ -11,6 +11,7 @@
 //! | `socket.rs` | [`Socket`]: a connected stream with a receive buffer and a send buffer |
 //! | `listener.rs` | [`bind`] and [`Listener`]: the accept queue, and how a listener stops |
 //! | [`timer`], [`sweep`] | time: `timer` for tasks, `sweep` for sockets |
+//! | [`memory`] | gives memory back to the kernel after a burst |
 //! | `epoll.rs` | sockets and listeners on epoll, by tokio's runtime |
 //! | `ring/mod.rs` | io_uring: operations as submission queue entries (SQEs), and completions |
 //! | `ring/channel.rs`, `ring/listener.rs` | sockets and listeners on io_uring, written once for both drivers |
@@ -30,6 +31,7 @@
 mod backend;
 mod epoll;
 mod listener;
+pub mod memory;
 mod ring;
 mod send;
 mod socket;

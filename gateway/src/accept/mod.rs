@@ -19,6 +19,7 @@ use tokio::sync::Notify;
 use self::spread::{Handover, Inbox, Place, Siblings};
 use crate::cause::Cause;
 use crate::context::WorkerContext;
+use crate::strangers::{self, Eviction, Stranger};
 
 /// Pause after an accept that failed for lack of descriptors or memory, so that the loop does not spin.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -32,19 +33,30 @@ pub struct Slot {
 impl Drop for Slot {
     fn drop(&mut self) {
         self.context.meters.closed();
+        self.context.freed.note();
     }
+}
+
+/// A connection that was accepted.
+pub struct Arrival {
+    /// Its place, held until it ends.
+    pub slot: Slot,
+    /// Its place among strangers, held until it is admitted.
+    pub stranger: Stranger,
+    /// The socket.
+    pub descriptor: Rc<OwnedFd>,
 }
 
 /// What a worker accepts connections with.
 pub struct Acceptor {
     context: Rc<WorkerContext>,
     siblings: Siblings,
-    serve: Box<dyn Fn(Slot, OwnedFd)>,
+    serve: Box<dyn Fn(Arrival)>,
 }
 
 impl Acceptor {
-    /// Gives every accepted connection to `serve`, with its slot.
-    pub fn new(context: Rc<WorkerContext>, siblings: Siblings, serve: Box<dyn Fn(Slot, OwnedFd)>) -> Rc<Self> {
+    /// Gives every accepted connection to `serve`.
+    pub fn new(context: Rc<WorkerContext>, siblings: Siblings, serve: Box<dyn Fn(Arrival)>) -> Rc<Self> {
         Rc::new(Self { context, siblings, serve })
     }
 
@@ -74,7 +86,7 @@ impl Acceptor {
     /// Gives the connection to a sibling, or serves it here, or closes it.
     fn admit(&self, descriptor: OwnedFd) {
         self.context.meters.accepted();
-        let limit = self.context.snapshot().limits.max_connections.div_ceil(self.context.workers());
+        let limit = self.limit();
         let descriptor = match self.siblings.hand_over(descriptor, limit) {
             Ok(()) => {
                 self.context.meters.handed_over();
@@ -92,7 +104,7 @@ impl Acceptor {
                 peer,
                 limit,
                 cause,
-                "connection refused: this worker has its share of max_connections, and none is idle"
+                "connection refused: this worker has its share of max_connections, and every connection has a request in flight"
             );
             self.context.meters.closed();
             return;
@@ -100,17 +112,35 @@ impl Acceptor {
         self.begin(descriptor, place);
     }
 
-    /// A place with this worker. If it has `limit` connections, an idle one is evicted.
+    /// The connections that this worker may have.
+    fn limit(&self) -> usize {
+        self.context.snapshot().limits.max_connections.div_ceil(self.context.workers())
+    }
+
+    /// A place with this worker. If it has `limit` connections, one is evicted.
     fn place(&self, limit: usize) -> Option<Place> {
         let own = self.siblings.own();
         match own.take(limit) {
-            None if self.context.sweep.evict(1) == 1 => own.take(usize::MAX),
+            None if self.make_room(limit) => own.take(usize::MAX),
             place => place,
         }
     }
 
+    /// Evicts the connection that is missed least: the oldest that is not admitted, or one that waits for its next request. Returns
+    /// whether there was one.
+    fn make_room(&self, limit: usize) -> bool {
+        let stranger = || self.context.strangers.evict_oldest(Eviction::Place);
+        let idle = || self.context.sweep.evict(1) == 1;
+        if self.context.strangers.give_way_first(limit) { stranger() || idle() } else { idle() || stranger() }
+    }
+
     fn begin(&self, descriptor: OwnedFd, place: Place) {
-        (self.serve)(Slot { context: Rc::clone(&self.context), _place: place }, descriptor);
+        let descriptor = Rc::new(descriptor);
+        let context = &self.context;
+        context.strangers.set_share(strangers::share(&context.snapshot().limits, context.workers()));
+        // Before the next accept, which may have to evict this one.
+        let stranger = context.strangers.arrived(&descriptor);
+        (self.serve)(Arrival { slot: Slot { context: Rc::clone(context), _place: place }, stranger, descriptor });
     }
 
     async fn failed(&self, error: &io::Error) {
@@ -129,8 +159,8 @@ impl Acceptor {
         if pause {
             let cause = Cause::Gateway.label();
             tracing::error!(%error, cause, "cannot accept connections; raise LimitNOFILE or lower max_connections");
-            // An idle connection holds a descriptor that a new connection can use.
-            self.context.sweep.evict(1);
+            // Its descriptor can be used by a new connection.
+            self.make_room(self.limit());
             sleep(PAUSE).await;
         }
     }

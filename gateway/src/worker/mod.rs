@@ -145,8 +145,8 @@ impl Worker {
         let server = Server::new(Rc::clone(&context));
         let serve = {
             let server = Rc::clone(&server);
-            Box::new(move |slot, descriptor| {
-                spawn_local(connection::receive(Rc::clone(&server), slot, descriptor));
+            Box::new(move |arrival| {
+                spawn_local(connection::receive(Rc::clone(&server), arrival));
             })
         };
         let acceptor = Acceptor::new(Rc::clone(&context), siblings, serve);
@@ -194,6 +194,9 @@ async fn sweep(context: Rc<WorkerContext>, rounds: Arc<AtomicU64>) {
     loop {
         let began = Instant::now();
         context.sweep.run();
+        if context.freed.is_worth_returning() {
+            hookgate_io::memory::return_unused();
+        }
         rounds.fetch_add(1, Ordering::Relaxed);
         // A late round delays the next ones; missed rounds are skipped.
         sleep(SWEEP_INTERVAL.saturating_sub(began.elapsed())).await;
