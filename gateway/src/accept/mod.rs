@@ -15,6 +15,7 @@ use hookgate_io::timer::sleep;
 use hookgate_io::{Listener, peer_address};
 use rustix::io::Errno;
 use tokio::sync::Notify;
+use tokio::task::yield_now;
 
 use self::spread::{Handover, Inbox, Place, Siblings};
 use crate::cause::Cause;
@@ -47,6 +48,15 @@ pub struct Arrival {
     pub descriptor: Rc<OwnedFd>,
 }
 
+/// Whether there was room for a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Room {
+    /// There was, or the connection is not served here.
+    Free,
+    /// Another one was evicted, and ends when its task runs next.
+    Evicted,
+}
+
 /// What a worker accepts connections with.
 pub struct Acceptor {
     context: Rc<WorkerContext>,
@@ -69,7 +79,12 @@ impl Acceptor {
     pub async fn run(self: Rc<Self>, listener: Rc<Listener>) {
         loop {
             match listener.accept().await {
-                Ok(Some(descriptor)) => self.admit(descriptor),
+                Ok(Some(descriptor)) => {
+                    if self.admit(descriptor) == Room::Evicted {
+                        // The evicted connection ends, and closes its descriptor, before another is accepted.
+                        yield_now().await;
+                    }
+                }
                 Ok(None) => return,
                 Err(error) => self.failed(&error).await,
             }
@@ -83,18 +98,18 @@ impl Acceptor {
         }
     }
 
-    /// Gives the connection to a sibling, or serves it here, or closes it.
-    fn admit(&self, descriptor: OwnedFd) {
+    /// Gives the connection to a sibling, or serves it here, or closes it. Returns how there was room for it.
+    fn admit(&self, descriptor: OwnedFd) -> Room {
         self.context.meters.accepted();
         let limit = self.limit();
         let descriptor = match self.siblings.hand_over(descriptor, limit) {
             Ok(()) => {
                 self.context.meters.handed_over();
-                return;
+                return Room::Free;
             }
             Err(descriptor) => descriptor,
         };
-        let Some(place) = self.place(limit) else {
+        let Some((place, room)) = self.place(limit) else {
             self.context.meters.rejected(Reject::ConnectionLimit);
             let reason = Reject::ConnectionLimit.row().reason;
             let peer = peer_address(&descriptor).map(tracing::field::display);
@@ -107,9 +122,10 @@ impl Acceptor {
                 "connection refused: this worker has its share of max_connections, and every connection has a request in flight"
             );
             self.context.meters.closed();
-            return;
+            return Room::Free;
         };
         self.begin(descriptor, place);
+        room
     }
 
     /// The connections that this worker may have.
@@ -118,11 +134,12 @@ impl Acceptor {
     }
 
     /// A place with this worker. If it has `limit` connections, one is evicted.
-    fn place(&self, limit: usize) -> Option<Place> {
+    fn place(&self, limit: usize) -> Option<(Place, Room)> {
         let own = self.siblings.own();
         match own.take(limit) {
-            None if self.make_room(limit) => own.take(usize::MAX),
-            place => place,
+            Some(place) => Some((place, Room::Free)),
+            None if self.make_room(limit) => own.take(usize::MAX).map(|place| (place, Room::Evicted)),
+            None => None,
         }
     }
 

@@ -17,6 +17,9 @@ const HANDSHAKE_RECORD: u8 = 22;
 /// The type of a ClientHello (RFC 8446, section 4).
 const CLIENT_HELLO: u8 = 1;
 
+/// Bytes of a message's type and length.
+const MESSAGE_HEADER: u16 = 4;
+
 /// What a peer sends in one part of its handshake.
 pub(super) struct Intake<'s> {
     stranger: &'s Stranger,
@@ -81,7 +84,9 @@ impl<'s> Intake<'s> {
 /// message is incomplete, or split over records, the count of received bytes alone decides.
 pub(super) fn announces_too_much(start: &[u8]) -> bool {
     match start {
-        [HANDSHAKE_RECORD, _, _, _, _, CLIENT_HELLO, high, middle, low, ..] => {
+        [HANDSHAKE_RECORD, _, _, record_high, record_low, CLIENT_HELLO, high, middle, low, ..]
+            if u16::from_be_bytes([*record_high, *record_low]) >= MESSAGE_HEADER =>
+        {
             u32::from_be_bytes([0, *high, *middle, *low]) as usize > CLIENT_HELLO_BYTES
         }
         _ => false,
@@ -101,6 +106,9 @@ mod tests {
         check(&[22, 3, 1, 64, 0, 1, 0, 0x48, 1], true);
         check(&[22, 3, 1, 64, 0, 1, 0, 0x48, 0], false);
         check(&[22, 3, 1, 2, 0, 1, 0, 1, 0xFC], false);
+        // The length is in the next records.
+        check(&[22, 3, 1, 0, 1, 1, 22, 3, 1, 0, 1, 0], false);
+        check(&[22, 3, 1, 0, 3, 1, 0, 1, 22, 3, 1], false);
         // Incomplete, another message, another record.
         check(&[22, 3, 1, 64, 0, 1, 0, 0xFF], false);
         check(&[22, 3, 1, 64, 0, 2, 0, 0xFF, 0xFF], false);
