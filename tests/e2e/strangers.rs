@@ -70,11 +70,14 @@ fn the_memory_of_unfinished_hellos_is_bounded_and_given_back_and_a_sender_gets_i
 #[test]
 fn the_memory_of_refused_peers_is_bounded() {
     let gateway = TestGateway::with_limits("max_unadmitted_bytes = 1048576\nrequest_head_timeout_ms = 60000").unwrap();
-    let stranger = gateway.environment.pki.sender(Sender::PagerDuty).leaf("stranger", &LeafOptions {
-        dns_names: Some(vec!["stranger.example".to_owned()]),
-        subject: Some(hookgate_testkit::pki::Subject::common_name("stranger")),
-        ..LeafOptions::default()
-    });
+    let stranger = gateway.environment.pki.sender(Sender::PagerDuty).leaf(
+        "stranger",
+        &LeafOptions {
+            dns_names: Some(vec!["stranger.example".to_owned()]),
+            subject: Some(hookgate_testkit::pki::Subject::common_name("stranger")),
+            ..LeafOptions::default()
+        },
+    );
     let client = TlsClient::new(gateway.daemon.port(), &gateway.environment.pki, &stranger.unwrap()).unwrap();
     let mut refused: Vec<_> = (0..60).map(|_| client.connect().unwrap()).collect();
     for connection in &mut refused {

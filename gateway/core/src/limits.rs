@@ -49,6 +49,9 @@ pub struct Limits {
     pub max_buffered_bytes: usize,
     /// `max_unadmitted_bytes`: memory for connections that are not admitted, from their accept on, over all workers.
     pub max_unadmitted_bytes: usize,
+    /// `max_failed_handshakes_per_source_per_s`: failed handshakes of one address, before its handshakes wait for all others; 0 turns the
+    /// order by source off.
+    pub max_failed_handshakes_per_source_per_s: usize,
     /// `max_presented_certificates`: certificates in a client's chain.
     pub max_presented_certificates: usize,
     /// `max_presented_bytes`: DER of all certificates in a client's chain.
@@ -88,6 +91,8 @@ impl Default for Limits {
             max_buffered_bytes: 256 * 1024 * 1024,
             // A quarter of a small host. 64 MiB are 2,300 handshakes: those of 11,000 arrivals a second that take 200 ms each.
             max_unadmitted_bytes: 64 * 1024 * 1024,
+            // A sender behind a shared address, or with a wrong certificate, retries more seldom. A core makes hundreds a second.
+            max_failed_handshakes_per_source_per_s: 10,
             max_presented_certificates: 8,
             max_presented_bytes: 32 * 1024,
             chain_cache_entries: 4096,

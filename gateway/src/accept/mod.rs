@@ -154,7 +154,9 @@ impl Acceptor {
     fn begin(&self, descriptor: OwnedFd, place: Place) {
         let descriptor = Rc::new(descriptor);
         let context = &self.context;
-        context.strangers.set_share(strangers::share(&context.snapshot().limits, context.workers()));
+        let limits = context.snapshot().limits;
+        context.strangers.set_share(strangers::share(&limits, context.workers()));
+        context.strangers.set_failures_per_second(limits.max_failed_handshakes_per_source_per_s);
         // Before the next accept, which may have to evict this one.
         let stranger = context.strangers.arrived(&descriptor);
         (self.serve)(Arrival { slot: Slot { context: Rc::clone(context), _place: place }, stranger, descriptor });

@@ -1,21 +1,32 @@
-//! The peers of a worker that are not admitted: what they hold, and in which order they give way.
+//! The peers of a worker that are not admitted: what they hold, in which order they give way, and whose handshake is next.
 //!
 //! A stranger is a connection from its accept to its admission, or to its end if it is refused. Owns the order of strangers by age,
-//! and the bound on the memory that all of them hold ([`Strangers::set_share`]). Must not know TLS or HTTP: their rooms say what a
-//! stranger holds.
+//! the bound on the memory that all of them hold ([`Strangers::set_share`]), their turns on the processor (`turns`), and what is known of
+//! their addresses (`sources`). Must not know TLS or HTTP: their rooms say what a stranger holds, and when it wants a turn.
 //!
 //! **Who gives way.** If the memory is used up, or a connection needs a place, the oldest stranger is evicted. So a peer whose
 //! handshake makes progress gets through: a flood has to replace all others first. A refused peer counts by its age too; otherwise
 //! refused peers could push out every handshake.
 
+mod sources;
+mod turns;
+
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
+use std::task::Waker;
+use std::time::Duration;
 
 use hookgate_core::limits::{CLIENT_FLIGHT_SLACK, CLIENT_HELLO_BYTES, Limits};
 use hookgate_core::reject::{Refusal, Reject};
+use hookgate_io::TurnEnd;
 use rustix::net::Shutdown;
+
+use self::sources::{Sources, Standing};
+pub use self::turns::Step;
+use self::turns::Turns;
 
 /// What a stranger holds before its ClientHello is complete, in bytes: the socket with its first receive buffer, the task, and the
 /// reader of rustls. Measured as resident memory, with 3,000 connections.
@@ -82,6 +93,14 @@ struct Entry {
     descriptor: Rc<OwnedFd>,
     held: Cell<usize>,
     evicted: Cell<Option<Eviction>>,
+    source: Cell<u64>,
+    standing: Cell<Standing>,
+    /// It has had a turn.
+    had_turn: Cell<bool>,
+    /// It has the turn that it waits for.
+    granted: Cell<bool>,
+    /// The task, while it waits for a turn.
+    waker: RefCell<Option<Waker>>,
 }
 
 /// The strangers of a worker.
@@ -90,6 +109,8 @@ pub struct Strangers {
     arrivals: Cell<u64>,
     held: Cell<usize>,
     share: Cell<usize>,
+    sources: RefCell<Sources>,
+    turns: Turns,
 }
 
 impl Strangers {
@@ -100,6 +121,8 @@ impl Strangers {
             arrivals: Cell::new(0),
             held: Cell::new(0),
             share: Cell::new(usize::MAX),
+            sources: RefCell::new(Sources::new()),
+            turns: Turns::new(),
         })
     }
 
@@ -108,6 +131,11 @@ impl Strangers {
         if self.share.replace(bytes) > bytes {
             self.fit();
         }
+    }
+
+    /// The failed handshakes per second that a source may have before its handshakes wait for all others; 0 is no bound.
+    pub fn set_failures_per_second(&self, rate: usize) {
+        self.sources.borrow_mut().set_rate(rate);
     }
 
     /// A stranger that has just arrived. It holds [`SILENT`] bytes.
@@ -119,6 +147,11 @@ impl Strangers {
             descriptor: Rc::clone(descriptor),
             held: Cell::new(SILENT),
             evicted: Cell::new(None),
+            source: Cell::new(0),
+            standing: Cell::new(Standing::Neutral),
+            had_turn: Cell::new(false),
+            granted: Cell::new(false),
+            waker: RefCell::new(None),
         });
         self.present.borrow_mut().insert(number, Rc::clone(&entry));
         self.held.set(self.held.get() + SILENT);
@@ -149,7 +182,16 @@ impl Strangers {
         oldest.evicted.set(Some(eviction));
         // The peer may be gone already; then there is nothing to shut down.
         let _ = rustix::net::shutdown(&*oldest.descriptor, Shutdown::Both);
+        let waker = oldest.waker.take();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
         true
+    }
+
+    /// Gives turns, at most one in each turn of the worker's loop, for ever. See [`Stranger::turn`].
+    pub async fn give_turns(&self, end_of_turn: TurnEnd) {
+        self.turns.give(end_of_turn).await;
     }
 
     /// Evicts until the rest holds no more than the share.
@@ -182,6 +224,38 @@ impl Stranger {
             self.strangers.held.set(self.strangers.held.get() - before + bytes);
             self.strangers.fit();
         }
+        self.evicted().map_or(Ok(()), Err)
+    }
+
+    /// Notes where it comes from, at `now` by the coarse clock.
+    pub fn comes_from(&self, address: IpAddr, now: Duration) {
+        let source = sources::source(address);
+        self.entry.source.set(source);
+        self.entry.standing.set(self.strangers.sources.borrow().standing(source, now));
+    }
+
+    /// Its handshake failed or its certificate was refused, at `now` by the coarse clock. It is not blamed if it never had a turn, because
+    /// then it cost little, nor if it was evicted.
+    pub fn failed(&self, now: Duration) {
+        if self.entry.had_turn.get() && self.evicted().is_none() {
+            self.strangers.sources.borrow_mut().failed(self.entry.source.get(), now);
+        }
+    }
+
+    /// It is admitted, at `now` by the coarse clock: no stranger any more.
+    pub fn admitted(self, now: Duration) {
+        self.strangers.sources.borrow_mut().admitted(self.entry.source.get(), now);
+    }
+
+    /// Waits for its turn to use the processor for long: at most one stranger does so in each turn of the worker's loop, and the worker
+    /// serves everything else that is ready before the next.
+    ///
+    /// # Errors
+    ///
+    /// It was evicted meanwhile.
+    pub async fn turn(&self, step: Step) -> Result<(), Eviction> {
+        self.strangers.turns.take(&self.entry, step).await;
+        self.entry.had_turn.set(true);
         self.evicted().map_or(Ok(()), Err)
     }
 

@@ -9,7 +9,7 @@ use hookgate_core::limits::{CLIENT_FLIGHT_SLACK, CLIENT_HELLO_BYTES};
 use hookgate_io::Socket;
 
 use super::stream::HandshakeError;
-use crate::strangers::{GREETED, SILENT, Stranger, held};
+use crate::strangers::{GREETED, SILENT, Step, Stranger, held};
 
 /// The content type of handshake records (RFC 8446, section 5.1).
 const HANDSHAKE_RECORD: u8 = 22;
@@ -66,6 +66,15 @@ impl<'s> Intake<'s> {
             0 => Err(HandshakeError::Closed),
             count => self.count(count),
         }
+    }
+
+    /// As [`Stranger::turn`].
+    ///
+    /// # Errors
+    ///
+    /// [`HandshakeError::Evicted`].
+    pub(super) async fn turn(&self, step: Step) -> Result<(), HandshakeError> {
+        self.stranger.turn(step).await.map_err(HandshakeError::Evicted)
     }
 
     fn count(&mut self, count: usize) -> Result<(), HandshakeError> {

@@ -17,7 +17,7 @@ use thiserror::Error;
 
 use super::intake::{Intake, announces_too_much};
 use super::verifier::observe;
-use crate::strangers::{Eviction, Stranger};
+use crate::strangers::{Eviction, Step, Stranger};
 use hookgate_core::identity::ChainRefusal;
 use hookgate_core::limits::CLIENT_HELLO_BYTES;
 use hookgate_core::reject::{Refusal, Reject};
@@ -155,6 +155,7 @@ impl Hello {
     ) -> Result<TlsStream, HandshakeError> {
         let Self { mut socket, accepted } = self;
         let mut intake = Intake::flight(stranger, max_presented_bytes)?;
+        intake.turn(Step::Begin).await?;
         // A key exchange and a signature follow: the sends of other connections must not wait for them.
         submit_queued();
         let connection = match accepted.into_connection(config) {
@@ -246,6 +247,7 @@ impl TlsStream {
                 return Ok(());
             }
             intake.fill(&mut self.socket).await?;
+            intake.turn(Step::Finish).await?;
             // The client's signature, and perhaps its chain, are verified next.
             submit_queued();
         }

@@ -38,22 +38,27 @@ pub(super) async fn receive(server: Rc<Server>, arrival: Arrival) {
     };
     socket.forbid_large_receives();
     let snapshot = context.snapshot();
+    stranger.comes_from(address.ip(), context.sweep.coarse());
     let deadline = context.sweep.watch(socket.descriptor(), Timer::closing(snapshot.limits.handshake_timeout));
     let mut server_name = None;
     // On the heap, so that its memory is freed after the handshake.
     match Box::pin(handshake(context, &snapshot, socket, &stranger, &mut server_name)).await {
         Ok((mut stream, verdict)) => {
             let stranger = if verdict.is_ok() {
-                drop(stranger);
+                stranger.admitted(context.sweep.coarse());
                 stream.allow_large_receives();
                 None
             } else {
+                stranger.failed(context.sweep.coarse());
                 Some(stranger)
             };
             let peer = Peer { address, server_name, snapshot, verdict, stranger };
             serve(Rc::clone(&server), stream, peer, deadline).await;
         }
-        Err(error) => failed(context, &snapshot, &Caller { address, server_name }, &error, &deadline),
+        Err(error) => {
+            stranger.failed(context.sweep.coarse());
+            failed(context, &snapshot, &Caller { address, server_name }, &error, &deadline);
+        }
     }
 }
 

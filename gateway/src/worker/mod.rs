@@ -21,7 +21,7 @@ use tokio::task::{JoinHandle as Task, spawn_local};
 
 use hookgate_io::sweep::SWEEP_INTERVAL;
 use hookgate_io::timer::{sleep, timeout};
-use hookgate_io::{Backend, Listener, Listening, block_on};
+use hookgate_io::{Backend, Listener, Listening, TurnEnd, block_on};
 
 use crate::accept::Acceptor;
 use crate::accept::spread::{Inbox, Siblings, Tally};
@@ -158,6 +158,8 @@ async fn serve(plan: Plan, rounds: Arc<AtomicU64>) -> io::Result<()> {
     let worker = Worker::new(plan.backend, plan.snapshot, plan.siblings);
     let mut commands = plan.commands;
     spawn_local(sweep(Rc::clone(&worker.context), rounds));
+    let (strangers, end_of_turn) = (Rc::clone(&worker.context.strangers), TurnEnd::new(plan.backend)?);
+    spawn_local(async move { strangers.give_turns(end_of_turn).await });
     let mut listeners = Vec::with_capacity(plan.listeners.len());
     for Listening { descriptor, queued } in plan.listeners {
         listeners.push(Rc::new(Listener::new(plan.backend, descriptor, queued)?));
