@@ -1,13 +1,15 @@
 //! Peers that are not admitted: what they can hold, and whom they can push out.
 
 use std::io::Write;
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::thread::sleep;
 use std::time::Duration;
 
-use hookgate_testkit::client::raw;
-use hookgate_testkit::pki::{LeafOptions, Sender};
+use hookgate_testkit::client::{OpenSsl, TlsVersion, raw};
+use hookgate_testkit::configuration::HOST;
+use hookgate_testkit::pki::{LeafOptions, Sender, Subject};
 use hookgate_testkit::wait::wait_until;
+use socket2::{Domain, Socket, Type};
 
 use crate::environment::{PATH, SOON};
 use crate::test_gateway::TestGateway;
@@ -35,6 +37,42 @@ fn idle_senders(gateway: &TestGateway, count: usize) -> Vec<TlsConnection> {
     let mut senders: Vec<_> = (0..count).map(|_| gateway.connect().unwrap()).collect();
     assert!(senders.iter_mut().all(|sender| ask(sender) == 200));
     senders
+}
+
+/// A client whose certificate matches no identity rule.
+fn stranger_client(gateway: &TestGateway) -> TlsClient {
+    let options = LeafOptions {
+        dns_names: Some(vec!["stranger.example".to_owned()]),
+        subject: Some(Subject::common_name("stranger")),
+        ..LeafOptions::default()
+    };
+    let identity = gateway.environment.pki.sender(Sender::PagerDuty).leaf("stranger", &options).unwrap();
+    TlsClient::new(gateway.daemon.port(), &gateway.environment.pki, &identity).unwrap()
+}
+
+/// A connection from another address than that of all others.
+fn from_elsewhere(gateway: &TestGateway) -> TcpStream {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::from(([127, 0, 0, 2], 0)).into()).unwrap();
+    socket.connect(&SocketAddr::from(([127, 0, 0, 1], gateway.daemon.port())).into()).unwrap();
+    socket.into()
+}
+
+/// How many of these got bytes from the daemon.
+fn answered(strangers: &[TcpStream]) -> usize {
+    let is_answered = |stranger: &&TcpStream| {
+        stranger.set_nonblocking(true).unwrap();
+        stranger.peek(&mut [0]).is_ok_and(|count| count > 0)
+    };
+    strangers.iter().filter(is_answered).count()
+}
+
+/// Sends a whole ClientHello on each.
+fn greet(strangers: &mut [TcpStream]) {
+    let hello = raw::client_hello(|port| OpenSsl::new(HOST, port)).unwrap();
+    for stranger in strangers {
+        stranger.write_all(&hello).unwrap();
+    }
 }
 
 fn silent(gateway: &TestGateway, count: usize) -> Vec<TcpStream> {
@@ -70,15 +108,7 @@ fn the_memory_of_unfinished_hellos_is_bounded_and_given_back_and_a_sender_gets_i
 #[test]
 fn the_memory_of_refused_peers_is_bounded() {
     let gateway = TestGateway::with_limits("max_unadmitted_bytes = 1048576\nrequest_head_timeout_ms = 60000").unwrap();
-    let stranger = gateway.environment.pki.sender(Sender::PagerDuty).leaf(
-        "stranger",
-        &LeafOptions {
-            dns_names: Some(vec!["stranger.example".to_owned()]),
-            subject: Some(hookgate_testkit::pki::Subject::common_name("stranger")),
-            ..LeafOptions::default()
-        },
-    );
-    let client = TlsClient::new(gateway.daemon.port(), &gateway.environment.pki, &stranger.unwrap()).unwrap();
+    let client = stranger_client(&gateway);
     let mut refused: Vec<_> = (0..60).map(|_| client.connect().unwrap()).collect();
     for connection in &mut refused {
         let _ = connection.send("POST / HTTP/1.1\r\nX-Long: ".to_owned() + &"x".repeat(12_000));
@@ -107,4 +137,48 @@ fn strangers_take_an_eighth_of_the_connections_from_idle_senders_at_most() {
     sleep(Duration::from_millis(100));
     let stayed = senders.iter_mut().filter_map(|sender| sender.ask(request("POST", PATH, b"{}")).ok()).count();
     assert_eq!(stayed, 14);
+}
+
+#[test]
+fn a_chain_far_beyond_the_limit_ends_the_handshake() {
+    let gateway = TestGateway::with_limits("max_presented_bytes = 3000").unwrap();
+    let dns_names = (0..600).map(|number| format!("name-{number}.{}.example", "a".repeat(50))).collect();
+    let options = LeafOptions { dns_names: Some(dns_names), ..LeafOptions::default() };
+    let identity = gateway.environment.pki.sender(Sender::PagerDuty).leaf("huge", &options).unwrap();
+    for version in TlsVersion::ALL {
+        let before = gateway.rejections("chain_too_large").unwrap();
+        let outcome = gateway.openssl().identity(&identity).version(version).post(HOST, "/", b"{}").run().unwrap();
+        assert_eq!(outcome.response().map(|response| response.status), None, "{}", outcome.text());
+        assert_eq!(gateway.wait_rejections("chain_too_large", before + 1.0).unwrap(), before + 1.0, "{version:?}");
+    }
+    gateway.still_serves().unwrap();
+}
+
+#[test]
+fn a_request_of_a_connected_sender_does_not_wait_for_handshakes() {
+    let gateway = TestGateway::with_limits("handshake_timeout_ms = 60000").unwrap();
+    let mut sender = idle_senders(&gateway, 1).remove(0);
+    let mut strangers = silent(&gateway, 300);
+    greet(&mut strangers);
+    assert_eq!(ask(&mut sender), 200);
+    let answered = answered(&strangers);
+    assert!(answered < 200, "{answered} of 300 handshakes went first");
+    wait_until("the answer to all", SOON, || self::answered(&strangers) == 300).unwrap();
+}
+
+#[test]
+fn a_new_sender_does_not_wait_for_handshakes_of_a_source_that_fails_often() {
+    let limits = "handshake_timeout_ms = 60000\nmax_failed_handshakes_per_source_per_s = 1";
+    let gateway = TestGateway::with_limits(limits).unwrap();
+    let client = stranger_client(&gateway);
+    for _ in 0..5 {
+        let mut refused = client.handshake(from_elsewhere(&gateway)).unwrap();
+        assert_eq!(ask(&mut refused), 403);
+    }
+    let mut strangers: Vec<_> = (0..300).map(|_| from_elsewhere(&gateway)).collect();
+    greet(&mut strangers);
+    assert_eq!(ask(&mut gateway.connect().unwrap()), 200);
+    let answered = answered(&strangers);
+    assert!(answered < 200, "{answered} of 300 handshakes went first");
+    wait_until("the answer to all", SOON, || self::answered(&strangers) == 300).unwrap();
 }

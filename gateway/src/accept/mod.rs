@@ -6,6 +6,7 @@
 pub mod spread;
 
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::Duration;
@@ -44,6 +45,8 @@ pub struct Arrival {
     pub slot: Slot,
     /// Its place among strangers, held until it is admitted.
     pub stranger: Stranger,
+    /// Where it comes from.
+    pub address: SocketAddr,
     /// The socket.
     pub descriptor: Rc<OwnedFd>,
 }
@@ -148,18 +151,21 @@ impl Acceptor {
     fn make_room(&self, limit: usize) -> bool {
         let stranger = || self.context.strangers.evict_oldest(Eviction::Place);
         let idle = || self.context.sweep.evict(1) == 1;
-        if self.context.strangers.give_way_first(limit) { stranger() || idle() } else { idle() || stranger() }
+        (self.context.strangers.give_way_first(limit) && stranger()) || idle() || stranger()
     }
 
     fn begin(&self, descriptor: OwnedFd, place: Place) {
-        let descriptor = Rc::new(descriptor);
         let context = &self.context;
+        let slot = Slot { context: Rc::clone(context), _place: place };
+        // Now: an evicted connection may have lost its address when its task begins. Without one, the peer has gone.
+        let Some(address) = peer_address(&descriptor) else { return };
+        let descriptor = Rc::new(descriptor);
         let limits = context.snapshot().limits;
         context.strangers.set_share(strangers::share(&limits, context.workers()));
         context.strangers.set_failures_per_second(limits.max_failed_handshakes_per_source_per_s);
         // Before the next accept, which may have to evict this one.
-        let stranger = context.strangers.arrived(&descriptor);
-        (self.serve)(Arrival { slot: Slot { context: Rc::clone(context), _place: place }, stranger, descriptor });
+        let stranger = context.strangers.arrived(&descriptor, address.ip(), context.sweep.coarse());
+        (self.serve)(Arrival { slot, stranger, address, descriptor });
     }
 
     async fn failed(&self, error: &io::Error) {

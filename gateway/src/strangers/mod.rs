@@ -93,8 +93,8 @@ struct Entry {
     descriptor: Rc<OwnedFd>,
     held: Cell<usize>,
     evicted: Cell<Option<Eviction>>,
-    source: Cell<u64>,
-    standing: Cell<Standing>,
+    source: u64,
+    standing: Standing,
     /// It has had a turn.
     had_turn: Cell<bool>,
     /// It has the turn that it waits for.
@@ -138,8 +138,9 @@ impl Strangers {
         self.sources.borrow_mut().set_rate(rate);
     }
 
-    /// A stranger that has just arrived. It holds [`SILENT`] bytes.
-    pub fn arrived(self: &Rc<Self>, descriptor: &Rc<OwnedFd>) -> Stranger {
+    /// A stranger that has just arrived from `address`, at `now` by the coarse clock. It holds [`SILENT`] bytes.
+    pub fn arrived(self: &Rc<Self>, descriptor: &Rc<OwnedFd>, address: IpAddr, now: Duration) -> Stranger {
+        let source = sources::source(address);
         let number = self.arrivals.get();
         self.arrivals.set(number + 1);
         let entry = Rc::new(Entry {
@@ -147,8 +148,8 @@ impl Strangers {
             descriptor: Rc::clone(descriptor),
             held: Cell::new(SILENT),
             evicted: Cell::new(None),
-            source: Cell::new(0),
-            standing: Cell::new(Standing::Neutral),
+            source,
+            standing: self.sources.borrow().standing(source, now),
             had_turn: Cell::new(false),
             granted: Cell::new(false),
             waker: RefCell::new(None),
@@ -227,24 +228,17 @@ impl Stranger {
         self.evicted().map_or(Ok(()), Err)
     }
 
-    /// Notes where it comes from, at `now` by the coarse clock.
-    pub fn comes_from(&self, address: IpAddr, now: Duration) {
-        let source = sources::source(address);
-        self.entry.source.set(source);
-        self.entry.standing.set(self.strangers.sources.borrow().standing(source, now));
-    }
-
     /// Its handshake failed or its certificate was refused, at `now` by the coarse clock. It is not blamed if it never had a turn, because
     /// then it cost little, nor if it was evicted.
     pub fn failed(&self, now: Duration) {
         if self.entry.had_turn.get() && self.evicted().is_none() {
-            self.strangers.sources.borrow_mut().failed(self.entry.source.get(), now);
+            self.strangers.sources.borrow_mut().failed(self.entry.source, now);
         }
     }
 
     /// It is admitted, at `now` by the coarse clock: no stranger any more.
     pub fn admitted(self, now: Duration) {
-        self.strangers.sources.borrow_mut().admitted(self.entry.source.get(), now);
+        self.strangers.sources.borrow_mut().admitted(self.entry.source, now);
     }
 
     /// Waits for its turn to use the processor for long: at most one stranger does so in each turn of the worker's loop, and the worker

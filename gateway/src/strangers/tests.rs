@@ -1,6 +1,7 @@
 #![expect(clippy::unwrap_used, reason = "a failed set-up fails the test")]
 
 use std::io::Read;
+use std::net::Ipv4Addr;
 use std::os::unix::net::UnixStream;
 
 use super::*;
@@ -12,7 +13,7 @@ const MOST: usize = 256 * 1024;
 fn arrive(strangers: &Rc<Strangers>) -> (Stranger, UnixStream) {
     let (ours, theirs) = UnixStream::pair().unwrap();
     theirs.set_nonblocking(true).unwrap();
-    (strangers.arrived(&Rc::new(OwnedFd::from(ours))), theirs)
+    (strangers.arrived(&Rc::new(OwnedFd::from(ours)), Ipv4Addr::LOCALHOST.into(), Duration::ZERO), theirs)
 }
 
 #[test]

@@ -56,7 +56,7 @@ impl Turns {
             return;
         }
         entry.granted.set(false);
-        self.queues.borrow_mut()[2 * entry.standing.get() as usize + step as usize].push_back(Rc::clone(entry));
+        self.queues.borrow_mut()[2 * entry.standing as usize + step as usize].push_back(Rc::clone(entry));
         poll_fn(|context| Self::poll_granted(entry, context)).await;
     }
 
@@ -131,9 +131,8 @@ mod tests {
     const NOW: Duration = Duration::from_secs(1);
 
     fn arrive(strangers: &Rc<Strangers>, address: &str) -> Stranger {
-        let stranger = strangers.arrived(&Rc::new(OwnedFd::from(UnixStream::pair().unwrap().0)));
-        stranger.comes_from(address.parse::<IpAddr>().unwrap(), NOW);
-        stranger
+        let ours = OwnedFd::from(UnixStream::pair().unwrap().0);
+        strangers.arrived(&Rc::new(ours), address.parse::<IpAddr>().unwrap(), NOW)
     }
 
     fn poll<F: Future>(future: Pin<&mut F>) -> Poll<F::Output> {

@@ -10,8 +10,8 @@ use std::time::Instant;
 use rustls::ProtocolVersion;
 
 use hookgate_core::identity::PeerChain;
+use hookgate_io::Socket;
 use hookgate_io::sweep::{Deadline, Timer};
-use hookgate_io::{Socket, peer_address};
 
 use crate::accept::Arrival;
 use crate::admission::{self, Verdict};
@@ -26,8 +26,7 @@ use crate::tls::stream::{HandshakeError, Hello, TlsStream};
 /// Takes an accepted connection all the way. The slot is held until the end.
 pub(super) async fn receive(server: Rc<Server>, arrival: Arrival) {
     let context = server.context();
-    let Arrival { slot: _slot, stranger, descriptor } = arrival;
-    let Some(address) = peer_address(&descriptor) else { return };
+    let Arrival { slot: _slot, stranger, address, descriptor } = arrival;
     let mut socket = match Socket::new(context.backend(), descriptor) {
         Ok(socket) => socket,
         Err(error) => {
@@ -38,7 +37,6 @@ pub(super) async fn receive(server: Rc<Server>, arrival: Arrival) {
     };
     socket.forbid_large_receives();
     let snapshot = context.snapshot();
-    stranger.comes_from(address.ip(), context.sweep.coarse());
     let deadline = context.sweep.watch(socket.descriptor(), Timer::closing(snapshot.limits.handshake_timeout));
     let mut server_name = None;
     // On the heap, so that its memory is freed after the handshake.
