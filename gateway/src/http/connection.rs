@@ -21,6 +21,7 @@ use super::exchange::{Exchange, ExchangeStream};
 use super::{problem, request};
 use crate::cause::Cause;
 use crate::snapshot::Snapshot;
+use crate::strangers::Stranger;
 use crate::tls::stream::TlsStream;
 use crate::upstream::HandlerBody;
 use hookgate_core::identity::{ChainRefusal, VerifiedChain};
@@ -33,6 +34,9 @@ const LINGER_BYTES: usize = 1024 * 1024;
 /// hyper's read and write buffers may grow to this many bytes beyond the largest head: one TLS record and some.
 const BUFFER_SLACK: usize = 32 * 1024;
 
+/// As [`BUFFER_SLACK`], for peers whose bodies are never read: the first size of hyper's buffer.
+const REFUSED_BUFFER_SLACK: usize = 8 * 1024;
+
 /// What the handshake established about a peer.
 pub struct Peer {
     /// Where it connects from.
@@ -43,6 +47,8 @@ pub struct Peer {
     pub snapshot: Arc<Snapshot>,
     /// What its certificates prove, or why they prove nothing.
     pub verdict: Result<Arc<VerifiedChain>, ChainRefusal>,
+    /// Its place among strangers, if they prove nothing.
+    pub stranger: Option<Stranger>,
 }
 
 /// A connection, as its requests see it.
@@ -84,7 +90,8 @@ impl Standing {
 /// Serves requests on `stream` until either side ends it.
 pub async fn serve(server: Rc<Server>, mut stream: TlsStream, peer: Peer, deadline: Deadline) {
     let limits = peer.snapshot.limits;
-    let exchange = Exchange::new(deadline, limits);
+    let slack = if peer.stranger.is_some() { REFUSED_BUFFER_SLACK } else { BUFFER_SLACK };
+    let exchange = Exchange::new(deadline, limits, peer.stranger);
     let connection = Rc::new(Connection {
         server,
         address: peer.address,
@@ -101,7 +108,7 @@ pub async fn serve(server: Rc<Server>, mut stream: TlsStream, peer: Peer, deadli
         .half_close(true)
         .max_headers(limits.max_headers)
         .max_header_size(limits.max_head_bytes)
-        .max_buf_size(limits.max_head_bytes + BUFFER_SLACK);
+        .max_buf_size(limits.max_head_bytes + slack);
     let service = {
         let connection = Rc::clone(&connection);
         service_fn(move |request| Box::pin(request::handle(Rc::clone(&connection), request)))
@@ -119,6 +126,7 @@ pub async fn serve(server: Rc<Server>, mut stream: TlsStream, peer: Peer, deadli
         if unread.is_empty() {
             // hyper and its buffers are freed: they are more than half of the memory of an idle connection.
             unread = Bytes::new();
+            connection.server.context.freed.note();
             stream.rest().await;
         }
     }
@@ -154,6 +162,11 @@ where
 /// Ends the stream as [`ending`] decides.
 async fn end(connection: &Connection, mut stream: TlsStream, outcome: Outcome) {
     let exchange = &connection.exchange;
+    if let Some(eviction) = exchange.evicted() {
+        let request_id = connection.server.context.request_id();
+        connection.refused(&eviction.refusal(), &request_id, "", "");
+        return;
+    }
     let ending = ending(exchange.stage(), exchange.is_overdue(), &outcome);
     exchange.end();
     match ending {

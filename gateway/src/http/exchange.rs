@@ -15,6 +15,7 @@ use hookgate_io::sweep::{Deadline, Timer};
 use hyper::rt::{Read, ReadBufCursor, Write};
 
 use super::stage::Stage;
+use crate::strangers::{self, Eviction, Stranger};
 use crate::tls::stream::TlsStream;
 
 /// The stage of one connection, shared by its stream and its requests.
@@ -25,19 +26,38 @@ pub(super) struct Exchange {
     flushes: Cell<u32>,
     /// The peer has been stalled for a while.
     slow: Cell<bool>,
+    /// The peer's place among strangers, if it was refused.
+    stranger: Option<Stranger>,
 }
 
 impl Exchange {
-    /// After a handshake: the first request is due.
-    pub(super) fn new(deadline: Deadline, limits: Limits) -> Rc<Self> {
+    /// After a handshake: the first request is due. A `stranger` gets one answer, and is told why it was refused.
+    pub(super) fn new(deadline: Deadline, limits: Limits, stranger: Option<Stranger>) -> Rc<Self> {
         deadline.set(Stage::first_timer(&limits));
-        Rc::new(Self {
+        let exchange = Self {
             deadline,
             limits,
             stage: Cell::new(Stage::First),
             flushes: Cell::new(0),
             slow: Cell::new(false),
-        })
+            stranger,
+        };
+        exchange.count(0);
+        Rc::new(exchange)
+    }
+
+    /// Why the peer gave way to others, if it did.
+    pub(super) fn evicted(&self) -> Option<Eviction> {
+        self.stranger.as_ref().and_then(Stranger::evicted)
+    }
+
+    /// A refused peer sent `read` bytes in all. Those of an admitted one are not counted.
+    fn count(&self, read: u64) {
+        if let Some(stranger) = &self.stranger {
+            let read = usize::try_from(read).unwrap_or(usize::MAX / 8);
+            // If it was evicted, its stream ends.
+            let _ = stranger.holds(strangers::held(strangers::REFUSED, read));
+        }
     }
 
     /// The current stage.
@@ -166,6 +186,7 @@ impl Read for ExchangeStream {
         let outcome = Pin::new(&mut self.stream).poll_read(context, buffer);
         if self.stream.bytes_read() != before {
             self.exchange.received();
+            self.exchange.count(self.stream.bytes_read());
         }
         outcome
     }

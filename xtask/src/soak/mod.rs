@@ -129,6 +129,8 @@ fn storm(environment: &mut Environment, gateway: &Gateway) -> Result<u64> {
                 warm_up_ms: 200,
                 window_ms: u64::try_from(LOAD.as_millis())?,
                 watch: Vec::new(),
+                refused: false,
+                from: None,
             };
             environment.load(load).with_context(|| format!("{unit:?} by {sender:?}"))
         });

@@ -15,6 +15,7 @@ use std::ops::Deref;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use io_uring::types::{CancelBuilder, Fd, SubmitArgs, Timespec};
@@ -66,6 +67,10 @@ pub(crate) struct Reactor {
     reaped: RefCell<VecDeque<(u64, i32)>>,
     /// Whether the load is light.
     light: Cell<bool>,
+    /// The task to wake in the next turn, after its completions were delivered.
+    next_turn: Cell<Option<Waker>>,
+    /// The kernel was entered since `next_turn` was woken.
+    turned: Cell<bool>,
     /// Whether a task announced CPU-heavy work in this turn.
     busy: Cell<bool>,
     pub(super) event: Arc<WakeEvent>,
@@ -132,6 +137,8 @@ impl Reactor {
             timers: RefCell::default(),
             reaped: RefCell::default(),
             light: Cell::new(false),
+            next_turn: Cell::new(None),
+            turned: Cell::new(false),
             busy: Cell::new(false),
             event: Arc::clone(event),
         });
@@ -190,6 +197,7 @@ impl Reactor {
         reaped.extend(self.ring.borrow_mut().completion().map(|entry| (entry.user_data(), entry.result())));
         self.light.set(!self.busy.take() && reaped.len() <= LIGHT_LOAD);
         drop(reaped);
+        self.turned.set(true);
         self.wake_due_timers();
     }
 
@@ -205,6 +213,28 @@ impl Reactor {
             }
         }
         true
+    }
+
+    /// Wakes `waker` in the next turn, after its completions were delivered. One task a reactor; the latest replaces the one before.
+    pub(super) fn wake_next_turn(&self, waker: &Waker) {
+        self.next_turn.set(Some(waker.clone()));
+    }
+
+    /// Wakes the task that waits for this turn, if there is one. Returns whether there was.
+    pub(super) fn end_turn(&self) -> bool {
+        if !self.turned.take() {
+            return false;
+        }
+        let waker = self.next_turn.take();
+        waker.map(Waker::wake).is_some()
+    }
+
+    /// Whether a task waits for the next turn.
+    pub(super) fn has_next_turn(&self) -> bool {
+        let waker = self.next_turn.take();
+        let has = waker.is_some();
+        self.next_turn.set(waker);
+        has
     }
 
     /// Moves SQEs from `overflow` to the submission queue. Returns whether some are left.
