@@ -112,7 +112,7 @@ fn every_limit_has_the_default_and_the_bounds_that_the_page_says() {
     let table = page.split("## `[limits]`").nth(1).unwrap().split("```toml").next().unwrap();
     let rows = table.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`'));
     let keys: Vec<&str> = rows.map(|(key, _)| key).collect();
-    assert_eq!(keys.len(), 23, "one row for each field of Limits");
+    assert_eq!(keys.len(), 25, "one row for each field of Limits");
     let fixture = Fixture::new();
     for key in keys {
         let cells = row(table, key);
