@@ -52,15 +52,6 @@ pub struct Arrival {
     pub descriptor: Rc<OwnedFd>,
 }
 
-/// Whether there was room for a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Room {
-    /// There was, or the connection is not served here.
-    Free,
-    /// Another one was evicted, and ends when its task runs next.
-    Evicted,
-}
-
 /// What a worker accepts connections with.
 pub struct Acceptor {
     context: Rc<WorkerContext>,
@@ -84,10 +75,12 @@ impl Acceptor {
         loop {
             match listener.accept().await {
                 Ok(Some(descriptor)) => {
-                    if self.admit(descriptor) == Room::Evicted {
-                        // The evicted connection ends, and closes its descriptor, before another is accepted.
+                    if self.siblings.own().connections() >= self.limit() {
+                        // What is ready comes first: a connection that ends makes room, and a stranger may become a sender. A connection
+                        // that was evicted for the last accept closes its descriptor.
                         yield_now().await;
                     }
+                    self.admit(descriptor);
                 }
                 Ok(None) => return,
                 Err(error) => self.failed(&error).await,
@@ -102,18 +95,18 @@ impl Acceptor {
         }
     }
 
-    /// Gives the connection to a sibling, or serves it here, or closes it. Returns how there was room for it.
-    fn admit(&self, descriptor: OwnedFd) -> Room {
+    /// Gives the connection to a sibling, or serves it here, or closes it.
+    fn admit(&self, descriptor: OwnedFd) {
         self.context.meters.accepted();
         let limit = self.limit();
         let descriptor = match self.siblings.hand_over(descriptor, limit) {
             Ok(()) => {
                 self.context.meters.handed_over();
-                return Room::Free;
+                return;
             }
             Err(descriptor) => descriptor,
         };
-        let Some((place, room)) = self.place(limit) else {
+        let Some(place) = self.place(limit) else {
             self.context.meters.rejected(Reject::ConnectionLimit);
             let reason = Reject::ConnectionLimit.row().reason;
             let peer = peer_address(&descriptor).map(tracing::field::display);
@@ -126,10 +119,9 @@ impl Acceptor {
                 "connection refused: this worker has its share of max_connections, and every connection has a request in flight"
             );
             self.context.meters.closed();
-            return Room::Free;
+            return;
         };
         self.begin(descriptor, place);
-        room
     }
 
     /// The connections that this worker may have.
@@ -138,12 +130,11 @@ impl Acceptor {
     }
 
     /// A place with this worker. If it has `limit` connections, one is evicted.
-    fn place(&self, limit: usize) -> Option<(Place, Room)> {
+    fn place(&self, limit: usize) -> Option<Place> {
         let own = self.siblings.own();
         match own.take(limit) {
-            Some(place) => Some((place, Room::Free)),
-            None if self.make_room(limit) => own.take(usize::MAX).map(|place| (place, Room::Evicted)),
-            None => None,
+            None if self.make_room(limit) => own.take(usize::MAX),
+            place => place,
         }
     }
 
