@@ -8,6 +8,7 @@ use toml::Table;
 
 use super::*;
 use crate::config::proof::{DEFAULT_LEEWAY_SECONDS, DEFAULT_TOLERANCE_SECONDS, DEFAULT_WINDOW_SECONDS};
+use crate::config::strength::Comparison;
 use crate::config::{DEFAULT_BACKLOG, DEFAULT_VERIFY_DEPTH, FetchLimits, anchor, preset};
 use hookgate_core::auth::testing::{Request, reason};
 use hookgate_core::auth::{KeySets, ReplayGuard};
@@ -70,13 +71,17 @@ fn fixture() -> Fixture {
     fixture
 }
 
+/// And a reload that changes nothing is no weaker.
 #[test]
 fn every_example_parses() {
     let fixture = fixture();
     let blocks = blocks(&page());
     assert!(blocks.len() >= 20, "only {} examples", blocks.len());
     for block in blocks {
-        fixture.good(&complete(&block).replace("/etc/letsencrypt/live/", ""));
+        let load = || fixture.good(&complete(&block).replace("/etc/letsencrypt/live/", "")).strength;
+        assert_eq!(load().compare(&load()), Comparison::NotWeaker, "{block}");
+        let reloaded = load().after(load()).after(load());
+        assert_eq!(reloaded.compare(&load()), Comparison::NotWeaker, "{block}");
     }
 }
 
