@@ -9,6 +9,7 @@ mod environment;
 mod footprint;
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -73,7 +74,7 @@ impl Soak {
         let mut gateway = environment.gateway(&programs.join("hookgate"))?;
         let outcome = self.rounds(&mut environment, &gateway).and_then(|()| end(&mut gateway));
         let log = gateway.log();
-        outcome.and_then(|()| check_log(&log)).map_err(|error| match std::fs::write("target/soak.log", &log) {
+        outcome.and_then(|()| check_log(&log)).map_err(|error| match fs::write("target/soak.log", &log) {
             Ok(()) => error.context("the log of the daemon is in target/soak.log"),
             Err(_) => error,
         })
@@ -99,7 +100,7 @@ impl Soak {
 fn storm(environment: &mut Environment, gateway: &Gateway) -> Result<u64> {
     let over = AtomicBool::new(false);
     let attacks = attack::Attacks::new(environment, gateway)?;
-    let configurations = environment.configurations();
+    let configurations = written(environment, gateway)?;
     let loads_before = loads(gateway)?;
     let units = thread::scope(|scope| {
         let attackers: Vec<_> = attacks.all().map(|attack| scope.spawn(|| repeat(&over, attack))).collect();
@@ -107,7 +108,10 @@ fn storm(environment: &mut Environment, gateway: &Gateway) -> Result<u64> {
             let mut number = 0;
             repeat(&over, || {
                 number += 1;
-                gateway.write_configuration(&configurations[number % configurations.len()])?;
+                // Renamed into place, because the daemon may be reading it.
+                let (path, next) = (gateway.configuration_path(), gateway.directory().join("next.toml"));
+                fs::write(&next, &configurations[number % configurations.len()])?;
+                fs::rename(&next, path)?;
                 gateway.signal(Signal::HUP)?;
                 thread::sleep(BETWEEN_RELOADS);
                 Ok(())
@@ -138,6 +142,15 @@ fn storm(environment: &mut Environment, gateway: &Gateway) -> Result<u64> {
     ensure!(units.iter().all(|units| *units > 0), "a load without a unit: {units:?}");
     ensure!(loads(gateway)? > loads_before, "no reload in a storm of hang-ups");
     Ok(units.iter().sum())
+}
+
+/// The texts of the configurations, with the ports of this daemon.
+fn written(environment: &Environment, gateway: &Gateway) -> Result<Vec<String>> {
+    let text = |configuration: &String| {
+        gateway.write_configuration(configuration)?;
+        Ok(fs::read_to_string(gateway.configuration_path())?)
+    };
+    environment.configurations().iter().map(text).collect()
 }
 
 /// Does it again and again, until `over`.
