@@ -28,7 +28,7 @@ use super::operation::{Followup, Operation, Operations};
 use super::timers::Timers;
 use crate::ring::driver::Driver;
 use crate::ring::probe::{ProbeError, check};
-use crate::ring::{COMPLETION_ENTRIES, Completion, ENTRIES, Submission};
+use crate::ring::{COMPLETION_ENTRIES, Completion, ENTRIES, Submission, poll_mask};
 
 /// `user_data` of the poll of the wake event. The index of no operation, since there are fewer than 2^32 - 2 of them.
 const WAKE_EVENT: u64 = u64::MAX;
@@ -185,8 +185,7 @@ impl Reactor {
 
     /// Polls the wake event, once.
     fn poll_wake_event(&self) {
-        let events = u32::from(PollFlags::IN.bits());
-        let entry = opcode::PollAdd::new(Fd(self.event.eventfd.as_raw_fd()), events).build();
+        let entry = opcode::PollAdd::new(Fd(self.event.eventfd.as_raw_fd()), poll_mask(PollFlags::IN)).build();
         // SAFETY: the reactor owns a share of the wake event, so the eventfd is open as long as the ring.
         unsafe { self.push(entry.user_data(WAKE_EVENT)) };
     }
