@@ -113,7 +113,7 @@ fn the_memory_of_refused_peers_is_bounded() {
     for connection in &mut refused {
         let _ = connection.send("POST / HTTP/1.1\r\nX-Long: ".to_owned() + &"x".repeat(12_000));
     }
-    // 16 of them hold 64 KiB each.
+    // At most 16 of them fit, with 64 KiB and a chain each.
     gateway.wait_rejections("unadmitted_limit", 60.0 - 16.0).unwrap();
     assert_eq!(ask(&mut gateway.connect().unwrap()), 200);
 }

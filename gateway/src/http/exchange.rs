@@ -15,7 +15,7 @@ use hookgate_io::sweep::{Deadline, Timer};
 use hyper::rt::{Read, ReadBufCursor, Write};
 
 use super::stage::Stage;
-use crate::strangers::{self, Eviction, Stranger};
+use crate::strangers::{Eviction, Stranger};
 use crate::tls::stream::TlsStream;
 
 /// The stage of one connection, shared by its stream and its requests.
@@ -34,16 +34,14 @@ impl Exchange {
     /// After a handshake: the first request is due. A `stranger` gets one answer, and is told why it was refused.
     pub(super) fn new(deadline: Deadline, limits: Limits, stranger: Option<Stranger>) -> Rc<Self> {
         deadline.set(Stage::first_timer(&limits));
-        let exchange = Self {
+        Rc::new(Self {
             deadline,
             limits,
             stage: Cell::new(Stage::First),
             flushes: Cell::new(0),
             slow: Cell::new(false),
             stranger,
-        };
-        exchange.count(0);
-        Rc::new(exchange)
+        })
     }
 
     /// Why the peer gave way to others, if it did.
@@ -54,9 +52,7 @@ impl Exchange {
     /// A refused peer sent `read` bytes in all. Those of an admitted one are not counted.
     fn count(&self, read: u64) {
         if let Some(stranger) = &self.stranger {
-            let read = usize::try_from(read).unwrap_or(usize::MAX / 8);
-            // If it was evicted, its stream ends.
-            let _ = stranger.holds(strangers::held(strangers::REFUSED, read));
+            stranger.sent(usize::try_from(read).unwrap_or(usize::MAX / 8));
         }
     }
 

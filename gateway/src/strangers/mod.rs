@@ -35,8 +35,8 @@ pub const SILENT: usize = 20 * 1024;
 /// What it holds from its ClientHello on: a rustls connection, and the server's flight.
 pub const GREETED: usize = 28 * 1024;
 
-/// What a refused peer holds: a rustls connection, hyper, and their first buffers.
-pub const REFUSED: usize = 40 * 1024;
+/// What a refused peer holds beside its chain: a rustls connection, hyper, and their first buffers.
+const REFUSED: usize = 40 * 1024;
 
 /// Received bytes that the amounts above include: the first receive buffer.
 const INCLUDED: usize = 4 * 1024;
@@ -58,7 +58,7 @@ pub fn held(base: usize, received: usize) -> usize {
 /// room.
 pub fn share(limits: &Limits, workers: usize) -> usize {
     let received = limits.max_head_bytes.max(limits.max_presented_bytes + CLIENT_FLIGHT_SLACK).max(CLIENT_HELLO_BYTES);
-    (limits.max_unadmitted_bytes / workers).max(held(REFUSED, received))
+    (limits.max_unadmitted_bytes / workers).max(held(REFUSED + limits.max_presented_bytes, received))
 }
 
 /// Why a stranger gave way.
@@ -92,6 +92,8 @@ struct Entry {
     number: u64,
     descriptor: Rc<OwnedFd>,
     held: Cell<usize>,
+    /// What it holds without what it sends, once it was refused.
+    refused: Cell<usize>,
     evicted: Cell<Option<Eviction>>,
     source: u64,
     standing: Standing,
@@ -147,6 +149,7 @@ impl Strangers {
             number,
             descriptor: Rc::clone(descriptor),
             held: Cell::new(SILENT),
+            refused: Cell::new(REFUSED),
             evicted: Cell::new(None),
             source,
             standing: self.sources.borrow().standing(source, now),
@@ -226,6 +229,18 @@ impl Stranger {
             self.strangers.fit();
         }
         self.evicted().map_or(Ok(()), Err)
+    }
+
+    /// Its certificates, of `presented` bytes, were refused. From now on it holds what a connection with HTTP does.
+    pub fn refused(&self, presented: usize) {
+        self.entry.refused.set(REFUSED + presented);
+        self.sent(0);
+    }
+
+    /// It has sent `bytes` in all since it was refused.
+    pub fn sent(&self, bytes: usize) {
+        // If it was evicted, its stream ends.
+        let _ = self.holds(held(self.entry.refused.get(), bytes));
     }
 
     /// Its handshake failed or its certificate was refused, at `now` by the coarse clock. It is not blamed if it never had a turn, because

@@ -88,6 +88,16 @@ fn one_stranger_has_room_with_any_limits() {
     };
     check(|_| {}, 1, 1024 * 1024);
     check(|_| {}, 2, 512 * 1024);
-    check(|_| {}, 128, held(REFUSED, 48 * 1024));
-    check(|limits| limits.max_head_bytes = 1024 * 1024, 1, held(REFUSED, 1024 * 1024));
+    check(|_| {}, 128, held(REFUSED + 32 * 1024, 48 * 1024));
+    check(|limits| limits.max_head_bytes = 1024 * 1024, 1, held(REFUSED + 32 * 1024, 1024 * 1024));
+}
+
+#[test]
+fn a_refused_peer_holds_its_chain_and_what_it_sends() {
+    let strangers = Strangers::new();
+    let (stranger, _peer) = arrive(&strangers);
+    stranger.refused(5000);
+    assert_eq!(strangers.held(), REFUSED + 5000);
+    stranger.sent(10_000);
+    assert_eq!(strangers.held(), held(REFUSED + 5000, 10_000));
 }

@@ -47,6 +47,8 @@ pub(super) async fn receive(server: Rc<Server>, arrival: Arrival) {
                 stream.allow_large_receives();
                 None
             } else {
+                let chain = stream.connection().peer_certificates().unwrap_or_default();
+                stranger.refused(chain.iter().map(|certificate| certificate.len()).sum());
                 stranger.failed(context.sweep.coarse());
                 Some(stranger)
             };

@@ -39,7 +39,7 @@ const NEW_RATE: f64 = 50.0;
 /// Connections with an unfinished ClientHello.
 const UNFINISHED: usize = 3000;
 
-/// How long a server may take to give memory back.
+/// How long a server may take to read what it gets, and to give memory back.
 const SETTLED: Duration = Duration::from_secs(4);
 
 /// How much longer bad clients work than good ones, milliseconds: for the start of both.
@@ -282,7 +282,7 @@ impl<'f> Environment<'f> {
             let _ = stranger.write_all(&hello);
             strangers.push(stranger);
         }
-        thread::sleep(Duration::from_millis(500));
+        thread::sleep(SETTLED);
         let full = resident_mib(&server.pids)?;
         let open = |stranger: &&TcpStream| {
             stranger.set_nonblocking(true).is_ok()
