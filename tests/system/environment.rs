@@ -84,16 +84,19 @@ impl Environment {
 
     /// Writes the configuration of the four providers, after `change`.
     pub(crate) fn configure(&self, change: impl FnOnce(&mut FourProviders<'_>)) {
+        self.configure_text(change, |text| text);
+    }
+
+    /// The same, after a change to the text too, which has the paths of the host.
+    pub(crate) fn configure_text(
+        &self,
+        change: impl FnOnce(&mut FourProviders<'_>),
+        change_text: impl FnOnce(String) -> String,
+    ) {
         let mut configuration =
             FourProviders::new(&self.pki, &self.server, self.handler.path(), self._dialogflow.path());
         change(&mut configuration);
-        self.container.write(CONFIGURATION, &self.as_installed(&configuration.toml()));
-    }
-
-    /// Writes the configuration of the four providers, after a change to the text, which has the paths of the host.
-    pub(crate) fn configure_text(&self, change: impl FnOnce(String) -> String) {
-        let configuration = FourProviders::new(&self.pki, &self.server, self.handler.path(), self._dialogflow.path());
-        self.container.write(CONFIGURATION, &self.as_installed(&change(configuration.toml())));
+        self.container.write(CONFIGURATION, &self.as_installed(&change_text(configuration.toml())));
     }
 
     /// Makes a directory that the container sees too.

@@ -1,5 +1,6 @@
 //! Reloads: which are accepted, which are refused, and that no request is lost.
 
+use hookgate_testkit::configuration::FourProviders;
 use hookgate_testkit::pki::{KeyKind, Sender, Variant};
 
 use crate::environment::{CONFIGURATION, Environment, MOMENT};
@@ -84,13 +85,19 @@ fn certificate_authority_and_revocation_list_are_rotated_under_load() {
     assert_eq!(environment.post(&newcomer).status(), Some(403));
     let old_root = percolate.root.path().display().to_string();
     let new_root = newer.sender(Sender::Percolate).root.path().display().to_string();
-    environment.configure_text(|text| text.replace(&old_root, &format!("{old_root}\", \"{new_root}")));
+    // The lists of both authorities: a reload without lists would demand less, and be refused.
+    let newer_lists = newer.sender(Sender::Percolate).revoke(&[]).unwrap().to_vec();
+    let lists = [lists, newer_lists].concat();
+    let with_lists = |configuration: &mut FourProviders<'_>| {
+        configuration.revocation_lists = vec![(Sender::Percolate, lists.clone())];
+    };
+    environment.configure_text(with_lists, |text| text.replace(&old_root, &format!("{old_root}\", \"{new_root}")));
     environment.reload();
     load.identify(&environment, &newcomer);
     std::thread::sleep(MOMENT);
     assert_eq!(environment.post(&newcomer).status(), Some(200));
     assert_eq!(environment.post(&environment.identity).status(), Some(200));
-    environment.configure_text(|text| text.replace(&old_root, &new_root));
+    environment.configure_text(with_lists, |text| text.replace(&old_root, &new_root));
     environment.reload();
     std::thread::sleep(MOMENT);
     assert_eq!(environment.post(&environment.identity).status(), Some(403));
