@@ -109,6 +109,16 @@ impl Environment {
         self.network.on_server(|| gateway.reload_permitting(configuration, PATIENCE)).unwrap();
     }
 
+    /// Waits until the interface of the server has no XDP program: the kernel frees a pinned link some time after its file is removed (an RCU
+    /// grace period, `bpf_free_inode` in kernel/bpf/inode.c).
+    fn wait_unfiltered(&self) {
+        let deadline = Instant::now() + PATIENCE;
+        while self.is_filtered() {
+            assert!(Instant::now() < deadline, "the filter stays attached");
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+
     /// Whether the interface of the server has an XDP program.
     fn is_filtered(&self) -> bool {
         self.network.on_server(|| ip(&["link", "show", "eth0"])).contains("xdp")
@@ -344,7 +354,7 @@ fn a_pinned_filter_outlives_the_daemon_until_it_is_switched_off() {
     // Switched off at the start, and by a reload.
     let gateway = start(off);
     assert!(gateway.log().contains("removed a pinned filter"), "{}", gateway.log());
-    assert!(!environment.is_filtered());
+    environment.wait_unfiltered();
     assert_eq!(environment.post(FOREIGN[0], PATIENCE).status(), Some(403), "the gateway refuses it by itself");
     end(gateway);
     let gateway = start(enforce);
@@ -357,5 +367,5 @@ fn a_pinned_filter_outlives_the_daemon_until_it_is_switched_off() {
         "a filter that is off drops nothing"
     );
     end(start(off));
-    assert!(!environment.is_filtered());
+    environment.wait_unfiltered();
 }
