@@ -4,6 +4,7 @@
 //! ([`verifier`]) and the stream over a socket ([`stream`]). Must not decide who the peer is: `identity` does, and `admission` asks.
 
 pub mod certificates;
+mod fault;
 pub mod server;
 mod sessions;
 pub mod stream;
