@@ -313,9 +313,10 @@ fn constraint(error: &webpki::Error) -> (Reject, &'static str) {
         E::RequiredEkuNotFound | E::RequiredEkuNotFoundContext(_) => {
             (Reject::ExtendedKeyUsage, "has an extended key usage extension without id-kp-clientAuth")
         }
-        E::CaUsedAsEndEntity => {
-            (Reject::PathConstraint, "is a CA certificate; the first certificate presented must be an end entity")
-        }
+        E::CaUsedAsEndEntity => (
+            Reject::PathConstraint,
+            "is a CA certificate; the first certificate presented must be an end entity (basicConstraints with CA:FALSE, or without)",
+        ),
         E::EndEntityUsedAsCa => (Reject::PathConstraint, "is the issuer of another one, but is not a CA certificate"),
         E::PathLenConstraintViolated => {
             (Reject::PathConstraint, "has a pathLenConstraint that allows fewer intermediates below it")
