@@ -46,6 +46,7 @@ pub mod http;
 pub mod key_store;
 pub mod metrics;
 pub mod snapshot;
+pub mod strangers;
 pub mod tls;
 pub mod upstream;
 pub mod worker;

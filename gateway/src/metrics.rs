@@ -154,7 +154,7 @@ fn describe_filter() {
     describe_gauge!(FILTER_MEMORY, Unit::Bytes, "Kernel memory of the filter's maps");
     describe_gauge!(
         FILTER_UNAVAILABLE,
-        "1 if the filter was asked for and does not run, or not on an interface that was made again, so that every packet gets in"
+        "1 if the filter was asked for and does not run, or not on an interface that was recreated, so that every packet gets in"
     );
 }
 

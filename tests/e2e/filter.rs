@@ -27,7 +27,7 @@ fn a_provider_is_admitted_from_its_own_ranges_only() {
     let gateway = TestGateway::with_limits("").unwrap();
     let missed = || gateway.daemon.metric("hookgate_source_not_in_ranges_total", &[("provider", "percolate")]);
     let check = |lines: &str, status: u16, counted: f64| {
-        gateway.reload(&ranged(&gateway.environment, lines, "")).unwrap();
+        gateway.reload_permitting(&ranged(&gateway.environment, lines, "")).unwrap();
         let before = missed().unwrap_or(0.0);
         let outcome = gateway.admitted_curl().post(PATH, b"{}").run().unwrap();
         let response = outcome.response().unwrap();
@@ -177,7 +177,7 @@ fn foreign_sources_are_dropped_and_reloads_change_which_are_foreign() {
 
         // The filter is off, and the end of the daemon detaches it.
         let off = write(environment, "\"127.0.0.1\"", "").replace(filter, "\n[filter]\nmode = \"off\"\n");
-        gateway.reload(&off).unwrap();
+        gateway.reload_permitting(&off).unwrap();
         assert!(connects("127.0.0.67"));
         assert!(ip(&["link", "show", "lo"]).unwrap().contains("xdp"));
         let mut daemon = gateway.daemon;

@@ -95,6 +95,21 @@ fn a_client_hello_with_a_flipped_bit_does_no_harm() {
 }
 
 #[test]
+fn a_client_hello_that_is_too_long_is_refused_as_soon_as_that_shows() {
+    let gateway = start();
+    // A record of 16,384 bytes, with the beginning of a ClientHello of 65,535.
+    let announced = [HANDSHAKE, 3, 1, 0x40, 0, 1, 0, 0xFF, 0xFF].to_vec();
+    // A ClientHello of 17,000 bytes in records of one byte, each with a header of five.
+    let message: Vec<u8> = [&[1, 0, 0x42, 0x68, 3, 3][..], &[0; 16_000]].concat();
+    let split: Vec<u8> = message.iter().flat_map(|byte| [HANDSHAKE, 3, 1, 0, 1, *byte]).take(20_000).collect();
+    for bytes in [announced, split] {
+        let said = check(&gateway, "hello_too_large", |stream| stream.write_all(&bytes).unwrap());
+        // A fatal illegal_parameter.
+        assert_eq!(said, [ALERT, 3, 3, 0, 2, 2, 47]);
+    }
+}
+
+#[test]
 fn a_client_that_sends_nothing_is_cut_in_time() {
     let gateway = start();
     check(&gateway, "handshake_timeout", |_| {});

@@ -20,6 +20,7 @@ mod revocation;
 mod rotation;
 mod session;
 mod spread;
+mod strangers;
 mod test_gateway;
 mod tls;
 mod tls_client;

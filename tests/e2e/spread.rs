@@ -130,10 +130,10 @@ fn all_connections_that_the_limit_allows_are_admitted_whichever_worker_accepts_t
         assert_eq!(workers.connections_of(24), vec![6.0; 4]);
         let refused = || workers.gateway.metric("hookgate_rejections_total", &[("reason", "connection_limit")]);
         assert_eq!(refused().unwrap(), 0.0);
-        let _beyond = workers.client.connect_tcp().unwrap();
-        wait_until("the refusal of one more", SOON, || refused().unwrap() == 1.0).unwrap();
+        let beyond = workers.client.connect_tcp().unwrap();
+        wait_until("the end of the oldest", SOON, || refused().unwrap() == 1.0).unwrap();
         assert_eq!(workers.connections(), vec![6.0; 4]);
-        drop(silent);
+        drop((silent, beyond));
         workers.connections_of(0);
     }
 }

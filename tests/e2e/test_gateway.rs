@@ -69,6 +69,11 @@ impl TestGateway {
         self.daemon.reload(configuration, SOON)
     }
 
+    /// As [`TestGateway::reload`], also for a configuration that demands less than the one in use.
+    pub(crate) fn reload_permitting(&self, configuration: &str) -> Result<()> {
+        self.daemon.reload_permitting(configuration, SOON)
+    }
+
     /// The number of successful (`ok`) or failed (`error`) loads of a configuration.
     pub(crate) fn reloads(&self, result: &str) -> Result<f64> {
         self.daemon.metric("hookgate_config_reloads_total", &[("result", result)])

@@ -4,7 +4,7 @@
 //! begin and which count: `load` does.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::Instant;
@@ -28,6 +28,8 @@ pub(crate) struct Target {
     pub(crate) server_name: ServerName<'static>,
     /// The bytes of one request.
     pub(crate) request: Vec<u8>,
+    /// The address to connect from.
+    pub(crate) from: Option<Ipv4Addr>,
 }
 
 impl Target {
@@ -39,7 +41,7 @@ impl Target {
         request: Vec<u8>,
     ) -> Result<Self> {
         let server_name = ServerName::try_from(name.to_owned()).context("server name")?;
-        Ok(Self { address, tls, server_name, request })
+        Ok(Self { address, tls, server_name, request, from: None })
     }
 }
 
@@ -94,6 +96,9 @@ impl Connection {
     pub(crate) fn open(target: &Target, began: Instant) -> Result<Self> {
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
         let socket = rustix::net::socket_with(AddressFamily::INET, SocketType::STREAM, flags, None)?;
+        if let Some(from) = target.from {
+            rustix::net::bind(&socket, &SocketAddr::from((from, 0))).with_context(|| format!("binding to {from}"))?;
+        }
         match rustix::net::connect(&socket, &target.address) {
             Ok(()) | Err(Errno::INPROGRESS) => {}
             Err(error) => return Err(error).with_context(|| format!("connecting to {}", target.address)),

@@ -52,7 +52,8 @@ pub(crate) fn run(load: &Load, server: Ipv4Addr, credentials: &Credentials) -> R
         Unit::Connection => Vec::new(),
         Unit::Webhook | Unit::Request => http::request(&credentials.server_name, load.body_bytes),
     };
-    let target = Target::new((server, load.port).into(), config, &credentials.server_name, request)?;
+    let mut target = Target::new((server, load.port).into(), config, &credentials.server_name, request)?;
+    target.from = load.from;
     if load.sender == Sender::Resuming {
         prime(&target, &sessions, 2 * load.connections)?;
     }
@@ -227,7 +228,15 @@ impl<'l> Running<'l> {
     /// Makes progress on a connection until it must wait.
     fn drive(&mut self, slot: usize) -> Result<()> {
         while let Some(connection) = &mut self.connections[slot] {
-            let Some(step) = connection.progress(&self.target.request, &mut self.scratch)? else { break };
+            let progress = connection.progress(&self.target.request, &mut self.scratch);
+            let progress = match progress {
+                Err(_) if self.load.refused => {
+                    self.record.unit(connection.began, Instant::now());
+                    Some(Step::Closed)
+                }
+                other => other?,
+            };
+            let Some(step) = progress else { break };
             match step {
                 Step::Established => self.established(slot)?,
                 Step::Answered(status) => self.answered(slot, status)?,
@@ -265,7 +274,8 @@ impl<'l> Running<'l> {
     }
 
     fn answered(&mut self, slot: usize, status: u16) -> Result<()> {
-        ensure!(status == 200, "a response with status {status}");
+        let expected = if self.load.refused { 400..500 } else { 200..201 };
+        ensure!(expected.contains(&status), "a response with status {status}");
         let Some(connection) = &mut self.connections[slot] else { bail!("no connection at {slot}") };
         let now = Instant::now();
         self.record.status(status);

@@ -4,6 +4,7 @@
 //! Owns their types. Compiled into both programs, so that they agree. Must name no other module.
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -111,6 +112,10 @@ pub(crate) struct Load {
     pub(crate) window_ms: u64,
     /// The processes whose CPU time is charged to the units.
     pub(crate) watch: Vec<u32>,
+    /// The server refuses the client: a status from 400 to 499, or any other end of a connection, completes a unit. Closed loop only.
+    pub(crate) refused: bool,
+    /// The address to connect from; `None` leaves it to the kernel.
+    pub(crate) from: Option<Ipv4Addr>,
 }
 
 /// Idle connections.

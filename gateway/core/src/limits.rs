@@ -5,6 +5,19 @@
 
 use std::time::Duration;
 
+/// The most bytes of a ClientHello, as it is on the wire. With a hybrid key share and a session ticket ([`TICKET_BYTES`]) it takes up to
+/// 15 KiB; the rest is for other extensions, and for record headers.
+pub const CLIENT_HELLO_BYTES: usize = 18 * 1024;
+
+/// The most bytes of a session that becomes a ticket. It contains the client's chain; a client with a longer chain (usual are 2 to 6
+/// KiB) resumes no session, because its ClientHello would be too long.
+pub const TICKET_BYTES: usize = 12 * 1024;
+
+/// What the rest of a client's handshake may have beside its chain, in bytes on the wire: the signature (512 bytes with RSA-4096), a
+/// key exchange, extensions of certificates, record headers, and the part of a first request that arrives with it (at most
+/// 4 KiB, a receive buffer).
+pub const CLIENT_FLIGHT_SLACK: usize = 16 * 1024;
+
 /// `[limits]`: every bound of the data plane. Keys carry the unit; [`Limits::default`] has the defaults.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -34,6 +47,15 @@ pub struct Limits {
     pub max_body_bytes: usize,
     /// `max_buffered_bytes`: memory for request bodies, over all workers.
     pub max_buffered_bytes: usize,
+    /// `max_answer_buffer_bytes`: what is taken of one answer ahead of a slow peer.
+    pub max_answer_buffer_bytes: usize,
+    /// `max_buffered_answer_bytes`: what is taken of all answers ahead of slow peers, over all workers.
+    pub max_buffered_answer_bytes: usize,
+    /// `max_unadmitted_bytes`: memory for connections that are not admitted, from their accept on, over all workers.
+    pub max_unadmitted_bytes: usize,
+    /// `max_failed_handshakes_per_source_per_s`: failed handshakes of one address, before its handshakes wait for all others; 0 turns the
+    /// order by source off.
+    pub max_failed_handshakes_per_source_per_s: usize,
     /// `max_presented_certificates`: certificates in a client's chain.
     pub max_presented_certificates: usize,
     /// `max_presented_bytes`: DER of all certificates in a client's chain.
@@ -71,6 +93,12 @@ impl Default for Limits {
             max_headers: 100,
             max_body_bytes: 1024 * 1024,
             max_buffered_bytes: 256 * 1024 * 1024,
+            max_answer_buffer_bytes: 4 * 1024 * 1024,
+            max_buffered_answer_bytes: 256 * 1024 * 1024,
+            // A quarter of a small host. 64 MiB are 2,300 handshakes: those of 11,000 arrivals a second that take 200 ms each.
+            max_unadmitted_bytes: 64 * 1024 * 1024,
+            // A sender behind a shared address, or with a wrong certificate, retries more seldom. A core makes hundreds a second.
+            max_failed_handshakes_per_source_per_s: 10,
             max_presented_certificates: 8,
             max_presented_bytes: 32 * 1024,
             chain_cache_entries: 4096,

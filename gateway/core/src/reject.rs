@@ -85,9 +85,13 @@ macro_rules! rejects {
 // One macro makes the enum and the table from the same rows, so that no variant lacks a row.
 rejects! {
     // accept
-    /// Every connection slot is in use and no connection is idle. Operator: raise `max_connections`, or find the peer that
-    /// holds the connections.
+    /// Every connection slot is in use: either no connection could be closed to make room, or this one was, because it was not admitted
+    /// and was the oldest such. Operator: raise `max_connections`, or find the peer that holds the connections.
     ConnectionLimit => "connection_limit", 503, InternalError, Gateway, "Too many connections",
+        "The receiver has too many connections; connect again later.";
+    /// Connections that are not admitted hold `max_unadmitted_bytes`, and this one was the oldest. Peer: connect again. Operator: find out
+    /// who opens so many connections; raise the limit if they are legitimate.
+    UnadmittedLimit => "unadmitted_limit", 503, InternalError, Gateway, "Too many connections without an admitted certificate",
         "The receiver has too many connections; connect again later.";
     // tls
     /// The handshake was not complete after `handshake_timeout_ms`. Peer: connect again. Operator: if it recurs, look for a
@@ -97,13 +101,15 @@ rejects! {
     /// the private key of the presented certificate.
     HandshakeFailed => "handshake_failed", 400, HandshakeFailure, Peer, "The TLS handshake failed",
         "The TLS handshake failed.";
+    /// The ClientHello is longer than 18 KiB. Peer: send fewer extensions, or connect without a session ticket.
+    HelloTooLarge => "hello_too_large", 400, IllegalParameter, Peer, "The ClientHello is too large", detail;
     /// The server name (SNI) belongs to no route. Peer: correct the host of the webhook URL. Operator: add a route with this
     /// host.
     UnknownServerName => "unknown_server_name", 421, UnrecognisedName, Peer, "No route has this server name", detail;
     // identity
     /// The peer presented no client certificate. Peer: present the certificate of a provider and its intermediates.
     NoCertificate => "no_certificate", 403, CertificateRequired, Peer, "A client certificate is required", detail;
-    /// The chain exceeds `max_presented_certificates` or `max_presented_bytes`, has too many DER elements (names, extensions), or its
+    /// The chain (or the rest of the handshake with it) exceeds `max_presented_certificates` or `max_presented_bytes`, has too many DER elements (names, extensions), or its
     /// certificates form too many paths to verify. Peer: present only the end entity and the intermediates of one path. Operator: raise
     /// the limit if the chain is legitimate.
     ChainTooLarge => "chain_too_large", 403, BadCertificate, Peer, "The presented certificate chain is too large", detail;
@@ -149,6 +155,8 @@ rejects! {
     // http
     /// The request is not well-formed HTTP. Peer: correct the request.
     MalformedRequest => "malformed_request", 400, InternalError, Peer, "The request is malformed", detail;
+    /// The body has a transfer coding other than `chunked` (RFC 9112, section 6.1). Peer: send it with a Content-Length, or in chunks.
+    TransferCodingUnknown => "transfer_coding_unknown", 501, InternalError, Peer, "The transfer coding of the request is unknown", detail;
     /// The head was not complete after `request_head_timeout_ms`, or the body after `request_timeout_ms`. Peer: send again.
     RequestTimeout => "request_timeout", 408, UserCanceled, Peer, "The request did not arrive in time", detail;
     /// The peer took too little of an answer for `response_timeout_ms`, and the connection was cut. Peer: read faster.

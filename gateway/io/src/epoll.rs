@@ -41,6 +41,26 @@ fn register(descriptor: Rc<OwnedFd>, interest: Interest) -> io::Result<AsyncFd<R
     Ok(unsafe { AsyncFd::register_with_interest(Registered(descriptor), interest) }?)
 }
 
+/// A descriptor that others make readable, for a runtime of tokio's.
+pub(super) struct Readable(AsyncFd<Registered>);
+
+impl Readable {
+    pub(super) fn new(descriptor: Rc<OwnedFd>) -> io::Result<Self> {
+        register(descriptor, Interest::READABLE).map(Self)
+    }
+
+    pub(super) fn descriptor(&self) -> &OwnedFd {
+        &self.0.get_ref().0
+    }
+
+    /// Waits until epoll reports that it is readable, and forgets that.
+    pub(super) async fn wait(&self) {
+        if let Ok(mut guard) = self.0.readable().await {
+            guard.clear_ready();
+        }
+    }
+}
+
 /// The two directions of a connected socket.
 pub(super) struct Channel {
     socket: AsyncFd<Registered>,

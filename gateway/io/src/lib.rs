@@ -12,6 +12,8 @@
 //! | `listener.rs` | [`bind`] and [`Listener`]: the accept queue, and how a listener stops |
 //! | [`timer`], [`sweep`] | time: `timer` for tasks, `sweep` for sockets |
 //! | `progress.rs` | how much of what was sent a peer has taken |
+//! | [`memory`] | gives memory back to the kernel after a burst |
+//! | `turn.rs` | [`TurnEnd`]: work that is spread over the turns of the loop |
 //! | `epoll.rs` | sockets and listeners on epoll, by tokio's runtime |
 //! | `ring/mod.rs` | io_uring: operations as submission queue entries (SQEs), and completions |
 //! | `ring/channel.rs`, `ring/listener.rs` | sockets and listeners on io_uring, written once for both drivers |
@@ -31,6 +33,7 @@
 mod backend;
 mod epoll;
 mod listener;
+pub mod memory;
 mod progress;
 mod ring;
 mod send;
@@ -38,6 +41,7 @@ mod socket;
 pub mod sweep;
 mod sync;
 pub mod timer;
+mod turn;
 
 use std::future::Future;
 use std::io;
@@ -46,6 +50,7 @@ pub use backend::{Backend, choose};
 pub use listener::{Listener, Listening, Queued, bind, peer_address};
 pub use ring::ProbeError;
 pub use socket::Socket;
+pub use turn::TurnEnd;
 
 use ring::{reactor, tokio_uring};
 

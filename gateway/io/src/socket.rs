@@ -31,6 +31,7 @@ pub struct Socket {
     received: Vec<u8>,
     consumed: usize,
     receive_size: usize,
+    receive_max: usize,
     queued: Vec<u8>,
     sent: u64,
     /// The peer has sent its end of stream.
@@ -44,13 +45,13 @@ enum AnyChannel {
 }
 
 impl Socket {
-    /// Takes a connected stream socket. Call it inside [`crate::block_on`] of the same `backend`.
+    /// Takes a connected stream socket, of which others may hold a share to shut it down. Call it inside [`crate::block_on`] of the same `backend`.
     ///
     /// # Errors
     ///
     /// `O_NONBLOCK` cannot be changed (fcntl(2)), epoll_ctl(2) fails, or this thread runs no reactor.
-    pub fn new(backend: Backend, descriptor: OwnedFd) -> io::Result<Self> {
-        let descriptor = Rc::new(descriptor);
+    pub fn new(backend: Backend, descriptor: impl Into<Rc<OwnedFd>>) -> io::Result<Self> {
+        let descriptor = descriptor.into();
         let channel = match backend {
             Backend::TokioUring => ring_channel(AnyDriver::tokio_uring(), &descriptor)?,
             Backend::Reactor => ring_channel(AnyDriver::reactor()?, &descriptor)?,
@@ -62,6 +63,7 @@ impl Socket {
             received: Vec::new(),
             consumed: 0,
             receive_size: RECEIVE_MIN,
+            receive_max: RECEIVE_MAX,
             queued: Vec::new(),
             sent: 0,
             ended: false,
@@ -71,6 +73,17 @@ impl Socket {
     /// The descriptor, for the deadline sweep.
     pub fn descriptor(&self) -> &Rc<OwnedFd> {
         &self.descriptor
+    }
+
+    /// Keeps receive buffers at their first size, 4 KiB, until [`Self::allow_large_receives`].
+    pub fn forbid_large_receives(&mut self) {
+        self.receive_max = RECEIVE_MIN;
+        self.receive_size = RECEIVE_MIN;
+    }
+
+    /// Lets receive buffers grow while the peer fills them, up to 64 KiB, as they do in a new socket.
+    pub fn allow_large_receives(&mut self) {
+        self.receive_max = RECEIVE_MAX;
     }
 
     /// Bytes received and not consumed yet.
@@ -126,7 +139,7 @@ impl Socket {
         // Grow for bulk data, shrink for idle connections: after a full buffer, the next is four times as large; after one that is
         // less than a quarter full, it has the first size.
         if count == self.receive_size {
-            self.receive_size = (self.receive_size * 4).min(RECEIVE_MAX);
+            self.receive_size = (self.receive_size * 4).min(self.receive_max);
         } else if count < self.receive_size / 4 {
             self.receive_size = RECEIVE_MIN;
         }

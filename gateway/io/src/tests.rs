@@ -5,6 +5,7 @@
 use std::future::poll_fn;
 use std::io::{IoSlice, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -27,7 +28,7 @@ fn on_each_backend<F: Future<Output = ()>>(test: impl Fn(Backend) -> F) {
 fn pair(backend: Backend) -> (Socket, UnixStream) {
     let (ours, theirs) = UnixStream::pair().unwrap();
     theirs.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-    (Socket::new(backend, ours.into()).unwrap(), theirs)
+    (Socket::new(backend, OwnedFd::from(ours)).unwrap(), theirs)
 }
 
 #[test]
@@ -363,9 +364,42 @@ fn sleeps_are_never_early_and_a_future_that_is_ready_beats_its_timeout() {
 fn a_thread_without_a_reactor_makes_no_socket_on_it() {
     block_on(Backend::Epoll, async {
         let (ours, _theirs) = UnixStream::pair().unwrap();
-        assert!(Socket::new(Backend::Reactor, ours.into()).is_err());
+        assert!(Socket::new(Backend::Reactor, OwnedFd::from(ours)).is_err());
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         assert!(Listener::new(Backend::Reactor, listener.into(), Queued::Accept).is_err());
     })
     .unwrap();
+}
+
+#[test]
+fn between_two_ends_of_turns_others_are_served() {
+    on_each_backend(|backend| async move {
+        let (mut socket, mut peer) = pair(backend);
+        peer.set_nonblocking(true).unwrap();
+        let echoed = Rc::new(std::cell::Cell::new(0));
+        let count = Rc::clone(&echoed);
+        let echo = tokio::task::spawn_local(async move {
+            while poll_fn(|context| socket.poll_fill(context)).await.unwrap() > 0 {
+                let bytes = socket.buffered().to_vec();
+                socket.consume(usize::MAX);
+                socket.queue().extend_from_slice(&bytes);
+                poll_fn(|context| socket.poll_drain(context)).await.unwrap();
+                count.set(count.get() + 1);
+            }
+        });
+        // No turn waits for anything: if turns ended without a look at the socket, nothing would ever be echoed.
+        let mut end_of_turn = TurnEnd::new(backend).unwrap();
+        let mut turns = 0;
+        for round in 1..=20 {
+            peer.write_all(b"x").unwrap();
+            while echoed.get() < round {
+                end_of_turn.wait().await;
+                turns += 1;
+                assert!(turns < 20 * 20, "{backend:?}: {round} rounds");
+            }
+            let _ = peer.read(&mut [0; 1]);
+        }
+        drop(peer);
+        echo.await.unwrap();
+    });
 }

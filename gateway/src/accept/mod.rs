@@ -7,6 +7,7 @@ pub mod spread;
 mod sync;
 
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::Duration;
@@ -16,10 +17,12 @@ use hookgate_io::timer::sleep;
 use hookgate_io::{Listener, peer_address};
 use rustix::io::Errno;
 use tokio::sync::Notify;
+use tokio::task::yield_now;
 
 use self::spread::{Handover, Inbox, Place, Siblings};
 use crate::cause::Cause;
 use crate::context::WorkerContext;
+use crate::strangers::{self, Eviction, Stranger};
 
 /// Pause after an accept that failed for lack of descriptors or memory, so that the loop does not spin.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -33,19 +36,32 @@ pub struct Slot {
 impl Drop for Slot {
     fn drop(&mut self) {
         self.context.meters.closed();
+        self.context.freed.note();
     }
+}
+
+/// A connection that was accepted.
+pub struct Arrival {
+    /// Its place, held until it ends.
+    pub slot: Slot,
+    /// Its place among strangers, held until it is admitted.
+    pub stranger: Stranger,
+    /// Where it comes from.
+    pub address: SocketAddr,
+    /// The socket.
+    pub descriptor: Rc<OwnedFd>,
 }
 
 /// What a worker accepts connections with.
 pub struct Acceptor {
     context: Rc<WorkerContext>,
     siblings: Siblings,
-    serve: Box<dyn Fn(Slot, OwnedFd)>,
+    serve: Box<dyn Fn(Arrival)>,
 }
 
 impl Acceptor {
-    /// Gives every accepted connection to `serve`, with its slot.
-    pub fn new(context: Rc<WorkerContext>, siblings: Siblings, serve: Box<dyn Fn(Slot, OwnedFd)>) -> Rc<Self> {
+    /// Gives every accepted connection to `serve`.
+    pub fn new(context: Rc<WorkerContext>, siblings: Siblings, serve: Box<dyn Fn(Arrival)>) -> Rc<Self> {
         Rc::new(Self { context, siblings, serve })
     }
 
@@ -58,7 +74,14 @@ impl Acceptor {
     pub async fn run(self: Rc<Self>, listener: Rc<Listener>) {
         loop {
             match listener.accept().await {
-                Ok(Some(descriptor)) => self.admit(descriptor),
+                Ok(Some(descriptor)) => {
+                    if self.siblings.own().connections() >= self.limit() {
+                        // What is ready comes first: a connection that ends makes room, and a stranger may become a sender. A connection
+                        // that was evicted for the last accept closes its descriptor.
+                        yield_now().await;
+                    }
+                    self.admit(descriptor);
+                }
                 Ok(None) => return,
                 Err(error) => self.failed(&error).await,
             }
@@ -75,7 +98,7 @@ impl Acceptor {
     /// Gives the connection to a sibling, or serves it here, or closes it.
     fn admit(&self, descriptor: OwnedFd) {
         self.context.meters.accepted();
-        let limit = self.context.snapshot().limits.max_connections.div_ceil(self.context.workers());
+        let limit = self.limit();
         let descriptor = match self.siblings.hand_over(descriptor, limit) {
             Ok(()) => {
                 self.context.meters.handed_over();
@@ -93,7 +116,7 @@ impl Acceptor {
                 peer,
                 limit,
                 cause,
-                "connection refused: this worker has its share of max_connections, and none is idle"
+                "connection refused: this worker has its share of max_connections, and every connection has a request in flight"
             );
             self.context.meters.closed();
             return;
@@ -101,17 +124,40 @@ impl Acceptor {
         self.begin(descriptor, place);
     }
 
-    /// A place with this worker. If it has `limit` connections, an idle one is evicted.
+    /// The connections that this worker may have.
+    fn limit(&self) -> usize {
+        self.context.snapshot().limits.max_connections.div_ceil(self.context.workers())
+    }
+
+    /// A place with this worker. If it has `limit` connections, one is evicted.
     fn place(&self, limit: usize) -> Option<Place> {
         let own = self.siblings.own();
         match own.take(limit) {
-            None if self.context.sweep.evict(1) == 1 => own.take(usize::MAX),
+            None if self.make_room(limit) => own.take(usize::MAX),
             place => place,
         }
     }
 
+    /// Evicts the connection that is missed least: the oldest that is not admitted, or one that waits for its next request. Returns
+    /// whether there was one.
+    fn make_room(&self, limit: usize) -> bool {
+        let stranger = || self.context.strangers.evict_oldest(Eviction::Place);
+        let idle = || self.context.sweep.evict(1) == 1;
+        (self.context.strangers.give_way_first(limit) && stranger()) || idle() || stranger()
+    }
+
     fn begin(&self, descriptor: OwnedFd, place: Place) {
-        (self.serve)(Slot { context: Rc::clone(&self.context), _place: place }, descriptor);
+        let context = &self.context;
+        let slot = Slot { context: Rc::clone(context), _place: place };
+        // Now: an evicted connection may have lost its address when its task begins. Without one, the peer has gone.
+        let Some(address) = peer_address(&descriptor) else { return };
+        let descriptor = Rc::new(descriptor);
+        let limits = context.snapshot().limits;
+        context.strangers.set_share(strangers::share(&limits, context.workers()));
+        context.strangers.set_failures_per_second(limits.max_failed_handshakes_per_source_per_s);
+        // Before the next accept, which may have to evict this one.
+        let stranger = context.strangers.arrived(&descriptor, address.ip(), context.sweep.coarse());
+        (self.serve)(Arrival { slot, stranger, address, descriptor });
     }
 
     async fn failed(&self, error: &io::Error) {
@@ -130,8 +176,8 @@ impl Acceptor {
         if pause {
             let cause = Cause::Gateway.label();
             tracing::error!(%error, cause, "cannot accept connections; raise LimitNOFILE or lower max_connections");
-            // An idle connection holds a descriptor that a new connection can use.
-            self.context.sweep.evict(1);
+            // Its descriptor can be used by a new connection.
+            self.make_room(self.limit());
             sleep(PAUSE).await;
         }
     }

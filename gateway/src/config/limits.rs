@@ -22,6 +22,12 @@ const HEADERS: Bound = Bound::new(1, 1024, "");
 const BODY_BYTES: Bound = Bound::new(1, 1024 * 1024 * 1024, " bytes");
 /// More memory than a host has.
 const BUFFERED_BYTES: Bound = Bound::new(1, 1024 * 1024 * 1024 * 1024, " bytes");
+/// 0 takes nothing ahead. More memory for one answer than for one body has no use.
+const ANSWER_BYTES: Bound = Bound::new(0, 1024 * 1024 * 1024, " bytes");
+/// Less than a megabyte is less than the few handshakes that each worker may have in any case; more than a terabyte, than a host has.
+const UNADMITTED_BYTES: Bound = Bound::new(1024 * 1024, 1024 * 1024 * 1024 * 1024, " bytes");
+/// More than a host can make.
+const FAILED_HANDSHAKES: Bound = Bound::new(0, 1_000_000, "");
 /// The deepest path has 11 certificates (`verify_depth` 10). The rest is for senders that send extra certificates.
 const PRESENTED_CERTIFICATES: Bound = Bound::new(1, 64, "");
 /// rustls accepts handshake messages of at most 65,535 bytes.
@@ -55,6 +61,10 @@ pub(super) struct RawLimits {
     max_headers: Option<Spanned<i64>>,
     max_body_bytes: Option<Spanned<i64>>,
     max_buffered_bytes: Option<Spanned<i64>>,
+    max_answer_buffer_bytes: Option<Spanned<i64>>,
+    max_buffered_answer_bytes: Option<Spanned<i64>>,
+    max_unadmitted_bytes: Option<Spanned<i64>>,
+    max_failed_handshakes_per_source_per_s: Option<Spanned<i64>>,
     max_presented_certificates: Option<Spanned<i64>>,
     max_presented_bytes: Option<Spanned<i64>>,
     chain_cache_entries: Option<Spanned<i64>>,
@@ -89,6 +99,25 @@ pub(super) fn limits(raw: Option<&RawLimits>, report: &mut Report<'_>) -> Limits
         max_headers: count(HEADERS, &raw.max_headers, default.max_headers, report),
         max_body_bytes: count(BODY_BYTES, &raw.max_body_bytes, default.max_body_bytes, report),
         max_buffered_bytes: count(BUFFERED_BYTES, &raw.max_buffered_bytes, default.max_buffered_bytes, report),
+        max_answer_buffer_bytes: count(
+            ANSWER_BYTES,
+            &raw.max_answer_buffer_bytes,
+            default.max_answer_buffer_bytes,
+            report,
+        ),
+        max_buffered_answer_bytes: count(
+            BUFFERED_BYTES,
+            &raw.max_buffered_answer_bytes,
+            default.max_buffered_answer_bytes,
+            report,
+        ),
+        max_unadmitted_bytes: count(UNADMITTED_BYTES, &raw.max_unadmitted_bytes, default.max_unadmitted_bytes, report),
+        max_failed_handshakes_per_source_per_s: count(
+            FAILED_HANDSHAKES,
+            &raw.max_failed_handshakes_per_source_per_s,
+            default.max_failed_handshakes_per_source_per_s,
+            report,
+        ),
         max_presented_certificates: count(
             PRESENTED_CERTIFICATES,
             &raw.max_presented_certificates,

@@ -31,7 +31,7 @@ use crate::crypto;
 use crate::metrics;
 use crate::metrics::retirement::Retirement;
 use crate::snapshot::Snapshot;
-use crate::worker::{CUT_GRACE, Command, Plan, WorkerThread, start};
+use crate::worker::{CUT_GRACE, Command, Places, Plan, WorkerThread, start};
 use hookgate_io::{Backend, choose};
 
 /// Interval at which the control thread checks its workers and publishes metrics.
@@ -182,11 +182,12 @@ fn plan_workers(
 ) -> anyhow::Result<(Vec<Plan>, PortWatch)> {
     let cores = usable_cores();
     let opened = sockets::open(listen, count)?;
+    let places = Arc::<Places>::default();
     let plan = |((siblings, inbox), listeners): ((Siblings, _), _)| {
         // With more workers than cores, pinning would load the cores unevenly.
         let core = (count <= cores.len()).then(|| cores[siblings.index()]);
-        let (snapshot, commands) = (Arc::clone(current), commands.clone());
-        Plan { siblings, inbox, core, backend, listeners, snapshot, commands }
+        let (snapshot, places, commands) = (Arc::clone(current), Arc::clone(&places), commands.clone());
+        Plan { siblings, inbox, core, backend, listeners, snapshot, places, commands }
     };
     let plans = Siblings::of(count).into_iter().zip(opened.workers).map(plan).collect();
     for address in &opened.addresses {

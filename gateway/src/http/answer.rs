@@ -1,8 +1,9 @@
-//! The body of an answer: a problem document, or what a handler streams.
+//! The body of an answer: a problem document, or what a handler sends, whole or as a stream.
 //!
 //! Owns when the exchange learns that the answer is complete, and that the peer gets what came of an answer that is cut. Must not decide
 //! what is answered.
 
+use std::cell::RefCell;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -17,8 +18,9 @@ use crate::upstream::{HandlerBody, HandlerBodyError};
 use hookgate_core::reject::Refusal;
 
 enum Content {
-    Problem(Option<Bytes>),
-    Handler(HandlerBody),
+    Whole(Option<Bytes>),
+    /// Shared with the connection, which has it taken ahead of a slow peer.
+    Streamed(Rc<RefCell<HandlerBody>>),
     /// The handler's answer is cut as soon as the kernel has what came of it: at the next flush after so many.
     Cut {
         error: HandlerBodyError,
@@ -44,12 +46,20 @@ pub(super) struct Subject {
 impl AnswerBody {
     /// A problem document, or nothing where `content` is empty.
     pub(super) fn problem(connection: &Rc<Connection>, content: Bytes) -> Self {
-        Self { content: Content::Problem(Some(content)), connection: Rc::clone(connection), subject: None }
+        Self { content: Content::Whole(Some(content)), connection: Rc::clone(connection), subject: None }
     }
 
     /// A handler's answer.
-    pub(super) fn handler(connection: &Rc<Connection>, body: HandlerBody, subject: Subject) -> Self {
-        Self { content: Content::Handler(body), connection: Rc::clone(connection), subject: Some(subject) }
+    pub(super) fn handler(connection: &Rc<Connection>, mut body: HandlerBody, subject: Subject) -> Self {
+        let content = match body.take_whole() {
+            Some(whole) => Content::Whole(Some(whole)),
+            None => {
+                let body = Rc::new(RefCell::new(body));
+                connection.streamed.replace(Some(Rc::clone(&body)));
+                Content::Streamed(body)
+            }
+        };
+        Self { content, connection: Rc::clone(connection), subject: Some(subject) }
     }
 
     fn broke_off(&self, error: &HandlerBodyError) {
@@ -68,40 +78,38 @@ impl Body for AnswerBody {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, HandlerBodyError>>> {
         let this = &mut *self;
-        match &mut this.content {
-            Content::Problem(content) => Poll::Ready(content.take().map(|content| Ok(Frame::data(content)))),
-            Content::Handler(body) => match ready!(Pin::new(body).poll_frame(context)) {
-                Some(Err(error)) => {
-                    this.broke_off(&error);
-                    this.content = Content::Cut { error, flushes: this.connection.exchange.flushes() };
-                    // hyper flushes next, and asks again when it has.
-                    Poll::Pending
-                }
-                frame => Poll::Ready(frame),
-            },
+        let frame = match &mut this.content {
+            Content::Whole(content) => return Poll::Ready(content.take().map(|content| Ok(Frame::data(content)))),
+            Content::Streamed(body) => ready!(Pin::new(&mut *body.borrow_mut()).poll_frame(context)),
             // hyper drops what it has not flushed when the body fails.
-            Content::Cut { flushes, .. } if *flushes == this.connection.exchange.flushes() => Poll::Pending,
-            content @ Content::Cut { .. } => match std::mem::replace(content, Content::Problem(None)) {
-                Content::Cut { error, .. } => Poll::Ready(Some(Err(error))),
-                Content::Problem(_) | Content::Handler(_) => Poll::Ready(None),
+            Content::Cut { flushes, .. } if *flushes == this.connection.exchange.flushes() => return Poll::Pending,
+            content @ Content::Cut { .. } => match std::mem::replace(content, Content::Whole(None)) {
+                Content::Cut { error, .. } => return Poll::Ready(Some(Err(error))),
+                Content::Whole(_) | Content::Streamed(_) => None,
             },
+        };
+        if let Some(Err(error)) = frame {
+            this.connection.streamed.take();
+            this.broke_off(&error);
+            this.content = Content::Cut { error, flushes: this.connection.exchange.flushes() };
+            // hyper flushes next, and asks again when it has.
+            return Poll::Pending;
         }
+        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
         match &self.content {
-            Content::Problem(content) => content.as_ref().is_none_or(Bytes::is_empty),
-            Content::Handler(body) => body.is_end_stream(),
+            Content::Whole(content) => content.as_ref().is_none_or(Bytes::is_empty),
+            Content::Streamed(body) => body.borrow().is_end_stream(),
             Content::Cut { .. } => false,
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.content {
-            Content::Problem(content) => {
-                SizeHint::with_exact(content.as_ref().map_or(0, |content| content.len() as u64))
-            }
-            Content::Handler(body) => body.size_hint(),
+            Content::Whole(content) => SizeHint::with_exact(content.as_ref().map_or(0, |content| content.len() as u64)),
+            Content::Streamed(body) => body.borrow().size_hint(),
             Content::Cut { .. } => SizeHint::default(),
         }
     }
@@ -113,6 +121,7 @@ impl Drop for AnswerBody {
         if exchange.stage().is_stalled() && exchange.is_overdue() {
             self.connection.cut.replace(self.subject.take().map(Box::new));
         }
+        self.connection.streamed.take();
         self.connection.exchange.answer_complete();
     }
 }

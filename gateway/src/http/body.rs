@@ -49,6 +49,7 @@ impl Drop for BufferedBytes {
     fn drop(&mut self) {
         let buffered = &self.connection.server.buffered_bytes;
         buffered.set(buffered.get() - self.bytes);
+        self.connection.server.context.freed.note();
     }
 }
 

@@ -6,7 +6,7 @@ use std::future::poll_fn;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use hyper::body::Incoming;
@@ -21,7 +21,9 @@ use super::exchange::{Exchange, ExchangeStream};
 use super::{problem, request};
 use crate::cause::Cause;
 use crate::snapshot::Snapshot;
+use crate::strangers::Stranger;
 use crate::tls::stream::TlsStream;
+use crate::upstream::HandlerBody;
 use hookgate_core::identity::{ChainRefusal, VerifiedChain};
 use hookgate_core::reject::Refusal;
 use hookgate_io::sweep::Deadline;
@@ -31,6 +33,9 @@ const LINGER_BYTES: usize = 1024 * 1024;
 
 /// hyper's read and write buffers may grow to this many bytes beyond the largest head: one TLS record and some.
 const BUFFER_SLACK: usize = 32 * 1024;
+
+/// As [`BUFFER_SLACK`], for peers whose bodies are never read: the first size of hyper's buffer.
+const REFUSED_BUFFER_SLACK: usize = 8 * 1024;
 
 /// What the handshake established about a peer.
 pub struct Peer {
@@ -42,6 +47,8 @@ pub struct Peer {
     pub snapshot: Arc<Snapshot>,
     /// What its certificates prove, or why they prove nothing.
     pub verdict: Result<Arc<VerifiedChain>, ChainRefusal>,
+    /// Its place among strangers, if they prove nothing.
+    pub stranger: Option<Stranger>,
 }
 
 /// A connection, as its requests see it.
@@ -53,6 +60,8 @@ pub(super) struct Connection {
     pub(super) server_name: Option<Box<str>>,
     pub(super) standing: RefCell<Standing>,
     pub(super) exchange: Rc<Exchange>,
+    /// The answer that is being streamed.
+    pub(super) streamed: RefCell<Option<Rc<RefCell<HandlerBody>>>>,
     /// The request whose answer was cut, until the log has it.
     pub(super) cut: RefCell<Option<Box<Subject>>>,
 }
@@ -81,7 +90,8 @@ impl Standing {
 /// Serves requests on `stream` until either side ends it.
 pub async fn serve(server: Rc<Server>, mut stream: TlsStream, peer: Peer, deadline: Deadline) {
     let limits = peer.snapshot.limits;
-    let exchange = Exchange::new(deadline, limits);
+    let slack = if peer.stranger.is_some() { REFUSED_BUFFER_SLACK } else { BUFFER_SLACK };
+    let exchange = Exchange::new(deadline, limits, peer.stranger);
     let connection = Rc::new(Connection {
         server,
         address: peer.address,
@@ -89,6 +99,7 @@ pub async fn serve(server: Rc<Server>, mut stream: TlsStream, peer: Peer, deadli
         server_name: peer.server_name,
         standing: RefCell::new(Standing { snapshot: peer.snapshot, verdict: peer.verdict }),
         exchange: Rc::clone(&exchange),
+        streamed: RefCell::default(),
         cut: RefCell::default(),
     });
     let mut builder = http1::Builder::new();
@@ -97,7 +108,7 @@ pub async fn serve(server: Rc<Server>, mut stream: TlsStream, peer: Peer, deadli
         .half_close(true)
         .max_headers(limits.max_headers)
         .max_header_size(limits.max_head_bytes)
-        .max_buf_size(limits.max_head_bytes + BUFFER_SLACK);
+        .max_buf_size(limits.max_head_bytes + slack);
     let service = {
         let connection = Rc::clone(&connection);
         service_fn(move |request| Box::pin(request::handle(Rc::clone(&connection), request)))
@@ -108,13 +119,14 @@ pub async fn serve(server: Rc<Server>, mut stream: TlsStream, peer: Peer, deadli
         let serving = builder.serve_connection(io, service.clone());
         let outcome;
         // On the heap, and freed before the rest, so that a connection at rest does not keep memory for it.
-        (stream, unread, outcome) = Box::pin(serve_until_silence(serving, &exchange)).await;
+        (stream, unread, outcome) = Box::pin(serve_until_silence(serving, &connection)).await;
         if let Some(outcome) = outcome {
             return Box::pin(end(&connection, stream, outcome.into())).await;
         }
         if unread.is_empty() {
             // hyper and its buffers are freed: they are more than half of the memory of an idle connection.
             unread = Bytes::new();
+            connection.server.context.freed.note();
             stream.rest().await;
         }
     }
@@ -129,7 +141,7 @@ fn address_field(address: IpAddr) -> HeaderValue {
 /// bytes that were read and not used.
 async fn serve_until_silence<S>(
     mut serving: http1::Connection<ExchangeStream, S>,
-    exchange: &Exchange,
+    connection: &Connection,
 ) -> (TlsStream, Bytes, Option<Result<(), hyper::Error>>)
 where
     S: HttpService<Incoming, ResBody = AnswerBody, Error = Infallible> + Unpin,
@@ -137,7 +149,10 @@ where
 {
     let outcome = poll_fn(|context| match serving.poll_without_shutdown(context) {
         Poll::Ready(outcome) => Poll::Ready(Some(outcome)),
-        Poll::Pending => exchange.poll_silence(context).map(|()| None),
+        Poll::Pending => {
+            connection.take_ahead(context);
+            connection.exchange.poll_silence(context).map(|()| None)
+        }
     });
     let outcome = outcome.await;
     let parts = serving.into_parts();
@@ -147,6 +162,11 @@ where
 /// Ends the stream as [`ending`] decides.
 async fn end(connection: &Connection, mut stream: TlsStream, outcome: Outcome) {
     let exchange = &connection.exchange;
+    if let Some(eviction) = exchange.evicted() {
+        let request_id = connection.server.context.request_id();
+        connection.refused(&eviction.refusal(), &request_id, "", "");
+        return;
+    }
     let ending = ending(exchange.stage(), exchange.is_overdue(), &outcome);
     exchange.end();
     match ending {
@@ -174,6 +194,19 @@ async fn linger(exchange: &Exchange, mut stream: TlsStream) {
 }
 
 impl Connection {
+    /// hyper asks for no more of an answer while the peer takes nothing. Then the handler is not waited for either; and if the peer is
+    /// slow, its answer is taken from the handler all the same.
+    fn take_ahead(&self, context: &mut Context<'_>) {
+        if !self.exchange.stage().is_stalled() {
+            return;
+        }
+        let Some(streamed) = &*self.streamed.borrow() else { return };
+        match self.exchange.poll_slow(context) {
+            Poll::Ready(()) => streamed.borrow_mut().take_ahead(context),
+            Poll::Pending => streamed.borrow_mut().pause(),
+        }
+    }
+
     /// Counts and logs an answer that the peer did not take. Its request is known unless hyper had the whole answer.
     fn cut_slow(&self, refusal: &Refusal) {
         match self.cut.take() {

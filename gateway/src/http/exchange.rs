@@ -15,6 +15,7 @@ use hookgate_io::sweep::{Deadline, Timer};
 use hyper::rt::{Read, ReadBufCursor, Write};
 
 use super::stage::Stage;
+use crate::strangers::{Eviction, Stranger};
 use crate::tls::stream::TlsStream;
 
 /// The stage of one connection, shared by its stream and its requests.
@@ -23,13 +24,36 @@ pub(super) struct Exchange {
     limits: Limits,
     stage: Cell<Stage>,
     flushes: Cell<u32>,
+    /// The peer has been stalled for a while.
+    slow: Cell<bool>,
+    /// The peer's place among strangers, if it was refused.
+    stranger: Option<Stranger>,
 }
 
 impl Exchange {
-    /// After a handshake: the first request is due.
-    pub(super) fn new(deadline: Deadline, limits: Limits) -> Rc<Self> {
+    /// After a handshake: the first request is due. A `stranger` gets one answer, and is told why it was refused.
+    pub(super) fn new(deadline: Deadline, limits: Limits, stranger: Option<Stranger>) -> Rc<Self> {
         deadline.set(Stage::first_timer(&limits));
-        Rc::new(Self { deadline, limits, stage: Cell::new(Stage::First), flushes: Cell::new(0) })
+        Rc::new(Self {
+            deadline,
+            limits,
+            stage: Cell::new(Stage::First),
+            flushes: Cell::new(0),
+            slow: Cell::new(false),
+            stranger,
+        })
+    }
+
+    /// Why the peer gave way to others, if it did.
+    pub(super) fn evicted(&self) -> Option<Eviction> {
+        self.stranger.as_ref().and_then(Stranger::evicted)
+    }
+
+    /// A refused peer sent `read` bytes in all. Those of an admitted one are not counted.
+    fn count(&self, read: u64) {
+        if let Some(stranger) = &self.stranger {
+            stranger.sent(usize::try_from(read).unwrap_or(usize::MAX / 8));
+        }
     }
 
     /// The current stage.
@@ -80,6 +104,15 @@ impl Exchange {
         }
     }
 
+    /// Ready while the peer has taken nothing of an answer for [`hookgate_io::sweep::SILENCE`] or longer. Call it only while the stage
+    /// is stalled.
+    pub(super) fn poll_slow(&self, context: &mut Context<'_>) -> Poll<()> {
+        if !self.slow.get() && self.deadline.poll_silence(context).is_ready() {
+            self.slow.set(true);
+        }
+        if self.slow.get() { Poll::Ready(()) } else { Poll::Pending }
+    }
+
     fn received(&self) {
         let stage = self.stage.get();
         self.step(stage.received(self.deadline.coarse(), self.deadline.is_overdue(), &self.limits));
@@ -87,6 +120,7 @@ impl Exchange {
 
     fn flushed(&self) {
         self.flushes.set(self.flushes.get().wrapping_add(1));
+        self.slow.set(false);
         self.step(self.stage.get().flushed(&self.limits));
     }
 
@@ -148,6 +182,7 @@ impl Read for ExchangeStream {
         let outcome = Pin::new(&mut self.stream).poll_read(context, buffer);
         if self.stream.bytes_read() != before {
             self.exchange.received();
+            self.exchange.count(self.stream.bytes_read());
         }
         outcome
     }

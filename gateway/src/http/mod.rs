@@ -15,8 +15,10 @@ mod stage;
 
 use std::cell::Cell;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use crate::context::WorkerContext;
+pub use crate::upstream::Places;
 use crate::upstream::Upstream;
 
 pub use request::{check_direction, requested_host};
@@ -30,9 +32,9 @@ pub struct Server {
 }
 
 impl Server {
-    /// Without connections.
-    pub fn new(context: Rc<WorkerContext>) -> Rc<Self> {
-        let upstream = Upstream::new(context.backend(), Rc::clone(&context.sweep));
+    /// Without connections. All workers share `places`.
+    pub fn new(context: Rc<WorkerContext>, places: Arc<Places>) -> Rc<Self> {
+        let upstream = Upstream::new(context.backend(), Rc::clone(&context.sweep), places);
         Rc::new(Self { context, upstream, buffered_bytes: Cell::new(0) })
     }
 

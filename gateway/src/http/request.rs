@@ -11,8 +11,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
+use http_body::Body;
 use hyper::body::Incoming;
-use hyper::header::{CONNECTION, HOST, HeaderValue};
+use hyper::header::{CONNECTION, HOST, HeaderMap, HeaderValue, TRANSFER_ENCODING};
 use hyper::http::request::Parts;
 use hyper::http::uri::Authority;
 use hyper::{Method, Request, Response, StatusCode, Version};
@@ -136,6 +137,7 @@ async fn process(
     let chain = verdict.map_err(|refusal| refusal.refusal)?;
     let host = requested_host(&head, connection.server_name.as_deref())?;
     check_direction(connection.server_name.as_deref(), &host)?;
+    check_coding(&head.headers, &body)?;
     let route_id =
         snapshot.routes.find(&host, head.uri.path(), &head.method).map_err(|miss| missed(miss, &host, &head.method))?;
     let route = snapshot.routes.route(route_id);
@@ -298,6 +300,29 @@ pub fn check_direction(server_name: Option<&str>, host: &str) -> Result<(), Refu
             format!("This connection is for the server name \"{server_name}\", not for the host of the request."),
         )),
         Some(_) | None => Ok(()),
+    }
+}
+
+/// hyper undoes `chunked`, and ignores what comes before it; a handler would take a body that is still coded for the body itself.
+fn check_coding(headers: &HeaderMap, body: &Incoming) -> Result<(), Refusal> {
+    if body.size_hint().exact().is_some() {
+        return Ok(());
+    }
+    let fields = headers.get_all(TRANSFER_ENCODING).iter();
+    let codings = fields.flat_map(|field| field.as_bytes().split(|byte| *byte == b',')).map(<[u8]>::trim_ascii);
+    let (chunked, other): (Vec<&[u8]>, Vec<&[u8]>) =
+        codings.filter(|coding| !coding.is_empty()).partition(|coding| coding.eq_ignore_ascii_case(b"chunked"));
+    match (chunked.len(), other.len()) {
+        (1, 0) => Ok(()),
+        (_, 0) => {
+            let detail = "The body has the transfer coding \"chunked\" more than once (RFC 9112, section 6.1).";
+            Err(Refusal::new(Reject::MalformedRequest, detail))
+        }
+        _ => {
+            let detail =
+                "The body has a transfer coding other than \"chunked\"; send it without, or as a Content-Encoding.";
+            Err(Refusal::new(Reject::TransferCodingUnknown, detail))
+        }
     }
 }
 

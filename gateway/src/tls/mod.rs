@@ -6,6 +6,7 @@
 
 pub mod certificates;
 mod fault;
+mod intake;
 pub mod server;
 mod sessions;
 pub mod stream;

@@ -10,6 +10,7 @@ use super::sessions::Sessions;
 use super::verifier::SiteVerifier;
 use crate::crypto;
 use hookgate_core::identity::{Identity, Scope};
+use hookgate_core::limits::TICKET_BYTES;
 
 /// Protocols offered by ALPN (RFC 7301), in our order of preference.
 pub const PROTOCOLS: [&[u8]; 1] = [b"http/1.1"];
@@ -30,12 +31,8 @@ impl SharedTls {
     ///
     /// [`Error`] if the system has no randomness.
     pub fn new(certificates: Arc<dyn ResolvesServerCert>) -> Result<Self, Error> {
-        Ok(Self {
-            provider: Arc::new(crypto::provider()),
-            certificates,
-            ticketer: crypto::ticketer()?,
-            sessions: Arc::new(Sessions::new()),
-        })
+        let ticketer = Arc::new(ShortTickets(crypto::ticketer()?));
+        Ok(Self { provider: Arc::new(crypto::provider()), certificates, ticketer, sessions: Arc::new(Sessions::new()) })
     }
 
     /// The configuration of a site whose peers are verified for `scope`: TLS 1.3 and 1.2, a request for a client certificate with the
@@ -56,5 +53,43 @@ impl SharedTls {
         config.session_storage = Arc::<Sessions>::clone(&self.sessions);
         config.send_tls13_tickets = 1;
         Ok(Arc::new(config))
+    }
+}
+
+/// Makes no ticket that the client could not send back: a session contains the client's chain, and a ClientHello is bounded.
+#[derive(Debug)]
+struct ShortTickets(Arc<dyn ProducesTickets>);
+
+impl ProducesTickets for ShortTickets {
+    fn enabled(&self) -> bool {
+        self.0.enabled()
+    }
+
+    fn lifetime(&self) -> u32 {
+        self.0.lifetime()
+    }
+
+    fn encrypt(&self, plain: &[u8]) -> Option<Vec<u8>> {
+        if plain.len() <= TICKET_BYTES { self.0.encrypt(plain) } else { None }
+    }
+
+    fn decrypt(&self, cipher: &[u8]) -> Option<Vec<u8>> {
+        self.0.decrypt(cipher)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_with_a_long_chain_becomes_no_ticket() {
+        let tickets = crypto::ticketer().map(ShortTickets);
+        let opened = |length: usize| {
+            let tickets = tickets.as_ref().ok()?;
+            tickets.decrypt(&tickets.encrypt(&vec![7; length])?)
+        };
+        assert_eq!(opened(TICKET_BYTES), Some(vec![7; TICKET_BYTES]));
+        assert_eq!(opened(TICKET_BYTES + 1), None);
     }
 }

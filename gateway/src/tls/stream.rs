@@ -16,8 +16,11 @@ use rustls::{HandshakeKind, ProtocolVersion, ServerConfig, ServerConnection};
 use thiserror::Error;
 
 use super::fault;
+use super::intake::{Intake, announces_too_much};
 use super::verifier::observe;
+use crate::strangers::{Eviction, Step, Stranger};
 use hookgate_core::identity::{self, ChainRefusal};
+use hookgate_core::limits::CLIENT_HELLO_BYTES;
 use hookgate_core::reject::{Refusal, Reject};
 use hookgate_io::timer::timeout;
 use hookgate_io::{Socket, submit_queued};
@@ -49,6 +52,18 @@ pub enum HandshakeError {
     /// No configuration was chosen for this client; an `unrecognized_name` alert was sent.
     #[error("no route has this server name")]
     UnknownServerName,
+    /// The ClientHello is longer than [`CLIENT_HELLO_BYTES`]; an `illegal_parameter` alert was sent.
+    #[error("the ClientHello is longer than {CLIENT_HELLO_BYTES} bytes")]
+    HelloTooLarge,
+    /// The rest of the client's handshake is too long.
+    #[error("the client's certificates and its other messages after the ClientHello take more than {limit} bytes")]
+    FlightTooLarge {
+        /// `max_presented_bytes`, and what the other messages need.
+        limit: usize,
+    },
+    /// It gave way to others.
+    #[error("{}", .0.refusal().detail())]
+    Evicted(Eviction),
 }
 
 impl HandshakeError {
@@ -61,6 +76,11 @@ impl HandshakeError {
             }
             Self::Refused(refusal) => refusal.refusal.clone(),
             Self::UnknownServerName => Refusal::new(Reject::UnknownServerName, self.to_string()),
+            Self::HelloTooLarge => Refusal::new(Reject::HelloTooLarge, self.to_string()),
+            Self::FlightTooLarge { .. } => {
+                Refusal::new(Reject::ChainTooLarge, format!("{self} (max_presented_bytes and 16 KiB)."))
+            }
+            Self::Evicted(eviction) => eviction.refusal(),
             Self::Tls(rustls::Error::NoCertificatesPresented) => identity::no_certificate(),
             Self::Tls(error) => Refusal::new(Reject::HandshakeFailed, fault::sentence(error)),
             Self::Closed | Self::Io(_) => Refusal::new(Reject::HandshakeFailed, self.to_string()),
@@ -81,11 +101,16 @@ impl Hello {
     /// # Errors
     ///
     /// [`HandshakeError`] if no ClientHello arrives; the alert of rustls, if it has one, was sent.
-    pub async fn read(mut socket: Socket) -> Result<Self, HandshakeError> {
+    pub async fn read(mut socket: Socket, stranger: &Stranger) -> Result<Self, HandshakeError> {
+        let mut intake = Intake::hello(stranger);
         let mut acceptor = Acceptor::default();
+        let mut first = true;
         loop {
-            if poll_fn(|context| socket.poll_fill(context)).await? == 0 {
-                return Err(HandshakeError::Closed);
+            match intake.fill(&mut socket).await {
+                Ok(()) if first && announces_too_much(socket.buffered()) => return Err(too_large(socket).await),
+                Ok(()) => first = false,
+                Err(HandshakeError::HelloTooLarge) => return Err(too_large(socket).await),
+                Err(error) => return Err(error),
             }
             while !socket.buffered().is_empty() {
                 let count = acceptor.read_tls(&mut socket.buffered())?;
@@ -110,19 +135,24 @@ impl Hello {
 
     /// Refuses the client with an `unrecognized_name` alert (RFC 6066, section 3).
     pub async fn turn_away(mut self) -> HandshakeError {
-        // A plaintext alert record (RFC 8446, section 5.1): alert, TLS 1.2 record version, two bytes: fatal, unrecognized_name.
-        self.socket.queue().extend_from_slice(&[21, 3, 3, 0, 2, 2, 112]);
-        flush_and_end(&mut self.socket).await;
+        alert_and_end(&mut self.socket, Reject::UnknownServerName).await;
         HandshakeError::UnknownServerName
     }
 
-    /// Completes the handshake with `config`.
+    /// Completes the handshake with `config`. The client may present a chain of `max_presented_bytes`.
     ///
     /// # Errors
     ///
     /// [`HandshakeError`]; the alert of rustls, if it has one, was sent.
-    pub async fn complete(self, config: Arc<ServerConfig>) -> Result<TlsStream, HandshakeError> {
+    pub async fn complete(
+        self,
+        config: Arc<ServerConfig>,
+        stranger: &Stranger,
+        max_presented_bytes: usize,
+    ) -> Result<TlsStream, HandshakeError> {
         let Self { mut socket, accepted } = self;
+        let mut intake = Intake::flight(stranger, max_presented_bytes)?;
+        intake.turn(Step::Begin).await?;
         // A key exchange and a signature follow: the sends of other connections must not wait for them.
         submit_queued();
         let connection = match accepted.into_connection(config) {
@@ -134,16 +164,34 @@ impl Hello {
             }
         };
         let mut stream = TlsStream { socket, connection: Box::new(connection), refused: None, ended: false, read: 0 };
-        let outcome = stream.handshake().await;
+        let outcome = stream.handshake(&mut intake).await;
         match outcome {
             Ok(()) => Ok(stream),
             Err(error) => {
+                if matches!(error, HandshakeError::FlightTooLarge { .. }) {
+                    // rustls sends no other alert on demand.
+                    stream.connection.send_close_notify();
+                }
                 stream.encrypt()?;
                 flush_and_end(&mut stream.socket).await;
                 Err(error)
             }
         }
     }
+}
+
+/// Refuses a client that sent too long a ClientHello.
+async fn too_large(mut socket: Socket) -> HandshakeError {
+    socket.consume(usize::MAX);
+    alert_and_end(&mut socket, Reject::HelloTooLarge).await;
+    HandshakeError::HelloTooLarge
+}
+
+/// Sends the alert of `reject` to a client whose handshake has no keys yet, and ends the stream.
+async fn alert_and_end(socket: &mut Socket, reject: Reject) {
+    // A plaintext alert record (RFC 8446, section 5.1): alert, TLS 1.2 record version, two bytes: fatal, and the description.
+    socket.queue().extend_from_slice(&[21, 3, 3, 0, 2, 2, reject.row().alert.into()]);
+    flush_and_end(socket).await;
 }
 
 /// Sends what is queued, shuts down the sending direction, and discards what the peer still sends: unread data would make the kernel
@@ -182,7 +230,7 @@ pub struct TlsStream {
 }
 
 impl TlsStream {
-    async fn handshake(&mut self) -> Result<(), HandshakeError> {
+    async fn handshake(&mut self, intake: &mut Intake<'_>) -> Result<(), HandshakeError> {
         loop {
             self.decrypt()?;
             self.encrypt()?;
@@ -195,9 +243,8 @@ impl TlsStream {
             if !self.connection.is_handshaking() {
                 return Ok(());
             }
-            if poll_fn(|context| self.socket.poll_fill(context)).await? == 0 {
-                return Err(HandshakeError::Closed);
-            }
+            intake.fill(&mut self.socket).await?;
+            intake.turn(Step::Finish).await?;
             // The client's signature, and perhaps its chain, are verified next.
             submit_queued();
         }
@@ -226,6 +273,11 @@ impl TlsStream {
             self.connection.write_tls(self.socket.queue())?;
         }
         Ok(())
+    }
+
+    /// Lets receive buffers grow: the peer is admitted.
+    pub fn allow_large_receives(&mut self) {
+        self.socket.allow_large_receives();
     }
 
     /// The rustls connection: server name, version, peer certificates, handshake kind.

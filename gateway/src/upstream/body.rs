@@ -14,6 +14,7 @@ use hyper::body::Incoming;
 use thiserror::Error;
 
 use super::answer::Framing;
+use super::held::Held;
 use super::pool::Lease;
 use hookgate_core::reject::Reject;
 
@@ -55,17 +56,27 @@ fn cause(error: &hyper::Error) -> String {
 }
 
 /// Streams the body. Returns the handler's connection to the pool at its end, and closes it if it is dropped before.
+///
+/// The peer's connection asks for the body as fast as the peer takes it ([`Body::poll_frame`]). If the peer is slow, it has the body
+/// taken ahead ([`HandlerBody::take_ahead`]).
 pub struct HandlerBody {
     incoming: Incoming,
     framing: Framing,
     /// What [`HandlerBody::begin`] has read, until it is passed on.
     first: Option<Bytes>,
+    /// What was taken ahead of the peer, after `first`.
+    held: Option<Box<Held>>,
+    /// How the body ended, if that was seen ahead of the peer.
+    end: Option<Result<(), HandlerBodyError>>,
+    /// Nothing is asked of the handler now, so its time does not run.
+    paused: bool,
     lease: Option<Lease>,
 }
 
 impl HandlerBody {
     pub(super) fn new(incoming: Incoming, framing: Framing, lease: Lease) -> Self {
-        let mut body = Self { incoming, framing, first: None, lease: Some(lease) };
+        let mut body =
+            Self { incoming, framing, first: None, held: None, end: None, paused: false, lease: Some(lease) };
         body.give_back_if_ended();
         body
     }
@@ -96,7 +107,47 @@ impl HandlerBody {
         }
     }
 
+    /// The whole body, if nothing of it is still to come: then the handler's place is free already.
+    pub fn take_whole(&mut self) -> Option<Bytes> {
+        self.incoming.is_end_stream().then(|| self.first.take().unwrap_or_default())
+    }
+
+    /// Stops the handler's time: it is the peer that is waited for.
+    pub fn pause(&mut self) {
+        if let Some(lease) = self.lease.as_ref().filter(|_| !self.paused) {
+            lease.pause();
+            self.paused = true;
+        }
+    }
+
+    /// Takes what the handler has sent, up to the limits. At the end of the body, the handler's place is free; beyond the limits, the
+    /// handler has to wait for the peer.
+    pub fn take_ahead(&mut self, context: &mut Context<'_>) {
+        while self.end.is_none() {
+            let Some(lease) = &self.lease else { return };
+            let held = self.held.get_or_insert_with(|| Box::new(lease.hold()));
+            if !held.has_room(lease.held_limits()) {
+                return self.pause();
+            }
+            match self.poll_data(context) {
+                Poll::Pending => return,
+                Poll::Ready(Some(Ok(data))) => {
+                    if let Some(held) = &mut self.held {
+                        held.push(&data);
+                    }
+                }
+                Poll::Ready(Some(Err(error))) => self.end = Some(Err(error)),
+                Poll::Ready(None) => self.end = Some(Ok(())),
+            }
+        }
+    }
+
     fn poll_data(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, HandlerBodyError>>> {
+        if std::mem::take(&mut self.paused)
+            && let Some(lease) = &self.lease
+        {
+            lease.progress();
+        }
         let frame = loop {
             match ready!(Pin::new(&mut self.incoming).poll_frame(context)).map(|frame| frame.map(Frame::into_data)) {
                 Some(Ok(Ok(data))) => break Some(Ok(data)),
@@ -131,6 +182,11 @@ impl HandlerBody {
         })
     }
 
+    /// Bytes that were taken from the handler and not passed on.
+    fn held_bytes(&self) -> usize {
+        self.first.as_ref().map_or(0, Bytes::len) + self.held.as_ref().map_or(0, |held| held.len())
+    }
+
     fn give_back_if_ended(&mut self) {
         if self.incoming.is_end_stream() {
             self.give_back();
@@ -157,20 +213,26 @@ impl Body for HandlerBody {
         if let Some(first) = self.first.take() {
             return Poll::Ready(Some(Ok(Frame::data(first))));
         }
+        if let Some(block) = self.held.as_mut().and_then(|held| held.pop()) {
+            return Poll::Ready(Some(Ok(Frame::data(block))));
+        }
+        if let Some(end) = self.end.take() {
+            return Poll::Ready(end.err().map(Err));
+        }
         self.poll_data(context).map(|data| data.map(|data| data.map(Frame::data)))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.first.is_none() && self.incoming.is_end_stream()
+        self.held_bytes() == 0 && self.incoming.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
         let mut hint = self.incoming.size_hint();
-        let first = self.first.as_ref().map_or(0, |first| first.len() as u64);
+        let held = self.held_bytes() as u64;
         match hint.exact() {
-            Some(rest) => SizeHint::with_exact(first + rest),
+            Some(rest) => SizeHint::with_exact(held + rest),
             None => {
-                hint.set_lower(first);
+                hint.set_lower(held);
                 hint
             }
         }

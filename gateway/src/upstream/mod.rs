@@ -1,24 +1,28 @@
 //! The last stage: forwards an authenticated request over a Unix socket to its handler, and the handler's answer back.
 //!
-//! Owns the keep-alive pools of a worker, the bounds on requests in flight, the field rules ([`headers`]), the retry rule
+//! Owns the keep-alive pools of a worker, the places of each handler over all workers, the field rules ([`headers`]), the retry rule
 //! (`attempt`) and the rule which answers can be forwarded (`answer`). Takes nothing but an [`AuthenticatedRequest`]. Must not know certificates or policy beyond what the request carries.
 
 mod answer;
 mod attempt;
 mod body;
 pub mod headers;
+mod held;
+mod place;
 mod pool;
 mod stream;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Instant;
 
 use hyper::body::Incoming;
 use hyper::{Method, Response};
 
 pub use body::{HandlerBody, HandlerBodyError};
+pub use place::Places;
 pub use pool::HandlerLimits;
 
 use attempt::attempt;
@@ -39,12 +43,15 @@ pub struct Upstream {
     pools: RefCell<HashMap<Handler, Rc<Pool>>>,
     /// The pool of the last request, found again without hashing a path.
     recent: RefCell<Option<Rc<Pool>>>,
+    /// Bytes of answers that were taken ahead of their peers.
+    held: Rc<Cell<usize>>,
+    places: Arc<Places>,
 }
 
 impl Upstream {
-    /// Without connections.
-    pub fn new(backend: Backend, sweep: Rc<Sweep>) -> Self {
-        Self { backend, sweep, pools: RefCell::default(), recent: RefCell::default() }
+    /// Without connections. All workers share `places`.
+    pub fn new(backend: Backend, sweep: Rc<Sweep>, places: Arc<Places>) -> Self {
+        Self { places, backend, sweep, pools: RefCell::default(), recent: RefCell::default(), held: Rc::default() }
     }
 
     /// Closes the idle connections to handlers that `routes` no longer name.
@@ -66,7 +73,8 @@ impl Upstream {
         }
         let known = self.pools.borrow().get(handler).map(Rc::clone);
         let pool = known.unwrap_or_else(|| {
-            let pool = Rc::new(Pool::new(handler.clone(), self.backend, Rc::clone(&self.sweep)));
+            let (sweep, gate, held) = (Rc::clone(&self.sweep), self.places.gate(handler), Rc::clone(&self.held));
+            let pool = Rc::new(Pool::new(handler.clone(), self.backend, sweep, gate, held));
             self.pools.borrow_mut().insert(handler.clone(), Rc::clone(&pool));
             pool
         });
@@ -94,10 +102,9 @@ impl Upstream {
         loop {
             let left = limits.timeout.saturating_sub(self.sweep.coarse().saturating_sub(began));
             let reused = if may_reuse { pool.checkout().await } else { None };
-            let is_reused = reused.is_some();
-            let connection = match reused {
-                Some(connection) => connection,
-                None => pool.connect(left).await?,
+            let (connection, is_reused) = match reused {
+                Some(connection) => (connection, true),
+                None => pool.connect(left, may_reuse).await?,
             };
             connection.begin(left);
             match attempt(connection, headers::outgoing(&request, forwarded)).await {

@@ -1,33 +1,38 @@
 //! The connections of one worker to one handler, and the bounds on requests in flight there.
 //!
-//! Owns the idle connections, the permits and the queue for them. Must not know what a request says.
+//! Owns the idle connections, and the queue for a connection. Must not know what a request says.
 
 use std::cell::{Cell, RefCell};
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::client::conn::http1::{self, SendRequest};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, Semaphore};
+use tokio::task::{JoinHandle, spawn_local};
 
+use super::held::{Held, HeldLimits};
+use super::place::{Gate, NoPlace};
 use super::stream::{ANSWER_MAX_BUFFER, Traffic, UnixStream};
 use crate::metrics::HandlerMeters;
 use hookgate_core::limits::Limits;
 use hookgate_core::reject::{Refusal, Reject};
 use hookgate_core::route::Handler;
 use hookgate_io::sweep::{Deadline, Sweep, Timer};
-use hookgate_io::timer::{sleep, timeout};
+use hookgate_io::timer::timeout;
 use hookgate_io::{Backend, Socket};
 
-/// Pause before another connect to a handler whose accept queue is full.
+/// Pause before another connect to a handler whose accept queue is full. The kernel reports no room in that queue to a non-blocking
+/// socket, so somebody has to try: of each worker the first request alone, while the others wait for their turn.
 const CONNECT_PAUSE: Duration = Duration::from_millis(10);
 
-/// The bounds of one worker for each handler: its share of the configured ones.
+/// The bounds for each handler: places over all workers, connections and memory of one of them.
 #[derive(Clone, Copy, Debug)]
 pub struct HandlerLimits {
     in_flight: usize,
@@ -35,17 +40,22 @@ pub struct HandlerLimits {
     idle_connections: usize,
     idle_timeout: Duration,
     pub(super) timeout: Duration,
+    held: HeldLimits,
 }
 
 impl HandlerLimits {
-    /// The share of one of `workers` in `limits`, rounded up so that every worker has at least one.
+    /// The bounds for one of `workers` in `limits`.
     pub fn share(limits: &Limits, workers: usize) -> Self {
         Self {
-            in_flight: limits.handler_max_in_flight.div_ceil(workers),
-            waiting: limits.handler_max_waiting.div_ceil(workers),
+            in_flight: limits.handler_max_in_flight,
+            waiting: limits.handler_max_waiting,
             idle_connections: limits.handler_idle_connections,
             idle_timeout: limits.handler_idle_timeout,
             timeout: limits.handler_timeout,
+            held: HeldLimits {
+                answer: limits.max_answer_buffer_bytes,
+                total: limits.max_buffered_answer_bytes / workers,
+            },
         }
     }
 }
@@ -55,6 +65,17 @@ pub(super) struct Connection {
     pub(super) sender: SendRequest<Full<Bytes>>,
     pub(super) traffic: Rc<Traffic>,
     deadline: Deadline,
+    _driver: Driver,
+}
+
+/// The task that moves the bytes of a connection. It ends with its connection, although hyper would go on to send the rest of a request
+/// that is answered already.
+struct Driver(JoinHandle<()>);
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 impl Connection {
@@ -69,15 +90,15 @@ impl Connection {
     }
 }
 
-/// The permit for one request in flight.
+/// The place of one request in flight.
 pub(super) struct Permit {
-    _permit: OwnedSemaphorePermit,
     pool: Rc<Pool>,
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
         self.pool.meters.left();
+        self.pool.gate.leave();
     }
 }
 
@@ -88,14 +109,25 @@ pub(super) struct Pool {
     sweep: Rc<Sweep>,
     pub(super) meters: HandlerMeters,
     idle: RefCell<Vec<Connection>>,
-    permits: Arc<Semaphore>,
-    /// Permits that exist: the current bound.
-    allowed: Cell<usize>,
-    waiting: Rc<Cell<usize>>,
+    gate: Arc<Gate>,
+    /// Who tries to connect while the accept queue of the handler is full.
+    connecting: Semaphore,
+    /// Requests that wait for a connection: they have `connecting`, or wait for it.
+    queued: Cell<usize>,
+    /// A connection is idle again, while requests are queued.
+    returned: Notify,
+    /// Bytes that are held of all answers of this worker.
+    held: Rc<Cell<usize>>,
 }
 
 impl Pool {
-    pub(super) fn new(handler: Handler, backend: Backend, sweep: Rc<Sweep>) -> Self {
+    pub(super) fn new(
+        handler: Handler,
+        backend: Backend,
+        sweep: Rc<Sweep>,
+        gate: Arc<Gate>,
+        held: Rc<Cell<usize>>,
+    ) -> Self {
         let meters = HandlerMeters::new(&handler.socket.display().to_string());
         Self {
             handler,
@@ -103,9 +135,11 @@ impl Pool {
             sweep,
             meters,
             idle: RefCell::default(),
-            permits: Arc::new(Semaphore::new(0)),
-            allowed: Cell::new(0),
-            waiting: Rc::default(),
+            gate,
+            connecting: Semaphore::new(1),
+            queued: Cell::new(0),
+            returned: Notify::new(),
+            held,
         }
     }
 
@@ -114,46 +148,23 @@ impl Pool {
         &self.handler
     }
 
-    /// Adopts the bound of the current snapshot: a reload may have changed it.
-    fn allow(&self, in_flight: usize) {
-        let allowed = self.allowed.get();
-        if in_flight > allowed {
-            self.permits.add_permits(in_flight - allowed);
-            self.allowed.set(in_flight);
-        } else if in_flight < allowed {
-            // Only free permits can be removed; the others follow with later requests.
-            self.allowed.set(allowed - self.permits.forget_permits(allowed - in_flight));
-        }
-    }
-
-    /// Waits for a permit, as one of at most `limits.waiting`.
+    /// Waits for a place.
     pub(super) async fn enter(self: &Rc<Self>, limits: HandlerLimits) -> Result<Permit, Refusal> {
-        self.allow(limits.in_flight);
-        let permit = match Arc::clone(&self.permits).try_acquire_owned() {
-            Ok(permit) => permit,
-            Err(_) => self.wait(limits).await?,
-        };
+        self.gate.enter(limits.in_flight, limits.waiting, limits.timeout).await.map_err(|no_place| match no_place {
+            NoPlace::Late => late(&self.handler, limits),
+            NoPlace::Full => {
+                let detail = format!(
+                    "{} requests are with the handler at {} and {} wait for it; handler_max_in_flight and handler_max_waiting \
+                     allow no more.",
+                    limits.in_flight,
+                    self.handler.socket.display(),
+                    limits.waiting,
+                );
+                Refusal::new(Reject::HandlerOverloaded, detail)
+            }
+        })?;
         self.meters.entered();
-        Ok(Permit { _permit: permit, pool: Rc::clone(self) })
-    }
-
-    async fn wait(&self, limits: HandlerLimits) -> Result<OwnedSemaphorePermit, Refusal> {
-        if self.waiting.get() >= limits.waiting {
-            let detail = format!(
-                "{} requests are with the handler at {} and {} wait for it, on this worker; \
-                 handler_max_in_flight and handler_max_waiting allow no more.",
-                limits.in_flight,
-                self.handler.socket.display(),
-                limits.waiting,
-            );
-            return Err(Refusal::new(Reject::HandlerOverloaded, detail));
-        }
-        let _waiting = Occupied::new(&self.waiting);
-        match timeout(limits.timeout, Arc::clone(&self.permits).acquire_owned()).await {
-            Ok(Ok(permit)) => Ok(permit),
-            // The semaphore is never closed while the pool lives.
-            Ok(Err(_)) | Err(_) => Err(late(&self.handler, limits)),
-        }
+        Ok(Permit { pool: Rc::clone(self) })
     }
 
     /// An idle connection that is not known to be closed.
@@ -172,17 +183,46 @@ impl Pool {
         }
     }
 
-    /// Connects within `limit`.
-    pub(super) async fn connect(self: &Rc<Self>, limit: Duration) -> Result<Connection, Refusal> {
-        let deadline = Instant::now() + limit;
-        let socket = loop {
-            match self.try_connect() {
-                Ok(socket) => break socket,
-                // The accept queue is full; a non-blocking connect(2) on a Unix socket does not wait for room.
-                Err(Errno::AGAIN) if Instant::now() < deadline => sleep(CONNECT_PAUSE).await,
+    /// Connects within `limit`. If the accept queue of the handler is full, waits for room in it, or (if `may_reuse`) for a connection
+    /// that is idle again. Says whether it is one of those.
+    pub(super) async fn connect(
+        self: &Rc<Self>,
+        limit: Duration,
+        may_reuse: bool,
+    ) -> Result<(Connection, bool), Refusal> {
+        // One that comes later does not overtake.
+        if self.queued.get() == 0 {
+            let descriptor = new_socket().map_err(|error| self.unavailable(error))?;
+            match self.try_connect(&descriptor) {
+                Ok(()) => return Ok((self.connected(descriptor, limit).await?, false)),
+                Err(Errno::AGAIN) => {}
                 Err(error) => return Err(self.unavailable(error)),
             }
-        };
+        }
+        let _queued = Queued::new(&self.queued);
+        timeout(limit, self.queue(limit, may_reuse)).await.unwrap_or_else(|_| Err(self.unavailable(Errno::AGAIN)))
+    }
+
+    /// Waits for its turn, in the order of arrival, and then for a connection.
+    async fn queue(self: &Rc<Self>, limit: Duration, may_reuse: bool) -> Result<(Connection, bool), Refusal> {
+        // The semaphore is never closed.
+        let _turn = self.connecting.acquire().await;
+        let descriptor = new_socket().map_err(|error| self.unavailable(error))?;
+        loop {
+            if may_reuse && let Some(connection) = self.checkout().await {
+                return Ok((connection, true));
+            }
+            match self.try_connect(&descriptor) {
+                Ok(()) => return Ok((self.connected(descriptor, limit).await?, false)),
+                Err(Errno::AGAIN) => drop(timeout(CONNECT_PAUSE, self.returned.notified()).await),
+                Err(error) => return Err(self.unavailable(error)),
+            }
+        }
+    }
+
+    async fn connected(&self, descriptor: OwnedFd, limit: Duration) -> Result<Connection, Refusal> {
+        let socket = Socket::new(self.backend, descriptor)
+            .map_err(|error| self.unavailable(Errno::from_io_error(&error).unwrap_or(Errno::IO)))?;
         self.meters.connected();
         let traffic = Rc::<Traffic>::default();
         let watched = self.sweep.watch(socket.descriptor(), Timer::closing(limit));
@@ -194,17 +234,14 @@ impl Pool {
             Refusal::new(Reject::Internal, format!("The connection to a handler could not be set up: {error}."))
         })?;
         // Its errors reach the request in flight, which reports them.
-        tokio::task::spawn_local(async move {
+        let driver = Driver(spawn_local(async move {
             let _ = connection.await;
-        });
-        Ok(Connection { sender, traffic, deadline: watched })
+        }));
+        Ok(Connection { sender, traffic, deadline: watched, _driver: driver })
     }
 
-    fn try_connect(&self) -> Result<Socket, Errno> {
-        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        let descriptor = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
-        rustix::net::connect(&descriptor, &SocketAddrUnix::new(&self.handler.socket)?)?;
-        Socket::new(self.backend, descriptor).map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
+    fn try_connect(&self, descriptor: &OwnedFd) -> Result<(), Errno> {
+        rustix::net::connect(descriptor, &SocketAddrUnix::new(&self.handler.socket)?)
     }
 
     fn unavailable(&self, error: Errno) -> Refusal {
@@ -223,6 +260,11 @@ impl Pool {
         let reject = if error == Errno::AGAIN { Reject::HandlerOverloaded } else { Reject::HandlerUnavailable };
         Refusal::new(reject, format!("The handler at {socket} cannot be reached: {hint}."))
     }
+}
+
+fn new_socket() -> Result<OwnedFd, Errno> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)
 }
 
 /// A connection that one answer uses.
@@ -251,14 +293,31 @@ impl Lease {
         self.connection.is_late()
     }
 
+    /// The handler's time does not run: nothing is asked of it.
+    pub(super) fn pause(&self) {
+        if !self.is_late() {
+            self.connection.deadline.set(Timer::unbounded());
+        }
+    }
+
+    /// Room for what is taken of the answer ahead of the peer.
+    pub(super) fn hold(&self) -> Held {
+        Held::new(Rc::clone(&self.pool.held))
+    }
+
+    pub(super) fn held_limits(&self) -> HeldLimits {
+        self.limits.held
+    }
+
     /// Ready once the handler has sent nothing for a while; [`Lease::progress`] cancels it.
     pub(super) fn poll_silence(&self, context: &mut Context<'_>) -> Poll<()> {
         self.connection.deadline.poll_silence(context)
     }
 
-    /// The answer is complete: the next request may use the connection.
+    /// The answer is complete: the next request may use the connection, unless this one was answered before all of it was sent.
     pub(super) fn give_back(self) {
-        if self.connection.sender.is_closed() || self.is_late() {
+        let Connection { sender, traffic, .. } = &self.connection;
+        if !sender.is_ready() || traffic.is_refused() || self.is_late() {
             return;
         }
         self.connection.deadline.set(Timer::closing(self.limits.idle_timeout));
@@ -269,6 +328,9 @@ impl Lease {
         }
         if idle.len() < self.limits.idle_connections {
             idle.push(self.connection);
+            if self.pool.queued.get() > 0 {
+                self.pool.returned.notify_one();
+            }
         }
     }
 }
@@ -283,16 +345,16 @@ pub(super) fn late(handler: &Handler, limits: HandlerLimits) -> Refusal {
 }
 
 /// Counts one more for as long as it lives.
-struct Occupied(Rc<Cell<usize>>);
+struct Queued<'a>(&'a Cell<usize>);
 
-impl Occupied {
-    fn new(count: &Rc<Cell<usize>>) -> Self {
+impl<'a> Queued<'a> {
+    fn new(count: &'a Cell<usize>) -> Self {
         count.set(count.get() + 1);
-        Self(Rc::clone(count))
+        Self(count)
     }
 }
 
-impl Drop for Occupied {
+impl Drop for Queued<'_> {
     fn drop(&mut self) {
         self.0.set(self.0.get() - 1);
     }
@@ -301,11 +363,13 @@ impl Drop for Occupied {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::upstream::Places;
 
     #[test]
     fn a_refused_connection_is_told_by_its_cause() {
         let handler = Handler { socket: "/run/app.sock".into() };
-        let pool = Pool::new(handler, Backend::Epoll, Sweep::new());
+        let gate = Places::default().gate(&handler);
+        let pool = Pool::new(handler, Backend::Epoll, Sweep::new(), gate, Rc::default());
         let check = |error: Errno, expected: Reject| assert_eq!(pool.unavailable(error).reject, expected, "{error}");
         check(Errno::NOENT, Reject::HandlerUnavailable);
         check(Errno::CONNREFUSED, Reject::HandlerUnavailable);

@@ -34,6 +34,7 @@ pub(super) struct Traffic {
     /// While the head of an answer is due: where `received` may be when it is complete.
     head_due: Cell<Option<u64>>,
     flooded: Cell<bool>,
+    refused: Cell<bool>,
 }
 
 impl Traffic {
@@ -57,6 +58,11 @@ impl Traffic {
         self.flooded.get()
     }
 
+    /// Whether the handler has stopped to read before it had all of a request.
+    pub(super) fn is_refused(&self) -> bool {
+        self.refused.get()
+    }
+
     fn check_head(&self) -> io::Result<()> {
         if self.head_due.get().is_none_or(|most| self.received.get() < most) {
             return Ok(());
@@ -67,6 +73,10 @@ impl Traffic {
 }
 
 /// A connected Unix stream socket.
+///
+/// A handler may answer before it has read the whole request, and close (RFC 9112, section 9.5). Then its answer can be read, although
+/// nothing more can be sent: an error of a send that says so is no error of the stream, and what is written from then on is discarded. If
+/// there is no answer, the next receive ends the stream.
 pub(super) struct UnixStream {
     socket: Socket,
     traffic: Rc<Traffic>,
@@ -79,9 +89,21 @@ impl UnixStream {
     }
 
     fn poll_drain(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let outcome = self.socket.poll_drain(context);
+        if self.traffic.is_refused() {
+            return Poll::Ready(Ok(()));
+        }
+        let outcome = ready!(self.socket.poll_drain(context));
         self.traffic.sent.set(self.socket.sent());
-        outcome
+        Poll::Ready(outcome.or_else(|error| self.refused(error, ())))
+    }
+
+    /// A send has failed: `written` if that is because the handler reads no more.
+    fn refused<T>(&self, error: io::Error, written: T) -> io::Result<T> {
+        if !matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) {
+            return Err(error);
+        }
+        self.traffic.refused.set(true);
+        Ok(written)
     }
 }
 
@@ -118,10 +140,13 @@ impl Write for UnixStream {
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let length = slices.iter().map(|slice| slice.len()).sum();
+        if self.traffic.is_refused() {
+            return Poll::Ready(Ok(length));
+        }
         if length >= LONG || self.socket.pending() >= LONG {
-            let outcome = self.socket.poll_send_slices(context, slices);
+            let outcome = ready!(self.socket.poll_send_slices(context, slices));
             self.traffic.sent.set(self.socket.sent());
-            return outcome;
+            return Poll::Ready(outcome.or_else(|error| self.refused(error, length)));
         }
         for slice in slices {
             self.socket.queue().extend_from_slice(slice);
@@ -134,8 +159,11 @@ impl Write for UnixStream {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let outcome = self.socket.poll_finish(context);
+        if self.traffic.is_refused() {
+            return Poll::Ready(Ok(()));
+        }
+        let outcome = ready!(self.socket.poll_finish(context));
         self.traffic.sent.set(self.socket.sent());
-        outcome
+        Poll::Ready(outcome.or_else(|error| self.refused(error, ())))
     }
 }

@@ -3,7 +3,6 @@
 //! Owns the order. Must not decide: the stages do.
 
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
@@ -11,23 +10,24 @@ use std::time::Instant;
 use rustls::ProtocolVersion;
 
 use hookgate_core::identity::PeerChain;
+use hookgate_io::Socket;
 use hookgate_io::sweep::{Deadline, Timer};
-use hookgate_io::{Socket, peer_address};
 
-use crate::accept::Slot;
+use crate::accept::Arrival;
 use crate::admission::{self, Verdict};
 use crate::cause::Cause;
 use crate::context::WorkerContext;
 use crate::http::Server;
 use crate::http::connection::{Peer, serve};
 use crate::snapshot::{Reception, Snapshot};
+use crate::strangers::Stranger;
 use crate::tls::stream::{HandshakeError, Hello, TlsStream};
 
 /// Takes an accepted connection all the way. The slot is held until the end.
-pub(super) async fn receive(server: Rc<Server>, _slot: Slot, descriptor: OwnedFd) {
+pub(super) async fn receive(server: Rc<Server>, arrival: Arrival) {
     let context = server.context();
-    let Some(address) = peer_address(&descriptor) else { return };
-    let socket = match Socket::new(context.backend(), descriptor) {
+    let Arrival { slot: _slot, stranger, address, descriptor } = arrival;
+    let mut socket = match Socket::new(context.backend(), descriptor) {
         Ok(socket) => socket,
         Err(error) => {
             let cause = Cause::Gateway.label();
@@ -35,16 +35,30 @@ pub(super) async fn receive(server: Rc<Server>, _slot: Slot, descriptor: OwnedFd
             return;
         }
     };
+    socket.forbid_large_receives();
     let snapshot = context.snapshot();
     let deadline = context.sweep.watch(socket.descriptor(), Timer::closing(snapshot.limits.handshake_timeout));
     let mut server_name = None;
     // On the heap, so that its memory is freed after the handshake.
-    match Box::pin(handshake(context, &snapshot, socket, &mut server_name)).await {
-        Ok((stream, verdict)) => {
-            let peer = Peer { address, server_name, snapshot, verdict };
+    match Box::pin(handshake(context, &snapshot, socket, &stranger, &mut server_name)).await {
+        Ok((mut stream, verdict)) => {
+            let stranger = if verdict.is_ok() {
+                stranger.admitted(context.sweep.coarse());
+                stream.allow_large_receives();
+                None
+            } else {
+                let chain = stream.connection().peer_certificates().unwrap_or_default();
+                stranger.refused(chain.iter().map(|certificate| certificate.len()).sum());
+                stranger.failed(context.sweep.coarse());
+                Some(stranger)
+            };
+            let peer = Peer { address, server_name, snapshot, verdict, stranger };
             serve(Rc::clone(&server), stream, peer, deadline).await;
         }
-        Err(error) => failed(context, &snapshot, &Caller { address, server_name }, &error, &deadline),
+        Err(error) => {
+            stranger.failed(context.sweep.coarse());
+            failed(context, &snapshot, &Caller { address, server_name }, &error, &deadline);
+        }
     }
 }
 
@@ -59,17 +73,18 @@ async fn handshake(
     context: &WorkerContext,
     snapshot: &Snapshot,
     socket: Socket,
+    stranger: &Stranger,
     server_name: &mut Option<Box<str>>,
 ) -> Result<(TlsStream, Verdict), HandshakeError> {
     let began = Instant::now();
-    let hello = Hello::read(socket).await?;
+    let hello = Hello::read(socket, stranger).await?;
     *server_name = hello.client_hello().server_name().map(|name| name.to_ascii_lowercase().into());
     let reception = snapshot.reception(hello.client_hello().server_name());
     let site = match reception {
         Reception::Site(site) => site,
         Reception::TurnAway => return Err(hello.turn_away().await),
     };
-    let mut stream = hello.complete(Arc::clone(&site.tls)).await?;
+    let mut stream = hello.complete(Arc::clone(&site.tls), stranger, snapshot.limits.max_presented_bytes).await?;
     let version = match stream.connection().protocol_version() {
         Some(ProtocolVersion::TLSv1_3) => "1.3",
         Some(ProtocolVersion::TLSv1_2) => "1.2",

@@ -21,11 +21,12 @@ use tokio::task::{JoinHandle as Task, spawn_local};
 
 use hookgate_io::sweep::SWEEP_INTERVAL;
 use hookgate_io::timer::{sleep, timeout};
-use hookgate_io::{Backend, Listener, Listening, block_on};
+use hookgate_io::{Backend, Listener, Listening, TurnEnd, block_on};
 
 use crate::accept::Acceptor;
 use crate::accept::spread::{Inbox, Siblings, Tally};
 use crate::context::WorkerContext;
+pub use crate::http::Places;
 use crate::http::Server;
 use crate::snapshot::Snapshot;
 
@@ -63,6 +64,8 @@ pub struct Plan {
     pub listeners: Vec<Listening>,
     /// Where the current snapshot is.
     pub snapshot: Arc<ArcSwap<Snapshot>>,
+    /// The places of the handlers, which all workers share.
+    pub places: Arc<Places>,
     /// Where commands come from.
     pub commands: watch::Receiver<Command>,
 }
@@ -140,13 +143,13 @@ struct Worker {
 }
 
 impl Worker {
-    fn new(backend: Backend, snapshot: Arc<ArcSwap<Snapshot>>, siblings: Siblings) -> Self {
+    fn new(backend: Backend, snapshot: Arc<ArcSwap<Snapshot>>, siblings: Siblings, places: Arc<Places>) -> Self {
         let context = WorkerContext::new(backend, snapshot, siblings.count());
-        let server = Server::new(Rc::clone(&context));
+        let server = Server::new(Rc::clone(&context), places);
         let serve = {
             let server = Rc::clone(&server);
-            Box::new(move |slot, descriptor| {
-                spawn_local(connection::receive(Rc::clone(&server), slot, descriptor));
+            Box::new(move |arrival| {
+                spawn_local(connection::receive(Rc::clone(&server), arrival));
             })
         };
         let acceptor = Acceptor::new(Rc::clone(&context), siblings, serve);
@@ -155,9 +158,11 @@ impl Worker {
 }
 
 async fn serve(plan: Plan, rounds: Arc<AtomicU64>) -> io::Result<()> {
-    let worker = Worker::new(plan.backend, plan.snapshot, plan.siblings);
+    let worker = Worker::new(plan.backend, plan.snapshot, plan.siblings, plan.places);
     let mut commands = plan.commands;
     spawn_local(sweep(Rc::clone(&worker.context), rounds));
+    let (strangers, end_of_turn) = (Rc::clone(&worker.context.strangers), TurnEnd::new(plan.backend)?);
+    spawn_local(async move { strangers.give_turns(end_of_turn).await });
     let mut listeners = Vec::with_capacity(plan.listeners.len());
     for Listening { descriptor, queued } in plan.listeners {
         listeners.push(Rc::new(Listener::new(plan.backend, descriptor, queued)?));
@@ -194,6 +199,9 @@ async fn sweep(context: Rc<WorkerContext>, rounds: Arc<AtomicU64>) {
     loop {
         let began = Instant::now();
         context.sweep.run();
+        if context.freed.is_worth_returning() {
+            hookgate_io::memory::return_unused();
+        }
         rounds.fetch_add(1, Ordering::Relaxed);
         // A late round delays the next ones; missed rounds are skipped.
         sleep(SWEEP_INTERVAL.saturating_sub(began.elapsed())).await;

@@ -85,8 +85,8 @@ fn a_socket_without_write_permission_is_unavailable() {
     let outcome = curl.post(PATH, b"{}").run().unwrap();
     let response = outcome.response().unwrap();
     assert_problem(response, 502, "handler_unavailable", "a socket without permission");
-    let log = gateway.log();
-    assert!(log.contains("may not write to the socket") && !response.text().contains("may not write"), "{response:?}");
+    gateway.wait_log("may not write to the socket", SOON).unwrap();
+    assert!(!response.text().contains("may not write"), "{response:?}");
 }
 
 /// A listener that does not accept queues one connection more than its backlog (listen(2)).

@@ -1,8 +1,10 @@
 //! The `upstream` stage: handlers that answer, and handlers that fail.
 
 mod answer;
+mod early;
 mod failure;
 mod framing;
 mod load;
+mod places;
 mod pool;
 mod slow_reader;

@@ -190,7 +190,7 @@ fn a_preset_accepts_the_proofs_that_the_operator_configured() {
     gateway.expect_admitted("token alone", &by_token, BODY);
     gateway.expect_refused("token alone, by parameter", TOKEN_MISSING, &[], body.as_bytes());
     let lines = parameter(&gateway.base.environment);
-    gateway.reload(&ProofConfiguration::of_provider(lines));
+    gateway.reload_permitting(&ProofConfiguration::of_provider(lines));
     gateway.expect_refused("parameter alone, by token", PARAMETER_MISSING, &by_token, BODY);
     gateway.expect_admitted("parameter alone", &[], body.as_bytes());
 }

@@ -90,6 +90,11 @@ impl ProofGateway {
         self.base.reload(&configuration.toml(&self.base.environment, &self.document)).unwrap();
     }
 
+    /// As [`ProofGateway::reload`], also for a configuration that demands less than the one in use.
+    fn reload_permitting(&self, configuration: &ProofConfiguration) {
+        self.base.reload_permitting(&configuration.toml(&self.base.environment, &self.document)).unwrap();
+    }
+
     /// The handler of the provider.
     fn handler(&self) -> &Handler {
         match self.document.sender {

@@ -147,6 +147,26 @@ fn a_body_that_breaks_off_is_malformed_and_reaches_no_handler() {
     assert_eq!(gateway.handler().request_count(), 0);
 }
 
+/// RFC 9112, section 6.1: hookgate undoes `chunked` alone, and a handler cannot know what else there was.
+#[test]
+fn a_transfer_coding_other_than_chunked_is_not_implemented() {
+    let gateway = TestGateway::with_limits("").unwrap();
+    let check = |fields: &str, status: u16, reason: &str| {
+        let head = format!("POST /any/hook HTTP/1.1\r\nHost: {HOST}\r\n{fields}\r\n\r\n");
+        let response = gateway.exchange(head + "2\r\n{}\r\n0\r\n\r\n").unwrap();
+        assert_problem(&response, status, reason, fields);
+    };
+    check("Transfer-Encoding: gzip, chunked", 501, "transfer_coding_unknown");
+    check("Transfer-Encoding: gzip\r\nTransfer-Encoding: chunked", 501, "transfer_coding_unknown");
+    check("Transfer-Encoding: identity, chunked", 501, "transfer_coding_unknown");
+    check("Transfer-Encoding: chunked, chunked", 400, "malformed_request");
+    check("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked", 400, "malformed_request");
+    assert_eq!(gateway.handler().request_count(), 0);
+    let empty = "Transfer-Encoding: , Chunked ,\r\nConnection: close";
+    let head = format!("POST /any/hook HTTP/1.1\r\nHost: {HOST}\r\n{empty}\r\n\r\n2\r\n{{}}\r\n0\r\n\r\n");
+    assert!([200, 400].contains(&gateway.exchange(head).unwrap().status), "an empty element is nothing");
+}
+
 /// RFC 9112, section 6.3: Transfer-Encoding overrides Content-Length, and the connection is closed after the response, so that no
 /// bytes after the body are parsed as a second request.
 #[test]

@@ -216,12 +216,25 @@ impl Gateway {
     }
 
     /// Replaces the configuration file, as [`Gateway::write_configuration`], sends SIGHUP, and waits until the new configuration is
-    /// in use. If it demands less than the one in use, permits that.
+    /// in use.
     ///
     /// # Errors
     ///
-    /// It is not within `limit`.
+    /// It is not within `limit`, or demands less than the one in use.
     pub fn reload(&self, configuration: &str, limit: Duration) -> Result<()> {
+        self.reload_as(configuration, limit, false)
+    }
+
+    /// As [`Gateway::reload`]. If the configuration demands less than the one in use, permits that.
+    ///
+    /// # Errors
+    ///
+    /// It is not in use within `limit`.
+    pub fn reload_permitting(&self, configuration: &str, limit: Duration) -> Result<()> {
+        self.reload_as(configuration, limit, true)
+    }
+
+    fn reload_as(&self, configuration: &str, limit: Duration, permits: bool) -> Result<()> {
         let generation = "hookgate_config_generation";
         let before = self.metric(generation, &[])?;
         let advised = self.advices();
@@ -231,6 +244,7 @@ impl Gateway {
             self.advices() > advised || self.metric(generation, &[]).is_ok_and(|now| now > before)
         })?;
         if self.advices() > advised {
+            ensure!(permits, "it demands less than the configuration in use:\n{}", self.log());
             let line = self.permission().context("the log names no accept_weaker")?;
             self.write_configuration(&format!("{line}\n{configuration}"))?;
             self.signal(Signal::HUP)?;

@@ -158,6 +158,8 @@ fn own_load(environment: &mut Environment, server: &Server, check: &Check) -> Re
         warm_up_ms: 200,
         window_ms: SECONDS * 1000,
         watch: server.pids.clone(),
+        refused: false,
+        from: None,
     };
     let measured = measure::run(environment, load)?;
     let (units, window) = (measured.units as f64, measured.window_ns as f64);

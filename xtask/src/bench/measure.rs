@@ -184,6 +184,8 @@ fn load(server: &Server, scenario: &Scenario, rate: Option<f64>, warm_up_ms: u64
         warm_up_ms,
         window_ms,
         watch: server.pids.clone(),
+        refused: false,
+        from: None,
     }
 }
 
@@ -236,6 +238,8 @@ pub(crate) fn memory(environment: &mut Environment, program: &Program, connectio
         warm_up_ms: 0,
         window_ms: 300,
         watch: server.pids.clone(),
+        refused: false,
+        from: None,
     };
     run(environment, warm_up)?;
     thread::sleep(Duration::from_millis(300));

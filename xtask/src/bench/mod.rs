@@ -13,9 +13,9 @@ mod measure;
 mod priority;
 #[path = "../../../benches/load/src/protocol.rs"]
 pub(crate) mod protocol;
-mod report;
+pub(crate) mod report;
 mod scenario;
-mod server;
+pub(crate) mod server;
 mod spread;
 
 use std::collections::BTreeMap;

@@ -1,9 +1,11 @@
-//! `cargo xtask flood`: measures what a SYN flood from disallowed sources does to the gateway, with several protections.
+//! `cargo xtask flood`: measures what a flood does to the gateway: SYNs from disallowed sources, with several protections, or with
+//! `--strangers` peers that are never admitted ([`strangers`]).
 //!
 //! An allowed client sends webhooks over new mutual TLS connections at a rate that the gateway can serve, while other sources send SYNs
 //! to the same port. Everything happens in two network namespaces, for a few seconds. See `docs/performance.md`.
 
 mod network;
+mod strangers;
 mod syn;
 
 use std::fs;
@@ -63,6 +65,10 @@ pub(crate) struct Flood {
     /// One short round with debug binaries: tests that every protection works, not how well
     #[arg(long, conflicts_with_all = ["rate", "webhooks", "rounds", "window_ms"])]
     smoke: bool,
+    /// Peers without an admitted certificate in place of SYNs; needs neither root nor network namespaces, and measures nginx too if it is
+    /// installed
+    #[arg(long, conflicts_with_all = ["rate", "webhooks", "smoke"])]
+    strangers: bool,
 }
 
 /// How the gateway is protected from the flood.
@@ -124,16 +130,16 @@ impl Flood {
     ///
     /// This process is not root, a protection does not work, or no webhook is served.
     pub(crate) fn run(&self) -> Result<()> {
+        if self.strangers {
+            return strangers::run(self);
+        }
         ensure!(setup::is_root(), "flood needs root for network namespaces, raw packets and XDP");
         setup::require(setup::Task::Flood)?;
         if self.smoke {
             return self.smoke();
         }
         ensure!(self.server_core != self.client_core, "--server-core and --client-core must differ");
-        let binaries = match &self.binaries {
-            Some(directory) => std::path::absolute(directory)?,
-            None => build(&["build", "--package", "hookgate", "--package", "hookgate-load", "--release"], "release")?,
-        };
+        let binaries = self.release()?;
         let environment = Environment::start(&binaries, self)?;
         let mut rounds = Vec::new();
         for round in 0..self.rounds {
@@ -152,6 +158,14 @@ impl Flood {
         check(&rounds)
     }
 
+    /// The directory of the release binaries, which are built if none was named.
+    fn release(&self) -> Result<PathBuf> {
+        match &self.binaries {
+            Some(directory) => Ok(std::path::absolute(directory)?),
+            None => build(&["build", "--package", "hookgate", "--package", "hookgate-load", "--release"], "release"),
+        }
+    }
+
     /// The short round of `cargo xtask test`.
     fn smoke(&self) -> Result<()> {
         if thread::available_parallelism()?.get() < 2 {
@@ -163,8 +177,9 @@ impl Flood {
             None => build(&command::BUILD_FOR_TESTS, "debug")?,
         });
         let (server_core, client_core) = (self.server_core, self.client_core);
-        let smoke = false;
-        Self { rate: 20_000, webhooks: 20, rounds: 1, window_ms: 300, binaries, server_core, client_core, smoke }.run()
+        let (smoke, strangers) = (false, false);
+        let (rate, webhooks, rounds, window_ms) = (20_000, 20, 1, 300);
+        Self { rate, webhooks, rounds, window_ms, binaries, server_core, client_core, smoke, strangers }.run()
     }
 }
 
@@ -314,6 +329,8 @@ impl<'f> Environment<'f> {
             warm_up_ms: 200,
             window_ms: self.flood.window_ms,
             watch: vec![gateway],
+            refused: false,
+            from: None,
         };
         let mut command = pinned(&self.load, self.flood.client_core);
         command.arg("client").arg("--identities").arg(&self.identities).args(["--server", &SERVER.to_string()]);

@@ -9,6 +9,7 @@ mod environment;
 mod footprint;
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -48,12 +49,8 @@ const END: Duration = Duration::from_secs(20);
 /// The statuses of a request that reached a gateway whose handler comes and goes.
 const WITHOUT_HANDLER: [u16; 4] = [200, 502, 503, 504];
 
-/// The loads of a round: what is counted, who sends, and over how many connections.
-const LOADS: [(Unit, Sender, usize); 3] = [
-    (Unit::Webhook, Sender::Returning, 16),
-    (Unit::Webhook, Sender::Resuming, 8),
-    (Unit::Request, Sender::Returning, 32),
-];
+/// The loads of a round: what is counted, and over how many connections. All handshakes are full, because no session outlives a reload.
+const LOADS: [(Unit, usize); 3] = [(Unit::Webhook, 16), (Unit::Connection, 8), (Unit::Request, 32)];
 
 /// Runs the rounds.
 #[derive(Debug, clap::Args)]
@@ -77,7 +74,7 @@ impl Soak {
         let mut gateway = environment.gateway(&programs.join("hookgate"))?;
         let outcome = self.rounds(&mut environment, &gateway).and_then(|()| end(&mut gateway));
         let log = gateway.log();
-        outcome.and_then(|()| check_log(&log)).map_err(|error| match std::fs::write("target/soak.log", &log) {
+        outcome.and_then(|()| check_log(&log)).map_err(|error| match fs::write("target/soak.log", &log) {
             Ok(()) => error.context("the log of the daemon is in target/soak.log"),
             Err(_) => error,
         })
@@ -103,7 +100,7 @@ impl Soak {
 fn storm(environment: &mut Environment, gateway: &Gateway) -> Result<u64> {
     let over = AtomicBool::new(false);
     let attacks = attack::Attacks::new(environment, gateway)?;
-    let configurations = environment.configurations();
+    let configurations = written(environment, gateway)?;
     let loads_before = loads(gateway)?;
     let units = thread::scope(|scope| {
         let attackers: Vec<_> = attacks.all().map(|attack| scope.spawn(|| repeat(&over, attack))).collect();
@@ -111,17 +108,20 @@ fn storm(environment: &mut Environment, gateway: &Gateway) -> Result<u64> {
             let mut number = 0;
             repeat(&over, || {
                 number += 1;
-                gateway.write_configuration(&configurations[number % configurations.len()])?;
+                // Renamed into place, because the daemon may be reading it.
+                let (path, next) = (gateway.configuration_path(), gateway.directory().join("next.toml"));
+                fs::write(&next, &configurations[number % configurations.len()])?;
+                fs::rename(&next, path)?;
                 gateway.signal(Signal::HUP)?;
                 thread::sleep(BETWEEN_RELOADS);
                 Ok(())
             })
         });
-        let units = LOADS.iter().map(|(unit, sender, connections)| {
+        let units = LOADS.iter().map(|(unit, connections)| {
             let load = Load {
                 port: gateway.port(),
                 transport: Transport::Tls13,
-                sender: *sender,
+                sender: Sender::Returning,
                 unit: *unit,
                 body_bytes: 2048,
                 connections: *connections,
@@ -129,8 +129,10 @@ fn storm(environment: &mut Environment, gateway: &Gateway) -> Result<u64> {
                 warm_up_ms: 200,
                 window_ms: u64::try_from(LOAD.as_millis())?,
                 watch: Vec::new(),
+                refused: false,
+                from: None,
             };
-            environment.load(load).with_context(|| format!("{unit:?} by {sender:?}"))
+            environment.load(load).with_context(|| format!("a load by {unit:?}"))
         });
         let units: Result<Vec<u64>> = units.collect();
         over.store(true, Ordering::Relaxed);
@@ -142,6 +144,15 @@ fn storm(environment: &mut Environment, gateway: &Gateway) -> Result<u64> {
     ensure!(units.iter().all(|units| *units > 0), "a load without a unit: {units:?}");
     ensure!(loads(gateway)? > loads_before, "no reload in a storm of hang-ups");
     Ok(units.iter().sum())
+}
+
+/// The texts of the configurations, with the ports of this daemon.
+fn written(environment: &Environment, gateway: &Gateway) -> Result<Vec<String>> {
+    let text = |configuration: &String| {
+        gateway.write_configuration(configuration)?;
+        Ok(fs::read_to_string(gateway.configuration_path())?)
+    };
+    environment.configurations().iter().map(text).collect()
 }
 
 /// Does it again and again, until `over`.

@@ -111,7 +111,7 @@ impl Submission {
     }
 
     fn poll(descriptor: &Rc<OwnedFd>, events: PollFlags) -> Self {
-        let entry = opcode::PollAdd::new(Fd(descriptor.as_raw_fd()), u32::from(events.bits())).build();
+        let entry = opcode::PollAdd::new(Fd(descriptor.as_raw_fd()), poll_mask(events)).build();
         Self::new(Kind::Poll, descriptor, Vec::new(), entry)
     }
 
@@ -174,6 +174,11 @@ impl Completion {
     fn failed(error: io::Error) -> Self {
         Self { result: Err(error), buffer: Vec::new(), accepted: None }
     }
+}
+
+/// The events as an SQE holds them. The type of their bits depends on the backend of rustix, which is another one under Miri.
+fn poll_mask(events: PollFlags) -> u32 {
+    u32::try_from(i64::from(events.bits())).unwrap_or_default()
 }
 
 /// Makes the descriptor blocking. io_uring waits by a poll of its own if the descriptor is blocking; else the operation completes

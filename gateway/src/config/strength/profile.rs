@@ -100,7 +100,7 @@ impl Revocation {
         if self.scope == RevocationScope::Chain && new.scope == RevocationScope::EndEntity {
             losses.push("crl_scope chain → end-entity".to_owned());
         }
-        // Without a list of its issuer, a certificate is refused. So a list that is gone admits nobody.
+        // Without a list of its issuer, a certificate is refused. So without a list, less is admitted.
         for (issuer, old) in &self.lists {
             if let Some(update) = new.lists.get(issuer).filter(|update| *update < old) {
                 let (old, new) = (file::day_of(*old), file::day_of(*update));

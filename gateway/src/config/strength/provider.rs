@@ -81,7 +81,7 @@ impl ProviderStrength {
         if rank(new.check) < rank(self.check) {
             report(format!("source_ranges_check {} → {}", check_text(self.check), check_text(new.check)));
         }
-        for (file, minus) in &self.subtracted {
+        for (file, minus) in self.subtracted.iter().filter(|(_, minus)| !minus.is_empty()) {
             if new.files_without_minus(file) {
                 report(format!("the ranges of {minus} are no longer left out of {file}"));
             }

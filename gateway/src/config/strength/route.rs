@@ -6,7 +6,8 @@
 //! Every place that a pattern of either table names is looked up in both: the most specific pattern decides, so these places stand for all
 //! requests.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::hash::Hash;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -73,6 +74,14 @@ impl RouteStrength {
         (self.host.clone(), format!("{:?}", self.path), methods)
     }
 
+    /// Whether its path is exact, and its path or prefix.
+    fn pattern(&self) -> (bool, &str) {
+        match &self.path {
+            PathPattern::Exact(path) => (true, path),
+            PathPattern::Prefix(prefix) => (false, prefix),
+        }
+    }
+
     /// A path that this route takes, and no route with a longer pattern.
     fn witness(&self) -> String {
         match &self.path {
@@ -91,19 +100,51 @@ impl<'s> Routes<'s> {
     fn policy(&self, route: &'s RouteStrength, provider: &str) -> Option<&'s PolicyStrength> {
         route.policy.as_ref().or_else(|| (self.policy)(provider))
     }
+}
 
-    fn named(&self, name: &str) -> Option<&'s RouteStrength> {
-        self.routes.iter().find(|route| *route.name == *name)
-    }
+/// The earlier version of each new route, by the address of the new one.
+type Versions<'o> = HashMap<*const RouteStrength, &'o RouteStrength>;
 
-    /// The earlier version of `route`, a route of `new`: that of the same name, or for the same requests, or the one that it would be
-    /// without its host.
-    fn version_of(&self, route: &RouteStrength, names: &BTreeSet<&str>) -> Option<&'s RouteStrength> {
-        let gone = || self.routes.iter().filter(|old| !names.contains(&*old.name) && old.path == route.path);
-        self.named(&route.name)
-            .or_else(|| gone().find(|old| old.host == route.host && old.shares_a_method(route)))
-            .or_else(|| gone().find(|old| route.host.is_none() && old.handler == route.handler))
+/// Finds them: a route of the same name and a common method, or for the same requests; then one of the same name; then the one that the new
+/// route would be without its host. Names that the file does not give can be equal, so each old route is taken once.
+fn versions<'r>(old: &'r [RouteStrength], new: &'r [RouteStrength]) -> Versions<'r> {
+    let by_name = index(old, |route| &*route.name);
+    let by_path = index(old, RouteStrength::pattern);
+    let of_name = |route: &'r RouteStrength| by_name.get(&*route.name).map_or(&[][..], Vec::as_slice);
+    let of_path = |route: &'r RouteStrength| by_path.get(&route.pattern()).map_or(&[][..], Vec::as_slice);
+    let mut found = Versions::new();
+    let mut taken: HashSet<*const RouteStrength> = HashSet::new();
+    for pass in 0..4 {
+        for route in new {
+            if found.contains_key(&std::ptr::from_ref(route)) {
+                continue;
+            }
+            let candidates = if pass % 2 == 0 { of_name(route) } else { of_path(route) };
+            let fits = |before: &RouteStrength| match pass {
+                0 => before.shares_a_method(route),
+                1 => before.host == route.host && before.shares_a_method(route),
+                2 => true,
+                _ => route.host.is_none() && before.handler == route.handler,
+            };
+            let mut free = candidates.iter().filter(|before| !taken.contains(&std::ptr::from_ref(**before)));
+            if let Some(before) = free.find(|before| fits(before)) {
+                taken.insert(std::ptr::from_ref(*before));
+                found.insert(std::ptr::from_ref(route), before);
+            }
+        }
     }
+    found
+}
+
+fn index<'r, K: Eq + Hash>(
+    routes: &'r [RouteStrength],
+    key: impl Fn(&'r RouteStrength) -> K,
+) -> HashMap<K, Vec<&'r RouteStrength>> {
+    let mut index: HashMap<K, Vec<_>> = HashMap::new();
+    for route in routes {
+        index.entry(key(route)).or_default().push(route);
+    }
+    index
 }
 
 /// Routes by place.
@@ -111,15 +152,10 @@ struct Table<'s>(HashMap<(Option<&'s str>, bool, &'s str), Vec<&'s RouteStrength
 
 impl<'s> Table<'s> {
     fn new(routes: &'s [RouteStrength]) -> Self {
-        let mut table: HashMap<_, Vec<_>> = HashMap::new();
-        for route in routes {
-            let (is_exact, path) = match &route.path {
-                PathPattern::Exact(path) => (true, path),
-                PathPattern::Prefix(prefix) => (false, prefix),
-            };
-            table.entry((route.host.as_deref(), is_exact, &**path)).or_default().push(route);
-        }
-        Self(table)
+        Self(index(routes, |route| {
+            let (is_exact, path) = route.pattern();
+            (route.host.as_deref(), is_exact, path)
+        }))
     }
 
     /// As [`hookgate_core::route::RouteTable::find`]. `None` as host is one that no route names.
@@ -143,11 +179,7 @@ fn cells<'s>(old: &'s [RouteStrength], new: &'s [RouteStrength]) -> BTreeSet<(Op
     let mut hosts: HashMap<(bool, &str), BTreeSet<&'s str>> = HashMap::new();
     for route in old.iter().chain(new) {
         let Some(host) = route.host.as_deref() else { continue };
-        let place = match &route.path {
-            PathPattern::Exact(path) => (true, &**path),
-            PathPattern::Prefix(prefix) => (false, &**prefix),
-        };
-        hosts.entry(place).or_default().insert(host);
+        hosts.entry(route.pattern()).or_default().insert(host);
     }
     let mut cells = BTreeSet::new();
     for route in old.iter().chain(new) {
@@ -172,16 +204,14 @@ pub(super) fn losses(
     counts: &dyn Fn(&RouteStrength) -> bool,
     report: &mut dyn FnMut(String),
 ) {
-    let names: BTreeSet<&str> = new.routes.iter().map(|route| &*route.name).collect();
-    let versions: HashMap<&str, &RouteStrength> =
-        new.routes.iter().filter_map(|route| Some((&*route.name, old.version_of(route, &names)?))).collect();
+    let versions = versions(old.routes, new.routes);
     for route in new.routes.iter().filter(|route| counts(route)) {
-        if let Some(before) = versions.get(&*route.name) {
+        if let Some(before) = versions.get(&std::ptr::from_ref(route)) {
             lost_bounds(before, route, report);
         }
     }
     for (before, after) in pairs(old.routes, new.routes).into_iter().filter(|(_, after)| counts(after)) {
-        let version = versions.get(&*after.name);
+        let version = versions.get(&std::ptr::from_ref(after));
         let is_same = version.is_some_and(|version| std::ptr::eq(*version, before));
         compare(old, new, before, after, is_same, report);
         // A new route says whom it admits. Another one gets requests that were not its own.

@@ -8,6 +8,7 @@ use toml::Table;
 
 use super::*;
 use crate::config::proof::{DEFAULT_LEEWAY_SECONDS, DEFAULT_TOLERANCE_SECONDS, DEFAULT_WINDOW_SECONDS};
+use crate::config::strength::Comparison;
 use crate::config::{DEFAULT_BACKLOG, DEFAULT_VERIFY_DEPTH, FetchLimits, anchor, preset};
 use hookgate_core::auth::testing::{Request, reason};
 use hookgate_core::auth::{KeySets, ReplayGuard};
@@ -70,13 +71,17 @@ fn fixture() -> Fixture {
     fixture
 }
 
+/// And a reload that changes nothing is no weaker.
 #[test]
 fn every_example_parses() {
     let fixture = fixture();
     let blocks = blocks(&page());
     assert!(blocks.len() >= 20, "only {} examples", blocks.len());
     for block in blocks {
-        fixture.good(&complete(&block).replace("/etc/letsencrypt/live/", ""));
+        let load = || fixture.good(&complete(&block).replace("/etc/letsencrypt/live/", "")).strength;
+        assert_eq!(load().compare(&load()), Comparison::NotWeaker, "{block}");
+        let reloaded = load().after(load()).after(load());
+        assert_eq!(reloaded.compare(&load()), Comparison::NotWeaker, "{block}");
     }
 }
 
@@ -112,7 +117,7 @@ fn every_limit_has_the_default_and_the_bounds_that_the_page_says() {
     let table = page.split("## `[limits]`").nth(1).unwrap().split("```toml").next().unwrap();
     let rows = table.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`'));
     let keys: Vec<&str> = rows.map(|(key, _)| key).collect();
-    assert_eq!(keys.len(), 21, "one row for each field of Limits");
+    assert_eq!(keys.len(), 25, "one row for each field of Limits");
     let fixture = Fixture::new();
     for key in keys {
         let cells = row(table, key);

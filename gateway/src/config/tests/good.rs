@@ -71,9 +71,11 @@ fn every_limit_reaches_its_field() {
     let text = "[limits]\nmax_connections = 1\nhandshake_timeout_ms = 2\nrequest_head_timeout_ms = 3\nrequest_timeout_ms = 4\n\
                 handler_timeout_ms = 5\nresponse_timeout_ms = 6\nidle_timeout_ms = 7\ndrain_timeout_ms = 8\n\
                 max_head_bytes = 8192\nmax_headers = 10\nmax_body_bytes = 11\nmax_buffered_bytes = 12\n\
+                max_unadmitted_bytes = 1048577\nmax_failed_handshakes_per_source_per_s = 7\n\
                 max_presented_certificates = 13\nmax_presented_bytes = 1024\nchain_cache_entries = 15\n\
                 chain_cache_ttl_s = 16\nhandler_max_in_flight = 17\nhandler_max_waiting = 18\n\
-                handler_idle_connections = 19\nhandler_idle_timeout_ms = 20\nreplay_entries = 21\n";
+                handler_idle_connections = 19\nhandler_idle_timeout_ms = 20\nreplay_entries = 21\n\
+                max_answer_buffer_bytes = 22\nmax_buffered_answer_bytes = 23\n";
     let expected = Limits {
         max_connections: 1,
         handshake_timeout: Duration::from_millis(2),
@@ -87,6 +89,8 @@ fn every_limit_reaches_its_field() {
         max_headers: 10,
         max_body_bytes: 11,
         max_buffered_bytes: 12,
+        max_unadmitted_bytes: 1_048_577,
+        max_failed_handshakes_per_source_per_s: 7,
         max_presented_certificates: 13,
         max_presented_bytes: 1024,
         chain_cache_entries: 15,
@@ -96,6 +100,8 @@ fn every_limit_reaches_its_field() {
         handler_idle_connections: 19,
         handler_idle_timeout: Duration::from_millis(20),
         replay_entries: 21,
+        max_answer_buffer_bytes: 22,
+        max_buffered_answer_bytes: 23,
     };
     assert_eq!(Fixture::new().good(&(minimal() + text)).limits, expected);
 }

@@ -173,6 +173,37 @@ fn a_provider_and_a_route_may_ask_for_less_than_before_in_several_ways() {
     assert!(lost.iter().any(|loss| loss.starts_with("provider partner: profile default: verify_depth")), "{lost:?}");
 }
 
+/// Routes without a name are called by host and path, and several can have one name.
+#[test]
+fn routes_of_one_path_and_several_methods_are_told_apart() {
+    let fixture = fixture();
+    let route = |providers: &str, lines: &str| {
+        format!("[[route]]\npath = \"/same\"\nproviders = {providers}\nhandler = \"unix:/run/s.sock\"\n{lines}")
+    };
+    let (sender, both) = ("[\"sender\"]", "[\"sender\", \"partner\"]");
+    let with = |routes: &[String]| rotated(0) + &routes.concat();
+    let (get, put) = ("methods = [\"GET\"]\n", "methods = [\"PUT\"]\n");
+    let certificate = "proof = \"certificate\"\n";
+    let old = with(&[route(sender, get), route(sender, ""), route(sender, put)]);
+    assert_eq!(losses(&fixture, &old, &old), [""; 0]);
+    let moved = with(&[route(sender, put), route(sender, get), route(sender, "")]);
+    assert_eq!(losses(&fixture, &old, &moved), [""; 0]);
+    let more = with(&[route(sender, get), route(both, ""), route(sender, put)]);
+    assert_eq!(losses(&fixture, &old, &more), [""; 0]);
+    // A route for another method is new; without its methods, a route takes others.
+    assert_eq!(
+        losses(&fixture, &with(&[route(sender, get)]), &with(&[route(sender, get), route(sender, "")])),
+        [""; 0]
+    );
+    let lost = losses(&fixture, &with(&[route(sender, get)]), &with(&[route(sender, "")]));
+    assert_eq!(lost, ["route \"/same\": methods no longer excludes POST"]);
+    let weaker = with(&[route(sender, &(get.to_owned() + certificate)), route(sender, ""), route(sender, put)]);
+    assert_eq!(
+        losses(&fixture, &old, &weaker)[0],
+        "route \"/same\", provider sender: replay: by_signature is no longer demanded"
+    );
+}
+
 #[test]
 fn a_half_written_bundle_of_trust_anchors_makes_no_anchor_of_an_intermediate() {
     let fixture = fixture();

@@ -193,24 +193,53 @@ impl Automaton {
             next[usize::from(*byte)] = length + 1;
             matched.push(next);
         }
-        for (length, next) in matched.iter().enumerate() {
-            let mut edges: Vec<Edge> = Vec::new();
-            for byte in 0..=u8::MAX {
-                let next = next[usize::from(byte)];
-                // A byte that does not continue `end` belongs to the id.
-                if next != length + 1 && !is_field_byte(byte) {
-                    continue;
+        for before in [Before::Nothing, Before::Visible, Before::Space] {
+            for (length, next) in matched.iter().enumerate() {
+                let mut edges: Vec<Edge> = Vec::new();
+                for byte in 0..=u8::MAX {
+                    let next = next[usize::from(byte)];
+                    let Some(to) = before.after(end, length, byte, next) else { continue };
+                    let to = first + to;
+                    match edges.iter_mut().find(|edge| edge.to == to) {
+                        Some(edge) => edge.bytes = edge.bytes.with(byte),
+                        None => edges.push(Edge { bytes: Bytes::EMPTY.with(byte), piece, to }),
+                    }
                 }
-                let to = first + next;
-                match edges.iter_mut().find(|edge| edge.to == to) {
-                    Some(edge) => edge.bytes = edge.bytes.with(byte),
-                    None => edges.push(Edge { bytes: Bytes::EMPTY.with(byte), piece, to }),
-                }
+                self.add(Place { edges, is_end: false });
             }
-            self.add(Place { edges, is_end: false });
         }
         self.add(rest);
         self.places[first].clone()
+    }
+}
+
+/// What of an id stands before the bytes that match its end so far: an id neither begins nor ends with white space.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Before {
+    Nothing,
+    Visible,
+    Space,
+}
+
+impl Before {
+    /// The place, counted from the first one of an id, after `byte`. `length` bytes of `end` matched before it, `next` match with it.
+    /// `None` if no id is read so.
+    fn after(self, end: &[u8], length: usize, byte: u8, next: usize) -> Option<usize> {
+        if next == end.len() {
+            return (self != Self::Space).then_some(3 * end.len());
+        }
+        if next == length + 1 {
+            return Some(self as usize * end.len() + next);
+        }
+        // What no longer matches belongs to the id.
+        let kept: Vec<u8> = end[..length].iter().copied().chain([byte]).collect();
+        let id = &kept[..kept.len() - next];
+        let begins_visibly = self != Self::Nothing || id.first().is_some_and(|byte| is_field_visible(*byte));
+        if !begins_visibly || !id.iter().all(|byte| is_field_byte(*byte)) {
+            return None;
+        }
+        let before = if id.last().is_some_and(|byte| is_field_visible(*byte)) { Self::Visible } else { Self::Space };
+        Some(before as usize * end.len() + next)
     }
 }
 

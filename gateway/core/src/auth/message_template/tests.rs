@@ -229,6 +229,16 @@ fn small_requests(template: &MessageTemplate) -> Vec<[Vec<u8>; 5]> {
     requests
 }
 
+/// An id neither begins nor ends with white space, and has no byte that no field has, also where the text that ends it has one.
+#[test]
+fn ids_are_read_as_fields_can_hold_them() {
+    for text in ["{method}..{id}.{timestamp} {body}", "{method}.{id}\n.{body}", "{timestamp} {id} .{body}"] {
+        if MessageTemplate::parse(text).is_err() {
+            assert_collides(text, &collision::find(&pieces(text).unwrap()).unwrap());
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() })]
 

@@ -51,7 +51,7 @@ pub struct ReplayGuard {
     shards: Box<[Mutex<Shard>]>,
     /// Most entries of one shard.
     shard_capacity: usize,
-    /// Seconds since the guard was made, by a clock that nobody sets. If it lags or stands still, entries live longer.
+    /// Seconds since the guard was made, by a monotonic clock. If it lags or stands still, entries live longer.
     steady: AtomicU32,
 }
 
@@ -112,7 +112,7 @@ impl ReplayGuard {
         }
     }
 
-    /// Sets the steady clock: the time since the guard was made, by a clock that nobody sets (CLOCK_MONOTONIC). Call it at least once a
+    /// Sets the steady clock: the time since the guard was made, by a monotonic clock (CLOCK_MONOTONIC). Call it at least once a
     /// second. Without a call, no entry expires.
     pub fn advance(&self, since_made: Duration) {
         let seconds = u32::try_from(since_made.as_secs()).unwrap_or(u32::MAX);

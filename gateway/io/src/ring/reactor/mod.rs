@@ -66,6 +66,14 @@ pub(crate) fn submit_queued() {
     }
 }
 
+/// Wakes `waker` in the next turn of this thread's reactor, after its completions were delivered; without a reactor, now.
+pub(crate) fn wake_next_turn(waker: &Waker) {
+    match Reactor::current() {
+        Some(reactor) => reactor.wake_next_turn(waker),
+        None => waker.wake_by_ref(),
+    }
+}
+
 /// The reactor of this thread.
 ///
 /// # Errors
@@ -101,11 +109,11 @@ fn run<F: Future>(
                 break;
             }
         }
-        if reactor.deliver() {
+        if reactor.deliver() || reactor.end_turn() {
             continue;
         }
         event.arm();
-        let idle = !main_flag.is_set() && !tasks_flag.is_set();
+        let idle = !main_flag.is_set() && !tasks_flag.is_set() && !reactor.has_next_turn();
         let entered = reactor.enter_kernel(idle);
         event.disarm();
         entered?;

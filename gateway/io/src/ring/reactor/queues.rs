@@ -15,6 +15,7 @@ use std::ops::Deref;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use io_uring::types::{CancelBuilder, Fd, SubmitArgs, Timespec};
@@ -27,7 +28,7 @@ use super::operation::{Followup, Operation, Operations};
 use super::timers::Timers;
 use crate::ring::driver::Driver;
 use crate::ring::probe::{ProbeError, check};
-use crate::ring::{COMPLETION_ENTRIES, Completion, ENTRIES, Submission};
+use crate::ring::{COMPLETION_ENTRIES, Completion, ENTRIES, Submission, poll_mask};
 
 /// `user_data` of the poll of the wake event. The index of no operation, since there are fewer than 2^32 - 2 of them.
 const WAKE_EVENT: u64 = u64::MAX;
@@ -66,6 +67,10 @@ pub(crate) struct Reactor {
     reaped: RefCell<VecDeque<(u64, i32)>>,
     /// Whether the load is light.
     light: Cell<bool>,
+    /// The task to wake in the next turn, after its completions were delivered.
+    next_turn: Cell<Option<Waker>>,
+    /// The kernel was entered since `next_turn` was woken.
+    turned: Cell<bool>,
     /// Whether a task announced CPU-heavy work in this turn.
     busy: Cell<bool>,
     pub(super) event: Arc<WakeEvent>,
@@ -132,6 +137,8 @@ impl Reactor {
             timers: RefCell::default(),
             reaped: RefCell::default(),
             light: Cell::new(false),
+            next_turn: Cell::new(None),
+            turned: Cell::new(false),
             busy: Cell::new(false),
             event: Arc::clone(event),
         });
@@ -178,8 +185,7 @@ impl Reactor {
 
     /// Polls the wake event, once.
     fn poll_wake_event(&self) {
-        let events = u32::from(PollFlags::IN.bits());
-        let entry = opcode::PollAdd::new(Fd(self.event.eventfd.as_raw_fd()), events).build();
+        let entry = opcode::PollAdd::new(Fd(self.event.eventfd.as_raw_fd()), poll_mask(PollFlags::IN)).build();
         // SAFETY: the reactor owns a share of the wake event, so the eventfd is open as long as the ring.
         unsafe { self.push(entry.user_data(WAKE_EVENT)) };
     }
@@ -190,6 +196,7 @@ impl Reactor {
         reaped.extend(self.ring.borrow_mut().completion().map(|entry| (entry.user_data(), entry.result())));
         self.light.set(!self.busy.take() && reaped.len() <= LIGHT_LOAD);
         drop(reaped);
+        self.turned.set(true);
         self.wake_due_timers();
     }
 
@@ -205,6 +212,28 @@ impl Reactor {
             }
         }
         true
+    }
+
+    /// Wakes `waker` in the next turn, after its completions were delivered. One task a reactor; the latest replaces the one before.
+    pub(super) fn wake_next_turn(&self, waker: &Waker) {
+        self.next_turn.set(Some(waker.clone()));
+    }
+
+    /// Wakes the task that waits for this turn, if there is one. Returns whether there was.
+    pub(super) fn end_turn(&self) -> bool {
+        if !self.turned.take() {
+            return false;
+        }
+        let waker = self.next_turn.take();
+        waker.map(Waker::wake).is_some()
+    }
+
+    /// Whether a task waits for the next turn.
+    pub(super) fn has_next_turn(&self) -> bool {
+        let waker = self.next_turn.take();
+        let has = waker.is_some();
+        self.next_turn.set(waker);
+        has
     }
 
     /// Moves SQEs from `overflow` to the submission queue. Returns whether some are left.

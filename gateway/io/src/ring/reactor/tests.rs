@@ -27,7 +27,7 @@ fn run_here<F: Future<Output = ()>>(main: F) {
 
 fn pair() -> (Socket, UnixStream) {
     let (ours, theirs) = UnixStream::pair().unwrap();
-    (Socket::new(Backend::Reactor, ours.into()).unwrap(), theirs)
+    (Socket::new(Backend::Reactor, OwnedFd::from(ours)).unwrap(), theirs)
 }
 
 /// A pair under light load: the turn brought one completion.

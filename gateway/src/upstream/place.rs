@@ -1,0 +1,218 @@
+//! The places of each handler: how many requests are with it and how many wait, over all workers.
+//!
+//! Owns the counts, and the queue for a place. Must not know connections: each worker has its own.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+
+use hookgate_core::route::Handler;
+use hookgate_io::timer::timeout;
+
+/// The places of every handler. All workers share one.
+#[derive(Default)]
+pub struct Places(Mutex<HashMap<Handler, Weak<Gate>>>);
+
+impl Places {
+    /// The gate of `handler`. A worker asks once for each pool.
+    pub(super) fn gate(&self, handler: &Handler) -> Arc<Gate> {
+        let mut gates = lock(&self.0);
+        if let Some(gate) = gates.get(handler).and_then(Weak::upgrade) {
+            return gate;
+        }
+        // Those that no worker has a pool for any more.
+        gates.retain(|_, gate| gate.strong_count() > 0);
+        let gate = Arc::new(Gate::new());
+        gates.insert(handler.clone(), Arc::downgrade(&gate));
+        gate
+    }
+}
+
+/// Why a request gets no place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NoPlace {
+    /// As many wait as may.
+    Full,
+    /// None was free in time.
+    Late,
+}
+
+/// The places of one handler.
+pub(super) struct Gate {
+    /// Whose turn it is: in the order of their arrival, whichever worker they are on.
+    places: Semaphore,
+    /// Places that exist: the current bound.
+    allowed: AtomicUsize,
+    /// Held by the one that changes `allowed`.
+    changing: Mutex<()>,
+    waiting: AtomicUsize,
+}
+
+impl Gate {
+    fn new() -> Self {
+        Self {
+            places: Semaphore::new(0),
+            allowed: AtomicUsize::new(0),
+            changing: Mutex::default(),
+            waiting: AtomicUsize::new(0),
+        }
+    }
+
+    /// Takes one of `most` places, and waits for it as one of at most `most_waiting`, for at most `limit`. [`Gate::leave`] gives it back.
+    pub(super) async fn enter(&self, most: usize, most_waiting: usize, limit: Duration) -> Result<(), NoPlace> {
+        self.allow(most);
+        if let Ok(place) = self.places.try_acquire() {
+            place.forget();
+            return Ok(());
+        }
+        let _waiting = Waiting::new(&self.waiting, most_waiting).ok_or(NoPlace::Full)?;
+        match timeout(limit, self.places.acquire()).await {
+            Ok(Ok(place)) => {
+                place.forget();
+                Ok(())
+            }
+            // The semaphore is never closed.
+            Ok(Err(_)) | Err(_) => Err(NoPlace::Late),
+        }
+    }
+
+    /// Gives back a place. The first that waits gets it.
+    pub(super) fn leave(&self) {
+        self.places.add_permits(1);
+    }
+
+    /// Adopts the bound of the current snapshot: a reload may have changed it.
+    fn allow(&self, most: usize) {
+        if self.allowed.load(Ordering::Relaxed) == most {
+            return;
+        }
+        let _turn = lock(&self.changing);
+        let allowed = self.allowed.load(Ordering::Relaxed);
+        if most > allowed {
+            self.places.add_permits(most - allowed);
+            self.allowed.store(most, Ordering::Relaxed);
+        } else {
+            // Only free places can be removed; the others follow with later requests.
+            self.allowed.store(allowed - self.places.forget_permits(allowed - most), Ordering::Relaxed);
+        }
+    }
+}
+
+/// Counts one that waits, for as long as it lives.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl<'a> Waiting<'a> {
+    /// `None` if `most` wait already.
+    fn new(count: &'a AtomicUsize, most: usize) -> Option<Self> {
+        let increment = |waiting| (waiting < most).then_some(waiting + 1);
+        count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, increment).ok()?;
+        Some(Self(count))
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// No code panics while it holds one of these locks, and each is left consistent after every step.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a failed set-up fails the test")]
+
+    use std::thread;
+
+    use hookgate_io::{Backend, block_on};
+    use tokio::task::{JoinHandle, spawn_local, yield_now};
+
+    use super::*;
+
+    const NOW: Duration = Duration::ZERO;
+    const LONG: Duration = Duration::from_secs(20);
+
+    fn handler(name: &str) -> Handler {
+        Handler { socket: name.into() }
+    }
+
+    fn enter(gate: &Arc<Gate>, most: usize, limit: Duration) -> Result<(), NoPlace> {
+        let gate = Arc::clone(gate);
+        block_on(Backend::Epoll, async move { gate.enter(most, 1, limit).await }).unwrap()
+    }
+
+    #[test]
+    fn workers_share_the_places_of_a_handler_and_handlers_do_not() {
+        let places = Places::default();
+        let (one, again, other) = (places.gate(&handler("a")), places.gate(&handler("a")), places.gate(&handler("b")));
+        assert_eq!(enter(&one, 2, NOW), Ok(()));
+        assert_eq!(enter(&again, 2, NOW), Ok(()));
+        assert_eq!(enter(&one, 2, NOW), Err(NoPlace::Late));
+        assert_eq!(enter(&other, 2, NOW), Ok(()));
+        again.leave();
+        assert_eq!(enter(&one, 2, NOW), Ok(()));
+    }
+
+    #[test]
+    fn a_reload_changes_the_number_of_places() {
+        let gate = Places::default().gate(&handler("a"));
+        assert_eq!(enter(&gate, 2, NOW), Ok(()));
+        assert_eq!(enter(&gate, 2, NOW), Ok(()));
+        assert_eq!(enter(&gate, 3, NOW), Ok(()));
+        assert_eq!(enter(&gate, 1, NOW), Err(NoPlace::Late));
+        for _ in 0..2 {
+            gate.leave();
+            assert_eq!(enter(&gate, 1, NOW), Err(NoPlace::Late), "two of three are still with the handler");
+        }
+        gate.leave();
+        assert_eq!(enter(&gate, 1, NOW), Ok(()));
+    }
+
+    #[test]
+    fn a_place_wakes_the_first_that_waits_on_any_worker() {
+        let gate = Places::default().gate(&handler("a"));
+        assert_eq!(enter(&gate, 1, NOW), Ok(()));
+        let elsewhere = {
+            let gate = Arc::clone(&gate);
+            thread::spawn(move || enter(&gate, 1, LONG))
+        };
+        while gate.waiting.load(Ordering::Relaxed) == 0 {
+            thread::yield_now();
+        }
+        assert_eq!(enter(&gate, 1, LONG), Err(NoPlace::Full), "one waits already");
+        gate.leave();
+        assert_eq!(elsewhere.join().unwrap(), Ok(()));
+        assert_eq!(gate.waiting.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn places_are_given_in_the_order_of_arrival() {
+        let gate = Places::default().gate(&handler("a"));
+        let order = block_on(Backend::Epoll, async {
+            gate.enter(1, 9, NOW).await.unwrap();
+            let order = Arc::new(Mutex::new(Vec::new()));
+            let waiting = (0..5).map(|index| {
+                let (gate, order) = (Arc::clone(&gate), Arc::clone(&order));
+                spawn_local(async move {
+                    gate.enter(1, 9, LONG).await.unwrap();
+                    lock(&order).push(index);
+                    gate.leave();
+                })
+            });
+            let waiting: Vec<JoinHandle<()>> = waiting.collect();
+            yield_now().await;
+            gate.leave();
+            for task in waiting {
+                task.await.unwrap();
+            }
+            lock(&order).clone()
+        });
+        assert_eq!(order.unwrap(), [0, 1, 2, 3, 4]);
+    }
+}
