@@ -447,3 +447,43 @@ fn each_provider_of_a_server_name_has_its_own_failure_mode() {
     check_at(&gateway, HOST, false, None, &none);
     gateway.still_serves().unwrap();
 }
+
+/// A self-signed certificate with a key of this kind, as arguments of `openssl req`.
+fn of_key(gateway: &TestGateway, kind: &[&str]) -> ClientIdentity {
+    let good = gateway.environment.identity(Sender::PagerDuty, Variant::Good).unwrap();
+    let (key, certificate) = (gateway.environment.path("odd.key"), gateway.environment.path("odd.pem"));
+    let mut command = Command::new("openssl");
+    command.args(["req", "-x509", "-nodes", "-subj", "/CN=odd", "-addext", "basicConstraints=CA:FALSE"]);
+    command.args(kind).arg("-keyout").arg(&key).arg("-out").arg(&certificate);
+    let made = process::run(command, b"", SOON).unwrap();
+    assert!(certificate.exists(), "{}", made.stdout_text());
+    ClientIdentity {
+        chain_path: certificate.clone(),
+        certificate_path: certificate,
+        issuers_path: None,
+        key_path: key,
+        ..good
+    }
+}
+
+#[test]
+fn a_client_whose_key_cannot_sign_a_handshake_is_told_which_keys_can() {
+    let gateway = TestGateway::start().unwrap();
+    let accepted = "ECDSA on P-256 or P-384, RSA of 2048 to 8192 bits, or Ed25519";
+    let post = |identity: &ClientIdentity, version| {
+        let client = gateway.openssl().version(version).ciphers("ALL:@SECLEVEL=0").identity(identity);
+        client.post(HOST, PAGERDUTY.path, PAGERDUTY.body.as_bytes()).run().unwrap()
+    };
+    // OpenSSL sends no certificate if it shares no signature scheme for the key with the server.
+    let p521 = of_key(&gateway, &["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-521"]);
+    let answered = post(&p521, TlsVersion::Tls13);
+    assert!(answered.text().contains("no_certificate") && answered.text().contains(accepted), "{}", answered.text());
+    let rsa = of_key(&gateway, &["-newkey", "rsa:1024"]);
+    for (count, version) in [(1, TlsVersion::Tls12), (2, TlsVersion::Tls13)] {
+        assert_eq!(post(&rsa, version).alert(), Some(BAD_CERTIFICATE), "{version:?}");
+        let tells = |line: &&str| line.contains("an RSA key of 1024 bits") && line.contains(accepted);
+        let came = wait_until("the log", SOON, || gateway.daemon.log().lines().filter(tells).count() == count);
+        came.with_context(|| gateway.daemon.log()).unwrap();
+    }
+    gateway.still_serves().unwrap();
+}

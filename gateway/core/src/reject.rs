@@ -133,7 +133,8 @@ rejects! {
     /// client authentication. Operator: `extended_key_usage` selects what is required.
     ExtendedKeyUsage => "extended_key_usage", 403, UnsupportedCertificate, Peer, "The certificate is not for client authentication", detail;
     /// The path violates another constraint of RFC 5280 (basic constraints, key usage, name constraints, critical extensions), or the key
-    /// usage of the end entity does not allow it to sign a handshake. Peer: obtain a certificate that respects it.
+    /// of the end entity is of a kind that is not accepted, or its key usage does not allow it to sign a handshake. Peer: obtain a
+    /// certificate that respects it.
     PathConstraint => "path_constraint", 403, BadCertificate, Peer, "A certificate on the path violates a constraint", detail;
     /// A certificate on the path is on a revocation list. Peer: use another certificate.
     CertificateRevoked => "certificate_revoked", 403, CertificateRevoked, Peer, "A certificate has been revoked", detail;

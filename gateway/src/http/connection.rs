@@ -181,7 +181,7 @@ async fn end(connection: &Connection, mut stream: TlsStream, outcome: Outcome) {
         // The peer may be gone already.
         Ending::Close => drop(stream.close().await),
         Ending::CutSlow(refusal) => connection.cut_slow(&refusal),
-        Ending::Cut => tracing::debug!(peer = %connection.address, ?outcome, "connection ended"),
+        Ending::Cut => tracing::debug!(peer = %connection.address, %outcome, "connection ended"),
     }
 }
 

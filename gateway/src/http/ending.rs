@@ -2,6 +2,8 @@
 //!
 //! Owns the decision: an orderly end, a last problem document, or a visible cut. Pure: [`super::connection`] carries it out.
 
+use std::fmt;
+
 use hookgate_core::reject::{Refusal, Reject};
 
 use super::stage::Stage;
@@ -45,6 +47,17 @@ impl From<Result<(), hyper::Error>> for Outcome {
             Err(error) if error.is_incomplete_message() => Self::Incomplete(error.to_string()),
             Err(error) => Self::Failed(error.to_string()),
         }
+    }
+}
+
+impl fmt::Display for Outcome {
+    /// For the log.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Done => "it was closed",
+            Self::TooLarge => "a head is longer than the limits allow",
+            Self::Malformed(text) | Self::Incomplete(text) | Self::Failed(text) => text,
+        })
     }
 }
 

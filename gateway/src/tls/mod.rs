@@ -1,9 +1,11 @@
 //! TLS: what is served under a server name, and the encrypted stream.
 //!
 //! Owns our certificates by server name ([`certificates`]), the TLS configuration of a site ([`server`]), the client verifier
-//! ([`verifier`]) and the stream over a socket ([`stream`]). Must not decide who the peer is: `identity` does, and `admission` asks.
+//! ([`verifier`]), the stream over a socket ([`stream`]), and the words for a failed handshake ([`fault`]). Must not decide who the peer
+//! is: `identity` does, and `admission` asks.
 
 pub mod certificates;
+mod fault;
 mod intake;
 pub mod server;
 mod sessions;

@@ -15,10 +15,11 @@ use rustls::server::{Accepted, Acceptor, ClientHello};
 use rustls::{HandshakeKind, ProtocolVersion, ServerConfig, ServerConnection};
 use thiserror::Error;
 
+use super::fault;
 use super::intake::{Intake, announces_too_much};
 use super::verifier::observe;
 use crate::strangers::{Eviction, Step, Stranger};
-use hookgate_core::identity::ChainRefusal;
+use hookgate_core::identity::{self, ChainRefusal};
 use hookgate_core::limits::CLIENT_HELLO_BYTES;
 use hookgate_core::reject::{Refusal, Reject};
 use hookgate_io::timer::timeout;
@@ -43,7 +44,7 @@ pub enum HandshakeError {
     #[error("the connection failed during the handshake: {0}")]
     Io(#[from] io::Error),
     /// rustls rejected the peer's bytes, or the peer sent an alert.
-    #[error("{0}")]
+    #[error("{}", fault::sentence(.0))]
     Tls(#[from] rustls::Error),
     /// The verifier refused the client's certificate, and the provider wants an alert instead of an HTTP answer.
     #[error("{}", .0.refusal)]
@@ -80,13 +81,9 @@ impl HandshakeError {
                 Refusal::new(Reject::ChainTooLarge, format!("{self} (max_presented_bytes and 16 KiB)."))
             }
             Self::Evicted(eviction) => eviction.refusal(),
-            Self::Tls(rustls::Error::NoCertificatesPresented) => {
-                Refusal::new(Reject::NoCertificate, "The client presented no certificate.")
-            }
-            Self::Tls(rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType)) => {
-                Refusal::new(Reject::HandshakeFailed, format!("The bytes are not TLS, but perhaps plain HTTP: {self}."))
-            }
-            Self::Closed | Self::Io(_) | Self::Tls(_) => Refusal::new(Reject::HandshakeFailed, self.to_string()),
+            Self::Tls(rustls::Error::NoCertificatesPresented) => identity::no_certificate(),
+            Self::Tls(error) => Refusal::new(Reject::HandshakeFailed, fault::sentence(error)),
+            Self::Closed | Self::Io(_) => Refusal::new(Reject::HandshakeFailed, self.to_string()),
         }
     }
 }

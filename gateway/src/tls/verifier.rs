@@ -1,7 +1,7 @@
 //! The client verifier of a site: what rustls asks during a full handshake.
 //!
 //! Owns the check that the peer holds the key of its certificate (`CertificateVerify`), which is always made. It judges the *chain*
-//! only if a provider of the site wants handshakes aborted, or if the key of the certificate cannot be read; otherwise the chain is
+//! only if a provider of the site wants handshakes aborted, or if the key of the certificate cannot be used; otherwise the chain is
 //! judged after the handshake, so that the refusal can be explained over HTTP. Must not admit: a handshake that this verifier lets
 //! through proves possession of a key and nothing more, and `admission` asks `identity` afterwards. It does not ask again about a
 //! chain that was refused here already, since refusing costs more than admitting.
@@ -21,7 +21,7 @@ use rustls::server::ParsedCertificate;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{AlertDescription, CertificateError, DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
 
-use hookgate_core::identity::{ChainRefusal, Identity, OnFailure, Scope};
+use hookgate_core::identity::{ChainRefusal, Identity, OnFailure, Scope, is_key_accepted};
 use hookgate_core::reject::Reject;
 
 thread_local! {
@@ -93,14 +93,15 @@ impl ClientCertVerifier for SiteVerifier {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        // A key that cannot be read proves nothing, so such a handshake fails in any case: with our reason rather than rustls'.
-        let readable = ParsedCertificate::try_from(end_entity).is_ok();
-        if self.judges || !readable {
+        // A key that cannot be read, or is of a kind that is not accepted, proves nothing, so such a handshake fails in any case: with our
+        // reason rather than rustls'.
+        let usable = ParsedCertificate::try_from(end_entity).is_ok() && is_key_accepted(end_entity);
+        if self.judges || !usable {
             let mut chain = Vec::with_capacity(1 + intermediates.len());
             chain.push(end_entity.clone());
             chain.extend_from_slice(intermediates);
             if let Some(refusal) = self.identity.refusal_of_presented(&self.scope, &chain, now) {
-                let aborts = refusal.on_failure == OnFailure::Abort || !readable;
+                let aborts = refusal.on_failure == OnFailure::Abort || !usable;
                 let error = error_with_alert_of(refusal.refusal.reject);
                 REFUSAL.set(Some(Judged { refusal, aborts }));
                 if aborts {
@@ -234,6 +235,22 @@ mod tests {
             Err::<(), _>(Error::DecryptError)
         });
         assert!(failed.is_err_and(|(error, refusal)| error == Error::DecryptError && refusal.is_none()));
+    }
+
+    #[test]
+    fn a_key_that_cannot_sign_ends_the_handshake_with_a_refusal_that_names_it() {
+        /// id-ecPublicKey and the curve P-256; the last byte 1 makes it P-192 (RFC 5480, section 2.1.1.1).
+        const P256: &[u8] = &[0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07];
+        let (verifier, leaf) = verifier(&[OnFailure::Respond]);
+        let mut leaf = leaf.to_vec();
+        let place = leaf.windows(P256.len()).position(|window| window == P256).unwrap();
+        leaf[place + P256.len() - 1] = 1;
+        let now = UnixTime::since_unix_epoch(Duration::from_secs(1_795_009_600));
+        let failed = observe(|| verifier.verify_client_cert(&leaf.into(), &[], now));
+        let (_, refusal) = failed.unwrap_err();
+        let refusal = refusal.unwrap().refusal;
+        assert_eq!(refusal.reject, Reject::PathConstraint);
+        assert!(refusal.detail().contains("an ECDSA key on P-192"), "{refusal}");
     }
 
     #[test]

@@ -104,6 +104,7 @@ impl KeySet {
     /// If `document` is not a key set, has more than 64 keys, or has no usable key.
     pub fn parse(document: &[u8]) -> Result<Self, KeySetError> {
         #[derive(Deserialize)]
+        #[serde(expecting = "a JSON object with the member keys")]
         struct Document {
             keys: Vec<serde_json::Value>,
         }
@@ -202,6 +203,7 @@ impl VerifyingKey {
 
 /// A JSON Web Key, as published (RFC 7517, section 4; RFC 7518, section 6).
 #[derive(Deserialize)]
+#[serde(expecting = "a JSON object")]
 struct Jwk {
     kty: String,
     kid: Option<String>,

@@ -70,9 +70,7 @@ impl<'a> Constraints<'a> {
 
     /// Those of a certificate.
     pub(super) fn of(certificate: &'a X509Certificate<'_>) -> Option<Self> {
-        let mut extensions = certificate.extensions().iter();
-        let extension = extensions.find(|extension| extension.oid.as_bytes() == NAME_CONSTRAINTS)?;
-        Self::read(split(extension.value).filter(|(tag, ..)| *tag == SEQUENCE)?.1)
+        Self::read(split(value(certificate)?).filter(|(tag, ..)| *tag == SEQUENCE)?.1)
     }
 
     /// Whether all names of the certificate are permitted and none is excluded.
@@ -99,6 +97,21 @@ impl<'a> Constraints<'a> {
         });
         mail && directory
     }
+}
+
+/// The value of the name constraints extension.
+fn value<'a>(certificate: &X509Certificate<'a>) -> Option<&'a [u8]> {
+    let mut extensions = certificate.extensions().iter();
+    extensions.find(|extension| extension.oid.as_bytes() == NAME_CONSTRAINTS).map(|extension| extension.value)
+}
+
+/// Whether the certificate has name constraints that constrain nothing, which RFC 5280, section 4.2.1.10, forbids.
+pub(super) fn are_void(certificate: &X509Certificate<'_>) -> bool {
+    value(certificate).is_some_and(|value| {
+        let mut is_void = true;
+        let contents = split(value).map(|(_, contents, _)| contents).unwrap_or_default();
+        each_subtree(contents, &mut |_| is_void = false).is_some() && is_void
+    })
 }
 
 /// Whether a name is within one of the permitted subtrees of its form, if there are any, and within none of the excluded ones. The second
@@ -148,11 +161,17 @@ impl<'a> Names<'a> {
 }
 
 /// A constraint is a mailbox, a host, or a domain with a dot in front. The local part is compared exactly, the host without regard to case
-/// (RFC 5280, section 7.5). An empty constraint, or an address without host, is unclear.
+/// (RFC 5280, section 7.5). An empty constraint is unclear, and so is an address without host
+/// or with a second separator.
 fn mail_is_within(name: &[u8], base: &[u8], unclear: bool) -> bool {
     let at = |text: &[u8]| text.iter().rposition(|byte| *byte == b'@');
     let Some(place) = at(name).filter(|place| *place > 0 && place + 1 < name.len()) else { return unclear };
     let (local, host) = (&name[..place], &name[place + 1..]);
+    // Only a quoted local part may contain the separator (RFC 5321, section 4.1.2).
+    let is_quoted = matches!(local, [b'"', .., b'"']);
+    if local.contains(&b'@') && !is_quoted {
+        return unclear;
+    }
     match (at(base), base) {
         (_, []) => unclear,
         (Some(place), _) => local == &base[..place] && host.eq_ignore_ascii_case(&base[place + 1..]),

@@ -11,6 +11,7 @@ use time::format_description::well_known::Rfc3339;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer as _;
 
+use super::keys::{ACCEPTED_KEYS, named};
 use super::name::Name;
 use super::path::{PathFailure, excludes_client_auth};
 use super::presented::{Presented, PresentedChain, unix_seconds};
@@ -22,13 +23,33 @@ use crate::reject::{Refusal, Reject};
 pub(super) const MAX_DETAIL_BYTES: usize = 768;
 /// Most bytes of one name in a detail. The subjects of the providers' certificates and authorities are shorter.
 const MAX_NAME_BYTES: usize = 110;
+/// Most bytes of an attribute type in a detail: the dotted forms in use are shorter.
+const MAX_KIND_BYTES: usize = 40;
 /// Most bytes of a serial number: RFC 5280, section 4.1.2.2, allows 20.
 const MAX_SERIAL_BYTES: usize = 20;
+
+/// The words for a signature whose algorithm is not accepted, if no certificate shows which one it is.
+const UNACCEPTED_ALGORITHM: &str = "is signed with an algorithm that is not accepted with the key of its issuer";
+/// The algorithms of `signatures`, in words.
+const ACCEPTED_ALGORITHMS: &str = "ECDSA on P-256 or P-384 with SHA-256 or SHA-384, RSA of 2048 to 8192 bits with SHA-256, SHA-384 or SHA-512, or Ed25519";
 
 /// The end entity, or another certificate at `index`, cannot be parsed.
 pub(super) fn malformed(error: &webpki::Error, index: usize, chain: &PresentedChain<'_>) -> Refusal {
     let (reject, what) = reason(error);
     refusal(reject, &format!("{} {what}.", describe(index, chain)))
+}
+
+/// The key of the end entity is of a kind that is not accepted; `kind` says which.
+pub(super) fn unaccepted_key(kind: &str, chain: &PresentedChain<'_>) -> Refusal {
+    refusal(
+        Reject::PathConstraint,
+        &format!(
+            "{} has {}, with which no handshake can be signed here; the sender must use a certificate with a key of an accepted \
+             kind: {ACCEPTED_KEYS}.",
+            describe(0, chain),
+            bounded(kind, MAX_NAME_BYTES),
+        ),
+    )
 }
 
 /// The chain of so many certificates has more than `most` DER elements.
@@ -50,11 +71,21 @@ pub(super) fn mismatch(chain: &PresentedChain<'_>, provider: &Provider, profile:
         Reject::IdentityMismatch,
         &format!(
             "{} has a valid path to a trust anchor, but matches no identity rule; provider \"{}\" expects \
-             {expected}{others}.",
+             {expected}{others}.{}",
             describe(0, chain),
             bounded(&provider.name, MAX_NAME_BYTES),
+            undecodable(chain).unwrap_or_default(),
         ),
     )
+}
+
+/// What to write in a rule for a subject with a value that is no text.
+fn undecodable(chain: &PresentedChain<'_>) -> Option<String> {
+    let kind = Name::from_contents(chain.certificates().first()?.webpki().ok()?.subject())?.undecodable()?;
+    Some(format!(
+        " The value of {} is not valid for its string type; a rule matches it only as subject = \"...\" with its #hex form.",
+        bounded(&kind, MAX_KIND_BYTES)
+    ))
 }
 
 /// No path of `profile` could be verified.
@@ -90,6 +121,13 @@ pub(super) fn path(failure: &PathFailure, profile: &Profile, chain: &PresentedCh
             let (reject, what) = reason(&webpki::Error::NameConstraintViolation);
             refusal(reject, &format!("{} {what}.", describe(*index, chain)))
         }
+        PathFailure::VoidConstraints(index) => refusal(
+            Reject::CertificateMalformed,
+            &format!(
+                "{} has name constraints without a subtree, which RFC 5280, section 4.2.1.10, forbids.",
+                describe(*index, chain),
+            ),
+        ),
         PathFailure::NotForSignatures => refusal(
             Reject::PathConstraint,
             &format!(
@@ -142,6 +180,15 @@ fn refused_by_webpki(
             format!("{} {what}. The time here is {}.", describe(at_fault, chain), date(now.as_secs()))
         }
         webpki::Error::InvalidSignatureForPublicKey => format!("{} {what}.", describe(unsigned.unwrap_or(0), chain)),
+        error if what == UNACCEPTED_ALGORITHM => {
+            let at_fault = at_fault(error, chain, now).unwrap_or(0);
+            let algorithm = signed_with(at_fault, chain).unwrap_or_else(|| "an unknown algorithm".to_owned());
+            format!(
+                "{} is signed with {algorithm}, which is not accepted with the key of its issuer; the issuer must use \
+                 {ACCEPTED_ALGORITHMS}.",
+                describe(at_fault, chain)
+            )
+        }
         error => format!("{} {what}.", describe(at_fault(error, chain, now).unwrap_or(0), chain)),
     };
     refusal(reject, &sentence)
@@ -182,12 +229,38 @@ fn signature(error: &webpki::Error) -> Option<&'static str> {
         E::UnsupportedSignatureAlgorithm
         | E::UnsupportedSignatureAlgorithmContext(_)
         | E::UnsupportedSignatureAlgorithmForPublicKey
-        | E::UnsupportedSignatureAlgorithmForPublicKeyContext(_) => {
-            "is signed with an algorithm that is not accepted; use ECDSA on P-256 or P-384, RSA of 2048 bits or more, or \
-             Ed25519, with SHA-256 or SHA-384"
-        }
+        | E::UnsupportedSignatureAlgorithmForPublicKeyContext(_) => UNACCEPTED_ALGORITHM,
         _ => return None,
     })
+}
+
+/// The algorithm of the certificate's signature.
+fn signed_with(index: usize, chain: &PresentedChain<'_>) -> Option<String> {
+    /// Those that certificates have and hookgate does not accept, or accepts with some keys only (RFC 3279, 4055, 5758, 8410, 9881).
+    const ALGORITHMS: &[(&str, &str)] = &[
+        ("1.2.840.10040.4.3", "dsa-with-SHA1"),
+        ("1.2.840.10045.4.1", "ecdsa-with-SHA1"),
+        ("1.2.840.10045.4.3.1", "ecdsa-with-SHA224"),
+        ("1.2.840.10045.4.3.2", "ecdsa-with-SHA256"),
+        ("1.2.840.10045.4.3.3", "ecdsa-with-SHA384"),
+        ("1.2.840.10045.4.3.4", "ecdsa-with-SHA512"),
+        ("1.2.840.113549.1.1.4", "md5WithRSAEncryption"),
+        ("1.2.840.113549.1.1.5", "sha1WithRSAEncryption"),
+        ("1.2.840.113549.1.1.10", "RSASSA-PSS"),
+        ("1.2.840.113549.1.1.11", "sha256WithRSAEncryption"),
+        ("1.2.840.113549.1.1.12", "sha384WithRSAEncryption"),
+        ("1.2.840.113549.1.1.13", "sha512WithRSAEncryption"),
+        ("1.2.840.113549.1.1.14", "sha224WithRSAEncryption"),
+        ("1.3.101.112", "Ed25519"),
+        ("1.3.101.113", "Ed448"),
+        ("2.16.840.1.101.3.4.3.2", "dsa-with-SHA256"),
+        ("2.16.840.1.101.3.4.3.17", "ML-DSA-44"),
+        ("2.16.840.1.101.3.4.3.18", "ML-DSA-65"),
+        ("2.16.840.1.101.3.4.3.19", "ML-DSA-87"),
+    ];
+    let certificate = chain.certificates().get(index)?.x509()?;
+    let name = named(certificate.signature_algorithm.oid().as_bytes(), ALGORITHMS);
+    Some(bounded(&name, MAX_KIND_BYTES))
 }
 
 /// What is wrong with the revocation status of a certificate.
@@ -240,9 +313,10 @@ fn constraint(error: &webpki::Error) -> (Reject, &'static str) {
         E::RequiredEkuNotFound | E::RequiredEkuNotFoundContext(_) => {
             (Reject::ExtendedKeyUsage, "has an extended key usage extension without id-kp-clientAuth")
         }
-        E::CaUsedAsEndEntity => {
-            (Reject::PathConstraint, "is a CA certificate; the first certificate presented must be an end entity")
-        }
+        E::CaUsedAsEndEntity => (
+            Reject::PathConstraint,
+            "is a CA certificate; the first certificate presented must be an end entity (basicConstraints with CA:FALSE, or without)",
+        ),
         E::EndEntityUsedAsCa => (Reject::PathConstraint, "is the issuer of another one, but is not a CA certificate"),
         E::PathLenConstraintViolated => {
             (Reject::PathConstraint, "has a pathLenConstraint that allows fewer intermediates below it")

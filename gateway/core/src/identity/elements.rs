@@ -1,6 +1,6 @@
 //! DER elements (tag, length, contents), without knowledge of certificates.
 //!
-//! Owns the count of elements, which bounds the cost of parsing a certificate, and the search for key identifiers. Must not decide
+//! Owns the count of elements, which bounds the cost of parsing a certificate, and the search for keys and key identifiers. Must not decide
 //! whether a certificate is well-formed: the parsers do.
 
 /// Elements of universal types (X.690, section 8; X.680, section 8.6).
@@ -70,6 +70,23 @@ fn count_within(mut der: &[u8], most: usize, depth: usize) -> usize {
         der = rest;
     }
     found
+}
+
+/// The contents of the SubjectPublicKeyInfo of a certificate.
+pub(super) fn subject_public_key_info(certificate: &[u8]) -> Option<&[u8]> {
+    /// [0] of a TBSCertificate, which may be absent.
+    const VERSION: u8 = 0xa0;
+    /// serialNumber, signature, issuer, validity and subject.
+    const BEFORE_KEY: usize = 5;
+    let (_, contents, _) = split(certificate)?;
+    let (_, mut fields, _) = split(contents)?;
+    if let (VERSION, _, rest) = split(fields)? {
+        fields = rest;
+    }
+    for _ in 0..BEFORE_KEY {
+        fields = split(fields)?.2;
+    }
+    Some(split(fields)?.1)
 }
 
 /// The contents of the extensions of a certificate, if it has some.

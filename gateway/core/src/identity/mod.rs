@@ -16,6 +16,7 @@
 //! | `spelling` | names of issuers that are equal, but not the same bytes |
 //! | `constraints` | name constraints of the forms that webpki does not process |
 //! | `checks` | the signature checks of one search, and the bounds of its cost |
+//! | `keys` | which keys of end entities can sign a handshake |
 //! | `signature_memory` | signatures on issuers and lists that were found good |
 //! | `path` | the path from the end entity to a trust anchor |
 //! | `revocation` | certificate revocation lists (CRLs) |
@@ -47,6 +48,7 @@ mod checks;
 mod constraints;
 mod diagnosis;
 mod elements;
+mod keys;
 mod links;
 mod path;
 mod peer;
@@ -63,6 +65,7 @@ mod tests;
 pub use authority_names::authority_names;
 pub use cache::ChainCache;
 pub use checks::Work;
+pub use keys::is_key_accepted;
 pub use name::{DistinguishedName, NameError, canonical as comparable_name};
 pub use peer::PeerChain;
 pub use provider::{ChainLimits, ExtendedKeyUsage, OnFailure, Profile, Provider, ProviderId, Scope};
@@ -184,10 +187,7 @@ impl Identity {
             return Some(Refusal::new(Reject::UnknownServerName, "No route admits a provider at this server name."));
         }
         if chain.is_empty() {
-            return Some(Refusal::new(
-                Reject::NoCertificate,
-                "The peer presented no client certificate; this server name requires one.",
-            ));
+            return Some(no_certificate());
         }
         let ChainLimits { max_certificates, max_bytes } = self.limits;
         let bytes = chain.iter().fold(0_usize, |sum, certificate| sum.saturating_add(certificate.len()));
@@ -201,6 +201,17 @@ impl Identity {
         }
         None
     }
+}
+
+/// The refusal of a peer that presented no certificate. It says why a client that has one may have withheld it (RFC 8446, section
+/// 4.4.2.3).
+pub fn no_certificate() -> Refusal {
+    let detail = format!(
+        "The peer presented no client certificate; this server name requires one. A client withholds a certificate whose key is not \
+         of an accepted kind ({}). Some withhold one whose authority this server does not name.",
+        keys::ACCEPTED_KEYS
+    );
+    Refusal::new(Reject::NoCertificate, detail)
 }
 
 /// The result for one chain.

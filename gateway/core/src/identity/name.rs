@@ -177,6 +177,15 @@ impl<'a> Name<'a> {
         if der.is_empty() { Self::from_contents(contents) } else { None }
     }
 
+    /// The type, as [`fmt::Display`] prints it, of the first value that cannot be decoded.
+    pub(super) fn undecodable(&self) -> Option<String> {
+        let (kind, _) = self.relative.iter().flatten().find(|(_, value)| decode(value).is_none())?;
+        let mut text = String::new();
+        // Writing into a `String` cannot fail.
+        let _ = write_kind(&mut text, kind);
+        Some(text)
+    }
+
     /// The text of the common name. `None` if there is none, if there are several, or if it cannot be decoded.
     pub(super) fn only_common_name(&self) -> Option<String> {
         let mut names = self.relative.iter().flatten().filter(|(kind, _)| kind.as_bytes() == COMMON_NAME);
@@ -213,8 +222,8 @@ fn element<'a>(input: &mut &'a [u8], tag: Tag) -> Option<&'a [u8]> {
 /// The text of an attribute value, decoded strictly by the rules of its string type: `None` for a byte that the type does not
 /// allow, for a NUL, and for a type that is not a string.
 ///
-/// TeletexString has a code of its own (T.61), of which only the characters of PrintableString are accepted. A PrintableString
-/// may contain `*` and `&`, since authorities issue such names (Go's `crypto/x509` accepts them too).
+/// A PrintableString may contain every printable character of ASCII, since authorities issue such names (`hook_sender`), and no character
+/// of it can mean another one. TeletexString has a code of its own (T.61), of which only the characters of PrintableString are accepted.
 fn decode(value: &Any<'_>) -> Option<String> {
     if value.class() != Class::Universal || value.header.constructed() {
         return None;
@@ -225,11 +234,10 @@ fn decode(value: &Any<'_>) -> Option<String> {
     };
     let text = match value.tag() {
         Tag::Utf8String => std::str::from_utf8(value.data).ok()?.to_owned(),
-        Tag::PrintableString => ascii_where(|byte| is_printable_string(byte) || matches!(byte, b'*' | b'&'))?,
         Tag::TeletexString => ascii_where(is_printable_string)?,
         Tag::NumericString => ascii_where(|byte| byte.is_ascii_digit() || byte == b' ')?,
         Tag::Ia5String => ascii_where(|byte| byte.is_ascii())?,
-        Tag::VisibleString => ascii_where(|byte| (b' '..=b'~').contains(&byte))?,
+        Tag::PrintableString | Tag::VisibleString => ascii_where(|byte| (b' '..=b'~').contains(&byte))?,
         Tag::BmpString => {
             let units = value.data.chunks_exact(2);
             if !units.remainder().is_empty() {

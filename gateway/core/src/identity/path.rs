@@ -18,7 +18,7 @@ use webpki::{
 use x509_parser::certificate::X509Certificate;
 
 use super::checks::Checks;
-use super::constraints::Constraints;
+use super::constraints::{self, Constraints};
 use super::links::{Candidates, Hints, Links};
 use super::name::{Name, canonical};
 use super::presented::{self, EndEntity, PresentedChain};
@@ -55,6 +55,8 @@ pub(super) enum PathFailure {
     NotForCertificates(usize),
     /// A path was verified, but the certificate at this place has a name that the name constraints of an issuer do not permit.
     NameNotPermitted(usize),
+    /// A path was verified, but the name constraints of the issuer at this place have no subtree.
+    VoidConstraints(usize),
     /// A path was verified, but the key usage extension of the end entity does not allow it to sign a handshake.
     NotForSignatures,
     /// A path was verified, but a certificate on it does not pass its revocation list.
@@ -193,6 +195,9 @@ fn require(
         let usage = parsed.key_usage().map_err(|_| PathFailure::Unreadable)?;
         if usage.is_some_and(|usage| !usage.value.key_cert_sign()) {
             return Err(PathFailure::NotForCertificates(place));
+        }
+        if constraints::are_void(parsed) {
+            return Err(PathFailure::VoidConstraints(place));
         }
         if let Some(constraints) = Constraints::of(parsed) {
             require_permitted(&constraints, &below)?;

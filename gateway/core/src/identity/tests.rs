@@ -5,6 +5,7 @@
 mod caching;
 mod constraints;
 mod cost;
+mod differences;
 mod documentation;
 mod fixture;
 mod paths;

@@ -18,7 +18,7 @@ use super::presented::PresentedChain;
 use super::provider::{OnFailure, Profile, Provider, ProviderId, Scope};
 use super::signature_memory::SignatureMemory;
 use super::spelling::{AnchorNames, Spelling};
-use super::{ChainRefusal, ProfileMatch, VerifiedChain, diagnosis, elements};
+use super::{ChainRefusal, ProfileMatch, VerifiedChain, diagnosis, elements, keys};
 use crate::reject::{Refusal, Reject};
 
 /// Path builds that may fail for one chain. A genuine chain fails for the other profiles of its provider that share the name of the
@@ -95,6 +95,10 @@ pub(super) fn verify(
             return (Err(refuse_unidentified(providers, scope, refusal)), checks.work());
         }
     };
+    if let Some(kind) = keys::unaccepted(&certificates[0]) {
+        let refusal = diagnosis::unaccepted_key(&kind, &chain);
+        return (Err(refuse_unidentified(providers, scope, refusal)), checks.work());
+    }
     let links = Links::new(&chain, &elements, spelling);
     let subject = Subject { chain: &chain, end_entity: &end_entity, links: &links, checks: &checks, now };
     let found = Search { providers, scope, subject, failed_builds: 0, put_off_builds: 0 }.matches();

@@ -448,6 +448,13 @@ fn refuses_documents_that_are_not_a_key_set() {
     for document in ["", "{}", "[]", "{\"keys\":{}}", "{\"keys\":[", "<html>", "null"] {
         assert!(matches!(KeySet::parse(document.as_bytes()), Err(KeySetError::Malformed(_))), "{document}");
     }
+    // In the words of JSON, not of Rust.
+    for (document, words) in
+        [("3", "expected a JSON object with the member keys"), ("{\"keys\":[3]}", "expected a JSON object")]
+    {
+        let error = KeySet::parse(document.as_bytes()).unwrap_err().to_string();
+        assert!(error.contains(words) && !error.contains("struct"), "{error}");
+    }
     assert!(matches!(KeySet::parse(b"{\"keys\":[]}"), Err(KeySetError::NoneUsable { count: 0, .. })));
     let many = json!({ "keys": vec![ISSUER.ec_jwk("ec"); 65] }).to_string();
     assert!(matches!(KeySet::parse(many.as_bytes()), Err(KeySetError::TooMany { count: 65 })));

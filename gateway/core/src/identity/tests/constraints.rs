@@ -107,7 +107,8 @@ fn mail_addresses_are_compared_with_the_subtrees_of_an_issuer() {
         (".acme.example", "ops@notacme.example", false),
         ("ops@acme.example", "ops@Acme.Example", true),
         ("ops@acme.example", "Ops@acme.example", false),
-        ("acme.example", "ops@acme.example@other.example", false),
+        ("acme.example", "\"ops@home\"@acme.example", true),
+        ("acme.example", "\"ops@acme.example\"@other.example", false),
     ] {
         assert_eq!(admits(&constraints(&[mail(base)], &[]), &subject, &[mail(address)]), within, "{base} {address}");
         assert_eq!(admits(&constraints(&[], &[mail(base)]), &subject, &[mail(address)]), !within, "{base} {address}");
@@ -116,9 +117,13 @@ fn mail_addresses_are_compared_with_the_subtrees_of_an_issuer() {
         assert!(!admits(&constraints(&[mail(base)], &[]), &subject, &two), "{base} {address}");
     }
     // What is no address, or no constraint, is neither permitted nor not excluded.
-    for (base, address) in
-        [("acme.example", "acme.example"), ("", "ops@acme.example"), ("acme.example", "@acme.example")]
-    {
+    for (base, address) in [
+        ("acme.example", "acme.example"),
+        ("", "ops@acme.example"),
+        ("acme.example", "@acme.example"),
+        ("acme.example", "ops@home@acme.example"),
+        ("acme.example", "ops@acme.example@other.example"),
+    ] {
         assert!(!admits(&constraints(&[mail(base)], &[]), &subject, &[mail(address)]), "{base} {address}");
         assert!(!admits(&constraints(&[], &[mail(base)]), &subject, &[mail(address)]), "{base} {address}");
     }
@@ -127,6 +132,20 @@ fn mail_addresses_are_compared_with_the_subtrees_of_an_issuer() {
     assert!(!admits(&constraints(&[mail("other.example")], &[]), &with_address, &[]));
     assert!(admits(&constraints(&[mail("other.example")], &[]), &with_address, &[dns("a.example.com")]));
     assert!(admits(&constraints(&[mail("other.example")], &[]), &subject, &[]));
+}
+
+#[test]
+fn an_issuer_with_constraints_that_constrain_nothing_is_refused() {
+    let root = Authority::root("root");
+    for contents in [vec![], tlv(0xa0, &[]), tlv(0xa1, &[]), [tlv(0xa0, &[]), tlv(0xa1, &[])].concat()] {
+        let void = extension("2.5.29.30", true, &tlv(0x30, &[&contents]));
+        let issuing =
+            root.intermediate_by(Template::new(common_name("void")).with(authority_extension(None)).with(void));
+        let chain = [issuing.issue(&Template::client("sender")), issuing.certificate];
+        let refusal = verify(profile(&root, "sender"), &chain).unwrap_err().refusal;
+        assert_eq!(refusal.reject, Reject::CertificateMalformed, "{refusal}");
+        assert!(refusal.detail().contains("2 of 2"), "{refusal}");
+    }
 }
 
 #[test]

@@ -34,7 +34,11 @@ const ECDSA_SHA256: &[u8] = &[0x30, 0x0a, 0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x
 /// ecdsa-with-SHA384, 1.2.840.10045.4.3.3
 const ECDSA_SHA384: &[u8] = &[0x30, 0x0a, 0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, 0x03];
 /// sha1WithRSAEncryption, 1.2.840.113549.1.1.5
-const RSA_SHA1: &[u8] = &[0x30, 0x0d, 0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x05, 0x05, 0x00];
+pub(super) const RSA_SHA1: &[u8] =
+    &[0x30, 0x0d, 0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x05, 0x05, 0x00];
+
+/// ecdsa-with-SHA512, 1.2.840.10045.4.3.4
+pub(super) const ECDSA_SHA512: &[u8] = &[0x30, 0x0a, 0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, 0x04];
 
 pub(super) fn at(seconds: u64) -> UnixTime {
     UnixTime::since_unix_epoch(Duration::from_secs(seconds))
@@ -151,7 +155,10 @@ pub(super) struct Template {
     pub(super) not_before: u64,
     pub(super) not_after: u64,
     pub(super) extensions: Vec<Vec<u8>>,
-    pub(super) sha1: bool,
+    /// The algorithm that the certificate names; `None` for the one by which it is signed.
+    pub(super) algorithm: Option<&'static [u8]>,
+    /// The SubjectPublicKeyInfo, if it is not that of the key.
+    pub(super) public_key: Option<Vec<u8>>,
     pub(super) version: u8,
 }
 
@@ -163,7 +170,8 @@ impl Template {
             not_before: NOW - DAY,
             not_after: NOW + 30 * DAY,
             extensions: Vec::new(),
-            sha1: false,
+            algorithm: None,
+            public_key: None,
             version: 2,
         }
     }
@@ -187,7 +195,8 @@ impl Template {
     }
 
     fn encode(&self, key: &KeyPair, issuer: &[u8], issuer_key: &KeyPair) -> CertificateDer<'static> {
-        let algorithm = if self.sha1 { RSA_SHA1 } else { algorithm_of(issuer_key) };
+        let algorithm = self.algorithm.unwrap_or_else(|| algorithm_of(issuer_key));
+        let public_key = self.public_key.clone().unwrap_or_else(|| key.subject_public_key_info());
         let extensions = match self.extensions.as_slice() {
             [] => Vec::new(),
             some => tlv(0xa3, &[&tlv(SEQUENCE, &[&some.concat()])]),
@@ -201,7 +210,7 @@ impl Template {
                 issuer,
                 &tlv(SEQUENCE, &[&time(self.not_before), &time(self.not_after)]),
                 &self.subject,
-                &key.subject_public_key_info(),
+                &public_key,
                 &extensions,
             ],
         );

@@ -192,12 +192,11 @@ fn the_certificate_of_an_unsupported_form_is_named() {
         Reject::PathConstraint,
         &[FIRST, "critical extension"],
     );
-    pki.refused(
-        "sha-1",
-        &pki.below_issuing(Template { sha1: true, ..client() }),
-        Reject::BadSignature,
-        &[FIRST, "algorithm that is not accepted"],
-    );
+    for (algorithm, name) in [(RSA_SHA1, "sha1WithRSAEncryption"), (ECDSA_SHA512, "ecdsa-with-SHA512")] {
+        let words = [FIRST, "is signed with", name, "not accepted", "ECDSA on P-256 or P-384 with"];
+        let template = Template { algorithm: Some(algorithm), ..client() };
+        pki.refused(name, &pki.below_issuing(template), Reject::BadSignature, &words);
+    }
     pki.refused(
         "version 1",
         &pki.below_issuing(Template { version: 0, ..client() }),
@@ -219,6 +218,35 @@ fn the_certificate_of_an_unsupported_form_is_named() {
     let mut trailing = pki.root.issue(&client()).to_vec();
     trailing.push(0);
     pki.refused("trailing byte", &[trailing.into()], Reject::CertificateMalformed, &["Certificate 1 of 1 presented"]);
+}
+
+#[test]
+fn an_end_entity_whose_key_cannot_sign_a_handshake_is_refused() {
+    let pki = Pki::new();
+    let id_ec_public_key = oid("1.2.840.10045.2.1");
+    let on = |curve: &str, bytes: usize| {
+        let algorithm = tlv(0x30, &[&id_ec_public_key, &oid(curve)]);
+        tlv(0x30, &[&algorithm, &tlv(0x03, &[&[0, 4], &vec![7; 2 * bytes]])])
+    };
+    let rsa = |bytes: usize| {
+        let key = tlv(0x30, &[&tlv(0x02, &[&[0], &vec![0xff; bytes]]), &[0x02, 0x03, 1, 0, 1]]);
+        let algorithm = tlv(0x30, &[&oid("1.2.840.113549.1.1.1"), &[0x05, 0x00]]);
+        tlv(0x30, &[&algorithm, &tlv(0x03, &[&[0], &key])])
+    };
+    for (key, kind) in [
+        (on("1.3.132.0.35", 66), "an ECDSA key on P-521"),
+        (on("1.2.840.10045.3.1.1", 24), "an ECDSA key on P-192"),
+        (rsa(128), "an RSA key of 1024 bits"),
+        (tlv(0x30, &[&tlv(0x30, &[&oid("1.3.101.113")]), &tlv(0x03, &[&[0], &[7; 57]])]), "an Ed448 key"),
+    ] {
+        let words = [FIRST, kind, "ECDSA on P-256 or P-384, RSA of 2048 to 8192 bits, or Ed25519"];
+        let template = Template { public_key: Some(key), ..client() };
+        pki.refused(kind, &pki.below_issuing(template), Reject::PathConstraint, &words);
+    }
+    for key in [on("1.2.840.10045.3.1.7", 32), on("1.3.132.0.34", 48), rsa(256), rsa(1024)] {
+        let template = Template { public_key: Some(key), ..client() };
+        assert!(verify(profile(&pki.root, "sender"), &pki.below_issuing(template)).is_ok());
+    }
 }
 
 #[test]

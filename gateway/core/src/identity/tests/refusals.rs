@@ -151,6 +151,27 @@ fn a_mismatch_names_the_expected_identity() {
 }
 
 #[test]
+fn a_mismatch_says_how_to_match_a_value_that_is_no_text() {
+    let root = Authority::root("root");
+    let (identity, scope) = policy(vec![provider("a", vec![profile(&root, "na\u{ef}ve")])]);
+    for (tag, expected) in [(0x14, true), (UTF8_STRING, false)] {
+        let subject = name(&[&[("2.5.4.3", tag, b"na\xefve")]]);
+        let subject = if expected { subject } else { common_name("naive") };
+        let leaf = root.issue(&Template { subject, ..Template::client("") });
+        let refused = refusal(&identity, &scope, &[leaf]).refusal;
+        assert_eq!(refused.reject, Reject::IdentityMismatch);
+        let words = ["CN=#14056e61ef7665", "The value of CN is not valid for its string type", "subject = "];
+        assert_eq!(words.map(|words| refused.detail().contains(words)), [expected; 3], "{refused}");
+    }
+}
+
+#[test]
+fn a_peer_without_a_certificate_learns_which_keys_are_accepted() {
+    let refused = crate::identity::no_certificate();
+    assert!(refused.detail().contains("ECDSA on P-256 or P-384, RSA of 2048 to 8192 bits, or Ed25519"), "{refused}");
+}
+
+#[test]
 fn an_unidentified_peer_is_aborted_only_if_every_provider_aborts() {
     let root = Authority::root("root");
     let stranger = [root.issue(&Template::client("stranger"))];

@@ -127,7 +127,9 @@ fn string_types_are_decoded_strictly() {
     for (case, tag, text, expected) in [
         ("PrintableString", 0x13, "a b", true),
         ("PrintableString with asterisk", 0x13, "*.a", true),
-        ("PrintableString with at sign", 0x13, "a@b", false),
+        ("PrintableString with at sign", 0x13, "a@b", true),
+        ("PrintableString with underscore", 0x13, "hook_sender", true),
+        ("PrintableString with a control character", 0x13, "a\tb", false),
         ("IA5String with at sign", 0x16, "a@b", true),
         ("VisibleString", 0x1a, "a@b", true),
         ("TeletexString", 0x14, "a b", true),

@@ -80,7 +80,7 @@ fn names_that_differ_are_not_joined() {
     for other in [
         spelled((UTF8_STRING, b"Acme Ltd"), (UTF8_STRING, b"Issuing 2")),
         spelled((UTF8_STRING, b"AcmeLtd"), (UTF8_STRING, b"Issuing 1")),
-        // Not a PrintableString, and a NUL: they cannot be decoded.
+        // Not in the characters of PrintableString, and a NUL, which cannot be decoded.
         spelled((PRINTABLE_STRING, b"Acme_Ltd"), (UTF8_STRING, b"Issuing 1")),
         spelled((UTF8_STRING, b"Acme Ltd\0"), (UTF8_STRING, b"Issuing 1")),
         name(&[&[("2.5.4.3", UTF8_STRING, b"Issuing 1")], &[("2.5.4.10", UTF8_STRING, b"Acme Ltd")]]),
