@@ -9,6 +9,7 @@ pub(crate) const CERTIFICATE_UNKNOWN: u8 = 46;
 pub(crate) const UNKNOWN_CA: u8 = 48;
 pub(crate) const ACCESS_DENIED: u8 = 49;
 pub(crate) const DECRYPT_ERROR: u8 = 51;
+pub(crate) const PROTOCOL_VERSION: u8 = 70;
 pub(crate) const UNRECOGNIZED_NAME: u8 = 112;
 pub(crate) const CERTIFICATE_REQUIRED: u8 = 116;
 pub(crate) const NO_APPLICATION_PROTOCOL: u8 = 120;

@@ -48,12 +48,31 @@ fn check(gateway: &TestGateway, reason: &str, act: impl FnOnce(&mut TcpStream)) 
 }
 
 #[test]
-fn plain_http_is_answered_with_an_alert() {
+fn plain_http_is_answered_in_plain_http() {
     let gateway = start();
-    let said = check(&gateway, "handshake_failed", |stream| {
-        stream.write_all(b"GET / HTTP/1.1\r\nHost: hooks.example.com\r\n\r\n").unwrap();
-    });
-    assert_eq!(said.first(), Some(&ALERT), "{said:?}");
+    for method in ["GET", "POST", "OPTIONS"] {
+        let said = check(&gateway, "plain_http", |stream| {
+            let body = "x".repeat(3000);
+            write!(stream, "{method} / HTTP/1.1\r\nHost: hooks.example.com\r\nContent-Length: 3000\r\n\r\n{body}")
+                .unwrap();
+        });
+        let said = String::from_utf8_lossy(&said);
+        let (head, body) = said.split_once("\r\n\r\n").unwrap_or_default();
+        assert!(head.starts_with("HTTP/1.1 400 ") && head.contains("connection: close"), "{said}");
+        assert!(head.contains(&format!("content-length: {}", body.len())) && body.contains("speaks TLS"), "{said}");
+    }
+}
+
+#[test]
+fn a_first_message_that_is_no_client_hello_is_answered_with_an_alert() {
+    let gateway = start();
+    // HelloRequest, ServerHelloDone, ClientKeyExchange, Finished, an unknown one (RFC 8446, section 4), then other records.
+    let messages = [0, 14, 16, 20, 74].map(|kind| vec![HANDSHAKE, 3, 1, 0, 4, kind, 0, 0, 0]);
+    let records = [vec![20, 3, 3, 0, 1, 1], vec![23, 3, 3, 0, 1, 0]];
+    for bytes in messages.into_iter().chain(records) {
+        let said = check(&gateway, "handshake_failed", |stream| stream.write_all(&bytes).unwrap());
+        assert_eq!(said, [ALERT, 3, 3, 0, 2, 2, 10], "{bytes:?}");
+    }
 }
 
 #[test]

@@ -9,7 +9,7 @@ use hookgate_testkit::documents::{PAGERDUTY, PERCOLATE};
 use hookgate_testkit::pki::{Authority, ClientIdentity, KeyKind, Sender, ServerIdentity, Variant};
 use hookgate_testkit::process;
 
-use crate::alert::{HANDSHAKE_FAILURE, NO_APPLICATION_PROTOCOL};
+use crate::alert::{HANDSHAKE_FAILURE, NO_APPLICATION_PROTOCOL, PROTOCOL_VERSION};
 use crate::environment::{Environment, SOON, handler_socket};
 use crate::test_gateway::TestGateway;
 
@@ -90,12 +90,29 @@ fn versions_before_1_2_are_refused() {
     let gateway = TestGateway::start().unwrap();
     let identity = pagerduty(&gateway);
     for version in ["-tls1", "-tls1_1"] {
-        let before = gateway.rejections("handshake_failed").unwrap();
+        let before = gateway.rejections("tls_version").unwrap();
         // OpenSSL offers these versions only at security level 0.
         let client = gateway.openssl().argument(version).ciphers("ALL:@SECLEVEL=0").identity(&identity);
-        // rustls demands signature algorithms, which TLS 1.2 introduced, before it checks the version.
-        expect_alert(&gateway, &post(client), HANDSHAKE_FAILURE, before);
+        let outcome = post(client);
+        assert_eq!((outcome.alert(), outcome.response()), (Some(PROTOCOL_VERSION), None), "{}", outcome.stderr);
+        assert_eq!(gateway.wait_rejections("tls_version", before + 1.0).unwrap(), before + 1.0);
     }
+    gateway.still_serves().unwrap();
+}
+
+#[test]
+fn a_peer_that_does_not_trust_our_certificate_is_told_from_one_that_fails() {
+    let gateway = TestGateway::start().unwrap();
+    let identity = pagerduty(&gateway);
+    // A root that our certificate does not have.
+    let other = gateway.environment.pki.sender(Sender::Percolate).root.path().to_owned();
+    for version in TlsVersion::ALL {
+        let before = gateway.rejections("server_certificate_refused").unwrap();
+        let outcome = post(gateway.openssl().version(version).identity(&identity).trusting(&other));
+        assert_eq!(outcome.response(), None, "{}", outcome.text());
+        gateway.wait_rejections("server_certificate_refused", before + 1.0).unwrap();
+    }
+    gateway.daemon.wait_log("The client does not accept the certificate of this server", SOON).unwrap();
     gateway.still_serves().unwrap();
 }
 

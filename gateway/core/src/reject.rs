@@ -101,6 +101,14 @@ rejects! {
     /// the private key of the presented certificate.
     HandshakeFailed => "handshake_failed", 400, HandshakeFailure, Peer, "The TLS handshake failed",
         "The TLS handshake failed.";
+    /// The peer speaks plain HTTP. It gets an HTTP answer that says so. Peer: use an https URL.
+    PlainHttp => "plain_http", 400, UnexpectedMessage, Peer, "This port speaks TLS", detail;
+    /// The peer offers neither TLS 1.2 nor TLS 1.3. Peer: use a newer TLS library.
+    TlsVersion => "tls_version", 400, ProtocolVersion, Peer, "No version of TLS in common", detail;
+    /// The peer ended the handshake because it does not accept the certificate of this server. Operator: check that the chain is complete, in
+    /// order and not expired, that it has the name that the peer uses, and that the peer trusts its root.
+    ServerCertificateRefused => "server_certificate_refused", 400, HandshakeFailure, Gateway,
+        "The peer does not accept the certificate of this server", detail;
     /// The ClientHello is longer than 18 KiB. Peer: send fewer extensions, or connect without a session ticket.
     HelloTooLarge => "hello_too_large", 400, IllegalParameter, Peer, "The ClientHello is too large", detail;
     /// The server name (SNI) belongs to no route. Peer: correct the host of the webhook URL. Operator: add a route with this

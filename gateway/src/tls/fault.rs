@@ -3,7 +3,8 @@
 //! Owns the wording. Must not decide: the handshake is over. rustls prints many of its errors as the names of its Rust types, which say
 //! little to an operator.
 
-use rustls::{AlertDescription, Error, InvalidMessage, PeerIncompatible};
+use hookgate_core::reject::Reject;
+use rustls::{AlertDescription, ContentType, Error, InvalidMessage, PeerIncompatible};
 
 /// Alerts by their code, as the registry of IANA names them, and for some what a client means by them.
 const ALERTS: &[(u8, &str, &str)] = &[
@@ -36,7 +37,28 @@ const ALERTS: &[(u8, &str, &str)] = &[
     (120, "no_application_protocol", ""),
 ];
 
-const NOT_TRUSTED: &str = " The client does not accept the certificate of this server.";
+const NOT_TRUSTED: &str = " The client does not accept the certificate of this server: check that the chain is complete, in order and not \
+                           expired, that it has the name that the client uses, and that the client trusts its root.";
+
+const NO_VERSION: &str = "no version of TLS (1.2 or 1.3)";
+
+/// The reason of a failed handshake. Only what an operator can act on has a reason of its own.
+pub(super) fn reason(error: &Error) -> Reject {
+    match error {
+        Error::AlertReceived(alert) if distrusts(*alert) => Reject::ServerCertificateRefused,
+        Error::PeerIncompatible(why) if lacking(why) == NO_VERSION => Reject::TlsVersion,
+        _ => Reject::HandshakeFailed,
+    }
+}
+
+/// Whether the peer sent a message that does not belong there. An alert is not answered by an alert.
+pub(super) fn is_out_of_order(error: &Error) -> bool {
+    match error {
+        Error::InappropriateMessage { got_type, .. } => *got_type != ContentType::Alert,
+        Error::InappropriateHandshakeMessage { .. } => true,
+        _ => false,
+    }
+}
 
 /// One or more sentences about the error of a handshake. Contains nothing that the peer can choose but numbers.
 pub(super) fn sentence(error: &Error) -> String {
@@ -66,6 +88,10 @@ pub(super) fn sentence(error: &Error) -> String {
     }
 }
 
+fn distrusts(alert: AlertDescription) -> bool {
+    ALERTS.iter().any(|(code, _, meaning)| *code == u8::from(alert) && *meaning == NOT_TRUSTED)
+}
+
 fn alerted(alert: AlertDescription) -> String {
     let code = u8::from(alert);
     match ALERTS.iter().find(|(known, ..)| *known == code) {
@@ -90,7 +116,7 @@ fn lacking(why: &PeerIncompatible) -> &'static str {
         | P::ServerTlsVersionIsDisabledByOurConfig
         | P::SupportedVersionsExtensionRequired
         | P::Tls12NotOffered
-        | P::Tls12NotOfferedOrEnabled => "no version of TLS (1.2 or 1.3)",
+        | P::Tls12NotOfferedOrEnabled => NO_VERSION,
         P::ExtendedMasterSecretExtensionRequired => "no extended master secret (RFC 7627)",
         P::EcPointsExtensionRequired | P::NoEcPointFormatsInCommon | P::UncompressedEcPointsRequired => {
             "no format of elliptic curve points"

@@ -102,9 +102,38 @@ pub(super) fn announces_too_much(start: &[u8]) -> bool {
     }
 }
 
+/// Whether a connection that begins with these bytes has a ClientHello of a version before TLS 1.2. TLS 1.3 has the version number of
+/// TLS 1.2 there (RFC 8446, section 4.1.2). rustls would complain of what else such a hello lacks.
+pub(super) fn offers_old_version(start: &[u8]) -> bool {
+    match start {
+        [HANDSHAKE_RECORD, _, _, record_high, record_low, CLIENT_HELLO, _, _, _, 3, minor, ..]
+            if u16::from_be_bytes([*record_high, *record_low]) >= MESSAGE_HEADER + 2 =>
+        {
+            *minor < 3
+        }
+        _ => false,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_client_hello_of_an_old_version_is_seen_in_its_first_bytes() {
+        let check = |version: [u8; 2], expected| {
+            let start = [&[22, 3, 1, 2, 0, 1, 0, 1, 0xFC][..], &version, &[0; 8]].concat();
+            assert_eq!(offers_old_version(&start), expected, "{version:?}");
+        };
+        for (version, expected) in [([3, 0], true), ([3, 1], true), ([3, 2], true), ([3, 3], false), ([3, 4], false)] {
+            check(version, expected);
+        }
+        check([0, 0], false);
+        check([4, 0], false);
+        assert!(!offers_old_version(&[22, 3, 1, 0, 1, 1, 22, 3, 1, 3, 1, 0]), "the version is in another record");
+        assert!(!offers_old_version(&[22, 3, 1, 2, 0, 1, 0, 1, 0xFC, 3]));
+        assert!(!offers_old_version(&[22, 3, 1, 2, 0, 2, 0, 1, 0xFC, 3, 1]), "another message");
+    }
 
     #[test]
     fn a_client_hello_that_announces_too_much_is_seen_in_its_first_bytes() {

@@ -12,11 +12,11 @@ use std::time::Duration;
 
 use hyper::rt::{Read, ReadBufCursor, Write};
 use rustls::server::{Accepted, Acceptor, ClientHello};
-use rustls::{HandshakeKind, ProtocolVersion, ServerConfig, ServerConnection};
+use rustls::{AlertDescription, HandshakeKind, ProtocolVersion, ServerConfig, ServerConnection};
 use thiserror::Error;
 
 use super::fault;
-use super::intake::{Intake, announces_too_much};
+use super::intake::{Intake, announces_too_much, offers_old_version};
 use super::verifier::observe;
 use crate::strangers::{Eviction, Step, Stranger};
 use hookgate_core::identity::{self, ChainRefusal};
@@ -52,6 +52,9 @@ pub enum HandshakeError {
     /// No configuration was chosen for this client; an `unrecognized_name` alert was sent.
     #[error("no route has this server name")]
     UnknownServerName,
+    /// The peer sent a request of plain HTTP; an answer of plain HTTP was sent.
+    #[error("The peer speaks plain HTTP, and this port speaks TLS: use an https URL.")]
+    PlainHttp,
     /// The ClientHello is longer than [`CLIENT_HELLO_BYTES`]; an `illegal_parameter` alert was sent.
     #[error("the ClientHello is longer than {CLIENT_HELLO_BYTES} bytes")]
     HelloTooLarge,
@@ -76,13 +79,14 @@ impl HandshakeError {
             }
             Self::Refused(refusal) => refusal.refusal.clone(),
             Self::UnknownServerName => Refusal::new(Reject::UnknownServerName, self.to_string()),
+            Self::PlainHttp => Refusal::new(Reject::PlainHttp, self.to_string()),
             Self::HelloTooLarge => Refusal::new(Reject::HelloTooLarge, self.to_string()),
             Self::FlightTooLarge { .. } => {
                 Refusal::new(Reject::ChainTooLarge, format!("{self} (max_presented_bytes and 16 KiB)."))
             }
             Self::Evicted(eviction) => eviction.refusal(),
             Self::Tls(rustls::Error::NoCertificatesPresented) => identity::no_certificate(),
-            Self::Tls(error) => Refusal::new(Reject::HandshakeFailed, fault::sentence(error)),
+            Self::Tls(error) => Refusal::new(fault::reason(error), fault::sentence(error)),
             Self::Closed | Self::Io(_) => Refusal::new(Reject::HandshakeFailed, self.to_string()),
         }
     }
@@ -108,6 +112,12 @@ impl Hello {
         loop {
             match intake.fill(&mut socket).await {
                 Ok(()) if first && announces_too_much(socket.buffered()) => return Err(too_large(socket).await),
+                Ok(()) if first && offers_old_version(socket.buffered()) => {
+                    socket.consume(usize::MAX);
+                    alert_and_end(&mut socket, Reject::TlsVersion).await;
+                    return Err(rustls::Error::from(rustls::PeerIncompatible::Tls12NotOfferedOrEnabled).into());
+                }
+                Ok(()) if first && is_plain_http(socket.buffered()) => return Err(answer_plainly(socket).await),
                 Ok(()) => first = false,
                 Err(HandshakeError::HelloTooLarge) => return Err(too_large(socket).await),
                 Err(error) => return Err(error),
@@ -120,6 +130,10 @@ impl Hello {
                     Ok(Some(accepted)) => return Ok(Self { socket, accepted: Box::new(accepted) }),
                     Err((error, mut alert)) => {
                         alert.write_all(socket.queue())?;
+                        if socket.pending() == 0 && fault::is_out_of_order(&error) {
+                            // rustls has no alert for a first message that is no ClientHello.
+                            socket.queue().extend_from_slice(&plaintext_alert(AlertDescription::UnexpectedMessage));
+                        }
                         flush_and_end(&mut socket).await;
                         return Err(error.into());
                     }
@@ -189,9 +203,31 @@ async fn too_large(mut socket: Socket) -> HandshakeError {
 
 /// Sends the alert of `reject` to a client whose handshake has no keys yet, and ends the stream.
 async fn alert_and_end(socket: &mut Socket, reject: Reject) {
-    // A plaintext alert record (RFC 8446, section 5.1): alert, TLS 1.2 record version, two bytes: fatal, and the description.
-    socket.queue().extend_from_slice(&[21, 3, 3, 0, 2, 2, reject.row().alert.into()]);
+    socket.queue().extend_from_slice(&plaintext_alert(reject.row().alert));
     flush_and_end(socket).await;
+}
+
+/// A plaintext alert record (RFC 8446, section 5.1): alert, TLS 1.2 record version, two bytes: fatal, and the description.
+fn plaintext_alert(description: AlertDescription) -> [u8; 7] {
+    [21, 3, 3, 0, 2, 2, description.into()]
+}
+
+/// Whether a connection begins with the method of an HTTP request, or a part of one: capital letters up to the first space. No TLS record
+/// begins with a letter.
+fn is_plain_http(received: &[u8]) -> bool {
+    let method = received.split(|&byte| byte == b' ').next().unwrap_or_default();
+    !method.is_empty() && method.iter().all(u8::is_ascii_uppercase)
+}
+
+/// Answers a client of plain HTTP in its own language, and ends the stream.
+async fn answer_plainly(mut socket: Socket) -> HandshakeError {
+    const ANSWER: &[u8] =
+        b"HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain\r\ncontent-length: 37\r\nconnection: close\r\n\r\n\
+        This port speaks TLS: use https://.\r\n";
+    socket.consume(usize::MAX);
+    socket.queue().extend_from_slice(ANSWER);
+    flush_and_end(&mut socket).await;
+    HandshakeError::PlainHttp
 }
 
 /// Sends what is queued, shuts down the sending direction, and discards what the peer still sends: unread data would make the kernel
@@ -421,6 +457,24 @@ mod tests {
     use hookgate_core::identity::OnFailure;
 
     use super::*;
+
+    #[test]
+    fn plain_http_is_told_from_tls() {
+        for (start, expected) in [
+            (&b"GET / HTTP/1.1\r\n"[..], true),
+            (b"P", true),
+            (b"POST", true),
+            (b"POST ", true),
+            (b"", false),
+            (b" GET", false),
+            (b"SSH-2.0-x", false),
+            (b"get / HTTP/1.1", false),
+            (&[22, 3, 1, 2, 0, 1], false),
+            (&[0x80, 0x2e, 1], false),
+        ] {
+            assert_eq!(is_plain_http(start), expected, "{}", start.escape_ascii());
+        }
+    }
 
     #[test]
     fn a_failed_handshake_has_the_reason_of_what_ended_it() {
