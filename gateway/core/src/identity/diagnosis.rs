@@ -20,7 +20,7 @@ use super::status::{StatusFailure, Unusable};
 use crate::reject::{Refusal, Reject};
 
 /// Most bytes of a detail: the longest sentence below fits, with every name in it at its bound.
-pub(super) const MAX_DETAIL_BYTES: usize = 768;
+pub(super) const MAX_DETAIL_BYTES: usize = 960;
 /// Most bytes of one name in a detail. The subjects of the providers' certificates and authorities are shorter.
 const MAX_NAME_BYTES: usize = 110;
 /// Most bytes of an attribute type in a detail: the dotted forms in use are shorter.
