@@ -12,6 +12,7 @@ use webpki::{BorrowedCertRevocationList, RawPublicKeyEntity};
 use x509_parser::extensions::{DistributionPointName, GeneralName, ParsedExtension};
 use x509_parser::prelude::FromDer as _;
 use x509_parser::revocation_list::CertificateRevocationList;
+use x509_parser::x509::X509Version;
 
 use super::elements::split;
 use super::name::{Name, canonical};
@@ -118,6 +119,9 @@ impl RevocationList {
             Ok(_) => return Err(RevocationListError::TrailingData),
             Err(_) => return Err(RevocationListError::Malformed),
         };
+        if parsed.version() != Some(X509Version::V2) {
+            return Err(RevocationListError::Version);
+        }
         let next_update = parsed.next_update().ok_or(RevocationListError::NextUpdateMissing)?;
         let serials = serials(&der)?;
         let to_be_signed = range(&der, parsed.tbs_cert_list.as_ref());
@@ -284,7 +288,7 @@ pub enum RevocationListError {
     #[error("it is an indirect CRL, with entries of other issuers; configure the list of each issuer instead")]
     Indirect,
     /// A version 1 CRL.
-    #[error("it is not a version 2 CRL, as RFC 5280 requires")]
+    #[error("it is of version 1, and RFC 5280 requires version 2; with `openssl ca -gencrl`, write crl_extensions")]
     Version,
     /// Another property that hookgate does not support.
     #[error("{what}")]

@@ -225,6 +225,11 @@ fn a_list_has_its_issuer_and_dates() {
     let mut trailing = root.revocation_list_der(&[], NOW - DAY, Some(NOW + DAY));
     trailing.push(0);
     assert_eq!(RevocationList::from_der(&trailing).unwrap_err(), RevocationListError::TrailingData);
+    // The version, INTEGER 1, is the first element of tbsCertList.
+    let mut old = root.revocation_list_der(&[], NOW - DAY, Some(NOW + DAY));
+    let version = old.windows(3).position(|bytes| bytes == [0x02, 0x01, 0x01]).unwrap();
+    old[version + 2] = 0;
+    assert_eq!(RevocationList::from_der(&old).unwrap_err(), RevocationListError::Version);
     for bytes in [&b""[..], b"junk", &root.certificate] {
         assert_eq!(RevocationList::from_der(bytes).unwrap_err(), RevocationListError::Malformed);
     }
