@@ -81,7 +81,7 @@ use crate::route::{RouteId, RouteTable};
 pub use body_signature::{BodySignature, HmacForm};
 pub use json_pointer::JsonPointer;
 pub use message_template::TemplateError;
-pub use proof_policy::{Clause, Proof, ProofPolicy, Proven, Unproven, challenge};
+pub use proof_policy::{Binding, Clause, Proof, ProofPolicy, Proven, Unproven, challenge};
 pub use replay::{DeliveryId, ReplayGuard, ReplayRule, Reservation};
 pub use request_view::RequestView;
 pub use secret::Secret;

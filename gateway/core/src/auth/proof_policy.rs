@@ -41,6 +41,20 @@ pub enum Clause {
     Any(Vec<Proof>),
 }
 
+/// What a proof ties to the request that shows it, in ascending order of strength. It says what a proof is worth without a client
+/// certificate: whoever has seen a request can repeat what is not tied to its body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Binding {
+    /// No proof.
+    None,
+    /// A value that is the same in many requests and does not run out: a secret, a password, a session parameter.
+    Static,
+    /// A signed token, which runs out and is for one audience. It says nothing about the body.
+    Token,
+    /// A signature over the body.
+    Body,
+}
+
 /// What a request must prove, for one provider or route.
 #[derive(Debug)]
 pub struct ProofPolicy {
@@ -210,6 +224,18 @@ impl ProofPolicy {
         }
     }
 
+    /// What the weakest way to satisfy this policy ties to a request. Of proofs that must all hold the strongest counts, of alternatives
+    /// the weakest.
+    #[must_use]
+    pub fn binding(&self) -> Binding {
+        let binding = match &self.combination {
+            Combination::CertificateAlone => None,
+            Combination::All(clauses) => clauses.iter().map(Clause::binding).max(),
+            Combination::Any(clauses) => clauses.iter().map(Clause::binding).min(),
+        };
+        binding.unwrap_or(Binding::None)
+    }
+
     /// The sources of the keys that verify the tokens of this policy.
     pub fn key_sources(&self) -> impl Iterator<Item = KeySourceId> {
         self.proofs().filter_map(|proof| match proof {
@@ -270,6 +296,15 @@ impl Clause {
         }
     }
 
+    fn binding(&self) -> Binding {
+        let binding = match self {
+            Self::One(proof) => Some(proof.binding()),
+            Self::All(proofs) => proofs.iter().map(Proof::binding).max(),
+            Self::Any(proofs) => proofs.iter().map(Proof::binding).min(),
+        };
+        binding.unwrap_or(Binding::None)
+    }
+
     fn check<'policy>(
         &'policy self,
         request: &RequestView<'_>,
@@ -285,6 +320,15 @@ impl Clause {
 }
 
 impl Proof {
+    fn binding(&self) -> Binding {
+        match self {
+            Self::Token(_) => Binding::Token,
+            Self::SessionParameter(parameter) if parameter.is_token() => Binding::Token,
+            Self::SessionParameter(_) => Binding::Static,
+            Self::Signature(_) => Binding::Body,
+        }
+    }
+
     fn check<'policy>(
         &'policy self,
         request: &RequestView<'_>,

@@ -305,3 +305,24 @@ fn a_policy_does_not_print_secrets() {
         assert!(!shown.contains(needle), "{shown}");
     }
 }
+
+#[test]
+fn the_weakest_way_to_satisfy_a_policy_decides_what_it_binds() {
+    let all = |clauses| ProofPolicy::all(clauses).unwrap().binding();
+    let any = |clauses| ProofPolicy::any(clauses).unwrap().binding();
+    assert_eq!(ProofPolicy::certificate_alone().binding(), Binding::None);
+    for (clause, binding) in [
+        (one_parameter as fn() -> Clause, Binding::Static),
+        (one_token, Binding::Token),
+        (one_signature, Binding::Body),
+    ] {
+        assert_eq!((all(vec![clause()]), any(vec![clause()])), (binding, binding));
+    }
+    assert_eq!(all(vec![one_parameter(), one_signature()]), Binding::Body);
+    assert_eq!(any(vec![one_signature(), one_parameter()]), Binding::Static);
+    let either = || Clause::Any(vec![Proof::Token(dialogflow()), Proof::SessionParameter(parameter())]);
+    let both = || Clause::All(vec![Proof::Token(dialogflow()), Proof::SessionParameter(parameter())]);
+    assert_eq!(all(vec![either()]), Binding::Static);
+    assert_eq!(all(vec![either(), one_signature()]), Binding::Body);
+    assert_eq!(any(vec![both(), one_signature()]), Binding::Token);
+}
