@@ -219,6 +219,15 @@ rejects! {
     /// The signed timestamp is too far from the current time. Peer: sign again at each attempt. Operator: check the clock of
     /// this host.
     TimestampOutsideWindow => "timestamp_outside_window", 403, AccessDenied, Peer, "The signed timestamp is outside the window", detail;
+    /// The request lacks the header field with the secret. Peer: send the secret that you share with this receiver.
+    SecretMissing => "secret_missing", 403, AccessDenied, Peer, "A secret is required", detail;
+    /// The header field has none of the configured secrets. Operator: configure the secret that the sender uses; during a rotation,
+    /// both.
+    SecretMismatch => "secret_mismatch", 403, AccessDenied, Peer, "The secret is not the expected one", detail;
+    /// The request has no basic authentication. Peer: send user name and password in every request.
+    CredentialsMissing => "credentials_missing", 401, AccessDenied, Peer, "A user name and a password are required", detail;
+    /// User name and password do not belong to one configured user. Operator: configure those that the sender uses.
+    CredentialsMismatch => "credentials_mismatch", 401, AccessDenied, Peer, "The user name or the password is not accepted", detail;
     /// The request lacks the delivery id that identifies duplicates. Peer: send the id. Operator: correct where it is read.
     DeliveryIdMissing => "delivery_id_missing", 400, AccessDenied, Peer, "The delivery id is missing", detail;
     /// The handler already accepted this delivery; there is nothing to do. The configured status replaces this one (200 by

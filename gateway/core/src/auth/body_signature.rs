@@ -21,6 +21,7 @@ use super::secret::{Secret, SecretError};
 use super::strength::{Aspect, Aspects, SECRET_BYTES};
 use crate::reject::{Refusal, Reject};
 
+pub(super) use form::without_padding;
 pub use form::{Encoding, HmacForm, HmacHash, SignatureRuleError, TimestampPlace};
 
 /// Most values in the signature field; a request with more is malformed. Senders write one for each secret, and have at most two

@@ -142,6 +142,8 @@ fn strength(proof: &Proof, keys: &KeyAspects<'_>) -> ProofStrength {
         Proof::Token(rule) => ("token".to_owned(), rule.aspects(keys)),
         Proof::SessionParameter(parameter) => parameter.strength(keys),
         Proof::Signature(signature) => signature.strength(),
+        Proof::Secret(secret) => secret.strength(),
+        Proof::Basic(credentials) => credentials.strength(),
     };
     ProofStrength { name, aspects }
 }

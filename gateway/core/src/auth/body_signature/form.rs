@@ -133,7 +133,7 @@ impl Encoding {
 }
 
 /// `text` without its padding; `None` if it is padded to another length than a multiple of four (RFC 4648, section 4).
-fn without_padding(text: &[u8]) -> Option<&[u8]> {
+pub(in crate::auth) fn without_padding(text: &[u8]) -> Option<&[u8]> {
     let padding = text.iter().rev().take_while(|&&byte| byte == b'=').count();
     let whole = padding == 0 || padding <= 2 && text.len().is_multiple_of(4);
     whole.then(|| &text[..text.len() - padding])

@@ -63,6 +63,15 @@ fn one_parameter() -> Clause {
     Clause::One(Proof::SessionParameter(parameter()))
 }
 
+fn one_secret() -> Clause {
+    Clause::One(Proof::Secret(FieldSecret::new("x-gitlab-token", "", &[secret("open sesame")]).unwrap()))
+}
+
+fn one_user() -> Clause {
+    let users = [("Aladdin".to_owned(), vec![secret("open sesame")])];
+    Clause::One(Proof::Basic(BasicCredentials::new(&users).unwrap()))
+}
+
 fn one_signature() -> Clause {
     Clause::One(Proof::Signature(pagerduty(&["s3cret"])))
 }
@@ -91,6 +100,29 @@ fn any_accepts_one_and_reports_an_attempted_proof_first() {
     check(&policy, &[], "token_missing");
     check(&policy, &["bad-signature"], "signature_mismatch");
     check(&policy, &["bad-token", "bad-signature"], "token_malformed");
+}
+
+#[test]
+fn static_credentials_combine_with_other_proofs() {
+    let any = ProofPolicy::any(vec![one_secret(), one_user()]).unwrap();
+    let all = ProofPolicy::all(vec![one_secret(), one_user()]).unwrap();
+    let (secret, user) = (("x-gitlab-token", "open sesame"), ("authorization", "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ=="));
+    for (fields, by_any, by_all) in [
+        (&[secret][..], "certificate, secret", "credentials_missing"),
+        (&[user], "certificate, basic", "secret_missing"),
+        (&[secret, user], "certificate, secret", "certificate, secret, basic"),
+        (&[("x-gitlab-token", "sesame"), user], "certificate, basic", "secret_mismatch"),
+        (&[("authorization", "Basic AAAA")], "credentials_mismatch", "secret_missing"),
+        (&[], "secret_missing", "secret_missing"),
+    ] {
+        for (policy, expected) in [(&any, by_any), (&all, by_all)] {
+            let outcome = match judge(policy, &Request::new(fields, "{}")) {
+                Ok(proven) => proven.labels(),
+                Err(unproven) => unproven.refusal.reject.row().reason,
+            };
+            assert_eq!(outcome, expected, "{fields:?}");
+        }
+    }
 }
 
 #[test]
@@ -265,7 +297,10 @@ fn replay_rules_must_fit_the_proofs() {
 }
 
 #[test]
-fn challenges_follow_rfc_6750() {
+fn challenges_follow_their_schemes() {
+    for reject in [Reject::CredentialsMissing, Reject::CredentialsMismatch] {
+        assert_eq!(challenge(reject).unwrap(), "Basic realm=\"hookgate\", charset=\"UTF-8\"");
+    }
     assert_eq!(challenge(Reject::TokenMissing).unwrap(), "Bearer realm=\"hookgate\"");
     assert_eq!(
         challenge(Reject::TokenExpired).unwrap(),
@@ -280,12 +315,13 @@ fn challenges_follow_rfc_6750() {
 
 #[test]
 fn labels_match_their_bits() {
-    for bits in 0..8 {
-        let labels = Kinds::LABELS[usize::from(bits)];
-        for (bit, label) in
-            [(Kinds::TOKEN, "token"), (Kinds::SESSION_PARAMETER, "session-parameter"), (Kinds::SIGNATURE, "signature")]
-        {
-            assert_eq!(labels.split(", ").any(|part| part == label), bits & bit != 0, "{labels}");
+    let kinds = [Kinds::TOKEN, Kinds::SESSION_PARAMETER, Kinds::SIGNATURE, Kinds::SECRET, Kinds::BASIC];
+    assert_eq!(LABELS.len(), 32);
+    for (bits, labels) in (0_u8..).zip(LABELS.iter()) {
+        let shown: Vec<&str> = labels.split(", ").collect();
+        assert_eq!(shown.first(), Some(&"certificate"));
+        for (bit, label) in kinds.iter().zip(Kinds::NAMES) {
+            assert_eq!(shown.contains(&label), bits & bit != 0, "{labels}");
         }
     }
 }
@@ -313,6 +349,8 @@ fn the_weakest_way_to_satisfy_a_policy_decides_what_it_binds() {
     assert_eq!(ProofPolicy::certificate_alone().binding(), Binding::None);
     for (clause, binding) in [
         (one_parameter as fn() -> Clause, Binding::Static),
+        (one_secret, Binding::Static),
+        (one_user, Binding::Static),
         (one_token, Binding::Token),
         (one_signature, Binding::Body),
     ] {
