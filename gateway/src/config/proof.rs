@@ -3,6 +3,7 @@
 //! Owns how proofs combine, and how a provider completes the proof of its preset. A proof that a preset demands is never dropped
 //! silently: if the operator's part is missing, that is an error. Must not know the keys of a single proof: the modules below do.
 
+mod keys;
 mod replay;
 mod secret;
 mod session_parameter;
@@ -427,7 +428,7 @@ fn proof(
     match content {
         Content::Token(raw) => token::parse(raw, false, sources, report).map(Proof::Token),
         Content::SessionParameter(raw) => session_parameter::parse(raw, sources, report).map(Proof::SessionParameter),
-        Content::Signature(raw) => signature::parse(raw, report).map(Proof::Signature),
+        Content::Signature(raw) => signature::parse(raw, sources, report).map(Proof::Signature),
         Content::Secret(raw) => static_credential::secret(raw, report).map(Proof::Secret),
         Content::Basic(raw) => static_credential::basic(raw, report).map(Proof::Basic),
         Content::All(_) | Content::Any(_) => {

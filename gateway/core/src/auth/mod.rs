@@ -53,6 +53,7 @@
 pub mod body_signature;
 pub mod json_pointer;
 pub mod proof_policy;
+pub mod public_key;
 pub mod replay;
 pub mod secret;
 pub mod session_parameter;
@@ -79,10 +80,11 @@ use crate::identity::{ProviderId, VerifiedChain};
 use crate::reject::{Refusal, Reject};
 use crate::route::{RouteId, RouteTable};
 
-pub use body_signature::{BodySignature, HmacForm};
+pub use body_signature::{BodySignature, SignatureForm, SignatureKeys};
 pub use json_pointer::JsonPointer;
 pub use message_template::TemplateError;
 pub use proof_policy::{Binding, Clause, Proof, ProofPolicy, Proven, Unproven, challenge};
+pub use public_key::SignatureAlgorithm;
 pub use replay::{DeliveryId, ReplayGuard, ReplayRule, Reservation};
 pub use request_view::RequestView;
 pub use secret::Secret;

@@ -209,7 +209,7 @@ impl ProofPolicy {
         }
         let reservation = match &self.replay {
             Some(rule) if rule.needs_signature() => {
-                self.judge_further_signatures(request, &mut evidence);
+                self.judge_further_signatures(request, keys, &mut evidence);
                 Some(rule.reserve(request, &evidence.signatures, guard)?)
             }
             Some(rule) => Some(rule.reserve(request, &[], guard)?),
@@ -241,22 +241,28 @@ impl ProofPolicy {
         binding.unwrap_or(Binding::None)
     }
 
-    /// The sources of the keys that verify the tokens of this policy.
+    /// The sources of the keys that verify the tokens and signatures of this policy.
     pub fn key_sources(&self) -> impl Iterator<Item = KeySourceId> {
         self.proofs().filter_map(|proof| match proof {
             Proof::Token(rule) => Some(rule.source()),
             Proof::SessionParameter(parameter) => parameter.key_source(),
-            Proof::Signature(_) | Proof::Secret(_) | Proof::Basic(_) => None,
+            Proof::Signature(signature) => signature.key_source(),
+            Proof::Secret(_) | Proof::Basic(_) => None,
         })
     }
 
     /// Adds the signatures of the request that no clause needed, as the first of two alternatives held. A copy of the request could show
     /// only those.
-    fn judge_further_signatures<'policy>(&'policy self, request: &RequestView<'_>, evidence: &mut Evidence<'policy>) {
+    fn judge_further_signatures<'policy>(
+        &'policy self,
+        request: &RequestView<'_>,
+        keys: &KeySets,
+        evidence: &mut Evidence<'policy>,
+    ) {
         for proof in self.proofs() {
             if let Proof::Signature(signature) = proof
                 && !evidence.signatures.iter().flatten().any(|known| std::ptr::eq(*known, signature))
-                && signature.check(request).is_ok()
+                && signature.check(request, keys).is_ok()
             {
                 evidence.add(signature);
             }
@@ -350,7 +356,7 @@ impl Proof {
                 evidence.kinds.0 |= Kinds::SESSION_PARAMETER;
             }
             Self::Signature(signature) => {
-                signature.check(request)?;
+                signature.check(request, keys)?;
                 evidence.add(signature);
                 evidence.kinds.0 |= Kinds::SIGNATURE;
             }

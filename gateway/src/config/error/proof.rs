@@ -135,6 +135,22 @@ pub enum ProofProblem {
         /// The error.
         error: KeySetError,
     },
+    /// A PEM file with several keys, or with none.
+    #[error("{}: {count} keys or certificates in one file; write one file for each key", .path.display())]
+    SeveralKeys {
+        /// The file.
+        path: PathBuf,
+        /// The number of sections.
+        count: usize,
+    },
+    /// A file without a key for the algorithm.
+    #[error("{}: no key in it is for the algorithm {algorithm}; write the algorithm of this key, or another file", .path.display())]
+    KeyOfOtherType {
+        /// The file.
+        path: PathBuf,
+        /// The algorithm.
+        algorithm: &'static str,
+    },
     /// An error of a combination of proofs.
     #[error(transparent)]
     Policy(#[from] ProofPolicyError),

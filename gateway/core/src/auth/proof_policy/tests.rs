@@ -10,7 +10,7 @@ use super::*;
 use crate::auth::testing::{
     ISSUER, Issuer, NOW, Request, SOURCE, at, dialogflow, dialogflow_claims, published, reason, secret,
 };
-use crate::auth::{DeliveryId, HmacForm, JsonPointer, body_signature};
+use crate::auth::{DeliveryId, JsonPointer, SignatureForm, body_signature};
 
 fn pagerduty(secrets: &[&str]) -> BodySignature {
     BodySignature::pagerduty(&secrets.iter().map(|text| secret(text)).collect::<Vec<_>>()).unwrap()
@@ -191,18 +191,18 @@ fn a_delivery_is_taken_once_and_a_failed_one_can_be_retried() {
 /// The sender's clock is ahead by the whole tolerance, and the window has the minimum length.
 #[test]
 fn a_delivery_is_remembered_while_its_timestamp_is_accepted() {
-    let form = HmacForm {
+    let form = SignatureForm {
         header: "x-signature".to_owned(),
         separator: None,
         prefix: String::new(),
         encoding: body_signature::Encoding::Hex,
-        hash: body_signature::HmacHash::Sha256,
         message: "{timestamp}.{body}".to_owned(),
         timestamp: Some(body_signature::TimestampPlace::Header("x-timestamp".to_owned())),
         tolerance_seconds: 300,
         id_header: None,
+        url: None,
     };
-    let signature = BodySignature::hmac(&form, &[secret("s3cret")]).unwrap();
+    let signature = BodySignature::hmac(&form, body_signature::HmacHash::Sha256, &[secret("s3cret")]).unwrap();
     let policy = ProofPolicy::all(vec![Clause::One(Proof::Signature(signature))]).unwrap();
     let policy = policy.with_replay(replay(vec![DeliveryId::SignedMessage], 600)).unwrap();
     let timestamp = (NOW + 300).to_string();
@@ -241,18 +241,18 @@ fn a_refused_request_is_not_remembered() {
 #[test]
 fn a_copy_without_one_of_two_signatures_is_a_copy() {
     let hmac = |header: &str, message: &str, timestamp: Option<&str>| {
-        let form = HmacForm {
+        let form = SignatureForm {
             header: header.to_owned(),
             separator: None,
             prefix: String::new(),
             encoding: body_signature::Encoding::Hex,
-            hash: body_signature::HmacHash::Sha256,
             message: message.to_owned(),
             timestamp: timestamp.map(|name| body_signature::TimestampPlace::Header(name.to_owned())),
             tolerance_seconds: 300,
             id_header: None,
+            url: None,
         };
-        Proof::Signature(BodySignature::hmac(&form, &[secret("s3cret")]).unwrap())
+        Proof::Signature(BodySignature::hmac(&form, body_signature::HmacHash::Sha256, &[secret("s3cret")]).unwrap())
     };
     let both = || vec![hmac("x-dated", "{timestamp}.{body}", Some("x-time")), hmac("x-plain", "{body}", None)];
     let sign = |message: &str| {
