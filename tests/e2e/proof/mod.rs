@@ -6,6 +6,7 @@ mod combination;
 mod issuer;
 mod key_server;
 mod keys;
+mod kinds;
 mod replay;
 mod secret;
 mod session_parameter;
