@@ -100,6 +100,11 @@ impl SessionParameter {
         (format!("session parameter at {}", self.pointer), aspects)
     }
 
+    /// Whether the parameter is a token, which runs out.
+    pub(super) fn is_token(&self) -> bool {
+        matches!(self.expected, Expected::Token { .. })
+    }
+
     /// The source of the keys that verify the parameter, if it is a token.
     pub(super) fn key_source(&self) -> Option<KeySourceId> {
         match &self.expected {

@@ -9,29 +9,33 @@ use super::*;
 use crate::auth::body_signature::{Encoding, HmacHash, TimestampPlace};
 use crate::auth::testing::secret;
 use crate::auth::{
-    BodySignature, DeliveryId, HmacForm, JsonPointer, ProofPolicy, ReplayRule, SessionParameter, TokenExpectations,
-    TokenRule,
+    BodySignature, DeliveryId, JsonPointer, ProofPolicy, ReplayRule, SessionParameter, SignatureForm,
+    TokenExpectations, TokenRule,
 };
 
 const LONG: &str = "a secret of more than sixteen bytes";
 
-fn form(header: &str) -> HmacForm {
-    HmacForm {
+fn form(header: &str) -> SignatureForm {
+    SignatureForm {
         header: header.to_owned(),
         separator: None,
         prefix: String::new(),
         encoding: Encoding::Hex,
-        hash: HmacHash::Sha384,
         message: "{method} {path}\n{timestamp}.{body}".to_owned(),
         timestamp: Some(TimestampPlace::Header("x-time".to_owned())),
         tolerance_seconds: 60,
         id_header: None,
+        url: None,
     }
 }
 
-fn signature(form: &HmacForm, secrets: &[&str]) -> Proof {
+fn signature(form: &SignatureForm, secrets: &[&str]) -> Proof {
+    hashed(form, HmacHash::Sha384, secrets)
+}
+
+fn hashed(form: &SignatureForm, hash: HmacHash, secrets: &[&str]) -> Proof {
     let secrets: Vec<_> = secrets.iter().map(|text| secret(text)).collect();
-    Proof::Signature(BodySignature::hmac(form, &secrets).unwrap())
+    Proof::Signature(BodySignature::hmac(form, hash, &secrets).unwrap())
 }
 
 fn a() -> Proof {
@@ -119,7 +123,7 @@ fn nested_groups_are_compared_by_their_ways() {
 
 #[test]
 fn a_signature_that_covers_less_is_weaker() {
-    let other = |change: fn(&mut HmacForm)| {
+    let other = |change: fn(&mut SignatureForm)| {
         let mut form = form("x-a");
         change(&mut form);
         all(vec![signature(&form, &[LONG])])
@@ -127,8 +131,9 @@ fn a_signature_that_covers_less_is_weaker() {
     let old = all(vec![a()]);
     check(&old, &other(|form| form.tolerance_seconds = 300), &["signature in x-a: tolerance_s 60 → 300"]);
     check(&old, &other(|form| form.tolerance_seconds = 30), &[]);
-    check(&old, &other(|form| form.hash = HmacHash::Sha256), &["signature in x-a: bits of the hash 384 → 256"]);
-    check(&old, &other(|form| form.hash = HmacHash::Sha512), &[]);
+    let hash = |hash| all(vec![hashed(&form("x-a"), hash, &[LONG])]);
+    check(&old, &hash(HmacHash::Sha256), &["signature in x-a: bits of the hash 384 → 256"]);
+    check(&old, &hash(HmacHash::Sha512), &[]);
     check(&old, &other(|form| form.prefix = "v1=".to_owned()), &[]);
     let uncovered = other(|form| (form.message, form.timestamp) = ("{body}".to_owned(), None));
     check(
