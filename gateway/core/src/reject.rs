@@ -108,7 +108,7 @@ rejects! {
     /// The peer ended the handshake because it does not accept the certificate of this server. Operator: check that the chain is complete, in
     /// order and not expired, that it has the name that the peer uses, and that the peer trusts its root.
     ServerCertificateRefused => "server_certificate_refused", 400, HandshakeFailure, Gateway,
-        "The peer does not accept the certificate of this server", detail;
+        "The peer does not accept the certificate of this server", "The peer did not accept the certificate of the receiver.";
     /// The ClientHello is longer than 18 KiB. Peer: send fewer extensions, or connect without a session ticket.
     HelloTooLarge => "hello_too_large", 400, IllegalParameter, Peer, "The ClientHello is too large", detail;
     /// The server name (SNI) belongs to no route. Peer: correct the host of the webhook URL. Operator: add a route with this
