@@ -6,6 +6,7 @@
 
 pub mod retirement;
 pub mod rotation;
+pub mod state;
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -71,6 +72,7 @@ pub fn describe() {
     describe_upkeep();
     describe_filter();
     rotation::describe();
+    state::describe();
 }
 
 fn describe_connections() {

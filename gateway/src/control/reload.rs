@@ -23,6 +23,7 @@ use crate::config::{Config, FileVersions, Listen, Metrics, Reading, ReloadTrigge
 use crate::metrics::retirement::{NamedLabel, Retirement};
 use crate::metrics::{self, Load};
 use crate::snapshot::{Lasting, Snapshot};
+use crate::state::StateDirectory;
 use hookgate_core::auth::ReplayGuard;
 use hookgate_core::identity::ChainCache;
 use hookgate_core::limits::Limits;
@@ -40,6 +41,8 @@ pub(super) struct Loader {
     keys: KeyRefresh,
     pub(super) filter: FilterKeeper,
     rotation: Rotation,
+    /// What outlives this process, if it has a place for that.
+    pub(super) state: Option<StateDirectory>,
     inventory: Inventory,
     strength: Strength,
     trigger: ReloadTrigger,
@@ -60,6 +63,8 @@ struct Refused {
 pub(super) struct Fixed {
     pub(super) listen: Listen,
     pub(super) metrics: Option<Metrics>,
+    /// The state directory.
+    pub(super) state: Option<PathBuf>,
 }
 
 impl Loader {
@@ -75,6 +80,7 @@ impl Loader {
             keys: KeyRefresh::default(),
             filter: FilterKeeper::default(),
             rotation: Rotation::default(),
+            state: None,
             inventory: Inventory::default(),
             strength: Strength::default(),
             trigger: ReloadTrigger::default(),
@@ -209,6 +215,9 @@ impl Loader {
         }
         if config.metrics != fixed.metrics {
             tracing::warn!("[metrics] has changed; restart hookgate to apply the change");
+        }
+        if config.state != fixed.state {
+            tracing::warn!("[state] has changed; restart hookgate to apply the change");
         }
         let snapshot = self.load(config, generation).map_err(|error| {
             let mut causes = error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>());
