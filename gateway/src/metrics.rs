@@ -4,6 +4,7 @@
 //! atomic addition. Label values come from closed sets (reasons, configured names, statuses). Must not use a value that a peer chose
 //! as a label.
 
+pub mod fetches;
 pub mod retirement;
 pub mod rotation;
 pub mod state;
@@ -71,6 +72,7 @@ pub fn describe() {
     describe_requests();
     describe_upkeep();
     describe_filter();
+    fetches::describe();
     rotation::describe();
     state::describe();
 }

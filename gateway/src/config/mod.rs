@@ -29,6 +29,7 @@ pub mod preset;
 mod profile;
 mod proof;
 mod provider;
+mod range_url;
 mod ranges;
 mod report;
 mod route;
@@ -44,6 +45,7 @@ use std::path::{Path, PathBuf};
 
 use hookgate_core::limits::Limits;
 use hookgate_core::route::Route;
+use ipnet::IpNet;
 use rustls_pki_types::UnixTime;
 use serde::Deserialize;
 use toml::Spanned;
@@ -73,6 +75,7 @@ pub use self::key_url::{KeyUrl, KeyUrlError};
 pub use self::listen::{DEFAULT_BACKLOG, Listen, Metrics};
 pub use self::profile::DEFAULT_VERIFY_DEPTH;
 pub use self::proof::Proofs;
+pub use self::range_url::{RangeFormat, RangeSource, RangeUrl};
 pub use self::warning::{Warning, WarningKind};
 
 /// The whole configuration, within its bounds.
@@ -86,6 +89,10 @@ pub struct Config {
     pub providers: Vec<Provider>,
     /// By [`ProviderId`](hookgate_core::identity::ProviderId): the ranges of its addresses.
     pub sources: Vec<Sources>,
+    /// By [`ProviderId`](hookgate_core::identity::ProviderId): ranges that are fetched, in addition to `sources`.
+    pub range_urls: Vec<Vec<RangeUrl>>,
+    /// By [`ProviderId`](hookgate_core::identity::ProviderId): the ranges of `sources` as they are written.
+    pub written_ranges: Vec<Vec<IpNet>>,
     /// `[[route]]`, in the order of the file.
     pub routes: Vec<Route>,
     /// `[limits]`
@@ -219,11 +226,22 @@ impl Config {
         let metrics = listen::metrics(raw.metrics, listen.as_ref(), &mut report);
         let state = state::state(raw.state.as_ref(), &mut report);
         let ranges = provider::source_ranges(raw_providers, &mut report);
-        let context = filter::Context { listen: listen.as_ref(), providers: raw_providers, ranges: &ranges };
+        let range_urls = provider::range_urls(raw_providers, &mut report);
+        let context = filter::Context {
+            listen: listen.as_ref(),
+            providers: raw_providers,
+            ranges: &ranges,
+            range_urls: &range_urls,
+        };
         let filter = filter::filter(raw.filter.as_ref(), &context, &mut report);
         let range_counts: Vec<usize> = ranges.iter().map(|it| it.prefixes.len()).collect();
-        let source = |it: ProviderRanges| Sources { check: it.check, ranges: Ranges::new(&it.prefixes) };
-        let sources: Vec<Sources> = ranges.into_iter().map(source).collect();
+        let source = |(it, urls): (&ProviderRanges, &Vec<RangeUrl>)| Sources {
+            check: it.check,
+            ranges: Ranges::new(&it.prefixes),
+            is_complete: urls.is_empty(),
+        };
+        let sources: Vec<Sources> = ranges.iter().zip(&range_urls).map(source).collect();
+        let written_ranges = ranges.into_iter().map(|it| it.prefixes).collect();
         let parsed = inventory::Parsed {
             certificates: &certificates,
             providers: &providers,
@@ -253,6 +271,8 @@ impl Config {
             certificates,
             providers,
             sources,
+            range_urls,
+            written_ranges,
             routes,
             limits,
             proofs,

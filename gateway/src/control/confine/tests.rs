@@ -1,10 +1,10 @@
 //! Tries each restriction on a thread that has it. The test process itself stays unrestricted.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a failed set-up fails the test")]
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, OpenOptions, Permissions};
 use std::net::{Ipv4Addr, SocketAddr as InternetAddress, TcpListener, TcpStream};
 use std::os::linux::net::SocketAddrExt as _;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::path::Path;
 use std::process::Command;
@@ -80,6 +80,7 @@ fn a_restricted_thread_listens_nowhere_and_reaches_no_other_process() {
 #[test]
 fn a_restricted_thread_replaces_files_of_the_state_directory_alone() {
     let (at, elsewhere) = (playground(), playground());
+    fs::set_permissions(at.path(), Permissions::from_mode(0o700)).unwrap();
     let state = StateDirectory::open(at.path()).unwrap();
     state.write("old", b"x").unwrap();
     let version = landlock_version();
