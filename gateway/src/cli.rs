@@ -35,6 +35,13 @@ pub enum Command {
         #[arg(long)]
         against: Option<PathBuf>,
     },
+    /// Fetch once what the configuration names by URL (ranges, token keys), and print what came. Nothing is kept. If a source fails, exit
+    /// with status 1
+    Fetch {
+        /// The configuration file
+        #[arg(long, short, default_value = "/etc/hookgate/hookgate.toml")]
+        config: PathBuf,
+    },
     /// List the presets for providers, or describe one
     Providers {
         /// Name of a preset, such as pagerduty

@@ -19,6 +19,7 @@ fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Run { config } => control::run::run(&config),
         Command::Check { config, against } => control::check::check(&config, against.as_deref()),
+        Command::Fetch { config } => control::fetch::fetch(&config),
         Command::Providers { name } => control::providers::providers(name.as_deref()),
         Command::Filter { command: FilterCommand::Status { address, config } } => {
             control::filter_status::status(&config, address)

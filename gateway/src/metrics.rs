@@ -4,8 +4,10 @@
 //! atomic addition. Label values come from closed sets (reasons, configured names, statuses). Must not use a value that a peer chose
 //! as a label.
 
+pub mod fetches;
 pub mod retirement;
 pub mod rotation;
+pub mod state;
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -70,7 +72,9 @@ pub fn describe() {
     describe_requests();
     describe_upkeep();
     describe_filter();
+    fetches::describe();
     rotation::describe();
+    state::describe();
 }
 
 fn describe_connections() {

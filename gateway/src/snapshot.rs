@@ -78,15 +78,16 @@ pub struct Lasting {
 }
 
 /// One generation of the configuration, as workers use it.
+#[derive(Clone)]
 pub struct Snapshot {
     /// 1 for the first load, and one more for each successful reload.
     pub generation: u64,
     /// The trust policy.
     pub identity: Arc<Identity>,
     /// The routes.
-    pub routes: RouteTable,
+    pub routes: Arc<RouteTable>,
     /// The proofs that requests must carry in addition to the certificate.
-    pub demands: Demands,
+    pub demands: Arc<Demands>,
     /// The keys of token issuers, which the control plane refreshes.
     pub keys: Arc<KeyStore>,
     /// The name of each provider as a header value for handlers, by [`ProviderId`].
@@ -112,7 +113,7 @@ impl Snapshot {
     pub fn build(config: Config, generation: u64, lasting: Lasting) -> Result<Self, SnapshotError> {
         let Config { certificates, providers, sources, routes, proofs, limits, .. } = config;
         let Lasting { cache, keys, replay, sightings } = lasting;
-        let demands = Demands::new(proofs.providers, proofs.routes);
+        let demands = Arc::new(Demands::new(proofs.providers, proofs.routes));
         let field = |provider: &Provider| {
             HeaderValue::from_str(&provider.name)
                 .map_err(|error| SnapshotError::ProviderName(Arc::clone(&provider.name), error))
@@ -134,7 +135,7 @@ impl Snapshot {
         }
         let unknown = sites.make(None, routes.iter().filter(|route| route.host.is_none()))?;
         let unnamed = sites.make(None, routes.iter())?;
-        let routes = RouteTable::new(routes.into());
+        let routes = Arc::new(RouteTable::new(routes.into()));
         Ok(Self {
             generation,
             identity,
@@ -150,6 +151,12 @@ impl Snapshot {
             unnamed,
             turns_unknown_away,
         })
+    }
+
+    /// The same generation with other ranges: trust, keys of tickets and cached chains stay. `sources` has an element for each provider.
+    #[must_use]
+    pub fn with_sources(&self, sources: Vec<Sources>) -> Self {
+        Self { sources: sources.into(), ..self.clone() }
     }
 
     /// Selects the site for a client that sends this server name, in any case.

@@ -14,6 +14,7 @@ mod log;
 mod metrics;
 mod problem;
 mod proof;
+mod published;
 mod refusal;
 mod request;
 mod revocation;

@@ -27,6 +27,8 @@ pub struct Sources {
     pub check: SourceCheck,
     /// The ranges.
     pub ranges: Ranges,
+    /// Whether `ranges` has all of them: false as long as a list that is fetched is unknown.
+    pub is_complete: bool,
 }
 
 impl Sources {
@@ -243,7 +245,7 @@ mod tests {
     #[test]
     fn only_a_check_that_is_on_misses() {
         let address = "203.0.113.1".parse().unwrap();
-        let sources = |check| Sources { check, ranges: ranges(&["192.0.2.0/24"]) };
+        let sources = |check| Sources { check, ranges: ranges(&["192.0.2.0/24"]), is_complete: true };
         assert!(!sources(SourceCheck::Off).misses(address));
         assert!(sources(SourceCheck::Count).misses(address));
         assert!(sources(SourceCheck::Refuse).misses(address));

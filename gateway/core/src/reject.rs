@@ -160,6 +160,10 @@ rejects! {
     ProviderNotAdmitted => "provider_not_admitted", 403, AccessDenied, Peer, "This route does not admit the provider", detail;
     /// The source address is in none of the ranges of the provider. Operator: update the ranges if the provider has new ones.
     SourceNotInRanges => "source_not_in_ranges", 403, AccessDenied, Peer, "The source address is outside the provider's ranges", detail;
+    /// The ranges of the provider were never fetched, so its address cannot be judged. The status makes senders retry. Operator: check that
+    /// this host can reach the URLs of `source_range_urls`.
+    RangesUnavailable => "ranges_unavailable", 503, InternalError, Gateway, "The provider's ranges are unavailable",
+        "The receiver does not know the sender's addresses yet; send the webhook again later.";
     // http
     /// The request is not well-formed HTTP. Peer: correct the request.
     MalformedRequest => "malformed_request", 400, InternalError, Peer, "The request is malformed", detail;

@@ -14,6 +14,7 @@ use super::error::Problem;
 use super::length;
 use super::listen::Listen;
 use super::provider::RawProvider;
+use super::range_url::RangeUrl;
 use super::ranges::{self, ProviderRanges, RawRangeFiles, RawRanges};
 use super::report::Report;
 use hookgate_filter::{Action, Attach, Destination, Limits, Mode, Policy, RangeSet, Rate, SynLimits};
@@ -41,7 +42,7 @@ const PER_SECOND: Bound = Bound::new(1, 15_000_000, "");
 const WRITE_INTERFACES: &str =
     "interfaces = [\"eth0\"] (the interfaces on which requests arrive; `ip link` lists them)";
 const WRITE_RATE: &str = "per_second = 100: the SYNs per second of one source";
-const WRITE_SOURCES: &str = "source_ranges = [\"192.0.2.0/24\"] or source_range_files: without ranges, filter.mode = \"enforce\" drops every packet of \
+const WRITE_SOURCES: &str = "source_ranges = [\"192.0.2.0/24\"] or source_range_files or source_range_urls: without ranges, filter.mode = \"enforce\" drops every packet of \
      this provider; source_ranges = [\"0.0.0.0/0\", \"::/0\"] lets packets from every address in";
 
 /// `[filter]`, parsed.
@@ -117,6 +118,8 @@ pub(super) struct Context<'c> {
     pub(super) providers: &'c [Spanned<RawProvider>],
     /// In the order of `providers`.
     pub(super) ranges: &'c [ProviderRanges],
+    /// In the same order: the lists that are fetched.
+    pub(super) range_urls: &'c [Vec<RangeUrl>],
 }
 
 /// Parses `[filter]`. Reports what is wrong, and replaces it by its default.
@@ -218,12 +221,12 @@ fn sets(fields: &RawFilter, mode: Mode, context: &Context<'_>, report: &mut Repo
         RangeSet { name: DENY_SET.to_owned(), action: Action::Deny, prefixes: denied },
         RangeSet { name: ALLOW_SET.to_owned(), action: Action::Allow, prefixes: allowed },
     ];
-    for (raw, ranges) in context.providers.iter().zip(context.ranges) {
-        if ranges.prefixes.is_empty() && mode == Mode::Enforce {
+    for ((raw, ranges), urls) in context.providers.iter().zip(context.ranges).zip(context.range_urls) {
+        if ranges.prefixes.is_empty() && urls.is_empty() && mode == Mode::Enforce {
             report.missing_one_of(
                 raw,
                 "source_ranges",
-                &["source_range_files"],
+                &["source_range_files", "source_range_urls"],
                 Problem::Missing { write: WRITE_SOURCES },
             );
         }

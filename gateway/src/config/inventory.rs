@@ -25,8 +25,14 @@ const MAXIMUM_SHOWN_CHARACTERS: usize = 120;
 const SECRET_KEYS: [&str; 1] = ["unsafe_value"];
 
 /// What only a restart changes: a reload keeps the values of the start.
-const FIXED: [&str; 5] =
-    ["listen.", "metrics.", "limits.chain_cache_entries", "limits.chain_cache_ttl_s", "limits.replay_entries"];
+const FIXED: [&str; 6] = [
+    "listen.",
+    "metrics.",
+    "state.",
+    "limits.chain_cache_entries",
+    "limits.chain_cache_ttl_s",
+    "limits.replay_entries",
+];
 
 /// The owner of an entry: an element of an array of tables, by its name, or a section.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -103,6 +103,10 @@ pub struct FetchLimits {
     pub max_fresh: Duration,
     /// How long stale keys are used if a fetch fails.
     pub max_stale: Duration,
+    /// Whether the server may have an address that is not public: loopback, private, link-local.
+    pub allow_private: bool,
+    /// Most redirects that are followed.
+    pub redirects: usize,
 }
 
 impl Default for FetchLimits {
@@ -115,6 +119,8 @@ impl Default for FetchLimits {
             min_fresh: Duration::from_secs(60),
             max_fresh: Duration::from_secs(24 * 3600),
             max_stale: Duration::from_secs(24 * 3600),
+            allow_private: false,
+            redirects: 0,
         }
     }
 }
@@ -130,6 +136,7 @@ pub(super) struct RawKeySource {
     timeout_ms: Option<Spanned<i64>>,
     max_bytes: Option<Spanned<i64>>,
     max_stale_s: Option<Spanned<i64>>,
+    allow_private: Option<Spanned<bool>>,
 }
 
 /// The sources of a file, to which tokens refer by name.
@@ -229,7 +236,10 @@ fn origin(raw: &Spanned<RawKeySource>, report: &mut Report<'_>) -> Option<KeyOri
         (None, Some(file)) => {
             let remote = [fields.timeout_ms.as_ref(), fields.max_bytes.as_ref(), fields.max_stale_s.as_ref()];
             let remote = remote.into_iter().flatten().map(Spanned::span);
-            for span in remote.chain(fields.ca_file.as_ref().map(Spanned::span)) {
+            for span in remote
+                .chain(fields.ca_file.as_ref().map(Spanned::span))
+                .chain(fields.allow_private.as_ref().map(Spanned::span))
+            {
                 report.error_at(&span, ProofProblem::NotFetched.into());
             }
             key_file(file, report).map(KeyOrigin::File)
@@ -251,6 +261,7 @@ fn fetched(fields: &RawKeySource, url: &Spanned<String>, report: &mut Report<'_>
         timeout: TIMEOUT.milliseconds(fields.timeout_ms.as_ref(), default.timeout, report),
         max_bytes: BYTES.count(fields.max_bytes.as_ref(), default.max_bytes, report),
         max_stale: STALE.seconds(fields.max_stale_s.as_ref(), default.max_stale, report),
+        allow_private: fields.allow_private.as_ref().is_some_and(|allow| *allow.get_ref()),
         ..default
     };
     let roots = fields.ca_file.as_ref().map(|text| {
@@ -263,7 +274,7 @@ fn fetched(fields: &RawKeySource, url: &Spanned<String>, report: &mut Report<'_>
     Some(KeyOrigin::Url { url: parsed?, limits, roots: roots.map_or(Some(None), |roots| roots.map(Some))? })
 }
 
-fn roots(path: &Path) -> Result<Vec<CertificateDer<'static>>, Problem> {
+pub(super) fn roots(path: &Path) -> Result<Vec<CertificateDer<'static>>, Problem> {
     let certificates = file::certificates(&file::read_named(path, MAXIMUM_FILE_BYTES)?, path, &[])?;
     for (index, certificate) in certificates.iter().enumerate() {
         file::trust_anchor(certificate, index, path)?;

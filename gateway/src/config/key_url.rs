@@ -1,6 +1,6 @@
-//! `https` URLs of key sets.
+//! `https` URLs of what is published: key sets and lists of ranges.
 //!
-//! Owns the syntax of the URLs from which keys can be fetched. Must not fetch: `control::jwks` does.
+//! Owns the syntax of the URLs from which hookgate fetches. Must not fetch: `control` does.
 
 use std::fmt;
 
@@ -8,14 +8,14 @@ use hyper::Uri;
 use hyper::http::uri::Scheme;
 use rustls_pki_types::ServerName;
 
-/// The `https` URL of a key set.
+/// The `https` URL of a key set or of a list of ranges.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyUrl {
     uri: Uri,
     port: u16,
 }
 
-/// Why a text is not the URL of a key set.
+/// Why a text is not such a URL.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KeyUrlError {
     /// Not an absolute URL.
@@ -28,14 +28,14 @@ pub enum KeyUrlError {
     },
     /// Another scheme.
     #[error(
-        "\"{text}\" is not an https URL; write https://, because anyone on the path could replace keys sent without TLS"
+        "\"{text}\" is not an https URL; write https://, because anyone on the path could replace what is sent without TLS"
     )]
     NotHttps {
         /// The text.
         text: String,
     },
     /// Credentials in the URL.
-    #[error("the URL has a user name or password; remove it, because key sets are public")]
+    #[error("the URL has a user name or password; remove it, because what is fetched is public")]
     Credentials,
 }
 

@@ -29,9 +29,11 @@ pub mod preset;
 mod profile;
 mod proof;
 mod provider;
+mod range_url;
 mod ranges;
 mod report;
 mod route;
+mod state;
 pub mod strength;
 #[cfg(test)]
 mod tests;
@@ -43,6 +45,7 @@ use std::path::{Path, PathBuf};
 
 use hookgate_core::limits::Limits;
 use hookgate_core::route::Route;
+use ipnet::IpNet;
 use rustls_pki_types::UnixTime;
 use serde::Deserialize;
 use toml::Spanned;
@@ -58,6 +61,7 @@ use self::provider::RawProvider;
 use self::ranges::ProviderRanges;
 use self::report::{Environment, Report};
 use self::route::RawRoute;
+use self::state::RawState;
 use self::strength::Strength;
 use hookgate_core::identity::Provider;
 use hookgate_core::ranges::{Ranges, Sources};
@@ -71,6 +75,7 @@ pub use self::key_url::{KeyUrl, KeyUrlError};
 pub use self::listen::{DEFAULT_BACKLOG, Listen, Metrics};
 pub use self::profile::DEFAULT_VERIFY_DEPTH;
 pub use self::proof::Proofs;
+pub use self::range_url::{RangeFormat, RangeSource, RangeUrl};
 pub use self::warning::{Warning, WarningKind};
 
 /// The whole configuration, within its bounds.
@@ -84,6 +89,10 @@ pub struct Config {
     pub providers: Vec<Provider>,
     /// By [`ProviderId`](hookgate_core::identity::ProviderId): the ranges of its addresses.
     pub sources: Vec<Sources>,
+    /// By [`ProviderId`](hookgate_core::identity::ProviderId): ranges that are fetched, in addition to `sources`.
+    pub range_urls: Vec<Vec<RangeUrl>>,
+    /// By [`ProviderId`](hookgate_core::identity::ProviderId): the ranges of `sources` as they are written.
+    pub written_ranges: Vec<Vec<IpNet>>,
     /// `[[route]]`, in the order of the file.
     pub routes: Vec<Route>,
     /// `[limits]`
@@ -94,6 +103,8 @@ pub struct Config {
     pub filter: FilterSection,
     /// `[metrics]`; without the section, there is no endpoint.
     pub metrics: Option<Metrics>,
+    /// `[state]`, or the directory of the service manager: where hookgate keeps what outlives a restart.
+    pub state: Option<PathBuf>,
     /// `reload`: when hookgate loads the configuration again.
     pub reload: ReloadTrigger,
     /// The settings and the contents of the files, so that a reload can log what it changed.
@@ -144,6 +155,8 @@ struct RawConfig {
     filter: Option<Spanned<RawFilter>>,
     #[serde(deserialize_with = "document::table")]
     metrics: Option<Spanned<RawMetrics>>,
+    #[serde(deserialize_with = "document::table")]
+    state: Option<Spanned<RawState>>,
 }
 
 impl Config {
@@ -173,7 +186,10 @@ impl Config {
         })?;
         // systemd.exec(5): the files of LoadCredential= and similar settings.
         let credentials = env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
-        Self::parse_in(&text, path, Environment { now: UnixTime::now(), credentials }, files)
+        // Several directories are separated by colons; hookgate needs one.
+        let state = env::var_os("STATE_DIRECTORY").and_then(|paths| env::split_paths(&paths).next());
+        let state = state.filter(|path| !path.as_os_str().is_empty());
+        Self::parse_in(&text, path, Environment { now: UnixTime::now(), credentials, state }, files)
     }
 
     /// Parses `text`, the content of the file at `path`, and reads all files that it names. Relative paths are relative to the
@@ -182,7 +198,7 @@ impl Config {
     /// # Errors
     /// All errors; of syntax errors, the first.
     pub fn parse(text: &str, path: &Path, now: UnixTime) -> Result<(Self, Vec<Warning>), ConfigErrors> {
-        Self::parse_in(text, path, Environment { now, credentials: None }, &mut FileVersions::default())
+        Self::parse_in(text, path, Environment { now, credentials: None, state: None }, &mut FileVersions::default())
     }
 
     fn parse_in(
@@ -208,12 +224,24 @@ impl Config {
         coverage::expect_sections(counts, &mut report);
         let limits = limits::limits(raw.limits.as_ref().map(Spanned::get_ref), &mut report);
         let metrics = listen::metrics(raw.metrics, listen.as_ref(), &mut report);
+        let state = state::state(raw.state.as_ref(), &mut report);
         let ranges = provider::source_ranges(raw_providers, &mut report);
-        let context = filter::Context { listen: listen.as_ref(), providers: raw_providers, ranges: &ranges };
+        let range_urls = provider::range_urls(raw_providers, &mut report);
+        let context = filter::Context {
+            listen: listen.as_ref(),
+            providers: raw_providers,
+            ranges: &ranges,
+            range_urls: &range_urls,
+        };
         let filter = filter::filter(raw.filter.as_ref(), &context, &mut report);
         let range_counts: Vec<usize> = ranges.iter().map(|it| it.prefixes.len()).collect();
-        let source = |it: ProviderRanges| Sources { check: it.check, ranges: Ranges::new(&it.prefixes) };
-        let sources: Vec<Sources> = ranges.into_iter().map(source).collect();
+        let source = |(it, urls): (&ProviderRanges, &Vec<RangeUrl>)| Sources {
+            check: it.check,
+            ranges: Ranges::new(&it.prefixes),
+            is_complete: urls.is_empty(),
+        };
+        let sources: Vec<Sources> = ranges.iter().zip(&range_urls).map(source).collect();
+        let written_ranges = ranges.into_iter().map(|it| it.prefixes).collect();
         let parsed = inventory::Parsed {
             certificates: &certificates,
             providers: &providers,
@@ -243,11 +271,14 @@ impl Config {
             certificates,
             providers,
             sources,
+            range_urls,
+            written_ranges,
             routes,
             limits,
             proofs,
             filter,
             metrics,
+            state,
             reload,
             inventory,
             strength,

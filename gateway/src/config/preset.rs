@@ -120,7 +120,7 @@ impl Preset {
         let document = Document::parse(text, Path::new(&path))?;
         // Warnings about dates are given for each provider that uses the preset, not here.
         let now = UnixTime::since_unix_epoch(Duration::ZERO);
-        let mut report = Report::new(&document, Environment { now, credentials: None });
+        let mut report = Report::new(&document, Environment { now, credentials: None, state: None });
         let raw: RawPreset = report.read();
         let profiles = match &raw.profile {
             Some(tables) => profile::drafts(tables, &mut report),

@@ -27,6 +27,7 @@ use super::proof::{
     self, Completion, ProviderProofs, RawBasic, RawClause, RawFieldSecret, RawReplay, RawSessionParameter,
     RawSignature, RawToken,
 };
+use super::range_url::{self, KnownSources, RangeUrl, RawRangeUrls};
 use super::ranges::{self, ProviderRanges, RawRangeFiles, RawRanges, RawSourceCheck, RawSources};
 use super::report::Report;
 use super::warning::WarningKind;
@@ -61,6 +62,7 @@ pub(super) struct RawProvider {
     on_failure: Option<RawOnFailure>,
     source_ranges: RawRanges,
     source_range_files: RawRangeFiles,
+    source_range_urls: RawRangeUrls,
     source_ranges_check: Option<Spanned<RawSourceCheck>>,
     proof: Option<Spanned<WordOr<RawClause>>>,
     replay: Option<Spanned<WordOr<RawReplay>>>,
@@ -156,9 +158,17 @@ pub(super) fn source_ranges(raw: &[Spanned<RawProvider>], report: &mut Report<'_
     let mut of_provider = |provider: &Spanned<RawProvider>| {
         let RawProvider { source_ranges, source_range_files, source_ranges_check, .. } = provider.get_ref();
         let check = source_ranges_check.as_ref();
-        ranges::of_provider(&RawSources { ranges: source_ranges, files: source_range_files, check }, report)
+        let has_urls = provider.get_ref().source_range_urls.is_some();
+        let raw = RawSources { ranges: source_ranges, files: source_range_files, has_urls, check };
+        ranges::of_provider(&raw, report)
     };
     raw.iter().map(&mut of_provider).collect()
+}
+
+/// Parses the lists of ranges of each provider that are fetched. A list that several name is the same source.
+pub(super) fn range_urls(raw: &[Spanned<RawProvider>], report: &mut Report<'_>) -> Vec<Vec<RangeUrl>> {
+    let mut known = KnownSources::default();
+    raw.iter().map(|raw| range_url::range_urls(&raw.get_ref().source_range_urls, &mut known, report)).collect()
 }
 
 fn provider_name<'r>(

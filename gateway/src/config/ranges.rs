@@ -52,6 +52,8 @@ pub(super) struct ProviderRanges {
 pub(super) struct RawSources<'r> {
     pub(super) ranges: &'r RawRanges,
     pub(super) files: &'r RawRangeFiles,
+    /// Whether there are lists that are fetched.
+    pub(super) has_urls: bool,
     pub(super) check: Option<&'r Spanned<RawSourceCheck>>,
 }
 
@@ -59,7 +61,7 @@ pub(super) struct RawSources<'r> {
 /// other addresses.
 pub(super) fn of_provider(raw: &RawSources<'_>, report: &mut Report<'_>) -> ProviderRanges {
     check_emptiness(raw, report);
-    let has_ranges = raw.ranges.is_some() || raw.files.is_some();
+    let has_ranges = raw.ranges.is_some() || raw.files.is_some() || raw.has_urls;
     let check = match raw.check.map(|check| (check, *check.get_ref())) {
         Some((_, RawSourceCheck::Off)) => SourceCheck::Off,
         Some((at, RawSourceCheck::Count | RawSourceCheck::Refuse)) if !has_ranges => {
@@ -151,7 +153,7 @@ struct PublishedPrefix {
 }
 
 /// Parses a file. The first character tells the format.
-fn parse(bytes: &[u8]) -> Result<Vec<IpNet>, (Option<usize>, String)> {
+pub(super) fn parse(bytes: &[u8]) -> Result<Vec<IpNet>, (Option<usize>, String)> {
     let text = std::str::from_utf8(bytes).map_err(|error| (None, error.to_string()))?;
     let json = |error: serde_json::Error| (None, format!("not valid JSON of ranges: {error}"));
     let range = |text: &str| ranges::parse(text).map_err(|error| (None, error.to_string()));
@@ -178,7 +180,7 @@ fn parse(bytes: &[u8]) -> Result<Vec<IpNet>, (Option<usize>, String)> {
 }
 
 /// One range per line; the rest of a line after `#` is a comment.
-fn parse_plain(text: &str) -> Result<Vec<IpNet>, (Option<usize>, String)> {
+pub(super) fn parse_plain(text: &str) -> Result<Vec<IpNet>, (Option<usize>, String)> {
     let lines = text.lines().zip(1..).map(|(line, number)| {
         let range = line.split('#').next().unwrap_or_default().trim();
         (range, number)

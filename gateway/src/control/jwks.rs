@@ -23,7 +23,7 @@ use tokio::time::sleep;
 
 use crate::config::{KeyOrigin, KeySource};
 use crate::key_store::KeyStore;
-use crate::metrics;
+use crate::metrics::{self, fetches};
 use fetch::{FetchError, Fetched, Fetcher, system_roots, tls_settings};
 
 /// The wait after the first failure. Each further failure doubles it, up to [`LAST_BACKOFF`].
@@ -166,7 +166,7 @@ fn id(index: usize) -> KeySourceId {
     KeySourceId(u16::try_from(index).unwrap_or(u16::MAX))
 }
 
-fn configured_roots(certificates: &[CertificateDer<'static>]) -> RootCertStore {
+pub(super) fn configured_roots(certificates: &[CertificateDer<'static>]) -> RootCertStore {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(certificates.iter().cloned());
     roots
@@ -180,6 +180,8 @@ fn now() -> UnixTime {
 fn report(source: &str, event: &FetchEvent<'_>) {
     match event {
         FetchEvent::Fetched { set, usable_until, next } => {
+            fetches::counted(source, "ok");
+            fetches::have(source, now().as_secs());
             metrics::keys_fetched(source, now().as_secs(), usable_until.as_secs());
             tracing::info!(source, keys = set.usable_keys(), next_s = next.as_secs(), "token keys fetched");
             for skipped in set.skipped() {
@@ -187,6 +189,7 @@ fn report(source: &str, event: &FetchEvent<'_>) {
             }
         }
         FetchEvent::Failed { error, failures, next } => {
+            fetches::counted(source, error.label());
             metrics::keys_failed(source, error.label());
             tracing::warn!(source, %error, failures, next_s = next.as_secs(), "token keys not fetched");
         }
@@ -258,15 +261,15 @@ pub async fn keep_fresh(target: Target, now: impl Fn() -> UnixTime, mut observe:
 
 /// The wait before a regular fetch: 90 to 100 % of `fresh_for`, at random, so that keys do not become stale and instances do not fetch
 /// at the same moment.
-fn earlier(fresh_for: Duration) -> Duration {
+pub(super) fn earlier(fresh_for: Duration) -> Duration {
     fresh_for.mul_f64(0.9 + 0.1 * fastrand::f64())
 }
 
 /// The wait after `failures` in a row, from 1: doubled by each failure, and its second half random.
-fn backoff(failures: u32) -> Duration {
+pub(super) fn backoff(failures: u32) -> Duration {
     let doubled = FIRST_BACKOFF.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(LAST_BACKOFF);
     doubled.mul_f64(0.5 + 0.5 * fastrand::f64())
 }
 
 #[cfg(test)]
-mod tests;
+pub(in crate::control) mod tests;

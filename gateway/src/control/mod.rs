@@ -40,12 +40,15 @@
 pub mod check;
 mod confine;
 mod descriptors;
+pub mod fetch;
 mod filter;
 pub mod filter_status;
 pub mod jwks;
+mod lists;
 mod log;
 mod metrics_endpoint;
 pub mod providers;
+mod published;
 mod reload;
 mod rotation;
 pub mod run;

@@ -15,14 +15,19 @@ use rustls_pki_types::UnixTime;
 use super::descriptors::Descriptors;
 use super::filter::{self, FilterKeeper};
 use super::jwks::{KeyRefresh, PreparedKeys};
+use super::lists::Written;
+use super::published::{Offer, Publisher};
 use super::rotation::{self, Rotation};
 use super::watch::Watch;
 use crate::config::inventory::{Inventory, difference};
 use crate::config::strength::{Comparison, Strength};
-use crate::config::{Config, FileVersions, Listen, Metrics, Reading, ReloadTrigger, Warning, is_of_host};
+use crate::config::{
+    Config, FileVersions, Listen, Metrics, RangeSource, RangeUrl, Reading, ReloadTrigger, Warning, is_of_host,
+};
 use crate::metrics::retirement::{NamedLabel, Retirement};
 use crate::metrics::{self, Load};
 use crate::snapshot::{Lasting, Snapshot};
+use crate::state::StateDirectory;
 use hookgate_core::auth::ReplayGuard;
 use hookgate_core::identity::ChainCache;
 use hookgate_core::limits::Limits;
@@ -40,6 +45,10 @@ pub(super) struct Loader {
     keys: KeyRefresh,
     pub(super) filter: FilterKeeper,
     rotation: Rotation,
+    pub(super) published: Publisher,
+    lists: Written,
+    /// What outlives this process, if it has a place for that.
+    pub(super) state: Option<StateDirectory>,
     inventory: Inventory,
     strength: Strength,
     trigger: ReloadTrigger,
@@ -60,6 +69,8 @@ struct Refused {
 pub(super) struct Fixed {
     pub(super) listen: Listen,
     pub(super) metrics: Option<Metrics>,
+    /// The state directory.
+    pub(super) state: Option<PathBuf>,
 }
 
 impl Loader {
@@ -75,6 +86,9 @@ impl Loader {
             keys: KeyRefresh::default(),
             filter: FilterKeeper::default(),
             rotation: Rotation::default(),
+            published: Publisher::default(),
+            lists: Written::default(),
+            state: None,
             inventory: Inventory::default(),
             strength: Strength::default(),
             trigger: ReloadTrigger::default(),
@@ -120,11 +134,17 @@ impl Loader {
             descriptors.bound(&mut config);
         }
         let prepared = self.keys.prepare(std::mem::take(&mut config.proofs.key_sources))?;
-        let section = std::mem::take(&mut config.filter);
+        let lists = Written::take(&mut config);
+        let prepared_lists = self.published.prepare(lists.sources(), lists.guard(), self.state.as_ref())?;
+        let known = |source: &RangeSource| prepared_lists.known(source);
+        config.sources = lists.ranges(&known);
+        let section = lists.section(&known);
         let snapshot = self.build(config, generation, &prepared)?;
         // The last step that can fail, because its changes are in force at once.
         self.filter.reload(&section)?;
         self.keys.adopt(prepared);
+        self.published.adopt(prepared_lists);
+        self.lists = lists;
         metrics::connections_limit(snapshot.limits.max_connections);
         self.rotation.adopt(dates, &snapshot.identity);
         self.retirement.lock().unwrap_or_else(PoisonError::into_inner).adopt(names, Instant::now());
@@ -132,6 +152,19 @@ impl Loader {
         self.strength = strength.after(std::mem::take(&mut self.strength));
         self.trigger = trigger;
         Ok(snapshot)
+    }
+
+    /// Puts a list that was fetched in force: in the filter by difference, then in the snapshot, whose generation stays. If the filter
+    /// refuses it, nothing has changed.
+    pub(super) fn publish(&mut self, offer: Offer, current: &ArcSwap<Snapshot>) {
+        let known = |source: &RangeSource| offer.ranges_of(source).or_else(|| self.published.known(source));
+        let section = self.lists.section(&known);
+        let sources = self.lists.ranges(&known);
+        let verdict = self.filter.reload(&section).map_err(|error| format!("{error:#}"));
+        if verdict.is_ok() {
+            current.store(Arc::new(current.load().with_sources(sources)));
+        }
+        offer.answer(verdict);
     }
 
     /// Watches the files of the first configuration.
@@ -210,6 +243,9 @@ impl Loader {
         if config.metrics != fixed.metrics {
             tracing::warn!("[metrics] has changed; restart hookgate to apply the change");
         }
+        if config.state != fixed.state {
+            tracing::warn!("[state] has changed; restart hookgate to apply the change");
+        }
         let snapshot = self.load(config, generation).map_err(|error| {
             let mut causes = error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>());
             Refused::by_error(&format!("{error:#}"), causes.any(is_of_host))
@@ -244,7 +280,8 @@ fn named_labels(config: &Config) -> BTreeSet<NamedLabel> {
     let routes = config.routes.iter().map(|route| ("route", route.name.to_string()));
     let handlers = config.routes.iter().map(|route| ("handler", route.handler.socket.display().to_string()));
     let sources = config.proofs.key_sources.iter().map(|source| ("source", source.name.to_string()));
-    providers.chain(routes).chain(handlers).chain(sources).collect()
+    let lists = config.range_urls.iter().flatten().flat_map(RangeUrl::sources).map(|source| ("source", source.name()));
+    providers.chain(routes).chain(handlers).chain(sources).chain(lists).collect()
 }
 
 impl Refused {

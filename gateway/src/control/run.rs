@@ -19,6 +19,7 @@ use super::confine::{confine, hide_memory, unprivileged};
 use super::descriptors::raise_limit;
 use super::log::{Log, Losses};
 use super::metrics_endpoint::MetricsEndpoint;
+use super::published::Publisher;
 use super::reload::{Fixed, Loader, log_warnings};
 use super::sockets::sharing::PortWatch;
 use super::status::Serving;
@@ -31,6 +32,7 @@ use crate::crypto;
 use crate::metrics;
 use crate::metrics::retirement::Retirement;
 use crate::snapshot::Snapshot;
+use crate::state::{StateDirectory, warn_of_absence};
 use crate::worker::{CUT_GRACE, Command, Places, Plan, WorkerThread, start};
 use hookgate_io::{Backend, choose};
 
@@ -85,8 +87,14 @@ fn serve(path: &Path, config: Config, files: FileVersions, log: &Log) -> anyhow:
         let retirement = Arc::default();
         start_metrics(config.metrics.as_ref(), &retirement)?;
         let backend = choose_backend(&config.listen)?;
-        let fixed = Fixed { listen: config.listen.clone(), metrics: config.metrics.clone() };
+        let fixed =
+            Fixed { listen: config.listen.clone(), metrics: config.metrics.clone(), state: config.state.clone() };
         let mut loader = Loader::new(path.to_owned(), &config.limits, retirement);
+        // Before the process is confined, and before the sources of data are read from it.
+        loader.state = fixed.state.as_deref().map(StateDirectory::open).transpose()?;
+        if loader.state.is_none() {
+            warn_of_absence(&features_with_state(&config));
+        }
         // Before the ports are open, so that no foreign packet reaches one.
         loader.filter.start(&config.filter)?;
         let count = worker_count(&fixed.listen);
@@ -98,7 +106,8 @@ fn serve(path: &Path, config: Config, files: FileVersions, log: &Log) -> anyhow:
         let (commands, receiver) = watch::channel(Command::Serve(1));
         let (plans, ports) = plan_workers(&fixed.listen, count, backend, &current, &receiver)?;
         // No later step needs a privilege, and no byte from a peer has been read.
-        confine(|| loader.filter.is_usable())?;
+        confine(|| loader.filter.is_usable(), loader.state.as_ref())?;
+        first_lists(&mut loader, &current).await;
         let workers = start_workers(plans, backend)?;
         let watchdog = Watchdog::start(workers.len());
         let (backend, losses) = (backend.label(), log.losses());
@@ -107,6 +116,21 @@ fn serve(path: &Path, config: Config, files: FileVersions, log: &Log) -> anyhow:
         let outcome = control.attend(&mut signals).await;
         control.end(outcome, signals).await
     })
+}
+
+/// What this configuration would keep over a restart.
+fn features_with_state(config: &Config) -> Vec<&'static str> {
+    let has_lists = config.range_urls.iter().any(|urls| !urls.is_empty());
+    has_lists.then_some("the lists of source_range_urls").into_iter().collect()
+}
+
+/// Waits for the lists of which there is no copy, so that their providers are admitted from the first request on. A bounded wait: connections
+/// queue up meanwhile, and a list that does not come is refused by its own reason.
+async fn first_lists(loader: &mut Loader, current: &ArcSwap<Snapshot>) {
+    let deadline = Publisher::first_deadline();
+    while let Some(offer) = loader.published.first_offer(deadline).await {
+        loader.publish(offer, current);
+    }
 }
 
 /// The signals that hookgate handles.
@@ -271,6 +295,7 @@ impl Control {
                 _ = signals.terminate.recv() => return Outcome::Signal,
                 _ = signals.interrupt.recv() => return Outcome::Signal,
                 _ = signals.hang_up.recv() => self.reload(),
+                offer = self.loader.published.offer() => self.loader.publish(offer, &self.current),
                 _ = ports.tick() => self.ports.attend(),
                 _ = pulse.tick() => self.watchdog.attend(&self.workers),
                 _ = look.tick() => {

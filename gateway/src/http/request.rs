@@ -332,6 +332,10 @@ fn check_source(sources: Option<&Sources>, address: IpAddr, provider: &str) -> R
     metrics::source_missed(provider);
     match sources.check {
         SourceCheck::Off | SourceCheck::Count => Ok(()),
+        SourceCheck::Refuse if !sources.is_complete => {
+            let detail = format!("The ranges of {provider} were not fetched yet.");
+            Err(Refusal::new(Reject::RangesUnavailable, detail))
+        }
         SourceCheck::Refuse => {
             let address = address.to_canonical();
             let detail = format!("{address} is in none of the ranges that {provider} sends from.");

@@ -20,7 +20,7 @@ use crate::environment::{SOON, quoted};
 
 /// How the server answers.
 #[derive(Clone, Debug)]
-pub(super) enum Answer {
+pub(crate) enum Answer {
     /// These bytes, after this pause.
     Bytes(Vec<u8>, Duration),
     /// A head with a Content-Length, and then a byte every 50 ms until the client gives up.
@@ -31,12 +31,12 @@ pub(super) enum Answer {
 
 impl Answer {
     /// 200 with this key set, fresh for an hour.
-    pub(super) fn keys(document: &str) -> Self {
+    pub(crate) fn keys(document: &str) -> Self {
         Self::ok("Cache-Control: public, max-age=3600\r\n", document.as_bytes())
     }
 
     /// 200 with these field lines, each with its CRLF, and this body.
-    pub(super) fn ok(fields: &str, body: &[u8]) -> Self {
+    pub(crate) fn ok(fields: &str, body: &[u8]) -> Self {
         let length = body.len();
         let head =
             format!("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n{fields}\r\n");
@@ -44,12 +44,12 @@ impl Answer {
     }
 
     /// Another status, without a body.
-    pub(super) fn status(line: &str, fields: &str) -> Self {
+    pub(crate) fn status(line: &str, fields: &str) -> Self {
         Self::Bytes(format!("HTTP/1.1 {line}\r\nContent-Length: 0\r\n{fields}\r\n").into_bytes(), Duration::ZERO)
     }
 
     /// The same answer after a pause.
-    pub(super) fn after(self, pause: Duration) -> Self {
+    pub(crate) fn after(self, pause: Duration) -> Self {
         match self {
             Self::Bytes(bytes, _) => Self::Bytes(bytes, pause),
             other => other,
@@ -65,7 +65,7 @@ struct Shared {
 }
 
 /// A running server; stops on drop.
-pub(super) struct KeyServer {
+pub(crate) struct KeyServer {
     address: SocketAddr,
     root: String,
     shared: Arc<Shared>,
@@ -74,7 +74,7 @@ pub(super) struct KeyServer {
 
 impl KeyServer {
     /// Starts a server on a free port of 127.0.0.1, with a certificate for that address below the server root of `pki`.
-    pub(super) fn start(pki: &Pki, answer: Answer) -> Result<Self> {
+    pub(crate) fn start(pki: &Pki, answer: Answer) -> Result<Self> {
         let identity = pki.server("key-server", &["keys.example.com"], KeyKind::P256)?;
         let chain = CertificateDer::pem_file_iter(&identity.chain_path)?.collect::<Result<_, _>>()?;
         let key = PrivateKeyDer::from_pem_file(&identity.key_path)?;
@@ -91,19 +91,29 @@ impl KeyServer {
     }
 
     /// Changes the answer for all further requests.
-    pub(super) fn set(&self, answer: Answer) {
+    pub(crate) fn set(&self, answer: Answer) {
         *self.shared.answer.lock().unwrap_or_else(PoisonError::into_inner) = answer;
     }
 
     /// The number of requests so far, answered or not.
-    pub(super) fn requests(&self) -> u64 {
+    pub(crate) fn requests(&self) -> u64 {
         self.shared.requests.load(Ordering::SeqCst)
     }
 
-    /// The `[[key_source]]` with this name for this server, with these lines.
-    pub(super) fn source(&self, name: &str, lines: &str) -> String {
+    /// The line `source_range_urls` of a provider for this server.
+    pub(crate) fn list(&self) -> String {
         let (address, root) = (self.address, &self.root);
-        format!("[[key_source]]\nname = \"{name}\"\nurl = \"https://{address}/keys\"\nca_file = {root}\n{lines}\n")
+        format!(
+            "source_range_urls = [{{ url = \"https://{address}/ranges\", ca_file = {root}, allow_private = true }}]\n"
+        )
+    }
+
+    /// The `[[key_source]]` with this name for this server, with these lines.
+    pub(crate) fn source(&self, name: &str, lines: &str) -> String {
+        let (address, root) = (self.address, &self.root);
+        format!(
+            "[[key_source]]\nname = \"{name}\"\nurl = \"https://{address}/keys\"\nca_file = {root}\nallow_private = true\n{lines}\n"
+        )
     }
 }
 

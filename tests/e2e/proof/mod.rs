@@ -4,7 +4,7 @@
 
 mod combination;
 mod issuer;
-mod key_server;
+pub(crate) mod key_server;
 mod keys;
 mod kinds;
 mod replay;

@@ -29,9 +29,12 @@ pub enum RangeProblem {
         /// The file.
         path: PathBuf,
     },
+    /// A pointer into a document that is no JSON.
+    #[error("a plain list has no pointer; remove pointer, or write format = \"json\"")]
+    PointerIntoPlain,
     /// A check without ranges.
     #[error(
-        "there are no ranges to check by; write source_ranges or source_range_files, or remove source_ranges_check"
+        "there are no ranges to check by; write source_ranges, source_range_files or source_range_urls, or remove source_ranges_check"
     )]
     CheckWithoutRanges,
 }

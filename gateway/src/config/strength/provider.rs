@@ -115,15 +115,19 @@ fn texts(table: &DeTable<'_>, key: &str) -> Option<BTreeSet<String>> {
     Some(elements.iter().filter_map(|element| element.get_ref().as_str()).map(str::to_owned).collect())
 }
 
-/// The files of ranges, each with what is subtracted from it; empty if nothing is.
+/// The files and lists of ranges, each with what is subtracted from it; empty if nothing is.
 fn subtracted(table: &DeTable<'_>) -> BTreeMap<String, String> {
-    let Some(DeValue::Array(files)) = table.get("source_range_files").map(toml::Spanned::get_ref) else {
-        return BTreeMap::new();
-    };
+    let lists = [("source_range_files", "file"), ("source_range_urls", "url")];
+    lists.into_iter().flat_map(|(key, of)| subtracted_of(table, key, of)).collect()
+}
+
+/// The entries of the array `key`, whose tables have their name in `of`.
+fn subtracted_of(table: &DeTable<'_>, key: &str, of: &str) -> BTreeMap<String, String> {
+    let Some(DeValue::Array(files)) = table.get(key).map(toml::Spanned::get_ref) else { return BTreeMap::new() };
     let text = |table: &DeTable<'_>, key: &str| table.get(key).and_then(|it| it.get_ref().as_str()).map(str::to_owned);
     let entry = |value: &DeValue<'_>| match value {
         DeValue::String(file) => Some((file.to_string(), String::new())),
-        DeValue::Table(table) => Some((text(table, "file")?, text(table, "minus").unwrap_or_default())),
+        DeValue::Table(table) => Some((text(table, of)?, text(table, "minus").unwrap_or_default())),
         _ => None,
     };
     files.iter().filter_map(|file| entry(file.get_ref())).collect()

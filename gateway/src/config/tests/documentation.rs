@@ -171,9 +171,10 @@ fn other_defaults_are_the_ones_that_the_page_says() {
     assert_eq!(row(&page, "max_ranges_ipv6")[2], policy.limits.ranges_ipv6.to_string());
     assert_eq!(row(&page, "max_syn_buckets")[2], policy.limits.syn_buckets.to_string());
     let limits = FetchLimits::default();
-    assert_eq!(row(&page, "timeout_ms")[2], limits.timeout.as_millis().to_string());
-    assert_eq!(row(&page, "max_bytes")[2], limits.max_bytes.to_string());
-    assert_eq!(row(&page, "max_stale_s")[2], limits.max_stale.as_secs().to_string());
+    let page = page.split("## `[[key_source]]`").nth(1).unwrap();
+    assert_eq!(row(page, "timeout_ms")[2], limits.timeout.as_millis().to_string());
+    assert_eq!(row(page, "max_bytes")[2], limits.max_bytes.to_string());
+    assert_eq!(row(page, "max_stale_s")[2], limits.max_stale.as_secs().to_string());
 }
 
 /// Every key that the parser lists for a section is on the page.
@@ -197,6 +198,7 @@ fn every_key_has_a_row() {
         "[[route]]\n",
         "[limits]\n",
         "[metrics]\n",
+        "[state]\n",
         "[filter]\n",
         "[filter]\n[filter.syn_ipv4_address]\n",
     ];
@@ -206,6 +208,7 @@ fn every_key_has_a_row() {
         "[[provider]]\nsignature.secrets = [{ zzz = 1 }]\n",
         "[[provider]]\nsignature.keys = [{ zzz = 1 }]\n",
         "[[provider]]\nsource_range_files = [{ zzz = 1 }]\n",
+        "[[provider]]\nsource_range_urls = [{ zzz = 1 }]\n",
     ]) {
         let errors = fixture.errors(&format!("{section}zzz = 1\n"));
         let known = errors.iter().filter_map(|error| error.split_once("this table takes ").map(|(_, known)| known));

@@ -1,10 +1,11 @@
-//! One fetch of a key set: HTTPS, bounded in time and size, without redirects.
+//! One fetch of what is published: HTTPS, bounded in time, size and redirects, from public addresses.
 //!
-//! Owns the client and its bounds, the request, and the reading of `Cache-Control`. Must not decide when to fetch: `jwks` does.
+//! Owns the client and its bounds, the request, and the reading of `Cache-Control`. Must not decide when to fetch, nor what a document
+//! says: `jwks` and `published` do.
 
 use std::error::Error;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -13,7 +14,10 @@ use std::vec;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty, LengthLimitError, Limited};
-use hyper::header::{ACCEPT, AGE, CACHE_CONTROL, CONTENT_ENCODING, HeaderMap, HeaderValue, LOCATION, USER_AGENT};
+use hyper::header::{
+    ACCEPT, AGE, CACHE_CONTROL, CONTENT_ENCODING, ETAG, HeaderMap, HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH,
+    LAST_MODIFIED, LOCATION, USER_AGENT,
+};
 use hyper::{Request, StatusCode};
 use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy;
@@ -38,7 +42,10 @@ const DEFAULT_FRESH: Duration = Duration::from_secs(3600);
 /// 10 s. An issuer can publish a dozen and more, and less time each would exclude slow paths.
 const ADDRESSES_PER_FAMILY: usize = 4;
 
-/// Why keys could not be fetched.
+/// The most bytes of a validator that is kept (ETag, Last-Modified). Servers use some ten.
+const MAXIMUM_VALIDATOR_BYTES: usize = 256;
+
+/// Why a document could not be fetched.
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
     /// It took too long.
@@ -76,6 +83,24 @@ pub enum FetchError {
         /// Where to, printable ASCII and at most 200 bytes of it.
         location: String,
     },
+    /// A redirect that is not followed although redirects are.
+    #[error("the answer is a redirect ({status}) to {location}, which is not followed: {reason}")]
+    RedirectRefused {
+        /// Which.
+        status: StatusCode,
+        /// Where to, printable ASCII and at most 200 bytes of it.
+        location: String,
+        /// Why not.
+        reason: String,
+    },
+    /// The name has no public address, and the source may have no other.
+    #[error(
+        "{host} has no public address (but loopback, private or link-local ones); if that is intended, write allow_private = true"
+    )]
+    NotPublic {
+        /// The host.
+        host: String,
+    },
     /// Another status than 200.
     #[error("the answer has status {0}")]
     Status(StatusCode),
@@ -91,6 +116,12 @@ pub enum FetchError {
     /// Not a usable key set.
     #[error(transparent)]
     KeySet(#[from] KeySetError),
+    /// Not a usable list.
+    #[error("the document cannot be used: {0}")]
+    Document(String),
+    /// A list that would take too much away, or that the filter refuses. The one in use stays.
+    #[error("the document is not taken: {0}")]
+    Refused(String),
 }
 
 impl FetchError {
@@ -102,11 +133,14 @@ impl FetchError {
             Self::Connect { .. } => "connect",
             Self::Tls { .. } => "tls",
             Self::Http(_) | Self::Body(_) => "http",
-            Self::Redirect { .. } => "redirect",
+            Self::Redirect { .. } | Self::RedirectRefused { .. } => "redirect",
+            Self::NotPublic { .. } => "not_public",
             Self::Status(_) => "status",
             Self::ContentEncoding => "content_encoding",
             Self::TooLarge { .. } => "too_large",
             Self::KeySet(_) => "key_set",
+            Self::Document(_) => "document",
+            Self::Refused(_) => "refused",
         }
     }
 }
@@ -120,15 +154,44 @@ pub struct Fetched {
     pub fresh_for: Duration,
 }
 
-/// Fetches one key set.
+/// What a server said about the version of a document, to be sent back with the next request (RFC 9110, section 8.8).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Validators {
+    /// `ETag`
+    pub etag: Option<String>,
+    /// `Last-Modified`
+    pub last_modified: Option<String>,
+}
+
+/// The answer to one request.
+#[derive(Debug)]
+pub enum Answer {
+    /// A document.
+    Document {
+        /// Its bytes.
+        bytes: Bytes,
+        /// Its version.
+        validators: Validators,
+        /// How long it is fresh, within the limits.
+        fresh_for: Duration,
+    },
+    /// The version that the request named is still the current one.
+    NotModified {
+        /// How long it is fresh, within the limits.
+        fresh_for: Duration,
+    },
+}
+
+/// Fetches one document.
 #[derive(Clone, Debug)]
 pub struct Fetcher {
     url: KeyUrl,
     client: legacy::Client<HttpsConnector<HttpConnector<Resolver>>, Empty<Bytes>>,
     limits: FetchLimits,
+    accept: &'static str,
 }
 
-/// TLS settings for fetching keys: servers whose certificate `roots` vouch for, TLS 1.2 and 1.3, HTTP/1.1.
+/// TLS settings for fetching: servers whose certificate `roots` vouch for, TLS 1.2 and 1.3, HTTP/1.1.
 ///
 /// # Errors
 ///
@@ -162,10 +225,11 @@ pub fn system_roots() -> io::Result<RootCertStore> {
 }
 
 impl Fetcher {
-    /// A fetcher of the keys at `url`.
+    /// A fetcher of what is at `url`.
     #[must_use]
     pub fn new(url: KeyUrl, tls: Arc<ClientConfig>, limits: FetchLimits) -> Self {
-        let mut connector = HttpsConnector::from((connector(Resolver, limits.timeout), tls));
+        let mut connector =
+            HttpsConnector::from((connector(Resolver { allow_private: limits.allow_private }, limits.timeout), tls));
         connector.enforce_https();
         let client = legacy::Client::builder(TokioExecutor::new())
             // A connection ends with its fetch, however that ends.
@@ -174,7 +238,7 @@ impl Fetcher {
             .http1_max_buf_size(64 * 1024)
             .http1_max_headers(100)
             .build(connector);
-        Self { url, client, limits }
+        Self { url, client, limits, accept: "*/*" }
     }
 
     /// The bounds.
@@ -189,12 +253,42 @@ impl Fetcher {
     ///
     /// Where anything is not as it should be; the keys that there are then stay.
     pub async fn fetch(&self) -> Result<Fetched, FetchError> {
-        timeout(self.limits.timeout, self.exchange()).await.unwrap_or(Err(FetchError::TimedOut(self.limits.timeout)))
+        let keys = Self { accept: "application/jwk-set+json, application/json", ..self.clone() };
+        match keys.get(&Validators::default()).await? {
+            Answer::Document { bytes, fresh_for, .. } => Ok(Fetched { set: KeySet::parse(&bytes)?, fresh_for }),
+            Answer::NotModified { .. } => Err(FetchError::Status(StatusCode::NOT_MODIFIED)),
+        }
     }
 
-    async fn exchange(&self) -> Result<Fetched, FetchError> {
-        let response = self.client.request(self.request()).await.map_err(|error| self.failure(error))?;
-        let (head, body) = response.into_parts();
+    /// Fetches the document once, unless it is still the version of `validators`.
+    ///
+    /// # Errors
+    ///
+    /// Where anything is not as it should be; the document that there is then stays.
+    pub async fn get(&self, validators: &Validators) -> Result<Answer, FetchError> {
+        let limit = self.limits.timeout;
+        timeout(limit, self.exchange(validators)).await.unwrap_or(Err(FetchError::TimedOut(limit)))
+    }
+
+    async fn exchange(&self, validators: &Validators) -> Result<Answer, FetchError> {
+        let mut url = self.url.clone();
+        let mut redirects = self.limits.redirects;
+        let (head, body) = loop {
+            check_literal(&url, self.limits.allow_private)?;
+            let request = self.request(&url, validators);
+            let response = self.client.request(request).await.map_err(|error| failure(&url, error))?;
+            let (head, body) = response.into_parts();
+            let may_follow = self.limits.redirects > 0 && is_to_elsewhere(head.status);
+            if !may_follow {
+                break (head, body);
+            }
+            url = follow(&url, head.status, &head.headers, redirects)?;
+            redirects -= 1;
+        };
+        let fresh_for = freshness(&head.headers).clamp(self.limits.min_fresh, self.limits.max_fresh);
+        if head.status == StatusCode::NOT_MODIFIED && *validators != Validators::default() {
+            return Ok(Answer::NotModified { fresh_for });
+        }
         check_head(head.status, &head.headers)?;
         let document = Limited::new(body, self.limits.max_bytes).collect().await.map_err(|error| {
             if error.is::<LengthLimitError>() {
@@ -203,32 +297,126 @@ impl Fetcher {
                 FetchError::Body(error.to_string())
             }
         })?;
-        let set = KeySet::parse(&document.to_bytes())?;
-        let fresh_for = freshness(&head.headers).clamp(self.limits.min_fresh, self.limits.max_fresh);
-        Ok(Fetched { set, fresh_for })
+        Ok(Answer::Document { bytes: document.to_bytes(), validators: Validators::of(&head.headers), fresh_for })
     }
 
-    fn request(&self) -> Request<Empty<Bytes>> {
+    fn request(&self, url: &KeyUrl, validators: &Validators) -> Request<Empty<Bytes>> {
         let mut request = Request::new(Empty::new());
-        *request.uri_mut() = self.url.uri().clone();
+        *request.uri_mut() = url.uri().clone();
         let fixed = HeaderValue::from_static;
-        request.headers_mut().insert(ACCEPT, fixed("application/jwk-set+json, application/json"));
+        request.headers_mut().insert(ACCEPT, fixed(self.accept));
         request.headers_mut().insert(USER_AGENT, fixed(concat!("hookgate/", env!("CARGO_PKG_VERSION"))));
+        for (name, value) in [(IF_NONE_MATCH, &validators.etag), (IF_MODIFIED_SINCE, &validators.last_modified)] {
+            if let Some(value) = value.as_ref().and_then(|value| HeaderValue::from_str(value).ok()) {
+                request.headers_mut().insert(name, value);
+            }
+        }
         request
     }
+}
 
-    fn failure(&self, error: legacy::Error) -> FetchError {
-        if !error.is_connect() {
-            return FetchError::Http(error);
+impl Validators {
+    fn of(headers: &HeaderMap) -> Self {
+        let text = |name| {
+            let value: &HeaderValue = headers.get(name)?;
+            value.to_str().ok().filter(|text| text.len() <= MAXIMUM_VALIDATOR_BYTES).map(str::to_owned)
+        };
+        Self { etag: text(ETAG), last_modified: text(LAST_MODIFIED) }
+    }
+}
+
+fn failure(url: &KeyUrl, error: legacy::Error) -> FetchError {
+    if !error.is_connect() {
+        return FetchError::Http(error);
+    }
+    let host = format!("{}:{}", url.uri().host().unwrap_or_default(), url.port());
+    if is_not_public(&error) {
+        return FetchError::NotPublic { host };
+    }
+    // Of hyper-rustls' two steps, TCP fails with the error of hyper-util's connector and TLS with one of I/O.
+    if error.source().is_some_and(|step| step.is::<io::Error>()) {
+        FetchError::Tls { host, error }
+    } else {
+        FetchError::Connect { host, error }
+    }
+}
+
+/// The resolver found no public address.
+#[derive(Debug, thiserror::Error)]
+#[error("no public address")]
+struct NoPublicAddress;
+
+fn is_not_public(error: &legacy::Error) -> bool {
+    let mut cause: Option<&dyn Error> = Some(error);
+    while let Some(error) = cause {
+        let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        if inner.is_some_and(|inner| inner.is::<NoPublicAddress>()) {
+            return true;
         }
-        let host = format!("{}:{}", self.url.uri().host().unwrap_or_default(), self.url.port());
-        // Of hyper-rustls' two steps, TCP fails with the error of hyper-util's connector and TLS with one of I/O.
-        if error.source().is_some_and(|step| step.is::<io::Error>()) {
-            FetchError::Tls { host, error }
-        } else {
-            FetchError::Connect { host, error }
+        cause = error.source();
+    }
+    false
+}
+
+/// An address in a URL is not resolved, so the resolver does not judge it.
+fn check_literal(url: &KeyUrl, allow_private: bool) -> Result<(), FetchError> {
+    let host = url.uri().host().unwrap_or_default();
+    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+    if address.is_ok_and(|address| !allow_private && !is_public(address)) {
+        return Err(FetchError::NotPublic { host: format!("{host}:{}", url.port()) });
+    }
+    Ok(())
+}
+
+/// Whether a server on the internet can have this address. The others lead into this host or its networks (RFC 6890).
+fn is_public(address: IpAddr) -> bool {
+    match address.to_canonical() {
+        IpAddr::V4(address) => {
+            let [first, second, ..] = address.octets();
+            let is_shared = first == 100 && second & 0xc0 == 64;
+            let is_reserved = first == 0 || first >= 240;
+            !(address.is_loopback()
+                || address.is_private()
+                || address.is_link_local()
+                || address.is_multicast()
+                || is_shared
+                || is_reserved)
+        }
+        IpAddr::V6(address) => {
+            // RFC 6052 and 4291: the IPv4 address that is embedded decides, as behind a NAT64.
+            let [head @ .., high, low] = address.segments();
+            if head == [0x64, 0xff9b, 0, 0, 0, 0] {
+                let [[a, b], [c, d]] = [high.to_be_bytes(), low.to_be_bytes()];
+                return is_public(IpAddr::V4(Ipv4Addr::new(a, b, c, d)));
+            }
+            // 2000::/3 is all that is assigned for global unicast (RFC 4291, section 2.4). 2002::/16 leads to an embedded IPv4 address.
+            let first = address.segments()[0];
+            first & 0xe000 == 0x2000 && first != 0x2002
         }
     }
+}
+
+fn is_to_elsewhere(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
+}
+
+/// The URL that a redirect of `from` leads to: https, and with at least one redirect `left`.
+fn follow(from: &KeyUrl, status: StatusCode, headers: &HeaderMap, left: usize) -> Result<KeyUrl, FetchError> {
+    let location = headers.get(LOCATION).map_or(&b""[..], |location| location.as_bytes());
+    let shown = location[..location.len().min(200)].escape_ascii().to_string();
+    let refused = |reason: String| FetchError::RedirectRefused { status, location: shown.clone(), reason };
+    if left == 0 {
+        return Err(refused("there were too many redirects before it".to_owned()));
+    }
+    let text = std::str::from_utf8(location).map_err(|error| refused(error.to_string()))?;
+    let authority = from.uri().authority().map_or("", |authority| authority.as_str());
+    let absolute = match text.strip_prefix('/') {
+        Some(path) if !path.starts_with('/') => format!("https://{authority}{text}"),
+        _ => text.to_owned(),
+    };
+    // A fragment is for the reader of the document.
+    let absolute = absolute.split('#').next().unwrap_or_default();
+    KeyUrl::parse(absolute).map_err(|error| refused(error.to_string()))
 }
 
 /// What lies at the bottom of an error. The layers above it only say which step failed.
@@ -252,9 +440,12 @@ fn connector<R>(resolver: R, fetch_timeout: Duration) -> HttpConnector<R> {
     connector
 }
 
-/// The resolver of this host, reduced to the first [`ADDRESSES_PER_FAMILY`] addresses of each family.
+/// The resolver of this host, reduced to the first [`ADDRESSES_PER_FAMILY`] addresses of each family, and to public ones. What it finds is
+/// what is connected to, so a name cannot resolve to another address in between.
 #[derive(Clone, Copy, Debug)]
-struct Resolver;
+struct Resolver {
+    allow_private: bool,
+}
 
 impl Service<Name> for Resolver {
     type Response = vec::IntoIter<SocketAddr>;
@@ -267,7 +458,12 @@ impl Service<Name> for Resolver {
 
     fn call(&mut self, name: Name) -> Self::Future {
         // The connector sets the port.
-        Box::pin(async move { Ok(first_of_each_family(lookup_host((name.as_str(), 0)).await?).into_iter()) })
+        let allow_private = self.allow_private;
+        Box::pin(async move {
+            let found = lookup_host((name.as_str(), 0)).await?;
+            let found = first_of_each_family(found.filter(|address| allow_private || is_public(address.ip())));
+            if found.is_empty() { Err(io::Error::other(NoPublicAddress)) } else { Ok(found.into_iter()) }
+        })
     }
 }
 

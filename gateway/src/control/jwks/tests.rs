@@ -23,9 +23,10 @@ use hookgate_core::auth::{Clause, Proof, ProofPolicy, ReplayGuard};
 use tokio::sync::watch;
 
 /// A key server of an issuer on loopback, over real TLS, which answers as the test says.
-pub(super) struct KeyServer {
-    pub(super) address: SocketAddr,
-    pub(super) roots: RootCertStore,
+pub(in crate::control) struct KeyServer {
+    pub(in crate::control) address: SocketAddr,
+    pub(in crate::control) roots: RootCertStore,
+    certificate: CertificateDer<'static>,
     hits: Arc<AtomicUsize>,
     answer: watch::Sender<Answer>,
     task: JoinHandle<()>,
@@ -33,7 +34,7 @@ pub(super) struct KeyServer {
 
 /// What the server does with a request.
 #[derive(Clone)]
-pub(super) enum Answer {
+pub(in crate::control) enum Answer {
     /// These bytes, and then the end of the connection.
     Bytes(Vec<u8>),
     /// These bytes, and then silence.
@@ -45,7 +46,7 @@ pub(super) enum Answer {
 }
 
 impl KeyServer {
-    pub(super) async fn start(answer: Answer) -> Self {
+    pub(in crate::control) async fn start(answer: Answer) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let certified = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
@@ -71,20 +72,25 @@ impl KeyServer {
                 }
             }
         });
-        Self { address, roots, hits, answer, task }
+        Self { address, roots, certificate: certified.cert.der().clone(), hits, answer, task }
     }
 
-    pub(super) fn answer(&self, answer: Answer) {
+    pub(in crate::control) fn answer(&self, answer: Answer) {
         self.answer.send_replace(answer);
     }
 
-    fn hits(&self) -> usize {
+    /// What `ca_file` would have.
+    pub(in crate::control) fn certificates(&self) -> Vec<CertificateDer<'static>> {
+        vec![self.certificate.clone()]
+    }
+
+    pub(in crate::control) fn hits(&self) -> usize {
         self.hits.load(Ordering::Relaxed)
     }
 
     pub(super) fn fetcher(&self, limits: FetchLimits) -> Fetcher {
         let url = KeyUrl::parse(&format!("https://{}/keys?v=3", self.address)).unwrap();
-        Fetcher::new(url, tls_settings(self.roots.clone()).unwrap(), limits)
+        Fetcher::new(url, tls_settings(self.roots.clone()).unwrap(), FetchLimits { allow_private: true, ..limits })
     }
 }
 
@@ -119,7 +125,7 @@ async fn serve(acceptor: TlsAcceptor, stream: tokio::net::TcpStream, answer: Ans
 }
 
 /// A complete answer.
-pub(super) fn http(status: &str, fields: &str, body: &str) -> Answer {
+pub(in crate::control) fn http(status: &str, fields: &str, body: &str) -> Answer {
     let length = body.len();
     Answer::Bytes(format!("HTTP/1.1 {status}\r\ncontent-length: {length}\r\n{fields}\r\n{body}").into_bytes())
 }

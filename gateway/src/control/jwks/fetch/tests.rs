@@ -15,7 +15,7 @@ use super::*;
 use hookgate_core::auth::testing::ISSUER;
 
 fn limits() -> FetchLimits {
-    FetchLimits { timeout: Duration::from_millis(500), max_bytes: 8192, ..FetchLimits::default() }
+    FetchLimits { timeout: Duration::from_millis(500), max_bytes: 8192, allow_private: true, ..FetchLimits::default() }
 }
 
 /// The outcome of one fetch: seconds of freshness, or the label of the error.
@@ -174,8 +174,70 @@ fn some_addresses_of_each_family_are_tried() {
 
 #[tokio::test]
 async fn the_resolver_finds_the_addresses_of_a_name() {
-    let found = Resolver.call("localhost".parse().unwrap()).await.unwrap();
+    let found = Resolver { allow_private: true }.call("localhost".parse().unwrap()).await.unwrap();
     assert!(found.map(|address| address.ip()).all(|address| address.is_loopback()));
+}
+
+#[tokio::test]
+async fn only_public_addresses_are_connected_to() {
+    for (address, expected) in [
+        ("1.1.1.1", true),
+        ("44.242.69.192", true),
+        ("2606:4700::1111", true),
+        ("64:ff9b::808:808", true),
+        ("127.0.0.1", false),
+        ("10.1.2.3", false),
+        ("172.31.0.1", false),
+        ("192.168.1.1", false),
+        ("169.254.169.254", false),
+        ("100.64.0.1", false),
+        ("0.0.0.0", false),
+        ("224.0.0.1", false),
+        ("255.255.255.255", false),
+        ("::", false),
+        ("::1", false),
+        ("::ffff:10.0.0.1", false),
+        ("64:ff9b::a00:1", false),
+        ("fe80::1", false),
+        ("fd00::1", false),
+        ("ff02::1", false),
+    ] {
+        assert_eq!(is_public(address.parse().unwrap()), expected, "{address}");
+    }
+    let server = KeyServer::start(http("200 OK", "", &ISSUER.jwks())).await;
+    for host in ["127.0.0.1", "localhost", "[::1]"] {
+        let url = KeyUrl::parse(&format!("https://{host}:{}/keys?v=3", server.address.port())).unwrap();
+        let limits = FetchLimits { allow_private: false, ..limits() };
+        let fetcher = Fetcher::new(url, tls_settings(server.roots.clone()).unwrap(), limits);
+        let error = fetcher.fetch().await.unwrap_err();
+        assert_eq!(error.label(), "not_public", "{host}: {error}");
+        assert!(error.to_string().contains("allow_private = true"), "{error}");
+    }
+    assert_eq!(server.hits(), 0);
+}
+
+/// What a redirect of `https://example.com/a` leads to.
+#[test]
+fn redirects_lead_to_https_alone() {
+    let from = KeyUrl::parse("https://example.com:8443/a?b").unwrap();
+    let to = |location: &'static str, left| {
+        let headers = HeaderMap::from_iter([(LOCATION, HeaderValue::from_static(location))]);
+        follow(&from, StatusCode::FOUND, &headers, left).map(|url| url.to_string()).map_err(|error| error.to_string())
+    };
+    assert_eq!(to("/c", 1).unwrap(), "https://example.com:8443/c");
+    assert_eq!(to("https://b.example/d#e", 1).unwrap(), "https://b.example/d");
+    for (location, left, expected) in [
+        ("https://b.example/", 0, "too many redirects"),
+        ("http://b.example/", 1, "is not an https URL"),
+        ("//b.example/", 1, "is not a URL"),
+        ("ftp://b.example/", 1, "is not an https URL"),
+        ("c", 1, "is not a URL"),
+        ("", 1, "is not a URL"),
+        ("https://u:p@b.example/", 1, "user name or password"),
+    ] {
+        let error = to(location, left).unwrap_err();
+        assert!(error.contains(expected), "{location}: {error}");
+    }
 }
 
 #[tokio::test]
