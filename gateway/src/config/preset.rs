@@ -15,7 +15,7 @@ use toml::Spanned;
 
 use super::document::{self, Document};
 use super::error::ConfigErrors;
-use super::profile::{self, DEFAULT_VERIFY_DEPTH, DraftProfile, RawProfile};
+use super::profile::{self, DEFAULT_VERIFY_DEPTH, DraftProfile, RawProfile, RawRefusal};
 use super::proof::{PresetProofs, RawClause, RawReplay};
 use super::report::{Environment, Report};
 use hookgate_core::identity::ExtendedKeyUsage;
@@ -45,6 +45,7 @@ struct RawPreset {
     title: String,
     documentation: String,
     notes: Vec<String>,
+    refusal: Option<RawRefusal>,
     #[serde(default, deserialize_with = "document::table")]
     proof: Option<Spanned<RawClause>>,
     #[serde(default, deserialize_with = "document::table")]
@@ -61,6 +62,7 @@ pub struct Preset {
     title: String,
     documentation: String,
     notes: Vec<String>,
+    refusal: Option<RawRefusal>,
     profiles: Vec<DraftProfile>,
     proofs: PresetProofs,
 }
@@ -104,7 +106,13 @@ impl Preset {
         {
             tables = tables.replace(header, own);
         }
-        format!("[[provider]]\nname = \"{}\"\n\n{tables}", self.name)
+        let refusal = self.refusal.map(|refusal| format!("refusal = \"{}\"\n", refusal.text())).unwrap_or_default();
+        format!("[[provider]]\nname = \"{}\"\n{refusal}\n{tables}", self.name)
+    }
+
+    /// `refusal`, if the sender documents what it does after a refusal.
+    pub(super) fn refusal(&self) -> Option<RawRefusal> {
+        self.refusal
     }
 
     pub(super) fn drafts(&self) -> &[DraftProfile] {
@@ -127,9 +135,9 @@ impl Preset {
             None => None,
         };
         let (profiles, _) = report.finish(profiles)?;
-        let RawPreset { title, documentation, notes, proof, replay, .. } = raw;
+        let RawPreset { title, documentation, notes, refusal, proof, replay, .. } = raw;
         let proofs = PresetProofs { proof: proof.map(Spanned::into_inner), replay: replay.map(Spanned::into_inner) };
-        Ok(Self { name, text, title, documentation, notes, profiles, proofs })
+        Ok(Self { name, text, title, documentation, notes, refusal, profiles, proofs })
     }
 }
 

@@ -46,6 +46,7 @@ pub mod jwks;
 mod log;
 mod metrics_endpoint;
 pub mod providers;
+mod public_roots;
 mod reload;
 mod rotation;
 pub mod run;

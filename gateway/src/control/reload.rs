@@ -15,6 +15,7 @@ use rustls_pki_types::UnixTime;
 use super::descriptors::Descriptors;
 use super::filter::{self, FilterKeeper};
 use super::jwks::{KeyRefresh, PreparedKeys};
+use super::public_roots::public_roots;
 use super::rotation::{self, Rotation};
 use super::watch::Watch;
 use crate::config::inventory::{Inventory, difference};
@@ -23,6 +24,7 @@ use crate::config::{Config, FileVersions, Listen, Metrics, Reading, ReloadTrigge
 use crate::metrics::retirement::{NamedLabel, Retirement};
 use crate::metrics::{self, Load};
 use crate::snapshot::{Lasting, Snapshot};
+use crate::suspects::Suspects;
 use hookgate_core::auth::ReplayGuard;
 use hookgate_core::identity::ChainCache;
 use hookgate_core::limits::Limits;
@@ -35,6 +37,7 @@ pub(super) struct Loader {
     path: PathBuf,
     cache: Arc<ChainCache>,
     replay: Arc<ReplayGuard>,
+    suspects: Arc<Suspects>,
     started: Instant,
     descriptors: Option<Descriptors>,
     keys: KeyRefresh,
@@ -70,6 +73,7 @@ impl Loader {
             path,
             cache: Arc::new(ChainCache::new(limits.chain_cache_entries, limits.chain_cache_ttl)),
             replay: Arc::new(ReplayGuard::new(limits.replay_entries)),
+            suspects: Arc::default(),
             started: Instant::now(),
             descriptors: None,
             keys: KeyRefresh::default(),
@@ -102,7 +106,8 @@ impl Loader {
     fn build(&self, config: Config, generation: u64, keys: &PreparedKeys) -> anyhow::Result<Snapshot> {
         let (cache, keys, replay) = (Arc::clone(&self.cache), Arc::clone(keys.store()), Arc::clone(&self.replay));
         let sightings = Arc::clone(self.rotation.sightings());
-        let lasting = Lasting { cache, keys, replay, sightings };
+        let (suspects, public_roots) = (Arc::clone(&self.suspects), public_roots());
+        let lasting = Lasting { cache, keys, replay, sightings, suspects, public_roots };
         Ok(Snapshot::build(config, generation, lasting)?)
     }
 

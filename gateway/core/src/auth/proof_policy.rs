@@ -164,6 +164,26 @@ impl ProofPolicy {
         self.replay.as_ref().map(ReplayRule::duplicate_answer)
     }
 
+    /// Whether it demands anything beside the certificate.
+    #[must_use]
+    pub fn demands_proof(&self) -> bool {
+        !matches!(self.combination, Combination::CertificateAlone)
+    }
+
+    /// Whether it demands a proof, and the request shows it. Reserves no delivery, so a copy counts as the first one does: this admits no
+    /// request, it only speaks for its sender (see [`crate::suspicion`]).
+    #[must_use]
+    pub fn holds(&self, request: &RequestView<'_>, keys: &KeySets) -> bool {
+        let mut evidence = Evidence::default();
+        match &self.combination {
+            Combination::CertificateAlone => false,
+            Combination::All(clauses) => {
+                clauses.iter().all(|clause| clause.check(request, keys, &mut evidence).is_ok())
+            }
+            Combination::Any(clauses) => any(clauses, |clause| clause.check(request, keys, &mut evidence)).is_ok(),
+        }
+    }
+
     /// Judges a request. The replay rule is last, so that a request without the proofs is not remembered.
     ///
     /// # Errors

@@ -14,3 +14,4 @@ mod robustness;
 mod rules;
 mod sightings;
 mod spelling;
+mod suspects;
