@@ -32,6 +32,7 @@ mod provider;
 mod ranges;
 mod report;
 mod route;
+mod state;
 pub mod strength;
 #[cfg(test)]
 mod tests;
@@ -58,6 +59,7 @@ use self::provider::RawProvider;
 use self::ranges::ProviderRanges;
 use self::report::{Environment, Report};
 use self::route::RawRoute;
+use self::state::RawState;
 use self::strength::Strength;
 use hookgate_core::identity::Provider;
 use hookgate_core::ranges::{Ranges, Sources};
@@ -94,6 +96,8 @@ pub struct Config {
     pub filter: FilterSection,
     /// `[metrics]`; without the section, there is no endpoint.
     pub metrics: Option<Metrics>,
+    /// `[state]`, or the directory of the service manager: where hookgate keeps what outlives a restart.
+    pub state: Option<PathBuf>,
     /// `reload`: when hookgate loads the configuration again.
     pub reload: ReloadTrigger,
     /// The settings and the contents of the files, so that a reload can log what it changed.
@@ -144,6 +148,8 @@ struct RawConfig {
     filter: Option<Spanned<RawFilter>>,
     #[serde(deserialize_with = "document::table")]
     metrics: Option<Spanned<RawMetrics>>,
+    #[serde(deserialize_with = "document::table")]
+    state: Option<Spanned<RawState>>,
 }
 
 impl Config {
@@ -173,7 +179,10 @@ impl Config {
         })?;
         // systemd.exec(5): the files of LoadCredential= and similar settings.
         let credentials = env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
-        Self::parse_in(&text, path, Environment { now: UnixTime::now(), credentials }, files)
+        // Several directories are separated by colons; hookgate needs one.
+        let state = env::var_os("STATE_DIRECTORY").and_then(|paths| env::split_paths(&paths).next());
+        let state = state.filter(|path| !path.as_os_str().is_empty());
+        Self::parse_in(&text, path, Environment { now: UnixTime::now(), credentials, state }, files)
     }
 
     /// Parses `text`, the content of the file at `path`, and reads all files that it names. Relative paths are relative to the
@@ -182,7 +191,7 @@ impl Config {
     /// # Errors
     /// All errors; of syntax errors, the first.
     pub fn parse(text: &str, path: &Path, now: UnixTime) -> Result<(Self, Vec<Warning>), ConfigErrors> {
-        Self::parse_in(text, path, Environment { now, credentials: None }, &mut FileVersions::default())
+        Self::parse_in(text, path, Environment { now, credentials: None, state: None }, &mut FileVersions::default())
     }
 
     fn parse_in(
@@ -208,6 +217,7 @@ impl Config {
         coverage::expect_sections(counts, &mut report);
         let limits = limits::limits(raw.limits.as_ref().map(Spanned::get_ref), &mut report);
         let metrics = listen::metrics(raw.metrics, listen.as_ref(), &mut report);
+        let state = state::state(raw.state.as_ref(), &mut report);
         let ranges = provider::source_ranges(raw_providers, &mut report);
         let context = filter::Context { listen: listen.as_ref(), providers: raw_providers, ranges: &ranges };
         let filter = filter::filter(raw.filter.as_ref(), &context, &mut report);
@@ -248,6 +258,7 @@ impl Config {
             proofs,
             filter,
             metrics,
+            state,
             reload,
             inventory,
             strength,

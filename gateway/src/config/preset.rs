@@ -18,7 +18,6 @@ use super::error::ConfigErrors;
 use super::profile::{self, DEFAULT_VERIFY_DEPTH, DraftProfile, RawProfile, RawRefusal};
 use super::proof::{PresetProofs, RawClause, RawReplay};
 use super::report::{Environment, Report};
-use hookgate_core::identity::ExtendedKeyUsage;
 
 /// The presets, name and text, in the order of `hookgate providers`.
 const TEXTS: [(&str, &str); 4] = [
@@ -128,7 +127,7 @@ impl Preset {
         let document = Document::parse(text, Path::new(&path))?;
         // Warnings about dates are given for each provider that uses the preset, not here.
         let now = UnixTime::since_unix_epoch(Duration::ZERO);
-        let mut report = Report::new(&document, Environment { now, credentials: None });
+        let mut report = Report::new(&document, Environment { now, credentials: None, state: None });
         let raw: RawPreset = report.read();
         let profiles = match &raw.profile {
             Some(tables) => profile::drafts(tables, &mut report),
@@ -192,11 +191,7 @@ fn describe_profile(text: &mut String, profile: &DraftProfile) {
     }
     let depth = profile.fields.verify_depth.unwrap_or(DEFAULT_VERIFY_DEPTH);
     let _ = writeln!(text, "  verify depth        {depth}");
-    let usage = match profile.fields.extended_key_usage.unwrap_or_default() {
-        ExtendedKeyUsage::ClientAuth => "client-auth",
-        ExtendedKeyUsage::ClientAuthExplicit => "client-auth-explicit",
-        ExtendedKeyUsage::Ignore => "ignore",
-    };
+    let usage = profile.fields.extended_key_usage.unwrap_or_default().label();
     let _ = writeln!(text, "  extended key usage  {usage}");
     for identity in profile.fields.identity.iter().flatten() {
         let _ = writeln!(text, "  identity            {identity}");

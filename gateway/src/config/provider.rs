@@ -148,9 +148,12 @@ pub(super) fn providers(
     (providers, proofs, ProviderNames::new(names, complete))
 }
 
-/// Its own, or that of its preset.
+/// Its own, or that of its preset. `on_failure = "abort"` of the operator counts more than the preset: an aborted handshake has no answer.
 fn refusal_answer(raw: &RawProvider) -> RefusalAnswer {
-    let of_preset = || preset::find(raw.preset.as_ref()?.get_ref())?.refusal();
+    let of_preset = || {
+        let responds = !matches!(raw.on_failure, Some(RawOnFailure::Abort));
+        preset::find(raw.preset.as_ref()?.get_ref()).filter(|_| responds)?.refusal()
+    };
     raw.refusal.or_else(of_preset).map_or_else(RefusalAnswer::default, RefusalAnswer::from)
 }
 

@@ -26,6 +26,8 @@ pub(super) struct Environment {
     pub(super) now: UnixTime,
     /// The directory of credentials, if the service manager made one (`$CREDENTIALS_DIRECTORY`, systemd.exec(5)).
     pub(super) credentials: Option<PathBuf>,
+    /// The directory for state, if the service manager made one (`$STATE_DIRECTORY`, systemd.exec(5)).
+    pub(super) state: Option<PathBuf>,
 }
 
 /// What the parsers found in a document.
@@ -78,6 +80,16 @@ impl<'a> Report<'a> {
         let path = self.document.resolve(path);
         self.files.borrow_mut().note(&path);
         path
+    }
+
+    /// The path of a directory that the document names, as [`Report::resolve`]. Its changes are not watched.
+    pub(super) fn resolve_unnoted(&self, path: &str) -> PathBuf {
+        self.document.resolve(path)
+    }
+
+    /// The directory for state that the service manager made, if any.
+    pub(super) fn state_directory(&self) -> Option<PathBuf> {
+        self.environment.state.clone()
     }
 
     /// Adds an entry of the inventory about the file that a value names.

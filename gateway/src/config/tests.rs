@@ -110,7 +110,7 @@ impl Fixture {
     }
 
     fn parse_at(&self, text: &str, now: UnixTime) -> Result<(Config, Vec<Warning>), ConfigErrors> {
-        let environment = Environment { now, credentials: Some(self.path("credentials")) };
+        let environment = Environment { now, credentials: Some(self.path("credentials")), state: None };
         Config::parse_in(text, &self.path("hookgate.toml"), environment, &mut FileVersions::default())
     }
 

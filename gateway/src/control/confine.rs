@@ -6,11 +6,12 @@
 //! [`restricted`]. No step can be undone. Must not depend on the text of the configuration.
 
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::thread;
 
 use landlock::{
-    ABI, Access, AccessFs, AccessNet, BitFlags, LandlockStatus, RestrictionStatus, Ruleset, RulesetAttr, RulesetError,
-    RulesetStatus, Scope,
+    ABI, Access, AccessFs, AccessNet, BitFlags, LandlockStatus, PathBeneath, RestrictionStatus, Ruleset, RulesetAttr,
+    RulesetCreatedAttr, RulesetError, RulesetStatus, Scope,
 };
 use rustix::io::Errno;
 use rustix::process::{DumpableBehavior, Resource, Rlimit, geteuid, set_dumpable_behavior, setrlimit};
@@ -18,6 +19,8 @@ use rustix::thread::{
     CapabilitySet, CapabilitySets, capabilities, capability_is_in_bounding_set, clear_ambient_capability_set,
     remove_capability_from_bounding_set, set_capabilities, set_no_new_privs,
 };
+
+use crate::state::StateDirectory;
 
 /// The newest Landlock interface that the rules were written for and tested with (Linux 6.12). A newer interface would also restrict
 /// connecting to the sockets of handlers, which serving needs.
@@ -58,14 +61,14 @@ pub(super) fn hide_memory() {
 }
 
 /// Gives up all privileges of the main thread and of every thread that it starts from now on, and logs it. `filter_is_usable` checks
-/// whether the filter's maps can still be read.
+/// whether the filter's maps can still be read. `state` is the directory whose files the process may still write, if there is one.
 ///
 /// # Errors
 ///
 /// [`ConfineError`] if a step fails. A kernel with an older Landlock, or without one, is no error; it is logged.
-pub(super) fn confine(filter_is_usable: impl Fn() -> bool) -> Result<(), ConfineError> {
+pub(super) fn confine(filter_is_usable: impl Fn() -> bool, state: Option<&StateDirectory>) -> Result<(), ConfineError> {
     let bounded = give_up_capabilities(&filter_is_usable)?;
-    let status = restrict()?;
+    let status = restrict(state.map(AsFd::as_fd))?;
     let kept = capabilities(None).map_err(|source| ConfineError::Capabilities { set: "permitted", source })?.permitted;
     let capabilities =
         if kept.is_empty() { "none" } else { "CAP_BPF, which this kernel requires for every access to a map" };
@@ -103,7 +106,7 @@ pub(super) fn unprivileged<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T
 ///
 /// As [`unprivileged`], or if the Landlock rules are rejected.
 pub(super) fn restricted<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T, ConfineError> {
-    unprivileged(|| restrict().map(|_| work()))?.map_err(ConfineError::from)
+    unprivileged(|| restrict(None).map(|_| work()))?.map_err(ConfineError::from)
 }
 
 /// Empties the capability sets of this thread, and sets `no_new_privs`. Returns whether the bounding set is empty too.
@@ -155,16 +158,19 @@ fn empty_bounding_set() -> Result<bool, Errno> {
 /// Restricts this thread, and those that it starts, to reading files and connecting, as far as Landlock can restrict it.
 ///
 /// All files stay readable, because a reload can name other files; the owners of files and the service manager decide what this
-/// user can read. Nothing needs to be written: a filter that stays is pinned before this, and the process that pinned it never
-/// unpins it.
-fn restrict() -> Result<RestrictionStatus, RulesetError> {
+/// user can read. Nothing but the files of the directory `writable` needs to be written: a filter that stays is pinned before this, and
+/// the process that pinned it never unpins it.
+fn restrict(writable: Option<BorrowedFd<'_>>) -> Result<RestrictionStatus, RulesetError> {
     let files = AccessFs::from_all(LANDLOCK) & !(AccessFs::ReadFile | AccessFs::ReadDir);
-    Ruleset::default()
+    let ruleset = Ruleset::default()
         .handle_access(files)?
         .handle_access(AccessNet::BindTcp)?
         .scope(scopes(std::env::var_os("NOTIFY_SOCKET").is_some_and(|name| name.as_encoded_bytes().starts_with(b"@"))))?
-        .create()?
-        .restrict_self()
+        .create()?;
+    let Some(directory) = writable else { return ruleset.restrict_self() };
+    // To replace a file by rename(2) in one directory is to make one there and to remove one.
+    let replace = AccessFs::WriteFile | AccessFs::MakeReg | AccessFs::RemoveFile;
+    ruleset.add_rule(PathBeneath::new(directory, replace))?.restrict_self()
 }
 
 /// hookgate sends no signals. It connects to no abstract socket, except one on which a service manager or container runtime waits for

@@ -15,6 +15,7 @@ use rustls_pki_types::UnixTime;
 use super::descriptors::Descriptors;
 use super::filter::{self, FilterKeeper};
 use super::jwks::{KeyRefresh, PreparedKeys};
+use super::pending::PendingChains;
 use super::public_roots::public_roots;
 use super::rotation::{self, Rotation};
 use super::watch::Watch;
@@ -24,7 +25,7 @@ use crate::config::{Config, FileVersions, Listen, Metrics, Reading, ReloadTrigge
 use crate::metrics::retirement::{NamedLabel, Retirement};
 use crate::metrics::{self, Load};
 use crate::snapshot::{Lasting, Snapshot};
-use crate::suspects::Suspects;
+use crate::state::StateDirectory;
 use hookgate_core::auth::ReplayGuard;
 use hookgate_core::identity::ChainCache;
 use hookgate_core::limits::Limits;
@@ -37,12 +38,14 @@ pub(super) struct Loader {
     path: PathBuf,
     cache: Arc<ChainCache>,
     replay: Arc<ReplayGuard>,
-    suspects: Arc<Suspects>,
+    pending: PendingChains,
     started: Instant,
     descriptors: Option<Descriptors>,
     keys: KeyRefresh,
     pub(super) filter: FilterKeeper,
     rotation: Rotation,
+    /// What outlives this process, if it has a place for that.
+    pub(super) state: Option<StateDirectory>,
     inventory: Inventory,
     strength: Strength,
     trigger: ReloadTrigger,
@@ -63,6 +66,8 @@ struct Refused {
 pub(super) struct Fixed {
     pub(super) listen: Listen,
     pub(super) metrics: Option<Metrics>,
+    /// The state directory.
+    pub(super) state: Option<PathBuf>,
 }
 
 impl Loader {
@@ -73,12 +78,13 @@ impl Loader {
             path,
             cache: Arc::new(ChainCache::new(limits.chain_cache_entries, limits.chain_cache_ttl)),
             replay: Arc::new(ReplayGuard::new(limits.replay_entries)),
-            suspects: Arc::default(),
+            pending: PendingChains::default(),
             started: Instant::now(),
             descriptors: None,
             keys: KeyRefresh::default(),
             filter: FilterKeeper::default(),
             rotation: Rotation::default(),
+            state: None,
             inventory: Inventory::default(),
             strength: Strength::default(),
             trigger: ReloadTrigger::default(),
@@ -106,7 +112,7 @@ impl Loader {
     fn build(&self, config: Config, generation: u64, keys: &PreparedKeys) -> anyhow::Result<Snapshot> {
         let (cache, keys, replay) = (Arc::clone(&self.cache), Arc::clone(keys.store()), Arc::clone(&self.replay));
         let sightings = Arc::clone(self.rotation.sightings());
-        let (suspects, public_roots) = (Arc::clone(&self.suspects), public_roots());
+        let (suspects, public_roots) = (Arc::clone(self.pending.suspects()), public_roots());
         let lasting = Lasting { cache, keys, replay, sightings, suspects, public_roots };
         Ok(Snapshot::build(config, generation, lasting)?)
     }
@@ -132,6 +138,7 @@ impl Loader {
         self.keys.adopt(prepared);
         metrics::connections_limit(snapshot.limits.max_connections);
         self.rotation.adopt(dates, &snapshot.identity);
+        self.pending.adopt(&snapshot.identity, self.state.as_ref(), UnixTime::now());
         self.retirement.lock().unwrap_or_else(PoisonError::into_inner).adopt(names, Instant::now());
         self.inventory = inventory;
         self.strength = strength.after(std::mem::take(&mut self.strength));
@@ -215,6 +222,9 @@ impl Loader {
         if config.metrics != fixed.metrics {
             tracing::warn!("[metrics] has changed; restart hookgate to apply the change");
         }
+        if config.state != fixed.state {
+            tracing::warn!("[state] has changed; restart hookgate to apply the change");
+        }
         let snapshot = self.load(config, generation).map_err(|error| {
             let mut causes = error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>());
             Refused::by_error(&format!("{error:#}"), causes.any(is_of_host))
@@ -237,9 +247,17 @@ impl Loader {
         metrics::deliveries(self.replay.len());
     }
 
-    /// Publishes the dates and sightings of certificates and lists, and logs the warnings that are due.
+    /// Takes over the state directory of the first configuration, with the refused chains that an earlier process kept there.
+    pub(super) fn keep_state_in(&mut self, state: StateDirectory) {
+        self.pending.restore(&state, UnixTime::now());
+        self.state = Some(state);
+    }
+
+    /// Publishes the dates and sightings of certificates and lists, and logs the warnings that are due. Keeps and logs the chains that were
+    /// refused and may be genuine.
     pub(super) fn attend_to_rotation(&mut self) {
         self.rotation.attend(UnixTime::now());
+        self.pending.attend(&self.path, self.state.as_ref(), UnixTime::now());
     }
 }
 

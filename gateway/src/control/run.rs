@@ -31,6 +31,7 @@ use crate::crypto;
 use crate::metrics;
 use crate::metrics::retirement::Retirement;
 use crate::snapshot::Snapshot;
+use crate::state::StateDirectory;
 use crate::worker::{CUT_GRACE, Command, Places, Plan, WorkerThread, start};
 use hookgate_io::{Backend, choose};
 
@@ -85,8 +86,13 @@ fn serve(path: &Path, config: Config, files: FileVersions, log: &Log) -> anyhow:
         let retirement = Arc::default();
         start_metrics(config.metrics.as_ref(), &retirement)?;
         let backend = choose_backend(&config.listen)?;
-        let fixed = Fixed { listen: config.listen.clone(), metrics: config.metrics.clone() };
+        let fixed =
+            Fixed { listen: config.listen.clone(), metrics: config.metrics.clone(), state: config.state.clone() };
         let mut loader = Loader::new(path.to_owned(), &config.limits, retirement);
+        // Before the process is confined, and before the sources of data are read from it.
+        if let Some(state) = fixed.state.as_deref().map(StateDirectory::open).transpose()? {
+            loader.keep_state_in(state);
+        }
         // Before the ports are open, so that no foreign packet reaches one.
         loader.filter.start(&config.filter)?;
         let count = worker_count(&fixed.listen);
@@ -98,7 +104,7 @@ fn serve(path: &Path, config: Config, files: FileVersions, log: &Log) -> anyhow:
         let (commands, receiver) = watch::channel(Command::Serve(1));
         let (plans, ports) = plan_workers(&fixed.listen, count, backend, &current, &receiver)?;
         // No later step needs a privilege, and no byte from a peer has been read.
-        confine(|| loader.filter.is_usable())?;
+        confine(|| loader.filter.is_usable(), loader.state.as_ref())?;
         let workers = start_workers(plans, backend)?;
         let watchdog = Watchdog::start(workers.len());
         let (backend, losses) = (backend.label(), log.losses());

@@ -49,6 +49,17 @@ pub enum ExtendedKeyUsage {
     Ignore,
 }
 
+impl ExtendedKeyUsage {
+    /// As the configuration writes it.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::ClientAuth => "client-auth",
+            Self::ClientAuthExplicit => "client-auth-explicit",
+            Self::Ignore => "ignore",
+        }
+    }
+}
+
 /// One kind of certificate chain that a provider uses: trust anchors, depth, identity rules. While a provider changes its authority,
 /// it has two profiles.
 #[derive(Clone, Debug)]

@@ -17,7 +17,7 @@ use super::*;
 
 /// The version of Landlock's interface in this kernel; 0 for none.
 fn landlock_version() -> i32 {
-    match unprivileged(|| restrict().unwrap().landlock).unwrap() {
+    match unprivileged(|| restrict(None).unwrap().landlock).unwrap() {
         LandlockStatus::Available { effective_abi, kernel_abi } => kernel_abi.unwrap_or(effective_abi as i32),
         LandlockStatus::NotEnabled | LandlockStatus::NotImplemented => 0,
     }
@@ -74,6 +74,37 @@ fn a_restricted_thread_listens_nowhere_and_reaches_no_other_process() {
     let _listener = UnixListener::bind_addr(&address).unwrap();
     check(6, "to connect to an abstract socket", |_| UnixStream::connect_addr(&address).map(drop));
     assert!(!scopes(true).contains(Scope::AbstractUnixSocket), "except if the service manager listens on one");
+}
+
+/// The only exception is the state directory, and what its writes need.
+#[test]
+fn a_restricted_thread_replaces_files_of_the_state_directory_alone() {
+    let (at, elsewhere) = (playground(), playground());
+    let state = StateDirectory::open(at.path()).unwrap();
+    state.write("old", b"x").unwrap();
+    let version = landlock_version();
+    unprivileged(|| {
+        restrict(Some(state.as_fd())).unwrap();
+        state.write("new", b"first").unwrap();
+        state.write("new", b"second").unwrap();
+        state.remove("old").unwrap();
+        assert_eq!(state.list("").unwrap(), ["directory", "file", "new"]);
+        if version == 0 {
+            eprintln!("SKIPPED: this kernel has no Landlock");
+            return;
+        }
+        for (what, refused) in [
+            ("another directory", fs::write(elsewhere.path().join("new"), "x")),
+            ("a directory in it", fs::create_dir(at.path().join("more"))),
+            ("a symbolic link in it", symlink("file", at.path().join("link"))),
+            ("a directory removed", fs::remove_dir(at.path().join("directory"))),
+            ("a file moved out", fs::rename(at.path().join("file"), elsewhere.path().join("new"))),
+        ] {
+            assert!(refused.is_err(), "{what}");
+        }
+    })
+    .unwrap();
+    assert_eq!(state.read("new", 10).unwrap().unwrap(), b"second");
 }
 
 #[test]
