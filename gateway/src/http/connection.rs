@@ -24,7 +24,7 @@ use crate::snapshot::Snapshot;
 use crate::strangers::Stranger;
 use crate::tls::stream::TlsStream;
 use crate::upstream::HandlerBody;
-use hookgate_core::identity::{ChainRefusal, VerifiedChain};
+use hookgate_core::identity::{ChainRefusal, Suspect, VerifiedChain};
 use hookgate_core::reject::Refusal;
 use hookgate_io::sweep::Deadline;
 
@@ -91,7 +91,8 @@ impl Standing {
 pub async fn serve(server: Rc<Server>, mut stream: TlsStream, peer: Peer, deadline: Deadline) {
     let limits = peer.snapshot.limits;
     let slack = if peer.stranger.is_some() { REFUSED_BUFFER_SLACK } else { BUFFER_SLACK };
-    let exchange = Exchange::new(deadline, limits, peer.stranger);
+    let suspect = peer.verdict.as_ref().err().and_then(|refused| refused.suspect.as_deref());
+    let exchange = Exchange::new(deadline, limits, peer.stranger, suspect.map_or(0, Suspect::bytes));
     let connection = Rc::new(Connection {
         server,
         address: peer.address,

@@ -28,11 +28,14 @@ pub(super) struct Exchange {
     slow: Cell<bool>,
     /// The peer's place among strangers, if it was refused.
     stranger: Option<Stranger>,
+    /// What a refused peer holds beside what it sent, in bytes: its chain.
+    kept: usize,
 }
 
 impl Exchange {
-    /// After a handshake: the first request is due. A `stranger` gets one answer, and is told why it was refused.
-    pub(super) fn new(deadline: Deadline, limits: Limits, stranger: Option<Stranger>) -> Rc<Self> {
+    /// After a handshake: the first request is due. A `stranger` gets one answer, and is told why it was refused. The refusal keeps `kept`
+    /// bytes.
+    pub(super) fn new(deadline: Deadline, limits: Limits, stranger: Option<Stranger>, kept: usize) -> Rc<Self> {
         deadline.set(Stage::first_timer(&limits));
         let exchange = Self {
             deadline,
@@ -41,6 +44,7 @@ impl Exchange {
             flushes: Cell::new(0),
             slow: Cell::new(false),
             stranger,
+            kept,
         };
         exchange.count(0);
         Rc::new(exchange)
@@ -61,7 +65,7 @@ impl Exchange {
         if let Some(stranger) = &self.stranger {
             let read = usize::try_from(read).unwrap_or(usize::MAX / 8);
             // If it was evicted, its stream ends.
-            let _ = stranger.holds(strangers::held(strangers::REFUSED, read));
+            let _ = stranger.holds(strangers::held(strangers::REFUSED, read) + self.kept);
         }
     }
 

@@ -115,6 +115,11 @@ impl Suspect {
         &self.certificates
     }
 
+    /// The bytes of all certificates that it keeps.
+    pub fn bytes(&self) -> usize {
+        self.certificates.iter().chain(&self.public_root).map(|certificate| certificate.len()).sum()
+    }
+
     /// The public root of the host to which the chain verifies, if one vouches for the claimed DNS name.
     pub fn public_root(&self) -> Option<&CertificateDer<'static>> {
         self.public_root.as_ref()
