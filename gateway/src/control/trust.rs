@@ -105,7 +105,7 @@ fn chains(configuration: &Path) -> anyhow::Result<Vec<Pending>> {
             None => eprintln!("{}: no record of a chain", path.display()),
         }
     }
-    chains.sort_by(|one, other| (one.first_seen, one.fingerprint).cmp(&(other.first_seen, other.fingerprint)));
+    chains.sort_by_key(|chain| (chain.first_seen, chain.fingerprint));
     Ok(chains)
 }
 
