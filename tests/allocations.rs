@@ -18,7 +18,7 @@ use hookgate_core::auth::{
 };
 use hookgate_core::identity::{
     ChainCache, ChainLimits, Condition, ExtendedKeyUsage, Identity, IdentityRule, OnFailure, PeerChain, Profile,
-    Provider, ProviderId, Scope,
+    Provider, ProviderId, RefusalAnswer, Scope,
 };
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, StatusCode};
@@ -97,7 +97,12 @@ fn noting_a_chain_allocates_nothing() {
         extended_key_usage: ExtendedKeyUsage::ClientAuth,
         revocation: None,
     };
-    let provider = Provider { name: "sender".into(), profiles: vec![profile], on_failure: OnFailure::Respond };
+    let provider = Provider {
+        name: "sender".into(),
+        profiles: vec![profile],
+        on_failure: OnFailure::Respond,
+        refusal: RefusalAnswer::Deny,
+    };
     let cache = Arc::new(ChainCache::new(8, Duration::from_secs(60)));
     let limits = ChainLimits { max_certificates: 8, max_bytes: 32 * 1024 };
     let identity = Identity::new(1, Arc::new([provider]), cache, limits);

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use hookgate_core::identity::{ChainRefusal, PeerChain, Scope, Verification, VerifiedChain};
+use hookgate_core::identity::{ChainRefusal, PeerChain, ProfileMatch, Scope, Verification, VerifiedChain};
 
 use crate::context::WorkerContext;
 use crate::snapshot::Snapshot;
@@ -31,5 +31,10 @@ pub fn refused_in_handshake(context: &WorkerContext, snapshot: &Snapshot, refusa
 }
 
 fn count(context: &WorkerContext, snapshot: &Snapshot, verification: &Verification) {
-    context.meters.verified(verification, |id| Arc::clone(&snapshot.identity.provider(id).name));
+    let provider = |id| snapshot.identity.provider(id);
+    let rule = |found: &ProfileMatch| {
+        let profile = provider(found.provider).profiles.get(usize::from(found.profile));
+        profile.map_or("", |profile| profile.extended_key_usage.label())
+    };
+    context.meters.verified(verification, |id| Arc::clone(&provider(id).name), rule);
 }

@@ -47,11 +47,39 @@ pub enum Command {
         /// Name of a preset, such as pagerduty
         name: Option<String>,
     },
+    /// Inspect refused chains that may be genuine, because a sender changed its authority. Trusts nothing
+    Trust {
+        /// What to show
+        #[command(subcommand)]
+        command: TrustCommand,
+    },
     /// Inspect the pre-filter, which drops packets from addresses that no provider uses
     Filter {
         /// What to show
         #[command(subcommand)]
         command: FilterCommand,
+    },
+}
+
+/// What to show of the refused chains.
+#[derive(Debug, Subcommand)]
+pub enum TrustCommand {
+    /// List the chains in the state directory
+    Pending {
+        /// The configuration file
+        #[arg(long, short, default_value = "/etc/hookgate/hookgate.toml")]
+        config: PathBuf,
+    },
+    /// Show a chain as PEM, what to compare, and what to write to admit it
+    Show {
+        /// Its number in the list
+        number: usize,
+        /// Print its new trust anchor alone
+        #[arg(long)]
+        anchor: bool,
+        /// The configuration file
+        #[arg(long, short, default_value = "/etc/hookgate/hookgate.toml")]
+        config: PathBuf,
     },
 }
 

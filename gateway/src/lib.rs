@@ -32,7 +32,8 @@
 //! # Beside the path
 //!
 //! [`config`] reads the file, [`snapshot`] makes of it what workers use, [`control`] starts the process, reloads, and talks to the
-//! service manager. [`context`] is what the rooms of one worker share, [`state`] keeps files over a restart, [`cause`] says who brings about a log event. ARCHITECTURE.md has the code map and the invariants.
+//! service manager. [`context`] is what the rooms of one worker share, [`state`] keeps files over a restart, [`cause`] says who brings
+//! about a log event, and [`suspects`] holds refused chains that may be genuine. ARCHITECTURE.md has the code map and the invariants.
 
 pub mod accept;
 pub mod admission;
@@ -48,6 +49,7 @@ pub mod metrics;
 pub mod snapshot;
 pub mod state;
 pub mod strangers;
+pub mod suspects;
 pub mod tls;
 pub mod upstream;
 pub mod worker;

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use hookgate::cli::{Cli, Command, FilterCommand};
+use hookgate::cli::{Cli, Command, FilterCommand, TrustCommand};
 use hookgate::control;
 
 /// A handshake allocates and frees hundreds of small blocks. With glibc's allocator, they take a quarter of all instructions outside of
@@ -21,6 +21,10 @@ fn main() -> ExitCode {
         Command::Check { config, against } => control::check::check(&config, against.as_deref()),
         Command::Fetch { config } => control::fetch::fetch(&config),
         Command::Providers { name } => control::providers::providers(name.as_deref()),
+        Command::Trust { command: TrustCommand::Pending { config } } => control::trust::pending(&config),
+        Command::Trust { command: TrustCommand::Show { number, anchor, config } } => {
+            control::trust::show(&config, number, anchor)
+        }
         Command::Filter { command: FilterCommand::Status { address, config } } => {
             control::filter_status::status(&config, address)
         }

@@ -19,7 +19,7 @@ use metrics::{
 };
 
 use crate::crypto;
-use hookgate_core::identity::{CacheOutcome, ProviderId, Verification};
+use hookgate_core::identity::{CacheOutcome, ProfileMatch, ProviderId, Verification};
 use hookgate_core::reject::Reject;
 use hookgate_filter::{AttachMode, Family, Status};
 
@@ -34,7 +34,7 @@ const HANDED_OVER: &str = "hookgate_connections_handed_over_total";
 const HANDSHAKES: &str = "hookgate_handshakes_total";
 const HANDSHAKE_DURATION: &str = "hookgate_handshake_duration_seconds";
 const VERIFICATIONS: &str = "hookgate_verifications_total";
-const LENIENT: &str = "hookgate_extended_key_usage_lenient_total";
+const LENIENT: &str = "hookgate_lenient_admissions_total";
 const CACHE_ENTRIES: &str = "hookgate_chain_cache_entries";
 const CACHE_EVICTIONS: &str = "hookgate_chain_cache_evictions_total";
 const REQUESTS: &str = "hookgate_requests_total";
@@ -97,7 +97,7 @@ fn describe_connections() {
     );
     describe_counter!(
         LENIENT,
-        "Client certificates admitted without an extended key usage that lists clientAuth, by provider"
+        "Client certificates admitted that a stricter extended_key_usage would refuse, by provider and by the rule that admits them"
     );
     describe_gauge!(CACHE_ENTRIES, "Chains in the cache of verified chains");
     describe_counter!(CACHE_EVICTIONS, "Chains evicted from the cache of verified chains to make room");
@@ -389,8 +389,13 @@ impl Meters {
         handles.entry((version, result, resumed)).or_insert_with(make).increment(1);
     }
 
-    /// Counts the verdict on a chain; `name` returns the name of a provider.
-    pub fn verified(&self, verification: &Verification, name: impl Fn(ProviderId) -> Label) {
+    /// Counts the verdict on a chain; `name` returns the name of a provider, `rule` the `extended_key_usage` of a profile that matched.
+    pub fn verified(
+        &self,
+        verification: &Verification,
+        name: impl Fn(ProviderId) -> Label,
+        rule: impl Fn(&ProfileMatch) -> &'static str,
+    ) {
         let hit = matches!(verification.cache, CacheOutcome::Hit);
         let mut handles = self.verifications.borrow_mut();
         let mut count = |provider: Label, reason: &'static str| {
@@ -407,7 +412,8 @@ impl Meters {
                 for found in chain.matches() {
                     count(name(found.provider), "");
                     if found.eku_lenient {
-                        counter!(LENIENT, "provider" => name(found.provider).to_string()).increment(1);
+                        let provider = name(found.provider).to_string();
+                        counter!(LENIENT, "provider" => provider, "rule" => rule(found)).increment(1);
                     }
                 }
             }

@@ -15,10 +15,13 @@ use thiserror::Error;
 use crate::config::{Config, ServerCertificate};
 use crate::crypto::signing_key;
 use crate::key_store::KeyStore;
+use crate::suspects::Suspects;
 use crate::tls::certificates::Certificates;
 use crate::tls::server::SharedTls;
 use hookgate_core::auth::{Demands, ReplayGuard};
-use hookgate_core::identity::{ChainCache, ChainLimits, Identity, OnFailure, Provider, ProviderId, Scope, Sightings};
+use hookgate_core::identity::{
+    ChainCache, ChainLimits, Identity, OnFailure, Provider, ProviderId, PublicRoots, Scope, Sightings,
+};
 use hookgate_core::limits::Limits;
 use hookgate_core::ranges::Sources;
 use hookgate_core::route::Route;
@@ -75,6 +78,10 @@ pub struct Lasting {
     pub replay: Arc<ReplayGuard>,
     /// The client certificates that were seen under the snapshot before.
     pub sightings: Arc<Sightings>,
+    /// The refused chains for which evidence was found.
+    pub suspects: Arc<Suspects>,
+    /// The roots of this host.
+    pub public_roots: Arc<PublicRoots>,
 }
 
 /// One generation of the configuration, as workers use it.
@@ -96,6 +103,8 @@ pub struct Snapshot {
     pub sources: Box<[Sources]>,
     /// The deliveries of the replay check. Outlives the snapshot.
     pub replay: Arc<ReplayGuard>,
+    /// The refused chains for which evidence was found. Outlives the snapshot.
+    pub suspects: Arc<Suspects>,
     /// The configured limits.
     pub limits: Limits,
     named: HashMap<Arc<str>, Arc<Site>>,
@@ -112,7 +121,7 @@ impl Snapshot {
     /// [`SnapshotError`]. Nothing has changed then.
     pub fn build(config: Config, generation: u64, lasting: Lasting) -> Result<Self, SnapshotError> {
         let Config { certificates, providers, sources, routes, proofs, limits, .. } = config;
-        let Lasting { cache, keys, replay, sightings } = lasting;
+        let Lasting { cache, keys, replay, sightings, suspects, public_roots } = lasting;
         let demands = Arc::new(Demands::new(proofs.providers, proofs.routes));
         let field = |provider: &Provider| {
             HeaderValue::from_str(&provider.name)
@@ -123,7 +132,7 @@ impl Snapshot {
         let chain_limits =
             ChainLimits { max_certificates: limits.max_presented_certificates, max_bytes: limits.max_presented_bytes };
         let identity = Identity::new(generation, providers.into(), cache, chain_limits).after(&sightings);
-        let identity = Arc::new(identity);
+        let identity = Arc::new(identity.with_public_roots(public_roots));
         let shared = SharedTls::new(Arc::new(server_certificates(certificates)?))?;
         let mut sites = Sites { identity: Arc::clone(&identity), shared, next_scope: 0 };
         let hosts: BTreeSet<_> = routes.iter().filter_map(|route| route.host.clone()).collect();
@@ -145,6 +154,7 @@ impl Snapshot {
             provider_fields,
             sources: sources.into(),
             replay,
+            suspects,
             limits,
             named,
             unknown,

@@ -54,6 +54,23 @@ fn check_accepts_a_good_file() {
 }
 
 #[test]
+fn check_says_for_each_provider_what_the_end_of_client_auth_changes() {
+    let environment = Environment::new().unwrap();
+    let text = good(&environment).unwrap();
+    let outlook = |text: &str, provider: &str| {
+        let (_, stdout, _) = check(&environment, text);
+        let line = stdout.lines().find(|line| line.starts_with(&format!("{provider}: "))).map(str::to_owned);
+        assert!(line.is_some(), "{provider}: {stdout}");
+        line.unwrap()
+    };
+    let strict = outlook(&text, "pagerduty");
+    assert!(strict.contains("2027-03-01") && strict.contains("digicert-global-root-g2"), "{strict}");
+    assert!(outlook(&text, "dialogflow-es").contains("2027-03-01 changes nothing that is known"));
+    let ignoring = text.replace("preset = \"pagerduty\"", "preset = \"pagerduty\"\nextended_key_usage = \"ignore\"");
+    assert!(outlook(&ignoring, "pagerduty").contains("changes nothing, since"));
+}
+
+#[test]
 fn check_reports_every_error_with_its_line() {
     let environment = Environment::new().unwrap();
     let good = good(&environment).unwrap();

@@ -12,6 +12,7 @@ mod hostile;
 mod lifecycle;
 mod log;
 mod metrics;
+mod new_authority;
 mod problem;
 mod proof;
 mod published;

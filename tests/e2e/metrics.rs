@@ -28,7 +28,6 @@ const DOCUMENTED: [(&str, &str, &[&str]); 31] = [
     ("hookgate_connections_limit", "gauge", &[]),
     ("hookgate_connections_handed_over_total", "counter", &[]),
     ("hookgate_connections_total", "counter", &[]),
-    ("hookgate_extended_key_usage_lenient_total", "counter", &["provider"]),
     ("hookgate_filter_unavailable", "gauge", &[]),
     ("hookgate_handler_connections_total", "counter", &["handler"]),
     ("hookgate_handler_duration_seconds", "histogram", &["handler"]),
@@ -38,6 +37,7 @@ const DOCUMENTED: [(&str, &str, &[&str]); 31] = [
     ("hookgate_handshakes_total", "counter", &["result", "resumed", "version"]),
     ("hookgate_io_backend_info", "gauge", &["backend"]),
     ("hookgate_io_fallback", "gauge", &[]),
+    ("hookgate_lenient_admissions_total", "counter", &["provider", "rule"]),
     ("hookgate_log_events_lost_total", "counter", &[]),
     ("hookgate_log_events_suppressed_total", "counter", &["cause"]),
     ("hookgate_rejections_total", "counter", &["blame", "reason"]),
@@ -134,7 +134,7 @@ fn requests_and_handshakes_are_counted_by_result() {
     check(verifications, &[("provider", "percolate"), ("result", "ok"), ("reason", ""), ("cache", "miss")], 2.0);
     check(verifications, &[("provider", "percolate"), ("result", "ok"), ("reason", ""), ("cache", "hit")], 3.0);
     check(verifications, &[("result", "refused"), ("reason", "no_certificate")], 1.0);
-    check("hookgate_extended_key_usage_lenient_total", &[("provider", "percolate")], 1.0);
+    check("hookgate_lenient_admissions_total", &[("provider", "percolate"), ("rule", "client-auth")], 1.0);
     let library = if cfg!(feature = "aws-lc") { "aws-lc" } else { "ring" };
     check("hookgate_build_info", &[("version", env!("CARGO_PKG_VERSION")), ("crypto", library)], 1.0);
 }

@@ -407,7 +407,7 @@ fn a_certificate_without_extended_key_usage_is_admitted_and_counted_as_lenient()
         let seen = send(&gateway, Client::Curl, TlsVersion::Tls12, HOST, Some(&identity)).unwrap();
         assert_eq!(seen.response.unwrap().status, 200);
         let counted = [("provider", "pagerduty")];
-        gateway.daemon.wait_metric("hookgate_extended_key_usage_lenient_total", &counted, 1.0, SOON).unwrap();
+        gateway.daemon.wait_metric("hookgate_lenient_admissions_total", &counted, 1.0, SOON).unwrap();
     }
 }
 

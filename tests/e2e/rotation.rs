@@ -101,3 +101,15 @@ fn the_chains_that_senders_present_are_counted_and_logged() {
         "a reload changed the counts"
     );
 }
+
+#[test]
+fn chains_that_a_stricter_rule_would_refuse_are_warned_of_with_the_day_that_matters() {
+    let gateway = TestGateway::start().unwrap();
+    let lenient = gateway.environment.identity(Sender::PagerDuty, Variant::NoExtendedKeyUsage).unwrap();
+    assert_eq!(gateway.curl().identity(&lenient).post("/pagerduty", b"{}").run().unwrap().status(), Some(200));
+    gateway.daemon.wait_log("stops issuing clientAuth on 2027-03-01", SOON).unwrap();
+    let log = gateway.daemon.log();
+    let lines: Vec<&str> = log.lines().filter(|line| line.contains("clientAuth on 2027")).collect();
+    assert!(lines.len() == 1 && lines[0].contains("chains of pagerduty (profile "), "{log}");
+    assert!(lines[0].contains("client-auth"), "{log}");
+}

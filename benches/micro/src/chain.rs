@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use hookgate_core::identity::{
     CacheOutcome, ChainCache, ChainLimits, Condition, ExtendedKeyUsage, Identity, IdentityRule, OnFailure, PeerChain,
-    Profile, Provider, ProviderId, RuleError, Scope, VerifiedChain, rule,
+    Profile, Provider, ProviderId, RefusalAnswer, RuleError, Scope, VerifiedChain, rule,
 };
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, UnixTime};
@@ -47,7 +47,12 @@ fn identity(capacity: usize) -> Identity {
         revocation: None,
         overlap_ends: None,
     };
-    let provider = Provider { name: "sender".into(), profiles: vec![profile], on_failure: OnFailure::Respond };
+    let provider = Provider {
+        name: "sender".into(),
+        profiles: vec![profile],
+        on_failure: OnFailure::Respond,
+        refusal: RefusalAnswer::Deny,
+    };
     let cache = Arc::new(ChainCache::new(capacity, Duration::from_secs(3600)));
     Identity::new(1, [provider].into(), cache, ChainLimits { max_certificates: 8, max_bytes: 65_536 })
 }

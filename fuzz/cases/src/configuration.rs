@@ -6,7 +6,7 @@ use hookgate::config::Config;
 use hookgate::key_store::KeyStore;
 use hookgate::snapshot::{Lasting, Snapshot};
 use hookgate_core::auth::ReplayGuard;
-use hookgate_core::identity::{ChainCache, Sightings};
+use hookgate_core::identity::{ChainCache, PublicRoots, Sightings};
 
 use crate::memory::{check_errors, parse};
 
@@ -42,6 +42,8 @@ fn serve(config: Config) {
         keys: Arc::new(KeyStore::new(config.proofs.key_sources.len())),
         replay: Arc::new(ReplayGuard::new(1)),
         sightings: Arc::new(Sightings::default()),
+        suspects: Arc::default(),
+        public_roots: Arc::new(PublicRoots::none()),
     };
     if let Err(error) = Snapshot::build(config, 1, lasting) {
         panic!("a configuration without errors cannot be served: {error}");

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use hookgate_core::identity::{
     ChainCache, ChainLimits, Condition, ExtendedKeyUsage, Identity, IdentityRule, OnFailure, PeerChain, Profile,
-    Provider, ProviderId, RevocationList, RevocationLists, RevocationScope, Scope, VerifiedChain,
+    Provider, ProviderId, RefusalAnswer, RevocationList, RevocationLists, RevocationScope, Scope, VerifiedChain,
 };
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, UnixTime};
@@ -76,7 +76,12 @@ fn identity(anchors: &[usize], revocation: Option<RevocationLists>) -> Identity 
         revocation,
         overlap_ends: None,
     };
-    let provider = Provider { name: "sender".into(), profiles: vec![profile], on_failure: OnFailure::Respond };
+    let provider = Provider {
+        name: "sender".into(),
+        profiles: vec![profile],
+        on_failure: OnFailure::Respond,
+        refusal: RefusalAnswer::Deny,
+    };
     // Without a cache, so that each chain is judged.
     let cache = Arc::new(ChainCache::new(0, Duration::from_secs(3600)));
     Identity::new(1, [provider].into(), cache, LIMITS)

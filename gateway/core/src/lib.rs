@@ -17,6 +17,9 @@
 //!    session parameter, body signature, replay. The result is an [`auth::AuthenticatedRequest`], the only thing that the
 //!    daemon hands to a handler.
 //!
+//! If step 2 refuses a chain that claims a provider, [`suspicion`] says whether the request speaks for the claim, so that the sender is
+//! asked to try again instead of being turned away.
+//!
 //! Every step can refuse. [`reject::Reject`] is the closed list of reasons, each with its HTTP status, TLS alert and title.
 //!
 //! # What this crate must not do
@@ -32,6 +35,7 @@ pub mod ranges;
 pub mod reject;
 pub mod route;
 pub mod signatures;
+pub mod suspicion;
 mod sync;
 
 /// Whether this build contains what only tests may use, such as a [`identity::PeerChain`] without a handshake. A release build of the

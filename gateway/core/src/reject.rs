@@ -296,12 +296,45 @@ pub struct Refusal {
     /// The reason.
     pub reject: Reject,
     detail: Box<str>,
+    answer: Answer,
 }
+
+/// How the answer differs from the row of the reason.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Answer {
+    #[default]
+    AsRow,
+    Deferred,
+    Terse,
+}
+
+/// The status of a deferred refusal: 503 (RFC 9110, section 15.6.4), after which senders try again.
+const DEFERRED_STATUS: u16 = 503;
 
 impl Refusal {
     /// A refusal for `reject`, explained by `detail`: one or more sentences without a line break, at most a few hundred bytes.
     pub fn new(reject: Reject, detail: impl Into<Box<str>>) -> Self {
-        Self { reject, detail: detail.into() }
+        Self { reject, detail: detail.into(), answer: Answer::AsRow }
+    }
+
+    /// The same refusal, answered so that the sender tries again. Only [`crate::suspicion`] calls it, with evidence.
+    pub(crate) fn deferred(self) -> Self {
+        Self { answer: Answer::Deferred, ..self }
+    }
+
+    /// The same refusal, answered without a detail.
+    pub(crate) fn terse(self) -> Self {
+        Self { answer: Answer::Terse, ..self }
+    }
+
+    /// Whether the sender is asked to try again because the refusal may be ignorance of this receiver.
+    pub fn is_deferred(&self) -> bool {
+        self.answer == Answer::Deferred
+    }
+
+    /// The HTTP status of the answer: that of the row, or 503 if it is deferred.
+    pub fn status(&self) -> u16 {
+        if self.is_deferred() { DEFERRED_STATUS } else { self.reject.row().status }
     }
 
     /// The sentence for the operator: the log, the terminal.
@@ -312,6 +345,11 @@ impl Refusal {
     /// The sentence for the peer. It says nothing of this host.
     pub fn peer_detail(&self) -> &str {
         self.reject.row().peer_detail.unwrap_or(&self.detail)
+    }
+
+    /// What the answer says of the occurrence: [`Refusal::peer_detail`], or nothing if the provider wants it terse.
+    pub fn shown_detail(&self) -> Option<&str> {
+        (self.answer != Answer::Terse).then(|| self.peer_detail())
     }
 }
 

@@ -15,10 +15,9 @@ use toml::Spanned;
 
 use super::document::{self, Document};
 use super::error::ConfigErrors;
-use super::profile::{self, DEFAULT_VERIFY_DEPTH, DraftProfile, RawProfile};
+use super::profile::{self, DEFAULT_VERIFY_DEPTH, DraftProfile, RawProfile, RawRefusal};
 use super::proof::{PresetProofs, RawClause, RawReplay};
 use super::report::{Environment, Report};
-use hookgate_core::identity::ExtendedKeyUsage;
 
 /// The presets, name and text, in the order of `hookgate providers`.
 const TEXTS: [(&str, &str); 4] = [
@@ -45,6 +44,7 @@ struct RawPreset {
     title: String,
     documentation: String,
     notes: Vec<String>,
+    refusal: Option<RawRefusal>,
     #[serde(default, deserialize_with = "document::table")]
     proof: Option<Spanned<RawClause>>,
     #[serde(default, deserialize_with = "document::table")]
@@ -61,6 +61,7 @@ pub struct Preset {
     title: String,
     documentation: String,
     notes: Vec<String>,
+    refusal: Option<RawRefusal>,
     profiles: Vec<DraftProfile>,
     proofs: PresetProofs,
 }
@@ -104,7 +105,13 @@ impl Preset {
         {
             tables = tables.replace(header, own);
         }
-        format!("[[provider]]\nname = \"{}\"\n\n{tables}", self.name)
+        let refusal = self.refusal.map(|refusal| format!("refusal = \"{}\"\n", refusal.text())).unwrap_or_default();
+        format!("[[provider]]\nname = \"{}\"\n{refusal}\n{tables}", self.name)
+    }
+
+    /// `refusal`, if the sender documents what it does after a refusal.
+    pub(super) fn refusal(&self) -> Option<RawRefusal> {
+        self.refusal
     }
 
     pub(super) fn drafts(&self) -> &[DraftProfile] {
@@ -127,9 +134,9 @@ impl Preset {
             None => None,
         };
         let (profiles, _) = report.finish(profiles)?;
-        let RawPreset { title, documentation, notes, proof, replay, .. } = raw;
+        let RawPreset { title, documentation, notes, refusal, proof, replay, .. } = raw;
         let proofs = PresetProofs { proof: proof.map(Spanned::into_inner), replay: replay.map(Spanned::into_inner) };
-        Ok(Self { name, text, title, documentation, notes, profiles, proofs })
+        Ok(Self { name, text, title, documentation, notes, refusal, profiles, proofs })
     }
 }
 
@@ -184,11 +191,7 @@ fn describe_profile(text: &mut String, profile: &DraftProfile) {
     }
     let depth = profile.fields.verify_depth.unwrap_or(DEFAULT_VERIFY_DEPTH);
     let _ = writeln!(text, "  verify depth        {depth}");
-    let usage = match profile.fields.extended_key_usage.unwrap_or_default() {
-        ExtendedKeyUsage::ClientAuth => "client-auth",
-        ExtendedKeyUsage::ClientAuthExplicit => "client-auth-explicit",
-        ExtendedKeyUsage::Ignore => "ignore",
-    };
+    let usage = profile.fields.extended_key_usage.unwrap_or_default().label();
     let _ = writeln!(text, "  extended key usage  {usage}");
     for identity in profile.fields.identity.iter().flatten() {
         let _ = writeln!(text, "  identity            {identity}");

@@ -21,9 +21,9 @@ use super::name;
 use super::pem;
 use super::report::Report;
 use super::warning::WarningKind;
-use hookgate_core::identity::ExtendedKeyUsage;
 use hookgate_core::identity::revocation::{RevocationList, RevocationScope};
 use hookgate_core::identity::rule::{Condition, IdentityRule, RuleError};
+use hookgate_core::identity::{ExtendedKeyUsage, RefusalAnswer};
 
 /// The most entries of `identity`. Each verification of a chain may try all of them.
 const MAXIMUM_IDENTITIES: usize = 256;
@@ -64,6 +64,36 @@ pub(super) enum RawExtendedKeyUsage {
 pub(super) enum RawRevocationScope {
     Chain,
     EndEntity,
+}
+
+/// `refusal`, in a `[[provider]]` or in a preset.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum RawRefusal {
+    Deny,
+    Retry,
+    Terse,
+}
+
+impl RawRefusal {
+    /// As it is written.
+    pub(super) fn text(self) -> &'static str {
+        match self {
+            Self::Deny => "deny",
+            Self::Retry => "retry",
+            Self::Terse => "terse",
+        }
+    }
+}
+
+impl From<RawRefusal> for RefusalAnswer {
+    fn from(raw: RawRefusal) -> Self {
+        match raw {
+            RawRefusal::Deny => Self::Deny,
+            RawRefusal::Retry => Self::Retry,
+            RawRefusal::Terse => Self::Terse,
+        }
+    }
 }
 
 /// `[[provider.profile]]`, or `[[profile]]` of a preset, as written.

@@ -20,8 +20,8 @@ use super::length;
 use super::name;
 use super::preset;
 use super::profile::{
-    self, DEFAULT_VERIFY_DEPTH, DraftProfile, Fields, RawExtendedKeyUsage, RawIdentity, RawProfile, RawRevocationScope,
-    WRITE_IDENTITY,
+    self, DEFAULT_VERIFY_DEPTH, DraftProfile, Fields, RawExtendedKeyUsage, RawIdentity, RawProfile, RawRefusal,
+    RawRevocationScope, WRITE_IDENTITY,
 };
 use super::proof::{
     self, Completion, ProviderProofs, RawBasic, RawClause, RawFieldSecret, RawReplay, RawSessionParameter,
@@ -33,7 +33,7 @@ use super::report::Report;
 use super::warning::WarningKind;
 use hookgate_core::auth::ProofPolicy;
 use hookgate_core::identity::revocation::RevocationLists;
-use hookgate_core::identity::{OnFailure, Profile, Provider, ProviderId};
+use hookgate_core::identity::{OnFailure, Profile, Provider, ProviderId, RefusalAnswer};
 
 /// The most providers of a file. Each name becomes a metric label.
 const MAXIMUM_PROVIDERS: usize = 1024;
@@ -60,6 +60,7 @@ pub(super) struct RawProvider {
     crls: Option<Spanned<Vec<Spanned<String>>>>,
     crl_scope: Option<RawRevocationScope>,
     on_failure: Option<RawOnFailure>,
+    refusal: Option<RawRefusal>,
     source_ranges: RawRanges,
     source_range_files: RawRangeFiles,
     source_range_urls: RawRangeUrls,
@@ -145,12 +146,22 @@ pub(super) fn providers(
                 None | Some(RawOnFailure::Respond) => OnFailure::Respond,
                 Some(RawOnFailure::Abort) => OnFailure::Abort,
             };
-            providers.push(Provider { name, profiles, on_failure });
+            let refusal = refusal_answer(raw.get_ref());
+            providers.push(Provider { name, profiles, on_failure, refusal });
             proofs.push(proof);
         }
     }
     let names = names.into_iter().map(|(name, (id, _))| (name, id)).collect();
     (providers, proofs, ProviderNames::new(names, complete))
+}
+
+/// Its own, or that of its preset. `on_failure = "abort"` of the operator counts more than the preset: an aborted handshake has no answer.
+fn refusal_answer(raw: &RawProvider) -> RefusalAnswer {
+    let of_preset = || {
+        let responds = !matches!(raw.on_failure, Some(RawOnFailure::Abort));
+        preset::find(raw.preset.as_ref()?.get_ref()).filter(|_| responds)?.refusal()
+    };
+    raw.refusal.or_else(of_preset).map_or_else(RefusalAnswer::default, RefusalAnswer::from)
 }
 
 /// Parses the ranges of each provider.

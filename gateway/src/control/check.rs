@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use super::reload::{Loader, advice};
+use super::sunset::outlook;
 use crate::config::Config;
 use crate::config::inventory::{Inventory, difference};
 use crate::config::strength::{Comparison, Strength};
@@ -17,10 +18,12 @@ pub fn check(path: &Path, against: Option<&Path>) -> ExitCode {
     let (inventory, strength) = (std::mem::take(&mut config.inventory), std::mem::take(&mut config.strength));
     let (providers, routes) = (config.providers.len(), config.routes.len());
     let limits = config.limits;
+    let outlooks: Vec<String> = config.providers.iter().map(outlook).collect();
     if let Err(error) = Loader::new(path.to_owned(), &limits, Arc::default()).check(config) {
         eprintln!("{}: {error:#}", path.display());
         return ExitCode::FAILURE;
     }
+    outlooks.iter().for_each(|outlook| println!("{outlook}"));
     println!("{}: ok, {providers} providers, {routes} routes, {warnings} warnings", path.display());
     match against.map(load) {
         None => ExitCode::SUCCESS,

@@ -30,7 +30,7 @@
 //! - ends the process on SIGTERM or SIGINT, and reloads on SIGHUP;
 //! - checks every 250 ms or less whether each worker lives, and feeds the watchdog (`watchdog`);
 //! - checks every second whether configured files have changed, with `reload = "watch"` (`watch`);
-//! - every 250 ms: publishes metrics, logs rotation warnings (`rotation`), reads the pre-filter's counters (`filter`), reports lost
+//! - every 250 ms: publishes metrics, logs rotation warnings (`rotation`), keeps refused chains that may be genuine (`pending`), reads the pre-filter's counters (`filter`), reports lost
 //!   log events (`log`), and checks that no worker has ended.
 //!
 //! A reload runs in this loop: it reads the files, builds a new snapshot, and publishes it with one pointer swap. If a step fails,
@@ -47,7 +47,9 @@ pub mod jwks;
 mod lists;
 mod log;
 mod metrics_endpoint;
+mod pending;
 pub mod providers;
+mod public_roots;
 mod published;
 mod reload;
 mod rotation;
@@ -55,5 +57,7 @@ pub mod run;
 mod service;
 mod sockets;
 mod status;
+mod sunset;
+pub mod trust;
 mod watch;
 mod watchdog;

@@ -16,6 +16,8 @@ use super::descriptors::Descriptors;
 use super::filter::{self, FilterKeeper};
 use super::jwks::{KeyRefresh, PreparedKeys};
 use super::lists::Written;
+use super::pending::PendingChains;
+use super::public_roots::public_roots;
 use super::published::{Offer, Publisher};
 use super::rotation::{self, Rotation};
 use super::watch::Watch;
@@ -40,6 +42,7 @@ pub(super) struct Loader {
     path: PathBuf,
     cache: Arc<ChainCache>,
     replay: Arc<ReplayGuard>,
+    pending: PendingChains,
     started: Instant,
     descriptors: Option<Descriptors>,
     keys: KeyRefresh,
@@ -81,6 +84,7 @@ impl Loader {
             path,
             cache: Arc::new(ChainCache::new(limits.chain_cache_entries, limits.chain_cache_ttl)),
             replay: Arc::new(ReplayGuard::new(limits.replay_entries)),
+            pending: PendingChains::default(),
             started: Instant::now(),
             descriptors: None,
             keys: KeyRefresh::default(),
@@ -116,7 +120,8 @@ impl Loader {
     fn build(&self, config: Config, generation: u64, keys: &PreparedKeys) -> anyhow::Result<Snapshot> {
         let (cache, keys, replay) = (Arc::clone(&self.cache), Arc::clone(keys.store()), Arc::clone(&self.replay));
         let sightings = Arc::clone(self.rotation.sightings());
-        let lasting = Lasting { cache, keys, replay, sightings };
+        let (suspects, public_roots) = (Arc::clone(self.pending.suspects()), public_roots());
+        let lasting = Lasting { cache, keys, replay, sightings, suspects, public_roots };
         Ok(Snapshot::build(config, generation, lasting)?)
     }
 
@@ -147,6 +152,7 @@ impl Loader {
         self.lists = lists;
         metrics::connections_limit(snapshot.limits.max_connections);
         self.rotation.adopt(dates, &snapshot.identity);
+        self.pending.adopt(&snapshot.identity, self.state.as_ref(), UnixTime::now());
         self.retirement.lock().unwrap_or_else(PoisonError::into_inner).adopt(names, Instant::now());
         self.inventory = inventory;
         self.strength = strength.after(std::mem::take(&mut self.strength));
@@ -268,9 +274,17 @@ impl Loader {
         metrics::deliveries(self.replay.len());
     }
 
-    /// Publishes the dates and sightings of certificates and lists, and logs the warnings that are due.
+    /// Takes over the state directory of the first configuration, with the refused chains that an earlier process kept there.
+    pub(super) fn keep_state_in(&mut self, state: StateDirectory) {
+        self.pending.restore(&state, UnixTime::now());
+        self.state = Some(state);
+    }
+
+    /// Publishes the dates and sightings of certificates and lists, and logs the warnings that are due. Keeps and logs the chains that were
+    /// refused and may be genuine.
     pub(super) fn attend_to_rotation(&mut self) {
         self.rotation.attend(UnixTime::now());
+        self.pending.attend(&self.path, self.state.as_ref(), UnixTime::now());
     }
 }
 

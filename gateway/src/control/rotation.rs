@@ -17,6 +17,7 @@ use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use self::notice::{Deadline, Notice, Subject};
 use self::reminder::{DAY, Reminder};
+use super::sunset::SUNSET;
 use crate::config::{Config, ServerCertificate};
 use crate::metrics::rotation::{DateSeries, chains, date};
 use hookgate_core::identity::{
@@ -185,7 +186,8 @@ fn overlaps(identity: &Identity) -> Vec<Overlap> {
     overlaps
 }
 
-/// The deadlines of what was seen: profiles that end and were used within a day, and the newest client certificate of each provider.
+/// The deadlines of what was seen: profiles that end and were used within a day, the newest client certificate of each provider, and
+/// chains that a stricter rule would refuse.
 fn seen(overlaps: &[Overlap], sightings: &Sightings, now: u64) -> Vec<Deadline> {
     let used = |overlap: &&Overlap| overlap.sighting.last_seen() > 0 && now < overlap.sighting.last_seen() + DAY;
     let overlaps = overlaps.iter().filter(used).map(|Overlap { ends, successors, sighting }| {
@@ -207,5 +209,17 @@ fn seen(overlaps: &[Overlap], sightings: &Sightings, now: u64) -> Vec<Deadline> 
         until: certificate.latest_not_after(),
         notice: CLIENT_NOTICE,
     });
-    overlaps.chain(certificates).collect()
+    let lenient = |chain: &&Arc<ChainSighting>| chain.last_lenient() > 0 && now < chain.last_lenient() + DAY;
+    let lenient = sightings.chains().filter(lenient).map(|chain| Deadline {
+        subject: Subject::Lenient {
+            provider: Arc::clone(&chain.provider),
+            profile: Arc::clone(&chain.profile),
+            anchor: Arc::clone(&chain.trust_anchor),
+            rule: chain.rule().label(),
+        },
+        until: SUNSET,
+        // The warnings begin with the first chain.
+        notice: u64::MAX,
+    });
+    overlaps.chain(certificates).chain(lenient).collect()
 }

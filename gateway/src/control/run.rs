@@ -91,9 +91,9 @@ fn serve(path: &Path, config: Config, files: FileVersions, log: &Log) -> anyhow:
             Fixed { listen: config.listen.clone(), metrics: config.metrics.clone(), state: config.state.clone() };
         let mut loader = Loader::new(path.to_owned(), &config.limits, retirement);
         // Before the process is confined, and before the sources of data are read from it.
-        loader.state = fixed.state.as_deref().map(StateDirectory::open).transpose()?;
-        if loader.state.is_none() {
-            warn_of_absence(&features_with_state(&config));
+        match fixed.state.as_deref().map(StateDirectory::open).transpose()? {
+            Some(state) => loader.keep_state_in(state),
+            None => warn_of_absence(&features_with_state(&config)),
         }
         // Before the ports are open, so that no foreign packet reaches one.
         loader.filter.start(&config.filter)?;

@@ -1,6 +1,7 @@
 //! The body of a request: read whole, within its bounds, before it is judged.
 //!
-//! Owns the bound on one body and on all bodies of a worker together. Must not look at the bytes.
+//! Owns the bound on one body and on all bodies of a worker together. Must not look at the bytes. The body of a peer that is not admitted
+//! counts among what strangers hold instead, so that it takes no room from the bodies of senders.
 
 use std::rc::Rc;
 
@@ -116,6 +117,28 @@ pub(super) async fn read_body(
         pieces.push(piece, announced);
     }
     Ok((pieces.into_bytes(), buffered))
+}
+
+/// The longest body that is read of a peer that is not admitted: as long as the longest that PagerDuty sends.
+const MAX_UNADMITTED_BODY_BYTES: usize = 256 * 1024;
+
+/// Reads the body of a peer that is not admitted. Every byte counts when it is received, among those of strangers (`max_unadmitted_bytes`);
+/// nothing is reserved for what the peer announces. `None` if the body is too long or broken.
+pub(super) async fn read_unadmitted_body(mut body: Incoming, limits: &Limits) -> Option<Bytes> {
+    let most = limits.max_body_bytes.min(MAX_UNADMITTED_BODY_BYTES);
+    let fits = |total: usize| total <= most;
+    if !fits(usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX)) {
+        return None;
+    }
+    let mut pieces = Pieces::default();
+    while let Some(frame) = body.frame().await {
+        let Ok(piece) = frame.ok()?.into_data() else { continue };
+        if !fits(pieces.len() + piece.len()) {
+            return None;
+        }
+        pieces.push(piece, 0);
+    }
+    Some(pieces.into_bytes())
 }
 
 fn broken(exchange: &Exchange, error: &hyper::Error) -> Refusal {

@@ -49,6 +49,11 @@ impl Exchange {
         self.stranger.as_ref().and_then(Stranger::evicted)
     }
 
+    /// Whether the peer was never admitted: what it sends counts among what strangers hold.
+    pub(super) fn is_stranger(&self) -> bool {
+        self.stranger.is_some()
+    }
+
     /// A refused peer sent `read` bytes in all. Those of an admitted one are not counted.
     fn count(&self, read: u64) {
         if let Some(stranger) = &self.stranger {

@@ -14,13 +14,17 @@ use hookgate_core::reject::Refusal;
 /// Retry-After in seconds, for refusals that pass: long enough for a queue to drain.
 const RETRY_AFTER_S: u16 = 5;
 
+/// Retry-After in seconds, for refusals that pass when the operator has acted: soon enough for an operator who is at it.
+const DEFERRED_RETRY_AFTER_S: u16 = 60;
+
 #[derive(Serialize)]
 struct Problem<'a> {
     #[serde(rename = "type")]
     kind: &'static str,
     title: &'static str,
     status: u16,
-    detail: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    detail: Option<&'a str>,
     reason: &'static str,
     request_id: &'a str,
 }
@@ -33,8 +37,8 @@ pub fn body(refusal: &Refusal, request_id: &HeaderValue) -> Bytes {
     let problem = Problem {
         kind: "about:blank",
         title: row.title,
-        status: row.status,
-        detail: refusal.peer_detail(),
+        status: refusal.status(),
+        detail: refusal.shown_detail(),
         reason: row.reason,
         request_id: request_id.to_str().unwrap_or_default(),
     };
@@ -45,14 +49,15 @@ pub fn body(refusal: &Refusal, request_id: &HeaderValue) -> Bytes {
 /// A whole answer. `allow` is what `Allow` lists (RFC 9110, section 15.5.6); `close` adds `Connection: close`.
 pub fn response(refusal: &Refusal, request_id: &HeaderValue, allow: &[Method], close: bool) -> Response<Bytes> {
     let mut response = Response::new(body(refusal, request_id));
-    let status = refusal.reject.row().status;
+    let status = refusal.status();
     *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(X_REQUEST_ID, request_id.clone());
     if status == StatusCode::SERVICE_UNAVAILABLE || status == StatusCode::TOO_MANY_REQUESTS {
-        headers.insert(RETRY_AFTER, HeaderValue::from(RETRY_AFTER_S));
+        let seconds = if refusal.is_deferred() { DEFERRED_RETRY_AFTER_S } else { RETRY_AFTER_S };
+        headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
     }
     if let Some(challenge) = challenge(refusal.reject).and_then(|text| HeaderValue::try_from(text).ok()) {
         headers.insert(WWW_AUTHENTICATE, challenge);

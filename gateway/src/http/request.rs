@@ -21,7 +21,7 @@ use hyper::{Method, Request, Response, StatusCode, Version};
 use super::answer::{AnswerBody, Subject};
 use super::body::read_body;
 use super::connection::{Connection, Standing};
-use super::problem;
+use super::{problem, suspicion};
 use crate::admission::{self, Verdict};
 use crate::metrics;
 use crate::snapshot::{Reception, Snapshot};
@@ -87,7 +87,8 @@ fn refused(
     if !failure.body_read {
         connection.exchange.leave_body_unread();
     }
-    let close = !failure.body_read || connection.server.context.is_draining();
+    let is_refused = connection.standing.borrow().verdict.is_err();
+    let close = is_refused || !failure.body_read || connection.server.context.is_draining();
     problem::response(&failure.refusal, request_id, &failure.allow, close)
         .map(|body| AnswerBody::problem(connection, body))
 }
@@ -134,7 +135,14 @@ async fn process(
 ) -> Result<Response<HandlerBody>, Failure> {
     let (head, body) = request.into_parts();
     let Standing { snapshot, verdict } = connection.current_standing();
-    let chain = verdict.map_err(|refusal| refusal.refusal)?;
+    let chain = match verdict {
+        Ok(chain) => chain,
+        Err(refused) => {
+            let suspicion::Answer { refusal, body_read } =
+                suspicion::answer(connection, &snapshot, refused, &head, body).await;
+            return Err(Failure { body_read, ..Failure::from(refusal) });
+        }
+    };
     let host = requested_host(&head, connection.server_name.as_deref())?;
     check_direction(connection.server_name.as_deref(), &host)?;
     check_coding(&head.headers, &body)?;
@@ -212,7 +220,7 @@ impl Connection {
     fn verify_again(&self, snapshot: &Snapshot, chain: &VerifiedChain) -> Verdict {
         let Reception::Site(site) = snapshot.reception(self.server_name.as_deref()) else {
             let refusal = Refusal::new(Reject::UnknownServerName, "No route has this server name any more.");
-            return Err(ChainRefusal { refusal, on_failure: OnFailure::Respond, provider: None });
+            return Err(ChainRefusal::unidentified(refusal, OnFailure::Respond));
         };
         admission::judge(&self.server.context, snapshot, &site.scope, PeerChain::of_verified(chain))
     }
@@ -304,7 +312,11 @@ pub fn check_direction(server_name: Option<&str>, host: &str) -> Result<(), Refu
 }
 
 /// hyper undoes `chunked`, and ignores what comes before it; a handler would take a body that is still coded for the body itself.
-fn check_coding(headers: &HeaderMap, body: &Incoming) -> Result<(), Refusal> {
+///
+/// # Errors
+///
+/// `transfer_coding_unknown`, or `malformed_request` if `chunked` is applied twice.
+pub(super) fn check_coding(headers: &HeaderMap, body: &Incoming) -> Result<(), Refusal> {
     if body.size_hint().exact().is_some() {
         return Ok(());
     }

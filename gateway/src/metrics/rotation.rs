@@ -10,6 +10,7 @@ const CERTIFICATE: &str = "hookgate_certificate_not_after_timestamp_seconds";
 const REVOCATION_LIST: &str = "hookgate_revocation_list_next_update_timestamp_seconds";
 const CLIENT_CERTIFICATE: &str = "hookgate_client_certificate_not_after_timestamp_seconds";
 const CLIENT_CHAINS: &str = "hookgate_client_chains_total";
+const SUSPECTED: &str = "hookgate_rotation_suspected";
 
 pub(super) fn describe() {
     describe_gauge!(
@@ -27,10 +28,20 @@ pub(super) fn describe() {
         Unit::Seconds,
         "When the client certificate that was seen last ends, in seconds since 1970, by provider"
     );
+    describe_gauge!(
+        SUSPECTED,
+        "Refused client certificate chains that claim a provider and for which there is evidence, by provider; see hookgate trust pending"
+    );
     describe_counter!(
         CLIENT_CHAINS,
         "Client certificate chains admitted, by provider, profile and trust anchor; a chain that is judged again counts again"
     );
+}
+
+/// Publishes how many refused chains claim this provider and may be genuine.
+pub fn suspected(provider: &str, chains: usize) {
+    #[expect(clippy::cast_precision_loss, reason = "a few chains")]
+    gauge!(SUSPECTED, "provider" => provider.to_owned()).set(chains as f64);
 }
 
 /// One series of a date. Its label values come from the configuration only.

@@ -490,7 +490,7 @@ mod tests {
         check(&HandshakeError::Tls(rustls::Error::NoCertificatesPresented), true, Reject::NoCertificate);
         check(&HandshakeError::UnknownServerName, true, Reject::UnknownServerName);
         let refusal = Refusal::new(Reject::CertificateExpired, "It expired.");
-        let refusal = ChainRefusal { refusal, on_failure: OnFailure::Abort, provider: None };
+        let refusal = ChainRefusal::unidentified(refusal, OnFailure::Abort);
         check(&HandshakeError::Refused(Box::new(refusal)), true, Reject::CertificateExpired);
     }
 }

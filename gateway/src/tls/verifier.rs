@@ -169,6 +169,7 @@ mod tests {
 
     use hookgate_core::identity::{
         ChainCache, ChainLimits, Condition, ExtendedKeyUsage, IdentityRule, Profile, Provider, ProviderId,
+        RefusalAnswer,
     };
 
     use super::*;
@@ -195,6 +196,7 @@ mod tests {
             name: "sender".into(),
             profiles: vec![profile.clone()],
             on_failure: *on_failure,
+            refusal: RefusalAnswer::Deny,
         };
         let providers: Vec<_> = modes.iter().map(provider).collect();
         let scope = Scope { id: 0, providers: (0..).take(modes.len()).map(ProviderId).collect() };

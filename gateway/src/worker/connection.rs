@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use rustls::ProtocolVersion;
 
-use hookgate_core::identity::PeerChain;
+use hookgate_core::identity::{PeerChain, Suspect};
 use hookgate_io::Socket;
 use hookgate_io::sweep::{Deadline, Timer};
 
@@ -48,7 +48,10 @@ pub(super) async fn receive(server: Rc<Server>, arrival: Arrival) {
                 None
             } else {
                 let chain = stream.connection().peer_certificates().unwrap_or_default();
-                stranger.refused(chain.iter().map(|certificate| certificate.len()).sum());
+                let presented: usize = chain.iter().map(|certificate| certificate.len()).sum();
+                // A refusal that may be ours keeps the chain too.
+                let suspect = verdict.as_ref().err().and_then(|refused| refused.suspect.as_deref());
+                stranger.refused(presented + suspect.map_or(0, Suspect::bytes));
                 stranger.failed(context.sweep.coarse());
                 Some(stranger)
             };

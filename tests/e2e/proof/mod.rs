@@ -191,7 +191,7 @@ fn hmac_sha256(secret: &[u8], message: &[u8]) -> Vec<u8> {
 }
 
 /// HMAC-SHA-256 in hexadecimal.
-fn hmac_hex(secret: &str, message: &[u8]) -> String {
+pub(crate) fn hmac_hex(secret: &str, message: &[u8]) -> String {
     HEXLOWER.encode(&hmac_sha256(secret.as_bytes(), message))
 }
 

@@ -150,8 +150,16 @@ impl Environment {
         rows.push(self.row(&none, &Expected::Refused(403, "no_certificate"))?);
         for (variant, what, reason) in WRONG {
             let identity = self.pki.sender(document.sender).variant(variant)?;
-            let request = Request::new(document, what, Some(&identity));
-            rows.push(self.row(&request, &Expected::Refused(403, reason))?);
+            // The signature speaks for the sender, so a chain that may be new is a delay and not a loss.
+            let signed = Request::new(document, what, Some(&identity));
+            let may_be_new = matches!(reason, "unknown_issuer" | "extended_key_usage");
+            let status = if may_be_new { 503 } else { 403 };
+            rows.push(self.row(&signed, &Expected::Refused(status, reason))?);
+            if may_be_new {
+                let with = format!("{what}, and no signature");
+                let impostor = Request::new(document, &with, Some(&identity)).field(SIGNATURE, "");
+                rows.push(self.row(&impostor, &Expected::Refused(403, reason))?);
+            }
         }
         let revoked = Request::new(documents::PERCOLATE, "a revoked certificate", Some(&self.revoked));
         rows.push(self.row(&revoked, &Expected::Refused(403, "certificate_revoked"))?);

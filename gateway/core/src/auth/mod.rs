@@ -108,7 +108,7 @@ impl Demands {
         Self { providers, routes }
     }
 
-    fn of(&self, route: RouteId, provider: ProviderId) -> Option<&Arc<ProofPolicy>> {
+    pub(crate) fn of(&self, route: RouteId, provider: ProviderId) -> Option<&Arc<ProofPolicy>> {
         let own = self.routes.get(route.0).and_then(Option::as_ref);
         own.or_else(|| self.providers.get(usize::from(provider.0)))
     }

@@ -37,6 +37,7 @@ pub enum Proof {
 
 /// A proof, or a group of proofs, within a policy.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "a policy has at most eight, and each request reads them")]
 pub enum Clause {
     /// This proof must hold.
     One(Proof),
@@ -181,6 +182,26 @@ impl ProofPolicy {
     #[must_use]
     pub fn duplicate_answer(&self) -> Option<StatusCode> {
         self.replay.as_ref().map(ReplayRule::duplicate_answer)
+    }
+
+    /// Whether it demands anything beside the certificate.
+    #[must_use]
+    pub fn demands_proof(&self) -> bool {
+        !matches!(self.combination, Combination::CertificateAlone)
+    }
+
+    /// Whether it demands a proof, and the request shows it. Reserves no delivery, so a copy counts as the first one does: this admits no
+    /// request, it only speaks for its sender (see [`crate::suspicion`]).
+    #[must_use]
+    pub fn holds(&self, request: &RequestView<'_>, keys: &KeySets) -> bool {
+        let mut evidence = Evidence::default();
+        match &self.combination {
+            Combination::CertificateAlone => false,
+            Combination::All(clauses) => {
+                clauses.iter().all(|clause| clause.check(request, keys, &mut evidence).is_ok())
+            }
+            Combination::Any(clauses) => any(clauses, |clause| clause.check(request, keys, &mut evidence)).is_ok(),
+        }
     }
 
     /// Judges a request. The replay rule is last, so that a request without the proofs is not remembered.

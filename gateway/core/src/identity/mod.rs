@@ -25,6 +25,7 @@
 //! | `diagnosis` | the sentence of a refusal |
 //! | `cache` | chains that were verified |
 //! | `sighting` | counts of admitted chains |
+//! | `suspect` | refused chains that may be genuine |
 
 use std::fmt;
 use std::sync::Arc;
@@ -57,6 +58,7 @@ mod sighting;
 mod signature_memory;
 mod spelling;
 mod status;
+mod suspect;
 mod verdict;
 
 #[cfg(test)]
@@ -68,10 +70,11 @@ pub use checks::Work;
 pub use keys::is_key_accepted;
 pub use name::{DistinguishedName, NameError, canonical as comparable_name};
 pub use peer::PeerChain;
-pub use provider::{ChainLimits, ExtendedKeyUsage, OnFailure, Profile, Provider, ProviderId, Scope};
+pub use provider::{ChainLimits, ExtendedKeyUsage, OnFailure, Profile, Provider, ProviderId, RefusalAnswer, Scope};
 pub use revocation::{RevocationList, RevocationListError, RevocationLists, RevocationScope};
 pub use rule::{Condition, DnsPattern, IdentityRule, RuleError};
 pub use sighting::{CertificateSighting, ChainSighting, Sightings, trust_anchor_label};
+pub use suspect::{PublicRoots, Suspect};
 
 use cache::CacheKey;
 use checks::Bounds;
@@ -91,6 +94,7 @@ pub struct Identity {
     sightings: Arc<Sightings>,
     issuer_signatures: SignatureMemory,
     anchor_names: AnchorNames,
+    public_roots: Arc<PublicRoots>,
 }
 
 impl Identity {
@@ -100,7 +104,14 @@ impl Identity {
         let bounds = Bounds::new(&limits, &providers);
         let issuer_signatures = SignatureMemory::of_issuers();
         let anchor_names = AnchorNames::new(&providers);
-        Self { generation, providers, cache, limits, bounds, sightings, issuer_signatures, anchor_names }
+        let public_roots = Arc::new(PublicRoots::none());
+        Self { generation, providers, cache, limits, bounds, sightings, issuer_signatures, anchor_names, public_roots }
+    }
+
+    /// The same policy, which says of a refused chain whether one of these roots vouches for the name that it claims.
+    #[must_use]
+    pub fn with_public_roots(self, public_roots: Arc<PublicRoots>) -> Self {
+        Self { public_roots, ..self }
     }
 
     /// The same policy, whose sightings continue those of the policy before it.
@@ -172,6 +183,7 @@ impl Identity {
             issuer_signatures: &self.issuer_signatures,
             anchor_names: &self.anchor_names,
             bounds: self.bounds,
+            public_roots: &self.public_roots,
         };
         let (result, work) = verdict::verify(policy, scope, chain, now);
         let result = result.map(Arc::new);
@@ -251,6 +263,18 @@ pub struct ChainRefusal {
     pub on_failure: OnFailure,
     /// The provider whose identity rule the end entity matches, although no path could be verified.
     pub provider: Option<ProviderId>,
+    /// How it is answered over HTTP: as the provider wants that the end entity claims. If it claims none, `Terse` only if every provider in
+    /// scope has it, and never `Retry`.
+    pub answer: RefusalAnswer,
+    /// The chain, if it claims a provider and its refusal may be ignorance of this receiver.
+    pub suspect: Option<Arc<Suspect>>,
+}
+
+impl ChainRefusal {
+    /// A refusal of a peer that claims no provider.
+    pub fn unidentified(refusal: Refusal, on_failure: OnFailure) -> Self {
+        Self { refusal, on_failure, provider: None, answer: RefusalAnswer::Deny, suspect: None }
+    }
 }
 
 /// Proof that a chain was verified by the policy of one generation. Only [`Identity::verify`] makes one.

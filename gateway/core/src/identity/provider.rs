@@ -24,6 +24,19 @@ pub enum OnFailure {
     Abort,
 }
 
+/// `refusal`: how a refusal is answered that may be ignorance of this receiver. Decides about the answer alone: it admits no peer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RefusalAnswer {
+    /// 403, with what is wrong.
+    #[default]
+    Deny,
+    /// 503 with Retry-After if there is evidence that the claim is true (see [`crate::suspicion`]), otherwise as [`Deny`](Self::Deny).
+    /// For senders that send again after 503 and not after 403.
+    Retry,
+    /// 403, without what is wrong.
+    Terse,
+}
+
 /// `extended_key_usage`: what this extension of the end entity and its issuers must allow (RFC 5280, section 4.2.1.12).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ExtendedKeyUsage {
@@ -34,6 +47,17 @@ pub enum ExtendedKeyUsage {
     ClientAuthExplicit,
     /// The extension is ignored. A certificate that `ClientAuth` would have refused counts as lenient.
     Ignore,
+}
+
+impl ExtendedKeyUsage {
+    /// As the configuration writes it.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::ClientAuth => "client-auth",
+            Self::ClientAuthExplicit => "client-auth-explicit",
+            Self::Ignore => "ignore",
+        }
+    }
 }
 
 /// One kind of certificate chain that a provider uses: trust anchors, depth, identity rules. While a provider changes its authority,
@@ -71,6 +95,8 @@ pub struct Provider {
     pub profiles: Vec<Profile>,
     /// What happens when a certificate of this provider is refused.
     pub on_failure: OnFailure,
+    /// How such a refusal is answered over HTTP.
+    pub refusal: RefusalAnswer,
 }
 
 /// The providers that the routes of one server name admit. A peer at this server name is verified for these providers only.

@@ -52,6 +52,18 @@ impl IdentityRule {
         // `new` refuses an empty rule; `all` of an empty list would match every certificate.
         !self.conditions.is_empty() && self.conditions.iter().all(|condition| condition.matches(end_entity))
     }
+
+    /// Whether one of the conditions rests on a DNS name of the end entity. Public authorities vouch for these alone: a certificate for
+    /// e-mail may have any common name.
+    pub(super) fn rests_on_dns_name(&self, end_entity: &EndEntity<'_>) -> bool {
+        self.conditions.iter().any(|condition| match condition {
+            Condition::SanDns(pattern) => pattern.matches(end_entity.alternative_names()),
+            Condition::SubjectCn(name) => {
+                DnsPattern::parse(name).is_ok_and(|exact| end_entity.alternative_names().has_dns(&exact.text))
+            }
+            _ => false,
+        })
+    }
 }
 
 impl fmt::Display for IdentityRule {

@@ -13,7 +13,7 @@ use ring::digest::{Context, SHA256};
 use rustls_pki_types::{TrustAnchor, UnixTime};
 
 use super::name::Name;
-use super::provider::Provider;
+use super::provider::{ExtendedKeyUsage, Profile, Provider};
 use super::{ProviderId, VerifiedChain};
 
 /// Most characters of a common name in a label: RFC 5280 (appendix A.1) allows 64, but some authorities exceed that.
@@ -33,9 +33,21 @@ pub struct ChainSighting {
     pub trust_anchor: Arc<str>,
     admitted: AtomicU64,
     last_seen: AtomicU64,
+    last_lenient: AtomicU64,
+    rule: ExtendedKeyUsage,
 }
 
 impl ChainSighting {
+    /// When the last chain was admitted that a stricter `extended_key_usage` would have refused, in seconds since 1970; 0 if there was none.
+    pub fn last_lenient(&self) -> u64 {
+        self.last_lenient.load(Ordering::Relaxed)
+    }
+
+    /// The profile's rule. A sighting of another rule is another one.
+    pub fn rule(&self) -> ExtendedKeyUsage {
+        self.rule
+    }
+
     /// How many chains were admitted since the start: one for each connection, and one each time that the chain of an open
     /// connection is verified again.
     pub fn admitted(&self) -> u64 {
@@ -98,7 +110,7 @@ impl Sightings {
                 .iter()
                 .map(|profile| {
                     let anchors = profile.trust_anchors.iter();
-                    OfProfile(anchors.map(|anchor| former.chain(&provider.name, &profile.name, anchor)).collect())
+                    OfProfile(anchors.map(|anchor| former.chain(&provider.name, profile, anchor)).collect())
                 })
                 .collect(),
         };
@@ -115,6 +127,9 @@ impl Sightings {
             if let Some(sighting) = profile.and_then(|profile| profile.0.get(usize::from(found.trust_anchor))) {
                 sighting.admitted.fetch_add(1, Ordering::Relaxed);
                 sighting.last_seen.fetch_max(now.as_secs(), Ordering::Relaxed);
+                if found.eku_lenient {
+                    sighting.last_lenient.fetch_max(now.as_secs(), Ordering::Relaxed);
+                }
             }
         }
     }
@@ -160,17 +175,22 @@ impl<'a> Former<'a> {
         self.certificates.get(&**provider).map_or_else(|| Arc::new(new()), |known| Arc::clone(known))
     }
 
-    fn chain(&self, provider: &Arc<str>, profile: &Arc<str>, anchor: &TrustAnchor<'_>) -> Arc<ChainSighting> {
-        let anchor = trust_anchor_label(anchor);
-        if let Some(known) = self.chains.get(&[&**provider, &**profile, anchor.as_str()]) {
+    fn chain(&self, provider: &Arc<str>, profile: &Profile, anchor: &TrustAnchor<'_>) -> Arc<ChainSighting> {
+        let anchor: Arc<str> = trust_anchor_label(anchor).into();
+        let known = self.chains.get(&[&**provider, &*profile.name, &*anchor]);
+        if let Some(known) = known.filter(|known| known.rule == profile.extended_key_usage) {
             return Arc::clone(known);
         }
+        // Under another rule, other chains are lenient. The counts go on.
+        let count = |of: fn(&ChainSighting) -> u64| AtomicU64::new(known.map_or(0, |known| of(known)));
         Arc::new(ChainSighting {
             provider: Arc::clone(provider),
-            profile: Arc::clone(profile),
-            trust_anchor: anchor.into(),
-            admitted: AtomicU64::new(0),
-            last_seen: AtomicU64::new(0),
+            profile: Arc::clone(&profile.name),
+            trust_anchor: Arc::clone(&anchor),
+            admitted: count(ChainSighting::admitted),
+            last_seen: count(ChainSighting::last_seen),
+            last_lenient: AtomicU64::new(0),
+            rule: profile.extended_key_usage,
         })
     }
 }

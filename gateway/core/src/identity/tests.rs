@@ -15,3 +15,4 @@ mod robustness;
 mod rules;
 mod sightings;
 mod spelling;
+mod suspects;

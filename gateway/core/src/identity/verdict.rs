@@ -9,15 +9,19 @@
 //! total, and as many more may rely on key identifiers and be made again without them. The search ends at the first build that exhausts
 //! the bounds of `checks` or webpki's own, and at the first that succeeds for a chain that is refused anyway.
 
+use std::sync::Arc;
+
 use rustls_pki_types::{CertificateDer, UnixTime};
 
 use super::checks::{Bounds, Checks, Work};
 use super::links::Links;
 use super::path::{self, Attempt, Path, PathFailure, Subject};
 use super::presented::PresentedChain;
-use super::provider::{OnFailure, Profile, Provider, ProviderId, Scope};
+use super::provider::{OnFailure, Profile, Provider, ProviderId, RefusalAnswer, Scope};
+use super::rule::IdentityRule;
 use super::signature_memory::SignatureMemory;
 use super::spelling::{AnchorNames, Spelling};
+use super::suspect::{self, PublicRoots, Suspect};
 use super::{ChainRefusal, ProfileMatch, VerifiedChain, diagnosis, elements, keys};
 use crate::reject::{Refusal, Reject};
 
@@ -33,12 +37,14 @@ pub(super) struct Policy<'a> {
     pub(super) issuer_signatures: &'a SignatureMemory,
     pub(super) anchor_names: &'a AnchorNames,
     pub(super) bounds: Bounds,
+    pub(super) public_roots: &'a PublicRoots,
 }
 
 /// The search of one scope for the profiles that one chain proves.
 struct Search<'a> {
     providers: &'a [Provider],
     scope: &'a Scope,
+    public_roots: &'a PublicRoots,
     subject: Subject<'a>,
     failed_builds: usize,
     put_off_builds: usize,
@@ -74,7 +80,7 @@ pub(super) fn verify(
     certificates: &[CertificateDer<'_>],
     now: UnixTime,
 ) -> (Result<VerifiedChain, ChainRefusal>, Work) {
-    let Policy { providers, issuer_signatures, anchor_names, bounds, .. } = policy;
+    let Policy { providers, issuer_signatures, anchor_names, bounds, public_roots, .. } = policy;
     let most = bounds.elements();
     let elements: Vec<usize> = certificates.iter().map(|certificate| elements::count(certificate, most)).collect();
     if elements.iter().fold(0, |sum: usize, found| sum.saturating_add(*found)) > most {
@@ -101,7 +107,8 @@ pub(super) fn verify(
     }
     let links = Links::new(&chain, &elements, spelling);
     let subject = Subject { chain: &chain, end_entity: &end_entity, links: &links, checks: &checks, now };
-    let found = Search { providers, scope, subject, failed_builds: 0, put_off_builds: 0 }.matches();
+    let mut search = Search { providers, scope, public_roots, subject, failed_builds: 0, put_off_builds: 0 };
+    let found = search.matches();
     let result = found.map(|(matches, valid_until)| {
         VerifiedChain::new(policy.generation, matches, valid_until, certificates, &end_entity)
     });
@@ -114,7 +121,10 @@ pub(super) fn refuse_unidentified(providers: &[Provider], scope: &Scope, refusal
     let mut modes = in_scope(providers, scope).map(|(_, provider)| provider.on_failure).peekable();
     let abort = modes.peek().is_some() && modes.all(|mode| mode == OnFailure::Abort);
     let on_failure = if abort { OnFailure::Abort } else { OnFailure::Respond };
-    ChainRefusal { refusal, on_failure, provider: None }
+    let mut answers = in_scope(providers, scope).map(|(_, provider)| provider.refusal).peekable();
+    let terse = answers.peek().is_some() && answers.all(|answer| answer == RefusalAnswer::Terse);
+    let answer = if terse { RefusalAnswer::Terse } else { RefusalAnswer::Deny };
+    ChainRefusal { answer, ..ChainRefusal::unidentified(refusal, on_failure) }
 }
 
 fn in_scope<'a>(providers: &'a [Provider], scope: &'a Scope) -> impl Iterator<Item = (ProviderId, &'a Provider)> {
@@ -198,7 +208,13 @@ impl<'a> Search<'a> {
         let Subject { chain, now, .. } = self.subject;
         if let Some(Failed { of, failure }) = failure_to_report(&identified) {
             let refusal = diagnosis::path(failure, of.profile, chain, now);
-            return ChainRefusal { refusal, on_failure: of.provider.on_failure, provider: Some(of.id) };
+            let of = *of;
+            let suspect = self.suspect(of, refusal.reject).map(Arc::new);
+            let answer = of.provider.refusal;
+            // An alert asks no sender to try again, so the handshake goes on.
+            let responds = suspect.is_some() && answer == RefusalAnswer::Retry;
+            let on_failure = if responds { OnFailure::Respond } else { of.provider.on_failure };
+            return ChainRefusal { refusal, on_failure, provider: Some(of.id), answer, suspect };
         }
         let Outcome { proven, failed } = self.attempt(self.profiles(), true);
         let refusal = match (proven.first(), failure_to_report(&failed)) {
@@ -207,6 +223,32 @@ impl<'a> Search<'a> {
             (None, None) => Refusal::new(Reject::UnknownIssuer, "No provider at this server name has a trust anchor."),
         };
         refuse_unidentified(self.providers, self.scope, refusal)
+    }
+}
+
+impl<'a> Search<'a> {
+    /// The chain, which claims the provider of `of` and is refused, if that may be ignorance of this receiver.
+    fn suspect(&mut self, of: Tried<'a>, reject: Reject) -> Option<Suspect> {
+        let Subject { chain, now, .. } = self.subject;
+        if !suspect::may_be_ignorance(reject, chain, now) {
+            return None;
+        }
+        let certificates = chain.certificates().iter().map(|certificate| certificate.der().clone().into_owned());
+        let (provider, profile, certificates) = (of.id, of.index, certificates.collect());
+        Some(Suspect { provider, profile, reject, certificates, public_root: self.public_root(of) })
+    }
+
+    /// The public root to which the chain verifies, at a time at which its certificates were valid, if the claim rests on a DNS name. The
+    /// build counts as every other one does.
+    fn public_root(&mut self, of: Tried<'a>) -> Option<CertificateDer<'static>> {
+        let Subject { chain, end_entity, now, .. } = self.subject;
+        let vouched = |rule: &&IdentityRule| rule.matches(end_entity) && rule.rests_on_dns_name(end_entity);
+        let roots = self.public_roots;
+        let profile = roots.profile().filter(|_| of.profile.identity.iter().any(|rule| vouched(&rule)))?;
+        self.subject.now = suspect::ended(chain, now).unwrap_or(now);
+        let path = self.build(profile, Attempt::Whole);
+        self.subject.now = now;
+        roots.certificate(path?.ok()?.trust_anchor).cloned()
     }
 }
 

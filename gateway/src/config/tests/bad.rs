@@ -96,6 +96,7 @@ fn unknown_keys_and_wrong_types_are_refused() {
     check(&provider("identity = [\n  \"x\",\n]"), 6, "provider[0].identity[0]", "expected a table");
     check(&provider("identity = [[\"x\"]]"), 5, "provider[0].identity[0]", "invalid type: array, expected a table");
     check(&provider("on_failure = \"drop\""), 5, "provider[0].on_failure", "\"respond\" or \"abort\"");
+    check(&provider("refusal = \"503\""), 5, "provider[0].refusal", "\"retry\"");
     check(&provider("extended_key_usage = \"any\""), 5, "provider[0].extended_key_usage", "client-auth-explicit");
     check(&provider("crl_scope = \"leaf\""), 5, "provider[0].crl_scope", "\"chain\" or \"end-entity\"");
     check(&provider("[provider.profiles]\n"), 5, "provider[0].profiles", "expected an array");

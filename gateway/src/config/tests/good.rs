@@ -8,7 +8,7 @@ use super::*;
 use crate::config::{DEFAULT_BACKLOG, DEFAULT_VERIFY_DEPTH, Listen, Metrics};
 use hookgate_core::identity::revocation::RevocationScope;
 use hookgate_core::identity::rule::{Condition, IdentityRule};
-use hookgate_core::identity::{ExtendedKeyUsage, OnFailure, Provider, ProviderId};
+use hookgate_core::identity::{ExtendedKeyUsage, OnFailure, Provider, ProviderId, RefusalAnswer};
 use hookgate_core::limits::Limits;
 use hookgate_core::route::{Handler, PathPattern};
 use hookgate_io::Backend;
@@ -42,6 +42,23 @@ fn missing_keys_have_their_defaults() {
     assert!(!route.client_cert_chain);
     let [provider] = config.providers.as_slice() else { panic!("{:?}", config.providers) };
     assert_eq!(provider.on_failure, OnFailure::Respond);
+}
+
+#[test]
+fn the_answer_to_a_refusal_is_the_operators_or_else_the_presets() {
+    let check = |preset: &str, lines: &str, expected: RefusalAnswer| {
+        let mine = format!("preset = \"{preset}\"\nproof = \"certificate\"\n{lines}");
+        let provider = format!("[[provider]]\nname = \"pagerduty\"\n{mine}\n");
+        let config = Fixture::new().good(&[LISTEN, CERTIFICATE, &provider, ROUTE].concat());
+        assert_eq!(config.providers[0].refusal, expected, "{mine}");
+    };
+    check("pagerduty", "", RefusalAnswer::Retry);
+    check("pagerduty", "refusal = \"deny\"", RefusalAnswer::Deny);
+    check("pagerduty", "refusal = \"terse\"", RefusalAnswer::Terse);
+    check("pagerduty", "on_failure = \"abort\"", RefusalAnswer::Deny);
+    check("pagerduty", "on_failure = \"abort\"\nrefusal = \"retry\"", RefusalAnswer::Retry);
+    // What their senders do after 503 is not documented, or they want a helpful 403.
+    ["dialogflow-cx", "dialogflow-es", "percolate"].iter().for_each(|preset| check(preset, "", RefusalAnswer::Deny));
 }
 
 #[test]

@@ -231,6 +231,7 @@ fn what_names_something_new_is_no_loss() {
             "[[route]]\npath = \"/more\"\nproviders = [\"sender\"]\nhandler = \"unix:/run/d\"\n[[route]]\npath = \"/admin\"",
         ),
         ("verify_depth = 1", "verify_depth = 1\non_failure = \"abort\""),
+        ("verify_depth = 1", "verify_depth = 1\nrefusal = \"retry\""),
         ("[filter]", "[limits]\nmax_body_bytes = 1\n[filter]"),
         ("source_ranges = [\"198.51.100.0/24\"]", "source_ranges = [\"198.51.0.0/16\"]"),
         ("audiences = [\"hook\"]", "audiences = [\"hook\", \"hooks\"]"),

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::reminder::DAY;
 use crate::config::day_of;
+use crate::control::sunset::SUNSET;
 use crate::metrics::rotation::DateSeries;
 
 /// Something that ends.
@@ -29,12 +30,14 @@ pub(in crate::control) enum Subject {
     Client { provider: Arc<str> },
     /// A profile that ends (`until`), and whose chains still arrive.
     Overlap { provider: Arc<str>, profile: Arc<str>, anchor: Arc<str>, successors: Arc<str> },
+    /// Chains that a stricter `extended_key_usage` would refuse.
+    Lenient { provider: Arc<str>, profile: Arc<str>, anchor: Arc<str>, rule: &'static str },
 }
 
 impl Subject {
     /// Whether it was seen in a handshake. If not, it is in the configuration.
     pub(super) fn is_seen(&self) -> bool {
-        matches!(self, Self::Client { .. } | Self::Overlap { .. })
+        matches!(self, Self::Client { .. } | Self::Overlap { .. } | Self::Lenient { .. })
     }
 
     /// The metric of its date; `None` if the date is not in the configuration, or not published.
@@ -47,7 +50,7 @@ impl Subject {
             Self::RevocationList { provider, issuer } => {
                 Some(DateSeries::RevocationList { provider: provider.to_string(), issuer: issuer.clone() })
             }
-            Self::Server { .. } | Self::Client { .. } | Self::Overlap { .. } => None,
+            Self::Server { .. } | Self::Client { .. } | Self::Overlap { .. } | Self::Lenient { .. } => None,
         }
     }
 }
@@ -125,6 +128,11 @@ impl fmt::Display for Notice {
                 formatter,
                 "the newest client certificate seen from {provider} {when}, and no newer one was seen: ask the sender when it changes, and whether a profile here accepts the new one"
             ),
+            Subject::Lenient { provider, profile, anchor, rule } => write!(
+                formatter,
+                "chains of {provider} (profile {profile}, anchor {anchor}) pass by extended_key_usage = \"{rule}\" and would not by a stricter rule; {}: keep this rule, or ask the sender for certificates with clientAuth of an authority that goes on issuing them",
+                sunset_of_client_auth(ended)
+            ),
             Subject::Overlap { provider, profile, anchor, successors } => {
                 write!(
                     formatter,
@@ -148,4 +156,10 @@ impl fmt::Display for Notice {
             }
         }
     }
+}
+
+fn sunset_of_client_auth(ended: bool) -> String {
+    let day = day_of(SUNSET);
+    let verb = if ended { "stopped" } else { "stops" };
+    format!("DigiCert {verb} issuing clientAuth on {day}, and other public authorities do too")
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use super::*;
 use hookgate_core::identity::{
     ChainCache, ChainLimits, Condition, ExtendedKeyUsage, IdentityRule, OnFailure, PeerChain, ProviderId,
-    RevocationLists, Scope,
+    RefusalAnswer, RevocationLists, Scope,
 };
 
 /// 2026-11-18T13:46:40Z
@@ -133,7 +133,12 @@ const CLIENT: &str = "*.dialogflow.com";
 
 /// The policy of one provider with these profiles, after `rotation` saw another.
 fn adopt(rotation: &mut Rotation, generation: u64, profiles: Vec<Profile>) -> Identity {
-    let provider = Provider { name: "dialogflow-cx".into(), profiles, on_failure: OnFailure::Respond };
+    let provider = Provider {
+        name: "dialogflow-cx".into(),
+        profiles,
+        on_failure: OnFailure::Respond,
+        refusal: RefusalAnswer::Deny,
+    };
     let limits = ChainLimits { max_certificates: 8, max_bytes: 32 * 1024 };
     let cache = Arc::new(ChainCache::new(8, Duration::from_secs(3600)));
     let identity = Identity::new(generation, Arc::new([provider]), cache, limits).after(rotation.sightings());

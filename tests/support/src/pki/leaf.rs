@@ -14,7 +14,7 @@ pub enum Validity {
     /// From yesterday, for a year.
     #[default]
     Current,
-    /// Until yesterday.
+    /// Until two days ago.
     Expired,
     /// From tomorrow.
     NotYetValid,
@@ -27,7 +27,8 @@ impl Validity {
         let now = SystemTime::now();
         match self {
             Self::Current => (now - DAY, now + 365 * DAY),
-            Self::Expired => (now - 365 * DAY, now - DAY),
+            // Longer ago than a renewal is late.
+            Self::Expired => (now - 365 * DAY, now - 2 * DAY),
             Self::NotYetValid => (now + DAY, now + 365 * DAY),
             Self::Between(from, until) => (from, until),
         }
@@ -169,7 +170,7 @@ impl ClientIdentity {
 pub enum Variant {
     /// As in the document.
     Good,
-    /// Valid until yesterday.
+    /// Valid until two days ago.
     Expired,
     /// Valid from tomorrow.
     NotYetValid,

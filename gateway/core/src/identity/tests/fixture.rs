@@ -14,7 +14,7 @@ use x509_parser::time::ASN1Time;
 use crate::identity::PeerChain;
 use crate::identity::{
     ChainCache, ChainLimits, ChainRefusal, Condition, ExtendedKeyUsage, Identity, IdentityRule, OnFailure, Profile,
-    Provider, ProviderId, RevocationList, Scope, VerifiedChain,
+    Provider, ProviderId, RefusalAnswer, RevocationList, Scope, VerifiedChain,
 };
 
 /// 2026-11-18T13:46:40Z
@@ -363,7 +363,7 @@ pub(super) fn profile(authority: &Authority, common: &str) -> Profile {
 }
 
 pub(super) fn provider(name: &str, profiles: Vec<Profile>) -> Provider {
-    Provider { name: name.into(), profiles, on_failure: OnFailure::Respond }
+    Provider { name: name.into(), profiles, on_failure: OnFailure::Respond, refusal: RefusalAnswer::Deny }
 }
 
 pub(super) const LIMITS: ChainLimits = ChainLimits { max_certificates: 8, max_bytes: 32 * 1024 };

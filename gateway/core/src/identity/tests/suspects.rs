@@ -1,0 +1,117 @@
+//! Refused chains that claim a provider: for which reasons, and who vouches for the name.
+
+use std::sync::Arc;
+
+use rustls_pki_types::CertificateDer;
+
+use super::fixture::*;
+use crate::identity::{
+    ChainRefusal, ExtendedKeyUsage, OnFailure, PeerChain, Profile, Provider, ProviderId, PublicRoots, RefusalAnswer,
+};
+use crate::reject::Reject;
+
+const NAME: &str = "hooks.example.com";
+
+/// The refusal of `chain` at `now` by a policy of one provider, on a host with these public roots.
+fn refused(provider: Provider, public: &[&Authority], chain: &[CertificateDer<'_>], now: u64) -> ChainRefusal {
+    let (identity, scope) = policy(vec![provider]);
+    let roots = public.iter().map(|root| root.certificate.clone());
+    let identity = identity.with_public_roots(Arc::new(PublicRoots::new(roots)));
+    identity.verify(&scope, PeerChain::unsafe_assumed(chain), at(now)).result.unwrap_err()
+}
+
+fn sender(root: &Authority) -> Provider {
+    provider("sender", vec![profile(root, NAME)])
+}
+
+fn named() -> Template {
+    Template::client(NAME).with(alternative_names(&[dns(NAME)]))
+}
+
+#[test]
+fn a_claim_is_suspect_for_reasons_of_ignorance_alone() {
+    let (known, new) = (Authority::root("known"), Authority::root("new"));
+    let check = |provider: Provider, leaf: CertificateDer<'_>, reject, expected: bool| {
+        let refusal = refused(provider, &[], &[leaf], NOW);
+        assert_eq!(refusal.refusal.reject, reject);
+        let found = refusal.suspect.as_ref().map(|suspect| (suspect.provider(), suspect.certificates().len()));
+        assert_eq!(found, expected.then_some((ProviderId(0), 1)), "{reject:?}");
+        assert_eq!(refusal.answer, RefusalAnswer::Retry);
+    };
+    let retry = |provider: Provider| Provider { refusal: RefusalAnswer::Retry, ..provider };
+    let strict = Profile { extended_key_usage: ExtendedKeyUsage::ClientAuthExplicit, ..profile(&known, NAME) };
+    let server = Template::new(common_name(NAME)).with(extended_key_usage(&[SERVER_AUTH]));
+    let late = |seconds| Template::client(NAME).between(NOW - 90 * DAY, NOW - seconds);
+    check(retry(sender(&known)), new.issue(&named()), Reject::UnknownIssuer, true);
+    check(retry(sender(&known)), known.issue(&server), Reject::ExtendedKeyUsage, true);
+    check(
+        retry(provider("sender", vec![strict])),
+        known.issue(&Template::new(common_name(NAME))),
+        Reject::ExtendedKeyUsage,
+        true,
+    );
+    check(retry(sender(&known)), known.issue(&late(1)), Reject::CertificateExpired, true);
+    check(retry(sender(&known)), known.issue(&late(DAY)), Reject::CertificateExpired, true);
+    check(retry(sender(&known)), known.issue(&late(DAY + 1)), Reject::CertificateExpired, false);
+    let early = Template::client(NAME).between(NOW + DAY, NOW + 90 * DAY);
+    check(retry(sender(&known)), known.issue(&early), Reject::CertificateNotYetValid, false);
+}
+
+#[test]
+fn a_chain_without_the_names_of_a_provider_claims_none() {
+    let (known, new) = (Authority::root("known"), Authority::root("new"));
+    let provider = Provider { refusal: RefusalAnswer::Retry, ..sender(&known) };
+    let refusal = refused(provider, &[&new], &[new.issue(&Template::client("other.example.com"))], NOW);
+    assert_eq!((refusal.provider, refusal.suspect, refusal.answer), (None, None, RefusalAnswer::Deny));
+}
+
+#[test]
+fn a_public_root_vouches_for_a_dns_name_alone() {
+    let (known, public, own) = (Authority::root("known"), Authority::root("public"), Authority::root("own"));
+    let middle = public.intermediate("middle");
+    let check = |chain: &[CertificateDer<'_>], expected: bool| {
+        let refusal = refused(sender(&known), &[&public], chain, NOW);
+        let suspect = refusal.suspect.unwrap();
+        assert_eq!(suspect.public_root(), expected.then_some(&public.certificate));
+    };
+    check(&[public.issue(&named())], true);
+    check(&[middle.issue(&named()), middle.certificate.clone()], true);
+    // Whatever its key may be used for.
+    let server = Template::new(common_name(NAME)).with(extended_key_usage(&[SERVER_AUTH]));
+    let server = server.with(alternative_names(&[dns(NAME)]));
+    check(&[public.issue(&server)], true);
+    // The common name of a certificate for e-mail is whatever its owner wanted.
+    check(&[public.issue(&Template::client(NAME))], false);
+    let other = Template::client(NAME).with(alternative_names(&[dns("evil.example.com")]));
+    check(&[public.issue(&other)], false);
+    check(&[own.issue(&named())], false);
+    check(&[middle.issue(&named())], false);
+    // Of a foreign key in the name of the public root.
+    let forged = own.certified_by(&named(), &public.subject, &own);
+    check(&[forged], false);
+}
+
+#[test]
+fn a_public_root_vouches_for_a_renewal_that_is_late() {
+    let (known, public) = (Authority::root("known"), Authority::root("public"));
+    let both = Profile { trust_anchors: vec![known.anchor(), public.anchor()], ..profile(&known, NAME) };
+    let late = named().between(NOW - 90 * DAY, NOW - 60);
+    let refusal = refused(provider("sender", vec![both]), &[&public], &[public.issue(&late)], NOW);
+    assert_eq!(refusal.refusal.reject, Reject::CertificateExpired);
+    assert!(refusal.suspect.unwrap().public_root().is_some());
+}
+
+#[test]
+fn a_suspect_chain_is_answered_and_not_aborted_if_its_provider_retries() {
+    let (known, new) = (Authority::root("known"), Authority::root("new"));
+    let check = |refusal, leaf: CertificateDer<'_>, expected| {
+        let provider = Provider { refusal, on_failure: OnFailure::Abort, ..sender(&known) };
+        assert_eq!(refused(provider, &[], &[leaf], NOW).on_failure, expected);
+    };
+    check(RefusalAnswer::Deny, new.issue(&named()), OnFailure::Abort);
+    check(RefusalAnswer::Terse, new.issue(&named()), OnFailure::Abort);
+    check(RefusalAnswer::Retry, new.issue(&named()), OnFailure::Respond);
+    check(RefusalAnswer::Retry, new.issue(&Template::client("other")), OnFailure::Abort);
+    let early = Template::client(NAME).between(NOW + DAY, NOW + 90 * DAY);
+    check(RefusalAnswer::Retry, known.issue(&early), OnFailure::Abort);
+}

@@ -1,0 +1,119 @@
+//! `hookgate trust`: the refused chains that may be genuine, as the daemon keeps them in the state directory.
+//!
+//! Owns the output and the exit codes. Reads only: it trusts nothing, and tells what to compare and to write.
+
+use std::fs::{self, File};
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context as _, bail};
+use rustls_pki_types::UnixTime;
+
+use super::pending::advice::{advise, describe, fingerprint, provider_table};
+use super::pending::record;
+use crate::config::{Config, day_of};
+use crate::suspects::{MAXIMUM, Pending};
+
+/// Where the service keeps its state (`StateDirectory=` of the unit), if neither the configuration nor the environment says it.
+const SERVICE_DIRECTORY: &str = "/var/lib/hookgate";
+
+/// Prints one line for each chain. Exit code 0, or 1 if there is an error.
+pub fn pending(configuration: &Path) -> ExitCode {
+    report(chains(configuration).map(|chains| {
+        if chains.is_empty() {
+            println!("no chain is pending");
+        }
+        for (number, chain) in (1..).zip(&chains) {
+            let (provider, reason, evidence) = (&chain.provider, &chain.reason, &chain.evidence);
+            let certificate = chain.certificates.first().map(|certificate| describe(certificate)).unwrap_or_default();
+            let since = day_of(chain.first_seen);
+            println!("{number}  {provider}  {reason}  evidence {evidence}  since {since}  {certificate}");
+        }
+    }))
+}
+
+/// Prints the chain with this number and what to write to admit it, or with `anchor` its new trust anchor alone, as PEM. Exit code 0, or 1 if
+/// there is an error.
+pub fn show(configuration: &Path, number: usize, anchor: bool) -> ExitCode {
+    report(chains(configuration).and_then(|chains| {
+        let Some(chain) = number.checked_sub(1).and_then(|index| chains.get(index)) else {
+            bail!("there is no chain {number}; hookgate trust pending lists them");
+        };
+        let advice = advise(chain, provider_table(configuration, &chain.provider).as_ref());
+        if anchor {
+            let Some((anchor, _)) = advice.anchor else {
+                bail!("chain {number} needs no new trust anchor, or its sender did not present one: {}", advice.check);
+            };
+            print!("{}", record::pem(&anchor));
+            return Ok(());
+        }
+        print_chain(chain);
+        println!("# Nothing of this is trusted. First: {}", advice.check);
+        if let Some((anchor, file)) = &advice.anchor {
+            println!("# The trust anchor: {}", describe(anchor));
+            println!("# hookgate trust show {number} --anchor > {file}");
+            print!("{}", record::pem(anchor));
+        }
+        if !advice.lines.is_empty() {
+            println!("# Then write, {}, and reload:", advice.place);
+        }
+        for line in advice.lines {
+            println!("{line}");
+        }
+        Ok(())
+    }))
+}
+
+fn print_chain(chain: &Pending) {
+    let Pending { provider, profile, reason, evidence, fingerprint: digest, .. } = chain;
+    println!("# A chain that claims {provider} was refused (profile {profile}, {reason}); evidence: {evidence}.");
+    println!("# First seen on {}. SHA-256 of its end entity: {}", day_of(chain.first_seen), fingerprint(digest));
+    let count = chain.certificates.len();
+    for (number, certificate) in (1..).zip(&chain.certificates) {
+        println!("# Certificate {number} of {count}: {}", describe(certificate));
+        print!("{}", record::pem(certificate));
+    }
+}
+
+fn report(outcome: anyhow::Result<()>) -> ExitCode {
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The chains in the state directory, the oldest first.
+fn chains(configuration: &Path) -> anyhow::Result<Vec<Pending>> {
+    let (config, _) = Config::load(configuration).map_err(|errors| anyhow::anyhow!("{errors}"))?;
+    let directory = config.state.unwrap_or_else(|| PathBuf::from(SERVICE_DIRECTORY));
+    let entries = fs::read_dir(&directory)
+        .with_context(|| format!("cannot read the state directory {}; [state] names it", directory.display()))?;
+    let is_record = |path: &PathBuf| {
+        path.file_name()
+            .and_then(|name| name.to_str())
+            .is_some_and(|name| name.starts_with(record::PREFIX) && name.ends_with(".json"))
+    };
+    let paths = entries.filter_map(|entry| Some(entry.ok()?.path())).filter(is_record).take(MAXIMUM);
+    let mut chains = Vec::new();
+    for path in paths {
+        match read(&path)? {
+            Some(chain) => chains.push(chain),
+            None => eprintln!("{}: no record of a chain", path.display()),
+        }
+    }
+    chains.sort_by_key(|chain| (chain.first_seen, chain.fingerprint));
+    Ok(chains)
+}
+
+/// The record in a file; `None` if it is none.
+fn read(path: &Path) -> anyhow::Result<Option<Pending>> {
+    let file = File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let mut bytes = Vec::new();
+    let limit = u64::try_from(record::MAXIMUM_BYTES).unwrap_or(u64::MAX);
+    file.take(limit).read_to_end(&mut bytes).with_context(|| format!("cannot read {}", path.display()))?;
+    Ok(record::parse(&bytes, UnixTime::now().as_secs()))
+}
