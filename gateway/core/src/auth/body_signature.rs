@@ -51,7 +51,7 @@ const MAX_URL_BYTES: usize = 512;
 /// A rule for signatures over the body. One configured secret or key must match one value of the request, so that both sides can replace
 /// a secret without losing a delivery.
 #[derive(Debug)]
-pub struct BodySignature(Rule);
+pub struct BodySignature(Box<Rule>);
 
 #[derive(Debug)]
 enum Rule {
@@ -110,7 +110,7 @@ impl BodySignature {
             return Err(SignatureRuleError::DerInJws);
         }
         keys.judge()?;
-        Ok(Self(Rule::Jws(DetachedJws::new(header_name(header)?, keys))))
+        Ok(Self(Box::new(Rule::Jws(DetachedJws::new(header_name(header)?, keys)))))
     }
 
     fn of_form(form: &SignatureForm, verification: Verification) -> Result<Self, SignatureRuleError> {
@@ -148,14 +148,14 @@ impl BodySignature {
                 _ => Err(SignatureRuleError::Separator { separator }),
             })
             .transpose()?;
-        Ok(Self(Rule::Message(MessageRule {
+        Ok(Self(Box::new(Rule::Message(MessageRule {
             header: header_name(&form.header)?,
             separator,
             verification,
             message,
             id_header: form.id_header.as_deref().map(header_name).transpose()?,
             timestamp,
-        })))
+        }))))
     }
 
     /// The form of PagerDuty: `X-PagerDuty-Signature: v1=<hex>,v1=<hex>`, HMAC-SHA-256 over the body, without a timestamp
@@ -200,7 +200,7 @@ impl BodySignature {
             .enumerate()
             .map(|(index, key)| standard_webhooks_key(key).map_err(|error| SignatureRuleError::Secret { index, error }))
             .collect::<Result<_, _>>()?;
-        Ok(Self(Rule::Message(MessageRule {
+        Ok(Self(Box::new(Rule::Message(MessageRule {
             header: HeaderName::from_static("webhook-signature"),
             separator: Some(b' '),
             verification: Verification::Secrets(verifiers),
@@ -210,13 +210,13 @@ impl BodySignature {
                 place: Place::Header(HeaderName::from_static("webhook-timestamp")),
                 tolerance_seconds,
             }),
-        })))
+        }))))
     }
 
     /// The largest difference between the signed timestamp and now, in seconds; `None` if no timestamp is signed.
     #[must_use]
     pub fn tolerance_seconds(&self) -> Option<u64> {
-        match &self.0 {
+        match &*self.0 {
             Rule::Message(rule) => rule.timestamp.as_ref().map(|rule| rule.tolerance_seconds),
             Rule::Jws(_) => None,
         }
@@ -224,7 +224,7 @@ impl BodySignature {
 
     /// The source of the keys that verify it, if they are not in files.
     pub(super) fn key_source(&self) -> Option<KeySourceId> {
-        match &self.0 {
+        match &*self.0 {
             Rule::Message(MessageRule { verification: Verification::PublicKeys { keys, .. }, .. }) => keys.source(),
             Rule::Message(_) => None,
             Rule::Jws(rule) => rule.keys().source(),
@@ -233,7 +233,7 @@ impl BodySignature {
 
     /// Its place, and what it demands.
     pub(super) fn strength(&self, keys: &KeyAspects<'_>) -> (String, Aspects) {
-        let (header, aspects) = match &self.0 {
+        let (header, aspects) = match &*self.0 {
             Rule::Message(rule) => (&rule.header, rule.aspects(keys)),
             Rule::Jws(rule) => (rule.header(), rule.keys().aspects(keys)),
         };
@@ -246,7 +246,7 @@ impl BodySignature {
     ///
     /// `signature_*`, `timestamp_outside_window` or `keys_unavailable`.
     pub(super) fn check(&self, request: &RequestView<'_>, keys: &KeySets) -> Result<(), Unproven> {
-        match &self.0 {
+        match &*self.0 {
             Rule::Message(rule) => rule.check(request, keys),
             Rule::Jws(rule) => rule.check(request, keys),
         }
@@ -259,7 +259,7 @@ impl BodySignature {
     ///
     /// If the request lacks a piece of the message. Does not happen after [`BodySignature::check`] has passed.
     pub(super) fn digest(&self, request: &RequestView<'_>) -> Result<digest::Digest, Refusal> {
-        match &self.0 {
+        match &*self.0 {
             Rule::Message(rule) => rule.digest(request),
             Rule::Jws(rule) => rule.digest(request),
         }
