@@ -10,7 +10,7 @@ use std::fs;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::metrics_endpoint;
-use crate::config::{Config, KeyOrigin};
+use crate::config::{Config, KeyOrigin, RangeUrl};
 use hookgate_core::limits::Limits;
 
 /// Descriptors of a worker beside its sockets: ring, epoll instance, event counter, and what its runtime duplicates. Two were counted
@@ -25,9 +25,9 @@ const CLOSING_PER_WORKER: usize = 8;
 /// stay open. At most 3 were counted at once.
 const FILES: usize = 8;
 
-/// Descriptors of a fetch of token keys: the connection, and those of the resolver of the C library (a socket for each of IPv4 and IPv6,
+/// Descriptors of a fetch of token keys or of a list of ranges: the connection, and those of the resolver of the C library (a socket for each of IPv4 and IPv6,
 /// a file).
-const PER_KEY_SOURCE: usize = 4;
+const PER_FETCH: usize = 4;
 
 /// The open descriptors at the start if /proc cannot be read: standard streams, the runtime of the control thread, the log.
 const ASSUMED_OPEN: usize = 24;
@@ -75,12 +75,12 @@ impl Descriptors {
             .map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
         let handlers: HashSet<_> = config.routes.iter().map(|route| &route.handler).collect();
         let is_fetched = |origin: &KeyOrigin| matches!(origin, KeyOrigin::Url { .. });
+        let keys = config.proofs.key_sources.iter().filter(|source| is_fetched(&source.origin)).count();
+        // A list that several providers name counts for each.
+        let lists = config.range_urls.iter().flatten().flat_map(RangeUrl::sources).count();
         let demand = Demand {
             workers: self.workers,
-            reserve: self.fixed
-                + FILES
-                + metrics_endpoint::CONNECTIONS
-                + PER_KEY_SOURCE * config.proofs.key_sources.iter().filter(|source| is_fetched(&source.origin)).count(),
+            reserve: self.fixed + FILES + metrics_endpoint::CONNECTIONS + PER_FETCH * (keys + lists),
             handlers: handlers.len(),
         };
         let configured = config.limits;

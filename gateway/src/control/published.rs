@@ -17,7 +17,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use ipnet::IpNet;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::{Instant, sleep, timeout_at};
 
@@ -53,8 +53,8 @@ pub(super) struct Publisher {
 
 /// A new version of a list, which waits for the verdict of the control loop.
 pub(super) struct Offer {
-    source: Arc<RangeSource>,
-    ranges: Arc<[IpNet]>,
+    place: Arc<Place>,
+    copy: Arc<Copy>,
     verdict: oneshot::Sender<Result<(), String>>,
 }
 
@@ -72,6 +72,8 @@ struct Place {
     /// Whether a fetch has ended, in whatever way.
     attempted: AtomicBool,
     guard: ArcSwap<Guard>,
+    /// Ends a wait: another guard may take the list that was refused.
+    wake: Notify,
     state: Option<StateDirectory>,
 }
 
@@ -119,6 +121,7 @@ impl Publisher {
                 current: ArcSwapOption::from(known.or_else(kept)),
                 attempted: AtomicBool::new(false),
                 guard: ArcSwap::from_pointee(guard),
+                wake: Notify::new(),
                 state: state.cloned(),
                 source,
             };
@@ -131,7 +134,9 @@ impl Publisher {
     pub(super) fn adopt(&mut self, prepared: PreparedLists) {
         let mut before = std::mem::take(&mut self.tasks);
         for (place, fetcher) in prepared.places {
-            place.guard.store(Arc::new(prepared.guard));
+            if *place.guard.swap(Arc::new(prepared.guard)) != prepared.guard {
+                place.wake.notify_one();
+            }
             let task = match fetcher {
                 Some(fetcher) => Task::start(place, fetcher, self.offers.clone()),
                 None => match before.iter().position(|task| Arc::ptr_eq(&task.place, &place)) {
@@ -192,11 +197,15 @@ impl PreparedLists {
 impl Offer {
     /// The ranges, if `source` is the list that is offered.
     pub(super) fn ranges_of(&self, source: &RangeSource) -> Option<Arc<[IpNet]>> {
-        (*self.source == *source).then(|| Arc::clone(&self.ranges))
+        (*self.place.source == *source).then(|| Arc::clone(&self.copy.ranges))
     }
 
-    /// Says whether the list is in force now, or why not.
+    /// Says whether the list is in force now, or why not. From then on it is the copy in use, so that no other list or reload that comes before
+    /// the task runs again brings the old one back.
     pub(super) fn answer(self, verdict: Result<(), String>) {
+        if verdict.is_ok() {
+            self.place.current.store(Some(self.copy));
+        }
         // The task may have ended because of a reload.
         let _ = self.verdict.send(verdict);
     }
@@ -250,7 +259,10 @@ async fn keep_current(place: Arc<Place>, fetcher: Fetcher, offers: mpsc::Sender<
                 next
             }
         };
-        sleep(next).await;
+        tokio::select! {
+            () = sleep(next) => {}
+            () = place.wake.notified() => {}
+        }
     }
 }
 
@@ -276,22 +288,24 @@ async fn renew(
     let parsed = spawn_blocking(move || source.parse(&document)).await;
     let ranges: Arc<[IpNet]> =
         parsed.map_err(|error| FetchError::Document(error.to_string()))?.map_err(FetchError::Document)?.into();
+    let copy = Arc::new(Copy { fetched: now(), validators, ranges });
     let result = match &before {
-        Some(copy) if copy.ranges == ranges => "unchanged",
+        Some(before) if before.ranges == copy.ranges => {
+            place.current.store(Some(Arc::clone(&copy)));
+            "unchanged"
+        }
         _ => {
             let known = before.as_ref().map(|copy| &*copy.ranges).unwrap_or_default();
-            check_shrink(known, &ranges, **place.guard.load()).map_err(FetchError::Refused)?;
-            offer(place, &ranges, offers).await.map_err(FetchError::Refused)?;
-            log_change(&place.source.name(), known, &ranges);
+            check_shrink(known, &copy.ranges, **place.guard.load()).map_err(FetchError::Refused)?;
+            offer(place, &copy, offers).await.map_err(FetchError::Refused)?;
+            log_change(&place.source.name(), known, &copy.ranges);
             "ok"
         }
     };
-    let copy = Arc::new(Copy { fetched: now(), validators, ranges, document: bytes });
-    place.current.store(Some(Arc::clone(&copy)));
     if let Some(state) = place.state.clone() {
         let source = Arc::clone(&place.source);
         // Counted by `state`; the list is in force in any case.
-        let written = spawn_blocking(move || copy::write(&state, &source, &copy)).await;
+        let written = spawn_blocking(move || copy::write(&state, &source, &copy, &bytes)).await;
         if let Ok(Err(error)) = written {
             tracing::warn!(source = place.source.name(), %error, "the copy of a list is not kept over a restart");
         }
@@ -300,9 +314,9 @@ async fn renew(
 }
 
 /// Waits until the control loop has put the list in force, or has refused it.
-async fn offer(place: &Place, ranges: &Arc<[IpNet]>, offers: &mpsc::Sender<Offer>) -> Result<(), String> {
+async fn offer(place: &Arc<Place>, copy: &Arc<Copy>, offers: &mpsc::Sender<Offer>) -> Result<(), String> {
     let (verdict, answer) = oneshot::channel();
-    let offer = Offer { source: Arc::clone(&place.source), ranges: Arc::clone(ranges), verdict };
+    let offer = Offer { place: Arc::clone(place), copy: Arc::clone(copy), verdict };
     let gone = "hookgate is ending";
     offers.send(offer).await.map_err(|_| gone.to_owned())?;
     answer.await.unwrap_or_else(|_| Err(gone.to_owned()))

@@ -150,6 +150,19 @@ fn what_is_wrong_with_ranges_is_said() {
     provider("source_range_files = [{ minus = \"plain\" }]", "source_range_files[0].file", "missing; write file");
     let nothing = "source_range_files = [{ file = \"cloud.json\", minus = \"goog.json\" }]";
     provider(nothing, "source_range_files[0]", "cloud.json holds no range");
+    provider("source_range_urls = []", "source_range_urls", "empty; write lists");
+    provider("source_range_urls = [\"http://a.example/\"]", "source_range_urls[0]", "not an https URL");
+    provider(
+        "source_range_urls = [{ minus = \"https://a.example/\" }]",
+        "source_range_urls[0].url",
+        "missing; write url",
+    );
+    let pointer = "source_range_urls = [{ url = \"https://a.example/\", pointer = \"a\" }]";
+    provider(pointer, "source_range_urls[0].pointer", "is not a JSON pointer");
+    let plain = "source_range_urls = [{ url = \"https://a.example/\", format = \"plain\", pointer = \"/a\" }]";
+    provider(plain, "source_range_urls[0].pointer", "a plain list has no pointer");
+    let large = "source_range_urls = [{ url = \"https://a.example/\", max_bytes = 1000000000 }]";
+    provider(large, "source_range_urls[0].max_bytes", "16777216");
     provider("source_ranges_check = \"refuse\"", "source_ranges_check", "no ranges to check by");
     provider("source_ranges_check = \"drop\"", "source_ranges_check", "unknown word");
 }

@@ -29,6 +29,7 @@ const SECTIONS: [&str; 9] = [
      [[provider.profile]]\nname = \"second\"\nverify_depth = 1\ncrls = [\"list.pem\"]\n",
     "[[provider]]\nname = \"chosen\"\npreset = \"pagerduty\"\nproof = \"certificate\"\n\
      source_range_files = [{ file = \"ranges.txt\", minus = \"others.txt\" }]\n\
+     source_range_urls = [{ url = \"https://a.example/a\", minus = \"https://a.example/b\" }]\n\
      profiles = [\"digicert-global-root-g2\"]\n",
     "[[route]]\nname = \"general\"\npath = \"/*\"\nproviders = [\"sender\", \"partner\"]\nhandler = \"unix:/run/a.sock\"\n\
      host = \"a.example\"\nmethods = [\"GET\"]\n",
@@ -120,6 +121,11 @@ fn a_demand_that_is_no_longer_made_is_a_loss() {
             ", minus = \"others.txt\"",
             "",
             "provider chosen: the ranges of others.txt are no longer left out of ranges.txt",
+        ),
+        (
+            ", minus = \"https://a.example/b\"",
+            "",
+            "provider chosen: the ranges of https://a.example/b are no longer left out of https://a.example/a",
         ),
         (
             "profiles = [\"digicert-global-root-g2\"]\n",

@@ -1,11 +1,10 @@
-//! The last good copy of a list, in memory and in the state directory.
+//! The last good copy of a list: its ranges in memory, and the document in the state directory.
 //!
 //! Owns the form of its file: a line of JSON about the copy, then the document as it came. A file that cannot be read is as good as none:
 //! the list is fetched anew. Must not fetch.
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use data_encoding::HEXLOWER;
 use ipnet::IpNet;
 use ring::digest;
@@ -31,8 +30,6 @@ pub(super) struct Copy {
     pub(super) validators: Validators,
     /// What it holds.
     pub(super) ranges: Arc<[IpNet]>,
-    /// The document.
-    pub(super) document: Bytes,
 }
 
 impl Copy {
@@ -80,15 +77,20 @@ fn decode(source: &RangeSource, bytes: &[u8]) -> Result<Copy, String> {
     }
     let ranges = source.parse(document)?.into();
     let validators = Validators { etag: head.etag, last_modified: head.last_modified };
-    Ok(Copy { fetched: head.fetched, validators, ranges, document: Bytes::copy_from_slice(document) })
+    Ok(Copy { fetched: head.fetched, validators, ranges })
 }
 
-/// Keeps `copy` in the state directory.
-pub(super) fn write(state: &StateDirectory, source: &RangeSource, copy: &Copy) -> Result<(), StateError> {
-    state.write(&name(source), &encode(source, copy))
+/// Keeps `copy`, which came as `document`, in the state directory.
+pub(super) fn write(
+    state: &StateDirectory,
+    source: &RangeSource,
+    copy: &Copy,
+    document: &[u8],
+) -> Result<(), StateError> {
+    state.write(&name(source), &encode(source, copy, document))
 }
 
-fn encode(source: &RangeSource, copy: &Copy) -> Vec<u8> {
+fn encode(source: &RangeSource, copy: &Copy, document: &[u8]) -> Vec<u8> {
     let head = Head {
         url: source.url.to_string(),
         fetched: copy.fetched,
@@ -98,6 +100,6 @@ fn encode(source: &RangeSource, copy: &Copy) -> Vec<u8> {
     // A struct of texts and numbers has no value that JSON lacks.
     let mut bytes = serde_json::to_vec(&head).unwrap_or_default();
     bytes.push(b'\n');
-    bytes.extend_from_slice(&copy.document);
+    bytes.extend_from_slice(document);
     bytes
 }

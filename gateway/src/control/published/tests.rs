@@ -40,6 +40,7 @@ fn place(source: Arc<RangeSource>, state: Option<StateDirectory>) -> Arc<Place> 
         current: ArcSwapOption::from(current),
         attempted: AtomicBool::new(false),
         guard: ArcSwap::from_pointee(GUARD),
+        wake: Notify::new(),
         state,
         source,
     })
@@ -204,6 +205,44 @@ async fn a_reload_that_leaves_a_list_as_it_is_fetches_nothing() {
     assert_eq!(server.hits(), 1);
     publisher.adopt(publisher.prepare(Vec::new(), GUARD, None).unwrap());
     assert!(publisher.known(&source).is_none());
+}
+
+/// As an operator does who has looked at the list: `force_shrink`, and a reload.
+#[tokio::test]
+async fn a_reload_that_forces_a_shrink_fetches_at_once() {
+    let server = KeyServer::start(list(FOUR)).await;
+    let mut with_roots = (*source(&server, limits())).clone();
+    with_roots.roots = Some(server.certificates());
+    let sources = vec![Arc::new(with_roots)];
+    let mut publisher = Publisher::default();
+    publisher.adopt(publisher.prepare(sources.clone(), GUARD, None).unwrap());
+    publisher.offer().await.answer(Ok(()));
+    server.answer(list("192.0.2.0/26\n"));
+    let forced = Guard { forced: true, ..GUARD };
+    publisher.adopt(publisher.prepare(sources.clone(), forced, None).unwrap());
+    publisher.offer().await.answer(Ok(()));
+    assert_eq!(publisher.known(&sources[0]).unwrap().len(), 1);
+    assert_eq!(server.hits(), 2);
+}
+
+/// Both offers are answered before a task runs again.
+#[tokio::test]
+async fn two_lists_that_come_at_once_are_both_in_force() {
+    let servers = [KeyServer::start(list(FOUR)).await, KeyServer::start(list("198.51.100.0/24\n")).await];
+    let sources = servers.each_ref().map(|server| {
+        let mut with_roots = (*source(server, limits())).clone();
+        with_roots.roots = Some(server.certificates());
+        Arc::new(with_roots)
+    });
+    let mut publisher = Publisher::default();
+    publisher.adopt(publisher.prepare(sources.to_vec(), GUARD, None).unwrap());
+    let deadline = Publisher::first_deadline();
+    let first = publisher.first_offer(deadline).await.unwrap();
+    let second = publisher.first_offer(deadline).await.unwrap();
+    first.answer(Ok(()));
+    second.answer(Ok(()));
+    let known = sources.map(|source| publisher.known(&source).map(|ranges| ranges.len()));
+    assert_eq!(known, [Some(4), Some(1)]);
 }
 
 #[tokio::test]
