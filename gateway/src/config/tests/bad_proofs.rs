@@ -134,7 +134,7 @@ fn public_keys_are_checked() {
         (key("public-key", "ec.pem", &format!("{p256}, hash = \"sha256\"")), "no effect with form = \"public-key\""),
         (key("public-key", "ec.pem", &format!("{p256}, {SECRETS}")), "no effect with form = \"public-key\""),
         (key("public-key", "ec.pem", &format!("{p256}, key_source = \"google\"")), "no effect with keys"),
-        (key("public-key", "ec.pem", &format!("{p256}, message = \"{{timestamp}}{{body}}\"")), "go together"),
+        (key("public-key", "ec.pem", &format!("{p256}, message = \"{{timestamp:10}}{{body}}\"")), "go together"),
         (
             key(
                 "public-key",
@@ -169,7 +169,11 @@ fn public_keys_are_checked() {
 #[test]
 fn static_credentials_are_checked() {
     let user = |name: &str| format!("{{ name = \"{name}\", {SECRETS} }}");
-    check_proof("{ secret = {} }", ".secret.header", "missing; write header = \"x-gitlab-token\"");
+    check_proof(
+        &format!("{{ secret = {{ {SECRETS} }} }}"),
+        ".secret.header",
+        "missing; write header = \"x-gitlab-token\"",
+    );
     check_proof("{ secret = { header = \"x-a\" } }", ".secret.secrets", "missing; write secrets");
     check_proof(
         &format!("{{ secret = {{ header = \"x a\", {SECRETS} }} }}"),
