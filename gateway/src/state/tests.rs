@@ -78,8 +78,8 @@ fn what_a_crash_left_is_removed_and_nothing_else() {
 }
 
 #[test]
-fn a_full_disk_leaves_the_old_file() {
-    // The limit on the size of files stands for a full disk: write(2) stops at it. It belongs to the process, so it is for a child.
+fn a_failed_write_leaves_the_old_file() {
+    // The rename onto a directory fails after everything else, as late as a disk can.
     let at = directory();
     let state = StateDirectory::open(at.path()).unwrap();
     state.write("ranges.a", b"old").unwrap();
