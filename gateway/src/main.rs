@@ -19,7 +19,7 @@ fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Run { config } => control::run::run(&config),
         Command::Check { config, against } => control::check::check(&config, against.as_deref()),
-        Command::Providers { name } => control::providers::providers(name.as_deref()),
+        Command::Providers { name, json, config } => control::providers::providers(&config, name.as_deref(), json),
         Command::Filter { command: FilterCommand::Status { address, config } } => {
             control::filter_status::status(&config, address)
         }

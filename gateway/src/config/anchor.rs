@@ -18,6 +18,9 @@ use super::report::Report;
 /// The prefix of a built-in trust anchor. The name of its file without `.pem` follows.
 const BUILTIN: &str = "builtin:";
 
+/// The directory of the roots of the presets, beside them. A preset that is compiled in gets the built-in root of that name.
+pub(super) const PRESET_ROOTS: &str = "./roots/";
+
 /// The most anchors of a profile. The whole root list of Mozilla has about 150.
 const MAXIMUM_ANCHORS: usize = 256;
 
@@ -112,6 +115,10 @@ pub(super) fn anchors(raw: &Spanned<Vec<Spanned<String>>>, report: &mut Report<'
 fn load(text: &str, report: &Report<'_>) -> Result<Vec<Anchor>, Problem> {
     match text.strip_prefix(BUILTIN) {
         Some(name) => parse(builtin(name)?.as_bytes(), &PathBuf::from(text)),
+        None if report.is_compiled_in() => {
+            let name = text.strip_prefix(PRESET_ROOTS).and_then(|name| name.strip_suffix(".pem"));
+            parse(builtin(name.unwrap_or(text))?.as_bytes(), &PathBuf::from(text))
+        }
         None => {
             let path = report.resolve(text);
             parse(&file::read_named(&path, MAXIMUM_FILE_BYTES)?, &path)

@@ -18,7 +18,7 @@ use super::file;
 use super::key_source::KeySources;
 use super::length;
 use super::name;
-use super::preset;
+use super::preset::{Download, Found, Preset, Presets};
 use super::profile::{
     self, DEFAULT_VERIFY_DEPTH, DraftProfile, Fields, RawExtendedKeyUsage, RawIdentity, RawProfile, RawRevocationScope,
     WRITE_IDENTITY,
@@ -111,6 +111,7 @@ impl ProviderNames {
 /// result is complete only without errors. The names include the providers with errors: a route may name them.
 pub(super) fn providers(
     raw: &[Spanned<RawProvider>],
+    presets: &Presets,
     sources: &mut KeySources<'_>,
     report: &mut Report<'_>,
 ) -> (Vec<Provider>, Vec<Arc<ProofPolicy>>, ProviderNames) {
@@ -131,8 +132,9 @@ pub(super) fn providers(
             },
             None => complete = false,
         }
-        let profiles = parse_profiles(raw, report);
-        let proof = parse_proofs(raw, name.as_ref().map_or("", |(name, _)| name), sources, report);
+        let preset = preset(raw, presets, report);
+        let profiles = parse_profiles(raw, preset, report);
+        let proof = parse_proofs(raw, preset, name.as_ref().map_or("", |(name, _)| name), sources, report);
         if let (Some((name, _)), Some(profiles), Some(proof)) = (name, profiles, proof) {
             let on_failure = match raw.get_ref().on_failure {
                 None | Some(RawOnFailure::Respond) => OnFailure::Respond,
@@ -167,23 +169,50 @@ fn provider_name<'r>(
     name::parse(text, report).map(|name| (name, text))
 }
 
-fn parse_profiles(raw: &Spanned<RawProvider>, report: &mut Report<'_>) -> Option<Vec<Profile>> {
+/// The preset that the provider names. Reports one that is unknown or has errors, and notes its content for the inventory.
+fn preset<'p>(raw: &Spanned<RawProvider>, presets: &'p Presets, report: &mut Report<'_>) -> Option<&'p Preset> {
+    let name = raw.get_ref().preset.as_ref()?;
+    match presets.find(name.get_ref()) {
+        Found::Preset(preset) => {
+            preset.use_for(name, report);
+            Some(preset)
+        }
+        Found::Unusable(unusable) => {
+            unusable.report(report);
+            None
+        }
+        Found::Unknown => {
+            report.error(name, Problem::unknown("preset", name.get_ref(), "there are", presets.names()));
+            None
+        }
+    }
+}
+
+fn parse_profiles(
+    raw: &Spanned<RawProvider>,
+    preset: Option<&Preset>,
+    report: &mut Report<'_>,
+) -> Option<Vec<Profile>> {
     let overrides = profile::fields(&own_fields(raw.get_ref()), report);
-    let drafts = draft_profiles(raw, report)?;
+    let drafts = draft_profiles(raw, preset, report)?;
     warn_of_drafts(raw, &drafts, &overrides, report);
+    let downloads = preset.map(Preset::downloads).unwrap_or_default();
+    if let Some(at) = &raw.get_ref().trust_anchors {
+        Download::compare(downloads, at, overrides.trust_anchors.iter().flatten(), report);
+    }
     let profiles: Vec<Option<Profile>> =
-        drafts.into_iter().map(|draft| finish(raw, &overrides, draft, report)).collect();
+        drafts.into_iter().map(|draft| finish(raw, &overrides, draft, downloads, report)).collect();
     profiles.into_iter().collect()
 }
 
 fn parse_proofs(
     raw: &Spanned<RawProvider>,
+    preset: Option<&Preset>,
     name: &str,
     sources: &mut KeySources<'_>,
     report: &mut Report<'_>,
 ) -> Option<Arc<ProofPolicy>> {
     let fields = raw.get_ref();
-    let preset = fields.preset.as_ref().and_then(|name| preset::find(name.get_ref()));
     let parts = Completion {
         token: fields.token.as_ref(),
         session_parameter: fields.session_parameter.as_ref(),
@@ -192,7 +221,7 @@ fn parse_proofs(
     let proofs = ProviderProofs {
         proof: fields.proof.as_ref(),
         replay: fields.replay.as_ref(),
-        // An unknown preset is reported with its profiles. The keys that complete its proof are not wrong.
+        // An unknown preset is already reported. The keys that complete its proof are not wrong.
         own: if fields.preset.is_some() && preset.is_none() { Completion::default() } else { parts },
         preset: preset.map(|preset| (preset.name(), preset.proofs())),
     };
@@ -214,14 +243,18 @@ fn own_fields(raw: &RawProvider) -> RawProfile {
 }
 
 /// The profiles of the preset or of the profile tables; an empty one if there are neither.
-fn draft_profiles(raw: &Spanned<RawProvider>, report: &mut Report<'_>) -> Option<Vec<DraftProfile>> {
+fn draft_profiles(
+    raw: &Spanned<RawProvider>,
+    preset: Option<&Preset>,
+    report: &mut Report<'_>,
+) -> Option<Vec<DraftProfile>> {
     let fields = raw.get_ref();
     match (fields.preset.as_ref(), fields.profile.as_ref()) {
         (Some(preset), Some(_)) => {
             report.error(preset, Problem::PresetAndProfiles { preset: preset.get_ref().clone() });
             None
         }
-        (Some(preset), None) => preset_profiles(preset, fields.profiles.as_ref(), report),
+        (Some(_), None) => preset_profiles(preset?, fields.profiles.as_ref(), report),
         (None, _) if fields.profiles.is_some() => {
             let at = fields.profiles.as_ref()?;
             report.error(at, Problem::ProfilesWithoutPreset);
@@ -235,15 +268,10 @@ fn draft_profiles(raw: &Spanned<RawProvider>, report: &mut Report<'_>) -> Option
 }
 
 fn preset_profiles(
-    name: &Spanned<String>,
+    preset: &Preset,
     chosen: Option<&Spanned<Vec<Spanned<String>>>>,
     report: &mut Report<'_>,
 ) -> Option<Vec<DraftProfile>> {
-    let Some(preset) = preset::find(name.get_ref()) else {
-        let names = preset::all().iter().map(|preset| preset.name());
-        report.error(name, Problem::unknown("preset", name.get_ref(), "there are", names));
-        return None;
-    };
     let Some(chosen) = chosen else { return Some(preset.drafts().to_vec()) };
     if chosen.get_ref().is_empty() {
         report.empty(chosen, Problem::Empty { write: WRITE_PROFILES });
@@ -262,13 +290,17 @@ fn finish(
     raw: &Spanned<RawProvider>,
     overrides: &Fields,
     draft: DraftProfile,
+    downloads: &[Download],
     report: &mut Report<'_>,
 ) -> Option<Profile> {
     let fields = draft.fields;
     let anchors = overrides.trust_anchors.clone().or(fields.trust_anchors);
     let identity = overrides.identity.clone().or(fields.identity);
     if anchors.is_none() {
-        report.missing(raw, "trust_anchors", WRITE_TRUST_ANCHORS);
+        match downloads.first() {
+            Some(download) => report.missing_one_of(raw, "trust_anchors", &[], download.missing()),
+            None => report.missing(raw, "trust_anchors", WRITE_TRUST_ANCHORS),
+        }
     }
     if identity.is_none() {
         report.missing(raw, "identity", WRITE_IDENTITY);

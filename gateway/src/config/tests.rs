@@ -8,6 +8,7 @@ mod documentation;
 mod filter;
 mod good;
 mod inventory;
+mod preset_files;
 mod presets;
 mod proofs;
 mod strength;
@@ -110,7 +111,8 @@ impl Fixture {
     }
 
     fn parse_at(&self, text: &str, now: UnixTime) -> Result<(Config, Vec<Warning>), ConfigErrors> {
-        let environment = Environment { now, credentials: Some(self.path("credentials")) };
+        let credentials = Some(self.path("credentials"));
+        let environment = Environment { credentials, ..Environment::at(now) };
         Config::parse_in(text, &self.path("hookgate.toml"), environment, &mut FileVersions::default())
     }
 

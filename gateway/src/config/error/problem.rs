@@ -6,6 +6,7 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
+use super::preset::PresetProblem;
 use super::proof::ProofProblem;
 use super::ranges::RangeProblem;
 use hookgate_core::identity::revocation::RevocationListError;
@@ -214,6 +215,9 @@ pub enum Problem {
     /// An error of an identity condition.
     #[error("{0}")]
     Rule(#[from] RuleError),
+    /// An error of a preset.
+    #[error(transparent)]
+    Preset(#[from] PresetProblem),
     /// An error of a proof or of a key source.
     #[error(transparent)]
     Proof(#[from] ProofProblem),

@@ -7,9 +7,10 @@ use ring::hmac;
 use toml::Table;
 
 use super::*;
+use crate::config::preset::Presets;
 use crate::config::proof::{DEFAULT_LEEWAY_SECONDS, DEFAULT_TOLERANCE_SECONDS, DEFAULT_WINDOW_SECONDS};
 use crate::config::strength::Comparison;
-use crate::config::{DEFAULT_BACKLOG, DEFAULT_VERIFY_DEPTH, FetchLimits, anchor, preset};
+use crate::config::{DEFAULT_BACKLOG, DEFAULT_VERIFY_DEPTH, FetchLimits, anchor};
 use hookgate_core::auth::testing::{Request, reason};
 use hookgate_core::auth::{KeySets, ReplayGuard};
 use hookgate_core::limits::Limits;
@@ -35,6 +36,8 @@ fn row(page: &str, key: &str) -> Vec<String> {
 
 /// A block together with the sections that it lacks.
 fn complete(block: &str) -> String {
+    // The directories of the host.
+    let block = &block.replace("/usr/share/hookgate/presets", "presets").replace("/etc/hookgate/", "");
     let table: Table = block.parse().unwrap();
     let provider = table.get("provider").map(|providers| providers[0]["name"].as_str().unwrap().to_owned());
     let route = ROUTE.replace("[\"pagerduty\"]", &format!("[\"{}\"]", provider.unwrap_or("pagerduty".to_owned())));
@@ -62,6 +65,9 @@ fn fixture() -> Fixture {
     fixture.write("pagerduty-us.json", "[\"192.0.2.10\"]");
     fixture.write("goog.json", "{\"prefixes\": [{\"ipv4Prefix\": \"192.0.2.0/24\"}]}");
     fixture.write("cloud.json", "{\"prefixes\": [{\"ipv4Prefix\": \"192.0.2.0/25\"}]}");
+    for directory in ["presets", "presets.d"] {
+        fs::create_dir(fixture.path(directory)).unwrap();
+    }
     for directory in ["other.example.net", "hooks.example.com"] {
         fs::create_dir(fixture.path(directory)).unwrap();
         for name in ["fullchain.pem", "privkey.pem"] {
@@ -89,7 +95,7 @@ fn every_example_parses() {
 fn every_preset_has_an_example() {
     let page = page();
     let blocks = blocks(&page).concat();
-    for preset in preset::all() {
+    for preset in Presets::compiled_in().usable() {
         assert!(blocks.contains(&format!("preset = \"{}\"", preset.name())), "no example of {}", preset.name());
         let profiles: Vec<String> = preset.profile_names().map(|name| format!("`{name}`")).collect();
         assert_eq!(format!("`{}`", row(&page, preset.name())[1]), profiles.join(", "));
@@ -171,6 +177,7 @@ fn every_key_has_a_row() {
         "[[provider]]\n[provider.session_parameter]\n",
         "[[provider]]\n[provider.signature]\n",
         "",
+        "[presets]\n",
         "[listen]\n",
         "[[certificate]]\n",
         "[[provider]]\n",

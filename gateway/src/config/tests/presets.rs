@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use data_encoding::HEXUPPER;
 
 use super::*;
-use crate::config::{anchor, preset};
+use crate::config::anchor;
+use crate::config::preset::{self, Found, Preset, Presets};
 
 /// The SHA-256 fingerprints of the certificates in `presets/roots/`, as `openssl x509 -fingerprint -sha256` prints them and
 /// their owners publish them.
@@ -51,6 +52,14 @@ const FINGERPRINTS: [(&str, &[&str]); 9] = [
     ),
 ];
 
+/// The preset that is compiled in under this name.
+fn find<'p>(presets: &'p Presets, name: &str) -> &'p Preset {
+    match presets.find(name) {
+        Found::Preset(preset) => preset,
+        other => panic!("{name}: {other:?}"),
+    }
+}
+
 #[test]
 fn roots_are_the_ones_that_their_owners_publish() {
     let pinned: Vec<&str> = FINGERPRINTS.iter().map(|(name, _)| *name).collect();
@@ -77,13 +86,13 @@ fn every_preset_file_is_compiled_in() {
     let files = fs::read_dir(presets_directory()).unwrap().map(|entry| entry.unwrap().path());
     let files = files.filter(|path| path.extension().is_some_and(|extension| extension == "toml"));
     let files: BTreeSet<String> = files.map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned()).collect();
-    let compiled: BTreeSet<String> = preset::all().iter().map(|preset| preset.name().to_owned()).collect();
+    let compiled: BTreeSet<String> = Presets::compiled_in().names().map(str::to_owned).collect();
     assert_eq!(files, compiled);
 }
 
 #[test]
 fn every_profile_of_every_preset_is_whole() {
-    for preset in preset::all() {
+    for preset in Presets::compiled_in().usable() {
         assert!(!preset.title().is_empty() && preset.documentation().starts_with("https://"), "{}", preset.name());
         assert!(!preset.notes().is_empty() && preset.profile_names().count() > 0, "{}", preset.name());
         for draft in preset.drafts() {
@@ -98,8 +107,9 @@ fn every_profile_of_every_preset_is_whole() {
 /// The old and the new profile of a preset each have their own anchors and identity.
 #[test]
 fn presets_say_what_the_providers_document() {
+    let presets = Presets::compiled_in();
     let check = |name: &str, profiles: &[(&str, u8, &[&str], &[&str])]| {
-        let preset = preset::find(name).unwrap();
+        let preset = find(&presets, name);
         assert_eq!(preset.drafts().len(), profiles.len(), "{name}");
         for (draft, (profile, depth, anchors, identity)) in preset.drafts().iter().zip(profiles) {
             assert_eq!((draft.name.as_ref(), draft.fields.verify_depth), (*profile, Some(*depth)), "{name}");
@@ -145,9 +155,10 @@ fn percolates_bundle_has_one_anchor() {
 
 #[test]
 fn descriptions_show_all_that_a_profile_demands() {
-    assert!(preset::find("nobody").is_none());
-    assert_eq!(preset::list().lines().count(), preset::all().len());
-    let text = preset::describe(preset::find("dialogflow-es").unwrap());
+    let presets = Presets::compiled_in();
+    assert!(matches!(presets.find("nobody"), Found::Unknown));
+    assert_eq!(preset::list(&presets).lines().count(), presets.names().count());
+    let text = preset::describe(find(&presets, "dialogflow-es"));
     for words in [
         "https://cloud.google.com/dialogflow/es/docs/fulfillment-mtls",
         "profile google-trust-services (until 2026-12-01)",
@@ -192,14 +203,15 @@ const DIALOGFLOW: &[(&str, &str)] = &[
 #[test]
 fn the_toml_of_a_preset_defines_the_same_provider() {
     let fixture = Fixture::new();
-    let names: Vec<&str> = preset::all().iter().map(|preset| preset.name()).collect();
+    let presets = Presets::compiled_in();
+    let names: Vec<&str> = presets.names().collect();
     assert_eq!(names.len(), COMPLETED.len(), "{names:?}");
     for Completed { preset: name, lines, edits } in COMPLETED {
         let whole = |section: &str| {
             let route = ROUTE.replace("[\"pagerduty\"]", &format!("[\"{name}\"]"));
             [LISTEN, CERTIFICATE, section, &route].concat()
         };
-        let toml = preset::find(name).unwrap().toml();
+        let toml = find(&presets, name).toml();
         if !edits.is_empty() {
             let errors = fixture.errors(&whole(&toml));
             let incomplete = |error: &String| error.contains(": provider[0].proof.") && error.contains("write ");
@@ -215,8 +227,9 @@ fn the_toml_of_a_preset_defines_the_same_provider() {
 
 #[test]
 fn descriptions_say_what_is_to_be_added() {
+    let presets = Presets::compiled_in();
     let words = |name: &str, all: &[&str]| {
-        let text = preset::describe(preset::find(name).unwrap());
+        let text = preset::describe(find(&presets, name));
         for words in all {
             assert!(text.contains(words), "{words}\n{text}");
         }
@@ -235,5 +248,5 @@ fn descriptions_say_what_is_to_be_added() {
     let add = "token = { project_number = \"…\", audiences = [\"https://hooks.example.com/agent\"] }, or session_parameter = {";
     words("dialogflow-cx", &[token, "/sessionInfo/parameters/{name}", add, without]);
     words("dialogflow-es", &[token, "/originalDetectIntentRequest/payload/{name}", add, "[provider.proof]"]);
-    assert!(!preset::describe(preset::find("percolate").unwrap()).contains("proof"));
+    assert!(!preset::describe(find(&presets, "percolate")).contains("proof"));
 }

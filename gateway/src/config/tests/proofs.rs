@@ -7,7 +7,8 @@ use ring::hmac;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::config::{KeyOrigin, preset};
+use crate::config::KeyOrigin;
+use crate::config::preset::Presets;
 use hookgate_core::auth::testing::{ISSUER, NOW as ARRIVAL, Request, at, dialogflow_claims, reason};
 use hookgate_core::auth::{KeySets, KeySourceId, ProofPolicy, PublishedKeys, ReplayGuard};
 
@@ -369,7 +370,7 @@ fn readable_secrets_and_tokens_of_any_subject_are_warned_of() {
 fn every_preset_can_be_completed() {
     let fixture = Fixture::new();
     let secrets = "secrets = [{ file = \"webhook.secret\" }]";
-    for preset in preset::all() {
+    for preset in Presets::compiled_in().usable() {
         let kinds = [
             TOKEN.to_owned(),
             format!("session_parameter = {{ name = \"x\", {secrets} }}"),
