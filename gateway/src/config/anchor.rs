@@ -28,10 +28,16 @@ pub(super) const WRITE_TRUST_ANCHORS: &str =
     "trust_anchors = [\"ca.pem\"] (the root certificates of the provider's chains)";
 
 /// The built-in roots, by name.
-pub(super) const ROOTS: [(&str, &str); 9] = [
+pub(super) const ROOTS: [(&str, &str); 15] = [
     ("DigiCert_Assured_ID_Root_CA", include_str!("../../presets/roots/DigiCert_Assured_ID_Root_CA.pem")),
+    ("DigiCert_Assured_ID_Root_G2", include_str!("../../presets/roots/DigiCert_Assured_ID_Root_G2.pem")),
+    ("DigiCert_Assured_ID_Root_G3", include_str!("../../presets/roots/DigiCert_Assured_ID_Root_G3.pem")),
     ("DigiCert_Global_Root_CA", include_str!("../../presets/roots/DigiCert_Global_Root_CA.pem")),
     ("DigiCert_Global_Root_G2", include_str!("../../presets/roots/DigiCert_Global_Root_G2.pem")),
+    ("DigiCert_Global_Root_G3", include_str!("../../presets/roots/DigiCert_Global_Root_G3.pem")),
+    ("DigiCert_TLS_ECC_P384_Root_G5", include_str!("../../presets/roots/DigiCert_TLS_ECC_P384_Root_G5.pem")),
+    ("DigiCert_TLS_RSA4096_Root_G5", include_str!("../../presets/roots/DigiCert_TLS_RSA4096_Root_G5.pem")),
+    ("DigiCert_Trusted_Root_G4", include_str!("../../presets/roots/DigiCert_Trusted_Root_G4.pem")),
     ("GTS_Root_R1", include_str!("../../presets/roots/GTS_Root_R1.pem")),
     ("GTS_Root_R2", include_str!("../../presets/roots/GTS_Root_R2.pem")),
     ("GTS_Root_R3", include_str!("../../presets/roots/GTS_Root_R3.pem")),

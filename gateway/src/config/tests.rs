@@ -11,6 +11,7 @@ mod inventory;
 mod preset_files;
 mod presets;
 mod proofs;
+mod senders;
 mod strength;
 mod warnings;
 

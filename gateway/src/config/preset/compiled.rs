@@ -8,11 +8,19 @@ use super::{Origin, Preset};
 use crate::config::file::FileVersions;
 
 /// The presets, name and text, in the order of `hookgate providers`.
-const TEXTS: [(&str, &str); 4] = [
+const TEXTS: [(&str, &str); 12] = [
+    ("cloudflare-origin-pull", include_str!("../../../presets/cloudflare-origin-pull.toml")),
     ("dialogflow-cx", include_str!("../../../presets/dialogflow-cx.toml")),
     ("dialogflow-es", include_str!("../../../presets/dialogflow-es.toml")),
+    ("docusign", include_str!("../../../presets/docusign.toml")),
+    ("fireblocks", include_str!("../../../presets/fireblocks.toml")),
+    ("meta", include_str!("../../../presets/meta.toml")),
+    ("own-ca", include_str!("../../../presets/own-ca.toml")),
     ("pagerduty", include_str!("../../../presets/pagerduty.toml")),
     ("percolate", include_str!("../../../presets/percolate.toml")),
+    ("slack-mtls", include_str!("../../../presets/slack-mtls.toml")),
+    ("svix-mtls", include_str!("../../../presets/svix-mtls.toml")),
+    ("wise", include_str!("../../../presets/wise.toml")),
 ];
 
 static PRESETS: LazyLock<Vec<Arc<Preset>>> = LazyLock::new(|| {
