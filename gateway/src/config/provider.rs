@@ -138,7 +138,7 @@ pub(super) fn providers(
                 None | Some(RawOnFailure::Respond) => OnFailure::Respond,
                 Some(RawOnFailure::Abort) => OnFailure::Abort,
             };
-            providers.push(Provider { name, profiles, on_failure });
+            providers.push(Provider { name, profiles, on_failure, client_certificate: Default::default() });
             proofs.push(proof);
         }
     }

@@ -1,6 +1,7 @@
 //! The body of a request: read whole, within its bounds, before it is judged.
 //!
-//! Owns the bound on one body and on all bodies of a worker together. Must not look at the bytes.
+//! Owns the bound on one body and on all bodies of a worker together, and the part of it that requests without a certificate may take before
+//! their proof is checked. Must not look at the bytes.
 
 use std::rc::Rc;
 
@@ -17,29 +18,69 @@ use hookgate_core::reject::{Refusal, Reject};
 /// A complete body. It counts against `max_buffered_bytes` until its [`BufferedBytes`] are dropped.
 pub(super) type Complete = (Bytes, BufferedBytes);
 
+/// Bodies that nothing stands for yet may take this part of a worker's share of `max_buffered_bytes`, on connections whose peers have proven
+/// an earlier request. They have a part, so that who can repeat one request keeps no sender with a certificate out.
+const UNPROVEN_PART: usize = 4;
+
+/// Who sends a body, and so what its memory counts against.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Source {
+    /// A peer with an admitted certificate: the worker's share of `max_buffered_bytes`.
+    Certified,
+    /// A peer without one, that has proven an earlier request: a part of that share, until this request is proven too.
+    Unproven,
+    /// A stranger: `max_unadmitted_bytes`, with everything else that it holds. The exchange counts what arrives.
+    Stranger,
+}
+
 /// Bytes counted against the worker's share of `max_buffered_bytes`.
 pub(super) struct BufferedBytes {
     connection: Rc<Connection>,
     bytes: usize,
     share: usize,
+    unproven_share: usize,
+    source: Source,
 }
 
 impl BufferedBytes {
-    fn new(connection: &Rc<Connection>, limits: &Limits) -> Self {
+    fn new(connection: &Rc<Connection>, limits: &Limits, source: Source) -> Self {
         // A worker's share holds at least one body of the largest size.
         let share = (limits.max_buffered_bytes / connection.server.context.workers()).max(limits.max_body_bytes);
-        Self { connection: Rc::clone(connection), bytes: 0, share }
+        let unproven_share = (share / UNPROVEN_PART).max(limits.max_body_bytes);
+        Self { connection: Rc::clone(connection), bytes: 0, share, unproven_share, source }
+    }
+
+    /// The request of the body is proven. From now on it counts as every other.
+    ///
+    /// # Errors
+    ///
+    /// `buffer_limit` if it was a stranger's, and there is no room.
+    pub(super) fn proven(&mut self, body: &Bytes) -> Result<(), Refusal> {
+        if self.source == Source::Unproven {
+            let unproven = &self.connection.server.unproven_bytes;
+            unproven.set(unproven.get() - self.bytes);
+        }
+        self.source = Source::Certified;
+        self.cover(body.len())
     }
 
     /// Counts `total` bytes in all.
     fn cover(&mut self, total: usize) -> Result<(), Refusal> {
+        if self.source == Source::Stranger {
+            return Ok(());
+        }
         let more = total.saturating_sub(self.bytes);
         let buffered = &self.connection.server.buffered_bytes;
-        if buffered.get() + more > self.share {
+        let unproven = &self.connection.server.unproven_bytes;
+        let is_unproven = self.source == Source::Unproven;
+        if buffered.get() + more > self.share || is_unproven && unproven.get() + more > self.unproven_share {
             let detail = "The request bodies in memory fill max_buffered_bytes; send the request again later.";
             return Err(Refusal::new(Reject::BufferLimit, detail));
         }
         buffered.set(buffered.get() + more);
+        if is_unproven {
+            unproven.set(unproven.get() + more);
+        }
         self.bytes += more;
         Ok(())
     }
@@ -49,6 +90,10 @@ impl Drop for BufferedBytes {
     fn drop(&mut self) {
         let buffered = &self.connection.server.buffered_bytes;
         buffered.set(buffered.get() - self.bytes);
+        if self.source == Source::Unproven {
+            let unproven = &self.connection.server.unproven_bytes;
+            unproven.set(unproven.get() - self.bytes);
+        }
         self.connection.server.context.freed.note();
     }
 }
@@ -87,12 +132,13 @@ impl Pieces {
 ///
 /// # Errors
 ///
-/// `body_too_large` before more than `max_body_bytes` are held, `buffer_limit`, `request_timeout`, or `malformed_request` if the
-/// framing is broken.
+/// `body_too_large` before more than `max_body_bytes` are held, `buffer_limit`, `request_timeout`, `malformed_request` if the
+/// framing is broken, or why a stranger gave way to others.
 pub(super) async fn read_body(
     connection: &Rc<Connection>,
     mut body: Incoming,
     limits: &Limits,
+    source: Source,
 ) -> Result<Complete, Refusal> {
     let check = |total: usize| {
         if total <= limits.max_body_bytes {
@@ -103,7 +149,9 @@ pub(super) async fn read_body(
     };
     let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
     check(announced)?;
-    let mut buffered = BufferedBytes::new(connection, limits);
+    // A stranger does not get memory for what it announces.
+    let expected = if source == Source::Stranger { 0 } else { announced };
+    let mut buffered = BufferedBytes::new(connection, limits, source);
     buffered.cover(announced)?;
     let mut pieces = Pieces::default();
     while let Some(frame) = body.frame().await {
@@ -113,12 +161,15 @@ pub(super) async fn read_body(
         let total = pieces.len() + piece.len();
         check(total)?;
         buffered.cover(total)?;
-        pieces.push(piece, announced);
+        pieces.push(piece, expected);
     }
     Ok((pieces.into_bytes(), buffered))
 }
 
 fn broken(exchange: &Exchange, error: &hyper::Error) -> Refusal {
+    if let Some(refusal) = exchange.tell_eviction() {
+        return refusal;
+    }
     if exchange.is_overdue() {
         return Refusal::new(Reject::RequestTimeout, "The body did not arrive within request_timeout_ms.");
     }

@@ -27,15 +27,17 @@ pub use request::{check_direction, requested_host};
 pub struct Server {
     context: Rc<WorkerContext>,
     upstream: Upstream,
-    /// Bytes of request bodies in memory.
+    /// Bytes of request bodies in memory, without those of strangers.
     buffered_bytes: Cell<usize>,
+    /// Those of them that no certificate and no proof stands for yet.
+    unproven_bytes: Cell<usize>,
 }
 
 impl Server {
     /// Without connections. All workers share `places`.
     pub fn new(context: Rc<WorkerContext>, places: Arc<Places>) -> Rc<Self> {
         let upstream = Upstream::new(context.backend(), Rc::clone(&context.sweep), places);
-        Rc::new(Self { context, upstream, buffered_bytes: Cell::new(0) })
+        Rc::new(Self { context, upstream, buffered_bytes: Cell::new(0), unproven_bytes: Cell::new(0) })
     }
 
     /// The worker's context.
