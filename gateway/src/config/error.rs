@@ -2,6 +2,7 @@
 //!
 //! Owns every error message about the configuration. Must not know a section: the sections find the problems.
 
+mod client_certificate;
 mod problem;
 mod proof;
 mod ranges;
@@ -12,6 +13,7 @@ use std::path::PathBuf;
 
 use rustix::io::Errno;
 
+pub use self::client_certificate::CertificateProblem;
 pub(super) use self::problem::Place;
 pub use self::problem::Problem;
 pub(super) use self::problem::nearest;

@@ -3,6 +3,7 @@
 //! Owns the bound on one body and on all bodies of a worker together, and the part of it that requests without a certificate may take before
 //! their proof is checked. Must not look at the bytes.
 
+use std::cell::Cell;
 use std::rc::Rc;
 
 use bytes::{Bytes, BytesMut};
@@ -33,33 +34,73 @@ pub(super) enum Source {
     Stranger,
 }
 
-/// Bytes counted against the worker's share of `max_buffered_bytes`.
+/// What the bodies of a worker hold, in bytes. Those of strangers are not part of it.
+#[derive(Debug, Default)]
+pub(super) struct Buffers {
+    all: Cell<usize>,
+    /// Those of [`Source::Unproven`].
+    unproven: Cell<usize>,
+}
+
+/// What the bodies of a worker may hold, in bytes.
+#[derive(Clone, Copy, Debug)]
+struct Share {
+    all: usize,
+    unproven: usize,
+}
+
+impl Share {
+    /// Each holds at least one body of the largest size.
+    fn new(limits: &Limits, workers: usize) -> Self {
+        let all = (limits.max_buffered_bytes / workers).max(limits.max_body_bytes);
+        Self { all, unproven: (all / UNPROVEN_PART).max(limits.max_body_bytes) }
+    }
+}
+
+impl Buffers {
+    /// Counts `bytes` more. Returns whether there is room.
+    fn take(&self, bytes: usize, source: Source, share: Share) -> bool {
+        let is_unproven = source == Source::Unproven;
+        if self.all.get() + bytes > share.all || is_unproven && self.unproven.get() + bytes > share.unproven {
+            return false;
+        }
+        self.all.set(self.all.get() + bytes);
+        if is_unproven {
+            self.unproven.set(self.unproven.get() + bytes);
+        }
+        true
+    }
+
+    fn give_back(&self, bytes: usize, source: Source) {
+        self.all.set(self.all.get() - bytes);
+        if source == Source::Unproven {
+            self.unproven.set(self.unproven.get() - bytes);
+        }
+    }
+}
+
+/// Bytes counted in the [`Buffers`] of the worker.
 pub(super) struct BufferedBytes {
     connection: Rc<Connection>,
     bytes: usize,
-    share: usize,
-    unproven_share: usize,
+    share: Share,
     source: Source,
 }
 
 impl BufferedBytes {
     fn new(connection: &Rc<Connection>, limits: &Limits, source: Source) -> Self {
-        // A worker's share holds at least one body of the largest size.
-        let share = (limits.max_buffered_bytes / connection.server.context.workers()).max(limits.max_body_bytes);
-        let unproven_share = (share / UNPROVEN_PART).max(limits.max_body_bytes);
-        Self { connection: Rc::clone(connection), bytes: 0, share, unproven_share, source }
+        let share = Share::new(limits, connection.server.context.workers());
+        Self { connection: Rc::clone(connection), bytes: 0, share, source }
     }
 
-    /// The request of the body is proven. From now on it counts as every other.
+    /// The request of `body` is proven. From now on it counts as every other.
     ///
     /// # Errors
     ///
     /// `buffer_limit` if it was a stranger's, and there is no room.
     pub(super) fn proven(&mut self, body: &Bytes) -> Result<(), Refusal> {
-        if self.source == Source::Unproven {
-            let unproven = &self.connection.server.unproven_bytes;
-            unproven.set(unproven.get() - self.bytes);
-        }
+        self.connection.server.buffers.give_back(self.bytes, self.source);
+        self.bytes = 0;
         self.source = Source::Certified;
         self.cover(body.len())
     }
@@ -70,16 +111,9 @@ impl BufferedBytes {
             return Ok(());
         }
         let more = total.saturating_sub(self.bytes);
-        let buffered = &self.connection.server.buffered_bytes;
-        let unproven = &self.connection.server.unproven_bytes;
-        let is_unproven = self.source == Source::Unproven;
-        if buffered.get() + more > self.share || is_unproven && unproven.get() + more > self.unproven_share {
+        if !self.connection.server.buffers.take(more, self.source, self.share) {
             let detail = "The request bodies in memory fill max_buffered_bytes; send the request again later.";
             return Err(Refusal::new(Reject::BufferLimit, detail));
-        }
-        buffered.set(buffered.get() + more);
-        if is_unproven {
-            unproven.set(unproven.get() + more);
         }
         self.bytes += more;
         Ok(())
@@ -88,12 +122,7 @@ impl BufferedBytes {
 
 impl Drop for BufferedBytes {
     fn drop(&mut self) {
-        let buffered = &self.connection.server.buffered_bytes;
-        buffered.set(buffered.get() - self.bytes);
-        if self.source == Source::Unproven {
-            let unproven = &self.connection.server.unproven_bytes;
-            unproven.set(unproven.get() - self.bytes);
-        }
+        self.connection.server.buffers.give_back(self.bytes, self.source);
         self.connection.server.context.freed.note();
     }
 }
@@ -179,6 +208,23 @@ fn broken(exchange: &Exchange, error: &hyper::Error) -> Refusal {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_part_of_the_bodies_is_for_requests_that_are_not_proven_yet() {
+        let limits = Limits { max_buffered_bytes: 800, max_body_bytes: 10, ..Limits::default() };
+        let share = Share::new(&limits, 2);
+        let buffers = Buffers::default();
+        assert!(buffers.take(100, Source::Unproven, share), "a quarter of 400");
+        assert!(!buffers.take(1, Source::Unproven, share));
+        assert!(buffers.take(300, Source::Certified, share), "the rest");
+        assert!(!buffers.take(1, Source::Certified, share));
+        buffers.give_back(100, Source::Unproven);
+        assert!(buffers.take(100, Source::Certified, share) && !buffers.take(1, Source::Unproven, share));
+        buffers.give_back(400, Source::Certified);
+        assert_eq!((buffers.all.get(), buffers.unproven.get()), (0, 0));
+        let least = Share::new(&Limits { max_buffered_bytes: 12, max_body_bytes: 10, ..limits }, 4);
+        assert_eq!((least.all, least.unproven), (10, 10), "one body always has room");
+    }
 
     #[test]
     fn pieces_are_joined_in_order_and_a_single_one_is_not_copied() {

@@ -35,7 +35,7 @@ pub const SILENT: usize = 20 * 1024;
 /// What it holds from its ClientHello on: a rustls connection, and the server's flight.
 pub const GREETED: usize = 28 * 1024;
 
-/// What a refused peer holds: a rustls connection, hyper, and their first buffers.
+/// What a peer holds that was refused, or whose request may still prove it: a rustls connection, hyper, and their first buffers.
 pub const REFUSED: usize = 40 * 1024;
 
 /// Received bytes that the amounts above include: the first receive buffer.

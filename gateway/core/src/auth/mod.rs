@@ -330,3 +330,67 @@ impl AuthenticatedRequest {
         &self.proven
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::identity::OnFailure;
+    use crate::route::{Handler, PathPattern, Route};
+
+    const NONE: ClientCertificate = ClientCertificate::None { static_secret_suffices: false };
+
+    fn signature() -> Arc<ProofPolicy> {
+        let signature = BodySignature::pagerduty(&[testing::secret("s3cret")]).unwrap();
+        Arc::new(ProofPolicy::all(vec![Clause::One(Proof::Signature(signature))]).unwrap())
+    }
+
+    /// Admits a peer without a certificate to a route of providers with these certificates and policies.
+    fn admit(
+        providers: Vec<(ClientCertificate, Arc<ProofPolicy>)>,
+        route: Option<Arc<ProofPolicy>>,
+    ) -> Result<Option<AuthorizedPeer>, Refusal> {
+        let ids = (0..).take(providers.len()).map(ProviderId).collect();
+        let table = RouteTable::new(Arc::new([Route {
+            name: "r".into(),
+            host: None,
+            path: PathPattern::Exact("/".into()),
+            methods: vec![http::Method::POST],
+            providers: ids,
+            handler: Handler { socket: PathBuf::new() },
+            client_cert_chain: false,
+        }]));
+        let (certificates, policies): (Vec<_>, Vec<_>) = providers.into_iter().unzip();
+        let provider = |client_certificate| Provider {
+            name: "p".into(),
+            profiles: Vec::new(),
+            on_failure: OnFailure::Respond,
+            client_certificate,
+        };
+        let providers: Vec<Provider> = certificates.into_iter().map(provider).collect();
+        let demands = Demands::new(policies, vec![route]).of_providers(&providers);
+        AuthorizedPeer::without_certificate(&table, RouteId(0), &demands)
+    }
+
+    #[test]
+    fn without_a_certificate_a_peer_is_admitted_as_the_provider_that_demands_none() {
+        let alone = || Arc::new(ProofPolicy::certificate_alone());
+        let required = ClientCertificate::Required;
+        assert!(admit(vec![(required, signature())], None).unwrap().is_none());
+        let peer = admit(vec![(required, alone()), (NONE, signature())], None).unwrap().unwrap();
+        assert_eq!(peer.provider(), ProviderId(1));
+        assert!(peer.chain().is_none());
+    }
+
+    #[test]
+    fn a_policy_that_proves_no_sender_admits_none_without_a_certificate() {
+        let alone = || Arc::new(ProofPolicy::certificate_alone());
+        let refused = |provider, route| admit(vec![(NONE, provider)], route).err().map(|it| it.reject);
+        assert_eq!(refused(alone(), None), Some(Reject::Internal));
+        assert_eq!(refused(signature(), Some(alone())), Some(Reject::Internal), "the policy of the route counts");
+        assert_eq!(refused(alone(), Some(signature())), None);
+    }
+}
