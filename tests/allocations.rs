@@ -96,7 +96,12 @@ fn noting_a_chain_allocates_nothing() {
         extended_key_usage: ExtendedKeyUsage::ClientAuth,
         revocation: None,
     };
-    let provider = Provider { name: "sender".into(), profiles: vec![profile], on_failure: OnFailure::Respond };
+    let provider = Provider {
+        name: "sender".into(),
+        profiles: vec![profile],
+        on_failure: OnFailure::Respond,
+        client_certificate: Default::default(),
+    };
     let cache = Arc::new(ChainCache::new(8, Duration::from_secs(60)));
     let limits = ChainLimits { max_certificates: 8, max_bytes: 32 * 1024 };
     let identity = Identity::new(1, Arc::new([provider]), cache, limits);

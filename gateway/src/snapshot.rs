@@ -18,7 +18,10 @@ use crate::key_store::KeyStore;
 use crate::tls::certificates::Certificates;
 use crate::tls::server::SharedTls;
 use hookgate_core::auth::{Demands, ReplayGuard};
-use hookgate_core::identity::{ChainCache, ChainLimits, Identity, OnFailure, Provider, ProviderId, Scope, Sightings};
+use hookgate_core::identity::{
+    CertificateRequest, ChainCache, ChainLimits, ClientCertificate, Identity, OnFailure, Provider, ProviderId, Scope,
+    Sightings,
+};
 use hookgate_core::limits::Limits;
 use hookgate_core::ranges::Sources;
 use hookgate_core::route::Route;
@@ -52,6 +55,8 @@ pub struct Site {
     pub server_name: Option<Arc<str>>,
     /// The providers for which its clients are verified.
     pub scope: Scope,
+    /// What the handshake asks of a client.
+    pub certificate_request: CertificateRequest,
     /// Its TLS configuration.
     pub tls: Arc<ServerConfig>,
 }
@@ -97,6 +102,8 @@ pub struct Snapshot {
     pub replay: Arc<ReplayGuard>,
     /// The configured limits.
     pub limits: Limits,
+    /// Whether a provider demands no certificate, so that bodies of strangers are read.
+    pub reads_strangers: bool,
     named: HashMap<Arc<str>, Arc<Site>>,
     unknown: Arc<Site>,
     unnamed: Arc<Site>,
@@ -112,7 +119,8 @@ impl Snapshot {
     pub fn build(config: Config, generation: u64, lasting: Lasting) -> Result<Self, SnapshotError> {
         let Config { certificates, providers, sources, routes, proofs, limits, .. } = config;
         let Lasting { cache, keys, replay, sightings } = lasting;
-        let demands = Demands::new(proofs.providers, proofs.routes);
+        let demands = Demands::new(proofs.providers, proofs.routes).of_providers(&providers);
+        let reads_strangers = providers.iter().any(|it| it.client_certificate != ClientCertificate::Required);
         let field = |provider: &Provider| {
             HeaderValue::from_str(&provider.name)
                 .map_err(|error| SnapshotError::ProviderName(Arc::clone(&provider.name), error))
@@ -145,11 +153,20 @@ impl Snapshot {
             sources: sources.into(),
             replay,
             limits,
+            reads_strangers,
             named,
             unknown,
             unnamed,
             turns_unknown_away,
         })
+    }
+
+    /// What the handshake asks of a client that sends this server name, in any case.
+    pub fn certificate_request(&self, server_name: Option<&str>) -> CertificateRequest {
+        match self.reception(server_name) {
+            Reception::Site(site) => site.certificate_request,
+            Reception::TurnAway => CertificateRequest::Required,
+        }
     }
 
     /// Selects the site for a client that sends this server name, in any case.
@@ -198,7 +215,8 @@ impl Sites {
         let providers: BTreeSet<ProviderId> = routes.flat_map(|route| route.providers.iter().copied()).collect();
         let scope = Scope { id: self.next_scope, providers: providers.into_iter().collect() };
         self.next_scope += 1;
+        let certificate_request = self.identity.certificate_request(&scope);
         let tls = self.shared.server_config(&self.identity, &scope)?;
-        Ok(Arc::new(Site { server_name, scope, tls }))
+        Ok(Arc::new(Site { server_name, scope, certificate_request, tls }))
     }
 }

@@ -47,7 +47,12 @@ fn identity(capacity: usize) -> Identity {
         revocation: None,
         overlap_ends: None,
     };
-    let provider = Provider { name: "sender".into(), profiles: vec![profile], on_failure: OnFailure::Respond };
+    let provider = Provider {
+        name: "sender".into(),
+        profiles: vec![profile],
+        on_failure: OnFailure::Respond,
+        client_certificate: Default::default(),
+    };
     let cache = Arc::new(ChainCache::new(capacity, Duration::from_secs(3600)));
     Identity::new(1, [provider].into(), cache, ChainLimits { max_certificates: 8, max_bytes: 65_536 })
 }

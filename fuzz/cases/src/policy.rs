@@ -76,7 +76,12 @@ fn identity(anchors: &[usize], revocation: Option<RevocationLists>) -> Identity 
         revocation,
         overlap_ends: None,
     };
-    let provider = Provider { name: "sender".into(), profiles: vec![profile], on_failure: OnFailure::Respond };
+    let provider = Provider {
+        name: "sender".into(),
+        profiles: vec![profile],
+        on_failure: OnFailure::Respond,
+        client_certificate: Default::default(),
+    };
     // Without a cache, so that each chain is judged.
     let cache = Arc::new(ChainCache::new(0, Duration::from_secs(3600)));
     Identity::new(1, [provider].into(), cache, LIMITS)

@@ -11,6 +11,7 @@
 mod anchor;
 mod bound;
 mod certificate;
+mod client_certificate;
 mod coverage;
 mod document;
 mod entry;
@@ -65,7 +66,8 @@ use hookgate_core::ranges::{Ranges, Sources};
 
 pub use self::certificate::ServerCertificate;
 pub use self::error::{
-    ConfigError, ConfigErrors, Location, PresetProblem, Problem, ProofProblem, RangeProblem, is_of_host,
+    CertificateProblem, ConfigError, ConfigErrors, Location, PresetProblem, Problem, ProofProblem, RangeProblem,
+    is_of_host,
 };
 pub use self::file::{FileVersion, FileVersions, day_of};
 pub use self::filter::{FilterSection, PIN_DIRECTORY};

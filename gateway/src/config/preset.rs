@@ -22,6 +22,7 @@ use toml::value::Datetime;
 
 use self::download::RawDownload;
 use super::anchor::{PRESET_ROOTS, ROOTS};
+use super::client_certificate::RawClientCertificate;
 use super::document::{self, Document};
 use super::entry::Entry;
 use super::error::{ConfigError, ConfigErrors, PresetProblem, Problem};
@@ -60,6 +61,7 @@ struct RawPreset {
     version: Option<Spanned<Datetime>>,
     title: Option<String>,
     documentation: Option<Spanned<String>>,
+    client_certificate: Option<RawClientCertificate>,
     #[serde(default)]
     notes: Vec<String>,
     #[serde(default, deserialize_with = "document::table")]
@@ -100,6 +102,7 @@ pub struct Preset {
     title: String,
     documentation: String,
     notes: Vec<String>,
+    client_certificate: Option<RawClientCertificate>,
     profiles: Vec<DraftProfile>,
     proofs: PresetProofs,
     downloads: Vec<Download>,
@@ -140,6 +143,11 @@ impl Preset {
         &self.notes
     }
 
+    /// Whether its sender has a client certificate.
+    pub fn has_certificate(&self) -> bool {
+        self.client_certificate != Some(RawClientCertificate::None)
+    }
+
     /// The names of the profiles, for `profiles = […]`.
     pub fn profile_names(&self) -> impl Iterator<Item = &str> {
         self.profiles.iter().map(|profile| profile.name.as_ref())
@@ -169,7 +177,12 @@ impl Preset {
                 tables = tables.replace("\"./", &format!("\"{directory}/"));
             }
         }
-        format!("[[provider]]\nname = \"{}\"\n\n{tables}", self.name)
+        let certificate = if self.has_certificate() { "" } else { "client_certificate = \"none\"\n" };
+        format!("[[provider]]\nname = \"{}\"\n{certificate}\n{tables}", self.name)
+    }
+
+    pub(super) fn client_certificate(&self) -> Option<RawClientCertificate> {
+        self.client_certificate
     }
 
     pub(super) fn drafts(&self) -> &[DraftProfile] {
@@ -240,7 +253,7 @@ impl Preset {
             PresetProofs { proof: raw.proof.map(Spanned::into_inner), replay: raw.replay.map(Spanned::into_inner) };
         let whole = (|| Some((version?, raw.title?, documentation?, profiles?)))();
         let ((version, title, documentation, profiles), _) = report.finish(whole)?;
-        let notes = raw.notes;
+        let (notes, client_certificate) = (raw.notes, raw.client_certificate);
         let newer = None;
         Ok(Self {
             name,
@@ -249,6 +262,7 @@ impl Preset {
             title,
             documentation,
             notes,
+            client_certificate,
             profiles,
             proofs,
             downloads,

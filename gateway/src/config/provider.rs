@@ -12,6 +12,7 @@ use time::Date;
 use toml::Spanned;
 
 use super::anchor::WRITE_TRUST_ANCHORS;
+use super::client_certificate::{self, RawClientCertificate};
 use super::document::{self, WordOr};
 use super::error::Problem;
 use super::file;
@@ -31,7 +32,7 @@ use super::report::Report;
 use super::warning::WarningKind;
 use hookgate_core::auth::ProofPolicy;
 use hookgate_core::identity::revocation::RevocationLists;
-use hookgate_core::identity::{OnFailure, Profile, Provider, ProviderId};
+use hookgate_core::identity::{ClientCertificate, OnFailure, Profile, Provider, ProviderId};
 
 /// The most providers of a file. Each name becomes a metric label.
 const MAXIMUM_PROVIDERS: usize = 1024;
@@ -47,6 +48,8 @@ const WRITE_PROFILES: &str = "the profiles to keep, or remove the key to keep al
 pub(super) struct RawProvider {
     pub(super) name: Option<Spanned<String>>,
     preset: Option<Spanned<String>>,
+    client_certificate: Option<Spanned<RawClientCertificate>>,
+    unsafe_static_secret_suffices: Option<Spanned<bool>>,
     profiles: Option<Spanned<Vec<Spanned<String>>>>,
     #[serde(default, deserialize_with = "document::tables")]
     profile: Option<Spanned<Vec<Spanned<RawProfile>>>>,
@@ -54,10 +57,10 @@ pub(super) struct RawProvider {
     verify_depth: Option<Spanned<i64>>,
     #[serde(default, deserialize_with = "document::tables")]
     identity: Option<Spanned<Vec<Spanned<RawIdentity>>>>,
-    extended_key_usage: Option<RawExtendedKeyUsage>,
+    extended_key_usage: Option<Spanned<RawExtendedKeyUsage>>,
     crls: Option<Spanned<Vec<Spanned<String>>>>,
-    crl_scope: Option<RawRevocationScope>,
-    on_failure: Option<RawOnFailure>,
+    crl_scope: Option<Spanned<RawRevocationScope>>,
+    on_failure: Option<Spanned<RawOnFailure>>,
     source_ranges: RawRanges,
     source_range_files: RawRangeFiles,
     source_ranges_check: Option<Spanned<RawSourceCheck>>,
@@ -78,17 +81,29 @@ enum RawOnFailure {
     Abort,
 }
 
-/// The names of the providers, for the routes.
+/// The names of the providers, and whether each demands a certificate, for the routes.
 pub(super) struct ProviderNames {
     names: HashMap<String, ProviderId>,
+    /// By [`ProviderId`].
+    certificates: Vec<ClientCertificate>,
     complete: bool,
 }
 
 impl ProviderNames {
     /// `complete` means that every provider of the file has a valid name. If not, an unknown name is not reported: it may be the
     /// name that is missing.
-    fn new(names: HashMap<String, ProviderId>, complete: bool) -> Self {
-        Self { names, complete }
+    fn new(names: HashMap<String, ProviderId>, certificates: Vec<ClientCertificate>, complete: bool) -> Self {
+        Self { names, certificates, complete }
+    }
+
+    /// Of `ids`, the providers that demand no certificate, with their names.
+    pub(super) fn without_certificate(&self, ids: &[ProviderId]) -> Vec<(&str, ClientCertificate)> {
+        let named = |id: &ProviderId| {
+            let certificate = *self.certificates.get(usize::from(id.0))?;
+            let (name, _) = self.names.iter().find(|(_, known)| *known == id)?;
+            (certificate != ClientCertificate::Required).then_some((name.as_str(), certificate))
+        };
+        ids.iter().filter_map(named).collect()
     }
 
     /// The provider with this name. Reports an unknown name.
@@ -117,7 +132,7 @@ pub(super) fn providers(
 ) -> (Vec<Provider>, Vec<Arc<ProofPolicy>>, ProviderNames) {
     let mut names: HashMap<String, (ProviderId, usize)> = HashMap::new();
     let mut complete = true;
-    let (mut providers, mut proofs) = (Vec::new(), Vec::new());
+    let (mut providers, mut proofs, mut certificates) = (Vec::new(), Vec::new(), Vec::new());
     for (raw, id) in length::first(raw, MAXIMUM_PROVIDERS, report).iter().zip(0..) {
         let name = provider_name(raw, report);
         match &name {
@@ -133,19 +148,32 @@ pub(super) fn providers(
             None => complete = false,
         }
         let preset = preset(raw, presets, report);
-        let profiles = parse_profiles(raw, preset, report);
-        let proof = parse_proofs(raw, preset, name.as_ref().map_or("", |(name, _)| name), sources, report);
+        let RawProvider { client_certificate, unsafe_static_secret_suffices, proof, on_failure, .. } = raw.get_ref();
+        let of_preset = preset.and_then(Preset::client_certificate).map(|value| Spanned::new(raw.span(), value));
+        let client_certificate = client_certificate.as_ref().or(of_preset.as_ref());
+        let certificate = client_certificate::parse(client_certificate, unsafe_static_secret_suffices.as_ref(), report);
+        certificates.push(certificate);
+        let profiles = match certificate {
+            ClientCertificate::Required => parse_profiles(raw, preset, report),
+            ClientCertificate::None { .. } => no_profiles(raw, preset, report),
+        };
+        let shown = name.as_ref().map_or("", |(name, _)| name);
+        let at = proof.as_ref().map_or_else(|| raw.span(), Spanned::span);
+        let proof = parse_proofs(raw, preset, shown, sources, report);
+        if let Some(policy) = &proof {
+            client_certificate::check_policy(certificate, policy, shown, &at, report);
+        }
         if let (Some((name, _)), Some(profiles), Some(proof)) = (name, profiles, proof) {
-            let on_failure = match raw.get_ref().on_failure {
+            let on_failure = match on_failure.as_ref().map(|choice| *choice.get_ref()) {
                 None | Some(RawOnFailure::Respond) => OnFailure::Respond,
                 Some(RawOnFailure::Abort) => OnFailure::Abort,
             };
-            providers.push(Provider { name, profiles, on_failure });
+            providers.push(Provider { name, profiles, on_failure, client_certificate: certificate });
             proofs.push(proof);
         }
     }
     let names = names.into_iter().map(|(name, (id, _))| (name, id)).collect();
-    (providers, proofs, ProviderNames::new(names, complete))
+    (providers, proofs, ProviderNames::new(names, certificates, complete))
 }
 
 /// Parses the ranges of each provider.
@@ -205,6 +233,25 @@ fn parse_profiles(
     profiles.into_iter().collect()
 }
 
+/// The profiles of a provider that demands no certificate: none, also if its preset has some. Reports the keys that nothing uses.
+fn no_profiles(raw: &Spanned<RawProvider>, preset: Option<&Preset>, report: &mut Report<'_>) -> Option<Vec<Profile>> {
+    let fields = raw.get_ref();
+    let spans = [
+        fields.profiles.as_ref().map(Spanned::span),
+        fields.profile.as_ref().map(Spanned::span),
+        fields.trust_anchors.as_ref().map(Spanned::span),
+        fields.verify_depth.as_ref().map(Spanned::span),
+        fields.identity.as_ref().map(Spanned::span),
+        fields.extended_key_usage.as_ref().map(Spanned::span),
+        fields.crls.as_ref().map(Spanned::span),
+        fields.crl_scope.as_ref().map(Spanned::span),
+        fields.on_failure.as_ref().map(Spanned::span),
+    ];
+    client_certificate::refuse_keys(spans.into_iter(), report);
+    // An unknown preset is already reported.
+    (fields.preset.is_none() || preset.is_some()).then(Vec::new)
+}
+
 fn parse_proofs(
     raw: &Spanned<RawProvider>,
     preset: Option<&Preset>,
@@ -236,9 +283,9 @@ fn own_fields(raw: &RawProvider) -> RawProfile {
         trust_anchors: raw.trust_anchors.clone(),
         verify_depth: raw.verify_depth.clone(),
         identity: raw.identity.clone(),
-        extended_key_usage: raw.extended_key_usage,
+        extended_key_usage: raw.extended_key_usage.as_ref().map(|usage| *usage.get_ref()),
         crls: raw.crls.clone(),
-        crl_scope: raw.crl_scope,
+        crl_scope: raw.crl_scope.as_ref().map(|scope| *scope.get_ref()),
     }
 }
 

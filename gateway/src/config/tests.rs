@@ -4,6 +4,7 @@
 
 mod bad;
 mod bad_proofs;
+mod client_certificate;
 mod documentation;
 mod filter;
 mod good;

@@ -194,6 +194,7 @@ mod tests {
             name: "sender".into(),
             profiles: vec![profile.clone()],
             on_failure: *on_failure,
+            client_certificate: Default::default(),
         };
         let providers: Vec<_> = modes.iter().map(provider).collect();
         let scope = Scope { id: 0, providers: (0..).take(modes.len()).map(ProviderId).collect() };

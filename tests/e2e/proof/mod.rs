@@ -6,6 +6,7 @@ mod combination;
 mod issuer;
 mod key_server;
 mod keys;
+mod no_certificate;
 mod replay;
 mod secret;
 mod session_parameter;

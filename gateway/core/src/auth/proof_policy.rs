@@ -30,6 +30,17 @@ pub enum Proof {
     Signature(BodySignature),
 }
 
+/// How well a proof tells who sent a request, if no certificate does. Ascending.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Binding {
+    /// Not at all: nothing is demanded.
+    Nothing,
+    /// By a value that is the same in every request, or in every request of a session: whoever sees one request can send others.
+    Static,
+    /// By a signature over the body, or by a token of limited life for an audience.
+    Bound,
+}
+
 /// A proof, or a group of proofs, within a policy.
 #[derive(Debug)]
 pub enum Clause {
@@ -210,6 +221,16 @@ impl ProofPolicy {
         }
     }
 
+    /// How well every request that satisfies the policy tells who sent it: the weakest of the ways to satisfy it.
+    #[must_use]
+    pub fn binding(&self) -> Binding {
+        match &self.combination {
+            Combination::CertificateAlone => Binding::Nothing,
+            Combination::All(clauses) => strongest(clauses.iter().map(Clause::binding)),
+            Combination::Any(clauses) => weakest(clauses.iter().map(Clause::binding)),
+        }
+    }
+
     /// The sources of the keys that verify the tokens of this policy.
     pub fn key_sources(&self) -> impl Iterator<Item = KeySourceId> {
         self.proofs().filter_map(|proof| match proof {
@@ -262,7 +283,23 @@ fn count(clauses: &[Clause]) -> Result<(), ProofPolicyError> {
     }
 }
 
+fn strongest(bindings: impl Iterator<Item = Binding>) -> Binding {
+    bindings.max().unwrap_or(Binding::Nothing)
+}
+
+fn weakest(bindings: impl Iterator<Item = Binding>) -> Binding {
+    bindings.min().unwrap_or(Binding::Nothing)
+}
+
 impl Clause {
+    fn binding(&self) -> Binding {
+        match self {
+            Self::One(proof) => proof.binding(),
+            Self::All(proofs) => strongest(proofs.iter().map(Proof::binding)),
+            Self::Any(proofs) => weakest(proofs.iter().map(Proof::binding)),
+        }
+    }
+
     fn proofs(&self) -> &[Proof] {
         match self {
             Self::One(proof) => std::slice::from_ref(proof),
@@ -285,6 +322,16 @@ impl Clause {
 }
 
 impl Proof {
+    /// A new kind of proof decides here whether it can stand without a certificate.
+    fn binding(&self) -> Binding {
+        match self {
+            // A template without {body} is refused when it is parsed.
+            Self::Token(_) | Self::Signature(_) => Binding::Bound,
+            Self::SessionParameter(parameter) if parameter.is_token() => Binding::Bound,
+            Self::SessionParameter(_) => Binding::Static,
+        }
+    }
+
     fn check<'policy>(
         &'policy self,
         request: &RequestView<'_>,
@@ -383,6 +430,9 @@ pub struct Proven {
 }
 
 impl Proven {
+    /// What the labels begin with if a proof was checked.
+    pub(super) const BESIDE_CERTIFICATE: &'static str = "certificate, ";
+
     /// What was proven, the value of `X-Hookgate-Proof`: `certificate`, then those of `token`, `session-parameter` and
     /// `signature` that were checked, separated by a comma and a space.
     #[must_use]

@@ -100,6 +100,11 @@ impl SessionParameter {
         (format!("session parameter at {}", self.pointer), aspects)
     }
 
+    /// Whether it is a token, which expires. Otherwise it is the same in every request, or in every request of a session.
+    pub(super) fn is_token(&self) -> bool {
+        matches!(self.expected, Expected::Token { .. })
+    }
+
     /// The source of the keys that verify the parameter, if it is a token.
     pub(super) fn key_source(&self) -> Option<KeySourceId> {
         match &self.expected {

@@ -6,6 +6,7 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
+use super::client_certificate::CertificateProblem;
 use super::preset::PresetProblem;
 use super::proof::ProofProblem;
 use super::ranges::RangeProblem;
@@ -221,6 +222,9 @@ pub enum Problem {
     /// An error of a proof or of a key source.
     #[error(transparent)]
     Proof(#[from] ProofProblem),
+    /// An error about a provider without client certificates.
+    #[error(transparent)]
+    ClientCertificate(#[from] CertificateProblem),
     /// An error of ranges.
     #[error(transparent)]
     Range(#[from] RangeProblem),

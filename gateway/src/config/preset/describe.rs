@@ -50,8 +50,10 @@ pub fn describe(preset: &Preset) -> String {
     for note in &preset.notes {
         let _ = writeln!(text, "- {note}");
     }
-    for profile in &preset.profiles {
-        describe_profile(&mut text, profile);
+    if preset.has_certificate() {
+        preset.profiles.iter().for_each(|profile| describe_profile(&mut text, profile));
+    } else {
+        text.push_str("\nno client certificate: the proof alone tells who sent a request\n");
     }
     for download in &preset.downloads {
         let _ = writeln!(text, "\ntrust anchors that you add: trust_anchors = [\"{}\"]", download.file);

@@ -133,7 +133,12 @@ const CLIENT: &str = "*.dialogflow.com";
 
 /// The policy of one provider with these profiles, after `rotation` saw another.
 fn adopt(rotation: &mut Rotation, generation: u64, profiles: Vec<Profile>) -> Identity {
-    let provider = Provider { name: "dialogflow-cx".into(), profiles, on_failure: OnFailure::Respond };
+    let provider = Provider {
+        name: "dialogflow-cx".into(),
+        profiles,
+        on_failure: OnFailure::Respond,
+        client_certificate: Default::default(),
+    };
     let limits = ChainLimits { max_certificates: 8, max_bytes: 32 * 1024 };
     let cache = Arc::new(ChainCache::new(8, Duration::from_secs(3600)));
     let identity = Identity::new(generation, Arc::new([provider]), cache, limits).after(rotation.sightings());

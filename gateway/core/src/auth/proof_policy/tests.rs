@@ -305,3 +305,33 @@ fn a_policy_does_not_print_secrets() {
         assert!(!shown.contains(needle), "{shown}");
     }
 }
+
+#[test]
+fn a_policy_binds_a_request_as_well_as_the_weakest_way_to_satisfy_it() {
+    use Binding::{Bound, Nothing, Static};
+    let check = |policy: Result<ProofPolicy, ProofPolicyError>, expected| {
+        let policy = policy.unwrap();
+        assert_eq!(policy.binding(), expected, "{policy:?}");
+        let completes = |static_secret_suffices| {
+            crate::identity::ClientCertificate::None { static_secret_suffices }.is_completed_by(&policy)
+        };
+        assert_eq!(completes(false), expected == Bound);
+        assert_eq!(completes(true), expected != Nothing);
+        assert!(crate::identity::ClientCertificate::Required.is_completed_by(&policy));
+    };
+    check(Ok(ProofPolicy::certificate_alone()), Nothing);
+    check(ProofPolicy::all(vec![one_signature()]), Bound);
+    check(ProofPolicy::all(vec![one_token()]), Bound);
+    check(ProofPolicy::all(vec![one_parameter()]), Static);
+    check(ProofPolicy::all(vec![one_parameter(), one_signature()]), Bound);
+    check(ProofPolicy::any(vec![one_parameter(), one_signature()]), Static);
+    check(ProofPolicy::any(vec![one_token(), one_signature()]), Bound);
+    let parameter = || Proof::SessionParameter(parameter());
+    check(ProofPolicy::all(vec![Clause::Any(vec![parameter(), Proof::Token(dialogflow())])]), Static);
+    check(ProofPolicy::any(vec![Clause::All(vec![parameter(), Proof::Token(dialogflow())])]), Bound);
+    let session = || JsonPointer::parse("/session").unwrap();
+    let hmac = SessionParameter::hmac(session(), session(), &[secret("open sesame")], body_signature::Encoding::Hex);
+    check(ProofPolicy::all(vec![Clause::One(Proof::SessionParameter(hmac.unwrap()))]), Static);
+    let token = SessionParameter::token(session(), dialogflow(), None);
+    check(ProofPolicy::all(vec![Clause::One(Proof::SessionParameter(token))]), Bound);
+}

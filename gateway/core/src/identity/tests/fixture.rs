@@ -354,7 +354,7 @@ pub(super) fn profile(authority: &Authority, common: &str) -> Profile {
 }
 
 pub(super) fn provider(name: &str, profiles: Vec<Profile>) -> Provider {
-    Provider { name: name.into(), profiles, on_failure: OnFailure::Respond }
+    Provider { name: name.into(), profiles, on_failure: OnFailure::Respond, client_certificate: Default::default() }
 }
 
 pub(super) const LIMITS: ChainLimits = ChainLimits { max_certificates: 8, max_bytes: 32 * 1024 };
