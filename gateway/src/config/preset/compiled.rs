@@ -8,19 +8,28 @@ use super::{Origin, Preset};
 use crate::config::file::FileVersions;
 
 /// The presets, name and text, in the order of `hookgate providers`.
-const TEXTS: [(&str, &str); 12] = [
+const TEXTS: [(&str, &str); 21] = [
     ("cloudflare-origin-pull", include_str!("../../../presets/cloudflare-origin-pull.toml")),
     ("dialogflow-cx", include_str!("../../../presets/dialogflow-cx.toml")),
     ("dialogflow-es", include_str!("../../../presets/dialogflow-es.toml")),
     ("docusign", include_str!("../../../presets/docusign.toml")),
     ("fireblocks", include_str!("../../../presets/fireblocks.toml")),
+    ("github", include_str!("../../../presets/github.toml")),
+    ("gitlab", include_str!("../../../presets/gitlab.toml")),
+    ("linear", include_str!("../../../presets/linear.toml")),
     ("meta", include_str!("../../../presets/meta.toml")),
     ("own-ca", include_str!("../../../presets/own-ca.toml")),
     ("pagerduty", include_str!("../../../presets/pagerduty.toml")),
     ("percolate", include_str!("../../../presets/percolate.toml")),
+    ("pubsub-push", include_str!("../../../presets/pubsub-push.toml")),
+    ("shopify", include_str!("../../../presets/shopify.toml")),
+    ("slack", include_str!("../../../presets/slack.toml")),
     ("slack-mtls", include_str!("../../../presets/slack-mtls.toml")),
+    ("standard-webhooks", include_str!("../../../presets/standard-webhooks.toml")),
+    ("stripe", include_str!("../../../presets/stripe.toml")),
     ("svix-mtls", include_str!("../../../presets/svix-mtls.toml")),
     ("wise", include_str!("../../../presets/wise.toml")),
+    ("zoom", include_str!("../../../presets/zoom.toml")),
 ];
 
 static PRESETS: LazyLock<Vec<Arc<Preset>>> = LazyLock::new(|| {

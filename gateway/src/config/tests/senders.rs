@@ -30,6 +30,8 @@ fn configuration(fixture: &Fixture, name: &str) -> String {
         let path = fixture.path(file);
         if file.ends_with(".secret") && !path.exists() {
             fixture.write(file, SECRET);
+        } else if file.ends_with(".whsec") && !path.exists() {
+            fixture.write(file, "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw");
         } else if file.ends_with(".pem") && !path.exists() {
             fs::copy(fixture.path("ca.pem"), path).unwrap();
         }
@@ -77,7 +79,7 @@ fn check(name: &str, sent: &Sent<'_>) {
         reason(config.proofs.providers[0].check(&request.view(), &KeySets::default(), &guard))
     };
     assert_eq!(judge(sent.fields, sent.body), "ok", "{name}");
-    assert_eq!(judge(sent.fields, &sent.body.replacen('1', "2", 1)), "signature_mismatch", "{name}");
+    assert_eq!(judge(sent.fields, &format!("{} ", sent.body)), "signature_mismatch", "{name}");
     assert_eq!(judge(&[], sent.body), "signature_missing", "{name}");
 }
 
@@ -102,4 +104,39 @@ fn the_configurations_take_what_the_senders_send() {
     let slack = format!("v0={}", tag(&format!("v0:{TIME}:{BODY}")));
     let fields = &[("x-slack-request-timestamp", "1700000000"), ("x-slack-signature", slack.as_str())];
     check("slack-mtls", &Sent { secret: ("slack.secret", SECRET), fields, body: BODY, time: TIME + 300 });
+    check("slack", &Sent { secret: ("slack.secret", SECRET), fields, body: BODY, time: TIME - 300 });
+    // GitHub's documentation, "Validating webhook deliveries".
+    let github = "sha256=757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17";
+    let fields = &[("x-hub-signature-256", github)];
+    let secret = ("github.secret", "It's a Secret to Everybody");
+    check("github", &Sent { secret, fields, body: "Hello, World!", time: TIME });
+    let secret = ("gitlab.whsec", "whsec_dGVzdHRlc3R0ZXN0dGVzdHRlc3R0ZXN0dGVzdHRlc3Q=");
+    let fields = &[
+        ("webhook-id", "4ae0f2c1-0000-4000-8000-000000000001"),
+        ("webhook-timestamp", "1700000000"),
+        ("webhook-signature", "v1,OcrJIDzB9dd0KWLgCqQAsXL4VaPHOjG+IGiatrLWRgs="),
+    ];
+    check("gitlab", &Sent { secret, fields, body: BODY, time: TIME });
+    let stripe = "t=1700000000,v1=180efed470f69ea63d2145336828f968c61b2264f977a79fa77b058fec58b7b1,v0=00";
+    let fields = &[("stripe-signature", stripe)];
+    check("stripe", &Sent { secret: ("stripe.secret", "whsec_test"), fields, body: BODY, time: TIME });
+    let fields =
+        &[("x-shopify-hmac-sha256", "4Gcvz0rF5U1HgwBOJx+1+9DcLaQ2UynlMme1JqWUJJk="), ("x-shopify-webhook-id", "1")];
+    check("shopify", &Sent { secret: ("shopify.secret", "shpss_test"), fields, body: BODY, time: TIME });
+    let zoom = "v0=2e8d320bf5beef9d8f2753873cdcdf5391f20c602ca53fb90459cfe5af5ab23b";
+    let fields = &[("x-zm-request-timestamp", "1700000000"), ("x-zm-signature", zoom)];
+    check("zoom", &Sent { secret: ("zoom.secret", "zoom-secret"), fields, body: BODY, time: TIME });
+    // Ed25519, of the seed 00 01 … 1f.
+    let fields = &[
+        ("webhook-id", "msg_1"),
+        ("webhook-timestamp", "1700000000"),
+        (
+            "webhook-signature",
+            "v1a,nSeghqihs/8jsQrrK5wuR38wkHTihsPRBSwxVdX+gJKfWn0aXADfnW0hAIOHEYxF/N3RqFUiYl6xzYv7Pl4rCw==",
+        ),
+    ];
+    let secret = ("sender.whsec", "whpk_A6EHv/POEL4dcN0Y50vAmWfk1jCbpQ1fHdyGZBJVMbg=");
+    check("standard-webhooks", &Sent { secret, fields, body: BODY, time: TIME });
+    let fields = &[("linear-signature", "e5c3c91f7d857a6ea59a49bcada37a51ab68e6df9fa668a2e13c99f8c01f6242")];
+    check("linear", &Sent { secret: ("linear.secret", "lin_wh_test"), fields, body: BODY, time: TIME });
 }
