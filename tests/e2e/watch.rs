@@ -14,7 +14,7 @@ use hookgate_testkit::gateway::Signal;
 use hookgate_testkit::pki::{KeyKind, RevocationListOptions, Sender, ServerIdentity, Variant};
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 
-use crate::environment::{Environment, PATH, SOON};
+use crate::environment::{Environment, PATH, SOON, quoted};
 use crate::problem::assert_problem;
 use crate::test_gateway::TestGateway;
 use crate::tls_client::{TlsClient, request};
@@ -172,7 +172,8 @@ fn presets_in_files_are_watched_and_a_bad_one_changes_nothing() {
     let gateway = TestGateway::with_toml(|environment| {
         fs::create_dir(environment.path("presets")).unwrap();
         environment.write("presets/percolate.toml", preset(2)).unwrap();
-        format!("{}\n[presets]\ndirectories = [\"presets\"]\n", watching(environment))
+        let directory = quoted(&environment.path("presets"));
+        format!("{}\n[presets]\ndirectories = [{directory}]\n", watching(environment))
     })
     .unwrap();
     let directory = gateway.environment.path("presets");

@@ -377,6 +377,7 @@ fn every_preset_can_be_completed() {
             format!("session_parameter = {{ name = \"x\", {secrets} }}"),
             format!("signature = {{ {secrets} }}"),
             "signature.secrets = [{ unsafe_value = \"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\" }]".to_owned(),
+            "token = { emails = [\"a@a.example\"], audiences = [\"https://a/\"] }".to_owned(),
         ];
         let lacks = |lacks: fn(&Fields) -> bool| {
             preset.has_certificate() && preset.drafts().iter().any(|draft| lacks(&draft.fields))
