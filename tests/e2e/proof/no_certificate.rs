@@ -173,9 +173,11 @@ fn abort_ends_no_handshake_for_want_of_a_certificate_if_a_provider_needs_none() 
     let gateway = gateway("abort", "");
     let signed = signature(BODY);
     assert_github(&admitted(&gateway, &curl(&gateway, HOST, "/github", Some(&signed))));
-    let stranger = identity(&gateway, Sender::Percolate, Variant::Stranger);
+    // It has the identity of no provider.
+    let stranger = identity(&gateway, Sender::PagerDuty, Variant::WrongSubject);
     expect_refused(&gateway, &curl(&gateway, HOST, "/percolate", None), (403, "no_certificate"));
     expect_refused(&gateway, &curl(&gateway, HOST, "/github", None).identity(&stranger), (403, "signature_missing"));
+    // It has the identity of PagerDuty, which wants an alert.
     let expired = identity(&gateway, Sender::PagerDuty, Variant::Expired);
     let outcome =
         curl(&gateway, HOST, "/github", Some(&signed)).identity(&expired).argument("--verbose").run().unwrap();

@@ -52,7 +52,8 @@ fn a_provider_that_nothing_would_prove_is_an_error() {
         "provider[0].proof",
         nothing,
     );
-    check(&provider("").replace("none", "optional"), 3, "provider[0].client_certificate", "\"required\" or \"none\"");
+    let word = PROVIDER.to_owned() + "client_certificate = \"optional\"\n";
+    check(&word, 5, "provider[0].client_certificate", "\"required\" or \"none\"");
 }
 
 #[test]
