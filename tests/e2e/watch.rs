@@ -186,7 +186,7 @@ fn presets_in_files_are_watched_and_a_bad_one_changes_nothing() {
         assert!(is_admitted());
     };
     fs::write(directory.join("percolate.toml"), &preset(2)[..90]).unwrap();
-    error(1.0, "presets/percolate.toml:4");
+    error(1.0, "presets/percolate.toml:5: not valid TOML");
     fs::write(directory.join("percolate.toml"), preset(2).replace("schema = 1", "schema = 2")).unwrap();
     error(2.0, "presets/percolate.toml:1: schema: schema 2 is newer than this hookgate");
     // One that demands less.
