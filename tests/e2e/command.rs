@@ -170,8 +170,8 @@ fn providers_shows_files_that_replace_presets() {
     let environment = Environment::new().unwrap();
     std::fs::create_dir(environment.path("presets")).unwrap();
     let preset = "schema = 1\nversion = 2027-01-31\ntitle = \"Ours\"\ndocumentation = \"https://ours.example/\"\n";
-    environment.write("presets/pagerduty.toml", preset.to_owned()).unwrap();
-    let file = environment.write("ours.toml", "[presets]\ndirectories = [\"presets\"]\n".to_owned()).unwrap();
+    environment.write("presets/pagerduty.toml", preset).unwrap();
+    let file = environment.write("ours.toml", "[presets]\ndirectories = [\"presets\"]\n").unwrap();
     let providers = || hookgate(&[OsStr::new("providers"), OsStr::new("--config"), file.as_os_str()]);
     let finished = providers();
     let stdout = finished.stdout_text();
