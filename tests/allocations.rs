@@ -12,8 +12,9 @@ use allocation_counter::measure;
 use data_encoding::{BASE64, BASE64URL_NOPAD, HEXLOWER};
 use hookgate_core::auth::body_signature::Encoding;
 use hookgate_core::auth::{
-    BodySignature, Clause, DeliveryId, JsonPointer, KeySet, KeySets, KeySourceId, Proof, ProofPolicy, PublishedKeys,
-    ReplayGuard, ReplayRule, RequestView, Secret, SessionParameter, TokenExpectations, TokenRule,
+    BasicCredentials, BodySignature, Clause, DeliveryId, FieldSecret, JsonPointer, KeySet, KeySets, KeySourceId, Proof,
+    ProofPolicy, PublishedKeys, ReplayGuard, ReplayRule, RequestView, Secret, SessionParameter, TokenExpectations,
+    TokenRule,
 };
 use hookgate_core::identity::{
     ChainCache, ChainLimits, Condition, ExtendedKeyUsage, Identity, IdentityRule, OnFailure, PeerChain, Profile,
@@ -139,6 +140,14 @@ fn a_standard_webhook_allocates_nothing() {
     let (signature, now) = (format!("v1,{signature}"), NOW.to_string());
     let headers = [("webhook-id", "msg_1"), ("webhook-timestamp", &*now), ("webhook-signature", &*signature)];
     check(Proof::Signature(rule), &headers, &body, 0);
+}
+
+#[test]
+fn static_credentials_allocate_nothing() {
+    let rule = FieldSecret::new("x-gitlab-token", "", &[secret("other"), secret("s3cret")]).unwrap();
+    check(Proof::Secret(rule), &[("x-gitlab-token", "s3cret")], "{}", 0);
+    let rule = BasicCredentials::new(&[("Aladdin".to_owned(), vec![secret("open sesame")])]).unwrap();
+    check(Proof::Basic(rule), &[("authorization", "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==")], "{}", 0);
 }
 
 #[test]

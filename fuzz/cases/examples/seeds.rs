@@ -35,6 +35,7 @@ fn main() {
     names(&corpora, &certificates);
     corpora.add("json", json_bodies());
     corpora.add("signature", signatures());
+    corpora.add("fields", fields());
     corpora.add("head", heads());
     corpora.add("packet", cases::all().into_iter().map(|case| case.frame));
     corpora.add("ranges", RANGES.map(Vec::from));
@@ -272,6 +273,8 @@ fn signatures() -> Vec<Vec<u8>> {
         "{method} {path}\n{body}",
         "{id}{body}",
         "{timestamp}{body}",
+        "{timestamp:10}{body}",
+        "{url}{body}",
         "{id}--{body}",
         "{body}{path}",
     ];
@@ -290,6 +293,28 @@ fn signatures() -> Vec<Vec<u8>> {
         }
     }
     seeds
+}
+
+/// A field value, a protected header, and a body.
+fn fields() -> Vec<Vec<u8>> {
+    let values = [
+        "v1 an open secret of 32 bytes, fine",
+        "Basic c2VuZGVyOmFuIG9wZW4gc2VjcmV0IG9mIDMyIGJ5dGVzLCBmaW5l",
+        "Basic c2VuZGVyOg==",
+        "eyJhbGciOiJFZERTQSJ9..AAAA",
+        "eyJhbGciOiJFZERTQSJ9.e30.AAAA",
+    ];
+    let headers = [
+        r#"{"alg":"EdDSA"}"#,
+        r#"{"alg":"EdDSA","kid":"k"}"#,
+        r#"{"alg":"Ed25519","b64":false,"crit":["b64"]}"#,
+        r#"{"alg":"EdDSA","b64":true,"crit":["b64"]}"#,
+        r#"{"alg":"EdDSA","b64":false}"#,
+        r#"{"alg":"EdDSA","crit":["exp"],"exp":1}"#,
+        r#"{"alg":"none"}"#,
+    ];
+    let seeds = values.iter().flat_map(|value| headers.iter().map(move |header| (value, header)));
+    seeds.map(|(value, header)| format!("{value}\x1e{header}\x1e{{\"n\":1}}").into_bytes()).collect()
 }
 
 fn heads() -> Vec<Vec<u8>> {

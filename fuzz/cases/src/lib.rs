@@ -7,6 +7,7 @@
 
 pub mod chain;
 pub mod configuration;
+pub mod fields;
 pub mod file;
 pub mod head;
 pub mod json;
@@ -34,9 +35,10 @@ pub struct Target {
 }
 
 /// Every target.
-pub const TARGETS: [Target; 11] = [
+pub const TARGETS: [Target; 12] = [
     Target { name: "chain", judge: chain::judge, mutations: 600 },
     Target { name: "configuration", judge: configuration::judge, mutations: 2000 },
+    Target { name: "fields", judge: fields::judge, mutations: 1000 },
     Target { name: "file", judge: file::judge, mutations: 500 },
     Target { name: "head", judge: head::judge, mutations: 3000 },
     Target { name: "json", judge: json::judge, mutations: 6000 },

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use data_encoding::{BASE64, BASE64URL_NOPAD, HEXLOWER};
-use hookgate_core::auth::body_signature::{Encoding, HmacForm, HmacHash, TimestampPlace};
+use hookgate_core::auth::body_signature::{Encoding, HmacHash, SignatureForm, TimestampPlace};
 use hookgate_core::auth::{BodySignature, Clause, KeySets, Proof, ProofPolicy, ReplayGuard, RequestView, Secret};
 use http::Method;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
@@ -20,6 +20,7 @@ const SIGNATURE: HeaderName = HeaderName::from_static("x-signature");
 const ID: HeaderName = HeaderName::from_static("x-id");
 const TIMESTAMP: HeaderName = HeaderName::from_static("x-timestamp");
 const PREFIX: &str = "v1=";
+const URL: &str = "https://hooks.example/a?b=1";
 
 /// The pieces of a request that a message can contain.
 #[derive(Clone, Copy, Debug)]
@@ -41,19 +42,20 @@ pub fn judge(input: &[u8]) {
     let Ok(template) = std::str::from_utf8(template) else { return };
     let (one, other) = (request(one), request(other));
     let encoding = [Encoding::Hex, Encoding::Base64, Encoding::Base64Url][usize::from(*selector) % 3];
-    let form = HmacForm {
+    let form = SignatureForm {
         header: SIGNATURE.as_str().to_owned(),
         separator: (*selector & 0x40 == 0).then_some(','),
         prefix: PREFIX.to_owned(),
         encoding,
-        hash: HmacHash::Sha256,
         message: template.to_owned(),
-        timestamp: template.contains("{timestamp}").then(|| TimestampPlace::Header(TIMESTAMP.as_str().to_owned())),
+        timestamp: (template.contains("{timestamp}") || template.contains("{timestamp:10}"))
+            .then(|| TimestampPlace::Header(TIMESTAMP.as_str().to_owned())),
         tolerance_seconds: 300,
         id_header: template.contains("{id}").then(|| ID.as_str().to_owned()),
+        url: template.contains("{url}").then(|| URL.to_owned()),
     };
     let secret = Secret::new(SECRET.to_vec()).expect("32 bytes are a secret");
-    let Ok(rule) = BodySignature::hmac(&form, &[secret]) else { return };
+    let Ok(rule) = BodySignature::hmac(&form, HmacHash::Sha256, &[secret]) else { return };
     let policy = ProofPolicy::all(vec![Clause::One(Proof::Signature(rule))]).expect("one clause makes a policy");
     let passes = |request: &Request<'_>, signature: &[u8]| check(&policy, request, signature);
     let (for_one, for_other) = (sign(template, &one, encoding), sign(template, &other, encoding));
@@ -83,7 +85,8 @@ fn message(template: &str, request: &Request<'_>) -> Vec<u8> {
         message.extend_from_slice(&rest.as_bytes()[..open]);
         message.extend_from_slice(match &rest[open..close] {
             "{id}" => request.id,
-            "{timestamp}" => request.timestamp,
+            "{timestamp}" | "{timestamp:10}" => request.timestamp,
+            "{url}" => URL.as_bytes(),
             "{method}" => b"POST",
             "{path}" => request.path,
             _ => request.body,
@@ -144,6 +147,7 @@ fn are_alike(template: &str, one: &Request<'_>, other: &Request<'_>) -> bool {
     let is_same = |piece: &str, one: &[u8], other: &[u8]| !template.contains(piece) || one == other;
     is_same("{id}", one.id, other.id)
         && is_same("{timestamp}", one.timestamp, other.timestamp)
+        && is_same("{timestamp:10}", one.timestamp, other.timestamp)
         && is_same("{path}", one.path, other.path)
         && is_same("{body}", one.body, other.body)
 }

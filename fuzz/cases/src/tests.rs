@@ -7,7 +7,7 @@ use hookgate_core::auth::KeySet;
 use hookgate_core::identity::PeerChain;
 
 use crate::policy::{CERTIFICATES, GENUINE, ISSUING, NAMESAKE, NOW, POLICIES, REVOKED, ROOT, scope};
-use crate::{memory, token};
+use crate::{fields, memory, token};
 
 #[test]
 fn genuine_chains_are_admitted_and_a_revoked_one_only_without_a_list() {
@@ -38,4 +38,12 @@ fn some_configurations_of_the_corpus_are_good() {
     let outcomes: Vec<_> = texts.map(|text| memory::parse(&text, b"").map_err(|errors| errors.to_string())).collect();
     let good = outcomes.iter().filter(|outcome| outcome.is_ok()).count();
     assert!(good >= 2, "{good} of {}: {outcomes:?}", outcomes.len());
+}
+
+#[test]
+fn signatures_of_the_fields_pass_in_both_forms() {
+    for header in [&br#"{"alg":"EdDSA"}"#[..], br#"{"alg":"EdDSA","b64":false,"crit":["b64"]}"#] {
+        assert!(fields::passes_under(header, b"{}"), "{}", header.escape_ascii());
+    }
+    assert!(!fields::passes_under(br#"{"alg":"ES256"}"#, b"{}"));
 }

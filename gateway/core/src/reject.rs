@@ -197,10 +197,10 @@ rejects! {
     TokenWrongEmail => "token_wrong_email", 401, AccessDenied, Peer, "The token's email is not the expected one", detail;
     /// `sub` is not an expected subject. Operator: add the subject of the sender.
     TokenWrongSubject => "token_wrong_subject", 401, AccessDenied, Peer, "The token's subject is not the expected one", detail;
-    /// The issuer's keys were never fetched, or are too old. The status makes senders retry. Operator: check that this host can
+    /// The keys of a token's issuer, or of a sender that signs, were never fetched, or are too old. The status makes senders retry. Operator: check that this host can
     /// reach the key source.
-    KeysUnavailable => "keys_unavailable", 503, InternalError, Gateway, "The token issuer's keys are unavailable",
-        "The receiver has no usable keys of the token's issuer; send the webhook again later.";
+    KeysUnavailable => "keys_unavailable", 503, InternalError, Gateway, "The keys that verify the request are unavailable",
+        "The receiver has no usable keys to verify the token or the signature; send the webhook again later.";
     /// The proof is in the body, and the body cannot be read as JSON. Peer: send well-formed JSON.
     BodyNotJson => "body_not_json", 400, InternalError, Peer, "The body cannot be read as JSON", detail;
     /// The body lacks the session parameter. Peer: send the parameter in every request.
@@ -216,9 +216,21 @@ rejects! {
     /// No signature of the request verifies with a configured secret. Operator: configure the secret that the sender uses;
     /// during a rotation, both.
     SignatureMismatch => "signature_mismatch", 403, AccessDenied, Peer, "The body signature does not match", detail;
+    /// No key of the sender has the id that the signature names, or is for its algorithm. Operator: check that the configured keys are those
+    /// of the sender.
+    SignatureUnknownKey => "signature_unknown_key", 403, AccessDenied, Peer, "The signature's key is unknown", detail;
     /// The signed timestamp is too far from the current time. Peer: sign again at each attempt. Operator: check the clock of
     /// this host.
     TimestampOutsideWindow => "timestamp_outside_window", 403, AccessDenied, Peer, "The signed timestamp is outside the window", detail;
+    /// The request lacks the header field with the secret. Peer: send the secret that you share with this receiver.
+    SecretMissing => "secret_missing", 403, AccessDenied, Peer, "A secret is required", detail;
+    /// The header field has none of the configured secrets. Operator: configure the secret that the sender uses; during a rotation,
+    /// both.
+    SecretMismatch => "secret_mismatch", 403, AccessDenied, Peer, "The secret is not the expected one", detail;
+    /// The request has no basic authentication. Peer: send user name and password in every request.
+    CredentialsMissing => "credentials_missing", 401, AccessDenied, Peer, "A user name and a password are required", detail;
+    /// User name and password do not belong to one configured user. Operator: configure those that the sender uses.
+    CredentialsMismatch => "credentials_mismatch", 401, AccessDenied, Peer, "The user name or the password is not accepted", detail;
     /// The request lacks the delivery id that identifies duplicates. Peer: send the id. Operator: correct where it is read.
     DeliveryIdMissing => "delivery_id_missing", 400, AccessDenied, Peer, "The delivery id is missing", detail;
     /// The handler already accepted this delivery; there is nothing to do. The configured status replaces this one (200 by

@@ -59,8 +59,8 @@ pub(super) fn check_policy(
     }
     let provider = provider.to_owned();
     let problem: Problem = match policy.binding() {
-        Binding::Nothing => CertificateProblem::NothingProves { provider }.into(),
-        Binding::Static | Binding::Bound => CertificateProblem::StaticSecret { provider }.into(),
+        Binding::None => CertificateProblem::NothingProves { provider }.into(),
+        Binding::Static | Binding::Token | Binding::Body => CertificateProblem::StaticSecret { provider }.into(),
     };
     report.error_at(at, problem);
 }

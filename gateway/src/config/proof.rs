@@ -3,10 +3,12 @@
 //! Owns how proofs combine, and how a provider completes the proof of its preset. A proof that a preset demands is never dropped
 //! silently: if the operator's part is missing, that is an error. Must not know the keys of a single proof: the modules below do.
 
+mod keys;
 mod replay;
 mod secret;
 mod session_parameter;
 mod signature;
+mod static_credential;
 mod token;
 
 use std::fmt::Write as _;
@@ -26,6 +28,7 @@ use hookgate_core::auth::{Clause, Proof, ProofPolicy, ReplayRule};
 pub(super) use self::replay::RawReplay;
 pub(super) use self::session_parameter::RawSessionParameter;
 pub(super) use self::signature::RawSignature;
+pub(super) use self::static_credential::{RawBasic, RawFieldSecret};
 pub(super) use self::token::RawToken;
 #[cfg(test)]
 pub(super) use self::{
@@ -34,6 +37,9 @@ pub(super) use self::{
 
 /// The word for no proof beside the certificate.
 const CERTIFICATE: &str = "certificate";
+
+/// The keys of the operator's parts of a preset's proof.
+const PARTS: [&str; 5] = ["token", "session_parameter", "signature", "secret", "basic"];
 
 const WRITE_PROOFS: &str = "proofs, such as [{ signature = { … } }]; or write proof = \"certificate\" to demand none";
 
@@ -63,6 +69,10 @@ pub(super) struct RawClause {
     session_parameter: Option<Spanned<RawSessionParameter>>,
     #[serde(default, deserialize_with = "document::table")]
     signature: Option<Spanned<RawSignature>>,
+    #[serde(default, deserialize_with = "document::table")]
+    secret: Option<Spanned<RawFieldSecret>>,
+    #[serde(default, deserialize_with = "document::table")]
+    basic: Option<Spanned<RawBasic>>,
 }
 
 /// The operator's parts of a preset's proofs, which stand beside `preset`.
@@ -71,6 +81,8 @@ pub(super) struct Completion<'r> {
     pub(super) token: Option<&'r Spanned<RawToken>>,
     pub(super) session_parameter: Option<&'r Spanned<RawSessionParameter>>,
     pub(super) signature: Option<&'r Spanned<RawSignature>>,
+    pub(super) secret: Option<&'r Spanned<RawFieldSecret>>,
+    pub(super) basic: Option<&'r Spanned<RawBasic>>,
 }
 
 /// The proof and the replay rule of a preset. The proof lacks the operator's part.
@@ -187,7 +199,7 @@ fn completed<T>(
         Some(clause) => policy(&Spanned::new(table.span(), clause), sources, report),
         None => {
             let problem = ProofProblem::Incomplete { preset: preset.to_owned(), write: clause.completions() };
-            report.missing_one_of(table, "proof", &["token", "session_parameter", "signature"], problem.into());
+            report.missing_one_of(table, "proof", &PARTS, problem.into());
             None
         }
     }
@@ -198,6 +210,8 @@ enum Kind {
     Token,
     SessionParameter,
     Signature,
+    Secret,
+    Basic,
 }
 
 impl Completion<'_> {
@@ -207,6 +221,8 @@ impl Completion<'_> {
             (Kind::Token, self.token.map(Spanned::span)),
             (Kind::SessionParameter, self.session_parameter.map(Spanned::span)),
             (Kind::Signature, self.signature.map(Spanned::span)),
+            (Kind::Secret, self.secret.map(Spanned::span)),
+            (Kind::Basic, self.basic.map(Spanned::span)),
         ];
         for span in spans.into_iter().filter(|(kind, _)| which(*kind)).filter_map(|(_, span)| span) {
             report.error_at(&span, problem().into());
@@ -241,6 +257,13 @@ impl Completion<'_> {
             let own = self.signature?;
             clause.signature = Some(Spanned::new(own.span(), own.get_ref().clone().over(preset.get_ref())));
         }
+        if let Some(preset) = &preset.secret {
+            let own = self.secret?;
+            clause.secret = Some(Spanned::new(own.span(), own.get_ref().clone().over(preset.get_ref())));
+        }
+        if preset.basic.is_some() {
+            clause.basic = Some(self.basic?.clone());
+        }
         Some(clause)
     }
 }
@@ -257,6 +280,8 @@ impl RawClause {
         kinds.extend(self.token.as_ref().map(|_| Kind::Token));
         kinds.extend(self.session_parameter.as_ref().map(|_| Kind::SessionParameter));
         kinds.extend(self.signature.as_ref().map(|_| Kind::Signature));
+        kinds.extend(self.secret.as_ref().map(|_| Kind::Secret));
+        kinds.extend(self.basic.as_ref().map(|_| Kind::Basic));
         kinds
     }
 
@@ -266,6 +291,8 @@ impl RawClause {
         lines.extend(self.token.as_ref().map(|token| token.get_ref().completion().to_owned()));
         lines.extend(self.session_parameter.as_ref().map(|_| session_parameter::COMPLETION.to_owned()));
         lines.extend(self.signature.as_ref().map(|_| signature::COMPLETION.to_owned()));
+        lines.extend(self.secret.as_ref().map(|_| static_credential::SECRET_COMPLETION.to_owned()));
+        lines.extend(self.basic.as_ref().map(|_| static_credential::BASIC_COMPLETION.to_owned()));
         lines.dedup();
         lines.join(if self.any.is_some() { ", or " } else { ", and " })
     }
@@ -286,6 +313,12 @@ impl RawClause {
         }
         if let Some(signature) = &self.signature {
             let _ = writeln!(text, "  signature           {}", signature.get_ref().describe());
+        }
+        if let Some(secret) = &self.secret {
+            let _ = writeln!(text, "  secret              in {}", secret.get_ref().describe());
+        }
+        if self.basic.is_some() {
+            let _ = writeln!(text, "  basic               a user name and a password");
         }
     }
 }
@@ -312,16 +345,20 @@ enum Content<'r> {
     Token(&'r Spanned<RawToken>),
     SessionParameter(&'r Spanned<RawSessionParameter>),
     Signature(&'r Spanned<RawSignature>),
+    Secret(&'r Spanned<RawFieldSecret>),
+    Basic(&'r Spanned<RawBasic>),
 }
 
 fn content<'r>(raw: &'r Spanned<RawClause>, report: &mut Report<'_>) -> Option<Content<'r>> {
-    let RawClause { all, any, token, session_parameter, signature } = raw.get_ref();
+    let RawClause { all, any, token, session_parameter, signature, secret, basic } = raw.get_ref();
     let mut contents = [
         all.as_ref().map(Content::All),
         any.as_ref().map(Content::Any),
         token.as_ref().map(Content::Token),
         session_parameter.as_ref().map(Content::SessionParameter),
         signature.as_ref().map(Content::Signature),
+        secret.as_ref().map(Content::Secret),
+        basic.as_ref().map(Content::Basic),
     ]
     .into_iter()
     .flatten();
@@ -391,7 +428,9 @@ fn proof(
     match content {
         Content::Token(raw) => token::parse(raw, false, sources, report).map(Proof::Token),
         Content::SessionParameter(raw) => session_parameter::parse(raw, sources, report).map(Proof::SessionParameter),
-        Content::Signature(raw) => signature::parse(raw, report).map(Proof::Signature),
+        Content::Signature(raw) => signature::parse(raw, sources, report).map(Proof::Signature),
+        Content::Secret(raw) => static_credential::secret(raw, report).map(Proof::Secret),
+        Content::Basic(raw) => static_credential::basic(raw, report).map(Proof::Basic),
         Content::All(_) | Content::Any(_) => {
             report.error(raw, ProofProblem::TooDeep.into());
             None

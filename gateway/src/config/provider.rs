@@ -25,7 +25,8 @@ use super::profile::{
     WRITE_IDENTITY,
 };
 use super::proof::{
-    self, Completion, ProviderProofs, RawClause, RawReplay, RawSessionParameter, RawSignature, RawToken,
+    self, Completion, ProviderProofs, RawBasic, RawClause, RawFieldSecret, RawReplay, RawSessionParameter,
+    RawSignature, RawToken,
 };
 use super::ranges::{self, ProviderRanges, RawRangeFiles, RawRanges, RawSourceCheck, RawSources};
 use super::report::Report;
@@ -72,6 +73,10 @@ pub(super) struct RawProvider {
     session_parameter: Option<Spanned<RawSessionParameter>>,
     #[serde(default, deserialize_with = "document::table")]
     signature: Option<Spanned<RawSignature>>,
+    #[serde(default, deserialize_with = "document::table")]
+    secret: Option<Spanned<RawFieldSecret>>,
+    #[serde(default, deserialize_with = "document::table")]
+    basic: Option<Spanned<RawBasic>>,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize)]
@@ -264,6 +269,8 @@ fn parse_proofs(
         token: fields.token.as_ref(),
         session_parameter: fields.session_parameter.as_ref(),
         signature: fields.signature.as_ref(),
+        secret: fields.secret.as_ref(),
+        basic: fields.basic.as_ref(),
     };
     let proofs = ProviderProofs {
         proof: fields.proof.as_ref(),

@@ -132,12 +132,12 @@ pub enum WarningKind {
     SecretInConfiguration,
     /// A secret that is probably not the sender's, or can be guessed.
     OddSecret(SecretOddity),
-    /// A key source that no token uses.
+    /// A key source that no token or signature uses.
     UnusedKeySource {
         /// The key source.
         name: String,
     },
-    /// A key of a key set that cannot verify tokens.
+    /// A key of a key set that cannot verify signatures.
     KeySkipped {
         /// The file.
         path: PathBuf,
@@ -260,7 +260,7 @@ impl fmt::Display for WarningKind {
             Self::UnusedKeySource { name } => {
                 write!(
                     formatter,
-                    "no token uses the key source \"{name}\"; remove it, or name it in key_source of a token"
+                    "no token or signature uses the key source \"{name}\"; remove it, or name it in key_source of one"
                 )
             }
             Self::KeySkipped { path, reason } => {

@@ -6,6 +6,7 @@ mod combination;
 mod issuer;
 mod key_server;
 mod keys;
+mod kinds;
 mod no_certificate;
 mod replay;
 mod secret;
@@ -156,7 +157,9 @@ impl ProofGateway {
 fn assert_challenge(response: &Response, reason: &str, what: &str) {
     let challenge = response.field("www-authenticate");
     assert_eq!(challenge.is_some(), response.status == 401, "{what}: {challenge:?}");
-    if let Some(challenge) = challenge {
+    if reason.starts_with("credentials_") {
+        assert_eq!(challenge, Some("Basic realm=\"hookgate\", charset=\"UTF-8\""), "{what}");
+    } else if let Some(challenge) = challenge {
         assert!(challenge.starts_with("Bearer "), "{what}: {challenge}");
         let sent = reason != "token_missing";
         assert_eq!(challenge.contains("error=\"invalid_token\""), sent, "{what}: {challenge}");

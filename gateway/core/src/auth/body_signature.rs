@@ -1,27 +1,36 @@
-//! Signatures over the body: HMAC in the forms that webhook senders use, and the ed25519 of Standard Webhooks.
+//! Signatures over the body: HMAC and public-key signatures in the forms that webhook senders use, and detached JSON Web Signatures.
 //!
-//! Owns the place of signatures, the message that they cover, and their comparison. Works on the raw bytes of the body, before any
-//! parser does. Must not remember deliveries: `replay` does.
+//! Owns the rules of a signature. [`message`] finds the signatures of a request and what they cover, [`public_key`] the keys that can have
+//! made one, [`detached_jws`] what a JWS covers. Works on the raw bytes of the body, before any parser does. Must not remember
+//! deliveries: `replay` does.
 //!
 //! `ring` keeps an HMAC key as the state of two hashes, and does not zero it when it is dropped. [`Secret`] does not protect
 //! against a reader of this process's memory.
 
+mod detached_jws;
 mod form;
+mod message;
+mod public_key;
 
 use data_encoding::BASE64_NOPAD;
 use http::header::HeaderName;
-use ring::{digest, hmac, signature};
-use rustls_pki_types::UnixTime;
-use subtle::ConstantTimeEq;
+use ring::{digest, hmac};
 use zeroize::Zeroizing;
 
-use super::message_template::{MessageParts, MessageTemplate};
+use super::message_template::MessageTemplate;
+use super::proof_policy::Unproven;
+use super::public_key::SignatureAlgorithm;
 use super::request_view::{RequestView, only_field};
 use super::secret::{Secret, SecretError};
-use super::strength::{Aspect, Aspects, SECRET_BYTES};
+use super::strength::{Aspects, KeyAspects};
+use super::token_keys::{KeySets, KeySourceId};
 use crate::reject::{Refusal, Reject};
+use detached_jws::DetachedJws;
+use message::{MessageRule, Place, TimestampRule, Verification, Verifier, VerifierKey};
 
-pub use form::{Encoding, HmacForm, HmacHash, SignatureRuleError, TimestampPlace};
+pub(super) use form::without_padding;
+pub use form::{Encoding, HmacHash, SignatureForm, SignatureRuleError, TimestampPlace};
+pub use public_key::SignatureKeys;
 
 /// Most values in the signature field; a request with more is malformed. Senders write one for each secret, and have at most two
 /// secrets, during a rotation.
@@ -33,62 +42,85 @@ const MAX_SECRETS: usize = 8;
 /// Longest tolerance, in seconds: a day. With a longer one, a timestamp does not protect against replay.
 const MAX_TOLERANCE_SECONDS: u64 = 86_400;
 
-/// RFC 8032, section 5.1.6.
-const ED25519_SIGNATURE_BYTES: usize = 64;
+/// Most pairs of a value and a key that are tried for one request: an RSA key of 8192 bits takes a third of a millisecond for each.
+const MAX_ATTEMPTS: usize = 32;
 
-/// Longest signature, in bytes: ed25519 and HMAC-SHA-512.
-const MAX_SIGNATURE_BYTES: usize = 64;
+/// Longest configured URL, in bytes.
+const MAX_URL_BYTES: usize = 512;
 
-/// A rule for signatures over the body. One configured secret must match one value of the request, so that both sides can replace a
-/// secret without losing a delivery.
+/// A rule for signatures over the body. One configured secret or key must match one value of the request, so that both sides can replace
+/// a secret without losing a delivery.
 #[derive(Debug)]
-pub struct BodySignature {
-    header: HeaderName,
-    separator: Option<u8>,
-    verifiers: Box<[Verifier]>,
-    message: MessageTemplate,
-    id_header: Option<HeaderName>,
-    timestamp: Option<TimestampRule>,
-}
+pub struct BodySignature(Box<Rule>);
 
 #[derive(Debug)]
-struct Verifier {
-    prefix: Box<[u8]>,
-    encoding: Encoding,
-    key: VerifierKey,
-    /// The length of the secret or public key.
-    key_bytes: usize,
-}
-
-#[derive(Debug)]
-enum VerifierKey {
-    Hmac(hmac::Key),
-    Ed25519([u8; 32]),
-}
-
-#[derive(Debug)]
-struct TimestampRule {
-    place: Place,
-    tolerance_seconds: u64,
-}
-
-#[derive(Debug)]
-enum Place {
-    Header(HeaderName),
-    Value(Box<[u8]>),
+enum Rule {
+    Message(MessageRule),
+    Jws(DetachedJws),
 }
 
 impl BodySignature {
-    /// A rule of the general form. `secrets` are those that the sender may sign with.
+    /// A rule of the general form, by HMAC. `secrets` are those that the sender may sign with.
     ///
     /// # Errors
     ///
     /// If the form contradicts itself or does not cover the body, or if there are no secrets, or more than 8.
-    pub fn hmac(form: &HmacForm, secrets: &[Secret]) -> Result<Self, SignatureRuleError> {
+    pub fn hmac(form: &SignatureForm, hash: HmacHash, secrets: &[Secret]) -> Result<Self, SignatureRuleError> {
         if secrets.is_empty() || secrets.len() > MAX_SECRETS {
             return Err(SignatureRuleError::Secrets { count: secrets.len() });
         }
-        let message = MessageTemplate::parse(&form.message)?;
+        let verifier = |secret: &Secret| Verifier {
+            prefix: form.prefix.as_bytes().into(),
+            encoding: form.encoding,
+            key: VerifierKey::Hmac(hmac::Key::new(hash.algorithm(), secret.expose())),
+            key_bytes: secret.length(),
+        };
+        let verification = Verification::Secrets(secrets.iter().map(verifier).collect());
+        Self::of_form(form, verification)
+    }
+
+    /// A rule of the general form, by a public key. `key_id_header` is the header field in which the sender names its key.
+    ///
+    /// # Errors
+    ///
+    /// If the form contradicts itself or does not cover the body, or if no key is for the algorithm of `keys`.
+    pub fn public_key(
+        form: &SignatureForm,
+        keys: SignatureKeys,
+        key_id_header: Option<&str>,
+    ) -> Result<Self, SignatureRuleError> {
+        keys.judge()?;
+        let verification = Verification::PublicKeys {
+            prefix: form.prefix.as_bytes().into(),
+            encoding: form.encoding,
+            keys,
+            key_id_header: key_id_header.map(header_name).transpose()?,
+        };
+        Self::of_form(form, verification)
+    }
+
+    /// A JSON Web Signature in compact serialization in the field `header`, whose payload is the body and is left out (RFC 7515, appendix
+    /// F), encoded or as it is (RFC 7797).
+    ///
+    /// # Errors
+    ///
+    /// If `header` is not a field name, or if no key is for the algorithm of `keys`.
+    pub fn detached_jws(header: &str, keys: SignatureKeys) -> Result<Self, SignatureRuleError> {
+        if keys.algorithm() == Some(SignatureAlgorithm::EcdsaP256Sha256) {
+            return Err(SignatureRuleError::DerInJws);
+        }
+        keys.judge()?;
+        Ok(Self(Box::new(Rule::Jws(DetachedJws::new(header_name(header)?, keys)))))
+    }
+
+    fn of_form(form: &SignatureForm, verification: Verification) -> Result<Self, SignatureRuleError> {
+        if form.message.contains("{url}") != form.url.is_some() {
+            return Err(SignatureRuleError::Unplaced { piece: "url" });
+        }
+        if let Some(url) = form.url.as_ref().filter(|url| url.is_empty() || url.len() > MAX_URL_BYTES) {
+            return Err(SignatureRuleError::Url { bytes: url.len() });
+        }
+        let message = MessageTemplate::parse(&form.message, form.url.as_deref())?;
         if message.has_timestamp() != form.timestamp.is_some() {
             return Err(SignatureRuleError::Unplaced { piece: "timestamp" });
         }
@@ -116,20 +148,14 @@ impl BodySignature {
                 _ => Err(SignatureRuleError::Separator { separator }),
             })
             .transpose()?;
-        let verifier = |secret: &Secret| Verifier {
-            prefix: form.prefix.as_bytes().into(),
-            encoding: form.encoding,
-            key: VerifierKey::Hmac(hmac::Key::new(form.hash.algorithm(), secret.expose())),
-            key_bytes: secret.length(),
-        };
-        Ok(Self {
+        Ok(Self(Box::new(Rule::Message(MessageRule {
             header: header_name(&form.header)?,
             separator,
-            verifiers: secrets.iter().map(verifier).collect(),
+            verification,
             message,
             id_header: form.id_header.as_deref().map(header_name).transpose()?,
             timestamp,
-        })
+        }))))
     }
 
     /// The form of PagerDuty: `X-PagerDuty-Signature: v1=<hex>,v1=<hex>`, HMAC-SHA-256 over the body, without a timestamp
@@ -139,18 +165,18 @@ impl BodySignature {
     ///
     /// If there are no secrets, or more than 8.
     pub fn pagerduty(secrets: &[Secret]) -> Result<Self, SignatureRuleError> {
-        let form = HmacForm {
+        let form = SignatureForm {
             header: "x-pagerduty-signature".to_owned(),
             separator: Some(','),
             prefix: "v1=".to_owned(),
             encoding: Encoding::Hex,
-            hash: HmacHash::Sha256,
             message: "{body}".to_owned(),
             timestamp: None,
             tolerance_seconds: 0,
             id_header: None,
+            url: None,
         };
-        Self::hmac(&form, secrets)
+        Self::hmac(&form, HmacHash::Sha256, secrets)
     }
 
     /// The form of Standard Webhooks: the fields `webhook-id`, `webhook-timestamp` and `webhook-signature`. The last has values
@@ -174,78 +200,56 @@ impl BodySignature {
             .enumerate()
             .map(|(index, key)| standard_webhooks_key(key).map_err(|error| SignatureRuleError::Secret { index, error }))
             .collect::<Result<_, _>>()?;
-        Ok(Self {
+        Ok(Self(Box::new(Rule::Message(MessageRule {
             header: HeaderName::from_static("webhook-signature"),
             separator: Some(b' '),
-            verifiers,
-            message: MessageTemplate::parse("{id}.{timestamp}.{body}")?,
+            verification: Verification::Secrets(verifiers),
+            message: MessageTemplate::parse("{id}.{timestamp}.{body}", None)?,
             id_header: Some(HeaderName::from_static("webhook-id")),
             timestamp: Some(TimestampRule {
                 place: Place::Header(HeaderName::from_static("webhook-timestamp")),
                 tolerance_seconds,
             }),
-        })
+        }))))
     }
 
     /// The largest difference between the signed timestamp and now, in seconds; `None` if no timestamp is signed.
     #[must_use]
     pub fn tolerance_seconds(&self) -> Option<u64> {
-        self.timestamp.as_ref().map(|rule| rule.tolerance_seconds)
+        match &*self.0 {
+            Rule::Message(rule) => rule.timestamp.as_ref().map(|rule| rule.tolerance_seconds),
+            Rule::Jws(_) => None,
+        }
+    }
+
+    /// The source of the keys that verify it, if they are not in files.
+    pub(super) fn key_source(&self) -> Option<KeySourceId> {
+        match &*self.0 {
+            Rule::Message(MessageRule { verification: Verification::PublicKeys { keys, .. }, .. }) => keys.source(),
+            Rule::Message(_) => None,
+            Rule::Jws(rule) => rule.keys().source(),
+        }
     }
 
     /// Its place, and what it demands.
-    pub(super) fn strength(&self) -> (String, Aspects) {
-        let mut aspects = Aspects::new();
-        let covered = self.message.covered().filter(|piece| *piece != "body");
-        aspects.extend(covered.map(|piece| (format!("{{{piece}}} in message"), Aspect::Demanded)));
-        if let Some(rule) = &self.timestamp {
-            aspects.insert("tolerance_s".to_owned(), Aspect::AtMost(rule.tolerance_seconds));
-        }
-        let bits = |verifier: &Verifier| match &verifier.key {
-            VerifierKey::Hmac(key) => key.algorithm().digest_algorithm().output_len() as u64 * 8,
-            VerifierKey::Ed25519(_) => 256,
+    pub(super) fn strength(&self, keys: &KeyAspects<'_>) -> (String, Aspects) {
+        let (header, aspects) = match &*self.0 {
+            Rule::Message(rule) => (&rule.header, rule.aspects(keys)),
+            Rule::Jws(rule) => (rule.header(), rule.keys().aspects(keys)),
         };
-        let key_bytes = |verifier: &Verifier| verifier.key_bytes.min(SECRET_BYTES) as u64;
-        let least = |of: &dyn Fn(&Verifier) -> u64| self.verifiers.iter().map(of).min().unwrap_or(0);
-        aspects.insert("bits of the hash".to_owned(), Aspect::AtLeast(least(&bits)));
-        aspects.insert("bytes of the shortest secret".to_owned(), Aspect::AtLeast(least(&key_bytes)));
-        (format!("signature in {}", self.header), aspects)
+        (format!("signature in {header}"), aspects)
     }
 
-    /// Judges the signatures of a request. Allocates for ed25519 only, which needs the signed bytes in one piece.
+    /// Judges the signatures of a request. Allocates for public keys only, which need the signed bytes in one piece.
     ///
     /// # Errors
     ///
-    /// `signature_*` or `timestamp_outside_window`.
-    pub(super) fn check(&self, request: &RequestView<'_>) -> Result<(), Refusal> {
-        let (values, parts) = self.parts(request)?;
-        if let Some(rule) = &self.timestamp {
-            rule.check(parts.timestamp, request.received_at)?;
+    /// `signature_*`, `timestamp_outside_window` or `keys_unavailable`.
+    pub(super) fn check(&self, request: &RequestView<'_>, keys: &KeySets) -> Result<(), Unproven> {
+        match &*self.0 {
+            Rule::Message(rule) => rule.check(request, keys),
+            Rule::Jws(rule) => rule.check(request, keys),
         }
-        let mut nearest = Nearest::NoValue;
-        for verifier in &self.verifiers {
-            nearest = nearest.max(verifier.check(self.split(values), &self.message, &parts));
-            if nearest == Nearest::Match {
-                return Ok(());
-            }
-        }
-        let header = &self.header;
-        Err(match nearest {
-            Nearest::NoValue => {
-                let detail = format!("The field {header} has no value, or none with the expected prefix.");
-                Refusal::new(Reject::SignatureMalformed, detail)
-            }
-            Nearest::Undecodable => Refusal::new(
-                Reject::SignatureMalformed,
-                format!("The signature in the field {header} does not have the expected encoding and length."),
-            ),
-            Nearest::Mismatch | Nearest::Match => {
-                let detail = format!(
-                    "No signature in the field {header} matches: the sender signed with another secret, or the request was altered."
-                );
-                Refusal::new(Reject::SignatureMismatch, detail)
-            }
-        })
     }
 
     /// The SHA-256 of the signed message. It does not depend on the secret or on how a signature is written, so a rewritten
@@ -255,140 +259,10 @@ impl BodySignature {
     ///
     /// If the request lacks a piece of the message. Does not happen after [`BodySignature::check`] has passed.
     pub(super) fn digest(&self, request: &RequestView<'_>) -> Result<digest::Digest, Refusal> {
-        let (_, parts) = self.parts(request)?;
-        Ok(self.message.digest(&parts))
-    }
-
-    /// The signature field, and the variable pieces of the message.
-    fn parts<'request>(
-        &self,
-        request: &RequestView<'request>,
-    ) -> Result<(&'request [u8], MessageParts<'request>), Refusal> {
-        let values = field(request, &self.header)?;
-        let id = match &self.id_header {
-            Some(name) => field(request, name)?,
-            None => b"",
-        };
-        let timestamp = match self.timestamp.as_ref().map(|rule| &rule.place) {
-            Some(Place::Header(name)) => field(request, name)?,
-            Some(Place::Value(prefix)) => self.timestamp_value(values, prefix)?,
-            None => b"",
-        };
-        if self.split(values).count() > MAX_VALUES {
-            let detail = format!("The field {} has more than {MAX_VALUES} values.", self.header);
-            return Err(Refusal::new(Reject::SignatureMalformed, detail));
+        match &*self.0 {
+            Rule::Message(rule) => rule.digest(request),
+            Rule::Jws(rule) => rule.digest(request),
         }
-        let (method, path) = (request.method.as_str().as_bytes(), request.path.as_bytes());
-        let parts = MessageParts { id, timestamp, method, path, body: request.body };
-        if self.message.has_early_end(&parts) {
-            let detail =
-                "The signed id contains the text that ends it in the signed message, or ends with a part of it.";
-            return Err(Refusal::new(Reject::SignatureMalformed, detail));
-        }
-        Ok((values, parts))
-    }
-
-    fn timestamp_value<'request>(&self, values: &'request [u8], prefix: &[u8]) -> Result<&'request [u8], Refusal> {
-        let mut found = self.split(values).filter_map(|value| value.strip_prefix(prefix));
-        match (found.next(), found.next()) {
-            (Some(timestamp), None) => Ok(timestamp),
-            (None, _) => {
-                Err(Refusal::new(Reject::SignatureMissing, format!("The field {} has no timestamp.", self.header)))
-            }
-            (Some(_), Some(_)) => Err(Refusal::new(
-                Reject::SignatureMalformed,
-                format!("The field {} has more than one timestamp.", self.header),
-            )),
-        }
-    }
-
-    fn split<'request>(&self, values: &'request [u8]) -> impl Iterator<Item = &'request [u8]> + Clone {
-        let separator = self.separator;
-        values.split(move |&byte| Some(byte) == separator).map(<[u8]>::trim_ascii).filter(|value| !value.is_empty())
-    }
-}
-
-/// How near the values of a request came to a match, in ascending order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Nearest {
-    NoValue,
-    Undecodable,
-    Mismatch,
-    Match,
-}
-
-impl Verifier {
-    fn check<'request>(
-        &self,
-        values: impl Iterator<Item = &'request [u8]> + Clone,
-        message: &MessageTemplate,
-        parts: &MessageParts<'_>,
-    ) -> Nearest {
-        let candidates = values.filter_map(|value| value.strip_prefix(&*self.prefix));
-        if candidates.clone().next().is_none() {
-            return Nearest::NoValue;
-        }
-        match &self.key {
-            VerifierKey::Hmac(key) => {
-                let mut context = hmac::Context::with_key(key);
-                message.write(parts, &mut |bytes| context.update(bytes));
-                let tag = context.sign();
-                self.nearest(candidates, tag.as_ref().len(), |presented| tag.as_ref().ct_eq(presented).into())
-            }
-            VerifierKey::Ed25519(key) => {
-                let mut signed = Vec::new();
-                message.write(parts, &mut |bytes| signed.extend_from_slice(bytes));
-                let key = signature::UnparsedPublicKey::new(&signature::ED25519, key);
-                self.nearest(candidates, ED25519_SIGNATURE_BYTES, |presented| key.verify(&signed, presented).is_ok())
-            }
-        }
-    }
-
-    /// The nearest of the candidates. Only those of `length` bytes are passed to `matches`.
-    fn nearest<'request>(
-        &self,
-        candidates: impl Iterator<Item = &'request [u8]>,
-        length: usize,
-        matches: impl Fn(&[u8]) -> bool,
-    ) -> Nearest {
-        let judge = |candidate: &[u8]| {
-            // Base64 decodes into a multiple of three bytes, then removes the padding.
-            let mut buffer = [0; MAX_SIGNATURE_BYTES + 2];
-            match self.encoding.decode(candidate, &mut buffer) {
-                Some(presented) if presented.len() == length && matches(presented) => Nearest::Match,
-                Some(presented) if presented.len() == length => Nearest::Mismatch,
-                _ => Nearest::Undecodable,
-            }
-        };
-        candidates.map(judge).max().unwrap_or(Nearest::NoValue)
-    }
-}
-
-impl TimestampRule {
-    fn check(&self, timestamp: &[u8], now: UnixTime) -> Result<(), Refusal> {
-        // Digits only: `parse` accepts a sign, and the compared number must be the signed one. 12 digits last until the year
-        // 33,658.
-        let digits = (1..=12).contains(&timestamp.len()) && timestamp.iter().all(u8::is_ascii_digit);
-        let seconds: u64 =
-            std::str::from_utf8(timestamp).ok().filter(|_| digits).and_then(|text| text.parse().ok()).ok_or_else(
-                || {
-                    Refusal::new(
-                        Reject::SignatureMalformed,
-                        "The signed timestamp is not a whole number of seconds since 1970.",
-                    )
-                },
-            )?;
-        let now = now.as_secs();
-        if now.abs_diff(seconds) > self.tolerance_seconds {
-            let (distance, direction) = (now.abs_diff(seconds), if seconds < now { "past" } else { "future" });
-            let detail = format!(
-                "The signed timestamp is {distance} s in the {direction}, and the limit is {} s. Check the clocks of the \
-                 sender and of this host.",
-                self.tolerance_seconds
-            );
-            return Err(Refusal::new(Reject::TimestampOutsideWindow, detail));
-        }
-        Ok(())
     }
 }
 

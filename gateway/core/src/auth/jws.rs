@@ -12,6 +12,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny};
 
 use super::json_member::{Member, WrongType};
+use super::public_key::{MAX_SIGNATURE_BYTES, SignatureAlgorithm};
 use super::request_view::Quoted;
 use super::token_keys::KeySet;
 use crate::reject::{Refusal, Reject};
@@ -20,10 +21,7 @@ use crate::reject::{Refusal, Reject};
 pub(super) const MAX_TOKEN_BYTES: usize = 8192;
 
 /// Longest protected header, in bytes when decoded. `alg`, `kid` and `typ` need about 100.
-const MAX_HEADER_BYTES: usize = 1024;
-
-/// Longest signature, in bytes when decoded: RSA with 8192 bits.
-const MAX_SIGNATURE_BYTES: usize = 1024;
+pub(super) const MAX_HEADER_BYTES: usize = 1024;
 
 /// Longest payload, in bytes when decoded.
 pub(super) const MAX_PAYLOAD_BYTES: usize = MAX_TOKEN_BYTES / 4 * 3;
@@ -100,7 +98,7 @@ fn split(token: &[u8]) -> Result<Compact<'_>, Refusal> {
     }
 }
 
-fn decode<'buffer>(part: &[u8], buffer: &'buffer mut [u8]) -> Option<&'buffer [u8]> {
+pub(super) fn decode<'buffer>(part: &[u8], buffer: &'buffer mut [u8]) -> Option<&'buffer [u8]> {
     let length = BASE64URL_NOPAD.decode_len(part.len()).ok()?;
     let decoded = buffer.get_mut(..length)?;
     BASE64URL_NOPAD.decode_mut(part, decoded).ok()?;
@@ -137,7 +135,7 @@ fn check_signature(header: &Header<'_>, signed: &[u8], signature: &[u8], keys: &
     let mut expected = None;
     for key in keys.candidates(kid) {
         expected = Some(key.algorithm());
-        if key.algorithm().name() == alg && key.verifies(signed, signature) {
+        if is_named(key.algorithm(), alg) && key.verifies(signed, signature) {
             return Ok(());
         }
     }
@@ -148,13 +146,18 @@ fn check_signature(header: &Header<'_>, signed: &[u8], signature: &[u8], keys: &
         };
         return Err(Refusal::new(Reject::TokenUnknownKey, detail));
     };
-    let detail = if expected.name() == alg {
+    let detail = if is_named(expected, alg) {
         "The token's signature does not verify with the issuer's key: another key signed it, or the token was altered."
             .to_owned()
     } else {
-        format!("The token's \"alg\" is {}, and its key is for {}.", Quoted(alg.as_bytes()), expected.name())
+        format!("The token's \"alg\" is {}, and its key is for {}.", Quoted(alg.as_bytes()), expected.jose_name())
     };
     Err(Refusal::new(Reject::TokenBadSignature, detail))
+}
+
+/// Whether `alg` of a header is a name of this algorithm.
+pub(super) fn is_named(algorithm: SignatureAlgorithm, alg: &str) -> bool {
+    SignatureAlgorithm::of_jose_name(alg).is_some_and(|named| named.is_like(algorithm))
 }
 
 /// Reads a JSON object. `part` is the part of a token that is read, and `members` are those that may not occur twice.

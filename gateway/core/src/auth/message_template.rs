@@ -8,6 +8,8 @@
 //! | piece | contains | ends |
 //! | --- | --- | --- |
 //! | `{timestamp}` | digits | before any other byte |
+//! | `{timestamp:10}` | ten digits, which seconds since 1970 have until the year 2286 | after the tenth |
+//! | `{url}` | the configured URL, the same in every request | as any other text |
 //! | `{method}` | a token (RFC 9110, section 5.6.2) | before a byte that a token cannot contain |
 //! | `{path}` | `/` or `?`, then a path and query | before a byte that neither can contain, such as a space or a line break |
 //! | `{id}` | the bytes of a field value | before `{body}`: at the first text that stands after it in the template |
@@ -26,13 +28,18 @@ const MAX_BYTES: usize = 256;
 
 /// The signed message as a sequence of pieces. The body is always one of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct MessageTemplate(Box<[Piece]>);
+pub(super) struct MessageTemplate {
+    pieces: Box<[Piece]>,
+    covers_url: bool,
+}
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Piece {
     Literal(Box<[u8]>),
     Id,
     Timestamp,
+    /// A timestamp of [`FIXED_DIGITS`] digits.
+    FixedTimestamp,
     Method,
     Path,
     Body,
@@ -43,7 +50,7 @@ impl Piece {
         match self {
             Self::Literal(bytes) => bytes,
             Self::Id => parts.id,
-            Self::Timestamp => parts.timestamp,
+            Self::Timestamp | Self::FixedTimestamp => parts.timestamp,
             Self::Method => parts.method,
             Self::Path => parts.path,
             Self::Body => parts.body,
@@ -56,10 +63,17 @@ impl Piece {
     }
 }
 
+/// The digits of a timestamp with a fixed width. Seconds since 1970 have ten from 2001 until 2286.
+const FIXED_DIGITS: usize = 10;
+
+/// The place of the configured URL, which is not variable.
+const URL: &str = "{url}";
+
 /// The names of the variable pieces, as written between braces.
-const NAMES: [(&str, Piece); 5] = [
+const NAMES: [(&str, Piece); 6] = [
     ("id", Piece::Id),
     ("timestamp", Piece::Timestamp),
+    ("timestamp:10", Piece::FixedTimestamp),
     ("method", Piece::Method),
     ("path", Piece::Path),
     ("body", Piece::Body),
@@ -69,7 +83,9 @@ const NAMES: [(&str, Piece); 5] = [
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TemplateError {
     /// An unknown name in braces, or a single brace.
-    #[error("{template:?} has {found:?}; write {{id}}, {{timestamp}}, {{method}}, {{path}} or {{body}}")]
+    #[error(
+        "{template:?} has {found:?}; write {{id}}, {{timestamp}}, {{timestamp:10}}, {{method}}, {{path}}, {{url}} or {{body}}"
+    )]
     UnknownPiece {
         /// The template.
         template: String,
@@ -91,7 +107,8 @@ pub enum TemplateError {
     /// Two different requests give the same message.
     #[error(
         "{template:?} gives one signed text to different requests: {one}, and {other}; write {{body}} last, and after each other \
-         piece a text that it cannot contain, as in \"{{id}}.{{timestamp}}.{{body}}\" or \"{{method}} {{path}}\\n{{body}}\""
+         piece a text that it cannot contain, as in \"{{id}}.{{timestamp}}.{{body}}\" or \"{{method}} {{path}}\\n{{body}}\"; write \
+         {{timestamp:10}} if nothing stands after the timestamp"
     )]
     Ambiguous {
         /// The template.
@@ -120,47 +137,59 @@ pub(super) struct MessageParts<'request> {
 }
 
 impl MessageTemplate {
-    /// Parses a template: text in which `{id}`, `{timestamp}`, `{method}`, `{path}` and `{body}` stand for their bytes.
+    /// Parses a template: text in which `{id}`, `{timestamp}`, `{timestamp:10}`, `{method}`, `{path}` and `{body}` stand for their bytes,
+    /// and `{url}` for `url`.
     ///
     /// # Errors
     ///
     /// [`TemplateError`]; above all, if two different requests give one message.
-    pub(super) fn parse(template: &str) -> Result<Self, TemplateError> {
+    pub(super) fn parse(template: &str, url: Option<&str>) -> Result<Self, TemplateError> {
         if template.len() > MAX_BYTES {
             return Err(TemplateError::TooLong { bytes: template.len() });
         }
-        let pieces = pieces(template)?;
+        let pieces = pieces(template, url)?;
         let text = template.to_owned();
         if !pieces.contains(&Piece::Body) {
             return Err(TemplateError::Body { template: text });
         }
         match collision::find(&pieces).map(|collision| collision.describe()) {
             Some((one, other)) => Err(TemplateError::Ambiguous { template: text, one, other }),
-            None => Ok(Self(pieces.into())),
+            None => Ok(Self { pieces: pieces.into(), covers_url: url.is_some() && template.contains(URL) }),
         }
     }
 
     /// The names of the pieces that the signature covers.
     pub(super) fn covered(&self) -> impl Iterator<Item = &'static str> {
-        self.0.iter().filter_map(Piece::name)
+        let pieces = self.pieces.iter().filter_map(|piece| match piece {
+            Piece::FixedTimestamp => Piece::Timestamp.name(),
+            piece => piece.name(),
+        });
+        pieces.chain(self.covers_url.then_some("url"))
     }
 
     /// Whether the template holds `{id}`.
     pub(super) fn has_id(&self) -> bool {
-        self.0.contains(&Piece::Id)
+        self.pieces.contains(&Piece::Id)
     }
 
-    /// Whether the template holds `{timestamp}`.
+    /// Whether the template holds `{timestamp}` or `{timestamp:10}`.
     pub(super) fn has_timestamp(&self) -> bool {
-        self.0.contains(&Piece::Timestamp)
+        self.pieces.contains(&Piece::Timestamp) || self.pieces.contains(&Piece::FixedTimestamp)
+    }
+
+    /// Whether the timestamp has another number of digits than the template says.
+    pub(super) fn has_other_width(&self, timestamp: &[u8]) -> bool {
+        self.pieces.contains(&Piece::FixedTimestamp) && timestamp.len() != FIXED_DIGITS
     }
 
     /// Whether the id before the body contains the text that ends it, or ends with the beginning of that text so that the text begins
     /// within the id. The same signed bytes could then be divided elsewhere: the id `1.2` before the body `3` signs what `1` before
     /// `2.3` does, and with `--` after the id, `1-` before `2` what `1` before `-2` does.
     pub(super) fn has_early_end(&self, parts: &MessageParts<'_>) -> bool {
-        let Some(at) = self.0.iter().position(|piece| matches!(piece, Piece::Id | Piece::Body)) else { return false };
-        match &self.0[at..] {
+        let Some(at) = self.pieces.iter().position(|piece| matches!(piece, Piece::Id | Piece::Body)) else {
+            return false;
+        };
+        match &self.pieces[at..] {
             [Piece::Id, Piece::Literal(end), ..] => (0..parts.id.len()).any(|start| {
                 let rest = &parts.id[start..];
                 match end.strip_prefix(rest) {
@@ -174,7 +203,7 @@ impl MessageTemplate {
 
     /// Passes the signed bytes to `sink`, piece by piece.
     pub(super) fn write(&self, parts: &MessageParts<'_>, sink: &mut dyn FnMut(&[u8])) {
-        for piece in &self.0 {
+        for piece in &self.pieces {
             sink(piece.bytes(parts));
         }
     }
@@ -188,7 +217,7 @@ impl MessageTemplate {
 }
 
 /// Splits a template at its braces.
-fn pieces(template: &str) -> Result<Vec<Piece>, TemplateError> {
+fn pieces(template: &str, url: Option<&str>) -> Result<Vec<Piece>, TemplateError> {
     let text = || template.to_owned();
     let mut pieces = Vec::new();
     let mut rest = template;
@@ -200,11 +229,21 @@ fn pieces(template: &str) -> Result<Vec<Piece>, TemplateError> {
             continue;
         }
         let close = rest.find('}').map_or(rest.len(), |close| close + 1);
+        if let (URL, Some(url)) = (&rest[..close], url) {
+            let literal = Piece::Literal(url.as_bytes().into());
+            if pieces.contains(&literal) {
+                return Err(TemplateError::Repeated { template: text() });
+            }
+            pieces.push(literal);
+            rest = &rest[close..];
+            continue;
+        }
         let name = rest[..close].strip_prefix('{').and_then(|name| name.strip_suffix('}'));
         let known = NAMES.iter().find(|(known, _)| Some(*known) == name);
         let (_, piece) =
             known.ok_or_else(|| TemplateError::UnknownPiece { template: text(), found: rest[..close].to_owned() })?;
-        if pieces.contains(piece) {
+        let is_timestamp = |piece: &Piece| matches!(piece, Piece::Timestamp | Piece::FixedTimestamp);
+        if pieces.contains(piece) || is_timestamp(piece) && pieces.iter().any(is_timestamp) {
             return Err(match piece {
                 Piece::Body => TemplateError::Body { template: text() },
                 _ => TemplateError::Repeated { template: text() },

@@ -55,9 +55,11 @@
 pub mod body_signature;
 pub mod json_pointer;
 pub mod proof_policy;
+pub mod public_key;
 pub mod replay;
 pub mod secret;
 pub mod session_parameter;
+pub mod static_credential;
 pub mod strength;
 pub mod token;
 pub mod token_keys;
@@ -80,14 +82,16 @@ use crate::identity::{ClientCertificate, Provider, ProviderId, VerifiedChain};
 use crate::reject::{Refusal, Reject};
 use crate::route::{RouteId, RouteTable};
 
-pub use body_signature::{BodySignature, HmacForm};
+pub use body_signature::{BodySignature, SignatureForm, SignatureKeys};
 pub use json_pointer::JsonPointer;
 pub use message_template::TemplateError;
 pub use proof_policy::{Binding, Clause, Proof, ProofPolicy, Proven, Unproven, challenge};
+pub use public_key::SignatureAlgorithm;
 pub use replay::{DeliveryId, ReplayGuard, ReplayRule, Reservation};
 pub use request_view::RequestView;
 pub use secret::Secret;
 pub use session_parameter::SessionParameter;
+pub use static_credential::{BasicCredentials, FieldSecret};
 pub use strength::PolicyStrength;
 pub use token::{TokenClaims, TokenExpectations, TokenRule};
 pub use token_keys::{KeySet, KeySets, KeySourceId, PublishedKeys};
@@ -130,7 +134,7 @@ impl ClientCertificate {
     pub fn is_completed_by(self, policy: &ProofPolicy) -> bool {
         match self {
             Self::Required => true,
-            Self::None { static_secret_suffices: false } => policy.binding() == Binding::Bound,
+            Self::None { static_secret_suffices: false } => policy.binding() >= Binding::Token,
             Self::None { static_secret_suffices: true } => policy.binding() >= Binding::Static,
         }
     }

@@ -1,9 +1,9 @@
 //! What a request must prove, and the evidence that it did.
 //!
 //! Owns the combination of proofs (`all`, `any`), the choice of the refusal if none holds, and [`Proven`]. Must not judge a single
-//! proof: `token`, `session_parameter` and `body_signature` do. Must not remember deliveries: `replay` does.
+//! proof: `token`, `session_parameter`, `body_signature` and `static_credential` do. Must not remember deliveries: `replay` does.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use http::StatusCode;
 
@@ -11,6 +11,7 @@ use super::body_signature::BodySignature;
 use super::replay::{ReplayGuard, ReplayRule, Reservation};
 use super::request_view::RequestView;
 use super::session_parameter::SessionParameter;
+use super::static_credential::{BasicCredentials, FieldSecret};
 use super::strength::{KeyAspects, PolicyStrength};
 use super::token::{TokenClaims, TokenRule};
 use super::token_keys::{KeySets, KeySourceId};
@@ -28,17 +29,10 @@ pub enum Proof {
     SessionParameter(SessionParameter),
     /// A signature over the body.
     Signature(BodySignature),
-}
-
-/// How well a proof tells who sent a request, if no certificate does. Ascending.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Binding {
-    /// Not at all: nothing is demanded.
-    Nothing,
-    /// By a value that is the same in every request, or in every request of a session: whoever sees one request can send others.
-    Static,
-    /// By a signature over the body, or by a token of limited life for an audience.
-    Bound,
+    /// A secret in a header field.
+    Secret(FieldSecret),
+    /// A user name and a password.
+    Basic(BasicCredentials),
 }
 
 /// A proof, or a group of proofs, within a policy.
@@ -50,6 +44,20 @@ pub enum Clause {
     All(Vec<Proof>),
     /// At least one of these must hold.
     Any(Vec<Proof>),
+}
+
+/// What a proof ties to the request that shows it, in ascending order of strength. It says what a proof is worth without a client
+/// certificate: whoever has seen a request can repeat what is not tied to its body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Binding {
+    /// No proof.
+    None,
+    /// A value that is the same in many requests and does not run out: a secret, a password, a session parameter.
+    Static,
+    /// A signed token, which runs out and is for one audience. It says nothing about the body.
+    Token,
+    /// A signature over the body.
+    Body,
 }
 
 /// What a request must prove, for one provider or route.
@@ -157,7 +165,7 @@ impl ProofPolicy {
         }
         let tolerance = self.proofs().filter_map(|proof| match proof {
             Proof::Signature(signature) => signature.tolerance_seconds(),
-            Proof::Token(_) | Proof::SessionParameter(_) => None,
+            Proof::Token(_) | Proof::SessionParameter(_) | Proof::Secret(_) | Proof::Basic(_) => None,
         });
         // The timestamp can be `tolerance` ahead of the clock at the first copy, and `tolerance` behind it at the last.
         if let Some(tolerance) = tolerance.max()
@@ -201,7 +209,7 @@ impl ProofPolicy {
         }
         let reservation = match &self.replay {
             Some(rule) if rule.needs_signature() => {
-                self.judge_further_signatures(request, &mut evidence);
+                self.judge_further_signatures(request, keys, &mut evidence);
                 Some(rule.reserve(request, &evidence.signatures, guard)?)
             }
             Some(rule) => Some(rule.reserve(request, &[], guard)?),
@@ -221,32 +229,40 @@ impl ProofPolicy {
         }
     }
 
-    /// How well every request that satisfies the policy tells who sent it: the weakest of the ways to satisfy it.
+    /// What the weakest way to satisfy this policy ties to a request. Of proofs that must all hold the strongest counts, of alternatives
+    /// the weakest.
     #[must_use]
     pub fn binding(&self) -> Binding {
-        match &self.combination {
-            Combination::CertificateAlone => Binding::Nothing,
-            Combination::All(clauses) => strongest(clauses.iter().map(Clause::binding)),
-            Combination::Any(clauses) => weakest(clauses.iter().map(Clause::binding)),
-        }
+        let binding = match &self.combination {
+            Combination::CertificateAlone => None,
+            Combination::All(clauses) => clauses.iter().map(Clause::binding).max(),
+            Combination::Any(clauses) => clauses.iter().map(Clause::binding).min(),
+        };
+        binding.unwrap_or(Binding::None)
     }
 
-    /// The sources of the keys that verify the tokens of this policy.
+    /// The sources of the keys that verify the tokens and signatures of this policy.
     pub fn key_sources(&self) -> impl Iterator<Item = KeySourceId> {
         self.proofs().filter_map(|proof| match proof {
             Proof::Token(rule) => Some(rule.source()),
             Proof::SessionParameter(parameter) => parameter.key_source(),
-            Proof::Signature(_) => None,
+            Proof::Signature(signature) => signature.key_source(),
+            Proof::Secret(_) | Proof::Basic(_) => None,
         })
     }
 
     /// Adds the signatures of the request that no clause needed, as the first of two alternatives held. A copy of the request could show
     /// only those.
-    fn judge_further_signatures<'policy>(&'policy self, request: &RequestView<'_>, evidence: &mut Evidence<'policy>) {
+    fn judge_further_signatures<'policy>(
+        &'policy self,
+        request: &RequestView<'_>,
+        keys: &KeySets,
+        evidence: &mut Evidence<'policy>,
+    ) {
         for proof in self.proofs() {
             if let Proof::Signature(signature) = proof
                 && !evidence.signatures.iter().flatten().any(|known| std::ptr::eq(*known, signature))
-                && signature.check(request).is_ok()
+                && signature.check(request, keys).is_ok()
             {
                 evidence.add(signature);
             }
@@ -283,28 +299,21 @@ fn count(clauses: &[Clause]) -> Result<(), ProofPolicyError> {
     }
 }
 
-fn strongest(bindings: impl Iterator<Item = Binding>) -> Binding {
-    bindings.max().unwrap_or(Binding::Nothing)
-}
-
-fn weakest(bindings: impl Iterator<Item = Binding>) -> Binding {
-    bindings.min().unwrap_or(Binding::Nothing)
-}
-
 impl Clause {
-    fn binding(&self) -> Binding {
-        match self {
-            Self::One(proof) => proof.binding(),
-            Self::All(proofs) => strongest(proofs.iter().map(Proof::binding)),
-            Self::Any(proofs) => weakest(proofs.iter().map(Proof::binding)),
-        }
-    }
-
     fn proofs(&self) -> &[Proof] {
         match self {
             Self::One(proof) => std::slice::from_ref(proof),
             Self::All(proofs) | Self::Any(proofs) => proofs,
         }
+    }
+
+    fn binding(&self) -> Binding {
+        let binding = match self {
+            Self::One(proof) => Some(proof.binding()),
+            Self::All(proofs) => proofs.iter().map(Proof::binding).max(),
+            Self::Any(proofs) => proofs.iter().map(Proof::binding).min(),
+        };
+        binding.unwrap_or(Binding::None)
     }
 
     fn check<'policy>(
@@ -322,13 +331,12 @@ impl Clause {
 }
 
 impl Proof {
-    /// A new kind of proof decides here whether it can stand without a certificate.
     fn binding(&self) -> Binding {
         match self {
-            // A template without {body} is refused when it is parsed.
-            Self::Token(_) | Self::Signature(_) => Binding::Bound,
-            Self::SessionParameter(parameter) if parameter.is_token() => Binding::Bound,
-            Self::SessionParameter(_) => Binding::Static,
+            Self::Token(_) => Binding::Token,
+            Self::SessionParameter(parameter) if parameter.is_token() => Binding::Token,
+            Self::SessionParameter(_) | Self::Secret(_) | Self::Basic(_) => Binding::Static,
+            Self::Signature(_) => Binding::Body,
         }
     }
 
@@ -348,9 +356,17 @@ impl Proof {
                 evidence.kinds.0 |= Kinds::SESSION_PARAMETER;
             }
             Self::Signature(signature) => {
-                signature.check(request)?;
+                signature.check(request, keys)?;
                 evidence.add(signature);
                 evidence.kinds.0 |= Kinds::SIGNATURE;
+            }
+            Self::Secret(secret) => {
+                secret.check(request)?;
+                evidence.kinds.0 |= Kinds::SECRET;
+            }
+            Self::Basic(credentials) => {
+                credentials.check(request)?;
+                evidence.kinds.0 |= Kinds::BASIC;
             }
         }
         Ok(())
@@ -378,7 +394,11 @@ fn rank(unproven: &Unproven) -> u8 {
     match unproven.refusal.reject {
         _ if unproven.wants_keys.is_some() => 2,
         Reject::KeysUnavailable => 2,
-        Reject::TokenMissing | Reject::SignatureMissing | Reject::SessionParameterMissing => 0,
+        Reject::TokenMissing
+        | Reject::SignatureMissing
+        | Reject::SessionParameterMissing
+        | Reject::SecretMissing
+        | Reject::CredentialsMissing => 0,
         _ => 1,
     }
 }
@@ -407,19 +427,21 @@ impl Kinds {
     const TOKEN: u8 = 1;
     const SESSION_PARAMETER: u8 = 2;
     const SIGNATURE: u8 = 4;
+    const SECRET: u8 = 8;
+    const BASIC: u8 = 16;
 
-    /// Indexed by the bits, so that a header value needs no allocation.
-    const LABELS: [&'static str; 8] = [
-        "certificate",
-        "certificate, token",
-        "certificate, session-parameter",
-        "certificate, token, session-parameter",
-        "certificate, signature",
-        "certificate, token, signature",
-        "certificate, session-parameter, signature",
-        "certificate, token, session-parameter, signature",
-    ];
+    /// In the order of the bits.
+    const NAMES: [&'static str; 5] = ["token", "session-parameter", "signature", "secret", "basic"];
 }
+
+/// The labels of all sets of kinds, indexed by their bits, so that a header value needs no allocation.
+static LABELS: LazyLock<Vec<String>> = LazyLock::new(|| {
+    let label = |bits: usize| {
+        let shown = Kinds::NAMES.iter().enumerate().filter(|(bit, _)| bits & (1 << bit) != 0).map(|(_, name)| *name);
+        std::iter::once("certificate").chain(shown).collect::<Vec<_>>().join(", ")
+    };
+    (0..1 << Kinds::NAMES.len()).map(label).collect()
+});
 
 /// The evidence that a request satisfies its policy. Only [`ProofPolicy::check`] makes one.
 #[derive(Debug)]
@@ -433,11 +455,11 @@ impl Proven {
     /// What the labels begin with if a proof was checked.
     pub(super) const BESIDE_CERTIFICATE: &'static str = "certificate, ";
 
-    /// What was proven, the value of `X-Hookgate-Proof`: `certificate`, then those of `token`, `session-parameter` and
-    /// `signature` that were checked, separated by a comma and a space.
+    /// What was proven, the value of `X-Hookgate-Proof`: `certificate`, then those of `token`, `session-parameter`, `signature`,
+    /// `secret` and `basic` that were checked, separated by a comma and a space.
     #[must_use]
     pub fn labels(&self) -> &'static str {
-        Kinds::LABELS[usize::from(self.kinds.0) % Kinds::LABELS.len()]
+        LABELS.get(usize::from(self.kinds.0)).map_or("certificate", String::as_str)
     }
 
     /// The claims of the bearer token, if one was checked.
@@ -453,11 +475,15 @@ impl Proven {
     }
 }
 
-/// The value of `WWW-Authenticate` in an answer with this reason (RFC 6750, section 3); `None` if the status is not 401.
+/// The value of `WWW-Authenticate` in an answer with this reason (RFC 6750, section 3; RFC 7617, section 2.1); `None` if the status
+/// is not 401.
 #[must_use]
 pub fn challenge(reject: Reject) -> Option<String> {
     let row = reject.row();
     match reject {
+        Reject::CredentialsMissing | Reject::CredentialsMismatch => {
+            Some("Basic realm=\"hookgate\", charset=\"UTF-8\"".to_owned())
+        }
         // RFC 6750, section 3.1: no error code if the request has no authentication information.
         Reject::TokenMissing => Some("Bearer realm=\"hookgate\"".to_owned()),
         _ if row.status == 401 => {

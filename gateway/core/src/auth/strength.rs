@@ -141,7 +141,9 @@ fn strength(proof: &Proof, keys: &KeyAspects<'_>) -> ProofStrength {
     let (name, aspects) = match proof {
         Proof::Token(rule) => ("token".to_owned(), rule.aspects(keys)),
         Proof::SessionParameter(parameter) => parameter.strength(keys),
-        Proof::Signature(signature) => signature.strength(),
+        Proof::Signature(signature) => signature.strength(keys),
+        Proof::Secret(secret) => secret.strength(),
+        Proof::Basic(credentials) => credentials.strength(),
     };
     ProofStrength { name, aspects }
 }

@@ -12,7 +12,7 @@ use http::Method;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use ring::rand::SystemRandom;
 use ring::rsa::{KeyPair as RsaKeyPair, PublicKeyComponents};
-use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair, RSA_PKCS1_SHA256};
+use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair, RSA_PKCS1_SHA256, RsaEncoding};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{PrivatePkcs8KeyDer, UnixTime};
 use serde_json::{Value, json};
@@ -70,6 +70,11 @@ pub fn reason<T: Debug>(result: Result<T, impl Into<Refusal>>) -> &'static str {
     }
 }
 
+/// An Ed25519 key as a SubjectPublicKeyInfo (RFC 8410, section 10.1).
+pub fn ed25519_spki(key: &[u8]) -> Vec<u8> {
+    [b"\x30\x2a\x30\x05\x06\x03\x2b\x65\x70\x03\x21\x00", key].concat()
+}
+
 /// An issuer with an RSA key `rsa` and a P-256 key `ec`.
 pub struct Issuer {
     rsa: RsaKeyPair,
@@ -120,6 +125,27 @@ impl Issuer {
         let mut signature = vec![0; self.rsa.public().modulus_len()];
         self.rsa.sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), signed, &mut signature).unwrap();
         signature
+    }
+
+    /// A signature by the RSA key, in any encoding.
+    pub fn rsa(&self, encoding: &'static dyn RsaEncoding, signed: &[u8]) -> Vec<u8> {
+        let mut signature = vec![0; self.rsa.public().modulus_len()];
+        self.rsa.sign(encoding, &SystemRandom::new(), signed, &mut signature).unwrap();
+        signature
+    }
+
+    /// The RSA key as a SubjectPublicKeyInfo.
+    pub fn rsa_spki(&self) -> Vec<u8> {
+        const HEAD: &[u8] =
+            b"\x30\x82\x01\x22\x30\x0d\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x01\x05\x00\x03\x82\x01\x0f\x00";
+        [HEAD, self.rsa.public_key().as_ref()].concat()
+    }
+
+    /// The P-256 key as a SubjectPublicKeyInfo.
+    pub fn ec_spki(&self) -> Vec<u8> {
+        const HEAD: &[u8] =
+            b"\x30\x59\x30\x13\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07\x03\x42\x00";
+        [HEAD, self.ec.public_key().as_ref()].concat()
     }
 
     pub fn es256(&self, signed: &[u8]) -> Vec<u8> {

@@ -1,22 +1,18 @@
-//! Public keys of token issuers, from JSON Web Key Sets (RFC 7517).
+//! Public keys of token issuers and of senders, from JSON Web Key Sets (RFC 7517).
 //!
-//! Owns the choice of usable keys, and the one algorithm of each: the key decides the algorithm, never the token (RFC 8725,
-//! section 3.1). Must not fetch: the daemon's `control::jwks` does, and publishes [`KeySets`].
+//! Owns the choice of usable keys, and the one algorithm of each. Must not fetch: the daemon's `control::jwks` does, and publishes [`KeySets`].
 
 use std::sync::Arc;
 
 use data_encoding::BASE64URL_NOPAD;
-use ring::signature::{self, RsaPublicKeyComponents, UnparsedPublicKey};
 use rustls_pki_types::UnixTime;
 use serde::Deserialize;
 
+use super::public_key::{PublicKeyError, PublicKeyMaterial, SignatureAlgorithm};
 use super::request_view::Quoted;
 
 /// Most keys in a set. Issuers publish two to four keys, and a few dozen at most.
 const MAX_KEYS: usize = 64;
-
-/// Modulus lengths that `RSA_PKCS1_2048_8192_SHA256` accepts, in bytes.
-const RSA_MODULUS_BYTES: std::ops::RangeInclusive<usize> = 256..=1024;
 
 /// A source of keys: its index in the order of the configuration, from 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -86,18 +82,21 @@ pub enum KeySetError {
         /// The number of keys.
         count: usize,
     },
-    /// No key can verify a token.
-    #[error("none of the {count} keys of the set can verify a token (RS256 or ES256){reason}")]
+    /// No key can verify a signature.
+    #[error("none of the {count} keys of the set can verify a signature (RSA, P-256 or Ed25519){reason}")]
     NoneUsable {
         /// The number of keys.
         count: usize,
         /// Why the first key was skipped, after a semicolon; empty if there is no key.
         reason: String,
     },
+    /// A key that is not in a set.
+    #[error("the key {0}")]
+    Key(#[from] PublicKeyError),
 }
 
 impl KeySet {
-    /// Parses a JWK set. Skips keys that cannot verify a token here, as RFC 7517, section 5, recommends.
+    /// Parses a JWK set. Skips keys that cannot verify a signature here, as RFC 7517, section 5, recommends.
     ///
     /// # Errors
     ///
@@ -126,6 +125,59 @@ impl KeySet {
         Ok(Self { keys: keys.into(), skipped: skipped.into() })
     }
 
+    /// The one key of a SubjectPublicKeyInfo in DER, as of a PEM section `PUBLIC KEY`. It has no `kid`.
+    ///
+    /// # Errors
+    ///
+    /// If it is not an RSA key of 2048 to 8192 bits, a P-256 key or an Ed25519 key.
+    pub fn of_public_key(der: &[u8]) -> Result<Self, KeySetError> {
+        PublicKeyMaterial::of_spki(der).map(Self::of_material).map_err(KeySetError::from)
+    }
+
+    /// The one key of a certificate in DER, of which nothing else is judged. It has no `kid`.
+    ///
+    /// # Errors
+    ///
+    /// As [`KeySet::of_public_key`].
+    pub fn of_certificate(der: &[u8]) -> Result<Self, KeySetError> {
+        PublicKeyMaterial::of_certificate(der).map(Self::of_material).map_err(KeySetError::from)
+    }
+
+    fn of_material(material: PublicKeyMaterial) -> Self {
+        Self { keys: [VerifyingKey { kid: None, material, declared: None }].into(), skipped: [].into() }
+    }
+
+    /// The keys of all `sets`.
+    #[must_use]
+    pub fn union(sets: Vec<Self>) -> Self {
+        let (mut keys, mut skipped) = (Vec::new(), Vec::new());
+        for set in sets {
+            keys.extend(set.keys);
+            skipped.extend(set.skipped);
+        }
+        Self { keys: keys.into(), skipped: skipped.into() }
+    }
+
+    /// Whether a key of the set is for this algorithm.
+    #[must_use]
+    pub fn has_key_for(&self, algorithm: SignatureAlgorithm) -> bool {
+        self.keys.iter().any(|key| key.algorithm_for(Some(algorithm)).is_some())
+    }
+
+    /// The strength of the weakest key, in bits of a symmetric one, up to 128.
+    pub(super) fn strength_bits(&self) -> u64 {
+        self.keys.iter().map(|key| key.material.strength_bits()).min().unwrap_or(0)
+    }
+
+    /// The keys that can have made a signature of the key `kid`: those of this name, and those without a name. All of them, if the
+    /// sender names none.
+    pub(super) fn signers<'set>(
+        &'set self,
+        kid: Option<&'set str>,
+    ) -> impl Iterator<Item = &'set VerifyingKey> + Clone {
+        self.keys.iter().filter(move |key| kid.is_none() || key.kid.is_none() || key.kid.as_deref() == kid)
+    }
+
     /// The number of usable keys.
     #[must_use]
     pub fn usable_keys(&self) -> usize {
@@ -147,56 +199,36 @@ impl KeySet {
     }
 }
 
-/// The accepted signature algorithms (RFC 7518). HMAC and `none` are not among them, so no token can select them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Algorithm {
-    /// RSASSA-PKCS1-v1_5 with SHA-256.
-    Rs256,
-    /// ECDSA on P-256 with SHA-256.
-    Es256,
-}
-
-impl Algorithm {
-    /// The `alg` of RFC 7518, section 3.1.
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::Rs256 => "RS256",
-            Self::Es256 => "ES256",
-        }
-    }
-}
-
-/// One public key. Its type decides its algorithm.
+/// One public key. The key decides its algorithm: HMAC and `none` are not among them, so no token can select them.
 #[derive(Debug)]
 pub(super) struct VerifyingKey {
     kid: Option<Box<str>>,
-    material: Material,
-}
-
-#[derive(Debug)]
-enum Material {
-    Rsa { modulus: Box<[u8]>, exponent: Box<[u8]> },
-    P256 { point: [u8; 65] },
+    material: PublicKeyMaterial,
+    /// `alg` of the key. A key without one is for the usual algorithm of its type, or for that of the configuration.
+    declared: Option<SignatureAlgorithm>,
 }
 
 impl VerifyingKey {
-    pub(super) fn algorithm(&self) -> Algorithm {
-        match self.material {
-            Material::Rsa { .. } => Algorithm::Rs256,
-            Material::P256 { .. } => Algorithm::Es256,
-        }
+    /// The algorithm of this key, where the configuration names none.
+    pub(super) fn algorithm(&self) -> SignatureAlgorithm {
+        self.declared.unwrap_or_else(|| self.material.usual_algorithm())
     }
 
-    /// Whether this key signed `message` with `signature`.
+    /// The algorithm by which this key verifies if the configuration names `configured`; `None` if the key is for another one.
+    pub(super) fn algorithm_for(&self, configured: Option<SignatureAlgorithm>) -> Option<SignatureAlgorithm> {
+        let Some(configured) = configured else { return Some(self.algorithm()) };
+        let declared = self.declared.is_none_or(|declared| declared.is_like(configured));
+        (declared && self.material.fits(configured)).then_some(configured)
+    }
+
+    /// The key.
+    pub(super) fn material(&self) -> &PublicKeyMaterial {
+        &self.material
+    }
+
+    /// Whether this key signed `message` with `signature`, by its own algorithm.
     pub(super) fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
-        match &self.material {
-            Material::Rsa { modulus, exponent } => RsaPublicKeyComponents { n: &**modulus, e: &**exponent }
-                .verify(&signature::RSA_PKCS1_2048_8192_SHA256, message, signature)
-                .is_ok(),
-            Material::P256 { point } => {
-                UnparsedPublicKey::new(&signature::ECDSA_P256_SHA256_FIXED, point).verify(message, signature).is_ok()
-            }
-        }
+        self.material.verifies(self.algorithm(), message, signature)
     }
 }
 
@@ -233,46 +265,46 @@ impl Jwk {
             "RSA" => rsa(self.n.as_deref(), self.e.as_deref())?,
             "EC" if self.crv.as_deref() == Some("P-256") => p256(self.x.as_deref(), self.y.as_deref())?,
             "EC" => return Err("its curve is not P-256".to_owned()),
-            other => return Err(format!("its \"kty\" is {}, not RSA or EC", Quoted(other.as_bytes()))),
+            "OKP" if self.crv.as_deref() == Some("Ed25519") => ed25519(self.x.as_deref())?,
+            "OKP" => return Err("its curve is not Ed25519".to_owned()),
+            other => return Err(format!("its \"kty\" is {}, not RSA, EC or OKP", Quoted(other.as_bytes()))),
         };
-        let key = VerifyingKey { kid: self.kid.map(Into::into), material };
-        match self.alg.as_deref() {
-            Some(alg) if alg != key.algorithm().name() => {
-                Err(format!("its \"alg\" is {}, not {}", Quoted(alg.as_bytes()), key.algorithm().name()))
-            }
-            _ => Ok(key),
-        }
+        let declared = match self.alg.as_deref() {
+            None => None,
+            Some(alg) => match SignatureAlgorithm::of_jose_name(alg).filter(|algorithm| material.fits(*algorithm)) {
+                Some(algorithm) => Some(algorithm),
+                None => return Err(format!("its \"alg\" is {}, which it is not for", Quoted(alg.as_bytes()))),
+            },
+        };
+        Ok(VerifyingKey { kid: self.kid.map(Into::into), material, declared })
     }
 }
 
-fn rsa(modulus: Option<&str>, exponent: Option<&str>) -> Result<Material, String> {
-    let (modulus, exponent) = (integer(modulus, "n")?, integer(exponent, "e")?);
-    if !RSA_MODULUS_BYTES.contains(&modulus.len()) {
-        return Err(format!("its modulus has {} bits, and 2048 to 8192 are accepted", modulus.len() * 8));
-    }
-    Ok(Material::Rsa { modulus, exponent })
+fn rsa(modulus: Option<&str>, exponent: Option<&str>) -> Result<PublicKeyMaterial, String> {
+    // A big-endian Base64urlUInt (RFC 7518, section 2).
+    let (modulus, exponent) = (base64url(modulus, "n")?, base64url(exponent, "e")?);
+    PublicKeyMaterial::rsa(&modulus, &exponent).map_err(|error| format!("it {error}"))
 }
 
-fn p256(x: Option<&str>, y: Option<&str>) -> Result<Material, String> {
+fn p256(x: Option<&str>, y: Option<&str>) -> Result<PublicKeyMaterial, String> {
     // SEC 1, section 2.3.3: 0x04, then the two coordinates.
     let mut point = [0; 65];
     point[0] = 4;
     for (coordinate, name, place) in [(x, "x", 1..33), (y, "y", 33..65)] {
-        let bytes = base64url(coordinate, name)?;
-        if bytes.len() != 32 {
-            return Err(format!("its \"{name}\" has {} bytes, not 32", bytes.len()));
-        }
-        point[place].copy_from_slice(&bytes);
+        point[place].copy_from_slice(&coordinate_of(coordinate, name)?);
     }
-    Ok(Material::P256 { point })
+    Ok(PublicKeyMaterial::P256 { point })
 }
 
-/// A big-endian Base64urlUInt (RFC 7518, section 2). It must not have leading zero bytes, but some issuers send one, and `ring`
-/// refuses it. So they are removed.
-fn integer(text: Option<&str>, name: &str) -> Result<Box<[u8]>, String> {
+/// RFC 8037, section 2.
+fn ed25519(x: Option<&str>) -> Result<PublicKeyMaterial, String> {
+    coordinate_of(x, "x").map(PublicKeyMaterial::Ed25519)
+}
+
+fn coordinate_of(text: Option<&str>, name: &str) -> Result<[u8; 32], String> {
     let bytes = base64url(text, name)?;
-    let zeros = bytes.iter().take_while(|&&byte| byte == 0).count();
-    Ok(bytes[zeros..].into())
+    let length = bytes.len();
+    bytes.try_into().map_err(|_| format!("its \"{name}\" has {length} bytes, not 32"))
 }
 
 fn base64url(text: Option<&str>, name: &str) -> Result<Vec<u8>, String> {

@@ -11,6 +11,7 @@ use hookgate_core::auth::proof_policy::ProofPolicyError;
 use hookgate_core::auth::replay::ReplayRuleError;
 use hookgate_core::auth::secret::SecretError;
 use hookgate_core::auth::session_parameter::SessionParameterError;
+use hookgate_core::auth::static_credential::CredentialRuleError;
 use hookgate_core::auth::token::TokenRuleError;
 use hookgate_core::auth::token_keys::KeySetError;
 
@@ -21,7 +22,7 @@ pub enum ProofProblem {
     /// An unknown word for `proof`.
     #[error(
         "\"{word}\" is not a proof; write \"certificate\" for the certificate alone, or a table with one of token, \
-         session_parameter, signature, all = […], any = […]"
+         session_parameter, signature, secret, basic, all = […], any = […]"
     )]
     Word {
         /// The word.
@@ -29,7 +30,7 @@ pub enum ProofProblem {
     },
     /// A table with no proof, or with several.
     #[error(
-        "{count} proofs in one table; write exactly one of token, session_parameter, signature, all = […], any = […]"
+        "{count} proofs in one table; write exactly one of token, session_parameter, signature, secret, basic, all = […], any = […]"
     )]
     NotOne {
         /// The number of proofs.
@@ -134,12 +135,31 @@ pub enum ProofProblem {
         /// The error.
         error: KeySetError,
     },
+    /// A PEM file with several keys, or with none.
+    #[error("{}: {count} keys or certificates in one file; write one file for each key", .path.display())]
+    SeveralKeys {
+        /// The file.
+        path: PathBuf,
+        /// The number of sections.
+        count: usize,
+    },
+    /// A file without a key for the algorithm.
+    #[error("{}: no key in it is for the algorithm {algorithm}; write the algorithm of this key, or another file", .path.display())]
+    KeyOfOtherType {
+        /// The file.
+        path: PathBuf,
+        /// The algorithm.
+        algorithm: &'static str,
+    },
     /// An error of a combination of proofs.
     #[error(transparent)]
     Policy(#[from] ProofPolicyError),
     /// An error of a signature.
     #[error(transparent)]
     Signature(#[from] SignatureRuleError),
+    /// An error of a secret in a field, or of basic authentication.
+    #[error(transparent)]
+    Credential(#[from] CredentialRuleError),
     /// An error of a token.
     #[error(transparent)]
     Token(#[from] TokenRuleError),

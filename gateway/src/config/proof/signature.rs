@@ -1,6 +1,6 @@
 //! `signature`: the form of the body signature, and its parts.
 //!
-//! Owns the keys of each form. Must not judge signatures: `auth::body_signature` does.
+//! Owns the keys of each form but for public keys, which `keys` reads. Must not judge signatures: `auth::body_signature` does.
 
 use std::ops::Range;
 
@@ -8,13 +8,15 @@ use hyper::header::HeaderName;
 use serde::Deserialize;
 use toml::Spanned;
 
+use super::keys::{self, RawKey};
 use super::secret::{self, RawSecret};
 use crate::config::bound::Bound;
 use crate::config::document;
-use crate::config::error::ProofProblem;
+use crate::config::error::{Problem, ProofProblem};
+use crate::config::key_source::KeySources;
 use crate::config::report::Report;
 use hookgate_core::auth::body_signature::{Encoding, HmacHash, SignatureRuleError, TimestampPlace};
-use hookgate_core::auth::{BodySignature, HmacForm, Secret};
+use hookgate_core::auth::{BodySignature, SignatureAlgorithm, SignatureForm, SignatureKeys};
 
 /// At most a day. With a longer tolerance, a timestamp does not protect against replay.
 const TOLERANCE: Bound = Bound::new(1, 86_400, " s");
@@ -24,9 +26,11 @@ pub(in crate::config) const DEFAULT_TOLERANCE_SECONDS: u64 = 300;
 /// The line that completes a preset's proof, for a message.
 pub(super) const COMPLETION: &str = "signature = { secrets = [{ file = \"webhook.secret\" }] }";
 
-const WRITE_FORM: &str =
-    "form = \"pagerduty\", \"standard-webhooks\", or \"hmac\" with the keys that describe another form";
+const WRITE_FORM: &str = "form = \"pagerduty\", \"standard-webhooks\" or \"detached-jws\", or \"hmac\" or \"public-key\" with the keys that describe another form";
 const WRITE_HEADER: &str = "header = \"x-hub-signature-256\": the header field with the signature";
+
+const WRITE_ALGORITHM: &str =
+    "algorithm = \"ed25519\", or the one that the sender documents: the algorithm of the signatures";
 
 /// `signature`, as written in the file.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -45,6 +49,12 @@ pub(in crate::config) struct RawSignature {
     timestamp_header: Option<Spanned<String>>,
     timestamp_prefix: Option<Spanned<String>>,
     id_header: Option<Spanned<String>>,
+    url: Option<Spanned<String>>,
+    algorithm: Option<Spanned<RawAlgorithm>>,
+    #[serde(default, deserialize_with = "document::tables")]
+    keys: Option<Spanned<Vec<Spanned<RawKey>>>>,
+    key_source: Option<Spanned<String>>,
+    key_id_header: Option<Spanned<String>>,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize)]
@@ -53,6 +63,46 @@ enum RawForm {
     Pagerduty,
     StandardWebhooks,
     Hmac,
+    PublicKey,
+    DetachedJws,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+enum RawAlgorithm {
+    #[serde(rename = "rsa-pkcs1-sha256")]
+    RsaPkcs1Sha256,
+    #[serde(rename = "rsa-pkcs1-sha384")]
+    RsaPkcs1Sha384,
+    #[serde(rename = "rsa-pkcs1-sha512")]
+    RsaPkcs1Sha512,
+    #[serde(rename = "rsa-pss-sha256")]
+    RsaPssSha256,
+    #[serde(rename = "rsa-pss-sha384")]
+    RsaPssSha384,
+    #[serde(rename = "rsa-pss-sha512")]
+    RsaPssSha512,
+    #[serde(rename = "ecdsa-p256-sha256")]
+    EcdsaP256Sha256,
+    #[serde(rename = "ecdsa-p256-sha256-fixed")]
+    EcdsaP256Sha256Fixed,
+    #[serde(rename = "ed25519")]
+    Ed25519,
+}
+
+impl From<RawAlgorithm> for SignatureAlgorithm {
+    fn from(raw: RawAlgorithm) -> Self {
+        match raw {
+            RawAlgorithm::RsaPkcs1Sha256 => Self::RsaPkcs1Sha256,
+            RawAlgorithm::RsaPkcs1Sha384 => Self::RsaPkcs1Sha384,
+            RawAlgorithm::RsaPkcs1Sha512 => Self::RsaPkcs1Sha512,
+            RawAlgorithm::RsaPssSha256 => Self::RsaPssSha256,
+            RawAlgorithm::RsaPssSha384 => Self::RsaPssSha384,
+            RawAlgorithm::RsaPssSha512 => Self::RsaPssSha512,
+            RawAlgorithm::EcdsaP256Sha256 => Self::EcdsaP256Sha256,
+            RawAlgorithm::EcdsaP256Sha256Fixed => Self::EcdsaP256Sha256Fixed,
+            RawAlgorithm::Ed25519 => Self::Ed25519,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, Deserialize)]
@@ -98,6 +148,12 @@ impl RawSignature {
             timestamp_header: self.timestamp_header.or(preset.timestamp_header),
             timestamp_prefix: self.timestamp_prefix.or(preset.timestamp_prefix),
             id_header: self.id_header.or(preset.id_header),
+            url: self.url.or(preset.url),
+            algorithm: self.algorithm.or(preset.algorithm),
+            // Keys of the operator's own replace the source of the preset, and the other way round.
+            keys: self.keys.clone().or(preset.keys.filter(|_| self.key_source.is_none())),
+            key_source: self.key_source.or(preset.key_source.filter(|_| self.keys.is_none())),
+            key_id_header: self.key_id_header.or(preset.key_id_header),
         }
     }
 
@@ -107,31 +163,57 @@ impl RawSignature {
             (Some(RawForm::Pagerduty), _) => "PagerDuty's, in X-PagerDuty-Signature".to_owned(),
             (Some(RawForm::StandardWebhooks), _) => "that of Standard Webhooks, in webhook-signature".to_owned(),
             (Some(RawForm::Hmac), Some(header)) => format!("HMAC in {}", header.get_ref()),
+            (Some(RawForm::PublicKey), Some(header)) => format!("by a public key, in {}", header.get_ref()),
+            (Some(RawForm::DetachedJws), Some(header)) => format!("a detached JWS, in {}", header.get_ref()),
+            (Some(RawForm::PublicKey | RawForm::DetachedJws), None) => "by a public key".to_owned(),
             (Some(RawForm::Hmac), None) | (None, _) => "HMAC".to_owned(),
         }
     }
 
-    /// The keys of the general form that are present.
+    /// The keys of the general form that are present, but for `header`.
     fn parts(&self) -> impl Iterator<Item = Range<usize>> {
         let texts = [
-            &self.header,
             &self.separator,
             &self.prefix,
             &self.message,
             &self.timestamp_header,
             &self.timestamp_prefix,
             &self.id_header,
+            &self.url,
         ];
         let texts = texts.into_iter().flatten().map(Spanned::span).collect::<Vec<_>>();
-        let words = [self.encoding.as_ref().map(Spanned::span), self.hash.as_ref().map(Spanned::span)];
-        texts.into_iter().chain(words.into_iter().flatten())
+        texts.into_iter().chain(self.encoding.as_ref().map(Spanned::span))
+    }
+
+    /// The keys about secrets that are present.
+    fn secret_parts(&self) -> impl Iterator<Item = Range<usize>> {
+        self.secrets.as_ref().map(Spanned::span).into_iter().chain(self.hash.as_ref().map(Spanned::span))
+    }
+
+    /// The keys about public keys that are present.
+    fn key_parts(&self) -> impl Iterator<Item = Range<usize>> {
+        let texts = [&self.key_source, &self.key_id_header].into_iter().flatten().map(Spanned::span);
+        let lists = self.keys.as_ref().map(Spanned::span).into_iter().chain(self.algorithm.as_ref().map(Spanned::span));
+        lists.chain(texts)
+    }
+
+    /// The keys that a form of a sender fixes.
+    fn fixed_parts(&self) -> impl Iterator<Item = Range<usize>> {
+        let header = self.header.as_ref().map(Spanned::span).into_iter();
+        header.chain(self.parts()).chain(self.hash.as_ref().map(Spanned::span)).chain(self.key_parts())
     }
 }
 
 /// Parses a signature; reports errors.
-pub(super) fn parse(raw: &Spanned<RawSignature>, report: &mut Report<'_>) -> Option<BodySignature> {
+pub(super) fn parse(
+    raw: &Spanned<RawSignature>,
+    sources: &mut KeySources<'_>,
+    report: &mut Report<'_>,
+) -> Option<BodySignature> {
     let fields = raw.get_ref();
+    let by_key = matches!(fields.form, Some(RawForm::PublicKey | RawForm::DetachedJws));
     let secrets = match &fields.secrets {
+        _ if by_key => None,
         Some(raw) => secret::secrets(raw, report),
         None => {
             secret::missing(raw, report);
@@ -145,30 +227,84 @@ pub(super) fn parse(raw: &Spanned<RawSignature>, report: &mut Report<'_>) -> Opt
     let tolerance = TOLERANCE.check(fields.tolerance_s.as_ref(), report).unwrap_or(DEFAULT_TOLERANCE_SECONDS);
     let result = match form {
         RawForm::Pagerduty => {
-            let parts = fields.parts().chain(fields.tolerance_s.as_ref().map(Spanned::span));
+            let parts = fields.fixed_parts().chain(fields.tolerance_s.as_ref().map(Spanned::span));
             report_no_effect(parts, "with form = \"pagerduty\"", report);
             BodySignature::pagerduty(&secrets?)
         }
         RawForm::StandardWebhooks => {
-            report_no_effect(fields.parts(), "with form = \"standard-webhooks\"", report);
+            report_no_effect(fields.fixed_parts(), "with form = \"standard-webhooks\"", report);
             BodySignature::standard_webhooks(&secrets?, tolerance)
         }
-        RawForm::Hmac => hmac(raw, secrets.as_deref(), tolerance, report)?,
+        RawForm::Hmac => {
+            report_no_effect(fields.key_parts(), "with form = \"hmac\"", report);
+            let hash = match fields.hash.as_ref().map(Spanned::get_ref) {
+                None | Some(RawHash::Sha256) => HmacHash::Sha256,
+                Some(RawHash::Sha384) => HmacHash::Sha384,
+                Some(RawHash::Sha512) => HmacHash::Sha512,
+            };
+            let form = general(raw, tolerance, report);
+            BodySignature::hmac(&form?, hash, &secrets?)
+        }
+        RawForm::PublicKey => {
+            report_no_effect(fields.secret_parts(), "with form = \"public-key\"", report);
+            public_key(raw, tolerance, sources, report)?
+        }
+        RawForm::DetachedJws => {
+            let parts = fields.secret_parts().chain(fields.parts());
+            let parts = parts.chain([&fields.key_id_header].into_iter().flatten().map(Spanned::span));
+            let parts = parts.chain(fields.tolerance_s.as_ref().map(Spanned::span));
+            report_no_effect(parts, "with form = \"detached-jws\"", report);
+            let header = required_header(raw, report);
+            let keys = keys_of(fields, raw, sources, report);
+            BodySignature::detached_jws(&header?, keys?)
+        }
     };
     result.map_err(|error| explain(raw, error, report)).ok()
 }
 
-fn hmac(
+fn public_key(
     raw: &Spanned<RawSignature>,
-    secrets: Option<&[Secret]>,
-    tolerance_seconds: u64,
+    tolerance: u64,
+    sources: &mut KeySources<'_>,
     report: &mut Report<'_>,
 ) -> Option<Result<BodySignature, SignatureRuleError>> {
     let fields = raw.get_ref();
-    if fields.header.is_none() {
-        report.missing(raw, "header", WRITE_HEADER);
+    if fields.algorithm.is_none() {
+        report.missing_one_of(raw, "algorithm", &[], Problem::Missing { write: WRITE_ALGORITHM });
     }
-    let header = fields.header.as_ref().and_then(|text| header_name(text, report));
+    let form = general(raw, tolerance, report);
+    let keys = keys_of(fields, raw, sources, report);
+    let key_id_header = fields.key_id_header.as_ref().map(|text| header_name(text, report));
+    let key_id_header = key_id_header.map_or(Some(None), |name| name.map(Some));
+    fields.algorithm.as_ref()?;
+    Some(BodySignature::public_key(&form?, keys?, key_id_header?.as_deref()))
+}
+
+fn keys_of(
+    fields: &RawSignature,
+    table: &Spanned<RawSignature>,
+    sources: &mut KeySources<'_>,
+    report: &mut Report<'_>,
+) -> Option<SignatureKeys> {
+    let algorithm = fields.algorithm.as_ref().map(|raw| (*raw.get_ref()).into());
+    keys::parse(table, fields.keys.as_ref(), fields.key_source.as_ref(), algorithm, sources, report)
+}
+
+/// `header`; reports its absence and errors.
+fn required_header(raw: &Spanned<RawSignature>, report: &mut Report<'_>) -> Option<String> {
+    match &raw.get_ref().header {
+        Some(text) => header_name(text, report),
+        None => {
+            report.missing(raw, "header", WRITE_HEADER);
+            None
+        }
+    }
+}
+
+/// The keys of the general form; reports errors.
+fn general(raw: &Spanned<RawSignature>, tolerance_seconds: u64, report: &mut Report<'_>) -> Option<SignatureForm> {
+    let fields = raw.get_ref();
+    let header = required_header(raw, report);
     let id_header = fields.id_header.as_ref().map(|text| header_name(text, report));
     let timestamp = timestamp(fields, report);
     if let (Some(at), None) = (&fields.tolerance_s, &timestamp) {
@@ -188,22 +324,17 @@ fn hmac(
         Some(text) => text.get_ref().clone(),
         None => default.to_owned(),
     };
-    let form = HmacForm {
+    Some(SignatureForm {
         header: header?,
         separator: separator.map_or(Some(None), |separator| separator.map(Some))?,
         prefix: text(&fields.prefix, ""),
         encoding: fields.encoding.as_ref().map(|raw| (*raw.get_ref()).into()).unwrap_or_default(),
-        hash: match fields.hash.as_ref().map(Spanned::get_ref) {
-            None | Some(RawHash::Sha256) => HmacHash::Sha256,
-            Some(RawHash::Sha384) => HmacHash::Sha384,
-            Some(RawHash::Sha512) => HmacHash::Sha512,
-        },
         message: text(&fields.message, "{body}"),
         timestamp: timestamp.map_or(Some(None), |timestamp| timestamp.map(Some))?,
         tolerance_seconds,
         id_header: id_header.map_or(Some(None), |name| name.map(Some))?,
-    };
-    Some(BodySignature::hmac(&form, secrets?))
+        url: fields.url.as_ref().map(|url| url.get_ref().clone()),
+    })
 }
 
 /// The place of the timestamp; reports errors. `None` if no key gives one, `Some(None)` if a key has an error.
@@ -251,6 +382,9 @@ fn explain(raw: &Spanned<RawSignature>, error: SignatureRuleError, report: &mut 
         }
         SignatureRuleError::Unplaced { piece: "id" } => {
             (message, ProofProblem::Unplaced { piece: "{id}", keys: "id_header" })
+        }
+        SignatureRuleError::Unplaced { piece: "url" } => {
+            (message, ProofProblem::Unplaced { piece: "{url}", keys: "url" })
         }
         SignatureRuleError::Unplaced { .. } => {
             let keys = "timestamp_header or timestamp_prefix";

@@ -97,6 +97,99 @@ fn combinations_are_checked() {
 }
 
 #[test]
+fn public_keys_are_checked() {
+    let fixture = Fixture::new();
+    let spki = data_encoding::BASE64.encode(&hookgate_core::auth::testing::ISSUER.ec_spki());
+    let pem = format!("-----BEGIN PUBLIC KEY-----\n{spki}\n-----END PUBLIC KEY-----\n");
+    fixture.write("ec.pem", &pem);
+    fixture.write("two.pem", &pem.repeat(2));
+    fixture.write("ec.key", &spki);
+    fixture.write("raw.key", &"0a".repeat(32));
+    fixture.write("junk.key", "not a key");
+    let errors = |fields: &str| {
+        let text = provider(&format!("proof.signature = {{ {fields} }}"));
+        let whole = [LISTEN, CERTIFICATE, ROUTE, &text].concat();
+        fixture.parse(&whole).map(|_| ()).map_err(|errors| errors.to_string())
+    };
+    let key = |form: &str, file: &str, fields: &str| {
+        format!("form = \"{form}\", header = \"x-a\", keys = [{{ file = \"{file}\" }}]{fields}")
+    };
+    let p256 = ", algorithm = \"ecdsa-p256-sha256\"";
+    for (file, fields) in [
+        ("ec.pem", p256),
+        ("ec.key", p256),
+        ("raw.key", ", algorithm = \"ed25519\""),
+        ("ec.pem", ", algorithm = \"ecdsa-p256-sha256-fixed\", key_id_header = \"x-key\""),
+    ] {
+        assert_eq!(errors(&key("public-key", file, fields)), Ok(()), "{file}{fields}");
+    }
+    assert_eq!(errors(&key("detached-jws", "ec.pem", "")), Ok(()));
+    for (fields, words) in [
+        (key("public-key", "ec.pem", ""), "missing; write algorithm = \"ed25519\""),
+        (key("public-key", "ec.pem", ", algorithm = \"ed25519\""), "no key in it is for the algorithm ed25519"),
+        (key("public-key", "two.pem", p256), "2 keys or certificates in one file"),
+        (key("public-key", "junk.key", p256), "is not a public key in DER"),
+        (key("public-key", "absent.pem", p256), "absent.pem"),
+        (key("public-key", "privkey.pem", p256), "PRIVATE KEY"),
+        (key("public-key", "ec.pem", &format!("{p256}, hash = \"sha256\"")), "no effect with form = \"public-key\""),
+        (key("public-key", "ec.pem", &format!("{p256}, {SECRETS}")), "no effect with form = \"public-key\""),
+        (key("public-key", "ec.pem", &format!("{p256}, key_source = \"google\"")), "no effect with keys"),
+        (key("public-key", "ec.pem", &format!("{p256}, message = \"{{timestamp}}{{body}}\"")), "go together"),
+        (
+            key(
+                "public-key",
+                "ec.pem",
+                &format!("{p256}, timestamp_header = \"x-t\", message = \"{{timestamp}}{{body}}\""),
+            ),
+            "write {timestamp:10} if nothing stands after the timestamp",
+        ),
+        (key("detached-jws", "ec.pem", p256), "never has ECDSA signatures in DER"),
+        (key("detached-jws", "ec.pem", ", message = \"{body}\""), "no effect with form = \"detached-jws\""),
+        (key("detached-jws", "ec.pem", ", key_id_header = \"x-k\""), "no effect with form = \"detached-jws\""),
+        ("form = \"detached-jws\", header = \"x-a\"".to_owned(), "missing; write keys = [{ file = \"sender.pem\" }]"),
+        ("form = \"detached-jws\", header = \"x-a\", key_source = \"x\"".to_owned(), "there are google"),
+        ("form = \"detached-jws\", keys = [{ file = \"ec.pem\" }]".to_owned(), "missing; write header"),
+        ("form = \"detached-jws\", header = \"x-a\", keys = []".to_owned(), "keys"),
+        ("form = \"detached-jws\", header = \"x-a\", keys = [{}]".to_owned(), "missing; write file"),
+        (format!("form = \"hmac\", header = \"x-a\", {SECRETS}{p256}"), "no effect with form = \"hmac\""),
+        (
+            format!("form = \"hmac\", header = \"x-a\", {SECRETS}, url = \"https://a/\""),
+            "{url} in message and url go together",
+        ),
+        (
+            format!("form = \"hmac\", header = \"x-a\", {SECRETS}, message = \"{{url}}{{body}}\""),
+            "{url} in message and url go together",
+        ),
+    ] {
+        let error = errors(&fields).unwrap_err();
+        assert!(error.contains(words), "{fields}: {error}");
+    }
+}
+
+#[test]
+fn static_credentials_are_checked() {
+    let user = |name: &str| format!("{{ name = \"{name}\", {SECRETS} }}");
+    check_proof("{ secret = {} }", ".secret.header", "missing; write header = \"x-gitlab-token\"");
+    check_proof("{ secret = { header = \"x-a\" } }", ".secret.secrets", "missing; write secrets");
+    check_proof(
+        &format!("{{ secret = {{ header = \"x a\", {SECRETS} }} }}"),
+        ".secret.header",
+        "not a header field name",
+    );
+    check_proof("{ basic = {} }", ".basic.users", "missing; write users = [{ name");
+    check_proof("{ basic = { users = [] } }", ".basic.users", "write users = [{ name");
+    check_proof(
+        &format!("{{ basic = {{ users = [{{ {SECRETS} }}] }} }}"),
+        ".basic.users[0].name",
+        "missing; write name",
+    );
+    check_proof("{ basic = { users = [{ name = \"a\" }] } }", ".basic.users[0].secrets", "missing; write secrets");
+    check_proof(&format!("{{ basic = {{ users = [{}] }} }}", user("a:b")), ".basic.users[0]", "without a colon");
+    let twice = format!("{{ basic = {{ users = [{}, {}] }} }}", user("a"), user("a"));
+    check_proof(&twice, ".basic.users[1]", "is there twice");
+}
+
+#[test]
 fn signatures_are_checked() {
     let check = |fields: &str, key: &str, words| {
         check_proof(&format!("{{ signature = {{ {fields} }} }}"), &format!(".signature{key}"), words);

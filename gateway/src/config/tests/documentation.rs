@@ -47,6 +47,9 @@ fn complete(block: &str) -> String {
     std::iter::once(block.as_str()).chain(missing).collect()
 }
 
+/// The key of the example of sendgrid-python, `test/unit/test_eventwebhook.py`.
+const SENDGRID_KEY: &str = "MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE83T4O/n84iotIvIW4mdBgQ/7dAfSmpqIM8kF9mN1flpVKS3GRqe62gw+2fNNRaINXvVpiglSI8eNEc6wEA3F+g==";
+
 /// A fixture with the files that the examples name.
 fn fixture() -> Fixture {
     let fixture = Fixture::new();
@@ -57,9 +60,23 @@ fn fixture() -> Fixture {
         fs::copy(fixture.path("ca.pem"), fixture.path(name)).unwrap();
     }
     fs::copy(fixture.path("list.crl"), fixture.path("DigiCertSHA2AssuredIDCA.crl")).unwrap();
-    for name in ["pagerduty", "pagerduty-new", "session", "github", "meta-app", "slack", "stripe"] {
+    for name in [
+        "pagerduty",
+        "pagerduty-new",
+        "session",
+        "github",
+        "meta-app",
+        "slack",
+        "stripe",
+        "square",
+        "gitlab",
+        "gitlab-new",
+        "alertmanager",
+    ] {
         fixture.write(&format!("{name}.secret"), "secret\n");
     }
+    fixture.write("sendgrid.key", SENDGRID_KEY);
+    fixture.write("discord.key", "03a107bff3ce10be1d70dd18e74bc09967e4d6309ba50d5f1ddc8664125531b8\n");
     fixture.write("billing.whsec", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n");
     fixture.write("credentials/github-new", "secret");
     fixture.write("pagerduty-us.json", "[\"192.0.2.10\"]");
@@ -175,6 +192,8 @@ fn every_key_has_a_row() {
         "[[provider]]\n[provider.token]\n",
         "[[provider]]\n[provider.session_parameter]\n",
         "[[provider]]\n[provider.signature]\n",
+        "[[provider]]\n[provider.secret]\n",
+        "[[provider]]\n[provider.basic]\n",
         "",
         "[presets]\n",
         "[listen]\n",
@@ -191,6 +210,7 @@ fn every_key_has_a_row() {
     for section in sections.into_iter().chain([
         "[[provider]]\nidentity = [{ zzz = 1 }]\n",
         "[[provider]]\nsignature.secrets = [{ zzz = 1 }]\n",
+        "[[provider]]\nsignature.keys = [{ zzz = 1 }]\n",
         "[[provider]]\nsource_range_files = [{ zzz = 1 }]\n",
     ]) {
         let errors = fixture.errors(&format!("{section}zzz = 1\n"));
@@ -199,7 +219,8 @@ fn every_key_has_a_row() {
             keys += 1;
             // Profile tables have a paragraph of their own, and the parts of a preset's proof a row of their own.
             let is_section = section.is_empty() && page.contains(&format!("[{key}]"));
-            if !is_section && !["profile", "token", "session_parameter", "signature"].contains(&key) {
+            if !is_section && !["profile", "token", "session_parameter", "signature", "secret", "basic"].contains(&key)
+            {
                 row(&page, key);
             }
         }
@@ -254,4 +275,20 @@ fn the_examples_of_proofs_take_what_the_senders_send() {
     ];
     let secret = ("billing.whsec", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw");
     check("billing", secret, &headers, r#"{"test": 2432232314}"#, 1_614_265_330);
+    // The example of sendgrid-python, whose body ends with a line break that counts.
+    let body = "[{\"email\":\"hello@world.com\",\"event\":\"dropped\",\"reason\":\"Bounced Address\",\"sg_event_id\":\"ZHJvcC0xMDk5NDkxOS1MUnpYbF9OSFN0T0doUTRrb2ZTbV9BLTA\",\"sg_message_id\":\"LRzXl_NHStOGhQ4kofSm_A.filterdrecv-p3mdw1-756b745b58-kmzbl-18-5F5FC76C-9.0\",\"smtp-id\":\"<LRzXl_NHStOGhQ4kofSm_A@ismtpd0039p1iad1.sendgrid.net>\",\"timestamp\":1600112492}]\r\n";
+    let signature = "MEUCIGHQVtGj+Y3LkG9fLcxf3qfI10QysgDWmMOVmxG0u6ZUAiEAyBiXDWzM+uOe5W0JuG+luQAbPIqHh89M15TluLtEZtM=";
+    let headers = [
+        ("x-twilio-email-event-webhook-signature", signature),
+        ("x-twilio-email-event-webhook-timestamp", "1600112502"),
+    ];
+    check("sendgrid-relay", ("sendgrid.key", SENDGRID_KEY), &headers, body, 1_600_112_502);
+    // Computed with OpenSSL.
+    let event = "{\"id\":\"evt_1\",\"n\":1}";
+    let key = "03a107bff3ce10be1d70dd18e74bc09967e4d6309ba50d5f1ddc8664125531b8";
+    let signature = "b1644a24336e5db810885385cd6327111eb612abeaf117726232e4fb91a005252c477a5a073b65092b8580c32e70ebbd9b19e40fd7b2fc2c02e257eb8a989c0b";
+    let headers = [("x-signature-ed25519", signature), ("x-signature-timestamp", "1700000000")];
+    check("discord-relay", ("discord.key", key), &headers, event, 1_700_000_000);
+    let headers = [("x-square-hmacsha256-signature", "LEPZPM0OcCSk8+QXioQtQkCaI97lrg/NKr3vb+9I0NU=")];
+    check("square-relay", ("square.secret", "sq-key"), &headers, event, 0);
 }

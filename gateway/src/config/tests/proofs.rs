@@ -296,7 +296,7 @@ fn keys_come_from_where_the_file_says() {
     let told = (limits.timeout, limits.max_bytes, limits.max_stale);
     assert_eq!(told, (Duration::from_millis(500), 4096, Duration::ZERO));
     let warnings = fixture.warnings_at(&text, NOW);
-    let expected = ["no token uses the key source \"unused\"", "skipped key 1: its \"kty\" is \"oct\""];
+    let expected = ["no token or signature uses the key source \"unused\"", "skipped key 1: its \"kty\" is \"oct\""];
     assert_eq!(warnings.len(), expected.len(), "{warnings:#?}");
     assert!(expected.iter().all(|words| warnings.iter().any(|warning| warning.contains(words))), "{warnings:#?}");
 }

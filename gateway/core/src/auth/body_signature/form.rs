@@ -5,20 +5,22 @@
 use data_encoding::{BASE64_NOPAD, BASE64URL_NOPAD, HEXLOWER_PERMISSIVE};
 use ring::hmac;
 
-use super::{MAX_SECRETS, MAX_TOLERANCE_SECONDS};
+use super::{MAX_SECRETS, MAX_TOLERANCE_SECONDS, MAX_URL_BYTES};
 use crate::auth::message_template::TemplateError;
 use crate::auth::secret::SecretError;
 
-/// The general form of an HMAC over a request.
+/// The general form of a signature over a request.
 ///
 /// | sender | header | separator | prefix | encoding | message | timestamp |
 /// | --- | --- | --- | --- | --- | --- | --- |
 /// | GitHub, Meta | `X-Hub-Signature-256` | | `sha256=` | hex | `{body}` | |
 /// | Slack | `X-Slack-Signature` | | `v0=` | hex | `v0:{timestamp}:{body}` | header `X-Slack-Request-Timestamp` |
 /// | Stripe | `Stripe-Signature` | `,` | `v1=` | hex | `{timestamp}.{body}` | value `t=` |
+/// | Square | `x-square-hmacsha256-signature` | | | base64 | `{url}{body}` | |
+/// | SendGrid | `X-Twilio-Email-Event-Webhook-Signature` | | | base64 | `{timestamp:10}{body}` | a header |
 /// | PagerDuty | `X-PagerDuty-Signature` | `,` | `v1=` | hex | `{body}` | |
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HmacForm {
+pub struct SignatureForm {
     /// The header field with the signatures.
     pub header: String,
     /// The separator of several values in it, an ASCII character; `None` if the whole field is one value.
@@ -27,9 +29,8 @@ pub struct HmacForm {
     pub prefix: String,
     /// The encoding of the signature.
     pub encoding: Encoding,
-    /// The hash of the HMAC.
-    pub hash: HmacHash,
-    /// The signed message: text in which `{body}`, `{timestamp}`, `{id}`, `{method}` and `{path}` stand for their bytes.
+    /// The signed message: text in which `{body}`, `{timestamp}`, `{id}`, `{method}`, `{path}` and `{url}` stand for
+    /// their bytes.
     pub message: String,
     /// The place of `{timestamp}`. Given if and only if the message has `{timestamp}`.
     pub timestamp: Option<TimestampPlace>,
@@ -37,6 +38,9 @@ pub struct HmacForm {
     pub tolerance_seconds: u64,
     /// The header field with `{id}`. Given if and only if the message has `{id}`.
     pub id_header: Option<String>,
+    /// `{url}`: the URL of the webhook as the sender has it, 1 to 512 bytes. The request is not asked for it, since whoever sends the request
+    /// writes its `Host`. Given if and only if the message has `{url}`.
+    pub url: Option<String>,
 }
 
 /// The place of a timestamp, which is written as whole seconds since 1970, in digits.
@@ -93,7 +97,7 @@ pub enum SignatureRuleError {
     /// A piece of the message without its header field, or a header field without its piece.
     #[error("{{{piece}}} in message and the place of the {piece} go together; write both, or neither")]
     Unplaced {
-        /// `id` or `timestamp`.
+        /// `id`, `timestamp` or `url`.
         piece: &'static str,
     },
     /// A tolerance out of bounds.
@@ -102,6 +106,29 @@ pub enum SignatureRuleError {
         /// The tolerance, in seconds.
         seconds: u64,
     },
+    /// A URL that is empty or too long.
+    #[error("the url has {bytes} bytes; write 1 to {MAX_URL_BYTES}")]
+    Url {
+        /// Its length, in bytes.
+        bytes: usize,
+    },
+    /// No keys, or too many.
+    #[error("{count} keys; write 1 to 8 that the sender can sign with, or a key_source if it names its key")]
+    Keys {
+        /// The number of keys.
+        count: usize,
+    },
+    /// Keys of another type than the algorithm needs.
+    #[error("no key is for the algorithm {algorithm}; write the algorithm that the sender documents, and its key")]
+    KeyType {
+        /// The algorithm.
+        algorithm: &'static str,
+    },
+    /// ECDSA signatures in DER, in a JSON Web Signature.
+    #[error(
+        "a JSON Web Signature never has ECDSA signatures in DER; write algorithm = \"ecdsa-p256-sha256-fixed\", or remove the key"
+    )]
+    DerInJws,
     /// No secrets, or too many.
     #[error("{count} secrets; write 1 to {MAX_SECRETS}")]
     Secrets {
@@ -133,7 +160,7 @@ impl Encoding {
 }
 
 /// `text` without its padding; `None` if it is padded to another length than a multiple of four (RFC 4648, section 4).
-fn without_padding(text: &[u8]) -> Option<&[u8]> {
+pub(in crate::auth) fn without_padding(text: &[u8]) -> Option<&[u8]> {
     let padding = text.iter().rev().take_while(|&&byte| byte == b'=').count();
     let whole = padding == 0 || padding <= 2 && text.len().is_multiple_of(4);
     whole.then(|| &text[..text.len() - padding])

@@ -2,6 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod detached;
+mod public_keys;
+
 use data_encoding::{BASE64, HEXLOWER};
 use ring::rand::SystemRandom;
 use ring::signature::{Ed25519KeyPair, KeyPair};
@@ -13,35 +16,36 @@ fn secrets(texts: &[&str]) -> Vec<Secret> {
     texts.iter().map(|text| secret(text)).collect()
 }
 
-fn form(header: &str, prefix: &str, message: &str) -> HmacForm {
-    HmacForm {
+fn form(header: &str, prefix: &str, message: &str) -> SignatureForm {
+    SignatureForm {
         header: header.to_owned(),
         separator: None,
         prefix: prefix.to_owned(),
         encoding: Encoding::Hex,
-        hash: HmacHash::Sha256,
         message: message.to_owned(),
         timestamp: None,
         tolerance_seconds: 300,
         id_header: None,
+        url: None,
     }
 }
 
 fn github() -> BodySignature {
     let form = form("X-Hub-Signature-256", "sha256=", "{body}");
-    BodySignature::hmac(&form, &secrets(&["It's a Secret to Everybody"])).unwrap()
+    BodySignature::hmac(&form, HmacHash::Sha256, &secrets(&["It's a Secret to Everybody"])).unwrap()
 }
 
 fn slack() -> BodySignature {
     let timestamp = Some(TimestampPlace::Header("X-Slack-Request-Timestamp".to_owned()));
-    let form = HmacForm { timestamp, ..form("X-Slack-Signature", "v0=", "v0:{timestamp}:{body}") };
-    BodySignature::hmac(&form, &secrets(&["8f742231b10e8888abcd99yyyzzz85a5"])).unwrap()
+    let form = SignatureForm { timestamp, ..form("X-Slack-Signature", "v0=", "v0:{timestamp}:{body}") };
+    BodySignature::hmac(&form, HmacHash::Sha256, &secrets(&["8f742231b10e8888abcd99yyyzzz85a5"])).unwrap()
 }
 
 fn stripe(texts: &[&str]) -> BodySignature {
     let timestamp = Some(TimestampPlace::Value("t=".to_owned()));
-    let form = HmacForm { separator: Some(','), timestamp, ..form("Stripe-Signature", "v1=", "{timestamp}.{body}") };
-    BodySignature::hmac(&form, &secrets(texts)).unwrap()
+    let form =
+        SignatureForm { separator: Some(','), timestamp, ..form("Stripe-Signature", "v1=", "{timestamp}.{body}") };
+    BodySignature::hmac(&form, HmacHash::Sha256, &secrets(texts)).unwrap()
 }
 
 fn hex_hmac(secret: &str, message: &str) -> String {
@@ -51,7 +55,7 @@ fn hex_hmac(secret: &str, message: &str) -> String {
 
 #[track_caller]
 fn check(rule: &BodySignature, request: &Request, expected: &str) {
-    assert_eq!(reason(rule.check(&request.view())), expected, "{:?}", request.headers);
+    assert_eq!(reason(rule.check(&request.view(), &KeySets::default())), expected, "{:?}", request.headers);
 }
 
 /// GitHub documentation, "Validating webhook deliveries", "Testing the webhook payload validation".
@@ -236,7 +240,7 @@ fn a_timestamp_is_accepted_up_to_the_tolerance() {
     let judge = |timestamp: &str| {
         let tag = hex_hmac("a", &format!("{timestamp}.{{}}"));
         let value = format!("t={timestamp},v1={tag}");
-        reason(stripe(&["a"]).check(&Request::new(&[("stripe-signature", &value)], "{}").view()))
+        reason(stripe(&["a"]).check(&Request::new(&[("stripe-signature", &value)], "{}").view(), &KeySets::default()))
     };
     for (seconds, expected) in [
         (NOW - 301, "timestamp_outside_window"),
@@ -265,8 +269,8 @@ fn encodings_and_hashes_are_as_configured() {
         (Encoding::Base64, HmacHash::Sha512),
         (Encoding::Base64Url, HmacHash::Sha512),
     ] {
-        let rule = HmacForm { encoding, hash, ..form("X-Signature", "", "{body}") };
-        let rule = BodySignature::hmac(&rule, &secrets(&["a"])).unwrap();
+        let rule = SignatureForm { encoding, ..form("X-Signature", "", "{body}") };
+        let rule = BodySignature::hmac(&rule, hash, &secrets(&["a"])).unwrap();
         let tag = hmac::sign(&hmac::Key::new(hash.algorithm(), b"a"), message);
         let value = match encoding {
             Encoding::Hex => HEXLOWER.encode(tag.as_ref()),
@@ -280,7 +284,9 @@ fn encodings_and_hashes_are_as_configured() {
 
 #[test]
 fn method_and_path_can_be_signed() {
-    let rule = BodySignature::hmac(&form("X-Signature", "", "{method} {path}\n{body}"), &secrets(&["a"])).unwrap();
+    let rule =
+        BodySignature::hmac(&form("X-Signature", "", "{method} {path}\n{body}"), HmacHash::Sha256, &secrets(&["a"]))
+            .unwrap();
     let tag = hex_hmac("a", "POST /hook?x=1\n{}");
     check(&rule, &Request::new(&[("x-signature", &tag)], "{}"), "ok");
     let tag = hex_hmac("a", "POST /hook?x=2\n{}");
@@ -302,11 +308,13 @@ fn the_digest_covers_the_message_and_not_the_signature() {
 
 #[test]
 fn refuses_rules_that_do_not_prove_the_body() {
-    let error = |form: &HmacForm, texts: &[&str]| BodySignature::hmac(form, &secrets(texts)).unwrap_err();
+    let error = |form: &SignatureForm, texts: &[&str]| {
+        BodySignature::hmac(form, HmacHash::Sha256, &secrets(texts)).unwrap_err()
+    };
     let plain = form("X-Signature", "", "{body}");
     assert_eq!(error(&plain, &[]), SignatureRuleError::Secrets { count: 0 });
     assert_eq!(error(&plain, &["a"; 9]), SignatureRuleError::Secrets { count: 9 });
-    let unsigned = HmacForm { timestamp: Some(TimestampPlace::Value("t=".to_owned())), ..plain.clone() };
+    let unsigned = SignatureForm { timestamp: Some(TimestampPlace::Value("t=".to_owned())), ..plain.clone() };
     assert_eq!(error(&unsigned, &["a"]), SignatureRuleError::Unplaced { piece: "timestamp" });
     let unplaced = form("X-Signature", "", "{timestamp}.{body}");
     assert_eq!(error(&unplaced, &["a"]), SignatureRuleError::Unplaced { piece: "timestamp" });
@@ -314,11 +322,12 @@ fn refuses_rules_that_do_not_prove_the_body() {
     assert_eq!(error(&unplaced, &["a"]), SignatureRuleError::Unplaced { piece: "id" });
     let name = form("X Signature", "", "{body}");
     assert_eq!(error(&name, &["a"]), SignatureRuleError::HeaderName { name: "X Signature".to_owned() });
-    let separator = HmacForm { separator: Some('·'), ..plain.clone() };
+    let separator = SignatureForm { separator: Some('·'), ..plain.clone() };
     assert_eq!(error(&separator, &["a"]), SignatureRuleError::Separator { separator: '·' });
     for seconds in [0, 86_401] {
         let timestamp = Some(TimestampPlace::Header("X-Time".to_owned()));
-        let rule = HmacForm { timestamp, tolerance_seconds: seconds, ..form("X-Signature", "", "{timestamp}.{body}") };
+        let rule =
+            SignatureForm { timestamp, tolerance_seconds: seconds, ..form("X-Signature", "", "{timestamp}.{body}") };
         assert_eq!(error(&rule, &["a"]), SignatureRuleError::Tolerance { seconds });
         let standard = BodySignature::standard_webhooks(&secrets(&[STANDARD_SECRET]), seconds);
         assert_eq!(standard.unwrap_err(), SignatureRuleError::Tolerance { seconds });

@@ -8,7 +8,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use super::Piece;
+use super::{FIXED_DIGITS, Piece};
 
 /// Two different requests with the same signed text: their variable pieces, in the order of the template.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -147,6 +147,13 @@ impl Automaton {
             Piece::Timestamp => {
                 let digits = Bytes::of(|byte| byte.is_ascii_digit());
                 only(edge(digits, self.repeated(digits, index, rest)))
+            }
+            Piece::FixedTimestamp => {
+                let digits = Bytes::of(|byte| byte.is_ascii_digit());
+                (0..FIXED_DIGITS).fold(rest, |rest, _| {
+                    let to = self.add(rest);
+                    only(edge(digits, to))
+                })
             }
             Piece::Method => {
                 let token = Bytes::of(is_method_byte);

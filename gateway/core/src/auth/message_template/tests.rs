@@ -11,6 +11,13 @@ use proptest::prelude::*;
 
 use super::*;
 
+/// Stands for `{url}`: a text that pieces can contain too.
+const URL: &str = "1./A";
+
+fn parse(template: &str) -> Result<MessageTemplate, TemplateError> {
+    MessageTemplate::parse(template, template.contains(super::URL).then_some(URL))
+}
+
 #[test]
 fn writes_the_messages_that_providers_document() {
     let parts = MessageParts { id: b"msg", timestamp: b"12", method: b"POST", path: b"/a?b", body: b"{}" };
@@ -19,9 +26,10 @@ fn writes_the_messages_that_providers_document() {
         ("v0:{timestamp}:{body}", "v0:12:{}"),
         ("{timestamp}.{body}", "12.{}"),
         ("{id}.{timestamp}.{body}", "msg.12.{}"),
+        ("{url}{body}", "1./A{}"),
         ("{method} {path}\n{body}!", "POST /a?b\n{}!"),
     ] {
-        assert_eq!(message(&MessageTemplate::parse(template).unwrap(), &parts), expected.as_bytes(), "{template}");
+        assert_eq!(message(&parse(template).unwrap(), &parts), expected.as_bytes(), "{template}");
     }
 }
 
@@ -44,11 +52,20 @@ fn refuses_templates_that_do_not_prove_the_body() {
             TemplateError::UnknownPiece { template: template("{nonce}.{body}"), found: template("{nonce}") },
         ),
         ("{body", TemplateError::UnknownPiece { template: template("{body"), found: template("{body") }),
+        ("{url}{url}{body}", TemplateError::Repeated { template: template("{url}{url}{body}") }),
+        (
+            "{timestamp:10}{timestamp}.{body}",
+            TemplateError::Repeated { template: template("{timestamp:10}{timestamp}.{body}") },
+        ),
+        (
+            "{timestamp:9}{body}",
+            TemplateError::UnknownPiece { template: template("{timestamp:9}{body}"), found: template("{timestamp:9}") },
+        ),
         ("a}{body}", TemplateError::UnknownPiece { template: template("a}{body}"), found: template("}") }),
     ] {
-        assert_eq!(MessageTemplate::parse(text), Err(error), "{text}");
+        assert_eq!(parse(text), Err(error), "{text}");
     }
-    assert_eq!(MessageTemplate::parse(&"x".repeat(257)), Err(TemplateError::TooLong { bytes: 257 }));
+    assert_eq!(parse(&"x".repeat(257)), Err(TemplateError::TooLong { bytes: 257 }));
 }
 
 #[test]
@@ -58,6 +75,12 @@ fn accepts_templates_that_tell_where_each_piece_ends() {
         "prefix{body}suffix",
         "{timestamp}.{body}",
         "{timestamp}{path}\n{body}",
+        "{timestamp:10}{body}",
+        "{body}{timestamp:10}",
+        "{id}.{timestamp:10}{body}",
+        "{timestamp:10}{method} {body}",
+        "{url}{body}",
+        "{id}{url}{body}",
         "v0:{timestamp}:{body}",
         "{id}.{body}",
         "{id}--{timestamp}--{body}",
@@ -73,20 +96,20 @@ fn accepts_templates_that_tell_where_each_piece_ends() {
         "{body}\n{id}",
         "{timestamp}.{body} {method}",
     ] {
-        assert_eq!(MessageTemplate::parse(template).err(), None, "{template}");
+        assert_eq!(parse(template).err(), None, "{template}");
     }
     let longest = format!("{{id}}{}{{body}}", "a".repeat(246));
-    assert!(MessageTemplate::parse(&longest).is_ok());
+    assert!(parse(&longest).is_ok());
 }
 
 /// For each refused template, two requests that it would give one message.
 #[test]
 fn refuses_templates_that_give_one_message_to_two_requests() {
     let check = |template: &str, one: &str, other: &str| {
-        let error = MessageTemplate::parse(template).unwrap_err().to_string();
+        let error = parse(template).unwrap_err().to_string();
         assert!(error.contains(&format!("to different requests: {one}, and {other}; write")), "{error}");
         assert!(!error.contains('\n'), "an error is one line: {error}");
-        assert_collides(template, &collision::find(&pieces(template).unwrap()).unwrap());
+        assert_collides(template, &collision::find(&pieces(template, Some(URL)).unwrap()).unwrap());
     };
     check("{body}.{id}", "body \"\" with id \".\"", "body \".\" with id \"\"");
     check("{body}.{id}.{timestamp}", "body \"\" with id \".\"", "body \".\" with id \"\"");
@@ -105,7 +128,7 @@ fn refuses_templates_that_give_one_message_to_two_requests() {
 fn an_id_must_not_contain_the_text_that_ends_it() {
     let check = |template: &str, id: &str, expected: bool| {
         let parts = MessageParts { id: id.as_bytes(), timestamp: b"1", method: b"POST", path: b"/", body: b"-x" };
-        assert_eq!(MessageTemplate::parse(template).unwrap().has_early_end(&parts), expected, "{template} {id:?}");
+        assert_eq!(parse(template).unwrap().has_early_end(&parts), expected, "{template} {id:?}");
     };
     check("{id}.{timestamp}.{body}", "msg", false);
     check("{id}.{timestamp}.{body}", "", false);
@@ -155,14 +178,14 @@ fn may_contain(piece: &Piece, byte: u8) -> bool {
 
 /// Fails unless the requests of `collision` differ, can occur, and have one message.
 fn assert_collides(template: &str, collision: &collision::Collision) {
-    let unchecked = MessageTemplate(pieces(template).unwrap().into());
+    let unchecked = MessageTemplate { pieces: pieces(template, Some(URL)).unwrap().into(), covers_url: false };
     let value = |name: &str, other: bool| -> &[u8] {
         let found = collision.0.iter().find(|pair| pair.name == name);
         found.map_or(b"", |pair| if other { &pair.other } else { &pair.one })
     };
     let parts = [false, true].map(|other| MessageParts {
         id: value("id", other),
-        timestamp: value("timestamp", other),
+        timestamp: [value("timestamp", other), value("timestamp:10", other)].concat().leak(),
         method: value("method", other),
         path: value("path", other),
         body: value("body", other),
@@ -181,7 +204,12 @@ fn assert_collides(template: &str, collision: &collision::Collision) {
 
 /// Templates of every order of pieces, with separators that pieces may contain.
 fn templates() -> impl Strategy<Value = String> {
-    let variables = Just(vec!["{body}", "{id}", "{timestamp}", "{method}", "{path}"]).prop_shuffle();
+    let variables = (prop::sample::select(vec!["{timestamp}", "{timestamp:10}"]), any::<bool>()).prop_flat_map(
+        |(timestamp, url)| {
+            let fifth = if url { "{url}" } else { "{path}" };
+            Just(vec!["{body}", "{id}", timestamp, "{method}", fifth]).prop_shuffle()
+        },
+    );
     let separators =
         prop::collection::vec(prop::sample::select(vec!["", ".", "1", "/", "A", " ", "\n", "..", ".A.", "\n."]), 6);
     (variables, 1..=5usize, separators).prop_map(|(variables, count, separators)| {
@@ -208,11 +236,14 @@ fn texts(first: &str, bytes: &str, length: usize) -> Vec<Vec<u8>> {
 /// Every small request that differs in a piece of `template`.
 fn small_requests(template: &MessageTemplate) -> Vec<[Vec<u8>; 5]> {
     let if_present = |piece: &Piece, texts: Vec<Vec<u8>>| {
-        if template.0.contains(piece) { texts } else { vec![Vec::new()] }
+        if template.pieces.contains(piece) { texts } else { vec![Vec::new()] }
     };
     let domains = [
         if_present(&Piece::Id, texts("", ".1A", 2)),
-        if_present(&Piece::Timestamp, texts("1", "12", 1)),
+        match if_present(&Piece::Timestamp, texts("1", "12", 1)) {
+            none if none.len() == 1 => if_present(&Piece::FixedTimestamp, texts("111111111", "12", 1).split_off(1)),
+            some => some,
+        },
         if_present(&Piece::Method, texts("A", ".1A", 1)),
         if_present(&Piece::Path, texts("/", "./1", 2)),
         if_present(&Piece::Body, texts("", ".1/A\n ", 2)),
@@ -236,8 +267,8 @@ proptest! {
     /// two requests that the error of a refused one names do.
     #[test]
     fn accepted_templates_are_injective_and_refused_ones_are_not(text in templates()) {
-        let Ok(template) = MessageTemplate::parse(&text) else {
-            assert_collides(&text, &collision::find(&pieces(&text).unwrap()).unwrap());
+        let Ok(template) = parse(&text) else {
+            assert_collides(&text, &collision::find(&pieces(&text, Some(URL)).unwrap()).unwrap());
             return Ok(());
         };
         let mut seen: HashMap<Vec<u8>, [Vec<u8>; 5]> = HashMap::new();
@@ -259,7 +290,7 @@ proptest! {
         id in "[!-~]{0,6}", timestamp in "[0-9]{1,12}", body in prop::collection::vec(any::<u8>(), 0..24),
         end in "[.:-]{1,3}", cut in any::<prop::sample::Index>(),
     ) {
-        let template = MessageTemplate::parse(&format!("{{id}}{end}{{timestamp}}{end}{{body}}")).unwrap();
+        let template = parse(&format!("{{id}}{end}{{timestamp}}{end}{{body}}")).unwrap();
         let part = |id: &[u8], timestamp: &[u8], body: &[u8]| {
             let parts = MessageParts { id, timestamp, method: b"", path: b"", body };
             (!template.has_early_end(&parts)).then(|| message(&template, &parts))

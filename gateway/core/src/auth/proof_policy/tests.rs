@@ -10,7 +10,7 @@ use super::*;
 use crate::auth::testing::{
     ISSUER, Issuer, NOW, Request, SOURCE, at, dialogflow, dialogflow_claims, published, reason, secret,
 };
-use crate::auth::{DeliveryId, HmacForm, JsonPointer, body_signature};
+use crate::auth::{DeliveryId, JsonPointer, SignatureForm, body_signature};
 
 fn pagerduty(secrets: &[&str]) -> BodySignature {
     BodySignature::pagerduty(&secrets.iter().map(|text| secret(text)).collect::<Vec<_>>()).unwrap()
@@ -63,6 +63,15 @@ fn one_parameter() -> Clause {
     Clause::One(Proof::SessionParameter(parameter()))
 }
 
+fn one_secret() -> Clause {
+    Clause::One(Proof::Secret(FieldSecret::new("x-gitlab-token", "", &[secret("open sesame")]).unwrap()))
+}
+
+fn one_user() -> Clause {
+    let users = [("Aladdin".to_owned(), vec![secret("open sesame")])];
+    Clause::One(Proof::Basic(BasicCredentials::new(&users).unwrap()))
+}
+
 fn one_signature() -> Clause {
     Clause::One(Proof::Signature(pagerduty(&["s3cret"])))
 }
@@ -91,6 +100,29 @@ fn any_accepts_one_and_reports_an_attempted_proof_first() {
     check(&policy, &[], "token_missing");
     check(&policy, &["bad-signature"], "signature_mismatch");
     check(&policy, &["bad-token", "bad-signature"], "token_malformed");
+}
+
+#[test]
+fn static_credentials_combine_with_other_proofs() {
+    let any = ProofPolicy::any(vec![one_secret(), one_user()]).unwrap();
+    let all = ProofPolicy::all(vec![one_secret(), one_user()]).unwrap();
+    let (secret, user) = (("x-gitlab-token", "open sesame"), ("authorization", "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ=="));
+    for (fields, by_any, by_all) in [
+        (&[secret][..], "certificate, secret", "credentials_missing"),
+        (&[user], "certificate, basic", "secret_missing"),
+        (&[secret, user], "certificate, secret", "certificate, secret, basic"),
+        (&[("x-gitlab-token", "sesame"), user], "certificate, basic", "secret_mismatch"),
+        (&[("authorization", "Basic AAAA")], "credentials_mismatch", "secret_missing"),
+        (&[], "secret_missing", "secret_missing"),
+    ] {
+        for (policy, expected) in [(&any, by_any), (&all, by_all)] {
+            let outcome = match judge(policy, &Request::new(fields, "{}")) {
+                Ok(proven) => proven.labels(),
+                Err(unproven) => unproven.refusal.reject.row().reason,
+            };
+            assert_eq!(outcome, expected, "{fields:?}");
+        }
+    }
 }
 
 #[test]
@@ -159,18 +191,18 @@ fn a_delivery_is_taken_once_and_a_failed_one_can_be_retried() {
 /// The sender's clock is ahead by the whole tolerance, and the window has the minimum length.
 #[test]
 fn a_delivery_is_remembered_while_its_timestamp_is_accepted() {
-    let form = HmacForm {
+    let form = SignatureForm {
         header: "x-signature".to_owned(),
         separator: None,
         prefix: String::new(),
         encoding: body_signature::Encoding::Hex,
-        hash: body_signature::HmacHash::Sha256,
         message: "{timestamp}.{body}".to_owned(),
         timestamp: Some(body_signature::TimestampPlace::Header("x-timestamp".to_owned())),
         tolerance_seconds: 300,
         id_header: None,
+        url: None,
     };
-    let signature = BodySignature::hmac(&form, &[secret("s3cret")]).unwrap();
+    let signature = BodySignature::hmac(&form, body_signature::HmacHash::Sha256, &[secret("s3cret")]).unwrap();
     let policy = ProofPolicy::all(vec![Clause::One(Proof::Signature(signature))]).unwrap();
     let policy = policy.with_replay(replay(vec![DeliveryId::SignedMessage], 600)).unwrap();
     let timestamp = (NOW + 300).to_string();
@@ -209,18 +241,18 @@ fn a_refused_request_is_not_remembered() {
 #[test]
 fn a_copy_without_one_of_two_signatures_is_a_copy() {
     let hmac = |header: &str, message: &str, timestamp: Option<&str>| {
-        let form = HmacForm {
+        let form = SignatureForm {
             header: header.to_owned(),
             separator: None,
             prefix: String::new(),
             encoding: body_signature::Encoding::Hex,
-            hash: body_signature::HmacHash::Sha256,
             message: message.to_owned(),
             timestamp: timestamp.map(|name| body_signature::TimestampPlace::Header(name.to_owned())),
             tolerance_seconds: 300,
             id_header: None,
+            url: None,
         };
-        Proof::Signature(BodySignature::hmac(&form, &[secret("s3cret")]).unwrap())
+        Proof::Signature(BodySignature::hmac(&form, body_signature::HmacHash::Sha256, &[secret("s3cret")]).unwrap())
     };
     let both = || vec![hmac("x-dated", "{timestamp}.{body}", Some("x-time")), hmac("x-plain", "{body}", None)];
     let sign = |message: &str| {
@@ -265,7 +297,10 @@ fn replay_rules_must_fit_the_proofs() {
 }
 
 #[test]
-fn challenges_follow_rfc_6750() {
+fn challenges_follow_their_schemes() {
+    for reject in [Reject::CredentialsMissing, Reject::CredentialsMismatch] {
+        assert_eq!(challenge(reject).unwrap(), "Basic realm=\"hookgate\", charset=\"UTF-8\"");
+    }
     assert_eq!(challenge(Reject::TokenMissing).unwrap(), "Bearer realm=\"hookgate\"");
     assert_eq!(
         challenge(Reject::TokenExpired).unwrap(),
@@ -280,12 +315,13 @@ fn challenges_follow_rfc_6750() {
 
 #[test]
 fn labels_match_their_bits() {
-    for bits in 0..8 {
-        let labels = Kinds::LABELS[usize::from(bits)];
-        for (bit, label) in
-            [(Kinds::TOKEN, "token"), (Kinds::SESSION_PARAMETER, "session-parameter"), (Kinds::SIGNATURE, "signature")]
-        {
-            assert_eq!(labels.split(", ").any(|part| part == label), bits & bit != 0, "{labels}");
+    let kinds = [Kinds::TOKEN, Kinds::SESSION_PARAMETER, Kinds::SIGNATURE, Kinds::SECRET, Kinds::BASIC];
+    assert_eq!(LABELS.len(), 32);
+    for (bits, labels) in (0_u8..).zip(LABELS.iter()) {
+        let shown: Vec<&str> = labels.split(", ").collect();
+        assert_eq!(shown.first(), Some(&"certificate"));
+        for (bit, label) in kinds.iter().zip(Kinds::NAMES) {
+            assert_eq!(shown.contains(&label), bits & bit != 0, "{labels}");
         }
     }
 }
@@ -307,31 +343,24 @@ fn a_policy_does_not_print_secrets() {
 }
 
 #[test]
-fn a_policy_binds_a_request_as_well_as_the_weakest_way_to_satisfy_it() {
-    use Binding::{Bound, Nothing, Static};
-    let check = |policy: Result<ProofPolicy, ProofPolicyError>, expected| {
-        let policy = policy.unwrap();
-        assert_eq!(policy.binding(), expected, "{policy:?}");
-        let completes = |static_secret_suffices| {
-            crate::identity::ClientCertificate::None { static_secret_suffices }.is_completed_by(&policy)
-        };
-        assert_eq!(completes(false), expected == Bound);
-        assert_eq!(completes(true), expected != Nothing);
-        assert!(crate::identity::ClientCertificate::Required.is_completed_by(&policy));
-    };
-    check(Ok(ProofPolicy::certificate_alone()), Nothing);
-    check(ProofPolicy::all(vec![one_signature()]), Bound);
-    check(ProofPolicy::all(vec![one_token()]), Bound);
-    check(ProofPolicy::all(vec![one_parameter()]), Static);
-    check(ProofPolicy::all(vec![one_parameter(), one_signature()]), Bound);
-    check(ProofPolicy::any(vec![one_parameter(), one_signature()]), Static);
-    check(ProofPolicy::any(vec![one_token(), one_signature()]), Bound);
-    let parameter = || Proof::SessionParameter(parameter());
-    check(ProofPolicy::all(vec![Clause::Any(vec![parameter(), Proof::Token(dialogflow())])]), Static);
-    check(ProofPolicy::any(vec![Clause::All(vec![parameter(), Proof::Token(dialogflow())])]), Bound);
-    let session = || JsonPointer::parse("/session").unwrap();
-    let hmac = SessionParameter::hmac(session(), session(), &[secret("open sesame")], body_signature::Encoding::Hex);
-    check(ProofPolicy::all(vec![Clause::One(Proof::SessionParameter(hmac.unwrap()))]), Static);
-    let token = SessionParameter::token(session(), dialogflow(), None);
-    check(ProofPolicy::all(vec![Clause::One(Proof::SessionParameter(token))]), Bound);
+fn the_weakest_way_to_satisfy_a_policy_decides_what_it_binds() {
+    let all = |clauses| ProofPolicy::all(clauses).unwrap().binding();
+    let any = |clauses| ProofPolicy::any(clauses).unwrap().binding();
+    assert_eq!(ProofPolicy::certificate_alone().binding(), Binding::None);
+    for (clause, binding) in [
+        (one_parameter as fn() -> Clause, Binding::Static),
+        (one_secret, Binding::Static),
+        (one_user, Binding::Static),
+        (one_token, Binding::Token),
+        (one_signature, Binding::Body),
+    ] {
+        assert_eq!((all(vec![clause()]), any(vec![clause()])), (binding, binding));
+    }
+    assert_eq!(all(vec![one_parameter(), one_signature()]), Binding::Body);
+    assert_eq!(any(vec![one_signature(), one_parameter()]), Binding::Static);
+    let either = || Clause::Any(vec![Proof::Token(dialogflow()), Proof::SessionParameter(parameter())]);
+    let both = || Clause::All(vec![Proof::Token(dialogflow()), Proof::SessionParameter(parameter())]);
+    assert_eq!(all(vec![either()]), Binding::Static);
+    assert_eq!(all(vec![either(), one_signature()]), Binding::Body);
+    assert_eq!(any(vec![both(), one_signature()]), Binding::Token);
 }

@@ -7,31 +7,35 @@ use http::header::HeaderName;
 
 use super::*;
 use crate::auth::body_signature::{Encoding, HmacHash, TimestampPlace};
-use crate::auth::testing::secret;
+use crate::auth::testing::{ISSUER, secret};
 use crate::auth::{
-    BodySignature, DeliveryId, HmacForm, JsonPointer, ProofPolicy, ReplayRule, SessionParameter, TokenExpectations,
-    TokenRule,
+    BasicCredentials, BodySignature, DeliveryId, FieldSecret, JsonPointer, KeySet, ProofPolicy, ReplayRule,
+    SessionParameter, SignatureAlgorithm, SignatureForm, SignatureKeys, TokenExpectations, TokenRule,
 };
 
 const LONG: &str = "a secret of more than sixteen bytes";
 
-fn form(header: &str) -> HmacForm {
-    HmacForm {
+fn form(header: &str) -> SignatureForm {
+    SignatureForm {
         header: header.to_owned(),
         separator: None,
         prefix: String::new(),
         encoding: Encoding::Hex,
-        hash: HmacHash::Sha384,
         message: "{method} {path}\n{timestamp}.{body}".to_owned(),
         timestamp: Some(TimestampPlace::Header("x-time".to_owned())),
         tolerance_seconds: 60,
         id_header: None,
+        url: None,
     }
 }
 
-fn signature(form: &HmacForm, secrets: &[&str]) -> Proof {
+fn signature(form: &SignatureForm, secrets: &[&str]) -> Proof {
+    hashed(form, HmacHash::Sha384, secrets)
+}
+
+fn hashed(form: &SignatureForm, hash: HmacHash, secrets: &[&str]) -> Proof {
     let secrets: Vec<_> = secrets.iter().map(|text| secret(text)).collect();
-    Proof::Signature(BodySignature::hmac(form, &secrets).unwrap())
+    Proof::Signature(BodySignature::hmac(form, hash, &secrets).unwrap())
 }
 
 fn a() -> Proof {
@@ -119,7 +123,7 @@ fn nested_groups_are_compared_by_their_ways() {
 
 #[test]
 fn a_signature_that_covers_less_is_weaker() {
-    let other = |change: fn(&mut HmacForm)| {
+    let other = |change: fn(&mut SignatureForm)| {
         let mut form = form("x-a");
         change(&mut form);
         all(vec![signature(&form, &[LONG])])
@@ -127,8 +131,9 @@ fn a_signature_that_covers_less_is_weaker() {
     let old = all(vec![a()]);
     check(&old, &other(|form| form.tolerance_seconds = 300), &["signature in x-a: tolerance_s 60 → 300"]);
     check(&old, &other(|form| form.tolerance_seconds = 30), &[]);
-    check(&old, &other(|form| form.hash = HmacHash::Sha256), &["signature in x-a: bits of the hash 384 → 256"]);
-    check(&old, &other(|form| form.hash = HmacHash::Sha512), &[]);
+    let hash = |hash| all(vec![hashed(&form("x-a"), hash, &[LONG])]);
+    check(&old, &hash(HmacHash::Sha256), &["signature in x-a: bits of the hash 384 → 256"]);
+    check(&old, &hash(HmacHash::Sha512), &[]);
     check(&old, &other(|form| form.prefix = "v1=".to_owned()), &[]);
     let uncovered = other(|form| (form.message, form.timestamp) = ("{body}".to_owned(), None));
     check(
@@ -152,6 +157,61 @@ fn a_secret_may_be_added_and_replaced_but_not_become_short() {
     check(&of(&[LONG]), &of(&["abc"]), &[short]);
     check(&of(&[LONG]), &of(&[LONG, "abc"]), &[short]);
     check(&of(&["abc"]), &of(&["xyz"]), &[]);
+}
+
+#[test]
+fn a_public_key_is_not_replaced_by_less() {
+    let plain = || SignatureForm { timestamp: None, message: "{body}".to_owned(), ..form("x-a") };
+    let set = |spki: Vec<u8>| KeySet::of_public_key(&spki).unwrap();
+    let keys = |algorithm| SignatureKeys::of_files(set(ISSUER.rsa_spki()), Some(algorithm));
+    let by = |keys| all(vec![Proof::Signature(BodySignature::public_key(&plain(), keys, None).unwrap())]);
+    let source = |id, algorithm| by(SignatureKeys::of_source(KeySourceId(id), Some(algorithm)));
+    let rsa = |algorithm| by(keys(algorithm));
+    let old = rsa(SignatureAlgorithm::RsaPkcs1Sha512);
+    check(&old, &rsa(SignatureAlgorithm::RsaPssSha512), &[]);
+    let hash = "signature in x-a: bits of the hash 512 → 256";
+    check(&old, &rsa(SignatureAlgorithm::RsaPssSha256), &[hash]);
+    let file = "signature in x-a: keys from a file is no longer demanded";
+    check(&old, &source(0, SignatureAlgorithm::RsaPkcs1Sha512), &[file]);
+    let other = source(1, SignatureAlgorithm::Ed25519);
+    check(&source(0, SignatureAlgorithm::Ed25519), &other, &["signature in x-a: keys source 0 → source 1"]);
+    let hmac = all(vec![hashed(&plain(), HmacHash::Sha512, &[LONG])]);
+    let private = "signature in x-a: a private key of the sender is no longer demanded";
+    check(&old, &hmac, &[private, file]);
+    check(&hmac, &old, &["signature in x-a: bytes of the shortest secret 16 → 14"]);
+    let stronger = SignatureKeys::of_files(set(ISSUER.ec_spki()), Some(SignatureAlgorithm::EcdsaP256Sha256));
+    check(&rsa(SignatureAlgorithm::RsaPkcs1Sha256), &by(stronger), &[]);
+    let jws = SignatureKeys::of_files(set(ISSUER.ec_spki()), None);
+    let jws = all(vec![Proof::Signature(BodySignature::detached_jws("x-a", jws).unwrap())]);
+    check(&jws, &all(vec![hashed(&plain(), HmacHash::Sha256, &[LONG])]), &[private, file]);
+    check(&jws, &ProofPolicy::certificate_alone(), &["signature in x-a is no longer demanded"]);
+}
+
+#[test]
+fn the_url_stays_signed() {
+    let with = |message: &str, url: Option<&str>| {
+        let (message, url) = (message.to_owned(), url.map(str::to_owned));
+        all(vec![signature(&SignatureForm { timestamp: None, message, url, ..form("x-a") }, &[LONG])])
+    };
+    let old = with("{url}{body}", Some("https://a.example/"));
+    check(&old, &with("{body}", None), &["signature in x-a: {url} in message is no longer demanded"]);
+    check(&old, &with("{url}{body}", Some("https://b.example/")), &[]);
+}
+
+#[test]
+fn static_credentials_stay_demanded_and_do_not_get_shorter() {
+    let field =
+        |header: &str, text: &str| all(vec![Proof::Secret(FieldSecret::new(header, "", &[secret(text)]).unwrap())]);
+    let basic = |texts: &[&str]| {
+        let users: Vec<_> = texts.iter().map(|text| ((*text).to_owned(), vec![secret(text)])).collect();
+        all(vec![Proof::Basic(BasicCredentials::new(&users).unwrap())])
+    };
+    check(&field("x-a", LONG), &field("x-a", "0123456789abcdef"), &[]);
+    check(&field("x-a", LONG), &field("x-a", "abc"), &["secret in x-a: bytes of the shortest secret 16 → 3"]);
+    check(&field("x-a", LONG), &field("x-b", LONG), &["secret in x-a is no longer demanded"]);
+    check(&basic(&[LONG]), &basic(&[LONG, "a second user of many bytes"]), &[]);
+    check(&basic(&[LONG]), &basic(&[LONG, "abc"]), &["basic authentication: bytes of the shortest secret 16 → 3"]);
+    check(&basic(&[LONG]), &field("x-a", LONG), &["basic authentication is no longer demanded"]);
 }
 
 #[test]
