@@ -8,10 +8,12 @@ use super::{Origin, Preset};
 use crate::config::file::FileVersions;
 
 /// The presets, name and text, in the order of `hookgate providers`.
-const TEXTS: [(&str, &str); 21] = [
+const TEXTS: [(&str, &str); 25] = [
+    ("alertmanager", include_str!("../../../presets/alertmanager.toml")),
     ("cloudflare-origin-pull", include_str!("../../../presets/cloudflare-origin-pull.toml")),
     ("dialogflow-cx", include_str!("../../../presets/dialogflow-cx.toml")),
     ("dialogflow-es", include_str!("../../../presets/dialogflow-es.toml")),
+    ("discord", include_str!("../../../presets/discord.toml")),
     ("docusign", include_str!("../../../presets/docusign.toml")),
     ("fireblocks", include_str!("../../../presets/fireblocks.toml")),
     ("github", include_str!("../../../presets/github.toml")),
@@ -22,9 +24,11 @@ const TEXTS: [(&str, &str); 21] = [
     ("pagerduty", include_str!("../../../presets/pagerduty.toml")),
     ("percolate", include_str!("../../../presets/percolate.toml")),
     ("pubsub-push", include_str!("../../../presets/pubsub-push.toml")),
+    ("sendgrid", include_str!("../../../presets/sendgrid.toml")),
     ("shopify", include_str!("../../../presets/shopify.toml")),
     ("slack", include_str!("../../../presets/slack.toml")),
     ("slack-mtls", include_str!("../../../presets/slack-mtls.toml")),
+    ("square", include_str!("../../../presets/square.toml")),
     ("standard-webhooks", include_str!("../../../presets/standard-webhooks.toml")),
     ("stripe", include_str!("../../../presets/stripe.toml")),
     ("svix-mtls", include_str!("../../../presets/svix-mtls.toml")),

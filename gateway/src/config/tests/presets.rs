@@ -231,7 +231,7 @@ struct Completed {
     edits: &'static [(&'static str, &'static str)],
 }
 
-const COMPLETED: [Completed; 21] = [
+const COMPLETED: [Completed; 25] = [
     Completed {
         preset: "pagerduty",
         lines: SIGNATURE_LINES,
@@ -269,6 +269,35 @@ const COMPLETED: [Completed; 21] = [
         lines: "token = { emails = [\"a@a.example\"], audiences = [\"https://a/\"] }\n",
         edits: &[("form = \"oidc\"", "form = \"oidc\", emails = [\"a@a.example\"], audiences = [\"https://a/\"]")],
     },
+    Completed {
+        preset: "square",
+        lines: "signature = { url = \"https://a/\", secrets = [{ file = \"webhook.secret\" }] }\n",
+        edits: &[(
+            "form = \"hmac\"",
+            "form = \"hmac\", url = \"https://a/\", secrets = [{ file = \"webhook.secret\" }]",
+        )],
+    },
+    Completed {
+        preset: "discord",
+        lines: "signature.keys = [{ file = \"ed25519.key\" }]\n",
+        edits: &[("form = \"public-key\"", "form = \"public-key\", keys = [{ file = \"ed25519.key\" }]")],
+    },
+    Completed {
+        preset: "sendgrid",
+        lines: "signature.keys = [{ file = \"p256.key\" }]\n",
+        edits: &[("form = \"public-key\"", "form = \"public-key\", keys = [{ file = \"p256.key\" }]")],
+    },
+    Completed {
+        preset: "alertmanager",
+        lines: "basic.users = [{ name = \"a\", secrets = [{ file = \"webhook.secret\" }] }]\nunsafe_static_secret_suffices = true\n",
+        edits: &[
+            ("basic = {}", "basic.users = [{ name = \"a\", secrets = [{ file = \"webhook.secret\" }] }]"),
+            (
+                "client_certificate = \"none\"\n",
+                "client_certificate = \"none\"\nunsafe_static_secret_suffices = true\n",
+            ),
+        ],
+    },
 ];
 
 const SIGNATURE_LINES: &str = "signature.secrets = [{ file = \"webhook.secret\" }]\n";
@@ -298,6 +327,8 @@ const DIALOGFLOW: &[(&str, &str)] = &[
 #[test]
 fn the_toml_of_a_preset_defines_the_same_provider() {
     let fixture = Fixture::new();
+    fixture.write("ed25519.key", super::senders::DISCORD_KEY);
+    fixture.write("p256.key", &super::senders::p256().0);
     let presets = Presets::compiled_in();
     let names: Vec<&str> = presets.names().collect();
     assert_eq!(names.len(), COMPLETED.len(), "{names:?}");

@@ -370,6 +370,8 @@ fn readable_secrets_and_tokens_of_any_subject_are_warned_of() {
 #[test]
 fn every_preset_can_be_completed() {
     let fixture = Fixture::new();
+    fixture.write("ed25519.key", super::senders::DISCORD_KEY);
+    fixture.write("p256.key", &super::senders::p256().0);
     let secrets = "secrets = [{ file = \"webhook.secret\" }]";
     for preset in Presets::compiled_in().usable() {
         let kinds = [
@@ -378,6 +380,10 @@ fn every_preset_can_be_completed() {
             format!("signature = {{ {secrets} }}"),
             "signature.secrets = [{ unsafe_value = \"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\" }]".to_owned(),
             "token = { emails = [\"a@a.example\"], audiences = [\"https://a/\"] }".to_owned(),
+            format!("signature = {{ url = \"https://a/\", {secrets} }}"),
+            "signature.keys = [{ file = \"ed25519.key\" }]".to_owned(),
+            "signature.keys = [{ file = \"p256.key\" }]".to_owned(),
+            format!("basic.users = [{{ name = \"a\", {secrets} }}]\nunsafe_static_secret_suffices = true"),
         ];
         let lacks = |lacks: fn(&Fields) -> bool| {
             preset.has_certificate() && preset.drafts().iter().any(|draft| lacks(&draft.fields))

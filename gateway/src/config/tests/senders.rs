@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use data_encoding::HEXLOWER;
-use ring::hmac;
+use data_encoding::{BASE64, HEXLOWER};
+use ring::rand::SystemRandom;
+use ring::{hmac, signature};
 
 use super::*;
 use crate::config::preset::Presets;
@@ -14,8 +15,19 @@ use hookgate_core::auth::{KeySets, ReplayGuard};
 
 /// The body of the vectors.
 const BODY: &str = "{\"id\":\"evt_1\",\"n\":1}";
+/// A body with the id that Square's have.
+const SQUARE: &str = "{\"event_id\":\"evt_1\"}";
 /// The time of the vectors that sign one.
 const TIME: u64 = 1_700_000_000;
+
+/// The public key of the Ed25519 seed 00 01 … 1f, in hexadecimal.
+pub(super) const DISCORD_KEY: &str = "03a107bff3ce10be1d70dd18e74bc09967e4d6309ba50d5f1ddc8664125531b8";
+
+/// A new key on P-256: its public key as base64 of DER, and its private key.
+pub(super) fn p256() -> (String, KeyPair) {
+    let key = KeyPair::generate().unwrap();
+    (BASE64.encode(&rcgen::PublicKeyData::subject_public_key_info(&key)), key)
+}
 
 fn directory() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/senders")
@@ -32,6 +44,10 @@ fn configuration(fixture: &Fixture, name: &str) -> String {
             fixture.write(file, SECRET);
         } else if file.ends_with(".whsec") && !path.exists() {
             fixture.write(file, "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw");
+        } else if file == "discord.key" && !path.exists() {
+            fixture.write(file, DISCORD_KEY);
+        } else if file == "sendgrid.key" && !path.exists() {
+            fixture.write(file, &p256().0);
         } else if file.ends_with(".pem") && !path.exists() {
             fs::copy(fixture.path("ca.pem"), path).unwrap();
         }
@@ -139,4 +155,29 @@ fn the_configurations_take_what_the_senders_send() {
     check("standard-webhooks", &Sent { secret, fields, body: BODY, time: TIME });
     let fields = &[("linear-signature", "e5c3c91f7d857a6ea59a49bcada37a51ab68e6df9fa668a2e13c99f8c01f6242")];
     check("linear", &Sent { secret: ("linear.secret", "lin_wh_test"), fields, body: BODY, time: TIME });
+}
+
+#[test]
+fn the_configurations_take_what_the_senders_sign_with_a_url_or_a_public_key() {
+    let square = {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, b"sq-key");
+        let url = "https://hooks.example.com/square";
+        BASE64.encode(hmac::sign(&key, format!("{url}{SQUARE}").as_bytes()).as_ref())
+    };
+    let fields = &[("x-square-hmacsha256-signature", square.as_str())];
+    check("square", &Sent { secret: ("square.secret", "sq-key"), fields, body: SQUARE, time: TIME });
+    let discord = "b1644a24336e5db810885385cd6327111eb612abeaf117726232e4fb91a00525\
+                   2c477a5a073b65092b8580c32e70ebbd9b19e40fd7b2fc2c02e257eb8a989c0b";
+    let fields = &[("x-signature-ed25519", discord), ("x-signature-timestamp", "1700000000")];
+    check("discord", &Sent { secret: ("discord.key", DISCORD_KEY), fields, body: BODY, time: TIME });
+    let (public, private) = p256();
+    let (random, algorithm) = (SystemRandom::new(), &signature::ECDSA_P256_SHA256_ASN1_SIGNING);
+    let private = signature::EcdsaKeyPair::from_pkcs8(algorithm, &private.serialize_der(), &random).unwrap();
+    let body = format!("{BODY}\r\n");
+    let signed = BASE64.encode(private.sign(&random, format!("{TIME}{body}").as_bytes()).unwrap().as_ref());
+    let fields = &[
+        ("x-twilio-email-event-webhook-signature", signed.as_str()),
+        ("x-twilio-email-event-webhook-timestamp", "1700000000"),
+    ];
+    check("sendgrid", &Sent { secret: ("sendgrid.key", &public), fields, body: &body, time: TIME });
 }
