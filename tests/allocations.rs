@@ -102,6 +102,7 @@ fn noting_a_chain_allocates_nothing() {
         profiles: vec![profile],
         on_failure: OnFailure::Respond,
         refusal: RefusalAnswer::Deny,
+        client_certificate: Default::default(),
     };
     let cache = Arc::new(ChainCache::new(8, Duration::from_secs(60)));
     let limits = ChainLimits { max_certificates: 8, max_bytes: 32 * 1024 };

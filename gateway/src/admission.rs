@@ -4,7 +4,8 @@
 
 use std::sync::Arc;
 
-use hookgate_core::identity::{ChainRefusal, PeerChain, ProfileMatch, Scope, Verification, VerifiedChain};
+use hookgate_core::identity::{ChainRefusal, OnFailure, PeerChain, ProfileMatch, Scope, Verification, VerifiedChain};
+use hookgate_core::reject::{Refusal, Reject};
 
 use crate::context::WorkerContext;
 use crate::snapshot::Snapshot;
@@ -28,6 +29,14 @@ pub fn refused_in_handshake(context: &WorkerContext, snapshot: &Snapshot, refusa
     let verification = Verification::of_refusal(refusal);
     count(context, snapshot, &verification);
     verification.result
+}
+
+/// The verdict on a peer that presented no certificate, at a server name where its request may prove it. Nothing was verified, so nothing
+/// is counted. It admits no peer.
+pub fn no_certificate() -> Verdict {
+    let detail = "The peer presented no client certificate; this server name requires one.";
+    let refusal = Refusal::new(Reject::NoCertificate, detail);
+    Err(ChainRefusal::unidentified(refusal, OnFailure::Respond))
 }
 
 fn count(context: &WorkerContext, snapshot: &Snapshot, verification: &Verification) {

@@ -42,10 +42,16 @@ pub enum Command {
         #[arg(long, short, default_value = "/etc/hookgate/hookgate.toml")]
         config: PathBuf,
     },
-    /// List the presets for providers, or describe one
+    /// List the presets for providers with version and origin, or describe one
     Providers {
         /// Name of a preset, such as pagerduty
         name: Option<String>,
+        /// Print the list as JSON
+        #[arg(long, conflicts_with = "name")]
+        json: bool,
+        /// The configuration file, of which only [presets] is read. It need not exist
+        #[arg(long, short, default_value = "/etc/hookgate/hookgate.toml")]
+        config: PathBuf,
     },
     /// Inspect refused chains that may be genuine, because a sender changed its authority. Trusts nothing
     Trust {

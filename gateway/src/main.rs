@@ -20,7 +20,7 @@ fn main() -> ExitCode {
         Command::Run { config } => control::run::run(&config),
         Command::Check { config, against } => control::check::check(&config, against.as_deref()),
         Command::Fetch { config } => control::fetch::fetch(&config),
-        Command::Providers { name } => control::providers::providers(name.as_deref()),
+        Command::Providers { name, json, config } => control::providers::providers(&config, name.as_deref(), json),
         Command::Trust { command: TrustCommand::Pending { config } } => control::trust::pending(&config),
         Command::Trust { command: TrustCommand::Show { number, anchor, config } } => {
             control::trust::show(&config, number, anchor)

@@ -20,7 +20,8 @@ use crate::tls::certificates::Certificates;
 use crate::tls::server::SharedTls;
 use hookgate_core::auth::{Demands, ReplayGuard};
 use hookgate_core::identity::{
-    ChainCache, ChainLimits, Identity, OnFailure, Provider, ProviderId, PublicRoots, Scope, Sightings,
+    CertificateRequest, ChainCache, ChainLimits, ClientCertificate, Identity, OnFailure, Provider, ProviderId,
+    PublicRoots, Scope, Sightings,
 };
 use hookgate_core::limits::Limits;
 use hookgate_core::ranges::Sources;
@@ -55,6 +56,8 @@ pub struct Site {
     pub server_name: Option<Arc<str>>,
     /// The providers for which its clients are verified.
     pub scope: Scope,
+    /// What the handshake asks of a client.
+    pub certificate_request: CertificateRequest,
     /// Its TLS configuration.
     pub tls: Arc<ServerConfig>,
 }
@@ -107,6 +110,8 @@ pub struct Snapshot {
     pub suspects: Arc<Suspects>,
     /// The configured limits.
     pub limits: Limits,
+    /// Whether a provider demands no certificate, so that bodies of strangers are read.
+    pub reads_strangers: bool,
     named: HashMap<Arc<str>, Arc<Site>>,
     unknown: Arc<Site>,
     unnamed: Arc<Site>,
@@ -122,7 +127,8 @@ impl Snapshot {
     pub fn build(config: Config, generation: u64, lasting: Lasting) -> Result<Self, SnapshotError> {
         let Config { certificates, providers, sources, routes, proofs, limits, .. } = config;
         let Lasting { cache, keys, replay, sightings, suspects, public_roots } = lasting;
-        let demands = Arc::new(Demands::new(proofs.providers, proofs.routes));
+        let demands = Arc::new(Demands::new(proofs.providers, proofs.routes).of_providers(&providers));
+        let reads_strangers = providers.iter().any(|it| it.client_certificate != ClientCertificate::Required);
         let field = |provider: &Provider| {
             HeaderValue::from_str(&provider.name)
                 .map_err(|error| SnapshotError::ProviderName(Arc::clone(&provider.name), error))
@@ -156,6 +162,7 @@ impl Snapshot {
             replay,
             suspects,
             limits,
+            reads_strangers,
             named,
             unknown,
             unnamed,
@@ -167,6 +174,14 @@ impl Snapshot {
     #[must_use]
     pub fn with_sources(&self, sources: Vec<Sources>) -> Self {
         Self { sources: sources.into(), ..self.clone() }
+    }
+
+    /// What the handshake asks of a client that sends this server name, in any case.
+    pub fn certificate_request(&self, server_name: Option<&str>) -> CertificateRequest {
+        match self.reception(server_name) {
+            Reception::Site(site) => site.certificate_request,
+            Reception::TurnAway => CertificateRequest::Required,
+        }
     }
 
     /// Selects the site for a client that sends this server name, in any case.
@@ -215,7 +230,8 @@ impl Sites {
         let providers: BTreeSet<ProviderId> = routes.flat_map(|route| route.providers.iter().copied()).collect();
         let scope = Scope { id: self.next_scope, providers: providers.into_iter().collect() };
         self.next_scope += 1;
+        let certificate_request = self.identity.certificate_request(&scope);
         let tls = self.shared.server_config(&self.identity, &scope)?;
-        Ok(Arc::new(Site { server_name, scope, tls }))
+        Ok(Arc::new(Site { server_name, scope, certificate_request, tls }))
     }
 }

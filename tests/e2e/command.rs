@@ -175,7 +175,32 @@ fn providers_lists_the_presets() {
     assert!(finished.success());
     let stdout = finished.stdout_text();
     let names: Vec<_> = stdout.lines().filter_map(|line| line.split_whitespace().next()).collect();
-    assert_eq!(names, ["dialogflow-cx", "dialogflow-es", "pagerduty", "percolate"]);
+    assert!(["dialogflow-cx", "meta", "pagerduty", "percolate"].iter().all(|name| names.contains(name)), "{stdout}");
+    assert!(names.is_sorted() && stdout.lines().all(|line| line.contains("(compiled in)")), "{stdout}");
+    let json = hookgate(&["providers", "--json"]);
+    let json: serde_json::Value = serde_json::from_str(&json.stdout_text()).unwrap();
+    assert_eq!(json.as_array().unwrap().len(), names.len());
+}
+
+#[test]
+fn providers_shows_files_that_replace_presets() {
+    let environment = Environment::new().unwrap();
+    std::fs::create_dir(environment.path("presets")).unwrap();
+    let preset = "schema = 1\nversion = 2027-01-31\ntitle = \"Ours\"\ndocumentation = \"https://ours.example/\"\n";
+    environment.write("presets/pagerduty.toml", preset).unwrap();
+    let file = environment.write("ours.toml", "[presets]\ndirectories = [\"presets\"]\n").unwrap();
+    let providers = || hookgate(&[OsStr::new("providers"), OsStr::new("--config"), file.as_os_str()]);
+    let finished = providers();
+    let stdout = finished.stdout_text();
+    let line = stdout.lines().find(|line| line.starts_with("pagerduty ")).unwrap();
+    assert!(
+        finished.success() && line.contains("2027-01-31  Ours (") && line.ends_with("presets/pagerduty.toml)"),
+        "{line}"
+    );
+    environment.write("presets/pagerduty.toml", preset.replace("schema = 1", "schema = 2")).unwrap();
+    let finished = providers();
+    assert_eq!(finished.status.unwrap().code(), Some(1));
+    assert!(finished.stderr_text().contains("presets/pagerduty.toml:1: schema: "), "{}", finished.stderr_text());
 }
 
 #[test]
@@ -198,10 +223,10 @@ fn providers_describes_each_of_them() {
 
 #[test]
 fn providers_refuses_an_unknown_name() {
-    let finished = hookgate(&["providers", "stripe"]);
+    let finished = hookgate(&["providers", "nobody"]);
     assert_eq!(finished.status.unwrap().code(), Some(1));
     let stderr = finished.stderr_text();
-    assert!(stderr.contains("\"stripe\"") && stderr.contains("dialogflow-cx, dialogflow-es, pagerduty"), "{stderr}");
+    assert!(stderr.contains("\"nobody\"") && stderr.contains("dialogflow-cx, dialogflow-es, "), "{stderr}");
     assert_eq!(finished.stdout_text(), "");
 }
 

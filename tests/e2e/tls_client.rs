@@ -39,13 +39,27 @@ pub(crate) struct TlsClient {
 impl TlsClient {
     /// A client for 127.0.0.1:`port` with `identity`. It resumes sessions, as a frequent sender does.
     pub(crate) fn new(port: u16, pki: &Pki, identity: &ClientIdentity) -> Result<Self> {
+        Self::with(port, pki, Some(identity))
+    }
+
+    /// As [`TlsClient::new`], without a certificate.
+    pub(crate) fn without_certificate(port: u16, pki: &Pki) -> Result<Self> {
+        Self::with(port, pki, None)
+    }
+
+    fn with(port: u16, pki: &Pki, identity: Option<&ClientIdentity>) -> Result<Self> {
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from(pki.server_root().der().to_vec()))?;
-        let chain = identity.chain.iter().map(|der| CertificateDer::from(der.clone())).collect();
-        let key = PrivateKeyDer::from_pem_file(&identity.key_path)?;
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
-        let config = config.with_root_certificates(roots).with_client_auth_cert(chain, key)?;
+        let config = config.with_root_certificates(roots);
+        let config = match identity {
+            Some(identity) => {
+                let chain = identity.chain.iter().map(|der| CertificateDer::from(der.clone())).collect();
+                config.with_client_auth_cert(chain, PrivateKeyDer::from_pem_file(&identity.key_path)?)?
+            }
+            None => config.with_no_client_auth(),
+        };
         Ok(Self { config: Arc::new(config), port })
     }
 

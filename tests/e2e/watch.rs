@@ -14,7 +14,7 @@ use hookgate_testkit::gateway::Signal;
 use hookgate_testkit::pki::{KeyKind, RevocationListOptions, Sender, ServerIdentity, Variant};
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 
-use crate::environment::{Environment, PATH, SOON};
+use crate::environment::{Environment, PATH, SOON, quoted};
 use crate::problem::assert_problem;
 use crate::test_gateway::TestGateway;
 use crate::tls_client::{TlsClient, request};
@@ -159,6 +159,46 @@ fn a_broken_file_is_tried_once_and_loaded_when_it_is_valid() {
     gateway.daemon.write_configuration(&text.replace(WATCH, "")).unwrap();
     wait_generation(&gateway, 2.0);
     gateway.daemon.wait_log("reload: \\\"watch\\\" → (not set)", SOON).unwrap();
+}
+
+#[test]
+fn presets_in_files_are_watched_and_a_bad_one_changes_nothing() {
+    let preset = |depth: u8| {
+        format!(
+            "schema = 1\nversion = 2027-01-31\ntitle = \"Ours\"\ndocumentation = \"https://ours.example/\"\n\
+             [[profile]]\nname = \"ours\"\nverify_depth = {depth}\nidentity = [{{ subject_cn = \"Percolate Industries, Inc.\" }}]\n"
+        )
+    };
+    let gateway = TestGateway::with_toml(|environment| {
+        fs::create_dir(environment.path("presets")).unwrap();
+        environment.write("presets/percolate.toml", preset(2)).unwrap();
+        let directory = quoted(&environment.path("presets"));
+        format!("{}\n[presets]\ndirectories = [{directory}]\n", watching(environment))
+    })
+    .unwrap();
+    let directory = gateway.environment.path("presets");
+    let is_admitted = || gateway.connect().unwrap().ask(request("POST", PATH, b"{}")).unwrap().status == 200;
+    assert!(is_admitted());
+    // Half written, then of a newer schema.
+    let error = |count: f64, words: &str| {
+        gateway.daemon.wait_metric("hookgate_config_reloads_total", &[("result", "error")], count, SOON).unwrap();
+        gateway.daemon.wait_log(words, SOON).unwrap();
+        assert!(is_admitted());
+    };
+    fs::write(directory.join("percolate.toml"), &preset(2)[..90]).unwrap();
+    error(1.0, "presets/percolate.toml:5: not valid TOML");
+    fs::write(directory.join("percolate.toml"), preset(2).replace("schema = 1", "schema = 2")).unwrap();
+    error(2.0, "presets/percolate.toml:1: schema: schema 2 is newer than this hookgate");
+    // One that demands less.
+    fs::write(directory.join("percolate.toml"), preset(3)).unwrap();
+    gateway.daemon.wait_metric("hookgate_config_reloads_total", &[("result", "weaker")], 1.0, SOON).unwrap();
+    gateway.daemon.wait_log("verify_depth", SOON).unwrap();
+    // A good one, and a file that is added to the directory.
+    fs::write(directory.join("percolate.toml"), preset(1)).unwrap();
+    wait_generation(&gateway, 2.0);
+    gateway.daemon.wait_log("provider percolate: content of the preset", SOON).unwrap();
+    fs::write(directory.join("another.toml"), preset(1)).unwrap();
+    wait_generation(&gateway, 3.0);
 }
 
 #[test]

@@ -52,6 +52,8 @@ pub(crate) fn root() -> &'static Path {
 pub(crate) struct Packages {
     pub(crate) older: PathBuf,
     pub(crate) present: PathBuf,
+    /// The presets of the present version.
+    pub(crate) presets: PathBuf,
     _directory: tempfile::TempDir,
 }
 
@@ -62,17 +64,21 @@ pub(crate) const OLDER: &str = "0.0.9";
 pub(crate) fn packages() -> &'static Packages {
     static PACKAGES: LazyLock<Packages> = LazyLock::new(|| {
         let directory = tempfile::tempdir().unwrap();
+        let find = |start: &str| {
+            let mut made = fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().path());
+            made.find(|path| path.file_name().unwrap().to_string_lossy().starts_with(start)).unwrap()
+        };
         let make = |version: &str| {
             let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
             let mut command = Command::new(cargo);
             command.args(["xtask", "dist", "--uncompressed", "--package-version", version]);
             command.arg("--binary").arg(env!("CARGO_BIN_EXE_hookgate")).arg("--output").arg(directory.path());
             run(command.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()));
-            let is_it = |path: &PathBuf| path.to_string_lossy().contains(&format!("hookgate_{version}_"));
-            let mut made = fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().path());
-            made.find(is_it).unwrap()
+            find(&format!("hookgate_{version}_"))
         };
-        Packages { older: make(OLDER), present: make(env!("CARGO_PKG_VERSION")), _directory: directory }
+        let (older, present) = (make(OLDER), make(env!("CARGO_PKG_VERSION")));
+        let presets = find(&format!("hookgate-presets_{}_", env!("CARGO_PKG_VERSION")));
+        Packages { older, present, presets, _directory: directory }
     });
     &PACKAGES
 }

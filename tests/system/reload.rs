@@ -103,3 +103,31 @@ fn certificate_authority_and_revocation_list_are_rotated_under_load() {
     assert_eq!(environment.post(&environment.identity).status(), Some(403));
     load.stop().expect_flawless(&environment.container);
 }
+
+#[test]
+fn the_package_of_presets_replaces_them_with_a_reload() {
+    if !is_root() {
+        return;
+    }
+    let environment = Environment::started();
+    let generation = || environment.metric("hookgate_config_generation", &[]);
+    let before = generation();
+    let said = environment.container.install(&crate::artifacts::packages().presets);
+    assert!(generation() > before, "{said}");
+    let listed = environment.container.run(&["hookgate", "providers"]);
+    assert!(
+        listed.contains("(/usr/share/hookgate/presets/pagerduty.toml)") && !listed.contains("compiled in"),
+        "{listed}"
+    );
+    environment.expect_served();
+    // A preset of the administrator with an error: the state stays, and the package says so.
+    environment.container.run(&["mkdir", "--parents", "/etc/hookgate/presets.d"]);
+    environment.container.write("/etc/hookgate/presets.d/pagerduty.toml", "schema = 1\n");
+    let check = environment.container.try_run(&["hookgate", "check"]);
+    assert!(check.stderr_text().contains("/etc/hookgate/presets.d/pagerduty.toml: version: missing"), "{check:?}");
+    environment.expect_served();
+    environment.container.run(&["rm", "/etc/hookgate/presets.d/pagerduty.toml"]);
+    environment.container.run(&["dpkg", "--remove", "hookgate-presets"]);
+    assert!(environment.container.run(&["hookgate", "providers"]).contains("compiled in"));
+    environment.expect_served();
+}

@@ -52,6 +52,7 @@ fn identity(capacity: usize) -> Identity {
         profiles: vec![profile],
         on_failure: OnFailure::Respond,
         refusal: RefusalAnswer::Deny,
+        client_certificate: Default::default(),
     };
     let cache = Arc::new(ChainCache::new(capacity, Duration::from_secs(3600)));
     Identity::new(1, [provider].into(), cache, ChainLimits { max_certificates: 8, max_bytes: 65_536 })

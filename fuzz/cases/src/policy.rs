@@ -81,6 +81,7 @@ fn identity(anchors: &[usize], revocation: Option<RevocationLists>) -> Identity 
         profiles: vec![profile],
         on_failure: OnFailure::Respond,
         refusal: RefusalAnswer::Deny,
+        client_certificate: Default::default(),
     };
     // Without a cache, so that each chain is judged.
     let cache = Arc::new(ChainCache::new(0, Duration::from_secs(3600)));

@@ -152,8 +152,9 @@ impl Acceptor {
         // Now: an evicted connection may have lost its address when its task begins. Without one, the peer has gone.
         let Some(address) = peer_address(&descriptor) else { return };
         let descriptor = Rc::new(descriptor);
-        let limits = context.snapshot().limits;
-        context.strangers.set_share(strangers::share(&limits, context.workers()));
+        let snapshot = context.snapshot();
+        let limits = &snapshot.limits;
+        context.strangers.set_share(strangers::share(limits, context.workers(), snapshot.reads_strangers));
         context.strangers.set_failures_per_second(limits.max_failed_handshakes_per_source_per_s);
         // Before the next accept, which may have to evict this one.
         let stranger = context.strangers.arrived(&descriptor, address.ip(), context.sweep.coarse());

@@ -18,6 +18,9 @@ use super::report::Report;
 /// The prefix of a built-in trust anchor. The name of its file without `.pem` follows.
 const BUILTIN: &str = "builtin:";
 
+/// The directory of the roots of the presets, beside them. A preset that is compiled in gets the built-in root of that name.
+pub(super) const PRESET_ROOTS: &str = "./roots/";
+
 /// The most anchors of a profile. The whole root list of Mozilla has about 150.
 const MAXIMUM_ANCHORS: usize = 256;
 
@@ -25,10 +28,16 @@ pub(super) const WRITE_TRUST_ANCHORS: &str =
     "trust_anchors = [\"ca.pem\"] (the root certificates of the provider's chains)";
 
 /// The built-in roots, by name.
-pub(super) const ROOTS: [(&str, &str); 9] = [
+pub(super) const ROOTS: [(&str, &str); 15] = [
     ("DigiCert_Assured_ID_Root_CA", include_str!("../../presets/roots/DigiCert_Assured_ID_Root_CA.pem")),
+    ("DigiCert_Assured_ID_Root_G2", include_str!("../../presets/roots/DigiCert_Assured_ID_Root_G2.pem")),
+    ("DigiCert_Assured_ID_Root_G3", include_str!("../../presets/roots/DigiCert_Assured_ID_Root_G3.pem")),
     ("DigiCert_Global_Root_CA", include_str!("../../presets/roots/DigiCert_Global_Root_CA.pem")),
     ("DigiCert_Global_Root_G2", include_str!("../../presets/roots/DigiCert_Global_Root_G2.pem")),
+    ("DigiCert_Global_Root_G3", include_str!("../../presets/roots/DigiCert_Global_Root_G3.pem")),
+    ("DigiCert_TLS_ECC_P384_Root_G5", include_str!("../../presets/roots/DigiCert_TLS_ECC_P384_Root_G5.pem")),
+    ("DigiCert_TLS_RSA4096_Root_G5", include_str!("../../presets/roots/DigiCert_TLS_RSA4096_Root_G5.pem")),
+    ("DigiCert_Trusted_Root_G4", include_str!("../../presets/roots/DigiCert_Trusted_Root_G4.pem")),
     ("GTS_Root_R1", include_str!("../../presets/roots/GTS_Root_R1.pem")),
     ("GTS_Root_R2", include_str!("../../presets/roots/GTS_Root_R2.pem")),
     ("GTS_Root_R3", include_str!("../../presets/roots/GTS_Root_R3.pem")),
@@ -112,6 +121,10 @@ pub(super) fn anchors(raw: &Spanned<Vec<Spanned<String>>>, report: &mut Report<'
 fn load(text: &str, report: &Report<'_>) -> Result<Vec<Anchor>, Problem> {
     match text.strip_prefix(BUILTIN) {
         Some(name) => parse(builtin(name)?.as_bytes(), &PathBuf::from(text)),
+        None if report.is_compiled_in() => {
+            let name = text.strip_prefix(PRESET_ROOTS).and_then(|name| name.strip_suffix(".pem"));
+            parse(builtin(name.unwrap_or(text))?.as_bytes(), &PathBuf::from(text))
+        }
         None => {
             let path = report.resolve(text);
             parse(&file::read_named(&path, MAXIMUM_FILE_BYTES)?, &path)

@@ -2,6 +2,8 @@
 //!
 //! Owns every error message about the configuration. Must not know a section: the sections find the problems.
 
+mod client_certificate;
+mod preset;
 mod problem;
 mod proof;
 mod ranges;
@@ -12,6 +14,8 @@ use std::path::PathBuf;
 
 use rustix::io::Errno;
 
+pub use self::client_certificate::CertificateProblem;
+pub use self::preset::PresetProblem;
 pub(super) use self::problem::Place;
 pub use self::problem::Problem;
 pub(super) use self::problem::nearest;

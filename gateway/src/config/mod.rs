@@ -11,6 +11,7 @@
 mod anchor;
 mod bound;
 mod certificate;
+mod client_certificate;
 mod coverage;
 mod document;
 mod entry;
@@ -57,6 +58,7 @@ use self::inventory::Inventory;
 use self::key_source::{KeySources, RawKeySource};
 use self::limits::RawLimits;
 use self::listen::{RawListen, RawMetrics};
+use self::preset::{Presets, RawPresets};
 use self::provider::RawProvider;
 use self::ranges::ProviderRanges;
 use self::report::{Environment, Report};
@@ -67,7 +69,10 @@ use hookgate_core::identity::Provider;
 use hookgate_core::ranges::{Ranges, Sources};
 
 pub use self::certificate::ServerCertificate;
-pub use self::error::{ConfigError, ConfigErrors, Location, Problem, ProofProblem, RangeProblem, is_of_host};
+pub use self::error::{
+    CertificateProblem, ConfigError, ConfigErrors, Location, PresetProblem, Problem, ProofProblem, RangeProblem,
+    is_of_host,
+};
 pub use self::file::{FileVersion, FileVersions, day_of};
 pub use self::filter::{FilterSection, PIN_DIRECTORY};
 pub use self::key_source::{FetchLimits, KeyOrigin, KeySource};
@@ -145,6 +150,8 @@ struct RawConfig {
     certificate: Option<Spanned<Vec<Spanned<RawCertificate>>>>,
     #[serde(deserialize_with = "document::tables")]
     key_source: Option<Spanned<Vec<Spanned<RawKeySource>>>>,
+    #[serde(deserialize_with = "document::table")]
+    presets: Option<Spanned<RawPresets>>,
     #[serde(deserialize_with = "document::tables")]
     provider: Option<Spanned<Vec<Spanned<RawProvider>>>>,
     #[serde(deserialize_with = "document::tables")]
@@ -189,16 +196,19 @@ impl Config {
         // Several directories are separated by colons; hookgate needs one.
         let state = env::var_os("STATE_DIRECTORY").and_then(|paths| env::split_paths(&paths).next());
         let state = state.filter(|path| !path.as_os_str().is_empty());
-        Self::parse_in(&text, path, Environment { now: UnixTime::now(), credentials, state }, files)
+        let preset_directories = preset::DIRECTORIES.iter().map(PathBuf::from).collect();
+        let environment = Environment { credentials, state, preset_directories, ..Environment::at(UnixTime::now()) };
+        Self::parse_in(&text, path, environment, files)
     }
 
     /// Parses `text`, the content of the file at `path`, and reads all files that it names. Relative paths are relative to the
-    /// directory of `path`. Warns of what has expired at `now`. There are no credentials of the service manager.
+    /// directory of `path`. Warns of what has expired at `now`. There are no credentials of the service manager, and no presets but those
+    /// that are compiled in or in `[presets]`.
     ///
     /// # Errors
     /// All errors; of syntax errors, the first.
     pub fn parse(text: &str, path: &Path, now: UnixTime) -> Result<(Self, Vec<Warning>), ConfigErrors> {
-        Self::parse_in(text, path, Environment { now, credentials: None, state: None }, &mut FileVersions::default())
+        Self::parse_in(text, path, Environment::at(now), &mut FileVersions::default())
     }
 
     fn parse_in(
@@ -216,7 +226,10 @@ impl Config {
         let listen = listen::listen(raw.listen, &mut report);
         let certificates = certificate::certificates(raw_certificates, &mut report);
         let mut key_sources = KeySources::new(elements(raw.key_source.as_ref()), &mut report);
-        let (providers, provider_proofs, names) = provider::providers(raw_providers, &mut key_sources, &mut report);
+        let presets = Presets::load(raw.presets.as_ref(), &mut report);
+        let (providers, provider_proofs, names) =
+            provider::providers(raw_providers, &presets, &mut key_sources, &mut report);
+        presets.warn_of_unusable(&mut report);
         let (routes, route_proofs) = route::routes(raw_routes, &names, &mut key_sources, &mut report);
         let key_sources = key_sources.finish(&mut report);
         let proofs = Proofs { providers: provider_proofs, routes: route_proofs, key_sources };

@@ -1,48 +1,68 @@
-//! Presets: the documented profiles and proofs of well-known providers, compiled in.
+//! Presets: the documented profiles and proofs of well-known providers, compiled in, and replaceable by files.
 //!
-//! Owns the parsing of `gateway/presets/` and the output of `hookgate providers`. A preset is data: a `[[provider]]` with `proof`,
-//! `replay` and `[[provider.profile]]` tables can say the same. Must not know a provider by name.
+//! Owns the format of a preset, and the output of `hookgate providers`. A preset is data: a `[[provider]]` with `proof`, `replay` and
+//! `[[provider.profile]]` tables can say the same. Must not know a provider by name.
 
-use std::fmt::Write as _;
-use std::path::Path;
-use std::sync::LazyLock;
+mod catalogue;
+mod compiled;
+mod describe;
+mod download;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
-use data_encoding::HEXLOWER;
 use rustls_pki_types::UnixTime;
 use serde::Deserialize;
+use time::Date;
 use toml::Spanned;
+use toml::de::DeValue;
+use toml::value::Datetime;
 
+use self::download::RawDownload;
+use super::anchor::{PRESET_ROOTS, ROOTS};
+use super::client_certificate::RawClientCertificate;
 use super::document::{self, Document};
-use super::error::ConfigErrors;
-use super::profile::{self, DEFAULT_VERIFY_DEPTH, DraftProfile, RawProfile, RawRefusal};
+use super::entry::Entry;
+use super::error::{ConfigError, ConfigErrors, PresetProblem, Problem};
+use super::file::FileVersions;
+use super::profile::{self, DraftProfile, Fields, RawProfile, RawRefusal};
 use super::proof::{PresetProofs, RawClause, RawReplay};
 use super::report::{Environment, Report};
+use super::warning::WarningKind;
 
-/// The presets, name and text, in the order of `hookgate providers`.
-const TEXTS: [(&str, &str); 4] = [
-    ("dialogflow-cx", include_str!("../../presets/dialogflow-cx.toml")),
-    ("dialogflow-es", include_str!("../../presets/dialogflow-es.toml")),
-    ("pagerduty", include_str!("../../presets/pagerduty.toml")),
-    ("percolate", include_str!("../../presets/percolate.toml")),
-];
+pub(super) use self::catalogue::RawPresets;
+pub use self::catalogue::{DIRECTORIES, Found, Presets, Unusable};
+pub use self::describe::{describe, list, list_as_json};
+pub(super) use self::download::Download;
+
+/// The newest schema of presets that this hookgate reads. Raise it with every key that an older hookgate does not know.
+const SCHEMA: i64 = 1;
+
+/// The profile of a preset without `[[profile]]`: the operator adds what it needs.
+const SINGLE_PROFILE: &str = "default";
 
 /// The headers of the tables of a preset.
 const PROOF: &str = "[proof]";
 const REPLAY: &str = "[replay]";
 const PROFILE: &str = "[[profile]]";
 
-static PRESETS: LazyLock<Vec<Preset>> = LazyLock::new(|| {
-    let parsed = TEXTS.iter().map(|(name, text)| Preset::parse(name, text));
-    parsed.collect::<Result<_, _>>().expect("the presets are compiled in, and a test parses each")
-});
+const WRITE_SCHEMA: &str = "schema = 1: the version of the format of presets";
+const WRITE_VERSION: &str = "version = 2026-11-29: the date of the last change of this preset, in UTC";
+const WRITE_TITLE: &str = "title = \"…\": the sender, in a few words";
+const WRITE_DOCUMENTATION: &str = "documentation = \"https://…\": the page of the provider";
 
 /// A preset as written.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawPreset {
-    title: String,
-    documentation: String,
+    schema: Option<Spanned<i64>>,
+    version: Option<Spanned<Datetime>>,
+    title: Option<String>,
+    documentation: Option<Spanned<String>>,
+    client_certificate: Option<RawClientCertificate>,
+    #[serde(default)]
     notes: Vec<String>,
     refusal: Option<RawRefusal>,
     #[serde(default, deserialize_with = "document::table")]
@@ -51,25 +71,53 @@ struct RawPreset {
     replay: Option<Spanned<RawReplay>>,
     #[serde(default, deserialize_with = "document::tables")]
     profile: Option<Spanned<Vec<Spanned<RawProfile>>>>,
+    #[serde(default, deserialize_with = "document::tables")]
+    download: Option<Spanned<Vec<Spanned<RawDownload>>>>,
+}
+
+/// Where a preset is from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// This program.
+    CompiledIn,
+    /// A file.
+    File(PathBuf),
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::CompiledIn => formatter.write_str("compiled in"),
+            Self::File(path) => path.display().fmt(formatter),
+        }
+    }
 }
 
 /// The documented profiles and proofs of a provider.
 #[derive(Debug)]
 pub struct Preset {
-    name: &'static str,
-    text: &'static str,
+    name: String,
+    text: String,
+    origin: Origin,
+    version: Date,
     title: String,
     documentation: String,
     notes: Vec<String>,
     refusal: Option<RawRefusal>,
+    client_certificate: Option<RawClientCertificate>,
     profiles: Vec<DraftProfile>,
     proofs: PresetProofs,
+    downloads: Vec<Download>,
+    /// Certificates that its files have below a trust anchor.
+    subordinates: Vec<[u8; 32]>,
+    /// The newest preset that it replaces, if that is newer.
+    newer: Option<(Date, Origin)>,
 }
 
 impl Preset {
     /// The name for `preset = "…"`.
-    pub fn name(&self) -> &'static str {
-        self.name
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// The sender of these webhooks, in a few words.
@@ -77,14 +125,29 @@ impl Preset {
         &self.title
     }
 
-    /// The URL of the page that documents the client certificate.
+    /// The URL of the page that documents the sender.
     pub fn documentation(&self) -> &str {
         &self.documentation
     }
 
-    /// What a receiver should know beside the certificate.
+    /// Where it is from.
+    pub fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
+    /// The day of its last change.
+    pub fn version(&self) -> Date {
+        self.version
+    }
+
+    /// What a receiver should know beside certificate and proof.
     pub fn notes(&self) -> &[String] {
         &self.notes
+    }
+
+    /// Whether its sender has a client certificate.
+    pub fn has_certificate(&self) -> bool {
+        self.client_certificate != Some(RawClientCertificate::None)
     }
 
     /// The names of the profiles, for `profiles = […]`.
@@ -105,13 +168,29 @@ impl Preset {
         {
             tables = tables.replace(header, own);
         }
+        match &self.origin {
+            Origin::CompiledIn => {
+                for (root, _) in ROOTS {
+                    tables = tables.replace(&format!("\"{PRESET_ROOTS}{root}.pem\""), &format!("\"builtin:{root}\""));
+                }
+            }
+            Origin::File(path) => {
+                let directory = path.parent().unwrap_or(Path::new("")).display();
+                tables = tables.replace("\"./", &format!("\"{directory}/"));
+            }
+        }
         let refusal = self.refusal.map(|refusal| format!("refusal = \"{}\"\n", refusal.text())).unwrap_or_default();
-        format!("[[provider]]\nname = \"{}\"\n{refusal}\n{tables}", self.name)
+        let certificate = if self.has_certificate() { "" } else { "client_certificate = \"none\"\n" };
+        format!("[[provider]]\nname = \"{}\"\n{certificate}{refusal}\n{tables}", self.name)
     }
 
     /// `refusal`, if the sender documents what it does after a refusal.
     pub(super) fn refusal(&self) -> Option<RawRefusal> {
         self.refusal
+    }
+
+    pub(super) fn client_certificate(&self) -> Option<RawClientCertificate> {
+        self.client_certificate
     }
 
     pub(super) fn drafts(&self) -> &[DraftProfile] {
@@ -122,78 +201,137 @@ impl Preset {
         &self.proofs
     }
 
-    fn parse(name: &'static str, text: &'static str) -> Result<Self, ConfigErrors> {
-        let path = format!("{name}.toml");
-        let document = Document::parse(text, Path::new(&path))?;
+    pub(super) fn downloads(&self) -> &[Download] {
+        &self.downloads
+    }
+
+    /// Notes for the document of `report` that the provider with `name` uses this preset. Warns if it hides a newer one.
+    pub(super) fn use_for(&self, name: &Spanned<String>, report: &mut Report<'_>) {
+        let entry = Entry::new(format!("version {} ({})", self.version, self.origin), &self.text);
+        report.add_entry(name, "content of the preset".to_owned(), entry);
+        for id in &self.subordinates {
+            report.add_subordinate(name, *id);
+        }
+        if let Some((newer, newer_origin)) = &self.newer {
+            let (version, origin) = (self.version, self.origin.to_string());
+            let newer_origin = newer_origin.to_string();
+            report.warn(name, WarningKind::OlderPreset { version, origin, newer: *newer, newer_origin });
+        }
+    }
+
+    /// This preset, which takes the place of `other`.
+    fn replacing(mut self, other: &Self) -> Self {
+        let others = other.newer.clone().into_iter().chain([(other.version, other.origin.clone())]);
+        let newest = others.max_by_key(|(version, _)| *version);
+        self.newer = newest.filter(|(version, _)| *version > self.version);
+        self
+    }
+
+    /// Parses `text`, and reads the files that it names. Adds their versions to `files`.
+    ///
+    /// # Errors
+    /// All errors; of a preset of a newer schema, only that.
+    fn parse(name: String, text: String, origin: Origin, files: &mut FileVersions) -> Result<Self, ConfigErrors> {
+        let path = match &origin {
+            Origin::CompiledIn => PathBuf::from(format!("{name}.toml")),
+            Origin::File(path) => path.clone(),
+        };
+        let document = Document::parse(&text, &path)?;
+        expect_known_schema(&document)?;
         // Warnings about dates are given for each provider that uses the preset, not here.
         let now = UnixTime::since_unix_epoch(Duration::ZERO);
-        let mut report = Report::new(&document, Environment { now, credentials: None, state: None });
+        let is_compiled_in = origin == Origin::CompiledIn;
+        let mut report = Report::new(&document, Environment { is_compiled_in, ..Environment::at(now) });
         let raw: RawPreset = report.read();
+        let version = version(&raw, &mut report);
+        let documentation = documentation(&raw, &mut report);
+        if raw.title.is_none() {
+            report.missing_section("title", WRITE_TITLE);
+        }
         let profiles = match &raw.profile {
             Some(tables) => profile::drafts(tables, &mut report),
-            None => None,
+            None => {
+                Some(vec![DraftProfile { name: Arc::from(SINGLE_PROFILE), until: None, fields: Fields::default() }])
+            }
         };
-        let (profiles, _) = report.finish(profiles)?;
-        let RawPreset { title, documentation, notes, refusal, proof, replay, .. } = raw;
-        let proofs = PresetProofs { proof: proof.map(Spanned::into_inner), replay: replay.map(Spanned::into_inner) };
-        Ok(Self { name, text, title, documentation, notes, refusal, profiles, proofs })
+        let downloads = download::downloads(raw.download.as_ref(), &mut report);
+        *files = std::mem::take(files).with(report.files());
+        let subordinates = report.subordinates().iter().map(|(_, id)| *id).collect();
+        let proofs =
+            PresetProofs { proof: raw.proof.map(Spanned::into_inner), replay: raw.replay.map(Spanned::into_inner) };
+        let whole = (|| Some((version?, raw.title?, documentation?, profiles?)))();
+        let ((version, title, documentation, profiles), _) = report.finish(whole)?;
+        let (notes, client_certificate, refusal) = (raw.notes, raw.client_certificate, raw.refusal);
+        let newer = None;
+        Ok(Self {
+            name,
+            origin,
+            version,
+            title,
+            documentation,
+            notes,
+            client_certificate,
+            refusal,
+            profiles,
+            proofs,
+            downloads,
+            subordinates,
+            newer,
+            text,
+        })
     }
 }
 
-/// Every preset, by name.
-pub fn all() -> &'static [Preset] {
-    &PRESETS
+/// Refuses a preset of a newer schema before its keys are looked at: some of them may be unknown.
+fn expect_known_schema(document: &Document<'_>) -> Result<(), ConfigErrors> {
+    let Some(value) = document.root().get("schema") else { return Ok(()) };
+    let DeValue::Integer(integer) = value.get_ref() else { return Ok(()) };
+    let found = i64::from_str_radix(integer.as_str(), integer.radix()).unwrap_or(i64::MAX);
+    if found <= SCHEMA {
+        return Ok(());
+    }
+    let location = document.location(&value.span());
+    let problem = PresetProblem::NewerSchema { found, known: SCHEMA }.into();
+    Err(ConfigErrors(vec![ConfigError { location, problem }]))
 }
 
-/// The preset with this name.
-pub fn find(name: &str) -> Option<&'static Preset> {
-    all().iter().find(|preset| preset.name == name)
+/// The day of the last change. Also checks the schema, which is not newer than [`SCHEMA`].
+fn version(raw: &RawPreset, report: &mut Report<'_>) -> Option<Date> {
+    match &raw.schema {
+        None => report.missing_section("schema", WRITE_SCHEMA),
+        Some(schema) if *schema.get_ref() < SCHEMA => {
+            let bounds = (SCHEMA.unsigned_abs(), SCHEMA.unsigned_abs());
+            let (value, unit) = (*schema.get_ref(), "");
+            report.error(schema, Problem::OutOfBounds { value, minimum: bounds.0, maximum: bounds.1, unit });
+        }
+        Some(_) => {}
+    }
+    let Some(written) = &raw.version else {
+        report.missing_section("version", WRITE_VERSION);
+        return None;
+    };
+    let day = profile::local_date(written.get_ref());
+    if day.is_none() {
+        report.error(written, Problem::Day);
+    }
+    day
 }
 
-/// The output of `hookgate providers`: one line per preset.
-pub fn list() -> String {
-    all().iter().fold(String::new(), |mut text, preset| {
-        // Writing to a String cannot fail, here and below.
-        let _ = writeln!(text, "{:<15} {}", preset.name, preset.title);
-        text
-    })
+fn documentation(raw: &RawPreset, report: &mut Report<'_>) -> Option<String> {
+    match &raw.documentation {
+        Some(text) => page(text, report),
+        None => {
+            report.missing_section("documentation", WRITE_DOCUMENTATION);
+            None
+        }
+    }
 }
 
-/// The output of `hookgate providers NAME`: the preset in words, then as TOML.
-pub fn describe(preset: &Preset) -> String {
-    let mut text = format!("{}: {}\n{}\n", preset.name, preset.title, preset.documentation);
-    for note in &preset.notes {
-        let _ = writeln!(text, "- {note}");
+/// The URL of a page. Reports any other text.
+fn page(text: &Spanned<String>, report: &mut Report<'_>) -> Option<String> {
+    if text.get_ref().starts_with("https://") {
+        return Some(text.get_ref().clone());
     }
-    for profile in &preset.profiles {
-        describe_profile(&mut text, profile);
-    }
-    text.push_str(&preset.proofs.describe());
-    let _ = write!(
-        text,
-        "\nTo change more than single keys, write this instead of the preset{}:\n\n{}",
-        if preset.proofs.proof.is_some() { " and complete its proof" } else { "" },
-        preset.toml()
-    );
-    text
-}
-
-fn describe_profile(text: &mut String, profile: &DraftProfile) {
-    let _ = write!(text, "\nprofile {}", profile.name);
-    if let Some(until) = &profile.until {
-        let _ = write!(text, " (until {until})");
-    }
-    let _ = writeln!(text);
-    for anchor in profile.fields.trust_anchors.iter().flatten() {
-        let fingerprint = HEXLOWER.encode(&anchor.fingerprint);
-        let _ = writeln!(text, "  trust anchor        {}", anchor.subject);
-        let _ = writeln!(text, "                      SHA-256 {fingerprint}, valid until {}", anchor.not_after);
-    }
-    let depth = profile.fields.verify_depth.unwrap_or(DEFAULT_VERIFY_DEPTH);
-    let _ = writeln!(text, "  verify depth        {depth}");
-    let usage = profile.fields.extended_key_usage.unwrap_or_default().label();
-    let _ = writeln!(text, "  extended key usage  {usage}");
-    for identity in profile.fields.identity.iter().flatten() {
-        let _ = writeln!(text, "  identity            {identity}");
-    }
+    report.error(text, PresetProblem::Page.into());
+    None
 }

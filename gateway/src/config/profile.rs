@@ -195,7 +195,7 @@ fn draft(raw: &Spanned<RawProfile>, report: &mut Report<'_>) -> Option<DraftProf
 }
 
 /// The day of a local date of TOML; `None` if there is no such day, or if it is before 1970.
-fn local_date(written: &Datetime) -> Option<Date> {
+pub(super) fn local_date(written: &Datetime) -> Option<Date> {
     let Datetime { date: Some(written), time: None, offset: None } = written else { return None };
     let month = Month::try_from(written.month).ok()?;
     let day = Date::from_calendar_date(written.year.into(), month, written.day).ok()?;

@@ -12,13 +12,14 @@ use time::Date;
 use toml::Spanned;
 
 use super::anchor::WRITE_TRUST_ANCHORS;
+use super::client_certificate::{self, RawClientCertificate};
 use super::document::{self, WordOr};
 use super::error::Problem;
 use super::file;
 use super::key_source::KeySources;
 use super::length;
 use super::name;
-use super::preset;
+use super::preset::{Download, Found, Preset, Presets};
 use super::profile::{
     self, DEFAULT_VERIFY_DEPTH, DraftProfile, Fields, RawExtendedKeyUsage, RawIdentity, RawProfile, RawRefusal,
     RawRevocationScope, WRITE_IDENTITY,
@@ -33,7 +34,7 @@ use super::report::Report;
 use super::warning::WarningKind;
 use hookgate_core::auth::ProofPolicy;
 use hookgate_core::identity::revocation::RevocationLists;
-use hookgate_core::identity::{OnFailure, Profile, Provider, ProviderId, RefusalAnswer};
+use hookgate_core::identity::{ClientCertificate, OnFailure, Profile, Provider, ProviderId, RefusalAnswer};
 
 /// The most providers of a file. Each name becomes a metric label.
 const MAXIMUM_PROVIDERS: usize = 1024;
@@ -49,6 +50,8 @@ const WRITE_PROFILES: &str = "the profiles to keep, or remove the key to keep al
 pub(super) struct RawProvider {
     pub(super) name: Option<Spanned<String>>,
     preset: Option<Spanned<String>>,
+    client_certificate: Option<Spanned<RawClientCertificate>>,
+    unsafe_static_secret_suffices: Option<Spanned<bool>>,
     profiles: Option<Spanned<Vec<Spanned<String>>>>,
     #[serde(default, deserialize_with = "document::tables")]
     profile: Option<Spanned<Vec<Spanned<RawProfile>>>>,
@@ -56,10 +59,10 @@ pub(super) struct RawProvider {
     verify_depth: Option<Spanned<i64>>,
     #[serde(default, deserialize_with = "document::tables")]
     identity: Option<Spanned<Vec<Spanned<RawIdentity>>>>,
-    extended_key_usage: Option<RawExtendedKeyUsage>,
+    extended_key_usage: Option<Spanned<RawExtendedKeyUsage>>,
     crls: Option<Spanned<Vec<Spanned<String>>>>,
-    crl_scope: Option<RawRevocationScope>,
-    on_failure: Option<RawOnFailure>,
+    crl_scope: Option<Spanned<RawRevocationScope>>,
+    on_failure: Option<Spanned<RawOnFailure>>,
     refusal: Option<RawRefusal>,
     source_ranges: RawRanges,
     source_range_files: RawRangeFiles,
@@ -86,17 +89,29 @@ enum RawOnFailure {
     Abort,
 }
 
-/// The names of the providers, for the routes.
+/// The names of the providers, and whether each demands a certificate, for the routes.
 pub(super) struct ProviderNames {
     names: HashMap<String, ProviderId>,
+    /// By [`ProviderId`].
+    certificates: Vec<ClientCertificate>,
     complete: bool,
 }
 
 impl ProviderNames {
     /// `complete` means that every provider of the file has a valid name. If not, an unknown name is not reported: it may be the
     /// name that is missing.
-    fn new(names: HashMap<String, ProviderId>, complete: bool) -> Self {
-        Self { names, complete }
+    fn new(names: HashMap<String, ProviderId>, certificates: Vec<ClientCertificate>, complete: bool) -> Self {
+        Self { names, certificates, complete }
+    }
+
+    /// Of `ids`, the providers that demand no certificate, with their names.
+    pub(super) fn without_certificate(&self, ids: &[ProviderId]) -> Vec<(&str, ClientCertificate)> {
+        let named = |id: &ProviderId| {
+            let certificate = *self.certificates.get(usize::from(id.0))?;
+            let (name, _) = self.names.iter().find(|(_, known)| *known == id)?;
+            (certificate != ClientCertificate::Required).then_some((name.as_str(), certificate))
+        };
+        ids.iter().filter_map(named).collect()
     }
 
     /// The provider with this name. Reports an unknown name.
@@ -119,12 +134,13 @@ impl ProviderNames {
 /// result is complete only without errors. The names include the providers with errors: a route may name them.
 pub(super) fn providers(
     raw: &[Spanned<RawProvider>],
+    presets: &Presets,
     sources: &mut KeySources<'_>,
     report: &mut Report<'_>,
 ) -> (Vec<Provider>, Vec<Arc<ProofPolicy>>, ProviderNames) {
     let mut names: HashMap<String, (ProviderId, usize)> = HashMap::new();
     let mut complete = true;
-    let (mut providers, mut proofs) = (Vec::new(), Vec::new());
+    let (mut providers, mut proofs, mut certificates) = (Vec::new(), Vec::new(), Vec::new());
     for (raw, id) in length::first(raw, MAXIMUM_PROVIDERS, report).iter().zip(0..) {
         let name = provider_name(raw, report);
         match &name {
@@ -139,27 +155,41 @@ pub(super) fn providers(
             },
             None => complete = false,
         }
-        let profiles = parse_profiles(raw, report);
-        let proof = parse_proofs(raw, name.as_ref().map_or("", |(name, _)| name), sources, report);
+        let preset = preset(raw, presets, report);
+        let RawProvider { client_certificate, unsafe_static_secret_suffices, proof, on_failure, .. } = raw.get_ref();
+        let of_preset = preset.and_then(Preset::client_certificate).map(|value| Spanned::new(raw.span(), value));
+        let client_certificate = client_certificate.as_ref().or(of_preset.as_ref());
+        let certificate = client_certificate::parse(client_certificate, unsafe_static_secret_suffices.as_ref(), report);
+        certificates.push(certificate);
+        let profiles = match certificate {
+            ClientCertificate::Required => parse_profiles(raw, preset, report),
+            ClientCertificate::None { .. } => no_profiles(raw, preset, report),
+        };
+        let shown = name.as_ref().map_or("", |(name, _)| name);
+        let at = proof.as_ref().map_or_else(|| raw.span(), Spanned::span);
+        let proof = parse_proofs(raw, preset, shown, sources, report);
+        if let Some(policy) = &proof {
+            client_certificate::check_policy(certificate, policy, shown, &at, report);
+        }
         if let (Some((name, _)), Some(profiles), Some(proof)) = (name, profiles, proof) {
-            let on_failure = match raw.get_ref().on_failure {
+            let on_failure = match on_failure.as_ref().map(|choice| *choice.get_ref()) {
                 None | Some(RawOnFailure::Respond) => OnFailure::Respond,
                 Some(RawOnFailure::Abort) => OnFailure::Abort,
             };
-            let refusal = refusal_answer(raw.get_ref());
-            providers.push(Provider { name, profiles, on_failure, refusal });
+            let refusal = refusal_answer(raw.get_ref(), preset);
+            providers.push(Provider { name, profiles, on_failure, refusal, client_certificate: certificate });
             proofs.push(proof);
         }
     }
     let names = names.into_iter().map(|(name, (id, _))| (name, id)).collect();
-    (providers, proofs, ProviderNames::new(names, complete))
+    (providers, proofs, ProviderNames::new(names, certificates, complete))
 }
 
 /// Its own, or that of its preset. `on_failure = "abort"` of the operator counts more than the preset: an aborted handshake has no answer.
-fn refusal_answer(raw: &RawProvider) -> RefusalAnswer {
+fn refusal_answer(raw: &RawProvider, preset: Option<&Preset>) -> RefusalAnswer {
     let of_preset = || {
-        let responds = !matches!(raw.on_failure, Some(RawOnFailure::Abort));
-        preset::find(raw.preset.as_ref()?.get_ref()).filter(|_| responds)?.refusal()
+        let responds = !matches!(raw.on_failure.as_ref().map(Spanned::get_ref), Some(RawOnFailure::Abort));
+        preset.filter(|_| responds)?.refusal()
     };
     raw.refusal.or_else(of_preset).map_or_else(RefusalAnswer::default, RefusalAnswer::from)
 }
@@ -193,23 +223,69 @@ fn provider_name<'r>(
     name::parse(text, report).map(|name| (name, text))
 }
 
-fn parse_profiles(raw: &Spanned<RawProvider>, report: &mut Report<'_>) -> Option<Vec<Profile>> {
+/// The preset that the provider names. Reports one that is unknown or has errors, and notes its content for the inventory.
+fn preset<'p>(raw: &Spanned<RawProvider>, presets: &'p Presets, report: &mut Report<'_>) -> Option<&'p Preset> {
+    let name = raw.get_ref().preset.as_ref()?;
+    match presets.find(name.get_ref()) {
+        Found::Preset(preset) => {
+            preset.use_for(name, report);
+            Some(preset)
+        }
+        Found::Unusable(unusable) => {
+            unusable.report(report);
+            None
+        }
+        Found::Unknown => {
+            report.error(name, Problem::unknown("preset", name.get_ref(), "there are", presets.names()));
+            None
+        }
+    }
+}
+
+fn parse_profiles(
+    raw: &Spanned<RawProvider>,
+    preset: Option<&Preset>,
+    report: &mut Report<'_>,
+) -> Option<Vec<Profile>> {
     let overrides = profile::fields(&own_fields(raw.get_ref()), report);
-    let drafts = draft_profiles(raw, report)?;
+    let drafts = draft_profiles(raw, preset, report)?;
     warn_of_drafts(raw, &drafts, &overrides, report);
+    let downloads = preset.map(Preset::downloads).unwrap_or_default();
+    if let Some(at) = &raw.get_ref().trust_anchors {
+        Download::compare(downloads, at, overrides.trust_anchors.iter().flatten(), report);
+    }
     let profiles: Vec<Option<Profile>> =
-        drafts.into_iter().map(|draft| finish(raw, &overrides, draft, report)).collect();
+        drafts.into_iter().map(|draft| finish(raw, &overrides, draft, downloads, report)).collect();
     profiles.into_iter().collect()
+}
+
+/// The profiles of a provider that demands no certificate: none, also if its preset has some. Reports the keys that nothing uses.
+fn no_profiles(raw: &Spanned<RawProvider>, preset: Option<&Preset>, report: &mut Report<'_>) -> Option<Vec<Profile>> {
+    let fields = raw.get_ref();
+    let spans = [
+        fields.profiles.as_ref().map(Spanned::span),
+        fields.profile.as_ref().map(Spanned::span),
+        fields.trust_anchors.as_ref().map(Spanned::span),
+        fields.verify_depth.as_ref().map(Spanned::span),
+        fields.identity.as_ref().map(Spanned::span),
+        fields.extended_key_usage.as_ref().map(Spanned::span),
+        fields.crls.as_ref().map(Spanned::span),
+        fields.crl_scope.as_ref().map(Spanned::span),
+        fields.on_failure.as_ref().map(Spanned::span),
+    ];
+    client_certificate::refuse_keys(spans.into_iter(), report);
+    // An unknown preset is already reported.
+    (fields.preset.is_none() || preset.is_some()).then(Vec::new)
 }
 
 fn parse_proofs(
     raw: &Spanned<RawProvider>,
+    preset: Option<&Preset>,
     name: &str,
     sources: &mut KeySources<'_>,
     report: &mut Report<'_>,
 ) -> Option<Arc<ProofPolicy>> {
     let fields = raw.get_ref();
-    let preset = fields.preset.as_ref().and_then(|name| preset::find(name.get_ref()));
     let parts = Completion {
         token: fields.token.as_ref(),
         session_parameter: fields.session_parameter.as_ref(),
@@ -220,7 +296,7 @@ fn parse_proofs(
     let proofs = ProviderProofs {
         proof: fields.proof.as_ref(),
         replay: fields.replay.as_ref(),
-        // An unknown preset is reported with its profiles. The keys that complete its proof are not wrong.
+        // An unknown preset is already reported. The keys that complete its proof are not wrong.
         own: if fields.preset.is_some() && preset.is_none() { Completion::default() } else { parts },
         preset: preset.map(|preset| (preset.name(), preset.proofs())),
     };
@@ -235,21 +311,25 @@ fn own_fields(raw: &RawProvider) -> RawProfile {
         trust_anchors: raw.trust_anchors.clone(),
         verify_depth: raw.verify_depth.clone(),
         identity: raw.identity.clone(),
-        extended_key_usage: raw.extended_key_usage,
+        extended_key_usage: raw.extended_key_usage.as_ref().map(|usage| *usage.get_ref()),
         crls: raw.crls.clone(),
-        crl_scope: raw.crl_scope,
+        crl_scope: raw.crl_scope.as_ref().map(|scope| *scope.get_ref()),
     }
 }
 
 /// The profiles of the preset or of the profile tables; an empty one if there are neither.
-fn draft_profiles(raw: &Spanned<RawProvider>, report: &mut Report<'_>) -> Option<Vec<DraftProfile>> {
+fn draft_profiles(
+    raw: &Spanned<RawProvider>,
+    preset: Option<&Preset>,
+    report: &mut Report<'_>,
+) -> Option<Vec<DraftProfile>> {
     let fields = raw.get_ref();
     match (fields.preset.as_ref(), fields.profile.as_ref()) {
         (Some(preset), Some(_)) => {
             report.error(preset, Problem::PresetAndProfiles { preset: preset.get_ref().clone() });
             None
         }
-        (Some(preset), None) => preset_profiles(preset, fields.profiles.as_ref(), report),
+        (Some(_), None) => preset_profiles(preset?, fields.profiles.as_ref(), report),
         (None, _) if fields.profiles.is_some() => {
             let at = fields.profiles.as_ref()?;
             report.error(at, Problem::ProfilesWithoutPreset);
@@ -263,15 +343,10 @@ fn draft_profiles(raw: &Spanned<RawProvider>, report: &mut Report<'_>) -> Option
 }
 
 fn preset_profiles(
-    name: &Spanned<String>,
+    preset: &Preset,
     chosen: Option<&Spanned<Vec<Spanned<String>>>>,
     report: &mut Report<'_>,
 ) -> Option<Vec<DraftProfile>> {
-    let Some(preset) = preset::find(name.get_ref()) else {
-        let names = preset::all().iter().map(|preset| preset.name());
-        report.error(name, Problem::unknown("preset", name.get_ref(), "there are", names));
-        return None;
-    };
     let Some(chosen) = chosen else { return Some(preset.drafts().to_vec()) };
     if chosen.get_ref().is_empty() {
         report.empty(chosen, Problem::Empty { write: WRITE_PROFILES });
@@ -290,13 +365,17 @@ fn finish(
     raw: &Spanned<RawProvider>,
     overrides: &Fields,
     draft: DraftProfile,
+    downloads: &[Download],
     report: &mut Report<'_>,
 ) -> Option<Profile> {
     let fields = draft.fields;
     let anchors = overrides.trust_anchors.clone().or(fields.trust_anchors);
     let identity = overrides.identity.clone().or(fields.identity);
     if anchors.is_none() {
-        report.missing(raw, "trust_anchors", WRITE_TRUST_ANCHORS);
+        match downloads.first() {
+            Some(download) => report.missing_one_of(raw, "trust_anchors", &[], download.missing()),
+            None => report.missing(raw, "trust_anchors", WRITE_TRUST_ANCHORS),
+        }
     }
     if identity.is_none() {
         report.missing(raw, "identity", WRITE_IDENTITY);

@@ -4,7 +4,7 @@
 
 use std::cell::RefCell;
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rustls_pki_types::UnixTime;
 use serde::de::DeserializeOwned;
@@ -28,6 +28,17 @@ pub(super) struct Environment {
     pub(super) credentials: Option<PathBuf>,
     /// The directory for state, if the service manager made one (`$STATE_DIRECTORY`, systemd.exec(5)).
     pub(super) state: Option<PathBuf>,
+    /// The directories of presets, for a document that names none. They need not exist.
+    pub(super) preset_directories: Vec<PathBuf>,
+    /// Whether the document is compiled in. The roots that it names are compiled in too.
+    pub(super) is_compiled_in: bool,
+}
+
+impl Environment {
+    /// An environment with this time and nothing else.
+    pub(super) fn at(now: UnixTime) -> Self {
+        Self { now, credentials: None, state: None, preset_directories: Vec::new(), is_compiled_in: false }
+    }
 }
 
 /// What the parsers found in a document.
@@ -35,6 +46,8 @@ pub(super) struct Report<'a> {
     document: &'a Document<'a>,
     environment: Environment,
     errors: Vec<ConfigError>,
+    /// Errors of the documents that this one depends on.
+    foreign: Vec<ConfigError>,
     warnings: Vec<Warning>,
     files: RefCell<FileVersions>,
     found: Vec<FoundEntry>,
@@ -48,6 +61,7 @@ impl<'a> Report<'a> {
             document,
             environment,
             errors: Vec::new(),
+            foreign: Vec::new(),
             warnings: Vec::new(),
             files: RefCell::default(),
             found: Vec::new(),
@@ -64,6 +78,27 @@ impl<'a> Report<'a> {
     /// The time at which validity is judged.
     pub(super) fn now(&self) -> UnixTime {
         self.environment.now
+    }
+
+    /// The directories of presets, for a document that names none.
+    pub(super) fn preset_directories(&self) -> &[PathBuf] {
+        &self.environment.preset_directories
+    }
+
+    /// Whether the document is compiled in.
+    pub(super) fn is_compiled_in(&self) -> bool {
+        self.environment.is_compiled_in
+    }
+
+    /// Notes the version of a file that the document depends on without naming it. Call this before reading the file.
+    pub(super) fn note(&self, path: &Path) {
+        self.files.borrow_mut().note(path);
+    }
+
+    /// Adds the files of a document that this one depends on.
+    pub(super) fn note_all(&self, files: FileVersions) {
+        let mut known = self.files.borrow_mut();
+        *known = std::mem::take(&mut *known).with(files);
     }
 
     /// The path of a credential that the document names; `None` without a directory of credentials. Call this before reading the
@@ -186,6 +221,17 @@ impl<'a> Report<'a> {
         }
     }
 
+    /// Reports the errors of a document that this one depends on. At most as many as of this document are kept.
+    pub(super) fn adopt(&mut self, errors: ConfigErrors) {
+        let room = MAXIMUM_ERRORS.saturating_sub(self.foreign.len());
+        self.foreign.extend(errors.0.into_iter().take(room));
+    }
+
+    /// Warns about a document that this one depends on, or could depend on.
+    pub(super) fn warn_elsewhere(&mut self, location: Location, kind: WarningKind) {
+        self.warnings.push(Warning { location, kind });
+    }
+
     /// Warns about the whole document.
     pub(super) fn warn_about_document(&mut self, kind: WarningKind) {
         self.warnings.push(Warning { location: self.document.location_of_key(""), kind });
@@ -194,13 +240,14 @@ impl<'a> Report<'a> {
     /// Returns `value` with the warnings, if there is no error.
     ///
     /// # Errors
-    /// All errors, in the order of the lines.
+    /// All errors, in the order of the lines; then those of other documents.
     pub(super) fn finish<T>(mut self, value: Option<T>) -> Result<(T, Vec<Warning>), ConfigErrors> {
         self.warnings.sort_by_key(|warning| warning.location.line);
         match value {
-            Some(value) if self.errors.is_empty() => Ok((value, self.warnings)),
+            Some(value) if self.errors.is_empty() && self.foreign.is_empty() => Ok((value, self.warnings)),
             _ => {
                 self.errors.sort_by_key(|error| error.location.line);
+                self.errors.append(&mut self.foreign);
                 Err(ConfigErrors(self.errors))
             }
         }

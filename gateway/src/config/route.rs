@@ -12,8 +12,9 @@ use hyper::Method;
 use serde::Deserialize;
 use toml::Spanned;
 
+use super::client_certificate;
 use super::document::WordOr;
-use super::error::Problem;
+use super::error::{CertificateProblem, Problem};
 use super::key_source::KeySources;
 use super::length;
 use super::proof::{self, RawClause, RawReplay};
@@ -71,12 +72,34 @@ pub(super) fn routes(
         let name = route.as_ref().map_or("", |route| &route.name);
         let proof = proof::of_route(proof.as_ref(), replay.as_ref(), name, sources, report);
         if let Some(route) = route {
+            check_certificates(raw, &route, proof.as_ref().and_then(Option::as_deref), names, report);
             earlier.add(raw, &route, report);
             routes.push(route);
             proofs.extend(proof);
         }
     }
     (routes, proofs)
+}
+
+/// Reports providers without certificates that nothing tells apart, and a proof of the route that does not tell who sent a request.
+fn check_certificates(
+    raw: &Spanned<RawRoute>,
+    route: &Route,
+    policy: Option<&ProofPolicy>,
+    names: &ProviderNames,
+    report: &mut Report<'_>,
+) {
+    let RawRoute { providers, proof, .. } = raw.get_ref();
+    let without = names.without_certificate(&route.providers);
+    if let ([(first, _), (second, _), ..], Some(at)) = (without.as_slice(), providers) {
+        let (first, second) = ((*first).to_owned(), (*second).to_owned());
+        report.error(at, CertificateProblem::TwoWithoutCertificate { first, second }.into());
+    }
+    if let (Some(policy), Some(at)) = (policy, proof) {
+        for (name, certificate) in without {
+            client_certificate::check_policy(certificate, policy, name, &at.span(), report);
+        }
+    }
 }
 
 fn parse(raw: &Spanned<RawRoute>, names: &ProviderNames, report: &mut Report<'_>) -> Option<Route> {

@@ -4,12 +4,15 @@
 
 mod bad;
 mod bad_proofs;
+mod client_certificate;
 mod documentation;
 mod filter;
 mod good;
 mod inventory;
+mod preset_files;
 mod presets;
 mod proofs;
+mod senders;
 mod strength;
 mod warnings;
 
@@ -110,7 +113,8 @@ impl Fixture {
     }
 
     fn parse_at(&self, text: &str, now: UnixTime) -> Result<(Config, Vec<Warning>), ConfigErrors> {
-        let environment = Environment { now, credentials: Some(self.path("credentials")), state: None };
+        let credentials = Some(self.path("credentials"));
+        let environment = Environment { credentials, ..Environment::at(now) };
         Config::parse_in(text, &self.path("hookgate.toml"), environment, &mut FileVersions::default())
     }
 

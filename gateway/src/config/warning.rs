@@ -146,6 +146,31 @@ pub enum WarningKind {
     },
     /// A token with neither emails nor subjects to check.
     AnySubject,
+    /// A file of a preset with an error. No provider uses this preset.
+    UnusablePreset {
+        /// The first error.
+        error: String,
+    },
+    /// A preset that replaces a newer one.
+    OlderPreset {
+        /// The version in use.
+        version: Date,
+        /// Where it is from.
+        origin: String,
+        /// The version that it replaces.
+        newer: Date,
+        /// Where that one is from.
+        newer_origin: String,
+    },
+    /// A trust anchor that is not the one that the preset knows.
+    UnknownAnchor {
+        /// The subject of the anchor.
+        subject: String,
+        /// The SHA-256 of its DER, in hex.
+        fingerprint: String,
+        /// The page to compare it with.
+        page: String,
+    },
 }
 
 impl WarningKind {
@@ -244,6 +269,19 @@ impl fmt::Display for WarningKind {
             Self::AnySubject => write!(
                 formatter,
                 "every token of the issuer for this audience passes; write emails or subjects, unless the issuer is your own"
+            ),
+            Self::UnusablePreset { error } => {
+                write!(formatter, "{error} (no provider uses this preset, so hookgate runs without it)")
+            }
+            Self::OlderPreset { version, origin, newer, newer_origin } => write!(
+                formatter,
+                "version {version} of this preset ({origin}) replaces the newer version {newer} ({newer_origin}); remove or renew the \
+                 older one"
+            ),
+            Self::UnknownAnchor { subject, fingerprint, page } => write!(
+                formatter,
+                "the trust anchor {subject} (SHA-256 {fingerprint}) is not one that the preset knows; compare it with {page}, because \
+                 hookgate trusts it"
             ),
         }
     }

@@ -68,7 +68,13 @@ mod tests {
         };
         let check = |profiles: Vec<Profile>, expected: &str| {
             let refusal = RefusalAnswer::Deny;
-            let provider = Provider { name: "sender".into(), profiles, on_failure: OnFailure::Respond, refusal };
+            let provider = Provider {
+                name: "sender".into(),
+                profiles,
+                on_failure: OnFailure::Respond,
+                refusal,
+                client_certificate: Default::default(),
+            };
             assert!(outlook(&provider).contains(expected), "{}", outlook(&provider));
         };
         use ExtendedKeyUsage::{ClientAuth, ClientAuthExplicit, Ignore};

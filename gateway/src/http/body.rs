@@ -1,8 +1,9 @@
 //! The body of a request: read whole, within its bounds, before it is judged.
 //!
-//! Owns the bound on one body and on all bodies of a worker together. Must not look at the bytes. The body of a peer that is not admitted
-//! counts among what strangers hold instead, so that it takes no room from the bodies of senders.
+//! Owns the bound on one body and on all bodies of a worker together, and the part of it that requests without a certificate may take before
+//! their proof is checked. Must not look at the bytes.
 
+use std::cell::Cell;
 use std::rc::Rc;
 
 use bytes::{Bytes, BytesMut};
@@ -18,29 +19,102 @@ use hookgate_core::reject::{Refusal, Reject};
 /// A complete body. It counts against `max_buffered_bytes` until its [`BufferedBytes`] are dropped.
 pub(super) type Complete = (Bytes, BufferedBytes);
 
-/// Bytes counted against the worker's share of `max_buffered_bytes`.
+/// Bodies that nothing stands for yet may take this part of a worker's share of `max_buffered_bytes`, on connections whose peers have proven
+/// an earlier request. They have a part, so that who can repeat one request keeps no sender with a certificate out.
+const UNPROVEN_PART: usize = 4;
+
+/// Who sends a body, and so what its memory counts against.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Source {
+    /// A peer with an admitted certificate: the worker's share of `max_buffered_bytes`.
+    Certified,
+    /// A peer without one, that has proven an earlier request: a part of that share, until this request is proven too.
+    Unproven,
+    /// A stranger: `max_unadmitted_bytes`, with everything else that it holds. The exchange counts what arrives.
+    Stranger,
+}
+
+/// What the bodies of a worker hold, in bytes. Those of strangers are not part of it.
+#[derive(Debug, Default)]
+pub(super) struct Buffers {
+    all: Cell<usize>,
+    /// Those of [`Source::Unproven`].
+    unproven: Cell<usize>,
+}
+
+/// What the bodies of a worker may hold, in bytes.
+#[derive(Clone, Copy, Debug)]
+struct Share {
+    all: usize,
+    unproven: usize,
+}
+
+impl Share {
+    /// Each holds at least one body of the largest size.
+    fn new(limits: &Limits, workers: usize) -> Self {
+        let all = (limits.max_buffered_bytes / workers).max(limits.max_body_bytes);
+        Self { all, unproven: (all / UNPROVEN_PART).max(limits.max_body_bytes) }
+    }
+}
+
+impl Buffers {
+    /// Counts `bytes` more. Returns whether there is room.
+    fn take(&self, bytes: usize, source: Source, share: Share) -> bool {
+        let is_unproven = source == Source::Unproven;
+        if self.all.get() + bytes > share.all || is_unproven && self.unproven.get() + bytes > share.unproven {
+            return false;
+        }
+        self.all.set(self.all.get() + bytes);
+        if is_unproven {
+            self.unproven.set(self.unproven.get() + bytes);
+        }
+        true
+    }
+
+    fn give_back(&self, bytes: usize, source: Source) {
+        self.all.set(self.all.get() - bytes);
+        if source == Source::Unproven {
+            self.unproven.set(self.unproven.get() - bytes);
+        }
+    }
+}
+
+/// Bytes counted in the [`Buffers`] of the worker.
 pub(super) struct BufferedBytes {
     connection: Rc<Connection>,
     bytes: usize,
-    share: usize,
+    share: Share,
+    source: Source,
 }
 
 impl BufferedBytes {
-    fn new(connection: &Rc<Connection>, limits: &Limits) -> Self {
-        // A worker's share holds at least one body of the largest size.
-        let share = (limits.max_buffered_bytes / connection.server.context.workers()).max(limits.max_body_bytes);
-        Self { connection: Rc::clone(connection), bytes: 0, share }
+    fn new(connection: &Rc<Connection>, limits: &Limits, source: Source) -> Self {
+        let share = Share::new(limits, connection.server.context.workers());
+        Self { connection: Rc::clone(connection), bytes: 0, share, source }
+    }
+
+    /// The request of `body` is proven. From now on it counts as every other.
+    ///
+    /// # Errors
+    ///
+    /// `buffer_limit` if it was a stranger's, and there is no room.
+    pub(super) fn proven(&mut self, body: &Bytes) -> Result<(), Refusal> {
+        self.connection.server.buffers.give_back(self.bytes, self.source);
+        self.bytes = 0;
+        self.source = Source::Certified;
+        self.cover(body.len())
     }
 
     /// Counts `total` bytes in all.
     fn cover(&mut self, total: usize) -> Result<(), Refusal> {
+        if self.source == Source::Stranger {
+            return Ok(());
+        }
         let more = total.saturating_sub(self.bytes);
-        let buffered = &self.connection.server.buffered_bytes;
-        if buffered.get() + more > self.share {
+        if !self.connection.server.buffers.take(more, self.source, self.share) {
             let detail = "The request bodies in memory fill max_buffered_bytes; send the request again later.";
             return Err(Refusal::new(Reject::BufferLimit, detail));
         }
-        buffered.set(buffered.get() + more);
         self.bytes += more;
         Ok(())
     }
@@ -48,8 +122,7 @@ impl BufferedBytes {
 
 impl Drop for BufferedBytes {
     fn drop(&mut self) {
-        let buffered = &self.connection.server.buffered_bytes;
-        buffered.set(buffered.get() - self.bytes);
+        self.connection.server.buffers.give_back(self.bytes, self.source);
         self.connection.server.context.freed.note();
     }
 }
@@ -88,12 +161,13 @@ impl Pieces {
 ///
 /// # Errors
 ///
-/// `body_too_large` before more than `max_body_bytes` are held, `buffer_limit`, `request_timeout`, or `malformed_request` if the
-/// framing is broken.
+/// `body_too_large` before more than `max_body_bytes` are held, `buffer_limit`, `request_timeout`, `malformed_request` if the
+/// framing is broken, or why a stranger gave way to others.
 pub(super) async fn read_body(
     connection: &Rc<Connection>,
     mut body: Incoming,
     limits: &Limits,
+    source: Source,
 ) -> Result<Complete, Refusal> {
     let check = |total: usize| {
         if total <= limits.max_body_bytes {
@@ -104,7 +178,9 @@ pub(super) async fn read_body(
     };
     let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
     check(announced)?;
-    let mut buffered = BufferedBytes::new(connection, limits);
+    // A stranger does not get memory for what it announces.
+    let expected = if source == Source::Stranger { 0 } else { announced };
+    let mut buffered = BufferedBytes::new(connection, limits, source);
     buffered.cover(announced)?;
     let mut pieces = Pieces::default();
     while let Some(frame) = body.frame().await {
@@ -114,7 +190,7 @@ pub(super) async fn read_body(
         let total = pieces.len() + piece.len();
         check(total)?;
         buffered.cover(total)?;
-        pieces.push(piece, announced);
+        pieces.push(piece, expected);
     }
     Ok((pieces.into_bytes(), buffered))
 }
@@ -142,6 +218,9 @@ pub(super) async fn read_unadmitted_body(mut body: Incoming, limits: &Limits) ->
 }
 
 fn broken(exchange: &Exchange, error: &hyper::Error) -> Refusal {
+    if let Some(refusal) = exchange.tell_eviction() {
+        return refusal;
+    }
     if exchange.is_overdue() {
         return Refusal::new(Reject::RequestTimeout, "The body did not arrive within request_timeout_ms.");
     }
@@ -151,6 +230,23 @@ fn broken(exchange: &Exchange, error: &hyper::Error) -> Refusal {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_part_of_the_bodies_is_for_requests_that_are_not_proven_yet() {
+        let limits = Limits { max_buffered_bytes: 800, max_body_bytes: 10, ..Limits::default() };
+        let share = Share::new(&limits, 2);
+        let buffers = Buffers::default();
+        assert!(buffers.take(100, Source::Unproven, share), "a quarter of 400");
+        assert!(!buffers.take(1, Source::Unproven, share));
+        assert!(buffers.take(300, Source::Certified, share), "the rest");
+        assert!(!buffers.take(1, Source::Certified, share));
+        buffers.give_back(100, Source::Unproven);
+        assert!(buffers.take(100, Source::Certified, share) && !buffers.take(1, Source::Unproven, share));
+        buffers.give_back(400, Source::Certified);
+        assert_eq!((buffers.all.get(), buffers.unproven.get()), (0, 0));
+        let least = Share::new(&Limits { max_buffered_bytes: 12, max_body_bytes: 10, ..limits }, 4);
+        assert_eq!((least.all, least.unproven), (10, 10), "one body always has room");
+    }
 
     #[test]
     fn pieces_are_joined_in_order_and_a_single_one_is_not_copied() {

@@ -34,7 +34,7 @@ const LINGER_BYTES: usize = 1024 * 1024;
 /// hyper's read and write buffers may grow to this many bytes beyond the largest head: one TLS record and some.
 const BUFFER_SLACK: usize = 32 * 1024;
 
-/// As [`BUFFER_SLACK`], for peers whose bodies are never read: the first size of hyper's buffer.
+/// As [`BUFFER_SLACK`], for strangers, whose bodies are not read, or slowly: the first size of hyper's buffer.
 const REFUSED_BUFFER_SLACK: usize = 8 * 1024;
 
 /// What the handshake established about a peer.
@@ -49,6 +49,8 @@ pub struct Peer {
     pub verdict: Result<Arc<VerifiedChain>, ChainRefusal>,
     /// Its place among strangers, if they prove nothing.
     pub stranger: Option<Stranger>,
+    /// Whether its request may prove it instead: only then is its source blamed for a request that does not.
+    pub is_judged_by_request: bool,
 }
 
 /// A connection, as its requests see it.
@@ -91,7 +93,7 @@ impl Standing {
 pub async fn serve(server: Rc<Server>, mut stream: TlsStream, peer: Peer, deadline: Deadline) {
     let limits = peer.snapshot.limits;
     let slack = if peer.stranger.is_some() { REFUSED_BUFFER_SLACK } else { BUFFER_SLACK };
-    let exchange = Exchange::new(deadline, limits, peer.stranger);
+    let exchange = Exchange::new(deadline, limits, peer.stranger, peer.is_judged_by_request);
     let connection = Rc::new(Connection {
         server,
         address: peer.address,
@@ -128,6 +130,9 @@ pub async fn serve(server: Rc<Server>, mut stream: TlsStream, peer: Peer, deadli
             unread = Bytes::new();
             connection.server.context.freed.note();
             stream.rest().await;
+            if exchange.is_proven() {
+                stream.allow_large_receives();
+            }
         }
     }
 }
@@ -162,9 +167,11 @@ where
 /// Ends the stream as [`ending`] decides.
 async fn end(connection: &Connection, mut stream: TlsStream, outcome: Outcome) {
     let exchange = &connection.exchange;
-    if let Some(eviction) = exchange.evicted() {
-        let request_id = connection.server.context.request_id();
-        connection.refused(&eviction.refusal(), &request_id, "", "");
+    if exchange.is_evicted() {
+        if let Some(refusal) = exchange.tell_eviction() {
+            let request_id = connection.server.context.request_id();
+            connection.refused(&refusal, &request_id, "", "");
+        }
         return;
     }
     let ending = ending(exchange.stage(), exchange.is_overdue(), &outcome);
@@ -231,7 +238,7 @@ impl Connection {
             server_name = self.server_name.as_deref(),
             request_id = request_id.to_str().unwrap_or_default(),
             detail = %refusal.detail(),
-            cause = Cause::of(refusal.reject, standing.verdict.is_ok()).label(),
+            cause = Cause::of(refusal.reject, standing.verdict.is_ok() || self.exchange.is_proven()).label(),
             "request refused"
         );
     }

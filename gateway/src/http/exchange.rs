@@ -3,7 +3,7 @@
 //! Owns the deadline of an HTTP connection and its current [`Stage`]: the stream reports every byte received and every flush, the
 //! request side when a request begins and when its answer ends. Decides nothing: transitions are in [`super::stage`].
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::rc::Rc;
@@ -11,11 +11,12 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use hookgate_core::limits::Limits;
+use hookgate_core::reject::Refusal;
 use hookgate_io::sweep::{Deadline, Timer};
 use hyper::rt::{Read, ReadBufCursor, Write};
 
 use super::stage::Stage;
-use crate::strangers::{Eviction, Stranger};
+use crate::strangers::Stranger;
 use crate::tls::stream::TlsStream;
 
 /// The stage of one connection, shared by its stream and its requests.
@@ -26,13 +27,28 @@ pub(super) struct Exchange {
     flushes: Cell<u32>,
     /// The peer has been stalled for a while.
     slow: Cell<bool>,
-    /// The peer's place among strangers, if it was refused.
-    stranger: Option<Stranger>,
+    /// The peer's place among strangers, if it was refused, or has not proven itself yet.
+    stranger: RefCell<Option<Stranger>>,
+    /// Whether requests of the stranger may prove it.
+    is_judged_by_request: bool,
+    /// A request has proven the peer, which has no admitted certificate.
+    proven: Cell<bool>,
+    /// The refusal of an evicted stranger was counted.
+    told: Cell<bool>,
+    /// Bytes that a stranger has sent, and those of them that belong to earlier requests, whose memory was freed.
+    read: Cell<u64>,
+    freed: Cell<u64>,
 }
 
 impl Exchange {
-    /// After a handshake: the first request is due. A `stranger` gets one answer, and is told why it was refused.
-    pub(super) fn new(deadline: Deadline, limits: Limits, stranger: Option<Stranger>) -> Rc<Self> {
+    /// After a handshake: the first request is due. A `stranger` gets one answer, and is told why it was refused, unless it
+    /// `is_judged_by_request`.
+    pub(super) fn new(
+        deadline: Deadline,
+        limits: Limits,
+        stranger: Option<Stranger>,
+        is_judged_by_request: bool,
+    ) -> Rc<Self> {
         deadline.set(Stage::first_timer(&limits));
         Rc::new(Self {
             deadline,
@@ -40,24 +56,69 @@ impl Exchange {
             stage: Cell::new(Stage::First),
             flushes: Cell::new(0),
             slow: Cell::new(false),
-            stranger,
+            stranger: RefCell::new(stranger),
+            is_judged_by_request,
+            proven: Cell::new(false),
+            told: Cell::new(false),
+            read: Cell::new(0),
+            freed: Cell::new(0),
         })
     }
 
-    /// Why the peer gave way to others, if it did.
-    pub(super) fn evicted(&self) -> Option<Eviction> {
-        self.stranger.as_ref().and_then(Stranger::evicted)
+    /// Whether the peer gave way to others.
+    pub(super) fn is_evicted(&self) -> bool {
+        self.stranger.borrow().as_ref().is_some_and(|stranger| stranger.evicted().is_some())
     }
 
-    /// Whether the peer was never admitted: what it sends counts among what strangers hold.
+    /// Why the peer gave way to others, if it did. Only once, so that it is counted once.
+    pub(super) fn tell_eviction(&self) -> Option<Refusal> {
+        let eviction = self.stranger.borrow().as_ref().and_then(Stranger::evicted)?;
+        (!self.told.replace(true)).then(|| eviction.refusal())
+    }
+
+    /// Whether the peer is a stranger.
     pub(super) fn is_stranger(&self) -> bool {
-        self.stranger.is_some()
+        self.stranger.borrow().is_some()
     }
 
-    /// A refused peer sent `read` bytes in all. Those of an admitted one are not counted.
+    /// Whether a request has proven the peer.
+    pub(super) fn is_proven(&self) -> bool {
+        self.proven.get()
+    }
+
+    /// A request of a peer without an admitted certificate has proven itself: the peer is no stranger any more.
+    ///
+    /// # Errors
+    ///
+    /// It gave way to others before.
+    pub(super) fn admit(&self) -> Result<(), Refusal> {
+        let eviction = self.stranger.borrow().as_ref().and_then(Stranger::evicted);
+        if let Some(eviction) = eviction {
+            self.told.set(true);
+            return Err(eviction.refusal());
+        }
+        self.proven.set(true);
+        if let Some(stranger) = self.stranger.take() {
+            stranger.admitted(self.deadline.coarse());
+        }
+        Ok(())
+    }
+
+    /// A request of a stranger that might have proven it did not: its source is blamed.
+    pub(super) fn blame(&self) {
+        if let Some(stranger) = &*self.stranger.borrow()
+            && self.is_judged_by_request
+        {
+            stranger.failed(self.deadline.coarse());
+        }
+    }
+
+    /// A stranger sent `read` bytes in all. Those of an admitted peer are not counted.
     fn count(&self, read: u64) {
-        if let Some(stranger) = &self.stranger {
-            stranger.sent(usize::try_from(read).unwrap_or(usize::MAX / 8));
+        if let Some(stranger) = &*self.stranger.borrow() {
+            self.read.set(read);
+            let read = usize::try_from(read.saturating_sub(self.freed.get())).unwrap_or(usize::MAX / 8);
+            stranger.sent(read);
         }
     }
 
@@ -126,7 +187,13 @@ impl Exchange {
     fn flushed(&self) {
         self.flushes.set(self.flushes.get().wrapping_add(1));
         self.slow.set(false);
-        self.step(self.stage.get().flushed(&self.limits));
+        let before = self.stage.get();
+        self.step(before.flushed(&self.limits));
+        if self.stage.get() == Stage::Idle && before != Stage::Idle {
+            // What the request took was freed with it.
+            self.freed.set(self.read.get());
+            self.count(self.read.get());
+        }
     }
 
     fn blocked(&self) {

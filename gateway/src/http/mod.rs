@@ -14,10 +14,10 @@ mod request;
 mod stage;
 mod suspicion;
 
-use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use self::body::Buffers;
 use crate::context::WorkerContext;
 pub use crate::upstream::Places;
 use crate::upstream::Upstream;
@@ -28,15 +28,15 @@ pub use request::{check_direction, requested_host};
 pub struct Server {
     context: Rc<WorkerContext>,
     upstream: Upstream,
-    /// Bytes of request bodies in memory.
-    buffered_bytes: Cell<usize>,
+    /// The request bodies in memory, without those of strangers.
+    buffers: Buffers,
 }
 
 impl Server {
     /// Without connections. All workers share `places`.
     pub fn new(context: Rc<WorkerContext>, places: Arc<Places>) -> Rc<Self> {
         let upstream = Upstream::new(context.backend(), Rc::clone(&context.sweep), places);
-        Rc::new(Self { context, upstream, buffered_bytes: Cell::new(0) })
+        Rc::new(Self { context, upstream, buffers: Buffers::default() })
     }
 
     /// The worker's context.

@@ -19,7 +19,7 @@ use hyper::http::uri::Authority;
 use hyper::{Method, Request, Response, StatusCode, Version};
 
 use super::answer::{AnswerBody, Subject};
-use super::body::read_body;
+use super::body::{self, read_body};
 use super::connection::{Connection, Standing};
 use super::{problem, suspicion};
 use crate::admission::{self, Verdict};
@@ -28,10 +28,11 @@ use crate::snapshot::{Reception, Snapshot};
 use crate::upstream::headers::{Forwarded, X_REQUEST_ID};
 use crate::upstream::{HandlerBody, HandlerLimits};
 use hookgate_core::auth::{AuthenticatedRequest, AuthorizedPeer, Candidate, Unauthenticated};
-use hookgate_core::identity::{ChainRefusal, OnFailure, PeerChain, VerifiedChain};
+use hookgate_core::identity::{CertificateRequest, ChainRefusal, OnFailure, PeerChain, VerifiedChain};
 use hookgate_core::ranges::{SourceCheck, Sources};
 use hookgate_core::reject::{Refusal, Reject};
-use hookgate_core::route::Miss;
+use hookgate_core::route::{Miss, RouteId};
+use hookgate_core::suspicion::answered;
 
 /// The status in metrics for a peer that went away before its answer, as in nginx.
 const CLIENT_CLOSED_REQUEST: u16 = 499;
@@ -84,6 +85,9 @@ fn refused(
     if let (Reject::DuplicateDelivery, Some(status)) = (failure.refusal.reject, failure.duplicate_status) {
         return duplicate(connection, status, request_id);
     }
+    if matches!(failure.refusal.reject.row().status, 401 | 403) {
+        connection.exchange.blame();
+    }
     if !failure.body_read {
         connection.exchange.leave_body_unread();
     }
@@ -135,32 +139,36 @@ async fn process(
 ) -> Result<Response<HandlerBody>, Failure> {
     let (head, body) = request.into_parts();
     let Standing { snapshot, verdict } = connection.current_standing();
-    let chain = match verdict {
-        Ok(chain) => chain,
-        Err(refused) => {
-            let suspicion::Answer { refusal, body_read } =
-                suspicion::answer(connection, &snapshot, refused, &head, body).await;
-            return Err(Failure { body_read, ..Failure::from(refusal) });
-        }
+    let sender = match Sender::new(connection, &snapshot, verdict) {
+        Ok(sender) => sender,
+        Err(refused) => return Err(delayed_or_refused(connection, &snapshot, refused, &head, body).await),
     };
     let host = requested_host(&head, connection.server_name.as_deref())?;
     check_direction(connection.server_name.as_deref(), &host)?;
     check_coding(&head.headers, &body)?;
-    let route_id =
-        snapshot.routes.find(&host, head.uri.path(), &head.method).map_err(|miss| missed(miss, &host, &head.method))?;
+    let route_id = snapshot
+        .routes
+        .find(&host, head.uri.path(), &head.method)
+        .map_err(|miss| sender.hidden().unwrap_or_else(|| missed(miss, &host, &head.method)))?;
     let route = snapshot.routes.route(route_id);
     record.route = Arc::clone(&route.name);
-    let provider_name = |id| Arc::clone(&snapshot.identity.provider(id).name);
-    let peer = AuthorizedPeer::admit(&chain, &snapshot.routes, route_id, &snapshot.demands, provider_name)?;
+    let Some(peer) = sender.admit(&snapshot, route_id)? else {
+        let refused = sender.into_refusal();
+        return Err(delayed_or_refused(connection, &snapshot, refused, &head, body).await);
+    };
     let provider = usize::from(peer.provider().0);
-    record.provider = provider_name(peer.provider());
+    record.provider = Arc::clone(&snapshot.identity.provider(peer.provider()).name);
     check_source(snapshot.sources.get(provider), connection.address.ip(), &record.provider)?;
-    let (body, _buffered) = read_body(connection, body, &snapshot.limits).await?;
+    let (body, mut buffered) = read_body(connection, body, &snapshot.limits, sender.source(connection)).await?;
     connection.exchange.request_complete();
     let duplicate_status = peer.proof_policy().duplicate_answer();
     let mut request = authenticate(connection, &snapshot, Candidate::new(peer, head, body))
         .await
         .map_err(|refusal| Failure { duplicate_status, ..Failure::after_body(refusal) })?;
+    if matches!(sender, Sender::Unknown { .. }) {
+        connection.exchange.admit().map_err(Failure::after_body)?;
+        buffered.proven(request.body()).map_err(Failure::after_body)?;
+    }
     let delivery = request.take_reservation();
     let forwarded = Forwarded {
         address: &connection.address_field,
@@ -177,6 +185,94 @@ async fn process(
         delivery.commit(connection.server.context.now());
     }
     Ok(response)
+}
+
+/// The refusal of a certificate that a request needs: delayed, if there is evidence that the sender is who it claims to be.
+async fn delayed_or_refused(
+    connection: &Rc<Connection>,
+    snapshot: &Snapshot,
+    refused: ChainRefusal,
+    head: &Parts,
+    body: Incoming,
+) -> Failure {
+    let suspicion::Answer { refusal, body_read } = suspicion::answer(connection, snapshot, refused, head, body).await;
+    Failure { body_read, ..Failure::from(refusal) }
+}
+
+/// What the connection of a request tells of who sent it.
+enum Sender {
+    /// Its certificate proves some provider.
+    Certified(Arc<VerifiedChain>),
+    /// Nothing: there is no certificate, or it was refused. Some route of the server name takes requests without one.
+    Unknown {
+        /// What a request gets that needs a certificate.
+        refused: ChainRefusal,
+        /// Another route of the server name needs one.
+        is_asked: bool,
+    },
+}
+
+impl Sender {
+    /// # Errors
+    ///
+    /// The refusal of the certificate, if every route of the server name needs one.
+    fn new(connection: &Connection, snapshot: &Snapshot, verdict: Verdict) -> Result<Self, ChainRefusal> {
+        let mut refused = match verdict {
+            Ok(chain) => return Ok(Self::Certified(chain)),
+            Err(refused) => refused,
+        };
+        match snapshot.certificate_request(connection.server_name.as_deref()) {
+            CertificateRequest::Required => Err(refused),
+            CertificateRequest::Never => Ok(Self::Unknown { refused, is_asked: false }),
+            CertificateRequest::Optional => {
+                if refused.refusal.reject == Reject::NoCertificate {
+                    let detail = "The peer presented no client certificate, and this host takes no request without one for this path and method.";
+                    refused.refusal = Refusal::new(Reject::NoCertificate, detail);
+                }
+                Ok(Self::Unknown { refused, is_asked: true })
+            }
+        }
+    }
+
+    /// The refusal of a request without a route, if its sender must not learn which routes there are: those that need a certificate.
+    fn hidden(&self) -> Option<Failure> {
+        match self {
+            Self::Unknown { refused, is_asked: true } => {
+                Some(answered(refused.refusal.clone(), refused.answer, None).into())
+            }
+            Self::Unknown { .. } | Self::Certified(_) => None,
+        }
+    }
+
+    /// As the provider of the route that the certificate proves; otherwise as the one that demands none. `None` if the route needs a
+    /// certificate and there is none that was admitted.
+    fn admit(&self, snapshot: &Snapshot, route: RouteId) -> Result<Option<AuthorizedPeer>, Refusal> {
+        let (routes, demands) = (&snapshot.routes, &snapshot.demands);
+        match self {
+            Self::Certified(chain) => {
+                let name = |id| Arc::clone(&snapshot.identity.provider(id).name);
+                AuthorizedPeer::admit(chain, routes, route, demands, name).map(Some)
+            }
+            Self::Unknown { .. } => AuthorizedPeer::without_certificate(routes, route, demands),
+        }
+    }
+
+    /// The refusal of the certificate. Only for a sender that [`Sender::admit`] did not admit.
+    fn into_refusal(self) -> ChainRefusal {
+        match self {
+            Self::Unknown { refused, .. } => refused,
+            Self::Certified(_) => unreachable!("an admitted certificate ends in a peer or in an error"),
+        }
+    }
+
+    /// What the body of its request counts against.
+    fn source(&self, connection: &Connection) -> body::Source {
+        match self {
+            Self::Certified(_) => body::Source::Certified,
+            Self::Unknown { .. } if connection.exchange.is_stranger() => body::Source::Stranger,
+            Self::Unknown { .. } => body::Source::Unproven,
+        }
+    }
 }
 
 /// Checks the request's own proof; a second time if a token names a key that newer keys may have.
@@ -201,14 +297,25 @@ async fn authenticate(
 }
 
 impl Connection {
-    /// The snapshot and verdict for a request that begins now. The verdict is renewed when it has run out and after a reload; a refusal
-    /// is final.
+    /// The snapshot and verdict for a request that begins now. The verdict is renewed when it has run out and after a reload; the refusal
+    /// of a certificate is final, also under another snapshot, by which a request without one is judged.
     fn current_standing(&self) -> Standing {
         let mut standing = self.standing.borrow_mut();
-        let Ok(chain) = &standing.verdict else { return standing.clone() };
         let snapshot = self.server.context.snapshot();
+        let Standing { snapshot: judged_by, verdict } = &mut *standing;
+        let chain = match verdict {
+            Ok(chain) => chain,
+            Err(refusal) => {
+                if snapshot.generation != judged_by.generation {
+                    // The id is an index into the providers of the other snapshot.
+                    refusal.provider = None;
+                    *judged_by = snapshot;
+                }
+                return standing.clone();
+            }
+        };
         let now = self.server.context.now();
-        if snapshot.generation == standing.snapshot.generation && now < chain.valid_until() {
+        if snapshot.generation == judged_by.generation && now < chain.valid_until() {
             return standing.clone();
         }
         let chain = Arc::clone(chain);

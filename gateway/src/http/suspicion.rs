@@ -9,7 +9,7 @@ use bytes::Bytes;
 use hyper::body::Incoming;
 use hyper::http::request::Parts;
 
-use super::body::{read_body, read_unadmitted_body};
+use super::body::{Source, read_body, read_unadmitted_body};
 use super::connection::Connection;
 use super::request::{check_coding, check_direction, requested_host};
 use crate::snapshot::Snapshot;
@@ -67,11 +67,11 @@ async fn of_request(
     if !Evidence::is_possible(suspect, demands, routes, route) {
         return None;
     }
-    // A peer that was admitted before is no stranger, and its bodies count as those of senders.
+    // A peer that was admitted before is no stranger: its bodies count as those that are not proven.
     let (body, _buffered): (Bytes, _) = if connection.exchange.is_stranger() {
         (read_unadmitted_body(body, &snapshot.limits).await?, None)
     } else {
-        let (body, buffered) = read_body(connection, body, &snapshot.limits).await.ok()?;
+        let (body, buffered) = read_body(connection, body, &snapshot.limits, Source::Unproven).await.ok()?;
         (body, Some(buffered))
     };
     connection.exchange.request_complete();

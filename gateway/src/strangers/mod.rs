@@ -35,7 +35,8 @@ pub const SILENT: usize = 20 * 1024;
 /// What it holds from its ClientHello on: a rustls connection, and the server's flight.
 pub const GREETED: usize = 28 * 1024;
 
-/// What a refused peer holds beside its chain: a rustls connection, hyper, and their first buffers.
+/// What a peer holds beside its chain that was refused, or whose request may still prove it: a rustls connection, hyper, and their first
+/// buffers.
 const REFUSED: usize = 40 * 1024;
 
 /// Received bytes that the amounts above include: the first receive buffer.
@@ -55,9 +56,10 @@ pub fn held(base: usize, received: usize) -> usize {
 }
 
 /// A worker's share of `max_unadmitted_bytes`, of `workers` workers. At least what one stranger can hold: a single handshake always has
-/// room.
-pub fn share(limits: &Limits, workers: usize) -> usize {
-    let received = limits.max_head_bytes.max(limits.max_presented_bytes + CLIENT_FLIGHT_SLACK).max(CLIENT_HELLO_BYTES);
+/// room, and so has a single request with its body if `bodies` of strangers are read.
+pub fn share(limits: &Limits, workers: usize, bodies: bool) -> usize {
+    let request = limits.max_head_bytes + if bodies { limits.max_body_bytes } else { 0 };
+    let received = request.max(limits.max_presented_bytes + CLIENT_FLIGHT_SLACK).max(CLIENT_HELLO_BYTES);
     (limits.max_unadmitted_bytes / workers).max(held(REFUSED + limits.max_presented_bytes, received))
 }
 

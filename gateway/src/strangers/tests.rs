@@ -84,7 +84,7 @@ fn one_stranger_has_room_with_any_limits() {
     let check = |change: fn(&mut Limits), workers, expected| {
         let mut limits = Limits { max_unadmitted_bytes: 1024 * 1024, ..Limits::default() };
         change(&mut limits);
-        assert_eq!(share(&limits, workers), expected, "{limits:?}");
+        assert_eq!(share(&limits, workers, false), expected, "{limits:?}");
     };
     check(|_| {}, 1, 1024 * 1024);
     check(|_| {}, 2, 512 * 1024);
@@ -100,4 +100,12 @@ fn a_refused_peer_holds_its_chain_and_what_it_sends() {
     assert_eq!(strangers.held(), REFUSED + 5000);
     stranger.sent(10_000);
     assert_eq!(strangers.held(), held(REFUSED + 5000, 10_000));
+}
+
+#[test]
+fn one_request_with_its_body_has_room_if_bodies_of_strangers_are_read() {
+    let limits = Limits { max_unadmitted_bytes: 1024 * 1024, max_body_bytes: 4 * 1024 * 1024, ..Limits::default() };
+    let received = limits.max_head_bytes + limits.max_body_bytes;
+    assert_eq!(share(&limits, 4, true), held(REFUSED, received));
+    assert!(share(&limits, 4, false) < limits.max_body_bytes);
 }

@@ -9,7 +9,7 @@ use rustls::{Error, version};
 use super::sessions::Sessions;
 use super::verifier::SiteVerifier;
 use crate::crypto;
-use hookgate_core::identity::{Identity, Scope};
+use hookgate_core::identity::{CertificateRequest, Identity, Scope};
 use hookgate_core::limits::TICKET_BYTES;
 
 /// Protocols offered by ALPN (RFC 7301), in our order of preference.
@@ -36,18 +36,23 @@ impl SharedTls {
     }
 
     /// The configuration of a site whose peers are verified for `scope`: TLS 1.3 and 1.2, a request for a client certificate with the
-    /// names of the scope's trust anchors, one session ticket per connection (each costs an encryption, and one is enough to resume).
+    /// names of the scope's trust anchors, unless no provider of the scope demands one, one session ticket per connection (each costs an encryption, and one is enough to resume).
     ///
     /// # Errors
     ///
     /// [`Error`] if the provider supports no cipher suite of a protocol version; ours supports both versions.
     pub fn server_config(&self, identity: &Arc<Identity>, scope: &Scope) -> Result<Arc<ServerConfig>, Error> {
-        let algorithms = self.provider.signature_verification_algorithms;
-        let verifier = SiteVerifier::new(Arc::clone(identity), scope.clone(), algorithms);
-        let mut config = ServerConfig::builder_with_provider(Arc::clone(&self.provider))
-            .with_protocol_versions(&[&version::TLS13, &version::TLS12])?
-            .with_client_cert_verifier(Arc::new(verifier))
-            .with_cert_resolver(Arc::clone(&self.certificates));
+        let builder = ServerConfig::builder_with_provider(Arc::clone(&self.provider))
+            .with_protocol_versions(&[&version::TLS13, &version::TLS12])?;
+        let builder = match identity.certificate_request(scope) {
+            CertificateRequest::Never => builder.with_no_client_auth(),
+            CertificateRequest::Required | CertificateRequest::Optional => {
+                let algorithms = self.provider.signature_verification_algorithms;
+                let verifier = SiteVerifier::new(Arc::clone(identity), scope.clone(), algorithms);
+                builder.with_client_cert_verifier(Arc::new(verifier))
+            }
+        };
+        let mut config = builder.with_cert_resolver(Arc::clone(&self.certificates));
         config.alpn_protocols = PROTOCOLS.iter().map(|protocol| protocol.to_vec()).collect();
         config.ticketer = Arc::clone(&self.ticketer);
         config.session_storage = Arc::<Sessions>::clone(&self.sessions);

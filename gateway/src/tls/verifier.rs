@@ -197,6 +197,7 @@ mod tests {
             profiles: vec![profile.clone()],
             on_failure: *on_failure,
             refusal: RefusalAnswer::Deny,
+            client_certificate: Default::default(),
         };
         let providers: Vec<_> = modes.iter().map(provider).collect();
         let scope = Scope { id: 0, providers: (0..).take(modes.len()).map(ProviderId).collect() };

@@ -34,7 +34,7 @@ pub const X_HOOKGATE_PROVIDER: HeaderName = HeaderName::from_static("x-hookgate-
 /// The subject of the client certificate, RFC 4514.
 pub const X_HOOKGATE_SUBJECT: HeaderName = HeaderName::from_static("x-hookgate-subject");
 
-/// What was proven: `certificate`, and the other proofs.
+/// What was proven: `certificate`, unless the provider demands none, and the other proofs.
 pub const X_HOOKGATE_PROOF: HeaderName = HeaderName::from_static("x-hookgate-proof");
 /// The `iss` of the token that was verified.
 pub const X_HOOKGATE_TOKEN_ISSUER: HeaderName = HeaderName::from_static("x-hookgate-token-issuer");
@@ -213,17 +213,19 @@ pub fn outgoing(request: &AuthenticatedRequest, forwarded: &Forwarded<'_>) -> Re
             headers.insert(name, value);
         }
     };
-    set(CLIENT_CERT, chain.client_cert_field().cloned());
-    if forwarded.chain {
-        set(CLIENT_CERT_CHAIN, client_cert_chain(chain.certificates()));
+    if let Some(chain) = chain {
+        set(CLIENT_CERT, chain.client_cert_field().cloned());
+        if forwarded.chain {
+            set(CLIENT_CERT_CHAIN, client_cert_chain(chain.certificates()));
+        }
+        set(X_HOOKGATE_SUBJECT, chain.subject_field().cloned());
     }
     set(X_FORWARDED_FOR, Some(forwarded.address.clone()));
     set(X_FORWARDED_PROTO, Some(HeaderValue::from_static("https")));
     set(X_FORWARDED_HOST, host.clone());
     set(X_REQUEST_ID, Some(forwarded.request_id.clone()));
     set(X_HOOKGATE_PROVIDER, Some(forwarded.provider.clone()));
-    set(X_HOOKGATE_SUBJECT, chain.subject_field().cloned());
-    set(X_HOOKGATE_PROOF, Some(HeaderValue::from_static(proven.labels())));
+    set(X_HOOKGATE_PROOF, Some(HeaderValue::from_static(request.proof())));
     if let Some(claims) = proven.claims() {
         set(X_HOOKGATE_TOKEN_ISSUER, Some(claims.issuer.clone()));
         set(X_HOOKGATE_TOKEN_AUDIENCE, Some(claims.audience.clone()));

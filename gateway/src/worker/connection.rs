@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use rustls::ProtocolVersion;
 
-use hookgate_core::identity::{PeerChain, Suspect};
+use hookgate_core::identity::{CertificateRequest, PeerChain, Suspect};
 use hookgate_io::Socket;
 use hookgate_io::sweep::{Deadline, Timer};
 
@@ -41,7 +41,8 @@ pub(super) async fn receive(server: Rc<Server>, arrival: Arrival) {
     let mut server_name = None;
     // On the heap, so that its memory is freed after the handshake.
     match Box::pin(handshake(context, &snapshot, socket, &stranger, &mut server_name)).await {
-        Ok((mut stream, verdict)) => {
+        Ok((mut stream, verdict, request)) => {
+            let is_judged_by_request = verdict.is_err() && request.admits_without();
             let stranger = if verdict.is_ok() {
                 stranger.admitted(context.sweep.coarse());
                 stream.allow_large_receives();
@@ -52,10 +53,12 @@ pub(super) async fn receive(server: Rc<Server>, arrival: Arrival) {
                 // A refusal that may be ours keeps the chain too.
                 let suspect = verdict.as_ref().err().and_then(|refused| refused.suspect.as_deref());
                 stranger.refused(presented + suspect.map_or(0, Suspect::bytes));
-                stranger.failed(context.sweep.coarse());
+                if !is_judged_by_request {
+                    stranger.failed(context.sweep.coarse());
+                }
                 Some(stranger)
             };
-            let peer = Peer { address, server_name, snapshot, verdict, stranger };
+            let peer = Peer { address, server_name, snapshot, verdict, stranger, is_judged_by_request };
             serve(Rc::clone(&server), stream, peer, deadline).await;
         }
         Err(error) => {
@@ -78,7 +81,7 @@ async fn handshake(
     socket: Socket,
     stranger: &Stranger,
     server_name: &mut Option<Box<str>>,
-) -> Result<(TlsStream, Verdict), HandshakeError> {
+) -> Result<(TlsStream, Verdict, CertificateRequest), HandshakeError> {
     let began = Instant::now();
     let hello = Hello::read(socket, stranger).await?;
     *server_name = hello.client_hello().server_name().map(|name| name.to_ascii_lowercase().into());
@@ -100,10 +103,14 @@ async fn handshake(
         None => {
             // `complete` returns when the handshake is complete.
             let chain = PeerChain::of_handshake(stream.connection()).ok_or(HandshakeError::Closed)?;
-            admission::judge(context, snapshot, &site.scope, chain)
+            if chain.certificates().is_empty() && site.certificate_request.admits_without() {
+                admission::no_certificate()
+            } else {
+                admission::judge(context, snapshot, &site.scope, chain)
+            }
         }
     };
-    Ok((stream, verdict))
+    Ok((stream, verdict, site.certificate_request))
 }
 
 /// Counts and logs a failed handshake.

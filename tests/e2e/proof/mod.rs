@@ -7,6 +7,7 @@ mod issuer;
 pub(crate) mod key_server;
 mod keys;
 mod kinds;
+mod no_certificate;
 mod replay;
 mod secret;
 mod session_parameter;

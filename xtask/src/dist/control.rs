@@ -22,12 +22,24 @@ const LIBRARIES: [(&str, &str, &str); 5] = [
     ("libsystemd.so.0", "libsystemd0", "LIBSYSTEMD_"),
 ];
 
-const SCRIPTS: [&str; 3] = ["postinst", "prerm", "postrm"];
+/// The maintainer scripts of the gateway: name, and file of `xtask/package`.
+const SCRIPTS: [(&str, &str); 3] = [("postinst", "postinst"), ("prerm", "prerm"), ("postrm", "postrm")];
+
+/// Those of the presets. The same script serves installation and removal.
+const PRESET_SCRIPTS: [(&str, &str); 2] = [("postinst", "presets-reload"), ("postrm", "presets-reload")];
+
+/// What a package holds.
+pub(super) enum Content<'a> {
+    /// The gateway, with its binary.
+    Gateway(&'a [u8]),
+    /// The presets, which are the same on every architecture.
+    Presets,
+}
 
 /// The package's `DEBIAN` directory.
 pub(super) struct Control<'a> {
     pub(super) version: &'a str,
-    pub(super) binary: &'a [u8],
+    pub(super) content: Content<'a>,
     pub(super) tree: &'a Tree,
 }
 
@@ -39,19 +51,44 @@ impl Control<'_> {
     /// A file cannot be written, or the binary is not an ELF file of this machine.
     pub(super) fn write(&self, root: &Path) -> Result<()> {
         let directory = root.join("DEBIAN");
-        let configuration_files: String = CONFIGURATION_FILES.iter().map(|path| format!("/{path}\n")).collect();
-        tree::write(&directory.join("control"), 0o644, self.text()?.as_bytes())?;
-        tree::write(&directory.join("conffiles"), 0o644, configuration_files.as_bytes())?;
+        let (text, scripts) = match self.content {
+            Content::Gateway(binary) => {
+                let files: String = CONFIGURATION_FILES.iter().map(|path| format!("/{path}\n")).collect();
+                tree::write(&directory.join("conffiles"), 0o644, files.as_bytes())?;
+                (self.gateway(binary)?, SCRIPTS.as_slice())
+            }
+            Content::Presets => (self.presets(), PRESET_SCRIPTS.as_slice()),
+        };
+        tree::write(&directory.join("control"), 0o644, text.as_bytes())?;
         tree::write(&directory.join("md5sums"), 0o644, &self.sums(root)?)?;
-        for script in SCRIPTS {
-            let text = tree::read(&format!("xtask/package/{script}"))?;
-            tree::write(&directory.join(script), 0o755, text.as_bytes())?;
+        for (name, file) in scripts {
+            let text = tree::read(&format!("xtask/package/{file}"))?;
+            tree::write(&directory.join(name), 0o755, text.as_bytes())?;
         }
         Ok(())
     }
 
-    fn text(&self) -> Result<String> {
-        let mut depends = dependencies(self.binary)?;
+    fn presets(&self) -> String {
+        format!(
+            "Package: hookgate-presets\n\
+             Version: {}\n\
+             Architecture: all\n\
+             Maintainer: {}\n\
+             Installed-Size: {}\n\
+             Enhances: hookgate\n\
+             Section: net\n\
+             Priority: optional\n\
+             Description: senders that hookgate knows, with their certificate authorities\n \
+             Replaces the presets that are compiled into hookgate, so that a sender's new\n \
+             certificate authority needs no other version of it.\n",
+            self.version,
+            maintainer(),
+            self.tree.kibibytes(),
+        )
+    }
+
+    fn gateway(&self, binary: &[u8]) -> Result<String> {
+        let mut depends = dependencies(binary)?;
         // The maintainer scripts need systemd-sysusers and systemd-tmpfiles, the gateway the service manager.
         depends.push("systemd (>= 250)".to_owned());
         Ok(format!(
@@ -61,7 +98,7 @@ impl Control<'_> {
              Maintainer: {}\n\
              Installed-Size: {}\n\
              Depends: {}\n\
-             Recommends: ca-certificates\n\
+             Recommends: ca-certificates, hookgate-presets\n\
              Section: net\n\
              Priority: optional\n\
              Description: gateway that receives webhooks over mutual TLS\n \
@@ -109,7 +146,7 @@ fn maintainer() -> String {
 /// # Errors
 ///
 /// date(1) fails.
-pub(super) fn changelog(version: &str, epoch: u64) -> Result<String> {
+pub(super) fn changelog(package: &str, version: &str, epoch: u64) -> Result<String> {
     // deb-changelog(5): the date in the form of RFC 5322.
     let mut command = Command::new("date");
     command.args(["--utc", "--rfc-email", &format!("--date=@{epoch}")]).env("LC_ALL", "C");
@@ -117,7 +154,7 @@ pub(super) fn changelog(version: &str, epoch: u64) -> Result<String> {
     ensure!(output.status.success(), "date failed: {}", String::from_utf8_lossy(&output.stderr).trim());
     let date = String::from_utf8(output.stdout)?;
     Ok(format!(
-        "hookgate ({version}) stable; urgency=medium\n\n  * See CHANGELOG.md beside this file.\n\n -- {}  {}\n",
+        "{package} ({version}) stable; urgency=medium\n\n  * See CHANGELOG.md of hookgate.\n\n -- {}  {}\n",
         maintainer(),
         date.trim()
     ))

@@ -1,4 +1,4 @@
-//! `cargo xtask dist`: builds the Debian package and the tarball, and the bill of materials of both.
+//! `cargo xtask dist`: builds the Debian packages (the gateway, and its presets) and the tarball, and the bill of materials.
 //!
 //! Owns the order: build, collect, pack. Debian's own programs pack (dpkg-deb, tar, gzip): every Debian has them, and with
 //! SOURCE_DATE_EPOCH they make the same bytes of the same files. cargo-deb would do no more, and would take longer to compile than the
@@ -18,10 +18,10 @@ use anyhow::{Context, Result, ensure};
 
 use crate::command::{self, cargo, root};
 use crate::setup;
-use control::Control;
+use control::{Content, Control};
 use tree::Tree;
 
-/// Builds the package, the tarball and the bill of materials.
+/// Builds the packages, the tarball and the bill of materials.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
     /// The Cargo profile to build with
@@ -62,7 +62,12 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let bill = output.join(format!("hookgate-{version}-{}.cdx.json", std::env::consts::ARCH));
     fs::write(&bill, sbom::text(version)?).with_context(|| format!("writing {}", bill.display()))?;
     println!("{}", bill.display());
-    let control = Control { version, binary: &binary, tree: &tree };
+    let presets = Tree::collect_presets(version, epoch)?;
+    let control = Control { version, content: Content::Presets, tree: &presets };
+    let package = output.join(format!("hookgate-presets_{version}_all.deb"));
+    make_package(&control, epoch, &package, arguments.uncompressed)?;
+    println!("{}", package.display());
+    let control = Control { version, content: Content::Gateway(&binary), tree: &tree };
     let package = output.join(format!("hookgate_{version}_{}.deb", control::architecture()?));
     make_package(&control, epoch, &package, arguments.uncompressed)?;
     println!("{}", package.display());

@@ -19,7 +19,8 @@ fn the_same_input_makes_the_same_bytes() {
         let directory = tempfile::tempdir().unwrap();
         let (package, tarball) = (directory.path().join("package.deb"), directory.path().join("package.tar.gz"));
         let tree = Tree::collect(small, "1.2.3", EPOCH).unwrap();
-        make_package(&Control { version: "1.2.3", binary: &binary, tree: &tree }, EPOCH, &package, false).unwrap();
+        let content = Content::Gateway(&binary);
+        make_package(&Control { version: "1.2.3", content, tree: &tree }, EPOCH, &package, false).unwrap();
         make_tarball(&tree, "1.2.3", EPOCH, &tarball).unwrap();
         [fs::read(package).unwrap(), fs::read(tarball).unwrap()]
     };
@@ -57,6 +58,37 @@ fn every_file_has_its_path() {
     ] {
         assert!(paths.contains(&path), "{path} is missing: {paths:#?}");
     }
+}
+
+#[test]
+fn the_presets_are_a_package_of_their_own() {
+    let directory = tempfile::tempdir().unwrap();
+    let (package, files) = (directory.path().join("presets.deb"), directory.path().join("files"));
+    let tree = Tree::collect_presets("1.2.3", EPOCH).unwrap();
+    let control = Control { version: "1.2.3", content: Content::Presets, tree: &tree };
+    make_package(&control, EPOCH, &package, true).unwrap();
+    let dpkg_deb = |arguments: &[&str]| {
+        let output = Command::new("dpkg-deb").args(arguments).output().unwrap();
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let package = package.to_str().unwrap();
+    let field = |name: &str| dpkg_deb(&["--field", package, name]).trim().to_owned();
+    assert_eq!([field("Package"), field("Architecture")], ["hookgate-presets", "all"]);
+    let postinst = dpkg_deb(&["--info", package, "postinst"]);
+    assert!(postinst.contains("systemctl --quiet is-active hookgate.service"), "{postinst}");
+    dpkg_deb(&["--extract", package, files.to_str().unwrap()]);
+    // Every root that a preset names is beside it.
+    let presets = files.join("usr/share/hookgate/presets");
+    let mut count = 0;
+    for entry in fs::read_dir(&presets).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_file()) {
+        let text = fs::read_to_string(entry).unwrap();
+        for name in text.split('"').filter(|name| name.starts_with("./")) {
+            count += 1;
+            assert!(presets.join(name).is_file(), "{name} is missing");
+        }
+    }
+    assert!(count >= 20, "only {count} roots");
 }
 
 #[test]

@@ -30,11 +30,18 @@ const COPIED: [(&str, &str); 8] = [
 ];
 
 /// Directories whose files with a certain ending are copied: from, ending, to.
-const COPIED_ALL: [(&str, &str, &str); 4] = [
+const COPIED_ALL: [(&str, &str, &str); 5] = [
     ("systemd", "service", "usr/lib/systemd/system"),
     ("systemd", "socket", "usr/lib/systemd/system"),
     ("docs", "md", "usr/share/doc/hookgate/docs"),
     ("docs", "svg", "usr/share/doc/hookgate/docs"),
+    ("docs/senders", "md", "usr/share/doc/hookgate/docs/senders"),
+];
+
+/// The same for the package of presets.
+const PRESETS: [(&str, &str, &str); 2] = [
+    ("gateway/presets", "toml", "usr/share/hookgate/presets"),
+    ("gateway/presets/roots", "pem", "usr/share/hookgate/presets/roots"),
 ];
 
 /// Shells, and the paths of their completions.
@@ -72,14 +79,7 @@ impl Tree {
         for (from, to) in COPIED {
             tree.insert(to, READABLE, read(from)?.into_bytes());
         }
-        for (from, ending, to) in COPIED_ALL {
-            for entry in fs::read_dir(root().join(from)).with_context(|| format!("reading {from}"))? {
-                let name = entry?.file_name().to_string_lossy().into_owned();
-                if name.ends_with(&format!(".{ending}")) {
-                    tree.insert(&format!("{to}/{name}"), READABLE, read(&format!("{from}/{name}"))?.into_bytes());
-                }
-            }
-        }
+        tree.copy_all(&COPIED_ALL)?;
         for (shell, path) in COMPLETIONS {
             let mut script = Vec::new();
             generate(shell, &mut Cli::command(), "hookgate", &mut script);
@@ -89,11 +89,41 @@ impl Tree {
         for (page, text) in manual {
             tree.insert(&format!("usr/share/man/{page}.gz"), READABLE, gzip(text.as_bytes())?);
         }
-        let changelog = control::changelog(version, epoch)?;
-        tree.insert("usr/share/doc/hookgate/changelog.gz", READABLE, gzip(changelog.as_bytes())?);
+        tree.insert_changelog("hookgate", version, epoch)?;
         tree.insert("usr/share/doc/hookgate/hookgate.cdx.json.gz", READABLE, gzip(sbom::text(version)?.as_bytes())?);
         tree.insert("usr/share/doc/hookgate/copyright", READABLE, copyright()?.into_bytes());
         Ok(tree)
+    }
+
+    /// Collects all files of the package of presets.
+    ///
+    /// # Errors
+    ///
+    /// As [`Tree::collect`].
+    pub(super) fn collect_presets(version: &str, epoch: u64) -> Result<Self> {
+        let mut tree = Self(BTreeMap::new());
+        tree.copy_all(&PRESETS)?;
+        tree.insert_changelog("hookgate-presets", version, epoch)?;
+        tree.insert("usr/share/doc/hookgate-presets/copyright", READABLE, copyright()?.into_bytes());
+        Ok(tree)
+    }
+
+    fn copy_all(&mut self, directories: &[(&str, &str, &str)]) -> Result<()> {
+        for (from, ending, to) in directories {
+            for entry in fs::read_dir(root().join(from)).with_context(|| format!("reading {from}"))? {
+                let name = entry?.file_name().to_string_lossy().into_owned();
+                if name.ends_with(&format!(".{ending}")) {
+                    self.insert(&format!("{to}/{name}"), READABLE, read(&format!("{from}/{name}"))?.into_bytes());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn insert_changelog(&mut self, package: &str, version: &str, epoch: u64) -> Result<()> {
+        let changelog = control::changelog(package, version, epoch)?;
+        self.insert(&format!("usr/share/doc/{package}/changelog.gz"), READABLE, gzip(changelog.as_bytes())?);
+        Ok(())
     }
 
     fn insert(&mut self, path: &str, mode: u32, content: Vec<u8>) {

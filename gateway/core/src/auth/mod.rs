@@ -2,12 +2,13 @@
 //!
 //! A certificate proves *PagerDuty* or *Google*, not *your* account or agent. A request is trusted only if its chain is verified,
 //! *and* the chain proves a provider that the route admits, *and* the request shows every proof that the route or the provider
-//! demands. Owns the policy of proofs and [`AuthenticatedRequest`]. Does no I/O and reads no clock: keys and the time are
+//! demands. A provider that demands no certificate ([`ClientCertificate::None`]) is proven by the request alone: its policy must
+//! bind the request ([`Binding`]), and a certificate of the connection does not count for it. Owns the policy of proofs and [`AuthenticatedRequest`]. Does no I/O and reads no clock: keys and the time are
 //! arguments.
 //!
 //! A request meets the types in this order:
 //!
-//! 1. [`AuthorizedPeer::admit`] gets the [`ProofPolicy`] of the route, or else of the provider, from [`Demands`], and keeps it.
+//! 1. [`AuthorizedPeer`] gets the [`ProofPolicy`] of the route, or else of the provider, from [`Demands`], and keeps it.
 //! 2. The policy is a list of [`Clause`]s, of which all or one must hold. A clause is one [`Proof`], or all or any of several.
 //! 3. [`Candidate::authenticate`] judges the request by [`ProofPolicy::check`], after the whole body has arrived.
 //! 4. [`Proven`] is the result if the proofs hold and the delivery is new. It has the proven claims and the [`Reservation`].
@@ -16,8 +17,9 @@
 //! # The only constructor
 //!
 //! `upstream` forwards only an [`AuthenticatedRequest`]. Its fields are private, and only [`Candidate::authenticate`] makes one.
-//! That takes an [`AuthorizedPeer`], which only [`AuthorizedPeer::admit`] makes, from a [`VerifiedChain`]; and a [`Proven`],
-//! which only [`ProofPolicy::check`] makes:
+//! That takes an [`AuthorizedPeer`], which only [`AuthorizedPeer::admit`] makes, from a [`VerifiedChain`], and
+//! [`AuthorizedPeer::without_certificate`], for a policy that identifies its sender; and a [`Proven`], which only
+//! [`ProofPolicy::check`] makes:
 //!
 //! ```
 //! use std::sync::Arc;
@@ -76,7 +78,7 @@ use http::request::Parts;
 
 use rustls_pki_types::UnixTime;
 
-use crate::identity::{ProviderId, VerifiedChain};
+use crate::identity::{ClientCertificate, Provider, ProviderId, VerifiedChain};
 use crate::reject::{Refusal, Reject};
 use crate::route::{RouteId, RouteTable};
 
@@ -99,39 +101,67 @@ pub use token_keys::{KeySet, KeySets, KeySourceId, PublishedKeys};
 pub struct Demands {
     providers: Vec<Arc<ProofPolicy>>,
     routes: Vec<Option<Arc<ProofPolicy>>>,
+    client_certificates: Vec<ClientCertificate>,
 }
 
 impl Demands {
     /// `providers` by [`ProviderId`], `routes` by [`RouteId`]. The policy of a route replaces that of the provider; `None` is a
-    /// route without a policy of its own.
+    /// route without a policy of its own. Every provider demands a certificate.
     pub fn new(providers: Vec<Arc<ProofPolicy>>, routes: Vec<Option<Arc<ProofPolicy>>>) -> Self {
-        Self { providers, routes }
+        Self { providers, routes, client_certificates: Vec::new() }
+    }
+
+    /// The same, of `providers` by [`ProviderId`], which may demand no certificate.
+    #[must_use]
+    pub fn of_providers(self, providers: &[Provider]) -> Self {
+        let client_certificates = providers.iter().map(|provider| provider.client_certificate).collect();
+        Self { client_certificates, ..self }
     }
 
     pub(crate) fn of(&self, route: RouteId, provider: ProviderId) -> Option<&Arc<ProofPolicy>> {
         let own = self.routes.get(route.0).and_then(Option::as_ref);
         own.or_else(|| self.providers.get(usize::from(provider.0)))
     }
+
+    fn client_certificate(&self, provider: ProviderId) -> ClientCertificate {
+        self.client_certificates.get(usize::from(provider.0)).copied().unwrap_or_default()
+    }
 }
 
-/// A peer with a verified chain that a route admits. Only [`AuthorizedPeer::admit`] makes one.
+impl ClientCertificate {
+    /// Whether `policy` tells who sent a request to a provider that demands this.
+    #[must_use]
+    pub fn is_completed_by(self, policy: &ProofPolicy) -> bool {
+        match self {
+            Self::Required => true,
+            Self::None { static_secret_suffices: false } => policy.binding() >= Binding::Token,
+            Self::None { static_secret_suffices: true } => policy.binding() >= Binding::Static,
+        }
+    }
+}
+
+/// A peer that a route admits: by its verified chain, or as the provider of the route that demands no certificate. Only
+/// [`AuthorizedPeer::admit`] and [`AuthorizedPeer::without_certificate`] make one.
 ///
-/// It holds the [`ProofPolicy`] from that moment on, so that no other policy can be applied to its request.
+/// It holds the [`ProofPolicy`] from that moment on, so that no other policy can be applied to its request. Without a chain, that policy
+/// is one that tells who sent the request ([`ClientCertificate::is_completed_by`]).
 #[derive(Clone)]
 pub struct AuthorizedPeer {
-    chain: Arc<VerifiedChain>,
+    /// The chain that proves the provider; `None` if the provider demands none.
+    chain: Option<Arc<VerifiedChain>>,
     provider: ProviderId,
     route: RouteId,
     policy: Arc<ProofPolicy>,
 }
 
 impl AuthorizedPeer {
-    /// Admits the peer of `chain` to `route`, as the first provider of the route that the chain proves.
+    /// Admits the peer of `chain` to `route`, as the first provider of the route that the chain proves. If it proves none of them, as the
+    /// provider of the route that demands no certificate, as if there were no chain.
     ///
     /// # Errors
     ///
-    /// `provider_not_admitted` if the chain proves no provider of the route; `internal` if `demands` has no policy for the
-    /// provider, which does not happen in a complete snapshot.
+    /// `provider_not_admitted` if the chain proves no provider of the route, and each demands a certificate; `internal` if `demands` has
+    /// no policy for the provider, which does not happen in a complete snapshot.
     pub fn admit(
         chain: &Arc<VerifiedChain>,
         routes: &RouteTable,
@@ -141,6 +171,9 @@ impl AuthorizedPeer {
     ) -> Result<Self, Refusal> {
         let admitted = &routes.route(route).providers;
         let Some(provider) = admitted.iter().copied().find(|provider| chain.matched(*provider).is_some()) else {
+            if let Some(peer) = Self::without_certificate(routes, route, demands)? {
+                return Ok(peer);
+            }
             let names = |ids: &mut dyn Iterator<Item = ProviderId>| {
                 ids.map(|id| provider_name(id).to_string()).collect::<Vec<_>>().join(", ")
             };
@@ -152,10 +185,32 @@ impl AuthorizedPeer {
             );
             return Err(Refusal::new(Reject::ProviderNotAdmitted, detail));
         };
-        let policy = demands.of(route, provider).ok_or_else(|| {
-            Refusal::new(Reject::Internal, "This provider has no proof policy, so hookgate refuses its requests.")
-        })?;
-        Ok(Self { chain: Arc::clone(chain), provider, route, policy: Arc::clone(policy) })
+        let policy = demands.of(route, provider).ok_or_else(no_policy)?;
+        Ok(Self { chain: Some(Arc::clone(chain)), provider, route, policy: Arc::clone(policy) })
+    }
+
+    /// Admits a peer of which nothing is proven yet to `route`, as the first provider of the route that demands no certificate. `None` if
+    /// each demands one.
+    ///
+    /// # Errors
+    ///
+    /// `internal` if `demands` has no policy for the provider, or one that does not tell who sent a request. Neither happens in a
+    /// snapshot: `config` refuses such a file.
+    pub fn without_certificate(
+        routes: &RouteTable,
+        route: RouteId,
+        demands: &Demands,
+    ) -> Result<Option<Self>, Refusal> {
+        let admitted = routes.route(route).providers.iter().copied();
+        let found =
+            admitted.map(|id| (id, demands.client_certificate(id))).find(|(_, it)| *it != ClientCertificate::Required);
+        let Some((provider, client_certificate)) = found else { return Ok(None) };
+        let policy = demands.of(route, provider).ok_or_else(no_policy)?;
+        if !client_certificate.is_completed_by(policy) {
+            let detail = "This provider demands neither a certificate nor a proof that replaces it, so hookgate refuses its requests.";
+            return Err(Refusal::new(Reject::Internal, detail));
+        }
+        Ok(Some(Self { chain: None, provider, route, policy: Arc::clone(policy) }))
     }
 
     /// The provider that the peer is admitted as.
@@ -168,15 +223,19 @@ impl AuthorizedPeer {
         self.route
     }
 
-    /// Its verified chain.
-    pub fn chain(&self) -> &Arc<VerifiedChain> {
-        &self.chain
+    /// The verified chain that proves the provider; `None` if the provider demands no certificate, whatever the peer presented.
+    pub fn chain(&self) -> Option<&Arc<VerifiedChain>> {
+        self.chain.as_ref()
     }
 
-    /// What its request must prove beside the certificate.
+    /// What its request must prove beside the certificate, if there is one.
     pub fn proof_policy(&self) -> &Arc<ProofPolicy> {
         &self.policy
     }
+}
+
+fn no_policy() -> Refusal {
+    Refusal::new(Reject::Internal, "This provider has no proof policy, so hookgate refuses its requests.")
 }
 
 /// A complete request of an [`AuthorizedPeer`], not judged yet.
@@ -229,7 +288,8 @@ impl Candidate {
     }
 }
 
-/// A request for the handler: the chain is verified, the route admits the peer, the body is complete, every proof holds.
+/// A request for the handler: the chain is verified or the provider demands none, the route admits the peer, the body is complete, every
+/// proof holds.
 ///
 /// Only [`Candidate::authenticate`] makes one: see [the only constructor](self#the-only-constructor).
 pub struct AuthenticatedRequest {
@@ -260,8 +320,82 @@ impl AuthenticatedRequest {
         &self.body
     }
 
+    /// What was proven, the value of `X-Hookgate-Proof`: [`Proven::labels`], without `certificate` if the provider demands none.
+    pub fn proof(&self) -> &'static str {
+        let labels = self.proven.labels();
+        match self.peer.chain {
+            Some(_) => labels,
+            None => labels.strip_prefix(Proven::BESIDE_CERTIFICATE).unwrap_or_default(),
+        }
+    }
+
     /// What it proved beside the certificate.
     pub fn proven(&self) -> &Proven {
         &self.proven
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::identity::OnFailure;
+    use crate::route::{Handler, PathPattern, Route};
+
+    const NONE: ClientCertificate = ClientCertificate::None { static_secret_suffices: false };
+
+    fn signature() -> Arc<ProofPolicy> {
+        let signature = BodySignature::pagerduty(&[testing::secret("s3cret")]).unwrap();
+        Arc::new(ProofPolicy::all(vec![Clause::One(Proof::Signature(signature))]).unwrap())
+    }
+
+    /// Admits a peer without a certificate to a route of providers with these certificates and policies.
+    fn admit(
+        providers: Vec<(ClientCertificate, Arc<ProofPolicy>)>,
+        route: Option<Arc<ProofPolicy>>,
+    ) -> Result<Option<AuthorizedPeer>, Refusal> {
+        let ids = (0..).take(providers.len()).map(ProviderId).collect();
+        let table = RouteTable::new(Arc::new([Route {
+            name: "r".into(),
+            host: None,
+            path: PathPattern::Exact("/".into()),
+            methods: vec![http::Method::POST],
+            providers: ids,
+            handler: Handler { socket: PathBuf::new() },
+            client_cert_chain: false,
+        }]));
+        let (certificates, policies): (Vec<_>, Vec<_>) = providers.into_iter().unzip();
+        let provider = |client_certificate| Provider {
+            name: "p".into(),
+            profiles: Vec::new(),
+            on_failure: OnFailure::Respond,
+            refusal: Default::default(),
+            client_certificate,
+        };
+        let providers: Vec<Provider> = certificates.into_iter().map(provider).collect();
+        let demands = Demands::new(policies, vec![route]).of_providers(&providers);
+        AuthorizedPeer::without_certificate(&table, RouteId(0), &demands)
+    }
+
+    #[test]
+    fn without_a_certificate_a_peer_is_admitted_as_the_provider_that_demands_none() {
+        let alone = || Arc::new(ProofPolicy::certificate_alone());
+        let required = ClientCertificate::Required;
+        assert!(admit(vec![(required, signature())], None).unwrap().is_none());
+        let peer = admit(vec![(required, alone()), (NONE, signature())], None).unwrap().unwrap();
+        assert_eq!(peer.provider(), ProviderId(1));
+        assert!(peer.chain().is_none());
+    }
+
+    #[test]
+    fn a_policy_that_proves_no_sender_admits_none_without_a_certificate() {
+        let alone = || Arc::new(ProofPolicy::certificate_alone());
+        let refused = |provider, route| admit(vec![(NONE, provider)], route).err().map(|it| it.reject);
+        assert_eq!(refused(alone(), None), Some(Reject::Internal));
+        assert_eq!(refused(signature(), Some(alone())), Some(Reject::Internal), "the policy of the route counts");
+        assert_eq!(refused(alone(), Some(signature())), None);
     }
 }

@@ -473,6 +473,9 @@ pub struct Proven {
 }
 
 impl Proven {
+    /// What the labels begin with if a proof was checked.
+    pub(super) const BESIDE_CERTIFICATE: &'static str = "certificate, ";
+
     /// What was proven, the value of `X-Hookgate-Proof`: `certificate`, then those of `token`, `session-parameter`, `signature`,
     /// `secret` and `basic` that were checked, separated by a comma and a space.
     #[must_use]

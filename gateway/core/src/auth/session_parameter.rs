@@ -100,7 +100,7 @@ impl SessionParameter {
         (format!("session parameter at {}", self.pointer), aspects)
     }
 
-    /// Whether the parameter is a token, which runs out.
+    /// Whether it is a token, which expires. Otherwise it is the same in every request, or in every request of a session.
     pub(super) fn is_token(&self) -> bool {
         matches!(self.expected, Expected::Token { .. })
     }

@@ -70,7 +70,10 @@ pub use checks::Work;
 pub use keys::is_key_accepted;
 pub use name::{DistinguishedName, NameError, canonical as comparable_name};
 pub use peer::PeerChain;
-pub use provider::{ChainLimits, ExtendedKeyUsage, OnFailure, Profile, Provider, ProviderId, RefusalAnswer, Scope};
+pub use provider::{
+    CertificateRequest, ChainLimits, ClientCertificate, ExtendedKeyUsage, OnFailure, Profile, Provider, ProviderId,
+    RefusalAnswer, Scope,
+};
 pub use revocation::{RevocationList, RevocationListError, RevocationLists, RevocationScope};
 pub use rule::{Condition, DnsPattern, IdentityRule, RuleError};
 pub use sighting::{CertificateSighting, ChainSighting, Sightings, trust_anchor_label};
@@ -142,6 +145,11 @@ impl Identity {
     /// The provider with this id. The id must be of this policy, since it is an index.
     pub fn provider(&self, id: ProviderId) -> &Provider {
         &self.providers[usize::from(id.0)]
+    }
+
+    /// What the handshake asks of a client whose peer is verified for `scope`.
+    pub fn certificate_request(&self, scope: &Scope) -> CertificateRequest {
+        CertificateRequest::of(scope.providers.iter().filter_map(|id| self.providers.get(usize::from(id.0))))
     }
 
     /// The names of the scope's trust anchors for a CertificateRequest; see [`authority_names()`]. Empty if there are too many.

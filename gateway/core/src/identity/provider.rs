@@ -37,6 +37,56 @@ pub enum RefusalAnswer {
     Terse,
 }
 
+/// `client_certificate`: whether the senders of a provider have a client certificate.
+///
+/// A provider that demands none has no profiles, so that no chain proves it. Its requests prove it themselves: see
+/// [`auth::AuthorizedPeer`](crate::auth::AuthorizedPeer).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ClientCertificate {
+    /// A chain that one of the profiles verifies. The proofs come on top of it.
+    #[default]
+    Required,
+    /// None, so that the proofs of the request are all that tells who sent it.
+    None {
+        /// `unsafe_static_secret_suffices`: a proof that is the same in every request is enough.
+        static_secret_suffices: bool,
+    },
+}
+
+/// What the handshake at a server name asks of a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CertificateRequest {
+    /// A certificate; a peer without one is refused.
+    Required,
+    /// A certificate; a peer without one may go on to its request, because some provider demands none.
+    Optional,
+    /// Nothing: no provider of this server name demands a certificate.
+    Never,
+}
+
+impl CertificateRequest {
+    /// What the handshake asks for if these providers are served.
+    pub fn of<'a>(providers: impl Iterator<Item = &'a Provider>) -> Self {
+        let (mut some, mut none) = (false, false);
+        for provider in providers {
+            match provider.client_certificate {
+                ClientCertificate::Required => some = true,
+                ClientCertificate::None { .. } => none = true,
+            }
+        }
+        match (some, none) {
+            (_, false) => Self::Required,
+            (true, true) => Self::Optional,
+            (false, true) => Self::Never,
+        }
+    }
+
+    /// Whether a peer may go on to its request without an admitted certificate.
+    pub fn admits_without(self) -> bool {
+        self != Self::Required
+    }
+}
+
 /// `extended_key_usage`: what this extension of the end entity and its issuers must allow (RFC 5280, section 4.2.1.12).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ExtendedKeyUsage {
@@ -91,12 +141,14 @@ pub struct Profile {
 pub struct Provider {
     /// The configured name: metric label, and `X-Hookgate-Provider`.
     pub name: Arc<str>,
-    /// The profiles. A chain that satisfies any of them proves the provider. Never empty.
+    /// The profiles. A chain that satisfies any of them proves the provider. Empty if and only if the provider demands no certificate.
     pub profiles: Vec<Profile>,
-    /// What happens when a certificate of this provider is refused.
+    /// What happens when a certificate of this provider is refused. `Respond` if the provider demands none.
     pub on_failure: OnFailure,
     /// How such a refusal is answered over HTTP.
     pub refusal: RefusalAnswer,
+    /// Whether its senders have a certificate.
+    pub client_certificate: ClientCertificate,
 }
 
 /// The providers that the routes of one server name admit. A peer at this server name is verified for these providers only.

@@ -6,6 +6,8 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
+use super::client_certificate::CertificateProblem;
+use super::preset::PresetProblem;
 use super::proof::ProofProblem;
 use super::ranges::RangeProblem;
 use hookgate_core::identity::revocation::RevocationListError;
@@ -214,9 +216,15 @@ pub enum Problem {
     /// An error of an identity condition.
     #[error("{0}")]
     Rule(#[from] RuleError),
+    /// An error of a preset.
+    #[error(transparent)]
+    Preset(#[from] PresetProblem),
     /// An error of a proof or of a key source.
     #[error(transparent)]
     Proof(#[from] ProofProblem),
+    /// An error about a provider without client certificates.
+    #[error(transparent)]
+    ClientCertificate(#[from] CertificateProblem),
     /// An error of ranges.
     #[error(transparent)]
     Range(#[from] RangeProblem),

@@ -10,7 +10,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::profile::{self, AnchorId, ProfileStrength};
 use hookgate_core::auth::PolicyStrength;
-use hookgate_core::identity::Provider;
+use hookgate_core::identity::{ClientCertificate, Provider};
 use hookgate_core::ranges::SourceCheck;
 
 /// Most removed profiles of a provider that are remembered: as many as it may have.
@@ -28,6 +28,7 @@ pub(super) struct ProviderStrength {
     chosen: Option<BTreeSet<String>>,
     /// Certificates that its files have below a trust anchor: intermediates, which are no anchors.
     subordinates: BTreeSet<AnchorId>,
+    client_certificate: ClientCertificate,
     check: SourceCheck,
     /// `minus`, by `file`.
     subtracted: BTreeMap<String, String>,
@@ -47,7 +48,18 @@ impl ProviderStrength {
         let subtracted = table.map(subtracted).unwrap_or_default();
         let profiles = provider.profiles.iter().map(ProfileStrength::new).collect();
         let is_unnamed = !table.is_some_and(|table| table.contains_key("preset") || table.contains_key("profile"));
-        Self { profiles, removed: Vec::new(), is_unnamed, chosen, subordinates, check, subtracted, policy }
+        let client_certificate = provider.client_certificate;
+        Self {
+            profiles,
+            removed: Vec::new(),
+            is_unnamed,
+            chosen,
+            subordinates,
+            client_certificate,
+            check,
+            subtracted,
+            policy,
+        }
     }
 
     /// Remembers the profiles of `old`, which this version replaces.
@@ -64,6 +76,10 @@ impl ProviderStrength {
 
     /// What `new` lacks of this one, without its proof.
     pub(super) fn losses(&self, new: &Self, report: &mut dyn FnMut(String)) {
+        let demands = |strength: &Self| strength.client_certificate == ClientCertificate::Required;
+        if demands(self) && !demands(new) {
+            report("client_certificate required → none".to_owned());
+        }
         profile::losses(&self.profiles, &self.removed, &new.profiles, new.is_unnamed, report);
         if self.chosen.is_some() && new.chosen.is_none() {
             for profile in new.profiles.iter().filter(|it| !self.profiles.iter().any(|old| old.name == it.name)) {

@@ -232,7 +232,7 @@ fn providers_are_checked() {
         "crls[0]",
         "section 1 (line 1) is a CERTIFICATE, which is not used here",
     );
-    check(&["preset = \"pagerdutty\""], 3, "preset", "did you mean \"pagerduty\"?); there are dialogflow-cx");
+    check(&["preset = \"pagerdutty\""], 3, "preset", "did you mean \"pagerduty\"?); there are alertmanager");
     check(&["preset = \"percolate\"", "profiles = []"], 4, "profiles", "empty; write the profiles to keep");
     check(&["preset = \"percolate\"", "profiles = [\"g3\"]"], 4, "profiles[0]", "this preset has digicert-assured-id");
     check(&["profiles = [\"g3\"]"], 3, "profiles", "profiles selects among the profiles of a preset");

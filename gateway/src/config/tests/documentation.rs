@@ -7,9 +7,10 @@ use ring::hmac;
 use toml::Table;
 
 use super::*;
+use crate::config::preset::Presets;
 use crate::config::proof::{DEFAULT_LEEWAY_SECONDS, DEFAULT_TOLERANCE_SECONDS, DEFAULT_WINDOW_SECONDS};
 use crate::config::strength::Comparison;
-use crate::config::{DEFAULT_BACKLOG, DEFAULT_VERIFY_DEPTH, FetchLimits, anchor, preset};
+use crate::config::{DEFAULT_BACKLOG, DEFAULT_VERIFY_DEPTH, FetchLimits, anchor};
 use hookgate_core::auth::testing::{Request, reason};
 use hookgate_core::auth::{KeySets, ReplayGuard};
 use hookgate_core::limits::Limits;
@@ -35,13 +36,15 @@ fn row(page: &str, key: &str) -> Vec<String> {
 
 /// A block together with the sections that it lacks.
 fn complete(block: &str) -> String {
+    // The directories of the host.
+    let block = &block.replace("/usr/share/hookgate/presets", "presets").replace("/etc/hookgate/", "");
     let table: Table = block.parse().unwrap();
     let provider = table.get("provider").map(|providers| providers[0]["name"].as_str().unwrap().to_owned());
     let route = ROUTE.replace("[\"pagerduty\"]", &format!("[\"{}\"]", provider.unwrap_or("pagerduty".to_owned())));
     let sections =
         [("listen", LISTEN), ("certificate", CERTIFICATE), ("provider", PROVIDER), ("route", route.as_str())];
     let missing = sections.iter().filter(|(section, _)| !table.contains_key(*section)).map(|(_, text)| *text);
-    std::iter::once(block).chain(missing).collect()
+    std::iter::once(block.as_str()).chain(missing).collect()
 }
 
 /// The key of the example of sendgrid-python, `test/unit/test_eventwebhook.py`.
@@ -79,6 +82,9 @@ fn fixture() -> Fixture {
     fixture.write("pagerduty-us.json", "[\"192.0.2.10\"]");
     fixture.write("goog.json", "{\"prefixes\": [{\"ipv4Prefix\": \"192.0.2.0/24\"}]}");
     fixture.write("cloud.json", "{\"prefixes\": [{\"ipv4Prefix\": \"192.0.2.0/25\"}]}");
+    for directory in ["presets", "presets.d"] {
+        fs::create_dir(fixture.path(directory)).unwrap();
+    }
     for directory in ["other.example.net", "hooks.example.com"] {
         fs::create_dir(fixture.path(directory)).unwrap();
         for name in ["fullchain.pem", "privkey.pem"] {
@@ -103,13 +109,12 @@ fn every_example_parses() {
 }
 
 #[test]
-fn every_preset_has_an_example() {
+fn every_preset_and_every_root_is_on_the_page() {
     let page = page();
-    let blocks = blocks(&page).concat();
-    for preset in preset::all() {
-        assert!(blocks.contains(&format!("preset = \"{}\"", preset.name())), "no example of {}", preset.name());
+    for preset in Presets::compiled_in().usable() {
         let profiles: Vec<String> = preset.profile_names().map(|name| format!("`{name}`")).collect();
-        assert_eq!(format!("`{}`", row(&page, preset.name())[1]), profiles.join(", "));
+        let expected = if preset.has_certificate() { profiles.join(", ") } else { "`no certificate`".to_owned() };
+        assert_eq!(format!("`{}`", row(&page, preset.name())[1]), expected, "{}", preset.name());
     }
     for (name, _) in anchor::ROOTS {
         assert!(page.contains(&format!("`builtin:{name}`")), "no word of builtin:{name}");
@@ -191,6 +196,7 @@ fn every_key_has_a_row() {
         "[[provider]]\n[provider.secret]\n",
         "[[provider]]\n[provider.basic]\n",
         "",
+        "[presets]\n",
         "[listen]\n",
         "[[certificate]]\n",
         "[[provider]]\n",

@@ -143,7 +143,7 @@ fn every_file_that_is_read_is_known() {
         .replace("[\"ranges.txt\"]", "[{ file = \"ranges.txt\", minus = \"minus.txt\" }]");
     fixture.write("minus.txt", "192.0.2.0/25\n");
     let read = |text: &str| {
-        let environment = Environment { now: NOW, credentials: Some(fixture.path("credentials")), state: None };
+        let environment = Environment { credentials: Some(fixture.path("credentials")), ..Environment::at(NOW) };
         let mut files = FileVersions::default();
         let outcome = Config::parse_in(text, &fixture.path("hookgate.toml"), environment, &mut files);
         (outcome.is_ok(), files)

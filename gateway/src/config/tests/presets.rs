@@ -5,14 +5,23 @@ use std::collections::BTreeSet;
 use data_encoding::HEXUPPER;
 
 use super::*;
-use crate::config::{anchor, preset};
+use crate::config::anchor;
+use crate::config::preset::{self, Found, Preset, Presets};
 
 /// The SHA-256 fingerprints of the certificates in `presets/roots/`, as `openssl x509 -fingerprint -sha256` prints them and
 /// their owners publish them.
-const FINGERPRINTS: [(&str, &[&str]); 9] = [
+const FINGERPRINTS: [(&str, &[&str]); 15] = [
     (
         "DigiCert_Assured_ID_Root_CA",
         &["3E:90:99:B5:01:5E:8F:48:6C:00:BC:EA:9D:11:1E:E7:21:FA:BA:35:5A:89:BC:F1:DF:69:56:1E:3D:C6:32:5C"],
+    ),
+    (
+        "DigiCert_Assured_ID_Root_G2",
+        &["7D:05:EB:B6:82:33:9F:8C:94:51:EE:09:4E:EB:FE:FA:79:53:A1:14:ED:B2:F4:49:49:45:2F:AB:7D:2F:C1:85"],
+    ),
+    (
+        "DigiCert_Assured_ID_Root_G3",
+        &["7E:37:CB:8B:4C:47:09:0C:AB:36:55:1B:A6:F4:5D:B8:40:68:0F:BA:16:6A:95:2D:B1:00:71:7F:43:05:3F:C2"],
     ),
     (
         "DigiCert_Global_Root_CA",
@@ -21,6 +30,22 @@ const FINGERPRINTS: [(&str, &[&str]); 9] = [
     (
         "DigiCert_Global_Root_G2",
         &["CB:3C:CB:B7:60:31:E5:E0:13:8F:8D:D3:9A:23:F9:DE:47:FF:C3:5E:43:C1:14:4C:EA:27:D4:6A:5A:B1:CB:5F"],
+    ),
+    (
+        "DigiCert_Global_Root_G3",
+        &["31:AD:66:48:F8:10:41:38:C7:38:F3:9E:A4:32:01:33:39:3E:3A:18:CC:02:29:6E:F9:7C:2A:C9:EF:67:31:D0"],
+    ),
+    (
+        "DigiCert_TLS_ECC_P384_Root_G5",
+        &["01:8E:13:F0:77:25:32:CF:80:9B:D1:B1:72:81:86:72:83:FC:48:C6:E1:3B:E9:C6:98:12:85:4A:49:0C:1B:05"],
+    ),
+    (
+        "DigiCert_TLS_RSA4096_Root_G5",
+        &["37:1A:00:DC:05:33:B3:72:1A:7E:EB:40:E8:41:9E:70:79:9D:2B:0A:0F:2C:1D:80:69:31:65:F7:CE:C4:AD:75"],
+    ),
+    (
+        "DigiCert_Trusted_Root_G4",
+        &["55:2F:7B:DC:F1:A7:AF:9E:6C:E6:72:01:7F:4F:12:AB:F7:72:40:C7:8E:76:1A:C2:03:D1:D9:D2:0A:C8:99:88"],
     ),
     (
         "GTS_Root_R1",
@@ -51,6 +76,14 @@ const FINGERPRINTS: [(&str, &[&str]); 9] = [
     ),
 ];
 
+/// The preset that is compiled in under this name.
+fn find<'p>(presets: &'p Presets, name: &str) -> &'p Preset {
+    match presets.find(name) {
+        Found::Preset(preset) => preset,
+        other => panic!("{name}: {other:?}"),
+    }
+}
+
 #[test]
 fn roots_are_the_ones_that_their_owners_publish() {
     let pinned: Vec<&str> = FINGERPRINTS.iter().map(|(name, _)| *name).collect();
@@ -68,6 +101,7 @@ fn roots_are_the_ones_that_their_owners_publish() {
 fn every_root_file_is_compiled_in() {
     let files = fs::read_dir(presets_directory().join("roots")).unwrap();
     let files: BTreeSet<String> = files.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    let files: BTreeSet<String> = files.into_iter().filter(|name| name != "README.md").collect();
     let compiled: BTreeSet<String> = anchor::ROOTS.iter().map(|(name, _)| format!("{name}.pem")).collect();
     assert_eq!(files, compiled);
 }
@@ -77,20 +111,20 @@ fn every_preset_file_is_compiled_in() {
     let files = fs::read_dir(presets_directory()).unwrap().map(|entry| entry.unwrap().path());
     let files = files.filter(|path| path.extension().is_some_and(|extension| extension == "toml"));
     let files: BTreeSet<String> = files.map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned()).collect();
-    let compiled: BTreeSet<String> = preset::all().iter().map(|preset| preset.name().to_owned()).collect();
+    let compiled: BTreeSet<String> = Presets::compiled_in().names().map(str::to_owned).collect();
     assert_eq!(files, compiled);
 }
 
 #[test]
 fn every_profile_of_every_preset_is_whole() {
-    for preset in preset::all() {
+    for preset in Presets::compiled_in().usable() {
         assert!(!preset.title().is_empty() && preset.documentation().starts_with("https://"), "{}", preset.name());
         assert!(!preset.notes().is_empty() && preset.profile_names().count() > 0, "{}", preset.name());
-        for draft in preset.drafts() {
+        for draft in preset.drafts().iter().filter(|_| preset.has_certificate()) {
             let place = format!("{} {}", preset.name(), draft.name);
-            assert!(draft.fields.trust_anchors.as_ref().is_some_and(|anchors| !anchors.is_empty()), "{place}");
-            assert!(draft.fields.identity.as_ref().is_some_and(|rules| !rules.is_empty()), "{place}");
-            assert!(draft.fields.verify_depth.is_some_and(|depth| depth >= 2), "{place}");
+            assert!(draft.fields.trust_anchors.as_ref().is_none_or(|anchors| !anchors.is_empty()), "{place}");
+            assert!(draft.fields.identity.as_ref().is_none_or(|rules| !rules.is_empty()), "{place}");
+            assert!(draft.fields.verify_depth.is_some(), "{place}");
         }
     }
 }
@@ -98,8 +132,9 @@ fn every_profile_of_every_preset_is_whole() {
 /// The old and the new profile of a preset each have their own anchors and identity.
 #[test]
 fn presets_say_what_the_providers_document() {
+    let presets = Presets::compiled_in();
     let check = |name: &str, profiles: &[(&str, u8, &[&str], &[&str])]| {
-        let preset = preset::find(name).unwrap();
+        let preset = find(&presets, name);
         assert_eq!(preset.drafts().len(), profiles.len(), "{name}");
         for (draft, (profile, depth, anchors, identity)) in preset.drafts().iter().zip(profiles) {
             assert_eq!((draft.name.as_ref(), draft.fields.verify_depth), (*profile, Some(*depth)), "{name}");
@@ -123,11 +158,36 @@ fn presets_say_what_the_providers_document() {
     for name in ["dialogflow-cx", "dialogflow-es"] {
         let newer: &[&str] = &["subject CN \"Google LLC\""];
         let ssl_com: &[&str] = &["SSL.com Root Certification Authority RSA"];
-        check(name, &[("google-trust-services", 2, roots, dialogflow), ("ssl-com", 3, ssl_com, newer)]);
+        check(name, &[("google-trust-services", 2, roots, dialogflow), ("ssl-com", 2, ssl_com, newer)]);
     }
     let subject =
         r#"subject "CN=Percolate Industries\, Inc.,O=Percolate Industries\, Inc.,L=New York,ST=New York,C=US""#;
     check("percolate", &[("digicert-assured-id", 2, &["DigiCert Assured ID Root CA"], &[subject])]);
+    let meta = "subject CN \"client.webhooks.fbclientcerts.com\"";
+    check("meta", &[("meta-outbound-api-ca", 3, &[], &[meta])]);
+    let digicert: &[&str] = &[
+        "DigiCert Assured ID Root CA",
+        "DigiCert Assured ID Root G2",
+        "DigiCert Assured ID Root G3",
+        "DigiCert Global Root CA",
+        "DigiCert Global Root G2",
+        "DigiCert Global Root G3",
+        "DigiCert TLS ECC P384 Root G5",
+        "DigiCert TLS RSA4096 Root G5",
+        "DigiCert Trusted Root G4",
+    ];
+    let slack = ["DNS name \"platform-tls-client.slack.com\"", "subject CN \"platform-tls-client.slack.com\""];
+    check("slack-mtls", &[("digicert", 3, digicert, &slack)]);
+    for (name, profile, depth) in [
+        ("cloudflare-origin-pull", "global", 2),
+        ("docusign", "docusign", 3),
+        ("fireblocks", "your-authority", 2),
+        ("own-ca", "your-authority", 1),
+        ("svix-mtls", "your-authority", 2),
+        ("wise", "wise", 3),
+    ] {
+        check(name, &[(profile, depth, &[], &[])]);
+    }
 }
 
 /// The bundle in Percolate's documentation has the same anchor as the preset.
@@ -145,16 +205,17 @@ fn percolates_bundle_has_one_anchor() {
 
 #[test]
 fn descriptions_show_all_that_a_profile_demands() {
-    assert!(preset::find("nobody").is_none());
-    assert_eq!(preset::list().lines().count(), preset::all().len());
-    let text = preset::describe(preset::find("dialogflow-es").unwrap());
+    let presets = Presets::compiled_in();
+    assert!(matches!(presets.find("nobody"), Found::Unknown));
+    assert_eq!(preset::list(&presets).lines().count(), presets.names().count());
+    let text = preset::describe(find(&presets, "dialogflow-es"));
     for words in [
         "https://cloud.google.com/dialogflow/es/docs/fulfillment-mtls",
         "profile google-trust-services (until 2026-12-01)",
         "profile ssl-com\n",
         "CN=GTS Root R1\n",
         "SHA-256 85666a562ee0be5ce925c1d8890a6f76a87ec16d4d7d5f29ea7419cf20123b69, valid until 2041-02-12",
-        "verify depth        3",
+        "verify depth        2",
         "extended key usage  client-auth",
         "subject CN \"Google LLC\"",
         "[[provider.profile]]",
@@ -170,16 +231,90 @@ struct Completed {
     edits: &'static [(&'static str, &'static str)],
 }
 
-const COMPLETED: [Completed; 4] = [
+const COMPLETED: [Completed; 25] = [
     Completed {
         preset: "pagerduty",
-        lines: "signature.secrets = [{ file = \"webhook.secret\" }]\n",
+        lines: SIGNATURE_LINES,
         edits: &[("form = \"pagerduty\"", "form = \"pagerduty\", secrets = [{ file = \"webhook.secret\" }]")],
     },
     Completed { preset: "dialogflow-cx", lines: DIALOGFLOW_LINES, edits: DIALOGFLOW },
     Completed { preset: "dialogflow-es", lines: DIALOGFLOW_LINES, edits: DIALOGFLOW },
     Completed { preset: "percolate", lines: "", edits: &[] },
+    Completed {
+        preset: "meta",
+        lines: "trust_anchors = [\"ca.pem\"]\nsignature.secrets = [{ file = \"webhook.secret\" }]\n",
+        edits: &[HMAC, ("[[provider]]\n", "[[provider]]\ntrust_anchors = [\"ca.pem\"]\n")],
+    },
+    Completed { preset: "slack-mtls", lines: SIGNATURE_LINES, edits: &[HMAC] },
+    Completed {
+        preset: "docusign",
+        lines: "trust_anchors = [\"ca.pem\"]\nidentity = [{ subject_cn = \"a\" }]\nsignature.secrets = [{ file = \"webhook.secret\" }]\n",
+        edits: &[HMAC, OWN],
+    },
+    Completed { preset: "fireblocks", lines: OWN_LINES, edits: &[OWN] },
+    Completed { preset: "wise", lines: OWN_LINES, edits: &[OWN] },
+    Completed { preset: "cloudflare-origin-pull", lines: OWN_LINES, edits: &[OWN] },
+    Completed { preset: "svix-mtls", lines: OWN_LINES, edits: &[OWN] },
+    Completed { preset: "own-ca", lines: OWN_LINES, edits: &[OWN] },
+    Completed { preset: "github", lines: SIGNATURE_LINES, edits: &[HMAC] },
+    Completed { preset: "stripe", lines: SIGNATURE_LINES, edits: &[HMAC] },
+    Completed { preset: "slack", lines: SIGNATURE_LINES, edits: &[HMAC] },
+    Completed { preset: "shopify", lines: SIGNATURE_LINES, edits: &[HMAC] },
+    Completed { preset: "zoom", lines: SIGNATURE_LINES, edits: &[HMAC] },
+    Completed { preset: "linear", lines: SIGNATURE_LINES, edits: &[HMAC] },
+    Completed { preset: "gitlab", lines: STANDARD_LINES, edits: &[STANDARD] },
+    Completed { preset: "standard-webhooks", lines: STANDARD_LINES, edits: &[STANDARD] },
+    Completed {
+        preset: "pubsub-push",
+        lines: "token = { emails = [\"a@a.example\"], audiences = [\"https://a/\"] }\n",
+        edits: &[("form = \"oidc\"", "form = \"oidc\", emails = [\"a@a.example\"], audiences = [\"https://a/\"]")],
+    },
+    Completed {
+        preset: "square",
+        lines: "signature = { url = \"https://a/\", secrets = [{ file = \"webhook.secret\" }] }\n",
+        edits: &[(
+            "form = \"hmac\"",
+            "form = \"hmac\", url = \"https://a/\", secrets = [{ file = \"webhook.secret\" }]",
+        )],
+    },
+    Completed {
+        preset: "discord",
+        lines: "signature.keys = [{ file = \"ed25519.key\" }]\n",
+        edits: &[("form = \"public-key\"", "form = \"public-key\", keys = [{ file = \"ed25519.key\" }]")],
+    },
+    Completed {
+        preset: "sendgrid",
+        lines: "signature.keys = [{ file = \"p256.key\" }]\n",
+        edits: &[("form = \"public-key\"", "form = \"public-key\", keys = [{ file = \"p256.key\" }]")],
+    },
+    Completed {
+        preset: "alertmanager",
+        lines: "basic.users = [{ name = \"a\", secrets = [{ file = \"webhook.secret\" }] }]\nunsafe_static_secret_suffices = true\n",
+        edits: &[
+            ("basic = {}", "basic.users = [{ name = \"a\", secrets = [{ file = \"webhook.secret\" }] }]"),
+            (
+                "client_certificate = \"none\"\n",
+                "client_certificate = \"none\"\nunsafe_static_secret_suffices = true\n",
+            ),
+        ],
+    },
 ];
+
+const SIGNATURE_LINES: &str = "signature.secrets = [{ file = \"webhook.secret\" }]\n";
+
+const STANDARD_LINES: &str = "signature.secrets = [{ unsafe_value = \"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\" }]\n";
+
+const STANDARD: (&str, &str) = (
+    "form = \"standard-webhooks\"",
+    "form = \"standard-webhooks\", secrets = [{ unsafe_value = \"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\" }]",
+);
+
+const HMAC: (&str, &str) = ("form = \"hmac\"", "form = \"hmac\", secrets = [{ file = \"webhook.secret\" }]");
+
+const OWN_LINES: &str = "trust_anchors = [\"ca.pem\"]\nidentity = [{ subject_cn = \"a\" }]\n";
+
+const OWN: (&str, &str) =
+    ("[[provider]]\n", "[[provider]]\ntrust_anchors = [\"ca.pem\"]\nidentity = [{ subject_cn = \"a\" }]\n");
 
 const DIALOGFLOW_LINES: &str = "token = { project_number = \"4711\", audiences = [\"https://a/\"] }\n\
                                 session_parameter = { name = \"x\", hmac_secrets = [{ file = \"webhook.secret\" }] }\n";
@@ -192,17 +327,20 @@ const DIALOGFLOW: &[(&str, &str)] = &[
 #[test]
 fn the_toml_of_a_preset_defines_the_same_provider() {
     let fixture = Fixture::new();
-    let names: Vec<&str> = preset::all().iter().map(|preset| preset.name()).collect();
+    fixture.write("ed25519.key", senders::DISCORD_KEY);
+    fixture.write("p256.key", &senders::p256().0);
+    let presets = Presets::compiled_in();
+    let names: Vec<&str> = presets.names().collect();
     assert_eq!(names.len(), COMPLETED.len(), "{names:?}");
     for Completed { preset: name, lines, edits } in COMPLETED {
         let whole = |section: &str| {
             let route = ROUTE.replace("[\"pagerduty\"]", &format!("[\"{name}\"]"));
             [LISTEN, CERTIFICATE, section, &route].concat()
         };
-        let toml = preset::find(name).unwrap().toml();
+        let toml = find(&presets, name).toml();
         if !edits.is_empty() {
             let errors = fixture.errors(&whole(&toml));
-            let incomplete = |error: &String| error.contains(": provider[0].proof.") && error.contains("write ");
+            let incomplete = |error: &String| error.contains(": provider[0]") && error.contains("write ");
             assert!(errors.iter().all(incomplete), "a preset's TOML must not pass without its proof\n{errors:#?}");
         }
         let edited = edits.iter().fold(toml, |toml, (from, to)| toml.replace(from, to));
@@ -215,8 +353,9 @@ fn the_toml_of_a_preset_defines_the_same_provider() {
 
 #[test]
 fn descriptions_say_what_is_to_be_added() {
+    let presets = Presets::compiled_in();
     let words = |name: &str, all: &[&str]| {
-        let text = preset::describe(preset::find(name).unwrap());
+        let text = preset::describe(find(&presets, name));
         for words in all {
             assert!(text.contains(words), "{words}\n{text}");
         }
@@ -235,5 +374,5 @@ fn descriptions_say_what_is_to_be_added() {
     let add = "token = { project_number = \"…\", audiences = [\"https://hooks.example.com/agent\"] }, or session_parameter = {";
     words("dialogflow-cx", &[token, "/sessionInfo/parameters/{name}", add, without]);
     words("dialogflow-es", &[token, "/originalDetectIntentRequest/payload/{name}", add, "[provider.proof]"]);
-    assert!(!preset::describe(preset::find("percolate").unwrap()).contains("proof"));
+    assert!(!preset::describe(find(&presets, "percolate")).contains("proof"));
 }

@@ -7,7 +7,9 @@ use ring::hmac;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::config::{KeyOrigin, preset};
+use crate::config::KeyOrigin;
+use crate::config::preset::Presets;
+use crate::config::profile::Fields;
 use hookgate_core::auth::testing::{ISSUER, NOW as ARRIVAL, Request, at, dialogflow_claims, reason};
 use hookgate_core::auth::{KeySets, KeySourceId, ProofPolicy, PublishedKeys, ReplayGuard};
 
@@ -368,16 +370,34 @@ fn readable_secrets_and_tokens_of_any_subject_are_warned_of() {
 #[test]
 fn every_preset_can_be_completed() {
     let fixture = Fixture::new();
+    fixture.write("ed25519.key", senders::DISCORD_KEY);
+    fixture.write("p256.key", &senders::p256().0);
     let secrets = "secrets = [{ file = \"webhook.secret\" }]";
-    for preset in preset::all() {
+    for preset in Presets::compiled_in().usable() {
         let kinds = [
             TOKEN.to_owned(),
             format!("session_parameter = {{ name = \"x\", {secrets} }}"),
             format!("signature = {{ {secrets} }}"),
+            "signature.secrets = [{ unsafe_value = \"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\" }]".to_owned(),
+            "token = { emails = [\"a@a.example\"], audiences = [\"https://a/\"] }".to_owned(),
+            format!("signature = {{ url = \"https://a/\", {secrets} }}"),
+            "signature.keys = [{ file = \"ed25519.key\" }]".to_owned(),
+            "signature.keys = [{ file = \"p256.key\" }]".to_owned(),
+            format!("basic.users = [{{ name = \"a\", {secrets} }}]\nunsafe_static_secret_suffices = true"),
         ];
-        let complete = |lines: &String| fixture.parse(&with(&of_preset(preset.name(), lines), "")).is_ok();
+        let lacks = |lacks: fn(&Fields) -> bool| {
+            preset.has_certificate() && preset.drafts().iter().any(|draft| lacks(&draft.fields))
+        };
+        let anchors =
+            if lacks(|fields| fields.trust_anchors.is_none()) { "trust_anchors = [\"ca.pem\"]\n" } else { "" };
+        let identity =
+            if lacks(|fields| fields.identity.is_none()) { "identity = [{ subject_cn = \"a\" }]\n" } else { "" };
+        let complete = |lines: &String| {
+            let lines = [anchors, identity, lines].concat();
+            fixture.parse(&with(&of_preset(preset.name(), &lines), "")).is_ok()
+        };
         let alone = complete(&String::new());
-        assert_eq!(alone, preset.name() == "percolate", "{}", preset.name());
+        assert_eq!(alone, preset.proofs().proof.is_none(), "{}", preset.name());
         assert!(alone || kinds.iter().any(complete), "{}", preset.name());
     }
 }

@@ -11,7 +11,10 @@ use toml::{Table, Value};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer as _;
 
-use crate::config::{DEFAULT_VERIFY_DEPTH, day_of, preset};
+use crate::config::{
+    DEFAULT_VERIFY_DEPTH, day_of,
+    preset::{Found, Presets},
+};
 use crate::suspects::{Pending, sha256};
 
 /// The most bytes of a configuration that is read for its words.
@@ -62,8 +65,14 @@ pub(in crate::control) fn provider_table(configuration: &Path, name: &str) -> Op
     std::fs::File::open(configuration).ok()?.take(MAXIMUM_BYTES).read_to_string(&mut text).ok()?;
     let document: Table = text.parse().ok()?;
     let is_meant = |table: &&Table| table.get("name").and_then(Value::as_str) == Some(name);
-    let found = document.get("provider")?.as_array()?.iter().filter_map(Value::as_table).find(is_meant)?;
-    Some(found.clone())
+    let mut found = document.get("provider")?.as_array()?.iter().filter_map(Value::as_table).find(is_meant)?.clone();
+    if let Some(preset) = found.get("preset").and_then(Value::as_str)
+        && !found.contains_key("trust_anchors")
+        && let Some(anchors) = preset_anchors(configuration, preset)
+    {
+        found.insert("trust_anchors".to_owned(), Value::Array(anchors));
+    }
+    Some(found)
 }
 
 /// What to do about `chain`. `provider` is its provider's table.
@@ -150,11 +159,7 @@ fn in_new_profile(chain: &Pending, table: &Table, file: &str) -> (String, Vec<St
 /// A provider without profile tables: its own anchors, or those of its preset, and the new one.
 fn in_table(chain: &Pending, table: Option<&Table>, file: &str) -> (String, Vec<String>) {
     let own = table.and_then(|table| table.get("trust_anchors")).and_then(Value::as_array).cloned();
-    let of_preset = || {
-        let name = table?.get("preset")?.as_str()?;
-        preset_anchors(name)
-    };
-    let mut anchors = own.or_else(of_preset).unwrap_or_default();
+    let mut anchors = own.unwrap_or_default();
     anchors.push(Value::from(file));
     let mut lines = vec![format!("trust_anchors = {}", Value::from(anchors))];
     match table.and_then(|table| table.get("identity")) {
@@ -166,8 +171,10 @@ fn in_table(chain: &Pending, table: Option<&Table>, file: &str) -> (String, Vec<
 }
 
 /// The trust anchors of a preset, as it writes them, each once.
-fn preset_anchors(name: &str) -> Option<Vec<Value>> {
-    let written: Table = preset::find(name)?.toml().parse().ok()?;
+fn preset_anchors(configuration: &Path, name: &str) -> Option<Vec<Value>> {
+    let presets = Presets::for_configuration(configuration).ok()?;
+    let Found::Preset(preset) = presets.find(name) else { return None };
+    let written: Table = preset.toml().parse().ok()?;
     let profiles = written.get("provider")?.as_array()?.first()?.as_table()?.get("profile")?.as_array()?;
     let mut anchors: Vec<Value> = Vec::new();
     for anchor in profiles.iter().filter_map(|profile| profile.get("trust_anchors")?.as_array()).flatten() {

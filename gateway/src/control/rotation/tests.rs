@@ -138,6 +138,7 @@ fn adopt(rotation: &mut Rotation, generation: u64, profiles: Vec<Profile>) -> Id
         profiles,
         on_failure: OnFailure::Respond,
         refusal: RefusalAnswer::Deny,
+        client_certificate: Default::default(),
     };
     let limits = ChainLimits { max_certificates: 8, max_bytes: 32 * 1024 };
     let cache = Arc::new(ChainCache::new(8, Duration::from_secs(3600)));

@@ -363,7 +363,13 @@ pub(super) fn profile(authority: &Authority, common: &str) -> Profile {
 }
 
 pub(super) fn provider(name: &str, profiles: Vec<Profile>) -> Provider {
-    Provider { name: name.into(), profiles, on_failure: OnFailure::Respond, refusal: RefusalAnswer::Deny }
+    Provider {
+        name: name.into(),
+        profiles,
+        on_failure: OnFailure::Respond,
+        refusal: RefusalAnswer::Deny,
+        client_certificate: Default::default(),
+    }
 }
 
 pub(super) const LIMITS: ChainLimits = ChainLimits { max_certificates: 8, max_bytes: 32 * 1024 };

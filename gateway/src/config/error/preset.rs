@@ -1,0 +1,44 @@
+//! The problems of presets, as a closed list with their messages.
+//!
+//! Owns these messages. Must not decide: `preset` finds the problems.
+
+/// What is wrong with a preset, or with its use.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PresetProblem {
+    /// A preset for a newer hookgate.
+    #[error(
+        "schema {found} is newer than this hookgate, which reads presets up to schema {known}; upgrade hookgate, or install an older \
+         version of the preset"
+    )]
+    NewerSchema {
+        /// The schema of the preset.
+        found: i64,
+        /// The newest schema that is read.
+        known: i64,
+    },
+    /// Not the URL of a page.
+    #[error("write the https URL of the provider's page")]
+    Page,
+    /// Not a fingerprint.
+    #[error("not a SHA-256 fingerprint; write 64 hexadecimal digits, with or without colons")]
+    Fingerprint,
+    /// A trust anchor that the preset cannot contain.
+    #[error(
+        "missing; this preset cannot contain the trust anchor: download {file} from {page}, and write trust_anchors = [\"{file}\"]"
+    )]
+    Download {
+        /// The name of the file.
+        file: String,
+        /// Where it is published.
+        page: String,
+    },
+    /// A file whose name cannot be the name of a preset.
+    #[error(
+        "the name of the file is the name of the preset; write 1 to {maximum} of the characters a-z A-Z 0-9 . _ - before .toml"
+    )]
+    FileName {
+        /// The most characters.
+        maximum: usize,
+    },
+}

@@ -1,0 +1,98 @@
+//! Trust anchors that a preset cannot contain: which file to download, and from which page.
+//!
+//! Owns the key `download` of presets. Must not download: the operator does.
+
+use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
+use serde::Deserialize;
+use toml::Spanned;
+
+use crate::config::anchor::Anchor;
+use crate::config::error::{PresetProblem, Problem};
+use crate::config::report::Report;
+use crate::config::warning::WarningKind;
+
+/// The most files to download, and the most fingerprints of one. A rotation has two.
+const MAXIMUM: usize = 16;
+
+/// `[[download]]` as written.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawDownload {
+    file: Option<Spanned<String>>,
+    page: Option<Spanned<String>>,
+    #[serde(default)]
+    sha256: Vec<Spanned<String>>,
+}
+
+/// A file with trust anchors that its provider publishes.
+#[derive(Clone, Debug)]
+pub(in crate::config) struct Download {
+    /// The name of the file.
+    pub(super) file: String,
+    /// The page that links to it.
+    pub(super) page: String,
+    /// The SHA-256 digests of its certificates; empty if the preset does not know them.
+    pub(super) fingerprints: Vec<[u8; 32]>,
+}
+
+impl Download {
+    /// The problem of a provider without this file.
+    pub(in crate::config) fn missing(&self) -> Problem {
+        PresetProblem::Download { file: self.file.clone(), page: self.page.clone() }.into()
+    }
+
+    /// Warns at `at` of each anchor that none of `downloads` has, if one of them has fingerprints.
+    pub(in crate::config) fn compare<'a, T>(
+        downloads: &[Self],
+        at: &Spanned<T>,
+        anchors: impl Iterator<Item = &'a Anchor>,
+        report: &mut Report<'_>,
+    ) {
+        let Some(known) = downloads.iter().find(|download| !download.fingerprints.is_empty()) else { return };
+        let is_known = |anchor: &&Anchor| downloads.iter().any(|it| it.fingerprints.contains(&anchor.fingerprint));
+        for anchor in anchors.filter(|anchor| !is_known(anchor)) {
+            let fingerprint = HEXLOWER.encode(&anchor.fingerprint);
+            let (subject, page) = (anchor.subject.clone(), known.page.clone());
+            report.warn(at, WarningKind::UnknownAnchor { subject, fingerprint, page });
+        }
+    }
+}
+
+/// Parses the files to download. Reports what is wrong, and leaves it out.
+pub(super) fn downloads(raw: Option<&Spanned<Vec<Spanned<RawDownload>>>>, report: &mut Report<'_>) -> Vec<Download> {
+    let Some(raw) = raw else { return Vec::new() };
+    if raw.get_ref().len() > MAXIMUM {
+        report.error(raw, Problem::TooMany { count: raw.get_ref().len(), maximum: MAXIMUM });
+    }
+    raw.get_ref().iter().take(MAXIMUM).filter_map(|table| download(table, report)).collect()
+}
+
+fn download(table: &Spanned<RawDownload>, report: &mut Report<'_>) -> Option<Download> {
+    let RawDownload { file, page, sha256 } = table.get_ref();
+    if file.is_none() {
+        report.missing(table, "file", "file = \"ca.pem\": the name of the file that the provider publishes");
+    }
+    let page = match page {
+        Some(page) => super::page(page, report),
+        None => {
+            report.missing(table, "page", "page = \"https://…\": the page that links to the file");
+            None
+        }
+    };
+    if sha256.len() > MAXIMUM {
+        report.error(table, Problem::TooMany { count: sha256.len(), maximum: MAXIMUM });
+        return None;
+    }
+    let fingerprints: Vec<Option<[u8; 32]>> = sha256.iter().map(|text| fingerprint(text, report)).collect();
+    let fingerprints = fingerprints.into_iter().collect::<Option<Vec<_>>>()?;
+    Some(Download { file: file.as_ref()?.get_ref().clone(), page: page?, fingerprints })
+}
+
+fn fingerprint(text: &Spanned<String>, report: &mut Report<'_>) -> Option<[u8; 32]> {
+    let digits = text.get_ref().replace(':', "");
+    let decoded = HEXLOWER_PERMISSIVE.decode(digits.as_bytes()).ok().and_then(|bytes| bytes.try_into().ok());
+    if decoded.is_none() {
+        report.error(text, PresetProblem::Fingerprint.into());
+    }
+    decoded
+}
