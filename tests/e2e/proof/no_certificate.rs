@@ -72,7 +72,7 @@ fn admitted(gateway: &TestGateway, curl: &Curl) -> Request {
 fn expect_refused(gateway: &TestGateway, curl: &Curl, (status, reason): (u16, &str)) {
     let handled = gateway.environment.handled();
     let outcome: CurlOutcome = curl.run().unwrap();
-    let response = outcome.response().unwrap_or_else(|error| panic!("{error}: {outcome:?}"));
+    let response = outcome.response().unwrap();
     assert_eq!((response.status, response.reason().as_deref()), (status, Some(reason)), "{}", response.text());
     assert_eq!(gateway.environment.handled(), handled, "a handler saw it");
 }
