@@ -88,7 +88,8 @@ fn tests_in(text: &str) -> impl Iterator<Item = &str> {
         .collect::<Vec<_>>();
     attributes.into_iter().filter_map(move |at| {
         let below = lines.iter().skip(at + 1).take(ATTRIBUTES);
-        let mut names = below.filter_map(|line| line.strip_prefix("fn ")?.split('(').next());
+        let mut names =
+            below.filter_map(|line| line.strip_prefix("async ").unwrap_or(line).strip_prefix("fn ")?.split('(').next());
         names.next()
     })
 }
