@@ -80,13 +80,16 @@ fn collect(folder: &Path, tests: &mut BTreeSet<String>) -> Result<()> {
     Ok(())
 }
 
-/// The names of the functions that follow `#[test]`.
+/// The names of the functions that follow `#[test]` or `#[tokio::test]`.
 fn tests_in(text: &str) -> impl Iterator<Item = &str> {
     let lines: Vec<&str> = text.lines().map(str::trim_start).collect();
-    let attributes = (0..lines.len()).filter(|at| lines[*at] == "#[test]").collect::<Vec<_>>();
+    let attributes = (0..lines.len())
+        .filter(|at| lines[*at] == "#[test]" || lines[*at].starts_with("#[tokio::test"))
+        .collect::<Vec<_>>();
     attributes.into_iter().filter_map(move |at| {
         let below = lines.iter().skip(at + 1).take(ATTRIBUTES);
-        let mut names = below.filter_map(|line| line.strip_prefix("fn ")?.split('(').next());
+        let mut names =
+            below.filter_map(|line| line.strip_prefix("async ").unwrap_or(line).strip_prefix("fn ")?.split('(').next());
         names.next()
     })
 }

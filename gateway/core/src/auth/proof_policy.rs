@@ -37,7 +37,6 @@ pub enum Proof {
 
 /// A proof, or a group of proofs, within a policy.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "a policy has at most eight, and each request reads them")]
 pub enum Clause {
     /// This proof must hold.
     One(Proof),
