@@ -68,7 +68,8 @@ pub(in crate::control) fn provider_table(configuration: &Path, name: &str) -> Op
     let mut found = document.get("provider")?.as_array()?.iter().filter_map(Value::as_table).find(is_meant)?.clone();
     if let Some(preset) = found.get("preset").and_then(Value::as_str)
         && !found.contains_key("trust_anchors")
-        && let Some(anchors) = preset_anchors(configuration, preset)
+        && let Ok(presets) = Presets::for_configuration(configuration)
+        && let Some(anchors) = preset_anchors(&presets, preset)
     {
         found.insert("trust_anchors".to_owned(), Value::Array(anchors));
     }
@@ -159,7 +160,8 @@ fn in_new_profile(chain: &Pending, table: &Table, file: &str) -> (String, Vec<St
 /// A provider without profile tables: its own anchors, or those of its preset, and the new one.
 fn in_table(chain: &Pending, table: Option<&Table>, file: &str) -> (String, Vec<String>) {
     let own = table.and_then(|table| table.get("trust_anchors")).and_then(Value::as_array).cloned();
-    let mut anchors = own.unwrap_or_default();
+    let of_preset = || preset_anchors(&Presets::compiled_in(), table?.get("preset")?.as_str()?);
+    let mut anchors = own.or_else(of_preset).unwrap_or_default();
     anchors.push(Value::from(file));
     let mut lines = vec![format!("trust_anchors = {}", Value::from(anchors))];
     match table.and_then(|table| table.get("identity")) {
@@ -171,8 +173,7 @@ fn in_table(chain: &Pending, table: Option<&Table>, file: &str) -> (String, Vec<
 }
 
 /// The trust anchors of a preset, as it writes them, each once.
-fn preset_anchors(configuration: &Path, name: &str) -> Option<Vec<Value>> {
-    let presets = Presets::for_configuration(configuration).ok()?;
+fn preset_anchors(presets: &Presets, name: &str) -> Option<Vec<Value>> {
     let Found::Preset(preset) = presets.find(name) else { return None };
     let written: Table = preset.toml().parse().ok()?;
     let profiles = written.get("provider")?.as_array()?.first()?.as_table()?.get("profile")?.as_array()?;
