@@ -91,7 +91,8 @@ fn refused(
     if !failure.body_read {
         connection.exchange.leave_body_unread();
     }
-    let is_refused = connection.standing.borrow().verdict.is_err();
+    // A peer without an admitted certificate that has proven an earlier request keeps its connection.
+    let is_refused = connection.standing.borrow().verdict.is_err() && !connection.exchange.is_proven();
     let close = is_refused || !failure.body_read || connection.server.context.is_draining();
     problem::response(&failure.refusal, request_id, &failure.allow, close)
         .map(|body| AnswerBody::problem(connection, body))
