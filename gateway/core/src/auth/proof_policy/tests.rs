@@ -364,3 +364,27 @@ fn the_weakest_way_to_satisfy_a_policy_decides_what_it_binds() {
     assert_eq!(all(vec![either(), one_signature()]), Binding::Body);
     assert_eq!(any(vec![both(), one_signature()]), Binding::Token);
 }
+
+#[test]
+fn a_policy_binds_a_request_as_well_as_the_weakest_way_to_satisfy_it() {
+    use crate::identity::ClientCertificate;
+    let check = |policy: Result<ProofPolicy, ProofPolicyError>, binds: bool, is_static: bool| {
+        let policy = policy.unwrap();
+        let completes =
+            |static_secret_suffices| ClientCertificate::None { static_secret_suffices }.is_completed_by(&policy);
+        assert_eq!((completes(false), completes(true)), (binds, binds || is_static), "{policy:?}");
+        assert!(ClientCertificate::Required.is_completed_by(&policy));
+    };
+    check(Ok(ProofPolicy::certificate_alone()), false, false);
+    check(ProofPolicy::all(vec![one_signature()]), true, false);
+    check(ProofPolicy::all(vec![one_token()]), true, false);
+    for credential in [one_parameter as fn() -> Clause, one_secret, one_user] {
+        check(ProofPolicy::all(vec![credential()]), false, true);
+        check(ProofPolicy::all(vec![credential(), one_signature()]), true, false);
+        check(ProofPolicy::any(vec![credential(), one_signature()]), false, true);
+    }
+    check(ProofPolicy::any(vec![one_token(), one_signature()]), true, false);
+    let parameter = || Proof::SessionParameter(parameter());
+    check(ProofPolicy::all(vec![Clause::Any(vec![parameter(), Proof::Token(dialogflow())])]), false, true);
+    check(ProofPolicy::any(vec![Clause::All(vec![parameter(), Proof::Token(dialogflow())])]), true, false);
+}
