@@ -335,7 +335,7 @@ fn a_pinned_filter_outlives_the_daemon_until_it_is_switched_off() {
         });
         let log = end(gateway);
         assert!(log.contains("the filter stays") && log.contains("drops by its last ranges"), "{log}");
-        assert_eq!(environment.connect(ALLOWED[0], SOON), ErrorKind::ConnectionRefused, "nothing listens");
+        assert_eq!(environment.connect(ALLOWED[0], PATIENCE), ErrorKind::ConnectionRefused, "nothing listens");
         let gateway = start(enforce);
         assert!(gateway.log().contains("took over the filter pinned at"), "{}", gateway.log());
         assert_eq!(environment.post(ALLOWED[0], PATIENCE).status(), Some(200));
@@ -362,7 +362,7 @@ fn a_pinned_filter_outlives_the_daemon_until_it_is_switched_off() {
     environment.reload_permitting(&gateway, &environment.configuration(RANGES, off));
     assert!(end(gateway).contains("lets everything pass"));
     assert_eq!(
-        environment.connect(FOREIGN[0], SOON),
+        environment.connect(FOREIGN[0], PATIENCE),
         ErrorKind::ConnectionRefused,
         "a filter that is off drops nothing"
     );

@@ -11,6 +11,9 @@ use crate::network::{allowing, start};
 
 const SOON: Duration = Duration::from_millis(700);
 
+/// For an answer that must come: the kernel sends a lost SYN or ARP request again after 1 s, and then after 3 s.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// What has changed, in short.
 fn look(network: &Network, filter: &mut Filter) -> Vec<&'static str> {
     let changes = network.on_server(|| filter.look_at_interfaces()).unwrap_or_else(|error| panic!("{error}"));
@@ -45,7 +48,7 @@ fn an_interface_that_is_made_again_is_filtered_again() {
         network.make_interfaces();
         assert_eq!(look(&network, &mut filter), ["attached"], "{attach:?}");
         network.on_server(|| filter.stop()).unwrap();
-        let met = network.connect(FOREIGN[0], 443, SOON).unwrap_err();
+        let met = network.connect(FOREIGN[0], 443, PATIENCE).unwrap_err();
         assert_eq!(met.kind(), ErrorKind::ConnectionRefused, "{attach:?}: it is detached");
     }
 }

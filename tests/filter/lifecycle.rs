@@ -17,6 +17,9 @@ use crate::policies::set;
 
 const SOON: Duration = Duration::from_millis(700);
 
+/// For an answer that must come: the kernel sends a lost SYN or ARP request again after 1 s, and then after 3 s.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// Set in the child of [`a_killed_process_leaves_the_host_reachable`]: the interface.
 const CHILD: &str = "HOOKGATE_TEST_FILTER_CHILD";
 
@@ -55,7 +58,7 @@ fn several_interfaces_are_attached_or_none() {
     let missing = Policy { interfaces: interfaces(&["eth0", "absent0"]), ..allowing(Attach::Auto) };
     let error = network.on_server(|| Filter::start(missing)).err().unwrap();
     assert_eq!(error.to_string(), "there is no interface absent0");
-    assert_eq!(network.connect(FOREIGN[0], 443, SOON).unwrap(), "ok", "the first interface is not left attached");
+    assert_eq!(network.connect(FOREIGN[0], 443, PATIENCE).unwrap(), "ok", "the first interface is not left attached");
     let error = network.on_server(|| Filter::start(Policy { interfaces: Vec::new(), ..allowing(Attach::Auto) })).err();
     assert!(matches!(error, Some(FilterError::Policy(PolicyError::NoInterface))));
 }
@@ -118,7 +121,7 @@ fn an_attached_filter_needs_no_capability() {
         filter.reload(foreign, false).unwrap_or_else(|error| panic!("{error:?}"));
         assert!(filter.status().unwrap().memory_bytes > 0);
     });
-    assert_eq!(network.connect(FOREIGN[0], 443, SOON).unwrap(), "ok");
+    assert_eq!(network.connect(FOREIGN[0], 443, PATIENCE).unwrap(), "ok");
 }
 
 #[test]
@@ -132,7 +135,7 @@ fn a_refused_reload_changes_nothing() {
     let emptied = Policy { sets: vec![set("provider", Action::Allow, &[])], ..allowing(Attach::Native) };
     let error = filter.reload(emptied.clone(), false).unwrap_err();
     assert!(error.to_string().contains("`provider` would lose 100 % of its ipv4 addresses"), "{error}");
-    assert_eq!(network.connect(ALLOWED[0], 443, SOON).unwrap(), "ok");
+    assert_eq!(network.connect(ALLOWED[0], 443, PATIENCE).unwrap(), "ok");
     assert!(filter.explain(ALLOWED[0].parse().unwrap()).passes());
     filter.reload(emptied, true).unwrap();
     assert_eq!(network.connect(ALLOWED[0], 443, SOON).unwrap_err().kind(), ErrorKind::TimedOut, "forced");
@@ -154,15 +157,15 @@ fn a_pinned_filter_stays_is_taken_over_and_can_be_removed() {
     };
     drop(start(&network, pinned(ALLOWED[0])));
     assert_eq!(network.connect(FOREIGN[0], 443, SOON).unwrap_err().kind(), ErrorKind::TimedOut, "the filter stays");
-    assert_eq!(network.connect(ALLOWED[0], 443, SOON).unwrap(), "ok");
+    assert_eq!(network.connect(ALLOWED[0], 443, PATIENCE).unwrap(), "ok");
     let filter = start(&network, pinned(FOREIGN[0]));
     let note = filter.status().unwrap().attached.remove(0).note.unwrap();
     assert!(note.starts_with("took over the filter pinned at"), "{note}");
-    assert_eq!(network.connect(FOREIGN[0], 443, SOON).unwrap(), "ok", "the new ranges are in use");
+    assert_eq!(network.connect(FOREIGN[0], 443, PATIENCE).unwrap(), "ok", "the new ranges are in use");
     assert_eq!(network.connect(ALLOWED[0], 443, SOON).unwrap_err().kind(), ErrorKind::TimedOut);
     drop(filter);
     start(&network, pinned(ALLOWED[0])).stop().unwrap();
-    assert_eq!(network.connect(FOREIGN[0], 443, SOON).unwrap(), "ok", "the filter was removed");
+    assert_eq!(network.connect(FOREIGN[0], 443, PATIENCE).unwrap(), "ok", "the filter was removed");
 }
 
 #[test]

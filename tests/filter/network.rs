@@ -17,6 +17,9 @@ use crate::raw::RawSocket;
 /// Long enough for a response over a veth pair on a busy machine, and shorter than the first SYN retransmission (1 s).
 const SOON: Duration = Duration::from_millis(700);
 
+/// For an answer that must come: the kernel sends a lost SYN or ARP request again after 1 s, and then after 3 s.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// A policy that allows [`ALLOWED`].
 pub(crate) fn allowing(attach: Attach) -> Policy {
     let sets = vec![set("provider", Action::Allow, &ALLOWED)];
@@ -42,8 +45,11 @@ fn foreign_sources_get_nothing_and_allowed_ones_are_served() {
         let filter = start(&network, allowing(attach));
         assert_eq!(filter.status().unwrap().attached[0].mode, mode, "{attach:?}");
         for family in 0..2 {
-            let ask =
-                |source: [&str; 2], port| network.connect(source[family], port, SOON).map_err(|error| error.kind());
+            let ask = |source: [&str; 2], port| {
+                // Silence is waited for a short time, an answer for a long one.
+                let limit = if (source, port) == (FOREIGN, 443) { SOON } else { PATIENCE };
+                network.connect(source[family], port, limit).map_err(|error| error.kind())
+            };
             assert_eq!(ask(ALLOWED, 443), Ok("ok".to_owned()), "{attach:?}");
             assert_eq!(ask(FOREIGN, 443), Err(ErrorKind::TimedOut), "{attach:?}: not even a RST");
             assert_eq!(ask(FOREIGN, 8080), Ok("ok".to_owned()), "{attach:?}: another port is open to all");
@@ -56,7 +62,7 @@ fn foreign_sources_get_nothing_and_allowed_ones_are_served() {
         }
         assert!(status.memory_bytes > 24 << 20, "the front tables alone take 24 MiB: {}", status.memory_bytes);
         drop(filter);
-        assert_eq!(network.connect(FOREIGN[0], 443, SOON).unwrap(), "ok", "{attach:?}: detached with the filter");
+        assert_eq!(network.connect(FOREIGN[0], 443, PATIENCE).unwrap(), "ok", "{attach:?}: detached with the filter");
     }
 }
 
@@ -67,7 +73,7 @@ fn a_closed_filtered_port_is_silent_to_foreign_sources() {
     }
     let network = Network::new();
     let _filter = start(&network, allowing(Attach::Native));
-    let refused = network.connect(ALLOWED[0], 443, SOON).unwrap_err();
+    let refused = network.connect(ALLOWED[0], 443, PATIENCE).unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::ConnectionRefused, "{refused}");
     let silent = network.connect(FOREIGN[0], 443, SOON).unwrap_err();
     assert_eq!(silent.kind(), ErrorKind::TimedOut, "{silent}");
@@ -81,7 +87,7 @@ fn monitoring_drops_nothing_and_counts_what_it_would_drop() {
     let network = Network::new();
     let _server = network.serve(&[443]);
     let mut filter = start(&network, Policy { mode: Mode::Monitor, ..allowing(Attach::Native) });
-    assert_eq!(network.connect(FOREIGN[0], 443, SOON).unwrap(), "ok");
+    assert_eq!(network.connect(FOREIGN[0], 443, PATIENCE).unwrap(), "ok");
     let status = filter.status().unwrap();
     assert!(packets(&status, Family::Ipv4, Verdict::WouldDrop, Reason::NoRange) > 0, "{status:?}");
     assert_eq!(packets(&status, Family::Ipv4, Verdict::Drop, Reason::NoRange), 0);
