@@ -1,3 +1,5 @@
+//! Tests of the places and bytes of strangers: who gives way, whose turn is next, and what counts.
+
 #![expect(clippy::unwrap_used, reason = "a failed set-up fails the test")]
 
 use std::io::Read;

@@ -1,3 +1,5 @@
+//! Tests of what is advised about a pending chain: the check, and the lines that fit how the provider is written.
+
 #![expect(clippy::unwrap_used, reason = "a failed set-up fails the test")]
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair};
