@@ -248,12 +248,7 @@ impl Config {
         };
         let filter = filter::filter(raw.filter.as_ref(), &context, &mut report);
         let range_counts: Vec<usize> = ranges.iter().map(|it| it.prefixes.len()).collect();
-        let source = |(it, urls): (&ProviderRanges, &Vec<RangeUrl>)| Sources {
-            check: it.check,
-            ranges: Ranges::new(&it.prefixes),
-            is_complete: urls.is_empty(),
-        };
-        let sources: Vec<Sources> = ranges.iter().zip(&range_urls).map(source).collect();
+        let sources = sources(&ranges, &range_urls);
         let written_ranges = ranges.into_iter().map(|it| it.prefixes).collect();
         let parsed = inventory::Parsed {
             certificates: &certificates,
@@ -299,6 +294,16 @@ impl Config {
         *files = std::mem::take(files).with(report.files());
         report.finish(config)
     }
+}
+
+/// What is known of the addresses of each provider before anything was fetched.
+fn sources(ranges: &[ProviderRanges], urls: &[Vec<RangeUrl>]) -> Vec<Sources> {
+    let source = |(written, urls): (&ProviderRanges, &Vec<RangeUrl>)| Sources {
+        check: written.check,
+        ranges: Ranges::new(&written.prefixes),
+        is_complete: urls.is_empty(),
+    };
+    ranges.iter().zip(urls).map(source).collect()
 }
 
 /// The elements of an array of tables; empty without the array.
