@@ -5,7 +5,7 @@
 use hookgate_core::identity::{ExtendedKeyUsage, Profile, Provider};
 
 /// 2027-03-01T00:00:00Z in seconds since 1970: from this day on, DigiCert issues no certificate with clientAuth from its public TLS
-/// authorities (knowledge.digicert.com, "Sunsetting the client authentication EKU"). Others stop within the same months.
+/// authorities (announced on knowledge.digicert.com). Others stop within the same months.
 pub(super) const SUNSET: u64 = 1_803_859_200;
 
 /// The day, as it is shown.
