@@ -31,7 +31,7 @@ use rustls_pki_types::{AlgorithmIdentifier, CertificateDer, InvalidSignature, Si
 use super::links::Hints;
 use super::name::canonical_contents;
 use super::provider::{ChainLimits, Provider};
-use super::signature_memory::{SignatureMemory, address, digest, is_list};
+use super::signature_memory::{SignatureMemory, digest, is_list};
 use super::spelling::to_be_signed;
 use crate::signatures::{CERTIFICATE_SIGNATURES, CHEAP_CHECK, cost};
 
@@ -183,17 +183,12 @@ impl<'a> Checks<'a> {
         Self { chain, respelled, of_issuers, bounds, state: Mutex::default() }
     }
 
-    /// The algorithms for one build of a path, with the memory of the profile's revocation lists. With `hints`, the build puts off the
-    /// checks that they speak against.
-    pub(super) fn algorithms(
-        &'a self,
-        of_lists: Option<&'a SignatureMemory>,
-        hints: Option<Hints<'a>>,
-    ) -> Vec<Checked<'a>> {
+    /// The algorithms for one build of a path. With `hints`, the build puts off the checks that they speak against.
+    pub(super) fn algorithms(&'a self, hints: Option<Hints<'a>>) -> Vec<Checked<'a>> {
         let mut state = self.state();
         (state.unsigned, state.put_off) = (None, false);
         state.steps_end = if hints.is_some() { self.bounds.steps() / 2 } else { self.bounds.steps() };
-        let checked = |algorithm| Checked { checks: self, algorithm, of_lists, hints };
+        let checked = |algorithm| Checked { checks: self, algorithm, hints };
         (0..CERTIFICATE_SIGNATURES.len()).map(checked).collect()
     }
 
@@ -293,7 +288,6 @@ pub(super) struct Checked<'a> {
     checks: &'a Checks<'a>,
     /// The place in [`CERTIFICATE_SIGNATURES`].
     algorithm: usize,
-    of_lists: Option<&'a SignatureMemory>,
     hints: Option<Hints<'a>>,
 }
 
@@ -313,13 +307,10 @@ impl Checked<'_> {
         let Parts { public_key, message, signature } = parts;
         let algorithm = self.algorithm();
         let memory = match signed {
-            // An end entity is not remembered beyond the search.
-            None | Some(Signed::Certificate(0)) => None,
+            // An end entity is not remembered beyond the search. A list remembers its signer itself.
+            None | Some(Signed::Certificate(0) | Signed::List(..)) => None,
             Some(Signed::Certificate(_)) => {
                 Some((self.checks.of_issuers, digest(algorithm, public_key, message, signature)))
-            }
-            Some(Signed::List(..)) => {
-                self.of_lists.map(|lists| (lists, digest(algorithm, public_key, &address(message), signature)))
             }
         };
         if memory.is_some_and(|(memory, digest)| memory.is_known(&digest)) {

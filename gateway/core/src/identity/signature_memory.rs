@@ -1,20 +1,14 @@
-//! Signatures of certificates and revocation lists, verified once instead of once for each client.
+//! Signatures of certificates, verified once instead of once for each client.
 //!
 //! Clients of one provider present the same intermediate certificates, so that every second signature check of a new client repeats
-//! an earlier one. webpki verifies the signature of a revocation list each time it looks up a certificate in it, which means hashing
-//! the whole list: a millisecond for some hundred thousand entries, and for a short list as much as a certificate's signature.
+//! an earlier one.
 //!
 //! Owns the memory of the checks that succeeded, over all searches. [`super::checks`] consults and fills it. Must not be given end entities,
-//! whose number has no bound, nor failures, whose number a sender determines. Says nothing about whether a certificate is valid *now*:
-//! dates, names, constraints and revocation are checked each time.
+//! whose number has no bound, nor failures, whose number a sender determines, nor revocation lists, each of which remembers its signer
+//! itself. Says nothing about whether a certificate is valid *now*: dates, names, constraints and revocation are checked each time.
 //!
 //! **Why this is no shortcut.** Whether a signature is good depends on four things and on nothing else: key, algorithm, message and
 //! signature. What is remembered is the SHA-256 over all of them.
-//!
-//! **Why an address can stand for a list.** A list's bytes never change. They live as long as [`super::revocation::RevocationLists`],
-//! which owns both them and the memory of their signatures, so that nothing else can lie at their address meanwhile. What remains to
-//! be told apart is a list from a certificate in a buffer that is freed tomorrow: a TBSCertList of version 2 begins with an INTEGER, a
-//! TBSCertificate of version 3 with a context tag (RFC 5280, sections 5.1 and 4.1), and webpki takes no other versions.
 
 use std::sync::{PoisonError, RwLock};
 
@@ -24,14 +18,9 @@ use rustls_pki_types::SignatureVerificationAlgorithm;
 /// Most signatures of issuers: some for each of dozens of providers, in both their profiles.
 const ISSUERS_MAX: usize = 256;
 
-/// Most signatures of lists. An authority has one key for its lists; more than a few come only from foreign certificates that imitate
-/// its name, and those fail and are not remembered.
-const LISTS_MAX: usize = 1024;
-
 /// Checks that succeeded. If the memory is full, the oldest makes room.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct SignatureMemory {
-    most: usize,
     known: RwLock<Known>,
 }
 
@@ -43,16 +32,6 @@ struct Known {
 }
 
 impl SignatureMemory {
-    /// An empty memory for the issuers' certificates of one policy.
-    pub(super) fn of_issuers() -> Self {
-        Self { most: ISSUERS_MAX, known: RwLock::default() }
-    }
-
-    /// An empty memory for the revocation lists of its owner.
-    pub(super) fn of_lists() -> Self {
-        Self { most: LISTS_MAX, known: RwLock::default() }
-    }
-
     pub(super) fn is_known(&self, digest: &[u8; 32]) -> bool {
         // A thread that panicked while it held the lock left at worst a digest out.
         self.known.read().unwrap_or_else(PoisonError::into_inner).digests.contains(digest)
@@ -63,13 +42,13 @@ impl SignatureMemory {
         if known.digests.contains(&digest) {
             return;
         }
-        if known.digests.len() < self.most {
+        if known.digests.len() < ISSUERS_MAX {
             known.digests.push(digest);
             return;
         }
         let oldest = known.oldest;
         known.digests[oldest] = digest;
-        known.oldest = (oldest + 1) % self.most;
+        known.oldest = (oldest + 1) % ISSUERS_MAX;
     }
 
     /// How many checks are remembered.
@@ -98,15 +77,6 @@ pub(super) fn digest(
     digest
 }
 
-/// What stands for the signed part of a list in its [`digest`]: its address and its length.
-pub(super) fn address(list: &[u8]) -> [u8; 16] {
-    let mut lies_at = [0; 16];
-    // `usize` is at most 64 bits wide on every target.
-    lies_at[..8].copy_from_slice(&(list.as_ptr().addr() as u64).to_be_bytes());
-    lies_at[8..].copy_from_slice(&(list.len() as u64).to_be_bytes());
-    lies_at
-}
-
 /// Whether a signed message is a TBSCertList: a SEQUENCE that begins with an INTEGER, its version.
 pub(super) fn is_list(message: &[u8]) -> bool {
     const INTEGER: u8 = 0x02;
@@ -127,15 +97,14 @@ mod tests {
             digest[..8].copy_from_slice(&(number as u64).to_be_bytes());
             digest
         };
-        for (memory, most) in [(SignatureMemory::of_issuers(), ISSUERS_MAX), (SignatureMemory::of_lists(), LISTS_MAX)] {
-            for number in 0..most + 2 {
-                memory.remember(digest(number));
-                memory.remember(digest(number));
-            }
-            assert_eq!(memory.remembered(), most);
-            let known = [0, 1, 2, most, most + 1].map(|number| memory.is_known(&digest(number)));
-            assert_eq!(known, [false, false, true, true, true]);
+        let (memory, most) = (SignatureMemory::default(), ISSUERS_MAX);
+        for number in 0..most + 2 {
+            memory.remember(digest(number));
+            memory.remember(digest(number));
         }
+        assert_eq!(memory.remembered(), most);
+        let known = [0, 1, 2, most, most + 1].map(|number| memory.is_known(&digest(number)));
+        assert_eq!(known, [false, false, true, true, true]);
     }
 
     #[test]
