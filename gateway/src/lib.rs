@@ -46,6 +46,7 @@ pub mod crypto;
 pub mod http;
 pub mod key_store;
 pub mod metrics;
+pub mod missing_lists;
 pub mod snapshot;
 pub mod state;
 pub mod strangers;

@@ -79,8 +79,8 @@ pub use revocation::{
     RevocationScope,
 };
 pub use rule::{Condition, DnsPattern, IdentityRule, RuleError};
-pub use status::distribution_points;
 pub use sighting::{CertificateSighting, ChainSighting, Sightings, trust_anchor_label};
+pub use status::distribution_points;
 pub use suspect::{PublicRoots, Suspect};
 
 use cache::CacheKey;
@@ -105,7 +105,8 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// The policy of `generation`, which must be higher than the generation of every earlier policy that shares `cache`.
+    /// The policy of `generation`, which must be higher than the generation of every earlier policy that shares `cache`, unless that is the
+    /// same policy with lists that revoke no more ([`Identity::with_lists`]).
     pub fn new(generation: u64, providers: Arc<[Provider]>, cache: Arc<ChainCache>, limits: ChainLimits) -> Self {
         let sightings = Arc::new(Sightings::new(&providers, &Sightings::default()));
         let bounds = Bounds::new(&limits, &providers);
@@ -131,11 +132,7 @@ impl Identity {
     /// The same policy with other revocation lists, as `generation`: the same one if no verdict by this policy may be wrong now, otherwise the
     /// next one. `lists` returns those of a profile, by its provider and its index; `None` leaves them as they are.
     #[must_use]
-    pub fn with_lists(
-        &self,
-        generation: u64,
-        lists: impl Fn(ProviderId, usize) -> Option<RevocationLists>,
-    ) -> Self {
+    pub fn with_lists(&self, generation: u64, lists: impl Fn(ProviderId, usize) -> Option<RevocationLists>) -> Self {
         let mut providers = self.providers.to_vec();
         for (id, provider) in (0..).map(ProviderId).zip(&mut providers) {
             for (index, profile) in provider.profiles.iter_mut().enumerate() {
@@ -155,6 +152,11 @@ impl Identity {
             anchor_names: Arc::clone(&self.anchor_names),
             public_roots: Arc::clone(&self.public_roots),
         }
+    }
+
+    /// Its number. A verdict by a policy of another generation must be made again.
+    pub fn generation(&self) -> u64 {
+        self.generation
     }
 
     /// The counts of admitted chains.

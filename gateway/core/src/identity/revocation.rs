@@ -143,6 +143,11 @@ impl ListSigner {
         Self { name: canonical(name), key: key.to_vec() }
     }
 
+    /// Whether it has the name of the issuer of `list`.
+    pub fn is_issuer_of(&self, list: &RevocationList) -> bool {
+        self.name == list.0.canonical_issuer
+    }
+
     /// The issuer of `list`, with this key (DER of a SubjectPublicKeyInfo).
     pub fn of_key(list: &RevocationList, key: Vec<u8>) -> Self {
         Self { name: list.0.canonical_issuer.clone(), key }
@@ -214,7 +219,10 @@ impl Number {
 impl std::fmt::Debug for Parsed {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let mut output = formatter.debug_struct("RevocationList");
-        output.field("issuer", &self.issuer).field("number", &self.number.as_ref().map(|number| &number.decimal)).field("next_update", &self.next_update);
+        output
+            .field("issuer", &self.issuer)
+            .field("number", &self.number.as_ref().map(|number| &number.decimal))
+            .field("next_update", &self.next_update);
         output.field("entries", &self.serials.len()).finish_non_exhaustive()
     }
 }
@@ -336,7 +344,7 @@ impl RevocationList {
     /// found before.
     pub fn provenance(&self, signers: &[ListSigner]) -> Provenance {
         let mut provenance = Provenance::Unknown;
-        for signer in signers.iter().filter(|signer| signer.name == self.0.canonical_issuer) {
+        for signer in signers.iter().filter(|signer| signer.is_issuer_of(self)) {
             if self.is_signed_by(&SubjectPublicKeyInfoDer::from(signer.key.as_slice()), CERTIFICATE_SIGNATURES) {
                 return Provenance::Signed;
             }

@@ -21,8 +21,8 @@ use super::provider::{OnFailure, Profile, Provider, ProviderId, RefusalAnswer, S
 use super::rule::IdentityRule;
 use super::signature_memory::SignatureMemory;
 use super::spelling::{AnchorNames, Spelling};
-use super::suspect::{self, PublicRoots, Suspect};
 use super::status::StatusFailure;
+use super::suspect::{self, PublicRoots, Suspect};
 use super::{ChainRefusal, MissingLists, ProfileMatch, VerifiedChain, diagnosis, elements, keys};
 use crate::reject::{Refusal, Reject};
 

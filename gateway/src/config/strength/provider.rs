@@ -10,7 +10,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::profile::{self, AnchorId, ProfileStrength};
 use hookgate_core::auth::PolicyStrength;
-use hookgate_core::identity::{ClientCertificate, Provider};
+use hookgate_core::identity::{ClientCertificate, Profile, Provider};
 use hookgate_core::ranges::SourceCheck;
 
 /// Most removed profiles of a provider that are remembered: as many as it may have.
@@ -59,6 +59,13 @@ impl ProviderStrength {
             check,
             subtracted,
             policy,
+        }
+    }
+
+    /// Notes the revocation lists that are in force.
+    pub(super) fn note_lists(&mut self, profiles: &[Profile]) {
+        for (strength, profile) in self.profiles.iter_mut().zip(profiles) {
+            strength.note_lists(profile);
         }
     }
 

@@ -335,7 +335,8 @@ fn a_chain_that_lacks_lists_alone_says_which() {
     let root = Authority::root("root");
     let named = Template::new(common_name("issuing")).with(authority_extension(None)).with(points(&[ROOT_LIST]));
     let issuing = root.intermediate_by(named.serial(ISSUING));
-    let addresses = ["ldap://crl.example/", ISSUING_LIST, "http://crl.example/2", "HTTPS://c/3", "http://c/4", "http://c/5"];
+    let addresses =
+        ["ldap://crl.example/", ISSUING_LIST, "http://crl.example/2", "HTTPS://c/3", "http://c/4", "http://c/5"];
     let client = |name: &str| issuing.issue(&Template::client(name).serial(LEAF).with(points(&addresses)));
     let chain = |name: &str| [client(name), issuing.certificate.clone()];
     let of_root = |serials: &[&[u8]]| root.revocation_list(serials, NOW - DAY, NOW + DAY);
@@ -353,7 +354,8 @@ fn a_chain_that_lacks_lists_alone_says_which() {
         assert_eq!((refusal.refusal.reject, &*found), expected, "{case}: {}", refusal.refusal);
         for list in missing {
             let own = [of_root(&[]), of_issuing(&[])];
-            let signed = own.iter().filter(|own| own.provenance(std::slice::from_ref(&list.signer)) == Provenance::Signed);
+            let signed =
+                own.iter().filter(|own| own.provenance(std::slice::from_ref(&list.signer)) == Provenance::Signed);
             assert_eq!(signed.count(), 1, "{case}");
         }
     };

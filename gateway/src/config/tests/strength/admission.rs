@@ -15,7 +15,7 @@ use hookgate_filter::{Mode, Rate};
 use hyper::Method;
 use ring::hmac;
 
-use crate::config::{Config, KeyOrigin};
+use crate::config::{Config, Feed, KeyOrigin};
 
 /// What a configuration admits, a line each.
 pub(super) struct Admission(BTreeSet<String>);
@@ -106,7 +106,7 @@ impl Admission {
 
     fn keys(&mut self, place: &str, config: &Config, policy: &ProofPolicy) {
         for id in policy.key_sources() {
-            if let KeyOrigin::Url { limits, roots, .. } = &config.proofs.key_sources[usize::from(id.0)].origin {
+            if let KeyOrigin::Url(Feed { limits, roots, .. }) = &config.proofs.key_sources[usize::from(id.0)].origin {
                 if roots.is_none() {
                     self.add(format!("{place} with keys from any authority"));
                 }
