@@ -6,6 +6,7 @@
 mod alert;
 mod command;
 mod environment;
+mod fetched_lists;
 mod filter;
 mod handler;
 mod hostile;
@@ -16,6 +17,7 @@ mod new_authority;
 mod problem;
 mod proof;
 mod published;
+mod publisher;
 mod refusal;
 mod request;
 mod revocation;
