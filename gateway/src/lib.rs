@@ -33,7 +33,7 @@
 //!
 //! [`config`] reads the file, [`snapshot`] makes of it what workers use, [`control`] starts the process, reloads, and talks to the
 //! service manager. [`context`] is what the rooms of one worker share, [`state`] keeps files over a restart, [`cause`] says who brings
-//! about a log event, and [`suspects`] holds refused chains that may be genuine. ARCHITECTURE.md has the code map and the invariants.
+//! about a log event, [`suspects`] holds refused chains that may be genuine, and [`missing_lists`] what chains lacked. ARCHITECTURE.md has the code map and the invariants.
 
 pub mod accept;
 pub mod admission;
