@@ -62,7 +62,7 @@ pub fn describe(preset: &Preset) -> String {
             let _ = writeln!(text, "  SHA-256             {}", HEXLOWER.encode(fingerprint));
         }
     }
-    text.push_str(&preset.proofs.describe());
+    text.push_str(&preset.proofs.describe(preset.has_certificate()));
     let _ = write!(
         text,
         "\nTo change more than single keys, write this instead of the preset{}:\n\n{}",
