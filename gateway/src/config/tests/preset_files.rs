@@ -111,6 +111,9 @@ fn an_error_of_a_preset_in_use_names_its_file_and_line() {
     check("./ca.pem", "./missing.pem", "b/sender.toml:9: profile[0].trust_anchors[0]: ", "b/./missing.pem");
     check("identity = [{ subject_cn = \"sender.example\" }]\n", "iden", "b/sender.toml:10", "not valid TOML");
     check("[proof]", "[[download]]\nfile = \"x\"\n[proof]", "b/sender.toml:5: download[0].page: ", "missing");
+    let key = "[[download]]\nkind = \"public-key\"\nfile = \"x\"\npage = \"https://a/\"\nsha256 = [\"00\"]\n[proof]";
+    let key = key.replace("\"00\"", &format!("\"{}\"", "00".repeat(32)));
+    check("[proof]", &key, "b/sender.toml:9: download[0].sha256[0]: ", "no effect with kind = \"public-key\"");
     let download = "[[download]]\nfile = \"x\"\npage = \"https://a/\"\nsha256 = [\"9A:1A\"]\n[proof]";
     check("[proof]", download, "b/sender.toml:8: download[0].sha256[0]: ", "not a SHA-256 fingerprint");
     fixture.write("b/ca.pem", "-----BEGIN CERTIFICATE-----\nAAAA\n");
@@ -244,6 +247,19 @@ fn a_root_that_the_operator_downloads_is_demanded_and_compared() {
 }
 
 #[test]
+fn a_public_key_that_the_operator_copies_is_named_with_its_page() {
+    let fixture = fixture();
+    let key = "[[download]]\nkind = \"public-key\"\nfile = \"sender-key.pem\"\npage = \"https://sender.example/key\"\n[proof]";
+    let signature = "{ form = \"public-key\", algorithm = \"ed25519\", header = \"x-signature\" }";
+    let preset = SENDER.replace("[proof]", key).replace("{ form = \"pagerduty\" }", signature);
+    fixture.write("b/sender.toml", &preset);
+    let without = using("sender").replace("signature = { secrets = [{ file = \"webhook.secret\" }] }\n", "");
+    let errors = errors(&fixture, &without);
+    let words = "write signature = { keys = [{ file = \"sender-key.pem\" }] } (the key stands on https://sender.example/key)";
+    assert!(errors.len() == 1 && errors[0].contains(words), "{errors:?}");
+}
+
+#[test]
 fn providers_shows_version_and_origin() {
     let fixture = fixture();
     fixture.write("a/sender.toml", SENDER);
@@ -253,7 +269,8 @@ fn providers_shows_version_and_origin() {
     let Found::Preset(sender) = presets.find("sender") else { panic!() };
     assert_eq!(*sender.origin(), Origin::File(fixture.path("a/sender.toml")));
     let (text, json) = (preset::list(&presets), preset::list_as_json(&presets));
-    let origin = format!("sender                 2026-11-29  Sender ({})", fixture.path("a/sender.toml").display());
+    let path = fixture.path("a/sender.toml");
+    let origin = format!("sender                 2026-11-29  certificate     Sender ({})", path.display());
     assert!(text.lines().any(|line| line == origin), "{text}");
     assert!(text.contains("(compiled in)") && text.contains("half                   unusable    "), "{text}");
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();
