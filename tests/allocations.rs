@@ -137,7 +137,9 @@ fn a_body_signature_allocates_nothing() {
 fn a_standard_webhook_allocates_nothing() {
     let body = body("x");
     let signature = BASE64.encode(tag(b"1234567890123456", &format!("msg_1.{NOW}.{body}")).as_ref());
-    let rule = BodySignature::standard_webhooks(&StandardFields::default(), &[secret("whsec_MTIzNDU2Nzg5MDEyMzQ1Ng==")], 300).unwrap();
+    let rule =
+        BodySignature::standard_webhooks(&StandardFields::default(), &[secret("whsec_MTIzNDU2Nzg5MDEyMzQ1Ng==")], 300)
+            .unwrap();
     let (signature, now) = (format!("v1,{signature}"), NOW.to_string());
     let headers = [("webhook-id", "msg_1"), ("webhook-timestamp", &*now), ("webhook-signature", &*signature)];
     check(Proof::Signature(rule), &headers, &body, 0);

@@ -194,7 +194,9 @@ fn providers_shows_files_that_replace_presets() {
     let stdout = finished.stdout_text();
     let line = stdout.lines().find(|line| line.starts_with("pagerduty ")).unwrap();
     assert!(
-        finished.success() && line.contains("2027-01-31  certificate     Ours (") && line.ends_with("presets/pagerduty.toml)"),
+        finished.success()
+            && line.contains("2027-01-31  certificate     Ours (")
+            && line.ends_with("presets/pagerduty.toml)"),
         "{line}"
     );
     environment.write("presets/pagerduty.toml", preset.replace("schema = 1", "schema = 2")).unwrap();

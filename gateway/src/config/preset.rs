@@ -257,8 +257,8 @@ impl Preset {
         *files = std::mem::take(files).with(report.files());
         let subordinates = report.subordinates().iter().map(|(_, id)| *id).collect();
         let Downloads { trust_anchors: downloads, key_file } = download::downloads(raw.download.as_ref(), &mut report);
-        let (proof, replay) = (raw.proof.map(Spanned::into_inner), raw.replay.map(Spanned::into_inner));
-        let proofs = PresetProofs { proof, replay, key_file };
+        let proofs = PresetProofs { proof: raw.proof.map(Spanned::into_inner), replay: raw.replay, key_file };
+        proofs.check(&mut report);
         let whole = (|| Some((version?, raw.title?, documentation?, profiles?)))();
         let ((version, title, documentation, profiles), _) = report.finish(whole)?;
         let (notes, client_certificate, refusal) = (raw.notes, raw.client_certificate, raw.refusal);

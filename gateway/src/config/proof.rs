@@ -92,7 +92,7 @@ pub(super) struct Completion<'r> {
 #[derive(Debug, Default)]
 pub(super) struct PresetProofs {
     pub(super) proof: Option<RawClause>,
-    pub(super) replay: Option<RawReplay>,
+    pub(super) replay: Option<Spanned<RawReplay>>,
     /// The public key of the sender: the name of the file, and the page that shows it.
     pub(super) key_file: Option<(String, String)>,
 }
@@ -134,7 +134,7 @@ pub(super) fn of_provider<T>(
     let (rule, at) = match (proofs.replay, preset_rule) {
         (Some(raw), _) => (replay::choice(raw, &scope, report), raw.span()),
         (None, Some(rule)) => {
-            let rule = Spanned::new(table.span(), rule.clone());
+            let rule = Spanned::new(table.span(), rule.get_ref().clone());
             (replay::rule(&rule, &scope, report).map(Some), table.span())
         }
         (None, None) => (Some(None), table.span()),
@@ -143,7 +143,7 @@ pub(super) fn of_provider<T>(
     if let (None, Some(replay), Some((name, _))) = (proofs.replay, preset_rule, proofs.preset)
         && policy.binding() == Binding::Static
     {
-        let problem = ProofProblem::ReplayOfSigned { preset: name.to_owned(), ids: replay.describe() };
+        let problem = ProofProblem::ReplayOfSigned { preset: name.to_owned(), ids: replay.get_ref().describe() };
         report.missing_one_of(table, "replay", &[], problem.into());
         return Some(Arc::new(policy));
     }
@@ -304,6 +304,14 @@ impl RawClause {
         kinds
     }
 
+    /// Reports what is wrong with the proof of a preset.
+    fn check_preset(&self, report: &mut Report<'_>) {
+        self.parts().for_each(|part| part.check_preset(report));
+        self.signature.iter().for_each(|raw| signature::check_preset(raw, report));
+        self.session_parameter.iter().for_each(|raw| session_parameter::check_preset(raw, report));
+        self.secret.iter().for_each(|raw| static_credential::check_preset(raw, report));
+    }
+
     /// The lines that complete it, for a message. `key_file` is the file with the public key of the sender.
     fn completions(&self, key_file: &str) -> String {
         let mut lines: Vec<String> = self.parts().map(|part| part.completions(key_file)).collect();
@@ -343,6 +351,13 @@ impl RawClause {
 }
 
 impl PresetProofs {
+    /// Reports what is wrong with them in the document of the preset, as far as that does not depend on the operator's part.
+    pub(super) fn check(&self, report: &mut Report<'_>) {
+        self.proof.iter().for_each(|clause| clause.check_preset(report));
+        // The rule itself is made for each provider.
+        self.replay.iter().for_each(|replay| drop(replay::rule(replay, "", report)));
+    }
+
     /// The lines that complete `clause`, the proof, for a message, and where to find the key that they name.
     fn completions(&self, clause: &RawClause) -> String {
         match &self.key_file {
@@ -357,7 +372,7 @@ impl PresetProofs {
         let mut text = String::from("\nproof\n");
         clause.describe(&mut text);
         if let Some(replay) = &self.replay {
-            let _ = writeln!(text, "  duplicates          {}", replay.describe());
+            let _ = writeln!(text, "  duplicates          {}", replay.get_ref().describe());
         }
         let _ = writeln!(text, "  you add             {}", self.completions(clause));
         if has_certificate {

@@ -54,7 +54,9 @@ pub enum ProofProblem {
         write: String,
     },
     /// The provider lacks its part of the preset's proof, and no certificate replaces that.
-    #[error("missing; senders of the preset \"{preset}\" have no certificate, so each request must prove its sender: write {write}")]
+    #[error(
+        "missing; senders of the preset \"{preset}\" have no certificate, so each request must prove its sender: write {write}"
+    )]
     IncompleteAlone {
         /// The name of the preset.
         preset: String,

@@ -364,11 +364,14 @@ fn refuses_rules_that_do_not_prove_the_body() {
         let rule =
             SignatureForm { timestamp, tolerance_seconds: seconds, ..form("X-Signature", "", "{timestamp}.{body}") };
         assert_eq!(error(&rule, &["a"]), SignatureRuleError::Tolerance { seconds });
-        let standard = BodySignature::standard_webhooks(&StandardFields::default(), &secrets(&[STANDARD_SECRET]), seconds);
+        let standard =
+            BodySignature::standard_webhooks(&StandardFields::default(), &secrets(&[STANDARD_SECRET]), seconds);
         assert_eq!(standard.unwrap_err(), SignatureRuleError::Tolerance { seconds });
     }
     for wrong in ["MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "whsec_", "whsec_!", "whpk_AAAA", "whsk_AAAA"] {
-        let error = BodySignature::standard_webhooks(&StandardFields::default(), &secrets(&[STANDARD_SECRET, wrong]), 300).unwrap_err();
+        let error =
+            BodySignature::standard_webhooks(&StandardFields::default(), &secrets(&[STANDARD_SECRET, wrong]), 300)
+                .unwrap_err();
         assert!(
             matches!(error, SignatureRuleError::Secret { index: 1, error: SecretError::Encoding { .. } }),
             "{wrong}"

@@ -288,7 +288,12 @@ fn replay_rules_must_fit_the_proofs() {
     let rule = || replay(vec![DeliveryId::SignedMessage], 600);
     let unsigned = ProofPolicy::any(vec![one_signature(), one_token()]).unwrap();
     assert_eq!(unsigned.with_replay(rule()).unwrap_err(), ProofPolicyError::NotAlwaysSigned);
-    let standard = BodySignature::standard_webhooks(&body_signature::StandardFields::default(), &[secret("whsec_MTIzNDU2Nzg5MDEyMzQ1Ng==")], 301).unwrap();
+    let standard = BodySignature::standard_webhooks(
+        &body_signature::StandardFields::default(),
+        &[secret("whsec_MTIzNDU2Nzg5MDEyMzQ1Ng==")],
+        301,
+    )
+    .unwrap();
     let policy = ProofPolicy::all(vec![Clause::One(Proof::Signature(standard))]).unwrap();
     assert_eq!(
         policy.with_replay(rule()).unwrap_err(),
