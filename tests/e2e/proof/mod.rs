@@ -8,6 +8,7 @@ pub(crate) mod key_server;
 mod keys;
 mod kinds;
 mod no_certificate;
+mod preset;
 mod replay;
 mod secret;
 mod session_parameter;
