@@ -20,6 +20,7 @@ use self::page::Page;
 use self::senders::{Certificate, Senders, Sent};
 use crate::environment::Environment;
 use crate::problem::assert_problem;
+use crate::proof::assert_challenge;
 use crate::test_gateway::TestGateway;
 use crate::tls_client::TlsClient;
 
@@ -162,7 +163,9 @@ fn expect_refused(
     (status, reason): (u16, &str),
 ) {
     let handled = gateway.environment.handled();
-    assert_problem(&send(gateway, identity, sent), status, reason, what);
+    let answer = send(gateway, identity, sent);
+    assert_problem(&answer, status, reason, what);
+    assert_challenge(&answer, reason, what);
     assert_eq!(gateway.environment.handled(), handled, "{what}: a handler saw it");
 }
 
