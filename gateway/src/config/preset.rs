@@ -20,7 +20,7 @@ use toml::Spanned;
 use toml::de::DeValue;
 use toml::value::Datetime;
 
-use self::download::RawDownload;
+use self::download::{Downloads, RawDownload};
 use super::anchor::{PRESET_ROOTS, ROOTS};
 use super::client_certificate::RawClientCertificate;
 use super::document::{self, Document};
@@ -254,11 +254,11 @@ impl Preset {
                 Some(vec![DraftProfile { name: Arc::from(SINGLE_PROFILE), until: None, fields: Fields::default() }])
             }
         };
-        let downloads = download::downloads(raw.download.as_ref(), &mut report);
         *files = std::mem::take(files).with(report.files());
         let subordinates = report.subordinates().iter().map(|(_, id)| *id).collect();
-        let proofs =
-            PresetProofs { proof: raw.proof.map(Spanned::into_inner), replay: raw.replay.map(Spanned::into_inner) };
+        let Downloads { trust_anchors: downloads, key_file } = download::downloads(raw.download.as_ref(), &mut report);
+        let proofs = PresetProofs { proof: raw.proof.map(Spanned::into_inner), replay: raw.replay, key_file };
+        proofs.check(&mut report);
         let whole = (|| Some((version?, raw.title?, documentation?, profiles?)))();
         let ((version, title, documentation, profiles), _) = report.finish(whole)?;
         let (notes, client_certificate, refusal) = (raw.notes, raw.client_certificate, raw.refusal);
