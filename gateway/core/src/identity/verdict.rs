@@ -229,10 +229,10 @@ impl<'a> Search<'a> {
 impl<'a> Search<'a> {
     /// The chain, which claims the provider of `of` and is refused, if that may be ignorance of this receiver.
     fn suspect(&mut self, of: Tried<'a>, reject: Reject) -> Option<Suspect> {
-        let Subject { chain, now, .. } = self.subject;
-        if !suspect::may_be_ignorance(reject, chain, now) {
+        if !suspect::may_be_ignorance(reject, &self.subject, of.profile) {
             return None;
         }
+        let chain = self.subject.chain;
         let certificates = chain.certificates().iter().map(|certificate| certificate.der().clone().into_owned());
         let (provider, profile, certificates) = (of.id, of.index, certificates.collect());
         Some(Suspect { provider, profile, reject, certificates, public_root: self.public_root(of) })

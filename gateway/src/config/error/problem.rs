@@ -198,14 +198,13 @@ pub enum Problem {
         "profiles selects among the profiles of a preset; write preset = \"…\" too, or [[provider.profile]] tables instead"
     )]
     ProfilesWithoutPreset,
-    /// A preset together with profile tables.
+    /// A profile table with the name of a profile of the preset.
     #[error(
-        "a provider has a preset or [[provider.profile]] tables, not both; remove preset, and start from the output of \
-         `hookgate providers {preset}`"
+        "the preset has a profile \"{profile}\"; write another name, or leave that one out of the preset's with profiles = […]"
     )]
-    PresetAndProfiles {
-        /// The preset.
-        preset: String,
+    ProfileOfPreset {
+        /// The profile.
+        profile: String,
     },
     /// An identity entry without a condition. It would match every certificate.
     #[error(

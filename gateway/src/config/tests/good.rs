@@ -198,6 +198,33 @@ fn profiles_pair_their_own_anchors_with_their_own_identity() {
 }
 
 #[test]
+fn profile_tables_beside_a_preset_are_added_to_its_profiles() {
+    let fixture = Fixture::new();
+    let table = "[[provider.profile]]\nname = \"rotated\"\ntrust_anchors = [\"ca.pem\"]\nverify_depth = 1\n\
+                 identity = [{ subject_cn = \"webhooks.pagerduty.com\" }]\n";
+    let with = |lines: &str| {
+        let text = [LISTEN, CERTIFICATE, ROUTE, PROVIDER, lines, table].concat();
+        fixture.good(&text).providers.remove(0)
+    };
+    let original = fixture.good(&minimal()).providers.remove(0);
+    let provider = with("");
+    let shown = |profiles: &[_]| format!("{profiles:?}");
+    assert_eq!(shown(&provider.profiles[..2]), shown(&original.profiles), "those of the preset stay as they are");
+    let added = &provider.profiles[2];
+    assert_eq!((added.name.as_ref(), added.trust_anchors.len(), added.verify_depth), ("rotated", 1, 1));
+    assert_eq!(added.identity, [rule(&[Condition::subject_cn("webhooks.pagerduty.com").unwrap()])]);
+    // `profiles` chooses among those of the preset; a key of the provider replaces that of every profile.
+    let chosen = with("profiles = [\"digicert-global-root-g2\"]\nextended_key_usage = \"ignore\"\n");
+    assert_eq!(profile_names(&chosen), ["digicert-global-root-g2", "rotated"]);
+    assert!(chosen.profiles.iter().all(|profile| profile.extended_key_usage == ExtendedKeyUsage::Ignore));
+    // A preset without profiles has none beside them.
+    let github = "[[provider]]\nname = \"pagerduty\"\npreset = \"github\"\nclient_certificate = \"required\"\n\
+                  signature.secrets = [{ file = \"webhook.secret\" }]\n";
+    let own = fixture.good(&[LISTEN, CERTIFICATE, ROUTE, github, table].concat());
+    assert_eq!(profile_names(&own.providers[0]), ["rotated"]);
+}
+
+#[test]
 fn each_field_of_a_preset_can_be_replaced() {
     let fixture = Fixture::new();
     let original = fixture.good(&minimal());
