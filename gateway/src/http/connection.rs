@@ -190,10 +190,9 @@ async fn end(connection: &Connection, mut stream: TlsStream, outcome: Outcome) {
     }
     let ending = ending(exchange.stage(), exchange.is_overdue(), &outcome);
     exchange.end();
-    if let Ending::CutSlow(refusal) = ending {
-        return connection.cut(refusal);
+    if !matches!(ending, Ending::CutSlow(_)) {
+        connection.close_account(Event::Abandoned);
     }
-    connection.close_account(Event::Abandoned);
     match ending {
         Ending::Refuse(refusal) => {
             let request_id = connection.server.context.request_id();
@@ -205,9 +204,8 @@ async fn end(connection: &Connection, mut stream: TlsStream, outcome: Outcome) {
         Ending::Linger => linger(exchange, stream).await,
         // The peer may be gone already.
         Ending::Close => drop(stream.close().await),
-        Ending::Cut | Ending::CutSlow(_) => {
-            tracing::debug!(peer = %connection.address, %outcome, "connection ended");
-        }
+        Ending::CutSlow(refusal) => connection.cut(refusal),
+        Ending::Cut => tracing::debug!(peer = %connection.address, %outcome, "connection ended"),
     }
     connection.log_if_silent();
 }

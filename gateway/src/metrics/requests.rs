@@ -105,6 +105,7 @@ pub struct RequestMeters {
     empty: Label,
     rejections: Vec<Counter>,
     named_rejections: RefCell<HashMap<(Label, Label, Reject), Counter>>,
+    duplicates: RefCell<HashMap<(Label, Label), Counter>>,
     requests: RefCell<HashMap<(Label, Label, u16), Handles>>,
     recent: RefCell<Option<Recent>>,
 }
@@ -122,6 +123,7 @@ impl RequestMeters {
             empty: Label::from(""),
             rejections: Reject::ALL.iter().map(|reject| rejection(*reject, "", "")).collect(),
             named_rejections: RefCell::default(),
+            duplicates: RefCell::default(),
             requests: RefCell::default(),
             recent: RefCell::default(),
         }
@@ -142,8 +144,9 @@ impl RequestMeters {
 
     /// Counts a duplicate that is answered as configured.
     pub fn duplicate(&self, labels: RequestLabels<'_>) {
-        let (route, provider) = self.shared(labels);
-        counter!(DUPLICATES, "route" => route.to_string(), "provider" => provider.to_string()).increment(1);
+        let make =
+            |key: &(Label, Label)| counter!(DUPLICATES, "route" => key.0.to_string(), "provider" => key.1.to_string());
+        self.duplicates.borrow_mut().entry(self.shared(labels)).or_insert_with_key(make).increment(1);
     }
 
     /// Counts an answered request. `handler` is the time that its handler took, if it answered.
