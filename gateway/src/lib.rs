@@ -36,6 +36,7 @@
 //! about a log event, [`suspects`] holds refused chains that may be genuine, and [`missing_lists`] what chains lacked. ARCHITECTURE.md has the code map and the invariants.
 
 pub mod accept;
+pub mod access;
 pub mod admission;
 pub mod cause;
 pub mod cli;

@@ -12,6 +12,7 @@ use rustls::ServerConfig;
 use rustls::sign::CertifiedKey;
 use thiserror::Error;
 
+use crate::access::AccessRules;
 use crate::config::{Config, ServerCertificate};
 use crate::crypto::signing_key;
 use crate::key_store::KeyStore;
@@ -115,6 +116,8 @@ pub struct Snapshot {
     pub list_notes: Arc<ListNotes>,
     /// The configured limits.
     pub limits: Limits,
+    /// Which requests and handshakes the log has an event for.
+    pub access: AccessRules,
     /// Whether a provider demands no certificate, so that bodies of strangers are read.
     pub reads_strangers: bool,
     shared: Arc<SharedTls>,
@@ -131,7 +134,7 @@ impl Snapshot {
     ///
     /// [`SnapshotError`]. Nothing has changed then.
     pub fn build(config: Config, generation: u64, lasting: Lasting) -> Result<Self, SnapshotError> {
-        let Config { certificates, providers, sources, routes, proofs, limits, .. } = config;
+        let Config { certificates, providers, sources, routes, proofs, limits, log, .. } = config;
         let Lasting { cache, keys, replay, sightings, suspects, list_notes, public_roots } = lasting;
         let demands = Arc::new(Demands::new(proofs.providers, proofs.routes).of_providers(&providers));
         let reads_strangers = providers.iter().any(|it| it.client_certificate != ClientCertificate::Required);
@@ -169,6 +172,7 @@ impl Snapshot {
             suspects,
             list_notes,
             limits,
+            access: log.access,
             reads_strangers,
             shared,
             named,
