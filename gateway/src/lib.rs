@@ -36,6 +36,7 @@
 //! about a log event, and [`suspects`] holds refused chains that may be genuine. ARCHITECTURE.md has the code map and the invariants.
 
 pub mod accept;
+pub mod access;
 pub mod admission;
 pub mod cause;
 pub mod cli;
