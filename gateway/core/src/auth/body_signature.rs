@@ -200,7 +200,8 @@ impl BodySignature {
     ///
     /// # Errors
     ///
-    /// If there are no keys, or more than 8, if a key has neither form, if the tolerance is not 1 s to a day, or if a field has no name.
+    /// If there are no keys, or more than 8, if a key has neither form, if the tolerance is not 1 s to a day, or if a name is not that of a
+    /// header field.
     pub fn standard_webhooks(
         fields: &StandardFields,
         keys: &[Secret],
