@@ -5,10 +5,14 @@
 //! bounded, and printed in printable ASCII only.
 
 pub mod chain;
+pub mod exchange;
 pub mod finding;
 pub mod hello;
+pub mod pki;
+pub mod proof;
 pub mod roots;
 pub mod sender;
 pub mod suite;
 pub mod target;
 pub mod tls;
+pub mod wrong;
