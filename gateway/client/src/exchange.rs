@@ -11,9 +11,8 @@ use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
-use tokio_rustls::client::TlsStream;
 
 use crate::tls::TlsFailure;
 
@@ -85,12 +84,13 @@ pub enum ExchangeError {
 pub struct Connection(SendRequest<Full<Bytes>>);
 
 impl Connection {
-    /// Takes over a stream after its handshake. Must be called within a tokio runtime, on which it spawns the task that moves the bytes.
+    /// Takes over a stream, after its handshake if it is of TLS. Must be called within a tokio runtime, on which it spawns the task that
+    /// moves the bytes.
     ///
     /// # Errors
     ///
     /// hyper refuses the stream, which it does not do for HTTP/1.1.
-    pub async fn new(stream: TlsStream<TcpStream>) -> Result<Self, ExchangeError> {
+    pub async fn new(stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) -> Result<Self, ExchangeError> {
         let (sender, connection) = handshake(TokioIo::new(stream)).await.map_err(|error| failure(&error))?;
         // Its errors come back from `send` too.
         tokio::spawn(connection);

@@ -4,13 +4,16 @@
 //! caller, which also chooses the cryptographic library. A stranger's server is at the other end, so everything that it sends is
 //! bounded, and printed in printable ASCII only.
 
+pub mod attempt;
 pub mod chain;
+pub mod delivery;
 pub mod exchange;
 pub mod finding;
 pub mod hello;
 pub mod pki;
 pub mod proof;
 pub mod roots;
+pub mod send;
 pub mod sender;
 pub mod suite;
 pub mod target;
