@@ -134,12 +134,18 @@ kinds! {
     /// A request with a certificate of an unknown authority succeeds.
     ForeignAccepted => "foreign_certificate_accepted", Fault, None,
         "Verify the chain up to the sender's trust anchors (nginx: ssl_verify_client on and not optional_no_ca; its subject alone proves nothing).";
+    /// A request without signature, token or secret succeeds, and the sender has no certificate that could have proven it.
+    UnprovenAccepted => "unproven_request_accepted", Fault, None,
+        "Check the sender's signature, token or secret, and refuse requests without it.";
     /// The given certificate is refused in the handshake.
     OwnRefusedByAlert => "own_certificate_alert", Fault, Handshake,
         "Compare the receiver's trust anchors, depth and identity with this certificate; its log names what failed.";
     /// The request with the given certificate is answered with a status 4xx.
     OwnRefused => "own_certificate_refused", Warning, Refused,
         "Read the answer and the receiver's log. A refusal for lack of a signature or token is right: this request has none. `hookgate send` sends one that has.";
+    /// A status 404 or 410.
+    NotFound => "not_found", Warning, Refused,
+        "Compare the path of the URL with the receiver's routes, letter by letter. Some receivers hide a path from those that they refuse.";
     /// A redirection, which senders do not follow.
     Redirected => "redirected", Warning, Refused,
         "Answer at the URL itself, or give the sender the URL that it leads to.";

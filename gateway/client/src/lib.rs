@@ -11,6 +11,7 @@ pub mod exchange;
 pub mod finding;
 pub mod hello;
 pub mod pki;
+pub mod probe;
 pub mod proof;
 pub mod roots;
 pub mod send;
