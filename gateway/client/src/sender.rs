@@ -131,8 +131,6 @@ pub struct Facts {
     pub needs_ca_names: bool,
     /// How long it waits for the first byte of an answer.
     pub timeout: Option<Duration>,
-    /// The longest body, in bytes.
-    pub maximum_body_bytes: Option<u64>,
     /// What it does after failures.
     pub after: After,
 }

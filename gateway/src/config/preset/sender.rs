@@ -20,8 +20,6 @@ use hookgate_core::identity::{Condition, IdentityRule};
 
 /// From a hundredth of a second to ten minutes. The longest documented time-out is 30 s.
 const TIMEOUT: Bound = Bound::new(10, 600_000, " ms");
-/// Up to 1 GiB, which is the most that a receiver may take (`max_body_bytes`).
-const BODY: Bound = Bound::new(1, 1 << 30, " bytes");
 /// The most entries of a list. IANA has registered some 350 suites, and PagerDuty documents 37.
 const MAXIMUM_ENTRIES: usize = 400;
 /// DER contents of the object identifier of commonName, 2.5.4.3.
@@ -37,7 +35,6 @@ pub(super) struct RawSender {
     ordered_chain: Option<bool>,
     chooses_by_ca_names: Option<bool>,
     timeout_ms: Option<Spanned<i64>>,
-    max_body_bytes: Option<Spanned<i64>>,
     #[serde(default)]
     after: RawAfter,
     fields: Option<Spanned<BTreeMap<String, String>>>,
@@ -90,7 +87,6 @@ pub(super) fn facts(raw: Option<&Spanned<RawSender>>, report: &mut Report<'_>) -
         needs_ordered_chain: raw.ordered_chain == Some(true),
         needs_ca_names: raw.chooses_by_ca_names == Some(true),
         timeout: TIMEOUT.check(raw.timeout_ms.as_ref(), report).map(Duration::from_millis),
-        maximum_body_bytes: BODY.check(raw.max_body_bytes.as_ref(), report),
         after,
     };
     SenderFacts { facts, request: RequestShape { fields: fields(raw, report), body: raw.body.clone() } }
