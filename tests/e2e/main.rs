@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a failed set-up fails the test")]
 
 mod alert;
+mod client;
 mod command;
 mod environment;
 mod filter;

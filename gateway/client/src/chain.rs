@@ -201,6 +201,11 @@ fn path(
             order(chain, parsed, &on_path, strict, &mut judged.findings);
             judged.root = Some(root);
         }
+        // A certificate that signed itself is its own root, if the user says so.
+        Err(_) if roots.names(&chain[0]) => {
+            judged.root = Some(Root { name: subject(&parsed[0]), is_public: false });
+            adjacency(parsed, strict, &mut judged.findings);
+        }
         Err(error) => {
             judged.findings.extend(no_path(&error, parsed, roots, &judged.findings));
             adjacency(parsed, strict, &mut judged.findings);
@@ -227,6 +232,10 @@ fn no_path(
     found: &[Finding],
 ) -> Option<Finding> {
     use webpki::Error as E;
+    let leaf = &parsed[0];
+    if is_self_issued(leaf) {
+        return Some(Finding::new(Kind::SelfSigned, format!("the certificate {} signed itself", subject(leaf))));
+    }
     match error {
         E::UnknownIssuer => Some(unknown_issuer(parsed, roots)),
         E::CertExpired { .. } | E::CertNotValidYet { .. } | E::InvalidCertValidity => {
@@ -247,15 +256,9 @@ fn no_path(
     }
 }
 
-/// Self-signed, incomplete, or under a root that is not trusted.
+/// Incomplete, or under a root that is not trusted.
 fn unknown_issuer(parsed: &[X509Certificate<'_>], roots: &Roots) -> Finding {
     let leaf = &parsed[0];
-    let is_self_issued = |certificate: &X509Certificate<'_>| {
-        comparable_name(certificate.subject().as_raw()) == comparable_name(certificate.issuer().as_raw())
-    };
-    if is_self_issued(leaf) {
-        return Finding::new(Kind::SelfSigned, format!("the certificate {} signed itself", subject(leaf)));
-    }
     // The highest certificate that is reached from the end entity by names.
     let mut top = leaf;
     let mut length = 1;
@@ -276,6 +279,10 @@ fn unknown_issuer(parsed: &[X509Certificate<'_>], roots: &Roots) -> Finding {
         return Finding::new(Kind::UnknownRoot, detail);
     }
     Finding::new(Kind::UnknownRoot, format!("the chain ends at {issuer}, which is not in Mozilla's list of roots"))
+}
+
+fn is_self_issued(certificate: &X509Certificate<'_>) -> bool {
+    issued(certificate, certificate)
 }
 
 fn issued(issuer: &X509Certificate<'_>, certificate: &X509Certificate<'_>) -> bool {
@@ -301,7 +308,7 @@ fn order(
     }
     for (index, certificate) in parsed.iter().enumerate().skip(on_path.len()) {
         let what = format!("certificate {} ({})", index + 1, subject(certificate));
-        let is_root = certificate.subject().as_raw() == certificate.issuer().as_raw();
+        let is_root = is_self_issued(certificate);
         let follows = issued(certificate, &parsed[index - 1]);
         findings.push(match (is_root, follows) {
             (true, true) => Finding::new(Kind::ChainHasRoot, format!("{what} is a root")),

@@ -17,8 +17,8 @@ pub(crate) const MAXIMUM_FILE_BYTES: u64 = 4 * 1024 * 1024;
 #[derive(Clone, Debug)]
 pub struct Roots {
     anchors: Vec<TrustAnchor<'static>>,
-    /// How many of them, at the end, the user named.
-    own: usize,
+    /// The certificates that the user named; their anchors are the last ones.
+    own: Vec<CertificateDer<'static>>,
 }
 
 /// Why a file with certificates cannot be used.
@@ -73,7 +73,7 @@ impl Roots {
     /// Mozilla's list, as of the version of the crate webpki-roots.
     #[must_use]
     pub fn mozilla() -> Self {
-        Self { anchors: webpki_roots::TLS_SERVER_ROOTS.to_vec(), own: 0 }
+        Self { anchors: webpki_roots::TLS_SERVER_ROOTS.to_vec(), own: Vec::new() }
     }
 
     /// The same, and every certificate of the PEM file at `path`.
@@ -88,7 +88,7 @@ impl Roots {
                 what: format!("a certificate cannot be used as a root: {error}"),
             })?;
             self.anchors.push(anchor.to_owned());
-            self.own += 1;
+            self.own.push(certificate);
         }
         Ok(self)
     }
@@ -97,6 +97,11 @@ impl Roots {
     #[must_use]
     pub fn anchors(&self) -> &[TrustAnchor<'static>] {
         &self.anchors
+    }
+
+    /// Whether the user named this very certificate.
+    pub(crate) fn names(&self, certificate: &CertificateDer<'_>) -> bool {
+        self.own.contains(certificate)
     }
 
     /// Whether a root has this name (a DER `Name`).
@@ -108,7 +113,7 @@ impl Roots {
 
     /// Whether the user named this root, and Mozilla's list does not have it.
     pub(crate) fn is_own(&self, anchor: &TrustAnchor<'_>) -> bool {
-        let (public, _) = self.anchors.split_at(self.anchors.len() - self.own);
+        let (public, _) = self.anchors.split_at(self.anchors.len() - self.own.len());
         !public.iter().any(|public| public.subject_public_key_info == anchor.subject_public_key_info)
     }
 }
