@@ -151,7 +151,7 @@ pub struct Probe {
 /// What to send.
 #[derive(Debug, Args)]
 pub struct Send {
-    /// The webhook URL, as the sender has it
+    /// The webhook URL, as the sender has it. Without one, the throwaway authority and a certificate are made, and nothing is sent
     pub url: Option<String>,
     /// Which receiver, and as which sender.
     #[command(flatten)]

@@ -160,10 +160,10 @@ impl Pki {
         Ok(Self { folder: folder.to_owned(), shape: shape.clone(), root, intermediate, is_new })
     }
 
-    /// The root, which the receiver must trust.
+    /// The file of the root in `folder`, which the receiver must trust.
     #[must_use]
-    pub fn root_path(&self) -> PathBuf {
-        self.folder.join(ROOT)
+    pub fn root_in(folder: &Path) -> PathBuf {
+        folder.join(ROOT)
     }
 
     /// Whether this run made the authority.

@@ -39,12 +39,34 @@ pub fn send(arguments: &cli::Send) -> ExitCode {
     }
 }
 
+/// Makes the throwaway authority and a certificate, and sends nothing.
+fn prepare(arguments: &cli::Send, sender: &Sender) -> Result<()> {
+    let Some(shape) = &sender.certificate else {
+        bail!("the URL is missing; {} has no client certificate, so there is nothing to prepare", sender.name);
+    };
+    let mut context = Context::default();
+    throwaway(arguments, sender, shape, Flaw::None, &crypto::provider(), &mut context)?;
+    println!("made {}", context.presents);
+    println!("{}", trust(&Pki::root_in(&folder(arguments, sender))));
+    Ok(())
+}
+
+/// What the receiver must trust.
+fn trust(root: &Path) -> String {
+    let root = std::path::absolute(root).unwrap_or_else(|_| root.to_owned());
+    format!("the receiver must trust its authority: trust_anchors = [\"{}\"]", root.display())
+}
+
+fn folder(arguments: &cli::Send, sender: &Sender) -> PathBuf {
+    arguments.pki.clone().unwrap_or_else(|| PathBuf::from(FOLDER).join(&sender.name))
+}
+
 /// Returns whether every answer was the expected one.
 fn deliver(arguments: &cli::Send) -> Result<bool> {
     let receiver = &arguments.receiver;
-    let url = arguments.url.as_deref().context("the URL is missing: hookgate send https://hooks.example.com/path --as PRESET")?;
-    let target = Target::parse(url, receiver.connect.as_deref())?;
     let sender = super::sender(receiver)?;
+    let Some(url) = arguments.url.as_deref() else { return prepare(arguments, &sender).map(|()| true) };
+    let target = Target::parse(url, receiver.connect.as_deref())?;
     let wrong = arguments.wrong.as_deref().map(wrong).transpose()?;
     let roots = super::roots(receiver)?;
     let provider = crypto::provider();
@@ -156,15 +178,13 @@ fn throwaway(
     provider: &CryptoProvider,
     context: &mut Context,
 ) -> Result<Arc<CertifiedKey>> {
-    let folder = arguments.pki.clone().unwrap_or_else(|| PathBuf::from(FOLDER).join(&sender.name));
+    let folder = folder(arguments, sender);
     let pki = Pki::open(&folder, shape)?;
     let identity = pki.client(flaw)?;
     let (chain, _) = pki.write(&identity)?;
     context.presents = format!("the throwaway certificate {} (profile {})", chain.display(), shape.profile);
     if pki.is_new() {
-        let root = pki.root_path();
-        let root = std::path::absolute(&root).unwrap_or(root);
-        context.advice.push(format!("the receiver must trust its new authority: trust_anchors = [\"{}\"]", root.display()));
+        context.advice.push(trust(&Pki::root_in(&folder)));
     }
     attempt::certified(&identity, provider).context("a throwaway key")
 }

@@ -41,7 +41,6 @@ pub(super) enum Leaf {
     OtherName,
     NoName,
     ForClients,
-    NoSignature,
     SelfSigned,
 }
 
@@ -79,10 +78,7 @@ impl ServerChain {
         };
         let mut params = CertificateParams::new(names)?;
         params.distinguished_name.push(DnType::CommonName, HOST);
-        params.key_usages = match leaf {
-            Leaf::NoSignature => vec![KeyUsagePurpose::KeyEncipherment],
-            _ => vec![KeyUsagePurpose::DigitalSignature],
-        };
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = match leaf {
             Leaf::ForClients => vec![ExtendedKeyUsagePurpose::ClientAuth],
             _ => vec![ExtendedKeyUsagePurpose::ServerAuth],
