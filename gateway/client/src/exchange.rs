@@ -18,8 +18,8 @@ use crate::tls::TlsFailure;
 
 /// The most bytes of an answer's body that are read. Senders read less: Dialogflow 64 KiB.
 const MAXIMUM_BODY_BYTES: usize = 1 << 20;
-/// The most characters of the receiver's words in a report.
-const MAXIMUM_WORDS: usize = 300;
+/// The most characters of the receiver's words in a report. The details of hookgate's refusals have a few hundred.
+const MAXIMUM_WORDS: usize = 1000;
 /// The media type of problem documents (RFC 9457, section 3).
 const PROBLEM: &str = "application/problem+json";
 
@@ -175,7 +175,11 @@ fn answer(status: StatusCode, fields: &HeaderMap, body: &[u8], first_byte: Durat
 #[must_use]
 pub fn printable(text: &str) -> String {
     let mut words = String::new();
-    for character in text.trim().chars().take(MAXIMUM_WORDS) {
+    for (index, character) in text.trim().chars().enumerate() {
+        if index == MAXIMUM_WORDS {
+            words.push('…');
+            break;
+        }
         match character {
             character if character.is_whitespace() => {
                 if !words.ends_with(' ') {
@@ -215,6 +219,6 @@ mod tests {
     #[test]
     fn words_of_a_stranger_cannot_steer_a_terminal() {
         assert_eq!(printable("a\u{1b}[2Jb\u{202e}c\r\nd\u{7}"), "a\\u{1b}[2Jb\\u{202e}c d\\u{7}");
-        assert_eq!(printable(&"é".repeat(1000)).chars().count(), MAXIMUM_WORDS);
+        assert_eq!(printable(&"é".repeat(2000)).chars().count(), MAXIMUM_WORDS + 1);
     }
 }

@@ -236,4 +236,13 @@ mod tests {
         assert_eq!(ids.len(), Kind::ALL.len());
         assert!(Kind::ALL.iter().all(|kind| kind.mend().ends_with('.')));
     }
+
+    #[test]
+    fn the_page_has_every_finding_with_its_severity() {
+        let page = include_str!("../../../docs/probe.md");
+        for kind in Kind::ALL {
+            let row = format!("| `{}` | {} | ", kind.id(), kind.severity());
+            assert_eq!(page.matches(&row).count(), 1, "{row}");
+        }
+    }
 }

@@ -4,6 +4,8 @@
 //! caller, which also chooses the cryptographic library. A stranger's server is at the other end, so everything that it sends is
 //! bounded, and printed in printable ASCII only.
 
+#![forbid(unsafe_code)]
+
 pub mod attempt;
 pub mod chain;
 pub mod delivery;

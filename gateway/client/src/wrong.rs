@@ -232,6 +232,17 @@ mod tests {
     }
 
     #[test]
+    fn the_page_has_every_way_with_a_reason() {
+        let page = include_str!("../../../docs/send.md");
+        for wrong in Wrong::ALL {
+            let start = format!("| `{}` | ", wrong.id());
+            let row = page.lines().find(|line| line.starts_with(&start)).unwrap_or_default();
+            let reason = format!("`{}`", wrong.reasons()[0].row().reason);
+            assert!(row.contains(&reason), "{start} {reason}: {row}");
+        }
+    }
+
+    #[test]
     fn success_is_never_expected_but_for_a_duplicate() {
         for wrong in Wrong::ALL {
             assert_eq!(wrong.is_expected(Ok((200, None))), *wrong == Wrong::Duplicate, "{wrong:?}");

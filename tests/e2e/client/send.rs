@@ -126,7 +126,7 @@ const REASONS: [(&str, &str); 20] = [
     ("expired", "certificate_expired"),
     ("not-yet-valid", "certificate_not_yet_valid"),
     ("foreign-issuer", "unknown_issuer"),
-    ("impostor", "unknown_issuer"),
+    ("impostor", "bad_signature"),
     ("self-signed", "unknown_issuer"),
     ("wrong-name", "identity_mismatch"),
     ("name-as-part", "identity_mismatch"),
