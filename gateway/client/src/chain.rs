@@ -100,7 +100,8 @@ fn seconds(time: UnixTime) -> i64 {
 }
 
 fn day(timestamp: i64) -> String {
-    OffsetDateTime::from_unix_timestamp(timestamp).map_or_else(|_| "an impossible date".to_owned(), |time| time.date().to_string())
+    OffsetDateTime::from_unix_timestamp(timestamp)
+        .map_or_else(|_| "an impossible date".to_owned(), |time| time.date().to_string())
 }
 
 fn subject(certificate: &X509Certificate<'_>) -> String {
@@ -175,7 +176,8 @@ fn usage(leaf: &X509Certificate<'_>, findings: &mut Vec<Finding>) {
     if let Ok(Some(usage)) = leaf.key_usage()
         && !usage.value.digital_signature()
     {
-        let detail = "the key usage of the certificate lacks digitalSignature, which every suite with forward secrecy needs";
+        let detail =
+            "the key usage of the certificate lacks digitalSignature, which every suite with forward secrecy needs";
         findings.push(Finding::new(Kind::KeyUsage, detail));
     }
 }
@@ -195,8 +197,9 @@ fn path(
     match end_entity.verify_for_usage(CERTIFICATE_SIGNATURES, roots.anchors(), others, at, usage, None, None) {
         Ok(path) => {
             let anchor = path.anchor();
-            let on_path: Vec<CertificateDer<'_>> =
-                std::iter::once(chain[0].clone()).chain(path.intermediate_certificates().map(|cert| cert.der())).collect();
+            let on_path: Vec<CertificateDer<'_>> = std::iter::once(chain[0].clone())
+                .chain(path.intermediate_certificates().map(|cert| cert.der()))
+                .collect();
             let root = Root { name: anchor_name(anchor), is_public: !roots.is_own(anchor) };
             order(chain, parsed, &on_path, strict, &mut judged.findings);
             judged.root = Some(root);
@@ -225,12 +228,7 @@ fn common_time(parsed: &[X509Certificate<'_>], now: UnixTime) -> UnixTime {
 }
 
 /// What it means that webpki finds no path.
-fn no_path(
-    error: &webpki::Error,
-    parsed: &[X509Certificate<'_>],
-    roots: &Roots,
-    found: &[Finding],
-) -> Option<Finding> {
+fn no_path(error: &webpki::Error, parsed: &[X509Certificate<'_>], roots: &Roots, found: &[Finding]) -> Option<Finding> {
     use webpki::Error as E;
     let leaf = &parsed[0];
     if is_self_issued(leaf) {

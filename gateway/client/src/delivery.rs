@@ -82,8 +82,12 @@ impl Plan<'_> {
             Wrong::NoProof if self.sender.proofs.is_empty() => "its certificate is its only proof",
             Wrong::BadProof if self.proof.is_none() => "this needs --secret-file, with the right secret",
             Wrong::ChangedBody if !signs => "this needs a signature, and the right secret as --secret-file",
-            Wrong::StaleTimestamp | Wrong::FutureTimestamp if !has_time => "it signs no time, or --secret-file is missing",
-            Wrong::Duplicate | Wrong::NoDeliveryId if self.sender.delivery_id.is_none() => "its preset has no delivery id",
+            Wrong::StaleTimestamp | Wrong::FutureTimestamp if !has_time => {
+                "it signs no time, or --secret-file is missing"
+            }
+            Wrong::Duplicate | Wrong::NoDeliveryId if self.sender.delivery_id.is_none() => {
+                "its preset has no delivery id"
+            }
             _ => return Ok(()),
         };
         Err(PlanError::Meaningless { wrong: wrong.id(), sender: self.sender.name.clone(), why })
@@ -115,19 +119,15 @@ impl Plan<'_> {
             set(&mut fields, name, id.clone());
         }
         if let Some((proof, key)) = self.proof.filter(|_| self.wrong != Some(Wrong::NoProof)) {
-            let signed = Signed {
-                method: method.as_str(),
-                path: &path,
-                url: &self.target.url,
-                id: &id,
-                timestamp,
-                body: &body,
-            };
+            let signed =
+                Signed { method: method.as_str(), path: &path, url: &self.target.url, id: &id, timestamp, body: &body };
             for (name, value) in proof::fields(proof, key, &signed)? {
                 set(&mut fields, &name, value);
             }
         }
-        if self.wrong == Some(Wrong::NoDeliveryId) && let Some(DeliveryId::Header(header)) = &self.sender.delivery_id {
+        if self.wrong == Some(Wrong::NoDeliveryId)
+            && let Some(DeliveryId::Header(header)) = &self.sender.delivery_id
+        {
             fields.retain(|(name, _)| !name.eq_ignore_ascii_case(header));
         }
         self.spoil(&mut fields, &mut body);
@@ -290,7 +290,9 @@ mod tests {
 
     #[test]
     fn one_character_of_a_proof_changes_and_its_form_stays() {
-        for value in ["v1=0123456789abcdef", "t=17,v1=0123456789abcdef", "Bearer aaaa.bbbb.cccccccccccccc", "v1,abcdefghijkl="] {
+        for value in
+            ["v1=0123456789abcdef", "t=17,v1=0123456789abcdef", "Bearer aaaa.bbbb.cccccccccccccc", "v1,abcdefghijkl="]
+        {
             let changed = changed(value);
             let differing = value.chars().zip(changed.chars()).filter(|(one, other)| one != other).count();
             assert_eq!((changed.len(), differing), (value.len(), 1), "{value} {changed}");

@@ -106,7 +106,8 @@ impl Connection {
         let built = build(request)?;
         let start = Instant::now();
         let late = |_| ExchangeError::TimedOut(limit);
-        let response = timeout(limit, self.0.send_request(built)).await.map_err(late)?.map_err(|error| failure(&error))?;
+        let response =
+            timeout(limit, self.0.send_request(built)).await.map_err(late)?.map_err(|error| failure(&error))?;
         let first_byte = start.elapsed();
         let (head, body) = response.into_parts();
         let body = timeout(limit, read(body)).await.map_err(late)??;

@@ -9,8 +9,8 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use rcgen::{
-    BasicConstraints, Certificate, CertificateParams, DistinguishedName, DnType, DnValue, ExtendedKeyUsagePurpose, IsCa, Issuer,
-    KeyPair, KeyUsagePurpose, SanType,
+    BasicConstraints, Certificate, CertificateParams, DistinguishedName, DnType, DnValue, ExtendedKeyUsagePurpose,
+    IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType,
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use time::{Duration, OffsetDateTime};
@@ -213,9 +213,7 @@ impl Pki {
             }
             _ => match &self.intermediate {
                 None => (params.signed_by(&key, &self.root.issuer)?, Vec::new()),
-                Some(intermediate) => {
-                    (params.signed_by(&key, &intermediate.issuer)?, vec![intermediate.der.clone()])
-                }
+                Some(intermediate) => (params.signed_by(&key, &intermediate.issuer)?, vec![intermediate.der.clone()]),
             },
         };
         let above = if flaw == Flaw::MissingIntermediate { Vec::new() } else { above };

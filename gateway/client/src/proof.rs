@@ -68,7 +68,8 @@ impl Key {
     }
 
     fn text(&self) -> Result<&str, ProofError> {
-        let text = std::str::from_utf8(&self.0).ok().filter(|text| text.bytes().all(|byte| (0x20..0x7f).contains(&byte)));
+        let text =
+            std::str::from_utf8(&self.0).ok().filter(|text| text.bytes().all(|byte| (0x20..0x7f).contains(&byte)));
         text.ok_or(ProofError::Form("one line of printable text"))
     }
 }
@@ -308,7 +309,8 @@ mod tests {
         assert_eq!(token, [("authorization".into(), "Bearer abc".into())]);
         assert!(fields(&Proof::Token, &key("a\nb"), &signed).is_err(), "a line break would add a field");
         assert!(fields(&Proof::StandardWebhooks, &key("no prefix"), &signed).is_err());
-        let ours = fields(&Proof::StandardWebhooks, &key("whsec_dGVzdHRlc3R0ZXN0dGVzdHRlc3R0ZXN0dGVzdHRlc3Q="), &signed);
+        let ours =
+            fields(&Proof::StandardWebhooks, &key("whsec_dGVzdHRlc3R0ZXN0dGVzdHRlc3R0ZXN0dGVzdHRlc3Q="), &signed);
         assert_eq!(ours.unwrap().len(), 3);
     }
 }

@@ -57,8 +57,7 @@ impl TlsVersion {
 }
 
 /// The blocks of numbers in which IANA has registered suites (TLS Cipher Suites registry).
-const BLOCKS: [std::ops::RangeInclusive<u16>; 4] =
-    [0x0000..=0x00ff, 0x1300..=0x13ff, 0xc000..=0xc0ff, 0xcca0..=0xccaf];
+const BLOCKS: [std::ops::RangeInclusive<u16>; 4] = [0x0000..=0x00ff, 0x1300..=0x13ff, 0xc000..=0xc0ff, 0xcca0..=0xccaf];
 
 /// Every suite with a name.
 pub fn named() -> impl Iterator<Item = CipherSuite> {

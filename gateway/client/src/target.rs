@@ -137,7 +137,10 @@ mod tests {
     fn urls_are_taken_apart() {
         let check = |url: &str, host: &str, authority: &str, path: &str, connect: (&str, u16)| {
             let target = Target::parse(url, None).unwrap();
-            assert_eq!((target.host.as_str(), target.authority.as_str(), target.path.as_str()), (host, authority, path));
+            assert_eq!(
+                (target.host.as_str(), target.authority.as_str(), target.path.as_str()),
+                (host, authority, path)
+            );
             assert_eq!((target.connect.0.as_str(), target.connect.1), connect, "{url}");
         };
         check("https://a.example", "a.example", "a.example", "/", ("a.example", 443));

@@ -159,7 +159,8 @@ impl Offer {
             shown: Mutex::default(),
         });
         let builder = ClientConfig::builder_with_provider(Arc::new(provider));
-        let builder = builder.with_protocol_versions(&versions).map_err(|error| TlsFailure::Other(error.to_string()))?;
+        let builder =
+            builder.with_protocol_versions(&versions).map_err(|error| TlsFailure::Other(error.to_string()))?;
         let builder = builder.dangerous().with_custom_certificate_verifier(Arc::clone(&recorder) as Arc<_>);
         let mut config = builder.with_client_cert_resolver(Arc::clone(&recorder) as Arc<_>);
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
@@ -180,9 +181,9 @@ impl Offer {
             Err(failure) => return (Shown::default(), Err(failure)),
         };
         let connecting = TlsConnector::from(Arc::new(config)).connect(server_name, stream);
-        let outcome = connecting.await.map_err(|error| {
-            TlsFailure::of(&error).unwrap_or_else(|| TlsFailure::Other(error.to_string()))
-        });
+        let outcome = connecting
+            .await
+            .map_err(|error| TlsFailure::of(&error).unwrap_or_else(|| TlsFailure::Other(error.to_string())));
         (recorder.shown(), outcome.map(Connected::of))
     }
 }

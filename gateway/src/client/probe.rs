@@ -36,9 +36,10 @@ fn look(arguments: &cli::Probe) -> Result<Option<Severity>> {
     let sender = super::sender(receiver)?;
     let roots = super::roots(receiver)?;
     let provider = crypto::provider();
-    let foreign = sender.certificate.as_ref().map(|shape| -> Result<_> {
-        Ok(attempt::certified(&pki::foreign(shape)?, &provider)?)
-    });
+    let foreign = sender
+        .certificate
+        .as_ref()
+        .map(|shape| -> Result<_> { Ok(attempt::certified(&pki::foreign(shape)?, &provider)?) });
     let own = arguments.client_cert.as_deref().zip(arguments.client_key.as_deref()).map(|(chain, key)| -> Result<_> {
         attempt::certified(&super::identity(chain, key)?, &provider).context("--client-key")
     });

@@ -76,7 +76,9 @@ fn deliver(arguments: &cli::Send) -> Result<bool> {
     let proof = proof(&sender, arguments.proof.as_deref())?;
     if let (Some(proof), None) = (proof, &key) {
         let kind = proof.kind();
-        context.advice.push(format!("without --secret-file, the request has no {kind}; a receiver that wants one refuses it"));
+        context
+            .advice
+            .push(format!("without --secret-file, the request has no {kind}; a receiver that wants one refuses it"));
     }
     let body = arguments.body.as_deref().map(|path| std::fs::read(path).with_context(|| path.display().to_string()));
     let body = body.transpose()?;
@@ -91,7 +93,7 @@ fn deliver(arguments: &cli::Send) -> Result<bool> {
     };
     let job = Job { plan, identity, roots: &roots, insecure: arguments.insecure, provider: &provider };
     let sent = match arguments.count {
-        1 => Sent::One(super::block_on(job.send())??),
+        1 => Sent::One(Box::new(super::block_on(job.send())??)),
         count => {
             let (concurrency, rate, keep_alive) = (arguments.concurrency, arguments.rate, arguments.keep_alive);
             Sent::Many(super::block_on(job.send_many(Load { count, concurrency, rate, keep_alive }))??)
@@ -144,7 +146,10 @@ fn certificate(
         return Ok(None);
     }
     if flaw == Flaw::MissingIntermediate && shape.depth < 2 {
-        bail!("--wrong missing-intermediate: the authority of {} issues its certificate without an intermediate", sender.name);
+        bail!(
+            "--wrong missing-intermediate: the authority of {} issues its certificate without an intermediate",
+            sender.name
+        );
     }
     throwaway(arguments, sender, shape, flaw, provider, context).map(Some)
 }

@@ -31,13 +31,16 @@ fn hookgate(directory: &Path, arguments: &[&str]) -> Finished {
 
 /// The exit code.
 fn code(finished: &Finished) -> i32 {
-    finished.status.and_then(|status| status.code()).unwrap_or_else(|| panic!("it was killed: {finished:?}"))
+    let code = finished.status.and_then(|status| status.code());
+    assert!(code.is_some(), "it was killed: {finished:?}");
+    code.unwrap()
 }
 
 /// The JSON document on standard output.
 fn json(finished: &Finished) -> Value {
-    serde_json::from_slice(&finished.stdout)
-        .unwrap_or_else(|error| panic!("{error}: {}{}", finished.stdout_text(), finished.stderr_text()))
+    let parsed = serde_json::from_slice(&finished.stdout);
+    assert!(parsed.is_ok(), "{parsed:?}: {}{}", finished.stdout_text(), finished.stderr_text());
+    parsed.unwrap()
 }
 
 /// A path as text.

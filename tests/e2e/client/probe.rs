@@ -71,7 +71,9 @@ fn findings(document: &Value) -> Vec<(&str, &str)> {
 /// The finding with this id.
 fn finding<'d>(document: &'d Value, id: &str) -> &'d Value {
     let all = document["findings"].as_array().unwrap();
-    all.iter().find(|finding| finding["id"] == id).unwrap_or_else(|| panic!("no {id}: {document:#}"))
+    let found = all.iter().find(|finding| finding["id"] == id);
+    assert!(found.is_some(), "no {id}: {document:#}");
+    found.unwrap()
 }
 
 /// PagerDuty's look at nginx with its documented set-up finds exactly these.
@@ -98,7 +100,10 @@ fn a_receiver_as_documented_is_fine() {
     assert!(names[0].as_str().unwrap().contains("CN=DigiCert Global Root G2"), "{names:?}");
     let answers = &document["answers"];
     // nginx refuses both with 400, and says which.
-    assert_eq!((answers["absent"]["answer"]["status"].as_u64(), answers["foreign"]["answer"]["status"].as_u64()), (Some(400), Some(400)));
+    assert_eq!(
+        (answers["absent"]["answer"]["status"].as_u64(), answers["foreign"]["answer"]["status"].as_u64()),
+        (Some(400), Some(400))
+    );
     assert_eq!(answers["absent"]["handshake"]["tls_version"], "1.2");
     let suites = document["cipher_suites"].as_array().unwrap();
     assert!(suites.iter().any(|suite| suite == "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384"), "{suites:?}");

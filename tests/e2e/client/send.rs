@@ -75,7 +75,11 @@ impl Receiver {
     fn expected(&self, preset: &str, more: &[&str]) -> Value {
         let finished = self.send(preset, more);
         let document = json(&finished);
-        assert!(code(&finished) == 0 && document["as_expected"] == true, "{more:?}: {document:#}\n{}", self.gateway.log());
+        assert!(
+            code(&finished) == 0 && document["as_expected"] == true,
+            "{more:?}: {document:#}\n{}",
+            self.gateway.log()
+        );
         document
     }
 
@@ -104,7 +108,8 @@ fn a_webhook_of_pagerduty_is_admitted() {
     assert_eq!((&document["answer"]["status"], &document["handshake"]["tls_version"]), (&200.into(), &"1.2".into()));
     assert_eq!(document["server_root"]["name"], "CN=receiver root");
     let requests = receiver.handler.requests();
-    let [request] = requests.as_slice() else { panic!("{requests:?}") };
+    assert_eq!(requests.len(), 1, "{requests:?}");
+    let request = &requests[0];
     assert_eq!(request.field("x-hookgate-proof"), Some("certificate, signature"));
     assert_eq!(request.field("x-hookgate-subject"), Some("CN=webhooks.pagerduty.com"));
     assert_eq!(request.field("user-agent"), Some("PagerDuty-Webhook/V3.0"));
@@ -115,7 +120,8 @@ fn a_webhook_of_pagerduty_is_admitted() {
     let (url, root) = (receiver.url(), text(&receiver.chain.root));
     let arguments = ["send", &url, "--as", "pagerduty", "--connect", "127.0.0.1", "--root", root];
     let out = hookgate(receiver.directory.path(), &[&arguments[..], &SECRET].concat()).stdout_text();
-    for words in ["handshake  TLS 1.2, TLS_ECDHE_", "answer     200, first byte after ", "expected   a status 2xx: yes"] {
+    for words in ["handshake  TLS 1.2, TLS_ECDHE_", "answer     200, first byte after ", "expected   a status 2xx: yes"]
+    {
         assert!(out.contains(words), "{words}: {out}");
     }
 }
@@ -162,7 +168,10 @@ fn what_is_wrong_is_refused_for_its_reason() {
         // PagerDuty signs no time.
         if ["stale-timestamp", "future-timestamp"].contains(&way.as_str()) {
             let finished = receiver.send("pagerduty", &[&SECRET[..], &["--wrong", &way]].concat());
-            assert!(code(&finished) == 1 && finished.stderr_text().contains("has no meaning for pagerduty"), "{finished:?}");
+            assert!(
+                code(&finished) == 1 && finished.stderr_text().contains("has no meaning for pagerduty"),
+                "{finished:?}"
+            );
             continue;
         }
         let before = receiver.handler.request_count();
@@ -344,7 +353,8 @@ fn a_signature_over_the_url() {
     let receiver = Receiver::in_directory(directory, "square", &lines, "");
     let (connect, root) = (format!("127.0.0.1:{}", receiver.gateway.port()), text(&receiver.chain.root));
     let url = format!("https://{HOST}/hook");
-    let arguments = ["send", &url, "--as", "square", "--connect", &connect, "--root", root, "--secret-file", "the.secret"];
+    let arguments =
+        ["send", &url, "--as", "square", "--connect", &connect, "--root", root, "--secret-file", "the.secret"];
     let finished = hookgate(receiver.directory.path(), &arguments);
     assert_eq!(code(&finished), 0, "{finished:?}");
     // The event has an id, so a second one is a duplicate only if it is the same.
@@ -391,13 +401,21 @@ fn tokens_session_parameters_and_passwords() {
 #[test]
 fn many_webhooks_have_a_summary() {
     let receiver = pagerduty("");
-    for more in [&["--count", "40", "--concurrency", "4"][..], &["--count", "40", "--concurrency", "4", "--keep-alive"]] {
-        let before = (receiver.handler.request_count(), receiver.gateway.metric("hookgate_connections_total", &[]).unwrap());
+    for more in [&["--count", "40", "--concurrency", "4"][..], &["--count", "40", "--concurrency", "4", "--keep-alive"]]
+    {
+        let before =
+            (receiver.handler.request_count(), receiver.gateway.metric("hookgate_connections_total", &[]).unwrap());
         let document = receiver.expected("pagerduty", &[&SECRET[..], more].concat());
         let load = &document["load"];
-        assert_eq!((&load["count"], &load["as_expected"], &load["outcomes"]["200"]), (&40.into(), &40.into(), &40.into()));
+        assert_eq!(
+            (&load["count"], &load["as_expected"], &load["outcomes"]["200"]),
+            (&40.into(), &40.into(), &40.into())
+        );
         let at = |name: &str| load["whole_ms"][name].as_f64().unwrap();
-        assert!(0.0 < at("p50") && at("p50") <= at("p90") && at("p90") <= at("p99") && at("p99") <= at("max"), "{load:#}");
+        assert!(
+            0.0 < at("p50") && at("p50") <= at("p90") && at("p90") <= at("p99") && at("p99") <= at("max"),
+            "{load:#}"
+        );
         assert_eq!(receiver.handler.request_count() - before.0, 40, "each is a delivery of its own");
         let connections = receiver.gateway.metric("hookgate_connections_total", &[]).unwrap() - before.1;
         assert_eq!(connections, if more.len() == 4 { 40.0 } else { 4.0 });
@@ -414,7 +432,8 @@ fn many_webhooks_have_a_summary() {
 #[test]
 fn many_webhooks_begin_at_a_rate() {
     let receiver = pagerduty("");
-    let document = receiver.expected("pagerduty", &[&SECRET[..], &["--count", "6", "--rate", "10", "--concurrency", "6"]].concat());
+    let document = receiver
+        .expected("pagerduty", &[&SECRET[..], &["--count", "6", "--rate", "10", "--concurrency", "6"]].concat());
     let seconds = document["load"]["seconds"].as_f64().unwrap();
     assert!(seconds >= 0.5, "the sixth begins after half a second: {seconds}");
 }
@@ -427,7 +446,10 @@ fn arguments_that_lead_nowhere() {
         assert!(code(&finished) == 1 && finished.stderr_text().contains(words), "{words}: {}", finished.stderr_text());
     };
     let url = "https://a.example/";
-    check(&[url, "--as", "pagerduty", "--wrong", "expird"], "--wrong expird is unknown; write \"list\", or one of plain-http, ");
+    check(
+        &[url, "--as", "pagerduty", "--wrong", "expird"],
+        "--wrong expird is unknown; write \"list\", or one of plain-http, ",
+    );
     check(&[url, "--as", "github", "--wrong", "expired"], "github has no client certificate");
     check(&["--as", "github"], "github has no client certificate, so there is nothing to prepare");
     check(&[url, "--as", "pagerduty", "--proof", "token"], "--proof token: the proofs of pagerduty are signature");

@@ -4,7 +4,8 @@
 use std::time::Duration;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose,
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
+    KeyUsagePurpose,
 };
 use rustls_pki_types::TrustAnchor;
 
@@ -84,7 +85,10 @@ fn a_root_with_the_right_name_and_another_key() {
     let (root, impostor) = (authority("root", None), authority("root", None));
     let found = ids(&[leaf(&impostor, |_| {})], &trusting(&root));
     // webpki tries the root of that name, whose key does not verify the signature.
-    assert!(found.iter().all(|(id, _)| ["unknown_root", "chain_signature", "chain_incomplete"].contains(id)), "{found:?}");
+    assert!(
+        found.iter().all(|(id, _)| ["unknown_root", "chain_signature", "chain_incomplete"].contains(id)),
+        "{found:?}"
+    );
     assert!(found.iter().any(|(_, severity)| *severity == Severity::Fault), "{found:?}");
 }
 
@@ -112,7 +116,8 @@ fn names_of_strangers_are_printed_in_ascii() {
 #[test]
 fn mozillas_roots_are_public() {
     let roots = trusting(&authority("root", None));
-    let (own, public): (Vec<&TrustAnchor<'_>>, Vec<_>) = roots.anchors().iter().partition(|anchor| roots.is_own(anchor));
+    let (own, public): (Vec<&TrustAnchor<'_>>, Vec<_>) =
+        roots.anchors().iter().partition(|anchor| roots.is_own(anchor));
     assert_eq!(own.len(), 1);
     assert_eq!(public.len(), Roots::mozilla().anchors().len());
 }

@@ -103,8 +103,14 @@ impl Report {
                     mend: finding.kind.mend(),
                 })
                 .collect(),
-            tls_versions: seen.versions.iter().filter(|(_, speaks)| *speaks).map(|(version, _)| version.number()).collect(),
-            selected: selected.map(|(version, suite)| SelectedDocument { tls_version: version.number(), cipher_suite: suite }),
+            tls_versions: seen
+                .versions
+                .iter()
+                .filter(|(_, speaks)| *speaks)
+                .map(|(version, _)| version.number())
+                .collect(),
+            selected: selected
+                .map(|(version, suite)| SelectedDocument { tls_version: version.number(), cipher_suite: suite }),
             cipher_suites: seen.suites.iter().map(|chosen| suite::name(*chosen)).collect(),
             certificates: seen.chain.as_ref().map_or(&[], |chain| chain.certificates.as_slice()),
             root: seen.chain.as_ref().and_then(|chain| chain.root.as_ref()),
@@ -184,7 +190,8 @@ impl Report {
             }
         };
         line(text, "client certificate", &asked);
-        for (name, attempt) in [("  without", &seen.absent), ("  a foreign one", &seen.foreign), ("  yours", &seen.own)] {
+        for (name, attempt) in [("  without", &seen.absent), ("  a foreign one", &seen.foreign), ("  yours", &seen.own)]
+        {
             let Some(outcome) = attempt.as_ref().and_then(|attempt| attempt.outcome.as_ref()) else { continue };
             line(text, name, &outcome_text(outcome, sender));
         }

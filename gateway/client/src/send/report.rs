@@ -29,7 +29,7 @@ pub struct Context {
 #[derive(Debug)]
 pub enum Sent {
     /// Of one webhook.
-    One(Delivered),
+    One(Box<Delivered>),
     /// Of many.
     Many(Summary),
 }
@@ -73,7 +73,7 @@ impl Sent {
     pub fn json(&self, job: &Job<'_>) -> String {
         let wrong = job.plan.wrong;
         let one = match self {
-            Self::One(delivered) => Some(delivered),
+            Self::One(delivered) => Some(delivered.as_ref()),
             Self::Many(_) => None,
         };
         let document = Document {

@@ -153,7 +153,9 @@ impl RawSignature {
             (Some(RawForm::Hmac), Some(form)) => SenderProof::Hmac(form, hash),
             (_, Some(form)) => match key {
                 Some(key) => SenderProof::PublicKey(form, key),
-                None => SenderProof::Unsupported("it signs with an RSA key, or by an algorithm that the preset leaves open"),
+                None => {
+                    SenderProof::Unsupported("it signs with an RSA key, or by an algorithm that the preset leaves open")
+                }
             },
         }
     }
