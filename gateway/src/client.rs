@@ -64,5 +64,9 @@ fn identity(chain: &Path, key: &Path) -> Result<Identity> {
 /// Runs `work` to its end, on this thread.
 fn block_on<T>(work: impl Future<Output = T>) -> Result<T> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    Ok(runtime.context("starting the event loop")?.block_on(work))
+    let runtime = runtime.context("starting the event loop")?;
+    let result = runtime.block_on(work);
+    // A name that did not resolve in time is still being resolved by a thread of its own.
+    runtime.shutdown_background();
+    Ok(result)
 }

@@ -74,6 +74,9 @@ kinds! {
     /// The handshake fails before the receiver shows its certificate, or for another reason than a certificate.
     HandshakeFailed => "handshake_failed", Fault, Handshake,
         "Look into the receiver's log for the handshake of this moment.";
+    /// The sender can connect, and this program cannot: it has none of the suites that both have.
+    NotSeen => "not_seen", Warning, None,
+        "Turn on a suite with ECDHE and AES-GCM beside the others: they are also the ones that RFC 9325 recommends.";
     /// TLS 1.0 or 1.1 is turned on.
     OldTls => "old_tls", Note, None,
         "Turn TLS 1.0 and 1.1 off (RFC 8996), unless an old client needs them.";

@@ -14,6 +14,9 @@ use tokio::time::timeout;
 /// The port of https (RFC 9110, section 4.2.2).
 const HTTPS_PORT: u16 = 443;
 
+/// The most addresses of a host that are tried, each for the whole time-out.
+const MAXIMUM_ADDRESSES: usize = 8;
+
 /// A receiver.
 #[derive(Clone, Debug)]
 pub struct Target {
@@ -96,11 +99,13 @@ impl Target {
     ///
     /// # Errors
     ///
-    /// The name does not resolve, or no address accepts within `limit` each.
+    /// The name does not resolve within `limit`, or none of its first 8 addresses accepts within `limit` each.
     pub async fn connect(&self, limit: Duration) -> io::Result<TcpStream> {
         let (host, port) = &self.connect;
         let mut last = None;
-        for address in lookup_host((host.as_str(), *port)).await? {
+        let late = |_| io::Error::new(io::ErrorKind::TimedOut, format!("{host} does not resolve in time"));
+        let resolved = timeout(limit, lookup_host((host.as_str(), *port))).await.map_err(late)??;
+        for address in resolved.take(MAXIMUM_ADDRESSES) {
             match connect(address, limit).await {
                 Ok(stream) => return Ok(stream),
                 Err(error) => last = Some(io::Error::new(error.kind(), format!("{address}: {error}"))),

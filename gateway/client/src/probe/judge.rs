@@ -83,6 +83,13 @@ fn chain(look: &Look<'_>, seen: &Seen, findings: &mut Vec<Finding>) {
         }));
         return;
     }
+    let usable = look.provider.cipher_suites.iter().any(|suite| seen.suites.contains(&suite.suite()));
+    if !seen.suites.is_empty() && !usable {
+        let names: Vec<String> = seen.suites.iter().map(|chosen| suite::name(*chosen)).collect();
+        let detail = format!("of the sender's suites the receiver takes only {}, which this program lacks", names.join(", "));
+        findings.push(Finding::new(Kind::NotSeen, detail));
+        return;
+    }
     // Without a chain, the handshake failed before it. If that has another finding, the reason is known.
     let is_known = findings.iter().any(|finding| finding.severity == Severity::Fault);
     if let Some(Err(error)) = seen.absent.as_ref().and_then(|attempt| attempt.outcome.as_ref())
