@@ -24,6 +24,10 @@ pub enum Command {
         /// The configuration file
         #[arg(long, short, default_value = "/etc/hookgate/hookgate.toml")]
         config: PathBuf,
+        /// What is logged: off, error, warn, info, debug or trace, or a list with levels of modules, such as info,hookgate::tls=debug.
+        /// Replaces HOOKGATE_LOG, which replaces level in [log]; without any of them, it is info
+        #[arg(long, value_name = "LEVEL")]
+        log: Option<String>,
     },
     /// Check the configuration and every file that it names. If there are errors, print them all and exit with status 1
     Check {

@@ -37,6 +37,7 @@
 //! presets with the rest. ARCHITECTURE.md has the code map and the invariants.
 
 pub mod accept;
+pub mod access;
 pub mod admission;
 pub mod cause;
 pub mod cli;

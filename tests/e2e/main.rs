@@ -3,6 +3,7 @@
 //! One file per subject, one behaviour per test. `HOOKGATE_TEST_IO` selects the I/O backend.
 #![expect(clippy::unwrap_used, reason = "a failed set-up fails the test")]
 
+mod access;
 mod alert;
 mod client;
 mod command;
@@ -10,6 +11,7 @@ mod environment;
 mod filter;
 mod handler;
 mod hostile;
+mod journal_stub;
 mod lifecycle;
 mod log;
 mod metrics;

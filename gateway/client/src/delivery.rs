@@ -74,10 +74,11 @@ impl Plan<'_> {
         let Some(wrong) = self.wrong else { return Ok(()) };
         let has_time = match self.proof.map(|(proof, _)| proof) {
             Some(Proof::Hmac(form, _) | Proof::PublicKey(form, _)) => form.timestamp.is_some(),
-            Some(Proof::StandardWebhooks) => true,
+            Some(Proof::StandardWebhooks(_)) => true,
             _ => false,
         };
-        let signs = matches!(self.proof, Some((Proof::Hmac(..) | Proof::PublicKey(..) | Proof::StandardWebhooks, _)));
+        let signs =
+            matches!(self.proof, Some((Proof::Hmac(..) | Proof::PublicKey(..) | Proof::StandardWebhooks(_), _)));
         let why = match wrong {
             Wrong::NoProof if self.sender.proofs.is_empty() => "its certificate is its only proof",
             Wrong::BadProof if self.proof.is_none() => "this needs --secret-file, with the right secret",
@@ -144,7 +145,7 @@ impl Plan<'_> {
                 let Some((proof, _)) = self.proof else { return };
                 let name = match proof {
                     Proof::Hmac(form, _) | Proof::PublicKey(form, _) => form.header.as_str(),
-                    Proof::StandardWebhooks => "webhook-signature",
+                    Proof::StandardWebhooks(names) => names.signature.as_str(),
                     Proof::FieldSecret { header: Some(header), .. } => header,
                     _ => "authorization",
                 };

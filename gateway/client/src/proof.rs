@@ -8,8 +8,9 @@ use std::time::SystemTime;
 
 use data_encoding::{BASE64, BASE64URL_NOPAD, HEXLOWER};
 use hookgate_core::auth::SignatureForm;
-use hookgate_core::auth::body_signature::{Encoding, HmacHash, TimestampPlace};
+use hookgate_core::auth::body_signature::{Encoding, HmacHash, StandardFields, TimestampPlace};
 use ring::rand::SystemRandom;
+use ring::signature::{RsaEncoding, RsaKeyPair};
 use ring::{hmac, signature};
 use rustls_pki_types::PrivateKeyDer;
 use rustls_pki_types::pem::PemObject as _;
@@ -111,7 +112,7 @@ pub fn fields(proof: &Proof, key: &Key, signed: &Signed<'_>) -> Result<Vec<(Stri
         Proof::PublicKey(form, algorithm) => {
             Ok(of_form(form, signed, &by_key(*algorithm, key, &message(form, signed))?))
         }
-        Proof::StandardWebhooks => standard_webhooks(key, signed),
+        Proof::StandardWebhooks(names) => standard_webhooks(names, key, signed),
         Proof::Token => Ok(vec![("authorization".into(), format!("Bearer {}", key.text()?))]),
         Proof::FieldSecret { header: Some(header), prefix } => {
             Ok(vec![(header.clone(), format!("{prefix}{}", key.text()?))])
@@ -208,6 +209,8 @@ fn by_key(algorithm: KeyAlgorithm, key: &Key, message: &[u8]) -> Result<Vec<u8>,
             let pair = signature::Ed25519KeyPair::from_pkcs8_maybe_unchecked(der.secret_der()).map_err(|_| form())?;
             Ok(pair.sign(message).as_ref().to_vec())
         }
+        KeyAlgorithm::RsaPkcs1Sha256 => by_rsa(&signature::RSA_PKCS1_SHA256, &der, message).ok_or_else(form),
+        KeyAlgorithm::RsaPkcs1Sha512 => by_rsa(&signature::RSA_PKCS1_SHA512, &der, message).ok_or_else(form),
         KeyAlgorithm::EcdsaP256 => {
             let (random, kind) = (SystemRandom::new(), &signature::ECDSA_P256_SHA256_ASN1_SIGNING);
             let pair = signature::EcdsaKeyPair::from_pkcs8(kind, der.secret_der(), &random).map_err(|_| form())?;
@@ -216,8 +219,24 @@ fn by_key(algorithm: KeyAlgorithm, key: &Key, message: &[u8]) -> Result<Vec<u8>,
     }
 }
 
+/// `None` if the key is no RSA key of 2048 bits or more.
+fn by_rsa(padding: &'static dyn RsaEncoding, key: &PrivateKeyDer<'_>, message: &[u8]) -> Option<Vec<u8>> {
+    let pair = match key {
+        PrivateKeyDer::Pkcs1(key) => RsaKeyPair::from_der(key.secret_pkcs1_der()),
+        other => RsaKeyPair::from_pkcs8(other.secret_der()),
+    };
+    let pair = pair.ok()?;
+    let mut signature = vec![0; pair.public().modulus_len()];
+    pair.sign(padding, &SystemRandom::new(), message, &mut signature).ok()?;
+    Some(signature)
+}
+
 /// Standard Webhooks: HMAC-SHA-256 in base64 over `id.timestamp.body`, with the secret behind `whsec_` in base64.
-fn standard_webhooks(key: &Key, signed: &Signed<'_>) -> Result<Vec<(String, String)>, ProofError> {
+fn standard_webhooks(
+    names: &StandardFields,
+    key: &Key,
+    signed: &Signed<'_>,
+) -> Result<Vec<(String, String)>, ProofError> {
     const FORM: ProofError = ProofError::Form("whsec_ and the secret in base64");
     let secret = key.text()?.strip_prefix(WHSEC).ok_or(FORM)?;
     let secret = Zeroizing::new(BASE64.decode(secret.as_bytes()).map_err(|_| FORM)?);
@@ -225,9 +244,9 @@ fn standard_webhooks(key: &Key, signed: &Signed<'_>) -> Result<Vec<(String, Stri
     let message = [signed.id.as_bytes(), b".", timestamp.as_bytes(), b".", signed.body].concat();
     let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &secret), &message);
     Ok(vec![
-        ("webhook-id".into(), signed.id.to_owned()),
-        ("webhook-timestamp".into(), timestamp),
-        ("webhook-signature".into(), format!("v1,{}", BASE64.encode(tag.as_ref()))),
+        (names.id.clone(), signed.id.to_owned()),
+        (names.timestamp.clone(), timestamp),
+        (names.signature.clone(), format!("v1,{}", BASE64.encode(tag.as_ref()))),
     ])
 }
 
@@ -308,9 +327,12 @@ mod tests {
         let token = fields(&Proof::Token, &key("abc"), &signed).unwrap();
         assert_eq!(token, [("authorization".into(), "Bearer abc".into())]);
         assert!(fields(&Proof::Token, &key("a\nb"), &signed).is_err(), "a line break would add a field");
-        assert!(fields(&Proof::StandardWebhooks, &key("no prefix"), &signed).is_err());
-        let ours =
-            fields(&Proof::StandardWebhooks, &key("whsec_dGVzdHRlc3R0ZXN0dGVzdHRlc3R0ZXN0dGVzdHRlc3Q="), &signed);
+        assert!(fields(&Proof::StandardWebhooks(StandardFields::default()), &key("no prefix"), &signed).is_err());
+        let ours = fields(
+            &Proof::StandardWebhooks(StandardFields::default()),
+            &key("whsec_dGVzdHRlc3R0ZXN0dGVzdHRlc3R0ZXN0dGVzdHRlc3Q="),
+            &signed,
+        );
         assert_eq!(ours.unwrap().len(), 3);
     }
 }

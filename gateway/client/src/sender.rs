@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use hookgate_core::auth::SignatureForm;
-use hookgate_core::auth::body_signature::HmacHash;
+use hookgate_core::auth::body_signature::{HmacHash, StandardFields};
 use rustls::CipherSuite;
 
 use crate::suite::TlsVersion;
@@ -62,8 +62,8 @@ pub struct AnchorName {
 pub enum Proof {
     /// An HMAC over the request.
     Hmac(SignatureForm, HmacHash),
-    /// Standard Webhooks: the secret is `whsec_…`.
-    StandardWebhooks,
+    /// Standard Webhooks, under these names: the secret is `whsec_…`.
+    StandardWebhooks(StandardFields),
     /// A signature by a private key.
     PublicKey(SignatureForm, KeyAlgorithm),
     /// A bearer token, which the sender gets elsewhere.
@@ -88,7 +88,7 @@ impl Proof {
     #[must_use]
     pub fn kind(&self) -> &'static str {
         match self {
-            Self::Hmac(..) | Self::StandardWebhooks | Self::PublicKey(..) => "signature",
+            Self::Hmac(..) | Self::StandardWebhooks(_) | Self::PublicKey(..) => "signature",
             Self::Token => "token",
             Self::SessionParameter(_) => "session-parameter",
             Self::FieldSecret { .. } => "secret",
@@ -105,6 +105,10 @@ pub enum KeyAlgorithm {
     Ed25519,
     /// ECDSA on P-256 with SHA-256, as DER.
     EcdsaP256,
+    /// RSA, PKCS #1 version 1.5, with SHA-256.
+    RsaPkcs1Sha256,
+    /// The same with SHA-512.
+    RsaPkcs1Sha512,
 }
 
 /// Where the id of a delivery stands.

@@ -21,7 +21,7 @@ use toml::Spanned;
 use toml::de::DeValue;
 use toml::value::Datetime;
 
-use self::download::RawDownload;
+use self::download::{Downloads, RawDownload};
 use self::sender::{RawSender, SenderFacts};
 use super::anchor::{PRESET_ROOTS, ROOTS};
 use super::client_certificate::RawClientCertificate;
@@ -29,7 +29,7 @@ use super::document::{self, Document};
 use super::entry::Entry;
 use super::error::{ConfigError, ConfigErrors, PresetProblem, Problem};
 use super::file::FileVersions;
-use super::profile::{self, DraftProfile, Fields, RawProfile, RawRefusal};
+use super::profile::{self, DraftProfile, Fields, RawProfile, RawRefusal, SINGLE_PROFILE};
 use super::proof::{PresetProofs, RawClause, RawReplay};
 use super::report::{Environment, Report};
 use super::warning::WarningKind;
@@ -41,9 +41,6 @@ pub(super) use self::download::Download;
 
 /// The newest schema of presets that this hookgate reads. Raise it with every key that an older hookgate does not know.
 const SCHEMA: i64 = 1;
-
-/// The profile of a preset without `[[profile]]`: the operator adds what it needs.
-const SINGLE_PROFILE: &str = "default";
 
 /// The headers of the tables of a preset.
 const PROOF: &str = "[proof]";
@@ -111,6 +108,8 @@ pub struct Preset {
     refusal: Option<RawRefusal>,
     client_certificate: Option<RawClientCertificate>,
     profiles: Vec<DraftProfile>,
+    /// Whether it has `[[profile]]` tables.
+    has_profiles: bool,
     proofs: PresetProofs,
     downloads: Vec<Download>,
     /// What `hookgate probe` and `hookgate send` know of the sender.
@@ -200,6 +199,11 @@ impl Preset {
         self.client_certificate
     }
 
+    /// Whether it documents profiles. If not, it has one without any key.
+    pub(super) fn has_profiles(&self) -> bool {
+        self.has_profiles
+    }
+
     pub(super) fn drafts(&self) -> &[DraftProfile] {
         &self.profiles
     }
@@ -255,18 +259,19 @@ impl Preset {
         if raw.title.is_none() {
             report.missing_section("title", WRITE_TITLE);
         }
+        let has_profiles = raw.profile.is_some();
         let profiles = match &raw.profile {
-            Some(tables) => profile::drafts(tables, &mut report),
+            Some(tables) => profile::drafts(tables, &[], &mut report),
             None => {
                 Some(vec![DraftProfile { name: Arc::from(SINGLE_PROFILE), until: None, fields: Fields::default() }])
             }
         };
-        let downloads = download::downloads(raw.download.as_ref(), &mut report);
         let sender = sender::facts(raw.sender.as_ref(), &mut report);
         *files = std::mem::take(files).with(report.files());
         let subordinates = report.subordinates().iter().map(|(_, id)| *id).collect();
-        let proofs =
-            PresetProofs { proof: raw.proof.map(Spanned::into_inner), replay: raw.replay.map(Spanned::into_inner) };
+        let Downloads { trust_anchors: downloads, key_file } = download::downloads(raw.download.as_ref(), &mut report);
+        let proofs = PresetProofs { proof: raw.proof.map(Spanned::into_inner), replay: raw.replay, key_file };
+        proofs.check(&mut report);
         let whole = (|| Some((version?, raw.title?, documentation?, profiles?)))();
         let ((version, title, documentation, profiles), _) = report.finish(whole)?;
         let (notes, client_certificate, refusal) = (raw.notes, raw.client_certificate, raw.refusal);
@@ -281,6 +286,7 @@ impl Preset {
             client_certificate,
             refusal,
             profiles,
+            has_profiles,
             proofs,
             downloads,
             sender,

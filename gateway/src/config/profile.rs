@@ -32,6 +32,9 @@ const MAXIMUM_REVOCATION_LISTS: usize = 64;
 /// From 1, an anchor that issues end entities itself, to nine intermediates. Public hierarchies have up to three.
 const VERIFY_DEPTH: Bound = Bound::new(1, 10, "");
 
+/// The name of the profile of a provider, or of a preset, without profile tables.
+pub(super) const SINGLE_PROFILE: &str = "default";
+
 /// The most profiles of a provider. A rotation has two, and each verification of a chain may try all of them.
 const MAXIMUM_PROFILES: usize = 16;
 /// The default depth: end entity, one intermediate, root, as in public hierarchies.
@@ -153,9 +156,13 @@ pub(super) fn fields(raw: &RawProfile, report: &mut Report<'_>) -> Fields {
     }
 }
 
-/// Parses profile tables, whose names must differ. Reports what is wrong.
-pub(super) fn drafts(tables: &Spanned<Vec<Spanned<RawProfile>>>, report: &mut Report<'_>) -> Option<Vec<DraftProfile>> {
-    let count = tables.get_ref().len();
+/// Parses profile tables, whose names must differ from each other and from those `beside` them. Reports what is wrong.
+pub(super) fn drafts(
+    tables: &Spanned<Vec<Spanned<RawProfile>>>,
+    beside: &[DraftProfile],
+    report: &mut Report<'_>,
+) -> Option<Vec<DraftProfile>> {
+    let count = tables.get_ref().len() + beside.len();
     if count > MAXIMUM_PROFILES {
         report.error(tables, Problem::TooMany { count, maximum: MAXIMUM_PROFILES });
         return None;
@@ -164,10 +171,12 @@ pub(super) fn drafts(tables: &Spanned<Vec<Spanned<RawProfile>>>, report: &mut Re
     let mut drafts = Vec::new();
     for table in tables.get_ref() {
         let draft = draft(table, report);
-        if let (Some(draft), Some(at)) = (&draft, table.get_ref().name.as_ref())
-            && let Some(line) = lines.insert(Arc::clone(&draft.name), report.line(at))
-        {
-            report.error(at, Problem::Duplicate { what: format!("the profile \"{}\"", draft.name), line });
+        if let (Some(draft), Some(at)) = (&draft, table.get_ref().name.as_ref()) {
+            if beside.iter().any(|other| other.name == draft.name) {
+                report.error(at, Problem::ProfileOfPreset { profile: draft.name.to_string() });
+            } else if let Some(line) = lines.insert(Arc::clone(&draft.name), report.line(at)) {
+                report.error(at, Problem::Duplicate { what: format!("the profile \"{}\"", draft.name), line });
+            }
         }
         drafts.push(draft);
     }

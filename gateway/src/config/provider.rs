@@ -22,7 +22,7 @@ use super::name;
 use super::preset::{Download, Found, Preset, Presets};
 use super::profile::{
     self, DEFAULT_VERIFY_DEPTH, DraftProfile, Fields, RawExtendedKeyUsage, RawIdentity, RawProfile, RawRefusal,
-    RawRevocationScope, WRITE_IDENTITY,
+    RawRevocationScope, SINGLE_PROFILE, WRITE_IDENTITY,
 };
 use super::proof::{
     self, Completion, ProviderProofs, RawBasic, RawClause, RawFieldSecret, RawReplay, RawSessionParameter,
@@ -38,8 +38,6 @@ use hookgate_core::identity::{ClientCertificate, OnFailure, Profile, Provider, P
 
 /// The most providers of a file. Each name becomes a metric label.
 const MAXIMUM_PROVIDERS: usize = 1024;
-/// The name of the profile of a provider without preset and profile tables.
-const SINGLE_PROFILE: &str = "default";
 
 const WRITE_NAME: &str = "name = \"pagerduty\": the name of this provider in routes, logs and metrics";
 const WRITE_PROFILES: &str = "the profiles to keep, or remove the key to keep all";
@@ -167,7 +165,7 @@ pub(super) fn providers(
         };
         let shown = name.as_ref().map_or("", |(name, _)| name);
         let at = proof.as_ref().map_or_else(|| raw.span(), Spanned::span);
-        let proof = parse_proofs(raw, preset, shown, sources, report);
+        let proof = parse_proofs(raw, preset, (shown, certificate), sources, report);
         if let Some(policy) = &proof {
             client_certificate::check_policy(certificate, policy, shown, &at, report);
         }
@@ -250,6 +248,7 @@ fn parse_profiles(
     let overrides = profile::fields(&own_fields(raw.get_ref()), report);
     let drafts = draft_profiles(raw, preset, report)?;
     warn_of_drafts(raw, &drafts, &overrides, report);
+    warn_of_replaced_keys(raw.get_ref(), report);
     let downloads = preset.map(Preset::downloads).unwrap_or_default();
     if let Some(at) = &raw.get_ref().trust_anchors {
         Download::compare(downloads, at, overrides.trust_anchors.iter().flatten(), report);
@@ -281,7 +280,7 @@ fn no_profiles(raw: &Spanned<RawProvider>, preset: Option<&Preset>, report: &mut
 fn parse_proofs(
     raw: &Spanned<RawProvider>,
     preset: Option<&Preset>,
-    name: &str,
+    (name, certificate): (&str, ClientCertificate),
     sources: &mut KeySources<'_>,
     report: &mut Report<'_>,
 ) -> Option<Arc<ProofPolicy>> {
@@ -299,6 +298,7 @@ fn parse_proofs(
         // An unknown preset is already reported. The keys that complete its proof are not wrong.
         own: if fields.preset.is_some() && preset.is_none() { Completion::default() } else { parts },
         preset: preset.map(|preset| (preset.name(), preset.proofs())),
+        has_certificate: certificate == ClientCertificate::Required,
     };
     proof::of_provider(raw, &proofs, name, sources, report)
 }
@@ -317,29 +317,34 @@ fn own_fields(raw: &RawProvider) -> RawProfile {
     }
 }
 
-/// The profiles of the preset or of the profile tables; an empty one if there are neither.
+/// The profiles of the preset, and those of the profile tables beside them; an empty one if there are neither.
 fn draft_profiles(
     raw: &Spanned<RawProvider>,
     preset: Option<&Preset>,
     report: &mut Report<'_>,
 ) -> Option<Vec<DraftProfile>> {
     let fields = raw.get_ref();
-    match (fields.preset.as_ref(), fields.profile.as_ref()) {
-        (Some(preset), Some(_)) => {
-            report.error(preset, Problem::PresetAndProfiles { preset: preset.get_ref().clone() });
-            None
-        }
-        (Some(_), None) => preset_profiles(preset?, fields.profiles.as_ref(), report),
-        (None, _) if fields.profiles.is_some() => {
-            let at = fields.profiles.as_ref()?;
-            report.error(at, Problem::ProfilesWithoutPreset);
-            None
-        }
-        (None, Some(tables)) => profile::drafts(tables, report),
-        (None, None) => {
-            Some(vec![DraftProfile { name: Arc::from(SINGLE_PROFILE), until: None, fields: Fields::default() }])
-        }
+    if let (None, Some(at)) = (&fields.preset, &fields.profiles) {
+        report.error(at, Problem::ProfilesWithoutPreset);
+        return None;
     }
+    let Some(tables) = &fields.profile else {
+        return match &fields.preset {
+            Some(_) => preset_profiles(preset?, fields.profiles.as_ref(), report),
+            None => {
+                Some(vec![DraftProfile { name: Arc::from(SINGLE_PROFILE), until: None, fields: Fields::default() }])
+            }
+        };
+    };
+    let mut drafts = match preset {
+        // Its one profile is what the operator's own keys make of it, and here the tables say that.
+        Some(preset) if !preset.has_profiles() && fields.profiles.is_none() => Vec::new(),
+        Some(preset) => preset_profiles(preset, fields.profiles.as_ref(), report)?,
+        None if fields.preset.is_some() => return None,
+        None => Vec::new(),
+    };
+    drafts.extend(profile::drafts(tables, &drafts, report)?);
+    Some(drafts)
 }
 
 fn preset_profiles(
@@ -371,14 +376,22 @@ fn finish(
     let fields = draft.fields;
     let anchors = overrides.trust_anchors.clone().or(fields.trust_anchors);
     let identity = overrides.identity.clone().or(fields.identity);
+    let own = raw.get_ref();
+    let is_it =
+        |table: &&Spanned<RawProfile>| table.get_ref().name.as_ref().is_some_and(|name| *name.get_ref() == *draft.name);
+    let table = own.profile.iter().flat_map(|tables| tables.get_ref()).find(is_it);
     if anchors.is_none() {
-        match downloads.first() {
-            Some(download) => report.missing_one_of(raw, "trust_anchors", &[], download.missing()),
-            None => report.missing(raw, "trust_anchors", WRITE_TRUST_ANCHORS),
+        match (table.filter(|_| own.trust_anchors.is_none()), downloads.first()) {
+            (Some(table), _) => report.missing(table, "trust_anchors", WRITE_TRUST_ANCHORS),
+            (None, Some(download)) => report.missing_one_of(raw, "trust_anchors", &[], download.missing()),
+            (None, None) => report.missing(raw, "trust_anchors", WRITE_TRUST_ANCHORS),
         }
     }
     if identity.is_none() {
-        report.missing(raw, "identity", WRITE_IDENTITY);
+        match table.filter(|_| own.identity.is_none()) {
+            Some(table) => report.missing(table, "identity", WRITE_IDENTITY),
+            None => report.missing(raw, "identity", WRITE_IDENTITY),
+        }
     }
     let lists = overrides.crls.clone().or(fields.crls).filter(|lists| !lists.is_empty());
     let scope = overrides.crl_scope.or(fields.crl_scope).unwrap_or_default();
@@ -415,6 +428,24 @@ fn warn_of_drafts(raw: &Spanned<RawProvider>, drafts: &[DraftProfile], overrides
     }
     // These anchors are written once for all profiles.
     warn_of_anchors(raw, "(all)", overrides.trust_anchors.iter().flatten(), today, report);
+}
+
+/// Warns of the keys of profile tables that those of the provider replace: whoever wrote them there expects them to count.
+fn warn_of_replaced_keys(raw: &RawProvider, report: &mut Report<'_>) {
+    for table in raw.profile.iter().flat_map(|tables| tables.get_ref()) {
+        let profile = table.get_ref();
+        let keys = [
+            ("trust_anchors", profile.trust_anchors.is_some() && raw.trust_anchors.is_some()),
+            ("identity", profile.identity.is_some() && raw.identity.is_some()),
+            ("verify_depth", profile.verify_depth.is_some() && raw.verify_depth.is_some()),
+            ("extended_key_usage", profile.extended_key_usage.is_some() && raw.extended_key_usage.is_some()),
+            ("crls", profile.crls.is_some() && raw.crls.is_some()),
+            ("crl_scope", profile.crl_scope.is_some() && raw.crl_scope.is_some()),
+        ];
+        for (key, _) in keys.into_iter().filter(|(_, is_replaced)| *is_replaced) {
+            report.warn(table, WarningKind::ReplacedKey { key });
+        }
+    }
 }
 
 fn warn_of_anchors<'a>(

@@ -161,6 +161,12 @@ impl Strength {
             removed.providers.pop_last();
         }
         removed.routes.extend(old.routes);
+        let latest: BTreeMap<_, _> = removed.routes.iter().map(|route| (route.place(), route)).collect();
+        for route in &mut self.routes {
+            if let Some(old) = latest.get(&route.place()) {
+                route.remember(old);
+            }
+        }
         // The latest demands of a route count.
         let mut places: BTreeSet<_> = self.routes.iter().map(RouteStrength::place).collect();
         removed.routes.reverse();

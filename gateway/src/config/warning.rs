@@ -57,14 +57,19 @@ pub enum WarningKind {
         /// The issuer of the list.
         issuer: String,
     },
-    /// A verify depth that refuses the chains of the preset.
+    /// A verify depth that refuses the chains of a profile.
     ShallowDepth {
         /// The configured depth.
         depth: u8,
         /// The depth of the profile.
         needed: u8,
-        /// The profile of the preset.
+        /// The profile.
         profile: String,
+    },
+    /// A key of a profile table that the provider has too.
+    ReplacedKey {
+        /// The key.
+        key: &'static str,
     },
     /// A chain of the server in which a certificate is not followed by its issuer.
     ChainOutOfOrder {
@@ -210,7 +215,11 @@ impl fmt::Display for WarningKind {
             }
             Self::ShallowDepth { depth, needed, profile } => write!(
                 formatter,
-                "depth {depth} is less than the {needed} that profile {profile} of the preset needs: chains of this profile are refused"
+                "depth {depth} is less than the {needed} that profile {profile} needs: chains of this profile are refused"
+            ),
+            Self::ReplacedKey { key } => write!(
+                formatter,
+                "{key} of this profile has no effect, because {key} of the [[provider]] replaces it in every profile; remove one of them"
             ),
             Self::ChainOutOfOrder { position } => write!(
                 formatter,

@@ -290,7 +290,7 @@ fn senders_that_sign_with_a_secret() {
         signs_with(preset, FILE, "a-secret-that-both-know");
     }
     let whsec = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
-    for preset in ["gitlab", "standard-webhooks"] {
+    for preset in ["gitlab", "standard-webhooks", "svix"] {
         signs_with(preset, FILE, whsec);
     }
 }
@@ -307,7 +307,7 @@ fn signs_with(preset: &str, lines: &str, secret: &str) {
     for way in ["no-proof", "bad-proof", "changed-body"] {
         receiver.expected(preset, &[&shown[..], &["--wrong", way]].concat());
     }
-    if ["gitlab", "slack", "standard-webhooks", "stripe", "zoom"].contains(&preset) {
+    if ["gitlab", "slack", "standard-webhooks", "stripe", "svix", "zoom"].contains(&preset) {
         for way in ["stale-timestamp", "future-timestamp"] {
             let document = receiver.expected(preset, &[&shown[..], &["--wrong", way]].concat());
             assert_eq!(document["answer"]["reason"], "timestamp_outside_window", "{preset}");
@@ -331,12 +331,14 @@ fn senders_that_sign_with_a_private_key() {
     for (preset, algorithm) in [
         ("discord", &["-algorithm", "ED25519"][..]),
         ("sendgrid", &["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256"]),
+        ("wise", &["-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048"]),
     ] {
         let private = key(algorithm);
         let directory = directory(preset, false);
         fs::write(directory.path().join("public.pem"), public(&private)).unwrap();
         fs::write(directory.path().join("private.pem"), &private).unwrap();
-        let lines = "signature.keys = [{ file = \"@D@/public.pem\" }]\n";
+        // Wise signs alone too.
+        let lines = "client_certificate = \"none\"\nsignature.keys = [{ file = \"@D@/public.pem\" }]\n";
         let receiver = Receiver::in_directory(directory, preset, lines, "");
         receiver.expected(preset, &["--secret-file", "private.pem"]);
         let wrong = receiver.expected(preset, &["--secret-file", "private.pem", "--wrong", "changed-body"]);

@@ -86,7 +86,8 @@ fn chain(look: &Look<'_>, seen: &Seen, findings: &mut Vec<Finding>) {
     let usable = look.provider.cipher_suites.iter().any(|suite| seen.suites.contains(&suite.suite()));
     if !seen.suites.is_empty() && !usable {
         let names: Vec<String> = seen.suites.iter().map(|chosen| suite::name(*chosen)).collect();
-        let detail = format!("of the sender's suites the receiver takes only {}, which this program lacks", names.join(", "));
+        let detail =
+            format!("of the sender's suites the receiver takes only {}, which this program lacks", names.join(", "));
         findings.push(Finding::new(Kind::NotSeen, detail));
         return;
     }

@@ -6,7 +6,7 @@
 //! A policy is the list of the *ways* to satisfy it, each a list of proofs. It is no weaker than another if each of its ways includes a way
 //! of the other: the same proofs, at the same places, with every [`Aspect`] at least as strong. A value of which one must match (a secret, an
 //! audience, an issuer) is no aspect: to add one is to name who else may send. So is an alternative of a new place, if every way of before is
-//! still there.
+//! still there. A way that was removed is remembered: if its alternative comes back, it must come back with its demands.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -74,45 +74,52 @@ struct ProofStrength {
 /// What a policy demands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PolicyStrength {
-    /// At most 18: the most combinations of 8 proofs.
-    ways: Vec<Vec<ProofStrength>>,
+    /// At most [`MAXIMUM_WAYS`].
+    ways: Vec<Way>,
+    /// Those of earlier policies that no way of this one replaces; at most [`MAXIMUM_WAYS`].
+    removed: Vec<Way>,
     replay: Aspects,
 }
+
+/// Proofs that together satisfy a policy.
+type Way = Vec<ProofStrength>;
+
+/// The most combinations of 8 proofs: two alternatives of three, and one of two.
+const MAXIMUM_WAYS: usize = 18;
 
 impl PolicyStrength {
     /// The certificate alone.
     pub(super) fn certificate_alone(replay: Aspects) -> Self {
-        Self { ways: vec![Vec::new()], replay }
+        Self { ways: vec![Vec::new()], removed: Vec::new(), replay }
     }
 
     /// All of `clauses`.
     pub(super) fn all(clauses: &[Clause], replay: Aspects, keys: &KeyAspects<'_>) -> Self {
         let ways = clauses.iter().fold(vec![Vec::new()], |ways, clause| product(&ways, &clause_ways(clause, keys)));
-        Self { ways, replay }
+        Self { ways, removed: Vec::new(), replay }
     }
 
     /// Any of `clauses`.
     pub(super) fn any(clauses: &[Clause], replay: Aspects, keys: &KeyAspects<'_>) -> Self {
-        Self { ways: clauses.iter().flat_map(|clause| clause_ways(clause, keys)).collect(), replay }
+        let ways = clauses.iter().flat_map(|clause| clause_ways(clause, keys)).collect();
+        Self { ways, removed: Vec::new(), replay }
     }
 
     /// What a request no longer has to show if `new` replaces this policy, as phrases; empty if `new` is no weaker.
     #[must_use]
     pub fn lost_in(&self, new: &Self) -> Vec<String> {
         let mut phrases: Vec<String> = Vec::new();
-        let remains = |old: &Vec<ProofStrength>| new.ways.iter().any(|way| lost_way(old, way).is_empty());
+        let remains = |old: &Way| new.ways.iter().any(|way| lost_way(old, way).is_empty());
         let all_remain = self.ways.iter().all(remains);
         let is_known = |proof: &ProofStrength| self.ways.iter().flatten().any(|known| known.name == proof.name);
         for way in &new.ways {
-            if all_remain && !way.iter().all(is_known) {
-                continue;
-            }
-            // The way that is nearest: by the proofs that are missing, then by the aspects.
-            let absent =
-                |old: &[ProofStrength]| old.iter().filter(|it| !way.iter().any(|new| new.name == it.name)).count();
-            let losses = self.ways.iter().map(|old| (absent(old), lost_way(old, way)));
-            let nearest = losses.min_by_key(|(absent, losses)| (!losses.is_empty(), *absent, losses.len()));
-            phrases.extend(nearest.map(|(_, losses)| losses).unwrap_or_default());
+            let losses = if all_remain && !way.iter().all(is_known) {
+                let shares = |old: &&Way| old.iter().any(|known| way.iter().any(|proof| proof.name == known.name));
+                nearest(self.removed.iter().filter(shares), way)
+            } else {
+                nearest(self.ways.iter(), way)
+            };
+            phrases.extend(losses);
         }
         let copies = lost(&self.replay, &new.replay);
         phrases.extend(copies.into_iter().map(|loss| format!("replay: {loss}")));
@@ -120,6 +127,31 @@ impl PolicyStrength {
         phrases.dedup();
         phrases
     }
+
+    /// Remembers the ways of `old`, which this policy replaces, that are gone.
+    pub fn remember(&mut self, old: &Self) {
+        let names = |way: &Way| -> Vec<String> {
+            let mut names: Vec<String> = way.iter().map(|proof| proof.name.clone()).collect();
+            names.sort();
+            names
+        };
+        let mut known: Vec<Vec<String>> = self.ways.iter().map(names).collect();
+        for way in old.ways.iter().chain(&old.removed) {
+            let of_way = names(way);
+            if self.removed.len() < MAXIMUM_WAYS && !known.contains(&of_way) {
+                known.push(of_way);
+                self.removed.push(way.clone());
+            }
+        }
+    }
+}
+
+/// What `way` lacks of the one of `old` that is nearest: by the proofs that are missing, then by the aspects.
+fn nearest<'w>(old: impl Iterator<Item = &'w Way>, way: &Way) -> Vec<String> {
+    let absent = |old: &Way| old.iter().filter(|it| !way.iter().any(|new| new.name == it.name)).count();
+    let losses = old.map(|old| (absent(old), lost_way(old, way)));
+    let nearest = losses.min_by_key(|(absent, losses)| (!losses.is_empty(), *absent, losses.len()));
+    nearest.map(|(_, losses)| losses).unwrap_or_default()
 }
 
 /// What the keys of a source demand of their origin.

@@ -251,6 +251,15 @@ impl<'a> Checks<'a> {
         })
     }
 
+    /// Whether the signature of a certificate verified with one of these keys.
+    pub(super) fn verified_with_any<'k>(&self, keys: impl Iterator<Item = &'k [u8]>) -> bool {
+        let state = self.state();
+        let of_certificates = |answer: &&Answer| answer.good && matches!(answer.signed, Signed::Certificate(_));
+        let good: Vec<&Answer> = state.answers.iter().filter(of_certificates).collect();
+        // Most chains that fail have no good answer, so that the keys are not looked at.
+        !good.is_empty() && keys.into_iter().any(|key| good.iter().any(|answer| *answer.public_key == *key))
+    }
+
     /// What was done so far.
     pub(super) fn work(&self) -> Work {
         self.state().work

@@ -153,6 +153,20 @@ impl<'a> Links<'a> {
         identifiers.iter().any(|found| found.authority.is_some()).then_some(Hints { identifiers })
     }
 
+    /// Whether a certificate has the name of one of `anchors` as its issuer's, and does not say that the key of one of that name signed it.
+    pub(super) fn may_name_another_key(&self, anchors: &[TrustAnchor<'static>]) -> bool {
+        let identified = self.chain.certificates().iter().zip(self.identifiers());
+        identified.into_iter().any(|(certificate, found)| {
+            let names = |anchor: &&TrustAnchor<'static>| certificate.claims_issuer(self.spelling.of(anchor));
+            let mut namesakes = anchors.iter().filter(names).peekable();
+            let is_named = |anchor: &TrustAnchor<'_>| {
+                let known = public_key(&anchor.subject_public_key_info).map(derived_identifiers);
+                known.iter().flatten().any(|known| found.authority == Some(known.as_slice()))
+            };
+            namesakes.peek().is_some() && !namesakes.any(is_named)
+        })
+    }
+
     fn place_of(&self, name: &[u8]) -> Option<usize> {
         self.names.iter().position(|known| *known == name)
     }

@@ -9,6 +9,8 @@ use std::fmt;
 use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime};
 
 use super::ProviderId;
+use super::links::public_key;
+use super::path::Subject;
 use super::presented::{PresentedChain, valid_until};
 use super::provider::{ExtendedKeyUsage, Profile};
 use crate::reject::Reject;
@@ -134,16 +136,27 @@ impl fmt::Debug for Suspect {
     }
 }
 
-/// Whether a receiver that knows less than its sender refuses a genuine chain for this reason.
-pub(super) fn may_be_ignorance(reject: Reject, chain: &PresentedChain<'_>, now: UnixTime) -> bool {
+/// Whether a receiver that knows less than its sender refuses a genuine chain of `profile` for this reason.
+pub(super) fn may_be_ignorance(reject: Reject, subject: &Subject<'_>, profile: &Profile) -> bool {
     match reject {
         Reject::UnknownIssuer
         | Reject::ExtendedKeyUsage
+        | Reject::PathTooLong
         | Reject::RevocationUnknown
         | Reject::RevocationListExpired => true,
-        Reject::CertificateExpired => ended(chain, now).is_some(),
+        Reject::CertificateExpired => ended(subject.chain, subject.now).is_some(),
+        Reject::BadSignature => may_have_another_key(subject, profile),
         _ => false,
     }
+}
+
+/// Whether an authority with the name of a trust anchor, but another key, may have signed the chain.
+///
+/// Paths are verified from the anchor down. So if a signature verified with the key of an anchor, the authority is the known one, and the
+/// bad signature is below it. The same holds if the certificate below the anchor says by its key identifier that the known key signed it.
+fn may_have_another_key(subject: &Subject<'_>, profile: &Profile) -> bool {
+    let keys = profile.trust_anchors.iter().filter_map(|anchor| public_key(&anchor.subject_public_key_info));
+    !subject.checks.verified_with_any(keys) && subject.links.may_name_another_key(&profile.trust_anchors)
 }
 
 /// The last second at which every expired certificate of the chain was valid, if all of them ended within [`LATE_SECONDS`]. `None` if none

@@ -10,6 +10,7 @@ use super::client_certificate::CertificateProblem;
 use super::preset::PresetProblem;
 use super::proof::ProofProblem;
 use super::ranges::RangeProblem;
+use crate::config::levels::LevelsError;
 use hookgate_core::identity::revocation::RevocationListError;
 use hookgate_core::identity::rule::RuleError;
 
@@ -95,6 +96,12 @@ pub enum Problem {
         other_key: &'static str,
         /// The other value.
         other: u64,
+    },
+    /// A text that says nothing about levels of the log.
+    #[error("{source}")]
+    Levels {
+        /// What is wrong with it.
+        source: LevelsError,
     },
     /// Something unique that is written twice.
     #[error("{what} is already in line {line}; remove one of the two, or change it")]
@@ -198,14 +205,13 @@ pub enum Problem {
         "profiles selects among the profiles of a preset; write preset = \"…\" too, or [[provider.profile]] tables instead"
     )]
     ProfilesWithoutPreset,
-    /// A preset together with profile tables.
+    /// A profile table with the name of a profile of the preset.
     #[error(
-        "a provider has a preset or [[provider.profile]] tables, not both; remove preset, and start from the output of \
-         `hookgate providers {preset}`"
+        "the preset has a profile \"{profile}\"; write another name, or leave that one out of the preset's with profiles = […]"
     )]
-    PresetAndProfiles {
-        /// The preset.
-        preset: String,
+    ProfileOfPreset {
+        /// The profile.
+        profile: String,
     },
     /// An identity entry without a condition. It would match every certificate.
     #[error(

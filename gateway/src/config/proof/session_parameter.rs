@@ -118,6 +118,14 @@ pub(super) fn parse(
     result.map_err(|error: SessionParameterError| report.error(raw, ProofProblem::from(error).into())).ok()
 }
 
+/// Reports what is wrong with the part of a preset, to which the operator adds.
+pub(super) fn check_preset(raw: &Spanned<RawSessionParameter>, report: &mut Report<'_>) {
+    let RawSessionParameter { pointer, session_pointer, .. } = raw.get_ref();
+    for pointer in [pointer, session_pointer].into_iter().flatten() {
+        pointer_at(pointer, &pointer.get_ref().replace(NAME, "any"), report);
+    }
+}
+
 /// The pointer to the parameter, with its name in place of `{name}`.
 fn place(raw: &Spanned<RawSessionParameter>, report: &mut Report<'_>) -> Option<JsonPointer> {
     let fields = raw.get_ref();

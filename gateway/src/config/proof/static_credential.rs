@@ -92,6 +92,11 @@ pub(super) fn secret(raw: &Spanned<RawFieldSecret>, report: &mut Report<'_>) -> 
     rule.map_err(|error| report.error(raw, ProofProblem::from(error).into())).ok()
 }
 
+/// Reports what is wrong with the part of a preset, to which the operator adds.
+pub(super) fn check_preset(raw: &Spanned<RawFieldSecret>, report: &mut Report<'_>) {
+    raw.get_ref().header.iter().for_each(|text| drop(header_name(text, report)));
+}
+
 /// Parses the users of basic authentication; reports errors.
 pub(super) fn basic(raw: &Spanned<RawBasic>, report: &mut Report<'_>) -> Option<BasicCredentials> {
     let Some(users) = &raw.get_ref().users else {

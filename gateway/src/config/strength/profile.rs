@@ -156,6 +156,22 @@ pub(super) fn losses(
 }
 
 impl ProfileStrength {
+    /// Its trust anchors that none of `others` has.
+    pub(super) fn anchors_beside(&self, others: &[Self]) -> Vec<String> {
+        let is_new = |id: &AnchorId| !others.iter().any(|other| other.anchors.contains_key(id));
+        let new = self.anchors.iter().filter(|(id, _)| is_new(id));
+        new.map(|(_, label)| label.clone()).collect()
+    }
+
+    /// Its identity rules that admit what no rule of `others` does.
+    pub(super) fn rules_beside(&self, others: &[Self]) -> Vec<String> {
+        let is_new = |rule: &&RuleStrength| {
+            let mut known = others.iter().flat_map(|other| &other.rules);
+            !known.any(|it| it.conditions.is_subset(&rule.conditions))
+        };
+        self.rules.iter().filter(|rule| is_new(rule)).map(|rule| rule.shown.clone()).collect()
+    }
+
     /// Reports each pair of a known anchor and a known rule that no profile of `old` admits under the same demands, and each rule that has
     /// lost a condition. A new anchor and a new rule name what they admit.
     fn grants(&self, old: &[Self], report: &mut dyn FnMut(String)) {

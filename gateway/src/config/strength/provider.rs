@@ -9,6 +9,7 @@ use std::sync::Arc;
 use toml::de::{DeTable, DeValue};
 
 use super::profile::{self, AnchorId, ProfileStrength};
+use crate::config::profile::SINGLE_PROFILE;
 use hookgate_core::auth::PolicyStrength;
 use hookgate_core::identity::{ClientCertificate, Provider};
 use hookgate_core::ranges::SourceCheck;
@@ -24,6 +25,8 @@ pub(super) struct ProviderStrength {
     removed: Vec<ProfileStrength>,
     /// Whether its own keys make its only profile, which the file does not name.
     is_unnamed: bool,
+    /// Its own keys that replace those of its profiles, from tables or from a preset.
+    replaced: BTreeSet<&'static str>,
     /// The names in `profiles`, if that key chooses from a preset.
     chosen: Option<BTreeSet<String>>,
     /// Certificates that its files have below a trust anchor: intermediates, which are no anchors.
@@ -46,13 +49,19 @@ impl ProviderStrength {
     ) -> Self {
         let chosen = table.and_then(|table| texts(table, "profiles"));
         let subtracted = table.map(subtracted).unwrap_or_default();
-        let profiles = provider.profiles.iter().map(ProfileStrength::new).collect();
-        let is_unnamed = !table.is_some_and(|table| table.contains_key("preset") || table.contains_key("profile"));
+        let profiles: Vec<_> = provider.profiles.iter().map(ProfileStrength::new).collect();
+        let has = |key: &str| table.is_some_and(|table| table.contains_key(key));
+        // A preset without profiles has one of this name, which the provider's own keys fill.
+        let is_filled = matches!(profiles.as_slice(), [only] if *only.name == *SINGLE_PROFILE);
+        let is_unnamed = !has("profile") && (!has("preset") || is_filled);
+        let replaces = |key: &&'static str| !is_unnamed && has(key);
+        let replaced = ["trust_anchors", "identity"].into_iter().filter(replaces).collect();
         let client_certificate = provider.client_certificate;
         Self {
             profiles,
             removed: Vec::new(),
             is_unnamed,
+            replaced,
             chosen,
             subordinates,
             client_certificate,
@@ -62,8 +71,9 @@ impl ProviderStrength {
         }
     }
 
-    /// Remembers the profiles of `old`, which this version replaces.
+    /// Remembers the profiles and alternative proofs of `old`, which this version replaces.
     pub(super) fn remember(&mut self, old: Self) {
+        self.policy.remember(&old.policy);
         self.removed = old.profiles.into_iter().chain(old.removed).collect();
         let mut names: BTreeSet<_> = self.profiles.iter().map(|profile| Arc::clone(&profile.name)).collect();
         self.removed.retain(|profile| names.insert(Arc::clone(&profile.name)));
@@ -86,6 +96,7 @@ impl ProviderStrength {
                 report(format!("profiles no longer leaves {} out", profile.name));
             }
         }
+        self.restored(new, report);
         let known = |id: &AnchorId| self.profiles.iter().any(|profile| profile.anchors.contains_key(id));
         for (id, label) in new.profiles.iter().flat_map(|profile| &profile.anchors) {
             if self.subordinates.contains(id) && !known(id) {
@@ -100,6 +111,22 @@ impl ProviderStrength {
         for (file, minus) in self.subtracted.iter().filter(|(_, minus)| !minus.is_empty()) {
             if new.files_without_minus(file) {
                 report(format!("the ranges of {minus} are no longer left out of {file}"));
+            }
+        }
+    }
+
+    /// Reports what the profiles of `new` admit because a key is gone that replaced theirs. The file that has lost the key names it nowhere,
+    /// if it is the preset that does.
+    fn restored(&self, new: &Self, report: &mut dyn FnMut(String)) {
+        for key in self.replaced.difference(&new.replaced) {
+            for profile in &new.profiles {
+                let admitted = match *key {
+                    "trust_anchors" => profile.anchors_beside(&self.profiles),
+                    _ => profile.rules_beside(&self.profiles),
+                };
+                for shown in admitted {
+                    report(format!("profile {}: {key} no longer leaves {shown} out", profile.name));
+                }
             }
         }
     }

@@ -74,6 +74,13 @@ impl RouteStrength {
         (self.host.clone(), format!("{:?}", self.path), methods)
     }
 
+    /// Remembers the alternative proofs of `old`, which this version replaces.
+    pub(super) fn remember(&mut self, old: &Self) {
+        if let (Some(policy), Some(old)) = (&mut self.policy, &old.policy) {
+            policy.remember(old);
+        }
+    }
+
     /// Whether its path is exact, and its path or prefix.
     fn pattern(&self) -> (bool, &str) {
         match &self.path {

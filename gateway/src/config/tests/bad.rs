@@ -103,6 +103,22 @@ fn unknown_keys_and_wrong_types_are_refused() {
 }
 
 #[test]
+fn log_is_checked() {
+    let check = |line: &str, key: &str, part: &str| check(&format!("[log]\n{line}\n"), 2, &format!("log.{key}"), part);
+    check("level = \"verbose\"", "level", "\"verbose\" is no level; write off, error, warn, info, debug or trace");
+    check("level = \"\"", "level", "\"\" is no level");
+    check("level = 3", "level", "expected a string");
+    check("format = \"xml\"", "format", "\"text\", \"json\", \"journal\"");
+    for access in ["\"none\"", "\"true\"", "1", "[]"] {
+        check(&format!("access = {access}"), "access", "write true, false or \"refused\"");
+    }
+    check("access_per_s = 0", "access_per_s", "from 1 to 1000000");
+    check("access_sample = 0", "access_sample", "from 1 to 1000000");
+    check("path = \"full\"", "path", "expected true or false (no quotes)");
+    check("acess = true", "acess", "did you mean \"access\"?");
+}
+
+#[test]
 fn listen_is_checked() {
     let listen = |line: &str| format!("{LISTEN}{line}\n");
     check("[listen]\nworkers = 1\n", 1, "listen.addresses", "missing; write addresses = [");
@@ -245,12 +261,14 @@ fn profiles_are_checked() {
         ["[[provider.profile]]", "name = \"a\"", "trust_anchors = [\"ca.pem\"]", "identity = [{ subject_cn = \"x\" }]"];
     let twice = [profile, profile].concat();
     check(&provider(&twice), 8, "provider[0].profile[1].name", "the profile \"a\" is already in line");
-    check(
-        &provider(&["preset = \"percolate\"", profile[0], profile[1]]),
-        3,
-        "provider[0].preset",
-        "`hookgate providers percolate`",
-    );
+    let beside = |lines: &[&str]| provider(&[&["preset = \"percolate\""], lines].concat());
+    let known = [profile[0], "name = \"digicert-assured-id\"", profile[2], profile[3]];
+    check(&beside(&known), 5, "provider[0].profile[0].name", "the preset has a profile \"digicert-assured-id\"; write");
+    check(&beside(&profile[..3]), 4, "provider[0].profile[0].identity", "missing; write identity");
+    let tables: Vec<String> =
+        (0..16).map(|index| profile.join("\n").replace("\"a\"", &format!("\"{index}\""))).collect();
+    let tables: Vec<&str> = tables.iter().map(String::as_str).collect();
+    check(&beside(&tables), 4, "provider[0].profile[0]", "17 entries; write at most 16");
     check(&provider(&[profile[0], profile[2], profile[3]]), 3, "provider[0].profile[0].name", "missing; write name =");
     check(
         &provider(&[profile[0], "name = \"a b\"", profile[2], profile[3]]),
@@ -258,7 +276,7 @@ fn profiles_are_checked() {
         "provider[0].profile[0].name",
         "is not a valid name",
     );
-    check(&provider(&profile[..3]), 1, "provider[0].identity", "missing; write identity");
+    check(&provider(&profile[..3]), 3, "provider[0].profile[0].identity", "missing; write identity");
     for until in ["until = 2026-12-01T00:00:00Z", "until = 12:00:00", "until = 1969-12-31"] {
         let dated = [&profile[..], &[until]].concat();
         check(&provider(&dated), 7, "provider[0].profile[0].until", "such as 2027-01-31");

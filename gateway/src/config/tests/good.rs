@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use hyper::Method;
 
 use super::*;
-use crate::config::{DEFAULT_BACKLOG, DEFAULT_VERIFY_DEPTH, Listen, Metrics};
+use crate::access::{Access, AccessRules};
+use crate::config::{DEFAULT_BACKLOG, DEFAULT_VERIFY_DEPTH, Listen, LogFormat, LogSection, Metrics};
 use hookgate_core::identity::revocation::RevocationScope;
 use hookgate_core::identity::rule::{Condition, IdentityRule};
 use hookgate_core::identity::{ExtendedKeyUsage, OnFailure, Provider, ProviderId, RefusalAnswer};
@@ -124,6 +125,26 @@ fn every_limit_reaches_its_field() {
 }
 
 #[test]
+fn log_is_read_with_its_defaults() {
+    let fixture = Fixture::new();
+    let log = |lines: &str| fixture.good(&format!("{}[log]\n{lines}\n", minimal())).log;
+    let default = LogSection::default();
+    assert_eq!((log(""), fixture.good(&minimal()).log), (default.clone(), default.clone()));
+    let rules = AccessRules { access: Access::All, sample: 1, path: true };
+    assert_eq!((default.format, default.levels, default.access, default.access_per_second), (None, None, rules, 100));
+    for (value, access) in [("true", Access::All), ("false", Access::Off), ("\"refused\"", Access::Refused)] {
+        assert_eq!(log(&format!("access = {value}")).access, AccessRules { access, ..rules }, "{value}");
+    }
+    for (word, format) in [("text", LogFormat::Text), ("json", LogFormat::Json), ("journal", LogFormat::Journal)] {
+        assert_eq!(log(&format!("format = \"{word}\"")).format, Some(format));
+    }
+    let all = log("level = \"warn,rustls=off\"\naccess_per_s = 7\naccess_sample = 9\npath = false");
+    let levels = all.levels.map(|levels| levels.to_string());
+    assert_eq!((levels.as_deref(), all.access_per_second), (Some("warn,rustls=off"), 7));
+    assert_eq!(all.access, AccessRules { access: Access::All, sample: 9, path: false });
+}
+
+#[test]
 fn our_certificate_comes_with_its_names_and_key() {
     let fixture = Fixture::new();
     let config = fixture.good(&minimal());
@@ -195,6 +216,33 @@ fn profiles_pair_their_own_anchors_with_their_own_identity() {
     assert_eq!((new.name.as_ref(), new.trust_anchors.len()), ("new", 2));
     assert_eq!(new.identity, [rule(&[Condition::subject_cn("new").unwrap()])]);
     assert_eq!((old.verify_depth, new.verify_depth), (4, 4), "the provider's own field replaces those of its profiles");
+}
+
+#[test]
+fn profile_tables_beside_a_preset_are_added_to_its_profiles() {
+    let fixture = Fixture::new();
+    let table = "[[provider.profile]]\nname = \"rotated\"\ntrust_anchors = [\"ca.pem\"]\nverify_depth = 1\n\
+                 identity = [{ subject_cn = \"webhooks.pagerduty.com\" }]\n";
+    let with = |lines: &str| {
+        let text = [LISTEN, CERTIFICATE, ROUTE, PROVIDER, lines, table].concat();
+        fixture.good(&text).providers.remove(0)
+    };
+    let original = fixture.good(&minimal()).providers.remove(0);
+    let provider = with("");
+    let shown = |profiles: &[_]| format!("{profiles:?}");
+    assert_eq!(shown(&provider.profiles[..2]), shown(&original.profiles), "those of the preset stay as they are");
+    let added = &provider.profiles[2];
+    assert_eq!((added.name.as_ref(), added.trust_anchors.len(), added.verify_depth), ("rotated", 1, 1));
+    assert_eq!(added.identity, [rule(&[Condition::subject_cn("webhooks.pagerduty.com").unwrap()])]);
+    // `profiles` chooses among those of the preset; a key of the provider replaces that of every profile.
+    let chosen = with("profiles = [\"digicert-global-root-g2\"]\nextended_key_usage = \"ignore\"\n");
+    assert_eq!(profile_names(&chosen), ["digicert-global-root-g2", "rotated"]);
+    assert!(chosen.profiles.iter().all(|profile| profile.extended_key_usage == ExtendedKeyUsage::Ignore));
+    // A preset without profiles has none beside them.
+    let github = "[[provider]]\nname = \"pagerduty\"\npreset = \"github\"\nclient_certificate = \"required\"\n\
+                  signature.secrets = [{ file = \"webhook.secret\" }]\n";
+    let own = fixture.good(&[LISTEN, CERTIFICATE, ROUTE, github, table].concat());
+    assert_eq!(profile_names(&own.providers[0]), ["rotated"]);
 }
 
 #[test]

@@ -1,6 +1,9 @@
 //! What a reload may not weaken, and that no part of a file is weaker than the whole without being refused.
 
 mod admission;
+mod edits;
+mod variants;
+mod without_certificates;
 
 use std::collections::BTreeMap;
 
@@ -9,7 +12,7 @@ use crate::config::strength::{Comparison, Strength};
 use admission::newly_admitted;
 
 /// The sections of a configuration in which every demand is made. Each begins with its header.
-const SECTIONS: [&str; 9] = [
+const SECTIONS: [&str; 10] = [
     "[[certificate]]\nchain = \"fullchain.pem\"\nkey = \"privkey.pem\"\n",
     "[filter]\nmode = \"enforce\"\ninterfaces = [\"eth0\"]\ndeny = [\"192.0.2.66\"]\n\
      syn_ipv4_address = { per_second = 100 }\nsyn_ipv6_network = { per_second = 100 }\n",
@@ -30,7 +33,12 @@ const SECTIONS: [&str; 9] = [
     "[[provider]]\nname = \"chosen\"\npreset = \"pagerduty\"\nproof = \"certificate\"\n\
      source_range_files = [{ file = \"ranges.txt\", minus = \"others.txt\" }]\n\
      source_range_urls = [{ url = \"https://a.example/a\", minus = \"https://a.example/b\" }]\n\
-     profiles = [\"digicert-global-root-g2\"]\n",
+     profiles = [\"digicert-global-root-g2\"]\n\
+     [[provider.profile]]\nname = \"rotated\"\ntrust_anchors = [\"ca.pem\"]\nverify_depth = 1\ncrls = [\"list.pem\"]\n\
+     identity = [{ subject_cn = \"webhooks.pagerduty.com\", san_dns = \"webhooks.pagerduty.com\" }]\n",
+    "[[provider]]\nname = \"narrowed\"\npreset = \"pagerduty\"\nproof = \"certificate\"\n\
+     source_ranges = [\"203.0.113.0/24\"]\ntrust_anchors = [\"builtin:DigiCert_Global_Root_G2\"]\n\
+     identity = [{ subject_cn = \"webhooks.pagerduty.com\", san_dns = \"webhooks.pagerduty.com\" }]\n",
     "[[route]]\nname = \"general\"\npath = \"/*\"\nproviders = [\"sender\", \"partner\"]\nhandler = \"unix:/run/a.sock\"\n\
      host = \"a.example\"\nmethods = [\"GET\"]\n",
     "[[route]]\npath = \"/admin\"\nproviders = [\"sender\"]\nhandler = \"unix:/run/b.sock\"\nmethods = [\"GET\", \"PUT\"]\n\
@@ -40,7 +48,7 @@ const SECTIONS: [&str; 9] = [
      [[route.proof.all]]\n[route.proof.all.signature]\nform = \"hmac\"\nheader = \"x-b\"\n\
      secrets = [{ unsafe_value = \"a secret of the sender\" }]\n\
      [route.replay]\nid_header = \"x-id\"\n",
-    "[[route]]\npath = \"/partner/*\"\nproviders = [\"partner\", \"chosen\"]\nhandler = \"unix:/run/c.sock\"\n\
+    "[[route]]\npath = \"/partner/*\"\nproviders = [\"partner\", \"chosen\", \"narrowed\"]\nhandler = \"unix:/run/c.sock\"\n\
      [[route.proof.any]]\n[route.proof.any.signature]\nform = \"hmac\"\nheader = \"x-b\"\n\
      secrets = [{ unsafe_value = \"a secret of the partner\" }]\n\
      [[route.proof.any]]\n[route.proof.any.token]\nissuers = [\"https://login.example\"]\naudiences = [\"hook\"]\n\
@@ -133,6 +141,11 @@ fn a_demand_that_is_no_longer_made_is_a_loss() {
             "provider chosen: profiles no longer leaves digicert-global-root-ca out",
         ),
         (
+            "trust_anchors = [\"builtin:DigiCert_Global_Root_G2\"]\n",
+            "",
+            "provider narrowed: profile digicert-global-root-ca: trust_anchors no longer leaves DigiCert Global Root CA (aff98890) out",
+        ),
+        (
             "host = \"a.example\"\nmethods = [\"GET\"]\n",
             "methods = [\"GET\"]\n",
             "route \"general\": host a.example is no longer demanded",
@@ -145,6 +158,63 @@ fn a_demand_that_is_no_longer_made_is_a_loss() {
     }
 }
 
+/// A profile table beside a preset, or beside other tables, admits what it names.
+#[test]
+fn a_profile_that_is_added_beside_a_preset_is_no_loss_and_its_own_demands_count_from_then_on() {
+    let fixture = fixture();
+    let table = |name: &str, lines: &str| {
+        format!(
+            "[[provider.profile]]\nname = \"{name}\"\ntrust_anchors = [\"builtin:DigiCert_Global_Root_CA\"]\n{lines}"
+        )
+    };
+    let identity = "identity = [{ subject_cn = \"webhooks.eu.pagerduty.com\" }]\n";
+    let provider = "[[provider]]\nname = \"beside\"\npreset = \"pagerduty\"\nproof = \"certificate\"\n\
+                    source_ranges = [\"203.0.113.0/24\"]\n";
+    let with = |tables: &[String]| rotated(0) + provider + &tables.concat();
+    let bare = with(&[]);
+    let added = with(&[table("new", &format!("verify_depth = 1\n{identity}"))]);
+    assert_eq!(losses(&fixture, &bare, &added), [""; 0]);
+    assert_eq!(losses(&fixture, &added, &bare), [""; 0]);
+    let deeper = with(&[table("new", identity)]);
+    assert_eq!(losses(&fixture, &added, &deeper), ["provider beside: profile new: verify_depth 1 → 2"]);
+    // Under a name of before, a pair of anchor and identity is not new.
+    let under_preset = bare.clone() + &table("digicert-global-root-g2", identity).replace("[[provider.profile]]\n", "");
+    assert!(fixture.parse(&under_preset).is_err());
+    let paired = with(&[table("new", identity).replace("builtin:DigiCert_Global_Root_CA", "ca.pem")]);
+    assert_eq!(
+        losses(&fixture, &paired, &deeper),
+        [
+            "provider beside: profile new: trust anchor DigiCert Global Root CA (aff98890) is now combined with identity subject CN \"webhooks.eu.pagerduty.com\""
+        ]
+    );
+    // The tables come back after they were gone.
+    let strength = |text: &str| fixture.good(text).strength;
+    let in_force = strength(&bare).after(strength(&added));
+    assert_eq!(in_force.compare(&strength(&added)), Comparison::NotWeaker);
+    assert!(matches!(in_force.compare(&strength(&deeper)), Comparison::Refused { .. }));
+}
+
+#[test]
+fn keys_that_replaced_those_of_a_preset_are_missed_when_they_are_gone() {
+    let fixture = fixture();
+    let identity = "identity = [{ subject_cn = \"webhooks.pagerduty.com\", san_dns = \"webhooks.pagerduty.com\" }]\n";
+    let old = rotated(0);
+    let lost = losses(&fixture, &old, &old.replacen(identity, "", 1));
+    let eu = "provider narrowed: profile digicert-global-root-g2: identity no longer leaves subject CN \"webhooks.eu.pagerduty.com\" out";
+    assert!(lost.iter().any(|loss| loss == eu), "{lost:?}");
+    // The keys of the operator, written as tables instead, admit what they did.
+    let anchors = "trust_anchors = [\"builtin:DigiCert_Global_Root_G2\"]\n";
+    let table = ["profiles = [\"digicert-global-root-g2\"]\n", identity].concat();
+    assert_eq!(losses(&fixture, &old, &old.replacen(&[anchors, identity].concat(), &table, 1)), [""; 0]);
+    // A preset without profiles has what the keys of the operator say, and so have its tables.
+    let own = "[[provider]]\nname = \"own\"\npreset = \"github\"\nclient_certificate = \"required\"\n\
+               source_ranges = [\"203.0.113.0/24\"]\nsignature.secrets = [{ file = \"webhook.secret\" }]\n\
+               trust_anchors = [\"ca.pem\"]\nidentity = [{ subject_cn = \"a\" }]\n";
+    let tables = "[[provider.profile]]\nname = \"a\"\nverify_depth = 1\n";
+    let lost = losses(&fixture, &(rotated(0) + own + tables), &(rotated(0) + own));
+    assert_eq!(lost, ["provider own: profile default: verify_depth 1 → 2"]);
+}
+
 #[test]
 fn a_provider_and_a_route_may_ask_for_less_than_before_in_several_ways() {
     let fixture = fixture();
@@ -152,7 +222,7 @@ fn a_provider_and_a_route_may_ask_for_less_than_before_in_several_ways() {
     let without = |section: usize| old.replacen(SECTIONS[section], "", 1);
     // A route that is removed leaves its requests to a more general one.
     assert_eq!(
-        losses(&fixture, &old, &without(7)),
+        losses(&fixture, &old, &without(8)),
         [
             "requests of provider partner for route \"a.example/admin\" now belong to route \"general\"",
             "route \"general\", provider sender instead of route \"a.example/admin\": signature in x-b is no longer demanded",
@@ -162,7 +232,7 @@ fn a_provider_and_a_route_may_ask_for_less_than_before_in_several_ways() {
     let by_default = losses(&fixture, &old, &old.replacen("methods = [\"GET\"]\n", "", 1));
     assert_eq!(by_default[2], "route \"general\": methods no longer excludes POST");
     // Without a more general one, they belong to none.
-    assert_eq!(losses(&fixture, &without(6), &without(6).replacen(SECTIONS[7], "", 1)), [""; 0]);
+    assert_eq!(losses(&fixture, &without(7), &without(7).replacen(SECTIONS[8], "", 1)), [""; 0]);
     // The proof of the attack: the section below the route is gone.
     let start = old.find("[[route.proof.all]]").unwrap();
     let end = old.find("[[route]]\npath = \"/partner/*\"").unwrap();

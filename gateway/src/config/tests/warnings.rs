@@ -121,6 +121,21 @@ fn a_key_that_every_user_can_read_is_told() {
 }
 
 #[test]
+fn a_key_of_a_profile_that_another_replaces_is_told() {
+    let table =
+        "[[provider.profile]]\nname = \"a\"\ntrust_anchors = [\"ca.pem\"]\nidentity = [{ subject_cn = \"a\" }]\n";
+    let text = [LISTEN, CERTIFICATE, ROUTE, PROVIDER, "trust_anchors = [\"ca.pem\"]\n", table].concat();
+    check(
+        &Fixture::new(),
+        &text,
+        NOW,
+        &[("15: provider[0].profile[0]", "trust_anchors of this profile has no effect")],
+    );
+    let text = [LISTEN, CERTIFICATE, ROUTE, PROVIDER, table].concat();
+    check(&Fixture::new(), &text, NOW, &[]);
+}
+
+#[test]
 fn providers_without_routes_are_told() {
     let text = minimal() + "[[provider]]\nname = \"percolate\"\npreset = \"percolate\"\n";
     check(&Fixture::new(), &text, NOW, &[("14: provider[1]", "no route names the provider \"percolate\"")]);

@@ -71,6 +71,25 @@ pub enum TimestampPlace {
     Value(String),
 }
 
+/// The names of the header fields of Standard Webhooks. The default is what the specification names (section "Webhook headers"). Senders
+/// that are older than it have the same scheme under their own names, such as `svix-signature`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StandardFields {
+    /// The signatures: `webhook-signature`.
+    pub signature: String,
+    /// The id of the delivery: `webhook-id`.
+    pub id: String,
+    /// The time of the attempt, in seconds since 1970: `webhook-timestamp`.
+    pub timestamp: String,
+}
+
+impl Default for StandardFields {
+    fn default() -> Self {
+        let name = |name: &str| format!("webhook-{name}");
+        Self { signature: name("signature"), id: name("id"), timestamp: name("timestamp") }
+    }
+}
+
 /// The encoding of a signature's bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Encoding {

@@ -108,6 +108,33 @@ fn fewer_proofs_are_weaker() {
 }
 
 #[test]
+fn an_alternative_that_comes_back_must_come_back_with_its_demands() {
+    let after = |new: &ProofPolicy, old: &PolicyStrength| {
+        let mut new = strength(new);
+        new.remember(old);
+        new
+    };
+    let both = any(vec![a(), t()]);
+    let alone = after(&all(vec![a()]), &strength(&both));
+    assert_eq!(alone.lost_in(&strength(&both)), [""; 0]);
+    let lax = |leeway_seconds| token(&TokenExpectations { leeway_seconds, ..expectations() }, 0);
+    assert_eq!(
+        alone.lost_in(&strength(&any(vec![a(), lax(60)]))),
+        ["leeway_s 5 → 60"].map(|loss| format!("token: {loss}"))
+    );
+    assert_eq!(alone.lost_in(&strength(&any(vec![a(), lax(1)]))), [""; 0]);
+    // However many policies lie between, and also as a part of what it was.
+    let later = after(&any(vec![a(), b()]), &after(&all(vec![a()]), &alone));
+    assert_eq!(later.lost_in(&strength(&any(vec![a(), b(), lax(60)]))), ["token: leeway_s 5 → 60"]);
+    let pair = ProofPolicy::any(vec![Clause::One(a()), Clause::All(vec![b(), t()])]).unwrap();
+    let alone = after(&all(vec![a()]), &strength(&pair));
+    assert_eq!(alone.lost_in(&strength(&any(vec![a(), t()]))), ["signature in x-b is no longer demanded"]);
+    assert_eq!(alone.lost_in(&strength(&pair)), [""; 0]);
+    // One that never was there names who else may send.
+    assert_eq!(strength(&all(vec![a()])).lost_in(&strength(&any(vec![a(), lax(60)]))), [""; 0]);
+}
+
+#[test]
 fn nested_groups_are_compared_by_their_ways() {
     let nested =
         |group: fn(Vec<Proof>) -> Clause| ProofPolicy::all(vec![Clause::One(a()), group(vec![b(), t()])]).unwrap();

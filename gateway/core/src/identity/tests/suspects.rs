@@ -58,6 +58,52 @@ fn a_claim_is_suspect_for_reasons_of_ignorance_alone() {
 }
 
 #[test]
+fn an_authority_with_another_key_is_suspect_and_a_forgery_below_the_known_one_is_not() {
+    let (known, new) = (Authority::root("root"), Authority::root("root"));
+    let (issuing, rekeyed) = (known.intermediate("issuing"), new.intermediate("issuing"));
+    let is_suspect = |anchors: &[&Authority], chain: &[CertificateDer<'_>]| {
+        let trust_anchors = anchors.iter().map(|root| root.anchor()).collect();
+        let refusal = refused(
+            provider("sender", vec![Profile { trust_anchors, ..sender(&known).profiles.remove(0) }]),
+            &[],
+            chain,
+            NOW,
+        );
+        assert_eq!(refusal.refusal.reject, Reject::BadSignature, "{refusal:?}");
+        refusal.suspect.is_some()
+    };
+    // The new root, with and without its own certificate.
+    assert!(is_suspect(&[&known], &[new.issue(&named())]));
+    assert!(is_suspect(&[&known], &[rekeyed.issue(&named()), rekeyed.certificate.clone()]));
+    let whole = [rekeyed.issue(&named()), rekeyed.certificate.clone(), new.certificate.clone()];
+    assert!(is_suspect(&[&known], &whole));
+    let (strong, other) = (Authority::p384_root(common_name("root")), Authority::root("other"));
+    assert!(is_suspect(&[&strong], &whole), "a check with this key exhausts the bound");
+    assert!(is_suspect(&[&other, &known], &whole));
+    // Its key identifier says which key it means.
+    let identified = |key: &Authority| new.issue(&named().with(authority_key(&key.key_identifier())));
+    assert!(is_suspect(&[&known], &[identified(&new)]));
+    assert!(!is_suspect(&[&known], &[identified(&known)]));
+    assert!(!is_suspect(&[&strong, &known], &[identified(&known)]));
+    // The known key signed the issuer, so it did not change.
+    assert!(!is_suspect(&[&known], &[rekeyed.issue(&named()), issuing.certificate.clone()]));
+    let beside = [rekeyed.issue(&named()), issuing.certificate.clone(), new.certificate.clone()];
+    assert!(!is_suspect(&[&known], &beside));
+}
+
+#[test]
+fn a_path_that_is_longer_than_the_configuration_allows_is_suspect() {
+    let root = Authority::root("root");
+    let first = root.intermediate("first");
+    let second = first.intermediate("second");
+    let chain = [second.issue(&named()), second.certificate.clone(), first.certificate.clone()];
+    let shallow = Profile { verify_depth: 2, ..profile(&root, NAME) };
+    let refusal = refused(provider("sender", vec![shallow]), &[], &chain, NOW);
+    assert_eq!(refusal.refusal.reject, Reject::PathTooLong);
+    assert!(refusal.suspect.is_some());
+}
+
+#[test]
 fn a_chain_without_the_names_of_a_provider_claims_none() {
     let (known, new) = (Authority::root("known"), Authority::root("new"));
     let provider = Provider { refusal: RefusalAnswer::Retry, ..sender(&known) };

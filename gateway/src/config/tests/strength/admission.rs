@@ -4,62 +4,27 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
-use hookgate_core::auth::testing::{NOW, Request, at};
-use hookgate_core::auth::{KeySets, ProofPolicy, ReplayGuard};
-use hookgate_core::identity::{ExtendedKeyUsage, Profile, Provider, RevocationScope};
+use hookgate_core::auth::testing::{ISSUER, NOW, at};
+use hookgate_core::auth::{KeySet, KeySets, KeySourceId, ProofPolicy, PublishedKeys, ReplayGuard};
+use hookgate_core::identity::{ClientCertificate, ExtendedKeyUsage, Profile, Provider, RevocationScope};
 use hookgate_core::ranges::SourceCheck;
-use hookgate_core::route::RouteTable;
+use hookgate_core::route::{PathPattern, RouteTable};
 use hookgate_filter::{Mode, Rate};
 use hyper::Method;
-use ring::hmac;
 
+use super::variants::{Variant, variants};
 use crate::config::{Config, KeyOrigin};
 
 /// What a configuration admits, a line each.
 pub(super) struct Admission(BTreeSet<String>);
 
-/// Fields of a request, and what they show.
-struct Variant {
-    shows: &'static str,
-    fields: Vec<(&'static str, String)>,
-}
-
-const BODY: &str = "{}";
-
-fn sign(secret: &str, message: &str) -> String {
-    let key = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
-    data_encoding::HEXLOWER.encode(hmac::sign(&key, message.as_bytes()).as_ref())
-}
-
-fn variants() -> Vec<Variant> {
-    let (sender, partner) = ("a secret of the sender", "a secret of the partner");
-    let dated = |time: u64| vec![("x-a", sign(sender, &format!("{time}.{BODY}"))), ("x-time", time.to_string())];
-    let plain = |name, secret| vec![(name, sign(secret, BODY))];
-    let proofs = [
-        ("nothing", Vec::new()),
-        ("x-a", plain("x-a", sender)),
-        ("x-b", plain("x-b", sender)),
-        ("x-a and x-b", [plain("x-a", sender), plain("x-b", sender)].concat()),
-        ("x-b of the partner", plain("x-b", partner)),
-        ("x-a with the time", dated(NOW)),
-        ("x-a with an old time", dated(NOW - 120)),
-        ("x-a with an older time", dated(NOW - 1000)),
-    ];
-    let with_id = |(shows, mut fields): (&'static str, Vec<(&'static str, String)>)| {
-        fields.push(("x-id", "1".to_owned()));
-        Variant { shows, fields }
-    };
-    let without_id = |(_, fields)| Variant { shows: "no id", fields };
-    proofs.iter().cloned().map(with_id).chain(proofs.iter().cloned().map(without_id)).collect()
-}
-
 impl Admission {
-    /// What `config` admits. `also` is a configuration whose chains are tried as well.
+    /// What `config` admits. The chains and places of `also` are tried as well.
     pub(super) fn of(config: &Config, also: &Config) -> Self {
         let mut admitted = Self(BTreeSet::new());
-        admitted.requests(config);
+        admitted.requests(config, also);
         for provider in &config.providers {
             let twin = also.providers.iter().find(|other| other.name == provider.name);
             admitted.chains(provider, twin);
@@ -68,35 +33,51 @@ impl Admission {
         admitted
     }
 
+    pub(super) fn lines(self) -> BTreeSet<String> {
+        self.0
+    }
+
     fn add(&mut self, line: String) {
         self.0.insert(line);
     }
 
-    fn requests(&mut self, config: &Config) {
+    fn requests(&mut self, config: &Config, also: &Config) {
         let table = RouteTable::new(config.routes.clone().into());
-        let variants = variants();
+        let all = || config.routes.iter().chain(&also.routes);
+        let path = |pattern: &PathPattern| match pattern {
+            PathPattern::Exact(path) => path.to_string(),
+            PathPattern::Prefix(prefix) => format!("{prefix}x"),
+        };
+        let paths: BTreeSet<String> = all().map(|route| path(&route.path)).collect();
+        let methods: BTreeSet<&str> = all().flat_map(|route| &route.methods).map(Method::as_str).collect();
         for host in ["a.example", "other.example"] {
-            for path in ["/admin", "/partner/x", "/x"] {
-                for method in [Method::GET, Method::PUT, Method::POST] {
-                    let Ok(id) = table.find(host, path, &method) else { continue };
+            for path in &paths {
+                for method in &methods {
+                    let Ok(id) = table.find(host, path, &Method::try_from(*method).unwrap()) else { continue };
                     for provider in &table.route(id).providers {
                         let index = usize::from(provider.0);
                         let policy = config.proofs.routes[id.0].as_ref().unwrap_or(&config.proofs.providers[index]);
-                        let place = format!("{method} {host}{path} of {}", config.providers[index].name);
-                        variants.iter().for_each(|variant| self.request(&place, policy, variant));
-                        self.keys(&place, config, policy);
+                        // What a peer without a certificate may send, one with a certificate of the provider may send too.
+                        let peers: &[_] = match config.providers[index].client_certificate {
+                            ClientCertificate::Required => &["certificate"],
+                            ClientCertificate::None { .. } => &["certificate", "none"],
+                        };
+                        let keys = keys(policy);
+                        for peer in peers {
+                            let place = format!("{method} {host}{path} of {} by {peer}", config.providers[index].name);
+                            variants().iter().for_each(|variant| self.request(&place, policy, &keys, variant));
+                            self.keys(&place, config, policy);
+                        }
                     }
                 }
             }
         }
     }
 
-    fn request(&mut self, place: &str, policy: &ProofPolicy, variant: &Variant) {
-        let fields: Vec<_> = variant.fields.iter().map(|(name, value)| (*name, value.as_str())).collect();
-        let request = Request::new(&fields, BODY);
-        let (keys, guard) = (KeySets::empty(8), Arc::new(ReplayGuard::new(64)));
+    fn request(&mut self, place: &str, policy: &ProofPolicy, keys: &KeySets, variant: &Variant) {
+        let guard = Arc::new(ReplayGuard::new(64));
         for copy in ["", "a copy of "] {
-            let Ok(mut proven) = policy.check(&request.view(), &keys, &guard) else { continue };
+            let Ok(mut proven) = policy.check(&variant.request.view(), keys, &guard) else { continue };
             if let Some(reservation) = proven.take_reservation() {
                 reservation.commit(at(NOW));
             }
@@ -162,6 +143,15 @@ impl Admission {
             }
         }
     }
+}
+
+/// The keys of [`ISSUER`], as if every source published them.
+fn keys(policy: &ProofPolicy) -> KeySets {
+    static SET: LazyLock<Arc<KeySet>> = LazyLock::new(|| Arc::new(KeySet::parse(ISSUER.jwks().as_bytes()).unwrap()));
+    let publish = |keys: KeySets, id: KeySourceId| {
+        keys.with(id, PublishedKeys { set: Arc::clone(&SET), usable_until: at(u64::MAX) })
+    };
+    policy.key_sources().fold(KeySets::empty(8), publish)
 }
 
 /// What is in `new` and not in `old`.
