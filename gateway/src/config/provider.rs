@@ -377,9 +377,8 @@ fn finish(
     let anchors = overrides.trust_anchors.clone().or(fields.trust_anchors);
     let identity = overrides.identity.clone().or(fields.identity);
     let own = raw.get_ref();
-    let is_it = |table: &&Spanned<RawProfile>| {
-        table.get_ref().name.as_ref().is_some_and(|name| *name.get_ref() == *draft.name)
-    };
+    let is_it =
+        |table: &&Spanned<RawProfile>| table.get_ref().name.as_ref().is_some_and(|name| *name.get_ref() == *draft.name);
     let table = own.profile.iter().flat_map(|tables| tables.get_ref()).find(is_it);
     if anchors.is_none() {
         match (table.filter(|_| own.trust_anchors.is_none()), downloads.first()) {

@@ -70,7 +70,7 @@ pub use authority_names::authority_names;
 pub use cache::ChainCache;
 pub use checks::Work;
 pub use keys::is_key_accepted;
-pub use name::{DistinguishedName, NameError, canonical as comparable_name};
+pub use name::{DistinguishedName, NameError, canonical as comparable_name, printable_name};
 pub use peer::PeerChain;
 pub use provider::{
     CertificateRequest, ChainLimits, ClientCertificate, ExtendedKeyUsage, OnFailure, Profile, Provider, ProviderId,
