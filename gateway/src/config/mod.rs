@@ -78,6 +78,7 @@ pub use self::filter::{FilterSection, PIN_DIRECTORY};
 pub use self::key_source::{FetchLimits, KeyOrigin, KeySource};
 pub use self::key_url::{KeyUrl, KeyUrlError};
 pub use self::listen::{DEFAULT_BACKLOG, Listen, Metrics};
+pub use self::name::MAXIMUM_NAME_BYTES;
 pub use self::profile::DEFAULT_VERIFY_DEPTH;
 pub use self::proof::Proofs;
 pub use self::range_url::{RangeFormat, RangeSource, RangeUrl};

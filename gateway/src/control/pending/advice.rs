@@ -87,21 +87,7 @@ pub(in crate::control) fn advise(chain: &Pending, provider: Option<&Written>) ->
     let provider = provider.unwrap_or(&nowhere);
     match &*chain.reason {
         "unknown_issuer" | "bad_signature" => new_authority(chain, provider),
-        "extended_key_usage" => {
-            let check =
-                "ask the sender whether its certificates lack clientAuth on purpose; public authorities stop issuing it";
-            let usage = usage_of(chain);
-            let change = Change { extended_key_usage: Some(usage), ..Change::default() };
-            laxer(chain, provider, check, "extended_key_usage", usage.label().into(), change)
-        }
-        "path_too_long" => {
-            let check = "ask the sender whether it has one more intermediate authority on purpose";
-            let WayUp { depth, last, .. } = path(chain);
-            // The trust anchor is known, so the sender need not present it.
-            let depth = if is_self_issued(last) { depth } else { depth.saturating_add(1) };
-            let change = Change { verify_depth: Some(depth), ..Change::default() };
-            laxer(chain, provider, check, "verify_depth", i64::from(depth).into(), change)
-        }
+        "extended_key_usage" | "path_too_long" => known_authority(chain, provider),
         "certificate_expired" => nothing(
             "the certificate of the sender has ended: the sender must renew it, and nothing is to be written here",
         ),
@@ -119,24 +105,49 @@ fn line(key: &str, value: &Value) -> String {
     format!("{key} = {value}")
 }
 
-/// A key of the chain's profile that must be laxer. If the provider shares the key with other profiles, a new profile has it alone.
-fn laxer(chain: &Pending, provider: &Written, check: &str, key: &str, value: Value, change: Change) -> Advice {
-    let in_place = |place: String| Block { place, lines: vec![line(key, &value)] };
-    let block = match provider.owner(&chain.profile, key) {
-        Owner::Provider => in_place(in_provider(chain)),
-        Owner::Table => in_place(format!(
-            "in the [[provider.profile]] \"{}\" of the [[provider]] \"{}\", in place of that key",
-            chain.profile, chain.provider
-        )),
-        Owner::Preset => {
-            let mut profile = provider.profile(&chain.profile).cloned().unwrap_or_default();
-            profile.remove("until");
-            profile.insert(key.to_owned(), value);
-            let name = unique(&format!("{}-{key}", chain.profile), provider);
-            new_profile(chain, provider, &name, &profile)
+/// The lines for a chain of a known authority that its profile demands too much of. What the provider shares with other profiles gets a
+/// profile of its own, so that these demand what they did.
+fn known_authority(chain: &Pending, provider: &Written) -> Advice {
+    let mut checks = Vec::new();
+    let mut needed: Vec<(&str, Value)> = Vec::new();
+    let mut change = Change::default();
+    let usage = usage_of(chain);
+    if provider.extended_key_usage(&chain.profile).is_stricter_than(usage) {
+        checks.push("ask the sender whether its certificates lack clientAuth on purpose; public authorities stop issuing it");
+        needed.push(("extended_key_usage", usage.label().into()));
+        change.extended_key_usage = Some(usage);
+    }
+    let WayUp { depth, last, .. } = path(chain);
+    // The trust anchor is known, so the sender need not present it.
+    let depth = if is_self_issued(last) { depth } else { depth.saturating_add(1) };
+    if depth > provider.verify_depth(&chain.profile) {
+        checks.push("ask the sender whether it has one more intermediate authority on purpose");
+        needed.push(("verify_depth", i64::from(depth).into()));
+        change.verify_depth = Some(depth);
+    }
+    let mut blocks = Vec::new();
+    let in_table = format!(
+        "in the [[provider.profile]] \"{}\" of the [[provider]] \"{}\", in place of the keys of these names",
+        chain.profile, chain.provider
+    );
+    for (owner, place) in [(Owner::Provider, in_provider(chain)), (Owner::Table, in_table)] {
+        let owned = needed.iter().filter(|(key, _)| provider.owner(&chain.profile, key) == owner);
+        let lines: Vec<String> = owned.map(|(key, value)| line(key, value)).collect();
+        if !lines.is_empty() {
+            blocks.push(Block { place, lines });
         }
-    };
-    Advice { check: check.to_owned(), blocks: vec![block], anchor: None, change: Some(change) }
+    }
+    let own: Vec<_> =
+        needed.into_iter().filter(|(key, _)| provider.owner(&chain.profile, key) == Owner::Preset).collect();
+    if !own.is_empty() {
+        let mut profile = provider.profile(&chain.profile).cloned().unwrap_or_default();
+        own.into_iter().for_each(|(key, value)| drop(profile.insert(key.to_owned(), value)));
+        blocks.push(new_profile(chain, provider, &unique(&chain.profile, provider), &profile));
+    }
+    if blocks.is_empty() {
+        return nothing("the configuration demands of this chain what it has: reload, or ask the sender");
+    }
+    Advice { check: checks.join("; "), blocks, anchor: None, change: Some(change) }
 }
 
 fn in_provider(chain: &Pending) -> String {

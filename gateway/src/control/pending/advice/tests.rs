@@ -146,7 +146,7 @@ fn a_demand_that_is_dropped_is_dropped_for_one_profile() {
     check(&chain("digicert-assured-id"), "preset = \"percolate\"", &[ignore]);
     let beside = [
         "[[provider.profile]]",
-        "name = \"ssl-com-extended_key_usage\"",
+        "name = \"ssl-com-2\"",
         "trust_anchors = [\"builtin:SSL.com_Root_Certification_Authority_RSA\"]",
         "verify_depth = 2",
         "identity = [{ subject_cn = \"Google LLC\" }]",
@@ -155,10 +155,14 @@ fn a_demand_that_is_dropped_is_dropped_for_one_profile() {
     check(&chain("ssl-com"), "preset = \"dialogflow-cx\"", &beside);
     check(&chain("ssl-com"), "preset = \"dialogflow-cx\"\nprofiles = [\"ssl-com\"]", &[ignore]);
     check(&chain("ssl-com"), "preset = \"dialogflow-cx\"\nextended_key_usage = \"client-auth\"", &[ignore]);
-    let long = Pending { reason: "path_too_long".into(), ..chain("b") };
-    check(&long, tables, &["verify_depth = 1"]);
-    let without_root = Pending { certificates: server[..1].to_vec(), ..long };
-    check(&without_root, tables, &["verify_depth = 1"]);
+    // Both demands at once, also if the sender does not present the root.
+    let middle = authority("middle", Some(&root));
+    let leaf = leaf(&middle, ExtendedKeyUsagePurpose::ServerAuth);
+    let long = Pending { reason: "path_too_long".into(), certificates: vec![leaf, middle.der().clone()], ..chain("b") };
+    check(&long, "trust_anchors = [\"old.pem\"]\nverify_depth = 1", &[ignore, "verify_depth = 2"]);
+    check(&long, &format!("{ignore}\n[[profile]]\nname = \"b\"\nverify_depth = 1"), &["verify_depth = 2"]);
+    // Where nothing of the configuration is too strict, nothing helps.
+    assert!(advise(&long, Some(&written(ignore))).blocks.is_empty());
 }
 
 #[test]

@@ -9,8 +9,8 @@ use std::path::Path;
 use hookgate_core::identity::ExtendedKeyUsage;
 use toml::{Table, Value};
 
-use crate::config::DEFAULT_VERIFY_DEPTH;
 use crate::config::preset::{Found, Presets};
+use crate::config::{DEFAULT_VERIFY_DEPTH, MAXIMUM_NAME_BYTES};
 
 /// The most bytes of a configuration that is read for its words.
 const MAXIMUM_BYTES: u64 = 1024 * 1024;
@@ -126,10 +126,11 @@ fn profiles(presets: &Presets, name: &str) -> Option<Vec<Table>> {
     Some(profiles.iter().filter_map(Value::as_table).cloned().collect())
 }
 
-/// `name`, or with a number behind it, if a profile has that name already.
+/// `name`, or with a number behind it, if a profile has that name already. Short enough for a name.
 pub(super) fn unique(name: &str, provider: &Written) -> String {
-    let numbered = (2..).map(|number: u32| format!("{name}-{number}"));
+    // The number takes three characters at most: a provider has few profiles.
+    let short: String = name.chars().take(MAXIMUM_NAME_BYTES - 3).collect();
+    let numbered = (2..).map(|number: u32| format!("{short}-{number}"));
     let mut names = std::iter::once(name.to_owned()).chain(numbered);
-    // A provider has few profiles, so one of these is free.
     names.find(|name| provider.profile(name).is_none()).unwrap_or_default()
 }
