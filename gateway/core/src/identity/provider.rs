@@ -108,6 +108,17 @@ impl ExtendedKeyUsage {
             Self::Ignore => "ignore",
         }
     }
+
+    /// Whether it admits less than `other`.
+    #[must_use]
+    pub fn is_stricter_than(self, other: Self) -> bool {
+        let rank = |usage| match usage {
+            Self::Ignore => 0_u8,
+            Self::ClientAuth => 1,
+            Self::ClientAuthExplicit => 2,
+        };
+        rank(self) > rank(other)
+    }
 }
 
 /// One kind of certificate chain that a provider uses: trust anchors, depth, identity rules. While a provider changes its authority,
