@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use allocation_counter::measure;
 use data_encoding::{BASE64, BASE64URL_NOPAD, HEXLOWER};
-use hookgate_core::auth::body_signature::Encoding;
+use hookgate_core::auth::body_signature::{Encoding, StandardFields};
 use hookgate_core::auth::{
     BasicCredentials, BodySignature, Clause, DeliveryId, FieldSecret, JsonPointer, KeySet, KeySets, KeySourceId, Proof,
     ProofPolicy, PublishedKeys, ReplayGuard, ReplayRule, RequestView, Secret, SessionParameter, TokenExpectations,
@@ -137,7 +137,9 @@ fn a_body_signature_allocates_nothing() {
 fn a_standard_webhook_allocates_nothing() {
     let body = body("x");
     let signature = BASE64.encode(tag(b"1234567890123456", &format!("msg_1.{NOW}.{body}")).as_ref());
-    let rule = BodySignature::standard_webhooks(&[secret("whsec_MTIzNDU2Nzg5MDEyMzQ1Ng==")], 300).unwrap();
+    let rule =
+        BodySignature::standard_webhooks(&StandardFields::default(), &[secret("whsec_MTIzNDU2Nzg5MDEyMzQ1Ng==")], 300)
+            .unwrap();
     let (signature, now) = (format!("v1,{signature}"), NOW.to_string());
     let headers = [("webhook-id", "msg_1"), ("webhook-timestamp", &*now), ("webhook-signature", &*signature)];
     check(Proof::Signature(rule), &headers, &body, 0);

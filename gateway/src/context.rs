@@ -34,7 +34,10 @@ const RETURNS: u8 = 3;
 pub struct WorkerContext {
     snapshot: Arc<ArcSwap<Snapshot>>,
     backend: Backend,
+    index: usize,
     workers: usize,
+    /// Answered requests since the last one that the log has an event for.
+    unsampled: Cell<u32>,
     /// Deadlines, and the coarse clock.
     pub sweep: Rc<Sweep>,
     /// The connections that are not admitted.
@@ -47,7 +50,6 @@ pub struct WorkerContext {
     random: RefCell<fastrand::Rng>,
     /// Ids that were made and not used yet, one after the other.
     request_ids: RefCell<Bytes>,
-    no_label: Arc<str>,
 }
 
 /// Whether a worker has freed memory that the kernel could have back, as one that a burst of connections or bodies has left.
@@ -81,12 +83,14 @@ impl Freed {
 }
 
 impl WorkerContext {
-    /// The context of one of `workers` workers, which all serve the current value of `snapshot`.
-    pub fn new(backend: Backend, snapshot: Arc<ArcSwap<Snapshot>>, workers: usize) -> Rc<Self> {
+    /// The context of the worker `index` of `workers` workers, which all serve the current value of `snapshot`.
+    pub fn new(backend: Backend, snapshot: Arc<ArcSwap<Snapshot>>, (index, workers): (usize, usize)) -> Rc<Self> {
         Rc::new(Self {
             snapshot,
             backend,
+            index,
             workers,
+            unsampled: Cell::new(0),
             sweep: Sweep::new(),
             strangers: Strangers::new(),
             freed: Freed::default(),
@@ -94,7 +98,6 @@ impl WorkerContext {
             draining: Cell::new(false),
             random: RefCell::new(fastrand::Rng::new()),
             request_ids: RefCell::default(),
-            no_label: Arc::from(""),
         })
     }
 
@@ -106,6 +109,19 @@ impl WorkerContext {
     /// The I/O backend of this worker.
     pub fn backend(&self) -> Backend {
         self.backend
+    }
+
+    /// The number of this worker, from 0.
+    pub fn index(&self) -> usize {
+        self.index
+    }
+
+    /// Whether an answered request is the one of `sample` that the log has an event for: the first, and then each `sample`-th.
+    pub fn is_sampled(&self, sample: u32) -> bool {
+        let passed = self.unsampled.get();
+        let is_sampled = passed == 0 || passed >= sample;
+        self.unsampled.set(if is_sampled { 1 } else { passed + 1 });
+        is_sampled
     }
 
     /// Workers of this process, this one included. A limit over all workers is divided by it.
@@ -126,11 +142,6 @@ impl WorkerContext {
     /// Whether the process drains: no connection outlives its next answer.
     pub fn is_draining(&self) -> bool {
         self.draining.get()
-    }
-
-    /// The empty label.
-    pub fn no_label(&self) -> Arc<str> {
-        Arc::clone(&self.no_label)
     }
 
     /// A new request id: 128 random bits in hexadecimal. Unique, not secret.

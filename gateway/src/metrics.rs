@@ -5,6 +5,7 @@
 //! as a label.
 
 pub mod fetches;
+pub mod requests;
 pub mod retirement;
 pub mod rotation;
 pub mod state;
@@ -18,6 +19,7 @@ use metrics::{
     Counter, Gauge, Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
 };
 
+use self::requests::RequestMeters;
 use crate::crypto;
 use hookgate_core::identity::{CacheOutcome, ProfileMatch, ProviderId, Verification};
 use hookgate_core::reject::Reject;
@@ -37,10 +39,6 @@ const VERIFICATIONS: &str = "hookgate_verifications_total";
 const LENIENT: &str = "hookgate_lenient_admissions_total";
 const CACHE_ENTRIES: &str = "hookgate_chain_cache_entries";
 const CACHE_EVICTIONS: &str = "hookgate_chain_cache_evictions_total";
-const REQUESTS: &str = "hookgate_requests_total";
-const REQUEST_DURATION: &str = "hookgate_request_duration_seconds";
-const REJECTIONS: &str = "hookgate_rejections_total";
-const HANDLER_DURATION: &str = "hookgate_handler_duration_seconds";
 const HANDLER_CONNECTIONS: &str = "hookgate_handler_connections_total";
 const HANDLER_RETRIES: &str = "hookgate_handler_retries_total";
 const HANDLER_IN_FLIGHT: &str = "hookgate_handler_requests_in_flight";
@@ -105,22 +103,9 @@ fn describe_connections() {
 }
 
 fn describe_requests() {
-    describe_counter!(
-        REQUESTS,
-        "Requests answered, refusals included, by route, provider and status (499 if the peer left before the answer); route and provider are empty if the request got none"
-    );
-    describe_histogram!(REQUEST_DURATION, Unit::Seconds, "Time from the head of a request to the head of its answer");
-    describe_counter!(
-        REJECTIONS,
-        "Refusals of connections and requests, by reason and blame (peer, handler or gateway)"
-    );
+    requests::describe();
     describe_counter!(SOURCE_MISSES, "Requests from an address outside of their provider's ranges, by provider");
     describe_gauge!(DELIVERIES, "Delivery ids in memory; an id whose window has ended counts until it is removed");
-    describe_histogram!(
-        HANDLER_DURATION,
-        Unit::Seconds,
-        "Time from the hand-over of a request to the head of the handler's answer, including the wait for a free place among handler_max_in_flight, by handler"
-    );
     describe_counter!(HANDLER_CONNECTIONS, "Connections made to a handler, by handler");
     describe_counter!(
         HANDLER_RETRIES,
@@ -299,14 +284,6 @@ fn filter_ranges(set: &str, family: Family, ranges: usize) {
 /// A label value, allocated once and shared.
 type Label = Arc<str>;
 
-/// The counter of requests with these labels.
-struct RequestCounter {
-    route: Label,
-    provider: Label,
-    status: u16,
-    counter: Counter,
-}
-
 /// The handles of one worker. Handles with labels are looked up at first use and kept.
 pub struct Meters {
     connections: Counter,
@@ -314,13 +291,10 @@ pub struct Meters {
     /// TCP connections open now.
     pub connections_active: Gauge,
     handshake_duration: Histogram,
-    request_duration: Histogram,
-    rejections: Vec<Counter>,
+    /// Requests and refusals.
+    pub requests: RequestMeters,
     handshakes: RefCell<HashMap<(&'static str, &'static str, bool), Counter>>,
     verifications: RefCell<HashMap<(Label, &'static str, bool), Counter>>,
-    requests: RefCell<HashMap<(Label, Label, u16), Counter>>,
-    /// The counter of `requests` that was used last, found without hashing its labels.
-    recent_request: RefCell<Option<RequestCounter>>,
 }
 
 impl Default for Meters {
@@ -330,23 +304,16 @@ impl Default for Meters {
 }
 
 impl Meters {
-    /// Looks up the handles without labels, and the counters of all reasons, so that each is there with 0.
+    /// Looks up the handles without labels, and those of [`RequestMeters::new`].
     pub fn new() -> Self {
-        let rejection = |reject: &Reject| {
-            let row = reject.row();
-            counter!(REJECTIONS, "reason" => row.reason, "blame" => row.blame.label())
-        };
         Self {
             connections: counter!(CONNECTIONS),
             handed_over: counter!(HANDED_OVER),
             connections_active: gauge!(CONNECTIONS_ACTIVE),
             handshake_duration: histogram!(HANDSHAKE_DURATION),
-            request_duration: histogram!(REQUEST_DURATION),
-            rejections: Reject::ALL.iter().map(rejection).collect(),
+            requests: RequestMeters::new(),
             handshakes: RefCell::default(),
             verifications: RefCell::default(),
-            requests: RefCell::default(),
-            recent_request: RefCell::default(),
         }
     }
 
@@ -423,37 +390,10 @@ impl Meters {
             }
         }
     }
-
-    /// Counts a refusal.
-    pub fn rejected(&self, reject: Reject) {
-        // `Reject::ALL` is in the order of the enum, so the discriminant is the index.
-        self.rejections[reject as usize].increment(1);
-    }
-
-    /// Counts an answered request.
-    pub fn answered(&self, route: &Label, provider: &Label, status: u16, duration: Duration) {
-        self.request_duration.record(duration);
-        let mut recent = self.recent_request.borrow_mut();
-        let same = |known: &&RequestCounter| {
-            Arc::ptr_eq(&known.route, route) && Arc::ptr_eq(&known.provider, provider) && known.status == status
-        };
-        if let Some(known) = recent.as_ref().filter(same) {
-            known.counter.increment(1);
-            return;
-        }
-        let mut handles = self.requests.borrow_mut();
-        let make = |key: &(Label, Label, u16)| counter!(REQUESTS, "route" => key.0.to_string(), "provider" => key.1.to_string(), "status" => status.to_string());
-        let (route, provider) = (Arc::clone(route), Arc::clone(provider));
-        let counter =
-            handles.entry((Arc::clone(&route), Arc::clone(&provider), status)).or_insert_with_key(make).clone();
-        counter.increment(1);
-        *recent = Some(RequestCounter { route, provider, status, counter });
-    }
 }
 
 /// The handles of one worker for one handler.
 pub struct HandlerMeters {
-    duration: Histogram,
     connections: Counter,
     retries: Counter,
     in_flight: Gauge,
@@ -464,7 +404,6 @@ impl HandlerMeters {
     pub fn new(handler: &str) -> Self {
         let label = || handler.to_owned();
         Self {
-            duration: histogram!(HANDLER_DURATION, "handler" => label()),
             connections: counter!(HANDLER_CONNECTIONS, "handler" => label()),
             retries: counter!(HANDLER_RETRIES, "handler" => label()),
             in_flight: gauge!(HANDLER_IN_FLIGHT, "handler" => label()),
@@ -489,11 +428,6 @@ impl HandlerMeters {
     /// Counts a request that no longer occupies the handler.
     pub fn left(&self) {
         self.in_flight.decrement(1.0);
-    }
-
-    /// Records the time to the head of the handler's answer, the wait for the handler included.
-    pub fn answered(&self, duration: Duration) {
-        self.duration.record(duration);
     }
 }
 

@@ -12,6 +12,7 @@ use rustls::ServerConfig;
 use rustls::sign::CertifiedKey;
 use thiserror::Error;
 
+use crate::access::AccessRules;
 use crate::config::{Config, ServerCertificate};
 use crate::crypto::signing_key;
 use crate::key_store::KeyStore;
@@ -110,6 +111,8 @@ pub struct Snapshot {
     pub suspects: Arc<Suspects>,
     /// The configured limits.
     pub limits: Limits,
+    /// Which requests and handshakes the log has an event for.
+    pub access: AccessRules,
     /// Whether a provider demands no certificate, so that bodies of strangers are read.
     pub reads_strangers: bool,
     named: HashMap<Arc<str>, Arc<Site>>,
@@ -125,7 +128,7 @@ impl Snapshot {
     ///
     /// [`SnapshotError`]. Nothing has changed then.
     pub fn build(config: Config, generation: u64, lasting: Lasting) -> Result<Self, SnapshotError> {
-        let Config { certificates, providers, sources, routes, proofs, limits, .. } = config;
+        let Config { certificates, providers, sources, routes, proofs, limits, log, .. } = config;
         let Lasting { cache, keys, replay, sightings, suspects, public_roots } = lasting;
         let demands = Arc::new(Demands::new(proofs.providers, proofs.routes).of_providers(&providers));
         let reads_strangers = providers.iter().any(|it| it.client_certificate != ClientCertificate::Required);
@@ -162,6 +165,7 @@ impl Snapshot {
             replay,
             suspects,
             limits,
+            access: log.access,
             reads_strangers,
             named,
             unknown,

@@ -6,10 +6,10 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::Result;
 use hookgate_testkit::configuration::{HOST, IO, LISTEN_PORT, METRICS_PORT};
-use hookgate_testkit::pki::{DAY, KeyKind};
+use hookgate_testkit::pki::{DAY, KeyKind, Sender};
 use hookgate_testkit::process::{Finished, run};
 
-use crate::environment::{BINARY, Environment, SOON};
+use crate::environment::{BINARY, Environment, SOON, quoted};
 
 pub(crate) fn hookgate(arguments: &[impl AsRef<OsStr>]) -> Finished {
     let mut command = Command::new(BINARY);
@@ -180,6 +180,36 @@ fn providers_lists_the_presets() {
     let json = hookgate(&["providers", "--json"]);
     let json: serde_json::Value = serde_json::from_str(&json.stdout_text()).unwrap();
     assert_eq!(json.as_array().unwrap().len(), names.len());
+    for (preset, line) in json.as_array().unwrap().iter().zip(stdout.lines()) {
+        let text = |key: &str| preset[key].as_str().unwrap();
+        let certificate = if text("client_certificate") == "none" { "  no certificate  " } else { "  certificate  " };
+        assert!(line.starts_with(text("name")) && line.contains(text("version")), "{line}");
+        assert!(line.contains(certificate) && line.ends_with(&format!("({})", text("origin"))), "{line}");
+    }
+}
+
+/// What a preset cannot contain: `check` says what to download from where, and compares what it knows.
+#[test]
+fn check_says_which_files_a_preset_needs_and_compares_fingerprints() {
+    let environment = Environment::new().unwrap();
+    let good = good(&environment).unwrap();
+    let with = |lines: &str| {
+        let provider = "[[provider]]\nname = \"more\"\n";
+        check(&environment, &[&good, "\n", provider, lines].concat())
+    };
+    let cloudflare = "preset = \"cloudflare-origin-pull\"\nidentity = [{ subject_cn = \"a\" }]\n";
+    let (code, _, stderr) = with(cloudflare);
+    let words = "download authenticated_origin_pull_ca.pem from \
+                 https://developers.cloudflare.com/ssl/static/authenticated_origin_pull_ca.pem, and write trust_anchors";
+    assert!(code == Some(1) && stderr.contains(words), "{stderr}");
+    let root = environment.pki.sender(Sender::PagerDuty).root.path();
+    let (code, _, stderr) = with(&format!("{cloudflare}trust_anchors = [{}]\n", quoted(root)));
+    assert!(code == Some(0) && stderr.contains("SHA-256") && stderr.contains("authenticated_origin_pull"), "{stderr}");
+    let wise = "preset = \"wise\"\nclient_certificate = \"none\"\n";
+    let (code, _, stderr) = with(wise);
+    let words = "write signature = { keys = [{ file = \"wise-production.pem\" }] } (the key stands on \
+                 https://docs.wise.com/guides/developer/webhooks/event-handling)";
+    assert!(code == Some(1) && stderr.contains(words), "{stderr}");
 }
 
 #[test]
@@ -194,7 +224,9 @@ fn providers_shows_files_that_replace_presets() {
     let stdout = finished.stdout_text();
     let line = stdout.lines().find(|line| line.starts_with("pagerduty ")).unwrap();
     assert!(
-        finished.success() && line.contains("2027-01-31  Ours (") && line.ends_with("presets/pagerduty.toml)"),
+        finished.success()
+            && line.contains("2027-01-31  certificate     Ours (")
+            && line.ends_with("presets/pagerduty.toml)"),
         "{line}"
     );
     environment.write("presets/pagerduty.toml", preset.replace("schema = 1", "schema = 2")).unwrap();

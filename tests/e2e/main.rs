@@ -3,12 +3,15 @@
 //! One file per subject, one behaviour per test. `HOOKGATE_TEST_IO` selects the I/O backend.
 #![expect(clippy::unwrap_used, reason = "a failed set-up fails the test")]
 
+mod access;
 mod alert;
+mod client;
 mod command;
 mod environment;
 mod filter;
 mod handler;
 mod hostile;
+mod journal_stub;
 mod lifecycle;
 mod log;
 mod metrics;

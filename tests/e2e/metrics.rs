@@ -7,7 +7,7 @@ use hookgate_testkit::gateway::Signal;
 use hookgate_testkit::handler::Behaviour;
 use hookgate_testkit::http::{self, Response};
 use hookgate_testkit::metrics::Metrics;
-use hookgate_testkit::pki::{ExtendedKeyUsage, LeafOptions, Sender, Variant};
+use hookgate_testkit::pki::{ExtendedKeyUsage, LeafOptions, Sender, Subject, Variant};
 use hookgate_testkit::wait::wait_until;
 
 use crate::environment::{PATH, SOON};
@@ -15,7 +15,7 @@ use crate::test_gateway::TestGateway;
 use crate::tls_client::{TlsClient, request};
 
 /// Every metric, its type, and its labels in alphabetical order.
-const DOCUMENTED: [(&str, &str, &[&str]); 31] = [
+const DOCUMENTED: [(&str, &str, &[&str]); 33] = [
     ("hookgate_build_info", "gauge", &["crypto", "version"]),
     ("hookgate_certificate_not_after_timestamp_seconds", "gauge", &["kind", "name", "provider"]),
     ("hookgate_chain_cache_entries", "gauge", &[]),
@@ -30,7 +30,7 @@ const DOCUMENTED: [(&str, &str, &[&str]); 31] = [
     ("hookgate_connections_total", "counter", &[]),
     ("hookgate_filter_unavailable", "gauge", &[]),
     ("hookgate_handler_connections_total", "counter", &["handler"]),
-    ("hookgate_handler_duration_seconds", "histogram", &["handler"]),
+    ("hookgate_handler_duration_seconds", "histogram", &["handler", "route"]),
     ("hookgate_handler_requests_in_flight", "gauge", &["handler"]),
     ("hookgate_handler_retries_total", "counter", &["handler"]),
     ("hookgate_handshake_duration_seconds", "histogram", &[]),
@@ -40,10 +40,12 @@ const DOCUMENTED: [(&str, &str, &[&str]); 31] = [
     ("hookgate_lenient_admissions_total", "counter", &["provider", "rule"]),
     ("hookgate_log_events_lost_total", "counter", &[]),
     ("hookgate_log_events_suppressed_total", "counter", &["cause"]),
-    ("hookgate_rejections_total", "counter", &["blame", "reason"]),
+    ("hookgate_rejections_total", "counter", &["blame", "provider", "reason", "route"]),
     ("hookgate_replay_deliveries", "gauge", &[]),
-    ("hookgate_request_duration_seconds", "histogram", &[]),
+    ("hookgate_request_body_bytes_total", "counter", &["provider", "route"]),
+    ("hookgate_request_duration_seconds", "histogram", &["route"]),
     ("hookgate_requests_total", "counter", &["provider", "route", "status"]),
+    ("hookgate_response_body_bytes_total", "counter", &["provider", "route"]),
     ("hookgate_verifications_total", "counter", &["cache", "provider", "reason", "result"]),
     ("hookgate_worker_connections", "gauge", &["worker"]),
     ("hookgate_worker_stalled", "gauge", &["worker"]),
@@ -122,10 +124,19 @@ fn requests_and_handshakes_are_counted_by_result() {
     check(requests, &[], 6.0);
     check("hookgate_request_duration_seconds_count", &[], 6.0);
     let rejections = "hookgate_rejections_total";
-    check(rejections, &[("reason", "no_route"), ("blame", "peer")], 1.0);
-    check(rejections, &[("reason", "no_certificate"), ("blame", "peer")], 1.0);
-    check(rejections, &[("reason", "handler_unavailable"), ("blame", "handler")], 1.0);
+    let named = |reason, blame, provider, route| {
+        [("reason", reason), ("blame", blame), ("provider", provider), ("route", route)]
+    };
+    check(rejections, &named("no_route", "peer", "percolate", ""), 1.0);
+    check(rejections, &named("no_certificate", "peer", "", ""), 1.0);
+    check(rejections, &named("handler_unavailable", "handler", "percolate", "any"), 1.0);
     check(rejections, &[], 3.0);
+    check("hookgate_request_duration_seconds_count", &[("route", "any")], 4.0);
+    check("hookgate_handler_duration_seconds_count", &[("route", "any")], 3.0);
+    check("hookgate_request_body_bytes_total", &[("route", "any"), ("provider", "percolate")], 8.0);
+    check("hookgate_request_body_bytes_total", &[], 8.0);
+    let answered = metrics.sum("hookgate_response_body_bytes_total", &[("route", "any")]);
+    assert!(answered > 3.0 * 2.0, "three answers of the handler, and a problem document: {answered}");
     check("hookgate_connections_total", &[], 6.0);
     check("hookgate_handshakes_total", &[("result", "ok")], 6.0);
     check("hookgate_handshakes_total", &[("result", "ok"), ("resumed", "true"), ("version", "1.3")], 1.0);
@@ -147,6 +158,20 @@ fn every_reason_is_exported_before_its_first_refusal() {
         assert!(metrics.has("hookgate_rejections_total", &[("reason", reason), ("blame", blame)]), "{reason}");
     }
     assert_eq!(metrics.sum("hookgate_rejections_total", &[]), 0.0);
+}
+
+#[test]
+fn a_refused_certificate_counts_for_the_provider_that_it_claims() {
+    let gateway = TestGateway::with_limits("").unwrap();
+    let refused = |identity, reason| {
+        assert_eq!(gateway.curl().identity(&identity).post(PATH, b"{}").run().unwrap().status(), Some(403));
+        let labels = [("reason", reason), ("provider", "percolate"), ("route", "")];
+        gateway.daemon.wait_metric("hookgate_rejections_total", &labels, 1.0, SOON).unwrap();
+    };
+    refused(gateway.environment.identity(Sender::Percolate, Variant::Expired).unwrap(), "certificate_expired");
+    let other = LeafOptions { subject: Some(Subject::common_name("Percolate Industries")), ..LeafOptions::default() };
+    let other = gateway.environment.pki.sender(Sender::Percolate).leaf("other", &other).unwrap();
+    refused(other, "identity_mismatch");
 }
 
 #[test]

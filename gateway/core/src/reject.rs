@@ -221,7 +221,7 @@ rejects! {
     /// The session parameter is present, but is not a valid proof. Peer: make it with the shared secret of this receiver.
     SessionParameterMismatch => "session_parameter_mismatch", 403, AccessDenied, Peer, "The session parameter is not the expected one", detail;
     // 403 and not 401 for signatures: 401 must carry a challenge (RFC 9110, section 15.5.2), and no authentication scheme is
-    // registered for them. Senders treat both alike: PagerDuty drops either without a retry.
+    // registered for them. Senders treat both alike: PagerDuty drops either without a retry. One that does not has `refusal_status`.
     /// The request lacks the signature header, or another header that the signature needs. Peer: sign the webhook.
     SignatureMissing => "signature_missing", 403, AccessDenied, Peer, "A body signature is required", detail;
     /// The signature headers are present, but cannot be parsed. Peer: send them in the documented form.
@@ -306,7 +306,11 @@ enum Answer {
     AsRow,
     Deferred,
     Terse,
+    Unauthorized,
 }
+
+/// The status of a refused signature for a sender that wants it (RFC 9110, section 15.5.2).
+const UNAUTHORIZED_STATUS: u16 = 401;
 
 /// The status of a deferred refusal: 503 (RFC 9110, section 15.6.4), after which senders try again.
 const DEFERRED_STATUS: u16 = 503;
@@ -327,14 +331,23 @@ impl Refusal {
         Self { answer: Answer::Terse, ..self }
     }
 
+    /// The same refusal, answered with 401 instead of the status of the row.
+    pub(crate) fn unauthorized(self) -> Self {
+        Self { answer: Answer::Unauthorized, ..self }
+    }
+
     /// Whether the sender is asked to try again because the refusal may be ignorance of this receiver.
     pub fn is_deferred(&self) -> bool {
         self.answer == Answer::Deferred
     }
 
-    /// The HTTP status of the answer: that of the row, or 503 if it is deferred.
+    /// The HTTP status of the answer: that of the row, 503 if it is deferred, or 401 for a sender that wants it after a wrong signature.
     pub fn status(&self) -> u16 {
-        if self.is_deferred() { DEFERRED_STATUS } else { self.reject.row().status }
+        match self.answer {
+            Answer::Deferred => DEFERRED_STATUS,
+            Answer::Unauthorized => UNAUTHORIZED_STATUS,
+            Answer::AsRow | Answer::Terse => self.reject.row().status,
+        }
     }
 
     /// The sentence for the operator: the log, the terminal.

@@ -22,6 +22,7 @@ use tokio::task::yield_now;
 use self::spread::{Handover, Inbox, Place, Siblings};
 use crate::cause::Cause;
 use crate::context::WorkerContext;
+use crate::metrics::requests::RequestLabels;
 use crate::strangers::{self, Eviction, Stranger};
 
 /// Pause after an accept that failed for lack of descriptors or memory, so that the loop does not spin.
@@ -107,7 +108,7 @@ impl Acceptor {
             Err(descriptor) => descriptor,
         };
         let Some(place) = self.place(limit) else {
-            self.context.meters.rejected(Reject::ConnectionLimit);
+            self.context.meters.requests.rejected(Reject::ConnectionLimit, RequestLabels::default());
             let reason = Reject::ConnectionLimit.row().reason;
             let peer = peer_address(&descriptor).map(tracing::field::display);
             let cause = Cause::Stranger.label();

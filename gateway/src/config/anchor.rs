@@ -69,6 +69,11 @@ pub(super) struct Anchor {
 }
 
 impl Anchor {
+    /// Its subject in a form in which equal names are equal bytes.
+    pub(super) fn comparable_name(&self) -> &[u8] {
+        &self.name
+    }
+
     /// The SHA-256 of what verification takes from it: subject, key and name constraints.
     pub(super) fn id(&self) -> [u8; 32] {
         anchor_id(&self.trust_anchor)

@@ -22,8 +22,10 @@ pub mod inventory;
 mod key_source;
 mod key_url;
 mod length;
+mod levels;
 mod limits;
 mod listen;
+mod log;
 mod name;
 mod pem;
 pub mod preset;
@@ -58,6 +60,7 @@ use self::inventory::Inventory;
 use self::key_source::{KeySources, RawKeySource};
 use self::limits::RawLimits;
 use self::listen::{RawListen, RawMetrics};
+use self::log::RawLog;
 use self::preset::{Presets, RawPresets};
 use self::provider::RawProvider;
 use self::ranges::ProviderRanges;
@@ -77,7 +80,9 @@ pub use self::file::{FileVersion, FileVersions, day_of};
 pub use self::filter::{FilterSection, PIN_DIRECTORY};
 pub use self::key_source::{FetchLimits, KeyOrigin, KeySource};
 pub use self::key_url::{KeyUrl, KeyUrlError};
+pub use self::levels::{Levels, LevelsError};
 pub use self::listen::{DEFAULT_BACKLOG, Listen, Metrics};
+pub use self::log::{DEFAULT_ACCESS_PER_SECOND, LogFormat, LogSection};
 pub use self::name::MAXIMUM_NAME_BYTES;
 pub use self::profile::DEFAULT_VERIFY_DEPTH;
 pub use self::proof::Proofs;
@@ -109,6 +114,8 @@ pub struct Config {
     pub filter: FilterSection,
     /// `[metrics]`; without the section, there is no endpoint.
     pub metrics: Option<Metrics>,
+    /// `[log]`
+    pub log: LogSection,
     /// `[state]`, or the directory of the service manager: where hookgate keeps what outlives a restart.
     pub state: Option<PathBuf>,
     /// `reload`: when hookgate loads the configuration again.
@@ -163,6 +170,8 @@ struct RawConfig {
     filter: Option<Spanned<RawFilter>>,
     #[serde(deserialize_with = "document::table")]
     metrics: Option<Spanned<RawMetrics>>,
+    #[serde(deserialize_with = "document::table")]
+    log: Option<Spanned<RawLog>>,
     #[serde(deserialize_with = "document::table")]
     state: Option<Spanned<RawState>>,
 }
@@ -238,6 +247,7 @@ impl Config {
         coverage::expect_sections(counts, &mut report);
         let limits = limits::limits(raw.limits.as_ref().map(Spanned::get_ref), &mut report);
         let metrics = listen::metrics(raw.metrics, listen.as_ref(), &mut report);
+        let log = log::log(raw.log.as_ref(), &mut report);
         let state = state::state(raw.state.as_ref(), &mut report);
         let ranges = provider::source_ranges(raw_providers, &mut report);
         let range_urls = provider::range_urls(raw_providers, &mut report);
@@ -287,6 +297,7 @@ impl Config {
             proofs,
             filter,
             metrics,
+            log,
             state,
             reload,
             inventory,

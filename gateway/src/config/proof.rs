@@ -22,8 +22,9 @@ use super::document::{self, WordOr};
 use super::error::{Problem, ProofProblem};
 use super::key_source::{KeySource, KeySources};
 use super::report::Report;
+use hookgate_client::sender::{DeliveryId as SenderDeliveryId, Proof as SenderProof};
 use hookgate_core::auth::proof_policy::ProofPolicyError;
-use hookgate_core::auth::{Clause, Proof, ProofPolicy, ReplayRule};
+use hookgate_core::auth::{Binding, Clause, Proof, ProofPolicy, ReplayRule};
 
 pub(super) use self::replay::RawReplay;
 pub(super) use self::session_parameter::RawSessionParameter;
@@ -40,6 +41,9 @@ const CERTIFICATE: &str = "certificate";
 
 /// The keys of the operator's parts of a preset's proof.
 const PARTS: [&str; 5] = ["token", "session_parameter", "signature", "secret", "basic"];
+
+/// The file with the public key of a sender, in messages, if the preset does not know its name.
+const KEY_FILE: &str = "sender.pem";
 
 const WRITE_PROOFS: &str = "proofs, such as [{ signature = { … } }]; or write proof = \"certificate\" to demand none";
 
@@ -89,7 +93,9 @@ pub(super) struct Completion<'r> {
 #[derive(Debug, Default)]
 pub(super) struct PresetProofs {
     pub(super) proof: Option<RawClause>,
-    pub(super) replay: Option<RawReplay>,
+    pub(super) replay: Option<Spanned<RawReplay>>,
+    /// The public key of the sender: the name of the file, and the page that shows it.
+    pub(super) key_file: Option<(String, String)>,
 }
 
 /// All keys of a provider and its preset that are about proofs.
@@ -99,6 +105,8 @@ pub(super) struct ProviderProofs<'r> {
     pub(super) own: Completion<'r>,
     /// The name of the preset, and its proofs.
     pub(super) preset: Option<(&'r str, &'r PresetProofs)>,
+    /// Whether a certificate proves the sender too.
+    pub(super) has_certificate: bool,
 }
 
 /// Parses the policy of the provider in `table`; reports errors.
@@ -109,13 +117,13 @@ pub(super) fn of_provider<T>(
     sources: &mut KeySources<'_>,
     report: &mut Report<'_>,
 ) -> Option<Arc<ProofPolicy>> {
-    let preset = proofs.preset.and_then(|(name, preset)| Some((name, preset.proof.as_ref()?)));
+    let preset = proofs.preset.filter(|(_, preset)| preset.proof.is_some());
     let policy = match (proofs.proof, preset) {
         (Some(raw), _) => {
             proofs.own.refuse(&|_| true, &|| ProofProblem::Replaced, report);
             explicit(raw, sources, report)
         }
-        (None, Some((preset, clause))) => completed(table, preset, clause, proofs.own, sources, report),
+        (None, Some((preset, own))) => completed(table, (preset, own), proofs, sources, report),
         (None, None) => {
             proofs.own.refuse(&|_| true, &|| ProofProblem::NothingToComplete, report);
             Some(ProofPolicy::certificate_alone())
@@ -127,12 +135,20 @@ pub(super) fn of_provider<T>(
     let (rule, at) = match (proofs.replay, preset_rule) {
         (Some(raw), _) => (replay::choice(raw, &scope, report), raw.span()),
         (None, Some(rule)) => {
-            let rule = Spanned::new(table.span(), rule.clone());
+            let rule = Spanned::new(table.span(), rule.get_ref().clone());
             (replay::rule(&rule, &scope, report).map(Some), table.span())
         }
         (None, None) => (Some(None), table.span()),
     };
-    with_rule(policy?, rule?, &at, report)
+    let policy = policy?;
+    if let (None, Some(replay), Some((name, _))) = (proofs.replay, preset_rule, proofs.preset)
+        && policy.binding() == Binding::Static
+    {
+        let problem = ProofProblem::ReplayOfSigned { preset: name.to_owned(), ids: replay.get_ref().describe() };
+        report.missing_one_of(table, "replay", &[], problem.into());
+        return Some(Arc::new(policy));
+    }
+    with_rule(policy, rule?, &at, report)
 }
 
 /// Parses the policy of a route, which replaces that of its providers; reports errors. `Some(None)` if the route has none.
@@ -184,21 +200,25 @@ fn explicit(
     }
 }
 
-/// The policy of a preset, completed by the operator's part.
+/// The policy of a preset with a proof, completed by the operator's part.
 fn completed<T>(
     table: &Spanned<T>,
-    preset: &str,
-    clause: &RawClause,
-    own: Completion<'_>,
+    (name, preset): (&str, &PresetProofs),
+    proofs: &ProviderProofs<'_>,
     sources: &mut KeySources<'_>,
     report: &mut Report<'_>,
 ) -> Option<ProofPolicy> {
+    let clause = preset.proof.as_ref()?;
     let kinds = clause.kinds();
-    own.refuse(&|kind| !kinds.contains(&kind), &|| ProofProblem::NothingToComplete, report);
-    match own.complete(clause, &table.span()) {
+    proofs.own.refuse(&|kind| !kinds.contains(&kind), &|| ProofProblem::NothingToComplete, report);
+    match proofs.own.complete(clause, &table.span()) {
         Some(clause) => policy(&Spanned::new(table.span(), clause), sources, report),
         None => {
-            let problem = ProofProblem::Incomplete { preset: preset.to_owned(), write: clause.completions() };
+            let (preset, write) = (name.to_owned(), preset.completions(clause));
+            let problem = match proofs.has_certificate {
+                true => ProofProblem::Incomplete { preset, write },
+                false => ProofProblem::IncompleteAlone { preset, write },
+            };
             report.missing_one_of(table, "proof", &PARTS, problem.into());
             None
         }
@@ -285,12 +305,20 @@ impl RawClause {
         kinds
     }
 
-    /// The lines that complete it, for a message.
-    fn completions(&self) -> String {
-        let mut lines: Vec<String> = self.parts().map(Self::completions).collect();
+    /// Reports what is wrong with the proof of a preset.
+    fn check_preset(&self, report: &mut Report<'_>) {
+        self.parts().for_each(|part| part.check_preset(report));
+        self.signature.iter().for_each(|raw| signature::check_preset(raw, report));
+        self.session_parameter.iter().for_each(|raw| session_parameter::check_preset(raw, report));
+        self.secret.iter().for_each(|raw| static_credential::check_preset(raw, report));
+    }
+
+    /// The lines that complete it, for a message. `key_file` is the file with the public key of the sender.
+    fn completions(&self, key_file: &str) -> String {
+        let mut lines: Vec<String> = self.parts().map(|part| part.completions(key_file)).collect();
         lines.extend(self.token.as_ref().map(|token| token.get_ref().completion().to_owned()));
         lines.extend(self.session_parameter.as_ref().map(|_| session_parameter::COMPLETION.to_owned()));
-        lines.extend(self.signature.as_ref().map(|_| signature::COMPLETION.to_owned()));
+        lines.extend(self.signature.as_ref().map(|signature| signature.get_ref().completion(key_file)));
         lines.extend(self.secret.as_ref().map(|_| static_credential::SECRET_COMPLETION.to_owned()));
         lines.extend(self.basic.as_ref().map(|_| static_credential::BASIC_COMPLETION.to_owned()));
         lines.dedup();
@@ -323,17 +351,59 @@ impl RawClause {
     }
 }
 
+impl RawClause {
+    /// How the sender makes the proof: one of these suffices.
+    fn sender_proofs(&self) -> Vec<SenderProof> {
+        if self.any.is_some() {
+            return self.parts().flat_map(Self::sender_proofs).collect();
+        }
+        let one = self.signature.as_ref().map(|signature| signature.get_ref().sender_proof());
+        let one = one.or_else(|| self.token.as_ref().map(|_| SenderProof::Token));
+        let one = one.or_else(|| Some(self.session_parameter.as_ref()?.get_ref().sender_proof()));
+        let one = one.or_else(|| Some(self.secret.as_ref()?.get_ref().sender_proof()));
+        let one = one.or_else(|| self.basic.as_ref().map(|_| SenderProof::Basic));
+        vec![one.unwrap_or(SenderProof::Unsupported("it demands several proofs at a time"))]
+    }
+}
+
 impl PresetProofs {
+    /// How the sender makes its proof: one of these suffices. Empty if it has none.
+    pub(super) fn sender_proofs(&self) -> Vec<SenderProof> {
+        self.proof.as_ref().map(RawClause::sender_proofs).unwrap_or_default()
+    }
+
+    /// Where the sender writes the id of a delivery.
+    pub(super) fn delivery_id(&self) -> Option<SenderDeliveryId> {
+        self.replay.as_ref()?.get_ref().sender_delivery_id()
+    }
+
+    /// Reports what is wrong with them in the document of the preset, as far as that does not depend on the operator's part.
+    pub(super) fn check(&self, report: &mut Report<'_>) {
+        self.proof.iter().for_each(|clause| clause.check_preset(report));
+        // The rule itself is made for each provider.
+        self.replay.iter().for_each(|replay| drop(replay::rule(replay, "", report)));
+    }
+
+    /// The lines that complete `clause`, the proof, for a message, and where to find the key that they name.
+    fn completions(&self, clause: &RawClause) -> String {
+        match &self.key_file {
+            Some((file, page)) => format!("{} (the key stands on {page})", clause.completions(file)),
+            None => clause.completions(KEY_FILE),
+        }
+    }
+
     /// The proofs, and the lines that the operator adds, for `hookgate providers`. Empty if there is no proof.
-    pub(super) fn describe(&self) -> String {
+    pub(super) fn describe(&self, has_certificate: bool) -> String {
         let Some(clause) = &self.proof else { return String::new() };
         let mut text = String::from("\nproof\n");
         clause.describe(&mut text);
         if let Some(replay) = &self.replay {
-            let _ = writeln!(text, "  duplicates          {}", replay.describe());
+            let _ = writeln!(text, "  duplicates          {}", replay.get_ref().describe());
         }
-        let _ = writeln!(text, "  you add             {}", clause.completions());
-        let _ = writeln!(text, "  or demand none      proof = \"{CERTIFICATE}\"");
+        let _ = writeln!(text, "  you add             {}", self.completions(clause));
+        if has_certificate {
+            let _ = writeln!(text, "  or demand none      proof = \"{CERTIFICATE}\"");
+        }
         text
     }
 }

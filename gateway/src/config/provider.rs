@@ -165,7 +165,7 @@ pub(super) fn providers(
         };
         let shown = name.as_ref().map_or("", |(name, _)| name);
         let at = proof.as_ref().map_or_else(|| raw.span(), Spanned::span);
-        let proof = parse_proofs(raw, preset, shown, sources, report);
+        let proof = parse_proofs(raw, preset, (shown, certificate), sources, report);
         if let Some(policy) = &proof {
             client_certificate::check_policy(certificate, policy, shown, &at, report);
         }
@@ -280,7 +280,7 @@ fn no_profiles(raw: &Spanned<RawProvider>, preset: Option<&Preset>, report: &mut
 fn parse_proofs(
     raw: &Spanned<RawProvider>,
     preset: Option<&Preset>,
-    name: &str,
+    (name, certificate): (&str, ClientCertificate),
     sources: &mut KeySources<'_>,
     report: &mut Report<'_>,
 ) -> Option<Arc<ProofPolicy>> {
@@ -298,6 +298,7 @@ fn parse_proofs(
         // An unknown preset is already reported. The keys that complete its proof are not wrong.
         own: if fields.preset.is_some() && preset.is_none() { Completion::default() } else { parts },
         preset: preset.map(|preset| (preset.name(), preset.proofs())),
+        has_certificate: certificate == ClientCertificate::Required,
     };
     proof::of_provider(raw, &proofs, name, sources, report)
 }
@@ -376,9 +377,8 @@ fn finish(
     let anchors = overrides.trust_anchors.clone().or(fields.trust_anchors);
     let identity = overrides.identity.clone().or(fields.identity);
     let own = raw.get_ref();
-    let is_it = |table: &&Spanned<RawProfile>| {
-        table.get_ref().name.as_ref().is_some_and(|name| *name.get_ref() == *draft.name)
-    };
+    let is_it =
+        |table: &&Spanned<RawProfile>| table.get_ref().name.as_ref().is_some_and(|name| *name.get_ref() == *draft.name);
     let table = own.profile.iter().flat_map(|tables| tables.get_ref()).find(is_it);
     if anchors.is_none() {
         match (table.filter(|_| own.trust_anchors.is_none()), downloads.first()) {

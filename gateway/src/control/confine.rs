@@ -49,15 +49,16 @@ pub(super) enum ConfineError {
 }
 
 /// Keeps keys out of core dumps, and denies other processes of the same user access to the memory of this one. Call it before the
-/// first secret is read.
+/// first secret is read. Returns what did not work, for the log, which does not run yet.
 ///
 /// Each of the two calls suffices if dumps go to a file. If they go to a program, the kernel ignores the size limit. The limit also
 /// holds for a program that is executed later, which would be dumpable again.
-pub(super) fn hide_memory() {
-    setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })
-        .unwrap_or_else(|error| tracing::warn!(%error, "cannot limit the size of core dumps to 0"));
-    set_dumpable_behavior(DumpableBehavior::NotDumpable)
-        .unwrap_or_else(|error| tracing::warn!(%error, "cannot disable core dumps"));
+pub(super) fn hide_memory() -> Vec<String> {
+    let no_file = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
+    let no_dump = set_dumpable_behavior(DumpableBehavior::NotDumpable);
+    let failure = |(result, what): (Result<(), Errno>, &str)| Some(format!("{what}: {}", result.err()?));
+    let results = [(no_file, "cannot limit the size of core dumps to 0"), (no_dump, "cannot disable core dumps")];
+    results.into_iter().filter_map(failure).collect()
 }
 
 /// Gives up all privileges of the main thread and of every thread that it starts from now on, and logs it. `filter_is_usable` checks

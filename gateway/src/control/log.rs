@@ -1,12 +1,14 @@
-//! Where log events go: to the journal if standard error is the journal, else to standard error as lines of text.
+//! Where log events go: to the journal, or to standard error as lines of text or JSON.
 //!
-//! Owns the choice of the destination and the queue before it. An event becomes bytes on the thread that logs it ([`event`]), and
-//! the thread `log` writes them: a worker never waits for a terminal, a full pipe or a slow journal. Events that peers cause are
-//! bounded per second ([`limiter`]), and events that do not fit into the queue are lost; both are counted and reported. Must not decide
-//! what is logged, nor at which level.
+//! Owns the choice of the destination, the queue before it, and which of the three places decides about the level ([`levels`]). An event
+//! becomes bytes on the thread that logs it ([`event`]), and the thread `log` writes them ([`output`]): a worker never waits for a terminal,
+//! a full pipe or a slow journal. Events that peers cause are bounded per second ([`limiter`]), and events that do not fit into the queue
+//! are lost; both are counted and reported. Must not decide what is logged.
 
 mod event;
+mod levels;
 mod limiter;
+mod output;
 #[cfg(test)]
 mod tests;
 
@@ -17,15 +19,19 @@ use std::time::{Duration, Instant};
 use rustix::fs::fstat;
 use tracing::{Event, Subscriber};
 use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::{Context, SubscriberExt as _};
-use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::registry::Registry;
 use tracing_subscriber::util::SubscriberInitExt as _;
-use tracing_subscriber::{EnvFilter, Layer};
+use tracing_subscriber::{Layer, reload};
 
-use self::event::{EventFields, SEPARATOR, TextFields};
 use self::limiter::{Class, Limiter};
+use self::output::{Failures, Journal, Lines};
 use super::confine::{ConfineError, restricted};
+use crate::config::{Levels, LogFormat, LogSection};
 use crate::metrics;
+
+pub(super) use self::levels::StatedLevels;
 
 /// Most events in the queue: some megabytes, or a minute of the events that peers can cause at most.
 const QUEUED_EVENTS: usize = 8192;
@@ -33,42 +39,70 @@ const QUEUED_EVENTS: usize = 8192;
 /// Interval at which the numbers of suppressed events are logged.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 
+/// Why there is no log.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum LogError {
+    /// The thread that writes cannot be started without privileges.
+    #[error("the log cannot be started")]
+    Confine(#[from] ConfineError),
+    /// `format = "journal"`, on a host without one.
+    #[error(
+        "[log] format is \"journal\", but there is no journal at {}; write format = \"text\" or \"json\", or remove the line",
+        output::JOURNAL_SOCKET
+    )]
+    NoJournal,
+}
+
 /// The running log. Dropping it writes the events that are still in the queue.
 pub(super) struct Log {
     counter: ErrorCounter,
+    failures: Failures,
     limiter: Arc<Limiter>,
+    filter: reload::Handle<Targets, Registry>,
+    stated: Option<StatedLevels>,
     _guard: WorkerGuard,
 }
 
 impl Log {
-    /// Sends every event of this process to the log from now on. `HOOKGATE_LOG` selects the events, in the syntax of
-    /// tracing-subscriber's `EnvFilter`; the default is `info`.
+    /// Sends every event of this process to the log from now on. `stated` levels replace those of `section`, also after reloads.
     ///
     /// # Errors
     ///
-    /// [`ConfineError`] if the thread that writes cannot be started without privileges.
-    pub(super) fn start() -> Result<Self, ConfineError> {
-        let filter = EnvFilter::try_from_env("HOOKGATE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-        let builder = NonBlockingBuilder::default().buffered_lines_limit(QUEUED_EVENTS).thread_name("log");
-        let limiter = Limiter::new();
-        let registry = tracing_subscriber::registry().with(filter).with(limiter.layer());
-        // The thread handles what peers sent, if only to write it down, so it gets no more privileges than the workers.
-        if is_journal() {
-            let (queue, guard) = restricted(|| builder.finish(Journal))?;
-            let counter = queue.error_counter();
-            registry.with(JournalLayer { queue }).init();
-            return Ok(Self { counter, limiter, _guard: guard });
+    /// [`LogError`]
+    pub(super) fn start(section: &LogSection, stated: Option<StatedLevels>) -> Result<Self, LogError> {
+        let format = section.format.unwrap_or(if is_journal() { LogFormat::Journal } else { LogFormat::Text });
+        if format == LogFormat::Journal && !output::has_journal() {
+            return Err(LogError::NoJournal);
         }
-        let (queue, guard) = restricted(|| builder.finish(io::stderr()))?;
+        let levels = stated.as_ref().map(|stated| &stated.levels).or(section.levels.as_ref());
+        let (filter, handle) = reload::Layer::new(targets(levels));
+        let limiter = Limiter::new();
+        limiter.admit_answered(section.access_per_second);
+        let builder = NonBlockingBuilder::default().buffered_lines_limit(QUEUED_EVENTS).thread_name("log");
+        let failures = Failures::default();
+        // The thread handles what peers sent, if only to write it down, so it gets no more privileges than the workers.
+        let (queue, guard) = match format {
+            LogFormat::Journal => restricted(|| builder.finish(Journal::new(failures.clone())))?,
+            LogFormat::Text | LogFormat::Json => {
+                restricted(|| builder.finish(Lines::new(io::stderr(), failures.clone())))?
+            }
+        };
         let counter = queue.error_counter();
-        registry.with(text_layer(queue)).init();
-        Ok(Self { counter, limiter, _guard: guard })
+        tracing_subscriber::registry().with(filter).with(limiter.layer()).with(EventLayer { format, queue }).init();
+        Ok(Self { counter, failures, limiter, filter: handle, stated, _guard: guard })
+    }
+
+    /// What a reload can change of it.
+    pub(super) fn tuning(&self) -> Tuning {
+        let (filter, limiter, stated) = (self.filter.clone(), Arc::clone(&self.limiter), self.stated.clone());
+        Tuning { filter, limiter, stated, configured: None }
     }
 
     /// A report of the events that are not logged from now on.
     pub(super) fn losses(&self) -> Losses {
         Losses {
             counter: self.counter.clone(),
+            failures: self.failures.clone(),
             limiter: Arc::clone(&self.limiter),
             lost: 0,
             suppressed: [0; Class::ALL.len()],
@@ -77,9 +111,46 @@ impl Log {
     }
 }
 
-/// Reports the events that are not logged: those that did not fit into the queue, and those beyond the limits per second.
+/// The settings of the log that a reload changes: the levels, and how many answered requests have an event.
+pub(super) struct Tuning {
+    filter: reload::Handle<Targets, Registry>,
+    limiter: Arc<Limiter>,
+    stated: Option<StatedLevels>,
+    /// The levels of the last section; `None` before the first.
+    configured: Option<Option<Levels>>,
+}
+
+impl Tuning {
+    /// Puts the settings of `section` in force. Levels that the command line or the environment states stay, and a change of others is
+    /// answered with a warning.
+    pub(super) fn apply(&mut self, section: &LogSection) {
+        self.limiter.admit_answered(section.access_per_second);
+        let former = self.configured.replace(section.levels.clone());
+        if former.is_none_or(|former| former == section.levels) {
+            return;
+        }
+        match &self.stated {
+            Some(StatedLevels { place, levels }) => {
+                tracing::warn!(%levels, "[log] level has changed, but {place} states another one, which stays in force");
+            }
+            // It fails only if the log has ended.
+            None => drop(self.filter.reload(targets(section.levels.as_ref()))),
+        }
+    }
+}
+
+/// The filter of these levels, or of the default.
+fn targets(levels: Option<&Levels>) -> Targets {
+    let default = Levels::default();
+    let Levels { default, modules } = levels.unwrap_or(&default);
+    Targets::new().with_default(*default).with_targets(modules.iter().map(|(name, level)| (name.as_str(), *level)))
+}
+
+/// Reports the events that are not logged: those that did not fit into the queue, those that could not be written, and those beyond the
+/// limits per second.
 pub(super) struct Losses {
     counter: ErrorCounter,
+    failures: Failures,
     limiter: Arc<Limiter>,
     /// The counts of the last report.
     lost: usize,
@@ -92,11 +163,18 @@ impl Losses {
     /// Publishes the counts, and logs how many events were lost or suppressed since the last report. Suppressed events are reported
     /// once per second.
     pub(super) fn attend(&mut self, now: Instant) {
-        let lost = self.counter.dropped_lines();
-        metrics::log_lost(lost as u64);
-        if lost > self.lost {
-            tracing::warn!(count = lost - self.lost, "log events lost: they came faster than they could be written");
-            self.lost = lost;
+        let overflowed = self.counter.dropped_lines();
+        metrics::log_lost(overflowed as u64 + self.failures.count());
+        if overflowed > self.lost {
+            tracing::warn!(
+                count = overflowed - self.lost,
+                "log events lost: they came faster than they could be written"
+            );
+            self.lost = overflowed;
+        }
+        if let Some((count, error)) = self.failures.take() {
+            // It gets through once the disk has room, or the journal is back.
+            tracing::error!(count, error, "log events lost: they could not be written");
         }
         for class in Class::ALL {
             metrics::log_suppressed(class.label(), self.limiter.suppressed(class));
@@ -112,13 +190,14 @@ impl Losses {
         if counts == self.suppressed {
             return;
         }
-        let [stranger, sender, handler, gateway, library, verbose] =
+        let [stranger, sender, handler, gateway, answered, library, verbose] =
             std::array::from_fn(|index| Some(counts[index] - self.suppressed[index]).filter(|count| *count > 0));
         tracing::warn!(
             stranger,
             sender,
             handler,
             gateway,
+            answered,
             library,
             debug = verbose,
             "log events suppressed: more than the limit per second"
@@ -134,38 +213,17 @@ fn is_journal() -> bool {
     fstat(io::stderr()).is_ok_and(|status| stream == format!("{}:{}", status.st_dev, status.st_ino))
 }
 
-/// Formats events as lines of text: time, level, message, fields.
-fn text_layer<S: Subscriber + for<'span> LookupSpan<'span>>(queue: NonBlocking) -> impl Layer<S> {
-    tracing_subscriber::fmt::layer().with_writer(queue).fmt_fields(TextFields).with_ansi(false).with_target(false)
-}
-
-/// Formats events as entries of the journal.
-struct JournalLayer {
+/// Passes events to the queue, in the form `format`.
+struct EventLayer {
+    format: LogFormat,
     queue: NonBlocking,
 }
 
-impl<S: Subscriber> Layer<S> for JournalLayer {
+impl<S: Subscriber> Layer<S> for EventLayer {
     fn on_event(&self, event: &Event<'_>, _context: Context<'_, S>) {
-        let mut fields = EventFields::default();
-        event.record(&mut fields);
-        let entry = fields.journal_entry(*event.metadata().level());
-        // The queue takes an entry as a whole or counts it as lost; it never fails.
-        let _ = self.queue.clone().write_all(entry.as_bytes());
-    }
-}
-
-/// Sends entries to the journal, one per call.
-struct Journal;
-
-impl Write for Journal {
-    fn write(&mut self, entry: &[u8]) -> io::Result<usize> {
-        let text = String::from_utf8_lossy(entry);
-        let fields: Vec<&str> = text.split(SEPARATOR).collect();
-        systemd::journal::send(&fields)?;
-        Ok(entry.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+        event::formatted(self.format, event, |bytes| {
+            // The queue takes an event as a whole or counts it as lost; it never fails.
+            let _ = self.queue.clone().write_all(bytes);
+        });
     }
 }

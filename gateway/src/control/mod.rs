@@ -8,10 +8,9 @@
 //!
 //! [`run`](run::run) takes these steps on the main thread. An error in any of them ends the process with exit code 1.
 //!
-//! 1. Start the log and its thread (`log`).
-//! 2. Exclude the memory of the process from core dumps (`confine`), because the next step reads secrets. Raise the limit on open files
-//!    (`descriptors`).
-//! 3. Read the configuration and every file that it names ([`crate::config`]).
+//! 1. Exclude the memory of the process from core dumps (`confine`), because the next step reads secrets.
+//! 2. Read the configuration and every file that it names ([`crate::config`]).
+//! 3. Start the log and its thread, as the configuration says (`log`). Raise the limit on open files (`descriptors`).
 //! 4. Install the signal handlers.
 //! 5. Bind the metrics endpoint (`metrics_endpoint`).
 //! 6. Choose the I/O backend, and open the state directory ([`crate::state`]).

@@ -16,6 +16,7 @@ use super::descriptors::Descriptors;
 use super::filter::{self, FilterKeeper};
 use super::jwks::{KeyRefresh, PreparedKeys};
 use super::lists::Written;
+use super::log::Tuning;
 use super::pending::PendingChains;
 use super::public_roots::public_roots;
 use super::published::{Offer, Publisher};
@@ -24,7 +25,8 @@ use super::watch::Watch;
 use crate::config::inventory::{Inventory, difference};
 use crate::config::strength::{Comparison, Strength};
 use crate::config::{
-    Config, FileVersions, Listen, Metrics, RangeSource, RangeUrl, Reading, ReloadTrigger, Warning, is_of_host,
+    Config, FileVersions, Listen, LogFormat, Metrics, RangeSource, RangeUrl, Reading, ReloadTrigger, Warning,
+    is_of_host,
 };
 use crate::metrics::retirement::{NamedLabel, Retirement};
 use crate::metrics::{self, Load};
@@ -57,6 +59,8 @@ pub(super) struct Loader {
     trigger: ReloadTrigger,
     watch: Watch,
     retirement: Arc<Mutex<Retirement>>,
+    /// The log, if it runs.
+    log: Option<Tuning>,
 }
 
 /// Why a reload changed nothing.
@@ -71,6 +75,8 @@ struct Refused {
 /// The sections of the first configuration that a reload cannot change.
 pub(super) struct Fixed {
     pub(super) listen: Listen,
+    /// The form of log events; `None` leaves the choice to standard error.
+    pub(super) log: Option<LogFormat>,
     pub(super) metrics: Option<Metrics>,
     /// The state directory.
     pub(super) state: Option<PathBuf>,
@@ -98,7 +104,13 @@ impl Loader {
             trigger: ReloadTrigger::default(),
             watch: Watch::default(),
             retirement,
+            log: None,
         }
+    }
+
+    /// Keeps the settings of the log as the configuration says, from the next load on.
+    pub(super) fn tune_log(&mut self, log: Tuning) {
+        self.log = Some(log);
     }
 
     /// Bounds connections by the descriptors of this process from now on. Call it when the filter has started, before the first load.
@@ -133,6 +145,7 @@ impl Loader {
     pub(super) fn load(&mut self, mut config: Config, generation: u64) -> anyhow::Result<Snapshot> {
         let (inventory, trigger) = (std::mem::take(&mut config.inventory), config.reload);
         let strength = std::mem::take(&mut config.strength);
+        let log = config.log.clone();
         let dates = rotation::dates(&config);
         let names = named_labels(&config);
         if let Some(descriptors) = self.descriptors {
@@ -157,6 +170,9 @@ impl Loader {
         self.inventory = inventory;
         self.strength = strength.after(std::mem::take(&mut self.strength));
         self.trigger = trigger;
+        if let Some(tuning) = &mut self.log {
+            tuning.apply(&log);
+        }
         Ok(snapshot)
     }
 
@@ -245,6 +261,9 @@ impl Loader {
         let has_permission = config.strength.has_permission();
         if config.listen != fixed.listen {
             tracing::warn!("[listen] has changed; restart hookgate to apply the change");
+        }
+        if config.log.format != fixed.log {
+            tracing::warn!("[log] format has changed; restart hookgate to apply the change");
         }
         if config.metrics != fixed.metrics {
             tracing::warn!("[metrics] has changed; restart hookgate to apply the change");

@@ -3,6 +3,7 @@
 //! Owns the order of the steps, which [`super`] explains, and the signals. Must not know how a step works: each belongs to another
 //! module.
 
+use std::fmt::Display;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,7 +18,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use super::confine::{confine, hide_memory, unprivileged};
 use super::descriptors::raise_limit;
-use super::log::{Log, Losses};
+use super::log::{Log, Losses, StatedLevels};
 use super::metrics_endpoint::MetricsEndpoint;
 use super::published::Publisher;
 use super::reload::{Fixed, Loader, log_warnings};
@@ -51,25 +52,29 @@ const FIRST_ROUND_LIMIT: Duration = Duration::from_secs(5);
 /// Time for the last steps of the end, after the drain and the grace for connections that it cuts: detach the filter, free memory.
 const LAST_STEPS: Duration = Duration::from_secs(3);
 
-/// Serves the configuration at `path` until a signal ends the process. Exit code 0 after an orderly end, else 1.
-pub fn run(path: &Path) -> ExitCode {
-    let log = match Log::start() {
-        Ok(log) => log,
-        Err(error) => {
-            eprintln!("{:#}", anyhow::Error::from(error));
-            return ExitCode::FAILURE;
-        }
+/// Serves the configuration at `path` until a signal ends the process. `levels` are those of `--log`. Exit code 0 after an orderly end,
+/// else 1. What goes wrong before the log is known goes to standard error as it is.
+pub fn run(path: &Path, levels: Option<&str>) -> ExitCode {
+    let failed = |error: &dyn Display| {
+        eprintln!("{error:#}");
+        ExitCode::FAILURE
     };
-    hide_memory();
-    raise_limit();
+    let levels = match StatedLevels::find(levels) {
+        Ok(levels) => levels,
+        Err(error) => return failed(&error),
+    };
+    let unhidden = hide_memory();
     let Reading { files, outcome } = Config::read(path);
     let (config, warnings) = match outcome {
         Ok(loaded) => loaded,
-        Err(errors) => {
-            eprintln!("{errors}");
-            return ExitCode::FAILURE;
-        }
+        Err(errors) => return failed(&errors),
     };
+    let log = match Log::start(&config.log, levels) {
+        Ok(log) => log,
+        Err(error) => return failed(&anyhow::Error::from(error)),
+    };
+    unhidden.iter().for_each(|warning| tracing::warn!("{warning}"));
+    raise_limit();
     log_warnings(&warnings);
     match serve(path, config, files, &log) {
         Ok(()) => ExitCode::SUCCESS,
@@ -87,9 +92,14 @@ fn serve(path: &Path, config: Config, files: FileVersions, log: &Log) -> anyhow:
         let retirement = Arc::default();
         start_metrics(config.metrics.as_ref(), &retirement)?;
         let backend = choose_backend(&config.listen)?;
-        let fixed =
-            Fixed { listen: config.listen.clone(), metrics: config.metrics.clone(), state: config.state.clone() };
+        let fixed = Fixed {
+            listen: config.listen.clone(),
+            log: config.log.format,
+            metrics: config.metrics.clone(),
+            state: config.state.clone(),
+        };
         let mut loader = Loader::new(path.to_owned(), &config.limits, retirement);
+        loader.tune_log(log.tuning());
         // Before the process is confined, and before the sources of data are read from it.
         match fixed.state.as_deref().map(StateDirectory::open).transpose()? {
             Some(state) => loader.keep_state_in(state),

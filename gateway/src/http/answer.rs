@@ -6,12 +6,10 @@
 use std::cell::RefCell;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use hyper::header::HeaderValue;
 
 use super::connection::Connection;
 use crate::upstream::{HandlerBody, HandlerBodyError};
@@ -32,25 +30,16 @@ enum Content {
 pub(super) struct AnswerBody {
     content: Content,
     connection: Rc<Connection>,
-    /// What the log says about a handler's answer that is cut.
-    subject: Option<Subject>,
-}
-
-/// The request that is answered, as the log names it.
-pub(super) struct Subject {
-    pub(super) request_id: HeaderValue,
-    pub(super) route: Arc<str>,
-    pub(super) provider: Arc<str>,
 }
 
 impl AnswerBody {
     /// A problem document, or nothing where `content` is empty.
     pub(super) fn problem(connection: &Rc<Connection>, content: Bytes) -> Self {
-        Self { content: Content::Whole(Some(content)), connection: Rc::clone(connection), subject: None }
+        Self { content: Content::Whole(Some(content)), connection: Rc::clone(connection) }
     }
 
     /// A handler's answer.
-    pub(super) fn handler(connection: &Rc<Connection>, mut body: HandlerBody, subject: Subject) -> Self {
+    pub(super) fn handler(connection: &Rc<Connection>, mut body: HandlerBody) -> Self {
         let content = match body.take_whole() {
             Some(whole) => Content::Whole(Some(whole)),
             None => {
@@ -59,13 +48,11 @@ impl AnswerBody {
                 Content::Streamed(body)
             }
         };
-        Self { content, connection: Rc::clone(connection), subject: Some(subject) }
+        Self { content, connection: Rc::clone(connection) }
     }
 
     fn broke_off(&self, error: &HandlerBodyError) {
-        let Some(Subject { request_id, route, provider }) = &self.subject else { return };
-        let refusal = Refusal::new(error.reject(), format!("{error}; the connection to the peer was cut."));
-        self.connection.refused(&refusal, request_id, route, provider);
+        self.connection.cut(Refusal::new(error.reject(), format!("{error}; the connection to the peer was cut.")));
     }
 }
 
@@ -79,7 +66,7 @@ impl Body for AnswerBody {
     ) -> Poll<Option<Result<Frame<Bytes>, HandlerBodyError>>> {
         let this = &mut *self;
         let frame = match &mut this.content {
-            Content::Whole(content) => return Poll::Ready(content.take().map(|content| Ok(Frame::data(content)))),
+            Content::Whole(content) => content.take().map(|content| Ok(Frame::data(content))),
             Content::Streamed(body) => ready!(Pin::new(&mut *body.borrow_mut()).poll_frame(context)),
             // hyper drops what it has not flushed when the body fails.
             Content::Cut { flushes, .. } if *flushes == this.connection.exchange.flushes() => return Poll::Pending,
@@ -94,6 +81,9 @@ impl Body for AnswerBody {
             this.content = Content::Cut { error, flushes: this.connection.exchange.flushes() };
             // hyper flushes next, and asks again when it has.
             return Poll::Pending;
+        }
+        if let Some(data) = frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref()) {
+            this.connection.note(|account| account.bytes_out += data.len() as u64);
         }
         Poll::Ready(frame)
     }
@@ -117,10 +107,6 @@ impl Body for AnswerBody {
 
 impl Drop for AnswerBody {
     fn drop(&mut self) {
-        let exchange = &self.connection.exchange;
-        if exchange.stage().is_stalled() && exchange.is_overdue() {
-            self.connection.cut.replace(self.subject.take().map(Box::new));
-        }
         self.connection.streamed.take();
         self.connection.exchange.answer_complete();
     }

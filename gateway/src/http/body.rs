@@ -188,6 +188,7 @@ pub(super) async fn read_body(
         // Trailers are dropped: no proof covers them.
         let Ok(piece) = frame.into_data() else { continue };
         let total = pieces.len() + piece.len();
+        connection.note(|account| account.bytes_in = total as u64);
         check(total)?;
         buffered.cover(total)?;
         pieces.push(piece, expected);
@@ -200,7 +201,11 @@ const MAX_UNADMITTED_BODY_BYTES: usize = 256 * 1024;
 
 /// Reads the body of a peer that is not admitted. Every byte counts when it is received, among those of strangers (`max_unadmitted_bytes`);
 /// nothing is reserved for what the peer announces. `None` if the body is too long or broken.
-pub(super) async fn read_unadmitted_body(mut body: Incoming, limits: &Limits) -> Option<Bytes> {
+pub(super) async fn read_unadmitted_body(
+    connection: &Connection,
+    mut body: Incoming,
+    limits: &Limits,
+) -> Option<Bytes> {
     let most = limits.max_body_bytes.min(MAX_UNADMITTED_BODY_BYTES);
     let fits = |total: usize| total <= most;
     if !fits(usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX)) {
@@ -209,7 +214,9 @@ pub(super) async fn read_unadmitted_body(mut body: Incoming, limits: &Limits) ->
     let mut pieces = Pieces::default();
     while let Some(frame) = body.frame().await {
         let Ok(piece) = frame.ok()?.into_data() else { continue };
-        if !fits(pieces.len() + piece.len()) {
+        let total = pieces.len() + piece.len();
+        connection.note(|account| account.bytes_in = total as u64);
+        if !fits(total) {
             return None;
         }
         pieces.push(piece, 0);

@@ -1,6 +1,6 @@
 //! One connection, from the end of its handshake to the end of its stream.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::net::{IpAddr, SocketAddr};
@@ -15,17 +15,17 @@ use hyper::server::conn::http1;
 use hyper::service::{HttpService, service_fn};
 
 use super::Server;
-use super::answer::{AnswerBody, Subject};
+use super::account::Account;
+use super::answer::AnswerBody;
 use super::ending::{Ending, Outcome, ending};
 use super::exchange::{Exchange, ExchangeStream};
 use super::{problem, request};
-use crate::cause::Cause;
+use crate::access::{Outcome as Event, Tls};
 use crate::snapshot::Snapshot;
 use crate::strangers::Stranger;
 use crate::tls::stream::TlsStream;
 use crate::upstream::HandlerBody;
-use hookgate_core::identity::{ChainRefusal, VerifiedChain};
-use hookgate_core::reject::Refusal;
+use hookgate_core::identity::{ChainRefusal, ProviderId, VerifiedChain};
 use hookgate_io::sweep::Deadline;
 
 /// Bytes that a peer may send of a request that was answered already, before the connection is reset.
@@ -43,6 +43,8 @@ pub struct Peer {
     pub address: SocketAddr,
     /// The server name that it asked for, in lower case.
     pub server_name: Option<Box<str>>,
+    /// What its handshake negotiated.
+    pub tls: Tls,
     /// The snapshot under which its handshake was made.
     pub snapshot: Arc<Snapshot>,
     /// What its certificates prove, or why they prove nothing.
@@ -60,12 +62,22 @@ pub(super) struct Connection {
     /// The address as handlers get it: an IPv4-mapped IPv6 address as IPv4.
     pub(super) address_field: HeaderValue,
     pub(super) server_name: Option<Box<str>>,
+    pub(super) tls: Tls,
     pub(super) standing: RefCell<Standing>,
     pub(super) exchange: Rc<Exchange>,
     /// The answer that is being streamed.
     pub(super) streamed: RefCell<Option<Rc<RefCell<HandlerBody>>>>,
-    /// The request whose answer was cut, until the log has it.
-    pub(super) cut: RefCell<Option<Box<Subject>>>,
+    /// The request that is being answered.
+    pub(super) account: RefCell<Option<Account>>,
+    /// A request was answered, or what came instead of one.
+    pub(super) has_served: Cell<bool>,
+}
+
+impl Drop for Connection {
+    /// Every request is counted, also if the worker ends first.
+    fn drop(&mut self) {
+        self.close_account(Event::Abandoned);
+    }
 }
 
 /// What a reload can change under a connection.
@@ -77,15 +89,14 @@ pub(super) struct Standing {
 
 impl Standing {
     /// The provider of the certificate, if it alone tells: it proves exactly one, or is refused although it claims one.
-    fn provider(&self) -> Option<Arc<str>> {
-        let id = match &self.verdict {
+    pub(super) fn provider(&self) -> Option<ProviderId> {
+        match &self.verdict {
             Ok(chain) => match chain.matches() {
-                [only] => only.provider,
-                _ => return None,
+                [only] => Some(only.provider),
+                _ => None,
             },
-            Err(refusal) => refusal.provider?,
-        };
-        Some(Arc::clone(&self.snapshot.identity.provider(id).name))
+            Err(refusal) => refusal.provider,
+        }
     }
 }
 
@@ -99,10 +110,12 @@ pub async fn serve(server: Rc<Server>, mut stream: TlsStream, peer: Peer, deadli
         address: peer.address,
         address_field: address_field(peer.address.ip()),
         server_name: peer.server_name,
+        tls: peer.tls,
         standing: RefCell::new(Standing { snapshot: peer.snapshot, verdict: peer.verdict }),
         exchange: Rc::clone(&exchange),
         streamed: RefCell::default(),
-        cut: RefCell::default(),
+        account: RefCell::default(),
+        has_served: Cell::new(false),
     });
     let mut builder = http1::Builder::new();
     builder
@@ -117,7 +130,7 @@ pub async fn serve(server: Rc<Server>, mut stream: TlsStream, peer: Peer, deadli
     };
     let mut unread = Bytes::new();
     loop {
-        let io = ExchangeStream::new(stream, Rc::clone(&exchange), unread);
+        let io = ExchangeStream::new(stream, Rc::clone(&connection), unread);
         let serving = builder.serve_connection(io, service.clone());
         let outcome;
         // On the heap, and freed before the rest, so that a connection at rest does not keep memory for it.
@@ -168,18 +181,22 @@ where
 async fn end(connection: &Connection, mut stream: TlsStream, outcome: Outcome) {
     let exchange = &connection.exchange;
     if exchange.is_evicted() {
-        if let Some(refusal) = exchange.tell_eviction() {
-            let request_id = connection.server.context.request_id();
-            connection.refused(&refusal, &request_id, "", "");
+        match exchange.tell_eviction() {
+            Some(refusal) if connection.account.borrow().is_some() => connection.refused(refusal),
+            Some(refusal) => connection.refused_without_request(&refusal, None),
+            None => {}
         }
-        return;
+        return connection.close_account(Event::Abandoned);
     }
     let ending = ending(exchange.stage(), exchange.is_overdue(), &outcome);
     exchange.end();
+    if !matches!(ending, Ending::CutSlow(_)) {
+        connection.close_account(Event::Abandoned);
+    }
     match ending {
         Ending::Refuse(refusal) => {
             let request_id = connection.server.context.request_id();
-            connection.refused(&refusal, &request_id, "", "");
+            connection.refused_without_request(&refusal, Some(&request_id));
             if stream.send_all(&problem::raw_response(&refusal, &request_id)).await.is_ok() {
                 linger(exchange, stream).await;
             }
@@ -187,9 +204,10 @@ async fn end(connection: &Connection, mut stream: TlsStream, outcome: Outcome) {
         Ending::Linger => linger(exchange, stream).await,
         // The peer may be gone already.
         Ending::Close => drop(stream.close().await),
-        Ending::CutSlow(refusal) => connection.cut_slow(&refusal),
+        Ending::CutSlow(refusal) => connection.cut(refusal),
         Ending::Cut => tracing::debug!(peer = %connection.address, %outcome, "connection ended"),
     }
+    connection.log_if_silent();
 }
 
 /// Sends `close_notify`, and discards for a while what the peer still sends.
@@ -212,34 +230,5 @@ impl Connection {
             Poll::Ready(()) => streamed.borrow_mut().take_ahead(context),
             Poll::Pending => streamed.borrow_mut().pause(),
         }
-    }
-
-    /// Counts and logs an answer that the peer did not take. Its request is known unless hyper had the whole answer.
-    fn cut_slow(&self, refusal: &Refusal) {
-        match self.cut.take() {
-            Some(subject) => self.refused(refusal, &subject.request_id, &subject.route, &subject.provider),
-            None => self.refused(refusal, &self.server.context.request_id(), "", ""),
-        }
-    }
-
-    /// Counts and logs a refusal. `route` and `provider` are empty if they are not known yet.
-    pub(super) fn refused(&self, refusal: &Refusal, request_id: &HeaderValue, route: &str, provider: &str) {
-        self.server.context.meters.rejected(refusal.reject);
-        fn known(name: &str) -> Option<&str> {
-            (!name.is_empty()).then_some(name)
-        }
-        let standing = self.standing.borrow();
-        let of_certificate = standing.provider();
-        tracing::warn!(
-            reason = refusal.reject.row().reason,
-            provider = known(provider).or(of_certificate.as_deref()),
-            route = known(route),
-            peer = %self.address,
-            server_name = self.server_name.as_deref(),
-            request_id = request_id.to_str().unwrap_or_default(),
-            detail = %refusal.detail(),
-            cause = Cause::of(refusal.reject, standing.verdict.is_ok() || self.exchange.is_proven()).label(),
-            "request refused"
-        );
     }
 }

@@ -15,7 +15,9 @@ use hookgate_core::reject::Refusal;
 use hookgate_io::sweep::{Deadline, Timer};
 use hyper::rt::{Read, ReadBufCursor, Write};
 
+use super::connection::Connection;
 use super::stage::Stage;
+use crate::access::Outcome;
 use crate::strangers::Stranger;
 use crate::tls::stream::TlsStream;
 
@@ -184,16 +186,19 @@ impl Exchange {
         self.step(stage.received(self.deadline.coarse(), self.deadline.is_overdue(), &self.limits));
     }
 
-    fn flushed(&self) {
+    /// Returns whether the kernel has the whole answer now.
+    fn flushed(&self) -> bool {
         self.flushes.set(self.flushes.get().wrapping_add(1));
         self.slow.set(false);
         let before = self.stage.get();
         self.step(before.flushed(&self.limits));
-        if self.stage.get() == Stage::Idle && before != Stage::Idle {
+        let after = self.stage.get();
+        if after == Stage::Idle && before != Stage::Idle {
             // What the request took was freed with it.
             self.freed.set(self.read.get());
             self.count(self.read.get());
         }
+        matches!(after, Stage::Idle | Stage::Answered) && after != before
     }
 
     fn blocked(&self) {
@@ -223,15 +228,15 @@ impl Exchange {
 /// problem document is sent instead.
 pub(super) struct ExchangeStream {
     stream: TlsStream,
-    exchange: Rc<Exchange>,
+    connection: Rc<Connection>,
     /// What an earlier stream of the same connection had read and not used; hyper reads it first.
     unread: Bytes,
 }
 
 impl ExchangeStream {
     /// `unread` is what an earlier stream of the same connection had read and not used.
-    pub(super) fn new(stream: TlsStream, exchange: Rc<Exchange>, unread: Bytes) -> Self {
-        Self { stream, exchange, unread }
+    pub(super) fn new(stream: TlsStream, connection: Rc<Connection>, unread: Bytes) -> Self {
+        Self { stream, connection, unread }
     }
 
     pub(super) fn into_inner(self) -> TlsStream {
@@ -253,8 +258,8 @@ impl Read for ExchangeStream {
         let before = self.stream.bytes_read();
         let outcome = Pin::new(&mut self.stream).poll_read(context, buffer);
         if self.stream.bytes_read() != before {
-            self.exchange.received();
-            self.exchange.count(self.stream.bytes_read());
+            self.connection.exchange.received();
+            self.connection.exchange.count(self.stream.bytes_read());
         }
         outcome
     }
@@ -274,12 +279,12 @@ impl Write for ExchangeStream {
         context: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        if self.exchange.holds_back() {
+        if self.connection.exchange.holds_back() {
             return Poll::Ready(Ok(slices.iter().map(|slice| slice.len()).sum()));
         }
         let outcome = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
         if outcome.is_pending() {
-            self.exchange.blocked();
+            self.connection.exchange.blocked();
         }
         outcome
     }
@@ -287,8 +292,12 @@ impl Write for ExchangeStream {
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let outcome = Pin::new(&mut self.stream).poll_flush(context);
         match &outcome {
-            Poll::Pending => self.exchange.blocked(),
-            Poll::Ready(Ok(())) => self.exchange.flushed(),
+            Poll::Pending => self.connection.exchange.blocked(),
+            Poll::Ready(Ok(())) => {
+                if self.connection.exchange.flushed() {
+                    self.connection.close_account(Outcome::Answered);
+                }
+            }
             Poll::Ready(Err(_)) => {}
         }
         outcome

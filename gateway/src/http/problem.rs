@@ -59,7 +59,7 @@ pub fn response(refusal: &Refusal, request_id: &HeaderValue, allow: &[Method], c
         let seconds = if refusal.is_deferred() { DEFERRED_RETRY_AFTER_S } else { RETRY_AFTER_S };
         headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
     }
-    if let Some(challenge) = challenge(refusal.reject).and_then(|text| HeaderValue::try_from(text).ok()) {
+    if let Some(challenge) = challenge(refusal).and_then(|text| HeaderValue::try_from(text).ok()) {
         headers.insert(WWW_AUTHENTICATE, challenge);
     }
     if !allow.is_empty() {

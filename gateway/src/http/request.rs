@@ -1,7 +1,7 @@
 //! The steps of a request: verdict, host, path, route, admission, source, body, proof, handler. Each runs only if the step before it
 //! succeeded.
 //!
-//! Owns the order, and the record of what is counted. Must not decide what `route`, `auth` and `identity` decide.
+//! Owns the order, and what is noted of it in the account. Must not decide what `route`, `auth` and `identity` decide.
 
 use std::borrow::Cow;
 use std::convert::Infallible;
@@ -18,7 +18,7 @@ use hyper::http::request::Parts;
 use hyper::http::uri::Authority;
 use hyper::{Method, Request, Response, StatusCode, Version};
 
-use super::answer::{AnswerBody, Subject};
+use super::answer::AnswerBody;
 use super::body::{self, read_body};
 use super::connection::{Connection, Standing};
 use super::{problem, suspicion};
@@ -34,9 +34,6 @@ use hookgate_core::reject::{Refusal, Reject};
 use hookgate_core::route::{Miss, RouteId};
 use hookgate_core::suspicion::answered;
 
-/// The status in metrics for a peer that went away before its answer, as in nginx.
-const CLIENT_CLOSED_REQUEST: u16 = 499;
-
 /// The most characters of a host or method in a refusal: the longest host name (RFC 1035, section 2.3.4).
 const MAXIMUM_SHOWN_CHARACTERS: usize = 255;
 
@@ -46,28 +43,22 @@ pub(super) async fn handle(
     request: Request<Incoming>,
 ) -> Result<Response<AnswerBody>, Infallible> {
     connection.exchange.head_complete();
-    let request_id = connection.server.context.request_id();
-    let mut record = Record::new(&connection);
-    let outcome = process(&connection, request, &request_id, &mut record).await;
-    Ok(match outcome {
-        Ok(response) => accepted(&connection, response, request_id, &mut record),
-        Err(failure) => {
-            let response = refused(&connection, &failure, &request_id, &record);
-            record.answered(response.status());
-            response
-        }
-    })
+    let request_id = connection.open_account(request.method(), request.uri().path_and_query());
+    let outcome = process(&connection, request, &request_id).await;
+    let response = match outcome {
+        Ok(response) => accepted(&connection, response, request_id),
+        Err(failure) => refused(&connection, failure, &request_id),
+    };
+    connection.answered(response.status());
+    Ok(response)
 }
 
 fn accepted(
     connection: &Rc<Connection>,
     response: Response<HandlerBody>,
     request_id: HeaderValue,
-    record: &mut Record,
 ) -> Response<AnswerBody> {
-    record.answered(response.status());
-    let subject = record.subject(request_id.clone());
-    let mut response = response.map(|body| AnswerBody::handler(connection, body, subject));
+    let mut response = response.map(|body| AnswerBody::handler(connection, body));
     response.headers_mut().insert(X_REQUEST_ID, request_id);
     if connection.server.context.is_draining() {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
@@ -75,27 +66,24 @@ fn accepted(
     response
 }
 
-fn refused(
-    connection: &Rc<Connection>,
-    failure: &Failure,
-    request_id: &HeaderValue,
-    record: &Record,
-) -> Response<AnswerBody> {
-    connection.refused(&failure.refusal, request_id, &record.route, &record.provider);
-    if let (Reject::DuplicateDelivery, Some(status)) = (failure.refusal.reject, failure.duplicate_status) {
+fn refused(connection: &Rc<Connection>, failure: Failure, request_id: &HeaderValue) -> Response<AnswerBody> {
+    let Failure { refusal, allow, body_read, duplicate_status } = failure;
+    if let (Reject::DuplicateDelivery, Some(status)) = (refusal.reject, duplicate_status) {
+        connection.recognized(refusal);
         return duplicate(connection, status, request_id);
     }
-    if matches!(failure.refusal.reject.row().status, 401 | 403) {
+    if matches!(refusal.reject.row().status, 401 | 403) {
         connection.exchange.blame();
     }
-    if !failure.body_read {
+    if !body_read {
         connection.exchange.leave_body_unread();
     }
     // A peer without an admitted certificate that has proven an earlier request keeps its connection.
     let is_refused = connection.standing.borrow().verdict.is_err() && !connection.exchange.is_proven();
-    let close = is_refused || !failure.body_read || connection.server.context.is_draining();
-    problem::response(&failure.refusal, request_id, &failure.allow, close)
-        .map(|body| AnswerBody::problem(connection, body))
+    let close = is_refused || !body_read || connection.server.context.is_draining();
+    let response = problem::response(&refusal, request_id, &allow, close);
+    connection.refused(refusal);
+    response.map(|body| AnswerBody::problem(connection, body))
 }
 
 /// The configured answer to a delivery that was taken before: a status without a body.
@@ -136,7 +124,6 @@ async fn process(
     connection: &Rc<Connection>,
     request: Request<Incoming>,
     request_id: &HeaderValue,
-    record: &mut Record,
 ) -> Result<Response<HandlerBody>, Failure> {
     let (head, body) = request.into_parts();
     let Standing { snapshot, verdict } = connection.current_standing();
@@ -152,14 +139,15 @@ async fn process(
         .find(&host, head.uri.path(), &head.method)
         .map_err(|miss| sender.hidden().unwrap_or_else(|| missed(miss, &host, &head.method)))?;
     let route = snapshot.routes.route(route_id);
-    record.route = Arc::clone(&route.name);
+    connection.note(|account| account.route = Some(route_id));
     let Some(peer) = sender.admit(&snapshot, route_id)? else {
         let refused = sender.into_refusal();
         return Err(delayed_or_refused(connection, &snapshot, refused, &head, body).await);
     };
-    let provider = usize::from(peer.provider().0);
-    record.provider = Arc::clone(&snapshot.identity.provider(peer.provider()).name);
-    check_source(snapshot.sources.get(provider), connection.address.ip(), &record.provider)?;
+    let (provider_id, provider) = (peer.provider(), usize::from(peer.provider().0));
+    connection.note(|account| account.provider = Some(provider_id));
+    let provider_name = &snapshot.identity.provider(provider_id).name;
+    check_source(snapshot.sources.get(provider), connection.address.ip(), provider_name)?;
     let (body, mut buffered) = read_body(connection, body, &snapshot.limits, sender.source(connection)).await?;
     connection.exchange.request_complete();
     let duplicate_status = peer.proof_policy().duplicate_answer();
@@ -170,7 +158,7 @@ async fn process(
         connection.exchange.admit().map_err(Failure::after_body)?;
         buffered.proven(request.body()).map_err(Failure::after_body)?;
     }
-    let delivery = request.take_reservation();
+    let (delivery, proof) = (request.take_reservation(), request.proof());
     let forwarded = Forwarded {
         address: &connection.address_field,
         request_id,
@@ -179,7 +167,11 @@ async fn process(
     };
     let limits = HandlerLimits::share(&snapshot.limits, connection.server.context.workers());
     let upstream = &connection.server.upstream;
-    let response = upstream.forward(request, &forwarded, &route.handler, limits).await.map_err(Failure::after_body)?;
+    let (handed_over, mut answered) = (Instant::now(), None);
+    connection.note(|account| (account.proof, account.handed_over) = (proof, Some(handed_over)));
+    let response = upstream.forward(request, &forwarded, &route.handler, limits, &mut answered).await;
+    connection.note(|account| account.handler = answered.map(|then| then.saturating_duration_since(handed_over)));
+    let response = response.map_err(Failure::after_body)?;
     if let Some(delivery) = delivery
         && !response.status().is_server_error()
     {
@@ -334,7 +326,8 @@ impl Connection {
     }
 }
 
-/// Names host and method, so that the log shows them. Not the path, which may hold a secret of the sender.
+/// Names host and method. Not the path, which may hold a secret of the sender; the log has it in a field of its own, unless `[log] path`
+/// says otherwise.
 fn missed(miss: Miss, host: &str, method: &Method) -> Failure {
     match miss {
         Miss::NoRoute => {
@@ -460,54 +453,6 @@ fn check_source(sources: Option<&Sources>, address: IpAddr, provider: &str) -> R
             let address = address.to_canonical();
             let detail = format!("{address} is in none of the ranges that {provider} sends from.");
             Err(Refusal::new(Reject::SourceNotInRanges, detail))
-        }
-    }
-}
-
-/// What is counted about a request, also if it is never answered because the peer went away.
-struct Record {
-    connection: Rc<Connection>,
-    began: Instant,
-    route: Arc<str>,
-    provider: Arc<str>,
-    answered: bool,
-}
-
-impl Record {
-    fn new(connection: &Rc<Connection>) -> Self {
-        let none = connection.server.context.no_label();
-        let connection = Rc::clone(connection);
-        Self { connection, began: Instant::now(), route: Arc::clone(&none), provider: none, answered: false }
-    }
-
-    fn answered(&mut self, status: StatusCode) {
-        self.answered = true;
-        self.count(status.as_u16());
-    }
-
-    /// What the log says of the request from now on. Moved: the names are shared by all workers, and counting their users costs.
-    fn subject(&mut self, request_id: HeaderValue) -> Subject {
-        let none = self.connection.server.context.no_label();
-        let route = std::mem::replace(&mut self.route, Arc::clone(&none));
-        Subject { request_id, route, provider: std::mem::replace(&mut self.provider, none) }
-    }
-
-    fn count(&self, status: u16) {
-        self.connection.server.context.meters.answered(&self.route, &self.provider, status, self.began.elapsed());
-        tracing::debug!(
-            peer = %self.connection.address,
-            route = %self.route,
-            provider = %self.provider,
-            status,
-            "request answered"
-        );
-    }
-}
-
-impl Drop for Record {
-    fn drop(&mut self) {
-        if !self.answered {
-            self.count(CLIENT_CLOSED_REQUEST);
         }
     }
 }

@@ -69,7 +69,7 @@ async fn of_request(
     }
     // A peer that was admitted before is no stranger: its bodies count as those that are not proven.
     let (body, _buffered): (Bytes, _) = if connection.exchange.is_stranger() {
-        (read_unadmitted_body(body, &snapshot.limits).await?, None)
+        (read_unadmitted_body(connection, body, &snapshot.limits).await?, None)
     } else {
         let (body, buffered) = read_body(connection, body, &snapshot.limits, Source::Unproven).await.ok()?;
         (body, Some(buffered))

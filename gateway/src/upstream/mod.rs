@@ -82,7 +82,7 @@ impl Upstream {
         pool
     }
 
-    /// Forwards `request` to `handler` and returns the head of its answer; the body streams.
+    /// Forwards `request` to `handler` and returns the head of its answer; the body streams. `answered` gets the time when the head came.
     ///
     /// # Errors
     ///
@@ -93,10 +93,11 @@ impl Upstream {
         forwarded: &Forwarded<'_>,
         handler: &Handler,
         limits: HandlerLimits,
+        answered: &mut Option<Instant>,
     ) -> Result<Response<HandlerBody>, Refusal> {
         let pool = self.pool(handler);
-        // Two clocks: the exact one for the metric, the coarse one, which costs nothing, for the bound.
-        let (started, began) = (Instant::now(), self.sweep.coarse());
+        // The coarse clock costs nothing, and is exact enough for the bound.
+        let began = self.sweep.coarse();
         let permit = pool.enter(limits).await?;
         let mut may_reuse = true;
         loop {
@@ -109,7 +110,7 @@ impl Upstream {
             connection.begin(left);
             match attempt(connection, headers::outgoing(&request, forwarded)).await {
                 Ok((connection, response)) => {
-                    pool.meters.answered(started.elapsed());
+                    *answered = Some(Instant::now());
                     let lease = Lease::new(connection, Rc::clone(&pool), permit, limits);
                     return received(response, &request.head().method, handler, lease).await;
                 }

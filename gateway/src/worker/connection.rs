@@ -7,18 +7,20 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-use rustls::ProtocolVersion;
+use rustls::{CipherSuite, ProtocolVersion};
 
 use hookgate_core::identity::{CertificateRequest, PeerChain, Suspect};
 use hookgate_io::Socket;
 use hookgate_io::sweep::{Deadline, Timer};
 
 use crate::accept::Arrival;
+use crate::access::{Outcome, Record, Tls};
 use crate::admission::{self, Verdict};
 use crate::cause::Cause;
 use crate::context::WorkerContext;
 use crate::http::Server;
 use crate::http::connection::{Peer, serve};
+use crate::metrics::requests::RequestLabels;
 use crate::snapshot::{Reception, Snapshot};
 use crate::strangers::Stranger;
 use crate::tls::stream::{HandshakeError, Hello, TlsStream};
@@ -38,10 +40,10 @@ pub(super) async fn receive(server: Rc<Server>, arrival: Arrival) {
     socket.forbid_large_receives();
     let snapshot = context.snapshot();
     let deadline = context.sweep.watch(socket.descriptor(), Timer::closing(snapshot.limits.handshake_timeout));
-    let mut server_name = None;
+    let mut caller = Caller { address, server_name: None, began: Instant::now() };
     // On the heap, so that its memory is freed after the handshake.
-    match Box::pin(handshake(context, &snapshot, socket, &stranger, &mut server_name)).await {
-        Ok((mut stream, verdict, request)) => {
+    match Box::pin(handshake(context, &snapshot, socket, &stranger, &mut caller)).await {
+        Ok(Shaken { mut stream, tls, verdict, request }) => {
             let is_judged_by_request = verdict.is_err() && request.admits_without();
             let stranger = if verdict.is_ok() {
                 stranger.admitted(context.sweep.coarse());
@@ -58,45 +60,51 @@ pub(super) async fn receive(server: Rc<Server>, arrival: Arrival) {
                 }
                 Some(stranger)
             };
-            let peer = Peer { address, server_name, snapshot, verdict, stranger, is_judged_by_request };
+            let Caller { address, server_name, .. } = caller;
+            let peer = Peer { address, server_name, tls, snapshot, verdict, stranger, is_judged_by_request };
             serve(Rc::clone(&server), stream, peer, deadline).await;
         }
         Err(error) => {
             stranger.failed(context.sweep.coarse());
-            failed(context, &snapshot, &Caller { address, server_name }, &error, &deadline);
+            failed(context, &snapshot, &caller, &error, &deadline);
         }
     }
 }
 
-/// What is known of the peer of a failed handshake.
+/// What is known of a peer before its handshake is complete.
 struct Caller {
     address: SocketAddr,
+    /// In lower case, as soon as the ClientHello has arrived.
     server_name: Option<Box<str>>,
+    began: Instant,
 }
 
-/// Sets `server_name`, in lower case, as soon as the ClientHello has arrived.
+/// A complete handshake.
+struct Shaken {
+    stream: TlsStream,
+    tls: Tls,
+    verdict: Verdict,
+    request: CertificateRequest,
+}
+
+/// Sets the server name of `caller`.
 async fn handshake(
     context: &WorkerContext,
     snapshot: &Snapshot,
     socket: Socket,
     stranger: &Stranger,
-    server_name: &mut Option<Box<str>>,
-) -> Result<(TlsStream, Verdict, CertificateRequest), HandshakeError> {
-    let began = Instant::now();
+    caller: &mut Caller,
+) -> Result<Shaken, HandshakeError> {
     let hello = Hello::read(socket, stranger).await?;
-    *server_name = hello.client_hello().server_name().map(|name| name.to_ascii_lowercase().into());
+    caller.server_name = hello.client_hello().server_name().map(|name| name.to_ascii_lowercase().into());
     let reception = snapshot.reception(hello.client_hello().server_name());
     let site = match reception {
         Reception::Site(site) => site,
         Reception::TurnAway => return Err(hello.turn_away().await),
     };
     let mut stream = hello.complete(Arc::clone(&site.tls), stranger, snapshot.limits.max_presented_bytes).await?;
-    let version = match stream.connection().protocol_version() {
-        Some(ProtocolVersion::TLSv1_3) => "1.3",
-        Some(ProtocolVersion::TLSv1_2) => "1.2",
-        _ => "",
-    };
-    context.meters.handshake_completed(version, stream.is_resumed(), began.elapsed());
+    let tls = negotiated(&stream);
+    context.meters.handshake_completed(tls.version, tls.resumed, caller.began.elapsed());
     let verdict = match stream.take_refusal() {
         // By the same snapshot, whose TLS configuration the handshake used.
         Some(refusal) => admission::refused_in_handshake(context, snapshot, refusal),
@@ -110,7 +118,28 @@ async fn handshake(
             }
         }
     };
-    Ok((stream, verdict, site.certificate_request))
+    Ok(Shaken { stream, tls, verdict, request: site.certificate_request })
+}
+
+/// What the handshake of `stream` negotiated.
+fn negotiated(stream: &TlsStream) -> Tls {
+    let version = match stream.connection().protocol_version() {
+        Some(ProtocolVersion::TLSv1_3) => "1.3",
+        Some(ProtocolVersion::TLSv1_2) => "1.2",
+        _ => "",
+    };
+    let suite = stream.connection().negotiated_cipher_suite().map_or("", |suite| suite_name(suite.suite()));
+    Tls { version, suite, resumed: stream.is_resumed() }
+}
+
+/// The name in the registry of IANA (RFC 8446, appendix B.4), which rustls changes for TLS 1.3.
+fn suite_name(suite: CipherSuite) -> &'static str {
+    match suite {
+        CipherSuite::TLS13_AES_128_GCM_SHA256 => "TLS_AES_128_GCM_SHA256",
+        CipherSuite::TLS13_AES_256_GCM_SHA384 => "TLS_AES_256_GCM_SHA384",
+        CipherSuite::TLS13_CHACHA20_POLY1305_SHA256 => "TLS_CHACHA20_POLY1305_SHA256",
+        other => other.as_str().unwrap_or_default(),
+    }
 }
 
 /// Counts and logs a failed handshake.
@@ -120,18 +149,25 @@ fn failed(context: &WorkerContext, snapshot: &Snapshot, caller: &Caller, error: 
         drop(admission::refused_in_handshake(context, snapshot, (**refusal).clone()));
     }
     context.meters.handshake_failed(refusal.reject);
-    context.meters.rejected(refusal.reject);
-    let reason = refusal.reject.row().reason;
-    let (peer, server_name) = (caller.address, caller.server_name.as_deref());
     let provider = match error {
-        HandshakeError::Refused(refusal) => refusal.provider.map(|id| &*snapshot.identity.provider(id).name),
+        HandshakeError::Refused(refused) => refused.provider.map(|id| &snapshot.identity.provider(id).name),
         _ => None,
     };
-    if matches!(error, HandshakeError::Closed) && !deadline.is_overdue() {
-        // Port scans and health checks close connections all day.
-        tracing::debug!(reason, %peer, server_name, detail = %refusal.detail(), "handshake ended");
-        return;
+    let labels = RequestLabels { provider, ..RequestLabels::default() };
+    context.meters.requests.rejected(refusal.reject, labels);
+    // Port scans and health checks close connections all day.
+    let is_ended = matches!(error, HandshakeError::Closed) && !deadline.is_overdue();
+    let outcome = if is_ended { Outcome::HandshakeEnded } else { Outcome::HandshakeRefused };
+    let cause = Some(Cause::Stranger);
+    if snapshot.access.want(outcome, cause) {
+        Record {
+            refusal: Some(&refusal),
+            provider: provider.map(|name| &**name),
+            server_name: caller.server_name.as_deref(),
+            duration: Some(caller.began.elapsed()),
+            cause,
+            ..Record::new(caller.address, context.index())
+        }
+        .log(outcome);
     }
-    let cause = Cause::Stranger.label();
-    tracing::warn!(reason, provider, %peer, server_name, detail = %refusal.detail(), cause, "handshake refused");
 }

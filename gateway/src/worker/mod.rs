@@ -144,7 +144,7 @@ struct Worker {
 
 impl Worker {
     fn new(backend: Backend, snapshot: Arc<ArcSwap<Snapshot>>, siblings: Siblings, places: Arc<Places>) -> Self {
-        let context = WorkerContext::new(backend, snapshot, siblings.count());
+        let context = WorkerContext::new(backend, snapshot, (siblings.index(), siblings.count()));
         let server = Server::new(Rc::clone(&context), places);
         let serve = {
             let server = Rc::clone(&server);

@@ -1,6 +1,6 @@
 //! One test for each kind of proof that real tools make: curl with credentials, and signatures by OpenSSL's keys.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use data_encoding::{BASE64, BASE64URL_NOPAD, HEXLOWER};
@@ -14,8 +14,13 @@ const BODY: &[u8] = b"{\"id\":\"evt_1\",\"n\":1}";
 
 /// Runs openssl in the directory of the environment. Returns what it prints.
 fn openssl(environment: &Environment, arguments: &str) -> Vec<u8> {
+    openssl_in(environment.directory.path(), arguments)
+}
+
+/// The same in another directory.
+pub(super) fn openssl_in(directory: &Path, arguments: &str) -> Vec<u8> {
     let mut command = Command::new("openssl");
-    let finished = command.args(arguments.split(' ')).current_dir(environment.path(".")).output().unwrap();
+    let finished = command.args(arguments.split(' ')).current_dir(directory).output().unwrap();
     assert!(finished.status.success(), "openssl {arguments}: {}", String::from_utf8_lossy(&finished.stderr));
     finished.stdout
 }

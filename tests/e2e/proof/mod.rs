@@ -8,6 +8,7 @@ pub(crate) mod key_server;
 mod keys;
 mod kinds;
 mod no_certificate;
+mod preset;
 mod replay;
 mod secret;
 mod session_parameter;
@@ -159,6 +160,9 @@ fn assert_challenge(response: &Response, reason: &str, what: &str) {
     assert_eq!(challenge.is_some(), response.status == 401, "{what}: {challenge:?}");
     if reason.starts_with("credentials_") {
         assert_eq!(challenge, Some("Basic realm=\"hookgate\", charset=\"UTF-8\""), "{what}");
+    } else if reason.starts_with("signature_") || reason == "timestamp_outside_window" {
+        // With `refusal_status = 401`.
+        assert!(challenge.is_none_or(|challenge| challenge == "Signature realm=\"hookgate\""), "{what}: {challenge:?}");
     } else if let Some(challenge) = challenge {
         assert!(challenge.starts_with("Bearer "), "{what}: {challenge}");
         let sent = reason != "token_missing";

@@ -3,13 +3,17 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
+use data_encoding::BASE64;
 use hookgate_testkit::documents::{DIALOGFLOW_CX, DIALOGFLOW_ES, Document, PAGERDUTY};
-use hookgate_testkit::gateway::{GatewayOptions, Signal};
+use hookgate_testkit::gateway::{Gateway, GatewayOptions, Signal};
+use hookgate_testkit::token::Issuer;
 
 use super::issuer::{claims_with, dialogflow_token, issuer, key_file};
-use super::{Fields, ProofConfiguration, ProofGateway, hmac_hex, post, route, secret_file};
+use super::{ProofConfiguration, ProofGateway, hmac_hex, post, route, secret_file};
 use crate::command::run_check;
 use crate::environment::{BINARY, Environment, SOON};
+use crate::journal_stub::JournalStub;
+use crate::test_gateway::TestGateway;
 
 const BODY: &[u8] = PAGERDUTY.body.as_bytes();
 
@@ -92,86 +96,159 @@ fn a_secret_may_be_a_credential_of_the_service_manager() {
     assert!(stderr.contains("$CREDENTIALS_DIRECTORY is not set"), "{stderr}");
 }
 
-/// Collects all output of hookgate for good and bad requests, at every level of its log.
-#[test]
-fn secrets_and_tokens_appear_in_no_output() {
-    let secrets = ["SECRET-of-the-signature", "SECRET-of-the-session", "SECRET-of-the-hmac", "SECRET-in-the-file"];
-    let issuer = issuer("key-1");
-    let write = |environment: &Environment| {
-        let [signing, session, hmac, _] = secrets;
-        let signing = secret_file(environment, "signing.secret", signing);
-        let session = secret_file(environment, "session.secret", session);
-        let hmac = secret_file(environment, "hmac.secret", hmac);
-        let inline = "{ unsafe_value = \"SECRET-in-the-file\" }";
-        let token = "{ form = \"dialogflow\", project_number = \"1\", audiences = [\"a\"] }";
-        let pointer = "pointer = \"/p\"";
-        let routes = [
-            ("/session", format!("{{ session_parameter = {{ {pointer}, secrets = [{session}, {inline}] }} }}")),
-            (
-                "/hmac",
-                format!("{{ session_parameter = {{ {pointer}, session_pointer = \"/s\", hmac_secrets = [{hmac}] }} }}"),
-            ),
-            ("/token", format!("{{ token = {token} }}")),
-        ];
-        let routes: String = routes
-            .iter()
-            .map(|(path, proof)| route(&environment.events, "pagerduty", path, &format!("proof = {proof}")))
-            .collect();
-        ProofConfiguration { sections: routes + &key_file(environment, "google", &[&issuer]), ..pagerduty(&signing) }
-    };
-    let mut options = GatewayOptions::new(BINARY);
-    // All levels of hookgate itself. At "trace", the libraries below it log every byte on the wire.
-    options.environment.push(("HOOKGATE_LOG".into(), "debug,hookgate=trace".into()));
-    let gateway = ProofGateway::with_options(PAGERDUTY, &options, write).unwrap();
-    let token = issuer.sign(&claims_with(&[])).unwrap();
-    let bearer = format!("Bearer {token}");
-    let signature = format!("v1={}", hmac_hex(secrets[0], BODY));
-    let hmac = hmac_hex(secrets[2], b"name");
-    let mut said = String::new();
-    let mut connection = gateway.connect();
-    let parameter = |value: &str| format!("{{\"s\":\"name\",\"p\":\"{value}\"}}").into_bytes();
-    let near = |secret: &str| secret[..secret.len() - 1].to_owned();
-    let bearer = [("Authorization", bearer.as_str())];
-    let signature_field = [("X-PagerDuty-Signature", signature.as_str())];
-    let rows: [(_, _, &Fields<'_>, _); 8] = [
-        (PAGERDUTY.path, 200, &signature_field, BODY.to_vec()),
-        (PAGERDUTY.path, 403, &signature_field, b"{}".to_vec()),
-        ("/session", 200, &[], parameter(secrets[1])),
-        ("/session", 200, &[], parameter(secrets[3])),
-        ("/session", 403, &[], parameter(&near(secrets[1]))),
-        ("/hmac", 200, &[], parameter(&hmac)),
-        ("/hmac", 403, &[], parameter(&near(&hmac))),
-        ("/token", 401, &bearer, Vec::new()),
-    ];
-    for (path, status, fields, body) in rows {
-        let response = connection.ask(post(path, fields, &body)).unwrap();
-        assert_eq!(response.status, status, "{path}: {}", response.text());
-        if status != 200 {
-            said += &response.text();
+/// The secrets of every kind of proof.
+struct Secrets {
+    signature: String,
+    session: String,
+    inline: String,
+    hmac: String,
+    field: String,
+    password: String,
+}
+
+impl Secrets {
+    fn new() -> Self {
+        let secret = |of: &str| format!("SECRET-of-the-{of}");
+        Self {
+            signature: secret("signature"),
+            session: secret("session"),
+            inline: secret("file"),
+            hmac: secret("hmac"),
+            field: secret("field"),
+            password: secret("password"),
         }
     }
-    let toml = write(&gateway.base.environment).toml(&gateway.base.environment, &PAGERDUTY);
-    gateway.base.reload(&toml).unwrap();
-    let good = run_check(&gateway.base.environment, &toml);
-    assert!(good.success(), "{}", good.stderr_text());
-    assert!(
-        good.stderr_text().contains("everyone who can read this file can read the secret"),
-        "{}",
-        good.stderr_text()
-    );
-    let bad = run_check(&gateway.base.environment, &toml.replace("[[key_source]]", "unknown = 1\n[[key_source]]"));
-    for finished in [good, bad] {
-        said += &finished.stderr_text();
-        said += &finished.stdout_text();
+
+    /// A configuration with a route for each kind of proof.
+    fn configuration(&self, environment: &Environment, issuer: &Issuer) -> ProofConfiguration {
+        let file = |name: &str, secret: &str| secret_file(environment, &format!("{name}.secret"), secret);
+        let pointer = "pointer = \"/p\"";
+        let (session, inline) = (file("session", &self.session), format!("{{ unsafe_value = \"{}\" }}", self.inline));
+        let (hmac, field, password) =
+            (file("hmac", &self.hmac), file("field", &self.field), file("password", &self.password));
+        let routes = [
+            ("/session", format!("session_parameter = {{ {pointer}, secrets = [{session}, {inline}] }}")),
+            (
+                "/hmac",
+                format!("session_parameter = {{ {pointer}, session_pointer = \"/s\", hmac_secrets = [{hmac}] }}"),
+            ),
+            ("/token", "token = { form = \"dialogflow\", project_number = \"1\", audiences = [\"a\"] }".to_owned()),
+            ("/field", format!("secret = {{ header = \"x-shared\", secrets = [{field}] }}")),
+            ("/basic", format!("basic = {{ users = [{{ name = \"one\", secrets = [{password}] }}] }}")),
+        ];
+        let route = |(path, proof): &(&str, String)| {
+            route(&environment.events, "pagerduty", path, &format!("proof = {{ {proof} }}"))
+        };
+        let routes: String = routes.iter().map(route).collect();
+        let sections = routes + &key_file(environment, "google", &[issuer]);
+        ProofConfiguration { sections, ..pagerduty(&file("signing", &self.signature)) }
     }
-    said += &format!("{:?}", gateway.base.daemon.metrics().unwrap());
-    said += &gateway.base.daemon.log();
-    assert!(said.contains("request refused") && said.contains("session_parameter_mismatch"), "{said}");
-    let token_signature = token.rsplit('.').next().unwrap();
-    let near = [near(secrets[1]), near(&hmac)];
-    let sent = [token_signature, &near[0], &near[1], &signature["v1=".len()..]];
-    for kept in secrets.into_iter().chain(sent) {
-        assert!(!said.contains(kept), "{kept} is in:\n{said}");
+
+    /// Sends good and bad requests of each kind, with a query that is a secret too. Returns what the problem documents said, and what must
+    /// be in no output.
+    fn exercise(&self, gateway: &ProofGateway, issuer: &Issuer) -> (String, Vec<String>) {
+        let near = |secret: &str| secret[..secret.len() - 1].to_owned();
+        let parameter = |value: &str| format!("{{\"s\":\"name\",\"p\":\"{value}\"}}").into_bytes();
+        let basic = |password: &str| format!("Basic {}", BASE64.encode(format!("one:{password}").as_bytes()));
+        let token = issuer.sign(&claims_with(&[])).unwrap();
+        let (signature, hmac) = (format!("v1={}", hmac_hex(&self.signature, BODY)), hmac_hex(&self.hmac, b"name"));
+        let (bearer, good, bad) = (format!("Bearer {token}"), basic(&self.password), basic(&near(&self.password)));
+        let (near_field, near_session, near_hmac) = (near(&self.field), near(&self.session), near(&hmac));
+        let rows: [(_, _, (_, &str), _); 13] = [
+            (PAGERDUTY.path, 200, ("X-PagerDuty-Signature", &signature), BODY.to_vec()),
+            (PAGERDUTY.path, 403, ("X-PagerDuty-Signature", &signature), b"{}".to_vec()),
+            ("/session", 200, ("X-A", "a"), parameter(&self.session)),
+            ("/session", 200, ("X-A", "a"), parameter(&self.inline)),
+            ("/session", 403, ("X-A", "a"), parameter(&near_session)),
+            ("/hmac", 200, ("X-A", "a"), parameter(&hmac)),
+            ("/hmac", 403, ("X-A", "a"), parameter(&near_hmac)),
+            ("/token", 401, ("Authorization", &bearer), Vec::new()),
+            ("/field", 200, ("X-Shared", &self.field), Vec::new()),
+            ("/field", 403, ("X-Shared", &near_field), Vec::new()),
+            ("/basic", 200, ("Authorization", &good), Vec::new()),
+            ("/basic", 401, ("Authorization", &bad), Vec::new()),
+            ("/nowhere", 404, ("Cookie", "session=SECRET-of-the-cookie"), Vec::new()),
+        ];
+        let mut said = String::new();
+        for (path, status, field, body) in rows {
+            let fields = [field, ("Cookie", "session=SECRET-of-the-cookie")];
+            let target = format!("{path}?key=SECRET-of-the-query");
+            let response = gateway.connect().ask(post(&target, &fields, &body)).unwrap();
+            assert_eq!(response.status, status, "{path}: {}", response.text());
+            if status != 200 {
+                said += &response.text();
+            }
+        }
+        let token_signature = token.rsplit('.').next().unwrap().to_owned();
+        let credentials = |basic: &str| basic["Basic ".len()..].to_owned();
+        let sent = [
+            token_signature,
+            near_field,
+            near_session,
+            near_hmac,
+            near(&self.password),
+            credentials(&good),
+            credentials(&bad),
+            signature["v1=".len()..].to_owned(),
+            "SECRET".to_owned(),
+        ];
+        (said, sent.to_vec())
+    }
+}
+
+/// Collects all output of hookgate for good and bad requests, at every level of its log and in every format. Only root can mount the journal.
+#[test]
+fn secrets_and_tokens_appear_in_no_output() {
+    for format in ["text", "json", "journal"] {
+        if format == "journal" && !rustix::process::geteuid().is_root() {
+            continue;
+        }
+        let (secrets, issuer, environment) = (Secrets::new(), issuer("key-1"), Environment::new().unwrap());
+        let (journal, mut options) = match format {
+            "journal" => {
+                let (journal, options) = JournalStub::start(&environment);
+                (Some(journal), options)
+            }
+            _ => (None, GatewayOptions::new(BINARY)),
+        };
+        // All levels of hookgate itself. At "trace", the libraries below it log every byte on the wire.
+        options.environment.push(("HOOKGATE_LOG".into(), "debug,hookgate=trace".into()));
+        let configuration = secrets.configuration(&environment, &issuer);
+        let toml = format!("{}\n[log]\nformat = \"{format}\"\n", configuration.toml(&environment, &PAGERDUTY));
+        let daemon = Gateway::start(&toml, &options).unwrap();
+        let base = TestGateway::new(daemon, environment, PAGERDUTY.sender).unwrap();
+        let gateway = ProofGateway { base, document: PAGERDUTY };
+        let (mut said, kept) = secrets.exercise(&gateway, &issuer);
+        gateway.base.reload(&toml).unwrap();
+        let good = run_check(&gateway.base.environment, &toml);
+        assert!(good.success(), "{}", good.stderr_text());
+        let warning = "everyone who can read this file can read the secret";
+        assert!(good.stderr_text().contains(warning), "{}", good.stderr_text());
+        let bad = run_check(&gateway.base.environment, &toml.replace("[[key_source]]", "unknown = 1\n[[key_source]]"));
+        for finished in [good, bad] {
+            said += &finished.stderr_text();
+            said += &finished.stdout_text();
+        }
+        said += &format!("{:?}", gateway.base.daemon.metrics().unwrap());
+        gateway.base.wait_no_connection().unwrap();
+        let log = match &journal {
+            Some(journal) => {
+                journal.find("HOOKGATE_EVENT", "configuration reloaded");
+                journal.text()
+            }
+            None => {
+                gateway.base.daemon.wait_log("configuration reloaded", SOON).unwrap();
+                gateway.base.daemon.log()
+            }
+        };
+        // What must be there, so that this is the whole log.
+        for part in ["request refused", "request answered", "credentials_mismatch", "/session", "/nowhere"] {
+            assert!(log.contains(part), "{format}: no {part} in {log}");
+        }
+        said += &log;
+        for kept in &kept {
+            assert!(!said.contains(kept.as_str()), "{format}: {kept} is in:\n{said}");
+        }
     }
 }
 

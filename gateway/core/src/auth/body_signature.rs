@@ -24,12 +24,12 @@ use super::request_view::{RequestView, only_field};
 use super::secret::{Secret, SecretError};
 use super::strength::{Aspects, KeyAspects};
 use super::token_keys::{KeySets, KeySourceId};
-use crate::reject::{Refusal, Reject};
+use crate::reject::{Blame, Refusal, Reject};
 use detached_jws::DetachedJws;
 use message::{MessageRule, Place, TimestampRule, Verification, Verifier, VerifierKey};
 
 pub(super) use form::without_padding;
-pub use form::{Encoding, HmacHash, SignatureForm, SignatureRuleError, TimestampPlace};
+pub use form::{Encoding, HmacHash, SignatureForm, SignatureRuleError, StandardFields, TimestampPlace};
 pub use public_key::SignatureKeys;
 
 /// Most values in the signature field; a request with more is malformed. Senders write one for each secret, and have at most two
@@ -51,7 +51,11 @@ const MAX_URL_BYTES: usize = 512;
 /// A rule for signatures over the body. One configured secret or key must match one value of the request, so that both sides can replace
 /// a secret without losing a delivery.
 #[derive(Debug)]
-pub struct BodySignature(Box<Rule>);
+pub struct BodySignature {
+    rule: Box<Rule>,
+    /// Whether a refusal has the status 401 instead of 403.
+    refuses_as_unauthorized: bool,
+}
 
 #[derive(Debug)]
 enum Rule {
@@ -110,7 +114,17 @@ impl BodySignature {
             return Err(SignatureRuleError::DerInJws);
         }
         keys.judge()?;
-        Ok(Self(Box::new(Rule::Jws(DetachedJws::new(header_name(header)?, keys)))))
+        Ok(Self::of(Rule::Jws(DetachedJws::new(header_name(header)?, keys))))
+    }
+
+    /// The same rule, whose refusals have the status 401 instead of 403, for senders that try whether a wrong signature gets this status.
+    #[must_use]
+    pub fn refusing_as_unauthorized(self) -> Self {
+        Self { refuses_as_unauthorized: true, ..self }
+    }
+
+    fn of(rule: Rule) -> Self {
+        Self { rule: Box::new(rule), refuses_as_unauthorized: false }
     }
 
     fn of_form(form: &SignatureForm, verification: Verification) -> Result<Self, SignatureRuleError> {
@@ -148,14 +162,14 @@ impl BodySignature {
                 _ => Err(SignatureRuleError::Separator { separator }),
             })
             .transpose()?;
-        Ok(Self(Box::new(Rule::Message(MessageRule {
+        Ok(Self::of(Rule::Message(MessageRule {
             header: header_name(&form.header)?,
             separator,
             verification,
             message,
             id_header: form.id_header.as_deref().map(header_name).transpose()?,
             timestamp,
-        }))))
+        })))
     }
 
     /// The form of PagerDuty: `X-PagerDuty-Signature: v1=<hex>,v1=<hex>`, HMAC-SHA-256 over the body, without a timestamp
@@ -165,30 +179,23 @@ impl BodySignature {
     ///
     /// If there are no secrets, or more than 8.
     pub fn pagerduty(secrets: &[Secret]) -> Result<Self, SignatureRuleError> {
-        let form = SignatureForm {
-            header: "x-pagerduty-signature".to_owned(),
-            separator: Some(','),
-            prefix: "v1=".to_owned(),
-            encoding: Encoding::Hex,
-            message: "{body}".to_owned(),
-            timestamp: None,
-            tolerance_seconds: 0,
-            id_header: None,
-            url: None,
-        };
-        Self::hmac(&form, HmacHash::Sha256, secrets)
+        Self::hmac(&SignatureForm::pagerduty(), HmacHash::Sha256, secrets)
     }
 
-    /// The form of Standard Webhooks: the fields `webhook-id`, `webhook-timestamp` and `webhook-signature`. The last has values
-    /// separated by spaces: `v1,` with an HMAC-SHA-256 or `v1a,` with an ed25519 signature, in base64, over
-    /// `{id}.{timestamp}.{body}`.
+    /// The form of Standard Webhooks: three `fields`. That of the signature has values separated by spaces: `v1,` with an HMAC-SHA-256 or
+    /// `v1a,` with an ed25519 signature, in base64, over `{id}.{timestamp}.{body}`.
     ///
     /// Each of `keys` is the text that the sender shows: `whsec_…` is an HMAC secret in base64, `whpk_…` an ed25519 public key.
     ///
     /// # Errors
     ///
-    /// If there are no keys, or more than 8, if a key has neither form, or if the tolerance is out of bounds.
-    pub fn standard_webhooks(keys: &[Secret], tolerance_seconds: u64) -> Result<Self, SignatureRuleError> {
+    /// If there are no keys, or more than 8, if a key has neither form, if the tolerance is not 1 s to a day, or if a name is not that of a
+    /// header field.
+    pub fn standard_webhooks(
+        fields: &StandardFields,
+        keys: &[Secret],
+        tolerance_seconds: u64,
+    ) -> Result<Self, SignatureRuleError> {
         if keys.is_empty() || keys.len() > MAX_SECRETS {
             return Err(SignatureRuleError::Secrets { count: keys.len() });
         }
@@ -200,23 +207,20 @@ impl BodySignature {
             .enumerate()
             .map(|(index, key)| standard_webhooks_key(key).map_err(|error| SignatureRuleError::Secret { index, error }))
             .collect::<Result<_, _>>()?;
-        Ok(Self(Box::new(Rule::Message(MessageRule {
-            header: HeaderName::from_static("webhook-signature"),
+        Ok(Self::of(Rule::Message(MessageRule {
+            header: header_name(&fields.signature)?,
             separator: Some(b' '),
             verification: Verification::Secrets(verifiers),
             message: MessageTemplate::parse("{id}.{timestamp}.{body}", None)?,
-            id_header: Some(HeaderName::from_static("webhook-id")),
-            timestamp: Some(TimestampRule {
-                place: Place::Header(HeaderName::from_static("webhook-timestamp")),
-                tolerance_seconds,
-            }),
-        }))))
+            id_header: Some(header_name(&fields.id)?),
+            timestamp: Some(TimestampRule { place: Place::Header(header_name(&fields.timestamp)?), tolerance_seconds }),
+        })))
     }
 
     /// The largest difference between the signed timestamp and now, in seconds; `None` if no timestamp is signed.
     #[must_use]
     pub fn tolerance_seconds(&self) -> Option<u64> {
-        match &*self.0 {
+        match &*self.rule {
             Rule::Message(rule) => rule.timestamp.as_ref().map(|rule| rule.tolerance_seconds),
             Rule::Jws(_) => None,
         }
@@ -224,7 +228,7 @@ impl BodySignature {
 
     /// The source of the keys that verify it, if they are not in files.
     pub(super) fn key_source(&self) -> Option<KeySourceId> {
-        match &*self.0 {
+        match &*self.rule {
             Rule::Message(MessageRule { verification: Verification::PublicKeys { keys, .. }, .. }) => keys.source(),
             Rule::Message(_) => None,
             Rule::Jws(rule) => rule.keys().source(),
@@ -233,7 +237,7 @@ impl BodySignature {
 
     /// Its place, and what it demands.
     pub(super) fn strength(&self, keys: &KeyAspects<'_>) -> (String, Aspects) {
-        let (header, aspects) = match &*self.0 {
+        let (header, aspects) = match &*self.rule {
             Rule::Message(rule) => (&rule.header, rule.aspects(keys)),
             Rule::Jws(rule) => (rule.header(), rule.keys().aspects(keys)),
         };
@@ -246,10 +250,16 @@ impl BodySignature {
     ///
     /// `signature_*`, `timestamp_outside_window` or `keys_unavailable`.
     pub(super) fn check(&self, request: &RequestView<'_>, keys: &KeySets) -> Result<(), Unproven> {
-        match &*self.0 {
+        let judged = match &*self.rule {
             Rule::Message(rule) => rule.check(request, keys),
             Rule::Jws(rule) => rule.check(request, keys),
-        }
+        };
+        judged.map_err(|unproven| match unproven.refusal.reject.row().blame {
+            Blame::Peer if self.refuses_as_unauthorized => {
+                Unproven { refusal: unproven.refusal.unauthorized(), ..unproven }
+            }
+            _ => unproven,
+        })
     }
 
     /// The SHA-256 of the signed message. It does not depend on the secret or on how a signature is written, so a rewritten
@@ -259,7 +269,7 @@ impl BodySignature {
     ///
     /// If the request lacks a piece of the message. Does not happen after [`BodySignature::check`] has passed.
     pub(super) fn digest(&self, request: &RequestView<'_>) -> Result<digest::Digest, Refusal> {
-        match &*self.0 {
+        match &*self.rule {
             Rule::Message(rule) => rule.digest(request),
             Rule::Jws(rule) => rule.digest(request),
         }

@@ -495,12 +495,12 @@ impl Proven {
     }
 }
 
-/// The value of `WWW-Authenticate` in an answer with this reason (RFC 6750, section 3; RFC 7617, section 2.1); `None` if the status
-/// is not 401.
+/// The value of `WWW-Authenticate` in the answer to this refusal (RFC 6750, section 3; RFC 7617, section 2.1); `None` if the status is
+/// not 401.
 #[must_use]
-pub fn challenge(reject: Reject) -> Option<String> {
-    let row = reject.row();
-    match reject {
+pub fn challenge(refusal: &Refusal) -> Option<String> {
+    let row = refusal.reject.row();
+    match refusal.reject {
         Reject::CredentialsMissing | Reject::CredentialsMismatch => {
             Some("Basic realm=\"hookgate\", charset=\"UTF-8\"".to_owned())
         }
@@ -509,6 +509,8 @@ pub fn challenge(reject: Reject) -> Option<String> {
         _ if row.status == 401 => {
             Some(format!("Bearer realm=\"hookgate\", error=\"invalid_token\", error_description=\"{}\"", row.title))
         }
+        // No scheme is registered for signatures; the answer must name one (RFC 9110, section 11.6.1).
+        _ if refusal.status() == 401 => Some("Signature realm=\"hookgate\"".to_owned()),
         _ => None,
     }
 }

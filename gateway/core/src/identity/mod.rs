@@ -23,6 +23,7 @@
 //! | `status` | which list covers a certificate, and what it says |
 //! | `verdict` | which providers a chain proves, or which failure to report |
 //! | `diagnosis` | the sentence of a refusal |
+//! | `nearness` | which provider's name a refused certificate nearly has |
 //! | `cache` | chains that were verified |
 //! | `sighting` | counts of admitted chains |
 //! | `suspect` | refused chains that may be genuine |
@@ -51,6 +52,7 @@ mod diagnosis;
 mod elements;
 mod keys;
 mod links;
+mod nearness;
 mod path;
 mod peer;
 mod presented;
@@ -68,7 +70,7 @@ pub use authority_names::authority_names;
 pub use cache::ChainCache;
 pub use checks::Work;
 pub use keys::is_key_accepted;
-pub use name::{DistinguishedName, NameError, canonical as comparable_name};
+pub use name::{DistinguishedName, NameError, canonical as comparable_name, printable_name};
 pub use peer::PeerChain;
 pub use provider::{
     CertificateRequest, ChainLimits, ClientCertificate, ExtendedKeyUsage, OnFailure, Profile, Provider, ProviderId,
@@ -269,7 +271,8 @@ pub struct ChainRefusal {
     /// `on_failure` of the provider whose identity rule the end entity matches. If it matches none, `Abort` only if every provider
     /// in scope has it.
     pub on_failure: OnFailure,
-    /// The provider whose identity rule the end entity matches, although no path could be verified.
+    /// The provider whose identity rule the end entity matches, although no path could be verified. Of `identity_mismatch`, whose path is good,
+    /// the provider with the trust anchor of the path whose rule the end entity nearly matches.
     pub provider: Option<ProviderId>,
     /// How it is answered over HTTP: as the provider wants that the end entity claims. If it claims none, `Terse` only if every provider in
     /// scope has it, and never `Retry`.

@@ -15,6 +15,7 @@ use rustls_pki_types::{CertificateDer, UnixTime};
 
 use super::checks::{Bounds, Checks, Work};
 use super::links::Links;
+use super::nearness::{MAX_COMPARED_RULES, nearness};
 use super::path::{self, Attempt, Path, PathFailure, Subject};
 use super::presented::PresentedChain;
 use super::provider::{OnFailure, Profile, Provider, ProviderId, RefusalAnswer, Scope};
@@ -218,7 +219,12 @@ impl<'a> Search<'a> {
         }
         let Outcome { proven, failed } = self.attempt(self.profiles(), true);
         let refusal = match (proven.first(), failure_to_report(&failed)) {
-            (Some((of, _)), _) => diagnosis::mismatch(chain, of.provider, of.profile),
+            (Some((of, path)), _) => {
+                let nearest = self.nearest(*of, path);
+                let refusal = diagnosis::mismatch(chain, nearest.provider, nearest.profile);
+                let provider = Some(nearest.id);
+                return ChainRefusal { provider, ..refuse_unidentified(self.providers, self.scope, refusal) };
+            }
             (None, Some(Failed { of, failure })) => diagnosis::path(failure, of.profile, chain, now),
             (None, None) => Refusal::new(Reject::UnknownIssuer, "No provider at this server name has a trust anchor."),
         };
@@ -227,6 +233,23 @@ impl<'a> Search<'a> {
 }
 
 impl<'a> Search<'a> {
+    /// Of the profiles in scope with the trust anchor of `path`, which was verified for `of`, the one with the rule that the end entity nearly
+    /// matches. Builds no path.
+    fn nearest(&self, of: Tried<'a>, path: &Path) -> Tried<'a> {
+        let anchor = of.profile.trust_anchors.get(usize::from(path.trust_anchor));
+        let shares_anchor = |tried: &Tried<'a>| tried.profile.trust_anchors.iter().any(|other| Some(other) == anchor);
+        let rules = self.profiles().filter(shares_anchor);
+        let rules = rules.flat_map(|tried| tried.profile.identity.iter().map(move |rule| (tried, rule)));
+        let mut best = (of, 0);
+        for (tried, rule) in rules.take(MAX_COMPARED_RULES) {
+            let nearness = nearness(rule, self.subject.end_entity);
+            if nearness > best.1 {
+                best = (tried, nearness);
+            }
+        }
+        best.0
+    }
+
     /// The chain, which claims the provider of `of` and is refused, if that may be ignorance of this receiver.
     fn suspect(&mut self, of: Tried<'a>, reject: Reject) -> Option<Suspect> {
         if !suspect::may_be_ignorance(reject, &self.subject, of.profile) {

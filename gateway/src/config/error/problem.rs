@@ -10,6 +10,7 @@ use super::client_certificate::CertificateProblem;
 use super::preset::PresetProblem;
 use super::proof::ProofProblem;
 use super::ranges::RangeProblem;
+use crate::config::levels::LevelsError;
 use hookgate_core::identity::revocation::RevocationListError;
 use hookgate_core::identity::rule::RuleError;
 
@@ -95,6 +96,12 @@ pub enum Problem {
         other_key: &'static str,
         /// The other value.
         other: u64,
+    },
+    /// A text that says nothing about levels of the log.
+    #[error("{source}")]
+    Levels {
+        /// What is wrong with it.
+        source: LevelsError,
     },
     /// Something unique that is written twice.
     #[error("{what} is already in line {line}; remove one of the two, or change it")]

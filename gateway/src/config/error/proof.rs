@@ -53,6 +53,27 @@ pub enum ProofProblem {
         /// The lines that complete the proof.
         write: String,
     },
+    /// The provider lacks its part of the preset's proof, and no certificate replaces that.
+    #[error(
+        "missing; senders of the preset \"{preset}\" have no certificate, so each request must prove its sender: write {write}"
+    )]
+    IncompleteAlone {
+        /// The name of the preset.
+        preset: String,
+        /// The lines that complete the proof.
+        write: String,
+    },
+    /// The preset's replay rule for a proof that binds the request, beside another proof.
+    #[error(
+        "the preset \"{preset}\" finds copies of signed requests ({ids}), and what completes it here is static: write \
+         replay = {{ id_header = \"…\" }} with a field that every request has, or replay = \"none\""
+    )]
+    ReplayOfSigned {
+        /// The name of the preset.
+        preset: String,
+        /// The ids of the preset's rule, in words.
+        ids: String,
+    },
     /// A part of a proof beside `proof`, without a preset that demands a proof of this kind.
     #[error(
         "this completes the proof of a preset, and no preset of this provider has such a proof; write it within proof = {{ … }}"
@@ -72,6 +93,9 @@ pub enum ProofProblem {
         /// The word.
         word: String,
     },
+    /// A status that a refused signature cannot have.
+    #[error("a request without a right signature is answered with 401 or 403; write one of these")]
+    RefusalStatus,
     /// A key without effect, because another key is present or absent.
     #[error("this key has no effect {circumstance}; remove it")]
     NoEffect {

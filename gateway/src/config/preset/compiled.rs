@@ -8,7 +8,7 @@ use super::{Origin, Preset};
 use crate::config::file::FileVersions;
 
 /// The presets, name and text, in the order of `hookgate providers`.
-const TEXTS: [(&str, &str); 25] = [
+const TEXTS: [(&str, &str); 26] = [
     ("alertmanager", include_str!("../../../presets/alertmanager.toml")),
     ("cloudflare-origin-pull", include_str!("../../../presets/cloudflare-origin-pull.toml")),
     ("dialogflow-cx", include_str!("../../../presets/dialogflow-cx.toml")),
@@ -31,6 +31,7 @@ const TEXTS: [(&str, &str); 25] = [
     ("square", include_str!("../../../presets/square.toml")),
     ("standard-webhooks", include_str!("../../../presets/standard-webhooks.toml")),
     ("stripe", include_str!("../../../presets/stripe.toml")),
+    ("svix", include_str!("../../../presets/svix.toml")),
     ("svix-mtls", include_str!("../../../presets/svix-mtls.toml")),
     ("wise", include_str!("../../../presets/wise.toml")),
     ("zoom", include_str!("../../../presets/zoom.toml")),

@@ -11,12 +11,14 @@ use super::{Preset, Presets};
 use crate::config::profile::{DEFAULT_VERIFY_DEPTH, DraftProfile};
 use hookgate_core::identity::ExtendedKeyUsage;
 
-/// One line per preset: name, version, title, origin. Files with errors follow.
+/// One line per preset: name, version, whether the sender has a client certificate, title, origin. Files with errors follow.
 pub fn list(presets: &Presets) -> String {
     let mut text = String::new();
     for preset in presets.usable() {
+        let Preset { name, version, title, origin, .. } = preset;
+        let certificate = if preset.has_certificate() { "certificate" } else { "no certificate" };
         // Writing to a String cannot fail, here and below.
-        let _ = writeln!(text, "{:<22} {}  {} ({})", preset.name, preset.version, preset.title, preset.origin);
+        let _ = writeln!(text, "{name:<22} {version}  {certificate:<14}  {title} ({origin})");
     }
     for (name, unusable) in presets.unusable() {
         let _ = writeln!(text, "{name:<22} unusable    {}", unusable.path().display());
@@ -32,6 +34,7 @@ pub fn list_as_json(presets: &Presets) -> String {
             "version": preset.version.to_string(),
             "title": preset.title,
             "documentation": preset.documentation,
+            "client_certificate": if preset.has_certificate() { "required" } else { "none" },
             "origin": preset.origin.to_string(),
         })
     });
@@ -62,7 +65,7 @@ pub fn describe(preset: &Preset) -> String {
             let _ = writeln!(text, "  SHA-256             {}", HEXLOWER.encode(fingerprint));
         }
     }
-    text.push_str(&preset.proofs.describe());
+    text.push_str(&preset.proofs.describe(preset.has_certificate()));
     let _ = write!(
         text,
         "\nTo change more than single keys, write this instead of the preset{}:\n\n{}",

@@ -1,4 +1,4 @@
-//! Trust anchors that a preset cannot contain: which file to download, and from which page.
+//! Trust anchors and public keys that a preset cannot contain: which file to download, and from which page.
 //!
 //! Owns the key `download` of presets. Must not download: the operator does.
 
@@ -7,7 +7,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use crate::config::anchor::Anchor;
-use crate::config::error::{PresetProblem, Problem};
+use crate::config::error::{PresetProblem, Problem, ProofProblem};
 use crate::config::report::Report;
 use crate::config::warning::WarningKind;
 
@@ -18,10 +18,28 @@ const MAXIMUM: usize = 16;
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawDownload {
+    #[serde(default)]
+    kind: RawKind,
     file: Option<Spanned<String>>,
     page: Option<Spanned<String>>,
     #[serde(default)]
     sha256: Vec<Spanned<String>>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum RawKind {
+    #[default]
+    TrustAnchor,
+    PublicKey,
+}
+
+/// What a preset leaves for download.
+#[derive(Debug, Default)]
+pub(super) struct Downloads {
+    pub(super) trust_anchors: Vec<Download>,
+    /// The first of the public keys, by which the operator completes the proof: its file, and the page that shows it.
+    pub(super) key_file: Option<(String, String)>,
 }
 
 /// A file with trust anchors that its provider publishes.
@@ -59,16 +77,30 @@ impl Download {
 }
 
 /// Parses the files to download. Reports what is wrong, and leaves it out.
-pub(super) fn downloads(raw: Option<&Spanned<Vec<Spanned<RawDownload>>>>, report: &mut Report<'_>) -> Vec<Download> {
-    let Some(raw) = raw else { return Vec::new() };
+pub(super) fn downloads(raw: Option<&Spanned<Vec<Spanned<RawDownload>>>>, report: &mut Report<'_>) -> Downloads {
+    let mut downloads = Downloads::default();
+    let Some(raw) = raw else { return downloads };
     if raw.get_ref().len() > MAXIMUM {
         report.error(raw, Problem::TooMany { count: raw.get_ref().len(), maximum: MAXIMUM });
     }
-    raw.get_ref().iter().take(MAXIMUM).filter_map(|table| download(table, report)).collect()
+    for table in raw.get_ref().iter().take(MAXIMUM) {
+        let Some(download) = download(table, report) else { continue };
+        match table.get_ref().kind {
+            RawKind::TrustAnchor => downloads.trust_anchors.push(download),
+            RawKind::PublicKey => {
+                // Nothing compares them.
+                for text in &table.get_ref().sha256 {
+                    report.error(text, ProofProblem::NoEffect { circumstance: "with kind = \"public-key\"" }.into());
+                }
+                downloads.key_file = downloads.key_file.or(Some((download.file, download.page)));
+            }
+        }
+    }
+    downloads
 }
 
 fn download(table: &Spanned<RawDownload>, report: &mut Report<'_>) -> Option<Download> {
-    let RawDownload { file, page, sha256 } = table.get_ref();
+    let RawDownload { file, page, sha256, .. } = table.get_ref();
     if file.is_none() {
         report.missing(table, "file", "file = \"ca.pem\": the name of the file that the provider publishes");
     }

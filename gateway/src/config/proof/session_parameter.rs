@@ -12,6 +12,7 @@ use crate::config::document;
 use crate::config::error::{Problem, ProofProblem};
 use crate::config::key_source::KeySources;
 use crate::config::report::Report;
+use hookgate_client::sender::Proof as SenderProof;
 use hookgate_core::auth::json_pointer::JsonPointerError;
 use hookgate_core::auth::session_parameter::SessionParameterError;
 use hookgate_core::auth::{JsonPointer, SessionParameter};
@@ -62,6 +63,14 @@ impl RawSessionParameter {
         }
     }
 
+    /// How the sender shows it.
+    pub(super) fn sender_proof(&self) -> SenderProof {
+        match &self.pointer {
+            Some(pointer) => SenderProof::SessionParameter(pointer.get_ref().clone()),
+            None => SenderProof::Unsupported("the preset leaves the place of the session parameter open"),
+        }
+    }
+
     /// The place of the parameter, for `hookgate providers`.
     pub(super) fn describe(&self) -> &str {
         self.pointer.as_ref().map_or("a place that you name", |pointer| pointer.get_ref())
@@ -107,6 +116,14 @@ pub(super) fn parse(
         }
     };
     result.map_err(|error: SessionParameterError| report.error(raw, ProofProblem::from(error).into())).ok()
+}
+
+/// Reports what is wrong with the part of a preset, to which the operator adds.
+pub(super) fn check_preset(raw: &Spanned<RawSessionParameter>, report: &mut Report<'_>) {
+    let RawSessionParameter { pointer, session_pointer, .. } = raw.get_ref();
+    for pointer in [pointer, session_pointer].into_iter().flatten() {
+        pointer_at(pointer, &pointer.get_ref().replace(NAME, "any"), report);
+    }
 }
 
 /// The pointer to the parameter, with its name in place of `{name}`.

@@ -15,16 +15,17 @@ use crate::config::document;
 use crate::config::error::{Problem, ProofProblem};
 use crate::config::key_source::KeySources;
 use crate::config::report::Report;
-use hookgate_core::auth::body_signature::{Encoding, HmacHash, SignatureRuleError, TimestampPlace};
-use hookgate_core::auth::{BodySignature, SignatureAlgorithm, SignatureForm, SignatureKeys};
+use hookgate_client::sender::{KeyAlgorithm, Proof as SenderProof};
+use hookgate_core::auth::body_signature::{Encoding, HmacHash, SignatureRuleError, StandardFields, TimestampPlace};
+use hookgate_core::auth::{BodySignature, Secret, SignatureAlgorithm, SignatureForm, SignatureKeys};
 
 /// At most a day. With a longer tolerance, a timestamp does not protect against replay.
 const TOLERANCE: Bound = Bound::new(1, 86_400, " s");
 /// Five minutes, which Slack, Stripe and Standard Webhooks document.
 pub(in crate::config) const DEFAULT_TOLERANCE_SECONDS: u64 = 300;
 
-/// The line that completes a preset's proof, for a message.
-pub(super) const COMPLETION: &str = "signature = { secrets = [{ file = \"webhook.secret\" }] }";
+/// The piece of a message that stands for the URL of the webhook.
+const URL: &str = "{url}";
 
 const WRITE_FORM: &str = "form = \"pagerduty\", \"standard-webhooks\" or \"detached-jws\", or \"hmac\" or \"public-key\" with the keys that describe another form";
 const WRITE_HEADER: &str = "header = \"x-hub-signature-256\": the header field with the signature";
@@ -55,6 +56,7 @@ pub(in crate::config) struct RawSignature {
     keys: Option<Spanned<Vec<Spanned<RawKey>>>>,
     key_source: Option<Spanned<String>>,
     key_id_header: Option<Spanned<String>>,
+    refusal_status: Option<Spanned<i64>>,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize)]
@@ -132,6 +134,65 @@ enum RawHash {
 }
 
 impl RawSignature {
+    /// How the sender signs. A rule that is checked when a provider completes it is not checked here.
+    pub(super) fn sender_proof(&self) -> SenderProof {
+        let hash = match self.hash.as_ref().map(Spanned::get_ref) {
+            None | Some(RawHash::Sha256) => HmacHash::Sha256,
+            Some(RawHash::Sha384) => HmacHash::Sha384,
+            Some(RawHash::Sha512) => HmacHash::Sha512,
+        };
+        let key = match self.algorithm.as_ref().map(Spanned::get_ref) {
+            Some(RawAlgorithm::Ed25519) => Some(KeyAlgorithm::Ed25519),
+            Some(RawAlgorithm::EcdsaP256Sha256) => Some(KeyAlgorithm::EcdsaP256),
+            Some(RawAlgorithm::RsaPkcs1Sha256) => Some(KeyAlgorithm::RsaPkcs1Sha256),
+            Some(RawAlgorithm::RsaPkcs1Sha512) => Some(KeyAlgorithm::RsaPkcs1Sha512),
+            _ => None,
+        };
+        match (self.form, self.sender_form()) {
+            (Some(RawForm::Pagerduty), _) => SenderProof::Hmac(SignatureForm::pagerduty(), HmacHash::Sha256),
+            (Some(RawForm::StandardWebhooks), _) => SenderProof::StandardWebhooks(self.sender_names()),
+            (Some(RawForm::DetachedJws), _) => SenderProof::Unsupported("it signs as a detached JSON Web Signature"),
+            (_, None) => SenderProof::Unsupported("the preset leaves the header field of the signature open"),
+            (Some(RawForm::Hmac), Some(form)) => SenderProof::Hmac(form, hash),
+            (_, Some(form)) => match key {
+                Some(key) => SenderProof::PublicKey(form, key),
+                None => SenderProof::Unsupported(
+                    "it signs by an algorithm that this program lacks, or that the preset leaves open",
+                ),
+            },
+        }
+    }
+
+    /// The names of the fields of Standard Webhooks.
+    fn sender_names(&self) -> StandardFields {
+        let name = |written: &Option<Spanned<String>>, default| {
+            written.as_ref().map_or(default, |text| text.get_ref().clone())
+        };
+        let StandardFields { signature, id, timestamp } = StandardFields::default();
+        StandardFields {
+            signature: name(&self.header, signature),
+            id: name(&self.id_header, id),
+            timestamp: name(&self.timestamp_header, timestamp),
+        }
+    }
+
+    /// The general form as written; `None` without a header field.
+    fn sender_form(&self) -> Option<SignatureForm> {
+        let text = |text: &Option<Spanned<String>>| text.as_ref().map(|text| text.get_ref().clone());
+        let header = text(&self.timestamp_header).map(TimestampPlace::Header);
+        Some(SignatureForm {
+            header: text(&self.header)?,
+            separator: text(&self.separator).and_then(|text| text.chars().next()),
+            prefix: text(&self.prefix).unwrap_or_default(),
+            encoding: self.encoding.as_ref().map(|raw| (*raw.get_ref()).into()).unwrap_or_default(),
+            message: text(&self.message).unwrap_or_else(|| "{body}".to_owned()),
+            timestamp: header.or_else(|| text(&self.timestamp_prefix).map(TimestampPlace::Value)),
+            tolerance_seconds: DEFAULT_TOLERANCE_SECONDS,
+            id_header: text(&self.id_header),
+            url: None,
+        })
+    }
+
     /// These fields; a field that is absent is taken from `preset`.
     pub(super) fn over(self, preset: &Self) -> Self {
         let preset = preset.clone();
@@ -154,6 +215,21 @@ impl RawSignature {
             keys: self.keys.clone().or(preset.keys.filter(|_| self.key_source.is_none())),
             key_source: self.key_source.or(preset.key_source.filter(|_| self.keys.is_none())),
             key_id_header: self.key_id_header.or(preset.key_id_header),
+            refusal_status: self.refusal_status.or(preset.refusal_status),
+        }
+    }
+
+    /// The line that completes a preset's proof, for a message. `key_file` is the file with the public key of the sender.
+    pub(super) fn completion(&self, key_file: &str) -> String {
+        let keys = format!("signature = {{ keys = [{{ file = \"{key_file}\" }}] }}");
+        let url = match (&self.message, &self.url) {
+            (Some(message), None) if message.get_ref().contains(URL) => "url = \"https://hooks.example.com/hook\", ",
+            _ => "",
+        };
+        match self.form {
+            Some(RawForm::PublicKey) => keys,
+            Some(RawForm::DetachedJws) => format!("signature = {{ key_source = \"…\" }} or {keys}"),
+            _ => format!("signature = {{ {url}secrets = [{{ file = \"webhook.secret\" }}] }}"),
         }
     }
 
@@ -161,7 +237,10 @@ impl RawSignature {
     pub(super) fn describe(&self) -> String {
         match (self.form, &self.header) {
             (Some(RawForm::Pagerduty), _) => "PagerDuty's, in X-PagerDuty-Signature".to_owned(),
-            (Some(RawForm::StandardWebhooks), _) => "that of Standard Webhooks, in webhook-signature".to_owned(),
+            (Some(RawForm::StandardWebhooks), header) => {
+                let header = header.as_ref().map_or("webhook-signature", |header| header.get_ref());
+                format!("that of Standard Webhooks, in {header}")
+            }
             (Some(RawForm::Hmac), Some(header)) => format!("HMAC in {}", header.get_ref()),
             (Some(RawForm::PublicKey), Some(header)) => format!("by a public key, in {}", header.get_ref()),
             (Some(RawForm::DetachedJws), Some(header)) => format!("a detached JWS, in {}", header.get_ref()),
@@ -197,10 +276,63 @@ impl RawSignature {
         lists.chain(texts)
     }
 
-    /// The keys that a form of a sender fixes.
-    fn fixed_parts(&self) -> impl Iterator<Item = Range<usize>> {
-        let header = self.header.as_ref().map(Spanned::span).into_iter();
-        header.chain(self.parts()).chain(self.hash.as_ref().map(Spanned::span)).chain(self.key_parts())
+    /// The keys that PagerDuty's form fixes.
+    fn fixed_by_pagerduty(&self) -> impl Iterator<Item = Range<usize>> {
+        let fields = [&self.header, &self.timestamp_header, &self.id_header].into_iter().flatten().map(Spanned::span);
+        fields.chain(self.tolerance_s.as_ref().map(Spanned::span)).chain(self.fixed_by_standard())
+    }
+
+    /// The keys that the form of Standard Webhooks fixes: all but those with the names of its fields.
+    fn fixed_by_standard(&self) -> impl Iterator<Item = Range<usize>> {
+        let texts = [&self.separator, &self.prefix, &self.message, &self.timestamp_prefix, &self.url];
+        let texts = texts.into_iter().flatten().map(Spanned::span);
+        let encoding = self.encoding.as_ref().map(Spanned::span);
+        texts.chain(encoding).chain(self.hash.as_ref().map(Spanned::span)).chain(self.key_parts())
+    }
+
+    /// Reports the keys that have no effect with this form.
+    fn report_unused(&self, form: RawForm, report: &mut Report<'_>) {
+        match form {
+            RawForm::Pagerduty => {
+                report_no_effect(self.fixed_by_pagerduty(), "with form = \"pagerduty\"", report);
+            }
+            RawForm::StandardWebhooks => {
+                report_no_effect(self.fixed_by_standard(), "with form = \"standard-webhooks\"", report);
+            }
+            RawForm::Hmac => report_no_effect(self.key_parts(), "with form = \"hmac\"", report),
+            RawForm::PublicKey => report_no_effect(self.secret_parts(), "with form = \"public-key\"", report),
+            RawForm::DetachedJws => {
+                let parts = self.secret_parts().chain(self.parts());
+                let parts = parts.chain([&self.key_id_header].into_iter().flatten().map(Spanned::span));
+                let parts = parts.chain(self.tolerance_s.as_ref().map(Spanned::span));
+                report_no_effect(parts, "with form = \"detached-jws\"", report);
+            }
+        }
+    }
+
+    /// Whether a refusal has the status 401 instead of 403; reports another status.
+    fn refuses_as_unauthorized(&self, report: &mut Report<'_>) -> Option<bool> {
+        let Some(status) = &self.refusal_status else { return Some(false) };
+        match status.get_ref() {
+            401 => Some(true),
+            403 => Some(false),
+            _ => {
+                report.error(status, ProofProblem::RefusalStatus.into());
+                None
+            }
+        }
+    }
+
+    /// The names of the fields of Standard Webhooks; reports errors.
+    fn standard_fields(&self, report: &mut Report<'_>) -> Option<StandardFields> {
+        let mut name = |written: &Option<Spanned<String>>, default: String| match written {
+            Some(text) => header_name(text, report),
+            None => Some(default),
+        };
+        let StandardFields { signature, id, timestamp } = StandardFields::default();
+        let (signature, id) = (name(&self.header, signature), name(&self.id_header, id));
+        let timestamp = name(&self.timestamp_header, timestamp);
+        Some(StandardFields { signature: signature?, id: id?, timestamp: timestamp? })
     }
 }
 
@@ -225,18 +357,14 @@ pub(super) fn parse(
         return None;
     };
     let tolerance = TOLERANCE.check(fields.tolerance_s.as_ref(), report).unwrap_or(DEFAULT_TOLERANCE_SECONDS);
+    fields.report_unused(form, report);
     let result = match form {
-        RawForm::Pagerduty => {
-            let parts = fields.fixed_parts().chain(fields.tolerance_s.as_ref().map(Spanned::span));
-            report_no_effect(parts, "with form = \"pagerduty\"", report);
-            BodySignature::pagerduty(&secrets?)
-        }
+        RawForm::Pagerduty => BodySignature::pagerduty(&secrets?),
         RawForm::StandardWebhooks => {
-            report_no_effect(fields.fixed_parts(), "with form = \"standard-webhooks\"", report);
-            BodySignature::standard_webhooks(&secrets?, tolerance)
+            let names = fields.standard_fields(report);
+            BodySignature::standard_webhooks(&names?, &secrets?, tolerance)
         }
         RawForm::Hmac => {
-            report_no_effect(fields.key_parts(), "with form = \"hmac\"", report);
             let hash = match fields.hash.as_ref().map(Spanned::get_ref) {
                 None | Some(RawHash::Sha256) => HmacHash::Sha256,
                 Some(RawHash::Sha384) => HmacHash::Sha384,
@@ -245,21 +373,34 @@ pub(super) fn parse(
             let form = general(raw, tolerance, report);
             BodySignature::hmac(&form?, hash, &secrets?)
         }
-        RawForm::PublicKey => {
-            report_no_effect(fields.secret_parts(), "with form = \"public-key\"", report);
-            public_key(raw, tolerance, sources, report)?
-        }
+        RawForm::PublicKey => public_key(raw, tolerance, sources, report)?,
         RawForm::DetachedJws => {
-            let parts = fields.secret_parts().chain(fields.parts());
-            let parts = parts.chain([&fields.key_id_header].into_iter().flatten().map(Spanned::span));
-            let parts = parts.chain(fields.tolerance_s.as_ref().map(Spanned::span));
-            report_no_effect(parts, "with form = \"detached-jws\"", report);
             let header = required_header(raw, report);
             let keys = keys_of(fields, raw, sources, report);
             BodySignature::detached_jws(&header?, keys?)
         }
     };
-    result.map_err(|error| explain(raw, error, report)).ok()
+    let refuses_as_unauthorized = fields.refuses_as_unauthorized(report);
+    let rule = result.map_err(|error| explain(raw, error, report)).ok()?;
+    Some(if refuses_as_unauthorized? { rule.refusing_as_unauthorized() } else { rule })
+}
+
+/// Reports what is wrong with the part of a preset, to which the operator adds.
+pub(super) fn check_preset(raw: &Spanned<RawSignature>, report: &mut Report<'_>) {
+    let fields = raw.get_ref();
+    let Some(form) = fields.form else { return };
+    fields.report_unused(form, report);
+    fields.refuses_as_unauthorized(report);
+    let tolerance = TOLERANCE.check(fields.tolerance_s.as_ref(), report).unwrap_or(DEFAULT_TOLERANCE_SECONDS);
+    if !matches!(form, RawForm::Hmac | RawForm::PublicKey) || fields.header.is_none() {
+        let names = [&fields.header, &fields.id_header, &fields.timestamp_header];
+        names.into_iter().flatten().for_each(|text| drop(header_name(text, report)));
+    } else if let (Some(form), Ok(secret)) = (general(raw, tolerance, report), Secret::new(b"any".to_vec())) {
+        let url = form.url.or_else(|| form.message.contains(URL).then(|| "https://any/".to_owned()));
+        let rule = BodySignature::hmac(&SignatureForm { url, ..form }, HmacHash::Sha256, &[secret]);
+        rule.map_or_else(|error| explain(raw, error, report), drop);
+    }
+    fields.key_id_header.iter().for_each(|text| drop(header_name(text, report)));
 }
 
 fn public_key(

@@ -11,6 +11,7 @@ use crate::config::document;
 use crate::config::error::{Problem, ProofProblem};
 use crate::config::length;
 use crate::config::report::Report;
+use hookgate_client::sender::Proof as SenderProof;
 use hookgate_core::auth::static_credential::CredentialRuleError;
 use hookgate_core::auth::{BasicCredentials, FieldSecret, Secret};
 
@@ -64,6 +65,14 @@ impl RawFieldSecret {
         }
     }
 
+    /// How the sender shows it.
+    pub(super) fn sender_proof(&self) -> SenderProof {
+        SenderProof::FieldSecret {
+            header: self.header.as_ref().map(|header| header.get_ref().clone()),
+            prefix: self.prefix.as_ref().map(|prefix| prefix.get_ref().clone()).unwrap_or_default(),
+        }
+    }
+
     /// The field, for `hookgate providers`.
     pub(super) fn describe(&self) -> &str {
         self.header.as_ref().map_or("a header field that you name", |header| header.get_ref())
@@ -81,6 +90,11 @@ pub(super) fn secret(raw: &Spanned<RawFieldSecret>, report: &mut Report<'_>) -> 
     let prefix = fields.prefix.as_ref().map_or("", |prefix| prefix.get_ref());
     let rule = FieldSecret::new(&header?, prefix, &secrets?);
     rule.map_err(|error| report.error(raw, ProofProblem::from(error).into())).ok()
+}
+
+/// Reports what is wrong with the part of a preset, to which the operator adds.
+pub(super) fn check_preset(raw: &Spanned<RawFieldSecret>, report: &mut Report<'_>) {
+    raw.get_ref().header.iter().for_each(|text| drop(header_name(text, report)));
 }
 
 /// Parses the users of basic authentication; reports errors.

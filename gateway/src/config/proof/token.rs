@@ -79,7 +79,9 @@ impl RawToken {
             Some(RawForm::Dialogflow) => {
                 "token = { project_number = \"…\", audiences = [\"https://hooks.example.com/agent\"] }"
             }
-            Some(RawForm::Oidc) | None => "token = { audiences = [\"https://hooks.example.com/agent\"] }",
+            Some(RawForm::Oidc) | None => {
+                "token = { audiences = [\"https://hooks.example.com/hook\"], emails = [\"…\"] }"
+            }
         }
     }
 

@@ -103,6 +103,22 @@ fn unknown_keys_and_wrong_types_are_refused() {
 }
 
 #[test]
+fn log_is_checked() {
+    let check = |line: &str, key: &str, part: &str| check(&format!("[log]\n{line}\n"), 2, &format!("log.{key}"), part);
+    check("level = \"verbose\"", "level", "\"verbose\" is no level; write off, error, warn, info, debug or trace");
+    check("level = \"\"", "level", "\"\" is no level");
+    check("level = 3", "level", "expected a string");
+    check("format = \"xml\"", "format", "\"text\", \"json\", \"journal\"");
+    for access in ["\"none\"", "\"true\"", "1", "[]"] {
+        check(&format!("access = {access}"), "access", "write true, false or \"refused\"");
+    }
+    check("access_per_s = 0", "access_per_s", "from 1 to 1000000");
+    check("access_sample = 0", "access_sample", "from 1 to 1000000");
+    check("path = \"full\"", "path", "expected true or false (no quotes)");
+    check("acess = true", "acess", "did you mean \"access\"?");
+}
+
+#[test]
 fn listen_is_checked() {
     let listen = |line: &str| format!("{LISTEN}{line}\n");
     check("[listen]\nworkers = 1\n", 1, "listen.addresses", "missing; write addresses = [");

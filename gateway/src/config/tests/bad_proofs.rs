@@ -209,6 +209,8 @@ fn signatures_are_checked() {
     check("form = \"pagerduty\"", ".secrets", "missing; write secrets = [{ file");
     check(&of("pagerduty", ", header = \"x\""), ".header", "no effect with form = \"pagerduty\"; remove it");
     check(&of("pagerduty", ", hash = \"sha512\""), ".hash", "no effect with form = \"pagerduty\"");
+    check(&standard(", header = \"svix signature\""), ".header", "\"svix signature\" is not a header field name");
+    check(&standard(", refusal_status = 402"), ".refusal_status", "answered with 401 or 403");
     check(&standard(", message = \"{body}\""), ".message", "no effect with form = \"standard-webhooks\"");
     check(&of("standard-webhooks", ""), ".secrets[0]", "the secret is not a Standard Webhooks key");
     check(&standard(", tolerance_s = 0"), ".tolerance_s", "from 1 to 86400 s");

@@ -10,7 +10,7 @@ use super::*;
 use crate::config::preset::Presets;
 use crate::config::proof::{DEFAULT_LEEWAY_SECONDS, DEFAULT_TOLERANCE_SECONDS, DEFAULT_WINDOW_SECONDS};
 use crate::config::strength::Comparison;
-use crate::config::{DEFAULT_BACKLOG, DEFAULT_VERIFY_DEPTH, FetchLimits, anchor};
+use crate::config::{DEFAULT_BACKLOG, DEFAULT_VERIFY_DEPTH, FetchLimits, LogSection, anchor};
 use hookgate_core::auth::testing::{Request, reason};
 use hookgate_core::auth::{KeySets, ReplayGuard};
 use hookgate_core::limits::Limits;
@@ -166,6 +166,9 @@ fn every_limit_has_the_default_and_the_bounds_that_the_page_says() {
 fn other_defaults_are_the_ones_that_the_page_says() {
     let page = page();
     assert_eq!(row(&page, "backlog")[2], DEFAULT_BACKLOG.to_string());
+    let log = LogSection::default();
+    assert_eq!(row(&page, "access_per_s")[2], log.access_per_second.to_string());
+    assert_eq!(row(&page, "access_sample")[2], log.access.sample.to_string());
     assert_eq!(row(&page, "verify_depth")[2], DEFAULT_VERIFY_DEPTH.to_string());
     assert_eq!(row(&page, "tolerance_s")[2], DEFAULT_TOLERANCE_SECONDS.to_string());
     assert_eq!(row(&page, "leeway_s")[2], DEFAULT_LEEWAY_SECONDS.to_string());
@@ -204,6 +207,7 @@ fn every_key_has_a_row() {
         "[[route]]\n",
         "[limits]\n",
         "[metrics]\n",
+        "[log]\n",
         "[state]\n",
         "[filter]\n",
         "[filter]\n[filter.syn_ipv4_address]\n",
@@ -228,7 +232,7 @@ fn every_key_has_a_row() {
             }
         }
     }
-    assert!(keys >= 127, "only {keys} keys: has the parser stopped listing them?");
+    assert!(keys >= 134, "only {keys} keys: has the parser stopped listing them?");
 }
 
 /// The examples of proofs accept the examples that the senders publish, or requests made by their description.

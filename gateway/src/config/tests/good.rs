@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use hyper::Method;
 
 use super::*;
-use crate::config::{DEFAULT_BACKLOG, DEFAULT_VERIFY_DEPTH, Listen, Metrics};
+use crate::access::{Access, AccessRules};
+use crate::config::{DEFAULT_BACKLOG, DEFAULT_VERIFY_DEPTH, Listen, LogFormat, LogSection, Metrics};
 use hookgate_core::identity::revocation::RevocationScope;
 use hookgate_core::identity::rule::{Condition, IdentityRule};
 use hookgate_core::identity::{ExtendedKeyUsage, OnFailure, Provider, ProviderId, RefusalAnswer};
@@ -121,6 +122,26 @@ fn every_limit_reaches_its_field() {
         max_buffered_answer_bytes: 23,
     };
     assert_eq!(Fixture::new().good(&(minimal() + text)).limits, expected);
+}
+
+#[test]
+fn log_is_read_with_its_defaults() {
+    let fixture = Fixture::new();
+    let log = |lines: &str| fixture.good(&format!("{}[log]\n{lines}\n", minimal())).log;
+    let default = LogSection::default();
+    assert_eq!((log(""), fixture.good(&minimal()).log), (default.clone(), default.clone()));
+    let rules = AccessRules { access: Access::All, sample: 1, path: true };
+    assert_eq!((default.format, default.levels, default.access, default.access_per_second), (None, None, rules, 100));
+    for (value, access) in [("true", Access::All), ("false", Access::Off), ("\"refused\"", Access::Refused)] {
+        assert_eq!(log(&format!("access = {value}")).access, AccessRules { access, ..rules }, "{value}");
+    }
+    for (word, format) in [("text", LogFormat::Text), ("json", LogFormat::Json), ("journal", LogFormat::Journal)] {
+        assert_eq!(log(&format!("format = \"{word}\"")).format, Some(format));
+    }
+    let all = log("level = \"warn,rustls=off\"\naccess_per_s = 7\naccess_sample = 9\npath = false");
+    let levels = all.levels.map(|levels| levels.to_string());
+    assert_eq!((levels.as_deref(), all.access_per_second), (Some("warn,rustls=off"), 7));
+    assert_eq!(all.access, AccessRules { access: Access::All, sample: 9, path: false });
 }
 
 #[test]

@@ -81,16 +81,19 @@ fn a_directory_that_is_named_must_exist() {
     assert!(errors.len() == 1 && errors[0].starts_with("hookgate.toml:2: presets.directories[1]: b "), "{errors:?}");
 }
 
-/// Each with the place of the error, and words of it.
+/// Fails unless [`SENDER`] with a replaced text has one error, at this place and with these words.
+#[track_caller]
+fn check_error(fixture: &Fixture, (from, to): (&str, &str), place: &str, words: &str) {
+    fixture.write("b/sender.toml", &SENDER.replacen(from, to, 1));
+    let errors = errors(fixture, &using("sender"));
+    let expected = |error: &String| error.starts_with(place) && error.contains(words);
+    assert!(errors.len() == 1 && errors.iter().all(expected), "{from:?} → {to:?}: {errors:#?}");
+}
+
 #[test]
 fn an_error_of_a_preset_in_use_names_its_file_and_line() {
     let fixture = fixture();
-    let check = |from: &str, to: &str, place: &str, words: &str| {
-        fixture.write("b/sender.toml", &SENDER.replacen(from, to, 1));
-        let errors = errors(&fixture, &using("sender"));
-        let expected = |error: &String| error.starts_with(place) && error.contains(words);
-        assert!(errors.len() == 1 && errors.iter().all(expected), "{from:?} → {to:?}: {errors:#?}");
-    };
+    let check = |from: &str, to: &str, place: &str, words: &str| check_error(&fixture, (from, to), place, words);
     // An older version that is right must not hide it.
     fixture.write("a/sender.toml", SENDER);
     check(
@@ -102,6 +105,13 @@ fn an_error_of_a_preset_in_use_names_its_file_and_line() {
     check("schema = 1", "schema = 2\nkey_of_schema_2 = true", "b/sender.toml:1: schema: ", "upgrade hookgate");
     check("schema = 1\n", "", "b/sender.toml: schema: ", "missing; write schema = 1");
     check("schema = 1", "schema = 0", "b/sender.toml:1: schema: ", "0 is out of bounds");
+    let sender = |lines: &str| format!("[sender]\n{lines}\n[proof]\n");
+    let wrong = |lines: &str, place: &str, words: &str| check("[proof]\n", &sender(lines), place, words);
+    wrong("tls_versions = [\"1.4\"]", "b/sender.toml:6: sender.tls_versions[0]: ", "not a version of TLS");
+    wrong("cipher_suites = [\"AES\"]", "b/sender.toml:6: sender.cipher_suites[0]: ", "write its name at IANA");
+    wrong("timeout_ms = 5", "b/sender.toml:6: sender.timeout_ms: ", "write a number from 10 to 600000");
+    wrong("fields = { \"a b\" = \"c\" }", "b/sender.toml:6: sender.fields: ", "\"a b\" is not a header field");
+    wrong("roots = \"own\"", "b/sender.toml:6: sender.roots: ", "server_roots");
     check("version = 2026-11-29\n", "", "b/sender.toml: version: ", "missing; write version = 2026-11-29");
     check("2026-11-29", "\"2026-11-29\"", "b/sender.toml:2: version: ", "expected a date (no quotes)");
     check("title = \"Sender\"\n", "", "b/sender.toml: title: ", "missing; write title");
@@ -111,10 +121,43 @@ fn an_error_of_a_preset_in_use_names_its_file_and_line() {
     check("./ca.pem", "./missing.pem", "b/sender.toml:9: profile[0].trust_anchors[0]: ", "b/./missing.pem");
     check("identity = [{ subject_cn = \"sender.example\" }]\n", "iden", "b/sender.toml:10", "not valid TOML");
     check("[proof]", "[[download]]\nfile = \"x\"\n[proof]", "b/sender.toml:5: download[0].page: ", "missing");
+    let key = "[[download]]\nkind = \"public-key\"\nfile = \"x\"\npage = \"https://a/\"\nsha256 = [\"00\"]\n[proof]";
+    let key = key.replace("\"00\"", &format!("\"{}\"", "00".repeat(32)));
+    check("[proof]", &key, "b/sender.toml:9: download[0].sha256[0]: ", "no effect with kind = \"public-key\"");
     let download = "[[download]]\nfile = \"x\"\npage = \"https://a/\"\nsha256 = [\"9A:1A\"]\n[proof]";
     check("[proof]", download, "b/sender.toml:8: download[0].sha256[0]: ", "not a SHA-256 fingerprint");
     fixture.write("b/ca.pem", "-----BEGIN CERTIFICATE-----\nAAAA\n");
     check("first", "first", "b/sender.toml:9: profile[0].trust_anchors[0]: ", "ca.pem is damaged: section 1 (line 1)");
+}
+
+/// Also where the operator adds to it: the error is in the file of the preset.
+#[test]
+fn an_error_in_the_proof_of_a_preset_names_its_file_and_line() {
+    let fixture = fixture();
+    let check = |from: &str, to: &str, place: &str, words: &str| check_error(&fixture, (from, to), place, words);
+    let signature = |with: &str| format!("[proof]\nsignature = {{ form = \"hmac\", {with} }}\n[[profile]]");
+    let proof = "[proof]\nsignature = { form = \"pagerduty\" }\n[[profile]]";
+    check(
+        proof,
+        &signature("header = \"x bad\""),
+        "b/sender.toml:6: proof.signature.header: ",
+        "\"x bad\" is not a header",
+    );
+    let message = "header = \"x\", message = \"{url}{id}{body}\", id_header = \"y\"";
+    check(
+        proof,
+        &signature(message),
+        "b/sender.toml:6: proof.signature.message: ",
+        "one signed text to different requests",
+    );
+    check(proof, &signature("refusal_status = 500"), "b/sender.toml:6: proof.signature.refusal_status: ", "401 or 403");
+    check(proof, &signature("key_id_header = \"x\""), "b/sender.toml:6: proof.signature.key_id_header: ", "no effect");
+    let parameter = "[proof]\nsession_parameter = { pointer = \"{name}\" }\n[[profile]]";
+    check(proof, parameter, "b/sender.toml:6: proof.session_parameter.pointer: ", "not a JSON pointer");
+    let secret = "[proof]\nsecret = { header = \"x:\" }\n[[profile]]";
+    check(proof, secret, "b/sender.toml:6: proof.secret.header: ", "not a header field name");
+    let replay = "[replay]\nid_header = \"x\"\nwindow_s = 0\n[[profile]]";
+    check("[[profile]]", replay, "b/sender.toml:9: replay.window_s: ", "0 is out of bounds");
 }
 
 #[test]
@@ -244,6 +287,20 @@ fn a_root_that_the_operator_downloads_is_demanded_and_compared() {
 }
 
 #[test]
+fn a_public_key_that_the_operator_copies_is_named_with_its_page() {
+    let fixture = fixture();
+    let key = "[[download]]\nkind = \"public-key\"\nfile = \"sender-key.pem\"\npage = \"https://sender.example/key\"\n[proof]";
+    let signature = "{ form = \"public-key\", algorithm = \"ed25519\", header = \"x-signature\" }";
+    let preset = SENDER.replace("[proof]", key).replace("{ form = \"pagerduty\" }", signature);
+    fixture.write("b/sender.toml", &preset);
+    let without = using("sender").replace("signature = { secrets = [{ file = \"webhook.secret\" }] }\n", "");
+    let errors = errors(&fixture, &without);
+    let words =
+        "write signature = { keys = [{ file = \"sender-key.pem\" }] } (the key stands on https://sender.example/key)";
+    assert!(errors.len() == 1 && errors[0].contains(words), "{errors:?}");
+}
+
+#[test]
 fn providers_shows_version_and_origin() {
     let fixture = fixture();
     fixture.write("a/sender.toml", SENDER);
@@ -253,7 +310,8 @@ fn providers_shows_version_and_origin() {
     let Found::Preset(sender) = presets.find("sender") else { panic!() };
     assert_eq!(*sender.origin(), Origin::File(fixture.path("a/sender.toml")));
     let (text, json) = (preset::list(&presets), preset::list_as_json(&presets));
-    let origin = format!("sender                 2026-11-29  Sender ({})", fixture.path("a/sender.toml").display());
+    let path = fixture.path("a/sender.toml");
+    let origin = format!("sender                 2026-11-29  certificate     Sender ({})", path.display());
     assert!(text.lines().any(|line| line == origin), "{text}");
     assert!(text.contains("(compiled in)") && text.contains("half                   unusable    "), "{text}");
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();

@@ -231,7 +231,7 @@ struct Completed {
     edits: &'static [(&'static str, &'static str)],
 }
 
-const COMPLETED: [Completed; 25] = [
+const COMPLETED: [Completed; 26] = [
     Completed {
         preset: "pagerduty",
         lines: SIGNATURE_LINES,
@@ -251,10 +251,23 @@ const COMPLETED: [Completed; 25] = [
         lines: "trust_anchors = [\"ca.pem\"]\nidentity = [{ subject_cn = \"a\" }]\nsignature.secrets = [{ file = \"webhook.secret\" }]\n",
         edits: &[HMAC, OWN],
     },
-    Completed { preset: "fireblocks", lines: OWN_LINES, edits: &[OWN] },
-    Completed { preset: "wise", lines: OWN_LINES, edits: &[OWN] },
+    Completed {
+        preset: "fireblocks",
+        lines: "trust_anchors = [\"ca.pem\"]\nidentity = [{ subject_cn = \"a\" }]\nsignature.key_source = \"google\"\n",
+        edits: &[OWN, ("form = \"detached-jws\"", "form = \"detached-jws\", key_source = \"google\"")],
+    },
+    Completed {
+        preset: "wise",
+        lines: "trust_anchors = [\"ca.pem\"]\nidentity = [{ subject_cn = \"a\" }]\nsignature.keys = [{ file = \"rsa.pem\" }]\n",
+        edits: &[OWN, ("form = \"public-key\"", "form = \"public-key\", keys = [{ file = \"rsa.pem\" }]")],
+    },
     Completed { preset: "cloudflare-origin-pull", lines: OWN_LINES, edits: &[OWN] },
-    Completed { preset: "svix-mtls", lines: OWN_LINES, edits: &[OWN] },
+    Completed {
+        preset: "svix-mtls",
+        lines: "trust_anchors = [\"ca.pem\"]\nidentity = [{ subject_cn = \"a\" }]\nsignature.secrets = [{ unsafe_value = \"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\" }]\n",
+        edits: &[OWN, STANDARD],
+    },
+    Completed { preset: "svix", lines: STANDARD_LINES, edits: &[STANDARD] },
     Completed { preset: "own-ca", lines: OWN_LINES, edits: &[OWN] },
     Completed { preset: "github", lines: SIGNATURE_LINES, edits: &[HMAC] },
     Completed { preset: "stripe", lines: SIGNATURE_LINES, edits: &[HMAC] },
@@ -262,7 +275,11 @@ const COMPLETED: [Completed; 25] = [
     Completed { preset: "shopify", lines: SIGNATURE_LINES, edits: &[HMAC] },
     Completed { preset: "zoom", lines: SIGNATURE_LINES, edits: &[HMAC] },
     Completed { preset: "linear", lines: SIGNATURE_LINES, edits: &[HMAC] },
-    Completed { preset: "gitlab", lines: STANDARD_LINES, edits: &[STANDARD] },
+    Completed {
+        preset: "gitlab",
+        lines: STANDARD_LINES,
+        edits: &[STANDARD, ("    { secret = { header = \"x-gitlab-token\" } },\n", "")],
+    },
     Completed { preset: "standard-webhooks", lines: STANDARD_LINES, edits: &[STANDARD] },
     Completed {
         preset: "pubsub-push",
@@ -329,6 +346,7 @@ fn the_toml_of_a_preset_defines_the_same_provider() {
     let fixture = Fixture::new();
     fixture.write("ed25519.key", senders::DISCORD_KEY);
     fixture.write("p256.key", &senders::p256().0);
+    fixture.write("rsa.pem", senders::WISE_SANDBOX_KEY);
     let presets = Presets::compiled_in();
     let names: Vec<&str> = presets.names().collect();
     assert_eq!(names.len(), COMPLETED.len(), "{names:?}");
@@ -375,4 +393,61 @@ fn descriptions_say_what_is_to_be_added() {
     words("dialogflow-cx", &[token, "/sessionInfo/parameters/{name}", add, without]);
     words("dialogflow-es", &[token, "/originalDetectIntentRequest/payload/{name}", add, "[provider.proof]"]);
     assert!(!preset::describe(find(&presets, "percolate")).contains("proof"));
+    let page = "https://docs.wise.com/guides/developer/webhooks/event-handling";
+    words("wise", &[&format!("keys = [{{ file = \"wise-production.pem\" }}] }} (the key stands on {page})"), without]);
+    words("fireblocks", &["a detached JWS, in fireblocks-webhook-signature", "signature = { key_source = \"…\" } or"]);
+    words("svix", &["that of Standard Webhooks, in svix-signature", "the field svix-id"]);
+    words("gitlab", &["secret              in x-gitlab-token", "}] }, or secret = { secrets"]);
+    words("square", &["signature = { url = \"https://hooks.example.com/hook\", secrets"]);
+    words("discord", &["signature = { keys = [{ file = \"sender.pem\" }] }"]);
+    words("pubsub-push", &["emails = [\"…\"]"]);
+    for preset in presets.usable().filter(|preset| !preset.has_certificate()) {
+        assert!(!preset::describe(preset).contains(without), "{}: nothing else proves the sender", preset.name());
+    }
+}
+
+/// What the list of presets says of certificates is what their providers demand.
+#[test]
+fn the_list_says_whether_the_sender_has_a_certificate() {
+    let presets = Presets::compiled_in();
+    let json: serde_json::Value = serde_json::from_str(&preset::list_as_json(&presets)).unwrap();
+    let text = preset::list(&presets);
+    for (preset, (line, object)) in presets.usable().zip(text.lines().zip(json.as_array().unwrap())) {
+        let (word, value) =
+            if preset.has_certificate() { ("certificate", "required") } else { ("no certificate", "none") };
+        let start = format!("{:<22} {}  {word:<14}  ", preset.name(), preset.version());
+        assert!(line.starts_with(&start), "{line}");
+        assert_eq!((&object["name"], &object["client_certificate"]), (&preset.name().into(), &value.into()));
+    }
+}
+
+/// The secret of GitLab is an alternative that the operator chooses: it takes a line of its own, and ids that its requests have.
+#[test]
+fn a_static_alternative_of_a_preset_is_chosen_on_purpose() {
+    let fixture = Fixture::new();
+    let errors = |lines: &str| {
+        let route = ROUTE.replace("[\"pagerduty\"]", "[\"gitlab\"]");
+        let provider = format!("[[provider]]\nname = \"gitlab\"\npreset = \"gitlab\"\n{lines}");
+        let parsed = fixture.parse(&[LISTEN, CERTIFICATE, &provider, &route].concat());
+        parsed.map(|(config, _)| config.proofs).err().map(|errors| errors.to_string()).unwrap_or_default()
+    };
+    let secret = "secret.secrets = [{ file = \"webhook.secret\" }]\n";
+    let suffices = "unsafe_static_secret_suffices = true\n";
+    let replay = "replay = { id_header = \"idempotency-key\" }\n";
+    let words = "(identified by the field webhook-id, remembered for 86400 s), and what completes it here is static: write replay";
+    let found = errors(secret);
+    assert!(found.contains(words) && found.contains("unsafe_static_secret_suffices"), "{found}");
+    let found = errors(&[secret, suffices].concat());
+    assert!(found.contains(words) && !found.contains("unsafe_"), "{found}");
+    let found = errors(&[secret, replay].concat());
+    assert!(!found.contains(words) && found.contains("unsafe_static_secret_suffices"), "{found}");
+    assert_eq!(errors(&[secret, suffices, replay].concat()), "");
+    assert_eq!(errors(&[secret, suffices, "replay = \"none\"\n"].concat()), "");
+    // Beside the signature, it is still the weakest way to satisfy the proof.
+    let both = [STANDARD_LINES, secret].concat();
+    assert!(errors(&both).contains(words), "{}", errors(&both));
+    assert_eq!(errors(STANDARD_LINES), "");
+    let found = errors("");
+    let words = "senders of the preset \"gitlab\" have no certificate, so each request must prove its sender: write signature = {";
+    assert!(found.contains(words) && !found.contains("proof = \"certificate\""), "{found}");
 }

@@ -372,6 +372,7 @@ fn every_preset_can_be_completed() {
     let fixture = Fixture::new();
     fixture.write("ed25519.key", senders::DISCORD_KEY);
     fixture.write("p256.key", &senders::p256().0);
+    fixture.write("rsa.pem", senders::WISE_SANDBOX_KEY);
     let secrets = "secrets = [{ file = \"webhook.secret\" }]";
     for preset in Presets::compiled_in().usable() {
         let kinds = [
@@ -383,6 +384,8 @@ fn every_preset_can_be_completed() {
             format!("signature = {{ url = \"https://a/\", {secrets} }}"),
             "signature.keys = [{ file = \"ed25519.key\" }]".to_owned(),
             "signature.keys = [{ file = \"p256.key\" }]".to_owned(),
+            "signature.keys = [{ file = \"rsa.pem\" }]".to_owned(),
+            "signature.key_source = \"google\"".to_owned(),
             format!("basic.users = [{{ name = \"a\", {secrets} }}]\nunsafe_static_secret_suffices = true"),
         ];
         let lacks = |lacks: fn(&Fields) -> bool| {

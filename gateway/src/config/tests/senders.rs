@@ -20,6 +20,24 @@ const SQUARE: &str = "{\"event_id\":\"evt_1\"}";
 /// The time of the vectors that sign one.
 const TIME: u64 = 1_700_000_000;
 
+/// The vector of Svix's libraries.
+const SVIX_SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+
+/// The key, the body and the signature of Wise's examples (transferwise/digital-signatures-examples, verify-webhook-signature), which are of
+/// its sandbox.
+pub(super) const WISE_SANDBOX_KEY: &str = "-----BEGIN PUBLIC KEY-----
+MIIBIjANBgkqhkiG9w0BAQEFAAOCAQ8AMIIBCgKCAQEAwpb91cEYuyJNQepZAVfP
+ZIlPZfNUefH+n6w9SW3fykqKu938cR7WadQv87oF2VuT+fDt7kqeRziTmPSUhqPU
+ys/V2Q1rlfJuXbE+Gga37t7zwd0egQ+KyOEHQOpcTwKmtZ81ieGHynAQzsn1We3j
+wt760MsCPJ7GMT141ByQM+yW1Bx+4SG3IGjXWyqOWrcXsxAvIXkpUD/jK/L958Cg
+nZEgz0BSEh0QxYLITnW1lLokSx/dTianWPFEhMC9BgijempgNXHNfcVirg1lPSyg
+z7KqoKUN0oHqWLr2U1A+7kqrl6O2nx3CKs1bj1hToT1+p4kcMoHXA7kA+VBLUpEs
+VwIDAQAB
+-----END PUBLIC KEY-----
+";
+const WISE_BODY: &str = r#"{"data":{"resource":{"id":49983981,"profile_id":16055450,"account_id":14124090,"type":"transfer"},"current_state":"incoming_payment_waiting","previous_state":null,"occurred_at":"2021-08-23T10:12:50Z"},"subscription_id":"90aa8e14-4ef1-4a56-861c-f3c9cde097ea","event_type":"transfers#state-change","schema_version":"2.0.0","sent_at":"2021-08-23T10:12:50Z"}"#;
+const WISE_SIGNATURE: &str = "wKcKCYXAzxNgiu7xmoDm943NUni7Rz33QN8JkEA9dWSGebgndonabgSj18Y4C08OrwVmueGsED2s00M7DtJVcYKOS1i3G4TMVx+mgM3aL9djMBkQtiYNBFUd6wrPI7ZUNHv/TrlKSjTMc+6JFvUvJ7owY3z85e3I4jLRLJowMFvO8kvCJ60+1pY9wDwZvtZ//WS93LrwGjk9Dvwzpmu0w+P4J75tETT5qC3Uv0y5G2yO8SEoO3yNP/tg/BOli02niHb53vEOUWUb9bly6thnfMoXoiV/osoGxgF20R58RlvkAmezyyl1Sv542TfS2DpiwVnmjjjkCyXeSUcKookYLQ==";
+
 /// The public key of the Ed25519 seed 00 01 … 1f, in hexadecimal.
 pub(super) const DISCORD_KEY: &str = "03a107bff3ce10be1d70dd18e74bc09967e4d6309ba50d5f1ddc8664125531b8";
 
@@ -33,26 +51,38 @@ fn directory() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/senders")
 }
 
-/// The configuration of a page, with files of this host's test directory.
-fn configuration(fixture: &Fixture, name: &str) -> String {
+/// The configurations of a page, with files of this host's test directory: the first is whole, and each other one is a `[[provider]]`, in
+/// place of that of the first.
+fn configurations(fixture: &Fixture, name: &str) -> Vec<String> {
     let page = fs::read_to_string(directory().join(format!("{name}.md"))).unwrap();
-    let block = page.split("```toml\n").nth(1).unwrap_or_else(|| panic!("no configuration: {name}"));
-    let text = block.split("```").next().unwrap().replace("/etc/letsencrypt/live/hooks.example.com/", "");
-    for file in text.split('"') {
-        let path = fixture.path(file);
-        if file.ends_with(".secret") && !path.exists() {
-            fixture.write(file, SECRET);
-        } else if file.ends_with(".whsec") && !path.exists() {
-            fixture.write(file, "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw");
-        } else if file == "discord.key" && !path.exists() {
-            fixture.write(file, DISCORD_KEY);
-        } else if file == "sendgrid.key" && !path.exists() {
-            fixture.write(file, &p256().0);
-        } else if file.ends_with(".pem") && !path.exists() {
-            fs::copy(fixture.path("ca.pem"), path).unwrap();
-        }
+    let mut blocks = page.split("```toml\n").skip(1).map(|block| block.split("```").next().unwrap());
+    let first = blocks.next().unwrap_or_else(|| panic!("no configuration: {name}"));
+    let (before, rest) = first.split_once("[[provider]]").unwrap();
+    let (_, routes) = rest.split_once("[[route]]").unwrap();
+    let other = |provider: &str| {
+        let line = provider.lines().find(|line| line.starts_with("name = ")).unwrap();
+        let routes = routes.replace(&format!("[\"{name}\"]"), &format!("[{}]", &line["name = ".len()..]));
+        format!("{before}{provider}\n[[route]]{routes}")
+    };
+    let all: Vec<String> = std::iter::once(first.to_owned()).chain(blocks.map(other)).collect();
+    let local = |text: String| text.replace("/etc/letsencrypt/live/hooks.example.com/", "");
+    all.into_iter().map(local).inspect(|text| write_files(fixture, text)).collect()
+}
+
+/// Writes the files that a configuration names, unless they exist.
+fn write_files(fixture: &Fixture, text: &str) {
+    for file in text.split('"').filter(|file| !fixture.path(file).exists()) {
+        let content = match file {
+            "discord.key" => DISCORD_KEY.to_owned(),
+            "sendgrid.key" => p256().0,
+            "wise-production.pem" | "fireblocks-legacy-key.pem" => WISE_SANDBOX_KEY.to_owned(),
+            _ if file.ends_with(".secret") => SECRET.to_owned(),
+            _ if file.ends_with(".whsec") => SVIX_SECRET.to_owned(),
+            _ if file.ends_with(".pem") => fs::read_to_string(fixture.path("ca.pem")).unwrap(),
+            _ => continue,
+        };
+        fixture.write(file, &content);
     }
-    text
 }
 
 #[test]
@@ -63,10 +93,11 @@ fn every_preset_has_a_page_with_a_good_configuration() {
     assert_eq!(pages, presets.names().map(str::to_owned).collect());
     for name in presets.names() {
         let fixture = Fixture::new();
-        let text = configuration(&fixture, name);
-        assert!(text.contains(&format!("preset = \"{name}\"\n")), "{name}");
-        let load = || fixture.good(&text).strength;
-        assert_eq!(load().compare(&load()), Comparison::NotWeaker, "{name}");
+        for text in configurations(&fixture, name) {
+            assert!(text.contains(&format!("preset = \"{name}\"\n")), "{name}");
+            let load = || fixture.good(&text).strength;
+            assert_eq!(load().compare(&load()), Comparison::NotWeaker, "{name}");
+        }
         let page = fs::read_to_string(directory().join(format!("{name}.md"))).unwrap();
         for heading in ["What it sends", "What you add", "On the sender's side", "What a refusal does there"] {
             assert!(page.contains(&format!("\n## {heading}\n")), "{name}: {heading}");
@@ -88,7 +119,7 @@ fn check(name: &str, sent: &Sent<'_>) {
     let fixture = Fixture::new();
     let (file, secret) = sent.secret;
     fixture.write(file, secret);
-    let config = fixture.good(&configuration(&fixture, name));
+    let config = fixture.good(&configurations(&fixture, name)[0]);
     let judge = |fields: &[(&str, &str)], body: &str| {
         let request = Request::new(fields, body).at(sent.time);
         let guard = Arc::new(ReplayGuard::new(8));
@@ -153,6 +184,15 @@ fn the_configurations_take_what_the_senders_send() {
     ];
     let secret = ("sender.whsec", "whpk_A6EHv/POEL4dcN0Y50vAmWfk1jCbpQ1fHdyGZBJVMbg=");
     check("standard-webhooks", &Sent { secret, fields, body: BODY, time: TIME });
+    let fields = &[
+        ("svix-id", "msg_p5jXN8AQM9LWM0D4loKWxJek"),
+        ("svix-timestamp", "1614265330"),
+        ("svix-signature", "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="),
+    ];
+    for name in ["svix", "svix-mtls"] {
+        let body = r#"{"test": 2432232314}"#;
+        check(name, &Sent { secret: ("svix.whsec", SVIX_SECRET), fields, body, time: 1_614_265_330 });
+    }
     let fields = &[("linear-signature", "e5c3c91f7d857a6ea59a49bcada37a51ab68e6df9fa668a2e13c99f8c01f6242")];
     check("linear", &Sent { secret: ("linear.secret", "lin_wh_test"), fields, body: BODY, time: TIME });
 }
@@ -170,6 +210,9 @@ fn the_configurations_take_what_the_senders_sign_with_a_url_or_a_public_key() {
                    2c477a5a073b65092b8580c32e70ebbd9b19e40fd7b2fc2c02e257eb8a989c0b";
     let fields = &[("x-signature-ed25519", discord), ("x-signature-timestamp", "1700000000")];
     check("discord", &Sent { secret: ("discord.key", DISCORD_KEY), fields, body: BODY, time: TIME });
+    let fields = &[("x-signature-sha256", WISE_SIGNATURE)];
+    let secret = ("wise-production.pem", WISE_SANDBOX_KEY);
+    check("wise", &Sent { secret, fields, body: WISE_BODY, time: TIME });
     let (public, private) = p256();
     let (random, algorithm) = (SystemRandom::new(), &signature::ECDSA_P256_SHA256_ASN1_SIGNING);
     let private = signature::EcdsaKeyPair::from_pkcs8(algorithm, &private.serialize_der(), &random).unwrap();

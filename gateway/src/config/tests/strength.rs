@@ -163,7 +163,9 @@ fn a_demand_that_is_no_longer_made_is_a_loss() {
 fn a_profile_that_is_added_beside_a_preset_is_no_loss_and_its_own_demands_count_from_then_on() {
     let fixture = fixture();
     let table = |name: &str, lines: &str| {
-        format!("[[provider.profile]]\nname = \"{name}\"\ntrust_anchors = [\"builtin:DigiCert_Global_Root_CA\"]\n{lines}")
+        format!(
+            "[[provider.profile]]\nname = \"{name}\"\ntrust_anchors = [\"builtin:DigiCert_Global_Root_CA\"]\n{lines}"
+        )
     };
     let identity = "identity = [{ subject_cn = \"webhooks.eu.pagerduty.com\" }]\n";
     let provider = "[[provider]]\nname = \"beside\"\npreset = \"pagerduty\"\nproof = \"certificate\"\n\
@@ -181,7 +183,9 @@ fn a_profile_that_is_added_beside_a_preset_is_no_loss_and_its_own_demands_count_
     let paired = with(&[table("new", identity).replace("builtin:DigiCert_Global_Root_CA", "ca.pem")]);
     assert_eq!(
         losses(&fixture, &paired, &deeper),
-        ["provider beside: profile new: trust anchor DigiCert Global Root CA (aff98890) is now combined with identity subject CN \"webhooks.eu.pagerduty.com\""]
+        [
+            "provider beside: profile new: trust anchor DigiCert Global Root CA (aff98890) is now combined with identity subject CN \"webhooks.eu.pagerduty.com\""
+        ]
     );
     // The tables come back after they were gone.
     let strength = |text: &str| fixture.good(text).strength;

@@ -122,9 +122,15 @@ fn a_key_that_every_user_can_read_is_told() {
 
 #[test]
 fn a_key_of_a_profile_that_another_replaces_is_told() {
-    let table = "[[provider.profile]]\nname = \"a\"\ntrust_anchors = [\"ca.pem\"]\nidentity = [{ subject_cn = \"a\" }]\n";
+    let table =
+        "[[provider.profile]]\nname = \"a\"\ntrust_anchors = [\"ca.pem\"]\nidentity = [{ subject_cn = \"a\" }]\n";
     let text = [LISTEN, CERTIFICATE, ROUTE, PROVIDER, "trust_anchors = [\"ca.pem\"]\n", table].concat();
-    check(&Fixture::new(), &text, NOW, &[("15: provider[0].profile[0]", "trust_anchors of this profile has no effect")]);
+    check(
+        &Fixture::new(),
+        &text,
+        NOW,
+        &[("15: provider[0].profile[0]", "trust_anchors of this profile has no effect")],
+    );
     let text = [LISTEN, CERTIFICATE, ROUTE, PROVIDER, table].concat();
     check(&Fixture::new(), &text, NOW, &[]);
 }

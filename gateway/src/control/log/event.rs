@@ -1,25 +1,29 @@
-//! The form of a log event: its line of text, and its entry in the journal.
+//! The form of a log event: a line of text, a JSON object in a line, or an entry of the journal.
 //!
-//! Owns quoting, escaping and the names of journal fields. Must not write anywhere.
+//! Owns quoting, escaping, bounds of values, the time, and the names of journal fields. Allocates nothing for an event once the buffers of
+//! its thread have grown. Must not write anywhere.
 //!
-//! A line begins with the message, and every field follows as `key=value` or `key="a value"` (logfmt). A value is quoted unless it
-//! is a bare word; within quotation marks, `"`, `\` and control characters are escaped as in Rust. So a value cannot end its field,
-//! add another one, or begin a line.
+//! A line of text begins with time, level and message, and every field follows as `key=value` or `key="a value"` (logfmt). A value is
+//! quoted unless it is a bare word, and then it is a string of JSON (RFC 8259, section 7), in which everything that is not printable is
+//! escaped. So a value cannot end its field, add another one, begin a line, or move the cursor of a terminal.
 
+use std::cell::RefCell;
 use std::fmt::{self, Write as _};
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use tracing::Level;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 use tracing::field::{Field, Visit};
-use tracing_subscriber::field::RecordFields;
-use tracing_subscriber::fmt::FormatFields;
-use tracing_subscriber::fmt::format::Writer;
+use tracing::{Event, Level};
+
+use crate::config::LogFormat;
 
 /// The origin of an entry, as `journalctl` shows it.
 const IDENTIFIER: &str = "hookgate";
 
-/// Most bytes of a journal field. Details are bounded far below. The journal takes an entry beyond the send buffer of its socket
-/// (208 KiB by default) only as a file.
-pub(super) const MAXIMUM_FIELD_BYTES: usize = 8 * 1024;
+/// Most bytes of a value. Details are bounded far below. The journal takes an entry beyond the send buffer of its socket (208 KiB by
+/// default) only as a file.
+pub(super) const MAXIMUM_VALUE_BYTES: usize = 8 * 1024;
 
 /// Most bytes of the message of a library. It may quote what a peer sent, such as a server name of 64 KiB.
 pub(super) const MAXIMUM_LIBRARY_BYTES: usize = 512;
@@ -27,110 +31,286 @@ pub(super) const MAXIMUM_LIBRARY_BYTES: usize = 512;
 /// Separates the fields of an entry on its way to the thread that sends it. No field contains it.
 pub(super) const SEPARATOR: char = '\0';
 
-/// Formats the fields of an event, message included, for a line of text.
-pub(super) struct TextFields;
+/// What every JSON object has, so that no field of an event may have one of these names.
+const OWN_NAMES: [&str; 3] = ["time", "level", "event"];
 
-impl<'writer> FormatFields<'writer> for TextFields {
-    fn format_fields<R: RecordFields>(&self, mut writer: Writer<'writer>, recorded: R) -> fmt::Result {
-        let mut fields = EventFields::default();
-        recorded.record(&mut fields);
-        writer.write_str(&fields.line())
+thread_local! {
+    static BUFFERS: RefCell<Buffers> = RefCell::default();
+}
+
+/// Passes `event` in the form `format` to `write`: a whole line with its line break, or the fields of an entry between [`SEPARATOR`]s.
+pub(super) fn formatted(format: LogFormat, event: &Event<'_>, write: impl FnOnce(&[u8])) {
+    BUFFERS.with(|buffers| match buffers.try_borrow_mut() {
+        Ok(mut buffers) => write(buffers.format(format, event)),
+        // A value that logs while it is formatted.
+        Err(_) => write(Buffers::default().format(format, event)),
+    });
+}
+
+/// What the events of a thread are formatted in.
+#[derive(Default)]
+struct Buffers {
+    message: String,
+    /// The fields, in the form of a line.
+    fields: String,
+    /// The fields of a journal entry.
+    entry: String,
+    /// One value.
+    value: String,
+    whole: String,
+    clock: Clock,
+}
+
+impl Buffers {
+    fn format(&mut self, format: LogFormat, event: &Event<'_>) -> &[u8] {
+        let Self { message, fields, entry, value, whole, clock } = self;
+        [&mut *message, fields, entry, whole].into_iter().for_each(String::clear);
+        let mut visitor = Fields { format, message, fields, entry, value, is_of_library: false };
+        event.record(&mut visitor);
+        let is_of_library = visitor.is_of_library;
+        if is_of_library {
+            let end = beginning(message, MAXIMUM_LIBRARY_BYTES).len();
+            message.truncate(end);
+        }
+        let level = *event.metadata().level();
+        match format {
+            LogFormat::Text => {
+                clock.push_now(whole);
+                push(whole, format_args!(" {level:>5} "));
+                push_message(message, !is_of_library, whole);
+                whole.push_str(fields);
+                whole.push('\n');
+            }
+            LogFormat::Json => {
+                whole.push_str("{\"time\":\"");
+                clock.push_now(whole);
+                push(whole, format_args!("\",\"level\":\"{level}\",\"event\":"));
+                push_quoted(message, whole);
+                whole.push_str(fields);
+                whole.push_str("}\n");
+            }
+            LogFormat::Journal => {
+                value.clear();
+                push_message(message, !is_of_library, value);
+                value.push_str(fields);
+                // `journalctl` shows nothing but MESSAGE by default.
+                push_entry("MESSAGE", value, whole);
+                push_entry("PRIORITY", priority(level), whole);
+                push_entry("SYSLOG_IDENTIFIER", IDENTIFIER, whole);
+                push_entry("HOOKGATE_EVENT", message, whole);
+                whole.push_str(entry);
+                // The last separator.
+                whole.pop();
+            }
+        }
+        whole.as_bytes()
     }
 }
 
-/// The fields of one event.
-#[derive(Default)]
-pub(super) struct EventFields {
-    message: String,
-    /// Name and value of every other field, in the order of the event.
-    others: Vec<(&'static str, String)>,
+/// Takes the fields of an event in their order.
+struct Fields<'b> {
+    format: LogFormat,
+    message: &'b mut String,
+    fields: &'b mut String,
+    entry: &'b mut String,
+    value: &'b mut String,
     /// A library logged the event, through the `log` crate.
     is_of_library: bool,
 }
 
-impl EventFields {
-    /// The message and the fields in one line.
-    fn line(&self) -> String {
-        let message = self.message();
-        let mut line = String::with_capacity(message.len());
-        escape_controls(message, &mut line);
-        for (name, value) in &self.others {
-            let space = if line.is_empty() { "" } else { " " };
-            // Writing to a String cannot fail.
-            let _ = match is_bare_word(value) {
-                true => write!(line, "{space}{name}={value}"),
-                false => write!(line, "{space}{name}={value:?}"),
-            };
-        }
-        line
-    }
-
-    /// The event as an entry of the journal. `MESSAGE` is the line, because `journalctl` shows nothing else by default;
-    /// `HOOKGATE_EVENT` is the message alone.
-    pub(super) fn journal_entry(&self, level: Level) -> String {
-        let mut entry = String::new();
-        let mut add = |name: &str, value: &str| {
-            let separator = if entry.is_empty() { "" } else { "\0" };
-            let _ = write!(
-                entry,
-                "{separator}{name}={}",
-                bounded(value, MAXIMUM_FIELD_BYTES).replace(SEPARATOR, "\u{fffd}")
-            );
+impl Fields<'_> {
+    /// Adds a value that is text.
+    fn add_text(&mut self, field: &Field, value: &str) {
+        let Some(name) = self.name_of(field) else {
+            if field.name() == "message" {
+                self.message.push_str(value);
+            }
+            return;
         };
-        add("MESSAGE", &self.line());
-        add("PRIORITY", priority(level));
-        add("SYSLOG_IDENTIFIER", IDENTIFIER);
-        add("HOOKGATE_EVENT", self.message());
-        for (name, value) in &self.others {
-            add(&journal_name(name), value);
+        let value = beginning(value, MAXIMUM_VALUE_BYTES);
+        match self.format {
+            LogFormat::Json => push_quoted(value, self.fields),
+            LogFormat::Text | LogFormat::Journal if is_bare_word(value) => self.fields.push_str(value),
+            LogFormat::Text | LogFormat::Journal => push_quoted(value, self.fields),
         }
-        entry
+        if self.format == LogFormat::Journal {
+            push_journal_name(name, self.entry);
+            push_entry("", value, self.entry);
+        }
     }
 
-    fn message(&self) -> &str {
-        let maximum = if self.is_of_library { MAXIMUM_LIBRARY_BYTES } else { usize::MAX };
-        bounded(&self.message, maximum)
+    /// Adds a value that is the same in every form: a number, or `true` or `false`.
+    fn add_plain(&mut self, field: &Field, value: fmt::Arguments<'_>) {
+        let Some(name) = self.name_of(field) else { return };
+        push(self.fields, value);
+        if self.format == LogFormat::Journal {
+            push_journal_name(name, self.entry);
+            push(self.entry, format_args!("={value}{SEPARATOR}"));
+        }
     }
 
-    fn add(&mut self, field: &Field, value: String) {
-        match field.name() {
-            "message" => self.message = value,
-            // The place in the source of a library that logged through the `log` crate.
-            name if name.starts_with("log.") => self.is_of_library = true,
-            name => self.others.push((name, value)),
+    /// Begins the field in the line. `None` if it is none of the event's own.
+    fn name_of(&mut self, field: &Field) -> Option<&'static str> {
+        let name = field.name();
+        if name == "message" {
+            return None;
         }
+        // The place in the source of a library that logged through the `log` crate.
+        if name.starts_with("log.") {
+            self.is_of_library = true;
+            return None;
+        }
+        let (before, after) = if self.format == LogFormat::Json { (",\"", "\":") } else { (" ", "=") };
+        self.fields.push_str(before);
+        self.fields.push_str(name);
+        if OWN_NAMES.contains(&name) {
+            self.fields.push('_');
+        }
+        self.fields.push_str(after);
+        Some(name)
     }
 }
 
-impl Visit for EventFields {
+impl Visit for Fields<'_> {
     fn record_str(&mut self, field: &Field, value: &str) {
-        self.add(field, value.to_owned());
+        self.add_text(field, value);
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.add_plain(field, format_args!("{value}"));
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.add_plain(field, format_args!("{value}"));
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.add_plain(field, format_args!("{value}"));
+    }
+
+    /// With three decimals. Milliseconds have no more.
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        if value.is_finite() {
+            self.add_plain(field, format_args!("{value:.3}"));
+        } else {
+            self.record_debug(field, &value);
+        }
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.add(field, format!("{value:?}"));
+        let mut text = std::mem::take(self.value);
+        text.clear();
+        push(&mut text, format_args!("{value:?}"));
+        self.add_text(field, &text);
+        *self.value = text;
     }
+}
+
+/// The time of day in UTC, whose seconds are formatted once each.
+#[derive(Default)]
+struct Clock {
+    second: u64,
+    /// RFC 3339, without fractions and `Z`; empty before the first look.
+    text: String,
+}
+
+impl Clock {
+    /// Appends the time with microseconds.
+    fn push_now(&mut self, text: &mut String) {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        if self.second != now.as_secs() || self.text.is_empty() {
+            self.second = now.as_secs();
+            let time = i64::try_from(self.second).ok().and_then(|it| OffsetDateTime::from_unix_timestamp(it).ok());
+            self.text = time.and_then(|time| time.format(&Rfc3339).ok()).unwrap_or_default();
+            if self.text.ends_with('Z') {
+                self.text.pop();
+            }
+        }
+        text.push_str(&self.text);
+        push(text, format_args!(".{:06}Z", now.subsec_micros()));
+    }
+}
+
+fn push(text: &mut String, arguments: fmt::Arguments<'_>) {
+    // Writing to a String fails only if a Display does, and then the event has what came before.
+    let _ = text.write_fmt(arguments);
 }
 
 /// Whether `value` needs no quotation marks: it is not empty, and has no space, no `=` and nothing that would be escaped.
 fn is_bare_word(value: &str) -> bool {
-    !value.is_empty() && !value.contains([' ', '=']) && format!("{value:?}").len() == value.len() + "\"\"".len()
+    let is_bare = |letter: char| match letter {
+        '=' | ' ' | '"' | '\\' => false,
+        letter => is_printable(letter),
+    };
+    !value.is_empty() && value.chars().all(is_bare)
 }
 
-/// Appends `message` to `line`, with control characters escaped except for line breaks and tabs: the kernel's verifier explains
-/// itself in many lines.
-fn escape_controls(message: &str, line: &mut String) {
-    for character in message.chars() {
-        match character {
-            '\n' | '\t' => line.push(character),
-            control if control.is_control() => line.extend(control.escape_default()),
-            other => line.push(other),
+/// Whether a terminal shows the character as it is, and as one.
+fn is_printable(letter: char) -> bool {
+    match letter {
+        ' '..='~' => true,
+        // As `Debug` of a string decides: no controls, no format characters, no spaces beyond ASCII, no combining marks.
+        letter => letter.escape_debug().next() == Some(letter),
+    }
+}
+
+/// Appends `value` as a string of JSON.
+fn push_quoted(value: &str, text: &mut String) {
+    text.push('"');
+    let mut plain = 0;
+    for (at, letter) in value.char_indices() {
+        if is_printable(letter) && !matches!(letter, '"' | '\\') {
+            continue;
+        }
+        text.push_str(&value[plain..at]);
+        plain = at + letter.len_utf8();
+        match letter {
+            '"' => text.push_str("\\\""),
+            '\\' => text.push_str("\\\\"),
+            letter => push_escaped(letter, text),
+        }
+    }
+    text.push_str(&value[plain..]);
+    text.push('"');
+}
+
+/// Appends an escape of JSON.
+fn push_escaped(letter: char, text: &mut String) {
+    match letter {
+        '\n' => text.push_str("\\n"),
+        '\r' => text.push_str("\\r"),
+        '\t' => text.push_str("\\t"),
+        letter => letter.encode_utf16(&mut [0; 2]).iter().for_each(|unit| push(text, format_args!("\\u{unit:04x}"))),
+    }
+}
+
+/// Appends a message, with everything escaped that is not printable. The line breaks and tabs of an `own` message stay: the kernel's verifier
+/// explains itself in many lines. Those of a library's message may be a peer's.
+fn push_message(message: &str, own: bool, text: &mut String) {
+    for letter in message.chars() {
+        match letter {
+            '\n' | '\t' if own => text.push(letter),
+            letter if is_printable(letter) => text.push(letter),
+            letter => push_escaped(letter, text),
         }
     }
 }
 
+/// Appends a field of an entry.
+fn push_entry(name: &str, value: &str, entry: &mut String) {
+    entry.push_str(name);
+    entry.push('=');
+    let mut pieces = beginning(value, MAXIMUM_VALUE_BYTES).split(SEPARATOR);
+    entry.push_str(pieces.next().unwrap_or_default());
+    for piece in pieces {
+        entry.push(char::REPLACEMENT_CHARACTER);
+        entry.push_str(piece);
+    }
+    entry.push(SEPARATOR);
+}
+
 /// The first `maximum` bytes of `value`, or fewer, so that no character is split.
-fn bounded(value: &str, maximum: usize) -> &str {
+fn beginning(value: &str, maximum: usize) -> &str {
     let end = (0..=value.len().min(maximum)).rev().find(|&end| value.is_char_boundary(end));
     &value[..end.unwrap_or_default()]
 }
@@ -145,10 +325,10 @@ fn priority(level: Level) -> &'static str {
     }
 }
 
-/// The name of a field in the journal: capitals, digits and underscores, at most 64 characters (systemd.journal-fields(7)).
-pub(super) fn journal_name(name: &str) -> String {
+/// Appends the name of a field in the journal: capitals, digits and underscores, at most 64 characters (systemd.journal-fields(7)).
+pub(super) fn push_journal_name(name: &str, entry: &mut String) {
+    const PREFIX: &str = "HOOKGATE_";
     let letter = |letter: char| if letter.is_ascii_alphanumeric() { letter.to_ascii_uppercase() } else { '_' };
-    let mut journal_name = String::from("HOOKGATE_");
-    journal_name.extend(name.chars().map(letter).take(64 - journal_name.len()));
-    journal_name
+    entry.push_str(PREFIX);
+    entry.extend(name.chars().map(letter).take(64 - PREFIX.len()));
 }

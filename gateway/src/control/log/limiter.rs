@@ -1,7 +1,7 @@
 //! The bound on log events that peers can cause, per second and over all threads.
 //!
-//! Owns the classes of events, their limits, and the counts of what was suppressed. An event belongs to a class by its field `cause`
-//! ([`Cause`]), else by the module that logged it. Events that no peer can cause (start, reload, rotation, the watchdog) belong to no
+//! Owns the classes of events, their limits, and the counts of what was suppressed. An event about an answered request has a class of its
+//! own. Any other belongs to a class by its field `cause` ([`Cause`]), else by the module that logged it. Events that no peer can cause (start, reload, rotation, the watchdog) belong to no
 //! class, and are never suppressed. Must not know what an event says.
 //!
 //! Every module counts as one that a peer can make log, unless [`OPERATORS`] lists it: a line that someone adds to the data plane, or
@@ -9,7 +9,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Instant;
 
 use tracing::field::{Field, Visit};
@@ -17,7 +17,9 @@ use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
 
+use crate::access::ANSWERED;
 use crate::cause::Cause;
+use crate::config::DEFAULT_ACCESS_PER_SECOND;
 
 /// Modules whose events no peer can cause, with everything below them. The way of a connection is below `worker`, and an exception.
 const OPERATORS: [&str; 2] = ["hookgate::control", "hookgate::worker"];
@@ -36,6 +38,8 @@ const CAUSE: &str = "cause";
 pub(super) enum Class {
     /// Events of the level INFO and above, by their cause.
     Caused(Cause),
+    /// Requests that were answered.
+    Answered,
     /// Events of libraries (rustls, hyper), of the level INFO and above.
     Library,
     /// Events of the levels DEBUG and TRACE, of the data plane and of libraries.
@@ -44,11 +48,12 @@ pub(super) enum Class {
 
 impl Class {
     /// Every class, in the order of [`Self::index`].
-    pub(super) const ALL: [Self; 6] = [
+    pub(super) const ALL: [Self; 7] = [
         Self::Caused(Cause::Stranger),
         Self::Caused(Cause::Sender),
         Self::Caused(Cause::Handler),
         Self::Caused(Cause::Gateway),
+        Self::Answered,
         Self::Library,
         Self::Debug,
     ];
@@ -56,8 +61,9 @@ impl Class {
     fn index(self) -> usize {
         match self {
             Self::Caused(cause) => cause as usize,
-            Self::Library => Cause::ALL.len(),
-            Self::Debug => Cause::ALL.len() + 1,
+            Self::Answered => Cause::ALL.len(),
+            Self::Library => Cause::ALL.len() + 1,
+            Self::Debug => Cause::ALL.len() + 2,
         }
     }
 
@@ -65,12 +71,13 @@ impl Class {
     pub(super) fn label(self) -> &'static str {
         match self {
             Self::Caused(cause) => cause.label(),
+            Self::Answered => "answered",
             Self::Library => "library",
             Self::Debug => "debug",
         }
     }
 
-    /// Most events per second, over all threads.
+    /// Most events per second, over all threads. That of answered requests is configured; this is its default.
     ///
     /// - 50 refusals are more than a person reads, and enough to show every kind of a mixture. Strangers, senders and handlers have
     ///   50 each, so that none hides the others: at some 300 bytes a line, that is 1.3 GB a day if all of a class's limit is used.
@@ -81,6 +88,7 @@ impl Class {
         match self {
             Self::Caused(Cause::Stranger | Cause::Sender | Cause::Handler) => 50,
             Self::Caused(Cause::Gateway) => 10,
+            Self::Answered => DEFAULT_ACCESS_PER_SECOND,
             Self::Library => 5,
             Self::Debug => 1000,
         }
@@ -89,8 +97,11 @@ impl Class {
     /// The class of an event; `None` if no peer can cause it.
     fn of(event: &Event<'_>) -> Option<Self> {
         let metadata = event.metadata();
-        let cause = stated_cause(event);
         let target = metadata.target();
+        if target == ANSWERED {
+            return Some(Self::Answered);
+        }
+        let cause = stated_cause(event);
         let is_of_operators = OPERATORS.iter().any(|module| is_within(target, module))
             && !PEERS.iter().any(|module| is_within(target, module));
         if cause.is_none() && is_of_operators {
@@ -132,27 +143,27 @@ fn stated_cause(event: &Event<'_>) -> Option<Cause> {
 /// A window of one second, which begins with the first event after the window before it, and the number of its events.
 #[derive(Debug)]
 struct Budget {
-    per_second: u32,
+    per_second: AtomicU32,
     /// When the window began, in milliseconds, and in the lowest [`COUNT_BITS`] bits how many events it has.
     window: AtomicU64,
     /// Events that were suppressed, since the start.
     suppressed: AtomicU64,
 }
 
-/// Bits of the number of events of a window: enough for every limit. 48 bits of milliseconds are left: some 8,900 years.
-const COUNT_BITS: u32 = 16;
+/// Bits of the number of events of a window: enough for every limit. 44 bits of milliseconds are left: some 550 years.
+const COUNT_BITS: u32 = 20;
 
 /// The length of a window in milliseconds.
 const WINDOW_MS: u64 = 1000;
 
 impl Budget {
     fn new(per_second: u32) -> Self {
-        Self { per_second, window: AtomicU64::new(0), suppressed: AtomicU64::new(0) }
+        Self { per_second: AtomicU32::new(per_second), window: AtomicU64::new(0), suppressed: AtomicU64::new(0) }
     }
 
     /// Whether one more event may be logged now. If not, it is counted.
     fn admits(&self, now_ms: u64) -> bool {
-        let limit = u64::from(self.per_second);
+        let limit = u64::from(self.per_second.load(Ordering::Relaxed));
         let one_more = |window: u64| {
             let (began, count) = (window >> COUNT_BITS, window & ((1 << COUNT_BITS) - 1));
             match now_ms.saturating_sub(began) >= WINDOW_MS || count == 0 {
@@ -184,6 +195,11 @@ impl Limiter {
     /// filter and below whatever writes.
     pub(super) fn layer(self: &Arc<Self>) -> LimiterLayer {
         LimiterLayer(Arc::clone(self))
+    }
+
+    /// Sets how many answered requests of a second have an event, at most 2^20 - 1.
+    pub(super) fn admit_answered(&self, per_second: u32) {
+        self.budgets[Class::Answered.index()].per_second.store(per_second, Ordering::Relaxed);
     }
 
     /// Events of this class that were suppressed since the start.

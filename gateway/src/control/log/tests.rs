@@ -4,9 +4,13 @@
 
 use std::sync::{Arc, Mutex};
 
-use tracing_subscriber::Registry;
+use serde_json::Value;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+use tracing::Level;
+use tracing_subscriber::layer::SubscriberExt as _;
 
-use super::event::{MAXIMUM_FIELD_BYTES, MAXIMUM_LIBRARY_BYTES, journal_name};
+use super::event::{MAXIMUM_LIBRARY_BYTES, MAXIMUM_VALUE_BYTES, SEPARATOR, push_journal_name};
 use super::*;
 
 /// A writer that keeps what it is given, one string per call.
@@ -24,11 +28,11 @@ impl Write for Written {
     }
 }
 
-/// What `layer` writes when `log` logs one event.
-fn written<L: Layer<Registry> + Send + Sync>(layer: impl FnOnce(NonBlocking) -> L, log: impl FnOnce()) -> String {
+/// What is written in this form when `log` logs one event.
+fn written(format: LogFormat, log: impl FnOnce()) -> String {
     let written = Written::default();
     let (queue, guard) = NonBlockingBuilder::default().finish(written.clone());
-    tracing::subscriber::with_default(tracing_subscriber::registry().with(layer(queue)), log);
+    tracing::subscriber::with_default(tracing_subscriber::registry().with(EventLayer { format, queue }), log);
     drop(guard); // writes what is in the queue
     let mut events = written.0.lock().unwrap();
     assert_eq!(events.len(), 1);
@@ -38,14 +42,21 @@ fn written<L: Layer<Registry> + Send + Sync>(layer: impl FnOnce(NonBlocking) -> 
 /// The fields of the entry that `log` makes.
 fn entry(log: impl FnOnce()) -> Vec<(String, String)> {
     let field = |field: &str| field.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned())).unwrap();
-    written(|queue| JournalLayer { queue }, log).split(SEPARATOR).map(field).collect()
+    written(LogFormat::Journal, log).split(SEPARATOR).map(field).collect()
+}
+
+/// The object that `log` makes.
+fn object(log: impl FnOnce()) -> Value {
+    let line = written(LogFormat::Json, log);
+    assert_eq!(line.matches('\n').count(), 1, "{line}");
+    serde_json::from_str(line.strip_suffix('\n').unwrap()).unwrap_or_else(|error| unreachable!("{error}: {line}"))
 }
 
 /// The line that `log` makes, without the time and the level.
 fn line(log: impl FnOnce()) -> String {
-    let line = written(text_layer, log);
+    let line = written(LogFormat::Text, log);
     let (time, line) = line.strip_suffix('\n').unwrap().split_once("  INFO ").unwrap();
-    assert!(time.ends_with('Z'), "{time}");
+    assert!(time.ends_with('Z') && time.len() == "2026-11-30T03:22:54.123456Z".len(), "{time}");
     line.to_owned()
 }
 
@@ -55,7 +66,7 @@ fn the_message_comes_first_and_is_not_quoted() {
     let line = line(|| {
         tracing::info!(reason = "no_route", status = 404, peer = %"192.0.2.1:9", server_name, resumed = true, "a \"b\"\u{1b}[31m");
     });
-    assert_eq!(line, "a \"b\"\\u{1b}[31m reason=no_route status=404 peer=192.0.2.1:9 resumed=true");
+    assert_eq!(line, "a \"b\"\\u001b[31m reason=no_route status=404 peer=192.0.2.1:9 resumed=true");
 }
 
 #[test]
@@ -76,12 +87,90 @@ fn a_value_is_quoted_unless_it_is_a_bare_word() {
     check("\"", r#""\"""#);
     check(r"a\b", r#""a\\b""#);
     check("a\nINFO b", r#""a\nINFO b""#);
-    check("a\t\r\0b", r#""a\t\r\0b""#);
-    check("\u{1b}[31m", r#""\u{1b}[31m""#);
-    check("a\u{9b}b", r#""a\u{9b}b""#);
-    check("no\u{a0}break", r#""no\u{a0}break""#);
-    check("\u{202e}right to left", r#""\u{202e}right to left""#);
+    check("a\t\r\0b", r#""a\t\r\u0000b""#);
+    check("\u{1b}[31m", r#""\u001b[31m""#);
+    check("a\u{7f}b", r#""a\u007fb""#);
+    check("a\u{9b}b", r#""a\u009bb""#);
+    check("no\u{a0}break", r#""no\u00a0break""#);
+    check("\u{202e}right to left", r#""\u202eright to left""#);
+    check("\u{e0001}tag", r#""\udb40\udc01tag""#);
     check("1 → 2", "\"1 → 2\"");
+}
+
+/// Whatever a value is, a reader of logfmt, of JSON and of the journal gets it back.
+#[test]
+fn a_value_is_read_back_as_it_was_in_every_form() {
+    let hostile = [
+        "",
+        " ",
+        "a",
+        "a b",
+        "a=b",
+        "\"",
+        "\\",
+        "\\\"",
+        "\n",
+        "\r\n",
+        "a\nINFO request refused reason=no_route",
+        "\t",
+        "\0",
+        "\u{1b}[2J\u{1b}[31m",
+        "\u{7f}",
+        "\u{85}",
+        "\u{9b}1m",
+        "\u{2028}",
+        "\u{202e}",
+        "\u{feff}",
+        "\u{fffd}",
+        "\u{10ffff}",
+        "ä",
+        "日本",
+        "🦀",
+        "e\u{301}",
+        "{\"a\":1}",
+        "' OR 1",
+        "key=\"value\" key2=2",
+        "\u{e0001}",
+        "%00",
+        "\\u0041",
+    ];
+    for value in hostile {
+        let log = || tracing::info!(value, next = 1, "event");
+        let object = object(log);
+        assert_eq!((object["value"].as_str(), object["next"].as_i64()), (Some(value), Some(1)), "{value:?}");
+        let line = line(log);
+        let written = line.strip_prefix("event value=").unwrap().strip_suffix(" next=1").unwrap();
+        let read = if written.starts_with('"') { serde_json::from_str(written).unwrap() } else { written.to_owned() };
+        assert_eq!(read, value, "{line}");
+        let is_shown = |letter: char| !letter.is_control() && !['\u{202e}', '\u{2028}', '\u{e0001}'].contains(&letter);
+        assert!(line.chars().all(is_shown), "{line:?}");
+        let entry = entry(log);
+        let found = entry.iter().find(|(name, _)| name == "HOOKGATE_VALUE").unwrap();
+        assert_eq!(found.1, value.replace('\0', "\u{fffd}"));
+        assert_eq!(entry.iter().filter(|(name, _)| name == "HOOKGATE_NEXT").count(), 1);
+    }
+}
+
+#[test]
+fn values_have_the_types_of_json() {
+    let absent: Option<u64> = None;
+    let log = || {
+        tracing::warn!(
+            text = "a", shown = %"1", number = 7_u16, below = -7, time = "mine", ratio = 0.12349, whole = 12.0, none = f64::NAN,
+            yes = true, absent, "event {}", 1
+        );
+    };
+    let object = object(log);
+    let time = object["time"].as_str().unwrap();
+    assert!(OffsetDateTime::parse(time, &Rfc3339).is_ok(), "{time}");
+    let expected = serde_json::json!({
+        "time": time, "level": "WARN", "event": "event 1", "text": "a", "shown": "1", "number": 7, "below": -7, "time_": "mine",
+        "ratio": 0.123, "whole": 12.0, "none": "NaN", "yes": true,
+    });
+    assert_eq!(object, expected);
+    let line = written(LogFormat::Text, log);
+    let fields = "text=a shown=1 number=7 below=-7 time_=mine ratio=0.123 whole=12.000 none=NaN yes=true\n";
+    assert!(line.ends_with(&format!("  WARN event 1 {fields}")), "{line}");
 }
 
 #[test]
@@ -111,16 +200,46 @@ fn every_field_of_an_event_is_a_field_of_its_entry() {
 }
 
 #[test]
-fn a_value_ends_no_field_and_stays_within_its_bound() {
-    let fields = entry(|| tracing::info!(peer = "a\0PRIORITY=0", long = "ä".repeat(MAXIMUM_FIELD_BYTES), "m"));
+fn a_value_stays_within_its_bound_in_every_form() {
+    let long = "ä".repeat(MAXIMUM_VALUE_BYTES);
+    let log = || tracing::info!(peer = "a\0PRIORITY=0", long = &*long, "m");
+    let expected = &long[..MAXIMUM_VALUE_BYTES];
+    let fields = entry(log);
     let value = |name: &str| fields.iter().find(|(found, _)| found == name).unwrap().1.clone();
     assert_eq!(value("HOOKGATE_PEER"), "a\u{fffd}PRIORITY=0");
-    assert_eq!(value("HOOKGATE_LONG").len(), MAXIMUM_FIELD_BYTES);
+    assert_eq!(value("HOOKGATE_LONG"), expected);
     assert_eq!(fields.iter().filter(|(name, _)| name == "PRIORITY").count(), 1);
+    assert_eq!(object(log)["long"], expected);
+    assert!(line(log).ends_with(&format!(" long={expected}")));
+}
+
+#[test]
+fn a_value_that_logs_disturbs_nothing() {
+    struct Talking;
+    impl std::fmt::Display for Talking {
+        fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            tracing::info!(inner = 1, "within");
+            formatter.write_str("said")
+        }
+    }
+    let written = Written::default();
+    let (queue, guard) = NonBlockingBuilder::default().finish(written.clone());
+    let layer = EventLayer { format: LogFormat::Text, queue };
+    tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
+        tracing::info!(before = 1, value = %Talking, after = 2, "outer");
+    });
+    drop(guard);
+    let events = written.0.lock().unwrap();
+    assert!(events.iter().any(|event| event.ends_with(" INFO outer before=1 value=said after=2\n")), "{events:?}");
 }
 
 #[test]
 fn names_are_ones_that_the_journal_takes() {
+    let journal_name = |name: &str| {
+        let mut text = String::new();
+        push_journal_name(name, &mut text);
+        text
+    };
     let check = |name: &str, expected: &str| assert_eq!(journal_name(name), expected);
     check("request_id", "HOOKGATE_REQUEST_ID");
     check("next_s", "HOOKGATE_NEXT_S");
@@ -130,14 +249,21 @@ fn names_are_ones_that_the_journal_takes() {
 
 #[test]
 fn the_message_of_a_library_is_bounded() {
-    let name = "a".repeat(64 * 1024);
+    let name = format!("a\nb{}", "a".repeat(64 * 1024));
     let expected = format!("Illegal SNI hostname received {name}")[..MAXIMUM_LIBRARY_BYTES].to_owned();
     // As `tracing-log` passes on what a library says.
     let log = || tracing::info!(target: "log", { log.target = "rustls::msgs" }, "Illegal SNI hostname received {name}");
-    assert_eq!(line(log), expected);
+    assert_eq!(object(log)["event"], *expected);
+    let escaped = expected.replace('\n', "\\n");
+    assert_eq!(line(log), escaped);
     let fields = entry(log);
     let value = |name: &str| fields.iter().find(|(found, _)| found == name).unwrap().1.clone();
-    assert_eq!([value("MESSAGE"), value("HOOKGATE_EVENT")], [expected.clone(), expected]);
+    assert_eq!([value("MESSAGE"), value("HOOKGATE_EVENT")], [escaped, expected]);
+}
+
+fn losses(queue: &NonBlocking, limiter: &Arc<Limiter>, failures: &Failures) -> Losses {
+    let (counter, limiter, failures) = (queue.error_counter(), Arc::clone(limiter), failures.clone());
+    Losses { counter, failures, limiter, lost: 0, suppressed: [0; Class::ALL.len()], reported: None }
 }
 
 #[test]
@@ -145,29 +271,100 @@ fn suppressed_events_are_reported_once_per_second() {
     let written = Written::default();
     let (queue, guard) = NonBlockingBuilder::default().finish(written.clone());
     let limiter = Limiter::new();
-    let counter = queue.error_counter();
-    let mut losses =
-        Losses { counter, limiter: Arc::clone(&limiter), lost: 0, suppressed: [0; Class::ALL.len()], reported: None };
+    let mut losses = losses(&queue, &limiter, &Failures::default());
     let began = Instant::now();
     let at = |ms| began + Duration::from_millis(ms);
-    tracing::subscriber::with_default(
-        tracing_subscriber::registry().with(limiter.layer()).with(text_layer(queue)),
-        || {
-            let flood = |count| (0..count).for_each(|_| tracing::warn!(cause = "stranger", "handshake refused"));
-            losses.attend(at(0));
-            flood(5000);
-            losses.attend(at(250));
-            flood(5000);
-            losses.attend(at(500));
-            losses.attend(at(1249));
-            losses.attend(at(1250));
-            losses.attend(at(9000));
-        },
-    );
+    let layer = EventLayer { format: LogFormat::Text, queue };
+    tracing::subscriber::with_default(tracing_subscriber::registry().with(limiter.layer()).with(layer), || {
+        let flood = |count| (0..count).for_each(|_| tracing::warn!(cause = "stranger", "handshake refused"));
+        losses.attend(at(0));
+        flood(5000);
+        losses.attend(at(250));
+        flood(5000);
+        losses.attend(at(500));
+        losses.attend(at(1249));
+        losses.attend(at(1250));
+        losses.attend(at(9000));
+    });
     drop(guard); // writes what is in the queue
     let events = written.0.lock().unwrap();
     let reports: Vec<_> = events.iter().filter(|event| event.contains("log events suppressed")).collect();
     assert_eq!(reports.len(), 2, "{reports:?}");
     assert!(reports.iter().all(|report| report.contains("WARN") && report.contains(" stranger=")), "{reports:?}");
     assert!(!reports[0].contains("sender="), "{reports:?}");
+}
+
+/// A disk that is full, until it is not.
+#[derive(Clone, Default)]
+struct Disk(Arc<Mutex<(bool, Vec<usize>)>>);
+
+impl Write for Disk {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let (is_full, writes) = &mut *self.0.lock().unwrap();
+        if *is_full {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        writes.push(bytes.len());
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn what_cannot_be_written_is_counted_and_said_once_there_is_room() {
+    let (disk, failures) = (Disk::default(), Failures::default());
+    let mut lines = Lines::new(disk.clone(), failures.clone());
+    lines.write_all(b"first\n").unwrap();
+    lines.write_all(b"second\n").unwrap();
+    lines.flush().unwrap();
+    assert_eq!(disk.0.lock().unwrap().1, [13], "one system call for what waits");
+    disk.0.lock().unwrap().0 = true;
+    (0..3).for_each(|_| lines.write_all(b"lost\n").unwrap());
+    lines.flush().unwrap();
+    disk.0.lock().unwrap().0 = false;
+    lines.write_all(b"third\n").unwrap();
+    lines.flush().unwrap();
+    assert_eq!(disk.0.lock().unwrap().1, [13, 6]);
+    assert_eq!(failures.count(), 3);
+    let (queue, _guard) = NonBlockingBuilder::default().finish(io::sink());
+    let mut losses = losses(&queue, &Limiter::new(), &failures);
+    let report = line_of_error(|| losses.attend(Instant::now()));
+    assert!(report.contains("log events lost: they could not be written count=3 error="), "{report}");
+    assert_eq!(failures.take(), None);
+}
+
+fn line_of_error(log: impl FnOnce()) -> String {
+    written(LogFormat::Text, log)
+}
+
+#[test]
+fn many_lines_are_written_in_bounded_pieces() {
+    let disk = Disk::default();
+    let mut lines = Lines::new(disk.clone(), Failures::default());
+    (0..1000).for_each(|_| lines.write_all(&[b'x'; 500]).unwrap());
+    lines.flush().unwrap();
+    let writes = disk.0.lock().unwrap().1.clone();
+    assert_eq!(writes.iter().sum::<usize>(), 500_000);
+    assert!(writes.len() < 10 && writes.iter().all(|write| *write <= 64 * 1024), "{writes:?}");
+}
+
+/// What is admitted by these levels, of an event of a module of hookgate at each level.
+fn admitted(levels: &str) -> usize {
+    let levels: Levels = levels.parse().unwrap();
+    let filter = targets(Some(&levels));
+    let levels = [Level::ERROR, Level::WARN, Level::INFO, Level::DEBUG, Level::TRACE];
+    levels.into_iter().filter(|level| filter.would_enable("hookgate::tls::stream", level)).count()
+}
+
+#[test]
+fn the_longest_module_decides() {
+    assert_eq!(admitted("off"), 0);
+    assert_eq!(admitted("warn"), 2);
+    assert_eq!(admitted("warn,hookgate::tls=debug"), 4);
+    assert_eq!(admitted("trace,hookgate=error"), 1);
+    assert_eq!(admitted("trace,hookgate=error,hookgate::tls=info"), 3);
+    assert_eq!(admitted("error,rustls=trace"), 1);
 }

@@ -43,6 +43,25 @@ pub struct SignatureForm {
     pub url: Option<String>,
 }
 
+impl SignatureForm {
+    /// The form of PagerDuty: `X-PagerDuty-Signature: v1=<hex>,v1=<hex>` over the body, without a timestamp (PagerDuty developer
+    /// documentation, "Verifying Signatures").
+    #[must_use]
+    pub fn pagerduty() -> Self {
+        Self {
+            header: "x-pagerduty-signature".to_owned(),
+            separator: Some(','),
+            prefix: "v1=".to_owned(),
+            encoding: Encoding::Hex,
+            message: "{body}".to_owned(),
+            timestamp: None,
+            tolerance_seconds: 0,
+            id_header: None,
+            url: None,
+        }
+    }
+}
+
 /// The place of a timestamp, which is written as whole seconds since 1970, in digits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TimestampPlace {
@@ -50,6 +69,25 @@ pub enum TimestampPlace {
     Header(String),
     /// The value with this prefix, among the values of the signature field.
     Value(String),
+}
+
+/// The names of the header fields of Standard Webhooks. The default is what the specification names (section "Webhook headers"). Senders
+/// that are older than it have the same scheme under their own names, such as `svix-signature`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StandardFields {
+    /// The signatures: `webhook-signature`.
+    pub signature: String,
+    /// The id of the delivery: `webhook-id`.
+    pub id: String,
+    /// The time of the attempt, in seconds since 1970: `webhook-timestamp`.
+    pub timestamp: String,
+}
+
+impl Default for StandardFields {
+    fn default() -> Self {
+        let name = |name: &str| format!("webhook-{name}");
+        Self { signature: name("signature"), id: name("id"), timestamp: name("timestamp") }
+    }
 }
 
 /// The encoding of a signature's bytes.

@@ -85,7 +85,7 @@ fn standard_with(id: &str, timestamp: &str, signature: &str, body: &str) -> Requ
 }
 
 fn standard_rule(keys: &[&str]) -> BodySignature {
-    BodySignature::standard_webhooks(&secrets(keys), 300).unwrap()
+    BodySignature::standard_webhooks(&StandardFields::default(), &secrets(keys), 300).unwrap()
 }
 
 #[test]
@@ -103,6 +103,41 @@ fn the_general_form_verifies_the_examples_of_senders() {
     let tag = hex_hmac("whsec_test", &format!("{NOW}.{{}}"));
     let value = format!("t={NOW},v1={tag},v0={}", "6".repeat(64));
     check(&stripe(&["whsec_test"]), &Request::new(&[("stripe-signature", &value)], "{}"), "ok");
+}
+
+#[test]
+fn standard_webhooks_may_have_fields_of_other_names() {
+    let name = |name: &str| format!("Svix-{name}");
+    let fields = StandardFields { signature: name("Signature"), id: name("Id"), timestamp: name("Timestamp") };
+    let rule = BodySignature::standard_webhooks(&fields, &secrets(&[STANDARD_SECRET]), 300).unwrap();
+    let headers = [("svix-id", STANDARD_ID), ("svix-timestamp", "1614265330"), ("svix-signature", STANDARD_SIGNATURE)];
+    check(&rule, &Request::new(&headers, STANDARD_BODY).at(STANDARD_TIME), "ok");
+    check(&rule, &Request::new(&headers, "{}").at(STANDARD_TIME), "signature_mismatch");
+    check(&rule, &standard(STANDARD_SIGNATURE, STANDARD_BODY), "signature_missing");
+    let fields = StandardFields { id: "svix id".to_owned(), ..fields };
+    let wrong = BodySignature::standard_webhooks(&fields, &secrets(&[STANDARD_SECRET]), 300).unwrap_err();
+    assert_eq!(wrong, SignatureRuleError::HeaderName { name: "svix id".to_owned() });
+}
+
+#[test]
+fn a_refusal_has_the_status_that_the_sender_tries() {
+    let request = |value: &str| Request::new(&[("x-hub-signature-256", value)], "{}");
+    let wrong = format!("sha256={}", "0".repeat(64));
+    for (value, reject) in [(wrong.as_str(), Reject::SignatureMismatch), ("sha256=0", Reject::SignatureMalformed)] {
+        for (rule, status) in [(github(), 403), (github().refusing_as_unauthorized(), 401)] {
+            let refusal = rule.check(&request(value).view(), &KeySets::default()).unwrap_err().refusal;
+            assert_eq!((refusal.reject, refusal.status()), (reject, status));
+        }
+    }
+    // The sender tries again after 503.
+    let keys = SignatureKeys::of_source(KeySourceId(0), None);
+    let rule = BodySignature::detached_jws("x-jws", keys).unwrap().refusing_as_unauthorized();
+    let request = Request::new(&[("x-jws", "e30..AAAA")], "{}");
+    let refusal = rule.check(&request.view(), &KeySets::default()).unwrap_err().refusal;
+    assert_eq!((refusal.reject, refusal.status()), (Reject::SignatureMalformed, 401));
+    let request = Request::new(&[("x-jws", "eyJhbGciOiJSUzI1NiJ9..AAAA")], "{}");
+    let refusal = rule.check(&request.view(), &KeySets::default()).unwrap_err().refusal;
+    assert_eq!((refusal.reject, refusal.status()), (Reject::KeysUnavailable, 503));
 }
 
 #[test]
@@ -329,11 +364,14 @@ fn refuses_rules_that_do_not_prove_the_body() {
         let rule =
             SignatureForm { timestamp, tolerance_seconds: seconds, ..form("X-Signature", "", "{timestamp}.{body}") };
         assert_eq!(error(&rule, &["a"]), SignatureRuleError::Tolerance { seconds });
-        let standard = BodySignature::standard_webhooks(&secrets(&[STANDARD_SECRET]), seconds);
+        let standard =
+            BodySignature::standard_webhooks(&StandardFields::default(), &secrets(&[STANDARD_SECRET]), seconds);
         assert_eq!(standard.unwrap_err(), SignatureRuleError::Tolerance { seconds });
     }
     for wrong in ["MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "whsec_", "whsec_!", "whpk_AAAA", "whsk_AAAA"] {
-        let error = BodySignature::standard_webhooks(&secrets(&[STANDARD_SECRET, wrong]), 300).unwrap_err();
+        let error =
+            BodySignature::standard_webhooks(&StandardFields::default(), &secrets(&[STANDARD_SECRET, wrong]), 300)
+                .unwrap_err();
         assert!(
             matches!(error, SignatureRuleError::Secret { index: 1, error: SecretError::Encoding { .. } }),
             "{wrong}"

@@ -288,7 +288,12 @@ fn replay_rules_must_fit_the_proofs() {
     let rule = || replay(vec![DeliveryId::SignedMessage], 600);
     let unsigned = ProofPolicy::any(vec![one_signature(), one_token()]).unwrap();
     assert_eq!(unsigned.with_replay(rule()).unwrap_err(), ProofPolicyError::NotAlwaysSigned);
-    let standard = BodySignature::standard_webhooks(&[secret("whsec_MTIzNDU2Nzg5MDEyMzQ1Ng==")], 301).unwrap();
+    let standard = BodySignature::standard_webhooks(
+        &body_signature::StandardFields::default(),
+        &[secret("whsec_MTIzNDU2Nzg5MDEyMzQ1Ng==")],
+        301,
+    )
+    .unwrap();
     let policy = ProofPolicy::all(vec![Clause::One(Proof::Signature(standard))]).unwrap();
     assert_eq!(
         policy.with_replay(rule()).unwrap_err(),
@@ -298,17 +303,20 @@ fn replay_rules_must_fit_the_proofs() {
 
 #[test]
 fn challenges_follow_their_schemes() {
+    let refusal = |reject| Refusal::new(reject, "");
     for reject in [Reject::CredentialsMissing, Reject::CredentialsMismatch] {
-        assert_eq!(challenge(reject).unwrap(), "Basic realm=\"hookgate\", charset=\"UTF-8\"");
+        assert_eq!(challenge(&refusal(reject)).unwrap(), "Basic realm=\"hookgate\", charset=\"UTF-8\"");
     }
-    assert_eq!(challenge(Reject::TokenMissing).unwrap(), "Bearer realm=\"hookgate\"");
+    assert_eq!(challenge(&refusal(Reject::TokenMissing)).unwrap(), "Bearer realm=\"hookgate\"");
     assert_eq!(
-        challenge(Reject::TokenExpired).unwrap(),
+        challenge(&refusal(Reject::TokenExpired)).unwrap(),
         "Bearer realm=\"hookgate\", error=\"invalid_token\", error_description=\"The token has expired\""
     );
     for reject in Reject::ALL {
         // RFC 9110, section 15.5.2: a 401 has a challenge. A title must not end the quoted string.
-        assert_eq!(challenge(*reject).is_some(), reject.row().status == 401, "{reject:?}");
+        assert_eq!(challenge(&refusal(*reject)).is_some(), reject.row().status == 401, "{reject:?}");
+        let unauthorized = refusal(*reject).unauthorized();
+        assert!(unauthorized.status() == 401 && challenge(&unauthorized).is_some(), "{reject:?}");
         assert!(!reject.row().title.contains(['"', '\\']));
     }
 }

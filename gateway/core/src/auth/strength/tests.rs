@@ -118,7 +118,10 @@ fn an_alternative_that_comes_back_must_come_back_with_its_demands() {
     let alone = after(&all(vec![a()]), &strength(&both));
     assert_eq!(alone.lost_in(&strength(&both)), [""; 0]);
     let lax = |leeway_seconds| token(&TokenExpectations { leeway_seconds, ..expectations() }, 0);
-    assert_eq!(alone.lost_in(&strength(&any(vec![a(), lax(60)]))), ["leeway_s 5 → 60"].map(|loss| format!("token: {loss}")));
+    assert_eq!(
+        alone.lost_in(&strength(&any(vec![a(), lax(60)]))),
+        ["leeway_s 5 → 60"].map(|loss| format!("token: {loss}"))
+    );
     assert_eq!(alone.lost_in(&strength(&any(vec![a(), lax(1)]))), [""; 0]);
     // However many policies lie between, and also as a part of what it was.
     let later = after(&any(vec![a(), b()]), &after(&all(vec![a()]), &alone));

@@ -133,13 +133,35 @@ fn the_refusal_is_that_of_the_provider_whose_rule_matches() {
 }
 
 #[test]
+fn a_mismatch_is_that_of_the_provider_whose_name_is_nearest_below_the_same_anchor() {
+    let (root, other) = (Authority::root("root"), Authority::root("other"));
+    let (identity, scope) = policy(vec![
+        provider("first", vec![profile(&root, "hooks.first.example")]),
+        provider("pagerduty", vec![profile(&other, "old.example"), profile(&root, "webhooks.pagerduty.com")]),
+        provider("elsewhere", vec![profile(&other, "webhook.pagerduty.com")]),
+    ]);
+    let nearest = |name: &str| {
+        let refused = refusal(&identity, &scope, &[root.issue(&Template::client(name))]);
+        assert_eq!(refused.refusal.reject, Reject::IdentityMismatch);
+        let provider = refused.provider.unwrap();
+        let named = format!("provider \"{}\" expects", identity.provider(provider).name);
+        assert!(refused.refusal.detail().contains(&named), "{}", refused.refusal);
+        provider.0
+    };
+    assert_eq!(nearest("webhook.pagerduty.com"), 1, "the third has another anchor");
+    assert_eq!(nearest("Webhooks.PagerDuty.com.evil.example"), 1);
+    assert_eq!(nearest("hook.first.example"), 0);
+    assert_eq!(nearest("!"), 0, "the first if none is near");
+}
+
+#[test]
 fn a_mismatch_names_the_expected_identity() {
     let root = Authority::root("root");
     let (identity, scope) = policy(vec![provider("pagerduty", vec![profile(&root, "webhooks.pagerduty.com")])]);
     let leaf = root.issue(&Template::client("webhooks.pagerduty.com.evil.example"));
     let refused = refusal(&identity, &scope, &[leaf]);
     assert_eq!(refused.refusal.reject, Reject::IdentityMismatch);
-    assert_eq!(refused.provider, None);
+    assert_eq!(refused.provider, Some(ProviderId(0)));
     for words in
         ["CN=webhooks.pagerduty.com.evil.example\"", "\"pagerduty\" expects subject CN \"webhooks.pagerduty.com\""]
     {

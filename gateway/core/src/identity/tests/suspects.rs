@@ -63,7 +63,12 @@ fn an_authority_with_another_key_is_suspect_and_a_forgery_below_the_known_one_is
     let (issuing, rekeyed) = (known.intermediate("issuing"), new.intermediate("issuing"));
     let is_suspect = |anchors: &[&Authority], chain: &[CertificateDer<'_>]| {
         let trust_anchors = anchors.iter().map(|root| root.anchor()).collect();
-        let refusal = refused(provider("sender", vec![Profile { trust_anchors, ..sender(&known).profiles.remove(0) }]), &[], chain, NOW);
+        let refusal = refused(
+            provider("sender", vec![Profile { trust_anchors, ..sender(&known).profiles.remove(0) }]),
+            &[],
+            chain,
+            NOW,
+        );
         assert_eq!(refusal.refusal.reject, Reject::BadSignature, "{refusal:?}");
         refusal.suspect.is_some()
     };

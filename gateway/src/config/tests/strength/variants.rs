@@ -100,9 +100,8 @@ fn secrets() -> Vec<(&'static str, Fields)> {
 fn public_keys() -> Vec<(&'static str, Fields)> {
     let ed = |message: &str| ("x-ed", HEXLOWER.encode(ED25519.sign(message.as_bytes()).as_ref()));
     let dated = |time: u64| vec![ed(&format!("{time}{BODY}")), ("x-ed-time", time.to_string())];
-    let rsa = |encoding: &'static dyn RsaEncoding| {
-        vec![("x-rsa", BASE64.encode(&ISSUER.rsa(encoding, BODY.as_bytes())))]
-    };
+    let rsa =
+        |encoding: &'static dyn RsaEncoding| vec![("x-rsa", BASE64.encode(&ISSUER.rsa(encoding, BODY.as_bytes())))];
     let jws = |header: &Value, payload: &str| {
         let header = BASE64URL_NOPAD.encode(header.to_string().as_bytes());
         let signature = BASE64URL_NOPAD.encode(&ISSUER.es256(format!("{header}.{payload}").as_bytes()));
@@ -136,9 +135,8 @@ fn claims(changes: &[(&str, Value)]) -> Value {
 }
 
 fn tokens() -> Vec<(&'static str, Fields)> {
-    let bearer = |changes: &[(&str, Value)]| {
-        vec![("authorization", format!("Bearer {}", ISSUER.token(&claims(changes))))]
-    };
+    let bearer =
+        |changes: &[(&str, Value)]| vec![("authorization", format!("Bearer {}", ISSUER.token(&claims(changes))))];
     vec![
         ("a token", bearer(&[])),
         ("a token of another e-mail", bearer(&[("email", json!("b@login.example"))])),

@@ -135,18 +135,18 @@ fn a_demand_on_a_sender_without_a_certificate_is_not_dropped() {
             "secrets = [{ unsafe_value = \"a secret of the sender\" }]\n",
             "provider url: signature in x-url: {url} in message is no longer demanded",
         ),
-        (
-            "rsa-pkcs1-sha512",
-            "rsa-pkcs1-sha256",
-            "provider rsa: signature in x-rsa: bits of the hash 512 → 256",
-        ),
+        ("rsa-pkcs1-sha512", "rsa-pkcs1-sha256", "provider rsa: signature in x-rsa: bits of the hash 512 → 256"),
         (
             "replay = { id_header = \"x-id\" }\n",
             "replay = { id_header = \"x-id\", window_s = 600 }\n",
             "provider pagerduty: replay: window_s 86400 → 600",
         ),
         ("emails = [\"a@login.example\"]\n", "", "provider token: token: emails is no longer demanded"),
-        ("tolerance_s = 60 }", "tolerance_s = 61 }", "provider standard: signature in webhook-signature: tolerance_s 60 → 61"),
+        (
+            "tolerance_s = 60 }",
+            "tolerance_s = 61 }",
+            "provider standard: signature in webhook-signature: tolerance_s 60 → 61",
+        ),
         (
             "{ secret = { header = \"x-secret\", secrets = [{ unsafe_value = \"a secret of the sender\" }] } },\n",
             "",

@@ -67,6 +67,22 @@ fn what_no_list_knows_is_bounded() {
 }
 
 #[test]
+fn answered_requests_have_a_limit_of_their_own_that_can_be_set() {
+    assert_eq!(class(|| tracing::info!(target: ANSWERED, "m")), Some(Class::Answered));
+    assert_eq!(class(|| tracing::info!(target: "hookgate::access", "m")), Some(Class::Caused(Cause::Stranger)));
+    let limiter = Limiter::new();
+    let admitted = |now_ms| {
+        let budget = &limiter.budgets[Class::Answered.index()];
+        (0..1_100_000).filter(|_| budget.admits(now_ms)).count()
+    };
+    assert_eq!(admitted(0), 100);
+    limiter.admit_answered(7);
+    assert_eq!(admitted(2000), 7);
+    limiter.admit_answered(1_000_000);
+    assert_eq!(admitted(4000), 1_000_000);
+}
+
+#[test]
 fn verbose_events_have_a_limit_of_their_own() {
     for cause in Cause::ALL {
         assert_eq!(class(|| tracing::debug!(cause = cause.label(), "m")), Some(Class::Debug));
@@ -117,6 +133,7 @@ fn a_flood_of_one_class_suppresses_no_event_of_another() {
             for class in Class::ALL {
                 let flood = || match class {
                     Class::Caused(cause) => tracing::warn!(cause = cause.label(), "m"),
+                    Class::Answered => tracing::info!(target: ANSWERED, "m"),
                     Class::Library => tracing::warn!(target: "log", "m"),
                     Class::Debug => tracing::debug!(target: "log", "m"),
                 };
