@@ -34,6 +34,7 @@ use crate::metrics::retirement::Retirement;
 use crate::snapshot::Snapshot;
 use crate::state::{StateDirectory, warn_of_absence};
 use crate::worker::{CUT_GRACE, Command, Places, Plan, WorkerThread, start};
+use hookgate_io::memory::{RETURN_INTERVAL, return_unused, set_up};
 use hookgate_io::{Backend, choose};
 
 /// Interval at which the control thread checks its workers and publishes metrics.
@@ -53,6 +54,7 @@ const LAST_STEPS: Duration = Duration::from_secs(3);
 
 /// Serves the configuration at `path` until a signal ends the process. Exit code 0 after an orderly end, else 1.
 pub fn run(path: &Path) -> ExitCode {
+    let memory = set_up();
     let log = match Log::start() {
         Ok(log) => log,
         Err(error) => {
@@ -60,6 +62,9 @@ pub fn run(path: &Path) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    if let Err(error) = memory {
+        tracing::warn!(%error, "transparent huge pages stay allowed; resident memory may exceed what is in use by some MiB");
+    }
     hide_memory();
     raise_limit();
     let Reading { files, outcome } = Config::read(path);
@@ -290,6 +295,8 @@ impl Control {
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut ports = interval(PORTS_INTERVAL);
         ports.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut unused = interval(RETURN_INTERVAL);
+        unused.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 _ = signals.terminate.recv() => return Outcome::Signal,
@@ -297,6 +304,7 @@ impl Control {
                 _ = signals.hang_up.recv() => self.reload(),
                 offer = self.loader.published.offer() => self.loader.publish(offer, &self.current),
                 _ = ports.tick() => self.ports.attend(),
+                _ = unused.tick() => return_unused(),
                 _ = pulse.tick() => self.watchdog.attend(&self.workers),
                 _ = look.tick() => {
                     if let Err(error) = self.loader.filter.look_at_interfaces() {
