@@ -178,7 +178,8 @@ fn an_unannounced_authority_delays_webhooks_and_loses_none() {
     let gateway = start("", |_, _| {});
     let text = configuration(&gateway.environment, "").unwrap();
     let text = play(&gateway, &text, &new_chain(&gateway), "unknown_issuer");
-    let anchors = text.lines().find(|line| line.starts_with("trust_anchors = ") && line.contains("pagerduty-")).unwrap();
+    let anchors =
+        text.lines().find(|line| line.starts_with("trust_anchors = ") && line.contains("pagerduty-")).unwrap();
     assert_eq!(anchors.matches(".pem\"").count(), 2, "{anchors}");
 }
 

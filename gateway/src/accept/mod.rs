@@ -38,7 +38,6 @@ pub struct Slot {
 impl Drop for Slot {
     fn drop(&mut self) {
         self.context.meters.closed();
-        self.context.freed.note();
     }
 }
 
@@ -77,9 +76,9 @@ impl Acceptor {
         loop {
             match listener.accept().await {
                 Ok(Some(descriptor)) => {
-                    if self.siblings.own().connections() >= self.limit() {
+                    if self.siblings.own().connections() >= self.limit() || self.context.strangers.are_leaving() {
                         // What is ready comes first: a connection that ends makes room, and a stranger may become a sender. A connection
-                        // that was evicted for the last accept closes its descriptor.
+                        // that was evicted for the last accept closes its descriptor, and frees its memory.
                         yield_now().await;
                     }
                     self.admit(descriptor);

@@ -61,7 +61,10 @@ fn written(text: &str, place: &str, lines: &str) -> String {
     if place.starts_with("at the end of the [[provider]]") {
         return [&text[..end], lines, "\n", &text[end..]].concat();
     }
-    assert!(place.starts_with("in the [[provider]]") && place.ends_with("in place of the keys of these names"), "{place}");
+    assert!(
+        place.starts_with("in the [[provider]]") && place.ends_with("in place of the keys of these names"),
+        "{place}"
+    );
     let mut provider = text[start..end].to_owned();
     for line in lines.lines() {
         let key = line.split_inclusive('=').next().unwrap();

@@ -113,7 +113,9 @@ fn known_authority(chain: &Pending, provider: &Written) -> Advice {
     let mut change = Change::default();
     let usage = usage_of(chain);
     if provider.extended_key_usage(&chain.profile).is_stricter_than(usage) {
-        checks.push("ask the sender whether its certificates lack clientAuth on purpose; public authorities stop issuing it");
+        checks.push(
+            "ask the sender whether its certificates lack clientAuth on purpose; public authorities stop issuing it",
+        );
         needed.push(("extended_key_usage", usage.label().into()));
         change.extended_key_usage = Some(usage);
     }
@@ -162,8 +164,10 @@ fn new_profile(chain: &Pending, provider: &Written, name: &str, profile: &Table)
             lines.push(line(key, value));
         }
     }
-    let place =
-        format!("at the end of the [[provider]] \"{}\", after its keys and tables, before the next section", chain.provider);
+    let place = format!(
+        "at the end of the [[provider]] \"{}\", after its keys and tables, before the next section",
+        chain.provider
+    );
     Block { place, lines }
 }
 
@@ -221,8 +225,7 @@ fn new_authority(chain: &Pending, provider: &Written) -> Advice {
     if !lines.is_empty() {
         blocks.push(Block { place: in_provider(chain), lines });
     }
-    let change =
-        Change { anchor: Some(anchor.clone()), verify_depth: Some(depth), extended_key_usage: Some(usage) };
+    let change = Change { anchor: Some(anchor.clone()), verify_depth: Some(depth), extended_key_usage: Some(usage) };
     Advice { check, blocks, anchor: Some((anchor, file)), change: Some(change) }
 }
 
@@ -232,9 +235,7 @@ fn usage_of(chain: &Pending) -> ExtendedKeyUsage {
     let parsed: Vec<X509Certificate<'_>> = parsed.flatten().collect();
     // The root is a trust anchor, whose own extensions do not count (RFC 5280, section 6.1.1).
     let below = |certificate: &&X509Certificate<'_>| certificate.issuer() != certificate.subject();
-    let excludes = |certificate: &X509Certificate<'_>| {
-        matches!(certificate.extended_key_usage(), Ok(Some(extension)) if !extension.value.client_auth)
-    };
+    let excludes = |certificate: &X509Certificate<'_>| matches!(certificate.extended_key_usage(), Ok(Some(extension)) if !extension.value.client_auth);
     let has_none = |certificate: &X509Certificate<'_>| matches!(certificate.extended_key_usage(), Ok(None));
     match parsed.first() {
         _ if parsed.iter().filter(below).any(excludes) => ExtendedKeyUsage::Ignore,

@@ -77,7 +77,8 @@ fn the_lines_fit_the_way_the_provider_is_written() {
         &format!("trust_anchors = [\"old.pem\"]\n{identity}"),
         &["trust_anchors = [\"old.pem\", \"NEW\"]", identity],
     );
-    let table = |name: &str, lines: &str| format!("[[profile]]\nname = \"{name}\"\ntrust_anchors = [\"old.pem\"]\n{lines}\n");
+    let table =
+        |name: &str, lines: &str| format!("[[profile]]\nname = \"{name}\"\ntrust_anchors = [\"old.pem\"]\n{lines}\n");
     let new = ["[[provider.profile]]", "name = \"ID\"", "trust_anchors = [\"NEW\"]", "verify_depth = 1", identity];
     let tables = table("older", "identity = [{ subject_cn = \"x\" }]") + &table("old", identity);
     check(&chain, &tables, &new);
@@ -107,7 +108,8 @@ fn a_preset_keeps_its_pairs_of_anchors_and_identities() {
     let with = |lines: &[&'static str]| [&new[..], lines].concat();
     let us = "identity = [{ subject_cn = \"webhooks.pagerduty.com\" }]";
     check(&chain("digicert-global-root-ca", client()), "preset = \"pagerduty\"", &with(&[us]));
-    let both = "identity = [{ subject_cn = \"webhooks.pagerduty.com\" }, { subject_cn = \"webhooks.eu.pagerduty.com\" }]";
+    let both =
+        "identity = [{ subject_cn = \"webhooks.pagerduty.com\" }, { subject_cn = \"webhooks.eu.pagerduty.com\" }]";
     check(&chain("digicert-global-root-g2", client()), "preset = \"pagerduty\"", &with(&[both]));
     let google = "identity = [{ subject_cn = \"Google LLC\" }]";
     check(&chain("ssl-com", client()), "preset = \"dialogflow-cx\"", &with(&[google]));

@@ -50,9 +50,8 @@ impl Written {
     pub(super) fn new(table: Table, presets: &Presets) -> Self {
         let preset = table.get("preset").and_then(Value::as_str);
         let chosen = table.get("profiles").and_then(Value::as_array);
-        let is_chosen = |profile: &Table| {
-            chosen.is_none_or(|chosen| profile.get("name").is_some_and(|name| chosen.contains(name)))
-        };
+        let is_chosen =
+            |profile: &Table| chosen.is_none_or(|chosen| profile.get("name").is_some_and(|name| chosen.contains(name)));
         let of_preset = preset.and_then(|name| profiles(presets, name)).unwrap_or_default();
         Self { of_preset: of_preset.into_iter().filter(is_chosen).collect(), table }
     }
