@@ -29,6 +29,7 @@ fn a_chain_counts_for_each_provider_that_it_proves_and_only_for_its_trust_anchor
     let both = || {
         let mut profile = profile(&other, "sender");
         profile.trust_anchors.push(root.anchor());
+        profile.trust_anchor_uses = unrestricted(2);
         profile
     };
     let providers = || vec![provider("a", vec![profile(&other, "sender"), both()]), provider("b", vec![both()])];

@@ -94,7 +94,11 @@ fn a_public_root_vouches_for_a_dns_name_alone() {
 #[test]
 fn a_public_root_vouches_for_a_renewal_that_is_late() {
     let (known, public) = (Authority::root("known"), Authority::root("public"));
-    let both = Profile { trust_anchors: vec![known.anchor(), public.anchor()], ..profile(&known, NAME) };
+    let both = Profile {
+        trust_anchors: vec![known.anchor(), public.anchor()],
+        trust_anchor_uses: unrestricted(2),
+        ..profile(&known, NAME)
+    };
     let late = named().between(NOW - 90 * DAY, NOW - 60);
     let refusal = refused(provider("sender", vec![both]), &[&public], &[public.issue(&late)], NOW);
     assert_eq!(refusal.refusal.reject, Reject::CertificateExpired);
