@@ -312,3 +312,14 @@ fn a_list_is_verified_once_for_each_key_and_looked_up_every_time() {
         assert_eq!(lists.signatures().remembered(), 0);
     }
 }
+
+#[test]
+fn a_list_tells_its_number_and_how_long_it_is() {
+    let root = Authority::root("root");
+    let list = root.revocation_list(&[&[1], &[2], &[3]], NOW - DAY, NOW + DAY);
+    assert_eq!(list.number(), Some("1"));
+    let shown = format!("{list:?}");
+    assert!(shown.contains("issuer: \"CN=root\""), "{shown}");
+    assert!(shown.contains("entries: 3"), "{shown}");
+    assert!(shown.len() < 200, "{shown}");
+}
