@@ -17,8 +17,8 @@ use hookgate_core::auth::{
     TokenRule,
 };
 use hookgate_core::identity::{
-    ChainCache, ChainLimits, Condition, ExtendedKeyUsage, Identity, IdentityRule, OnFailure, PeerChain, Profile,
-    Provider, ProviderId, RefusalAnswer, Scope,
+    AnchorUse, ChainCache, ChainLimits, Condition, ExtendedKeyUsage, Identity, IdentityRule, OnFailure, PeerChain,
+    Profile, Provider, ProviderId, RefusalAnswer, Scope,
 };
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, StatusCode};
@@ -91,6 +91,7 @@ fn noting_a_chain_allocates_nothing() {
         name: "default".into(),
         trust_anchors: vec![webpki::anchor_from_trusted_cert(root.der()).unwrap().to_owned()],
         trust_anchors_not_after: vec![NOW],
+        trust_anchor_uses: vec![AnchorUse::of(root.der())],
         overlap_ends: None,
         verify_depth: 1,
         identity: vec![IdentityRule::new(vec![Condition::subject_cn("sender").unwrap()]).unwrap()],

@@ -1,4 +1,4 @@
-//! What the log says of one request, and of a handshake that was refused: one event, with the same fields in every format.
+//! What the log says of one request, and of a connection or handshake that was refused: one event, with the same fields in every format.
 //!
 //! Owns the events, the names and types of their fields (docs/logging.md has the table), and which of them `[log]` wants. `http` and `worker`
 //! fill a [`Record`] from what they hold anyway, `control::log` bounds and writes it. Must not measure or look anything up, and must not
@@ -67,6 +67,8 @@ pub enum Outcome {
     Cut,
     /// The peer went away before it had the whole answer.
     Abandoned,
+    /// There was no place for the connection.
+    ConnectionRefused,
     /// The handshake was refused or failed; or it was completed although the certificate was refused, and no request followed.
     HandshakeRefused,
     /// The peer closed the connection during the handshake, or after it without a request, as port scans and health checks do.
@@ -213,6 +215,7 @@ impl Record<'_> {
             Outcome::Refused => event!(self, OTHERS, WARN, "request refused"),
             Outcome::Cut => event!(self, OTHERS, WARN, "answer cut"),
             Outcome::Abandoned => event!(self, OTHERS, INFO, "request abandoned"),
+            Outcome::ConnectionRefused => event!(self, OTHERS, WARN, "connection refused"),
             Outcome::HandshakeRefused => event!(self, OTHERS, WARN, "handshake refused"),
             Outcome::HandshakeEnded => event!(self, OTHERS, DEBUG, "handshake ended"),
         }

@@ -5,7 +5,7 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 
 /// Receives webhooks over mutual TLS, verifies who sent them, and hands them to local handlers over Unix sockets.
 #[derive(Debug, Parser)]
@@ -57,6 +57,13 @@ pub enum Command {
         #[arg(long, short, default_value = "/etc/hookgate/hookgate.toml")]
         config: PathBuf,
     },
+    /// Look at a receiver as a sender would: its certificate chain, TLS versions and suites, which client certificates it asks for and what
+    /// becomes of an absent or foreign one, the time to its answer. Sends no signature and no token, and {} as the body. The receiver need
+    /// not be hookgate. Exit status 0: no action needed, 1: warnings, 2: faults, 3: nothing could be looked at
+    Probe(Probe),
+    /// Send what a sender sends, right or wrong in one way, and say whether the answer is the expected one. Exit status 0: it is, 1: it is not,
+    /// or nothing was sent
+    Send(Send),
     /// Inspect refused chains that may be genuine, because a sender changed its authority. Trusts nothing
     Trust {
         /// What to show
@@ -104,4 +111,97 @@ pub enum FilterCommand {
         #[arg(long, short, default_value = "/etc/hookgate/hookgate.toml")]
         config: PathBuf,
     },
+}
+
+/// Which receiver, and as which sender.
+#[derive(Clone, Debug, Args)]
+pub struct Receiver {
+    /// The sender: the name of a preset, such as pagerduty
+    #[arg(long = "as", value_name = "PRESET")]
+    pub sender: Option<String>,
+    /// The profile of the preset whose certificate the sender has. By default the last one that has no end
+    #[arg(long)]
+    pub profile: Option<String>,
+    /// Connect to this address, and port if given, instead of what the host of the URL resolves to: 127.0.0.1:8443
+    #[arg(long, value_name = "ADDRESS")]
+    pub connect: Option<String>,
+    /// A PEM file with roots that the sender trusts beside Mozilla's list, for a receiver with a certificate of its own authority
+    #[arg(long, value_name = "FILE")]
+    pub root: Vec<PathBuf>,
+    /// Print the result as JSON, on one line
+    #[arg(long)]
+    pub json: bool,
+    /// The configuration file, of which only [presets] is read. It need not exist
+    #[arg(long, short, default_value = "/etc/hookgate/hookgate.toml")]
+    pub config: PathBuf,
+}
+
+/// What to probe.
+#[derive(Debug, Args)]
+pub struct Probe {
+    /// The webhook URL, as the sender has it
+    pub url: String,
+    /// Which receiver, and as which sender.
+    #[command(flatten)]
+    pub receiver: Receiver,
+    /// A PEM file with a client certificate and its intermediates that the receiver should accept
+    #[arg(long, value_name = "FILE", requires = "client_key")]
+    pub client_cert: Option<PathBuf>,
+    /// A PEM file with its key
+    #[arg(long, value_name = "FILE", requires = "client_cert")]
+    pub client_key: Option<PathBuf>,
+}
+
+/// What to send.
+#[derive(Debug, Args)]
+pub struct Send {
+    /// The webhook URL, as the sender has it. Without one, the throwaway authority and a certificate are made, and nothing is sent
+    pub url: Option<String>,
+    /// Which receiver, and as which sender.
+    #[command(flatten)]
+    pub receiver: Receiver,
+    /// Send even if the sender would not accept the receiver's certificate
+    #[arg(long)]
+    pub insecure: bool,
+    /// A PEM file with a client certificate of your own and its intermediates, instead of a throwaway one
+    #[arg(long, value_name = "FILE", requires = "key")]
+    pub cert: Option<PathBuf>,
+    /// A PEM file with its key
+    #[arg(long, value_name = "FILE", requires = "cert")]
+    pub key: Option<PathBuf>,
+    /// The folder of the throwaway authority, made if it is missing. The receiver must trust root.pem in it. By default
+    /// hookgate-throwaway/PRESET in the current directory
+    #[arg(long, value_name = "FOLDER")]
+    pub pki: Option<PathBuf>,
+    /// A file with what the request proves itself by: the secret of the signature, whsec_…, a private key as PEM, a token, USER:PASSWORD, or
+    /// the value of the session parameter
+    #[arg(long, value_name = "FILE")]
+    pub secret_file: Option<PathBuf>,
+    /// Which proof to show, if the preset has several: signature, token, session-parameter, secret, basic
+    #[arg(long, value_name = "KIND")]
+    pub proof: Option<String>,
+    /// The name of the session parameter
+    #[arg(long, value_name = "NAME", default_value = "webhook_token")]
+    pub parameter: String,
+    /// Be wrong in this way, and expect a refusal. "list" prints the ways, and what is expected of each
+    #[arg(long, value_name = "KIND")]
+    pub wrong: Option<String>,
+    /// A file with the body, instead of the documented one
+    #[arg(long, value_name = "FILE")]
+    pub body: Option<PathBuf>,
+    /// The length of the body of --wrong too-large, in bytes
+    #[arg(long, value_name = "BYTES", default_value_t = 2_097_152, value_parser = clap::value_parser!(u32).range(1..=1_073_741_824))]
+    pub body_bytes: u32,
+    /// How many webhooks to send. Each is a delivery of its own
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub count: u32,
+    /// How many to send at a time
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=512))]
+    pub concurrency: u32,
+    /// Begin at most so many in a second
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub rate: Option<u32>,
+    /// Send many webhooks over one connection, instead of one over each
+    #[arg(long)]
+    pub keep_alive: bool,
 }

@@ -23,13 +23,6 @@ const REQUEST_ID_DIGITS: usize = 32;
 /// Request ids made in one batch, in one allocation of 1 KiB that lives as long as any of them.
 const REQUEST_IDS_AT_ONCE: usize = 32;
 
-/// Rounds of the sweep between two returns of memory: one second.
-const ROUNDS_PER_RETURN: u8 = 10;
-
-/// How often memory is returned after the last that was freed. mimalloc keeps each piece for up to 100 ms on two levels, so one return does
-/// not return what was freed last.
-const RETURNS: u8 = 3;
-
 /// What the rooms of one worker share.
 pub struct WorkerContext {
     snapshot: Arc<ArcSwap<Snapshot>>,
@@ -42,44 +35,12 @@ pub struct WorkerContext {
     pub sweep: Rc<Sweep>,
     /// The connections that are not admitted.
     pub strangers: Rc<Strangers>,
-    /// Whether memory was freed.
-    pub freed: Freed,
     /// What is counted.
     pub meters: Meters,
     draining: Cell<bool>,
     random: RefCell<fastrand::Rng>,
     /// Ids that were made and not used yet, one after the other.
     request_ids: RefCell<Bytes>,
-}
-
-/// Whether a worker has freed memory that the kernel could have back, as one that a burst of connections or bodies has left.
-#[derive(Debug, Default)]
-pub struct Freed {
-    freed: Cell<bool>,
-    rounds: Cell<u8>,
-    returns: Cell<u8>,
-}
-
-impl Freed {
-    /// A connection ended or rests, or a body was dropped.
-    pub fn note(&self) {
-        self.freed.set(true);
-    }
-
-    /// Asked in each round of the sweep: whether to return memory now, which costs too much for each round.
-    pub fn is_worth_returning(&self) -> bool {
-        self.rounds.set(self.rounds.get() + 1);
-        if self.rounds.get() < ROUNDS_PER_RETURN {
-            return false;
-        }
-        self.rounds.set(0);
-        if self.freed.take() {
-            self.returns.set(RETURNS);
-        }
-        let left = self.returns.get();
-        self.returns.set(left.saturating_sub(1));
-        left > 0
-    }
 }
 
 impl WorkerContext {
@@ -93,7 +54,6 @@ impl WorkerContext {
             unsampled: Cell::new(0),
             sweep: Sweep::new(),
             strangers: Strangers::new(),
-            freed: Freed::default(),
             meters: Meters::new(),
             draining: Cell::new(false),
             random: RefCell::new(fastrand::Rng::new()),
@@ -155,21 +115,5 @@ impl WorkerContext {
         // Hexadecimal digits are fit for a field.
         let id = ids.split_to(REQUEST_ID_DIGITS);
         HeaderValue::from_maybe_shared(id).unwrap_or_else(|_| HeaderValue::from_static("unknown"))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn freed_memory_is_returned_once_a_second_and_some_times_after_the_last() {
-        let freed = Freed::default();
-        let returns = |seconds: usize| (0..10 * seconds).filter(|_| freed.is_worth_returning()).count();
-        assert_eq!(returns(5), 0, "nothing was freed");
-        freed.note();
-        assert_eq!(returns(1), 1);
-        freed.note();
-        assert_eq!(returns(10), 3);
     }
 }

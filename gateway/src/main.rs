@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use hookgate::cli::{Cli, Command, FilterCommand, TrustCommand};
-use hookgate::control;
+use hookgate::{client, control};
 
 /// A handshake allocates and frees hundreds of small blocks. With glibc's allocator, they take a quarter of all instructions outside of
 /// cryptography.
@@ -21,6 +21,8 @@ fn main() -> ExitCode {
         Command::Check { config, against } => control::check::check(&config, against.as_deref()),
         Command::Fetch { config } => control::fetch::fetch(&config),
         Command::Providers { name, json, config } => control::providers::providers(&config, name.as_deref(), json),
+        Command::Probe(arguments) => client::probe(&arguments),
+        Command::Send(arguments) => client::send(&arguments),
         Command::Trust { command: TrustCommand::Pending { config } } => control::trust::pending(&config),
         Command::Trust { command: TrustCommand::Show { number, anchor, config } } => {
             control::trust::show(&config, number, anchor)

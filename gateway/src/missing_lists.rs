@@ -55,6 +55,7 @@ mod tests {
             name: format!("profile-{number}").into(),
             trust_anchors: Vec::new(),
             trust_anchors_not_after: Vec::new(),
+            trust_anchor_uses: Vec::new(),
             overlap_ends: None,
             verify_depth: 1,
             identity: Vec::new(),

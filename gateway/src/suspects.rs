@@ -111,6 +111,24 @@ impl Suspects {
         gone
     }
 
+    /// Asks `judge` for the profile and the reason that each of them has now. Removes those without, and returns these.
+    pub fn review(&self, mut judge: impl FnMut(&Pending) -> Option<(Arc<str>, Arc<str>)>) -> Vec<Pending> {
+        let mut gone = Vec::new();
+        let mut chains = self.lock();
+        for mut chain in std::mem::take(&mut *chains) {
+            let Some((profile, reason)) = judge(&chain) else {
+                gone.push(chain);
+                continue;
+            };
+            if (&profile, &reason) != (&chain.profile, &chain.reason) {
+                self.changed.store(true, Ordering::Release);
+            }
+            (chain.profile, chain.reason) = (profile, reason);
+            chains.push(chain);
+        }
+        gone
+    }
+
     fn lock(&self) -> MutexGuard<'_, Vec<Pending>> {
         self.chains.lock().unwrap_or_else(PoisonError::into_inner)
     }

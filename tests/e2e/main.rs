@@ -5,6 +5,7 @@
 
 mod access;
 mod alert;
+mod client;
 mod command;
 mod environment;
 mod fetched_lists;

@@ -3,6 +3,8 @@
 //! The new chain is that of an authority which no provider trusts, with the names of PagerDuty's certificate: a forged chain looks the
 //! same. So what distinguishes the two tests of each pair is the evidence alone.
 
+mod operator;
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
@@ -13,15 +15,18 @@ use hookgate_testkit::documents::{PAGERDUTY, PAGERDUTY_SECRET};
 use hookgate_testkit::gateway::{Gateway, GatewayOptions};
 use hookgate_testkit::http::Response;
 use hookgate_testkit::pagerduty::Subscription;
-use hookgate_testkit::pki::{ClientIdentity, Sender, Variant};
+use hookgate_testkit::pki::{
+    ClientIdentity, ExtendedKeyUsage, LeafIssuer, LeafOptions, Presented, RevocationListOptions, Sender, Subject,
+    Variant,
+};
 use hookgate_testkit::wait::wait_until;
 
-use crate::command::hookgate;
 use crate::environment::{BINARY, Environment, SOON, quoted};
 use crate::problem::assert_problem;
 use crate::proof::hmac_hex;
 use crate::test_gateway::TestGateway;
 use crate::tls_client::{TlsClient, TlsConnection};
+use operator::{follow, trust};
 
 const SUSPECTED: &str = "hookgate_rotation_suspected";
 const PROVIDER: [(&str, &str); 1] = [("provider", "pagerduty")];
@@ -43,12 +48,36 @@ fn configuration(environment: &Environment, lines: &str) -> Result<String> {
     Ok(format!("{before}name = \"pagerduty\"{rest}\n[state]\ndirectory = {}\n", quoted(&state)))
 }
 
+/// The configuration with these lines, and with PagerDuty's preset as it is: a file, whose two profiles have throwaway roots. The older profile
+/// has another root than the sender.
+fn preset_configuration(environment: &Environment, lines: &str) -> Result<String> {
+    let text = configuration(environment, lines)?;
+    let root = |sender| environment.pki.sender(sender).root.path().to_owned();
+    let own = format!("trust_anchors = [{}]\n", quoted(&root(Sender::PagerDuty)));
+    assert_eq!(text.matches(&own).count(), 1, "{text}");
+    let directory = environment.path("presets");
+    if !directory.exists() {
+        fs::create_dir_all(directory.join("roots"))?;
+        fs::copy(root(Sender::Percolate), directory.join("roots/DigiCert_Global_Root_CA.pem"))?;
+        fs::copy(root(Sender::PagerDuty), directory.join("roots/DigiCert_Global_Root_G2.pem"))?;
+        fs::write(directory.join("pagerduty.toml"), include_str!("../../gateway/presets/pagerduty.toml"))?;
+    }
+    Ok(format!("{}\n[presets]\ndirectories = [{}]\n", text.replace(&own, ""), quoted(&directory)))
+}
+
 /// A daemon with [`configuration`], started with `options`.
 fn start(lines: &str, options: impl FnOnce(&Environment, &mut GatewayOptions)) -> TestGateway {
+    start_with(&|environment| configuration(environment, lines).unwrap(), options)
+}
+
+fn start_with(
+    text: &dyn Fn(&Environment) -> String,
+    options: impl FnOnce(&Environment, &mut GatewayOptions),
+) -> TestGateway {
     let environment = Environment::new().unwrap();
     let mut all = GatewayOptions::new(BINARY);
     options(&environment, &mut all);
-    let daemon = Gateway::start(&configuration(&environment, lines).unwrap(), &all).unwrap();
+    let daemon = Gateway::start(&text(&environment), &all).unwrap();
     TestGateway::new(daemon, environment, Sender::PagerDuty).unwrap()
 }
 
@@ -87,33 +116,29 @@ fn expect_no_alarm(gateway: &TestGateway) {
 }
 
 fn expect_delay(response: &Response, context: &str) {
-    assert_problem(response, 503, "unknown_issuer", context);
+    expect_delay_by("unknown_issuer", response, context);
+}
+
+fn expect_delay_by(reason: &str, response: &Response, context: &str) {
+    assert_problem(response, 503, reason, context);
     assert_eq!(response.field("retry-after"), Some("60"), "{context}");
 }
 
-fn trust(gateway: &TestGateway, arguments: &[&str]) -> String {
-    let path = gateway.daemon.configuration_path();
-    let config = path.to_str().unwrap();
-    let finished = hookgate(&[&["trust"], arguments, &["--config", config]].concat());
-    assert!(finished.status.is_some_and(|status| status.success()), "{}", finished.stderr_text());
-    finished.stdout_text()
-}
-
-#[test]
-fn an_unannounced_authority_delays_webhooks_and_loses_none() {
-    let gateway = start("", |_, _| {});
-    let (old, new) = (&gateway.identity, &new_chain(&gateway));
+/// A rotation from its first webhook to its last: the sender presents another chain, is told to wait, and waits as PagerDuty documents it; the
+/// operator does what is printed; everything arrives, once. Returns the configuration that the operator wrote.
+fn play(gateway: &TestGateway, text: &str, new: &ClientIdentity, reason: &str) -> String {
+    let old = &gateway.identity;
     let mut subscription = Subscription::default();
     subscription.event("event-1");
-    subscription.attempt(|id| Some(send_with(&gateway, old, id, PAGERDUTY_SECRET).status));
+    subscription.attempt(|id| Some(send_with(gateway, old, id, PAGERDUTY_SECRET).status));
     assert_eq!(subscription.delivered(), ["event-1"]);
 
     // The sender changes, and nobody knows.
     ["event-2", "event-3", "event-4", "event-5"].iter().for_each(|id| subscription.event(id));
     for _ in 0..4 {
         subscription.attempt(|id| {
-            let response = send_with(&gateway, new, id, PAGERDUTY_SECRET);
-            expect_delay(&response, id);
+            let response = send_with(gateway, new, id, PAGERDUTY_SECRET);
+            expect_delay_by(reason, &response, id);
             Some(response.status)
         });
     }
@@ -122,32 +147,128 @@ fn an_unannounced_authority_delays_webhooks_and_loses_none() {
     gateway.daemon.wait_log("rotation suspected", SOON).unwrap();
     let log = gateway.daemon.log();
     let line = log.lines().find(|line| line.contains("rotation suspected")).unwrap();
-    assert!(line.contains("trust_anchors = [") && line.contains("identity"), "{line}");
-    assert!(line.contains("evidence=proof") && line.contains("SHA-256"), "{line}");
+    assert!(line.contains("trust_anchors = [") && line.contains("SHA-256"), "{line}");
+    assert!(line.contains("evidence=proof") && line.contains(&format!("reason={reason}")), "{line}");
     assert_eq!(log.matches("rotation suspected").count(), 1, "once for a chain");
-    wait_until("the record", SOON, || records(&gateway).len() == 1).unwrap();
+    wait_until("the record", SOON, || records(gateway).len() == 1).unwrap();
 
-    // The operator looks, compares, writes what is printed, and reloads.
-    let listed = trust(&gateway, &["pending"]);
-    assert!(listed.starts_with("1  pagerduty  unknown_issuer  evidence proof"), "{listed}");
-    let shown = trust(&gateway, &["show", "1"]);
-    let anchors = shown.lines().find(|line| line.starts_with("trust_anchors = ")).unwrap();
-    let file = anchors.rsplit('"').nth(1).unwrap();
-    assert!(shown.contains("BEGIN CERTIFICATE") && shown.contains(&format!("--anchor > {file}")), "{shown}");
-    let anchor = trust(&gateway, &["show", "1", "--anchor"]);
-    fs::write(gateway.daemon.directory().join(file), anchor).unwrap();
-    let own = format!("trust_anchors = [{}]", quoted(gateway.environment.pki.sender(Sender::PagerDuty).root.path()));
-    let text = configuration(&gateway.environment, "").unwrap();
-    assert_eq!(text.matches(&own).count(), 1, "{text}");
-    gateway.reload(&text.replace(&own, anchors)).unwrap();
+    // The operator looks, compares, does what is printed, and reloads.
+    let listed = trust(gateway, &["pending"]);
+    assert!(listed.starts_with(&format!("1  pagerduty  {reason}  evidence proof")), "{listed}");
+    let shown = trust(gateway, &["show", "1"]);
+    assert!(shown.ends_with("# With these lines, a reload admits the chain.\n"), "{shown}");
+    let text = follow(gateway, &shown, text);
+    gateway.reload(&text).unwrap();
 
     // The sender tries again.
-    subscription.attempt(|id| Some(send_with(&gateway, new, id, PAGERDUTY_SECRET).status));
-    assert_eq!(subscription.delivered().len(), 5);
+    subscription.attempt(|id| Some(send_with(gateway, new, id, PAGERDUTY_SECRET).status));
+    assert_eq!(subscription.delivered(), ["event-1", "event-2", "event-3", "event-4", "event-5"]);
     assert!(subscription.dropped().is_empty() && !subscription.is_disabled());
     assert_eq!(gateway.handler().request_count(), 5);
     assert_eq!(gateway.daemon.metric(SUSPECTED, &PROVIDER).unwrap(), 0.0);
-    assert_eq!(records(&gateway), Vec::<PathBuf>::new());
+    assert_eq!(records(gateway), Vec::<PathBuf>::new());
+    assert!(trust(gateway, &["pending"]).contains("no chain is pending"));
+    // The old chain is still admitted: the sender changes region by region.
+    assert_eq!(send_with(gateway, old, "event-6", PAGERDUTY_SECRET).status, 200);
+    text
+}
+
+#[test]
+fn an_unannounced_authority_delays_webhooks_and_loses_none() {
+    let gateway = start("", |_, _| {});
+    let text = configuration(&gateway.environment, "").unwrap();
+    let text = play(&gateway, &text, &new_chain(&gateway), "unknown_issuer");
+    let anchors =
+        text.lines().find(|line| line.starts_with("trust_anchors = ") && line.contains("pagerduty-")).unwrap();
+    assert_eq!(anchors.matches(".pem\"").count(), 2, "{anchors}");
+}
+
+#[test]
+fn a_preset_takes_an_unannounced_authority_and_keeps_its_pairs() {
+    let gateway = start_with(&|environment| preset_configuration(environment, "").unwrap(), |_, _| {});
+    let text = preset_configuration(&gateway.environment, "").unwrap();
+    let sender = gateway.environment.pki.sender(Sender::PagerDuty);
+    let european = |issuer| {
+        let subject = Some(Subject::common_name("webhooks.eu.pagerduty.com"));
+        let dns_names = Some(vec!["webhooks.eu.pagerduty.com".to_owned()]);
+        sender.leaf("european", &LeafOptions { subject, dns_names, issuer, ..LeafOptions::default() }).unwrap()
+    };
+    let send = |identity: &ClientIdentity, id: &str| send_with(&gateway, identity, id, PAGERDUTY_SECRET);
+    let text = play(&gateway, &text, &new_chain(&gateway), "unknown_issuer");
+    assert!(text.contains("[[provider.profile]]\nname = ") && !text.contains("trust_anchors = [\"builtin"), "{text}");
+    // No profile of the preset trusts the new authority now.
+    assert_eq!(send(&european(LeafIssuer::Intermediate), "event-7").status, 200);
+    let european = european(LeafIssuer::Stranger);
+    assert_problem(&send(&european, "event-8"), 503, "unknown_issuer", "a name that the new profile does not have");
+    // The lines for it are of another profile.
+    wait_until("the record", SOON, || records(&gateway).len() == 1).unwrap();
+    let shown = trust(&gateway, &["show", "1"]);
+    gateway.reload(&follow(&gateway, &shown, &text)).unwrap();
+    assert_eq!(send(&european, "event-8").status, 200, "{shown}");
+}
+
+#[test]
+fn an_authority_with_another_key_delays_webhooks_and_loses_none() {
+    let rekeyed = |gateway: &TestGateway, presented| {
+        let options = LeafOptions { issuer: LeafIssuer::Impostor, presented, ..LeafOptions::default() };
+        gateway.environment.pki.sender(Sender::PagerDuty).leaf("rekeyed", &options).unwrap()
+    };
+    let gateway = start("", |_, _| {});
+    let text = configuration(&gateway.environment, "").unwrap();
+    play(&gateway, &text, &rekeyed(&gateway, Presented::WithRoot), "bad_signature");
+    let gateway = start_with(&|environment| preset_configuration(environment, "").unwrap(), |_, _| {});
+    let text = preset_configuration(&gateway.environment, "").unwrap();
+    play(&gateway, &text, &rekeyed(&gateway, Presented::WithoutRoot), "bad_signature");
+    // Without evidence, the same chain is a forgery.
+    let gateway = start("", |_, _| {});
+    let forged = rekeyed(&gateway, Presented::WithRoot);
+    assert_problem(&send_with(&gateway, &forged, "event-1", "guess"), 403, "bad_signature", "a forgery");
+    expect_no_alarm(&gateway);
+}
+
+#[test]
+fn a_path_that_is_too_long_and_not_for_clients_is_admitted_by_one_profile() {
+    let gateway = start_with(&|environment| preset_configuration(environment, "").unwrap(), |_, _| {});
+    let text = preset_configuration(&gateway.environment, "").unwrap();
+    let options = LeafOptions {
+        issuer: LeafIssuer::SecondIntermediate,
+        extended_key_usage: ExtendedKeyUsage::ServerAuth,
+        ..LeafOptions::default()
+    };
+    let longer = gateway.environment.pki.sender(Sender::PagerDuty).leaf("longer", &options).unwrap();
+    expect_delay_by("extended_key_usage", &send_with(&gateway, &longer, "event-1", PAGERDUTY_SECRET), "longer");
+    wait_until("the record", SOON, || records(&gateway).len() == 1).unwrap();
+    let shown = trust(&gateway, &["show", "1"]);
+    let profile = "[[provider.profile]]\nname = \"digicert-global-root-g2-2\"\n";
+    assert!(shown.contains(profile) && shown.ends_with("a reload admits the chain.\n"), "{shown}");
+    gateway.reload(&follow(&gateway, &shown, &text)).unwrap();
+    assert_eq!(send_with(&gateway, &longer, "event-1", PAGERDUTY_SECRET).status, 200);
+}
+
+#[test]
+fn lines_that_are_not_enough_are_said_to_be_and_lead_to_the_next() {
+    let lists = |environment: &Environment| {
+        let sender = environment.pki.sender(Sender::PagerDuty);
+        let lists = sender.revocation_lists(&RevocationListOptions::default()).unwrap();
+        let lists = lists.iter().map(|path| quoted(path)).collect::<Vec<_>>().join(", ");
+        configuration(environment, &format!("crls = [{lists}]")).unwrap()
+    };
+    let gateway = start_with(&lists, |_, _| {});
+    let (new, text) = (new_chain(&gateway), lists(&gateway.environment));
+    let send = || send_with(&gateway, &new, "event-1", PAGERDUTY_SECRET);
+    expect_delay_by("unknown_issuer", &send(), "the first time");
+    wait_until("the record", SOON, || records(&gateway).len() == 1).unwrap();
+    let shown = trust(&gateway, &["show", "1"]);
+    assert!(shown.contains("# These lines do not admit the chain as it is: revocation_unknown. "), "{shown}");
+    let text = follow(&gateway, &shown, &text);
+    gateway.reload(&text).unwrap();
+    expect_delay_by("revocation_unknown", &send(), "the second time");
+    wait_until("the next reason", SOON, || trust(&gateway, &["pending"]).contains("  revocation_unknown  ")).unwrap();
+    assert!(trust(&gateway, &["show", "1"]).contains("install the current list of each issuer"));
+    wait_until("two lines", SOON, || gateway.daemon.log().matches("rotation suspected").count() == 2).unwrap();
+    let without = text.lines().filter(|line| !line.starts_with("crls = ")).collect::<Vec<_>>().join("\n");
+    gateway.reload_permitting(&without).unwrap();
+    assert_eq!(send().status, 200);
     assert!(trust(&gateway, &["pending"]).contains("no chain is pending"));
 }
 

@@ -1,7 +1,7 @@
 //! Running other programs in the root of the workspace, and printing their command lines.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, ExitStatus};
 
 use anyhow::{Context, Result, bail};
 
@@ -64,6 +64,19 @@ pub(crate) fn step(arguments: &[&str]) -> Result<()> {
 ///
 /// It cannot be started, or fails.
 pub(crate) fn run(command: &mut Command) -> Result<()> {
+    let (line, status) = status(command)?;
+    if !status.success() {
+        bail!("{line}: {status}");
+    }
+    Ok(())
+}
+
+/// As [`run`], for a command whose failure the caller judges. Returns the line that was printed, too.
+///
+/// # Errors
+///
+/// It cannot be started.
+pub(crate) fn status(command: &mut Command) -> Result<(String, ExitStatus)> {
     let mut line = String::new();
     for (name, value) in command.get_envs().filter_map(|(name, value)| Some((name, value?))) {
         line += &format!("{}={} ", name.to_string_lossy(), value.to_string_lossy());
@@ -75,10 +88,7 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
     }
     eprintln!("$ {line}");
     let status = command.current_dir(root()).status().with_context(|| format!("starting {line}"))?;
-    if !status.success() {
-        bail!("{line}: {status}");
-    }
-    Ok(())
+    Ok((line, status))
 }
 
 #[cfg(test)]

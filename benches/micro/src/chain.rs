@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hookgate_core::identity::{
-    CacheOutcome, ChainCache, ChainLimits, Condition, ExtendedKeyUsage, Identity, IdentityRule, OnFailure, PeerChain,
-    Profile, Provider, ProviderId, RefusalAnswer, RuleError, Scope, VerifiedChain, rule,
+    AnchorUse, CacheOutcome, ChainCache, ChainLimits, Condition, ExtendedKeyUsage, Identity, IdentityRule, OnFailure,
+    PeerChain, Profile, Provider, ProviderId, RefusalAnswer, RuleError, Scope, VerifiedChain, rule,
 };
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, UnixTime};
@@ -41,6 +41,7 @@ fn identity(capacity: usize) -> Identity {
         name: "default".into(),
         trust_anchors: vec![anchor],
         trust_anchors_not_after: vec![u64::MAX],
+        trust_anchor_uses: vec![AnchorUse::of(&root)],
         verify_depth: 2,
         identity: vec![rule_of([Condition::subject_cn("webhooks.sender.example")])],
         extended_key_usage: ExtendedKeyUsage::ClientAuth,

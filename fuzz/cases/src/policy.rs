@@ -6,8 +6,9 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use hookgate_core::identity::{
-    ChainCache, ChainLimits, Condition, ExtendedKeyUsage, Identity, IdentityRule, OnFailure, PeerChain, Profile,
-    Provider, ProviderId, RefusalAnswer, RevocationList, RevocationLists, RevocationScope, Scope, VerifiedChain,
+    AnchorUse, ChainCache, ChainLimits, Condition, ExtendedKeyUsage, Identity, IdentityRule, OnFailure, PeerChain,
+    Profile, Provider, ProviderId, RefusalAnswer, RevocationList, RevocationLists, RevocationScope, Scope,
+    VerifiedChain,
 };
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, UnixTime};
@@ -70,6 +71,7 @@ fn identity(anchors: &[usize], revocation: Option<RevocationLists>) -> Identity 
         name: "default".into(),
         trust_anchors: anchors.iter().map(anchor).collect(),
         trust_anchors_not_after: vec![u64::MAX; anchors.len()],
+        trust_anchor_uses: anchors.iter().map(|place| AnchorUse::of(&CERTIFICATES[*place])).collect(),
         verify_depth: 4,
         identity: vec![rule.expect("a common name is a rule")],
         extended_key_usage: ExtendedKeyUsage::ClientAuth,

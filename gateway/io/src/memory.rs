@@ -1,28 +1,111 @@
-//! Memory that the allocator keeps.
+//! When freed memory goes back to the kernel.
 //!
-//! Owns the one call into mimalloc, the allocator of the daemon. Must not allocate.
+//! Owns the calls into mimalloc, the allocator of the daemon, and how large the pages of the process are. Must not allocate.
 //!
-//! mimalloc returns memory to the kernel while a thread goes on allocating. After a burst of connections a worker may allocate
-//! little for hours, and would keep all of it.
+//! By itself, mimalloc returns memory only as a side effect: a page that a thread frees makes it look at what was freed earlier in the same
+//! segment. What a burst has freed last stays, and so does what another thread has freed. While a thread is busy, the same rule returns memory
+//! that it needs again 10 ms later, which costs two system calls and a page fault for every 4 KiB. So [`set_up`] puts this off, and every
+//! thread that serves others calls [`return_unused`] once in [`RETURN_INTERVAL`], whether or not it has freed something: another may have.
+//!
+//! Transparent huge pages (transhuge in the kernel's documentation) would undo both bounds. One byte in use keeps 2 MiB resident, and
+//! khugepaged brings back what was returned.
 //!
 //! JUSTIFICATION for `unsafe`: mimalloc is a library in C.
-#![expect(unsafe_code, reason = "one call into C; see its SAFETY comment")]
+#![expect(unsafe_code, reason = "two calls into C; see their SAFETY comments")]
 
-/// Returns memory to the kernel that this thread has freed, and not used for a while (10 ms). It looks at every page of the thread's
-/// heap, which takes some ten microseconds, so call it about once a second, and only if something was freed. Without mimalloc as the
-/// allocator it does nothing.
+use std::io;
+use std::time::Duration;
+
+/// Interval between two calls of [`return_unused`] on one thread. A page takes two of them at most: the first may find that nothing on it is
+/// in use any more, and the second returns it.
+pub const RETURN_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long mimalloc waits before it returns memory by itself, in milliseconds: longer than [`RETURN_INTERVAL`], so that it rarely does.
+const PURGE_DELAY_MS: libc::c_long = 10_000;
+
+/// The number of mimalloc's option `purge_delay`, which the crate does not name. A test finds out if another version counts differently.
+const PURGE_DELAY: libmimalloc_sys::mi_option_t = libmimalloc_sys::mi_option_eager_commit_delay + 1;
+
+/// Leaves the return of memory to [`return_unused`], and forbids huge pages to the whole process. Call it before other threads start.
+///
+/// # Errors
+///
+/// The kernel does not forbid huge pages (prctl(2), `PR_SET_THP_DISABLE`): it does not know them, or a filter of system calls is in the way.
+/// Everything else works; but resident memory may exceed by megabytes what is in use, if huge pages are enabled for all.
+pub fn set_up() -> io::Result<()> {
+    // SAFETY: the function writes a number, which other threads would read at any time without harm. There are none yet.
+    unsafe { libmimalloc_sys::mi_option_set(PURGE_DELAY, PURGE_DELAY_MS) };
+    Ok(rustix::thread::disable_transparent_huge_pages(true)?)
+}
+
+/// Returns to the kernel what this thread has allocated and any thread has freed, in units of 64 KiB. It looks at every page of the thread's heap: some
+/// 20 µs, and 20 ns more for each open connection. Call it once in [`RETURN_INTERVAL`]. Without mimalloc as the allocator it does nothing.
 pub fn return_unused() {
-    // SAFETY: the function has no precondition. It looks at the calling thread's heap only, and moves nothing that is in use.
-    unsafe { libmimalloc_sys::mi_collect(false) };
+    // SAFETY: the function has no precondition. It looks at the calling thread's heap, and at memory of threads that have ended, and moves
+    // nothing that is in use.
+    unsafe { libmimalloc_sys::mi_collect(true) };
 }
 
 #[cfg(test)]
 mod tests {
+    use std::ptr::NonNull;
+    use std::thread;
+
+    use libmimalloc_sys::{mi_free, mi_malloc, mi_option_get};
+
+    use super::*;
+
+    const MIB: usize = 1 << 20;
+
+    /// A block of mimalloc's that was written to. It may be freed by another thread.
+    struct Block(NonNull<u8>);
+
+    // SAFETY: mimalloc lets any thread free a block, and nothing else refers to this one.
+    unsafe impl Send for Block {}
+
+    impl Block {
+        fn new() -> Self {
+            // SAFETY: the function has no precondition.
+            let start = unsafe { mi_malloc(MIB) }.cast::<u8>();
+            let start = NonNull::new(start).expect("memory");
+            // SAFETY: the block has a MiB.
+            unsafe { start.write_bytes(1, MIB) };
+            Self(start)
+        }
+
+        /// Frees it, and says where it was.
+        fn free(self) -> usize {
+            // SAFETY: the block came from `mi_malloc`, and is not used any more.
+            unsafe { mi_free(self.0.as_ptr().cast()) };
+            self.0.addr().get()
+        }
+    }
+
+    /// How much of the 960 KiB in the middle of a block is resident, in pages of 4 KiB. What else is in the 64 KiB at its ends does not
+    /// matter.
+    fn resident(block: usize) -> usize {
+        const INSIDE: usize = MIB - 64 * 1024;
+        let mut pages = [0_u8; INSIDE / 4096];
+        let start = (block + 32 * 1024).next_multiple_of(4096);
+        // SAFETY: the call writes a byte for each page. It reads nothing at the address, which the test does not use any more.
+        let outcome = unsafe { libc::mincore(start as *mut libc::c_void, INSIDE, pages.as_mut_ptr()) };
+        assert_eq!(outcome, 0, "{}", io::Error::last_os_error());
+        pages.iter().filter(|page| **page & 1 == 1).count()
+    }
+
     #[test]
-    fn unused_memory_can_be_returned_at_any_time() {
-        super::return_unused();
-        let used = vec![1_u8; 1 << 20];
-        super::return_unused();
-        assert_eq!(used.iter().map(|byte| usize::from(*byte)).sum::<usize>(), 1 << 20);
+    fn what_any_thread_has_freed_is_returned_on_demand() {
+        // SAFETY: the function reads a number.
+        let default = unsafe { mi_option_get(PURGE_DELAY) };
+        assert_eq!(default, 10, "the option is purge_delay, and no other");
+        set_up().unwrap();
+        let [kept, first, second] = [Block::new(), Block::new(), Block::new()];
+        let freed = [first.free(), thread::spawn(move || second.free()).join().unwrap()];
+        assert!(freed.iter().all(|block| resident(*block) > 0), "not yet: it may be needed soon");
+        return_unused();
+        return_unused();
+        assert_eq!(freed.map(resident), [0, 0]);
+        let kept = kept.free();
+        assert!(resident(kept) > 0, "it was in use");
     }
 }

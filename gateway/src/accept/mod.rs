@@ -12,7 +12,7 @@ use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::Duration;
 
-use hookgate_core::reject::Reject;
+use hookgate_core::reject::{Refusal, Reject};
 use hookgate_io::timer::sleep;
 use hookgate_io::{Listener, peer_address};
 use rustix::io::Errno;
@@ -20,6 +20,7 @@ use tokio::sync::Notify;
 use tokio::task::yield_now;
 
 use self::spread::{Handover, Inbox, Place, Siblings};
+use crate::access::{Outcome, Record};
 use crate::cause::Cause;
 use crate::context::WorkerContext;
 use crate::metrics::requests::RequestLabels;
@@ -37,7 +38,6 @@ pub struct Slot {
 impl Drop for Slot {
     fn drop(&mut self) {
         self.context.meters.closed();
-        self.context.freed.note();
     }
 }
 
@@ -76,9 +76,9 @@ impl Acceptor {
         loop {
             match listener.accept().await {
                 Ok(Some(descriptor)) => {
-                    if self.siblings.own().connections() >= self.limit() {
+                    if self.siblings.own().connections() >= self.limit() || self.context.strangers.are_leaving() {
                         // What is ready comes first: a connection that ends makes room, and a stranger may become a sender. A connection
-                        // that was evicted for the last accept closes its descriptor.
+                        // that was evicted for the last accept closes its descriptor, and frees its memory.
                         yield_now().await;
                     }
                     self.admit(descriptor);
@@ -108,21 +108,27 @@ impl Acceptor {
             Err(descriptor) => descriptor,
         };
         let Some(place) = self.place(limit) else {
-            self.context.meters.requests.rejected(Reject::ConnectionLimit, RequestLabels::default());
-            let reason = Reject::ConnectionLimit.row().reason;
-            let peer = peer_address(&descriptor).map(tracing::field::display);
-            let cause = Cause::Stranger.label();
-            tracing::warn!(
-                reason,
-                peer,
-                limit,
-                cause,
-                "connection refused: this worker has its share of max_connections, and every connection has a request in flight"
-            );
+            self.refuse(&descriptor, limit);
             self.context.meters.closed();
             return;
         };
         self.begin(descriptor, place);
+    }
+
+    /// Counts and logs a connection for which there is no place.
+    fn refuse(&self, descriptor: &OwnedFd, limit: usize) {
+        self.context.meters.requests.rejected(Reject::ConnectionLimit, RequestLabels::default());
+        let cause = Some(Cause::Stranger);
+        let is_wanted = self.context.snapshot().access.want(Outcome::ConnectionRefused, cause);
+        // Without an address, the peer has gone.
+        if let Some(peer) = peer_address(descriptor).filter(|_| is_wanted) {
+            let detail = format!(
+                "This worker has its share of max_connections ({limit}), and every connection has a request in flight."
+            );
+            let refusal = Refusal::new(Reject::ConnectionLimit, detail);
+            let record = Record { refusal: Some(&refusal), cause, ..Record::new(peer, self.context.index()) };
+            record.log(Outcome::ConnectionRefused);
+        }
     }
 
     /// The connections that this worker may have.

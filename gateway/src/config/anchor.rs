@@ -5,7 +5,7 @@
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
-use hookgate_core::identity::comparable_name;
+use hookgate_core::identity::{AnchorUse, comparable_name};
 use ring::digest;
 use rustls_pki_types::{CertificateDer, TrustAnchor};
 use time::Date;
@@ -54,6 +54,8 @@ pub(super) const ROOTS: [(&str, &str); 15] = [
 pub(super) struct Anchor {
     /// What webpki needs.
     pub(super) trust_anchor: TrustAnchor<'static>,
+    /// What its certificate allows its key to verify.
+    pub(super) anchor_use: AnchorUse,
     /// Its subject, to show.
     pub(super) subject: String,
     /// Its last day.
@@ -71,6 +73,11 @@ pub(super) struct Anchor {
 }
 
 impl Anchor {
+    /// Its subject in a form in which equal names are equal bytes.
+    pub(super) fn comparable_name(&self) -> &[u8] {
+        &self.name
+    }
+
     /// The SHA-256 of what verification takes from it: subject, key and name constraints.
     pub(super) fn id(&self) -> [u8; 32] {
         anchor_id(&self.trust_anchor)
@@ -157,6 +164,7 @@ pub(super) fn parse(pem: &[u8], path: &Path) -> Result<Vec<Anchor>, Problem> {
         let (name, issuer) = (comparable_name(subject.as_raw()), comparable_name(parsed.issuer().as_raw()));
         Ok(Anchor {
             trust_anchor: trust_anchor.to_owned(),
+            anchor_use: AnchorUse::of(certificate),
             subject: subject.to_string(),
             not_after: file::day(parsed.validity().not_after),
             not_after_seconds: u64::try_from(parsed.validity().not_after.timestamp()).unwrap_or(0),

@@ -87,6 +87,7 @@ pub use self::key_source::{KeyOrigin, KeySource};
 pub use self::levels::{Levels, LevelsError};
 pub use self::listen::{DEFAULT_BACKLOG, Listen, Metrics};
 pub use self::log::{DEFAULT_ACCESS_PER_SECOND, LogFormat, LogSection};
+pub use self::name::MAXIMUM_NAME_BYTES;
 pub use self::profile::DEFAULT_VERIFY_DEPTH;
 pub use self::proof::Proofs;
 pub use self::range_url::{RangeFormat, RangeSource, RangeUrl};

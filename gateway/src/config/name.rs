@@ -10,7 +10,7 @@ use super::error::Problem;
 use super::report::Report;
 
 /// The most characters of a name. It becomes a metric label and a header value.
-pub(super) const MAXIMUM_NAME_BYTES: usize = 64;
+pub const MAXIMUM_NAME_BYTES: usize = 64;
 
 /// Parses a name, which can be a metric label and a header value. Reports any other text.
 pub(super) fn parse(text: &Spanned<String>, report: &mut Report<'_>) -> Option<Arc<str>> {

@@ -7,6 +7,7 @@ mod catalogue;
 mod compiled;
 mod describe;
 mod download;
+mod sender;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -21,6 +22,7 @@ use toml::de::DeValue;
 use toml::value::Datetime;
 
 use self::download::{Downloads, RawDownload};
+use self::sender::{RawSender, SenderFacts};
 use super::anchor::{PRESET_ROOTS, ROOTS};
 use super::client_certificate::RawClientCertificate;
 use super::document::{self, Document};
@@ -44,6 +46,7 @@ const SCHEMA: i64 = 1;
 const PROOF: &str = "[proof]";
 const REPLAY: &str = "[replay]";
 const PROFILE: &str = "[[profile]]";
+const DOWNLOAD: &str = "[[download]]";
 
 const WRITE_SCHEMA: &str = "schema = 1: the version of the format of presets";
 const WRITE_VERSION: &str = "version = 2026-11-29: the date of the last change of this preset, in UTC";
@@ -70,6 +73,8 @@ struct RawPreset {
     profile: Option<Spanned<Vec<Spanned<RawProfile>>>>,
     #[serde(default, deserialize_with = "document::tables")]
     download: Option<Spanned<Vec<Spanned<RawDownload>>>>,
+    #[serde(default, deserialize_with = "document::table")]
+    sender: Option<Spanned<RawSender>>,
 }
 
 /// Where a preset is from.
@@ -107,6 +112,8 @@ pub struct Preset {
     has_profiles: bool,
     proofs: PresetProofs,
     downloads: Vec<Download>,
+    /// What `hookgate probe` and `hookgate send` know of the sender.
+    sender: SenderFacts,
     /// Certificates that its files have below a trust anchor.
     subordinates: Vec<[u8; 32]>,
     /// The newest preset that it replaces, if that is newer.
@@ -161,7 +168,7 @@ impl Preset {
         let header = header.unwrap_or(self.text.len());
         // The comment directly above the first table belongs to it. The rest above is about the preset.
         let start = self.text[..header].rfind("\n\n").map_or(0, |blank| blank + 2);
-        let mut tables = self.text[start..].to_owned();
+        let mut tables = sender::without(&self.text[start..], [PROOF, REPLAY, PROFILE, DOWNLOAD]);
         for (header, own) in
             [(PROOF, "[provider.proof]"), (REPLAY, "[provider.replay]"), (PROFILE, "[[provider.profile]]")]
         {
@@ -259,6 +266,7 @@ impl Preset {
                 Some(vec![DraftProfile { name: Arc::from(SINGLE_PROFILE), until: None, fields: Fields::default() }])
             }
         };
+        let sender = sender::facts(raw.sender.as_ref(), &mut report);
         *files = std::mem::take(files).with(report.files());
         let subordinates = report.subordinates().iter().map(|(_, id)| *id).collect();
         let Downloads { trust_anchors: downloads, key_file } = download::downloads(raw.download.as_ref(), &mut report);
@@ -281,6 +289,7 @@ impl Preset {
             has_profiles,
             proofs,
             downloads,
+            sender,
             subordinates,
             newer,
             text,

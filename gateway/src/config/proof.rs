@@ -22,6 +22,7 @@ use super::document::{self, WordOr};
 use super::error::{Problem, ProofProblem};
 use super::key_source::{KeySource, KeySources};
 use super::report::Report;
+use hookgate_client::sender::{DeliveryId as SenderDeliveryId, Proof as SenderProof};
 use hookgate_core::auth::proof_policy::ProofPolicyError;
 use hookgate_core::auth::{Binding, Clause, Proof, ProofPolicy, ReplayRule};
 
@@ -350,7 +351,32 @@ impl RawClause {
     }
 }
 
+impl RawClause {
+    /// How the sender makes the proof: one of these suffices.
+    fn sender_proofs(&self) -> Vec<SenderProof> {
+        if self.any.is_some() {
+            return self.parts().flat_map(Self::sender_proofs).collect();
+        }
+        let one = self.signature.as_ref().map(|signature| signature.get_ref().sender_proof());
+        let one = one.or_else(|| self.token.as_ref().map(|_| SenderProof::Token));
+        let one = one.or_else(|| Some(self.session_parameter.as_ref()?.get_ref().sender_proof()));
+        let one = one.or_else(|| Some(self.secret.as_ref()?.get_ref().sender_proof()));
+        let one = one.or_else(|| self.basic.as_ref().map(|_| SenderProof::Basic));
+        vec![one.unwrap_or(SenderProof::Unsupported("it demands several proofs at a time"))]
+    }
+}
+
 impl PresetProofs {
+    /// How the sender makes its proof: one of these suffices. Empty if it has none.
+    pub(super) fn sender_proofs(&self) -> Vec<SenderProof> {
+        self.proof.as_ref().map(RawClause::sender_proofs).unwrap_or_default()
+    }
+
+    /// Where the sender writes the id of a delivery.
+    pub(super) fn delivery_id(&self) -> Option<SenderDeliveryId> {
+        self.replay.as_ref()?.get_ref().sender_delivery_id()
+    }
+
     /// Reports what is wrong with them in the document of the preset, as far as that does not depend on the operator's part.
     pub(super) fn check(&self, report: &mut Report<'_>) {
         self.proof.iter().for_each(|clause| clause.check_preset(report));

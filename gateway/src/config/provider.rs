@@ -430,6 +430,7 @@ fn finish(
     let profile = Profile {
         name: draft.name,
         trust_anchors_not_after: anchors.iter().flatten().map(|anchor| anchor.not_after_seconds).collect(),
+        trust_anchor_uses: anchors.iter().flatten().map(|anchor| anchor.anchor_use.clone()).collect(),
         overlap_ends: draft.until.and_then(file::end_of_day),
         trust_anchors: anchors?.into_iter().map(|anchor| anchor.trust_anchor).collect(),
         verify_depth: overrides.verify_depth.or(fields.verify_depth).unwrap_or(DEFAULT_VERIFY_DEPTH),
@@ -489,8 +490,16 @@ fn warn_of_anchors<'a>(
     today: Date,
     report: &mut Report<'_>,
 ) {
-    for anchor in anchors.filter(|anchor| anchor.not_after < today) {
-        let (subject, not_after) = (anchor.subject.clone(), anchor.not_after);
-        report.warn(raw, WarningKind::AnchorExpired { profile: profile.to_owned(), subject, not_after });
+    for anchor in anchors {
+        let (profile, subject) = (profile.to_owned(), anchor.subject.clone());
+        if let Some(flaw) = anchor.anchor_use.flaw() {
+            report.warn(
+                raw,
+                WarningKind::AnchorUnusable { profile: profile.clone(), subject: subject.clone(), flaw: flaw.clone() },
+            );
+        }
+        if anchor.not_after < today {
+            report.warn(raw, WarningKind::AnchorExpired { profile, subject, not_after: anchor.not_after });
+        }
     }
 }

@@ -6,6 +6,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use hookgate_core::auth::secret::SecretOddity;
+use hookgate_core::identity::AnchorFlaw;
 use time::Date;
 
 use super::error::{Location, one_line};
@@ -35,6 +36,15 @@ pub enum WarningKind {
     UnusedProvider {
         /// The provider.
         provider: String,
+    },
+    /// A trust anchor that verifies no other certificate.
+    AnchorUnusable {
+        /// The profile that names it.
+        profile: String,
+        /// The subject of the anchor.
+        subject: String,
+        /// Why it does not.
+        flaw: AnchorFlaw,
     },
     /// A trust anchor after its notAfter. hookgate trusts it, because it is configured.
     AnchorExpired {
@@ -201,6 +211,11 @@ impl fmt::Display for WarningKind {
             Self::UnusedProvider { provider } => {
                 write!(formatter, "no route names the provider \"{provider}\": its requests are refused")
             }
+            Self::AnchorUnusable { profile, subject, flaw } => write!(
+                formatter,
+                "profile {profile}: the certificate of the trust anchor {subject} {flaw}, so it admits no client but one with its own \
+                 key; configure a root certificate that may issue others, unless this is a self-signed client"
+            ),
             Self::AnchorExpired { profile, subject, not_after } => {
                 write!(formatter, "profile {profile}: the trust anchor {subject} expired on {not_after}")
             }

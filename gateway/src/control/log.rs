@@ -1,24 +1,24 @@
 //! Where log events go: to the journal, or to standard error as lines of text or JSON.
 //!
 //! Owns the choice of the destination, the queue before it, and which of the three places decides about the level ([`levels`]). An event
-//! becomes bytes on the thread that logs it ([`event`]), and the thread `log` writes them ([`output`]): a worker never waits for a terminal,
-//! a full pipe or a slow journal. Events that peers cause are bounded per second ([`limiter`]), and events that do not fit into the queue
+//! becomes bytes on the thread that logs it ([`event`]), waits ([`queue`]), and is written by the thread `log` ([`output`]): a worker never
+//! waits for a terminal, a full pipe or a slow journal. Events that peers cause are bounded per second ([`limiter`]), and events that do not fit into the queue
 //! are lost; both are counted and reported. Must not decide what is logged.
 
 mod event;
 mod levels;
 mod limiter;
 mod output;
+mod queue;
 #[cfg(test)]
 mod tests;
 
-use std::io::{self, Write};
+use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::fs::fstat;
 use tracing::{Event, Subscriber};
-use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::{Context, SubscriberExt as _};
 use tracing_subscriber::registry::Registry;
@@ -27,14 +27,12 @@ use tracing_subscriber::{Layer, reload};
 
 use self::limiter::{Class, Limiter};
 use self::output::{Failures, Journal, Lines};
+use self::queue::{Guard, Queue};
 use super::confine::{ConfineError, restricted};
 use crate::config::{Levels, LogFormat, LogSection};
 use crate::metrics;
 
 pub(super) use self::levels::StatedLevels;
-
-/// Most events in the queue: some megabytes, or a minute of the events that peers can cause at most.
-const QUEUED_EVENTS: usize = 8192;
 
 /// Interval at which the numbers of suppressed events are logged.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
@@ -45,6 +43,9 @@ pub(super) enum LogError {
     /// The thread that writes cannot be started without privileges.
     #[error("the log cannot be started")]
     Confine(#[from] ConfineError),
+    /// There is no thread for it.
+    #[error("the log cannot be started")]
+    Thread(#[from] io::Error),
     /// `format = "journal"`, on a host without one.
     #[error(
         "[log] format is \"journal\", but there is no journal at {}; write format = \"text\" or \"json\", or remove the line",
@@ -55,12 +56,12 @@ pub(super) enum LogError {
 
 /// The running log. Dropping it writes the events that are still in the queue.
 pub(super) struct Log {
-    counter: ErrorCounter,
+    queue: Queue,
     failures: Failures,
     limiter: Arc<Limiter>,
     filter: reload::Handle<Targets, Registry>,
     stated: Option<StatedLevels>,
-    _guard: WorkerGuard,
+    _guard: Guard,
 }
 
 impl Log {
@@ -78,18 +79,16 @@ impl Log {
         let (filter, handle) = reload::Layer::new(targets(levels));
         let limiter = Limiter::new();
         limiter.admit_answered(section.access_per_second);
-        let builder = NonBlockingBuilder::default().buffered_lines_limit(QUEUED_EVENTS).thread_name("log");
         let failures = Failures::default();
-        // The thread handles what peers sent, if only to write it down, so it gets no more privileges than the workers.
-        let (queue, guard) = match format {
-            LogFormat::Journal => restricted(|| builder.finish(Journal::new(failures.clone())))?,
-            LogFormat::Text | LogFormat::Json => {
-                restricted(|| builder.finish(Lines::new(io::stderr(), failures.clone())))?
-            }
+        let start = || match format {
+            LogFormat::Journal => Queue::start(Journal::new(failures.clone())),
+            LogFormat::Text | LogFormat::Json => Queue::start(Lines::new(io::stderr(), failures.clone())),
         };
-        let counter = queue.error_counter();
-        tracing_subscriber::registry().with(filter).with(limiter.layer()).with(EventLayer { format, queue }).init();
-        Ok(Self { counter, failures, limiter, filter: handle, stated, _guard: guard })
+        // The thread handles what peers sent, if only to write it down, so it gets no more privileges than the workers.
+        let (queue, guard) = restricted(start)??;
+        let layer = EventLayer { format, queue: queue.clone() };
+        tracing_subscriber::registry().with(filter).with(limiter.layer()).with(layer).init();
+        Ok(Self { queue, failures, limiter, filter: handle, stated, _guard: guard })
     }
 
     /// What a reload can change of it.
@@ -101,7 +100,7 @@ impl Log {
     /// A report of the events that are not logged from now on.
     pub(super) fn losses(&self) -> Losses {
         Losses {
-            counter: self.counter.clone(),
+            queue: self.queue.clone(),
             failures: self.failures.clone(),
             limiter: Arc::clone(&self.limiter),
             lost: 0,
@@ -149,11 +148,11 @@ fn targets(levels: Option<&Levels>) -> Targets {
 /// Reports the events that are not logged: those that did not fit into the queue, those that could not be written, and those beyond the
 /// limits per second.
 pub(super) struct Losses {
-    counter: ErrorCounter,
+    queue: Queue,
     failures: Failures,
     limiter: Arc<Limiter>,
     /// The counts of the last report.
-    lost: usize,
+    lost: u64,
     suppressed: [u64; Class::ALL.len()],
     /// When suppressed events were last reported.
     reported: Option<Instant>,
@@ -163,8 +162,8 @@ impl Losses {
     /// Publishes the counts, and logs how many events were lost or suppressed since the last report. Suppressed events are reported
     /// once per second.
     pub(super) fn attend(&mut self, now: Instant) {
-        let overflowed = self.counter.dropped_lines();
-        metrics::log_lost(overflowed as u64 + self.failures.count());
+        let overflowed = self.queue.lost();
+        metrics::log_lost(overflowed + self.failures.count());
         if overflowed > self.lost {
             tracing::warn!(
                 count = overflowed - self.lost,
@@ -216,14 +215,11 @@ fn is_journal() -> bool {
 /// Passes events to the queue, in the form `format`.
 struct EventLayer {
     format: LogFormat,
-    queue: NonBlocking,
+    queue: Queue,
 }
 
 impl<S: Subscriber> Layer<S> for EventLayer {
     fn on_event(&self, event: &Event<'_>, _context: Context<'_, S>) {
-        event::formatted(self.format, event, |bytes| {
-            // The queue takes an event as a whole or counts it as lost; it never fails.
-            let _ = self.queue.clone().write_all(bytes);
-        });
+        event::formatted(self.format, event, |bytes| self.queue.push(bytes));
     }
 }

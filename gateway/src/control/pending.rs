@@ -5,6 +5,7 @@
 
 pub(super) mod advice;
 pub(super) mod record;
+pub(super) mod trial;
 
 use std::collections::{BTreeSet, HashSet};
 use std::path::Path;
@@ -12,7 +13,7 @@ use std::sync::Arc;
 
 use rustls_pki_types::UnixTime;
 
-use self::advice::{advise, provider_table};
+use self::advice::{Written, advise};
 use crate::metrics::rotation::suspected;
 use crate::state::StateDirectory;
 use crate::suspects::{MAXIMUM, Pending, Suspects};
@@ -53,13 +54,24 @@ impl PendingChains {
         }
     }
 
-    /// Removes from the list what `identity` admits, and the chains of providers that it does not know. Call it after every load.
+    /// Removes from the list what `identity` admits or refuses for a fault of the sender, and the chains of providers that it does not know.
+    /// What it refuses for another reason than before keeps its place: the first lines of the operator were not all. Call it after every load.
     pub(super) fn adopt(&mut self, identity: &Identity, state: Option<&StateDirectory>, now: UnixTime) {
-        let gone = self.suspects.retain(|chain| is_refused(identity, chain, now));
+        let mut changed = Vec::new();
+        let gone = self.suspects.review(|chain| {
+            let found = suspicion(identity, chain, now)?;
+            let is_as_before = (&found.0, &found.1) == (&chain.profile, &chain.reason);
+            if !is_as_before {
+                changed.push(record::name(chain));
+            }
+            Some(found)
+        });
         for chain in &gone {
-            tracing::info!(provider = %chain.provider, fingerprint = %advice::fingerprint(&chain.fingerprint), "a chain that was refused is admitted now, or its provider is gone");
+            tracing::info!(provider = %chain.provider, fingerprint = %advice::fingerprint(&chain.fingerprint), "a chain that was refused is admitted now, or refused for another reason, or its provider is gone");
         }
         self.forget(&gone, state);
+        // Their next announcement says what is to be written now.
+        self.kept.retain(|name| !changed.contains(name));
         self.publish();
     }
 
@@ -116,13 +128,15 @@ fn remove(name: &str, state: Option<&StateDirectory>) {
     }
 }
 
-/// Whether this policy, too, refuses the chain of a provider that it knows.
-fn is_refused(identity: &Identity, chain: &Pending, now: UnixTime) -> bool {
+/// The profile and the reason for which this policy, too, refuses the chain of a provider that it knows, if that may be ignorance.
+fn suspicion(identity: &Identity, chain: &Pending, now: UnixTime) -> Option<(Arc<str>, Arc<str>)> {
     let mut known = (0..).map(ProviderId).zip(identity.providers());
-    let Some((id, _)) = known.find(|(_, provider)| provider.name == chain.provider) else { return false };
+    let (id, provider) = known.find(|(_, provider)| provider.name == chain.provider)?;
     // Of no site: what is found under this scope admits no peer.
     let scope = Scope { id: u32::MAX, providers: vec![id] };
-    identity.refusal_of_presented(&scope, &chain.certificates, now).is_some()
+    let suspect = identity.refusal_of_presented(&scope, &chain.certificates, now)?.suspect?;
+    let profile = provider.profiles.get(usize::from(suspect.profile()))?;
+    Some((Arc::clone(&profile.name), suspect.reject().row().reason.into()))
 }
 
 /// Keeps a chain, and logs what to do about it. The line is about the gateway's ignorance, so no flood of strangers hides it.
@@ -130,8 +144,7 @@ fn announce(chain: &Pending, configuration: &Path, state: Option<&StateDirectory
     if let Some(Err(error)) = state.map(|state| state.write(&record::name(chain), &record::encode(chain))) {
         tracing::warn!(%error, provider = %chain.provider, "a refused chain cannot be kept");
     }
-    let table = provider_table(configuration, &chain.provider);
-    let advice = advise(chain, table.as_ref());
+    let advice = advise(chain, Written::read(configuration, &chain.provider).as_ref());
     tracing::warn!(
         provider = %chain.provider,
         profile = %chain.profile,
@@ -139,7 +152,7 @@ fn announce(chain: &Pending, configuration: &Path, state: Option<&StateDirectory
         evidence = %chain.evidence,
         fingerprint = %advice::fingerprint(&chain.fingerprint),
         check = %advice.check,
-        write = %advice.lines.join("; "),
+        write = %advice.lines().join("; "),
         "rotation suspected: a refused chain claims this provider, and there is evidence that it is genuine; see hookgate trust pending"
     );
 }

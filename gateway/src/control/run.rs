@@ -35,6 +35,7 @@ use crate::metrics::retirement::Retirement;
 use crate::snapshot::Snapshot;
 use crate::state::{StateDirectory, warn_of_absence};
 use crate::worker::{CUT_GRACE, Command, Places, Plan, WorkerThread, start};
+use hookgate_io::memory::{RETURN_INTERVAL, return_unused, set_up};
 use hookgate_io::{Backend, choose};
 
 /// Interval at which the control thread checks its workers and publishes metrics.
@@ -63,6 +64,7 @@ pub fn run(path: &Path, levels: Option<&str>) -> ExitCode {
         Ok(levels) => levels,
         Err(error) => return failed(&error),
     };
+    let huge_pages = set_up();
     let unhidden = hide_memory();
     let Reading { files, outcome } = Config::read(path);
     let (config, warnings) = match outcome {
@@ -74,6 +76,9 @@ pub fn run(path: &Path, levels: Option<&str>) -> ExitCode {
         Err(error) => return failed(&anyhow::Error::from(error)),
     };
     unhidden.iter().for_each(|warning| tracing::warn!("{warning}"));
+    if let Err(error) = huge_pages {
+        tracing::warn!(%error, "transparent huge pages stay allowed; resident memory may exceed what is in use by some MiB");
+    }
     raise_limit();
     log_warnings(&warnings);
     match serve(path, config, files, &log) {
@@ -309,6 +314,8 @@ impl Control {
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut ports = interval(PORTS_INTERVAL);
         ports.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut unused = interval(RETURN_INTERVAL);
+        unused.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 _ = signals.terminate.recv() => return Outcome::Signal,
@@ -319,6 +326,7 @@ impl Control {
                     self.serve(generation);
                 }
                 _ = ports.tick() => self.ports.attend(),
+                _ = unused.tick() => return_unused(),
                 _ = pulse.tick() => self.watchdog.attend(&self.workers),
                 _ = look.tick() => {
                     if let Err(error) = self.loader.filter.look_at_interfaces() {

@@ -45,7 +45,7 @@ fn is_of_authority(profile: &Profile) -> bool {
 mod tests {
     #![expect(clippy::unwrap_used, reason = "a failed set-up fails the test")]
 
-    use hookgate_core::identity::{Condition, IdentityRule, OnFailure, RefusalAnswer};
+    use hookgate_core::identity::{AnchorUse, Condition, IdentityRule, OnFailure, RefusalAnswer};
     use rustls_pki_types::TrustAnchor;
 
     use super::*;
@@ -60,6 +60,7 @@ mod tests {
                 name_constraints: None,
             }],
             trust_anchors_not_after: vec![0],
+            trust_anchor_uses: vec![AnchorUse::unrestricted()],
             overlap_ends: None,
             verify_depth: 2,
             identity: vec![IdentityRule::new(vec![Condition::subject_cn("a").unwrap()]).unwrap()],

@@ -10,8 +10,8 @@ use std::process::ExitCode;
 use anyhow::{Context as _, bail};
 use rustls_pki_types::UnixTime;
 
-use super::pending::advice::{advise, describe, fingerprint, provider_table};
-use super::pending::record;
+use super::pending::advice::{Written, advise, describe, fingerprint};
+use super::pending::{record, trial};
 use crate::config::{Config, day_of};
 use crate::suspects::{MAXIMUM, Pending};
 
@@ -20,7 +20,7 @@ const SERVICE_DIRECTORY: &str = "/var/lib/hookgate";
 
 /// Prints one line for each chain. Exit code 0, or 1 if there is an error.
 pub fn pending(configuration: &Path) -> ExitCode {
-    report(chains(configuration).map(|chains| {
+    report(chains(configuration).map(|(_, chains)| {
         if chains.is_empty() {
             println!("no chain is pending");
         }
@@ -36,11 +36,11 @@ pub fn pending(configuration: &Path) -> ExitCode {
 /// Prints the chain with this number and what to write to admit it, or with `anchor` its new trust anchor alone, as PEM. Exit code 0, or 1 if
 /// there is an error.
 pub fn show(configuration: &Path, number: usize, anchor: bool) -> ExitCode {
-    report(chains(configuration).and_then(|chains| {
+    report(chains(configuration).and_then(|(config, chains)| {
         let Some(chain) = number.checked_sub(1).and_then(|index| chains.get(index)) else {
             bail!("there is no chain {number}; hookgate trust pending lists them");
         };
-        let advice = advise(chain, provider_table(configuration, &chain.provider).as_ref());
+        let advice = advise(chain, Written::read(configuration, &chain.provider).as_ref());
         if anchor {
             let Some((anchor, _)) = advice.anchor else {
                 bail!("chain {number} needs no new trust anchor, or its sender did not present one: {}", advice.check);
@@ -55,11 +55,19 @@ pub fn show(configuration: &Path, number: usize, anchor: bool) -> ExitCode {
             println!("# hookgate trust show {number} --anchor > {file}");
             print!("{}", record::pem(anchor));
         }
-        if !advice.lines.is_empty() {
-            println!("# Then write, {}, and reload:", advice.place);
+        for block in &advice.blocks {
+            println!("# Then write, {}:", block.place);
+            block.lines.iter().for_each(|line| println!("{line}"));
         }
-        for line in advice.lines {
-            println!("{line}");
+        if let Some(change) = &advice.change {
+            match trial::refusal(&config, chain, change, UnixTime::now()) {
+                None => println!("# With these lines, a reload admits the chain."),
+                Some(refusal) => println!(
+                    "# These lines do not admit the chain as it is: {}. {}",
+                    refusal.reject.row().reason,
+                    refusal.detail()
+                ),
+            }
         }
         Ok(())
     }))
@@ -86,10 +94,10 @@ fn report(outcome: anyhow::Result<()>) -> ExitCode {
     }
 }
 
-/// The chains in the state directory, the oldest first.
-fn chains(configuration: &Path) -> anyhow::Result<Vec<Pending>> {
+/// The configuration, and the chains in its state directory, the oldest first.
+fn chains(configuration: &Path) -> anyhow::Result<(Config, Vec<Pending>)> {
     let (config, _) = Config::load(configuration).map_err(|errors| anyhow::anyhow!("{errors}"))?;
-    let directory = config.state.unwrap_or_else(|| PathBuf::from(SERVICE_DIRECTORY));
+    let directory = config.state.clone().unwrap_or_else(|| PathBuf::from(SERVICE_DIRECTORY));
     let entries = fs::read_dir(&directory)
         .with_context(|| format!("cannot read the state directory {}; [state] names it", directory.display()))?;
     let is_record = |path: &PathBuf| {
@@ -106,7 +114,7 @@ fn chains(configuration: &Path) -> anyhow::Result<Vec<Pending>> {
         }
     }
     chains.sort_by_key(|chain| (chain.first_seen, chain.fingerprint));
-    Ok(chains)
+    Ok((config, chains))
 }
 
 /// The record in a file; `None` if it is none.

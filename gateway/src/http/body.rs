@@ -123,7 +123,6 @@ impl BufferedBytes {
 impl Drop for BufferedBytes {
     fn drop(&mut self) {
         self.connection.server.buffers.give_back(self.bytes, self.source);
-        self.connection.server.context.freed.note();
     }
 }
 

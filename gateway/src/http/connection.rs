@@ -141,7 +141,6 @@ pub async fn serve(server: Rc<Server>, mut stream: TlsStream, peer: Peer, deadli
         if unread.is_empty() {
             // hyper and its buffers are freed: they are more than half of the memory of an idle connection.
             unread = Bytes::new();
-            connection.server.context.freed.note();
             stream.rest().await;
             if exchange.is_proven() {
                 stream.allow_large_receives();

@@ -111,6 +111,8 @@ struct Entry {
 pub struct Strangers {
     present: RefCell<BTreeMap<u64, Rc<Entry>>>,
     arrivals: Cell<u64>,
+    /// Evicted ones whose tasks have not ended.
+    leaving: Cell<usize>,
     held: Cell<usize>,
     share: Cell<usize>,
     sources: RefCell<Sources>,
@@ -123,6 +125,7 @@ impl Strangers {
         Rc::new(Self {
             present: RefCell::default(),
             arrivals: Cell::new(0),
+            leaving: Cell::new(0),
             held: Cell::new(0),
             share: Cell::new(usize::MAX),
             sources: RefCell::new(Sources::new()),
@@ -171,6 +174,11 @@ impl Strangers {
         self.present.borrow().len()
     }
 
+    /// Whether some were evicted, and still hold their memory and descriptors, because their tasks have not run since.
+    pub fn are_leaving(&self) -> bool {
+        self.leaving.get() > 0
+    }
+
     /// The memory that they hold, in bytes.
     pub fn held(&self) -> usize {
         self.held.get()
@@ -186,6 +194,7 @@ impl Strangers {
         let Some((_, oldest)) = self.present.borrow_mut().pop_first() else { return false };
         self.held.set(self.held.get() - oldest.held.get());
         oldest.evicted.set(Some(eviction));
+        self.leaving.set(self.leaving.get() + 1);
         // The peer may be gone already; then there is nothing to shut down.
         let _ = rustix::net::shutdown(&*oldest.descriptor, Shutdown::Both);
         let waker = oldest.waker.take();
@@ -208,6 +217,8 @@ impl Strangers {
     fn left(&self, entry: &Entry) {
         if self.present.borrow_mut().remove(&entry.number).is_some() {
             self.held.set(self.held.get() - entry.held.get());
+        } else {
+            self.leaving.set(self.leaving.get() - 1);
         }
     }
 }

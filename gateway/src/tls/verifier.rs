@@ -168,7 +168,7 @@ mod tests {
     use std::time::Duration;
 
     use hookgate_core::identity::{
-        ChainCache, ChainLimits, Condition, ExtendedKeyUsage, IdentityRule, Profile, Provider, ProviderId,
+        AnchorUse, ChainCache, ChainLimits, Condition, ExtendedKeyUsage, IdentityRule, Profile, Provider, ProviderId,
         RefusalAnswer,
     };
 
@@ -186,6 +186,7 @@ mod tests {
             name: "default".into(),
             trust_anchors: vec![webpki::anchor_from_trusted_cert(authority("root").der()).unwrap().to_owned()],
             trust_anchors_not_after: vec![u64::MAX],
+            trust_anchor_uses: vec![AnchorUse::unrestricted()],
             overlap_ends: None,
             verify_depth: 1,
             identity: vec![IdentityRule::new(vec![Condition::subject_cn("sender").unwrap()]).unwrap()],

@@ -19,6 +19,7 @@ use rustix::thread::CpuSet;
 use tokio::sync::{Notify, watch};
 use tokio::task::{JoinHandle as Task, spawn_local};
 
+use hookgate_io::memory::{RETURN_INTERVAL, return_unused};
 use hookgate_io::sweep::SWEEP_INTERVAL;
 use hookgate_io::timer::{sleep, timeout};
 use hookgate_io::{Backend, Listener, Listening, TurnEnd, block_on};
@@ -196,11 +197,13 @@ async fn serve(plan: Plan, rounds: Arc<AtomicU64>) -> io::Result<()> {
 }
 
 async fn sweep(context: Rc<WorkerContext>, rounds: Arc<AtomicU64>) {
+    let mut next_return = RETURN_INTERVAL;
     loop {
         let began = Instant::now();
         context.sweep.run();
-        if context.freed.is_worth_returning() {
-            hookgate_io::memory::return_unused();
+        if context.sweep.coarse() >= next_return {
+            return_unused();
+            next_return = context.sweep.coarse() + RETURN_INTERVAL;
         }
         rounds.fetch_add(1, Ordering::Relaxed);
         // A late round delays the next ones; missed rounds are skipped.

@@ -38,7 +38,8 @@ impl Event {
     /// Whether the event is about a request or a handshake.
     pub(super) fn is_of_access(&self) -> bool {
         let named = ["request answered", "request refused", "request abandoned", "answer cut"];
-        named.contains(&self.text("event")) || self.text("event").starts_with("handshake ")
+        named.contains(&self.text("event"))
+            || ["handshake ", "connection refused"].iter().any(|start| self.text("event").starts_with(start))
     }
 }
 
@@ -138,7 +139,7 @@ impl Schema {
                 level => drop(levels.insert(name.to_owned(), level.to_owned())),
             }
         }
-        assert!(fields.len() == 24 && levels.len() == 6, "{fields:?} {levels:?}");
+        assert!(fields.len() == 24 && levels.len() == 7, "{fields:?} {levels:?}");
         Self { fields, levels }
     }
 

@@ -4,7 +4,7 @@
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
@@ -53,8 +53,10 @@ pub(super) struct Environment {
     google: Issuer,
     revoked: ClientIdentity,
     pki: Pki,
+    /// The daemon's file, to print.
+    binary: PathBuf,
     /// Holds keys, sockets and configuration; removed when dropped.
-    _directory: tempfile::TempDir,
+    directory: tempfile::TempDir,
 }
 
 /// What is expected of one request.
@@ -116,7 +118,8 @@ impl Environment {
         configuration.proofs = proofs(directory.path());
         let keys = format!("\n[[key_source]]\nname = \"demo\"\nfile = \"{}\"\n", file("keys.json").display());
         let gateway = Gateway::start(&(configuration.toml() + &keys), &GatewayOptions::new(binary))?;
-        Ok(Self { gateway, events, dialogflow, google, revoked, pki, _directory: directory })
+        let binary = binary.to_owned();
+        Ok(Self { gateway, events, dialogflow, google, revoked, pki, binary, directory })
     }
 
     /// Sends every request, one after the other.
@@ -287,6 +290,11 @@ impl Environment {
         let issuers = identity.issuers_path.as_deref().context("the intermediate certificate")?.display();
         let path = documents::PAGERDUTY.path;
         println!("the gateway runs as process {}. Commands to try:\n", self.gateway.process_id());
+        let (binary, url) = (self.binary.display(), format!("https://{HOST}:{port}{path}"));
+        let receiver = format!("{url} --as pagerduty --connect 127.0.0.1 --root {root}");
+        println!("  {binary} probe {receiver}\n");
+        let secret = self.directory.path().join("pagerduty.secret");
+        println!("  {binary} send {receiver} \\\n    --cert {chain} --key {key} --secret-file {}\n", secret.display());
         println!(
             "  curl -i --cacert {root} --resolve {HOST}:{port}:127.0.0.1 \\\n    --cert {chain} --key {key} \\\n    \
              -d '{{}}' https://{HOST}:{port}{path}\n"

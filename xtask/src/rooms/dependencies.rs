@@ -17,6 +17,8 @@ const FORBIDDEN: &[(&str, &str, &[&str])] = &[
     ("gateway/core", "socket2", &[]),
     ("gateway/core", "aya", &[]),
     ("gateway/core", "io-uring", &[]),
+    ("gateway/client", "hookgate-io", &[]),
+    ("gateway/client", "hookgate-filter", &[]),
 ];
 
 /// Returns what contradicts [`FORBIDDEN`]. With `is_required`, a listed crate that does not exist is a problem too.

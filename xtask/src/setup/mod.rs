@@ -96,6 +96,15 @@ const NEEDS: &[Need] = &[
         arch: "curl",
     },
     Need {
+        what: "nginx (a receiver that hookgate probe looks at in tests)",
+        tasks: &[Test],
+        root_tasks: &[],
+        is_there: || is_installed("nginx"),
+        debian: &["nginx-light"],
+        fedora: "nginx",
+        arch: "nginx",
+    },
+    Need {
         what: "ip (makes the network namespaces in which the filter runs)",
         tasks: &[],
         root_tasks: &[Demo, Flood, Test],

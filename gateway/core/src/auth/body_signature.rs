@@ -179,18 +179,7 @@ impl BodySignature {
     ///
     /// If there are no secrets, or more than 8.
     pub fn pagerduty(secrets: &[Secret]) -> Result<Self, SignatureRuleError> {
-        let form = SignatureForm {
-            header: "x-pagerduty-signature".to_owned(),
-            separator: Some(','),
-            prefix: "v1=".to_owned(),
-            encoding: Encoding::Hex,
-            message: "{body}".to_owned(),
-            timestamp: None,
-            tolerance_seconds: 0,
-            id_header: None,
-            url: None,
-        };
-        Self::hmac(&form, HmacHash::Sha256, secrets)
+        Self::hmac(&SignatureForm::pagerduty(), HmacHash::Sha256, secrets)
     }
 
     /// The form of Standard Webhooks: three `fields`. That of the signature has values separated by spaces: `v1,` with an HMAC-SHA-256 or
@@ -200,7 +189,8 @@ impl BodySignature {
     ///
     /// # Errors
     ///
-    /// If there are no keys, or more than 8, if a key has neither form, if the tolerance is not 1 s to a day, or if a field has no name.
+    /// If there are no keys, or more than 8, if a key has neither form, if the tolerance is not 1 s to a day, or if a name is not that of a
+    /// header field.
     pub fn standard_webhooks(
         fields: &StandardFields,
         keys: &[Secret],

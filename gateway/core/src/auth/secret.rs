@@ -150,7 +150,27 @@ impl fmt::Debug for Secret {
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
+    use std::hash::RandomState;
+
     use super::{Secret, SecretError, SecretOddity};
+
+    #[test]
+    fn a_tag_tells_secrets_apart() {
+        let tag = |text: &str, state: &RandomState| Secret::new(text.as_bytes().to_vec()).unwrap().tag(state);
+        let state = RandomState::new();
+        assert_eq!(tag("a", &state), tag("a", &state));
+        assert_ne!(tag("a", &state), tag("b", &state));
+        assert_ne!(tag("a", &state), tag("a", &RandomState::new()));
+    }
+
+    #[test]
+    fn a_secret_has_up_to_4096_bytes() {
+        let error = |bytes: usize| Secret::new(vec![7; bytes]).err();
+        assert_eq!(error(0), Some(SecretError::Empty));
+        assert_eq!(error(1), None);
+        assert_eq!(error(4096), None);
+        assert_eq!(error(4097), Some(SecretError::TooLong { length: 4097 }));
+    }
 
     #[test]
     fn probable_mistakes_are_told() {

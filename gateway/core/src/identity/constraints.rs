@@ -105,6 +105,11 @@ fn value<'a>(certificate: &X509Certificate<'a>) -> Option<&'a [u8]> {
     extensions.find(|extension| extension.oid.as_bytes() == NAME_CONSTRAINTS).map(|extension| extension.value)
 }
 
+/// Whether the certificate has name constraints.
+pub(super) fn are_present(certificate: &X509Certificate<'_>) -> bool {
+    value(certificate).is_some()
+}
+
 /// Whether the certificate has name constraints that constrain nothing, which RFC 5280, section 4.2.1.10, forbids.
 pub(super) fn are_void(certificate: &X509Certificate<'_>) -> bool {
     value(certificate).is_some_and(|value| {

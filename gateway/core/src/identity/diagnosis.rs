@@ -13,11 +13,15 @@ use x509_parser::prelude::FromDer as _;
 
 use super::keys::{ACCEPTED_KEYS, named};
 use super::name::Name;
-use super::path::{PathFailure, excludes_client_auth};
+use super::path::excludes_client_auth;
 use super::presented::{Presented, PresentedChain, unix_seconds};
 use super::provider::{Profile, Provider};
 use super::status::{StatusFailure, Unusable};
 use crate::reject::{Refusal, Reject};
+
+mod requirement;
+
+pub(super) use requirement::path;
 
 /// Most bytes of a detail: the longest sentence below fits, with every name in it at its bound.
 pub(super) const MAX_DETAIL_BYTES: usize = 960;
@@ -86,74 +90,6 @@ fn undecodable(chain: &PresentedChain<'_>) -> Option<String> {
         " The value of {} is not valid for its string type; a rule matches it only as subject = \"...\" with its #hex form.",
         bounded(&kind, MAX_KIND_BYTES)
     ))
-}
-
-/// No path of `profile` could be verified.
-pub(super) fn path(failure: &PathFailure, profile: &Profile, chain: &PresentedChain<'_>, now: UnixTime) -> Refusal {
-    match failure {
-        PathFailure::NoTrustAnchor | PathFailure::PutOff => unknown_issuer(profile, chain),
-        PathFailure::TooDeep(depth) => refusal(
-            Reject::PathTooLong,
-            &format!(
-                "{} has its trust anchor at depth {depth} (the end entity is at depth 0), but verify_depth is {}.",
-                describe(0, chain),
-                profile.verify_depth,
-            ),
-        ),
-        PathFailure::ExtendedKeyUsageAbsent => refusal(
-            Reject::ExtendedKeyUsage,
-            &format!(
-                "{} has no extended key usage extension; extended_key_usage = \"client-auth-explicit\" requires one with \
-                 id-kp-clientAuth.",
-                describe(0, chain),
-            ),
-        ),
-        PathFailure::Status(failure) => status(failure, chain),
-        PathFailure::NotForCertificates(index) => refusal(
-            Reject::PathConstraint,
-            &format!(
-                "{} is the issuer of another one, but its key usage extension lacks keyCertSign; the sender must use an \
-                 authority whose certificate has it.",
-                describe(*index, chain),
-            ),
-        ),
-        PathFailure::NameNotPermitted(index) => {
-            let (reject, what) = reason(&webpki::Error::NameConstraintViolation);
-            refusal(reject, &format!("{} {what}.", describe(*index, chain)))
-        }
-        PathFailure::VoidConstraints(index) => refusal(
-            Reject::CertificateMalformed,
-            &format!(
-                "{} has name constraints without a subtree, which RFC 5280, section 4.2.1.10, forbids.",
-                describe(*index, chain),
-            ),
-        ),
-        PathFailure::NotForSignatures => refusal(
-            Reject::PathConstraint,
-            &format!(
-                "{} has a key usage extension without digitalSignature, so its key must not sign a TLS handshake (RFC 8446, \
-                 section 4.4.2.2); the sender must obtain a certificate with it.",
-                describe(0, chain),
-            ),
-        ),
-        PathFailure::Unreadable => {
-            let index = chain.certificates().iter().position(|certificate| certificate.x509().is_none());
-            refusal(
-                Reject::CertificateMalformed,
-                &format!("{} is malformed or has a duplicate extension.", describe(index.unwrap_or(0), chain)),
-            )
-        }
-        PathFailure::Refused(error, unsigned) => refused_by_webpki(error, *unsigned, profile, chain, now),
-        PathFailure::TooManyUnsigned(first) => refusal(
-            Reject::BadSignature,
-            &format!(
-                "{} {}. Too many signatures failed for other paths to be tried; the sender must present the certificates of \
-                 one path.",
-                describe(*first, chain),
-                reason(&webpki::Error::InvalidSignatureForPublicKey).1,
-            ),
-        ),
-    }
 }
 
 /// `unsigned` is the place of the first certificate whose signature failed.
@@ -319,7 +255,8 @@ fn constraint(error: &webpki::Error) -> (Reject, &'static str) {
         }
         E::CaUsedAsEndEntity => (
             Reject::PathConstraint,
-            "is a CA certificate; the first certificate presented must be an end entity (basicConstraints with CA:FALSE, or without)",
+            "is a CA certificate; the first certificate presented must be an end entity (basicConstraints with CA:FALSE, or without), \
+             unless it is a trust anchor itself",
         ),
         E::EndEntityUsedAsCa => (Reject::PathConstraint, "is the issuer of another one, but is not a CA certificate"),
         E::PathLenConstraintViolated => {

@@ -14,11 +14,14 @@
 //! | `elements` | DER elements, and how many a certificate has |
 //! | `links` | which presented certificates may have issued which, by their names |
 //! | `spelling` | names of issuers that are equal, but not the same bytes |
+//! | `exemptions` | rules that webpki enforces more widely than RFC 5280 |
 //! | `constraints` | name constraints of the forms that webpki does not process |
 //! | `checks` | the signature checks of one search, and the bounds of its cost |
 //! | `keys` | which keys of end entities can sign a handshake |
 //! | `signature_memory` | signatures on issuers and lists that were found good |
 //! | `path` | the path from the end entity to a trust anchor |
+//! | `requirements` | what a path must satisfy beyond what webpki checks |
+//! | `anchor` | what the certificate of a trust anchor says against its use |
 //! | `revocation` | certificate revocation lists (CRLs) |
 //! | `status` | which list covers a certificate, and what it says |
 //! | `verdict` | which providers a chain proves, or which failure to report |
@@ -45,17 +48,20 @@ pub mod revocation;
 pub mod rule;
 
 mod alternative_names;
+mod anchor;
 mod authority_names;
 mod checks;
 mod constraints;
 mod diagnosis;
 mod elements;
+mod exemptions;
 mod keys;
 mod links;
 mod nearness;
 mod path;
 mod peer;
 mod presented;
+mod requirements;
 mod sighting;
 mod signature_memory;
 mod spelling;
@@ -66,11 +72,12 @@ mod verdict;
 #[cfg(test)]
 mod tests;
 
+pub use anchor::{AnchorFlaw, AnchorUse};
 pub use authority_names::authority_names;
 pub use cache::ChainCache;
 pub use checks::Work;
 pub use keys::is_key_accepted;
-pub use name::{DistinguishedName, NameError, canonical as comparable_name};
+pub use name::{DistinguishedName, NameError, canonical as comparable_name, printable_name};
 pub use peer::PeerChain;
 pub use provider::{
     CertificateRequest, ChainLimits, ClientCertificate, ExtendedKeyUsage, OnFailure, Profile, Provider, ProviderId,

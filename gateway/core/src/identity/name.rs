@@ -96,6 +96,17 @@ impl DistinguishedName {
         Ok(Self { relative })
     }
 
+    /// Type and text of each attribute, in the order of the certificate: the DER contents of the object identifier, and the value. `None`
+    /// if a value is written as `#hex`, which is no text.
+    pub fn attributes(&self) -> Option<Vec<(&[u8], &str)>> {
+        let attributes = self.relative.iter().flatten();
+        let texts = attributes.map(|attribute| match &attribute.value {
+            Value::Text(text) => Some((attribute.kind.as_slice(), text.as_str())),
+            Value::Encoded(_) => None,
+        });
+        texts.collect()
+    }
+
     /// Whether `name` equals this name; the module's doc defines the comparison.
     pub(super) fn matches(&self, name: &Name<'_>) -> bool {
         self.relative.len() == name.relative.len()
@@ -207,6 +218,13 @@ impl fmt::Display for Name<'_> {
             .map(|attributes| attributes.iter().map(|(kind, value)| (kind.clone(), Printed::Value(value))));
         write_rfc4514(formatter, relative)
     }
+}
+
+/// A name of a certificate as RFC 4514 writes it, in printable ASCII: what a stranger put into it cannot steer a terminal. `der` is the whole
+/// `Name`, or its contents without the outermost tag and length. `None` if it is malformed.
+pub fn printable_name(der: &[u8]) -> Option<String> {
+    let name = Name::from_der(der).or_else(|| Name::from_contents(der))?;
+    Some(name.to_string())
 }
 
 /// Removes one constructed element of the universal class with this tag from the front of `input`; returns its contents.

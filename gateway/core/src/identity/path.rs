@@ -1,8 +1,7 @@
 //! The path from an end entity to a trust anchor of one profile, built and verified by webpki.
 //!
-//! Owns the requirements on a path that webpki does not check (key usage, extended key usage, two forms of name constraints, depth,
-//! revocation), and the time until which a path is valid. A path that fails one is passed over, and the search goes on. Must not match
-//! identities or word refusals: it returns which check failed, and `diagnosis` explains it.
+//! Owns the search, extended key usage, and the time until which a path is valid. A path that fails one of the `requirements` is passed
+//! over, and the search goes on. Must not match identities or word refusals: it returns which check failed, and `diagnosis` explains it.
 //!
 //! **Cost.** webpki gets only the certificates whose issuer names lead to a trust anchor. If the end entity is not among them, webpki
 //! is not called: a chain of a foreign authority costs no signature check. `checks` bounds the signatures and the steps of all builds of a
@@ -11,19 +10,20 @@
 use std::cell::{Cell, OnceCell};
 use std::sync::Arc;
 
-use rustls_pki_types::{SignatureVerificationAlgorithm, TrustAnchor, UnixTime};
+use rustls_pki_types::{SignatureVerificationAlgorithm, UnixTime};
 use webpki::{
     ExtendedKeyUsageValidator, KeyPurposeId, KeyPurposeIdIter, KeyUsage, RequiredEkuNotFoundContext, VerifiedPath,
 };
 use x509_parser::certificate::X509Certificate;
 
+use super::anchor::AnchorFlaw;
 use super::checks::Checks;
-use super::constraints::{self, Constraints};
 use super::links::{Candidates, Hints, Links};
-use super::name::{Name, canonical};
+use super::name::Name;
 use super::presented::{self, EndEntity, PresentedChain};
 use super::provider::{ExtendedKeyUsage, Profile};
-use super::status::{self, StatusFailure};
+use super::requirements::{Accepted, require, trust_anchor_of};
+use super::status::StatusFailure;
 
 /// What is kept of a verified path.
 #[derive(Debug)]
@@ -55,10 +55,24 @@ pub(super) enum PathFailure {
     NotForCertificates(usize),
     /// A path was verified, but the certificate at this place has a name that the name constraints of an issuer do not permit.
     NameNotPermitted(usize),
+    /// A path was verified, but the serial number of the certificate at this place is too long.
+    LongSerial(usize),
+    /// A path was verified, but it has more intermediates than the pathLenConstraint of the issuer at this place allows.
+    TooLong(usize),
+    /// A path was verified, but the subject of the issuer at this place is empty.
+    Nameless(usize),
     /// A path was verified, but the name constraints of the issuer at this place have no subtree.
     VoidConstraints(usize),
+    /// A path was verified, but it ends at the trust anchor at this place of the profile, which must not verify it.
+    UnusableAnchor { place: usize, flaw: AnchorFlaw },
     /// A path was verified, but the key usage extension of the end entity does not allow it to sign a handshake.
     NotForSignatures,
+    /// A path was verified, but the end entity has cA, and is not its own trust anchor.
+    AuthorityAtEnd,
+    /// A path was verified, but the end entity may sign certificates, and has no cA.
+    SignsWithoutAuthority,
+    /// A path was verified, but the end entity has name constraints, and no cA.
+    ConstrainsNothing,
     /// A path was verified, but a certificate on it does not pass its revocation list.
     Status(StatusFailure),
     /// A path was verified, but x509-parser cannot parse one of its certificates.
@@ -141,10 +155,10 @@ fn build(
     // The closure can return only a webpki error, and the error of another candidate path may take precedence over it. The cell
     // keeps the failure of the first path whose signatures are good: that is what to report if there is no better path.
     let passed_over = OnceCell::new();
-    let lists_until = Cell::new(None);
+    let accepted = Cell::new(None);
     let acceptable = |path: &VerifiedPath<'_>| match require(profile, subject, path, &algorithms) {
-        Ok(until) => {
-            lists_until.set(until);
+        Ok(found) => {
+            accepted.set(Some(found));
             Ok(())
         }
         Err(failure) => {
@@ -162,7 +176,7 @@ fn build(
         Some(&acceptable),
     );
     match (built, passed_over.into_inner()) {
-        (Ok(path), _) => conclude(profile, subject, &path, lists_until.get()),
+        (Ok(path), _) => conclude(profile, subject, &path, accepted.get().ok_or(PathFailure::Unreadable)?),
         (Err(_), Some(failure)) => Err(failure),
         (Err(error), None) => {
             let unsigned = checks.first_unsigned().filter(|_| checks.exhausted());
@@ -171,82 +185,14 @@ fn build(
     }
 }
 
-/// End entity 0, first intermediate 1, trust anchor one above the last intermediate: as nginx counts.
-fn trust_anchor_depth(path: &VerifiedPath<'_>) -> usize {
-    path.intermediate_certificates().count() + 1
-}
-
-/// Checks what webpki does not, on a path whose signatures, dates and constraints are good. Returns until when the revocation lists are
-/// current that were used.
-fn require(
-    profile: &Profile,
-    subject: &Subject<'_>,
-    path: &VerifiedPath<'_>,
-    algorithms: &[&dyn SignatureVerificationAlgorithm],
-) -> Result<Option<UnixTime>, PathFailure> {
-    let depth = trust_anchor_depth(path);
-    if depth > usize::from(profile.verify_depth) {
-        return Err(PathFailure::TooDeep(depth));
-    }
-    let mut below = vec![(0, subject.end_entity.x509())];
-    for intermediate in path.intermediate_certificates() {
-        let place = subject.chain.place_of(&intermediate.der()).ok_or(PathFailure::Unreadable)?;
-        let parsed = subject.chain.certificates()[place].x509().ok_or(PathFailure::Unreadable)?;
-        let usage = parsed.key_usage().map_err(|_| PathFailure::Unreadable)?;
-        if usage.is_some_and(|usage| !usage.value.key_cert_sign()) {
-            return Err(PathFailure::NotForCertificates(place));
-        }
-        if constraints::are_void(parsed) {
-            return Err(PathFailure::VoidConstraints(place));
-        }
-        if let Some(constraints) = Constraints::of(parsed) {
-            require_permitted(&constraints, &below)?;
-        }
-        below.push((place, parsed));
-    }
-    let anchor = trust_anchor_of(profile, path).ok_or(PathFailure::Unreadable)?;
-    let constraints = profile.trust_anchors[anchor].name_constraints.as_ref();
-    if let Some(constraints) = constraints.and_then(|constraints| Constraints::read(constraints)) {
-        require_permitted(&constraints, &below)?;
-    }
-    let Some(lists) = &profile.revocation else { return Ok(None) };
-    let until = status::check(lists, path, subject.chain, algorithms, subject.now);
-    until.map(Some).map_err(PathFailure::Status)
-}
-
-/// Checks these certificates, each with its place, against the name constraints of an issuer above them. A self-issued certificate that is
-/// not the end entity is exempt (RFC 5280, section 6.1.3 (b)).
-fn require_permitted(
-    constraints: &Constraints<'_>,
-    below: &[(usize, &X509Certificate<'_>)],
-) -> Result<(), PathFailure> {
-    for (place, certificate) in below {
-        let name = || canonical(certificate.subject().as_raw());
-        let is_exempt = *place > 0 && name() == canonical(certificate.issuer().as_raw());
-        if !is_exempt && !constraints.permit(certificate) {
-            return Err(PathFailure::NameNotPermitted(*place));
-        }
-    }
-    Ok(())
-}
-
-/// The place of the path's trust anchor in the profile. The path has it under a name that may be respelled.
-fn trust_anchor_of(profile: &Profile, path: &VerifiedPath<'_>) -> Option<usize> {
-    let key = |anchor: &TrustAnchor<'_>| std::ptr::from_ref(anchor.subject_public_key_info.as_ref());
-    profile.trust_anchors.iter().position(|anchor| std::ptr::eq(key(anchor), key(path.anchor())))
-}
-
 /// Checks what only the end entity must satisfy, and keeps what is needed later.
 fn conclude(
     profile: &Profile,
     subject: &Subject<'_>,
     path: &VerifiedPath<'_>,
-    lists_until: Option<UnixTime>,
+    accepted: Accepted,
 ) -> Result<Path, PathFailure> {
     let &Subject { chain, end_entity, .. } = subject;
-    if end_entity.key_usage().is_some_and(|usage| !usage.digital_signature()) {
-        return Err(PathFailure::NotForSignatures);
-    }
     let leaf_carries_usage = matches!(end_entity.x509().extended_key_usage(), Ok(Some(_)));
     if profile.extended_key_usage == ExtendedKeyUsage::ClientAuthExplicit && !leaf_carries_usage {
         return Err(PathFailure::ExtendedKeyUsageAbsent);
@@ -259,7 +205,7 @@ fn conclude(
         valid_until = valid_until.min(presented::valid_until(parsed));
         refused_by_client_auth |= excludes_client_auth(parsed);
     }
-    valid_until = lists_until.map_or(valid_until, |until| valid_until.min(until));
+    valid_until = accepted.lists_until.map_or(valid_until, |until| valid_until.min(until));
     // A profile has at most 256 trust anchors, and the path ends at one of them.
     let anchor = trust_anchor_of(profile, path);
     let subject = anchor.map_or(&path.anchor().subject, |place| &profile.trust_anchors[place].subject);
@@ -267,7 +213,7 @@ fn conclude(
         trust_anchor: anchor.and_then(|place| u16::try_from(place).ok()).unwrap_or(u16::MAX),
         trust_anchor_subject: Name::from_contents(subject)
             .map_or_else(|| Arc::from("?"), |name| name.to_string().into()),
-        trust_anchor_depth: trust_anchor_depth(path),
+        trust_anchor_depth: accepted.depth,
         valid_until,
         eku_lenient: match profile.extended_key_usage {
             ExtendedKeyUsage::ClientAuth => !leaf_carries_usage,

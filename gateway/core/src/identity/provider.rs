@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use rustls_pki_types::{TrustAnchor, UnixTime};
 
+use super::anchor::AnchorUse;
 use super::revocation::RevocationLists;
 use super::rule::IdentityRule;
 
@@ -108,6 +109,17 @@ impl ExtendedKeyUsage {
             Self::Ignore => "ignore",
         }
     }
+
+    /// Whether it admits less than `other`.
+    #[must_use]
+    pub fn is_stricter_than(self, other: Self) -> bool {
+        let rank = |usage| match usage {
+            Self::Ignore => 0_u8,
+            Self::ClientAuth => 1,
+            Self::ClientAuthExplicit => 2,
+        };
+        rank(self) > rank(other)
+    }
 }
 
 /// One kind of certificate chain that a provider uses: trust anchors, depth, identity rules. While a provider changes its authority,
@@ -120,13 +132,17 @@ pub struct Profile {
     pub trust_anchors: Vec<TrustAnchor<'static>>,
     /// notAfter of each trust anchor, in the same order, in seconds since 1970. For warnings only: no path depends on it.
     pub trust_anchors_not_after: Vec<u64>,
+    /// What the certificate of each trust anchor allows its key to verify, in the same order. An anchor without an entry verifies
+    /// nothing.
+    pub trust_anchor_uses: Vec<AnchorUse>,
     /// The first second after the last day on which the provider documents this profile; `None` if no end is known. For warnings
     /// only: the profile stays in force until the operator removes it.
     pub overlap_ends: Option<UnixTime>,
     /// Highest depth of the trust anchor on the verified path. The end entity is at depth 0, a trust anchor that issued it at 1,
     /// and a trust anchor above one intermediate at 2. The documentation of nginx and of the providers counts in the same way.
     /// OpenSSL (since 1.1.0) and BoringSSL count the intermediates only: their depth 1 is 2 here. A presented certificate that
-    /// is not on the path does not count.
+    /// is not on the path does not count, and neither does a self-issued authority (RFC 5280, section 6.1.4 (l)): with one, an
+    /// authority certifies its next key.
     pub verify_depth: u8,
     /// The identity rules. At least one must match the end entity. Never empty.
     pub identity: Vec<IdentityRule>,

@@ -3,7 +3,7 @@
 //! webpki compares the bytes. If a chain spells one name in two ways, or not as a trust anchor spells it, webpki gets *respelled*
 //! certificates, in which every name has one form ([`canonical_contents`]), and anchors with such names. Nothing else differs.
 //! A respelled certificate is only read: `checks` verifies the signature on the certificate as presented. In the same way, webpki gets
-//! certificates and anchors without the name constraints that `constraints` processes.
+//! certificates and anchors without the name constraints that `constraints` processes, and without what `exemptions` says.
 //!
 //! Owns the decision that a chain needs this, and the respelled certificates. Must not be consulted for identity rules, nor for what is
 //! shown: both take the certificates as presented. Most chains need nothing of it, and cost one comparable name.
@@ -14,6 +14,7 @@ use rustls_pki_types::{CertificateDer, TrustAnchor};
 
 use super::constraints::{self, Constraints, extensions_without_processed};
 use super::elements::{EXTENSIONS, extensions, split, wrap};
+use super::exemptions::{self, Role, without_exempt};
 use super::name::canonical_contents;
 use super::presented::{Presented, PresentedChain};
 use super::provider::Provider;
@@ -63,10 +64,14 @@ impl AnchorNames {
     /// The certificates of a chain respelled, in its order; `None` if webpki can take them as they are.
     pub(super) fn respell(&self, chain: &PresentedChain<'_>) -> Option<Vec<CertificateDer<'static>>> {
         let certificates = chain.certificates();
-        let needs =
-            self.has_special_anchor(certificates) || has_constraints(certificates) || self.has_spellings(certificates);
-        let respelled = |der: &CertificateDer<'_>| respelled(der).unwrap_or_default();
-        needs.then(|| certificates.iter().map(|certificate| respelled(certificate.der()).into()).collect())
+        let needs = self.has_special_anchor(certificates)
+            || has_constraints(certificates)
+            || exemptions::are_needed(certificates)
+            || self.has_spellings(certificates);
+        let respelled = |(place, certificate): (usize, &Presented<'_>)| {
+            respelled(certificate.der(), place == 0).unwrap_or_default().into()
+        };
+        needs.then(|| certificates.iter().enumerate().map(respelled).collect())
     }
 
     /// Whether an issuer has the name of an anchor that webpki cannot take as it is.
@@ -129,8 +134,9 @@ impl<'a> Spelling<'a> {
     }
 }
 
-/// The certificate with comparable names, without the name constraints that `constraints` processes.
-fn respelled(certificate: &[u8]) -> Option<Vec<u8>> {
+/// The certificate with comparable names, without the name constraints that `constraints` processes, and without what `exemptions` leaves
+/// out.
+fn respelled(certificate: &[u8], is_end_entity: bool) -> Option<Vec<u8>> {
     /// version, serialNumber and signature precede the issuer.
     const BEFORE_ISSUER: usize = 3;
     let (outer, contents, _) = split(certificate)?;
@@ -155,7 +161,14 @@ fn respelled(certificate: &[u8]) -> Option<Vec<u8>> {
     let rest = match split(rest) {
         Some((EXTENSIONS, tagged, [])) => {
             let (sequence, contents, _) = split(tagged)?;
-            wrap(EXTENSIONS, &[&wrap(sequence, &[&extensions_without_processed(contents)?])])
+            let role = match (is_end_entity, parts.last() == parts.get(BEFORE_ISSUER)) {
+                (true, false) => Role::EndEntity,
+                (true, true) => Role::SelfIssuedEndEntity,
+                (false, false) => Role::Authority,
+                (false, true) => Role::SelfIssuedAuthority,
+            };
+            let kept = without_exempt(&extensions_without_processed(contents)?, role)?;
+            wrap(EXTENSIONS, &[&wrap(sequence, &[&kept])])
         }
         _ => rest.to_vec(),
     };

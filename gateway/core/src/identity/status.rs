@@ -59,17 +59,26 @@ pub(super) enum Unusable {
     Unreadable,
 }
 
+/// What is known of the trust anchor of the path.
+#[derive(Clone, Copy)]
+pub(super) struct Anchor {
+    /// Its key usage allows it to sign lists.
+    pub(super) signs_lists: bool,
+}
+
 /// An issuer on the path.
 struct Issuer<'a> {
     spki: SubjectPublicKeyInfoDer<'static>,
-    /// `None` for a trust anchor, which is a name and a key without a certificate (RFC 5280, section 6.1.1).
+    /// `None` for a trust anchor.
     certificate: Option<(&'a [u8], &'a X509Certificate<'a>)>,
+    signs_lists: bool,
 }
 
 /// Looks up the certificates of a path whose signatures are good. Returns the earliest nextUpdate of the lists that were used.
 pub(super) fn check(
     lists: &RevocationLists,
     path: &VerifiedPath<'_>,
+    anchor: Anchor,
     chain: &PresentedChain<'_>,
     algorithms: &[&dyn SignatureVerificationAlgorithm],
     now: UnixTime,
@@ -96,9 +105,14 @@ pub(super) fn check(
             Some(spki) => {
                 let above = places.get(depth + 1).copied().and_then(parsed);
                 let above = above.ok_or_else(|| fail(place, Unusable::Unreadable))?;
-                Issuer { spki, certificate: Some(above) }
+                let usage = above.1.key_usage();
+                let signs_lists = usage.is_ok_and(|usage| usage.is_none_or(|usage| usage.value.crl_sign()));
+                Issuer { spki, certificate: Some(above), signs_lists }
             }
-            None => Issuer { spki: spki_for_anchor(path.anchor()), certificate: None },
+            None => {
+                let spki = spki_for_anchor(path.anchor());
+                Issuer { spki, certificate: None, signs_lists: anchor.signs_lists }
+            }
         };
         match check_one(lists, certificate, depth == 0, &issuer, algorithms, now) {
             Ok(next_update) => earliest = Some(earliest.map_or(next_update, |until| until.min(next_update))),
@@ -149,9 +163,7 @@ fn check_one(
     if now >= list.next_update() {
         return Err(Unusable::Expired { issuer: list.issuer(), next_update: list.next_update() });
     }
-    let usage = issuer.certificate.map(|(_, parsed)| parsed.key_usage()).transpose();
-    let usage = usage.map_err(|_| Unusable::IssuerMayNotSign)?.flatten();
-    if usage.is_some_and(|usage| !usage.value.crl_sign()) {
+    if !issuer.signs_lists {
         return Err(Unusable::IssuerMayNotSign);
     }
     if list.revokes(certificate.raw_serial()) { Err(Unusable::Revoked) } else { Ok(list.next_update()) }

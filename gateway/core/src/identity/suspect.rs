@@ -9,6 +9,7 @@ use std::fmt;
 use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime};
 
 use super::ProviderId;
+use super::anchor::AnchorUse;
 use super::links::public_key;
 use super::path::Subject;
 use super::presented::{PresentedChain, valid_until};
@@ -44,6 +45,7 @@ impl PublicRoots {
         let profile = (!anchors.is_empty()).then(|| Profile {
             name: "public".into(),
             trust_anchors_not_after: vec![0; anchors.len()],
+            trust_anchor_uses: known.iter().map(AnchorUse::of).collect(),
             trust_anchors: anchors,
             overlap_ends: None,
             verify_depth: PUBLIC_DEPTH,

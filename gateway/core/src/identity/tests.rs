@@ -2,11 +2,13 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
+mod anchors;
 mod caching;
 mod constraints;
 mod cost;
 mod differences;
 mod documentation;
+mod exemptions;
 mod fixture;
 mod paths;
 mod refusals;

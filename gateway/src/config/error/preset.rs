@@ -33,6 +33,20 @@ pub enum PresetProblem {
         /// Where it is published.
         page: String,
     },
+    /// A version of TLS that does not exist.
+    #[error("not a version of TLS; write \"1.2\" or \"1.3\"")]
+    TlsVersion,
+    /// A cipher suite that does not exist.
+    #[error(
+        "not a cipher suite; write its name at IANA, such as \"TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256\" (OpenSSL has names of its own)"
+    )]
+    CipherSuite,
+    /// A header field that a request cannot have.
+    #[error("\"{name}\" is not a header field with a value; write fields such as {{ user-agent = \"Sender/1.0\" }}")]
+    HeaderField {
+        /// The name.
+        name: String,
+    },
     /// A file whose name cannot be the name of a preset.
     #[error(
         "the name of the file is the name of the preset; write 1 to {maximum} of the characters a-z A-Z 0-9 . _ - before .toml"

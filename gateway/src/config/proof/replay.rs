@@ -13,6 +13,7 @@ use crate::config::bound::Bound;
 use crate::config::document::WordOr;
 use crate::config::error::ProofProblem;
 use crate::config::report::Report;
+use hookgate_client::sender::DeliveryId as SenderDeliveryId;
 use hookgate_core::auth::replay::ReplayRuleError;
 use hookgate_core::auth::{DeliveryId, ReplayRule};
 
@@ -39,6 +40,12 @@ pub(in crate::config) struct RawReplay {
 }
 
 impl RawReplay {
+    /// Where the sender writes the id of a delivery; `None` if the signed message alone identifies it.
+    pub(super) fn sender_delivery_id(&self) -> Option<SenderDeliveryId> {
+        let header = self.id_header.as_ref().map(|name| SenderDeliveryId::Header(name.get_ref().clone()));
+        header.or_else(|| Some(SenderDeliveryId::Body(self.id_pointer.as_ref()?.get_ref().clone())))
+    }
+
     /// The ids of a delivery and the window, for `hookgate providers`.
     pub(super) fn describe(&self) -> String {
         let header = self.id_header.iter().map(|name| format!("the field {}", name.get_ref()));

@@ -12,6 +12,7 @@ use crate::config::document;
 use crate::config::error::{Problem, ProofProblem};
 use crate::config::key_source::KeySources;
 use crate::config::report::Report;
+use hookgate_client::sender::Proof as SenderProof;
 use hookgate_core::auth::json_pointer::JsonPointerError;
 use hookgate_core::auth::session_parameter::SessionParameterError;
 use hookgate_core::auth::{JsonPointer, SessionParameter};
@@ -59,6 +60,14 @@ impl RawSessionParameter {
             hmac_secrets: self.hmac_secrets.or(preset.hmac_secrets),
             encoding: self.encoding.or(preset.encoding),
             token: self.token.or(preset.token),
+        }
+    }
+
+    /// How the sender shows it.
+    pub(super) fn sender_proof(&self) -> SenderProof {
+        match &self.pointer {
+            Some(pointer) => SenderProof::SessionParameter(pointer.get_ref().clone()),
+            None => SenderProof::Unsupported("the preset leaves the place of the session parameter open"),
         }
     }
 

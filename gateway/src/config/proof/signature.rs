@@ -15,6 +15,7 @@ use crate::config::document;
 use crate::config::error::{Problem, ProofProblem};
 use crate::config::key_source::KeySources;
 use crate::config::report::Report;
+use hookgate_client::sender::{KeyAlgorithm, Proof as SenderProof};
 use hookgate_core::auth::body_signature::{Encoding, HmacHash, SignatureRuleError, StandardFields, TimestampPlace};
 use hookgate_core::auth::{BodySignature, Secret, SignatureAlgorithm, SignatureForm, SignatureKeys};
 
@@ -133,6 +134,65 @@ enum RawHash {
 }
 
 impl RawSignature {
+    /// How the sender signs. A rule that is checked when a provider completes it is not checked here.
+    pub(super) fn sender_proof(&self) -> SenderProof {
+        let hash = match self.hash.as_ref().map(Spanned::get_ref) {
+            None | Some(RawHash::Sha256) => HmacHash::Sha256,
+            Some(RawHash::Sha384) => HmacHash::Sha384,
+            Some(RawHash::Sha512) => HmacHash::Sha512,
+        };
+        let key = match self.algorithm.as_ref().map(Spanned::get_ref) {
+            Some(RawAlgorithm::Ed25519) => Some(KeyAlgorithm::Ed25519),
+            Some(RawAlgorithm::EcdsaP256Sha256) => Some(KeyAlgorithm::EcdsaP256),
+            Some(RawAlgorithm::RsaPkcs1Sha256) => Some(KeyAlgorithm::RsaPkcs1Sha256),
+            Some(RawAlgorithm::RsaPkcs1Sha512) => Some(KeyAlgorithm::RsaPkcs1Sha512),
+            _ => None,
+        };
+        match (self.form, self.sender_form()) {
+            (Some(RawForm::Pagerduty), _) => SenderProof::Hmac(SignatureForm::pagerduty(), HmacHash::Sha256),
+            (Some(RawForm::StandardWebhooks), _) => SenderProof::StandardWebhooks(self.sender_names()),
+            (Some(RawForm::DetachedJws), _) => SenderProof::Unsupported("it signs as a detached JSON Web Signature"),
+            (_, None) => SenderProof::Unsupported("the preset leaves the header field of the signature open"),
+            (Some(RawForm::Hmac), Some(form)) => SenderProof::Hmac(form, hash),
+            (_, Some(form)) => match key {
+                Some(key) => SenderProof::PublicKey(form, key),
+                None => SenderProof::Unsupported(
+                    "it signs by an algorithm that this program lacks, or that the preset leaves open",
+                ),
+            },
+        }
+    }
+
+    /// The names of the fields of Standard Webhooks.
+    fn sender_names(&self) -> StandardFields {
+        let name = |written: &Option<Spanned<String>>, default| {
+            written.as_ref().map_or(default, |text| text.get_ref().clone())
+        };
+        let StandardFields { signature, id, timestamp } = StandardFields::default();
+        StandardFields {
+            signature: name(&self.header, signature),
+            id: name(&self.id_header, id),
+            timestamp: name(&self.timestamp_header, timestamp),
+        }
+    }
+
+    /// The general form as written; `None` without a header field.
+    fn sender_form(&self) -> Option<SignatureForm> {
+        let text = |text: &Option<Spanned<String>>| text.as_ref().map(|text| text.get_ref().clone());
+        let header = text(&self.timestamp_header).map(TimestampPlace::Header);
+        Some(SignatureForm {
+            header: text(&self.header)?,
+            separator: text(&self.separator).and_then(|text| text.chars().next()),
+            prefix: text(&self.prefix).unwrap_or_default(),
+            encoding: self.encoding.as_ref().map(|raw| (*raw.get_ref()).into()).unwrap_or_default(),
+            message: text(&self.message).unwrap_or_else(|| "{body}".to_owned()),
+            timestamp: header.or_else(|| text(&self.timestamp_prefix).map(TimestampPlace::Value)),
+            tolerance_seconds: DEFAULT_TOLERANCE_SECONDS,
+            id_header: text(&self.id_header),
+            url: None,
+        })
+    }
+
     /// These fields; a field that is absent is taken from `preset`.
     pub(super) fn over(self, preset: &Self) -> Self {
         let preset = preset.clone();

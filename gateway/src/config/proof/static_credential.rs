@@ -11,6 +11,7 @@ use crate::config::document;
 use crate::config::error::{Problem, ProofProblem};
 use crate::config::length;
 use crate::config::report::Report;
+use hookgate_client::sender::Proof as SenderProof;
 use hookgate_core::auth::static_credential::CredentialRuleError;
 use hookgate_core::auth::{BasicCredentials, FieldSecret, Secret};
 
@@ -61,6 +62,14 @@ impl RawFieldSecret {
             header: self.header.or(preset.header),
             prefix: self.prefix.or(preset.prefix),
             secrets: self.secrets.or(preset.secrets),
+        }
+    }
+
+    /// How the sender shows it.
+    pub(super) fn sender_proof(&self) -> SenderProof {
+        SenderProof::FieldSecret {
+            header: self.header.as_ref().map(|header| header.get_ref().clone()),
+            prefix: self.prefix.as_ref().map(|prefix| prefix.get_ref().clone()).unwrap_or_default(),
         }
     }
 

@@ -90,8 +90,8 @@ impl Settings {
         if new.verify_depth > self.verify_depth {
             losses.push(format!("verify_depth {} → {}", self.verify_depth, new.verify_depth));
         }
-        if rank(new.extended_key_usage) < rank(self.extended_key_usage) {
-            let (old, new) = (usage_text(self.extended_key_usage), usage_text(new.extended_key_usage));
+        if self.extended_key_usage.is_stricter_than(new.extended_key_usage) {
+            let (old, new) = (self.extended_key_usage.label(), new.extended_key_usage.label());
             losses.push(format!("extended_key_usage {old} → {new}"));
         }
         match (&self.revocation, &new.revocation) {
@@ -122,22 +122,6 @@ impl Revocation {
                 losses.push(format!("the revocation list of {issuer} is older: of {old} → of {new}"));
             }
         }
-    }
-}
-
-fn rank(usage: ExtendedKeyUsage) -> u8 {
-    match usage {
-        ExtendedKeyUsage::Ignore => 0,
-        ExtendedKeyUsage::ClientAuth => 1,
-        ExtendedKeyUsage::ClientAuthExplicit => 2,
-    }
-}
-
-fn usage_text(usage: ExtendedKeyUsage) -> &'static str {
-    match usage {
-        ExtendedKeyUsage::Ignore => "ignore",
-        ExtendedKeyUsage::ClientAuth => "client-auth",
-        ExtendedKeyUsage::ClientAuthExplicit => "client-auth-explicit",
     }
 }
 

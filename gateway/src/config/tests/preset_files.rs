@@ -105,6 +105,13 @@ fn an_error_of_a_preset_in_use_names_its_file_and_line() {
     check("schema = 1", "schema = 2\nkey_of_schema_2 = true", "b/sender.toml:1: schema: ", "upgrade hookgate");
     check("schema = 1\n", "", "b/sender.toml: schema: ", "missing; write schema = 1");
     check("schema = 1", "schema = 0", "b/sender.toml:1: schema: ", "0 is out of bounds");
+    let sender = |lines: &str| format!("[sender]\n{lines}\n[proof]\n");
+    let wrong = |lines: &str, place: &str, words: &str| check("[proof]\n", &sender(lines), place, words);
+    wrong("tls_versions = [\"1.4\"]", "b/sender.toml:6: sender.tls_versions[0]: ", "not a version of TLS");
+    wrong("cipher_suites = [\"AES\"]", "b/sender.toml:6: sender.cipher_suites[0]: ", "write its name at IANA");
+    wrong("timeout_ms = 5", "b/sender.toml:6: sender.timeout_ms: ", "write a number from 10 to 600000");
+    wrong("fields = { \"a b\" = \"c\" }", "b/sender.toml:6: sender.fields: ", "\"a b\" is not a header field");
+    wrong("roots = \"own\"", "b/sender.toml:6: sender.roots: ", "server_roots");
     check("version = 2026-11-29\n", "", "b/sender.toml: version: ", "missing; write version = 2026-11-29");
     check("2026-11-29", "\"2026-11-29\"", "b/sender.toml:2: version: ", "expected a date (no quotes)");
     check("title = \"Sender\"\n", "", "b/sender.toml: title: ", "missing; write title");

@@ -183,6 +183,32 @@ fn expired_anchors_and_lists_of_ones_own_are_told() {
 }
 
 #[test]
+fn an_anchor_that_must_not_issue_is_told() {
+    let fixture = Fixture::new();
+    let key = KeyPair::generate().unwrap();
+    let mut no_usage = authority("Old Root");
+    no_usage.key_usages = vec![KeyUsagePurpose::CrlSign];
+    let mut unknown = authority("Other Root");
+    let mut extension = CustomExtension::from_oid_content(&[1, 2, 3, 4], vec![0x05, 0x00]);
+    extension.set_criticality(true);
+    unknown.custom_extensions.push(extension);
+    let certificates = [no_usage, unknown, end_entity(&[])].map(|params| params.self_signed(&key).unwrap().pem());
+    fixture.write("odd.pem", &certificates.concat());
+    let lines = "trust_anchors = [\"odd.pem\"]\nidentity = [{ subject_cn = \"x\" }]\n";
+    let words = [
+        "the trust anchor CN=Old Root has a key usage extension without keyCertSign, so it admits no client but one with its own key",
+        "the trust anchor CN=Other Root has a critical extension that hookgate does not support (1.2.3.4)",
+        "the trust anchor CN=hooks is not a CA certificate (basicConstraints with CA:TRUE)",
+    ];
+    check(
+        &fixture,
+        &minimal().replace("preset = \"pagerduty\"\n", lines),
+        NOW,
+        &words.map(|words| ("6: provider[0]", words)),
+    );
+}
+
+#[test]
 fn a_depth_that_shuts_the_preset_out_is_told() {
     let text = minimal().replace("preset =", "verify_depth = 1\npreset =");
     let words = |profile| format!("depth 1 is less than the 2 that profile {profile}");

@@ -3,11 +3,12 @@
 //! Owns the count of events that could not be written. Must not look at what they say.
 
 use std::fmt::Display;
-use std::io::{self, Write};
+use std::io::Write;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::event::SEPARATOR;
+use super::queue::Batch;
 
 /// Where the journal takes entries (sd_journal_send(3)).
 pub(super) const JOURNAL_SOCKET: &str = "/run/systemd/journal/socket";
@@ -57,42 +58,35 @@ impl Failures {
     }
 }
 
-/// Writes lines. What waits in the queue is written with one system call; the queue flushes when it is empty.
+/// What takes the events of the queue.
+pub(super) trait Output: Send {
+    /// Writes every event. A failure is noted, and the next batch is tried.
+    fn write(&mut self, batch: &Batch);
+}
+
+/// Writes lines.
 pub(super) struct Lines<W> {
     output: W,
-    lines: Vec<u8>,
-    count: u64,
     failures: Failures,
 }
 
 impl<W: Write> Lines<W> {
     pub(super) fn new(output: W, failures: Failures) -> Self {
-        Self { output, lines: Vec::new(), count: 0, failures }
+        Self { output, failures }
     }
 }
 
-impl<W: Write> Write for Lines<W> {
-    /// Takes one event. Never fails: a failure is noted.
-    fn write(&mut self, event: &[u8]) -> io::Result<usize> {
-        if self.lines.len() + event.len() > MAXIMUM_WRITE_BYTES {
-            self.flush()?;
+impl<W: Write + Send> Output for Lines<W> {
+    fn write(&mut self, batch: &Batch) {
+        for (count, lines) in batch.pieces(MAXIMUM_WRITE_BYTES) {
+            if let Err(error) = self.output.write_all(lines) {
+                self.failures.note(count, &error);
+            }
         }
-        self.lines.extend_from_slice(event);
-        self.count += 1;
-        Ok(event.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        if let Err(error) = self.output.write_all(&self.lines).and_then(|()| self.output.flush()) {
-            self.failures.note(self.count, &error);
-        }
-        self.lines.clear();
-        self.count = 0;
-        Ok(())
     }
 }
 
-/// Sends entries to the journal, one per call.
+/// Sends entries to the journal, each by itself.
 pub(super) struct Journal {
     failures: Failures,
 }
@@ -103,18 +97,14 @@ impl Journal {
     }
 }
 
-impl Write for Journal {
-    /// Takes one event. Never fails: a failure is noted.
-    fn write(&mut self, entry: &[u8]) -> io::Result<usize> {
-        let text = String::from_utf8_lossy(entry);
-        let fields: Vec<&str> = text.split(SEPARATOR).collect();
-        if let Err(error) = systemd::journal::send(&fields) {
-            self.failures.note(1, &error);
+impl Output for Journal {
+    fn write(&mut self, batch: &Batch) {
+        for (count, entry) in batch.pieces(0) {
+            let text = String::from_utf8_lossy(entry);
+            let fields: Vec<&str> = text.split(SEPARATOR).collect();
+            if let Err(error) = systemd::journal::send(&fields) {
+                self.failures.note(count, &error);
+            }
         }
-        Ok(entry.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }

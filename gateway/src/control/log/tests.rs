@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a failed set-up fails the test")]
 
+use std::io::Write;
 use std::sync::{Arc, Mutex};
 
 use serde_json::Value;
@@ -11,31 +12,37 @@ use tracing::Level;
 use tracing_subscriber::layer::SubscriberExt as _;
 
 use super::event::{MAXIMUM_LIBRARY_BYTES, MAXIMUM_VALUE_BYTES, SEPARATOR, push_journal_name};
+use super::output::Output;
+use super::queue::Batch;
 use super::*;
 
-/// A writer that keeps what it is given, one string per call.
+/// Keeps every event that it is given.
 #[derive(Clone, Default)]
 struct Written(Arc<Mutex<Vec<String>>>);
 
-impl Write for Written {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().push(String::from_utf8(bytes.to_vec()).unwrap());
-        Ok(bytes.len())
+impl Output for Written {
+    fn write(&mut self, batch: &Batch) {
+        let text = |event: &[u8]| String::from_utf8(event.to_vec()).unwrap();
+        self.0.lock().unwrap().extend(batch.pieces(0).map(|(_, event)| text(event)));
     }
+}
 
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
+/// What is written in this form when `log` logs, one string an event.
+fn all_written(format: LogFormat, limiter: &Arc<Limiter>, log: impl FnOnce(&Queue)) -> Vec<String> {
+    let written = Written::default();
+    let (queue, guard) = Queue::start(written.clone()).unwrap();
+    let layer = EventLayer { format, queue: queue.clone() };
+    let registry = tracing_subscriber::registry().with(limiter.layer()).with(layer);
+    tracing::subscriber::with_default(registry, || log(&queue));
+    drop(guard); // writes what is in the queue
+    let events = std::mem::take(&mut *written.0.lock().unwrap());
+    events
 }
 
 /// What is written in this form when `log` logs one event.
 fn written(format: LogFormat, log: impl FnOnce()) -> String {
-    let written = Written::default();
-    let (queue, guard) = NonBlockingBuilder::default().finish(written.clone());
-    tracing::subscriber::with_default(tracing_subscriber::registry().with(EventLayer { format, queue }), log);
-    drop(guard); // writes what is in the queue
-    let mut events = written.0.lock().unwrap();
-    assert_eq!(events.len(), 1);
+    let mut events = all_written(format, &Limiter::new(), |_| log());
+    assert_eq!(events.len(), 1, "{events:?}");
     events.remove(0)
 }
 
@@ -222,14 +229,8 @@ fn a_value_that_logs_disturbs_nothing() {
             formatter.write_str("said")
         }
     }
-    let written = Written::default();
-    let (queue, guard) = NonBlockingBuilder::default().finish(written.clone());
-    let layer = EventLayer { format: LogFormat::Text, queue };
-    tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
-        tracing::info!(before = 1, value = %Talking, after = 2, "outer");
-    });
-    drop(guard);
-    let events = written.0.lock().unwrap();
+    let log = |_: &Queue| tracing::info!(before = 1, value = %Talking, after = 2, "outer");
+    let events = all_written(LogFormat::Text, &Limiter::new(), log);
     assert!(events.iter().any(|event| event.ends_with(" INFO outer before=1 value=said after=2\n")), "{events:?}");
 }
 
@@ -261,21 +262,18 @@ fn the_message_of_a_library_is_bounded() {
     assert_eq!([value("MESSAGE"), value("HOOKGATE_EVENT")], [escaped, expected]);
 }
 
-fn losses(queue: &NonBlocking, limiter: &Arc<Limiter>, failures: &Failures) -> Losses {
-    let (counter, limiter, failures) = (queue.error_counter(), Arc::clone(limiter), failures.clone());
-    Losses { counter, failures, limiter, lost: 0, suppressed: [0; Class::ALL.len()], reported: None }
+fn losses(queue: &Queue, limiter: &Arc<Limiter>, failures: &Failures) -> Losses {
+    let (queue, limiter, failures) = (queue.clone(), Arc::clone(limiter), failures.clone());
+    Losses { queue, failures, limiter, lost: 0, suppressed: [0; Class::ALL.len()], reported: None }
 }
 
 #[test]
 fn suppressed_events_are_reported_once_per_second() {
-    let written = Written::default();
-    let (queue, guard) = NonBlockingBuilder::default().finish(written.clone());
     let limiter = Limiter::new();
-    let mut losses = losses(&queue, &limiter, &Failures::default());
     let began = Instant::now();
     let at = |ms| began + Duration::from_millis(ms);
-    let layer = EventLayer { format: LogFormat::Text, queue };
-    tracing::subscriber::with_default(tracing_subscriber::registry().with(limiter.layer()).with(layer), || {
+    let events = all_written(LogFormat::Text, &limiter, |queue| {
+        let mut losses = losses(queue, &limiter, &Failures::default());
         let flood = |count| (0..count).for_each(|_| tracing::warn!(cause = "stranger", "handshake refused"));
         losses.attend(at(0));
         flood(5000);
@@ -286,8 +284,6 @@ fn suppressed_events_are_reported_once_per_second() {
         losses.attend(at(1250));
         losses.attend(at(9000));
     });
-    drop(guard); // writes what is in the queue
-    let events = written.0.lock().unwrap();
     let reports: Vec<_> = events.iter().filter(|event| event.contains("log events suppressed")).collect();
     assert_eq!(reports.len(), 2, "{reports:?}");
     assert!(reports.iter().all(|report| report.contains("WARN") && report.contains(" stranger=")), "{reports:?}");
@@ -313,39 +309,35 @@ impl Write for Disk {
     }
 }
 
+/// A batch of `count` events.
+fn batch(count: usize, event: &str) -> Batch {
+    let mut batch = Batch::default();
+    (0..count).for_each(|_| batch.push(event.as_bytes()));
+    batch
+}
+
 #[test]
 fn what_cannot_be_written_is_counted_and_said_once_there_is_room() {
     let (disk, failures) = (Disk::default(), Failures::default());
     let mut lines = Lines::new(disk.clone(), failures.clone());
-    lines.write_all(b"first\n").unwrap();
-    lines.write_all(b"second\n").unwrap();
-    lines.flush().unwrap();
-    assert_eq!(disk.0.lock().unwrap().1, [13], "one system call for what waits");
+    lines.write(&batch(2, "first\n"));
+    assert_eq!(disk.0.lock().unwrap().1, [12], "one system call for what waits");
     disk.0.lock().unwrap().0 = true;
-    (0..3).for_each(|_| lines.write_all(b"lost\n").unwrap());
-    lines.flush().unwrap();
+    lines.write(&batch(3, "lost\n"));
     disk.0.lock().unwrap().0 = false;
-    lines.write_all(b"third\n").unwrap();
-    lines.flush().unwrap();
-    assert_eq!(disk.0.lock().unwrap().1, [13, 6]);
+    lines.write(&batch(1, "third\n"));
+    assert_eq!(disk.0.lock().unwrap().1, [12, 6]);
     assert_eq!(failures.count(), 3);
-    let (queue, _guard) = NonBlockingBuilder::default().finish(io::sink());
-    let mut losses = losses(&queue, &Limiter::new(), &failures);
-    let report = line_of_error(|| losses.attend(Instant::now()));
+    let log = |queue: &Queue| losses(queue, &Limiter::new(), &failures).attend(Instant::now());
+    let report = all_written(LogFormat::Text, &Limiter::new(), log).remove(0);
     assert!(report.contains("log events lost: they could not be written count=3 error="), "{report}");
     assert_eq!(failures.take(), None);
-}
-
-fn line_of_error(log: impl FnOnce()) -> String {
-    written(LogFormat::Text, log)
 }
 
 #[test]
 fn many_lines_are_written_in_bounded_pieces() {
     let disk = Disk::default();
-    let mut lines = Lines::new(disk.clone(), Failures::default());
-    (0..1000).for_each(|_| lines.write_all(&[b'x'; 500]).unwrap());
-    lines.flush().unwrap();
+    Lines::new(disk.clone(), Failures::default()).write(&batch(1000, &"x".repeat(500)));
     let writes = disk.0.lock().unwrap().1.clone();
     assert_eq!(writes.iter().sum::<usize>(), 500_000);
     assert!(writes.len() < 10 && writes.iter().all(|write| *write <= 64 * 1024), "{writes:?}");

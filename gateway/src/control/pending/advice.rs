@@ -1,24 +1,22 @@
 //! What to compare and what to write so that a refused chain is admitted.
 //!
-//! Owns the choice of the trust anchor and the lines of TOML. Pure but for [`provider_table`], which reads the configuration. Must not write
-//! to the configuration: an operator does, after the comparison. What is shown of a certificate is printable ASCII, since a peer made it.
+//! Owns the choice of the trust anchor and the lines of TOML: those that admit the least beside the chain. [`written`] reads how the provider
+//! is written. Must not write to the configuration: an operator does, after the comparison. What is shown of a certificate is printable
+//! ASCII, since a peer made it.
 
-use std::path::Path;
+mod written;
 
 use data_encoding::HEXUPPER;
+use hookgate_core::identity::ExtendedKeyUsage;
 use rustls_pki_types::CertificateDer;
 use toml::{Table, Value};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer as _;
 
-use crate::config::{
-    DEFAULT_VERIFY_DEPTH, day_of,
-    preset::{Found, Presets},
-};
+pub(in crate::control) use self::written::Written;
+use self::written::{Owner, unique};
+use crate::config::day_of;
 use crate::suspects::{Pending, sha256};
-
-/// The most bytes of a configuration that is read for its words.
-const MAXIMUM_BYTES: u64 = 1024 * 1024;
 
 /// The most characters of a name that are shown.
 const MAXIMUM_SHOWN: usize = 160;
@@ -27,12 +25,37 @@ const MAXIMUM_SHOWN: usize = 160;
 pub(in crate::control) struct Advice {
     /// What to compare with what, before anything is written.
     pub(in crate::control) check: String,
-    /// Where the lines belong; empty if there are none.
-    pub(in crate::control) place: String,
-    /// The lines, of TOML.
-    pub(in crate::control) lines: Vec<String>,
+    /// What to write; empty if nothing helps.
+    pub(in crate::control) blocks: Vec<Block>,
     /// The new trust anchor and the name of its file, if one is needed and known.
     pub(in crate::control) anchor: Option<(CertificateDer<'static>, String)>,
+    /// What the lines change for the chain; `None` if there are none.
+    pub(in crate::control) change: Option<Change>,
+}
+
+/// Lines of TOML that belong together.
+pub(in crate::control) struct Block {
+    /// Where they belong.
+    pub(in crate::control) place: String,
+    pub(in crate::control) lines: Vec<String>,
+}
+
+/// What a profile needs so that it admits the chain.
+#[derive(Clone, Debug, Default)]
+pub(in crate::control) struct Change {
+    /// A new trust anchor.
+    pub(in crate::control) anchor: Option<CertificateDer<'static>>,
+    /// The least `verify_depth`.
+    pub(in crate::control) verify_depth: Option<u8>,
+    /// The strictest `extended_key_usage`.
+    pub(in crate::control) extended_key_usage: Option<ExtendedKeyUsage>,
+}
+
+impl Advice {
+    /// All lines, for the log.
+    pub(in crate::control) fn lines(&self) -> Vec<&str> {
+        self.blocks.iter().flat_map(|block| &block.lines).map(String::as_str).collect()
+    }
 }
 
 /// A fingerprint as authorities print it: `9A:1A:…`.
@@ -58,36 +81,13 @@ fn shown(text: &str) -> String {
     text.chars().take(MAXIMUM_SHOWN).map(printable).collect()
 }
 
-/// The `[[provider]]` of this name, with the profiles of its preset, as they are written. `None` if the file cannot be read.
-pub(in crate::control) fn provider_table(configuration: &Path, name: &str) -> Option<Table> {
-    use std::io::Read as _;
-    let mut text = String::new();
-    std::fs::File::open(configuration).ok()?.take(MAXIMUM_BYTES).read_to_string(&mut text).ok()?;
-    let document: Table = text.parse().ok()?;
-    let is_meant = |table: &&Table| table.get("name").and_then(Value::as_str) == Some(name);
-    let mut found = document.get("provider")?.as_array()?.iter().filter_map(Value::as_table).find(is_meant)?.clone();
-    if let Some(preset) = found.get("preset").and_then(Value::as_str)
-        && !found.contains_key("trust_anchors")
-        && let Ok(presets) = Presets::for_configuration(configuration)
-        && let Some(anchors) = preset_anchors(&presets, preset)
-    {
-        found.insert("trust_anchors".to_owned(), Value::Array(anchors));
-    }
-    Some(found)
-}
-
-/// What to do about `chain`. `provider` is its provider's table.
-pub(in crate::control) fn advise(chain: &Pending, provider: Option<&Table>) -> Advice {
+/// What to do about `chain`. `provider` is how its provider is written; `None` if that cannot be read.
+pub(in crate::control) fn advise(chain: &Pending, provider: Option<&Written>) -> Advice {
+    let nowhere = Written::default();
+    let provider = provider.unwrap_or(&nowhere);
     match &*chain.reason {
-        "unknown_issuer" => new_authority(chain, provider),
-        "extended_key_usage" => Advice {
-            check:
-                "ask the sender whether its certificates lack clientAuth on purpose; public authorities stop issuing it"
-                    .to_owned(),
-            place: in_provider(chain),
-            lines: vec![usage()],
-            anchor: None,
-        },
+        "unknown_issuer" | "bad_signature" => new_authority(chain, provider),
+        "extended_key_usage" | "path_too_long" => known_authority(chain, provider),
         "certificate_expired" => nothing(
             "the certificate of the sender has ended: the sender must renew it, and nothing is to be written here",
         ),
@@ -98,19 +98,81 @@ pub(in crate::control) fn advise(chain: &Pending, provider: Option<&Table>) -> A
 }
 
 fn nothing(check: &str) -> Advice {
-    Advice { check: check.to_owned(), place: String::new(), lines: Vec::new(), anchor: None }
+    Advice { check: check.to_owned(), blocks: Vec::new(), anchor: None, change: None }
+}
+
+fn line(key: &str, value: &Value) -> String {
+    format!("{key} = {value}")
+}
+
+/// The lines for a chain of a known authority that its profile demands too much of. What the provider shares with other profiles gets a
+/// profile of its own, so that these demand what they did.
+fn known_authority(chain: &Pending, provider: &Written) -> Advice {
+    let mut checks = Vec::new();
+    let mut needed: Vec<(&str, Value)> = Vec::new();
+    let mut change = Change::default();
+    let usage = usage_of(chain);
+    if provider.extended_key_usage(&chain.profile).is_stricter_than(usage) {
+        checks.push(
+            "ask the sender whether its certificates lack clientAuth on purpose; public authorities stop issuing it",
+        );
+        needed.push(("extended_key_usage", usage.label().into()));
+        change.extended_key_usage = Some(usage);
+    }
+    let WayUp { depth, last, .. } = path(chain);
+    // The trust anchor is known, so the sender need not present it.
+    let depth = if is_self_issued(last) { depth } else { depth.saturating_add(1) };
+    if depth > provider.verify_depth(&chain.profile) {
+        checks.push("ask the sender whether it has one more intermediate authority on purpose");
+        needed.push(("verify_depth", i64::from(depth).into()));
+        change.verify_depth = Some(depth);
+    }
+    let mut blocks = Vec::new();
+    let in_table = format!(
+        "in the [[provider.profile]] \"{}\" of the [[provider]] \"{}\", in place of the keys of these names",
+        chain.profile, chain.provider
+    );
+    for (owner, place) in [(Owner::Provider, in_provider(chain)), (Owner::Table, in_table)] {
+        let owned = needed.iter().filter(|(key, _)| provider.owner(&chain.profile, key) == owner);
+        let lines: Vec<String> = owned.map(|(key, value)| line(key, value)).collect();
+        if !lines.is_empty() {
+            blocks.push(Block { place, lines });
+        }
+    }
+    let own: Vec<_> =
+        needed.into_iter().filter(|(key, _)| provider.owner(&chain.profile, key) == Owner::Preset).collect();
+    if !own.is_empty() {
+        let mut profile = provider.profile(&chain.profile).cloned().unwrap_or_default();
+        own.into_iter().for_each(|(key, value)| drop(profile.insert(key.to_owned(), value)));
+        blocks.push(new_profile(chain, provider, &unique(&chain.profile, provider), &profile));
+    }
+    if blocks.is_empty() {
+        return nothing("the configuration demands of this chain what it has: reload, or ask the sender");
+    }
+    Advice { check: checks.join("; "), blocks, anchor: None, change: Some(change) }
 }
 
 fn in_provider(chain: &Pending) -> String {
     format!("in the [[provider]] \"{}\", in place of the keys of these names", chain.provider)
 }
 
-fn usage() -> String {
-    "extended_key_usage = \"ignore\"".to_owned()
+/// A profile beside the others, so that each anchor keeps its identities. Keys that the provider itself has count for it too.
+fn new_profile(chain: &Pending, provider: &Written, name: &str, profile: &Table) -> Block {
+    let mut lines = vec!["[[provider.profile]]".to_owned(), line("name", &name.into())];
+    for key in ["trust_anchors", "verify_depth", "identity", "extended_key_usage", "crls", "crl_scope"] {
+        if let Some(value) = profile.get(key).filter(|_| !provider.has(key)) {
+            lines.push(line(key, value));
+        }
+    }
+    let place = format!(
+        "at the end of the [[provider]] \"{}\", after its keys and tables, before the next section",
+        chain.provider
+    );
+    Block { place, lines }
 }
 
-/// The lines for a chain whose authority is new.
-fn new_authority(chain: &Pending, provider: Option<&Table>) -> Advice {
+/// The lines for a chain whose authority is new, or has another key.
+fn new_authority(chain: &Pending, provider: &Written) -> Advice {
     let WayUp { depth, anchor, last } = path(chain);
     let Some(anchor) = anchor else {
         let check = format!(
@@ -119,71 +181,67 @@ fn new_authority(chain: &Pending, provider: Option<&Table>) -> Advice {
         );
         return nothing(&check);
     };
-    let digest = sha256(&anchor);
-    let file = format!("{}-{}.pem", chain.provider, HEXUPPER.encode(&digest[..4]).to_lowercase());
+    let id = HEXUPPER.encode(&sha256(&anchor)[..4]).to_lowercase();
+    let file = format!("{}-{id}.pem", chain.provider);
+    let rekeyed = match &*chain.reason {
+        "bad_signature" => "the name of its authority is that of a trust anchor, but the key is another; ",
+        _ => "",
+    };
     let check = format!(
-        "compare this SHA-256 with the one that the sender or its authority publishes, by a way that a peer of this receiver cannot \
-         change: {}; then save that certificate as {file} beside the configuration",
+        "{rekeyed}compare this SHA-256 with the one that the sender or its authority publishes, by a way that a peer of this receiver \
+         cannot change: {}; then save that certificate as {file} beside the configuration",
         describe(&anchor)
     );
-    let (place, mut lines) = match provider {
-        Some(table) if table.contains_key("profile") => in_new_profile(chain, table, &file),
-        table => in_table(chain, table, &file),
-    };
-    let allowed = provider.and_then(|table| table.get("verify_depth")).and_then(Value::as_integer);
-    if i64::from(depth) > allowed.unwrap_or_else(|| i64::from(DEFAULT_VERIFY_DEPTH)) {
-        lines.push(format!("verify_depth = {depth}"));
-    }
-    if chain.certificates.iter().any(|certificate| excludes_client_auth(certificate)) {
-        lines.push(usage());
-    }
-    Advice { check, place, lines, anchor: Some((anchor, file)) }
-}
-
-/// A provider with profile tables gets one more, so that each anchor keeps its identities.
-fn in_new_profile(chain: &Pending, table: &Table, file: &str) -> (String, Vec<String>) {
-    let profiles = table.get("profile").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_table);
-    let is_meant = |profile: &&Table| profile.get("name").and_then(Value::as_str) == Some(&*chain.profile);
-    let former = profiles.clone().find(is_meant);
-    let identity = former.and_then(|profile| profile.get("identity"));
-    let mut lines = vec![
-        "[[provider.profile]]".to_owned(),
-        format!("name = \"{}\"", file.trim_end_matches(".pem").trim_start_matches(&*chain.provider).trim_matches('-')),
-        format!("trust_anchors = [{}]", Value::from(file)),
-    ];
-    if let Some(identity) = identity {
-        lines.push(format!("identity = {identity}"));
-    }
-    (format!("after the other profiles of the [[provider]] \"{}\"", chain.provider), lines)
-}
-
-/// A provider without profile tables: its own anchors, or those of its preset, and the new one.
-fn in_table(chain: &Pending, table: Option<&Table>, file: &str) -> (String, Vec<String>) {
-    let own = table.and_then(|table| table.get("trust_anchors")).and_then(Value::as_array).cloned();
-    let of_preset = || preset_anchors(&Presets::compiled_in(), table?.get("preset")?.as_str()?);
-    let mut anchors = own.or_else(of_preset).unwrap_or_default();
-    anchors.push(Value::from(file));
-    let mut lines = vec![format!("trust_anchors = {}", Value::from(anchors))];
-    match table.and_then(|table| table.get("identity")) {
-        Some(identity) => lines.push(format!("identity = {identity}")),
-        None => lines
-            .push(format!("# identity: the rule of profile \"{}\" of the preset matches; write none", chain.profile)),
-    }
-    (in_provider(chain), lines)
-}
-
-/// The trust anchors of a preset, as it writes them, each once.
-fn preset_anchors(presets: &Presets, name: &str) -> Option<Vec<Value>> {
-    let Found::Preset(preset) = presets.find(name) else { return None };
-    let written: Table = preset.toml().parse().ok()?;
-    let profiles = written.get("provider")?.as_array()?.first()?.as_table()?.get("profile")?.as_array()?;
-    let mut anchors: Vec<Value> = Vec::new();
-    for anchor in profiles.iter().filter_map(|profile| profile.get("trust_anchors")?.as_array()).flatten() {
-        if !anchors.contains(anchor) {
-            anchors.push(anchor.clone());
+    let usage = usage_of(chain);
+    let former = provider.profile(&chain.profile);
+    let mut blocks = Vec::new();
+    let mut own = Vec::new();
+    if provider.has_profiles() && !provider.has("trust_anchors") {
+        let mut profile = former.cloned().unwrap_or_default();
+        profile.insert("trust_anchors".to_owned(), vec![Value::from(file.as_str())].into());
+        profile.insert("verify_depth".to_owned(), i64::from(depth).into());
+        if provider.extended_key_usage(&chain.profile).is_stricter_than(usage) {
+            profile.insert("extended_key_usage".to_owned(), usage.label().into());
         }
+        blocks.push(new_profile(chain, provider, &unique(&id, provider), &profile));
+        // What the provider itself has counts for every profile, also where it is too strict for the new chain.
+        own.extend(provider.has("verify_depth").then_some("verify_depth"));
+        own.extend(provider.has("extended_key_usage").then_some("extended_key_usage"));
+    } else {
+        let mut anchors = provider.own("trust_anchors").and_then(Value::as_array).cloned().unwrap_or_default();
+        anchors.push(Value::from(file.as_str()));
+        let mut lines = vec![line("trust_anchors", &anchors.into())];
+        lines.extend(provider.own("identity").map(|identity| line("identity", identity)));
+        blocks.push(Block { place: in_provider(chain), lines });
+        own.extend(["verify_depth", "extended_key_usage"]);
     }
-    Some(anchors)
+    let mut lines = Vec::new();
+    if own.contains(&"verify_depth") && depth > provider.verify_depth(&chain.profile) {
+        lines.push(line("verify_depth", &i64::from(depth).into()));
+    }
+    if own.contains(&"extended_key_usage") && provider.extended_key_usage(&chain.profile).is_stricter_than(usage) {
+        lines.push(line("extended_key_usage", &usage.label().into()));
+    }
+    if !lines.is_empty() {
+        blocks.push(Block { place: in_provider(chain), lines });
+    }
+    let change = Change { anchor: Some(anchor.clone()), verify_depth: Some(depth), extended_key_usage: Some(usage) };
+    Advice { check, blocks, anchor: Some((anchor, file)), change: Some(change) }
+}
+
+/// The strictest usage that the chain satisfies.
+fn usage_of(chain: &Pending) -> ExtendedKeyUsage {
+    let parsed = chain.certificates.iter().map(|der| X509Certificate::from_der(der).ok().map(|(_, parsed)| parsed));
+    let parsed: Vec<X509Certificate<'_>> = parsed.flatten().collect();
+    // The root is a trust anchor, whose own extensions do not count (RFC 5280, section 6.1.1).
+    let below = |certificate: &&X509Certificate<'_>| certificate.issuer() != certificate.subject();
+    let excludes = |certificate: &X509Certificate<'_>| matches!(certificate.extended_key_usage(), Ok(Some(extension)) if !extension.value.client_auth);
+    let has_none = |certificate: &X509Certificate<'_>| matches!(certificate.extended_key_usage(), Ok(None));
+    match parsed.first() {
+        _ if parsed.iter().filter(below).any(excludes) => ExtendedKeyUsage::Ignore,
+        Some(end_entity) if has_none(end_entity) => ExtendedKeyUsage::ClientAuth,
+        _ => ExtendedKeyUsage::ClientAuthExplicit,
+    }
 }
 
 /// The way from the end entity up, by names alone.
@@ -220,9 +278,8 @@ fn path(chain: &Pending) -> WayUp<'_> {
     }
 }
 
-fn excludes_client_auth(certificate: &[u8]) -> bool {
-    let Ok((_, parsed)) = X509Certificate::from_der(certificate) else { return false };
-    matches!(parsed.extended_key_usage(), Ok(Some(extension)) if !extension.value.client_auth)
+fn is_self_issued(certificate: &[u8]) -> bool {
+    X509Certificate::from_der(certificate).is_ok_and(|(_, parsed)| parsed.issuer() == parsed.subject())
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::*;
 use hookgate_core::identity::{
-    ChainCache, ChainLimits, Condition, ExtendedKeyUsage, IdentityRule, OnFailure, PeerChain, ProviderId,
+    AnchorUse, ChainCache, ChainLimits, Condition, ExtendedKeyUsage, IdentityRule, OnFailure, PeerChain, ProviderId,
     RefusalAnswer, RevocationLists, Scope,
 };
 
@@ -120,6 +120,7 @@ impl Authority {
             name: name.into(),
             trust_anchors: vec![webpki::anchor_from_trusted_cert(self.0.der()).unwrap().to_owned()],
             trust_anchors_not_after: vec![NOW + 4000 * DAY],
+            trust_anchor_uses: vec![AnchorUse::of(self.0.der())],
             overlap_ends: overlap_ends.map(at),
             verify_depth: 1,
             identity: vec![IdentityRule::new(vec![Condition::subject_cn(CLIENT).unwrap()]).unwrap()],

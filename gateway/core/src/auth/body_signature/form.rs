@@ -43,6 +43,25 @@ pub struct SignatureForm {
     pub url: Option<String>,
 }
 
+impl SignatureForm {
+    /// The form of PagerDuty: `X-PagerDuty-Signature: v1=<hex>,v1=<hex>` over the body, without a timestamp (PagerDuty developer
+    /// documentation, "Verifying Signatures").
+    #[must_use]
+    pub fn pagerduty() -> Self {
+        Self {
+            header: "x-pagerduty-signature".to_owned(),
+            separator: Some(','),
+            prefix: "v1=".to_owned(),
+            encoding: Encoding::Hex,
+            message: "{body}".to_owned(),
+            timestamp: None,
+            tolerance_seconds: 0,
+            id_header: None,
+            url: None,
+        }
+    }
+}
+
 /// The place of a timestamp, which is written as whole seconds since 1970, in digits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TimestampPlace {

@@ -10,7 +10,9 @@ use super::*;
 use crate::auth::testing::{
     ISSUER, Issuer, NOW, Request, SOURCE, at, dialogflow, dialogflow_claims, published, reason, secret,
 };
-use crate::auth::{DeliveryId, JsonPointer, SignatureForm, body_signature};
+use crate::auth::{
+    DeliveryId, JsonPointer, SignatureAlgorithm, SignatureForm, SignatureKeys, TokenExpectations, body_signature,
+};
 
 fn pagerduty(secrets: &[&str]) -> BodySignature {
     BodySignature::pagerduty(&secrets.iter().map(|text| secret(text)).collect::<Vec<_>>()).unwrap()
@@ -395,4 +397,87 @@ fn a_policy_binds_a_request_as_well_as_the_weakest_way_to_satisfy_it() {
     let parameter = || Proof::SessionParameter(parameter());
     check(ProofPolicy::all(vec![Clause::Any(vec![parameter(), Proof::Token(dialogflow())])]), false, true);
     check(ProofPolicy::any(vec![Clause::All(vec![parameter(), Proof::Token(dialogflow())])]), true, false);
+}
+
+#[test]
+fn a_policy_holds_as_it_checks_but_reserves_no_delivery() {
+    let holds = |policy: &ProofPolicy, proofs: &[&str]| policy.holds(&request(proofs).view(), &ISSUER.sets());
+    assert!(!holds(&ProofPolicy::certificate_alone(), &[]));
+    let all = ProofPolicy::all(vec![one_token(), one_signature()]).unwrap();
+    let any = ProofPolicy::any(vec![one_token(), one_signature()]).unwrap();
+    for (proofs, by_all, by_any) in [
+        (&["token", "signature"][..], true, true),
+        (&["token"], false, true),
+        (&["bad-token", "signature"], false, true),
+        (&["bad-signature"], false, false),
+        (&[], false, false),
+    ] {
+        assert_eq!((holds(&all, proofs), holds(&any, proofs)), (by_all, by_any), "{proofs:?}");
+    }
+    // A copy holds as the first one does, and a delivery without an id too.
+    let id = DeliveryId::Header(HeaderName::from_static("x-id"));
+    let policy = ProofPolicy::all(vec![one_signature()]).unwrap().with_replay(replay(vec![id], 600)).unwrap();
+    assert!(holds(&policy, &["signature"]));
+    assert!(holds(&policy, &["signature"]));
+}
+
+#[test]
+fn only_the_certificate_alone_demands_no_proof() {
+    assert!(!ProofPolicy::certificate_alone().demands_proof());
+    assert!(ProofPolicy::all(vec![one_signature()]).unwrap().demands_proof());
+    assert!(ProofPolicy::any(vec![one_parameter()]).unwrap().demands_proof());
+}
+
+#[test]
+fn the_key_sources_of_a_policy_are_those_of_its_tokens_and_signatures() {
+    let token = |source| {
+        let expectations = TokenExpectations::dialogflow("4711", vec!["https://a.example".to_owned()]);
+        TokenRule::new(KeySourceId(source), &expectations.unwrap()).unwrap()
+    };
+    let keys = |source| SignatureKeys::of_source(KeySourceId(source), None);
+    let in_session = SessionParameter::token(JsonPointer::parse("/a").unwrap(), token(2), None);
+    let jws = BodySignature::detached_jws("x-jws", keys(3)).unwrap();
+    let form = SignatureForm {
+        header: "x-signature".to_owned(),
+        separator: None,
+        prefix: String::new(),
+        encoding: body_signature::Encoding::Hex,
+        message: "{body}".to_owned(),
+        timestamp: None,
+        tolerance_seconds: 0,
+        id_header: None,
+        url: None,
+    };
+    let algorithm = Some(SignatureAlgorithm::Ed25519);
+    let public = SignatureKeys::of_source(KeySourceId(4), algorithm);
+    let public = BodySignature::public_key(&form, public, None).unwrap();
+    let sources = |policy: ProofPolicy| policy.key_sources().map(|source| source.0).collect::<Vec<_>>();
+    let clauses = vec![
+        Clause::One(Proof::Token(token(1))),
+        Clause::Any(vec![Proof::SessionParameter(in_session), Proof::Signature(jws)]),
+        Clause::All(vec![Proof::Signature(public)]),
+        one_parameter(),
+        one_secret(),
+        one_user(),
+        one_signature(),
+    ];
+    assert_eq!(sources(ProofPolicy::all(clauses).unwrap()), [1, 2, 3, 4]);
+    assert!(sources(ProofPolicy::any(vec![one_signature(), one_parameter()]).unwrap()).is_empty());
+    assert!(sources(ProofPolicy::certificate_alone()).is_empty());
+}
+
+#[test]
+fn a_token_in_a_session_parameter_binds_as_a_token_does() {
+    let token = SessionParameter::token(JsonPointer::parse("/a").unwrap(), dialogflow(), None);
+    let policy = ProofPolicy::all(vec![Clause::One(Proof::SessionParameter(token))]).unwrap();
+    assert_eq!(policy.binding(), Binding::Token);
+}
+
+#[test]
+fn eight_proofs_are_the_most() {
+    let signatures = |count: usize| (0..count).map(|_| one_signature()).collect();
+    assert!(ProofPolicy::all(signatures(8)).is_ok());
+    let nested = || Clause::Any((0..3).map(|_| Proof::Signature(pagerduty(&["a"]))).collect());
+    let error = ProofPolicy::any(vec![nested(), nested(), nested()]).unwrap_err();
+    assert_eq!(error, ProofPolicyError::TooMany { count: 9 });
 }

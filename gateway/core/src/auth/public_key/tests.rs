@@ -112,3 +112,43 @@ fn the_names_of_algorithms_are_those_of_jose() {
         assert_eq!(SignatureAlgorithm::of_jose_name(alg), expected, "{alg}");
     }
 }
+
+#[test]
+fn algorithms_have_the_names_and_hashes_of_the_configuration() {
+    let found = SignatureAlgorithm::ALL.map(|algorithm| (algorithm.name(), algorithm.hash_bits()));
+    assert_eq!(
+        found,
+        [
+            ("rsa-pkcs1-sha256", 256),
+            ("rsa-pkcs1-sha384", 384),
+            ("rsa-pkcs1-sha512", 512),
+            ("rsa-pss-sha256", 256),
+            ("rsa-pss-sha384", 384),
+            ("rsa-pss-sha512", 512),
+            ("ecdsa-p256-sha256", 256),
+            ("ecdsa-p256-sha256-fixed", 256),
+            ("ed25519", 256),
+        ]
+    );
+}
+
+#[test]
+fn a_key_that_is_not_whole_is_malformed() {
+    let by = |algorithm: &[u8], key: &[u8]| {
+        let bits = [&[0x03, u8::try_from(key.len() + 1).unwrap(), 0][..], key].concat();
+        let contents = [algorithm, &bits].concat();
+        [&[0x30, u8::try_from(contents.len()).unwrap()][..], &contents].concat()
+    };
+    let rsa = hex("300d06092a864886f70d0101010500");
+    assert_eq!(PublicKeyMaterial::of_spki(&by(&rsa, &[0x30, 0x05])).unwrap_err(), PublicKeyError::Malformed);
+    // A compressed point.
+    let p256 = hex("301306072a8648ce3d020106082a8648ce3d030107");
+    let point = |first: u8, bytes: usize| by(&p256, &[&[first][..], &vec![7; bytes]].concat());
+    assert_eq!(PublicKeyMaterial::of_spki(&point(2, 32)).unwrap_err(), PublicKeyError::Type);
+    assert_eq!(PublicKeyMaterial::of_spki(&point(6, 64)).unwrap_err(), PublicKeyError::Type);
+    assert!(PublicKeyMaterial::of_spki(&point(4, 64)).is_ok());
+    // DSA.
+    let dsa = hex("300906072a8648ce380401");
+    assert!(PublicKeyMaterial::of_spki(&by(&dsa, &[0x02, 0x01, 0x01])).is_err());
+    assert_eq!(PublicKeyMaterial::of_certificate(b"").unwrap_err(), PublicKeyError::Malformed);
+}

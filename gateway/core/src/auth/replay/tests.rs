@@ -139,7 +139,7 @@ fn deliveries_in_flight_are_never_evicted() {
 
 #[test]
 fn never_holds_more_than_its_capacity() {
-    for capacity in [0, 1, 1023, 1024, 5000, 200_000] {
+    for capacity in [0, 1, 1023, 1024, 5000, 20_000] {
         let guard = guard(capacity);
         let taken = (0..2 * capacity as u64 + 10).filter(|&number| take(&guard, number, NOW).is_ok()).count();
         assert_eq!(taken, guard.len());
@@ -221,4 +221,16 @@ fn refuses_rules_out_of_bounds() {
     assert_eq!(error(1, 600, 500), ReplayRuleError::Answer { status: 500 });
     assert_eq!(error(1, 600, 302), ReplayRuleError::Answer { status: 302 });
     assert!(ReplayRule::new("a", vec![header("x-id")], 600, StatusCode::CONFLICT).is_ok());
+    assert!(ReplayRule::new("a", vec![header("x-id"); 3], 604_800, StatusCode::OK).is_ok());
+    assert!(ReplayRule::new("a", vec![header("x-id")], 1, StatusCode::OK).is_ok());
+}
+
+#[test]
+fn a_full_memory_refuses_further_deliveries() {
+    let guard = guard(1);
+    let by_id = rule("a", vec![header("x-id")]);
+    let with = |id: &str| Request::new(&[("x-id", id)], "");
+    assert_eq!(deliver(&by_id, &with("1"), &guard), "ok");
+    assert_eq!(deliver(&by_id, &with("2"), &guard), "replay_guard_full");
+    assert_eq!(deliver(&by_id, &with("1"), &guard), "duplicate_delivery");
 }

@@ -295,3 +295,22 @@ fn a_replay_rule_that_finds_fewer_copies_is_weaker() {
         ],
     );
 }
+
+#[test]
+fn the_shortest_secret_of_a_session_parameter_counts() {
+    let pointer = || JsonPointer::parse("/parameter").unwrap();
+    let fixed = |texts: &[&str]| {
+        let secrets = texts.iter().map(|text| secret(text)).collect();
+        all(vec![Proof::SessionParameter(SessionParameter::secret(pointer(), secrets).unwrap())])
+    };
+    let keyed = |texts: &[&str]| {
+        let secrets: Vec<_> = texts.iter().map(|text| secret(text)).collect();
+        let session = JsonPointer::parse("/session").unwrap();
+        let hmac = SessionParameter::hmac(pointer(), session, &secrets, Encoding::Hex).unwrap();
+        all(vec![Proof::SessionParameter(hmac)])
+    };
+    let lost = "session parameter at /parameter: bytes of the shortest secret 16 → 3";
+    check(&fixed(&[LONG]), &fixed(&[LONG, "abc"]), &[lost]);
+    check(&keyed(&[LONG]), &keyed(&[LONG, "abc"]), &[lost]);
+    check(&keyed(&[LONG, "abc"]), &keyed(&[LONG]), &[]);
+}

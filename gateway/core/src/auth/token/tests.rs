@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+use std::sync::Arc;
+
 use ring::hmac;
 use serde_json::{Value, json};
 
@@ -10,6 +12,7 @@ use crate::auth::testing::{
     ISSUER, NOW, Request, SOURCE, at, dialogflow, dialogflow_claims, published, reason, token, token_of,
 };
 use crate::auth::token_keys::{KeySet, KeySetError};
+use crate::auth::{PublishedKeys, SignatureAlgorithm};
 
 /// RFC 7515, appendix A.2: key and token of RS256. The payload is that of RFC 7519, section 3.1.
 const RFC_7515_RSA: &str = r#"{"kty":"RSA","e":"AQAB","n":"ofgWCuLjybRlzo0tZWJjNiuSfb4p4fAkd_wWJcyQoTbji9k0l8W26mPddxHmfHQp-Vaw-4qPCJrcS2mJPMEzP1Pt0Bm4d4QlL-yRT-SFd2lZS-pCgNMsD1W_YpRPEwOWvG6b32690r2jZ47soMZo9wGzjb_7OMg0LOL-bSf63kpaSHSXndS5z5rexMdbBYUsLA9e-KXBdQOS-UTo7WTBEMa2R2CapHg665xsmtdVMTBQY4uDZlxvb3qCo5ZwKh9kG4LT6_I5IhlJH7aGhyxXFvUK-DWNmoudF8NAco9_h9iaGNj8q2ethFkMLs91kzk2PAcDTW9gb54h4FRWyuXpoQ"}"#;
@@ -462,4 +465,32 @@ fn refuses_documents_that_are_not_a_key_set() {
     assert!(matches!(KeySet::parse(b"{\"keys\":[]}"), Err(KeySetError::NoneUsable { count: 0, .. })));
     let many = json!({ "keys": vec![ISSUER.ec_jwk("ec"); 65] }).to_string();
     assert!(matches!(KeySet::parse(many.as_bytes()), Err(KeySetError::TooMany { count: 65 })));
+}
+
+#[test]
+fn the_keys_of_a_source_replace_its_former_ones_alone() {
+    let keys = |count: usize| {
+        let keys: Vec<Value> = (0..count).map(|index| ISSUER.ec_jwk(&index.to_string())).collect();
+        let set = Arc::new(KeySet::parse(json!({ "keys": keys }).to_string().as_bytes()).unwrap());
+        PublishedKeys { set, usable_until: at(u64::MAX) }
+    };
+    let counts = |sets: &KeySets| {
+        [0, 1, 2, 3].map(|source| sets.published(KeySourceId(source)).map(|found| found.set.usable_keys()))
+    };
+    // Of a source beyond the known ones, and of one among them.
+    let sets = KeySets::empty(1).with(KeySourceId(2), keys(2)).with(KeySourceId(0), keys(1));
+    assert_eq!(counts(&sets), [Some(1), None, Some(2), None]);
+    assert_eq!(counts(&sets.with(KeySourceId(2), keys(3))), [Some(1), None, Some(3), None]);
+    assert_eq!(counts(&sets), [Some(1), None, Some(2), None]);
+}
+
+#[test]
+fn a_set_of_the_key_of_a_certificate_verifies_as_that_of_the_key() {
+    let pair = rcgen::KeyPair::generate().unwrap();
+    let certificate = rcgen::CertificateParams::default().self_signed(&pair).unwrap();
+    let set = KeySet::of_certificate(certificate.der()).unwrap();
+    assert_eq!(set.usable_keys(), 1);
+    assert!(set.has_key_for(SignatureAlgorithm::EcdsaP256Sha256));
+    assert!(!set.has_key_for(SignatureAlgorithm::Ed25519));
+    assert!(KeySet::of_certificate(b"junk").is_err());
 }

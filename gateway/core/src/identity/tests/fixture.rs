@@ -13,8 +13,8 @@ use x509_parser::time::ASN1Time;
 
 use crate::identity::PeerChain;
 use crate::identity::{
-    ChainCache, ChainLimits, ChainRefusal, Condition, ExtendedKeyUsage, Identity, IdentityRule, OnFailure, Profile,
-    Provider, ProviderId, RefusalAnswer, RevocationList, Scope, VerifiedChain,
+    AnchorUse, ChainCache, ChainLimits, ChainRefusal, Condition, ExtendedKeyUsage, Identity, IdentityRule, OnFailure,
+    Profile, Provider, ProviderId, RefusalAnswer, RevocationList, Scope, VerifiedChain,
 };
 
 /// 2026-11-18T13:46:40Z
@@ -360,12 +360,18 @@ pub(super) fn by_common_name(common: &str) -> Vec<IdentityRule> {
     vec![rule(vec![Condition::subject_cn(common).unwrap()])]
 }
 
+/// What so many trust anchors without restriction allow.
+pub(super) fn unrestricted(count: usize) -> Vec<AnchorUse> {
+    vec![AnchorUse::unrestricted(); count]
+}
+
 /// A profile that trusts this authority, with a `verify_depth` of 9, and expects this common name.
 pub(super) fn profile(authority: &Authority, common: &str) -> Profile {
     Profile {
         name: "default".into(),
         trust_anchors: vec![authority.anchor()],
         trust_anchors_not_after: vec![NOW + 30 * DAY],
+        trust_anchor_uses: vec![AnchorUse::of(&authority.certificate)],
         overlap_ends: None,
         verify_depth: 9,
         identity: by_common_name(common),

@@ -5,7 +5,8 @@ use rustls_pki_types::{CertificateDer, TrustAnchor};
 use super::fixture::*;
 use crate::identity::PeerChain;
 use crate::identity::{
-    CacheOutcome, ChainLimits, ChainRefusal, Identity, OnFailure, Profile, Provider, ProviderId, Scope,
+    CacheOutcome, CertificateRequest, ChainLimits, ChainRefusal, ClientCertificate, ExtendedKeyUsage, Identity,
+    OnFailure, Profile, Provider, ProviderId, Scope,
 };
 use crate::reject::Reject;
 
@@ -266,4 +267,42 @@ fn a_list_of_authority_names_is_left_out_when_it_is_too_long() {
     // Each name has 96 bytes with its SEQUENCE, and 98 with its length.
     assert_eq!(with(326), 326);
     assert_eq!(with(327), 0);
+}
+
+#[test]
+fn a_policy_tells_its_providers_and_what_its_handshakes_ask_for() {
+    let root = Authority::root("root");
+    let required = provider("a", vec![profile(&root, "a")]);
+    let none = ClientCertificate::None { static_secret_suffices: false };
+    let free = Provider { client_certificate: none, profiles: vec![], ..provider("b", vec![]) };
+    for (providers, request, admits) in [
+        (vec![required.clone()], CertificateRequest::Required, false),
+        (vec![required.clone(), free.clone()], CertificateRequest::Optional, true),
+        (vec![free.clone()], CertificateRequest::Never, true),
+        (vec![], CertificateRequest::Required, false),
+    ] {
+        let (identity, scope) = policy(providers);
+        let found = identity.certificate_request(&scope);
+        assert_eq!((found, found.admits_without()), (request, admits));
+    }
+    let (identity, mut scope) = policy(vec![required, free]);
+    assert_eq!(&*identity.provider(ProviderId(1)).name, "b");
+    // Only the providers of the scope count.
+    scope.providers = vec![ProviderId(0), ProviderId(7)];
+    assert_eq!(identity.certificate_request(&scope), CertificateRequest::Required);
+    let labels = [ExtendedKeyUsage::ClientAuth, ExtendedKeyUsage::ClientAuthExplicit, ExtendedKeyUsage::Ignore];
+    assert_eq!(labels.map(ExtendedKeyUsage::label), ["client-auth", "client-auth-explicit", "ignore"]);
+}
+
+#[test]
+fn a_verified_chain_can_be_verified_again_and_prints_what_it_proves() {
+    let root = Authority::root("root");
+    let (identity, scope) = policy(vec![provider("a", vec![profile(&root, "sender")])]);
+    let chain = [root.issue(&Template::client("sender"))];
+    let verified = identity.verify(&scope, PeerChain::unsafe_assumed(&chain), at(NOW)).result.unwrap();
+    let again = identity.verify(&scope, PeerChain::of_verified(&verified), at(NOW + 31 * DAY)).result.unwrap_err();
+    assert_eq!(again.refusal.reject, Reject::CertificateExpired);
+    assert!(identity.verify(&scope, PeerChain::of_verified(&verified), at(NOW)).result.is_ok());
+    let shown = format!("{verified:?}");
+    assert!(shown.starts_with("VerifiedChain { generation: 1, subject: \"CN=sender\", matches: ["), "{shown}");
 }

@@ -456,3 +456,14 @@ fn verdicts_outlive_a_list_only_if_nothing_more_is_revoked() {
     check("more in a part", &[first.clone(), second.clone()], &[first, part("http://c/2", &[&[1]])], true);
     check("a part of a whole", &[old], &[second], true);
 }
+
+#[test]
+fn a_list_tells_its_number_and_how_long_it_is() {
+    let root = Authority::root("root");
+    let list = root.revocation_list(&[&[1], &[2], &[3]], NOW - DAY, NOW + DAY);
+    assert_eq!(list.number(), Some("1"));
+    let shown = format!("{list:?}");
+    assert!(shown.contains("issuer: \"CN=root\""), "{shown}");
+    assert!(shown.contains("entries: 3"), "{shown}");
+    assert!(shown.len() < 200, "{shown}");
+}

@@ -284,3 +284,17 @@ fn invalid_configuration_texts_are_errors() {
         assert!(Condition::certificate_sha256(text).is_err(), "{text}");
     }
 }
+
+#[test]
+fn a_rule_tells_its_conditions_and_is_compared_with_one_certificate() {
+    let root = Authority::root("root");
+    let leaf = root.issue(&Template::client("sender"));
+    let conditions = vec![Condition::subject_cn("sender").unwrap(), Condition::san_dns("a.example.com").unwrap()];
+    let both = rule(conditions.clone());
+    assert_eq!(both.conditions(), conditions);
+    let alone = rule(conditions[..1].to_vec());
+    let found = crate::identity::rule::with_end_entity(&leaf, |matches| (matches(&alone), matches(&both)));
+    assert_eq!(found, Some((true, false)));
+    let malformed = rustls_pki_types::CertificateDer::from(vec![0x30, 0x00]);
+    assert_eq!(crate::identity::rule::with_end_entity(&malformed, |_| ()), None);
+}

@@ -8,7 +8,9 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 
 use super::fixture::*;
-use crate::identity::{ChainCache, Identity, PeerChain, Sightings, trust_anchor_label};
+use crate::identity::{
+    ChainCache, ExtendedKeyUsage, Identity, PeerChain, Profile, ProviderId, Sightings, trust_anchor_label,
+};
 
 /// The name, admissions and last admission of every chain.
 fn counts(identity: &Identity) -> Vec<(String, u64, u64)> {
@@ -29,6 +31,7 @@ fn a_chain_counts_for_each_provider_that_it_proves_and_only_for_its_trust_anchor
     let both = || {
         let mut profile = profile(&other, "sender");
         profile.trust_anchors.push(root.anchor());
+        profile.trust_anchor_uses = unrestricted(2);
         profile
     };
     let providers = || vec![provider("a", vec![profile(&other, "sender"), both()]), provider("b", vec![both()])];
@@ -85,4 +88,61 @@ fn the_label_of_a_trust_anchor_has_its_name_and_key() {
     check("GTS_Root_R1.pem", "GTS Root R1 (871a9194)");
     check("GTS_Root_R4.pem", "GTS Root R4 (9847e565)");
     check("DigiCert_Global_Root_CA.pem", "DigiCert Global Root CA (aff98890)");
+}
+
+#[test]
+fn chains_that_a_stricter_rule_would_refuse_are_told() {
+    let root = Authority::root("Root");
+    let with = |rule| Profile { extended_key_usage: rule, ..profile(&root, "sender") };
+    let lenient = [root.issue(&Template::new(common_name("sender")).between(NOW - DAY, NOW + 9 * DAY))];
+    let strict = [root.issue(&Template::client("sender").between(NOW - DAY, NOW + 7 * DAY))];
+    let policy_of = |generation, rule| {
+        let cache = Arc::new(ChainCache::new(0, Duration::ZERO));
+        let providers = vec![provider("a", vec![profile(&root, "other")]), provider("b", vec![with(rule)])];
+        cached_policy(generation, providers, &cache)
+    };
+    let (identity, scope) = policy_of(1, ExtendedKeyUsage::ClientAuth);
+    let admit = |chain: &[CertificateDer<'_>], now| {
+        let verified = identity.verify(&scope, PeerChain::unsafe_assumed(chain), at(now)).result.unwrap();
+        identity.note_admitted(&verified, at(now));
+    };
+    let seen = |identity: &Identity| -> Vec<(u64, u64, ExtendedKeyUsage)> {
+        let chains = identity.sightings().chains_of(ProviderId(1), 0);
+        chains.map(|chain| (chain.admitted(), chain.last_lenient(), chain.rule())).collect()
+    };
+    admit(&strict, NOW);
+    assert_eq!(seen(&identity), [(1, 0, ExtendedKeyUsage::ClientAuth)]);
+    admit(&lenient, NOW + 3);
+    admit(&strict, NOW + 5);
+    assert_eq!(seen(&identity), [(3, NOW + 3, ExtendedKeyUsage::ClientAuth)]);
+    let other: Vec<u64> = identity.sightings().chains_of(ProviderId(0), 0).map(|chain| chain.admitted()).collect();
+    assert_eq!(other, [0]);
+    assert_eq!(identity.sightings().chains_of(ProviderId(1), 1).count(), 0);
+    assert_eq!(identity.sightings().chains_of(ProviderId(2), 0).count(), 0);
+    let certificates = identity.sightings().certificates().map(|seen| (seen.last_not_after(), seen.latest_not_after()));
+    assert_eq!(certificates.collect::<Vec<_>>(), [(0, 0), (NOW + 7 * DAY, NOW + 9 * DAY)]);
+
+    // Under the same rule, the counts go on. Under another one, other chains are lenient.
+    let (same, _) = policy_of(2, ExtendedKeyUsage::ClientAuth);
+    assert_eq!(seen(&same.after(identity.sightings())), [(3, NOW + 3, ExtendedKeyUsage::ClientAuth)]);
+    let (ignoring, _) = policy_of(3, ExtendedKeyUsage::Ignore);
+    assert_eq!(seen(&ignoring.after(identity.sightings())), [(3, 0, ExtendedKeyUsage::Ignore)]);
+}
+
+#[test]
+fn the_label_of_a_trust_anchor_is_short_and_printable() {
+    let label = |subject: &[u8]| {
+        let key = webpki::anchor_from_trusted_cert(&Authority::root("-").certificate).unwrap().to_owned();
+        trust_anchor_label(&rustls_pki_types::TrustAnchor { subject: subject.into(), ..key })
+    };
+    let contents = |name: Vec<u8>| name[2..].to_vec();
+    let (text, digest) =
+        label(&contents(common_name("a\nb"))).split_once(" (").map(|(a, b)| (a.to_owned(), b.len())).unwrap();
+    assert_eq!((text.as_str(), digest), ("ab", 9));
+    let long = label(&common_name(&"x".repeat(100))[2..]);
+    assert!(long.starts_with(&format!("{} (", "x".repeat(64))), "{long}");
+    // Without a name, the key alone; without one common name, the whole subject.
+    assert!(label(&[]).starts_with('('));
+    let two = name(&[&[("2.5.4.10", UTF8_STRING, b"Acme")], &[("2.5.4.11", UTF8_STRING, b"CA")]]);
+    assert!(label(&contents(two)).starts_with("OU=CA,O=Acme ("));
 }

@@ -6,7 +6,8 @@ use rustls_pki_types::CertificateDer;
 
 use super::fixture::*;
 use crate::identity::{
-    ChainRefusal, ExtendedKeyUsage, OnFailure, PeerChain, Profile, Provider, ProviderId, PublicRoots, RefusalAnswer,
+    ChainRefusal, Condition, ExtendedKeyUsage, OnFailure, PeerChain, Profile, Provider, ProviderId, PublicRoots,
+    RefusalAnswer,
 };
 use crate::reject::Reject;
 
@@ -140,7 +141,11 @@ fn a_public_root_vouches_for_a_dns_name_alone() {
 #[test]
 fn a_public_root_vouches_for_a_renewal_that_is_late() {
     let (known, public) = (Authority::root("known"), Authority::root("public"));
-    let both = Profile { trust_anchors: vec![known.anchor(), public.anchor()], ..profile(&known, NAME) };
+    let both = Profile {
+        trust_anchors: vec![known.anchor(), public.anchor()],
+        trust_anchor_uses: unrestricted(2),
+        ..profile(&known, NAME)
+    };
     let late = named().between(NOW - 90 * DAY, NOW - 60);
     let refusal = refused(provider("sender", vec![both]), &[&public], &[public.issue(&late)], NOW);
     assert_eq!(refusal.refusal.reject, Reject::CertificateExpired);
@@ -160,4 +165,49 @@ fn a_suspect_chain_is_answered_and_not_aborted_if_its_provider_retries() {
     check(RefusalAnswer::Retry, new.issue(&Template::client("other")), OnFailure::Abort);
     let early = Template::client(NAME).between(NOW + DAY, NOW + 90 * DAY);
     check(RefusalAnswer::Retry, known.issue(&early), OnFailure::Abort);
+}
+
+#[test]
+fn a_suspect_says_what_was_refused_and_what_it_takes() {
+    let (known, other, new) = (Authority::root("known"), Authority::root("other"), Authority::root("new"));
+    let second = Profile { identity: by_common_name(NAME), ..profile(&other, NAME) };
+    let providers = provider("sender", vec![profile(&known, "elsewhere"), second]);
+    let leaf = new.issue(&named());
+    let refusal = refused(providers.clone(), &[], std::slice::from_ref(&leaf), NOW);
+    let suspect = refusal.suspect.unwrap();
+    assert_eq!((suspect.provider(), suspect.profile(), suspect.reject()), (ProviderId(0), 1, Reject::UnknownIssuer));
+    assert_eq!(suspect.bytes(), leaf.len());
+    assert_eq!(format!("{suspect:?}"), "Suspect(ProviderId(0), profile 1, UnknownIssuer, public root: false)");
+    let refusal = refused(providers, &[&new], std::slice::from_ref(&leaf), NOW);
+    let suspect = refusal.suspect.unwrap();
+    assert_eq!(suspect.bytes(), leaf.len() + new.certificate.len());
+    assert!(format!("{suspect:?}").ends_with("public root: true)"));
+}
+
+#[test]
+fn public_roots_are_those_that_can_be_read() {
+    let root = Authority::root("root");
+    let roots = PublicRoots::new([root.certificate.clone(), CertificateDer::from(vec![0x30, 0x00])]);
+    assert_eq!((roots.len(), roots.is_empty()), (1, false));
+    assert_eq!(format!("{roots:?}"), "PublicRoots { len: 1, .. }");
+    assert_eq!((PublicRoots::none().len(), PublicRoots::none().is_empty()), (0, true));
+}
+
+#[test]
+fn a_subject_or_a_pin_rests_on_no_dns_name() {
+    let (known, public) = (Authority::root("known"), Authority::root("public"));
+    let leaf = public.issue(&named());
+    let pin: String =
+        ring::digest::digest(&ring::digest::SHA256, &leaf).as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    for (condition, vouched) in [
+        (Condition::subject(&format!("/CN={NAME}")), false),
+        (Condition::certificate_sha256(&pin), false),
+        (Condition::subject_cn(NAME), true),
+        (Condition::san_dns("*.example.com"), true),
+    ] {
+        let condition = condition.unwrap();
+        let one = Profile { identity: vec![rule(vec![condition.clone()])], ..profile(&known, NAME) };
+        let refusal = refused(provider("sender", vec![one]), &[&public], std::slice::from_ref(&leaf), NOW);
+        assert_eq!(refusal.suspect.unwrap().public_root().is_some(), vouched, "{condition}");
+    }
 }

@@ -5,6 +5,7 @@
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair};
 
 use super::*;
+use crate::config::preset::Presets;
 
 type Issuer = CertifiedIssuer<'static, KeyPair>;
 
@@ -44,33 +45,126 @@ fn pending(certificates: Vec<CertificateDer<'static>>, public_root: Option<&Issu
     }
 }
 
+fn written(provider: &str) -> Written {
+    Written::new(provider.parse().unwrap(), &Presets::compiled_in())
+}
+
+/// The lines, with a blank one between two blocks. `NEW` stands for the name of the file, and `ID` for what distinguishes it.
 fn lines(chain: &Pending, provider: &str) -> Vec<String> {
-    let advice = advise(chain, Some(&provider.parse().unwrap()));
+    let advice = advise(chain, Some(&written(provider)));
     let file = advice.anchor.map(|(_, file)| file).unwrap_or_default();
-    advice.lines.iter().map(|line| line.replace(&file, "NEW")).collect()
+    let id = file.trim_start_matches("sender-").trim_end_matches(".pem");
+    let blocks: Vec<String> = advice.blocks.iter().map(|block| block.lines.join("\n")).collect();
+    let mut text = blocks.join("\n\n");
+    if !file.is_empty() {
+        text = text.replace(&file, "NEW").replace(id, "ID");
+    }
+    text.lines().map(str::to_owned).collect()
+}
+
+#[track_caller]
+fn check(chain: &Pending, provider: &str, expected: &[&str]) {
+    assert_eq!(lines(chain, provider), expected, "{provider}");
 }
 
 #[test]
 fn the_lines_fit_the_way_the_provider_is_written() {
     let root = authority("root", None);
     let chain = pending(vec![leaf(&root, ExtendedKeyUsagePurpose::ClientAuth), root.der().clone()], None);
-    let check = |provider: &str, expected: &[&str]| assert_eq!(lines(&chain, provider), expected, "{provider}");
+    let identity = "identity = [{ subject_cn = \"sender\" }]";
     check(
-        "trust_anchors = [\"old.pem\"]\nidentity = [{ subject_cn = \"sender\" }]",
-        &["trust_anchors = [\"old.pem\", \"NEW\"]", "identity = [{ subject_cn = \"sender\" }]"],
+        &chain,
+        &format!("trust_anchors = [\"old.pem\"]\n{identity}"),
+        &["trust_anchors = [\"old.pem\", \"NEW\"]", identity],
     );
-    let tables = "[[profile]]\nname = \"older\"\nidentity = [{ subject_cn = \"x\" }]\n\
-                  [[profile]]\nname = \"old\"\nidentity = [{ subject_cn = \"sender\" }]\n";
-    let found = lines(&chain, tables);
-    assert!(found[1].starts_with("name = \""), "{found:?}");
-    let found = [&found[..1], &found[2..]].concat();
-    assert_eq!(
-        found,
-        ["[[provider.profile]]", "trust_anchors = [\"NEW\"]", "identity = [{ subject_cn = \"sender\" }]"]
-    );
-    let found = lines(&chain, "preset = \"pagerduty\"");
-    let anchors = "trust_anchors = [\"builtin:DigiCert_Global_Root_CA\", \"builtin:DigiCert_Global_Root_G2\", \"NEW\"]";
-    assert_eq!(found[0], anchors);
+    let table =
+        |name: &str, lines: &str| format!("[[profile]]\nname = \"{name}\"\ntrust_anchors = [\"old.pem\"]\n{lines}\n");
+    let new = ["[[provider.profile]]", "name = \"ID\"", "trust_anchors = [\"NEW\"]", "verify_depth = 1", identity];
+    let tables = table("older", "identity = [{ subject_cn = \"x\" }]") + &table("old", identity);
+    check(&chain, &tables, &new);
+    // A new profile demands what the one did that the chain claims.
+    let strict = "extended_key_usage = \"client-auth-explicit\"\ncrls = [\"list.pem\"]\ncrl_scope = \"chain\"\nuntil = 2026-12-01\n";
+    let with_demands: Vec<&str> = new
+        .into_iter()
+        .chain(["extended_key_usage = \"client-auth-explicit\"", "crls = [\"list.pem\"]", "crl_scope = \"chain\""])
+        .collect();
+    check(&chain, &table("old", &format!("{identity}\n{strict}")), &with_demands);
+    // Keys of the provider replace those of every profile, so they are not written again.
+    let own = ["[[provider.profile]]", "name = \"ID\"", "trust_anchors = [\"NEW\"]"];
+    check(&chain, &format!("{identity}\nverify_depth = 1\n{}", table("old", "")), &own);
+    let all = ["trust_anchors = [\"all.pem\", \"NEW\"]"];
+    check(&chain, &format!("trust_anchors = [\"all.pem\"]\n{}", table("old", identity)), &all);
+}
+
+#[test]
+fn a_preset_keeps_its_pairs_of_anchors_and_identities() {
+    let root = authority("root", None);
+    let chain = |profile: &str, usage| Pending {
+        profile: profile.into(),
+        ..pending(vec![leaf(&root, usage), root.der().clone()], None)
+    };
+    let client = || ExtendedKeyUsagePurpose::ClientAuth;
+    let new = ["[[provider.profile]]", "name = \"ID\"", "trust_anchors = [\"NEW\"]", "verify_depth = 1"];
+    let with = |lines: &[&'static str]| [&new[..], lines].concat();
+    let us = "identity = [{ subject_cn = \"webhooks.pagerduty.com\" }]";
+    check(&chain("digicert-global-root-ca", client()), "preset = \"pagerduty\"", &with(&[us]));
+    let both =
+        "identity = [{ subject_cn = \"webhooks.pagerduty.com\" }, { subject_cn = \"webhooks.eu.pagerduty.com\" }]";
+    check(&chain("digicert-global-root-g2", client()), "preset = \"pagerduty\"", &with(&[both]));
+    let google = "identity = [{ subject_cn = \"Google LLC\" }]";
+    check(&chain("ssl-com", client()), "preset = \"dialogflow-cx\"", &with(&[google]));
+    let server = ExtendedKeyUsagePurpose::ServerAuth;
+    let lax = with(&[google, "extended_key_usage = \"ignore\""]);
+    check(&chain("ssl-com", server.clone()), "preset = \"dialogflow-cx\"", &lax);
+    // The operator's own anchors replace those of the preset, so there is nothing to keep apart.
+    let own = "preset = \"pagerduty\"\ntrust_anchors = [\"own.pem\"]";
+    check(&chain("digicert-global-root-ca", client()), own, &["trust_anchors = [\"own.pem\", \"NEW\"]"]);
+    // What the provider demands of all profiles must be changed for all.
+    let strict = "preset = \"pagerduty\"\nextended_key_usage = \"client-auth\"";
+    let found = lines(&chain("digicert-global-root-ca", server), strict);
+    assert_eq!(found[4..], [us, "", "extended_key_usage = \"ignore\""]);
+    // The second chain of one authority gets another name.
+    let id = &advise(&chain("ssl-com", client()), None).anchor.unwrap().1[7..15].to_owned();
+    let taken = format!("preset = \"dialogflow-cx\"\n[[profile]]\nname = \"{id}\"");
+    assert_eq!(lines(&chain("ssl-com", client()), &taken)[1], "name = \"ID-2\"");
+}
+
+#[test]
+fn a_demand_that_is_dropped_is_dropped_for_one_profile() {
+    let root = authority("root", None);
+    let server = vec![leaf(&root, ExtendedKeyUsagePurpose::ServerAuth), root.der().clone()];
+    let chain = |profile: &str| Pending {
+        profile: profile.into(),
+        reason: "extended_key_usage".into(),
+        ..pending(server.clone(), None)
+    };
+    let ignore = "extended_key_usage = \"ignore\"";
+    let place = |chain: &Pending, provider: &str| advise(chain, Some(&written(provider))).blocks.remove(0).place;
+    let tables = "[[profile]]\nname = \"a\"\n[[profile]]\nname = \"b\"";
+    check(&chain("b"), tables, &[ignore]);
+    assert!(place(&chain("b"), tables).starts_with("in the [[provider.profile]] \"b\" of"));
+    check(&chain("default"), "trust_anchors = [\"old.pem\"]", &[ignore]);
+    assert!(place(&chain("default"), "").starts_with("in the [[provider]] \"sender\","));
+    check(&chain("digicert-assured-id"), "preset = \"percolate\"", &[ignore]);
+    let beside = [
+        "[[provider.profile]]",
+        "name = \"ssl-com-2\"",
+        "trust_anchors = [\"builtin:SSL.com_Root_Certification_Authority_RSA\"]",
+        "verify_depth = 2",
+        "identity = [{ subject_cn = \"Google LLC\" }]",
+        ignore,
+    ];
+    check(&chain("ssl-com"), "preset = \"dialogflow-cx\"", &beside);
+    check(&chain("ssl-com"), "preset = \"dialogflow-cx\"\nprofiles = [\"ssl-com\"]", &[ignore]);
+    check(&chain("ssl-com"), "preset = \"dialogflow-cx\"\nextended_key_usage = \"client-auth\"", &[ignore]);
+    // Both demands at once, also if the sender does not present the root.
+    let middle = authority("middle", Some(&root));
+    let leaf = leaf(&middle, ExtendedKeyUsagePurpose::ServerAuth);
+    let long = Pending { reason: "path_too_long".into(), certificates: vec![leaf, middle.der().clone()], ..chain("b") };
+    check(&long, "trust_anchors = [\"old.pem\"]\nverify_depth = 1", &[ignore, "verify_depth = 2"]);
+    check(&long, &format!("{ignore}\n[[profile]]\nname = \"b\"\nverify_depth = 1"), &["verify_depth = 2"]);
+    // Where nothing of the configuration is too strict, nothing helps.
+    assert!(advise(&long, Some(&written(ignore))).blocks.is_empty());
 }
 
 #[test]
@@ -78,21 +172,22 @@ fn the_anchor_is_the_highest_certificate_of_an_authority() {
     let root = authority("root", None);
     let (middle, other) = (authority("middle", Some(&root)), authority("other", None));
     let leaf = leaf(&middle, ExtendedKeyUsagePurpose::ServerAuth);
-    let check = |chain: &Pending, anchor: Option<&Issuer>, depth: u8| {
+    let expect = |chain: &Pending, anchor: Option<&Issuer>, depth: u8| {
         assert_eq!(path(chain).anchor.as_ref(), anchor.map(|anchor| anchor.der()));
         assert_eq!(path(chain).depth, depth);
     };
     let whole = vec![leaf.clone(), other.der().clone(), root.der().clone(), middle.der().clone()];
-    check(&pending(whole.clone(), None), Some(&root), 2);
-    check(&pending(whole, Some(&root)), Some(&root), 2);
-    check(&pending(vec![leaf.clone(), middle.der().clone()], None), Some(&middle), 1);
-    check(&pending(vec![leaf.clone(), middle.der().clone()], Some(&root)), Some(&root), 2);
-    check(&pending(vec![leaf.clone()], None), None, 0);
+    expect(&pending(whole.clone(), None), Some(&root), 2);
+    expect(&pending(whole, Some(&root)), Some(&root), 2);
+    expect(&pending(vec![leaf.clone(), middle.der().clone()], None), Some(&middle), 1);
+    expect(&pending(vec![leaf.clone(), middle.der().clone()], Some(&root)), Some(&root), 2);
+    expect(&pending(vec![leaf.clone()], None), None, 0);
     // What lacks clientAuth needs more than an anchor.
-    let found = lines(&pending(vec![leaf.clone(), middle.der().clone()], Some(&root)), "verify_depth = 1");
-    assert!(found.ends_with(&["verify_depth = 2".to_owned(), usage()]), "{found:?}");
+    let whole = pending(vec![leaf.clone(), middle.der().clone()], Some(&root));
+    let found = lines(&whole, "trust_anchors = [\"old.pem\"]\nverify_depth = 1");
+    assert_eq!(found[1..], ["", "verify_depth = 2", "extended_key_usage = \"ignore\""]);
     let without = advise(&pending(vec![leaf], None), None);
-    assert!(without.lines.is_empty() && without.check.contains("obtain the root"), "{}", without.check);
+    assert!(without.blocks.is_empty() && without.check.contains("obtain the root"), "{}", without.check);
 }
 
 #[test]
@@ -100,7 +195,7 @@ fn nothing_is_to_be_written_for_a_late_renewal() {
     let root = authority("root", None);
     let chain = pending(vec![leaf(&root, ExtendedKeyUsagePurpose::ClientAuth)], None);
     let advice = advise(&Pending { reason: "certificate_expired".into(), ..chain }, None);
-    assert!(advice.lines.is_empty() && advice.anchor.is_none());
+    assert!(advice.blocks.is_empty() && advice.anchor.is_none() && advice.change.is_none());
 }
 
 #[test]

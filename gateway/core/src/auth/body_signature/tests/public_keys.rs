@@ -74,6 +74,8 @@ fn the_configured_url_can_be_signed() {
     let other = SignatureForm { url: Some("https://example.com/hook2".to_owned()), ..form.clone() };
     let other = BodySignature::hmac(&other, HmacHash::Sha256, &secrets(&["sq-key"])).unwrap();
     check(&other, &request("{\"id\":\"evt_1\",\"n\":1}"), "signature_mismatch");
+    let longest = SignatureForm { url: Some("x".repeat(512)), ..form.clone() };
+    assert!(BodySignature::hmac(&longest, HmacHash::Sha256, &secrets(&["a"])).is_ok());
     for (message, url, error) in [
         ("{url}{body}", None, SignatureRuleError::Unplaced { piece: "url" }),
         ("{body}", Some(String::from("a")), SignatureRuleError::Unplaced { piece: "url" }),
@@ -117,6 +119,11 @@ fn published_keys_are_found_by_the_id_in_a_field() {
         assert_eq!(judge(&named, &[field, ("x-key", id)], &sets), expected, "{id}");
     }
     assert_eq!(judge(&named, &[field], &sets), ("signature_missing", None));
+    let mut unreadable = Request::new(&[field], "{}");
+    unreadable.headers.insert("x-key", http::header::HeaderValue::from_bytes(b"\xff").unwrap());
+    assert_eq!(reason(named.check(&unreadable.view(), &sets)), "signature_malformed");
+    let others = published(&serde_json::json!({ "keys": [ISSUER.ec_jwk("ec")] }).to_string(), u64::MAX);
+    assert_eq!(judge(&plain(keys(), None), &[field], &others), ("signature_unknown_key", Some(SOURCE)));
     assert_eq!(judge(&named, &[field, ("x-key", "free")], &KeySets::empty(1)).0, "keys_unavailable");
     assert_eq!(judge(&named, &[field, ("x-key", "free")], &published(&set, 0)).0, "keys_unavailable");
     let forged = BASE64.encode(&ISSUER.rsa(&RSA_PSS_SHA512, b"{}"));
@@ -144,6 +151,14 @@ fn one_of_several_keys_and_values_suffices_within_a_bound() {
     // 16 values and two keys of the type are as many as are tried.
     check(&rule, &request(&format!("{}{good}", "AAAA,".repeat(15))), "ok");
     check(&rule, &request(&format!("{}{good}", "AAAA,".repeat(16))), "signature_malformed");
+    // With three keys of the type, ten values are.
+    let set = (0..3).map(|_| KeySet::of_public_key(&ISSUER.rsa_spki()).unwrap()).collect();
+    let rule = plain(SignatureKeys::of_files(KeySet::union(set), Some(SignatureAlgorithm::RsaPkcs1Sha256)), None);
+    check(&rule, &request(&format!("{}{good}", "AAAA,".repeat(9))), "ok");
+    let refusal = rule.check(&request(&format!("{}{good}", "AAAA,".repeat(10))).view(), &KeySets::default());
+    let refusal = refusal.unwrap_err().refusal;
+    assert_eq!(refusal.reject, Reject::SignatureMalformed);
+    assert!(refusal.detail().contains("with 3 keys, at most 10 are tried"), "{refusal}");
 }
 
 #[test]
