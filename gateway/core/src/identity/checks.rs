@@ -37,7 +37,7 @@ use crate::signatures::{CERTIFICATE_SIGNATURES, CHEAP_CHECK, cost};
 
 /// No check starts once the failed ones cost this: as much as four cheap ones. For most genuine chains no check fails. If a sender
 /// presents two generations of an intermediate without key identifiers, one may.
-const FAILED_COST: u32 = 4 * CHEAP_CHECK;
+pub(super) const FAILED_COST: u32 = 4 * CHEAP_CHECK;
 
 /// DER elements that a chain may have for each certificate of `max_presented_certificates`. Certificates of public authorities have 60
 /// to 150. Each subject alternative name is one more.
@@ -90,8 +90,8 @@ fn cost_of_namesakes(providers: &[Provider]) -> u32 {
     several.map(|keys| keys.into_iter().map(check_cost).fold(0, u32::saturating_add)).max().unwrap_or(0)
 }
 
-/// What a check with this key costs (contents of a SubjectPublicKeyInfo).
-fn check_cost(key: &[u8]) -> u32 {
+/// What a check with this key costs (contents of a SubjectPublicKeyInfo); 0 if it is of no accepted kind.
+pub(super) fn check_cost(key: &[u8]) -> u32 {
     let algorithm = CERTIFICATE_SIGNATURES.iter().find(|algorithm| {
         // The algorithm's identifier is the contents of the sequence that comes first.
         super::elements::split(key).is_some_and(|(_, found, _)| found == algorithm.public_key_alg_id().as_ref())
