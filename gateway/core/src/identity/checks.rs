@@ -31,7 +31,7 @@ use rustls_pki_types::{AlgorithmIdentifier, CertificateDer, InvalidSignature, Si
 use super::links::Hints;
 use super::name::canonical_contents;
 use super::provider::{ChainLimits, Provider};
-use super::signature_memory::{SignatureMemory, address, digest, is_list};
+use super::signature_memory::{ListMemory, SignatureMemory, address, digest, is_list};
 use super::spelling::to_be_signed;
 use crate::signatures::{CERTIFICATE_SIGNATURES, CHEAP_CHECK, cost};
 
@@ -187,7 +187,7 @@ impl<'a> Checks<'a> {
     /// checks that they speak against.
     pub(super) fn algorithms(
         &'a self,
-        of_lists: Option<&'a SignatureMemory>,
+        of_lists: Option<&'a ListMemory>,
         hints: Option<Hints<'a>>,
     ) -> Vec<Checked<'a>> {
         let mut state = self.state();
@@ -293,7 +293,7 @@ pub(super) struct Checked<'a> {
     checks: &'a Checks<'a>,
     /// The place in [`CERTIFICATE_SIGNATURES`].
     algorithm: usize,
-    of_lists: Option<&'a SignatureMemory>,
+    of_lists: Option<&'a ListMemory>,
     hints: Option<Hints<'a>>,
 }
 
@@ -315,15 +315,17 @@ impl Checked<'_> {
         let memory = match signed {
             // An end entity is not remembered beyond the search.
             None | Some(Signed::Certificate(0)) => None,
-            Some(Signed::Certificate(_)) => {
-                Some((self.checks.of_issuers, digest(algorithm, public_key, message, signature)))
-            }
+            Some(Signed::Certificate(_)) => Some(Memory::OfIssuers(
+                self.checks.of_issuers,
+                digest(algorithm, public_key, message, signature),
+            )),
             Some(Signed::List(..)) => {
-                self.of_lists.map(|lists| (lists, digest(algorithm, public_key, &address(message), signature)))
+                let list = address(message);
+                self.of_lists.map(|lists| Memory::OfLists(lists, digest(algorithm, public_key, &list, signature)))
             }
         };
-        if memory.is_some_and(|(memory, digest)| memory.is_known(&digest)) {
-            return Some(true);
+        if let Some(known) = memory.as_ref().and_then(Memory::outcome) {
+            return Some(known);
         }
         if state.work.failed_cost >= self.checks.bounds.failed_cost {
             state.exhausted = true;
@@ -334,10 +336,34 @@ impl Checked<'_> {
         if !good {
             state.work.failed_checks += 1;
             state.work.failed_cost = state.work.failed_cost.saturating_add(cost(algorithm, public_key, message));
-        } else if let Some((memory, digest)) = memory {
-            memory.remember(digest);
+        }
+        if let Some(memory) = memory {
+            memory.remember(good);
         }
         Some(good)
+    }
+}
+
+/// Where the outcome of a check is remembered beyond the search, and under what.
+enum Memory<'a> {
+    OfIssuers(&'a SignatureMemory, [u8; 32]),
+    OfLists(&'a ListMemory, [u8; 32]),
+}
+
+impl Memory<'_> {
+    fn outcome(&self) -> Option<bool> {
+        match self {
+            Self::OfIssuers(memory, digest) => memory.is_known(digest).then_some(true),
+            Self::OfLists(memory, digest) => memory.outcome(digest),
+        }
+    }
+
+    fn remember(self, is_good: bool) {
+        match self {
+            Self::OfIssuers(memory, digest) if is_good => memory.remember(digest),
+            Self::OfIssuers(..) => {}
+            Self::OfLists(memory, digest) => memory.remember(digest, is_good),
+        }
     }
 }
 

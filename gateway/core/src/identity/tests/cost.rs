@@ -435,6 +435,11 @@ fn the_signatures_of_lists_count_as_well() {
     let shared = RevocationLists::new(vec![foreign()], RevocationScope::EndEntity);
     let (identity, scope) = policy((0..20).map(|_| provider("sender", vec![listed(&shared)])).collect());
     assert_eq!(judge(&identity, &scope, &chain).work.failed_checks, 1);
+    // A list that the key of an issuer did not sign is hashed for the first client alone.
+    let other = [issuing.issue(&Template::client("sender")), issuing.certificate.clone()];
+    let verification = judge(&identity, &scope, &other);
+    assert_eq!(verification.result.unwrap_err().refusal.reject, Reject::RevocationUnknown);
+    assert_eq!((verification.work.failed_checks, verification.work.failed_cost), (0, 0));
     // Of a list for each profile, only some are.
     let (identity, scope) = policy(
         (0..20)
