@@ -17,7 +17,7 @@ use x509_parser::x509::X509Version;
 use super::elements::split;
 use super::name::{Name, canonical};
 use super::presented::unix_seconds;
-use super::signature_memory::SignatureMemory;
+use super::signature_memory::ListMemory;
 
 /// `crl_scope`: which certificates of a path are looked up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -36,14 +36,14 @@ pub struct RevocationLists {
     lists: Arc<[RevocationList]>,
     scope: RevocationScope,
     /// Of these lists alone, whose addresses it holds.
-    signatures: Arc<SignatureMemory>,
+    signatures: Arc<ListMemory>,
 }
 
 impl RevocationLists {
     /// These lists, applied to `scope`.
     pub fn new(mut lists: Vec<RevocationList>, scope: RevocationScope) -> Self {
         lists.sort_by_key(|list| std::cmp::Reverse(list.this_update()));
-        Self { lists: lists.into(), scope, signatures: Arc::new(SignatureMemory::of_lists()) }
+        Self { lists: lists.into(), scope, signatures: Arc::new(ListMemory::new()) }
     }
 
     /// The lists, the newest first.
@@ -56,8 +56,8 @@ impl RevocationLists {
         self.scope
     }
 
-    /// The signatures of these lists that were found good.
-    pub(super) fn signatures(&self) -> &SignatureMemory {
+    /// The signatures of these lists that were checked.
+    pub(super) fn signatures(&self) -> &ListMemory {
         &self.signatures
     }
 }

@@ -4,9 +4,11 @@
 //! an earlier one. webpki verifies the signature of a revocation list each time it looks up a certificate in it, which means hashing
 //! the whole list: a millisecond for some hundred thousand entries, and for a short list as much as a certificate's signature.
 //!
-//! Owns the memory of the checks that succeeded, over all searches. [`super::checks`] consults and fills it. Must not be given end entities,
-//! whose number has no bound, nor failures, whose number a sender determines. Says nothing about whether a certificate is valid *now*:
-//! dates, names, constraints and revocation are checked each time.
+//! Owns the memory of the checks that succeeded, over all searches, and of those of lists that failed. [`super::checks`] consults and fills
+//! it. Must not be given end entities, whose number has no bound, nor failures of certificates, whose number a sender determines. A list is
+//! checked with the key of an issuer on a verified path, and fails with each key once: otherwise every client of an authority that has
+//! another key than the list would cost the hash of the whole list. Says nothing about whether a certificate is valid *now*: dates,
+//! names, constraints and revocation are checked each time.
 //!
 //! **Why this is no shortcut.** Whether a signature is good depends on four things and on nothing else: key, algorithm, message and
 //! signature. What is remembered is the SHA-256 over all of them.
@@ -24,11 +26,10 @@ use rustls_pki_types::SignatureVerificationAlgorithm;
 /// Most signatures of issuers: some for each of dozens of providers, in both their profiles.
 const ISSUERS_MAX: usize = 256;
 
-/// Most signatures of lists. An authority has one key for its lists; more than a few come only from foreign certificates that imitate
-/// its name, and those fail and are not remembered.
+/// Most signatures of lists, good ones and failed ones each. An authority has one key for its lists, or two if it changes its key.
 const LISTS_MAX: usize = 1024;
 
-/// Checks that succeeded. If the memory is full, the oldest makes room.
+/// Checks that had one outcome. If the memory is full, the oldest makes room.
 #[derive(Debug)]
 pub(super) struct SignatureMemory {
     most: usize,
@@ -46,11 +47,6 @@ impl SignatureMemory {
     /// An empty memory for the issuers' certificates of one policy.
     pub(super) fn of_issuers() -> Self {
         Self { most: ISSUERS_MAX, known: RwLock::default() }
-    }
-
-    /// An empty memory for the revocation lists of its owner.
-    pub(super) fn of_lists() -> Self {
-        Self { most: LISTS_MAX, known: RwLock::default() }
     }
 
     pub(super) fn is_known(&self, digest: &[u8; 32]) -> bool {
@@ -76,6 +72,39 @@ impl SignatureMemory {
     #[cfg(test)]
     pub(super) fn remembered(&self) -> usize {
         self.known.read().unwrap_or_else(PoisonError::into_inner).digests.len()
+    }
+}
+
+/// The checks of the revocation lists of its owner, by outcome, so that failures push no success out.
+#[derive(Debug)]
+pub(super) struct ListMemory {
+    good: SignatureMemory,
+    failed: SignatureMemory,
+}
+
+impl ListMemory {
+    /// An empty memory.
+    pub(super) fn new() -> Self {
+        let memory = || SignatureMemory { most: LISTS_MAX, known: RwLock::default() };
+        Self { good: memory(), failed: memory() }
+    }
+
+    /// The outcome of this check, if it was made.
+    pub(super) fn outcome(&self, digest: &[u8; 32]) -> Option<bool> {
+        if self.good.is_known(digest) {
+            return Some(true);
+        }
+        self.failed.is_known(digest).then_some(false)
+    }
+
+    pub(super) fn remember(&self, digest: [u8; 32], is_good: bool) {
+        if is_good { &self.good } else { &self.failed }.remember(digest);
+    }
+
+    /// How many checks are remembered, good and failed ones.
+    #[cfg(test)]
+    pub(super) fn remembered(&self) -> [usize; 2] {
+        [&self.good, &self.failed].map(SignatureMemory::remembered)
     }
 }
 
@@ -127,7 +156,7 @@ mod tests {
             digest[..8].copy_from_slice(&(number as u64).to_be_bytes());
             digest
         };
-        for (memory, most) in [(SignatureMemory::of_issuers(), ISSUERS_MAX), (SignatureMemory::of_lists(), LISTS_MAX)] {
+        for (memory, most) in [(SignatureMemory::of_issuers(), ISSUERS_MAX), (ListMemory::new().good, LISTS_MAX)] {
             for number in 0..most + 2 {
                 memory.remember(digest(number));
                 memory.remember(digest(number));
@@ -136,6 +165,20 @@ mod tests {
             let known = [0, 1, 2, most, most + 1].map(|number| memory.is_known(&digest(number)));
             assert_eq!(known, [false, false, true, true, true]);
         }
+    }
+
+    #[test]
+    fn failed_checks_of_lists_push_no_good_one_out() {
+        let memory = ListMemory::new();
+        memory.remember([0; 32], true);
+        for number in 1..=LISTS_MAX + 1 {
+            let mut digest = [1; 32];
+            digest[..8].copy_from_slice(&(number as u64).to_be_bytes());
+            memory.remember(digest, false);
+            assert_eq!(memory.outcome(&digest), Some(false));
+        }
+        assert_eq!((memory.outcome(&[0; 32]), memory.outcome(&[9; 32])), (Some(true), None));
+        assert_eq!(memory.remembered(), [1, LISTS_MAX]);
     }
 
     #[test]
