@@ -120,5 +120,5 @@ fn a_fetched_list_decides_in_the_kernel_whose_packets_pass() {
     environment.reload(&gateway, &configuration(&environment, 10_003, ""));
     fetched("connect", 1.0);
     expect(&FOREIGN, &ALLOWED);
-    assert_eq!(environment.handler.request_count(), 12);
+    assert_eq!(environment.handler.request_count(), 14);
 }
