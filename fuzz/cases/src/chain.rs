@@ -47,7 +47,7 @@ pub fn judge(input: &[u8]) {
         }
     }
     let early = identity.refusal_of_presented(&scope(), &chain, NOW);
-    assert_eq!(early.map(|refusal| refusal.refusal.reject), result.err().map(|refusal| refusal.refusal.reject));
+    assert_eq!(early.map(|early| early.refusal.refusal.reject), result.err().map(|refusal| refusal.refusal.reject));
 }
 
 /// The certificates of an input.

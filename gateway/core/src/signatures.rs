@@ -33,7 +33,7 @@ pub static CERTIFICATE_SIGNATURES: &[&dyn SignatureVerificationAlgorithm] = &[
 pub(crate) const CHEAP_CHECK: u32 = 60;
 
 /// The cost of one check by ECDSA on P-384; see [`cost`].
-const P384_CHECK: u32 = 740;
+pub(crate) const P384_CHECK: u32 = 740;
 
 /// About how many microseconds ring takes for this check, on one core of a recent server. Only the proportions matter. aws-lc takes
 /// less for P-384.

@@ -266,7 +266,6 @@ impl Config {
         let filter = filter::filter(raw.filter.as_ref(), &context, &mut report);
         let range_counts: Vec<usize> = ranges.iter().map(|it| it.prefixes.len()).collect();
         let sources = sources(&ranges, &range_urls);
-        let written_ranges = ranges.into_iter().map(|it| it.prefixes).collect();
         let parsed = inventory::Parsed {
             certificates: &certificates,
             providers: &providers,
@@ -285,11 +284,13 @@ impl Config {
             permission: raw.accept_weaker.as_deref(),
             providers: &providers,
             sources: &sources,
+            ranges: &ranges,
             routes: &routes,
             proofs: &proofs,
             filter: &filter,
             subordinates: report.subordinates(),
         });
+        let written_ranges = ranges.into_iter().map(|it| it.prefixes).collect();
         let reload = raw.reload.unwrap_or_default();
         let config = listen.map(|listen| Self {
             listen,

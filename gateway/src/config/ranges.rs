@@ -46,6 +46,19 @@ pub(super) enum RawSourceCheck {
 pub(super) struct ProviderRanges {
     pub(super) prefixes: Vec<IpNet>,
     pub(super) check: SourceCheck,
+    pub(super) files: Vec<RangeFile>,
+}
+
+/// What shows whether a file of ranges was cut since it was read before.
+#[derive(Clone, Debug)]
+pub(super) struct RangeFile {
+    /// As the document names it.
+    pub(super) name: String,
+    /// A last line without a line break: it may be the beginning of another one.
+    pub(super) open_end: Option<IpNet>,
+    /// What counts of it if `minus` is a plain file, and what that file leaves out. A JSON document that is cut is an error.
+    pub(super) kept: Ranges,
+    pub(super) left_out: Ranges,
 }
 
 /// What a provider's table says about its addresses, as written.
@@ -72,8 +85,8 @@ pub(super) fn of_provider(raw: &RawSources<'_>, report: &mut Report<'_>) -> Prov
         None if !has_ranges => SourceCheck::Off,
         Some((_, RawSourceCheck::Refuse)) | None => SourceCheck::Refuse,
     };
-    let prefixes = prefixes(raw.ranges.as_ref(), raw.files.as_ref(), report);
-    ProviderRanges { prefixes, check }
+    let (prefixes, files) = read_all(raw.ranges.as_ref(), raw.files.as_ref(), report);
+    ProviderRanges { prefixes, check, files }
 }
 
 /// Parses a list of ranges and a list of files of ranges. Reports what is wrong, and leaves it out.
@@ -82,7 +95,15 @@ pub(super) fn prefixes(
     files: Option<&Spanned<Vec<Spanned<WordOr<RawRangeFile>>>>>,
     report: &mut Report<'_>,
 ) -> Vec<IpNet> {
-    let mut prefixes = Vec::new();
+    read_all(listed, files, report).0
+}
+
+fn read_all(
+    listed: Option<&Spanned<Vec<Spanned<String>>>>,
+    files: Option<&Spanned<Vec<Spanned<WordOr<RawRangeFile>>>>>,
+    report: &mut Report<'_>,
+) -> (Vec<IpNet>, Vec<RangeFile>) {
+    let (mut prefixes, mut read) = (Vec::new(), Vec::new());
     for text in listed.into_iter().flat_map(Spanned::get_ref) {
         match ranges::parse(text.get_ref()) {
             Ok(range) => prefixes.push(range),
@@ -93,16 +114,20 @@ pub(super) fn prefixes(
         let count = files.get_ref().len();
         if count > MAXIMUM_FILES {
             report.error(files, Problem::TooMany { count, maximum: MAXIMUM_FILES });
-            return prefixes;
+            return (prefixes, read);
         }
         for entry in files.get_ref() {
             match read_entry(entry, report) {
-                Ok(found) => prefixes.extend(found),
+                Ok(Some((found, file))) => {
+                    prefixes.extend(found);
+                    read.push(file);
+                }
+                Ok(None) => {}
                 Err(problem) => report.error(entry, problem),
             }
         }
     }
-    prefixes
+    (prefixes, read)
 }
 
 /// Reports empty arrays: they are mistakes.
@@ -115,28 +140,60 @@ fn check_emptiness(raw: &RawSources<'_>, report: &mut Report<'_>) {
     }
 }
 
-fn read_entry(entry: &Spanned<WordOr<RawRangeFile>>, report: &mut Report<'_>) -> Result<Vec<IpNet>, Problem> {
+fn read_entry(
+    entry: &Spanned<WordOr<RawRangeFile>>,
+    report: &mut Report<'_>,
+) -> Result<Option<(Vec<IpNet>, RangeFile)>, Problem> {
     let (name, minus) = match entry.get_ref() {
         WordOr::Word(name) => (name, None),
         WordOr::Table(RawRangeFile { file: Some(name), minus }) => (name.get_ref(), minus.as_ref()),
         WordOr::Table(RawRangeFile { file: None, .. }) => {
             report.missing(entry, "file", WRITE_FILE);
-            return Ok(Vec::new());
+            return Ok(None);
         }
     };
     let path = report.resolve(name);
-    let prefixes = read(&path)?;
-    let Some(minus) = minus else { return Ok(prefixes) };
-    let left = Ranges::new(&prefixes).minus(&Ranges::new(&read(&report.resolve(minus.get_ref()))?));
-    if left.is_empty() { Err(RangeProblem::NoRange { path }.into()) } else { Ok(left) }
+    let Document { prefixes, open_end, .. } = read(&path)?;
+    let mut file = RangeFile { name: name.clone(), open_end, kept: Ranges::default(), left_out: Ranges::default() };
+    let Some(minus) = minus else { return Ok(Some((prefixes, file))) };
+    let taken = read(&report.resolve(minus.get_ref()))?;
+    let whole = Ranges::new(&prefixes);
+    let left = whole.minus(&Ranges::new(&taken.prefixes));
+    if left.is_empty() {
+        return Err(RangeProblem::NoRange { path }.into());
+    }
+    if taken.is_plain {
+        file.kept = Ranges::new(&left);
+        file.left_out = Ranges::new(&whole.minus(&file.kept));
+    }
+    Ok(Some((left, file)))
 }
 
-/// The ranges of a file; at least one.
-fn read(path: &Path) -> Result<Vec<IpNet>, Problem> {
+/// What a file of ranges says.
+struct Document {
+    /// At least one.
+    prefixes: Vec<IpNet>,
+    is_plain: bool,
+    /// As [`RangeFile::open_end`].
+    open_end: Option<IpNet>,
+}
+
+fn read(path: &Path) -> Result<Document, Problem> {
     let bytes = file::read_named(path, MAXIMUM_FILE_BYTES)?;
     let prefixes =
         parse(&bytes).map_err(|(line, reason)| RangeProblem::File { path: path.to_owned(), line, reason })?;
-    if prefixes.is_empty() { Err(RangeProblem::NoRange { path: path.to_owned() }.into()) } else { Ok(prefixes) }
+    if prefixes.is_empty() {
+        return Err(RangeProblem::NoRange { path: path.to_owned() }.into());
+    }
+    let is_plain = !matches!(bytes.trim_ascii_start().first(), Some(b'[' | b'{'));
+    let open_end = if is_plain { open_end(&bytes) } else { None };
+    Ok(Document { prefixes, is_plain, open_end })
+}
+
+/// The range in a last line that has neither a line break nor a comment after it.
+fn open_end(text: &[u8]) -> Option<IpNet> {
+    let last = text.rsplit(|byte| *byte == b'\n').next().filter(|line| !line.contains(&b'#'))?;
+    ranges::parse(std::str::from_utf8(last).ok()?).ok()
 }
 
 /// The format of Google, such as <https://www.gstatic.com/ipranges/goog.json>. Other members, such as times, are ignored.

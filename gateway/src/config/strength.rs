@@ -12,6 +12,7 @@
 
 mod profile;
 mod provider;
+mod ranges;
 mod route;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,10 +23,12 @@ use ring::digest;
 use toml::de::{DeTable, DeValue};
 
 use self::provider::ProviderStrength;
+use self::ranges::RangeStrength;
 use self::route::{RouteStrength, Routes};
 use super::filter::FilterSection;
 use super::key_source::{KeyOrigin, KeySource};
 use super::proof::Proofs;
+use super::ranges::ProviderRanges;
 use hookgate_core::auth::strength::{Aspect, Aspects};
 use hookgate_core::auth::{KeySourceId, PolicyStrength};
 use hookgate_core::identity::Provider;
@@ -93,6 +96,8 @@ pub(super) struct Parsed<'c> {
     pub(super) permission: Option<&'c str>,
     pub(super) providers: &'c [Provider],
     pub(super) sources: &'c [Sources],
+    /// In the order of `providers`, as `sources`.
+    pub(super) ranges: &'c [ProviderRanges],
     pub(super) routes: &'c [Route],
     pub(super) proofs: &'c Proofs,
     pub(super) filter: &'c FilterSection,
@@ -103,13 +108,15 @@ pub(super) struct Parsed<'c> {
 impl Strength {
     /// The strength of a configuration without errors.
     pub(super) fn new(parsed: &Parsed<'_>) -> Self {
-        let Parsed { root, permission, providers, sources, routes, proofs, filter, subordinates } = *parsed;
+        let Parsed { root, permission, providers, sources, ranges, routes, proofs, filter, subordinates } = *parsed;
         let keys = |id: KeySourceId| proofs.key_sources.get(usize::from(id.0)).map(key_aspects).unwrap_or_default();
         let strengths = providers.iter().enumerate().filter_map(|(index, provider)| {
             let (source, policy) = (sources.get(index)?, proofs.providers.get(index)?.strength(&keys));
             let below = subordinates.iter().filter(|(of, _)| *of == index).map(|(_, id)| *id).collect();
             let table = element(root, "provider", index);
-            Some((Arc::clone(&provider.name), ProviderStrength::new(provider, source.check, policy, below, table)))
+            let ranges = RangeStrength::new(table, &ranges.get(index)?.files, &source.ranges);
+            let strength = ProviderStrength::new(provider, source.check, ranges, policy, below, table);
+            Some((Arc::clone(&provider.name), strength))
         });
         let routes = routes.iter().enumerate().map(|(index, route)| {
             let own = proofs.routes.get(index).and_then(Option::as_ref).map(|policy| policy.strength(&keys));

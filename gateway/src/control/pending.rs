@@ -134,7 +134,7 @@ fn suspicion(identity: &Identity, chain: &Pending, now: UnixTime) -> Option<(Arc
     let (id, provider) = known.find(|(_, provider)| provider.name == chain.provider)?;
     // Of no site: what is found under this scope admits no peer.
     let scope = Scope { id: u32::MAX, providers: vec![id] };
-    let suspect = identity.refusal_of_presented(&scope, &chain.certificates, now)?.suspect?;
+    let suspect = identity.refusal_of_presented(&scope, &chain.certificates, now)?.refusal.suspect?;
     let profile = provider.profiles.get(usize::from(suspect.profile()))?;
     Some((Arc::clone(&profile.name), suspect.reject().row().reason.into()))
 }

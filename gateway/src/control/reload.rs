@@ -484,7 +484,8 @@ impl Refused {
 
 /// What to do about a configuration that demands less than the one in use.
 pub(super) fn advice(losses: usize, permission: &str, is_used: bool) -> String {
-    let line = format!("accept_weaker = \"{permission}\"");
+    // A literal string of TOML: the log would put a backslash before each double quote.
+    let line = format!("accept_weaker = '{permission}'");
     if is_used {
         return format!(
             "demands lost: {losses}; an earlier reload used {line}; restore them, or remove the line, reload, and write it again"

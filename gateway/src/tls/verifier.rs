@@ -1,10 +1,10 @@
 //! The client verifier of a site: what rustls asks during a full handshake.
 //!
 //! Owns the check that the peer holds the key of its certificate (`CertificateVerify`), which is always made. It judges the *chain*
-//! only if a provider of the site wants handshakes aborted, or if the key of the certificate cannot be used; otherwise the chain is
-//! judged after the handshake, so that the refusal can be explained over HTTP. Must not admit: a handshake that this verifier lets
-//! through proves possession of a key and nothing more, and `admission` asks `identity` afterwards. It does not ask again about a
-//! chain that was refused here already, since refusing costs more than admitting.
+//! only if a provider of the site wants handshakes aborted, or if the key of the certificate cannot be used or makes that check expensive;
+//! otherwise the chain is judged after the handshake, so that the refusal can be explained over HTTP. Must not admit: a handshake that this
+//! verifier lets through proves possession of a key and nothing more, and `admission` asks `identity` afterwards. It does not ask again
+//! about a chain that was refused here already, since refusing costs more than admitting.
 //!
 //! A refusal leaves the handshake through a thread-local value. rustls has no other way: a verifier is shared by all connections of
 //! a site, and its error either chooses the alert or carries data (`CertificateError::Other`, which always sends
@@ -21,7 +21,9 @@ use rustls::server::ParsedCertificate;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{AlertDescription, CertificateError, DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
 
-use hookgate_core::identity::{ChainRefusal, Identity, OnFailure, Scope, is_key_accepted};
+use hookgate_core::identity::{
+    ChainRefusal, Identity, OnFailure, PresentedRefusal, Scope, is_key_accepted, is_key_expensive,
+};
 use hookgate_core::reject::Reject;
 
 thread_local! {
@@ -96,12 +98,14 @@ impl ClientCertVerifier for SiteVerifier {
         // A key that cannot be read, or is of a kind that is not accepted, proves nothing, so such a handshake fails in any case: with our
         // reason rather than rustls'.
         let usable = ParsedCertificate::try_from(end_entity).is_ok() && is_key_accepted(end_entity);
-        if self.judges || !usable {
+        // An expensive signature is not checked for a chain whose refusal was expensive.
+        if self.judges || !usable || is_key_expensive(end_entity) {
             let mut chain = Vec::with_capacity(1 + intermediates.len());
             chain.push(end_entity.clone());
             chain.extend_from_slice(intermediates);
-            if let Some(refusal) = self.identity.refusal_of_presented(&self.scope, &chain, now) {
-                let aborts = refusal.on_failure == OnFailure::Abort || !usable;
+            let refused = self.identity.refusal_of_presented(&self.scope, &chain, now);
+            if let Some(PresentedRefusal { refusal, ends_handshake }) = refused {
+                let aborts = refusal.on_failure == OnFailure::Abort || !usable || ends_handshake;
                 let error = error_with_alert_of(refusal.refusal.reject);
                 REFUSAL.set(Some(Judged { refusal, aborts }));
                 if aborts {
@@ -172,19 +176,35 @@ mod tests {
         RefusalAnswer,
     };
 
+    use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256 as P256, PKCS_ECDSA_P384_SHA384 as P384, SignatureAlgorithm};
+
     use super::*;
+
+    type Authority = rcgen::CertifiedIssuer<'static, KeyPair>;
+
+    fn authority(name: &str, algorithm: &'static SignatureAlgorithm) -> Authority {
+        let mut params = rcgen::CertificateParams::default();
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        params.distinguished_name.push(rcgen::DnType::CommonName, name);
+        rcgen::CertifiedIssuer::self_signed(params, KeyPair::generate_for(algorithm).unwrap()).unwrap()
+    }
+
+    /// A well-formed client certificate.
+    fn client(issuer: &Authority, algorithm: &'static SignatureAlgorithm) -> CertificateDer<'static> {
+        let key = KeyPair::generate_for(algorithm).unwrap();
+        rcgen::CertificateParams::default().signed_by(&key, issuer).unwrap().der().clone()
+    }
 
     /// A verifier of a site with one provider for each of `modes`, and a well-formed client certificate of a foreign authority.
     fn verifier(modes: &[OnFailure]) -> (SiteVerifier, CertificateDer<'static>) {
-        let authority = |name: &str| {
-            let mut params = rcgen::CertificateParams::default();
-            params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-            params.distinguished_name.push(rcgen::DnType::CommonName, name);
-            rcgen::CertifiedIssuer::self_signed(params, rcgen::KeyPair::generate().unwrap()).unwrap()
-        };
+        (verifier_below(modes, &authority("root", &P256)), client(&authority("foreign", &P256), &P256))
+    }
+
+    /// A verifier of a site with one provider for each of `modes`, whose trust anchor is `root`.
+    fn verifier_below(modes: &[OnFailure], root: &Authority) -> SiteVerifier {
         let profile = Profile {
             name: "default".into(),
-            trust_anchors: vec![webpki::anchor_from_trusted_cert(authority("root").der()).unwrap().to_owned()],
+            trust_anchors: vec![webpki::anchor_from_trusted_cert(root.der()).unwrap().to_owned()],
             trust_anchors_not_after: vec![u64::MAX],
             trust_anchor_uses: vec![AnchorUse::unrestricted()],
             overlap_ends: None,
@@ -204,10 +224,8 @@ mod tests {
         let scope = Scope { id: 0, providers: (0..).take(modes.len()).map(ProviderId).collect() };
         let limits = ChainLimits { max_certificates: 8, max_bytes: 32 * 1024 };
         let identity = Identity::new(1, providers.into(), Arc::new(ChainCache::new(0, Duration::ZERO)), limits);
-        let params = rcgen::CertificateParams::default();
-        let leaf = params.signed_by(&rcgen::KeyPair::generate().unwrap(), &authority("foreign")).unwrap();
         let algorithms = crate::crypto::provider().signature_verification_algorithms;
-        (SiteVerifier::new(Arc::new(identity), scope, algorithms), leaf.der().clone())
+        SiteVerifier::new(Arc::new(identity), scope, algorithms)
     }
 
     #[test]
@@ -239,6 +257,25 @@ mod tests {
             Err::<(), _>(Error::DecryptError)
         });
         assert!(failed.is_err_and(|(error, refusal)| error == Error::DecryptError && refusal.is_none()));
+    }
+
+    #[test]
+    fn an_expensive_key_ends_the_handshake_if_the_refusal_was_expensive_too() {
+        let verifier = verifier_below(&[OnFailure::Respond], &authority("root", &P384));
+        let now = UnixTime::since_unix_epoch(Duration::from_secs(1_795_009_600));
+        let (impostor, foreign) = (authority("root", &P384), authority("foreign", &P384));
+        // Whether the handshake ends, and the reason if the chain was judged in it.
+        for (leaf, expected) in [
+            (client(&impostor, &P384), (true, Some(Reject::BadSignature))),
+            (client(&impostor, &P256), (false, None)),
+            (client(&foreign, &P384), (false, Some(Reject::UnknownIssuer))),
+        ] {
+            let (ends, refusal) = match observe(|| verifier.verify_client_cert(&leaf, &[], now)) {
+                Ok((_, refusal)) => (false, refusal),
+                Err((_, refusal)) => (true, refusal),
+            };
+            assert_eq!((ends, refusal.map(|refused| refused.refusal.reject)), expected);
+        }
     }
 
     #[test]

@@ -263,8 +263,8 @@ impl Gateway {
     pub fn permission(&self) -> Option<String> {
         let log = self.log();
         let (_, rest) = log.rsplit_once(ADVICE)?;
-        let digest: String = rest.trim_start_matches(['\\', '"']).chars().take_while(char::is_ascii_hexdigit).collect();
-        Some(format!("accept_weaker = \"{digest}\""))
+        let (end, _) = rest.match_indices('\'').nth(1)?;
+        Some(format!("{ADVICE}{}", &rest[..=end]))
     }
 
     /// curl, for requests for `host` to this daemon, trusting the server root.

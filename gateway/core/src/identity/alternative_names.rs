@@ -18,15 +18,38 @@ const FEW: usize = 16;
 /// The names of one certificate.
 pub(super) struct AlternativeNames<'a> {
     names: &'a [GeneralName<'a>],
-    compared: Cell<usize>,
-    table: OnceCell<Table<'a>>,
+    dns: Table<AnyCase<'a>>,
+    /// Of what follows the first label of a DNS name.
+    parents: Table<AnyCase<'a>>,
+    uris: Table<&'a str>,
 }
 
-struct Table<'a> {
-    dns: HashSet<AnyCase<'a>>,
-    /// What follows the first label of a DNS name.
-    parents: HashSet<AnyCase<'a>>,
-    uris: HashSet<&'a str>,
+/// The names of one kind, once they are compared often. One for each kind, because most policies ask for one kind alone.
+struct Table<T> {
+    compared: Cell<usize>,
+    names: OnceCell<HashSet<T>>,
+}
+
+impl<T: Eq + Hash> Table<T> {
+    fn new() -> Self {
+        Self { compared: Cell::new(0), names: OnceCell::new() }
+    }
+
+    /// The table of `names`, once it pays for a certificate of `count` names.
+    fn of<I: Iterator<Item = T>>(&self, count: usize, names: impl FnOnce() -> I) -> Option<&HashSet<T>> {
+        if count <= FEW {
+            return None;
+        }
+        if self.compared.get() < COMPARISONS {
+            self.compared.set(self.compared.get() + 1);
+            return None;
+        }
+        Some(self.names.get_or_init(|| {
+            let mut table = HashSet::with_capacity(count);
+            table.extend(names());
+            table
+        }))
+    }
 }
 
 /// A name that equals itself in any case of ASCII letters.
@@ -54,59 +77,32 @@ impl Hash for AnyCase<'_> {
 
 impl<'a> AlternativeNames<'a> {
     pub(super) fn new(names: &'a [GeneralName<'a>]) -> Self {
-        Self { names, compared: Cell::new(0), table: OnceCell::new() }
+        Self { names, dns: Table::new(), parents: Table::new(), uris: Table::new() }
     }
 
     /// Whether one of the DNS names is `name`, in any case.
     pub(super) fn has_dns(&self, name: &str) -> bool {
-        match self.table() {
-            Some(table) => table.dns.contains(&AnyCase(name)),
+        match self.dns.of(self.names.len(), || self.dns().map(AnyCase)) {
+            Some(table) => table.contains(&AnyCase(name)),
             None => self.dns().any(|found| found.eq_ignore_ascii_case(name)),
         }
     }
 
     /// Whether one of the DNS names is one label and a dot before `domain`, in any case.
     pub(super) fn has_dns_directly_below(&self, domain: &str) -> bool {
-        match self.table() {
-            Some(table) => table.parents.contains(&AnyCase(domain)),
-            None => self.dns().filter_map(parent).any(|parent| parent.eq_ignore_ascii_case(domain)),
+        let parents = || self.dns().filter_map(parent);
+        match self.parents.of(self.names.len(), || parents().map(AnyCase)) {
+            Some(table) => table.contains(&AnyCase(domain)),
+            None => parents().any(|parent| parent.eq_ignore_ascii_case(domain)),
         }
     }
 
     /// Whether one of the URIs is `uri`.
     pub(super) fn has_uri(&self, uri: &str) -> bool {
-        match self.table() {
-            Some(table) => table.uris.contains(uri),
+        match self.uris.of(self.names.len(), || self.uris()) {
+            Some(table) => table.contains(uri),
             None => self.uris().any(|found| found == uri),
         }
-    }
-
-    /// The table, once it pays.
-    fn table(&self) -> Option<&Table<'a>> {
-        if self.names.len() <= FEW {
-            return None;
-        }
-        if self.compared.get() < COMPARISONS {
-            self.compared.set(self.compared.get() + 1);
-            return None;
-        }
-        Some(self.table.get_or_init(|| {
-            let most = self.names.len();
-            let mut table = Table { dns: HashSet::with_capacity(most), parents: HashSet::new(), uris: HashSet::new() };
-            for name in self.names {
-                match name {
-                    GeneralName::DNSName(found) => {
-                        table.dns.insert(AnyCase(found));
-                        table.parents.extend(parent(found).map(AnyCase));
-                    }
-                    GeneralName::URI(found) => {
-                        table.uris.insert(found);
-                    }
-                    _ => {}
-                }
-            }
-            table
-        }))
     }
 
     fn dns(&self) -> impl Iterator<Item = &'a str> {
@@ -157,7 +153,10 @@ mod tests {
         let compared = |ask: &dyn Fn(&AlternativeNames<'_>) -> bool| {
             let names = AlternativeNames::new(&all);
             let answers = [(); 2 * COMPARISONS].map(|()| ask(&names));
-            assert!(names.table.get().is_some() && answers.iter().all(|answer| *answer == answers[0]), "{answers:?}");
+            let AlternativeNames { dns, parents, uris, .. } = &names;
+            let tables = [dns.names.get().is_some(), parents.names.get().is_some(), uris.names.get().is_some()];
+            assert_eq!(tables.into_iter().filter(|made| *made).count(), 1, "a table for what is asked");
+            assert!(answers.iter().all(|answer| *answer == answers[0]), "{answers:?}");
             answers[0]
         };
         let upper = long.to_ascii_uppercase();

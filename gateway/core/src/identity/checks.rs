@@ -31,13 +31,13 @@ use rustls_pki_types::{AlgorithmIdentifier, CertificateDer, InvalidSignature, Si
 use super::links::Hints;
 use super::name::canonical_contents;
 use super::provider::{ChainLimits, Provider};
-use super::signature_memory::{SignatureMemory, digest, is_list};
+use super::signature_memory::{SignatureMemory, address, digest, is_list};
 use super::spelling::to_be_signed;
 use crate::signatures::{CERTIFICATE_SIGNATURES, CHEAP_CHECK, cost};
 
 /// No check starts once the failed ones cost this: as much as four cheap ones. For most genuine chains no check fails. If a sender
 /// presents two generations of an intermediate without key identifiers, one may.
-const FAILED_COST: u32 = 4 * CHEAP_CHECK;
+pub(super) const FAILED_COST: u32 = 4 * CHEAP_CHECK;
 
 /// DER elements that a chain may have for each certificate of `max_presented_certificates`. Certificates of public authorities have 60
 /// to 150. Each subject alternative name is one more.
@@ -90,8 +90,8 @@ fn cost_of_namesakes(providers: &[Provider]) -> u32 {
     several.map(|keys| keys.into_iter().map(check_cost).fold(0, u32::saturating_add)).max().unwrap_or(0)
 }
 
-/// What a check with this key costs (contents of a SubjectPublicKeyInfo).
-fn check_cost(key: &[u8]) -> u32 {
+/// What a check with this key costs (contents of a SubjectPublicKeyInfo); 0 if it is of no accepted kind.
+pub(super) fn check_cost(key: &[u8]) -> u32 {
     let algorithm = CERTIFICATE_SIGNATURES.iter().find(|algorithm| {
         // The algorithm's identifier is the contents of the sequence that comes first.
         super::elements::split(key).is_some_and(|(_, found, _)| found == algorithm.public_key_alg_id().as_ref())
@@ -183,12 +183,17 @@ impl<'a> Checks<'a> {
         Self { chain, respelled, of_issuers, bounds, state: Mutex::default() }
     }
 
-    /// The algorithms for one build of a path. With `hints`, the build puts off the checks that they speak against.
-    pub(super) fn algorithms(&'a self, hints: Option<Hints<'a>>) -> Vec<Checked<'a>> {
+    /// The algorithms for one build of a path, with the memory of the profile's revocation lists. With `hints`, the build puts off the
+    /// checks that they speak against.
+    pub(super) fn algorithms(
+        &'a self,
+        of_lists: Option<&'a SignatureMemory>,
+        hints: Option<Hints<'a>>,
+    ) -> Vec<Checked<'a>> {
         let mut state = self.state();
         (state.unsigned, state.put_off) = (None, false);
         state.steps_end = if hints.is_some() { self.bounds.steps() / 2 } else { self.bounds.steps() };
-        let checked = |algorithm| Checked { checks: self, algorithm, hints };
+        let checked = |algorithm| Checked { checks: self, algorithm, of_lists, hints };
         (0..CERTIFICATE_SIGNATURES.len()).map(checked).collect()
     }
 
@@ -297,6 +302,7 @@ pub(super) struct Checked<'a> {
     checks: &'a Checks<'a>,
     /// The place in [`CERTIFICATE_SIGNATURES`].
     algorithm: usize,
+    of_lists: Option<&'a SignatureMemory>,
     hints: Option<Hints<'a>>,
 }
 
@@ -316,14 +322,19 @@ impl Checked<'_> {
         let Parts { public_key, message, signature } = parts;
         let algorithm = self.algorithm();
         let memory = match signed {
-            // An end entity is not remembered beyond the search. A list remembers its signer itself.
-            None | Some(Signed::Certificate(0) | Signed::List(..)) => None,
+            // An end entity is not remembered beyond the search.
+            None | Some(Signed::Certificate(0)) => None,
             Some(Signed::Certificate(_)) => {
-                Some((self.checks.of_issuers, digest(algorithm, public_key, message, signature)))
+                Some(Memory::OfIssuers(self.checks.of_issuers, digest(algorithm, public_key, message, signature)))
+            }
+            // A list remembers its signer itself.
+            Some(Signed::List(..)) => {
+                let list = address(message);
+                self.of_lists.map(|lists| Memory::FailedLists(lists, digest(algorithm, public_key, &list, signature)))
             }
         };
-        if memory.is_some_and(|(memory, digest)| memory.is_known(&digest)) {
-            return Some(true);
+        if let Some(known) = memory.as_ref().and_then(Memory::outcome) {
+            return Some(known);
         }
         if state.work.failed_cost >= self.checks.bounds.failed_cost {
             state.exhausted = true;
@@ -334,10 +345,36 @@ impl Checked<'_> {
         if !good {
             state.work.failed_checks += 1;
             state.work.failed_cost = state.work.failed_cost.saturating_add(cost(algorithm, public_key, message));
-        } else if let Some((memory, digest)) = memory {
-            memory.remember(digest);
+        }
+        if let Some(memory) = memory {
+            memory.remember(good);
         }
         Some(good)
+    }
+}
+
+/// Where the outcome of a check is remembered beyond the search, and under what.
+enum Memory<'a> {
+    /// The good ones of issuers.
+    OfIssuers(&'a SignatureMemory, [u8; 32]),
+    /// The failed ones of lists.
+    FailedLists(&'a SignatureMemory, [u8; 32]),
+}
+
+impl Memory<'_> {
+    fn outcome(&self) -> Option<bool> {
+        match self {
+            Self::OfIssuers(memory, digest) => memory.is_known(digest).then_some(true),
+            Self::FailedLists(memory, digest) => memory.is_known(digest).then_some(false),
+        }
+    }
+
+    fn remember(self, is_good: bool) {
+        match self {
+            Self::OfIssuers(memory, digest) if is_good => memory.remember(digest),
+            Self::FailedLists(memory, digest) if !is_good => memory.remember(digest),
+            Self::OfIssuers(..) | Self::FailedLists(..) => {}
+        }
     }
 }
 

@@ -17,7 +17,7 @@
 //! | `exemptions` | rules that webpki enforces more widely than RFC 5280 |
 //! | `constraints` | name constraints of the forms that webpki does not process |
 //! | `checks` | the signature checks of one search, and the bounds of its cost |
-//! | `keys` | which keys of end entities can sign a handshake |
+//! | `keys` | which keys of end entities can sign a handshake, and which make that expensive |
 //! | `signature_memory` | signatures on issuers and lists that were found good |
 //! | `path` | the path from the end entity to a trust anchor |
 //! | `requirements` | what a path must satisfy beyond what webpki checks |
@@ -76,7 +76,7 @@ pub use anchor::{AnchorFlaw, AnchorUse};
 pub use authority_names::authority_names;
 pub use cache::ChainCache;
 pub use checks::Work;
-pub use keys::is_key_accepted;
+pub use keys::{is_key_accepted, is_key_expensive};
 pub use name::{DistinguishedName, NameError, canonical as comparable_name, printable_name};
 pub use peer::PeerChain;
 pub use provider::{
@@ -119,7 +119,7 @@ impl Identity {
     pub fn new(generation: u64, providers: Arc<[Provider]>, cache: Arc<ChainCache>, limits: ChainLimits) -> Self {
         let sightings = Arc::new(Sightings::new(&providers, &Sightings::default()));
         let bounds = Bounds::new(&limits, &providers);
-        let issuer_signatures = Arc::new(SignatureMemory::default());
+        let issuer_signatures = Arc::new(SignatureMemory::of_issuers());
         let anchor_names = Arc::new(AnchorNames::new(&providers));
         let public_roots = Arc::new(PublicRoots::none());
         Self { generation, providers, cache, limits, bounds, sightings, issuer_signatures, anchor_names, public_roots }
@@ -216,8 +216,12 @@ impl Identity {
         scope: &Scope,
         chain: &[CertificateDer<'_>],
         now: UnixTime,
-    ) -> Option<ChainRefusal> {
-        self.judge(scope, chain, now).result.err()
+    ) -> Option<PresentedRefusal> {
+        let Verification { result, work, .. } = self.judge(scope, chain, now);
+        let refusal = result.err()?;
+        let exceeds = |end_entity| keys::exceeds_refusal_cost(end_entity, work.failed_cost);
+        let ends_handshake = chain.first().is_some_and(exceeds);
+        Some(PresentedRefusal { refusal, ends_handshake })
     }
 
     fn judge(&self, scope: &Scope, chain: &[CertificateDer<'_>], now: UnixTime) -> Verification {
@@ -276,6 +280,15 @@ pub fn no_certificate() -> Refusal {
         keys::ACCEPTED_KEYS
     );
     Refusal::new(Reject::NoCertificate, detail)
+}
+
+/// The refusal of a chain whose sender has not proven possession of its key yet.
+#[derive(Clone, Debug)]
+pub struct PresentedRefusal {
+    /// The refusal.
+    pub refusal: ChainRefusal,
+    /// The checks that failed were so expensive that the handshake must end without another one, whatever `on_failure` says.
+    pub ends_handshake: bool,
 }
 
 /// The result for one chain.

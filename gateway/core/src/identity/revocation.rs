@@ -19,6 +19,7 @@ use x509_parser::x509::X509Version;
 use super::elements::{split, wrap};
 use super::name::{Name, canonical};
 use super::presented::{self, unix_seconds};
+use super::signature_memory::SignatureMemory;
 use crate::signatures::CERTIFICATE_SIGNATURES;
 
 const SEQUENCE: u8 = 0x30;
@@ -68,13 +69,16 @@ pub struct RevocationLists {
     lists: Arc<[RevocationList]>,
     scope: RevocationScope,
     awaited: AwaitedLists,
+    /// Keys that were found not to have signed one of these lists, whose addresses it holds.
+    failed: Arc<SignatureMemory>,
 }
 
 impl RevocationLists {
     /// These lists, applied to `scope`.
     pub fn new(mut lists: Vec<RevocationList>, scope: RevocationScope) -> Self {
         lists.sort_by_key(|list| std::cmp::Reverse(list.this_update()));
-        Self { lists: lists.into(), scope, awaited: AwaitedLists::default() }
+        let failed = Arc::new(SignatureMemory::of_failed_lists());
+        Self { lists: lists.into(), scope, awaited: AwaitedLists::default(), failed }
     }
 
     /// The same lists, beside which others may come.
@@ -113,6 +117,11 @@ impl RevocationLists {
     /// Which certificates are looked up.
     pub fn scope(&self) -> RevocationScope {
         self.scope
+    }
+
+    /// The signature checks of these lists that failed.
+    pub(super) fn failed(&self) -> &SignatureMemory {
+        &self.failed
     }
 }
 

@@ -3,9 +3,11 @@
 //! Clients of one provider present the same intermediate certificates, so that every second signature check of a new client repeats
 //! an earlier one.
 //!
-//! Owns the memory of the checks that succeeded, over all searches. [`super::checks`] consults and fills it. Must not be given end entities,
-//! whose number has no bound, nor failures, whose number a sender determines, nor revocation lists, each of which remembers its signer
-//! itself. Says nothing about whether a certificate is valid *now*: dates, names, constraints and revocation are checked each time.
+//! Owns the memory of the checks that succeeded, over all searches, and of those of lists that failed. [`super::checks`] consults and fills
+//! it. Must not be given end entities, whose number has no bound, nor failures of certificates, whose number a sender determines, nor good
+//! checks of revocation lists, each of which remembers its signer itself. A list is checked with the key of an issuer on a verified path,
+//! and fails with each key once: otherwise every client of an authority that has another key than the list would cost the hash of the
+//! whole list. Says nothing about whether a certificate is valid *now*: dates, names, constraints and revocation are checked each time.
 //!
 //! **Why this is no shortcut.** Whether a signature is good depends on four things and on nothing else: key, algorithm, message and
 //! signature. What is remembered is the SHA-256 over all of them.
@@ -18,9 +20,13 @@ use rustls_pki_types::SignatureVerificationAlgorithm;
 /// Most signatures of issuers: some for each of dozens of providers, in both their profiles.
 const ISSUERS_MAX: usize = 256;
 
-/// Checks that succeeded. If the memory is full, the oldest makes room.
-#[derive(Debug, Default)]
+/// Most failed checks of lists. An authority has one key for its lists, or two if it changes its key.
+const FAILED_LISTS_MAX: usize = 1024;
+
+/// Checks that had one outcome. If the memory is full, the oldest makes room.
+#[derive(Debug)]
 pub(super) struct SignatureMemory {
+    most: usize,
     known: RwLock<Known>,
 }
 
@@ -32,6 +38,16 @@ struct Known {
 }
 
 impl SignatureMemory {
+    /// An empty memory for the issuers' certificates of one policy.
+    pub(super) fn of_issuers() -> Self {
+        Self { most: ISSUERS_MAX, known: RwLock::default() }
+    }
+
+    /// An empty memory for the failed checks of the revocation lists of its owner.
+    pub(super) fn of_failed_lists() -> Self {
+        Self { most: FAILED_LISTS_MAX, known: RwLock::default() }
+    }
+
     pub(super) fn is_known(&self, digest: &[u8; 32]) -> bool {
         // A thread that panicked while it held the lock left at worst a digest out.
         self.known.read().unwrap_or_else(PoisonError::into_inner).digests.contains(digest)
@@ -42,13 +58,13 @@ impl SignatureMemory {
         if known.digests.contains(&digest) {
             return;
         }
-        if known.digests.len() < ISSUERS_MAX {
+        if known.digests.len() < self.most {
             known.digests.push(digest);
             return;
         }
         let oldest = known.oldest;
         known.digests[oldest] = digest;
-        known.oldest = (oldest + 1) % ISSUERS_MAX;
+        known.oldest = (oldest + 1) % self.most;
     }
 
     /// How many checks are remembered.
@@ -77,6 +93,15 @@ pub(super) fn digest(
     digest
 }
 
+/// What stands for the signed part of a list in its [`digest`]: its address and its length.
+pub(super) fn address(list: &[u8]) -> [u8; 16] {
+    let mut lies_at = [0; 16];
+    // `usize` is at most 64 bits wide on every target.
+    lies_at[..8].copy_from_slice(&(list.as_ptr().addr() as u64).to_be_bytes());
+    lies_at[8..].copy_from_slice(&(list.len() as u64).to_be_bytes());
+    lies_at
+}
+
 /// Whether a signed message is a TBSCertList: a SEQUENCE that begins with an INTEGER, its version.
 pub(super) fn is_list(message: &[u8]) -> bool {
     const INTEGER: u8 = 0x02;
@@ -97,14 +122,17 @@ mod tests {
             digest[..8].copy_from_slice(&(number as u64).to_be_bytes());
             digest
         };
-        let (memory, most) = (SignatureMemory::default(), ISSUERS_MAX);
-        for number in 0..most + 2 {
-            memory.remember(digest(number));
-            memory.remember(digest(number));
+        let memories =
+            [(SignatureMemory::of_issuers(), ISSUERS_MAX), (SignatureMemory::of_failed_lists(), FAILED_LISTS_MAX)];
+        for (memory, most) in memories {
+            for number in 0..most + 2 {
+                memory.remember(digest(number));
+                memory.remember(digest(number));
+            }
+            assert_eq!(memory.remembered(), most);
+            let known = [0, 1, 2, most, most + 1].map(|number| memory.is_known(&digest(number)));
+            assert_eq!(known, [false, false, true, true, true]);
         }
-        assert_eq!(memory.remembered(), most);
-        let known = [0, 1, 2, most, most + 1].map(|number| memory.is_known(&digest(number)));
-        assert_eq!(known, [false, false, true, true, true]);
     }
 
     #[test]

@@ -3,12 +3,13 @@
 //! Owns the comparison of two versions of a provider, but for the demands of its profiles (`profile`) and of its proof, which its routes can
 //! replace.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use toml::de::{DeTable, DeValue};
 
 use super::profile::{self, AnchorId, ProfileStrength};
+use super::ranges::RangeStrength;
 use crate::config::profile::SINGLE_PROFILE;
 use hookgate_core::auth::PolicyStrength;
 use hookgate_core::identity::{ClientCertificate, Profile, Provider};
@@ -16,6 +17,9 @@ use hookgate_core::ranges::SourceCheck;
 
 /// Most removed profiles of a provider that are remembered: as many as it may have.
 const MAXIMUM_REMOVED: usize = 16;
+
+/// Most certificates below a trust anchor that are remembered. The lists of 16 profiles may have as many.
+const MAXIMUM_SUBORDINATES: usize = 4096;
 
 /// What a provider demands.
 #[derive(Clone, Debug)]
@@ -33,8 +37,7 @@ pub(super) struct ProviderStrength {
     subordinates: BTreeSet<AnchorId>,
     client_certificate: ClientCertificate,
     check: SourceCheck,
-    /// `minus`, by `file`.
-    subtracted: BTreeMap<String, String>,
+    ranges: RangeStrength,
     policy: PolicyStrength,
 }
 
@@ -43,12 +46,12 @@ impl ProviderStrength {
     pub(super) fn new(
         provider: &Provider,
         check: SourceCheck,
+        ranges: RangeStrength,
         policy: PolicyStrength,
         subordinates: BTreeSet<AnchorId>,
         table: Option<&DeTable<'_>>,
     ) -> Self {
         let chosen = table.and_then(|table| texts(table, "profiles"));
-        let subtracted = table.map(subtracted).unwrap_or_default();
         let profiles: Vec<_> = provider.profiles.iter().map(ProfileStrength::new).collect();
         let has = |key: &str| table.is_some_and(|table| table.contains_key(key));
         // A preset without profiles has one of this name, which the provider's own keys fill.
@@ -66,7 +69,7 @@ impl ProviderStrength {
             subordinates,
             client_certificate,
             check,
-            subtracted,
+            ranges,
             policy,
         }
     }
@@ -78,9 +81,12 @@ impl ProviderStrength {
         }
     }
 
-    /// Remembers the profiles and alternative proofs of `old`, which this version replaces.
+    /// Remembers the profiles, alternative proofs and lists of ranges of `old`, which this version replaces.
     pub(super) fn remember(&mut self, old: Self) {
         self.policy.remember(&old.policy);
+        self.ranges.remember(old.ranges);
+        let room = MAXIMUM_SUBORDINATES.saturating_sub(self.subordinates.len());
+        self.subordinates.extend(old.subordinates.into_iter().take(room));
         self.removed = old.profiles.into_iter().chain(old.removed).collect();
         let mut names: BTreeSet<_> = self.profiles.iter().map(|profile| Arc::clone(&profile.name)).collect();
         self.removed.retain(|profile| names.insert(Arc::clone(&profile.name)));
@@ -115,10 +121,8 @@ impl ProviderStrength {
         if rank(new.check) < rank(self.check) {
             report(format!("source_ranges_check {} → {}", check_text(self.check), check_text(new.check)));
         }
-        for (file, minus) in self.subtracted.iter().filter(|(_, minus)| !minus.is_empty()) {
-            if new.files_without_minus(file) {
-                report(format!("the ranges of {minus} are no longer left out of {file}"));
-            }
+        if self.check != SourceCheck::Off {
+            self.ranges.losses(&new.ranges, report);
         }
     }
 
@@ -136,10 +140,6 @@ impl ProviderStrength {
                 }
             }
         }
-    }
-
-    fn files_without_minus(&self, file: &str) -> bool {
-        self.subtracted.get(file).is_some_and(String::is_empty)
     }
 }
 
@@ -163,22 +163,4 @@ fn check_text(check: SourceCheck) -> &'static str {
 fn texts(table: &DeTable<'_>, key: &str) -> Option<BTreeSet<String>> {
     let DeValue::Array(elements) = table.get(key)?.get_ref() else { return None };
     Some(elements.iter().filter_map(|element| element.get_ref().as_str()).map(str::to_owned).collect())
-}
-
-/// The files and lists of ranges, each with what is subtracted from it; empty if nothing is.
-fn subtracted(table: &DeTable<'_>) -> BTreeMap<String, String> {
-    let lists = [("source_range_files", "file"), ("source_range_urls", "url")];
-    lists.into_iter().flat_map(|(key, of)| subtracted_of(table, key, of)).collect()
-}
-
-/// The entries of the array `key`, whose tables have their name in `of`.
-fn subtracted_of(table: &DeTable<'_>, key: &str, of: &str) -> BTreeMap<String, String> {
-    let Some(DeValue::Array(files)) = table.get(key).map(toml::Spanned::get_ref) else { return BTreeMap::new() };
-    let text = |table: &DeTable<'_>, key: &str| table.get(key).and_then(|it| it.get_ref().as_str()).map(str::to_owned);
-    let entry = |value: &DeValue<'_>| match value {
-        DeValue::String(file) => Some((file.to_string(), String::new())),
-        DeValue::Table(table) => Some((text(table, of)?, text(table, "minus").unwrap_or_default())),
-        _ => None,
-    };
-    files.iter().filter_map(|file| entry(file.get_ref())).collect()
 }

@@ -32,9 +32,10 @@ const SECTIONS: [&str; 10] = [
      crls = [\"list.pem\"]\n\
      [[provider.profile]]\nname = \"second\"\nverify_depth = 1\ncrl_urls = [\"http://a.example/ca.crl\"]\n",
     "[[provider]]\nname = \"chosen\"\npreset = \"pagerduty\"\nproof = \"certificate\"\n\
-     source_range_files = [{ file = \"ranges.txt\", minus = \"others.txt\" }]\n\
-     source_range_urls = [{ url = \"https://a.example/a\", minus = \"https://a.example/b\" }]\n\
-     profiles = [\"digicert-global-root-g2\"]\n\
+     source_ranges = [\"203.0.113.0/24\"]\nprofiles = [\"digicert-global-root-g2\"]\n\
+     [[provider.source_range_files]]\nfile = \"ranges.txt\"\nminus = \"others.txt\"\n\
+     [[provider.source_range_urls]]\nurl = \"https://a.example/a\"\nminus = \"https://a.example/b\"\n\
+     pointer = \"/hooks/*\"\nca_file = \"authorities.pem\"\n\
      [[provider.profile]]\nname = \"rotated\"\ntrust_anchors = [\"ca.pem\"]\nverify_depth = 1\ncrls = \"from-certificates\"\n\
      identity = [{ subject_cn = \"webhooks.pagerduty.com\", san_dns = \"webhooks.pagerduty.com\" }]\n",
     "[[provider]]\nname = \"narrowed\"\npreset = \"pagerduty\"\nproof = \"certificate\"\n\
@@ -68,6 +69,7 @@ fn fixture() -> Fixture {
     let fixture = Fixture::new();
     fixture.write("ranges.txt", "192.0.2.0/24\n198.51.100.0/24\n");
     fixture.write("others.txt", "192.0.2.0/25\n");
+    fs::copy(fixture.path("ca.pem"), fixture.path("authorities.pem")).unwrap();
     fixture
 }
 
@@ -132,14 +134,24 @@ fn a_demand_that_is_no_longer_made_is_a_loss() {
         ("tolerance_s = 60", "tolerance_s = 300", "provider sender: signature in x-a: tolerance_s 60 → 300"),
         ("window_s = 172800", "window_s = 17280", "provider sender: replay: window_s 172800 → 17280"),
         (
-            ", minus = \"others.txt\"",
+            "minus = \"others.txt\"\n",
             "",
             "provider chosen: the ranges of others.txt are no longer left out of ranges.txt",
         ),
         (
-            ", minus = \"https://a.example/b\"",
+            "minus = \"https://a.example/b\"\n",
             "",
             "provider chosen: the ranges of https://a.example/b are no longer left out of https://a.example/a",
+        ),
+        (
+            "pointer = \"/hooks/*\"\n",
+            "",
+            "provider chosen: pointer no longer selects the ranges of https://a.example/a",
+        ),
+        (
+            "ca_file = \"authorities.pem\"\n",
+            "",
+            "provider chosen: ca_file is no longer demanded of https://a.example/a",
         ),
         (
             "profiles = [\"digicert-global-root-g2\"]\n",
@@ -340,6 +352,86 @@ fn a_half_written_bundle_of_trust_anchors_makes_no_anchor_of_an_intermediate() {
 }
 
 #[test]
+fn an_intermediate_is_remembered_as_one_if_its_issuer_is_gone_and_it_comes_back_alone() {
+    let fixture = fixture();
+    let before = fixture.good(&rotated(0)).strength;
+    fs::copy(fixture.path("ca.pem"), fixture.path("bundle.pem")).unwrap();
+    let root_alone = fixture.good(&rotated(0)).strength;
+    assert_eq!(before.compare(&root_alone), Comparison::NotWeaker);
+    let in_force = root_alone.after(before);
+    fs::copy(fixture.path("intermediate.pem"), fixture.path("bundle.pem")).unwrap();
+    match in_force.compare(&fixture.good(&rotated(0)).strength) {
+        Comparison::Refused { losses, .. } => assert!(losses[0].contains("becomes a trust anchor"), "{losses:?}"),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// What is lost if the files of ranges hold these texts instead of those before.
+fn lost_by_files(before: [&str; 2], after: [&str; 2]) -> Vec<String> {
+    let fixture = fixture();
+    let strength = |texts: [&str; 2]| {
+        fixture.write("ranges.txt", texts[0]);
+        fixture.write("others.txt", texts[1]);
+        fixture.good(&rotated(0)).strength
+    };
+    let before = strength(before);
+    match before.compare(&strength(after)) {
+        Comparison::Refused { losses, .. } => losses,
+        Comparison::NotWeaker => Vec::new(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_file_of_ranges_that_is_cut_within_its_last_line_is_a_loss() {
+    const WHOLE: &str = "198.51.100.0/24\n192.0.0.0/24\n";
+    const OTHERS: &str = "198.51.100.0/25\n";
+    let check = |after: &str, expected: &str| {
+        let expected: Vec<String> = match expected {
+            "" => Vec::new(),
+            range => vec![format!(
+                "provider chosen: the last line of ranges.txt, {range}, is new and has no line break: the file may be cut"
+            )],
+        };
+        assert_eq!(lost_by_files([WHOLE, OTHERS], [after, OTHERS]), expected, "{after:?}");
+    };
+    // A quarter of all addresses.
+    check("198.51.100.0/24\n192.0.0.0/2", "192.0.0.0/2");
+    check("198.51.100.0/24\n192.0.1.7", "192.0.1.7/32");
+    check("198.51.100.0/24\n192.0.0.0/24\n203.0.0.0/24", "203.0.0.0/24");
+    // The same ranges or fewer, with and without a line break.
+    check("198.51.100.0/24\n192.0.0.0/24", "");
+    check("198.51.100.0/24\n192.0.0.0", "");
+    check("198.51.100.0/24\n", "");
+    // Whole lines name what they add, and a comment shows that the line is whole.
+    check("198.51.100.0/24\n192.0.0.0/24\n203.0.0.0/24\n", "");
+    check("198.51.100.0/24\n203.0.0.0/24 # new", "");
+    check("[\"198.51.100.0/24\", \"203.0.0.0/24\"]", "");
+}
+
+#[test]
+fn a_plain_file_of_exceptions_that_lost_lines_is_a_loss() {
+    const RANGES: &str = "192.0.2.0/24\n198.51.100.0/24\n";
+    let check = |before: &str, after: &str, expected: &str| {
+        let expected: Vec<String> = match expected {
+            "" => Vec::new(),
+            range => vec![format!(
+                "provider chosen: others.txt no longer leaves out of ranges.txt what it did, such as {range}"
+            )],
+        };
+        assert_eq!(lost_by_files([RANGES, before], [RANGES, after]), expected, "{before:?} → {after:?}");
+    };
+    check("192.0.2.0/25\n192.0.2.128/26\n", "192.0.2.0/25\n", "192.0.2.128/26");
+    check("192.0.2.0/25\n", "192.0.2.0\n", "192.0.2.1/32");
+    check("192.0.2.0/25\n", "192.0.2.0/24\n", "");
+    check("192.0.2.0/25\n203.0.113.0/24\n", "192.0.2.0/25\n", "");
+    // JSON that is cut is an error, so a document that can be read is meant.
+    check("[\"192.0.2.0/25\", \"192.0.2.128/26\"]", "[\"192.0.2.0/25\"]", "");
+    // The ranges themselves are gone as well.
+    assert_eq!(lost_by_files([RANGES, "192.0.2.0/25\n"], ["198.51.100.0/24\n", "192.0.2.128/25\n"]), [""; 0]);
+}
+
+#[test]
 fn what_names_something_new_is_no_loss() {
     let fixture = fixture();
     let old = rotated(0);
@@ -486,7 +578,7 @@ fn a_file_without_some_of_its_lines_is_not_weaker_or_is_refused() {
     let mut random = fastrand::Rng::with_seed(7);
     let mut count = Count::default();
     let mut causes: BTreeMap<String, usize> = BTreeMap::new();
-    for round in 0..1000 {
+    for round in 0..1200 {
         let removed: Vec<usize> = match round {
             // Each line by itself, then runs of lines, then some lines.
             round if round < lines.len() => vec![round],

@@ -26,7 +26,7 @@ pub(in crate::control) fn refusal(config: &Config, chain: &Pending, change: &Cha
     };
     let identity = Identity::new(1, vec![provider].into(), Arc::new(ChainCache::new(0, Duration::ZERO)), limits);
     let scope = Scope { id: 0, providers: vec![ProviderId(0)] };
-    Some(identity.refusal_of_presented(&scope, &chain.certificates, now)?.refusal)
+    Some(identity.refusal_of_presented(&scope, &chain.certificates, now)?.refusal.refusal)
 }
 
 fn changed(mut profile: Profile, change: &Change) -> Profile {

@@ -10,7 +10,7 @@ use webpki::anchor_from_trusted_cert;
 use super::fixture::*;
 use crate::identity::{
     ChainRefusal, Condition, Identity, OnFailure, PeerChain, Profile, Provider, ProviderId, RevocationLists,
-    RevocationScope, Scope, Verification, Work,
+    RevocationScope, Scope, Verification, Work, is_key_expensive,
 };
 use crate::reject::Reject;
 use crate::signatures::CERTIFICATE_SIGNATURES;
@@ -99,8 +99,47 @@ fn the_refusal_during_a_handshake_costs_as_much_as_the_one_after_it() {
     let mut chain = vec![impostor.issue(&dialogflow_client())];
     chain.extend(namesakes(7, &impostor.subject, &impostor));
     let (identity, scope) = policy(vec![Provider { on_failure: OnFailure::Abort, ..dialogflow() }]);
-    assert_eq!(identity.refusal_of_presented(&scope, &chain, at(NOW)).unwrap().on_failure, OnFailure::Abort);
+    let refused = identity.refusal_of_presented(&scope, &chain, at(NOW)).unwrap();
+    assert_eq!(refused.refusal.on_failure, OnFailure::Abort);
     assert_eq!(identity.judge(&scope, &chain, at(NOW)).work, judge(&identity, &scope, &chain).work);
+}
+
+/// The SubjectPublicKeyInfo of an RSA key of so many bits, with the exponent 65537.
+fn rsa_key(bits: usize) -> Vec<u8> {
+    let modulus = [&[0][..], &vec![0xff; bits / 8]].concat();
+    let key = tlv(0x30, &[&tlv(0x02, &[&modulus]), &[0x02, 0x03, 1, 0, 1]]);
+    let algorithm = tlv(0x30, &[&oid("1.2.840.113549.1.1.1"), &[0x05, 0x00]]);
+    tlv(0x30, &[&algorithm, &tlv(0x03, &[&[0], &key])])
+}
+
+#[test]
+fn an_expensive_handshake_is_not_finished_after_an_expensive_refusal() {
+    let impostor = impostor_of(&preset_root("GTS_Root_R4"));
+    let holder = Authority::p384_root(common_name("foreign"));
+    let cheap = Authority::root("root");
+    let (identity, scope) =
+        policy(vec![dialogflow(), provider("sender", vec![profile(&Authority::root("root"), "sender")])]);
+    let check = |chain: &[CertificateDer<'_>], expensive_key: bool, failed_cost: u32, ends: bool| {
+        let refused = identity.refusal_of_presented(&scope, chain, at(NOW)).unwrap();
+        assert_eq!(is_key_expensive(&chain[0]), expensive_key, "{}", refused.refusal.refusal);
+        assert_eq!(judge(&identity, &scope, chain).work.failed_cost, failed_cost, "{}", refused.refusal.refusal);
+        assert_eq!((refused.refusal.on_failure, refused.ends_handshake), (OnFailure::Respond, ends));
+    };
+    let with_key =
+        |bits, issuer: &Authority| issuer.issue(&Template { public_key: Some(rsa_key(bits)), ..dialogflow_client() });
+    for client in [dialogflow_client(), Template::client("stranger")] {
+        check(&[holder.certified_by(&client, &impostor.subject, &impostor)], true, 740, true);
+        check(&[impostor.issue(&client)], false, 740, false);
+        // No check fails if no issuer has the name of an anchor.
+        check(&[holder.certified_by(&client, &holder.subject, &holder)], true, 0, false);
+    }
+    check(&[with_key(8192, &impostor)], true, 740, true);
+    check(&[with_key(8192, &holder)], true, 0, false);
+    check(&[with_key(4096, &impostor)], false, 740, false);
+    // As much as cheap keys may cost.
+    let mut chain = vec![holder.certified_by(&Template::client("sender"), &cheap.subject, &cheap)];
+    chain.extend(namesakes(7, &cheap.subject, &cheap));
+    check(&chain, true, 240, false);
 }
 
 #[test]
@@ -397,6 +436,11 @@ fn the_signatures_of_lists_count_as_well() {
     let shared = RevocationLists::new(vec![foreign()], RevocationScope::EndEntity);
     let (identity, scope) = policy((0..20).map(|_| provider("sender", vec![listed(&shared)])).collect());
     assert_eq!(judge(&identity, &scope, &chain).work.failed_checks, 1);
+    // A list that the key of an issuer did not sign is hashed for the first client alone.
+    let other = [issuing.issue(&Template::client("sender")), issuing.certificate.clone()];
+    let verification = judge(&identity, &scope, &other);
+    assert_eq!(verification.result.unwrap_err().refusal.reject, Reject::RevocationUnknown);
+    assert_eq!((verification.work.failed_checks, verification.work.failed_cost), (0, 0));
     // Of a list for each profile, only some are.
     let (identity, scope) = policy(
         (0..20)

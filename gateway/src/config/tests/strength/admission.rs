@@ -15,7 +15,7 @@ use hookgate_filter::{Mode, Rate};
 use hyper::Method;
 
 use super::variants::{Variant, variants};
-use crate::config::{Config, Feed, KeyOrigin};
+use crate::config::{Config, Feed, KeyOrigin, RangeFormat, RangeUrl};
 
 /// What a configuration admits, a line each.
 pub(super) struct Admission(BTreeSet<String>);
@@ -129,6 +129,20 @@ impl Admission {
                 let address: IpAddr = address.parse().unwrap();
                 if sources.check != SourceCheck::Refuse || sources.ranges.contains(address) {
                     self.add(format!("{} from {address}", provider.name));
+                }
+            }
+        }
+        for (provider, lists) in config.providers.iter().zip(&config.range_urls) {
+            for RangeUrl { list, minus } in lists {
+                let name = &provider.name;
+                if minus.is_none() {
+                    self.add(format!("{name} from the exceptions of {}", list.feed.name()));
+                }
+                if !matches!(list.format, RangeFormat::Pointers(_)) {
+                    self.add(format!("{name} from all of {}", list.feed.name()));
+                }
+                if list.feed.roots.is_none() {
+                    self.add(format!("{name} by a list of any server that is called {}", list.feed.name()));
                 }
             }
         }
