@@ -508,8 +508,7 @@ fn the_signature_of_a_handshake_is_not_checked_if_that_and_the_refusal_are_expen
     for version in [TlsVersion::Tls12, TlsVersion::Tls13] {
         let (alert, status, text) = post(anchor, "P-384", version);
         assert_eq!((alert, status), (Some(DECRYPT_ERROR), None), "{version:?} {text}");
-        for (subject, curve, reason) in
-            [(anchor, "P-256", "bad_signature"), ("/CN=nobody", "P-384", "unknown_issuer")]
+        for (subject, curve, reason) in [(anchor, "P-256", "bad_signature"), ("/CN=nobody", "P-384", "unknown_issuer")]
         {
             let (alert, status, text) = post(subject, curve, version);
             assert_eq!((alert, status), (None, Some(403)), "{version:?} {subject} {curve} {text}");

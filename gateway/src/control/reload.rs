@@ -251,7 +251,7 @@ impl Loader {
             // Their task hands them over itself.
             Source::Keys(_) => Ok(None),
         };
-        let generation = match outcome {
+        match outcome {
             Ok(renewed) => {
                 offer.answer(Ok(()));
                 renewed.and_then(|renewed| self.put_in_force(renewed, current))
@@ -260,8 +260,7 @@ impl Loader {
                 offer.answer(Err(format!("{error:#}")));
                 None
             }
-        };
-        generation
+        }
     }
 
     /// The current snapshot with the revocation lists that are known.

@@ -27,7 +27,7 @@ async fn fetched_keys(fetcher: &Fetcher) -> Result<(usize, Duration), FetchError
             let set = KeySet::parse(&bytes).map_err(|error| FetchError::Document(error.to_string()))?;
             Ok((set.usable_keys(), fresh_for))
         }
-        Answer::NotModified { .. } => panic!("nothing was asked for"),
+        Answer::NotModified { .. } => Err(FetchError::Status(StatusCode::NOT_MODIFIED)),
     }
 }
 
@@ -67,7 +67,7 @@ async fn fetches_keys_or_says_why_not() {
         (http("500 Internal Server Error", "", &keys), "status"),
         (http("201 Created", "", &keys), "status"),
         // Too much.
-        (http("200 OK", "", &format!("{keys}{}", " ".repeat(8192))), "too_large"),
+        (http("200 OK", "", format!("{keys}{}", " ".repeat(8192))), "too_large"),
         (
             Reply::Endless(
                 b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n".to_vec(),
@@ -101,7 +101,7 @@ async fn fetches_keys_or_says_why_not() {
 
 #[tokio::test]
 async fn a_server_must_prove_its_name() {
-    let keys = http("200 OK", "", &ISSUER.jwks());
+    let keys = http("200 OK", "", ISSUER.jwks());
     let server = Server::start(keys.clone()).await;
     let stranger = Server::start(keys).await;
     let fetch = async |url: &str, roots: &RootCertStore| {
@@ -222,7 +222,7 @@ async fn only_public_addresses_are_connected_to() {
     ] {
         assert_eq!(is_public(address.parse().unwrap()), expected, "{address}");
     }
-    let server = Server::start(http("200 OK", "", &ISSUER.jwks())).await;
+    let server = Server::start(http("200 OK", "", ISSUER.jwks())).await;
     for host in ["127.0.0.1", "localhost", "[::1]"] {
         let feed = feed(&format!("https://{host}:{}/keys?v=3", server.address.port()));
         let limits = FetchLimits { allow_private: false, ..limits() };
@@ -292,7 +292,7 @@ async fn only_signed_documents_come_over_plain_http() {
 async fn no_connection_outlives_its_fetch() {
     let head = "HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n";
     for (answer, expected) in [
-        (http("200 OK", "", &ISSUER.jwks()), "ok"),
+        (http("200 OK", "", ISSUER.jwks()), "ok"),
         (Reply::Stall(Vec::new()), "timed_out"),
         (Reply::Stall(head.into()), "timed_out"),
         (Reply::Stall(format!("{head}12345").into()), "timed_out"),

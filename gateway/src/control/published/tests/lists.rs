@@ -170,8 +170,8 @@ async fn a_kept_list_is_used_and_its_replay_is_refused_after_a_restart() {
 
     // Another process, which knows no issuer: the kept key vouches.
     let again = Kept { place: place(first.place.source.clone(), Authority::terms(&[]), Some(&state)), ..first };
-    let Content::List(list_in_use) = &again.place.current.load_full().unwrap().content.clone() else { panic!() };
-    assert!(list_in_use.signer().is_some());
+    let in_use = again.place.current.load_full().unwrap();
+    assert!(matches!(&in_use.content, Content::List(list) if list.signer().is_some()));
     again.refuses(list(authority.list(6, 30, &[])), "older", "number 6").await;
     again.refuses(list(impostor.list(8, 1, &[])), "wrong_signer", "not by its issuer").await;
     again.server.answer(list(authority.list(8, 1, &[1, 2])));
