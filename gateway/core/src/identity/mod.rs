@@ -120,15 +120,16 @@ impl Identity {
         let sightings = Arc::new(Sightings::new(&providers, &Sightings::default()));
         let bounds = Bounds::new(&limits, &providers);
         let issuer_signatures = Arc::new(SignatureMemory::of_issuers());
-        let anchor_names = Arc::new(AnchorNames::new(&providers));
         let public_roots = Arc::new(PublicRoots::none());
+        let anchor_names = Arc::new(AnchorNames::new(&providers, &public_roots));
         Self { generation, providers, cache, limits, bounds, sightings, issuer_signatures, anchor_names, public_roots }
     }
 
     /// The same policy, which says of a refused chain whether one of these roots vouches for the name that it claims.
     #[must_use]
     pub fn with_public_roots(self, public_roots: Arc<PublicRoots>) -> Self {
-        Self { public_roots, ..self }
+        let anchor_names = Arc::new(AnchorNames::new(&self.providers, &public_roots));
+        Self { public_roots, anchor_names, ..self }
     }
 
     /// The same policy, whose sightings continue those of the policy before it.

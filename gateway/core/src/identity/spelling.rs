@@ -18,6 +18,7 @@ use super::exemptions::{self, Role, without_exempt};
 use super::name::canonical_contents;
 use super::presented::{Presented, PresentedChain};
 use super::provider::Provider;
+use super::suspect::PublicRoots;
 
 /// How the trust anchors of a policy are spelled.
 #[derive(Debug, Default)]
@@ -37,11 +38,10 @@ struct AnchorName {
 }
 
 impl AnchorNames {
-    pub(super) fn new(providers: &[Provider]) -> Self {
+    pub(super) fn new(providers: &[Provider], public_roots: &PublicRoots) -> Self {
         let mut names = Self::default();
-        for anchor in
-            providers.iter().flat_map(|provider| &provider.profiles).flat_map(|profile| &profile.trust_anchors)
-        {
+        let profiles = providers.iter().flat_map(|provider| &provider.profiles).chain(public_roots.profile());
+        for anchor in profiles.flat_map(|profile| &profile.trust_anchors) {
             let is_plain = anchor.name_constraints.as_ref().is_none_or(|found| Constraints::read(found).is_none());
             let known = names.spellings.entry(anchor.subject.to_vec());
             let known = known.or_insert_with_key(|name| AnchorName { canonical: canonical_contents(name), is_plain });

@@ -250,8 +250,17 @@ impl Authority {
         Self::root_by(subject, KeyPair::generate_for(&PKCS_ECDSA_P384_SHA384).unwrap())
     }
 
+    /// A root with this pathLenConstraint.
+    pub(super) fn limited_root(common: &str, path_length: u8) -> Self {
+        Self::root_of(common_name(common), KeyPair::generate().unwrap(), Some(path_length))
+    }
+
     fn root_by(subject: Vec<u8>, key: KeyPair) -> Self {
-        let template = Template::new(subject).with(authority_extension(None));
+        Self::root_of(subject, key, None)
+    }
+
+    fn root_of(subject: Vec<u8>, key: KeyPair, path_length: Option<u8>) -> Self {
+        let template = Template::new(subject).with(authority_extension(path_length));
         let certificate = template.encode(&key, &template.subject, &key);
         Self { subject: template.subject, key, certificate }
     }

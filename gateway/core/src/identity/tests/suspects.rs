@@ -59,6 +59,18 @@ fn a_claim_is_suspect_for_reasons_of_ignorance_alone() {
 }
 
 #[test]
+fn a_public_root_vouches_for_a_chain_that_is_respelled() {
+    let (known, new) = (Authority::root("known"), Authority::root("new"));
+    // A self-issued authority, and a path length: webpki gets the chain with comparable names.
+    let limited = Authority::limited_root("new", 3);
+    for root in [&new, &limited] {
+        let chain = [root.issue(&named()), root.certificate.clone()];
+        let suspect = refused(sender(&known), &[root], &chain, NOW).suspect.unwrap();
+        assert_eq!(suspect.public_root(), Some(&root.certificate));
+    }
+}
+
+#[test]
 fn an_authority_with_another_key_is_suspect_and_a_forgery_below_the_known_one_is_not() {
     let (known, new) = (Authority::root("root"), Authority::root("root"));
     let (issuing, rekeyed) = (known.intermediate("issuing"), new.intermediate("issuing"));
