@@ -11,6 +11,7 @@ mod handler;
 mod hostile;
 mod lifecycle;
 mod log;
+mod memory;
 mod metrics;
 mod new_authority;
 mod problem;
