@@ -15,6 +15,7 @@ mod hostile;
 mod journal_stub;
 mod lifecycle;
 mod log;
+mod memory;
 mod metrics;
 mod new_authority;
 mod problem;

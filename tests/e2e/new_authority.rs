@@ -22,6 +22,7 @@ use hookgate_testkit::pki::{
 use hookgate_testkit::wait::wait_until;
 
 use crate::environment::{BINARY, Environment, SOON, quoted};
+use crate::memory::{BURSTS, MIB, Resident};
 use crate::problem::assert_problem;
 use crate::proof::hmac_hex;
 use crate::test_gateway::TestGateway;
@@ -375,4 +376,25 @@ fn a_suspected_chain_outlives_a_restart() {
     let again = Gateway::start(&configuration(&environment, "").unwrap(), &GatewayOptions::new(BINARY)).unwrap();
     again.wait_metric(SUSPECTED, &PROVIDER, 1.0, SOON).unwrap();
     assert!(!again.log().contains("rotation suspected"), "it was logged before");
+}
+
+#[test]
+fn the_memory_of_bodies_of_impostors_comes_back() {
+    let gateway = start("refusal = \"retry\"", |_, _| {});
+    let client = TlsClient::new(gateway.daemon.port(), &gateway.environment.pki, &new_chain(&gateway)).unwrap();
+    let resident = Resident::of(&gateway);
+    let path = PAGERDUTY.path;
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nHost: {HOST}\r\nX-PagerDuty-Signature: v1=00\r\nContent-Length: 250001\r\n\r\n"
+    );
+    let unfinished = head + &" ".repeat(250_000);
+    for _ in 0..BURSTS {
+        let mut impostors: Vec<_> = (0..30).map(|_| client.connect().unwrap()).collect();
+        for impostor in &mut impostors {
+            impostor.send(&unfinished).unwrap();
+        }
+        wait_until("the bodies", SOON, || resident.grown() > 8 * MIB).unwrap();
+        drop(impostors);
+        resident.comes_back();
+    }
 }

@@ -12,7 +12,7 @@
 //! | `listener.rs` | [`bind`] and [`Listener`]: the accept queue, and how a listener stops |
 //! | [`timer`], [`sweep`] | time: `timer` for tasks, `sweep` for sockets |
 //! | `progress.rs` | how much of what was sent a peer has taken |
-//! | [`memory`] | gives memory back to the kernel after a burst |
+//! | [`memory`] | when freed memory goes back to the kernel |
 //! | `turn.rs` | [`TurnEnd`]: work that is spread over the turns of the loop |
 //! | `epoll.rs` | sockets and listeners on epoll, by tokio's runtime |
 //! | `ring/mod.rs` | io_uring: operations as submission queue entries (SQEs), and completions |

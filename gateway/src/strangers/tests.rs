@@ -43,10 +43,13 @@ fn an_evicted_stranger_holds_nothing_and_stays_evicted() {
     assert!(strangers.evict_oldest(Eviction::Place));
     assert_eq!(stranger.holds(MOST), Err(Eviction::Place));
     assert_eq!(strangers.held(), SILENT);
+    assert!(strangers.are_leaving(), "its task has not ended");
     drop(stranger);
+    assert!(!strangers.are_leaving());
     assert_eq!((strangers.count(), strangers.held()), (1, SILENT));
     drop(other);
     assert_eq!((strangers.count(), strangers.held()), (0, 0));
+    assert!(!strangers.are_leaving());
     assert!(!strangers.evict_oldest(Eviction::Place));
 }
 

@@ -4,9 +4,11 @@ use hookgate_testkit::client::{Curl, CurlOutcome, OpenSsl, TlsVersion};
 use hookgate_testkit::configuration::HOST;
 use hookgate_testkit::http::Request;
 use hookgate_testkit::pki::{ClientIdentity, Sender, Variant};
+use hookgate_testkit::wait::wait_until;
 
 use super::{hmac_hex, post, secret_file};
-use crate::environment::{Environment, handler_socket};
+use crate::environment::{Environment, SOON, handler_socket};
+use crate::memory::{BURSTS, LEFT, MIB, Resident};
 use crate::test_gateway::TestGateway;
 use crate::tls_client::TlsClient;
 
@@ -239,4 +241,29 @@ fn bodies_of_peers_without_a_certificate_are_bounded_and_take_nothing_from_sende
     assert_eq!(gateway.connect().unwrap().ask(full("/percolate", &[])).unwrap().status, 200, "a certificate's share");
     let signed = full("/github", &[(SIGNATURE, &signature(&body))]);
     assert_eq!(client.connect().unwrap().ask(signed).unwrap().status, 200, "the newest goes on");
+}
+
+#[test]
+fn the_memory_of_bodies_of_peers_without_a_certificate_comes_back() {
+    let limits = "max_unadmitted_bytes = 16777216\nmax_body_bytes = 1048576\nrequest_head_timeout_ms = 60000";
+    let gateway = gateway("respond", limits);
+    let client = TlsClient::without_certificate(gateway.daemon.port(), &gateway.environment.pki).unwrap();
+    let resident = Resident::of(&gateway);
+    let unfinished =
+        format!("POST /github HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: 65536\r\n\r\n{}", " ".repeat(60_000));
+    for burst in 1..=BURSTS {
+        let mut strangers: Vec<_> = (0..100).map(|_| client.connect().unwrap()).collect();
+        for connection in &mut strangers {
+            // It fails if the connection had to give way.
+            let _ = connection.send(&unfinished);
+        }
+        // Each holds 40 KiB and three times what it sent beyond 4 KiB, so 80 have room.
+        gateway.wait_rejections("unadmitted_limit", 20.0 * burst as f64).unwrap();
+        // What they hold now, and what was freed within the last second or two.
+        assert!((5 * MIB..21 * MIB).contains(&resident.grown()), "{} bytes", resident.grown());
+        wait_until("the bound", SOON, || resident.grown() < 16 * MIB + LEFT)
+            .unwrap_or_else(|error| panic!("{error:#}: {} bytes", resident.grown()));
+        drop(strangers);
+        resident.comes_back();
+    }
 }
