@@ -46,7 +46,7 @@ mod filter;
 pub mod filter_status;
 pub mod jwks;
 mod lists;
-mod log;
+pub mod log;
 mod metrics_endpoint;
 mod pending;
 pub mod providers;
