@@ -4,7 +4,6 @@
 //! fill a [`Record`] from what they hold anyway, `control::log` bounds and writes it. Must not measure or look anything up, and must not
 //! take a value that may be a secret: no field value, no query, no token, no body.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use hookgate_core::reject::Refusal;
@@ -118,8 +117,8 @@ pub struct Record<'a> {
     pub method: Option<&'a str>,
     /// The path of the request, without its query.
     pub path: Option<&'a str>,
-    /// Where the peer connects from.
-    pub peer: SocketAddr,
+    /// Address and port of the peer.
+    pub peer: &'a str,
     /// The server name that the peer asked for.
     pub server_name: Option<&'a str>,
     /// The id of the request.
@@ -160,7 +159,7 @@ macro_rules! event {
             route = record.route,
             method = record.method.map(|method| beginning(method, MAXIMUM_METHOD_BYTES)),
             path = record.path.map(|path| beginning(path, MAXIMUM_PATH_BYTES)),
-            peer = %record.peer,
+            peer = record.peer,
             server_name = record.server_name,
             request_id = record.request_id,
             tls_version = record.tls.and_then(|tls| known(tls.version)),
@@ -180,9 +179,9 @@ macro_rules! event {
     }};
 }
 
-impl Record<'_> {
+impl<'a> Record<'a> {
     /// With nothing but the address of a peer, and the number of the worker that serves it.
-    pub fn new(peer: SocketAddr, worker: usize) -> Self {
+    pub fn new(peer: &'a str, worker: usize) -> Self {
         Self {
             refusal: None,
             status: None,

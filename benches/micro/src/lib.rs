@@ -29,7 +29,7 @@ pub struct Case {
 }
 
 /// All cases, in the order in which a request passes them.
-pub const ALL: [Case; 16] = [
+pub const ALL: [Case; 17] = [
     Case { name: "filter-allowed-ipv4", iterations: 1000, crypto: false, present: filter::allowed_ipv4 },
     Case { name: "filter-foreign-ipv4", iterations: 1000, crypto: false, present: filter::foreign_ipv4 },
     Case { name: "filter-allowed-ipv6", iterations: 1000, crypto: false, present: filter::allowed_ipv6 },
@@ -45,6 +45,7 @@ pub const ALL: [Case; 16] = [
     Case { name: "route-found", iterations: 1000, crypto: false, present: request::route_found },
     Case { name: "signature-2k", iterations: 100, crypto: true, present: request::signature_2k },
     Case { name: "headers-for-handler", iterations: 250, crypto: false, present: request::headers_for_handler },
+    Case { name: "log-answered", iterations: 250, crypto: false, present: request::log_answered },
     Case { name: "problem-response", iterations: 250, crypto: false, present: request::problem_response },
 ];
 

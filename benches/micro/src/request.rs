@@ -3,8 +3,12 @@
 use std::cell::RefCell;
 use std::hint::black_box;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
+use hookgate::access::{Outcome, Record, Tls};
+use hookgate::config::LogFormat;
+use hookgate::control::log::with_dropped_events;
 use hookgate::http::problem;
 use hookgate::upstream::headers::{self, Forwarded};
 use hookgate_core::auth::{
@@ -61,6 +65,34 @@ fn routes() -> RouteTable {
     let exact = (0..6).map(|index| route(index, Some(HOST), PathPattern::Exact(format!("/hooks/{index}").into())));
     let prefix = (6..12).map(|index| route(index, None, PathPattern::Prefix(format!("/team/{index}/").into())));
     RouteTable::new(exact.chain(prefix).collect())
+}
+
+/// Logs an answered request, up to the queue of the thread that writes.
+pub(crate) fn log_answered(repeat: &mut dyn Repeat) {
+    let request_id = REQUEST_ID;
+    let record = Record {
+        status: Some(200),
+        provider: Some("pagerduty"),
+        profile: Some("default"),
+        subject: Some("CN=webhooks.pagerduty.com,O=PagerDuty\\, Inc.,L=San Francisco,ST=California,C=US"),
+        proof: "certificate, signature",
+        route: Some("pagerduty"),
+        method: Some("POST"),
+        path: Some("/pagerduty"),
+        server_name: Some(HOST),
+        request_id: request_id.to_str().ok(),
+        tls: Some(Tls { version: "1.3", suite: "TLS_AES_128_GCM_SHA256", resumed: false }),
+        bytes_in: Some(1024),
+        bytes_out: Some(2),
+        to_handler: Some(Duration::from_micros(61)),
+        handler: Some(Duration::from_micros(1234)),
+        duration: Some(Duration::from_micros(1377)),
+        ..Record::new("192.0.2.7:51544", 0)
+    };
+    let repeated = with_dropped_events(LogFormat::Text, || {
+        repeat.repeat(&mut || (), &mut || black_box(&record).log(Outcome::Answered));
+    });
+    repeated.expect("the system has a thread");
 }
 
 /// Finds the last route of a host.

@@ -126,7 +126,8 @@ impl Acceptor {
                 "This worker has its share of max_connections ({limit}), and every connection has a request in flight."
             );
             let refusal = Refusal::new(Reject::ConnectionLimit, detail);
-            let record = Record { refusal: Some(&refusal), cause, ..Record::new(peer, self.context.index()) };
+            let peer = peer.to_string();
+            let record = Record { refusal: Some(&refusal), cause, ..Record::new(&peer, self.context.index()) };
             record.log(Outcome::ConnectionRefused);
         }
     }

@@ -6,6 +6,7 @@
 //! are lost; both are counted and reported. Must not decide what is logged.
 
 mod event;
+mod filter;
 mod levels;
 mod limiter;
 mod output;
@@ -19,12 +20,11 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::fstat;
 use tracing::{Event, Subscriber};
-use tracing_subscriber::filter::Targets;
+use tracing_subscriber::Layer;
 use tracing_subscriber::layer::{Context, SubscriberExt as _};
-use tracing_subscriber::registry::Registry;
 use tracing_subscriber::util::SubscriberInitExt as _;
-use tracing_subscriber::{Layer, reload};
 
+use self::filter::Filter;
 use self::limiter::{Class, Limiter};
 use self::output::{Failures, Journal, Lines};
 use self::queue::{Guard, Queue};
@@ -59,7 +59,7 @@ pub(super) struct Log {
     queue: Queue,
     failures: Failures,
     limiter: Arc<Limiter>,
-    filter: reload::Handle<Targets, Registry>,
+    filter: Filter,
     stated: Option<StatedLevels>,
     _guard: Guard,
 }
@@ -76,7 +76,7 @@ impl Log {
             return Err(LogError::NoJournal);
         }
         let levels = stated.as_ref().map(|stated| &stated.levels).or(section.levels.as_ref());
-        let (filter, handle) = reload::Layer::new(targets(levels));
+        let filter = Filter::new(levels);
         let limiter = Limiter::new();
         limiter.admit_answered(section.access_per_second);
         let failures = Failures::default();
@@ -87,8 +87,8 @@ impl Log {
         // The thread handles what peers sent, if only to write it down, so it gets no more privileges than the workers.
         let (queue, guard) = restricted(start)??;
         let layer = EventLayer { format, queue: queue.clone() };
-        tracing_subscriber::registry().with(filter).with(limiter.layer()).with(layer).init();
-        Ok(Self { queue, failures, limiter, filter: handle, stated, _guard: guard })
+        tracing_subscriber::registry().with(filter.clone()).with(limiter.layer()).with(layer).init();
+        Ok(Self { queue, failures, limiter, filter, stated, _guard: guard })
     }
 
     /// What a reload can change of it.
@@ -112,7 +112,7 @@ impl Log {
 
 /// The settings of the log that a reload changes: the levels, and how many answered requests have an event.
 pub(super) struct Tuning {
-    filter: reload::Handle<Targets, Registry>,
+    filter: Filter,
     limiter: Arc<Limiter>,
     stated: Option<StatedLevels>,
     /// The levels of the last section; `None` before the first.
@@ -132,17 +132,9 @@ impl Tuning {
             Some(StatedLevels { place, levels }) => {
                 tracing::warn!(%levels, "[log] level has changed, but {place} states another one, which stays in force");
             }
-            // It fails only if the log has ended.
-            None => drop(self.filter.reload(targets(section.levels.as_ref()))),
+            None => self.filter.replace(section.levels.as_ref()),
         }
     }
-}
-
-/// The filter of these levels, or of the default.
-fn targets(levels: Option<&Levels>) -> Targets {
-    let default = Levels::default();
-    let Levels { default, modules } = levels.unwrap_or(&default);
-    Targets::new().with_default(*default).with_targets(modules.iter().map(|(name, level)| (name.as_str(), *level)))
 }
 
 /// Reports the events that are not logged: those that did not fit into the queue, those that could not be written, and those beyond the
@@ -203,6 +195,19 @@ impl Losses {
         );
         (self.suppressed, self.reported) = (counts, Some(now));
     }
+}
+
+/// Runs `work` on a thread whose events are formatted, bounded and queued as usual, and then dropped. For measurements.
+///
+/// # Errors
+///
+/// The system has no thread.
+pub fn with_dropped_events<R>(format: LogFormat, work: impl FnOnce() -> R) -> io::Result<R> {
+    let (queue, _guard) = Queue::start(Lines::new(io::sink(), Failures::default()))?;
+    let limiter = Limiter::new();
+    limiter.admit_answered(u32::from(u16::MAX));
+    let registry = tracing_subscriber::registry().with(Filter::new(None)).with(limiter.layer());
+    Ok(tracing::subscriber::with_default(registry.with(EventLayer { format, queue }), work))
 }
 
 /// Whether standard error is the journal: `JOURNAL_STREAM` has its device and inode (systemd.exec(5)). A process inherits the

@@ -46,7 +46,7 @@ pub mod fetcher;
 mod filter;
 pub mod filter_status;
 mod keys;
-mod log;
+pub mod log;
 mod metrics_endpoint;
 mod pending;
 pub mod providers;

@@ -240,7 +240,7 @@ impl Connection {
             subject: standing.verdict.as_ref().ok().map(|chain| chain.subject()),
             server_name: self.server_name.as_deref(),
             tls: Some(self.tls),
-            ..Record::new(self.address, self.server.context.index())
+            ..Record::new(self.peer.get_or_init(|| self.address.to_string().into()), self.server.context.index())
         }
     }
 }

@@ -1,6 +1,6 @@
 //! One connection, from the end of its handshake to the end of its stream.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::net::{IpAddr, SocketAddr};
@@ -59,6 +59,8 @@ pub struct Peer {
 pub(super) struct Connection {
     pub(super) server: Rc<Server>,
     pub(super) address: SocketAddr,
+    /// The address and port as the log has them, once it does.
+    pub(super) peer: OnceCell<Box<str>>,
     /// The address as handlers get it: an IPv4-mapped IPv6 address as IPv4.
     pub(super) address_field: HeaderValue,
     pub(super) server_name: Option<Box<str>>,
@@ -108,6 +110,7 @@ pub async fn serve(server: Rc<Server>, mut stream: TlsStream, peer: Peer, deadli
     let connection = Rc::new(Connection {
         server,
         address: peer.address,
+        peer: OnceCell::new(),
         address_field: address_field(peer.address.ip()),
         server_name: peer.server_name,
         tls: peer.tls,

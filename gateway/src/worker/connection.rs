@@ -160,13 +160,14 @@ fn failed(context: &WorkerContext, snapshot: &Snapshot, caller: &Caller, error: 
     let outcome = if is_ended { Outcome::HandshakeEnded } else { Outcome::HandshakeRefused };
     let cause = Some(Cause::Stranger);
     if snapshot.access.want(outcome, cause) {
+        let peer = caller.address.to_string();
         Record {
             refusal: Some(&refusal),
             provider: provider.map(|name| &**name),
             server_name: caller.server_name.as_deref(),
             duration: Some(caller.began.elapsed()),
             cause,
-            ..Record::new(caller.address, context.index())
+            ..Record::new(&peer, context.index())
         }
         .log(outcome);
     }

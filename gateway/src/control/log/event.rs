@@ -76,7 +76,9 @@ impl Buffers {
         match format {
             LogFormat::Text => {
                 clock.push_now(whole);
-                push(whole, format_args!(" {level:>5} "));
+                whole.push_str(if matches!(level, Level::INFO | Level::WARN) { "  " } else { " " });
+                whole.push_str(level.as_str());
+                whole.push(' ');
                 push_message(message, !is_of_library, whole);
                 whole.push_str(fields);
                 whole.push('\n');
@@ -84,7 +86,9 @@ impl Buffers {
             LogFormat::Json => {
                 whole.push_str("{\"time\":\"");
                 clock.push_now(whole);
-                push(whole, format_args!("\",\"level\":\"{level}\",\"event\":"));
+                whole.push_str("\",\"level\":\"");
+                whole.push_str(level.as_str());
+                whole.push_str("\",\"event\":");
                 push_quoted(message, whole);
                 whole.push_str(fields);
                 whole.push_str("}\n");
@@ -140,12 +144,12 @@ impl Fields<'_> {
     }
 
     /// Adds a value that is the same in every form: a number, or `true` or `false`.
-    fn add_plain(&mut self, field: &Field, value: fmt::Arguments<'_>) {
+    fn add_plain(&mut self, field: &Field, value: &str) {
         let Some(name) = self.name_of(field) else { return };
-        push(self.fields, value);
+        self.fields.push_str(value);
         if self.format == LogFormat::Journal {
             push_journal_name(name, self.entry);
-            push(self.entry, format_args!("={value}{SEPARATOR}"));
+            push_entry("", value, self.entry);
         }
     }
 
@@ -177,24 +181,31 @@ impl Visit for Fields<'_> {
     }
 
     fn record_u64(&mut self, field: &Field, value: u64) {
-        self.add_plain(field, format_args!("{value}"));
+        self.add_plain(field, itoa::Buffer::new().format(value));
     }
 
     fn record_i64(&mut self, field: &Field, value: i64) {
-        self.add_plain(field, format_args!("{value}"));
+        self.add_plain(field, itoa::Buffer::new().format(value));
     }
 
     fn record_bool(&mut self, field: &Field, value: bool) {
-        self.add_plain(field, format_args!("{value}"));
+        self.add_plain(field, if value { "true" } else { "false" });
     }
 
-    /// With three decimals. Milliseconds have no more.
+    /// With three decimals: milliseconds have no more. A number beyond some thousand years of them is shown as text.
     fn record_f64(&mut self, field: &Field, value: f64) {
-        if value.is_finite() {
-            self.add_plain(field, format_args!("{value:.3}"));
-        } else {
-            self.record_debug(field, &value);
+        let thousandths = (value * 1000.0).round();
+        if !(0.0..1e17).contains(&thousandths) {
+            return self.record_debug(field, &value);
         }
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is within the range of u64")]
+        let thousandths = thousandths as u64;
+        let mut text = std::mem::take(self.value);
+        text.clear();
+        text.push_str(itoa::Buffer::new().format(thousandths / 1000));
+        push_digits('.', thousandths % 1000, 3, &mut text);
+        self.add_plain(field, &text);
+        *self.value = text;
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
@@ -227,8 +238,19 @@ impl Clock {
             }
         }
         text.push_str(&self.text);
-        push(text, format_args!(".{:06}Z", now.subsec_micros()));
+        push_digits('.', now.subsec_micros().into(), 6, text);
+        text.push('Z');
     }
+}
+
+/// Appends `before` and the last `count` digits of `number`, with zeros in front.
+fn push_digits(before: char, number: u64, count: usize, text: &mut String) {
+    const ZEROS: &str = "00000000";
+    let mut buffer = itoa::Buffer::new();
+    let digits = buffer.format(number);
+    text.push(before);
+    text.push_str(&ZEROS[..count.saturating_sub(digits.len())]);
+    text.push_str(digits);
 }
 
 fn push(text: &mut String, arguments: fmt::Arguments<'_>) {
@@ -238,11 +260,10 @@ fn push(text: &mut String, arguments: fmt::Arguments<'_>) {
 
 /// Whether `value` needs no quotation marks: it is not empty, and has no space, no `=` and nothing that would be escaped.
 fn is_bare_word(value: &str) -> bool {
-    let is_bare = |letter: char| match letter {
-        '=' | ' ' | '"' | '\\' => false,
-        letter => is_printable(letter),
-    };
-    !value.is_empty() && value.chars().all(is_bare)
+    let is_bare = |letter: char| !matches!(letter, '=' | ' ' | '"' | '\\') && is_printable(letter);
+    // Nearly every value is ASCII, and is looked at byte by byte.
+    let is_bare_byte = |byte: &u8| matches!(byte, b'!'..=b'~') && !matches!(byte, b'=' | b'"' | b'\\');
+    !value.is_empty() && (value.as_bytes().iter().all(is_bare_byte) || value.chars().all(is_bare))
 }
 
 /// Whether a terminal shows the character as it is, and as one.
@@ -256,7 +277,18 @@ fn is_printable(letter: char) -> bool {
 
 /// Appends `value` as a string of JSON.
 fn push_quoted(value: &str, text: &mut String) {
+    let is_plain = |byte: &u8| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\');
     text.push('"');
+    if value.as_bytes().iter().all(is_plain) {
+        text.push_str(value);
+    } else {
+        push_escaping(value, text);
+    }
+    text.push('"');
+}
+
+/// Appends `value`, with `"` and `\` and everything escaped that is not printable.
+fn push_escaping(value: &str, text: &mut String) {
     let mut plain = 0;
     for (at, letter) in value.char_indices() {
         if is_printable(letter) && !matches!(letter, '"' | '\\') {
@@ -271,7 +303,6 @@ fn push_quoted(value: &str, text: &mut String) {
         }
     }
     text.push_str(&value[plain..]);
-    text.push('"');
 }
 
 /// Appends an escape of JSON.
@@ -287,6 +318,9 @@ fn push_escaped(letter: char, text: &mut String) {
 /// Appends a message, with everything escaped that is not printable. The line breaks and tabs of an `own` message stay: the kernel's verifier
 /// explains itself in many lines. Those of a library's message may be a peer's.
 fn push_message(message: &str, own: bool, text: &mut String) {
+    if message.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+        return text.push_str(message);
+    }
     for letter in message.chars() {
         match letter {
             '\n' | '\t' if own => text.push(letter),

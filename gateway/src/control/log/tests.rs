@@ -8,7 +8,6 @@ use std::sync::{Arc, Mutex};
 use serde_json::Value;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
-use tracing::Level;
 use tracing_subscriber::layer::SubscriberExt as _;
 
 use super::event::{MAXIMUM_LIBRARY_BYTES, MAXIMUM_VALUE_BYTES, SEPARATOR, push_journal_name};
@@ -341,22 +340,4 @@ fn many_lines_are_written_in_bounded_pieces() {
     let writes = disk.0.lock().unwrap().1.clone();
     assert_eq!(writes.iter().sum::<usize>(), 500_000);
     assert!(writes.len() < 10 && writes.iter().all(|write| *write <= 64 * 1024), "{writes:?}");
-}
-
-/// What is admitted by these levels, of an event of a module of hookgate at each level.
-fn admitted(levels: &str) -> usize {
-    let levels: Levels = levels.parse().unwrap();
-    let filter = targets(Some(&levels));
-    let levels = [Level::ERROR, Level::WARN, Level::INFO, Level::DEBUG, Level::TRACE];
-    levels.into_iter().filter(|level| filter.would_enable("hookgate::tls::stream", level)).count()
-}
-
-#[test]
-fn the_longest_module_decides() {
-    assert_eq!(admitted("off"), 0);
-    assert_eq!(admitted("warn"), 2);
-    assert_eq!(admitted("warn,hookgate::tls=debug"), 4);
-    assert_eq!(admitted("trace,hookgate=error"), 1);
-    assert_eq!(admitted("trace,hookgate=error,hookgate::tls=info"), 3);
-    assert_eq!(admitted("error,rustls=trace"), 1);
 }
