@@ -8,9 +8,11 @@ use hookgate_testkit::client::{OpenSsl, TlsVersion, raw};
 use hookgate_testkit::configuration::HOST;
 use hookgate_testkit::documents::{PAGERDUTY, PERCOLATE};
 use hookgate_testkit::pki::{Sender, Variant};
+use rustls::AlertDescription;
 
 use crate::environment::SOON;
 use crate::test_gateway::TestGateway;
+use crate::tls_client::{TlsClient, request};
 
 /// Content type of an alert record (RFC 8446, section 5.1).
 const ALERT: u8 = 21;
@@ -201,6 +203,30 @@ fn a_client_hello_in_records_of_one_byte_is_understood() {
     let said = raw::read_to_end(&mut stream, HANDSHAKE_TIMEOUT / 2).unwrap().bytes;
     // The answer begins with a ServerHello.
     assert_eq!((said.first(), said.get(5)), (Some(&HANDSHAKE), Some(&2)), "{said:?}");
+}
+
+/// The record is one of application data, and no key decrypts it. What follows it is never read.
+#[test]
+fn a_record_that_cannot_be_decrypted_is_answered_with_an_alert() {
+    let gateway = start();
+    let identity = gateway.environment.identity(Sender::Percolate, Variant::Good).unwrap();
+    let client = TlsClient::new(gateway.daemon.port(), &gateway.environment.pki, &identity).unwrap();
+    let garbage = [&[23, 3, 3, 0, 40][..], &[7; 40], &[9; 30_000]].concat();
+    let whole = request("POST", PERCOLATE.path, b"{}");
+    // After the handshake, in a head, in a body, and between two requests.
+    for sent in [&[][..], &whole[..20], &whole[..whole.len() - 1], &whole] {
+        let mut connection = client.connect().unwrap();
+        if sent.len() == whole.len() {
+            assert_eq!(connection.ask(sent).unwrap().status, 200);
+        } else {
+            connection.send(sent).unwrap();
+        }
+        connection.send_raw(&garbage).unwrap();
+        let alert = connection.alert().unwrap();
+        assert_eq!(alert, AlertDescription::BadRecordMac, "after {} bytes", sent.len());
+    }
+    gateway.wait_no_connection().unwrap();
+    gateway.still_serves().unwrap();
 }
 
 /// A request while other connections hold incomplete handshakes.

@@ -8,13 +8,13 @@ use std::net::{Ipv4Addr, Shutdown, SocketAddrV4, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use hookgate_testkit::configuration::HOST;
 use hookgate_testkit::http::{self, Response};
 use hookgate_testkit::pki::{ClientIdentity, Pki};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use rustls::{AlertDescription, ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
 use crate::environment::SOON;
 
@@ -176,6 +176,21 @@ impl TlsConnection {
     /// that of the reader. 0 is the end of the stream.
     pub(crate) fn discard(&mut self, count: usize) -> io::Result<usize> {
         self.stream.get_mut().sock.read(&mut vec![0; count])
+    }
+
+    /// Sends `bytes` as they are, not in a TLS record.
+    pub(crate) fn send_raw(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.stream.get_mut().sock.write_all(bytes)
+    }
+
+    /// Reads until the connection ends, and returns the alert that ended it.
+    pub(crate) fn alert(&mut self) -> Result<AlertDescription> {
+        let error = self.end(SOON).err().context("the connection ended without a fatal alert")?;
+        let error = error.downcast::<io::Error>()?.into_inner().context("not an error of TLS")?;
+        match error.downcast_ref() {
+            Some(rustls::Error::AlertReceived(alert)) => Ok(*alert),
+            _ => bail!("not an alert: {error}"),
+        }
     }
 
     /// Closes the sending direction.

@@ -99,9 +99,9 @@ mod tests {
         // SAFETY: the function reads a number.
         let default = unsafe { mi_option_get(PURGE_DELAY) };
         assert_eq!(default, 10, "the option is purge_delay, and no other");
-        set_up().unwrap();
+        set_up().expect("huge pages can be forbidden");
         let [kept, first, second] = [Block::new(), Block::new(), Block::new()];
-        let freed = [first.free(), thread::spawn(move || second.free()).join().unwrap()];
+        let freed = [first.free(), thread::spawn(move || second.free()).join().expect("a thread that frees a block")];
         assert!(freed.iter().all(|block| resident(*block) > 0), "not yet: it may be needed soon");
         return_unused();
         return_unused();

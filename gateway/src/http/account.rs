@@ -246,7 +246,7 @@ impl Connection {
 }
 
 /// The profile by which the chain of the connection proves `provider`, or else the only provider that it proves.
-fn profile<'a>(standing: &'a Standing, provider: Option<ProviderId>) -> Option<&'a str> {
+fn profile(standing: &Standing, provider: Option<ProviderId>) -> Option<&str> {
     let chain: &Arc<VerifiedChain> = standing.verdict.as_ref().ok()?;
     let found = chain.matched(provider.or_else(|| standing.provider())?)?;
     let profiles = &standing.snapshot.identity.provider(found.provider).profiles;

@@ -190,7 +190,7 @@ async fn end(connection: &Connection, mut stream: TlsStream, outcome: Outcome) {
         }
         return connection.close_account(Event::Abandoned);
     }
-    let ending = ending(exchange.stage(), exchange.is_overdue(), &outcome);
+    let ending = ending(exchange.stage(), exchange.is_overdue(), stream.is_alerted(), &outcome);
     exchange.end();
     if !matches!(ending, Ending::CutSlow(_)) {
         connection.close_account(Event::Abandoned);
@@ -206,6 +206,10 @@ async fn end(connection: &Connection, mut stream: TlsStream, outcome: Outcome) {
         Ending::Linger => linger(exchange, stream).await,
         // The peer may be gone already.
         Ending::Close => drop(stream.close().await),
+        Ending::Alert => {
+            tracing::debug!(peer = %connection.address, %outcome, "connection ended");
+            stream.end_with_alert().await;
+        }
         Ending::CutSlow(refusal) => connection.cut(refusal),
         Ending::Cut => tracing::debug!(peer = %connection.address, %outcome, "connection ended"),
     }

@@ -17,6 +17,8 @@ pub(super) enum Ending {
     Linger,
     /// `close_notify`.
     Close,
+    /// The alert that is queued, for a peer that broke TLS. It tells a cut body from a whole one, too.
+    Alert,
     /// As [`Ending::Cut`], for a peer that took too little of its answer.
     CutSlow(Refusal),
     /// Nothing: without a `close_notify`, the peer cannot take a cut body for a whole one.
@@ -61,8 +63,8 @@ impl fmt::Display for Outcome {
     }
 }
 
-/// How the connection ends that stands at `stage`; `overdue` if the sweep has shut it down.
-pub(super) fn ending(stage: Stage, overdue: bool, outcome: &Outcome) -> Ending {
+/// How the connection ends that stands at `stage`; `overdue` if the sweep has shut it down, `alerted` if the peer broke TLS.
+pub(super) fn ending(stage: Stage, overdue: bool, alerted: bool, outcome: &Outcome) -> Ending {
     let refuse = |reject, detail: &str| Ending::Refuse(Refusal::new(reject, detail));
     match outcome {
         _ if stage.is_in_head() && overdue => {
@@ -73,6 +75,7 @@ pub(super) fn ending(stage: Stage, overdue: bool, outcome: &Outcome) -> Ending {
                 "The peer took fewer than 256 bytes a second of the answer for response_timeout_ms, and was cut.";
             Ending::CutSlow(Refusal::new(Reject::ResponseTimeout, detail))
         }
+        _ if alerted => Ending::Alert,
         Outcome::TooLarge if stage.is_no_request() => {
             refuse(Reject::HeadTooLarge, "The request head exceeds max_head_bytes or max_headers.")
         }
@@ -108,14 +111,18 @@ mod tests {
         let reason = |ending: &Ending| match ending {
             Ending::Refuse(refusal) => refusal.reject.row().reason,
             Ending::Linger => "linger",
+            Ending::Alert => "alert",
             Ending::Close => "close",
             Ending::CutSlow(refusal) => refusal.reject.row().reason,
             Ending::Cut => "cut",
         };
         let text = || "what hyper says".to_owned();
         let check = |stage, overdue, outcome: Outcome, expected| {
-            let found = ending(stage, overdue, &outcome);
+            let found = ending(stage, overdue, false, &outcome);
             assert_eq!(reason(&found), expected, "{stage:?} {overdue} {outcome:?}");
+            // After a violation of TLS, nothing but the alert can be sent.
+            let alerted = ending(stage, overdue, true, &outcome);
+            assert!(overdue || alerted == Ending::Alert, "{stage:?} {outcome:?}: {alerted:?}");
         };
         check(Stage::First, false, Outcome::Done, "close");
         check(Stage::First, true, Outcome::Done, "close");
@@ -139,7 +146,7 @@ mod tests {
 
     #[test]
     fn a_refusal_of_bytes_says_what_is_wrong_with_them() {
-        let found = ending(NO_REQUEST, false, &Outcome::Malformed("invalid HTTP method parsed".into()));
+        let found = ending(NO_REQUEST, false, false, &Outcome::Malformed("invalid HTTP method parsed".into()));
         let Ending::Refuse(refusal) = found else { unreachable!("{found:?}") };
         assert!(refusal.detail().contains("invalid HTTP method parsed"), "{refusal}");
     }

@@ -177,7 +177,14 @@ impl Hello {
                 return Err(error.into());
             }
         };
-        let mut stream = TlsStream { socket, connection: Box::new(connection), refused: None, ended: false, read: 0 };
+        let mut stream = TlsStream {
+            socket,
+            connection: Box::new(connection),
+            refused: None,
+            ended: false,
+            alerted: false,
+            read: 0,
+        };
         let outcome = stream.handshake(&mut intake).await;
         match outcome {
             Ok(()) => Ok(stream),
@@ -261,6 +268,8 @@ pub struct TlsStream {
     refused: Option<Box<ChainRefusal>>,
     /// The peer's end of stream was seen.
     ended: bool,
+    /// The peer broke TLS, and the alert about it is queued.
+    alerted: bool,
     /// Plaintext bytes handed to the reader.
     read: u64,
 }
@@ -364,6 +373,17 @@ impl TlsStream {
         poll_fn(|context| Pin::new(&mut *self).poll_shutdown(context)).await
     }
 
+    /// Whether the peer broke TLS after its handshake, so that nothing but the alert about it can be sent: see
+    /// [`TlsStream::end_with_alert`].
+    pub fn is_alerted(&self) -> bool {
+        self.alerted
+    }
+
+    /// Sends the alert that is queued, and ends the stream as after a failed handshake.
+    pub async fn end_with_alert(&mut self) {
+        flush_and_end(&mut self.socket).await;
+    }
+
     /// Reads and discards what the peer sends, until it ends the stream or `limit` bytes of ciphertext have arrived. After an answer
     /// to a request that was not read to its end, this keeps the kernel from resetting the connection before the peer has read
     /// the answer.
@@ -403,9 +423,8 @@ impl Read for TlsStream {
                 let _ = this.connection.read_tls(&mut io::empty())?;
             }
             if let Err(error) = this.decrypt() {
-                // The alert is sent with the next send, or never if the peer is gone.
                 this.encrypt()?;
-                let _ = this.socket.poll_drain(context)?;
+                this.alerted = true;
                 return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, error)));
             }
             // A key update or a close_notify may require an answer.

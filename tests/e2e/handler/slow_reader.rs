@@ -35,6 +35,7 @@ fn a_peer_that_reads_slowly_but_steadily_is_not_cut() {
     assert_eq!(gateway.rejections("response_timeout").unwrap(), 0.0);
     // It stops, and the log says of which request.
     assert_eq!(gateway.wait_rejections("response_timeout", 1.0).unwrap(), 1.0);
+    gateway.daemon.wait_log("reason=response_timeout", SOON).unwrap();
     let log = gateway.daemon.log();
     let line = log.lines().find(|line| line.contains("reason=response_timeout")).unwrap();
     assert!(

@@ -75,9 +75,11 @@ fn a_delivery_is_handled_once() {
         assert_eq!(duplicates(&gateway, f64::from(count)), f64::from(count));
     }
     assert_eq!(gateway.base.rejections("duplicate_delivery").unwrap(), 0.0, "it is no refusal");
-    let log = gateway.base.daemon.log();
-    let told: Vec<&str> = log.lines().filter(|line| line.contains("reason=duplicate_delivery")).collect();
-    assert!(told.len() == 3 && told.iter().all(|line| line.contains(" INFO request answered ")), "{log}");
+    let log = || gateway.base.daemon.log();
+    wait_until("an event for each", SOON, || log().matches("reason=duplicate_delivery").count() == 3).unwrap();
+    let log = log();
+    let mut told = log.lines().filter(|line| line.contains("reason=duplicate_delivery"));
+    assert!(told.all(|line| line.contains(" INFO request answered ")), "{log}");
     // The same id with another body is a duplicate too: the id decides.
     let fields = [("x-webhook-id", PAGERDUTY.fields[3].1), ("X-PagerDuty-Signature", &signature(b"{}"))];
     assert_eq!(fields[0].1, "f5d9fe43-a1d5-4ad1-b0f5-7a2b2d4ff2c9");

@@ -155,5 +155,9 @@ mod tests {
             }
         }
         assert!(count(&nested, 1000) >= 60, "{}", count(&nested, 1000));
+        // Below 16 levels, every two bytes count as an element: here, of three more levels and of a value of 50 bytes.
+        let value = [&[0x05, 50][..], &[0; 50]].concat();
+        let deep = (0..20).fold(value, |inner, _| wrap(0x30, &[&inner]));
+        assert_eq!(count(&deep, 1000), 17 + (3 * 2 + 52) / 2);
     }
 }

@@ -34,8 +34,7 @@ fn all_written(format: LogFormat, limiter: &Arc<Limiter>, log: impl FnOnce(&Queu
     let registry = tracing_subscriber::registry().with(limiter.layer()).with(layer);
     tracing::subscriber::with_default(registry, || log(&queue));
     drop(guard); // writes what is in the queue
-    let events = std::mem::take(&mut *written.0.lock().unwrap());
-    events
+    std::mem::take(&mut *written.0.lock().unwrap())
 }
 
 /// What is written in this form when `log` logs one event.

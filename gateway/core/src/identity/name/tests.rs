@@ -1,6 +1,6 @@
 //! The two text forms of a name, and the printed one.
 
-use super::{DistinguishedName, NameError};
+use super::{DistinguishedName, Name, NameError};
 
 /// Checks that both texts are the same name, printed as the second.
 fn check(openssl: &str, rfc4514: &str) {
@@ -82,4 +82,19 @@ fn ambiguous_texts_are_errors_that_say_what_to_write() {
         assert!(error.contains(words), "{text}: {error}");
     }
     assert_eq!(DistinguishedName::parse("/"), Err(NameError::Empty));
+}
+
+#[test]
+fn a_name_is_a_sequence_of_sets_of_universal_class() {
+    // CN=a
+    let name = [0x30, 0x0c, 0x31, 0x0a, 0x30, 0x08, 0x06, 0x03, 0x55, 0x04, 0x03, 0x0c, 0x01, 0x61];
+    assert_eq!(Name::from_der(&name).map(|name| name.to_string()).as_deref(), Some("CN=a"));
+    for place in [0, 2, 4] {
+        // Another class, another tag, not constructed.
+        for tag in [name[place] | 0x40, name[place] | 0xc0, name[place] ^ 0x02, name[place] & !0x20] {
+            let mut odd = name;
+            odd[place] = tag;
+            assert!(Name::from_der(&odd).is_none(), "{tag:#x} at {place}");
+        }
+    }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use rustls_pki_types::CertificateDer;
 
 use super::fixture::*;
+use crate::identity::cache::CacheKey;
 use crate::identity::{CacheOutcome, ChainCache, Identity, PeerChain, Profile, RevocationLists, Scope};
 use crate::reject::Reject;
 
@@ -211,4 +212,19 @@ fn the_signature_on_an_issuer_is_checked_once_for_all_its_clients() {
     let chain = [leaf, issuing.certificate.clone()];
     let later = identity.verify(&scope, PeerChain::unsafe_assumed(&chain), at(NOW + 30_000 * DAY)).result;
     assert_eq!(later.unwrap_err().refusal.reject, Reject::CertificateExpired);
+}
+
+#[test]
+fn a_chain_is_kept_only_if_there_is_room_for_it_and_it_is_still_valid() {
+    let root = Authority::root("root");
+    let chain = [root.issue(&Template::client("sender"))];
+    let verified = verify(profile(&root, "sender"), &chain).unwrap();
+    for (capacity, seconds, kept) in [(0, 60, 0), (4, 0, 0), (4, 60, 1)] {
+        let cache = ChainCache::new(capacity, Duration::from_secs(seconds));
+        cache.insert(CacheKey::new(1, 0, &chain), &verified, at(NOW));
+        assert_eq!(cache.settled_len(), kept, "capacity {capacity}, {seconds} s");
+    }
+    let ended = ChainCache::new(4, Duration::from_secs(60));
+    ended.insert(CacheKey::new(1, 0, &chain), &verified, verified.valid_until());
+    assert_eq!(ended.settled_len(), 0);
 }

@@ -105,6 +105,7 @@ fn mail_addresses_are_compared_with_the_subtrees_of_an_issuer() {
         (".acme.example", "ops@mail.acme.example", true),
         (".acme.example", "ops@acme.example", false),
         (".acme.example", "ops@notacme.example", false),
+        (".acme.example", "ops@.acme.example", false),
         ("ops@acme.example", "ops@Acme.Example", true),
         ("ops@acme.example", "Ops@acme.example", false),
         ("acme.example", "\"ops@home\"@acme.example", true),

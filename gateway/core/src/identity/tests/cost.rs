@@ -691,3 +691,18 @@ proptest! {
         })?;
     }
 }
+
+#[test]
+fn of_too_many_failed_signatures_the_first_that_failed_is_named() {
+    let root = Authority::root("root");
+    let template = || Template::new(common_name("issuing")).with(authority_extension(None));
+    // Two genuine authorities of one name with costly keys, and an end entity that neither signed.
+    let expensive = || Authority::p384_root(common_name("issuing"));
+    let certified = |authority: &Authority| authority.certified_by(&template(), &root.subject, &root);
+    let (first, second, impostor) = (expensive(), expensive(), expensive());
+    let chain = [impostor.issue(&Template::client("sender")), certified(&first), certified(&second)];
+    let refusal = verify(profile(&root, "sender"), &chain).unwrap_err().refusal;
+    assert_eq!(refusal.reject, Reject::BadSignature);
+    assert!(refusal.detail().contains("Certificate 1 of 3"), "{refusal}");
+    assert!(refusal.detail().contains("Too many signatures failed"), "{refusal}");
+}

@@ -519,3 +519,28 @@ fn a_valid_path_is_found_among_imitations() {
     let verified = verify(profile(&root, "sender"), &chain).unwrap();
     assert_eq!(verified.matches()[0].trust_anchor_depth, 2);
 }
+
+#[test]
+fn a_mismatch_says_whether_there_are_other_rules() {
+    let root = Authority::root("root");
+    let chain = [root.issue(&Template::client("stranger"))];
+    let detail = |rules: usize| {
+        let identity = (0..rules).flat_map(|index| by_common_name(&format!("sender {index}"))).collect();
+        let refusal = verify(Profile { identity, ..profile(&root, "-") }, &chain).unwrap_err().refusal;
+        assert_eq!(refusal.reject, Reject::IdentityMismatch);
+        refusal.detail().contains("or another of its identity rules")
+    };
+    assert_eq!((detail(1), detail(2)), (false, true));
+}
+
+#[test]
+fn a_long_serial_number_is_cut_in_a_detail() {
+    let foreign = Authority::root("foreign");
+    let detail = |bytes: usize| {
+        let chain = [foreign.issue(&Template::client("sender").serial(&vec![0x11; bytes]))];
+        verify(profile(&Authority::root("root"), "sender"), &chain).unwrap_err().refusal.detail().to_owned()
+    };
+    let shown = ["11"; 20].join(":");
+    assert!(detail(20).contains(&format!("serial {shown}, not before")), "{}", detail(20));
+    assert!(detail(21).contains(&format!("serial {shown}..., not before")), "{}", detail(21));
+}

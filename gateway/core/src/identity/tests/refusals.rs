@@ -6,7 +6,7 @@ use super::fixture::*;
 use crate::identity::PeerChain;
 use crate::identity::{
     CacheOutcome, CertificateRequest, ChainLimits, ChainRefusal, ClientCertificate, ExtendedKeyUsage, Identity,
-    OnFailure, Profile, Provider, ProviderId, Scope,
+    OnFailure, Profile, Provider, ProviderId, RefusalAnswer, Scope,
 };
 use crate::reject::Reject;
 
@@ -139,7 +139,7 @@ fn a_mismatch_is_that_of_the_provider_whose_name_is_nearest_below_the_same_ancho
     let (identity, scope) = policy(vec![
         provider("first", vec![profile(&root, "hooks.first.example")]),
         provider("pagerduty", vec![profile(&other, "old.example"), profile(&root, "webhooks.pagerduty.com")]),
-        provider("elsewhere", vec![profile(&other, "webhook.pagerduty.com")]),
+        provider("elsewhere", vec![profile(&other, "hook.pagerduty.comx")]),
     ]);
     let nearest = |name: &str| {
         let refused = refusal(&identity, &scope, &[root.issue(&Template::client(name))]);
@@ -149,7 +149,8 @@ fn a_mismatch_is_that_of_the_provider_whose_name_is_nearest_below_the_same_ancho
         assert!(refused.refusal.detail().contains(&named), "{}", refused.refusal);
         provider.0
     };
-    assert_eq!(nearest("webhook.pagerduty.org"), 1, "the third is nearer, but has another anchor");
+    assert_eq!(nearest("webhook.pagerduty.com"), 1);
+    assert_eq!(nearest("hook.pagerduty.com"), 1, "the third is nearer, and has another anchor");
     assert_eq!(nearest("Webhooks.PagerDuty.com.evil.example"), 1);
     assert_eq!(nearest("hook.first.example"), 0);
     assert_eq!(nearest("!"), 0, "the first if none is near");
@@ -305,4 +306,22 @@ fn a_verified_chain_can_be_verified_again_and_prints_what_it_proves() {
     assert!(identity.verify(&scope, PeerChain::of_verified(&verified), at(NOW)).result.is_ok());
     let shown = format!("{verified:?}");
     assert!(shown.starts_with("VerifiedChain { generation: 1, subject: \"CN=sender\", matches: ["), "{shown}");
+}
+
+#[test]
+fn a_peer_without_a_claim_is_answered_tersely_if_every_provider_wants_it() {
+    let (root, foreign) = (Authority::root("root"), Authority::root("foreign"));
+    let chain = [foreign.issue(&Template::client("stranger"))];
+    let with = |refusal| Provider { refusal, ..provider("a", vec![profile(&root, "sender")]) };
+    let (deny, terse, retry) = (RefusalAnswer::Deny, RefusalAnswer::Terse, RefusalAnswer::Retry);
+    for (answers, expected) in [
+        (vec![terse], terse),
+        (vec![terse, terse], terse),
+        (vec![terse, deny], deny),
+        (vec![retry, terse], deny),
+        (vec![retry], deny),
+    ] {
+        let (identity, scope) = policy(answers.iter().copied().map(with).collect());
+        assert_eq!(refusal(&identity, &scope, &chain).answer, expected, "{answers:?}");
+    }
 }

@@ -298,3 +298,21 @@ fn a_rule_tells_its_conditions_and_is_compared_with_one_certificate() {
     let malformed = rustls_pki_types::CertificateDer::from(vec![0x30, 0x00]);
     assert_eq!(crate::identity::rule::with_end_entity(&malformed, |_| ()), None);
 }
+
+#[test]
+fn a_rule_prints_its_conditions_as_they_are_written() {
+    let digits = "5a".repeat(32);
+    for (condition, shown) in [
+        (Condition::subject("/C=US/CN=a"), "subject \"CN=a,C=US\"".to_owned()),
+        (Condition::subject_cn("a b"), "subject CN \"a b\"".to_owned()),
+        (Condition::san_dns("*.Example.com"), "DNS name \"*.example.com\"".to_owned()),
+        (Condition::san_uri("https://a.example/"), "URI \"https://a.example/\"".to_owned()),
+        (Condition::spki_sha256(&digits), format!("public key SHA-256 {digits}")),
+        (Condition::certificate_sha256(&digits), format!("certificate SHA-256 {digits}")),
+    ] {
+        let condition = condition.unwrap();
+        assert_eq!(condition.to_string(), shown);
+        let both = rule(vec![condition, Condition::subject_cn("x").unwrap()]);
+        assert_eq!(both.to_string(), format!("{shown} and subject CN \"x\""));
+    }
+}

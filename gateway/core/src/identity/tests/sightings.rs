@@ -146,3 +146,15 @@ fn the_label_of_a_trust_anchor_is_short_and_printable() {
     let two = name(&[&[("2.5.4.10", UTF8_STRING, b"Acme")], &[("2.5.4.11", UTF8_STRING, b"CA")]]);
     assert!(label(&contents(two)).starts_with("OU=CA,O=Acme ("));
 }
+
+#[test]
+fn the_label_of_an_anchor_without_a_key_is_that_of_an_empty_sequence() {
+    let anchor = rustls_pki_types::TrustAnchor {
+        subject: common_name("a")[2..].to_vec().into(),
+        subject_public_key_info: Vec::new().into(),
+        name_constraints: None,
+    };
+    let digest = ring::digest::digest(&ring::digest::SHA256, &[0x30, 0x00]);
+    let shown: String = digest.as_ref()[..4].iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(trust_anchor_label(&anchor), format!("a ({shown})"));
+}

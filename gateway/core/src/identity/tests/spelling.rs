@@ -3,7 +3,7 @@
 use rustls_pki_types::CertificateDer;
 
 use super::fixture::*;
-use crate::identity::{PeerChain, Profile, Work};
+use crate::identity::{PeerChain, Profile, PublicRoots, Work};
 use crate::reject::Reject;
 
 /// A name of an organization and a common name, in these string types.
@@ -160,5 +160,33 @@ fn key_identifiers_and_revocation_work_across_spellings() {
     assert!(verify(listed(&[]), &chain).is_ok());
     for serial in [&[0x11][..], &[0x42]] {
         assert_eq!(verify(listed(&[serial]), &chain).unwrap_err().refusal.reject, Reject::CertificateRevoked);
+    }
+}
+
+/// A chain whose names are the same bytes costs no copy of its certificates.
+#[test]
+fn only_a_chain_that_needs_it_is_respelled() {
+    use crate::identity::presented::PresentedChain;
+    use crate::identity::spelling::AnchorNames;
+    let root = Authority::root("root");
+    let issuing = root.intermediate("issuing");
+    let printable = || name(&[&[("2.5.4.3", PRINTABLE_STRING, b"ISSUING")]]);
+    let respelled = issuing.renamed(printable());
+    let providers = [provider("a", vec![profile(&root, "sender")])];
+    let names = AnchorNames::new(&providers, &PublicRoots::none());
+    let client = Template::client("sender");
+    let constrained = Template::new(common_name("narrow")).with(authority_extension(None));
+    let constrained = root.intermediate_by(constrained.with(permitted_domain("example.com")));
+    for (chain, needs) in [
+        (vec![issuing.issue(&client), issuing.certificate.clone()], false),
+        // Each name twice, and one that is empty.
+        (vec![issuing.issue(&client), issuing.certificate.clone(), root.certificate.clone()], false),
+        (vec![issuing.issue(&client), issuing.certificate.clone(), issuing.certificate.clone()], false),
+        (vec![constrained.issue(&client), constrained.certificate.clone()], false),
+        (vec![issuing.issue(&client), root.certified_by(&Template::client("-"), &name(&[]), &root)], false),
+        (vec![respelled.issue(&client), issuing.certificate.clone()], true),
+    ] {
+        let presented = PresentedChain::new(&chain);
+        assert_eq!(names.respell(&presented).is_some(), needs, "{} certificates", chain.len());
     }
 }
