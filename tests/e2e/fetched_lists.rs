@@ -65,7 +65,9 @@ fn identity(environment: &Environment, name: &str, options: &LeafOptions) -> Cli
 /// The status of a request on a new connection, and the reason of a refusal.
 fn ask(gateway: &TestGateway, identity: &ClientIdentity) -> (u16, Option<String>) {
     let outcome = gateway.curl().identity(identity).post(PAGERDUTY.path, b"{}").run().unwrap();
-    let response = outcome.response().unwrap_or_else(|_| panic!("{outcome:?}\n{}", gateway.daemon.log()));
+    let response = outcome.response();
+    assert!(response.is_ok(), "{outcome:?}\n{}", gateway.daemon.log());
+    let response = response.unwrap();
     (response.status, response.reason())
 }
 

@@ -42,8 +42,8 @@ impl<'g> Resident<'g> {
     pub(crate) fn comes_back(&self) {
         self.gateway.wait_no_connection().unwrap();
         let most = self.grown();
-        wait_until("the return of memory", SOON, || self.grown() < LEFT)
-            .unwrap_or_else(|error| panic!("{error:#}: {} of {most} bytes stayed", self.grown()));
+        let came_back = wait_until("the return of memory", SOON, || self.grown() < LEFT);
+        assert!(came_back.is_ok(), "{} of {most} bytes stayed", self.grown());
     }
 }
 

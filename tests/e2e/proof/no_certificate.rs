@@ -261,8 +261,8 @@ fn the_memory_of_bodies_of_peers_without_a_certificate_comes_back() {
         gateway.wait_rejections("unadmitted_limit", 20.0 * burst as f64).unwrap();
         // What they hold now, and what was freed within the last second or two.
         assert!((5 * MIB..21 * MIB).contains(&resident.grown()), "{} bytes", resident.grown());
-        wait_until("the bound", SOON, || resident.grown() < 16 * MIB + LEFT)
-            .unwrap_or_else(|error| panic!("{error:#}: {} bytes", resident.grown()));
+        let is_bounded = wait_until("the bound", SOON, || resident.grown() < 16 * MIB + LEFT);
+        assert!(is_bounded.is_ok(), "{} bytes", resident.grown());
         drop(strangers);
         resident.comes_back();
     }

@@ -44,6 +44,9 @@ const LAST_WORDS_LIMIT: Duration = Duration::from_secs(1);
 /// How often the state of the process, its log and its metrics are checked.
 const POLL: Duration = Duration::from_millis(5);
 
+/// Until a daemon that is not overloaded has written an event: three times the pause between two writes.
+const WRITTEN: Duration = Duration::from_millis(60);
+
 /// Attempts to start, each with other ports: another process may take a port between its choice and the daemon's bind.
 const ATTEMPTS: usize = 5;
 
@@ -277,8 +280,13 @@ impl Gateway {
         OpenSsl::new(server_name, self.port()).trusting(pki.server_root().path())
     }
 
-    /// Its standard error so far.
+    /// Its standard error so far. Waits first for the events of the moment, which it writes within 20 ms.
     pub fn log(&self) -> String {
+        thread::sleep(WRITTEN);
+        self.read_log()
+    }
+
+    fn read_log(&self) -> String {
         self.log.inspect(|bytes| String::from_utf8_lossy(bytes).into_owned())
     }
 
@@ -289,7 +297,7 @@ impl Gateway {
     /// It does not within `limit`; the log is in the message.
     pub fn wait_log(&self, text: &str, limit: Duration) -> Result<()> {
         let deadline = Instant::now() + limit;
-        while !self.log().contains(text) {
+        while !self.read_log().contains(text) {
             ensure!(Instant::now() < deadline, "no {text:?} in the log within {limit:?}:\n{}", self.log());
             thread::sleep(POLL);
         }

@@ -438,17 +438,17 @@ fn verdicts_outlive_a_list_only_if_nothing_more_is_revoked() {
         assert_eq!(lists(after).may_revoke_more_than(&lists(before)), expected, "{case}");
     };
     let old = list(&[&[1], &[3], &[5]], NOW - DAY);
-    check("first", &[], &[old.clone()], false);
-    check("the same", &[old.clone()], &[old.clone()], false);
-    check("reissued", &[old.clone()], &[list(&[&[5], &[1], &[3]], NOW)], false);
-    check("one less", &[old.clone()], &[list(&[&[1], &[5]], NOW)], false);
+    check("first", &[], std::slice::from_ref(&old), false);
+    check("the same", std::slice::from_ref(&old), std::slice::from_ref(&old), false);
+    check("reissued", std::slice::from_ref(&old), &[list(&[&[5], &[1], &[3]], NOW)], false);
+    check("one less", std::slice::from_ref(&old), &[list(&[&[1], &[5]], NOW)], false);
     for more in [0, 2, 4, 6] {
-        check("one more", &[old.clone()], &[list(&[&[1], &[3], &[5], &[more]], NOW)], true);
-        check("another", &[old.clone()], &[list(&[&[more]], NOW)], true);
+        check("one more", std::slice::from_ref(&old), &[list(&[&[1], &[3], &[5], &[more]], NOW)], true);
+        check("another", std::slice::from_ref(&old), &[list(&[&[more]], NOW)], true);
     }
-    check("empty", &[old.clone()], &[list(&[], NOW)], false);
-    check("first of another issuer", &[old.clone()], &[old.clone(), of_other(&[&[9]])], false);
-    check("of another key", &[old.clone()], &[by_key(&[&[1]])], true);
+    check("empty", std::slice::from_ref(&old), &[list(&[], NOW)], false);
+    check("first of another issuer", std::slice::from_ref(&old), &[old.clone(), of_other(&[&[9]])], false);
+    check("of another key", std::slice::from_ref(&old), &[by_key(&[&[1]])], true);
     // The newest of two decides, so an entry of the other one says nothing.
     check("beside another", &[old.clone(), list(&[], NOW - 1)], &[list(&[&[1]], NOW)], true);
     let (first, second) = (part("http://c/1", &[&[1]]), part("http://c/2", &[&[2]]));
