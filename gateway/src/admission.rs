@@ -1,4 +1,4 @@
-//! Who the peer of a connection is: the one place that asks `identity`, notes whom it saw, and counts the verdict.
+//! Who the peer of a connection is: the one place that asks `identity`, notes whom it saw and what it lacked, and counts the verdict.
 //!
 //! Must not speak to the peer: what becomes of a refusal is for `http` and `worker::connection`.
 
@@ -41,6 +41,9 @@ pub fn no_certificate() -> Verdict {
 
 fn count(context: &WorkerContext, snapshot: &Snapshot, verification: &Verification) {
     let provider = |id| snapshot.identity.provider(id);
+    if let Err(ChainRefusal { missing: Some(missing), .. }) = &verification.result {
+        snapshot.list_notes.note(provider(missing.provider), missing);
+    }
     let rule = |found: &ProfileMatch| {
         let profile = provider(found.provider).profiles.get(usize::from(found.profile));
         profile.map_or("", |profile| profile.extended_key_usage.label())

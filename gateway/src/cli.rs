@@ -39,7 +39,7 @@ pub enum Command {
         #[arg(long)]
         against: Option<PathBuf>,
     },
-    /// Fetch once what the configuration names by URL (ranges, token keys), and print what came. Nothing is kept. If a source fails, exit
+    /// Fetch once what the configuration names by URL (ranges, revocation lists, token keys), and print what came. Nothing is kept. If a source fails, exit
     /// with status 1
     Fetch {
         /// The configuration file

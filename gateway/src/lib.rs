@@ -33,8 +33,8 @@
 //!
 //! [`config`] reads the file, [`snapshot`] makes of it what workers use, [`control`] starts the process, reloads, and talks to the
 //! service manager. [`context`] is what the rooms of one worker share, [`state`] keeps files over a restart, [`cause`] says who brings
-//! about a log event, and [`suspects`] holds refused chains that may be genuine. [`client`] is the sender's side, which shares only the
-//! presets with the rest. ARCHITECTURE.md has the code map and the invariants.
+//! about a log event, [`suspects`] holds refused chains that may be genuine, and [`missing_lists`] what chains lacked. [`client`] is the
+//! sender's side, which shares only the presets with the rest. ARCHITECTURE.md has the code map and the invariants.
 
 pub mod accept;
 pub mod access;
@@ -49,6 +49,7 @@ pub mod crypto;
 pub mod http;
 pub mod key_store;
 pub mod metrics;
+pub mod missing_lists;
 pub mod snapshot;
 pub mod state;
 pub mod strangers;

@@ -45,9 +45,6 @@ const HANDLER_IN_FLIGHT: &str = "hookgate_handler_requests_in_flight";
 const ACCEPT_ERRORS: &str = "hookgate_accept_errors_total";
 const RELOADS: &str = "hookgate_config_reloads_total";
 const GENERATION: &str = "hookgate_config_generation";
-const KEY_FETCHES: &str = "hookgate_key_fetches_total";
-const KEYS_FETCHED: &str = "hookgate_keys_fetched_timestamp_seconds";
-const KEYS_USABLE: &str = "hookgate_keys_usable_until_timestamp_seconds";
 const DELIVERIES: &str = "hookgate_replay_deliveries";
 const SOURCE_MISSES: &str = "hookgate_source_not_in_ranges_total";
 const FILTER_PACKETS: &str = "hookgate_filter_packets_total";
@@ -123,13 +120,9 @@ fn describe_upkeep() {
         "1 while a worker shows no life for half of WatchdogSec=, or 5 seconds without it, by worker"
     );
     describe_counter!(RELOADS, "Loads of the configuration, the first one included, by result (ok, error or weaker)");
-    describe_gauge!(GENERATION, "Generation of the configuration in use, from 1");
-    describe_counter!(KEY_FETCHES, "Fetches of token keys, by source and result (ok, or why the fetch failed)");
-    describe_gauge!(KEYS_FETCHED, Unit::Seconds, "When the keys of a source were last fetched, in seconds since 1970");
     describe_gauge!(
-        KEYS_USABLE,
-        Unit::Seconds,
-        "Until when the keys of a source stay in use if every further fetch fails, in seconds since 1970"
+        GENERATION,
+        "Generation of the configuration in use, from 1: loads, and revocation lists that revoke more"
     );
     describe_counter!(LOG_LOST, "Log events lost because they came faster than they could be written");
     describe_counter!(LOG_SUPPRESSED, "Log events suppressed because more came in a second than are logged, by cause");
@@ -166,6 +159,11 @@ pub fn reloaded(result: Load, generation: u64) {
         Load::Weaker => "weaker",
     };
     counter!(RELOADS, "result" => result).increment(1);
+    self::generation(generation);
+}
+
+/// Publishes the generation in use.
+pub fn generation(generation: u64) {
     #[expect(clippy::cast_precision_loss, reason = "a generation stays far below 2^53")]
     gauge!(GENERATION).set(generation as f64);
 }
@@ -209,21 +207,6 @@ pub fn chain_cache(entries: usize, evictions: u64) {
     #[expect(clippy::cast_precision_loss, reason = "a number of entries stays far below 2^53")]
     gauge!(CACHE_ENTRIES).set(entries as f64);
     counter!(CACHE_EVICTIONS).absolute(evictions);
-}
-
-/// Counts a successful fetch of the keys of `source`, and publishes its times, in seconds since 1970.
-pub fn keys_fetched(source: &str, fetched: u64, usable_until: u64) {
-    counter!(KEY_FETCHES, "source" => source.to_owned(), "result" => "ok").increment(1);
-    #[expect(clippy::cast_precision_loss, reason = "a time in seconds stays far below 2^53")]
-    {
-        gauge!(KEYS_FETCHED, "source" => source.to_owned()).set(fetched as f64);
-        gauge!(KEYS_USABLE, "source" => source.to_owned()).set(usable_until as f64);
-    }
-}
-
-/// Counts a fetch of the keys of `source` that failed for `reason`.
-pub fn keys_failed(source: &str, reason: &'static str) {
-    counter!(KEY_FETCHES, "source" => source.to_owned(), "result" => reason).increment(1);
 }
 
 /// Publishes how many delivery ids are in memory.

@@ -16,6 +16,7 @@ use crate::access::AccessRules;
 use crate::config::{Config, ServerCertificate};
 use crate::crypto::signing_key;
 use crate::key_store::KeyStore;
+use crate::missing_lists::ListNotes;
 use crate::suspects::Suspects;
 use crate::tls::certificates::Certificates;
 use crate::tls::server::SharedTls;
@@ -84,6 +85,8 @@ pub struct Lasting {
     pub sightings: Arc<Sightings>,
     /// The refused chains for which evidence was found.
     pub suspects: Arc<Suspects>,
+    /// The revocation lists that chains lacked.
+    pub list_notes: Arc<ListNotes>,
     /// The roots of this host.
     pub public_roots: Arc<PublicRoots>,
 }
@@ -91,7 +94,7 @@ pub struct Lasting {
 /// One generation of the configuration, as workers use it.
 #[derive(Clone)]
 pub struct Snapshot {
-    /// 1 for the first load, and one more for each successful reload.
+    /// 1 for the first load, and one more for each successful reload, and for each revocation list that revokes more than the one before.
     pub generation: u64,
     /// The trust policy.
     pub identity: Arc<Identity>,
@@ -109,12 +112,15 @@ pub struct Snapshot {
     pub replay: Arc<ReplayGuard>,
     /// The refused chains for which evidence was found. Outlives the snapshot.
     pub suspects: Arc<Suspects>,
+    /// The revocation lists that chains lacked. Outlives the snapshot.
+    pub list_notes: Arc<ListNotes>,
     /// The configured limits.
     pub limits: Limits,
     /// Which requests and handshakes the log has an event for.
     pub access: AccessRules,
     /// Whether a provider demands no certificate, so that bodies of strangers are read.
     pub reads_strangers: bool,
+    shared: Arc<SharedTls>,
     named: HashMap<Arc<str>, Arc<Site>>,
     unknown: Arc<Site>,
     unnamed: Arc<Site>,
@@ -129,7 +135,7 @@ impl Snapshot {
     /// [`SnapshotError`]. Nothing has changed then.
     pub fn build(config: Config, generation: u64, lasting: Lasting) -> Result<Self, SnapshotError> {
         let Config { certificates, providers, sources, routes, proofs, limits, log, .. } = config;
-        let Lasting { cache, keys, replay, sightings, suspects, public_roots } = lasting;
+        let Lasting { cache, keys, replay, sightings, suspects, list_notes, public_roots } = lasting;
         let demands = Arc::new(Demands::new(proofs.providers, proofs.routes).of_providers(&providers));
         let reads_strangers = providers.iter().any(|it| it.client_certificate != ClientCertificate::Required);
         let field = |provider: &Provider| {
@@ -142,8 +148,8 @@ impl Snapshot {
             ChainLimits { max_certificates: limits.max_presented_certificates, max_bytes: limits.max_presented_bytes };
         let identity = Identity::new(generation, providers.into(), cache, chain_limits).after(&sightings);
         let identity = Arc::new(identity.with_public_roots(public_roots));
-        let shared = SharedTls::new(Arc::new(server_certificates(certificates)?))?;
-        let mut sites = Sites { identity: Arc::clone(&identity), shared, next_scope: 0 };
+        let shared = Arc::new(SharedTls::new(Arc::new(server_certificates(certificates)?))?);
+        let mut sites = Sites { identity: Arc::clone(&identity), shared: Arc::clone(&shared), next_scope: 0 };
         let hosts: BTreeSet<_> = routes.iter().filter_map(|route| route.host.clone()).collect();
         let mut named = HashMap::new();
         for host in hosts {
@@ -164,9 +170,11 @@ impl Snapshot {
             sources: sources.into(),
             replay,
             suspects,
+            list_notes,
             limits,
             access: log.access,
             reads_strangers,
+            shared,
             named,
             unknown,
             unnamed,
@@ -178,6 +186,31 @@ impl Snapshot {
     #[must_use]
     pub fn with_sources(&self, sources: Vec<Sources>) -> Self {
         Self { sources: sources.into(), ..self.clone() }
+    }
+
+    /// The same configuration with this policy, which differs in revocation lists alone. If it is of the same generation, sessions and tickets
+    /// stay; otherwise they end, as after a reload.
+    ///
+    /// # Errors
+    ///
+    /// [`SnapshotError::Tls`]. Nothing has changed then.
+    pub fn with_identity(&self, identity: Identity) -> Result<Self, SnapshotError> {
+        let generation = identity.generation();
+        let identity = Arc::new(identity);
+        let shared = match generation == self.generation {
+            true => Arc::clone(&self.shared),
+            false => Arc::new(self.shared.renewed()?),
+        };
+        let renewed = |site: &Arc<Site>| -> Result<Arc<Site>, SnapshotError> {
+            let tls = shared.server_config(&identity, &site.scope)?;
+            let Site { server_name, scope, certificate_request, .. } = &**site;
+            let (server_name, scope) = (server_name.clone(), scope.clone());
+            Ok(Arc::new(Site { server_name, scope, certificate_request: *certificate_request, tls }))
+        };
+        let named = self.named.iter().map(|(name, site)| Ok((Arc::clone(name), renewed(site)?)));
+        let named = named.collect::<Result<_, SnapshotError>>()?;
+        let (unknown, unnamed) = (renewed(&self.unknown)?, renewed(&self.unnamed)?);
+        Ok(Self { generation, identity, shared, named, unknown, unnamed, ..self.clone() })
     }
 
     /// What the handshake asks of a client that sends this server name, in any case.
@@ -221,7 +254,7 @@ fn server_certificates(certificates: Vec<ServerCertificate>) -> Result<Certifica
 /// Builds sites, and gives each scope its own id.
 struct Sites {
     identity: Arc<Identity>,
-    shared: SharedTls,
+    shared: Arc<SharedTls>,
     next_scope: u32,
 }
 

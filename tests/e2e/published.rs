@@ -11,8 +11,9 @@ use hookgate_testkit::wait::wait_until;
 use crate::command::hookgate;
 use crate::environment::{Environment, PATH, SOON, quoted};
 use crate::problem::assert_problem;
-use crate::proof::key_server::{Answer, KeyServer};
+use crate::publisher::{Answer, Publisher};
 use crate::test_gateway::TestGateway;
+use crate::tls_client::request;
 
 const HERE: &[u8] = b"127.0.0.0/8\n";
 const ELSEWHERE: &[u8] = b"192.0.2.0/24\n";
@@ -22,7 +23,7 @@ fn list(ranges: &[u8]) -> Answer {
 }
 
 /// The configuration with the list of `publisher` for the provider of the certificate.
-fn configuration(environment: &Environment, publisher: &KeyServer, end: &str) -> String {
+fn configuration(environment: &Environment, publisher: &Publisher, end: &str) -> String {
     let mut configuration: FourProviders<'_> = environment.configuration();
     configuration.proofs = vec![("percolate", format!("proof = \"certificate\"\n{}", publisher.list()))];
     configuration.toml() + &environment.any_method_route("") + end
@@ -36,7 +37,7 @@ fn status(gateway: &TestGateway) -> Option<u16> {
 fn a_provider_is_admitted_from_the_ranges_that_its_publisher_lists() {
     for (ranges, expected) in [(HERE, 200), (ELSEWHERE, 403)] {
         let environment = Environment::new().unwrap();
-        let publisher = KeyServer::start(&environment.pki, list(ranges)).unwrap();
+        let publisher = Publisher::start(&environment.pki, list(ranges)).unwrap();
         let toml = |environment: &Environment| configuration(environment, &publisher, "");
         let gateway = TestGateway::in_environment(environment, toml).unwrap();
         // The first request waits for nothing: the list was there before the first connection.
@@ -53,13 +54,13 @@ fn a_provider_is_admitted_from_the_ranges_that_its_publisher_lists() {
 #[test]
 fn a_list_that_comes_late_takes_effect_without_a_new_generation() {
     let environment = Environment::new().unwrap();
-    let publisher = KeyServer::start(&environment.pki, Answer::status("500 Internal Server Error", "")).unwrap();
+    let publisher = Publisher::start(&environment.pki, Answer::status("500 Internal Server Error", "")).unwrap();
     let toml = |environment: &Environment| configuration(environment, &publisher, "");
     let gateway = TestGateway::in_environment(environment, toml).unwrap();
     let outcome = gateway.admitted_curl().post(PATH, b"{}").run().unwrap();
     assert_problem(outcome.response().unwrap(), 503, "ranges_unavailable", "no list yet");
     let log = gateway.daemon.log();
-    assert!(log.contains("list not fetched; the copy in use stays") && log.contains("status 500"), "{log}");
+    assert!(log.contains("not fetched; the copy in use stays") && log.contains("status 500"), "{log}");
     assert!(log.contains("there is no state directory"), "{log}");
     publisher.set(list(HERE));
     wait_until("the list is in force", SOON, || status(&gateway) == Some(200)).unwrap();
@@ -68,13 +69,37 @@ fn a_list_that_comes_late_takes_effect_without_a_new_generation() {
     assert_eq!(ok, 1.0);
 }
 
+/// A sender that keeps its connection open is judged by the new list from its next request on.
+#[test]
+fn a_list_takes_effect_for_connections_that_are_open() {
+    let environment = Environment::new().unwrap();
+    let publisher = Publisher::start(&environment.pki, list(HERE)).unwrap();
+    let toml = |environment: &Environment, timeout_ms: u32| {
+        let table = publisher.table("ranges", &format!(", timeout_ms = {timeout_ms}"));
+        let mut configuration: FourProviders<'_> = environment.configuration();
+        configuration.proofs = vec![("percolate", format!("proof = \"certificate\"\nsource_range_urls = [{table}]\n"))];
+        configuration.toml() + &environment.any_method_route("")
+    };
+    let gateway = TestGateway::in_environment(environment, |environment| toml(environment, 5000)).unwrap();
+    // The fetch of this reload fails, and is made again by itself.
+    publisher.set(Answer::Close);
+    gateway.reload(&toml(&gateway.environment, 5001)).unwrap();
+    let mut connection = gateway.connect().unwrap();
+    let post = || request("POST", PATH, b"");
+    assert_eq!(connection.ask(post()).unwrap().status, 200);
+    publisher.set(list(b"127.64.0.0/10\n127.128.0.0/9\n"));
+    wait_until("the list is in force", SOON, || status(&gateway) == Some(403)).unwrap();
+    assert_problem(&connection.ask(post()).unwrap(), 403, "source_not_in_ranges", "the open connection");
+    assert_eq!(gateway.daemon.metric("hookgate_config_generation", &[]).unwrap(), 2.0);
+}
+
 #[test]
 fn a_restart_without_network_uses_the_kept_list() {
     let environment = Environment::new().unwrap();
     let kept = environment.directory.path().join("state");
     fs::create_dir(&kept).unwrap();
     fs::set_permissions(&kept, Permissions::from_mode(0o700)).unwrap();
-    let publisher = KeyServer::start(&environment.pki, list(HERE)).unwrap();
+    let publisher = Publisher::start(&environment.pki, list(HERE)).unwrap();
     let state = format!("\n[state]\ndirectory = {}\n", quoted(&kept));
     let toml = configuration(&environment, &publisher, &state);
     let mut gateway = TestGateway::in_environment(environment, |_| toml.clone()).unwrap();
@@ -89,13 +114,13 @@ fn a_restart_without_network_uses_the_kept_list() {
     let gateway = TestGateway::in_environment(environment, |_| toml).unwrap();
     assert_eq!(status(&gateway), Some(200));
     let log = gateway.daemon.log();
-    assert!(log.contains("using the kept copy of a list"), "{log}");
+    assert!(log.contains("using the kept copy"), "{log}");
 }
 
 #[test]
 fn fetch_says_what_came_from_each_source() {
     let environment = Environment::new().unwrap();
-    let publisher = KeyServer::start(&environment.pki, list(HERE)).unwrap();
+    let publisher = Publisher::start(&environment.pki, list(HERE)).unwrap();
     let text = configuration(&environment, &publisher, "");
     let text = text.replace(LISTEN_PORT, "18443").replace(METRICS_PORT, "19464").replace(IO, "auto");
     let file = environment.write("fetched.toml", text).unwrap();

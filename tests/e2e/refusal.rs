@@ -448,12 +448,12 @@ fn each_provider_of_a_server_name_has_its_own_failure_mode() {
     gateway.still_serves().unwrap();
 }
 
-/// A self-signed certificate with a key of this kind, as arguments of `openssl req`.
-fn of_key(gateway: &TestGateway, kind: &[&str]) -> ClientIdentity {
+/// A self-signed certificate with this subject and a key of this kind, as arguments of `openssl req`.
+fn of_key(gateway: &TestGateway, subject: &str, kind: &[&str]) -> ClientIdentity {
     let good = gateway.environment.identity(Sender::PagerDuty, Variant::Good).unwrap();
     let (key, certificate) = (gateway.environment.path("odd.key"), gateway.environment.path("odd.pem"));
     let mut command = Command::new("openssl");
-    command.args(["req", "-x509", "-nodes", "-subj", "/CN=odd", "-addext", "basicConstraints=CA:FALSE"]);
+    command.args(["req", "-x509", "-nodes", "-subj", subject, "-addext", "basicConstraints=CA:FALSE"]);
     command.args(kind).arg("-keyout").arg(&key).arg("-out").arg(&certificate);
     let made = process::run(command, b"", SOON).unwrap();
     assert!(certificate.exists(), "{}", made.stdout_text());
@@ -475,15 +475,45 @@ fn a_client_whose_key_cannot_sign_a_handshake_is_told_which_keys_can() {
         client.post(HOST, PAGERDUTY.path, PAGERDUTY.body.as_bytes()).run().unwrap()
     };
     // OpenSSL sends no certificate if it shares no signature scheme for the key with the server.
-    let p521 = of_key(&gateway, &["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-521"]);
+    let p521 = of_key(&gateway, "/CN=odd", &["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-521"]);
     let answered = post(&p521, TlsVersion::Tls13);
     assert!(answered.text().contains("no_certificate") && answered.text().contains(accepted), "{}", answered.text());
-    let rsa = of_key(&gateway, &["-newkey", "rsa:1024"]);
+    let rsa = of_key(&gateway, "/CN=odd", &["-newkey", "rsa:1024"]);
     for (count, version) in [(1, TlsVersion::Tls12), (2, TlsVersion::Tls13)] {
         assert_eq!(post(&rsa, version).alert(), Some(BAD_CERTIFICATE), "{version:?}");
         let tells = |line: &&str| line.contains("an RSA key of 1024 bits") && line.contains(accepted);
         let came = wait_until("the log", SOON, || gateway.daemon.log().lines().filter(tells).count() == count);
         came.with_context(|| gateway.daemon.log()).unwrap();
+    }
+    gateway.still_serves().unwrap();
+}
+
+#[test]
+fn the_signature_of_a_handshake_is_not_checked_if_that_and_the_refusal_are_expensive() {
+    let gateway = TestGateway::with_toml(|environment| {
+        let provider = "[[provider]]\nname = \"google\"\ntrust_anchors = [\"builtin:GTS_Root_R4\"]\n\
+                        identity = [{ subject_cn = \"hooks\" }]\n";
+        let route = environment.any_method_route("").replace("/any/", "/google/").replace("percolate", "google");
+        environment.configuration().toml() + provider + &route
+    });
+    let gateway = gateway.unwrap();
+    let post = |subject, curve, version| {
+        let curve = format!("ec_paramgen_curve:{curve}");
+        let identity = of_key(&gateway, subject, &["-newkey", "ec", "-pkeyopt", &curve]);
+        let client = gateway.openssl().version(version).identity(&identity);
+        let seen = client.post(HOST, PAGERDUTY.path, PAGERDUTY.body.as_bytes()).run().unwrap();
+        (seen.alert(), seen.response().map(|response| response.status), seen.text())
+    };
+    let anchor = "/C=US/O=Google Trust Services LLC/CN=GTS Root R4";
+    for version in [TlsVersion::Tls12, TlsVersion::Tls13] {
+        let (alert, status, text) = post(anchor, "P-384", version);
+        assert_eq!((alert, status), (Some(DECRYPT_ERROR), None), "{version:?} {text}");
+        for (subject, curve, reason) in [(anchor, "P-256", "bad_signature"), ("/CN=nobody", "P-384", "unknown_issuer")]
+        {
+            let (alert, status, text) = post(subject, curve, version);
+            assert_eq!((alert, status), (None, Some(403)), "{version:?} {subject} {curve} {text}");
+            assert!(text.contains(reason), "{text}");
+        }
     }
     gateway.still_serves().unwrap();
 }

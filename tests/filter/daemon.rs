@@ -26,9 +26,9 @@ const BINARY: &str = env!("CARGO_BIN_EXE_hookgate");
 /// Shorter than the first SYN retransmission (1 s): a connection that loses a packet exceeds it.
 const SOON: Duration = Duration::from_millis(900);
 /// How long to wait for a response that must not come.
-const SILENCE: Duration = Duration::from_millis(400);
+pub(crate) const SILENCE: Duration = Duration::from_millis(400);
 /// The limit for every action of the daemon.
-const PATIENCE: Duration = Duration::from_secs(15);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(15);
 
 /// The exit status of curl when an operation timed out.
 const CURL_TIMED_OUT: i32 = 28;
@@ -37,18 +37,18 @@ const CURL_TIMED_OUT: i32 = 28;
 const RANGES: &str = "\"198.51.100.10\", \"2001:db8:ffff::10\"";
 
 /// What the daemon needs, and its client.
-struct Environment {
-    network: Network,
-    handler: Handler,
+pub(crate) struct Environment {
+    pub(crate) network: Network,
+    pub(crate) handler: Handler,
     server: ServerIdentity,
     identity: ClientIdentity,
-    pki: Pki,
+    pub(crate) pki: Pki,
     /// Holds all files. The last field, so that it is removed last.
     directory: TempDir,
 }
 
 impl Environment {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let directory = tempfile::Builder::new().prefix("hookgate-filter-").tempdir().unwrap();
         let pki = Pki::new(directory.path()).unwrap();
         let server = pki.server("server", &[HOST], KeyKind::P256).unwrap();
@@ -58,7 +58,7 @@ impl Environment {
     }
 
     /// A configuration with port 443 at both addresses, `ranges` for every provider, and the lines `filter` in `[filter]`.
-    fn configuration(&self, ranges: &str, filter: &str) -> String {
+    pub(crate) fn configuration(&self, ranges: &str, filter: &str) -> String {
         let handler = self.handler.path();
         let mut configuration = FourProviders::new(&self.pki, &self.server, handler, handler);
         configuration.listen = "workers = 1";
@@ -70,7 +70,7 @@ impl Environment {
         configuration.toml().replace(&listen, &listens) + &format!("\n[filter]\ninterfaces = [\"eth0\"]\n{filter}\n")
     }
 
-    fn start(&self, configuration: &str) -> Gateway {
+    pub(crate) fn start(&self, configuration: &str) -> Gateway {
         self.start_as(configuration, &GatewayOptions::new(BINARY)).unwrap_or_else(|error| panic!("{error:#}"))
     }
 
@@ -79,7 +79,7 @@ impl Environment {
     }
 
     /// Sends a webhook from `source` with a good certificate.
-    fn post(&self, source: &str, limit: Duration) -> CurlOutcome {
+    pub(crate) fn post(&self, source: &str, limit: Duration) -> CurlOutcome {
         let server = if source.contains(':') { format!("[{}]", SERVER[1]) } else { SERVER[0].to_owned() };
         let curl = Curl::new(HOST, 443).argument("--connect-to").argument(format!("::{server}:443"));
         let curl = curl.argument("--interface").argument(source).trusting(self.pki.server_root().path());
@@ -88,7 +88,7 @@ impl Environment {
     }
 
     /// The error of a connection to the filtered port.
-    fn connect(&self, source: &str, limit: Duration) -> ErrorKind {
+    pub(crate) fn connect(&self, source: &str, limit: Duration) -> ErrorKind {
         self.network.connect(source, 443, limit).unwrap_err().kind()
     }
 
@@ -96,11 +96,11 @@ impl Environment {
         self.network.on_server(|| gateway.metric(name, labels)).unwrap()
     }
 
-    fn wait_metric(&self, gateway: &Gateway, name: &str, labels: &[(&str, &str)], least: f64) {
+    pub(crate) fn wait_metric(&self, gateway: &Gateway, name: &str, labels: &[(&str, &str)], least: f64) {
         self.network.on_server(|| gateway.wait_metric(name, labels, least, PATIENCE)).unwrap();
     }
 
-    fn reload(&self, gateway: &Gateway, configuration: &str) {
+    pub(crate) fn reload(&self, gateway: &Gateway, configuration: &str) {
         self.network.on_server(|| gateway.reload(configuration, PATIENCE)).unwrap();
     }
 

@@ -11,6 +11,7 @@ mod lifecycle;
 mod namespaces;
 mod network;
 mod policies;
+mod published;
 mod raw;
 mod speed;
 

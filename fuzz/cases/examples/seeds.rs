@@ -15,6 +15,8 @@ use rcgen::{
     ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P384_SHA384,
     RevokedCertParams, SerialNumber, date_time_ymd,
 };
+use rustls_pki_types::CertificateRevocationListDer;
+use rustls_pki_types::pem::PemObject as _;
 use serde_json::json;
 
 type Authority = Issuer<'static, KeyPair>;
@@ -32,6 +34,7 @@ fn main() {
     corpora.add("token", tokens.iter().map(|token| format!("Bearer {token}").into_bytes()));
     corpora.add("token", [b"Bearer ya29.a0AfH6".to_vec(), b"Basic eDp5".to_vec(), b"Bearer a.b.c.d.e".to_vec()]);
     corpora.add("key_set", key_sets(&jwks));
+    corpora.add("revocation_list", revocation_lists(cases));
     names(&corpora, &certificates);
     corpora.add("json", json_bodies());
     corpora.add("signature", signatures());
@@ -41,6 +44,14 @@ fn main() {
     corpora.add("ranges", RANGES.map(Vec::from));
     files(&corpora, &certificates, &jwks);
     configurations(&corpora, &cases.join("../.."));
+}
+
+/// The committed list in both forms, cut, and what is none.
+fn revocation_lists(cases: &Path) -> Vec<Vec<u8>> {
+    let pem = fs::read(cases.join("list.pem")).unwrap();
+    let der = CertificateRevocationListDer::from_pem_slice(&pem).unwrap().to_vec();
+    let cut = der[..der.len() / 2].to_vec();
+    vec![pem.repeat(2), pem, der, cut, b"<!doctype html>".to_vec()]
 }
 
 /// The directory of all corpora.
@@ -378,7 +389,7 @@ fn files(corpora: &Corpora, certificates: &[Certificate], jwks: &str) {
         role(
             3,
             &rustls_pki_types::pem::PemObject::from_pem_slice(&list)
-                .map(|der: rustls_pki_types::CertificateRevocationListDer<'_>| der.to_vec())
+                .map(|der: CertificateRevocationListDer<'_>| der.to_vec())
                 .unwrap(),
         ),
         role(4, jwks.as_bytes()),

@@ -43,6 +43,7 @@ fn serve(config: Config) {
         replay: Arc::new(ReplayGuard::new(1)),
         sightings: Arc::new(Sightings::default()),
         suspects: Arc::default(),
+        list_notes: Arc::default(),
         public_roots: Arc::new(PublicRoots::none()),
     };
     if let Err(error) = Snapshot::build(config, 1, lasting) {

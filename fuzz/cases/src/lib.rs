@@ -15,6 +15,7 @@ pub mod key_set;
 pub mod name;
 pub mod packet;
 pub mod ranges;
+pub mod revocation_list;
 pub mod signature;
 pub mod token;
 
@@ -35,7 +36,7 @@ pub struct Target {
 }
 
 /// Every target.
-pub const TARGETS: [Target; 12] = [
+pub const TARGETS: [Target; 13] = [
     Target { name: "chain", judge: chain::judge, mutations: 600 },
     Target { name: "configuration", judge: configuration::judge, mutations: 2000 },
     Target { name: "fields", judge: fields::judge, mutations: 1000 },
@@ -46,6 +47,7 @@ pub const TARGETS: [Target; 12] = [
     Target { name: "name", judge: name::judge, mutations: 600 },
     Target { name: "packet", judge: packet::judge, mutations: 6000 },
     Target { name: "ranges", judge: ranges::judge, mutations: 600 },
+    Target { name: "revocation_list", judge: revocation_list::judge, mutations: 3000 },
     Target { name: "signature", judge: signature::judge, mutations: 3000 },
     Target { name: "token", judge: token::judge, mutations: 6000 },
 ];

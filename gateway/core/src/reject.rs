@@ -152,6 +152,10 @@ rejects! {
     /// A revocation list is past its nextUpdate. The status makes senders retry, since the operator has to act: install the
     /// current list.
     RevocationListExpired => "revocation_list_expired", 503, CertificateUnknown, Gateway, "A revocation list has expired", detail;
+    /// A revocation list that is fetched has not come yet. The status makes senders retry. Operator: check that this host can reach the
+    /// URLs of `crl_urls`, or those that the certificates name.
+    RevocationListUnavailable => "revocation_list_unavailable", 503, CertificateUnknown, Gateway, "A revocation list is unavailable",
+        "The receiver does not have the revocation list of a certificate yet; send the webhook again later.";
     /// The path is valid, but no identity rule of a provider in scope matches the end entity. Peer: use the certificate that
     /// the provider documents. Operator: correct `identity` if the provider changed its name.
     IdentityMismatch => "identity_mismatch", 403, AccessDenied, Peer, "The certificate matches no identity rule", detail;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use hookgate_core::identity::{AnchorUse, comparable_name};
 use ring::digest;
-use rustls_pki_types::TrustAnchor;
+use rustls_pki_types::{CertificateDer, TrustAnchor};
 use time::Date;
 use toml::Spanned;
 
@@ -62,6 +62,8 @@ pub(super) struct Anchor {
     pub(super) not_after: Date,
     /// Its notAfter, in seconds since 1970.
     pub(super) not_after_seconds: u64,
+    /// The certificate.
+    certificate: CertificateDer<'static>,
     /// The SHA-256 digest of its DER.
     pub(super) fingerprint: [u8; 32],
     /// Its issuer's name, comparable; `None` if the certificate is self-issued.
@@ -95,12 +97,15 @@ pub(super) fn anchor_id(anchor: &TrustAnchor<'_>) -> [u8; 32] {
     id
 }
 
-/// Loads the anchors that `raw` names. Reports what is wrong, and leaves it out.
+/// Loads the anchors that `raw` names, and the certificates below them. Reports what is wrong, and leaves it out.
 ///
 /// A certificate whose issuer is among the others is not an anchor. So a bundle of root and intermediate, as nginx takes it, has
 /// one anchor, the root: the intermediate is not trusted after its expiry, and counts for `verify_depth`. An intermediate
 /// without its issuer is an anchor.
-pub(super) fn anchors(raw: &Spanned<Vec<Spanned<String>>>, report: &mut Report<'_>) -> Vec<Anchor> {
+pub(super) fn anchors(
+    raw: &Spanned<Vec<Spanned<String>>>,
+    report: &mut Report<'_>,
+) -> (Vec<Anchor>, Vec<CertificateDer<'static>>) {
     if raw.get_ref().is_empty() {
         report.empty(raw, Problem::Empty { write: WRITE_TRUST_ANCHORS });
     }
@@ -116,13 +121,15 @@ pub(super) fn anchors(raw: &Spanned<Vec<Spanned<String>>>, report: &mut Report<'
     }
     let names: Vec<Vec<u8>> = all.iter().map(|anchor| anchor.name.clone()).collect();
     let is_anchor = |anchor: &Anchor| anchor.issuer.as_ref().is_none_or(|issuer| !names.contains(issuer));
+    let mut below = Vec::new();
     for subordinate in all.iter().filter(|anchor| !is_anchor(anchor)) {
         report.add_subordinate(raw, subordinate.id());
+        below.push(subordinate.certificate.clone());
     }
     all.retain(is_anchor);
     let mut seen = HashSet::new();
     all.retain(|anchor| seen.insert(anchor.fingerprint));
-    all
+    (all, below)
 }
 
 fn load(text: &str, report: &Report<'_>) -> Result<Vec<Anchor>, Problem> {
@@ -161,6 +168,7 @@ pub(super) fn parse(pem: &[u8], path: &Path) -> Result<Vec<Anchor>, Problem> {
             subject: subject.to_string(),
             not_after: file::day(parsed.validity().not_after),
             not_after_seconds: u64::try_from(parsed.validity().not_after.timestamp()).unwrap_or(0),
+            certificate: certificate.clone(),
             fingerprint,
             issuer: (issuer != name).then_some(issuer),
             name,

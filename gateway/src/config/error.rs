@@ -7,6 +7,7 @@ mod preset;
 mod problem;
 mod proof;
 mod ranges;
+mod revocation;
 
 use std::fmt::{self, Write as _};
 use std::io;
@@ -21,6 +22,7 @@ pub use self::problem::Problem;
 pub(super) use self::problem::nearest;
 pub use self::proof::ProofProblem;
 pub use self::ranges::RangeProblem;
+pub use self::revocation::RevocationProblem;
 
 /// All errors of a configuration, in the order of the lines; at least one.
 #[derive(Debug)]

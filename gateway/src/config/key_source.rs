@@ -1,21 +1,18 @@
 //! `[[key_source]]`: the origins of the keys that verify tokens.
 //!
-//! Owns the names of sources, the built-in source, the bounds of a fetch, and the reading of key files. Must not fetch:
-//! `control::jwks` does.
+//! Owns the names of sources, the built-in source, and the reading of key files. Must not fetch: `control::published` does.
 
-use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
-use rustls_pki_types::CertificateDer;
 use serde::Deserialize;
 use toml::Spanned;
 
 use super::bound::Bound;
 use super::entry::Entry;
 use super::error::{Problem, ProofProblem};
-use super::file::{self, MAXIMUM_FILE_BYTES};
-use super::key_url::KeyUrl;
+use super::feed::{self, Feed, FetchLimits, TIMEOUT};
+use super::feed_url::FeedUrl;
+use super::file;
 use super::length;
 use super::name;
 use super::report::Report;
@@ -30,8 +27,6 @@ pub(super) const GOOGLE: &str = "google";
 const MAXIMUM_SOURCES: usize = 64;
 /// Most bytes of a key file. A set of 64 keys of 8192 bits has 100 KiB.
 const MAXIMUM_KEY_FILE_BYTES: u64 = 1024 * 1024;
-/// At most a minute. A source that takes longer is fetched again.
-const TIMEOUT: Bound = Bound::new(1, 60_000, " ms");
 /// From the size of one small key to more than that of 64 keys of the largest accepted length.
 const BYTES: Bound = Bound::new(1024, 1024 * 1024, " bytes");
 /// At most a week. If the issuer is unreachable, a key that it withdrew is trusted for up to this time longer.
@@ -53,76 +48,9 @@ pub struct KeySource {
 #[derive(Debug)]
 pub enum KeyOrigin {
     /// `url`: the keys are fetched, and fetched again before they are stale.
-    Url {
-        /// The URL.
-        url: KeyUrl,
-        /// The bounds of a fetch.
-        limits: FetchLimits,
-        /// `ca_file`: the trust anchors for the server's certificate, at least one; `None` means the roots of this host.
-        roots: Option<Vec<CertificateDer<'static>>>,
-    },
+    Url(Feed),
     /// `file`: these keys, until the next reload.
     File(Arc<KeySet>),
-}
-
-impl KeyOrigin {
-    /// Whether keys from this origin are also keys of `other`: the same URL, roots and time of use. Never true for files, which each
-    /// load reads again.
-    #[must_use]
-    pub fn has_keys_of(&self, other: &Self) -> bool {
-        match (self, other) {
-            (
-                Self::Url { url, limits, roots },
-                Self::Url { url: other_url, limits: other_limits, roots: other_roots },
-            ) => url == other_url && roots == other_roots && limits.max_stale == other_limits.max_stale,
-            (Self::File(_), _) | (_, Self::File(_)) => false,
-        }
-    }
-
-    /// Whether a fetch from this origin is a fetch from `other`: as [`KeyOrigin::has_keys_of`], and within the same bounds.
-    #[must_use]
-    pub fn is_fetched_as(&self, other: &Self) -> bool {
-        let bounds = |origin: &Self| match origin {
-            Self::Url { limits, .. } => Some(*limits),
-            Self::File(_) => None,
-        };
-        self.has_keys_of(other) && bounds(self) == bounds(other)
-    }
-}
-
-/// The bounds of fetches of one source.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FetchLimits {
-    /// Longest time of one fetch, from the look-up of the name to the last byte.
-    pub timeout: Duration,
-    /// Most bytes of the document.
-    pub max_bytes: usize,
-    /// Shortest interval between fetches, whatever `Cache-Control` says.
-    pub min_fresh: Duration,
-    /// Longest interval between fetches, whatever `Cache-Control` says. It bounds the time for which a withdrawn key is trusted.
-    pub max_fresh: Duration,
-    /// How long stale keys are used if a fetch fails.
-    pub max_stale: Duration,
-    /// Whether the server may have an address that is not public: loopback, private, link-local.
-    pub allow_private: bool,
-    /// Most redirects that are followed.
-    pub redirects: usize,
-}
-
-impl Default for FetchLimits {
-    /// A set of 64 keys of 8192 bits has 100 KiB. With one day of staleness, an issuer can be unreachable for a night. A
-    /// withdrawn key is trusted for at most two days.
-    fn default() -> Self {
-        Self {
-            timeout: Duration::from_secs(10),
-            max_bytes: 256 * 1024,
-            min_fresh: Duration::from_secs(60),
-            max_fresh: Duration::from_secs(24 * 3600),
-            max_stale: Duration::from_secs(24 * 3600),
-            allow_private: false,
-            redirects: 0,
-        }
-    }
 }
 
 /// `[[key_source]]`, as written in the file.
@@ -216,8 +144,8 @@ impl<'r> KeySources<'r> {
             sources.push(KeySource { name, origin });
         }
         if self.google.is_some() {
-            let url = KeyUrl::parse(GOOGLE_KEYS_URL).expect("the constant is an https URL");
-            let origin = KeyOrigin::Url { url, limits: FetchLimits::default(), roots: None };
+            let url = FeedUrl::parse(GOOGLE_KEYS_URL).expect("the constant is an https URL");
+            let origin = KeyOrigin::Url(Feed { url, limits: FetchLimits::default(), roots: None });
             sources.push(KeySource { name: Arc::from(GOOGLE), origin });
         }
         sources
@@ -264,22 +192,12 @@ fn fetched(fields: &RawKeySource, url: &Spanned<String>, report: &mut Report<'_>
         allow_private: fields.allow_private.as_ref().is_some_and(|allow| *allow.get_ref()),
         ..default
     };
-    let roots = fields.ca_file.as_ref().map(|text| {
-        let path = report.resolve(text.get_ref());
-        let roots = roots(&path).map_err(|problem| report.error(text, problem)).ok()?;
-        report.add_entry(text, "roots".to_owned(), Entry::new(format!("{} certificates", roots.len()), &roots));
-        Some(roots)
-    });
-    let parsed = KeyUrl::parse(url.get_ref()).map_err(|error| report.error(url, ProofProblem::from(error).into())).ok();
-    Some(KeyOrigin::Url { url: parsed?, limits, roots: roots.map_or(Some(None), |roots| roots.map(Some))? })
-}
-
-pub(super) fn roots(path: &Path) -> Result<Vec<CertificateDer<'static>>, Problem> {
-    let certificates = file::certificates(&file::read_named(path, MAXIMUM_FILE_BYTES)?, path, &[])?;
-    for (index, certificate) in certificates.iter().enumerate() {
-        file::trust_anchor(certificate, index, path)?;
+    let roots = feed::roots(fields.ca_file.as_ref(), report);
+    if let (Some(text), Some(Some(roots))) = (&fields.ca_file, &roots) {
+        report.add_entry(text, "roots".to_owned(), Entry::new(format!("{} certificates", roots.len()), roots));
     }
-    Ok(certificates)
+    let url = feed::url(url.get_ref(), url, report);
+    Some(KeyOrigin::Url(Feed { url: url?, limits, roots: roots? }))
 }
 
 fn key_file(text: &Spanned<String>, report: &mut Report<'_>) -> Option<Arc<KeySet>> {

@@ -13,14 +13,16 @@ mod bound;
 mod certificate;
 mod client_certificate;
 mod coverage;
+mod crls;
 mod document;
 mod entry;
 mod error;
+mod feed;
+mod feed_url;
 mod file;
 mod filter;
 pub mod inventory;
 mod key_source;
-mod key_url;
 mod length;
 mod levels;
 mod limits;
@@ -62,7 +64,7 @@ use self::limits::RawLimits;
 use self::listen::{RawListen, RawMetrics};
 use self::log::RawLog;
 use self::preset::{Presets, RawPresets};
-use self::provider::RawProvider;
+use self::provider::{ParsedProviders, RawProvider};
 use self::ranges::ProviderRanges;
 use self::report::{Environment, Report};
 use self::route::RawRoute;
@@ -72,14 +74,16 @@ use hookgate_core::identity::Provider;
 use hookgate_core::ranges::{Ranges, Sources};
 
 pub use self::certificate::ServerCertificate;
+pub use self::crls::{FetchedLists, parse_fetched};
 pub use self::error::{
     CertificateProblem, ConfigError, ConfigErrors, Location, PresetProblem, Problem, ProofProblem, RangeProblem,
-    is_of_host,
+    RevocationProblem, is_of_host,
 };
+pub use self::feed::{Feed, FetchLimits};
+pub use self::feed_url::{FeedUrl, FeedUrlError};
 pub use self::file::{FileVersion, FileVersions, day_of};
 pub use self::filter::{FilterSection, PIN_DIRECTORY};
-pub use self::key_source::{FetchLimits, KeyOrigin, KeySource};
-pub use self::key_url::{KeyUrl, KeyUrlError};
+pub use self::key_source::{KeyOrigin, KeySource};
 pub use self::levels::{Levels, LevelsError};
 pub use self::listen::{DEFAULT_BACKLOG, Listen, Metrics};
 pub use self::log::{DEFAULT_ACCESS_PER_SECOND, LogFormat, LogSection};
@@ -104,6 +108,8 @@ pub struct Config {
     pub range_urls: Vec<Vec<RangeUrl>>,
     /// By [`ProviderId`](hookgate_core::identity::ProviderId): the ranges of `sources` as they are written.
     pub written_ranges: Vec<Vec<IpNet>>,
+    /// By [`ProviderId`](hookgate_core::identity::ProviderId) and the index of its profile: the revocation lists that are fetched.
+    pub fetched_lists: Vec<Vec<FetchedLists>>,
     /// `[[route]]`, in the order of the file.
     pub routes: Vec<Route>,
     /// `[limits]`
@@ -237,7 +243,7 @@ impl Config {
         let certificates = certificate::certificates(raw_certificates, &mut report);
         let mut key_sources = KeySources::new(elements(raw.key_source.as_ref()), &mut report);
         let presets = Presets::load(raw.presets.as_ref(), &mut report);
-        let (providers, provider_proofs, names) =
+        let ParsedProviders { providers, proofs: provider_proofs, fetched_lists, names } =
             provider::providers(raw_providers, &presets, &mut key_sources, &mut report);
         presets.warn_of_unusable(&mut report);
         let (routes, route_proofs) = route::routes(raw_routes, &names, &mut key_sources, &mut report);
@@ -293,6 +299,7 @@ impl Config {
             sources,
             range_urls,
             written_ranges,
+            fetched_lists,
             routes,
             limits,
             proofs,

@@ -3,9 +3,9 @@
 //! Owns what each of these keys means. Must not know how the keys of a provider replace those of its profiles: `provider` does.
 
 use std::collections::HashMap;
-use std::path::Path;
 use std::sync::Arc;
 
+use rustls_pki_types::CertificateDer;
 use serde::Deserialize;
 use time::{Date, Month};
 use toml::Spanned;
@@ -13,22 +13,20 @@ use toml::value::Datetime;
 
 use super::anchor::{self, Anchor};
 use super::bound::Bound;
+use super::crls::{self, Lists, RawListUrls, RawLists};
 use super::document;
 use super::error::Problem;
-use super::file::{self, MAXIMUM_REVOCATION_LIST_BYTES};
+use super::feed::Feed;
+use super::file;
 use super::length;
 use super::name;
-use super::pem;
 use super::report::Report;
-use super::warning::WarningKind;
-use hookgate_core::identity::revocation::{RevocationList, RevocationScope};
+use hookgate_core::identity::revocation::RevocationScope;
 use hookgate_core::identity::rule::{Condition, IdentityRule, RuleError};
 use hookgate_core::identity::{ExtendedKeyUsage, RefusalAnswer};
 
 /// The most entries of `identity`. Each verification of a chain may try all of them.
 const MAXIMUM_IDENTITIES: usize = 256;
-/// The most revocation lists of a profile.
-const MAXIMUM_REVOCATION_LISTS: usize = 64;
 /// From 1, an anchor that issues end entities itself, to nine intermediates. Public hierarchies have up to three.
 const VERIFY_DEPTH: Bound = Bound::new(1, 10, "");
 
@@ -110,7 +108,8 @@ pub(super) struct RawProfile {
     #[serde(default, deserialize_with = "document::tables")]
     pub(super) identity: Option<Spanned<Vec<Spanned<RawIdentity>>>>,
     pub(super) extended_key_usage: Option<RawExtendedKeyUsage>,
-    pub(super) crls: Option<Spanned<Vec<Spanned<String>>>>,
+    pub(super) crls: Option<Spanned<RawLists>>,
+    pub(super) crl_urls: Option<RawListUrls>,
     pub(super) crl_scope: Option<RawRevocationScope>,
 }
 
@@ -118,10 +117,13 @@ pub(super) struct RawProfile {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Fields {
     pub(super) trust_anchors: Option<Vec<Anchor>>,
+    /// The certificates below these anchors in their files.
+    pub(super) intermediates: Vec<CertificateDer<'static>>,
     pub(super) verify_depth: Option<u8>,
     pub(super) identity: Option<Vec<IdentityRule>>,
     pub(super) extended_key_usage: Option<ExtendedKeyUsage>,
-    pub(super) crls: Option<Vec<RevocationList>>,
+    pub(super) crls: Option<Lists>,
+    pub(super) crl_urls: Option<Vec<Arc<Feed>>>,
     pub(super) crl_scope: Option<RevocationScope>,
 }
 
@@ -136,10 +138,12 @@ pub(super) struct DraftProfile {
 
 /// Parses the common keys. Reports what is wrong.
 pub(super) fn fields(raw: &RawProfile, report: &mut Report<'_>) -> Fields {
-    let anchors = raw.trust_anchors.as_ref().map(|raw| anchor::anchors(raw, report));
+    let loaded = raw.trust_anchors.as_ref().map(|raw| anchor::anchors(raw, report));
+    let (anchors, intermediates) = loaded.map(|(anchors, below)| (Some(anchors), below)).unwrap_or_default();
     let identity = raw.identity.as_ref().map(|raw| identities(raw, report));
     Fields {
         trust_anchors: anchors.filter(|anchors| !anchors.is_empty()),
+        intermediates,
         // The bound fits into the type.
         verify_depth: VERIFY_DEPTH.check(raw.verify_depth.as_ref(), report).and_then(|depth| u8::try_from(depth).ok()),
         identity: identity.filter(|rules| !rules.is_empty()),
@@ -148,7 +152,8 @@ pub(super) fn fields(raw: &RawProfile, report: &mut Report<'_>) -> Fields {
             RawExtendedKeyUsage::ClientAuthExplicit => ExtendedKeyUsage::ClientAuthExplicit,
             RawExtendedKeyUsage::Ignore => ExtendedKeyUsage::Ignore,
         }),
-        crls: raw.crls.as_ref().map(|raw| revocation_lists(raw, report)),
+        crls: raw.crls.as_ref().and_then(|raw| crls::lists(raw, report)),
+        crl_urls: raw.crl_urls.as_ref().map(|raw| crls::urls(raw, report)),
         crl_scope: raw.crl_scope.map(|scope| match scope {
             RawRevocationScope::Chain => RevocationScope::Chain,
             RawRevocationScope::EndEntity => RevocationScope::EndEntity,
@@ -244,43 +249,4 @@ fn condition(
 ) -> Option<Option<Condition>> {
     let text = text?;
     Some(parse(text.get_ref()).map_err(|error| report.error(text, Problem::Rule(error))).ok())
-}
-
-fn revocation_lists(raw: &Spanned<Vec<Spanned<String>>>, report: &mut Report<'_>) -> Vec<RevocationList> {
-    let count = raw.get_ref().len();
-    if count > MAXIMUM_REVOCATION_LISTS {
-        report.error(raw, Problem::TooMany { count, maximum: MAXIMUM_REVOCATION_LISTS });
-        return Vec::new();
-    }
-    let mut lists = Vec::new();
-    for text in raw.get_ref() {
-        match load_revocation_lists(&report.resolve(text.get_ref())) {
-            Ok(loaded) => {
-                let now = report.now();
-                for list in loaded.iter().filter(|list| list.next_update() < now) {
-                    report.warn(text, WarningKind::RevocationListExpired { issuer: list.issuer() });
-                }
-                lists.extend(loaded);
-            }
-            Err(problem) => report.error(text, problem),
-        }
-    }
-    lists
-}
-
-/// The revocation lists of a file: one as DER, or several as PEM.
-fn load_revocation_lists(path: &Path) -> Result<Vec<RevocationList>, Problem> {
-    let bytes = file::read_named(path, MAXIMUM_REVOCATION_LIST_BYTES)?;
-    let parse = |der: &[u8]| {
-        RevocationList::from_der(der).map_err(|source| Problem::RevocationList { path: path.to_owned(), source })
-    };
-    // A list in DER is a SEQUENCE of more than 127 bytes: ITU-T X.690, sections 8.1.2 and 8.1.3.5. No text begins like that.
-    if matches!(bytes.as_slice(), [0x30, 0x80..=0xff, ..]) {
-        return Ok(vec![parse(&bytes)?]);
-    }
-    let sections = pem::sections(&bytes, path, &[pem::REVOCATION_LIST], &[])?;
-    if sections.is_empty() {
-        return Err(Problem::NoRevocationList { path: path.to_owned() });
-    }
-    sections.iter().map(|section| parse(&section.decode(path)?)).collect()
 }

@@ -13,6 +13,7 @@ use toml::Spanned;
 
 use super::anchor::WRITE_TRUST_ANCHORS;
 use super::client_certificate::{self, RawClientCertificate};
+use super::crls::{FetchedLists, Lists, RawListUrls, RawLists};
 use super::document::{self, WordOr};
 use super::error::Problem;
 use super::file;
@@ -58,7 +59,8 @@ pub(super) struct RawProvider {
     #[serde(default, deserialize_with = "document::tables")]
     identity: Option<Spanned<Vec<Spanned<RawIdentity>>>>,
     extended_key_usage: Option<Spanned<RawExtendedKeyUsage>>,
-    crls: Option<Spanned<Vec<Spanned<String>>>>,
+    crls: Option<Spanned<RawLists>>,
+    crl_urls: Option<RawListUrls>,
     crl_scope: Option<Spanned<RawRevocationScope>>,
     on_failure: Option<Spanned<RawOnFailure>>,
     refusal: Option<RawRefusal>,
@@ -128,17 +130,29 @@ impl ProviderNames {
     }
 }
 
+/// The providers of a file, as far as they have no errors.
+pub(super) struct ParsedProviders {
+    pub(super) providers: Vec<Provider>,
+    /// By provider: what its requests must prove.
+    pub(super) proofs: Vec<Arc<ProofPolicy>>,
+    /// By provider and profile.
+    pub(super) fetched_lists: Vec<Vec<FetchedLists>>,
+    /// Of all providers, also of those with errors: a route may name them.
+    pub(super) names: ProviderNames,
+}
+
 /// Parses the providers, and the proofs that each demands. Reports what is wrong, and leaves out the providers with errors, so the
-/// result is complete only without errors. The names include the providers with errors: a route may name them.
+/// result is complete only without errors.
 pub(super) fn providers(
     raw: &[Spanned<RawProvider>],
     presets: &Presets,
     sources: &mut KeySources<'_>,
     report: &mut Report<'_>,
-) -> (Vec<Provider>, Vec<Arc<ProofPolicy>>, ProviderNames) {
+) -> ParsedProviders {
     let mut names: HashMap<String, (ProviderId, usize)> = HashMap::new();
     let mut complete = true;
-    let (mut providers, mut proofs, mut certificates) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut providers, mut proofs, mut fetched_lists) = (Vec::new(), Vec::new(), Vec::new());
+    let mut certificates = Vec::new();
     for (raw, id) in length::first(raw, MAXIMUM_PROVIDERS, report).iter().zip(0..) {
         let name = provider_name(raw, report);
         match &name {
@@ -170,6 +184,7 @@ pub(super) fn providers(
             client_certificate::check_policy(certificate, policy, shown, &at, report);
         }
         if let (Some((name, _)), Some(profiles), Some(proof)) = (name, profiles, proof) {
+            let (profiles, fetched) = profiles.into_iter().unzip();
             let on_failure = match on_failure.as_ref().map(|choice| *choice.get_ref()) {
                 None | Some(RawOnFailure::Respond) => OnFailure::Respond,
                 Some(RawOnFailure::Abort) => OnFailure::Abort,
@@ -177,10 +192,11 @@ pub(super) fn providers(
             let refusal = refusal_answer(raw.get_ref(), preset);
             providers.push(Provider { name, profiles, on_failure, refusal, client_certificate: certificate });
             proofs.push(proof);
+            fetched_lists.push(fetched);
         }
     }
     let names = names.into_iter().map(|(name, (id, _))| (name, id)).collect();
-    (providers, proofs, ProviderNames::new(names, certificates, complete))
+    ParsedProviders { providers, proofs, fetched_lists, names: ProviderNames::new(names, certificates, complete) }
 }
 
 /// Its own, or that of its preset. `on_failure = "abort"` of the operator counts more than the preset: an aborted handshake has no answer.
@@ -244,7 +260,7 @@ fn parse_profiles(
     raw: &Spanned<RawProvider>,
     preset: Option<&Preset>,
     report: &mut Report<'_>,
-) -> Option<Vec<Profile>> {
+) -> Option<Vec<(Profile, FetchedLists)>> {
     let overrides = profile::fields(&own_fields(raw.get_ref()), report);
     let drafts = draft_profiles(raw, preset, report)?;
     warn_of_drafts(raw, &drafts, &overrides, report);
@@ -253,13 +269,16 @@ fn parse_profiles(
     if let Some(at) = &raw.get_ref().trust_anchors {
         Download::compare(downloads, at, overrides.trust_anchors.iter().flatten(), report);
     }
-    let profiles: Vec<Option<Profile>> =
-        drafts.into_iter().map(|draft| finish(raw, &overrides, draft, downloads, report)).collect();
+    let profiles: Vec<_> = drafts.into_iter().map(|draft| finish(raw, &overrides, draft, downloads, report)).collect();
     profiles.into_iter().collect()
 }
 
 /// The profiles of a provider that demands no certificate: none, also if its preset has some. Reports the keys that nothing uses.
-fn no_profiles(raw: &Spanned<RawProvider>, preset: Option<&Preset>, report: &mut Report<'_>) -> Option<Vec<Profile>> {
+fn no_profiles(
+    raw: &Spanned<RawProvider>,
+    preset: Option<&Preset>,
+    report: &mut Report<'_>,
+) -> Option<Vec<(Profile, FetchedLists)>> {
     let fields = raw.get_ref();
     let spans = [
         fields.profiles.as_ref().map(Spanned::span),
@@ -269,6 +288,7 @@ fn no_profiles(raw: &Spanned<RawProvider>, preset: Option<&Preset>, report: &mut
         fields.identity.as_ref().map(Spanned::span),
         fields.extended_key_usage.as_ref().map(Spanned::span),
         fields.crls.as_ref().map(Spanned::span),
+        fields.crl_urls.as_ref().map(Spanned::span),
         fields.crl_scope.as_ref().map(Spanned::span),
         fields.on_failure.as_ref().map(Spanned::span),
     ];
@@ -313,6 +333,7 @@ fn own_fields(raw: &RawProvider) -> RawProfile {
         identity: raw.identity.clone(),
         extended_key_usage: raw.extended_key_usage.as_ref().map(|usage| *usage.get_ref()),
         crls: raw.crls.clone(),
+        crl_urls: raw.crl_urls.clone(),
         crl_scope: raw.crl_scope.as_ref().map(|scope| *scope.get_ref()),
     }
 }
@@ -372,8 +393,12 @@ fn finish(
     draft: DraftProfile,
     downloads: &[Download],
     report: &mut Report<'_>,
-) -> Option<Profile> {
+) -> Option<(Profile, FetchedLists)> {
     let fields = draft.fields;
+    let intermediates = match overrides.trust_anchors {
+        Some(_) => overrides.intermediates.clone(),
+        None => fields.intermediates,
+    };
     let anchors = overrides.trust_anchors.clone().or(fields.trust_anchors);
     let identity = overrides.identity.clone().or(fields.identity);
     let own = raw.get_ref();
@@ -393,9 +418,16 @@ fn finish(
             None => report.missing(raw, "identity", WRITE_IDENTITY),
         }
     }
-    let lists = overrides.crls.clone().or(fields.crls).filter(|lists| !lists.is_empty());
+    let (files, from_certificates) = match overrides.crls.clone().or(fields.crls) {
+        None => (Vec::new(), None),
+        Some(Lists::Files(files)) => (files, None),
+        Some(Lists::FromCertificates(limits)) => (Vec::new(), Some(limits)),
+    };
+    let urls = overrides.crl_urls.clone().or(fields.crl_urls).unwrap_or_default();
+    let fetched = FetchedLists { urls, from_certificates, intermediates };
     let scope = overrides.crl_scope.or(fields.crl_scope).unwrap_or_default();
-    Some(Profile {
+    let is_checked = fetched.any() || !files.is_empty();
+    let profile = Profile {
         name: draft.name,
         trust_anchors_not_after: anchors.iter().flatten().map(|anchor| anchor.not_after_seconds).collect(),
         trust_anchor_uses: anchors.iter().flatten().map(|anchor| anchor.anchor_use.clone()).collect(),
@@ -404,8 +436,10 @@ fn finish(
         verify_depth: overrides.verify_depth.or(fields.verify_depth).unwrap_or(DEFAULT_VERIFY_DEPTH),
         identity: identity?,
         extended_key_usage: overrides.extended_key_usage.or(fields.extended_key_usage).unwrap_or_default(),
-        revocation: lists.map(|lists| RevocationLists::new(lists, scope)),
-    })
+        // Lists that are fetched are added when they come. Without one, no chain passes.
+        revocation: is_checked.then(|| RevocationLists::new(files, scope).awaiting(fetched.awaited())),
+    };
+    Some((profile, fetched))
 }
 
 /// Warns of profiles and anchors that have ended, and of a `verify_depth` that refuses the chains of a profile.

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use rustls_pki_types::CertificateDer;
 use serde::Deserialize;
 use serde_json::Value;
 use toml::Spanned;
@@ -15,8 +14,7 @@ use toml::Spanned;
 use super::bound::Bound;
 use super::document::WordOr;
 use super::error::{Problem, ProofProblem, RangeProblem};
-use super::key_source::{FetchLimits, roots};
-use super::key_url::KeyUrl;
+use super::feed::{self, Feed, FetchLimits, TIMEOUT};
 use super::ranges;
 use super::report::Report;
 use hookgate_core::auth::json_pointer::JsonPointer;
@@ -29,8 +27,6 @@ const MAXIMUM_POINTERS: usize = 8;
 /// From one range to the lists of large clouds, which have 2 to 5 MB.
 const BYTES: Bound = Bound::new(1024, 16 * 1024 * 1024, " bytes");
 const DEFAULT_BYTES: usize = 4 * 1024 * 1024;
-/// At most a minute.
-const TIMEOUT: Bound = Bound::new(1, 60_000, " ms");
 /// Redirects that are followed, each to another https URL.
 const REDIRECTS: usize = 3;
 /// The most ranges of one list. The largest in public use have some ten thousand.
@@ -76,13 +72,9 @@ enum OneOrMany {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RangeSource {
     /// Where it is.
-    pub url: KeyUrl,
+    pub feed: Feed,
     /// How it is read.
     pub format: RangeFormat,
-    /// The bounds of a fetch.
-    pub limits: FetchLimits,
-    /// `ca_file`: the trust anchors for the server's certificate, at least one; `None` means the roots of this host.
-    pub roots: Option<Vec<CertificateDer<'static>>>,
 }
 
 /// How ranges are read out of a document.
@@ -113,7 +105,7 @@ pub struct RangeUrl {
 
 impl RangeUrl {
     /// The ranges of the entry; `None` as long as a list of it is unknown. `known` has what was fetched.
-    pub fn ranges(&self, known: impl Fn(&RangeSource) -> Option<Arc<[IpNet]>>) -> Option<Vec<IpNet>> {
+    pub fn ranges(&self, known: impl Fn(&Arc<RangeSource>) -> Option<Arc<[IpNet]>>) -> Option<Vec<IpNet>> {
         let list = known(&self.list)?;
         let Some(minus) = &self.minus else { return Some(list.to_vec()) };
         Some(Ranges::new(&list).minus(&Ranges::new(&known(minus)?)))
@@ -126,19 +118,10 @@ impl RangeUrl {
 }
 
 impl RangeSource {
-    /// The name in logs and metrics: the URL without its query, which could hold a key of its reader.
-    #[must_use]
-    pub fn name(&self) -> String {
-        let uri = self.url.uri();
-        let scheme = uri.scheme_str().unwrap_or("https");
-        let authority = uri.authority().map_or("", |authority| authority.as_str());
-        format!("{scheme}://{authority}{}", uri.path())
-    }
-
-    /// Whether a copy of this list is one of `other`: the same URL, roots and format.
+    /// Whether a copy of this list is one of `other`: the same document, read in the same format.
     #[must_use]
     pub fn is_same_list(&self, other: &Self) -> bool {
-        (&self.url, &self.format, &self.roots) == (&other.url, &other.format, &other.roots)
+        self.feed.is_same_document(&other.feed) && self.format == other.format
     }
 
     /// Reads the ranges of a document; at least one.
@@ -245,13 +228,13 @@ fn range_url(
 ) -> Option<RangeUrl> {
     let nothing = RawRangeUrl::default();
     let (url, table) = match raw.get_ref() {
-        WordOr::Word(text) => (Some(key_url(text, raw, report)?), &nothing),
-        WordOr::Table(table) => (table.url.as_ref().and_then(|url| key_url(url.get_ref(), url, report)), table),
+        WordOr::Word(text) => (Some(feed::url(text, raw, report)?), &nothing),
+        WordOr::Table(table) => (table.url.as_ref().and_then(|url| feed::url(url.get_ref(), url, report)), table),
     };
     if url.is_none() && matches!(raw.get_ref(), WordOr::Table(RawRangeUrl { url: None, .. })) {
         report.missing(raw, "url", WRITE_URL);
     }
-    let minus = table.minus.as_ref().map(|url| key_url(url.get_ref(), url, report));
+    let minus = table.minus.as_ref().map(|url| feed::url(url.get_ref(), url, report));
     let format = format(table, report)?;
     let limits = FetchLimits {
         timeout: TIMEOUT.milliseconds(table.timeout_ms.as_ref(), FetchLimits::default().timeout, report),
@@ -261,21 +244,17 @@ fn range_url(
         redirects: REDIRECTS,
         ..FetchLimits::default()
     };
-    let roots = match &table.ca_file {
-        Some(text) => Some(roots(&report.resolve(text.get_ref())).map_err(|problem| report.error(text, problem)).ok()?),
-        None => None,
+    let roots = feed::roots(table.ca_file.as_ref(), report)?;
+    let mut source = |url| {
+        let feed = Feed { url, limits, roots: roots.clone() };
+        known.intern(RangeSource { feed, format: format.clone() })
     };
-    let mut source = |url| known.intern(RangeSource { url, format: format.clone(), limits, roots: roots.clone() });
     let list = source(url?);
     let minus = match minus {
         Some(url) => Some(source(url?)),
         None => None,
     };
     Some(RangeUrl { list, minus })
-}
-
-fn key_url<T>(text: &str, at: &Spanned<T>, report: &mut Report<'_>) -> Option<KeyUrl> {
-    KeyUrl::parse(text).map_err(|error| report.error(at, ProofProblem::from(error).into())).ok()
 }
 
 fn format(table: &RawRangeUrl, report: &mut Report<'_>) -> Option<RangeFormat> {
@@ -308,7 +287,7 @@ pub(super) struct KnownSources(HashMap<String, Vec<Arc<RangeSource>>>);
 
 impl KnownSources {
     fn intern(&mut self, source: RangeSource) -> Arc<RangeSource> {
-        let of_url = self.0.entry(source.url.to_string()).or_default();
+        let of_url = self.0.entry(source.feed.url.to_string()).or_default();
         if let Some(known) = of_url.iter().find(|known| ***known == source) {
             return Arc::clone(known);
         }
@@ -322,10 +301,11 @@ impl KnownSources {
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
+    use crate::config::FeedUrl;
 
     fn source(format: RangeFormat) -> RangeSource {
-        let url = KeyUrl::parse("https://example.com/a.json?key=1").unwrap();
-        RangeSource { url, format, limits: FetchLimits::default(), roots: None }
+        let url = FeedUrl::parse("https://example.com/a.json?key=1").unwrap();
+        RangeSource { feed: Feed { url, limits: FetchLimits::default(), roots: None }, format }
     }
 
     fn pointers(texts: &[&str]) -> RangeFormat {
@@ -380,7 +360,7 @@ mod tests {
 
     #[test]
     fn a_name_shows_no_query() {
-        assert_eq!(source(RangeFormat::Any).name(), "https://example.com/a.json");
+        assert_eq!(source(RangeFormat::Any).feed.name(), "https://example.com/a.json");
     }
 
     #[test]
@@ -389,8 +369,8 @@ mod tests {
         let minus = Arc::new(source(RangeFormat::Plain));
         let of = |text: &str| -> Option<Arc<[IpNet]>> { Some(Arc::from([parse(text).unwrap()])) };
         let entry = RangeUrl { list: Arc::clone(&list), minus: Some(Arc::clone(&minus)) };
-        assert_eq!(entry.ranges(|source| (*source == *list).then(|| of("192.0.2.0/24")).flatten()), None);
-        let both = entry.ranges(|source| of(if *source == *list { "192.0.2.0/24" } else { "192.0.2.0/25" }));
+        assert_eq!(entry.ranges(|source| (**source == *list).then(|| of("192.0.2.0/24")).flatten()), None);
+        let both = entry.ranges(|source| of(if **source == *list { "192.0.2.0/24" } else { "192.0.2.0/25" }));
         assert_eq!(both.unwrap(), [parse("192.0.2.128/25").unwrap()]);
     }
 }

@@ -134,6 +134,16 @@ impl Strength {
         }
     }
 
+    /// Notes which revocation lists are in force, beside those that files had: `providers` are those of this configuration, with the lists that
+    /// were fetched.
+    pub fn note_lists(&mut self, providers: &[Provider]) {
+        for provider in providers {
+            if let Some(strength) = self.providers.get_mut(&provider.name) {
+                strength.note_lists(&provider.profiles);
+            }
+        }
+    }
+
     /// Compares `next`, which would replace this configuration, with it.
     pub fn compare(&self, next: &Self) -> Comparison {
         let losses: Vec<String> = self.losses(next).into_iter().collect();
@@ -250,7 +260,7 @@ impl FilterStrength {
 /// What the keys of a source demand of their origin. A file of this host is trusted as it is.
 fn key_aspects(source: &KeySource) -> Aspects {
     let (has_roots, max_stale) = match &source.origin {
-        KeyOrigin::Url { limits, roots, .. } => (roots.is_some(), limits.max_stale.as_secs()),
+        KeyOrigin::Url(feed) => (feed.roots.is_some(), feed.limits.max_stale.as_secs()),
         KeyOrigin::File(_) => (true, 0),
     };
     let mut aspects = Aspects::from([

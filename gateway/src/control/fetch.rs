@@ -2,13 +2,12 @@
 
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::time::Duration;
 
-use super::jwks::configured_roots;
-use super::jwks::fetch::{Fetcher, system_roots, tls_settings};
-use super::published::fetch_once;
-use crate::config::{Config, KeyOrigin, KeySource, RangeSource, RangeUrl};
+use super::keys;
+use super::published::{Source, Terms, fetch_once};
+use super::ranges::WrittenRanges;
+use super::revocation::Revocation;
+use crate::config::{Config, FetchedLists};
 
 /// Fetches everything that the configuration at `path` names by URL once, as `run` does, one after the other. Prints a line for each
 /// source: to standard output what came, to standard error why nothing did. Exit code 0, or 1 if a source failed or the configuration has
@@ -22,7 +21,7 @@ pub fn fetch(path: &Path) -> ExitCode {
         }
     };
     match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime.block_on(round(&config)),
+        Ok(runtime) => runtime.block_on(round(config)),
         Err(error) => {
             eprintln!("cannot start: {error}");
             ExitCode::FAILURE
@@ -30,49 +29,40 @@ pub fn fetch(path: &Path) -> ExitCode {
     }
 }
 
-async fn round(config: &Config) -> ExitCode {
-    let mut lists: Vec<&Arc<RangeSource>> = Vec::new();
-    for source in config.range_urls.iter().flatten().flat_map(RangeUrl::sources) {
-        if !lists.iter().any(|known| Arc::ptr_eq(known, source)) {
-            lists.push(source);
-        }
-    }
-    let (mut count, mut failed) = (0, 0);
-    let mut tell = |name: &str, outcome: anyhow::Result<(String, Duration)>| {
-        count += 1;
-        match outcome {
-            Ok((what, fresh_for)) => println!("{name}: {what}, fresh for {} s", fresh_for.as_secs()),
+async fn round(mut config: Config) -> ExitCode {
+    let learns = learning(&config);
+    let keys = keys::Keys::default().prepare(std::mem::take(&mut config.proofs.key_sources));
+    let ranges = WrittenRanges::take(&mut config);
+    let lists = Revocation::default().prepare(&mut config);
+    let sources: Vec<(Source, Terms)> =
+        ranges.sources().into_iter().chain(lists.sources()).chain(keys.sources()).collect();
+    let mut failed = false;
+    for (source, terms) in &sources {
+        let kind = match source {
+            Source::Keys(_) => "key source ",
+            Source::Ranges(_) | Source::List(_) => "",
+        };
+        let name = source.name();
+        match fetch_once(source, terms).await {
+            Ok((what, fresh_for)) => println!("{kind}{name}: {what}, fresh for {} s", fresh_for.as_secs()),
             Err(error) => {
-                failed += 1;
-                eprintln!("{name}: {error:#}");
+                failed = true;
+                eprintln!("{kind}{name}: {error:#}");
             }
         }
-    };
-    for source in lists {
-        let outcome = fetch_once(source).await;
-        tell(&source.name(), outcome.map(|(ranges, fresh_for)| (format!("{} ranges", ranges.len()), fresh_for)));
     }
-    for source in &config.proofs.key_sources {
-        if let Some(outcome) = keys(source).await {
-            tell(&format!("key source {}", source.name), outcome);
-        }
+    for provider in &learns {
+        println!("provider {provider}: further revocation lists are fetched when a chain names them");
     }
-    if count == 0 {
+    if sources.is_empty() && learns.is_empty() {
         println!("the configuration names nothing to fetch");
     }
-    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
-/// The keys of a source; `None` for a file.
-async fn keys(source: &KeySource) -> Option<anyhow::Result<(String, Duration)>> {
-    let KeyOrigin::Url { url, limits, roots } = &source.origin else { return None };
-    let fetch = async || -> anyhow::Result<(String, Duration)> {
-        let roots = match roots {
-            Some(roots) => configured_roots(roots),
-            None => system_roots()?,
-        };
-        let fetched = Fetcher::new(url.clone(), tls_settings(roots)?, *limits).fetch().await?;
-        Ok((format!("{} keys", fetched.set.usable_keys()), fetched.fresh_for))
-    };
-    Some(fetch().await)
+/// The providers with `crls = "from-certificates"`, whose lists only chains name.
+fn learning(config: &Config) -> Vec<String> {
+    let learns = |lists: &Vec<FetchedLists>| lists.iter().any(|lists| lists.from_certificates.is_some());
+    let providers = config.providers.iter().zip(&config.fetched_lists);
+    providers.filter(|(_, lists)| learns(lists)).map(|(provider, _)| provider.name.to_string()).collect()
 }

@@ -1,7 +1,7 @@
 //! The control plane: start-up, and everything beside the path of a request.
 //!
-//! Owns the subcommands, reload, signals, the metrics endpoint, the service manager, the watchdog, and the tasks that fetch token
-//! keys and lists of ranges. Must not handle peers' connections: workers do. Workers never wait for this room, except a request whose token names an
+//! Owns the subcommands, reload, signals, the metrics endpoint, the service manager, the watchdog, and the tasks that fetch what is
+//! published: token keys, lists of ranges, revocation lists. Must not handle peers' connections: workers do. Workers never wait for this room, except a request whose token names an
 //! unknown key (3 seconds at most).
 //!
 //! # Start-up
@@ -15,23 +15,23 @@
 //! 5. Bind the metrics endpoint (`metrics_endpoint`).
 //! 6. Choose the I/O backend, and open the state directory ([`crate::state`]).
 //! 7. Attach the pre-filter (`filter`), so that no foreign packet reaches an open port.
-//! 8. Bound the connections of peers by the descriptors that are left (`descriptors`). Build the first [`Snapshot`](crate::snapshot::Snapshot) (`reload`), and start the tasks that fetch token keys ([`jwks`]).
+//! 8. Bound the connections of peers by the descriptors that are left (`descriptors`). Build the first [`Snapshot`](crate::snapshot::Snapshot) (`reload`), and start the tasks that fetch what it names (`published`).
 //! 9. Take over the listening sockets from the service manager, or bind them (`sockets`).
 //! 10. Give up all privileges (`confine`). No byte from a peer has been read so far.
-//! 11. Wait for the lists of ranges of which there is no copy, at most 12 seconds (`published`).
+//! 11. Wait for the lists of which there is no copy, at most 12 seconds (`published`).
 //! 12. Start the workers, and wait for the first round of each, at most 5 seconds.
 //! 13. Tell the service manager that start-up is complete (`service`).
 //!
 //! # The control thread
 //!
 //! After start-up, the main thread is the control thread. It runs a single-threaded tokio runtime with one loop (`run`), the metrics
-//! endpoint, and one task per source of token keys and per list of ranges. The loop
+//! endpoint, and one task for each source of what is published. The loop
 //!
 //! - ends the process on SIGTERM or SIGINT, and reloads on SIGHUP;
 //! - checks every 250 ms or less whether each worker lives, and feeds the watchdog (`watchdog`);
-//! - puts lists of ranges in force that were fetched (`published`, `lists`);
+//! - puts lists in force that were fetched (`published`, `ranges`, `revocation`);
 //! - checks every second whether configured files have changed, with `reload = "watch"` (`watch`);
-//! - every 250 ms: publishes metrics, logs rotation warnings (`rotation`), keeps refused chains that may be genuine (`pending`), reads the pre-filter's counters (`filter`), reports lost
+//! - every 250 ms: publishes metrics, logs rotation warnings (`rotation`), keeps refused chains that may be genuine (`pending`), fetches the revocation lists that chains lacked (`revocation`), reads the pre-filter's counters (`filter`), reports lost
 //!   log events (`log`), and checks that no worker has ended.
 //!
 //! A reload runs in this loop: it reads the files, builds a new snapshot, and publishes it with one pointer swap. If a step fails,
@@ -42,17 +42,19 @@ pub mod check;
 mod confine;
 mod descriptors;
 pub mod fetch;
+pub mod fetcher;
 mod filter;
 pub mod filter_status;
-pub mod jwks;
-mod lists;
+mod keys;
 mod log;
 mod metrics_endpoint;
 mod pending;
 pub mod providers;
 mod public_roots;
 mod published;
+mod ranges;
 mod reload;
+mod revocation;
 mod rotation;
 pub mod run;
 mod service;

@@ -1,6 +1,6 @@
 //! Loads the configuration, at the start and in reloads: a reload publishes a whole new snapshot, or keeps the old one and logs why.
 //!
-//! Owns everything that outlives a snapshot (chain cache, delivery ids, token keys, filter, rotation) and the order in which a reload
+//! Owns everything that outlives a snapshot (chain cache, delivery ids, what is fetched, filter, rotation) and the order in which a reload
 //! replaces it. Must not parse: [`crate::config`] does.
 
 use std::collections::BTreeSet;
@@ -14,22 +14,23 @@ use rustls_pki_types::UnixTime;
 
 use super::descriptors::Descriptors;
 use super::filter::{self, FilterKeeper};
-use super::jwks::{KeyRefresh, PreparedKeys};
-use super::lists::Written;
+use super::keys::Keys;
 use super::log::Tuning;
 use super::pending::PendingChains;
 use super::public_roots::public_roots;
-use super::published::{Offer, Publisher};
+use super::published::{Copy, Offer, PreparedSources, Publisher, Source, Terms};
+use super::ranges::WrittenRanges;
+use super::revocation::Revocation;
 use super::rotation::{self, Rotation};
 use super::watch::Watch;
 use crate::config::inventory::{Inventory, difference};
 use crate::config::strength::{Comparison, Strength};
 use crate::config::{
-    Config, FileVersions, Listen, LogFormat, Metrics, RangeSource, RangeUrl, Reading, ReloadTrigger, Warning,
-    is_of_host,
+    Config, FileVersions, FilterSection, Listen, LogFormat, Metrics, Reading, ReloadTrigger, Warning, is_of_host,
 };
 use crate::metrics::retirement::{NamedLabel, Retirement};
 use crate::metrics::{self, Load};
+use crate::missing_lists::ListNotes;
 use crate::snapshot::{Lasting, Snapshot};
 use crate::state::StateDirectory;
 use hookgate_core::auth::ReplayGuard;
@@ -39,6 +40,12 @@ use hookgate_core::limits::Limits;
 /// Most log lines about the changes of one reload, which can replace the whole configuration.
 const MAXIMUM_LINES: usize = 100;
 
+/// How often the learned URLs of revocation lists are looked through, in seconds.
+const CLEAN_UP_SECONDS: u64 = 3600;
+
+/// The copy of a source, if there is one.
+type Known<'k> = &'k dyn Fn(&Source) -> Option<Arc<Copy>>;
+
 /// Loads one configuration after another, and holds what outlives them.
 pub(super) struct Loader {
     path: PathBuf,
@@ -47,11 +54,17 @@ pub(super) struct Loader {
     pending: PendingChains,
     started: Instant,
     descriptors: Option<Descriptors>,
-    keys: KeyRefresh,
     pub(super) filter: FilterKeeper,
     rotation: Rotation,
     pub(super) published: Publisher,
-    lists: Written,
+    keys: Keys,
+    ranges: WrittenRanges,
+    revocation: Revocation,
+    list_notes: Arc<ListNotes>,
+    /// When the learned URLs of revocation lists are looked through next, in seconds since 1970.
+    next_clean_up: u64,
+    /// The labels of what the configuration names.
+    names: BTreeSet<NamedLabel>,
     /// What outlives this process, if it has a place for that.
     pub(super) state: Option<StateDirectory>,
     inventory: Inventory,
@@ -61,6 +74,16 @@ pub(super) struct Loader {
     retirement: Arc<Mutex<Retirement>>,
     /// The log, if it runs.
     log: Option<Tuning>,
+}
+
+/// The parts of a configuration that are fetched, before their tasks start.
+struct Prepared {
+    keys: Keys,
+    ranges: WrittenRanges,
+    revocation: Revocation,
+    sources: PreparedSources,
+    /// With the ranges that are known.
+    section: FilterSection,
 }
 
 /// Why a reload changed nothing.
@@ -93,11 +116,15 @@ impl Loader {
             pending: PendingChains::default(),
             started: Instant::now(),
             descriptors: None,
-            keys: KeyRefresh::default(),
             filter: FilterKeeper::default(),
             rotation: Rotation::default(),
             published: Publisher::default(),
-            lists: Written::default(),
+            keys: Keys::default(),
+            ranges: WrittenRanges::default(),
+            revocation: Revocation::default(),
+            list_notes: Arc::default(),
+            next_clean_up: 0,
+            names: BTreeSet::new(),
             state: None,
             inventory: Inventory::default(),
             strength: Strength::default(),
@@ -125,24 +152,50 @@ impl Loader {
     /// If it cannot be served.
     pub(super) fn check(&self, mut config: Config) -> anyhow::Result<()> {
         filter::check(&config.filter)?;
-        let prepared = self.keys.prepare(std::mem::take(&mut config.proofs.key_sources))?;
-        self.build(config, 1, &prepared).map(drop)
+        let prepared = self.prepare(&mut config)?;
+        self.build(config, 1, &prepared.keys).map(drop)
     }
 
-    fn build(&self, config: Config, generation: u64, keys: &PreparedKeys) -> anyhow::Result<Snapshot> {
+    /// Takes the parts that are fetched out of `config`, and gives it the ranges and revocation lists that are known. Changes nothing else.
+    fn prepare(&self, config: &mut Config) -> anyhow::Result<Prepared> {
+        let keys = self.keys.prepare(std::mem::take(&mut config.proofs.key_sources));
+        let ranges = WrittenRanges::take(config);
+        let revocation = self.revocation.prepare(config);
+        let wanted = wanted(&keys, &ranges, &revocation);
+        let sources = self.published.prepare(wanted, self.state.as_ref())?;
+        let known = |source: &Source| sources.known(source);
+        config.sources = ranges.ranges(&known);
+        revocation.complete(&known, config);
+        config.strength.note_lists(&config.providers);
+        let section = ranges.section(&known);
+        Ok(Prepared { keys, ranges, revocation, sources, section })
+    }
+
+    fn build(&self, config: Config, generation: u64, keys: &Keys) -> anyhow::Result<Snapshot> {
         let (cache, keys, replay) = (Arc::clone(&self.cache), Arc::clone(keys.store()), Arc::clone(&self.replay));
         let sightings = Arc::clone(self.rotation.sightings());
         let (suspects, public_roots) = (Arc::clone(self.pending.suspects()), public_roots());
-        let lasting = Lasting { cache, keys, replay, sightings, suspects, public_roots };
+        let list_notes = Arc::clone(&self.list_notes);
+        let lasting = Lasting { cache, keys, replay, sightings, suspects, list_notes, public_roots };
         Ok(Snapshot::build(config, generation, lasting)?)
     }
 
-    /// Builds the snapshot of `config`, applies its ranges to the filter if one runs, and starts to fetch its token keys.
+    /// Serves the first configuration.
     ///
     /// # Errors
     ///
     /// If it cannot be served. Nothing has changed then.
-    pub(super) fn load(&mut self, mut config: Config, generation: u64) -> anyhow::Result<Snapshot> {
+    pub(super) fn load(&mut self, mut config: Config) -> anyhow::Result<Snapshot> {
+        let prepared = self.prepare(&mut config)?;
+        self.adopt(config, prepared, 1)
+    }
+
+    /// Builds the snapshot of `config`, applies its ranges to the filter if one runs, and starts to fetch what it names.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be served. Nothing has changed then.
+    fn adopt(&mut self, mut config: Config, prepared: Prepared, generation: u64) -> anyhow::Result<Snapshot> {
         let (inventory, trigger) = (std::mem::take(&mut config.inventory), config.reload);
         let strength = std::mem::take(&mut config.strength);
         let log = config.log.clone();
@@ -151,22 +204,17 @@ impl Loader {
         if let Some(descriptors) = self.descriptors {
             descriptors.bound(&mut config);
         }
-        let prepared = self.keys.prepare(std::mem::take(&mut config.proofs.key_sources))?;
-        let lists = Written::take(&mut config);
-        let prepared_lists = self.published.prepare(lists.sources(), lists.guard(), self.state.as_ref())?;
-        let known = |source: &RangeSource| prepared_lists.known(source);
-        config.sources = lists.ranges(&known);
-        let section = lists.section(&known);
-        let snapshot = self.build(config, generation, &prepared)?;
+        let Prepared { keys, ranges, revocation, sources, section } = prepared;
+        let snapshot = self.build(config, generation, &keys)?;
         // The last step that can fail, because its changes are in force at once.
         self.filter.reload(&section)?;
-        self.keys.adopt(prepared);
-        self.published.adopt(prepared_lists);
-        self.lists = lists;
+        self.published.adopt(sources);
+        (self.keys, self.ranges, self.revocation) = (keys, ranges, revocation);
         metrics::connections_limit(snapshot.limits.max_connections);
         self.rotation.adopt(dates, &snapshot.identity);
         self.pending.adopt(&snapshot.identity, self.state.as_ref(), UnixTime::now());
-        self.retirement.lock().unwrap_or_else(PoisonError::into_inner).adopt(names, Instant::now());
+        self.names = names;
+        self.retire();
         self.inventory = inventory;
         self.strength = strength.after(std::mem::take(&mut self.strength));
         self.trigger = trigger;
@@ -176,17 +224,112 @@ impl Loader {
         Ok(snapshot)
     }
 
-    /// Puts a list that was fetched in force: in the filter by difference, then in the snapshot, whose generation stays. If the filter
-    /// refuses it, nothing has changed.
-    pub(super) fn publish(&mut self, offer: Offer, current: &ArcSwap<Snapshot>) {
-        let known = |source: &RangeSource| offer.ranges_of(source).or_else(|| self.published.known(source));
-        let section = self.lists.section(&known);
-        let sources = self.lists.ranges(&known);
-        let verdict = self.filter.reload(&section).map_err(|error| format!("{error:#}"));
-        if verdict.is_ok() {
-            current.store(Arc::new(current.load().with_sources(sources)));
+    /// Hides the metrics of what is neither configured nor fetched any more.
+    fn retire(&self) {
+        let sources = wanted(&self.keys, &self.ranges, &self.revocation).into_iter();
+        let fetched = sources.map(|(source, _)| ("source", source.name()));
+        let names = self.names.iter().cloned().chain(fetched).collect();
+        self.retirement.lock().unwrap_or_else(PoisonError::into_inner).adopt(names, Instant::now());
+    }
+
+    /// Puts a list that was fetched in force: ranges in the filter by difference, then in the snapshot. If it is refused, nothing has changed.
+    /// Returns the generation if it is a new one.
+    pub(super) fn publish(&mut self, offer: Offer, current: &ArcSwap<Snapshot>) -> Option<u64> {
+        let known = |source: &Source| match offer.source() == source {
+            true => Some(Arc::clone(offer.copy())),
+            false => self.published.known(source),
+        };
+        let outcome = match offer.source() {
+            Source::Ranges(_) => {
+                let (section, sources) = (self.ranges.section(&known), self.ranges.ranges(&known));
+                self.filter.reload(&section).map(|()| {
+                    current.store(Arc::new(current.load().with_sources(sources)));
+                    None
+                })
+            }
+            Source::List(_) => self.lists_renewed(&known, current).map(Some),
+            // Their task hands them over itself.
+            Source::Keys(_) => Ok(None),
+        };
+        match outcome {
+            Ok(renewed) => {
+                offer.answer(Ok(()));
+                renewed.and_then(|renewed| self.put_in_force(renewed, current))
+            }
+            Err(error) => {
+                offer.answer(Err(format!("{error:#}")));
+                None
+            }
         }
-        offer.answer(verdict);
+    }
+
+    /// The current snapshot with the revocation lists that are known.
+    fn lists_renewed(&self, known: Known<'_>, current: &ArcSwap<Snapshot>) -> anyhow::Result<Snapshot> {
+        let before = current.load();
+        Ok(before.with_identity(self.revocation.renewed(known, &before.identity))?)
+    }
+
+    /// Replaces the current snapshot by one with other revocation lists. Returns the generation if it is a new one.
+    fn put_in_force(&mut self, renewed: Snapshot, current: &ArcSwap<Snapshot>) -> Option<u64> {
+        let (before, generation) = (current.load().generation, renewed.generation);
+        self.rotation.adopt_lists(renewed.identity.providers());
+        self.pending.adopt(&renewed.identity, self.state.as_ref(), UnixTime::now());
+        self.strength.note_lists(renewed.identity.providers());
+        current.store(Arc::new(renewed));
+        if generation == before {
+            return None;
+        }
+        self.cache.retain_generation(generation);
+        metrics::generation(generation);
+        tracing::info!(generation, "a revocation list revokes more than before; cached verdicts and sessions end");
+        Some(generation)
+    }
+
+    /// Fetches the revocation lists that chains lacked, and forgets those that none has needed for long. Returns the generation if it is a new
+    /// one.
+    pub(super) fn attend_to_lists(&mut self, current: &ArcSwap<Snapshot>) -> Option<u64> {
+        let (notes, now) = (self.list_notes.take(), UnixTime::now());
+        let is_due = now.as_secs() >= self.next_clean_up;
+        if notes.is_empty() && !is_due {
+            return None;
+        }
+        let (published, before) = (&self.published, self.revocation.sources());
+        self.revocation.note_uses(&|source| published.known(source));
+        let mut has_changed = self.revocation.learn(&notes, now);
+        if is_due {
+            self.next_clean_up = now.as_secs() + CLEAN_UP_SECONDS;
+            has_changed |= self.revocation.forget_old(now);
+        }
+        if let Some(state) = self.state.as_ref().filter(|_| has_changed || (is_due && self.revocation.has_learned())) {
+            self.revocation.keep(state);
+        }
+        if !has_changed {
+            return None;
+        }
+        let renewed = self.sources_renewed(current);
+        let after = self.revocation.sources();
+        let is_gone = |source: &&Source| !after.iter().any(|(stays, _)| stays == *source);
+        if let Some(state) = &self.state {
+            let gone = before.iter().map(|(source, _)| source).filter(is_gone);
+            gone.for_each(|source| Publisher::discard(source, state));
+        }
+        self.retire();
+        match renewed {
+            Ok(renewed) => self.put_in_force(renewed, current),
+            Err(error) => {
+                let reason = format!("{error:#}");
+                tracing::error!(reason, "the revocation lists that certificates name cannot be fetched");
+                None
+            }
+        }
+    }
+
+    /// Starts and ends tasks as it was learned. The current snapshot with the lists of which there are copies.
+    fn sources_renewed(&mut self, current: &ArcSwap<Snapshot>) -> anyhow::Result<Snapshot> {
+        let wanted = wanted(&self.keys, &self.ranges, &self.revocation);
+        let sources = self.published.prepare(wanted, self.state.as_ref())?;
+        self.published.adopt(sources);
+        self.lists_renewed(&|source| self.published.known(source), current)
     }
 
     /// Watches the files of the first configuration.
@@ -245,12 +388,14 @@ impl Loader {
     /// Builds the snapshot of a configuration that was read without an error.
     fn load_next(
         &mut self,
-        config: Config,
+        mut config: Config,
         warnings: &[Warning],
         generation: u64,
         fixed: &Fixed,
     ) -> Result<Snapshot, Refused> {
         log_warnings(warnings);
+        // What is fetched comes first: a list in a file may be older than the one that was fetched.
+        let prepared = self.prepare(&mut config).map_err(|error| Refused::by_failure(&error))?;
         let permitted = match self.strength.compare(&config.strength) {
             Comparison::NotWeaker => Vec::new(),
             Comparison::Permitted { losses } => losses,
@@ -271,10 +416,7 @@ impl Loader {
         if config.state != fixed.state {
             tracing::warn!("[state] has changed; restart hookgate to apply the change");
         }
-        let snapshot = self.load(config, generation).map_err(|error| {
-            let mut causes = error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>());
-            Refused::by_error(&format!("{error:#}"), causes.any(is_of_host))
-        })?;
+        let snapshot = self.adopt(config, prepared, generation).map_err(|error| Refused::by_failure(&error))?;
         log_bounded(&permitted, |loss| tracing::warn!(%loss, "demands less than before, as accept_weaker permits"));
         if permitted.is_empty() && has_permission {
             tracing::warn!("accept_weaker permits no change of this reload; remove the line");
@@ -293,9 +435,11 @@ impl Loader {
         metrics::deliveries(self.replay.len());
     }
 
-    /// Takes over the state directory of the first configuration, with the refused chains that an earlier process kept there.
+    /// Takes over the state directory of the first configuration, with the refused chains and the URLs of revocation lists that an earlier
+    /// process kept there.
     pub(super) fn keep_state_in(&mut self, state: StateDirectory) {
         self.pending.restore(&state, UnixTime::now());
+        self.revocation.restore(&state, UnixTime::now());
         self.state = Some(state);
     }
 
@@ -307,19 +451,27 @@ impl Loader {
     }
 }
 
-/// The values of metric labels that the configuration names.
+/// Everything that is fetched.
+fn wanted(keys: &Keys, ranges: &WrittenRanges, revocation: &Revocation) -> Vec<(Source, Terms)> {
+    keys.sources().chain(ranges.sources()).chain(revocation.sources()).collect()
+}
+
+/// The values of metric labels that the configuration names, but for the sources of what is fetched.
 fn named_labels(config: &Config) -> BTreeSet<NamedLabel> {
     let providers = config.providers.iter().map(|provider| ("provider", provider.name.to_string()));
     let routes = config.routes.iter().map(|route| ("route", route.name.to_string()));
     let handlers = config.routes.iter().map(|route| ("handler", route.handler.socket.display().to_string()));
-    let sources = config.proofs.key_sources.iter().map(|source| ("source", source.name.to_string()));
-    let lists = config.range_urls.iter().flatten().flat_map(RangeUrl::sources).map(|source| ("source", source.name()));
-    providers.chain(routes).chain(handlers).chain(sources).chain(lists).collect()
+    providers.chain(routes).chain(handlers).collect()
 }
 
 impl Refused {
     fn by_error(text: &str, is_of_host: bool) -> Self {
         Self { result: Load::Error, is_of_host, reasons: text.lines().map(str::to_owned).collect() }
+    }
+
+    fn by_failure(error: &anyhow::Error) -> Self {
+        let mut causes = error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>());
+        Self::by_error(&format!("{error:#}"), causes.any(is_of_host))
     }
 
     fn as_weaker(losses: &[String], permission: &str, is_used: bool) -> Self {

@@ -64,14 +64,19 @@ impl Rotation {
         self.overlaps = overlaps(identity);
         self.counters = self.sightings.chains().map(|sighting| (Arc::clone(sighting), chains(sighting))).collect();
         self.reminder.forget(|subject| !subject.is_seen());
-        let mut series: BTreeMap<DateSeries, u64> = BTreeMap::new();
-        for deadline in &dates {
-            let Some(name) = deadline.subject.series() else { continue };
-            // Of several certificates with one name, the first to end counts.
-            series.entry(name).and_modify(|until| *until = deadline.until.min(*until)).or_insert(deadline.until);
-        }
         self.dates = dates;
-        self.publish(series);
+        self.publish();
+    }
+
+    /// Replaces the dates of the revocation lists by those that `providers` have.
+    pub(super) fn adopt_lists(&mut self, providers: &[Provider]) {
+        self.dates.retain(|deadline| !matches!(deadline.subject, Subject::RevocationList { .. }));
+        for deadline in providers.iter().flat_map(lists_of) {
+            if !self.dates.contains(&deadline) {
+                self.dates.push(deadline);
+            }
+        }
+        self.publish();
     }
 
     /// Publishes the metrics that have changed, and logs the warnings that are due at `now`.
@@ -98,8 +103,14 @@ impl Rotation {
         self.reminder.due(self.dates.iter().chain(&seen), now)
     }
 
-    /// Publishes `series` in place of the dates of the configuration before.
-    fn publish(&mut self, mut series: BTreeMap<DateSeries, u64>) {
+    /// Publishes the dates in place of those before.
+    fn publish(&mut self) {
+        let mut series: BTreeMap<DateSeries, u64> = BTreeMap::new();
+        for deadline in &self.dates {
+            let Some(name) = deadline.subject.series() else { continue };
+            // Of several certificates with one name, the first to end counts.
+            series.entry(name).and_modify(|until| *until = deadline.until.min(*until)).or_insert(deadline.until);
+        }
         let old = std::mem::take(&mut self.series);
         let is_known = |provider: &str| self.sightings.certificates().any(|known| *known.provider == *provider);
         for (name, until) in old {
@@ -147,11 +158,19 @@ fn of_certificate(certificate: &ServerCertificate) -> Vec<Deadline> {
     (1..).zip(&certificate.chain).filter_map(deadline).collect()
 }
 
+fn lists_of(provider: &Provider) -> Vec<Deadline> {
+    provider.profiles.iter().flat_map(|profile| lists_of_profile(&provider.name, profile)).collect()
+}
+
 fn of_profile(provider: &Arc<str>, profile: &Profile) -> Vec<Deadline> {
     let anchors = profile.trust_anchors.iter().zip(&profile.trust_anchors_not_after).map(|(anchor, until)| {
         let subject = Subject::TrustAnchor { provider: Arc::clone(provider), anchor: trust_anchor_label(anchor) };
         Deadline { subject, until: *until, notice: NOTICE }
     });
+    anchors.chain(lists_of_profile(provider, profile)).collect()
+}
+
+fn lists_of_profile(provider: &Arc<str>, profile: &Profile) -> Vec<Deadline> {
     let mut issuers = Vec::new();
     let mut lists = Vec::new();
     // The newest list of an issuer comes first, and is the one in use.
@@ -166,7 +185,7 @@ fn of_profile(provider: &Arc<str>, profile: &Profile) -> Vec<Deadline> {
             lists.push(Deadline { subject, until, notice });
         }
     }
-    anchors.chain(lists).collect()
+    lists
 }
 
 fn overlaps(identity: &Identity) -> Vec<Overlap> {

@@ -28,7 +28,7 @@ use super::watch::LOOK_INTERVAL;
 use super::watchdog::Watchdog;
 use super::{service, sockets};
 use crate::accept::spread::Siblings;
-use crate::config::{Config, FileVersions, Listen, Metrics, Reading};
+use crate::config::{Config, FetchedLists, FileVersions, KeyOrigin, Listen, Metrics, Reading};
 use crate::crypto;
 use crate::metrics;
 use crate::metrics::retirement::Retirement;
@@ -114,7 +114,7 @@ fn serve(path: &Path, config: Config, files: FileVersions, log: &Log) -> anyhow:
         loader.filter.start(&config.filter)?;
         let count = worker_count(&fixed.listen);
         loader.count_descriptors(count, fixed.listen.addresses.len());
-        let snapshot = loader.load(config, 1).with_context(|| path.display().to_string())?;
+        let snapshot = loader.load(config).with_context(|| path.display().to_string())?;
         loader.follow(files);
         let current = Arc::new(ArcSwap::from_pointee(snapshot));
         metrics::reloaded(metrics::Load::Ok, 1);
@@ -122,7 +122,7 @@ fn serve(path: &Path, config: Config, files: FileVersions, log: &Log) -> anyhow:
         let (plans, ports) = plan_workers(&fixed.listen, count, backend, &current, &receiver)?;
         // No later step needs a privilege, and no byte from a peer has been read.
         confine(|| loader.filter.is_usable(), loader.state.as_ref())?;
-        first_lists(&mut loader, &current).await;
+        first_lists(&mut loader, &current, &commands).await;
         let workers = start_workers(plans, backend)?;
         let watchdog = Watchdog::start(workers.len());
         let (backend, losses) = (backend.label(), log.losses());
@@ -135,16 +135,25 @@ fn serve(path: &Path, config: Config, files: FileVersions, log: &Log) -> anyhow:
 
 /// What this configuration would keep over a restart.
 fn features_with_state(config: &Config) -> Vec<&'static str> {
-    let has_lists = config.range_urls.iter().any(|urls| !urls.is_empty());
-    has_lists.then_some("the lists of source_range_urls").into_iter().collect()
+    let has_ranges = config.range_urls.iter().any(|urls| !urls.is_empty());
+    let has_lists = config.fetched_lists.iter().flatten().any(FetchedLists::any);
+    let has_keys = config.proofs.key_sources.iter().any(|source| matches!(source.origin, KeyOrigin::Url(_)));
+    let features = [
+        (has_ranges, "the lists of source_range_urls"),
+        (has_lists, "the revocation lists that are fetched"),
+        (has_keys, "the keys of key sources"),
+    ];
+    features.into_iter().filter_map(|(is_used, feature)| is_used.then_some(feature)).collect()
 }
 
 /// Waits for the lists of which there is no copy, so that their providers are admitted from the first request on. A bounded wait: connections
 /// queue up meanwhile, and a list that does not come is refused by its own reason.
-async fn first_lists(loader: &mut Loader, current: &ArcSwap<Snapshot>) {
+async fn first_lists(loader: &mut Loader, current: &ArcSwap<Snapshot>, commands: &watch::Sender<Command>) {
     let deadline = Publisher::first_deadline();
     while let Some(offer) = loader.published.first_offer(deadline).await {
-        loader.publish(offer, current);
+        if let Some(generation) = loader.publish(offer, current) {
+            commands.send_replace(Command::Serve(generation));
+        }
     }
 }
 
@@ -312,7 +321,10 @@ impl Control {
                 _ = signals.terminate.recv() => return Outcome::Signal,
                 _ = signals.interrupt.recv() => return Outcome::Signal,
                 _ = signals.hang_up.recv() => self.reload(),
-                offer = self.loader.published.offer() => self.loader.publish(offer, &self.current),
+                offer = self.loader.published.offer() => {
+                    let generation = self.loader.publish(offer, &self.current);
+                    self.serve(generation);
+                }
                 _ = ports.tick() => self.ports.attend(),
                 _ = unused.tick() => return_unused(),
                 _ = pulse.tick() => self.watchdog.attend(&self.workers),
@@ -329,6 +341,8 @@ impl Control {
                     self.loader.advance();
                     self.loader.publish_metrics();
                     self.loader.attend_to_rotation();
+                    let generation = self.loader.attend_to_lists(&self.current);
+                    self.serve(generation);
                     self.loader.filter.attend();
                     self.losses.attend(Instant::now());
                     if self.workers.iter().any(WorkerThread::is_finished) {
@@ -348,6 +362,14 @@ impl Control {
     fn publish_connections(&self) {
         for (index, worker) in self.workers.iter().enumerate() {
             metrics::worker_connections(index, worker.connections());
+        }
+    }
+
+    /// Tells workers and service manager about a new generation that no reload made.
+    fn serve(&self, generation: Option<u64>) {
+        if let Some(generation) = generation {
+            self.commands.send_replace(Command::Serve(generation));
+            service::status(&self.serving().started());
         }
     }
 

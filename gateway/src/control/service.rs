@@ -19,6 +19,11 @@ pub(super) fn ready(status: &str) {
     send(&[(STATE_READY, "1"), (STATE_STATUS, status)]);
 }
 
+/// Changes the line for `systemctl status`.
+pub(super) fn status(status: &str) {
+    send(&[(STATE_STATUS, status)]);
+}
+
 /// Reports that a reload has begun. systemd compares the time stamp (microseconds of CLOCK_MONOTONIC) with its own.
 pub(super) fn reloading() {
     let now = clock_gettime(ClockId::Monotonic);

@@ -302,13 +302,15 @@ impl Connection {
                 if snapshot.generation != judged_by.generation {
                     // The id is an index into the providers of the other snapshot.
                     refusal.provider = None;
-                    *judged_by = snapshot;
                 }
+                *judged_by = snapshot;
                 return standing.clone();
             }
         };
         let now = self.server.context.now();
         if snapshot.generation == judged_by.generation && now < chain.valid_until() {
+            // The verdict stays, and the rest of the snapshot may be newer: ranges and revocation lists come without a new generation.
+            *judged_by = snapshot;
             return standing.clone();
         }
         let chain = Arc::clone(chain);

@@ -15,8 +15,8 @@ use hookgate_core::limits::TICKET_BYTES;
 /// Protocols offered by ALPN (RFC 7301), in our order of preference.
 pub const PROTOCOLS: [&[u8]; 1] = [b"http/1.1"];
 
-/// What the sites of one snapshot share. Every snapshot makes its own, with a new ticket key and memory of
-/// sessions: no snapshot can resume a session of another.
+/// What the sites of one generation share. Every generation makes its own, with a new ticket key and memory of
+/// sessions: none can resume a session of another.
 pub struct SharedTls {
     provider: Arc<CryptoProvider>,
     certificates: Arc<dyn ResolvesServerCert>,
@@ -33,6 +33,15 @@ impl SharedTls {
     pub fn new(certificates: Arc<dyn ResolvesServerCert>) -> Result<Self, Error> {
         let ticketer = Arc::new(ShortTickets(crypto::ticketer()?));
         Ok(Self { provider: Arc::new(crypto::provider()), certificates, ticketer, sessions: Arc::new(Sessions::new()) })
+    }
+
+    /// With the same certificates, a new ticket key and no sessions.
+    ///
+    /// # Errors
+    ///
+    /// As [`SharedTls::new`].
+    pub fn renewed(&self) -> Result<Self, Error> {
+        Self::new(Arc::clone(&self.certificates))
     }
 
     /// The configuration of a site whose peers are verified for `scope`: TLS 1.3 and 1.2, a request for a client certificate with the

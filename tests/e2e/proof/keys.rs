@@ -1,6 +1,8 @@
 //! The keys of token issuers, from a server or a file: rotation, outage and reload.
 
+use std::fs::{self, Permissions};
 use std::net::{Ipv4Addr, TcpListener};
+use std::os::unix::fs::PermissionsExt as _;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -13,20 +15,20 @@ use hookgate_testkit::wait::wait_until;
 use tempfile::TempDir;
 
 use super::issuer::{BODY, dialogflow_token, good_bearer, issuer, key_file};
-use super::key_server::{Answer, KeyServer};
 use super::{ProofConfiguration, ProofGateway, post};
 use crate::environment::{SOON, quoted};
+use crate::publisher::{Answer, Publisher};
 
 /// A key server and the directory of its PKI.
-struct Publisher {
-    server: KeyServer,
+struct KeyPublisher {
+    server: Publisher,
     _directory: TempDir,
 }
 
-impl Publisher {
+impl KeyPublisher {
     fn start(answer: Answer) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let server = KeyServer::start(&Pki::new(directory.path()).unwrap(), answer).unwrap();
+        let server = Publisher::start(&Pki::new(directory.path()).unwrap(), answer).unwrap();
         Self { server, _directory: directory }
     }
 
@@ -46,12 +48,12 @@ fn key_set(issuers: &[&Issuer]) -> Answer {
 }
 
 fn fetches(gateway: &ProofGateway, result: &str) -> f64 {
-    gateway.base.daemon.metric("hookgate_key_fetches_total", &[("source", "google"), ("result", result)]).unwrap()
+    gateway.base.daemon.metric("hookgate_fetches_total", &[("source", "google"), ("result", result)]).unwrap()
 }
 
 fn wait_fetches(gateway: &ProofGateway, result: &str, least: f64) {
     let labels = [("source", "google"), ("result", result)];
-    gateway.base.daemon.wait_metric("hookgate_key_fetches_total", &labels, least, SOON).unwrap();
+    gateway.base.daemon.wait_metric("hookgate_fetches_total", &labels, least, SOON).unwrap();
 }
 
 fn admitted(gateway: &ProofGateway, what: &str, issuer: &Issuer) {
@@ -65,7 +67,7 @@ fn refused(gateway: &ProofGateway, what: &str, issuer: &Issuer, expected: (u16, 
 #[test]
 fn keys_are_fetched_before_the_first_token_and_then_kept() {
     let ours = issuer("key-1");
-    let publisher = Publisher::start(key_set(&[&ours]));
+    let publisher = KeyPublisher::start(key_set(&[&ours]));
     let gateway = publisher.gateway("");
     wait_fetches(&gateway, "ok", 1.0);
     for _ in 0..5 {
@@ -73,7 +75,7 @@ fn keys_are_fetched_before_the_first_token_and_then_kept() {
     }
     assert_eq!(publisher.server.requests(), 1);
     let gauge = |name: &str| gateway.base.daemon.metric(name, &[("source", "google")]).unwrap();
-    let fetched = gauge("hookgate_keys_fetched_timestamp_seconds");
+    let fetched = gauge("hookgate_fetched_timestamp_seconds");
     assert!((fetched - super::now() as f64).abs() < 30.0, "{fetched}");
     // The hour of Cache-Control, and a day of staleness, the default.
     assert_eq!(gauge("hookgate_keys_usable_until_timestamp_seconds") - fetched, 90_000.0);
@@ -82,7 +84,7 @@ fn keys_are_fetched_before_the_first_token_and_then_kept() {
 #[test]
 fn a_new_key_is_fetched_when_a_token_names_it_and_unknown_ones_cause_no_further_fetch() {
     let (old, new) = (issuer("key-1"), issuer("key-2"));
-    let publisher = Publisher::start(key_set(&[&old]));
+    let publisher = KeyPublisher::start(key_set(&[&old]));
     let gateway = publisher.gateway("");
     wait_fetches(&gateway, "ok", 1.0);
     admitted(&gateway, "before the rotation", &old);
@@ -112,7 +114,7 @@ fn a_new_key_is_fetched_when_a_token_names_it_and_unknown_ones_cause_no_further_
 #[test]
 fn one_fetch_serves_all_requests_that_wait_for_a_new_key() {
     let (old, new) = (issuer("key-1"), issuer("key-2"));
-    let publisher = Publisher::start(key_set(&[&old]));
+    let publisher = KeyPublisher::start(key_set(&[&old]));
     let gateway = publisher.gateway("");
     wait_fetches(&gateway, "ok", 1.0);
     publisher.server.set(key_set(&[&old, &new]).after(Duration::from_millis(500)));
@@ -130,7 +132,7 @@ fn one_fetch_serves_all_requests_that_wait_for_a_new_key() {
 #[test]
 fn an_unknown_key_is_refused_when_the_issuer_does_not_answer_in_time() {
     let ours = issuer("key-1");
-    let publisher = Publisher::start(key_set(&[&ours]));
+    let publisher = KeyPublisher::start(key_set(&[&ours]));
     let gateway = publisher.gateway("timeout_ms = 400");
     wait_fetches(&gateway, "ok", 1.0);
     publisher.server.set(Answer::Trickle);
@@ -144,7 +146,7 @@ fn an_unknown_key_is_refused_when_the_issuer_does_not_answer_in_time() {
 fn an_invalid_key_set_is_refused_and_the_old_keys_stay() {
     let ours = issuer("key-1");
     let good = Issuer::key_set(&[&ours]).unwrap();
-    let publisher = Publisher::start(Answer::keys(&good));
+    let publisher = KeyPublisher::start(Answer::keys(&good));
     let lines = "timeout_ms = 700\nmax_bytes = 4096";
     let gateway = publisher.gateway(lines);
     wait_fetches(&gateway, "ok", 1.0);
@@ -171,11 +173,11 @@ fn an_invalid_key_set_is_refused_and_the_old_keys_stay() {
         ("nothing there", "status", Answer::status("404 Not Found", "")),
         ("no content", "status", Answer::status("204 No Content", "")),
         ("compressed", "content_encoding", Answer::ok("Content-Encoding: gzip\r\n", good.as_bytes())),
-        ("not JSON", "key_set", Answer::keys("<html>login</html>")),
-        ("truncated JSON", "key_set", Answer::keys(&good[..good.len() - 2])),
-        ("another document", "key_set", Answer::keys("{\"issuer\":\"https://accounts.google.com\"}")),
-        ("no keys", "key_set", Answer::keys("{\"keys\":[]}")),
-        ("a private key", "key_set", Answer::keys(&private)),
+        ("not JSON", "document", Answer::keys("<html>login</html>")),
+        ("truncated JSON", "document", Answer::keys(&good[..good.len() - 2])),
+        ("another document", "document", Answer::keys("{\"issuer\":\"https://accounts.google.com\"}")),
+        ("no keys", "document", Answer::keys("{\"keys\":[]}")),
+        ("a private key", "document", Answer::keys(&private)),
     ];
     for (row, (what, result, answer)) in rows.into_iter().enumerate() {
         let before = fetches(&gateway, result);
@@ -188,17 +190,17 @@ fn an_invalid_key_set_is_refused_and_the_old_keys_stay() {
         admitted(&gateway, what, &ours);
     }
     assert!(gateway.base.daemon.log().contains("redirects are not followed"), "{}", gateway.base.daemon.log());
-    let before = fetches(&gateway, "ok");
+    let before = fetches(&gateway, "unchanged");
     publisher.server.set(Answer::keys(&good));
     // The daemon retries without a further reload.
-    wait_fetches(&gateway, "ok", before + 1.0);
+    wait_fetches(&gateway, "unchanged", before + 1.0);
     admitted(&gateway, "after it all", &ours);
 }
 
 #[test]
 fn without_keys_requests_are_refused_with_a_retry_after() {
     let ours = issuer("key-1");
-    let publisher = Publisher::start(Answer::Close);
+    let publisher = KeyPublisher::start(Answer::Close);
     let gateway = publisher.gateway("");
     wait_fetches(&gateway, "tls", 1.0);
     refused(&gateway, "a good token", &ours, (503, "keys_unavailable"));
@@ -211,7 +213,7 @@ fn without_keys_requests_are_refused_with_a_retry_after() {
 #[test]
 fn an_absent_or_wrong_server_gives_no_keys() {
     let ours = issuer("key-1");
-    let publisher = Publisher::start(key_set(&[&ours]));
+    let publisher = KeyPublisher::start(key_set(&[&ours]));
     let closed = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
     let check = |result: &str, change: &dyn Fn(&str, &crate::environment::Environment) -> String| {
         let gateway = ProofGateway::new(DIALOGFLOW_CX, |environment| {
@@ -269,7 +271,7 @@ fn keys_from_a_file_are_replaced_by_a_reload() {
 #[test]
 fn keys_survive_reloads_without_a_gap() {
     let ours = issuer("key-1");
-    let publisher = Publisher::start(key_set(&[&ours]));
+    let publisher = KeyPublisher::start(key_set(&[&ours]));
     let gateway = publisher.gateway("");
     wait_fetches(&gateway, "ok", 1.0);
     // The server is slower than the reloads, and then fails: only kept keys can verify a token.
@@ -307,7 +309,7 @@ fn keys_survive_reloads_without_a_gap() {
 #[test]
 fn reloads_of_an_unchanged_source_fetch_nothing() {
     let (ours, newer) = (issuer("key-1"), issuer("key-2"));
-    let publisher = Publisher::start(key_set(&[&ours]));
+    let publisher = KeyPublisher::start(key_set(&[&ours]));
     let gateway = publisher.gateway("");
     wait_fetches(&gateway, "ok", 1.0);
     let limited = |bytes: usize| {
@@ -334,7 +336,7 @@ fn reloads_of_an_unchanged_source_fetch_nothing() {
 #[test]
 fn keys_of_another_url_are_not_kept() {
     let (ours, theirs) = (issuer("key-1"), issuer("key-1"));
-    let (first, second) = (Publisher::start(key_set(&[&ours])), Publisher::start(Answer::Trickle));
+    let (first, second) = (KeyPublisher::start(key_set(&[&ours])), KeyPublisher::start(Answer::Trickle));
     let gateway = first.gateway("");
     wait_fetches(&gateway, "ok", 1.0);
     admitted(&gateway, "the first issuer", &ours);
@@ -345,4 +347,60 @@ fn keys_of_another_url_are_not_kept() {
     wait_fetches(&gateway, "ok", 2.0);
     admitted(&gateway, "the second issuer", &theirs);
     refused(&gateway, "the first issuer", &ours, (401, "token_bad_signature"));
+}
+
+/// Each restart is a process that cannot reach the issuer.
+#[test]
+fn a_restart_without_network_uses_kept_keys_and_no_damaged_ones() {
+    let ours = issuer("key-1");
+    let publisher = KeyPublisher::start(key_set(&[&ours]));
+    let kept = tempfile::tempdir().unwrap();
+    fs::set_permissions(kept.path(), Permissions::from_mode(0o700)).unwrap();
+    let configuration = || {
+        let mut configuration = publisher.configuration("");
+        configuration.sections += &format!("[state]\ndirectory = {}\n", quoted(kept.path()));
+        configuration
+    };
+    let start = || ProofGateway::new(DIALOGFLOW_CX, |_| configuration()).unwrap();
+    let files = || fs::read_dir(kept.path()).unwrap().map(|entry| entry.unwrap().path()).collect::<Vec<_>>();
+    let gateway = start();
+    wait_fetches(&gateway, "ok", 1.0);
+    admitted(&gateway, "fetched", &ours);
+    wait_until("the keys are kept", SOON, || files().len() == 1).unwrap();
+    drop(gateway);
+
+    publisher.server.set(Answer::Close);
+    let gateway = start();
+    admitted(&gateway, "kept", &ours);
+    let log = gateway.base.daemon.log();
+    assert!(log.contains("using the kept copy") && log.contains("holds=\"1 keys\" age_s="), "{log}");
+    drop(gateway);
+
+    let file = files().remove(0);
+    let whole = fs::read_to_string(&file).unwrap();
+    fs::write(&file, whole.replace("\"kty\"", "\"kTy\"")).unwrap();
+    let gateway = start();
+    refused(&gateway, "damaged", &ours, (503, "keys_unavailable"));
+    assert!(gateway.base.daemon.log().contains("the file is damaged"), "{}", gateway.base.daemon.log());
+    drop(gateway);
+
+    fs::remove_file(&file).unwrap();
+    let gateway = start();
+    refused(&gateway, "nothing kept", &ours, (503, "keys_unavailable"));
+    publisher.server.set(key_set(&[&ours]));
+    wait_fetches(&gateway, "ok", 1.0);
+    admitted(&gateway, "fetched again", &ours);
+}
+
+#[test]
+fn keys_that_have_not_changed_are_not_sent_again() {
+    let ours = issuer("key-1");
+    let answer = Answer::ok("ETag: \"one\"\r\n", Issuer::key_set(&[&ours]).unwrap().as_bytes());
+    let publisher = KeyPublisher::start(Answer::Unless("\"one\"", answer.into()));
+    let gateway = publisher.gateway("");
+    wait_fetches(&gateway, "ok", 1.0);
+    gateway.reload(&publisher.configuration("timeout_ms = 9000"));
+    wait_fetches(&gateway, "not_modified", 1.0);
+    admitted(&gateway, "confirmed", &ours);
+    assert_eq!(fetches(&gateway, "ok"), 1.0);
 }

@@ -4,7 +4,6 @@
 
 mod combination;
 mod issuer;
-pub(crate) mod key_server;
 mod keys;
 mod kinds;
 mod no_certificate;

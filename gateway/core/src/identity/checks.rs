@@ -31,7 +31,7 @@ use rustls_pki_types::{AlgorithmIdentifier, CertificateDer, InvalidSignature, Si
 use super::links::Hints;
 use super::name::canonical_contents;
 use super::provider::{ChainLimits, Provider};
-use super::signature_memory::{ListMemory, SignatureMemory, address, digest, is_list};
+use super::signature_memory::{SignatureMemory, address, digest, is_list};
 use super::spelling::to_be_signed;
 use crate::signatures::{CERTIFICATE_SIGNATURES, CHEAP_CHECK, cost};
 
@@ -185,7 +185,11 @@ impl<'a> Checks<'a> {
 
     /// The algorithms for one build of a path, with the memory of the profile's revocation lists. With `hints`, the build puts off the
     /// checks that they speak against.
-    pub(super) fn algorithms(&'a self, of_lists: Option<&'a ListMemory>, hints: Option<Hints<'a>>) -> Vec<Checked<'a>> {
+    pub(super) fn algorithms(
+        &'a self,
+        of_lists: Option<&'a SignatureMemory>,
+        hints: Option<Hints<'a>>,
+    ) -> Vec<Checked<'a>> {
         let mut state = self.state();
         (state.unsigned, state.put_off) = (None, false);
         state.steps_end = if hints.is_some() { self.bounds.steps() / 2 } else { self.bounds.steps() };
@@ -298,7 +302,7 @@ pub(super) struct Checked<'a> {
     checks: &'a Checks<'a>,
     /// The place in [`CERTIFICATE_SIGNATURES`].
     algorithm: usize,
-    of_lists: Option<&'a ListMemory>,
+    of_lists: Option<&'a SignatureMemory>,
     hints: Option<Hints<'a>>,
 }
 
@@ -323,9 +327,10 @@ impl Checked<'_> {
             Some(Signed::Certificate(_)) => {
                 Some(Memory::OfIssuers(self.checks.of_issuers, digest(algorithm, public_key, message, signature)))
             }
+            // A list remembers its signer itself.
             Some(Signed::List(..)) => {
                 let list = address(message);
-                self.of_lists.map(|lists| Memory::OfLists(lists, digest(algorithm, public_key, &list, signature)))
+                self.of_lists.map(|lists| Memory::FailedLists(lists, digest(algorithm, public_key, &list, signature)))
             }
         };
         if let Some(known) = memory.as_ref().and_then(Memory::outcome) {
@@ -350,23 +355,25 @@ impl Checked<'_> {
 
 /// Where the outcome of a check is remembered beyond the search, and under what.
 enum Memory<'a> {
+    /// The good ones of issuers.
     OfIssuers(&'a SignatureMemory, [u8; 32]),
-    OfLists(&'a ListMemory, [u8; 32]),
+    /// The failed ones of lists.
+    FailedLists(&'a SignatureMemory, [u8; 32]),
 }
 
 impl Memory<'_> {
     fn outcome(&self) -> Option<bool> {
         match self {
             Self::OfIssuers(memory, digest) => memory.is_known(digest).then_some(true),
-            Self::OfLists(memory, digest) => memory.outcome(digest),
+            Self::FailedLists(memory, digest) => memory.is_known(digest).then_some(false),
         }
     }
 
     fn remember(self, is_good: bool) {
         match self {
             Self::OfIssuers(memory, digest) if is_good => memory.remember(digest),
-            Self::OfIssuers(..) => {}
-            Self::OfLists(memory, digest) => memory.remember(digest, is_good),
+            Self::FailedLists(memory, digest) if !is_good => memory.remember(digest),
+            Self::OfIssuers(..) | Self::FailedLists(..) => {}
         }
     }
 }

@@ -200,7 +200,7 @@ fn signed_with(index: usize, chain: &PresentedChain<'_>) -> Option<String> {
 }
 
 /// What is wrong with the revocation status of a certificate.
-fn status(StatusFailure { place, why }: &StatusFailure, chain: &PresentedChain<'_>) -> Refusal {
+fn status(StatusFailure { place, why, .. }: &StatusFailure, chain: &PresentedChain<'_>) -> Refusal {
     let (reject, words) = match why {
         Unusable::Expired { issuer, next_update } => {
             let sentence = format!(
@@ -222,6 +222,10 @@ fn status(StatusFailure { place, why }: &StatusFailure, chain: &PresentedChain<'
             Reject::RevocationUnknown,
             "is covered by no revocation list whose signature verifies with the public key of its issuer; if the issuer changed \
              its key, the operator must add the list of that key to crls",
+        ),
+        Unusable::Awaited => (
+            Reject::RevocationListUnavailable,
+            "is covered by no revocation list so far; the list of its issuer is fetched, and the log says what came of that",
         ),
         Unusable::IssuerMayNotSign => (
             Reject::RevocationUnknown,

@@ -83,9 +83,13 @@ pub use provider::{
     CertificateRequest, ChainLimits, ClientCertificate, ExtendedKeyUsage, OnFailure, Profile, Provider, ProviderId,
     RefusalAnswer, Scope,
 };
-pub use revocation::{RevocationList, RevocationListError, RevocationLists, RevocationScope};
+pub use revocation::{
+    AwaitedLists, ListSigner, MissingList, Provenance, RevocationList, RevocationListError, RevocationLists,
+    RevocationScope,
+};
 pub use rule::{Condition, DnsPattern, IdentityRule, RuleError};
 pub use sighting::{CertificateSighting, ChainSighting, Sightings, trust_anchor_label};
+pub use status::distribution_points;
 pub use suspect::{PublicRoots, Suspect};
 
 use cache::CacheKey;
@@ -104,18 +108,19 @@ pub struct Identity {
     limits: ChainLimits,
     bounds: Bounds,
     sightings: Arc<Sightings>,
-    issuer_signatures: SignatureMemory,
-    anchor_names: AnchorNames,
+    issuer_signatures: Arc<SignatureMemory>,
+    anchor_names: Arc<AnchorNames>,
     public_roots: Arc<PublicRoots>,
 }
 
 impl Identity {
-    /// The policy of `generation`, which must be higher than the generation of every earlier policy that shares `cache`.
+    /// The policy of `generation`, which must be higher than the generation of every earlier policy that shares `cache`, unless that is the
+    /// same policy with lists that revoke no more ([`Identity::with_lists`]).
     pub fn new(generation: u64, providers: Arc<[Provider]>, cache: Arc<ChainCache>, limits: ChainLimits) -> Self {
         let sightings = Arc::new(Sightings::new(&providers, &Sightings::default()));
         let bounds = Bounds::new(&limits, &providers);
-        let issuer_signatures = SignatureMemory::of_issuers();
-        let anchor_names = AnchorNames::new(&providers);
+        let issuer_signatures = Arc::new(SignatureMemory::of_issuers());
+        let anchor_names = Arc::new(AnchorNames::new(&providers));
         let public_roots = Arc::new(PublicRoots::none());
         Self { generation, providers, cache, limits, bounds, sightings, issuer_signatures, anchor_names, public_roots }
     }
@@ -131,6 +136,36 @@ impl Identity {
     pub fn after(self, former: &Sightings) -> Self {
         let sightings = Arc::new(Sightings::new(&self.providers, former));
         Self { sightings, ..self }
+    }
+
+    /// The same policy with other revocation lists, as `generation`: the same one if no verdict by this policy may be wrong now, otherwise the
+    /// next one. `lists` returns those of a profile, by its provider and its index; `None` leaves them as they are.
+    #[must_use]
+    pub fn with_lists(&self, generation: u64, lists: impl Fn(ProviderId, usize) -> Option<RevocationLists>) -> Self {
+        let mut providers = self.providers.to_vec();
+        for (id, provider) in (0..).map(ProviderId).zip(&mut providers) {
+            for (index, profile) in provider.profiles.iter_mut().enumerate() {
+                if let Some(lists) = lists(id, index) {
+                    profile.revocation = Some(lists);
+                }
+            }
+        }
+        Self {
+            generation,
+            providers: providers.into(),
+            cache: Arc::clone(&self.cache),
+            limits: self.limits,
+            bounds: self.bounds,
+            sightings: Arc::clone(&self.sightings),
+            issuer_signatures: Arc::clone(&self.issuer_signatures),
+            anchor_names: Arc::clone(&self.anchor_names),
+            public_roots: Arc::clone(&self.public_roots),
+        }
+    }
+
+    /// Its number. A verdict by a policy of another generation must be made again.
+    pub fn generation(&self) -> u64 {
+        self.generation
     }
 
     /// The counts of admitted chains.
@@ -299,12 +334,25 @@ pub struct ChainRefusal {
     pub answer: RefusalAnswer,
     /// The chain, if it claims a provider and its refusal may be ignorance of this receiver.
     pub suspect: Option<Arc<Suspect>>,
+    /// The revocation lists that it lacks, if those are all that it lacks.
+    pub missing: Option<Arc<MissingLists>>,
+}
+
+/// The revocation lists that are missing for a chain which leads to a trust anchor of a profile and matches its identity rules.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MissingLists {
+    /// The provider that the chain claims.
+    pub provider: ProviderId,
+    /// The index of the profile.
+    pub profile: u16,
+    /// One for each certificate without a list.
+    pub lists: Vec<MissingList>,
 }
 
 impl ChainRefusal {
     /// A refusal of a peer that claims no provider.
     pub fn unidentified(refusal: Refusal, on_failure: OnFailure) -> Self {
-        Self { refusal, on_failure, provider: None, answer: RefusalAnswer::Deny, suspect: None }
+        Self { refusal, on_failure, provider: None, answer: RefusalAnswer::Deny, suspect: None, missing: None }
     }
 }
 

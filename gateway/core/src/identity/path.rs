@@ -149,7 +149,7 @@ fn build(
     hints: Option<Hints<'_>>,
 ) -> Result<Path, PathFailure> {
     let &Subject { end_entity, checks, now, .. } = subject;
-    let algorithms = checks.algorithms(profile.revocation.as_ref().map(|lists| lists.signatures()), hints);
+    let algorithms = checks.algorithms(profile.revocation.as_ref().map(|lists| lists.failed()), hints);
     let algorithms: Vec<_> =
         algorithms.iter().map(|algorithm| algorithm as &dyn SignatureVerificationAlgorithm).collect();
     // The closure can return only a webpki error, and the error of another candidate path may take precedence over it. The cell

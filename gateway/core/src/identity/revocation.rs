@@ -1,23 +1,28 @@
 //! Certificate revocation lists (RFC 5280, section 5), loaded once and looked up by serial number.
 //!
-//! Owns their parsing. webpki decides whether a list is well-formed and supported; its own look-up takes the first list of a name,
-//! whichever key signed it, so `status` has another. Must not fetch anything: the configuration names files, and `config` reads them.
+//! Owns their parsing, the memory of the key that signed each, and the comparison of two versions. webpki decides whether a list is
+//! well-formed and supported; its own look-up takes the first list of a name, whichever key signed it, so `status` has another. Must not
+//! fetch or read anything: `control` and `config` of the daemon do.
 
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use rustls_pki_types::{SignatureVerificationAlgorithm, SubjectPublicKeyInfoDer, UnixTime};
-use webpki::{BorrowedCertRevocationList, RawPublicKeyEntity};
+use rustls_pki_types::{SignatureVerificationAlgorithm, SubjectPublicKeyInfoDer, TrustAnchor, UnixTime};
+use webpki::{BorrowedCertRevocationList, RawPublicKeyEntity, spki_for_anchor};
 use x509_parser::extensions::{DistributionPointName, GeneralName, ParsedExtension};
 use x509_parser::prelude::FromDer as _;
 use x509_parser::revocation_list::CertificateRevocationList;
 use x509_parser::x509::X509Version;
 
-use super::elements::split;
+use super::elements::{split, wrap};
 use super::name::{Name, canonical};
-use super::presented::unix_seconds;
-use super::signature_memory::ListMemory;
+use super::presented::{self, unix_seconds};
+use super::signature_memory::SignatureMemory;
+use crate::signatures::CERTIFICATE_SIGNATURES;
+
+const SEQUENCE: u8 = 0x30;
 
 /// `crl_scope`: which certificates of a path are looked up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -29,21 +34,79 @@ pub enum RevocationScope {
     EndEntity,
 }
 
+/// Which lists of a profile may still come, because they are fetched. They decide how a certificate without a list is refused, and
+/// whether the refusal says which lists are missing. They admit nobody.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AwaitedLists {
+    /// `crl_urls`: lists are fetched from URLs of the configuration.
+    pub from_urls: bool,
+    /// One of these lists was never fetched.
+    pub incomplete: bool,
+    /// `crls = "from-certificates"`: lists are fetched from the distribution points that certificates name.
+    pub from_certificates: bool,
+}
+
+impl AwaitedLists {
+    /// Whether any list is fetched.
+    pub fn any(self) -> bool {
+        self.from_urls || self.from_certificates
+    }
+}
+
+/// A revocation list that a path needs and does not have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MissingList {
+    /// Who signs it: the issuer of a certificate on the path.
+    pub signer: ListSigner,
+    /// The http and https URLs at which that certificate says that the list is; at most four, of at most 1024 bytes.
+    pub points: Vec<Box<str>>,
+}
+
 /// The revocation lists of one profile. If there is no list, the status of every certificate is unknown and no chain passes.
 #[derive(Clone, Debug)]
 pub struct RevocationLists {
     /// The newest first, since the first one that covers a certificate is used.
     lists: Arc<[RevocationList]>,
     scope: RevocationScope,
-    /// Of these lists alone, whose addresses it holds.
-    signatures: Arc<ListMemory>,
+    awaited: AwaitedLists,
+    /// Keys that were found not to have signed one of these lists, whose addresses it holds.
+    failed: Arc<SignatureMemory>,
 }
 
 impl RevocationLists {
     /// These lists, applied to `scope`.
     pub fn new(mut lists: Vec<RevocationList>, scope: RevocationScope) -> Self {
         lists.sort_by_key(|list| std::cmp::Reverse(list.this_update()));
-        Self { lists: lists.into(), scope, signatures: Arc::new(ListMemory::new()) }
+        let failed = Arc::new(SignatureMemory::of_failed_lists());
+        Self { lists: lists.into(), scope, awaited: AwaitedLists::default(), failed }
+    }
+
+    /// The same lists, beside which others may come.
+    #[must_use]
+    pub fn awaiting(self, awaited: AwaitedLists) -> Self {
+        Self { awaited, ..self }
+    }
+
+    /// Which lists may still come.
+    pub fn awaited(&self) -> AwaitedLists {
+        self.awaited
+    }
+
+    /// Whether these lists may revoke a certificate that `before` did not: then no verdict by `before` may be used any more. `false` only if
+    /// each new list has no entry, or is the first one that says anything about its certificates, or takes the place of one list of the
+    /// same key that has all its entries.
+    pub fn may_revoke_more_than(&self, before: &Self) -> bool {
+        let is_new = |list: &&RevocationList| !before.lists.iter().any(|known| Arc::ptr_eq(&known.0, &list.0));
+        self.lists.iter().filter(is_new).any(|list| {
+            let mut rivals = before.lists.iter().filter(|known| known.overlaps(list));
+            match (rivals.next(), rivals.next()) {
+                // Without a list, no certificate of its issuer has passed.
+                _ if list.0.serials.is_empty() => false,
+                (None, _) => false,
+                (Some(only), None) => only.authority_key() != list.authority_key() || !only.has_entries_of(list),
+                _ => true,
+            }
+        })
     }
 
     /// The lists, the newest first.
@@ -56,10 +119,66 @@ impl RevocationLists {
         self.scope
     }
 
-    /// The signatures of these lists that were checked.
-    pub(super) fn signatures(&self) -> &ListMemory {
-        &self.signatures
+    /// The signature checks of these lists that failed.
+    pub(super) fn failed(&self) -> &SignatureMemory {
+        &self.failed
     }
+}
+
+/// A key that may sign revocation lists, with the name of its holder: that of a trust anchor, or of an authority that one has certified.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ListSigner {
+    /// As [`canonical`] makes it.
+    name: Vec<u8>,
+    /// DER of the SubjectPublicKeyInfo.
+    key: Vec<u8>,
+}
+
+impl ListSigner {
+    /// The name and key of a trust anchor.
+    pub fn of_anchor(anchor: &TrustAnchor<'_>) -> Self {
+        let name = canonical(&wrap(SEQUENCE, &[&anchor.subject]));
+        Self { name, key: spki_for_anchor(anchor).to_vec() }
+    }
+
+    /// Name and key of the subject of a certificate; `None` if it cannot be parsed.
+    pub fn of_certificate(certificate: &[u8]) -> Option<Self> {
+        let certificate = presented::parse(certificate)?;
+        Some(Self { name: canonical(certificate.subject().as_raw()), key: certificate.public_key().raw.to_vec() })
+    }
+
+    /// The name (DER) and the key of an issuer.
+    pub(super) fn of_issuer(name: &[u8], key: &SubjectPublicKeyInfoDer<'_>) -> Self {
+        Self { name: canonical(name), key: key.to_vec() }
+    }
+
+    /// Whether it has the name of the issuer of `list`.
+    pub fn is_issuer_of(&self, list: &RevocationList) -> bool {
+        self.name == list.0.canonical_issuer
+    }
+
+    /// The issuer of `list`, with this key (DER of a SubjectPublicKeyInfo).
+    pub fn of_key(list: &RevocationList, key: Vec<u8>) -> Self {
+        Self { name: list.0.canonical_issuer.clone(), key }
+    }
+}
+
+impl std::fmt::Debug for ListSigner {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let name = Name::from_der(&self.name).map(|name| name.to_string()).unwrap_or_default();
+        write!(formatter, "ListSigner({name:?}, key of {} bytes)", self.key.len())
+    }
+}
+
+/// Whose signature a list has, as far as some signers are known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Provenance {
+    /// One of them signed it.
+    Signed,
+    /// Some have the name of its issuer, and none of them signed it.
+    Foreign,
+    /// None has the name of its issuer, so nothing is known. A path that uses the list verifies it.
+    Unknown,
 }
 
 /// One revocation list. Clones share it.
@@ -85,13 +204,34 @@ struct Parsed {
     partition: Option<Partition>,
     this_update: UnixTime,
     next_update: UnixTime,
-    number: Option<Box<str>>,
+    number: Option<Number>,
+    /// DER of the SubjectPublicKeyInfo that was found to have signed it. A list has one signature, so there is one such key.
+    signer: OnceLock<Box<[u8]>>,
+    /// When a path last needed it, in seconds since 1970; 0 for never.
+    used: AtomicU64,
+}
+
+/// A cRLNumber, an INTEGER that is not negative.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Number {
+    decimal: Box<str>,
+    /// Big-endian, without leading zeros: longer is larger.
+    bytes: Box<[u8]>,
+}
+
+impl Number {
+    fn is_less_than(&self, other: &Self) -> bool {
+        (self.bytes.len(), &self.bytes) < (other.bytes.len(), &other.bytes)
+    }
 }
 
 impl std::fmt::Debug for Parsed {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let mut output = formatter.debug_struct("RevocationList");
-        output.field("issuer", &self.issuer).field("number", &self.number).field("next_update", &self.next_update);
+        output
+            .field("issuer", &self.issuer)
+            .field("number", &self.number.as_ref().map(|number| &number.decimal))
+            .field("next_update", &self.next_update);
         output.field("entries", &self.serials.len()).finish_non_exhaustive()
     }
 }
@@ -122,6 +262,7 @@ impl RevocationList {
         if parsed.version() != Some(X509Version::V2) {
             return Err(RevocationListError::Version);
         }
+        refuse_attribute_certificates(&parsed)?;
         let next_update = parsed.next_update().ok_or(RevocationListError::NextUpdateMissing)?;
         let serials = serials(&der)?;
         let to_be_signed = range(&der, parsed.tbs_cert_list.as_ref());
@@ -143,7 +284,12 @@ impl RevocationList {
             partition: partition(&parsed)?,
             this_update: time(parsed.last_update()),
             next_update: time(next_update),
-            number: parsed.crl_number().map(|number| number.to_string().into()),
+            number: parsed.crl_number().map(|number| {
+                let bytes = if number.bits() == 0 { Vec::new() } else { number.to_bytes_be() };
+                Number { decimal: number.to_string().into(), bytes: bytes.into() }
+            }),
+            signer: OnceLock::new(),
+            used: AtomicU64::new(0),
             der,
         })))
     }
@@ -160,7 +306,79 @@ impl RevocationList {
 
     /// Its cRLNumber (RFC 5280, section 5.2.3) in decimal, if it has one.
     pub fn number(&self) -> Option<&str> {
-        self.0.number.as_deref()
+        self.0.number.as_ref().map(|number| &*number.decimal)
+    }
+
+    /// Its DER.
+    pub fn der(&self) -> &[u8] {
+        &self.0.der
+    }
+
+    /// How many certificates it revokes.
+    pub fn entries(&self) -> usize {
+        self.0.serials.len()
+    }
+
+    /// DER of the SubjectPublicKeyInfo of the key that was found to have signed it; `None` if no key was found yet.
+    pub fn signer(&self) -> Option<&[u8]> {
+        self.0.signer.get().map(|key| &**key)
+    }
+
+    /// When a path last needed it, in seconds since 1970; 0 for never.
+    pub fn last_used(&self) -> u64 {
+        self.0.used.load(Ordering::Relaxed)
+    }
+
+    /// Notes that a path needs it at `now`, in seconds since 1970.
+    pub fn note_used(&self, now: u64) {
+        self.0.used.fetch_max(now, Ordering::Relaxed);
+    }
+
+    /// Whether both are of the same issuer, by its name.
+    pub fn has_issuer_of(&self, other: &Self) -> bool {
+        self.0.canonical_issuer == other.0.canonical_issuer
+    }
+
+    /// Whether it was issued before `other`, a list of the same issuer: by thisUpdate, and by the number (RFC 5280, section 5.2.3) if one key
+    /// signed both.
+    pub fn is_older_than(&self, other: &Self) -> bool {
+        let by_number = match (&self.0.number, &other.0.number) {
+            (Some(own), Some(others)) if self.authority_key() == other.authority_key() => own.is_less_than(others),
+            _ => false,
+        };
+        self.this_update() < other.this_update() || by_number
+    }
+
+    /// Whether one of these signed it. Verifies its signature, which costs some milliseconds if it has many entries, unless its signer was
+    /// found before.
+    pub fn provenance(&self, signers: &[ListSigner]) -> Provenance {
+        let mut provenance = Provenance::Unknown;
+        for signer in signers.iter().filter(|signer| signer.is_issuer_of(self)) {
+            if self.is_signed_by(&SubjectPublicKeyInfoDer::from(signer.key.as_slice()), CERTIFICATE_SIGNATURES) {
+                return Provenance::Signed;
+            }
+            provenance = Provenance::Foreign;
+        }
+        provenance
+    }
+
+    /// Whether a certificate can be covered by both: they are of one issuer, and neither is limited to other distribution points.
+    fn overlaps(&self, other: &Self) -> bool {
+        let shares_address = match (self.partition(), other.partition()) {
+            (Some(own), Some(others)) => own.addresses.iter().any(|address| others.addresses.contains(address)),
+            _ => true,
+        };
+        self.has_issuer_of(other) && shares_address
+    }
+
+    /// Whether it contains every entry of `other`.
+    fn has_entries_of(&self, other: &Self) -> bool {
+        // Both are sorted.
+        let mut own = self.0.serials.iter().map(|place| part(&self.0.der, place));
+        other.0.serials.iter().all(|place| {
+            let serial = part(&other.0.der, place);
+            own.by_ref().find(|own| *own >= serial) == Some(serial)
+        })
     }
 
     /// RFC 4514 text of its issuer, in printable ASCII.
@@ -189,16 +407,25 @@ impl RevocationList {
         serials.binary_search_by(|place| part(der, place).cmp(serial)).is_ok()
     }
 
-    /// Whether this key signed it, by one of `algorithms`.
+    /// Whether this key signed it, by one of `algorithms`. The signature is verified until a key is found for which it is good.
     pub(super) fn is_signed_by(
         &self,
         key: &SubjectPublicKeyInfoDer<'_>,
         algorithms: &[&dyn SignatureVerificationAlgorithm],
     ) -> bool {
-        let Parsed { der, to_be_signed, algorithm, signature, .. } = &*self.0;
-        let Ok(key) = RawPublicKeyEntity::try_from(key) else { return false };
+        let Parsed { der, to_be_signed, algorithm, signature, signer, .. } = &*self.0;
+        if signer.get().is_some_and(|known| **known == *key.as_ref()) {
+            return true;
+        }
+        let Ok(entity) = RawPublicKeyEntity::try_from(key) else { return false };
         let mut named = algorithms.iter().filter(|known| known.signature_alg_id().as_ref() == &der[algorithm.clone()]);
-        named.any(|known| key.verify_signature(*known, &der[to_be_signed.clone()], &der[signature.clone()]).is_ok())
+        let (signed, bits) = (&der[to_be_signed.clone()], &der[signature.clone()]);
+        let good = named.any(|known| entity.verify_signature(*known, signed, bits).is_ok());
+        if good {
+            // Another thread may have found the same.
+            let _ = signer.set(key.as_ref().into());
+        }
+        good
     }
 }
 
@@ -242,10 +469,22 @@ fn signature(der: &[u8], end: usize) -> Option<(Range<usize>, Range<usize>)> {
     Some((range(der, algorithm), range(der, bits.get(1..)?)))
 }
 
+/// id-ce-issuingDistributionPoint, 2.5.29.28.
+const ISSUING_DISTRIBUTION_POINT: [u8; 3] = [0x55, 0x1d, 0x1c];
+
+/// A list of attribute certificates says nothing about the certificates of a path. webpki refuses it too, without saying why.
+fn refuse_attribute_certificates(list: &CertificateRevocationList<'_>) -> Result<(), RevocationListError> {
+    let is_of_attributes = list.extensions().iter().any(|extension| match extension.parsed_extension() {
+        ParsedExtension::IssuingDistributionPoint(point) => point.only_contains_attribute_certs,
+        _ => false,
+    });
+    let what = "it is a partitioned list, of attribute certificates alone (onlyContainsAttributeCerts); configure the list of the \
+                issuer's other certificates instead";
+    if is_of_attributes { Err(RevocationListError::Unsupported { what }) } else { Ok(()) }
+}
+
 /// The issuing distribution point, which webpki has found to have a full name.
 fn partition(list: &CertificateRevocationList<'_>) -> Result<Option<Partition>, RevocationListError> {
-    /// id-ce-issuingDistributionPoint, 2.5.29.28.
-    const ISSUING_DISTRIBUTION_POINT: [u8; 3] = [0x55, 0x1d, 0x1c];
     let mut extensions = list.extensions().iter();
     let Some(extension) = extensions.find(|extension| extension.oid.as_bytes() == ISSUING_DISTRIBUTION_POINT) else {
         return Ok(None);
@@ -306,10 +545,12 @@ fn unsupported(error: &webpki::Error) -> &'static str {
             "it has a critical extension that hookgate does not support; ask its issuer for a list without it"
         }
         E::UnsupportedRevocationReasonsPartitioning => {
-            "it lists revocations for some reasons only (onlySomeReasons); configure a list for all reasons instead"
+            "it is a partitioned list, of revocations for some reasons only (onlySomeReasons); configure a list for all reasons \
+             instead"
         }
         E::UnsupportedCrlIssuingDistributionPoint => {
-            "its issuing distribution point has no full name; configure a list without that extension, or with a full name in it"
+            "it is a partitioned list whose issuing distribution point has no full name, so nothing says which certificates it \
+             covers; configure a list without that extension, or with a full name in it"
         }
         E::UnsupportedRevocationReason => {
             "an entry has a reason that RFC 5280 does not define; ask its issuer to correct it"

@@ -1,22 +1,16 @@
-//! Signatures of certificates and revocation lists, verified once instead of once for each client.
+//! Signatures of certificates, verified once instead of once for each client.
 //!
 //! Clients of one provider present the same intermediate certificates, so that every second signature check of a new client repeats
-//! an earlier one. webpki verifies the signature of a revocation list each time it looks up a certificate in it, which means hashing
-//! the whole list: a millisecond for some hundred thousand entries, and for a short list as much as a certificate's signature.
+//! an earlier one.
 //!
 //! Owns the memory of the checks that succeeded, over all searches, and of those of lists that failed. [`super::checks`] consults and fills
-//! it. Must not be given end entities, whose number has no bound, nor failures of certificates, whose number a sender determines. A list is
-//! checked with the key of an issuer on a verified path, and fails with each key once: otherwise every client of an authority that has
-//! another key than the list would cost the hash of the whole list. Says nothing about whether a certificate is valid *now*: dates,
-//! names, constraints and revocation are checked each time.
+//! it. Must not be given end entities, whose number has no bound, nor failures of certificates, whose number a sender determines, nor good
+//! checks of revocation lists, each of which remembers its signer itself. A list is checked with the key of an issuer on a verified path,
+//! and fails with each key once: otherwise every client of an authority that has another key than the list would cost the hash of the
+//! whole list. Says nothing about whether a certificate is valid *now*: dates, names, constraints and revocation are checked each time.
 //!
 //! **Why this is no shortcut.** Whether a signature is good depends on four things and on nothing else: key, algorithm, message and
 //! signature. What is remembered is the SHA-256 over all of them.
-//!
-//! **Why an address can stand for a list.** A list's bytes never change. They live as long as [`super::revocation::RevocationLists`],
-//! which owns both them and the memory of their signatures, so that nothing else can lie at their address meanwhile. What remains to
-//! be told apart is a list from a certificate in a buffer that is freed tomorrow: a TBSCertList of version 2 begins with an INTEGER, a
-//! TBSCertificate of version 3 with a context tag (RFC 5280, sections 5.1 and 4.1), and webpki takes no other versions.
 
 use std::sync::{PoisonError, RwLock};
 
@@ -26,8 +20,8 @@ use rustls_pki_types::SignatureVerificationAlgorithm;
 /// Most signatures of issuers: some for each of dozens of providers, in both their profiles.
 const ISSUERS_MAX: usize = 256;
 
-/// Most signatures of lists, good ones and failed ones each. An authority has one key for its lists, or two if it changes its key.
-const LISTS_MAX: usize = 1024;
+/// Most failed checks of lists. An authority has one key for its lists, or two if it changes its key.
+const FAILED_LISTS_MAX: usize = 1024;
 
 /// Checks that had one outcome. If the memory is full, the oldest makes room.
 #[derive(Debug)]
@@ -47,6 +41,11 @@ impl SignatureMemory {
     /// An empty memory for the issuers' certificates of one policy.
     pub(super) fn of_issuers() -> Self {
         Self { most: ISSUERS_MAX, known: RwLock::default() }
+    }
+
+    /// An empty memory for the failed checks of the revocation lists of its owner.
+    pub(super) fn of_failed_lists() -> Self {
+        Self { most: FAILED_LISTS_MAX, known: RwLock::default() }
     }
 
     pub(super) fn is_known(&self, digest: &[u8; 32]) -> bool {
@@ -72,39 +71,6 @@ impl SignatureMemory {
     #[cfg(test)]
     pub(super) fn remembered(&self) -> usize {
         self.known.read().unwrap_or_else(PoisonError::into_inner).digests.len()
-    }
-}
-
-/// The checks of the revocation lists of its owner, by outcome, so that failures push no success out.
-#[derive(Debug)]
-pub(super) struct ListMemory {
-    good: SignatureMemory,
-    failed: SignatureMemory,
-}
-
-impl ListMemory {
-    /// An empty memory.
-    pub(super) fn new() -> Self {
-        let memory = || SignatureMemory { most: LISTS_MAX, known: RwLock::default() };
-        Self { good: memory(), failed: memory() }
-    }
-
-    /// The outcome of this check, if it was made.
-    pub(super) fn outcome(&self, digest: &[u8; 32]) -> Option<bool> {
-        if self.good.is_known(digest) {
-            return Some(true);
-        }
-        self.failed.is_known(digest).then_some(false)
-    }
-
-    pub(super) fn remember(&self, digest: [u8; 32], is_good: bool) {
-        if is_good { &self.good } else { &self.failed }.remember(digest);
-    }
-
-    /// How many checks are remembered, good and failed ones.
-    #[cfg(test)]
-    pub(super) fn remembered(&self) -> [usize; 2] {
-        [&self.good, &self.failed].map(SignatureMemory::remembered)
     }
 }
 
@@ -156,7 +122,9 @@ mod tests {
             digest[..8].copy_from_slice(&(number as u64).to_be_bytes());
             digest
         };
-        for (memory, most) in [(SignatureMemory::of_issuers(), ISSUERS_MAX), (ListMemory::new().good, LISTS_MAX)] {
+        let memories =
+            [(SignatureMemory::of_issuers(), ISSUERS_MAX), (SignatureMemory::of_failed_lists(), FAILED_LISTS_MAX)];
+        for (memory, most) in memories {
             for number in 0..most + 2 {
                 memory.remember(digest(number));
                 memory.remember(digest(number));
@@ -165,20 +133,6 @@ mod tests {
             let known = [0, 1, 2, most, most + 1].map(|number| memory.is_known(&digest(number)));
             assert_eq!(known, [false, false, true, true, true]);
         }
-    }
-
-    #[test]
-    fn failed_checks_of_lists_push_no_good_one_out() {
-        let memory = ListMemory::new();
-        memory.remember([0; 32], true);
-        for number in 1..=LISTS_MAX + 1 {
-            let mut digest = [1; 32];
-            digest[..8].copy_from_slice(&(number as u64).to_be_bytes());
-            memory.remember(digest, false);
-            assert_eq!(memory.outcome(&digest), Some(false));
-        }
-        assert_eq!((memory.outcome(&[0; 32]), memory.outcome(&[9; 32])), (Some(true), None));
-        assert_eq!(memory.remembered(), [1, LISTS_MAX]);
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! The revocation status of the certificates on one path (RFC 5280, section 6.3.3).
 //!
 //! Owns the choice of the list that covers a certificate: by the name of its issuer, by the list's scope, and by the key that issued the
-//! certificate, which must have signed the list. Must not decide what `crl_scope` covers, nor word a refusal.
+//! certificate, which must have signed the list. Of a profile whose lists are fetched, it also says which lists are missing. Must not decide
+//! what `crl_scope` covers, nor word a refusal.
 //!
 //! **Two keys of one authority.** An authority that changes its key keeps its name, and publishes a list for each key. A list may name
 //! the key that signed it (authorityKeyIdentifier). Those that name another key than the issuer's come last: they are tried only if no
@@ -15,8 +16,15 @@ use x509_parser::extensions::{DistributionPointName, GeneralName, ParsedExtensio
 use super::elements::{split, subject_key_identifier};
 use super::links::{derived_identifiers, public_key};
 use super::name::canonical;
-use super::presented::PresentedChain;
-use super::revocation::{Partition, RevocationList, RevocationLists, RevocationScope};
+use super::presented::{self, PresentedChain};
+use super::revocation::{
+    AwaitedLists, ListSigner, MissingList, Partition, RevocationList, RevocationLists, RevocationScope,
+};
+
+/// Most distribution points of one certificate that are taken. Authorities name one, and some a second server.
+const POINTS_MAX: usize = 4;
+/// Longest URL of a distribution point that is taken. Those of public authorities have less than 100 bytes.
+const POINT_BYTES: usize = 1024;
 
 /// Why a certificate does not pass.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +32,8 @@ pub(super) struct StatusFailure {
     /// The place of the certificate in the chain.
     pub(super) place: usize,
     pub(super) why: Unusable,
+    /// The lists that the path lacks, if some of the profile are fetched.
+    pub(super) missing: Vec<MissingList>,
 }
 
 /// What is wrong with a certificate or its list.
@@ -33,6 +43,8 @@ pub(super) enum Unusable {
     NoList,
     /// No such list is signed by the key that issued the certificate.
     NotSignedByIssuer,
+    /// As one of the two above, and the list is still to be fetched.
+    Awaited,
     /// The list has expired.
     Expired {
         /// RFC 4514 text of the list's issuer.
@@ -71,26 +83,28 @@ pub(super) fn check(
     algorithms: &[&dyn SignatureVerificationAlgorithm],
     now: UnixTime,
 ) -> Result<UnixTime, StatusFailure> {
+    let fail = |place, why| StatusFailure { place, why, missing: Vec::new() };
     let places = path.intermediate_certificates().map(|certificate| chain.place_of(&certificate.der()));
     let places: Option<Vec<usize>> = std::iter::once(Some(0)).chain(places).collect();
-    let places = places.ok_or(StatusFailure { place: 0, why: Unusable::Unreadable })?;
+    let places = places.ok_or_else(|| fail(0, Unusable::Unreadable))?;
     let covered = match lists.scope() {
         RevocationScope::Chain => places.len(),
         RevocationScope::EndEntity => 1,
     };
     let mut issuers = path.intermediate_certificates().map(|certificate| certificate.subject_public_key_info());
     let mut earliest: Option<UnixTime> = None;
+    // The first certificate without a list. The others are looked up all the same, so that every missing list is known at once.
+    let mut lacking: Option<StatusFailure> = None;
     for (depth, place) in places.iter().copied().enumerate().take(covered) {
-        let fail = |why| StatusFailure { place, why };
         let parsed = |place: usize| {
             let certificate = &chain.certificates()[place];
             Some((certificate.der().as_ref(), certificate.x509()?))
         };
-        let (_, certificate) = parsed(place).ok_or_else(|| fail(Unusable::Unreadable))?;
+        let (_, certificate) = parsed(place).ok_or_else(|| fail(place, Unusable::Unreadable))?;
         let issuer = match issuers.next() {
             Some(spki) => {
-                let above =
-                    places.get(depth + 1).copied().and_then(parsed).ok_or_else(|| fail(Unusable::Unreadable))?;
+                let above = places.get(depth + 1).copied().and_then(parsed);
+                let above = above.ok_or_else(|| fail(place, Unusable::Unreadable))?;
                 let usage = above.1.key_usage();
                 let signs_lists = usage.is_ok_and(|usage| usage.is_none_or(|usage| usage.value.crl_sign()));
                 Issuer { spki, certificate: Some(above), signs_lists }
@@ -100,10 +114,25 @@ pub(super) fn check(
                 Issuer { spki, certificate: None, signs_lists: anchor.signs_lists }
             }
         };
-        let next_update = check_one(lists, certificate, depth == 0, &issuer, algorithms, now).map_err(fail)?;
-        earliest = Some(earliest.map_or(next_update, |until| until.min(next_update)));
+        match check_one(lists, certificate, depth == 0, &issuer, algorithms, now) {
+            Ok(next_update) => earliest = Some(earliest.map_or(next_update, |until| until.min(next_update))),
+            Err(why @ (Unusable::NoList | Unusable::NotSignedByIssuer)) if lists.awaited().any() => {
+                let points: Vec<_> = addresses(certificate).filter_map(usable).take(POINTS_MAX).collect();
+                let why = if is_awaited(lists.awaited(), &why, &points) { Unusable::Awaited } else { why };
+                let failure = lacking.get_or_insert_with(|| fail(place, why));
+                let signer = ListSigner::of_issuer(certificate.issuer().as_raw(), &issuer.spki);
+                failure.missing.push(MissingList { signer, points });
+            }
+            Err(why) => return Err(fail(place, why)),
+        }
     }
-    Ok(earliest.unwrap_or(now))
+    lacking.map_or(Ok(earliest.unwrap_or(now)), Err)
+}
+
+/// Whether a certificate without a list may have one later.
+fn is_awaited(awaited: AwaitedLists, why: &Unusable, points: &[Box<str>]) -> bool {
+    // A list of another key may be replaced: whose key the issuer's is, is known from now on.
+    awaited.incomplete || *why == Unusable::NotSignedByIssuer || (awaited.from_certificates && !points.is_empty())
 }
 
 /// Looks up one certificate. Returns the nextUpdate of its list.
@@ -130,6 +159,7 @@ fn check_one(
     }
     let list = candidates.into_iter().find(|list| list.is_signed_by(&issuer.spki, algorithms));
     let list = list.ok_or(Unusable::NotSignedByIssuer)?;
+    list.note_used(now.as_secs());
     if now >= list.next_update() {
         return Err(Unusable::Expired { issuer: list.issuer(), next_update: list.next_update() });
     }
@@ -158,21 +188,40 @@ fn covers(partition: &Partition, certificate: &X509Certificate<'_>, is_end_entit
     if if is_end_entity { partition.authorities_only } else { partition.end_entities_only } {
         return false;
     }
-    let mut points = certificate.iter_extensions().filter_map(|extension| match extension.parsed_extension() {
-        ParsedExtension::CRLDistributionPoints(points) => Some(points),
+    // 2.5.29.31. Points that cannot be parsed match no list.
+    if !certificate.iter_extensions().any(|extension| extension.oid.as_bytes() == [0x55, 0x1d, 0x1f]) {
+        return true;
+    }
+    addresses(certificate).any(|address| partition.addresses.iter().any(|known| **known == *address))
+}
+
+/// The URIs of the distribution points of a certificate (RFC 5280, section 4.2.1.13). A point with `reasons` or `cRLIssuer` is for lists
+/// that hookgate does not support, so it is left out.
+fn addresses<'a>(certificate: &'a X509Certificate<'a>) -> impl Iterator<Item = &'a str> {
+    let points = certificate.iter_extensions().filter_map(|extension| match extension.parsed_extension() {
+        ParsedExtension::CRLDistributionPoints(points) => Some(&points.points),
         _ => None,
     });
-    let Some(points) = points.next() else {
-        // 2.5.29.31. One that cannot be parsed matches no list.
-        return !certificate.iter_extensions().any(|extension| extension.oid.as_bytes() == [0x55, 0x1d, 0x1f]);
-    };
-    // A point with `reasons` or `cRLIssuer` is for lists that hookgate does not support.
-    let direct = points.points.iter().filter(|point| point.reasons.is_none() && point.crl_issuer.is_none());
+    let direct = points.flatten().filter(|point| point.reasons.is_none() && point.crl_issuer.is_none());
     let names = direct.filter_map(|point| match &point.distribution_point {
         Some(DistributionPointName::FullName(names)) => Some(names),
         _ => None,
     });
-    names
-        .flatten()
-        .any(|name| matches!(name, GeneralName::URI(uri) if partition.addresses.iter().any(|known| **known == **uri)))
+    names.flatten().filter_map(|name| match name {
+        GeneralName::URI(uri) => Some(*uri),
+        _ => None,
+    })
+}
+
+/// A URI that a list can be fetched from.
+fn usable(uri: &str) -> Option<Box<str>> {
+    let scheme = uri.split_once("://")?.0;
+    let is_http = scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https");
+    (is_http && uri.len() <= POINT_BYTES).then(|| uri.into())
+}
+
+/// The URLs at which a certificate says that the list about it is, as [`MissingList::points`].
+pub fn distribution_points(certificate: &[u8]) -> Vec<Box<str>> {
+    let Some(certificate) = presented::parse(certificate) else { return Vec::new() };
+    addresses(&certificate).filter_map(usable).take(POINTS_MAX).collect()
 }

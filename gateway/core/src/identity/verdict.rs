@@ -22,8 +22,9 @@ use super::provider::{OnFailure, Profile, Provider, ProviderId, RefusalAnswer, S
 use super::rule::IdentityRule;
 use super::signature_memory::SignatureMemory;
 use super::spelling::{AnchorNames, Spelling};
+use super::status::StatusFailure;
 use super::suspect::{self, PublicRoots, Suspect};
-use super::{ChainRefusal, ProfileMatch, VerifiedChain, diagnosis, elements, keys};
+use super::{ChainRefusal, MissingLists, ProfileMatch, VerifiedChain, diagnosis, elements, keys};
 use crate::reject::{Refusal, Reject};
 
 /// Path builds that may fail for one chain. A genuine chain fails for the other profiles of its provider that share the name of the
@@ -213,9 +214,11 @@ impl<'a> Search<'a> {
             let suspect = self.suspect(of, refusal.reject).map(Arc::new);
             let answer = of.provider.refusal;
             // An alert asks no sender to try again, so the handshake goes on.
-            let responds = suspect.is_some() && answer == RefusalAnswer::Retry;
+            let is_temporary = suspect.is_some() || refusal.reject == Reject::RevocationListUnavailable;
+            let responds = is_temporary && answer == RefusalAnswer::Retry;
             let on_failure = if responds { OnFailure::Respond } else { of.provider.on_failure };
-            return ChainRefusal { refusal, on_failure, provider: Some(of.id), answer, suspect };
+            let missing = missing_lists(of, failure).map(Arc::new);
+            return ChainRefusal { refusal, on_failure, provider: Some(of.id), answer, suspect, missing };
         }
         let Outcome { proven, failed } = self.attempt(self.profiles(), true);
         let refusal = match (proven.first(), failure_to_report(&failed)) {
@@ -273,6 +276,13 @@ impl<'a> Search<'a> {
         self.subject.now = now;
         roots.certificate(path?.ok()?.trust_anchor).cloned()
     }
+}
+
+/// The lists without which the path of this profile is refused, if nothing else is wrong with it.
+fn missing_lists(of: Tried<'_>, failure: &PathFailure) -> Option<MissingLists> {
+    let PathFailure::Status(StatusFailure { missing, .. }) = failure else { return None };
+    let (provider, profile, lists) = (of.id, of.index, missing.clone());
+    (!lists.is_empty()).then_some(MissingLists { provider, profile, lists })
 }
 
 /// The first failure of a path that reached a trust anchor by name; otherwise the first failure.

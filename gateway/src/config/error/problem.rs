@@ -10,6 +10,7 @@ use super::client_certificate::CertificateProblem;
 use super::preset::PresetProblem;
 use super::proof::ProofProblem;
 use super::ranges::RangeProblem;
+use super::revocation::RevocationProblem;
 use crate::config::levels::LevelsError;
 use hookgate_core::identity::revocation::RevocationListError;
 use hookgate_core::identity::rule::RuleError;
@@ -234,6 +235,9 @@ pub enum Problem {
     /// An error of ranges.
     #[error(transparent)]
     Range(#[from] RangeProblem),
+    /// A problem of revocation lists.
+    #[error(transparent)]
+    Revocation(#[from] RevocationProblem),
     /// Not the name of an interface.
     #[error("\"{text}\" is not an interface name; write a name from `ip link`, such as \"eth0\"")]
     Interface {

@@ -4,7 +4,7 @@
 
 use std::path::PathBuf;
 
-use crate::config::key_url::KeyUrlError;
+use crate::config::feed_url::FeedUrlError;
 use hookgate_core::auth::body_signature::SignatureRuleError;
 use hookgate_core::auth::json_pointer::JsonPointerError;
 use hookgate_core::auth::proof_policy::ProofPolicyError;
@@ -150,7 +150,7 @@ pub enum ProofProblem {
     NotFetched,
     /// A bad URL of a key set.
     #[error(transparent)]
-    KeyUrl(#[from] KeyUrlError),
+    FeedUrl(#[from] FeedUrlError),
     /// A file that is not a usable key set.
     #[error("{}: {error}", .path.display())]
     KeySet {

@@ -8,7 +8,9 @@ use std::sync::Arc;
 
 use crate::config::anchor::anchor_id;
 use crate::config::file;
-use hookgate_core::identity::{ExtendedKeyUsage, IdentityRule, Profile, RevocationScope, trust_anchor_label};
+use hookgate_core::identity::{
+    ExtendedKeyUsage, IdentityRule, Profile, RevocationLists, RevocationScope, trust_anchor_label,
+};
 
 /// See [`anchor_id`].
 pub(super) type AnchorId = [u8; 32];
@@ -49,12 +51,9 @@ impl ProfileStrength {
     pub(super) fn new(profile: &Profile) -> Self {
         let anchor = |anchor| (anchor_id(anchor), trust_anchor_label(anchor));
         let revocation = profile.revocation.as_ref().map(|lists| {
-            let mut newest: BTreeMap<String, u64> = BTreeMap::new();
-            for list in lists.lists() {
-                let update = newest.entry(list.issuer()).or_default();
-                *update = list.this_update().as_secs().max(*update);
-            }
-            Revocation { scope: lists.scope(), lists: newest }
+            let mut revocation = Revocation { scope: lists.scope(), lists: BTreeMap::new() };
+            revocation.note(lists);
+            revocation
         });
         Self {
             name: Arc::clone(&profile.name),
@@ -65,6 +64,15 @@ impl ProfileStrength {
                 extended_key_usage: profile.extended_key_usage,
                 revocation,
             },
+        }
+    }
+}
+
+impl ProfileStrength {
+    /// Notes the lists that are in force, beside those that were before.
+    pub(super) fn note_lists(&mut self, profile: &Profile) {
+        if let (Some(revocation), Some(lists)) = (&mut self.settings.revocation, &profile.revocation) {
+            revocation.note(lists);
         }
     }
 }
@@ -87,7 +95,7 @@ impl Settings {
             losses.push(format!("extended_key_usage {old} → {new}"));
         }
         match (&self.revocation, &new.revocation) {
-            (Some(_), None) => losses.push("crls: revocation is no longer checked".to_owned()),
+            (Some(_), None) => losses.push("revocation is no longer checked (crls, crl_urls)".to_owned()),
             (Some(old), Some(new)) => old.losses(new, &mut losses),
             (None, _) => {}
         }
@@ -96,6 +104,13 @@ impl Settings {
 }
 
 impl Revocation {
+    fn note(&mut self, lists: &RevocationLists) {
+        for list in lists.lists() {
+            let update = self.lists.entry(list.issuer()).or_default();
+            *update = list.this_update().as_secs().max(*update);
+        }
+    }
+
     fn losses(&self, new: &Self, losses: &mut Vec<String>) {
         if self.scope == RevocationScope::Chain && new.scope == RevocationScope::EndEntity {
             losses.push("crl_scope chain → end-entity".to_owned());

@@ -12,7 +12,7 @@ use super::profile::{self, AnchorId, ProfileStrength};
 use super::ranges::RangeStrength;
 use crate::config::profile::SINGLE_PROFILE;
 use hookgate_core::auth::PolicyStrength;
-use hookgate_core::identity::{ClientCertificate, Provider};
+use hookgate_core::identity::{ClientCertificate, Profile, Provider};
 use hookgate_core::ranges::SourceCheck;
 
 /// Most removed profiles of a provider that are remembered: as many as it may have.
@@ -71,6 +71,13 @@ impl ProviderStrength {
             check,
             ranges,
             policy,
+        }
+    }
+
+    /// Notes the revocation lists that are in force.
+    pub(super) fn note_lists(&mut self, profiles: &[Profile]) {
+        for (strength, profile) in self.profiles.iter_mut().zip(profiles) {
+            strength.note_lists(profile);
         }
     }
 

@@ -248,6 +248,24 @@ fn providers_are_checked() {
         "crls[0]",
         "section 1 (line 1) is a CERTIFICATE, which is not used here",
     );
+    for (line, key, words) in [
+        ("crls = \"ca.crl\"", "crls", "write \"from-certificates\" to fetch the lists"),
+        ("crls = 5", "crls", "expected an array of files or \"from-certificates\""),
+        ("crls = { from = \"chains\" }", "crls.from", "write \"certificates\""),
+        ("crls = { allow_private = true }", "crls.from", "missing; write from = \"certificates\""),
+        ("crls = { from = \"certificates\", max_bytes = 1 }", "crls.max_bytes", "from 256 to 67108864 bytes"),
+        ("crls = { from = \"certificates\", url = \"http://a/\" }", "crls.url", "this table takes"),
+        ("crl_urls = []", "crl_urls", "empty; write URLs of revocation lists"),
+        ("crl_urls = [\"ldap://a.example/ca\"]", "crl_urls[0]", "is not an http or https URL"),
+        ("crl_urls = [{ allow_private = true }]", "crl_urls[0].url", "missing; write url = "),
+        ("crl_urls = [{ url = \"http://a.example/ca#b\" }]", "crl_urls[0].url", "without a fragment"),
+        ("crl_urls = [{ url = \"https://a.example/\", ca_file = \"no.pem\" }]", "crl_urls[0].ca_file", "No such file"),
+        ("crl_urls = \"http://a.example/ca.crl\"", "crl_urls", "expected an array"),
+    ] {
+        check(&[anchors, identity, line], 5, key, words);
+    }
+    let many = format!("crl_urls = [{}]", "\"http://a.example/\", ".repeat(17));
+    check(&[anchors, identity, &many], 5, "crl_urls", "17");
     check(&["preset = \"pagerdutty\""], 3, "preset", "did you mean \"pagerduty\"?); there are alertmanager");
     check(&["preset = \"percolate\"", "profiles = []"], 4, "profiles", "empty; write the profiles to keep");
     check(&["preset = \"percolate\"", "profiles = [\"g3\"]"], 4, "profiles[0]", "this preset has digicert-assured-id");

@@ -64,6 +64,7 @@ fn keys_about_certificates_are_errors_without_one() {
         "verify_depth = 1",
         "extended_key_usage = \"ignore\"",
         "crls = []",
+        "crl_urls = []",
         "crl_scope = \"chain\"",
         "on_failure = \"abort\"",
     ] {

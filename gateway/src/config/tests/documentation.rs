@@ -219,6 +219,8 @@ fn every_key_has_a_row() {
         "[[provider]]\nsignature.keys = [{ zzz = 1 }]\n",
         "[[provider]]\nsource_range_files = [{ zzz = 1 }]\n",
         "[[provider]]\nsource_range_urls = [{ zzz = 1 }]\n",
+        "[[provider]]\ncrl_urls = [{ zzz = 1 }]\n",
+        "[[provider]]\ncrls = { zzz = 1 }\n",
     ]) {
         let errors = fixture.errors(&format!("{section}zzz = 1\n"));
         let known = errors.iter().filter_map(|error| error.split_once("this table takes ").map(|(_, known)| known));

@@ -7,7 +7,7 @@ use hyper::Method;
 use super::*;
 use crate::access::{Access, AccessRules};
 use crate::config::{DEFAULT_BACKLOG, DEFAULT_VERIFY_DEPTH, Listen, LogFormat, LogSection, Metrics};
-use hookgate_core::identity::revocation::RevocationScope;
+use hookgate_core::identity::revocation::{AwaitedLists, RevocationScope};
 use hookgate_core::identity::rule::{Condition, IdentityRule};
 use hookgate_core::identity::{ExtendedKeyUsage, OnFailure, Provider, ProviderId, RefusalAnswer};
 use hookgate_core::limits::Limits;
@@ -198,6 +198,49 @@ fn a_provider_needs_no_preset() {
     assert_eq!(profile.extended_key_usage, ExtendedKeyUsage::ClientAuthExplicit);
     let revocation = profile.revocation.as_ref().unwrap();
     assert_eq!((revocation.lists().len(), revocation.scope()), (2, RevocationScope::EndEntity));
+}
+
+#[test]
+fn revocation_lists_come_from_files_urls_and_certificates() {
+    let fixture = Fixture::new();
+    let profile = |lines: &str| {
+        let text = "trust_anchors = [\"bundle.pem\"]\nidentity = [{ subject_cn = \"a\" }]\n".to_owned() + lines;
+        let mut config = fixture.good(&minimal().replace("preset = \"pagerduty\"\n", &text));
+        let (profile, fetched) = (config.providers[0].profiles.remove(0), config.fetched_lists[0].remove(0));
+        (profile.revocation, fetched)
+    };
+    assert!(matches!(profile(""), (None, fetched) if !fetched.any()));
+    assert!(matches!(profile("crls = []\n"), (None, _)));
+    let (revocation, fetched) = profile(
+        "crls = [\"list.pem\"]\ncrl_urls = [\"http://a.example/b.crl\", { url = \"https://c.example/\", \
+         ca_file = \"ca.pem\", allow_private = true, timeout_ms = 5, max_bytes = 300 }]\n",
+    );
+    let revocation = revocation.unwrap();
+    assert_eq!((revocation.lists().len(), fetched.intermediates.len()), (1, 1));
+    let awaited = AwaitedLists { from_urls: true, incomplete: true, from_certificates: false };
+    assert_eq!((revocation.awaited(), fetched.from_certificates), (awaited, None));
+    let [plain, tls] = fetched.urls.as_slice() else { panic!("{fetched:?}") };
+    assert_eq!(
+        (plain.name().as_str(), plain.limits.allow_private, plain.roots.is_none()),
+        ("http://a.example/b.crl", false, true)
+    );
+    assert_eq!((plain.limits.max_bytes, plain.limits.redirects), (8 * 1024 * 1024, 3));
+    let bounds = (tls.limits.timeout.as_millis(), tls.limits.max_bytes, tls.limits.allow_private);
+    assert_eq!((bounds, tls.roots.as_ref().map(Vec::len)), ((5, 300, true), Some(1)));
+    for (line, max_bytes) in [
+        ("crls = \"from-certificates\"\n", 8 * 1024 * 1024),
+        ("crls = { from = \"certificates\", max_bytes = 4096 }\n", 4096),
+    ] {
+        let (revocation, fetched) = profile(line);
+        let awaited = AwaitedLists { from_certificates: true, ..AwaitedLists::default() };
+        assert_eq!(revocation.unwrap().awaited(), awaited);
+        assert_eq!(fetched.from_certificates.unwrap().max_bytes, max_bytes);
+    }
+    // The provider's own key replaces that of its profiles.
+    let text = "crl_urls = [\"http://own.example/\"]\n[[provider.profile]]\nname = \"a\"\n\
+                trust_anchors = [\"ca.pem\"]\nidentity = [{ subject_cn = \"a\" }]\ncrl_urls = [\"http://b.example/\"]\n";
+    let config = fixture.good(&minimal().replace("preset = \"pagerduty\"\n", text));
+    assert_eq!(config.fetched_lists[0][0].urls[0].name(), "http://own.example/");
 }
 
 #[test]

@@ -7,9 +7,9 @@ use ring::hmac;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::config::KeyOrigin;
 use crate::config::preset::Presets;
 use crate::config::profile::Fields;
+use crate::config::{Feed, KeyOrigin};
 use hookgate_core::auth::testing::{ISSUER, NOW as ARRIVAL, Request, at, dialogflow_claims, reason};
 use hookgate_core::auth::{KeySets, KeySourceId, ProofPolicy, PublishedKeys, ReplayGuard};
 
@@ -159,7 +159,7 @@ fn the_presets_of_dialogflow_take_a_token_of_the_project() {
     for preset in ["dialogflow-cx", "dialogflow-es"] {
         let config = fixture.good(&with(&of_preset(preset, TOKEN), ""));
         let [google] = config.proofs.key_sources.as_slice() else { panic!("{:?}", config.proofs) };
-        let KeyOrigin::Url { url, limits: _, roots: None } = &google.origin else { panic!("{google:?}") };
+        let KeyOrigin::Url(Feed { url, limits: _, roots: None }) = &google.origin else { panic!("{google:?}") };
         assert_eq!(
             (google.name.as_ref(), url.to_string().as_str()),
             ("google", "https://www.googleapis.com/oauth2/v3/certs")
@@ -291,7 +291,7 @@ fn keys_come_from_where_the_file_says() {
     let [unused, google] = config.proofs.key_sources.as_slice() else { panic!("{:?}", config.proofs) };
     let KeyOrigin::File(keys) = &unused.origin else { panic!("{unused:?}") };
     assert_eq!(keys.usable_keys(), 1);
-    let KeyOrigin::Url { url, limits, roots: Some(roots) } = &google.origin else { panic!("{google:?}") };
+    let KeyOrigin::Url(Feed { url, limits, roots: Some(roots) }) = &google.origin else { panic!("{google:?}") };
     assert_eq!((url.port(), roots.len()), (8443, 1));
     let told = (limits.timeout, limits.max_bytes, limits.max_stale);
     assert_eq!(told, (Duration::from_millis(500), 4096, Duration::ZERO));
@@ -305,30 +305,32 @@ fn keys_come_from_where_the_file_says() {
 #[test]
 fn sources_are_the_same_if_everything_about_them_is() {
     let fixture = Fixture::new();
-    let origin = |lines: &str| {
+    let feed = |lines: &str| {
         let mut config = fixture.good(&(minimal() + "[[key_source]]\nname = \"a\"\n" + lines));
-        config.proofs.key_sources.remove(0).origin
+        match config.proofs.key_sources.remove(0).origin {
+            KeyOrigin::Url(feed) => feed,
+            KeyOrigin::File(keys) => panic!("{keys:?}"),
+        }
     };
     let url = "url = \"https://a.example/keys\"\n";
     for (one, other, same) in [
         (url, url, true),
         (url, "url = \"https://a.example/key\"\n", false),
-        (url, "url = \"https://a.example/keys\"\nmax_stale_s = 5\n", false),
         (url, "url = \"https://a.example/keys\"\nca_file = \"ca.pem\"\n", false),
         (
             "url = \"https://a.example/keys\"\nca_file = \"ca.pem\"\n",
             "url = \"https://a.example/keys\"\nca_file = \"intermediate.pem\"\n",
             false,
         ),
-        ("file = \"keys.json\"\n", "file = \"keys.json\"\n", false),
-        (url, "file = \"keys.json\"\n", false),
     ] {
-        let (one, other) = (origin(one), origin(other));
-        assert_eq!((one.is_fetched_as(&other), one.has_keys_of(&other)), (same, same), "{one:?} {other:?}");
+        let (one, other) = (feed(one), feed(other));
+        assert_eq!((one == other, one.is_same_document(&other)), (same, same), "{one:?} {other:?}");
     }
-    // Another bound of a fetch: the keys are the same, and the fetch is another.
-    let (one, other) = (origin(url), origin("url = \"https://a.example/keys\"\ntimeout_ms = 5\n"));
-    assert_eq!((one.is_fetched_as(&other), one.has_keys_of(&other)), (false, true));
+    // Another bound of a fetch or of use: the keys are the same, and the fetch is another.
+    for bound in ["timeout_ms = 5", "max_bytes = 5000", "max_stale_s = 5"] {
+        let (one, other) = (feed(url), feed(&format!("{url}{bound}\n")));
+        assert_eq!((one == other, one.is_same_document(&other)), (false, true), "{bound}");
+    }
 }
 
 #[test]

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use super::*;
 use crate::config::strength::{Comparison, Strength};
 use admission::newly_admitted;
+use hookgate_core::identity::{RevocationList, RevocationLists, RevocationScope};
 
 /// The sections of a configuration in which every demand is made. Each begins with its header.
 const SECTIONS: [&str; 10] = [
@@ -29,13 +30,13 @@ const SECTIONS: [&str; 10] = [
      identity = [{ subject_cn = \"a\", san_dns = \"a.example\" }]\n\
      [[provider.profile]]\nname = \"first\"\nverify_depth = 1\nextended_key_usage = \"client-auth-explicit\"\n\
      crls = [\"list.pem\"]\n\
-     [[provider.profile]]\nname = \"second\"\nverify_depth = 1\ncrls = [\"list.pem\"]\n",
+     [[provider.profile]]\nname = \"second\"\nverify_depth = 1\ncrl_urls = [\"http://a.example/ca.crl\"]\n",
     "[[provider]]\nname = \"chosen\"\npreset = \"pagerduty\"\nproof = \"certificate\"\n\
      source_ranges = [\"203.0.113.0/24\"]\nprofiles = [\"digicert-global-root-g2\"]\n\
      [[provider.source_range_files]]\nfile = \"ranges.txt\"\nminus = \"others.txt\"\n\
      [[provider.source_range_urls]]\nurl = \"https://a.example/a\"\nminus = \"https://a.example/b\"\n\
      pointer = \"/hooks/*\"\nca_file = \"authorities.pem\"\n\
-     [[provider.profile]]\nname = \"rotated\"\ntrust_anchors = [\"ca.pem\"]\nverify_depth = 1\ncrls = [\"list.pem\"]\n\
+     [[provider.profile]]\nname = \"rotated\"\ntrust_anchors = [\"ca.pem\"]\nverify_depth = 1\ncrls = \"from-certificates\"\n\
      identity = [{ subject_cn = \"webhooks.pagerduty.com\", san_dns = \"webhooks.pagerduty.com\" }]\n",
     "[[provider]]\nname = \"narrowed\"\npreset = \"pagerduty\"\nproof = \"certificate\"\n\
      source_ranges = [\"203.0.113.0/24\"]\ntrust_anchors = [\"builtin:DigiCert_Global_Root_G2\"]\n\
@@ -113,7 +114,12 @@ fn a_demand_that_is_no_longer_made_is_a_loss() {
         (
             "crls = [\"list.pem\"]\ncrl_scope = \"chain\"\n",
             "",
-            "provider sender: profile default: crls: revocation is no longer checked",
+            "provider sender: profile default: revocation is no longer checked (crls, crl_urls)",
+        ),
+        (
+            "crls = \"from-certificates\"\n",
+            "",
+            "provider chosen: profile rotated: revocation is no longer checked (crls, crl_urls)",
         ),
         (
             "subject_cn = \"sender\"\nsan_dns = \"sender.example\"\n",
@@ -168,6 +174,8 @@ fn a_demand_that_is_no_longer_made_is_a_loss() {
     ] {
         check(&fixture, from, to, &[expected]);
     }
+    let lost = losses(&fixture, &rotated(0), &rotated(0).replacen("crl_urls = [\"http://a.example/ca.crl\"]\n", "", 1));
+    assert_eq!(lost[1], "provider partner: profile second: revocation is no longer checked (crls, crl_urls)");
 }
 
 /// A profile table beside a preset, or beside other tables, admits what it names.
@@ -260,6 +268,45 @@ fn a_provider_and_a_route_may_ask_for_less_than_before_in_several_ways() {
     let cut = [&old[..start], &old[end..]].concat();
     let lost = losses(&fixture, &old, &cut);
     assert!(lost.iter().any(|loss| loss.starts_with("provider partner: profile default: verify_depth")), "{lost:?}");
+}
+
+/// A file that takes the place of a list that was fetched must not be older.
+#[test]
+fn a_list_that_was_fetched_is_in_force_and_an_older_file_is_a_loss() {
+    let fixture = fixture();
+    let issuer = CertifiedIssuer::self_signed(authority("Fetched"), KeyPair::generate().unwrap()).unwrap();
+    let list = |month: u8| {
+        let params = CertificateRevocationListParams {
+            this_update: date_time_ymd(2026, month, 1),
+            next_update: date_time_ymd(2027, 1, 1),
+            crl_number: SerialNumber::from(u64::from(month)),
+            issuing_distribution_point: None,
+            revoked_certs: Vec::new(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        params.signed_by(&issuer).unwrap()
+    };
+    let old = rotated(0);
+    let mut in_force = fixture.good(&old);
+    for profile in in_force.providers.iter_mut().flat_map(|provider| &mut provider.profiles) {
+        if &*profile.name == "second" {
+            let fetched = RevocationList::from_der(list(3).der()).unwrap();
+            profile.revocation = Some(RevocationLists::new(vec![fetched], RevocationScope::Chain));
+        }
+    }
+    let mut strength = in_force.strength;
+    strength.note_lists(&in_force.providers);
+    let from_file = old.replacen("crl_urls = [\"http://a.example/ca.crl\"]", "crls = [\"fetched.pem\"]", 1);
+    for (month, expected) in [(3, None), (4, None), (2, Some("is older: of 2026-03-01 → of 2026-02-01"))] {
+        fixture.write("fetched.pem", &list(month).pem().unwrap());
+        match (strength.compare(&fixture.good(&from_file).strength), expected) {
+            (Comparison::NotWeaker, None) => {}
+            (Comparison::Refused { losses, .. }, Some(words)) => {
+                assert!(losses.iter().any(|loss| loss.contains(words)), "{losses:?}");
+            }
+            (other, _) => panic!("{month}: {other:?}"),
+        }
+    }
 }
 
 /// Routes without a name are called by host and path, and several can have one name.
@@ -405,6 +452,9 @@ fn what_names_something_new_is_no_loss() {
         ("source_ranges = [\"198.51.100.0/24\"]", "source_ranges = [\"198.51.0.0/16\"]"),
         ("audiences = [\"hook\"]", "audiences = [\"hook\", \"hooks\"]"),
         ("tolerance_s = 60", "tolerance_s = 30"),
+        ("crl_scope = \"chain\"", "crl_scope = \"chain\"\ncrl_urls = [\"http://a.example/ca.crl\"]"),
+        ("crls = [\"list.pem\"]\ncrl_scope", "crls = \"from-certificates\"\ncrl_scope"),
+        ("http://a.example/ca.crl", "http://b.example/ca.crl"),
     ] {
         assert!(old.contains(from), "{from}");
         assert_eq!(losses(&fixture, &old, &old.replacen(from, to, 1)), [""; 0], "{from:?} → {to:?}");

@@ -1,101 +1,179 @@
-//! The last good copy of a list: its ranges in memory, and the document in the state directory.
+//! The last good copy of a document: what it holds in memory, and the document in the state directory.
 //!
-//! Owns the form of its file: a line of JSON about the copy, then the document as it came. A file that cannot be read is as good as none:
-//! the list is fetched anew. Must not fetch.
+//! Owns the form of its file: a line of JSON about the copy, then the document as it came. A file that cannot be read, or whose document is
+//! not the one that the line tells of, is as good as none: the document is fetched anew. Must not fetch.
 
-use std::sync::Arc;
+use std::time::Duration;
 
-use data_encoding::HEXLOWER;
-use ipnet::IpNet;
+use data_encoding::{BASE64, HEXLOWER};
+use hookgate_core::identity::{ListSigner, Provenance};
 use ring::digest;
 use serde::{Deserialize, Serialize};
 
-use crate::config::RangeSource;
-use crate::control::jwks::fetch::Validators;
+use super::source::{Content, Source};
+use crate::control::fetcher::Validators;
 use crate::state::{StateDirectory, StateError};
 
-/// What stands before the digest in the name of a file.
-const PREFIX: &str = "ranges-";
-/// Bytes of the digest of a URL that name a file.
+/// Bytes of the digest of URL and roots that name a file.
 const NAME_BYTES: usize = 16;
-/// Room for the line about the copy: URL and validators.
+/// Room for the line about the copy: URL, validators, a key.
 const HEAD_BYTES: usize = 16 * 1024;
 
-/// A list as it was fetched.
+/// A document as it was fetched.
 #[derive(Clone, Debug)]
-pub(super) struct Copy {
+pub(in crate::control) struct Copy {
     /// When it was fetched or confirmed last, in seconds since 1970.
-    pub(super) fetched: u64,
+    pub(in crate::control) fetched: u64,
+    /// How long it is fresh from then on.
+    pub(in crate::control) fresh_for: Duration,
     /// Its version.
     pub(super) validators: Validators,
+    /// SHA-256 of the document.
+    pub(super) digest: [u8; 32],
     /// What it holds.
-    pub(super) ranges: Arc<[IpNet]>,
+    pub(in crate::control) content: Content,
 }
 
 impl Copy {
-    /// The same copy, confirmed at `fetched`.
-    pub(super) fn again(&self, fetched: u64) -> Self {
-        Self { fetched, ..self.clone() }
+    /// The same copy, confirmed at `fetched` for this long.
+    pub(super) fn again(&self, fetched: u64, fresh_for: Duration) -> Self {
+        Self { fetched, fresh_for, ..self.clone() }
     }
 }
 
 /// The first line of a file.
 #[derive(Deserialize, Serialize)]
 struct Head {
-    url: String,
+    /// For its reader. Without the query of the URL, which may hold a key.
+    name: String,
+    /// SHA-256 of URL and roots, in hexadecimal.
+    source: String,
+    /// In seconds since 1970.
     fetched: u64,
+    /// In seconds.
+    fresh_for: u64,
     etag: Option<String>,
     last_modified: Option<String>,
+    /// SHA-256 of the document, in hexadecimal.
+    sha256: String,
+    /// The key that signed a revocation list, as base64 of its SubjectPublicKeyInfo.
+    signer: Option<String>,
 }
 
-fn name(source: &RangeSource) -> String {
-    let digest = digest::digest(&digest::SHA256, source.url.to_string().as_bytes());
-    format!("{PREFIX}{}", HEXLOWER.encode(digest.as_ref().get(..NAME_BYTES).unwrap_or_default()))
+pub(super) fn sha256(document: &[u8]) -> [u8; 32] {
+    let mut output = [0; 32];
+    output.copy_from_slice(digest::digest(&digest::SHA256, document).as_ref());
+    output
+}
+
+/// SHA-256 of URL and roots: what other roots vouched for is another document.
+fn identity(source: &Source) -> String {
+    let mut context = digest::Context::new(&digest::SHA256);
+    context.update(source.feed().url.to_string().as_bytes());
+    for root in source.feed().roots.iter().flatten() {
+        context.update(&sha256(root));
+    }
+    HEXLOWER.encode(context.finish().as_ref())
+}
+
+/// The name of the file.
+fn name(source: &Source) -> String {
+    let identity = identity(source);
+    format!("{}{}", source.prefix(), identity.get(..2 * NAME_BYTES).unwrap_or_default())
 }
 
 /// The copy of the state directory, read as the configuration says now. Logs why there is none, unless there never was one.
-pub(super) fn read(state: &StateDirectory, source: &RangeSource) -> Option<Copy> {
+pub(super) fn read(state: &StateDirectory, source: &Source, now: u64) -> Option<Copy> {
     let unusable = |reason: String| {
-        tracing::warn!(source = source.name(), reason, "the kept copy of a list cannot be used; it is fetched anew");
+        tracing::warn!(source = source.name(), reason, "the kept copy cannot be used; it is fetched anew");
     };
-    let bytes = match state.read(&name(source), source.limits.max_bytes.saturating_add(HEAD_BYTES)) {
+    let bytes = match file(state, source) {
         Ok(bytes) => bytes?,
         Err(error) => {
             unusable(error.to_string());
             return None;
         }
     };
-    decode(source, &bytes).map_err(unusable).ok()
+    let copy = decode(source, &bytes, now).map_err(unusable).ok()?;
+    let usable_until = source.usable_until(&copy);
+    if usable_until <= now {
+        let age_s = now.saturating_sub(copy.fetched);
+        unusable(format!("it is too old: it was fetched or confirmed {age_s} s ago"));
+        return None;
+    }
+    Some(copy)
 }
 
-fn decode(source: &RangeSource, bytes: &[u8]) -> Result<Copy, String> {
+fn file(state: &StateDirectory, source: &Source) -> Result<Option<Vec<u8>>, StateError> {
+    state.read(&name(source), source.feed().limits.max_bytes.saturating_add(HEAD_BYTES))
+}
+
+/// The line and the document of a file.
+fn parts(bytes: &[u8]) -> Result<(Head, &[u8]), String> {
     let end = bytes.iter().position(|&byte| byte == b'\n').ok_or("the file has no first line")?;
-    let (head, document) = (&bytes[..end], &bytes[end + 1..]);
-    let head: Head = serde_json::from_slice(head).map_err(|error| error.to_string())?;
-    if head.url != source.url.to_string() {
-        return Err(format!("it is a copy of {}", head.url.escape_default()));
+    let head: Head = serde_json::from_slice(&bytes[..end]).map_err(|error| error.to_string())?;
+    let document = &bytes[end + 1..];
+    if HEXLOWER.encode(&sha256(document)) != head.sha256 {
+        return Err("the document is not the one that was kept; the file is damaged".to_owned());
     }
-    let ranges = source.parse(document)?.into();
-    let validators = Validators { etag: head.etag, last_modified: head.last_modified };
-    Ok(Copy { fetched: head.fetched, validators, ranges })
+    Ok((head, document))
+}
+
+fn decode(source: &Source, bytes: &[u8], now: u64) -> Result<Copy, String> {
+    let (head, document) = parts(bytes)?;
+    if head.source != identity(source) {
+        return Err(format!("it is a copy of {}", head.name.escape_default()));
+    }
+    let content = source.parse(document)?;
+    if let (Content::List(list), Some(signer)) = (&content, &head.signer) {
+        let key = BASE64.decode(signer.as_bytes()).map_err(|error| error.to_string())?;
+        if list.provenance(&[ListSigner::of_key(list, key)]) != Provenance::Signed {
+            return Err("the key beside it did not sign it; the file is damaged".to_owned());
+        }
+    }
+    Ok(Copy {
+        // Whatever the clock was, no copy is from the future.
+        fetched: head.fetched.min(now),
+        fresh_for: Duration::from_secs(head.fresh_for),
+        validators: Validators { etag: head.etag, last_modified: head.last_modified },
+        digest: sha256(document),
+        content,
+    })
 }
 
 /// Keeps `copy`, which came as `document`, in the state directory.
-pub(super) fn write(
-    state: &StateDirectory,
-    source: &RangeSource,
-    copy: &Copy,
-    document: &[u8],
-) -> Result<(), StateError> {
+pub(super) fn write(state: &StateDirectory, source: &Source, copy: &Copy, document: &[u8]) -> Result<(), StateError> {
     state.write(&name(source), &encode(source, copy, document))
 }
 
-fn encode(source: &RangeSource, copy: &Copy, document: &[u8]) -> Vec<u8> {
+/// Notes in the file of `copy` that it was confirmed. Writes nothing if the file has another document, or none.
+pub(super) fn confirm(state: &StateDirectory, source: &Source, copy: &Copy) -> Result<(), StateError> {
+    let Some(bytes) = file(state, source)? else { return Ok(()) };
+    match parts(&bytes) {
+        Ok((_, document)) if sha256(document) == copy.digest => write(state, source, copy, document),
+        _ => Ok(()),
+    }
+}
+
+/// Removes the file of `source`.
+pub(super) fn remove(state: &StateDirectory, source: &Source) -> Result<(), StateError> {
+    state.remove(&name(source))
+}
+
+fn encode(source: &Source, copy: &Copy, document: &[u8]) -> Vec<u8> {
+    let signer = match &copy.content {
+        Content::List(list) => list.signer().map(|key| BASE64.encode(key)),
+        Content::Ranges(_) | Content::Keys(_) => None,
+    };
     let head = Head {
-        url: source.url.to_string(),
+        name: source.name(),
+        source: identity(source),
         fetched: copy.fetched,
+        fresh_for: copy.fresh_for.as_secs(),
         etag: copy.validators.etag.clone(),
         last_modified: copy.validators.last_modified.clone(),
+        sha256: HEXLOWER.encode(&sha256(document)),
+        signer,
     };
     // A struct of texts and numbers has no value that JSON lacks.
     let mut bytes = serde_json::to_vec(&head).unwrap_or_default();

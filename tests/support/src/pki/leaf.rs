@@ -4,7 +4,9 @@ use std::path::PathBuf;
 use std::time::SystemTime;
 
 use anyhow::Result;
-use rcgen::{CertificateParams, CustomExtension, ExtendedKeyUsagePurpose, IsCa, KeyUsagePurpose, SanType};
+use rcgen::{
+    CertificateParams, CrlDistributionPoint, CustomExtension, ExtendedKeyUsagePurpose, IsCa, KeyUsagePurpose, SanType,
+};
 
 use super::{Authority, DAY, KeyKind, Sender, SenderPki, Serial, Subject};
 
@@ -124,6 +126,8 @@ pub struct LeafOptions {
     pub dns_names: Option<Vec<String>>,
     /// subjectAltName, URIs.
     pub uris: Vec<String>,
+    /// cRLDistributionPoints: where the list of its issuer is.
+    pub list_urls: Vec<String>,
     /// When it is valid.
     pub validity: Validity,
     /// Its purposes.
@@ -346,6 +350,9 @@ impl SenderPki {
         params.custom_extensions = options.odd_extension.map(OddExtension::encoded).unwrap_or_default();
         for uri in &options.uris {
             params.subject_alt_names.push(SanType::URI(uri.as_str().try_into()?));
+        }
+        if !options.list_urls.is_empty() {
+            params.crl_distribution_points = vec![CrlDistributionPoint { uris: options.list_urls.clone() }];
         }
         params.is_ca = IsCa::ExplicitNoCa;
         params.key_usages = vec![match options.key_agreement_only {

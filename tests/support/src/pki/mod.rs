@@ -342,9 +342,10 @@ pub struct SenderPki {
     /// Below the root and above `deep_issuing`: one authority more than in the document.
     deep_policy: Authority,
     deep_issuing: Authority,
-    /// The names of `root` and `intermediate` with other keys.
-    impostor_root: Authority,
-    impostor_intermediate: Authority,
+    /// The name of `root` with another key; below it, an intermediate with the name of `intermediate`.
+    pub impostor_root: Authority,
+    /// Below it.
+    pub impostor_intermediate: Authority,
     /// An authority of another name, which is not trusted.
     stranger: Authority,
 }

@@ -64,6 +64,15 @@ impl RevocationListOptions {
 }
 
 impl Authority {
+    /// A revocation list of this authority, as DER.
+    ///
+    /// # Errors
+    ///
+    /// `next_update` is not later than `this_update`.
+    pub fn revocation_list_der(&self, options: &RevocationListOptions) -> Result<Vec<u8>> {
+        Ok(options.params().signed_by(&self.certified)?.der().to_vec())
+    }
+
     /// A revocation list of this authority, as PEM.
     ///
     /// # Errors

@@ -320,10 +320,22 @@ impl Authority {
         this_update: u64,
         next_update: Option<u64>,
     ) -> Vec<u8> {
+        let number = extension("2.5.29.20", false, &[0x02, 0x01, 0x01]);
+        self.revocation_list_numbered(&number, extensions, serials, this_update, next_update)
+    }
+
+    /// A list with this extension as its number.
+    pub(super) fn revocation_list_numbered(
+        &self,
+        number: &[u8],
+        extensions: &[Vec<u8>],
+        serials: &[&[u8]],
+        this_update: u64,
+        next_update: Option<u64>,
+    ) -> Vec<u8> {
         let entries: Vec<Vec<u8>> =
             serials.iter().map(|serial| tlv(SEQUENCE, &[&tlv(0x02, &[serial]), &time(this_update)])).collect();
         let entries = if entries.is_empty() { Vec::new() } else { tlv(SEQUENCE, &[&entries.concat()]) };
-        let number = extension("2.5.29.20", false, &[0x02, 0x01, 0x01]);
         let to_be_signed = tlv(
             SEQUENCE,
             &[
@@ -333,7 +345,7 @@ impl Authority {
                 &time(this_update),
                 &next_update.map(time).unwrap_or_default(),
                 &entries,
-                &tlv(0xa0, &[&tlv(SEQUENCE, &[&number, &extensions.concat()])]),
+                &tlv(0xa0, &[&tlv(SEQUENCE, &[number, &extensions.concat()])]),
             ],
         );
         signed(&to_be_signed, algorithm_of(&self.key), &self.key)

@@ -3,7 +3,10 @@
 use rustls_pki_types::CertificateDer;
 
 use super::fixture::*;
-use crate::identity::{Profile, RevocationList, RevocationListError, RevocationLists, RevocationScope};
+use crate::identity::{
+    AwaitedLists, ListSigner, PeerChain, Profile, Provenance, RevocationList, RevocationListError, RevocationLists,
+    RevocationScope, distribution_points,
+};
 use crate::reject::Reject;
 
 struct Pki {
@@ -245,6 +248,7 @@ fn a_list_that_is_not_supported_is_refused_in_plain_words() {
         (scope(&[0x81, 0x01, 0xff]), "no full name"),
         (scope(&[0x83, 0x02, 0x07, 0x80]), "some reasons only"),
         (scope(&[0x84, 0x01, 0xff]), "indirect CRL"),
+        (scope(&[0x85, 0x01, 0xff]), "onlyContainsAttributeCerts"),
         (extension("2.5.29.27", true, &[0x02, 0x01, 0x01]), "delta CRL"),
     ];
     for (extension, words) in cases {
@@ -291,17 +295,21 @@ fn a_list_is_verified_once_for_each_key_and_looked_up_every_time() {
     let of_root = pki.root.revocation_list(&[], NOW - DAY, NOW + DAY);
     let of_issuing = pki.issuing.revocation_list(&[LEAF], NOW - DAY, NOW + DAY);
     let lists = RevocationLists::new(vec![of_root, of_issuing], RevocationScope::Chain);
-    let check = |serial: &[u8], admitted: bool, remembered: usize| {
+    let check = |serial: &[u8], admitted: bool, signature_checks: usize| {
         let leaf = pki.issuing.issue(&Template::client("sender").serial(serial));
         let profile = Profile { revocation: Some(lists.clone()), ..profile(&pki.root, "sender") };
-        let result = verify(profile, &[leaf, pki.issuing.certificate.clone()]);
-        assert_eq!(result.is_ok(), admitted, "{serial:?}: {result:?}");
-        assert_eq!(lists.signatures().remembered(), [remembered, 0], "{serial:?}");
+        let (identity, scope) = policy(vec![provider("sender", vec![profile])]);
+        let chain = [leaf, pki.issuing.certificate.clone()];
+        let verification = identity.verify(&scope, PeerChain::unsafe_assumed(&chain), at(NOW));
+        assert_eq!(verification.result.is_ok(), admitted, "{serial:?}: {:?}", verification.result);
+        // Beside those of the two certificates.
+        assert_eq!(verification.work.signature_checks, 2 + signature_checks, "{serial:?}");
     };
-    assert_eq!(lists.signatures().remembered(), [0, 0]);
+    assert!(lists.lists().iter().all(|list| list.signer().is_none()));
     check(&[0x33], true, 2);
-    check(&[0x34], true, 2);
-    check(LEAF, false, 2);
+    assert!(lists.lists().iter().all(|list| list.signer().is_some() && list.last_used() == NOW));
+    check(&[0x34], true, 0);
+    check(LEAF, false, 0);
 
     // A list of an authority with the same name and another key is refused at every attempt, and verified once.
     let impostor = Authority::root("issuing").revocation_list(&[], NOW - DAY, NOW + DAY);
@@ -309,8 +317,144 @@ fn a_list_is_verified_once_for_each_key_and_looked_up_every_time() {
     for _ in 0..2 {
         let profile = Profile { revocation: Some(lists.clone()), ..profile(&pki.root, "sender") };
         assert_eq!(verify(profile, &pki.chain).unwrap_err().refusal.reject, Reject::RevocationUnknown);
-        assert_eq!(lists.signatures().remembered(), [0, 1]);
+        assert_eq!((lists.lists()[0].signer(), lists.failed().remembered()), (None, 1));
     }
+}
+
+/// The distribution point extension with these URIs.
+fn points(addresses: &[&str]) -> Vec<u8> {
+    let names: Vec<Vec<u8>> = addresses.iter().map(|address| uri(address)).collect();
+    let full_name = tlv(0xa0, &[&tlv(0xa0, &[&names.concat()])]);
+    extension("2.5.29.31", false, &tlv(0x30, &[&tlv(0x30, &[&full_name])]))
+}
+
+#[test]
+fn a_chain_that_lacks_lists_alone_says_which() {
+    const ISSUING_LIST: &str = "http://crl.example/issuing.crl";
+    const ROOT_LIST: &str = "http://crl.example/root.crl";
+    let root = Authority::root("root");
+    let named = Template::new(common_name("issuing")).with(authority_extension(None)).with(points(&[ROOT_LIST]));
+    let issuing = root.intermediate_by(named.serial(ISSUING));
+    let addresses =
+        ["ldap://crl.example/", ISSUING_LIST, "http://crl.example/2", "HTTPS://c/3", "http://c/4", "http://c/5"];
+    let client = |name: &str| issuing.issue(&Template::client(name).serial(LEAF).with(points(&addresses)));
+    let chain = |name: &str| [client(name), issuing.certificate.clone()];
+    let of_root = |serials: &[&[u8]]| root.revocation_list(serials, NOW - DAY, NOW + DAY);
+    let of_issuing = |serials: &[&[u8]]| issuing.revocation_list(serials, NOW - DAY, NOW + DAY);
+    let certificates = AwaitedLists { from_certificates: true, ..AwaitedLists::default() };
+    let urls = AwaitedLists { from_urls: true, ..AwaitedLists::default() };
+    let incomplete = AwaitedLists { incomplete: true, ..urls };
+    let (unknown, unavailable) = (Reject::RevocationUnknown, Reject::RevocationListUnavailable);
+    let impostor = || Authority::root("issuing").revocation_list(&[], NOW - DAY, NOW + DAY);
+    let check = |case: &str, awaited, lists, name: &str, expected: (Reject, &[&str])| {
+        let revocation = Some(RevocationLists::new(lists, RevocationScope::Chain).awaiting(awaited));
+        let refusal = verify(Profile { revocation, ..profile(&root, "sender") }, &chain(name)).unwrap_err();
+        let missing = refusal.missing.iter().flat_map(|missing| &missing.lists);
+        let found: Vec<&str> = missing.clone().map(|list| list.points.first().map_or("", |first| first)).collect();
+        assert_eq!((refusal.refusal.reject, &*found), expected, "{case}: {}", refusal.refusal);
+        for list in missing {
+            let own = [of_root(&[]), of_issuing(&[])];
+            let signed =
+                own.iter().filter(|own| own.provenance(std::slice::from_ref(&list.signer)) == Provenance::Signed);
+            assert_eq!(signed.count(), 1, "{case}");
+        }
+    };
+    check("none", certificates, vec![], "sender", (unavailable, &[ISSUING_LIST, ROOT_LIST]));
+    check("one", certificates, vec![of_issuing(&[])], "sender", (unavailable, &[ROOT_LIST]));
+    check("another key", certificates, vec![of_root(&[]), impostor()], "sender", (unavailable, &[ISSUING_LIST]));
+    check("urls, none yet", incomplete, vec![], "sender", (unavailable, &[ISSUING_LIST, ROOT_LIST]));
+    check("urls, another key", urls, vec![of_root(&[]), impostor()], "sender", (unavailable, &[ISSUING_LIST]));
+    check("urls, all there", urls, vec![of_root(&[])], "sender", (unknown, &[ISSUING_LIST]));
+    // Nothing is learned of a chain that another reason refuses, nor where nothing is fetched.
+    check("revoked issuer", certificates, vec![of_root(&[ISSUING])], "sender", (Reject::CertificateRevoked, &[]));
+    check("files", AwaitedLists::default(), vec![], "sender", (unknown, &[]));
+    check("another name", certificates, vec![], "somebody", (unavailable, &[]));
+    let usable: Vec<Box<str>> = distribution_points(&client("sender"));
+    assert_eq!(usable.iter().map(|point| &**point).collect::<Vec<_>>(), addresses[1..5]);
+
+    // A certificate that names no list can have none.
+    let silent = [issuing.issue(&Template::client("sender")), issuing.certificate.clone()];
+    let revocation = Some(RevocationLists::new(vec![of_root(&[])], RevocationScope::Chain).awaiting(certificates));
+    let refusal = verify(Profile { revocation, ..profile(&root, "sender") }, &silent).unwrap_err();
+    assert_eq!(refusal.refusal.reject, unknown);
+}
+
+#[test]
+fn a_list_knows_its_signer_and_its_age() {
+    let (root, other) = (Authority::root("root"), Authority::root("other"));
+    let impostor = Authority::root("root");
+    let list = |serials: &[&[u8]], issued: u64| root.revocation_list(serials, issued, NOW + DAY);
+    let signers = |authorities: &[&Authority]| -> Vec<ListSigner> {
+        authorities.iter().map(|it| ListSigner::of_certificate(&it.certificate).unwrap()).collect()
+    };
+    for (known, expected) in [
+        (vec![], Provenance::Unknown),
+        (vec![&other], Provenance::Unknown),
+        (vec![&impostor, &other], Provenance::Foreign),
+        (vec![&impostor, &root], Provenance::Signed),
+    ] {
+        let list = list(&[], NOW);
+        assert_eq!(list.provenance(&signers(&known)), expected);
+        assert_eq!(list.signer().is_some(), expected == Provenance::Signed);
+    }
+    let signed = list(&[], NOW);
+    assert_eq!(signed.provenance(&[ListSigner::of_anchor(&root.anchor())]), Provenance::Signed);
+    let again = ListSigner::of_key(&signed, signed.signer().unwrap().to_vec());
+    assert_eq!(vec![again], signers(&[&root]));
+
+    let numbered = |number: &[u8], issued: u64, named: bool| {
+        let key = if named { vec![authority_key(&root.key_identifier())] } else { Vec::new() };
+        let number = extension("2.5.29.20", false, &tlv(0x02, &[number]));
+        let der = root.revocation_list_numbered(&number, &key, &[], issued, Some(NOW + DAY));
+        RevocationList::from_der(&der).unwrap()
+    };
+    let older = |left: &RevocationList, right: &RevocationList| left.is_older_than(right);
+    assert!(older(&list(&[], NOW - 1), &list(&[], NOW)) && !older(&list(&[], NOW), &list(&[], NOW)));
+    let (five, hundred, wide) =
+        (numbered(&[5], NOW, false), numbered(&[100], NOW, false), numbered(&[1, 0], NOW, false));
+    assert!(older(&five, &hundred) && older(&hundred, &wide) && !older(&wide, &five) && !older(&five, &five));
+    assert_eq!((five.number(), wide.number()), (Some("5"), Some("256")));
+    // A number that goes back is a replay, whatever the date; of another key, it is counted anew.
+    assert!(older(&numbered(&[5], NOW + 1, false), &hundred));
+    assert!(!older(&numbered(&[5], NOW + 1, true), &hundred));
+}
+
+#[test]
+fn verdicts_outlive_a_list_only_if_nothing_more_is_revoked() {
+    let root = Authority::root("root");
+    let list = |serials: &[&[u8]], issued: u64| root.revocation_list(serials, issued, NOW + DAY);
+    let part = |address: &str, serials: &[&[u8]]| {
+        let full_name = tlv(0xa0, &[&tlv(0xa0, &[&uri(address)])]);
+        let scope = extension("2.5.29.28", true, &tlv(0x30, &[&full_name]));
+        RevocationList::from_der(&root.revocation_list_with(&[scope], serials, NOW, Some(NOW + DAY))).unwrap()
+    };
+    let by_key = |serials: &[&[u8]]| {
+        let named = authority_key(&root.key_identifier());
+        RevocationList::from_der(&root.revocation_list_with(&[named], serials, NOW, Some(NOW + DAY))).unwrap()
+    };
+    let of_other = |serials: &[&[u8]]| Authority::root("other").revocation_list(serials, NOW, NOW + DAY);
+    let lists = |lists: &[RevocationList]| RevocationLists::new(lists.to_vec(), RevocationScope::Chain);
+    let check = |case: &str, before: &[RevocationList], after: &[RevocationList], expected: bool| {
+        assert_eq!(lists(after).may_revoke_more_than(&lists(before)), expected, "{case}");
+    };
+    let old = list(&[&[1], &[3], &[5]], NOW - DAY);
+    check("first", &[], &[old.clone()], false);
+    check("the same", &[old.clone()], &[old.clone()], false);
+    check("reissued", &[old.clone()], &[list(&[&[5], &[1], &[3]], NOW)], false);
+    check("one less", &[old.clone()], &[list(&[&[1], &[5]], NOW)], false);
+    for more in [0, 2, 4, 6] {
+        check("one more", &[old.clone()], &[list(&[&[1], &[3], &[5], &[more]], NOW)], true);
+        check("another", &[old.clone()], &[list(&[&[more]], NOW)], true);
+    }
+    check("empty", &[old.clone()], &[list(&[], NOW)], false);
+    check("first of another issuer", &[old.clone()], &[old.clone(), of_other(&[&[9]])], false);
+    check("of another key", &[old.clone()], &[by_key(&[&[1]])], true);
+    // The newest of two decides, so an entry of the other one says nothing.
+    check("beside another", &[old.clone(), list(&[], NOW - 1)], &[list(&[&[1]], NOW)], true);
+    let (first, second) = (part("http://c/1", &[&[1]]), part("http://c/2", &[&[2]]));
+    check("one part", &[first.clone(), second.clone()], &[first.clone(), part("http://c/2", &[&[2]])], false);
+    check("more in a part", &[first.clone(), second.clone()], &[first, part("http://c/2", &[&[1]])], true);
+    check("a part of a whole", &[old], &[second], true);
 }
 
 #[test]

@@ -15,7 +15,7 @@ use hookgate_filter::{Mode, Rate};
 use hyper::Method;
 
 use super::variants::{Variant, variants};
-use crate::config::{Config, KeyOrigin, RangeFormat, RangeUrl};
+use crate::config::{Config, Feed, KeyOrigin, RangeFormat, RangeUrl};
 
 /// What a configuration admits, a line each.
 pub(super) struct Admission(BTreeSet<String>);
@@ -87,7 +87,7 @@ impl Admission {
 
     fn keys(&mut self, place: &str, config: &Config, policy: &ProofPolicy) {
         for id in policy.key_sources() {
-            if let KeyOrigin::Url { limits, roots, .. } = &config.proofs.key_sources[usize::from(id.0)].origin {
+            if let KeyOrigin::Url(Feed { limits, roots, .. }) = &config.proofs.key_sources[usize::from(id.0)].origin {
                 if roots.is_none() {
                     self.add(format!("{place} with keys from any authority"));
                 }
@@ -136,13 +136,13 @@ impl Admission {
             for RangeUrl { list, minus } in lists {
                 let name = &provider.name;
                 if minus.is_none() {
-                    self.add(format!("{name} from the exceptions of {}", list.name()));
+                    self.add(format!("{name} from the exceptions of {}", list.feed.name()));
                 }
                 if !matches!(list.format, RangeFormat::Pointers(_)) {
-                    self.add(format!("{name} from all of {}", list.name()));
+                    self.add(format!("{name} from all of {}", list.feed.name()));
                 }
-                if list.roots.is_none() {
-                    self.add(format!("{name} by a list of any server that is called {}", list.name()));
+                if list.feed.roots.is_none() {
+                    self.add(format!("{name} by a list of any server that is called {}", list.feed.name()));
                 }
             }
         }

@@ -10,19 +10,36 @@ use hyper::header::HeaderName;
 use tokio::io::copy;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
-use super::super::tests::{Answer, KeyServer, http};
+use super::server::{Answer as Reply, Server, http};
 use super::*;
+use hookgate_core::auth::KeySet;
 use hookgate_core::auth::testing::ISSUER;
+
+/// What is at `url`.
+fn feed(url: &str) -> Feed {
+    Feed { url: FeedUrl::parse(url).unwrap(), limits: limits(), roots: None }
+}
+
+/// The usable keys of one fetch, and how long they are fresh.
+async fn fetched_keys(fetcher: &Fetcher) -> Result<(usize, Duration), FetchError> {
+    match fetcher.get(&Validators::default()).await? {
+        Answer::Document { bytes, fresh_for, .. } => {
+            let set = KeySet::parse(&bytes).map_err(|error| FetchError::Document(error.to_string()))?;
+            Ok((set.usable_keys(), fresh_for))
+        }
+        Answer::NotModified { .. } => Err(FetchError::Status(StatusCode::NOT_MODIFIED)),
+    }
+}
 
 fn limits() -> FetchLimits {
     FetchLimits { timeout: Duration::from_millis(500), max_bytes: 8192, allow_private: true, ..FetchLimits::default() }
 }
 
 /// The outcome of one fetch: seconds of freshness, or the label of the error.
-async fn outcome(answer: Answer) -> String {
-    let server = KeyServer::start(answer).await;
-    match server.fetcher(limits()).fetch().await {
-        Ok(fetched) => format!("{} keys, fresh for {}", fetched.set.usable_keys(), fetched.fresh_for.as_secs()),
+async fn outcome(answer: Reply) -> String {
+    let server = Server::start(answer).await;
+    match fetched_keys(&server.fetcher(limits())).await {
+        Ok((keys, fresh_for)) => format!("{keys} keys, fresh for {}", fresh_for.as_secs()),
         Err(error) => error.label().to_owned(),
     }
 }
@@ -30,7 +47,7 @@ async fn outcome(answer: Answer) -> String {
 #[tokio::test]
 async fn fetches_keys_or_says_why_not() {
     let keys = ISSUER.jwks();
-    let raw = |text: String| Answer::Bytes(text.into_bytes());
+    let raw = |text: String| Reply::Bytes(text.into_bytes());
     let chunked =
         |body: &str| format!("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n{:x}\r\n{body}\r\n", body.len());
     let head = |length: usize| format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n");
@@ -50,33 +67,33 @@ async fn fetches_keys_or_says_why_not() {
         (http("500 Internal Server Error", "", &keys), "status"),
         (http("201 Created", "", &keys), "status"),
         // Too much.
-        (http("200 OK", "", &format!("{keys}{}", " ".repeat(8192))), "too_large"),
+        (http("200 OK", "", format!("{keys}{}", " ".repeat(8192))), "too_large"),
         (
-            Answer::Endless(
+            Reply::Endless(
                 b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n".to_vec(),
                 b"400\r\n".iter().copied().chain([b' '; 1024]).chain(*b"\r\n").collect(),
             ),
             "too_large",
         ),
-        (Answer::Endless(b"HTTP/1.1 200 OK\r\n".to_vec(), b"x-filler: 0123456789\r\n".repeat(100)), "http"),
+        (Reply::Endless(b"HTTP/1.1 200 OK\r\n".to_vec(), b"x-filler: 0123456789\r\n".repeat(100)), "http"),
         // Too little, or too slowly.
-        (Answer::Close, "http"),
-        (Answer::Stall(Vec::new()), "timed_out"),
-        (Answer::Stall(head(keys.len()).into_bytes()), "timed_out"),
-        (Answer::Stall(format!("{}{}", head(keys.len()), &keys[..100]).into_bytes()), "timed_out"),
+        (Reply::Close, "http"),
+        (Reply::Stall(Vec::new()), "timed_out"),
+        (Reply::Stall(head(keys.len()).into_bytes()), "timed_out"),
+        (Reply::Stall(format!("{}{}", head(keys.len()), &keys[..100]).into_bytes()), "timed_out"),
         (raw(format!("{}{}", head(keys.len() + 1), keys)), "http"),
         (raw(chunked(&keys)), "http"),
         // Something else.
         (raw("SSH-2.0-OpenSSH_9.9\r\n".to_owned()), "http"),
         (http("200 OK", "content-encoding: gzip\r\n", &keys), "content_encoding"),
-        (http("200 OK", "", "<!doctype html>"), "key_set"),
-        (http("200 OK", "", &keys[..keys.len() - 1]), "key_set"),
-        (http("200 OK", "", "{\"keys\":[]}"), "key_set"),
-        (http("200 OK", "", ""), "key_set"),
+        (http("200 OK", "", "<!doctype html>"), "document"),
+        (http("200 OK", "", &keys[..keys.len() - 1]), "document"),
+        (http("200 OK", "", "{\"keys\":[]}"), "document"),
+        (http("200 OK", "", ""), "document"),
     ] {
         let shown = match &answer {
-            Answer::Bytes(bytes) | Answer::Stall(bytes) | Answer::Endless(bytes, _) => bytes.escape_ascii().to_string(),
-            Answer::Close => "a closed connection".to_owned(),
+            Reply::Bytes(bytes) | Reply::Stall(bytes) | Reply::Endless(bytes, _) => bytes.escape_ascii().to_string(),
+            Reply::Close => "a closed connection".to_owned(),
         };
         assert_eq!(outcome(answer).await, expected, "{shown}");
     }
@@ -84,12 +101,12 @@ async fn fetches_keys_or_says_why_not() {
 
 #[tokio::test]
 async fn a_server_must_prove_its_name() {
-    let keys = http("200 OK", "", &ISSUER.jwks());
-    let server = KeyServer::start(keys.clone()).await;
-    let stranger = KeyServer::start(keys).await;
+    let keys = http("200 OK", "", ISSUER.jwks());
+    let server = Server::start(keys.clone()).await;
+    let stranger = Server::start(keys).await;
     let fetch = async |url: &str, roots: &RootCertStore| {
-        let fetcher = Fetcher::new(KeyUrl::parse(url).unwrap(), tls_settings(roots.clone()).unwrap(), limits());
-        fetcher.fetch().await.map(|_| ()).map_err(|error| error.label())
+        let fetcher = Fetcher::new(&feed(url), tls_settings(roots.clone()).unwrap(), "*/*", false);
+        fetched_keys(&fetcher).await.map(|_| ()).map_err(|error| error.label())
     };
     let port = server.address.port();
     let url = format!("https://127.0.0.1:{port}/keys?v=3");
@@ -107,8 +124,9 @@ async fn nobody_listening_is_told() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     drop(listener);
-    let url = KeyUrl::parse(&format!("https://127.0.0.1:{port}/keys")).unwrap();
-    let error = Fetcher::new(url, tls_settings(RootCertStore::empty()).unwrap(), limits()).fetch().await.unwrap_err();
+    let feed = feed(&format!("https://127.0.0.1:{port}/keys"));
+    let fetcher = Fetcher::new(&feed, tls_settings(RootCertStore::empty()).unwrap(), "*/*", false);
+    let error = fetched_keys(&fetcher).await.unwrap_err();
     assert_eq!(error.label(), "connect");
     assert!(error.to_string().contains(&format!("127.0.0.1:{port}")), "{error}");
 }
@@ -204,12 +222,12 @@ async fn only_public_addresses_are_connected_to() {
     ] {
         assert_eq!(is_public(address.parse().unwrap()), expected, "{address}");
     }
-    let server = KeyServer::start(http("200 OK", "", &ISSUER.jwks())).await;
+    let server = Server::start(http("200 OK", "", ISSUER.jwks())).await;
     for host in ["127.0.0.1", "localhost", "[::1]"] {
-        let url = KeyUrl::parse(&format!("https://{host}:{}/keys?v=3", server.address.port())).unwrap();
+        let feed = feed(&format!("https://{host}:{}/keys?v=3", server.address.port()));
         let limits = FetchLimits { allow_private: false, ..limits() };
-        let fetcher = Fetcher::new(url, tls_settings(server.roots.clone()).unwrap(), limits);
-        let error = fetcher.fetch().await.unwrap_err();
+        let tls = tls_settings(server.roots.clone()).unwrap();
+        let error = fetched_keys(&Fetcher::new(&Feed { limits, ..feed }, tls, "*/*", false)).await.unwrap_err();
         assert_eq!(error.label(), "not_public", "{host}: {error}");
         assert!(error.to_string().contains("allow_private = true"), "{error}");
     }
@@ -219,10 +237,12 @@ async fn only_public_addresses_are_connected_to() {
 /// What a redirect of `https://example.com/a` leads to.
 #[test]
 fn redirects_lead_to_https_alone() {
-    let from = KeyUrl::parse("https://example.com:8443/a?b").unwrap();
+    let from = FeedUrl::parse("https://example.com:8443/a?b").unwrap();
     let to = |location: &'static str, left| {
         let headers = HeaderMap::from_iter([(LOCATION, HeaderValue::from_static(location))]);
-        follow(&from, StatusCode::FOUND, &headers, left).map(|url| url.to_string()).map_err(|error| error.to_string())
+        follow(&from, StatusCode::FOUND, &headers, left, false)
+            .map(|url| url.to_string())
+            .map_err(|error| error.to_string())
     };
     assert_eq!(to("/c", 1).unwrap(), "https://example.com:8443/c");
     assert_eq!(to("https://b.example/d#e", 1).unwrap(), "https://b.example/d");
@@ -240,23 +260,52 @@ fn redirects_lead_to_https_alone() {
     }
 }
 
+/// What is signed may come over plain HTTP, and a redirect never leads from TLS to what has none.
+#[test]
+fn redirects_of_signed_documents_never_lose_tls() {
+    let to = |from: &str, location: &'static str| {
+        let from = FeedUrl::parse_signed(from).unwrap();
+        let headers = HeaderMap::from_iter([(LOCATION, HeaderValue::from_static(location))]);
+        follow(&from, StatusCode::FOUND, &headers, 1, true)
+            .map(|url| url.to_string())
+            .map_err(|error| error.to_string())
+    };
+    let (plain, tls) = ("http://crl.example:8080/a", "https://crl.example/a");
+    assert_eq!(to(plain, "/b").unwrap(), "http://crl.example:8080/b");
+    assert_eq!(to(plain, "http://other.example/b").unwrap(), "http://other.example/b");
+    assert_eq!(to(plain, tls).unwrap(), tls);
+    assert!(to(plain, "ldap://other.example/").unwrap_err().contains("is not an http or https URL"));
+    assert!(to(tls, plain).unwrap_err().contains("is not an https URL"));
+}
+
+#[tokio::test]
+async fn only_signed_documents_come_over_plain_http() {
+    let server = Server::start_plain(http("200 OK", "", "signed")).await;
+    assert!(matches!(server.fetcher(limits()).get(&Validators::default()).await, Ok(Answer::Document { .. })));
+    let tls = tls_settings(RootCertStore::empty()).unwrap();
+    let unsigned = Fetcher::new(&server.feed(limits()), tls, "*/*", false);
+    assert!(unsigned.get(&Validators::default()).await.is_err());
+    assert_eq!(server.heads().len(), 1);
+}
+
 #[tokio::test]
 async fn no_connection_outlives_its_fetch() {
     let head = "HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n";
     for (answer, expected) in [
-        (http("200 OK", "", &ISSUER.jwks()), "ok"),
-        (Answer::Stall(Vec::new()), "timed_out"),
-        (Answer::Stall(head.into()), "timed_out"),
-        (Answer::Stall(format!("{head}12345").into()), "timed_out"),
-        (Answer::Stall("HTTP/1.1 302 Found\r\ncontent-length: 10\r\n\r\n".into()), "redirect"),
-        (Answer::Endless(head.into(), b"12345".to_vec()), "key_set"),
+        (http("200 OK", "", ISSUER.jwks()), "ok"),
+        (Reply::Stall(Vec::new()), "timed_out"),
+        (Reply::Stall(head.into()), "timed_out"),
+        (Reply::Stall(format!("{head}12345").into()), "timed_out"),
+        (Reply::Stall("HTTP/1.1 302 Found\r\ncontent-length: 10\r\n\r\n".into()), "redirect"),
+        (Reply::Endless(head.into(), b"12345".to_vec()), "document"),
     ] {
-        let server = KeyServer::start(answer).await;
+        let server = Server::start(answer).await;
         // A relay, which sees when the client closes.
         let relay = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = KeyUrl::parse(&format!("https://{}/keys?v=3", relay.local_addr().unwrap())).unwrap();
-        let fetcher = Fetcher::new(url, tls_settings(server.roots.clone()).unwrap(), limits());
-        let fetch = tokio::spawn(async move { fetcher.fetch().await.map_or_else(|error| error.label(), |_| "ok") });
+        let feed = feed(&format!("https://{}/keys?v=3", relay.local_addr().unwrap()));
+        let fetcher = Fetcher::new(&feed, tls_settings(server.roots.clone()).unwrap(), "*/*", false);
+        let fetch =
+            tokio::spawn(async move { fetched_keys(&fetcher).await.map_or_else(|error| error.label(), |_| "ok") });
         let (mut requests, mut to_client) = relay.accept().await.unwrap().0.into_split();
         let (mut answers, mut to_server) = TcpStream::connect(server.address).await.unwrap().into_split();
         tokio::spawn(async move { copy(&mut answers, &mut to_client).await });

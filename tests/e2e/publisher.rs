@@ -1,4 +1,4 @@
-//! A real HTTPS server of key sets, one thread per connection, with right and wrong responses.
+//! A real publisher of lists and keys, over TLS or without, one thread per connection, with right and wrong responses.
 //!
 //! Owns its port and its threads, which end on drop. Must not judge its clients.
 
@@ -25,6 +25,8 @@ pub(crate) enum Answer {
     Bytes(Vec<u8>, Duration),
     /// A head with a Content-Length, and then a byte every 50 ms until the client gives up.
     Trickle,
+    /// 304 to a client that has this ETag, and otherwise this answer.
+    Unless(&'static str, Box<Answer>),
     /// A close without a handshake.
     Close,
 }
@@ -58,21 +60,22 @@ impl Answer {
 }
 
 struct Shared {
-    config: Arc<ServerConfig>,
+    /// `None` for a server without TLS.
+    config: Option<Arc<ServerConfig>>,
     answer: Mutex<Answer>,
     requests: AtomicU64,
     stopping: AtomicBool,
 }
 
 /// A running server; stops on drop.
-pub(crate) struct KeyServer {
+pub(crate) struct Publisher {
     address: SocketAddr,
-    root: String,
+    root: Option<String>,
     shared: Arc<Shared>,
     acceptor: Option<JoinHandle<()>>,
 }
 
-impl KeyServer {
+impl Publisher {
     /// Starts a server on a free port of 127.0.0.1, with a certificate for that address below the server root of `pki`.
     pub(crate) fn start(pki: &Pki, answer: Answer) -> Result<Self> {
         let identity = pki.server("key-server", &["keys.example.com"], KeyKind::P256)?;
@@ -81,13 +84,22 @@ impl KeyServer {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
         let config = Arc::new(config.with_no_client_auth().with_single_cert(chain, key)?);
+        Self::serve(Some(config), Some(quoted(pki.server_root().path())), answer)
+    }
+
+    /// Starts a server without TLS on a free port of 127.0.0.1.
+    pub(crate) fn start_plain(answer: Answer) -> Result<Self> {
+        Self::serve(None, None, answer)
+    }
+
+    fn serve(config: Option<Arc<ServerConfig>>, root: Option<String>, answer: Answer) -> Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         let address = listener.local_addr()?;
         let (requests, stopping) = (AtomicU64::new(0), AtomicBool::new(false));
         let shared = Arc::new(Shared { config, answer: Mutex::new(answer), requests, stopping });
         let of_acceptor = Arc::clone(&shared);
         let acceptor = thread::spawn(move || accept(&listener, &of_acceptor));
-        Ok(Self { address, root: quoted(pki.server_root().path()), shared, acceptor: Some(acceptor) })
+        Ok(Self { address, root, shared, acceptor: Some(acceptor) })
     }
 
     /// Changes the answer for all further requests.
@@ -100,24 +112,31 @@ impl KeyServer {
         self.shared.requests.load(Ordering::SeqCst)
     }
 
+    /// The URL of `path` at this server.
+    pub(crate) fn url(&self, path: &str) -> String {
+        let scheme = if self.root.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}/{path}", self.address)
+    }
+
+    /// The table of `path` at this server, as a list of ranges or of revocations is named, with these keys added.
+    pub(crate) fn table(&self, path: &str, keys: &str) -> String {
+        let root = self.root.as_ref().map(|root| format!(", ca_file = {root}")).unwrap_or_default();
+        format!("{{ url = \"{}\", allow_private = true{root}{keys} }}", self.url(path))
+    }
+
     /// The line `source_range_urls` of a provider for this server.
     pub(crate) fn list(&self) -> String {
-        let (address, root) = (self.address, &self.root);
-        format!(
-            "source_range_urls = [{{ url = \"https://{address}/ranges\", ca_file = {root}, allow_private = true }}]\n"
-        )
+        format!("source_range_urls = [{}]\n", self.table("ranges", ""))
     }
 
     /// The `[[key_source]]` with this name for this server, with these lines.
     pub(crate) fn source(&self, name: &str, lines: &str) -> String {
-        let (address, root) = (self.address, &self.root);
-        format!(
-            "[[key_source]]\nname = \"{name}\"\nurl = \"https://{address}/keys\"\nca_file = {root}\nallow_private = true\n{lines}\n"
-        )
+        let (url, root) = (self.url("keys"), self.root.as_deref().unwrap_or_default());
+        format!("[[key_source]]\nname = \"{name}\"\nurl = \"{url}\"\nca_file = {root}\nallow_private = true\n{lines}\n")
     }
 }
 
-impl Drop for KeyServer {
+impl Drop for Publisher {
     fn drop(&mut self) {
         self.shared.stopping.store(true, Ordering::SeqCst);
         // Wakes the acceptor, which then sees `stopping`.
@@ -148,21 +167,40 @@ fn serve(stream: TcpStream, shared: &Shared) -> Result<()> {
         shared.requests.fetch_add(1, Ordering::SeqCst);
         return Ok(());
     }
-    let connection = ServerConnection::new(Arc::clone(&shared.config))?;
-    let mut stream = BufReader::new(StreamOwned::new(connection, stream));
-    Request::read(&mut stream, 1)?.context("the client closed without a request")?;
+    let mut socket = stream.try_clone()?;
+    match &shared.config {
+        Some(config) => {
+            let connection = ServerConnection::new(Arc::clone(config))?;
+            let mut stream = answer_one(StreamOwned::new(connection, stream), answer, shared)?;
+            stream.conn.send_close_notify();
+            stream.flush()?;
+        }
+        None => drop(answer_one(stream, answer, shared)?),
+    }
+    socket.shutdown(Shutdown::Write)?;
+    // Reads until the client closes: a close with unread bytes would reset the connection.
+    io::copy(&mut socket, &mut io::sink())?;
+    Ok(())
+}
+
+/// Reads one request, and answers it.
+fn answer_one<S: io::Read + Write>(stream: S, answer: Answer, shared: &Shared) -> Result<S> {
+    let mut stream = BufReader::new(stream);
+    let request = Request::read(&mut stream, 1)?.context("the client closed without a request")?;
     shared.requests.fetch_add(1, Ordering::SeqCst);
     let mut stream = stream.into_inner();
+    let answer = match answer {
+        Answer::Unless(etag, _) if request.field("if-none-match") == Some(etag) => {
+            Answer::status("304 Not Modified", "Cache-Control: max-age=3600\r\n")
+        }
+        Answer::Unless(_, answer) => *answer,
+        other => other,
+    };
     match answer {
         Answer::Bytes(bytes, pause) => {
             thread::sleep(pause);
             stream.write_all(&bytes)?;
             stream.flush()?;
-            stream.conn.send_close_notify();
-            stream.flush()?;
-            stream.sock.shutdown(Shutdown::Write)?;
-            // Reads until the client closes: a close with unread bytes would reset the connection.
-            io::copy(&mut stream.sock, &mut io::sink())?;
         }
         Answer::Trickle => {
             stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")?;
@@ -172,7 +210,7 @@ fn serve(stream: TcpStream, shared: &Shared) -> Result<()> {
                 thread::sleep(Duration::from_millis(50));
             }
         }
-        Answer::Close => {}
+        Answer::Close | Answer::Unless(..) => {}
     }
-    Ok(())
+    Ok(stream)
 }

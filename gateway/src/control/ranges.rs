@@ -7,35 +7,35 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use super::published::Guard;
+use super::published::{Content, Copy, Guard, Source, Terms};
 use crate::config::{Config, FilterSection, RangeSource, RangeUrl};
 use hookgate_core::ranges::{Ranges, SourceCheck, Sources};
 use hookgate_filter::{Action, RangeSet};
 
-/// The ranges of a list, if they are known.
-type Known<'k> = &'k dyn Fn(&RangeSource) -> Option<Arc<[IpNet]>>;
+/// The copy of a source, if there is one.
+type Known<'k> = &'k dyn Fn(&Source) -> Option<Arc<Copy>>;
 
 /// The part of a configuration that lists complete.
 #[derive(Default)]
-pub(super) struct Written {
-    providers: Vec<WrittenRanges>,
+pub(super) struct WrittenRanges {
+    providers: Vec<ProviderRanges>,
     section: FilterSection,
 }
 
-struct WrittenRanges {
+struct ProviderRanges {
     name: Arc<str>,
     check: SourceCheck,
     prefixes: Vec<IpNet>,
     urls: Vec<RangeUrl>,
 }
 
-impl Written {
+impl WrittenRanges {
     /// Takes this part out of `config`.
     pub(super) fn take(config: &mut Config) -> Self {
         let written = std::mem::take(&mut config.written_ranges);
         let urls = std::mem::take(&mut config.range_urls);
         let providers = config.providers.iter().zip(&config.sources).zip(written).zip(urls);
-        let providers = providers.map(|(((provider, sources), prefixes), urls)| WrittenRanges {
+        let providers = providers.map(|(((provider, sources), prefixes), urls)| ProviderRanges {
             name: Arc::clone(&provider.name),
             check: sources.check,
             prefixes,
@@ -44,8 +44,8 @@ impl Written {
         Self { providers: providers.collect(), section: std::mem::take(&mut config.filter) }
     }
 
-    /// The lists to fetch, each once.
-    pub(super) fn sources(&self) -> Vec<Arc<RangeSource>> {
+    /// The lists to fetch, each once, and how much of one may disappear.
+    pub(super) fn sources(&self) -> Vec<(Source, Terms)> {
         let mut sources: Vec<Arc<RangeSource>> = Vec::new();
         for source in self.providers.iter().flat_map(|provider| &provider.urls).flat_map(RangeUrl::sources) {
             // A list that several providers name is one allocation.
@@ -53,12 +53,8 @@ impl Written {
                 sources.push(Arc::clone(source));
             }
         }
-        sources
-    }
-
-    /// How much of a list may disappear at once.
-    pub(super) fn guard(&self) -> Guard {
-        Guard { largest_shrink: self.section.policy.largest_shrink, forced: self.section.force_shrink }
+        let guard = Guard { largest_shrink: self.section.policy.largest_shrink, forced: self.section.force_shrink };
+        sources.into_iter().map(|source| (Source::Ranges(source), Terms::Ranges(guard))).collect()
     }
 
     /// The ranges of each provider.
@@ -86,17 +82,25 @@ impl Written {
     }
 }
 
-impl WrittenRanges {
+impl ProviderRanges {
     /// All ranges that are known, and whether these are all.
     fn prefixes(&self, known: Known<'_>) -> (Vec<IpNet>, bool) {
         let mut prefixes = self.prefixes.clone();
         let mut is_complete = true;
         for url in &self.urls {
-            match url.ranges(known) {
+            match url.ranges(|source| ranges(source, known)) {
                 Some(ranges) => prefixes.extend(ranges),
                 None => is_complete = false,
             }
         }
         (prefixes, is_complete)
+    }
+}
+
+/// The ranges of a list, if they are known.
+fn ranges(source: &Arc<RangeSource>, known: Known<'_>) -> Option<Arc<[IpNet]>> {
+    match &known(&Source::Ranges(Arc::clone(source)))?.content {
+        Content::Ranges(ranges) => Some(Arc::clone(ranges)),
+        Content::List(_) | Content::Keys(_) => None,
     }
 }

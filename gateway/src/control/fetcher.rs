@@ -1,11 +1,12 @@
-//! One fetch of what is published: HTTPS, bounded in time, size and redirects, from public addresses.
+//! One fetch of what is published: bounded in time, size and redirects, from public addresses; over HTTPS, unless the document is signed.
 //!
-//! Owns the client and its bounds, the request, and the reading of `Cache-Control`. Must not decide when to fetch, nor what a document
-//! says: `jwks` and `published` do.
+//! Owns the client and its bounds, the request, and what the head of an answer says. Must not decide when to fetch, nor what a document
+//! says: `published` does.
 
 mod address;
+mod error;
+mod freshness;
 
-use std::error::Error;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -17,8 +18,8 @@ use std::vec;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty, LengthLimitError, Limited};
 use hyper::header::{
-    ACCEPT, AGE, CACHE_CONTROL, CONTENT_ENCODING, ETAG, HeaderMap, HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH,
-    LAST_MODIFIED, LOCATION, USER_AGENT,
+    ACCEPT, CONTENT_ENCODING, ETAG, HeaderMap, HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED, LOCATION,
+    USER_AGENT,
 };
 use hyper::{Request, StatusCode};
 use hyper_rustls::HttpsConnector;
@@ -27,19 +28,18 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::connect::dns::Name;
 use hyper_util::rt::TokioExecutor;
 use rustls::{ClientConfig, RootCertStore};
+use rustls_pki_types::CertificateDer;
 use tokio::net::lookup_host;
 use tokio::time::timeout;
 use tower_service::Service;
 
+use crate::config::{Feed, FeedUrl, FetchLimits};
 use crate::crypto;
-use hookgate_core::auth::KeySet;
-use hookgate_core::auth::token_keys::KeySetError;
 
-use self::address::{NoPublicAddress, check_literal, is_not_public, is_public};
-pub use crate::config::{FetchLimits, KeyUrl};
-
-/// How long keys are fresh if the issuer does not say.
-const DEFAULT_FRESH: Duration = Duration::from_secs(3600);
+use self::address::{NoPublicAddress, check_literal, is_public};
+pub use self::error::FetchError;
+use self::error::failure;
+use self::freshness::freshness;
 
 /// Most addresses of each family that are tried. They share the time for connecting equally: 1.9 s each at the default time-out of
 /// 10 s. An issuer can publish a dozen and more, and less time each would exclude slow paths.
@@ -47,115 +47,6 @@ const ADDRESSES_PER_FAMILY: usize = 4;
 
 /// The most bytes of a validator that is kept (ETag, Last-Modified). Servers use some ten.
 const MAXIMUM_VALIDATOR_BYTES: usize = 256;
-
-/// Why a document could not be fetched.
-#[derive(Debug, thiserror::Error)]
-pub enum FetchError {
-    /// It took too long.
-    #[error("no complete answer within {} s", .0.as_secs_f32())]
-    TimedOut(Duration),
-    /// No connection.
-    #[error("cannot connect to {host}: {}", cause(error))]
-    Connect {
-        /// Host and port.
-        host: String,
-        /// Why.
-        error: legacy::Error,
-    },
-    /// The server's certificate is not trusted, or TLS failed otherwise.
-    #[error("TLS with {host}: {}", cause(error))]
-    Tls {
-        /// Host and port.
-        host: String,
-        /// Why.
-        error: legacy::Error,
-    },
-    /// Not HTTP, or broken off.
-    #[error("HTTP: {}", cause(.0))]
-    Http(legacy::Error),
-    /// The body broke off.
-    #[error("the answer cannot be read: {0}")]
-    Body(String),
-    /// A redirect, which could lead anywhere.
-    #[error(
-        "the answer is a redirect ({status}) to {location}; redirects are not followed, so configure the final URL"
-    )]
-    Redirect {
-        /// Which.
-        status: StatusCode,
-        /// Where to, printable ASCII and at most 200 bytes of it.
-        location: String,
-    },
-    /// A redirect that is not followed although redirects are.
-    #[error("the answer is a redirect ({status}) to {location}, which is not followed: {reason}")]
-    RedirectRefused {
-        /// Which.
-        status: StatusCode,
-        /// Where to, printable ASCII and at most 200 bytes of it.
-        location: String,
-        /// Why not.
-        reason: String,
-    },
-    /// The name has no public address, and the source may have no other.
-    #[error(
-        "{host} has no public address (but loopback, private or link-local ones); if that is intended, write allow_private = true"
-    )]
-    NotPublic {
-        /// The host.
-        host: String,
-    },
-    /// Another status than 200.
-    #[error("the answer has status {0}")]
-    Status(StatusCode),
-    /// Compressed, though that was not asked for.
-    #[error("the answer has a Content-Encoding, which was not asked for")]
-    ContentEncoding,
-    /// Too large.
-    #[error("the answer is larger than {limit} bytes")]
-    TooLarge {
-        /// The bound.
-        limit: usize,
-    },
-    /// Not a usable key set.
-    #[error(transparent)]
-    KeySet(#[from] KeySetError),
-    /// Not a usable list.
-    #[error("the document cannot be used: {0}")]
-    Document(String),
-    /// A list that would take too much away, or that the filter refuses. The one in use stays.
-    #[error("the document is not taken: {0}")]
-    Refused(String),
-}
-
-impl FetchError {
-    /// A label for metrics, of a closed set.
-    #[must_use]
-    pub fn label(&self) -> &'static str {
-        match self {
-            Self::TimedOut(_) => "timed_out",
-            Self::Connect { .. } => "connect",
-            Self::Tls { .. } => "tls",
-            Self::Http(_) | Self::Body(_) => "http",
-            Self::Redirect { .. } | Self::RedirectRefused { .. } => "redirect",
-            Self::NotPublic { .. } => "not_public",
-            Self::Status(_) => "status",
-            Self::ContentEncoding => "content_encoding",
-            Self::TooLarge { .. } => "too_large",
-            Self::KeySet(_) => "key_set",
-            Self::Document(_) => "document",
-            Self::Refused(_) => "refused",
-        }
-    }
-}
-
-/// Keys as fetched.
-#[derive(Debug)]
-pub struct Fetched {
-    /// The keys.
-    pub set: KeySet,
-    /// How long the issuer says they are fresh, within the limits.
-    pub fresh_for: Duration,
-}
 
 /// What a server said about the version of a document, to be sent back with the next request (RFC 9110, section 8.8).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -188,10 +79,12 @@ pub enum Answer {
 /// Fetches one document.
 #[derive(Clone, Debug)]
 pub struct Fetcher {
-    url: KeyUrl,
+    url: FeedUrl,
     client: legacy::Client<HttpsConnector<HttpConnector<Resolver>>, Empty<Bytes>>,
     limits: FetchLimits,
     accept: &'static str,
+    /// Whether the document is signed, so that it may come without TLS.
+    is_signed: bool,
 }
 
 /// TLS settings for fetching: servers whose certificate `roots` vouch for, TLS 1.2 and 1.3, HTTP/1.1.
@@ -227,13 +120,23 @@ pub fn system_roots() -> io::Result<RootCertStore> {
     ))
 }
 
+/// The roots of a `ca_file`.
+pub fn configured_roots(certificates: &[CertificateDer<'static>]) -> RootCertStore {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(certificates.iter().cloned());
+    roots
+}
+
 impl Fetcher {
-    /// A fetcher of what is at `url`.
+    /// A fetcher of what is published at `feed`, as one of the media types `accept`. A document that `is_signed` may come over plain HTTP.
     #[must_use]
-    pub fn new(url: KeyUrl, tls: Arc<ClientConfig>, limits: FetchLimits) -> Self {
-        let mut connector =
-            HttpsConnector::from((connector(Resolver { allow_private: limits.allow_private }, limits.timeout), tls));
-        connector.enforce_https();
+    pub fn new(feed: &Feed, tls: Arc<ClientConfig>, accept: &'static str, is_signed: bool) -> Self {
+        let (url, limits) = (feed.url.clone(), feed.limits);
+        let resolver = Resolver { allow_private: limits.allow_private };
+        let mut connector = HttpsConnector::from((connector(resolver, limits.timeout), tls));
+        if !is_signed {
+            connector.enforce_https();
+        }
         let client = legacy::Client::builder(TokioExecutor::new())
             // A connection ends with its fetch, however that ends.
             .pool_max_idle_per_host(0)
@@ -241,26 +144,7 @@ impl Fetcher {
             .http1_max_buf_size(64 * 1024)
             .http1_max_headers(100)
             .build(connector);
-        Self { url, client, limits, accept: "*/*" }
-    }
-
-    /// The bounds.
-    #[must_use]
-    pub fn limits(&self) -> &FetchLimits {
-        &self.limits
-    }
-
-    /// Fetches the keys once.
-    ///
-    /// # Errors
-    ///
-    /// Where anything is not as it should be; the keys that there are then stay.
-    pub async fn fetch(&self) -> Result<Fetched, FetchError> {
-        let keys = Self { accept: "application/jwk-set+json, application/json", ..self.clone() };
-        match keys.get(&Validators::default()).await? {
-            Answer::Document { bytes, fresh_for, .. } => Ok(Fetched { set: KeySet::parse(&bytes)?, fresh_for }),
-            Answer::NotModified { .. } => Err(FetchError::Status(StatusCode::NOT_MODIFIED)),
-        }
+        Self { url, client, limits, accept, is_signed }
     }
 
     /// Fetches the document once, unless it is still the version of `validators`.
@@ -285,7 +169,7 @@ impl Fetcher {
             if !may_follow {
                 break (head, body);
             }
-            url = follow(&url, head.status, &head.headers, redirects)?;
+            url = follow(&url, head.status, &head.headers, redirects, self.is_signed)?;
             redirects -= 1;
         };
         let fresh_for = freshness(&head.headers).clamp(self.limits.min_fresh, self.limits.max_fresh);
@@ -303,7 +187,7 @@ impl Fetcher {
         Ok(Answer::Document { bytes: document.to_bytes(), validators: Validators::of(&head.headers), fresh_for })
     }
 
-    fn request(&self, url: &KeyUrl, validators: &Validators) -> Request<Empty<Bytes>> {
+    fn request(&self, url: &FeedUrl, validators: &Validators) -> Request<Empty<Bytes>> {
         let mut request = Request::new(Empty::new());
         *request.uri_mut() = url.uri().clone();
         let fixed = HeaderValue::from_static;
@@ -328,28 +212,19 @@ impl Validators {
     }
 }
 
-fn failure(url: &KeyUrl, error: legacy::Error) -> FetchError {
-    if !error.is_connect() {
-        return FetchError::Http(error);
-    }
-    let host = format!("{}:{}", url.uri().host().unwrap_or_default(), url.port());
-    if is_not_public(&error) {
-        return FetchError::NotPublic { host };
-    }
-    // Of hyper-rustls' two steps, TCP fails with the error of hyper-util's connector and TLS with one of I/O.
-    if error.source().is_some_and(|step| step.is::<io::Error>()) {
-        FetchError::Tls { host, error }
-    } else {
-        FetchError::Connect { host, error }
-    }
-}
-
 fn is_to_elsewhere(status: StatusCode) -> bool {
     matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
 }
 
-/// The URL that a redirect of `from` leads to: https, and with at least one redirect `left`.
-fn follow(from: &KeyUrl, status: StatusCode, headers: &HeaderMap, left: usize) -> Result<KeyUrl, FetchError> {
+/// The URL that a redirect of `from` leads to, with at least one redirect `left`: https, and http only from http to a document that
+/// `is_signed`.
+fn follow(
+    from: &FeedUrl,
+    status: StatusCode,
+    headers: &HeaderMap,
+    left: usize,
+    is_signed: bool,
+) -> Result<FeedUrl, FetchError> {
     let location = headers.get(LOCATION).map_or(&b""[..], |location| location.as_bytes());
     let shown = location[..location.len().min(200)].escape_ascii().to_string();
     let refused = |reason: String| FetchError::RedirectRefused { status, location: shown.clone(), reason };
@@ -359,24 +234,16 @@ fn follow(from: &KeyUrl, status: StatusCode, headers: &HeaderMap, left: usize) -
     let text = std::str::from_utf8(location).map_err(|error| refused(error.to_string()))?;
     let authority = from.uri().authority().map_or("", |authority| authority.as_str());
     let absolute = match text.strip_prefix('/') {
-        Some(path) if !path.starts_with('/') => format!("https://{authority}{text}"),
+        Some(path) if !path.starts_with('/') => {
+            let scheme = if from.is_https() { "https" } else { "http" };
+            format!("{scheme}://{authority}{text}")
+        }
         _ => text.to_owned(),
     };
     // A fragment is for the reader of the document.
     let absolute = absolute.split('#').next().unwrap_or_default();
-    KeyUrl::parse(absolute).map_err(|error| refused(error.to_string()))
-}
-
-/// What lies at the bottom of an error. The layers above it only say which step failed.
-fn cause(error: &legacy::Error) -> String {
-    let mut cause: &dyn Error = error;
-    while let Some(deeper) = cause.source() {
-        cause = deeper;
-    }
-    match cause.downcast_ref::<io::Error>() {
-        Some(error) if error.kind() == io::ErrorKind::TimedOut => "no answer".to_owned(),
-        _ => cause.to_string(),
-    }
+    let parse = if is_signed && !from.is_https() { FeedUrl::parse_signed } else { FeedUrl::parse };
+    parse(absolute).map_err(|error| refused(error.to_string()))
 }
 
 /// Connects to the addresses that `resolver` finds within three quarters of `fetch_timeout`: the rest is for TLS and the answer.
@@ -440,39 +307,7 @@ fn check_head(status: StatusCode, headers: &HeaderMap) -> Result<(), FetchError>
     Ok(())
 }
 
-/// How long an answer is fresh (RFC 9111, sections 4.2 and 5.2.2): `max-age` less `Age`; nothing at all under `no-cache` and
-/// `no-store`, which the limits then make a minimum of.
-fn freshness(headers: &HeaderMap) -> Duration {
-    let mut max_age = None;
-    for value in headers.get_all(CACHE_CONTROL) {
-        for directive in value.as_bytes().split(|&byte| byte == b',').map(<[u8]>::trim_ascii) {
-            let (name, argument) = match directive.iter().position(|&byte| byte == b'=') {
-                Some(equals) => (&directive[..equals], &directive[equals + 1..]),
-                None => (directive, &b""[..]),
-            };
-            if name.eq_ignore_ascii_case(b"no-cache") || name.eq_ignore_ascii_case(b"no-store") {
-                return Duration::ZERO;
-            }
-            if name.eq_ignore_ascii_case(b"max-age") {
-                let argument =
-                    argument.strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\"")).unwrap_or(argument);
-                // RFC 9111, section 4.2.1: of several, the first or the shortest; and one that is no number is stale.
-                let seconds = seconds(argument).unwrap_or(0);
-                max_age = Some(max_age.map_or(seconds, |before: u64| before.min(seconds)));
-            }
-        }
-    }
-    let age = headers.get(AGE).and_then(|age| seconds(age.as_bytes())).unwrap_or(0);
-    max_age.map_or(DEFAULT_FRESH, |max_age| Duration::from_secs(max_age.saturating_sub(age)))
-}
-
-/// RFC 9111, section 1.2.2: digits; a number too large to hold counts as very large.
-fn seconds(digits: &[u8]) -> Option<u64> {
-    if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
-        return None;
-    }
-    Some(std::str::from_utf8(digits).ok()?.parse().unwrap_or(u64::from(u32::MAX)))
-}
-
+#[cfg(test)]
+pub(in crate::control) mod server;
 #[cfg(test)]
 mod tests;
