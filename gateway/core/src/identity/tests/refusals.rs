@@ -139,7 +139,7 @@ fn a_mismatch_is_that_of_the_provider_whose_name_is_nearest_below_the_same_ancho
     let (identity, scope) = policy(vec![
         provider("first", vec![profile(&root, "hooks.first.example")]),
         provider("pagerduty", vec![profile(&other, "old.example"), profile(&root, "webhooks.pagerduty.com")]),
-        provider("elsewhere", vec![profile(&other, "hook.pagerduty.comx")]),
+        provider("elsewhere", vec![profile(&other, "webhook.pagerduty.com")]),
     ]);
     let nearest = |name: &str| {
         let refused = refusal(&identity, &scope, &[root.issue(&Template::client(name))]);
