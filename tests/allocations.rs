@@ -1,33 +1,38 @@
 //! The allocations of a request that is admitted, and of noting the chain of its sender: none, except those of `ring` for verifying
-//! a token, the stack of the JSON parser (a byte per level), and the subject of a token.
+//! a token or a signature by a public key, the message of the latter, the stack of the JSON parser (a byte per level), and the subject of
+//! a token.
 //!
 //! A separate program, because it counts every allocation of its thread.
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use allocation_counter::measure;
+use bytes::Bytes;
 use data_encoding::{BASE64, BASE64URL_NOPAD, HEXLOWER};
-use hookgate_core::auth::body_signature::{Encoding, StandardFields};
+use hookgate_core::auth::body_signature::{Encoding, HmacHash, StandardFields, TimestampPlace};
 use hookgate_core::auth::{
-    BasicCredentials, BodySignature, Clause, DeliveryId, FieldSecret, JsonPointer, KeySet, KeySets, KeySourceId, Proof,
-    ProofPolicy, PublishedKeys, ReplayGuard, ReplayRule, RequestView, Secret, SessionParameter, TokenExpectations,
-    TokenRule,
+    AuthorizedPeer, BasicCredentials, BodySignature, Candidate, Clause, DeliveryId, Demands, FieldSecret, JsonPointer,
+    KeySet, KeySets, KeySourceId, Proof, ProofPolicy, PublishedKeys, ReplayGuard, ReplayRule, RequestView, Secret,
+    SessionParameter, SignatureAlgorithm, SignatureForm, SignatureKeys, TokenExpectations, TokenRule,
 };
 use hookgate_core::identity::{
-    AnchorUse, ChainCache, ChainLimits, Condition, ExtendedKeyUsage, Identity, IdentityRule, OnFailure, PeerChain,
-    Profile, Provider, ProviderId, RefusalAnswer, Scope,
+    AnchorUse, ChainCache, ChainLimits, ClientCertificate, Condition, ExtendedKeyUsage, Identity, IdentityRule,
+    OnFailure, PeerChain, Profile, Provider, ProviderId, RefusalAnswer, Scope,
 };
+use hookgate_core::route::{Handler, PathPattern, Route, RouteTable};
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, StatusCode};
 use ring::hmac;
 use ring::rand::SystemRandom;
 use ring::signature::{
-    ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair, UnparsedPublicKey,
+    ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, ED25519, EcdsaKeyPair, Ed25519KeyPair, KeyPair,
+    UnparsedPublicKey, VerificationAlgorithm,
 };
-use rustls_pki_types::UnixTime;
+use rustls_pki_types::{CertificateDer, UnixTime};
 
 const NOW: u64 = 1_795_000_000;
 const SESSION: &str = "projects/1/locations/eu/agents/2/sessions/3";
@@ -75,8 +80,8 @@ fn check(proof: Proof, headers: &[(&'static str, &str)], body: &str, expected: u
     assert_eq!(allocations(&policy, headers, body, &KeySets::empty(0)), expected);
 }
 
-#[test]
-fn noting_a_chain_allocates_nothing() {
+/// A policy of one provider, and a chain that proves it.
+fn sender() -> (Identity, Scope, Vec<CertificateDer<'static>>) {
     let params = |name: &str| {
         let mut params = rcgen::CertificateParams::default();
         params.distinguished_name = rcgen::DistinguishedName::new();
@@ -98,21 +103,84 @@ fn noting_a_chain_allocates_nothing() {
         extended_key_usage: ExtendedKeyUsage::ClientAuth,
         revocation: None,
     };
-    let provider = Provider {
-        name: "sender".into(),
-        profiles: vec![profile],
-        on_failure: OnFailure::Respond,
-        refusal: RefusalAnswer::Deny,
-        client_certificate: Default::default(),
-    };
     let cache = Arc::new(ChainCache::new(8, Duration::from_secs(60)));
     let limits = ChainLimits { max_certificates: 8, max_bytes: 32 * 1024 };
-    let identity = Identity::new(1, Arc::new([provider]), cache, limits);
-    let scope = Scope { id: 0, providers: vec![ProviderId(0)] };
-    let chain = identity.verify(&scope, PeerChain::unsafe_assumed(&[leaf.der().clone()]), at(NOW)).result.unwrap();
-    assert_eq!(measure(|| identity.note_admitted(&chain, at(NOW))).count_total, 0);
+    let identity = Identity::new(1, Arc::new([provider(vec![profile], ClientCertificate::Required)]), cache, limits);
+    (identity, Scope { id: 0, providers: vec![ProviderId(0)] }, vec![leaf.der().clone()])
+}
+
+fn provider(profiles: Vec<Profile>, client_certificate: ClientCertificate) -> Provider {
+    Provider {
+        name: "sender".into(),
+        profiles,
+        on_failure: OnFailure::Respond,
+        refusal: RefusalAnswer::Retry,
+        client_certificate,
+    }
+}
+
+#[test]
+fn a_known_chain_is_judged_and_noted_without_an_allocation() {
+    let (identity, scope, chain) = sender();
+    let verify = || identity.verify(&scope, PeerChain::unsafe_assumed(&chain), at(NOW)).result.unwrap();
+    let verified = verify();
+    assert_eq!(measure(|| drop(verify())).count_total, 0);
+    assert_eq!(measure(|| identity.note_admitted(&verified, at(NOW))).count_total, 0);
     let sighting = identity.sightings().chains().next().unwrap();
     assert_eq!((sighting.admitted(), sighting.last_seen()), (1, NOW));
+}
+
+/// With a certificate alone, with one and an HMAC, and with an HMAC alone.
+#[test]
+fn a_request_is_admitted_and_authenticated_without_an_allocation() {
+    let (identity, scope, chain) = sender();
+    let chain = identity.verify(&scope, PeerChain::unsafe_assumed(&chain), at(NOW)).result.unwrap();
+    let alone = || Arc::new(ProofPolicy::certificate_alone());
+    let signed = || {
+        let rule = BodySignature::pagerduty(&[secret("s3cret")]).unwrap();
+        Arc::new(ProofPolicy::all(vec![Clause::One(Proof::Signature(rule))]).unwrap())
+    };
+    let none = ClientCertificate::None { static_secret_suffices: false };
+    for (client_certificate, policy, expected) in [
+        (ClientCertificate::Required, alone(), "certificate"),
+        (ClientCertificate::Required, signed(), "certificate, signature"),
+        (none, signed(), "signature"),
+    ] {
+        let demands = Demands::new(vec![policy], vec![None]).of_providers(&[provider(Vec::new(), client_certificate)]);
+        let routes = RouteTable::new(Arc::new([Route {
+            name: "r".into(),
+            host: None,
+            path: PathPattern::Exact("/".into()),
+            methods: vec![Method::POST],
+            providers: vec![ProviderId(0)],
+            handler: Handler { socket: PathBuf::new() },
+            client_cert_chain: false,
+        }]));
+        let request = || {
+            let tag = HEXLOWER.encode(tag(b"s3cret", "{}").as_ref());
+            let request = hyper::Request::post("/").header("x-pagerduty-signature", format!("v1={tag}"));
+            request.body(()).unwrap().into_parts().0
+        };
+        let (keys, guard) = (KeySets::empty(0), Arc::new(ReplayGuard::new(1024)));
+        let admit = |head| {
+            let route = routes.find("a.example", "/", &Method::POST).unwrap();
+            let peer = match client_certificate {
+                ClientCertificate::Required => {
+                    AuthorizedPeer::admit(&chain, &routes, route, &demands, |_| "sender".into()).unwrap()
+                }
+                ClientCertificate::None { .. } => {
+                    AuthorizedPeer::without_certificate(&routes, route, &demands).unwrap().unwrap()
+                }
+            };
+            let candidate = Candidate::new(peer, head, Bytes::from_static(b"{}"));
+            candidate.authenticate(&keys, &guard, at(NOW)).ok().expect(expected)
+        };
+        drop(admit(request()));
+        let mut head = Some(request());
+        let mut admitted = None;
+        assert_eq!(measure(|| admitted = head.take().map(&admit)).count_total, 0, "{expected}");
+        assert_eq!(admitted.unwrap().proof(), expected);
+    }
 }
 
 #[test]
@@ -144,6 +212,84 @@ fn a_standard_webhook_allocates_nothing() {
     let (signature, now) = (format!("v1,{signature}"), NOW.to_string());
     let headers = [("webhook-id", "msg_1"), ("webhook-timestamp", &*now), ("webhook-signature", &*signature)];
     check(Proof::Signature(rule), &headers, &body, 0);
+}
+
+#[test]
+fn an_hmac_over_every_piece_of_a_request_allocates_nothing() {
+    let body = body("x");
+    let message = format!("POST\n/\nhttps://hooks.example/\nmsg_1\n{NOW}.{body}");
+    let form = SignatureForm {
+        header: "x-signature".to_owned(),
+        separator: Some(','),
+        prefix: "v1=".to_owned(),
+        encoding: Encoding::Base64,
+        message: "{method}\n{path}\n{url}\n{id}\n{timestamp}.{body}".to_owned(),
+        timestamp: Some(TimestampPlace::Header("x-time".to_owned())),
+        tolerance_seconds: 300,
+        id_header: Some("x-id".to_owned()),
+        url: Some("https://hooks.example/".to_owned()),
+    };
+    for (hash, algorithm) in [(HmacHash::Sha256, hmac::HMAC_SHA256), (HmacHash::Sha512, hmac::HMAC_SHA512)] {
+        let tag = hmac::sign(&hmac::Key::new(algorithm, b"s3cret"), message.as_bytes());
+        let value = format!("v1=AAAA,v1={}", BASE64.encode(tag.as_ref()));
+        let rule = BodySignature::hmac(&form, hash, &[secret("other"), secret("s3cret")]).unwrap();
+        let headers = [("x-signature", &*value), ("x-time", &NOW.to_string()), ("x-id", "msg_1")];
+        check(Proof::Signature(rule), &headers, &body, 0);
+    }
+}
+
+/// Those of ring, and one for the message: ring takes it in one piece.
+#[test]
+fn a_signature_by_a_public_key_allocates_what_its_verification_needs() {
+    let random = SystemRandom::new();
+    let document = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random).unwrap();
+    let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, document.as_ref(), &random).unwrap();
+    let ed25519 = Ed25519KeyPair::from_seed_unchecked(&[7; 32]).unwrap();
+    let body = body("x");
+    let (point, key) = (pair.public_key().as_ref(), ed25519.public_key().as_ref());
+    let encode = |bytes: &[u8]| BASE64URL_NOPAD.encode(bytes);
+    let jwks = format!(
+        r#"{{"keys":[{{"kty":"EC","crv":"P-256","x":"{}","y":"{}"}},{{"kty":"OKP","crv":"Ed25519","x":"{}"}}]}}"#,
+        encode(&point[1..33]),
+        encode(&point[33..]),
+        encode(key)
+    );
+    let keys = |algorithm| SignatureKeys::of_files(KeySet::parse(jwks.as_bytes()).unwrap(), algorithm);
+    let form = SignatureForm {
+        header: "x-signature".to_owned(),
+        separator: None,
+        prefix: String::new(),
+        encoding: Encoding::Base64,
+        message: "{timestamp:10}{body}".to_owned(),
+        timestamp: Some(TimestampPlace::Header("x-time".to_owned())),
+        tolerance_seconds: 300,
+        id_header: None,
+        url: None,
+    };
+    let of_ring = |algorithm: &'static dyn VerificationAlgorithm, key: &[u8], message: &[u8], signature: &[u8]| {
+        measure(|| UnparsedPublicKey::new(algorithm, key).verify(message, signature).unwrap()).count_total
+    };
+    let (now, message) = (NOW.to_string(), format!("{NOW}{body}"));
+    let rule = |algorithm| BodySignature::public_key(&form, keys(Some(algorithm)), None).unwrap();
+    let check_one = |algorithm, signature: &[u8], expected: u64| {
+        let value = BASE64.encode(signature);
+        let headers = [("x-signature", &*value), ("x-time", &*now)];
+        check(Proof::Signature(rule(algorithm)), &headers, &body, expected + 1);
+    };
+    let ecdsa = pair.sign(&random, message.as_bytes()).unwrap();
+    let expected = of_ring(&ECDSA_P256_SHA256_FIXED, point, message.as_bytes(), ecdsa.as_ref());
+    check_one(SignatureAlgorithm::EcdsaP256Sha256Fixed, ecdsa.as_ref(), expected);
+    let signature = ed25519.sign(message.as_bytes());
+    let expected = of_ring(&ED25519, key, message.as_bytes(), signature.as_ref());
+    check_one(SignatureAlgorithm::Ed25519, signature.as_ref(), expected);
+
+    let header = encode(br#"{"alg":"EdDSA"}"#);
+    let signed = format!("{header}.{}", encode(body.as_bytes()));
+    let signature = ed25519.sign(signed.as_bytes());
+    let expected = of_ring(&ED25519, key, signed.as_bytes(), signature.as_ref());
+    let value = format!("{header}..{}", encode(signature.as_ref()));
+    let rule = BodySignature::detached_jws("x-signature", keys(None)).unwrap();
+    check(Proof::Signature(rule), &[("x-signature", &value)], &body, expected + 1);
 }
 
 #[test]

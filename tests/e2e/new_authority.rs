@@ -3,8 +3,6 @@
 //! The new chain is that of an authority which no provider trusts, with the names of PagerDuty's certificate: a forged chain looks the
 //! same. So what distinguishes the two tests of each pair is the evidence alone.
 
-mod operator;
-
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
@@ -14,6 +12,7 @@ use hookgate_testkit::configuration::HOST;
 use hookgate_testkit::documents::{PAGERDUTY, PAGERDUTY_SECRET};
 use hookgate_testkit::gateway::{Gateway, GatewayOptions};
 use hookgate_testkit::http::Response;
+use hookgate_testkit::operator;
 use hookgate_testkit::pagerduty::Subscription;
 use hookgate_testkit::pki::{
     ClientIdentity, ExtendedKeyUsage, LeafIssuer, LeafOptions, Presented, RevocationListOptions, Sender, Subject,
@@ -21,13 +20,13 @@ use hookgate_testkit::pki::{
 };
 use hookgate_testkit::wait::wait_until;
 
+use crate::command::hookgate;
 use crate::environment::{BINARY, Environment, SOON, quoted};
 use crate::memory::{BURSTS, MIB, Resident};
 use crate::problem::assert_problem;
 use crate::proof::hmac_hex;
 use crate::test_gateway::TestGateway;
 use crate::tls_client::{TlsClient, TlsConnection};
-use operator::{follow, trust};
 
 const SUSPECTED: &str = "hookgate_rotation_suspected";
 const PROVIDER: [(&str, &str); 1] = [("provider", "pagerduty")];
@@ -114,6 +113,21 @@ fn expect_no_alarm(gateway: &TestGateway) {
     assert_eq!(gateway.daemon.metric(SUSPECTED, &PROVIDER).unwrap_or(0.0), 0.0);
     assert_eq!(records(gateway), Vec::<PathBuf>::new());
     assert!(!gateway.daemon.log().contains("rotation suspected"), "{}", gateway.daemon.log());
+}
+
+/// The output of `hookgate trust …` for the configuration of `gateway`.
+#[track_caller]
+fn trust(gateway: &TestGateway, arguments: &[&str]) -> String {
+    let path = gateway.daemon.configuration_path();
+    let finished = hookgate(&[&["trust"], arguments, &["--config", path.to_str().unwrap()]].concat());
+    assert!(finished.success(), "{}", finished.stderr_text());
+    finished.stdout_text()
+}
+
+/// The configuration `text` after an operator did what was `shown`.
+fn follow(gateway: &TestGateway, shown: &str, text: &str) -> String {
+    let run = &mut |arguments: &[&str]| Ok(trust(gateway, arguments));
+    operator::follow(shown, text, gateway.daemon.directory(), run).unwrap()
 }
 
 fn expect_delay(response: &Response, context: &str) {

@@ -60,7 +60,7 @@ pub mod run;
 mod service;
 mod sockets;
 mod status;
-mod sunset;
+pub(crate) mod sunset;
 pub mod trust;
 mod watch;
 mod watchdog;

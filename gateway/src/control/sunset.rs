@@ -2,7 +2,7 @@
 //!
 //! Owns the words of `hookgate check` about it. Must not decide about a chain: `extended_key_usage` does.
 
-use hookgate_core::identity::{ExtendedKeyUsage, Profile, Provider};
+use hookgate_core::identity::{ClientCertificate, ExtendedKeyUsage, Profile, Provider};
 
 /// 2027-03-01T00:00:00Z in seconds since 1970: from this day on, DigiCert issues no certificate with clientAuth from its public TLS
 /// authorities (announced on knowledge.digicert.com). Others stop within the same months.
@@ -15,8 +15,11 @@ const DAY: &str = "2027-03-01";
 const AUTHORITY: &[u8] = b"DigiCert";
 
 /// What that day changes for `provider`, in one line.
-pub(super) fn outlook(provider: &Provider) -> String {
+pub(crate) fn outlook(provider: &Provider) -> String {
     let name = &provider.name;
+    if provider.client_certificate != ClientCertificate::Required {
+        return format!("{name}: {DAY} changes nothing, since its requests need no certificate");
+    }
     let affected: Vec<&Profile> = provider.profiles.iter().filter(|profile| is_of_authority(profile)).collect();
     let strict: Vec<&str> = affected
         .iter()
@@ -88,6 +91,15 @@ mod tests {
         let both =
             vec![profile("a", "DigiCert A", ClientAuth), other(), profile("b", "DigiCert B", ClientAuthExplicit)];
         check(both, "(profiles: a, b)");
+        let none = ClientCertificate::None { static_secret_suffices: false };
+        let signed = Provider {
+            name: "sender".into(),
+            profiles: Vec::new(),
+            on_failure: OnFailure::Respond,
+            refusal: RefusalAnswer::Deny,
+            client_certificate: none,
+        };
+        assert!(outlook(&signed).ends_with("need no certificate"), "{}", outlook(&signed));
         assert_eq!(crate::config::day_of(SUNSET).to_string(), DAY);
     }
 }

@@ -13,6 +13,7 @@ pub mod http;
 pub mod metrics;
 pub mod mount;
 pub mod namespace;
+pub mod operator;
 pub mod pagerduty;
 pub mod pki;
 pub mod process;

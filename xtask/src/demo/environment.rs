@@ -1,6 +1,6 @@
 //! What the demo runs and sends: a gateway between throwaway senders and handlers, and one request after the other.
 //!
-//! Owns the requests and what is expected of each. The table and the pre-filter have files of their own.
+//! Owns the requests and what is expected of each. The rotation, the table and the pre-filter have files of their own.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
@@ -18,6 +18,7 @@ use hookgate_testkit::http::Response;
 use hookgate_testkit::pki::{ClientIdentity, KeyKind, Pki, Sender, ServerIdentity, Variant};
 use hookgate_testkit::token::{Issuer, dialogflow_claims};
 
+use super::rotation;
 use super::table::Row;
 
 /// A cipher suite of PagerDuty's document, which speaks TLS 1.2 only.
@@ -38,6 +39,20 @@ const WRONG: [(Variant, &str, &str); 8] = [
     (Variant::TooDeep, "one intermediate too many", "path_too_long"),
 ];
 
+/// A sender without a client certificate: the request that GitHub publishes to test a verification with, and its secret.
+const FORGE: Document = Document {
+    provider: "github",
+    sender: Sender::Percolate,
+    path: "/github",
+    fields: &[
+        ("X-GitHub-Delivery", "72d3162e-cc78-11e3-81ab-4c9367dc0958"),
+        (FORGE_SIGNATURE, "sha256=757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17"),
+    ],
+    body: "Hello, World!",
+};
+const FORGE_SIGNATURE: &str = "X-Hub-Signature-256";
+const FORGE_SECRET: &str = "It's a Secret to Everybody";
+
 /// The Google Cloud project whose Dialogflow agent the demo sends as, and another project.
 const PROJECT: &str = "123456789012";
 const OTHER_PROJECT: &str = "210987654321";
@@ -47,20 +62,22 @@ const SESSION_SECRET: &str = "throwaway-session-secret";
 
 /// Everything that runs.
 pub(super) struct Environment {
-    gateway: Gateway,
+    pub(super) gateway: Gateway,
     events: Handler,
     dialogflow: Handler,
     google: Issuer,
     revoked: ClientIdentity,
-    pki: Pki,
-    /// The daemon's file, to print.
-    binary: PathBuf,
+    pub(super) pki: Pki,
+    /// The daemon's file.
+    pub(super) binary: PathBuf,
+    /// The configuration, with placeholders.
+    pub(super) configuration: String,
     /// Holds keys, sockets and configuration; removed when dropped.
     directory: tempfile::TempDir,
 }
 
 /// What is expected of one request.
-enum Expected {
+pub(super) enum Expected {
     /// It reaches the handler, as a request of this provider.
     Admitted(&'static str),
     /// It is refused with this status and reason.
@@ -70,7 +87,7 @@ enum Expected {
 }
 
 /// One request.
-struct Request<'a> {
+pub(super) struct Request<'a> {
     document: Document,
     /// What distinguishes it, for the table.
     with: &'a str,
@@ -81,11 +98,11 @@ struct Request<'a> {
 }
 
 impl<'a> Request<'a> {
-    fn new(document: Document, with: &'a str, identity: Option<&'a ClientIdentity>) -> Self {
+    pub(super) fn new(document: Document, with: &'a str, identity: Option<&'a ClientIdentity>) -> Self {
         Self { document, with, identity, field: None, body: document.body.to_owned() }
     }
 
-    fn field(mut self, name: &'a str, value: impl Into<String>) -> Self {
+    pub(super) fn field(mut self, name: &'a str, value: impl Into<String>) -> Self {
         self.field = Some((name, value.into()));
         self
     }
@@ -117,9 +134,11 @@ impl Environment {
         configuration.revocation_lists = vec![(Sender::Percolate, lists.to_vec())];
         configuration.proofs = proofs(directory.path());
         let keys = format!("\n[[key_source]]\nname = \"demo\"\nfile = \"{}\"\n", file("keys.json").display());
-        let gateway = Gateway::start(&(configuration.toml() + &keys), &GatewayOptions::new(binary))?;
+        let configuration =
+            configuration.toml() + &keys + &rotation::state(directory.path())? + &forge(&directory, &events)?;
+        let gateway = Gateway::start(&configuration, &GatewayOptions::new(binary))?;
         let binary = binary.to_owned();
-        Ok(Self { gateway, events, dialogflow, google, revoked, pki, binary, directory })
+        Ok(Self { gateway, events, dialogflow, google, revoked, pki, binary, configuration, directory })
     }
 
     /// Sends every request, one after the other.
@@ -129,6 +148,8 @@ impl Environment {
         self.send_wrong_certificates(&mut rows)?;
         self.send_signatures(&mut rows)?;
         self.send_tokens(&mut rows)?;
+        self.send_without_certificate(&mut rows)?;
+        self.send_after_rotation(&mut rows)?;
         Ok(rows)
     }
 
@@ -155,7 +176,7 @@ impl Environment {
             let identity = self.pki.sender(document.sender).variant(variant)?;
             // The signature speaks for the sender, so a chain that may be new is a delay and not a loss.
             let signed = Request::new(document, what, Some(&identity));
-            let may_be_new = matches!(reason, "unknown_issuer" | "extended_key_usage");
+            let may_be_new = matches!(reason, "unknown_issuer" | "extended_key_usage" | "path_too_long");
             let status = if may_be_new { 503 } else { 403 };
             rows.push(self.row(&signed, &Expected::Refused(status, reason))?);
             if may_be_new {
@@ -214,6 +235,16 @@ impl Environment {
         Ok(())
     }
 
+    /// A sender whose requests prove themselves, at the host of the others.
+    fn send_without_certificate(&self, rows: &mut Vec<Row>) -> Result<()> {
+        let request = |with| Request::new(FORGE, with, None);
+        rows.push(self.row(&request("no certificate, its signature"), &Expected::Admitted(FORGE.provider))?);
+        let forged =
+            request("no certificate, another's signature").field(FORGE_SIGNATURE, format!("sha256={}", "0".repeat(64)));
+        rows.push(self.row(&forged, &Expected::Refused(403, "signature_mismatch"))?);
+        Ok(())
+    }
+
     /// The request with a new token if its provider sends tokens. A signature is part of the document.
     fn proven<'a>(&self, request: Request<'a>) -> Result<Request<'a>> {
         match request.document.sender {
@@ -253,7 +284,7 @@ impl Environment {
         curl.run()?.response().cloned()
     }
 
-    fn row(&self, request: &Request<'_>, expected: &Expected) -> Result<Row> {
+    pub(super) fn row(&self, request: &Request<'_>, expected: &Expected) -> Result<Row> {
         let handler = self.handler(&request.document);
         handler.forget();
         let response = self.send(request)?;
@@ -314,6 +345,19 @@ impl Environment {
             thread::sleep(Duration::from_secs(3600));
         }
     }
+}
+
+/// The sections of [`FORGE`].
+fn forge(directory: &tempfile::TempDir, handler: &Handler) -> Result<String> {
+    let (name, path) = (FORGE.provider, FORGE.path);
+    let secret = directory.path().join("github.secret");
+    write_secret(&secret, FORGE_SECRET)?;
+    Ok(format!(
+        "\n[[provider]]\nname = \"{name}\"\npreset = \"{name}\"\nsignature = {{ secrets = [{{ file = \"{}\" }}] }}\n\n\
+         [[route]]\nhost = \"{HOST}\"\npath = \"{path}\"\nproviders = [\"{name}\"]\nhandler = \"unix:{}\"\n",
+        secret.display(),
+        handler.path().display()
+    ))
 }
 
 /// Readable by its owner alone, which the gateway demands.

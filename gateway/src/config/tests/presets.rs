@@ -341,12 +341,18 @@ const DIALOGFLOW: &[(&str, &str)] = &[
     ("{ pointer", "{ name = \"x\", hmac_secrets = [{ file = \"webhook.secret\" }], pointer"),
 ];
 
-#[test]
-fn the_toml_of_a_preset_defines_the_same_provider() {
+/// A fixture with the files that [`COMPLETED`] names.
+fn fixture() -> Fixture {
     let fixture = Fixture::new();
     fixture.write("ed25519.key", senders::DISCORD_KEY);
     fixture.write("p256.key", &senders::p256().0);
     fixture.write("rsa.pem", senders::WISE_SANDBOX_KEY);
+    fixture
+}
+
+#[test]
+fn the_toml_of_a_preset_defines_the_same_provider() {
+    let fixture = fixture();
     let presets = Presets::compiled_in();
     let names: Vec<&str> = presets.names().collect();
     assert_eq!(names.len(), COMPLETED.len(), "{names:?}");
@@ -366,6 +372,34 @@ fn the_toml_of_a_preset_defines_the_same_provider() {
         let by_toml = fixture.good(&whole(&edited));
         assert_eq!(format!("{:?}", by_toml.providers), format!("{:?}", by_name.providers), "{name}");
         assert_eq!(format!("{:?}", by_toml.proofs), format!("{:?}", by_name.proofs), "{name}");
+    }
+}
+
+/// What DigiCert's end of clientAuth changes, as `hookgate check` says it for each preset.
+#[test]
+fn the_end_of_client_auth_is_said_for_each_preset() {
+    let fixture = fixture();
+    for Completed { preset: name, lines, .. } in COMPLETED {
+        let route = ROUTE.replace("[\"pagerduty\"]", &format!("[\"{name}\"]"));
+        let section = format!("[[provider]]\nname = \"{name}\"\npreset = \"{name}\"\n{lines}");
+        let config = fixture.good(&[LISTEN, CERTIFICATE, &section, &route].concat());
+        let expected = match name {
+            "pagerduty" => "(profiles: digicert-global-root-ca, digicert-global-root-g2)",
+            "percolate" => "(profiles: digicert-assured-id)",
+            "slack-mtls" => "(profiles: digicert)",
+            "dialogflow-cx"
+            | "dialogflow-es"
+            | "meta"
+            | "docusign"
+            | "fireblocks"
+            | "wise"
+            | "cloudflare-origin-pull"
+            | "svix-mtls"
+            | "own-ca" => "nothing that is known, since no trust anchor is DigiCert's",
+            _ => "nothing, since its requests need no certificate",
+        };
+        let outlook = crate::control::sunset::outlook(&config.providers[0]);
+        assert!(outlook.contains(expected), "{outlook}");
     }
 }
 

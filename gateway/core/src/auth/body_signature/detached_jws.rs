@@ -159,11 +159,14 @@ impl DetachedJws {
 
 /// The JWS Signing Input (RFC 7515, section 5.1; RFC 7797, section 3).
 fn signed(header: &[u8], is_encoded: bool, body: &[u8]) -> Vec<u8> {
-    let mut message = Vec::with_capacity(header.len() + 1 + body.len() / 3 * 4 + 4);
+    let payload = if is_encoded { BASE64URL_NOPAD.encode_len(body.len()) } else { body.len() };
+    let mut message = Vec::with_capacity(header.len() + 1 + payload);
     message.extend_from_slice(header);
     message.push(b'.');
     if is_encoded {
-        message.extend_from_slice(BASE64URL_NOPAD.encode(body).as_bytes());
+        let start = message.len();
+        message.resize(start + payload, 0);
+        BASE64URL_NOPAD.encode_mut(body, &mut message[start..]);
     } else {
         message.extend_from_slice(body);
     }

@@ -159,7 +159,10 @@ impl MessageRule {
             );
             return Err(Refusal::new(Reject::SignatureMalformed, detail));
         }
-        let mut signed = Vec::new();
+        // In one piece, as ring takes it, and of the right size, so that it is copied once.
+        let mut length = 0;
+        self.message.write(parts, &mut |bytes| length += bytes.len());
+        let mut signed = Vec::with_capacity(length);
         self.message.write(parts, &mut |bytes| signed.extend_from_slice(bytes));
         let judge = |candidate: &[u8]| {
             // Base64 decodes into a multiple of three bytes, then removes the padding.
