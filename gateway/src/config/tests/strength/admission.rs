@@ -105,6 +105,8 @@ impl Admission {
         let conditions = all().flat_map(|profile| &profile.identity).flat_map(|rule| rule.conditions());
         let conditions: Vec<String> =
             conditions.map(|it| format!("{it:?}")).collect::<BTreeSet<_>>().into_iter().collect();
+        // Who needs no certificate may have any.
+        let is_free = matches!(provider.client_certificate, ClientCertificate::None { .. });
         for anchor in &anchors {
             for bits in 0..(1_usize << conditions.len()) {
                 let has = conditions.iter().enumerate().filter(|(bit, _)| bits & (1 << bit) != 0).map(|(_, it)| it);
@@ -113,7 +115,7 @@ impl Admission {
                     for usage in ["other", "absent", "client"] {
                         for status in ["unknown", "end entity good", "good"] {
                             let chain = Chain { anchor, has: &has, depth, usage, status };
-                            if provider.profiles.iter().any(|profile| chain.satisfies(profile)) {
+                            if is_free || provider.profiles.iter().any(|profile| chain.satisfies(profile)) {
                                 self.add(format!("{}: {chain:?}", provider.name));
                             }
                         }
