@@ -198,9 +198,14 @@ impl Strength {
         let mut losses = self.filter.losses(&next.filter);
         for (name, new) in &next.providers {
             let Some(old) = self.provider(name) else { continue };
-            old.losses(new, &mut |loss| {
+            let mut report = |loss| {
                 losses.insert(format!("provider {name}: {loss}"));
-            });
+            };
+            old.losses(new, &mut report);
+            // Without its header, what a provider demands of a list stands below the provider before it.
+            for other in self.providers.values().chain(self.removed.providers.values()) {
+                other.losses_of_lists_taken_over(old, new, &mut report);
+            }
             let mut routes = next.routes.iter().filter(|route| route.admits(name)).peekable();
             // A policy that every route of the provider replaces is not in use.
             if routes.peek().is_none() || routes.any(|route| !route.has_policy()) {

@@ -126,6 +126,13 @@ impl ProviderStrength {
         }
     }
 
+    /// What the lists of ranges of this provider demand that `new` has and `old` had not, two versions of another provider.
+    pub(super) fn losses_of_lists_taken_over(&self, old: &Self, new: &Self, report: &mut dyn FnMut(String)) {
+        if old.check != SourceCheck::Off {
+            self.ranges.losses_of_taken_over(&old.ranges, &new.ranges, report);
+        }
+    }
+
     /// Reports what the profiles of `new` admit because a key is gone that replaced theirs. The file that has lost the key names it nowhere,
     /// if it is the preset that does.
     fn restored(&self, new: &Self, report: &mut dyn FnMut(String)) {

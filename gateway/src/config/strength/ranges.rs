@@ -71,10 +71,23 @@ impl RangeStrength {
             {
                 report(format!("the last line of {name}, {range}, is new and has no line break: the file may be cut"));
             }
-            if let Some(known) = self.sources.get(name).or_else(|| self.removed.get(name)) {
+            if let Some(known) = self.known(name) {
                 known.losses(name, source, report);
             }
         }
+    }
+
+    /// What this version, of another provider, demands of the sources that `new` has and `old` had not.
+    pub(super) fn losses_of_taken_over(&self, old: &Self, new: &Self, report: &mut dyn FnMut(String)) {
+        for (name, source) in new.sources.iter().filter(|(name, _)| old.known(name).is_none()) {
+            if let Some(known) = self.known(name) {
+                known.losses(name, source, report);
+            }
+        }
+    }
+
+    fn known(&self, name: &str) -> Option<&SourceStrength> {
+        self.sources.get(name).or_else(|| self.removed.get(name))
     }
 }
 

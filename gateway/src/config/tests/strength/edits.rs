@@ -7,6 +7,7 @@ use std::sync::LazyLock;
 
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
+use proptest::test_runner::RngSeed;
 
 use super::without_certificates::{fixture_of_senders, senders};
 use super::*;
@@ -144,8 +145,11 @@ impl Whole {
 static WITH_CERTIFICATES: LazyLock<Whole> = LazyLock::new(|| Whole::new(rotated(0)));
 static WITHOUT: LazyLock<Whole> = LazyLock::new(|| Whole::new(senders(0)));
 
+/// The same edits in each run: a search with other seeds belongs to whoever changes the comparison, not to whoever changes something else.
+const SEED: RngSeed = RngSeed::Fixed(20_261_130);
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, rng_seed: SEED, ..ProptestConfig::default() })]
 
     #[test]
     fn no_edit_that_weakens_senders_with_certificates_is_accepted(
@@ -175,4 +179,20 @@ fn edits_weaken_some_files_and_leave_others() {
         }
     }
     assert!(count.refused >= 10, "{count:?}");
+}
+
+#[test]
+fn a_list_that_falls_to_another_provider_keeps_what_it_leaves_out() {
+    let whole = &*WITH_CERTIFICATES;
+    let header = "[[provider]]\nname = \"chosen\"\npreset = \"pagerduty\"\nproof = \"certificate\"\n";
+    let start = whole.text.find(header).unwrap();
+    let end = start + whole.text[start..].find("[[provider.source_range_files]]").unwrap();
+    let moved = [&whole.text[..start], &whole.text[end..]].concat();
+    let text = moved.replacen("minus = \"others.txt\"\n", "", 1).replace(", \"chosen\"", "");
+    let part = part(&whole.fixture, "without the header".to_owned(), &text).unwrap();
+    let Comparison::Refused { losses, .. } = whole.config.strength.compare(&part.config.strength) else {
+        unreachable!()
+    };
+    let lost = "the ranges of others.txt are no longer left out of ranges.txt";
+    assert!(losses.iter().any(|loss| loss.contains(lost)), "{losses:#?}");
 }
