@@ -131,7 +131,8 @@ async fn the_age_of_a_kept_copy_is_that_of_its_confirmation() {
     let (_at, state) = state();
     let mut kept = kept(list(FOUR), Some(&state)).await;
     Arc::get_mut(&mut kept.place).unwrap().clock = clock;
-    let age = |seconds: u64| CLOCK.store(now() - 10_000_000 + seconds, Ordering::Relaxed);
+    let start = now() - 10_000_000;
+    let age = |seconds: u64| CLOCK.store(start + seconds, Ordering::Relaxed);
     let fetched = |kept: &Kept| kept.restarted(&state).unwrap().fetched;
     age(0);
     assert_eq!(kept.round().await, Ok("ok"));
