@@ -211,6 +211,7 @@ impl Loader {
         self.published.adopt(sources);
         (self.keys, self.ranges, self.revocation) = (keys, ranges, revocation);
         metrics::connections_limit(snapshot.limits.max_connections);
+        metrics::limits::publish(&snapshot.limits);
         self.rotation.adopt(dates, &snapshot.identity);
         self.pending.adopt(&snapshot.identity, self.state.as_ref(), UnixTime::now());
         self.names = names;
@@ -362,14 +363,14 @@ impl Loader {
                 let generation = snapshot.generation;
                 current.store(Arc::new(snapshot));
                 self.cache.retain_generation(generation);
-                metrics::reloaded(Load::Ok, generation);
+                metrics::reloaded(Load::Ok, generation, UnixTime::now().as_secs());
                 tracing::info!(generation, "configuration reloaded");
                 log_changes(&before, &self.inventory);
                 self.watch.took(files);
                 Some(generation)
             }
             Err(Refused { result, is_of_host, reasons }) => {
-                metrics::reloaded(result, old);
+                metrics::reloaded(result, old, UnixTime::now().as_secs());
                 for reason in reasons {
                     tracing::error!(reason, "configuration not reloaded");
                 }

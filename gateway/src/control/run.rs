@@ -12,6 +12,7 @@ use std::time::{Duration, Instant, SystemTime};
 use anyhow::{Context, anyhow, bail};
 use arc_swap::ArcSwap;
 use metrics_exporter_prometheus::PrometheusBuilder;
+use rustls_pki_types::UnixTime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
@@ -117,7 +118,7 @@ fn serve(path: &Path, config: Config, files: FileVersions, log: &Log) -> anyhow:
         let snapshot = loader.load(config).with_context(|| path.display().to_string())?;
         loader.follow(files);
         let current = Arc::new(ArcSwap::from_pointee(snapshot));
-        metrics::reloaded(metrics::Load::Ok, 1);
+        metrics::reloaded(metrics::Load::Ok, 1, UnixTime::now().as_secs());
         let (commands, receiver) = watch::channel(Command::Serve(1));
         let (plans, ports) = plan_workers(&fixed.listen, count, backend, &current, &receiver)?;
         // No later step needs a privilege, and no byte from a peer has been read.
