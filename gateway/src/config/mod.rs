@@ -8,6 +8,7 @@
 //! collected: [`Config::parse`] returns a configuration or all errors. This file puts the parts together; each section has a file
 //! of its own.
 
+mod admin;
 mod anchor;
 mod bound;
 mod certificate;
@@ -55,6 +56,7 @@ use rustls_pki_types::UnixTime;
 use serde::Deserialize;
 use toml::Spanned;
 
+use self::admin::RawAdmin;
 use self::certificate::RawCertificate;
 use self::document::Document;
 use self::filter::RawFilter;
@@ -73,6 +75,7 @@ use self::strength::Strength;
 use hookgate_core::identity::Provider;
 use hookgate_core::ranges::{Ranges, Sources};
 
+pub use self::admin::{Admin, AdminAddress};
 pub use self::certificate::ServerCertificate;
 pub use self::crls::{FetchedLists, parse_fetched};
 pub use self::error::{
@@ -120,6 +123,8 @@ pub struct Config {
     pub filter: FilterSection,
     /// `[metrics]`; without the section, there is no endpoint.
     pub metrics: Option<Metrics>,
+    /// `[admin]`; without the section, there is no admin side.
+    pub admin: Option<Admin>,
     /// `[log]`
     pub log: LogSection,
     /// `[state]`, or the directory of the service manager: where hookgate keeps what outlives a restart.
@@ -176,6 +181,8 @@ struct RawConfig {
     filter: Option<Spanned<RawFilter>>,
     #[serde(deserialize_with = "document::table")]
     metrics: Option<Spanned<RawMetrics>>,
+    #[serde(deserialize_with = "document::table")]
+    admin: Option<Spanned<RawAdmin>>,
     #[serde(deserialize_with = "document::table")]
     log: Option<Spanned<RawLog>>,
     #[serde(deserialize_with = "document::table")]
@@ -253,6 +260,7 @@ impl Config {
         coverage::expect_sections(counts, &mut report);
         let limits = limits::limits(raw.limits.as_ref().map(Spanned::get_ref), &mut report);
         let metrics = listen::metrics(raw.metrics, listen.as_ref(), &mut report);
+        let admin = admin::admin(raw.admin, listen.as_ref(), metrics.as_ref(), &mut report);
         let log = log::log(raw.log.as_ref(), &mut report);
         let state = state::state(raw.state.as_ref(), &mut report);
         let ranges = provider::source_ranges(raw_providers, &mut report);
@@ -305,6 +313,7 @@ impl Config {
             proofs,
             filter,
             metrics,
+            admin,
             log,
             state,
             reload,

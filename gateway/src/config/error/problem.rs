@@ -133,6 +133,31 @@ pub enum Problem {
         /// The address.
         address: std::net::SocketAddr,
     },
+    /// An address of the admin side that other hosts can reach.
+    #[error(
+        "other hosts can reach {address}, and the admin side has no authentication; write \"unix:/run/hookgate/admin.sock\", or a \
+         loopback address such as \"127.0.0.1:9465\""
+    )]
+    NotLoopback {
+        /// The address.
+        address: std::net::SocketAddr,
+    },
+    /// The admin side at an address of another section.
+    #[error("{address} is an address of [{section}]; write another port, such as \"127.0.0.1:9465\"")]
+    TakenByAdmin {
+        /// The address.
+        address: std::net::SocketAddr,
+        /// The other section.
+        section: &'static str,
+    },
+    /// Not a socket of the admin side.
+    #[error("\"{text}\" is not a valid socket: {reason}; write \"unix:/run/hookgate/admin.sock\"")]
+    AdminSocket {
+        /// The text.
+        text: String,
+        /// What is wrong.
+        reason: &'static str,
+    },
     /// A name that cannot be a metric label and a header value.
     #[error("\"{text}\" is not a valid name; write 1 to {maximum} of the characters a-z A-Z 0-9 . _ -")]
     Name {
