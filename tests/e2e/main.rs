@@ -20,6 +20,7 @@ mod memory;
 mod metrics;
 mod new_authority;
 mod problem;
+mod prometheus;
 mod proof;
 mod published;
 mod publisher;
