@@ -49,7 +49,12 @@ fn check(files: &Files, command: &[String]) {
     drop(fs::remove_file(&socket));
     let listener = UnixListener::bind(&socket).unwrap();
     let mut handler = Command::new("sh");
-    handler.args(["-c", PASS]).args(command).stdin(OwnedFd::from(listener)).stdout(Stdio::piped()).stderr(Stdio::piped());
+    handler
+        .args(["-c", PASS])
+        .args(command)
+        .stdin(OwnedFd::from(listener))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     let mut handler = KilledOnDrop(handler.spawn().unwrap());
     let output = Capture::start(handler.0.stdout.take().unwrap());
     let errors = Capture::start(handler.0.stderr.take().unwrap());
@@ -64,8 +69,10 @@ fn check(files: &Files, command: &[String]) {
     let sent = run(send, b"", START_LIMIT).unwrap();
     let said = || format!("{}{}\n{}\n{}", sent.stdout_text(), sent.stderr_text(), text(&output), text(&errors));
     assert!(sent.success() && sent.stdout_text().contains("202"), "{command:?}: {}", said());
-    let printed = || text(&output).lines().filter(|line| line.starts_with("github ") && line.ends_with(" bytes")).count();
-    wait_until("the lines of the handler", START_LIMIT, || printed() == 2).unwrap_or_else(|error| panic!("{error}: {}", said()));
+    let printed =
+        || text(&output).lines().filter(|line| line.starts_with("github ") && line.ends_with(" bytes")).count();
+    wait_until("the lines of the handler", START_LIMIT, || printed() == 2)
+        .unwrap_or_else(|error| panic!("{error}: {}", said()));
 }
 
 /// The configuration of the page, with ports and socket of the test.

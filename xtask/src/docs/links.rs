@@ -19,13 +19,18 @@ pub(crate) fn check() -> Result<()> {
     let pages = pages()?;
     let faults = faults(&pages, |path| root().join(path).exists())?;
     ensure!(faults.is_empty(), "the documentation has broken links:\n{}", faults.join("\n"));
-    println!("docs: {} links of {} pages lead somewhere", pages.iter().map(|page| page.links().len()).sum::<usize>(), pages.len());
+    println!(
+        "docs: {} links of {} pages lead somewhere",
+        pages.iter().map(|page| page.links().len()).sum::<usize>(),
+        pages.len()
+    );
     Ok(())
 }
 
 /// What is wrong with the links of `pages`, one line each.
 fn faults(pages: &[Page], exists: impl Fn(&str) -> bool) -> Result<Vec<String>> {
-    let anchors: BTreeMap<&str, BTreeSet<String>> = pages.iter().map(|page| (page.path.as_str(), page.anchors())).collect();
+    let anchors: BTreeMap<&str, BTreeSet<String>> =
+        pages.iter().map(|page| (page.path.as_str(), page.anchors())).collect();
     let mut faults = Vec::new();
     let mut listed = BTreeSet::new();
     for page in pages {
@@ -63,13 +68,20 @@ mod tests {
         let good = "# One\n\n## `[[route]]` and more\n\n[a](b.md#two) [b](#route-and-more) [c](../src/main.rs) [d](https://example.com/#x)\n";
         let summary = "[a](a.md) [b](b.md)";
         assert!(check(&[("docs/SUMMARY.md", summary), ("docs/a.md", good), ("docs/b.md", "# Two")]).is_empty());
-        let faults = check(&[("docs/SUMMARY.md", summary), ("docs/a.md", good), ("docs/b.md", "# Three\n\n![p](no.svg)")]);
-        assert_eq!(faults, ["docs/a.md: b.md#two: docs/b.md has no heading #two", "docs/b.md: no.svg: there is no file docs/no.svg"]);
+        let faults =
+            check(&[("docs/SUMMARY.md", summary), ("docs/a.md", good), ("docs/b.md", "# Three\n\n![p](no.svg)")]);
+        assert_eq!(
+            faults,
+            ["docs/a.md: b.md#two: docs/b.md has no heading #two", "docs/b.md: no.svg: there is no file docs/no.svg"]
+        );
     }
 
     #[test]
     fn every_page_of_the_documentation_is_listed() {
-        assert_eq!(check(&[("docs/SUMMARY.md", ""), ("docs/a.md", ""), ("b.md", "")]), ["docs/a.md is not in docs/SUMMARY.md"]);
+        assert_eq!(
+            check(&[("docs/SUMMARY.md", ""), ("docs/a.md", ""), ("b.md", "")]),
+            ["docs/a.md is not in docs/SUMMARY.md"]
+        );
     }
 
     #[test]

@@ -86,7 +86,8 @@ impl Page {
     ///
     /// The link leads out of the repository.
     pub(super) fn resolve(&self, link: &str) -> Result<(String, Option<String>)> {
-        let (file, anchor) = link.split_once('#').map_or((link, None), |(file, anchor)| (file, Some(anchor.to_owned())));
+        let (file, anchor) =
+            link.split_once('#').map_or((link, None), |(file, anchor)| (file, Some(anchor.to_owned())));
         if file.is_empty() {
             return Ok((self.path.clone(), anchor));
         }
