@@ -60,7 +60,8 @@ mod tests {
     fn check(pages: &[(&str, &str)]) -> Vec<String> {
         let pages: Vec<Page> = pages.iter().map(|(path, text)| Page::new(path, text)).collect();
         let paths: Vec<String> = pages.iter().map(|page| page.path.clone()).collect();
-        faults(&pages, |path| path == "src/main.rs" || paths.iter().any(|known| known == path)).unwrap()
+        faults(&pages, |path| path == "src/main.rs" || paths.iter().any(|known| known == path))
+            .expect("no link leads out")
     }
 
     #[test]
@@ -93,7 +94,10 @@ mod tests {
     fn links_are_rewritten_for_the_place_of_a_page() {
         let page = Page::new("docs/senders/a.md", "[x](../b.md#c) [y](../../ARCHITECTURE.md) [z](#d) [x](../b.md#c)\n");
         let place = |path: &str| path.strip_prefix("docs/").unwrap_or(path).to_owned();
-        assert_eq!(page.rewritten(place).unwrap(), "[x](../b.md#c) [y](../ARCHITECTURE.md) [z](#d) [x](../b.md#c)\n");
+        assert_eq!(
+            page.rewritten(place).expect("no link leads out"),
+            "[x](../b.md#c) [y](../ARCHITECTURE.md) [z](#d) [x](../b.md#c)\n"
+        );
     }
 
     #[test]
