@@ -6,7 +6,7 @@
 mod links;
 mod page;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -90,10 +90,11 @@ fn lay_out(directory: &Path) -> Result<()> {
     for path in summary.files()? {
         pages.insert(path.clone(), Page::read(&path)?);
     }
+    let places: BTreeSet<String> = pages.keys().map(|path| place_of(path)).collect();
     write("pages/SUMMARY.md", summary.rewritten(place_of)?.as_bytes())?;
     for (path, page) in &pages {
         write(&format!("pages/{}", place_of(path)), page.rewritten(place_of)?.as_bytes())?;
-        for file in page.files()?.into_iter().filter(|file| !pages.contains_key(file)) {
+        for file in page.files()?.into_iter().filter(|file| !places.contains(&place_of(file))) {
             let from = root().join(&file);
             ensure!(from.is_file(), "{path} links to {file}, which is no file: a page of the book names files");
             write(&format!("pages/{}", place_of(&file)), &fs::read(&from)?)?;
@@ -105,8 +106,11 @@ fn lay_out(directory: &Path) -> Result<()> {
 /// The place of a file of the repository in the book.
 fn place_of(path: &str) -> String {
     match path.strip_prefix("docs/") {
+        // The first page; the README of the repository has no other place in the book.
+        Some("README.md") => "index.md".to_owned(),
+        None if path == "README.md" => "index.md".to_owned(),
         Some(page) => page.to_owned(),
-        None if path.ends_with(".md") && !path.contains('/') && path != "README.md" => path.to_owned(),
+        None if path.ends_with(".md") && !path.contains('/') => path.to_owned(),
         // Not a page: mdBook copies it as it is. A page of another folder (`.md`) would be left out.
         None => format!("source/{}", path.replace(".md", ".md.txt")),
     }
