@@ -31,6 +31,7 @@ mod log;
 mod name;
 mod pem;
 pub mod preset;
+mod problem;
 mod profile;
 mod proof;
 mod provider;
@@ -64,6 +65,7 @@ use self::limits::RawLimits;
 use self::listen::{RawListen, RawMetrics};
 use self::log::RawLog;
 use self::preset::{Presets, RawPresets};
+use self::problem::RawProblem;
 use self::provider::{ParsedProviders, RawProvider};
 use self::ranges::ProviderRanges;
 use self::report::{Environment, Report};
@@ -72,6 +74,7 @@ use self::state::RawState;
 use self::strength::Strength;
 use hookgate_core::identity::Provider;
 use hookgate_core::ranges::{Ranges, Sources};
+use hookgate_core::reject::TypeBase;
 
 pub use self::certificate::ServerCertificate;
 pub use self::crls::{FetchedLists, parse_fetched};
@@ -122,6 +125,8 @@ pub struct Config {
     pub metrics: Option<Metrics>,
     /// `[log]`
     pub log: LogSection,
+    /// `[problem]`: the `type` of problem documents.
+    pub problem_types: TypeBase,
     /// `[state]`, or the directory of the service manager: where hookgate keeps what outlives a restart.
     pub state: Option<PathBuf>,
     /// `reload`: when hookgate loads the configuration again.
@@ -180,6 +185,8 @@ struct RawConfig {
     log: Option<Spanned<RawLog>>,
     #[serde(deserialize_with = "document::table")]
     state: Option<Spanned<RawState>>,
+    #[serde(deserialize_with = "document::table")]
+    problem: Option<Spanned<RawProblem>>,
 }
 
 impl Config {
@@ -255,6 +262,7 @@ impl Config {
         let metrics = listen::metrics(raw.metrics, listen.as_ref(), &mut report);
         let log = log::log(raw.log.as_ref(), &mut report);
         let state = state::state(raw.state.as_ref(), &mut report);
+        let problem_types = problem::types(raw.problem.as_ref(), &mut report);
         let ranges = provider::source_ranges(raw_providers, &mut report);
         let range_urls = provider::range_urls(raw_providers, &mut report);
         let context = filter::Context {
@@ -306,6 +314,7 @@ impl Config {
             filter,
             metrics,
             log,
+            problem_types,
             state,
             reload,
             inventory,

@@ -209,6 +209,7 @@ fn every_key_has_a_row() {
         "[metrics]\n",
         "[log]\n",
         "[state]\n",
+        "[problem]\n",
         "[filter]\n",
         "[filter]\n[filter.syn_ipv4_address]\n",
     ];
