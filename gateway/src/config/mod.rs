@@ -32,6 +32,7 @@ mod log;
 mod name;
 mod pem;
 pub mod preset;
+mod problem;
 mod profile;
 mod proof;
 mod provider;
@@ -66,6 +67,7 @@ use self::limits::RawLimits;
 use self::listen::{RawListen, RawMetrics};
 use self::log::RawLog;
 use self::preset::{Presets, RawPresets};
+use self::problem::RawProblem;
 use self::provider::{ParsedProviders, RawProvider};
 use self::ranges::ProviderRanges;
 use self::report::{Environment, Report};
@@ -74,6 +76,7 @@ use self::state::RawState;
 use self::strength::Strength;
 use hookgate_core::identity::Provider;
 use hookgate_core::ranges::{Ranges, Sources};
+use hookgate_core::reject::TypeBase;
 
 pub use self::admin::{Admin, AdminAddress};
 pub use self::certificate::ServerCertificate;
@@ -127,6 +130,8 @@ pub struct Config {
     pub admin: Option<Admin>,
     /// `[log]`
     pub log: LogSection,
+    /// `[problem]`: the `type` of problem documents.
+    pub problem_types: TypeBase,
     /// `[state]`, or the directory of the service manager: where hookgate keeps what outlives a restart.
     pub state: Option<PathBuf>,
     /// `reload`: when hookgate loads the configuration again.
@@ -187,6 +192,8 @@ struct RawConfig {
     log: Option<Spanned<RawLog>>,
     #[serde(deserialize_with = "document::table")]
     state: Option<Spanned<RawState>>,
+    #[serde(deserialize_with = "document::table")]
+    problem: Option<Spanned<RawProblem>>,
 }
 
 impl Config {
@@ -263,6 +270,7 @@ impl Config {
         let admin = admin::admin(raw.admin, listen.as_ref(), metrics.as_ref(), &mut report);
         let log = log::log(raw.log.as_ref(), &mut report);
         let state = state::state(raw.state.as_ref(), &mut report);
+        let problem_types = problem::types(raw.problem.as_ref(), &mut report);
         let ranges = provider::source_ranges(raw_providers, &mut report);
         let range_urls = provider::range_urls(raw_providers, &mut report);
         let context = filter::Context {
@@ -315,6 +323,7 @@ impl Config {
             metrics,
             admin,
             log,
+            problem_types,
             state,
             reload,
             inventory,

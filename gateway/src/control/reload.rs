@@ -34,6 +34,7 @@ use crate::config::{
 use crate::metrics::retirement::{NamedLabel, Retirement};
 use crate::metrics::{self, Load};
 use crate::missing_lists::ListNotes;
+use crate::recent::Recent;
 use crate::snapshot::{Lasting, Snapshot};
 use crate::state::StateDirectory;
 use hookgate_core::auth::ReplayGuard;
@@ -64,6 +65,7 @@ pub(super) struct Loader {
     ranges: WrittenRanges,
     revocation: Revocation,
     list_notes: Arc<ListNotes>,
+    pub(super) recent: Arc<Recent>,
     /// When the learned URLs of revocation lists are looked through next, in seconds since 1970.
     next_clean_up: u64,
     /// The labels of what the configuration names.
@@ -129,6 +131,7 @@ impl Loader {
             ranges: WrittenRanges::default(),
             revocation: Revocation::default(),
             list_notes: Arc::default(),
+            recent: Arc::default(),
             next_clean_up: 0,
             names: BTreeSet::new(),
             state: None,
@@ -163,6 +166,17 @@ impl Loader {
         self.build(config, 1, &prepared.keys).map(drop)
     }
 
+    /// The snapshot of `config` and its filter, as they would be served with what is known without a fetch. Changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be served.
+    pub(super) fn preview(&self, mut config: Config) -> anyhow::Result<(Snapshot, FilterSection)> {
+        filter::check(&config.filter)?;
+        let Prepared { keys, section, .. } = self.prepare(&mut config)?;
+        Ok((self.build(config, 1, &keys)?, section))
+    }
+
     /// Takes the parts that are fetched out of `config`, and gives it the ranges and revocation lists that are known. Changes nothing else.
     fn prepare(&self, config: &mut Config) -> anyhow::Result<Prepared> {
         let keys = self.keys.prepare(std::mem::take(&mut config.proofs.key_sources));
@@ -182,8 +196,8 @@ impl Loader {
         let (cache, keys, replay) = (Arc::clone(&self.cache), Arc::clone(keys.store()), Arc::clone(&self.replay));
         let sightings = Arc::clone(self.rotation.sightings());
         let (suspects, public_roots) = (Arc::clone(self.pending.suspects()), public_roots());
-        let list_notes = Arc::clone(&self.list_notes);
-        let lasting = Lasting { cache, keys, replay, sightings, suspects, list_notes, public_roots };
+        let (list_notes, recent) = (Arc::clone(&self.list_notes), Arc::clone(&self.recent));
+        let lasting = Lasting { cache, keys, replay, sightings, suspects, list_notes, recent, public_roots };
         Ok(Snapshot::build(config, generation, lasting)?)
     }
 
@@ -442,6 +456,7 @@ impl Loader {
     /// Advances the steady clock of the memory for delivery ids. Call it at least once a second.
     pub(super) fn advance(&self) {
         self.replay.advance(self.started.elapsed());
+        self.recent.settle();
     }
 
     /// Publishes the sizes of the chain cache and of the memory for delivery ids.

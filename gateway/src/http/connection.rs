@@ -199,7 +199,8 @@ async fn end(connection: &Connection, mut stream: TlsStream, outcome: Outcome) {
         Ending::Refuse(refusal) => {
             let request_id = connection.server.context.request_id();
             connection.refused_without_request(&refusal, Some(&request_id));
-            if stream.send_all(&problem::raw_response(&refusal, &request_id)).await.is_ok() {
+            let types = connection.standing.borrow().snapshot.problem_types.clone();
+            if stream.send_all(&problem::raw_response(&refusal, &request_id, &types)).await.is_ok() {
                 linger(exchange, stream).await;
             }
         }

@@ -23,7 +23,7 @@ use crate::context::WorkerContext;
 pub use crate::upstream::Places;
 use crate::upstream::Upstream;
 
-pub use request::{check_direction, requested_host};
+pub use request::{check_direction, check_source, missed, requested_host};
 
 /// What the HTTP connections of one worker share.
 pub struct Server {

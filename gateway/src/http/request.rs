@@ -81,7 +81,8 @@ fn refused(connection: &Rc<Connection>, failure: Failure, request_id: &HeaderVal
     // A peer without an admitted certificate that has proven an earlier request keeps its connection.
     let is_refused = connection.standing.borrow().verdict.is_err() && !connection.exchange.is_proven();
     let close = is_refused || !body_read || connection.server.context.is_draining();
-    let response = problem::response(&refusal, request_id, &allow, close);
+    let types = connection.standing.borrow().snapshot.problem_types.clone();
+    let response = problem::response(&refusal, request_id, &types, &allow, close);
     connection.refused(refusal);
     response.map(|body| AnswerBody::problem(connection, body))
 }
@@ -108,6 +109,12 @@ struct Failure {
 }
 
 impl Failure {
+    fn without_route(miss: Miss, host: &str, method: &Method) -> Self {
+        let refusal = missed(&miss, host, method);
+        let allow = if let Miss::MethodNotAllowed(allow) = miss { allow } else { Vec::new() };
+        Self { allow, ..Self::from(refusal) }
+    }
+
     fn after_body(refusal: Refusal) -> Self {
         Self { body_read: true, ..Self::from(refusal) }
     }
@@ -129,7 +136,11 @@ async fn process(
     let Standing { snapshot, verdict } = connection.current_standing();
     let sender = match Sender::new(connection, &snapshot, verdict) {
         Ok(sender) => sender,
-        Err(refused) => return Err(delayed_or_refused(connection, &snapshot, refused, &head, body).await),
+        Err(refused) => {
+            // Nothing but the answer depends on the route.
+            let route = suspicion::routed(connection, &snapshot, &head);
+            return Err(delayed_or_refused(connection, &snapshot, (refused, route), &head, body).await);
+        }
     };
     let host = requested_host(&head, connection.server_name.as_deref())?;
     check_direction(connection.server_name.as_deref(), &host)?;
@@ -137,12 +148,12 @@ async fn process(
     let route_id = snapshot
         .routes
         .find(&host, head.uri.path(), &head.method)
-        .map_err(|miss| sender.hidden().unwrap_or_else(|| missed(miss, &host, &head.method)))?;
+        .map_err(|miss| sender.hidden().unwrap_or_else(|| Failure::without_route(miss, &host, &head.method)))?;
     let route = snapshot.routes.route(route_id);
     connection.note(|account| account.route = Some(route_id));
     let Some(peer) = sender.admit(&snapshot, route_id)? else {
         let refused = sender.into_refusal();
-        return Err(delayed_or_refused(connection, &snapshot, refused, &head, body).await);
+        return Err(delayed_or_refused(connection, &snapshot, (refused, Some(route_id)), &head, body).await);
     };
     let (provider_id, provider) = (peer.provider(), usize::from(peer.provider().0));
     connection.note(|account| account.provider = Some(provider_id));
@@ -180,14 +191,18 @@ async fn process(
     Ok(response)
 }
 
-/// The refusal of a certificate that a request needs: delayed, if there is evidence that the sender is who it claims to be.
+/// The refusal of a certificate that a request to this route needs: delayed, if there is evidence that the sender is who it claims to be.
 async fn delayed_or_refused(
     connection: &Rc<Connection>,
     snapshot: &Snapshot,
-    refused: ChainRefusal,
+    (refused, route): (ChainRefusal, Option<RouteId>),
     head: &Parts,
     body: Incoming,
 ) -> Failure {
+    let refused = match route {
+        Some(route) => suspicion::refused_by_route(connection, snapshot, refused, route),
+        None => refused,
+    };
     let suspicion::Answer { refusal, body_read } = suspicion::answer(connection, snapshot, refused, head, body).await;
     Failure { body_read, ..Failure::from(refusal) }
 }
@@ -328,21 +343,19 @@ impl Connection {
     }
 }
 
-/// Names host and method. Not the path, which may hold a secret of the sender; the log has it in a field of its own, unless `[log] path`
-/// says otherwise.
-fn missed(miss: Miss, host: &str, method: &Method) -> Failure {
+/// The refusal of a request without a route. Names host and method. Not the path, which may hold a secret of the sender; the log has it in a
+/// field of its own, unless `[log] path` says otherwise.
+pub fn missed(miss: &Miss, host: &str, method: &Method) -> Refusal {
+    let shown = |text: &str| text.chars().take(MAXIMUM_SHOWN_CHARACTERS).collect::<String>();
     match miss {
         Miss::NoRoute => {
-            let host: String = host.chars().take(MAXIMUM_SHOWN_CHARACTERS).collect();
-            Refusal::new(Reject::NoRoute, format!("No route is configured for the host \"{host}\" and this path."))
-                .into()
+            let detail = format!("No route is configured for the host \"{}\" and this path.", shown(host));
+            Refusal::new(Reject::NoRoute, detail)
         }
-        Miss::Path(fault) => Refusal::new(Reject::MalformedRequest, fault.to_string()).into(),
-        Miss::MethodNotAllowed(allow) => {
-            let method: String = method.as_str().chars().take(MAXIMUM_SHOWN_CHARACTERS).collect();
-            let detail = format!("The route for this path does not take the method {method}.");
-            let refusal = Refusal::new(Reject::MethodNotAllowed, detail);
-            Failure { allow, ..refusal.into() }
+        Miss::Path(fault) => Refusal::new(Reject::MalformedRequest, fault.to_string()),
+        Miss::MethodNotAllowed(_) => {
+            let detail = format!("The route for this path does not take the method {}.", shown(method.as_str()));
+            Refusal::new(Reject::MethodNotAllowed, detail)
         }
     }
 }
@@ -441,8 +454,12 @@ pub(super) fn check_coding(headers: &HeaderMap, body: &Incoming) -> Result<(), R
     }
 }
 
-/// If the provider that the certificate proves has ranges, the address must be in one of them.
-fn check_source(sources: Option<&Sources>, address: IpAddr, provider: &str) -> Result<(), Refusal> {
+/// If the provider of a request has ranges, the address must be in one of them.
+///
+/// # Errors
+///
+/// `source_not_in_ranges`, or `ranges_unavailable` if they were not fetched yet.
+pub fn check_source(sources: Option<&Sources>, address: IpAddr, provider: &str) -> Result<(), Refusal> {
     let Some(sources) = sources.filter(|sources| sources.misses(address)) else { return Ok(()) };
     metrics::source_missed(provider);
     match sources.check {

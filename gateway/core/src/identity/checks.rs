@@ -110,6 +110,8 @@ pub struct Work {
     pub failed_cost: u32,
     /// DER elements that path building parsed without finding a path.
     pub steps: usize,
+    /// Of a refused chain: paths that could not be built.
+    pub failed_builds: usize,
 }
 
 /// The checks of one search.
@@ -181,6 +183,12 @@ impl<'a> Checks<'a> {
         bounds: Bounds,
     ) -> Self {
         Self { chain, respelled, of_issuers, bounds, state: Mutex::default() }
+    }
+
+    /// The same, after an earlier search of the same chain took `spent`.
+    pub(super) fn after(self, spent: Work) -> Self {
+        self.state().work = spent;
+        self
     }
 
     /// The algorithms for one build of a path, with the memory of the profile's revocation lists. With `hints`, the build puts off the

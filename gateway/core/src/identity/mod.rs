@@ -30,6 +30,7 @@
 //! | `cache` | chains that were verified |
 //! | `sighting` | counts of admitted chains |
 //! | `suspect` | refused chains that may be genuine |
+//! | `shared_chain` | a chain that outlives its connection |
 
 use std::fmt;
 use std::sync::Arc;
@@ -62,6 +63,7 @@ mod path;
 mod peer;
 mod presented;
 mod requirements;
+mod shared_chain;
 mod sighting;
 mod signature_memory;
 mod spelling;
@@ -88,6 +90,7 @@ pub use revocation::{
     RevocationScope,
 };
 pub use rule::{Condition, DnsPattern, IdentityRule, RuleError};
+pub use shared_chain::SharedChain;
 pub use sighting::{CertificateSighting, ChainSighting, Sightings, trust_anchor_label};
 pub use status::distribution_points;
 pub use suspect::{PublicRoots, Suspect};
@@ -234,20 +237,48 @@ impl Identity {
         if let Some(known) = self.cache.lookup(&key, now) {
             return Verification { result: Ok(known), cache: CacheOutcome::Hit, work: Work::default() };
         }
-        let policy = Policy {
+        let (result, work) = verdict::verify(self.policy(Work::default()), scope, chain, now);
+        let result = result.map(Arc::new).map_err(|refused| refused.keeping(chain, work));
+        if let Ok(verified) = &result {
+            self.cache.insert(key, verified, now);
+        }
+        Verification { result, cache: CacheOutcome::Miss, work }
+    }
+
+    /// What a search needs of this policy, after another one of the same chain took `spent`.
+    fn policy(&self, spent: Work) -> Policy<'_> {
+        Policy {
             generation: self.generation,
             providers: &self.providers,
             issuer_signatures: &self.issuer_signatures,
             anchor_names: &self.anchor_names,
             bounds: self.bounds,
             public_roots: &self.public_roots,
-        };
-        let (result, work) = verdict::verify(policy, scope, chain, now);
-        let result = result.map(Arc::new);
-        if let Ok(verified) = &result {
-            self.cache.insert(key, verified, now);
+            spent,
         }
-        Verification { result, cache: CacheOutcome::Miss, work }
+    }
+
+    /// What the providers of a route, which ascend, miss in a chain that was refused for all providers of the server name. `None` if `refused`
+    /// is about one of them already, or if the chain has nothing to do with them: it neither leads to a trust anchor of theirs, nor has a name
+    /// of theirs. Then the answer must not tell that there is such a route.
+    ///
+    /// The bounds of a search hold for both searches together.
+    pub fn refusal_at_route(
+        &self,
+        refused: &ChainRefusal,
+        route: &[ProviderId],
+        now: UnixTime,
+    ) -> Option<ChainRefusal> {
+        if refused.provider.is_some_and(|provider| route.contains(&provider)) {
+            return None;
+        }
+        let chain = refused.presented.as_ref()?.certificates();
+        let scope = Scope { id: u32::MAX, providers: route.to_vec() };
+        let (result, work) = verdict::verify(self.policy(refused.work), &scope, chain, now);
+        // With bounds that the first search has reached, a second one tells nothing.
+        let tells = |found: &ChainRefusal| found.provider.is_some() && found.refusal.reject != Reject::ChainTooLarge;
+        let found = result.err().filter(tells)?;
+        Some(ChainRefusal { presented: refused.presented.clone(), work, ..found })
     }
 
     /// The refusal of a chain that is missing or too large. Parses no certificate.
@@ -337,6 +368,10 @@ pub struct ChainRefusal {
     pub suspect: Option<Arc<Suspect>>,
     /// The revocation lists that it lacks, if those are all that it lacks.
     pub missing: Option<Arc<MissingLists>>,
+    /// The chain, unless it is absent or too large.
+    pub presented: Option<SharedChain>,
+    /// What the search took.
+    pub work: Work,
 }
 
 /// The revocation lists that are missing for a chain which leads to a trust anchor of a profile and matches its identity rules.
@@ -353,7 +388,29 @@ pub struct MissingLists {
 impl ChainRefusal {
     /// A refusal of a peer that claims no provider.
     pub fn unidentified(refusal: Refusal, on_failure: OnFailure) -> Self {
-        Self { refusal, on_failure, provider: None, answer: RefusalAnswer::Deny, suspect: None, missing: None }
+        Self {
+            refusal,
+            on_failure,
+            provider: None,
+            answer: RefusalAnswer::Deny,
+            suspect: None,
+            missing: None,
+            presented: None,
+            work: Work::default(),
+        }
+    }
+
+    /// The same refusal with the chain, and with what its search took.
+    fn keeping(self, chain: &[CertificateDer<'_>], work: Work) -> Self {
+        let of_suspect = self.suspect.as_ref().map(|suspect| suspect.chain().clone());
+        let presented = Some(of_suspect.unwrap_or_else(|| SharedChain::new(chain)));
+        Self { presented, work, ..self }
+    }
+
+    /// The bytes of the certificates that it keeps.
+    pub fn kept_bytes(&self) -> usize {
+        let public_root = self.suspect.as_ref().and_then(|suspect| suspect.public_root());
+        self.presented.as_ref().map_or(0, SharedChain::bytes) + public_root.map_or(0, |root| root.len())
     }
 }
 
@@ -364,7 +421,7 @@ pub struct VerifiedChain {
     valid_until: UnixTime,
     /// notAfter of the end entity, in seconds since 1970.
     not_after: u64,
-    certificates: Vec<CertificateDer<'static>>,
+    certificates: SharedChain,
     subject: String,
     subject_field: Option<HeaderValue>,
     client_cert_field: Option<HeaderValue>,
@@ -379,8 +436,8 @@ impl VerifiedChain {
         chain: &[CertificateDer<'_>],
         end_entity: &EndEntity<'_>,
     ) -> Self {
-        let certificates: Vec<_> = chain.iter().map(|certificate| certificate.clone().into_owned()).collect();
-        let leaf = certificates.first().map(|certificate| certificate.as_ref()).unwrap_or_default();
+        let certificates = SharedChain::new(chain);
+        let leaf = chain.first().map(|certificate| certificate.as_ref()).unwrap_or_default();
         let client_cert_field = field(format!(":{}:", BASE64.encode(leaf)));
         let not_after = presented::unix_seconds(end_entity.x509().validity().not_after);
         let subject = end_entity.subject().to_string();
@@ -412,6 +469,11 @@ impl VerifiedChain {
 
     /// The certificates as presented, end entity first.
     pub fn certificates(&self) -> &[CertificateDer<'static>] {
+        self.certificates.certificates()
+    }
+
+    /// The same, to be kept.
+    pub fn shared(&self) -> &SharedChain {
         &self.certificates
     }
 

@@ -14,6 +14,7 @@ mod paths;
 mod refusals;
 mod revocation;
 mod robustness;
+mod routes;
 mod rules;
 mod sightings;
 mod spelling;

@@ -127,6 +127,16 @@ pub enum Problem {
         /// The text.
         text: String,
     },
+    /// A text that cannot be the beginning of a URL.
+    #[error(
+        "not the beginning of a URL: {reason}; write at most {maximum} characters, such as \"https://hooks.example.com/reasons/\""
+    )]
+    TypeBase {
+        /// What is wrong.
+        reason: &'static str,
+        /// The most characters.
+        maximum: usize,
+    },
     /// An address of `[listen]`.
     #[error("{address} is an address of [listen]; write another port, such as \"127.0.0.1:9464\"")]
     Taken {

@@ -210,6 +210,7 @@ fn every_key_has_a_row() {
         "[admin]\n",
         "[log]\n",
         "[state]\n",
+        "[problem]\n",
         "[filter]\n",
         "[filter]\n[filter.syn_ipv4_address]\n",
     ];
