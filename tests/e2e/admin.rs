@@ -250,3 +250,31 @@ fn the_status_page_holds_in_a_browser() {
     let text = [output.stdout, output.stderr].concat();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&text));
 }
+
+#[test]
+fn recent_refusals_are_shown_with_their_explanations() {
+    let gateway = start();
+    let socket = gateway.environment.path("admin.sock");
+    assert!(json(&socket)["refusals"].as_array().unwrap().is_empty());
+    let subject = Subject::common_name("<script>alert(1)</script>");
+    let hostile = LeafOptions { subject: Some(subject), ..LeafOptions::default() };
+    let hostile = gateway.environment.pki.sender(Sender::Percolate).leaf("hostile", &hostile).unwrap();
+    assert_eq!(gateway.curl().identity(&hostile).post(PATH, b"{}").run().unwrap().status(), Some(403));
+    assert_eq!(gateway.curl().post(PATH, b"{}").run().unwrap().status(), Some(403), "no certificate");
+    let count = || json(&socket)["refusals"].as_array().unwrap().len();
+    wait_until("two refusals", SOON, || count() == 2).unwrap();
+    let facts = json(&socket);
+    let reasons: Vec<&str> =
+        facts["refusals"].as_array().unwrap().iter().map(|it| it["reason"].as_str().unwrap()).collect();
+    assert_eq!(reasons, ["no_certificate", "identity_mismatch"], "the newest first");
+    let refusal = &facts["refusals"][1];
+    assert_eq!(
+        (&refusal["what"], &refusal["status"], &refusal["path"]),
+        (&"request".into(), &403.into(), &PATH.into())
+    );
+    assert!(refusal["subject"].as_str().unwrap().contains("script"), "{refusal}");
+    assert!(!refusal["explanation"].as_str().unwrap().is_empty(), "{refusal}");
+    let page = ask(&socket, "/status").1;
+    assert!(page.contains("identity_mismatch") && page.contains("&lt;script"), "{page}");
+    assert!(!page.contains("<script"), "{page}");
+}

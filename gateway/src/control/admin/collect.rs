@@ -8,16 +8,18 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rustls_pki_types::UnixTime;
 
 use super::facts::{
     ConfigurationFacts, DateFacts, FilterFacts, HandlerFacts, HandlerHealth, InterfaceFacts, PacketFacts,
-    ProviderFacts, RouteFacts, SetFacts, SuspectFacts,
+    ProviderFacts, RefusalFacts, RouteFacts, SetFacts, SuspectFacts,
 };
 use crate::control::pending::advice;
 use crate::control::rotation::overview::Ending;
 use crate::metrics::{self, Load};
+use crate::recent::{Refused, fingerprint_text};
 use crate::snapshot::Snapshot;
 use crate::suspects::Pending;
 use crate::worker::Places;
@@ -27,6 +29,9 @@ use hookgate_filter::Status;
 
 /// Most reasons that are kept of a load that is not in use. The log has all.
 const MAXIMUM_REASONS: usize = 8;
+
+/// Most refusals that the status has. More are kept, so that a flood of one reason hides no other: `hookgate explain` finds them.
+const MAXIMUM_REFUSALS: usize = 200;
 
 /// Seconds of a day.
 const DAY: u64 = 24 * 60 * 60;
@@ -182,6 +187,35 @@ pub(super) fn suspects(chains: Vec<Pending>) -> Vec<SuspectFacts> {
         fingerprint: advice::fingerprint(&chain.fingerprint),
     };
     chains.into_iter().map(facts).collect()
+}
+
+/// The newest refusals, the newest first.
+pub(super) fn refusals(refused: &[Arc<Refused>]) -> Vec<RefusalFacts> {
+    let text = |text: &Option<Box<str>>| text.as_deref().map(str::to_owned);
+    let facts = |refused: &Arc<Refused>| {
+        let Refused { note, end_entity, .. } = &**refused;
+        let row = note.reject.row();
+        let certificate = end_entity.as_ref();
+        RefusalFacts {
+            at: note.at,
+            what: note.what.label().to_owned(),
+            reason: row.reason.to_owned(),
+            blame: row.blame.label().to_owned(),
+            status: note.status,
+            explanation: note.explanation.to_string(),
+            providers: note.providers.iter().map(ToString::to_string).collect(),
+            route: note.route.as_deref().map(str::to_owned),
+            method: text(&note.method),
+            path: text(&note.path),
+            peer: note.peer.to_string(),
+            server_name: text(&note.server_name),
+            request_id: text(&note.request_id),
+            subject: certificate.map(|certificate| certificate.subject.to_string()),
+            issuer: certificate.map(|certificate| certificate.issuer.to_string()),
+            fingerprint: certificate.map(|certificate| fingerprint_text(&certificate.fingerprint)),
+        }
+    };
+    refused.iter().take(MAXIMUM_REFUSALS).map(facts).collect()
 }
 
 /// The filter, of which `status` is known if it runs.

@@ -148,16 +148,23 @@ pub(in crate::control) struct SuspectFacts {
     pub(in crate::control) fingerprint: String,
 }
 
-/// A refusal. Everything but provider, route and reason may come from a stranger.
+/// A refusal. Everything but reason, blame, status, providers and route may come from a stranger.
 #[derive(Clone, Debug, Default, Serialize)]
 pub(in crate::control) struct RefusalFacts {
     pub(in crate::control) at: u64,
+    /// `request`, `handshake` or `connection`.
+    pub(in crate::control) what: String,
     pub(in crate::control) reason: String,
-    /// Whose fault it is.
+    /// Who has to act.
     pub(in crate::control) blame: String,
+    /// Of the answer, if there was one.
+    pub(in crate::control) status: Option<u16>,
     pub(in crate::control) explanation: String,
-    pub(in crate::control) provider: Option<String>,
+    /// Those that the certificate proves or claims, or that the route admits without one.
+    pub(in crate::control) providers: Vec<String>,
     pub(in crate::control) route: Option<String>,
+    pub(in crate::control) method: Option<String>,
+    pub(in crate::control) path: Option<String>,
     pub(in crate::control) peer: String,
     pub(in crate::control) server_name: Option<String>,
     pub(in crate::control) request_id: Option<String>,

@@ -103,7 +103,7 @@ impl Observer {
             handlers: collect::handlers(snapshot, places),
             dates: collect::dates(loader.endings(now), now.as_secs()),
             suspects: collect::suspects(loader.suspects()),
-            refusals: Vec::new(),
+            refusals: collect::refusals(&loader.recent.all()),
             filter: loader.filter_facts(),
             history: self.history.minutes(),
         }

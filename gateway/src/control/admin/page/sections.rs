@@ -56,7 +56,7 @@ fn attention(facts: &Facts) -> Markup {
     };
     let items = items.into_string();
     html! {
-        @if items.is_empty() { p { (mark("good", "nothing")) " Nothing needs attention." } }
+        @if items.is_empty() { p { (mark("good", "good")) " Nothing needs attention." } }
         @else { ul { (maud::PreEscaped(items)) } }
     }
 }
@@ -88,27 +88,35 @@ fn refusals(refusals: &[RefusalFacts], now: u64) -> Markup {
                 td class="whole" { (moment(refusal.at)) br; small { (ago(now, refusal.at)) } }
                 td class="short" {
                     code { (refusal.reason) } br;
-                    small { "to act: " (refusal.blame) }
+                    small {
+                        (refusal.what)
+                        @if let Some(status) = refusal.status { ", " (status) }
+                        ", to act: " (refusal.blame)
+                    }
                 }
-                td class="long" { (refusal.explanation) }
+                td class="longest" { (refusal.explanation) }
                 td class="short" {
-                    (refusal.provider.as_deref().unwrap_or("unknown")) br;
+                    @if refusal.providers.is_empty() { "unknown" } @else { (refusal.providers.join(", ")) }
+                    br;
                     small { (refusal.route.as_deref().unwrap_or("no route")) }
+                    @if let Some(path) = &refusal.path {
+                        br; small { (refusal.method.as_deref().unwrap_or_default()) " " code { (path) } }
+                    }
                 }
                 td class="short" {
                     code { (refusal.peer) }
                     @if let Some(name) = &refusal.server_name { br; small { "for " (name) } }
+                    @if let Some(id) = &refusal.request_id { br; small { "request " code { (id) } } }
                 }
                 td class="long" { (certificate(refusal)) }
-                td class="short" { @if let Some(id) = &refusal.request_id { code { (id) } } }
             }
         }
     };
-    let columns = ["time", "reason", "explanation", "provider, route", "peer", "certificate", "request id"];
+    let columns = ["time", "reason", "explanation", "provider, route, path", "peer, request", "certificate"];
     html! {
         @if refusals.is_empty() { p { "No refusal since the start." } }
         @else {
-            (table(&format!("The last {}, the newest first", counted(refusals.len(), "refusal")), &columns, &rows))
+            (table(&format!("{}, the newest first", counted(refusals.len(), "refusal")), &columns, &rows))
         }
     }
 }

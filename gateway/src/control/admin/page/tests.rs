@@ -119,8 +119,12 @@ pub(in crate::control::admin) fn sample() -> Facts {
                 explanation: text(
                     "The certificate of the client leads to \"CN=New Root\", which is no trust anchor of pagerduty.",
                 ),
-                provider: Some(text("pagerduty")),
+                what: text("request"),
+                status: Some(503),
+                providers: vec![text("pagerduty")],
                 route: Some(text("alerts")),
+                method: Some(text("POST")),
+                path: Some(text("/pagerduty")),
                 peer: text("192.0.2.17:44120"),
                 server_name: Some(text("hooks.example.com")),
                 request_id: Some(text("5f0c9a3be1d24f7786aa01c3d95e2b48")),
@@ -133,6 +137,10 @@ pub(in crate::control::admin) fn sample() -> Facts {
                 reason: text("no_certificate"),
                 blame: text("peer"),
                 explanation: text("The peer presented no client certificate."),
+                what: text("request"),
+                status: Some(403),
+                method: Some(text("GET")),
+                path: Some(text("/.env")),
                 peer: text("[2001:db8::7]:51822"),
                 server_name: Some(text("hooks.example.com")),
                 ..RefusalFacts::default()
@@ -163,8 +171,12 @@ fn what_a_stranger_sends_is_never_markup() {
         reason: HOSTILE.to_owned(),
         blame: HOSTILE.to_owned(),
         explanation: HOSTILE.to_owned(),
-        provider: hostile(),
+        what: HOSTILE.to_owned(),
+        status: Some(403),
+        providers: vec![HOSTILE.to_owned()],
         route: hostile(),
+        method: hostile(),
+        path: hostile(),
         peer: HOSTILE.to_owned(),
         server_name: hostile(),
         request_id: hostile(),
@@ -186,8 +198,8 @@ fn what_a_stranger_sends_is_never_markup() {
     assert_eq!(text.matches("</style>").count(), 1, "the style sheet ends once");
     assert_eq!(text.matches("</svg>").count(), 2, "both plots end once");
     let escaped = "&quot;&gt;&lt;script&gt;alert(1)&lt;/script&gt;&lt;img src=x onerror='alert(2)'&gt;&amp;amp;&lt;/style&gt;&lt;/svg&gt;";
-    // Twelve of the refusal, less its time; the rest of dates (twice: attention and table), chain, load and handler (twice).
-    assert!(text.matches(escaped).count() >= 11 + 9 + 5 + 1 + 2, "{}", text.matches(escaped).count());
+    // Of the refusal; of dates (the warning stands in the list, the rest in the table); of the chain, the load, and the handler (in both).
+    assert!(text.matches(escaped).count() >= 14 + 9 + 5 + 1 + 2, "{}", text.matches(escaped).count());
 }
 
 #[test]
