@@ -42,6 +42,7 @@
 mod admin;
 pub mod check;
 mod confine;
+mod deliveries;
 mod descriptors;
 mod endpoint;
 mod exposition;

@@ -209,6 +209,15 @@ metrics! {
         DELIVERIES = Gauge "hookgate_replay_deliveries" []
             "Delivery ids in memory; an id whose window has ended counts until it is removed.",
             "hookgate_replay_deliveries / hookgate_limit{limit=\"replay_entries\"}";
+        DELIVERIES_KEPT = Counter "hookgate_deliveries_kept_total" []
+            "Delivery ids that were written to the state directory. Absent until the first.",
+            "rate(hookgate_deliveries_kept_total[5m])";
+        DELIVERIES_NOT_KEPT = Counter "hookgate_deliveries_not_kept_total" []
+            "Deliveries that a handler took and the state directory did not; see `on_state_failure`. Absent until the first.",
+            "increase(hookgate_deliveries_not_kept_total[1h])";
+        DELIVERIES_FAILING = Gauge "hookgate_deliveries_failing" []
+            "1 if the last write of deliveries failed, otherwise 0. Absent until the first.",
+            "hookgate_deliveries_failing == 1";
     }
     "Handlers" {
         HANDLER_UP = Gauge "hookgate_handler_up" ["handler"]
