@@ -149,7 +149,7 @@ metrics! {
             "TCP connections that may be open: `max_connections`, or fewer if the limit on open files is too low.",
             "hookgate_connections_limit < hookgate_limit{limit=\"max_connections\"}";
         WORKER_CONNECTIONS = Gauge "hookgate_worker_connections" ["worker"]
-            "TCP connections open now, by worker.",
+            "TCP connections open now, by worker; updated every 250 ms.",
             "max(hookgate_worker_connections) - min(hookgate_worker_connections)";
         HANDED_OVER = Counter "hookgate_connections_handed_over_total" []
             "Connections that one worker accepted and handed over to another.",
@@ -275,7 +275,7 @@ metrics! {
     }
     "What is fetched" {
         FETCHES = Counter "hookgate_fetches_total" ["source", "result"]
-            "Fetches of published lists and keys. `result` is `ok`, `unchanged`, `not_modified`, or why it failed. Absent if nothing is fetched.",
+            "Fetches of published lists and keys. `source` is the URL without its query, or the name of a key source. `result` is `ok`, `unchanged`, `not_modified`, or why it failed: `timed_out`, `connect`, `tls`, `http`, `redirect`, `not_public`, `status`, `content_encoding`, `too_large`, `document` (it is not what is expected there), `older`, `wrong_signer`, or `refused` (it takes too much away, the filter has no room, or it is from the future). Absent if nothing is fetched.",
             "sum by (source, result) (increase(hookgate_fetches_total{result!~\"ok|unchanged|not_modified\"}[1d]))";
         FETCHED = Gauge "hookgate_fetched_timestamp_seconds" ["source"]
             "When what is in use was fetched or confirmed last, in seconds since 1970. Absent if nothing was fetched.",
@@ -295,10 +295,10 @@ metrics! {
             "1 for each interface that runs the filter, 0 for one that did. Absent without `[filter]`.",
             "hookgate_filter_attached_info == 0";
         FILTER_PACKETS = Counter "hookgate_filter_packets_total" ["family", "verdict", "reason"]
-            "Packets that the filter judged. Absent without `[filter]`.",
+            "Packets that the filter judged. `verdict` is `pass`, `drop`, or `would_drop` in mode `monitor`; `reason` is `not_filtered`, `later_fragment`, `truncated`, `allowed`, `denied`, `no_range`, `syn_rate` or `header_chain`. Absent without `[filter]`.",
             "sum by (verdict, reason) (rate(hookgate_filter_packets_total[5m]))";
         FILTER_SET_PACKETS = Counter "hookgate_filter_set_packets_total" ["set"]
-            "Packets that a range of the set decided about. Absent without `[filter]`.",
+            "Packets that a range of the set decided about. If several sets have the same range, the first in the file counts the packet. Absent without `[filter]`.",
             "sum by (set) (rate(hookgate_filter_set_packets_total[5m]))";
         FILTER_RANGES = Gauge "hookgate_filter_ranges" ["set", "family"]
             "Ranges in force, by set (a provider, `(allow)` or `(deny)`) and family. Absent without `[filter]`.",
@@ -321,7 +321,7 @@ metrics! {
             "1 while a worker shows no life for half of `WatchdogSec=`, or 5 seconds without it.",
             "hookgate_worker_stalled == 1";
         LOG_LOST = Counter "hookgate_log_events_lost_total" []
-            "Log events lost because they came faster than they could be written.",
+            "Log events lost because they came faster than they could be written, or could not be written.",
             "increase(hookgate_log_events_lost_total[1h])";
         LOG_SUPPRESSED = Counter "hookgate_log_events_suppressed_total" ["cause"]
             "Log events suppressed because more came in a second than are logged, by cause.",
