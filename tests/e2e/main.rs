@@ -8,6 +8,7 @@ mod alert;
 mod client;
 mod command;
 mod environment;
+mod explain;
 mod fetched_lists;
 mod filter;
 mod handler;
