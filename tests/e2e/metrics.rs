@@ -165,7 +165,7 @@ fn a_refused_certificate_counts_for_the_provider_that_it_claims() {
     let gateway = TestGateway::with_limits("").unwrap();
     let refused = |identity, reason| {
         assert_eq!(gateway.curl().identity(&identity).post(PATH, b"{}").run().unwrap().status(), Some(403));
-        let labels = [("reason", reason), ("provider", "percolate"), ("route", "")];
+        let labels = [("reason", reason), ("provider", "percolate"), ("route", "any")];
         gateway.daemon.wait_metric("hookgate_rejections_total", &labels, 1.0, SOON).unwrap();
     };
     refused(gateway.environment.identity(Sender::Percolate, Variant::Expired).unwrap(), "certificate_expired");

@@ -10,6 +10,7 @@ mod places;
 pub mod reasons;
 mod remedy;
 mod report;
+mod step;
 mod subject;
 mod walk;
 

@@ -24,6 +24,8 @@ pub(super) enum Owner {
     Route(&'static [&'static str]),
     /// The route, if it has one of these keys, otherwise the provider.
     Proof(&'static [&'static str]),
+    /// No line of the configuration.
+    Nothing,
 }
 
 /// What decides about a refusal for this reason.
@@ -71,7 +73,8 @@ pub(super) fn owner(reject: Reject) -> Owner {
         Reject::CredentialsMissing | Reject::CredentialsMismatch => Proof(&["basic", "proof"]),
         Reject::DeliveryIdMissing | Reject::DuplicateDelivery | Reject::DeliveryInFlight => Proof(&["replay"]),
         other if other.stage() == Stage::Auth => Proof(&["token", "signature", "proof"]),
-        _ => Provider(&[]),
+        Reject::CertificateMalformed | Reject::CertificateExpired | Reject::CertificateNotYetValid => Provider(&[]),
+        _ => Owner::Nothing,
     }
 }
 

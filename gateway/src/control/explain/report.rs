@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 use serde::Serialize;
 
 use super::places::Place;
+use super::step::{OfProvider, Step, Verdict};
 use super::subject::Subject;
-use super::walk::{OfProvider, Step, Verdict};
 use crate::config::day_of;
 use crate::control::inquiry::Record;
 use crate::control::pending::advice::describe;
@@ -77,7 +77,8 @@ fn step_text(text: &mut String, step: &Step) {
     for of in &step.providers {
         let reason = of.reason.map(|reason| format!("{reason}: ")).unwrap_or_default();
         let note = if of.is_of_route == Some(true) { " (of this route)" } else { "" };
-        line(text, &format!("           {}{note}: {reason}{}", of.name, of.text));
+        let says = if of.text == step.text { "as above" } else { of.text.as_str() };
+        line(text, &format!("           {}{note}: {reason}{says}", of.name));
         let is_refused = step.verdict != Verdict::Passes && of.verdict != Verdict::Passes;
         let (place, remedy) = (of.place.as_ref().map(Place::to_string), of.remedy.as_deref());
         more(text, place.as_deref().filter(|_| is_refused), remedy.filter(|_| is_refused), "             ");

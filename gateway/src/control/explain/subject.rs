@@ -86,6 +86,7 @@ pub(super) fn find(options: &Explain, config: &Config) -> anyhow::Result<Wanted>
 /// The host of all routes, if they have one and the command line need not say more.
 fn only_host(config: &Config, may_guess: bool) -> Option<String> {
     let mut hosts: Vec<&str> = config.routes.iter().filter_map(|route| route.host.as_deref()).collect();
+    hosts.sort_unstable();
     hosts.dedup();
     match hosts.as_slice() {
         [only] if may_guess => Some((*only).to_owned()),

@@ -12,100 +12,14 @@ use hookgate_core::reject::{Refusal, Reject, Stage};
 use hookgate_core::route::RouteId;
 use hookgate_filter::{Explanation, Mode, Policy};
 use rustls_pki_types::UnixTime;
-use serde::Serialize;
 
 use super::places::{Place, Places};
 use super::remedy::{self, Owner};
+use super::step::{OfProvider, Step, Verdict};
 use super::subject::Subject;
 use crate::control::filter;
 use crate::http::{check_direction, check_source, missed, requested_host};
 use crate::snapshot::{Reception, Site, Snapshot};
-
-/// What a stage says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum Verdict {
-    /// It lets the subject pass.
-    Passes,
-    /// It refuses it.
-    Refused,
-    /// Not without something that only the daemon has, or had.
-    Unknown,
-    /// It does not concern the subject, as far as that is described.
-    Skipped,
-}
-
-impl Verdict {
-    pub(super) fn label(self) -> &'static str {
-        match self {
-            Self::Passes => "passes",
-            Self::Refused => "refused",
-            Self::Unknown => "unknown",
-            Self::Skipped => "-",
-        }
-    }
-
-    pub(super) fn is_passed(self) -> bool {
-        matches!(self, Self::Passes | Self::Skipped)
-    }
-}
-
-/// What one stage says.
-#[derive(Debug, Serialize)]
-pub(super) struct Step {
-    pub(super) stage: &'static str,
-    pub(super) verdict: Verdict,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) reason: Option<&'static str>,
-    pub(super) text: String,
-    /// What decides.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) place: Option<Place>,
-    /// What would help.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) remedy: Option<String>,
-    /// At `identity`: what each provider of the server name says.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub(super) providers: Vec<OfProvider>,
-}
-
-/// What one provider says of the chain.
-#[derive(Debug, Serialize)]
-pub(super) struct OfProvider {
-    pub(super) name: String,
-    /// Whether the route admits it; absent without a route.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) is_of_route: Option<bool>,
-    pub(super) verdict: Verdict,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) reason: Option<&'static str>,
-    pub(super) text: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) place: Option<Place>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) remedy: Option<String>,
-}
-
-impl Step {
-    fn new(stage: &'static str, verdict: Verdict, text: impl Into<String>) -> Self {
-        let (reason, place, remedy) = (None, None, None);
-        Self { stage, verdict, reason, text: text.into(), place, remedy, providers: Vec::new() }
-    }
-
-    fn refused(stage: &'static str, refusal: &Refusal, place: Option<Place>) -> Self {
-        let reject = refusal.reject;
-        // What is fetched is the daemon's: here it is never there.
-        let is_of_daemon =
-            matches!(reject, Reject::RangesUnavailable | Reject::KeysUnavailable | Reject::RevocationListUnavailable);
-        let verdict = if is_of_daemon { Verdict::Unknown } else { Verdict::Refused };
-        let text = match is_of_daemon {
-            true => format!("{} The daemon fetches this; here it is unknown.", refusal.detail()),
-            false => refusal.detail().to_owned(),
-        };
-        let remedy = Some(remedy::general(reject));
-        Self { reason: Some(reject.row().reason), place, remedy, ..Self::new(stage, verdict, text) }
-    }
-}
 
 /// The subject, and what it is asked against.
 pub(super) struct Walk<'a> {
@@ -121,6 +35,10 @@ pub(super) struct Walk<'a> {
 impl Walk<'_> {
     /// What every stage says, in the order of the way.
     pub(super) fn steps(&self) -> Vec<Step> {
+        let of_record = self.of_record();
+        let before = of_record.as_ref().is_some_and(|(stage, _)| *stage < Stage::Route);
+        let is_of_auth = of_record.as_ref().is_some_and(|(stage, _)| *stage == Stage::Auth);
+        let (before, after) = if before { (of_record, None) } else { (None, of_record) };
         let mut steps = vec![self.filter_step()];
         let (tls, site) = self.tls();
         steps.push(tls);
@@ -128,11 +46,14 @@ impl Walk<'_> {
         let route_id = route.as_ref().ok().and_then(|found| *found);
         let (identity, proven) = self.identity(site, route_id);
         steps.push(identity);
+        steps.extend(before.map(|(_, step)| step));
         steps.push(self.route_step(route));
         let (admission, provider) = self.admission(route_id, &proven);
         steps.push(admission);
-        steps.push(self.auth(route_id, provider));
-        steps.extend(self.of_record());
+        if !is_of_auth {
+            steps.push(self.auth(route_id, provider));
+        }
+        steps.extend(after.map(|(_, step)| step));
         steps
     }
 
@@ -197,7 +118,7 @@ impl Walk<'_> {
         };
         let chain = &self.subject.chain;
         if chain.is_empty() {
-            return (self.without_chain(site), Vec::new());
+            return (self.without_chain(site, route), Vec::new());
         }
         let providers: Vec<_> = site.scope.providers.iter().map(|id| self.of_provider(*id, route)).collect();
         let passes = providers.iter().zip(&site.scope.providers).filter(|(of, _)| of.verdict == Verdict::Passes);
@@ -210,10 +131,13 @@ impl Walk<'_> {
         (Step { providers, ..step }, proven)
     }
 
-    fn without_chain(&self, site: &Site) -> Step {
+    fn without_chain(&self, site: &Site, route: Option<RouteId>) -> Step {
         let stage = "identity";
         if let Some(record) = &self.subject.record {
             let reject = Reject::of_reason(&record.reason);
+            if reject.is_some_and(|reject| reject.stage() < Stage::Identity) {
+                return Step::new(stage, Verdict::Skipped, "No certificate was judged.");
+            }
             let had_one = record.fingerprint.is_some() || reject == Some(Reject::ChainTooLarge);
             if let Some(reject) = reject.filter(|reject| had_one && reject.stage() == Stage::Identity) {
                 let refusal = Refusal::new(reject, record.explanation.as_str());
@@ -234,7 +158,8 @@ impl Walk<'_> {
         match refused {
             Some(refused) => {
                 let refusal = refused.refusal.refusal;
-                let first = site.scope.providers.first().map(|id| usize::from(id.0));
+                let of_route = route.and_then(|route| self.snapshot.routes.route(route).providers.first());
+                let first = of_route.or(site.scope.providers.first()).map(|id| usize::from(id.0));
                 let place = first.and_then(|index| self.places.of_provider(index, None, &["client_certificate"]));
                 Step::refused(stage, &refusal, place)
             }
@@ -248,10 +173,10 @@ impl Walk<'_> {
         let at_route = admitted.and_then(|ids| self.snapshot.identity.refusal_at_route(refused, ids, self.now));
         let told = at_route.as_ref().unwrap_or(refused);
         let profile = told.suspect.as_ref().map(|suspect| suspect.profile());
-        let place = told.provider.and_then(|id| self.place(told.refusal.reject, route, Some((id, profile))));
+        let place = self.place(told.refusal.reject, route, told.provider.map(|id| (id, profile)));
         let step = Step::refused("identity", &told.refusal, place);
-        // What helps stands with each provider.
-        Step { remedy: None, ..step }
+        // What helps against the chain stands with each provider.
+        if told.refusal.reject == Reject::UnknownServerName { step } else { Step { remedy: None, ..step } }
     }
 
     fn of_provider(&self, id: ProviderId, route: Option<RouteId>) -> OfProvider {
@@ -405,8 +330,6 @@ impl Walk<'_> {
             let recorded = self.subject.record.as_ref().and_then(|record| Reject::of_reason(&record.reason));
             let text = "A proof is demanded; the daemon keeps neither fields nor bodies (--header, --body).";
             let verdict = match recorded {
-                // `of_record` tells it.
-                Some(reject) if reject.stage() == Stage::Auth => Verdict::Skipped,
                 // It got further.
                 Some(reject) if reject.stage() == Stage::Upstream => Verdict::Passes,
                 _ => Verdict::Unknown,
@@ -437,7 +360,7 @@ impl Walk<'_> {
     }
 
     /// What the daemon said at a stage that cannot be asked again without the request.
-    fn of_record(&self) -> Option<Step> {
+    fn of_record(&self) -> Option<(Stage, Step)> {
         let record = self.subject.record.as_ref()?;
         let reject = Reject::of_reason(&record.reason)?;
         let is_asked = match reject.stage() {
@@ -450,7 +373,8 @@ impl Walk<'_> {
             return None;
         }
         let refusal = Refusal::new(reject, record.explanation.as_str());
-        Some(Step::refused(reject.stage().label(), &refusal, self.place_of_record(reject)))
+        let stage = reject.stage();
+        Some((stage, Step::refused(stage.label(), &refusal, self.place_of_record(reject))))
     }
 
     /// The place of what decided about the recorded refusal.
@@ -489,7 +413,9 @@ impl Walk<'_> {
         match remedy::owner(reject) {
             Owner::Section(section, keys) => self.places.in_section(section, keys),
             Owner::Provider(keys) => of_provider(keys),
-            Owner::Route(keys) => self.places.of_route(route?.0, keys),
+            // A server name is that of no route.
+            Owner::Route(keys) => self.places.of_route(route.map_or(0, |route| route.0), keys),
+            Owner::Nothing => None,
             Owner::Proof(keys) => match route {
                 Some(route) if self.places.route_has(route.0, keys) => self.places.of_route(route.0, keys),
                 _ => of_provider(keys),
