@@ -94,6 +94,7 @@ pub use self::name::MAXIMUM_NAME_BYTES;
 pub use self::profile::DEFAULT_VERIFY_DEPTH;
 pub use self::proof::Proofs;
 pub use self::range_url::{RangeFormat, RangeSource, RangeUrl};
+pub use self::state::{Deliveries, OnStateFailure, State};
 pub use self::warning::{Warning, WarningKind};
 
 /// The whole configuration, within its bounds.
@@ -128,7 +129,7 @@ pub struct Config {
     /// `[problem]`: the `type` of problem documents.
     pub problem_types: TypeBase,
     /// `[state]`, or the directory of the service manager: where hookgate keeps what outlives a restart.
-    pub state: Option<PathBuf>,
+    pub state: State,
     /// `reload`: when hookgate loads the configuration again.
     pub reload: ReloadTrigger,
     /// The settings and the contents of the files, so that a reload can log what it changed.

@@ -5,7 +5,6 @@
 
 use std::borrow::Cow;
 use std::convert::Infallible;
-use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
@@ -17,25 +16,22 @@ use hyper::header::{CONNECTION, HOST, HeaderMap, HeaderValue, TRANSFER_ENCODING}
 use hyper::http::request::Parts;
 use hyper::http::uri::Authority;
 use hyper::{Method, Request, Response, StatusCode, Version};
+use rustls_pki_types::UnixTime;
 
 use super::answer::AnswerBody;
 use super::body::{self, read_body};
 use super::connection::{Connection, Standing};
+use super::verdicts::{check_source, missed};
 use super::{problem, suspicion};
 use crate::admission::{self, Verdict};
-use crate::metrics;
 use crate::snapshot::{Reception, Snapshot};
 use crate::upstream::headers::{Forwarded, X_REQUEST_ID};
 use crate::upstream::{HandlerBody, HandlerLimits};
-use hookgate_core::auth::{AuthenticatedRequest, AuthorizedPeer, Candidate, Unauthenticated};
+use hookgate_core::auth::{AuthenticatedRequest, AuthorizedPeer, Candidate, Reservation, Unauthenticated};
 use hookgate_core::identity::{CertificateRequest, ChainRefusal, OnFailure, PeerChain, VerifiedChain};
-use hookgate_core::ranges::{SourceCheck, Sources};
 use hookgate_core::reject::{Refusal, Reject};
 use hookgate_core::route::{Miss, RouteId};
 use hookgate_core::suspicion::answered;
-
-/// The most characters of a host or method in a refusal: the longest host name (RFC 1035, section 2.3.4).
-const MAXIMUM_SHOWN_CHARACTERS: usize = 255;
 
 /// Answers one request. Never fails: an error is an answer.
 pub(super) async fn handle(
@@ -170,6 +166,9 @@ async fn process(
         buffered.proven(request.body()).map_err(Failure::after_body)?;
     }
     let (delivery, proof) = (request.take_reservation(), request.proof());
+    if delivery.is_some() && snapshot.deliveries.as_ref().is_some_and(|store| store.refuses()) {
+        return Err(Failure::after_body(not_kept("The last write of the deliveries that were taken failed.")));
+    }
     let forwarded = Forwarded {
         address: &connection.address_field,
         request_id,
@@ -186,9 +185,28 @@ async fn process(
     if let Some(delivery) = delivery
         && !response.status().is_server_error()
     {
-        delivery.commit(connection.server.context.now());
+        keep(&snapshot, delivery, connection.server.context.now()).await?;
     }
     Ok(response)
+}
+
+/// Marks a delivery as taken, and waits until a restart does not forget it. Copies are duplicates from the start: if it cannot be kept, the
+/// sender's next attempt does not reach the handler a second time.
+async fn keep(snapshot: &Snapshot, delivery: Reservation, now: UnixTime) -> Result<(), Failure> {
+    let Some(store) = &snapshot.deliveries else {
+        delivery.commit(now);
+        return Ok(());
+    };
+    let kept = delivery.kept(now).collect();
+    delivery.commit(now);
+    let kept = store.keep(kept).await;
+    kept.map_err(|_| {
+        Failure::after_body(not_kept("The handler took the delivery, and it could not be written to the disk."))
+    })
+}
+
+fn not_kept(detail: &str) -> Refusal {
+    Refusal::new(Reject::StateUnavailable, detail)
 }
 
 /// The refusal of a certificate that a request to this route needs: delayed, if there is evidence that the sender is who it claims to be.
@@ -343,23 +361,6 @@ impl Connection {
     }
 }
 
-/// The refusal of a request without a route. Names host and method. Not the path, which may hold a secret of the sender; the log has it in a
-/// field of its own, unless `[log] path` says otherwise.
-pub fn missed(miss: &Miss, host: &str, method: &Method) -> Refusal {
-    let shown = |text: &str| text.chars().take(MAXIMUM_SHOWN_CHARACTERS).collect::<String>();
-    match miss {
-        Miss::NoRoute => {
-            let detail = format!("No route is configured for the host \"{}\" and this path.", shown(host));
-            Refusal::new(Reject::NoRoute, detail)
-        }
-        Miss::Path(fault) => Refusal::new(Reject::MalformedRequest, fault.to_string()),
-        Miss::MethodNotAllowed(_) => {
-            let detail = format!("The route for this path does not take the method {}.", shown(method.as_str()));
-            Refusal::new(Reject::MethodNotAllowed, detail)
-        }
-    }
-}
-
 /// The host that the request is for, in lower case, without port and trailing dot; empty if an HTTP/1.0 request names none. Usually it
 /// equals the `server_name` of the connection, and then nothing is parsed.
 ///
@@ -450,28 +451,6 @@ pub(super) fn check_coding(headers: &HeaderMap, body: &Incoming) -> Result<(), R
             let detail =
                 "The body has a transfer coding other than \"chunked\"; send it without, or as a Content-Encoding.";
             Err(Refusal::new(Reject::TransferCodingUnknown, detail))
-        }
-    }
-}
-
-/// If the provider of a request has ranges, the address must be in one of them.
-///
-/// # Errors
-///
-/// `source_not_in_ranges`, or `ranges_unavailable` if they were not fetched yet.
-pub fn check_source(sources: Option<&Sources>, address: IpAddr, provider: &str) -> Result<(), Refusal> {
-    let Some(sources) = sources.filter(|sources| sources.misses(address)) else { return Ok(()) };
-    metrics::source_missed(provider);
-    match sources.check {
-        SourceCheck::Off | SourceCheck::Count => Ok(()),
-        SourceCheck::Refuse if !sources.is_complete => {
-            let detail = format!("The ranges of {provider} were not fetched yet.");
-            Err(Refusal::new(Reject::RangesUnavailable, detail))
-        }
-        SourceCheck::Refuse => {
-            let address = address.to_canonical();
-            let detail = format!("{address} is in none of the ranges that {provider} sends from.");
-            Err(Refusal::new(Reject::SourceNotInRanges, detail))
         }
     }
 }

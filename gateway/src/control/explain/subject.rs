@@ -151,7 +151,7 @@ fn recorded(config: &Config, wanted: &str) -> anyhow::Result<Record> {
 
 /// The answer of the daemon.
 fn ask(config: &Config, question: &str) -> anyhow::Result<Vec<Record>> {
-    let directory = config.state.clone().unwrap_or_else(|| PathBuf::from(SERVICE_DIRECTORY));
+    let directory = config.state.directory.clone().unwrap_or_else(|| PathBuf::from(SERVICE_DIRECTORY));
     let path = directory.join(NAME);
     let asked = || -> std::io::Result<Vec<u8>> {
         let mut stream = UnixStream::connect(&path)?;
