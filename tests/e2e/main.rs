@@ -9,6 +9,7 @@ mod alert;
 mod client;
 mod command;
 mod environment;
+mod explain;
 mod fetched_lists;
 mod filter;
 mod handler;

@@ -129,7 +129,7 @@ impl Reject {
             (Self::RangesUnavailable, Stage::Admission),
             (Self::Misdirected, Stage::Http),
             (Self::MethodNotAllowed, Stage::Route),
-            (Self::ReplayGuardFull, Stage::Auth),
+            (Self::StateUnavailable, Stage::Auth),
         ];
         let found = lasts.into_iter().find(|(last, _)| self as usize <= *last as usize);
         found.map_or(Stage::Upstream, |(_, stage)| stage)
@@ -383,9 +383,9 @@ rejects! {
         "The receiver failed; its log has the request id.";
 }
 
-/// What the `type` of a problem document begins with (RFC 9457, section 3.1.1); the reason follows.
+/// The `type` of the problem document of each reason (RFC 9457, section 3.1.1): a beginning that they share, and the reason. Clones share them.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TypeBase(Arc<str>);
+pub struct TypeBase(Arc<[Box<str>]>);
 
 impl Default for TypeBase {
     /// A URN, which names the reason and leads nowhere.
@@ -397,12 +397,12 @@ impl Default for TypeBase {
 impl TypeBase {
     /// `base` consists of characters of a URI.
     pub fn new(base: &str) -> Self {
-        Self(base.into())
+        Self(Reject::ALL.iter().map(|reject| [base, reject.row().reason].concat().into()).collect())
     }
 
     /// The `type` of a problem document for this reason: the same for every occurrence, and never another one.
-    pub fn uri(&self, reject: Reject) -> String {
-        [&*self.0, reject.row().reason].concat()
+    pub fn uri(&self, reject: Reject) -> &str {
+        self.0.get(reject as usize).map_or("about:blank", |uri| uri)
     }
 }
 

@@ -13,7 +13,7 @@
 //! 3. Start the log and its thread, as the configuration says (`log`). Raise the limit on open files (`descriptors`).
 //! 4. Install the signal handlers.
 //! 5. Bind the metrics endpoint and the admin side (`sides`).
-//! 6. Choose the I/O backend, and open the state directory ([`crate::state`]).
+//! 6. Choose the I/O backend, open the state directory ([`crate::state`]), and bind the control socket in it (`inquiry`).
 //! 7. Attach the pre-filter (`filter`), so that no foreign packet reaches an open port.
 //! 8. Bound the connections of peers by the descriptors that are left (`descriptors`). Build the first [`Snapshot`](crate::snapshot::Snapshot) (`reload`), and start the tasks that fetch what it names (`published`).
 //! 9. Take over the listening sockets from the service manager, or bind them (`sockets`).
@@ -45,11 +45,13 @@ mod confine;
 mod deliveries;
 mod descriptors;
 mod endpoint;
+pub mod explain;
 mod exposition;
 pub mod fetch;
 pub mod fetcher;
 mod filter;
 pub mod filter_status;
+mod inquiry;
 mod keys;
 pub mod log;
 mod pending;

@@ -22,6 +22,7 @@ use super::admin::observer::{Moment, Observer};
 use super::admin::phase::Phase;
 use super::confine::{confine, hide_memory, unprivileged};
 use super::descriptors::raise_limit;
+use super::inquiry::Inquiry;
 use super::log::{Log, Losses, StatedLevels};
 use super::published::Publisher;
 use super::reload::{Fixed, Loader, log_warnings};
@@ -34,6 +35,7 @@ use crate::accept::spread::Siblings;
 use crate::config::{Config, Deliveries, FetchedLists, FileVersions, KeyOrigin, Listen, Reading};
 use crate::crypto;
 use crate::metrics;
+use crate::recent::Recent;
 use crate::snapshot::Snapshot;
 use crate::state::{StateDirectory, warn_of_absence};
 use crate::worker::{CUT_GRACE, Command, Places, Plan, WorkerThread, start};
@@ -107,7 +109,10 @@ fn serve(path: &Path, config: Config, files: FileVersions, log: &Log) -> anyhow:
         loader.tune_log(log.tuning());
         // Before the process is confined, and before the sources of data are read from it.
         match fixed.state.directory.as_deref().map(StateDirectory::open).transpose()? {
-            Some(state) => loader.keep_state_in(state),
+            Some(state) => {
+                answer_questions(state.path(), &loader.recent);
+                loader.keep_state_in(state);
+            }
             None => warn_of_absence(&features_with_state(&config)),
         }
         let deliveries = match fixed.state.deliveries {
@@ -142,6 +147,17 @@ fn serve(path: &Path, config: Config, files: FileVersions, log: &Log) -> anyhow:
         let outcome = control.attend(&mut signals).await;
         control.end(outcome, signals).await
     })
+}
+
+/// Serves the control socket, if it can be bound. Without it, `hookgate explain` knows no recent refusal.
+fn answer_questions(directory: &Path, recent: &Arc<Recent>) {
+    match Inquiry::bind(directory, Arc::clone(recent)) {
+        Ok(inquiry) => drop(tokio::spawn(inquiry.serve())),
+        Err(error) => {
+            let directory = directory.display();
+            tracing::warn!(%directory, %error, "cannot bind control.sock in the state directory; hookgate explain knows no recent refusal");
+        }
+    }
 }
 
 /// What this configuration would keep over a restart.

@@ -20,7 +20,7 @@ const DEFERRED_RETRY_AFTER_S: u16 = 60;
 #[derive(Serialize)]
 struct Problem<'a> {
     #[serde(rename = "type")]
-    kind: String,
+    kind: &'a str,
     title: &'static str,
     status: u16,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -5,7 +5,6 @@
 
 use std::borrow::Cow;
 use std::convert::Infallible;
-use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
@@ -22,21 +21,17 @@ use rustls_pki_types::UnixTime;
 use super::answer::AnswerBody;
 use super::body::{self, read_body};
 use super::connection::{Connection, Standing};
+use super::verdicts::{check_source, missed};
 use super::{problem, suspicion};
 use crate::admission::{self, Verdict};
-use crate::metrics;
 use crate::snapshot::{Reception, Snapshot};
 use crate::upstream::headers::{Forwarded, X_REQUEST_ID};
 use crate::upstream::{HandlerBody, HandlerLimits};
 use hookgate_core::auth::{AuthenticatedRequest, AuthorizedPeer, Candidate, Reservation, Unauthenticated};
 use hookgate_core::identity::{CertificateRequest, ChainRefusal, OnFailure, PeerChain, VerifiedChain};
-use hookgate_core::ranges::{SourceCheck, Sources};
 use hookgate_core::reject::{Refusal, Reject};
 use hookgate_core::route::{Miss, RouteId};
 use hookgate_core::suspicion::answered;
-
-/// The most characters of a host or method in a refusal: the longest host name (RFC 1035, section 2.3.4).
-const MAXIMUM_SHOWN_CHARACTERS: usize = 255;
 
 /// Answers one request. Never fails: an error is an answer.
 pub(super) async fn handle(
@@ -366,23 +361,6 @@ impl Connection {
     }
 }
 
-/// The refusal of a request without a route. Names host and method. Not the path, which may hold a secret of the sender; the log has it in a
-/// field of its own, unless `[log] path` says otherwise.
-pub fn missed(miss: &Miss, host: &str, method: &Method) -> Refusal {
-    let shown = |text: &str| text.chars().take(MAXIMUM_SHOWN_CHARACTERS).collect::<String>();
-    match miss {
-        Miss::NoRoute => {
-            let detail = format!("No route is configured for the host \"{}\" and this path.", shown(host));
-            Refusal::new(Reject::NoRoute, detail)
-        }
-        Miss::Path(fault) => Refusal::new(Reject::MalformedRequest, fault.to_string()),
-        Miss::MethodNotAllowed(_) => {
-            let detail = format!("The route for this path does not take the method {}.", shown(method.as_str()));
-            Refusal::new(Reject::MethodNotAllowed, detail)
-        }
-    }
-}
-
 /// The host that the request is for, in lower case, without port and trailing dot; empty if an HTTP/1.0 request names none. Usually it
 /// equals the `server_name` of the connection, and then nothing is parsed.
 ///
@@ -473,28 +451,6 @@ pub(super) fn check_coding(headers: &HeaderMap, body: &Incoming) -> Result<(), R
             let detail =
                 "The body has a transfer coding other than \"chunked\"; send it without, or as a Content-Encoding.";
             Err(Refusal::new(Reject::TransferCodingUnknown, detail))
-        }
-    }
-}
-
-/// If the provider of a request has ranges, the address must be in one of them.
-///
-/// # Errors
-///
-/// `source_not_in_ranges`, or `ranges_unavailable` if they were not fetched yet.
-pub fn check_source(sources: Option<&Sources>, address: IpAddr, provider: &str) -> Result<(), Refusal> {
-    let Some(sources) = sources.filter(|sources| sources.misses(address)) else { return Ok(()) };
-    metrics::source_missed(provider);
-    match sources.check {
-        SourceCheck::Off | SourceCheck::Count => Ok(()),
-        SourceCheck::Refuse if !sources.is_complete => {
-            let detail = format!("The ranges of {provider} were not fetched yet.");
-            Err(Refusal::new(Reject::RangesUnavailable, detail))
-        }
-        SourceCheck::Refuse => {
-            let address = address.to_canonical();
-            let detail = format!("{address} is in none of the ranges that {provider} sends from.");
-            Err(Refusal::new(Reject::SourceNotInRanges, detail))
         }
     }
 }

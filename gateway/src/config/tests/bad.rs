@@ -496,3 +496,24 @@ fn no_cut_file_makes_us_panic() {
     let refused = (0..text.len()).filter(|end| fixture.parse(&text[..*end]).is_err()).count();
     assert!(refused > text.len() / 2, "{refused} of {}", text.len());
 }
+
+#[test]
+fn the_beginning_of_a_problem_type_is_a_url_that_ends_before_the_reason() {
+    for (base, words) in [
+        ("hooks.example.com/", "it is not an https URL; write at most 200 characters, such as \"https://"),
+        ("http://hooks.example.com/", "it is not an https URL"),
+        ("https://", "it is not an https URL"),
+        ("https:///reasons/", "it is not an https URL"),
+        ("https://hooks.example.com/reasons", "so it must end in / or #"),
+        ("https://hooks.example.com/my reasons/", "a character that no URL has"),
+    ] {
+        check(&format!("[problem]\nbase = \"{base}\"\n"), 2, "problem.base", words);
+    }
+    let long = format!("[problem]\nbase = \"https://{}/\"\n", "a".repeat(200));
+    check(&long, 2, "problem.base", "it is too long");
+    let fixture = Fixture::new();
+    let own = format!("{}[problem]\nbase = \"https://hooks.example.com/reasons#\"\n", minimal());
+    let reason = hookgate_core::reject::Reject::NoRoute;
+    assert_eq!(fixture.good(&own).problem_types.uri(reason), "https://hooks.example.com/reasons#no_route");
+    assert_eq!(fixture.good(&minimal()).problem_types.uri(reason), "urn:hookgate:reason:no_route");
+}
