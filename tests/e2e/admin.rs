@@ -278,3 +278,40 @@ fn recent_refusals_are_shown_with_their_explanations() {
     assert!(page.contains("identity_mismatch") && page.contains("&lt;script"), "{page}");
     assert!(!page.contains("<script"), "{page}");
 }
+
+#[test]
+fn filter_status_asks_the_admin_side_if_there_is_no_other_place() {
+    let gateway = TestGateway::with_toml(|environment| {
+        let toml = environment.toml("", "");
+        with_admin(environment, &toml.replace("[metrics]\nlisten = \"127.0.0.1:@METRICS_PORT@\"\n", ""))
+    })
+    .unwrap();
+    let mut command = Command::new(BINARY);
+    command.args(["filter", "status", "--config"]).arg(gateway.daemon.configuration_path());
+    let text = String::from_utf8(command.output().unwrap().stdout).unwrap();
+    let socket = gateway.environment.path("admin.sock");
+    assert!(text.contains(&format!("Running, according to /metrics at unix:{}:", socket.display())), "{text}");
+    assert!(text.contains("hookgate_filter_unavailable 0"), "{text}");
+}
+
+/// More clients than the admin side has connections, all silent: they take few descriptors, and keep nobody out.
+#[test]
+fn silent_clients_of_the_socket_keep_nobody_out() {
+    let gateway = start();
+    let socket = gateway.environment.path("admin.sock");
+    let silent: Vec<_> = (0..100).map(|_| std::os::unix::net::UnixStream::connect(&socket).unwrap()).collect();
+    for path in ["/readyz", "/status", "/metrics"] {
+        assert_eq!(ask(&socket, path).0, 200, "{path}");
+    }
+    let flood: Vec<_> = (0..8)
+        .map(|_| {
+            let socket = socket.clone();
+            std::thread::spawn(move || {
+                (0..10).map(|_| ask(&socket, "/status").0).filter(|status| *status == 200).count()
+            })
+        })
+        .collect();
+    assert_eq!(flood.into_iter().map(|thread| thread.join().unwrap()).sum::<usize>(), 80);
+    drop(silent);
+    gateway.still_serves().unwrap();
+}

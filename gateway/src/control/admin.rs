@@ -32,7 +32,7 @@ use self::phase::{Health, Phase};
 use super::endpoint::{Answer, Paced, Pages, answer, method_refused, plain};
 use super::exposition::{self, Exposition};
 
-/// Least time between two collections of facts, so that a flood of requests costs the control thread at most four a second.
+/// Least time between two collections of facts with their pages, so that a flood of requests costs the control thread at most four a second.
 const COLLECT_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Questions that wait for the control loop. One at a time is asked, so more would not help.
@@ -50,13 +50,20 @@ pub(super) enum Hosts {
     Loopback,
 }
 
+/// The facts of one moment, as they are served.
+#[derive(Clone)]
+struct Status {
+    page: Bytes,
+    json: Bytes,
+}
+
 /// The pages.
 pub(super) struct AdminPages {
     hosts: Hosts,
     exposition: Arc<Exposition>,
     health: Arc<Health>,
     questions: mpsc::Sender<Question>,
-    facts: Paced<Option<Arc<Facts>>>,
+    status: Paced<Option<Status>>,
     policy: HeaderValue,
 }
 
@@ -70,7 +77,7 @@ impl AdminPages {
         let (questions, inbox) = mpsc::channel(QUESTIONS);
         let policy = HeaderValue::from_str(&page::content_security_policy())
             .unwrap_or_else(|_| HeaderValue::from_static("default-src 'none'"));
-        (Self { hosts, exposition, health, questions, facts: Paced::new(COLLECT_INTERVAL), policy }, inbox)
+        (Self { hosts, exposition, health, questions, status: Paced::new(COLLECT_INTERVAL), policy }, inbox)
     }
 
     async fn respond(&self, request: &Parts) -> Answer {
@@ -114,26 +121,25 @@ impl AdminPages {
     }
 
     async fn status(&self, as_json: bool) -> Answer {
-        let facts = match self.health.phase() {
+        let status = match self.health.phase() {
             Phase::Starting => None,
-            Phase::Serving | Phase::Draining => self.facts.current(|| self.ask()).await,
+            Phase::Serving | Phase::Draining => self.status.current(|| self.ask()).await,
         };
-        let Some(facts) = facts else { return plain(StatusCode::SERVICE_UNAVAILABLE, "starting, or ending\n") };
-        if !as_json {
-            return answer(StatusCode::OK, "text/html; charset=utf-8", page::page(&facts).into_string());
-        }
-        match serde_json::to_vec(&*facts) {
-            Ok(text) => answer(StatusCode::OK, "application/json", Bytes::from(text)),
-            // Facts are plain data.
-            Err(_) => plain(StatusCode::INTERNAL_SERVER_ERROR, "the status cannot be written\n"),
+        match status {
+            None => plain(StatusCode::SERVICE_UNAVAILABLE, "starting, or ending\n"),
+            Some(Status { json, .. }) if as_json => answer(StatusCode::OK, "application/json", json),
+            Some(Status { page, .. }) => answer(StatusCode::OK, "text/html; charset=utf-8", page),
         }
     }
 
-    /// The facts, from the control loop; `None` if it has ended.
-    async fn ask(&self) -> Option<Arc<Facts>> {
+    /// The status, of facts from the control loop; `None` if it has ended.
+    async fn ask(&self) -> Option<Status> {
         let (question, answer) = oneshot::channel();
         self.questions.send(question).await.ok()?;
-        answer.await.ok()
+        let facts: Arc<Facts> = answer.await.ok()?;
+        // Plain data always serializes.
+        let json = serde_json::to_vec(&*facts).unwrap_or_default().into();
+        Some(Status { page: page::page(&facts).into_string().into(), json })
     }
 }
 
