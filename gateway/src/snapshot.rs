@@ -148,7 +148,8 @@ impl Snapshot {
     /// [`SnapshotError`]. Nothing has changed then.
     pub fn build(config: Config, generation: u64, lasting: Lasting) -> Result<Self, SnapshotError> {
         let Config { certificates, providers, sources, routes, proofs, limits, log, problem_types, .. } = config;
-        let Lasting { cache, keys, replay, deliveries, sightings, suspects, list_notes, recent, public_roots } = lasting;
+        let Lasting { cache, keys, replay, deliveries, sightings, suspects, list_notes, recent, public_roots } =
+            lasting;
         let demands = Arc::new(Demands::new(proofs.providers, proofs.routes).of_providers(&providers));
         let reads_strangers = providers.iter().any(|it| it.client_certificate != ClientCertificate::Required);
         let field = |provider: &Provider| {
