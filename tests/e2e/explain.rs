@@ -234,7 +234,8 @@ fn a_refused_handshake_is_kept_with_its_chain() {
     let text = text.replace("identity = [", "on_failure = \"abort\"\nidentity = [");
     let gateway = TestGateway::in_environment(environment, |_| text).unwrap();
     let identity = gateway.environment.identity(Sender::Percolate, Variant::Stranger).unwrap();
-    assert!(gateway.curl().identity(&identity).post("/mine", b"{}").run().unwrap().alert().is_some());
+    let outcome = gateway.curl().argument("--verbose").identity(&identity).post("/mine", b"{}").run().unwrap();
+    assert!(outcome.alert().is_some(), "{outcome:?}");
     let (_, text) = explain(&gateway, &["--json"]);
     let records: Value = serde_json::from_str(&text).unwrap();
     assert_eq!(
