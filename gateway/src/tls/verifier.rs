@@ -40,6 +40,7 @@ struct Judged {
 
 /// Runs one step of a handshake on this thread. Its result comes with the refusal, if the verifier refused the client's chain in it: an
 /// error with one that ended the handshake, a success with one that did not.
+#[expect(clippy::result_large_err, reason = "a step either succeeds or ends the handshake, so the size costs one copy")]
 pub(super) fn observe<T>(
     step: impl FnOnce() -> Result<T, Error>,
 ) -> Result<(T, Option<ChainRefusal>), (Error, Option<ChainRefusal>)> {
