@@ -29,7 +29,8 @@ pub enum Command {
         #[arg(long, value_name = "LEVEL")]
         log: Option<String>,
     },
-    /// Check the configuration and every file that it names. If there are errors, print them all and exit with status 1
+    /// Check the configuration, every file that it names, and whether this host has the sockets and ports. If there are errors, print them all
+    /// and exit with status 1
     Check {
         /// The configuration file
         #[arg(long, short, default_value = "/etc/hookgate/hookgate.toml")]
@@ -38,6 +39,10 @@ pub enum Command {
         /// would be refused because it demands less
         #[arg(long)]
         against: Option<PathBuf>,
+        /// The user of the service, such as hookgate. As root: become that user with its groups, and try to read every file and to connect to
+        /// every handler
+        #[arg(long, value_name = "NAME")]
+        user: Option<String>,
     },
     /// Fetch once what the configuration names by URL (ranges, revocation lists, token keys), and print what came. Nothing is kept. If a source fails, exit
     /// with status 1

@@ -18,7 +18,7 @@ const _: () =
 fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Run { config, log } => control::run::run(&config, log.as_deref()),
-        Command::Check { config, against } => control::check::check(&config, against.as_deref()),
+        Command::Check { config, against, user } => control::check::check(&config, against.as_deref(), user.as_deref()),
         Command::Fetch { config } => control::fetch::fetch(&config),
         Command::Providers { name, json, config } => control::providers::providers(&config, name.as_deref(), json),
         Command::Probe(arguments) => client::probe(&arguments),

@@ -22,13 +22,14 @@ use super::log::{Log, Losses, StatedLevels};
 use super::metrics_endpoint::MetricsEndpoint;
 use super::published::Publisher;
 use super::reload::{Fixed, Loader, log_warnings};
+use super::sockets::SocketsError;
 use super::sockets::sharing::PortWatch;
 use super::status::Serving;
 use super::watch::LOOK_INTERVAL;
 use super::watchdog::Watchdog;
 use super::{service, sockets};
 use crate::accept::spread::Siblings;
-use crate::config::{Config, FetchedLists, FileVersions, KeyOrigin, Listen, Metrics, Reading};
+use crate::config::{Config, FetchedLists, FileVersions, KeyOrigin, Listen, Location, Metrics, NamedPlaces, Reading};
 use crate::crypto;
 use crate::metrics;
 use crate::metrics::retirement::Retirement;
@@ -95,7 +96,10 @@ fn serve(path: &Path, config: Config, files: FileVersions, log: &Log) -> anyhow:
     runtime.block_on(async {
         let mut signals = Signals::install()?;
         let retirement = Arc::default();
-        start_metrics(config.metrics.as_ref(), &retirement)?;
+        start_metrics(config.metrics.as_ref(), &retirement).map_err(|error| match metrics_place(path) {
+            Some(location) => anyhow!("{location}: {error:#}"),
+            None => error,
+        })?;
         let backend = choose_backend(&config.listen)?;
         let fixed = Fixed {
             listen: config.listen.clone(),
@@ -119,7 +123,8 @@ fn serve(path: &Path, config: Config, files: FileVersions, log: &Log) -> anyhow:
         let current = Arc::new(ArcSwap::from_pointee(snapshot));
         metrics::reloaded(metrics::Load::Ok, 1);
         let (commands, receiver) = watch::channel(Command::Serve(1));
-        let (plans, ports) = plan_workers(&fixed.listen, count, backend, &current, &receiver)?;
+        let planned = plan_workers(&fixed.listen, count, backend, &current, &receiver);
+        let (plans, ports) = planned.map_err(|error| located(path, error))?;
         // No later step needs a privilege, and no byte from a peer has been read.
         confine(|| loader.filter.is_usable(), loader.state.as_ref())?;
         first_lists(&mut loader, &current, &commands).await;
@@ -131,6 +136,19 @@ fn serve(path: &Path, config: Config, files: FileVersions, log: &Log) -> anyhow:
         let outcome = control.attend(&mut signals).await;
         control.end(outcome, signals).await
     })
+}
+
+/// Adds the place in the configuration to an error about an address.
+fn located(path: &Path, error: anyhow::Error) -> anyhow::Error {
+    let address = error.downcast_ref::<SocketsError>().and_then(SocketsError::configured);
+    let places = NamedPlaces::of(path, &FileVersions::default());
+    let place = places.listen.into_iter().find(|(_, listed)| Some(*listed) == address);
+    place.map_or_else(|| anyhow!("{error:#}"), |(location, _)| anyhow!("{location}: {error:#}"))
+}
+
+/// Where the configuration has the address of the metrics endpoint.
+fn metrics_place(path: &Path) -> Option<Location> {
+    NamedPlaces::of(path, &FileVersions::default()).metrics.map(|(location, _)| location)
 }
 
 /// What this configuration would keep over a restart.
