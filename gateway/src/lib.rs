@@ -47,6 +47,7 @@ pub mod context;
 pub mod control;
 pub mod crypto;
 pub mod http;
+pub mod init;
 pub mod key_store;
 pub mod metrics;
 pub mod missing_lists;
