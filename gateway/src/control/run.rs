@@ -4,6 +4,7 @@
 //! module.
 
 use std::fmt::Display;
+use std::io;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,14 +23,14 @@ use super::log::{Log, Losses, StatedLevels};
 use super::metrics_endpoint::MetricsEndpoint;
 use super::published::Publisher;
 use super::reload::{Fixed, Loader, log_warnings};
-use super::sockets::SocketsError;
 use super::sockets::sharing::PortWatch;
+use super::sockets::{SocketsError, bind_hint};
 use super::status::Serving;
 use super::watch::LOOK_INTERVAL;
 use super::watchdog::Watchdog;
 use super::{service, sockets};
 use crate::accept::spread::Siblings;
-use crate::config::{Config, FetchedLists, FileVersions, KeyOrigin, Listen, Location, Metrics, NamedPlaces, Reading};
+use crate::config::{Config, FetchedLists, FileVersions, KeyOrigin, Listen, Metrics, NamedPlaces, Reading};
 use crate::crypto;
 use crate::metrics;
 use crate::metrics::retirement::Retirement;
@@ -96,10 +97,7 @@ fn serve(path: &Path, config: Config, files: FileVersions, log: &Log) -> anyhow:
     runtime.block_on(async {
         let mut signals = Signals::install()?;
         let retirement = Arc::default();
-        start_metrics(config.metrics.as_ref(), &retirement).map_err(|error| match metrics_place(path) {
-            Some(location) => anyhow!("{location}: {error:#}"),
-            None => error,
-        })?;
+        start_metrics(config.metrics.as_ref(), &retirement).map_err(|error| at_metrics(path, error))?;
         let backend = choose_backend(&config.listen)?;
         let fixed = Fixed {
             listen: config.listen.clone(),
@@ -146,9 +144,13 @@ fn located(path: &Path, error: anyhow::Error) -> anyhow::Error {
     place.map_or_else(|| anyhow!("{error:#}"), |(location, _)| anyhow!("{location}: {error:#}"))
 }
 
-/// Where the configuration has the address of the metrics endpoint.
-fn metrics_place(path: &Path) -> Option<Location> {
-    NamedPlaces::of(path, &FileVersions::default()).metrics.map(|(location, _)| location)
+/// Adds the place of `metrics.listen`, and what to do, to an error of the metrics endpoint.
+fn at_metrics(path: &Path, error: anyhow::Error) -> anyhow::Error {
+    let hint = error.root_cause().downcast_ref::<io::Error>().map_or("", bind_hint);
+    match NamedPlaces::of(path, &FileVersions::default()).metrics {
+        Some((location, _)) => anyhow!("{location}: {error:#}{hint}"),
+        None => error,
+    }
 }
 
 /// What this configuration would keep over a restart.

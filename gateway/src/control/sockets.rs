@@ -229,7 +229,7 @@ fn bind(address: SocketAddr, backlog: u32, workers: usize) -> anyhow::Result<(So
 }
 
 /// What to do about an address that cannot be bound.
-fn bind_hint(error: &io::Error) -> &'static str {
+pub(super) fn bind_hint(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::AddrInUse => {
             "; another process listens there (`ss -ltnp` shows which): stop it, or write another port"

@@ -126,7 +126,7 @@ fn write_new(path: &Path, text: &str) -> Result<()> {
 fn outcome(answers: &Answers, preset: &Preset, draft: &Draft, missing: &[Missing], path: &Path) -> String {
     let (shown, url) = (path.display(), answers.url());
     // Writing to a String cannot fail, here and below.
-    let mut text = format!("\nAt the sender ({}), enter the URL {url}\n", preset.title());
+    let mut text = format!("\nAt the sender, {}, enter the URL {url}\n", preset.title());
     if let Some(page) = page::of(&answers.preset) {
         let _ = writeln!(text, "{}", page::section(page, page::SENDER));
     }

@@ -109,6 +109,7 @@ fn check_tells_what_a_user_may_not_do() {
         stderr
     };
     // The directory of the test belongs to root alone.
+    mode(directory, 0o700);
     let stderr =
         refused(&format!("user nobody may not enter the directory {} (mode 0700, user 0", directory.display()));
     assert!(stderr.contains("checked.toml: user nobody") && stderr.contains("chmod g+x"), "{stderr}");
@@ -236,8 +237,10 @@ fn public(environment: &Environment, text: &str) -> std::path::PathBuf {
 fn as_nobody(file: &Path, arguments: &[&str]) -> Finished {
     // Not every user may enter the directory of the build.
     let copy = file.with_file_name("hookgate");
-    fs::copy(BINARY, &copy).unwrap();
-    fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).unwrap();
+    // By a program: a descriptor that is open for writing here could be inherited by the child of another test, and then the copy is busy.
+    let mut install = Command::new("install");
+    install.args(["-m", "0755", BINARY]).arg(&copy);
+    assert!(run(install, &[], SOON).unwrap().success());
     let mut command = Command::new("setpriv");
     command.args(["--reuid=nobody", "--regid=nogroup", "--clear-groups"]).arg(copy);
     command.args(["check", "--config"]).arg(file).args(arguments).env("NO_COLOR", "1");

@@ -91,10 +91,11 @@ impl User {
         let files: Vec<Vec<PathBuf>> = places.files.iter().map(|(_, path)| ways(path)).collect();
         let sockets: Vec<Vec<PathBuf>> = places.handlers.iter().map(|(_, path)| ways(path)).collect();
         let (files, sockets) = self.become_and(|| {
-            let read = |ways: &Vec<PathBuf>| ways.iter().find_map(|path| enter(path).or_else(|| read(path)));
-            let reach = |ways: &Vec<PathBuf>| ways.iter().find_map(|path| enter(path)).or_else(|| reach(ways.last()?));
-            let files: Vec<_> = files.iter().map(read).collect();
-            let sockets: Vec<_> = sockets.iter().map(reach).collect();
+            let end = |ways: &[PathBuf], look: fn(&Path) -> Option<Denied>| {
+                ways.iter().find_map(|path| enter(path)).or_else(|| look(ways.last()?))
+            };
+            let files: Vec<_> = files.iter().map(|ways| end(ways, read)).collect();
+            let sockets: Vec<_> = sockets.iter().map(|ways| end(ways, reach)).collect();
             (files, sockets)
         })?;
         let findings = |places: &[(crate::config::Location, PathBuf)], denied: Vec<Option<Denied>>| -> Vec<Finding> {
@@ -132,13 +133,13 @@ impl User {
         let Self { name, group, .. } = self;
         match denied {
             Denied::Enter(path) => format!(
-                "user {name} may not enter the directory {} ({}); make it the directory of a group of that user, and `chmod g+x` it: \
-                 chgrp {group} {0}",
+                "user {name} may not enter the directory {} ({}); let a group of that user enter it: `chgrp {group} {0}`, then \
+                 `chmod g+x {0}`",
                 path.display(),
                 owner(&path)
             ),
             Denied::Read(path) => format!(
-                "user {name} may not read {} ({}); make it the file of a group of that user, and `chmod g+r` it: chgrp {group} {0}",
+                "user {name} may not read {} ({}); let a group of that user read it: `chgrp {group} {0}`, then `chmod g+r {0}`",
                 path.display(),
                 owner(&path)
             ),
