@@ -95,6 +95,7 @@ pub use self::places::NamedPlaces;
 pub use self::profile::DEFAULT_VERIFY_DEPTH;
 pub use self::proof::{Addition, AdditionForm, FileKind, Proofs, Usual};
 pub use self::range_url::{RangeFormat, RangeSource, RangeUrl};
+pub use self::state::{Deliveries, OnStateFailure, State};
 pub use self::warning::{Warning, WarningKind};
 
 /// The whole configuration, within its bounds.
@@ -127,7 +128,7 @@ pub struct Config {
     /// `[log]`
     pub log: LogSection,
     /// `[state]`, or the directory of the service manager: where hookgate keeps what outlives a restart.
-    pub state: Option<PathBuf>,
+    pub state: State,
     /// `reload`: when hookgate loads the configuration again.
     pub reload: ReloadTrigger,
     /// The settings and the contents of the files, so that a reload can log what it changed.
