@@ -64,6 +64,11 @@ impl FileVersions {
         }
     }
 
+    /// The files, in the order of their paths.
+    pub fn paths(&self) -> impl Iterator<Item = &Path> {
+        self.0.keys().map(PathBuf::as_path)
+    }
+
     /// The same files with their current versions.
     #[must_use]
     pub fn look(&self) -> Self {
@@ -239,6 +244,11 @@ pub(super) fn trust_anchor<'c>(
         number: index + 1,
         reason: "webpki does not support it as a trust anchor".to_owned(),
     })
+}
+
+/// The subject of a certificate; empty if it cannot be parsed.
+pub(super) fn subject(certificate: &CertificateDer<'_>) -> String {
+    X509Certificate::from_der(certificate).map(|(_, parsed)| parsed.subject().to_string()).unwrap_or_default()
 }
 
 /// The day of an X.509 time, in UTC. Its text is YYYY-MM-DD.

@@ -469,6 +469,9 @@ fn configuration_hint(error: &io::Error) -> String {
 
 /// Which user may not read a file: it is not the user who tries it by hand.
 fn permission_hint(error: &io::Error) -> String {
+    if error.kind() == io::ErrorKind::NotFound {
+        return "; put the file there, or write the path of another one".to_owned();
+    }
     if error.kind() != io::ErrorKind::PermissionDenied {
         return String::new();
     }
