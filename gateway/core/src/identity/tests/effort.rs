@@ -1,11 +1,14 @@
 //! How often a refusal reads the parts of a chain, whatever a stranger makes of it, and how few of them are checked with an expensive key.
 
+use std::collections::BTreeSet;
+
 use rustls_pki_types::CertificateDer;
 
 use super::cost::{dialogflow, dialogflow_client, impostor_of, namesakes, preset_root};
 use super::fixture::*;
 use crate::identity::bounds::{Bounds, EXPENSIVE_COST, FAILED_COST, READING_COST};
 use crate::identity::effort::{Effort, effort_of};
+use crate::identity::presented::PresentedChain;
 use crate::identity::{PeerChain, Provider, Verification, Work, elements, verdict};
 use crate::reject::Reject;
 use crate::signatures::P384_CHECK;
@@ -149,6 +152,10 @@ fn whatever_a_chain_consists_of_its_refusal_reads_it_a_few_times() {
             let all: usize = chain.iter().map(|certificate| elements::count(certificate, usize::MAX)).sum();
             let bytes: usize = chain.iter().map(|certificate| certificate.len()).sum();
             assert!(chain.len() <= LIMITS.max_certificates && bytes <= LIMITS.max_bytes, "{kind}: {bytes} bytes");
+            let presented = PresentedChain::new(&chain);
+            let names =
+                presented.certificates().iter().flat_map(|certificate| [certificate.issuer(), certificate.subject()]);
+            let names: usize = names.collect::<BTreeSet<_>>().into_iter().map(<[u8]>::len).sum();
             for count in [1, 8, 60] {
                 let (reject, work, effort) = judged(count, &chain);
                 let seen =
@@ -161,7 +168,7 @@ fn whatever_a_chain_consists_of_its_refusal_reads_it_a_few_times() {
                 assert!(effort.parsed <= 2 * chain.len(), "{seen}");
                 // Once, and once more for the wording if it is malformed.
                 assert!(effort.understood <= chain.len() + 1, "{seen}");
-                assert!(effort.folded <= bytes, "{seen}");
+                assert!(effort.folded <= names, "{seen}");
                 assert!(effort.elements <= 8 * all + 64 * chain.len(), "{seen}");
                 // Four comparisons with all, and a table, of names and of what is below a label.
                 assert!(effort.compared <= 10 * all, "{seen}");
