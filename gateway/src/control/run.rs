@@ -98,7 +98,8 @@ fn serve(path: &Path, config: Config, files: FileVersions, log: &Log) -> anyhow:
     runtime.block_on(async {
         let mut signals = Signals::install()?;
         let retirement = Arc::default();
-        let observer = sides::start(config.metrics.as_ref(), config.admin.as_ref(), &retirement).map_err(|error| at_metrics(path, error))?;
+        let observer = sides::start(config.metrics.as_ref(), config.admin.as_ref(), &retirement)
+            .map_err(|error| at_metrics(path, error))?;
         let backend = choose_backend(&config.listen)?;
         let fixed = Fixed {
             listen: config.listen.clone(),

@@ -303,11 +303,11 @@ impl TlsStream {
             self.socket.consume(count);
             let (_, refusal) =
                 observe(|| self.connection.process_new_packets()).map_err(|(error, refusal)| match refusal {
-                    Some(refusal) => HandshakeError::Refused(Box::new(refusal)),
+                    Some(refusal) => HandshakeError::Refused(refusal),
                     None => error.into(),
                 })?;
             if let Some(refusal) = refusal {
-                self.refused = Some(Box::new(refusal));
+                self.refused = Some(refusal);
             }
         }
         Ok(())

@@ -102,7 +102,8 @@ pub(super) fn verify(
     };
     let reading = reading_cost(all, bytes(certificates));
     let checks =
-        Checks::new(certificates, respelled.as_deref().unwrap_or_default(), issuer_signatures, bounds, reading).after(spent);
+        Checks::new(certificates, respelled.as_deref().unwrap_or_default(), issuer_signatures, bounds, reading)
+            .after(spent);
     let end_entity = match chain.end_entity() {
         Ok(end_entity) => end_entity,
         Err(error) => {
