@@ -3,11 +3,11 @@
 //! Owns where each fact comes from. Must not wait: it runs in the control loop, for each status that is asked for, at most four times a
 //! second.
 
-use std::collections::BTreeMap;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io;
 use std::os::unix::fs::FileTypeExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use rustls_pki_types::UnixTime;
@@ -96,14 +96,9 @@ pub(super) fn routes(snapshot: &Snapshot) -> Vec<RouteFacts> {
 }
 
 /// The handlers of the routes, each once, in the order of the routes.
-fn handlers_of(snapshot: &Snapshot) -> Vec<&Handler> {
-    let mut handlers: Vec<&Handler> = Vec::new();
-    for route in snapshot.routes.routes().iter() {
-        if !handlers.contains(&&route.handler) {
-            handlers.push(&route.handler);
-        }
-    }
-    handlers
+fn handlers_of(snapshot: &Snapshot) -> impl Iterator<Item = &Handler> {
+    let mut seen = HashSet::new();
+    snapshot.routes.routes().iter().map(|route| &route.handler).filter(move |handler| seen.insert(*handler))
 }
 
 /// The handlers of the configuration in use.
@@ -129,7 +124,7 @@ pub(super) fn handlers(snapshot: &Snapshot, places: &Places) -> Vec<HandlerFacts
             waiting: state.map_or(0, |state| state.waiting),
         }
     };
-    handlers_of(snapshot).into_iter().map(facts).collect()
+    handlers_of(snapshot).map(facts).collect()
 }
 
 /// Why there is no socket at `path`, as far as a look tells; `None` if there is one. A socket may still have no process behind it.
@@ -146,17 +141,21 @@ fn absence(path: &Path) -> Option<String> {
 
 /// The metric of the handlers that have ended a request, of which it publishes the changes.
 #[derive(Debug, Default)]
-pub(in crate::control) struct HandlerGauges(BTreeMap<PathBuf, bool>);
+pub(in crate::control) struct HandlerGauges(HashMap<Handler, bool>);
 
 impl HandlerGauges {
     /// Publishes which handlers answer.
     pub(in crate::control) fn publish(&mut self, snapshot: &Snapshot, places: &Places) {
+        // Those that a reload has removed are forgotten.
+        let mut before = std::mem::take(&mut self.0);
         for handler in handlers_of(snapshot) {
             let Some(last) = places.state(handler).and_then(|state| state.last) else { continue };
             let up = last.failure.is_none();
-            if self.0.insert(handler.socket.clone(), up) != Some(up) {
+            let known = before.remove_entry(handler);
+            if known.as_ref().is_none_or(|(_, known)| *known != up) {
                 metrics::handler_up(&handler.socket.display().to_string(), up);
             }
+            self.0.insert(known.map_or_else(|| handler.clone(), |(handler, _)| handler), up);
         }
     }
 }
