@@ -52,7 +52,7 @@ fn a_sender_that_writes_its_whole_body_before_it_reads_hears_the_early_answer() 
     }
     // curl writes on until it sees an answer.
     let outcome = gateway.admitted_curl().post(PATH, &vec![b'x'; 50 * MIB]).field("Expect", "").run().unwrap();
-    assert_problem(&outcome.response().unwrap(), 413, "body_too_large", "curl");
+    assert_problem(outcome.response().unwrap(), 413, "body_too_large", "curl");
     gateway.wait_no_connection().unwrap();
     gateway.still_serves().unwrap();
 }
