@@ -120,7 +120,7 @@ fn requests_and_handshakes_are_counted_by_result() {
     check(requests, &[("route", "any"), ("provider", "percolate"), ("status", "200")], 3.0);
     check(requests, &[("route", "any"), ("provider", "percolate"), ("status", "502")], 1.0);
     check(requests, &[("route", ""), ("provider", ""), ("status", "404")], 1.0);
-    check(requests, &[("route", ""), ("provider", ""), ("status", "403")], 1.0);
+    check(requests, &[("route", "any"), ("provider", ""), ("status", "403")], 1.0);
     check(requests, &[], 6.0);
     check("hookgate_request_duration_seconds_count", &[], 6.0);
     let rejections = "hookgate_rejections_total";
@@ -128,10 +128,10 @@ fn requests_and_handshakes_are_counted_by_result() {
         [("reason", reason), ("blame", blame), ("provider", provider), ("route", route)]
     };
     check(rejections, &named("no_route", "peer", "percolate", ""), 1.0);
-    check(rejections, &named("no_certificate", "peer", "", ""), 1.0);
+    check(rejections, &named("no_certificate", "peer", "", "any"), 1.0);
     check(rejections, &named("handler_unavailable", "handler", "percolate", "any"), 1.0);
     check(rejections, &[], 3.0);
-    check("hookgate_request_duration_seconds_count", &[("route", "any")], 4.0);
+    check("hookgate_request_duration_seconds_count", &[("route", "any")], 5.0);
     check("hookgate_handler_duration_seconds_count", &[("route", "any")], 3.0);
     check("hookgate_request_body_bytes_total", &[("route", "any"), ("provider", "percolate")], 8.0);
     check("hookgate_request_body_bytes_total", &[], 8.0);
