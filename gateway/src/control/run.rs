@@ -4,6 +4,7 @@
 //! module.
 
 use std::fmt::Display;
+use std::io;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -27,12 +28,13 @@ use super::log::{Log, Losses, StatedLevels};
 use super::published::Publisher;
 use super::reload::{Fixed, Loader, log_warnings};
 use super::sockets::sharing::PortWatch;
+use super::sockets::{SocketsError, bind_hint};
 use super::status::Serving;
 use super::watch::LOOK_INTERVAL;
 use super::watchdog::Watchdog;
 use super::{service, sides, sockets};
 use crate::accept::spread::Siblings;
-use crate::config::{Config, Deliveries, FetchedLists, FileVersions, KeyOrigin, Listen, Reading};
+use crate::config::{Config, Deliveries, FetchedLists, FileVersions, KeyOrigin, Listen, NamedPlaces, Reading};
 use crate::crypto;
 use crate::metrics;
 use crate::recent::Recent;
@@ -96,7 +98,8 @@ fn serve(path: &Path, config: Config, files: FileVersions, log: &Log) -> anyhow:
     runtime.block_on(async {
         let mut signals = Signals::install()?;
         let retirement = Arc::default();
-        let observer = sides::start(config.metrics.as_ref(), config.admin.as_ref(), &retirement)?;
+        let observer = sides::start(config.metrics.as_ref(), config.admin.as_ref(), &retirement)
+            .map_err(|error| at_metrics(path, error))?;
         let backend = choose_backend(&config.listen)?;
         let fixed = Fixed {
             listen: config.listen.clone(),
@@ -132,7 +135,8 @@ fn serve(path: &Path, config: Config, files: FileVersions, log: &Log) -> anyhow:
         metrics::reloaded(metrics::Load::Ok, 1, UnixTime::now().as_secs());
         let (commands, receiver) = watch::channel(Command::Serve(1));
         let places = Arc::<Places>::default();
-        let (plans, ports) = plan_workers(&fixed.listen, (count, backend), &current, &places, &receiver)?;
+        let planned = plan_workers(&fixed.listen, (count, backend), &current, &places, &receiver);
+        let (plans, ports) = planned.map_err(|error| located(path, error))?;
         // No later step needs a privilege, and no byte from a peer has been read.
         confine(|| loader.filter.is_usable(), loader.state.as_ref())?;
         deliveries.map(super::deliveries::Prepared::start).transpose()?;
@@ -157,6 +161,23 @@ fn answer_questions(directory: &Path, recent: &Arc<Recent>) {
             let directory = directory.display();
             tracing::warn!(%directory, %error, "cannot bind control.sock in the state directory; hookgate explain knows no recent refusal");
         }
+    }
+}
+
+/// Adds the place in the configuration to an error about an address.
+fn located(path: &Path, error: anyhow::Error) -> anyhow::Error {
+    let address = error.downcast_ref::<SocketsError>().and_then(SocketsError::configured);
+    let places = NamedPlaces::of(path, &FileVersions::default());
+    let place = places.listen.into_iter().find(|(_, listed)| Some(*listed) == address);
+    place.map_or_else(|| anyhow!("{error:#}"), |(location, _)| anyhow!("{location}: {error:#}"))
+}
+
+/// Adds the place of `metrics.listen`, and what to do, to an error of the metrics endpoint. One of the admin side names its key itself.
+fn at_metrics(path: &Path, error: anyhow::Error) -> anyhow::Error {
+    let hint = error.root_cause().downcast_ref::<io::Error>().map_or("", bind_hint);
+    match NamedPlaces::of(path, &FileVersions::default()).metrics {
+        Some((location, _)) if error.to_string().contains("(metrics.listen)") => anyhow!("{location}: {error:#}{hint}"),
+        _ => error,
     }
 }
 
