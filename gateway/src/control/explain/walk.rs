@@ -352,8 +352,7 @@ impl Walk<'_> {
             Err(unproven) => {
                 let place = self.place(unproven.refusal.reject, Some(route), Some((as_provider, None)));
                 let step = Step::refused(stage, &unproven.refusal, place);
-                let text =
-                    if condition.is_empty() { step.text } else { format!("{}{condition}: {}", "Refused", step.text) };
+                let text = if condition.is_empty() { step.text } else { format!("Refused{condition}: {}", step.text) };
                 Step { text, ..step }
             }
         }
