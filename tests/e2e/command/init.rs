@@ -38,7 +38,7 @@ fn sample(key: &str) -> &'static str {
         "key_source.url" => "https://keys.example.com/jwks.json",
         "unsafe_static_secret_suffices" => "true",
         "replay.id_header" => "x-delivery-id",
-        other => panic!("no sample for {other}"),
+        other => unreachable!("no sample for {other}"),
     }
 }
 
@@ -81,7 +81,7 @@ fn bring(pki: &Pki, files: &[PathBuf], preset: &str) {
             "sendgrid.pem" => public_key(file, &["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256"]),
             "wise-production.pem" => public_key(file, &["-algorithm", "RSA"]),
             name if name.ends_with(".pem") => fs::write(file, pki.server_root().pem()).unwrap(),
-            name => panic!("{preset}: {name}"),
+            name => unreachable!("{preset}: {name}"),
         }
         fs::set_permissions(file, fs::Permissions::from_mode(0o600)).unwrap();
     }
