@@ -48,6 +48,7 @@ pub mod control;
 pub mod crypto;
 pub mod deliveries;
 pub mod http;
+pub mod init;
 pub mod key_store;
 pub mod metrics;
 pub mod missing_lists;

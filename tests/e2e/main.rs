@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a failed set-up fails the test")]
 
 mod access;
+mod admin;
 mod alert;
 mod client;
 mod command;
@@ -20,6 +21,7 @@ mod memory;
 mod metrics;
 mod new_authority;
 mod problem;
+mod prometheus;
 mod proof;
 mod published;
 mod publisher;

@@ -3,6 +3,8 @@
 //! Owns everything that outlives a snapshot (chain cache, delivery ids, what is fetched, filter, rotation) and the order in which a reload
 //! replaces it. Must not parse: [`crate::config`] does.
 
+mod overview;
+
 use std::collections::BTreeSet;
 use std::io;
 use std::path::PathBuf;
@@ -12,6 +14,7 @@ use std::time::Instant;
 use arc_swap::ArcSwap;
 use rustls_pki_types::UnixTime;
 
+use super::admin::collect::LastLoad;
 use super::deliveries;
 use super::descriptors::Descriptors;
 use super::filter::{self, FilterKeeper};
@@ -27,8 +30,8 @@ use super::watch::Watch;
 use crate::config::inventory::{Inventory, difference};
 use crate::config::strength::{Comparison, Strength};
 use crate::config::{
-    Config, FileVersions, FilterSection, Listen, LogFormat, Metrics, OnStateFailure, Reading, ReloadTrigger, State,
-    Warning, is_of_host,
+    Admin, Config, FileVersions, FilterSection, Listen, LogFormat, Metrics, OnStateFailure, Reading, ReloadTrigger,
+    State, Warning, is_of_host,
 };
 use crate::deliveries::DeliveryStore;
 use crate::metrics::retirement::{NamedLabel, Retirement};
@@ -81,6 +84,8 @@ pub(super) struct Loader {
     retirement: Arc<Mutex<Retirement>>,
     /// The log, if it runs.
     log: Option<Tuning>,
+    /// What became of the last load.
+    last: LastLoad,
 }
 
 /// The parts of a configuration that are fetched, before their tasks start.
@@ -108,6 +113,7 @@ pub(super) struct Fixed {
     /// The form of log events; `None` leaves the choice to standard error.
     pub(super) log: Option<LogFormat>,
     pub(super) metrics: Option<Metrics>,
+    pub(super) admin: Option<Admin>,
     /// The state directory.
     pub(super) state: State,
 }
@@ -141,6 +147,7 @@ impl Loader {
             watch: Watch::default(),
             retirement,
             log: None,
+            last: LastLoad::default(),
         }
     }
 
@@ -209,7 +216,9 @@ impl Loader {
     /// If it cannot be served. Nothing has changed then.
     pub(super) fn load(&mut self, mut config: Config) -> anyhow::Result<Snapshot> {
         let prepared = self.prepare(&mut config)?;
-        self.adopt(config, prepared, 1)
+        let snapshot = self.adopt(config, prepared, 1)?;
+        self.last = LastLoad::new(Load::Ok, &[], UnixTime::now());
+        Ok(snapshot)
     }
 
     /// Builds the snapshot of `config`, applies its ranges to the filter if one runs, and starts to fetch what it names.
@@ -233,6 +242,7 @@ impl Loader {
         self.published.adopt(sources);
         (self.keys, self.ranges, self.revocation) = (keys, ranges, revocation);
         metrics::connections_limit(snapshot.limits.max_connections);
+        metrics::limits::publish(&snapshot.limits);
         self.rotation.adopt(dates, &snapshot.identity);
         self.pending.adopt(&snapshot.identity, self.state.as_ref(), UnixTime::now());
         self.names = names;
@@ -384,14 +394,16 @@ impl Loader {
                 let generation = snapshot.generation;
                 current.store(Arc::new(snapshot));
                 self.cache.retain_generation(generation);
-                metrics::reloaded(Load::Ok, generation);
+                metrics::reloaded(Load::Ok, generation, UnixTime::now().as_secs());
                 tracing::info!(generation, "configuration reloaded");
                 log_changes(&before, &self.inventory);
+                self.last = LastLoad::new(Load::Ok, &[], UnixTime::now());
                 self.watch.took(files);
                 Some(generation)
             }
             Err(Refused { result, is_of_host, reasons }) => {
-                metrics::reloaded(result, old);
+                metrics::reloaded(result, old, UnixTime::now().as_secs());
+                self.last = LastLoad::new(result, &reasons, UnixTime::now());
                 for reason in reasons {
                     tracing::error!(reason, "configuration not reloaded");
                 }
@@ -434,6 +446,9 @@ impl Loader {
         }
         if config.metrics != fixed.metrics {
             tracing::warn!("[metrics] has changed; restart hookgate to apply the change");
+        }
+        if config.admin != fixed.admin {
+            tracing::warn!("[admin] has changed; restart hookgate to apply the change");
         }
         if config.state != fixed.state {
             tracing::warn!("[state] has changed; restart hookgate to apply the change");

@@ -12,11 +12,13 @@
 //! | `rule`, `name`, `alternative_names` | identity rules, names, and their comparison |
 //! | `authority_names` | the names of authorities for a CertificateRequest |
 //! | `elements` | DER elements, and how many a certificate has |
+//! | `effort` | how often the parts of a chain are read, counted in tests |
 //! | `links` | which presented certificates may have issued which, by their names |
 //! | `spelling` | names of issuers that are equal, but not the same bytes |
 //! | `exemptions` | rules that webpki enforces more widely than RFC 5280 |
 //! | `constraints` | name constraints of the forms that webpki does not process |
-//! | `checks` | the signature checks of one search, and the bounds of its cost |
+//! | `bounds` | what the search for one chain may cost |
+//! | `checks` | the signature checks of one search |
 //! | `keys` | which keys of end entities can sign a handshake, and which make that expensive |
 //! | `signature_memory` | signatures on issuers and lists that were found good |
 //! | `path` | the path from the end entity to a trust anchor |
@@ -51,9 +53,11 @@ pub mod rule;
 mod alternative_names;
 mod anchor;
 mod authority_names;
+mod bounds;
 mod checks;
 mod constraints;
 mod diagnosis;
+mod effort;
 mod elements;
 mod exemptions;
 mod keys;
@@ -95,8 +99,8 @@ pub use sighting::{CertificateSighting, ChainSighting, Sightings, trust_anchor_l
 pub use status::distribution_points;
 pub use suspect::{PublicRoots, Suspect};
 
+use bounds::Bounds;
 use cache::CacheKey;
-use checks::Bounds;
 use presented::EndEntity;
 use signature_memory::SignatureMemory;
 use spelling::AnchorNames;
@@ -223,7 +227,11 @@ impl Identity {
     ) -> Option<PresentedRefusal> {
         let Verification { result, work, .. } = self.judge(scope, chain, now);
         let refusal = result.err()?;
-        let exceeds = |end_entity| keys::exceeds_refusal_cost(end_entity, work.failed_cost);
+        // No check fails for a chain that is too large to be read.
+        let exceeds = |end_entity| {
+            let reading = if work.failed_cost == 0 { 0 } else { verdict::reading_cost_of(chain, self.bounds) };
+            keys::exceeds_refusal_cost(end_entity, work.failed_cost.saturating_add(reading))
+        };
         let ends_handshake = chain.first().is_some_and(exceeds);
         Some(PresentedRefusal { refusal, ends_handshake })
     }

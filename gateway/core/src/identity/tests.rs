@@ -8,6 +8,7 @@ mod constraints;
 mod cost;
 mod differences;
 mod documentation;
+mod effort;
 mod exemptions;
 mod fixture;
 mod paths;

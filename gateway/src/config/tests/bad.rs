@@ -154,6 +154,39 @@ fn metrics_take_no_address_of_ours() {
 }
 
 #[test]
+fn the_admin_side_is_of_this_host_alone() {
+    check("[admin]\n", 1, "admin.listen", "missing; write listen = \"unix:/run/hookgate/admin.sock\"");
+    let check = |listen: &str, part: &str| {
+        check(&format!("[admin]\nlisten = \"{listen}\"\n"), 2, "admin.listen", part);
+    };
+    for address in ["0.0.0.0:9465", "[::]:9465", "192.0.2.1:9465", "[2001:db8::1]:9465"] {
+        check(address, &format!("other hosts can reach {address}"));
+        check(address, "write \"unix:/run/hookgate/admin.sock\", or a loopback address");
+    }
+    check("localhost:9465", "is not an IP address and port");
+    check("[::ffff:127.0.0.1]:9465", "write \"127.0.0.1:9465\"");
+    check("9465", "is not an IP address and port");
+    check("unix:admin.sock", "the path of the socket is not absolute");
+    check("unix:/run/hookgate/", "ends with \"/\"");
+    check(&format!("unix:/{}", "a".repeat(107)), "longer than 107 bytes");
+}
+
+#[test]
+fn the_admin_side_takes_no_address_of_another_section() {
+    let check = |text: String, part: &str| {
+        let errors = Fixture::new().errors(&text);
+        assert!(errors.len() == 1 && errors[0].contains(part), "{errors:#?}");
+    };
+    let admin = "[admin]\nlisten = \"127.0.0.1:443\"\n";
+    check(
+        minimal().replace("127.0.0.1:0", "127.0.0.1:443") + admin,
+        "admin.listen: 127.0.0.1:443 is an address of [listen]",
+    );
+    let metrics = "[metrics]\nlisten = \"127.0.0.1:443\"\n";
+    check(minimal() + metrics + admin, "admin.listen: 127.0.0.1:443 is an address of [metrics]");
+}
+
+#[test]
 fn certificates_are_checked() {
     let both = |chain: &str, key: &str| format!("[[certificate]]\nchain = \"{chain}\"\nkey = \"{key}\"\n");
     check("[[certificate]]\nkey = \"privkey.pem\"\n", 1, "certificate[0].chain", "missing; write chain =");

@@ -207,6 +207,7 @@ fn every_key_has_a_row() {
         "[[route]]\n",
         "[limits]\n",
         "[metrics]\n",
+        "[admin]\n",
         "[log]\n",
         "[state]\n",
         "[problem]\n",
