@@ -72,6 +72,10 @@ pub enum Command {
     /// Send what a sender sends, right or wrong in one way, and say whether the answer is the expected one. Exit status 0: it is, 1: it is not,
     /// or nothing was sent
     Send(Send),
+    /// Say why a request, a certificate or a recent refusal is admitted or not, stage by stage, with the line of the configuration that decides
+    /// and what would help. Without a certificate and a request, ask the running daemon. Exit status 0: admitted, 1: not, 2: nothing could be
+    /// explained
+    Explain(Explain),
     /// Inspect refused chains that may be genuine, because a sender changed its authority. Trusts nothing
     Trust {
         /// What to show
@@ -186,6 +190,43 @@ pub struct Receiver {
     #[arg(long)]
     pub json: bool,
     /// The configuration file, of which only [presets] is read. It need not exist
+    #[arg(long, short, default_value = "/etc/hookgate/hookgate.toml")]
+    pub config: PathBuf,
+}
+
+/// What to explain.
+#[derive(Debug, Args)]
+pub struct Explain {
+    /// A request id or the SHA-256 fingerprint of a refused certificate, as the answer and the log have them; or a reason, such as no_route.
+    /// Without anything, list the recent refusals
+    #[arg(value_name = "ID|REASON")]
+    pub what: Option<String>,
+    /// A PEM file with a certificate and its intermediates, the end entity first, instead of the one that the daemon has kept. With --chain
+    /// alone, no daemon is asked
+    #[arg(long, value_name = "FILE")]
+    pub chain: Option<PathBuf>,
+    /// The server name that the sender connects to. By default the host of all routes, if they have one
+    #[arg(long, value_name = "NAME")]
+    pub server_name: Option<String>,
+    /// The path of the request, with its query
+    #[arg(long, value_name = "PATH")]
+    pub path: Option<String>,
+    /// The method of the request. By default POST
+    #[arg(long, value_name = "METHOD")]
+    pub method: Option<String>,
+    /// A field of the request, such as "Authorization: Bearer …". Can be repeated
+    #[arg(long, value_name = "NAME: VALUE")]
+    pub header: Vec<String>,
+    /// A file with the body of the request
+    #[arg(long, value_name = "FILE")]
+    pub body: Option<PathBuf>,
+    /// The address that the sender connects from
+    #[arg(long, value_name = "ADDRESS")]
+    pub from: Option<IpAddr>,
+    /// Print the result as JSON
+    #[arg(long)]
+    pub json: bool,
+    /// The configuration file
     #[arg(long, short, default_value = "/etc/hookgate/hookgate.toml")]
     pub config: PathBuf,
 }

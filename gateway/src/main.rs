@@ -24,6 +24,7 @@ fn main() -> ExitCode {
         Command::Providers { name, json, config } => control::providers::providers(&config, name.as_deref(), json),
         Command::Probe(arguments) => client::probe(&arguments),
         Command::Send(arguments) => client::send(&arguments),
+        Command::Explain(options) => control::explain::explain(&options),
         Command::Trust { command: TrustCommand::Pending { config } } => control::trust::pending(&config),
         Command::Trust { command: TrustCommand::Show { number, anchor, config } } => {
             control::trust::show(&config, number, anchor)

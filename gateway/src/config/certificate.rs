@@ -17,7 +17,7 @@ use x509_parser::oid_registry as oid;
 use x509_parser::prelude::{GeneralName, ParsedExtension, X509Certificate, X509Version};
 use zeroize::Zeroizing;
 
-use super::error::Problem;
+use super::error::{FileForm, Problem};
 use super::file::{self, MAXIMUM_FILE_BYTES};
 use super::length;
 use super::pem;
@@ -130,7 +130,7 @@ fn load_key(path: &Path, at: &Spanned<String>, report: &mut Report<'_>) -> Resul
     let ignored = [&pem::CERTIFICATES[..], &pem::PARAMETERS].concat();
     let sections = pem::sections(&text, path, &pem::PRIVATE_KEYS, &ignored)?;
     let section = match &sections[..] {
-        [] => return Err(Problem::NoKey { path: path_buf() }),
+        [] => return Err(Problem::NoKey { path: path_buf(), form: FileForm::of(&text) }),
         [section] if section.is_encrypted() => return Err(Problem::EncryptedKey { path: path_buf() }),
         [section] => section,
         [_, second, ..] => return Err(Problem::SecondKey { path: path_buf(), place: second.place }),

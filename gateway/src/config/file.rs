@@ -16,7 +16,7 @@ use time::{Date, OffsetDateTime};
 use x509_parser::prelude::{ASN1Time, FromDer, X509Certificate, X509Error};
 use zeroize::Zeroizing;
 
-use super::error::Problem;
+use super::error::{FileForm, Problem};
 use super::pem;
 
 /// The most bytes of a configuration, certificate or key file. The whole root list of Mozilla has about 250 KiB of PEM.
@@ -200,7 +200,7 @@ pub(super) fn certificates(
 ) -> Result<Vec<CertificateDer<'static>>, Problem> {
     let sections = pem::sections(bytes, path, &pem::CERTIFICATES, ignored)?;
     if sections.is_empty() {
-        return Err(Problem::NoCertificate { path: path.to_owned(), is_pem: pem::has_sections(bytes) });
+        return Err(Problem::NoCertificate { path: path.to_owned(), form: FileForm::of(bytes) });
     }
     let certificates = sections.iter().enumerate().map(|(index, section)| {
         let certificate = CertificateDer::from(section.decode(path)?.to_vec());

@@ -8,6 +8,7 @@
 //! collected: [`Config::parse`] returns a configuration or all errors. This file puts the parts together; each section has a file
 //! of its own.
 
+mod admin;
 mod advice;
 mod anchor;
 mod bound;
@@ -33,6 +34,7 @@ mod name;
 mod pem;
 mod places;
 pub mod preset;
+mod problem;
 mod profile;
 mod proof;
 mod provider;
@@ -57,6 +59,7 @@ use rustls_pki_types::UnixTime;
 use serde::Deserialize;
 use toml::Spanned;
 
+use self::admin::RawAdmin;
 use self::certificate::RawCertificate;
 use self::document::Document;
 use self::filter::RawFilter;
@@ -66,6 +69,7 @@ use self::limits::RawLimits;
 use self::listen::{RawListen, RawMetrics};
 use self::log::RawLog;
 use self::preset::{Presets, RawPresets};
+use self::problem::RawProblem;
 use self::provider::{ParsedProviders, RawProvider};
 use self::ranges::ProviderRanges;
 use self::report::{Environment, Report};
@@ -74,13 +78,15 @@ use self::state::RawState;
 use self::strength::Strength;
 use hookgate_core::identity::Provider;
 use hookgate_core::ranges::{Ranges, Sources};
+use hookgate_core::reject::TypeBase;
 
+pub use self::admin::{Admin, AdminAddress};
 pub use self::certificate::ServerCertificate;
 pub use self::crls::{FetchedLists, parse_fetched};
 pub(crate) use self::error::one_line;
 pub use self::error::{
-    CertificateProblem, ConfigError, ConfigErrors, Location, PresetProblem, Problem, ProofProblem, RangeProblem,
-    RevocationProblem, is_of_host,
+    CertificateProblem, ConfigError, ConfigErrors, FileForm, Location, PresetProblem, Problem, ProofProblem,
+    RangeProblem, RevocationProblem, is_of_host,
 };
 pub use self::feed::{Feed, FetchLimits};
 pub use self::feed_url::{FeedUrl, FeedUrlError};
@@ -125,8 +131,12 @@ pub struct Config {
     pub filter: FilterSection,
     /// `[metrics]`; without the section, there is no endpoint.
     pub metrics: Option<Metrics>,
+    /// `[admin]`; without the section, there is no admin side.
+    pub admin: Option<Admin>,
     /// `[log]`
     pub log: LogSection,
+    /// `[problem]`: the `type` of problem documents.
+    pub problem_types: TypeBase,
     /// `[state]`, or the directory of the service manager: where hookgate keeps what outlives a restart.
     pub state: State,
     /// `reload`: when hookgate loads the configuration again.
@@ -184,9 +194,13 @@ struct RawConfig {
     #[serde(deserialize_with = "document::table")]
     metrics: Option<Spanned<RawMetrics>>,
     #[serde(deserialize_with = "document::table")]
+    admin: Option<Spanned<RawAdmin>>,
+    #[serde(deserialize_with = "document::table")]
     log: Option<Spanned<RawLog>>,
     #[serde(deserialize_with = "document::table")]
     state: Option<Spanned<RawState>>,
+    #[serde(deserialize_with = "document::table")]
+    problem: Option<Spanned<RawProblem>>,
 }
 
 impl Config {
@@ -272,8 +286,10 @@ impl Config {
         coverage::expect_sections(counts, &mut report);
         let limits = limits::limits(raw.limits.as_ref().map(Spanned::get_ref), &mut report);
         let metrics = listen::metrics(raw.metrics, listen.as_ref(), &mut report);
+        let admin = admin::admin(raw.admin, listen.as_ref(), metrics.as_ref(), &mut report);
         let log = log::log(raw.log.as_ref(), &mut report);
         let state = state::state(raw.state.as_ref(), &mut report);
+        let problem_types = problem::types(raw.problem.as_ref(), &mut report);
         let ranges = provider::source_ranges(raw_providers, &mut report);
         let range_urls = provider::range_urls(raw_providers, &mut report);
         let context = filter::Context {
@@ -339,7 +355,9 @@ impl Config {
             proofs,
             filter,
             metrics,
+            admin,
             log,
+            problem_types,
             state,
             reload,
             inventory,
