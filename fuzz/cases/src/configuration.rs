@@ -45,6 +45,7 @@ fn serve(config: Config) {
         sightings: Arc::new(Sightings::default()),
         suspects: Arc::default(),
         list_notes: Arc::default(),
+        recent: Arc::default(),
         public_roots: Arc::new(PublicRoots::none()),
     };
     if let Err(error) = Snapshot::build(config, 1, lasting) {

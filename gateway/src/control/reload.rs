@@ -3,6 +3,8 @@
 //! Owns everything that outlives a snapshot (chain cache, delivery ids, what is fetched, filter, rotation) and the order in which a reload
 //! replaces it. Must not parse: [`crate::config`] does.
 
+mod overview;
+
 use std::collections::BTreeSet;
 use std::io;
 use std::path::PathBuf;
@@ -12,6 +14,7 @@ use std::time::Instant;
 use arc_swap::ArcSwap;
 use rustls_pki_types::UnixTime;
 
+use super::admin::collect::LastLoad;
 use super::deliveries;
 use super::descriptors::Descriptors;
 use super::filter::{self, FilterKeeper};
@@ -27,13 +30,14 @@ use super::watch::Watch;
 use crate::config::inventory::{Inventory, difference};
 use crate::config::strength::{Comparison, Strength};
 use crate::config::{
-    Config, FileVersions, FilterSection, Listen, LogFormat, Metrics, OnStateFailure, Reading, ReloadTrigger, State,
-    Warning, is_of_host,
+    Admin, Config, FileVersions, FilterSection, Listen, LogFormat, Metrics, OnStateFailure, Reading, ReloadTrigger,
+    State, Warning, is_of_host,
 };
 use crate::deliveries::DeliveryStore;
 use crate::metrics::retirement::{NamedLabel, Retirement};
 use crate::metrics::{self, Load};
 use crate::missing_lists::ListNotes;
+use crate::recent::Recent;
 use crate::snapshot::{Lasting, Snapshot};
 use crate::state::StateDirectory;
 use hookgate_core::auth::ReplayGuard;
@@ -66,6 +70,7 @@ pub(super) struct Loader {
     ranges: WrittenRanges,
     revocation: Revocation,
     list_notes: Arc<ListNotes>,
+    pub(super) recent: Arc<Recent>,
     /// When the learned URLs of revocation lists are looked through next, in seconds since 1970.
     next_clean_up: u64,
     /// The labels of what the configuration names.
@@ -79,6 +84,8 @@ pub(super) struct Loader {
     retirement: Arc<Mutex<Retirement>>,
     /// The log, if it runs.
     log: Option<Tuning>,
+    /// What became of the last load.
+    last: LastLoad,
 }
 
 /// The parts of a configuration that are fetched, before their tasks start.
@@ -106,6 +113,7 @@ pub(super) struct Fixed {
     /// The form of log events; `None` leaves the choice to standard error.
     pub(super) log: Option<LogFormat>,
     pub(super) metrics: Option<Metrics>,
+    pub(super) admin: Option<Admin>,
     /// The state directory.
     pub(super) state: State,
 }
@@ -129,6 +137,7 @@ impl Loader {
             ranges: WrittenRanges::default(),
             revocation: Revocation::default(),
             list_notes: Arc::default(),
+            recent: Arc::default(),
             next_clean_up: 0,
             names: BTreeSet::new(),
             state: None,
@@ -138,6 +147,7 @@ impl Loader {
             watch: Watch::default(),
             retirement,
             log: None,
+            last: LastLoad::default(),
         }
     }
 
@@ -162,6 +172,17 @@ impl Loader {
         self.build(config, 1, &prepared.keys).map(drop)
     }
 
+    /// The snapshot of `config` and its filter, as they would be served with what is known without a fetch. Changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be served.
+    pub(super) fn preview(&self, mut config: Config) -> anyhow::Result<(Snapshot, FilterSection)> {
+        filter::check(&config.filter)?;
+        let Prepared { keys, section, .. } = self.prepare(&mut config)?;
+        Ok((self.build(config, 1, &keys)?, section))
+    }
+
     /// Takes the parts that are fetched out of `config`, and gives it the ranges and revocation lists that are known. Changes nothing else.
     fn prepare(&self, config: &mut Config) -> anyhow::Result<Prepared> {
         let keys = self.keys.prepare(std::mem::take(&mut config.proofs.key_sources));
@@ -181,9 +202,10 @@ impl Loader {
         let (cache, keys, replay) = (Arc::clone(&self.cache), Arc::clone(keys.store()), Arc::clone(&self.replay));
         let sightings = Arc::clone(self.rotation.sightings());
         let (suspects, public_roots) = (Arc::clone(self.pending.suspects()), public_roots());
-        let list_notes = Arc::clone(&self.list_notes);
+        let (list_notes, recent) = (Arc::clone(&self.list_notes), Arc::clone(&self.recent));
         let deliveries = self.deliveries.clone();
-        let lasting = Lasting { cache, keys, replay, deliveries, sightings, suspects, list_notes, public_roots };
+        let lasting =
+            Lasting { cache, keys, replay, deliveries, sightings, suspects, list_notes, recent, public_roots };
         Ok(Snapshot::build(config, generation, lasting)?)
     }
 
@@ -194,7 +216,9 @@ impl Loader {
     /// If it cannot be served. Nothing has changed then.
     pub(super) fn load(&mut self, mut config: Config) -> anyhow::Result<Snapshot> {
         let prepared = self.prepare(&mut config)?;
-        self.adopt(config, prepared, 1)
+        let snapshot = self.adopt(config, prepared, 1)?;
+        self.last = LastLoad::new(Load::Ok, &[], UnixTime::now());
+        Ok(snapshot)
     }
 
     /// Builds the snapshot of `config`, applies its ranges to the filter if one runs, and starts to fetch what it names.
@@ -218,6 +242,7 @@ impl Loader {
         self.published.adopt(sources);
         (self.keys, self.ranges, self.revocation) = (keys, ranges, revocation);
         metrics::connections_limit(snapshot.limits.max_connections);
+        metrics::limits::publish(&snapshot.limits);
         self.rotation.adopt(dates, &snapshot.identity);
         self.pending.adopt(&snapshot.identity, self.state.as_ref(), UnixTime::now());
         self.names = names;
@@ -369,14 +394,16 @@ impl Loader {
                 let generation = snapshot.generation;
                 current.store(Arc::new(snapshot));
                 self.cache.retain_generation(generation);
-                metrics::reloaded(Load::Ok, generation);
+                metrics::reloaded(Load::Ok, generation, UnixTime::now().as_secs());
                 tracing::info!(generation, "configuration reloaded");
                 log_changes(&before, &self.inventory);
+                self.last = LastLoad::new(Load::Ok, &[], UnixTime::now());
                 self.watch.took(files);
                 Some(generation)
             }
             Err(Refused { result, is_of_host, reasons }) => {
-                metrics::reloaded(result, old);
+                metrics::reloaded(result, old, UnixTime::now().as_secs());
+                self.last = LastLoad::new(result, &reasons, UnixTime::now());
                 for reason in reasons {
                     tracing::error!(reason, "configuration not reloaded");
                 }
@@ -420,6 +447,9 @@ impl Loader {
         if config.metrics != fixed.metrics {
             tracing::warn!("[metrics] has changed; restart hookgate to apply the change");
         }
+        if config.admin != fixed.admin {
+            tracing::warn!("[admin] has changed; restart hookgate to apply the change");
+        }
         if config.state != fixed.state {
             tracing::warn!("[state] has changed; restart hookgate to apply the change");
         }
@@ -454,6 +484,7 @@ impl Loader {
     /// Advances the steady clock of the memory for delivery ids. Call it at least once a second.
     pub(super) fn advance(&self) {
         self.replay.advance(self.started.elapsed());
+        self.recent.settle();
     }
 
     /// Publishes the sizes of the chain cache and of the memory for delivery ids.

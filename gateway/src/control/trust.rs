@@ -16,7 +16,7 @@ use crate::config::{Config, day_of};
 use crate::suspects::{MAXIMUM, Pending};
 
 /// Where the service keeps its state (`StateDirectory=` of the unit), if neither the configuration nor the environment says it.
-const SERVICE_DIRECTORY: &str = "/var/lib/hookgate";
+pub(super) const SERVICE_DIRECTORY: &str = "/var/lib/hookgate";
 
 /// Prints one line for each chain. Exit code 0, or 1 if there is an error.
 pub fn pending(configuration: &Path) -> ExitCode {

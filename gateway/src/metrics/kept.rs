@@ -1,28 +1,20 @@
 //! The metrics of deliveries that are kept over a restart.
 //!
-//! Owns their names, labels and help texts. Must not touch the disk.
+//! Owns their handles. Must not touch the disk.
 
-use metrics::{counter, describe_counter, describe_gauge, gauge};
+use metrics::{counter, gauge};
 
-const KEPT: &str = "hookgate_deliveries_kept_total";
-const NOT_KEPT: &str = "hookgate_deliveries_not_kept_total";
-const FAILING: &str = "hookgate_deliveries_failing";
-
-pub(super) fn describe() {
-    describe_counter!(KEPT, "Delivery ids that were written to the state directory");
-    describe_counter!(NOT_KEPT, "Deliveries that a handler took and the state directory did not; see on_state_failure");
-    describe_gauge!(FAILING, "1 if the last write of deliveries failed, otherwise 0");
-}
+use super::table::{DELIVERIES_FAILING, DELIVERIES_KEPT, DELIVERIES_NOT_KEPT};
 
 /// The outcome of one transaction of `count` ids.
 pub fn written(count: usize, failed: bool) {
     if !failed {
-        counter!(KEPT).increment(count as u64);
+        counter!(DELIVERIES_KEPT).increment(count as u64);
     }
-    gauge!(FAILING).set(f64::from(u8::from(failed)));
+    gauge!(DELIVERIES_FAILING).set(f64::from(u8::from(failed)));
 }
 
 /// A delivery was not kept.
 pub fn not_kept() {
-    counter!(NOT_KEPT).increment(1);
+    counter!(DELIVERIES_NOT_KEPT).increment(1);
 }
