@@ -34,6 +34,6 @@ impl PresetStrength {
 
 impl fmt::Display for PresetStrength {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{}, version {} ({}),", self.name, self.version, self.origin)
+        write!(formatter, "{} ({})", self.version, self.origin)
     }
 }

@@ -193,7 +193,7 @@ impl ProviderStrength {
     /// How an older preset, or one of an earlier directory, takes the place of the one that was in use. The file names nothing of it.
     fn falls_back(&self, new: &Self) -> Option<String> {
         let (old, new) = (self.preset.as_ref()?, new.preset.as_ref()?);
-        new.falls_back_from(old).then(|| format!("preset {new} takes the place of {old}"))
+        new.falls_back_from(old).then(|| format!("the preset of {new} takes the place of that of {old}"))
     }
 
     /// Identity rules of this provider that `new` has and `old` had not, two versions of another provider, and `now`, the next version of this

@@ -375,7 +375,7 @@ fn lost_with_preset(configuration: &dyn Fn(&str) -> String, preset: Option<&str>
 fn an_older_preset_in_place_of_one_that_is_gone_is_a_loss_if_it_admits_more() {
     let same = |whole: &str| whole.to_owned();
     let is_told = |losses: &[String]| {
-        let words = "takes the place of pagerduty, version 2026-12-24";
+        let words = "takes the place of that of 2026-12-24 (";
         let again = "and admits DigiCert Global Root CA (aff98890) again";
         assert!(losses.iter().any(|it| it.contains(words) && it.contains(again)), "{losses:#?}");
     };
