@@ -337,6 +337,8 @@ impl Config {
             routes: &routes,
             proofs: &proofs,
             filter: &filter,
+            log: &log,
+            presets: &provider::presets_in_use(raw_providers, &presets),
             subordinates: report.subordinates(),
         });
         let written_ranges = ranges.into_iter().map(|it| it.prefixes).collect();

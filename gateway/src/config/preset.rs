@@ -102,6 +102,8 @@ pub struct Preset {
     name: String,
     text: String,
     origin: Origin,
+    /// The number of its directory, in their order; 0 if it is compiled in.
+    place: usize,
     version: Date,
     title: String,
     documentation: String,
@@ -142,6 +144,11 @@ impl Preset {
     /// Where it is from.
     pub fn origin(&self) -> &Origin {
         &self.origin
+    }
+
+    /// The number of its directory: a preset replaces one of the same name in a directory with a smaller number.
+    pub(super) fn place(&self) -> usize {
+        self.place
     }
 
     /// The day of its last change.
@@ -272,6 +279,11 @@ impl Preset {
         }
     }
 
+    /// This preset, in the directory of this number.
+    fn in_place(self, place: usize) -> Self {
+        Self { place, ..self }
+    }
+
     /// This preset, which takes the place of `other`.
     fn replacing(mut self, other: &Self) -> Self {
         let others = other.newer.clone().into_iter().chain([(other.version, other.origin.clone())]);
@@ -322,6 +334,7 @@ impl Preset {
         Ok(Self {
             name,
             origin,
+            place: 0,
             version,
             title,
             documentation,

@@ -238,6 +238,15 @@ fn provider_name<'r>(
     name::parse(text, report).map(|name| (name, text))
 }
 
+/// By provider: the preset that it is from, without reporting anything.
+pub(super) fn presets_in_use<'p>(raw: &[Spanned<RawProvider>], presets: &'p Presets) -> Vec<Option<&'p Preset>> {
+    let of = |raw: &Spanned<RawProvider>| match presets.find(raw.get_ref().preset.as_ref()?.get_ref()) {
+        Found::Preset(preset) => Some(preset),
+        Found::Unusable(_) | Found::Unknown => None,
+    };
+    raw.iter().map(of).collect()
+}
+
 /// The preset that the provider names. Reports one that is unknown or has errors, and notes its content for the inventory.
 fn preset<'p>(raw: &Spanned<RawProvider>, presets: &'p Presets, report: &mut Report<'_>) -> Option<&'p Preset> {
     let name = raw.get_ref().preset.as_ref()?;

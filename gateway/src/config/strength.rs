@@ -7,9 +7,11 @@
 //! fall to a route that asks less. What names something new is not weaker: a provider, profile, trust anchor, identity rule, route, secret
 //! or range that is added admits what it names. What is removed as a whole admits less.
 //!
-//! A file that is written slowly can lose a section in one reload, and get it back without its last lines in the next. So the demands
-//! of what was removed are remembered, up to [`MAXIMUM_REMOVED`].
+//! A file that is written slowly can lose a part in one reload, and get it back without its last lines in the next. So what a reload takes
+//! away is remembered with its demands, bounded, also if it is a part of something that stays: identity rules and trust anchors, revocation
+//! lists, ranges that were left out, proofs of routes and providers, the preset that was in use.
 
+mod preset;
 mod profile;
 mod provider;
 mod ranges;
@@ -22,11 +24,14 @@ use data_encoding::HEXLOWER;
 use ring::digest;
 use toml::de::{DeTable, DeValue};
 
-use self::provider::ProviderStrength;
+use self::preset::PresetStrength;
+use self::provider::{Parts, ProviderStrength};
 use self::ranges::RangeStrength;
 use self::route::{RouteStrength, Routes};
 use super::filter::FilterSection;
 use super::key_source::{KeyOrigin, KeySource};
+use super::log::LogSection;
+use super::preset::Preset;
 use super::proof::Proofs;
 use super::ranges::ProviderRanges;
 use hookgate_core::auth::strength::{Aspect, Aspects};
@@ -50,6 +55,7 @@ pub struct Strength {
     providers: BTreeMap<Arc<str>, ProviderStrength>,
     routes: Vec<RouteStrength>,
     filter: FilterStrength,
+    log: LogStrength,
     removed: Removed,
 }
 
@@ -66,6 +72,15 @@ struct FilterStrength {
     enforces: bool,
     /// The names of the rates that it has.
     rates: BTreeSet<&'static str>,
+    /// The keys that say which sources it drops in any case.
+    deny: BTreeSet<&'static str>,
+}
+
+/// What the log keeps to itself.
+#[derive(Clone, Copy, Debug, Default)]
+struct LogStrength {
+    /// `path = false`: a path can have a secret in it.
+    hides_paths: bool,
 }
 
 /// Whether a configuration may replace the one in force.
@@ -101,6 +116,9 @@ pub(super) struct Parsed<'c> {
     pub(super) routes: &'c [Route],
     pub(super) proofs: &'c Proofs,
     pub(super) filter: &'c FilterSection,
+    pub(super) log: &'c LogSection,
+    /// In the order of `providers`.
+    pub(super) presets: &'c [Option<&'c Preset>],
     /// By the index of the provider: the ids of certificates that its lists of trust anchors have below an anchor.
     pub(super) subordinates: &'c [(usize, [u8; 32])],
 }
@@ -108,15 +126,16 @@ pub(super) struct Parsed<'c> {
 impl Strength {
     /// The strength of a configuration without errors.
     pub(super) fn new(parsed: &Parsed<'_>) -> Self {
-        let Parsed { root, permission, providers, sources, ranges, routes, proofs, filter, subordinates } = *parsed;
+        let Parsed { root, permission, providers, sources, ranges, routes, proofs, subordinates, .. } = *parsed;
         let keys = |id: KeySourceId| proofs.key_sources.get(usize::from(id.0)).map(key_aspects).unwrap_or_default();
         let strengths = providers.iter().enumerate().filter_map(|(index, provider)| {
             let (source, policy) = (sources.get(index)?, proofs.providers.get(index)?.strength(&keys));
-            let below = subordinates.iter().filter(|(of, _)| *of == index).map(|(_, id)| *id).collect();
+            let subordinates = subordinates.iter().filter(|(of, _)| *of == index).map(|(_, id)| *id).collect();
             let table = element(root, "provider", index);
             let ranges = RangeStrength::new(table, &ranges.get(index)?.files, &source.ranges);
-            let strength = ProviderStrength::new(provider, source.check, ranges, policy, below, table);
-            Some((Arc::clone(&provider.name), strength))
+            let preset = parsed.presets.get(index).copied().flatten().map(PresetStrength::new);
+            let parts = Parts { check: source.check, ranges, policy, subordinates, preset, table };
+            Some((Arc::clone(&provider.name), ProviderStrength::new(provider, parts)))
         });
         let routes = routes.iter().enumerate().map(|(index, route)| {
             let own = proofs.routes.get(index).and_then(Option::as_ref).map(|policy| policy.strength(&keys));
@@ -129,7 +148,8 @@ impl Strength {
             permission: permission.map(str::to_owned),
             providers: strengths.collect(),
             routes: routes.collect(),
-            filter: FilterStrength::new(filter),
+            filter: FilterStrength::new(parsed.filter, root),
+            log: LogStrength { hides_paths: !parsed.log.access.path },
             removed: Removed::default(),
         }
     }
@@ -169,9 +189,10 @@ impl Strength {
     pub fn after(mut self, old: Self) -> Self {
         let mut removed = old.removed;
         removed.providers.extend(old.providers);
+        let in_use: BTreeSet<Arc<str>> = self.providers.keys().filter(|name| self.uses_policy(name)).cloned().collect();
         for (name, provider) in &mut self.providers {
             if let Some(old) = removed.providers.remove(name) {
-                provider.remember(old);
+                provider.remember(old, in_use.contains(name));
             }
         }
         while removed.providers.len() > MAXIMUM_REMOVED {
@@ -202,16 +223,20 @@ impl Strength {
                 losses.insert(format!("provider {name}: {loss}"));
             };
             old.losses(new, &mut report);
-            // Without its header, what a provider demands of a list stands below the provider before it.
-            for other in self.providers.values().chain(self.removed.providers.values()) {
+            // Without its header, the lists and identities of a provider stand below the provider before it.
+            for (of, other) in self.providers.iter().chain(&self.removed.providers).filter(|(of, _)| *of != name) {
                 other.losses_of_lists_taken_over(old, new, &mut report);
+                other.identities_taken_over(next.providers.get(of), (old, new), &mut |identity| {
+                    report(format!("identity {identity} was one of provider {of}"));
+                });
             }
-            let mut routes = next.routes.iter().filter(|route| route.admits(name)).peekable();
-            // A policy that every route of the provider replaces is not in use.
-            if routes.peek().is_none() || routes.any(|route| !route.has_policy()) {
-                let lost = old.policy().lost_in(new.policy());
+            if next.uses_policy(name) {
+                let lost = old.demanded_policy().lost_in(new.demanded_policy());
                 losses.extend(lost.into_iter().map(|loss| format!("provider {name}: {loss}")));
             }
+        }
+        if self.log.hides_paths && !next.log.hides_paths {
+            losses.insert("log: path is no longer false".to_owned());
         }
         let in_force = Routes { routes: &self.routes, policy: &|name| self.policy(name) };
         let removed = Routes { routes: &self.removed.routes, policy: &|name| self.policy(name) };
@@ -219,10 +244,10 @@ impl Strength {
         let mut report = |loss| {
             losses.insert(loss);
         };
-        route::losses(&in_force, &new, &|_| true, &mut report);
+        route::losses(&in_force, &new, &self.removed.routes, &|_| true, &mut report);
         if !self.removed.routes.is_empty() {
             let places: BTreeSet<_> = self.routes.iter().map(RouteStrength::place).collect();
-            route::losses(&removed, &new, &|route| !places.contains(&route.place()), &mut report);
+            route::losses(&removed, &new, &self.routes, &|route| !places.contains(&route.place()), &mut report);
         }
         losses
     }
@@ -233,12 +258,18 @@ impl Strength {
     }
 
     fn policy(&self, name: &str) -> Option<&PolicyStrength> {
-        self.provider(name).map(ProviderStrength::policy)
+        self.provider(name).map(ProviderStrength::demanded_policy)
+    }
+
+    /// Whether the policy of a provider counts: not if each of its routes has its own.
+    fn uses_policy(&self, provider: &str) -> bool {
+        let mut routes = self.routes.iter().filter(|route| route.admits(provider)).peekable();
+        routes.peek().is_none() || routes.any(|route| !route.has_policy())
     }
 }
 
 impl FilterStrength {
-    fn new(section: &FilterSection) -> Self {
+    fn new(section: &FilterSection, root: &DeTable<'_>) -> Self {
         let policy = &section.policy;
         let (address, network) = (policy.syn_limits.ipv4_address, policy.syn_limits.ipv4_network);
         let rates = [
@@ -247,7 +278,9 @@ impl FilterStrength {
             ("syn_ipv6_network", policy.syn_limits.ipv6_network),
         ];
         let limited = rates.into_iter().filter(|(_, rate)| policy.mode != Mode::Off && *rate != Rate::UNLIMITED);
-        Self { enforces: policy.mode == Mode::Enforce, rates: limited.map(|(name, _)| name).collect() }
+        let has = |key: &&str| matches!(root.get("filter").map(toml::Spanned::get_ref), Some(DeValue::Table(table)) if table.contains_key(*key));
+        let deny = ["deny", "deny_files"].into_iter().filter(has).collect();
+        Self { enforces: policy.mode == Mode::Enforce, rates: limited.map(|(name, _)| name).collect(), deny }
     }
 
     fn losses(&self, next: &Self) -> BTreeSet<String> {
@@ -257,6 +290,11 @@ impl FilterStrength {
         } else {
             let lost = self.rates.difference(&next.rates);
             losses.extend(lost.map(|rate| format!("filter: {rate} is no longer limited")));
+            if self.enforces {
+                losses.extend(
+                    self.deny.difference(&next.deny).map(|key| format!("filter: {key} no longer denies sources")),
+                );
+            }
         }
         losses
     }

@@ -111,9 +111,9 @@ impl Presets {
         let mut presets = Self::compiled_in();
         let named = raw.and_then(|raw| raw.get_ref().directories.as_ref());
         let Some(named) = named else {
-            for path in report.preset_directories().to_vec() {
+            for (path, place) in report.preset_directories().to_vec().into_iter().zip(1..) {
                 report.note(&path);
-                match presets.add_directory(&path, report) {
+                match presets.add_directory(&path, place, report) {
                     Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                     Err(source) => report.adopt(of_file(&path, Problem::File { path: path.clone(), source })),
                     Ok(()) => {}
@@ -124,9 +124,9 @@ impl Presets {
         if named.get_ref().len() > MAXIMUM_DIRECTORIES {
             report.error(named, Problem::TooMany { count: named.get_ref().len(), maximum: MAXIMUM_DIRECTORIES });
         }
-        for text in named.get_ref().iter().take(MAXIMUM_DIRECTORIES) {
+        for (text, place) in named.get_ref().iter().take(MAXIMUM_DIRECTORIES).zip(1..) {
             let path = report.resolve(text.get_ref());
-            if let Err(source) = presets.add_directory(&path, report) {
+            if let Err(source) = presets.add_directory(&path, place, report) {
                 report.error(text, Problem::File { path, source });
             }
         }
@@ -152,13 +152,13 @@ impl Presets {
         report.finish(Some(presets)).map(|(presets, _)| presets)
     }
 
-    fn add_directory(&mut self, directory: &Path, report: &mut Report<'_>) -> io::Result<()> {
+    fn add_directory(&mut self, directory: &Path, place: usize, report: &mut Report<'_>) -> io::Result<()> {
         for path in preset_files(directory)? {
             let mut files = FileVersions::default();
             files.note(&path);
             let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
             let loaded = if name::is_valid(&name) {
-                load_file(&name, &path, &mut files)
+                load_file(&name, &path, &mut files).map(|preset| preset.in_place(place))
             } else {
                 Err(of_file(&path, PresetProblem::FileName { maximum: MAXIMUM_NAME_BYTES }.into()))
             };

@@ -15,6 +15,9 @@ use hookgate_core::identity::{
 /// See [`anchor_id`].
 pub(super) type AnchorId = [u8; 32];
 
+/// Most issuers whose lists are remembered, of one profile. Its files may have as many lists.
+const MAXIMUM_LISTS: usize = 4096;
+
 /// What a profile demands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct ProfileStrength {
@@ -27,8 +30,8 @@ pub(super) struct ProfileStrength {
 
 /// The conditions of an identity rule, all of which must hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct RuleStrength {
-    shown: String,
+pub(super) struct RuleStrength {
+    pub(super) shown: String,
     conditions: BTreeSet<String>,
 }
 
@@ -43,7 +46,7 @@ struct Settings {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Revocation {
     scope: RevocationScope,
-    /// By issuer: thisUpdate of the newest list, in seconds since 1970.
+    /// By issuer: thisUpdate of the newest list, in seconds since 1970. Also of issuers that had a list in an earlier version.
     lists: BTreeMap<String, u64>,
 }
 
@@ -125,34 +128,43 @@ impl Revocation {
     }
 }
 
-/// What the profiles `new` of a provider lack of `old`, and of the `removed` ones that come back. A provider has at most 16. A profile of a
-/// new name says what it admits, unless `is_unnamed`: then the file does not name it.
+/// What the profiles `new` of a provider lack of its `versions`, the one in force first, then what earlier ones had. A provider has at most
+/// 16 profiles. A profile of a new name says what it admits, unless `is_unnamed` says that the file does not name it.
+///
+/// The latest version that knows something decides about it. What none of them knows is new, and names what it admits.
 pub(super) fn losses(
-    old: &[ProfileStrength],
-    removed: &[ProfileStrength],
+    versions: &[&[ProfileStrength]],
     new: &[ProfileStrength],
-    is_unnamed: bool,
+    is_unnamed: &dyn Fn(&ProfileStrength) -> bool,
     report: &mut dyn FnMut(String),
 ) {
     for profile in new {
-        let of_name = |profiles: &'_ [ProfileStrength]| profiles.iter().position(|known| known.name == profile.name);
         let mut report = |loss: String| report(format!("profile {}: {loss}", profile.name));
-        if let Some(known) = of_name(old).map(|at| &old[at]) {
-            if known != profile {
-                known.settings.losses(&profile.settings).into_iter().for_each(&mut report);
-                profile.grants(old, &mut report);
-            }
-            continue;
+        let of_name = |version: &[ProfileStrength]| version.iter().position(|known| known.name == profile.name);
+        let known = versions.iter().enumerate().find_map(|(at, version)| Some((at, &version[of_name(version)?])));
+        let unnamed = is_unnamed(profile);
+        match known {
+            Some((0, known)) if known == profile => continue,
+            Some((_, known)) => known.settings.losses(&profile.settings).into_iter().for_each(&mut report),
+            None if !unnamed => continue,
+            None => {}
         }
-        if let Some(known) = of_name(removed).map(|at| &removed[at]) {
-            known.settings.losses(&profile.settings).into_iter().for_each(&mut report);
-            profile.grants(std::slice::from_ref(known), &mut report);
+        // A profile that comes back is what it was, whatever others were in force meanwhile.
+        let mut versions = versions.to_vec();
+        if let Some((at, _)) = known.filter(|_| !unnamed) {
+            versions[..=at].rotate_right(1);
         }
-        if is_unnamed {
-            profile.grants(old, &mut report);
-        }
+        profile.grants(&versions, &mut report);
     }
 }
+
+/// Whether a version that has the profiles of `newer` has all that `older` demands of profiles.
+pub(super) fn covers(newer: &[&[ProfileStrength]], older: &[ProfileStrength]) -> bool {
+    older.iter().all(|profile| newer.iter().copied().flatten().any(|known| known.covers(profile)))
+}
+
+/// Where a version has something: the version, and the profile in it.
+type Place = (usize, usize);
 
 impl ProfileStrength {
     /// Its trust anchors that none of `others` has.
@@ -171,40 +183,98 @@ impl ProfileStrength {
         self.rules.iter().filter(|rule| is_new(rule)).map(|rule| rule.shown.clone()).collect()
     }
 
-    /// Reports each pair of a known anchor and a known rule that no profile of `old` admits under the same demands, and each rule that has
-    /// lost a condition. A new anchor and a new rule name what they admit.
-    fn grants(&self, old: &[Self], report: &mut dyn FnMut(String)) {
-        let settings: Vec<Vec<String>> = old.iter().map(|known| known.settings.losses(&self.settings)).collect();
+    /// Whether this profile admits all that `older` does, under its name and no weaker demands.
+    fn covers(&self, older: &Self) -> bool {
+        let has_lists = match (&self.settings.revocation, &older.settings.revocation) {
+            (Some(own), Some(older)) => older.lists.keys().all(|issuer| own.lists.contains_key(issuer)),
+            _ => true,
+        };
+        self.name == older.name
+            && has_lists
+            && older.settings.losses(&self.settings).is_empty()
+            && older.anchors.keys().all(|id| self.anchors.contains_key(id))
+            && older.rules.iter().all(|rule| self.rules.contains(rule))
+    }
+
+    /// Remembers the revocation lists of `old`, an earlier version, whose issuers have none now.
+    pub(super) fn remember(&mut self, old: &Self) {
+        if let (Some(revocation), Some(old)) = (&mut self.settings.revocation, &old.settings.revocation) {
+            for (issuer, update) in &old.lists {
+                if revocation.lists.len() < MAXIMUM_LISTS {
+                    revocation.lists.entry(issuer.clone()).or_insert(*update);
+                }
+            }
+        }
+    }
+
+    /// Its identity rules that one of `others` has, too.
+    pub(super) fn rules_of<'s>(&'s self, others: &'s [Self]) -> impl Iterator<Item = &'s RuleStrength> {
+        self.rules.iter().filter(|rule| others.iter().any(|other| other.has_rule(rule)))
+    }
+
+    pub(super) fn has_rule(&self, rule: &RuleStrength) -> bool {
+        self.rules.iter().any(|own| own.conditions == rule.conditions)
+    }
+
+    /// Reports each pair of a known anchor and a known rule that no profile of `versions` admits under the same demands, and each rule that
+    /// has lost a condition. A new anchor and a new rule name what they admit.
+    fn grants(&self, versions: &[&[Self]], report: &mut dyn FnMut(String)) {
+        let settings: Vec<Vec<Vec<String>>> = versions
+            .iter()
+            .map(|version| version.iter().map(|it| it.settings.losses(&self.settings)).collect())
+            .collect();
+        let places = |has: &dyn Fn(&Self) -> bool| -> Vec<Place> {
+            let of_version = |(at, version): (usize, &&[Self])| -> Vec<Place> {
+                version.iter().enumerate().filter(|(_, known)| has(known)).map(|(of, _)| (at, of)).collect()
+            };
+            versions.iter().enumerate().flat_map(of_version).collect()
+        };
         // Anchors by the profiles that have them, so that each group is compared once.
-        let mut groups: BTreeMap<Vec<usize>, &String> = BTreeMap::new();
+        let mut groups: BTreeMap<Vec<Place>, &String> = BTreeMap::new();
         for (id, label) in &self.anchors {
-            let with: Vec<usize> =
-                old.iter().enumerate().filter(|(_, known)| known.anchors.contains_key(id)).map(|(at, _)| at).collect();
+            let with = places(&|known| known.anchors.contains_key(id));
             if !with.is_empty() {
                 groups.entry(with).or_insert(label);
             }
         }
         for rule in &self.rules {
-            let is_in = |known: &Self| known.rules.iter().any(|it| it.conditions.is_subset(&rule.conditions));
-            let known_in: Vec<usize> =
-                old.iter().enumerate().filter(|(_, known)| is_in(known)).map(|(at, _)| at).collect();
+            let known_in = places(&|known| known.rules.iter().any(|it| it.conditions.is_subset(&rule.conditions)));
+            let latest = known_in.first().map_or(versions.len(), |(version, _)| *version);
+            // A version that has it only with more conditions, and is later than one that has it without.
+            let mut later = versions[..latest].iter().copied().flatten().flat_map(|known| &known.rules);
+            if let Some(stricter) = later.find(|it| it.conditions.is_superset(&rule.conditions)) {
+                report(format!("identity {} → {}", stricter.shown, rule.shown));
+                continue;
+            }
             if known_in.is_empty() {
-                let rules = old.iter().flat_map(|known| &known.rules);
-                if let Some(stricter) = rules.into_iter().find(|it| it.conditions.is_superset(&rule.conditions)) {
-                    report(format!("identity {} → {}", stricter.shown, rule.shown));
-                }
                 continue;
             }
             for (with, label) in &groups {
-                let both = || with.iter().filter(|at| known_in.contains(at));
-                if both().any(|at| settings[*at].is_empty()) {
-                    continue;
-                }
-                match both().next() {
-                    Some(at) => settings[*at].iter().for_each(|loss| report(loss.clone())),
+                match admitted(with, &known_in) {
+                    Some(both) => {
+                        let settings: Vec<_> = both.iter().map(|(version, of)| &settings[*version][*of]).collect();
+                        if !settings.iter().any(|losses| losses.is_empty()) {
+                            settings.into_iter().take(1).flatten().for_each(|loss| report(loss.clone()));
+                        }
+                    }
                     None => report(format!("trust anchor {label} is now combined with identity {}", rule.shown)),
                 }
             }
         }
     }
+}
+
+/// The profiles that have both an anchor and a rule, of the latest version that knows both; `None` if it does not combine them, or no
+/// version does.
+fn admitted(with: &[Place], known_in: &[Place]) -> Option<Vec<Place>> {
+    let versions: BTreeSet<usize> = with.iter().map(|(version, _)| *version).collect();
+    let of = |places: &[Place], version| places.iter().filter(|it| it.0 == version).copied().collect::<Vec<_>>();
+    for version in versions {
+        let (with, known_in) = (of(with, version), of(known_in, version));
+        if !known_in.is_empty() {
+            let both: Vec<_> = with.into_iter().filter(|place| known_in.contains(place)).collect();
+            return (!both.is_empty()).then_some(both);
+        }
+    }
+    None
 }

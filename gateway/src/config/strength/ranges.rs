@@ -14,6 +14,9 @@ use hookgate_core::ranges::Ranges;
 /// Most removed files and lists that are remembered: as many as a provider may have.
 const MAXIMUM_REMOVED: usize = 80;
 
+/// Most ranges that a file is remembered to leave out. Lists of senders have some hundred.
+const MAXIMUM_LEFT_OUT: usize = 65_536;
+
 /// What the ranges of a provider demand.
 #[derive(Clone, Debug, Default)]
 pub(super) struct RangeStrength {
@@ -34,6 +37,7 @@ struct SourceStrength {
     has_ca_file: bool,
     open_end: Option<IpNet>,
     kept: Ranges,
+    /// Also what an earlier version left out, unless this one has it.
     left_out: Ranges,
 }
 
@@ -52,8 +56,13 @@ impl RangeStrength {
         Self { sources, removed: BTreeMap::new(), all: all.clone() }
     }
 
-    /// Remembers the sources of `old`, which this version replaces.
+    /// Remembers the sources of `old`, which this version replaces, and what they left out.
     pub(super) fn remember(&mut self, old: Self) {
+        for (name, source) in &mut self.sources {
+            if let Some(known) = old.known(name) {
+                source.remember(known);
+            }
+        }
         let gone = old.sources.into_iter().chain(old.removed).filter(|(name, _)| !self.sources.contains_key(name));
         for (name, source) in gone {
             self.removed.entry(name).or_insert(source);
@@ -92,6 +101,15 @@ impl RangeStrength {
 }
 
 impl SourceStrength {
+    /// Remembers what `old` left out and this version does not have: it can come back with the lines that were lost.
+    fn remember(&mut self, old: &Self) {
+        let own = self.left_out.minus(&Ranges::default());
+        let all = [own, old.left_out.minus(&self.kept)].concat();
+        if all.len() <= MAXIMUM_LEFT_OUT {
+            self.left_out = Ranges::new(&all);
+        }
+    }
+
     fn losses(&self, name: &str, new: &Self, report: &mut dyn FnMut(String)) {
         if !self.minus.is_empty() && new.minus.is_empty() {
             report(format!("the ranges of {} are no longer left out of {name}", self.minus));

@@ -6,6 +6,7 @@
 //! Every place that a pattern of either table names is looked up in both: the most specific pattern decides, so these places stand for all
 //! requests.
 
+use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::hash::Hash;
 use std::path::PathBuf;
@@ -33,6 +34,8 @@ pub(super) struct RouteStrength {
     admitted: BTreeSet<Arc<str>>,
     /// Its own policy; `None` if those of the providers count.
     policy: Option<PolicyStrength>,
+    /// Its own policy of an earlier version, if it has none now.
+    earlier: Option<PolicyStrength>,
 }
 
 /// A route table, and the policies of its providers.
@@ -57,6 +60,7 @@ impl RouteStrength {
             handler: route.handler.socket.clone(),
             admitted,
             policy,
+            earlier: None,
         }
     }
 
@@ -76,8 +80,23 @@ impl RouteStrength {
 
     /// Remembers the alternative proofs of `old`, which this version replaces.
     pub(super) fn remember(&mut self, old: &Self) {
-        if let (Some(policy), Some(old)) = (&mut self.policy, &old.policy) {
-            policy.remember(old);
+        let of_old = old.policy.as_ref().or(old.earlier.as_ref());
+        match (&mut self.policy, of_old) {
+            (Some(policy), Some(old)) => policy.remember(old),
+            (None, old) => self.earlier = old.cloned(),
+            (Some(_), None) => {}
+        }
+    }
+
+    /// What `policy`, which a provider of this route demands, is with the alternatives that the route had.
+    fn with_earlier<'p>(&self, policy: &'p PolicyStrength) -> Cow<'p, PolicyStrength> {
+        match &self.earlier {
+            Some(earlier) => {
+                let mut policy = policy.clone();
+                policy.remember(earlier);
+                Cow::Owned(policy)
+            }
+            None => Cow::Borrowed(policy),
         }
     }
 
@@ -204,13 +223,15 @@ fn cells<'s>(old: &'s [RouteStrength], new: &'s [RouteStrength]) -> BTreeSet<(Op
     cells
 }
 
-/// What the routes of `new` that `counts` selects lack of `old`.
+/// What the routes of `new` that `counts` selects lack of `old`. Those of `others` are known, too.
 pub(super) fn losses(
     old: &Routes<'_>,
     new: &Routes<'_>,
+    others: &[RouteStrength],
     counts: &dyn Fn(&RouteStrength) -> bool,
     report: &mut dyn FnMut(String),
 ) {
+    let known = versions(others, new.routes);
     let versions = versions(old.routes, new.routes);
     for route in new.routes.iter().filter(|route| counts(route)) {
         if let Some(before) = versions.get(&std::ptr::from_ref(route)) {
@@ -222,7 +243,7 @@ pub(super) fn losses(
         let is_same = version.is_some_and(|version| std::ptr::eq(*version, before));
         compare(old, new, before, after, is_same, report);
         // A new route says whom it admits. Another one gets requests that were not its own.
-        if !is_same && version.is_some() {
+        if !is_same && (version.is_some() || known.contains_key(&std::ptr::from_ref(after))) {
             for provider in after.admitted.difference(&before.admitted) {
                 let (before, after) = (&before.name, &after.name);
                 report(format!(
@@ -281,7 +302,7 @@ fn compare<'o, 'n>(
         let for_all = before.policy.is_some() && after.policy.is_some();
         let provider = if for_all { String::new() } else { format!(", provider {provider}") };
         let instead = if is_same { String::new() } else { format!(" instead of route \"{}\"", before.name) };
-        for loss in demanded.lost_in(left) {
+        for loss in before.with_earlier(demanded).lost_in(left) {
             report(format!("route \"{}\"{provider}{instead}: {loss}", after.name));
         }
     }

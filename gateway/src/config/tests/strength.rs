@@ -2,6 +2,7 @@
 
 mod admission;
 mod edits;
+mod sequences;
 mod variants;
 mod without_certificates;
 

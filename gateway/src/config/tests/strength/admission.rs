@@ -8,7 +8,9 @@ use std::sync::{Arc, LazyLock};
 
 use hookgate_core::auth::testing::{ISSUER, NOW, at};
 use hookgate_core::auth::{KeySet, KeySets, KeySourceId, ProofPolicy, PublishedKeys, ReplayGuard};
-use hookgate_core::identity::{ClientCertificate, ExtendedKeyUsage, Profile, Provider, RevocationScope};
+use hookgate_core::identity::{
+    ClientCertificate, ExtendedKeyUsage, OnFailure, Profile, Provider, RefusalAnswer, RevocationScope,
+};
 use hookgate_core::ranges::SourceCheck;
 use hookgate_core::route::{PathPattern, RouteTable};
 use hookgate_filter::{Mode, Rate};
@@ -28,7 +30,9 @@ impl Admission {
         for provider in &config.providers {
             let twin = also.providers.iter().find(|other| other.name == provider.name);
             admitted.chains(provider, twin);
+            admitted.revoked(provider, twin);
         }
+        admitted.told(config);
         admitted.packets(config);
         admitted
     }
@@ -121,6 +125,41 @@ impl Admission {
                         }
                     }
                 }
+            }
+        }
+    }
+
+    /// Certificates that a list of a certain day is the first to revoke.
+    fn revoked(&mut self, provider: &Provider, twin: Option<&Provider>) {
+        let lists = |provider: &Provider| -> Vec<(String, u64)> {
+            let lists = provider.profiles.iter().filter_map(|profile| profile.revocation.as_ref());
+            lists.flat_map(|it| it.lists()).map(|list| (list.issuer(), list.this_update().as_secs())).collect()
+        };
+        for (issuer, day) in [Some(provider), twin].into_iter().flatten().flat_map(lists) {
+            let admits = |profile: &Profile| {
+                let Some(revocation) = &profile.revocation else { return true };
+                let lists = revocation.lists().iter().filter(|list| list.issuer() == issuer);
+                let newest = lists.map(|list| list.this_update().as_secs());
+                newest.max().is_some_and(|newest| newest < day)
+            };
+            if provider.profiles.iter().any(admits) {
+                self.add(format!("{}: a certificate of {issuer} that is revoked since {day}", provider.name));
+            }
+        }
+    }
+
+    /// What is told that was a secret.
+    fn told(&mut self, config: &Config) {
+        if config.log.access.path {
+            self.add("paths to the log".to_owned());
+        }
+        for provider in &config.providers {
+            let responds = provider.on_failure == OnFailure::Respond;
+            if provider.client_certificate == ClientCertificate::Required && responds {
+                if provider.refusal != RefusalAnswer::Terse {
+                    self.add(format!("{}: what is wrong to a refused peer", provider.name));
+                }
+                self.add(format!("{}: the reason to a refused peer", provider.name));
             }
         }
     }

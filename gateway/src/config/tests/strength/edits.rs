@@ -32,7 +32,7 @@ const WEAKER: [(&str, &str); 14] = [
 
 /// One edit of a text.
 #[derive(Clone, Debug)]
-enum Edit {
+pub(super) enum Edit {
     /// The text ends here.
     Cut(Index),
     /// This element of an array or inline table is gone, but not the first.
@@ -48,7 +48,7 @@ enum Edit {
 }
 
 impl Edit {
-    fn of(self, text: &str) -> String {
+    pub(super) fn of(self, text: &str) -> String {
         let starts = |of: &dyn Fn(&str) -> bool| -> Vec<usize> {
             let mut at = 0;
             let lines = text.split_inclusive('\n').map(|line| {
@@ -103,7 +103,7 @@ impl Edit {
     }
 }
 
-fn edit() -> impl Strategy<Value = Edit> {
+pub(super) fn edit() -> impl Strategy<Value = Edit> {
     let numbers = select(vec![0, 1, 2, 3, 10, 59, 61, 120, 150, 300, 1000, 86_400, 200_000]);
     prop_oneof![
         1 => any::<Index>().prop_map(Edit::Cut),
@@ -147,7 +147,7 @@ static WITHOUT: LazyLock<Whole> = LazyLock::new(|| Whole::new(senders(0)));
 
 /// The same edits in each run, unless `PROPTEST_RNG_SEED` says otherwise: a search with other seeds belongs to whoever changes the comparison,
 /// not to whoever changes something else (docs/development.md, *Search with other seeds*).
-fn config() -> ProptestConfig {
+pub(super) fn config() -> ProptestConfig {
     let default = ProptestConfig { failure_persistence: None, ..ProptestConfig::default() };
     match default.rng_seed {
         RngSeed::Random => ProptestConfig { rng_seed: RngSeed::Fixed(20_261_130), ..default },
