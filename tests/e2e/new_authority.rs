@@ -3,6 +3,8 @@
 //! The new chain is that of an authority which no provider trusts, with the names of PagerDuty's certificate: a forged chain looks the
 //! same. So what distinguishes the two tests of each pair is the evidence alone.
 
+mod accounts;
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;

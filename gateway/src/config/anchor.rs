@@ -4,8 +4,9 @@
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use hookgate_core::identity::{AnchorUse, comparable_name};
+use hookgate_core::identity::{AnchorUse, ConfiguredAnchor, comparable_name};
 use ring::digest;
 use rustls_pki_types::{CertificateDer, TrustAnchor};
 use time::Date;
@@ -62,6 +63,8 @@ pub(super) struct Anchor {
     pub(super) not_after: Date,
     /// Its notAfter, in seconds since 1970.
     pub(super) not_after_seconds: u64,
+    /// What names its file, as written.
+    pub(super) file: Arc<str>,
     /// The certificate.
     certificate: CertificateDer<'static>,
     /// The SHA-256 digest of its DER.
@@ -81,6 +84,12 @@ impl Anchor {
     /// The SHA-256 of what verification takes from it: subject, key and name constraints.
     pub(super) fn id(&self) -> [u8; 32] {
         anchor_id(&self.trust_anchor)
+    }
+
+    /// What a profile takes of it.
+    pub(super) fn into_configured(self) -> ConfiguredAnchor {
+        let Self { trust_anchor, anchor_use, not_after_seconds: not_after, .. } = self;
+        ConfiguredAnchor { trust_anchor, not_after, anchor_use }
     }
 }
 
@@ -112,7 +121,10 @@ pub(super) fn anchors(
     let mut all: Vec<Anchor> = Vec::new();
     for text in raw.get_ref() {
         match load(text.get_ref(), report) {
-            Ok(loaded) => all.extend(loaded),
+            Ok(loaded) => {
+                let file: Arc<str> = text.get_ref().as_str().into();
+                all.extend(loaded.into_iter().map(|anchor| Anchor { file: Arc::clone(&file), ..anchor }));
+            }
             Err(problem) => report.error(text, problem),
         }
     }
@@ -167,6 +179,7 @@ pub(super) fn parse(pem: &[u8], path: &Path) -> Result<Vec<Anchor>, Problem> {
             anchor_use: AnchorUse::of(certificate),
             subject: subject.to_string(),
             not_after: file::day(parsed.validity().not_after),
+            file: path.display().to_string().into(),
             not_after_seconds: u64::try_from(parsed.validity().not_after.timestamp()).unwrap_or(0),
             certificate: certificate.clone(),
             fingerprint,

@@ -19,6 +19,7 @@
 //! | `checks` | the signature checks of one search, and the bounds of its cost |
 //! | `keys` | which keys of end entities can sign a handshake, and which make that expensive |
 //! | `signature_memory` | signatures on issuers and lists that were found good |
+//! | `path_demands` | which profiles demand the same of a path |
 //! | `path` | the path from the end entity to a trust anchor |
 //! | `requirements` | what a path must satisfy beyond what webpki checks |
 //! | `anchor` | what the certificate of a trust anchor says against its use |
@@ -59,6 +60,7 @@ mod keys;
 mod links;
 mod nearness;
 mod path;
+mod path_demands;
 mod peer;
 mod presented;
 mod requirements;
@@ -72,7 +74,7 @@ mod verdict;
 #[cfg(test)]
 mod tests;
 
-pub use anchor::{AnchorFlaw, AnchorUse};
+pub use anchor::{AnchorFlaw, AnchorUse, ConfiguredAnchor, TrustAnchors};
 pub use authority_names::authority_names;
 pub use cache::ChainCache;
 pub use checks::Work;
@@ -90,10 +92,11 @@ pub use revocation::{
 pub use rule::{Condition, DnsPattern, IdentityRule, RuleError};
 pub use sighting::{CertificateSighting, ChainSighting, Sightings, trust_anchor_label};
 pub use status::distribution_points;
-pub use suspect::{PublicRoots, Suspect};
+pub use suspect::{Claim, PublicRoots, Suspect};
 
 use cache::CacheKey;
 use checks::Bounds;
+use path_demands::PathDemands;
 use presented::EndEntity;
 use signature_memory::SignatureMemory;
 use spelling::AnchorNames;
@@ -104,6 +107,7 @@ use verdict::Policy;
 pub struct Identity {
     generation: u64,
     providers: Arc<[Provider]>,
+    path_demands: Arc<PathDemands>,
     cache: Arc<ChainCache>,
     limits: ChainLimits,
     bounds: Bounds,
@@ -122,7 +126,19 @@ impl Identity {
         let issuer_signatures = Arc::new(SignatureMemory::of_issuers());
         let public_roots = Arc::new(PublicRoots::none());
         let anchor_names = Arc::new(AnchorNames::new(&providers, &public_roots));
-        Self { generation, providers, cache, limits, bounds, sightings, issuer_signatures, anchor_names, public_roots }
+        let path_demands = Arc::new(PathDemands::new(&providers));
+        Self {
+            generation,
+            providers,
+            path_demands,
+            cache,
+            limits,
+            bounds,
+            sightings,
+            issuer_signatures,
+            anchor_names,
+            public_roots,
+        }
     }
 
     /// The same policy, which says of a refused chain whether one of these roots vouches for the name that it claims.
@@ -153,6 +169,7 @@ impl Identity {
         }
         Self {
             generation,
+            path_demands: Arc::new(PathDemands::new(&providers)),
             providers: providers.into(),
             cache: Arc::clone(&self.cache),
             limits: self.limits,
@@ -237,6 +254,7 @@ impl Identity {
         let policy = Policy {
             generation: self.generation,
             providers: &self.providers,
+            path_demands: &self.path_demands,
             issuer_signatures: &self.issuer_signatures,
             anchor_names: &self.anchor_names,
             bounds: self.bounds,
@@ -244,7 +262,10 @@ impl Identity {
         };
         let (result, work) = verdict::verify(policy, scope, chain, now);
         let result = result.map(Arc::new);
-        if let Ok(verified) = &result {
+        // A chain that lacks lists proves more as soon as they come, and that makes no new generation.
+        if let Ok(verified) = &result
+            && verified.missing.is_empty()
+        {
             self.cache.insert(key, verified, now);
         }
         Verification { result, cache: CacheOutcome::Miss, work }
@@ -333,10 +354,10 @@ pub struct ChainRefusal {
     /// How it is answered over HTTP: as the provider wants that the end entity claims. If it claims none, `Terse` only if every provider in
     /// scope has it, and never `Retry`.
     pub answer: RefusalAnswer,
-    /// The chain, if it claims a provider and its refusal may be ignorance of this receiver.
+    /// The chain with all of its claims, if one of them may be refused by ignorance of this receiver.
     pub suspect: Option<Arc<Suspect>>,
-    /// The revocation lists that it lacks, if those are all that it lacks.
-    pub missing: Option<Arc<MissingLists>>,
+    /// The revocation lists that it lacks, for each claimed profile of which it lacks nothing else.
+    pub missing: Vec<MissingLists>,
 }
 
 /// The revocation lists that are missing for a chain which leads to a trust anchor of a profile and matches its identity rules.
@@ -353,7 +374,7 @@ pub struct MissingLists {
 impl ChainRefusal {
     /// A refusal of a peer that claims no provider.
     pub fn unidentified(refusal: Refusal, on_failure: OnFailure) -> Self {
-        Self { refusal, on_failure, provider: None, answer: RefusalAnswer::Deny, suspect: None, missing: None }
+        Self { refusal, on_failure, provider: None, answer: RefusalAnswer::Deny, suspect: None, missing: Vec::new() }
     }
 }
 
@@ -365,6 +386,8 @@ pub struct VerifiedChain {
     /// notAfter of the end entity, in seconds since 1970.
     not_after: u64,
     certificates: Vec<CertificateDer<'static>>,
+    unproven: Option<Arc<Suspect>>,
+    missing: Vec<MissingLists>,
     subject: String,
     subject_field: Option<HeaderValue>,
     client_cert_field: Option<HeaderValue>,
@@ -376,21 +399,51 @@ impl VerifiedChain {
         generation: u64,
         matches: Vec<ProfileMatch>,
         valid_until: UnixTime,
-        chain: &[CertificateDer<'_>],
+        certificates: Vec<CertificateDer<'static>>,
         end_entity: &EndEntity<'_>,
     ) -> Self {
-        let certificates: Vec<_> = chain.iter().map(|certificate| certificate.clone().into_owned()).collect();
         let leaf = certificates.first().map(|certificate| certificate.as_ref()).unwrap_or_default();
         let client_cert_field = field(format!(":{}:", BASE64.encode(leaf)));
         let not_after = presented::unix_seconds(end_entity.x509().validity().not_after);
         let subject = end_entity.subject().to_string();
         let subject_field = field(subject.clone());
-        Self { generation, matches, valid_until, not_after, certificates, subject, subject_field, client_cert_field }
+        Self {
+            generation,
+            matches,
+            valid_until,
+            not_after,
+            certificates,
+            unproven: None,
+            missing: Vec::new(),
+            subject,
+            subject_field,
+            client_cert_field,
+        }
     }
 
     /// The generation of the policy that verified it. Under another generation, the chain must be verified again.
     pub fn generation(&self) -> u64 {
         self.generation
+    }
+
+    /// The revocation lists without which it does not prove further profiles, if it lacks nothing else for them.
+    pub fn missing(&self) -> &[MissingLists] {
+        &self.missing
+    }
+
+    /// The refusal of the chain as the first of `providers` whose names it has, if it proves none of them.
+    pub fn refusal_as(&self, providers: &[ProviderId]) -> Option<ChainRefusal> {
+        if self.matches.iter().any(|found| providers.contains(&found.provider)) {
+            return None;
+        }
+        let unproven = self.unproven.as_ref()?;
+        let claim = unproven.claims().iter().find(|claim| providers.contains(&claim.provider()))?;
+        Some(ChainRefusal {
+            provider: Some(claim.provider()),
+            answer: claim.answer(),
+            suspect: Some(Arc::clone(unproven)),
+            ..ChainRefusal::unidentified(claim.refusal().clone(), OnFailure::Respond)
+        })
     }
 
     /// The providers that it proves, ascending, each once. Never empty.
