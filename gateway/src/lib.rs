@@ -46,6 +46,7 @@ pub mod config;
 pub mod context;
 pub mod control;
 pub mod crypto;
+pub mod deliveries;
 pub mod http;
 pub mod key_store;
 pub mod metrics;

@@ -5,6 +5,7 @@
 //! as a label.
 
 pub mod fetches;
+pub mod kept;
 pub mod requests;
 pub mod retirement;
 pub mod rotation;
@@ -70,6 +71,7 @@ pub fn describe() {
     fetches::describe();
     rotation::describe();
     state::describe();
+    kept::describe();
 }
 
 fn describe_connections() {

@@ -15,6 +15,7 @@ use thiserror::Error;
 use crate::access::AccessRules;
 use crate::config::{Config, ServerCertificate};
 use crate::crypto::signing_key;
+use crate::deliveries::DeliveryStore;
 use crate::key_store::KeyStore;
 use crate::missing_lists::ListNotes;
 use crate::suspects::Suspects;
@@ -81,6 +82,8 @@ pub struct Lasting {
     pub keys: Arc<KeyStore>,
     /// The deliveries of the replay check.
     pub replay: Arc<ReplayGuard>,
+    /// Where those that were taken outlive this process, if they do.
+    pub deliveries: Option<Arc<DeliveryStore>>,
     /// The client certificates that were seen under the snapshot before.
     pub sightings: Arc<Sightings>,
     /// The refused chains for which evidence was found.
@@ -110,6 +113,8 @@ pub struct Snapshot {
     pub sources: Box<[Sources]>,
     /// The deliveries of the replay check. Outlives the snapshot.
     pub replay: Arc<ReplayGuard>,
+    /// Where those that were taken outlive this process, if they do. Outlives the snapshot.
+    pub deliveries: Option<Arc<DeliveryStore>>,
     /// The refused chains for which evidence was found. Outlives the snapshot.
     pub suspects: Arc<Suspects>,
     /// The revocation lists that chains lacked. Outlives the snapshot.
@@ -135,7 +140,7 @@ impl Snapshot {
     /// [`SnapshotError`]. Nothing has changed then.
     pub fn build(config: Config, generation: u64, lasting: Lasting) -> Result<Self, SnapshotError> {
         let Config { certificates, providers, sources, routes, proofs, limits, log, .. } = config;
-        let Lasting { cache, keys, replay, sightings, suspects, list_notes, public_roots } = lasting;
+        let Lasting { cache, keys, replay, deliveries, sightings, suspects, list_notes, public_roots } = lasting;
         let demands = Arc::new(Demands::new(proofs.providers, proofs.routes).of_providers(&providers));
         let reads_strangers = providers.iter().any(|it| it.client_certificate != ClientCertificate::Required);
         let field = |provider: &Provider| {
@@ -169,6 +174,7 @@ impl Snapshot {
             provider_fields,
             sources: sources.into(),
             replay,
+            deliveries,
             suspects,
             list_notes,
             limits,

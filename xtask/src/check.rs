@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use crate::command::step;
-use crate::{licences, promises, rooms, setup, test};
+use crate::{docs, licences, promises, rooms, setup, test};
 
 /// Checks format, rooms, promises, dependencies, lints and unit tests, in order of duration.
 ///
@@ -15,6 +15,7 @@ pub(crate) fn run() -> Result<()> {
     step(&test::FORMAT)?;
     rooms::check()?;
     promises::check()?;
+    docs::check()?;
     licences::check()?;
     step(&test::LINTS)?;
     step(&["test", "--workspace", "--lib", "--bins"])?;

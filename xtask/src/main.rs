@@ -9,6 +9,7 @@ mod command;
 mod count;
 mod demo;
 mod dist;
+mod docs;
 mod ebpf;
 mod flood;
 mod fuzz;
@@ -61,6 +62,8 @@ enum Commands {
     Soak(soak::Soak),
     /// Build the Debian package and the tarball.
     Dist(dist::Arguments),
+    /// Build the documentation as a book, and check its links.
+    Docs(docs::Docs),
     /// Check the systemd units: every line, and how exposed the service is.
     Units,
     /// Check format, lints, rooms, promises and unit tests: quick, without root, and installs nothing.
@@ -81,6 +84,7 @@ fn main() -> ExitCode {
         Commands::Mutants(mutants) => mutants.run(),
         Commands::Ebpf(arguments) => ebpf::run(&arguments),
         Commands::Dist(arguments) => dist::run(&arguments),
+        Commands::Docs(docs) => docs.run(),
         Commands::Rooms(rooms) => rooms.run(),
         Commands::Setup(setup) => setup.run(),
         Commands::Soak(soak) => soak.run(),

@@ -259,6 +259,10 @@ rejects! {
     /// shorten the replay window.
     ReplayGuardFull => "replay_guard_full", 503, InternalError, Gateway, "Too many deliveries to remember",
         "The receiver remembers too many deliveries; send the webhook again later.";
+    /// The disk took no delivery when it was tried last, so a restart could forget this one (`on_state_failure = "refuse"`). The status makes
+    /// senders retry. Operator: see the log for what the disk says; make room, or mend the file.
+    StateUnavailable => "state_unavailable", 503, InternalError, Gateway, "Deliveries cannot be remembered",
+        "The receiver cannot remember this delivery now; send the webhook again later.";
     // upstream
     /// The handler's socket refused the connection, or the handler closed it before it answered. Operator: start the handler;
     /// see its log.

@@ -91,6 +91,7 @@ pub use self::name::MAXIMUM_NAME_BYTES;
 pub use self::profile::DEFAULT_VERIFY_DEPTH;
 pub use self::proof::Proofs;
 pub use self::range_url::{RangeFormat, RangeSource, RangeUrl};
+pub use self::state::{Deliveries, OnStateFailure, State};
 pub use self::warning::{Warning, WarningKind};
 
 /// The whole configuration, within its bounds.
@@ -123,7 +124,7 @@ pub struct Config {
     /// `[log]`
     pub log: LogSection,
     /// `[state]`, or the directory of the service manager: where hookgate keeps what outlives a restart.
-    pub state: Option<PathBuf>,
+    pub state: State,
     /// `reload`: when hookgate loads the configuration again.
     pub reload: ReloadTrigger,
     /// The settings and the contents of the files, so that a reload can log what it changed.

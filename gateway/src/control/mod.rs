@@ -40,6 +40,7 @@
 
 pub mod check;
 mod confine;
+mod deliveries;
 mod descriptors;
 pub mod fetch;
 pub mod fetcher;

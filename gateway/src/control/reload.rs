@@ -12,6 +12,7 @@ use std::time::Instant;
 use arc_swap::ArcSwap;
 use rustls_pki_types::UnixTime;
 
+use super::deliveries;
 use super::descriptors::Descriptors;
 use super::filter::{self, FilterKeeper};
 use super::keys::Keys;
@@ -26,8 +27,10 @@ use super::watch::Watch;
 use crate::config::inventory::{Inventory, difference};
 use crate::config::strength::{Comparison, Strength};
 use crate::config::{
-    Config, FileVersions, FilterSection, Listen, LogFormat, Metrics, Reading, ReloadTrigger, Warning, is_of_host,
+    Config, FileVersions, FilterSection, Listen, LogFormat, Metrics, OnStateFailure, Reading, ReloadTrigger, State,
+    Warning, is_of_host,
 };
+use crate::deliveries::DeliveryStore;
 use crate::metrics::retirement::{NamedLabel, Retirement};
 use crate::metrics::{self, Load};
 use crate::missing_lists::ListNotes;
@@ -51,6 +54,8 @@ pub(super) struct Loader {
     path: PathBuf,
     cache: Arc<ChainCache>,
     replay: Arc<ReplayGuard>,
+    /// Where taken deliveries are kept, if they outlive this process.
+    deliveries: Option<Arc<DeliveryStore>>,
     pending: PendingChains,
     started: Instant,
     descriptors: Option<Descriptors>,
@@ -102,7 +107,7 @@ pub(super) struct Fixed {
     pub(super) log: Option<LogFormat>,
     pub(super) metrics: Option<Metrics>,
     /// The state directory.
-    pub(super) state: Option<PathBuf>,
+    pub(super) state: State,
 }
 
 impl Loader {
@@ -113,6 +118,7 @@ impl Loader {
             path,
             cache: Arc::new(ChainCache::new(limits.chain_cache_entries, limits.chain_cache_ttl)),
             replay: Arc::new(ReplayGuard::new(limits.replay_entries)),
+            deliveries: None,
             pending: PendingChains::default(),
             started: Instant::now(),
             descriptors: None,
@@ -176,7 +182,8 @@ impl Loader {
         let sightings = Arc::clone(self.rotation.sightings());
         let (suspects, public_roots) = (Arc::clone(self.pending.suspects()), public_roots());
         let list_notes = Arc::clone(&self.list_notes);
-        let lasting = Lasting { cache, keys, replay, sightings, suspects, list_notes, public_roots };
+        let deliveries = self.deliveries.clone();
+        let lasting = Lasting { cache, keys, replay, deliveries, sightings, suspects, list_notes, public_roots };
         Ok(Snapshot::build(config, generation, lasting)?)
     }
 
@@ -422,6 +429,26 @@ impl Loader {
             tracing::warn!("accept_weaker permits no change of this reload; remove the line");
         }
         Ok(snapshot)
+    }
+
+    /// Opens the memory of deliveries in the state directory. Call it after [`Loader::keep_state_in`], before the first load.
+    ///
+    /// # Errors
+    ///
+    /// As [`deliveries::open`].
+    pub(super) fn keep_deliveries(
+        &mut self,
+        on_failure: OnStateFailure,
+    ) -> anyhow::Result<Option<deliveries::Prepared>> {
+        let Some(state) = &self.state else { return Ok(None) };
+        let (store, prepared) = deliveries::open(state, &self.replay, on_failure)?;
+        self.deliveries = Some(store);
+        Ok(Some(prepared))
+    }
+
+    /// Tries the disk again, if it took no delivery when it was tried last.
+    pub(super) fn retry_deliveries(&self) {
+        self.deliveries.iter().for_each(|store| store.retry());
     }
 
     /// Advances the steady clock of the memory for delivery ids. Call it at least once a second.

@@ -28,7 +28,7 @@ use super::watch::LOOK_INTERVAL;
 use super::watchdog::Watchdog;
 use super::{service, sockets};
 use crate::accept::spread::Siblings;
-use crate::config::{Config, FetchedLists, FileVersions, KeyOrigin, Listen, Metrics, Reading};
+use crate::config::{Config, Deliveries, FetchedLists, FileVersions, KeyOrigin, Listen, Metrics, Reading};
 use crate::crypto;
 use crate::metrics;
 use crate::metrics::retirement::Retirement;
@@ -106,9 +106,16 @@ fn serve(path: &Path, config: Config, files: FileVersions, log: &Log) -> anyhow:
         let mut loader = Loader::new(path.to_owned(), &config.limits, retirement);
         loader.tune_log(log.tuning());
         // Before the process is confined, and before the sources of data are read from it.
-        match fixed.state.as_deref().map(StateDirectory::open).transpose()? {
+        match fixed.state.directory.as_deref().map(StateDirectory::open).transpose()? {
             Some(state) => loader.keep_state_in(state),
             None => warn_of_absence(&features_with_state(&config)),
+        }
+        let deliveries = match fixed.state.deliveries {
+            Deliveries::Disk => loader.keep_deliveries(fixed.state.on_failure)?,
+            Deliveries::Memory => None,
+        };
+        if fixed.state.directory.is_some() && deliveries.is_none() && has_replay(&config) {
+            tracing::warn!("deliveries are remembered in memory alone: a restart forgets which were taken");
         }
         // Before the ports are open, so that no foreign packet reaches one.
         loader.filter.start(&config.filter)?;
@@ -122,6 +129,7 @@ fn serve(path: &Path, config: Config, files: FileVersions, log: &Log) -> anyhow:
         let (plans, ports) = plan_workers(&fixed.listen, count, backend, &current, &receiver)?;
         // No later step needs a privilege, and no byte from a peer has been read.
         confine(|| loader.filter.is_usable(), loader.state.as_ref())?;
+        deliveries.map(super::deliveries::Prepared::start).transpose()?;
         first_lists(&mut loader, &current, &commands).await;
         let workers = start_workers(plans, backend)?;
         let watchdog = Watchdog::start(workers.len());
@@ -142,8 +150,15 @@ fn features_with_state(config: &Config) -> Vec<&'static str> {
         (has_ranges, "the lists of source_range_urls"),
         (has_lists, "the revocation lists that are fetched"),
         (has_keys, "the keys of key sources"),
+        (has_replay(config), "the deliveries that were taken"),
     ];
     features.into_iter().filter_map(|(is_used, feature)| is_used.then_some(feature)).collect()
+}
+
+/// Whether a rule keeps copies of deliveries away.
+fn has_replay(config: &Config) -> bool {
+    let policies = config.proofs.providers.iter().chain(config.proofs.routes.iter().flatten());
+    policies.into_iter().any(|policy| policy.duplicate_answer().is_some())
 }
 
 /// Waits for the lists of which there is no copy, so that their providers are admitted from the first request on. A bounded wait: connections
@@ -339,6 +354,7 @@ impl Control {
                 _ = upkeep.tick() => {
                     self.publish_connections();
                     self.loader.advance();
+                    self.loader.retry_deliveries();
                     self.loader.publish_metrics();
                     self.loader.attend_to_rotation();
                     let generation = self.loader.attend_to_lists(&self.current);

@@ -97,7 +97,7 @@ fn report(outcome: anyhow::Result<()>) -> ExitCode {
 /// The configuration, and the chains in its state directory, the oldest first.
 fn chains(configuration: &Path) -> anyhow::Result<(Config, Vec<Pending>)> {
     let (config, _) = Config::load(configuration).map_err(|errors| anyhow::anyhow!("{errors}"))?;
-    let directory = config.state.clone().unwrap_or_else(|| PathBuf::from(SERVICE_DIRECTORY));
+    let directory = config.state.directory.clone().unwrap_or_else(|| PathBuf::from(SERVICE_DIRECTORY));
     let entries = fs::read_dir(&directory)
         .with_context(|| format!("cannot read the state directory {}; [state] names it", directory.display()))?;
     let is_record = |path: &PathBuf| {

@@ -17,6 +17,7 @@ use hyper::header::{CONNECTION, HOST, HeaderMap, HeaderValue, TRANSFER_ENCODING}
 use hyper::http::request::Parts;
 use hyper::http::uri::Authority;
 use hyper::{Method, Request, Response, StatusCode, Version};
+use rustls_pki_types::UnixTime;
 
 use super::answer::AnswerBody;
 use super::body::{self, read_body};
@@ -27,7 +28,7 @@ use crate::metrics;
 use crate::snapshot::{Reception, Snapshot};
 use crate::upstream::headers::{Forwarded, X_REQUEST_ID};
 use crate::upstream::{HandlerBody, HandlerLimits};
-use hookgate_core::auth::{AuthenticatedRequest, AuthorizedPeer, Candidate, Unauthenticated};
+use hookgate_core::auth::{AuthenticatedRequest, AuthorizedPeer, Candidate, Reservation, Unauthenticated};
 use hookgate_core::identity::{
     CertificateRequest, ChainRefusal, OnFailure, PeerChain, ProviderId, Suspect, VerifiedChain,
 };
@@ -161,6 +162,9 @@ async fn process(
         buffered.proven(request.body()).map_err(Failure::after_body)?;
     }
     let (delivery, proof) = (request.take_reservation(), request.proof());
+    if delivery.is_some() && snapshot.deliveries.as_ref().is_some_and(|store| store.refuses()) {
+        return Err(Failure::after_body(not_kept("The last write of the deliveries that were taken failed.")));
+    }
     let forwarded = Forwarded {
         address: &connection.address_field,
         request_id,
@@ -177,9 +181,28 @@ async fn process(
     if let Some(delivery) = delivery
         && !response.status().is_server_error()
     {
-        delivery.commit(connection.server.context.now());
+        keep(&snapshot, delivery, connection.server.context.now()).await?;
     }
     Ok(response)
+}
+
+/// Marks a delivery as taken, and waits until a restart does not forget it. Copies are duplicates from the start: if it cannot be kept, the
+/// sender's next attempt does not reach the handler a second time.
+async fn keep(snapshot: &Snapshot, delivery: Reservation, now: UnixTime) -> Result<(), Failure> {
+    let Some(store) = &snapshot.deliveries else {
+        delivery.commit(now);
+        return Ok(());
+    };
+    let kept = delivery.kept(now).collect();
+    delivery.commit(now);
+    let kept = store.keep(kept).await;
+    kept.map_err(|_| {
+        Failure::after_body(not_kept("The handler took the delivery, and it could not be written to the disk."))
+    })
+}
+
+fn not_kept(detail: &str) -> Refusal {
+    Refusal::new(Reject::StateUnavailable, detail)
 }
 
 /// The refusal of a certificate that a request needs: delayed, if there is evidence that the sender is who it claims to be.

@@ -133,13 +133,14 @@ impl Drop for KilledOnDrop {
 
 /// The output of a child on one of its pipes, readable while the child runs.
 #[derive(Debug)]
-pub(crate) struct Capture {
+pub struct Capture {
     bytes: Arc<Mutex<Vec<u8>>>,
     reader: JoinHandle<()>,
 }
 
 impl Capture {
-    pub(crate) fn start(mut pipe: impl Read + Send + 'static) -> Self {
+    /// Reads `pipe` to its end, in a thread of its own.
+    pub fn start(mut pipe: impl Read + Send + 'static) -> Self {
         let bytes = Arc::new(Mutex::new(Vec::new()));
         let sink = Arc::clone(&bytes);
         let reader = thread::spawn(move || {
@@ -151,7 +152,8 @@ impl Capture {
         Self { bytes, reader }
     }
 
-    pub(crate) fn inspect<T>(&self, look: impl FnOnce(&[u8]) -> T) -> T {
+    /// Shows what was read so far to `look`.
+    pub fn inspect<T>(&self, look: impl FnOnce(&[u8]) -> T) -> T {
         look(&self.bytes.lock().unwrap_or_else(PoisonError::into_inner))
     }
 

@@ -99,7 +99,7 @@ struct Cost {
 ///
 /// A load fails, or did something else than requested.
 pub(crate) fn run(environment: &mut Environment, hookgate: &Program, client_core: usize) -> Result<()> {
-    let server = Server::start(hookgate, false, &environment.materials)?;
+    let server = Server::start(hookgate, None, &environment.materials)?;
     ensure_admitted(environment, server.port)?;
     println!("\n{:<50}{:>12}{:>12}{:>9}{:>9}  other", "hookgate-load ÷ other", "CPU µs", "other µs", "CPU", "rate");
     for check in &CHECKS {

@@ -3,6 +3,7 @@
 use std::fmt::{self, Write as _};
 
 use super::report::{Comparison, Report, Row, Summary};
+use super::scenario::Addition;
 use super::server::Kind;
 use super::spread::CONNECTIONS;
 
@@ -92,7 +93,7 @@ fn section(page: &mut String, report: &Report, row: &Row) -> fmt::Result {
     write!(page, "<h2>{}</h2><p class=note>{}</p>", row.title(), row.measure())?;
     let mut bars = Vec::new();
     for cell in row.cells() {
-        let name = cell.kind.name().to_owned() + if cell.revocation { " + list" } else { "" };
+        let name = Addition::beside(cell.addition, cell.kind.name());
         match (row.summary(cell), &cell.failure) {
             (Some(summary), None) => {
                 let calls = cell.system_calls.map(|calls| format!(", {calls:.2} syscalls")).unwrap_or_default();

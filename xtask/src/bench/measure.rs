@@ -13,7 +13,7 @@ use serde::Serialize;
 use super::environment::Environment;
 use super::priority::RealTime;
 use super::protocol::{self, Hold, Load, Measured, Reply, Sender, Transport, Unit};
-use super::scenario::{Metric, Pace, SATURATION, Scenario};
+use super::scenario::{Addition, Metric, Pace, SATURATION, Scenario};
 use super::server::{Kind, Program, Server};
 
 /// A server gets a part of the best peer's throughput only if its own throughput is at least this many times that part.
@@ -61,8 +61,8 @@ pub(crate) struct Sample {
 pub(crate) struct Cell {
     /// Which server.
     pub(crate) kind: Kind,
-    /// Whether it checked revocation lists.
-    pub(crate) revocation: bool,
+    /// What it did beside its job.
+    pub(crate) addition: Option<Addition>,
     /// One per round.
     pub(crate) samples: Vec<Sample>,
     /// System calls for one unit; `None` if they were not counted.
@@ -99,7 +99,7 @@ pub(crate) fn scenario(
         .iter()
         .map(|server| Cell {
             kind: server.kind,
-            revocation: server.revocation,
+            addition: server.addition,
             samples: Vec::new(),
             system_calls: None,
             failure: None,
@@ -119,7 +119,11 @@ pub(crate) fn scenario(
         }
     }
     for (cell, server) in cells.iter_mut().zip(servers) {
-        if effort.system_calls && cell.failure.is_none() && scenario.pace == Pace::Saturated && !scenario.revocation {
+        if effort.system_calls
+            && cell.failure.is_none()
+            && scenario.pace == Pace::Saturated
+            && scenario.addition.is_none()
+        {
             cell.system_calls = system_calls(environment, server, scenario).ok();
         }
     }
@@ -225,7 +229,7 @@ fn system_calls(environment: &mut Environment, server: &Server, scenario: &Scena
 
 /// The memory of `connections` idle TLS connections to a newly started `program`. Each has carried one request.
 pub(crate) fn memory(environment: &mut Environment, program: &Program, connections: usize) -> Result<Memory> {
-    let server = Server::start(program, false, &environment.materials)?;
+    let server = Server::start(program, None, &environment.materials)?;
     // After this, a server has allocated what it allocates once.
     let warm_up = Load {
         port: server.port,

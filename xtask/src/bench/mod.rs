@@ -18,7 +18,7 @@ mod scenario;
 pub(crate) mod server;
 mod spread;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::PathBuf;
 use std::time::Instant;
@@ -32,7 +32,7 @@ use environment::Environment;
 use machine::Machine;
 use measure::Effort;
 use report::{Report, Row};
-use scenario::{Pace, SATURATION, Scenario};
+use scenario::{Addition, Pace, SATURATION, Scenario};
 use server::{Kind, Program, Server};
 
 /// For `--scenarios`: the memory of idle connections. It has no load and no rounds.
@@ -219,23 +219,27 @@ fn measure_scenarios(
     scenarios: &[Scenario],
     effort: Effort,
 ) -> Result<Vec<Row>> {
-    let start = |program: &Program, revocation, environment: &Environment| {
-        Server::start(program, revocation, &environment.materials).with_context(|| program.version.clone())
+    let start = |program: &Program, addition, environment: &Environment| {
+        Server::start(program, addition, &environment.materials).with_context(|| program.version.clone())
     };
-    let mut servers = programs.iter().map(|program| start(program, false, environment)).collect::<Result<Vec<_>>>()?;
+    let mut servers = programs.iter().map(|program| start(program, None, environment)).collect::<Result<Vec<_>>>()?;
     let compared = servers.len();
-    if scenarios.iter().any(|scenario| scenario.revocation) {
-        for program in programs.iter().filter(|program| program.kind.checks_revocation()) {
-            servers.push(start(program, true, environment)?);
+    let additions: BTreeSet<Addition> = scenarios.iter().filter_map(|scenario| scenario.addition).collect();
+    for addition in additions {
+        for program in programs.iter().filter(|program| program.kind.can(addition)) {
+            servers.push(start(program, Some(addition), environment)?);
         }
     }
     let mut saturated = BTreeMap::new();
     let mut rows = Vec::new();
     for scenario in scenarios {
         println!("{} …", scenario.title);
-        let taking_part: Vec<&Server> = match scenario.revocation {
-            true => servers.iter().filter(|server| server.kind.checks_revocation()).collect(),
-            false => servers[..compared].iter().collect(),
+        let taking_part: Vec<&Server> = match scenario.addition {
+            Some(addition) => {
+                let with_or_without = |server: &&Server| server.addition.is_none_or(|its| its == addition);
+                servers.iter().filter(|server| server.kind.can(addition)).filter(with_or_without).collect()
+            }
+            None => servers[..compared].iter().collect(),
         };
         let cells = measure::scenario(environment, &taking_part, scenario, effort, &saturated);
         if scenario.name == SATURATION {

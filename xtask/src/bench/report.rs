@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::machine::Machine;
 use super::measure::{Cell, Effort, Memory, Sample};
 use super::protocol::{Floor, Sender, Transport, Unit};
-use super::scenario::{Metric, Pace, Scenario};
+use super::scenario::{Addition, Metric, Pace, Scenario};
 use super::server::Kind;
 use super::spread::{CONNECTIONS, Spread};
 
@@ -117,7 +117,10 @@ impl Row {
             cells,
             scenario,
         };
-        row.comparisons = if scenario.revocation { row.with_and_without_lists() } else { row.against_best_peer() };
+        row.comparisons = match scenario.addition {
+            Some(addition) => row.with_and_without(addition),
+            None => row.against_best_peer(),
+        };
         row
     }
 
@@ -154,8 +157,8 @@ impl Row {
         Summary::of(cell.samples.iter().map(|sample| self.value(sample)))
     }
 
-    fn cell(&self, kind: Kind, revocation: bool) -> Option<&Cell> {
-        let found = self.cells.iter().find(|cell| cell.kind == kind && cell.revocation == revocation);
+    fn cell(&self, kind: Kind, addition: Option<Addition>) -> Option<&Cell> {
+        let found = self.cells.iter().find(|cell| cell.kind == kind && cell.addition == addition);
         found.filter(|cell| cell.failure.is_none())
     }
 
@@ -171,18 +174,18 @@ impl Row {
         let ranked = peers.filter_map(|cell| Some((cell, self.summary(cell)?.median)));
         let Some((best, _)) = ranked.min_by(|one, other| one.1.total_cmp(&other.1)) else { return Vec::new() };
         let against = |kind: Kind, target| {
-            self.compare(self.cell(kind, false)?, best, format!("{} ÷ {}", kind.name(), best.kind.name()), target)
+            self.compare(self.cell(kind, None)?, best, format!("{} ÷ {}", kind.name(), best.kind.name()), target)
         };
         let target = |kind| self.scenario.target.filter(|_| kind == Kind::Hookgate);
         let own = Kind::ALL.into_iter().filter(|kind| kind.is_own());
         own.filter_map(|kind| against(kind, target(kind))).collect()
     }
 
-    fn with_and_without_lists(&self) -> Vec<Comparison> {
+    fn with_and_without(&self, addition: Addition) -> Vec<Comparison> {
         let of = |kind: Kind| {
             let target = self.scenario.target.filter(|_| kind == Kind::Hookgate);
             let what = format!("{} with ÷ without", kind.name());
-            self.compare(self.cell(kind, true)?, self.cell(kind, false)?, what, target)
+            self.compare(self.cell(kind, Some(addition))?, self.cell(kind, None)?, what, target)
         };
         Kind::ALL.into_iter().filter_map(of).collect()
     }
@@ -192,7 +195,7 @@ impl Row {
         if self.scenario.metric != Metric::Cpu {
             return None;
         }
-        let proxy = self.summary(self.cell(Kind::NullProxy, false)?)?.median;
+        let proxy = self.summary(self.cell(Kind::NullProxy, None)?)?.median;
         let exchange = floor.x25519_generate + floor.x25519_agree;
         let crypto = match (self.scenario.unit, self.scenario.sender, self.scenario.transport) {
             (Unit::Request, _, _) | (_, _, Transport::Plain) | (_, Sender::Resuming, Transport::Tls12) => 0.0,
@@ -283,7 +286,7 @@ impl Report {
         writeln!(text, "\n{} [{}]", row.title, row.name)?;
         let floor = row.floor(&self.floor);
         for cell in &row.cells {
-            let name = cell.kind.name().to_owned() + if cell.revocation { " + list" } else { "" };
+            let name = Addition::beside(cell.addition, cell.kind.name());
             if let Some(failure) = &cell.failure {
                 writeln!(text, "  {name:<22} FAILED: {failure}")?;
                 continue;

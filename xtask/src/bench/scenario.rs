@@ -1,5 +1,7 @@
 //! The scenarios: the load for every server, what is compared, and hookgate's targets.
 
+use serde::Serialize;
+
 use super::protocol::{Sender, Transport, Unit};
 
 /// One row of the report.
@@ -23,12 +25,39 @@ pub(crate) struct Scenario {
     pub(crate) pace: Pace,
     /// The number that is compared.
     pub(crate) metric: Metric,
-    /// Compares each server with and without revocation lists, instead of hookgate with the best peer.
-    pub(crate) revocation: bool,
-    /// The highest ratio that reaches the target: hookgate ÷ best peer, or with lists ÷ without.
+    /// Compares each server with and without this, instead of hookgate with the best peer.
+    pub(crate) addition: Option<Addition>,
+    /// The highest ratio that reaches the target: hookgate ÷ best peer, or with ÷ without.
     pub(crate) target: Option<f64>,
     /// Whether `--quick` includes it.
     pub(crate) quick: bool,
+}
+
+/// What a server does beside its job in some scenarios.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub(crate) enum Addition {
+    /// Checks revocation lists.
+    RevocationLists,
+    /// Writes a line for each request to a file.
+    AccessLog,
+}
+
+impl Addition {
+    /// Every one.
+    pub(crate) const ALL: [Self; 2] = [Self::RevocationLists, Self::AccessLog];
+
+    /// Its name beside that of a server.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::RevocationLists => "list",
+            Self::AccessLog => "log",
+        }
+    }
+
+    /// The name of a server with this.
+    pub(crate) fn beside(addition: Option<Self>, server: &str) -> String {
+        addition.map_or_else(|| server.to_owned(), |addition| format!("{server} + {}", addition.name()))
+    }
 }
 
 /// The rate of the load.
@@ -63,7 +92,7 @@ const BASE: Scenario = Scenario {
     connections: 16,
     pace: Pace::Saturated,
     metric: Metric::Cpu,
-    revocation: false,
+    addition: None,
     target: Some(0.55),
     quick: true,
 };
@@ -80,7 +109,7 @@ const KEEP_ALIVE: Scenario = Scenario {
 };
 
 /// Every scenario, in the order of the report. [`SATURATION`] precedes those that depend on it.
-pub(crate) const ALL: [Scenario; 14] = [
+pub(crate) const ALL: [Scenario; 15] = [
     BASE,
     Scenario {
         name: "handshake-distinct",
@@ -161,7 +190,7 @@ pub(crate) const ALL: [Scenario; 14] = [
     Scenario {
         name: "revocation-returning",
         title: "Full handshake, TLS 1.3, returning client, revocation list of 10,000 entries ÷ without",
-        revocation: true,
+        addition: Some(Addition::RevocationLists),
         target: Some(1.05),
         ..BASE
     },
@@ -169,9 +198,16 @@ pub(crate) const ALL: [Scenario; 14] = [
         name: "revocation-distinct",
         title: "Full handshake, TLS 1.3, every client new, revocation list of 10,000 entries ÷ without",
         sender: Sender::Distinct,
-        revocation: true,
+        addition: Some(Addition::RevocationLists),
         target: Some(1.05),
         ..BASE
+    },
+    Scenario {
+        name: "access-log",
+        title: "Keep-alive, 64 connections, 1 KiB POST, access log ÷ without",
+        addition: Some(Addition::AccessLog),
+        target: Some(1.05),
+        ..KEEP_ALIVE
     },
 ];
 

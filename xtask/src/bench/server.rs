@@ -13,6 +13,7 @@ use anyhow::{Context, Result, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use serde::Serialize;
 
+use super::scenario::Addition;
 use crate::command;
 
 /// How long a server may take to accept.
@@ -86,9 +87,12 @@ impl Kind {
         matches!(self, Self::Nginx | Self::HaProxy | Self::Caddy | Self::Envoy)
     }
 
-    /// Whether it can check revocation lists.
-    pub(crate) fn checks_revocation(self) -> bool {
-        !matches!(self, Self::Caddy | Self::NullProxy)
+    /// Whether its configuration in benches/peers has this.
+    pub(crate) fn can(self, addition: Addition) -> bool {
+        match addition {
+            Addition::RevocationLists => !matches!(self, Self::Caddy | Self::NullProxy),
+            Addition::AccessLog => self.is_own() || self == Self::Nginx,
+        }
     }
 
     fn template(self) -> &'static str {
@@ -192,8 +196,8 @@ pub(crate) struct Materials {
 pub(crate) struct Server {
     /// Which server.
     pub(crate) kind: Kind,
-    /// Whether it checks revocation lists.
-    pub(crate) revocation: bool,
+    /// What it does beside its job.
+    pub(crate) addition: Option<Addition>,
     /// The port on 127.0.0.1 that it accepts on.
     pub(crate) port: u16,
     /// Its processes.
@@ -207,21 +211,21 @@ impl Server {
     /// # Errors
     ///
     /// It ends, or does not accept within 15 s; the message contains its log.
-    pub(crate) fn start(program: &Program, revocation: bool, materials: &Materials) -> Result<Self> {
+    pub(crate) fn start(program: &Program, addition: Option<Addition>, materials: &Materials) -> Result<Self> {
         let port = free_port()?;
-        let list = if revocation { "-revocation" } else { "" };
-        let directory = materials.directory.join(format!("{}{list}-{port}", program.kind.name()));
+        let name = Addition::beside(addition, program.kind.name()).replace(" + ", "-");
+        let directory = materials.directory.join(format!("{name}-{port}"));
         fs::create_dir(&directory)?;
         let log = directory.join("log");
         let mut command = Command::new("taskset");
         command.args(["--cpu-list", &materials.core.to_string()]).arg(&program.path);
-        command.args(arguments(program, revocation, port, materials, &directory)?);
+        command.args(arguments(program, addition, port, materials, &directory)?);
         if program.kind == Kind::Caddy {
             command.env("GOMAXPROCS", "1").env("HOME", &directory).env("XDG_DATA_HOME", &directory);
         }
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(fs::File::create(&log)?);
         let child = command.spawn().context("starting taskset, of util-linux")?;
-        let mut server = Self { kind: program.kind, revocation, port, pids: Vec::new(), child };
+        let mut server = Self { kind: program.kind, addition, port, pids: Vec::new(), child };
         let serves = server.wait_serving();
         serves.with_context(|| {
             format!("{} did not start:\n{}", program.kind.name(), fs::read_to_string(&log).unwrap_or_default())
@@ -267,7 +271,7 @@ impl Drop for Server {
 /// Writes the configuration of `program` to `directory`. Returns the arguments to start it.
 fn arguments(
     program: &Program,
-    revocation: bool,
+    addition: Option<Addition>,
     port: u16,
     materials: &Materials,
     directory: &Path,
@@ -281,7 +285,10 @@ fn arguments(
     }
     let template = command::root().join("benches/peers").join(kind.template());
     let mut configuration = fs::read_to_string(&template).with_context(|| text(&template))?;
-    configuration = keep_lists(&configuration, revocation);
+    for possible in Addition::ALL {
+        configuration = keep(&configuration, possible.name(), addition == Some(possible));
+        configuration = keep(&configuration, &format!("no-{}", possible.name()), addition != Some(possible));
+    }
     let own = [
         ("@PORT@", port.to_string()),
         ("@DIRECTORY@", text(directory)),
@@ -316,14 +323,15 @@ fn backend(kind: Kind) -> &'static str {
     }
 }
 
-/// Keeps the text between `@crl(` and `)crl@` only if lists are checked.
-fn keep_lists(template: &str, revocation: bool) -> String {
+/// Keeps the text between `@NAME(` and `)NAME@` only if `keeps`.
+fn keep(template: &str, name: &str, keeps: bool) -> String {
+    let (start, end) = (format!("@{name}("), format!("){name}@"));
     let mut text = String::new();
     let mut rest = template;
-    while let Some((before, after)) = rest.split_once("@crl(") {
-        let (inside, after) = after.split_once(")crl@").unwrap_or((after, ""));
+    while let Some((before, after)) = rest.split_once(&start) {
+        let (inside, after) = after.split_once(&end).unwrap_or((after, ""));
         text += before;
-        text += if revocation { inside } else { "" };
+        text += if keeps { inside } else { "" };
         rest = after;
     }
     text + rest
@@ -362,19 +370,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lists_are_kept_or_left_out() {
-        let template = "bind @crl(crl-file X)crl@ end\n@crl(second)crl@";
-        assert_eq!(keep_lists(template, true), "bind crl-file X end\nsecond");
-        assert_eq!(keep_lists(template, false), "bind  end\n");
+    fn an_addition_is_kept_or_left_out() {
+        let template = "bind @list(crl-file X)list@ end\n@list(second)list@@log(z)log@";
+        assert_eq!(keep(template, "list", true), "bind crl-file X end\nsecond@log(z)log@");
+        assert_eq!(keep(template, "list", false), "bind  end\n@log(z)log@");
     }
 
     #[test]
-    fn every_template_is_there_and_has_its_lists_closed() {
+    fn every_template_is_there_and_has_its_additions() {
         for kind in Kind::ALL.into_iter().filter(|kind| *kind != Kind::NullProxy) {
             let path = command::root().join("benches/peers").join(kind.template());
             let text = fs::read_to_string(&path).expect("a template lies in the repository");
-            assert_eq!(text.matches("@crl(").count(), text.matches(")crl@").count(), "{}", kind.name());
-            assert_eq!(text.contains("@crl("), kind.checks_revocation(), "{}", kind.name());
+            for addition in Addition::ALL {
+                let (start, end) = (format!("@{}(", addition.name()), format!("){}@", addition.name()));
+                assert_eq!(text.matches(&start).count(), text.matches(&end).count(), "{}", kind.name());
+                assert_eq!(text.contains(&start), kind.can(addition), "{}", kind.name());
+            }
         }
     }
 }

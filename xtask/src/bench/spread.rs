@@ -47,7 +47,7 @@ pub(crate) fn measure(environment: &mut Environment, program: &Program, workers:
     // The first value of a name is used.
     let own = [("@WORKERS@", workers.to_string()), ("@METRICS@", format!("[metrics]\nlisten = \"{metrics}\""))];
     materials.values.splice(..0, own);
-    let server = Server::start(program, false, &materials)?;
+    let server = Server::start(program, None, &materials)?;
     let connections = CONNECTIONS;
     environment.ask(&protocol::Command::Hold(Hold { port: server.port, connections }))?;
     let spread = counted(program.kind, metrics, workers);

@@ -63,7 +63,7 @@ const SESSION_SECRET: &str = "throwaway-session-secret";
 /// Everything that runs.
 pub(super) struct Environment {
     pub(super) gateway: Gateway,
-    events: Handler,
+    pub(super) events: Handler,
     dialogflow: Handler,
     google: Issuer,
     revoked: ClientIdentity,
@@ -149,6 +149,7 @@ impl Environment {
         self.send_signatures(&mut rows)?;
         self.send_tokens(&mut rows)?;
         self.send_without_certificate(&mut rows)?;
+        self.send_by_hookgate(&mut rows)?;
         self.send_after_rotation(&mut rows)?;
         Ok(rows)
     }
@@ -312,6 +313,11 @@ impl Environment {
         })
     }
 
+    /// A file of the demo.
+    pub(super) fn file(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
     /// Prints commands to try, and waits for Ctrl-C.
     pub(super) fn wait(&self) -> Result<()> {
         let identity = self.pki.sender(Sender::PagerDuty).variant(Variant::Good)?;
@@ -324,7 +330,7 @@ impl Environment {
         let (binary, url) = (self.binary.display(), format!("https://{HOST}:{port}{path}"));
         let receiver = format!("{url} --as pagerduty --connect 127.0.0.1 --root {root}");
         println!("  {binary} probe {receiver}\n");
-        let secret = self.directory.path().join("pagerduty.secret");
+        let secret = self.file("pagerduty.secret");
         println!("  {binary} send {receiver} \\\n    --cert {chain} --key {key} --secret-file {}\n", secret.display());
         println!(
             "  curl -i --cacert {root} --resolve {HOST}:{port}:127.0.0.1 \\\n    --cert {chain} --key {key} \\\n    \

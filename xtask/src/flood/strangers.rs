@@ -116,7 +116,7 @@ pub(super) fn run(flood: &Flood) -> Result<()> {
     for program in &programs {
         let mut rounds = Vec::new();
         for _ in 0..flood.rounds {
-            let server = Server::start(program, false, &environment.materials)?;
+            let server = Server::start(program, None, &environment.materials)?;
             let mut samples = Vec::new();
             for attack in Attack::ALL {
                 let sample = environment.measure(&server, attack);
@@ -270,7 +270,7 @@ impl<'f> Environment<'f> {
 
     /// The memory of unfinished ClientHellos.
     fn memory(&mut self, program: &Program) -> Result<()> {
-        let server = Server::start(program, false, &self.materials)?;
+        let server = Server::start(program, None, &self.materials)?;
         let before = resident_mib(&server.pids)?;
         let mut hello = vec![0; 16_000];
         // RFC 8446, sections 5.1 and 4: a record of 16,384 bytes, with the beginning of a ClientHello of 17,000.

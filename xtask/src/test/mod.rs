@@ -12,7 +12,7 @@ use anyhow::{Result, bail, ensure};
 use hookgate_testkit::root::is_ci;
 
 use crate::command::{self, cargo_path};
-use crate::{licences, promises, rooms, setup};
+use crate::{docs, licences, promises, rooms, setup};
 use programs::{Program, xtask};
 use step::Step;
 
@@ -42,6 +42,7 @@ pub(crate) fn run() -> Result<()> {
     command::step(&FORMAT)?;
     rooms::check()?;
     promises::check()?;
+    docs::check()?;
     licences::check()?;
     licences::check_advisories()?;
     let programs = programs::build()?;

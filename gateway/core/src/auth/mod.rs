@@ -87,7 +87,7 @@ pub use json_pointer::JsonPointer;
 pub use message_template::TemplateError;
 pub use proof_policy::{Binding, Clause, Proof, ProofPolicy, Proven, Unproven, challenge};
 pub use public_key::SignatureAlgorithm;
-pub use replay::{DeliveryId, ReplayGuard, ReplayRule, Reservation};
+pub use replay::{DeliveryId, KeptDelivery, ReplayGuard, ReplayRule, Reservation};
 pub use request_view::RequestView;
 pub use secret::Secret;
 pub use session_parameter::SessionParameter;
