@@ -53,14 +53,7 @@ pub struct Suspects {
 
 impl Suspects {
     /// A chain that claims `provider` was refused at `now`, and there is evidence of this kind. Does nothing if there is no place for it. Takes a lock for one look-up; no impostor without evidence gets here.
-    pub fn note(
-        &self,
-        provider: &Provider,
-        suspect: &Suspect,
-        claim: &Claim,
-        evidence: EvidenceKind,
-        now: UnixTime,
-    ) {
+    pub fn note(&self, provider: &Provider, suspect: &Suspect, claim: &Claim, evidence: EvidenceKind, now: UnixTime) {
         let Some(end_entity) = suspect.certificates().first() else { return };
         let fingerprint = sha256(end_entity);
         let now = now.as_secs();

@@ -496,7 +496,9 @@ fn a_list_that_is_over_gives_way_to_the_one_at_a_new_url() {
     };
     let (old, new) =
         (Publisher::start_plain(list(&over)).unwrap(), Publisher::start_plain(Answer::status("503 Busy", "")).unwrap());
-    let gateway = TestGateway::in_environment(environment, |environment| configuration(environment, &urls(&old, 5000), "")).unwrap();
+    let gateway =
+        TestGateway::in_environment(environment, |environment| configuration(environment, &urls(&old, 5000), ""))
+            .unwrap();
     expect(&gateway, &good, 503, Some("revocation_list_expired"));
     old.set(Answer::status("404 Not Found", ""));
     // A mirror that is behind: its list is not over, and does not know the revocation.

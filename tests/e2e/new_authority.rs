@@ -230,9 +230,11 @@ fn an_authority_with_another_key_delays_webhooks_and_loses_none() {
         let options = LeafOptions { issuer: LeafIssuer::Impostor, presented, ..LeafOptions::default() };
         gateway.environment.pki.sender(Sender::PagerDuty).leaf("rekeyed", &options).unwrap()
     };
-    let gateway = start("", |_, _| {});
-    let text = configuration(&gateway.environment, "").unwrap();
-    play(&gateway, &text, &rekeyed(&gateway, Presented::WithRoot), "bad_signature");
+    for presented in [Presented::WithRoot, Presented::WithoutRoot] {
+        let gateway = start("", |_, _| {});
+        let text = configuration(&gateway.environment, "").unwrap();
+        play(&gateway, &text, &rekeyed(&gateway, presented), "bad_signature");
+    }
     let gateway = start_with(&|environment| preset_configuration(environment, "").unwrap(), |_, _| {});
     let text = preset_configuration(&gateway.environment, "").unwrap();
     play(&gateway, &text, &rekeyed(&gateway, Presented::WithoutRoot), "bad_signature");

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hookgate_core::identity::{
-    CacheOutcome, ChainCache, ChainLimits, Condition, ConfiguredAnchor, ExtendedKeyUsage, Identity, IdentityRule, OnFailure,
-    PeerChain, Profile, Provider, ProviderId, RefusalAnswer, RuleError, Scope, VerifiedChain, rule,
+    CacheOutcome, ChainCache, ChainLimits, Condition, ConfiguredAnchor, ExtendedKeyUsage, Identity, IdentityRule,
+    OnFailure, PeerChain, Profile, Provider, ProviderId, RefusalAnswer, RuleError, Scope, VerifiedChain, rule,
 };
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, UnixTime};

@@ -6,8 +6,8 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use hookgate_core::identity::{
-    ChainCache, ChainLimits, Condition, ConfiguredAnchor, ExtendedKeyUsage, Identity, IdentityRule, OnFailure, PeerChain,
-    Profile, Provider, ProviderId, RefusalAnswer, RevocationList, RevocationLists, RevocationScope, Scope,
+    ChainCache, ChainLimits, Condition, ConfiguredAnchor, ExtendedKeyUsage, Identity, IdentityRule, OnFailure,
+    PeerChain, Profile, Provider, ProviderId, RefusalAnswer, RevocationList, RevocationLists, RevocationScope, Scope,
     VerifiedChain,
 };
 use rustls_pki_types::pem::PemObject as _;

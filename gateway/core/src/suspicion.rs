@@ -59,12 +59,7 @@ impl EvidenceKind {
 
 impl Evidence {
     /// That of the chain itself, and of where it came from. Costs no look at the request.
-    pub fn of_connection(
-        suspect: &Suspect,
-        claim: &Claim,
-        sources: Option<&Sources>,
-        address: IpAddr,
-    ) -> Option<Self> {
+    pub fn of_connection(suspect: &Suspect, claim: &Claim, sources: Option<&Sources>, address: IpAddr) -> Option<Self> {
         if claim.is_vouched() && suspect.public_root().is_some() {
             return Some(Self { kind: EvidenceKind::PublicRoot });
         }

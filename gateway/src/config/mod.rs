@@ -76,8 +76,8 @@ use hookgate_core::ranges::{Ranges, Sources};
 pub use self::certificate::ServerCertificate;
 pub use self::crls::{FetchedLists, parse_fetched};
 pub use self::error::{
-    CertificateProblem, ConfigError, ConfigErrors, Location, OtherAnchor, PresetProblem, Problem, ProofProblem, RangeProblem,
-    RevocationProblem, is_of_host,
+    CertificateProblem, ConfigError, ConfigErrors, Location, OtherAnchor, PresetProblem, Problem, ProofProblem,
+    RangeProblem, RevocationProblem, is_of_host,
 };
 pub use self::feed::{Feed, FetchLimits};
 pub use self::feed_url::{FeedUrl, FeedUrlError};

@@ -28,8 +28,8 @@ use tokio::time::{Instant, timeout_at};
 use super::fetcher::{Answer, FetchError, Fetcher, Validators, configured_roots, system_roots, tls_settings};
 use crate::metrics::fetches as metrics;
 use crate::state::StateDirectory;
-use hookgate_core::identity::RevocationList;
 pub(super) use copy::Copy;
+use hookgate_core::identity::RevocationList;
 pub(super) use source::{Content, Guard, KeyFeed, Outlet, Source, Terms};
 
 /// How long start-up waits for lists of which there is no copy. Longer than one fetch by default, so that a publisher that fails is known.
@@ -129,7 +129,8 @@ impl Publisher {
     /// The lists in use, by a known signer, of the sources that are not among `stay`.
     fn going(&self, stay: &[(Source, Terms)]) -> Vec<RevocationList> {
         let stays = |place: &Place| stay.iter().any(|(source, _)| source.is_same_document(&place.source));
-        let lists = self.tasks.iter().filter(|task| matches!(task.place.source, Source::List(_)) && !stays(&task.place));
+        let lists =
+            self.tasks.iter().filter(|task| matches!(task.place.source, Source::List(_)) && !stays(&task.place));
         let list = |task: &Task| match &task.place.current.load().as_ref()?.content {
             Content::List(list) => list.signer().is_some().then(|| list.clone()),
             Content::Ranges(_) | Content::Keys(_) => None,

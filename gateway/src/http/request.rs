@@ -282,10 +282,7 @@ impl Sender {
     fn into_refusal(self, providers: &[ProviderId]) -> ChainRefusal {
         match self {
             Self::Unknown { refused, .. } => refused,
-            Self::Certified(chain) => chain.refusal_as(providers).unwrap_or_else(|| {
-                let refusal = Refusal::new(Reject::ProviderNotAdmitted, "The certificate proves no provider of the route.");
-                ChainRefusal::unidentified(refusal, OnFailure::Respond)
-            }),
+            Self::Certified(chain) => chain.refusal_as(providers).unwrap_or_else(|| unreachable!("`admit` found it")),
         }
     }
 
@@ -332,7 +329,8 @@ impl Connection {
             Err(refusal) => {
                 if snapshot.generation != judged_by.generation {
                     // The ids in it are indices into the providers of the other snapshot.
-                    *refusal = match refusal.suspect.take().and_then(|suspect| self.refused_again(&snapshot, &suspect)) {
+                    *refusal = match refusal.suspect.take().and_then(|suspect| self.refused_again(&snapshot, &suspect))
+                    {
                         Some(again) => again,
                         None => ChainRefusal::unidentified(refusal.refusal.clone(), refusal.on_failure),
                     };

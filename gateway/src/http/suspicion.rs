@@ -40,9 +40,8 @@ pub(super) async fn answer(
     let Some(suspect) = suspect else { return Answer { refusal: answered(refusal, answer, None), body_read: false } };
     let route = route_of(connection, snapshot, head);
     // A request to no route is asked for evidence too: its answer must not tell which routes there are.
-    let is_of_route = |claim: &&Claim| {
-        route.is_none_or(|route| snapshot.routes.route(route).providers.contains(&claim.provider()))
-    };
+    let is_of_route =
+        |claim: &&Claim| route.is_none_or(|route| snapshot.routes.route(route).providers.contains(&claim.provider()));
     let claims: Vec<&Claim> = suspect.claims().iter().filter(is_of_route).collect();
     let Some(first) = claims.first().copied() else {
         return Answer { refusal: answered(refusal, answer, None), body_read: false };
@@ -126,7 +125,9 @@ async fn of_request<'a>(
         received_at: connection.server.context.now(),
     };
     let keys = snapshot.keys.current();
-    Some(claims.into_iter().find_map(|claim| {
-        Some((claim, Evidence::of_request(claim, demands, routes, route, &view, &keys)?))
-    }))
+    Some(
+        claims
+            .into_iter()
+            .find_map(|claim| Some((claim, Evidence::of_request(claim, demands, routes, route, &view, &keys)?))),
+    )
 }

@@ -172,8 +172,8 @@ mod tests {
     use std::time::Duration;
 
     use hookgate_core::identity::{
-        ChainCache, ChainLimits, Condition, ConfiguredAnchor, ExtendedKeyUsage, IdentityRule, Profile, Provider, ProviderId,
-        RefusalAnswer,
+        ChainCache, ChainLimits, Condition, ConfiguredAnchor, ExtendedKeyUsage, IdentityRule, Profile, Provider,
+        ProviderId, RefusalAnswer,
     };
 
     use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256 as P256, PKCS_ECDSA_P384_SHA384 as P384, SignatureAlgorithm};

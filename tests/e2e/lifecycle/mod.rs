@@ -7,7 +7,7 @@ mod endurance;
 mod journal;
 mod managed;
 mod notification;
-mod preset;
+pub(crate) mod preset;
 mod reload;
 mod sockets;
 mod start;

@@ -14,7 +14,7 @@ use crate::test_gateway::TestGateway;
 const PAGE: &str = "https://sender.example/ca";
 
 /// SHA-256 of a certificate, as OpenSSL prints it, without colons.
-fn fingerprint(certificate: &Path) -> String {
+pub(crate) fn fingerprint(certificate: &Path) -> String {
     let mut command = std::process::Command::new("openssl");
     command.args(["x509", "-noout", "-fingerprint", "-sha256", "-in"]).arg(certificate);
     let printed = run(command, &[], SOON).unwrap().stdout_text();
@@ -59,7 +59,8 @@ fn a_root_with_another_fingerprint_and_a_half_written_preset_change_nothing() {
         assert_eq!((serves(), gateway.reloads("ok").unwrap()), (Some(200), 1.0));
     };
     // Another root, as if the download was changed on its way.
-    let (known, other) = [Sender::Percolate, Sender::PagerDuty].map(|sender| environment.pki.sender(sender).root.path()).into();
+    let (known, other) =
+        [Sender::Percolate, Sender::PagerDuty].map(|sender| environment.pki.sender(sender).root.path()).into();
     fs::copy(other, environment.path("ca.pem")).unwrap();
     let words = [&*fingerprint(other), &*fingerprint(known), "ca.pem: ", "Download sender-ca.pem from ", PAGE];
     refused(1.0, &words);

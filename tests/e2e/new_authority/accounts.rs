@@ -16,7 +16,9 @@ fn two_accounts(environment: &Environment, lines: &str) -> String {
     let root = quoted(environment.pki.sender(Sender::PagerDuty).root.path());
     let handler = environment.events.path().display().to_string();
     let route = |path: &str, providers: &str| {
-        format!("[[route]]\nhost = \"{HOST}\"\npath = \"{path}\"\nproviders = [{providers}]\nhandler = \"unix:{handler}\"\n\n")
+        format!(
+            "[[route]]\nhost = \"{HOST}\"\npath = \"{path}\"\nproviders = [{providers}]\nhandler = \"unix:{handler}\"\n\n"
+        )
     };
     let provider = format!(
         "[[provider]]\nname = \"{SECOND}\"\npreset = \"pagerduty\"\ntrust_anchors = [{root}]\n\
@@ -121,10 +123,10 @@ fn a_chain_that_was_refused_before_a_reload_claims_the_providers_of_the_new_conf
     let new = new_chain(&gateway);
     let client = TlsClient::new(gateway.daemon.port(), &gateway.environment.pki, &new).unwrap();
     let mut open: Vec<_> = (0..2).map(|_| client.connect().unwrap()).collect();
-    gateway.reload(&configuration(&gateway.environment, elsewhere).unwrap()).unwrap();
+    gateway.reload_permitting(&configuration(&gateway.environment, elsewhere).unwrap()).unwrap();
     let response = open[0].ask(event_to("/second", "event-1", SECOND_SECRET)).unwrap();
     assert_problem(&response, 403, "unknown_issuer", "no provider has its names now");
-    gateway.reload(&two_accounts(&gateway.environment, "")).unwrap();
+    gateway.reload_permitting(&two_accounts(&gateway.environment, "")).unwrap();
     expect_delay(&open[1].ask(event_to("/second", "event-1", SECOND_SECRET)).unwrap(), "of the third configuration");
     wait_suspected(&gateway, SECOND);
     gateway.still_serves().unwrap();

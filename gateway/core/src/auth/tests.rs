@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use super::*;
 use crate::identity::{
-    ChainCache, ChainLimits, Condition, ConfiguredAnchor, ExtendedKeyUsage, Identity, IdentityRule, OnFailure, PeerChain,
-    Profile, Scope,
+    ChainCache, ChainLimits, Condition, ConfiguredAnchor, ExtendedKeyUsage, Identity, IdentityRule, OnFailure,
+    PeerChain, Profile, Scope,
 };
 use crate::route::{Handler, PathPattern, Route};
 

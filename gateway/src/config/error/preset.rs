@@ -59,7 +59,9 @@ pub enum PresetProblem {
     #[error(transparent)]
     OtherAnchor(#[from] Box<OtherAnchor>),
     /// A file without the end of its last line.
-    #[error("the last line has no end: the file may be half written. Install it again; if it is whole, end it with a newline")]
+    #[error(
+        "the last line has no end: the file may be half written. Install it again; if it is whole, end it with a newline"
+    )]
     HalfWritten,
     /// A version of TLS that does not exist.
     #[error("not a version of TLS; write \"1.2\" or \"1.3\"")]

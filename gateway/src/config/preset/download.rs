@@ -72,14 +72,15 @@ impl Download {
         report: &mut Report<'_>,
     ) {
         let Some(known) = downloads.iter().find(|download| !download.fingerprints.is_empty()) else { return };
-        let is_known = |anchor: &Anchor| downloads.iter().any(|it| it.fingerprints.contains(&anchor.fingerprint));
+        let knows = |fingerprint: &[u8; 32]| downloads.iter().any(|it| it.fingerprints.contains(fingerprint));
+        let is_known = |anchor: &Anchor| knows(&anchor.fingerprint);
         let anchors: Vec<&Anchor> = anchors.collect();
         let is_whole = |file: &str| anchors.iter().all(|anchor| *anchor.file != *file || is_known(anchor));
-        let has_known = |file: &str| anchors.iter().any(|anchor| *anchor.file == *file && is_known(anchor));
-        let is_of_preset = |file: &str| downloads.iter().any(|it| Path::new(file).file_name() == Some(it.file.as_ref()));
+        let is_of_preset =
+            |file: &str| downloads.iter().any(|it| Path::new(file).file_name() == Some(it.file.as_ref()));
         let has_whole = anchors.iter().any(|anchor| is_whole(&anchor.file));
         for anchor in anchors.iter().filter(|anchor| !is_known(anchor)) {
-            let is_successor = has_whole && !is_of_preset(&anchor.file) && !has_known(&anchor.file);
+            let is_successor = has_whole && !is_of_preset(&anchor.file) && !anchor.companions.iter().any(knows);
             let (file, subject) = (anchor.file.to_string(), anchor.subject.clone());
             let (found, page) = (HEXUPPER.encode(&anchor.fingerprint), known.page.clone());
             if is_successor {

@@ -6,7 +6,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use hookgate_core::identity::{ChainCache, ChainLimits, ConfiguredAnchor, Identity, Profile, Provider, ProviderId, Scope};
+use hookgate_core::identity::{
+    ChainCache, ChainLimits, ConfiguredAnchor, Identity, Profile, Provider, ProviderId, Scope,
+};
 use hookgate_core::reject::Refusal;
 use rustls_pki_types::UnixTime;
 

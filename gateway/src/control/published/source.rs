@@ -213,7 +213,8 @@ pub(super) fn check_former(former: &[RevocationList], next: &Content) -> Result<
     match newer {
         None => Ok(()),
         Some(former) => {
-            let reason = format!("the list is of {}, older than that of {} from the former URL", version(next), version(former));
+            let reason =
+                format!("the list is of {}, older than that of {} from the former URL", version(next), version(former));
             Err(FetchError::Older(reason))
         }
     }

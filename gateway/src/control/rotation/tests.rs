@@ -6,8 +6,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::*;
 use hookgate_core::identity::{
-    ChainCache, ChainLimits, Condition, ConfiguredAnchor, ExtendedKeyUsage, IdentityRule, OnFailure, PeerChain, ProviderId,
-    RefusalAnswer, RevocationLists, Scope,
+    ChainCache, ChainLimits, Condition, ConfiguredAnchor, ExtendedKeyUsage, IdentityRule, OnFailure, PeerChain,
+    ProviderId, RefusalAnswer, RevocationLists, Scope,
 };
 
 /// 2026-11-18T13:46:40Z

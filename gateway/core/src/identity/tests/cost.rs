@@ -404,7 +404,8 @@ fn key_identifiers_do_not_raise_what_a_self_made_chain_costs() {
 #[test]
 fn every_trust_anchor_of_one_name_may_be_tried() {
     let roots: Vec<_> = (0..5).map(|_| Authority::p384_root(common_name("root"))).collect();
-    let all = Profile { trust_anchors: unrestricted(roots.iter().map(Authority::anchor)), ..profile(&roots[0], "sender") };
+    let all =
+        Profile { trust_anchors: unrestricted(roots.iter().map(Authority::anchor)), ..profile(&roots[0], "sender") };
     let (identity, scope) = policy(vec![provider("sender", vec![all.clone()])]);
     let check = |client: Template, failed: usize| {
         let admitted = judge(&identity, &scope, &[roots[4].issue(&client)]);

@@ -41,7 +41,8 @@ fn a_claim_is_suspect_for_reasons_of_ignorance_alone() {
     let check = |provider: Provider, leaf: CertificateDer<'_>, reject, expected: bool| {
         let refusal = refused(provider, &[], &[leaf], NOW);
         assert_eq!(refusal.refusal.reject, reject);
-        let found = refusal.suspect.as_ref().map(|suspect| (only_claim(suspect).provider(), suspect.certificates().len()));
+        let found =
+            refusal.suspect.as_ref().map(|suspect| (only_claim(suspect).provider(), suspect.certificates().len()));
         assert_eq!(found, expected.then_some((ProviderId(0), 1)), "{reject:?}");
         assert_eq!(refusal.answer, RefusalAnswer::Retry);
     };
@@ -159,10 +160,7 @@ fn a_public_root_vouches_for_a_dns_name_alone() {
 #[test]
 fn a_public_root_vouches_for_a_renewal_that_is_late() {
     let (known, public) = (Authority::root("known"), Authority::root("public"));
-    let both = Profile {
-        trust_anchors: unrestricted([known.anchor(), public.anchor()]),
-        ..profile(&known, NAME)
-    };
+    let both = Profile { trust_anchors: unrestricted([known.anchor(), public.anchor()]), ..profile(&known, NAME) };
     let late = named().between(NOW - 90 * DAY, NOW - 60);
     let refusal = refused(provider("sender", vec![both]), &[&public], &[public.issue(&late)], NOW);
     assert_eq!(refusal.refusal.reject, Reject::CertificateExpired);
@@ -263,9 +261,11 @@ fn each_claim_has_the_reason_of_its_own_path() {
     let (known, other) = (Authority::root("known"), Authority::root("other"));
     let server = other.issue(&Template::new(common_name(NAME)).with(extended_key_usage(&[SERVER_AUTH])));
     let early = Profile { verify_depth: 1, ..profile(&other, "elsewhere") };
-    let refusal = refused_by_all(vec![sender(&known), provider("b", vec![early, profile(&other, NAME)])], &[], &[server]);
+    let refusal =
+        refused_by_all(vec![sender(&known), provider("b", vec![early, profile(&other, NAME)])], &[], &[server]);
     let suspect = refusal.suspect.unwrap();
-    let found: Vec<_> = suspect.claims().iter().map(|claim| (claim.provider().0, claim.profile(), claim.reject())).collect();
+    let found: Vec<_> =
+        suspect.claims().iter().map(|claim| (claim.provider().0, claim.profile(), claim.reject())).collect();
     // The one whose path reached a trust anchor is reported.
     assert_eq!(found, [(1, 1, Reject::ExtendedKeyUsage), (0, 0, Reject::UnknownIssuer)]);
     assert_eq!((refusal.provider, refusal.refusal.reject), (Some(ProviderId(1)), Reject::ExtendedKeyUsage));
@@ -354,7 +354,8 @@ fn a_chain_that_lacks_the_lists_of_one_account_says_so_and_is_judged_anew() {
     assert_eq!(refusal.refusal.reject, Reject::RevocationListUnavailable);
     // The lists come, and make no new generation.
     let list = root.revocation_list(&[], NOW - DAY, NOW + DAY);
-    let lists = RevocationLists::new(vec![list], RevocationScope::EndEntity).awaiting(AwaitedLists { incomplete: false, ..awaited });
+    let lists = RevocationLists::new(vec![list], RevocationScope::EndEntity)
+        .awaiting(AwaitedLists { incomplete: false, ..awaited });
     let identity = identity.with_lists(1, |id, _| (id == ProviderId(1)).then(|| lists.clone()));
     let (verified, cache) = verify(&identity);
     assert_eq!((verified.matches().len(), verified.missing().len(), cache), (2, 0, CacheOutcome::Miss));

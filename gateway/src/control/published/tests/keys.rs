@@ -178,15 +178,24 @@ async fn keys_outlive_an_outage_up_to_their_bound() {
     ] {
         kept.refuses(reply, label, "").await;
     }
-    let elsewhere = Fetcher::new(&kept.server.public_feed(limits()), tls_settings(kept.server.roots.clone()).unwrap(), "*/*", false);
-    kept.server.answer(http("302 Found", &format!("location: https://127.0.0.1:{}/\r\n", kept.server.address.port()), ""));
+    let elsewhere = Fetcher::new(
+        &kept.server.public_feed(limits()),
+        tls_settings(kept.server.roots.clone()).unwrap(),
+        "*/*",
+        false,
+    );
+    kept.server.answer(http(
+        "302 Found",
+        &format!("location: https://127.0.0.1:{}/\r\n", kept.server.address.port()),
+        "",
+    ));
     let (hits, (offers, _)) = (kept.server.hits(), mpsc::channel(1));
     let error = renew(&kept.place, &elsewhere, &offers).await.unwrap_err();
     assert_eq!((error.label(), kept.server.hits() - hits), ("redirect", 1), "{error}");
     // An issuer that withdraws a key has fewer: they are its keys now.
     kept.server.answer(keys("other"));
     assert_eq!(kept.round().await, Ok("ok"));
-    assert_eq!(reason(judge(&store, &token_by("rsa"), NOW + 3600)), "unknown_key");
+    assert_eq!(reason(judge(&store, &token_by("rsa"), NOW + 3600)), "token_unknown_key");
     kept.server.answer(keys("rsa"));
     assert_eq!(kept.round().await, Ok("ok"));
     // Fresh for 20,000 s, stale for a day more; the token itself is good for an hour.

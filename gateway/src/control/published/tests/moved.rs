@@ -88,7 +88,10 @@ async fn a_mirror_that_is_behind_does_not_admit_what_was_revoked() {
     assert!(matches!(&signed.content, Content::List(list) if list.signer().is_some()));
     assert!(!moved.reload(1));
     let new = moved.source(1);
-    assert!(moved.publisher.first_offer(Publisher::first_deadline()).await.is_none(), "it was asked, and offers nothing");
+    assert!(
+        moved.publisher.first_offer(Publisher::first_deadline()).await.is_none(),
+        "it was asked, and offers nothing"
+    );
     assert!(moved.publisher.known(&new).is_none() && moved.servers[1].hits() == 1);
     // A list of other certificates has versions of its own.
     moved.servers[1].answer(list(authority.list_of_part(1, 48, "http://c.example/2")));
