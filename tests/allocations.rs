@@ -20,7 +20,7 @@ use hookgate_core::auth::{
     SessionParameter, SignatureAlgorithm, SignatureForm, SignatureKeys, TokenExpectations, TokenRule,
 };
 use hookgate_core::identity::{
-    AnchorUse, ChainCache, ChainLimits, ClientCertificate, Condition, ExtendedKeyUsage, Identity, IdentityRule,
+    ChainCache, ChainLimits, ClientCertificate, Condition, ConfiguredAnchor, ExtendedKeyUsage, Identity, IdentityRule,
     OnFailure, PeerChain, Profile, Provider, ProviderId, RefusalAnswer, Scope,
 };
 use hookgate_core::route::{Handler, PathPattern, Route, RouteTable};
@@ -94,9 +94,7 @@ fn sender() -> (Identity, Scope, Vec<CertificateDer<'static>>) {
     let leaf = params("sender").signed_by(&rcgen::KeyPair::generate().unwrap(), &root).unwrap();
     let profile = Profile {
         name: "default".into(),
-        trust_anchors: vec![webpki::anchor_from_trusted_cert(root.der()).unwrap().to_owned()],
-        trust_anchors_not_after: vec![NOW],
-        trust_anchor_uses: vec![AnchorUse::of(root.der())],
+        trust_anchors: [ConfiguredAnchor::of(root.der(), NOW).unwrap()].into_iter().collect(),
         overlap_ends: None,
         verify_depth: 1,
         identity: vec![IdentityRule::new(vec![Condition::subject_cn("sender").unwrap()]).unwrap()],

@@ -41,7 +41,11 @@ pub fn no_certificate() -> Verdict {
 
 fn count(context: &WorkerContext, snapshot: &Snapshot, verification: &Verification) {
     let provider = |id| snapshot.identity.provider(id);
-    if let Err(ChainRefusal { missing: Some(missing), .. }) = &verification.result {
+    let missing = match &verification.result {
+        Ok(chain) => chain.missing(),
+        Err(refused) => &refused.missing,
+    };
+    for missing in missing {
         snapshot.list_notes.note(provider(missing.provider), missing);
     }
     let rule = |found: &ProfileMatch| {

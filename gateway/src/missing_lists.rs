@@ -53,9 +53,7 @@ mod tests {
     fn notes_are_bounded_and_each_is_there_once() {
         let profile = |number: usize| Profile {
             name: format!("profile-{number}").into(),
-            trust_anchors: Vec::new(),
-            trust_anchors_not_after: Vec::new(),
-            trust_anchor_uses: Vec::new(),
+            trust_anchors: Default::default(),
             overlap_ends: None,
             verify_depth: 1,
             identity: Vec::new(),

@@ -478,3 +478,39 @@ fn fetch_says_which_list_came_and_who_signed_it() {
     assert_eq!(finished.status.unwrap().code(), Some(1));
     assert!(finished.stderr_text().contains("/r.crl: the document is not taken: its signature is not by its issuer"));
 }
+
+/// The publisher moves, and the last list at the old URL is over: a reload with the new URL is enough, and admits nobody whom the newest list that
+/// was in use does not.
+#[test]
+fn a_list_that_is_over_gives_way_to_the_one_at_a_new_url() {
+    let environment = Environment::new().unwrap();
+    let (revoked, good) =
+        (identity(&environment, "r", &Default::default()), identity(&environment, "g", &Default::default()));
+    let revoking = [revoked.serial];
+    let over = {
+        let (this_update, next_update) = (SystemTime::now() - 40 * HOUR, SystemTime::now() - HOUR);
+        let filler_entries = 3;
+        let options =
+            RevocationListOptions { revoked: revoking.to_vec(), filler_entries, this_update, next_update, number: 7 };
+        issuing(&environment.pki).revocation_list_der(&options).unwrap()
+    };
+    let (old, new) =
+        (Publisher::start_plain(list(&over)).unwrap(), Publisher::start_plain(Answer::status("503 Busy", "")).unwrap());
+    let gateway =
+        TestGateway::in_environment(environment, |environment| configuration(environment, &urls(&old, 5000), ""))
+            .unwrap();
+    expect(&gateway, &good, 503, Some("revocation_list_expired"));
+    old.set(Answer::status("404 Not Found", ""));
+    // A mirror that is behind: its list is not over, and does not know the revocation.
+    new.set(list(&document(issuing(&gateway.environment.pki), 6, 50, &[])));
+    gateway.reload(&configuration(&gateway.environment, &urls(&new, 5000), "")).unwrap();
+    wait_fetches(&gateway, "older", 1.0);
+    for identity in [&good, &revoked] {
+        expect(&gateway, identity, 503, Some("revocation_list_unavailable"));
+    }
+    // It catches up, without another reload.
+    new.set(list(&document(issuing(&gateway.environment.pki), 8, 1, &revoking)));
+    wait_until("the new list", SOON, || ask(&gateway, &good).0 == 200).unwrap();
+    expect(&gateway, &revoked, 403, Some("certificate_revoked"));
+    assert_eq!(gateway.daemon.metric("hookgate_config_reloads_total", &[("result", "ok")]).unwrap(), 2.0);
+}

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hookgate_core::identity::{
-    AnchorUse, CacheOutcome, ChainCache, ChainLimits, Condition, ExtendedKeyUsage, Identity, IdentityRule, OnFailure,
-    PeerChain, Profile, Provider, ProviderId, RefusalAnswer, RuleError, Scope, VerifiedChain, rule,
+    CacheOutcome, ChainCache, ChainLimits, Condition, ConfiguredAnchor, ExtendedKeyUsage, Identity, IdentityRule,
+    OnFailure, PeerChain, Profile, Provider, ProviderId, RefusalAnswer, RuleError, Scope, VerifiedChain, rule,
 };
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, UnixTime};
@@ -36,12 +36,10 @@ fn rule_of(conditions: impl IntoIterator<Item = Result<Condition, RuleError>>) -
 /// One provider with a usual configuration: an anchor, an intermediate below it, and a common name.
 fn identity(capacity: usize) -> Identity {
     let root = certificate(ROOT);
-    let anchor = webpki::anchor_from_trusted_cert(&root).expect("the committed root is an anchor").to_owned();
+    let anchor = ConfiguredAnchor::of(&root, u64::MAX).expect("the committed root is an anchor");
     let profile = Profile {
         name: "default".into(),
-        trust_anchors: vec![anchor],
-        trust_anchors_not_after: vec![u64::MAX],
-        trust_anchor_uses: vec![AnchorUse::of(&root)],
+        trust_anchors: [anchor].into_iter().collect(),
         verify_depth: 2,
         identity: vec![rule_of([Condition::subject_cn("webhooks.sender.example")])],
         extended_key_usage: ExtendedKeyUsage::ClientAuth,

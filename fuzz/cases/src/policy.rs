@@ -6,8 +6,8 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use hookgate_core::identity::{
-    AnchorUse, ChainCache, ChainLimits, Condition, ExtendedKeyUsage, Identity, IdentityRule, OnFailure, PeerChain,
-    Profile, Provider, ProviderId, RefusalAnswer, RevocationList, RevocationLists, RevocationScope, Scope,
+    ChainCache, ChainLimits, Condition, ConfiguredAnchor, ExtendedKeyUsage, Identity, IdentityRule, OnFailure,
+    PeerChain, Profile, Provider, ProviderId, RefusalAnswer, RevocationList, RevocationLists, RevocationScope, Scope,
     VerifiedChain,
 };
 use rustls_pki_types::pem::PemObject as _;
@@ -63,15 +63,13 @@ pub(crate) fn verified() -> Arc<VerifiedChain> {
 
 fn identity(anchors: &[usize], revocation: Option<RevocationLists>) -> Identity {
     let anchor = |place: &usize| {
-        let anchor = webpki::anchor_from_trusted_cert(&CERTIFICATES[*place]);
-        anchor.expect("the committed roots are trust anchors").to_owned()
+        let anchor = ConfiguredAnchor::of(&CERTIFICATES[*place], u64::MAX);
+        anchor.expect("the committed roots are trust anchors")
     };
     let rule = Condition::subject_cn("sender").and_then(|condition| IdentityRule::new(vec![condition]));
     let profile = Profile {
         name: "default".into(),
         trust_anchors: anchors.iter().map(anchor).collect(),
-        trust_anchors_not_after: vec![u64::MAX; anchors.len()],
-        trust_anchor_uses: anchors.iter().map(|place| AnchorUse::of(&CERTIFICATES[*place])).collect(),
         verify_depth: 4,
         identity: vec![rule.expect("a common name is a rule")],
         extended_key_usage: ExtendedKeyUsage::ClientAuth,

@@ -11,11 +11,11 @@ use std::time::Duration;
 
 use data_encoding::{BASE64, HEXLOWER};
 use hookgate_core::identity::{
-    AnchorUse, ChainCache, ChainLimits, Condition, ExtendedKeyUsage, Identity, IdentityRule, OnFailure, Profile,
-    Provider, ProviderId, RefusalAnswer, RevocationList, RevocationLists, RevocationScope, Scope,
+    ChainCache, ChainLimits, Condition, ConfiguredAnchor, ExtendedKeyUsage, Identity, IdentityRule, OnFailure, Profile,
+    Provider, ProviderId, RefusalAnswer, RevocationList, RevocationLists, RevocationScope, Scope, TrustAnchors,
 };
 use hookgate_core::limits::Limits;
-use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime};
+use rustls_pki_types::{CertificateDer, UnixTime};
 use serde::Deserialize;
 use time::{Date, Month};
 
@@ -77,10 +77,8 @@ impl Case {
     /// The policy that trusts the anchors of the case, and expects this end entity.
     fn policy(&self, end_entity: &CertificateDer<'_>) -> Result<(Identity, Scope), String> {
         let certificates: Vec<CertificateDer<'static>> = self.trusted_certs.iter().map(|pem| der(pem).into()).collect();
-        let anchors: Result<Vec<TrustAnchor<'static>>, _> = certificates
-            .iter()
-            .map(|certificate| webpki::anchor_from_trusted_cert(certificate).map(|anchor| anchor.to_owned()))
-            .collect();
+        let anchors = certificates.iter().map(|certificate| ConfiguredAnchor::of(certificate, u64::MAX));
+        let anchors: Result<TrustAnchors, _> = anchors.collect();
         let trust_anchors = anchors.map_err(|error| format!("trust anchor: {error}"))?;
         let lists: Result<Vec<RevocationList>, _> =
             self.crls.iter().map(|pem| RevocationList::from_der(&der(pem))).collect();
@@ -89,8 +87,6 @@ impl Case {
         let rule = Condition::certificate_sha256(&HEXLOWER.encode(digest.as_ref())).unwrap();
         let profile = Profile {
             name: "default".into(),
-            trust_anchors_not_after: vec![u64::MAX; trust_anchors.len()],
-            trust_anchor_uses: certificates.iter().map(AnchorUse::of).collect(),
             trust_anchors,
             overlap_ends: None,
             // The suite counts the intermediates alone.

@@ -4,6 +4,9 @@
 //! three kinds of evidence, of which one suffices, and the only way to that answer. Must not admit: nothing here makes a
 //! [`VerifiedChain`](crate::identity::VerifiedChain), and no refused request reaches a handler.
 //!
+//! A chain claims every provider whose names it has: two accounts of one sender share certificate and authority. So evidence is that of one
+//! [`Claim`], and it is looked for with each provider of the route.
+//!
 //! Whoever can read a certificate can make one with the same names. So a claim alone raises no alarm and changes no answer:
 //!
 //! ```compile_fail,E0451
@@ -17,10 +20,14 @@
 use std::net::IpAddr;
 
 use crate::auth::{Demands, KeySets, RequestView};
-use crate::identity::{RefusalAnswer, Suspect};
+use crate::identity::{Claim, RefusalAnswer, Suspect};
 use crate::ranges::Sources;
 use crate::reject::Refusal;
 use crate::route::{RouteId, RouteTable};
+
+/// The most providers of a route by whose proofs one request of a refused peer is checked. Each costs what an admitted request costs, and a
+/// stranger can ask for that with every request.
+pub const MAX_COMPARED: usize = 8;
 
 /// What speaks for the claim of a refused chain. Only the checks of this module make one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,8 +59,8 @@ impl EvidenceKind {
 
 impl Evidence {
     /// That of the chain itself, and of where it came from. Costs no look at the request.
-    pub fn of_connection(suspect: &Suspect, sources: Option<&Sources>, address: IpAddr) -> Option<Self> {
-        if suspect.public_root().is_some() {
+    pub fn of_connection(suspect: &Suspect, claim: &Claim, sources: Option<&Sources>, address: IpAddr) -> Option<Self> {
+        if claim.is_vouched() && suspect.public_root().is_some() {
             return Some(Self { kind: EvidenceKind::PublicRoot });
         }
         let is_in = sources.is_some_and(|sources| sources.ranges.contains(address));
@@ -62,22 +69,22 @@ impl Evidence {
 
     /// That of a complete request to `route`. No delivery is reserved for it.
     pub fn of_request(
-        suspect: &Suspect,
+        claim: &Claim,
         demands: &Demands,
         routes: &RouteTable,
         route: RouteId,
         request: &RequestView<'_>,
         keys: &KeySets,
     ) -> Option<Self> {
-        let is_admitted = routes.route(route).providers.contains(&suspect.provider());
-        let policy = demands.of(route, suspect.provider()).filter(|_| is_admitted)?;
+        let is_admitted = routes.route(route).providers.contains(&claim.provider());
+        let policy = demands.of(route, claim.provider()).filter(|_| is_admitted)?;
         policy.holds(request, keys).then_some(Self { kind: EvidenceKind::Proof })
     }
 
     /// Whether a request to `route` could show evidence, so that its body is worth reading.
-    pub fn is_possible(suspect: &Suspect, demands: &Demands, routes: &RouteTable, route: RouteId) -> bool {
-        let is_admitted = routes.route(route).providers.contains(&suspect.provider());
-        is_admitted && demands.of(route, suspect.provider()).is_some_and(|policy| policy.demands_proof())
+    pub fn is_possible(claim: &Claim, demands: &Demands, routes: &RouteTable, route: RouteId) -> bool {
+        let is_admitted = routes.route(route).providers.contains(&claim.provider());
+        is_admitted && demands.of(route, claim.provider()).is_some_and(|policy| policy.demands_proof())
     }
 
     /// Which kind it is.

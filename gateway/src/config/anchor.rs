@@ -4,12 +4,16 @@
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use hookgate_core::identity::{AnchorUse, comparable_name};
+use hookgate_core::identity::{AnchorUse, ConfiguredAnchor, comparable_name};
+use hookgate_core::signatures::CERTIFICATE_SIGNATURES;
 use ring::digest;
 use rustls_pki_types::{CertificateDer, TrustAnchor};
 use time::Date;
 use toml::Spanned;
+use x509_parser::certificate::X509Certificate;
+use x509_parser::prelude::FromDer as _;
 
 use super::error::Problem;
 use super::file::{self, MAXIMUM_FILE_BYTES};
@@ -62,6 +66,10 @@ pub(super) struct Anchor {
     pub(super) not_after: Date,
     /// Its notAfter, in seconds since 1970.
     pub(super) not_after_seconds: u64,
+    /// What names its file, as written.
+    pub(super) file: Arc<str>,
+    /// The fingerprints of all certificates of its file.
+    pub(super) companions: Arc<[[u8; 32]]>,
     /// The certificate.
     certificate: CertificateDer<'static>,
     /// The SHA-256 digest of its DER.
@@ -82,6 +90,12 @@ impl Anchor {
     pub(super) fn id(&self) -> [u8; 32] {
         anchor_id(&self.trust_anchor)
     }
+
+    /// What a profile takes of it.
+    pub(super) fn into_configured(self) -> ConfiguredAnchor {
+        let Self { trust_anchor, anchor_use, not_after_seconds: not_after, .. } = self;
+        ConfiguredAnchor { trust_anchor, not_after, anchor_use }
+    }
 }
 
 /// The SHA-256 of what verification takes from a trust anchor: subject, key and name constraints.
@@ -101,7 +115,7 @@ pub(super) fn anchor_id(anchor: &TrustAnchor<'_>) -> [u8; 32] {
 ///
 /// A certificate whose issuer is among the others is not an anchor. So a bundle of root and intermediate, as nginx takes it, has
 /// one anchor, the root: the intermediate is not trusted after its expiry, and counts for `verify_depth`. An intermediate
-/// without its issuer is an anchor.
+/// without its issuer is an anchor. So is one beside a root that has the name of its issuer and another key: an authority made anew.
 pub(super) fn anchors(
     raw: &Spanned<Vec<Spanned<String>>>,
     report: &mut Report<'_>,
@@ -112,24 +126,55 @@ pub(super) fn anchors(
     let mut all: Vec<Anchor> = Vec::new();
     for text in raw.get_ref() {
         match load(text.get_ref(), report) {
-            Ok(loaded) => all.extend(loaded),
+            Ok(loaded) => {
+                let file: Arc<str> = text.get_ref().as_str().into();
+                let companions: Arc<[_]> = loaded.iter().map(|anchor| anchor.fingerprint).collect();
+                let of_file =
+                    |anchor| Anchor { file: Arc::clone(&file), companions: Arc::clone(&companions), ..anchor };
+                all.extend(loaded.into_iter().map(of_file));
+            }
             Err(problem) => report.error(text, problem),
         }
     }
     if all.len() > MAXIMUM_ANCHORS {
         report.error(raw, Problem::TooMany { count: all.len(), maximum: MAXIMUM_ANCHORS });
     }
-    let names: Vec<Vec<u8>> = all.iter().map(|anchor| anchor.name.clone()).collect();
-    let is_anchor = |anchor: &Anchor| anchor.issuer.as_ref().is_none_or(|issuer| !names.contains(issuer));
+    let has_issuer = |anchor: &Anchor| {
+        let of_name = |other: &&Anchor| anchor.issuer.as_ref() == Some(&other.name);
+        all.iter().filter(of_name).any(|issuer| may_be_signed_by(anchor, issuer))
+    };
+    let subordinates: HashSet<[u8; 32]> =
+        all.iter().filter(|anchor| has_issuer(anchor)).map(|anchor| anchor.fingerprint).collect();
     let mut below = Vec::new();
-    for subordinate in all.iter().filter(|anchor| !is_anchor(anchor)) {
+    for subordinate in all.iter().filter(|anchor| subordinates.contains(&anchor.fingerprint)) {
         report.add_subordinate(raw, subordinate.id());
         below.push(subordinate.certificate.clone());
     }
-    all.retain(is_anchor);
+    all.retain(|anchor| !subordinates.contains(&anchor.fingerprint));
     let mut seen = HashSet::new();
     all.retain(|anchor| seen.insert(anchor.fingerprint));
     (all, below)
+}
+
+/// Whether the key of `issuer` signed the certificate, or nobody can tell: a certificate of another version than 3, or an unusual signature.
+fn may_be_signed_by(anchor: &Anchor, issuer: &Anchor) -> bool {
+    let (Ok((_, parsed)), Ok(issuer)) =
+        (X509Certificate::from_der(&anchor.certificate), webpki::EndEntityCert::try_from(&issuer.certificate))
+    else {
+        return true;
+    };
+    let (signed, signature) = (parsed.tbs_certificate.as_ref(), parsed.signature_value.data.as_ref());
+    let outcomes =
+        CERTIFICATE_SIGNATURES.iter().map(|algorithm| issuer.verify_signature(*algorithm, signed, signature));
+    let mut is_tried = false;
+    for outcome in outcomes {
+        match outcome {
+            Ok(()) => return true,
+            Err(webpki::Error::InvalidSignatureForPublicKey) => is_tried = true,
+            Err(_) => {}
+        }
+    }
+    !is_tried
 }
 
 fn load(text: &str, report: &Report<'_>) -> Result<Vec<Anchor>, Problem> {
@@ -167,6 +212,8 @@ pub(super) fn parse(pem: &[u8], path: &Path) -> Result<Vec<Anchor>, Problem> {
             anchor_use: AnchorUse::of(certificate),
             subject: subject.to_string(),
             not_after: file::day(parsed.validity().not_after),
+            file: path.display().to_string().into(),
+            companions: [fingerprint].into(),
             not_after_seconds: u64::try_from(parsed.validity().not_after.timestamp()).unwrap_or(0),
             certificate: certificate.clone(),
             fingerprint,

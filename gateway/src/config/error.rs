@@ -18,7 +18,7 @@ use rustix::io::Errno;
 
 pub use self::client_certificate::CertificateProblem;
 pub use self::form::FileForm;
-pub use self::preset::PresetProblem;
+pub use self::preset::{OtherAnchor, PresetProblem};
 pub(super) use self::problem::Place;
 pub use self::problem::Problem;
 pub(super) use self::problem::nearest;

@@ -151,8 +151,8 @@ impl Inventory {
     }
 
     fn profile(&mut self, owner: &Owner, profile: &Profile, suffix: &str) {
-        for (anchor, not_after) in profile.trust_anchors.iter().zip(&profile.trust_anchors_not_after) {
-            let entry = Entry::new(format!("until {}", file::day_of(*not_after)), not_after);
+        for (anchor, not_after) in profile.trust_anchors.with_ends() {
+            let entry = Entry::new(format!("until {}", file::day_of(not_after)), &not_after);
             self.add(owner.clone(), format!("trust anchor {}{suffix}", trust_anchor_label(anchor)), entry);
         }
         // The newest list of an issuer comes first, and is in use.

@@ -85,8 +85,8 @@ pub use self::certificate::ServerCertificate;
 pub use self::crls::{FetchedLists, parse_fetched};
 pub(crate) use self::error::one_line;
 pub use self::error::{
-    CertificateProblem, ConfigError, ConfigErrors, FileForm, Location, PresetProblem, Problem, ProofProblem,
-    RangeProblem, RevocationProblem, is_of_host,
+    CertificateProblem, ConfigError, ConfigErrors, FileForm, Location, OtherAnchor, PresetProblem, Problem,
+    ProofProblem, RangeProblem, RevocationProblem, is_of_host,
 };
 pub use self::feed::{Feed, FetchLimits};
 pub use self::feed_url::{FeedUrl, FeedUrlError};

@@ -324,6 +324,10 @@ impl Preset {
         *files = std::mem::take(files).with(report.files());
         let subordinates = report.subordinates().iter().map(|(_, id)| *id).collect();
         let Downloads { trust_anchors: downloads, key_file } = download::downloads(raw.download.as_ref(), &mut report);
+        if let (Some(at), Some(drafts)) = (&raw.profile, &profiles) {
+            let anchors = drafts.iter().flat_map(|draft| draft.fields.trust_anchors.iter().flatten());
+            download::compare_own(&downloads, at, anchors, &mut report);
+        }
         let proofs = PresetProofs { proof: raw.proof.map(Spanned::into_inner), replay: raw.replay, key_file };
         proofs.check(&mut report);
         let whole = (|| Some((version?, raw.title?, documentation?, profiles?)))();

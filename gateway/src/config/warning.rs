@@ -428,8 +428,8 @@ impl fmt::Display for WarningKind {
             ),
             Self::UnknownAnchor { subject, fingerprint, page } => write!(
                 formatter,
-                "the trust anchor {subject} (SHA-256 {fingerprint}) is not one that the preset knows; compare it with {page}, because \
-                 hookgate trusts it"
+                "the trust anchor {subject} (SHA-256 {fingerprint}), beside those that the preset knows, is one that it does not know; \
+                 compare it with {page}, because hookgate trusts it"
             ),
         }
     }

@@ -272,6 +272,10 @@ impl Service<Name> for Resolver {
     }
 
     fn call(&mut self, name: Name) -> Self::Future {
+        #[cfg(test)]
+        if name.as_str() == server::PUBLIC_NAME {
+            return Box::pin(async { Ok(vec![SocketAddr::from(([127, 0, 0, 1], 0))].into_iter()) });
+        }
         // The connector sets the port.
         let allow_private = self.allow_private;
         Box::pin(async move {

@@ -7,7 +7,7 @@ pub(super) mod advice;
 pub(super) mod record;
 pub(super) mod trial;
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -29,8 +29,8 @@ const CLEAN_UP_SECONDS: u64 = 3600;
 #[derive(Default)]
 pub(super) struct PendingChains {
     suspects: Arc<Suspects>,
-    /// The names of the records that were written, or tried.
-    kept: HashSet<String>,
+    /// The names of the records that were written, or tried, each with the evidence in it.
+    kept: HashMap<String, Arc<str>>,
     /// The providers whose metric is set.
     published: BTreeSet<Arc<str>>,
     next_clean_up: u64,
@@ -48,8 +48,8 @@ impl PendingChains {
         for name in names.into_iter().take(MAXIMUM) {
             let bytes = state.read(&name, record::MAXIMUM_BYTES).ok().flatten();
             if let Some(chain) = bytes.and_then(|bytes| record::parse(&bytes, now.as_secs())) {
+                self.kept.insert(name, Arc::clone(&chain.evidence));
                 self.suspects.restore([chain]);
-                self.kept.insert(name);
             }
         }
     }
@@ -71,7 +71,7 @@ impl PendingChains {
         }
         self.forget(&gone, state);
         // Their next announcement says what is to be written now.
-        self.kept.retain(|name| !changed.contains(name));
+        self.kept.retain(|name, _| !changed.contains(name));
         self.publish();
     }
 
@@ -90,8 +90,10 @@ impl PendingChains {
         let all = self.suspects.all();
         self.remove_replaced(&all, state);
         for chain in &all {
-            if self.kept.insert(record::name(chain)) {
-                announce(chain, configuration, state);
+            match self.kept.insert(record::name(chain), Arc::clone(&chain.evidence)) {
+                None => announce(chain, configuration, state),
+                Some(before) if before != chain.evidence => keep(chain, state),
+                Some(_) => {}
             }
         }
         self.publish();
@@ -107,7 +109,7 @@ impl PendingChains {
     /// A chain that needed a place has replaced another one.
     fn remove_replaced(&mut self, all: &[Pending], state: Option<&StateDirectory>) {
         let names: HashSet<String> = all.iter().map(record::name).collect();
-        for name in self.kept.extract_if(|name| !names.contains(name)) {
+        for (name, _) in self.kept.extract_if(|name, _| !names.contains(name)) {
             remove(&name, state);
         }
     }
@@ -135,15 +137,20 @@ fn suspicion(identity: &Identity, chain: &Pending, now: UnixTime) -> Option<(Arc
     // Of no site: what is found under this scope admits no peer.
     let scope = Scope { id: u32::MAX, providers: vec![id] };
     let suspect = identity.refusal_of_presented(&scope, &chain.certificates, now)?.refusal.suspect?;
-    let profile = provider.profiles.get(usize::from(suspect.profile()))?;
-    Some((Arc::clone(&profile.name), suspect.reject().row().reason.into()))
+    let claim = suspect.suspected().next()?;
+    let profile = provider.profiles.get(usize::from(claim.profile()))?;
+    Some((Arc::clone(&profile.name), claim.reject().row().reason.into()))
+}
+
+fn keep(chain: &Pending, state: Option<&StateDirectory>) {
+    if let Some(Err(error)) = state.map(|state| state.write(&record::name(chain), &record::encode(chain))) {
+        tracing::warn!(%error, provider = %chain.provider, "a refused chain cannot be kept");
+    }
 }
 
 /// Keeps a chain, and logs what to do about it. The line is about the gateway's ignorance, so no flood of strangers hides it.
 fn announce(chain: &Pending, configuration: &Path, state: Option<&StateDirectory>) {
-    if let Some(Err(error)) = state.map(|state| state.write(&record::name(chain), &record::encode(chain))) {
-        tracing::warn!(%error, provider = %chain.provider, "a refused chain cannot be kept");
-    }
+    keep(chain, state);
     let advice = advise(chain, Written::read(configuration, &chain.provider).as_ref());
     tracing::warn!(
         provider = %chain.provider,

@@ -29,6 +29,7 @@ use super::fetcher::{Answer, FetchError, Fetcher, Validators, configured_roots, 
 use crate::metrics::fetches as metrics;
 use crate::state::StateDirectory;
 pub(super) use copy::Copy;
+use hookgate_core::identity::RevocationList;
 pub(super) use source::{Content, Guard, KeyFeed, Outlet, Source, Terms};
 
 /// How long start-up waits for lists of which there is no copy. Longer than one fetch by default, so that a publisher that fails is known.
@@ -65,6 +66,8 @@ struct Place {
     /// Whether a fetch has ended, in whatever way.
     attempted: AtomicBool,
     terms: ArcSwap<Terms>,
+    /// The revocation lists in use whose sources went when this one came.
+    former: Vec<RevocationList>,
     /// Ends a wait: other terms may take the document that was refused.
     wake: Notify,
     state: Option<StateDirectory>,
@@ -102,6 +105,7 @@ impl Publisher {
         for task in &self.tasks {
             in_use.entry(task.place.source.feed().url.to_string()).or_default().push(&task.place);
         }
+        let former = self.going(&sources);
         let mut settings = TlsSettings::default();
         let mut places = Vec::new();
         for (source, terms) in sources {
@@ -115,11 +119,23 @@ impl Publisher {
             let same = of_url.iter().find(|place| place.source.is_same_document(&source));
             let known = same.and_then(|place| place.current.load_full());
             let kept = || state.and_then(|state| copy::read(state, &source, now())).map(Arc::new);
-            let copy = known.or_else(kept);
-            let place = Place::new(source, terms.clone(), copy, state.cloned());
+            let copy = known.or_else(kept).filter(|copy| source::check_former(&former, &copy.content).is_ok());
+            let place = Place { former: former.clone(), ..Place::new(source, terms.clone(), copy, state.cloned()) };
             places.push((Arc::new(place), terms, Some(fetcher)));
         }
         Ok(PreparedSources { places })
+    }
+
+    /// The lists in use, by a known signer, of the sources that are not among `stay`.
+    fn going(&self, stay: &[(Source, Terms)]) -> Vec<RevocationList> {
+        let stays = |place: &Place| stay.iter().any(|(source, _)| source.is_same_document(&place.source));
+        let lists =
+            self.tasks.iter().filter(|task| matches!(task.place.source, Source::List(_)) && !stays(&task.place));
+        let list = |task: &Task| match &task.place.current.load().as_ref()?.content {
+            Content::List(list) => list.signer().is_some().then(|| list.clone()),
+            Content::Ranges(_) | Content::Keys(_) => None,
+        };
+        lists.filter_map(list).collect()
     }
 
     /// Starts the tasks of new sources, leads those that stay to their terms, and ends those of sources that are gone. Must be called before a
@@ -228,6 +244,7 @@ impl Place {
             current: ArcSwapOption::from(copy),
             attempted: AtomicBool::new(false),
             terms: ArcSwap::from_pointee(terms),
+            former: Vec::new(),
             wake: Notify::new(),
             state,
             noted: AtomicU64::new(noted),

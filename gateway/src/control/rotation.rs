@@ -164,9 +164,9 @@ fn lists_of(provider: &Provider) -> Vec<Deadline> {
 }
 
 fn of_profile(provider: &Arc<str>, profile: &Profile) -> Vec<Deadline> {
-    let anchors = profile.trust_anchors.iter().zip(&profile.trust_anchors_not_after).map(|(anchor, until)| {
+    let anchors = profile.trust_anchors.with_ends().map(|(anchor, until)| {
         let subject = Subject::TrustAnchor { provider: Arc::clone(provider), anchor: trust_anchor_label(anchor) };
-        Deadline { subject, until: *until, notice: NOTICE }
+        Deadline { subject, until, notice: NOTICE }
     });
     anchors.chain(lists_of_profile(provider, profile)).collect()
 }

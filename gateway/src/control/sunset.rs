@@ -48,7 +48,7 @@ fn is_of_authority(profile: &Profile) -> bool {
 mod tests {
     #![expect(clippy::unwrap_used, reason = "a failed set-up fails the test")]
 
-    use hookgate_core::identity::{AnchorUse, Condition, IdentityRule, OnFailure, RefusalAnswer};
+    use hookgate_core::identity::{Condition, IdentityRule, OnFailure, RefusalAnswer, TrustAnchors};
     use rustls_pki_types::TrustAnchor;
 
     use super::*;
@@ -57,13 +57,11 @@ mod tests {
     fn the_outlook_names_the_profiles_that_the_day_changes() {
         let profile = |name: &str, subject: &'static str, extended_key_usage| Profile {
             name: name.into(),
-            trust_anchors: vec![TrustAnchor {
+            trust_anchors: TrustAnchors::unrestricted([TrustAnchor {
                 subject: subject.as_bytes().into(),
                 subject_public_key_info: Vec::new().into(),
                 name_constraints: None,
-            }],
-            trust_anchors_not_after: vec![0],
-            trust_anchor_uses: vec![AnchorUse::unrestricted()],
+            }]),
             overlap_ends: None,
             verify_depth: 2,
             identity: vec![IdentityRule::new(vec![Condition::subject_cn("a").unwrap()]).unwrap()],

@@ -28,7 +28,9 @@ use crate::snapshot::{Reception, Snapshot};
 use crate::upstream::headers::{Forwarded, X_REQUEST_ID};
 use crate::upstream::{HandlerBody, HandlerLimits};
 use hookgate_core::auth::{AuthenticatedRequest, AuthorizedPeer, Candidate, Reservation, Unauthenticated};
-use hookgate_core::identity::{CertificateRequest, ChainRefusal, OnFailure, PeerChain, VerifiedChain};
+use hookgate_core::identity::{
+    CertificateRequest, ChainRefusal, OnFailure, PeerChain, ProviderId, Suspect, VerifiedChain,
+};
 use hookgate_core::reject::{Refusal, Reject};
 use hookgate_core::route::{Miss, RouteId};
 use hookgate_core::suspicion::answered;
@@ -148,7 +150,7 @@ async fn process(
     let route = snapshot.routes.route(route_id);
     connection.note(|account| account.route = Some(route_id));
     let Some(peer) = sender.admit(&snapshot, route_id)? else {
-        let refused = sender.into_refusal();
+        let refused = sender.into_refusal(&route.providers);
         return Err(delayed_or_refused(connection, &snapshot, (refused, Some(route_id)), &head, body).await);
     };
     let (provider_id, provider) = (peer.provider(), usize::from(peer.provider().0));
@@ -271,23 +273,26 @@ impl Sender {
     }
 
     /// As the provider of the route that the certificate proves; otherwise as the one that demands none. `None` if the route needs a
-    /// certificate and there is none that was admitted.
+    /// certificate and there is none that was admitted, or one that only claims a provider of the route.
     fn admit(&self, snapshot: &Snapshot, route: RouteId) -> Result<Option<AuthorizedPeer>, Refusal> {
         let (routes, demands) = (&snapshot.routes, &snapshot.demands);
         match self {
             Self::Certified(chain) => {
                 let name = |id| Arc::clone(&snapshot.identity.provider(id).name);
-                AuthorizedPeer::admit(chain, routes, route, demands, name).map(Some)
+                match AuthorizedPeer::admit(chain, routes, route, demands, name) {
+                    Err(_) if chain.refusal_as(&routes.route(route).providers).is_some() => Ok(None),
+                    admitted => admitted.map(Some),
+                }
             }
             Self::Unknown { .. } => AuthorizedPeer::without_certificate(routes, route, demands),
         }
     }
 
-    /// The refusal of the certificate. Only for a sender that [`Sender::admit`] did not admit.
-    fn into_refusal(self) -> ChainRefusal {
+    /// The refusal of the certificate at a route of these providers. Only for a sender that [`Sender::admit`] did not admit.
+    fn into_refusal(self, providers: &[ProviderId]) -> ChainRefusal {
         match self {
             Self::Unknown { refused, .. } => refused,
-            Self::Certified(_) => unreachable!("an admitted certificate ends in a peer or in an error"),
+            Self::Certified(chain) => chain.refusal_as(providers).unwrap_or_else(|| unreachable!("`admit` found it")),
         }
     }
 
@@ -333,8 +338,12 @@ impl Connection {
             Ok(chain) => chain,
             Err(refusal) => {
                 if snapshot.generation != judged_by.generation {
-                    // The id is an index into the providers of the other snapshot.
-                    refusal.provider = None;
+                    // The ids in it are indices into the providers of the other snapshot.
+                    *refusal = match refusal.suspect.take().and_then(|suspect| self.refused_again(&snapshot, &suspect))
+                    {
+                        Some(again) => again,
+                        None => ChainRefusal::unidentified(refusal.refusal.clone(), refusal.on_failure),
+                    };
                 }
                 *judged_by = snapshot;
                 return standing.clone();
@@ -350,6 +359,13 @@ impl Connection {
         standing.verdict = self.verify_again(&snapshot, &chain);
         standing.snapshot = snapshot;
         standing.clone()
+    }
+
+    /// The refusal of a refused chain by `snapshot`; `None` if that would admit it, which takes a new handshake.
+    fn refused_again(&self, snapshot: &Snapshot, suspect: &Suspect) -> Option<ChainRefusal> {
+        let Reception::Site(site) = snapshot.reception(self.server_name.as_deref()) else { return None };
+        let now = self.server.context.now();
+        Some(snapshot.identity.refusal_of_presented(&site.scope, suspect.certificates(), now)?.refusal)
     }
 
     fn verify_again(&self, snapshot: &Snapshot, chain: &VerifiedChain) -> Verdict {

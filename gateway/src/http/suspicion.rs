@@ -15,10 +15,10 @@ use super::connection::Connection;
 use super::request::{check_coding, check_direction, requested_host};
 use crate::snapshot::{Reception, Snapshot};
 use hookgate_core::auth::RequestView;
-use hookgate_core::identity::{ChainRefusal, RefusalAnswer, Suspect};
+use hookgate_core::identity::{ChainRefusal, Claim, RefusalAnswer, Suspect};
 use hookgate_core::reject::Refusal;
 use hookgate_core::route::RouteId;
-use hookgate_core::suspicion::{Evidence, answered};
+use hookgate_core::suspicion::{Evidence, MAX_COMPARED, answered};
 
 /// The route of a request, if host and path are well-formed and there is one.
 pub(super) fn routed(connection: &Connection, snapshot: &Snapshot, head: &Parts) -> Option<RouteId> {
@@ -55,8 +55,9 @@ pub(super) struct Answer {
     pub(super) body_read: bool,
 }
 
-/// The answer to a request of a peer whose chain was refused. Its body is read only if its provider wants refusals delayed and the request
-/// could prove itself; it reaches no handler.
+/// The answer to a request of a peer whose chain was refused. The chain claims each provider of the route whose names it has; the one for
+/// which there is evidence decides. The body is read only if one of them wants refusals delayed and the request could prove itself; it
+/// reaches no handler.
 pub(super) async fn answer(
     connection: &Rc<Connection>,
     snapshot: &Snapshot,
@@ -66,33 +67,68 @@ pub(super) async fn answer(
 ) -> Answer {
     let ChainRefusal { refusal, answer, suspect, .. } = refused;
     let Some(suspect) = suspect else { return Answer { refusal: answered(refusal, answer, None), body_read: false } };
-    let sources = snapshot.sources.get(usize::from(suspect.provider().0));
-    let mut evidence = Evidence::of_connection(&suspect, sources, connection.address.ip());
+    let route = routed(connection, snapshot, head);
+    // A request to no route is asked for evidence too: its answer must not tell which routes there are.
+    let is_of_route =
+        |claim: &&Claim| route.is_none_or(|route| snapshot.routes.route(route).providers.contains(&claim.provider()));
+    let claims: Vec<&Claim> = suspect.claims().iter().filter(is_of_route).collect();
+    let Some(first) = claims.first().copied() else {
+        return Answer { refusal: answered(refusal, answer, None), body_read: false };
+    };
+    let suspected: Vec<&Claim> = claims.iter().copied().filter(|claim| claim.is_suspected()).collect();
+    let found = of_connection(connection, snapshot, &suspect, &suspected);
+    let retries = |claim: &Claim| claim.answer() == RefusalAnswer::Retry;
+    let delayed: Vec<_> = found.iter().copied().filter(|(claim, _)| retries(claim)).collect();
     let mut body_read = false;
-    if evidence.is_none() && answer == RefusalAnswer::Retry {
-        let found = of_request(connection, snapshot, &suspect, head, body).await;
-        body_read = found.is_some();
-        evidence = found.flatten();
+    let mut decisive = delayed.first().or(found.first()).copied();
+    // Only its proof tells which of several accounts a request is for.
+    if delayed.len() != 1
+        && let Some(route) = route
+    {
+        let candidates: Vec<&Claim> = suspected.iter().copied().filter(|claim| retries(claim)).collect();
+        let proven = of_request(connection, snapshot, &candidates, route, head, body).await;
+        body_read = proven.is_some();
+        decisive = proven.flatten().or(decisive);
     }
+    let (claim, evidence) = decisive.map_or((first, None), |(claim, evidence)| (claim, Some(evidence)));
     if let Some(evidence) = evidence {
-        let provider = snapshot.identity.provider(suspect.provider());
-        snapshot.suspects.note(provider, &suspect, evidence.kind(), connection.server.context.now());
+        let provider = snapshot.identity.provider(claim.provider());
+        snapshot.suspects.note(provider, &suspect, claim, evidence.kind(), connection.server.context.now());
     }
-    Answer { refusal: answered(refusal, answer, evidence), body_read }
+    connection.note(|account| account.provider = Some(claim.provider()));
+    Answer { refusal: answered(claim.refusal().clone(), claim.answer(), evidence), body_read }
 }
 
-/// The evidence of the request itself. `None` if its body was not read to the end: no proof could hold, or the body is broken or too long.
-async fn of_request(
-    connection: &Rc<Connection>,
+/// The claims for which the chain or its address speaks.
+fn of_connection<'a>(
+    connection: &Connection,
     snapshot: &Snapshot,
     suspect: &Suspect,
+    claims: &[&'a Claim],
+) -> Vec<(&'a Claim, Evidence)> {
+    let evidence = |claim: &&'a Claim| {
+        let sources = snapshot.sources.get(usize::from(claim.provider().0));
+        let found = Evidence::of_connection(suspect, claim, sources, connection.address.ip())?;
+        Some((*claim, found))
+    };
+    claims.iter().filter_map(evidence).collect()
+}
+
+/// The first of these claims whose proofs the request has. `None` if its body was not read to the end: no proof could hold, or the body is
+/// broken or too long.
+async fn of_request<'a>(
+    connection: &Rc<Connection>,
+    snapshot: &Snapshot,
+    claims: &[&'a Claim],
+    route: RouteId,
     head: &Parts,
     body: Incoming,
-) -> Option<Option<Evidence>> {
+) -> Option<Option<(&'a Claim, Evidence)>> {
     check_coding(&head.headers, &body).ok()?;
     let (demands, routes) = (&snapshot.demands, &snapshot.routes);
-    let route = routed(connection, snapshot, head)?;
-    if !Evidence::is_possible(suspect, demands, routes, route) {
+    let is_possible = |claim: &&&Claim| Evidence::is_possible(claim, demands, routes, route);
+    let claims: Vec<&Claim> = claims.iter().filter(is_possible).take(MAX_COMPARED).copied().collect();
+    if claims.is_empty() {
         return None;
     }
     // A peer that was admitted before is no stranger: its bodies count as those that are not proven.
@@ -110,5 +146,10 @@ async fn of_request(
         body: &body,
         received_at: connection.server.context.now(),
     };
-    Some(Evidence::of_request(suspect, demands, routes, route, &view, &snapshot.keys.current()))
+    let keys = snapshot.keys.current();
+    Some(
+        claims
+            .into_iter()
+            .find_map(|claim| Some((claim, Evidence::of_request(claim, demands, routes, route, &view, &keys)?))),
+    )
 }

@@ -173,8 +173,8 @@ mod tests {
     use std::time::Duration;
 
     use hookgate_core::identity::{
-        AnchorUse, ChainCache, ChainLimits, Condition, ExtendedKeyUsage, IdentityRule, Profile, Provider, ProviderId,
-        RefusalAnswer,
+        ChainCache, ChainLimits, Condition, ConfiguredAnchor, ExtendedKeyUsage, IdentityRule, Profile, Provider,
+        ProviderId, RefusalAnswer,
     };
 
     use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256 as P256, PKCS_ECDSA_P384_SHA384 as P384, SignatureAlgorithm};
@@ -205,9 +205,7 @@ mod tests {
     fn verifier_below(modes: &[OnFailure], root: &Authority) -> SiteVerifier {
         let profile = Profile {
             name: "default".into(),
-            trust_anchors: vec![webpki::anchor_from_trusted_cert(root.der()).unwrap().to_owned()],
-            trust_anchors_not_after: vec![u64::MAX],
-            trust_anchor_uses: vec![AnchorUse::unrestricted()],
+            trust_anchors: [ConfiguredAnchor::of(root.der(), u64::MAX).unwrap()].into_iter().collect(),
             overlap_ends: None,
             verify_depth: 1,
             identity: vec![IdentityRule::new(vec![Condition::subject_cn("sender").unwrap()]).unwrap()],

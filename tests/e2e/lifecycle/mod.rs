@@ -7,6 +7,7 @@ mod endurance;
 mod journal;
 mod managed;
 mod notification;
+pub(crate) mod preset;
 mod reload;
 mod sockets;
 mod start;

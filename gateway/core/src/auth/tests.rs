@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use super::*;
 use crate::identity::{
-    AnchorUse, ChainCache, ChainLimits, Condition, ExtendedKeyUsage, Identity, IdentityRule, OnFailure, PeerChain,
-    Profile, Scope,
+    ChainCache, ChainLimits, Condition, ConfiguredAnchor, ExtendedKeyUsage, Identity, IdentityRule, OnFailure,
+    PeerChain, Profile, Scope,
 };
 use crate::route::{Handler, PathPattern, Route};
 
@@ -64,9 +64,7 @@ fn chain(proved: &[usize]) -> Arc<VerifiedChain> {
     let leaf = params("sender").signed_by(&rcgen::KeyPair::generate().unwrap(), &root).unwrap();
     let profile = |name: &str| Profile {
         name: "default".into(),
-        trust_anchors: vec![webpki::anchor_from_trusted_cert(root.der()).unwrap().to_owned()],
-        trust_anchors_not_after: vec![u64::MAX],
-        trust_anchor_uses: vec![AnchorUse::of(root.der())],
+        trust_anchors: [ConfiguredAnchor::of(root.der(), u64::MAX).unwrap()].into_iter().collect(),
         overlap_ends: None,
         verify_depth: 1,
         identity: vec![IdentityRule::new(vec![Condition::subject_cn(name).unwrap()]).unwrap()],

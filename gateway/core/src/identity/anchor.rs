@@ -1,17 +1,96 @@
 //! What the certificate of a trust anchor says against its use.
 //!
 //! RFC 5280, section 6.1.1, takes a name and a key from a trust anchor, and so does webpki. But an operator configures a certificate, and
-//! some certificates say that their key must not verify others. Owns that reading, once when the certificate is loaded. Must not judge
-//! dates, key identifiers and path length: a root that is past its end, or careless in its form, still is what the operator chose.
+//! some certificates say that their key must not verify others. Owns that reading, once when the certificate is loaded, and
+//! the anchors of a profile as a list. Must not judge dates, key identifiers and path length: a root that is past its end, or
+//! careless in its form, still is what the operator chose.
 
 use std::fmt;
+use std::ops::Deref;
 
-use rustls_pki_types::CertificateDer;
+use rustls_pki_types::{CertificateDer, TrustAnchor};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::x509::X509Version;
 
 use super::name::Name;
 use super::presented::parse;
+
+/// A trust anchor of a profile, with what its certificate says.
+#[derive(Clone, Debug)]
+pub struct ConfiguredAnchor {
+    /// Name, key and name constraints.
+    pub trust_anchor: TrustAnchor<'static>,
+    /// Its notAfter, in seconds since 1970. For warnings only: no path depends on it.
+    pub not_after: u64,
+    /// What its certificate allows its key to verify.
+    pub anchor_use: AnchorUse,
+}
+
+impl ConfiguredAnchor {
+    /// The anchor of this certificate, whose notAfter is `not_after`.
+    ///
+    /// # Errors
+    ///
+    /// If webpki cannot read the certificate.
+    pub fn of(certificate: &CertificateDer<'_>, not_after: u64) -> Result<Self, webpki::Error> {
+        let trust_anchor = webpki::anchor_from_trusted_cert(certificate)?.to_owned();
+        Ok(Self { trust_anchor, not_after, anchor_use: AnchorUse::of(certificate) })
+    }
+}
+
+/// The trust anchors of a profile, in the order of the configuration.
+///
+/// webpki takes a slice of [`TrustAnchor`], so what their certificates say stands beside it. Both grow together, and nothing else changes
+/// them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TrustAnchors {
+    anchors: Vec<TrustAnchor<'static>>,
+    certificates: Vec<(u64, AnchorUse)>,
+}
+
+impl TrustAnchors {
+    /// These anchors, of which nothing is known that restricts them: without an end, and for every use.
+    pub fn unrestricted(anchors: impl IntoIterator<Item = TrustAnchor<'static>>) -> Self {
+        let anchor_use = AnchorUse::unrestricted;
+        let anchors = anchors.into_iter();
+        anchors
+            .map(|trust_anchor| ConfiguredAnchor { trust_anchor, not_after: u64::MAX, anchor_use: anchor_use() })
+            .collect()
+    }
+
+    /// Adds one at the end.
+    pub fn push(&mut self, anchor: ConfiguredAnchor) {
+        let ConfiguredAnchor { trust_anchor, not_after, anchor_use } = anchor;
+        self.anchors.push(trust_anchor);
+        self.certificates.push((not_after, anchor_use));
+    }
+
+    /// What the certificate of the anchor at this place allows.
+    pub fn anchor_use(&self, place: usize) -> Option<&AnchorUse> {
+        self.certificates.get(place).map(|(_, anchor_use)| anchor_use)
+    }
+
+    /// Each anchor, with its notAfter in seconds since 1970.
+    pub fn with_ends(&self) -> impl Iterator<Item = (&TrustAnchor<'static>, u64)> {
+        self.anchors.iter().zip(self.certificates.iter().map(|(not_after, _)| *not_after))
+    }
+}
+
+impl Deref for TrustAnchors {
+    type Target = [TrustAnchor<'static>];
+
+    fn deref(&self) -> &Self::Target {
+        &self.anchors
+    }
+}
+
+impl FromIterator<ConfiguredAnchor> for TrustAnchors {
+    fn from_iter<I: IntoIterator<Item = ConfiguredAnchor>>(anchors: I) -> Self {
+        let mut all = Self::default();
+        anchors.into_iter().for_each(|anchor| all.push(anchor));
+        all
+    }
+}
 
 /// What the certificate of a trust anchor allows its key to verify.
 #[derive(Clone, Debug, PartialEq, Eq)]

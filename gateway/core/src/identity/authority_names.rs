@@ -17,7 +17,7 @@ const MAX_LIST_BYTES: usize = 32_000;
 /// selects the right one (RFC 8446, section 4.2.4). `None` if the list would have more than 32,000 bytes: without a list, a sender
 /// may present any certificate, and with a part of it, it would not present some that are admitted.
 pub fn authority_names<'provider>(providers: impl Iterator<Item = &'provider Provider>) -> Option<Vec<Vec<u8>>> {
-    let anchors = providers.flat_map(|provider| &provider.profiles).flat_map(|profile| &profile.trust_anchors);
+    let anchors = providers.flat_map(|provider| &provider.profiles).flat_map(|profile| profile.trust_anchors.iter());
     let mut seen = HashSet::new();
     let names: Vec<Vec<u8>> = anchors
         .map(|anchor| anchor.subject.as_ref())

@@ -79,7 +79,9 @@ pub(super) fn reading_cost(elements: usize, bytes: usize) -> u32 {
 /// keys; 0 if there is none.
 fn cost_of_namesakes(providers: &[Provider]) -> u32 {
     let mut keys: HashMap<Vec<u8>, Vec<&[u8]>> = HashMap::new();
-    for anchor in providers.iter().flat_map(|provider| &provider.profiles).flat_map(|profile| &profile.trust_anchors) {
+    for anchor in
+        providers.iter().flat_map(|provider| &provider.profiles).flat_map(|profile| profile.trust_anchors.iter())
+    {
         let known = keys.entry(canonical_contents(&anchor.subject)).or_default();
         if !known.contains(&anchor.subject_public_key_info.as_ref()) {
             known.push(&anchor.subject_public_key_info);

@@ -21,12 +21,14 @@
 //! | `checks` | the signature checks of one search |
 //! | `keys` | which keys of end entities can sign a handshake, and which make that expensive |
 //! | `signature_memory` | signatures on issuers and lists that were found good |
+//! | `path_demands` | which profiles demand the same of a path |
 //! | `path` | the path from the end entity to a trust anchor |
 //! | `requirements` | what a path must satisfy beyond what webpki checks |
 //! | `anchor` | what the certificate of a trust anchor says against its use |
 //! | `revocation` | certificate revocation lists (CRLs) |
 //! | `status` | which list covers a certificate, and what it says |
 //! | `verdict` | which providers a chain proves, or which failure to report |
+//! | `verification` | what is said of a chain: the proof or the refusal, and what it cost |
 //! | `diagnosis` | the sentence of a refusal |
 //! | `nearness` | which provider's name a refused certificate nearly has |
 //! | `cache` | chains that were verified |
@@ -64,6 +66,7 @@ mod keys;
 mod links;
 mod nearness;
 mod path;
+mod path_demands;
 mod peer;
 mod presented;
 mod requirements;
@@ -74,11 +77,12 @@ mod spelling;
 mod status;
 mod suspect;
 mod verdict;
+mod verification;
 
 #[cfg(test)]
 mod tests;
 
-pub use anchor::{AnchorFlaw, AnchorUse};
+pub use anchor::{AnchorFlaw, AnchorUse, ConfiguredAnchor, TrustAnchors};
 pub use authority_names::authority_names;
 pub use cache::ChainCache;
 pub use checks::Work;
@@ -97,10 +101,12 @@ pub use rule::{Condition, DnsPattern, IdentityRule, RuleError};
 pub use shared_chain::SharedChain;
 pub use sighting::{CertificateSighting, ChainSighting, Sightings, trust_anchor_label};
 pub use status::distribution_points;
-pub use suspect::{PublicRoots, Suspect};
+pub use suspect::{Claim, PublicRoots, Suspect};
+pub use verification::{CacheOutcome, ChainRefusal, MissingLists, PresentedRefusal, Verification};
 
 use bounds::Bounds;
 use cache::CacheKey;
+use path_demands::PathDemands;
 use presented::EndEntity;
 use signature_memory::SignatureMemory;
 use spelling::AnchorNames;
@@ -111,6 +117,7 @@ use verdict::Policy;
 pub struct Identity {
     generation: u64,
     providers: Arc<[Provider]>,
+    path_demands: Arc<PathDemands>,
     cache: Arc<ChainCache>,
     limits: ChainLimits,
     bounds: Bounds,
@@ -129,7 +136,19 @@ impl Identity {
         let issuer_signatures = Arc::new(SignatureMemory::of_issuers());
         let public_roots = Arc::new(PublicRoots::none());
         let anchor_names = Arc::new(AnchorNames::new(&providers, &public_roots));
-        Self { generation, providers, cache, limits, bounds, sightings, issuer_signatures, anchor_names, public_roots }
+        let path_demands = Arc::new(PathDemands::new(&providers));
+        Self {
+            generation,
+            providers,
+            path_demands,
+            cache,
+            limits,
+            bounds,
+            sightings,
+            issuer_signatures,
+            anchor_names,
+            public_roots,
+        }
     }
 
     /// The same policy, which says of a refused chain whether one of these roots vouches for the name that it claims.
@@ -160,6 +179,7 @@ impl Identity {
         }
         Self {
             generation,
+            path_demands: Arc::new(PathDemands::new(&providers)),
             providers: providers.into(),
             cache: Arc::clone(&self.cache),
             limits: self.limits,
@@ -247,7 +267,10 @@ impl Identity {
         }
         let (result, work) = verdict::verify(self.policy(Work::default()), scope, chain, now);
         let result = result.map(Arc::new).map_err(|refused| refused.keeping(chain, work));
-        if let Ok(verified) = &result {
+        // A chain that lacks lists proves more as soon as they come, and that makes no new generation.
+        if let Ok(verified) = &result
+            && verified.missing.is_empty()
+        {
             self.cache.insert(key, verified, now);
         }
         Verification { result, cache: CacheOutcome::Miss, work }
@@ -258,6 +281,7 @@ impl Identity {
         Policy {
             generation: self.generation,
             providers: &self.providers,
+            path_demands: &self.path_demands,
             issuer_signatures: &self.issuer_signatures,
             anchor_names: &self.anchor_names,
             bounds: self.bounds,
@@ -322,106 +346,6 @@ pub fn no_certificate() -> Refusal {
     Refusal::new(Reject::NoCertificate, detail)
 }
 
-/// The refusal of a chain whose sender has not proven possession of its key yet.
-#[derive(Clone, Debug)]
-pub struct PresentedRefusal {
-    /// The refusal.
-    pub refusal: ChainRefusal,
-    /// The checks that failed were so expensive that the handshake must end without another one, whatever `on_failure` says.
-    pub ends_handshake: bool,
-}
-
-/// The result for one chain.
-#[derive(Clone, Debug)]
-pub struct Verification {
-    /// The proof, or the refusal.
-    pub result: Result<Arc<VerifiedChain>, ChainRefusal>,
-    /// Whether the proof came from the cache.
-    pub cache: CacheOutcome,
-    /// What was done for it.
-    pub work: Work,
-}
-
-impl Verification {
-    /// A refusal for which nothing was done now.
-    pub fn of_refusal(refusal: ChainRefusal) -> Self {
-        Self { result: Err(refusal), cache: CacheOutcome::Miss, work: Work::default() }
-    }
-}
-
-/// The `cache` label of verification metrics.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CacheOutcome {
-    /// The chain was in the cache and still valid.
-    Hit,
-    /// The chain was verified or refused by this call.
-    Miss,
-}
-
-/// Why a chain was refused, and how its sender learns of it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ChainRefusal {
-    /// The reason, and a sentence that names the certificate at fault.
-    pub refusal: Refusal,
-    /// `on_failure` of the provider whose identity rule the end entity matches. If it matches none, `Abort` only if every provider
-    /// in scope has it.
-    pub on_failure: OnFailure,
-    /// The provider whose identity rule the end entity matches, although no path could be verified. Of `identity_mismatch`, whose path is good,
-    /// the provider with the trust anchor of the path whose rule the end entity nearly matches.
-    pub provider: Option<ProviderId>,
-    /// How it is answered over HTTP: as the provider wants that the end entity claims. If it claims none, `Terse` only if every provider in
-    /// scope has it, and never `Retry`.
-    pub answer: RefusalAnswer,
-    /// The chain, if it claims a provider and its refusal may be ignorance of this receiver.
-    pub suspect: Option<Arc<Suspect>>,
-    /// The revocation lists that it lacks, if those are all that it lacks.
-    pub missing: Option<Arc<MissingLists>>,
-    /// The chain, unless it is absent or too large.
-    pub presented: Option<SharedChain>,
-    /// What the search took.
-    pub work: Work,
-}
-
-/// The revocation lists that are missing for a chain which leads to a trust anchor of a profile and matches its identity rules.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MissingLists {
-    /// The provider that the chain claims.
-    pub provider: ProviderId,
-    /// The index of the profile.
-    pub profile: u16,
-    /// One for each certificate without a list.
-    pub lists: Vec<MissingList>,
-}
-
-impl ChainRefusal {
-    /// A refusal of a peer that claims no provider.
-    pub fn unidentified(refusal: Refusal, on_failure: OnFailure) -> Self {
-        Self {
-            refusal,
-            on_failure,
-            provider: None,
-            answer: RefusalAnswer::Deny,
-            suspect: None,
-            missing: None,
-            presented: None,
-            work: Work::default(),
-        }
-    }
-
-    /// The same refusal with the chain, and with what its search took.
-    fn keeping(self, chain: &[CertificateDer<'_>], work: Work) -> Self {
-        let of_suspect = self.suspect.as_ref().map(|suspect| suspect.chain().clone());
-        let presented = Some(of_suspect.unwrap_or_else(|| SharedChain::new(chain)));
-        Self { presented, work, ..self }
-    }
-
-    /// The bytes of the certificates that it keeps.
-    pub fn kept_bytes(&self) -> usize {
-        let public_root = self.suspect.as_ref().and_then(|suspect| suspect.public_root());
-        self.presented.as_ref().map_or(0, SharedChain::bytes) + public_root.map_or(0, |root| root.len())
-    }
-}
-
 /// Proof that a chain was verified by the policy of one generation. Only [`Identity::verify`] makes one.
 pub struct VerifiedChain {
     generation: u64,
@@ -430,6 +354,8 @@ pub struct VerifiedChain {
     /// notAfter of the end entity, in seconds since 1970.
     not_after: u64,
     certificates: SharedChain,
+    unproven: Option<Arc<Suspect>>,
+    missing: Vec<MissingLists>,
     subject: String,
     subject_field: Option<HeaderValue>,
     client_cert_field: Option<HeaderValue>,
@@ -450,12 +376,43 @@ impl VerifiedChain {
         let not_after = presented::unix_seconds(end_entity.x509().validity().not_after);
         let subject = end_entity.subject().to_string();
         let subject_field = field(subject.clone());
-        Self { generation, matches, valid_until, not_after, certificates, subject, subject_field, client_cert_field }
+        Self {
+            generation,
+            matches,
+            valid_until,
+            not_after,
+            certificates,
+            unproven: None,
+            missing: Vec::new(),
+            subject,
+            subject_field,
+            client_cert_field,
+        }
     }
 
     /// The generation of the policy that verified it. Under another generation, the chain must be verified again.
     pub fn generation(&self) -> u64 {
         self.generation
+    }
+
+    /// The revocation lists without which it does not prove further profiles, if it lacks nothing else for them.
+    pub fn missing(&self) -> &[MissingLists] {
+        &self.missing
+    }
+
+    /// The refusal of the chain as the first of `providers` whose names it has, if it proves none of them.
+    pub fn refusal_as(&self, providers: &[ProviderId]) -> Option<ChainRefusal> {
+        if self.matches.iter().any(|found| providers.contains(&found.provider)) {
+            return None;
+        }
+        let unproven = self.unproven.as_ref()?;
+        let claim = unproven.claims().iter().find(|claim| providers.contains(&claim.provider()))?;
+        Some(ChainRefusal {
+            provider: Some(claim.provider()),
+            answer: claim.answer(),
+            suspect: Some(Arc::clone(unproven)),
+            ..ChainRefusal::unidentified(claim.refusal().clone(), OnFailure::Respond)
+        })
     }
 
     /// The providers that it proves, ascending, each once. Never empty.

@@ -5,9 +5,9 @@
 
 use std::sync::Arc;
 
-use rustls_pki_types::{TrustAnchor, UnixTime};
+use rustls_pki_types::UnixTime;
 
-use super::anchor::AnchorUse;
+use super::anchor::TrustAnchors;
 use super::revocation::RevocationLists;
 use super::rule::IdentityRule;
 
@@ -129,12 +129,7 @@ pub struct Profile {
     /// Name within the provider, such as `digicert-global-root-g2`; `default` if the configuration gives none.
     pub name: Arc<str>,
     /// The trust anchors. The path may end at any of them. Never empty.
-    pub trust_anchors: Vec<TrustAnchor<'static>>,
-    /// notAfter of each trust anchor, in the same order, in seconds since 1970. For warnings only: no path depends on it.
-    pub trust_anchors_not_after: Vec<u64>,
-    /// What the certificate of each trust anchor allows its key to verify, in the same order. An anchor without an entry verifies
-    /// nothing.
-    pub trust_anchor_uses: Vec<AnchorUse>,
+    pub trust_anchors: TrustAnchors,
     /// The first second after the last day on which the provider documents this profile; `None` if no end is known. For warnings
     /// only: the profile stays in force until the operator removes it.
     pub overlap_ends: Option<UnixTime>,

@@ -57,7 +57,7 @@ pub(super) fn require(
         }
     }
     let place = trust_anchor_of(profile, path).ok_or(PathFailure::Unreadable)?;
-    let anchor_use = profile.trust_anchor_uses.get(place).ok_or(PathFailure::Unreadable)?;
+    let anchor_use = profile.trust_anchors.anchor_use(place).ok_or(PathFailure::Unreadable)?;
     let is_own = members.len() == 1 && is_of(subject, &profile.trust_anchors[place]);
     if let Some(flaw) = anchor_use.flaw().filter(|_| !is_own) {
         return Err(PathFailure::UnusableAnchor { place, flaw: flaw.clone() });

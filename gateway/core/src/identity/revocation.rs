@@ -365,6 +365,19 @@ impl RevocationList {
         provenance
     }
 
+    /// Whether both are by one issuer about the same certificates: all of them, or those of one distribution point.
+    pub fn is_about_those_of(&self, other: &Self) -> bool {
+        let is_same_part = match (self.partition(), other.partition()) {
+            (None, None) => true,
+            (Some(own), Some(others)) => {
+                (own.end_entities_only, own.authorities_only) == (others.end_entities_only, others.authorities_only)
+                    && own.addresses == others.addresses
+            }
+            _ => false,
+        };
+        is_same_part && self.has_issuer_of(other)
+    }
+
     /// Whether a certificate can be covered by both: they are of one issuer, and neither is limited to other distribution points.
     fn overlaps(&self, other: &Self) -> bool {
         let shares_address = match (self.partition(), other.partition()) {

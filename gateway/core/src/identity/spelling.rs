@@ -44,7 +44,7 @@ impl AnchorNames {
     pub(super) fn new(providers: &[Provider], public_roots: &PublicRoots) -> Self {
         let mut names = Self::default();
         let profiles = providers.iter().flat_map(|provider| &provider.profiles).chain(public_roots.profile());
-        for anchor in profiles.flat_map(|profile| &profile.trust_anchors) {
+        for anchor in profiles.flat_map(|profile| profile.trust_anchors.iter()) {
             let is_plain = anchor.name_constraints.as_ref().is_none_or(|found| Constraints::read(found).is_none());
             let known = names.spellings.entry(anchor.subject.to_vec());
             let known = known.or_insert_with_key(|name| AnchorName { canonical: canonical_contents(name), is_plain });

@@ -1,21 +1,22 @@
 //! Refused chains that claim a provider, for a reason that may be ignorance of this receiver.
 //!
 //! Senders change their authorities without notice. Such a chain fails for a reason that a forged one fails for too, so a claim alone
-//! proves nothing. Owns which reasons are meant, whom a chain claims to be, and whether a public authority of the host vouches for the
+//! proves nothing. Owns which reasons are meant, which providers a chain claims to be, and whether a public authority of the host vouches for the
 //! claimed name. Must not admit: a suspect chain is refused, and only the *answer* to it can differ (see [`crate::suspicion`]).
 
 use std::fmt;
+use std::sync::Arc;
 
-use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime};
+use rustls_pki_types::{CertificateDer, UnixTime};
 
 use super::ProviderId;
-use super::anchor::AnchorUse;
+use super::anchor::{ConfiguredAnchor, TrustAnchors};
 use super::links::public_key;
 use super::path::Subject;
 use super::presented::{PresentedChain, valid_until};
-use super::provider::{ExtendedKeyUsage, Profile};
+use super::provider::{ExtendedKeyUsage, Profile, RefusalAnswer};
 use super::shared_chain::SharedChain;
-use crate::reject::Reject;
+use crate::reject::{Refusal, Reject};
 
 /// How long after its end an expired certificate may be a renewal that is late, in seconds: one day. A sender that renews late does so
 /// within hours; a certificate that ended earlier belongs to nobody who still sends.
@@ -36,17 +37,15 @@ impl PublicRoots {
     /// Those of `certificates` that can be read as trust anchors.
     pub fn new(certificates: impl IntoIterator<Item = CertificateDer<'static>>) -> Self {
         let mut known = Vec::new();
-        let mut anchors: Vec<TrustAnchor<'static>> = Vec::new();
+        let mut anchors = TrustAnchors::default();
         for certificate in certificates {
-            if let Ok(anchor) = webpki::anchor_from_trusted_cert(&certificate) {
-                anchors.push(anchor.to_owned());
+            if let Ok(anchor) = ConfiguredAnchor::of(&certificate, u64::MAX) {
+                anchors.push(anchor);
                 known.push(certificate);
             }
         }
         let profile = (!anchors.is_empty()).then(|| Profile {
             name: "public".into(),
-            trust_anchors_not_after: vec![0; anchors.len()],
-            trust_anchor_uses: known.iter().map(AnchorUse::of).collect(),
             trust_anchors: anchors,
             overlap_ends: None,
             verify_depth: PUBLIC_DEPTH,
@@ -88,31 +87,40 @@ impl fmt::Debug for PublicRoots {
     }
 }
 
-/// A refused chain whose end entity has the names of a configured provider. A claim: nothing of it is proven but the possession of the
-/// key, and that only after the handshake. Only a refusal makes one.
+/// The most providers that one chain can claim. A receiver has some accounts of one sender at a server name, each a provider; only a forged
+/// chain has the names of more senders than that. Each claim costs a few bytes, and the look at its path failed already.
+pub(super) const MAX_CLAIMS: usize = 64;
+
+/// A refused chain whose end entity has the names of configured providers. Nothing of it is proven but the possession of the key, and that
+/// only after the handshake. Only a refusal makes one.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Suspect {
-    pub(super) provider: ProviderId,
-    pub(super) profile: u16,
-    pub(super) reject: Reject,
     pub(super) certificates: SharedChain,
     pub(super) public_root: Option<CertificateDer<'static>>,
+    /// Not empty, each provider once. The first is the one that is reported.
+    pub(super) claims: Vec<Claim>,
+}
+
+/// One provider whose names the chain has, although its path is refused.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Claim {
+    pub(super) provider: ProviderId,
+    pub(super) profile: u16,
+    pub(super) refusal: Arc<Refusal>,
+    pub(super) answer: RefusalAnswer,
+    pub(super) is_suspected: bool,
+    pub(super) is_vouched: bool,
 }
 
 impl Suspect {
-    /// The provider that it claims.
-    pub fn provider(&self) -> ProviderId {
-        self.provider
+    /// The providers that it claims, at most 64, each once.
+    pub fn claims(&self) -> &[Claim] {
+        &self.claims
     }
 
-    /// The index of the profile of that provider for which the path failed.
-    pub fn profile(&self) -> u16 {
-        self.profile
-    }
-
-    /// Why it was refused.
-    pub fn reject(&self) -> Reject {
-        self.reject
+    /// The claims that may be genuine.
+    pub fn suspected(&self) -> impl Iterator<Item = &Claim> {
+        self.claims.iter().filter(|claim| claim.is_suspected)
     }
 
     /// The certificates as presented, end entity first. Bounded by `max_presented_bytes`.
@@ -125,22 +133,66 @@ impl Suspect {
         &self.certificates
     }
 
-    /// The bytes of all certificates that it keeps.
+    /// The bytes that it keeps.
     pub fn bytes(&self) -> usize {
-        self.certificates.bytes() + self.public_root.as_ref().map_or(0, |root| root.len())
+        let claims = self.claims.len().saturating_mul(size_of::<Claim>());
+        self.certificates.bytes() + self.public_root.as_ref().map_or(0, |root| root.len()) + claims
     }
 
-    /// The public root of the host to which the chain verifies, if one vouches for the claimed DNS name.
+    /// The public root of the host to which the chain verifies, if one vouches for a claimed DNS name ([`Claim::is_vouched`]).
     pub fn public_root(&self) -> Option<&CertificateDer<'static>> {
         self.public_root.as_ref()
     }
 }
 
+impl Claim {
+    /// The provider.
+    pub fn provider(&self) -> ProviderId {
+        self.provider
+    }
+
+    /// The index of the profile of that provider for which the path failed.
+    pub fn profile(&self) -> u16 {
+        self.profile
+    }
+
+    /// Why it was refused.
+    pub fn reject(&self) -> Reject {
+        self.refusal.reject
+    }
+
+    /// The same, with the sentence.
+    pub fn refusal(&self) -> &Refusal {
+        &self.refusal
+    }
+
+    /// How the provider wants its refusals answered.
+    pub fn answer(&self) -> RefusalAnswer {
+        self.answer
+    }
+
+    /// Whether the refusal may be ignorance of this receiver.
+    pub fn is_suspected(&self) -> bool {
+        self.is_suspected
+    }
+
+    /// Whether the claim rests on a DNS name for which the public root of the chain vouches.
+    pub fn is_vouched(&self) -> bool {
+        self.is_vouched
+    }
+}
+
 impl fmt::Debug for Suspect {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { provider, profile, reject, .. } = self;
         let public = self.public_root.is_some();
-        write!(formatter, "Suspect({provider:?}, profile {profile}, {reject:?}, public root: {public})")
+        write!(formatter, "Suspect({:?}, public root: {public})", self.claims)
+    }
+}
+
+impl fmt::Debug for Claim {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { provider, profile, refusal, .. } = self;
+        write!(formatter, "{provider:?}, profile {profile}, {:?}", refusal.reject)
     }
 }
 

@@ -6,9 +6,11 @@
 //! **Cost of a failing chain.** A chain with too many DER elements is refused before it is parsed. Identity rules are compared first, since
 //! they cost no signature check. Then paths are built for the profiles whose rules match. Only if no rule matches, paths are built for
 //! the other profiles, to distinguish a wrong identity from an untrusted issuer. At most [`MAX_FAILED_BUILDS`] builds may fail in
-//! total, and as many more may rely on key identifiers and be made again without them. The search ends at the first build that exhausts
+//! total, and as many more may rely on key identifiers and be made again without them. A build that failed is not made again for a profile
+//! that demands the same ([`super::path_demands`]). The search ends at the first build that exhausts
 //! the bounds of `checks` or webpki's own, and at the first that succeeds for a chain that is refused anyway.
 
+use std::rc::Rc;
 use std::sync::Arc;
 
 use rustls_pki_types::{CertificateDer, UnixTime};
@@ -18,6 +20,7 @@ use super::checks::{Checks, Work};
 use super::links::Links;
 use super::nearness::{MAX_COMPARED_RULES, nearness};
 use super::path::{self, Attempt, Path, PathFailure, Subject};
+use super::path_demands::PathDemands;
 use super::presented::{Presented, PresentedChain};
 use super::provider::{OnFailure, Profile, Provider, ProviderId, RefusalAnswer, Scope};
 use super::rule::IdentityRule;
@@ -25,7 +28,7 @@ use super::shared_chain::SharedChain;
 use super::signature_memory::SignatureMemory;
 use super::spelling::{AnchorNames, Spelling};
 use super::status::StatusFailure;
-use super::suspect::{self, PublicRoots, Suspect};
+use super::suspect::{self, Claim, MAX_CLAIMS, PublicRoots, Suspect};
 use super::{ChainRefusal, MissingLists, ProfileMatch, VerifiedChain, diagnosis, elements, keys};
 use crate::reject::{Refusal, Reject};
 
@@ -38,6 +41,7 @@ const MAX_FAILED_BUILDS: usize = 8;
 pub(super) struct Policy<'a> {
     pub(super) generation: u64,
     pub(super) providers: &'a [Provider],
+    pub(super) path_demands: &'a PathDemands,
     pub(super) issuer_signatures: &'a SignatureMemory,
     pub(super) anchor_names: &'a AnchorNames,
     pub(super) bounds: Bounds,
@@ -49,9 +53,12 @@ pub(super) struct Policy<'a> {
 /// The search of one scope for the profiles that one chain proves.
 struct Search<'a> {
     providers: &'a [Provider],
+    path_demands: &'a PathDemands,
     scope: &'a Scope,
     public_roots: &'a PublicRoots,
     subject: Subject<'a>,
+    /// The builds that failed, each with the number of its demands. At most as many as may fail.
+    known: Vec<(u32, Rc<PathFailure>)>,
     failed_builds: usize,
     put_off_builds: usize,
 }
@@ -69,7 +76,7 @@ struct Tried<'a> {
 /// A profile for which no path could be verified.
 struct Failed<'a> {
     of: Tried<'a>,
-    failure: PathFailure,
+    failure: Rc<PathFailure>,
 }
 
 /// What came of all attempts: of each provider, one path at most.
@@ -86,7 +93,7 @@ pub(super) fn verify(
     certificates: &[CertificateDer<'_>],
     now: UnixTime,
 ) -> (Result<VerifiedChain, ChainRefusal>, Work) {
-    let Policy { providers, issuer_signatures, anchor_names, bounds, public_roots, spent, .. } = policy;
+    let Policy { providers, path_demands, issuer_signatures, anchor_names, bounds, public_roots, spent, .. } = policy;
     let most = bounds.elements();
     let elements: Vec<usize> = certificates.iter().map(|certificate| elements::count(certificate, most)).collect();
     let all = total(&elements);
@@ -118,11 +125,13 @@ pub(super) fn verify(
     let weights = weights(&elements, &chain);
     let links = Links::new(&chain, &weights, spelling);
     let subject = Subject { chain: &chain, end_entity: &end_entity, links: &links, checks: &checks, now };
-    let failed_builds = spent.failed_builds;
-    let mut search = Search { providers, scope, public_roots, subject, failed_builds, put_off_builds: 0 };
+    let (known, failed_builds) = (Vec::new(), spent.failed_builds);
+    let mut search =
+        Search { providers, path_demands, scope, public_roots, subject, known, failed_builds, put_off_builds: 0 };
     let found = search.matches();
-    let result = found.map(|(matches, valid_until)| {
-        VerifiedChain::new(policy.generation, matches, valid_until, certificates, &end_entity)
+    let result = found.map(|Matches { matches, valid_until, unproven, missing }| {
+        let verified = VerifiedChain::new(policy.generation, matches, valid_until, certificates, &end_entity);
+        VerifiedChain { unproven, missing, ..verified }
     });
     let failed_builds = if result.is_err() { search.failed_builds } else { 0 };
     (result, Work { failed_builds, ..checks.work() })
@@ -166,16 +175,30 @@ fn in_scope<'a>(providers: &'a [Provider], scope: &'a Scope) -> impl Iterator<It
     scope.providers.iter().filter_map(|id| Some((*id, providers.get(usize::from(id.0))?)))
 }
 
+/// What a chain proves.
+struct Matches {
+    matches: Vec<ProfileMatch>,
+    valid_until: UnixTime,
+    /// Of the providers whose names it has, those that it does not prove.
+    unproven: Option<Arc<Suspect>>,
+    missing: Vec<MissingLists>,
+}
+
 impl<'a> Search<'a> {
-    /// The profiles that the chain proves, and until when; otherwise the refusal.
-    fn matches(&mut self) -> Result<(Vec<ProfileMatch>, UnixTime), ChainRefusal> {
+    /// What the chain proves; otherwise the refusal.
+    fn matches(&mut self) -> Result<Matches, ChainRefusal> {
         let end_entity = self.subject.end_entity;
         let identified = |tried: &Tried<'a>| tried.profile.identity.iter().any(|rule| rule.matches(end_entity));
         let Outcome { proven, failed } = self.attempt(self.profiles().filter(identified), false);
         match proven.iter().map(|(_, path)| path.valid_until).min() {
             Some(valid_until) => {
+                let is_proven = |failed: &Failed<'_>| proven.iter().any(|(of, _)| of.id == failed.of.id);
+                let failed: Vec<Failed<'a>> = failed.into_iter().filter(|failed| !is_proven(failed)).collect();
+                let reported = by_provider(&failed);
+                let unproven = self.suspect(&reported).map(Arc::new);
+                let missing = reported.iter().filter_map(|failed| missing_lists(failed)).collect();
                 let matches = proven.into_iter().map(|(of, path)| ProfileMatch::new(of.id, of.index, path)).collect();
-                Ok((matches, valid_until))
+                Ok(Matches { matches, valid_until, unproven, missing })
             }
             None => Err(self.refuse(failed)),
         }
@@ -211,52 +234,56 @@ impl<'a> Search<'a> {
         if outcome.proven.iter().any(|(of, _)| of.id == tried.id) {
             return;
         }
-        match self.build(tried.profile, attempt) {
+        let demands = self.path_demands.of(tried.id, tried.index);
+        match self.build(tried.profile, demands, attempt) {
             Some(Ok(path)) => outcome.proven.push((tried, path)),
-            Some(Err(PathFailure::PutOff)) => put_off.push(tried),
+            Some(Err(failure)) if matches!(*failure, PathFailure::PutOff) => put_off.push(tried),
             Some(Err(failure)) => outcome.failed.push(Failed { of: tried, failure }),
             None => {}
         }
     }
 
-    /// Builds one path. `None` if [`MAX_FAILED_BUILDS`] have failed.
-    fn build(&mut self, profile: &Profile, attempt: Attempt) -> Option<Result<Path, PathFailure>> {
+    /// Builds one path, for a profile with the demands of this number. `None` if [`MAX_FAILED_BUILDS`] have failed.
+    fn build(
+        &mut self,
+        profile: &Profile,
+        demands: Option<u32>,
+        attempt: Attempt,
+    ) -> Option<Result<Path, Rc<PathFailure>>> {
+        if let Some((_, failure)) = self.known.iter().find(|(known, _)| Some(*known) == demands) {
+            return Some(Err(Rc::clone(failure)));
+        }
         if self.failed_builds >= MAX_FAILED_BUILDS {
             return None;
         }
         let attempt = if self.put_off_builds < MAX_FAILED_BUILDS { attempt } else { Attempt::Whole };
-        let result = path::verify(profile, &self.subject, attempt);
-        match &result {
+        let failure = match path::verify(profile, &self.subject, attempt) {
+            Ok(path) => return Some(Ok(path)),
+            Err(failure) => Rc::new(failure),
+        };
+        match &*failure {
             // If no issuer name leads to a trust anchor, no path was built.
-            Ok(_) | Err(PathFailure::NoTrustAnchor) => {}
-            Err(PathFailure::PutOff) => self.put_off_builds += 1,
-            // No genuine chain has so many possible paths: do not try another profile.
-            Err(failure) if failure.exhausted() => self.failed_builds = MAX_FAILED_BUILDS,
-            Err(_) => self.failed_builds += 1,
+            PathFailure::NoTrustAnchor => {}
+            PathFailure::PutOff => self.put_off_builds += 1,
+            failed => {
+                // No genuine chain has so many possible paths: do not try another profile.
+                self.failed_builds = if failed.exhausted() { MAX_FAILED_BUILDS } else { self.failed_builds + 1 };
+                self.known.extend(demands.map(|demands| (demands, Rc::clone(&failure))));
+            }
         }
-        Some(result)
+        Some(Err(failure))
     }
 
     /// The refusal of a chain that proves no profile. If identity rules matched, the path of their provider is at fault
     /// (`identified`); otherwise either the identity or the path.
     fn refuse(&mut self, identified: Vec<Failed<'a>>) -> ChainRefusal {
         let Subject { chain, now, .. } = self.subject;
-        if let Some(Failed { of, failure }) = failure_to_report(&identified) {
-            let refusal = diagnosis::path(failure, of.profile, chain, now);
-            let of = *of;
-            let suspect = self.suspect(of, refusal.reject).map(Arc::new);
-            let answer = of.provider.refusal;
-            // An alert asks no sender to try again, so the handshake goes on.
-            let is_temporary = suspect.is_some() || refusal.reject == Reject::RevocationListUnavailable;
-            let responds = is_temporary && answer == RefusalAnswer::Retry;
-            let on_failure = if responds { OnFailure::Respond } else { of.provider.on_failure };
-            let missing = missing_lists(of, failure).map(Arc::new);
-            let provider = Some(of.id);
-            let refused = ChainRefusal::unidentified(refusal, on_failure);
-            return ChainRefusal { provider, answer, suspect, missing, ..refused };
+        let reported = by_provider(&identified);
+        if let Some(suspect) = self.suspect(&reported) {
+            return refuse_claims(self.providers, suspect, &reported);
         }
         let Outcome { proven, failed } = self.attempt(self.profiles(), true);
-        let refusal = match (proven.first(), failure_to_report(&failed)) {
+        let refusal = match (proven.first(), failure_to_report(failed.iter())) {
             (Some((of, path)), _) => {
                 let nearest = self.nearest(*of, path);
                 let refusal = diagnosis::mismatch(chain, nearest.provider, nearest.profile);
@@ -288,39 +315,108 @@ impl<'a> Search<'a> {
         best.0
     }
 
-    /// The chain, which claims the provider of `of` and is refused, if that may be ignorance of this receiver.
-    fn suspect(&mut self, of: Tried<'a>, reject: Reject) -> Option<Suspect> {
-        if !suspect::may_be_ignorance(reject, &self.subject, of.profile) {
-            return None;
+    /// The chain with its claims, of which `failed` has one for each provider; `None` without any.
+    fn suspect(&mut self, failed: &[&Failed<'a>]) -> Option<Suspect> {
+        let mut worded: Vec<(&Rc<PathFailure>, Option<u32>, Arc<Refusal>)> = Vec::new();
+        let mut claims = Vec::new();
+        for Failed { of, failure } in failed.iter().take(MAX_CLAIMS) {
+            let demands = self.path_demands.of(of.id, of.index);
+            let known = worded.iter().find(|(known, same, _)| Rc::ptr_eq(known, failure) && *same == demands);
+            let refusal = match known {
+                Some((.., refusal)) => Arc::clone(refusal),
+                None => {
+                    let refusal = diagnosis::path(failure, of.profile, self.subject.chain, self.subject.now);
+                    worded.push((failure, demands, Arc::new(refusal)));
+                    Arc::clone(&worded.last()?.2)
+                }
+            };
+            let is_suspected = suspect::may_be_ignorance(refusal.reject, &self.subject, of.profile);
+            let (provider, profile, answer) = (of.id, of.index, of.provider.refusal);
+            claims.push(Claim { provider, profile, refusal, answer, is_suspected, is_vouched: false });
         }
-        let chain = self.subject.chain;
-        let certificates: Vec<_> = chain.certificates().iter().map(|certificate| certificate.der().clone()).collect();
-        let (provider, profile, certificates) = (of.id, of.index, SharedChain::new(&certificates));
-        Some(Suspect { provider, profile, reject, certificates, public_root: self.public_root(of) })
+        let rests: Vec<bool> = failed.iter().map(|failed| self.rests_on_dns_name(failed.of.profile)).collect();
+        let is_asked = claims.iter().zip(&rests).any(|(claim, rests)| claim.is_suspected && *rests);
+        let public_root = if is_asked { self.public_root() } else { None };
+        for (claim, rests) in claims.iter_mut().zip(rests) {
+            claim.is_vouched = rests && claim.is_suspected && public_root.is_some();
+        }
+        let chain = self.subject.chain.certificates();
+        let certificates: Vec<_> = chain.iter().map(|certificate| certificate.der().clone()).collect();
+        let certificates = SharedChain::new(&certificates);
+        (!claims.is_empty()).then_some(Suspect { certificates, public_root, claims })
     }
 
-    /// The public root to which the chain verifies, at a time at which its certificates were valid, if the claim rests on a DNS name. The
-    /// build counts as every other one does.
-    fn public_root(&mut self, of: Tried<'a>) -> Option<CertificateDer<'static>> {
-        let Subject { chain, end_entity, now, .. } = self.subject;
-        let vouched = |rule: &&IdentityRule| rule.matches(end_entity) && rule.rests_on_dns_name(end_entity);
+    /// Whether the chain claims this profile by a DNS name.
+    fn rests_on_dns_name(&self, profile: &Profile) -> bool {
+        let end_entity = self.subject.end_entity;
+        let rests = |rule: &IdentityRule| rule.matches(end_entity) && rule.rests_on_dns_name(end_entity);
+        profile.identity.iter().any(rests)
+    }
+
+    /// The public root to which the chain verifies, at a time at which its certificates were valid. The build counts as every other one does.
+    fn public_root(&mut self) -> Option<CertificateDer<'static>> {
+        let Subject { chain, now, .. } = self.subject;
         let roots = self.public_roots;
-        let profile = roots.profile().filter(|_| of.profile.identity.iter().any(|rule| vouched(&rule)))?;
+        let profile = roots.profile()?;
         self.subject.now = suspect::ended(chain, now).unwrap_or(now);
-        let path = self.build(profile, Attempt::Whole);
+        let path = self.build(profile, None, Attempt::Whole);
         self.subject.now = now;
         roots.certificate(path?.ok()?.trust_anchor).cloned()
     }
 }
 
+/// The refusal of a chain with these claims, the first of which is reported.
+fn refuse_claims(providers: &[Provider], suspect: Suspect, reported: &[&Failed<'_>]) -> ChainRefusal {
+    let first = &suspect.claims[0];
+    let (refusal, answer, provider) = (Refusal::clone(&first.refusal), first.answer, Some(first.provider));
+    // An alert asks no sender to try again, so the handshake goes on if one of the providers wants that.
+    let retries = |claim: &Claim| {
+        let is_temporary = claim.is_suspected || claim.refusal.reject == Reject::RevocationListUnavailable;
+        is_temporary && claim.answer == RefusalAnswer::Retry
+    };
+    let responds = suspect.claims.iter().any(retries);
+    let of_provider = providers.get(usize::from(first.provider.0)).map(|provider| provider.on_failure);
+    let on_failure = if responds { OnFailure::Respond } else { of_provider.unwrap_or_default() };
+    let missing = reported.iter().filter_map(|failed| missing_lists(failed)).collect();
+    let suspect = suspect.suspected().next().is_some().then(|| Arc::new(suspect.clone()));
+    ChainRefusal { provider, answer, suspect, missing, ..ChainRefusal::unidentified(refusal, on_failure) }
+}
+
 /// The lists without which the path of this profile is refused, if nothing else is wrong with it.
-fn missing_lists(of: Tried<'_>, failure: &PathFailure) -> Option<MissingLists> {
-    let PathFailure::Status(StatusFailure { missing, .. }) = failure else { return None };
+fn missing_lists(Failed { of, failure }: &Failed<'_>) -> Option<MissingLists> {
+    let PathFailure::Status(StatusFailure { missing, .. }) = &**failure else { return None };
     let (provider, profile, lists) = (of.id, of.index, missing.clone());
     (!lists.is_empty()).then_some(MissingLists { provider, profile, lists })
 }
 
+/// Of each provider the failure to report, at most [`MAX_CLAIMS`]. First stands that of the first provider whose path reached a trust anchor.
+fn by_provider<'f, 'a>(failed: &'f [Failed<'a>]) -> Vec<&'f Failed<'a>> {
+    let mut of_provider: Vec<&Failed<'a>> = Vec::new();
+    for found in failed {
+        match of_provider.iter().position(|known| known.of.id == found.of.id) {
+            Some(place) if !of_provider[place].reached_anchor() && found.reached_anchor() => of_provider[place] = found,
+            Some(_) => {}
+            None if of_provider.len() < MAX_CLAIMS => of_provider.push(found),
+            None if found.reached_anchor() && !of_provider.iter().any(|known| known.reached_anchor()) => {
+                of_provider.pop();
+                of_provider.push(found);
+            }
+            None => {}
+        }
+    }
+    if let Some(reported) = of_provider.iter().position(|failed| failed.reached_anchor()) {
+        of_provider[..=reported].rotate_right(1);
+    }
+    of_provider
+}
+
 /// The first failure of a path that reached a trust anchor by name; otherwise the first failure.
-fn failure_to_report<'f, 'a>(failed: &'f [Failed<'a>]) -> Option<&'f Failed<'a>> {
-    failed.iter().find(|failed| !matches!(failed.failure, PathFailure::NoTrustAnchor)).or(failed.first())
+fn failure_to_report<'f, 'a: 'f>(mut failed: impl Iterator<Item = &'f Failed<'a>> + Clone) -> Option<&'f Failed<'a>> {
+    failed.clone().find(|failed| failed.reached_anchor()).or_else(|| failed.next())
+}
+
+impl Failed<'_> {
+    fn reached_anchor(&self) -> bool {
+        !matches!(*self.failure, PathFailure::NoTrustAnchor)
+    }
 }

@@ -2,6 +2,28 @@
 //!
 //! Owns these messages. Must not decide: `preset` finds the problems.
 
+/// A trust anchor other than the one that the preset knows.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "{file}: the trust anchor {subject} has the SHA-256 {found}, but the preset expects {expected}: the file is damaged, is another one, or \
+     was changed on its way. Download {download} from {page} again, and compare the fingerprint with the one that is published. If the sender \
+     has another trust anchor now, write its file beside the known one: trust_anchors = [\"{download}\", \"…\"]"
+)]
+pub struct OtherAnchor {
+    /// The file.
+    pub file: String,
+    /// The subject of the anchor.
+    pub subject: String,
+    /// The SHA-256 of its DER.
+    pub found: String,
+    /// Those that the preset knows.
+    pub expected: String,
+    /// The name of the file that the preset knows.
+    pub download: String,
+    /// Where it is published.
+    pub page: String,
+}
+
 /// What is wrong with a preset, or with its use.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -33,6 +55,14 @@ pub enum PresetProblem {
         /// Where it is published.
         page: String,
     },
+    /// A trust anchor other than the one that the preset knows.
+    #[error(transparent)]
+    OtherAnchor(#[from] Box<OtherAnchor>),
+    /// A file without the end of its last line.
+    #[error(
+        "the last line has no end: the file may be half written. Install it again; if it is whole, end it with a newline"
+    )]
+    HalfWritten,
     /// A version of TLS that does not exist.
     #[error("not a version of TLS; write \"1.2\" or \"1.3\"")]
     TlsVersion,

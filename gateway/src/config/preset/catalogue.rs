@@ -237,7 +237,10 @@ fn preset_files(directory: &Path) -> io::Result<Vec<PathBuf>> {
 fn load_file(name: &str, path: &Path, files: &mut FileVersions) -> Result<Preset, ConfigErrors> {
     let bytes = file::read_named(path, MAXIMUM_PRESET_BYTES).map_err(|problem| of_file(path, problem))?;
     let text = utf8(bytes).map_err(|source| of_file(path, Problem::File { path: path.to_owned(), source }))?;
-    Preset::parse(name.to_owned(), text, Origin::File(path.to_owned()), files)
+    let is_cut = !text.ends_with('\n');
+    let preset = Preset::parse(name.to_owned(), text, Origin::File(path.to_owned()), files)?;
+    // Of a number, the first digits are a number too.
+    if is_cut { Err(of_file(path, PresetProblem::HalfWritten.into())) } else { Ok(preset) }
 }
 
 fn utf8(bytes: Vec<u8>) -> io::Result<String> {

@@ -2,12 +2,14 @@
 //!
 //! Owns the key `download` of presets. Must not download: the operator does.
 
-use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
+use std::path::Path;
+
+use data_encoding::{HEXLOWER_PERMISSIVE, HEXUPPER};
 use serde::Deserialize;
 use toml::Spanned;
 
 use crate::config::anchor::Anchor;
-use crate::config::error::{PresetProblem, Problem, ProofProblem};
+use crate::config::error::{OtherAnchor, PresetProblem, Problem, ProofProblem};
 use crate::config::proof::{Addition, FileKind};
 use crate::config::report::Report;
 use crate::config::warning::WarningKind;
@@ -66,7 +68,10 @@ impl Download {
         PresetProblem::Download { file: self.file.clone(), page: self.page.clone() }.into()
     }
 
-    /// Warns at `at` of each anchor that none of `downloads` has, if one of them has fingerprints.
+    /// Compares the anchors of `trust_anchors`, which stands at `at`, with the fingerprints of `downloads`, if there are any.
+    ///
+    /// A file in which no anchor is known, beside one in which all are, is how an operator adds a successor: a warning. Any other unknown anchor
+    /// is an error: the file is damaged, is another one, or was changed on its way.
     pub(in crate::config) fn compare<'a, T>(
         downloads: &[Self],
         at: &Spanned<T>,
@@ -74,12 +79,42 @@ impl Download {
         report: &mut Report<'_>,
     ) {
         let Some(known) = downloads.iter().find(|download| !download.fingerprints.is_empty()) else { return };
-        let is_known = |anchor: &&Anchor| downloads.iter().any(|it| it.fingerprints.contains(&anchor.fingerprint));
-        for anchor in anchors.filter(|anchor| !is_known(anchor)) {
-            let fingerprint = HEXLOWER.encode(&anchor.fingerprint);
-            let (subject, page) = (anchor.subject.clone(), known.page.clone());
-            report.warn(at, WarningKind::UnknownAnchor { subject, fingerprint, page });
+        let knows = |fingerprint: &[u8; 32]| downloads.iter().any(|it| it.fingerprints.contains(fingerprint));
+        let is_known = |anchor: &Anchor| knows(&anchor.fingerprint);
+        let anchors: Vec<&Anchor> = anchors.collect();
+        let is_whole = |file: &str| anchors.iter().all(|anchor| *anchor.file != *file || is_known(anchor));
+        let is_of_preset =
+            |file: &str| downloads.iter().any(|it| Path::new(file).file_name() == Some(it.file.as_ref()));
+        let has_whole = anchors.iter().any(|anchor| is_whole(&anchor.file));
+        for anchor in anchors.iter().filter(|anchor| !is_known(anchor)) {
+            let is_successor = has_whole && !is_of_preset(&anchor.file) && !anchor.companions.iter().any(knows);
+            let (file, subject) = (anchor.file.to_string(), anchor.subject.clone());
+            let (found, page) = (HEXUPPER.encode(&anchor.fingerprint), known.page.clone());
+            if is_successor {
+                report.warn(at, WarningKind::UnknownAnchor { subject, fingerprint: found, page });
+                continue;
+            }
+            let expected = downloads.iter().flat_map(|it| &it.fingerprints).map(|known| HEXUPPER.encode(known));
+            let expected = expected.collect::<Vec<_>>().join(" or ");
+            let download = known.file.clone();
+            let other = OtherAnchor { file, subject, found, expected, download, page };
+            report.error(at, PresetProblem::from(Box::new(other)).into());
         }
+    }
+}
+
+/// Compares the anchors that a preset itself names, at `at`, with the downloads whose files they are.
+pub(super) fn compare_own<'a, T>(
+    downloads: &[Download],
+    at: &Spanned<T>,
+    anchors: impl Iterator<Item = &'a Anchor>,
+    report: &mut Report<'_>,
+) {
+    for anchor in anchors {
+        let name = Path::new(&*anchor.file).file_name();
+        let of_file = |it: &&Download| name == Some(it.file.as_ref()) && !it.fingerprints.is_empty();
+        let known: Vec<Download> = downloads.iter().filter(of_file).cloned().collect();
+        Download::compare(&known, at, std::iter::once(anchor), report);
     }
 }
 

@@ -351,6 +351,13 @@ fn the_issuer_in_a_bundle_is_the_anchor() {
     fixture.write("spelled.pem", &root.pem());
     fixture.write("below.pem", &format!("{}{}", intermediate.pem(), root.pem()));
     assert_eq!(anchors("\"below.pem\""), anchors("\"spelled.pem\""), "however the intermediate spells its issuer");
+
+    // A root that was made anew: its intermediate is not below the root of the same name.
+    let other = authority("Spelled Root").self_signed(&KeyPair::generate().unwrap()).unwrap();
+    fixture.write("other.pem", &other.pem());
+    fixture.write("alone.pem", &intermediate.pem());
+    assert_eq!(anchors("\"other.pem\", \"alone.pem\"").len(), 2);
+    assert_eq!(anchors("\"other.pem\", \"alone.pem\", \"spelled.pem\"").len(), 2, "with its issuer, it is below it");
 }
 
 #[test]

@@ -265,25 +265,70 @@ fn a_root_that_the_operator_downloads_is_demanded_and_compared() {
     let download = "[[download]]\nfile = \"sender-ca.pem\"\npage = \"https://sender.example/ca\"\n";
     let without = SENDER.replace("trust_anchors = [\"./ca.pem\"]\n", "");
     fixture.write("b/sender.toml", &format!("{without}{download}"));
-    let errors = errors(&fixture, &using("sender"));
-    assert_eq!(errors.len(), 1, "{errors:?}");
+    let missing = errors(&fixture, &using("sender"));
+    assert_eq!(missing.len(), 1, "{missing:?}");
     let words = "provider[0].trust_anchors: missing; this preset cannot contain the trust anchor: download sender-ca.pem from \
                  https://sender.example/ca, and write trust_anchors = [\"sender-ca.pem\"]";
-    assert!(errors[0].ends_with(words), "{errors:?}");
+    assert!(missing[0].ends_with(words), "{missing:?}");
     let with = using("sender").replace("signature =", "trust_anchors = [\"ca.pem\"]\nsignature =");
     assert_eq!(fixture.warnings_at(&with, NOW), [""; 0], "the preset knows no fingerprint");
-    let known = |fingerprint: &str| {
+    let knowing = |fingerprint: &str| {
         fixture.write("b/sender.toml", &format!("{without}{download}sha256 = [\"{fingerprint}\"]\n"));
-        fixture.warnings_at(&with, NOW)
     };
-    let warnings = known(&["00"; 32].join(":"));
-    assert!(
-        warnings.len() == 1 && warnings[0].contains("provider[0].trust_anchors: the trust anchor "),
-        "{warnings:?}"
-    );
-    let fingerprint = warnings[0].split("SHA-256 ").nth(1).unwrap().split(')').next().unwrap().to_owned();
-    assert_eq!(known(&fingerprint), [""; 0]);
-    assert_eq!(known(&fingerprint.to_uppercase()), [""; 0]);
+    let other = ["00"; 32].join(":");
+    knowing(&other);
+    let found = errors(&fixture, &with);
+    let words = [
+        "provider[0].trust_anchors: ca.pem: the trust anchor ",
+        &format!("but the preset expects {}: ", "00".repeat(32)),
+        "Download sender-ca.pem from https://sender.example/ca again",
+    ];
+    assert!(found.len() == 1 && words.iter().all(|words| found[0].contains(words)), "{found:?}");
+    let fingerprint = found[0].split("SHA-256 ").nth(1).unwrap().split(',').next().unwrap().to_owned();
+    knowing(&fingerprint);
+    assert_eq!(fixture.warnings_at(&with, NOW), [""; 0]);
+    knowing(&fingerprint.to_lowercase());
+    assert_eq!(fixture.warnings_at(&with, NOW), [""; 0]);
+    // A successor stands in a file of its own, beside the known one.
+    let pem = |name: &str| fs::read_to_string(fixture.path(name)).unwrap();
+    let successor = include_str!("../../../presets/roots/GTS_Root_R1.pem");
+    fixture.write("next.pem", successor);
+    let beside = with.replace("[\"ca.pem\"]", "[\"ca.pem\", \"next.pem\"]");
+    let warnings = fixture.warnings_at(&beside, NOW);
+    assert!(warnings.len() == 1 && warnings[0].contains("beside those that the preset knows"), "{warnings:?}");
+    // Not in the file of the known one, nor in place of it, nor under its name.
+    fixture.write("both.pem", &[&pem("ca.pem"), successor].concat());
+    fixture.write("sender-ca.pem", successor);
+    for written in ["\"both.pem\"", "\"next.pem\"", "\"ca.pem\", \"sender-ca.pem\"", "\"ca.pem\", \"both.pem\""] {
+        let found = errors(&fixture, &with.replace("\"ca.pem\"", written));
+        assert!(found.len() == 1 && found[0].contains("but the preset expects"), "{written}: {found:?}");
+    }
+}
+
+#[test]
+fn a_root_beside_a_preset_is_the_one_that_the_preset_knows() {
+    let fixture = fixture();
+    let download = "[[download]]\nfile = \"ca.pem\"\npage = \"https://sender.example/ca\"\n";
+    fixture.write("b/sender.toml", &format!("{SENDER}{download}sha256 = [\"{}\"]\n", ["00"; 32].join(":")));
+    let found = errors(&fixture, &using("sender"));
+    assert!(found.len() == 1 && found[0].contains("./ca.pem: the trust anchor "), "{found:?}");
+    let fingerprint = found[0].split("SHA-256 ").nth(1).unwrap().split(',').next().unwrap().to_owned();
+    fixture.write("b/sender.toml", &format!("{SENDER}{download}sha256 = [\"{fingerprint}\"]\n"));
+    assert_eq!(fixture.warnings_at(&using("sender"), NOW), [""; 0]);
+}
+
+#[test]
+fn a_preset_that_is_cut_in_its_last_line_is_an_error() {
+    let fixture = fixture();
+    let whole = format!("{SENDER}verify_depth = 10\n");
+    for (end, cut) in [(whole.len() - 1, true), (whole.len() - 2, true), (whole.len(), false)] {
+        fixture.write("b/sender.toml", &whole[..end]);
+        let parsed = fixture.parse(&using("sender")).map(|_| ());
+        assert_eq!(parsed.is_err(), cut, "{parsed:?}");
+        if let Err(errors) = parsed {
+            assert!(errors.to_string().contains("b/sender.toml: the last line has no end"), "{errors}");
+        }
+    }
 }
 
 #[test]

@@ -341,12 +341,23 @@ const DIALOGFLOW: &[(&str, &str)] = &[
     ("{ pointer", "{ name = \"x\", hmac_secrets = [{ file = \"webhook.secret\" }], pointer"),
 ];
 
+/// The directory of the preset in [`fixture`].
+const PRESETS: &str = "[presets]\ndirectories = [\"presets\"]\n";
+
 /// A fixture with the files that [`COMPLETED`] names.
 fn fixture() -> Fixture {
     let fixture = Fixture::new();
     fixture.write("ed25519.key", senders::DISCORD_KEY);
     fixture.write("p256.key", &senders::p256().0);
     fixture.write("rsa.pem", senders::WISE_SANDBOX_KEY);
+    // The preset that knows its root knows that of the tests instead.
+    let root = anchor::parse(&fs::read(fixture.path("ca.pem")).unwrap(), Path::new("ca.pem")).unwrap();
+    let text = include_str!("../../../presets/cloudflare-origin-pull.toml");
+    let (before, rest) = text.split_once("sha256 = [\"").unwrap();
+    let (_, after) = rest.split_once('"').unwrap();
+    fs::create_dir(fixture.path("presets")).unwrap();
+    let known = HEXUPPER.encode(&root[0].fingerprint);
+    fixture.write("presets/cloudflare-origin-pull.toml", &format!("{before}sha256 = [\"{known}\"{after}"));
     fixture
 }
 
@@ -359,7 +370,7 @@ fn the_toml_of_a_preset_defines_the_same_provider() {
     for Completed { preset: name, lines, edits } in COMPLETED {
         let whole = |section: &str| {
             let route = ROUTE.replace("[\"pagerduty\"]", &format!("[\"{name}\"]"));
-            [LISTEN, CERTIFICATE, section, &route].concat()
+            [PRESETS, LISTEN, CERTIFICATE, section, &route].concat()
         };
         let toml = find(&presets, name).toml();
         if !edits.is_empty() {
@@ -382,7 +393,7 @@ fn the_end_of_client_auth_is_said_for_each_preset() {
     for Completed { preset: name, lines, .. } in COMPLETED {
         let route = ROUTE.replace("[\"pagerduty\"]", &format!("[\"{name}\"]"));
         let section = format!("[[provider]]\nname = \"{name}\"\npreset = \"{name}\"\n{lines}");
-        let config = fixture.good(&[LISTEN, CERTIFICATE, &section, &route].concat());
+        let config = fixture.good(&[PRESETS, LISTEN, CERTIFICATE, &section, &route].concat());
         let expected = match name {
             "pagerduty" => "(profiles: digicert-global-root-ca, digicert-global-root-g2)",
             "percolate" => "(profiles: digicert-assured-id)",

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use hookgate_core::auth::{ReplayGuard, RequestView};
-use hookgate_core::identity::{CertificateRequest, ChainRefusal, ProviderId, Scope};
+use hookgate_core::identity::{CertificateRequest, ChainRefusal, Claim, ProviderId, Scope};
 use hookgate_core::reject::{Refusal, Reject, Stage};
 use hookgate_core::route::RouteId;
 use hookgate_filter::{Explanation, Mode, Policy};
@@ -172,8 +172,8 @@ impl Walk<'_> {
         let admitted = route.map(|route| &self.snapshot.routes.route(route).providers);
         let at_route = admitted.and_then(|ids| self.snapshot.identity.refusal_at_route(refused, ids, self.now));
         let told = at_route.as_ref().unwrap_or(refused);
-        let profile = told.suspect.as_ref().map(|suspect| suspect.profile());
-        let place = self.place(told.refusal.reject, route, told.provider.map(|id| (id, profile)));
+        let at = told.provider.map(|id| (id, claimed_profile(told, id)));
+        let place = self.place(told.refusal.reject, route, at);
         let step = Step::refused("identity", &told.refusal, place);
         // What helps against the chain stands with each provider.
         if told.refusal.reject == Reject::UnknownServerName { step } else { Step { remedy: None, ..step } }
@@ -200,7 +200,7 @@ impl Walk<'_> {
                 remedy: None,
             };
         };
-        let ChainRefusal { refusal, suspect, .. } = &refused.refusal;
+        let refusal = &refused.refusal.refusal;
         if provider.profiles.is_empty() {
             let text = "demands no certificate: its requests prove it themselves".to_owned();
             return OfProvider {
@@ -213,7 +213,7 @@ impl Walk<'_> {
                 remedy: None,
             };
         }
-        let profile = suspect.as_ref().map(|suspect| suspect.profile());
+        let profile = claimed_profile(&refused.refusal, id);
         let preset = self.places.preset(usize::from(id.0));
         let place = self.place(refusal.reject, None, Some((id, profile)));
         let preset = preset.filter(|_| place.as_ref().is_some_and(|place| place.key == "preset"));
@@ -428,4 +428,10 @@ impl Walk<'_> {
         let names: Vec<&str> = names.map(|name| &**name).collect();
         if names.is_empty() { "none".to_owned() } else { names.join(", ") }
     }
+}
+
+/// The index of the profile of this provider that the chain claims, if its refusal may be ignorance of this receiver.
+fn claimed_profile(refused: &ChainRefusal, id: ProviderId) -> Option<u16> {
+    let claims = refused.suspect.as_ref()?.claims();
+    claims.iter().find(|claim| claim.provider() == id).map(Claim::profile)
 }

@@ -19,6 +19,9 @@ use tokio_rustls::TlsAcceptor;
 use super::{Fetcher, tls_settings};
 use crate::config::{Feed, FeedUrl, FetchLimits};
 
+/// A name that stands for a public host: in tests it leads to loopback, whatever the configuration says of private addresses.
+pub(in crate::control) const PUBLIC_NAME: &str = "publisher.example";
+
 /// A publisher on loopback, over real TLS or without, which answers as the test says.
 pub(in crate::control) struct Server {
     pub(in crate::control) address: SocketAddr,
@@ -57,7 +60,7 @@ impl Server {
     async fn start_as(answer: Answer, is_plain: bool) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let certified = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+        let certified = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned(), PUBLIC_NAME.to_owned()]).unwrap();
         let mut roots = RootCertStore::empty();
         roots.add(certified.cert.der().clone()).unwrap();
         let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(certified.signing_key.serialize_der()));
@@ -106,6 +109,13 @@ impl Server {
         let scheme = if self.is_plain { "http" } else { "https" };
         let url = FeedUrl::parse_signed(&format!("{scheme}://{}/keys?v=3", self.address)).unwrap();
         Feed { url, limits: FetchLimits { allow_private: true, ..limits }, roots: Some(self.certificates()) }
+    }
+
+    /// The same as from a public host, with no other address than public ones allowed.
+    pub(in crate::control) fn public_feed(&self, limits: FetchLimits) -> Feed {
+        let scheme = if self.is_plain { "http" } else { "https" };
+        let url = FeedUrl::parse_signed(&format!("{scheme}://{PUBLIC_NAME}:{}/keys?v=3", self.address.port())).unwrap();
+        Feed { url, limits: FetchLimits { allow_private: false, ..limits }, roots: Some(self.certificates()) }
     }
 
     pub(in crate::control) fn fetcher(&self, limits: FetchLimits) -> Fetcher {

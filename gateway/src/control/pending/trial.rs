@@ -6,7 +6,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use hookgate_core::identity::{AnchorUse, ChainCache, ChainLimits, Identity, Profile, Provider, ProviderId, Scope};
+use hookgate_core::identity::{
+    ChainCache, ChainLimits, ConfiguredAnchor, Identity, Profile, Provider, ProviderId, Scope,
+};
 use hookgate_core::reject::Refusal;
 use rustls_pki_types::UnixTime;
 
@@ -31,11 +33,9 @@ pub(in crate::control) fn refusal(config: &Config, chain: &Pending, change: &Cha
 
 fn changed(mut profile: Profile, change: &Change) -> Profile {
     if let Some(certificate) = &change.anchor
-        && let Ok(anchor) = webpki::anchor_from_trusted_cert(certificate)
+        && let Ok(anchor) = ConfiguredAnchor::of(certificate, u64::MAX)
     {
-        profile.trust_anchors.push(anchor.to_owned());
-        profile.trust_anchors_not_after.push(u64::MAX);
-        profile.trust_anchor_uses.push(AnchorUse::of(certificate));
+        profile.trust_anchors.push(anchor);
     }
     if let Some(depth) = change.verify_depth {
         profile.verify_depth = profile.verify_depth.max(depth);

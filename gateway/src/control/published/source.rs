@@ -205,6 +205,27 @@ impl fmt::Display for Content {
     }
 }
 
+/// Checks that a revocation list from a new URL is no older than those in use whose URLs are gone. Otherwise a mirror that is behind would
+/// admit again what was revoked.
+pub(super) fn check_former(former: &[RevocationList], next: &Content) -> Result<(), FetchError> {
+    let Content::List(next) = next else { return Ok(()) };
+    let newer = former.iter().find(|former| next.is_about_those_of(former) && next.is_older_than(former));
+    match newer {
+        None => Ok(()),
+        Some(former) => {
+            let reason =
+                format!("the list is of {}, older than that of {} from the former URL", version(next), version(former));
+            Err(FetchError::Older(reason))
+        }
+    }
+}
+
+/// The day of a list, and its number.
+fn version(list: &RevocationList) -> String {
+    let number = list.number().map(|number| format!(" (number {number})")).unwrap_or_default();
+    format!("{}{number}", day_of(list.this_update().as_secs()))
+}
+
 impl Terms {
     /// Judges a document that would take the place of `before`.
     ///
@@ -286,11 +307,7 @@ fn check_list(
     let comparable = before.filter(|before| before.has_issuer_of(list));
     let comparable = comparable.filter(|_| proven.is_some() || provenance == Provenance::Unknown);
     if let Some(before) = comparable.filter(|before| list.is_older_than(before)) {
-        let name = |list: &RevocationList| {
-            let number = list.number().map(|number| format!(" (number {number})")).unwrap_or_default();
-            format!("{}{number}", day_of(list.this_update().as_secs()))
-        };
-        let reason = format!("the list is of {}, older than the one in use, of {}", name(list), name(before));
+        let reason = format!("the list is of {}, older than the one in use, of {}", version(list), version(before));
         return Err(FetchError::Older(reason));
     }
     Ok(())

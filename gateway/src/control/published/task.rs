@@ -11,7 +11,7 @@ use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::sleep;
 
 use super::copy::{self, Copy, sha256};
-use super::source::{Content, Outlet, Source, Terms};
+use super::source::{self, Content, Outlet, Source, Terms};
 use super::{Offer, Place, Task, metrics};
 use crate::control::fetcher::{Answer, FetchError, Fetcher};
 use crate::key_store::Attendant;
@@ -176,6 +176,7 @@ fn arrive(place: &Place, before: Option<&Copy>, document: &[u8]) -> Result<Arriv
     if !before.is_some_and(|before| before.is_same(&content)) {
         place.terms.load().judge(before, &content, (place.clock)())?;
     }
+    source::check_former(&place.former, &content)?;
     Ok(Arrived { content, digest })
 }
 

@@ -4,6 +4,7 @@
 
 mod keys;
 mod lists;
+mod moved;
 mod ranges;
 
 use std::fs::Permissions;
@@ -67,6 +68,23 @@ impl Kept {
         assert!(found == label && error.contains(words), "{label}, {words}: {found}: {error}");
         assert!(!error.contains('\n'), "one line: {error}");
         assert_eq!(self.in_use(), before, "{label}");
+    }
+
+    /// Checks that a publisher with a public address cannot lead to a private one, and that nothing is asked there.
+    async fn refuses_redirects_to_private_addresses(&self) {
+        let (before, scheme) = (self.in_use(), if self.place.source.is_signed() { "http" } else { "https" });
+        let feed = self.server.public_feed(limits());
+        let tls = tls_settings(self.server.roots.clone()).unwrap();
+        let fetcher = Fetcher::new(&feed, tls, self.place.source.accept(), self.place.source.is_signed());
+        let port = self.server.address.port();
+        for host in ["127.0.0.1", "localhost", "[::ffff:127.0.0.1]", "169.254.169.254"] {
+            let hits = self.server.hits();
+            self.server.answer(http("302 Found", &format!("location: {scheme}://{host}:{port}/\r\n"), ""));
+            let (offers, _) = mpsc::channel(1);
+            let error = renew(&self.place, &fetcher, &offers).await.unwrap_err();
+            assert!(error.label() == "not_public" && error.to_string().contains(host), "{host}: {error}");
+            assert_eq!((self.in_use(), self.server.hits() - hits), (before.clone(), 1), "{host}");
+        }
     }
 
     /// What a process that starts now has of it.

@@ -6,8 +6,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::*;
 use hookgate_core::identity::{
-    AnchorUse, ChainCache, ChainLimits, Condition, ExtendedKeyUsage, IdentityRule, OnFailure, PeerChain, ProviderId,
-    RefusalAnswer, RevocationLists, Scope,
+    ChainCache, ChainLimits, Condition, ConfiguredAnchor, ExtendedKeyUsage, IdentityRule, OnFailure, PeerChain,
+    ProviderId, RefusalAnswer, RevocationLists, Scope,
 };
 
 /// 2026-11-18T13:46:40Z
@@ -118,9 +118,7 @@ impl Authority {
     fn profile(&self, name: &str, overlap_ends: Option<u64>) -> Profile {
         Profile {
             name: name.into(),
-            trust_anchors: vec![webpki::anchor_from_trusted_cert(self.0.der()).unwrap().to_owned()],
-            trust_anchors_not_after: vec![NOW + 4000 * DAY],
-            trust_anchor_uses: vec![AnchorUse::of(self.0.der())],
+            trust_anchors: [ConfiguredAnchor::of(self.0.der(), NOW + 4000 * DAY).unwrap()].into_iter().collect(),
             overlap_ends: overlap_ends.map(at),
             verify_depth: 1,
             identity: vec![IdentityRule::new(vec![Condition::subject_cn(CLIENT).unwrap()]).unwrap()],

@@ -11,6 +11,7 @@ use hookgate_testkit::pki::Sender;
 
 use super::{names, repository};
 use crate::environment::{Environment, handler_socket, quoted};
+use crate::lifecycle::preset::fingerprint;
 
 /// Where Fireblocks publishes its keys. The test has them in a file.
 const FIREBLOCKS_URL: &str = "url = \"https://keys.fireblocks.io/.well-known/jwks.json\"";
@@ -95,7 +96,19 @@ pub(super) fn configuration(environment: &Environment, pages: &[Page]) -> String
         Some(path) => path.display().to_string(),
         None => piece.to_owned(),
     });
-    pieces.collect::<Vec<_>>().join("\"")
+    pieces.collect::<Vec<_>>().join("\"") + &presets(environment)
+}
+
+/// The section of a directory with the preset that knows its root: here it knows the one that [`in_directory`] gives it.
+fn presets(environment: &Environment) -> String {
+    let text = include_str!("../../../../gateway/presets/cloudflare-origin-pull.toml");
+    let (before, rest) = text.split_once("sha256 = [\"").unwrap();
+    let (_, after) = rest.split_once('"').unwrap();
+    let known = fingerprint(environment.pki.sender(Sender::PagerDuty).root.path());
+    let directory = environment.path("presets");
+    fs::create_dir_all(&directory).unwrap();
+    fs::write(directory.join("cloudflare-origin-pull.toml"), format!("{before}sha256 = [\"{known}\"{after}")).unwrap();
+    format!("\n[presets]\ndirectories = [{}]\n", quoted(&directory))
 }
 
 /// The path of a file that a page names without a directory.

@@ -48,13 +48,12 @@ pub(super) fn dialogflow() -> Provider {
     let any = profile(&Authority::root("-"), "Google LLC");
     let google = Profile {
         name: "google-trust-services".into(),
-        trust_anchors: ["GTS_Root_R1", "GTS_Root_R2", "GTS_Root_R3", "GTS_Root_R4"].map(preset_root).to_vec(),
-        trust_anchor_uses: unrestricted(4),
+        trust_anchors: unrestricted(["GTS_Root_R1", "GTS_Root_R2", "GTS_Root_R3", "GTS_Root_R4"].map(preset_root)),
         verify_depth: 2,
         identity: vec![rule(vec![Condition::san_dns("*.dialogflow.com").unwrap()])],
         ..any.clone()
     };
-    let ssl = Profile { trust_anchors: vec![preset_root("SSL.com_Root_Certification_Authority_RSA")], ..any };
+    let ssl = Profile { trust_anchors: unrestricted([preset_root("SSL.com_Root_Certification_Authority_RSA")]), ..any };
     provider("dialogflow", vec![google, ssl])
 }
 
@@ -301,9 +300,8 @@ fn client_of(issuer: &Authority, identified: bool) -> CertificateDer<'static> {
 /// The profiles of policies with these anchors: one profile with all of them, and a provider for each.
 fn policies(anchors: &[&Authority]) -> Vec<Vec<Provider>> {
     let one = |anchors: &[&Authority]| {
-        let trust_anchors: Vec<_> = anchors.iter().map(|anchor| anchor.anchor()).collect();
-        let trust_anchor_uses = unrestricted(anchors.len());
-        provider("sender", vec![Profile { trust_anchors, trust_anchor_uses, ..profile(anchors[0], "sender") }])
+        let trust_anchors = unrestricted(anchors.iter().map(|anchor| anchor.anchor()));
+        provider("sender", vec![Profile { trust_anchors, ..profile(anchors[0], "sender") }])
     };
     vec![vec![one(anchors)], anchors.iter().map(|anchor| one(&[anchor])).collect()]
 }
@@ -413,8 +411,8 @@ fn key_identifiers_do_not_raise_what_a_self_made_chain_costs() {
 #[test]
 fn every_trust_anchor_of_one_name_may_be_tried() {
     let roots: Vec<_> = (0..5).map(|_| Authority::p384_root(common_name("root"))).collect();
-    let anchors: Vec<_> = roots.iter().map(Authority::anchor).collect();
-    let all = Profile { trust_anchors: anchors, trust_anchor_uses: unrestricted(5), ..profile(&roots[0], "sender") };
+    let all =
+        Profile { trust_anchors: unrestricted(roots.iter().map(Authority::anchor)), ..profile(&roots[0], "sender") };
     let (identity, scope) = policy(vec![provider("sender", vec![all.clone()])]);
     let check = |client: Template, failed: usize| {
         let admitted = judge(&identity, &scope, &[roots[4].issue(&client)]);
@@ -642,9 +640,8 @@ proptest! {
         UNIVERSE.with(|universe| {
             let mut chain = vec![universe.make(&leaf, Some("sender"))];
             chain.extend(others.iter().map(|other| universe.make(other, None)));
-            let trust_anchors: Vec<_> = anchors.iter().map(|(name, key)| universe.anchor(*name, *key, false)).collect();
-            let trust_anchor_uses = unrestricted(anchors.len());
-            let one = Profile { trust_anchors, trust_anchor_uses, ..profile(&universe.0[0], "sender") };
+            let trust_anchors = unrestricted(anchors.iter().map(|(name, key)| universe.anchor(*name, *key, false)));
+            let one = Profile { trust_anchors, ..profile(&universe.0[0], "sender") };
             let (identity, scope) = policy((0..profiles).map(|_| provider("sender", vec![one.clone()])).collect());
             let Verification { result, work, .. } = judge(&identity, &scope, &chain);
 
@@ -685,9 +682,8 @@ proptest! {
                 let made = others.iter().zip(&spellings[1..]);
                 chain.extend(made.map(|(other, spelling)| universe.make_spelled(other, None, *spelling)));
                 let made = anchors.iter().zip(&spellings[8..]);
-                let trust_anchors = made.map(|((name, key), spelling)| universe.anchor(*name, *key, spelling[0])).collect();
-                let trust_anchor_uses = unrestricted(anchors.len());
-                let one = Profile { trust_anchors, trust_anchor_uses, ..profile(&universe.0[0], "sender") };
+                let trust_anchors = unrestricted(made.map(|((name, key), spelling)| universe.anchor(*name, *key, spelling[0])));
+                let one = Profile { trust_anchors, ..profile(&universe.0[0], "sender") };
                 let (identity, scope) = policy(vec![provider("sender", vec![one.clone()]), provider("sender", vec![one])]);
                 let Verification { result, work, .. } = judge(&identity, &scope, &chain);
                 let verdict = result.map(|verified| verified.matches().iter().map(|found| (found.trust_anchor, found.trust_anchor_depth)).collect::<Vec<_>>());

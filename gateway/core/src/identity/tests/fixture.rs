@@ -13,8 +13,8 @@ use x509_parser::time::ASN1Time;
 
 use crate::identity::PeerChain;
 use crate::identity::{
-    AnchorUse, ChainCache, ChainLimits, ChainRefusal, Condition, ExtendedKeyUsage, Identity, IdentityRule, OnFailure,
-    Profile, Provider, ProviderId, RefusalAnswer, RevocationList, Scope, VerifiedChain,
+    ChainCache, ChainLimits, ChainRefusal, Condition, ConfiguredAnchor, ExtendedKeyUsage, Identity, IdentityRule,
+    OnFailure, Profile, Provider, ProviderId, RefusalAnswer, RevocationList, Scope, TrustAnchors, VerifiedChain,
 };
 
 /// 2026-11-18T13:46:40Z
@@ -369,18 +369,21 @@ pub(super) fn by_common_name(common: &str) -> Vec<IdentityRule> {
     vec![rule(vec![Condition::subject_cn(common).unwrap()])]
 }
 
-/// What so many trust anchors without restriction allow.
-pub(super) fn unrestricted(count: usize) -> Vec<AnchorUse> {
-    vec![AnchorUse::unrestricted(); count]
+/// Trust anchors without restriction.
+pub(super) fn unrestricted(anchors: impl IntoIterator<Item = TrustAnchor<'static>>) -> TrustAnchors {
+    TrustAnchors::unrestricted(anchors)
+}
+
+/// The one anchor of this certificate.
+pub(super) fn anchored_by(certificate: &CertificateDer<'_>) -> TrustAnchors {
+    [ConfiguredAnchor::of(certificate, NOW + 30 * DAY).unwrap()].into_iter().collect()
 }
 
 /// A profile that trusts this authority, with a `verify_depth` of 9, and expects this common name.
 pub(super) fn profile(authority: &Authority, common: &str) -> Profile {
     Profile {
         name: "default".into(),
-        trust_anchors: vec![authority.anchor()],
-        trust_anchors_not_after: vec![NOW + 30 * DAY],
-        trust_anchor_uses: vec![AnchorUse::of(&authority.certificate)],
+        trust_anchors: anchored_by(&authority.certificate),
         overlap_ends: None,
         verify_depth: 9,
         identity: by_common_name(common),

@@ -4,7 +4,7 @@ use rustls_pki_types::CertificateDer;
 
 use super::fixture::*;
 use crate::identity::diagnosis::MAX_DETAIL_BYTES;
-use crate::identity::{AnchorUse, ExtendedKeyUsage, Profile};
+use crate::identity::{ExtendedKeyUsage, Profile};
 use crate::reject::Reject;
 
 /// Checks that the chain is refused for this reason, and that the detail contains these words.
@@ -56,8 +56,7 @@ fn a_shorter_path_is_used_if_the_first_is_too_deep() {
         issuing.certificate.clone(),
     ];
     let both = Profile {
-        trust_anchors: vec![other.anchor(), root.anchor()],
-        trust_anchor_uses: unrestricted(2),
+        trust_anchors: unrestricted([other.anchor(), root.anchor()]),
         verify_depth: 2,
         ..profile(&root, "sender")
     };
@@ -425,12 +424,7 @@ fn neither_dates_nor_purposes_nor_path_length_of_an_anchors_certificate_count() 
     let template = Template::new(root.subject.clone()).with(authority_extension(Some(0)));
     let template = template.with(extended_key_usage(&[SERVER_AUTH])).between(NOW - 2 * DAY, NOW - DAY);
     let certificate = root.certified_by(&template, &root.subject, &root);
-    let anchor = webpki::anchor_from_trusted_cert(&certificate).unwrap().to_owned();
-    let profile = Profile {
-        trust_anchors: vec![anchor],
-        trust_anchor_uses: vec![AnchorUse::of(&certificate)],
-        ..profile(&root, "sender")
-    };
+    let profile = Profile { trust_anchors: anchored_by(&certificate), ..profile(&root, "sender") };
     assert!(verify(profile, &[issuing.issue(&client()), issuing.certificate.clone()]).is_ok());
 }
 

@@ -6,7 +6,7 @@ use super::fixture::*;
 use crate::identity::PeerChain;
 use crate::identity::{
     CacheOutcome, CertificateRequest, ChainLimits, ChainRefusal, ClientCertificate, ExtendedKeyUsage, Identity,
-    OnFailure, Profile, Provider, ProviderId, RefusalAnswer, Scope,
+    OnFailure, Profile, Provider, ProviderId, RefusalAnswer, Scope, TrustAnchors,
 };
 use crate::reject::Reject;
 
@@ -52,7 +52,7 @@ fn a_policy_without_trust_anchors_or_rules_admits_no_chain() {
     let root = Authority::root("root");
     let chain = [root.issue(&Template::client("a"))];
     for (profiles, reject) in [
-        (vec![Profile { trust_anchors: vec![], ..profile(&root, "a") }], Reject::UnknownIssuer),
+        (vec![Profile { trust_anchors: TrustAnchors::default(), ..profile(&root, "a") }], Reject::UnknownIssuer),
         (vec![Profile { identity: vec![], ..profile(&root, "a") }], Reject::IdentityMismatch),
         (vec![], Reject::UnknownIssuer),
     ] {
@@ -216,10 +216,13 @@ fn the_number_of_failed_path_builds_is_bounded() {
     let (root, impostor) = (Authority::root("root"), Authority::root("root"));
     let forged = [impostor.issue(&Template::client("a"))];
     let genuine = [root.issue(&Template::client("a"))];
-    let bad = || profile(&impostor, "a");
-    // The ninth profile would admit; eight failed before it.
-    for (failing, admitted) in [(7, true), (8, false)] {
-        let mut profiles: Vec<_> = (0..failing).map(|_| bad()).collect();
+    let bad = |verify_depth| Profile { verify_depth, ..profile(&impostor, "a") };
+    // The ninth profile would admit; eight failed before it. Profiles that demand the same of a path fail once.
+    let equal = vec![1; 50];
+    for (depths, admitted) in [((1..=7).collect(), true), ((1..=8).collect(), false), (equal, true)] {
+        let depths: Vec<u8> = depths;
+        let failing = depths.len();
+        let mut profiles: Vec<_> = depths.into_iter().map(bad).collect();
         profiles.push(profile(&root, "a"));
         let (identity, scope) = policy(vec![provider("a", profiles)]);
         assert_eq!(
@@ -253,14 +256,12 @@ fn a_list_of_authority_names_is_left_out_when_it_is_too_long() {
         let mut profile = profile(&Authority::root("a"), "x");
         let [anchor] = &profile.trust_anchors[..] else { unreachable!("one anchor") };
         let anchor = anchor.clone();
-        profile.trust_anchors = (0..count)
-            .map(|number| {
-                // A relative distinguished name of 94 bytes: an organization of 83 characters.
-                let name = format!("{number:083}");
-                let subject = [&[0x31, 92, 0x30, 90, 6, 3, 0x55, 4, 10, 0x0c, 83][..], name.as_bytes()].concat();
-                TrustAnchor { subject: subject.into(), ..anchor.clone() }
-            })
-            .collect();
+        profile.trust_anchors = unrestricted((0..count).map(|number| {
+            // A relative distinguished name of 94 bytes: an organization of 83 characters.
+            let name = format!("{number:083}");
+            let subject = [&[0x31, 92, 0x30, 90, 6, 3, 0x55, 4, 10, 0x0c, 83][..], name.as_bytes()].concat();
+            TrustAnchor { subject: subject.into(), ..anchor.clone() }
+        }));
         let (identity, scope) = policy(vec![provider("a", vec![profile])]);
         identity.authority_names(&scope).len()
     };

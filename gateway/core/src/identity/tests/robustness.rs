@@ -6,7 +6,6 @@ use rcgen::{
 };
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
-use webpki::anchor_from_trusted_cert;
 
 use super::fixture::*;
 use crate::identity::diagnosis::MAX_DETAIL_BYTES;
@@ -31,7 +30,7 @@ fn genuine() -> (Profile, Vec<CertificateDer<'static>>) {
     params.use_authority_key_identifier_extension = true;
     let leaf = params.signed_by(&KeyPair::generate().unwrap(), &issuing).unwrap();
     let profile = Profile {
-        trust_anchors: vec![anchor_from_trusted_cert(root.der()).unwrap().to_owned()],
+        trust_anchors: anchored_by(root.der()),
         identity: vec![rule(vec![
             Condition::subject("/O=Example, Inc./CN=client.example.com").unwrap(),
             Condition::subject_cn("client.example.com").unwrap(),
@@ -94,10 +93,9 @@ fn the_presets_roots_are_anchors_with_readable_names() {
         let path = entry.unwrap().path();
         for certificate in CertificateDer::pem_file_iter(&path).unwrap() {
             let certificate = certificate.unwrap();
-            let anchor = anchor_from_trusted_cert(&certificate).unwrap().to_owned();
             let (identity, scope) = policy(vec![provider(
                 "sender",
-                vec![Profile { trust_anchors: vec![anchor], ..profile(&Authority::root("-"), "x") }],
+                vec![Profile { trust_anchors: anchored_by(&certificate), ..profile(&Authority::root("-"), "x") }],
             )]);
             let (_, parsed) = x509_parser::parse_x509_certificate(&certificate).unwrap();
             assert_eq!(identity.authority_names(&scope), [parsed.subject().as_raw().to_vec()], "{}", path.display());

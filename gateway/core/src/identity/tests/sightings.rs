@@ -9,7 +9,8 @@ use rustls_pki_types::pem::PemObject as _;
 
 use super::fixture::*;
 use crate::identity::{
-    ChainCache, ExtendedKeyUsage, Identity, PeerChain, Profile, ProviderId, Sightings, trust_anchor_label,
+    ChainCache, ConfiguredAnchor, ExtendedKeyUsage, Identity, PeerChain, Profile, ProviderId, Sightings,
+    trust_anchor_label,
 };
 
 /// The name, admissions and last admission of every chain.
@@ -30,8 +31,7 @@ fn a_chain_counts_for_each_provider_that_it_proves_and_only_for_its_trust_anchor
     let chain = [root.issue(&Template::client("sender").between(NOW - DAY, NOW + 7 * DAY))];
     let both = || {
         let mut profile = profile(&other, "sender");
-        profile.trust_anchors.push(root.anchor());
-        profile.trust_anchor_uses = unrestricted(2);
+        profile.trust_anchors.push(ConfiguredAnchor::of(&root.certificate, NOW + DAY).unwrap());
         profile
     };
     let providers = || vec![provider("a", vec![profile(&other, "sender"), both()]), provider("b", vec![both()])];

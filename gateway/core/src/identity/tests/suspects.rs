@@ -6,8 +6,8 @@ use rustls_pki_types::CertificateDer;
 
 use super::fixture::*;
 use crate::identity::{
-    ChainRefusal, Condition, ExtendedKeyUsage, OnFailure, PeerChain, Profile, Provider, ProviderId, PublicRoots,
-    RefusalAnswer,
+    AwaitedLists, CacheOutcome, ChainCache, ChainRefusal, Claim, Condition, ExtendedKeyUsage, Identity, OnFailure,
+    PeerChain, Profile, Provider, ProviderId, PublicRoots, RefusalAnswer, RevocationLists, RevocationScope, Suspect,
 };
 use crate::reject::Reject;
 
@@ -19,6 +19,12 @@ fn refused(provider: Provider, public: &[&Authority], chain: &[CertificateDer<'_
     let roots = public.iter().map(|root| root.certificate.clone());
     let identity = identity.with_public_roots(Arc::new(PublicRoots::new(roots)));
     identity.verify(&scope, PeerChain::unsafe_assumed(chain), at(now)).result.unwrap_err()
+}
+
+fn only_claim(suspect: &Suspect) -> &Claim {
+    let [claim] = suspect.claims() else { panic!("{suspect:?}") };
+    assert!(claim.is_suspected());
+    claim
 }
 
 fn sender(root: &Authority) -> Provider {
@@ -35,7 +41,8 @@ fn a_claim_is_suspect_for_reasons_of_ignorance_alone() {
     let check = |provider: Provider, leaf: CertificateDer<'_>, reject, expected: bool| {
         let refusal = refused(provider, &[], &[leaf], NOW);
         assert_eq!(refusal.refusal.reject, reject);
-        let found = refusal.suspect.as_ref().map(|suspect| (suspect.provider(), suspect.certificates().len()));
+        let found =
+            refusal.suspect.as_ref().map(|suspect| (only_claim(suspect).provider(), suspect.certificates().len()));
         assert_eq!(found, expected.then_some((ProviderId(0), 1)), "{reject:?}");
         assert_eq!(refusal.answer, RefusalAnswer::Retry);
     };
@@ -75,7 +82,7 @@ fn an_authority_with_another_key_is_suspect_and_a_forgery_below_the_known_one_is
     let (known, new) = (Authority::root("root"), Authority::root("root"));
     let (issuing, rekeyed) = (known.intermediate("issuing"), new.intermediate("issuing"));
     let is_suspect = |anchors: &[&Authority], chain: &[CertificateDer<'_>]| {
-        let trust_anchors = anchors.iter().map(|root| root.anchor()).collect();
+        let trust_anchors = unrestricted(anchors.iter().map(|root| root.anchor()));
         let refusal = refused(
             provider("sender", vec![Profile { trust_anchors, ..sender(&known).profiles.remove(0) }]),
             &[],
@@ -153,11 +160,7 @@ fn a_public_root_vouches_for_a_dns_name_alone() {
 #[test]
 fn a_public_root_vouches_for_a_renewal_that_is_late() {
     let (known, public) = (Authority::root("known"), Authority::root("public"));
-    let both = Profile {
-        trust_anchors: vec![known.anchor(), public.anchor()],
-        trust_anchor_uses: unrestricted(2),
-        ..profile(&known, NAME)
-    };
+    let both = Profile { trust_anchors: unrestricted([known.anchor(), public.anchor()]), ..profile(&known, NAME) };
     let late = named().between(NOW - 90 * DAY, NOW - 60);
     let refusal = refused(provider("sender", vec![both]), &[&public], &[public.issue(&late)], NOW);
     assert_eq!(refusal.refusal.reject, Reject::CertificateExpired);
@@ -187,12 +190,13 @@ fn a_suspect_says_what_was_refused_and_what_it_takes() {
     let leaf = new.issue(&named());
     let refusal = refused(providers.clone(), &[], std::slice::from_ref(&leaf), NOW);
     let suspect = refusal.suspect.unwrap();
-    assert_eq!((suspect.provider(), suspect.profile(), suspect.reject()), (ProviderId(0), 1, Reject::UnknownIssuer));
-    assert_eq!(suspect.bytes(), leaf.len());
-    assert_eq!(format!("{suspect:?}"), "Suspect(ProviderId(0), profile 1, UnknownIssuer, public root: false)");
+    let claim = only_claim(&suspect);
+    assert_eq!((claim.provider(), claim.profile(), claim.reject()), (ProviderId(0), 1, Reject::UnknownIssuer));
+    assert_eq!(suspect.bytes(), leaf.len() + size_of::<Claim>());
+    assert_eq!(format!("{suspect:?}"), "Suspect([ProviderId(0), profile 1, UnknownIssuer], public root: false)");
     let refusal = refused(providers, &[&new], std::slice::from_ref(&leaf), NOW);
     let suspect = refusal.suspect.unwrap();
-    assert_eq!(suspect.bytes(), leaf.len() + new.certificate.len());
+    assert_eq!(suspect.bytes(), leaf.len() + new.certificate.len() + size_of::<Claim>());
     assert!(format!("{suspect:?}").ends_with("public root: true)"));
 }
 
@@ -222,4 +226,139 @@ fn a_subject_or_a_pin_rests_on_no_dns_name() {
         let refusal = refused(provider("sender", vec![one]), &[&public], std::slice::from_ref(&leaf), NOW);
         assert_eq!(refusal.suspect.unwrap().public_root().is_some(), vouched, "{condition}");
     }
+}
+
+/// The refusal of a chain by these providers, and the work that it cost.
+fn refused_by_all(providers: Vec<Provider>, public: &[&Authority], chain: &[CertificateDer<'_>]) -> ChainRefusal {
+    let (identity, scope) = policy(providers);
+    let roots = public.iter().map(|root| root.certificate.clone());
+    let identity = identity.with_public_roots(Arc::new(PublicRoots::new(roots)));
+    identity.verify(&scope, PeerChain::unsafe_assumed(chain), at(NOW)).result.unwrap_err()
+}
+
+fn claimed(suspect: &Suspect) -> Vec<u16> {
+    suspect.suspected().map(|claim| claim.provider().0).collect()
+}
+
+#[test]
+fn a_chain_claims_every_provider_whose_names_it_has() {
+    let (known, new, other) = (Authority::root("known"), Authority::root("new"), Authority::root("other"));
+    let elsewhere = provider("elsewhere", vec![profile(&known, "elsewhere")]);
+    // Two accounts, one of which has an anchor of its own, and a profile that the chain does not claim.
+    let own = provider("own", vec![profile(&known, "elsewhere"), profile(&other, NAME)]);
+    let terse = Provider { refusal: RefusalAnswer::Terse, ..sender(&known) };
+    let refusal = refused_by_all(vec![sender(&known), elsewhere, own, terse], &[], &[new.issue(&named())]);
+    let suspect = refusal.suspect.unwrap();
+    assert_eq!(claimed(&suspect), [0, 2, 3]);
+    let claims = suspect.claims();
+    assert_eq!((claims[1].profile(), claims[2].answer()), (1, RefusalAnswer::Terse));
+    assert_eq!((refusal.provider, refusal.answer), (Some(ProviderId(0)), RefusalAnswer::Deny));
+    assert!(claims.iter().all(|claim| claim.refusal() == &refusal.refusal && !claim.is_vouched()));
+}
+
+#[test]
+fn each_claim_has_the_reason_of_its_own_path() {
+    let (known, other) = (Authority::root("known"), Authority::root("other"));
+    let server = other.issue(&Template::new(common_name(NAME)).with(extended_key_usage(&[SERVER_AUTH])));
+    let early = Profile { verify_depth: 1, ..profile(&other, "elsewhere") };
+    let refusal =
+        refused_by_all(vec![sender(&known), provider("b", vec![early, profile(&other, NAME)])], &[], &[server]);
+    let suspect = refusal.suspect.unwrap();
+    let found: Vec<_> =
+        suspect.claims().iter().map(|claim| (claim.provider().0, claim.profile(), claim.reject())).collect();
+    // The one whose path reached a trust anchor is reported.
+    assert_eq!(found, [(1, 1, Reject::ExtendedKeyUsage), (0, 0, Reject::UnknownIssuer)]);
+    assert_eq!((refusal.provider, refusal.refusal.reject), (Some(ProviderId(1)), Reject::ExtendedKeyUsage));
+}
+
+#[test]
+fn the_number_of_claims_is_bounded_and_those_of_equal_accounts_cost_one_path() {
+    let known = Authority::root("known");
+    let server = known.issue(&Template::new(common_name(NAME)).with(extended_key_usage(&[SERVER_AUTH])));
+    let work = |accounts: usize| {
+        let (identity, scope) = policy((0..accounts).map(|_| sender(&known)).collect());
+        let chain = std::slice::from_ref(&server);
+        let verification = identity.verify(&scope, PeerChain::unsafe_assumed(chain), at(NOW));
+        let refusal = verification.result.unwrap_err();
+        assert_eq!(refusal.refusal.reject, Reject::ExtendedKeyUsage);
+        (refusal.suspect.unwrap().claims().len(), verification.work)
+    };
+    let (one, cost) = work(1);
+    assert_eq!((one, work(20)), (1, (20, cost)));
+    assert_eq!(work(65), (64, cost));
+    // The first whose path reaches a trust anchor is among them wherever it stands.
+    let mut providers: Vec<Provider> = (0..70).map(|_| sender(&Authority::root("other"))).collect();
+    providers.push(sender(&known));
+    let refusal = refused_by_all(providers, &[], std::slice::from_ref(&server));
+    let suspect = refusal.suspect.unwrap();
+    assert_eq!((refusal.provider, claimed(&suspect)[0], suspect.claims().len()), (Some(ProviderId(70)), 70, 64));
+}
+
+#[test]
+fn one_account_that_retries_keeps_the_handshake_going_for_all() {
+    let (known, new) = (Authority::root("known"), Authority::root("new"));
+    let check = |second, expected| {
+        let first = Provider { on_failure: OnFailure::Abort, ..sender(&known) };
+        let second = Provider { refusal: second, ..first.clone() };
+        assert_eq!(refused_by_all(vec![first, second], &[], &[new.issue(&named())]).on_failure, expected);
+    };
+    check(RefusalAnswer::Deny, OnFailure::Abort);
+    check(RefusalAnswer::Retry, OnFailure::Respond);
+}
+
+#[test]
+fn a_public_root_vouches_only_for_the_claims_by_a_dns_name() {
+    let (known, public) = (Authority::root("known"), Authority::root("public"));
+    let subject = vec![rule(vec![Condition::subject(&format!("/CN={NAME}")).unwrap()])];
+    let by_subject = provider("b", vec![Profile { identity: subject, ..profile(&known, NAME) }]);
+    let refusal = refused_by_all(vec![by_subject, sender(&known)], &[&public], &[public.issue(&named())]);
+    let suspect = refusal.suspect.unwrap();
+    assert_eq!(suspect.public_root(), Some(&public.certificate));
+    assert_eq!(suspect.claims().iter().map(Claim::is_vouched).collect::<Vec<_>>(), [false, true]);
+}
+
+#[test]
+fn a_chain_that_proves_one_account_is_refused_as_the_other_and_claims_it() {
+    let (known, new) = (Authority::root("known"), Authority::root("new"));
+    let retry = |root| Provider { refusal: RefusalAnswer::Retry, ..sender(root) };
+    let elsewhere = provider("elsewhere", vec![profile(&known, "elsewhere")]);
+    let (identity, scope) = policy(vec![retry(&new), retry(&known), elsewhere]);
+    let chain = [new.issue(&named())];
+    let verified = identity.verify(&scope, PeerChain::unsafe_assumed(&chain), at(NOW)).result.unwrap();
+    let (first, second, third) = (ProviderId(0), ProviderId(1), ProviderId(2));
+    assert!(verified.refusal_as(&[first]).is_none() && verified.refusal_as(&[second, first]).is_none());
+    assert!(verified.refusal_as(&[third]).is_none(), "it does not have the name");
+    let refusal = verified.refusal_as(&[third, second]).unwrap();
+    assert_eq!((refusal.refusal.reject, refusal.provider), (Reject::UnknownIssuer, Some(second)));
+    assert_eq!((refusal.answer, refusal.on_failure), (RefusalAnswer::Retry, OnFailure::Respond));
+    assert_eq!(claimed(&refusal.suspect.unwrap()), [1]);
+}
+
+#[test]
+fn a_chain_that_lacks_the_lists_of_one_account_says_so_and_is_judged_anew() {
+    let root = Authority::root("root");
+    let awaited = AwaitedLists { from_urls: true, incomplete: true, ..AwaitedLists::default() };
+    let revocation = Some(RevocationLists::new(Vec::new(), RevocationScope::EndEntity).awaiting(awaited));
+    let second = Profile { revocation, ..profile(&root, NAME) };
+    let cache = Arc::new(ChainCache::new(8, std::time::Duration::from_secs(60)));
+    let (identity, scope) = cached_policy(1, vec![sender(&root), provider("second", vec![second])], &cache);
+    let chain = [root.issue(&named())];
+    let verify = |identity: &Identity| {
+        let verification = identity.verify(&scope, PeerChain::unsafe_assumed(&chain), at(NOW));
+        (verification.result.unwrap(), verification.cache)
+    };
+    let (verified, _) = verify(&identity);
+    let missing: Vec<_> = verified.missing().iter().map(|lists| (lists.provider, lists.profile)).collect();
+    assert_eq!(missing, [(ProviderId(1), 0)]);
+    let refusal = verified.refusal_as(&[ProviderId(1)]).unwrap();
+    assert_eq!(refusal.refusal.reject, Reject::RevocationListUnavailable);
+    // The lists come, and make no new generation.
+    let list = root.revocation_list(&[], NOW - DAY, NOW + DAY);
+    let lists = RevocationLists::new(vec![list], RevocationScope::EndEntity)
+        .awaiting(AwaitedLists { incomplete: false, ..awaited });
+    let identity = identity.with_lists(1, |id, _| (id == ProviderId(1)).then(|| lists.clone()));
+    let (verified, cache) = verify(&identity);
+    assert_eq!((verified.matches().len(), verified.missing().len(), cache), (2, 0, CacheOutcome::Miss));
+    assert!(verified.refusal_as(&[ProviderId(1)]).is_none());
+    assert_eq!(verify(&identity).1, CacheOutcome::Hit);
 }

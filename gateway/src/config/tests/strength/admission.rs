@@ -105,7 +105,7 @@ impl Admission {
     fn chains(&mut self, provider: &Provider, twin: Option<&Provider>) {
         let all = || [Some(provider), twin].into_iter().flatten().flat_map(|provider| &provider.profiles);
         let anchors: BTreeSet<Vec<u8>> =
-            all().flat_map(|profile| &profile.trust_anchors).map(|anchor| anchor.subject.to_vec()).collect();
+            all().flat_map(|profile| profile.trust_anchors.iter()).map(|anchor| anchor.subject.to_vec()).collect();
         let conditions = all().flat_map(|profile| &profile.identity).flat_map(|rule| rule.conditions());
         let conditions: Vec<String> =
             conditions.map(|it| format!("{it:?}")).collect::<BTreeSet<_>>().into_iter().collect();

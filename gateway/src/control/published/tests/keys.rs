@@ -162,15 +162,42 @@ async fn keys_outlive_an_outage_up_to_their_bound() {
     let (store, place) = keys_place(&server, None);
     let kept = Kept { fetcher: fetcher(&server), place, server, verdict: Ok(()) };
     assert_eq!(kept.round().await, Ok("ok"));
+    let whole = json!({ "keys": [ISSUER.rsa_jwk("rsa")] }).to_string();
+    let cut = |field: &str| Reply::Bytes(format!("HTTP/1.1 200 OK\r\n{field}\r\n{}", &whole[..40]).into_bytes());
     for (reply, label) in [
         (Reply::Close, "http"),
         (http("503 Service Unavailable", "", ""), "status"),
         (http("301 Moved Permanently", "location: https://127.0.0.1/\r\n", ""), "redirect"),
         (http("200 OK", "", "<html>"), "document"),
         (http("200 OK", "", "{\"keys\":[]}"), "document"),
+        (http("200 OK", "", &whole[..whole.len() / 2]), "document"),
+        (http("200 OK", "", format!("{whole}{}", " ".repeat(8192))), "too_large"),
+        (cut("content-length: 9000\r\n"), "http"),
+        (Reply::Stall(b"HTTP/1.1 200 OK\r\ncontent-length: 9000\r\n\r\n{".to_vec()), "timed_out"),
+        (http("302 Found", "location: https://127.0.0.1:1/\r\n", ""), "redirect"),
     ] {
         kept.refuses(reply, label, "").await;
     }
+    let elsewhere = Fetcher::new(
+        &kept.server.public_feed(limits()),
+        tls_settings(kept.server.roots.clone()).unwrap(),
+        "*/*",
+        false,
+    );
+    kept.server.answer(http(
+        "302 Found",
+        &format!("location: https://127.0.0.1:{}/\r\n", kept.server.address.port()),
+        "",
+    ));
+    let (hits, (offers, _)) = (kept.server.hits(), mpsc::channel(1));
+    let error = renew(&kept.place, &elsewhere, &offers).await.unwrap_err();
+    assert_eq!((error.label(), kept.server.hits() - hits), ("redirect", 1), "{error}");
+    // An issuer that withdraws a key has fewer: they are its keys now.
+    kept.server.answer(keys("other"));
+    assert_eq!(kept.round().await, Ok("ok"));
+    assert_eq!(reason(judge(&store, &token_by("rsa"), NOW + 3600)), "token_unknown_key");
+    kept.server.answer(keys("rsa"));
+    assert_eq!(kept.round().await, Ok("ok"));
     // Fresh for 20,000 s, stale for a day more; the token itself is good for an hour.
     let bound = NOW + 20_000 + 86_400;
     assert_eq!(reason(judge(&store, &token_by("rsa"), NOW + 3600)), "ok");

@@ -11,10 +11,10 @@ use super::*;
 use hookgate_core::identity::ListSigner;
 
 /// An authority of this name, with a key of its own.
-struct Authority(CertifiedIssuer<'static, KeyPair>);
+pub(super) struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 impl Authority {
-    fn new(name: &str) -> Self {
+    pub(super) fn new(name: &str) -> Self {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.distinguished_name.push(DnType::CommonName, name);
@@ -26,14 +26,27 @@ impl Authority {
     }
 
     /// The terms of a list that these authorities may sign.
-    fn terms(authorities: &[&Self]) -> Terms {
+    pub(super) fn terms(authorities: &[&Self]) -> Terms {
         let signer = |authority: &&Self| ListSigner::of_certificate(authority.certificate()).unwrap();
         Terms::List(authorities.iter().map(signer).collect())
     }
 
     /// A list of this number, issued so many hours ago, with these entries.
-    fn list(&self, number: u64, hours: i64, serials: &[u64]) -> Vec<u8> {
+    pub(super) fn list(&self, number: u64, hours: i64, serials: &[u64]) -> Vec<u8> {
         self.signed(params(number, hours, serials))
+    }
+
+    /// A list of this number whose time is over.
+    pub(super) fn expired(&self, number: u64) -> Vec<u8> {
+        let now = OffsetDateTime::now_utc();
+        self.signed(CertificateRevocationListParams { next_update: now - Span::hours(1), ..params(number, 48, &[]) })
+    }
+
+    /// A list of the certificates that name this URL.
+    pub(super) fn list_of_part(&self, number: u64, hours: i64, url: &str) -> Vec<u8> {
+        let distribution_point = CrlDistributionPoint { uris: vec![url.to_owned()] };
+        let issuing_distribution_point = Some(CrlIssuingDistributionPoint { distribution_point, scope: None });
+        self.signed(CertificateRevocationListParams { issuing_distribution_point, ..params(number, hours, &[]) })
     }
 
     fn signed(&self, params: CertificateRevocationListParams) -> Vec<u8> {
@@ -120,6 +133,28 @@ async fn only_a_newer_list_of_its_issuer_takes_the_place_of_the_one_in_use() {
     kept.server.answer(list(authority.list(8, 1, &[1, 2])));
     assert_eq!(kept.round().await, Ok("ok"));
     assert!(kept.in_use().starts_with("2 entries of CN=CA, number 8"), "{}", kept.in_use());
+}
+
+#[tokio::test]
+async fn no_list_comes_from_a_private_address_behind_a_redirect() {
+    let authority = Authority::new("CA");
+    let kept = kept(authority.list(7, 24, &[1]), Authority::terms(&[&authority]), None).await;
+    assert_eq!(kept.round().await, Ok("ok"));
+    kept.refuses_redirects_to_private_addresses().await;
+}
+
+/// A publisher that shows an old list again, and one that is over: neither takes the place of a newer one. A list with fewer entries does, if it
+/// is newer, since certificates that have ended leave it.
+#[tokio::test]
+async fn a_stale_list_changes_nothing_and_a_shorter_one_is_taken() {
+    let authority = Authority::new("CA");
+    let kept = kept(authority.list(7, 24, &[1, 2]), Authority::terms(&[&authority]), None).await;
+    assert_eq!(kept.round().await, Ok("ok"));
+    kept.refuses(list(authority.list(7, 30, &[1, 2])), "older", "older than the one in use").await;
+    kept.refuses(list(authority.expired(8)), "older", "older than the one in use").await;
+    kept.server.answer(list(authority.list(8, 1, &[2])));
+    assert_eq!(kept.round().await, Ok("ok"));
+    assert!(kept.in_use().starts_with("1 entries of CN=CA, number 8"), "{}", kept.in_use());
 }
 
 /// As an intermediate does that no chain has shown yet.
