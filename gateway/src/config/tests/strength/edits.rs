@@ -81,6 +81,9 @@ impl Edit {
             }
             Self::Section(header) => {
                 let starts = starts(&|line| line.starts_with('['));
+                if starts.len() < 2 {
+                    return text.to_owned();
+                }
                 let first = header.index(starts.len() - 1);
                 without(starts[first]..starts[first + 1])
             }

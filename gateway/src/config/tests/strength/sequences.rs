@@ -319,7 +319,7 @@ fn the_own_proof_of_a_route_is_remembered_while_that_of_its_provider_counts() {
     let in_force = first.strength.after(whole.strength.clone());
     match in_force.compare(&fixture.good(&with(&weaker)).strength) {
         Comparison::Refused { losses, .. } => {
-            assert_eq!(losses, ["route \"/a\": signature in x-b: tolerance_s 60 → 600"]);
+            assert_eq!(losses, ["route \"/a\", provider sender: signature in x-b: tolerance_s 60 → 600"]);
         }
         other => panic!("{other:?}"),
     }
