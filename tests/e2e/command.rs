@@ -280,3 +280,35 @@ fn an_unknown_command_is_a_usage_error() {
         assert!(finished.stderr_text().contains("Usage: hookgate"), "{arguments:?}: {}", finished.stderr_text());
     }
 }
+
+#[test]
+fn a_missing_file_is_named_with_the_option_that_names_it() {
+    let environment = Environment::new().unwrap();
+    let file = environment.write("checked.toml", good(&environment).unwrap()).unwrap();
+    let absent = environment.path("absent.toml");
+    let check = |options: &[&OsStr]| {
+        let finished = hookgate(&[&[OsStr::new("check")], options].concat());
+        (finished.status.unwrap().code(), finished.stderr_text())
+    };
+    let (config, against) = (OsStr::new("--config"), OsStr::new("--against"));
+    let (code, stderr) = check(&[config, file.as_os_str(), against, absent.as_os_str()]);
+    assert!(code == Some(1) && stderr.contains("name another one with --against"), "{stderr}");
+    let (code, stderr) = check(&[config, absent.as_os_str()]);
+    assert!(code == Some(1) && stderr.contains("name another one with --config"), "{stderr}");
+}
+
+#[test]
+fn a_port_of_the_metrics_that_is_taken_is_named_with_the_remedy() {
+    let environment = Environment::new().unwrap();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let text = good(&environment).unwrap().replace("19464", &port.to_string());
+    assert!(text.contains(&format!(":{port}")), "{text}");
+    let file = environment.write("taken.toml", text).unwrap();
+    let finished = hookgate(&[OsStr::new("run"), OsStr::new("--config"), file.as_os_str()]);
+    let stderr = finished.stderr_text();
+    assert_eq!(finished.status.unwrap().code(), Some(1), "{stderr}");
+    let line = stderr.lines().find(|line| line.contains("ended by an error reason=")).unwrap_or_default();
+    assert!(line.contains("(metrics.listen): address already in use: another process listens there"), "{stderr}");
+    assert!(line.contains(&format!("`ss -ltnp sport = :{port}` shows it")), "{stderr}");
+}

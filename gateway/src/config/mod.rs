@@ -205,7 +205,7 @@ impl Config {
         });
         let text = text.map_err(|source| {
             let location = Location { file: path.to_owned(), line: None, key: String::new() };
-            ConfigErrors(vec![ConfigError { location, problem: Problem::Unreadable { source } }])
+            ConfigErrors(vec![ConfigError { location, problem: Problem::Unreadable { source, option: "--config" } }])
         })?;
         // systemd.exec(5): the files of LoadCredential= and similar settings.
         let credentials = env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);

@@ -14,7 +14,7 @@ use crate::config::strength::{Comparison, Strength};
 /// there is no error. With `against`, the file of the configuration in force, also prints what a reload would change. Exit code 0, or 1
 /// if there is an error, or if the reload would be refused.
 pub fn check(path: &Path, against: Option<&Path>) -> ExitCode {
-    let Some((mut config, warnings)) = load(path) else { return ExitCode::FAILURE };
+    let Some((mut config, warnings)) = load(path, "--config") else { return ExitCode::FAILURE };
     let (inventory, strength) = (std::mem::take(&mut config.inventory), std::mem::take(&mut config.strength));
     let (providers, routes) = (config.providers.len(), config.routes.len());
     let limits = config.limits;
@@ -25,16 +25,17 @@ pub fn check(path: &Path, against: Option<&Path>) -> ExitCode {
     }
     outlooks.iter().for_each(|outlook| println!("{outlook}"));
     println!("{}: ok, {providers} providers, {routes} routes, {warnings} warnings", path.display());
-    match against.map(load) {
+    match against.map(|path| load(path, "--against")) {
         None => ExitCode::SUCCESS,
         Some(None) => ExitCode::FAILURE,
         Some(Some((old, _))) => compare(&old, &inventory, &strength),
     }
 }
 
-/// The configuration in the file at `path`, and the number of its warnings, which are printed; `None` if it has errors.
-fn load(path: &Path) -> Option<(Config, usize)> {
-    let (config, warnings) = Config::load(path).map_err(|errors| eprintln!("{errors}")).ok()?;
+/// The configuration in the file at `path`, which `option` names, and the number of its warnings, which are printed; `None` if it has errors.
+fn load(path: &Path, option: &'static str) -> Option<(Config, usize)> {
+    let loaded = Config::load(path).map_err(|errors| errors.of_option(option));
+    let (config, warnings) = loaded.map_err(|errors| eprintln!("{errors}")).ok()?;
     for warning in &warnings {
         eprintln!("warning: {warning}");
     }

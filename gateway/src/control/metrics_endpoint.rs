@@ -11,12 +11,13 @@
 //! silent ones there are. If the host has no descriptor or memory left, the loop pauses between two accepts.
 
 use std::convert::Infallible;
+use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::anyhow;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue};
@@ -86,7 +87,16 @@ impl MetricsEndpoint {
             listener.set_nonblocking(true)?;
             TcpListener::from_std(listener)
         };
-        let listener = bind().with_context(|| format!("cannot serve metrics on {address} (metrics.listen)"))?;
+        let listener = bind().map_err(|error: io::Error| {
+            let place = format!("cannot serve metrics on {address} (metrics.listen)");
+            match (error.kind(), address.port()) {
+                (io::ErrorKind::AddrInUse, port) => anyhow!(
+                    "{place}: address already in use: another process listens there; `ss -ltnp sport = :{port}` shows it; end it, or write \
+                     another port"
+                ),
+                _ => anyhow::Error::from(error).context(place),
+            }
+        })?;
         Ok(Self { listener, renderer: Arc::new(Renderer { render: Box::new(render), last: Mutex::default() }) })
     }
 
