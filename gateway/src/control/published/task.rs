@@ -53,6 +53,7 @@ pub(super) async fn keep_current(place: Arc<Place>, fetcher: Fetcher, offers: mp
     };
     let mut failures = 0;
     loop {
+        keep_signer(&place).await;
         attendant.iter().for_each(Attendant::begin);
         let outcome = renew(&place, &fetcher, &offers).await;
         place.attempted.store(true, Ordering::Relaxed);

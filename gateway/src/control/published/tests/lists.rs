@@ -223,12 +223,12 @@ async fn a_key_that_is_found_later_is_kept_and_vouches_after_a_restart() {
         Content::List(list) => list.signer().map(<[u8]>::to_vec),
         _ => None,
     };
-    super::super::task::keep_signer(&first.place).await;
+    task::keep_signer(&first.place).await;
     assert_eq!(signer(&first), None, "no key is known");
     let in_use = first.place.current.load_full().unwrap();
     assert!(Authority::terms(&[&authority]).hold(&in_use.content));
     let noted = first.place.noted.load(Ordering::Relaxed);
-    super::super::task::keep_signer(&first.place).await;
+    task::keep_signer(&first.place).await;
     assert!(signer(&first).is_some(), "it is kept");
     assert_eq!(first.place.noted.load(Ordering::Relaxed), noted, "and the age of the copy is as before");
     let again = Kept { place: place(first.place.source.clone(), Authority::terms(&[]), Some(&state)), ..first };
