@@ -479,7 +479,11 @@ fn fetch_says_which_list_came_and_who_signed_it() {
     of_root.set(list(&document(impostor, 5, 1, &[])));
     let finished = fetch();
     assert_eq!(finished.status.unwrap().code(), Some(1));
-    assert!(finished.stderr_text().contains("/r.crl (pagerduty): the document is not taken: its signature is not by its issuer"));
+    assert!(
+        finished
+            .stderr_text()
+            .contains("/r.crl (pagerduty): the document is not taken: its signature is not by its issuer")
+    );
 }
 
 /// Whether the kept copy has the key that signed it.
@@ -499,7 +503,8 @@ fn a_list_of_another_issuer_does_not_take_the_place_of_a_good_one() {
     let of_issuer = list(&document(issuing(pki), 7, 30, &[]));
     let publisher = Publisher::start_plain(of_issuer.clone()).unwrap();
     let (directory, section) = state(&environment);
-    let toml = |environment: &Environment, timeout_ms| configuration(environment, &urls(&publisher, timeout_ms), &section);
+    let toml =
+        |environment: &Environment, timeout_ms| configuration(environment, &urls(&publisher, timeout_ms), &section);
     let first = toml(&environment, 5000);
     let gateway = TestGateway::in_environment(environment, |_| first.clone()).unwrap();
     expect(&gateway, &good, 200, None);

@@ -135,7 +135,9 @@ impl RangeSource {
             None => reason,
         };
         let found = match &self.format {
-            RangeFormat::Any => ranges::parse(document).map_err(placed).map_err(|reason| with_hint(document, reason))?,
+            RangeFormat::Any => {
+                ranges::parse(document).map_err(placed).map_err(|reason| with_hint(document, reason))?
+            }
             RangeFormat::Plain => ranges::parse_plain(text(document)?).map_err(placed)?,
             RangeFormat::Json => match document.trim_ascii_start().first() {
                 Some(b'[' | b'{') => {
@@ -364,8 +366,16 @@ mod tests {
             (pointers(&["/hooks/*"]), "<html>", Err("not valid JSON")),
             (pointers(&["/hooks"]), github, Err("is not a string; for the elements of an array, end pointer with /*")),
             (RangeFormat::Any, github, Err("to say where its ranges are, write pointer = \"/hooks/*\"")),
-            (RangeFormat::Json, azure, Err("a JSON object without `prefixes`; to say where its ranges are, write pointer, such")),
-            (RangeFormat::Any, amazon, Err("neither ipv4Prefix nor ipv6Prefix; if its ranges are elsewhere, write pointer")),
+            (
+                RangeFormat::Json,
+                azure,
+                Err("a JSON object without `prefixes`; to say where its ranges are, write pointer, such"),
+            ),
+            (
+                RangeFormat::Any,
+                amazon,
+                Err("neither ipv4Prefix nor ipv6Prefix; if its ranges are elsewhere, write pointer"),
+            ),
             (pointers(&["/hook/*"]), github, Err("holds no range at its pointer")),
             (pointers(&["/a/*"]), r#"{"a": ["x"]}"#, Err("not an IP address")),
             (RangeFormat::Any, "", Err("holds no range")),

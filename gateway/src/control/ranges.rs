@@ -60,7 +60,8 @@ impl WrittenRanges {
     /// The names of the providers whose ranges come from `source`.
     pub(super) fn users(&self, source: &Source) -> Vec<Arc<str>> {
         let Source::Ranges(list) = source else { return Vec::new() };
-        let has_it = |provider: &&ProviderRanges| provider.urls.iter().flat_map(RangeUrl::sources).any(|own| own == list);
+        let has_it =
+            |provider: &&ProviderRanges| provider.urls.iter().flat_map(RangeUrl::sources).any(|own| own == list);
         self.providers.iter().filter(has_it).map(|provider| Arc::clone(&provider.name)).collect()
     }
 

@@ -250,7 +250,8 @@ impl Loader {
             }
             source @ Source::List(_) => {
                 let in_use = |source: &Source| self.published.known(source);
-                let checked = self.revocation.check_replacement(&in_use, source, &offer.copy().content, UnixTime::now());
+                let checked =
+                    self.revocation.check_replacement(&in_use, source, &offer.copy().content, UnixTime::now());
                 checked.map_err(anyhow::Error::msg).and_then(|()| self.lists_renewed(&known, current).map(Some))
             }
             // Their task hands them over itself.

@@ -368,7 +368,8 @@ fn a_request_that_lacks_its_proof_alone_is_a_note() {
         let url = format!("https://{HOST}:{}/{path}", gateway.port());
         let (root, cert, key) = (&chain.root, file("client.pem"), file("client.key"));
         let arguments = ["probe", &url, "--as", "own-ca", "--connect", "127.0.0.1", "--json", "--root", text(root)];
-        let finished = hookgate(at, &[&arguments[..], &["--client-cert", text(&cert), "--client-key", text(&key)]].concat());
+        let finished =
+            hookgate(at, &[&arguments[..], &["--client-cert", text(&cert), "--client-key", text(&key)]].concat());
         (code(&finished), json(&finished))
     };
     let (code, document) = look("signed");

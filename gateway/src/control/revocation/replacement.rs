@@ -109,7 +109,8 @@ impl Revocation {
 impl ProfileLists {
     /// Each URL of the configuration with the issuer of its list; `None` without URLs, or if one of them has served nothing yet.
     fn served(&self, known: Known<'_>) -> Option<String> {
-        let served = |feed: &Arc<Feed>| Some(format!("{} serves that of {}", feed.name(), list_of(feed, known)?.issuer()));
+        let served =
+            |feed: &Arc<Feed>| Some(format!("{} serves that of {}", feed.name(), list_of(feed, known)?.issuer()));
         let served: Option<Vec<String>> = self.urls.iter().map(served).collect();
         served.filter(|served| !served.is_empty()).map(|served| served.join("; "))
     }

@@ -116,8 +116,12 @@ impl Notice {
         let Fields { what, provider, profile, subject, file, position } = self.subject.fields();
         let ends = self.last_day();
         match self.is_urgent() {
-            true => tracing::error!(what, provider, profile, subject, file, position, %ends, detail = %self, "has ended"),
-            false => tracing::warn!(what, provider, profile, subject, file, position, %ends, detail = %self, "ends soon"),
+            true => {
+                tracing::error!(what, provider, profile, subject, file, position, %ends, detail = %self, "has ended")
+            }
+            false => {
+                tracing::warn!(what, provider, profile, subject, file, position, %ends, detail = %self, "ends soon")
+            }
         }
     }
 }
@@ -134,7 +138,9 @@ impl Subject {
                 ..Fields::default()
             },
             Self::TrustAnchor { provider, anchor } => Fields { subject: Some(anchor), ..of("trust_anchor", provider) },
-            Self::RevocationList { provider, issuer } => Fields { subject: Some(issuer), ..of("revocation_list", provider) },
+            Self::RevocationList { provider, issuer } => {
+                Fields { subject: Some(issuer), ..of("revocation_list", provider) }
+            }
             Self::Client { provider } => of("client_certificate", provider),
             Self::Overlap { provider, profile, anchor, .. } => {
                 Fields { profile: Some(profile), subject: Some(anchor), ..of("profile", provider) }
