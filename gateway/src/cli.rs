@@ -29,7 +29,11 @@ pub enum Command {
         #[arg(long, value_name = "LEVEL")]
         log: Option<String>,
     },
-    /// Check the configuration and every file that it names. If there are errors, print them all and exit with status 1
+    /// Write a first configuration for one sender: from these options and, on a terminal, from answers to questions. Overwrites no file. Prints
+    /// what to enter at the sender, which files are still missing, and what to do next
+    Init(Init),
+    /// Check the configuration, every file that it names, and whether this host has the sockets and ports. If there are errors, print them all
+    /// and exit with status 1
     Check {
         /// The configuration file
         #[arg(long, short, default_value = "/etc/hookgate/hookgate.toml")]
@@ -38,6 +42,10 @@ pub enum Command {
         /// would be refused because it demands less
         #[arg(long)]
         against: Option<PathBuf>,
+        /// The user of the service, such as hookgate. As root: become that user with its groups, and try to read every file and to connect to
+        /// every handler
+        #[arg(long, value_name = "NAME")]
+        user: Option<String>,
     },
     /// Fetch once what the configuration names by URL (ranges, revocation lists, token keys), and print what came. Nothing is kept. If a source fails, exit
     /// with status 1
@@ -64,6 +72,10 @@ pub enum Command {
     /// Send what a sender sends, right or wrong in one way, and say whether the answer is the expected one. Exit status 0: it is, 1: it is not,
     /// or nothing was sent
     Send(Send),
+    /// Say why a request, a certificate or a recent refusal is admitted or not, stage by stage, with the line of the configuration that decides
+    /// and what would help. Without a certificate and a request, ask the running daemon. Exit status 0: admitted, 1: not, 2: nothing could be
+    /// explained
+    Explain(Explain),
     /// Inspect refused chains that may be genuine, because a sender changed its authority. Trusts nothing
     Trust {
         /// What to show
@@ -76,6 +88,52 @@ pub enum Command {
         #[command(subcommand)]
         command: FilterCommand,
     },
+}
+
+/// What to write into a first configuration.
+#[derive(Debug, Args)]
+pub struct Init {
+    /// The sender: the name of a preset, such as pagerduty (`hookgate providers` lists them)
+    pub preset: Option<String>,
+    /// The host of the webhook's URL, such as hooks.example.com
+    #[arg(long)]
+    pub host: Option<String>,
+    /// The path of the webhook's URL. By default / and the name of the provider
+    #[arg(long)]
+    pub path: Option<String>,
+    /// The handler's socket. By default /run/hookgate-handlers/NAME.sock, with the name of the provider
+    #[arg(long, value_name = "SOCKET")]
+    pub handler: Option<PathBuf>,
+    /// A PEM file with the server certificate and its intermediates. By default certificates/fullchain.pem
+    #[arg(long, value_name = "FILE")]
+    pub chain: Option<PathBuf>,
+    /// A PEM file with its key. By default certificates/privkey.pem
+    #[arg(long, value_name = "FILE")]
+    pub key: Option<PathBuf>,
+    /// The name of the provider in routes, logs and metrics. By default the name of the preset
+    #[arg(long)]
+    pub name: Option<String>,
+    /// An address and port to listen on; repeat it for several. By default 0.0.0.0:443 and [::]:443
+    #[arg(long, value_name = "ADDRESS")]
+    pub listen: Vec<String>,
+    /// Which proof the sender shows, if the preset has several: token, session-parameter, signature, secret, basic. By default the first
+    #[arg(long, value_name = "KIND")]
+    pub proof: Option<String>,
+    /// A value that only you know, such as token.project_number=123456789012, or another file: signature.secrets=github.secret. What is
+    /// missing is named
+    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = key_and_value)]
+    pub set: Vec<(String, String)>,
+    /// Print the configuration to standard output, and write no file. Everything else goes to standard error
+    #[arg(long)]
+    pub print: bool,
+    /// The file to write. It must not exist
+    #[arg(long, short, default_value = "/etc/hookgate/hookgate.toml")]
+    pub config: PathBuf,
+}
+
+fn key_and_value(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("write KEY=VALUE")?;
+    Ok((key.trim().to_owned(), value.to_owned()))
 }
 
 /// What to show of the refused chains.
@@ -132,6 +190,43 @@ pub struct Receiver {
     #[arg(long)]
     pub json: bool,
     /// The configuration file, of which only [presets] is read. It need not exist
+    #[arg(long, short, default_value = "/etc/hookgate/hookgate.toml")]
+    pub config: PathBuf,
+}
+
+/// What to explain.
+#[derive(Debug, Args)]
+pub struct Explain {
+    /// A request id or the SHA-256 fingerprint of a refused certificate, as the answer and the log have them; or a reason, such as no_route.
+    /// Without anything, list the recent refusals
+    #[arg(value_name = "ID|REASON")]
+    pub what: Option<String>,
+    /// A PEM file with a certificate and its intermediates, the end entity first, instead of the one that the daemon has kept. With --chain
+    /// alone, no daemon is asked
+    #[arg(long, value_name = "FILE")]
+    pub chain: Option<PathBuf>,
+    /// The server name that the sender connects to. By default the host of all routes, if they have one
+    #[arg(long, value_name = "NAME")]
+    pub server_name: Option<String>,
+    /// The path of the request, with its query
+    #[arg(long, value_name = "PATH")]
+    pub path: Option<String>,
+    /// The method of the request. By default POST
+    #[arg(long, value_name = "METHOD")]
+    pub method: Option<String>,
+    /// A field of the request, such as "Authorization: Bearer …". Can be repeated
+    #[arg(long, value_name = "NAME: VALUE")]
+    pub header: Vec<String>,
+    /// A file with the body of the request
+    #[arg(long, value_name = "FILE")]
+    pub body: Option<PathBuf>,
+    /// The address that the sender connects from
+    #[arg(long, value_name = "ADDRESS")]
+    pub from: Option<IpAddr>,
+    /// Print the result as JSON
+    #[arg(long)]
+    pub json: bool,
+    /// The configuration file
     #[arg(long, short, default_value = "/etc/hookgate/hookgate.toml")]
     pub config: PathBuf,
 }

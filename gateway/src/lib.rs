@@ -33,7 +33,7 @@
 //!
 //! [`config`] reads the file, [`snapshot`] makes of it what workers use, [`control`] starts the process, reloads, and talks to the
 //! service manager. [`context`] is what the rooms of one worker share, [`state`] keeps files over a restart, [`cause`] says who brings
-//! about a log event, [`suspects`] holds refused chains that may be genuine, and [`missing_lists`] what chains lacked. [`client`] is the
+//! about a log event, [`suspects`] holds refused chains that may be genuine, [`missing_lists`] what chains lacked, and [`recent`] the last refusals. [`client`] is the
 //! sender's side, which shares only the presets with the rest. ARCHITECTURE.md has the code map and the invariants.
 
 pub mod accept;
@@ -46,10 +46,13 @@ pub mod config;
 pub mod context;
 pub mod control;
 pub mod crypto;
+pub mod deliveries;
 pub mod http;
+pub mod init;
 pub mod key_store;
 pub mod metrics;
 pub mod missing_lists;
+pub mod recent;
 pub mod snapshot;
 pub mod state;
 pub mod strangers;

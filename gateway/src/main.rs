@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use hookgate::cli::{Cli, Command, FilterCommand, TrustCommand};
-use hookgate::{client, control};
+use hookgate::{client, control, init};
 
 /// A handshake allocates and frees hundreds of small blocks. With glibc's allocator, they take a quarter of all instructions outside of
 /// cryptography.
@@ -18,11 +18,13 @@ const _: () =
 fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Run { config, log } => control::run::run(&config, log.as_deref()),
-        Command::Check { config, against } => control::check::check(&config, against.as_deref()),
+        Command::Init(arguments) => init::init(&arguments),
+        Command::Check { config, against, user } => control::check::check(&config, against.as_deref(), user.as_deref()),
         Command::Fetch { config } => control::fetch::fetch(&config),
         Command::Providers { name, json, config } => control::providers::providers(&config, name.as_deref(), json),
         Command::Probe(arguments) => client::probe(&arguments),
         Command::Send(arguments) => client::send(&arguments),
+        Command::Explain(options) => control::explain::explain(&options),
         Command::Trust { command: TrustCommand::Pending { config } } => control::trust::pending(&config),
         Command::Trust { command: TrustCommand::Show { number, anchor, config } } => {
             control::trust::show(&config, number, anchor)

@@ -1,25 +1,35 @@
-//! Every metric: its name, its labels, its help text, and the handles that workers count on.
+//! The handles of every metric that workers and the control thread count on; [`table`] has the names, labels and meanings.
 //!
 //! Names follow Prometheus' conventions, with the prefix `hookgate_`. A worker looks a handle up once and keeps it, so counting is one
 //! atomic addition. Label values come from closed sets (reasons, configured names, statuses). Must not use a value that a peer chose
 //! as a label.
 
 pub mod fetches;
+pub mod kept;
+pub mod limits;
+pub mod process;
 pub mod requests;
 pub mod retirement;
 pub mod rotation;
 pub mod state;
+pub mod table;
 
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use metrics::{
-    Counter, Gauge, Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
-};
+use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 
 use self::requests::RequestMeters;
+pub use self::table::describe;
+use self::table::{
+    ACCEPT_ERRORS, BUILD_INFO, CACHE_ENTRIES, CACHE_EVICTIONS, CONNECTIONS, CONNECTIONS_ACTIVE, CONNECTIONS_LIMIT,
+    DELIVERIES, FILTER_ATTACHED, FILTER_MEMORY, FILTER_PACKETS, FILTER_RANGES, FILTER_SET_PACKETS, FILTER_UNAVAILABLE,
+    GENERATION, HANDED_OVER, HANDLER_CONNECTIONS, HANDLER_IN_FLIGHT, HANDLER_RETRIES, HANDLER_UP, HANDLER_WAITING,
+    HANDSHAKE_DURATION, HANDSHAKES, IO_BACKEND, IO_FALLBACK, LAST_RELOAD, LAST_RELOAD_SUCCESSFUL, LENIENT, LOG_LOST,
+    LOG_SUPPRESSED, RELOADS, SOURCE_MISSES, VERIFICATIONS, WORKER_CONNECTIONS, WORKER_STALLED,
+};
 use crate::crypto;
 use hookgate_core::identity::{CacheOutcome, ProfileMatch, ProviderId, Verification};
 use hookgate_core::reject::Reject;
@@ -28,117 +38,6 @@ use hookgate_filter::{AttachMode, Family, Status};
 /// Upper bounds of the duration histograms, in seconds: from less than a resumed handshake to the longest default time-out.
 pub const DURATION_BUCKETS: [f64; 14] =
     [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 30.0];
-
-const CONNECTIONS: &str = "hookgate_connections_total";
-const CONNECTIONS_ACTIVE: &str = "hookgate_connections_active";
-const CONNECTIONS_LIMIT: &str = "hookgate_connections_limit";
-const HANDED_OVER: &str = "hookgate_connections_handed_over_total";
-const HANDSHAKES: &str = "hookgate_handshakes_total";
-const HANDSHAKE_DURATION: &str = "hookgate_handshake_duration_seconds";
-const VERIFICATIONS: &str = "hookgate_verifications_total";
-const LENIENT: &str = "hookgate_lenient_admissions_total";
-const CACHE_ENTRIES: &str = "hookgate_chain_cache_entries";
-const CACHE_EVICTIONS: &str = "hookgate_chain_cache_evictions_total";
-const HANDLER_CONNECTIONS: &str = "hookgate_handler_connections_total";
-const HANDLER_RETRIES: &str = "hookgate_handler_retries_total";
-const HANDLER_IN_FLIGHT: &str = "hookgate_handler_requests_in_flight";
-const ACCEPT_ERRORS: &str = "hookgate_accept_errors_total";
-const RELOADS: &str = "hookgate_config_reloads_total";
-const GENERATION: &str = "hookgate_config_generation";
-const DELIVERIES: &str = "hookgate_replay_deliveries";
-const SOURCE_MISSES: &str = "hookgate_source_not_in_ranges_total";
-const FILTER_PACKETS: &str = "hookgate_filter_packets_total";
-const FILTER_SET_PACKETS: &str = "hookgate_filter_set_packets_total";
-const FILTER_RANGES: &str = "hookgate_filter_ranges";
-const FILTER_ATTACHED: &str = "hookgate_filter_attached_info";
-const FILTER_MEMORY: &str = "hookgate_filter_map_bytes";
-const FILTER_UNAVAILABLE: &str = "hookgate_filter_unavailable";
-const LOG_LOST: &str = "hookgate_log_events_lost_total";
-const LOG_SUPPRESSED: &str = "hookgate_log_events_suppressed_total";
-const BUILD_INFO: &str = "hookgate_build_info";
-const IO_BACKEND: &str = "hookgate_io_backend_info";
-const IO_FALLBACK: &str = "hookgate_io_fallback";
-const WORKER_CONNECTIONS: &str = "hookgate_worker_connections";
-const WORKER_STALLED: &str = "hookgate_worker_stalled";
-
-/// Registers the help texts with the installed recorder.
-pub fn describe() {
-    describe_connections();
-    describe_requests();
-    describe_upkeep();
-    describe_filter();
-    fetches::describe();
-    rotation::describe();
-    state::describe();
-}
-
-fn describe_connections() {
-    describe_counter!(CONNECTIONS, "TCP connections accepted");
-    describe_gauge!(CONNECTIONS_ACTIVE, "TCP connections open now");
-    describe_gauge!(
-        CONNECTIONS_LIMIT,
-        "TCP connections that may be open: max_connections, or fewer if descriptors are scarce"
-    );
-    describe_counter!(HANDED_OVER, "Connections that one worker accepted and handed over to another");
-    describe_counter!(ACCEPT_ERRORS, "Failed accepts, by errno name");
-    describe_counter!(
-        HANDSHAKES,
-        "TLS handshakes, by protocol version, result (ok or a reason) and whether a session was resumed"
-    );
-    describe_histogram!(HANDSHAKE_DURATION, Unit::Seconds, "Time from the accept to the end of a completed handshake");
-    describe_counter!(
-        VERIFICATIONS,
-        "Client certificate chains judged, by provider, result (ok or refused), reason, and cache (hit or miss)"
-    );
-    describe_counter!(
-        LENIENT,
-        "Client certificates admitted that a stricter extended_key_usage would refuse, by provider and by the rule that admits them"
-    );
-    describe_gauge!(CACHE_ENTRIES, "Chains in the cache of verified chains");
-    describe_counter!(CACHE_EVICTIONS, "Chains evicted from the cache of verified chains to make room");
-    describe_gauge!(WORKER_CONNECTIONS, "TCP connections open now, by worker");
-}
-
-fn describe_requests() {
-    requests::describe();
-    describe_counter!(SOURCE_MISSES, "Requests from an address outside of their provider's ranges, by provider");
-    describe_gauge!(DELIVERIES, "Delivery ids in memory; an id whose window has ended counts until it is removed");
-    describe_counter!(HANDLER_CONNECTIONS, "Connections made to a handler, by handler");
-    describe_counter!(
-        HANDLER_RETRIES,
-        "Requests sent again because the handler had closed an idle connection, by handler"
-    );
-    describe_gauge!(HANDLER_IN_FLIGHT, "Requests in flight to a handler now, by handler");
-}
-
-fn describe_upkeep() {
-    describe_gauge!(BUILD_INFO, "Always 1; the labels are the version and the library of handshakes");
-    describe_gauge!(IO_BACKEND, "Always 1; the label is the I/O backend in use");
-    describe_gauge!(IO_FALLBACK, "1 if io_uring is unavailable and listen.io = \"auto\" fell back to epoll");
-    describe_gauge!(
-        WORKER_STALLED,
-        "1 while a worker shows no life for half of WatchdogSec=, or 5 seconds without it, by worker"
-    );
-    describe_counter!(RELOADS, "Loads of the configuration, the first one included, by result (ok, error or weaker)");
-    describe_gauge!(
-        GENERATION,
-        "Generation of the configuration in use, from 1: loads, and revocation lists that revoke more"
-    );
-    describe_counter!(LOG_LOST, "Log events lost because they came faster than they could be written");
-    describe_counter!(LOG_SUPPRESSED, "Log events suppressed because more came in a second than are logged, by cause");
-}
-
-fn describe_filter() {
-    describe_counter!(FILTER_PACKETS, "Packets that the filter judged, by family, verdict and reason");
-    describe_counter!(FILTER_SET_PACKETS, "Packets that a range of the set decided about, by set");
-    describe_gauge!(FILTER_RANGES, "Ranges in force, by set (a provider, (allow) or (deny)) and family");
-    describe_gauge!(FILTER_ATTACHED, "1 for each interface that runs the filter; the label mode is native or generic");
-    describe_gauge!(FILTER_MEMORY, Unit::Bytes, "Kernel memory of the filter's maps");
-    describe_gauge!(
-        FILTER_UNAVAILABLE,
-        "1 if the filter was asked for and does not run, or not on an interface that was recreated, so that every packet gets in"
-    );
-}
 
 /// The result of a load of the configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -151,15 +50,29 @@ pub enum Load {
     Weaker,
 }
 
-/// Counts a load of the configuration, and publishes the generation in use.
-pub fn reloaded(result: Load, generation: u64) {
-    let result = match result {
-        Load::Ok => "ok",
-        Load::Error => "error",
-        Load::Weaker => "weaker",
-    };
-    counter!(RELOADS, "result" => result).increment(1);
+impl Load {
+    /// The value of the label `result`.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Error => "error",
+            Self::Weaker => "weaker",
+        }
+    }
+}
+
+/// Counts a load of the configuration at `now` (seconds since 1970), and publishes the generation in use.
+pub fn reloaded(result: Load, generation: u64, now: u64) {
+    counter!(RELOADS, "result" => result.label()).increment(1);
+    gauge!(LAST_RELOAD_SUCCESSFUL).set(if result == Load::Ok { 1.0 } else { 0.0 });
+    #[expect(clippy::cast_precision_loss, reason = "a time in seconds stays far below 2^53")]
+    gauge!(LAST_RELOAD).set(now as f64);
     self::generation(generation);
+}
+
+/// Publishes whether the last request to a handler got an answer.
+pub fn handler_up(handler: &str, up: bool) {
+    gauge!(HANDLER_UP, "handler" => handler.to_owned()).set(if up { 1.0 } else { 0.0 });
 }
 
 /// Publishes the generation in use.
@@ -380,6 +293,8 @@ pub struct HandlerMeters {
     connections: Counter,
     retries: Counter,
     in_flight: Gauge,
+    /// Requests that wait for a place.
+    pub waiting: Gauge,
 }
 
 impl HandlerMeters {
@@ -390,6 +305,7 @@ impl HandlerMeters {
             connections: counter!(HANDLER_CONNECTIONS, "handler" => label()),
             retries: counter!(HANDLER_RETRIES, "handler" => label()),
             in_flight: gauge!(HANDLER_IN_FLIGHT, "handler" => label()),
+            waiting: gauge!(HANDLER_WAITING, "handler" => label()),
         }
     }
 

@@ -15,8 +15,10 @@ use thiserror::Error;
 use crate::access::AccessRules;
 use crate::config::{Config, ServerCertificate};
 use crate::crypto::signing_key;
+use crate::deliveries::DeliveryStore;
 use crate::key_store::KeyStore;
 use crate::missing_lists::ListNotes;
+use crate::recent::Recent;
 use crate::suspects::Suspects;
 use crate::tls::certificates::Certificates;
 use crate::tls::server::SharedTls;
@@ -27,6 +29,7 @@ use hookgate_core::identity::{
 };
 use hookgate_core::limits::Limits;
 use hookgate_core::ranges::Sources;
+use hookgate_core::reject::TypeBase;
 use hookgate_core::route::Route;
 use hookgate_core::route::RouteTable;
 
@@ -81,12 +84,16 @@ pub struct Lasting {
     pub keys: Arc<KeyStore>,
     /// The deliveries of the replay check.
     pub replay: Arc<ReplayGuard>,
+    /// Where those that were taken outlive this process, if they do.
+    pub deliveries: Option<Arc<DeliveryStore>>,
     /// The client certificates that were seen under the snapshot before.
     pub sightings: Arc<Sightings>,
     /// The refused chains for which evidence was found.
     pub suspects: Arc<Suspects>,
     /// The revocation lists that chains lacked.
     pub list_notes: Arc<ListNotes>,
+    /// The recent refusals.
+    pub recent: Arc<Recent>,
     /// The roots of this host.
     pub public_roots: Arc<PublicRoots>,
 }
@@ -110,14 +117,20 @@ pub struct Snapshot {
     pub sources: Box<[Sources]>,
     /// The deliveries of the replay check. Outlives the snapshot.
     pub replay: Arc<ReplayGuard>,
+    /// Where those that were taken outlive this process, if they do. Outlives the snapshot.
+    pub deliveries: Option<Arc<DeliveryStore>>,
     /// The refused chains for which evidence was found. Outlives the snapshot.
     pub suspects: Arc<Suspects>,
     /// The revocation lists that chains lacked. Outlives the snapshot.
     pub list_notes: Arc<ListNotes>,
+    /// The recent refusals. Outlives the snapshot.
+    pub recent: Arc<Recent>,
     /// The configured limits.
     pub limits: Limits,
     /// Which requests and handshakes the log has an event for.
     pub access: AccessRules,
+    /// The `type` of problem documents.
+    pub problem_types: TypeBase,
     /// Whether a provider demands no certificate, so that bodies of strangers are read.
     pub reads_strangers: bool,
     shared: Arc<SharedTls>,
@@ -134,8 +147,9 @@ impl Snapshot {
     ///
     /// [`SnapshotError`]. Nothing has changed then.
     pub fn build(config: Config, generation: u64, lasting: Lasting) -> Result<Self, SnapshotError> {
-        let Config { certificates, providers, sources, routes, proofs, limits, log, .. } = config;
-        let Lasting { cache, keys, replay, sightings, suspects, list_notes, public_roots } = lasting;
+        let Config { certificates, providers, sources, routes, proofs, limits, log, problem_types, .. } = config;
+        let Lasting { cache, keys, replay, deliveries, sightings, suspects, list_notes, recent, public_roots } =
+            lasting;
         let demands = Arc::new(Demands::new(proofs.providers, proofs.routes).of_providers(&providers));
         let reads_strangers = providers.iter().any(|it| it.client_certificate != ClientCertificate::Required);
         let field = |provider: &Provider| {
@@ -169,10 +183,13 @@ impl Snapshot {
             provider_fields,
             sources: sources.into(),
             replay,
+            deliveries,
             suspects,
             list_notes,
+            recent,
             limits,
             access: log.access,
+            problem_types,
             reads_strangers,
             shared,
             named,

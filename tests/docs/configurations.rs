@@ -7,12 +7,13 @@ use crate::BINARY;
 use crate::page::{Files, blocks};
 
 /// Pages with whole configurations, and how many each has.
-const PAGES: [(&str, usize); 5] = [
+const PAGES: [(&str, usize); 6] = [
     ("README.md", 1),
     ("docs/configuration.md", 1),
     ("docs/handlers.md", 1),
     ("docs/migration.md", 2),
     ("docs/quick-start.md", 6),
+    ("docs/send.md", 1),
 ];
 
 #[test]

@@ -37,8 +37,8 @@ fn extract(files: &Files, language: &str, name: &str) -> String {
 /// The arguments of the line `ExecStart=` of the page that has `part`, with the directory of the test in the place of the installed one.
 fn exec_start(files: &Files, part: &str) -> Vec<String> {
     let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(PAGE)).unwrap();
-    let lines = text.lines().filter_map(|line| line.trim_start().strip_prefix("ExecStart="));
-    let line = lines.filter(|line| line.contains(part)).last().unwrap_or_else(|| panic!("no ExecStart= with {part}"));
+    let mut lines = text.lines().filter_map(|line| line.trim_start().strip_prefix("ExecStart="));
+    let line = lines.rfind(|line| line.contains(part)).unwrap_or_else(|| panic!("no ExecStart= with {part}"));
     let line = line.replace("/usr/local/lib/orders", &files.directory.path().display().to_string());
     line.split(' ').map(str::to_owned).collect()
 }

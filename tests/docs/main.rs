@@ -1,7 +1,7 @@
 //! The documentation is true: every configuration and every handler in it is run.
 //!
 //! The pages of docs/senders have tests of their own (`tests/e2e/proof/preset`).
-#![expect(clippy::unwrap_used, reason = "a failed set-up fails the test")]
+#![expect(clippy::panic, clippy::unwrap_used, reason = "a failed set-up fails the test")]
 
 mod configurations;
 mod handlers;

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use hookgate_testkit::configuration::HOST;
-use hookgate_testkit::pki::{KeyKind, Pki};
+use hookgate_testkit::pki::{KeyKind, Pki, Sender};
 use tempfile::TempDir;
 
 /// Where configurations put certificates and secrets beside themselves.
@@ -40,6 +40,8 @@ impl Files {
             for sender in ["pagerduty", "github"] {
                 fs::write(place(&format!("{sender}.secret")), "a secret of some length\n").unwrap();
             }
+            fs::copy(&server.chain_path, place("receiver.pem")).unwrap();
+            fs::copy(&server.key_path, place("receiver.key")).unwrap();
             fs::write(place("stripe.secret"), "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n").unwrap();
         }
         for folder in ["", CERTIFICATES] {
@@ -49,6 +51,10 @@ impl Files {
                 }
             }
         }
+        // What `hookgate send --as pagerduty` makes.
+        let throwaway = directory.path().join("hookgate-throwaway/pagerduty");
+        fs::create_dir_all(&throwaway).unwrap();
+        fs::copy(pki.sender(Sender::PagerDuty).root.path(), throwaway.join("root.pem")).unwrap();
         Self { pki, directory }
     }
 

@@ -4,10 +4,12 @@
 #![expect(clippy::unwrap_used, reason = "a failed set-up fails the test")]
 
 mod access;
+mod admin;
 mod alert;
 mod client;
 mod command;
 mod environment;
+mod explain;
 mod fetched_lists;
 mod filter;
 mod handler;
@@ -19,6 +21,7 @@ mod memory;
 mod metrics;
 mod new_authority;
 mod problem;
+mod prometheus;
 mod proof;
 mod published;
 mod publisher;

@@ -16,7 +16,7 @@ use hookgate_core::auth::{
     ReplayGuard, RequestView, Secret,
 };
 use hookgate_core::identity::ProviderId;
-use hookgate_core::reject::{Refusal, Reject};
+use hookgate_core::reject::{Refusal, Reject, TypeBase};
 use hookgate_core::route::{Handler, PathPattern, Route, RouteId, RouteTable};
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, Request};
@@ -148,8 +148,9 @@ fn authenticated(peer: &AuthorizedPeer) -> AuthenticatedRequest {
 pub(crate) fn problem_response(repeat: &mut dyn Repeat) {
     let detail = "The certificate with subject \"CN=webhooks.sender.example\" expired at 2030-01-01T00:00:00Z.";
     let refusal = Refusal::new(Reject::CertificateExpired, detail);
+    let types = TypeBase::default();
     repeat.repeat(&mut || (), &mut || {
-        let response = problem::response(black_box(&refusal), &REQUEST_ID, &[], true);
+        let response = problem::response(black_box(&refusal), &REQUEST_ID, &types, &[], true);
         assert_eq!(response.status(), 403);
     });
 }

@@ -41,9 +41,11 @@ fn serve(config: Config) {
         cache: Arc::new(ChainCache::new(0, config.limits.chain_cache_ttl)),
         keys: Arc::new(KeyStore::new(config.proofs.key_sources.len())),
         replay: Arc::new(ReplayGuard::new(1)),
+        deliveries: None,
         sightings: Arc::new(Sightings::default()),
         suspects: Arc::default(),
         list_notes: Arc::default(),
+        recent: Arc::default(),
         public_roots: Arc::new(PublicRoots::none()),
     };
     if let Err(error) = Snapshot::build(config, 1, lasting) {

@@ -105,7 +105,7 @@ impl Roots {
     }
 
     /// Whether a root has this name (a DER `Name`).
-    pub(crate) fn has_name(&self, name: &[u8]) -> bool {
+    pub fn has_name(&self, name: &[u8]) -> bool {
         let wanted = comparable_name(name);
         // webpki keeps the contents of a name, without its outermost tag and length.
         self.anchors.iter().any(|anchor| comparable_name(&whole(anchor.subject.as_ref())) == wanted)

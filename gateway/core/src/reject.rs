@@ -4,6 +4,7 @@
 //! anything: the stages decide, and name the reason here. To add a reason, add a row; nothing else maps reasons.
 
 use std::fmt;
+use std::sync::Arc;
 
 use rustls::AlertDescription;
 
@@ -45,6 +46,94 @@ pub struct Row {
     /// The `detail` of the problem document, where [`Refusal::detail`] is for the operator: it may name sockets, limits and errors of
     /// this host, of which the peer learns nothing. `None` where it is about what the peer sent.
     pub peer_detail: Option<&'static str>,
+    /// What happened; then, behind `Peer:` and `Operator:`, what the sender and the operator can do.
+    help: &'static str,
+}
+
+impl Row {
+    /// What happened.
+    pub fn meaning(&self) -> &'static str {
+        self.help.split(PEER).next().and_then(|text| text.split(OPERATOR).next()).unwrap_or_default().trim()
+    }
+
+    /// What the sender can do, if it can do something.
+    pub fn for_peer(&self) -> Option<&'static str> {
+        Some(self.help.split_once(PEER)?.1.split(OPERATOR).next()?.trim())
+    }
+
+    /// What the operator of this receiver can do, if there is something to be done.
+    pub fn for_operator(&self) -> Option<&'static str> {
+        Some(self.help.split_once(OPERATOR)?.1.split(PEER).next()?.trim())
+    }
+}
+
+/// What the sender can do, in the documentation of a reason.
+const PEER: &str = " Peer: ";
+/// What the operator can do.
+const OPERATOR: &str = " Operator: ";
+
+/// The stage at which a reason refuses. See ARCHITECTURE.md, "The way of a request".
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Stage {
+    /// Before a byte was read.
+    Accept,
+    /// In the handshake.
+    Tls,
+    /// About the client certificate: with an answer or with an alert, as `on_failure` says.
+    Identity,
+    /// Whether the route admits this sender.
+    Admission,
+    /// The form of the request.
+    Http,
+    /// The choice of the route.
+    Route,
+    /// The request's own proof.
+    Auth,
+    /// The handler, or the host.
+    Upstream,
+}
+
+impl Stage {
+    /// Every stage, in the order of a connection's way.
+    pub const ALL: [Self; 8] =
+        [Self::Accept, Self::Tls, Self::Identity, Self::Admission, Self::Http, Self::Route, Self::Auth, Self::Upstream];
+
+    /// Its name.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Accept => "accept",
+            Self::Tls => "tls",
+            Self::Identity => "identity",
+            Self::Admission => "admission",
+            Self::Http => "http",
+            Self::Route => "route",
+            Self::Auth => "auth",
+            Self::Upstream => "upstream",
+        }
+    }
+}
+
+impl Reject {
+    /// The reason with this code.
+    pub fn of_reason(reason: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|reject| reject.row().reason == reason)
+    }
+
+    /// The stage that refuses for this reason.
+    pub fn stage(self) -> Stage {
+        // The rows are in the order of the stages.
+        let lasts = [
+            (Self::UnadmittedLimit, Stage::Accept),
+            (Self::UnknownServerName, Stage::Tls),
+            (Self::IdentityMismatch, Stage::Identity),
+            (Self::RangesUnavailable, Stage::Admission),
+            (Self::Misdirected, Stage::Http),
+            (Self::MethodNotAllowed, Stage::Route),
+            (Self::StateUnavailable, Stage::Auth),
+        ];
+        let found = lasts.into_iter().find(|(last, _)| self as usize <= *last as usize);
+        found.map_or(Stage::Upstream, |(_, stage)| stage)
+    }
 }
 
 /// The last column of a row: `detail` if the peer may read the sentence about the occurrence, otherwise the sentence for the peer.
@@ -58,12 +147,12 @@ macro_rules! peer_detail {
 }
 
 macro_rules! rejects {
-    ($($(#[$doc:meta])* $name:ident => $reason:literal, $status:literal, $alert:ident, $blame:ident, $title:literal, $peer_detail:tt;)+) => {
+    ($($(#[doc = $doc:literal])+ $name:ident => $reason:literal, $status:literal, $alert:ident, $blame:ident, $title:literal, $peer_detail:tt;)+) => {
         /// Why a connection or a request is refused. Has no fields: [`Refusal::detail`] describes the single occurrence.
         ///
         /// The doc of each reason says what happened, and what the sender or the operator can do.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-        pub enum Reject { $($(#[$doc])* $name,)+ }
+        pub enum Reject { $($(#[doc = $doc])+ $name,)+ }
 
         impl Reject {
             /// Every reason, in the order of the stages.
@@ -75,6 +164,7 @@ macro_rules! rejects {
                     $(Self::$name => const { &Row {
                         reason: $reason, status: $status, alert: AlertDescription::$alert,
                         blame: Blame::$blame, title: $title, peer_detail: peer_detail!($peer_detail),
+                        help: concat!($($doc,)+),
                     } },)+
                 }
             }
@@ -149,8 +239,8 @@ rejects! {
     /// No usable revocation list covers a certificate that needs one. Operator: add the list of its issuer to `crls`, or set
     /// `crl_scope = "end-entity"`.
     RevocationUnknown => "revocation_unknown", 403, CertificateUnknown, Gateway, "The revocation status is unknown", detail;
-    /// A revocation list is past its nextUpdate. The status makes senders retry, since the operator has to act: install the
-    /// current list.
+    /// A revocation list is past its nextUpdate. The status makes senders retry, since the operator has to act. Operator: install
+    /// the current list; `crl_urls` fetches it.
     RevocationListExpired => "revocation_list_expired", 503, CertificateUnknown, Gateway, "A revocation list has expired", detail;
     /// A revocation list that is fetched has not come yet. The status makes senders retry. Operator: check that this host can reach the
     /// URLs of `crl_urls`, or those that the certificates name.
@@ -250,15 +340,18 @@ rejects! {
     CredentialsMismatch => "credentials_mismatch", 401, AccessDenied, Peer, "The user name or the password is not accepted", detail;
     /// The request lacks the delivery id that identifies duplicates. Peer: send the id. Operator: correct where it is read.
     DeliveryIdMissing => "delivery_id_missing", 400, AccessDenied, Peer, "The delivery id is missing", detail;
-    /// The handler already accepted this delivery; there is nothing to do. The configured status replaces this one (200 by
-    /// default).
+    /// The handler already accepted this delivery. The configured status replaces this one (200 by default). Peer: there is nothing to do.
     DuplicateDelivery => "duplicate_delivery", 409, AccessDenied, Peer, "The handler already accepted this delivery", detail;
-    /// The handler is processing a copy of this delivery, and may still fail. The status makes senders retry later.
+    /// The handler is processing a copy of this delivery, and may still fail. Peer: send it again later; the status asks for that.
     DeliveryInFlight => "delivery_in_flight", 429, AccessDenied, Peer, "A copy of this delivery is in progress", detail;
     /// `replay_entries` deliveries are remembered, and none of them may be forgotten yet. Operator: raise `replay_entries`, or
     /// shorten the replay window.
     ReplayGuardFull => "replay_guard_full", 503, InternalError, Gateway, "Too many deliveries to remember",
         "The receiver remembers too many deliveries; send the webhook again later.";
+    /// The disk took no delivery when it was tried last, so a restart could forget this one (`on_state_failure = "refuse"`). The status makes
+    /// senders retry. Operator: see the log for what the disk says; make room, or mend the file.
+    StateUnavailable => "state_unavailable", 503, InternalError, Gateway, "Deliveries cannot be remembered",
+        "The receiver cannot remember this delivery now; send the webhook again later.";
     // upstream
     /// The handler's socket refused the connection, or the handler closed it before it answered. Operator: start the handler;
     /// see its log.
@@ -288,6 +381,29 @@ rejects! {
     /// A defect of hookgate. Operator: report it with the log line.
     Internal => "internal", 500, InternalError, Gateway, "Internal error in hookgate",
         "The receiver failed; its log has the request id.";
+}
+
+/// The `type` of the problem document of each reason (RFC 9457, section 3.1.1): a beginning that they share, and the reason. Clones share them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TypeBase(Arc<[Box<str>]>);
+
+impl Default for TypeBase {
+    /// A URN, which names the reason and leads nowhere.
+    fn default() -> Self {
+        Self::new("urn:hookgate:reason:")
+    }
+}
+
+impl TypeBase {
+    /// `base` consists of characters of a URI.
+    pub fn new(base: &str) -> Self {
+        Self(Reject::ALL.iter().map(|reject| [base, reject.row().reason].concat().into()).collect())
+    }
+
+    /// The `type` of a problem document for this reason: the same for every occurrence, and never another one.
+    pub fn uri(&self, reject: Reject) -> &str {
+        self.0.get(reject as usize).map_or("about:blank", |uri| uri)
+    }
 }
 
 /// One occurrence of a [`Reject`]: the reason, and a sentence about this occurrence.
@@ -382,7 +498,7 @@ impl std::error::Error for Refusal {}
 mod tests {
     use std::collections::HashSet;
 
-    use super::{Blame, Refusal, Reject};
+    use super::{Blame, Refusal, Reject, Stage};
 
     #[test]
     fn reasons_are_unique_and_statuses_are_errors() {
@@ -393,6 +509,32 @@ mod tests {
             assert!((400..600).contains(&row.status), "{} has status {}", row.reason, row.status);
             assert!(row.reason.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'));
         }
+    }
+
+    #[test]
+    fn every_reason_says_what_happened_and_who_can_do_what() {
+        for reject in Reject::ALL {
+            let row = reject.row();
+            assert!(row.meaning().ends_with('.'), "{reject:?}: {}", row.meaning());
+            let advice = [row.for_peer(), row.for_operator()];
+            assert!(advice.iter().any(Option::is_some), "{reject:?} says neither \"Peer:\" nor \"Operator:\"");
+            for text in advice.into_iter().flatten() {
+                assert!(text.len() > 5 && text.ends_with('.') && !text.contains(": Peer"), "{reject:?}: {text}");
+            }
+        }
+        let row = Reject::HeadTooLarge.row();
+        assert_eq!((row.for_peer(), row.for_operator()), (Some("send less."), Some("raise the limit.")));
+    }
+
+    #[test]
+    fn each_stage_has_its_reasons() {
+        let stages: Vec<Stage> = Reject::ALL.iter().map(|reject| reject.stage()).collect();
+        assert!(stages.is_sorted(), "{stages:?}");
+        assert!(Stage::ALL.iter().all(|stage| stages.contains(stage)));
+        assert_eq!(Reject::NoCertificate.stage(), Stage::Identity);
+        assert_eq!(Reject::SourceNotInRanges.stage(), Stage::Admission);
+        assert_eq!(Reject::TokenMissing.stage(), Stage::Auth);
+        assert_eq!(Reject::of_reason("no_route"), Some(Reject::NoRoute));
     }
 
     /// With two exceptions, which are about the peer's certificate and the list of its issuer.

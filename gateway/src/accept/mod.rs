@@ -24,6 +24,7 @@ use crate::access::{Outcome, Record};
 use crate::cause::Cause;
 use crate::context::WorkerContext;
 use crate::metrics::requests::RequestLabels;
+use crate::recent::{Note, What};
 use crate::strangers::{self, Eviction, Stranger};
 
 /// Pause after an accept that failed for lack of descriptors or memory, so that the loop does not spin.
@@ -119,14 +120,19 @@ impl Acceptor {
     fn refuse(&self, descriptor: &OwnedFd, limit: usize) {
         self.context.meters.requests.rejected(Reject::ConnectionLimit, RequestLabels::default());
         let cause = Some(Cause::Stranger);
-        let is_wanted = self.context.snapshot().access.want(Outcome::ConnectionRefused, cause);
+        let snapshot = self.context.snapshot();
         // Without an address, the peer has gone.
-        if let Some(peer) = peer_address(descriptor).filter(|_| is_wanted) {
-            let detail = format!(
-                "This worker has its share of max_connections ({limit}), and every connection has a request in flight."
-            );
-            let refusal = Refusal::new(Reject::ConnectionLimit, detail);
-            let peer = peer.to_string();
+        let Some(address) = peer_address(descriptor) else { return };
+        let detail = format!(
+            "This worker has its share of max_connections ({limit}), and every connection has a request in flight."
+        );
+        let refusal = Refusal::new(Reject::ConnectionLimit, detail);
+        snapshot.recent.note(refusal.reject, address.ip(), || {
+            let note = Note::new(What::Connection, &refusal, self.context.now(), address);
+            Note { generation: snapshot.generation, ..note }
+        });
+        if snapshot.access.want(Outcome::ConnectionRefused, cause) {
+            let peer = address.to_string();
             let record = Record { refusal: Some(&refusal), cause, ..Record::new(&peer, self.context.index()) };
             record.log(Outcome::ConnectionRefused);
         }

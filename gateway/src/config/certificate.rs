@@ -14,16 +14,17 @@ use webpki::EndEntityCert;
 use x509_parser::der_parser::asn1_rs::Oid;
 use x509_parser::objects::{oid_registry, oid2sn};
 use x509_parser::oid_registry as oid;
-use x509_parser::prelude::{GeneralName, X509Certificate, X509Version};
+use x509_parser::prelude::{GeneralName, ParsedExtension, X509Certificate, X509Version};
 use zeroize::Zeroizing;
 
-use super::error::Problem;
+use super::error::{FileForm, Problem};
 use super::file::{self, MAXIMUM_FILE_BYTES};
 use super::length;
 use super::pem;
 use super::report::Report;
 use super::warning::WarningKind;
 use crate::crypto;
+use hookgate_client::roots::Roots;
 
 /// The most `[[certificate]]` tables of a file. Each certificate is parsed, and found by server name.
 const MAXIMUM_CERTIFICATES: usize = 1024;
@@ -129,7 +130,7 @@ fn load_key(path: &Path, at: &Spanned<String>, report: &mut Report<'_>) -> Resul
     let ignored = [&pem::CERTIFICATES[..], &pem::PARAMETERS].concat();
     let sections = pem::sections(&text, path, &pem::PRIVATE_KEYS, &ignored)?;
     let section = match &sections[..] {
-        [] => return Err(Problem::NoKey { path: path_buf() }),
+        [] => return Err(Problem::NoKey { path: path_buf(), form: FileForm::of(&text) }),
         [section] if section.is_encrypted() => return Err(Problem::EncryptedKey { path: path_buf() }),
         [section] => section,
         [_, second, ..] => return Err(Problem::SecondKey { path: path_buf(), place: second.place }),
@@ -220,11 +221,37 @@ fn inspect(parsed: &[X509Certificate<'_>], at: &Spanned<String>, report: &mut Re
         [certificate, issuer] => certificate.issuer() != issuer.subject(),
         _ => false,
     });
-    if let Some(index) = out_of_order {
+    if lacks_issuer(parsed) {
+        let (issuer, url) = (end_entity.issuer().to_string(), issuer_url(end_entity));
+        let path = report.resolve(at.get_ref());
+        report.warn(at, WarningKind::MissingIntermediate { path, issuer, url });
+    } else if let Some(index) = out_of_order {
         report.warn(at, WarningKind::ChainOutOfOrder { position: index + 2 });
     }
     warn_of_expiry(parsed, at, report);
     Some(names)
+}
+
+/// Whether the issuer of the end entity is neither in the file nor a root that senders know. Further up, a root may be left out, and which
+/// certificate is a root of the senders is not known.
+fn lacks_issuer(chain: &[X509Certificate<'_>]) -> bool {
+    let Some((end_entity, others)) = chain.split_first() else { return false };
+    let issuer = end_entity.issuer();
+    let is_known = || issuer == end_entity.subject() || others.iter().any(|other| other.subject() == issuer);
+    !is_known() && !Roots::mozilla().has_name(issuer.as_raw())
+}
+
+/// The first URL of a certificate's issuer (RFC 5280, section 4.2.2.1), if it is one.
+fn issuer_url(certificate: &X509Certificate<'_>) -> Option<String> {
+    certificate.extensions().iter().find_map(|extension| {
+        let ParsedExtension::AuthorityInfoAccess(access) = extension.parsed_extension() else { return None };
+        let mut issuers =
+            access.accessdescs.iter().filter(|one| one.access_method == oid::OID_PKIX_ACCESS_DESCRIPTOR_CA_ISSUERS);
+        issuers.find_map(|one| match one.access_location {
+            GeneralName::URI(url) if url.starts_with("http") => Some(url.to_owned()),
+            _ => None,
+        })
+    })
 }
 
 fn warn_of_expiry(chain: &[X509Certificate<'_>], at: &Spanned<String>, report: &mut Report<'_>) {

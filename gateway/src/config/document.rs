@@ -17,6 +17,23 @@ use super::error::{ConfigError, ConfigErrors, Location, Problem, nearest};
 /// The keys above all sections. Within a section, TOML takes them for keys of that section.
 const TOP_LEVEL_KEYS: [&str; 2] = ["reload", "accept_weaker"];
 
+/// The keys of arrays of tables, of every section. Serde does not say what an array that it expects consists of.
+const TABLES: [&str; 13] = [
+    "all",
+    "any",
+    "certificate",
+    "download",
+    "hmac_secrets",
+    "identity",
+    "key_source",
+    "keys",
+    "profile",
+    "provider",
+    "route",
+    "secrets",
+    "users",
+];
+
 /// A document with correct syntax.
 pub(super) struct Document<'a> {
     path: &'a Path,
@@ -57,7 +74,7 @@ impl<'a> Document<'a> {
             let steps = locate(rest.get_ref(), &span);
             // An array of tables has the span of its first header: report it once, and remove both.
             if reported.as_ref() != Some(&span) {
-                report(&span, with_brackets(describe(&error), &steps));
+                report(&span, with_brackets(describe(&error), &steps, self.is_header(&span)));
                 reported = Some(span.clone());
             }
             if !remove(rest.get_mut(), &steps) {
@@ -91,12 +108,23 @@ impl<'a> Document<'a> {
         line_at(self.text, span.start)
     }
 
+    /// Whether `span` is that of a header, which a table or an array of tables has if it is no value.
+    fn is_header(&self, span: &Range<usize>) -> bool {
+        let line = self.text.get(..span.start).and_then(|before| before.rsplit('\n').next()).unwrap_or_default();
+        line.trim().is_empty() && self.text.get(span.clone()).is_some_and(|text| text.starts_with('['))
+    }
+
     /// The array of tables that holds a value, and the index of the table.
     pub(super) fn table_of(&self, span: &Range<usize>) -> Option<(String, usize)> {
         match locate(self.root.get_ref(), span).as_slice() {
             [Step::Key(section), Step::Index(index), ..] => Some((section.clone(), *index)),
             _ => None,
         }
+    }
+
+    /// Calls `visit` with every text of the document, and its span.
+    pub(super) fn texts<'d>(&'d self, visit: &mut dyn FnMut(&'d str, Range<usize>)) {
+        table_texts(self.root.get_ref(), visit);
     }
 
     /// The path of a file that the document names. A relative path is relative to the directory of the document.
@@ -203,15 +231,22 @@ fn syntax_message(message: &str, place: Option<&str>) -> String {
     }
 }
 
-/// For a section in the wrong number of brackets, says how to write its header.
-fn with_brackets(problem: Problem, steps: &[Step]) -> Problem {
+/// For a table in the wrong number of brackets, says how to write it: under a header, or as a value.
+fn with_brackets(problem: Problem, steps: &[Step], is_header: bool) -> Problem {
     let Problem::WrongType { message } = problem else { return problem };
+    let keys: Vec<&str> =
+        steps.iter().filter_map(|step| if let Step::Key(key) = step { Some(key.as_str()) } else { None }).collect();
+    let (header, key) = (keys.join("."), keys.last().copied().unwrap_or_default());
+    let is_repeated = TABLES.contains(&key);
     let corrected = match (message.as_str(), steps) {
-        ("invalid type: table, expected an array (in brackets)", [Step::Key(section)]) => {
-            Some(format!("this section can be repeated; write [[{section}]] instead of [{section}]"))
+        ("invalid type: table, expected an array (in brackets)", [.., Step::Key(_)]) if is_repeated && is_header => {
+            Some(format!("this section can be repeated; write [[{header}]] instead of [{header}]"))
         }
-        ("invalid type: array, expected a table", [Step::Key(section), Step::Index(_)]) => {
-            Some(format!("this section cannot be repeated; write [{section}] instead of [[{section}]]"))
+        ("invalid type: table, expected an array (in brackets)", [.., Step::Key(_)]) if is_repeated => {
+            Some(format!("expected an array (in brackets); write {key} = [{{ … }}] instead of {key} = {{ … }}"))
+        }
+        ("invalid type: array, expected a table", [.., Step::Key(_), Step::Index(_)]) if !is_repeated && is_header => {
+            Some(format!("this section cannot be repeated; write [{header}] instead of [[{header}]]"))
         }
         _ => None,
     };
@@ -352,6 +387,19 @@ impl Search<'_> {
             self.width = candidate.len();
             self.found.clone_from(&self.steps);
         }
+    }
+}
+
+fn table_texts<'d>(table: &'d DeTable<'_>, visit: &mut dyn FnMut(&'d str, Range<usize>)) {
+    table.iter().for_each(|(_, value)| value_texts(value, visit));
+}
+
+fn value_texts<'d>(value: &'d Spanned<DeValue<'_>>, visit: &mut dyn FnMut(&'d str, Range<usize>)) {
+    match value.get_ref() {
+        DeValue::String(text) => visit(text, value.span()),
+        DeValue::Array(array) => array.iter().for_each(|element| value_texts(element, visit)),
+        DeValue::Table(table) => table_texts(table, visit),
+        _ => {}
     }
 }
 

@@ -3,6 +3,7 @@
 //! Owns every error message about the configuration. Must not know a section: the sections find the problems.
 
 mod client_certificate;
+mod form;
 mod preset;
 mod problem;
 mod proof;
@@ -11,11 +12,12 @@ mod revocation;
 
 use std::fmt::{self, Write as _};
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 
 pub use self::client_certificate::CertificateProblem;
+pub use self::form::FileForm;
 pub use self::preset::PresetProblem;
 pub(super) use self::problem::Place;
 pub use self::problem::Problem;
@@ -87,6 +89,16 @@ pub struct ConfigError {
     pub problem: Problem,
 }
 
+impl ConfigError {
+    /// The file that does not exist, if that is the problem.
+    pub fn missing_file(&self) -> Option<&Path> {
+        match &self.problem {
+            Problem::File { path, source } if source.kind() == io::ErrorKind::NotFound => Some(path),
+            _ => None,
+        }
+    }
+}
+
 impl std::error::Error for ConfigError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         self.problem.source()
@@ -125,7 +137,7 @@ impl fmt::Display for Location {
 
 /// Writes a location and a message on one line. Escapes control characters: a message repeats keys, values and names of
 /// certificates, which may contain line breaks.
-pub(super) fn one_line(
+pub(crate) fn one_line(
     formatter: &mut fmt::Formatter<'_>,
     location: &Location,
     message: &dyn fmt::Display,

@@ -16,7 +16,7 @@ use time::{Date, OffsetDateTime};
 use x509_parser::prelude::{ASN1Time, FromDer, X509Certificate, X509Error};
 use zeroize::Zeroizing;
 
-use super::error::Problem;
+use super::error::{FileForm, Problem};
 use super::pem;
 
 /// The most bytes of a configuration, certificate or key file. The whole root list of Mozilla has about 250 KiB of PEM.
@@ -62,6 +62,11 @@ impl FileVersions {
         if !self.0.contains_key(path) {
             self.0.insert(path.to_owned(), FileVersion::at(path));
         }
+    }
+
+    /// The files, in the order of their paths.
+    pub fn paths(&self) -> impl Iterator<Item = &Path> {
+        self.0.keys().map(PathBuf::as_path)
     }
 
     /// The same files with their current versions.
@@ -195,7 +200,7 @@ pub(super) fn certificates(
 ) -> Result<Vec<CertificateDer<'static>>, Problem> {
     let sections = pem::sections(bytes, path, &pem::CERTIFICATES, ignored)?;
     if sections.is_empty() {
-        return Err(Problem::NoCertificate { path: path.to_owned(), is_pem: pem::has_sections(bytes) });
+        return Err(Problem::NoCertificate { path: path.to_owned(), form: FileForm::of(bytes) });
     }
     let certificates = sections.iter().enumerate().map(|(index, section)| {
         let certificate = CertificateDer::from(section.decode(path)?.to_vec());
@@ -239,6 +244,11 @@ pub(super) fn trust_anchor<'c>(
         number: index + 1,
         reason: "webpki does not support it as a trust anchor".to_owned(),
     })
+}
+
+/// The subject of a certificate; empty if it cannot be parsed.
+pub(super) fn subject(certificate: &CertificateDer<'_>) -> String {
+    X509Certificate::from_der(certificate).map(|(_, parsed)| parsed.subject().to_string()).unwrap_or_default()
 }
 
 /// The day of an X.509 time, in UTC. Its text is YYYY-MM-DD.

@@ -25,7 +25,8 @@ const MAXIMUM_SHOWN_CHARACTERS: usize = 120;
 const SECRET_KEYS: [&str; 1] = ["unsafe_value"];
 
 /// What only a restart changes: a reload keeps the values of the start.
-const FIXED: [&str; 7] = [
+const FIXED: [&str; 8] = [
+    "admin.",
     "listen.",
     "log.format",
     "metrics.",

@@ -53,7 +53,7 @@ pub(super) struct RawLimits {
     handshake_timeout_ms: Option<Spanned<i64>>,
     request_head_timeout_ms: Option<Spanned<i64>>,
     request_timeout_ms: Option<Spanned<i64>>,
-    handler_timeout_ms: Option<Spanned<i64>>,
+    pub(super) handler_timeout_ms: Option<Spanned<i64>>,
     response_timeout_ms: Option<Spanned<i64>>,
     idle_timeout_ms: Option<Spanned<i64>>,
     drain_timeout_ms: Option<Spanned<i64>>,

@@ -128,7 +128,8 @@ pub(super) fn metrics(
     Some(Metrics { listen: address })
 }
 
-fn parse_address(text: &Spanned<String>, report: &mut Report<'_>) -> Option<SocketAddr> {
+/// The address and port of a text. Reports what is wrong.
+pub(super) fn parse_address(text: &Spanned<String>, report: &mut Report<'_>) -> Option<SocketAddr> {
     let Ok(address) = text.get_ref().parse::<SocketAddr>() else {
         report.error(text, Problem::Address { text: text.get_ref().clone() });
         return None;

@@ -8,6 +8,8 @@
 //! collected: [`Config::parse`] returns a configuration or all errors. This file puts the parts together; each section has a file
 //! of its own.
 
+mod admin;
+mod advice;
 mod anchor;
 mod bound;
 mod certificate;
@@ -30,7 +32,9 @@ mod listen;
 mod log;
 mod name;
 mod pem;
+mod places;
 pub mod preset;
+mod problem;
 mod profile;
 mod proof;
 mod provider;
@@ -55,6 +59,7 @@ use rustls_pki_types::UnixTime;
 use serde::Deserialize;
 use toml::Spanned;
 
+use self::admin::RawAdmin;
 use self::certificate::RawCertificate;
 use self::document::Document;
 use self::filter::RawFilter;
@@ -64,6 +69,7 @@ use self::limits::RawLimits;
 use self::listen::{RawListen, RawMetrics};
 use self::log::RawLog;
 use self::preset::{Presets, RawPresets};
+use self::problem::RawProblem;
 use self::provider::{ParsedProviders, RawProvider};
 use self::ranges::ProviderRanges;
 use self::report::{Environment, Report};
@@ -72,12 +78,15 @@ use self::state::RawState;
 use self::strength::Strength;
 use hookgate_core::identity::Provider;
 use hookgate_core::ranges::{Ranges, Sources};
+use hookgate_core::reject::TypeBase;
 
+pub use self::admin::{Admin, AdminAddress};
 pub use self::certificate::ServerCertificate;
 pub use self::crls::{FetchedLists, parse_fetched};
+pub(crate) use self::error::one_line;
 pub use self::error::{
-    CertificateProblem, ConfigError, ConfigErrors, Location, PresetProblem, Problem, ProofProblem, RangeProblem,
-    RevocationProblem, is_of_host,
+    CertificateProblem, ConfigError, ConfigErrors, FileForm, Location, PresetProblem, Problem, ProofProblem,
+    RangeProblem, RevocationProblem, is_of_host,
 };
 pub use self::feed::{Feed, FetchLimits};
 pub use self::feed_url::{FeedUrl, FeedUrlError};
@@ -88,9 +97,11 @@ pub use self::levels::{Levels, LevelsError};
 pub use self::listen::{DEFAULT_BACKLOG, Listen, Metrics};
 pub use self::log::{DEFAULT_ACCESS_PER_SECOND, LogFormat, LogSection};
 pub use self::name::MAXIMUM_NAME_BYTES;
+pub use self::places::NamedPlaces;
 pub use self::profile::DEFAULT_VERIFY_DEPTH;
-pub use self::proof::Proofs;
+pub use self::proof::{Addition, AdditionForm, FileKind, Proofs, Usual};
 pub use self::range_url::{RangeFormat, RangeSource, RangeUrl};
+pub use self::state::{Deliveries, OnStateFailure, State};
 pub use self::warning::{Warning, WarningKind};
 
 /// The whole configuration, within its bounds.
@@ -120,16 +131,22 @@ pub struct Config {
     pub filter: FilterSection,
     /// `[metrics]`; without the section, there is no endpoint.
     pub metrics: Option<Metrics>,
+    /// `[admin]`; without the section, there is no admin side.
+    pub admin: Option<Admin>,
     /// `[log]`
     pub log: LogSection,
+    /// `[problem]`: the `type` of problem documents.
+    pub problem_types: TypeBase,
     /// `[state]`, or the directory of the service manager: where hookgate keeps what outlives a restart.
-    pub state: Option<PathBuf>,
+    pub state: State,
     /// `reload`: when hookgate loads the configuration again.
     pub reload: ReloadTrigger,
     /// The settings and the contents of the files, so that a reload can log what it changed.
     pub inventory: Inventory,
     /// What it demands of senders, so that a reload does not demand less by accident.
     pub strength: Strength,
+    /// What only `hookgate check` says: nothing is wrong.
+    pub notes: Vec<Warning>,
 }
 
 /// `reload`: what makes a running hookgate load its configuration again.
@@ -177,9 +194,13 @@ struct RawConfig {
     #[serde(deserialize_with = "document::table")]
     metrics: Option<Spanned<RawMetrics>>,
     #[serde(deserialize_with = "document::table")]
+    admin: Option<Spanned<RawAdmin>>,
+    #[serde(deserialize_with = "document::table")]
     log: Option<Spanned<RawLog>>,
     #[serde(deserialize_with = "document::table")]
     state: Option<Spanned<RawState>>,
+    #[serde(deserialize_with = "document::table")]
+    problem: Option<Spanned<RawProblem>>,
 }
 
 impl Config {
@@ -207,14 +228,26 @@ impl Config {
             let location = Location { file: path.to_owned(), line: None, key: String::new() };
             ConfigErrors(vec![ConfigError { location, problem: Problem::Unreadable { source, option: "--config" } }])
         })?;
+        Self::parse_in(&text, path, Self::environment(), files)
+    }
+
+    /// Parses `text` as [`Config::read`] parses the file at `path`, which need not exist.
+    ///
+    /// # Errors
+    /// All errors.
+    pub fn parse_draft(text: &str, path: &Path) -> Result<(Self, Vec<Warning>), ConfigErrors> {
+        Self::parse_in(text, path, Self::environment(), &mut FileVersions::default())
+    }
+
+    /// What the parsers get from the clock and the environment of this process.
+    fn environment() -> Environment {
         // systemd.exec(5): the files of LoadCredential= and similar settings.
         let credentials = env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
         // Several directories are separated by colons; hookgate needs one.
         let state = env::var_os("STATE_DIRECTORY").and_then(|paths| env::split_paths(&paths).next());
         let state = state.filter(|path| !path.as_os_str().is_empty());
         let preset_directories = preset::DIRECTORIES.iter().map(PathBuf::from).collect();
-        let environment = Environment { credentials, state, preset_directories, ..Environment::at(UnixTime::now()) };
-        Self::parse_in(&text, path, environment, files)
+        Environment { credentials, state, preset_directories, ..Environment::at(UnixTime::now()) }
     }
 
     /// Parses `text`, the content of the file at `path`, and reads all files that it names. Relative paths are relative to the
@@ -253,8 +286,10 @@ impl Config {
         coverage::expect_sections(counts, &mut report);
         let limits = limits::limits(raw.limits.as_ref().map(Spanned::get_ref), &mut report);
         let metrics = listen::metrics(raw.metrics, listen.as_ref(), &mut report);
+        let admin = admin::admin(raw.admin, listen.as_ref(), metrics.as_ref(), &mut report);
         let log = log::log(raw.log.as_ref(), &mut report);
         let state = state::state(raw.state.as_ref(), &mut report);
+        let problem_types = problem::types(raw.problem.as_ref(), &mut report);
         let ranges = provider::source_ranges(raw_providers, &mut report);
         let range_urls = provider::range_urls(raw_providers, &mut report);
         let context = filter::Context {
@@ -279,6 +314,20 @@ impl Config {
         coverage::certificates(&certificates, raw_certificates, &routes, &mut report);
         coverage::hosts(&routes, raw_routes, &certificates, &mut report);
         coverage::authority_names(&providers, &routes, raw_routes, &mut report);
+        advice::advise(
+            &advice::Parsed {
+                presets: &presets,
+                raw_providers,
+                providers: &providers,
+                fetched_lists: &fetched_lists,
+                raw_routes,
+                routes: &routes,
+                proofs: &proofs,
+                raw_limits: raw.limits.as_ref().map(Spanned::get_ref),
+                limits: &limits,
+            },
+            &mut report,
+        );
         let strength = Strength::new(&strength::Parsed {
             root: document.root(),
             permission: raw.accept_weaker.as_deref(),
@@ -292,6 +341,7 @@ impl Config {
         });
         let written_ranges = ranges.into_iter().map(|it| it.prefixes).collect();
         let reload = raw.reload.unwrap_or_default();
+        let notes = report.take_notes();
         let config = listen.map(|listen| Self {
             listen,
             certificates,
@@ -305,11 +355,14 @@ impl Config {
             proofs,
             filter,
             metrics,
+            admin,
             log,
+            problem_types,
             state,
             reload,
             inventory,
             strength,
+            notes,
         });
         *files = std::mem::take(files).with(report.files());
         report.finish(config)

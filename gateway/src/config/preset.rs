@@ -30,7 +30,7 @@ use super::entry::Entry;
 use super::error::{ConfigError, ConfigErrors, PresetProblem, Problem};
 use super::file::FileVersions;
 use super::profile::{self, DraftProfile, Fields, RawProfile, RawRefusal, SINGLE_PROFILE};
-use super::proof::{PresetProofs, RawClause, RawReplay};
+use super::proof::{Addition, FileKind, PresetProofs, RawClause, RawReplay};
 use super::report::{Environment, Report};
 use super::warning::WarningKind;
 
@@ -62,6 +62,7 @@ struct RawPreset {
     title: Option<String>,
     documentation: Option<Spanned<String>>,
     client_certificate: Option<RawClientCertificate>,
+    certificate_shared_by: Option<String>,
     #[serde(default)]
     notes: Vec<String>,
     refusal: Option<RawRefusal>,
@@ -107,6 +108,8 @@ pub struct Preset {
     notes: Vec<String>,
     refusal: Option<RawRefusal>,
     client_certificate: Option<RawClientCertificate>,
+    /// Who shares the client certificate of the sender, if that is not the sender alone.
+    certificate_shared_by: Option<String>,
     profiles: Vec<DraftProfile>,
     /// Whether it has `[[profile]]` tables.
     has_profiles: bool,
@@ -154,6 +157,45 @@ impl Preset {
     /// Whether its sender has a client certificate.
     pub fn has_certificate(&self) -> bool {
         self.client_certificate != Some(RawClientCertificate::None)
+    }
+
+    /// Who shares the client certificate, so that it proves none of them: all customers of the sender, for example.
+    pub(super) fn certificate_shared_by(&self) -> Option<&str> {
+        self.certificate_shared_by.as_deref()
+    }
+
+    /// How long the sender waits for an answer, if that is documented.
+    pub fn answer_timeout(&self) -> Option<Duration> {
+        self.sender.timeout()
+    }
+
+    /// The kinds of proof among which an operator chooses, for `hookgate init`; empty if there is no choice.
+    pub fn alternatives(&self) -> Vec<&'static str> {
+        self.proofs.alternatives()
+    }
+
+    /// What an operator adds to the `[[provider]]` with this preset, with the proof called `proof`, or the first alternative.
+    pub fn additions(&self, proof: Option<&str>) -> Vec<Addition> {
+        let mut additions = Vec::new();
+        let lacks = |is_there: &dyn Fn(&Fields) -> bool| {
+            self.has_certificate() && self.profiles.iter().any(|draft| !is_there(&draft.fields))
+        };
+        if lacks(&|fields| fields.trust_anchors.is_some()) {
+            additions.push(match self.downloads.first() {
+                Some(download) => download.addition(),
+                None => Addition::file(
+                    "trust_anchors",
+                    "a PEM file with the root certificate of the sender's chain".to_owned(),
+                    FileKind::TrustAnchors(None),
+                ),
+            });
+        }
+        if lacks(&|fields| fields.identity.is_some()) {
+            let what = "the common name (CN) in the subject of the sender's certificate";
+            additions.push(Addition::text("identity.subject_cn", what));
+        }
+        additions.extend(self.proofs.additions(proof, self.has_certificate()));
+        additions
     }
 
     /// The names of the profiles, for `profiles = […]`.
@@ -275,6 +317,7 @@ impl Preset {
         let whole = (|| Some((version?, raw.title?, documentation?, profiles?)))();
         let ((version, title, documentation, profiles), _) = report.finish(whole)?;
         let (notes, client_certificate, refusal) = (raw.notes, raw.client_certificate, raw.refusal);
+        let certificate_shared_by = raw.certificate_shared_by;
         let newer = None;
         Ok(Self {
             name,
@@ -284,6 +327,7 @@ impl Preset {
             documentation,
             notes,
             client_certificate,
+            certificate_shared_by,
             refusal,
             profiles,
             has_profiles,

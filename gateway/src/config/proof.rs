@@ -3,6 +3,7 @@
 //! Owns how proofs combine, and how a provider completes the proof of its preset. A proof that a preset demands is never dropped
 //! silently: if the operator's part is missing, that is an error. Must not know the keys of a single proof: the modules below do.
 
+mod addition;
 mod keys;
 mod replay;
 mod secret;
@@ -26,6 +27,7 @@ use hookgate_client::sender::{DeliveryId as SenderDeliveryId, Proof as SenderPro
 use hookgate_core::auth::proof_policy::ProofPolicyError;
 use hookgate_core::auth::{Binding, Clause, Proof, ProofPolicy, ReplayRule};
 
+pub use self::addition::{Addition, AdditionForm, FileKind, Usual};
 pub(super) use self::replay::RawReplay;
 pub(super) use self::session_parameter::RawSessionParameter;
 pub(super) use self::signature::RawSignature;

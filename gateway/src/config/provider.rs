@@ -5,6 +5,7 @@
 //! key of a profile means: `profile` does.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use serde::Deserialize;
@@ -48,18 +49,18 @@ const WRITE_PROFILES: &str = "the profiles to keep, or remove the key to keep al
 #[serde(deny_unknown_fields)]
 pub(super) struct RawProvider {
     pub(super) name: Option<Spanned<String>>,
-    preset: Option<Spanned<String>>,
+    pub(super) preset: Option<Spanned<String>>,
     client_certificate: Option<Spanned<RawClientCertificate>>,
     unsafe_static_secret_suffices: Option<Spanned<bool>>,
     profiles: Option<Spanned<Vec<Spanned<String>>>>,
     #[serde(default, deserialize_with = "document::tables")]
-    profile: Option<Spanned<Vec<Spanned<RawProfile>>>>,
+    pub(super) profile: Option<Spanned<Vec<Spanned<RawProfile>>>>,
     trust_anchors: Option<Spanned<Vec<Spanned<String>>>>,
     verify_depth: Option<Spanned<i64>>,
     #[serde(default, deserialize_with = "document::tables")]
-    identity: Option<Spanned<Vec<Spanned<RawIdentity>>>>,
+    pub(super) identity: Option<Spanned<Vec<Spanned<RawIdentity>>>>,
     extended_key_usage: Option<Spanned<RawExtendedKeyUsage>>,
-    crls: Option<Spanned<RawLists>>,
+    pub(super) crls: Option<Spanned<RawLists>>,
     crl_urls: Option<RawListUrls>,
     crl_scope: Option<Spanned<RawRevocationScope>>,
     on_failure: Option<Spanned<RawOnFailure>>,
@@ -68,7 +69,7 @@ pub(super) struct RawProvider {
     source_range_files: RawRangeFiles,
     source_range_urls: RawRangeUrls,
     source_ranges_check: Option<Spanned<RawSourceCheck>>,
-    proof: Option<Spanned<WordOr<RawClause>>>,
+    pub(super) proof: Option<Spanned<WordOr<RawClause>>>,
     replay: Option<Spanned<WordOr<RawReplay>>>,
     #[serde(default, deserialize_with = "document::table")]
     token: Option<Spanned<RawToken>>,
@@ -452,7 +453,11 @@ fn warn_of_drafts(raw: &Spanned<RawProvider>, drafts: &[DraftProfile], overrides
         }
         if overrides.trust_anchors.is_none() {
             let anchors = draft.fields.trust_anchors.iter().flatten();
-            warn_of_anchors(raw, &profile, anchors, today, report);
+            let tables = raw.get_ref().profile.iter().flat_map(|tables| tables.get_ref());
+            let table =
+                tables.filter(|table| table.get_ref().name.as_ref().is_some_and(|name| *name.get_ref() == profile));
+            let at = table.filter_map(|table| table.get_ref().trust_anchors.as_ref()).map(Spanned::span).next();
+            warn_of_anchors(&at.unwrap_or_else(|| raw.span()), &profile, anchors, today, report);
         }
         if let (Some(depth), Some(needed)) = (overrides.verify_depth, draft.fields.verify_depth)
             && let Some(at) = raw.get_ref().verify_depth.as_ref()
@@ -462,7 +467,8 @@ fn warn_of_drafts(raw: &Spanned<RawProvider>, drafts: &[DraftProfile], overrides
         }
     }
     // These anchors are written once for all profiles.
-    warn_of_anchors(raw, "(all)", overrides.trust_anchors.iter().flatten(), today, report);
+    let at = raw.get_ref().trust_anchors.as_ref().map_or_else(|| raw.span(), Spanned::span);
+    warn_of_anchors(&at, "(all)", overrides.trust_anchors.iter().flatten(), today, report);
 }
 
 /// Warns of the keys of profile tables that those of the provider replace: whoever wrote them there expects them to count.
@@ -484,7 +490,7 @@ fn warn_of_replaced_keys(raw: &RawProvider, report: &mut Report<'_>) {
 }
 
 fn warn_of_anchors<'a>(
-    raw: &Spanned<RawProvider>,
+    at: &Range<usize>,
     profile: &str,
     anchors: impl Iterator<Item = &'a super::anchor::Anchor>,
     today: Date,
@@ -493,13 +499,12 @@ fn warn_of_anchors<'a>(
     for anchor in anchors {
         let (profile, subject) = (profile.to_owned(), anchor.subject.clone());
         if let Some(flaw) = anchor.anchor_use.flaw() {
-            report.warn(
-                raw,
-                WarningKind::AnchorUnusable { profile: profile.clone(), subject: subject.clone(), flaw: flaw.clone() },
-            );
+            let flaw = flaw.clone();
+            report
+                .warn_at(at, WarningKind::AnchorUnusable { profile: profile.clone(), subject: subject.clone(), flaw });
         }
         if anchor.not_after < today {
-            report.warn(raw, WarningKind::AnchorExpired { profile, subject, not_after: anchor.not_after });
+            report.warn_at(at, WarningKind::AnchorExpired { profile, subject, not_after: anchor.not_after });
         }
     }
 }

@@ -49,6 +49,7 @@ pub(super) struct Report<'a> {
     /// Errors of the documents that this one depends on.
     foreign: Vec<ConfigError>,
     warnings: Vec<Warning>,
+    notes: Vec<Warning>,
     files: RefCell<FileVersions>,
     found: Vec<FoundEntry>,
     subordinates: Vec<(usize, [u8; 32])>,
@@ -63,6 +64,7 @@ impl<'a> Report<'a> {
             errors: Vec::new(),
             foreign: Vec::new(),
             warnings: Vec::new(),
+            notes: Vec::new(),
             files: RefCell::default(),
             found: Vec::new(),
             subordinates: Vec::new(),
@@ -215,7 +217,22 @@ impl<'a> Report<'a> {
 
     /// Warns about a value. The same warning is reported once.
     pub(super) fn warn<T>(&mut self, at: &Spanned<T>, kind: WarningKind) {
-        let warning = Warning { location: self.document.location(&at.span()), kind };
+        self.warn_at(&at.span(), kind);
+    }
+
+    /// Notes about a value what only `hookgate check` says.
+    pub(super) fn note_about<T>(&mut self, at: &Spanned<T>, kind: WarningKind) {
+        self.notes.push(Warning { location: self.document.location(&at.span()), kind });
+    }
+
+    /// The notes so far.
+    pub(super) fn take_notes(&mut self) -> Vec<Warning> {
+        std::mem::take(&mut self.notes)
+    }
+
+    /// As [`Report::warn`], for the span of a value.
+    pub(super) fn warn_at(&mut self, span: &Range<usize>, kind: WarningKind) {
+        let warning = Warning { location: self.document.location(span), kind };
         if !self.warnings.contains(&warning) {
             self.warnings.push(warning);
         }

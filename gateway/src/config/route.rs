@@ -47,12 +47,12 @@ const WRITE_METHODS: &str = "methods = [\"POST\"], or remove the key (the defaul
 pub(super) struct RawRoute {
     name: Option<Spanned<String>>,
     host: Option<Spanned<String>>,
-    path: Option<Spanned<String>>,
+    pub(super) path: Option<Spanned<String>>,
     methods: Option<Spanned<Vec<Spanned<String>>>>,
     providers: Option<Spanned<Vec<Spanned<String>>>>,
     handler: Option<Spanned<String>>,
     client_cert_chain: Option<bool>,
-    proof: Option<Spanned<WordOr<RawClause>>>,
+    pub(super) proof: Option<Spanned<WordOr<RawClause>>>,
     replay: Option<Spanned<WordOr<RawReplay>>>,
 }
 

@@ -86,6 +86,15 @@ pub enum WarningKind {
         /// The number, from 1, of the certificate that did not issue the one before it.
         position: usize,
     },
+    /// A chain of the server without the issuer of its end entity, which is no public root either.
+    MissingIntermediate {
+        /// The file of the chain.
+        path: PathBuf,
+        /// The issuer of the end entity.
+        issuer: String,
+        /// Where the end entity says that its issuer's certificate is published.
+        url: Option<String>,
+    },
     /// A chain of the server with many bytes.
     LargeChain {
         /// Its length.
@@ -120,6 +129,67 @@ pub enum WarningKind {
         not_after: Date,
         /// The whole days until then.
         days: u64,
+    },
+    /// An exact path that ends with a slash.
+    SlashedPath {
+        /// The path.
+        path: String,
+    },
+    /// An asterisk in a common name, which is compared literally.
+    LiteralAsterisk {
+        /// The common name.
+        name: String,
+    },
+    /// A name of an identity that is almost the documented one of the preset that it replaces.
+    NearIdentity {
+        /// The documented name.
+        documented: String,
+        /// The preset.
+        preset: String,
+    },
+    /// No proof beside a certificate that many accounts share.
+    SharedCertificate {
+        /// The preset.
+        preset: String,
+        /// Who shares the certificate.
+        shared_by: String,
+    },
+    /// A trust anchor without a revocation list, although every certificate of a path needs one.
+    AnchorWithoutList {
+        /// The profile that names it.
+        profile: String,
+        /// The subject of the anchor.
+        subject: String,
+    },
+    /// A known intermediate without a revocation list.
+    IntermediateWithoutList {
+        /// The profile that names it.
+        profile: String,
+        /// The subject of the intermediate.
+        subject: String,
+    },
+    /// Revocation lists of trust anchors alone, although paths may have intermediates.
+    NoIntermediateList {
+        /// The profile.
+        profile: String,
+        /// Its verify depth.
+        depth: u8,
+    },
+    /// A time-out that is longer than the one of a sender.
+    SlowerThanSender {
+        /// The provider.
+        provider: String,
+        /// The time-out of `[limits]`, in milliseconds.
+        handler_ms: u128,
+        /// That of the sender, in milliseconds.
+        sender_ms: u128,
+    },
+    /// The same by the default of hookgate.
+    DefaultSlowerThanSender {
+        /// The default, in milliseconds.
+        handler_ms: u128,
+        /// The time-out of the sender, in milliseconds.
+        sender_ms: u128,
     },
     /// A certificate of the server without a DNS name.
     NoNames,
@@ -239,6 +309,60 @@ impl fmt::Display for WarningKind {
             Self::ChainOutOfOrder { position } => write!(
                 formatter,
                 "out of order: certificate {position} did not issue the one before it; some senders refuse such a chain"
+            ),
+            Self::MissingIntermediate { path, issuer, url } => {
+                let path = path.display();
+                write!(
+                    formatter,
+                    "{path} lacks the certificate of {issuer}, which issued the server certificate and is no public root; senders refuse \
+                     such a chain; append that certificate to the file, also if it is a root of your own"
+                )?;
+                url.as_ref().map_or(Ok(()), |url| write!(formatter, " (its authority publishes it at {url})"))
+            }
+            Self::SlashedPath { path } => write!(
+                formatter,
+                "only the path {path} matches, with its last slash, and not {}; write the path as the sender has it, or {path}* for every \
+                 path below",
+                path.trim_end_matches('/')
+            ),
+            Self::LiteralAsterisk { name } => write!(
+                formatter,
+                "the * is compared literally: only a certificate whose common name is the text {name} matches; write the whole name, or \
+                 san_dns = \"{name}\" for every DNS name of this form"
+            ),
+            Self::NearIdentity { documented, preset } => write!(
+                formatter,
+                "almost the name that the preset \"{preset}\" documents; did you mean \"{documented}\"? This key replaces the names of the \
+                 preset; remove it to accept these"
+            ),
+            Self::SharedCertificate { preset, shared_by } => write!(
+                formatter,
+                "no proof is demanded beside the certificate, and that of the preset \"{preset}\" is shared by {shared_by}: each of them \
+                 can send requests here; demand a proof (`hookgate providers {preset}` shows which)"
+            ),
+            Self::AnchorWithoutList { profile, subject } => write!(
+                formatter,
+                "profile {profile}: no list is of the trust anchor {subject}, and with crl_scope = \"chain\" every certificate of a chain \
+                 needs a list of its issuer, so every chain to this anchor is refused; add its list, or write crl_scope = \"end-entity\""
+            ),
+            Self::IntermediateWithoutList { profile, subject } => write!(
+                formatter,
+                "profile {profile}: no list is of the intermediate {subject}, so the certificates that it issued are refused; add its list"
+            ),
+            Self::NoIntermediateList { profile, depth } => write!(
+                formatter,
+                "profile {profile}: every list is of a trust anchor, so a chain with an intermediate is refused, although verify_depth {depth} \
+                 allows one; add the list of the intermediate, or write verify_depth = 1 if there is none"
+            ),
+            Self::SlowerThanSender { provider, handler_ms, sender_ms } => write!(
+                formatter,
+                "a handler may take {handler_ms} ms, and the sender of the provider \"{provider}\" waits {sender_ms} ms for the answer: then \
+                 it takes the webhook for failed while the handler still works on it; write at most {sender_ms}"
+            ),
+            Self::DefaultSlowerThanSender { handler_ms, sender_ms } => write!(
+                formatter,
+                "this sender waits {sender_ms} ms for the answer, and without handler_timeout_ms in [limits], a handler may take \
+                 {handler_ms} ms; write handler_timeout_ms = {sender_ms} if its handler can be slow"
             ),
             Self::LargeChain { bytes } => write!(
                 formatter,

@@ -2,14 +2,14 @@
 //!
 //! Owns the raise of the limit at the start, the reserve for everything but peers, and the bound on connections that follows. With the
 //! reserve, idle strangers cannot keep hookgate from connecting to its handlers, reading files in a reload, fetching keys, or answering
-//! on the metrics endpoint. Must not open or close anything: [`crate::accept`] holds the bound.
+//! on the metrics endpoint and the admin side. Must not open or close anything: [`crate::accept`] holds the bound.
 
 use std::collections::HashSet;
 use std::fs;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use super::metrics_endpoint;
+use super::endpoint;
 use crate::config::{Config, KeyOrigin, RangeUrl};
 use hookgate_core::limits::Limits;
 
@@ -78,9 +78,11 @@ impl Descriptors {
         let keys = config.proofs.key_sources.iter().filter(|source| is_fetched(&source.origin)).count();
         // A list that several providers name counts for each.
         let lists = config.range_urls.iter().flatten().flat_map(RangeUrl::sources).count();
+        let listeners = [config.metrics.is_some(), config.admin.is_some()];
+        let endpoints = listeners.iter().filter(|is_configured| **is_configured).count().max(1) * endpoint::CONNECTIONS;
         let demand = Demand {
             workers: self.workers,
-            reserve: self.fixed + FILES + metrics_endpoint::CONNECTIONS + PER_FETCH * (keys + lists),
+            reserve: self.fixed + FILES + endpoints + PER_FETCH * (keys + lists),
             handlers: handlers.len(),
         };
         let configured = config.limits;

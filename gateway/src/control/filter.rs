@@ -9,6 +9,8 @@ use std::path::Path;
 
 use anyhow::Context;
 
+use super::admin::collect;
+use super::admin::facts::FilterFacts;
 use crate::cause::Cause;
 use crate::config::{FilterSection, PIN_DIRECTORY};
 use crate::metrics;
@@ -135,6 +137,18 @@ impl FilterKeeper {
         running.policy = next;
         running.required = section.required;
         Ok(())
+    }
+
+    /// What the status page shows.
+    pub(super) fn facts(&self) -> FilterFacts {
+        match &self.running {
+            Some(running) => {
+                let is_partial = running.filter.has_unfiltered_interface();
+                let mode = if is_partial { "unavailable" } else { mode_label(running.policy.mode) };
+                collect::filter(mode, running.filter.status().ok())
+            }
+            None => collect::filter(if self.unavailable { "unavailable" } else { "off" }, None),
+        }
     }
 
     /// Whether the filter's maps, if there are any, can be read with the remaining privileges.

@@ -1,16 +1,17 @@
 //! `hookgate filter status`.
 //!
-//! Owns the output. It asks the metrics endpoint of the daemon what runs, which needs no privilege. The answer about an address
+//! Owns the output. It asks the metrics endpoint or the admin side of the daemon what runs, which needs no privilege. The answer about an address
 //! comes from the configuration and the files that it names, as they are now. Must not touch the kernel.
 
-use std::io::{Read as _, Write as _};
-use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::io::{Read, Write};
+use std::net::{IpAddr, TcpStream};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use super::filter;
-use crate::config::{Config, FilterSection};
+use crate::config::{AdminAddress, Config, FilterSection};
 use hookgate_filter::{Action, Explanation, Family, Mode, Policy};
 
 /// The time-out of each system call on the connection to the daemon, which is on this host.
@@ -38,9 +39,9 @@ pub fn status(path: &Path, address: Option<IpAddr>) -> ExitCode {
     };
     println!("Configuration in {}:", path.display());
     configured(policy);
-    match config.metrics.as_ref().map(|metrics| metrics.listen) {
-        None => println!("Running: unknown, because the configuration has no [metrics] endpoint to ask."),
-        Some(endpoint) => running(endpoint),
+    match endpoint(&config) {
+        None => println!("Running: unknown, because the configuration has neither [metrics] nor [admin] to ask."),
+        Some(endpoint) => running(&endpoint),
     }
     if let Some(address) = address {
         let note = if policy.mode == Mode::Enforce { "" } else { ", if the mode were \"enforce\"" };
@@ -66,15 +67,21 @@ fn configured(policy: &Policy) {
     }
 }
 
-fn running(endpoint: SocketAddr) {
+/// Where the daemon serves its metrics. The address of `[metrics]` need not be of this host; here it only says whom to ask.
+fn endpoint(config: &Config) -> Option<AdminAddress> {
+    let metrics = config.metrics.as_ref().map(|metrics| AdminAddress::Loopback(metrics.listen));
+    metrics.or_else(|| config.admin.as_ref().map(|admin| admin.listen.clone()))
+}
+
+fn running(endpoint: &AdminAddress) {
     let metrics = match scrape(endpoint) {
         Ok(metrics) => metrics,
         Err(error) => {
-            println!("Running: unknown, because http://{endpoint}/metrics does not answer: {error}");
+            println!("Running: unknown, because /metrics at {endpoint} does not answer: {error}");
             return;
         }
     };
-    println!("Running, according to http://{endpoint}/metrics:");
+    println!("Running, according to /metrics at {endpoint}:");
     let lines: Vec<_> = metrics.lines().filter(|line| line.starts_with("hookgate_filter_")).collect();
     if !lines.iter().any(|line| line.starts_with("hookgate_filter_attached_info")) {
         println!("  no filter is attached");
@@ -83,11 +90,25 @@ fn running(endpoint: SocketAddr) {
 }
 
 /// The metrics of the daemon at `endpoint`, by HTTP/1.0: the answer then ends with the connection and has no chunks.
-fn scrape(endpoint: SocketAddr) -> std::io::Result<String> {
-    let mut stream = TcpStream::connect_timeout(&endpoint, PATIENCE)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
-    stream.write_all(format!("GET /metrics HTTP/1.0\r\nHost: {endpoint}\r\n\r\n").as_bytes())?;
+fn scrape(endpoint: &AdminAddress) -> std::io::Result<String> {
+    match endpoint {
+        AdminAddress::Loopback(address) => {
+            let stream = TcpStream::connect_timeout(address, PATIENCE)?;
+            stream.set_read_timeout(Some(PATIENCE))?;
+            stream.set_write_timeout(Some(PATIENCE))?;
+            ask(stream, &address.to_string())
+        }
+        AdminAddress::Unix(path) => {
+            let stream = UnixStream::connect(path)?;
+            stream.set_read_timeout(Some(PATIENCE))?;
+            stream.set_write_timeout(Some(PATIENCE))?;
+            ask(stream, "localhost")
+        }
+    }
+}
+
+fn ask(mut stream: impl Read + Write, host: &str) -> std::io::Result<String> {
+    stream.write_all(format!("GET /metrics HTTP/1.0\r\nHost: {host}\r\n\r\n").as_bytes())?;
     let mut answer = String::new();
     stream.take(MAXIMUM_METRICS_BYTES).read_to_string(&mut answer)?;
     Ok(answer)

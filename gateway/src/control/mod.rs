@@ -1,6 +1,6 @@
 //! The control plane: start-up, and everything beside the path of a request.
 //!
-//! Owns the subcommands, reload, signals, the metrics endpoint, the service manager, the watchdog, and the tasks that fetch what is
+//! Owns the subcommands, reload, signals, the metrics endpoint, the admin side, the service manager, the watchdog, and the tasks that fetch what is
 //! published: token keys, lists of ranges, revocation lists. Must not handle peers' connections: workers do. Workers never wait for this room, except a request whose token names an
 //! unknown key (3 seconds at most).
 //!
@@ -12,8 +12,8 @@
 //! 2. Read the configuration and every file that it names ([`crate::config`]).
 //! 3. Start the log and its thread, as the configuration says (`log`). Raise the limit on open files (`descriptors`).
 //! 4. Install the signal handlers.
-//! 5. Bind the metrics endpoint (`metrics_endpoint`).
-//! 6. Choose the I/O backend, and open the state directory ([`crate::state`]).
+//! 5. Bind the metrics endpoint and the admin side (`sides`).
+//! 6. Choose the I/O backend, open the state directory ([`crate::state`]), and bind the control socket in it (`inquiry`).
 //! 7. Attach the pre-filter (`filter`), so that no foreign packet reaches an open port.
 //! 8. Bound the connections of peers by the descriptors that are left (`descriptors`). Build the first [`Snapshot`](crate::snapshot::Snapshot) (`reload`), and start the tasks that fetch what it names (`published`).
 //! 9. Take over the listening sockets from the service manager, or bind them (`sockets`).
@@ -25,29 +25,35 @@
 //! # The control thread
 //!
 //! After start-up, the main thread is the control thread. It runs a single-threaded tokio runtime with one loop (`run`), the metrics
-//! endpoint, and one task for each source of what is published. The loop
+//! endpoint and the admin side (`endpoint`), and one task for each source of what is published. The loop
 //!
 //! - ends the process on SIGTERM or SIGINT, and reloads on SIGHUP;
 //! - checks every 250 ms or less whether each worker lives, and feeds the watchdog (`watchdog`);
+//! - answers what the admin side asks (`admin`);
 //! - puts lists in force that were fetched (`published`, `ranges`, `revocation`);
 //! - checks every second whether configured files have changed, with `reload = "watch"` (`watch`);
-//! - every 250 ms: publishes metrics, logs rotation warnings (`rotation`), keeps refused chains that may be genuine (`pending`), fetches the revocation lists that chains lacked (`revocation`), reads the pre-filter's counters (`filter`), reports lost
+//! - every 250 ms: publishes metrics, samples the last hour (`admin`), logs rotation warnings (`rotation`), keeps refused chains that may be genuine (`pending`), fetches the revocation lists that chains lacked (`revocation`), reads the pre-filter's counters (`filter`), reports lost
 //!   log events (`log`), and checks that no worker has ended.
 //!
 //! A reload runs in this loop: it reads the files, builds a new snapshot, and publishes it with one pointer swap. If a step fails,
 //! the old snapshot stays.
 #![expect(clippy::disallowed_methods, reason = "the control thread runs tokio's runtime, with its timers")]
 
+mod admin;
 pub mod check;
 mod confine;
+mod deliveries;
 mod descriptors;
+mod endpoint;
+pub mod explain;
+mod exposition;
 pub mod fetch;
 pub mod fetcher;
 mod filter;
 pub mod filter_status;
+mod inquiry;
 mod keys;
 pub mod log;
-mod metrics_endpoint;
 mod pending;
 pub mod providers;
 mod public_roots;
@@ -58,6 +64,7 @@ mod revocation;
 mod rotation;
 pub mod run;
 mod service;
+mod sides;
 mod sockets;
 mod status;
 pub(crate) mod sunset;

@@ -3,6 +3,8 @@
 //! Owns everything that outlives a snapshot (chain cache, delivery ids, what is fetched, filter, rotation) and the order in which a reload
 //! replaces it. Must not parse: [`crate::config`] does.
 
+mod overview;
+
 use std::collections::BTreeSet;
 use std::io;
 use std::path::PathBuf;
@@ -12,6 +14,8 @@ use std::time::Instant;
 use arc_swap::ArcSwap;
 use rustls_pki_types::UnixTime;
 
+use super::admin::collect::LastLoad;
+use super::deliveries;
 use super::descriptors::Descriptors;
 use super::filter::{self, FilterKeeper};
 use super::keys::Keys;
@@ -26,11 +30,14 @@ use super::watch::Watch;
 use crate::config::inventory::{Inventory, difference};
 use crate::config::strength::{Comparison, Strength};
 use crate::config::{
-    Config, FileVersions, FilterSection, Listen, LogFormat, Metrics, Reading, ReloadTrigger, Warning, is_of_host,
+    Admin, Config, FileVersions, FilterSection, Listen, LogFormat, Metrics, OnStateFailure, Reading, ReloadTrigger,
+    State, Warning, is_of_host,
 };
+use crate::deliveries::DeliveryStore;
 use crate::metrics::retirement::{NamedLabel, Retirement};
 use crate::metrics::{self, Load};
 use crate::missing_lists::ListNotes;
+use crate::recent::Recent;
 use crate::snapshot::{Lasting, Snapshot};
 use crate::state::StateDirectory;
 use hookgate_core::auth::ReplayGuard;
@@ -51,6 +58,8 @@ pub(super) struct Loader {
     path: PathBuf,
     cache: Arc<ChainCache>,
     replay: Arc<ReplayGuard>,
+    /// Where taken deliveries are kept, if they outlive this process.
+    deliveries: Option<Arc<DeliveryStore>>,
     pending: PendingChains,
     started: Instant,
     descriptors: Option<Descriptors>,
@@ -61,6 +70,7 @@ pub(super) struct Loader {
     ranges: WrittenRanges,
     revocation: Revocation,
     list_notes: Arc<ListNotes>,
+    pub(super) recent: Arc<Recent>,
     /// When the learned URLs of revocation lists are looked through next, in seconds since 1970.
     next_clean_up: u64,
     /// The labels of what the configuration names.
@@ -74,6 +84,8 @@ pub(super) struct Loader {
     retirement: Arc<Mutex<Retirement>>,
     /// The log, if it runs.
     log: Option<Tuning>,
+    /// What became of the last load.
+    last: LastLoad,
 }
 
 /// The parts of a configuration that are fetched, before their tasks start.
@@ -101,8 +113,9 @@ pub(super) struct Fixed {
     /// The form of log events; `None` leaves the choice to standard error.
     pub(super) log: Option<LogFormat>,
     pub(super) metrics: Option<Metrics>,
+    pub(super) admin: Option<Admin>,
     /// The state directory.
-    pub(super) state: Option<PathBuf>,
+    pub(super) state: State,
 }
 
 impl Loader {
@@ -113,6 +126,7 @@ impl Loader {
             path,
             cache: Arc::new(ChainCache::new(limits.chain_cache_entries, limits.chain_cache_ttl)),
             replay: Arc::new(ReplayGuard::new(limits.replay_entries)),
+            deliveries: None,
             pending: PendingChains::default(),
             started: Instant::now(),
             descriptors: None,
@@ -123,6 +137,7 @@ impl Loader {
             ranges: WrittenRanges::default(),
             revocation: Revocation::default(),
             list_notes: Arc::default(),
+            recent: Arc::default(),
             next_clean_up: 0,
             names: BTreeSet::new(),
             state: None,
@@ -132,6 +147,7 @@ impl Loader {
             watch: Watch::default(),
             retirement,
             log: None,
+            last: LastLoad::default(),
         }
     }
 
@@ -156,6 +172,17 @@ impl Loader {
         self.build(config, 1, &prepared.keys).map(drop)
     }
 
+    /// The snapshot of `config` and its filter, as they would be served with what is known without a fetch. Changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be served.
+    pub(super) fn preview(&self, mut config: Config) -> anyhow::Result<(Snapshot, FilterSection)> {
+        filter::check(&config.filter)?;
+        let Prepared { keys, section, .. } = self.prepare(&mut config)?;
+        Ok((self.build(config, 1, &keys)?, section))
+    }
+
     /// Takes the parts that are fetched out of `config`, and gives it the ranges and revocation lists that are known. Changes nothing else.
     fn prepare(&self, config: &mut Config) -> anyhow::Result<Prepared> {
         let keys = self.keys.prepare(std::mem::take(&mut config.proofs.key_sources));
@@ -175,8 +202,10 @@ impl Loader {
         let (cache, keys, replay) = (Arc::clone(&self.cache), Arc::clone(keys.store()), Arc::clone(&self.replay));
         let sightings = Arc::clone(self.rotation.sightings());
         let (suspects, public_roots) = (Arc::clone(self.pending.suspects()), public_roots());
-        let list_notes = Arc::clone(&self.list_notes);
-        let lasting = Lasting { cache, keys, replay, sightings, suspects, list_notes, public_roots };
+        let (list_notes, recent) = (Arc::clone(&self.list_notes), Arc::clone(&self.recent));
+        let deliveries = self.deliveries.clone();
+        let lasting =
+            Lasting { cache, keys, replay, deliveries, sightings, suspects, list_notes, recent, public_roots };
         Ok(Snapshot::build(config, generation, lasting)?)
     }
 
@@ -187,7 +216,9 @@ impl Loader {
     /// If it cannot be served. Nothing has changed then.
     pub(super) fn load(&mut self, mut config: Config) -> anyhow::Result<Snapshot> {
         let prepared = self.prepare(&mut config)?;
-        self.adopt(config, prepared, 1)
+        let snapshot = self.adopt(config, prepared, 1)?;
+        self.last = LastLoad::new(Load::Ok, &[], UnixTime::now());
+        Ok(snapshot)
     }
 
     /// Builds the snapshot of `config`, applies its ranges to the filter if one runs, and starts to fetch what it names.
@@ -212,6 +243,7 @@ impl Loader {
         self.published.adopt(sources);
         (self.keys, self.ranges, self.revocation) = (keys, ranges, revocation);
         metrics::connections_limit(snapshot.limits.max_connections);
+        metrics::limits::publish(&snapshot.limits);
         self.rotation.adopt(dates, &snapshot.identity);
         self.pending.adopt(&snapshot.identity, self.state.as_ref(), UnixTime::now());
         self.names = names;
@@ -370,14 +402,16 @@ impl Loader {
                 let generation = snapshot.generation;
                 current.store(Arc::new(snapshot));
                 self.cache.retain_generation(generation);
-                metrics::reloaded(Load::Ok, generation);
+                metrics::reloaded(Load::Ok, generation, UnixTime::now().as_secs());
                 tracing::info!(generation, "configuration reloaded");
                 log_changes(&before, &self.inventory);
+                self.last = LastLoad::new(Load::Ok, &[], UnixTime::now());
                 self.watch.took(files);
                 Some(generation)
             }
             Err(Refused { result, is_of_host, reasons }) => {
-                metrics::reloaded(result, old);
+                metrics::reloaded(result, old, UnixTime::now().as_secs());
+                self.last = LastLoad::new(result, &reasons, UnixTime::now());
                 for reason in reasons {
                     tracing::error!(reason, "configuration not reloaded");
                 }
@@ -421,6 +455,9 @@ impl Loader {
         if config.metrics != fixed.metrics {
             tracing::warn!("[metrics] has changed; restart hookgate to apply the change");
         }
+        if config.admin != fixed.admin {
+            tracing::warn!("[admin] has changed; restart hookgate to apply the change");
+        }
         if config.state != fixed.state {
             tracing::warn!("[state] has changed; restart hookgate to apply the change");
         }
@@ -432,9 +469,30 @@ impl Loader {
         Ok(snapshot)
     }
 
+    /// Opens the memory of deliveries in the state directory. Call it after [`Loader::keep_state_in`], before the first load.
+    ///
+    /// # Errors
+    ///
+    /// As [`deliveries::open`].
+    pub(super) fn keep_deliveries(
+        &mut self,
+        on_failure: OnStateFailure,
+    ) -> anyhow::Result<Option<deliveries::Prepared>> {
+        let Some(state) = &self.state else { return Ok(None) };
+        let (store, prepared) = deliveries::open(state, &self.replay, on_failure)?;
+        self.deliveries = Some(store);
+        Ok(Some(prepared))
+    }
+
+    /// Tries the disk again, if it took no delivery when it was tried last.
+    pub(super) fn retry_deliveries(&self) {
+        self.deliveries.iter().for_each(|store| store.retry());
+    }
+
     /// Advances the steady clock of the memory for delivery ids. Call it at least once a second.
     pub(super) fn advance(&self) {
         self.replay.advance(self.started.elapsed());
+        self.recent.settle();
     }
 
     /// Publishes the sizes of the chain cache and of the memory for delivery ids.

@@ -4,6 +4,7 @@
 //! it says; both are pure. Must not renew or refuse anything.
 
 mod notice;
+pub(super) mod overview;
 mod reminder;
 #[cfg(test)]
 mod tests;

@@ -4,34 +4,40 @@
 //! module.
 
 use std::fmt::Display;
+use std::io;
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, anyhow, bail};
 use arc_swap::ArcSwap;
-use metrics_exporter_prometheus::PrometheusBuilder;
+use rustls_pki_types::UnixTime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
 
+use super::admin::Question;
+use super::admin::facts::WorkerFacts;
+use super::admin::observer::{Moment, Observer};
+use super::admin::phase::Phase;
 use super::confine::{confine, hide_memory, unprivileged};
 use super::descriptors::raise_limit;
+use super::inquiry::Inquiry;
 use super::log::{Log, Losses, StatedLevels};
-use super::metrics_endpoint::MetricsEndpoint;
 use super::published::Publisher;
 use super::reload::{Fixed, Loader, log_warnings};
 use super::sockets::sharing::PortWatch;
+use super::sockets::{SocketsError, bind_hint};
 use super::status::Serving;
 use super::watch::LOOK_INTERVAL;
 use super::watchdog::Watchdog;
-use super::{service, sockets};
+use super::{service, sides, sockets};
 use crate::accept::spread::Siblings;
-use crate::config::{Config, FetchedLists, FileVersions, KeyOrigin, Listen, Metrics, Reading};
+use crate::config::{Config, Deliveries, FetchedLists, FileVersions, KeyOrigin, Listen, NamedPlaces, Reading};
 use crate::crypto;
 use crate::metrics;
-use crate::metrics::retirement::Retirement;
+use crate::recent::Recent;
 use crate::snapshot::Snapshot;
 use crate::state::{StateDirectory, warn_of_absence};
 use crate::worker::{CUT_GRACE, Command, Places, Plan, WorkerThread, start};
@@ -40,9 +46,6 @@ use hookgate_io::{Backend, choose};
 
 /// Interval at which the control thread checks its workers and publishes metrics.
 const UPKEEP_INTERVAL: Duration = Duration::from_millis(250);
-
-/// Interval at which recorded durations are added up in histograms. Until then each takes memory of its own.
-const HISTOGRAM_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Interval at which the control thread checks that no other process listens on hookgate's ports. A look takes some 50 µs.
 const PORTS_INTERVAL: Duration = Duration::from_secs(5);
@@ -95,20 +98,32 @@ fn serve(path: &Path, config: Config, files: FileVersions, log: &Log) -> anyhow:
     runtime.block_on(async {
         let mut signals = Signals::install()?;
         let retirement = Arc::default();
-        start_metrics(config.metrics.as_ref(), &retirement)?;
+        let observer = sides::start(config.metrics.as_ref(), config.admin.as_ref(), &retirement)
+            .map_err(|error| at_metrics(path, error))?;
         let backend = choose_backend(&config.listen)?;
         let fixed = Fixed {
             listen: config.listen.clone(),
             log: config.log.format,
             metrics: config.metrics.clone(),
+            admin: config.admin.clone(),
             state: config.state.clone(),
         };
         let mut loader = Loader::new(path.to_owned(), &config.limits, retirement);
         loader.tune_log(log.tuning());
         // Before the process is confined, and before the sources of data are read from it.
-        match fixed.state.as_deref().map(StateDirectory::open).transpose()? {
-            Some(state) => loader.keep_state_in(state),
+        match fixed.state.directory.as_deref().map(StateDirectory::open).transpose()? {
+            Some(state) => {
+                answer_questions(state.path(), &loader.recent);
+                loader.keep_state_in(state);
+            }
             None => warn_of_absence(&features_with_state(&config)),
+        }
+        let deliveries = match fixed.state.deliveries {
+            Deliveries::Disk => loader.keep_deliveries(fixed.state.on_failure)?,
+            Deliveries::Memory => None,
+        };
+        if fixed.state.directory.is_some() && deliveries.is_none() && has_replay(&config) {
+            tracing::warn!("deliveries are remembered in memory alone: a restart forgets which were taken");
         }
         // Before the ports are open, so that no foreign packet reaches one.
         loader.filter.start(&config.filter)?;
@@ -117,20 +132,53 @@ fn serve(path: &Path, config: Config, files: FileVersions, log: &Log) -> anyhow:
         let snapshot = loader.load(config).with_context(|| path.display().to_string())?;
         loader.follow(files);
         let current = Arc::new(ArcSwap::from_pointee(snapshot));
-        metrics::reloaded(metrics::Load::Ok, 1);
+        metrics::reloaded(metrics::Load::Ok, 1, UnixTime::now().as_secs());
         let (commands, receiver) = watch::channel(Command::Serve(1));
-        let (plans, ports) = plan_workers(&fixed.listen, count, backend, &current, &receiver)?;
+        let places = Arc::<Places>::default();
+        let planned = plan_workers(&fixed.listen, (count, backend), &current, &places, &receiver);
+        let (plans, ports) = planned.map_err(|error| located(path, error))?;
         // No later step needs a privilege, and no byte from a peer has been read.
         confine(|| loader.filter.is_usable(), loader.state.as_ref())?;
+        deliveries.map(super::deliveries::Prepared::start).transpose()?;
         first_lists(&mut loader, &current, &commands).await;
         let workers = start_workers(plans, backend)?;
         let watchdog = Watchdog::start(workers.len());
         let (backend, losses) = (backend.label(), log.losses());
-        let mut control = Control { workers, watchdog, backend, commands, current, loader, fixed, ports, losses };
+        let mut control =
+            Control { workers, watchdog, backend, commands, current, places, loader, fixed, ports, losses, observer };
+        control.observer.enter(Phase::Serving);
         service::ready(&control.serving().started());
         let outcome = control.attend(&mut signals).await;
         control.end(outcome, signals).await
     })
+}
+
+/// Serves the control socket, if it can be bound. Without it, `hookgate explain` knows no recent refusal.
+fn answer_questions(directory: &Path, recent: &Arc<Recent>) {
+    match Inquiry::bind(directory, Arc::clone(recent)) {
+        Ok(inquiry) => drop(tokio::spawn(inquiry.serve())),
+        Err(error) => {
+            let directory = directory.display();
+            tracing::warn!(%directory, %error, "cannot bind control.sock in the state directory; hookgate explain knows no recent refusal");
+        }
+    }
+}
+
+/// Adds the place in the configuration to an error about an address.
+fn located(path: &Path, error: anyhow::Error) -> anyhow::Error {
+    let address = error.downcast_ref::<SocketsError>().and_then(SocketsError::configured);
+    let places = NamedPlaces::of(path, &FileVersions::default());
+    let place = places.listen.into_iter().find(|(_, listed)| Some(*listed) == address);
+    place.map_or_else(|| anyhow!("{error:#}"), |(location, _)| anyhow!("{location}: {error:#}"))
+}
+
+/// Adds the place of `metrics.listen`, and what to do, to an error of the metrics endpoint. One of the admin side names its key itself.
+fn at_metrics(path: &Path, error: anyhow::Error) -> anyhow::Error {
+    let hint = error.root_cause().downcast_ref::<io::Error>().map_or("", bind_hint);
+    match NamedPlaces::of(path, &FileVersions::default()).metrics {
+        Some((location, _)) if error.to_string().contains("(metrics.listen)") => anyhow!("{location}: {error:#}{hint}"),
+        _ => error,
+    }
 }
 
 /// What this configuration would keep over a restart.
@@ -142,8 +190,15 @@ fn features_with_state(config: &Config) -> Vec<&'static str> {
         (has_ranges, "the lists of source_range_urls"),
         (has_lists, "the revocation lists that are fetched"),
         (has_keys, "the keys of key sources"),
+        (has_replay(config), "the deliveries that were taken"),
     ];
     features.into_iter().filter_map(|(is_used, feature)| is_used.then_some(feature)).collect()
+}
+
+/// Whether a rule keeps copies of deliveries away.
+fn has_replay(config: &Config) -> bool {
+    let policies = config.proofs.providers.iter().chain(config.proofs.routes.iter().flatten());
+    policies.into_iter().any(|policy| policy.duplicate_answer().is_some())
 }
 
 /// Waits for the lists of which there is no copy, so that their providers are admitted from the first request on. A bounded wait: connections
@@ -184,31 +239,6 @@ impl Signals {
     }
 }
 
-/// Installs the recorder of metrics and serves the endpoint, if there is a `[metrics]` section.
-fn start_metrics(section: Option<&Metrics>, retirement: &Arc<Mutex<Retirement>>) -> anyhow::Result<()> {
-    let Some(section) = section else { return Ok(()) };
-    let recorder = PrometheusBuilder::new().set_buckets(&metrics::DURATION_BUCKETS)?.build_recorder();
-    let (rendered, kept) = (recorder.handle(), recorder.handle());
-    let retirement = Arc::clone(retirement);
-    let render = move || {
-        let retirement = retirement.lock().unwrap_or_else(PoisonError::into_inner);
-        retirement.without_gone(&rendered.render(), Instant::now())
-    };
-    let endpoint = MetricsEndpoint::bind(section.listen, render)?;
-    ::metrics::set_global_recorder(recorder).context("cannot install the metrics recorder")?;
-    metrics::describe();
-    tokio::spawn(endpoint.serve());
-    tokio::spawn(async move {
-        let mut due = interval(HISTOGRAM_INTERVAL);
-        due.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            due.tick().await;
-            kept.run_upkeep();
-        }
-    });
-    Ok(())
-}
-
 fn choose_backend(listen: &Listen) -> anyhow::Result<Backend> {
     let demanded = if listen.io == Some(Backend::Reactor) { "io_uring_direct" } else { "io_uring" };
     let (backend, fallback) = choose(listen.io)
@@ -223,18 +253,17 @@ fn choose_backend(listen: &Listen) -> anyhow::Result<Backend> {
 /// Opens the listening sockets of every worker, or fails without starting any.
 fn plan_workers(
     listen: &Listen,
-    count: usize,
-    backend: Backend,
+    (count, backend): (usize, Backend),
     current: &Arc<ArcSwap<Snapshot>>,
+    places: &Arc<Places>,
     commands: &watch::Receiver<Command>,
 ) -> anyhow::Result<(Vec<Plan>, PortWatch)> {
     let cores = usable_cores();
     let opened = sockets::open(listen, count)?;
-    let places = Arc::<Places>::default();
     let plan = |((siblings, inbox), listeners): ((Siblings, _), _)| {
         // With more workers than cores, pinning would load the cores unevenly.
         let core = (count <= cores.len()).then(|| cores[siblings.index()]);
-        let (snapshot, places, commands) = (Arc::clone(current), Arc::clone(&places), commands.clone());
+        let (snapshot, places, commands) = (Arc::clone(current), Arc::clone(places), commands.clone());
         Plan { siblings, inbox, core, backend, listeners, snapshot, places, commands }
     };
     let plans = Siblings::of(count).into_iter().zip(opened.workers).map(plan).collect();
@@ -287,10 +316,12 @@ struct Control {
     backend: &'static str,
     commands: watch::Sender<Command>,
     current: Arc<ArcSwap<Snapshot>>,
+    places: Arc<Places>,
     loader: Loader,
     fixed: Fixed,
     ports: PortWatch,
     losses: Losses,
+    observer: Observer,
 }
 
 /// Why the process ends.
@@ -327,7 +358,8 @@ impl Control {
                 }
                 _ = ports.tick() => self.ports.attend(),
                 _ = unused.tick() => return_unused(),
-                _ = pulse.tick() => self.watchdog.attend(&self.workers),
+                question = self.observer.question() => self.answer(question),
+                _ = pulse.tick() => self.watch_workers(),
                 _ = look.tick() => {
                     if let Err(error) = self.loader.filter.look_at_interfaces() {
                         return Outcome::Unfiltered(error);
@@ -339,11 +371,13 @@ impl Control {
                 _ = upkeep.tick() => {
                     self.publish_connections();
                     self.loader.advance();
+                    self.loader.retry_deliveries();
                     self.loader.publish_metrics();
                     self.loader.attend_to_rotation();
                     let generation = self.loader.attend_to_lists(&self.current);
                     self.serve(generation);
                     self.loader.filter.attend();
+                    self.observer.attend(&self.current.load(), &self.places);
                     self.losses.attend(Instant::now());
                     if self.workers.iter().any(WorkerThread::is_finished) {
                         return Outcome::WorkerEnded;
@@ -351,6 +385,21 @@ impl Control {
                 }
             }
         }
+    }
+
+    fn watch_workers(&mut self) {
+        self.watchdog.attend(&self.workers);
+        self.observer.note_stalled(self.watchdog.stalled().filter(|stalled| *stalled).count());
+    }
+
+    /// Answers a question of the admin side, unless it has given up.
+    fn answer(&self, question: Question) {
+        let worker =
+            |(worker, stalled): (&WorkerThread, bool)| WorkerFacts { connections: worker.connections(), stalled };
+        let workers = self.workers.iter().zip(self.watchdog.stalled()).map(worker).collect();
+        let (snapshot, places, loader, backend) = (&self.current.load(), &self.places, &self.loader, self.backend);
+        let moment = Moment { snapshot, places, loader, workers, backend };
+        let _ = question.send(Arc::new(self.observer.facts(moment)));
     }
 
     /// Tells the workers to finish the requests in flight, and the service manager that the process ends.
@@ -394,6 +443,7 @@ impl Control {
 
     /// Drains the workers, or stops them after a failure, and joins them. A second signal ends the drain at once.
     async fn end(mut self, outcome: Outcome, mut signals: Signals) -> anyhow::Result<()> {
+        self.observer.enter(Phase::Draining);
         let failure = match outcome {
             Outcome::Signal => {
                 tracing::info!("draining: accepting no connections, finishing the requests in flight");
@@ -413,9 +463,10 @@ impl Control {
             }
         };
         while !self.workers.iter().all(WorkerThread::is_finished) {
-            self.watchdog.attend(&self.workers);
+            self.watch_workers();
             self.publish_connections();
             tokio::select! {
+                question = self.observer.question() => self.answer(question),
                 () = signals.end() => {
                     tracing::warn!("told to end a second time; the remaining connections are cut");
                     self.commands.send_replace(Command::Stop);

@@ -11,7 +11,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use anyhow::{Context, anyhow};
+use anyhow::Context;
 use rustix::net::sockopt;
 use systemd::daemon;
 use thiserror::Error;
@@ -45,12 +45,25 @@ pub(super) enum SocketsError {
          set BindIPv6Only=ipv6-only in the .socket unit, and restart that unit"
     )]
     TakesBoth { address: SocketAddr, name: String },
+    /// It cannot be bound.
+    #[error("cannot listen on {address} (listen.addresses): {reason}")]
+    Bind { address: SocketAddr, reason: String },
     /// Another process listens there.
     #[error(
         "cannot listen on {address} (listen.addresses): address already in use: another process listens on {other} and would \
          take connections from hookgate; `ss -ltnp sport = :{port}` shows it; end it, then start hookgate", port = address.port()
     )]
     Shared { address: SocketAddr, other: SocketAddr },
+}
+
+impl SocketsError {
+    /// The configured address that it is about, if it is about one.
+    pub(super) fn configured(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Bind { address, .. } | Self::Shared { address, .. } => Some(*address),
+            Self::NotListening { .. } | Self::NotConfigured { .. } | Self::TakesBoth { .. } => None,
+        }
+    }
 }
 
 /// A listening socket that the service manager handed over.
@@ -205,7 +218,7 @@ fn bind(address: SocketAddr, backlog: u32, workers: usize) -> anyhow::Result<(So
     let mut sockets = Vec::with_capacity(workers);
     for _ in 0..workers {
         let (descriptor, actual) = hookgate_io::bind(address, backlog)
-            .map_err(|error| anyhow!("cannot listen on {address} (listen.addresses): {error}{}", bind_hint(&error)))?;
+            .map_err(|error| SocketsError::Bind { address, reason: format!("{error}{}", bind_hint(&error)) })?;
         // With port 0, the other workers share the port that the first one got.
         address = actual;
         sockets.push(Listening { descriptor, queued: Queued::Accept });
@@ -216,7 +229,7 @@ fn bind(address: SocketAddr, backlog: u32, workers: usize) -> anyhow::Result<(So
 }
 
 /// What to do about an address that cannot be bound.
-fn bind_hint(error: &io::Error) -> &'static str {
+pub(super) fn bind_hint(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::AddrInUse => {
             "; another process listens there (`ss -ltnp` shows which): stop it, or write another port"

@@ -16,7 +16,7 @@ use crate::config::{Config, day_of};
 use crate::suspects::{MAXIMUM, Pending};
 
 /// Where the service keeps its state (`StateDirectory=` of the unit), if neither the configuration nor the environment says it.
-const SERVICE_DIRECTORY: &str = "/var/lib/hookgate";
+pub(super) const SERVICE_DIRECTORY: &str = "/var/lib/hookgate";
 
 /// Prints one line for each chain. Exit code 0, or 1 if there is an error.
 pub fn pending(configuration: &Path) -> ExitCode {
@@ -97,7 +97,7 @@ fn report(outcome: anyhow::Result<()>) -> ExitCode {
 /// The configuration, and the chains in its state directory, the oldest first.
 fn chains(configuration: &Path) -> anyhow::Result<(Config, Vec<Pending>)> {
     let (config, _) = Config::load(configuration).map_err(|errors| anyhow::anyhow!("{errors}"))?;
-    let directory = config.state.clone().unwrap_or_else(|| PathBuf::from(SERVICE_DIRECTORY));
+    let directory = config.state.directory.clone().unwrap_or_else(|| PathBuf::from(SERVICE_DIRECTORY));
     let entries = fs::read_dir(&directory)
         .with_context(|| format!("cannot read the state directory {}; [state] names it", directory.display()))?;
     let is_record = |path: &PathBuf| {

@@ -92,6 +92,11 @@ impl Watchdog {
         }
     }
 
+    /// Whether each worker has stalled, in their order.
+    pub(super) fn stalled(&self) -> impl Iterator<Item = bool> {
+        self.pulses.iter().map(|pulse| pulse.stalled)
+    }
+
     fn patience(&self) -> Duration {
         self.interval.map_or(PATIENCE, |interval| interval / 2)
     }

@@ -14,6 +14,7 @@ use super::connection::{Connection, Standing};
 use crate::access::{Outcome, Record};
 use crate::cause::Cause;
 use crate::metrics::requests::RequestLabels;
+use crate::recent::{Note, What};
 use hookgate_core::identity::{ProviderId, VerifiedChain};
 use hookgate_core::reject::{Refusal, Reject};
 use hookgate_core::route::RouteId;
@@ -32,7 +33,7 @@ pub(super) struct Account {
     target: Option<PathAndQuery>,
     /// The route that was found.
     pub(super) route: Option<RouteId>,
-    /// The provider that the peer was admitted as.
+    /// The provider that the peer was admitted as; of a refused certificate, the one of the route that it claims or whose name it nearly has.
     pub(super) provider: Option<ProviderId>,
     /// What the request proved; empty before.
     pub(super) proof: &'static str,
@@ -113,6 +114,7 @@ impl Connection {
     pub(super) fn refused(&self, refusal: Refusal) {
         self.note(|account| {
             self.count_refusal(&refusal, Some(account));
+            self.note_refused_request(&refusal, account);
             account.refusal = Some(refusal);
         });
     }
@@ -157,6 +159,10 @@ impl Connection {
         let standing = self.standing.borrow();
         let cause = self.cause(&standing, Some(refusal));
         let status = request_id.map(|_| refusal.status());
+        self.note_refusal(&standing, refusal, |note| {
+            let id = request_id.and_then(|id| id.to_str().ok());
+            Note { status, request_id: id.map(Box::from), ..note }
+        });
         let record = Record { refusal: Some(refusal), status, cause, ..self.record(&standing) };
         let record = Record { request_id: request_id.and_then(|id| id.to_str().ok()), ..record };
         if standing.snapshot.access.want(Outcome::Refused, cause) {
@@ -171,6 +177,9 @@ impl Connection {
         let is_absent = refused.refusal.reject == Reject::NoCertificate;
         let outcome = if is_absent { Outcome::HandshakeEnded } else { Outcome::HandshakeRefused };
         let cause = Some(Cause::Stranger);
+        if !is_absent {
+            self.note_refusal(&standing, &refused.refusal, |note| Note { what: What::Handshake, ..note });
+        }
         if standing.snapshot.access.want(outcome, cause) {
             Record { refusal: Some(&refused.refusal), cause, ..self.record(&standing) }.log(outcome);
         }
@@ -189,6 +198,41 @@ impl Connection {
         let (route, provider) = account.map_or((None, None), |account| (account.route, account.provider));
         let provider = provider.or_else(|| standing.provider());
         self.server.context.meters.requests.rejected(refusal.reject, labels(&standing, route, provider));
+    }
+
+    /// Notes the refusal of a request for whoever asks why.
+    fn note_refused_request(&self, refusal: &Refusal, account: &Account) {
+        let standing = self.standing.borrow();
+        self.note_refusal(&standing, refusal, |note| {
+            let snapshot = &standing.snapshot;
+            let path = account.target.as_ref().filter(|_| snapshot.access.path).map(PathAndQuery::path);
+            let note = note.of_request(account.request_id.to_str().ok(), account.method.as_str(), path);
+            let route = account.route.map(|id| Arc::clone(&snapshot.routes.route(id).name));
+            let note = Note { status: Some(refusal.status()), route, ..note };
+            match account.provider {
+                Some(id) => note.of_providers([Arc::clone(&snapshot.identity.provider(id).name)]),
+                None => note,
+            }
+        });
+    }
+
+    /// Notes a refusal, with what is known of the connection and what `add` adds.
+    fn note_refusal(&self, standing: &Standing, refusal: &Refusal, add: impl FnOnce(Note) -> Note) {
+        let snapshot = &standing.snapshot;
+        snapshot.recent.note(refusal.reject, self.address.ip(), || {
+            let ids = match &standing.verdict {
+                Ok(chain) => chain.matches().iter().map(|found| found.provider).collect(),
+                Err(refused) => Vec::from_iter(refused.provider),
+            };
+            let chain = match &standing.verdict {
+                Ok(chain) => Some(chain.shared().clone()),
+                Err(refused) => refused.presented.clone(),
+            };
+            let note = Note::new(What::Request, refusal, self.server.context.now(), self.address);
+            let note = Note { generation: snapshot.generation, chain, ..note };
+            let names = ids.into_iter().map(|id| Arc::clone(&snapshot.identity.provider(id).name));
+            add(note.at_server_name(self.server_name.as_deref()).of_providers(names))
+        });
     }
 
     /// Who causes an event. `None` of an answered request.

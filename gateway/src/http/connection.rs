@@ -17,7 +17,7 @@ use hyper::service::{HttpService, service_fn};
 use super::Server;
 use super::account::Account;
 use super::answer::AnswerBody;
-use super::ending::{Ending, Outcome, ending};
+use super::ending::{Ending, Linger, Outcome, ending};
 use super::exchange::{Exchange, ExchangeStream};
 use super::{problem, request};
 use crate::access::{Outcome as Event, Tls};
@@ -27,9 +27,6 @@ use crate::tls::stream::TlsStream;
 use crate::upstream::HandlerBody;
 use hookgate_core::identity::{ChainRefusal, ProviderId, VerifiedChain};
 use hookgate_io::sweep::Deadline;
-
-/// Bytes that a peer may send of a request that was answered already, before the connection is reset.
-const LINGER_BYTES: usize = 1024 * 1024;
 
 /// hyper's read and write buffers may grow to this many bytes beyond the largest head: one TLS record and some.
 const BUFFER_SLACK: usize = 32 * 1024;
@@ -199,11 +196,12 @@ async fn end(connection: &Connection, mut stream: TlsStream, outcome: Outcome) {
         Ending::Refuse(refusal) => {
             let request_id = connection.server.context.request_id();
             connection.refused_without_request(&refusal, Some(&request_id));
-            if stream.send_all(&problem::raw_response(&refusal, &request_id)).await.is_ok() {
-                linger(exchange, stream).await;
+            let types = connection.standing.borrow().snapshot.problem_types.clone();
+            if stream.send_all(&problem::raw_response(&refusal, &request_id, &types)).await.is_ok() {
+                linger(connection, stream).await;
             }
         }
-        Ending::Linger => linger(exchange, stream).await,
+        Ending::Linger => linger(connection, stream).await,
         // The peer may be gone already.
         Ending::Close => drop(stream.close().await),
         Ending::Alert => {
@@ -216,12 +214,23 @@ async fn end(connection: &Connection, mut stream: TlsStream, outcome: Outcome) {
     connection.log_if_silent();
 }
 
-/// Sends `close_notify`, and discards for a while what the peer still sends.
-async fn linger(exchange: &Exchange, mut stream: TlsStream) {
+/// Sends `close_notify` and the end of the stream, and discards for a while what the peer still sends. A sender that writes its whole
+/// request before it reads would otherwise see a reset in place of the answer.
+async fn linger(connection: &Connection, mut stream: TlsStream) {
+    let exchange = &connection.exchange;
     exchange.end();
-    if stream.close().await.is_ok() {
-        stream.linger(LINGER_BYTES).await;
+    if stream.close().await.is_err() {
+        return;
     }
+    let linger = Linger::of(exchange.is_stranger());
+    let began = exchange.coarse();
+    let received = || {
+        let lasted = exchange.coarse().saturating_sub(began);
+        if linger.goes_on(lasted, connection.server.context.is_draining()) {
+            exchange.end();
+        }
+    };
+    stream.linger(linger.bytes, received).await;
 }
 
 impl Connection {

@@ -3,10 +3,11 @@
 //! Owns the decision: an orderly end, a last problem document, or a visible cut. Pure: [`super::connection`] carries it out.
 
 use std::fmt;
+use std::time::Duration;
 
 use hookgate_core::reject::{Refusal, Reject};
 
-use super::stage::Stage;
+use super::stage::{LINGER_TIMEOUT, Stage};
 
 /// How a connection ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +24,35 @@ pub(super) enum Ending {
     CutSlow(Refusal),
     /// Nothing: without a `close_notify`, the peer cannot take a cut body for a whole one.
     Cut,
+}
+
+/// How much a peer may still send of a request that was answered already, and for how long, before the connection is reset.
+///
+/// What arrives is discarded as it is, encrypted, so it costs neither memory nor a decryption. Many senders write a whole body before they
+/// read, so the bounds are those of bodies that a sender could mean.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Linger {
+    /// Bytes of ciphertext.
+    pub(super) bytes: usize,
+    /// As long as the peer goes on sending.
+    time: Duration,
+}
+
+impl Linger {
+    /// 64 times the default of `max_body_bytes`; the time is nginx' lingering_time.
+    const ADMITTED: Self = Self { bytes: 64 * 1024 * 1024, time: Duration::from_secs(30) };
+
+    /// 4 times the default of `max_body_bytes`: senders without a certificate are strangers until a request has proven them.
+    const STRANGER: Self = Self { bytes: 4 * 1024 * 1024, time: LINGER_TIMEOUT };
+
+    pub(super) fn of(is_stranger: bool) -> Self {
+        if is_stranger { Self::STRANGER } else { Self::ADMITTED }
+    }
+
+    /// Whether a peer that has just sent something may be silent for [`LINGER_TIMEOUT`] again. A process that is `draining` waits no longer.
+    pub(super) fn goes_on(self, lasted: Duration, draining: bool) -> bool {
+        !draining && lasted + LINGER_TIMEOUT <= self.time
+    }
 }
 
 /// Why hyper ended a connection.
@@ -142,6 +172,17 @@ mod tests {
         check(Stage::Stalled { unread: false }, true, Outcome::Failed(text()), "response_timeout");
         check(Stage::Flushing { unread: true, stalled: true }, true, Outcome::Done, "response_timeout");
         check(Stage::First, false, Outcome::Failed(text()), "cut");
+    }
+
+    #[test]
+    fn a_peer_that_goes_on_sending_lingers_within_its_bounds() {
+        let goes_on =
+            |stranger, seconds, draining| Linger::of(stranger).goes_on(Duration::from_secs(seconds), draining);
+        assert!(goes_on(false, 0, false) && goes_on(false, 25, false));
+        assert!(!goes_on(false, 26, false), "30 seconds in all");
+        assert!(!goes_on(false, 0, true), "a drain does not wait for it");
+        assert!(goes_on(true, 0, false) && !goes_on(true, 1, false), "a stranger has 5 seconds");
+        assert!(Linger::of(true).bytes < Linger::of(false).bytes);
     }
 
     #[test]

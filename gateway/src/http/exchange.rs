@@ -8,6 +8,7 @@ use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use hookgate_core::limits::Limits;
@@ -152,6 +153,11 @@ impl Exchange {
     /// hyper has the whole answer.
     pub(super) fn answer_complete(&self) {
         self.step(self.stage.get().answer_complete());
+    }
+
+    /// The coarse clock of the worker.
+    pub(super) fn coarse(&self) -> Duration {
+        self.deadline.coarse()
     }
 
     /// The connection ends: its last answer and the peer's end of stream are due.

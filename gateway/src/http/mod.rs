@@ -14,6 +14,7 @@ pub mod problem;
 mod request;
 mod stage;
 mod suspicion;
+mod verdicts;
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -24,6 +25,7 @@ pub use crate::upstream::Places;
 use crate::upstream::Upstream;
 
 pub use request::{check_direction, requested_host};
+pub use verdicts::{check_source, missed};
 
 /// What the HTTP connections of one worker share.
 pub struct Server {

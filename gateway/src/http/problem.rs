@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::upstream::headers::X_REQUEST_ID;
 use hookgate_core::auth::challenge;
-use hookgate_core::reject::Refusal;
+use hookgate_core::reject::{Refusal, TypeBase};
 
 /// Retry-After in seconds, for refusals that pass: long enough for a queue to drain.
 const RETRY_AFTER_S: u16 = 5;
@@ -20,7 +20,7 @@ const DEFERRED_RETRY_AFTER_S: u16 = 60;
 #[derive(Serialize)]
 struct Problem<'a> {
     #[serde(rename = "type")]
-    kind: &'static str,
+    kind: &'a str,
     title: &'static str,
     status: u16,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -31,11 +31,11 @@ struct Problem<'a> {
 
 /// The body of a problem document.
 ///
-/// `type` is `about:blank` (RFC 9457, section 4.2.1): `reason`, which never changes, tells problems apart.
-pub fn body(refusal: &Refusal, request_id: &HeaderValue) -> Bytes {
+/// `type` is a URI of the reason, beginning as `types` says.
+pub fn body(refusal: &Refusal, request_id: &HeaderValue, types: &TypeBase) -> Bytes {
     let row = refusal.reject.row();
     let problem = Problem {
-        kind: "about:blank",
+        kind: types.uri(refusal.reject),
         title: row.title,
         status: refusal.status(),
         detail: refusal.shown_detail(),
@@ -47,8 +47,14 @@ pub fn body(refusal: &Refusal, request_id: &HeaderValue) -> Bytes {
 }
 
 /// A whole answer. `allow` is what `Allow` lists (RFC 9110, section 15.5.6); `close` adds `Connection: close`.
-pub fn response(refusal: &Refusal, request_id: &HeaderValue, allow: &[Method], close: bool) -> Response<Bytes> {
-    let mut response = Response::new(body(refusal, request_id));
+pub fn response(
+    refusal: &Refusal,
+    request_id: &HeaderValue,
+    types: &TypeBase,
+    allow: &[Method],
+    close: bool,
+) -> Response<Bytes> {
+    let mut response = Response::new(body(refusal, request_id, types));
     let status = refusal.status();
     *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let headers = response.headers_mut();
@@ -75,8 +81,8 @@ pub fn response(refusal: &Refusal, request_id: &HeaderValue, allow: &[Method], c
 }
 
 /// The same answer as bytes of HTTP/1.1, for bytes that hyper does not take for a request.
-pub fn raw_response(refusal: &Refusal, request_id: &HeaderValue) -> Vec<u8> {
-    let response = response(refusal, request_id, &[], true);
+pub fn raw_response(refusal: &Refusal, request_id: &HeaderValue, types: &TypeBase) -> Vec<u8> {
+    let response = response(refusal, request_id, types, &[], true);
     let status = response.status();
     let mut bytes =
         format!("HTTP/1.1 {} {}\r\n", status.as_str(), status.canonical_reason().unwrap_or_default()).into_bytes();
@@ -102,7 +108,8 @@ mod tests {
     fn a_problem_document_says_what_was_wrong() {
         let refusal = Refusal::new(Reject::RevocationListExpired, "Too \"old\".");
         let id = HeaderValue::from_static("id-1");
-        let response = response(&refusal, &id, &[Method::POST, Method::PUT], true);
+        let types = TypeBase::default();
+        let response = response(&refusal, &id, &types, &[Method::POST, Method::PUT], true);
         assert_eq!(response.status(), 503);
         let header = |name: &str| response.headers()[name].to_str().unwrap().to_owned();
         assert_eq!(header("content-type"), "application/problem+json");
@@ -114,18 +121,21 @@ mod tests {
         assert_eq!(value["status"], 503);
         assert_eq!(value["detail"], "Too \"old\".");
         assert_eq!(value["request_id"], "id-1");
-        assert_eq!(value["type"], "about:blank");
+        assert_eq!(value["type"], "urn:hookgate:reason:revocation_list_expired");
+        let own = TypeBase::new("https://hooks.example.com/reasons#");
+        let value: serde_json::Value = serde_json::from_slice(&body(&refusal, &id, &own)).unwrap();
+        assert_eq!(value["type"], "https://hooks.example.com/reasons#revocation_list_expired");
     }
 
     #[test]
     fn the_raw_form_is_the_same_answer() {
         let refusal = Refusal::new(Reject::MalformedRequest, "No.");
         let id = HeaderValue::from_static("id-2");
-        let raw = String::from_utf8(raw_response(&refusal, &id)).unwrap();
+        let raw = String::from_utf8(raw_response(&refusal, &id, &TypeBase::default())).unwrap();
         let (head, raw_body) = raw.split_once("\r\n\r\n").unwrap();
         assert!(head.starts_with("HTTP/1.1 400 Bad Request\r\n"), "{head}");
         assert!(head.contains(&format!("content-length: {}", raw_body.len())), "{head}");
         assert!(head.contains("connection: close"), "{head}");
-        assert_eq!(raw_body.as_bytes(), body(&refusal, &id));
+        assert_eq!(raw_body.as_bytes(), body(&refusal, &id, &TypeBase::default()));
     }
 }

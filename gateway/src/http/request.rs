@@ -5,7 +5,6 @@
 
 use std::borrow::Cow;
 use std::convert::Infallible;
-use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
@@ -17,25 +16,22 @@ use hyper::header::{CONNECTION, HOST, HeaderMap, HeaderValue, TRANSFER_ENCODING}
 use hyper::http::request::Parts;
 use hyper::http::uri::Authority;
 use hyper::{Method, Request, Response, StatusCode, Version};
+use rustls_pki_types::UnixTime;
 
 use super::answer::AnswerBody;
 use super::body::{self, read_body};
 use super::connection::{Connection, Standing};
+use super::verdicts::{check_source, missed};
 use super::{problem, suspicion};
 use crate::admission::{self, Verdict};
-use crate::metrics;
 use crate::snapshot::{Reception, Snapshot};
 use crate::upstream::headers::{Forwarded, X_REQUEST_ID};
 use crate::upstream::{HandlerBody, HandlerLimits};
-use hookgate_core::auth::{AuthenticatedRequest, AuthorizedPeer, Candidate, Unauthenticated};
+use hookgate_core::auth::{AuthenticatedRequest, AuthorizedPeer, Candidate, Reservation, Unauthenticated};
 use hookgate_core::identity::{CertificateRequest, ChainRefusal, OnFailure, PeerChain, VerifiedChain};
-use hookgate_core::ranges::{SourceCheck, Sources};
 use hookgate_core::reject::{Refusal, Reject};
 use hookgate_core::route::{Miss, RouteId};
 use hookgate_core::suspicion::answered;
-
-/// The most characters of a host or method in a refusal: the longest host name (RFC 1035, section 2.3.4).
-const MAXIMUM_SHOWN_CHARACTERS: usize = 255;
 
 /// Answers one request. Never fails: an error is an answer.
 pub(super) async fn handle(
@@ -81,7 +77,8 @@ fn refused(connection: &Rc<Connection>, failure: Failure, request_id: &HeaderVal
     // A peer without an admitted certificate that has proven an earlier request keeps its connection.
     let is_refused = connection.standing.borrow().verdict.is_err() && !connection.exchange.is_proven();
     let close = is_refused || !body_read || connection.server.context.is_draining();
-    let response = problem::response(&refusal, request_id, &allow, close);
+    let types = connection.standing.borrow().snapshot.problem_types.clone();
+    let response = problem::response(&refusal, request_id, &types, &allow, close);
     connection.refused(refusal);
     response.map(|body| AnswerBody::problem(connection, body))
 }
@@ -108,6 +105,12 @@ struct Failure {
 }
 
 impl Failure {
+    fn without_route(miss: Miss, host: &str, method: &Method) -> Self {
+        let refusal = missed(&miss, host, method);
+        let allow = if let Miss::MethodNotAllowed(allow) = miss { allow } else { Vec::new() };
+        Self { allow, ..Self::from(refusal) }
+    }
+
     fn after_body(refusal: Refusal) -> Self {
         Self { body_read: true, ..Self::from(refusal) }
     }
@@ -129,7 +132,11 @@ async fn process(
     let Standing { snapshot, verdict } = connection.current_standing();
     let sender = match Sender::new(connection, &snapshot, verdict) {
         Ok(sender) => sender,
-        Err(refused) => return Err(delayed_or_refused(connection, &snapshot, refused, &head, body).await),
+        Err(refused) => {
+            // Nothing but the answer depends on the route.
+            let route = suspicion::routed(connection, &snapshot, &head);
+            return Err(delayed_or_refused(connection, &snapshot, (refused, route), &head, body).await);
+        }
     };
     let host = requested_host(&head, connection.server_name.as_deref())?;
     check_direction(connection.server_name.as_deref(), &host)?;
@@ -137,12 +144,12 @@ async fn process(
     let route_id = snapshot
         .routes
         .find(&host, head.uri.path(), &head.method)
-        .map_err(|miss| sender.hidden().unwrap_or_else(|| missed(miss, &host, &head.method)))?;
+        .map_err(|miss| sender.hidden().unwrap_or_else(|| Failure::without_route(miss, &host, &head.method)))?;
     let route = snapshot.routes.route(route_id);
     connection.note(|account| account.route = Some(route_id));
     let Some(peer) = sender.admit(&snapshot, route_id)? else {
         let refused = sender.into_refusal();
-        return Err(delayed_or_refused(connection, &snapshot, refused, &head, body).await);
+        return Err(delayed_or_refused(connection, &snapshot, (refused, Some(route_id)), &head, body).await);
     };
     let (provider_id, provider) = (peer.provider(), usize::from(peer.provider().0));
     connection.note(|account| account.provider = Some(provider_id));
@@ -159,6 +166,9 @@ async fn process(
         buffered.proven(request.body()).map_err(Failure::after_body)?;
     }
     let (delivery, proof) = (request.take_reservation(), request.proof());
+    if delivery.is_some() && snapshot.deliveries.as_ref().is_some_and(|store| store.refuses()) {
+        return Err(Failure::after_body(not_kept("The last write of the deliveries that were taken failed.")));
+    }
     let forwarded = Forwarded {
         address: &connection.address_field,
         request_id,
@@ -175,19 +185,42 @@ async fn process(
     if let Some(delivery) = delivery
         && !response.status().is_server_error()
     {
-        delivery.commit(connection.server.context.now());
+        keep(&snapshot, delivery, connection.server.context.now()).await?;
     }
     Ok(response)
 }
 
-/// The refusal of a certificate that a request needs: delayed, if there is evidence that the sender is who it claims to be.
+/// Marks a delivery as taken, and waits until a restart does not forget it. Copies are duplicates from the start: if it cannot be kept, the
+/// sender's next attempt does not reach the handler a second time.
+async fn keep(snapshot: &Snapshot, delivery: Reservation, now: UnixTime) -> Result<(), Failure> {
+    let Some(store) = &snapshot.deliveries else {
+        delivery.commit(now);
+        return Ok(());
+    };
+    let kept = delivery.kept(now).collect();
+    delivery.commit(now);
+    let kept = store.keep(kept).await;
+    kept.map_err(|_| {
+        Failure::after_body(not_kept("The handler took the delivery, and it could not be written to the disk."))
+    })
+}
+
+fn not_kept(detail: &str) -> Refusal {
+    Refusal::new(Reject::StateUnavailable, detail)
+}
+
+/// The refusal of a certificate that a request to this route needs: delayed, if there is evidence that the sender is who it claims to be.
 async fn delayed_or_refused(
     connection: &Rc<Connection>,
     snapshot: &Snapshot,
-    refused: ChainRefusal,
+    (refused, route): (ChainRefusal, Option<RouteId>),
     head: &Parts,
     body: Incoming,
 ) -> Failure {
+    let refused = match route {
+        Some(route) => suspicion::refused_by_route(connection, snapshot, refused, route),
+        None => refused,
+    };
     let suspicion::Answer { refusal, body_read } = suspicion::answer(connection, snapshot, refused, head, body).await;
     Failure { body_read, ..Failure::from(refusal) }
 }
@@ -328,25 +361,6 @@ impl Connection {
     }
 }
 
-/// Names host and method. Not the path, which may hold a secret of the sender; the log has it in a field of its own, unless `[log] path`
-/// says otherwise.
-fn missed(miss: Miss, host: &str, method: &Method) -> Failure {
-    match miss {
-        Miss::NoRoute => {
-            let host: String = host.chars().take(MAXIMUM_SHOWN_CHARACTERS).collect();
-            Refusal::new(Reject::NoRoute, format!("No route is configured for the host \"{host}\" and this path."))
-                .into()
-        }
-        Miss::Path(fault) => Refusal::new(Reject::MalformedRequest, fault.to_string()).into(),
-        Miss::MethodNotAllowed(allow) => {
-            let method: String = method.as_str().chars().take(MAXIMUM_SHOWN_CHARACTERS).collect();
-            let detail = format!("The route for this path does not take the method {method}.");
-            let refusal = Refusal::new(Reject::MethodNotAllowed, detail);
-            Failure { allow, ..refusal.into() }
-        }
-    }
-}
-
 /// The host that the request is for, in lower case, without port and trailing dot; empty if an HTTP/1.0 request names none. Usually it
 /// equals the `server_name` of the connection, and then nothing is parsed.
 ///
@@ -437,24 +451,6 @@ pub(super) fn check_coding(headers: &HeaderMap, body: &Incoming) -> Result<(), R
             let detail =
                 "The body has a transfer coding other than \"chunked\"; send it without, or as a Content-Encoding.";
             Err(Refusal::new(Reject::TransferCodingUnknown, detail))
-        }
-    }
-}
-
-/// If the provider that the certificate proves has ranges, the address must be in one of them.
-fn check_source(sources: Option<&Sources>, address: IpAddr, provider: &str) -> Result<(), Refusal> {
-    let Some(sources) = sources.filter(|sources| sources.misses(address)) else { return Ok(()) };
-    metrics::source_missed(provider);
-    match sources.check {
-        SourceCheck::Off | SourceCheck::Count => Ok(()),
-        SourceCheck::Refuse if !sources.is_complete => {
-            let detail = format!("The ranges of {provider} were not fetched yet.");
-            Err(Refusal::new(Reject::RangesUnavailable, detail))
-        }
-        SourceCheck::Refuse => {
-            let address = address.to_canonical();
-            let detail = format!("{address} is in none of the ranges that {provider} sends from.");
-            Err(Refusal::new(Reject::SourceNotInRanges, detail))
         }
     }
 }

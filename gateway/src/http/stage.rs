@@ -8,9 +8,9 @@ use std::time::Duration;
 use hookgate_core::limits::Limits;
 use hookgate_io::sweep::Timer;
 
-/// How long a peer may go on sending a request that was answered already, before the connection is reset: as nginx'
+/// How long a peer may be silent that has not ended its stream after the last answer, before the connection is reset: as nginx'
 /// lingering_timeout.
-const LINGER_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const LINGER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What a peer must take of an answer, on average over `response_timeout_ms`, in bytes per second: the rate of a modem of 1990. Together
 /// with the length of the answer it bounds how long a peer can hold memory, and a handler.

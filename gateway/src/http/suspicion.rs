@@ -1,6 +1,7 @@
 //! The answer to a request of a refused peer: a delay if something speaks for its claim, otherwise a refusal.
 //!
-//! Owns which evidence is looked for, in the order of its cost, and the note of what was found. Must not admit, nor decide what evidence is:
+//! Owns what the route of the request has to do with the refusal, which evidence is looked for, in the order of its cost, and the note of what
+//! was found. Must not admit, nor decide what evidence is:
 //! [`hookgate_core::suspicion`] does.
 
 use std::rc::Rc;
@@ -12,11 +13,40 @@ use hyper::http::request::Parts;
 use super::body::{Source, read_body, read_unadmitted_body};
 use super::connection::Connection;
 use super::request::{check_coding, check_direction, requested_host};
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Reception, Snapshot};
 use hookgate_core::auth::RequestView;
 use hookgate_core::identity::{ChainRefusal, RefusalAnswer, Suspect};
 use hookgate_core::reject::Refusal;
+use hookgate_core::route::RouteId;
 use hookgate_core::suspicion::{Evidence, answered};
+
+/// The route of a request, if host and path are well-formed and there is one.
+pub(super) fn routed(connection: &Connection, snapshot: &Snapshot, head: &Parts) -> Option<RouteId> {
+    let host = requested_host(head, connection.server_name.as_deref()).ok()?;
+    check_direction(connection.server_name.as_deref(), &host).ok()?;
+    snapshot.routes.find(&host, head.uri.path(), &head.method).ok()
+}
+
+/// The refusal of a chain as the providers of the route see it. The handshake judged it for every provider of the server name, so it may be
+/// about one that this route does not admit.
+pub(super) fn refused_by_route(
+    connection: &Connection,
+    snapshot: &Snapshot,
+    refused: ChainRefusal,
+    route: RouteId,
+) -> ChainRefusal {
+    connection.note(|account| account.route = Some(route));
+    let providers = &snapshot.routes.route(route).providers;
+    let is_narrower = match snapshot.reception(connection.server_name.as_deref()) {
+        Reception::Site(site) => site.scope.providers.len() > providers.len(),
+        Reception::TurnAway => false,
+    };
+    let now = connection.server.context.now();
+    let found = is_narrower.then(|| snapshot.identity.refusal_at_route(&refused, providers, now)).flatten();
+    let Some(found) = found else { return refused };
+    connection.note(|account| account.provider = found.provider);
+    found
+}
 
 /// What the peer gets.
 pub(super) struct Answer {
@@ -59,11 +89,9 @@ async fn of_request(
     head: &Parts,
     body: Incoming,
 ) -> Option<Option<Evidence>> {
-    let host = requested_host(head, connection.server_name.as_deref()).ok()?;
-    check_direction(connection.server_name.as_deref(), &host).ok()?;
     check_coding(&head.headers, &body).ok()?;
     let (demands, routes) = (&snapshot.demands, &snapshot.routes);
-    let route = routes.find(&host, head.uri.path(), &head.method).ok()?;
+    let route = routed(connection, snapshot, head)?;
     if !Evidence::is_possible(suspect, demands, routes, route) {
         return None;
     }

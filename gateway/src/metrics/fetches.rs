@@ -1,29 +1,10 @@
 //! The metrics of what is fetched from its publisher.
 //!
-//! Owns their names, labels and help texts. Must not fetch.
+//! Owns their labels. Must not fetch.
 
-use metrics::{Unit, counter, describe_counter, describe_gauge, gauge};
+use metrics::{counter, gauge};
 
-const FETCHES: &str = "hookgate_fetches_total";
-const FETCHED: &str = "hookgate_fetched_timestamp_seconds";
-const KEYS_USABLE: &str = "hookgate_keys_usable_until_timestamp_seconds";
-
-pub(super) fn describe() {
-    describe_counter!(
-        FETCHES,
-        "Fetches of published lists and keys, by source and result (ok, unchanged, not_modified, or why it failed)"
-    );
-    describe_gauge!(
-        FETCHED,
-        Unit::Seconds,
-        "When what is in use was fetched or confirmed last, in seconds since 1970, by source"
-    );
-    describe_gauge!(
-        KEYS_USABLE,
-        Unit::Seconds,
-        "Until when the keys of a source stay in use if every further fetch fails, in seconds since 1970"
-    );
-}
+use super::table::{FETCHED, FETCHES, KEYS_USABLE};
 
 /// Counts a fetch of `source`, which the configuration names.
 pub fn counted(source: &str, result: &'static str) {

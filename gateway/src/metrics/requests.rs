@@ -1,6 +1,6 @@
 //! The metrics of requests and refusals, and the handles of one worker for them.
 //!
-//! Owns their names and labels. Routes, providers and handlers are configured names, so the series are bounded: at most one for each route,
+//! Owns their labels. Routes, providers and handlers are configured names, so the series are bounded: at most one for each route,
 //! provider and status, or reason, of which only those exist that occurred. Counting allocates nothing once the handles exist.
 
 use std::cell::RefCell;
@@ -9,50 +9,14 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use metrics::{Counter, Histogram, Unit, counter, describe_counter, describe_histogram, histogram};
+use metrics::{Counter, Histogram, counter, histogram};
 
 use hookgate_core::reject::Reject;
 
 use super::Label;
-
-const REQUESTS: &str = "hookgate_requests_total";
-const REQUEST_DURATION: &str = "hookgate_request_duration_seconds";
-const REQUEST_BYTES: &str = "hookgate_request_body_bytes_total";
-const RESPONSE_BYTES: &str = "hookgate_response_body_bytes_total";
-const REJECTIONS: &str = "hookgate_rejections_total";
-const DUPLICATES: &str = "hookgate_duplicate_deliveries_total";
-const HANDLER_DURATION: &str = "hookgate_handler_duration_seconds";
-
-pub(super) fn describe() {
-    describe_counter!(
-        REQUESTS,
-        "Requests answered, refusals included, by route, provider and status (499 if the peer left before the answer); route and provider are empty if the request got none"
-    );
-    describe_histogram!(
-        REQUEST_DURATION,
-        Unit::Seconds,
-        "Time from the head of a request to the head of its answer, by route"
-    );
-    describe_counter!(REQUEST_BYTES, Unit::Bytes, "Bytes of request bodies that were read, by route and provider");
-    describe_counter!(
-        RESPONSE_BYTES,
-        Unit::Bytes,
-        "Bytes of the bodies of answers, problem documents included, by route and provider"
-    );
-    describe_counter!(
-        REJECTIONS,
-        "Refusals of connections and requests, by reason and blame (peer, handler or gateway), and by provider and route if they were known"
-    );
-    describe_counter!(
-        DUPLICATES,
-        "Deliveries that the handler had accepted before, and that got the configured answer, by route and provider"
-    );
-    describe_histogram!(
-        HANDLER_DURATION,
-        Unit::Seconds,
-        "Time from the hand-over of a request to the head of the handler's answer, including the wait for a free place among handler_max_in_flight, by handler and route"
-    );
-}
+use super::table::{
+    DUPLICATES, HANDLER_DURATION, REJECTIONS, REQUEST_BYTES, REQUEST_DURATION, REQUESTS, RESPONSE_BYTES,
+};
 
 /// The values of the labels of a request. `None` is the empty label.
 #[derive(Clone, Copy, Debug, Default)]

@@ -1,42 +1,11 @@
 //! The metrics of certificates and revocation lists: when they end, and which client chains were seen.
 //!
-//! Owns their names, labels and help texts. Must not read certificates.
+//! Owns their labels. Must not read certificates.
 
-use metrics::{Counter, Unit, counter, describe_counter, describe_gauge, gauge};
+use metrics::{Counter, counter, gauge};
 
+use super::table::{CERTIFICATE, CLIENT_CERTIFICATE, CLIENT_CHAINS, REVOCATION_LIST, SUSPECTED};
 use hookgate_core::identity::ChainSighting;
-
-const CERTIFICATE: &str = "hookgate_certificate_not_after_timestamp_seconds";
-const REVOCATION_LIST: &str = "hookgate_revocation_list_next_update_timestamp_seconds";
-const CLIENT_CERTIFICATE: &str = "hookgate_client_certificate_not_after_timestamp_seconds";
-const CLIENT_CHAINS: &str = "hookgate_client_chains_total";
-const SUSPECTED: &str = "hookgate_rotation_suspected";
-
-pub(super) fn describe() {
-    describe_gauge!(
-        CERTIFICATE,
-        Unit::Seconds,
-        "When a certificate of the configuration ends, in seconds since 1970: the gateway's own (kind server) or a provider's trust anchor (kind trust_anchor)"
-    );
-    describe_gauge!(
-        REVOCATION_LIST,
-        Unit::Seconds,
-        "When a revocation list ends (nextUpdate), in seconds since 1970, by provider and issuer"
-    );
-    describe_gauge!(
-        CLIENT_CERTIFICATE,
-        Unit::Seconds,
-        "When the client certificate that was seen last ends, in seconds since 1970, by provider"
-    );
-    describe_gauge!(
-        SUSPECTED,
-        "Refused client certificate chains that claim a provider and for which there is evidence, by provider; see hookgate trust pending"
-    );
-    describe_counter!(
-        CLIENT_CHAINS,
-        "Client certificate chains admitted, by provider, profile and trust anchor; a chain that is judged again counts again"
-    );
-}
 
 /// Publishes how many refused chains claim this provider and may be genuine.
 pub fn suspected(provider: &str, chains: usize) {

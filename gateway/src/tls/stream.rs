@@ -242,12 +242,12 @@ async fn answer_plainly(mut socket: Socket) -> HandshakeError {
 async fn flush_and_end(socket: &mut Socket) {
     if poll_fn(|context| socket.poll_finish(context)).await.is_ok() {
         // The owner drops the socket next, which ends a receive in flight.
-        let _ = timeout(AFTER_ALERT_TIME, discard(socket, AFTER_ALERT_BYTES)).await;
+        let _ = timeout(AFTER_ALERT_TIME, discard(socket, AFTER_ALERT_BYTES, || ())).await;
     }
 }
 
-/// Reads and discards what the peer sends, until it ends the stream or `limit` bytes have arrived.
-async fn discard(socket: &mut Socket, limit: usize) {
+/// Reads and discards what the peer sends, until it ends the stream or `limit` bytes have arrived. Calls `received` after each receive.
+async fn discard(socket: &mut Socket, limit: usize, received: impl Fn()) {
     let mut total = 0;
     while total < limit {
         match poll_fn(|context| socket.poll_fill(context)).await {
@@ -255,6 +255,7 @@ async fn discard(socket: &mut Socket, limit: usize) {
             Ok(count) => {
                 total += count;
                 socket.consume(count);
+                received();
             }
         }
     }
@@ -302,11 +303,11 @@ impl TlsStream {
             self.socket.consume(count);
             let (_, refusal) =
                 observe(|| self.connection.process_new_packets()).map_err(|(error, refusal)| match refusal {
-                    Some(refusal) => HandshakeError::Refused(Box::new(refusal)),
+                    Some(refusal) => HandshakeError::Refused(refusal),
                     None => error.into(),
                 })?;
             if let Some(refusal) = refusal {
-                self.refused = Some(Box::new(refusal));
+                self.refused = Some(refusal);
             }
         }
         Ok(())
@@ -386,9 +387,9 @@ impl TlsStream {
 
     /// Reads and discards what the peer sends, until it ends the stream or `limit` bytes of ciphertext have arrived. After an answer
     /// to a request that was not read to its end, this keeps the kernel from resetting the connection before the peer has read
-    /// the answer.
-    pub async fn linger(&mut self, limit: usize) {
-        discard(&mut self.socket, limit).await;
+    /// the answer. Calls `received` after each receive.
+    pub async fn linger(&mut self, limit: usize, received: impl Fn()) {
+        discard(&mut self.socket, limit, received).await;
     }
 }
 

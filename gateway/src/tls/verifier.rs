@@ -33,16 +33,17 @@ thread_local! {
 
 /// A chain that was refused.
 struct Judged {
-    refusal: ChainRefusal,
+    refusal: Box<ChainRefusal>,
     /// The handshake ends here. Otherwise it goes on, and the refusal is explained over HTTP.
     aborts: bool,
 }
 
+/// The refusal of the client's chain, if a step of the handshake made one.
+pub(super) type Refused = Option<Box<ChainRefusal>>;
+
 /// Runs one step of a handshake on this thread. Its result comes with the refusal, if the verifier refused the client's chain in it: an
 /// error with one that ended the handshake, a success with one that did not.
-pub(super) fn observe<T>(
-    step: impl FnOnce() -> Result<T, Error>,
-) -> Result<(T, Option<ChainRefusal>), (Error, Option<ChainRefusal>)> {
+pub(super) fn observe<T>(step: impl FnOnce() -> Result<T, Error>) -> Result<(T, Refused), (Error, Refused)> {
     let result = step();
     // Taken after every step, so that none is left from an earlier one.
     let judged = REFUSAL.take();
@@ -107,7 +108,7 @@ impl ClientCertVerifier for SiteVerifier {
             if let Some(PresentedRefusal { refusal, ends_handshake }) = refused {
                 let aborts = refusal.on_failure == OnFailure::Abort || !usable || ends_handshake;
                 let error = error_with_alert_of(refusal.refusal.reject);
-                REFUSAL.set(Some(Judged { refusal, aborts }));
+                REFUSAL.set(Some(Judged { refusal: Box::new(refusal), aborts }));
                 if aborts {
                     return Err(Error::InvalidCertificate(error));
                 }

@@ -6,6 +6,7 @@
 mod answer;
 mod attempt;
 mod body;
+mod contact;
 pub mod headers;
 mod held;
 mod place;
@@ -16,21 +17,22 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use hyper::body::Incoming;
 use hyper::{Method, Response};
 
 pub use body::{HandlerBody, HandlerBodyError};
-pub use place::Places;
+pub use contact::LastContact;
+pub use place::{HandlerState, Places};
 pub use pool::HandlerLimits;
 
 use attempt::attempt;
-use pool::{Lease, Pool};
+use pool::{Lease, Permit, Pool};
 
 use headers::Forwarded;
 use hookgate_core::auth::AuthenticatedRequest;
-use hookgate_core::reject::Refusal;
+use hookgate_core::reject::{Blame, Refusal};
 use hookgate_core::route::Handler;
 use hookgate_core::route::RouteTable;
 use hookgate_io::Backend;
@@ -99,6 +101,28 @@ impl Upstream {
         // The coarse clock costs nothing, and is exact enough for the bound.
         let began = self.sweep.coarse();
         let permit = pool.enter(limits).await?;
+        let outcome = self.ask(request, forwarded, &pool, permit, (limits, began), answered).await;
+        match &outcome {
+            Ok(_) => pool.gate.contact.answered(self.sweep.unix_time().as_secs()),
+            Err(refusal) if refusal.reject.row().blame == Blame::Handler => {
+                pool.gate.contact.failed(refusal.reject, self.sweep.unix_time().as_secs());
+            }
+            Err(_) => {}
+        }
+        outcome
+    }
+
+    /// Asks the handler of `pool`, a second time if it closed a connection that was used before. `began` is when the request asked for its place.
+    async fn ask(
+        &self,
+        request: AuthenticatedRequest,
+        forwarded: &Forwarded<'_>,
+        pool: &Rc<Pool>,
+        permit: Permit,
+        (limits, began): (HandlerLimits, Duration),
+        answered: &mut Option<Instant>,
+    ) -> Result<Response<HandlerBody>, Refusal> {
+        let handler = pool.handler();
         let mut may_reuse = true;
         loop {
             let left = limits.timeout.saturating_sub(self.sweep.coarse().saturating_sub(began));
@@ -111,7 +135,7 @@ impl Upstream {
             match attempt(connection, headers::outgoing(&request, forwarded)).await {
                 Ok((connection, response)) => {
                     *answered = Some(Instant::now());
-                    let lease = Lease::new(connection, Rc::clone(&pool), permit, limits);
+                    let lease = Lease::new(connection, Rc::clone(pool), permit, limits);
                     return received(response, &request.head().method, handler, lease).await;
                 }
                 // A reused connection may turn out closed.

@@ -7,8 +7,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
+use metrics::Gauge;
 use tokio::sync::Semaphore;
 
+use super::contact::{Contact, LastContact};
 use hookgate_core::route::Handler;
 use hookgate_io::timer::timeout;
 
@@ -29,6 +31,25 @@ impl Places {
         gates.insert(handler.clone(), Arc::downgrade(&gate));
         gate
     }
+
+    /// How `handler` is doing; `None` if it has got no request yet.
+    pub fn state(&self, handler: &Handler) -> Option<HandlerState> {
+        let gate = lock(&self.0).get(handler).and_then(Weak::upgrade)?;
+        let taken = gate.allowed.load(Ordering::Relaxed).saturating_sub(gate.places.available_permits());
+        let waiting = gate.waiting.load(Ordering::Relaxed);
+        Some(HandlerState { in_flight: taken, waiting, last: gate.contact.last() })
+    }
+}
+
+/// How a handler is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HandlerState {
+    /// Requests with it now.
+    pub in_flight: usize,
+    /// Requests that wait for a place.
+    pub waiting: usize,
+    /// How its last request ended; `None` if none has.
+    pub last: Option<LastContact>,
 }
 
 /// Why a request gets no place.
@@ -49,6 +70,8 @@ pub(super) struct Gate {
     /// Held by the one that changes `allowed`.
     changing: Mutex<()>,
     waiting: AtomicUsize,
+    /// How the last request ended.
+    pub(super) contact: Contact,
 }
 
 impl Gate {
@@ -58,17 +81,25 @@ impl Gate {
             allowed: AtomicUsize::new(0),
             changing: Mutex::default(),
             waiting: AtomicUsize::new(0),
+            contact: Contact::default(),
         }
     }
 
-    /// Takes one of `most` places, and waits for it as one of at most `most_waiting`, for at most `limit`. [`Gate::leave`] gives it back.
-    pub(super) async fn enter(&self, most: usize, most_waiting: usize, limit: Duration) -> Result<(), NoPlace> {
+    /// Takes one of `most` places, and waits for it as one of at most `most_waiting`, for at most `limit`. `gauge` counts those that wait.
+    /// [`Gate::leave`] gives the place back.
+    pub(super) async fn enter(
+        &self,
+        most: usize,
+        most_waiting: usize,
+        limit: Duration,
+        gauge: &Gauge,
+    ) -> Result<(), NoPlace> {
         self.allow(most);
         if let Ok(place) = self.places.try_acquire() {
             place.forget();
             return Ok(());
         }
-        let _waiting = Waiting::new(&self.waiting, most_waiting).ok_or(NoPlace::Full)?;
+        let _waiting = Waiting::new(&self.waiting, most_waiting, gauge).ok_or(NoPlace::Full)?;
         match timeout(limit, self.places.acquire()).await {
             Ok(Ok(place)) => {
                 place.forget();
@@ -102,20 +133,22 @@ impl Gate {
 }
 
 /// Counts one that waits, for as long as it lives.
-struct Waiting<'a>(&'a AtomicUsize);
+struct Waiting<'a>(&'a AtomicUsize, &'a Gauge);
 
 impl<'a> Waiting<'a> {
     /// `None` if `most` wait already.
-    fn new(count: &'a AtomicUsize, most: usize) -> Option<Self> {
+    fn new(count: &'a AtomicUsize, most: usize, gauge: &'a Gauge) -> Option<Self> {
         let increment = |waiting| (waiting < most).then_some(waiting + 1);
         count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, increment).ok()?;
-        Some(Self(count))
+        gauge.increment(1.0);
+        Some(Self(count, gauge))
     }
 }
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
+        self.1.decrement(1.0);
     }
 }
 
@@ -144,7 +177,7 @@ mod tests {
 
     fn enter(gate: &Arc<Gate>, most: usize, limit: Duration) -> Result<(), NoPlace> {
         let gate = Arc::clone(gate);
-        block_on(Backend::Epoll, async move { gate.enter(most, 1, limit).await }).unwrap()
+        block_on(Backend::Epoll, async move { gate.enter(most, 1, limit, &Gauge::noop()).await }).unwrap()
     }
 
     #[test]
@@ -157,6 +190,20 @@ mod tests {
         assert_eq!(enter(&other, 2, NOW), Ok(()));
         again.leave();
         assert_eq!(enter(&one, 2, NOW), Ok(()));
+    }
+
+    #[test]
+    fn the_state_of_a_handler_is_known_from_its_first_request_on() {
+        let places = Places::default();
+        assert_eq!(places.state(&handler("a")), None);
+        let gate = places.gate(&handler("a"));
+        assert_eq!(places.state(&handler("a")), Some(HandlerState { in_flight: 0, waiting: 0, last: None }));
+        assert_eq!(enter(&gate, 3, NOW), Ok(()));
+        assert_eq!(enter(&gate, 3, NOW), Ok(()));
+        gate.contact.answered(7);
+        let last = Some(LastContact { at: 7, failure: None, answered: Some(7) });
+        assert_eq!(places.state(&handler("a")), Some(HandlerState { in_flight: 2, waiting: 0, last }));
+        assert_eq!(places.state(&handler("b")), None);
     }
 
     #[test]
@@ -195,12 +242,12 @@ mod tests {
     fn places_are_given_in_the_order_of_arrival() {
         let gate = Places::default().gate(&handler("a"));
         let order = block_on(Backend::Epoll, async {
-            gate.enter(1, 9, NOW).await.unwrap();
+            gate.enter(1, 9, NOW, &Gauge::noop()).await.unwrap();
             let order = Arc::new(Mutex::new(Vec::new()));
             let waiting = (0..5).map(|index| {
                 let (gate, order) = (Arc::clone(&gate), Arc::clone(&order));
                 spawn_local(async move {
-                    gate.enter(1, 9, LONG).await.unwrap();
+                    gate.enter(1, 9, LONG, &Gauge::noop()).await.unwrap();
                     lock(&order).push(index);
                     gate.leave();
                 })

@@ -109,7 +109,7 @@ pub(super) struct Pool {
     sweep: Rc<Sweep>,
     pub(super) meters: HandlerMeters,
     idle: RefCell<Vec<Connection>>,
-    gate: Arc<Gate>,
+    pub(super) gate: Arc<Gate>,
     /// Who tries to connect while the accept queue of the handler is full.
     connecting: Semaphore,
     /// Requests that wait for a connection: they have `connecting`, or wait for it.
@@ -150,7 +150,8 @@ impl Pool {
 
     /// Waits for a place.
     pub(super) async fn enter(self: &Rc<Self>, limits: HandlerLimits) -> Result<Permit, Refusal> {
-        self.gate.enter(limits.in_flight, limits.waiting, limits.timeout).await.map_err(|no_place| match no_place {
+        let entered = self.gate.enter(limits.in_flight, limits.waiting, limits.timeout, &self.meters.waiting).await;
+        entered.map_err(|no_place| match no_place {
             NoPlace::Late => late(&self.handler, limits),
             NoPlace::Full => {
                 let detail = format!(

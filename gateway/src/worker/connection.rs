@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use rustls::{CipherSuite, ProtocolVersion};
 
-use hookgate_core::identity::{CertificateRequest, PeerChain, Suspect};
+use hookgate_core::identity::{CertificateRequest, ChainRefusal, PeerChain};
 use hookgate_io::Socket;
 use hookgate_io::sweep::{Deadline, Timer};
 
@@ -21,6 +21,7 @@ use crate::context::WorkerContext;
 use crate::http::Server;
 use crate::http::connection::{Peer, serve};
 use crate::metrics::requests::RequestLabels;
+use crate::recent::{Note, What};
 use crate::snapshot::{Reception, Snapshot};
 use crate::strangers::Stranger;
 use crate::tls::stream::{HandshakeError, Hello, TlsStream};
@@ -52,9 +53,8 @@ pub(super) async fn receive(server: Rc<Server>, arrival: Arrival) {
             } else {
                 let chain = stream.connection().peer_certificates().unwrap_or_default();
                 let presented: usize = chain.iter().map(|certificate| certificate.len()).sum();
-                // A refusal that may be ours keeps the chain too.
-                let suspect = verdict.as_ref().err().and_then(|refused| refused.suspect.as_deref());
-                stranger.refused(presented + suspect.map_or(0, Suspect::bytes));
+                // The refusal keeps the chain too.
+                stranger.refused(presented + verdict.as_ref().err().map_or(0, ChainRefusal::kept_bytes));
                 if !is_judged_by_request {
                     stranger.failed(context.sweep.coarse());
                 }
@@ -158,6 +158,17 @@ fn failed(context: &WorkerContext, snapshot: &Snapshot, caller: &Caller, error: 
     // Port scans and health checks close connections all day.
     let is_ended = matches!(error, HandshakeError::Closed) && !deadline.is_overdue();
     let outcome = if is_ended { Outcome::HandshakeEnded } else { Outcome::HandshakeRefused };
+    if !is_ended {
+        snapshot.recent.note(refusal.reject, caller.address.ip(), || {
+            let note = Note::new(What::Handshake, &refusal, context.now(), caller.address);
+            let chain = match error {
+                HandshakeError::Refused(refused) => refused.presented.clone(),
+                _ => None,
+            };
+            let note = note.at_server_name(caller.server_name.as_deref()).of_providers(provider.cloned());
+            Note { generation: snapshot.generation, chain, ..note }
+        });
+    }
     let cause = Some(Cause::Stranger);
     if snapshot.access.want(outcome, cause) {
         let peer = caller.address.to_string();

@@ -39,8 +39,9 @@ impl Receiver {
         let toml = page.split("```toml\n").nth(1).unwrap().split("```").next().unwrap();
         // Paths are relative to the file, which the test's daemon has elsewhere.
         let mut toml = toml.replace("127.0.0.1:8443\"]", "127.0.0.1:@LISTEN_PORT@\"]\nio = \"@IO@\"");
-        for file in ["receiver.pem", "receiver.key", "hookgate-throwaway/", "pagerduty.secret", "hook.sock"] {
-            toml = toml.replace(file, &format!("{}/{file}", directory.path().display()));
+        for file in ["receiver.pem", "receiver.key", "hookgate-throwaway/", "pagerduty.secret", "/run/app/hook.sock"] {
+            let name = file.rsplit_once("app/").map_or(file, |(_, name)| name);
+            toml = toml.replace(file, &format!("{}/{name}", directory.path().display()));
         }
         toml += "\n[metrics]\nlisten = \"127.0.0.1:@METRICS_PORT@\"\n";
         let gateway = Gateway::start(&toml, &GatewayOptions::new(BINARY)).unwrap();

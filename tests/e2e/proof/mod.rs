@@ -4,6 +4,7 @@
 
 mod combination;
 mod issuer;
+mod kept;
 mod keys;
 mod kinds;
 mod no_certificate;

@@ -4,11 +4,14 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use hookgate_testkit::configuration::HOST;
+use hookgate_testkit::pki::{Sender, Variant};
 
 use crate::environment::{PATH, SOON};
 use crate::problem::assert_problem;
 use crate::test_gateway::TestGateway;
-use crate::tls_client::{End, request};
+use crate::tls_client::{End, TlsClient, request};
+
+const MIB: usize = 1024 * 1024;
 
 #[test]
 fn a_body_of_exactly_the_limit_passes_and_one_byte_more_does_not() {
@@ -30,6 +33,55 @@ fn a_body_of_exactly_the_limit_passes_and_one_byte_more_does_not() {
     }
     assert_eq!(gateway.handler().request_count(), 2);
     assert!(gateway.handler().requests().iter().all(|request| request.body.len() == 1000));
+}
+
+/// A request whose body is as long as it says, all of it in one write.
+fn long_request(length: usize) -> Vec<u8> {
+    let head = format!("POST {PATH} HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: {length}\r\n\r\n");
+    [head.into_bytes(), vec![b'x'; length]].concat()
+}
+
+#[test]
+fn a_sender_that_writes_its_whole_body_before_it_reads_hears_the_early_answer() {
+    let gateway = TestGateway::with_limits("").unwrap();
+    for length in [2 * MIB, 50 * MIB] {
+        let mut connection = gateway.connect().unwrap();
+        connection.send(long_request(length)).unwrap();
+        assert_problem(&connection.response().unwrap(), 413, "body_too_large", &format!("{length} bytes"));
+        assert_eq!(connection.end(SOON).unwrap(), (Vec::new(), End::Orderly));
+    }
+    // curl writes on until it sees an answer.
+    let outcome = gateway.admitted_curl().post(PATH, &vec![b'x'; 50 * MIB]).field("Expect", "").run().unwrap();
+    assert_problem(outcome.response().unwrap(), 413, "body_too_large", "curl");
+    gateway.wait_no_connection().unwrap();
+    gateway.still_serves().unwrap();
+}
+
+#[test]
+fn a_stranger_hears_the_early_answer_after_a_body_of_moderate_length() {
+    let gateway = TestGateway::with_limits("").unwrap();
+    let expired = gateway.environment.identity(Sender::Percolate, Variant::Expired).unwrap();
+    let client = TlsClient::new(gateway.daemon.port(), &gateway.environment.pki, &expired).unwrap();
+    let mut connection = client.connect().unwrap();
+    connection.send(long_request(2 * MIB)).unwrap();
+    assert_problem(&connection.response().unwrap(), 403, "certificate_expired", "2 MiB");
+    drop(connection);
+    gateway.wait_no_connection().unwrap();
+}
+
+#[test]
+fn what_is_discarded_after_an_early_answer_is_bounded() {
+    let gateway = TestGateway::with_limits("").unwrap();
+    let expired = gateway.environment.identity(Sender::Percolate, Variant::Expired).unwrap();
+    let stranger = TlsClient::new(gateway.daemon.port(), &gateway.environment.pki, &expired).unwrap();
+    // What the kernel buffers comes on top of each bound.
+    for (client, bound) in [(&stranger, 4 * MIB), (&gateway.client, 64 * MIB)] {
+        let mut connection = client.connect().unwrap();
+        assert!(connection.send(long_request(bound + 32 * MIB)).is_err(), "{bound} bytes and many more");
+        drop(connection);
+        gateway.wait_no_connection().unwrap();
+    }
+    gateway.still_serves().unwrap();
 }
 
 #[test]

@@ -30,12 +30,15 @@ const COPIED: [(&str, &str); 8] = [
 ];
 
 /// Directories whose files with a certain ending are copied: from, ending, to.
-const COPIED_ALL: [(&str, &str, &str); 5] = [
+const COPIED_ALL: [(&str, &str, &str); 8] = [
     ("systemd", "service", "usr/lib/systemd/system"),
     ("systemd", "socket", "usr/lib/systemd/system"),
     ("docs", "md", "usr/share/doc/hookgate/docs"),
     ("docs", "svg", "usr/share/doc/hookgate/docs"),
+    ("docs", "png", "usr/share/doc/hookgate/docs"),
     ("docs/senders", "md", "usr/share/doc/hookgate/docs/senders"),
+    ("monitoring", "yml", "usr/share/doc/hookgate/monitoring"),
+    ("monitoring", "json", "usr/share/doc/hookgate/monitoring"),
 ];
 
 /// The same for the package of presets.
@@ -113,7 +116,9 @@ impl Tree {
             for entry in fs::read_dir(root().join(from)).with_context(|| format!("reading {from}"))? {
                 let name = entry?.file_name().to_string_lossy().into_owned();
                 if name.ends_with(&format!(".{ending}")) {
-                    self.insert(&format!("{to}/{name}"), READABLE, read(&format!("{from}/{name}"))?.into_bytes());
+                    let path = root().join(from).join(&name);
+                    let content = fs::read(&path).with_context(|| format!("reading {}", path.display()))?;
+                    self.insert(&format!("{to}/{name}"), READABLE, content);
                 }
             }
         }

@@ -105,6 +105,15 @@ const NEEDS: &[Need] = &[
         arch: "nginx",
     },
     Need {
+        what: "prometheus and promtool (scrape the gateway, and test alerts and dashboard)",
+        tasks: &[Test],
+        root_tasks: &[],
+        is_there: || is_installed("prometheus") && is_installed("promtool"),
+        debian: &["prometheus"],
+        fedora: "golang-github-prometheus",
+        arch: "prometheus",
+    },
+    Need {
         what: "gunicorn (runs a handler of the documentation in tests)",
         tasks: &[Test],
         root_tasks: &[],

@@ -170,13 +170,13 @@ pub(super) fn object<'document, T: Deserialize<'document>>(
     part: &str,
     members: &str,
 ) -> Result<T, String> {
-    serde_json::from_slice(document).map_err(|error| {
-        let (line, column) = (error.line(), error.column());
-        match document.trim_ascii_start().first() {
-            Some(b'{') if error.is_data() => format!("its {part} has one of {members} twice"),
-            Some(b'{') => format!("its {part} is not well-formed JSON (line {line}, column {column})"),
-            _ => format!("its {part} is not a JSON object"),
-        }
+    // serde reads a structure out of an array, too, by the places of its elements.
+    if document.trim_ascii_start().first() != Some(&b'{') {
+        return Err(format!("its {part} is not a JSON object"));
+    }
+    serde_json::from_slice(document).map_err(|error| match error.is_data() {
+        true => format!("its {part} has one of {members} twice"),
+        false => format!("its {part} is not well-formed JSON (line {}, column {})", error.line(), error.column()),
     })
 }
 

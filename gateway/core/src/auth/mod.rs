@@ -87,7 +87,7 @@ pub use json_pointer::JsonPointer;
 pub use message_template::TemplateError;
 pub use proof_policy::{Binding, Clause, Proof, ProofPolicy, Proven, Unproven, challenge};
 pub use public_key::SignatureAlgorithm;
-pub use replay::{DeliveryId, ReplayGuard, ReplayRule, Reservation};
+pub use replay::{DeliveryId, KeptDelivery, ReplayGuard, ReplayRule, Reservation};
 pub use request_view::RequestView;
 pub use secret::Secret;
 pub use session_parameter::SessionParameter;
@@ -118,9 +118,22 @@ impl Demands {
         Self { client_certificates, ..self }
     }
 
-    pub(crate) fn of(&self, route: RouteId, provider: ProviderId) -> Option<&Arc<ProofPolicy>> {
+    /// What a request to this route must prove as this provider. `None` if there is no such provider.
+    pub fn of(&self, route: RouteId, provider: ProviderId) -> Option<&Arc<ProofPolicy>> {
         let own = self.routes.get(route.0).and_then(Option::as_ref);
         own.or_else(|| self.providers.get(usize::from(provider.0)))
+    }
+
+    /// As which of these providers of a route a peer is admitted whose chain `proves` some: the first of those, otherwise the first that
+    /// demands no certificate. Says too what it demands. `None` if the peer is not admitted.
+    pub fn choose(
+        &self,
+        admitted: &[ProviderId],
+        proves: impl Fn(ProviderId) -> bool,
+    ) -> Option<(ProviderId, ClientCertificate)> {
+        let with = |id: &ProviderId| (*id, self.client_certificate(*id));
+        let proven = admitted.iter().find(|id| proves(**id)).map(|id| (*id, ClientCertificate::Required));
+        proven.or_else(|| admitted.iter().map(with).find(|(_, it)| *it != ClientCertificate::Required))
     }
 
     fn client_certificate(&self, provider: ProviderId) -> ClientCertificate {
@@ -170,10 +183,7 @@ impl AuthorizedPeer {
         provider_name: impl Fn(ProviderId) -> Arc<str>,
     ) -> Result<Self, Refusal> {
         let admitted = &routes.route(route).providers;
-        let Some(provider) = admitted.iter().copied().find(|provider| chain.matched(*provider).is_some()) else {
-            if let Some(peer) = Self::without_certificate(routes, route, demands)? {
-                return Ok(peer);
-            }
+        let Some((provider, client_certificate)) = demands.choose(admitted, |id| chain.matched(id).is_some()) else {
             let names = |ids: &mut dyn Iterator<Item = ProviderId>| {
                 ids.map(|id| provider_name(id).to_string()).collect::<Vec<_>>().join(", ")
             };
@@ -186,7 +196,14 @@ impl AuthorizedPeer {
             return Err(Refusal::new(Reject::ProviderNotAdmitted, detail));
         };
         let policy = demands.of(route, provider).ok_or_else(no_policy)?;
-        Ok(Self { chain: Some(Arc::clone(chain)), provider, route, policy: Arc::clone(policy) })
+        let chain = match client_certificate {
+            ClientCertificate::Required => Some(Arc::clone(chain)),
+            ClientCertificate::None { .. } => {
+                require_completed(client_certificate, policy)?;
+                None
+            }
+        };
+        Ok(Self { chain, provider, route, policy: Arc::clone(policy) })
     }
 
     /// Admits a peer of which nothing is proven yet to `route`, as the first provider of the route that demands no certificate. `None` if
@@ -201,15 +218,10 @@ impl AuthorizedPeer {
         route: RouteId,
         demands: &Demands,
     ) -> Result<Option<Self>, Refusal> {
-        let admitted = routes.route(route).providers.iter().copied();
-        let found =
-            admitted.map(|id| (id, demands.client_certificate(id))).find(|(_, it)| *it != ClientCertificate::Required);
+        let found = demands.choose(&routes.route(route).providers, |_| false);
         let Some((provider, client_certificate)) = found else { return Ok(None) };
         let policy = demands.of(route, provider).ok_or_else(no_policy)?;
-        if !client_certificate.is_completed_by(policy) {
-            let detail = "This provider demands neither a certificate nor a proof that replaces it, so hookgate refuses its requests.";
-            return Err(Refusal::new(Reject::Internal, detail));
-        }
+        require_completed(client_certificate, policy)?;
         Ok(Some(Self { chain: None, provider, route, policy: Arc::clone(policy) }))
     }
 
@@ -232,6 +244,16 @@ impl AuthorizedPeer {
     pub fn proof_policy(&self) -> &Arc<ProofPolicy> {
         &self.policy
     }
+}
+
+/// Fails if nothing would tell who sent a request of a provider that demands this.
+fn require_completed(client_certificate: ClientCertificate, policy: &ProofPolicy) -> Result<(), Refusal> {
+    if client_certificate.is_completed_by(policy) {
+        return Ok(());
+    }
+    let detail =
+        "This provider demands neither a certificate nor a proof that replaces it, so hookgate refuses its requests.";
+    Err(Refusal::new(Reject::Internal, detail))
 }
 
 fn no_policy() -> Refusal {

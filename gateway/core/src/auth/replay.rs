@@ -18,7 +18,7 @@ use super::strength::{Aspect, Aspects};
 use crate::reject::{Refusal, Reject};
 use guard::{Conflict, DeliveryDigest, MAX_IDS};
 
-pub use guard::{ReplayGuard, Reservation};
+pub use guard::{KeptDelivery, ReplayGuard, Reservation};
 
 /// Longest window, in seconds: a week. The longest documented retries end after three days (Stripe).
 const MAX_WINDOW_SECONDS: u64 = 7 * 86_400;

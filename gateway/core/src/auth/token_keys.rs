@@ -7,6 +7,7 @@ use std::sync::Arc;
 use data_encoding::BASE64URL_NOPAD;
 use rustls_pki_types::UnixTime;
 use serde::Deserialize;
+use serde::de::Error as _;
 
 use super::public_key::{PublicKeyError, PublicKeyMaterial, SignatureAlgorithm};
 use super::request_view::Quoted;
@@ -107,6 +108,10 @@ impl KeySet {
         struct Document {
             keys: Vec<serde_json::Value>,
         }
+        // serde reads a structure out of an array, too, by the places of its elements.
+        if document.trim_ascii_start().first() == Some(&b'[') {
+            return Err(serde_json::Error::custom("it is an array, not a JSON object with the member keys").into());
+        }
         let Document { keys: all } = serde_json::from_slice(document)?;
         let count = all.len();
         if count > MAX_KEYS {
@@ -114,7 +119,11 @@ impl KeySet {
         }
         let (mut keys, mut skipped) = (Vec::new(), Vec::<Box<str>>::new());
         for (index, value) in all.into_iter().enumerate() {
-            match Jwk::deserialize(value).map_err(|error| error.to_string()).and_then(Jwk::into_key) {
+            let jwk = match value {
+                serde_json::Value::Object(_) => Jwk::deserialize(value).map_err(|error| error.to_string()),
+                _ => Err("it is not a JSON object".to_owned()),
+            };
+            match jwk.and_then(Jwk::into_key) {
                 Ok(key) => keys.push(key),
                 Err(reason) => skipped.push(format!("key {index}: {reason}").into()),
             }

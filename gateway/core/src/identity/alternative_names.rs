@@ -9,6 +9,8 @@ use std::hash::{Hash, Hasher};
 
 use x509_parser::extensions::GeneralName;
 
+use super::effort::{Reading, note};
+
 /// Comparisons of a name with all others before a table is made for further ones. A table costs as much as about ten.
 const COMPARISONS: usize = 4;
 
@@ -106,6 +108,7 @@ impl<'a> AlternativeNames<'a> {
     }
 
     fn dns(&self) -> impl Iterator<Item = &'a str> {
+        note(Reading::Compared, self.names.len());
         self.names.iter().filter_map(|name| match name {
             GeneralName::DNSName(found) => Some(*found),
             _ => None,
@@ -113,6 +116,7 @@ impl<'a> AlternativeNames<'a> {
     }
 
     fn uris(&self) -> impl Iterator<Item = &'a str> {
+        note(Reading::Compared, self.names.len());
         self.names.iter().filter_map(|name| match name {
             GeneralName::URI(found) => Some(*found),
             _ => None,

@@ -3,12 +3,13 @@
 //! A search verifies one chain for every profile of a scope. webpki builds the paths. It tries every order of certificates whose names
 //! fit, and verifies the same signatures again for each order and each profile. Here each answer is kept until the search ends.
 //!
-//! Owns the bounds of a search, its answers, and the algorithms that webpki gets. Must not decide whether a chain is valid, nor word a
+//! Owns the account of a search, its answers, and the algorithms that webpki gets; the bounds themselves are in `bounds`. Must not decide whether a chain is valid, nor word a
 //! refusal.
 //!
-//! **Failed checks** are bounded by their cost. A check starts only while those that failed cost less than [`FAILED_COST`]. The check that
-//! reaches the bound may itself be expensive, but only as expensive as a key that is a trust anchor, or that a trust anchor has
-//! certified: webpki verifies from the anchor down, so it never uses a key that the sender made up.
+//! **Failed checks** are bounded by their cost. A check starts only while those that failed cost less than `FAILED_COST` of `bounds`. One check may be
+//! more expensive than that, but only as expensive as a key that is a trust anchor, or that a trust anchor has certified: webpki verifies
+//! from the anchor down, so it never uses a key that the sender made up. Such a check starts only if little failed before, and for no chain that
+//! is much longer than those of authorities ([`Bounds::affords`]). A signature that is remembered is not checked, and costs nothing.
 //!
 //! **Good checks** need no bound. A good signature cannot be forged, and a certificate has one. So there is at most one for each
 //! certificate, and for each list and key.
@@ -22,82 +23,16 @@
 //! **Steps.** webpki parses all candidates again for each certificate that it puts on a path. A chain without any signature to check can
 //! cost more than one with many. So the elements that failed builds parse are bounded too.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustls_pki_types::{AlgorithmIdentifier, CertificateDer, InvalidSignature, SignatureVerificationAlgorithm};
 
+use super::bounds::Bounds;
 use super::links::Hints;
-use super::name::canonical_contents;
-use super::provider::{ChainLimits, Provider};
 use super::signature_memory::{SignatureMemory, address, digest, is_list};
 use super::spelling::to_be_signed;
-use crate::signatures::{CERTIFICATE_SIGNATURES, CHEAP_CHECK, cost};
-
-/// No check starts once the failed ones cost this: as much as four cheap ones. For most genuine chains no check fails. If a sender
-/// presents two generations of an intermediate without key identifiers, one may.
-pub(super) const FAILED_COST: u32 = 4 * CHEAP_CHECK;
-
-/// DER elements that a chain may have for each certificate of `max_presented_certificates`. Certificates of public authorities have 60
-/// to 150. Each subject alternative name is one more.
-const ELEMENTS_PER_CERTIFICATE: usize = 256;
-
-/// The certificates for which [`ELEMENTS_PER_CERTIFICATE`] counts at least: a short chain may have a long certificate.
-const CERTIFICATES_MIN: usize = 8;
-
-/// How often failed builds may parse each element of a chain. The longest path takes 7 steps (webpki's MAX_SUB_CA_COUNT is 6).
-const PARSED_AGAIN: usize = 8;
-
-/// What a search may cost, by its policy.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Bounds {
-    failed_cost: u32,
-    elements: usize,
-}
-
-impl Bounds {
-    pub(super) fn new(limits: &ChainLimits, providers: &[Provider]) -> Self {
-        let certificates = limits.max_certificates.max(CERTIFICATES_MIN);
-        Self {
-            failed_cost: FAILED_COST.max(cost_of_namesakes(providers)),
-            elements: certificates.saturating_mul(ELEMENTS_PER_CERTIFICATE),
-        }
-    }
-
-    /// Most DER elements of a chain.
-    pub(super) fn elements(&self) -> usize {
-        self.elements
-    }
-
-    /// Most elements that failed builds parse.
-    fn steps(&self) -> usize {
-        self.elements.saturating_mul(PARSED_AGAIN)
-    }
-}
-
-/// What it costs to check a certificate with the key of every trust anchor of one name. The highest value of all names with several
-/// keys; 0 if there is none.
-fn cost_of_namesakes(providers: &[Provider]) -> u32 {
-    let mut keys: HashMap<Vec<u8>, Vec<&[u8]>> = HashMap::new();
-    for anchor in providers.iter().flat_map(|provider| &provider.profiles).flat_map(|profile| &profile.trust_anchors) {
-        let known = keys.entry(canonical_contents(&anchor.subject)).or_default();
-        if !known.contains(&anchor.subject_public_key_info.as_ref()) {
-            known.push(&anchor.subject_public_key_info);
-        }
-    }
-    let several = keys.into_values().filter(|keys| keys.len() > 1);
-    several.map(|keys| keys.into_iter().map(check_cost).fold(0, u32::saturating_add)).max().unwrap_or(0)
-}
-
-/// What a check with this key costs (contents of a SubjectPublicKeyInfo); 0 if it is of no accepted kind.
-pub(super) fn check_cost(key: &[u8]) -> u32 {
-    let algorithm = CERTIFICATE_SIGNATURES.iter().find(|algorithm| {
-        // The algorithm's identifier is the contents of the sequence that comes first.
-        super::elements::split(key).is_some_and(|(_, found, _)| found == algorithm.public_key_alg_id().as_ref())
-    });
-    algorithm.map_or(0, |algorithm| cost(*algorithm, key, &[]))
-}
+use crate::signatures::{CERTIFICATE_SIGNATURES, cost};
 
 /// What one verdict took.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -110,6 +45,8 @@ pub struct Work {
     pub failed_cost: u32,
     /// DER elements that path building parsed without finding a path.
     pub steps: usize,
+    /// Of a refused chain: paths that could not be built.
+    pub failed_builds: usize,
 }
 
 /// The checks of one search.
@@ -119,6 +56,8 @@ pub(super) struct Checks<'a> {
     respelled: &'a [CertificateDer<'a>],
     of_issuers: &'a SignatureMemory,
     bounds: Bounds,
+    /// What the reading of the chain costs.
+    reading: u32,
     state: Mutex<State>,
 }
 
@@ -132,6 +71,10 @@ struct State {
     unsigned: Option<usize>,
     /// Whether the current build put off a check.
     put_off: bool,
+    /// The checks that it put off.
+    later: Vec<Question>,
+    /// Whether the current build left out a check that was not affordable.
+    left_out: bool,
     /// Most steps by the end of the current build.
     steps_end: usize,
 }
@@ -139,29 +82,47 @@ struct State {
 impl State {
     /// Whether no path can be found any more: no check may start, and the end entity, which is the last of every path, has no good one.
     fn is_hopeless(&self, bounds: &Bounds) -> bool {
-        let end_entity = |known: &Answer| known.good && known.signed == Signed::Certificate(0);
+        let end_entity =
+            |known: &Answer| known.outcome == Outcome::Good && known.question.signed == Signed::Certificate(0);
         self.work.failed_cost >= bounds.failed_cost && !self.answers.iter().any(end_entity)
     }
 
-    fn answer(&self, signed: Signed, algorithm: usize, public_key: &[u8]) -> Option<bool> {
-        let same = |known: &&Answer| {
-            known.signed == signed && known.algorithm == algorithm && *known.public_key == *public_key
-        };
-        self.answers.iter().find(same).map(|known| known.good)
+    fn answer(&self, signed: Signed, algorithm: usize, public_key: &[u8]) -> Option<Outcome> {
+        let known = self.answers.iter().find(|known| known.question.is(signed, algorithm, public_key));
+        known.map(|known| known.outcome)
     }
 
-    fn keep(&mut self, signed: Option<Signed>, algorithm: usize, public_key: &[u8], good: bool) {
+    fn keep(&mut self, signed: Option<Signed>, algorithm: usize, public_key: &[u8], outcome: Outcome) {
         let Some(signed) = signed else { return };
-        self.answers.push(Answer { signed, algorithm, public_key: public_key.into(), good });
+        self.answers.push(Answer { question: Question { signed, algorithm, public_key: public_key.into() }, outcome });
     }
 }
 
-/// The result of one check. The signature is not part of the key, since it belongs to what is signed.
-struct Answer {
+/// What one check would answer. The signature is not part of it, since it belongs to what is signed.
+struct Question {
     signed: Signed,
     algorithm: usize,
     public_key: Box<[u8]>,
-    good: bool,
+}
+
+impl Question {
+    fn is(&self, signed: Signed, algorithm: usize, public_key: &[u8]) -> bool {
+        self.signed == signed && self.algorithm == algorithm && *self.public_key == *public_key
+    }
+}
+
+/// The result of one check.
+struct Answer {
+    question: Question,
+    outcome: Outcome,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    Good,
+    Bad,
+    /// It was not made, because it was not affordable.
+    LeftOut,
 }
 
 /// What a signature is on. Both live as long as the search, so that nothing else can take their place.
@@ -179,8 +140,15 @@ impl<'a> Checks<'a> {
         respelled: &'a [CertificateDer<'a>],
         of_issuers: &'a SignatureMemory,
         bounds: Bounds,
+        reading: u32,
     ) -> Self {
-        Self { chain, respelled, of_issuers, bounds, state: Mutex::default() }
+        Self { chain, respelled, of_issuers, bounds, reading, state: Mutex::default() }
+    }
+
+    /// The same, after an earlier search of the same chain took `spent`.
+    pub(super) fn after(self, spent: Work) -> Self {
+        self.state().work = spent;
+        self
     }
 
     /// The algorithms for one build of a path, with the memory of the profile's revocation lists. With `hints`, the build puts off the
@@ -191,7 +159,8 @@ impl<'a> Checks<'a> {
         hints: Option<Hints<'a>>,
     ) -> Vec<Checked<'a>> {
         let mut state = self.state();
-        (state.unsigned, state.put_off) = (None, false);
+        (state.unsigned, state.put_off, state.left_out) = (None, false, false);
+        state.later.clear();
         state.steps_end = if hints.is_some() { self.bounds.steps() / 2 } else { self.bounds.steps() };
         let checked = |algorithm| Checked { checks: self, algorithm, of_lists, hints };
         (0..CERTIFICATE_SIGNATURES.len()).map(checked).collect()
@@ -238,6 +207,11 @@ impl<'a> Checks<'a> {
         self.state().exhausted
     }
 
+    /// Whether the current build left out a check that was not affordable.
+    pub(super) fn left_out(&self) -> bool {
+        self.state().left_out
+    }
+
     /// The place of the first certificate whose signature failed in the current build.
     pub(super) fn unsigned(&self) -> Option<usize> {
         self.state().unsigned
@@ -245,8 +219,8 @@ impl<'a> Checks<'a> {
 
     /// The place of the first certificate whose signature failed in the search.
     pub(super) fn first_unsigned(&self) -> Option<usize> {
-        self.state().answers.iter().find_map(|answer| match answer.signed {
-            Signed::Certificate(place) if !answer.good => Some(place),
+        self.state().answers.iter().find_map(|answer| match answer.question.signed {
+            Signed::Certificate(place) if answer.outcome == Outcome::Bad => Some(place),
             _ => None,
         })
     }
@@ -254,10 +228,12 @@ impl<'a> Checks<'a> {
     /// Whether the signature of a certificate verified with one of these keys.
     pub(super) fn verified_with_any<'k>(&self, keys: impl Iterator<Item = &'k [u8]>) -> bool {
         let state = self.state();
-        let of_certificates = |answer: &&Answer| answer.good && matches!(answer.signed, Signed::Certificate(_));
+        let of_certificates = |answer: &&Answer| {
+            answer.outcome == Outcome::Good && matches!(answer.question.signed, Signed::Certificate(_))
+        };
         let good: Vec<&Answer> = state.answers.iter().filter(of_certificates).collect();
         // Most chains that fail have no good answer, so that the keys are not looked at.
-        !good.is_empty() && keys.into_iter().any(|key| good.iter().any(|answer| *answer.public_key == *key))
+        !good.is_empty() && keys.into_iter().any(|key| good.iter().any(|answer| *answer.question.public_key == *key))
     }
 
     /// What was done so far.
@@ -308,9 +284,16 @@ pub(super) struct Checked<'a> {
 
 impl Checked<'_> {
     /// Whether this build leaves the check to the next one.
-    fn puts_off(&self, signed: Option<Signed>, public_key: &[u8]) -> bool {
-        let (Some(hints), Some(Signed::Certificate(place))) = (&self.hints, signed) else { return false };
-        hints.name_another(place, self.checks.place_of(public_key), public_key)
+    fn puts_off(&self, state: &mut State, signed: Option<Signed>, public_key: &[u8]) -> bool {
+        let (Some(hints), Some(signed @ Signed::Certificate(place))) = (&self.hints, signed) else { return false };
+        if state.later.iter().any(|known| known.is(signed, self.algorithm, public_key)) {
+            return true;
+        }
+        let puts_off = hints.name_another(place, self.checks.place_of(public_key), public_key);
+        if puts_off {
+            state.later.push(Question { signed, algorithm: self.algorithm, public_key: public_key.into() });
+        }
+        puts_off
     }
 
     fn algorithm(&self) -> &'static dyn SignatureVerificationAlgorithm {
@@ -318,7 +301,7 @@ impl Checked<'_> {
     }
 
     /// Checks a signature that this search has not checked yet. `None` if no further check may start.
-    fn check(&self, state: &mut State, signed: Option<Signed>, parts: Parts<'_>) -> Option<bool> {
+    fn check(&self, state: &mut State, signed: Option<Signed>, parts: Parts<'_>) -> Option<Outcome> {
         let Parts { public_key, message, signature } = parts;
         let algorithm = self.algorithm();
         let memory = match signed {
@@ -334,22 +317,27 @@ impl Checked<'_> {
             }
         };
         if let Some(known) = memory.as_ref().and_then(Memory::outcome) {
-            return Some(known);
+            return Some(if known { Outcome::Good } else { Outcome::Bad });
         }
         if state.work.failed_cost >= self.checks.bounds.failed_cost {
             state.exhausted = true;
             return None;
         }
+        let cost = cost(algorithm, public_key, message);
+        let is_list = matches!(signed, Some(Signed::List(..)));
+        if !is_list && !self.checks.bounds.affords(cost, state.work.failed_cost, self.checks.reading) {
+            return Some(Outcome::LeftOut);
+        }
         state.work.signature_checks += 1;
         let good = algorithm.verify_signature(public_key, message, signature).is_ok();
         if !good {
             state.work.failed_checks += 1;
-            state.work.failed_cost = state.work.failed_cost.saturating_add(cost(algorithm, public_key, message));
+            state.work.failed_cost = state.work.failed_cost.saturating_add(cost);
         }
         if let Some(memory) = memory {
             memory.remember(good);
         }
-        Some(good)
+        Some(if good { Outcome::Good } else { Outcome::Bad })
     }
 }
 
@@ -391,24 +379,26 @@ impl SignatureVerificationAlgorithm for Checked<'_> {
         let (signed, message) = self.checks.signed(message);
         let mut state = self.checks.state();
         let known = signed.and_then(|signed| state.answer(signed, self.algorithm, public_key));
-        let good = match known {
-            Some(good) => good,
-            None if self.puts_off(signed, public_key) => {
+        let outcome = match known {
+            Some(outcome) => outcome,
+            None if self.puts_off(&mut state, signed, public_key) => {
                 state.put_off = true;
                 return Err(InvalidSignature);
             }
             None => {
                 let parts = Parts { public_key, message, signature };
-                let good = self.check(&mut state, signed, parts).ok_or(InvalidSignature)?;
-                state.keep(signed, self.algorithm, public_key, good);
-                good
+                let outcome = self.check(&mut state, signed, parts).ok_or(InvalidSignature)?;
+                state.keep(signed, self.algorithm, public_key, outcome);
+                outcome
             }
         };
-        if good {
-            return Ok(());
-        }
-        if let Some(Signed::Certificate(place)) = signed {
-            state.unsigned.get_or_insert(place);
+        match (outcome, signed) {
+            (Outcome::Good, _) => return Ok(()),
+            (Outcome::LeftOut, _) => state.left_out = true,
+            (Outcome::Bad, Some(Signed::Certificate(place))) => {
+                state.unsigned.get_or_insert(place);
+            }
+            (Outcome::Bad, _) => {}
         }
         Err(InvalidSignature)
     }

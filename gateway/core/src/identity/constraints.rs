@@ -206,9 +206,17 @@ fn each_subtree<'a>(mut contents: &'a [u8], found: &mut dyn FnMut(Written<'a>)) 
     Some(())
 }
 
+/// Whether these contents of a NameConstraints are well-formed and have a subtree of one of the two forms. Reads no name.
+fn have_processed(contents: &[u8]) -> bool {
+    let mut found = false;
+    each_subtree(contents, &mut |Written { processed, .. }| found |= processed.is_some()).is_some() && found
+}
+
 /// The contents of a NameConstraints without the two forms; empty if nothing else is in it. `None` if there is nothing to remove.
 pub(super) fn without_processed(contents: &[u8]) -> Option<Vec<u8>> {
-    Constraints::read(contents)?;
+    if !have_processed(contents) {
+        return None;
+    }
     let (mut permitted, mut excluded) = (Vec::new(), Vec::new());
     each_subtree(contents, &mut |Written { list, der, processed }| {
         if processed.is_none() {
@@ -220,11 +228,20 @@ pub(super) fn without_processed(contents: &[u8]) -> Option<Vec<u8>> {
     Some(lists.flat_map(|(list, kept)| wrap(list, &[&kept])).collect())
 }
 
-/// Whether these extensions (contents) have name constraints, of whatever form. Parses nothing else, since most certificates have none.
+/// Whether these extensions (contents) have name constraints of one of the two forms. Reads no name: a stranger's certificate may have many.
 pub(super) fn are_in(mut extensions: &[u8]) -> bool {
+    let processed_in = |fields: &[u8]| {
+        // `critical` may precede the value.
+        let (_, value, after) = split(fields)?;
+        let value = if after.is_empty() { value } else { split(after)?.1 };
+        let (_, contents, _) = split(value)?;
+        Some(have_processed(contents))
+    };
     while let Some((_, extension, rest)) = split(extensions) {
-        if split(extension).is_some_and(|(_, id, _)| id == NAME_CONSTRAINTS) {
-            return true;
+        if let Some((_, id, fields)) = split(extension)
+            && id == NAME_CONSTRAINTS
+        {
+            return processed_in(fields).unwrap_or(false);
         }
         extensions = rest;
     }

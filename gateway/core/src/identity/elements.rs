@@ -3,6 +3,8 @@
 //! Owns the count of elements, which bounds the cost of parsing a certificate, and the search for keys and key identifiers. Must not decide
 //! whether a certificate is well-formed: the parsers do.
 
+use super::effort::{Reading, note};
+
 /// Elements of universal types (X.690, section 8; X.680, section 8.6).
 const OCTET_STRING: u8 = 0x04;
 const CONSTRUCTED: u8 = 0x20;
@@ -16,6 +18,7 @@ const DEPTH_MAX: usize = 16;
 /// Removes one element from the front of `input`: its tag, its contents, and the rest. `None` if it is cut, if its tag has several
 /// bytes, or if its length takes more than 3.
 pub(super) fn split(input: &[u8]) -> Option<(u8, &[u8], &[u8])> {
+    note(Reading::Element, 1);
     let [tag, length, rest @ ..] = input else { return None };
     let (length, rest) = match length {
         short @ ..0x80 => (usize::from(*short), rest),
@@ -116,12 +119,19 @@ pub(super) fn authority_key_identifier(certificate: &[u8]) -> Option<&[u8]> {
     (tag == 0x80).then_some(identifier)
 }
 
-/// The value of the first thing that looks like the extension 2.5.29.`last` and is not critical, as neither identifier is.
+/// The value of the first extension 2.5.29.`last` that is not critical, as neither identifier is.
 fn extension_value(certificate: &[u8], last: u8) -> Option<&[u8]> {
-    let identifier = [0x06, 0x03, 0x55, 0x1d, last];
-    let place = certificate.windows(identifier.len()).position(|window| window == identifier)?;
-    let (tag, value, _) = split(certificate.get(place + identifier.len()..)?)?;
-    (tag == OCTET_STRING).then_some(value)
+    let identifier = [0x55, 0x1d, last];
+    let mut extensions = extensions(certificate)?;
+    while let Some((_, extension, rest)) = split(extensions) {
+        let (_, id, fields) = split(extension)?;
+        if id == identifier {
+            let (tag, value, _) = split(fields)?;
+            return (tag == OCTET_STRING).then_some(value);
+        }
+        extensions = rest;
+    }
+    None
 }
 
 #[cfg(test)]

@@ -34,10 +34,10 @@ pub(super) fn are_needed(certificates: &[Presented<'_>]) -> bool {
     let Some((end_entity, issuers)) = certificates.split_first() else { return false };
     let has_length = |issuer: &Presented<'_>| basic_constraints(issuer).is_some_and(|(_, length)| length.is_some());
     let is_self_issued = |certificate: &Presented<'_>| certificate.subject() == certificate.issuer();
+    let mut self_issued = issuers.iter().filter(|issuer| is_self_issued(issuer)).peekable();
     (is_self_issued(end_entity) && is_authority(end_entity))
-        || issuers.iter().any(|issuer| {
-            is_self_issued(issuer) && (value(issuer, ALTERNATIVE_NAMES).is_some() || issuers.iter().any(has_length))
-        })
+        || (self_issued.peek().is_some()
+            && (self_issued.any(|issuer| value(issuer, ALTERNATIVE_NAMES).is_some()) || issuers.iter().any(has_length)))
 }
 
 /// Whether the certificate has cA.

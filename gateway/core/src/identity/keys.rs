@@ -10,10 +10,10 @@
 use rustls_pki_types::CertificateDer;
 use x509_parser::asn1_rs::Oid;
 
-use super::checks::{FAILED_COST, check_cost};
+use super::bounds::{FAILED_COST, READING_COST, check_cost};
 use super::elements::{split, subject_public_key_info};
 use super::links::public_key;
-use crate::signatures::{CERTIFICATE_SIGNATURES, P384_CHECK};
+use crate::signatures::{CERTIFICATE_SIGNATURES, CHEAP_CHECK, P384_CHECK};
 
 /// The accepted kinds of keys, in words.
 pub(super) const ACCEPTED_KEYS: &str = "ECDSA on P-256 or P-384, RSA of 2048 to 8192 bits, or Ed25519";
@@ -27,9 +27,9 @@ const ANY_EXPONENT_BYTES: usize = 512;
 /// Bytes of the longest exponent beside a longer modulus. In use are 3 and 65537, which has 17 bits.
 const EXPONENT_BYTES: usize = 3;
 
-/// What the failed checks of a chain and the check of its handshake may cost together, before the handshake ends without the latter: one check
-/// on P-384, and what a search may spend on cheap keys.
-const REFUSAL_COST: u32 = P384_CHECK + FAILED_COST;
+/// What the reading of a chain, its failed checks and the check of its handshake may cost together, before the handshake ends without the
+/// latter: a check on P-384, the reading of the longest chain for which it is made, and one check on P-256.
+const REFUSAL_COST: u32 = P384_CHECK + READING_COST + CHEAP_CHECK;
 
 const OBJECT_IDENTIFIER: u8 = 0x06;
 
@@ -68,10 +68,11 @@ pub fn is_key_expensive(certificate: &CertificateDer<'_>) -> bool {
     subject_public_key_info(certificate).is_some_and(|spki| check_cost(spki) > FAILED_COST)
 }
 
-/// Whether a chain of this end entity, whose failed checks cost so much, has cost too much for the check of its handshake's signature.
-pub(super) fn exceeds_refusal_cost(end_entity: &CertificateDer<'_>, failed_cost: u32) -> bool {
+/// Whether a chain of this end entity, whose reading and failed checks cost so much, has cost too much for the check of its handshake's
+/// signature.
+pub(super) fn exceeds_refusal_cost(end_entity: &CertificateDer<'_>, cost: u32) -> bool {
     let check = subject_public_key_info(end_entity).map_or(0, check_cost);
-    failed_cost.saturating_add(check) > REFUSAL_COST
+    cost.saturating_add(check) > REFUSAL_COST
 }
 
 /// What the key of this certificate is, if no handshake can be signed with it: `a DSA key`.

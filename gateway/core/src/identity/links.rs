@@ -24,7 +24,7 @@ type Names = u64;
 /// The links of one chain.
 pub(super) struct Links<'a> {
     chain: &'a PresentedChain<'a>,
-    /// DER elements of each certificate.
+    /// What each certificate costs at each step: about its DER elements.
     elements: &'a [usize],
     /// The contents of the distinct issuer names.
     names: Vec<&'a [u8]>,
@@ -137,7 +137,14 @@ impl<'a> Links<'a> {
         let mut kept: Vec<usize> = (1..self.above.len()).filter(|place| self.above[*place] & reached != 0).collect();
         let certificates = self.chain.certificates();
         let in_order = !self.ambiguous && !namesakes && !self.is_respelled();
-        let ordered = if in_order { None } else { self.order(&mut kept, anchors, namesakes) };
+        let is_reached = |anchor: &TrustAnchor<'_>| {
+            self.place_of(self.spelling.of(anchor)).is_some_and(|place| reached & (1 << place) != 0)
+        };
+        let ordered = match in_order {
+            true => None,
+            // The others cannot be at the end of a path, and a host has hundreds of public roots.
+            false => self.order(&mut kept, &mut anchors.iter().filter(|anchor| is_reached(anchor)), namesakes),
+        };
         let is_anchor = |name: &[u8]| self.place_of(name).is_some_and(|place| reached & (1 << place) != 0);
         let contested =
             self.ambiguous || namesakes || kept.iter().any(|place| is_anchor(certificates[*place].subject()));
@@ -187,7 +194,7 @@ impl<'a> Links<'a> {
     fn order<'b>(
         &self,
         kept: &mut [usize],
-        anchors: &'b [TrustAnchor<'static>],
+        anchors: &mut dyn Iterator<Item = &'b TrustAnchor<'static>>,
         namesakes: bool,
     ) -> Option<Vec<TrustAnchor<'b>>>
     where
@@ -203,7 +210,7 @@ impl<'a> Links<'a> {
         let by_key = namesakes && !wanted.is_empty();
         (by_key || self.is_respelled()).then(|| {
             let respelled = |anchor| borrowed(anchor, self.spelling.of(anchor));
-            let mut anchors: Vec<TrustAnchor<'b>> = anchors.iter().map(respelled).collect();
+            let mut anchors: Vec<TrustAnchor<'b>> = anchors.map(respelled).collect();
             if by_key {
                 anchors.sort_by_cached_key(|anchor| {
                     let identifiers = public_key(&anchor.subject_public_key_info).map(derived_identifiers);

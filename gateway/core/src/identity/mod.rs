@@ -12,11 +12,13 @@
 //! | `rule`, `name`, `alternative_names` | identity rules, names, and their comparison |
 //! | `authority_names` | the names of authorities for a CertificateRequest |
 //! | `elements` | DER elements, and how many a certificate has |
+//! | `effort` | how often the parts of a chain are read, counted in tests |
 //! | `links` | which presented certificates may have issued which, by their names |
 //! | `spelling` | names of issuers that are equal, but not the same bytes |
 //! | `exemptions` | rules that webpki enforces more widely than RFC 5280 |
 //! | `constraints` | name constraints of the forms that webpki does not process |
-//! | `checks` | the signature checks of one search, and the bounds of its cost |
+//! | `bounds` | what the search for one chain may cost |
+//! | `checks` | the signature checks of one search |
 //! | `keys` | which keys of end entities can sign a handshake, and which make that expensive |
 //! | `signature_memory` | signatures on issuers and lists that were found good |
 //! | `path` | the path from the end entity to a trust anchor |
@@ -30,6 +32,7 @@
 //! | `cache` | chains that were verified |
 //! | `sighting` | counts of admitted chains |
 //! | `suspect` | refused chains that may be genuine |
+//! | `shared_chain` | a chain that outlives its connection |
 
 use std::fmt;
 use std::sync::Arc;
@@ -50,9 +53,11 @@ pub mod rule;
 mod alternative_names;
 mod anchor;
 mod authority_names;
+mod bounds;
 mod checks;
 mod constraints;
 mod diagnosis;
+mod effort;
 mod elements;
 mod exemptions;
 mod keys;
@@ -62,6 +67,7 @@ mod path;
 mod peer;
 mod presented;
 mod requirements;
+mod shared_chain;
 mod sighting;
 mod signature_memory;
 mod spelling;
@@ -88,12 +94,13 @@ pub use revocation::{
     RevocationScope,
 };
 pub use rule::{Condition, DnsPattern, IdentityRule, RuleError};
+pub use shared_chain::SharedChain;
 pub use sighting::{CertificateSighting, ChainSighting, Sightings, trust_anchor_label};
 pub use status::distribution_points;
 pub use suspect::{PublicRoots, Suspect};
 
+use bounds::Bounds;
 use cache::CacheKey;
-use checks::Bounds;
 use presented::EndEntity;
 use signature_memory::SignatureMemory;
 use spelling::AnchorNames;
@@ -220,7 +227,11 @@ impl Identity {
     ) -> Option<PresentedRefusal> {
         let Verification { result, work, .. } = self.judge(scope, chain, now);
         let refusal = result.err()?;
-        let exceeds = |end_entity| keys::exceeds_refusal_cost(end_entity, work.failed_cost);
+        // No check fails for a chain that is too large to be read.
+        let exceeds = |end_entity| {
+            let reading = if work.failed_cost == 0 { 0 } else { verdict::reading_cost_of(chain, self.bounds) };
+            keys::exceeds_refusal_cost(end_entity, work.failed_cost.saturating_add(reading))
+        };
         let ends_handshake = chain.first().is_some_and(exceeds);
         Some(PresentedRefusal { refusal, ends_handshake })
     }
@@ -234,20 +245,48 @@ impl Identity {
         if let Some(known) = self.cache.lookup(&key, now) {
             return Verification { result: Ok(known), cache: CacheOutcome::Hit, work: Work::default() };
         }
-        let policy = Policy {
+        let (result, work) = verdict::verify(self.policy(Work::default()), scope, chain, now);
+        let result = result.map(Arc::new).map_err(|refused| refused.keeping(chain, work));
+        if let Ok(verified) = &result {
+            self.cache.insert(key, verified, now);
+        }
+        Verification { result, cache: CacheOutcome::Miss, work }
+    }
+
+    /// What a search needs of this policy, after another one of the same chain took `spent`.
+    fn policy(&self, spent: Work) -> Policy<'_> {
+        Policy {
             generation: self.generation,
             providers: &self.providers,
             issuer_signatures: &self.issuer_signatures,
             anchor_names: &self.anchor_names,
             bounds: self.bounds,
             public_roots: &self.public_roots,
-        };
-        let (result, work) = verdict::verify(policy, scope, chain, now);
-        let result = result.map(Arc::new);
-        if let Ok(verified) = &result {
-            self.cache.insert(key, verified, now);
+            spent,
         }
-        Verification { result, cache: CacheOutcome::Miss, work }
+    }
+
+    /// What the providers of a route, which ascend, miss in a chain that was refused for all providers of the server name. `None` if `refused`
+    /// is about one of them already, or if the chain has nothing to do with them: it neither leads to a trust anchor of theirs, nor has a name
+    /// of theirs. Then the answer must not tell that there is such a route.
+    ///
+    /// The bounds of a search hold for both searches together.
+    pub fn refusal_at_route(
+        &self,
+        refused: &ChainRefusal,
+        route: &[ProviderId],
+        now: UnixTime,
+    ) -> Option<ChainRefusal> {
+        if refused.provider.is_some_and(|provider| route.contains(&provider)) {
+            return None;
+        }
+        let chain = refused.presented.as_ref()?.certificates();
+        let scope = Scope { id: u32::MAX, providers: route.to_vec() };
+        let (result, work) = verdict::verify(self.policy(refused.work), &scope, chain, now);
+        // With bounds that the first search has reached, a second one tells nothing.
+        let tells = |found: &ChainRefusal| found.provider.is_some() && found.refusal.reject != Reject::ChainTooLarge;
+        let found = result.err().filter(tells)?;
+        Some(ChainRefusal { presented: refused.presented.clone(), work, ..found })
     }
 
     /// The refusal of a chain that is missing or too large. Parses no certificate.
@@ -337,6 +376,10 @@ pub struct ChainRefusal {
     pub suspect: Option<Arc<Suspect>>,
     /// The revocation lists that it lacks, if those are all that it lacks.
     pub missing: Option<Arc<MissingLists>>,
+    /// The chain, unless it is absent or too large.
+    pub presented: Option<SharedChain>,
+    /// What the search took.
+    pub work: Work,
 }
 
 /// The revocation lists that are missing for a chain which leads to a trust anchor of a profile and matches its identity rules.
@@ -353,7 +396,29 @@ pub struct MissingLists {
 impl ChainRefusal {
     /// A refusal of a peer that claims no provider.
     pub fn unidentified(refusal: Refusal, on_failure: OnFailure) -> Self {
-        Self { refusal, on_failure, provider: None, answer: RefusalAnswer::Deny, suspect: None, missing: None }
+        Self {
+            refusal,
+            on_failure,
+            provider: None,
+            answer: RefusalAnswer::Deny,
+            suspect: None,
+            missing: None,
+            presented: None,
+            work: Work::default(),
+        }
+    }
+
+    /// The same refusal with the chain, and with what its search took.
+    fn keeping(self, chain: &[CertificateDer<'_>], work: Work) -> Self {
+        let of_suspect = self.suspect.as_ref().map(|suspect| suspect.chain().clone());
+        let presented = Some(of_suspect.unwrap_or_else(|| SharedChain::new(chain)));
+        Self { presented, work, ..self }
+    }
+
+    /// The bytes of the certificates that it keeps.
+    pub fn kept_bytes(&self) -> usize {
+        let public_root = self.suspect.as_ref().and_then(|suspect| suspect.public_root());
+        self.presented.as_ref().map_or(0, SharedChain::bytes) + public_root.map_or(0, |root| root.len())
     }
 }
 
@@ -364,7 +429,7 @@ pub struct VerifiedChain {
     valid_until: UnixTime,
     /// notAfter of the end entity, in seconds since 1970.
     not_after: u64,
-    certificates: Vec<CertificateDer<'static>>,
+    certificates: SharedChain,
     subject: String,
     subject_field: Option<HeaderValue>,
     client_cert_field: Option<HeaderValue>,
@@ -379,8 +444,8 @@ impl VerifiedChain {
         chain: &[CertificateDer<'_>],
         end_entity: &EndEntity<'_>,
     ) -> Self {
-        let certificates: Vec<_> = chain.iter().map(|certificate| certificate.clone().into_owned()).collect();
-        let leaf = certificates.first().map(|certificate| certificate.as_ref()).unwrap_or_default();
+        let certificates = SharedChain::new(chain);
+        let leaf = chain.first().map(|certificate| certificate.as_ref()).unwrap_or_default();
         let client_cert_field = field(format!(":{}:", BASE64.encode(leaf)));
         let not_after = presented::unix_seconds(end_entity.x509().validity().not_after);
         let subject = end_entity.subject().to_string();
@@ -412,6 +477,11 @@ impl VerifiedChain {
 
     /// The certificates as presented, end entity first.
     pub fn certificates(&self) -> &[CertificateDer<'static>] {
+        self.certificates.certificates()
+    }
+
+    /// The same, to be kept.
+    pub fn shared(&self) -> &SharedChain {
         &self.certificates
     }
 

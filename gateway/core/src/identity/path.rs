@@ -81,6 +81,8 @@ pub(super) enum PathFailure {
     Refused(webpki::Error, Option<usize>),
     /// So many signatures failed that the search ended; the first that did is on the certificate at this place.
     TooManyUnsigned(usize),
+    /// None was found without a check that is too expensive for a chain of this length.
+    Unaffordable,
 }
 
 impl PathFailure {
@@ -180,7 +182,11 @@ fn build(
         (Err(_), Some(failure)) => Err(failure),
         (Err(error), None) => {
             let unsigned = checks.first_unsigned().filter(|_| checks.exhausted());
-            Err(unsigned.map_or_else(|| PathFailure::Refused(error, checks.unsigned()), PathFailure::TooManyUnsigned))
+            Err(match unsigned {
+                Some(place) => PathFailure::TooManyUnsigned(place),
+                None if checks.left_out() => PathFailure::Unaffordable,
+                None => PathFailure::Refused(error, checks.unsigned()),
+            })
         }
     }
 }

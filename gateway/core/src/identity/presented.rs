@@ -14,6 +14,7 @@ use x509_parser::prelude::FromDer as _;
 use x509_parser::time::ASN1Time;
 
 use super::alternative_names::AlternativeNames;
+use super::effort::{Reading, note};
 use super::name::Name;
 
 /// One presented certificate.
@@ -28,6 +29,7 @@ pub(super) struct Presented<'a> {
 
 impl<'a> Presented<'a> {
     pub(super) fn new(der: &'a CertificateDer<'a>) -> Self {
+        note(Reading::Parsed, 1);
         Self { der, webpki: EndEntityCert::try_from(der), respelled: None, x509: OnceCell::new() }
     }
 
@@ -78,6 +80,7 @@ impl<'a> Presented<'a> {
 /// Parses strictly: no byte may follow the certificate, and no extension may be present twice (RFC 5280, section 4.2).
 /// x509-parser by itself allows both.
 pub(super) fn parse(der: &[u8]) -> Option<X509Certificate<'_>> {
+    note(Reading::Understood, 1);
     match X509Certificate::from_der(der) {
         Ok(([], certificate)) if certificate.extensions_map().is_ok() => Some(certificate),
         _ => None,
@@ -106,12 +109,12 @@ impl<'a> PresentedChain<'a> {
     }
 
     /// The same chain, with its certificates respelled, in its order. One that cannot be parsed stays as it is.
-    pub(super) fn respelled(chain: &'a [CertificateDer<'a>], respelled: &'a [CertificateDer<'a>]) -> Self {
-        let mut presented = Self::new(chain);
-        for (certificate, der) in presented.certificates.iter_mut().zip(respelled) {
+    pub(super) fn with_respelled(mut self, respelled: &'a [CertificateDer<'a>]) -> Self {
+        for (certificate, der) in self.certificates.iter_mut().zip(respelled) {
+            note(Reading::Parsed, 1);
             certificate.respelled = EndEntityCert::try_from(der).ok().map(|parsed| (der, parsed));
         }
-        presented
+        self
     }
 
     pub(super) fn certificates(&self) -> &[Presented<'a>] {

@@ -263,12 +263,15 @@ impl RevocationList {
             Ok(_) => return Err(RevocationListError::TrailingData),
             Err(_) => return Err(RevocationListError::Malformed),
         };
-        if parsed.version() != Some(X509Version::V2) {
-            return Err(RevocationListError::Version);
+        match parsed.version() {
+            Some(X509Version::V2) => {}
+            None | Some(X509Version::V1) => return Err(RevocationListError::Version),
+            Some(_) => return Err(RevocationListError::Unsupported { what: UNKNOWN_VERSION }),
         }
         refuse_attribute_certificates(&parsed)?;
         let next_update = parsed.next_update().ok_or(RevocationListError::NextUpdateMissing)?;
         let serials = serials(&der)?;
+        refuse_repeated_extensions(&parsed)?;
         let to_be_signed = range(&der, parsed.tbs_cert_list.as_ref());
         let (algorithm, signature) = signature(&der, to_be_signed.end).ok_or(RevocationListError::Malformed)?;
         let authority_key = parsed.extensions().iter().find_map(|extension| match extension.parsed_extension() {
@@ -418,9 +421,10 @@ impl RevocationList {
         self.0.partition.as_ref()
     }
 
-    /// Whether it contains this serial number (DER contents).
+    /// Whether it contains this serial number (contents of an INTEGER).
     pub(super) fn revokes(&self, serial: &[u8]) -> bool {
         let Parsed { der, serials, .. } = &*self.0;
+        let serial = shortest(serial);
         serials.binary_search_by(|place| part(der, place).cmp(serial)).is_ok()
     }
 
@@ -468,7 +472,7 @@ fn serials(der: &[u8]) -> Result<Vec<Range<u32>>, RevocationListError> {
     let list = BorrowedCertRevocationList::from_der(der).map_err(refuse)?;
     let mut serials = Vec::new();
     for entry in &list {
-        let place = range(der, entry.map_err(refuse)?.serial_number);
+        let place = range(der, shortest(entry.map_err(refuse)?.serial_number));
         match (u32::try_from(place.start), u32::try_from(place.end)) {
             (Ok(start), Ok(end)) => serials.push(start..end),
             _ => return Err(RevocationListError::Malformed),
@@ -479,11 +483,35 @@ fn serials(der: &[u8]) -> Result<Vec<Range<u32>>, RevocationListError> {
     Ok(serials)
 }
 
+/// The contents of an INTEGER without the bytes that say nothing (ITU-T X.690, section 8.3.2): certificate and list may differ in them, and
+/// still mean the same number.
+fn shortest(mut integer: &[u8]) -> &[u8] {
+    while let [0, 0..=0x7f, ..] | [0xff, 0x80..=0xff, ..] = integer {
+        integer = &integer[1..];
+    }
+    integer
+}
+
 /// Where the contents of signatureAlgorithm and of signatureValue lie, which follow the TBSCertList.
 fn signature(der: &[u8], end: usize) -> Option<(Range<usize>, Range<usize>)> {
     let (_, algorithm, rest) = split(der.get(end..)?)?;
     let (_, bits, _) = split(rest)?;
     Some((range(der, algorithm), range(der, bits.get(1..)?)))
+}
+
+const UNKNOWN_VERSION: &str =
+    "it is of a version that RFC 5280 does not define; ask its issuer for a list of version 2";
+
+/// RFC 5280, section 4.2: of two extensions of one kind, nothing says which counts. webpki takes the last one, and x509-parser the first.
+fn refuse_repeated_extensions(list: &CertificateRevocationList<'_>) -> Result<(), RevocationListError> {
+    let mut extensions = list.extensions();
+    while let Some((extension, rest)) = extensions.split_first() {
+        if rest.iter().any(|other| other.oid == extension.oid) {
+            return Err(RevocationListError::Unsupported { what: unsupported(&webpki::Error::ExtensionValueInvalid) });
+        }
+        extensions = rest;
+    }
+    Ok(())
 }
 
 /// id-ce-issuingDistributionPoint, 2.5.29.28.

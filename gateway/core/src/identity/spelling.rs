@@ -8,6 +8,7 @@
 //! Owns the decision that a chain needs this, and the respelled certificates. Must not be consulted for identity rules, nor for what is
 //! shown: both take the certificates as presented. Most chains need nothing of it, and cost one comparable name.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use rustls_pki_types::{CertificateDer, TrustAnchor};
@@ -27,6 +28,8 @@ pub(super) struct AnchorNames {
     spellings: HashMap<Vec<u8>, AnchorName>,
     /// From each comparable name to one of its spellings.
     canonical: HashMap<Vec<u8>, Vec<u8>>,
+    /// The length of the longest spelling.
+    longest: usize,
 }
 
 /// One spelling.
@@ -58,56 +61,88 @@ impl AnchorNames {
         for name in names.spellings.values_mut() {
             name.is_plain &= !several.contains(&name.canonical);
         }
+        names.longest = names.spellings.keys().map(Vec::len).max().unwrap_or(0);
         names
     }
 
     /// The certificates of a chain respelled, in its order; `None` if webpki can take them as they are.
     pub(super) fn respell(&self, chain: &PresentedChain<'_>) -> Option<Vec<CertificateDer<'static>>> {
         let certificates = chain.certificates();
+        let mut forms = Forms::new(self);
         let needs = self.has_special_anchor(certificates)
             || has_constraints(certificates)
             || exemptions::are_needed(certificates)
-            || self.has_spellings(certificates);
-        let respelled = |(place, certificate): (usize, &Presented<'_>)| {
-            respelled(certificate.der(), place == 0).unwrap_or_default().into()
-        };
-        needs.then(|| certificates.iter().enumerate().map(respelled).collect())
+            || forms.differ(certificates);
+        if !needs {
+            return None;
+        }
+        let mut output = Vec::with_capacity(certificates.len());
+        for (place, certificate) in certificates.iter().enumerate() {
+            output.push(respelled(certificate.der(), place == 0, &mut forms).unwrap_or_default().into());
+        }
+        Some(output)
     }
 
     /// Whether an issuer has the name of an anchor that webpki cannot take as it is.
     fn has_special_anchor(&self, certificates: &[Presented<'_>]) -> bool {
-        let mut anchors = certificates.iter().filter_map(|certificate| self.spellings.get(certificate.issuer()));
+        let mut anchors = certificates.iter().filter_map(|certificate| self.anchor(certificate.issuer()));
         anchors.any(|anchor| !anchor.is_plain)
     }
 
+    /// The anchor with exactly this name. A name that is longer than every anchor's is not looked up, since that costs by its length.
+    fn anchor(&self, name: &[u8]) -> Option<&AnchorName> {
+        if name.len() > self.longest { None } else { self.spellings.get(name) }
+    }
+}
+
+/// The comparable forms of the names of one chain, each made once.
+struct Forms<'a> {
+    of_anchors: &'a AnchorNames,
+    /// Each distinct name and its form. A chain has few, so they are searched in order.
+    known: Vec<(&'a [u8], Cow<'a, [u8]>)>,
+}
+
+impl<'a> Forms<'a> {
+    fn new(of_anchors: &'a AnchorNames) -> Self {
+        Self { of_anchors, known: Vec::new() }
+    }
+
+    /// The place of this name in `known`, and whether it is new there.
+    fn place(&mut self, name: &'a [u8]) -> (usize, bool) {
+        if let Some(place) = self.known.iter().position(|(known, _)| *known == name) {
+            return (place, false);
+        }
+        let form = match self.of_anchors.anchor(name) {
+            Some(anchor) => Cow::Borrowed(anchor.canonical.as_slice()),
+            None => Cow::Owned(canonical_contents(name)),
+        };
+        self.known.push((name, form));
+        (self.known.len() - 1, true)
+    }
+
+    /// The comparable form of this name.
+    fn of(&mut self, name: &'a [u8]) -> &[u8] {
+        let (place, _) = self.place(name);
+        &self.known[place].1
+    }
+
     /// Whether two names of the chain, or one of the chain and one of an anchor, are equal but not the same bytes.
-    fn has_spellings(&self, certificates: &[Presented<'_>]) -> bool {
-        let mut spellings: Vec<&[u8]> = Vec::new();
+    fn differ(&mut self, certificates: &'a [Presented<'_>]) -> bool {
         // The subject of the end entity is no issuer's name.
         let subjects = certificates.iter().skip(1).map(Presented::subject);
-        for name in certificates.iter().map(Presented::issuer).chain(subjects) {
-            if !name.is_empty() && !spellings.contains(&name) {
-                spellings.push(name);
-            }
-        }
-        let mut known: HashMap<Vec<u8>, &[u8]> = HashMap::with_capacity(spellings.len());
-        spellings.into_iter().any(|spelling| {
-            let canonical = match self.spellings.get(spelling) {
-                Some(anchor) => anchor.canonical.clone(),
-                None => canonical_contents(spelling),
-            };
-            self.canonical.get(&canonical).is_some_and(|of_anchor| of_anchor != spelling)
-                || known.insert(canonical, spelling).is_some()
+        let names = certificates.iter().map(Presented::issuer).chain(subjects);
+        names.filter(|name| !name.is_empty()).any(|name| {
+            let (place, true) = self.place(name) else { return false };
+            let (earlier, form) = (&self.known[..place], &self.known[place].1);
+            let of_anchor = self.of_anchors.canonical.get(form.as_ref());
+            of_anchor.is_some_and(|of_anchor| of_anchor != name) || earlier.iter().any(|(_, known)| known == form)
         })
     }
 }
 
 /// Whether an authority has name constraints that `constraints` processes.
 fn has_constraints(certificates: &[Presented<'_>]) -> bool {
-    certificates.iter().skip(1).any(|authority| {
-        extensions(authority.der()).is_some_and(constraints::are_in)
-            && authority.x509().is_some_and(|parsed| Constraints::of(parsed).is_some())
-    })
+    certificates.iter().skip(1).any(|authority| extensions(authority.der()).is_some_and(constraints::are_in))
 }
 
 /// How the names of anchors are compared with those of a chain.
@@ -136,7 +171,7 @@ impl<'a> Spelling<'a> {
 
 /// The certificate with comparable names, without the name constraints that `constraints` processes, and without what `exemptions` leaves
 /// out.
-fn respelled(certificate: &[u8], is_end_entity: bool) -> Option<Vec<u8>> {
+fn respelled<'a>(certificate: &'a [u8], is_end_entity: bool, forms: &mut Forms<'a>) -> Option<Vec<u8>> {
     /// version, serialNumber and signature precede the issuer.
     const BEFORE_ISSUER: usize = 3;
     let (outer, contents, _) = split(certificate)?;
@@ -144,7 +179,7 @@ fn respelled(certificate: &[u8], is_end_entity: bool) -> Option<Vec<u8>> {
     let mut parts: Vec<Vec<u8>> = Vec::new();
     let mut take = |is_name: bool| {
         let (tag, value, rest) = split(fields)?;
-        parts.push(if is_name { wrap(tag, &[&canonical_contents(value)]) } else { wrap(tag, &[value]) });
+        parts.push(if is_name { wrap(tag, &[forms.of(value)]) } else { wrap(tag, &[value]) });
         fields = rest;
         Some(())
     };

@@ -14,6 +14,7 @@ use super::links::public_key;
 use super::path::Subject;
 use super::presented::{PresentedChain, valid_until};
 use super::provider::{ExtendedKeyUsage, Profile};
+use super::shared_chain::SharedChain;
 use crate::reject::Reject;
 
 /// How long after its end an expired certificate may be a renewal that is late, in seconds: one day. A sender that renews late does so
@@ -94,7 +95,7 @@ pub struct Suspect {
     pub(super) provider: ProviderId,
     pub(super) profile: u16,
     pub(super) reject: Reject,
-    pub(super) certificates: Vec<CertificateDer<'static>>,
+    pub(super) certificates: SharedChain,
     pub(super) public_root: Option<CertificateDer<'static>>,
 }
 
@@ -116,12 +117,17 @@ impl Suspect {
 
     /// The certificates as presented, end entity first. Bounded by `max_presented_bytes`.
     pub fn certificates(&self) -> &[CertificateDer<'static>] {
+        self.certificates.certificates()
+    }
+
+    /// The same, to be kept.
+    pub fn chain(&self) -> &SharedChain {
         &self.certificates
     }
 
     /// The bytes of all certificates that it keeps.
     pub fn bytes(&self) -> usize {
-        self.certificates.iter().chain(&self.public_root).map(|certificate| certificate.len()).sum()
+        self.certificates.bytes() + self.public_root.as_ref().map_or(0, |root| root.len())
     }
 
     /// The public root of the host to which the chain verifies, if one vouches for the claimed DNS name.

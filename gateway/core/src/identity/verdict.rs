@@ -13,13 +13,15 @@ use std::sync::Arc;
 
 use rustls_pki_types::{CertificateDer, UnixTime};
 
-use super::checks::{Bounds, Checks, Work};
+use super::bounds::{Bounds, reading_cost};
+use super::checks::{Checks, Work};
 use super::links::Links;
 use super::nearness::{MAX_COMPARED_RULES, nearness};
 use super::path::{self, Attempt, Path, PathFailure, Subject};
-use super::presented::PresentedChain;
+use super::presented::{Presented, PresentedChain};
 use super::provider::{OnFailure, Profile, Provider, ProviderId, RefusalAnswer, Scope};
 use super::rule::IdentityRule;
+use super::shared_chain::SharedChain;
 use super::signature_memory::SignatureMemory;
 use super::spelling::{AnchorNames, Spelling};
 use super::status::StatusFailure;
@@ -40,6 +42,8 @@ pub(super) struct Policy<'a> {
     pub(super) anchor_names: &'a AnchorNames,
     pub(super) bounds: Bounds,
     pub(super) public_roots: &'a PublicRoots,
+    /// What an earlier search of the same chain took: the bounds hold for both together.
+    pub(super) spent: Work,
 }
 
 /// The search of one scope for the profiles that one chain proves.
@@ -82,20 +86,24 @@ pub(super) fn verify(
     certificates: &[CertificateDer<'_>],
     now: UnixTime,
 ) -> (Result<VerifiedChain, ChainRefusal>, Work) {
-    let Policy { providers, issuer_signatures, anchor_names, bounds, public_roots, .. } = policy;
+    let Policy { providers, issuer_signatures, anchor_names, bounds, public_roots, spent, .. } = policy;
     let most = bounds.elements();
     let elements: Vec<usize> = certificates.iter().map(|certificate| elements::count(certificate, most)).collect();
-    if elements.iter().fold(0, |sum: usize, found| sum.saturating_add(*found)) > most {
+    let all = total(&elements);
+    if all > most {
         let refusal = diagnosis::too_many_elements(certificates.len(), most);
         return (Err(refuse_unidentified(providers, scope, refusal)), Work::default());
     }
     let presented = PresentedChain::new(certificates);
     let respelled = anchor_names.respell(&presented);
     let (chain, spelling) = match &respelled {
-        Some(respelled) => (PresentedChain::respelled(certificates, respelled), Spelling::Canonical(anchor_names)),
+        Some(respelled) => (presented.with_respelled(respelled), Spelling::Canonical(anchor_names)),
         None => (presented, Spelling::AsWritten),
     };
-    let checks = Checks::new(certificates, respelled.as_deref().unwrap_or_default(), issuer_signatures, bounds);
+    let reading = reading_cost(all, bytes(certificates));
+    let checks =
+        Checks::new(certificates, respelled.as_deref().unwrap_or_default(), issuer_signatures, bounds, reading)
+            .after(spent);
     let end_entity = match chain.end_entity() {
         Ok(end_entity) => end_entity,
         Err(error) => {
@@ -107,14 +115,39 @@ pub(super) fn verify(
         let refusal = diagnosis::unaccepted_key(&kind, &chain);
         return (Err(refuse_unidentified(providers, scope, refusal)), checks.work());
     }
-    let links = Links::new(&chain, &elements, spelling);
+    let weights = weights(&elements, &chain);
+    let links = Links::new(&chain, &weights, spelling);
     let subject = Subject { chain: &chain, end_entity: &end_entity, links: &links, checks: &checks, now };
-    let mut search = Search { providers, scope, public_roots, subject, failed_builds: 0, put_off_builds: 0 };
+    let failed_builds = spent.failed_builds;
+    let mut search = Search { providers, scope, public_roots, subject, failed_builds, put_off_builds: 0 };
     let found = search.matches();
     let result = found.map(|(matches, valid_until)| {
         VerifiedChain::new(policy.generation, matches, valid_until, certificates, &end_entity)
     });
-    (result, checks.work())
+    let failed_builds = if result.is_err() { search.failed_builds } else { 0 };
+    (result, Work { failed_builds, ..checks.work() })
+}
+
+fn total(elements: &[usize]) -> usize {
+    elements.iter().fold(0, |sum, found| sum.saturating_add(*found))
+}
+
+fn bytes(certificates: &[CertificateDer<'_>]) -> usize {
+    certificates.iter().map(|certificate| certificate.len()).sum()
+}
+
+/// What a step costs that parses a certificate again, and compares its names: by its elements, and by the KiB.
+fn weights(elements: &[usize], chain: &PresentedChain<'_>) -> Vec<usize> {
+    let weight =
+        |(elements, certificate): (&usize, &Presented<'_>)| elements + (certificate.path_der().len() >> 10 << 4);
+    elements.iter().zip(chain.certificates()).map(weight).collect()
+}
+
+/// What the reading of this chain costs.
+pub(super) fn reading_cost_of(certificates: &[CertificateDer<'_>], bounds: Bounds) -> u32 {
+    let most = bounds.elements();
+    let elements: Vec<usize> = certificates.iter().map(|certificate| elements::count(certificate, most)).collect();
+    reading_cost(total(&elements), bytes(certificates))
 }
 
 /// The refusal of a peer whose certificate matches no provider's identity rules. It aborts the handshake only if every provider in
@@ -218,7 +251,9 @@ impl<'a> Search<'a> {
             let responds = is_temporary && answer == RefusalAnswer::Retry;
             let on_failure = if responds { OnFailure::Respond } else { of.provider.on_failure };
             let missing = missing_lists(of, failure).map(Arc::new);
-            return ChainRefusal { refusal, on_failure, provider: Some(of.id), answer, suspect, missing };
+            let provider = Some(of.id);
+            let refused = ChainRefusal::unidentified(refusal, on_failure);
+            return ChainRefusal { provider, answer, suspect, missing, ..refused };
         }
         let Outcome { proven, failed } = self.attempt(self.profiles(), true);
         let refusal = match (proven.first(), failure_to_report(&failed)) {
@@ -259,8 +294,8 @@ impl<'a> Search<'a> {
             return None;
         }
         let chain = self.subject.chain;
-        let certificates = chain.certificates().iter().map(|certificate| certificate.der().clone().into_owned());
-        let (provider, profile, certificates) = (of.id, of.index, certificates.collect());
+        let certificates: Vec<_> = chain.certificates().iter().map(|certificate| certificate.der().clone()).collect();
+        let (provider, profile, certificates) = (of.id, of.index, SharedChain::new(&certificates));
         Some(Suspect { provider, profile, reject, certificates, public_root: self.public_root(of) })
     }
 

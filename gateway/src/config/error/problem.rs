@@ -7,6 +7,7 @@ use std::io;
 use std::path::PathBuf;
 
 use super::client_certificate::CertificateProblem;
+use super::form::FileForm;
 use super::preset::PresetProblem;
 use super::proof::ProofProblem;
 use super::ranges::RangeProblem;
@@ -129,11 +130,46 @@ pub enum Problem {
         /// The text.
         text: String,
     },
+    /// A text that cannot be the beginning of a URL.
+    #[error(
+        "not the beginning of a URL: {reason}; write at most {maximum} characters, such as \"https://hooks.example.com/reasons/\""
+    )]
+    TypeBase {
+        /// What is wrong.
+        reason: &'static str,
+        /// The most characters.
+        maximum: usize,
+    },
     /// An address of `[listen]`.
     #[error("{address} is an address of [listen]; write another port, such as \"127.0.0.1:9464\"")]
     Taken {
         /// The address.
         address: std::net::SocketAddr,
+    },
+    /// An address of the admin side that other hosts can reach.
+    #[error(
+        "other hosts can reach {address}, and the admin side has no authentication; write \"unix:/run/hookgate/admin.sock\", or a \
+         loopback address such as \"127.0.0.1:9465\""
+    )]
+    NotLoopback {
+        /// The address.
+        address: std::net::SocketAddr,
+    },
+    /// The admin side at an address of another section.
+    #[error("{address} is an address of [{section}]; write another port, such as \"127.0.0.1:9465\"")]
+    TakenByAdmin {
+        /// The address.
+        address: std::net::SocketAddr,
+        /// The other section.
+        section: &'static str,
+    },
+    /// Not a socket of the admin side.
+    #[error("\"{text}\" is not a valid socket: {reason}; write \"unix:/run/hookgate/admin.sock\"")]
+    AdminSocket {
+        /// The text.
+        text: String,
+        /// What is wrong.
+        reason: &'static str,
     },
     /// A name that cannot be a metric label and a header value.
     #[error("\"{text}\" is not a valid name; write 1 to {maximum} of the characters a-z A-Z 0-9 . _ -")]
@@ -264,13 +300,13 @@ pub enum Problem {
     #[error(
         "{} holds no certificate in PEM form (-----BEGIN CERTIFICATE-----); {}",
         .path.display(),
-        if *.is_pem { "name the file with the certificate" } else { "convert a DER file with `openssl x509 -inform der -in FILE -out FILE.pem`" }
+        .form.certificate_advice()
     )]
     NoCertificate {
         /// The file.
         path: PathBuf,
-        /// Whether it has PEM sections, of other kinds.
-        is_pem: bool,
+        /// What it is instead.
+        form: FileForm,
     },
     /// A text file that does not begin as text in ASCII or UTF-8 does.
     #[error("{} begins with a byte order mark, so it is {encoding}; save it as UTF-8 without a byte order mark", .path.display())]
@@ -347,14 +383,12 @@ pub enum Problem {
         reason: String,
     },
     /// A key file without a private key.
-    #[error(
-        "{} holds no private key in PEM form; write PKCS#8 (BEGIN PRIVATE KEY), PKCS#1 (BEGIN RSA PRIVATE KEY) or SEC1 \
-         (BEGIN EC PRIVATE KEY); convert a DER file with `openssl pkey -inform der -in FILE -out FILE.key`",
-        .path.display()
-    )]
+    #[error("{} holds no private key in PEM form; {}", .path.display(), .form.key_advice())]
     NoKey {
         /// The file.
         path: PathBuf,
+        /// What it is instead.
+        form: FileForm,
     },
     /// A private key with a passphrase. A daemon cannot ask for it.
     #[error(
@@ -436,6 +470,9 @@ fn configuration_hint(error: &io::Error, option: &str) -> String {
 
 /// Which user may not read a file: it is not the user who tries it by hand.
 fn permission_hint(error: &io::Error) -> String {
+    if error.kind() == io::ErrorKind::NotFound {
+        return "; put the file there, or write the path of another one".to_owned();
+    }
     if error.kind() != io::ErrorKind::PermissionDenied {
         return String::new();
     }

@@ -8,6 +8,7 @@ use toml::Spanned;
 
 use crate::config::anchor::Anchor;
 use crate::config::error::{PresetProblem, Problem, ProofProblem};
+use crate::config::proof::{Addition, FileKind};
 use crate::config::report::Report;
 use crate::config::warning::WarningKind;
 
@@ -54,6 +55,12 @@ pub(in crate::config) struct Download {
 }
 
 impl Download {
+    /// The question for this file.
+    pub(super) fn addition(&self) -> Addition {
+        let what = format!("the PEM file with the trust anchors, to be downloaded from {}", self.page);
+        Addition::file("trust_anchors", what, FileKind::TrustAnchors(Some(self.file.clone())))
+    }
+
     /// The problem of a provider without this file.
     pub(in crate::config) fn missing(&self) -> Problem {
         PresetProblem::Download { file: self.file.clone(), page: self.page.clone() }.into()

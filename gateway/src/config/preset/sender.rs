@@ -65,6 +65,13 @@ pub(super) struct SenderFacts {
     request: RequestShape,
 }
 
+impl SenderFacts {
+    /// How long the sender waits for an answer.
+    pub(super) fn timeout(&self) -> Option<Duration> {
+        self.facts.timeout
+    }
+}
+
 /// Parses the table. Reports what is wrong, and leaves it out.
 pub(super) fn facts(raw: Option<&Spanned<RawSender>>, report: &mut Report<'_>) -> SenderFacts {
     let Some(raw) = raw.map(Spanned::get_ref) else { return SenderFacts::default() };

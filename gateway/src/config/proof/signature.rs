@@ -8,6 +8,7 @@ use hyper::header::HeaderName;
 use serde::Deserialize;
 use toml::Spanned;
 
+use super::addition::{Addition, FileKind, Usual};
 use super::keys::{self, RawKey};
 use super::secret::{self, RawSecret};
 use crate::config::bound::Bound;
@@ -231,6 +232,30 @@ impl RawSignature {
             Some(RawForm::DetachedJws) => format!("signature = {{ key_source = \"…\" }} or {keys}"),
             _ => format!("signature = {{ {url}secrets = [{{ file = \"webhook.secret\" }}] }}"),
         }
+    }
+
+    /// What the operator adds, for `hookgate init`. `key_file` is the file with the public key of the sender, and the page that shows it.
+    pub(super) fn additions(&self, key_file: Option<&(String, String)>) -> Vec<Addition> {
+        let mut additions = match self.form {
+            Some(RawForm::PublicKey) => {
+                let what = "a file with the public key of the sender";
+                let what = key_file.map_or(what.to_owned(), |(_, page)| format!("{what}, which stands on {page}"));
+                vec![Addition::file(
+                    "signature.keys",
+                    what,
+                    FileKind::PublicKey(key_file.map(|(file, _)| file.clone())),
+                )]
+            }
+            Some(RawForm::DetachedJws) => {
+                vec![Addition::text("key_source.url", "the URL of the keys (a JWK set) that verify the signatures")]
+            }
+            _ => vec![Addition::secret("signature.secrets", "a file with the secret that the sender signs with")],
+        };
+        if self.url.is_none() && self.message.as_ref().is_some_and(|message| message.get_ref().contains(URL)) {
+            let what = "the URL of the webhook as the sender has it, which it signs";
+            additions.push(Addition::usually("signature.url", what, Usual::WebhookUrl));
+        }
+        additions
     }
 
     /// The form, in a few words, for `hookgate providers`.

@@ -5,6 +5,7 @@
 use serde::Deserialize;
 use toml::Spanned;
 
+use super::addition::{Addition, Usual};
 use super::signature::report_no_effect;
 use crate::config::bound::Bound;
 use crate::config::error::{Problem, ProofProblem};
@@ -81,6 +82,31 @@ impl RawToken {
             }
             Some(RawForm::Oidc) | None => {
                 "token = { audiences = [\"https://hooks.example.com/hook\"], emails = [\"…\"] }"
+            }
+        }
+    }
+
+    /// What the operator adds, for `hookgate init`.
+    pub(super) fn additions(&self) -> Vec<Addition> {
+        let audience = Addition::usually("token.audiences", "the audience of the tokens", Usual::WebhookUrl);
+        match self.form {
+            Some(RawForm::Dialogflow) => {
+                let what = "the number (not the id) of the agent's Google Cloud project";
+                vec![Addition::text("token.project_number", what), audience]
+            }
+            Some(RawForm::Oidc) | None => {
+                let mut additions = Vec::new();
+                if self.issuers.is_none() {
+                    additions.push(Addition::text("token.issuers", "the issuer of the tokens, their \"iss\""));
+                }
+                if self.key_source.is_none() {
+                    additions.push(Addition::text("key_source.url", "the URL of the keys that verify the tokens"));
+                }
+                additions.push(audience);
+                if self.emails.is_none() && self.subjects.is_none() {
+                    additions.push(Addition::text("token.emails", "the email address of the sender in its tokens"));
+                }
+                additions
             }
         }
     }

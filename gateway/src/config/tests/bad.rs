@@ -154,6 +154,39 @@ fn metrics_take_no_address_of_ours() {
 }
 
 #[test]
+fn the_admin_side_is_of_this_host_alone() {
+    check("[admin]\n", 1, "admin.listen", "missing; write listen = \"unix:/run/hookgate/admin.sock\"");
+    let check = |listen: &str, part: &str| {
+        check(&format!("[admin]\nlisten = \"{listen}\"\n"), 2, "admin.listen", part);
+    };
+    for address in ["0.0.0.0:9465", "[::]:9465", "192.0.2.1:9465", "[2001:db8::1]:9465"] {
+        check(address, &format!("other hosts can reach {address}"));
+        check(address, "write \"unix:/run/hookgate/admin.sock\", or a loopback address");
+    }
+    check("localhost:9465", "is not an IP address and port");
+    check("[::ffff:127.0.0.1]:9465", "write \"127.0.0.1:9465\"");
+    check("9465", "is not an IP address and port");
+    check("unix:admin.sock", "the path of the socket is not absolute");
+    check("unix:/run/hookgate/", "ends with \"/\"");
+    check(&format!("unix:/{}", "a".repeat(107)), "longer than 107 bytes");
+}
+
+#[test]
+fn the_admin_side_takes_no_address_of_another_section() {
+    let check = |text: String, part: &str| {
+        let errors = Fixture::new().errors(&text);
+        assert!(errors.len() == 1 && errors[0].contains(part), "{errors:#?}");
+    };
+    let admin = "[admin]\nlisten = \"127.0.0.1:443\"\n";
+    check(
+        minimal().replace("127.0.0.1:0", "127.0.0.1:443") + admin,
+        "admin.listen: 127.0.0.1:443 is an address of [listen]",
+    );
+    let metrics = "[metrics]\nlisten = \"127.0.0.1:443\"\n";
+    check(minimal() + metrics + admin, "admin.listen: 127.0.0.1:443 is an address of [metrics]");
+}
+
+#[test]
 fn certificates_are_checked() {
     let both = |chain: &str, key: &str| format!("[[certificate]]\nchain = \"{chain}\"\nkey = \"{key}\"\n");
     check("[[certificate]]\nkey = \"privkey.pem\"\n", 1, "certificate[0].chain", "missing; write chain =");
@@ -462,4 +495,25 @@ fn no_cut_file_makes_us_panic() {
     fixture.good(&text);
     let refused = (0..text.len()).filter(|end| fixture.parse(&text[..*end]).is_err()).count();
     assert!(refused > text.len() / 2, "{refused} of {}", text.len());
+}
+
+#[test]
+fn the_beginning_of_a_problem_type_is_a_url_that_ends_before_the_reason() {
+    for (base, words) in [
+        ("hooks.example.com/", "it is not an https URL; write at most 200 characters, such as \"https://"),
+        ("http://hooks.example.com/", "it is not an https URL"),
+        ("https://", "it is not an https URL"),
+        ("https:///reasons/", "it is not an https URL"),
+        ("https://hooks.example.com/reasons", "so it must end in / or #"),
+        ("https://hooks.example.com/my reasons/", "a character that no URL has"),
+    ] {
+        check(&format!("[problem]\nbase = \"{base}\"\n"), 2, "problem.base", words);
+    }
+    let long = format!("[problem]\nbase = \"https://{}/\"\n", "a".repeat(200));
+    check(&long, 2, "problem.base", "it is too long");
+    let fixture = Fixture::new();
+    let own = format!("{}[problem]\nbase = \"https://hooks.example.com/reasons#\"\n", minimal());
+    let reason = hookgate_core::reject::Reject::NoRoute;
+    assert_eq!(fixture.good(&own).problem_types.uri(reason), "https://hooks.example.com/reasons#no_route");
+    assert_eq!(fixture.good(&minimal()).problem_types.uri(reason), "urn:hookgate:reason:no_route");
 }

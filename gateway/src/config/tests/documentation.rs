@@ -207,8 +207,10 @@ fn every_key_has_a_row() {
         "[[route]]\n",
         "[limits]\n",
         "[metrics]\n",
+        "[admin]\n",
         "[log]\n",
         "[state]\n",
+        "[problem]\n",
         "[filter]\n",
         "[filter]\n[filter.syn_ipv4_address]\n",
     ];

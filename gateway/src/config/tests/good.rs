@@ -6,7 +6,9 @@ use hyper::Method;
 
 use super::*;
 use crate::access::{Access, AccessRules};
-use crate::config::{DEFAULT_BACKLOG, DEFAULT_VERIFY_DEPTH, Listen, LogFormat, LogSection, Metrics};
+use crate::config::{
+    Admin, AdminAddress, DEFAULT_BACKLOG, DEFAULT_VERIFY_DEPTH, Listen, LogFormat, LogSection, Metrics,
+};
 use hookgate_core::identity::revocation::{AwaitedLists, RevocationScope};
 use hookgate_core::identity::rule::{Condition, IdentityRule};
 use hookgate_core::identity::{ExtendedKeyUsage, OnFailure, Provider, ProviderId, RefusalAnswer};
@@ -70,10 +72,16 @@ fn every_key_can_be_written() {
                  providers = [\"percolate\", \"pagerduty\", \"percolate\"]\nhandler = \"unix:/run/app/p.sock\"\nclient_cert_chain = true\n";
     let percolate = "[[provider]]\nname = \"percolate\"\npreset = \"percolate\"\non_failure = \"abort\"\n";
     let metrics = "[metrics]\nlisten = \"[::1]:9464\"\n";
-    let config = Fixture::new().good(&[listen, CERTIFICATE, PROVIDER, percolate, route, metrics].concat());
+    let admin = "[admin]\nlisten = \"unix:/run/hookgate/admin.sock\"\n";
+    let config = Fixture::new().good(&[listen, CERTIFICATE, PROVIDER, percolate, route, metrics, admin].concat());
     let addresses = vec![address("0.0.0.0:443"), address("[::]:443")];
     assert_eq!(config.listen, Listen { addresses, workers: 4, io: Some(Backend::TokioUring), backlog: 128 });
     assert_eq!(config.metrics, Some(Metrics { listen: address("[::1]:9464") }));
+    assert_eq!(config.admin, Some(Admin { listen: AdminAddress::Unix("/run/hookgate/admin.sock".into()) }));
+    for listen in ["127.0.0.1:9465", "127.8.8.8:9465", "[::1]:9465"] {
+        let config = Fixture::new().good(&format!("{}[admin]\nlisten = \"{listen}\"\n", minimal()));
+        assert_eq!(config.admin, Some(Admin { listen: AdminAddress::Loopback(address(listen)) }));
+    }
     let route = &config.routes[0];
     assert_eq!(route.name.as_ref(), "pages");
     assert_eq!(route.host.as_deref(), Some("hooks.example.com"));

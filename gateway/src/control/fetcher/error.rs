@@ -136,8 +136,12 @@ pub(super) fn failure(url: &FeedUrl, error: legacy::Error) -> FetchError {
 
 /// What to do if no trusted root vouches for the server.
 fn authority_hint(error: &legacy::Error) -> &'static str {
-    match bottom(error).downcast_ref::<io::Error>().and_then(io::Error::get_ref).and_then(|error| error.downcast_ref())
-    {
+    let mut cause = bottom(error);
+    // An error of TLS lies within one of I/O, or two.
+    while let Some(deeper) = cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+        cause = deeper;
+    }
+    match cause.downcast_ref() {
         Some(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer)) => {
             "; no trusted root vouches for the server: if its authority is the right one, name the file of that authority's \
              certificate in the ca_file of this URL"

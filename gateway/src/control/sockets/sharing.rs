@@ -47,6 +47,13 @@ pub(super) fn rivals(addresses: &[SocketAddr], own: &Inodes) -> Vec<(SocketAddr,
         .collect()
 }
 
+/// Whether any process listens on `address`, or on all addresses with its port.
+pub(in crate::control) fn is_listened_on(address: SocketAddr) -> bool {
+    let tables = TABLES.iter().filter_map(|path| File::open(path).ok());
+    let mut sockets = tables.flat_map(|table| listening(BufReader::new(table))).map(|socket| socket.address);
+    sockets.any(|theirs| takes_from(address, theirs) || takes_from(theirs, address))
+}
+
 /// Whether a socket on `theirs` gets connections that a socket on `ours` would get without it: it has the same address, or a more
 /// specific one. The kernel prefers the most specific.
 fn takes_from(ours: SocketAddr, theirs: SocketAddr) -> bool {

@@ -36,6 +36,15 @@ const ENTRIES_PER_SHARD: usize = 1024;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct DeliveryDigest([u8; digest::SHA256_OUTPUT_LEN]);
 
+/// A delivery that was taken, as it is kept over a restart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeptDelivery {
+    /// The SHA-256 that it is remembered by.
+    pub digest: [u8; digest::SHA256_OUTPUT_LEN],
+    /// The last second in which a copy is a duplicate, since 1970.
+    pub until: u64,
+}
+
 impl From<digest::Digest> for DeliveryDigest {
     /// `digest` must be a SHA-256.
     fn from(digest: digest::Digest) -> Self {
@@ -136,6 +145,22 @@ impl ReplayGuard {
         self.len() == 0
     }
 
+    /// Remembers a delivery that an earlier process kept. Call it before the first reservation. Returns whether there was a place for it.
+    #[must_use]
+    pub fn restore(&self, kept: KeptDelivery, now: UnixTime) -> bool {
+        let digest = DeliveryDigest(kept.digest);
+        let now = self.clocks(now.as_secs());
+        let left = u32::try_from(kept.until.saturating_sub(now.wall)).unwrap_or(u32::MAX);
+        let (wall, steady) = (kept.until, now.steady.saturating_add(left).saturating_add(STEADY_LAG_SECONDS));
+        let mut shard = self.shard(&digest);
+        if shard.deliveries.len() >= self.shard_capacity && !shard.deliveries.contains_key(&digest) {
+            return false;
+        }
+        shard.earliest_expiry = shard.earliest_expiry.or_earlier(Clocks { wall, steady });
+        shard.deliveries.insert(digest, DeliveryState::Taken { wall, steady });
+        true
+    }
+
     /// Reserves all of `digests`, or none. If several callers share a digest, exactly one succeeds.
     pub(super) fn reserve(
         self: &Arc<Self>,
@@ -234,6 +259,13 @@ impl Reservation {
             shard.earliest_expiry = shard.earliest_expiry.or_earlier(Clocks { wall, steady });
             shard.deliveries.insert(digest, DeliveryState::Taken { wall, steady });
         }
+    }
+
+    /// What to keep over a restart, if the delivery is taken at `now`: one for each of its ids.
+    pub fn kept(&self, now: UnixTime) -> impl Iterator<Item = KeptDelivery> {
+        let until = now.as_secs().saturating_add(self.window_seconds);
+        let digests = self.digests.iter().flatten().chain(&self.further);
+        digests.map(move |digest| KeptDelivery { digest: digest.0, until })
     }
 
     fn take_digests(&mut self) -> impl Iterator<Item = DeliveryDigest> {

@@ -127,6 +127,37 @@ fn a_step_of_the_wall_clock_ends_no_window_early() {
 }
 
 #[test]
+fn a_kept_delivery_is_a_duplicate_for_the_rest_of_its_window() {
+    let before = guard(64);
+    let reservation = before.reserve(&[delivery(1), delivery(2)], 600, NOW).unwrap();
+    let kept: Vec<_> = reservation.kept(at(NOW)).collect();
+    reservation.commit(at(NOW));
+    assert_eq!(kept.iter().map(|kept| kept.until).collect::<Vec<_>>(), [NOW + 600; 2]);
+    // The next process starts 200 seconds later, and with it its steady clock.
+    let after = guard(64);
+    assert!(kept.iter().all(|kept| after.restore(*kept, at(NOW + 200))));
+    for (passed, remembered) in [(0, true), (400, true), (403, false)] {
+        after.advance(Duration::from_secs(passed));
+        for number in 1..=2 {
+            let copy = after.reserve(&[delivery(number)], 600, NOW + 200 + passed).map(drop);
+            assert_eq!(copy.is_err(), remembered, "{number} after {passed}");
+        }
+    }
+}
+
+#[test]
+fn no_more_is_restored_than_there_are_places() {
+    let (before, after) = (guard(64), guard(2));
+    for number in 0..4 {
+        let reservation = before.reserve(&[delivery(number)], 600, NOW).unwrap();
+        let kept = reservation.kept(at(NOW)).next().unwrap();
+        assert_eq!(after.restore(kept, at(NOW)), number < 2);
+        assert_eq!(after.restore(kept, at(NOW)), number < 2, "a second time");
+    }
+    assert_eq!(after.len(), 2);
+}
+
+#[test]
 fn deliveries_in_flight_are_never_evicted() {
     let guard = guard(2);
     let first = guard.reserve(&[delivery(1)], 600, NOW).unwrap();

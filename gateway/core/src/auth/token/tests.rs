@@ -317,6 +317,28 @@ fn a_repeated_member_is_refused() {
 }
 
 #[test]
+fn an_array_is_no_object_whatever_its_elements_are() {
+    let (header, claims) = (r#"{"alg":"RS256","kid":"rsa"}"#, dialogflow_claims());
+    check(&token_of(header, &claims.to_string(), |signed| ISSUER.rs256(signed)), "ok");
+    check(&token_of(r#"["RS256","rsa"]"#, &claims.to_string(), |signed| ISSUER.rs256(signed)), "token_malformed");
+    let elements = ["iss", "sub", "aud", "exp", "nbf", "iat", "email", "email_verified"].map(|name| &claims[name]);
+    check(&token_of(header, &json!(elements).to_string(), |signed| ISSUER.rs256(signed)), "token_malformed");
+
+    let rsa = ISSUER.rsa_jwk("rsa");
+    for (document, words) in [
+        (json!([[rsa]]).to_string(), "not a JSON object with the member keys"),
+        (
+            json!({ "keys": [["RSA", "rsa", null, null, null, null, rsa["n"], rsa["e"], null, null, null]] })
+                .to_string(),
+            "key 0: it is not a JSON object",
+        ),
+    ] {
+        let error = KeySet::parse(document.as_bytes()).unwrap_err().to_string();
+        assert!(error.contains(words), "{error}");
+    }
+}
+
+#[test]
 fn finds_the_bearer_token_or_refuses() {
     let valid = ISSUER.token(&dialogflow_claims());
     let judge = |headers: &[(&str, &str)]| {
@@ -432,7 +454,7 @@ fn skips_keys_that_cannot_verify_with_a_reason() {
         (change("e", Value::Null), "\"e\" is missing"),
         (json!({ "kty": "EC", "crv": "P-384", "x": "", "y": "" }), "P-256"),
         (json!({ "kty": "EC", "crv": "P-256", "x": "AQAB", "y": "AQAB" }), "3 bytes"),
-        (json!("text"), "invalid type"),
+        (json!("text"), "not a JSON object"),
     ];
     for (key, why) in cases {
         let document = json!({ "keys": [key, ISSUER.ec_jwk("ec")] }).to_string();
@@ -457,7 +479,7 @@ fn refuses_documents_that_are_not_a_key_set() {
     }
     // In the words of JSON, not of Rust.
     for (document, words) in
-        [("3", "expected a JSON object with the member keys"), ("{\"keys\":[3]}", "expected a JSON object")]
+        [("3", "expected a JSON object with the member keys"), ("{\"keys\":[3]}", "it is not a JSON object")]
     {
         let error = KeySet::parse(document.as_bytes()).unwrap_err().to_string();
         assert!(error.contains(words) && !error.contains("struct"), "{error}");

@@ -21,6 +21,7 @@ pub(in crate::identity) fn path(
     let (reject, place, words) = match failure {
         PathFailure::NoTrustAnchor | PathFailure::PutOff => return unknown_issuer(profile, chain),
         PathFailure::Status(failure) => return status(failure, chain),
+        PathFailure::Unaffordable => return unaffordable(chain),
         PathFailure::Refused(error, unsigned) => return refused_by_webpki(error, *unsigned, profile, chain, now),
         PathFailure::TooDeep(depth) => (
             Reject::PathTooLong,
@@ -44,6 +45,18 @@ pub(in crate::identity) fn path(
         }
     };
     refusal(reject, &format!("{} {words}.", describe(place, chain)))
+}
+
+/// The chain is too long for a check that its issuers' keys make expensive.
+fn unaffordable(chain: &PresentedChain<'_>) -> Refusal {
+    let certificates = chain.certificates();
+    let bytes: usize = certificates.iter().map(|certificate| certificate.der().len()).sum();
+    let sentence = format!(
+        "The {} presented certificates of {bytes} bytes are too long to be verified with the key of their issuer, which is expensive to \
+         verify with (ECDSA on P-384, or long RSA); the sender must present the certificates of one path, with fewer names and extensions.",
+        certificates.len()
+    );
+    refusal(Reject::ChainTooLarge, &sentence)
 }
 
 /// The certificate at fault, and what is wrong with it.

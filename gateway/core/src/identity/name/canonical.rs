@@ -4,13 +4,18 @@
 //! compare names for identity rules, which are exact. A wrong answer admits nobody: whether an authority issued a certificate, its
 //! signature says.
 //!
-//! Stricter than RFC 5280 in one point: the Unicode normal form counts (RFC 4518, section 2.3, removes it). Authorities with such names
-//! write them in one form.
+//! Stricter than RFC 5280 in two points. The Unicode normal form counts (RFC 4518, section 2.3, removes it): authorities with such names
+//! write them in one form. A name in a chain that is longer than [`LONGEST`] is compared by its bytes, since this costs by the attribute and a
+//! stranger chooses the names of a chain.
 
 use x509_parser::asn1_rs::{Any, Oid, ToDer as _};
 
 use super::{Name, decode, is_printable_string};
+use crate::identity::effort::{Reading, note};
 use crate::identity::elements::{split, wrap};
+
+/// Most bytes of a name in a chain that has another form than its own. Those of authorities have less than 300.
+const LONGEST: usize = 1024;
 
 const UTF8_STRING: u8 = 0x0c;
 const OBJECT_IDENTIFIER: u8 = 0x06;
@@ -26,6 +31,10 @@ pub fn canonical(name: &[u8]) -> Vec<u8> {
 /// The same for the contents of a `Name`, without the outermost tag and length. Again the contents of a `Name`, so that a parser may read
 /// them.
 pub(in crate::identity) fn canonical_contents(name: &[u8]) -> Vec<u8> {
+    if name.len() > LONGEST {
+        return name.to_vec();
+    }
+    note(Reading::Folded, name.len());
     if let Some(simple) = simple(name) {
         return simple;
     }

@@ -250,6 +250,8 @@ fn a_list_that_is_not_supported_is_refused_in_plain_words() {
         (scope(&[0x84, 0x01, 0xff]), "indirect CRL"),
         (scope(&[0x85, 0x01, 0xff]), "onlyContainsAttributeCerts"),
         (extension("2.5.29.27", true, &[0x02, 0x01, 0x01]), "delta CRL"),
+        // The fixture has a number.
+        (extension("2.5.29.20", false, &[0x02, 0x01, 0x02]), "present twice"),
     ];
     for (extension, words) in cases {
         let der = root.revocation_list_with(&[extension], &[], NOW - DAY, Some(NOW + DAY));
@@ -257,6 +259,39 @@ fn a_list_that_is_not_supported_is_refused_in_plain_words() {
         assert!(error.contains(words), "{words:?} is not in {error:?}");
         // No name of a Rust type.
         assert!(error.starts_with("it ") || error.starts_with("an ") || error.starts_with("its "), "{error}");
+    }
+}
+
+#[test]
+fn the_version_of_a_list_is_named() {
+    let list = Authority::root("root").revocation_list_der(&[], NOW - DAY, Some(NOW + DAY));
+    let place = list.windows(3).position(|part| part == [0x02, 0x01, 0x01]).unwrap();
+    for (version, words) in [(0, "it is of version 1,"), (2, "of a version that RFC 5280 does not define")] {
+        let mut list = list.clone();
+        list[place + 2] = version;
+        let error = RevocationList::from_der(&list).unwrap_err().to_string();
+        assert!(error.contains(words), "{version}: {error}");
+    }
+}
+
+#[test]
+fn a_serial_number_is_found_in_every_encoding() {
+    let root = Authority::root("root");
+    let numbers: [&[&[u8]]; 4] = [
+        &[&[0x11], &[0, 0x11], &[0, 0, 0, 0x11]],
+        &[&[0x91], &[0xff, 0x91], &[0xff, 0xff, 0x91]],
+        &[&[0, 0x91], &[0, 0, 0x91]],
+        &[&[0], &[0, 0]],
+    ];
+    for (revoked, forms) in numbers.iter().enumerate() {
+        for form in *forms {
+            let list = root.revocation_list(&[form], NOW - DAY, NOW + DAY);
+            for (presented, forms) in numbers.iter().enumerate() {
+                let found = forms.iter().map(|form| list.revokes(form)).filter(|found| *found).count();
+                let expected = if revoked == presented { forms.len() } else { 0 };
+                assert_eq!(found, expected, "{form:x?} in {forms:x?}");
+            }
+        }
     }
 }
 

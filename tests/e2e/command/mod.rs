@@ -1,4 +1,8 @@
-//! The command line: `check`, `providers`, and what all commands share.
+//! The command line: `check`, `init`, `providers`, and what all commands share.
+
+mod host;
+mod init;
+mod mistakes;
 
 use std::ffi::OsStr;
 use std::process::Command;
@@ -25,23 +29,31 @@ pub(crate) fn run_check(environment: &Environment, text: &str) -> Finished {
 }
 
 /// Exit code, standard output and standard error of [`run_check`].
-fn check(environment: &Environment, text: &str) -> (Option<i32>, String, String) {
+pub(crate) fn check(environment: &Environment, text: &str) -> (Option<i32>, String, String) {
     let finished = run_check(environment, text);
     let code = finished.status.and_then(|status| status.code());
     (code, finished.stdout_text(), finished.stderr_text())
 }
 
-/// A configuration without warnings.
-fn good(environment: &Environment) -> Result<String> {
-    let mut permissions = std::fs::metadata(&environment.server.key_path)?.permissions();
-    std::os::unix::fs::PermissionsExt::set_mode(&mut permissions, 0o600);
-    std::fs::set_permissions(&environment.server.key_path, permissions)?;
-    let text = environment.toml("", "").replace(LISTEN_PORT, "18443").replace(METRICS_PORT, "19464");
-    Ok(text.replace(IO, "auto"))
+/// A configuration without warnings: each provider whose certificate many share demands a proof.
+pub(crate) fn good(environment: &Environment) -> Result<String> {
+    let secret = environment.write("webhook.secret", "a secret of the sender, 4711")?;
+    for path in [&environment.server.key_path, &secret] {
+        std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
+    }
+    let token = "token = { project_number = \"123456789012\", audiences = [\"https://hooks.example.com/\"] }";
+    let mut configuration = environment.configuration();
+    configuration.proofs = vec![
+        ("pagerduty", format!("signature.secrets = [{{ file = {} }}]", quoted(&secret))),
+        ("dialogflow-cx", token.to_owned()),
+        ("dialogflow-es", token.to_owned()),
+    ];
+    let text = configuration.toml() + &environment.any_method_route("");
+    Ok(text.replace(LISTEN_PORT, "18443").replace(METRICS_PORT, "19464").replace(IO, "auto"))
 }
 
 /// The number, from 1, of the line that begins with `start`.
-fn line_of(text: &str, start: &str) -> usize {
+pub(crate) fn line_of(text: &str, start: &str) -> usize {
     text.lines().position(|line| line.starts_with(start)).unwrap() + 1
 }
 
@@ -135,7 +147,15 @@ fn check_warns_of_a_chain_out_of_order() {
     environment.write("unordered.pem", leaf + &environment.pki.server_root().pem()).unwrap();
     let (code, stdout, stderr) = check(&environment, &text.replace(&sorted, &unordered));
     assert!(code == Some(0) && stdout.contains(" 1 warnings"), "{stdout}");
-    assert!(stderr.contains("certificate 2 did not issue the one before it"), "{stderr}");
+    assert!(
+        stderr.contains("unordered.pem lacks the certificate of CN=hookgate throwaway server intermediate"),
+        "{stderr}"
+    );
+    let chain = std::fs::read_to_string(&sorted).unwrap();
+    let (leaf, intermediate) = chain.split_at(chain.find("-----END CERTIFICATE-----\n").unwrap() + 26);
+    environment.write("unordered.pem", [leaf, &environment.pki.server_root().pem(), intermediate].concat()).unwrap();
+    let (code, _, stderr) = check(&environment, &text.replace(&sorted, &unordered));
+    assert!(code == Some(0) && stderr.contains("certificate 2 did not issue the one before it"), "{stderr}");
 }
 
 #[test]
@@ -295,20 +315,4 @@ fn a_missing_file_is_named_with_the_option_that_names_it() {
     assert!(code == Some(1) && stderr.contains("name another one with --against"), "{stderr}");
     let (code, stderr) = check(&[config, absent.as_os_str()]);
     assert!(code == Some(1) && stderr.contains("name another one with --config"), "{stderr}");
-}
-
-#[test]
-fn a_port_of_the_metrics_that_is_taken_is_named_with_the_remedy() {
-    let environment = Environment::new().unwrap();
-    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = taken.local_addr().unwrap().port();
-    let text = good(&environment).unwrap().replace("19464", &port.to_string());
-    assert!(text.contains(&format!(":{port}")), "{text}");
-    let file = environment.write("taken.toml", text).unwrap();
-    let finished = hookgate(&[OsStr::new("run"), OsStr::new("--config"), file.as_os_str()]);
-    let stderr = finished.stderr_text();
-    assert_eq!(finished.status.unwrap().code(), Some(1), "{stderr}");
-    let line = stderr.lines().find(|line| line.contains("ended by an error reason=")).unwrap_or_default();
-    assert!(line.contains("(metrics.listen): address already in use: another process listens there"), "{stderr}");
-    assert!(line.contains(&format!("`ss -ltnp sport = :{port}` shows it")), "{stderr}");
 }

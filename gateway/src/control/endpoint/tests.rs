@@ -1,6 +1,6 @@
 //! What the endpoint answers, and that no client keeps it from answering others.
 
-#![expect(clippy::unwrap_used, reason = "a failed set-up fails the test")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a failed set-up fails the test")]
 
 use std::sync::atomic::AtomicUsize;
 
@@ -8,6 +8,24 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use super::*;
+
+/// Pages that answer `GET` and `HEAD` of `/metrics` with a text that is made at most 100 times a second.
+struct Text<R> {
+    render: R,
+    paced: Paced<Bytes>,
+}
+
+const INTERVAL: Duration = Duration::from_millis(10);
+
+impl<R: Fn() -> String + Send + Sync + 'static> Pages for Text<R> {
+    async fn answer(&self, request: Parts) -> Answer {
+        if let Some(refused) = method_refused(&request.method) {
+            return refused;
+        }
+        let text = self.paced.current(async || Bytes::from((self.render)())).await;
+        answer(StatusCode::OK, "text/plain; charset=utf-8", text)
+    }
+}
 
 /// More than any step takes on a busy machine.
 const SOON: Duration = Duration::from_secs(10);
@@ -21,8 +39,10 @@ fn run<F: Future<Output = ()>>(
 ) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        let endpoint = MetricsEndpoint::bind("127.0.0.1:0".parse().unwrap(), render).unwrap();
-        let address = endpoint.listener.local_addr().unwrap();
+        let listener = Bound::tcp("127.0.0.1:0".parse().unwrap()).unwrap();
+        let Bound::Tcp(bound) = &listener else { panic!("it is of TCP") };
+        let address = bound.local_addr().unwrap();
+        let endpoint = Endpoint::new(listener, "test", Text { render, paced: Paced::new(INTERVAL) });
         tokio::spawn(endpoint.serve());
         test(address).await;
     });
@@ -51,28 +71,21 @@ fn body(answer: &str) -> &str {
 }
 
 #[test]
-fn only_get_and_head_of_metrics_are_answered() {
+fn only_get_and_head_are_answered() {
     run(
         || "hookgate_x 1\n".to_owned(),
         |address| async move {
-            let check = async |line: &str, status: &str, content_type: &str, text: &str| {
+            let check = async |line: &str, status: &str, text: &str| {
                 let answer = exchange(address, &format!("{line}\r\nHost: x\r\n\r\n")).await;
                 assert!(answer.starts_with(&format!("HTTP/1.1 {status}\r\n")), "{line}: {answer}");
-                assert!(answer.contains(&format!("content-type: {content_type}\r\n")), "{line}: {answer}");
                 assert!(answer.contains("connection: close\r\n"), "{line}: {answer}");
                 assert_eq!(body(&answer), text, "{line}");
             };
-            let (metrics, plain) = ("text/plain; version=0.0.4; charset=utf-8", "text/plain; charset=utf-8");
-            check("GET /metrics HTTP/1.1", "200 OK", metrics, "hookgate_x 1\n").await;
-            check("GET /metrics?name[]=a HTTP/1.1", "200 OK", metrics, "hookgate_x 1\n").await;
-            check("HEAD /metrics HTTP/1.1", "200 OK", metrics, "").await;
-            for path in ["/", "/health", "/metrics/", "/metrics/x", "//metrics", "/Metrics", "/%6detrics", "*"] {
-                let method = if path == "*" { "OPTIONS" } else { "GET" };
-                check(&format!("{method} {path} HTTP/1.1"), "404 Not Found", plain, "only /metrics is here\n").await;
-            }
+            check("GET /metrics HTTP/1.1", "200 OK", "hookgate_x 1\n").await;
+            check("HEAD /metrics HTTP/1.1", "200 OK", "").await;
             for method in ["POST", "PUT", "DELETE", "OPTIONS", "TRACE", "MADEUP"] {
                 let line = format!("{method} /metrics HTTP/1.1");
-                check(&line, "405 Method Not Allowed", plain, "use GET or HEAD\n").await;
+                check(&line, "405 Method Not Allowed", "use GET or HEAD\n").await;
             }
             assert!(exchange(address, &GET.replace("GET", "POST")).await.contains("allow: GET, HEAD\r\n"));
             assert!(exchange(address, &GET.replace("GET", "HEAD")).await.contains("content-length: 13\r\n"));
@@ -195,17 +208,33 @@ fn a_flood_of_requests_shares_renderings_and_gets_none_that_is_old() {
         for client in clients {
             client.await.unwrap();
         }
-        let most = began.elapsed().as_millis() / RENDER_INTERVAL.as_millis() + 2;
+        let most = began.elapsed().as_millis() / INTERVAL.as_millis() + 2;
         let rendered = rendered.load(Ordering::Relaxed);
         assert!(rendered as u128 <= most, "{rendered} renderings, {most} at most");
     });
 }
 
 #[test]
-fn a_port_in_use_is_an_error_that_names_the_key() {
+fn a_socket_that_was_left_over_is_replaced_and_one_in_use_is_not() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let _guard = runtime.enter();
-    let taken = StdListener::bind("127.0.0.1:0").unwrap();
-    let error = MetricsEndpoint::bind(taken.local_addr().unwrap(), String::new).err().unwrap();
-    assert!(error.to_string().contains("(metrics.listen)"), "{error}");
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("admin.sock");
+    runtime.block_on(async {
+        drop(Bound::unix(&path).unwrap());
+        assert!(path.exists(), "nothing removes it");
+        let bound = Bound::unix(&path).unwrap();
+        let error = Bound::unix(&path).err().unwrap();
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse, "{error}");
+        let pages = Text { render: || "hookgate_x 1\n".to_owned(), paced: Paced::new(INTERVAL) };
+        tokio::spawn(Endpoint::new(bound, "test", pages).serve());
+        let mut stream = tokio::net::UnixStream::connect(&path).await.unwrap();
+        stream.write_all(GET.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        timeout(SOON, stream.read_to_string(&mut answer)).await.unwrap().unwrap();
+        assert_eq!(body(&answer), "hookgate_x 1\n");
+        let file = directory.path().join("file");
+        std::fs::write(&file, "precious").unwrap();
+        assert_eq!(Bound::unix(&file).err().unwrap().kind(), io::ErrorKind::AddrInUse);
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), "precious", "a file that is no socket stays");
+    });
 }

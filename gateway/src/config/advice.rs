@@ -1,0 +1,229 @@
+//! What is correct, but probably not meant: a path that a sender does not call, a name that no certificate has, revocation lists that
+//! refuse every chain, a certificate that proves too little, a time-out that no sender waits for.
+//!
+//! Owns the reasons of these warnings. Must not change a section, and must not report an error.
+
+use std::ops::Range;
+use std::time::Duration;
+
+use toml::Spanned;
+
+use super::crls::FetchedLists;
+use super::limits::RawLimits;
+use super::preset::{Found, Preset, Presets};
+use super::profile::{RawIdentity, RawProfile};
+use super::proof::Proofs;
+use super::provider::RawProvider;
+use super::report::Report;
+use super::route::RawRoute;
+use super::warning::WarningKind;
+use hookgate_core::auth::Binding;
+use hookgate_core::identity::revocation::{ListSigner, RevocationList, RevocationScope};
+use hookgate_core::identity::{Condition, Profile, Provider, ProviderId, printable_name};
+use hookgate_core::limits::Limits;
+use hookgate_core::route::{PathPattern, Route};
+
+/// A name that differs from a documented one by so many characters or fewer is taken for a mistyped one.
+const TYPING_ERRORS: usize = 2;
+
+/// The methods that carry no webhook: a sender that tries a new address uses them without a proof.
+const SAFE_METHODS: [&str; 3] = ["GET", "HEAD", "OPTIONS"];
+
+/// A configuration, as written and as parsed.
+pub(super) struct Parsed<'a> {
+    pub(super) presets: &'a Presets,
+    pub(super) raw_providers: &'a [Spanned<RawProvider>],
+    pub(super) providers: &'a [Provider],
+    pub(super) fetched_lists: &'a [Vec<FetchedLists>],
+    pub(super) raw_routes: &'a [Spanned<RawRoute>],
+    pub(super) routes: &'a [Route],
+    pub(super) proofs: &'a Proofs,
+    pub(super) raw_limits: Option<&'a RawLimits>,
+    pub(super) limits: &'a Limits,
+}
+
+/// Warns of what is probably not meant. Notes for `hookgate check` what follows from a default alone.
+pub(super) fn advise(parsed: &Parsed<'_>, report: &mut Report<'_>) {
+    // A section with an error is left out, and the others are no longer those of the file.
+    let is_whole =
+        parsed.providers.len() == parsed.raw_providers.len() && parsed.routes.len() == parsed.raw_routes.len();
+    if !is_whole {
+        return;
+    }
+    paths(parsed, report);
+    for (index, raw) in parsed.raw_providers.iter().enumerate() {
+        names(parsed, raw.get_ref(), report);
+        lists(parsed, index, report);
+    }
+    shared_certificates(parsed, report);
+    timeouts(parsed, report);
+}
+
+impl Parsed<'_> {
+    /// The preset of a provider, if it names one.
+    fn preset(&self, raw: &RawProvider) -> Option<&Preset> {
+        match self.presets.find(raw.preset.as_ref()?.get_ref()) {
+            Found::Preset(preset) => Some(preset),
+            Found::Unusable(_) | Found::Unknown => None,
+        }
+    }
+
+    /// The routes that name the provider at `index`, each with its own policy, if it has one.
+    fn routes_of(&self, index: usize) -> impl Iterator<Item = (&Route, &Spanned<RawRoute>, Option<Binding>)> {
+        let own = self.proofs.routes.iter().map(|policy| policy.as_ref().map(|policy| policy.binding()));
+        let routes = self.routes.iter().zip(self.raw_routes).zip(own);
+        let names = move |route: &Route| route.providers.iter().any(|ProviderId(id)| usize::from(*id) == index);
+        routes.filter(move |((route, _), _)| names(route)).map(|((route, raw), own)| (route, raw, own))
+    }
+}
+
+fn paths(parsed: &Parsed<'_>, report: &mut Report<'_>) {
+    for (route, raw) in parsed.routes.iter().zip(parsed.raw_routes) {
+        let PathPattern::Exact(path) = &route.path else { continue };
+        let is_slashed = path.len() > 1 && path.ends_with('/');
+        // Without the slash, another route can take it.
+        let is_taken = |other: &Route| other.host == route.host && other.path.matches(path.trim_end_matches('/'));
+        if is_slashed && !parsed.routes.iter().any(is_taken) {
+            let at = raw.get_ref().path.as_ref().map_or_else(|| raw.span(), Spanned::span);
+            report.warn_at(&at, WarningKind::SlashedPath { path: path.to_string() });
+        }
+    }
+}
+
+/// Warns of names in `identity` that no certificate of the sender has.
+fn names(parsed: &Parsed<'_>, raw: &RawProvider, report: &mut Report<'_>) {
+    let of_tables =
+        raw.profile.iter().flat_map(|tables| tables.get_ref()).flat_map(|table| identities(table.get_ref()));
+    let own = raw.identity.iter().flat_map(|entries| entries.get_ref());
+    for entry in own.clone().chain(of_tables) {
+        let Some(name) = &entry.get_ref().subject_cn else { continue };
+        let is_documented = |preset: &Preset| documented(preset).any(|(_, known)| known == *name.get_ref());
+        if name.get_ref().contains('*') && !parsed.presets.usable().any(is_documented) {
+            report.warn(name, WarningKind::LiteralAsterisk { name: name.get_ref().clone() });
+        }
+    }
+    let Some(preset) = parsed.preset(raw) else { return };
+    for entry in own {
+        let RawIdentity { subject_cn, san_dns, .. } = entry.get_ref();
+        for name in [subject_cn, san_dns].into_iter().flatten() {
+            let is_known = documented(preset).any(|(_, known)| known == *name.get_ref());
+            let distance = |known: &str| strsim::osa_distance(known, name.get_ref());
+            let near = documented(preset).find(|(_, known)| distance(known) <= TYPING_ERRORS);
+            if let (false, Some((_, documented))) = (is_known, near) {
+                let preset = preset.name().to_owned();
+                report.warn(name, WarningKind::NearIdentity { documented, preset });
+            }
+        }
+    }
+}
+
+fn identities(table: &RawProfile) -> impl Iterator<Item = &Spanned<RawIdentity>> {
+    table.identity.iter().flat_map(|entries| entries.get_ref())
+}
+
+/// The names that a preset documents, with their conditions.
+fn documented(preset: &Preset) -> impl Iterator<Item = (&Condition, String)> {
+    let rules = preset.drafts().iter().filter_map(|draft| draft.fields.identity.as_ref()).flatten();
+    rules.flat_map(|rule| rule.conditions()).filter_map(|condition| match condition {
+        Condition::SubjectCn(name) => Some((condition, name.clone())),
+        Condition::SanDns(pattern) => Some((condition, pattern.to_string())),
+        _ => None,
+    })
+}
+
+/// Warns of chains that are refused because a list is missing that nothing fetches.
+fn lists(parsed: &Parsed<'_>, index: usize, report: &mut Report<'_>) {
+    let (Some(raw), Some(provider)) = (parsed.raw_providers.get(index), parsed.providers.get(index)) else { return };
+    let fetched = parsed.fetched_lists.get(index).into_iter().flatten();
+    for (profile, fetched) in provider.profiles.iter().zip(fetched) {
+        let Some(revocation) = profile.revocation.as_ref().filter(|_| !fetched.any()) else { continue };
+        let at = crls_of(raw, profile);
+        let missing = missing_lists(profile, fetched, revocation.lists(), revocation.scope());
+        missing.into_iter().for_each(|kind| report.warn_at(&at, kind));
+    }
+}
+
+/// Where the lists of a profile are written.
+fn crls_of(raw: &Spanned<RawProvider>, profile: &Profile) -> Range<usize> {
+    let tables = raw.get_ref().profile.iter().flat_map(|tables| tables.get_ref());
+    let named = |table: &&Spanned<RawProfile>| {
+        table.get_ref().name.as_ref().is_some_and(|name| *name.get_ref() == *profile.name)
+    };
+    let of_table = || tables.clone().find(named).and_then(|table| table.get_ref().crls.as_ref());
+    raw.get_ref().crls.as_ref().or_else(of_table).map_or_else(|| raw.span(), Spanned::span)
+}
+
+fn missing_lists(
+    profile: &Profile,
+    fetched: &FetchedLists,
+    lists: &[RevocationList],
+    scope: RevocationScope,
+) -> Vec<WarningKind> {
+    let mut missing = Vec::new();
+    let has_list = |signer: &ListSigner| lists.iter().any(|list| signer.is_issuer_of(list));
+    let name = || profile.name.to_string();
+    let anchors: Vec<_> = profile.trust_anchors.iter().map(|anchor| (ListSigner::of_anchor(anchor), anchor)).collect();
+    if scope == RevocationScope::Chain {
+        for (_, anchor) in anchors.iter().filter(|(signer, _)| !has_list(signer)) {
+            let subject = printable_name(&anchor.subject).unwrap_or_default();
+            missing.push(WarningKind::AnchorWithoutList { profile: name(), subject });
+        }
+    }
+    for certificate in &fetched.intermediates {
+        if ListSigner::of_certificate(certificate).is_some_and(|signer| !has_list(&signer)) {
+            let subject = super::file::subject(certificate);
+            missing.push(WarningKind::IntermediateWithoutList { profile: name(), subject });
+        }
+    }
+    let is_of_anchor = |list: &RevocationList| anchors.iter().any(|(signer, _)| signer.is_issuer_of(list));
+    let depth = profile.verify_depth;
+    if missing.is_empty() && scope == RevocationScope::Chain && depth > 1 && lists.iter().all(is_of_anchor) {
+        missing.push(WarningKind::NoIntermediateList { profile: name(), depth });
+    }
+    missing
+}
+
+/// Warns where a certificate that many share is all that is demanded. A route for safe methods alone is no way for a webhook.
+fn shared_certificates(parsed: &Parsed<'_>, report: &mut Report<'_>) {
+    for (index, (raw, policy)) in parsed.raw_providers.iter().zip(&parsed.proofs.providers).enumerate() {
+        let Some(preset) = parsed.preset(raw.get_ref()) else { continue };
+        let Some(shared_by) = preset.certificate_shared_by() else { continue };
+        let (preset, shared_by) = (preset.name().to_owned(), shared_by.to_owned());
+        let takes_webhooks =
+            |route: &Route| route.methods.iter().any(|method| !SAFE_METHODS.contains(&method.as_str()));
+        let mut places = Vec::new();
+        let is_used = parsed.routes_of(index).any(|(route, _, own)| own.is_none() && takes_webhooks(route));
+        if policy.binding() == Binding::None && is_used {
+            let RawProvider { proof, preset, .. } = raw.get_ref();
+            places.push(proof.as_ref().map(Spanned::span).or(preset.as_ref().map(Spanned::span)));
+        }
+        for (route, raw, own) in parsed.routes_of(index) {
+            if own == Some(Binding::None) && takes_webhooks(route) {
+                places.push(raw.get_ref().proof.as_ref().map(Spanned::span));
+            }
+        }
+        for at in places.into_iter().flatten() {
+            let kind = WarningKind::SharedCertificate { preset: preset.clone(), shared_by: shared_by.clone() };
+            report.warn_at(&at, kind);
+        }
+    }
+}
+
+/// Warns of a time-out that is longer than that of the sender with the shortest one. The default of hookgate is a note.
+fn timeouts(parsed: &Parsed<'_>, report: &mut Report<'_>) {
+    let timed = parsed.raw_providers.iter().enumerate().filter_map(|(index, raw)| {
+        parsed.routes_of(index).next()?;
+        let timeout = parsed.preset(raw.get_ref())?.answer_timeout()?;
+        Some((timeout, raw.get_ref().name.as_ref()?.get_ref().clone(), raw.get_ref().preset.as_ref()?))
+    });
+    let Some((sender, provider, preset)) = timed.min_by_key(|(timeout, ..)| *timeout) else { return };
+    let handler: Duration = parsed.limits.handler_timeout;
+    if handler <= sender {
+        return;
+    }
+    let (handler_ms, sender_ms) = (handler.as_millis(), sender.as_millis());
+    match parsed.raw_limits.and_then(|limits| limits.handler_timeout_ms.as_ref()) {
+        Some(at) => report.warn(at, WarningKind::SlowerThanSender { provider, handler_ms, sender_ms }),
+        None => report.note_about(preset, WarningKind::DefaultSlowerThanSender { handler_ms, sender_ms }),
+    }
+}

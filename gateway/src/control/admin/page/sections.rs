@@ -1,0 +1,256 @@
+//! The sections of the status page.
+
+use maud::{Markup, html};
+
+use super::super::facts::{DateFacts, Facts, FilterFacts, HandlerFacts, HandlerHealth, RefusalFacts, SuspectFacts};
+use super::super::history::Minute;
+use super::super::plot::plot;
+use super::words::{ago, counted, day, moment};
+use super::{mark, table};
+
+/// The content of the section with this anchor.
+pub(super) fn section(anchor: &str, facts: &Facts) -> Markup {
+    match anchor {
+        "attention" => attention(facts),
+        "traffic" => traffic(&facts.history),
+        "refusals" => refusals(&facts.refusals, facts.now),
+        "handlers" => handlers(&facts.handlers, facts.now),
+        "providers" => providers(facts),
+        "routes" => routes(facts),
+        "dates" => dates(&facts.dates),
+        _ => filter(&facts.filter),
+    }
+}
+
+/// What an operator has to do something about.
+fn attention(facts: &Facts) -> Markup {
+    let load = &facts.configuration;
+    let stalled: Vec<usize> =
+        (0..).zip(&facts.workers).filter(|(_, worker)| worker.stalled).map(|(index, _)| index).collect();
+    let down = facts.handlers.iter().filter(|handler| handler.health == HandlerHealth::Down);
+    let warnings = facts.dates.iter().filter_map(|date| Some((date.is_over, date.warning.as_ref()?)));
+    let items = html! {
+        @if load.result != "ok" {
+            li {
+                (mark("bad", "not loaded")) " The configuration of " (moment(load.loaded)) " is not in use (" (load.result) "): "
+                @for reason in &load.reasons { code { (reason) } " " }
+                "Correct " (load.file) " and reload."
+            }
+        }
+        @for worker in stalled {
+            li { (mark("bad", "stalled")) " Worker " (worker) " shows no life. Restart hookgate, and look at the log." }
+        }
+        @if facts.filter.mode == "unavailable" {
+            li { (mark("bad", "unfiltered")) " The filter was asked for and does not run: every packet gets in. The log says why." }
+        }
+        @for handler in down {
+            li {
+                (mark("bad", "down")) " The handler at " code { (handler.socket) } " does not answer: "
+                (handler.reason.as_deref().unwrap_or("no answer")) "."
+            }
+        }
+        @for chain in &facts.suspects { (suspect(chain, facts.now)) }
+        @for (is_over, warning) in warnings {
+            li { (mark(if is_over { "bad" } else { "warn" }, if is_over { "over" } else { "ends" })) " " (warning) }
+        }
+    };
+    let items = items.into_string();
+    html! {
+        @if items.is_empty() { p { (mark("good", "good")) " Nothing needs attention." } }
+        @else { ul { (maud::PreEscaped(items)) } }
+    }
+}
+
+fn suspect(chain: &SuspectFacts, now: u64) -> Markup {
+    html! {
+        li {
+            (mark("warn", "rotation")) " A refused chain claims " strong { (chain.provider) } " (profile " (chain.profile) ", "
+            code { (chain.reason) } "), and there is evidence that it is genuine (" (chain.evidence) "). Last seen "
+            (ago(now, chain.last_seen)) ", SHA-256 " code { (chain.fingerprint) } ". See " code { "hookgate trust pending" } "."
+        }
+    }
+}
+
+fn traffic(minutes: &[Minute]) -> Markup {
+    let values = |which: fn(&Minute) -> f64| minutes.iter().map(which).collect::<Vec<_>>();
+    html! {
+        div class="plots" {
+            (plot("Requests", "requests", &values(|minute| minute.requests)))
+            (plot("Refusals", "refused", &values(|minute| minute.refusals)))
+        }
+    }
+}
+
+fn refusals(refusals: &[RefusalFacts], now: u64) -> Markup {
+    let rows = html! {
+        @for refusal in refusals {
+            tr {
+                td class="whole" { (moment(refusal.at)) br; small { (ago(now, refusal.at)) } }
+                td class="short" {
+                    code { (refusal.reason) } br;
+                    small {
+                        (refusal.what)
+                        @if let Some(status) = refusal.status { ", " (status) }
+                        ", to act: " (refusal.blame)
+                    }
+                }
+                td class="longest" { (refusal.explanation) }
+                td class="short" {
+                    @if refusal.providers.is_empty() { "unknown" } @else { (refusal.providers.join(", ")) }
+                    br;
+                    small { (refusal.route.as_deref().unwrap_or("no route")) }
+                    @if let Some(path) = &refusal.path {
+                        br; small { (refusal.method.as_deref().unwrap_or_default()) " " code { (path) } }
+                    }
+                }
+                td class="short" {
+                    code { (refusal.peer) }
+                    @if let Some(name) = &refusal.server_name { br; small { "for " (name) } }
+                    @if let Some(id) = &refusal.request_id { br; small { "request " code { (id) } } }
+                }
+                td class="long" { (certificate(refusal)) }
+            }
+        }
+    };
+    let columns = ["time", "reason", "explanation", "provider, route, path", "peer, request", "certificate"];
+    html! {
+        @if refusals.is_empty() { p { "No refusal since the start." } }
+        @else {
+            (table(&format!("{}, the newest first", counted(refusals.len(), "refusal")), &columns, &rows))
+        }
+    }
+}
+
+fn certificate(refusal: &RefusalFacts) -> Markup {
+    html! {
+        @match (&refusal.subject, &refusal.issuer, &refusal.fingerprint) {
+            (None, None, None) => "none",
+            (subject, issuer, fingerprint) => {
+                @if let Some(subject) = subject { code { (subject) } }
+                @if let Some(issuer) = issuer { br; small { "issued by " code { (issuer) } } }
+                @if let Some(fingerprint) = fingerprint { br; small { "SHA-256 " (fingerprint) } }
+            }
+        }
+    }
+}
+
+fn handlers(handlers: &[HandlerFacts], now: u64) -> Markup {
+    let state = |handler: &HandlerFacts| match handler.health {
+        HandlerHealth::Up => mark("good", "up"),
+        HandlerHealth::Down => mark("bad", "down"),
+        HandlerHealth::Unused => mark("idle", "unused"),
+    };
+    let rows = html! {
+        @for handler in handlers {
+            tr {
+                th scope="row" { code { (handler.socket) } }
+                td { (state(handler)) }
+                td class="long" { (handler.reason.as_deref().unwrap_or_default()) }
+                td { @if let Some(then) = handler.answered { (ago(now, then)) } @else { "never" } }
+                td class="number" { (handler.in_flight) }
+                td class="number" { (handler.waiting) }
+            }
+        }
+    };
+    let columns = ["socket", "state", "why", "last answer", "#in flight", "#waiting"];
+    html! { (table("Handlers, by the outcome of their last request", &columns, &rows)) }
+}
+
+fn providers(facts: &Facts) -> Markup {
+    let suspected = |name: &str| facts.suspects.iter().filter(|chain| chain.provider == name).count();
+    let rows = html! {
+        @for provider in &facts.providers {
+            tr {
+                th scope="row" { (provider.name) }
+                td { (if provider.client_certificate { "required" } else { "none" }) }
+                td { (provider.profiles.join(", ")) }
+                td { (provider.routes.join(", ")) }
+                td {
+                    @match suspected(&provider.name) {
+                        0 => "no",
+                        count => (mark("warn", &counted(count, "chain"))),
+                    }
+                }
+            }
+        }
+    };
+    let columns = ["provider", "client certificate", "profiles", "routes", "rotation suspected"];
+    html! { (table("Providers of the configuration in use", &columns, &rows)) }
+}
+
+fn routes(facts: &Facts) -> Markup {
+    let rows = html! {
+        @for route in &facts.routes {
+            tr {
+                th scope="row" { (route.name) }
+                td { (route.host.as_deref().unwrap_or("every host")) }
+                td { code { (route.path) } }
+                td { (route.methods.join(", ")) }
+                td { (route.providers.join(", ")) }
+                td { code { (route.handler) } }
+            }
+        }
+    };
+    let columns = ["route", "host", "path", "methods", "providers", "handler"];
+    html! { (table("Routes of the configuration in use", &columns, &rows)) }
+}
+
+fn dates(dates: &[DateFacts]) -> Markup {
+    let state = |date: &DateFacts| match (date.is_over, &date.warning) {
+        (true, _) => mark("bad", "over"),
+        (false, Some(_)) => mark("warn", "soon"),
+        (false, None) => mark("good", "good"),
+    };
+    let rows = html! {
+        @for date in dates {
+            tr {
+                th scope="row" { (date.name) }
+                td { (date.kind) }
+                td { (date.provider.as_deref().unwrap_or("hookgate")) }
+                td { (day(date.until)) }
+                td class="number" { (date.days_left) }
+                td { (state(date)) }
+            }
+        }
+    };
+    let columns = ["name", "kind", "of", "ends on", "#days left", "state"];
+    html! {
+        @if dates.is_empty() { p { "Nothing ends." } }
+        @else { (table("What ends, the first to end first", &columns, &rows)) }
+    }
+}
+
+fn filter(filter: &FilterFacts) -> Markup {
+    let packets = html! {
+        @for count in &filter.packets {
+            tr {
+                th scope="row" { (count.verdict) }
+                td { (count.reason) }
+                td { (count.family) }
+                td class="number" { (count.packets) }
+            }
+        }
+    };
+    let sets = html! {
+        @for set in &filter.sets {
+            tr {
+                th scope="row" { (set.name) }
+                td class="number" { (set.ranges_ipv4) }
+                td class="number" { (set.ranges_ipv6) }
+                td class="number" { (set.packets) }
+            }
+        }
+    };
+    html! {
+        p {
+            "Mode: " (mark(match filter.mode { "enforce" => "good", "unavailable" => "bad", _ => "idle" }, filter.mode))
+            @for interface in &filter.interfaces { ", " code { (interface.name) } " (" (interface.attached) ")" }
+        }
+        @if !filter.packets.is_empty() {
+            (table("Packets since the filter was loaded", &["verdict", "reason", "family", "#packets"], &packets))
+        }
+        @if !filter.sets.is_empty() {
+            (table("Ranges in force", &["set", "#IPv4 ranges", "#IPv6 ranges", "#packets"], &sets))
+        }
+    }
+}

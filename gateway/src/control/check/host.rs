@@ -1,0 +1,146 @@
+//! Whether this host has what the configuration names: sockets of handlers, and ports that may be bound.
+//!
+//! Owns what is said about them. Connects to nothing and binds nothing: a running hookgate and its handlers must not notice.
+
+use std::fs;
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::fs::FileTypeExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use rustix::fs::{Access, AtFlags, CWD, accessat};
+use rustix::process::geteuid;
+use rustix::thread::{CapabilitySet, capabilities};
+
+use super::Finding;
+use crate::config::{Location, NamedPlaces};
+use crate::control::sockets::sharing::is_listened_on;
+
+/// The first port that every user may bind, in this network namespace (ip(7)).
+const FIRST_PORT: &str = "/proc/sys/net/ipv4/ip_unprivileged_port_start";
+/// Its default.
+const DEFAULT_FIRST_PORT: u16 = 1024;
+
+/// The service of the package, which gives the right to its user.
+const SERVICE: &str = "hookgate.service";
+/// The unit whose sockets the service manager binds.
+const SOCKET_UNIT: &str = "hookgate.socket";
+
+/// Warns of each handler that requests cannot reach as this host is now.
+pub(super) fn sockets(handlers: &[(Location, PathBuf)]) -> Vec<Finding> {
+    let finding =
+        |(location, path): &(Location, PathBuf)| Some(Finding { location: location.clone(), text: socket(path)? });
+    handlers.iter().filter_map(finding).collect()
+}
+
+/// What is wrong with the socket of a handler, if anything.
+fn socket(path: &Path) -> Option<String> {
+    let shown = path.display();
+    let metadata = match fs::metadata(path) {
+        Ok(metadata) => metadata,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let directory = path.parent().unwrap_or(Path::new("/"));
+            let what = match directory.is_dir() {
+                true => "start the handler, or write the path of its socket",
+                false => "its directory does not exist either; make it, or write the path of the handler's socket",
+            };
+            return Some(format!("there is no socket {shown}, so requests are answered with status 502; {what}"));
+        }
+        Err(error) => {
+            return Some(format!(
+                "{shown} cannot be looked at: {error}; run this as root with --user, the user of hookgate"
+            ));
+        }
+    };
+    let kind = metadata.file_type();
+    if !kind.is_socket() {
+        let found = match kind {
+            kind if kind.is_dir() => "a directory",
+            kind if kind.is_file() => "a regular file",
+            _ => "no socket",
+        };
+        return Some(format!(
+            "{shown} is {found}, and a handler listens on a Unix stream socket; write the path of that"
+        ));
+    }
+    accessat(CWD, path, Access::WRITE_OK, AtFlags::EACCESS).is_err().then(|| {
+        format!(
+            "user {} may not write to the socket {shown}, which connecting needs; give a group of the user of hookgate write permission \
+             (chmod g+w), or run this as root with --user, the user of hookgate",
+            geteuid().as_raw()
+        )
+    })
+}
+
+/// The user that binds the ports.
+pub(super) struct PortUser {
+    /// For messages.
+    name: String,
+    may_bind: bool,
+}
+
+impl PortUser {
+    /// The one that runs this.
+    pub(super) fn current() -> Self {
+        let effective = capabilities(None).map(|sets| sets.effective).unwrap_or(CapabilitySet::empty());
+        let may_bind = effective.contains(CapabilitySet::NET_BIND_SERVICE);
+        Self { name: format!("user {}", geteuid().as_raw()), may_bind }
+    }
+
+    /// Another one, who has no capability unless the service manager gives it.
+    pub(super) fn other(name: &str, is_root: bool) -> Self {
+        Self { name: format!("user {name}"), may_bind: is_root || service_gives_the_right(name) }
+    }
+}
+
+/// Warns of ports that the user may not bind. None of those on which something listens already: a running hookgate had the right, or the
+/// service manager did.
+pub(super) fn ports(places: &NamedPlaces, user: &PortUser) -> Vec<Finding> {
+    if user.may_bind || std::env::var_os("LISTEN_FDS").is_some() {
+        return Vec::new();
+    }
+    let first = first_port();
+    let all = places.listen.iter().chain(&places.metrics);
+    let low = all.filter(|(_, address)| (1..first).contains(&address.port()));
+    let mut low: Vec<&(Location, SocketAddr)> = low.filter(|(_, address)| !is_listened_on(*address)).collect();
+    if low.is_empty() || socket_unit_binds() {
+        return Vec::new();
+    }
+    let finding = |(location, address): &(Location, SocketAddr)| Finding {
+        location: location.clone(),
+        text: format!(
+            "{} may not bind port {}: ports below {first} need CAP_NET_BIND_SERVICE; start hookgate by {SERVICE} or {SOCKET_UNIT}, write a \
+             higher port, or lower net.ipv4.ip_unprivileged_port_start",
+            user.name,
+            address.port()
+        ),
+    };
+    low.drain(..).map(finding).collect()
+}
+
+/// The first port that needs no right. Without the file, the kernel has no such setting.
+fn first_port() -> u16 {
+    let text = fs::read_to_string(FIRST_PORT).ok();
+    text.and_then(|text| text.trim().parse().ok()).unwrap_or(DEFAULT_FIRST_PORT)
+}
+
+/// Whether the installed service runs as this user, and has the capability.
+fn service_gives_the_right(user: &str) -> bool {
+    let shown = unit(SERVICE, "User,AmbientCapabilities");
+    let has = |line: &str| shown.lines().any(|shown| shown == line);
+    let capabilities = shown.lines().find_map(|line| line.strip_prefix("AmbientCapabilities=")).unwrap_or_default();
+    has(&format!("User={user}")) && capabilities.split_whitespace().any(|name| name == "cap_net_bind_service")
+}
+
+/// Whether the service manager binds the ports for hookgate.
+fn socket_unit_binds() -> bool {
+    let shown = unit(SOCKET_UNIT, "ActiveState,UnitFileState");
+    shown.lines().any(|line| line == "ActiveState=active" || line == "UnitFileState=enabled")
+}
+
+/// Properties of a unit, one a line; empty without systemd.
+fn unit(name: &str, properties: &str) -> String {
+    let shown = Command::new("systemctl").args(["show", name, "--property", properties]).output();
+    shown.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default()
+}

@@ -1,0 +1,86 @@
+//! `hookgate explain`: why a request, a certificate or a recent refusal is admitted or not, stage by stage, with the line of the configuration
+//! that decides.
+//!
+//! Owns the subject ([`subject`]), the walk through the stages ([`walk`]), the lines ([`places`]), what would help ([`remedy`]), and the output
+//! ([`report`]). Decides nothing itself: it builds the snapshot that the daemon would serve, and asks what the data plane asks. Nothing here
+//! makes a [`VerifiedChain`](hookgate_core::identity::VerifiedChain) or an
+//! [`AuthenticatedRequest`](hookgate_core::auth::AuthenticatedRequest), so nothing is admitted.
+
+mod places;
+pub mod reasons;
+mod remedy;
+mod report;
+mod step;
+mod subject;
+mod walk;
+
+use std::fs;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::{Context as _, anyhow};
+use rustls_pki_types::UnixTime;
+
+use self::places::Places;
+use self::subject::{Subject, Wanted};
+use self::walk::Walk;
+use super::reload::Loader;
+use crate::cli::Explain;
+use crate::config::Config;
+use hookgate_core::reject::Reject;
+
+/// The exit status if nothing could be explained.
+const NOTHING_EXPLAINED: u8 = 2;
+
+/// Explains. Exit code 0 if the subject is admitted, 1 if it is not, 2 if nothing could be explained.
+pub fn explain(options: &Explain) -> ExitCode {
+    if let Some(reject) = options.what.as_deref().and_then(Reject::of_reason) {
+        print!("{}", reasons::entry(reject));
+        return ExitCode::SUCCESS;
+    }
+    match explained(options) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("{error:#}");
+            ExitCode::from(NOTHING_EXPLAINED)
+        }
+    }
+}
+
+/// Whether the subject is admitted. A list of the recent refusals counts as that.
+fn explained(options: &Explain) -> anyhow::Result<bool> {
+    let path = options.config.as_path();
+    let (config, _) = Config::load(path).map_err(|errors| anyhow!("{errors}"))?;
+    let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let subject = match subject::find(options, &config)? {
+        Wanted::List(records) => {
+            report::list(&records, options.json);
+            return Ok(true);
+        }
+        Wanted::Subject(subject) => *subject,
+    };
+    let names: Vec<Arc<str>> = config.providers.iter().map(|provider| Arc::clone(&provider.name)).collect();
+    let (explanation, admitted) = walk(path, &text, config, &subject, &names)?;
+    report::print(&explanation, options.json);
+    Ok(admitted)
+}
+
+fn walk<'s>(
+    path: &Path,
+    text: &str,
+    config: Config,
+    subject: &'s Subject,
+    names: &[Arc<str>],
+) -> anyhow::Result<(report::Explanation<'s>, bool)> {
+    let places = Places::new(path, text).with_context(|| format!("{} was changed meanwhile", path.display()))?;
+    let limits = config.limits;
+    let loader = Loader::new(path.to_owned(), &limits, Default::default());
+    let (snapshot, filter) = loader.preview(config).with_context(|| path.display().to_string())?;
+    let walk =
+        Walk { snapshot: &snapshot, filter: &filter.policy, places: &places, subject, now: UnixTime::now(), names };
+    let steps = walk.steps();
+    let admitted = steps.iter().all(|step| step.verdict.is_passed());
+    Ok((report::Explanation::new(subject, steps, admitted), admitted))
+}

@@ -1,0 +1,165 @@
+//! Where the configuration says what: the file and line of a key, or of the table that lacks it.
+//!
+//! Owns the search in the text, because an operator edits text. Must not judge it: the configuration was parsed before.
+
+use std::fmt;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+/// A place in the configuration.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(super) struct Place {
+    pub(super) file: PathBuf,
+    /// From 1.
+    pub(super) line: usize,
+    /// The key there, or the header of the table where it would be.
+    pub(super) key: String,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}:{}: {}", self.file.display(), self.line, self.key)
+    }
+}
+
+/// The text of a configuration.
+pub(super) struct Places<'t> {
+    file: &'t Path,
+    text: &'t str,
+    root: DeTable<'t>,
+}
+
+impl<'t> Places<'t> {
+    /// `None` if the text is not TOML.
+    pub(super) fn new(file: &'t Path, text: &'t str) -> Option<Self> {
+        let root = DeTable::parse(text).ok()?.into_inner();
+        Some(Self { file, text, root })
+    }
+
+    /// Of one of these keys in a section, or of its header. `None` if there is no such section.
+    pub(super) fn in_section(&self, section: &str, keys: &[&str]) -> Option<Place> {
+        let (header, value) = entry(&self.root, section)?;
+        let DeValue::Table(table) = value.get_ref() else { return None };
+        self.key_of(table, keys).or_else(|| Some(self.place(&header, format!("[{section}]"))))
+    }
+
+    /// Of one of these keys of a provider: in its table or in that of the profile; otherwise of the `preset` that says it, or of the header.
+    pub(super) fn of_provider(&self, index: usize, profile: Option<&str>, keys: &[&str]) -> Option<Place> {
+        let (header, table) = self.element("provider", index)?;
+        let of_profile = || {
+            let (_, profiles) = entry(table, "profile")?;
+            let DeValue::Array(profiles) = profiles.get_ref() else { return None };
+            let named = profiles.iter().filter_map(|element| Some((element.span(), element.get_ref().as_table()?)));
+            let mut named = named.filter(|(_, table)| profile.is_none_or(|name| text_of(table, "name") == Some(name)));
+            let (header, table) = named.next()?;
+            self.key_of(table, keys).or_else(|| Some(self.place(&header, "[[provider.profile]]".to_owned())))
+        };
+        self.key_of(table, keys)
+            .or_else(of_profile)
+            .or_else(|| self.key_of(table, &["preset"]))
+            .or_else(|| Some(self.place(&header, "[[provider]]".to_owned())))
+    }
+
+    /// Of one of these keys of a route, or of its header.
+    pub(super) fn of_route(&self, index: usize, keys: &[&str]) -> Option<Place> {
+        let (header, table) = self.element("route", index)?;
+        self.key_of(table, keys).or_else(|| Some(self.place(&header, "[[route]]".to_owned())))
+    }
+
+    /// Whether a route has one of these keys itself.
+    pub(super) fn route_has(&self, index: usize, keys: &[&str]) -> bool {
+        self.element("route", index).is_some_and(|(_, table)| keys.iter().any(|key| entry(table, key).is_some()))
+    }
+
+    /// The name of the preset of a provider.
+    pub(super) fn preset(&self, index: usize) -> Option<&str> {
+        text_of(self.element("provider", index)?.1, "preset")
+    }
+
+    fn element(&self, section: &str, index: usize) -> Option<(Range<usize>, &DeTable<'t>)> {
+        let (_, elements) = entry(&self.root, section)?;
+        let DeValue::Array(elements) = elements.get_ref() else { return None };
+        let element = elements.get(index)?;
+        Some((element.span(), element.get_ref().as_table()?))
+    }
+
+    fn key_of(&self, table: &DeTable<'t>, keys: &[&str]) -> Option<Place> {
+        let (key, (span, _)) = keys.iter().find_map(|key| Some((*key, entry(table, key)?)))?;
+        Some(self.place(&span, key.to_owned()))
+    }
+
+    fn place(&self, span: &Range<usize>, key: String) -> Place {
+        let line = self.text.bytes().take(span.start).filter(|byte| *byte == b'\n').count() + 1;
+        Place { file: self.file.to_owned(), line, key }
+    }
+}
+
+/// The span of a key, and its value.
+fn entry<'v, 't>(table: &'v DeTable<'t>, key: &str) -> Option<(Range<usize>, &'v Spanned<DeValue<'t>>)> {
+    let (key, value) = table.iter().find(|(found, _)| found.get_ref() == key)?;
+    Some((key.span(), value))
+}
+
+fn text_of<'v>(table: &'v DeTable<'_>, key: &str) -> Option<&'v str> {
+    entry(table, key)?.1.get_ref().as_str()
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a failed set-up fails the test")]
+
+    use super::*;
+
+    const TEXT: &str = r#"reload = "signal"
+[limits]
+max_body_bytes = 1
+
+[[provider]]
+name = "a"
+preset = "pagerduty"
+
+[[provider]]
+name = "b"
+verify_depth = 2
+[[provider.profile]]
+name = "old"
+trust_anchors = ["a.pem"]
+[[provider.profile]]
+name = "new"
+trust_anchors = ["b.pem"]
+identity = [{ subject_cn = "b" }]
+[provider.signature]
+secrets = []
+
+[[route]]
+host = "a"
+providers = ["a"]
+"#;
+
+    #[test]
+    fn a_key_is_found_where_an_operator_would_change_it() {
+        let file = Path::new("hookgate.toml");
+        let places = Places::new(file, TEXT).unwrap();
+        let check = |place: Option<Place>, expected: &str| {
+            assert_eq!(place.map(|it| it.to_string()).as_deref(), Some(expected))
+        };
+        check(places.in_section("limits", &["max_body_bytes"]), "hookgate.toml:3: max_body_bytes");
+        check(places.in_section("limits", &["max_head_bytes"]), "hookgate.toml:2: [limits]");
+        assert_eq!(places.in_section("filter", &[]), None);
+        check(places.of_provider(0, Some("x"), &["identity"]), "hookgate.toml:7: preset");
+        assert_eq!(places.preset(0), Some("pagerduty"));
+        check(places.of_provider(1, Some("new"), &["trust_anchors"]), "hookgate.toml:17: trust_anchors");
+        check(places.of_provider(1, Some("old"), &["identity"]), "hookgate.toml:12: [[provider.profile]]");
+        check(places.of_provider(1, Some("old"), &["verify_depth"]), "hookgate.toml:11: verify_depth");
+        check(places.of_provider(1, None, &["signature", "proof"]), "hookgate.toml:19: signature");
+        check(places.of_route(0, &["providers"]), "hookgate.toml:24: providers");
+        check(places.of_route(0, &["methods"]), "hookgate.toml:22: [[route]]");
+        assert!(places.route_has(0, &["host"]) && !places.route_has(0, &["proof"]) && !places.route_has(1, &["host"]));
+        assert_eq!(places.of_provider(2, None, &[]), None);
+        assert!(Places::new(file, "a = ").is_none());
+    }
+}

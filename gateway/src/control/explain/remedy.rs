@@ -1,0 +1,134 @@
+//! Which line decides about a refusal, and what would help.
+//!
+//! Owns the keys of the configuration by reason, and the sentences. A remedy is advice: whether the certificate or the sender is genuine, an
+//! operator finds out elsewhere.
+
+use hookgate_core::identity::Provider;
+use hookgate_core::reject::{Reject, Stage};
+use rustls_pki_types::CertificateDer;
+use toml::Value;
+use x509_parser::certificate::X509Certificate;
+use x509_parser::prelude::FromDer as _;
+
+/// The most characters of a name that are shown.
+const MAXIMUM_SHOWN: usize = 160;
+
+/// Whose keys decide.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Owner {
+    /// A section: its name, and keys.
+    Section(&'static str, &'static [&'static str]),
+    /// The provider.
+    Provider(&'static [&'static str]),
+    /// The route.
+    Route(&'static [&'static str]),
+    /// The route, if it has one of these keys, otherwise the provider.
+    Proof(&'static [&'static str]),
+    /// No line of the configuration.
+    Nothing,
+}
+
+/// What decides about a refusal for this reason.
+pub(super) fn owner(reject: Reject) -> Owner {
+    use Owner::{Proof, Provider, Route, Section};
+    match reject {
+        Reject::ConnectionLimit => Section("limits", &["max_connections"]),
+        Reject::UnadmittedLimit => Section("limits", &["max_unadmitted_bytes"]),
+        Reject::HandshakeTimeout => Section("limits", &["handshake_timeout_ms"]),
+        Reject::ServerCertificateRefused => Section("certificate", &[]),
+        Reject::ChainTooLarge => Section("limits", &["max_presented_bytes", "max_presented_certificates"]),
+        Reject::RequestTimeout => Section("limits", &["request_timeout_ms", "request_head_timeout_ms"]),
+        Reject::ResponseTimeout => Section("limits", &["response_timeout_ms"]),
+        Reject::BodyTooLarge => Section("limits", &["max_body_bytes"]),
+        Reject::HeadTooLarge => Section("limits", &["max_head_bytes", "max_headers"]),
+        Reject::BufferLimit => Section("limits", &["max_buffered_bytes"]),
+        Reject::HandlerOverloaded => Section("limits", &["handler_max_in_flight", "handler_max_waiting"]),
+        Reject::HandlerTimeout => Section("limits", &["handler_timeout_ms"]),
+        Reject::ReplayGuardFull => Section("limits", &["replay_entries"]),
+        Reject::UnknownServerName | Reject::NoRoute | Reject::Misdirected => Route(&["host"]),
+        Reject::MethodNotAllowed => Route(&["methods"]),
+        Reject::ProviderNotAdmitted => Route(&["providers"]),
+        Reject::HandlerUnavailable | Reject::HandlerMalformed | Reject::HandlerAmbiguous => Route(&["handler"]),
+        Reject::NoCertificate => Provider(&["client_certificate"]),
+        Reject::UnknownIssuer | Reject::BadSignature | Reject::PathConstraint => Provider(&["trust_anchors"]),
+        Reject::PathTooLong => Provider(&["verify_depth"]),
+        Reject::ExtendedKeyUsage => Provider(&["extended_key_usage"]),
+        Reject::IdentityMismatch => Provider(&["identity"]),
+        Reject::CertificateRevoked
+        | Reject::RevocationUnknown
+        | Reject::RevocationListExpired
+        | Reject::RevocationListUnavailable => Provider(&["crls", "crl_urls", "crl_scope"]),
+        Reject::SourceNotInRanges | Reject::RangesUnavailable => {
+            Provider(&["source_ranges", "source_range_files", "source_range_urls", "source_ranges_check"])
+        }
+        Reject::SessionParameterMissing | Reject::SessionParameterMismatch | Reject::BodyNotJson => {
+            Proof(&["session_parameter", "proof"])
+        }
+        Reject::SignatureMissing
+        | Reject::SignatureMalformed
+        | Reject::SignatureMismatch
+        | Reject::SignatureUnknownKey
+        | Reject::TimestampOutsideWindow => Proof(&["signature", "proof"]),
+        Reject::SecretMissing | Reject::SecretMismatch => Proof(&["secret", "proof"]),
+        Reject::CredentialsMissing | Reject::CredentialsMismatch => Proof(&["basic", "proof"]),
+        Reject::DeliveryIdMissing | Reject::DuplicateDelivery | Reject::DeliveryInFlight => Proof(&["replay"]),
+        other if other.stage() == Stage::Auth => Proof(&["token", "signature", "proof"]),
+        Reject::CertificateMalformed | Reject::CertificateExpired | Reject::CertificateNotYetValid => Provider(&[]),
+        _ => Owner::Nothing,
+    }
+}
+
+/// What would help against the refusal of a certificate by this provider.
+pub(super) fn of_certificate(
+    reject: Reject,
+    chain: &[CertificateDer<'_>],
+    provider: &Provider,
+    preset: Option<&str>,
+) -> String {
+    let parsed = |der: Option<&CertificateDer<'_>>| {
+        let (_, certificate) = X509Certificate::from_der(der?).ok()?;
+        let name = certificate.subject().iter_common_name().next().and_then(|name| name.as_str().ok());
+        Some((name.map(str::to_owned), shown(&certificate.issuer().to_string())))
+    };
+    let text = match reject {
+        Reject::IdentityMismatch => match parsed(chain.first()) {
+            Some((Some(name), _)) => format!(
+                "if the sender is {} and this name is the one that it documents, write identity = [{{ subject_cn = {} }}]; \
+                 otherwise the sender must present the certificate of {}",
+                provider.name,
+                Value::String(shown(&name)),
+                provider.name
+            ),
+            _ => "write an identity rule for what the end entity has: its subject, or a name of subjectAltName"
+                .to_owned(),
+        },
+        Reject::UnknownIssuer => match parsed(chain.last()) {
+            Some((_, issuer)) => format!(
+                "if the sender presents every intermediate, and its authority is genuine, add the certificate of \"{issuer}\" to \
+                 trust_anchors, after comparing its fingerprint with the one that the authority publishes (docs/rotation.md)"
+            ),
+            None => general(reject),
+        },
+        other => general(other),
+    };
+    match preset {
+        Some(preset) => format!(
+            "{text}. The preset {preset} says this (hookgate providers {preset}): a key beside preset = replaces what it says, and a \
+             [[provider.profile]] adds to it"
+        ),
+        None => text,
+    }
+}
+
+/// What the table of reasons says that can be done.
+pub(super) fn general(reject: Reject) -> String {
+    let row = reject.row();
+    let texts = [("the operator: ", row.for_operator()), ("the sender: ", row.for_peer())];
+    let texts = texts.into_iter().filter_map(|(who, text)| Some(format!("{who}{}", text?.trim_end_matches('.'))));
+    texts.collect::<Vec<_>>().join("; ")
+}
+
+fn shown(text: &str) -> String {
+    let printable = |character: char| if matches!(character, ' '..='~') { character } else { '?' };
+    text.chars().take(MAXIMUM_SHOWN).map(printable).collect()
+}

@@ -1,0 +1,99 @@
+//! What the control side serves: the metrics endpoint of `[metrics]`, and the admin side of `[admin]`.
+//!
+//! Owns which of them listens where. Must not know what they answer.
+
+use std::sync::{Arc, Mutex};
+
+use anyhow::Context as _;
+
+use super::admin::observer::Observer;
+use super::admin::phase::Health;
+use super::admin::{AdminPages, Hosts};
+use super::endpoint::{Bound, Endpoint};
+use super::exposition::{Exposition, MetricsPage};
+use crate::config::{Admin, AdminAddress, Metrics};
+use crate::metrics::retirement::Retirement;
+
+/// Binds what is configured, and starts to serve it. Installs the recorder of metrics if anything is. Call it inside the runtime of the control
+/// thread.
+///
+/// # Errors
+///
+/// If an address or a socket cannot be bound.
+pub(super) fn start(
+    metrics: Option<&Metrics>,
+    admin: Option<&Admin>,
+    retirement: &Arc<Mutex<Retirement>>,
+) -> anyhow::Result<Observer> {
+    let health = Arc::<Health>::default();
+    if metrics.is_none() && admin.is_none() {
+        return Ok(Observer::new(health, None, None));
+    }
+    // Both are bound before the recorder is there, so that nothing is half started.
+    let metrics = metrics.map(bind_metrics).transpose()?;
+    let admin = admin.map(|section| Ok::<_, anyhow::Error>((bind_admin(section)?, hosts(section)))).transpose()?;
+    let exposition = Exposition::install(retirement)?;
+    if let Some(bound) = metrics {
+        tokio::spawn(Endpoint::new(bound, "metrics", MetricsPage(Arc::clone(&exposition))).serve());
+    }
+    let questions = admin.map(|(bound, hosts)| {
+        let (pages, questions) = AdminPages::new(hosts, Arc::clone(&exposition), Arc::clone(&health));
+        tokio::spawn(Endpoint::new(bound, "admin", pages).serve());
+        questions
+    });
+    Ok(Observer::new(health, questions, Some(exposition)))
+}
+
+fn bind_metrics(section: &Metrics) -> anyhow::Result<Bound> {
+    let address = section.listen;
+    Bound::tcp(address).with_context(|| format!("cannot serve metrics on {address} (metrics.listen)"))
+}
+
+fn bind_admin(section: &Admin) -> anyhow::Result<Bound> {
+    let listen = &section.listen;
+    match listen {
+        AdminAddress::Loopback(address) => {
+            Bound::tcp(*address).with_context(|| format!("cannot serve the admin side on {listen} (admin.listen)"))
+        }
+        AdminAddress::Unix(path) => Bound::unix(path).with_context(|| {
+            let directory = path.parent().unwrap_or(path).display();
+            format!(
+                "cannot serve the admin side on {listen} (admin.listen); the directory {directory} must exist, this user must be able to write \
+                 to it, and no other process may listen on the socket"
+            )
+        }),
+    }
+}
+
+fn hosts(section: &Admin) -> Hosts {
+    match section.listen {
+        AdminAddress::Loopback(_) => Hosts::Loopback,
+        AdminAddress::Unix(_) => Hosts::Any,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a failed set-up fails the test")]
+
+    use std::net::TcpListener;
+
+    use super::*;
+
+    #[test]
+    fn what_is_in_use_is_an_error_that_names_the_key() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let _guard = runtime.enter();
+        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = taken.local_addr().unwrap();
+        let check = |metrics: Option<&Metrics>, admin: Option<AdminAddress>, part: &str| {
+            let admin = admin.map(|listen| Admin { listen });
+            let error = start(metrics, admin.as_ref(), &Arc::default()).err().unwrap();
+            assert!(error.to_string().contains(part), "{error}");
+        };
+        check(Some(&Metrics { listen: address }), None, "(metrics.listen)");
+        check(None, Some(AdminAddress::Loopback(address)), "(admin.listen)");
+        let absent = AdminAddress::Unix("/nonexistent/admin.sock".into());
+        check(None, Some(absent), "the directory /nonexistent must exist");
+    }
+}

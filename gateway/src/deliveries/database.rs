@@ -1,0 +1,227 @@
+//! The file of kept deliveries: `deliveries.db` in the state directory, an SQLite database that the program sqlite3 reads.
+//!
+//! Owns the schema, its version, and what happens to a file that is damaged. Calls block on the disk.
+//!
+//! ```sql
+//! -- user_version = 1
+//! CREATE TABLE delivery (digest BLOB PRIMARY KEY, until INTEGER NOT NULL) WITHOUT ROWID;
+//! ```
+//!
+//! `digest` is the SHA-256 that a delivery is remembered by, of its scope and id or signed message; it tells nothing of the request.
+//! `until` is the last second, since 1970, in which a copy is a duplicate.
+
+use std::fs::{OpenOptions, rename};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use hookgate_core::auth::KeptDelivery;
+use rusqlite::{Connection, ErrorCode, params};
+use rustls_pki_types::UnixTime;
+
+const NAME: &str = "deliveries.db";
+
+/// The version of the schema, in `user_version`.
+const VERSION: i64 = 1;
+
+/// How long another process may hold the database, as the one before a restart does while it ends.
+const BUSY_LIMIT: Duration = Duration::from_secs(2);
+
+/// How often expired deliveries are removed, in seconds.
+const CLEAN_UP_SECONDS: u64 = 60;
+
+/// Made at the first start. The index serves the removal of what has expired.
+const SCHEMA: &str = "BEGIN IMMEDIATE;
+     CREATE TABLE IF NOT EXISTS delivery (digest BLOB PRIMARY KEY, until INTEGER NOT NULL) WITHOUT ROWID;
+     CREATE INDEX IF NOT EXISTS delivery_until ON delivery (until);
+     PRAGMA user_version = 1;
+     COMMIT;";
+
+/// Why deliveries cannot be kept.
+#[derive(Debug, thiserror::Error)]
+pub enum DatabaseError {
+    /// The file cannot be opened or set up.
+    #[error("cannot open {}: {source}; look at the disk and the owner of the file", .path.display())]
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// What SQLite says.
+        source: rusqlite::Error,
+    },
+    /// The file was made by a newer hookgate.
+    #[error("{} has version {version} of its schema, and this hookgate knows {VERSION}; install the newer hookgate again, or remove the \
+             file, which forgets the deliveries that were taken", .path.display())]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        version: i64,
+    },
+    /// A damaged file cannot be put aside.
+    #[error("cannot put the damaged file {} aside: {source}; remove it, which forgets the deliveries that were taken", .path.display())]
+    Aside {
+        /// The file.
+        path: PathBuf,
+        /// The kernel's error.
+        source: std::io::Error,
+    },
+    /// A transaction failed. Nothing of it is kept.
+    #[error("cannot write {}: {source}", .path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// What SQLite says.
+        source: rusqlite::Error,
+    },
+}
+
+/// The open database.
+#[derive(Debug)]
+pub struct Database {
+    connection: Connection,
+    path: PathBuf,
+    next_clean_up: u64,
+}
+
+/// A database, and what it told when it was opened.
+#[derive(Debug)]
+pub struct Opened {
+    /// To write to.
+    pub database: Database,
+    /// The deliveries that have not expired.
+    pub kept: Vec<KeptDelivery>,
+    /// Where a damaged file was put, if there was one. Its deliveries are forgotten.
+    pub damaged: Option<PathBuf>,
+}
+
+impl Database {
+    /// Opens the database of the state directory `directory`, or makes it. Puts a damaged one aside, under a name with the time.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be opened, read or set up, or was made by a newer hookgate.
+    pub fn open(directory: &Path, now: UnixTime) -> Result<Opened, DatabaseError> {
+        let path = directory.join(NAME);
+        match Self::open_whole(&path, now) {
+            Err(DatabaseError::Open { source, .. }) if is_damage(&source) => {
+                let aside = directory.join(format!("deliveries-damaged-{}.db", now.as_secs()));
+                rename(&path, &aside).map_err(|source| DatabaseError::Aside { path: path.clone(), source })?;
+                for end in ["-wal", "-shm"] {
+                    // They belong to the damaged file, and may not exist.
+                    drop(std::fs::remove_file(directory.join(format!("{NAME}{end}"))));
+                }
+                Ok(Opened { damaged: Some(aside), ..Self::open_whole(&path, now)? })
+            }
+            outcome => outcome,
+        }
+    }
+
+    fn open_whole(path: &Path, now: UnixTime) -> Result<Opened, DatabaseError> {
+        let failed = |source| DatabaseError::Open { path: path.to_owned(), source };
+        // SQLite would make it readable by others, and gives its other files the mode of this one.
+        let made = OpenOptions::new().create(true).append(true).mode(0o600).open(path);
+        made.map_err(|error| failed(rusqlite::Error::ToSqlConversionFailure(error.into())))?;
+        let connection = Connection::open(path).map_err(failed)?;
+        Self::set_up(&connection, path)?;
+        let mut database = Self { connection, path: path.to_owned(), next_clean_up: 0 };
+        let kept = database.load(now).map_err(failed)?;
+        Ok(Opened { database, kept, damaged: None })
+    }
+
+    fn set_up(connection: &Connection, path: &Path) -> Result<(), DatabaseError> {
+        let failed = |source| DatabaseError::Open { path: path.to_owned(), source };
+        connection.busy_timeout(BUSY_LIMIT).map_err(failed)?;
+        let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(failed)?;
+        if version > VERSION {
+            return Err(DatabaseError::Newer { path: path.to_owned(), version });
+        }
+        // FULL: a commit returns after the log is synced. WAL: a commit is one sync, and sqlite3 can read meanwhile.
+        connection.pragma_update(None, "journal_mode", "WAL").map_err(failed)?;
+        connection.pragma_update(None, "synchronous", "FULL").map_err(failed)?;
+        connection.pragma_update(None, "temp_store", "MEMORY").map_err(failed)?;
+        let checked: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(failed)?;
+        if checked != "ok" {
+            let damage = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT);
+            return Err(failed(rusqlite::Error::SqliteFailure(damage, Some(checked))));
+        }
+        connection.execute_batch(SCHEMA).map_err(failed)
+    }
+
+    /// What has not expired.
+    fn load(&mut self, now: UnixTime) -> rusqlite::Result<Vec<KeptDelivery>> {
+        let mut statement = self.connection.prepare("SELECT digest, until FROM delivery WHERE until >= ?1")?;
+        let kept = |row: &rusqlite::Row<'_>| {
+            let until: i64 = row.get(1)?;
+            // Not negative, because it is no earlier than now.
+            Ok(KeptDelivery { digest: row.get(0)?, until: u64::try_from(until).unwrap_or(0) })
+        };
+        statement.query_map([seconds(now)], kept)?.collect()
+    }
+
+    /// Keeps `deliveries` in one transaction, and removes expired ones once a minute. When this returns, they survive a power failure.
+    /// Without any, it tries whether the database can be written.
+    ///
+    /// # Errors
+    ///
+    /// Nothing of it is kept.
+    pub fn store(&mut self, deliveries: &[KeptDelivery]) -> Result<(), DatabaseError> {
+        self.store_at(deliveries, UnixTime::now())
+    }
+
+    fn store_at(&mut self, deliveries: &[KeptDelivery], now: UnixTime) -> Result<(), DatabaseError> {
+        let cleans_up = now.as_secs() >= self.next_clean_up;
+        let write = |connection: &mut Connection| {
+            let transaction = connection.transaction()?;
+            {
+                let mut insert =
+                    transaction.prepare_cached("INSERT OR REPLACE INTO delivery (digest, until) VALUES (?1, ?2)")?;
+                for delivery in deliveries {
+                    insert.execute(params![delivery.digest, i64::try_from(delivery.until).unwrap_or(i64::MAX)])?;
+                }
+                if cleans_up || deliveries.is_empty() {
+                    transaction.execute("DELETE FROM delivery WHERE until < ?1", [seconds(now)])?;
+                }
+                if deliveries.is_empty() {
+                    // A write that changes nothing, so that a full or read-only disk shows.
+                    transaction.pragma_update(None, "user_version", VERSION)?;
+                }
+            }
+            transaction.commit()
+        };
+        write(&mut self.connection).map_err(|source| DatabaseError::Write { path: self.path.clone(), source })?;
+        if cleans_up {
+            self.next_clean_up = now.as_secs().saturating_add(CLEAN_UP_SECONDS);
+        }
+        Ok(())
+    }
+
+    /// How many deliveries the file has, expired ones included.
+    #[cfg(test)]
+    pub(super) fn count(&self) -> rusqlite::Result<i64> {
+        self.connection.query_row("SELECT count(*) FROM delivery", [], |row| row.get(0))
+    }
+
+    /// Makes every write fail, or no longer.
+    #[cfg(test)]
+    pub(super) fn set_writable(&self, is_writable: bool) -> rusqlite::Result<()> {
+        self.connection.pragma_update(None, "query_only", !is_writable)
+    }
+}
+
+fn seconds(time: UnixTime) -> i64 {
+    i64::try_from(time.as_secs()).unwrap_or(i64::MAX)
+}
+
+/// Whether the file is no database, or not a whole one.
+fn is_damage(error: &rusqlite::Error) -> bool {
+    match error {
+        rusqlite::Error::SqliteFailure(error, _) => {
+            matches!(error.code, ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)
+        }
+        // A column of another type or length than this program writes.
+        rusqlite::Error::FromSqlConversionFailure(..)
+        | rusqlite::Error::InvalidColumnType(..)
+        | rusqlite::Error::IntegralValueOutOfRange(..) => true,
+        _ => false,
+    }
+}
