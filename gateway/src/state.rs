@@ -47,6 +47,17 @@ impl StateDirectory {
     ///
     /// If it is no directory, cannot be read, belongs to another user, or gives other users any access.
     pub fn open(path: &Path) -> Result<Self, StateError> {
+        let opened = Self::open_to_read(path)?;
+        opened.clean_up();
+        Ok(opened)
+    }
+
+    /// Opens the directory at `path` of another process, and changes nothing there.
+    ///
+    /// # Errors
+    ///
+    /// As [`StateDirectory::open`].
+    pub fn open_to_read(path: &Path) -> Result<Self, StateError> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let directory = rustix::fs::open(path, flags, Mode::empty())
             .map_err(|source| StateError::Open { path: path.to_owned(), source })?;
@@ -63,10 +74,7 @@ impl StateDirectory {
         if mode & 0o077 != 0 {
             return Err(StateError::Mode { path: path.to_owned(), mode });
         }
-        let opened =
-            Self(Arc::new(Opened { path: path.to_owned(), directory: directory.into(), writing: Mutex::default() }));
-        opened.clean_up();
-        Ok(opened)
+        Ok(Self(Arc::new(Opened { path: path.to_owned(), directory: directory.into(), writing: Mutex::default() })))
     }
 
     /// Where it is.

@@ -471,12 +471,118 @@ fn fetch_says_which_list_came_and_who_signed_it() {
     let finished = fetch();
     let output = finished.stdout_text();
     assert!(finished.status.unwrap().success(), "{}", finished.stderr_text());
-    assert!(output.contains("/i.crl: 3 entries of ") && output.contains("number 7, of "), "{output}");
-    assert!(output.contains("/r.crl: 3 entries of ") && output.contains("fresh for 3600 s"), "{output}");
+    assert!(output.contains("/i.crl (pagerduty): 3 entries of ") && output.contains("number 7, of "), "{output}");
+    assert!(output.contains("/r.crl (pagerduty): 3 entries of ") && output.contains("fresh for 3600 s"), "{output}");
+    // The root is a trust anchor; who issued the end entities is not known before a chain shows it.
+    let unknown = output.matches("is none of the authorities in trust_anchors").count();
+    assert_eq!(unknown, 1, "{output}");
     of_root.set(list(&document(impostor, 5, 1, &[])));
     let finished = fetch();
     assert_eq!(finished.status.unwrap().code(), Some(1));
-    assert!(finished.stderr_text().contains("/r.crl: the document is not taken: its signature is not by its issuer"));
+    assert!(
+        finished
+            .stderr_text()
+            .contains("/r.crl (pagerduty): the document is not taken: its signature is not by its issuer")
+    );
+}
+
+/// Whether the kept copy has the key that signed it.
+fn has_kept_signer(directory: &Path) -> bool {
+    let files = kept_files(directory, "crl-");
+    files.len() == 1 && String::from_utf8_lossy(&fs::read(&files[0]).unwrap()).contains("\"signer\":\"")
+}
+
+/// Each row is a good list of an authority, and not of the one whose list the chains need.
+#[test]
+fn a_list_of_another_issuer_does_not_take_the_place_of_a_good_one() {
+    let environment = Environment::new().unwrap();
+    let good = identity(&environment, "a", &Default::default());
+    let pki = &environment.pki;
+    let of_root = list(&document(&pki.sender(Sender::PagerDuty).root, 900, 1, &[]));
+    let of_stranger = list(&document(&pki.sender(Sender::Percolate).root, 900, 1, &[]));
+    let of_issuer = list(&document(issuing(pki), 7, 30, &[]));
+    let publisher = Publisher::start_plain(of_issuer.clone()).unwrap();
+    let (directory, section) = state(&environment);
+    let toml =
+        |environment: &Environment, timeout_ms| configuration(environment, &urls(&publisher, timeout_ms), &section);
+    let first = toml(&environment, 5000);
+    let gateway = TestGateway::in_environment(environment, |_| first.clone()).unwrap();
+    expect(&gateway, &good, 200, None);
+    publisher.set(of_root.clone());
+    gateway.reload(&toml(&gateway.environment, 5001)).unwrap();
+    wait_fetches(&gateway, "refused", 1.0);
+    expect(&gateway, &good, 200, None);
+    let log = gateway.daemon.log();
+    let url = publisher.url("issuing.crl");
+    let line = log.lines().find(|line| line.contains("the copy in use stays")).unwrap();
+    assert!(line.contains(&format!("provider=pagerduty source={url}")), "{line}");
+    assert!(line.contains("it is a list of ") && line.contains("correct what the URL serves"), "{line}");
+    publisher.set(of_stranger.clone());
+    gateway.reload(&toml(&gateway.environment, 5002)).unwrap();
+    wait_fetches(&gateway, "wrong_signer", 1.0);
+    expect(&gateway, &good, 200, None);
+
+    // The next process knows the key of the kept copy, although no chain has come yet.
+    wait_until("the key is kept", SOON, || has_kept_signer(&directory)).unwrap();
+    let mut gateway = gateway;
+    for (answer, result) in [(of_stranger, "wrong_signer"), (of_root, "refused")] {
+        publisher.set(answer);
+        gateway = restart(gateway, &first);
+        wait_fetches(&gateway, result, 1.0);
+        expect(&gateway, &good, 200, None);
+    }
+    // `fetch` judges as the daemon does, by the kept copy.
+    let text = first.replace(LISTEN_PORT, "18443").replace(METRICS_PORT, "19464").replace(IO, "auto");
+    let file = gateway.environment.write("fetched.toml", text).unwrap();
+    let finished = hookgate(&[OsStr::new("fetch"), OsStr::new("--config"), file.as_os_str()]);
+    let (code, stderr) = (finished.status.unwrap().code(), finished.stderr_text());
+    assert!(code == Some(1) && stderr.contains("(pagerduty): the document is not taken: it is a list of "), "{stderr}");
+    assert!(stderr.contains("the kept copy stays in use"), "{stderr}");
+    publisher.set(of_issuer);
+    wait_fetches(&gateway, "unchanged", 1.0);
+}
+
+#[test]
+fn a_wrong_list_that_came_first_is_named_and_gives_way() {
+    let environment = Environment::new().unwrap();
+    let good = identity(&environment, "a", &Default::default());
+    let of_root = document(&environment.pki.sender(Sender::PagerDuty).root, 900, 1, &[]);
+    let publisher = Publisher::start_plain(list(&of_root)).unwrap();
+    let toml = |environment: &Environment, timeout_ms| configuration(environment, &urls(&publisher, timeout_ms), "");
+    let gateway = TestGateway::in_environment(environment, |environment| toml(environment, 5000)).unwrap();
+    let outcome = gateway.curl().identity(&good).post(PAGERDUTY.path, b"{}").run().unwrap();
+    let response = outcome.response().unwrap();
+    assert_eq!(response.reason().as_deref(), Some("revocation_unknown"), "{}", gateway.daemon.log());
+    let body = String::from_utf8_lossy(&response.body).into_owned();
+    assert!(body.contains("no URL of crl_urls serves a list of its issuer"), "{body}");
+    assert!(!body.contains("127.0.0.1"), "no stranger learns a URL: {body}");
+    gateway.daemon.wait_log("no URL of crl_urls serves the revocation list that a certificate needs", SOON).unwrap();
+    let served = format!("served=\"{} serves that of ", publisher.url("issuing.crl"));
+    assert!(gateway.daemon.log().contains(&served), "{}", gateway.daemon.log());
+    publisher.set(list(&document(issuing(&gateway.environment.pki), 7, 30, &[])));
+    gateway.reload(&toml(&gateway.environment, 5001)).unwrap();
+    wait_until("the right list is in force", SOON, || ask(&gateway, &good).0 == 200).unwrap();
+}
+
+/// Plain HTTP may lead to plain HTTP, since the list is signed. TLS is never left.
+#[test]
+fn a_redirect_from_http_to_http_is_followed_and_one_from_https_to_http_is_not() {
+    let environment = Environment::new().unwrap();
+    let good = identity(&environment, "a", &Default::default());
+    let there = Publisher::start_plain(list(&document(issuing(&environment.pki), 7, 30, &[]))).unwrap();
+    let moved = Answer::status("302 Found", &format!("Location: {}\r\n", there.url("moved.crl")));
+    let secure = Publisher::start(&environment.pki, moved.clone()).unwrap();
+    let plain = Publisher::start_plain(moved).unwrap();
+    let line = |publisher: &Publisher| format!("crl_urls = [{}]\n", publisher.table("issuing.crl", ""));
+    let text = configuration(&environment, &line(&secure), "");
+    let gateway = TestGateway::in_environment(environment, |_| text).unwrap();
+    wait_fetches(&gateway, "redirect", 1.0);
+    assert_eq!(there.requests(), 0);
+    expect(&gateway, &good, 503, Some("revocation_list_unavailable"));
+    let log = gateway.daemon.log();
+    assert!(log.contains("not fetched; there is no copy to use provider=pagerduty source="), "{log}");
+    gateway.reload(&configuration(&gateway.environment, &line(&plain), "")).unwrap();
+    wait_until("the list behind the redirect", SOON, || ask(&gateway, &good).0 == 200).unwrap();
 }
 
 /// The publisher moves, and the last list at the old URL is over: a reload with the new URL is enough, and admits nobody whom the newest list that

@@ -127,9 +127,17 @@ fn fetch_says_what_came_from_each_source() {
     let fetch = || hookgate(&[OsStr::new("fetch"), OsStr::new("--config"), file.as_os_str()]);
     let finished = fetch();
     assert!(finished.status.unwrap().success(), "{}", finished.stderr_text());
-    assert!(finished.stdout_text().contains("/ranges: 1 ranges, fresh for 3600 s"), "{}", finished.stdout_text());
+    assert!(
+        finished.stdout_text().contains("/ranges (pagerduty): 1 ranges, fresh for 3600 s"),
+        "{}",
+        finished.stdout_text()
+    );
     publisher.set(Answer::ok("", b"<html>"));
     let finished = fetch();
     assert_eq!(finished.status.unwrap().code(), Some(1));
-    assert!(finished.stderr_text().contains("is not an IP address"), "{}", finished.stderr_text());
+    let stderr = finished.stderr_text();
+    assert!(
+        stderr.contains("/ranges (pagerduty): the document cannot be used: it is a page of HTML or XML"),
+        "{stderr}"
+    );
 }

@@ -146,6 +146,15 @@ kinds! {
     /// The request with the given certificate is answered with a status 4xx.
     OwnRefused => "own_certificate_refused", Warning, Refused,
         "Read the answer and the receiver's log. A refusal for lack of a signature or token is right: this request has none. `hookgate send` sends one that has.";
+    /// The request with the given certificate is refused for lack of its proof alone, which the probe has not.
+    OwnUnproven => "own_request_unproven", Note, None,
+        "Nothing: the certificate is accepted, and the probe has no signature, token or secret. `hookgate send` sends a request that has one.";
+    /// The sender has no certificate, and is refused for lack of one.
+    CertificateDemanded => "certificate_demanded", Fault, Refused,
+        "Compare host and path of the URL with the receiver's routes, letter by letter. If they agree, let the receiver take requests without a certificate here (nginx: ssl_verify_client optional or off, hookgate: a provider with client_certificate = \"none\" in this route).";
+    /// The sender has no certificate, and is refused for another reason than the lack of its proof.
+    Refused => "request_refused", Warning, Refused,
+        "Read the answer and the receiver's log. A refusal for the source address is right, unless you probe from an address of the sender.";
     /// A status 404 or 410.
     NotFound => "not_found", Warning, Refused,
         "Compare the path of the URL with the receiver's routes, letter by letter. Some receivers hide a path from those that they refuse.";

@@ -184,7 +184,8 @@ pub enum PolicyError {
     /// A set would lose too many addresses.
     #[error(
         "range set `{set}` would lose {lost_percent:.0} % of its {} addresses; a reload may remove at most \
-         {allowed_percent:.0} %: check the source of the ranges, or force the reload",
+         {allowed_percent:.0} %: check the source of the ranges; if it is right, write force_shrink = true in [filter] and \
+         reload",
         family.label()
     )]
     Shrink {

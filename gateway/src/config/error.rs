@@ -38,10 +38,21 @@ impl ConfigErrors {
 }
 
 impl ConfigErrors {
+    /// The same errors of a file that another option than `--config` names.
+    #[must_use]
+    pub fn of_option(mut self, name: &'static str) -> Self {
+        for error in &mut self.0 {
+            if let Problem::Unreadable { option, .. } = &mut error.problem {
+                *option = name;
+            }
+        }
+        self
+    }
+
     /// Whether a file could not be read for a reason of the host: see [`is_of_host`].
     pub fn are_of_host(&self) -> bool {
         self.0.iter().any(|error| match &error.problem {
-            Problem::Unreadable { source } | Problem::File { source, .. } => is_of_host(source),
+            Problem::Unreadable { source, .. } | Problem::File { source, .. } => is_of_host(source),
             _ => false,
         })
     }

@@ -226,7 +226,7 @@ impl Config {
         });
         let text = text.map_err(|source| {
             let location = Location { file: path.to_owned(), line: None, key: String::new() };
-            ConfigErrors(vec![ConfigError { location, problem: Problem::Unreadable { source } }])
+            ConfigErrors(vec![ConfigError { location, problem: Problem::Unreadable { source, option: "--config" } }])
         })?;
         Self::parse_in(&text, path, Self::environment(), files)
     }

@@ -135,10 +135,14 @@ impl RangeSource {
             None => reason,
         };
         let found = match &self.format {
-            RangeFormat::Any => ranges::parse(document).map_err(placed)?,
+            RangeFormat::Any => {
+                ranges::parse(document).map_err(placed).map_err(|reason| with_hint(document, reason))?
+            }
             RangeFormat::Plain => ranges::parse_plain(text(document)?).map_err(placed)?,
             RangeFormat::Json => match document.trim_ascii_start().first() {
-                Some(b'[' | b'{') => ranges::parse(document).map_err(placed)?,
+                Some(b'[' | b'{') => {
+                    ranges::parse(document).map_err(placed).map_err(|reason| with_hint(document, reason))?
+                }
                 _ => return Err("not a JSON array or object".to_owned()),
             },
             RangeFormat::Pointers(pointers) => {
@@ -146,6 +150,9 @@ impl RangeSource {
                 let mut found = Vec::new();
                 for pointer in pointers {
                     pointer.collect(&document, &mut found)?;
+                }
+                if found.is_empty() {
+                    return Err("the list holds no range at its pointer; correct pointer".to_owned());
                 }
                 found
             }
@@ -180,10 +187,30 @@ impl RangePointer {
                 .collect();
         }
         for place in places {
-            let Value::String(text) = place else { return Err("a value at the pointer is not a string".to_owned()) };
+            let Value::String(text) = place else {
+                let write = "for the elements of an array, end pointer with /*";
+                return Err(format!("a value at the pointer is not a string; {write}"));
+            };
             found.push(parse(text).map_err(|error| error.to_string())?);
         }
         Ok(())
+    }
+}
+
+/// `reason`, and for a JSON document of another form how to read it.
+fn with_hint(document: &[u8], reason: String) -> String {
+    let Ok(document) = serde_json::from_slice::<Value>(document) else { return reason };
+    let is_range = |value: &Value| value.as_str().is_some_and(|text| parse(text).is_ok());
+    let is_list = |value: &Value| value.as_array().is_some_and(|list| list.first().is_some_and(is_range));
+    let members = document.as_object();
+    let listed = members.and_then(|members| members.iter().find(|(_, value)| is_list(value)));
+    let pointer = match listed {
+        Some((name, _)) => format!("pointer = \"/{}/*\"", name.replace('~', "~0").replace('/', "~1").escape_default()),
+        None => "pointer, such as pointer = \"/hooks/*\"".to_owned(),
+    };
+    match members.is_some_and(|members| !members.contains_key("prefixes")) {
+        true => format!("it is a JSON object without `prefixes`; to say where its ranges are, write {pointer}"),
+        false => format!("{reason}; if its ranges are elsewhere, write {pointer}"),
     }
 }
 
@@ -337,8 +364,19 @@ mod tests {
             (RangeFormat::Any, "<html>", Err("is not an IP address")),
             (RangeFormat::Json, "<html>", Err("not a JSON array or object")),
             (pointers(&["/hooks/*"]), "<html>", Err("not valid JSON")),
-            (pointers(&["/hooks"]), github, Err("is not a string")),
-            (pointers(&["/hook/*"]), github, Err("holds no range")),
+            (pointers(&["/hooks"]), github, Err("is not a string; for the elements of an array, end pointer with /*")),
+            (RangeFormat::Any, github, Err("to say where its ranges are, write pointer = \"/hooks/*\"")),
+            (
+                RangeFormat::Json,
+                azure,
+                Err("a JSON object without `prefixes`; to say where its ranges are, write pointer, such"),
+            ),
+            (
+                RangeFormat::Any,
+                amazon,
+                Err("neither ipv4Prefix nor ipv6Prefix; if its ranges are elsewhere, write pointer"),
+            ),
+            (pointers(&["/hook/*"]), github, Err("holds no range at its pointer")),
             (pointers(&["/a/*"]), r#"{"a": ["x"]}"#, Err("not an IP address")),
             (RangeFormat::Any, "", Err("holds no range")),
             (RangeFormat::Any, "0.0.0.0/0", Err("0.0.0.0/0 is wider than a /8")),

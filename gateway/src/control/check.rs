@@ -30,7 +30,7 @@ impl fmt::Display for Finding {
 /// every error and warning to standard error, and a summary to standard output if there is no error. With `against`, the file of the
 /// configuration in force, also prints what a reload would change. Exit code 0, or 1 if there is an error, or if the reload would be refused.
 pub fn check(path: &Path, against: Option<&Path>, user: Option<&str>) -> ExitCode {
-    let Some((mut config, files, mut warnings)) = load(path) else { return ExitCode::FAILURE };
+    let Some((mut config, files, mut warnings)) = load(path, "--config") else { return ExitCode::FAILURE };
     match look(path, &files, user) {
         Ok(found) => warnings += found,
         Err(errors) => {
@@ -50,18 +50,18 @@ pub fn check(path: &Path, against: Option<&Path>, user: Option<&str>) -> ExitCod
     outlooks.iter().for_each(|outlook| println!("{outlook}"));
     notes.iter().for_each(|note| println!("note: {note}"));
     println!("{}: ok, {providers} providers, {routes} routes, {warnings} warnings", path.display());
-    match against.map(load) {
+    match against.map(|path| load(path, "--against")) {
         None => ExitCode::SUCCESS,
         Some(None) => ExitCode::FAILURE,
         Some(Some((old, _, _))) => compare(&old, &inventory, &strength),
     }
 }
 
-/// The configuration in the file at `path`, the files that were read, and the number of its warnings, which are printed; `None` if it has
+/// The configuration in the file at `path`, which `option` names, the files that were read, and the number of its warnings, which are printed; `None` if it has
 /// errors.
-fn load(path: &Path) -> Option<(Config, FileVersions, usize)> {
+fn load(path: &Path, option: &'static str) -> Option<(Config, FileVersions, usize)> {
     let Reading { files, outcome } = Config::read(path);
-    let (config, warnings) = outcome.map_err(|errors| eprintln!("{errors}")).ok()?;
+    let (config, warnings) = outcome.map_err(|errors| eprintln!("{}", errors.of_option(option))).ok()?;
     for warning in &warnings {
         eprintln!("warning: {warning}");
     }

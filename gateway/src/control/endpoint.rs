@@ -144,7 +144,7 @@ impl<P: Pages> Endpoint<P> {
                 Err(error) => {
                     if reported.is_none_or(|reported: Instant| reported.elapsed() >= REPORT_INTERVAL) {
                         let name = self.name;
-                        tracing::error!(%error, "the {name} endpoint cannot accept connections; it tries again");
+                        tracing::error!(%error, endpoint = %name, "an endpoint cannot accept connections; it tries again");
                         reported = Some(Instant::now());
                     }
                     sleep(PAUSE).await;

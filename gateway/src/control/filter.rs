@@ -269,7 +269,7 @@ fn log_change(change: InterfaceChange, required: bool) -> anyhow::Result<()> {
             if required {
                 return Err(error);
             }
-            tracing::error!(reason = format!("{error:#}"), "every packet from the interface gets in");
+            tracing::error!(interface, reason = format!("{error:#}"), "every packet from the interface gets in");
         }
     }
     Ok(())

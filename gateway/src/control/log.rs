@@ -130,7 +130,7 @@ impl Tuning {
         }
         match &self.stated {
             Some(StatedLevels { place, levels }) => {
-                tracing::warn!(%levels, "[log] level has changed, but {place} states another one, which stays in force");
+                tracing::warn!(%levels, %place, "[log] level has changed, but another level is stated elsewhere, which stays in force");
             }
             None => self.filter.replace(section.levels.as_ref()),
         }

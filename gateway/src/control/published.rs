@@ -73,6 +73,10 @@ struct Place {
     state: Option<StateDirectory>,
     /// When the file of the copy was written last, in seconds since 1970.
     noted: AtomicU64,
+    /// Whether that file has the key that signed a revocation list.
+    has_noted_signer: AtomicBool,
+    /// The providers that use it, for the log.
+    users: ArcSwap<String>,
     /// The time, in seconds since 1970.
     clock: fn() -> u64,
 }
@@ -208,6 +212,13 @@ impl Publisher {
 }
 
 impl PreparedSources {
+    /// Says which providers use each source, for the log.
+    pub(super) fn name_users(&self, users: impl Fn(&Source) -> String) {
+        for (place, ..) in &self.places {
+            place.users.store(Arc::new(users(&place.source)));
+        }
+    }
+
     /// The copy of a source, once this is adopted.
     pub(super) fn known(&self, source: &Source) -> Option<Arc<Copy>> {
         self.places.iter().find(|(place, ..)| place.source == *source)?.0.current.load_full()
@@ -248,6 +259,8 @@ impl Place {
             wake: Notify::new(),
             state,
             noted: AtomicU64::new(noted),
+            has_noted_signer: AtomicBool::new(false),
+            users: ArcSwap::default(),
             clock: now,
         }
     }
@@ -303,17 +316,27 @@ impl TlsSettings {
     }
 }
 
-/// Fetches a source, for `hookgate fetch`. Changes nothing. Returns what came, and how long it is fresh.
+/// The copy of a source that a daemon keeps in this state directory.
+pub(super) fn kept(source: &Source, state: &StateDirectory) -> Option<Arc<Copy>> {
+    copy::read(state, source, now()).map(Arc::new)
+}
+
+/// Fetches a source, for `hookgate fetch`, to take the place of the copy `before`. Changes nothing. Returns what came, and how long it is fresh.
 ///
 /// # Errors
 ///
 /// Why there is nothing usable.
-pub(super) async fn fetch_once(source: &Source, terms: &Terms) -> anyhow::Result<(Content, Duration)> {
+pub(super) async fn fetch_once(
+    source: &Source,
+    terms: &Terms,
+    before: Option<&Copy>,
+) -> anyhow::Result<(Content, Duration)> {
     let fetcher = TlsSettings::default().fetcher(source)?;
     match fetcher.get(&Validators::default()).await? {
         Answer::Document { bytes, fresh_for, .. } => {
             let content = source.parse(&bytes).map_err(FetchError::Document)?;
-            terms.judge(None, &content, now())?;
+            let before = before.map(|copy| &copy.content).filter(|before| terms.hold(before));
+            terms.judge(before, &content, now())?;
             Ok((content, fresh_for))
         }
         Answer::NotModified { .. } => Err(FetchError::Status(hyper::StatusCode::NOT_MODIFIED).into()),

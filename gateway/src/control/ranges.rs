@@ -57,6 +57,14 @@ impl WrittenRanges {
         sources.into_iter().map(|source| (Source::Ranges(source), Terms::Ranges(guard))).collect()
     }
 
+    /// The names of the providers whose ranges come from `source`.
+    pub(super) fn users(&self, source: &Source) -> Vec<Arc<str>> {
+        let Source::Ranges(list) = source else { return Vec::new() };
+        let has_it =
+            |provider: &&ProviderRanges| provider.urls.iter().flat_map(RangeUrl::sources).any(|own| own == list);
+        self.providers.iter().filter(has_it).map(|provider| Arc::clone(&provider.name)).collect()
+    }
+
     /// The ranges of each provider.
     pub(super) fn ranges(&self, known: Known<'_>) -> Vec<Sources> {
         let sources = self.providers.iter().map(|provider| {

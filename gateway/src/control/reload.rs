@@ -239,6 +239,7 @@ impl Loader {
         let snapshot = self.build(config, generation, &keys)?;
         // The last step that can fail, because its changes are in force at once.
         self.filter.reload(&section)?;
+        sources.name_users(|source| users(&ranges, &revocation, source));
         self.published.adopt(sources);
         (self.keys, self.ranges, self.revocation) = (keys, ranges, revocation);
         metrics::connections_limit(snapshot.limits.max_connections);
@@ -279,7 +280,12 @@ impl Loader {
                     None
                 })
             }
-            Source::List(_) => self.lists_renewed(&known, current).map(Some),
+            source @ Source::List(_) => {
+                let in_use = |source: &Source| self.published.known(source);
+                let checked =
+                    self.revocation.check_replacement(&in_use, source, &offer.copy().content, UnixTime::now());
+                checked.map_err(anyhow::Error::msg).and_then(|()| self.lists_renewed(&known, current).map(Some))
+            }
             // Their task hands them over itself.
             Source::Keys(_) => Ok(None),
         };
@@ -327,6 +333,7 @@ impl Loader {
         }
         let (published, before) = (&self.published, self.revocation.sources());
         self.revocation.note_uses(&|source| published.known(source));
+        self.revocation.tell_unserved(&notes, &|source| published.known(source));
         let mut has_changed = self.revocation.learn(&notes, now);
         if is_due {
             self.next_clean_up = now.as_secs() + CLEAN_UP_SECONDS;
@@ -360,6 +367,7 @@ impl Loader {
     fn sources_renewed(&mut self, current: &ArcSwap<Snapshot>) -> anyhow::Result<Snapshot> {
         let wanted = wanted(&self.keys, &self.ranges, &self.revocation);
         let sources = self.published.prepare(wanted, self.state.as_ref())?;
+        sources.name_users(|source| users(&self.ranges, &self.revocation, source));
         self.published.adopt(sources);
         self.lists_renewed(&|source| self.published.known(source), current)
     }
@@ -512,6 +520,12 @@ impl Loader {
 /// Everything that is fetched.
 fn wanted(keys: &Keys, ranges: &WrittenRanges, revocation: &Revocation) -> Vec<(Source, Terms)> {
     keys.sources().chain(ranges.sources()).chain(revocation.sources()).collect()
+}
+
+/// The names of the providers that use a source, sorted.
+pub(super) fn users(ranges: &WrittenRanges, revocation: &Revocation, source: &Source) -> String {
+    let names: BTreeSet<Arc<str>> = ranges.users(source).into_iter().chain(revocation.users(source)).collect();
+    names.iter().map(|name| &**name).collect::<Vec<_>>().join(", ")
 }
 
 /// The values of metric labels that the configuration names, but for the sources of what is fetched.

@@ -12,6 +12,7 @@
 //! that divides its list names another part in each certificate.
 
 mod learned;
+mod replacement;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use std::sync::Arc;
 use rustls_pki_types::UnixTime;
 
 use self::learned::{Learned, MAXIMUM_POINTS};
+use self::replacement::Unserved;
 use super::published::{Content, Copy, Source, Terms};
 use crate::config::{Config, Feed, FeedUrl, FetchLimits, FetchedLists};
 use crate::missing_lists::Note;
@@ -36,6 +38,8 @@ type Known<'k> = &'k dyn Fn(&Source) -> Option<Arc<Copy>>;
 pub(super) struct Revocation {
     profiles: Vec<ProfileLists>,
     learned: Learned,
+    /// What was logged about URLs that serve other lists than chains need.
+    told: Vec<Unserved>,
 }
 
 /// The lists of one profile.
@@ -79,7 +83,7 @@ impl Revocation {
             of.map(|profile| profile.from_certificates.is_some())
         };
         let learned = self.learned.retained(learns);
-        Self { profiles, learned }
+        Self { profiles, learned, told: Vec::new() }
     }
 
     /// Takes over what an earlier process has learned.
@@ -173,9 +177,8 @@ impl Revocation {
         for note in notes {
             let Some(profile) = self.profiles.iter().find(|profile| profile.names.are_of(note)) else { continue };
             for missing in &note.lists {
-                if !profile.signers.contains(&missing.signer) {
-                    has_learned |= self.learned.add_signer(&profile.names, &missing.signer);
-                }
+                // Also one that the configuration names: that its list is missing is learned.
+                has_learned |= self.learned.add_signer(&profile.names, &missing.signer);
                 let points = missing.points.iter().filter(|_| profile.from_certificates.is_some());
                 for url in points.filter_map(|text| FeedUrl::parse_signed(text).ok()) {
                     let is_configured = profile.urls.iter().chain(&profile.points).any(|feed| feed.url == url);
@@ -202,7 +205,7 @@ impl Revocation {
 
     /// Notes which of the learned URLs chains need, as their lists say.
     pub(super) fn note_uses(&mut self, known: Known<'_>) {
-        let Self { profiles, learned } = self;
+        let Self { profiles, learned, .. } = self;
         learned.note_uses(|names, url| {
             let limits = profiles.iter().find(|profile| profile.names == *names).and_then(|it| it.from_certificates);
             let feed = |limits| Feed { url: url.clone(), limits, roots: None };

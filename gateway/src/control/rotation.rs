@@ -92,10 +92,7 @@ impl Rotation {
             }
         }
         for notice in self.due(now.as_secs()) {
-            match notice.is_urgent() {
-                true => tracing::error!("{notice}"),
-                false => tracing::warn!("{notice}"),
-            }
+            notice.log();
         }
     }
 

@@ -78,7 +78,7 @@ pub fn run(path: &Path, levels: Option<&str>) -> ExitCode {
         Ok(log) => log,
         Err(error) => return failed(&anyhow::Error::from(error)),
     };
-    unhidden.iter().for_each(|warning| tracing::warn!("{warning}"));
+    unhidden.iter().for_each(|reason| tracing::warn!(reason, "the memory of this process is not hidden"));
     if let Err(error) = huge_pages {
         tracing::warn!(%error, "transparent huge pages stay allowed; resident memory may exceed what is in use by some MiB");
     }
@@ -87,7 +87,7 @@ pub fn run(path: &Path, levels: Option<&str>) -> ExitCode {
     match serve(path, config, files, &log) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!("{error:#}");
+            tracing::error!(reason = format!("{error:#}"), "ended by an error");
             ExitCode::FAILURE
         }
     }

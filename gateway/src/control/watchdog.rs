@@ -69,18 +69,22 @@ impl Watchdog {
     /// Checks the workers, logs changes, and notifies the service manager if that is due and no worker has stalled.
     pub(super) fn attend(&mut self, workers: &[WorkerThread]) {
         let now = Instant::now();
-        let patience = self.patience().as_millis();
+        let silent_ms = u64::try_from(self.patience().as_millis()).unwrap_or(u64::MAX);
         for Change { worker, stalled } in self.check(now, |index| rounds(workers, index)) {
             metrics::worker_stalled(worker, stalled);
             match (stalled, self.interval) {
                 (true, Some(_)) => tracing::error!(
-                    "worker-{worker} has shown no life for {patience} ms; not feeding the watchdog, so that the service manager restarts this process"
+                    worker,
+                    silent_ms,
+                    "a worker has shown no life; not feeding the watchdog, so that the service manager restarts this process"
                 ),
                 (true, None) => tracing::error!(
-                    "worker-{worker} has shown no life for {patience} ms and serves nothing; restart this process, or set \
-                     WatchdogSec= so that the service manager does"
+                    worker,
+                    silent_ms,
+                    "a worker has shown no life and serves nothing; restart this process, or set WatchdogSec= so that the service \
+                     manager does"
                 ),
-                (false, _) => tracing::warn!("worker-{worker} shows life again"),
+                (false, _) => tracing::warn!(worker, "a worker shows life again"),
             }
         }
         if self.is_due(now) {

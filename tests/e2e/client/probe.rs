@@ -313,8 +313,81 @@ fn nothing_listens_or_it_is_not_tls() {
     assert_eq!((findings(&json(&finished)), code(&finished)), (vec![("not_tls", "fault")], 2));
 }
 
+/// PagerDuty and GitHub at one host of hookgate. The probe's word about GitHub must depend on the path.
+#[test]
+fn a_certificate_that_the_sender_does_not_have_is_a_fault() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = directory.path();
+    fs::write(at.join("github.secret"), "a-secret-of-github-and-long-enough").unwrap();
+    let github = format!(
+        "[[provider]]\nname = \"github\"\npreset = \"github\"\nsignature.secrets = [{{ file = \"{}\" }}]\n\
+         [[route]]\nhost = \"{HOST}\"\npath = \"/github\"\nproviders = [\"github\"]\nhandler = \"unix:{}\"\n",
+        at.join("github.secret").display(),
+        at.join("github.sock").display(),
+    );
+    let (gateway, chain) = gateway_beside(at, Leaf::Good, Presented::Whole, &github);
+    let look = |path: &str| {
+        let url = format!("https://{HOST}:{}{path}", gateway.port());
+        let root = text(&chain.root);
+        let arguments = ["probe", &url, "--as", "github", "--connect", "127.0.0.1", "--json", "--root", root];
+        let finished = hookgate(at, &arguments);
+        (code(&finished), json(&finished))
+    };
+    let (code, document) = look("/github/");
+    assert_eq!((code, findings(&document)), (2, vec![("certificate_demanded", "fault")]), "{document:#}");
+    let detail = finding(&document, "certificate_demanded")["detail"].as_str().unwrap();
+    assert_eq!(detail, "without a certificate: status 403, no_certificate");
+    let (code, document) = look("/github");
+    assert_eq!((code, findings(&document)), (0, vec![]), "{document:#}");
+    assert_eq!(document["answers"]["absent"]["answer"]["reason"], "signature_missing", "{document:#}");
+    // nginx that demands a certificate of everybody.
+    let receiver = Receiver::new(Leaf::Good, Presented::Whole, &documented());
+    let document = json(&receiver.probe("github", &[]));
+    assert_eq!(findings(&document), [("certificate_demanded", "fault")], "{document:#}");
+}
+
+/// The certificate is right, and the probe has no signature: that is as it should be.
+#[test]
+fn a_request_that_lacks_its_proof_alone_is_a_note() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = directory.path();
+    assert_eq!(code(&hookgate(at, &["send", "--as", "own-ca"])), 0, "it makes the authority");
+    let file = |name: &str| at.join("hookgate-throwaway/own-ca").join(name);
+    fs::write(at.join("ours.secret"), "a-secret-of-ours-and-long-enough").unwrap();
+    let ours = format!(
+        "[[provider]]\nname = \"ours\"\npreset = \"own-ca\"\ntrust_anchors = [\"{}\"]\n\
+         [provider.proof.signature]\nform = \"hmac\"\nheader = \"x-signature\"\nmessage = \"{{body}}\"\n\
+         secrets = [{{ file = \"{}\" }}]\n\
+         [[route]]\nhost = \"{HOST}\"\npath = \"/signed\"\nproviders = [\"ours\"]\nhandler = \"unix:{}\"\n",
+        file("root.pem").display(),
+        at.join("ours.secret").display(),
+        at.join("ours.sock").display(),
+    );
+    let (gateway, chain) = gateway_beside(at, Leaf::Good, Presented::Whole, &ours);
+    let look = |path: &str| {
+        let url = format!("https://{HOST}:{}/{path}", gateway.port());
+        let (root, cert, key) = (&chain.root, file("client.pem"), file("client.key"));
+        let arguments = ["probe", &url, "--as", "own-ca", "--connect", "127.0.0.1", "--json", "--root", text(root)];
+        let finished =
+            hookgate(at, &[&arguments[..], &["--client-cert", text(&cert), "--client-key", text(&key)]].concat());
+        (code(&finished), json(&finished))
+    };
+    let (code, document) = look("signed");
+    assert_eq!(document["answers"]["own"]["answer"]["reason"], "signature_missing", "{document:#}");
+    assert_eq!((code, findings(&document)), (0, vec![]), "{document:#}");
+    assert_eq!(finding(&document, "own_request_unproven")["severity"], "note");
+    // Another refusal of the same certificate stays a warning.
+    let (code, document) = look("hook");
+    assert_eq!((code, findings(&document)), (1, vec![("own_certificate_refused", "warning")]), "{document:#}");
+}
+
 /// hookgate as the receiver, with the preset as it is.
 fn gateway(directory: &Path, leaf: Leaf, presented: Presented) -> (Gateway, ServerChain) {
+    gateway_beside(directory, leaf, presented, "")
+}
+
+/// The same, with these providers and routes beside PagerDuty's.
+fn gateway_beside(directory: &Path, leaf: Leaf, presented: Presented, others: &str) -> (Gateway, ServerChain) {
     let chain = ServerChain::new(directory, leaf, presented).unwrap();
     fs::write(directory.join("pagerduty.secret"), "a-secret-of-pagerduty").unwrap();
     let toml = format!(
@@ -323,7 +396,7 @@ fn gateway(directory: &Path, leaf: Leaf, presented: Presented) -> (Gateway, Serv
          [[provider]]\nname = \"pagerduty\"\npreset = \"pagerduty\"\n\
          signature.secrets = [{{ file = \"{}\" }}]\n\
          [[route]]\nhost = \"{HOST}\"\npath = \"/hook\"\nproviders = [\"pagerduty\"]\nhandler = \"unix:{}\"\n\
-         [metrics]\nlisten = \"127.0.0.1:@METRICS_PORT@\"\n",
+         {others}[metrics]\nlisten = \"127.0.0.1:@METRICS_PORT@\"\n",
         chain.chain.display(),
         chain.key.display(),
         directory.join("pagerduty.secret").display(),

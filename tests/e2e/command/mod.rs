@@ -300,3 +300,19 @@ fn an_unknown_command_is_a_usage_error() {
         assert!(finished.stderr_text().contains("Usage: hookgate"), "{arguments:?}: {}", finished.stderr_text());
     }
 }
+
+#[test]
+fn a_missing_file_is_named_with_the_option_that_names_it() {
+    let environment = Environment::new().unwrap();
+    let file = environment.write("checked.toml", good(&environment).unwrap()).unwrap();
+    let absent = environment.path("absent.toml");
+    let check = |options: &[&OsStr]| {
+        let finished = hookgate(&[&[OsStr::new("check")], options].concat());
+        (finished.status.unwrap().code(), finished.stderr_text())
+    };
+    let (config, against) = (OsStr::new("--config"), OsStr::new("--against"));
+    let (code, stderr) = check(&[config, file.as_os_str(), against, absent.as_os_str()]);
+    assert!(code == Some(1) && stderr.contains("name another one with --against"), "{stderr}");
+    let (code, stderr) = check(&[config, absent.as_os_str()]);
+    assert!(code == Some(1) && stderr.contains("name another one with --config"), "{stderr}");
+}

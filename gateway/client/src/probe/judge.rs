@@ -3,6 +3,7 @@
 //! Pure. Owns the rules. Must not connect, and must not print.
 
 use hookgate_core::identity::comparable_name;
+use hookgate_core::reject::Reject;
 use rustls::AlertDescription;
 
 use super::{Look, Seen};
@@ -165,6 +166,9 @@ fn answers(look: &Look<'_>, seen: &Seen, findings: &mut Vec<Finding>) {
         findings.push(Finding::new(Kind::ForeignAccepted, detail));
     }
     own(seen, findings);
+    if !has_certificate {
+        without(seen, findings);
+    }
     // What concerns the URL and the server, and not the certificate: of the request that got furthest.
     let Some(attempt) = furthest(seen) else { return };
     match &attempt.outcome {
@@ -191,12 +195,58 @@ fn own(seen: &Seen, findings: &mut Vec<Finding>) {
             findings.push(Finding::new(Kind::OwnRefusedByAlert, format!("with your certificate: {error}")));
         }
         Ok(answer) if (400..=499).contains(&answer.status) && !matches!(answer.status, 404 | 410) => {
-            let reason = answer.reason.as_deref().or(answer.words.as_deref()).unwrap_or("no reason given");
-            let detail = format!("with your certificate: status {}, {reason}", answer.status);
-            findings.push(Finding::new(Kind::OwnRefused, detail));
+            let detail = format!("with your certificate: status {}, {}", answer.status, why(answer));
+            let kind = if lacks_proof(answer) { Kind::OwnUnproven } else { Kind::OwnRefused };
+            findings.push(Finding::new(kind, detail));
         }
         _ => {}
     }
+}
+
+/// The receiver's reason, or its words.
+fn why(answer: &HttpAnswer) -> &str {
+    answer.reason.as_deref().or(answer.words.as_deref()).unwrap_or("no reason given")
+}
+
+/// hookgate's reasons that say no more than that a request shows no proof, or that its body is none.
+const LACKING: &[Reject] = &[
+    Reject::TokenMissing,
+    Reject::SessionParameterMissing,
+    Reject::SignatureMissing,
+    Reject::SecretMissing,
+    Reject::CredentialsMissing,
+    Reject::DeliveryIdMissing,
+    Reject::BodyNotJson,
+    Reject::KeysUnavailable,
+];
+
+fn lacks_proof(answer: &HttpAnswer) -> bool {
+    LACKING.iter().any(|reject| answer.reason.as_deref() == Some(reject.row().reason))
+}
+
+/// What becomes of a sender that has no certificate. Most refusals are right, because the request has no proof; some are not.
+fn without(seen: &Seen, findings: &mut Vec<Finding>) {
+    let answer = answered(seen.absent.as_ref());
+    let Some(answer) = answer.filter(|answer| (400..=499).contains(&answer.status)) else { return };
+    if matches!(answer.status, 404 | 410) || lacks_proof(answer) {
+        return;
+    }
+    let detail = format!("without a certificate: status {}, {}", answer.status, why(answer));
+    match answer.reason.as_deref() {
+        Some(reason) if reason == Reject::NoCertificate.row().reason => {
+            findings.push(Finding::new(Kind::CertificateDemanded, detail));
+        }
+        Some(_) => findings.push(Finding::new(Kind::Refused, detail)),
+        // As nginx says: "No required SSL certificate was sent".
+        None if says_certificate(answer) => findings.push(Finding::new(Kind::CertificateDemanded, detail)),
+        None => {}
+    }
+}
+
+/// Whether a receiver that is not hookgate refuses with words about a certificate.
+fn says_certificate(answer: &HttpAnswer) -> bool {
+    let words = answer.words.as_deref().unwrap_or_default().to_ascii_lowercase();
+    matches!(answer.status, 400 | 401 | 403 | 495 | 496) && words.contains("certificate")
 }
 
 fn status(answer: &HttpAnswer, findings: &mut Vec<Finding>) {

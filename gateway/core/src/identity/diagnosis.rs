@@ -218,6 +218,11 @@ fn status(StatusFailure { place, why, .. }: &StatusFailure, chain: &PresentedCha
             Reject::RevocationUnknown,
             "is covered by no configured revocation list; the operator must add the list of its issuer to crls",
         ),
+        Unusable::NotServed => (
+            Reject::RevocationUnknown,
+            "is covered by no revocation list: no URL of crl_urls serves a list of its issuer; the log of this receiver names \
+             that issuer, and the list at each URL",
+        ),
         Unusable::NotSignedByIssuer => (
             Reject::RevocationUnknown,
             "is covered by no revocation list whose signature verifies with the public key of its issuer; if the issuer changed \

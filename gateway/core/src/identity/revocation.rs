@@ -157,6 +157,11 @@ impl ListSigner {
         self.name == list.0.canonical_issuer
     }
 
+    /// RFC 4514 text of its name, in printable ASCII.
+    pub fn name(&self) -> String {
+        Name::from_der(&self.name).map(|name| name.to_string()).unwrap_or_default()
+    }
+
     /// The issuer of `list`, with this key (DER of a SubjectPublicKeyInfo).
     pub fn of_key(list: &RevocationList, key: Vec<u8>) -> Self {
         Self { name: list.0.canonical_issuer.clone(), key }
@@ -165,8 +170,7 @@ impl ListSigner {
 
 impl std::fmt::Debug for ListSigner {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let name = Name::from_der(&self.name).map(|name| name.to_string()).unwrap_or_default();
-        write!(formatter, "ListSigner({name:?}, key of {} bytes)", self.key.len())
+        write!(formatter, "ListSigner({:?}, key of {} bytes)", self.name(), self.key.len())
     }
 }
 
@@ -376,6 +380,19 @@ impl RevocationList {
             _ => false,
         };
         is_same_part && self.has_issuer_of(other)
+    }
+
+    /// Whether it is by the issuer of `other`, and about every certificate that `other` is about.
+    pub fn covers_those_of(&self, other: &Self) -> bool {
+        let has_scope = match (self.partition(), other.partition()) {
+            (None, _) => true,
+            (Some(own), Some(others)) => {
+                (own.end_entities_only, own.authorities_only) == (others.end_entities_only, others.authorities_only)
+                    && others.addresses.iter().all(|address| own.addresses.contains(address))
+            }
+            (Some(_), None) => false,
+        };
+        has_scope && self.has_issuer_of(other)
     }
 
     /// Whether a certificate can be covered by both: they are of one issuer, and neither is limited to other distribution points.

@@ -41,6 +41,8 @@ pub(super) struct StatusFailure {
 pub(super) enum Unusable {
     /// No list is of its issuer and covers it.
     NoList,
+    /// The same, although every URL of `crl_urls` has served a list.
+    NotServed,
     /// No such list is signed by the key that issued the certificate.
     NotSignedByIssuer,
     /// As one of the two above, and the list is still to be fetched.
@@ -118,7 +120,11 @@ pub(super) fn check(
             Ok(next_update) => earliest = Some(earliest.map_or(next_update, |until| until.min(next_update))),
             Err(why @ (Unusable::NoList | Unusable::NotSignedByIssuer)) if lists.awaited().any() => {
                 let points: Vec<_> = addresses(certificate).filter_map(usable).take(POINTS_MAX).collect();
-                let why = if is_awaited(lists.awaited(), &why, &points) { Unusable::Awaited } else { why };
+                let why = match why {
+                    why if is_awaited(lists.awaited(), &why, &points) => Unusable::Awaited,
+                    Unusable::NoList if lists.awaited().from_urls => Unusable::NotServed,
+                    why => why,
+                };
                 let failure = lacking.get_or_insert_with(|| fail(place, why));
                 let signer = ListSigner::of_issuer(certificate.issuer().as_raw(), &issuer.spki);
                 failure.missing.push(MissingList { signer, points });

@@ -21,10 +21,12 @@ use hookgate_core::identity::rule::RuleError;
 #[non_exhaustive]
 pub enum Problem {
     /// The configuration file cannot be read.
-    #[error("the configuration cannot be read: {source}{}", configuration_hint(source))]
+    #[error("the configuration cannot be read: {source}{}", configuration_hint(source, option))]
     Unreadable {
         /// The error of the system.
         source: io::Error,
+        /// The option of the command line that names the file.
+        option: &'static str,
     },
     /// The file is not TOML.
     #[error("not valid TOML: {message}")]
@@ -459,9 +461,9 @@ pub(in crate::config) fn nearest<'n>(name: &str, known: impl IntoIterator<Item =
 }
 
 /// What to do if the configuration file cannot be read.
-fn configuration_hint(error: &io::Error) -> String {
+fn configuration_hint(error: &io::Error, option: &str) -> String {
     if error.kind() == io::ErrorKind::NotFound {
-        return "; write this file, or name another one with --config".to_owned();
+        return format!("; write this file, or name another one with {option}");
     }
     permission_hint(error)
 }

@@ -142,7 +142,7 @@ impl Presets {
         let text = match file::read(path, file::MAXIMUM_FILE_BYTES).and_then(utf8) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
-            Err(source) => return Err(of_file(path, Problem::Unreadable { source })),
+            Err(source) => return Err(of_file(path, Problem::Unreadable { source, option: "--config" })),
         };
         let document = Document::parse(&text, path)?;
         let preset_directories = DIRECTORIES.iter().map(PathBuf::from).collect();

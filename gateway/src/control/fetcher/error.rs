@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use hyper::StatusCode;
 use hyper_util::client::legacy;
+use rustls::CertificateError;
 
 use super::address::is_not_public;
 use crate::config::FeedUrl;
@@ -27,7 +28,7 @@ pub enum FetchError {
         error: legacy::Error,
     },
     /// The server's certificate is not trusted, or TLS failed otherwise.
-    #[error("TLS with {host}: {}", cause(error))]
+    #[error("TLS with {host}: {}{}", cause(error), authority_hint(error))]
     Tls {
         /// Host and port.
         host: String,
@@ -133,14 +134,35 @@ pub(super) fn failure(url: &FeedUrl, error: legacy::Error) -> FetchError {
     }
 }
 
-/// What lies at the bottom of an error. The layers above it only say which step failed.
-fn cause(error: &legacy::Error) -> String {
-    let mut cause: &dyn Error = error;
-    while let Some(deeper) = cause.source() {
+/// What to do if no trusted root vouches for the server.
+fn authority_hint(error: &legacy::Error) -> &'static str {
+    let mut cause = bottom(error);
+    // An error of TLS lies within one of I/O, or two.
+    while let Some(deeper) = cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
         cause = deeper;
     }
+    match cause.downcast_ref() {
+        Some(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer)) => {
+            "; no trusted root vouches for the server: if its authority is the right one, name the file of that authority's \
+             certificate in the ca_file of this URL"
+        }
+        _ => "",
+    }
+}
+
+/// What lies at the bottom of an error. The layers above it only say which step failed.
+fn cause(error: &legacy::Error) -> String {
+    let cause = bottom(error);
     match cause.downcast_ref::<io::Error>() {
         Some(error) if error.kind() == io::ErrorKind::TimedOut => "no answer".to_owned(),
         _ => cause.to_string(),
     }
+}
+
+fn bottom(error: &legacy::Error) -> &(dyn Error + 'static) {
+    let mut cause: &(dyn Error + 'static) = error;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
+    }
+    cause
 }

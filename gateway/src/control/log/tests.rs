@@ -340,3 +340,55 @@ fn many_lines_are_written_in_bounded_pieces() {
     assert_eq!(writes.iter().sum::<usize>(), 500_000);
     assert!(writes.len() < 10 && writes.iter().all(|write| *write <= 64 * 1024), "{writes:?}");
 }
+
+/// The message of each event of the source: the text of the last literal within the macro.
+fn messages(source: &str) -> Vec<&str> {
+    let mut messages = Vec::new();
+    for part in source.split("tracing::").skip(1) {
+        let Some((level, rest)) = part.split_once("!(") else { continue };
+        if !["error", "warn", "info", "debug", "trace"].contains(&level) {
+            continue;
+        }
+        let (mut depth, mut quoted, mut last) = (1, None, "");
+        let mut escaped = false;
+        for (at, byte) in rest.bytes().enumerate() {
+            match (byte, quoted) {
+                _ if escaped => escaped = false,
+                (b'\\', Some(_)) => escaped = true,
+                (b'"', Some(start)) => (last, quoted) = (&rest[start..at], None),
+                (b'"', None) => quoted = Some(at + 1),
+                (b'(', None) => depth += 1,
+                (b')', None) => depth -= 1,
+                _ => {}
+            }
+            if depth == 0 {
+                break;
+            }
+        }
+        messages.push(last);
+    }
+    messages
+}
+
+/// What varies is a field, so that an event can be counted by its name, and read by its fields.
+#[test]
+fn no_event_has_data_in_its_name() {
+    let mut directories = vec![std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src")];
+    let (mut seen, mut wrong) = (0, Vec::new());
+    while let Some(directory) = directories.pop() {
+        for entry in std::fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                directories.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") && !path.ends_with("log/tests.rs") {
+                let source = std::fs::read_to_string(&path).unwrap();
+                let all = messages(&source);
+                seen += all.len();
+                let named = all.into_iter().filter(|message| message.contains('{') || message.is_empty());
+                wrong.extend(named.map(|message| format!("{}: {message}", path.display())));
+            }
+        }
+    }
+    assert!(seen > 40 && wrong.is_empty(), "{seen} events; with data in their names: {wrong:#?}");
+    assert_eq!(messages("tracing::warn!(%a, \"x {b}\"); tracing::info!(c = f(\"d\"), \"e\");"), ["x {b}", "e"]);
+}

@@ -16,7 +16,7 @@ use super::copy::Copy;
 use crate::config::{Feed, RangeSource, day_of, parse_fetched};
 use crate::control::fetcher::FetchError;
 use crate::key_store::KeyStore;
-use hookgate_filter::{Action, Policy, RangeSet};
+use hookgate_filter::{Action, Policy, PolicyError, RangeSet};
 
 /// How far in the future a revocation list may have been issued, in seconds: an hour. Clocks of hosts and authorities differ by less.
 const CLOCK_SKEW: u64 = 3600;
@@ -131,6 +131,14 @@ impl Source {
     ///
     /// What is wrong with it, as one sentence.
     pub(in crate::control) fn parse(&self, document: &[u8]) -> Result<Content, String> {
+        if document.trim_ascii_start().starts_with(b"<") {
+            let wanted = match self {
+                Self::Ranges(_) => "a list of ranges",
+                Self::List(_) => "a revocation list",
+                Self::Keys(_) => "a set of keys",
+            };
+            return Err(format!("it is a page of HTML or XML, not {wanted}; correct the URL"));
+        }
         match self {
             Self::Ranges(source) => Ok(Content::Ranges(source.parse(document)?.into())),
             Self::List(_) => parse_fetched(document).map(Content::List),
@@ -267,11 +275,19 @@ impl Terms {
 /// Checks that a list does not lose too many addresses at once, as the filter checks its sets.
 fn check_shrink(old: &[IpNet], new: &[IpNet], guard: Guard) -> Result<(), String> {
     let policy = |ranges: &[IpNet]| Policy {
-        sets: vec![RangeSet { name: "the list".to_owned(), action: Action::Allow, prefixes: ranges.to_vec() }],
+        sets: vec![RangeSet { name: String::new(), action: Action::Allow, prefixes: ranges.to_vec() }],
         largest_shrink: guard.largest_shrink,
         ..Policy::default()
     };
-    policy(old).may_become(&policy(new), guard.forced).map_err(|error| error.to_string())
+    policy(old).may_become(&policy(new), guard.forced).map_err(|error| match error {
+        PolicyError::Shrink { family, lost_percent, allowed_percent, .. } => format!(
+            "it would take away {lost_percent:.0} % of the {} addresses, and at most {allowed_percent:.0} % may go at once \
+             (largest_shrink_percent in [filter]): look at the document, and if it is right, write force_shrink = true in [filter] and \
+             reload",
+            family.label()
+        ),
+        error => error.to_string(),
+    })
 }
 
 /// Checks that a revocation list is by its issuer, and no older than the one before it. Anyone on the path can send an old list again, or

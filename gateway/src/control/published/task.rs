@@ -2,6 +2,7 @@
 //!
 //! Owns the schedule, and the order of these steps. Must not decide what a document must satisfy: [`super::source`] does.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -21,6 +22,9 @@ use crate::state::{StateDirectory, StateError};
 const FIRST_BACKOFF: Duration = Duration::from_secs(1);
 const LAST_BACKOFF: Duration = Duration::from_secs(300);
 
+/// How often to look whether a chain has shown the key of a list, until it is kept.
+const SIGNER_PERIOD: Duration = Duration::from_secs(5);
+
 /// How old the note in the state directory about the last confirmation of a copy may be, in seconds: an hour. Publishers are asked every few
 /// minutes, and each note writes the file again.
 const NOTE_SECONDS: u64 = 3600;
@@ -30,7 +34,8 @@ impl Task {
         let name = place.source.name();
         if let Some(copy) = place.current.load_full() {
             let age_s = (place.clock)().saturating_sub(copy.fetched);
-            tracing::info!(source = name, holds = %copy.content, age_s, "using the kept copy");
+            let (provider, url) = (place.users(), place.url());
+            tracing::info!(provider, source = name, url, holds = %copy.content, age_s, "using the kept copy");
             put_in_use(&place, &copy);
         }
         let mut running = JoinSet::new();
@@ -48,6 +53,7 @@ pub(super) async fn keep_current(place: Arc<Place>, fetcher: Fetcher, offers: mp
     };
     let mut failures = 0;
     loop {
+        keep_signer(&place).await;
         attendant.iter().for_each(Attendant::begin);
         let outcome = renew(&place, &fetcher, &offers).await;
         place.attempted.store(true, Ordering::Relaxed);
@@ -61,28 +67,76 @@ pub(super) async fn keep_current(place: Arc<Place>, fetcher: Fetcher, offers: mp
                 failures += 1;
                 metrics::counted(&name, error.label());
                 let next = backoff(failures);
-                let fetched = place.current.load().as_ref().map(|copy| copy.fetched);
-                let age_s = fetched.map(|fetched| (place.clock)().saturating_sub(fetched));
-                tracing::warn!(source = name, %error, failures, age_s, next_s = next.as_secs(), "not fetched; the copy in use stays");
+                log_failure(&place, &error, failures, next);
                 next
             }
         };
         attendant.iter().for_each(Attendant::end);
-        let wanted = async {
-            match &attendant {
-                Some(attendant) => attendant.wanted().await,
-                None => std::future::pending().await,
-            }
-        };
+        rest(&place, next, attendant.as_ref()).await;
+    }
+}
+
+/// Waits until the next round is due or wanted. Keeps the key of a revocation list meanwhile, if a chain shows it.
+async fn rest(place: &Place, next: Duration, attendant: Option<&Attendant>) {
+    let wanted = async {
+        match attendant {
+            Some(attendant) => attendant.wanted().await,
+            None => std::future::pending().await,
+        }
+    };
+    let (mut due, mut wanted) = (pin!(sleep(next)), pin!(wanted));
+    loop {
         tokio::select! {
-            () = sleep(next) => {}
-            () = place.wake.notified() => {}
-            () = wanted => {}
+            () = &mut due => return,
+            () = place.wake.notified() => return,
+            () = &mut wanted => return,
+            () = sleep(SIGNER_PERIOD), if place.lacks_signer() => keep_signer(place).await,
         }
     }
 }
 
+/// Writes the key that signed the revocation list in use beside the kept copy: it vouches for the next list after a restart.
+pub(super) async fn keep_signer(place: &Place) {
+    let Some(copy) = place.current.load_full() else { return };
+    let is_signed = matches!(&copy.content, Content::List(list) if list.signer().is_some());
+    if is_signed && place.lacks_signer() {
+        // The age of the copy stays as it was noted.
+        let noted = place.noted.load(Ordering::Relaxed);
+        keep(place, move |state, source| copy::confirm(state, source, &copy)).await;
+        place.noted.store(noted, Ordering::Relaxed);
+    }
+}
+
+/// Says why nothing was fetched, for whom, and what stays in use.
+fn log_failure(place: &Place, error: &FetchError, failures: u32, next: Duration) {
+    let (provider, source, url, next_s) = (place.users(), place.source.name(), place.url(), next.as_secs());
+    match place.current.load().as_ref() {
+        Some(copy) => {
+            let age_s = (place.clock)().saturating_sub(copy.fetched);
+            tracing::warn!(provider, source, url, %error, failures, age_s, next_s, "not fetched; the copy in use stays");
+        }
+        None => tracing::warn!(provider, source, url, %error, failures, next_s, "not fetched; there is no copy to use"),
+    }
+}
+
 impl Place {
+    /// Whether the key of its revocation list may have to be written to the state directory.
+    fn lacks_signer(&self) -> bool {
+        let is_kept_list = self.state.is_some() && matches!(self.source, Source::List(_));
+        is_kept_list && !self.has_noted_signer.load(Ordering::Relaxed)
+    }
+
+    /// The providers that use it, for the log.
+    fn users(&self) -> Option<String> {
+        let users = self.users.load();
+        (!users.is_empty()).then(|| String::clone(&users))
+    }
+
+    /// The URL for the log, without its query, if the name is another one.
+    fn url(&self) -> Option<String> {
+        matches!(self.source, Source::Keys(_)).then(|| self.source.feed().name())
+    }
+
     /// Whether the file of the copy was not written for so long that its age says little.
     fn is_note_due(&self) -> bool {
         (self.clock)().saturating_sub(self.noted.load(Ordering::Relaxed)) >= NOTE_SECONDS
@@ -137,8 +191,8 @@ pub(super) async fn renew(
         put_in_use(place, &copy);
     }
     if !is_same {
-        let source = place.source.name();
-        tracing::info!(source, holds = %copy.content, next_s = next.as_secs(), "fetched and in use");
+        let (provider, source, url) = (place.users(), place.source.name(), place.url());
+        tracing::info!(provider, source, url, holds = %copy.content, next_s = next.as_secs(), "fetched and in use");
         if let Content::Keys(set) = &copy.content {
             set.skipped().iter().for_each(|skipped| tracing::debug!(source, %skipped, "token key not usable"));
         }
@@ -218,8 +272,13 @@ async fn offer(place: &Arc<Place>, copy: &Arc<Copy>, offers: &mpsc::Sender<Offer
 async fn keep(place: &Place, write: impl FnOnce(&StateDirectory, &Source) -> Result<(), StateError> + Send + 'static) {
     let Some(state) = place.state.clone() else { return };
     let source = place.source.clone();
+    let signed = |place: &Place| place.current.load().as_ref().is_some_and(|copy| copy.content.is_beyond_doubt());
+    let has_signer = signed(place);
     match spawn_blocking(move || write(&state, &source)).await {
-        Ok(Ok(())) => place.noted.store((place.clock)(), Ordering::Relaxed),
+        Ok(Ok(())) => {
+            place.noted.store((place.clock)(), Ordering::Relaxed);
+            place.has_noted_signer.store(has_signer, Ordering::Relaxed);
+        }
         Ok(Err(error)) => {
             tracing::warn!(source = place.source.name(), %error, "the copy is not kept over a restart");
         }

@@ -79,19 +79,75 @@ impl Notice {
         self.now >= self.until
     }
 
-    /// The verb, the day, and the time left.
-    fn when(&self) -> String {
-        // `until` of an overlap is the first second after its last day.
-        let last = match self.subject {
+    /// The day on which it ends. `until` of an overlap is the first second after its last day.
+    fn last_day(&self) -> time::Date {
+        day_of(match self.subject {
             Subject::Overlap { .. } => self.until.saturating_sub(1),
             _ => self.until,
-        };
-        let day = day_of(last);
+        })
+    }
+
+    /// The verb, the day, and the time left.
+    fn when(&self) -> String {
+        let day = self.last_day();
         match self.until.saturating_sub(self.now) {
             0 => format!("ended on {day}"),
             left if left < DAY => format!("ends on {day}, in {} hours", left / 3600),
             left if left < 2 * DAY => format!("ends on {day}, in 1 day"),
             left => format!("ends on {day}, in {} days", left / DAY),
+        }
+    }
+}
+
+/// What the fields of a line say beside its sentence.
+#[derive(Default)]
+struct Fields<'n> {
+    what: &'static str,
+    provider: Option<&'n str>,
+    profile: Option<&'n str>,
+    subject: Option<&'n str>,
+    file: Option<&'n str>,
+    position: Option<usize>,
+}
+
+impl Notice {
+    /// Logs it: a warning before the end, an error from then on.
+    pub(super) fn log(&self) {
+        let Fields { what, provider, profile, subject, file, position } = self.subject.fields();
+        let ends = self.last_day();
+        match self.is_urgent() {
+            true => {
+                tracing::error!(what, provider, profile, subject, file, position, %ends, detail = %self, "has ended")
+            }
+            false => {
+                tracing::warn!(what, provider, profile, subject, file, position, %ends, detail = %self, "ends soon")
+            }
+        }
+    }
+}
+
+impl Subject {
+    fn fields(&self) -> Fields<'_> {
+        let of = |what, provider| Fields { what, provider: Some(provider), ..Fields::default() };
+        match self {
+            Self::Server { name, file, position } => Fields {
+                what: "server_certificate",
+                subject: Some(name),
+                file: Some(file),
+                position: Some(*position),
+                ..Fields::default()
+            },
+            Self::TrustAnchor { provider, anchor } => Fields { subject: Some(anchor), ..of("trust_anchor", provider) },
+            Self::RevocationList { provider, issuer } => {
+                Fields { subject: Some(issuer), ..of("revocation_list", provider) }
+            }
+            Self::Client { provider } => of("client_certificate", provider),
+            Self::Overlap { provider, profile, anchor, .. } => {
+                Fields { profile: Some(profile), subject: Some(anchor), ..of("profile", provider) }
+            }
+            Self::Lenient { provider, profile, anchor, .. } => {
+                Fields { profile: Some(profile), subject: Some(anchor), ..of("client_auth", provider) }
+            }
         }
     }
 }

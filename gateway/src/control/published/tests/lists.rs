@@ -246,3 +246,26 @@ async fn a_list_is_fetched_again_before_it_expires() {
         assert!((expected - 2..=expected).contains(&next), "{left}: {next}");
     }
 }
+
+/// A chain shows the key after the list was kept. Without it, the next process would take a list of anybody.
+#[tokio::test]
+async fn a_key_that_is_found_later_is_kept_and_vouches_after_a_restart() {
+    let (_at, state) = state();
+    let (authority, stranger) = (Authority::new("CA"), Authority::new("other"));
+    let first = kept(authority.list(7, 24, &[1]), Authority::terms(&[]), Some(&state)).await;
+    assert_eq!(first.round().await, Ok("ok"));
+    let signer = |kept: &Kept| match &kept.restarted(&state).unwrap().content {
+        Content::List(list) => list.signer().map(<[u8]>::to_vec),
+        _ => None,
+    };
+    task::keep_signer(&first.place).await;
+    assert_eq!(signer(&first), None, "no key is known");
+    let in_use = first.place.current.load_full().unwrap();
+    assert!(Authority::terms(&[&authority]).hold(&in_use.content));
+    let noted = first.place.noted.load(Ordering::Relaxed);
+    task::keep_signer(&first.place).await;
+    assert!(signer(&first).is_some(), "it is kept");
+    assert_eq!(first.place.noted.load(Ordering::Relaxed), noted, "and the age of the copy is as before");
+    let again = Kept { place: place(first.place.source.clone(), Authority::terms(&[]), Some(&state)), ..first };
+    again.refuses(list(stranger.list(8, 1, &[])), "wrong_signer", "nothing vouches for that").await;
+}

@@ -34,10 +34,24 @@ async fn whatever_a_publisher_answers_the_copy_in_use_stays_until_a_better_one_i
     let moved = |to: &str| http("302 Found", &format!("location: {to}\r\n"), "");
     let here = format!("https://{}/keys?v=3", kept.server.address);
     for (reply, label, text) in [
-        (list("192.0.2.0/26\n"), "refused", "75"),
+        (
+            list("192.0.2.0/26\n"),
+            "refused",
+            "75 % of the IPv4 addresses, and at most 50 % may go at once (largest_shrink_percent in [filter])",
+        ),
+        (list("192.0.2.0/26\n"), "refused", "write force_shrink = true in [filter] and reload"),
         (list(""), "document", "holds no range"),
-        (list("<!doctype html><title>Sign in</title>"), "document", "is not an IP address"),
-        (list("{\"message\": \"rate limit\"}"), "document", "missing field `prefixes`"),
+        (
+            list("<!doctype html><title>Sign in</title>"),
+            "document",
+            "it is a page of HTML or XML, not a list of ranges",
+        ),
+        (
+            list("{\"message\": \"rate limit\"}"),
+            "document",
+            "a JSON object without `prefixes`; to say where its ranges are, write pointer",
+        ),
+        (list("{\"hooks\": [\"192.0.2.0/24\"]}"), "document", "write pointer = \"/hooks/*\""),
         (list("0.0.0.0/0\n"), "document", "wider than a /8"),
         (list(&"192.0.2.1\n".repeat(2000)), "too_large", "8192"),
         (http("404 Not Found", "", FOUR), "status", "404"),
@@ -84,7 +98,8 @@ async fn bad_tls_is_an_error() {
     let kept = kept(list(FOUR), None).await;
     let tls = tls_settings(RootCertStore::empty()).unwrap();
     let fetcher = Fetcher::new(kept.place.source.feed(), tls, "*/*", false);
-    assert_eq!(fetcher.get(&Validators::default()).await.unwrap_err().label(), "tls");
+    let error = fetcher.get(&Validators::default()).await.unwrap_err();
+    assert!(error.label() == "tls" && error.to_string().contains("in the ca_file of this URL"), "{error}");
 }
 
 #[tokio::test]
