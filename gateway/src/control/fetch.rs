@@ -36,7 +36,7 @@ pub fn fetch(path: &Path) -> ExitCode {
 
 async fn round(mut config: Config) -> ExitCode {
     // Only its owner can read it. Without it, everything counts as fetched for the first time.
-    let state = config.state.as_deref().and_then(|path| StateDirectory::open_to_read(path).ok());
+    let state = config.state.directory.as_deref().and_then(|path| StateDirectory::open_to_read(path).ok());
     let learns = learning(&config);
     let keys = keys::Keys::default().prepare(std::mem::take(&mut config.proofs.key_sources));
     let ranges = WrittenRanges::take(&mut config);
