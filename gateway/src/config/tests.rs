@@ -22,11 +22,13 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use data_encoding::HEXUPPER;
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, DnType, IsCa, KeyIdMethod,
     KeyPair, KeyUsagePurpose, SerialNumber, date_time_ymd,
 };
-use rustls_pki_types::UnixTime;
+use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{CertificateDer, UnixTime};
 use tempfile::TempDir;
 
 use super::report::Environment;
@@ -107,6 +109,19 @@ impl Fixture {
     fn write(&self, name: &str, text: &str) {
         fs::write(self.path(name), text).unwrap();
         fs::set_permissions(self.path(name), fs::Permissions::from_mode(0o600)).unwrap();
+    }
+
+    /// `text` with a section whose directory has the preset of Cloudflare, which knows its root by the fingerprint, and here that of `ca.pem`.
+    fn knowing_the_root(&self, text: &str) -> String {
+        let preset = include_str!("../../presets/cloudflare-origin-pull.toml");
+        let (before, rest) = preset.split_once("sha256 = [\"").unwrap();
+        let (_, after) = rest.split_once('"').unwrap();
+        let pem = fs::read(self.path("ca.pem")).unwrap();
+        let root = CertificateDer::from_pem_slice(&pem).unwrap();
+        let known = HEXUPPER.encode(ring::digest::digest(&ring::digest::SHA256, &root).as_ref());
+        fs::create_dir_all(self.path("known")).unwrap();
+        self.write("known/cloudflare-origin-pull.toml", &format!("{before}sha256 = [\"{known}\"{after}"));
+        format!("{text}\n[presets]\ndirectories = [\"known\"]\n")
     }
 
     fn parse(&self, text: &str) -> Result<(Config, Vec<Warning>), ConfigErrors> {

@@ -96,7 +96,7 @@ impl Descriptors {
                 connections = config.limits.max_connections,
                 handler_idle_connections = config.limits.handler_idle_connections,
                 "the limit on open files (RLIMIT_NOFILE) is too low for [limits]: fewer connections are used, so that no system call \
-                 fails with \"Too many open files\"; set LimitNOFILE={needed} in the unit (systemctl edit hookgate), or lower \
+                 fails with \"Too many open files\"; set LimitNOFILE= to `needed` in the unit (systemctl edit hookgate), or lower \
                  max_connections"
             );
         }

@@ -54,7 +54,8 @@ fn a_limit_that_is_too_low_bounds_the_connections_with_a_warning() {
         "limit=256".to_owned(),
         "max_connections=1000".to_owned(),
         format!("connections={bound}"),
-        format!("set LimitNOFILE={needed} in the unit"),
+        format!("needed={needed} "),
+        "set LimitNOFILE= to `needed` in the unit".to_owned(),
     ] {
         assert!(warning.contains(&part), "no {part:?} in {warning}");
     }

@@ -142,7 +142,7 @@ fn a_certificate_that_many_share_is_told_if_it_suffices() {
     // A preset without a proof.
     let lines = "trust_anchors = [\"ca.pem\"]\nidentity = [{ subject_cn = \"a\" }]\n";
     let cloudflare = format!("[[provider]]\nname = \"pagerduty\"\npreset = \"cloudflare-origin-pull\"\n{lines}");
-    let found = fixture.warnings_at(&with(&cloudflare), NOW);
+    let found = fixture.warnings_at(&fixture.knowing_the_root(&with(&cloudflare)), NOW);
     assert!(
         found.iter().any(|it| it.starts_with("8: provider[0].preset: ") && it.contains("all Cloudflare")),
         "{found:#?}"

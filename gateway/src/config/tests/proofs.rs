@@ -399,7 +399,7 @@ fn every_preset_can_be_completed() {
             if lacks(|fields| fields.identity.is_none()) { "identity = [{ subject_cn = \"a\" }]\n" } else { "" };
         let complete = |lines: &String| {
             let lines = [anchors, identity, lines].concat();
-            fixture.parse(&with(&of_preset(preset.name(), &lines), "")).is_ok()
+            fixture.parse(&fixture.knowing_the_root(&with(&of_preset(preset.name(), &lines), ""))).is_ok()
         };
         let alone = complete(&String::new());
         assert_eq!(alone, preset.proofs().proof.is_none(), "{}", preset.name());

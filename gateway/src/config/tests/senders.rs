@@ -95,6 +95,7 @@ fn every_preset_has_a_page_with_a_good_configuration() {
         let fixture = Fixture::new();
         for text in configurations(&fixture, name) {
             assert!(text.contains(&format!("preset = \"{name}\"\n")), "{name}");
+            let text = fixture.knowing_the_root(&text);
             let load = || fixture.good(&text).strength;
             assert_eq!(load().compare(&load()), Comparison::NotWeaker, "{name}");
         }

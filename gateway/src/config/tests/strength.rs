@@ -579,7 +579,7 @@ fn a_file_without_some_of_its_lines_is_not_weaker_or_is_refused() {
     let mut random = fastrand::Rng::with_seed(7);
     let mut count = Count::default();
     let mut causes: BTreeMap<String, usize> = BTreeMap::new();
-    for round in 0..1200 {
+    for round in 0..1500 {
         let removed: Vec<usize> = match round {
             // Each line by itself, then runs of lines, then some lines.
             round if round < lines.len() => vec![round],

@@ -16,7 +16,7 @@ use super::copy::Copy;
 use crate::config::{Feed, RangeSource, day_of, parse_fetched};
 use crate::control::fetcher::FetchError;
 use crate::key_store::KeyStore;
-use hookgate_filter::{Action, Policy, PolicyError, RangeSet};
+use hookgate_filter::{Action, Family, Policy, PolicyError, RangeSet};
 
 /// How far in the future a revocation list may have been issued, in seconds: an hour. Clocks of hosts and authorities differ by less.
 const CLOCK_SKEW: u64 = 3600;
@@ -284,7 +284,7 @@ fn check_shrink(old: &[IpNet], new: &[IpNet], guard: Guard) -> Result<(), String
             "it would take away {lost_percent:.0} % of the {} addresses, and at most {allowed_percent:.0} % may go at once \
              (largest_shrink_percent in [filter]): look at the document, and if it is right, write force_shrink = true in [filter] and \
              reload",
-            family.label()
+            if family == Family::Ipv6 { "IPv6" } else { "IPv4" }
         ),
         error => error.to_string(),
     })

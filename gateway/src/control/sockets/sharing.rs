@@ -119,8 +119,7 @@ impl PortWatch {
                 address = %ours,
                 other = %theirs,
                 "another process listens on this port and takes connections from hookgate (SO_REUSEPORT); end it: \
-                 `ss -ltnp sport = :{}` shows it",
-                ours.port()
+                 `ss -ltnp` shows it"
             );
         }
         for (ours, theirs) in self.known.iter().filter(|rival| !rivals.contains(rival)) {
