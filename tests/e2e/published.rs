@@ -60,7 +60,7 @@ fn a_list_that_comes_late_takes_effect_without_a_new_generation() {
     let outcome = gateway.admitted_curl().post(PATH, b"{}").run().unwrap();
     assert_problem(outcome.response().unwrap(), 503, "ranges_unavailable", "no list yet");
     let log = gateway.daemon.log();
-    assert!(log.contains("not fetched; the copy in use stays") && log.contains("status 500"), "{log}");
+    assert!(log.contains("not fetched; there is no copy to use") && log.contains("status 500"), "{log}");
     assert!(log.contains("there is no state directory"), "{log}");
     publisher.set(list(HERE));
     wait_until("the list is in force", SOON, || status(&gateway) == Some(200)).unwrap();
@@ -104,7 +104,9 @@ fn a_restart_without_network_uses_the_kept_list() {
     let toml = configuration(&environment, &publisher, &state);
     let mut gateway = TestGateway::in_environment(environment, |_| toml.clone()).unwrap();
     assert_eq!(status(&gateway), Some(200));
-    wait_until("the copy is kept", SOON, || fs::read_dir(&kept).unwrap().count() == 1).unwrap();
+    let is_copy = |entry: &fs::DirEntry| entry.file_name().to_str().unwrap().starts_with("ranges-");
+    let copies = || fs::read_dir(&kept).unwrap().filter(|entry| is_copy(entry.as_ref().unwrap())).count();
+    wait_until("the copy is kept", SOON, || copies() == 1).unwrap();
     gateway.daemon.signal(Signal::TERM).unwrap();
     gateway.daemon.wait_exit(SOON).unwrap();
     drop(publisher);
@@ -128,7 +130,7 @@ fn fetch_says_what_came_from_each_source() {
     let finished = fetch();
     assert!(finished.status.unwrap().success(), "{}", finished.stderr_text());
     assert!(
-        finished.stdout_text().contains("/ranges (pagerduty): 1 ranges, fresh for 3600 s"),
+        finished.stdout_text().contains("/ranges (percolate): 1 ranges, fresh for 3600 s"),
         "{}",
         finished.stdout_text()
     );
@@ -137,7 +139,7 @@ fn fetch_says_what_came_from_each_source() {
     assert_eq!(finished.status.unwrap().code(), Some(1));
     let stderr = finished.stderr_text();
     assert!(
-        stderr.contains("/ranges (pagerduty): the document cannot be used: it is a page of HTML or XML"),
+        stderr.contains("/ranges (percolate): the document cannot be used: it is a page of HTML or XML"),
         "{stderr}"
     );
 }

@@ -123,7 +123,8 @@ fn a_reload_says_what_it_does_not_apply() {
     let toml = |log: &str| with_log(&environment, log, "");
     let daemon = Gateway::start(&toml("level = \"info\""), &options(&["--log", "info"], None)).unwrap();
     daemon.reload(&toml("level = \"error\""), SOON).unwrap();
-    let words = "[log] level has changed, but --log states another one, which stays in force";
+    let words = "[log] level has changed, but another level is stated elsewhere, which stays in force";
     daemon.wait_log(words, SOON).unwrap();
+    daemon.wait_log("place=--log", SOON).unwrap();
     daemon.wait_log("configuration reloaded", SOON).unwrap();
 }

@@ -224,7 +224,7 @@ fn check_says_which_files_a_preset_needs_and_compares_fingerprints() {
     assert!(code == Some(1) && stderr.contains(words), "{stderr}");
     let root = environment.pki.sender(Sender::PagerDuty).root.path();
     let (code, _, stderr) = with(&format!("{cloudflare}trust_anchors = [{}]\n", quoted(root)));
-    assert!(code == Some(0) && stderr.contains("SHA-256") && stderr.contains("authenticated_origin_pull"), "{stderr}");
+    assert!(code == Some(1) && stderr.contains("SHA-256") && stderr.contains("authenticated_origin_pull"), "{stderr}");
     let wise = "preset = \"wise\"\nclient_certificate = \"none\"\n";
     let (code, _, stderr) = with(wise);
     let words = "write signature = { keys = [{ file = \"wise-production.pem\" }] } (the key stands on \

@@ -190,10 +190,14 @@ fn a_socket_that_does_not_match_fails_the_start_with_advice() {
     };
     let elsewhere = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = elsewhere.local_addr().unwrap().to_string();
-    let advice = format!("add \"{address}\" there, or remove its ListenStream= from the .socket unit");
-    check("other", elsewhere.into(), &[&address, "(\"other\")", "not in listen.addresses", &advice]);
+    let advice = format!("add \\\"{address}\\\" there, or remove its ListenStream= from the .socket unit");
+    check("other", elsewhere.into(), &[&address, "(\\\"other\\\")", "not in listen.addresses", &advice]);
     let datagrams = UdpSocket::bind("127.0.0.1:0").unwrap();
-    check("other", datagrams.into(), &["descriptor 3 (\"other\")", "is not a listening TCP socket", "ListenStream="]);
+    check(
+        "other",
+        datagrams.into(),
+        &["descriptor 3 (\\\"other\\\")", "is not a listening TCP socket", "ListenStream="],
+    );
     let both = Socket::new(Domain::IPV6, Type::STREAM, None).unwrap();
     both.set_only_v6(false).unwrap();
     both.bind(&"[::]:0".parse::<std::net::SocketAddr>().unwrap().into()).unwrap();

@@ -110,7 +110,10 @@ fn without_io_uring_a_configuration_that_demands_it_fails_the_start() {
         let error = Gateway::start(&environment.toml("", ""), &options).unwrap_err();
         let text = format!("{error:#}");
         assert!(text.contains("exit status: 1"), "{text}");
-        assert!(text.contains(&format!("listen.io is {io:?}")) && text.contains("io_uring_setup(2) failed"), "{text}");
+        assert!(
+            text.contains(&format!("listen.io is \\\"{io}\\\"")) && text.contains("io_uring_setup(2) failed"),
+            "{text}"
+        );
     }
 }
 

@@ -3,6 +3,7 @@
 use std::fs::{self, Permissions};
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -362,7 +363,9 @@ fn a_restart_without_network_uses_kept_keys_and_no_damaged_ones() {
         configuration
     };
     let start = || ProofGateway::new(DIALOGFLOW_CX, |_| configuration()).unwrap();
-    let files = || fs::read_dir(kept.path()).unwrap().map(|entry| entry.unwrap().path()).collect::<Vec<_>>();
+    let is_of_keys = |path: &PathBuf| path.file_name().unwrap().to_str().unwrap().starts_with("keys-");
+    let all = || fs::read_dir(kept.path()).unwrap().map(|entry| entry.unwrap().path());
+    let files = || all().filter(is_of_keys).collect::<Vec<_>>();
     let gateway = start();
     wait_fetches(&gateway, "ok", 1.0);
     admitted(&gateway, "fetched", &ours);

@@ -301,7 +301,7 @@ impl Senders {
     fn fireblocks_legacy(&self) -> Case {
         let signature = BASE64.encode(&self.sign(BODY, "dgst -sha512 -sign fireblocks-private"));
         let sent = Sent::to("fireblocks-legacy", BODY).with("Fireblocks-Signature", signature);
-        signed("fireblocks-legacy", "Fireblocks-Signature", sent)
+        signed("fireblocks-legacy", "Fireblocks-Signature", sent).retries()
     }
 
     fn with_public_keys(&self) -> Vec<Case> {
