@@ -356,7 +356,7 @@ fn a_request_that_lacks_its_proof_alone_is_a_note() {
     fs::write(at.join("ours.secret"), "a-secret-of-ours-and-long-enough").unwrap();
     let ours = format!(
         "[[provider]]\nname = \"ours\"\npreset = \"own-ca\"\ntrust_anchors = [\"{}\"]\n\
-         identity = [{{ subject_cn = \"webhooks.example.com\" }}]\n\
+         identity = [{{ subject_cn = \"hookgate throwaway sender\" }}]\n\
          [provider.proof.signature]\nform = \"hmac\"\nheader = \"x-signature\"\nmessage = \"{{body}}\"\n\
          secrets = [{{ file = \"{}\" }}]\n\
          [[route]]\nhost = \"{HOST}\"\npath = \"/signed\"\nproviders = [\"ours\"]\nhandler = \"unix:{}\"\n",

@@ -44,15 +44,21 @@ impl Revocation {
             return Ok(());
         }
         let is_idle = before.last_used().saturating_add(NEEDED_SECONDS) < now.as_secs();
-        for profile in &self.profiles {
+        // Profiles of one provider share its URLs, and a chain lacks a list as one of them.
+        let users = || self.profiles.iter().filter(|profile| self.feeds(profile).contains(feed));
+        let is_lacked =
+            || users().any(|profile| self.learned.signers(&profile.names).any(|signer| signed(next, signer)));
+        if is_idle && is_lacked() {
+            return Ok(());
+        }
+        for profile in users() {
             let feeds = self.feeds(profile);
-            let is_lacked = || self.learned.signers(&profile.names).any(|signer| signed(next, signer));
             let stays_covered = || {
                 let others = feeds.iter().filter(|other| *other != feed).filter_map(|other| list_of(other, known));
                 let mut all = profile.files.iter().cloned().chain(others);
                 all.any(|other| now < other.next_update() && other.covers_those_of(&before))
             };
-            if feeds.contains(feed) && !(is_idle && is_lacked()) && !stays_covered() {
+            if !stays_covered() {
                 let (provider, ends) = (&profile.names.provider, day_of(before.next_update().as_secs()));
                 let (issuer, other) = (before.issuer(), next.issuer());
                 return Err(format!(
