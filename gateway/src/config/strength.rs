@@ -225,8 +225,9 @@ impl Strength {
             old.losses(new, &mut report);
             // Without its header, the lists and identities of a provider stand below the provider before it.
             for (of, other) in self.providers.iter().chain(&self.removed.providers).filter(|(of, _)| *of != name) {
-                other.losses_of_lists_taken_over(old, new, &mut report);
-                other.identities_taken_over(next.providers.get(of), (old, new), &mut |identity| {
+                let now = next.providers.get(of);
+                other.losses_of_lists_taken_over(of, now, (old, new), &mut report);
+                other.identities_taken_over(now, (old, new), &mut |identity| {
                     report(format!("identity {identity} was one of provider {of}"));
                 });
             }

@@ -212,10 +212,18 @@ impl ProviderStrength {
         }
     }
 
-    /// What the lists of ranges of this provider demand that `new` has and `old` had not, two versions of another provider.
-    pub(super) fn losses_of_lists_taken_over(&self, old: &Self, new: &Self, report: &mut dyn FnMut(String)) {
+    /// What the lists of ranges of this provider, which is called `name` and now is `next`, demand that `new` has and `old` had not, two
+    /// versions of another provider.
+    pub(super) fn losses_of_lists_taken_over(
+        &self,
+        name: &str,
+        next: Option<&Self>,
+        (old, new): (&Self, &Self),
+        report: &mut dyn FnMut(String),
+    ) {
         if old.check != SourceCheck::Off {
-            self.ranges.losses_of_taken_over(&old.ranges, &new.ranges, report);
+            let next = next.map(|next| &next.ranges);
+            self.ranges.losses_of_taken_over(name, next, (&old.ranges, &new.ranges), report);
         }
     }
 

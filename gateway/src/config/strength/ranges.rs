@@ -86,11 +86,20 @@ impl RangeStrength {
         }
     }
 
-    /// What this version, of another provider, demands of the sources that `new` has and `old` had not.
-    pub(super) fn losses_of_taken_over(&self, old: &Self, new: &Self, report: &mut dyn FnMut(String)) {
+    /// What this version, of the provider `owner`, demands of the sources that `new` of another one has and `old` had not. `next` is what
+    /// `owner` has now. A source that it has no longer was not added to the other: it lost its header.
+    pub(super) fn losses_of_taken_over(
+        &self,
+        owner: &str,
+        next: Option<&Self>,
+        (old, new): (&Self, &Self),
+        report: &mut dyn FnMut(String),
+    ) {
         for (name, source) in new.sources.iter().filter(|(name, _)| old.known(name).is_none()) {
-            if let Some(known) = self.known(name) {
-                known.losses(name, source, report);
+            let Some(known) = self.known(name) else { continue };
+            known.losses(name, source, report);
+            if !next.is_some_and(|next| next.sources.contains_key(name)) {
+                report(format!("the ranges of {name} come from provider {owner}, which has them no longer"));
             }
         }
     }

@@ -206,3 +206,32 @@ fn a_list_that_falls_to_another_provider_keeps_what_it_leaves_out() {
     let lost = "the ranges of others.txt are no longer left out of ranges.txt";
     assert!(losses.iter().any(|loss| loss.contains(lost)), "{losses:#?}");
 }
+
+/// Found by the seed 101: without its header, the list admits senders of the provider before it from more addresses.
+#[test]
+fn a_list_that_falls_to_another_provider_is_a_loss() {
+    let whole = &*WITH_CERTIFICATES;
+    let header = "[[provider]]\nname = \"chosen\"\npreset = \"pagerduty\"\nproof = \"certificate\"\n";
+    let start = whole.text.find(header).unwrap();
+    let end = start + whole.text[start..].find("[[provider.source_range_files]]").unwrap();
+    let text = [&whole.text[..start], &whole.text[end..]].concat().replacen(", \"chosen\"", "", 1);
+    let part = part(&whole.fixture, "without the header".to_owned(), &text).unwrap();
+    assert!(judge(&whole.config, &whole.config.strength, &part), "it admits more");
+    let Comparison::Refused { losses, .. } = whole.config.strength.compare(&part.config.strength) else {
+        unreachable!()
+    };
+    let lost = "provider partner: the ranges of ranges.txt come from provider chosen, which has them no longer";
+    assert!(losses.iter().any(|loss| loss == lost), "{losses:#?}");
+
+    // A list that a second provider gets is named on purpose.
+    let shared = "source_ranges = [\"203.0.113.0/24\"]\n";
+    let list = "source_range_files = [{ file = \"ranges.txt\", minus = \"others.txt\" }]\n";
+    let both = whole.text.replacen(
+        &format!("{shared}trust_anchors = [\"ca.pem\"]"),
+        &format!("{shared}{list}trust_anchors = [\"ca.pem\"]"),
+        1,
+    );
+    assert_ne!(both, whole.text);
+    let both = whole.fixture.good(&both);
+    assert_eq!(whole.config.strength.compare(&both.strength), Comparison::NotWeaker);
+}
