@@ -121,7 +121,10 @@ fn expect_no_alarm(gateway: &TestGateway) {
 #[track_caller]
 fn trust(gateway: &TestGateway, arguments: &[&str]) -> String {
     let path = gateway.daemon.configuration_path();
-    let finished = hookgate(&[&["trust"], arguments, &["--config", path.to_str().unwrap()]].concat());
+    let path = path.to_str().unwrap();
+    // What is printed names the file itself.
+    let own: &[&str] = if arguments.contains(&"-c") { &[] } else { &["--config", path] };
+    let finished = hookgate(&[&["trust"], arguments, own].concat());
     assert!(finished.success(), "{}", finished.stderr_text());
     finished.stdout_text()
 }
@@ -262,6 +265,35 @@ fn a_path_that_is_too_long_and_not_for_clients_is_admitted_by_one_profile() {
     assert!(shown.contains(profile) && shown.ends_with("a reload admits the chain.\n"), "{shown}");
     gateway.reload(&follow(&gateway, &shown, &text)).unwrap();
     assert_eq!(send_with(&gateway, &longer, "event-1", PAGERDUTY_SECRET).status, 200);
+}
+
+#[test]
+fn a_laxer_demand_of_a_new_authority_is_no_demand_of_the_old_one() {
+    let gateway = start("", |_, _| {});
+    let text = configuration(&gateway.environment, "").unwrap();
+    let certificate = |name, issuer| {
+        let usage = ExtendedKeyUsage::ServerAuth;
+        let options = LeafOptions { issuer, extended_key_usage: usage, ..LeafOptions::default() };
+        gateway.environment.pki.sender(Sender::PagerDuty).leaf(name, &options).unwrap()
+    };
+    let (new, old) = (certificate("new", LeafIssuer::Stranger), certificate("old", LeafIssuer::Intermediate));
+    expect_delay(&send_with(&gateway, &new, "event-1", PAGERDUTY_SECRET), "new");
+    wait_until("the record", SOON, || records(&gateway).len() == 1).unwrap();
+    let shown = trust(&gateway, &["show", "1"]);
+    assert!(shown.contains(" --anchor -c ") && shown.contains("\n#- trust_anchors = ["), "{shown}");
+    assert!(
+        shown.contains("accept_weaker") || shown.ends_with("# With these lines, a reload admits the chain.\n"),
+        "{shown}"
+    );
+    let followed = follow(&gateway, &shown, &text);
+    match shown.contains("accept_weaker") {
+        true => gateway.reload_permitting(&followed).unwrap(),
+        false => gateway.reload(&followed).unwrap(),
+    }
+    assert_eq!(send_with(&gateway, &new, "event-1", PAGERDUTY_SECRET).status, 200, "{followed}");
+    assert_eq!(send_with(&gateway, &gateway.identity, "event-2", PAGERDUTY_SECRET).status, 200, "{followed}");
+    expect_delay_by("extended_key_usage", &send_with(&gateway, &old, "event-3", PAGERDUTY_SECRET), "old");
+    assert!(gateway.daemon.log().contains("a chain that was refused is admitted now"));
 }
 
 #[test]

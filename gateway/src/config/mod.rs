@@ -99,6 +99,7 @@ pub use self::log::{DEFAULT_ACCESS_PER_SECOND, LogFormat, LogSection};
 pub use self::name::MAXIMUM_NAME_BYTES;
 pub use self::places::NamedPlaces;
 pub use self::profile::DEFAULT_VERIFY_DEPTH;
+pub(crate) use self::profile::SINGLE_PROFILE;
 pub use self::proof::{Addition, AdditionForm, FileKind, Proofs, Usual};
 pub use self::range_url::{RangeFormat, RangeSource, RangeUrl};
 pub use self::state::{Deliveries, OnStateFailure, State};

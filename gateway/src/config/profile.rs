@@ -31,7 +31,7 @@ const MAXIMUM_IDENTITIES: usize = 256;
 const VERIFY_DEPTH: Bound = Bound::new(1, 10, "");
 
 /// The name of the profile of a provider, or of a preset, without profile tables.
-pub(super) const SINGLE_PROFILE: &str = "default";
+pub(crate) const SINGLE_PROFILE: &str = "default";
 
 /// The most profiles of a provider. A rotation has two, and each verification of a chain may try all of them.
 const MAXIMUM_PROFILES: usize = 16;

@@ -67,7 +67,18 @@ impl PendingChains {
             Some(found)
         });
         for chain in &gone {
-            tracing::info!(provider = %chain.provider, fingerprint = %advice::fingerprint(&chain.fingerprint), "a chain that was refused is admitted now, or refused for another reason, or its provider is gone");
+            let (provider, fingerprint) = (&chain.provider, advice::fingerprint(&chain.fingerprint));
+            match outcome(identity, chain, now) {
+                Outcome::ProviderGone => {
+                    tracing::info!(%provider, %fingerprint, "a chain that was refused is forgotten: its provider is gone");
+                }
+                Outcome::Admitted => {
+                    tracing::info!(%provider, %fingerprint, "a chain that was refused is admitted now")
+                }
+                Outcome::Refused(reason) => {
+                    tracing::info!(%provider, %fingerprint, reason, "a chain that was refused is refused for a fault of the sender now");
+                }
+            }
         }
         self.forget(&gone, state);
         // Their next announcement says what is to be written now.
@@ -140,6 +151,26 @@ fn suspicion(identity: &Identity, chain: &Pending, now: UnixTime) -> Option<(Arc
     let claim = suspect.suspected().next()?;
     let profile = provider.profiles.get(usize::from(claim.profile()))?;
     Some((Arc::clone(&profile.name), claim.reject().row().reason.into()))
+}
+
+/// What a policy makes of a chain that leaves the list.
+enum Outcome {
+    ProviderGone,
+    Admitted,
+    Refused(&'static str),
+}
+
+fn outcome(identity: &Identity, chain: &Pending, now: UnixTime) -> Outcome {
+    let mut known = (0..).map(ProviderId).zip(identity.providers());
+    let Some((id, _)) = known.find(|(_, provider)| provider.name == chain.provider) else {
+        return Outcome::ProviderGone;
+    };
+    // Of no site, as above.
+    let scope = Scope { id: u32::MAX, providers: vec![id] };
+    match identity.refusal_of_presented(&scope, &chain.certificates, now) {
+        None => Outcome::Admitted,
+        Some(refused) => Outcome::Refused(refused.refusal.refusal.reject.row().reason),
+    }
 }
 
 fn keep(chain: &Pending, state: Option<&StateDirectory>) {

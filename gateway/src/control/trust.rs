@@ -18,6 +18,9 @@ use crate::suspects::{MAXIMUM, Pending};
 /// Where the service keeps its state (`StateDirectory=` of the unit), if neither the configuration nor the environment says it.
 pub(super) const SERVICE_DIRECTORY: &str = "/var/lib/hookgate";
 
+/// The configuration that is read unless another one is named.
+const DEFAULT_CONFIGURATION: &str = "/etc/hookgate/hookgate.toml";
+
 /// Prints one line for each chain. Exit code 0, or 1 if there is an error.
 pub fn pending(configuration: &Path) -> ExitCode {
     report(chains(configuration).map(|(_, chains)| {
@@ -52,25 +55,32 @@ pub fn show(configuration: &Path, number: usize, anchor: bool) -> ExitCode {
         println!("# Nothing of this is trusted. First: {}", advice.check);
         if let Some((anchor, file)) = &advice.anchor {
             println!("# The trust anchor: {}", describe(anchor));
-            println!("# hookgate trust show {number} --anchor > {file}");
+            println!("# hookgate trust show {number} --anchor{} > {file}", option(configuration));
             print!("{}", record::pem(anchor));
         }
+        advice.note.iter().for_each(|note| println!("# {note}."));
         for block in &advice.blocks {
-            println!("# Then write, {}:", block.place);
-            block.lines.iter().for_each(|line| println!("{line}"));
+            println!("# Then {}:", block.place());
+            block.lines().iter().for_each(|line| println!("{line}"));
         }
-        if let Some(change) = &advice.change {
-            match trial::refusal(&config, chain, change, UnixTime::now()) {
-                None => println!("# With these lines, a reload admits the chain."),
-                Some(refusal) => println!(
-                    "# These lines do not admit the chain as it is: {}. {}",
-                    refusal.reject.row().reason,
-                    refusal.detail()
-                ),
-            }
+        if !advice.blocks.is_empty() {
+            println!("# {}", trial::verdict(configuration, &config, chain, &advice, UnixTime::now()));
         }
         Ok(())
     }))
+}
+
+/// ` -c FILE`, as a shell takes it, unless the file is the one that is read without it.
+fn option(configuration: &Path) -> String {
+    if configuration == Path::new(DEFAULT_CONFIGURATION) {
+        return String::new();
+    }
+    let path = configuration.display().to_string();
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-+:@%".contains(&byte);
+    match path.bytes().all(is_plain) {
+        true => format!(" -c {path}"),
+        false => format!(" -c '{}'", path.replace('\'', "'\\''")),
+    }
 }
 
 fn print_chain(chain: &Pending) {
@@ -97,9 +107,16 @@ fn report(outcome: anyhow::Result<()>) -> ExitCode {
 /// The configuration, and the chains in its state directory, the oldest first.
 fn chains(configuration: &Path) -> anyhow::Result<(Config, Vec<Pending>)> {
     let (config, _) = Config::load(configuration).map_err(|errors| anyhow::anyhow!("{errors}"))?;
-    let directory = config.state.directory.clone().unwrap_or_else(|| PathBuf::from(SERVICE_DIRECTORY));
+    let (directory, hint) = match config.state.directory.clone() {
+        Some(directory) => (directory, "[state] or STATE_DIRECTORY names it"),
+        None => (
+            PathBuf::from(SERVICE_DIRECTORY),
+            "it is the service's, since the configuration names none; without a state directory no chain is kept: write [state] directory, \
+             and see the lines \"rotation suspected\" in the log",
+        ),
+    };
     let entries = fs::read_dir(&directory)
-        .with_context(|| format!("cannot read the state directory {}; [state] names it", directory.display()))?;
+        .with_context(|| format!("cannot read the state directory {}; {hint}", directory.display()))?;
     let is_record = |path: &PathBuf| {
         path.file_name()
             .and_then(|name| name.to_str())

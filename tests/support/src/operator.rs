@@ -29,6 +29,10 @@ pub fn follow(
     let mut text = text.to_owned();
     let (mut place, mut lines) = ("", String::new());
     for line in shown.lines().chain(["# the end"]) {
+        if let Some(removed) = line.strip_prefix("#- ") {
+            text = text.replacen(&format!("{removed}\n"), "", 1);
+            continue;
+        }
         if !line.starts_with('#') {
             lines.push_str(line);
             lines.push('\n');

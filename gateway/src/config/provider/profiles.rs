@@ -80,6 +80,8 @@ fn draft_profiles(
     let mut drafts = match preset {
         // Its one profile is what the operator's own keys make of it, and here the tables say that.
         Some(preset) if !preset.has_profiles() && fields.profiles.is_none() => Vec::new(),
+        // The tables take the place of all that it has.
+        Some(_) if fields.profiles.as_ref().is_some_and(|chosen| chosen.get_ref().is_empty()) => Vec::new(),
         Some(preset) => preset_profiles(preset, fields.profiles.as_ref(), report)?,
         None if fields.preset.is_some() => return None,
         None => Vec::new(),

@@ -4,6 +4,7 @@
 //! is written. Must not write to the configuration: an operator does, after the comparison. What is shown of a certificate is printable
 //! ASCII, since a peer made it.
 
+mod edit;
 mod written;
 
 use data_encoding::HEXUPPER;
@@ -13,9 +14,10 @@ use toml::{Table, Value};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer as _;
 
+pub(in crate::control) use self::edit::{Block, Place, apply};
 pub(in crate::control) use self::written::Written;
 use self::written::{Owner, unique};
-use crate::config::day_of;
+use crate::config::{MAXIMUM_NAME_BYTES, SINGLE_PROFILE, day_of};
 use crate::suspects::{Pending, sha256};
 
 /// The most characters of a name that are shown.
@@ -29,32 +31,14 @@ pub(in crate::control) struct Advice {
     pub(in crate::control) blocks: Vec<Block>,
     /// The new trust anchor and the name of its file, if one is needed and known.
     pub(in crate::control) anchor: Option<(CertificateDer<'static>, String)>,
-    /// What the lines change for the chain; `None` if there are none.
-    pub(in crate::control) change: Option<Change>,
-}
-
-/// Lines of TOML that belong together.
-pub(in crate::control) struct Block {
-    /// Where they belong.
-    pub(in crate::control) place: String,
-    pub(in crate::control) lines: Vec<String>,
-}
-
-/// What a profile needs so that it admits the chain.
-#[derive(Clone, Debug, Default)]
-pub(in crate::control) struct Change {
-    /// A new trust anchor.
-    pub(in crate::control) anchor: Option<CertificateDer<'static>>,
-    /// The least `verify_depth`.
-    pub(in crate::control) verify_depth: Option<u8>,
-    /// The strictest `extended_key_usage`.
-    pub(in crate::control) extended_key_usage: Option<ExtendedKeyUsage>,
+    /// What the operator should know of the anchor.
+    pub(in crate::control) note: Option<String>,
 }
 
 impl Advice {
     /// All lines, for the log.
-    pub(in crate::control) fn lines(&self) -> Vec<&str> {
-        self.blocks.iter().flat_map(|block| &block.lines).map(String::as_str).collect()
+    pub(in crate::control) fn lines(&self) -> Vec<String> {
+        self.blocks.iter().flat_map(Block::lines).collect()
     }
 }
 
@@ -98,89 +82,71 @@ pub(in crate::control) fn advise(chain: &Pending, provider: Option<&Written>) ->
 }
 
 fn nothing(check: &str) -> Advice {
-    Advice { check: check.to_owned(), blocks: Vec::new(), anchor: None, change: None }
-}
-
-fn line(key: &str, value: &Value) -> String {
-    format!("{key} = {value}")
+    Advice { check: check.to_owned(), blocks: Vec::new(), anchor: None, note: None }
 }
 
 /// The lines for a chain of a known authority that its profile demands too much of. What the provider shares with other profiles gets a
 /// profile of its own, so that these demand what they did.
 fn known_authority(chain: &Pending, provider: &Written) -> Advice {
     let mut checks = Vec::new();
-    let mut needed: Vec<(&str, Value)> = Vec::new();
-    let mut change = Change::default();
+    let mut needed = Table::new();
     let usage = usage_of(chain);
     if provider.extended_key_usage(&chain.profile).is_stricter_than(usage) {
         checks.push(
             "ask the sender whether its certificates lack clientAuth on purpose; public authorities stop issuing it",
         );
-        needed.push(("extended_key_usage", usage.label().into()));
-        change.extended_key_usage = Some(usage);
+        needed.insert("extended_key_usage".to_owned(), usage.label().into());
     }
     let WayUp { depth, last, .. } = path(chain);
     // The trust anchor is known, so the sender need not present it.
     let depth = if is_self_issued(last) { depth } else { depth.saturating_add(1) };
     if depth > provider.verify_depth(&chain.profile) {
         checks.push("ask the sender whether it has one more intermediate authority on purpose");
-        needed.push(("verify_depth", i64::from(depth).into()));
-        change.verify_depth = Some(depth);
+        needed.insert("verify_depth".to_owned(), i64::from(depth).into());
     }
     let mut blocks = Vec::new();
-    let in_table = format!(
-        "in the [[provider.profile]] \"{}\" of the [[provider]] \"{}\", in place of the keys of these names",
-        chain.profile, chain.provider
-    );
-    for (owner, place) in [(Owner::Provider, in_provider(chain)), (Owner::Table, in_table)] {
+    for (owner, place) in [(Owner::Provider, Place::Provider), (Owner::Table, Place::Table(chain.profile.to_string()))]
+    {
         let owned = needed.iter().filter(|(key, _)| provider.owner(&chain.profile, key) == owner);
-        let lines: Vec<String> = owned.map(|(key, value)| line(key, value)).collect();
-        if !lines.is_empty() {
-            blocks.push(Block { place, lines });
+        let keys: Vec<(String, Value)> = owned.map(|(key, value)| (key.clone(), value.clone())).collect();
+        if !keys.is_empty() {
+            blocks.push(Block { provider: chain.provider.to_string(), place, keys });
         }
     }
     let own: Vec<_> =
         needed.into_iter().filter(|(key, _)| provider.owner(&chain.profile, key) == Owner::Preset).collect();
     if !own.is_empty() {
         let mut profile = provider.profile(&chain.profile).cloned().unwrap_or_default();
-        own.into_iter().for_each(|(key, value)| drop(profile.insert(key.to_owned(), value)));
+        profile.extend(own);
         blocks.push(new_profile(chain, provider, &unique(&chain.profile, provider), &profile));
     }
     if blocks.is_empty() {
         return nothing("the configuration demands of this chain what it has: reload, or ask the sender");
     }
-    Advice { check: checks.join("; "), blocks, anchor: None, change: Some(change) }
+    Advice { check: checks.join("; "), blocks, anchor: None, note: None }
 }
 
-fn in_provider(chain: &Pending) -> String {
-    format!("in the [[provider]] \"{}\", in place of the keys of these names", chain.provider)
-}
+/// The keys of a profile, in the order of the reference.
+const PROFILE_KEYS: [&str; 7] =
+    ["trust_anchors", "verify_depth", "identity", "extended_key_usage", "crls", "crl_urls", "crl_scope"];
 
 /// A profile beside the others, so that each anchor keeps its identities. Keys that the provider itself has count for it too.
 fn new_profile(chain: &Pending, provider: &Written, name: &str, profile: &Table) -> Block {
-    let mut lines = vec!["[[provider.profile]]".to_owned(), line("name", &name.into())];
-    for key in ["trust_anchors", "verify_depth", "identity", "extended_key_usage", "crls", "crl_scope"] {
-        if let Some(value) = profile.get(key).filter(|_| !provider.has(key)) {
-            lines.push(line(key, value));
-        }
-    }
-    let place = format!(
-        "at the end of the [[provider]] \"{}\", after its keys and tables, before the next section",
-        chain.provider
-    );
-    Block { place, lines }
+    profile_block(chain, name, profile, &|key| !provider.has(key))
+}
+
+/// A `[[provider.profile]]` with those keys of `profile` that are `wanted`.
+fn profile_block(chain: &Pending, name: &str, profile: &Table, wanted: &dyn Fn(&str) -> bool) -> Block {
+    let mut keys = vec![("name".to_owned(), Value::from(name))];
+    let of_profile = PROFILE_KEYS.into_iter().filter(|key| wanted(key));
+    keys.extend(of_profile.filter_map(|key| Some((key.to_owned(), profile.get(key)?.clone()))));
+    Block { provider: chain.provider.to_string(), place: Place::NewProfile, keys }
 }
 
 /// The lines for a chain whose authority is new, or has another key.
 fn new_authority(chain: &Pending, provider: &Written) -> Advice {
     let WayUp { depth, anchor, last } = path(chain);
-    let Some(anchor) = anchor else {
-        let check = format!(
-            "the sender did not present the certificate of its issuer: obtain the root from the sender, and write it to trust_anchors ({})",
-            describe(last)
-        );
-        return nothing(&check);
-    };
+    let Some(anchor) = anchor else { return nothing(&missing_issuer(last)) };
     let id = HEXUPPER.encode(&sha256(&anchor)[..4]).to_lowercase();
     let file = format!("{}-{id}.pem", chain.provider);
     let rekeyed = match &*chain.reason {
@@ -193,40 +159,93 @@ fn new_authority(chain: &Pending, provider: &Written) -> Advice {
         describe(&anchor)
     );
     let usage = usage_of(chain);
-    let former = provider.profile(&chain.profile);
-    let mut blocks = Vec::new();
-    let mut own = Vec::new();
-    if provider.has_profiles() && !provider.has("trust_anchors") {
-        let mut profile = former.cloned().unwrap_or_default();
-        profile.insert("trust_anchors".to_owned(), vec![Value::from(file.as_str())].into());
-        profile.insert("verify_depth".to_owned(), i64::from(depth).into());
-        if provider.extended_key_usage(&chain.profile).is_stricter_than(usage) {
-            profile.insert("extended_key_usage".to_owned(), usage.label().into());
-        }
-        blocks.push(new_profile(chain, provider, &unique(&id, provider), &profile));
-        // What the provider itself has counts for every profile, also where it is too strict for the new chain.
-        own.extend(provider.has("verify_depth").then_some("verify_depth"));
-        own.extend(provider.has("extended_key_usage").then_some("extended_key_usage"));
-    } else {
+    let mut laxer = Table::new();
+    if depth > provider.verify_depth(&chain.profile) {
+        laxer.insert("verify_depth".to_owned(), i64::from(depth).into());
+    }
+    if provider.extended_key_usage(&chain.profile).is_stricter_than(usage) {
+        laxer.insert("extended_key_usage".to_owned(), usage.label().into());
+    }
+    let mut profile = provider.profile(&chain.profile).cloned().unwrap_or_default();
+    profile.insert("trust_anchors".to_owned(), vec![Value::from(file.as_str())].into());
+    profile.insert("verify_depth".to_owned(), i64::from(depth).into());
+    profile.extend(laxer.clone());
+    // As long as a name may be, with the number that `unique` may add.
+    let former: String = chain.profile.chars().take(MAXIMUM_NAME_BYTES - id.len() - 4).collect();
+    let name = unique(&format!("{former}-{id}"), provider);
+    let has_pairs = provider.has_profiles() && !provider.has("trust_anchors");
+    let blocks = if has_pairs && !laxer.keys().any(|key| provider.has(key)) {
+        vec![new_profile(chain, provider, &name, &profile)]
+    } else if !has_pairs && laxer.is_empty() {
         let mut anchors = provider.own("trust_anchors").and_then(Value::as_array).cloned().unwrap_or_default();
-        anchors.push(Value::from(file.as_str()));
-        let mut lines = vec![line("trust_anchors", &anchors.into())];
-        lines.extend(provider.own("identity").map(|identity| line("identity", identity)));
-        blocks.push(Block { place: in_provider(chain), lines });
-        own.extend(["verify_depth", "extended_key_usage"]);
+        if !anchors.iter().any(|anchor| anchor.as_str() == Some(&file)) {
+            anchors.push(Value::from(file.as_str()));
+        }
+        let mut keys = vec![("trust_anchors".to_owned(), anchors.into())];
+        keys.extend(provider.own("identity").map(|identity| ("identity".to_owned(), identity.clone())));
+        vec![Block { provider: chain.provider.to_string(), place: Place::Provider, keys }]
+    } else {
+        apart(chain, provider, (&name, &profile), &laxer)
+    };
+    let note = (!is_self_issued(&anchor)).then(|| intermediate(&anchor, depth));
+    Advice { check, blocks, anchor: Some((anchor, file)), note }
+}
+
+/// The lines for a new profile that demands less than the keys of the `[[provider]]`, which count for every profile: these keys move from there
+/// to each profile that there is, so that none of them demands less than before.
+fn apart(chain: &Pending, provider: &Written, (name, profile): (&str, &Table), laxer: &Table) -> Vec<Block> {
+    let is_moved = |key: &str| provider.has(key) && (key == "trust_anchors" || laxer.contains_key(key));
+    let moved: Table = PROFILE_KEYS
+        .into_iter()
+        .filter(|key| is_moved(key))
+        .filter_map(|key| Some((key.to_owned(), provider.own(key)?.clone())))
+        .collect();
+    let of_provider = |place, keys| Block { provider: chain.provider.to_string(), place, keys };
+    let pairs = |table: &Table| table.iter().map(|(key, value)| (key.clone(), value.clone())).collect::<Vec<_>>();
+    let mut blocks = vec![of_provider(Place::Removal, pairs(&moved))];
+    for table in provider.tables() {
+        let of_table = table.get("name").and_then(Value::as_str).unwrap_or_default();
+        blocks.push(of_provider(Place::Table(of_table.to_owned()), pairs(&moved)));
     }
-    let mut lines = Vec::new();
-    if own.contains(&"verify_depth") && depth > provider.verify_depth(&chain.profile) {
-        lines.push(line("verify_depth", &i64::from(depth).into()));
+    let stays = |key: &str| !provider.has(key) || is_moved(key);
+    let mut add = |name: &str, profile: &Table| blocks.push(profile_block(chain, name, profile, &stays));
+    if !provider.has_profiles() {
+        // The name that the only profile has.
+        add(SINGLE_PROFILE, &moved);
     }
-    if own.contains(&"extended_key_usage") && provider.extended_key_usage(&chain.profile).is_stricter_than(usage) {
-        lines.push(line("extended_key_usage", &usage.label().into()));
+    for table in &provider.of_preset {
+        let mut table = table.clone();
+        table.extend(moved.clone());
+        add(table.get("name").and_then(Value::as_str).unwrap_or_default(), &table);
     }
-    if !lines.is_empty() {
-        blocks.push(Block { place: in_provider(chain), lines });
+    add(name, profile);
+    if !provider.of_preset.is_empty() {
+        // Those of the preset are written out now.
+        blocks.insert(1, of_provider(Place::Provider, vec![("profiles".to_owned(), Vec::<Value>::new().into())]));
     }
-    let change = Change { anchor: Some(anchor.clone()), verify_depth: Some(depth), extended_key_usage: Some(usage) };
-    Advice { check, blocks, anchor: Some((anchor, file)), change: Some(change) }
+    blocks
+}
+
+/// What to do about a chain without the issuer of its end entity.
+fn missing_issuer(end_entity: &[u8]) -> String {
+    let parsed = X509Certificate::from_der(end_entity);
+    let issuer = parsed.map(|(_, parsed)| shown(&parsed.issuer().to_string())).unwrap_or_default();
+    format!(
+        "the sender presented no certificate of the issuer of its certificate, \"{issuer}\": tell the sender to send this intermediate with its \
+         certificate; there is nothing to trust before it does"
+    )
+}
+
+/// What it means to trust an intermediate.
+fn intermediate(anchor: &[u8], depth: u8) -> String {
+    let parsed = X509Certificate::from_der(anchor);
+    let root = parsed.map(|(_, parsed)| shown(&parsed.issuer().to_string())).unwrap_or_default();
+    let depth = depth.saturating_add(1);
+    format!(
+        "This is an intermediate, not a root: the sender did not present its issuer, \"{root}\". As a trust anchor it admits what it issued \
+         itself, which is less than the root would; but its own expiry and revocation are not checked. To trust the root instead, obtain and \
+         compare the certificate of \"{root}\", save it under the name of the file, and write verify_depth = {depth} if less is in force"
+    )
 }
 
 /// The strictest usage that the chain satisfies.

@@ -54,10 +54,33 @@ struct Head {
     fresh_for: u64,
     etag: Option<String>,
     last_modified: Option<String>,
-    /// SHA-256 of the document, in hexadecimal.
+    /// SHA-256 of the document and of the rest of this line, in hexadecimal.
     sha256: String,
     /// The key that signed a revocation list, as base64 of its SubjectPublicKeyInfo.
     signer: Option<String>,
+}
+
+impl Head {
+    /// The digest of the document and of all that this line says of it.
+    fn digest(&self, document: &[u8]) -> String {
+        let numbers = [self.fetched, self.fresh_for].map(|number| Some(number.to_string()));
+        let texts = [
+            Some(&self.name),
+            Some(&self.source),
+            self.etag.as_ref(),
+            self.last_modified.as_ref(),
+            self.signer.as_ref(),
+        ];
+        let mut context = digest::Context::new(&digest::SHA256);
+        for text in numbers.iter().map(Option::as_ref).chain(texts) {
+            // What is absent is not what is empty, and no two fields run together.
+            let length = text.map_or(u64::MAX, |text| text.len() as u64);
+            context.update(&length.to_le_bytes());
+            context.update(text.map(String::as_bytes).unwrap_or_default());
+        }
+        context.update(&sha256(document));
+        HEXLOWER.encode(context.finish().as_ref())
+    }
 }
 
 pub(super) fn sha256(document: &[u8]) -> [u8; 32] {
@@ -113,8 +136,8 @@ fn parts(bytes: &[u8]) -> Result<(Head, &[u8]), String> {
     let end = bytes.iter().position(|&byte| byte == b'\n').ok_or("the file has no first line")?;
     let head: Head = serde_json::from_slice(&bytes[..end]).map_err(|error| error.to_string())?;
     let document = &bytes[end + 1..];
-    if HEXLOWER.encode(&sha256(document)) != head.sha256 {
-        return Err("the document is not the one that was kept; the file is damaged".to_owned());
+    if head.digest(document) != head.sha256 {
+        return Err("it is not what was kept; the file is damaged, or of another version of hookgate".to_owned());
     }
     Ok((head, document))
 }
@@ -134,7 +157,7 @@ fn decode(source: &Source, bytes: &[u8], now: u64) -> Result<Copy, String> {
     Ok(Copy {
         // Whatever the clock was, no copy is from the future.
         fetched: head.fetched.min(now),
-        fresh_for: Duration::from_secs(head.fresh_for),
+        fresh_for: Duration::from_secs(head.fresh_for).min(source.feed().limits.max_fresh),
         validators: Validators { etag: head.etag, last_modified: head.last_modified },
         digest: sha256(document),
         content,
@@ -165,19 +188,28 @@ fn encode(source: &Source, copy: &Copy, document: &[u8]) -> Vec<u8> {
         Content::List(list) => list.signer().map(|key| BASE64.encode(key)),
         Content::Ranges(_) | Content::Keys(_) => None,
     };
-    let head = Head {
+    let mut head = Head {
         name: source.name(),
         source: identity(source),
         fetched: copy.fetched,
         fresh_for: copy.fresh_for.as_secs(),
         etag: copy.validators.etag.clone(),
         last_modified: copy.validators.last_modified.clone(),
-        sha256: HEXLOWER.encode(&sha256(document)),
+        sha256: String::new(),
         signer,
     };
+    head.sha256 = head.digest(document);
     // A struct of texts and numbers has no value that JSON lacks.
     let mut bytes = serde_json::to_vec(&head).unwrap_or_default();
     bytes.push(b'\n');
     bytes.extend_from_slice(document);
     bytes
+}
+
+/// A file with this head and document, as if it had been kept so.
+#[cfg(test)]
+pub(super) fn sealed(head: &str, document: &[u8]) -> Option<Vec<u8>> {
+    let mut head: Head = serde_json::from_str(head).ok()?;
+    head.sha256 = head.digest(document);
+    Some([&serde_json::to_vec(&head).ok()?, &b"\n"[..], document].concat())
 }

@@ -126,7 +126,20 @@ fn damages(bytes: &[u8]) -> Vec<Vec<u8>> {
     flipped[document] ^= 1;
     let mut other = b"{}\n".to_vec();
     other.extend_from_slice(&bytes[document..]);
-    vec![bytes[..10].to_vec(), bytes[..bytes.len() - 3].to_vec(), flipped, other, Vec::new(), [bytes, b"x"].concat()]
+    // A digit of the line about it.
+    let mut number = bytes.to_vec();
+    let word: &[u8] = b"\"fresh_for\":";
+    let digit = bytes.windows(word.len()).position(|window| window == word).unwrap() + word.len();
+    number[digit] = if number[digit] == b'9' { b'8' } else { b'9' };
+    vec![
+        number,
+        bytes[..10].to_vec(),
+        bytes[..bytes.len() - 3].to_vec(),
+        flipped,
+        other,
+        Vec::new(),
+        [bytes, b"x"].concat(),
+    ]
 }
 
 /// The time of the tests that let it pass, in seconds since 1970.

@@ -54,10 +54,10 @@ fn lines(chain: &Pending, provider: &str) -> Vec<String> {
     let advice = advise(chain, Some(&written(provider)));
     let file = advice.anchor.map(|(_, file)| file).unwrap_or_default();
     let id = file.trim_start_matches("sender-").trim_end_matches(".pem");
-    let blocks: Vec<String> = advice.blocks.iter().map(|block| block.lines.join("\n")).collect();
+    let blocks: Vec<String> = advice.blocks.iter().map(|block| block.lines().join("\n")).collect();
     let mut text = blocks.join("\n\n");
     if !file.is_empty() {
-        text = text.replace(&file, "NEW").replace(id, "ID");
+        text = text.replace(&file, "NEW").replace(&format!("{}-{id}", chain.profile), "ID");
     }
     text.lines().map(str::to_owned).collect()
 }
@@ -83,10 +83,15 @@ fn the_lines_fit_the_way_the_provider_is_written() {
     let tables = table("older", "identity = [{ subject_cn = \"x\" }]") + &table("old", identity);
     check(&chain, &tables, &new);
     // A new profile demands what the one did that the chain claims.
-    let strict = "extended_key_usage = \"client-auth-explicit\"\ncrls = [\"list.pem\"]\ncrl_scope = \"chain\"\nuntil = 2026-12-01\n";
+    let strict = "extended_key_usage = \"client-auth-explicit\"\ncrls = [\"list.pem\"]\ncrl_urls = [\"http://a.example/l\"]\ncrl_scope = \"chain\"\nuntil = 2026-12-01\n";
     let with_demands: Vec<&str> = new
         .into_iter()
-        .chain(["extended_key_usage = \"client-auth-explicit\"", "crls = [\"list.pem\"]", "crl_scope = \"chain\""])
+        .chain([
+            "extended_key_usage = \"client-auth-explicit\"",
+            "crls = [\"list.pem\"]",
+            "crl_urls = [\"http://a.example/l\"]",
+            "crl_scope = \"chain\"",
+        ])
         .collect();
     check(&chain, &table("old", &format!("{identity}\n{strict}")), &with_demands);
     // Keys of the provider replace those of every profile, so they are not written again.
@@ -119,13 +124,15 @@ fn a_preset_keeps_its_pairs_of_anchors_and_identities() {
     // The operator's own anchors replace those of the preset, so there is nothing to keep apart.
     let own = "preset = \"pagerduty\"\ntrust_anchors = [\"own.pem\"]";
     check(&chain("digicert-global-root-ca", client()), own, &["trust_anchors = [\"own.pem\", \"NEW\"]"]);
-    // What the provider demands of all profiles must be changed for all.
+    // What the provider demands of all profiles stays a demand of all others.
     let strict = "preset = \"pagerduty\"\nextended_key_usage = \"client-auth\"";
-    let found = lines(&chain("digicert-global-root-ca", server), strict);
-    assert_eq!(found[4..], [us, "", "extended_key_usage = \"ignore\""]);
+    let found = lines(&chain("digicert-global-root-ca", server.clone()), strict);
+    assert_eq!(found[..4], ["#- extended_key_usage = \"client-auth\"", "", "profiles = []", ""]);
+    assert_eq!(found.iter().filter(|line| *line == "extended_key_usage = \"client-auth\"").count(), 2, "{found:?}");
+    assert_eq!(found[found.len() - 6..], with(&[us, "extended_key_usage = \"ignore\""]));
     // The second chain of one authority gets another name.
     let id = &advise(&chain("ssl-com", client()), None).anchor.unwrap().1[7..15].to_owned();
-    let taken = format!("preset = \"dialogflow-cx\"\n[[profile]]\nname = \"{id}\"");
+    let taken = format!("preset = \"dialogflow-cx\"\n[[profile]]\nname = \"ssl-com-{id}\"");
     assert_eq!(lines(&chain("ssl-com", client()), &taken)[1], "name = \"ID-2\"");
 }
 
@@ -139,12 +146,12 @@ fn a_demand_that_is_dropped_is_dropped_for_one_profile() {
         ..pending(server.clone(), None)
     };
     let ignore = "extended_key_usage = \"ignore\"";
-    let place = |chain: &Pending, provider: &str| advise(chain, Some(&written(provider))).blocks.remove(0).place;
+    let place = |chain: &Pending, provider: &str| advise(chain, Some(&written(provider))).blocks.remove(0).place();
     let tables = "[[profile]]\nname = \"a\"\n[[profile]]\nname = \"b\"";
     check(&chain("b"), tables, &[ignore]);
-    assert!(place(&chain("b"), tables).starts_with("in the [[provider.profile]] \"b\" of"));
+    assert!(place(&chain("b"), tables).starts_with("write, in the [[provider.profile]] \"b\" of"));
     check(&chain("default"), "trust_anchors = [\"old.pem\"]", &[ignore]);
-    assert!(place(&chain("default"), "").starts_with("in the [[provider]] \"sender\","));
+    assert!(place(&chain("default"), "").starts_with("write, in the [[provider]] \"sender\","));
     check(&chain("digicert-assured-id"), "preset = \"percolate\"", &[ignore]);
     let beside = [
         "[[provider.profile]]",
@@ -182,12 +189,35 @@ fn the_anchor_is_the_highest_certificate_of_an_authority() {
     expect(&pending(vec![leaf.clone(), middle.der().clone()], None), Some(&middle), 1);
     expect(&pending(vec![leaf.clone(), middle.der().clone()], Some(&root)), Some(&root), 2);
     expect(&pending(vec![leaf.clone()], None), None, 0);
+    let note = |chain: &Pending| advise(chain, None).note;
+    let of_middle = note(&pending(vec![leaf.clone(), middle.der().clone()], None)).unwrap();
+    assert!(of_middle.contains("not a root") && of_middle.contains("\"CN=root\""), "{of_middle}");
+    assert_eq!(note(&pending(vec![leaf.clone(), middle.der().clone()], Some(&root))), None);
     // What lacks clientAuth needs more than an anchor.
     let whole = pending(vec![leaf.clone(), middle.der().clone()], Some(&root));
     let found = lines(&whole, "trust_anchors = [\"old.pem\"]\nverify_depth = 1");
-    assert_eq!(found[1..], ["", "verify_depth = 2", "extended_key_usage = \"ignore\""]);
+    let expected = [
+        "#- trust_anchors = [\"old.pem\"]",
+        "#- verify_depth = 1",
+        "",
+        "[[provider.profile]]",
+        "name = \"default\"",
+        "trust_anchors = [\"old.pem\"]",
+        "verify_depth = 1",
+        "",
+        "[[provider.profile]]",
+        "name = \"ID\"",
+        "trust_anchors = [\"NEW\"]",
+        "verify_depth = 2",
+        "extended_key_usage = \"ignore\"",
+    ];
+    assert_eq!(found, expected);
     let without = advise(&pending(vec![leaf], None), None);
-    assert!(without.blocks.is_empty() && without.check.contains("obtain the root"), "{}", without.check);
+    assert!(
+        without.blocks.is_empty() && without.check.contains("\"CN=middle\": tell the sender to send"),
+        "{}",
+        without.check
+    );
 }
 
 #[test]
@@ -195,7 +225,7 @@ fn nothing_is_to_be_written_for_a_late_renewal() {
     let root = authority("root", None);
     let chain = pending(vec![leaf(&root, ExtendedKeyUsagePurpose::ClientAuth)], None);
     let advice = advise(&Pending { reason: "certificate_expired".into(), ..chain }, None);
-    assert!(advice.blocks.is_empty() && advice.anchor.is_none() && advice.change.is_none());
+    assert!(advice.blocks.is_empty() && advice.anchor.is_none());
 }
 
 #[test]

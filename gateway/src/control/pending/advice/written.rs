@@ -21,7 +21,7 @@ pub(in crate::control) struct Written {
     /// Its `[[provider]]`.
     table: Table,
     /// The profiles of its preset that it keeps, as `[[provider.profile]]` tables.
-    of_preset: Vec<Table>,
+    pub(super) of_preset: Vec<Table>,
 }
 
 /// What an operator edits to change a key of one profile.
@@ -108,7 +108,8 @@ impl Written {
         self.own(key).or_else(|| self.profile(name)?.get(key))
     }
 
-    fn tables(&self) -> impl Iterator<Item = &Table> {
+    /// Its `[[provider.profile]]` tables.
+    pub(super) fn tables(&self) -> impl Iterator<Item = &Table> {
         self.table.get("profile").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_table)
     }
 }

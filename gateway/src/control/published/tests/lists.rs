@@ -221,10 +221,7 @@ async fn a_kept_list_is_used_and_its_replay_is_refused_after_a_restart() {
         Kept::start(Server::start_plain(list(impostor.list(9, 1, &[]))).await, source, Authority::terms(&[]), None);
     assert_eq!(foreign.await.round().await, Ok("ok"));
     let document = impostor.list(9, 1, &[]);
-    let sha256 = data_encoding::HEXLOWER.encode(&copy::sha256(&document));
-    let mut head: serde_json::Value = serde_json::from_str(&head).unwrap();
-    head["sha256"] = sha256.into();
-    state.write(&name, &[head.to_string().as_bytes(), b"\n", &document].concat()).unwrap();
+    state.write(&name, &copy::sealed(&head, &document).unwrap()).unwrap();
     assert!(again.restarted(&state).is_none(), "the key beside it did not sign it");
 }
 
