@@ -11,7 +11,7 @@ mod record;
 use std::fs::{self, Permissions};
 use std::io;
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
-use std::os::unix::net::UnixListener as StdListener;
+use std::os::unix::net::{UnixListener as StdListener, UnixStream as StdStream};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -46,14 +46,18 @@ impl Inquiry {
     ///
     /// # Errors
     ///
-    /// If it cannot be bound: the path may be too long for a socket (unix(7)).
+    /// If it cannot be bound: the path may be too long for a socket (unix(7)), or another process answers there.
     pub(super) fn bind(directory: &Path, recent: Arc<Recent>) -> io::Result<Self> {
         let path = directory.join(NAME);
         if fs::symlink_metadata(&path).is_ok_and(|metadata| metadata.file_type().is_socket()) {
+            if StdStream::connect(&path).is_ok() {
+                return Err(io::Error::new(io::ErrorKind::AddrInUse, "another process answers there"));
+            }
             fs::remove_file(&path)?;
         }
         let listener = StdListener::bind(&path)?;
-        fs::set_permissions(&path, Permissions::from_mode(0o600))?;
+        // The directory is for its owner alone, and the unit allows no chmod(2).
+        drop(fs::set_permissions(&path, Permissions::from_mode(0o600)));
         listener.set_nonblocking(true)?;
         Ok(Self { listener: UnixListener::from_std(listener)?, recent })
     }
