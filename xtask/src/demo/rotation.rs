@@ -47,7 +47,11 @@ impl Environment {
 
     fn trust(&self, arguments: &[&str]) -> Result<String> {
         let mut command = Command::new(&self.binary);
-        command.arg("trust").args(arguments).arg("--config").arg(self.gateway.configuration_path());
+        command.arg("trust").args(arguments);
+        // A command that is printed names the file itself.
+        if !arguments.contains(&"-c") {
+            command.arg("-c").arg(self.gateway.configuration_path());
+        }
         let output = command.output()?;
         ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         Ok(String::from_utf8(output.stdout)?)
