@@ -92,7 +92,8 @@ impl Walk<'_> {
                         hidden.detail()
                     );
                     let place = self.nearest_route(unrouted.refusal.reject);
-                    let step = Step::refused(STAGE, &hidden, place);
+                    let remedy = Some(remedy::general(unrouted.refusal.reject));
+                    let step = Step::refused(STAGE, &hidden, place).advising(remedy);
                     Step { said: Said { text, ..step.said }, ..step }
                 }
                 None => Step::new(STAGE, Verdict::Passes, what),

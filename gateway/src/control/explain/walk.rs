@@ -74,7 +74,8 @@ impl Walk<'_> {
 
     fn filter_step(&self) -> Step {
         let stage = "filter";
-        let place = self.places.in_section("filter", &["mode"]);
+        // Without the section, no line says that it is off.
+        let place = self.places.in_section("filter", &["mode"]).filter(|place| place.line.is_some());
         if self.filter.mode == Mode::Off {
             return Step::new(stage, Verdict::Passes, "The filter is off: every packet passes.").at(place);
         }
