@@ -193,7 +193,8 @@ rejects! {
         "The TLS handshake failed.";
     /// The peer speaks plain HTTP. It gets an HTTP answer that says so. Peer: use an https URL.
     PlainHttp => "plain_http", 400, UnexpectedMessage, Peer, "This port speaks TLS", detail;
-    /// The peer offers neither TLS 1.2 nor TLS 1.3. Peer: use a newer TLS library.
+    /// The peer offers no version of TLS that is served: 1.2 and 1.3, or one of them under `policy` in `[tls]`. Peer: use a newer TLS library.
+    /// Operator: if it cannot, and `policy` excludes its version, choose another.
     TlsVersion => "tls_version", 400, ProtocolVersion, Peer, "No version of TLS in common", detail;
     /// The peer ended the handshake because it does not accept the certificate of this server. Operator: check that the chain is complete, in
     /// order and not expired, that it has the name that the peer uses, and that the peer trusts its root.

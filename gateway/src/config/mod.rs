@@ -46,6 +46,7 @@ mod state;
 pub mod strength;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod warning;
 
 use std::env;
@@ -76,6 +77,7 @@ use self::report::{Environment, Report};
 use self::route::RawRoute;
 use self::state::RawState;
 use self::strength::Strength;
+use self::tls::RawTls;
 use hookgate_core::identity::Provider;
 use hookgate_core::ranges::{Ranges, Sources};
 use hookgate_core::reject::TypeBase;
@@ -103,6 +105,7 @@ pub(crate) use self::profile::SINGLE_PROFILE;
 pub use self::proof::{Addition, AdditionForm, FileKind, Proofs, Usual};
 pub use self::range_url::{RangeFormat, RangeSource, RangeUrl};
 pub use self::state::{Deliveries, OnStateFailure, State};
+pub use self::tls::TlsSection;
 pub use self::warning::{Warning, WarningKind};
 
 /// The whole configuration, within its bounds.
@@ -136,6 +139,8 @@ pub struct Config {
     pub admin: Option<Admin>,
     /// `[log]`
     pub log: LogSection,
+    /// `[tls]`: versions, suites and key exchange of handshakes with senders.
+    pub tls: TlsSection,
     /// `[problem]`: the `type` of problem documents.
     pub problem_types: TypeBase,
     /// `[state]`, or the directory of the service manager: where hookgate keeps what outlives a restart.
@@ -202,6 +207,8 @@ struct RawConfig {
     state: Option<Spanned<RawState>>,
     #[serde(deserialize_with = "document::table")]
     problem: Option<Spanned<RawProblem>>,
+    #[serde(deserialize_with = "document::table")]
+    tls: Option<Spanned<RawTls>>,
 }
 
 impl Config {
@@ -290,6 +297,7 @@ impl Config {
         let admin = admin::admin(raw.admin, listen.as_ref(), metrics.as_ref(), &mut report);
         let log = log::log(raw.log.as_ref(), &mut report);
         let state = state::state(raw.state.as_ref(), &mut report);
+        let tls = tls::tls(raw.tls.as_ref(), &mut report);
         let problem_types = problem::types(raw.problem.as_ref(), &mut report);
         let ranges = provider::source_ranges(raw_providers, &mut report);
         let range_urls = provider::range_urls(raw_providers, &mut report);
@@ -339,6 +347,7 @@ impl Config {
             proofs: &proofs,
             filter: &filter,
             log: &log,
+            tls: &tls,
             presets: &provider::presets_in_use(raw_providers, &presets),
             subordinates: report.subordinates(),
         });
@@ -360,6 +369,7 @@ impl Config {
             metrics,
             admin,
             log,
+            tls,
             problem_types,
             state,
             reload,

@@ -23,6 +23,7 @@ use std::sync::Arc;
 
 use data_encoding::HEXLOWER;
 use ring::digest;
+use rustls::ProtocolVersion;
 use toml::de::{DeTable, DeValue};
 
 pub use self::loss::{About, Loss};
@@ -36,6 +37,8 @@ use super::log::LogSection;
 use super::preset::Preset;
 use super::proof::Proofs;
 use super::ranges::ProviderRanges;
+use super::tls::TlsSection;
+use crate::crypto::KeyExchange;
 use hookgate_core::auth::strength::{Aspect, Aspects};
 use hookgate_core::auth::{KeySourceId, PolicyStrength};
 use hookgate_core::identity::Provider;
@@ -58,6 +61,7 @@ pub struct Strength {
     routes: Vec<RouteStrength>,
     filter: FilterStrength,
     log: LogStrength,
+    tls: TlsStrength,
     removed: Removed,
 }
 
@@ -83,6 +87,13 @@ struct FilterStrength {
 struct LogStrength {
     /// `path = false`: a path can have a secret in it.
     hides_paths: bool,
+}
+
+/// With what handshakes are not made.
+#[derive(Clone, Debug, Default)]
+struct TlsStrength {
+    /// The versions that are accepted, and whether a key exchange that a quantum computer opens later is, in the words of the losses.
+    accepted: BTreeSet<&'static str>,
 }
 
 /// Whether a configuration may replace the one in force.
@@ -119,6 +130,7 @@ pub(super) struct Parsed<'c> {
     pub(super) proofs: &'c Proofs,
     pub(super) filter: &'c FilterSection,
     pub(super) log: &'c LogSection,
+    pub(super) tls: &'c TlsSection,
     /// In the order of `providers`.
     pub(super) presets: &'c [Option<&'c Preset>],
     /// By the index of the provider: the ids of certificates that its lists of trust anchors have below an anchor.
@@ -152,6 +164,7 @@ impl Strength {
             routes: routes.collect(),
             filter: FilterStrength::new(parsed.filter, root),
             log: LogStrength { hides_paths: !parsed.log.access.path },
+            tls: TlsStrength::new(parsed.tls),
             removed: Removed::default(),
         }
     }
@@ -241,6 +254,8 @@ impl Strength {
         if self.log.hides_paths && !next.log.hides_paths {
             losses.insert(Loss::of_log(&"path is no longer false"));
         }
+        let accepted = next.tls.accepted.difference(&self.tls.accepted);
+        losses.extend(accepted.map(|accepted| format!("tls: {accepted} is accepted again")));
         let in_force = Routes { routes: &self.routes, policy: &|name| self.policy(name) };
         let removed = Routes { routes: &self.removed.routes, policy: &|name| self.policy(name) };
         let new = Routes { routes: &next.routes, policy: &|name| next.policy(name) };
@@ -299,6 +314,18 @@ impl FilterStrength {
             }
         }
         losses
+    }
+}
+
+impl TlsStrength {
+    fn new(section: &TlsSection) -> Self {
+        let versions = section.policy.versions().iter().map(|version| match version.version {
+            ProtocolVersion::TLSv1_2 => "TLS 1.2",
+            _ => "TLS 1.3",
+        });
+        let is_classical = |group: &KeyExchange| *group != KeyExchange::X25519MlKem768;
+        let classical = section.key_exchange.iter().any(is_classical).then_some("key exchange without ML-KEM");
+        Self { accepted: versions.chain(classical).collect() }
     }
 }
 

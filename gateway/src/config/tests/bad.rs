@@ -498,6 +498,25 @@ fn no_cut_file_makes_us_panic() {
 }
 
 #[test]
+fn what_tls_cannot_be_is_refused() {
+    let fixture = Fixture::new();
+    let check = |lines: &str, line: usize, key: &str, words: &str| {
+        let errors = fixture.errors(&format!("[tls]\n{lines}\n{}", minimal()));
+        let found = errors.iter().find(|error| error.starts_with(&format!("{line}: {key}")));
+        assert!(found.is_some_and(|error| error.contains(words)), "{lines}: {errors:?}");
+    };
+    check("policy = \"strict\"", 2, "tls.policy", "\"intermediate\", \"modern\", \"pagerduty\"");
+    check("key_exchange = []", 2, "tls.key_exchange", "empty; write key_exchange = [\"X25519\"");
+    check("key_exchange = \"X25519\"", 2, "tls.key_exchange", "array");
+    check("key_exchange = [\"X448\"]", 2, "tls.key_exchange", "\"X25519MLKEM768\"");
+    check("key_exchange = [\"P-256\", \"X25519\", \"P-256\"]", 2, "tls.key_exchange", "P-256 is there twice");
+    check("policy = \"pagerduty\"\nkey_exchange = [\"X25519MLKEM768\"]", 3, "tls.key_exchange", "add \"X25519\"");
+    check("versions = [\"1.3\"]", 2, "tls.versions", "policy, key_exchange");
+    #[cfg(not(feature = "aws-lc"))]
+    check("key_exchange = [\"X25519MLKEM768\"]", 2, "tls.key_exchange", "not in this build");
+}
+
+#[test]
 fn the_beginning_of_a_problem_type_is_a_url_that_ends_before_the_reason() {
     for (base, words) in [
         ("hooks.example.com/", "it is not an https URL; write at most 200 characters, such as \"https://"),

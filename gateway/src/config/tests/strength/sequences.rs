@@ -414,6 +414,21 @@ fn what_protects_and_is_gone_is_a_loss() {
         assert!(whole.contains(part), "{part}");
         assert_eq!(losses(&files.fixture, &whole, &whole.replacen(part, to, 1)), [expected], "{part}");
     }
+    let tls = |lines: &str| format!("{whole}[tls]\n{lines}\n");
+    for (before, after, expected) in [
+        (tls("policy = \"modern\""), whole.clone(), vec!["tls: TLS 1.2 is accepted again"]),
+        (tls("policy = \"modern\""), tls("policy = \"pagerduty\""), vec!["tls: TLS 1.2 is accepted again"]),
+        (tls("policy = \"pagerduty\""), whole.clone(), vec!["tls: TLS 1.3 is accepted again"]),
+        (whole.clone(), tls("policy = \"modern\""), vec![]),
+        (tls("key_exchange = [\"X25519\"]"), tls("key_exchange = [\"P-384\", \"P-256\"]"), vec![]),
+    ] {
+        assert_eq!(losses(&files.fixture, &before, &after), expected, "{before} {after}");
+    }
+    if cfg!(feature = "aws-lc") {
+        let hybrid = tls("key_exchange = [\"X25519MLKEM768\"]");
+        let expected = ["tls: key exchange without ML-KEM is accepted again"];
+        assert_eq!(losses(&files.fixture, &hybrid, &whole), expected);
+    }
     // The log without requests has the paths of failed ones.
     let quiet = whole.replacen("path = false\n", "access = false\n", 1);
     assert_eq!(losses(&files.fixture, &quiet, &without(&quiet, "access = false\n")), [""; 0]);
