@@ -99,7 +99,7 @@ pub use self::levels::{Levels, LevelsError};
 pub use self::listen::{DEFAULT_BACKLOG, Listen, Metrics};
 pub use self::log::{DEFAULT_ACCESS_PER_SECOND, LogFormat, LogSection};
 pub use self::name::MAXIMUM_NAME_BYTES;
-pub use self::places::NamedPlaces;
+pub use self::places::{NamedPlaces, Sections};
 pub use self::profile::DEFAULT_VERIFY_DEPTH;
 pub(crate) use self::profile::SINGLE_PROFILE;
 pub use self::proof::{Addition, AdditionForm, FileKind, Proofs, Usual};

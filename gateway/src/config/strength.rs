@@ -11,6 +11,7 @@
 //! away is remembered with its demands, bounded, also if it is a part of something that stays: identity rules and trust anchors, revocation
 //! lists, ranges that were left out, proofs of routes and providers, the preset that was in use.
 
+mod loss;
 mod preset;
 mod profile;
 mod provider;
@@ -25,6 +26,7 @@ use ring::digest;
 use rustls::ProtocolVersion;
 use toml::de::{DeTable, DeValue};
 
+pub use self::loss::{About, Loss};
 use self::preset::PresetStrength;
 use self::provider::{Parts, ProviderStrength};
 use self::ranges::RangeStrength;
@@ -102,12 +104,12 @@ pub enum Comparison {
     /// It demands less, as it says on purpose.
     Permitted {
         /// What it no longer demands, a line each.
-        losses: Vec<String>,
+        losses: Vec<Loss>,
     },
     /// It demands less, and does not say so.
     Refused {
         /// What it no longer demands, a line each.
-        losses: Vec<String>,
+        losses: Vec<Loss>,
         /// The value of `accept_weaker` that permits exactly this change.
         permission: String,
         /// Whether the file has that value already, but the configuration in force has it too.
@@ -179,7 +181,7 @@ impl Strength {
 
     /// Compares `next`, which would replace this configuration, with it.
     pub fn compare(&self, next: &Self) -> Comparison {
-        let losses: Vec<String> = self.losses(next).into_iter().collect();
+        let losses: Vec<Loss> = self.losses(next).into_iter().collect();
         if losses.is_empty() {
             return Comparison::NotWeaker;
         }
@@ -228,12 +230,12 @@ impl Strength {
         self
     }
 
-    fn losses(&self, next: &Self) -> BTreeSet<String> {
+    fn losses(&self, next: &Self) -> BTreeSet<Loss> {
         let mut losses = self.filter.losses(&next.filter);
         for (name, new) in &next.providers {
             let Some(old) = self.provider(name) else { continue };
-            let mut report = |loss| {
-                losses.insert(format!("provider {name}: {loss}"));
+            let mut report = |loss: String| {
+                losses.insert(Loss::of_provider(name, &loss));
             };
             old.losses(new, &mut report);
             // Without its header, the lists and identities of a provider stand below the provider before it.
@@ -246,11 +248,11 @@ impl Strength {
             }
             if next.uses_policy(name) {
                 let lost = old.demanded_policy().lost_in(new.demanded_policy());
-                losses.extend(lost.into_iter().map(|loss| format!("provider {name}: {loss}")));
+                losses.extend(lost.iter().map(|loss| Loss::of_provider(name, loss)));
             }
         }
         if self.log.hides_paths && !next.log.hides_paths {
-            losses.insert("log: path is no longer false".to_owned());
+            losses.insert(Loss::of_log(&"path is no longer false"));
         }
         let accepted = next.tls.accepted.difference(&self.tls.accepted);
         losses.extend(accepted.map(|accepted| format!("tls: {accepted} is accepted again")));
@@ -299,17 +301,16 @@ impl FilterStrength {
         Self { enforces: policy.mode == Mode::Enforce, rates: limited.map(|(name, _)| name).collect(), deny }
     }
 
-    fn losses(&self, next: &Self) -> BTreeSet<String> {
+    fn losses(&self, next: &Self) -> BTreeSet<Loss> {
         let mut losses = BTreeSet::new();
         if self.enforces && !next.enforces {
-            losses.insert("filter: mode is no longer \"enforce\"".to_owned());
+            losses.insert(Loss::of_filter(&"mode is no longer \"enforce\""));
         } else {
             let lost = self.rates.difference(&next.rates);
-            losses.extend(lost.map(|rate| format!("filter: {rate} is no longer limited")));
+            losses.extend(lost.map(|rate| Loss::of_filter(&format!("{rate} is no longer limited"))));
             if self.enforces {
-                losses.extend(
-                    self.deny.difference(&next.deny).map(|key| format!("filter: {key} no longer denies sources")),
-                );
+                let denied = self.deny.difference(&next.deny);
+                losses.extend(denied.map(|key| Loss::of_filter(&format!("{key} no longer denies sources"))));
             }
         }
         losses
@@ -354,7 +355,8 @@ fn element<'t>(root: &'t DeTable<'t>, section: &str, index: usize) -> Option<&'t
 }
 
 /// What `accept_weaker` must say: a digest of the losses, which name the old and the new values.
-fn permission(losses: &[String]) -> String {
-    let digest = digest::digest(&digest::SHA256, losses.join("\n").as_bytes());
+fn permission(losses: &[Loss]) -> String {
+    let sentences: Vec<&str> = losses.iter().map(Loss::text).collect();
+    let digest = digest::digest(&digest::SHA256, sentences.join("\n").as_bytes());
     HEXLOWER.encode(digest.as_ref().get(..PERMISSION_BYTES).unwrap_or_default())
 }

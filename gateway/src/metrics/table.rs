@@ -190,7 +190,7 @@ metrics! {
     }
     "Requests and refusals" {
         REQUESTS = Counter "hookgate_requests_total" ["route", "provider", "status"]
-            "Requests answered, refusals included. `status` is 499 if the peer left before the answer. `route` is empty if no route was found; `provider` is empty then too, and if the route admits no provider that the certificate proves.",
+            "Requests answered, refusals included. `status` is 499 if the peer left before the answer. `route` is empty if no route was found; `provider` is the one that the request is admitted as, before its own proof is judged. It is empty if the route admits the sender as none, whatever its certificate claims.",
             "sum by (route) (rate(hookgate_requests_total[5m]))";
         REQUEST_DURATION = Histogram "hookgate_request_duration_seconds" ["route"]
             "Time from the head of a request to the head of its answer.",

@@ -93,7 +93,7 @@ fn unknown_keys_and_wrong_types_are_refused() {
     let provider = |line: &str| format!("{PROVIDER}{line}\n");
     check(&provider("identity = [{ subject_cm = \"x\" }]"), 5, "provider[0].identity[0].subject_cm", "\"subject_cn\"?");
     check(&provider("identity = { subject_cn = \"x\" }"), 5, "provider[0].identity", "expected an array");
-    check(&provider("identity = [\n  \"x\",\n]"), 6, "provider[0].identity[0]", "expected a table");
+    check(&provider("identity = [\n  \"x\",\n]"), 6, "provider[0].identity[0]", "write { subject_cn = ");
     check(&provider("identity = [[\"x\"]]"), 5, "provider[0].identity[0]", "invalid type: array, expected a table");
     check(&provider("on_failure = \"drop\""), 5, "provider[0].on_failure", "\"respond\" or \"abort\"");
     check(&provider("refusal = \"503\""), 5, "provider[0].refusal", "\"retry\"");
