@@ -17,6 +17,7 @@ mod client_certificate;
 mod coverage;
 mod crls;
 mod document;
+mod durable;
 mod entry;
 mod error;
 mod feed;
@@ -51,6 +52,7 @@ mod warning;
 use std::env;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use hookgate_core::limits::Limits;
 use hookgate_core::route::Route;
@@ -73,7 +75,7 @@ use self::problem::RawProblem;
 use self::provider::{ParsedProviders, RawProvider};
 use self::ranges::ProviderRanges;
 use self::report::{Environment, Report};
-use self::route::RawRoute;
+use self::route::{ParsedRoutes, RawRoute};
 use self::state::RawState;
 use self::strength::Strength;
 use hookgate_core::identity::Provider;
@@ -85,9 +87,10 @@ pub use self::certificate::ServerCertificate;
 pub use self::crls::{FetchedLists, parse_fetched};
 pub(crate) use self::error::one_line;
 pub use self::error::{
-    CertificateProblem, ConfigError, ConfigErrors, FileForm, Location, OtherAnchor, PresetProblem, Problem,
+    CertificateProblem, ConfigError, ConfigErrors, DurableProblem, FileForm, Location, OtherAnchor, PresetProblem, Problem,
     ProofProblem, RangeProblem, RevocationProblem, is_of_host,
 };
+pub use self::durable::{Durable, OrderBy};
 pub use self::feed::{Feed, FetchLimits};
 pub use self::feed_url::{FeedUrl, FeedUrlError};
 pub use self::file::{FileVersion, FileVersions, day_of};
@@ -124,6 +127,8 @@ pub struct Config {
     pub fetched_lists: Vec<Vec<FetchedLists>>,
     /// `[[route]]`, in the order of the file.
     pub routes: Vec<Route>,
+    /// By the index of the route: how its deliveries are stored and handed over; `None` if its handler answers the sender.
+    pub durable: Vec<Option<Arc<Durable>>>,
     /// `[limits]`
     pub limits: Limits,
     /// `proof` and `replay` of providers and routes, and `[[key_source]]`.
@@ -280,7 +285,8 @@ impl Config {
         let ParsedProviders { providers, proofs: provider_proofs, fetched_lists, names } =
             provider::providers(raw_providers, &presets, &mut key_sources, &mut report);
         presets.warn_of_unusable(&mut report);
-        let (routes, route_proofs) = route::routes(raw_routes, &names, &mut key_sources, &mut report);
+        let ParsedRoutes { routes, proofs: route_proofs, durable } =
+            route::routes(raw_routes, &names, &mut key_sources, &mut report);
         let key_sources = key_sources.finish(&mut report);
         let proofs = Proofs { providers: provider_proofs, routes: route_proofs, key_sources };
         let counts = [raw_certificates.len(), raw_providers.len(), raw_routes.len()];
@@ -290,6 +296,7 @@ impl Config {
         let admin = admin::admin(raw.admin, listen.as_ref(), metrics.as_ref(), &mut report);
         let log = log::log(raw.log.as_ref(), &mut report);
         let state = state::state(raw.state.as_ref(), &mut report);
+        durable::check(raw_routes.iter().map(|raw| raw.get_ref().written_delivery()), &routes, &durable, &state, &mut report);
         let problem_types = problem::types(raw.problem.as_ref(), &mut report);
         let ranges = provider::source_ranges(raw_providers, &mut report);
         let range_urls = provider::range_urls(raw_providers, &mut report);
@@ -354,6 +361,7 @@ impl Config {
             written_ranges,
             fetched_lists,
             routes,
+            durable,
             limits,
             proofs,
             filter,

@@ -31,7 +31,7 @@ pub(super) fn open(
     on_failure: OnStateFailure,
 ) -> anyhow::Result<(Arc<DeliveryStore>, Prepared)> {
     let now = UnixTime::now();
-    let Opened { database, kept, damaged } = Database::open(state.path(), now)?;
+    let Opened { database, kept, damaged, .. } = Database::open(state.path(), now)?;
     if let Some(aside) = damaged {
         tracing::error!(
             aside = %aside.display(),
@@ -46,7 +46,7 @@ pub(super) fn open(
             "replay_entries is too small for the kept deliveries; raise it and restart hookgate"
         );
     }
-    let (store, unwritten) = DeliveryStore::new(on_failure);
+    let (store, unwritten, _) = DeliveryStore::new(on_failure);
     Ok((Arc::new(store), Prepared { unwritten, database }))
 }
 
