@@ -30,8 +30,8 @@ use hookgate_core::identity::{
 use hookgate_core::limits::Limits;
 use hookgate_core::ranges::Sources;
 use hookgate_core::reject::TypeBase;
-use hookgate_core::route::{Route, RouteId};
 use hookgate_core::route::RouteTable;
+use hookgate_core::route::{Route, RouteId};
 
 /// Why a configuration without errors in the file cannot be served.
 #[derive(Debug, Error)]
@@ -149,7 +149,8 @@ impl Snapshot {
     ///
     /// [`SnapshotError`]. Nothing has changed then.
     pub fn build(config: Config, generation: u64, lasting: Lasting) -> Result<Self, SnapshotError> {
-        let Config { certificates, providers, sources, routes, durable, proofs, limits, log, problem_types, .. } = config;
+        let Config { certificates, providers, sources, routes, durable, proofs, limits, log, problem_types, .. } =
+            config;
         let Lasting { cache, keys, replay, deliveries, sightings, suspects, list_notes, recent, public_roots } =
             lasting;
         let demands = Arc::new(Demands::new(proofs.providers, proofs.routes).of_providers(&providers));

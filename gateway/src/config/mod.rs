@@ -85,12 +85,12 @@ use hookgate_core::reject::TypeBase;
 pub use self::admin::{Admin, AdminAddress};
 pub use self::certificate::ServerCertificate;
 pub use self::crls::{FetchedLists, parse_fetched};
+pub use self::durable::{Durable, OrderBy};
 pub(crate) use self::error::one_line;
 pub use self::error::{
-    CertificateProblem, ConfigError, ConfigErrors, DurableProblem, FileForm, Location, OtherAnchor, PresetProblem, Problem,
-    ProofProblem, RangeProblem, RevocationProblem, is_of_host,
+    CertificateProblem, ConfigError, ConfigErrors, DurableProblem, FileForm, Location, OtherAnchor, PresetProblem,
+    Problem, ProofProblem, RangeProblem, RevocationProblem, is_of_host,
 };
-pub use self::durable::{Durable, OrderBy};
 pub use self::feed::{Feed, FetchLimits};
 pub use self::feed_url::{FeedUrl, FeedUrlError};
 pub use self::file::{FileVersion, FileVersions, day_of};
@@ -296,7 +296,13 @@ impl Config {
         let admin = admin::admin(raw.admin, listen.as_ref(), metrics.as_ref(), &mut report);
         let log = log::log(raw.log.as_ref(), &mut report);
         let state = state::state(raw.state.as_ref(), &mut report);
-        durable::check(raw_routes.iter().map(|raw| raw.get_ref().written_delivery()), &routes, &durable, &state, &mut report);
+        durable::check(
+            raw_routes.iter().map(|raw| raw.get_ref().written_delivery()),
+            &routes,
+            &durable,
+            &state,
+            &mut report,
+        );
         let problem_types = problem::types(raw.problem.as_ref(), &mut report);
         let ranges = provider::source_ranges(raw_providers, &mut report);
         let range_urls = provider::range_urls(raw_providers, &mut report);

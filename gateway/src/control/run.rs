@@ -22,6 +22,7 @@ use super::admin::facts::WorkerFacts;
 use super::admin::observer::{Moment, Observer};
 use super::admin::phase::Phase;
 use super::confine::{confine, hide_memory, unprivileged};
+use super::deliveries::Handover;
 use super::descriptors::raise_limit;
 use super::inquiry::Inquiry;
 use super::log::{Log, Losses, StatedLevels};
@@ -36,6 +37,7 @@ use super::{service, sides, sockets};
 use crate::accept::spread::Siblings;
 use crate::config::{Config, Deliveries, FetchedLists, FileVersions, KeyOrigin, Listen, NamedPlaces, Reading};
 use crate::crypto;
+use crate::dispatch::Shared;
 use crate::metrics;
 use crate::recent::Recent;
 use crate::snapshot::Snapshot;
@@ -139,13 +141,26 @@ fn serve(path: &Path, config: Config, files: FileVersions, log: &Log) -> anyhow:
         let (plans, ports) = planned.map_err(|error| located(path, error))?;
         // No later step needs a privilege, and no byte from a peer has been read.
         confine(|| loader.filter.is_usable(), loader.state.as_ref())?;
-        deliveries.map(super::deliveries::Prepared::start).transpose()?;
+        let handover = deliveries.map(super::deliveries::Prepared::start).transpose()?.unwrap_or_default();
         first_lists(&mut loader, &current, &commands).await;
         let workers = start_workers(plans, backend)?;
         let watchdog = Watchdog::start(workers.len());
         let (backend, losses) = (backend.label(), log.losses());
-        let mut control =
-            Control { workers, watchdog, backend, commands, current, places, loader, fixed, ports, losses, observer };
+        let mut control = Control {
+            workers,
+            watchdog,
+            backend,
+            commands,
+            current,
+            places,
+            loader,
+            fixed,
+            ports,
+            losses,
+            observer,
+            handover,
+        };
+        control.hand_over()?;
         control.observer.enter(Phase::Serving);
         service::ready(&control.serving().started());
         let outcome = control.attend(&mut signals).await;
@@ -322,13 +337,14 @@ struct Control {
     ports: PortWatch,
     losses: Losses,
     observer: Observer,
+    handover: Handover,
 }
 
 /// Why the process ends.
 enum Outcome {
     /// A signal.
     Signal,
-    /// A worker ended unexpectedly.
+    /// A worker, or the dispatcher, ended unexpectedly.
     WorkerEnded,
     /// The filter is required, and an interface is not filtered.
     Unfiltered(anyhow::Error),
@@ -379,7 +395,7 @@ impl Control {
                     self.loader.filter.attend();
                     self.observer.attend(&self.current.load(), &self.places);
                     self.losses.attend(Instant::now());
-                    if self.workers.iter().any(WorkerThread::is_finished) {
+                    if self.workers.iter().any(WorkerThread::is_finished) || self.handover.has_failed() {
                         return Outcome::WorkerEnded;
                     }
                 }
@@ -430,11 +446,25 @@ impl Control {
         let status = match reloaded {
             Some(generation) => {
                 self.commands.send_replace(Command::Serve(generation));
+                if let Err(error) = self.hand_over() {
+                    let reason = format!("{error:#}");
+                    tracing::error!(reason, "stored deliveries are not handed over; restart hookgate");
+                }
                 self.serving().reloaded(now)
             }
             None => self.serving().not_reloaded(now),
         };
         service::ready(&status);
+    }
+
+    /// Starts the dispatcher, if there is something to hand over and it does not run.
+    fn hand_over(&mut self) -> anyhow::Result<()> {
+        let shared = || Shared {
+            snapshot: Arc::clone(&self.current),
+            places: Arc::clone(&self.places),
+            commands: self.commands.subscribe(),
+        };
+        self.handover.start_if_needed(&self.current.load(), shared)
     }
 
     fn serving(&self) -> Serving {
@@ -462,7 +492,7 @@ impl Control {
                 Some(anyhow!("a worker ended unexpectedly"))
             }
         };
-        while !self.workers.iter().all(WorkerThread::is_finished) {
+        while !self.workers.iter().all(WorkerThread::is_finished) || !self.handover.has_ended() {
             self.watch_workers();
             self.publish_connections();
             tokio::select! {
@@ -479,6 +509,7 @@ impl Control {
         for worker in self.workers {
             worker.join().context("a worker failed")?;
         }
+        self.handover.join()?;
         if let Some(failure) = failure {
             return Err(failure);
         }

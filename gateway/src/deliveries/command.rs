@@ -147,7 +147,8 @@ pub enum Change {
     Resumed(String),
 }
 
-const LISTED: &str = "number, id, route, provider, state, attempts, received_ms, next_ms, until_ms, outcome, bytes, method, target";
+const LISTED: &str =
+    "number, id, route, provider, state, attempts, received_ms, next_ms, until_ms, outcome, bytes, method, target";
 
 fn listed(row: &Row<'_>) -> rusqlite::Result<Listed> {
     Ok(Listed {
@@ -191,7 +192,8 @@ fn list(connection: &Connection, filter: &Filter) -> rusqlite::Result<Vec<Listed
 }
 
 fn show(connection: &Connection, id: &str, with_body: bool) -> rusqlite::Result<Answer> {
-    let sql = format!("SELECT {LISTED}, proof, fields, length(body), CASE WHEN ?2 THEN body END FROM spool WHERE id = ?1");
+    let sql =
+        format!("SELECT {LISTED}, proof, fields, length(body), CASE WHEN ?2 THEN body END FROM spool WHERE id = ?1");
     let found = connection.query_row(&sql, params![id, with_body], |row| {
         let fields = fields_of(&row.get::<_, Vec<u8>>(14)?).unwrap_or_default();
         let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
@@ -207,7 +209,9 @@ fn show(connection: &Connection, id: &str, with_body: bool) -> rusqlite::Result<
 }
 
 fn unknown(id: &str) -> Answer {
-    Answer::Error(format!("no delivery {id} is stored: its handler took it, it was dropped, or it never was; hookgate deliveries list shows those that are"))
+    Answer::Error(format!(
+        "no delivery {id} is stored: its handler took it, it was dropped, or it never was; hookgate deliveries list shows those that are"
+    ))
 }
 
 /// What a change did: the answer, and what the dispatcher has to know.
@@ -280,8 +284,10 @@ fn retry(
         "UPDATE spool SET next_ms = ?1, until_ms = CASE state WHEN 'dead' THEN ?1 + max(until_ms - received_ms, 1) ELSE until_ms END, \
          state = 'waiting' WHERE {condition} RETURNING number"
     );
-    let numbers: Vec<i64> =
-        transaction.prepare(&revive)?.query_map(params![now_ms, wanted], |row| row.get(0))?.collect::<Result<_, _>>()?;
+    let numbers: Vec<i64> = transaction
+        .prepare(&revive)?
+        .query_map(params![now_ms, wanted], |row| row.get(0))?
+        .collect::<Result<_, _>>()?;
     changed.answer = match selection {
         Selection::Id(id) if numbers.is_empty() => unknown(id),
         _ => Answer::Changed(numbers.len() as u64),

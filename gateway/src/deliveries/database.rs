@@ -38,7 +38,8 @@ const CLEAN_UP_SECONDS: u64 = 60;
 const LOG_BYTES: i64 = 64 * 1024 * 1024;
 
 /// Made at the first start, and by the first version that has the spool. The index serves the removal of what has expired.
-const SCHEMA: &str = "CREATE TABLE IF NOT EXISTS delivery (digest BLOB PRIMARY KEY, until INTEGER NOT NULL) WITHOUT ROWID;
+const SCHEMA: &str =
+    "CREATE TABLE IF NOT EXISTS delivery (digest BLOB PRIMARY KEY, until INTEGER NOT NULL) WITHOUT ROWID;
      CREATE INDEX IF NOT EXISTS delivery_until ON delivery (until);";
 
 /// Why deliveries cannot be kept.
@@ -139,8 +140,7 @@ impl Database {
         let waiting = spool::waiting(&connection, "true", &[]).map_err(failed)?;
         let paused = spool::paused(&connection).map_err(failed)?;
         let reader = Reader::open(path).map_err(failed)?;
-        let mut database =
-            Self { connection, path: path.to_owned(), next_clean_up: 0, usages: Usages::new(&sizes) };
+        let mut database = Self { connection, path: path.to_owned(), next_clean_up: 0, usages: Usages::new(&sizes) };
         let kept = database.load(now).map_err(failed)?;
         Ok(Opened { database, kept, waiting, paused, reader, damaged: None })
     }
@@ -255,7 +255,8 @@ pub struct Reader(Connection);
 impl Reader {
     fn open(path: &Path) -> rusqlite::Result<Self> {
         // No creation, and no mutex: one thread has it.
-        let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+        let connection =
+            Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
         connection.busy_timeout(BUSY_LIMIT)?;
         connection.pragma_update(None, "query_only", true)?;
         // The log is opened by the first statement, and must be before the process is confined.

@@ -24,8 +24,8 @@ pub use self::command::{Answer, Change, Command, Filter, Listed, PAGE, Selection
 pub use self::database::{Database, DatabaseError, Opened, Reader};
 pub use self::order::OrderKey;
 pub use self::spool::{Fate, NewDelivery, ReadError, RequestParts, Settled, StoredRequest, Waiting};
-pub use self::writer::{Changes, now_ms};
 use self::writer::Work;
+pub use self::writer::{Changes, now_ms};
 use crate::config::OnStateFailure;
 use crate::metrics::kept as metrics;
 
@@ -119,8 +119,7 @@ impl DeliveryStore {
         let (stored, outcome) = oneshot::channel();
         // One that is larger than all that may wait gets in alone.
         let has_room = queued == 0 || queued.saturating_add(bytes) <= QUEUED_BYTES;
-        let is_queued =
-            has_room && self.queue.try_send(Work::Spool { delivery: Box::new(delivery), stored }).is_ok();
+        let is_queued = has_room && self.queue.try_send(Work::Spool { delivery: Box::new(delivery), stored }).is_ok();
         if !is_queued {
             self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
             return Spooled::Failed;

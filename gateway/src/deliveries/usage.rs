@@ -16,13 +16,13 @@ const CALM_AT: u64 = 70;
 
 /// What is stored of one route.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Usage {
+pub(super) struct Usage {
     /// Deliveries that wait.
-    pub waiting: u64,
+    pub(super) waiting: u64,
     /// Dead letters.
-    pub dead: u64,
+    pub(super) dead: u64,
     /// Bytes of both.
-    pub bytes: u64,
+    pub(super) bytes: u64,
 }
 
 /// What is stored of every route that has had something since the start.
@@ -61,11 +61,6 @@ impl Usages {
     /// What is stored of a route.
     pub(super) fn of(&mut self, route: &str) -> &mut Usage {
         &mut self.0.entry(route.into()).or_default().usage
-    }
-
-    /// Every route with its usage.
-    pub(super) fn all(&self) -> impl Iterator<Item = (&Arc<str>, Usage)> {
-        self.0.iter().map(|(route, level)| (route, level.usage))
     }
 
     /// Counts one more of these bytes, if it fits.

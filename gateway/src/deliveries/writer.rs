@@ -84,7 +84,8 @@ impl Unwritten {
             }),
         };
         let failed = self.note(&outcome);
-        let kept: usize = works.iter().map(|work| if let Work::Keep { deliveries, .. } = work { deliveries.len() } else { 0 }).sum();
+        let kept: usize =
+            works.iter().map(|work| if let Work::Keep { deliveries, .. } = work { deliveries.len() } else { 0 }).sum();
         metrics::written(kept, failed);
         if works.iter().any(|work| matches!(work, Work::Spool { .. })) {
             spool_metrics::written(began.elapsed());
@@ -235,7 +236,11 @@ fn store(
     }
     let Some(number) = spool::insert(transaction, delivery)? else {
         // The id is random. A sender that tries again gets another one.
-        count(usages, &Fate::Taken, &spool::Size { route: delivery.route.to_string(), bytes: delivery.bytes(), is_dead: false });
+        count(
+            usages,
+            &Fate::Taken,
+            &spool::Size { route: delivery.route.to_string(), bytes: delivery.bytes(), is_dead: false },
+        );
         return Ok(Done::Spooled(Spooled::Failed));
     };
     database::keep(transaction, &delivery.kept)?;

@@ -24,16 +24,22 @@ pub enum DurableProblem {
     )]
     NoDirectory,
     /// `deliveries = "memory"`.
-    #[error("durable deliveries are stored in the database of [state], and deliveries = \"memory\" has none; write deliveries = \"disk\"")]
+    #[error(
+        "durable deliveries are stored in the database of [state], and deliveries = \"memory\" has none; write deliveries = \"disk\""
+    )]
     InMemory,
     /// Not an order.
-    #[error("{reason}; write \"none\", a JSON pointer into the body such as \"/data/id\", or the name of a field such as \"x-account-id\"")]
+    #[error(
+        "{reason}; write \"none\", a JSON pointer into the body such as \"/data/id\", or the name of a field such as \"x-account-id\""
+    )]
     OrderBy {
         /// What is wrong.
         reason: String,
     },
     /// Two routes of one name.
-    #[error("another route is called \"{name}\" too, and stored deliveries belong to a route by its name; write name = \"…\" for each")]
+    #[error(
+        "another route is called \"{name}\" too, and stored deliveries belong to a route by its name; write name = \"…\" for each"
+    )]
     SharedName {
         /// The name.
         name: String,

@@ -48,6 +48,7 @@ pub(super) fn owner(reject: Reject) -> Owner {
         Reject::UnknownServerName | Reject::NoRoute | Reject::Misdirected => Route(&["host"]),
         Reject::MethodNotAllowed => Route(&["methods"]),
         Reject::ProviderNotAdmitted => Route(&["providers"]),
+        Reject::SpoolFull => Route(&["durable"]),
         Reject::HandlerUnavailable | Reject::HandlerMalformed | Reject::HandlerAmbiguous => Route(&["handler"]),
         Reject::NoCertificate => Provider(&["client_certificate"]),
         Reject::UnknownIssuer | Reject::BadSignature | Reject::PathConstraint => Provider(&["trust_anchors"]),
