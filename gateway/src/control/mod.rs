@@ -67,6 +67,7 @@ mod service;
 mod sides;
 mod sockets;
 mod status;
+pub mod stored;
 pub(crate) mod sunset;
 pub mod trust;
 mod watch;

@@ -37,6 +37,7 @@ use super::{service, sides, sockets};
 use crate::accept::spread::Siblings;
 use crate::config::{Config, Deliveries, FetchedLists, FileVersions, KeyOrigin, Listen, NamedPlaces, Reading};
 use crate::crypto;
+use crate::deliveries::DeliveryStore;
 use crate::dispatch::Shared;
 use crate::metrics;
 use crate::recent::Recent;
@@ -114,16 +115,16 @@ fn serve(path: &Path, config: Config, files: FileVersions, log: &Log) -> anyhow:
         loader.tune_log(log.tuning());
         // Before the process is confined, and before the sources of data are read from it.
         match fixed.state.directory.as_deref().map(StateDirectory::open).transpose()? {
-            Some(state) => {
-                answer_questions(state.path(), &loader.recent);
-                loader.keep_state_in(state);
-            }
+            Some(state) => loader.keep_state_in(state),
             None => warn_of_absence(&features_with_state(&config)),
         }
         let deliveries = match fixed.state.deliveries {
             Deliveries::Disk => loader.keep_deliveries(fixed.state.on_failure)?,
             Deliveries::Memory => None,
         };
+        if let Some(state) = &loader.state {
+            answer_questions(state.path(), &loader.recent, loader.store().cloned());
+        }
         if fixed.state.directory.is_some() && deliveries.is_none() && has_replay(&config) {
             tracing::warn!("deliveries are remembered in memory alone: a restart forgets which were taken");
         }
@@ -168,13 +169,13 @@ fn serve(path: &Path, config: Config, files: FileVersions, log: &Log) -> anyhow:
     })
 }
 
-/// Serves the control socket, if it can be bound. Without it, `hookgate explain` knows no recent refusal.
-fn answer_questions(directory: &Path, recent: &Arc<Recent>) {
-    match Inquiry::bind(directory, Arc::clone(recent)) {
+/// Serves the control socket, if it can be bound. Without it, `hookgate explain` knows no recent refusal, and `hookgate deliveries` no daemon.
+fn answer_questions(directory: &Path, recent: &Arc<Recent>, store: Option<Arc<DeliveryStore>>) {
+    match Inquiry::bind(directory, Arc::clone(recent), store) {
         Ok(inquiry) => drop(tokio::spawn(inquiry.serve())),
         Err(error) => {
             let directory = directory.display();
-            tracing::warn!(%directory, %error, "cannot bind control.sock in the state directory; hookgate explain knows no recent refusal");
+            tracing::warn!(%directory, %error, "cannot bind control.sock in the state directory; hookgate explain knows no recent refusal, and hookgate deliveries no daemon");
         }
     }
 }
@@ -232,6 +233,8 @@ struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hang_up: Signal,
+    /// A write beyond RLIMIT_FSIZE (`LimitFSIZE=`) is an error of that write, as on a full disk, and not the end of the process.
+    _file_size: Signal,
 }
 
 impl Signals {
@@ -242,6 +245,7 @@ impl Signals {
             terminate: install(SignalKind::terminate())?,
             interrupt: install(SignalKind::interrupt())?,
             hang_up: install(SignalKind::hangup())?,
+            _file_size: install(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))?,
         })
     }
 

@@ -35,6 +35,8 @@ struct Level {
     /// The rule by which the last delivery was stored.
     rule: Option<Arc<Durable>>,
     has_warned: bool,
+    /// It was published as it is.
+    is_published: bool,
 }
 
 impl Level {
@@ -60,7 +62,9 @@ impl Usages {
 
     /// What is stored of a route.
     pub(super) fn of(&mut self, route: &str) -> &mut Usage {
-        &mut self.0.entry(route.into()).or_default().usage
+        let level = self.0.entry(route.into()).or_default();
+        level.is_published = false;
+        &mut level.usage
     }
 
     /// Counts one more of these bytes, if it fits.
@@ -83,12 +87,14 @@ impl Usages {
         }
         level.usage.waiting += 1;
         level.usage.bytes += bytes;
+        level.is_published = false;
         Ok(())
     }
 
-    /// Publishes the usage of every route, and warns of those that fill.
+    /// Publishes what has changed, and warns of routes that fill.
     pub(super) fn publish(&mut self) {
-        for (route, level) in &mut self.0 {
+        for (route, level) in self.0.iter_mut().filter(|(_, level)| !level.is_published) {
+            level.is_published = true;
             metrics::stored(route, level.usage.waiting, level.usage.dead, level.usage.bytes);
             let Some(percent) = level.percent() else { continue };
             metrics::filled(route, percent);

@@ -3,7 +3,7 @@
 //! Owns what belongs into one transaction, and what is told of it, to those who wait and to the dispatcher. Must not decide what a copy is:
 //! `core::auth::replay` does, and the table of remembered deliveries.
 
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 
 use hookgate_core::auth::KeptDelivery;
 use rusqlite::Transaction;
@@ -19,9 +19,6 @@ use crate::metrics::{kept as metrics, spool as spool_metrics};
 
 /// Most works of one transaction, which is one sync of the disk.
 const BATCH: usize = 1024;
-
-/// How often levels are published.
-const PUBLISH_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What waits for the thread.
 pub(super) enum Work {
@@ -47,13 +44,10 @@ impl Unwritten {
     /// Writes what arrives until every [`super::DeliveryStore`] is gone. Blocks: run it on a thread of its own.
     pub fn write_to(mut self, mut database: Database) {
         let mut works = Vec::with_capacity(BATCH);
-        let mut published = None;
+        database.usages.publish();
         while self.queue.blocking_recv_many(&mut works, BATCH) > 0 {
             self.work(&mut database, &mut works);
-            if published.is_none_or(|then: Instant| then.elapsed() >= PUBLISH_INTERVAL) {
-                database.usages.publish();
-                published = Some(Instant::now());
-            }
+            database.usages.publish();
         }
     }
 
@@ -189,7 +183,6 @@ impl Unwritten {
         if let Some(before) = dropped {
             count(&mut database.usages, &Fate::Taken, &before);
         }
-        database.usages.publish();
         changes.into_iter().for_each(|change| self.change(change));
         answer
     }

@@ -225,7 +225,7 @@ metrics! {
             "Deliveries of durable routes that were stored. Absent until the first.",
             "sum by (route) (rate(hookgate_spool_accepted_total[5m]))";
         SPOOL_DELIVERIES = Gauge "hookgate_spool_deliveries" ["route", "state"]
-            "Stored deliveries: `waiting` for the handler, or `dead` letters. Updated at most once a second. Absent until the first.",
+            "Stored deliveries: `waiting` for the handler, or `dead` letters. Absent until the first.",
             "sum by (route) (hookgate_spool_deliveries{state=\"dead\"}) > 0";
         SPOOL_BYTES = Gauge "hookgate_spool_bytes" ["route"]
             "Bytes of fields and bodies of stored deliveries, dead letters included. Absent until the first.",

@@ -8,6 +8,8 @@ use super::*;
 use crate::config::OrderBy;
 
 const NOW: u64 = 1_000_000;
+/// No delivery.
+const NONE: [i64; 0] = [];
 
 fn key(name: &str) -> Option<OrderKey> {
     let mut fields = HeaderMap::new();
@@ -76,7 +78,7 @@ fn deliveries_of_one_key_go_one_after_the_other_and_hold_no_other_up() {
     let mut schedule = schedule(&[(1, "x"), (2, "x"), (3, "y"), (4, ""), (5, "x")], lane(9, None));
     assert_eq!(due(&mut schedule, NOW), [1, 3, 4]);
     schedule.settled(1, again(NOW + 100));
-    assert_eq!(due(&mut schedule, NOW), [], "its followers wait for it");
+    assert_eq!(due(&mut schedule, NOW), NONE, "its followers wait for it");
     assert_eq!(due(&mut schedule, NOW + 100), [1]);
     schedule.settled(1, Some(Fate::Taken));
     assert_eq!(due(&mut schedule, NOW + 100), [2]);
@@ -85,10 +87,10 @@ fn deliveries_of_one_key_go_one_after_the_other_and_hold_no_other_up() {
     // One that comes later waits for it, and one that an operator drops makes way.
     schedule.change(Change::Waits(waiting(6, "x")));
     schedule.change(Change::Waits(waiting(7, "x")));
-    assert_eq!(due(&mut schedule, NOW + 100), []);
+    assert_eq!(due(&mut schedule, NOW + 100), NONE);
     schedule.change(Change::Gone { number: 6 });
     schedule.change(Change::Gone { number: 5 });
-    assert_eq!(due(&mut schedule, NOW + 100), [], "5 is in flight, and stays so until its outcome");
+    assert_eq!(due(&mut schedule, NOW + 100), NONE, "5 is in flight, and stays so until its outcome");
     schedule.settled(5, Some(Fate::Taken));
     assert_eq!(due(&mut schedule, NOW + 100), [7]);
 }
@@ -98,7 +100,7 @@ fn a_dead_letter_that_waits_again_comes_first_but_never_beside_another_of_its_ke
     let mut schedule = schedule(&[(5, "x"), (6, "x")], lane(9, None));
     assert_eq!(due(&mut schedule, NOW), [5]);
     schedule.change(Change::Waits(waiting(1, "x")));
-    assert_eq!(due(&mut schedule, NOW), [], "5 is in flight");
+    assert_eq!(due(&mut schedule, NOW), NONE, "5 is in flight");
     schedule.settled(5, again(NOW + 1));
     assert_eq!(due(&mut schedule, NOW + 1), [1]);
     schedule.settled(1, Some(Fate::Taken));
@@ -135,7 +137,7 @@ fn paused_routes_wait() {
     assert_eq!(due(&mut schedule, NOW), [1]);
     let mut schedule = Schedule::new(vec![waiting(1, "")], vec!["a".to_owned()], NOW);
     schedule.adopt(lanes(lane(9, None)));
-    assert_eq!(due(&mut schedule, NOW), [], "an earlier process paused it");
+    assert_eq!(due(&mut schedule, NOW), NONE, "an earlier process paused it");
 }
 
 #[test]
@@ -146,7 +148,7 @@ fn what_no_route_takes_is_held_until_one_does_or_its_time_is_over() {
     // A route of the name that admits another provider takes none of them.
     let other = Lane { providers: vec!["q".into()], ..lane(9, None) };
     assert_eq!(schedule.adopt(lanes(other)), [("a".into(), 2)]);
-    assert_eq!(due(&mut schedule, NOW), []);
+    assert_eq!(due(&mut schedule, NOW), NONE);
     assert!(schedule.adopt(lanes(lane(9, None))).is_empty());
     assert_eq!(due(&mut schedule, NOW), [1, 3]);
     schedule.settled(1, again(NOW));
