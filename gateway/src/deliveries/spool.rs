@@ -301,13 +301,14 @@ pub enum ReadError {
 /// The request of a row; `None` if it is not there any more.
 pub(super) fn stored_request(connection: &Connection, number: i64) -> Result<Option<StoredRequest>, ReadError> {
     let mut find = connection.prepare_cached("SELECT method, target, fields, body FROM spool WHERE number = ?1")?;
-    let row = find.query_row([number], |row| {
-        Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?, row.get::<_, Vec<u8>>(2)?, row.get::<_, Vec<u8>>(3)?))
-    });
-    let Some((method, target, fields, body)) = row.optional()? else { return Ok(None) };
-    let method = Method::from_bytes(method.as_bytes()).map_err(|_| ReadError::Damaged("method"))?;
-    let target = target.parse().map_err(|_| ReadError::Damaged("target"))?;
-    let fields = fields_of(&fields).ok_or(ReadError::Damaged("fields"))?;
+    // Text or bytes: another program may have written either.
+    let bytes = |row: &Row<'_>, column| Some(row.get_ref(column).ok()?.as_bytes().ok()?.to_vec());
+    let found = find.query_row([number], |row| Ok([0, 1, 2, 3].map(|column| bytes(row, column))));
+    let Some([method, target, fields, body]) = found.optional()? else { return Ok(None) };
+    let method = method.and_then(|method| Method::from_bytes(&method).ok()).ok_or(ReadError::Damaged("method"))?;
+    let target = target.and_then(|target| Uri::try_from(target).ok()).ok_or(ReadError::Damaged("target"))?;
+    let fields = fields.and_then(|fields| fields_of(&fields)).ok_or(ReadError::Damaged("fields"))?;
+    let body = body.ok_or(ReadError::Damaged("body"))?;
     Ok(Some(StoredRequest(RequestParts { method, target, fields, body: body.into() })))
 }
 

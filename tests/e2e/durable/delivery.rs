@@ -132,7 +132,7 @@ fn another_answer_is_final_and_an_operator_can_try_again() {
     assert_eq!(stored.commanded(&["retry", "--all-dead"]), "1 delivery is attempted now\n");
     let requests = handler.wait_for(4, SOON).unwrap();
     assert_eq!(requests[3].field("x-hookgate-delivery"), Some(two.as_str()));
-    stored.wait_rows("dead", 0);
+    stored.wait_rows("waiting", 0);
     assert!(stored.query("SELECT id FROM spool").is_empty());
 }
 
