@@ -239,8 +239,9 @@ impl Queue {
     fn place(&mut self, number: i64, lane: Option<&Lane>) {
         let Some(row) = self.rows.get(&number).filter(|row| !row.in_flight) else { return };
         let Waiting { key, provider, next_ms, until_ms, .. } = &row.waiting;
-        if let Some(of_key) = key.and_then(|key| self.keys.get(&key)) {
-            if of_key.first() != Some(&number) || key.is_some_and(|key| self.busy.contains(&key)) {
+        if let Some(key) = key {
+            let first = self.keys.get(key).and_then(BTreeSet::first);
+            if first != Some(&number) || self.busy.contains(key) {
                 return;
             }
         }

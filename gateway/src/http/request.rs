@@ -98,6 +98,10 @@ fn empty(connection: &Rc<Connection>, status: StatusCode, request_id: &HeaderVal
 }
 
 /// Who answers a request that every check has passed.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "it is returned at once, and a box would be an allocation for each request"
+)]
 enum Answer {
     /// The handler.
     OfHandler(Response<HandlerBody>),

@@ -15,6 +15,10 @@ use hookgate_core::auth::AuthenticatedRequest;
 /// A request for a handler. It is made anew for each connection that it is tried on, so that a request that is sent once is not copied.
 pub struct Outgoing<'a>(Origin<'a>);
 
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is one for each request in flight, and a box would be an allocation for each"
+)]
 enum Origin<'a> {
     Authenticated { request: AuthenticatedRequest, forwarded: Forwarded<'a> },
     Stored { request: StoredRequest, delivery: HeaderValue, attempt: u32 },
