@@ -27,7 +27,7 @@ const IN_FLIGHT: Bound = Bound::new(1, 100_000, "");
 const RATE: Bound = Bound::new(1, 100_000, " a second");
 /// At most 1 TiB, as for other sizes of the file.
 const BYTES: Bound = Bound::new(64 * 1024, 1 << 40, " bytes");
-/// At most a million: the dispatcher keeps some 200 bytes of each in memory.
+/// At most a million: the dispatcher keeps some 400 bytes of each in memory.
 const ENTRIES: Bound = Bound::new(1, 1_000_000, "");
 
 /// The word for no order.

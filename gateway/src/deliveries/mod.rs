@@ -26,6 +26,7 @@ pub use self::order::OrderKey;
 pub use self::spool::{Fate, NewDelivery, ReadError, RequestParts, Settled, StoredRequest, Waiting};
 use self::writer::Work;
 pub use self::writer::{Changes, now_ms};
+pub use crate::config::Durable;
 use crate::config::OnStateFailure;
 use crate::metrics::kept as metrics;
 

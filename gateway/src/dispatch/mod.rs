@@ -22,8 +22,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle as Task, spawn_local};
 
 use self::schedule::{Lane, Schedule};
-use crate::config::Durable;
-use crate::deliveries::{Changes, DeliveryStore, Fate, Reader, Waiting, now_ms};
+use crate::deliveries::{Changes, DeliveryStore, Durable, Fate, Reader, Waiting, now_ms};
 use crate::metrics::spool as metrics;
 use crate::snapshot::Snapshot;
 use crate::upstream::{Places, Upstream};

@@ -7,8 +7,7 @@ use std::sync::Arc;
 use hyper::StatusCode;
 
 use super::request::Failure;
-use crate::config::Durable;
-use crate::deliveries::{DeliveryStore, NewDelivery, OrderKey, Spooled, now_ms};
+use crate::deliveries::{DeliveryStore, Durable, NewDelivery, OrderKey, Spooled, now_ms};
 use crate::snapshot::Snapshot;
 use crate::upstream::Outgoing;
 use crate::upstream::headers::Forwarded;
