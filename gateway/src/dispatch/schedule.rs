@@ -261,6 +261,8 @@ impl Queue {
     /// Takes the next delivery that may begin now.
     fn begin(&mut self, lane: &Lane, now_ms: u64) -> Option<Waiting> {
         let now_us = now_ms.saturating_mul(1000);
+        // More than the longest pause between two is a clock that was set back.
+        self.next_us = self.next_us.min(now_us.saturating_add(1_000_000 + RATE_SLACK_US));
         let may_begin = self.in_flight < lane.max_in_flight
             && (lane.rate_per_s.is_none() || self.next_us <= now_us.saturating_add(RATE_SLACK_US));
         let &(next_ms, number) = self.ready.first().filter(|(next_ms, _)| may_begin && *next_ms <= now_ms)?;

@@ -240,7 +240,7 @@ metrics! {
             "Attempts to hand a stored delivery over. `result` is `taken`, `again`, or `dead` if no other follows. Absent until the first.",
             "sum by (route, result) (rate(hookgate_spool_attempts_total[5m]))";
         SPOOL_WRITE = Histogram "hookgate_spool_write_duration_seconds" []
-            "Time of a transaction that stores deliveries, with the sync of the disk.",
+            "Time of a transaction that stores deliveries, with the sync of the disk. Absent until the first.",
             "histogram_quantile(0.99, sum by (le) (rate(hookgate_spool_write_duration_seconds_bucket[5m])))";
         SPOOL_PAUSED = Gauge "hookgate_spool_paused" ["route"]
             "1 if an operator has paused the route (`hookgate deliveries pause`), otherwise 0. Absent until the first delivery.",

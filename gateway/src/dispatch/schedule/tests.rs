@@ -121,6 +121,15 @@ fn a_rate_spreads_attempts() {
     assert!((30..=32).contains(&begun), "{begun} in 3 s");
     let wake = schedule.wake_at().unwrap();
     assert!((NOW + 2900..NOW + 3100).contains(&wake), "{wake}");
+    // The clock is set back.
+    let mut begun = 0;
+    for row in 100..110 {
+        schedule.change(Change::Waits(Waiting { next_ms: 0, ..waiting(row, "") }));
+    }
+    for now_ms in (1000..4000).step_by(10) {
+        begun += schedule.due(now_ms).len();
+    }
+    assert_eq!(begun, 10);
 }
 
 #[test]
