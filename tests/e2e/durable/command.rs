@@ -95,3 +95,23 @@ fn a_route_is_retried_at_once() {
     handler.wait_for(6, SOON).unwrap();
     stored.wait_rows("waiting", 0);
 }
+
+#[test]
+fn explain_says_that_a_request_would_be_stored() {
+    let stored = Stored::new("status = 204, retry_for_s = 60");
+    let (chain, configuration) = (&stored.base.identity.chain_path, stored.base.daemon.configuration_path());
+    let arguments: Vec<&std::ffi::OsStr> = vec![
+        "explain".as_ref(),
+        "--chain".as_ref(),
+        chain.as_os_str(),
+        "--path".as_ref(),
+        super::PATH.as_ref(),
+        "-c".as_ref(),
+        configuration.as_os_str(),
+    ];
+    let output = crate::command::hookgate(&arguments);
+    let text = output.stdout_text();
+    assert!(output.success(), "{text}{}", output.stderr_text());
+    assert!(text.contains("Stored, answered with 204, then handed to the handler at "), "{text}");
+    assert!(text.contains("orders.sock until it takes it, for 60 s at most."), "{text}");
+}
