@@ -11,6 +11,7 @@ pub mod process;
 pub mod requests;
 pub mod retirement;
 pub mod rotation;
+pub mod spool;
 pub mod state;
 pub mod table;
 

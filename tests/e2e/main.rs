@@ -8,6 +8,7 @@ mod admin;
 mod alert;
 mod client;
 mod command;
+mod durable;
 mod environment;
 mod explain;
 mod fetched_lists;

@@ -352,11 +352,15 @@ rejects! {
     /// shorten the replay window.
     ReplayGuardFull => "replay_guard_full", 503, InternalError, Gateway, "Too many deliveries to remember",
         "The receiver remembers too many deliveries; send the webhook again later.";
-    /// The disk took no delivery when it was tried last, so a restart could forget this one (`on_state_failure = "refuse"`). The status makes
-    /// senders retry. Operator: see the log for what the disk says; make room, or mend the file.
+    /// The disk took no delivery when it was tried last, so a restart could forget this one (`on_state_failure = "refuse"`); or the route is
+    /// durable, and this one could not be stored. The status makes senders retry. Operator: see the log for what the disk says; make room, or mend the file.
     StateUnavailable => "state_unavailable", 503, InternalError, Gateway, "Deliveries cannot be remembered",
         "The receiver cannot remember this delivery now; send the webhook again later.";
     // upstream
+    /// The route is durable, and as much of it is stored as `max_entries` and `max_bytes` allow, dead letters included. The status makes senders
+    /// retry. Operator: see why its handler takes nothing (`hookgate deliveries list`); drop or retry dead letters, or raise the bounds.
+    SpoolFull => "spool_full", 503, InternalError, Gateway, "Too many deliveries are stored",
+        "The receiver stores too many deliveries; send the webhook again later.";
     /// The handler's socket refused the connection, or the handler closed it before it answered. Operator: start the handler;
     /// see its log.
     HandlerUnavailable => "handler_unavailable", 502, InternalError, Handler, "The handler is unavailable",

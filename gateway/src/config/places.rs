@@ -72,6 +72,7 @@ impl Sections {
             About::Route(name) => ("route", Some(&**name)),
             About::Filter => ("filter", None),
             About::Log => ("log", None),
+            About::Tls => ("tls", None),
         };
         let found = self.headers.iter().find(|(of, named, _)| *of == section && named.as_deref() == name);
         match found.and_then(|(_, _, location)| location.line) {

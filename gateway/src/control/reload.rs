@@ -50,6 +50,9 @@ const MAXIMUM_LINES: usize = 100;
 /// How often the learned URLs of revocation lists are looked through, in seconds.
 const CLEAN_UP_SECONDS: u64 = 3600;
 
+/// Why a durable route cannot begin without a restart.
+const NO_DATABASE: &str = "a route is durable, and this process has no database, because it was started without a state directory; restart hookgate";
+
 /// The copy of a source, if there is one.
 type Known<'k> = &'k dyn Fn(&Source) -> Option<Arc<Copy>>;
 
@@ -446,6 +449,9 @@ impl Loader {
                 return Err(Refused::as_weaker(&losses, &sections, &permission, is_used));
             }
         };
+        if self.deliveries.is_none() && config.durable.iter().any(Option::is_some) {
+            return Err(Refused::by_error(NO_DATABASE, false));
+        }
         let has_permission = config.strength.has_permission();
         if config.listen != fixed.listen {
             tracing::warn!("[listen] has changed; restart hookgate to apply the change");
@@ -483,6 +489,11 @@ impl Loader {
         let (store, prepared) = deliveries::open(state, &self.replay, on_failure)?;
         self.deliveries = Some(store);
         Ok(Some(prepared))
+    }
+
+    /// Where deliveries are stored, if they are.
+    pub(super) fn store(&self) -> Option<&Arc<DeliveryStore>> {
+        self.deliveries.as_ref()
     }
 
     /// Tries the disk again, if it took no delivery when it was tried last.

@@ -48,6 +48,8 @@ pub(super) struct Account {
     pub(super) handed_over: Option<Instant>,
     /// The time from there to the head of the handler's answer.
     pub(super) handler: Option<Duration>,
+    /// The time until it was stored, or not: of a durable route.
+    pub(super) stored: Option<Duration>,
     /// Why it was refused; of a duplicate, that it is one.
     refusal: Option<Refusal>,
     /// It is a duplicate, to which the configured answer is given.
@@ -71,6 +73,7 @@ impl Account {
             bytes_out: 0,
             handed_over: None,
             handler: None,
+            stored: None,
             refusal: None,
             is_duplicate: false,
             answered: None,
@@ -280,6 +283,7 @@ impl Connection {
             bytes_out: Some(account.bytes_out),
             to_handler,
             handler,
+            stored: account.stored,
             duration: Some(account.began.elapsed()),
             sample: if is_answered { rules.sample } else { 1 },
             cause,

@@ -23,11 +23,11 @@ use super::body::{self, read_body};
 use super::connection::{Connection, Standing};
 use super::uncertified::Uncertified;
 use super::verdicts::{check_source, missed};
-use super::{problem, suspicion};
+use super::{durable, problem, suspicion};
 use crate::admission::{self, Verdict};
 use crate::snapshot::{Reception, Snapshot};
 use crate::upstream::headers::{Forwarded, X_REQUEST_ID};
-use crate::upstream::{HandlerBody, HandlerLimits};
+use crate::upstream::{HandlerBody, HandlerLimits, Outgoing};
 use hookgate_core::auth::{AuthenticatedRequest, AuthorizedPeer, Candidate, Reservation, Unauthenticated};
 use hookgate_core::identity::{ChainRefusal, OnFailure, PeerChain, ProviderId, Suspect, VerifiedChain};
 use hookgate_core::reject::{Refusal, Reject};
@@ -42,7 +42,8 @@ pub(super) async fn handle(
     let request_id = connection.open_account(request.method(), request.uri().path_and_query());
     let outcome = process(&connection, request, &request_id).await;
     let response = match outcome {
-        Ok(response) => accepted(&connection, response, request_id),
+        Ok(Answer::OfHandler(response)) => accepted(&connection, response, request_id),
+        Ok(Answer::Stored(status)) => empty(&connection, status, &request_id),
         Err(failure) => refused(&connection, failure, &request_id),
     };
     connection.answered(response.status());
@@ -66,7 +67,7 @@ fn refused(connection: &Rc<Connection>, failure: Failure, request_id: &HeaderVal
     let Failure { refusal, allow, body_read, duplicate_status } = failure;
     if let (Reject::DuplicateDelivery, Some(status)) = (refusal.reject, duplicate_status) {
         connection.recognized(refusal);
-        return duplicate(connection, status, request_id);
+        return empty(connection, status, request_id);
     }
     if matches!(refusal.reject.row().status, 401 | 403) {
         connection.exchange.blame();
@@ -83,8 +84,8 @@ fn refused(connection: &Rc<Connection>, failure: Failure, request_id: &HeaderVal
     response.map(|body| AnswerBody::problem(connection, body))
 }
 
-/// The configured answer to a delivery that was taken before: a status without a body.
-fn duplicate(connection: &Rc<Connection>, status: StatusCode, request_id: &HeaderValue) -> Response<AnswerBody> {
+/// The configured answer to a delivery that was taken before, or is stored: a status without a body.
+fn empty(connection: &Rc<Connection>, status: StatusCode, request_id: &HeaderValue) -> Response<AnswerBody> {
     let mut response = Response::new(AnswerBody::problem(connection, Bytes::new()));
     *response.status_mut() = status;
     response.headers_mut().insert(X_REQUEST_ID, request_id.clone());
@@ -94,8 +95,20 @@ fn duplicate(connection: &Rc<Connection>, status: StatusCode, request_id: &Heade
     response
 }
 
+/// Who answers a request that every check has passed.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "it is returned at once, and a box would be an allocation for each request"
+)]
+enum Answer {
+    /// The handler.
+    OfHandler(Response<HandlerBody>),
+    /// hookgate, because the delivery is stored.
+    Stored(StatusCode),
+}
+
 /// A refusal, and what the connection needs to know about it.
-struct Failure {
+pub(super) struct Failure {
     refusal: Refusal,
     allow: Vec<Method>,
     /// The body was read to its end, or there was none: the connection can be kept.
@@ -111,7 +124,12 @@ impl Failure {
         Self { allow, ..Self::from(refusal) }
     }
 
-    fn after_body(refusal: Refusal) -> Self {
+    /// A copy of a delivery that was taken or stored before, with the configured answer.
+    pub(super) fn duplicate(refusal: Refusal, duplicate_status: Option<StatusCode>) -> Self {
+        Self { duplicate_status, ..Self::after_body(refusal) }
+    }
+
+    pub(super) fn after_body(refusal: Refusal) -> Self {
         Self { body_read: true, ..Self::from(refusal) }
     }
 }
@@ -127,7 +145,7 @@ async fn process(
     connection: &Rc<Connection>,
     request: Request<Incoming>,
     request_id: &HeaderValue,
-) -> Result<Response<HandlerBody>, Failure> {
+) -> Result<Answer, Failure> {
     let (head, body) = request.into_parts();
     let Standing { snapshot, verdict } = connection.current_standing();
     let sender = match Sender::new(connection, &snapshot, verdict) {
@@ -160,26 +178,34 @@ async fn process(
     let duplicate_status = peer.proof_policy().duplicate_answer();
     let mut request = authenticate(connection, &snapshot, Candidate::new(peer, head, body))
         .await
-        .map_err(|refusal| Failure { duplicate_status, ..Failure::after_body(refusal) })?;
+        .map_err(|refusal| Failure::duplicate(refusal, duplicate_status))?;
     if matches!(sender, Sender::Unknown(_)) {
         connection.exchange.admit().map_err(Failure::after_body)?;
         buffered.proven(request.body()).map_err(Failure::after_body)?;
     }
     let (delivery, proof) = (request.take_reservation(), request.proof());
-    if delivery.is_some() && snapshot.deliveries.as_ref().is_some_and(|store| store.refuses()) {
-        return Err(Failure::after_body(not_kept("The last write of the deliveries that were taken failed.")));
-    }
     let forwarded = Forwarded {
         address: &connection.address_field,
         request_id,
         provider: &snapshot.provider_fields[provider],
         chain: route.client_cert_chain,
     };
+    let now = connection.server.context.now();
+    if let Some(rule) = snapshot.durable(route_id) {
+        let began = Instant::now();
+        let stored = durable::store(&snapshot, (route_id, rule), request, &forwarded, delivery, now).await;
+        connection.note(|account| (account.proof, account.stored) = (proof, Some(began.elapsed())));
+        return stored.map(Answer::Stored);
+    }
+    if delivery.is_some() && snapshot.deliveries.as_ref().is_some_and(|store| store.refuses()) {
+        return Err(Failure::after_body(not_kept("The last write of the deliveries that were taken failed.")));
+    }
     let limits = HandlerLimits::share(&snapshot.limits, connection.server.context.workers());
     let upstream = &connection.server.upstream;
     let (handed_over, mut answered) = (Instant::now(), None);
     connection.note(|account| (account.proof, account.handed_over) = (proof, Some(handed_over)));
-    let response = upstream.forward(request, &forwarded, &route.handler, limits, &mut answered).await;
+    let request = Outgoing::of_authenticated(request, forwarded);
+    let response = upstream.forward(&request, &route.handler, limits, &mut answered).await;
     connection.note(|account| account.handler = answered.map(|then| then.saturating_duration_since(handed_over)));
     let response = response.map_err(Failure::after_body)?;
     if let Some(delivery) = delivery
@@ -187,7 +213,7 @@ async fn process(
     {
         keep(&snapshot, delivery, connection.server.context.now()).await?;
     }
-    Ok(response)
+    Ok(Answer::OfHandler(response))
 }
 
 /// Marks a delivery as taken, and waits until a restart does not forget it. Copies are duplicates from the start: if it cannot be kept, the

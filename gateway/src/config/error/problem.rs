@@ -7,6 +7,7 @@ use std::io;
 use std::path::PathBuf;
 
 use super::client_certificate::CertificateProblem;
+use super::durable::DurableProblem;
 use super::form::FileForm;
 use super::preset::PresetProblem;
 use super::proof::ProofProblem;
@@ -287,6 +288,9 @@ pub enum Problem {
     /// An error about a provider without client certificates.
     #[error(transparent)]
     ClientCertificate(#[from] CertificateProblem),
+    /// An error about durable delivery.
+    #[error(transparent)]
+    Durable(#[from] DurableProblem),
     /// An error of ranges.
     #[error(transparent)]
     Range(#[from] RangeProblem),

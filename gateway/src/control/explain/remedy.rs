@@ -50,6 +50,7 @@ pub(super) fn owner(reject: Reject) -> Owner {
         Reject::StateUnavailable => Section("state", &["directory"]),
         Reject::UnknownServerName | Reject::NoRoute | Reject::MethodNotAllowed => Nearest,
         Reject::ProviderNotAdmitted => Route(&["providers"]),
+        Reject::SpoolFull => Route(&["durable"]),
         Reject::HandlerUnavailable | Reject::HandlerMalformed | Reject::HandlerAmbiguous => Route(&["handler"]),
         Reject::NoCertificate => Provider(&["client_certificate"]),
         Reject::UnknownIssuer | Reject::BadSignature => Provider(&["trust_anchors"]),

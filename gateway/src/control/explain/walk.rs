@@ -69,7 +69,23 @@ impl Walk<'_> {
             steps.push(self.auth(route_id, provider));
         }
         steps.extend(after.map(|(_, step)| step));
+        if steps.iter().all(|step| step.said.verdict.is_passed()) {
+            steps.extend(route_id.and_then(|route| self.stored(route)));
+        }
         steps
+    }
+
+    /// What becomes of an admitted request to a durable route.
+    fn stored(&self, route: RouteId) -> Option<Step> {
+        let rule = self.snapshot.durable(route)?;
+        let handler = self.snapshot.routes.route(route).handler.socket.display();
+        let text = format!(
+            "Stored, answered with {}, then handed to the handler at {handler} until it takes it, for {} s at most.",
+            rule.status.as_u16(),
+            rule.retry_for.as_secs()
+        );
+        let place = self.places.of_route(route.0, &["delivery"]);
+        Some(Step::new(Stage::Upstream.label(), Verdict::Passes, text).at(place))
     }
 
     fn filter_step(&self) -> Step {
