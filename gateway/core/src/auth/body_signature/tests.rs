@@ -172,6 +172,20 @@ fn bytes_of_an_id_cannot_move_into_the_body() {
 }
 
 #[test]
+fn a_signed_id_is_not_empty() {
+    let form = SignatureForm { id_header: Some("x-id".to_owned()), ..form("x-signature", "", "{id}:{body}") };
+    let rule = BodySignature::hmac(&form, HmacHash::Sha256, &secrets(&["a"])).unwrap();
+    for (id, expected) in [("", "signature_malformed"), ("1", "ok")] {
+        let signature = hex_hmac("a", &format!("{id}:{{}}"));
+        check(&rule, &Request::new(&[("x-id", id), ("x-signature", &signature)], "{}"), expected);
+        let key = hmac::Key::new(hmac::HMAC_SHA256, b"secret");
+        let tag = BASE64.encode(hmac::sign(&key, format!("{id}.1614265330.{{}}").as_bytes()).as_ref());
+        let request = standard_with(id, "1614265330", &format!("v1,{tag}"), "{}");
+        check(&standard_rule(&[&format!("whsec_{}", BASE64.encode(b"secret"))]), &request, expected);
+    }
+}
+
+#[test]
 fn ed25519_verifies_beside_hmac() {
     let pair =
         Ed25519KeyPair::from_pkcs8(Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).unwrap().as_ref()).unwrap();
