@@ -135,6 +135,13 @@ fn an_alternative_that_comes_back_must_come_back_with_its_demands() {
 }
 
 #[test]
+fn an_alternative_that_stays_as_it_was_lacks_nothing() {
+    let tolerant = |seconds| signature(&SignatureForm { tolerance_seconds: seconds, ..form("x-a") }, &[LONG]);
+    check(&any(vec![tolerant(60), tolerant(300)]), &any(vec![tolerant(300)]), &[]);
+    check(&any(vec![tolerant(300), tolerant(60)]), &any(vec![tolerant(300)]), &[]);
+}
+
+#[test]
 fn nested_groups_are_compared_by_their_ways() {
     let nested =
         |group: fn(Vec<Proof>) -> Clause| ProofPolicy::all(vec![Clause::One(a()), group(vec![b(), t()])]).unwrap();

@@ -485,7 +485,9 @@ fn refuses_documents_that_are_not_a_key_set() {
         assert!(error.contains(words) && !error.contains("struct"), "{error}");
     }
     assert!(matches!(KeySet::parse(b"{\"keys\":[]}"), Err(KeySetError::NoneUsable { count: 0, .. })));
-    let many = json!({ "keys": vec![ISSUER.ec_jwk("ec"); 65] }).to_string();
+    let keys = |count: usize| json!({ "keys": vec![ISSUER.ec_jwk("ec"); count] }).to_string();
+    assert_eq!(KeySet::parse(keys(64).as_bytes()).unwrap().usable_keys(), 64);
+    let many = keys(65);
     assert!(matches!(KeySet::parse(many.as_bytes()), Err(KeySetError::TooMany { count: 65 })));
 }
 

@@ -23,6 +23,14 @@ fn both_forms_give_the_same_name() {
 }
 
 #[test]
+fn a_name_tells_its_attributes_unless_one_is_no_text() {
+    let name = |text: &str| DistinguishedName::parse(text).expect(text);
+    let attributes: [(&[u8], &str); 2] = [(&[0x55, 0x04, 0x06], "US"), (&[0x55, 0x04, 0x03], "a")];
+    assert_eq!(name("/C=US/CN=a").attributes().as_deref(), Some(attributes.as_slice()));
+    assert_eq!(name("CN=a,1.2.3=#0500").attributes(), None);
+}
+
+#[test]
 fn names_of_attribute_types_have_synonyms_in_any_case() {
     for (text, printed) in [
         ("/countryName=US", "C=US"),

@@ -492,6 +492,39 @@ fn verdicts_outlive_a_list_only_if_nothing_more_is_revoked() {
     check("a part of a whole", &[old], &[second], true);
 }
 
+/// The issuing distribution point (RFC 5280, section 5.2.5) with these URIs, and whether it is about end entities alone.
+fn part_of(addresses: &[&str], end_entities_only: bool) -> Vec<u8> {
+    let names: Vec<Vec<u8>> = addresses.iter().map(|address| uri(address)).collect();
+    let full_name = tlv(0xa0, &[&tlv(0xa0, &[&names.concat()])]);
+    let only = if end_entities_only { tlv(0x81, &[&[0xff]]) } else { Vec::new() };
+    extension("2.5.29.28", true, &tlv(0x30, &[&full_name, &only]))
+}
+
+#[test]
+fn lists_are_about_the_same_certificates_if_issuer_and_part_are_the_same() {
+    let (root, other) = (Authority::root("root"), Authority::root("other"));
+    let of = |issuer: &Authority, parts: &[Vec<u8>]| {
+        RevocationList::from_der(&issuer.revocation_list_with(parts, &[], NOW, Some(NOW + DAY))).unwrap()
+    };
+    let whole = of(&root, &[]);
+    let one = of(&root, &[part_of(&["http://c/1"], false)]);
+    let two = of(&root, &[part_of(&["http://c/2"], false)]);
+    let both = of(&root, &[part_of(&["http://c/1", "http://c/2"], false)]);
+    let clients = of(&root, &[part_of(&["http://c/1"], true)]);
+    let elsewhere = of(&other, &[]);
+    let lists = [&whole, &one, &two, &both, &clients, &elsewhere];
+    for (place, list) in lists.into_iter().enumerate() {
+        let same: Vec<usize> = (0..lists.len()).filter(|other| list.is_about_those_of(lists[*other])).collect();
+        assert_eq!(same, [place]);
+    }
+    let covered = |list: &RevocationList| lists.map(|other| list.covers_those_of(other));
+    assert_eq!(covered(&whole), [true, true, true, true, true, false]);
+    assert_eq!(covered(&one), [false, true, false, false, false, false]);
+    assert_eq!(covered(&both), [false, true, true, true, false, false]);
+    assert_eq!(covered(&clients), [false, false, false, false, true, false]);
+    assert_eq!(covered(&elsewhere), [false, false, false, false, false, true]);
+}
+
 #[test]
 fn a_list_tells_its_number_and_how_long_it_is() {
     let root = Authority::root("root");
