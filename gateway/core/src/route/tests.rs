@@ -76,6 +76,13 @@ fn dot_segments_are_refused() {
 }
 
 #[test]
+fn a_path_that_every_handler_reads_as_sent_is_not_copied() {
+    for (path, is_copied) in [("/", false), ("/a/b.c", false), ("/a//b", true), ("/a/.b", true), ("/a%62", true)] {
+        assert_eq!(matches!(reading::of(path), Ok(std::borrow::Cow::Owned(_))), is_copied, "{path}");
+    }
+}
+
+#[test]
 fn a_path_is_read_as_the_most_tolerant_handler_does() {
     let check = |path: &str, expected: Result<&str, PathFault>| {
         assert_eq!(reading::of(path).as_deref(), expected.as_ref().copied(), "{path}");

@@ -142,6 +142,15 @@ fn an_alternative_that_stays_as_it_was_lacks_nothing() {
 }
 
 #[test]
+fn as_many_ways_are_remembered_as_a_policy_can_have() {
+    let mut current = strength(&all(vec![a()]));
+    for number in 0..30 {
+        current.remember(&strength(&all(vec![signature(&form(&format!("x-{number}")), &[LONG])])));
+        assert_eq!(current.removed.len(), MAXIMUM_WAYS.min(number + 1));
+    }
+}
+
+#[test]
 fn nested_groups_are_compared_by_their_ways() {
     let nested =
         |group: fn(Vec<Proof>) -> Clause| ProofPolicy::all(vec![Clause::One(a()), group(vec![b(), t()])]).unwrap();

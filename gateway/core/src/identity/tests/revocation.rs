@@ -433,6 +433,7 @@ fn a_list_knows_its_signer_and_its_age() {
         assert_eq!(list.signer().is_some(), expected == Provenance::Signed);
     }
     let signed = list(&[], NOW);
+    assert_eq!(ListSigner::of_anchor(&root.anchor()).name(), "CN=root");
     assert_eq!(signed.provenance(&[ListSigner::of_anchor(&root.anchor())]), Provenance::Signed);
     let again = ListSigner::of_key(&signed, signed.signer().unwrap().to_vec());
     assert_eq!(vec![again], signers(&[&root]));
@@ -498,6 +499,22 @@ fn part_of(addresses: &[&str], end_entities_only: bool) -> Vec<u8> {
     let full_name = tlv(0xa0, &[&tlv(0xa0, &[&names.concat()])]);
     let only = if end_entities_only { tlv(0x81, &[&[0xff]]) } else { Vec::new() };
     extension("2.5.29.28", true, &tlv(0x30, &[&full_name, &only]))
+}
+
+/// RFC 3279, section 2.2.3: ecdsa-with-SHA1 is 1.2.840.10045.4.1, beside ecdsa-with-SHA2 (RFC 5758, section 3.2).
+#[test]
+fn a_list_whose_signature_no_path_can_verify_is_told() {
+    let der = Authority::root("root").revocation_list_der(&[], NOW - DAY, Some(NOW + DAY));
+    let accepts = |last: u8| {
+        let mut der = der.clone();
+        let algorithm = [0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, 0x02];
+        let places: Vec<usize> = (0..der.len()).filter(|at| der[*at..].starts_with(&algorithm)).collect();
+        assert_eq!(places.len(), 2);
+        places.into_iter().for_each(|at| der[at + 7] = last);
+        RevocationList::from_der(&der).unwrap().has_accepted_algorithm()
+    };
+    // SHA-224, SHA-256, SHA-384, and an unknown one.
+    assert_eq!([1, 2, 3, 9].map(accepts), [false, true, true, false]);
 }
 
 #[test]
