@@ -465,7 +465,45 @@ fn bounded(text: &str, limit: usize) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Beginning, MAX_NAME_BYTES, Name, bounded, printed};
+    use webpki::Error as E;
+
+    use super::{Beginning, MAX_NAME_BYTES, Name, bounded, printed, reason};
+    use crate::reject::Reject;
+
+    #[test]
+    fn every_error_of_path_validation_has_its_reason_and_words() {
+        for (error, reject, words) in [
+            (E::BadDer, Reject::CertificateMalformed, "not well-formed DER"),
+            (E::BadDerTime, Reject::CertificateMalformed, "malformed notBefore or notAfter"),
+            (E::InvalidCertValidity, Reject::CertificateMalformed, "notAfter before its notBefore"),
+            (E::InvalidSerialNumber, Reject::CertificateMalformed, "serial number"),
+            (E::ExtensionValueInvalid, Reject::CertificateMalformed, "malformed or duplicate extension"),
+            (E::MalformedExtensions, Reject::CertificateMalformed, "malformed or duplicate extension"),
+            (E::InvalidNetworkMaskConstraint, Reject::CertificateMalformed, "name or name constraint"),
+            (E::MalformedNameConstraint, Reject::CertificateMalformed, "name or name constraint"),
+            (E::MalformedDnsIdentifier, Reject::CertificateMalformed, "name or name constraint"),
+            (E::UnsupportedCertVersion, Reject::CertificateMalformed, "not an X.509 version 3"),
+            (E::InvalidSignatureForPublicKey, Reject::BadSignature, "does not verify"),
+            (E::SignatureAlgorithmMismatch, Reject::BadSignature, "one algorithm in signatureAlgorithm"),
+            (E::UnknownIssuer, Reject::UnknownIssuer, "not trusted"),
+            (E::CertDistrusted, Reject::UnknownIssuer, "explicitly distrusted"),
+            (E::MaximumPathDepthExceeded, Reject::PathTooLong, "more than 6 intermediates"),
+            (E::EmptyEkuExtension, Reject::ExtendedKeyUsage, "empty extended key usage"),
+            (E::CaUsedAsEndEntity, Reject::PathConstraint, "is a CA certificate; the first"),
+            (E::EndEntityUsedAsCa, Reject::PathConstraint, "is the issuer of another one"),
+            (E::PathLenConstraintViolated, Reject::PathConstraint, "pathLenConstraint"),
+            (E::NameConstraintViolation, Reject::PathConstraint, "name constraints of an issuer"),
+            (E::UnsupportedCriticalExtension, Reject::PathConstraint, "critical extension"),
+            (E::UnsupportedNameType, Reject::PathConstraint, "not valid for the name"),
+            (E::MaximumNameConstraintComparisonsExceeded, Reject::ChainTooLarge, "too many paths"),
+            (E::MaximumPathBuildCallsExceeded, Reject::ChainTooLarge, "too many paths"),
+            (E::MaximumSignatureChecksExceeded, Reject::ChainTooLarge, "too many paths"),
+            (E::UnsupportedDeltaCrl, Reject::PathConstraint, "a rule of path validation"),
+        ] {
+            let (found, text) = reason(&error);
+            assert!(found == reject && text.contains(words), "{error:?}: {found:?}, {text}");
+        }
+    }
 
     /// The contents of a name of one common name, of this many letters.
     fn common_name(letters: usize) -> Vec<u8> {

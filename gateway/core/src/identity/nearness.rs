@@ -60,15 +60,14 @@ mod tests {
 
     impl std::fmt::Display for Endless {
         fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-            (0..MAX_COMPARED_BYTES * 9).try_for_each(|_| formatter.write_str("CN=x,"))
+            (0..MAX_COMPARED_BYTES * 9).try_for_each(|_| formatter.write_str("x"))
         }
     }
 
     #[test]
     fn the_beginning_of_what_is_printed_is_compared() {
         assert_eq!(beginning(&"CN=x,O=y"), "CN=x,O=y");
-        let text = beginning(&Endless);
-        assert!(text.starts_with("CN=x,CN=x,") && text.len() < MAX_COMPARED_BYTES + 5, "{} bytes", text.len());
+        assert_eq!(beginning(&Endless), "x".repeat(MAX_COMPARED_BYTES));
     }
 
     #[test]

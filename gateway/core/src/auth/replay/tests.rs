@@ -265,3 +265,12 @@ fn a_full_memory_refuses_further_deliveries() {
     assert_eq!(deliver(&by_id, &with("2"), &guard), "replay_guard_full");
     assert_eq!(deliver(&by_id, &with("1"), &guard), "duplicate_delivery");
 }
+
+#[test]
+fn a_rule_tells_its_answer_and_how_long_it_remembers() {
+    for status in [StatusCode::OK, StatusCode::ACCEPTED, StatusCode::CONFLICT] {
+        let ids = vec![DeliveryId::Header(HeaderName::from_static("x-id"))];
+        let rule = ReplayRule::new("scope", ids, 7, status).unwrap();
+        assert_eq!((rule.duplicate_answer(), rule.window_seconds()), (status, 7));
+    }
+}

@@ -501,6 +501,17 @@ fn part_of(addresses: &[&str], end_entities_only: bool) -> Vec<u8> {
     extension("2.5.29.28", true, &tlv(0x30, &[&full_name, &only]))
 }
 
+#[test]
+fn a_list_that_names_two_algorithms_is_refused_in_plain_words() {
+    let mut der = Authority::root("root").revocation_list_der(&[], NOW - DAY, Some(NOW + DAY));
+    // The second one follows tbsCertList.
+    let algorithm = [0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, 0x02];
+    let last = (0..der.len()).rev().find(|at| der[*at..].starts_with(&algorithm)).unwrap();
+    der[last + 7] = 3;
+    let error = RevocationList::from_der(&der).unwrap_err().to_string();
+    assert!(error.contains("one algorithm in signatureAlgorithm and another in tbsCertList"), "{error}");
+}
+
 /// RFC 3279, section 2.2.3: ecdsa-with-SHA1 is 1.2.840.10045.4.1, beside ecdsa-with-SHA2 (RFC 5758, section 3.2).
 #[test]
 fn a_list_whose_signature_no_path_can_verify_is_told() {
