@@ -302,6 +302,7 @@ fn tells_the_kinds_of_wrong_tokens_apart() {
         (header(json!({ "alg": "RS256", "kid": "rsa", "typ": "application/at+JWT" })), "token_is_access_token"),
         (header(json!({ "alg": "RS256", "kid": "rsa", "typ": "jwt" })), "ok"),
         (header(json!({ "alg": "RS256", "kid": "rsa", "typ": "application/JWT" })), "ok"),
+        (header(json!({ "alg": "RS256", "kid": "rsa", "typ": "application.JWT" })), "token_malformed"),
         (header(json!({ "alg": "RS256", "kid": "rsa", "typ": null })), "ok"),
         (header(json!({ "alg": "RS256", "kid": "rsa", "typ": 7 })), "token_malformed"),
         (header(json!({ "alg": ["RS256"], "kid": "rsa" })), "token_malformed"),

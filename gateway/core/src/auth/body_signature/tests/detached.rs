@@ -79,6 +79,8 @@ fn an_unencoded_payload_needs_its_critical_header() {
         (json!({ "alg": "ES256", "kid": "ec", "b64": false, "crit": ["b64", "exp"] }), false, "signature_malformed"),
         (json!({ "alg": "ES256", "kid": "ec", "b64": false, "crit": ["b64", "b64"] }), false, "signature_malformed"),
         (json!({ "alg": "ES256", "kid": "ec", "exp": 1, "crit": ["exp"] }), true, "signature_malformed"),
+        (json!({ "alg": "ES256", "kid": "ec", "b64": true, "exp": 1, "crit": ["exp"] }), true, "signature_malformed"),
+        (json!({ "alg": "ES256", "kid": "ec", "b64": false, "exp": 1, "crit": ["exp"] }), false, "signature_malformed"),
         (json!({ "alg": "ES256", "kid": "ec", "b64": "false", "crit": ["b64"] }), false, "signature_malformed"),
     ] {
         assert_eq!(judge(&ours(), &es256(&header, encoded), "{}"), expected, "{header}");
