@@ -421,3 +421,25 @@ fn padding_is_optional_and_never_ambiguous() {
         assert_eq!(encoding.decode(text.as_bytes(), &mut buffer).map(<[u8]>::to_vec).as_deref(), expected, "{text}");
     }
 }
+
+#[test]
+fn a_rule_has_one_to_eight_secrets_and_a_tolerance_up_to_a_day() {
+    let general = |texts: &[&str]| {
+        BodySignature::hmac(&form("x-signature", "", "{body}"), HmacHash::Sha256, &secrets(texts)).err()
+    };
+    let standard = |keys: &[&str], tolerance: u64| {
+        BodySignature::standard_webhooks(&StandardFields::default(), &secrets(keys), tolerance).err()
+    };
+    for (count, is_accepted) in [(0, false), (1, true), (8, true), (9, false)] {
+        let refusal = (!is_accepted).then_some(SignatureRuleError::Secrets { count });
+        assert_eq!(general(&vec!["secret"; count]), refusal);
+        assert_eq!(standard(&vec![STANDARD_SECRET; count], 300), refusal);
+    }
+    for (seconds, is_accepted) in [(0, false), (1, true), (86_400, true), (86_401, false)] {
+        let refusal = (!is_accepted).then_some(SignatureRuleError::Tolerance { seconds });
+        assert_eq!(standard(&[STANDARD_SECRET], seconds), refusal);
+        let timestamp = Some(TimestampPlace::Header("x-time".to_owned()));
+        let form = SignatureForm { timestamp, tolerance_seconds: seconds, ..form("x", "", "{timestamp}.{body}") };
+        assert_eq!(BodySignature::hmac(&form, HmacHash::Sha256, &secrets(&["secret"])).err(), refusal);
+    }
+}

@@ -555,3 +555,12 @@ fn a_token_with_a_critical_header_is_refused_for_it() {
         assert!(refusal.detail().contains("\"crit\", and no extension is supported"), "{}", refusal.detail());
     }
 }
+
+#[test]
+fn a_token_has_up_to_8192_bytes() {
+    let refusal = |bytes: usize| verify(&"a".repeat(bytes), &set(RFC_7515_EC)).unwrap_err();
+    for (bytes, words) in [(8192, "fewer than the three parts"), (8193, "it has 8193 bytes, and the limit is 8192")] {
+        assert_eq!(refusal(bytes).reject, Reject::TokenMalformed);
+        assert!(refusal(bytes).detail().contains(words), "{}", refusal(bytes).detail());
+    }
+}
