@@ -278,3 +278,34 @@ pub(super) fn extensions_without_processed(mut extensions: &[u8]) -> Option<Vec<
     }
     Some(output)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::mail_is_within;
+
+    #[test]
+    fn a_mail_address_without_local_part_or_host_is_unclear() {
+        for base in ["", "a@example.com", "example.com", ".example.com"] {
+            for address in ["a@", "@example.com", "@", "a", "", "a@b@example.com"] {
+                for unclear in [false, true] {
+                    let found = mail_is_within(address.as_bytes(), base.as_bytes(), unclear);
+                    assert_eq!(found, unclear, "{address:?} within {base:?}");
+                }
+            }
+        }
+        let within = |address: &str, base: &str| mail_is_within(address.as_bytes(), base.as_bytes(), false);
+        for (address, base, expected) in [
+            ("a@example.com", "a@EXAMPLE.com", true),
+            ("A@example.com", "a@example.com", false),
+            ("a@example.com", "example.com", true),
+            ("a@b", "b", true),
+            ("a@x.example.com", "example.com", false),
+            ("a@x.example.com", ".example.com", true),
+            ("a@example.com", ".example.com", false),
+            ("a@.example.com", ".example.com", false),
+            ("\"a@b\"@example.com", "example.com", true),
+        ] {
+            assert_eq!(within(address, base), expected, "{address:?} within {base:?}");
+        }
+    }
+}
