@@ -407,6 +407,14 @@ fn a_chain_that_lacks_lists_alone_says_which() {
     let usable: Vec<Box<str>> = distribution_points(&client("sender"));
     assert_eq!(usable.iter().map(|point| &**point).collect::<Vec<_>>(), addresses[1..5]);
 
+    // The sentence says where the list is missing: in files, or at every URL.
+    for (awaited, words) in [(urls, "no URL of crl_urls serves a list"), (AwaitedLists::default(), "must add the list")]
+    {
+        let revocation = Some(RevocationLists::new(vec![of_root(&[])], RevocationScope::Chain).awaiting(awaited));
+        let refusal = verify(Profile { revocation, ..profile(&root, "sender") }, &chain("sender")).unwrap_err().refusal;
+        assert!(refusal.detail().contains(words), "{words}: {refusal}");
+    }
+
     // A certificate that names no list can have none.
     let silent = [issuing.issue(&Template::client("sender")), issuing.certificate.clone()];
     let revocation = Some(RevocationLists::new(vec![of_root(&[])], RevocationScope::Chain).awaiting(certificates));
@@ -557,7 +565,7 @@ fn lists_are_about_the_same_certificates_if_issuer_and_part_are_the_same() {
 fn a_list_tells_its_number_and_how_long_it_is() {
     let root = Authority::root("root");
     let list = root.revocation_list(&[&[1], &[2], &[3]], NOW - DAY, NOW + DAY);
-    assert_eq!(list.number(), Some("1"));
+    assert_eq!((list.number(), list.entries()), (Some("1"), 3));
     let shown = format!("{list:?}");
     assert!(shown.contains("issuer: \"CN=root\""), "{shown}");
     assert!(shown.contains("entries: 3"), "{shown}");
