@@ -157,7 +157,7 @@ fn is_text(bytes: &[u8]) -> bool {
 fn is_assignment(bytes: &[u8]) -> bool {
     let bytes = bytes.strip_prefix(b"export ").unwrap_or(bytes);
     let Some(at) = bytes.iter().position(|&byte| byte == b'=') else { return false };
-    let (name, value) = (&bytes[..at], &bytes[at + 1..]);
+    let (name, value) = bytes.split_at(at);
     let is_name = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_';
     let begins = name.first().is_some_and(|byte| byte.is_ascii_alphabetic() || *byte == b'_');
     begins && name.iter().all(is_name) && value.iter().any(|&byte| byte != b'=')

@@ -563,4 +563,8 @@ fn a_token_has_up_to_8192_bytes() {
         assert_eq!(refusal(bytes).reject, Reject::TokenMalformed);
         assert!(refusal(bytes).detail().contains(words), "{}", refusal(bytes).detail());
     }
+    for (token, words) in [("a.b", "fewer than the three parts"), ("a.b.c.d", "it has more than three parts")] {
+        let refusal = verify(token, &set(RFC_7515_EC)).unwrap_err();
+        assert!(refusal.detail().contains(words), "{}", refusal.detail());
+    }
 }
