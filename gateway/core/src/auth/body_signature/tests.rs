@@ -308,6 +308,16 @@ fn a_timestamp_is_accepted_up_to_the_tolerance() {
 }
 
 #[test]
+fn a_timestamp_outside_the_window_is_told_with_its_distance() {
+    for (seconds, words) in [(NOW - 301, "301 s in the past"), (NOW + 400, "400 s in the future")] {
+        let value = format!("t={seconds},v1={}", hex_hmac("a", &format!("{seconds}.{{}}")));
+        let request = Request::new(&[("stripe-signature", &value)], "{}");
+        let refusal = stripe(&["a"]).check(&request.view(), &KeySets::default()).unwrap_err().refusal;
+        assert!(refusal.detail().contains(words), "{words}: {}", refusal.detail());
+    }
+}
+
+#[test]
 fn encodings_and_hashes_are_as_configured() {
     let message = b"{}";
     for (encoding, hash) in [
