@@ -221,7 +221,7 @@ impl Pool {
         }
     }
 
-    async fn connected(&self, descriptor: OwnedFd, limit: Duration) -> Result<Connection, Refusal> {
+    async fn connected(self: &Rc<Self>, descriptor: OwnedFd, limit: Duration) -> Result<Connection, Refusal> {
         let socket = Socket::new(self.backend, descriptor)
             .map_err(|error| self.unavailable(Errno::from_io_error(&error).unwrap_or(Errno::IO)))?;
         self.meters.connected();
@@ -234,11 +234,20 @@ impl Pool {
         let (sender, connection) = builder.handshake(stream).await.map_err(|error| {
             Refusal::new(Reject::Internal, format!("The connection to a handler could not be set up: {error}."))
         })?;
-        // Its errors reach the request in flight, which reports them.
+        let pool = Rc::downgrade(self);
         let driver = Driver(spawn_local(async move {
+            // Its errors reach the request in flight, which reports them.
             let _ = connection.await;
+            if let Some(pool) = pool.upgrade() {
+                pool.forget_closed();
+            }
         }));
         Ok(Connection { sender, traffic, deadline: watched, _driver: driver })
+    }
+
+    /// Gives up idle connections that have ended, and with them their descriptors.
+    fn forget_closed(&self) {
+        self.idle.borrow_mut().retain(|connection| !connection.sender.is_closed());
     }
 
     fn try_connect(&self, descriptor: &OwnedFd) -> Result<(), Errno> {
@@ -323,10 +332,6 @@ impl Lease {
         }
         self.connection.deadline.set(Timer::closing(self.limits.idle_timeout));
         let mut idle = self.pool.idle.borrow_mut();
-        if idle.len() >= self.limits.idle_connections {
-            // Connections that the handler has closed are removed here.
-            idle.retain(|connection| !connection.sender.is_closed());
-        }
         if idle.len() < self.limits.idle_connections {
             idle.push(self.connection);
             if self.pool.queued.get() > 0 {

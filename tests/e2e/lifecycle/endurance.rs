@@ -86,16 +86,17 @@ fn a_connection_at_rest_keeps_little_memory() {
 
 #[derive(Debug)]
 struct Footprint {
-    /// Without those of connections to the handler, whose number depends on how many requests meet. `None` if this process is not root.
+    /// After the last connection to the handler. `None` if this process is not root.
     descriptors: Option<usize>,
     threads: usize,
 }
 
 fn footprint(gateway: &TestGateway) -> Footprint {
-    // The connections of the scrapes end a moment after the response.
+    wait_until("idle connections to the handler are closed", SOON, || gateway.handler().open_connections() == 0)
+        .unwrap();
+    // The connections of the scrapes, and the daemon's ends of those to the handler, end a moment later.
     sleep(Duration::from_millis(200));
-    let count = || gateway.daemon.fd_count().unwrap().saturating_sub(gateway.handler().open_connections());
-    let descriptors = rustix::process::geteuid().is_root().then(count);
+    let descriptors = rustix::process::geteuid().is_root().then(|| gateway.daemon.fd_count().unwrap());
     Footprint { descriptors, threads: gateway.daemon.thread_count().unwrap() }
 }
 
