@@ -53,6 +53,7 @@ fn of_a_thousand_copies_at_once_one_wins() {
     });
     assert_eq!(won.load(Ordering::Relaxed), 1);
     assert_eq!(guard.len(), 2);
+    assert!(!guard.is_empty());
 }
 
 #[test]

@@ -194,6 +194,11 @@ fn the_certificate_of_an_unsupported_form_is_named() {
         let words = [FIRST, "is signed with", name, "not accepted", "ECDSA on P-256 or P-384 with"];
         let template = Template { algorithm: Some(algorithm), ..client() };
         pki.refused(name, &pki.below_issuing(template), Reject::BadSignature, &words);
+        // The certificate at fault is the one with this algorithm.
+        let issuing = Template::new(common_name("odd")).with(authority_extension(None));
+        let issuing = pki.root.intermediate_by(Template { algorithm: Some(algorithm), ..issuing });
+        let chain = [issuing.issue(&client()), issuing.certificate.clone()];
+        pki.refused(name, &chain, Reject::BadSignature, &[SECOND, "is signed with", name]);
     }
     pki.refused(
         "version 1",
