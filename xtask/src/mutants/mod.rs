@@ -51,6 +51,9 @@ pub(crate) struct Mutants {
     /// Only those that the last run missed, after tests were added; the score is that of the last run with what has changed
     #[arg(long, conflicts_with_all = ["sample", "name", "file"])]
     missed: bool,
+    /// Only those that the last run, which was interrupted, has not come to; the score is that of both runs
+    #[arg(long, conflicts_with_all = ["sample", "name", "file", "missed"])]
+    resume: bool,
     /// Print the mutants, and test none
     #[arg(long)]
     list: bool,
@@ -79,11 +82,17 @@ impl Mutants {
         if let Some(sample) = self.sample {
             mutants = mutants.into_iter().step_by(all.div_ceil(sample.max(1))).collect();
         }
+        let known: BTreeSet<String> = mutants.iter().map(|mutant| mutant.name.clone()).collect();
+        // The last run's verdicts that stay.
+        let mut kept: &[Verdict] = &[];
         if self.missed {
+            kept = &[Verdict::Caught, Verdict::Timeout, Verdict::Unviable];
             let missed = names(Verdict::Missed)?;
             mutants.retain(|mutant| missed.contains(&mutant.name));
-            let gone = missed.len() - mutants.len();
-            ensure!(gone == 0, "the code of {gone} mutants that were missed has changed; run without --missed again");
+        } else if self.resume {
+            kept = &Verdict::ALL;
+            let tested = Verdict::ALL.into_iter().map(names).collect::<Result<Vec<_>>>()?;
+            mutants.retain(|mutant| !tested.iter().any(|names| names.contains(&mutant.name)));
         }
         if self.list {
             mutants.iter().for_each(|mutant| println!("{}", mutant.name));
@@ -91,7 +100,7 @@ impl Mutants {
         }
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         let jobs = self.jobs.unwrap_or(processors).max(1);
-        let mut outcome = Outcome::new(self.missed)?;
+        let mut outcome = Outcome::new(kept, &known)?;
         let packages: BTreeSet<&str> = mutants.iter().map(|mutant| mutant.package.as_str()).collect();
         // The package of most mutants is the last one by name.
         for package in packages.into_iter().rev() {
@@ -151,12 +160,13 @@ struct Outcome {
 }
 
 impl Outcome {
-    /// Forgets the last run, or only what it missed.
-    fn new(only_missed: bool) -> Result<Self> {
+    /// Forgets the last run but for the verdicts of `kept`. Of these, a mutant does not count whose name is not among `known`: it is left out
+    /// now, or it has another line.
+    fn new(kept: &[Verdict], known: &BTreeSet<String>) -> Result<Self> {
         let mut outcome = Self::default();
-        for verdict in [Verdict::Caught, Verdict::Timeout, Verdict::Missed, Verdict::Unviable] {
-            if only_missed && verdict != Verdict::Missed {
-                outcome.counts.insert(verdict, names(verdict)?.len());
+        for verdict in Verdict::ALL {
+            if kept.contains(&verdict) {
+                outcome.counts.insert(verdict, names(verdict)?.intersection(known).count());
                 continue;
             }
             let path = path(verdict)?;

@@ -36,6 +36,10 @@ pub(super) enum Verdict {
     Unviable,
 }
 
+impl Verdict {
+    pub(super) const ALL: [Self; 4] = [Self::Caught, Self::Timeout, Self::Missed, Self::Unviable];
+}
+
 /// How long the tests of a package take, so that those run first that are quick and near to the mutant: few mutants need the others.
 #[derive(Debug)]
 pub(super) struct Pace {
