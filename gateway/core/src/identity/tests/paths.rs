@@ -155,6 +155,18 @@ fn the_certificate_outside_its_validity_is_named() {
         Reject::CertificateMalformed,
         &[FIRST, "notAfter before its notBefore"],
     );
+    let reversed = Template::new(common_name("odd")).with(authority_extension(None)).between(NOW + DAY, NOW - DAY);
+    let issuing = pki.root.intermediate_by(reversed);
+    // A certificate for one second is not reversed.
+    for client in [client(), client().between(NOW, NOW)] {
+        let chain = [issuing.issue(&client), issuing.certificate.clone()];
+        pki.refused(
+            "reversed validity",
+            &chain,
+            Reject::CertificateMalformed,
+            &[SECOND, "notAfter before its notBefore"],
+        );
+    }
 }
 
 #[test]

@@ -493,6 +493,7 @@ fn verdicts_outlive_a_list_only_if_nothing_more_is_revoked() {
     check("empty", std::slice::from_ref(&old), &[list(&[], NOW)], false);
     check("first of another issuer", std::slice::from_ref(&old), &[old.clone(), of_other(&[&[9]])], false);
     check("of another key", std::slice::from_ref(&old), &[by_key(&[&[1]])], true);
+    check("empty, of another key", std::slice::from_ref(&old), &[by_key(&[])], false);
     // The newest of two decides, so an entry of the other one says nothing.
     check("beside another", &[old.clone(), list(&[], NOW - 1)], &[list(&[&[1]], NOW)], true);
     let (first, second) = (part("http://c/1", &[&[1]]), part("http://c/2", &[&[2]]));
