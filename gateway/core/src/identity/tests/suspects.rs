@@ -257,6 +257,29 @@ fn a_chain_claims_every_provider_whose_names_it_has() {
 }
 
 #[test]
+fn a_refusal_tells_how_many_bytes_of_certificates_it_keeps() {
+    let (known, new) = (Authority::root("known"), Authority::root("new"));
+    let chain = [new.issue(&named()), new.certificate.clone()];
+    let bytes: usize = chain.iter().map(|certificate| certificate.len()).sum();
+    assert_eq!(refused(sender(&known), &[], &chain, NOW).kept_bytes(), bytes);
+    // The public root that vouches for it, too.
+    let vouched = refused(sender(&known), &[&new], &chain, NOW);
+    assert_eq!(vouched.kept_bytes(), bytes + new.certificate.len());
+}
+
+#[test]
+fn only_some_of_the_claims_of_a_chain_may_be_genuine() {
+    let (known, other) = (Authority::root("known"), Authority::root("other"));
+    let early = known.issue(&Template::client(NAME).between(NOW + DAY, NOW + 90 * DAY));
+    let suspect = refused_by_all(vec![sender(&known), sender(&other)], &[], &[early]).suspect.unwrap();
+    let found = |claim: &Claim| (claim.provider().0, claim.reject(), claim.is_suspected());
+    let mut claims: Vec<_> = suspect.claims().iter().map(found).collect();
+    claims.sort_by_key(|(provider, ..)| *provider);
+    assert_eq!(claims, [(0, Reject::CertificateNotYetValid, false), (1, Reject::UnknownIssuer, true)]);
+    assert_eq!(claimed(&suspect), [1]);
+}
+
+#[test]
 fn each_claim_has_the_reason_of_its_own_path() {
     let (known, other) = (Authority::root("known"), Authority::root("other"));
     let server = other.issue(&Template::new(common_name(NAME)).with(extended_key_usage(&[SERVER_AUTH])));
