@@ -255,7 +255,7 @@ impl Strength {
             losses.insert(Loss::of_log(&"path is no longer false"));
         }
         let accepted = next.tls.accepted.difference(&self.tls.accepted);
-        losses.extend(accepted.map(|accepted| format!("tls: {accepted} is accepted again")));
+        losses.extend(accepted.map(|accepted| Loss::of_tls(&format!("{accepted} is accepted again"))));
         let in_force = Routes { routes: &self.routes, policy: &|name| self.policy(name) };
         let removed = Routes { routes: &self.removed.routes, policy: &|name| self.policy(name) };
         let new = Routes { routes: &next.routes, policy: &|name| next.policy(name) };

@@ -16,6 +16,8 @@ pub enum About {
     Filter,
     /// `[log]`
     Log,
+    /// `[tls]`
+    Tls,
 }
 
 /// What a configuration no longer demands. Ordered by its sentence.
@@ -41,6 +43,10 @@ impl Loss {
 
     pub(super) fn of_log(loss: &impl fmt::Display) -> Self {
         Self { text: format!("log: {loss}"), about: About::Log }
+    }
+
+    pub(super) fn of_tls(loss: &impl fmt::Display) -> Self {
+        Self { text: format!("tls: {loss}"), about: About::Tls }
     }
 
     /// The sentence, without a place.
