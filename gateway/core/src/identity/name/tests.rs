@@ -19,6 +19,7 @@ fn both_forms_give_the_same_name() {
     check("/C=DE/CN=a+OU=b", "CN=a+OU=b,C=DE");
     check("/CN=B\u{fc}cher", r"CN=B\C3\BCcher");
     check("/1.2.3.4=a", "1.2.3.4=a");
+    check("/CN=a#b c#", "CN=a#b c#");
     check("/emailAddress=a@b.example/DC=example", "DC=example,emailAddress=a@b.example");
 }
 
