@@ -133,6 +133,8 @@ pub struct Record<'a> {
     pub to_handler: Option<Duration>,
     /// From the hand-over to the head of the handler's answer, or to the failure; includes the wait for a place.
     pub handler: Option<Duration>,
+    /// From the proof of a request to a durable route until it was stored, or not.
+    pub stored: Option<Duration>,
     /// From the end of the head until the kernel had the whole answer; of a handshake, from the accept to its end.
     pub duration: Option<Duration>,
     /// The number of the worker, from 0.
@@ -169,6 +171,7 @@ macro_rules! event {
             bytes_out = record.bytes_out,
             to_handler_ms = record.to_handler.map(milliseconds),
             handler_ms = record.handler.map(milliseconds),
+            stored_ms = record.stored.map(milliseconds),
             duration_ms = record.duration.map(milliseconds),
             worker = record.worker,
             sample = Some(record.sample).filter(|sample| *sample > 1),
@@ -200,6 +203,7 @@ impl<'a> Record<'a> {
             bytes_out: None,
             to_handler: None,
             handler: None,
+            stored: None,
             duration: None,
             worker,
             sample: 1,
@@ -217,6 +221,76 @@ impl<'a> Record<'a> {
             Outcome::ConnectionRefused => event!(self, OTHERS, WARN, "connection refused"),
             Outcome::HandshakeRefused => event!(self, OTHERS, WARN, "handshake refused"),
             Outcome::HandshakeEnded => event!(self, OTHERS, DEBUG, "handshake ended"),
+        }
+    }
+}
+
+/// What became of an attempt to hand a stored delivery over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Handover {
+    /// The handler took it.
+    Taken,
+    /// There will be another attempt.
+    Again,
+    /// It is a dead letter.
+    Dead,
+}
+
+/// An attempt to hand a stored delivery over.
+#[derive(Clone, Copy, Debug)]
+pub struct Attempt<'a> {
+    /// The id of the delivery, which is that of the sender's request.
+    pub delivery: &'a str,
+    /// The name of its route.
+    pub route: &'a str,
+    /// The name of its provider.
+    pub provider: &'a str,
+    /// The number of the attempt, from 1.
+    pub attempt: u32,
+    /// The status of the handler's answer, if there is one.
+    pub status: Option<u16>,
+    /// From the hand-over to the head of the handler's answer, or to the failure.
+    pub handler: Duration,
+    /// Until the next attempt.
+    pub next: Option<Duration>,
+    /// What came of it, if the handler did not take it.
+    pub outcome: Option<&'a str>,
+}
+
+/// Makes the event of an attempt.
+macro_rules! attempt_event {
+    ($attempt:expr, $target:expr, $level:ident, $message:literal) => {{
+        let attempt: &Attempt<'_> = $attempt;
+        tracing::event!(
+            target: $target,
+            tracing::Level::$level,
+            status = attempt.status,
+            provider = attempt.provider,
+            route = attempt.route,
+            request_id = attempt.delivery,
+            attempt = attempt.attempt,
+            handler_ms = milliseconds(attempt.handler),
+            next_ms = attempt.next.map(milliseconds),
+            detail = attempt.outcome,
+            cause = attempt.outcome.map(|_| Cause::Handler.label()),
+            $message
+        );
+    }};
+}
+
+impl Attempt<'_> {
+    /// Logs it, if the rules want that.
+    pub fn log(&self, rules: &AccessRules, handover: Handover) {
+        match handover {
+            Handover::Taken if rules.want(Outcome::Answered, None) => {
+                attempt_event!(self, ANSWERED, INFO, "delivery taken");
+            }
+            Handover::Taken => {}
+            Handover::Again if rules.want(Outcome::Refused, Some(Cause::Handler)) => {
+                attempt_event!(self, OTHERS, WARN, "delivery not taken");
+            }
+            Handover::Again => {}
+            Handover::Dead => attempt_event!(self, OTHERS, WARN, "delivery dead"),
         }
     }
 }

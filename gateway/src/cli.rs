@@ -5,7 +5,7 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Receives webhooks over mutual TLS, verifies who sent them, and hands them to local handlers over Unix sockets.
 #[derive(Debug, Parser)]
@@ -82,6 +82,13 @@ pub enum Command {
         #[command(subcommand)]
         command: TrustCommand,
     },
+    /// Inspect and steer what durable routes have stored: deliveries that wait for their handlers, and dead letters. Asks the running daemon, as root
+    /// or as its user
+    Deliveries {
+        /// What to do
+        #[command(subcommand)]
+        command: DeliveriesCommand,
+    },
     /// Inspect the pre-filter, which drops packets from addresses that no provider uses
     Filter {
         /// What to show
@@ -152,6 +159,111 @@ pub enum TrustCommand {
         /// Print its new trust anchor alone
         #[arg(long)]
         anchor: bool,
+        /// The configuration file
+        #[arg(long, short, default_value = "/etc/hookgate/hookgate.toml")]
+        config: PathBuf,
+    },
+}
+
+/// Which stored deliveries.
+#[derive(Clone, Debug, Default, Args)]
+pub struct StoredFilter {
+    /// Those of this route alone
+    #[arg(long, value_name = "NAME")]
+    pub route: Option<String>,
+    /// Those of this provider alone
+    #[arg(long, value_name = "NAME")]
+    pub provider: Option<String>,
+    /// Those in this state alone
+    #[arg(long)]
+    pub state: Option<StoredState>,
+}
+
+/// The state of a stored delivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum StoredState {
+    /// It waits for its handler
+    Waiting,
+    /// It is a dead letter: no attempt follows
+    Dead,
+}
+
+/// What to do with stored deliveries.
+#[derive(Debug, Subcommand)]
+pub enum DeliveriesCommand {
+    /// List them, in the order in which they were stored
+    List {
+        /// Which.
+        #[command(flatten)]
+        filter: StoredFilter,
+        /// Print them as a JSON array
+        #[arg(long)]
+        json: bool,
+        /// The configuration file
+        #[arg(long, short, default_value = "/etc/hookgate/hookgate.toml")]
+        config: PathBuf,
+    },
+    /// Show one with its fields, which may hold secrets of its sender
+    Show {
+        /// Its id, which is the X-Request-Id of the sender's request
+        id: String,
+        /// Print its body, and nothing else
+        #[arg(long)]
+        body: bool,
+        /// Print it as JSON; with --body, the body in base64 too
+        #[arg(long)]
+        json: bool,
+        /// The configuration file
+        #[arg(long, short, default_value = "/etc/hookgate/hookgate.toml")]
+        config: PathBuf,
+    },
+    /// Attempt deliveries now. A dead letter waits again, for as long as it could at first
+    #[command(group = clap::ArgGroup::new("which").required(true).multiple(false))]
+    Retry {
+        /// The id of one
+        #[arg(group = "which")]
+        id: Option<String>,
+        /// All of this route, dead letters too
+        #[arg(long, value_name = "NAME", group = "which")]
+        route: Option<String>,
+        /// Every dead letter
+        #[arg(long, group = "which")]
+        all_dead: bool,
+        /// The configuration file
+        #[arg(long, short, default_value = "/etc/hookgate/hookgate.toml")]
+        config: PathBuf,
+    },
+    /// Remove one for good. Its handler does not get it
+    Drop {
+        /// Its id
+        id: String,
+        /// The configuration file
+        #[arg(long, short, default_value = "/etc/hookgate/hookgate.toml")]
+        config: PathBuf,
+    },
+    /// Print deliveries with fields and bodies, one JSON object a line. Bodies are in base64
+    Export {
+        /// Which.
+        #[command(flatten)]
+        filter: StoredFilter,
+        /// The configuration file
+        #[arg(long, short, default_value = "/etc/hookgate/hookgate.toml")]
+        config: PathBuf,
+    },
+    /// Attempt none until they are resumed, also after a restart. Deliveries are still stored
+    Pause {
+        /// Those of this route. By default those of every route
+        #[arg(long, value_name = "NAME")]
+        route: Option<String>,
+        /// The configuration file
+        #[arg(long, short, default_value = "/etc/hookgate/hookgate.toml")]
+        config: PathBuf,
+    },
+    /// End a pause
+    Resume {
+        /// That of this route. By default every pause
+        #[arg(long, value_name = "NAME")]
+        route: Option<String>,
         /// The configuration file
         #[arg(long, short, default_value = "/etc/hookgate/hookgate.toml")]
         config: PathBuf,

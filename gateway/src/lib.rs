@@ -47,6 +47,7 @@ pub mod context;
 pub mod control;
 pub mod crypto;
 pub mod deliveries;
+pub mod dispatch;
 pub mod http;
 pub mod init;
 pub mod key_store;

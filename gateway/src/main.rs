@@ -29,6 +29,7 @@ fn main() -> ExitCode {
         Command::Trust { command: TrustCommand::Show { number, anchor, config } } => {
             control::trust::show(&config, number, anchor)
         }
+        Command::Deliveries { command } => control::stored::deliveries(&command),
         Command::Filter { command: FilterCommand::Status { address, config } } => {
             control::filter_status::status(&config, address)
         }

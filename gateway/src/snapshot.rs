@@ -13,7 +13,7 @@ use rustls::sign::CertifiedKey;
 use thiserror::Error;
 
 use crate::access::AccessRules;
-use crate::config::{Config, ServerCertificate};
+use crate::config::{Config, Durable, ServerCertificate};
 use crate::crypto::signing_key;
 use crate::deliveries::DeliveryStore;
 use crate::key_store::KeyStore;
@@ -30,8 +30,8 @@ use hookgate_core::identity::{
 use hookgate_core::limits::Limits;
 use hookgate_core::ranges::Sources;
 use hookgate_core::reject::TypeBase;
-use hookgate_core::route::Route;
 use hookgate_core::route::RouteTable;
+use hookgate_core::route::{Route, RouteId};
 
 /// Why a configuration without errors in the file cannot be served.
 #[derive(Debug, Error)]
@@ -107,6 +107,8 @@ pub struct Snapshot {
     pub identity: Arc<Identity>,
     /// The routes.
     pub routes: Arc<RouteTable>,
+    /// By [`RouteId`]: how the deliveries of a route are stored and handed over; `None` if its handler answers the sender.
+    pub durable: Arc<[Option<Arc<Durable>>]>,
     /// The proofs that requests must carry in addition to the certificate.
     pub demands: Arc<Demands>,
     /// The keys of token issuers, which the control plane refreshes.
@@ -147,7 +149,9 @@ impl Snapshot {
     ///
     /// [`SnapshotError`]. Nothing has changed then.
     pub fn build(config: Config, generation: u64, lasting: Lasting) -> Result<Self, SnapshotError> {
-        let Config { certificates, providers, sources, routes, proofs, limits, log, problem_types, .. } = config;
+        let Config {
+            certificates, providers, sources, routes, durable, proofs, limits, log, tls, problem_types, ..
+        } = config;
         let Lasting { cache, keys, replay, deliveries, sightings, suspects, list_notes, recent, public_roots } =
             lasting;
         let demands = Arc::new(Demands::new(proofs.providers, proofs.routes).of_providers(&providers));
@@ -162,7 +166,8 @@ impl Snapshot {
             ChainLimits { max_certificates: limits.max_presented_certificates, max_bytes: limits.max_presented_bytes };
         let identity = Identity::new(generation, providers.into(), cache, chain_limits).after(&sightings);
         let identity = Arc::new(identity.with_public_roots(public_roots));
-        let shared = Arc::new(SharedTls::new(Arc::new(server_certificates(certificates)?))?);
+        let shared =
+            Arc::new(SharedTls::new(Arc::new(server_certificates(certificates)?), tls.policy, &tls.key_exchange)?);
         let mut sites = Sites { identity: Arc::clone(&identity), shared: Arc::clone(&shared), next_scope: 0 };
         let hosts: BTreeSet<_> = routes.iter().filter_map(|route| route.host.clone()).collect();
         let mut named = HashMap::new();
@@ -178,6 +183,7 @@ impl Snapshot {
             generation,
             identity,
             routes,
+            durable: durable.into(),
             demands,
             keys,
             provider_fields,
@@ -228,6 +234,11 @@ impl Snapshot {
         let named = named.collect::<Result<_, SnapshotError>>()?;
         let (unknown, unnamed) = (renewed(&self.unknown)?, renewed(&self.unnamed)?);
         Ok(Self { generation, identity, shared, named, unknown, unnamed, ..self.clone() })
+    }
+
+    /// How the deliveries of this route are stored; `None` if its handler answers the sender.
+    pub fn durable(&self, route: RouteId) -> Option<&Arc<Durable>> {
+        self.durable.get(route.0)?.as_ref()
     }
 
     /// What the handshake asks of a client that sends this server name, in any case.

@@ -3,6 +3,7 @@
 //! Owns every error message about the configuration. Must not know a section: the sections find the problems.
 
 mod client_certificate;
+mod durable;
 mod form;
 mod preset;
 mod problem;
@@ -17,6 +18,7 @@ use std::path::{Path, PathBuf};
 use rustix::io::Errno;
 
 pub use self::client_certificate::CertificateProblem;
+pub use self::durable::DurableProblem;
 pub use self::form::FileForm;
 pub use self::preset::{OtherAnchor, PresetProblem};
 pub(super) use self::problem::Place;

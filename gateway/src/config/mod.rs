@@ -17,6 +17,7 @@ mod client_certificate;
 mod coverage;
 mod crls;
 mod document;
+mod durable;
 mod entry;
 mod error;
 mod feed;
@@ -46,11 +47,13 @@ mod state;
 pub mod strength;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod warning;
 
 use std::env;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use hookgate_core::limits::Limits;
 use hookgate_core::route::Route;
@@ -73,9 +76,10 @@ use self::problem::RawProblem;
 use self::provider::{ParsedProviders, RawProvider};
 use self::ranges::ProviderRanges;
 use self::report::{Environment, Report};
-use self::route::RawRoute;
+use self::route::{ParsedRoutes, RawRoute};
 use self::state::RawState;
 use self::strength::Strength;
+use self::tls::RawTls;
 use hookgate_core::identity::Provider;
 use hookgate_core::ranges::{Ranges, Sources};
 use hookgate_core::reject::TypeBase;
@@ -83,10 +87,11 @@ use hookgate_core::reject::TypeBase;
 pub use self::admin::{Admin, AdminAddress};
 pub use self::certificate::ServerCertificate;
 pub use self::crls::{FetchedLists, parse_fetched};
+pub use self::durable::{Durable, OrderBy};
 pub(crate) use self::error::one_line;
 pub use self::error::{
-    CertificateProblem, ConfigError, ConfigErrors, FileForm, Location, OtherAnchor, PresetProblem, Problem,
-    ProofProblem, RangeProblem, RevocationProblem, is_of_host,
+    CertificateProblem, ConfigError, ConfigErrors, DurableProblem, FileForm, Location, OtherAnchor, PresetProblem,
+    Problem, ProofProblem, RangeProblem, RevocationProblem, is_of_host,
 };
 pub use self::feed::{Feed, FetchLimits};
 pub use self::feed_url::{FeedUrl, FeedUrlError};
@@ -97,12 +102,13 @@ pub use self::levels::{Levels, LevelsError};
 pub use self::listen::{DEFAULT_BACKLOG, Listen, Metrics};
 pub use self::log::{DEFAULT_ACCESS_PER_SECOND, LogFormat, LogSection};
 pub use self::name::MAXIMUM_NAME_BYTES;
-pub use self::places::NamedPlaces;
+pub use self::places::{NamedPlaces, Sections};
 pub use self::profile::DEFAULT_VERIFY_DEPTH;
 pub(crate) use self::profile::SINGLE_PROFILE;
 pub use self::proof::{Addition, AdditionForm, FileKind, Proofs, Usual};
 pub use self::range_url::{RangeFormat, RangeSource, RangeUrl};
 pub use self::state::{Deliveries, OnStateFailure, State};
+pub use self::tls::TlsSection;
 pub use self::warning::{Warning, WarningKind};
 
 /// The whole configuration, within its bounds.
@@ -124,6 +130,8 @@ pub struct Config {
     pub fetched_lists: Vec<Vec<FetchedLists>>,
     /// `[[route]]`, in the order of the file.
     pub routes: Vec<Route>,
+    /// By the index of the route: how its deliveries are stored and handed over; `None` if its handler answers the sender.
+    pub durable: Vec<Option<Arc<Durable>>>,
     /// `[limits]`
     pub limits: Limits,
     /// `proof` and `replay` of providers and routes, and `[[key_source]]`.
@@ -136,6 +144,8 @@ pub struct Config {
     pub admin: Option<Admin>,
     /// `[log]`
     pub log: LogSection,
+    /// `[tls]`: versions, suites and key exchange of handshakes with senders.
+    pub tls: TlsSection,
     /// `[problem]`: the `type` of problem documents.
     pub problem_types: TypeBase,
     /// `[state]`, or the directory of the service manager: where hookgate keeps what outlives a restart.
@@ -202,6 +212,8 @@ struct RawConfig {
     state: Option<Spanned<RawState>>,
     #[serde(deserialize_with = "document::table")]
     problem: Option<Spanned<RawProblem>>,
+    #[serde(deserialize_with = "document::table")]
+    tls: Option<Spanned<RawTls>>,
 }
 
 impl Config {
@@ -280,7 +292,8 @@ impl Config {
         let ParsedProviders { providers, proofs: provider_proofs, fetched_lists, names } =
             provider::providers(raw_providers, &presets, &mut key_sources, &mut report);
         presets.warn_of_unusable(&mut report);
-        let (routes, route_proofs) = route::routes(raw_routes, &names, &mut key_sources, &mut report);
+        let ParsedRoutes { routes, proofs: route_proofs, durable } =
+            route::routes(raw_routes, &names, &mut key_sources, &mut report);
         let key_sources = key_sources.finish(&mut report);
         let proofs = Proofs { providers: provider_proofs, routes: route_proofs, key_sources };
         let counts = [raw_certificates.len(), raw_providers.len(), raw_routes.len()];
@@ -290,6 +303,14 @@ impl Config {
         let admin = admin::admin(raw.admin, listen.as_ref(), metrics.as_ref(), &mut report);
         let log = log::log(raw.log.as_ref(), &mut report);
         let state = state::state(raw.state.as_ref(), &mut report);
+        let tls = tls::tls(raw.tls.as_ref(), &mut report);
+        durable::check(
+            raw_routes.iter().map(|raw| raw.get_ref().written_delivery()),
+            &routes,
+            &durable,
+            &state,
+            &mut report,
+        );
         let problem_types = problem::types(raw.problem.as_ref(), &mut report);
         let ranges = provider::source_ranges(raw_providers, &mut report);
         let range_urls = provider::range_urls(raw_providers, &mut report);
@@ -339,6 +360,7 @@ impl Config {
             proofs: &proofs,
             filter: &filter,
             log: &log,
+            tls: &tls,
             presets: &provider::presets_in_use(raw_providers, &presets),
             subordinates: report.subordinates(),
         });
@@ -354,12 +376,14 @@ impl Config {
             written_ranges,
             fetched_lists,
             routes,
+            durable,
             limits,
             proofs,
             filter,
             metrics,
             admin,
             log,
+            tls,
             problem_types,
             state,
             reload,

@@ -13,7 +13,8 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::client_certificate;
-use super::document::WordOr;
+use super::document::{self, WordOr};
+use super::durable::{self, Durable, RawDelivery, RawDurable, Written};
 use super::error::{CertificateProblem, Problem};
 use super::key_source::KeySources;
 use super::length;
@@ -54,6 +55,25 @@ pub(super) struct RawRoute {
     client_cert_chain: Option<bool>,
     pub(super) proof: Option<Spanned<WordOr<RawClause>>>,
     replay: Option<Spanned<WordOr<RawReplay>>>,
+    delivery: Option<Spanned<RawDelivery>>,
+    #[serde(default, deserialize_with = "document::table")]
+    durable: Option<Spanned<RawDurable>>,
+}
+
+impl RawRoute {
+    /// What it says of its delivery.
+    pub(super) fn written_delivery(&self) -> Written<'_> {
+        Written { delivery: self.delivery.as_ref(), durable: self.durable.as_ref() }
+    }
+}
+
+/// The routes, and by their index what belongs to each.
+pub(super) struct ParsedRoutes {
+    pub(super) routes: Vec<Route>,
+    /// The policy of a route of its own.
+    pub(super) proofs: Vec<Option<Arc<ProofPolicy>>>,
+    /// How its deliveries are stored, if they are.
+    pub(super) durable: Vec<Option<Arc<Durable>>>,
 }
 
 /// Parses the routes, and the proofs that each demands instead of its providers. Reports what is wrong, and leaves out the
@@ -63,9 +83,9 @@ pub(super) fn routes(
     names: &ProviderNames,
     sources: &mut KeySources<'_>,
     report: &mut Report<'_>,
-) -> (Vec<Route>, Vec<Option<Arc<ProofPolicy>>>) {
+) -> ParsedRoutes {
     let mut earlier = EarlierRoutes::default();
-    let (mut routes, mut proofs) = (Vec::new(), Vec::new());
+    let mut parsed = ParsedRoutes { routes: Vec::new(), proofs: Vec::new(), durable: Vec::new() };
     for raw in length::first(raw, MAXIMUM_ROUTES, report) {
         let RawRoute { proof, replay, .. } = raw.get_ref();
         let route = parse(raw, names, report);
@@ -74,11 +94,12 @@ pub(super) fn routes(
         if let Some(route) = route {
             check_certificates(raw, &route, proof.as_ref().and_then(Option::as_deref), names, report);
             earlier.add(raw, &route, report);
-            routes.push(route);
-            proofs.extend(proof);
+            parsed.durable.push(durable::durable(raw.get_ref().written_delivery(), &route, report));
+            parsed.routes.push(route);
+            parsed.proofs.extend(proof);
         }
     }
-    (routes, proofs)
+    parsed
 }
 
 /// Reports providers without certificates that nothing tells apart, and a proof of the route that does not tell who sent a request.

@@ -7,6 +7,7 @@ mod bad;
 mod bad_proofs;
 mod client_certificate;
 mod documentation;
+mod durable;
 mod filter;
 mod good;
 mod inventory;

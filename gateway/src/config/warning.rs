@@ -404,7 +404,8 @@ impl fmt::Display for WarningKind {
                 write!(formatter, "certificate {position} of the chain expired on {not_after}; senders refuse it")
             }
             Self::ExpiresSoon { position, not_after, days } => {
-                write!(formatter, "certificate {position} of the chain expires on {not_after}, in {days} days")
+                let unit = if *days == 1 { "day" } else { "days" };
+                write!(formatter, "certificate {position} of the chain expires on {not_after}, in {days} {unit}")
             }
             Self::NoNames => {
                 write!(formatter, "the certificate has no DNS name (subjectAltName); senders refuse it")

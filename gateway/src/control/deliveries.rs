@@ -1,23 +1,33 @@
-//! The memory of deliveries over a restart: opened with the state directory, before the first request.
+//! Deliveries over a restart: opened with the state directory, before the first request.
 //!
-//! Owns the order: what an earlier process kept is remembered before a listener opens, and the thread that writes starts when the process has
-//! given up its privileges.
+//! Owns the order: what an earlier process kept is remembered before a listener opens; the thread that writes starts when the process has given
+//! up its privileges, and the one that hands over as soon as there is something to hand over.
 
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
 use std::sync::Arc;
-use std::thread;
+use std::thread::{self, JoinHandle};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 use hookgate_core::auth::ReplayGuard;
 use rustls_pki_types::UnixTime;
 
+use super::confine::unprivileged;
 use crate::config::OnStateFailure;
 use crate::deliveries::{Database, DeliveryStore, Opened, Unwritten};
+use crate::dispatch::{self, Shared, Spool};
+use crate::snapshot::Snapshot;
 use crate::state::StateDirectory;
 
-/// A store whose thread does not run yet.
+/// The file by whose lock one process hands over.
+const LOCK: &str = "dispatcher.lock";
+
+/// A store whose threads do not run yet.
 pub(super) struct Prepared {
     unwritten: Unwritten,
     database: Database,
+    spool: Spool,
 }
 
 /// Opens the database in `state`, and lets `guard` remember what it has.
@@ -31,11 +41,12 @@ pub(super) fn open(
     on_failure: OnStateFailure,
 ) -> anyhow::Result<(Arc<DeliveryStore>, Prepared)> {
     let now = UnixTime::now();
-    let Opened { database, kept, damaged } = Database::open(state.path(), now)?;
+    let Opened { database, kept, waiting, paused, reader, damaged } = Database::open(state.path(), now)?;
     if let Some(aside) = damaged {
         tracing::error!(
             aside = %aside.display(),
-            "the file of kept deliveries was damaged and is put aside; copies of deliveries that were taken before now are handled again"
+            "the file of deliveries was damaged and is put aside; copies of deliveries that were taken before now are handled again, and \
+             stored deliveries that it still has are not handed over"
         );
     }
     let forgotten = kept.iter().filter(|delivery| !guard.restore(**delivery, now)).count();
@@ -46,19 +57,92 @@ pub(super) fn open(
             "replay_entries is too small for the kept deliveries; raise it and restart hookgate"
         );
     }
-    let (store, unwritten) = DeliveryStore::new(on_failure);
-    Ok((Arc::new(store), Prepared { unwritten, database }))
+    if !waiting.is_empty() {
+        tracing::info!(deliveries = waiting.len(), "stored deliveries wait for their handlers");
+    }
+    let lock = open_lock(state.path())?;
+    let (store, unwritten, changes) = DeliveryStore::new(on_failure);
+    let store = Arc::new(store);
+    let spool = Spool { waiting, paused, reader, changes, lock, store: Arc::clone(&store) };
+    Ok((store, Prepared { unwritten, database, spool }))
+}
+
+fn open_lock(directory: &Path) -> anyhow::Result<File> {
+    let path = directory.join(LOCK);
+    let opened = OpenOptions::new().create(true).append(true).mode(0o600).open(&path);
+    opened.with_context(|| format!("cannot open {}", path.display()))
 }
 
 impl Prepared {
-    /// Starts the thread. It ends when the store is gone.
+    /// Starts the thread that writes. It ends when the store is gone.
     ///
     /// # Errors
     ///
     /// The kernel makes no thread.
-    pub(super) fn start(self) -> anyhow::Result<()> {
-        let Self { unwritten, database } = self;
+    pub(super) fn start(self) -> anyhow::Result<Handover> {
+        let Self { unwritten, database, spool } = self;
         let thread = thread::Builder::new().name("deliveries".to_owned()).spawn(move || unwritten.write_to(database));
-        thread.map(drop).context("cannot start the thread that keeps deliveries")
+        thread.context("cannot start the thread that keeps deliveries")?;
+        Ok(Handover::Waits(Box::new(spool)))
+    }
+}
+
+/// The dispatcher, which does not run in a process that has nothing to hand over.
+#[derive(Default)]
+pub(super) enum Handover {
+    /// There is no database.
+    #[default]
+    Absent,
+    /// Nothing was stored yet, and no route is durable.
+    Waits(Box<Spool>),
+    /// It runs.
+    Runs(JoinHandle<std::io::Result<()>>),
+}
+
+impl Handover {
+    /// Starts the thread, if it does not run, and `snapshot` has a durable route or something is stored.
+    ///
+    /// # Errors
+    ///
+    /// The kernel makes no thread.
+    pub(super) fn start_if_needed(
+        &mut self,
+        snapshot: &Snapshot,
+        shared: impl FnOnce() -> Shared,
+    ) -> anyhow::Result<()> {
+        let has_work = |spool: &Spool| !spool.waiting.is_empty() || snapshot.durable.iter().any(Option::is_some);
+        match std::mem::take(self) {
+            Self::Waits(spool) if has_work(&spool) => {
+                let shared = shared();
+                let started = unprivileged(|| dispatch::start(*spool, shared))?;
+                *self = Self::Runs(started.context("cannot start the thread that hands deliveries over")?);
+            }
+            other => *self = other,
+        }
+        Ok(())
+    }
+
+    /// Whether the thread has ended, or never ran.
+    pub(super) fn has_ended(&self) -> bool {
+        match self {
+            Self::Absent | Self::Waits(_) => true,
+            Self::Runs(thread) => thread.is_finished(),
+        }
+    }
+
+    /// Whether the thread has ended although it should run.
+    pub(super) fn has_failed(&self) -> bool {
+        matches!(self, Self::Runs(thread) if thread.is_finished())
+    }
+
+    /// Waits for the end of the thread.
+    ///
+    /// # Errors
+    ///
+    /// It failed.
+    pub(super) fn join(self) -> anyhow::Result<()> {
+        let Self::Runs(thread) = self else { return Ok(()) };
+        let ended = thread.join().map_err(|_| anyhow!("the thread that hands deliveries over panicked"))?;
+        ended.context("the thread that hands deliveries over failed")
     }
 }

@@ -1,11 +1,14 @@
-//! The control socket: a question of `hookgate explain` about the recent refusals, and the answer, one of each for a connection.
+//! The control socket: a question of `hookgate explain` about the recent refusals, or of `hookgate deliveries` about stored deliveries, and the
+//! answer, one of each for a connection.
 //!
 //! Owns the socket, the form of questions and answers, and their bounds. The socket is in the state directory, which only root and the user of
-//! hookgate can enter. Must not change anything: it tells what [`Recent`] keeps.
+//! hookgate can enter. Must not change anything itself: it tells what [`Recent`] keeps, and passes a [`Command`] to [`DeliveryStore`].
 //!
-//! A question is one line: `recent`, or `refused` and a request id or the SHA-256 of a certificate. The answer is a JSON array of [`Record`]s,
-//! and the end of the stream. Connections are served one after the other, each for at most [`LIMIT`].
+//! A question is one line: `recent`, or `refused` and a request id or the SHA-256 of a certificate; the answer is a JSON array of [`Record`]s.
+//! Or `deliveries` and a [`Command`] as JSON; the answer is an [`Answer`] as JSON. Then the stream ends. Connections are served one after the
+//! other, each for at most [`LIMIT`], or [`STORED_LIMIT`] if it is about deliveries.
 
+mod client;
 mod record;
 
 use std::fs::{self, Permissions};
@@ -19,17 +22,25 @@ use std::time::Duration;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::time::{sleep, timeout};
 
+pub(super) use self::client::{ask, path};
 pub(super) use self::record::Record;
+use crate::deliveries::{Answer, Command, DeliveryStore};
 use crate::recent::Recent;
 
 /// The name of the socket in the state directory.
 pub(super) const NAME: &str = "control.sock";
 
-/// The longest question: a word, and a fingerprint with colons.
-const QUESTION_BYTES: usize = 256;
+/// The word before a [`Command`].
+pub(super) const DELIVERIES: &str = "deliveries";
 
-/// From the accept to the end of the answer. Whoever asks is on this host.
+/// The longest question: a command with the names of a route and a provider.
+const QUESTION_BYTES: usize = 1024;
+
+/// From the accept to the end of a question, and from there to the end of an answer that needs no disk. Whoever asks is on this host.
 const LIMIT: Duration = Duration::from_secs(2);
+
+/// From the question to the end of an answer about deliveries: the disk may be slow, and a body long.
+const STORED_LIMIT: Duration = Duration::from_secs(20);
 
 /// Pause after an accept that failed for lack of descriptors or memory.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -38,6 +49,7 @@ const PAUSE: Duration = Duration::from_millis(500);
 pub(super) struct Inquiry {
     listener: UnixListener,
     recent: Arc<Recent>,
+    store: Option<Arc<DeliveryStore>>,
 }
 
 impl Inquiry {
@@ -47,7 +59,7 @@ impl Inquiry {
     /// # Errors
     ///
     /// If it cannot be bound: the path may be too long for a socket (unix(7)), or another process answers there.
-    pub(super) fn bind(directory: &Path, recent: Arc<Recent>) -> io::Result<Self> {
+    pub(super) fn bind(directory: &Path, recent: Arc<Recent>, store: Option<Arc<DeliveryStore>>) -> io::Result<Self> {
         let path = directory.join(NAME);
         if fs::symlink_metadata(&path).is_ok_and(|metadata| metadata.file_type().is_socket()) {
             if StdStream::connect(&path).is_ok() {
@@ -59,7 +71,7 @@ impl Inquiry {
         // The directory is for its owner alone, and the unit allows no chmod(2).
         drop(fs::set_permissions(&path, Permissions::from_mode(0o600)));
         listener.set_nonblocking(true)?;
-        Ok(Self { listener: UnixListener::from_std(listener)?, recent })
+        Ok(Self { listener: UnixListener::from_std(listener)?, recent, store })
     }
 
     /// Serves for as long as it is polled.
@@ -67,7 +79,11 @@ impl Inquiry {
         loop {
             match self.listener.accept().await {
                 // Whoever asks too slowly, or leaves, gets no answer.
-                Ok((stream, _)) => drop(timeout(LIMIT, answer(&stream, &self.recent)).await),
+                Ok((stream, _)) => {
+                    if let Ok(Ok(question)) = timeout(LIMIT, read_line(&stream)).await {
+                        self.answer(&stream, &question).await;
+                    }
+                }
                 Err(error) => {
                     tracing::debug!(%error, "the control socket cannot accept a connection; it tries again");
                     sleep(PAUSE).await;
@@ -75,15 +91,41 @@ impl Inquiry {
             }
         }
     }
+
+    /// Answers within the limit. Whoever leaves, or reads too slowly, gets no answer, or a part of it.
+    async fn answer(&self, stream: &UnixStream, question: &str) {
+        let _ = match question.strip_prefix(DELIVERIES) {
+            Some(command) => {
+                let answered = async {
+                    let answer = self.stored(command).await;
+                    write(stream, serde_json::to_vec(&answer).unwrap_or_default()).await
+                };
+                timeout(STORED_LIMIT, answered).await
+            }
+            None => timeout(LIMIT, write(stream, answer_to(question, &self.recent))).await,
+        };
+    }
+
+    /// The answer to a command about stored deliveries.
+    async fn stored(&self, command: &str) -> Answer {
+        let Some(store) = &self.store else {
+            let text = "this daemon stores no deliveries: it has no state directory, or deliveries = \"memory\"";
+            return Answer::Error(text.to_owned());
+        };
+        match serde_json::from_str::<Command>(command) {
+            Ok(command) => store.ask(command).await,
+            Err(error) => Answer::Error(format!("this daemon does not know the command, or it is too long: {error}")),
+        }
+    }
 }
 
-async fn answer(stream: &UnixStream, recent: &Recent) -> io::Result<()> {
-    let question = read_line(stream).await?;
-    let mut bytes = answer_to(&question, recent);
-    while !bytes.is_empty() {
+/// Writes an answer.
+async fn write(stream: &UnixStream, bytes: Vec<u8>) -> io::Result<()> {
+    let mut rest = bytes.as_slice();
+    while !rest.is_empty() {
         stream.writable().await?;
-        match stream.try_write(&bytes) {
-            Ok(written) => drop(bytes.drain(..written)),
+        match stream.try_write(rest) {
+            Ok(written) => rest = rest.get(written..).unwrap_or_default(),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) => return Err(error),
         }

@@ -18,8 +18,10 @@
 //! 8. Bound the connections of peers by the descriptors that are left (`descriptors`). Build the first [`Snapshot`](crate::snapshot::Snapshot) (`reload`), and start the tasks that fetch what it names (`published`).
 //! 9. Take over the listening sockets from the service manager, or bind them (`sockets`).
 //! 10. Give up all privileges (`confine`). No byte from a peer has been read so far.
+//!     Start the thread that writes deliveries (`deliveries`).
 //! 11. Wait for the lists of which there is no copy, at most 12 seconds (`published`).
 //! 12. Start the workers, and wait for the first round of each, at most 5 seconds.
+//!     Start the dispatcher, if a route is durable or something is stored ([`crate::dispatch`]); otherwise a reload does.
 //! 13. Tell the service manager that start-up is complete (`service`).
 //!
 //! # The control thread
@@ -67,6 +69,7 @@ mod service;
 mod sides;
 mod sockets;
 mod status;
+pub mod stored;
 pub(crate) mod sunset;
 pub mod trust;
 mod watch;

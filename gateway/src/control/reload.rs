@@ -28,10 +28,10 @@ use super::revocation::Revocation;
 use super::rotation::{self, Rotation};
 use super::watch::Watch;
 use crate::config::inventory::{Inventory, difference};
-use crate::config::strength::{Comparison, Strength};
+use crate::config::strength::{Comparison, Loss, Strength};
 use crate::config::{
     Admin, Config, FileVersions, FilterSection, Listen, LogFormat, Metrics, OnStateFailure, Reading, ReloadTrigger,
-    State, Warning, is_of_host,
+    Sections, State, Warning, is_of_host,
 };
 use crate::deliveries::DeliveryStore;
 use crate::metrics::retirement::{NamedLabel, Retirement};
@@ -49,6 +49,9 @@ const MAXIMUM_LINES: usize = 100;
 
 /// How often the learned URLs of revocation lists are looked through, in seconds.
 const CLEAN_UP_SECONDS: u64 = 3600;
+
+/// Why a durable route cannot begin without a restart.
+const NO_DATABASE: &str = "a route is durable, and this process has no database, because it was started without a state directory; restart hookgate";
 
 /// The copy of a source, if there is one.
 type Known<'k> = &'k dyn Fn(&Source) -> Option<Arc<Copy>>;
@@ -442,9 +445,13 @@ impl Loader {
             Comparison::NotWeaker => Vec::new(),
             Comparison::Permitted { losses } => losses,
             Comparison::Refused { losses, permission, is_used } => {
-                return Err(Refused::as_weaker(&losses, &permission, is_used));
+                let sections = Sections::of(&self.path, &config.routes);
+                return Err(Refused::as_weaker(&losses, &sections, &permission, is_used));
             }
         };
+        if self.deliveries.is_none() && config.durable.iter().any(Option::is_some) {
+            return Err(Refused::by_error(NO_DATABASE, false));
+        }
         let has_permission = config.strength.has_permission();
         if config.listen != fixed.listen {
             tracing::warn!("[listen] has changed; restart hookgate to apply the change");
@@ -482,6 +489,11 @@ impl Loader {
         let (store, prepared) = deliveries::open(state, &self.replay, on_failure)?;
         self.deliveries = Some(store);
         Ok(Some(prepared))
+    }
+
+    /// Where deliveries are stored, if they are.
+    pub(super) fn store(&self) -> Option<&Arc<DeliveryStore>> {
+        self.deliveries.as_ref()
     }
 
     /// Tries the disk again, if it took no delivery when it was tried last.
@@ -546,9 +558,9 @@ impl Refused {
         Self::by_error(&format!("{error:#}"), causes.any(is_of_host))
     }
 
-    fn as_weaker(losses: &[String], permission: &str, is_used: bool) -> Self {
-        let mut reasons: Vec<String> =
-            losses.iter().take(MAXIMUM_LINES).map(|loss| format!("it would demand less: {loss}")).collect();
+    fn as_weaker(losses: &[Loss], sections: &Sections, permission: &str, is_used: bool) -> Self {
+        let reason = |loss: &Loss| format!("{}: it would demand less: {loss}", sections.place(loss));
+        let mut reasons: Vec<String> = losses.iter().take(MAXIMUM_LINES).map(reason).collect();
         reasons.push(advice(losses.len(), permission, is_used));
         Self { result: Load::Weaker, is_of_host: false, reasons }
     }

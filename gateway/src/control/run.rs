@@ -4,7 +4,6 @@
 //! module.
 
 use std::fmt::Display;
-use std::io;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -22,25 +21,31 @@ use super::admin::facts::WorkerFacts;
 use super::admin::observer::{Moment, Observer};
 use super::admin::phase::Phase;
 use super::confine::{confine, hide_memory, unprivileged};
+use super::deliveries::Handover;
 use super::descriptors::raise_limit;
 use super::inquiry::Inquiry;
 use super::log::{Log, Losses, StatedLevels};
 use super::published::Publisher;
 use super::reload::{Fixed, Loader, log_warnings};
+use super::sockets::SocketsError;
 use super::sockets::sharing::PortWatch;
-use super::sockets::{SocketsError, bind_hint};
 use super::status::Serving;
 use super::watch::LOOK_INTERVAL;
 use super::watchdog::Watchdog;
 use super::{service, sides, sockets};
 use crate::accept::spread::Siblings;
-use crate::config::{Config, Deliveries, FetchedLists, FileVersions, KeyOrigin, Listen, NamedPlaces, Reading};
+use crate::config::{
+    Config, Deliveries, FetchedLists, FileVersions, KeyOrigin, Listen, Location, NamedPlaces, Reading,
+};
 use crate::crypto;
+use crate::deliveries::DeliveryStore;
+use crate::dispatch::Shared;
 use crate::metrics;
 use crate::recent::Recent;
 use crate::snapshot::Snapshot;
 use crate::state::{StateDirectory, warn_of_absence};
 use crate::worker::{CUT_GRACE, Command, Places, Plan, WorkerThread, start};
+use hookgate_core::identity::RefusalAnswer;
 use hookgate_io::memory::{RETURN_INTERVAL, return_unused, set_up};
 use hookgate_io::{Backend, choose};
 
@@ -99,7 +104,7 @@ fn serve(path: &Path, config: Config, files: FileVersions, log: &Log) -> anyhow:
         let mut signals = Signals::install()?;
         let retirement = Arc::default();
         let observer = sides::start(config.metrics.as_ref(), config.admin.as_ref(), &retirement)
-            .map_err(|error| at_metrics(path, error))?;
+            .map_err(|error| placed(error.location(NamedPlaces::of(path, &FileVersions::default())), error.into()))?;
         let backend = choose_backend(&config.listen)?;
         let fixed = Fixed {
             listen: config.listen.clone(),
@@ -111,17 +116,19 @@ fn serve(path: &Path, config: Config, files: FileVersions, log: &Log) -> anyhow:
         let mut loader = Loader::new(path.to_owned(), &config.limits, retirement);
         loader.tune_log(log.tuning());
         // Before the process is confined, and before the sources of data are read from it.
-        match fixed.state.directory.as_deref().map(StateDirectory::open).transpose()? {
-            Some(state) => {
-                answer_questions(state.path(), &loader.recent);
-                loader.keep_state_in(state);
-            }
+        let state = fixed.state.directory.as_deref().map(StateDirectory::open).transpose();
+        let of_state = || NamedPlaces::of(path, &FileVersions::default()).state.map(|(location, _)| location);
+        match state.map_err(|error| placed(of_state(), error.into()))? {
+            Some(state) => loader.keep_state_in(state),
             None => warn_of_absence(&features_with_state(&config)),
         }
         let deliveries = match fixed.state.deliveries {
             Deliveries::Disk => loader.keep_deliveries(fixed.state.on_failure)?,
             Deliveries::Memory => None,
         };
+        if let Some(state) = &loader.state {
+            answer_questions(state.path(), &loader.recent, loader.store().cloned());
+        }
         if fixed.state.directory.is_some() && deliveries.is_none() && has_replay(&config) {
             tracing::warn!("deliveries are remembered in memory alone: a restart forgets which were taken");
         }
@@ -139,13 +146,26 @@ fn serve(path: &Path, config: Config, files: FileVersions, log: &Log) -> anyhow:
         let (plans, ports) = planned.map_err(|error| located(path, error))?;
         // No later step needs a privilege, and no byte from a peer has been read.
         confine(|| loader.filter.is_usable(), loader.state.as_ref())?;
-        deliveries.map(super::deliveries::Prepared::start).transpose()?;
+        let handover = deliveries.map(super::deliveries::Prepared::start).transpose()?.unwrap_or_default();
         first_lists(&mut loader, &current, &commands).await;
         let workers = start_workers(plans, backend)?;
         let watchdog = Watchdog::start(workers.len());
         let (backend, losses) = (backend.label(), log.losses());
-        let mut control =
-            Control { workers, watchdog, backend, commands, current, places, loader, fixed, ports, losses, observer };
+        let mut control = Control {
+            workers,
+            watchdog,
+            backend,
+            commands,
+            current,
+            places,
+            loader,
+            fixed,
+            ports,
+            losses,
+            observer,
+            handover,
+        };
+        control.hand_over()?;
         control.observer.enter(Phase::Serving);
         service::ready(&control.serving().started());
         let outcome = control.attend(&mut signals).await;
@@ -153,13 +173,13 @@ fn serve(path: &Path, config: Config, files: FileVersions, log: &Log) -> anyhow:
     })
 }
 
-/// Serves the control socket, if it can be bound. Without it, `hookgate explain` knows no recent refusal.
-fn answer_questions(directory: &Path, recent: &Arc<Recent>) {
-    match Inquiry::bind(directory, Arc::clone(recent)) {
+/// Serves the control socket, if it can be bound. Without it, `hookgate explain` knows no recent refusal, and `hookgate deliveries` no daemon.
+fn answer_questions(directory: &Path, recent: &Arc<Recent>, store: Option<Arc<DeliveryStore>>) {
+    match Inquiry::bind(directory, Arc::clone(recent), store) {
         Ok(inquiry) => drop(tokio::spawn(inquiry.serve())),
         Err(error) => {
             let directory = directory.display();
-            tracing::warn!(%directory, %error, "cannot bind control.sock in the state directory; hookgate explain knows no recent refusal");
+            tracing::warn!(%directory, %error, "cannot bind control.sock in the state directory; hookgate explain knows no recent refusal, and hookgate deliveries no daemon");
         }
     }
 }
@@ -169,15 +189,14 @@ fn located(path: &Path, error: anyhow::Error) -> anyhow::Error {
     let address = error.downcast_ref::<SocketsError>().and_then(SocketsError::configured);
     let places = NamedPlaces::of(path, &FileVersions::default());
     let place = places.listen.into_iter().find(|(_, listed)| Some(*listed) == address);
-    place.map_or_else(|| anyhow!("{error:#}"), |(location, _)| anyhow!("{location}: {error:#}"))
+    placed(place.map(|(location, _)| location), error)
 }
 
-/// Adds the place of `metrics.listen`, and what to do, to an error of the metrics endpoint. One of the admin side names its key itself.
-fn at_metrics(path: &Path, error: anyhow::Error) -> anyhow::Error {
-    let hint = error.root_cause().downcast_ref::<io::Error>().map_or("", bind_hint);
-    match NamedPlaces::of(path, &FileVersions::default()).metrics {
-        Some((location, _)) if error.to_string().contains("(metrics.listen)") => anyhow!("{location}: {error:#}{hint}"),
-        _ => error,
+/// Adds the place in the configuration to an error, if there is one.
+fn placed(location: Option<Location>, error: anyhow::Error) -> anyhow::Error {
+    match location {
+        Some(location) => anyhow!("{location}: {error:#}"),
+        None => error,
     }
 }
 
@@ -191,8 +210,14 @@ fn features_with_state(config: &Config) -> Vec<&'static str> {
         (has_lists, "the revocation lists that are fetched"),
         (has_keys, "the keys of key sources"),
         (has_replay(config), "the deliveries that were taken"),
+        (has_retry(config), "the refused chains with evidence (refusal = 'retry')"),
     ];
     features.into_iter().filter_map(|(is_used, feature)| is_used.then_some(feature)).collect()
+}
+
+/// Whether a provider delays refusals that can be ignorance of this receiver: their chains are kept for the operator.
+fn has_retry(config: &Config) -> bool {
+    config.providers.iter().any(|provider| provider.refusal == RefusalAnswer::Retry)
 }
 
 /// Whether a rule keeps copies of deliveries away.
@@ -217,6 +242,8 @@ struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hang_up: Signal,
+    /// A write beyond RLIMIT_FSIZE (`LimitFSIZE=`) is an error of that write, as on a full disk, and not the end of the process.
+    _file_size: Signal,
 }
 
 impl Signals {
@@ -227,6 +254,7 @@ impl Signals {
             terminate: install(SignalKind::terminate())?,
             interrupt: install(SignalKind::interrupt())?,
             hang_up: install(SignalKind::hangup())?,
+            _file_size: install(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))?,
         })
     }
 
@@ -322,13 +350,14 @@ struct Control {
     ports: PortWatch,
     losses: Losses,
     observer: Observer,
+    handover: Handover,
 }
 
 /// Why the process ends.
 enum Outcome {
     /// A signal.
     Signal,
-    /// A worker ended unexpectedly.
+    /// A worker, or the dispatcher, ended unexpectedly.
     WorkerEnded,
     /// The filter is required, and an interface is not filtered.
     Unfiltered(anyhow::Error),
@@ -379,7 +408,7 @@ impl Control {
                     self.loader.filter.attend();
                     self.observer.attend(&self.current.load(), &self.places);
                     self.losses.attend(Instant::now());
-                    if self.workers.iter().any(WorkerThread::is_finished) {
+                    if self.workers.iter().any(WorkerThread::is_finished) || self.handover.has_failed() {
                         return Outcome::WorkerEnded;
                     }
                 }
@@ -430,11 +459,25 @@ impl Control {
         let status = match reloaded {
             Some(generation) => {
                 self.commands.send_replace(Command::Serve(generation));
+                if let Err(error) = self.hand_over() {
+                    let reason = format!("{error:#}");
+                    tracing::error!(reason, "stored deliveries are not handed over; restart hookgate");
+                }
                 self.serving().reloaded(now)
             }
             None => self.serving().not_reloaded(now),
         };
         service::ready(&status);
+    }
+
+    /// Starts the dispatcher, if there is something to hand over and it does not run.
+    fn hand_over(&mut self) -> anyhow::Result<()> {
+        let shared = || Shared {
+            snapshot: Arc::clone(&self.current),
+            places: Arc::clone(&self.places),
+            commands: self.commands.subscribe(),
+        };
+        self.handover.start_if_needed(&self.current.load(), shared)
     }
 
     fn serving(&self) -> Serving {
@@ -462,7 +505,7 @@ impl Control {
                 Some(anyhow!("a worker ended unexpectedly"))
             }
         };
-        while !self.workers.iter().all(WorkerThread::is_finished) {
+        while !self.workers.iter().all(WorkerThread::is_finished) || !self.handover.has_ended() {
             self.watch_workers();
             self.publish_connections();
             tokio::select! {
@@ -479,6 +522,7 @@ impl Control {
         for worker in self.workers {
             worker.join().context("a worker failed")?;
         }
+        self.handover.join()?;
         if let Some(failure) = failure {
             return Err(failure);
         }

@@ -1,9 +1,10 @@
-//! The file of kept deliveries: `deliveries.db` in the state directory, an SQLite database that the program sqlite3 reads.
+//! The file of deliveries: `deliveries.db` in the state directory, an SQLite database that the program sqlite3 reads.
 //!
-//! Owns the schema, its version, and what happens to a file that is damaged. Calls block on the disk.
+//! Owns the file, the schema with its version, transactions, and what happens to a file that is damaged. Calls block on the disk. The table of
+//! the spool is in `spool`.
 //!
 //! ```sql
-//! -- user_version = 1
+//! -- since user_version = 1
 //! CREATE TABLE delivery (digest BLOB PRIMARY KEY, until INTEGER NOT NULL) WITHOUT ROWID;
 //! ```
 //!
@@ -16,13 +17,16 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use hookgate_core::auth::KeptDelivery;
-use rusqlite::{Connection, ErrorCode, params};
+use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior, params};
 use rustls_pki_types::UnixTime;
+
+use super::spool::{self, ReadError, StoredRequest, Waiting};
+use super::usage::Usages;
 
 const NAME: &str = "deliveries.db";
 
 /// The version of the schema, in `user_version`.
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
 
 /// How long another process may hold the database, as the one before a restart does while it ends.
 const BUSY_LIMIT: Duration = Duration::from_secs(2);
@@ -30,12 +34,13 @@ const BUSY_LIMIT: Duration = Duration::from_secs(2);
 /// How often expired deliveries are removed, in seconds.
 const CLEAN_UP_SECONDS: u64 = 60;
 
-/// Made at the first start. The index serves the removal of what has expired.
-const SCHEMA: &str = "BEGIN IMMEDIATE;
-     CREATE TABLE IF NOT EXISTS delivery (digest BLOB PRIMARY KEY, until INTEGER NOT NULL) WITHOUT ROWID;
-     CREATE INDEX IF NOT EXISTS delivery_until ON delivery (until);
-     PRAGMA user_version = 1;
-     COMMIT;";
+/// Most bytes that the log keeps after its pages are in the database. A burst of large bodies makes it longer.
+const LOG_BYTES: i64 = 64 * 1024 * 1024;
+
+/// Made at the first start, and by the first version that has the spool. The index serves the removal of what has expired.
+const SCHEMA: &str =
+    "CREATE TABLE IF NOT EXISTS delivery (digest BLOB PRIMARY KEY, until INTEGER NOT NULL) WITHOUT ROWID;
+     CREATE INDEX IF NOT EXISTS delivery_until ON delivery (until);";
 
 /// Why deliveries cannot be kept.
 #[derive(Debug, thiserror::Error)]
@@ -49,8 +54,8 @@ pub enum DatabaseError {
         source: rusqlite::Error,
     },
     /// The file was made by a newer hookgate.
-    #[error("{} has version {version} of its schema, and this hookgate knows {VERSION}; install the newer hookgate again, or remove the \
-             file, which forgets the deliveries that were taken", .path.display())]
+    #[error("{} has version {version} of its schema, and this hookgate knows {VERSION}; install the newer hookgate again, or move the \
+             file away, with the deliveries that were taken and those that wait in it", .path.display())]
     Newer {
         /// The file.
         path: PathBuf,
@@ -58,7 +63,7 @@ pub enum DatabaseError {
         version: i64,
     },
     /// A damaged file cannot be put aside.
-    #[error("cannot put the damaged file {} aside: {source}; remove it, which forgets the deliveries that were taken", .path.display())]
+    #[error("cannot put the damaged file {} aside: {source}; move it away, with the deliveries that were taken and those that wait in it", .path.display())]
     Aside {
         /// The file.
         path: PathBuf,
@@ -81,6 +86,8 @@ pub struct Database {
     connection: Connection,
     path: PathBuf,
     next_clean_up: u64,
+    /// How much of each route is stored.
+    pub(super) usages: Usages,
 }
 
 /// A database, and what it told when it was opened.
@@ -90,6 +97,12 @@ pub struct Opened {
     pub database: Database,
     /// The deliveries that have not expired.
     pub kept: Vec<KeptDelivery>,
+    /// The deliveries that wait for their handlers.
+    pub waiting: Vec<Waiting>,
+    /// The routes that are paused; an empty text stands for every route.
+    pub paused: Vec<String>,
+    /// Reads requests.
+    pub reader: Reader,
     /// Where a damaged file was put, if there was one. Its deliveries are forgotten.
     pub damaged: Option<PathBuf>,
 }
@@ -123,9 +136,13 @@ impl Database {
         made.map_err(|error| failed(rusqlite::Error::ToSqlConversionFailure(error.into())))?;
         let connection = Connection::open(path).map_err(failed)?;
         Self::set_up(&connection, path)?;
-        let mut database = Self { connection, path: path.to_owned(), next_clean_up: 0 };
+        let sizes = spool::sizes(&connection).map_err(failed)?;
+        let waiting = spool::waiting(&connection, "true", &[]).map_err(failed)?;
+        let paused = spool::paused(&connection).map_err(failed)?;
+        let reader = Reader::open(path).map_err(failed)?;
+        let mut database = Self { connection, path: path.to_owned(), next_clean_up: 0, usages: Usages::new(&sizes) };
         let kept = database.load(now).map_err(failed)?;
-        Ok(Opened { database, kept, damaged: None })
+        Ok(Opened { database, kept, waiting, paused, reader, damaged: None })
     }
 
     fn set_up(connection: &Connection, path: &Path) -> Result<(), DatabaseError> {
@@ -144,7 +161,10 @@ impl Database {
             let damage = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT);
             return Err(failed(rusqlite::Error::SqliteFailure(damage, Some(checked))));
         }
-        connection.execute_batch(SCHEMA).map_err(failed)
+        connection.pragma_update(None, "journal_size_limit", LOG_BYTES).map_err(failed)?;
+        let tables = [SCHEMA, spool::SCHEMA].concat();
+        let make = format!("BEGIN IMMEDIATE; {tables} PRAGMA user_version = {VERSION}; COMMIT;");
+        connection.execute_batch(&make).map_err(failed)
     }
 
     /// What has not expired.
@@ -169,30 +189,50 @@ impl Database {
     }
 
     fn store_at(&mut self, deliveries: &[KeptDelivery], now: UnixTime) -> Result<(), DatabaseError> {
+        if deliveries.is_empty() {
+            self.next_clean_up = 0;
+        }
+        self.write(now, |transaction| {
+            keep(transaction, deliveries)?;
+            if deliveries.is_empty() {
+                // A write that changes nothing, so that a full or read-only disk shows.
+                transaction.pragma_update(None, "user_version", VERSION)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Makes `changes` in one transaction, and removes expired deliveries once a minute. When this returns, they survive a power failure.
+    ///
+    /// # Errors
+    ///
+    /// Nothing of it is kept.
+    pub(super) fn write<T>(
+        &mut self,
+        now: UnixTime,
+        changes: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
+    ) -> Result<T, DatabaseError> {
         let cleans_up = now.as_secs() >= self.next_clean_up;
         let write = |connection: &mut Connection| {
-            let transaction = connection.transaction()?;
-            {
-                let mut insert =
-                    transaction.prepare_cached("INSERT OR REPLACE INTO delivery (digest, until) VALUES (?1, ?2)")?;
-                for delivery in deliveries {
-                    insert.execute(params![delivery.digest, i64::try_from(delivery.until).unwrap_or(i64::MAX)])?;
-                }
-                if cleans_up || deliveries.is_empty() {
-                    transaction.execute("DELETE FROM delivery WHERE until < ?1", [seconds(now)])?;
-                }
-                if deliveries.is_empty() {
-                    // A write that changes nothing, so that a full or read-only disk shows.
-                    transaction.pragma_update(None, "user_version", VERSION)?;
-                }
+            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let made = changes(&transaction)?;
+            if cleans_up {
+                transaction.execute("DELETE FROM delivery WHERE until < ?1", [seconds(now)])?;
             }
-            transaction.commit()
+            transaction.commit()?;
+            Ok(made)
         };
-        write(&mut self.connection).map_err(|source| DatabaseError::Write { path: self.path.clone(), source })?;
+        let failed = |source| DatabaseError::Write { path: self.path.clone(), source };
+        let made = write(&mut self.connection).map_err(failed)?;
         if cleans_up {
             self.next_clean_up = now.as_secs().saturating_add(CLEAN_UP_SECONDS);
         }
-        Ok(())
+        Ok(made)
+    }
+
+    /// For questions of operators.
+    pub(super) fn connection(&self) -> &Connection {
+        &self.connection
     }
 
     /// How many deliveries the file has, expired ones included.
@@ -208,7 +248,43 @@ impl Database {
     }
 }
 
-fn seconds(time: UnixTime) -> i64 {
+/// Reads the requests of rows, beside the thread that writes.
+#[derive(Debug)]
+pub struct Reader(Connection);
+
+impl Reader {
+    fn open(path: &Path) -> rusqlite::Result<Self> {
+        // No creation, and no mutex: one thread has it.
+        let connection =
+            Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+        connection.busy_timeout(BUSY_LIMIT)?;
+        connection.pragma_update(None, "query_only", true)?;
+        // The log is opened by the first statement, and must be before the process is confined.
+        connection.query_row("SELECT count(*) FROM spool_pause", [], |_| Ok(()))?;
+        Ok(Self(connection))
+    }
+
+    /// The request of the delivery with this number; `None` if it is not there any more.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError`].
+    pub fn request(&self, number: i64) -> Result<Option<StoredRequest>, ReadError> {
+        spool::stored_request(&self.0, number)
+    }
+}
+
+/// Remembers deliveries.
+pub(super) fn keep(transaction: &Transaction<'_>, deliveries: &[KeptDelivery]) -> rusqlite::Result<()> {
+    let mut insert = transaction.prepare_cached("INSERT OR REPLACE INTO delivery (digest, until) VALUES (?1, ?2)")?;
+    for delivery in deliveries {
+        insert.execute(params![delivery.digest, spool::signed(delivery.until)])?;
+    }
+    Ok(())
+}
+
+/// A time as the table of remembered deliveries has it.
+pub(super) fn seconds(time: UnixTime) -> i64 {
     i64::try_from(time.as_secs()).unwrap_or(i64::MAX)
 }
 

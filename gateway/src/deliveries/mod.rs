@@ -1,46 +1,66 @@
-//! The memory of deliveries over a restart, as the data plane uses it: what a handler took is on the disk before its sender hears of it.
+//! Deliveries on the disk, as the data plane uses them: what a handler took is on the disk before its sender hears of it, and so is what a
+//! durable route will hand over (the spool).
 //!
-//! Workers hand over, and await the answer of the one thread that writes; they wait for no lock and no disk. Owns the queue, its bound, and
+//! Workers hand over, and await the answer of the one thread that writes; they wait for no lock and no disk. Owns the queue, its bounds, and
 //! what a failure means for a request. Must not decide what a copy is: `core::auth::replay` does, in memory, as without a disk. Every
-//! operation on the file is in `database`.
+//! operation on the file is in `database` and `spool`, and `writer` makes transactions of what waits. Must not hand over: `dispatch` does.
 
+mod command;
 mod database;
+mod order;
+mod spool;
+mod usage;
+mod writer;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use hookgate_core::auth::KeptDelivery;
 use hookgate_io::timer::timeout;
 use tokio::sync::{mpsc, oneshot};
 
-pub use self::database::{Database, DatabaseError, Opened};
+pub use self::command::{Answer, Change, Command, Filter, Listed, PAGE, Selection, Shown};
+pub use self::database::{Database, DatabaseError, Opened, Reader};
+pub use self::order::OrderKey;
+pub use self::spool::{Fate, NewDelivery, ReadError, RequestParts, Settled, StoredRequest, Waiting};
+use self::writer::Work;
+pub use self::writer::{Changes, now_ms};
+pub use crate::config::Durable;
 use crate::config::OnStateFailure;
 use crate::metrics::kept as metrics;
 
-/// Most deliveries that wait to be written. One takes some 200 bytes.
+/// Most works that wait to be written. One takes some 200 bytes, and a body.
 const QUEUE: usize = 4096;
 
-/// Most deliveries of one transaction, which is one sync of the disk.
-const BATCH: usize = 1024;
+/// Most bytes of requests that wait to be stored. Those whose senders have left no longer count against `max_buffered_bytes`.
+const QUEUED_BYTES: u64 = 64 * 1024 * 1024;
 
 /// How long a request waits for the disk. Handlers are given seconds, and a healthy disk takes milliseconds.
 const LIMIT: Duration = Duration::from_secs(5);
-
-/// What a worker hands over.
-struct Entry {
-    deliveries: Vec<KeptDelivery>,
-    stored: oneshot::Sender<bool>,
-}
 
 /// A delivery could not be written, so a restart may forget it, and its sender must not hear that it was taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NotStored;
 
-/// Where workers keep what handlers took.
+/// What became of a delivery that was to be stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Spooled {
+    /// It survives a power failure.
+    Stored,
+    /// A copy of it was stored, or taken, before.
+    Duplicate,
+    /// There is no room, because of this bound.
+    Full(String),
+    /// It is not known to be stored: the disk failed, or was too slow.
+    Failed,
+}
+
+/// Where workers keep what handlers took, and store what handlers will get.
 #[derive(Debug)]
 pub struct DeliveryStore {
-    queue: mpsc::Sender<Entry>,
+    queue: mpsc::Sender<Work>,
+    queued_bytes: Arc<AtomicU64>,
     failing: Arc<AtomicBool>,
     on_failure: OnStateFailure,
 }
@@ -48,17 +68,24 @@ pub struct DeliveryStore {
 /// The other end: what the writing thread takes from.
 #[derive(Debug)]
 pub struct Unwritten {
-    queue: mpsc::Receiver<Entry>,
+    queue: mpsc::Receiver<Work>,
+    queued_bytes: Arc<AtomicU64>,
     failing: Arc<AtomicBool>,
+    changes: mpsc::UnboundedSender<Change>,
 }
 
 impl DeliveryStore {
-    /// A store, and what its thread runs ([`Unwritten::write_to`]).
+    /// A store, what its thread runs ([`Unwritten::write_to`]), and where the dispatcher hears of what is stored. The last has an entry for each
+    /// row, of which `max_entries` bounds the number.
     #[must_use]
-    pub fn new(on_failure: OnStateFailure) -> (Self, Unwritten) {
+    pub fn new(on_failure: OnStateFailure) -> (Self, Unwritten, Changes) {
         let (sender, queue) = mpsc::channel(QUEUE);
+        let (changes, heard) = mpsc::unbounded_channel();
         let failing = Arc::new(AtomicBool::new(false));
-        (Self { queue: sender, failing: Arc::clone(&failing), on_failure }, Unwritten { queue, failing })
+        let queued_bytes = Arc::new(AtomicU64::new(0));
+        let unwritten =
+            Unwritten { queue, queued_bytes: Arc::clone(&queued_bytes), failing: Arc::clone(&failing), changes };
+        (Self { queue: sender, queued_bytes, failing, on_failure }, unwritten, heard)
     }
 
     /// Whether a delivery must be refused before its handler sees it, because the last write failed. Looks at one atomic.
@@ -73,7 +100,7 @@ impl DeliveryStore {
     /// It was not written, and `on_state_failure` is `refuse`.
     pub async fn keep(&self, deliveries: Vec<KeptDelivery>) -> Result<(), NotStored> {
         let (stored, outcome) = oneshot::channel();
-        let queued = self.queue.try_send(Entry { deliveries, stored }).is_ok();
+        let queued = self.queue.try_send(Work::Keep { deliveries, stored }).is_ok();
         let is_stored = queued && matches!(timeout(LIMIT, outcome).await, Ok(Ok(true)));
         if is_stored {
             return Ok(());
@@ -85,38 +112,55 @@ impl DeliveryStore {
         }
     }
 
+    /// Stores a delivery of a durable route. After [`Spooled::Stored`] it survives a power failure, and so does what makes copies of it
+    /// duplicates.
+    pub async fn spool(&self, delivery: NewDelivery) -> Spooled {
+        let bytes = delivery.bytes();
+        let queued = self.queued_bytes.fetch_add(bytes, Ordering::Relaxed);
+        let (stored, outcome) = oneshot::channel();
+        // One that is larger than all that may wait gets in alone.
+        let has_room = queued == 0 || queued.saturating_add(bytes) <= QUEUED_BYTES;
+        let is_queued = has_room && self.queue.try_send(Work::Spool { delivery: Box::new(delivery), stored }).is_ok();
+        if !is_queued {
+            self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
+            return Spooled::Failed;
+        }
+        match timeout(LIMIT, outcome).await {
+            Ok(Ok(spooled)) => spooled,
+            Ok(Err(_)) | Err(_) => Spooled::Failed,
+        }
+    }
+
+    /// Writes the outcome of an attempt. Returns whether it survives a power failure now.
+    pub async fn settle(&self, settled: Settled) -> bool {
+        let (stored, outcome) = oneshot::channel();
+        self.queue.send(Work::Settle { settled, stored }).await.is_ok() && outcome.await.unwrap_or(false)
+    }
+
+    /// Answers an operator.
+    pub async fn ask(&self, command: Command) -> Answer {
+        let (answer, answered) = oneshot::channel();
+        let queued = self.queue.send(Work::Ask { command, answer }).await;
+        let gone = || Answer::Error("hookgate ends; ask again when it runs".to_owned());
+        match queued {
+            Ok(()) => answered.await.unwrap_or_else(|_| gone()),
+            Err(_) => gone(),
+        }
+    }
+
     /// Lets the thread try the disk again, if the last write failed. Call it from the control thread, every now and then.
     pub fn retry(&self) {
         if self.failing.load(Ordering::Relaxed) {
             let (stored, _) = oneshot::channel();
             // If the queue is full, the thread tries anyway.
-            drop(self.queue.try_send(Entry { deliveries: Vec::new(), stored }));
+            drop(self.queue.try_send(Work::Keep { deliveries: Vec::new(), stored }));
         }
     }
 }
 
-impl Unwritten {
-    /// Writes what arrives until every [`DeliveryStore`] is gone. Blocks: run it on a thread of its own.
-    pub fn write_to(mut self, mut database: Database) {
-        let mut batch = Vec::with_capacity(BATCH);
-        while self.queue.blocking_recv_many(&mut batch, BATCH) > 0 {
-            let deliveries: Vec<KeptDelivery> = batch.iter().flat_map(|entry| &entry.deliveries).copied().collect();
-            let outcome = database.store(&deliveries);
-            let failed = outcome.is_err();
-            let failed_before = self.failing.swap(failed, Ordering::Relaxed);
-            metrics::written(deliveries.len(), failed);
-            match outcome {
-                Err(error) if !failed_before => {
-                    tracing::error!(%error, "deliveries cannot be kept; see on_state_failure in [state]");
-                }
-                Ok(()) if failed_before => tracing::info!("deliveries are kept again"),
-                Ok(()) | Err(_) => {}
-            }
-            for entry in batch.drain(..) {
-                // The request may have ended.
-                let _ = entry.stored.send(!failed);
-            }
-        }
+impl std::fmt::Debug for Work {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("Work")
     }
 }
 

@@ -65,7 +65,7 @@ fn a_damaged_file_is_put_aside_and_nothing_of_it_is_used() {
         assert_eq!((fs::read(&aside).unwrap(), opened.kept), (damage.to_vec(), vec![]));
         opened.database.store(&[delivery(1, NOW + 10)]).unwrap();
     }
-    // A page in the middle of a real one.
+    // The pages of a real one.
     let directory = TempDir::new().unwrap();
     let path = directory.path().join("deliveries.db");
     let mut database = Database::open(directory.path(), at(NOW)).unwrap().database;
@@ -73,8 +73,8 @@ fn a_damaged_file_is_put_aside_and_nothing_of_it_is_used() {
     database.store(&many).unwrap();
     drop(database);
     let mut bytes = fs::read(&path).unwrap();
-    let middle = bytes.len() / 2;
-    bytes[middle..middle + 2048].fill(0xa5);
+    // The beginning of each but the first: the rest of one may be free.
+    bytes.chunks_mut(4096).skip(1).for_each(|page| page[..2048].fill(0xa5));
     fs::write(&path, bytes).unwrap();
     let opened = Database::open(directory.path(), at(NOW)).unwrap();
     assert!(opened.damaged.is_some() && opened.kept.is_empty());
@@ -85,9 +85,9 @@ fn a_file_of_a_newer_version_is_refused_and_stays() {
     let directory = TempDir::new().unwrap();
     drop(Database::open(directory.path(), at(NOW)).unwrap());
     let path = directory.path().join("deliveries.db");
-    rusqlite::Connection::open(&path).unwrap().pragma_update(None, "user_version", 2).unwrap();
+    rusqlite::Connection::open(&path).unwrap().pragma_update(None, "user_version", 3).unwrap();
     let error = Database::open(directory.path(), at(NOW)).unwrap_err();
-    assert!(error.to_string().contains("has version 2 of its schema"), "{error}");
+    assert!(error.to_string().contains("has version 3 of its schema"), "{error}");
     assert!(path.exists());
 }
 
@@ -102,7 +102,7 @@ fn refusing(directory: &TempDir) -> Database {
 async fn a_delivery_is_kept_before_keep_returns() {
     let directory = TempDir::new().unwrap();
     let database = Database::open(directory.path(), at(NOW)).unwrap().database;
-    let (store, unwritten) = DeliveryStore::new(OnStateFailure::Refuse);
+    let (store, unwritten, _changes) = DeliveryStore::new(OnStateFailure::Refuse);
     let writer = thread::spawn(move || unwritten.write_to(database));
     for number in 0..100 {
         assert_eq!(store.keep(vec![delivery(number, NOW + 10)]).await, Ok(()));
@@ -121,7 +121,7 @@ async fn a_failed_write_refuses_or_admits_as_configured() {
     for (on_failure, expected) in [(OnStateFailure::Refuse, Err(NotStored)), (OnStateFailure::Admit, Ok(()))] {
         let directory = TempDir::new().unwrap();
         let database = refusing(&directory);
-        let (store, unwritten) = DeliveryStore::new(on_failure);
+        let (store, unwritten, _changes) = DeliveryStore::new(on_failure);
         let writer = thread::spawn(move || unwritten.write_to(database));
         assert!(!store.refuses());
         assert_eq!(store.keep(vec![delivery(1, NOW + 10)]).await, expected);
@@ -134,10 +134,10 @@ async fn a_failed_write_refuses_or_admits_as_configured() {
 
 #[tokio::test]
 async fn a_full_queue_is_a_failure_and_no_wait() {
-    let (store, unwritten) = DeliveryStore::new(OnStateFailure::Refuse);
+    let (store, unwritten, _changes) = DeliveryStore::new(OnStateFailure::Refuse);
     for _ in 0..QUEUE {
         let (stored, _) = oneshot::channel();
-        store.queue.try_send(Entry { deliveries: Vec::new(), stored }).unwrap();
+        store.queue.try_send(Work::Keep { deliveries: Vec::new(), stored }).unwrap();
     }
     assert_eq!(store.keep(vec![delivery(1, NOW + 10)]).await, Err(NotStored));
     drop(unwritten);

@@ -21,19 +21,17 @@ use rustls_pki_types::UnixTime;
 use super::answer::AnswerBody;
 use super::body::{self, read_body};
 use super::connection::{Connection, Standing};
+use super::uncertified::Uncertified;
 use super::verdicts::{check_source, missed};
-use super::{problem, suspicion};
+use super::{durable, problem, suspicion};
 use crate::admission::{self, Verdict};
 use crate::snapshot::{Reception, Snapshot};
 use crate::upstream::headers::{Forwarded, X_REQUEST_ID};
-use crate::upstream::{HandlerBody, HandlerLimits};
+use crate::upstream::{HandlerBody, HandlerLimits, Outgoing};
 use hookgate_core::auth::{AuthenticatedRequest, AuthorizedPeer, Candidate, Reservation, Unauthenticated};
-use hookgate_core::identity::{
-    CertificateRequest, ChainRefusal, OnFailure, PeerChain, ProviderId, Suspect, VerifiedChain,
-};
+use hookgate_core::identity::{ChainRefusal, OnFailure, PeerChain, ProviderId, Suspect, VerifiedChain};
 use hookgate_core::reject::{Refusal, Reject};
 use hookgate_core::route::{Miss, RouteId};
-use hookgate_core::suspicion::answered;
 
 /// Answers one request. Never fails: an error is an answer.
 pub(super) async fn handle(
@@ -44,7 +42,8 @@ pub(super) async fn handle(
     let request_id = connection.open_account(request.method(), request.uri().path_and_query());
     let outcome = process(&connection, request, &request_id).await;
     let response = match outcome {
-        Ok(response) => accepted(&connection, response, request_id),
+        Ok(Answer::OfHandler(response)) => accepted(&connection, response, request_id),
+        Ok(Answer::Stored(status)) => empty(&connection, status, &request_id),
         Err(failure) => refused(&connection, failure, &request_id),
     };
     connection.answered(response.status());
@@ -68,7 +67,7 @@ fn refused(connection: &Rc<Connection>, failure: Failure, request_id: &HeaderVal
     let Failure { refusal, allow, body_read, duplicate_status } = failure;
     if let (Reject::DuplicateDelivery, Some(status)) = (refusal.reject, duplicate_status) {
         connection.recognized(refusal);
-        return duplicate(connection, status, request_id);
+        return empty(connection, status, request_id);
     }
     if matches!(refusal.reject.row().status, 401 | 403) {
         connection.exchange.blame();
@@ -85,8 +84,8 @@ fn refused(connection: &Rc<Connection>, failure: Failure, request_id: &HeaderVal
     response.map(|body| AnswerBody::problem(connection, body))
 }
 
-/// The configured answer to a delivery that was taken before: a status without a body.
-fn duplicate(connection: &Rc<Connection>, status: StatusCode, request_id: &HeaderValue) -> Response<AnswerBody> {
+/// The configured answer to a delivery that was taken before, or is stored: a status without a body.
+fn empty(connection: &Rc<Connection>, status: StatusCode, request_id: &HeaderValue) -> Response<AnswerBody> {
     let mut response = Response::new(AnswerBody::problem(connection, Bytes::new()));
     *response.status_mut() = status;
     response.headers_mut().insert(X_REQUEST_ID, request_id.clone());
@@ -96,8 +95,20 @@ fn duplicate(connection: &Rc<Connection>, status: StatusCode, request_id: &Heade
     response
 }
 
+/// Who answers a request that every check has passed.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "it is returned at once, and a box would be an allocation for each request"
+)]
+enum Answer {
+    /// The handler.
+    OfHandler(Response<HandlerBody>),
+    /// hookgate, because the delivery is stored.
+    Stored(StatusCode),
+}
+
 /// A refusal, and what the connection needs to know about it.
-struct Failure {
+pub(super) struct Failure {
     refusal: Refusal,
     allow: Vec<Method>,
     /// The body was read to its end, or there was none: the connection can be kept.
@@ -113,7 +124,12 @@ impl Failure {
         Self { allow, ..Self::from(refusal) }
     }
 
-    fn after_body(refusal: Refusal) -> Self {
+    /// A copy of a delivery that was taken or stored before, with the configured answer.
+    pub(super) fn duplicate(refusal: Refusal, duplicate_status: Option<StatusCode>) -> Self {
+        Self { duplicate_status, ..Self::after_body(refusal) }
+    }
+
+    pub(super) fn after_body(refusal: Refusal) -> Self {
         Self { body_read: true, ..Self::from(refusal) }
     }
 }
@@ -129,7 +145,7 @@ async fn process(
     connection: &Rc<Connection>,
     request: Request<Incoming>,
     request_id: &HeaderValue,
-) -> Result<Response<HandlerBody>, Failure> {
+) -> Result<Answer, Failure> {
     let (head, body) = request.into_parts();
     let Standing { snapshot, verdict } = connection.current_standing();
     let sender = match Sender::new(connection, &snapshot, verdict) {
@@ -162,26 +178,34 @@ async fn process(
     let duplicate_status = peer.proof_policy().duplicate_answer();
     let mut request = authenticate(connection, &snapshot, Candidate::new(peer, head, body))
         .await
-        .map_err(|refusal| Failure { duplicate_status, ..Failure::after_body(refusal) })?;
-    if matches!(sender, Sender::Unknown { .. }) {
+        .map_err(|refusal| Failure::duplicate(refusal, duplicate_status))?;
+    if matches!(sender, Sender::Unknown(_)) {
         connection.exchange.admit().map_err(Failure::after_body)?;
         buffered.proven(request.body()).map_err(Failure::after_body)?;
     }
     let (delivery, proof) = (request.take_reservation(), request.proof());
-    if delivery.is_some() && snapshot.deliveries.as_ref().is_some_and(|store| store.refuses()) {
-        return Err(Failure::after_body(not_kept("The last write of the deliveries that were taken failed.")));
-    }
     let forwarded = Forwarded {
         address: &connection.address_field,
         request_id,
         provider: &snapshot.provider_fields[provider],
         chain: route.client_cert_chain,
     };
+    let now = connection.server.context.now();
+    if let Some(rule) = snapshot.durable(route_id) {
+        let began = Instant::now();
+        let stored = durable::store(&snapshot, (route_id, rule), request, &forwarded, delivery, now).await;
+        connection.note(|account| (account.proof, account.stored) = (proof, Some(began.elapsed())));
+        return stored.map(Answer::Stored);
+    }
+    if delivery.is_some() && snapshot.deliveries.as_ref().is_some_and(|store| store.refuses()) {
+        return Err(Failure::after_body(not_kept("The last write of the deliveries that were taken failed.")));
+    }
     let limits = HandlerLimits::share(&snapshot.limits, connection.server.context.workers());
     let upstream = &connection.server.upstream;
     let (handed_over, mut answered) = (Instant::now(), None);
     connection.note(|account| (account.proof, account.handed_over) = (proof, Some(handed_over)));
-    let response = upstream.forward(request, &forwarded, &route.handler, limits, &mut answered).await;
+    let request = Outgoing::of_authenticated(request, forwarded);
+    let response = upstream.forward(&request, &route.handler, limits, &mut answered).await;
     connection.note(|account| account.handler = answered.map(|then| then.saturating_duration_since(handed_over)));
     let response = response.map_err(Failure::after_body)?;
     if let Some(delivery) = delivery
@@ -189,7 +213,7 @@ async fn process(
     {
         keep(&snapshot, delivery, connection.server.context.now()).await?;
     }
-    Ok(response)
+    Ok(Answer::OfHandler(response))
 }
 
 /// Marks a delivery as taken, and waits until a restart does not forget it. Copies are duplicates from the start: if it cannot be kept, the
@@ -231,13 +255,8 @@ async fn delayed_or_refused(
 enum Sender {
     /// Its certificate proves some provider.
     Certified(Arc<VerifiedChain>),
-    /// Nothing: there is no certificate, or it was refused. Some route of the server name takes requests without one.
-    Unknown {
-        /// What a request gets that needs a certificate.
-        refused: ChainRefusal,
-        /// Another route of the server name needs one.
-        is_asked: bool,
-    },
+    /// Nothing, and some route of the server name takes requests without a certificate.
+    Unknown(Uncertified),
 }
 
 impl Sender {
@@ -245,30 +264,20 @@ impl Sender {
     ///
     /// The refusal of the certificate, if every route of the server name needs one.
     fn new(connection: &Connection, snapshot: &Snapshot, verdict: Verdict) -> Result<Self, ChainRefusal> {
-        let mut refused = match verdict {
-            Ok(chain) => return Ok(Self::Certified(chain)),
-            Err(refused) => refused,
-        };
-        match snapshot.certificate_request(connection.server_name.as_deref()) {
-            CertificateRequest::Required => Err(refused),
-            CertificateRequest::Never => Ok(Self::Unknown { refused, is_asked: false }),
-            CertificateRequest::Optional => {
-                if refused.refusal.reject == Reject::NoCertificate {
-                    let detail = "The peer presented no client certificate, and this host takes no request without one for this path and method.";
-                    refused.refusal = Refusal::new(Reject::NoCertificate, detail);
-                }
-                Ok(Self::Unknown { refused, is_asked: true })
+        match verdict {
+            Ok(chain) => Ok(Self::Certified(chain)),
+            Err(refused) => {
+                let asked = snapshot.certificate_request(connection.server_name.as_deref());
+                Uncertified::new(refused, asked).map(Self::Unknown)
             }
         }
     }
 
-    /// The refusal of a request without a route, if its sender must not learn which routes there are: those that need a certificate.
+    /// As [`Uncertified::hidden`]. A sender with a certificate may learn what is wrong with its path and method.
     fn hidden(&self) -> Option<Failure> {
         match self {
-            Self::Unknown { refused, is_asked: true } => {
-                Some(answered(refused.refusal.clone(), refused.answer, None).into())
-            }
-            Self::Unknown { .. } | Self::Certified(_) => None,
+            Self::Unknown(sender) => sender.hidden().map(Failure::from),
+            Self::Certified(_) => None,
         }
     }
 
@@ -284,14 +293,14 @@ impl Sender {
                     admitted => admitted.map(Some),
                 }
             }
-            Self::Unknown { .. } => AuthorizedPeer::without_certificate(routes, route, demands),
+            Self::Unknown(_) => AuthorizedPeer::without_certificate(routes, route, demands),
         }
     }
 
     /// The refusal of the certificate at a route of these providers. Only for a sender that [`Sender::admit`] did not admit.
     fn into_refusal(self, providers: &[ProviderId]) -> ChainRefusal {
         match self {
-            Self::Unknown { refused, .. } => refused,
+            Self::Unknown(sender) => sender.into_refusal(),
             Self::Certified(chain) => chain.refusal_as(providers).unwrap_or_else(|| unreachable!("`admit` found it")),
         }
     }
@@ -300,8 +309,8 @@ impl Sender {
     fn source(&self, connection: &Connection) -> body::Source {
         match self {
             Self::Certified(_) => body::Source::Certified,
-            Self::Unknown { .. } if connection.exchange.is_stranger() => body::Source::Stranger,
-            Self::Unknown { .. } => body::Source::Unproven,
+            Self::Unknown(_) if connection.exchange.is_stranger() => body::Source::Stranger,
+            Self::Unknown(_) => body::Source::Unproven,
         }
     }
 }
@@ -438,7 +447,10 @@ pub fn check_direction(server_name: Option<&str>, host: &str) -> Result<(), Refu
     match server_name {
         Some(server_name) if server_name != host => Err(Refusal::new(
             Reject::Misdirected,
-            format!("This connection is for the server name \"{server_name}\", not for the host of the request."),
+            format!(
+                "This connection is for the server name \"{server_name}\", not for the host of the request; open a connection for each host, \
+                 with it as the server name."
+            ),
         )),
         Some(_) | None => Ok(()),
     }

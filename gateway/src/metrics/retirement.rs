@@ -9,6 +9,9 @@ use std::time::{Duration, Instant};
 /// interval of one minute.
 const GRACE: Duration = Duration::from_secs(300);
 
+/// The beginning of metrics about stored deliveries: those of a route that is gone are still there, and an operator has to hear of them.
+const STORED: &str = "hookgate_spool_";
+
 /// A label and a value that the configuration chose for it, such as `provider` and `pagerduty`.
 pub type NamedLabel = (&'static str, String);
 
@@ -40,7 +43,8 @@ impl Retirement {
             .map(|((label, value), _)| format!("{label}=\"{}\"", escaped(value)))
             .collect();
         let mut kept = String::with_capacity(text.len());
-        for line in text.lines().filter(|line| line.starts_with('#') || !is_gone(line, &over)) {
+        let is_kept = |line: &&str| line.starts_with('#') || line.starts_with(STORED) || !is_gone(line, &over);
+        for line in text.lines().filter(is_kept) {
             kept.push_str(line);
             kept.push('\n');
         }

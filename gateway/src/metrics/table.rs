@@ -95,9 +95,10 @@ pub const LABELS: &[Label] = &[
     Label { name: "blame", values: "`peer`, `handler`, `gateway`: who has to act. Each reason has one", most: "1" },
     Label { name: "cache", values: "`hit`, `miss`", most: "2" },
     Label { name: "cause", values: "`stranger`, `sender`, `handler`, `gateway`", most: "4" },
-    Label { name: "crypto", values: "`ring`, `aws-lc`", most: "1" },
+    Label { name: "crypto", values: "`aws-lc`, `ring`", most: "1" },
     Label { name: "error", values: "names of errno", most: "errnos" },
     Label { name: "family", values: "`ipv4`, `ipv6`", most: "2" },
+    Label { name: "group", values: "`X25519MLKEM768`, `X25519`, `P-256`, `P-384` or empty", most: "5" },
     Label { name: "handler", values: "paths of the sockets of handlers", most: "handlers" },
     Label { name: "interface", values: "interfaces of `[filter]`", most: "interfaces" },
     Label { name: "issuer", values: "subjects of the issuers of revocation lists", most: "lists" },
@@ -114,6 +115,7 @@ pub const LABELS: &[Label] = &[
     Label { name: "rule", values: "`client-auth`, `ignore`", most: "2" },
     Label { name: "set", values: "providers with ranges, `(allow)`, `(deny)`", most: "sets" },
     Label { name: "source", values: "configured lists and keys that are fetched", most: "sources" },
+    Label { name: "state", values: "`waiting`, `dead`", most: "2" },
     Label { name: "status", values: "statuses of answers, 499 included", most: "statuses" },
     Label { name: "verdict", values: "`pass`, `drop`, and in monitor mode `would_drop`", most: "verdicts" },
     Label { name: "version", values: "the version of hookgate; of handshakes, `1.2`, `1.3` or empty", most: "3" },
@@ -157,8 +159,8 @@ metrics! {
         ACCEPT_ERRORS = Counter "hookgate_accept_errors_total" ["error"]
             "Failed accepts, by errno name. Absent until the first.",
             "sum by (error) (increase(hookgate_accept_errors_total[1h]))";
-        HANDSHAKES = Counter "hookgate_handshakes_total" ["version", "result", "resumed"]
-            "TLS handshakes. `result` is `ok` or a reason.",
+        HANDSHAKES = Counter "hookgate_handshakes_total" ["version", "group", "result", "resumed"]
+            "TLS handshakes. `result` is `ok` or a reason. `group` is that of the key exchange; empty if there was none, as in a resumed session of TLS 1.2.",
             "sum by (result) (rate(hookgate_handshakes_total{result!=\"ok\"}[5m]))";
         HANDSHAKE_DURATION = Histogram "hookgate_handshake_duration_seconds" []
             "Time from the accept to the end of a completed handshake.",
@@ -189,7 +191,7 @@ metrics! {
     }
     "Requests and refusals" {
         REQUESTS = Counter "hookgate_requests_total" ["route", "provider", "status"]
-            "Requests answered, refusals included. `status` is 499 if the peer left before the answer. `route` is empty if no route was found; `provider` is empty then too, and if the route admits no provider that the certificate proves.",
+            "Requests answered, refusals included. `status` is 499 if the peer left before the answer. `route` is empty if no route was found; `provider` is the one that the request is admitted as, before its own proof is judged. It is empty if the route admits the sender as none, whatever its certificate claims.",
             "sum by (route) (rate(hookgate_requests_total[5m]))";
         REQUEST_DURATION = Histogram "hookgate_request_duration_seconds" ["route"]
             "Time from the head of a request to the head of its answer.",
@@ -218,6 +220,32 @@ metrics! {
         DELIVERIES_FAILING = Gauge "hookgate_deliveries_failing" []
             "1 if the last write of deliveries failed, otherwise 0. Absent until the first.",
             "hookgate_deliveries_failing == 1";
+    }
+    "Durable delivery" {
+        SPOOL_ACCEPTED = Counter "hookgate_spool_accepted_total" ["route", "provider"]
+            "Deliveries of durable routes that were stored. Absent until the first.",
+            "sum by (route) (rate(hookgate_spool_accepted_total[5m]))";
+        SPOOL_DELIVERIES = Gauge "hookgate_spool_deliveries" ["route", "state"]
+            "Stored deliveries: `waiting` for the handler, or `dead` letters. Absent until the first.",
+            "sum by (route) (hookgate_spool_deliveries{state=\"dead\"}) > 0";
+        SPOOL_BYTES = Gauge "hookgate_spool_bytes" ["route"]
+            "Bytes of fields and bodies of stored deliveries, dead letters included. Absent until the first.",
+            "hookgate_spool_bytes";
+        SPOOL_FILLED = Gauge "hookgate_spool_filled_ratio" ["route"]
+            "The larger part of `max_entries` and `max_bytes` that is used, from 0 to 1. At 1 senders get 503 `spool_full`. Absent until the first delivery since the start.",
+            "hookgate_spool_filled_ratio > 0.8";
+        SPOOL_OLDEST = Gauge "hookgate_spool_oldest_age_seconds" ["route"]
+            "How long the oldest waiting delivery has waited; 0 if none waits. Absent until the first.",
+            "hookgate_spool_oldest_age_seconds > 600";
+        SPOOL_ATTEMPTS = Counter "hookgate_spool_attempts_total" ["route", "result"]
+            "Attempts to hand a stored delivery over. `result` is `taken`, `again`, or `dead` if no other follows. Absent until the first.",
+            "sum by (route, result) (rate(hookgate_spool_attempts_total[5m]))";
+        SPOOL_WRITE = Histogram "hookgate_spool_write_duration_seconds" []
+            "Time of a transaction that stores deliveries, with the sync of the disk. Absent until the first.",
+            "histogram_quantile(0.99, sum by (le) (rate(hookgate_spool_write_duration_seconds_bucket[5m])))";
+        SPOOL_PAUSED = Gauge "hookgate_spool_paused" ["route"]
+            "1 if an operator has paused the route (`hookgate deliveries pause`), otherwise 0. Absent until the first delivery.",
+            "hookgate_spool_paused == 1";
     }
     "Handlers" {
         HANDLER_UP = Gauge "hookgate_handler_up" ["handler"]

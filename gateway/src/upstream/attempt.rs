@@ -14,13 +14,10 @@ use hookgate_core::route::Handler;
 
 use super::pool::{Connection, HandlerLimits, late};
 
-/// A request as it is sent to a handler.
-pub(super) type Outgoing = Request<Full<Bytes>>;
-
 /// Sends `request` and waits for the head of the answer.
 pub(super) async fn attempt(
     mut connection: Connection,
-    request: Outgoing,
+    request: Request<Full<Bytes>>,
 ) -> Result<(Connection, Response<Incoming>), AttemptFailure> {
     let sent_before = connection.traffic.sent();
     connection.traffic.await_head();
@@ -47,7 +44,7 @@ pub(super) struct AttemptFailure {
 }
 
 impl AttemptFailure {
-    fn new(mut error: TrySendError<Outgoing>, connection: &Connection, sent_before: u64) -> Self {
+    fn new(mut error: TrySendError<Request<Full<Bytes>>>, connection: &Connection, sent_before: u64) -> Self {
         let nothing_sent = error.take_message().is_some() || connection.traffic.sent() == sent_before;
         let error = error.into_error();
         let (malformed, sentence) = if connection.traffic.is_flooded() {

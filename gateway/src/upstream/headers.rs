@@ -45,6 +45,11 @@ pub const X_HOOKGATE_TOKEN_SUBJECT: HeaderName = HeaderName::from_static("x-hook
 /// The verified `email` of the token.
 pub const X_HOOKGATE_TOKEN_EMAIL: HeaderName = HeaderName::from_static("x-hookgate-token-email");
 
+/// The id of a stored delivery: that of the sender's request, the same in every attempt.
+pub const X_HOOKGATE_DELIVERY: HeaderName = HeaderName::from_static("x-hookgate-delivery");
+/// The number of an attempt to hand a stored delivery over, from 1.
+pub const X_HOOKGATE_ATTEMPT: HeaderName = HeaderName::from_static("x-hookgate-attempt");
+
 /// Connection-specific fields (RFC 9110, section 7.6.1), and those of the framing, which hyper writes itself.
 static CONNECTION_FIELDS: [HeaderName; 10] = [
     CONNECTION,

@@ -1,7 +1,7 @@
 //! The last stage: forwards an authenticated request over a Unix socket to its handler, and the handler's answer back.
 //!
 //! Owns the keep-alive pools of a worker, the places of each handler over all workers, the field rules ([`headers`]), the retry rule
-//! (`attempt`) and the rule which answers can be forwarded (`answer`). Takes nothing but an [`AuthenticatedRequest`]. Must not know certificates or policy beyond what the request carries.
+//! (`attempt`) and the rule which answers can be forwarded (`answer`). Takes nothing but an [`Outgoing`]. Must not know certificates or policy beyond what the request carries.
 
 mod answer;
 mod attempt;
@@ -9,6 +9,7 @@ mod body;
 mod contact;
 pub mod headers;
 mod held;
+mod outgoing;
 mod place;
 mod pool;
 mod stream;
@@ -24,14 +25,13 @@ use hyper::{Method, Response};
 
 pub use body::{HandlerBody, HandlerBodyError};
 pub use contact::LastContact;
+pub use outgoing::Outgoing;
 pub use place::{HandlerState, Places};
 pub use pool::HandlerLimits;
 
 use attempt::attempt;
 use pool::{Lease, Permit, Pool};
 
-use headers::Forwarded;
-use hookgate_core::auth::AuthenticatedRequest;
 use hookgate_core::reject::{Blame, Refusal};
 use hookgate_core::route::Handler;
 use hookgate_core::route::RouteTable;
@@ -91,8 +91,7 @@ impl Upstream {
     /// A [`Refusal`] with the handler to blame: unavailable, overloaded, late, malformed, or ambiguous.
     pub async fn forward(
         &self,
-        request: AuthenticatedRequest,
-        forwarded: &Forwarded<'_>,
+        request: &Outgoing<'_>,
         handler: &Handler,
         limits: HandlerLimits,
         answered: &mut Option<Instant>,
@@ -101,7 +100,7 @@ impl Upstream {
         // The coarse clock costs nothing, and is exact enough for the bound.
         let began = self.sweep.coarse();
         let permit = pool.enter(limits).await?;
-        let outcome = self.ask(request, forwarded, &pool, permit, (limits, began), answered).await;
+        let outcome = self.ask(request, &pool, permit, (limits, began), answered).await;
         match &outcome {
             Ok(_) => pool.gate.contact.answered(self.sweep.unix_time().as_secs()),
             Err(refusal) if refusal.reject.row().blame == Blame::Handler => {
@@ -115,8 +114,7 @@ impl Upstream {
     /// Asks the handler of `pool`, a second time if it closed a connection that was used before. `began` is when the request asked for its place.
     async fn ask(
         &self,
-        request: AuthenticatedRequest,
-        forwarded: &Forwarded<'_>,
+        request: &Outgoing<'_>,
         pool: &Rc<Pool>,
         permit: Permit,
         (limits, began): (HandlerLimits, Duration),
@@ -132,14 +130,14 @@ impl Upstream {
                 None => pool.connect(left, may_reuse).await?,
             };
             connection.begin(left);
-            match attempt(connection, headers::outgoing(&request, forwarded)).await {
+            match attempt(connection, request.request()).await {
                 Ok((connection, response)) => {
                     *answered = Some(Instant::now());
                     let lease = Lease::new(connection, Rc::clone(pool), permit, limits);
-                    return received(response, &request.head().method, handler, lease).await;
+                    return received(response, request.method(), handler, lease).await;
                 }
                 // A reused connection may turn out closed.
-                Err(failure) if is_reused && failure.is_safe_to_repeat(&request.head().method) => {
+                Err(failure) if is_reused && failure.is_safe_to_repeat(request.method()) => {
                     pool.meters.retried();
                     may_reuse = false;
                 }

@@ -18,8 +18,8 @@ use hookgate_testkit::http::Response;
 use hookgate_testkit::pki::{ClientIdentity, KeyKind, Pki, Sender, ServerIdentity, Variant};
 use hookgate_testkit::token::{Issuer, dialogflow_claims};
 
-use super::rotation;
 use super::table::Row;
+use super::{durable, rotation};
 
 /// A cipher suite of PagerDuty's document, which speaks TLS 1.2 only.
 const PAGERDUTY_SUITE: &str = "ECDHE-ECDSA-AES256-GCM-SHA384";
@@ -134,8 +134,14 @@ impl Environment {
         configuration.revocation_lists = vec![(Sender::Percolate, lists.to_vec())];
         configuration.proofs = proofs(directory.path());
         let keys = format!("\n[[key_source]]\nname = \"demo\"\nfile = \"{}\"\n", file("keys.json").display());
-        let configuration =
-            configuration.toml() + &keys + &rotation::state(directory.path())? + &forge(&directory, &events)?;
+        let configuration = [
+            configuration.toml(),
+            keys,
+            rotation::state(directory.path())?,
+            forge(&directory, &events)?,
+            durable::route(directory.path()),
+        ]
+        .concat();
         let gateway = Gateway::start(&configuration, &GatewayOptions::new(binary))?;
         let binary = binary.to_owned();
         Ok(Self { gateway, events, dialogflow, google, revoked, pki, binary, configuration, directory })
@@ -150,6 +156,7 @@ impl Environment {
         self.send_tokens(&mut rows)?;
         self.send_without_certificate(&mut rows)?;
         self.send_by_hookgate(&mut rows)?;
+        self.send_durable(&mut rows)?;
         self.send_after_rotation(&mut rows)?;
         Ok(rows)
     }

@@ -1,9 +1,10 @@
 //! `cargo xtask demo`: shows what the gateway does.
 //!
 //! Builds the daemon, makes a throwaway PKI, and starts two handlers and the gateway on loopback. Sends the providers' documented
-//! requests with the right certificates, then with wrong ones, without any (also by `hookgate send`), and again after an operator has
-//! admitted a new authority; as root also through the pre-filter. Prints each answer, and whether it was the expected one.
+//! requests with the right certificates, then with wrong ones, without any (also by `hookgate send`), to a handler that is
+//! down, and again after an operator has admitted a new authority; as root also through the pre-filter. Prints each answer, and whether it was the expected one.
 
+mod durable;
 mod environment;
 mod filter;
 mod rotation;

@@ -80,7 +80,27 @@ impl JsonPointer {
         body: &'body [u8],
         found: &mut dyn FnMut(Cow<'body, str>),
     ) -> Result<usize, serde_json::Error> {
-        let mut sink = Sink { found, strings: 0, others: 0 };
+        let sink = Sink { found, takes_scalars: false, strings: 0, others: 0 };
+        self.walk(body, sink)
+    }
+
+    /// The only string, number or boolean at the pointer, as text; `None` if there is none, or more than one value.
+    ///
+    /// # Errors
+    ///
+    /// If `body` is not one well-formed JSON value, or has a member on the path twice.
+    pub fn only_scalar<'body>(&self, body: &'body [u8]) -> Result<Option<Cow<'body, str>>, serde_json::Error> {
+        let (mut only, mut count) = (None, 0);
+        let found = &mut |value| {
+            count += 1;
+            only = Some(value);
+        };
+        let others = self.walk(body, Sink { found, takes_scalars: true, strings: 0, others: 0 })?;
+        Ok(only.filter(|_| count == 1 && others == 0))
+    }
+
+    /// Walks through `body`, and returns the number of values that are not for the sink.
+    fn walk<'body>(&self, body: &'body [u8], mut sink: Sink<'_, 'body>) -> Result<usize, serde_json::Error> {
         let mut deserializer = serde_json::Deserializer::from_slice(body);
         Walk { tokens: &self.tokens, sink: &mut sink }.deserialize(&mut deserializer)?;
         deserializer.end()?;
@@ -128,6 +148,8 @@ fn unescape(token: &str) -> Option<Box<str>> {
 
 struct Sink<'found, 'body> {
     found: &'found mut dyn FnMut(Cow<'body, str>),
+    /// Whether numbers and booleans count as strings.
+    takes_scalars: bool,
     strings: usize,
     others: usize,
 }
@@ -152,6 +174,15 @@ impl Walk<'_, '_, '_> {
     fn other<E>(self) -> Result<(), E> {
         self.sink.others += usize::from(self.tokens.is_empty());
         Ok(())
+    }
+
+    /// A number or a boolean.
+    fn scalar<E>(self, value: impl fmt::Display) -> Result<(), E> {
+        if self.sink.takes_scalars && self.tokens.is_empty() {
+            self.sink.string(Cow::Owned(value.to_string()));
+            return Ok(());
+        }
+        self.other()
     }
 }
 
@@ -184,20 +215,20 @@ impl<'body> Visitor<'body> for Walk<'_, '_, 'body> {
         Ok(())
     }
 
-    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
-        self.other()
+    fn visit_bool<E>(self, value: bool) -> Result<(), E> {
+        self.scalar(value)
     }
 
-    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
-        self.other()
+    fn visit_i64<E>(self, value: i64) -> Result<(), E> {
+        self.scalar(value)
     }
 
-    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
-        self.other()
+    fn visit_u64<E>(self, value: u64) -> Result<(), E> {
+        self.scalar(value)
     }
 
-    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
-        self.other()
+    fn visit_f64<E>(self, value: f64) -> Result<(), E> {
+        self.scalar(value)
     }
 
     fn visit_unit<E>(self) -> Result<(), E> {
@@ -356,6 +387,29 @@ mod tests {
             let message = found("/a/b", body).unwrap_err();
             assert!(message.contains(error), "{body}: {message}");
         }
+    }
+
+    #[test]
+    fn numbers_and_booleans_are_scalars_if_asked() {
+        let only = |body: &str| {
+            let pointer = JsonPointer::parse("/a").unwrap();
+            pointer.only_scalar(body.as_bytes()).ok().flatten().map(|text| text.into_owned())
+        };
+        for (body, expected) in [
+            (r#"{"a":"x"}"#, Some("x")),
+            (r#"{"a":17}"#, Some("17")),
+            (r#"{"a":-17}"#, Some("-17")),
+            (r#"{"a":true}"#, Some("true")),
+            (r#"{"a":null}"#, None),
+            (r#"{"a":{"b":1}}"#, None),
+            (r#"{"a":[1]}"#, None),
+            (r#"{"b":1}"#, None),
+            (r#"{"a":1,"a":2}"#, None),
+            ("", None),
+        ] {
+            assert_eq!(only(body).as_deref(), expected, "{body}");
+        }
+        check("/a", r#"{"a":17}"#, &[], 1);
     }
 
     #[test]

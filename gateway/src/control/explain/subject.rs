@@ -3,10 +3,9 @@
 //! Owns the question to the daemon, and what the options add to a record. Must not judge.
 
 use std::fs;
-use std::io::{Read as _, Write as _};
+use std::io::Read as _;
 use std::net::{IpAddr, SocketAddr};
-use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
@@ -19,8 +18,7 @@ use rustls_pki_types::pem::PemObject as _;
 
 use crate::cli::Explain;
 use crate::config::Config;
-use crate::control::inquiry::{NAME, Record};
-use crate::control::trust::SERVICE_DIRECTORY;
+use crate::control::inquiry::{self, Record};
 
 /// The time-out of each system call on the connection to the daemon, which is on this host and answers within two seconds.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -151,19 +149,8 @@ fn recorded(config: &Config, wanted: &str) -> anyhow::Result<Record> {
 
 /// The answer of the daemon.
 fn ask(config: &Config, question: &str) -> anyhow::Result<Vec<Record>> {
-    let directory = config.state.directory.clone().unwrap_or_else(|| PathBuf::from(SERVICE_DIRECTORY));
-    let path = directory.join(NAME);
-    let asked = || -> std::io::Result<Vec<u8>> {
-        let mut stream = UnixStream::connect(&path)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        stream.set_write_timeout(Some(PATIENCE))?;
-        stream.write_all(question.as_bytes())?;
-        stream.write_all(b"\n")?;
-        let mut answer = Vec::new();
-        stream.take(ANSWER_BYTES).read_to_end(&mut answer)?;
-        Ok(answer)
-    };
-    let answer = asked().with_context(|| {
+    let path = inquiry::path(config);
+    let answer = inquiry::ask(&path, question, ANSWER_BYTES, PATIENCE).with_context(|| {
         format!(
             "no daemon answers at {}: hookgate run binds it in the state directory ([state], or StateDirectory= of the unit), and root and its \
              user can ask; without a daemon, use --chain FILE",

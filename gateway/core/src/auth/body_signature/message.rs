@@ -135,7 +135,8 @@ impl MessageRule {
             ),
             Nearest::Mismatch | Nearest::Match => {
                 let detail = format!(
-                    "No signature in the field {header} matches: the sender signed with another secret, or the request was altered."
+                    "No signature in the field {header} matches: the sender signed with another secret, or the request was altered; sign what \
+                     is sent, byte by byte, with the secret that the receiver has."
                 );
                 Refusal::new(Reject::SignatureMismatch, detail)
             }

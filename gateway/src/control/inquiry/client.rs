@@ -1,0 +1,33 @@
+//! The asking side of the control socket.
+//!
+//! Owns the connection and its bounds. Must not know what is asked.
+
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::NAME;
+use crate::config::Config;
+use crate::control::trust::SERVICE_DIRECTORY;
+
+/// The path of the socket of a daemon with this configuration.
+pub(in crate::control) fn path(config: &Config) -> PathBuf {
+    config.state.directory.clone().unwrap_or_else(|| PathBuf::from(SERVICE_DIRECTORY)).join(NAME)
+}
+
+/// Asks, and returns the first `most` bytes of the answer. Each system call takes at most `patience`.
+///
+/// # Errors
+///
+/// No daemon answers.
+pub(in crate::control) fn ask(path: &Path, question: &str, most: u64, patience: Duration) -> io::Result<Vec<u8>> {
+    let mut stream = UnixStream::connect(path)?;
+    stream.set_read_timeout(Some(patience))?;
+    stream.set_write_timeout(Some(patience))?;
+    stream.write_all(question.as_bytes())?;
+    stream.write_all(b"\n")?;
+    let mut answer = Vec::new();
+    stream.take(most).read_to_end(&mut answer)?;
+    Ok(answer)
+}

@@ -1,0 +1,251 @@
+//! `hookgate deliveries`: the stored deliveries of durable routes, as the running daemon has them.
+//!
+//! Owns the output and the exit codes. Asks the daemon over the control socket; must not open the database, which the daemon alone writes.
+
+use std::io::{self, Write as _};
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow, bail, ensure};
+
+use super::inquiry::{DELIVERIES, ask, path};
+use crate::cli::{DeliveriesCommand, StoredFilter, StoredState};
+use crate::config::Config;
+use crate::deliveries::{Answer, Command, Filter, Listed, PAGE, Selection, Shown, now_ms};
+
+/// More than any answer has: a body of half a gibibyte in base64.
+const ANSWER_BYTES: u64 = 1 << 30;
+
+/// The time-out of each system call: the daemon may have to wait for its disk.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Most characters of an outcome in a list.
+const SHOWN_OUTCOME: usize = 70;
+
+/// Runs the command. Exit code 0, or 1 if there is an error.
+pub fn deliveries(command: &DeliveriesCommand) -> ExitCode {
+    match run(command) {
+        Ok(()) => ExitCode::SUCCESS,
+        // Such as `| head`.
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}
+
+fn run(command: &DeliveriesCommand) -> anyhow::Result<()> {
+    match command {
+        DeliveriesCommand::List { filter, json, config } => list(&Daemon::of(config)?, filter, *json),
+        DeliveriesCommand::Show { id, body, json, config } => show(&Daemon::of(config)?, id, *body, *json),
+        DeliveriesCommand::Export { filter, config } => export(&Daemon::of(config)?, filter),
+        DeliveriesCommand::Retry { id, route, all_dead, config } => {
+            let selection = match (id, route, all_dead) {
+                (Some(id), _, _) => Selection::Id(id.clone()),
+                (None, Some(route), _) => Selection::Route(route.clone()),
+                (None, None, true) => Selection::AllDead,
+                (None, None, false) => bail!("write an id, --route NAME or --all-dead"),
+            };
+            let count = Daemon::of(config)?.change(&Command::Retry(selection))?;
+            say(&format!("{} attempted now", deliveries_are(count)))
+        }
+        DeliveriesCommand::Drop { id, config } => {
+            let count = Daemon::of(config)?.change(&Command::Drop { id: id.clone() })?;
+            say(&format!("{} dropped", deliveries_are(count)))
+        }
+        DeliveriesCommand::Pause { route, config } => {
+            let daemon = Daemon::of(config)?;
+            daemon.expect_route(route.as_deref())?;
+            let count = daemon.change(&Command::Pause { route: route.clone() })?;
+            let already = if count == 0 { " already" } else { "" };
+            say(&format!("{} paused{already}: deliveries are stored, and none is attempted", subject(route.as_deref())))
+        }
+        DeliveriesCommand::Resume { route, config } => {
+            let count = Daemon::of(config)?.change(&Command::Resume { route: route.clone() })?;
+            ensure!(
+                count > 0,
+                "{} not paused; hookgate deliveries resume without --route ends every pause",
+                subject(route.as_deref())
+            );
+            say(&format!("{} resumed", subject(route.as_deref())))
+        }
+    }
+}
+
+/// As the database has it.
+fn word(state: StoredState) -> &'static str {
+    match state {
+        StoredState::Waiting => "waiting",
+        StoredState::Dead => "dead",
+    }
+}
+
+fn subject(route: Option<&str>) -> String {
+    route.map_or_else(|| "every route is".to_owned(), |route| format!("route \"{route}\" is"))
+}
+
+fn deliveries_are(count: u64) -> String {
+    if count == 1 { "1 delivery is".to_owned() } else { format!("{count} deliveries are") }
+}
+
+fn say(text: &str) -> anyhow::Result<()> {
+    Ok(writeln!(io::stdout(), "{text}")?)
+}
+
+/// The daemon of a configuration.
+struct Daemon {
+    config: Config,
+}
+
+impl Daemon {
+    fn of(path: &Path) -> anyhow::Result<Self> {
+        let (config, _) = Config::load(path).map_err(|errors| anyhow!("{errors}"))?;
+        Ok(Self { config })
+    }
+
+    fn ask(&self, command: &Command) -> anyhow::Result<Answer> {
+        let path = path(&self.config);
+        let question = format!("{DELIVERIES} {}", serde_json::to_string(command)?);
+        let answer = ask(&path, &question, ANSWER_BYTES, PATIENCE).with_context(|| {
+            format!(
+                "no daemon answers at {}: hookgate run binds it in the state directory ([state], or StateDirectory= of the unit), and root and \
+                 its user can ask",
+                path.display()
+            )
+        })?;
+        let answer = serde_json::from_slice(&answer);
+        match answer.with_context(|| format!("{} gave an answer of another version", path.display()))? {
+            Answer::Error(error) => bail!("{error}"),
+            answer => Ok(answer),
+        }
+    }
+
+    fn change(&self, command: &Command) -> anyhow::Result<u64> {
+        match self.ask(command)? {
+            Answer::Changed(count) => Ok(count),
+            _ => bail!("the daemon gave another answer than asked for"),
+        }
+    }
+
+    fn show(&self, id: &str, body: bool) -> anyhow::Result<Shown> {
+        match self.ask(&Command::Show { id: id.to_owned(), body })? {
+            Answer::Delivery(shown) => Ok(*shown),
+            _ => bail!("the daemon gave another answer than asked for"),
+        }
+    }
+
+    /// Calls `each` with every delivery that fits.
+    fn list(&self, filter: &StoredFilter, mut each: impl FnMut(&Listed) -> anyhow::Result<()>) -> anyhow::Result<()> {
+        let StoredFilter { route, provider, state } = filter;
+        let state = state.map(|state| word(state).to_owned());
+        let mut filter = Filter { route: route.clone(), provider: provider.clone(), state, after: 0 };
+        loop {
+            let Answer::Deliveries(found) = self.ask(&Command::List(filter.clone()))? else {
+                bail!("the daemon gave another answer than asked for");
+            };
+            found.iter().try_for_each(&mut each)?;
+            match found.last() {
+                Some(last) if found.len() >= usize::try_from(PAGE)? => filter.after = last.number,
+                _ => return Ok(()),
+            }
+        }
+    }
+
+    /// Fails if the configuration has no such route: a pause of it would say nothing.
+    fn expect_route(&self, route: Option<&str>) -> anyhow::Result<()> {
+        let Some(route) = route else { return Ok(()) };
+        let names: Vec<&str> = self.config.routes.iter().map(|route| &*route.name).collect();
+        ensure!(names.contains(&route), "there is no route \"{route}\"; the routes are {}", names.join(", "));
+        Ok(())
+    }
+}
+
+fn list(daemon: &Daemon, filter: &StoredFilter, json: bool) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    if json {
+        let mut all = Vec::new();
+        daemon.list(filter, |found| {
+            all.push(found.clone());
+            Ok(())
+        })?;
+        return Ok(writeln!(out, "{}", serde_json::to_string(&all)?)?);
+    }
+    let (mut count, now) = (0_u64, now_ms());
+    daemon.list(filter, |found| {
+        count += 1;
+        Ok(writeln!(out, "{}", line(found, now))?)
+    })?;
+    if count == 0 {
+        writeln!(out, "no delivery is stored that fits")?;
+    }
+    Ok(())
+}
+
+/// One delivery on one line.
+fn line(found: &Listed, now: u64) -> String {
+    let Listed { id, route, provider, state, attempts, received_ms, next_ms, outcome, bytes, .. } = found;
+    let age = seconds(now.saturating_sub(*received_ms));
+    let next = match state.as_str() {
+        "waiting" if *next_ms > now => format!("next in {}", seconds(next_ms - now)),
+        "waiting" => "due".to_owned(),
+        _ => "-".to_owned(),
+    };
+    let outcome: String = outcome.chars().take(SHOWN_OUTCOME).collect();
+    format!("{id}  {state}  {route}  {provider}  age {age}  attempts {attempts}  {next}  {bytes} bytes  {outcome}")
+}
+
+/// Milliseconds as seconds, minutes or hours.
+fn seconds(milliseconds: u64) -> String {
+    match milliseconds / 1000 {
+        seconds @ 0..120 => format!("{seconds}s"),
+        seconds @ 120..7200 => format!("{}m", seconds / 60),
+        seconds => format!("{}h", seconds / 3600),
+    }
+}
+
+fn show(daemon: &Daemon, id: &str, body: bool, json: bool) -> anyhow::Result<()> {
+    let shown = daemon.show(id, body)?;
+    let mut out = io::stdout().lock();
+    if json {
+        return Ok(writeln!(out, "{}", serde_json::to_string(&shown)?)?);
+    }
+    if let Some(body) = &shown.body_base64 {
+        let body = data_encoding::BASE64.decode(body.as_bytes()).context("the daemon sent a damaged body")?;
+        return Ok(out.write_all(&body)?);
+    }
+    let Shown { listed, proof, fields, body_bytes, .. } = &shown;
+    writeln!(out, "{}", line(listed, now_ms()))?;
+    writeln!(out, "proof {proof}")?;
+    if !listed.outcome.is_empty() {
+        writeln!(out, "last outcome: {}", listed.outcome)?;
+    }
+    writeln!(out, "\n{} {}", listed.method, listed.target)?;
+    // Text of a peer: a terminal obeys escape sequences.
+    for (name, value) in fields {
+        writeln!(out, "{name}: {}", value.escape_debug().to_string().replace("\\\"", "\"").replace("\\'", "'"))?;
+    }
+    Ok(writeln!(out, "\n({body_bytes} bytes of body; --body prints them)")?)
+}
+
+/// One JSON object a line, with the body.
+fn export(daemon: &Daemon, filter: &StoredFilter) -> anyhow::Result<()> {
+    let mut ids = Vec::new();
+    daemon.list(filter, |found| {
+        ids.push(found.id.clone());
+        Ok(())
+    })?;
+    let mut out = io::stdout().lock();
+    for id in ids {
+        // One that was taken meanwhile is left out.
+        if let Ok(shown) = daemon.show(&id, true) {
+            writeln!(out, "{}", serde_json::to_string(&shown)?)?;
+        }
+    }
+    Ok(())
+}

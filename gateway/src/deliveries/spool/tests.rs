@@ -1,0 +1,211 @@
+//! Rows of the spool, and the thread that writes them, on a real file system.
+
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use std::thread;
+use std::time::Duration;
+
+use rustls_pki_types::UnixTime;
+use tempfile::TempDir;
+
+use super::super::database::{Database, Opened};
+use super::super::{Answer, Change, Changes, Command, DeliveryStore, Filter, Selection, Spooled};
+use super::*;
+use crate::config::OnStateFailure;
+
+/// Far in the future of the real clock, so that nothing is removed as expired.
+const UNTIL: u64 = 4_000_000_000;
+
+fn open(directory: &TempDir) -> Opened {
+    Database::open(directory.path(), UnixTime::since_unix_epoch(Duration::from_secs(1_800_000_000))).unwrap()
+}
+
+fn delivery(id: &str, digest: u8, rule: Durable) -> NewDelivery {
+    let mut fields = HeaderMap::new();
+    fields.append("x-tag", HeaderValue::from_bytes(b"one: \xff").unwrap());
+    fields.append("host", HeaderValue::from_static("h"));
+    fields.append("x-tag", HeaderValue::from_static(""));
+    let target = "/a%20b?c=d".parse().unwrap();
+    let request = RequestParts { method: Method::PUT, target, fields, body: Bytes::from_static(b"\0body\xff") };
+    NewDelivery {
+        id: id.into(),
+        route: "orders".into(),
+        provider: "p".into(),
+        proof: "certificate",
+        key: OrderKey::of_row(&[7; 16]),
+        received_ms: 1000,
+        request,
+        kept: (digest > 0).then_some(KeptDelivery { digest: [digest; 32], until: UNTIL }).into_iter().collect(),
+        rule: Arc::new(rule),
+    }
+}
+
+/// A store whose thread runs, and where the dispatcher would hear of changes.
+fn running(database: Database) -> (DeliveryStore, Changes, thread::JoinHandle<()>) {
+    let (store, unwritten, changes) = DeliveryStore::new(OnStateFailure::Admit);
+    (store, changes, thread::spawn(move || unwritten.write_to(database)))
+}
+
+#[tokio::test]
+async fn a_row_is_what_was_stored_and_is_there_after_a_crash() {
+    let directory = TempDir::new().unwrap();
+    let Opened { database, reader, .. } = open(&directory);
+    let (store, mut changes, _writer) = running(database);
+    assert_eq!(store.spool(delivery("a", 1, Durable::default())).await, Spooled::Stored);
+    let Change::Waits(waiting) = changes.try_recv().unwrap() else { unreachable!() };
+    // As another process sees it, without an orderly end of this one.
+    let again = open(&directory);
+    assert_eq!((&again.waiting, again.kept.len()), (&vec![waiting.clone()], 1));
+    assert_eq!((waiting.received_ms, waiting.until_ms, waiting.next_ms), (1000, 1000 + 72 * 3600 * 1000, 1000));
+    let written = delivery("a", 1, Durable::default()).request;
+    let read = reader.request(waiting.number).unwrap().unwrap();
+    let RequestParts { method, target, fields, body } = read.parts();
+    assert_eq!((method, target, fields, body), (&written.method, &written.target, &written.fields, &written.body));
+    let tags: Vec<_> = fields.get_all("x-tag").iter().map(HeaderValue::as_bytes).collect();
+    assert_eq!(tags, [b"one: \xff".as_slice(), b""], "in their order");
+    assert!(reader.request(waiting.number + 1).unwrap().is_none());
+}
+
+#[tokio::test]
+async fn a_copy_makes_no_second_row_whatever_the_memory_says() {
+    let directory = TempDir::new().unwrap();
+    let (store, _changes, writer) = running(open(&directory).database);
+    assert_eq!(store.spool(delivery("a", 1, Durable::default())).await, Spooled::Stored);
+    assert_eq!(store.spool(delivery("b", 1, Durable::default())).await, Spooled::Duplicate);
+    // One that a handler took directly is a duplicate too.
+    store.keep(vec![KeptDelivery { digest: [2; 32], until: UNTIL }]).await.unwrap();
+    assert_eq!(store.spool(delivery("c", 2, Durable::default())).await, Spooled::Duplicate);
+    // One that has expired is not.
+    store.keep(vec![KeptDelivery { digest: [3; 32], until: 1 }]).await.unwrap();
+    assert_eq!(store.spool(delivery("d", 3, Durable::default())).await, Spooled::Stored);
+    // Without a rule, every copy is a delivery; an id is used once.
+    assert_eq!(store.spool(delivery("e", 0, Durable::default())).await, Spooled::Stored);
+    assert_eq!(store.spool(delivery("e", 0, Durable::default())).await, Spooled::Failed);
+    drop(store);
+    writer.join().unwrap();
+    let ids: Vec<_> = open(&directory).waiting.into_iter().map(|waiting| waiting.id).collect();
+    assert_eq!(ids, ["a".into(), "d".into(), "e".into()]);
+}
+
+#[tokio::test]
+async fn outcomes_change_rows_and_free_room() {
+    let directory = TempDir::new().unwrap();
+    let (store, mut changes, writer) = running(open(&directory).database);
+    let rule = || Durable { max_entries: 2, ..Durable::default() };
+    for id in ["a", "b"] {
+        assert_eq!(store.spool(delivery(id, 0, rule())).await, Spooled::Stored);
+    }
+    let full = || async { matches!(store.spool(delivery("z", 0, rule())).await, Spooled::Full(_)) };
+    assert!(full().await);
+    let mut numbers = Vec::new();
+    while let Ok(Change::Waits(waiting)) = changes.try_recv() {
+        numbers.push(waiting.number);
+    }
+    let again = Fate::Again { attempts: 1, next_ms: 7000, outcome: "no.".into() };
+    assert!(store.settle(Settled { number: numbers[0], fate: again }).await);
+    let dead = Fate::Dead { attempts: 3, outcome: "never.".into() };
+    assert!(store.settle(Settled { number: numbers[1], fate: dead }).await);
+    assert!(full().await, "a dead letter counts");
+    let Answer::Deliveries(listed) = store.ask(Command::List(Filter::default())).await else { unreachable!() };
+    let states: Vec<_> = listed.iter().map(|row| (row.state.as_str(), row.attempts, row.outcome.as_str())).collect();
+    assert_eq!(states, [("waiting", 1, "no."), ("dead", 3, "never.")]);
+    assert_eq!(store.ask(Command::Retry(Selection::AllDead)).await, Answer::Changed(1));
+    let Change::Waits(revived) = changes.try_recv().unwrap() else { unreachable!() };
+    assert_eq!((revived.number, revived.attempts), (numbers[1], 3));
+    assert_eq!(revived.until_ms - revived.next_ms, 72 * 3600 * 1000);
+    for number in numbers {
+        assert!(store.settle(Settled { number, fate: Fate::Taken }).await);
+    }
+    assert!(store.settle(Settled { number: 4711, fate: Fate::Taken }).await, "it is gone already");
+    assert_eq!(store.spool(delivery("c", 0, rule())).await, Spooled::Stored);
+    assert_eq!(store.ask(Command::Drop { id: "c".into() }).await, Answer::Changed(1));
+    assert!(matches!(store.ask(Command::Drop { id: "c".into() }).await, Answer::Error(_)));
+    drop(store);
+    writer.join().unwrap();
+    assert!(open(&directory).waiting.is_empty());
+}
+
+/// The number of rows must not repeat: the order would be another.
+#[tokio::test]
+async fn no_number_is_used_twice() {
+    let directory = TempDir::new().unwrap();
+    let mut numbers = Vec::new();
+    for id in ["a", "b", "c"] {
+        let (store, mut changes, writer) = running(open(&directory).database);
+        assert_eq!(store.spool(delivery(id, 0, Durable::default())).await, Spooled::Stored);
+        let Change::Waits(waiting) = changes.try_recv().unwrap() else { unreachable!() };
+        numbers.push(waiting.number);
+        assert!(store.settle(Settled { number: waiting.number, fate: Fate::Taken }).await);
+        drop(store);
+        writer.join().unwrap();
+    }
+    assert_eq!(numbers, [1, 2, 3]);
+}
+
+/// The bound on pages makes SQLite say that the disk is full.
+#[tokio::test]
+async fn a_full_disk_stores_nothing_and_recovers() {
+    let directory = TempDir::new().unwrap();
+    let database = open(&directory).database;
+    let pages: i64 = database.connection().pragma_query_value(None, "page_count", |row| row.get(0)).unwrap();
+    database.connection().pragma_update(None, "max_page_count", pages + 3).unwrap();
+    let (store, _changes, writer) = running(database);
+    let large = || {
+        let mut large = delivery("large", 5, Durable::default());
+        large.request.body = vec![0; 100_000].into();
+        large
+    };
+    assert_eq!(store.spool(delivery("a", 1, Durable::default())).await, Spooled::Stored);
+    assert_eq!(store.spool(large()).await, Spooled::Failed);
+    assert_eq!(store.spool(delivery("b", 2, Durable::default())).await, Spooled::Stored);
+    drop(store);
+    writer.join().unwrap();
+    let opened = open(&directory);
+    assert_eq!((opened.waiting.len(), opened.kept.len()), (2, 2), "nothing of the failed one is there");
+    let (store, _changes, writer) = running(opened.database);
+    assert_eq!(store.spool(large()).await, Spooled::Stored, "with room, and it is no duplicate");
+    drop(store);
+    writer.join().unwrap();
+}
+
+#[tokio::test]
+async fn what_waits_for_the_disk_is_bounded_by_bytes() {
+    let (store, unwritten, _changes) = DeliveryStore::new(OnStateFailure::Refuse);
+    let large = |id: &str| {
+        let mut large = delivery(id, 0, Durable::default());
+        large.request.body = vec![0; 40 * 1024 * 1024].into();
+        large
+    };
+    // Nobody takes from the queue: the first waits until its limit, and the second has no room.
+    let (first, second) = tokio::join!(store.spool(large("a")), store.spool(large("b")));
+    assert_eq!((first, second), (Spooled::Failed, Spooled::Failed));
+    drop(unwritten);
+    assert_eq!(store.spool(delivery("c", 0, Durable::default())).await, Spooled::Failed);
+}
+
+#[test]
+fn a_file_of_version_1_gets_the_spool() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("deliveries.db");
+    let old = Connection::open(&path).unwrap();
+    old.execute_batch(
+        "CREATE TABLE delivery (digest BLOB PRIMARY KEY, until INTEGER NOT NULL) WITHOUT ROWID;
+         CREATE INDEX delivery_until ON delivery (until);
+         PRAGMA user_version = 1;",
+    )
+    .unwrap();
+    old.execute("INSERT INTO delivery VALUES (?1, ?2)", params![[9_u8; 32], signed(UNTIL)]).unwrap();
+    drop(old);
+    let opened = open(&directory);
+    assert_eq!((opened.kept.len(), opened.waiting.len(), opened.damaged), (1, 0, None));
+    let version: i64 = opened.database.connection().pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
+    assert_eq!(version, 2);
+}
+
+#[test]
+fn fields_of_a_row_are_lines_or_damage() {
+    for damage in ["no field\r\n", "a: b", "a b: c\r\n", ": c\r\n", "a: b\r\n\r\n"] {
+        assert_eq!(fields_of(damage.as_bytes()), None, "{damage:?}");
+    }
+    assert_eq!(fields_of(b"").unwrap().len(), 0);
+}

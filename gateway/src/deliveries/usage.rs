@@ -1,0 +1,136 @@
+//! How much of each route is stored, and whether more fits.
+//!
+//! Pure, but for the warnings: the thread that writes counts. Must not know the database.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::spool::{self, Size};
+use crate::config::Durable;
+use crate::metrics::spool as metrics;
+
+/// Percent of a bound from which on hookgate warns.
+const WARN_AT: u64 = 80;
+/// Percent below which the next warning may come, so that a level that swings around the other one warns once.
+const CALM_AT: u64 = 70;
+
+/// What is stored of one route.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Usage {
+    /// Deliveries that wait.
+    pub(super) waiting: u64,
+    /// Dead letters.
+    pub(super) dead: u64,
+    /// Bytes of both.
+    pub(super) bytes: u64,
+}
+
+/// What is stored of every route that has had something since the start.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Usages(BTreeMap<Arc<str>, Level>);
+
+#[derive(Clone, Debug, Default)]
+struct Level {
+    usage: Usage,
+    /// The rule by which the last delivery was stored.
+    rule: Option<Arc<Durable>>,
+    has_warned: bool,
+    /// It was published as it is.
+    is_published: bool,
+}
+
+impl Level {
+    /// The larger part of a bound that is used, in percent.
+    fn percent(&self) -> Option<u64> {
+        let rule = self.rule.as_ref()?;
+        let part = |used: u64, most: u64| used.saturating_mul(100) / most.max(1);
+        Some(part(self.usage.waiting + self.usage.dead, rule.max_entries).max(part(self.usage.bytes, rule.max_bytes)))
+    }
+}
+
+impl Usages {
+    /// Counts the rows of the database.
+    pub(super) fn new(sizes: &[Size]) -> Self {
+        let mut usages = Self::default();
+        for Size { route, bytes, is_dead } in sizes {
+            let usage = usages.of(route);
+            *(if *is_dead { &mut usage.dead } else { &mut usage.waiting }) += 1;
+            usage.bytes += bytes;
+        }
+        usages
+    }
+
+    /// What is stored of a route.
+    pub(super) fn of(&mut self, route: &str) -> &mut Usage {
+        let level = self.0.entry(route.into()).or_default();
+        level.is_published = false;
+        &mut level.usage
+    }
+
+    /// Counts one more of these bytes, if it fits.
+    ///
+    /// # Errors
+    ///
+    /// The bound that does not allow it.
+    pub(super) fn add(&mut self, route: &Arc<str>, rule: &Arc<Durable>, bytes: u64) -> Result<(), String> {
+        let level = self.0.entry(Arc::clone(route)).or_default();
+        level.rule = Some(Arc::clone(rule));
+        let entries = level.usage.waiting + level.usage.dead;
+        if bytes > spool::MAXIMUM_BYTES {
+            return Err(format!("One delivery may have {} bytes.", spool::MAXIMUM_BYTES));
+        }
+        if entries >= rule.max_entries {
+            return Err(format!("{entries} deliveries of the route are stored (max_entries)."));
+        }
+        if level.usage.bytes.saturating_add(bytes) > rule.max_bytes {
+            return Err(format!("{} bytes of the route are stored (max_bytes).", level.usage.bytes));
+        }
+        level.usage.waiting += 1;
+        level.usage.bytes += bytes;
+        level.is_published = false;
+        Ok(())
+    }
+
+    /// Publishes what has changed, and warns of routes that fill.
+    pub(super) fn publish(&mut self) {
+        for (route, level) in self.0.iter_mut().filter(|(_, level)| !level.is_published) {
+            level.is_published = true;
+            metrics::stored(route, level.usage.waiting, level.usage.dead, level.usage.bytes);
+            let Some(percent) = level.percent() else { continue };
+            metrics::filled(route, percent);
+            if percent >= WARN_AT && !level.has_warned {
+                let Usage { waiting, dead, bytes } = level.usage;
+                tracing::warn!(
+                    %route, waiting, dead, bytes, percent,
+                    "the spool of the route fills; at 100 % its senders get 503 (max_entries, max_bytes of durable)"
+                );
+            }
+            level.has_warned = percent >= WARN_AT || level.has_warned && percent >= CALM_AT;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+
+    #[test]
+    fn what_does_not_fit_is_not_counted() {
+        let rule = Arc::new(Durable { max_entries: 3, max_bytes: 100, ..Durable::default() });
+        let route: Arc<str> = "a".into();
+        let mut usages = Usages::new(&[
+            Size { route: "a".into(), bytes: 10, is_dead: true },
+            Size { route: "b".into(), bytes: 99, is_dead: false },
+        ]);
+        usages.add(&route, &rule, 80).unwrap();
+        assert!(usages.add(&route, &rule, 11).unwrap_err().contains("90 bytes"));
+        usages.add(&route, &rule, 10).unwrap();
+        assert!(usages.add(&route, &rule, 0).unwrap_err().contains("3 deliveries"));
+        assert_eq!(*usages.of("a"), Usage { waiting: 2, dead: 1, bytes: 100 });
+        usages.of("a").waiting -= 1;
+        assert!(usages.add(&route, &rule, spool::MAXIMUM_BYTES + 1).is_err());
+        usages.add(&"b".into(), &rule, 1).unwrap();
+    }
+}

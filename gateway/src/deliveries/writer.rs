@@ -1,0 +1,261 @@
+//! The thread that writes: it takes what waits, makes one transaction of it, and answers.
+//!
+//! Owns what belongs into one transaction, and what is told of it, to those who wait and to the dispatcher. Must not decide what a copy is:
+//! `core::auth::replay` does, and the table of remembered deliveries.
+
+use std::time::{Instant, SystemTime};
+
+use hookgate_core::auth::KeptDelivery;
+use rusqlite::Transaction;
+use rustls_pki_types::UnixTime;
+use tokio::sync::{mpsc, oneshot};
+
+use super::command::{self, Answer, Change, Changed, Command};
+use super::database::{self, Database, DatabaseError};
+use super::spool::{self, Fate, NewDelivery, Settled, Waiting};
+use super::usage::Usages;
+use super::{Spooled, Unwritten};
+use crate::metrics::{kept as metrics, spool as spool_metrics};
+
+/// Most works of one transaction, which is one sync of the disk.
+const BATCH: usize = 1024;
+
+/// What waits for the thread.
+pub(super) enum Work {
+    /// A handler took these.
+    Keep { deliveries: Vec<KeptDelivery>, stored: oneshot::Sender<bool> },
+    /// A durable route has this.
+    Spool { delivery: Box<NewDelivery>, stored: oneshot::Sender<Spooled> },
+    /// An attempt had this outcome.
+    Settle { settled: Settled, stored: oneshot::Sender<bool> },
+    /// An operator asks.
+    Ask { command: Command, answer: oneshot::Sender<Answer> },
+}
+
+/// What a transaction did with one work.
+enum Done {
+    Kept,
+    Stored(Waiting),
+    Spooled(Spooled),
+    Settled(Option<spool::Size>),
+}
+
+impl Unwritten {
+    /// Writes what arrives until every [`super::DeliveryStore`] is gone. Blocks: run it on a thread of its own.
+    pub fn write_to(mut self, mut database: Database) {
+        let mut works = Vec::with_capacity(BATCH);
+        database.usages.publish();
+        while self.queue.blocking_recv_many(&mut works, BATCH) > 0 {
+            self.work(&mut database, &mut works);
+            database.usages.publish();
+        }
+    }
+
+    /// One transaction of all but the questions, which follow.
+    fn work(&self, database: &mut Database, works: &mut Vec<Work>) {
+        let (questions, writes): (Vec<Work>, Vec<Work>) =
+            works.drain(..).partition(|work| matches!(work, Work::Ask { .. }));
+        if !writes.is_empty() {
+            self.write(database, writes);
+        }
+        for question in questions {
+            if let Work::Ask { command, answer } = question {
+                // Who asked may have left.
+                let _ = answer.send(self.answer(database, &command));
+            }
+        }
+    }
+
+    fn write(&self, database: &mut Database, works: Vec<Work>) {
+        let (began, now) = (Instant::now(), UnixTime::now());
+        // Counted as the transaction goes, and forgotten if it fails.
+        let mut usages = database.usages.clone();
+        let is_probe = works.iter().all(|work| matches!(work, Work::Keep { deliveries, .. } if deliveries.is_empty()));
+        let outcome = match is_probe {
+            true => database.store(&[]).map(|()| works.iter().map(|_| Done::Kept).collect()),
+            false => database.write(now, |transaction| {
+                works.iter().map(|work| make(transaction, work, now, &mut usages)).collect::<Result<Vec<_>, _>>()
+            }),
+        };
+        let failed = self.note(&outcome);
+        let kept: usize =
+            works.iter().map(|work| if let Work::Keep { deliveries, .. } = work { deliveries.len() } else { 0 }).sum();
+        metrics::written(kept, failed);
+        if works.iter().any(|work| matches!(work, Work::Spool { .. })) {
+            spool_metrics::written(began.elapsed());
+        }
+        let Ok(done) = outcome else {
+            works.into_iter().for_each(|work| self.tell_failure(work));
+            return;
+        };
+        database.usages = usages;
+        for (work, done) in works.into_iter().zip(done) {
+            self.tell(database, work, done);
+        }
+    }
+
+    /// Logs when writes begin to fail, and when they work again. Returns whether this one failed.
+    fn note<T>(&self, outcome: &Result<T, DatabaseError>) -> bool {
+        use std::sync::atomic::Ordering::Relaxed;
+
+        let failed = outcome.is_err();
+        match (outcome, self.failing.swap(failed, Relaxed)) {
+            (Err(error), false) => {
+                tracing::error!(
+                    %error,
+                    "deliveries cannot be kept; senders of durable routes get 503, others as on_state_failure in [state] says"
+                );
+            }
+            (Ok(_), true) => tracing::info!("deliveries are kept again"),
+            (Ok(_), false) | (Err(_), true) => {}
+        }
+        failed
+    }
+
+    fn tell_failure(&self, work: Work) {
+        // Those who wait may have left.
+        match work {
+            Work::Keep { stored, .. } | Work::Settle { stored, .. } => {
+                let _ = stored.send(false);
+            }
+            Work::Spool { delivery, stored } => {
+                self.forget(&delivery);
+                drop(stored.send(Spooled::Failed));
+            }
+            Work::Ask { .. } => {}
+        }
+    }
+
+    fn tell(&self, database: &mut Database, work: Work, done: Done) {
+        match (work, done) {
+            (Work::Spool { delivery, stored }, done) => {
+                self.forget(&delivery);
+                let spooled = match done {
+                    Done::Stored(waiting) => {
+                        spool_metrics::accepted(&waiting.route, &waiting.provider);
+                        self.change(Change::Waits(waiting));
+                        Spooled::Stored
+                    }
+                    Done::Spooled(spooled) => spooled,
+                    Done::Kept | Done::Settled(_) => Spooled::Failed,
+                };
+                drop(stored.send(spooled));
+            }
+            (Work::Settle { settled, stored }, Done::Settled(before)) => {
+                if let Some(before) = before {
+                    count(&mut database.usages, &settled.fate, &before);
+                }
+                let _ = stored.send(true);
+            }
+            (Work::Keep { stored, .. } | Work::Settle { stored, .. }, _) => {
+                let _ = stored.send(true);
+            }
+            (Work::Ask { .. }, _) => {}
+        }
+    }
+
+    /// The body of a delivery is in the queue no longer.
+    fn forget(&self, delivery: &NewDelivery) {
+        self.queued_bytes.fetch_sub(delivery.bytes(), std::sync::atomic::Ordering::Relaxed);
+    }
+
+    fn change(&self, change: Change) {
+        // Without a dispatcher there is nothing to do: the process ends.
+        let _ = self.changes.send(change);
+    }
+
+    fn answer(&self, database: &mut Database, command: &Command) -> Answer {
+        match command::told(database.connection(), command) {
+            Ok(Some(answer)) => return answer,
+            Ok(None) => {}
+            Err(error) => return Answer::Error(format!("the spool cannot be read: {error}")),
+        }
+        let now_ms = spool::signed(now_ms());
+        let changed = database.write(UnixTime::now(), |transaction| command::change(transaction, command, now_ms));
+        let Changed { answer, changes, revived, dropped } = match changed {
+            Ok(changed) => changed,
+            Err(error) => return Answer::Error(format!("nothing has changed: {error}")),
+        };
+        for route in revived {
+            let usage = database.usages.of(&route);
+            (usage.dead, usage.waiting) = (usage.dead.saturating_sub(1), usage.waiting + 1);
+        }
+        if let Some(before) = dropped {
+            count(&mut database.usages, &Fate::Taken, &before);
+        }
+        changes.into_iter().for_each(|change| self.change(change));
+        answer
+    }
+}
+
+/// Counts what became of a row.
+fn count(usages: &mut Usages, fate: &Fate, before: &spool::Size) {
+    let usage = usages.of(&before.route);
+    let place = if before.is_dead { &mut usage.dead } else { &mut usage.waiting };
+    match fate {
+        Fate::Taken => {
+            *place = place.saturating_sub(1);
+            usage.bytes = usage.bytes.saturating_sub(before.bytes);
+        }
+        Fate::Dead { .. } if !before.is_dead => {
+            (usage.waiting, usage.dead) = (usage.waiting.saturating_sub(1), usage.dead + 1);
+        }
+        Fate::Dead { .. } | Fate::Again { .. } => {}
+    }
+}
+
+/// Does one work within a transaction.
+fn make(transaction: &Transaction<'_>, work: &Work, now: UnixTime, usages: &mut Usages) -> rusqlite::Result<Done> {
+    match work {
+        Work::Keep { deliveries, .. } => database::keep(transaction, deliveries).map(|()| Done::Kept),
+        Work::Settle { settled, .. } => spool::settle(transaction, settled).map(Done::Settled),
+        Work::Spool { delivery, .. } => store(transaction, delivery, now, usages),
+        Work::Ask { .. } => Ok(Done::Kept),
+    }
+}
+
+/// Stores a delivery with what makes copies of it duplicates, unless it is one, or there is no room.
+fn store(
+    transaction: &Transaction<'_>,
+    delivery: &NewDelivery,
+    now: UnixTime,
+    usages: &mut Usages,
+) -> rusqlite::Result<Done> {
+    if spool::is_duplicate(transaction, &delivery.kept, database::seconds(now))? {
+        return Ok(Done::Spooled(Spooled::Duplicate));
+    }
+    if let Err(bound) = usages.add(&delivery.route, &delivery.rule, delivery.bytes()) {
+        return Ok(Done::Spooled(Spooled::Full(bound)));
+    }
+    let Some(number) = spool::insert(transaction, delivery)? else {
+        // The id is random. A sender that tries again gets another one.
+        count(
+            usages,
+            &Fate::Taken,
+            &spool::Size { route: delivery.route.to_string(), bytes: delivery.bytes(), is_dead: false },
+        );
+        return Ok(Done::Spooled(Spooled::Failed));
+    };
+    database::keep(transaction, &delivery.kept)?;
+    let NewDelivery { id, route, provider, key, received_ms, rule, .. } = delivery;
+    Ok(Done::Stored(Waiting {
+        number,
+        id: id.clone(),
+        route: route.clone(),
+        provider: provider.clone(),
+        key: *key,
+        received_ms: *received_ms,
+        until_ms: spool::until(*received_ms, rule),
+        attempts: 0,
+        next_ms: *received_ms,
+    }))
+}
+
+/// Milliseconds since 1970.
+pub fn now_ms() -> u64 {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Where the dispatcher hears of what is stored.
+pub type Changes = mpsc::UnboundedReceiver<Change>;

@@ -1,0 +1,159 @@
+//! One attempt to hand a stored delivery over, and the write of its outcome.
+//!
+//! Owns the order: the request is read, the handler is asked, the outcome is on the disk, and only then does the schedule know it. Must not
+//! choose the delivery: `schedule` does.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use http_body_util::BodyExt as _;
+use hyper::{Response, StatusCode};
+
+use super::Dispatcher;
+use super::verdict::{Verdict, after_failure, judge};
+use crate::access::{Attempt, Handover};
+use crate::deliveries::{Fate, ReadError, Settled, Waiting, now_ms};
+use crate::metrics::spool as metrics;
+use crate::snapshot::Snapshot;
+use crate::upstream::{HandlerBody, HandlerLimits, Outgoing};
+use hookgate_core::route::RouteId;
+use hookgate_io::timer::{sleep, timeout};
+
+/// The most of a handler's answer that is read, so that its connection can be used again. Nobody gets it.
+const ANSWER_BYTES: usize = 64 * 1024;
+
+/// How long that may take.
+const ANSWER_LIMIT: Duration = Duration::from_secs(1);
+
+/// The pause before the next try to write an outcome that the disk did not take.
+const WRITE_PAUSE: Duration = Duration::from_secs(1);
+
+/// What came of an attempt.
+struct Attempted {
+    fate: Fate,
+    status: Option<StatusCode>,
+    elapsed: Duration,
+}
+
+/// Attempts a delivery of this route, and writes the outcome. Returns that; `None` if the delivery is gone.
+pub(super) async fn attempt(
+    dispatcher: Rc<Dispatcher>,
+    snapshot: Arc<Snapshot>,
+    route: RouteId,
+    waiting: Waiting,
+) -> (i64, Option<Fate>) {
+    let number = waiting.number;
+    let outgoing = match dispatcher.reader.request(number) {
+        Ok(Some(request)) => Outgoing::of_stored(request, &waiting.id, waiting.attempts.saturating_add(1)),
+        Ok(None) => return (number, None),
+        Err(ReadError::Damaged(what)) => {
+            let outcome = format!("The row is damaged: its {what} cannot be read.");
+            let fate = Fate::Dead { attempts: waiting.attempts, outcome };
+            return settle(&dispatcher, number, fate).await;
+        }
+        Err(error @ ReadError::Database(_)) => {
+            tracing::error!(%error, "a stored delivery cannot be read; it is tried again");
+            let next_ms = now_ms().saturating_add(30_000);
+            return (number, Some(Fate::Again { attempts: waiting.attempts, next_ms, outcome: String::new() }));
+        }
+    };
+    let attempted = ask(&dispatcher, &snapshot, route, &waiting, &outgoing).await;
+    tell(&snapshot, &waiting, &attempted);
+    settle(&dispatcher, number, attempted.fate).await
+}
+
+/// Makes a delivery that no route took in its time a dead letter.
+pub(super) async fn expire(
+    dispatcher: Rc<Dispatcher>,
+    snapshot: Arc<Snapshot>,
+    waiting: Waiting,
+) -> (i64, Option<Fate>) {
+    let outcome = "No route of this name admits its provider, and retry_for_s has passed.".to_owned();
+    let fate = Fate::Dead { attempts: waiting.attempts, outcome };
+    tell(&snapshot, &waiting, &Attempted { fate: fate.clone(), status: None, elapsed: Duration::ZERO });
+    settle(&dispatcher, waiting.number, fate).await
+}
+
+async fn ask(
+    dispatcher: &Dispatcher,
+    snapshot: &Snapshot,
+    route: RouteId,
+    waiting: &Waiting,
+    outgoing: &Outgoing<'_>,
+) -> Attempted {
+    let handler = &snapshot.routes.route(route).handler;
+    let (began, mut answered) = (Instant::now(), None);
+    let limits = HandlerLimits::share(&snapshot.limits, 1);
+    let answer = dispatcher.upstream.forward(outgoing, handler, limits, &mut answered).await;
+    let elapsed = answered.map_or_else(|| began.elapsed(), |then| then.saturating_duration_since(began));
+    let (fate, status) = match answer {
+        Ok(answer) => {
+            let (status, fields) = (answer.status(), answer.headers());
+            let fate = match judge(status, fields, SystemTime::now()) {
+                Verdict::Taken => Fate::Taken,
+                Verdict::Later(not_before) => {
+                    let outcome = format!("The handler answered {}.", status.as_u16());
+                    again(dispatcher, waiting, not_before, outcome)
+                }
+                Verdict::Never => {
+                    let outcome = format!("The handler answered {}, which is final.", status.as_u16());
+                    Fate::Dead { attempts: waiting.attempts.saturating_add(1), outcome }
+                }
+            };
+            // What is left then is cut with its connection.
+            let _ = timeout(ANSWER_LIMIT, read_rest(answer)).await;
+            (fate, Some(status))
+        }
+        Err(refusal) => (again(dispatcher, waiting, Duration::ZERO, refusal.detail().to_owned()), None),
+    };
+    Attempted { fate, status, elapsed }
+}
+
+fn again(dispatcher: &Dispatcher, waiting: &Waiting, not_before: Duration, outcome: String) -> Fate {
+    after_failure(waiting, not_before, outcome, now_ms(), dispatcher.random.borrow_mut().f64())
+}
+
+/// Reads the body of an answer, so that its connection goes back to the pool.
+async fn read_rest(mut answer: Response<HandlerBody>) {
+    let mut read = 0;
+    while let Some(Ok(frame)) = answer.body_mut().frame().await {
+        read += frame.data_ref().map_or(0, bytes::Bytes::len);
+        if read > ANSWER_BYTES {
+            return;
+        }
+    }
+}
+
+/// Writes the outcome until the disk takes it. Meanwhile the delivery counts as in flight: it is not attempted again.
+async fn settle(dispatcher: &Dispatcher, number: i64, fate: Fate) -> (i64, Option<Fate>) {
+    while !dispatcher.store.settle(Settled { number, fate: fate.clone() }).await {
+        sleep(WRITE_PAUSE).await;
+    }
+    (number, Some(fate))
+}
+
+/// Counts and logs an attempt.
+fn tell(snapshot: &Snapshot, waiting: &Waiting, attempted: &Attempted) {
+    let Attempted { fate, status, elapsed } = attempted;
+    let (handover, label, outcome, next, attempts) = match fate {
+        Fate::Taken => (Handover::Taken, "taken", None, None, waiting.attempts.saturating_add(1)),
+        Fate::Again { next_ms, outcome, attempts } => {
+            let next = Duration::from_millis(next_ms.saturating_sub(now_ms()));
+            (Handover::Again, "again", Some(outcome.as_str()), Some(next), *attempts)
+        }
+        Fate::Dead { outcome, attempts } => (Handover::Dead, "dead", Some(outcome.as_str()), None, *attempts),
+    };
+    metrics::attempted(&waiting.route, label);
+    let event = Attempt {
+        delivery: &waiting.id,
+        route: &waiting.route,
+        provider: &waiting.provider,
+        attempt: attempts,
+        status: status.map(|status| status.as_u16()),
+        handler: *elapsed,
+        next,
+        outcome,
+    };
+    event.log(&snapshot.access, handover);
+}

@@ -1,0 +1,298 @@
+//! Which delivery is attempted next, and when.
+//!
+//! Pure: the time is an argument, and nothing is sent. Owns the order within a key, the bounds of a route, and what waits for a route that is
+//! gone. Must not know requests: a delivery is its number here.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+
+use crate::deliveries::{Change, Fate, OrderKey, Waiting};
+
+/// How far ahead a next attempt may be when the process starts: the longest pause, and the longest Retry-After that is believed. More is a
+/// clock that was wrong.
+pub(super) const FURTHEST_MS: u64 = 3_900_000;
+
+/// What one burst may be ahead of `rate_per_s`, in microseconds: the timer is not more exact.
+const RATE_SLACK_US: u64 = 100_000;
+
+/// What the configuration says of the deliveries of a route.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Lane {
+    /// Deliveries that are with the handler at a time.
+    pub(super) max_in_flight: usize,
+    /// Attempts that begin in a second.
+    pub(super) rate_per_s: Option<u32>,
+    /// The providers that the route admits.
+    pub(super) providers: Vec<Arc<str>>,
+}
+
+/// Every delivery that waits.
+#[derive(Debug, Default)]
+pub(super) struct Schedule {
+    lanes: HashMap<Arc<str>, Lane>,
+    queues: BTreeMap<Arc<str>, Queue>,
+    routes: HashMap<i64, Arc<str>>,
+    paused: BTreeSet<String>,
+}
+
+/// The deliveries of one route.
+#[derive(Debug, Default)]
+struct Queue {
+    rows: BTreeMap<i64, Row>,
+    /// Those that may be attempted, by the time of that.
+    ready: BTreeSet<(u64, i64)>,
+    /// Those that no route takes, by the end of their time.
+    held: BTreeSet<(u64, i64)>,
+    /// Of each key, its deliveries. The first of them is in `ready`, in `held` or in flight.
+    keys: HashMap<OrderKey, BTreeSet<i64>>,
+    /// The keys of which a delivery is in flight.
+    busy: HashSet<OrderKey>,
+    in_flight: usize,
+    /// When the next attempt may begin by `rate_per_s`, in microseconds since 1970.
+    next_us: u64,
+}
+
+#[derive(Debug)]
+struct Row {
+    waiting: Waiting,
+    in_flight: bool,
+}
+
+impl Schedule {
+    /// With what an earlier process stored. Every delivery is held until [`Schedule::adopt`] names its route.
+    pub(super) fn new(waiting: Vec<Waiting>, paused: Vec<String>, now_ms: u64) -> Self {
+        let mut schedule = Self { paused: paused.into_iter().collect(), ..Self::default() };
+        for mut waiting in waiting {
+            waiting.next_ms = waiting.next_ms.min(now_ms.saturating_add(FURTHEST_MS));
+            schedule.add(waiting);
+        }
+        schedule
+    }
+
+    /// Replaces what the configuration says. Returns the routes that are gone or admit a provider no longer, with the number of deliveries that
+    /// are held for that.
+    pub(super) fn adopt(&mut self, lanes: HashMap<Arc<str>, Lane>) -> Vec<(Arc<str>, usize)> {
+        self.lanes = lanes;
+        let mut held = Vec::new();
+        for (route, queue) in &mut self.queues {
+            queue.refill(self.lanes.get(route));
+            if !queue.held.is_empty() {
+                held.push((Arc::clone(route), queue.held.len()));
+            }
+        }
+        held
+    }
+
+    /// What an operator or a worker has changed.
+    pub(super) fn change(&mut self, change: Change) {
+        match change {
+            Change::Waits(waiting) => {
+                if !self.is_in_flight(waiting.number) {
+                    self.remove(waiting.number);
+                    self.add(waiting);
+                }
+            }
+            // One that is in flight stays until its outcome, which changes no row then.
+            Change::Gone { number } => {
+                if !self.is_in_flight(number) {
+                    self.remove(number);
+                }
+            }
+            Change::Paused(route) => {
+                self.paused.insert(route);
+            }
+            Change::Resumed(route) if route.is_empty() => self.paused.clear(),
+            Change::Resumed(route) => {
+                self.paused.remove(&route);
+            }
+        }
+    }
+
+    /// Takes what is due: an attempt of each begins now, and ends with [`Schedule::settled`].
+    pub(super) fn due(&mut self, now_ms: u64) -> Vec<Waiting> {
+        let mut due = Vec::new();
+        for (route, queue) in &mut self.queues {
+            if is_paused(&self.paused, route) {
+                continue;
+            }
+            let Some(lane) = self.lanes.get(route) else { continue };
+            while let Some(waiting) = queue.begin(lane, now_ms) {
+                due.push(waiting);
+            }
+        }
+        due
+    }
+
+    /// Takes those whose time has passed while no route took them. Each ends with [`Schedule::settled`].
+    pub(super) fn expired(&mut self, now_ms: u64) -> Vec<Waiting> {
+        let mut expired = Vec::new();
+        for queue in self.queues.values_mut() {
+            while let Some(&(until_ms, number)) = queue.held.first().filter(|(until_ms, _)| *until_ms < now_ms) {
+                queue.held.remove(&(until_ms, number));
+                expired.extend(queue.take(number));
+            }
+        }
+        expired
+    }
+
+    /// When [`Schedule::due`] or [`Schedule::expired`] has something next, if nothing changes, in milliseconds since 1970.
+    pub(super) fn wake_at(&self) -> Option<u64> {
+        let next = self.queues.iter().filter_map(|(route, queue)| {
+            let held = queue.held.first().map(|(until_ms, _)| until_ms.saturating_add(1));
+            let lane = self.lanes.get(route).filter(|lane| queue.in_flight < lane.max_in_flight);
+            let ready = queue.ready.first().filter(|_| lane.is_some() && !is_paused(&self.paused, route));
+            let by_rate = queue.next_us.saturating_sub(RATE_SLACK_US).div_ceil(1000);
+            let ready = ready.map(|(next_ms, _)| (*next_ms).max(by_rate));
+            held.into_iter().chain(ready).min()
+        });
+        next.min()
+    }
+
+    /// An attempt has this outcome, which is on the disk; `None` if the delivery is gone.
+    pub(super) fn settled(&mut self, number: i64, fate: Option<Fate>) {
+        let Some(queue) = self.routes.get(&number).and_then(|route| self.queues.get_mut(route)) else { return };
+        let Some(row) = queue.rows.get_mut(&number) else { return };
+        match fate {
+            Some(Fate::Again { attempts, next_ms, .. }) => {
+                (row.waiting.attempts, row.waiting.next_ms) = (attempts, next_ms);
+                let key = row.waiting.key;
+                queue.put_back(number);
+                let lane = self.routes.get(&number).and_then(|route| self.lanes.get(route));
+                // A dead letter that waits again may have come before it meanwhile.
+                let first = key.and_then(|key| queue.keys.get(&key)?.first().copied()).unwrap_or(number);
+                queue.place(first, lane);
+            }
+            Some(Fate::Taken | Fate::Dead { .. }) | None => self.remove(number),
+        }
+    }
+
+    /// Attempts that have begun and not ended.
+    pub(super) fn in_flight(&self) -> usize {
+        self.queues.values().map(|queue| queue.in_flight).sum()
+    }
+
+    /// Of each route that has had a delivery: how long its oldest one waits, and whether it is paused.
+    pub(super) fn levels(&self, now_ms: u64) -> impl Iterator<Item = (&Arc<str>, u64, bool)> {
+        self.queues.iter().map(move |(route, queue)| {
+            let oldest = queue.rows.values().next().map_or(0, |row| now_ms.saturating_sub(row.waiting.received_ms));
+            (route, oldest, is_paused(&self.paused, route))
+        })
+    }
+
+    fn is_in_flight(&self, number: i64) -> bool {
+        let queue = self.routes.get(&number).and_then(|route| self.queues.get(route));
+        queue.and_then(|queue| queue.rows.get(&number)).is_some_and(|row| row.in_flight)
+    }
+
+    fn add(&mut self, waiting: Waiting) {
+        let (number, route) = (waiting.number, Arc::clone(&waiting.route));
+        let lane = self.lanes.get(&route);
+        let queue = self.queues.entry(Arc::clone(&route)).or_default();
+        let before = waiting.key.map(|key| {
+            let of_key = queue.keys.entry(key).or_default();
+            let before = of_key.first().copied();
+            of_key.insert(number);
+            before
+        });
+        queue.rows.insert(number, Row { waiting, in_flight: false });
+        self.routes.insert(number, route);
+        // A dead letter that waits again may come before the first of its key, which then waits for it, unless it is in flight.
+        if let Some(Some(first)) = before {
+            if number > first {
+                return;
+            }
+            queue.unplace(first);
+        }
+        queue.place(number, lane);
+    }
+
+    fn remove(&mut self, number: i64) {
+        let Some(route) = self.routes.remove(&number) else { return };
+        let lane = self.lanes.get(&route);
+        let Some(queue) = self.queues.get_mut(&route) else { return };
+        queue.unplace(number);
+        queue.put_back(number);
+        let Some(row) = queue.rows.remove(&number) else { return };
+        let Some(key) = row.waiting.key else { return };
+        let Some(of_key) = queue.keys.get_mut(&key) else { return };
+        of_key.remove(&number);
+        match of_key.first().copied() {
+            Some(next) => queue.place(next, lane),
+            None => drop(queue.keys.remove(&key)),
+        }
+    }
+}
+
+fn is_paused(paused: &BTreeSet<String>, route: &str) -> bool {
+    !paused.is_empty() && (paused.contains(route) || paused.contains(""))
+}
+
+impl Queue {
+    /// Places every delivery anew.
+    fn refill(&mut self, lane: Option<&Lane>) {
+        (self.ready, self.held) = (BTreeSet::new(), BTreeSet::new());
+        let numbers: Vec<i64> = self.rows.keys().copied().collect();
+        numbers.into_iter().for_each(|number| self.place(number, lane));
+    }
+
+    /// Lets a delivery be attempted when its time comes, if it is the first of its key and none of the key is in flight.
+    fn place(&mut self, number: i64, lane: Option<&Lane>) {
+        let Some(row) = self.rows.get(&number).filter(|row| !row.in_flight) else { return };
+        let Waiting { key, provider, next_ms, until_ms, .. } = &row.waiting;
+        if let Some(key) = key {
+            let first = self.keys.get(key).and_then(BTreeSet::first);
+            if first != Some(&number) || self.busy.contains(key) {
+                return;
+            }
+        }
+        match lane.is_some_and(|lane| lane.providers.contains(provider)) {
+            true => self.ready.insert((*next_ms, number)),
+            false => self.held.insert((*until_ms, number)),
+        };
+    }
+
+    fn unplace(&mut self, number: i64) {
+        if let Some(Row { waiting, .. }) = self.rows.get(&number) {
+            self.ready.remove(&(waiting.next_ms, number));
+            self.held.remove(&(waiting.until_ms, number));
+        }
+    }
+
+    /// Takes the next delivery that may begin now.
+    fn begin(&mut self, lane: &Lane, now_ms: u64) -> Option<Waiting> {
+        let now_us = now_ms.saturating_mul(1000);
+        // More than the longest pause between two is a clock that was set back.
+        self.next_us = self.next_us.min(now_us.saturating_add(1_000_000 + RATE_SLACK_US));
+        let may_begin = self.in_flight < lane.max_in_flight
+            && (lane.rate_per_s.is_none() || self.next_us <= now_us.saturating_add(RATE_SLACK_US));
+        let &(next_ms, number) = self.ready.first().filter(|(next_ms, _)| may_begin && *next_ms <= now_ms)?;
+        self.ready.remove(&(next_ms, number));
+        if let Some(rate) = lane.rate_per_s {
+            self.next_us = self.next_us.max(now_us) + 1_000_000 / u64::from(rate.max(1));
+        }
+        self.take(number)
+    }
+
+    /// Counts a delivery as in flight.
+    fn take(&mut self, number: i64) -> Option<Waiting> {
+        let row = self.rows.get_mut(&number)?;
+        row.in_flight = true;
+        self.in_flight += 1;
+        self.busy.extend(row.waiting.key);
+        Some(row.waiting.clone())
+    }
+
+    /// Counts a delivery as in flight no longer.
+    fn put_back(&mut self, number: i64) {
+        let Some(row) = self.rows.get_mut(&number) else { return };
+        if std::mem::take(&mut row.in_flight) {
+            self.in_flight = self.in_flight.saturating_sub(1);
+            if let Some(key) = row.waiting.key {
+                self.busy.remove(&key);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

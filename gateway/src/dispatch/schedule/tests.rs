@@ -1,0 +1,234 @@
+//! The schedule, with times that tests choose.
+
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use hyper::header::HeaderMap;
+
+use super::*;
+use crate::config::OrderBy;
+
+const NOW: u64 = 1_000_000;
+/// No delivery.
+const NONE: [i64; 0] = [];
+
+fn key(name: &str) -> Option<OrderKey> {
+    let mut fields = HeaderMap::new();
+    fields.insert("x-key", name.parse().unwrap());
+    let key = OrderKey::of(&OrderBy::Field("x-key".parse().unwrap()), &fields, b"");
+    key.filter(|_| !name.is_empty())
+}
+
+fn waiting(number: i64, key_name: &str) -> Waiting {
+    Waiting {
+        number,
+        id: number.to_string().into(),
+        route: "a".into(),
+        provider: "p".into(),
+        key: key(key_name),
+        received_ms: NOW,
+        until_ms: NOW + 10_000,
+        attempts: 0,
+        next_ms: NOW,
+    }
+}
+
+fn lane(max_in_flight: usize, rate_per_s: Option<u32>) -> Lane {
+    Lane { max_in_flight, rate_per_s, providers: vec!["p".into()] }
+}
+
+fn lanes(lane: Lane) -> HashMap<Arc<str>, Lane> {
+    HashMap::from([("a".into(), lane)])
+}
+
+fn schedule(rows: &[(i64, &str)], lane: Lane) -> Schedule {
+    let rows = rows.iter().map(|(number, key)| waiting(*number, key)).collect();
+    let mut schedule = Schedule::new(rows, Vec::new(), NOW);
+    assert!(schedule.due(NOW).is_empty(), "no route is known yet");
+    assert!(schedule.adopt(lanes(lane)).is_empty());
+    schedule
+}
+
+fn due(schedule: &mut Schedule, now_ms: u64) -> Vec<i64> {
+    schedule.due(now_ms).iter().map(|waiting| waiting.number).collect()
+}
+
+fn again(next_ms: u64) -> Option<Fate> {
+    Some(Fate::Again { attempts: 1, next_ms, outcome: String::new() })
+}
+
+#[test]
+fn deliveries_go_in_the_order_of_their_numbers_within_the_bound() {
+    let mut schedule = schedule(&[(3, ""), (1, ""), (2, "")], lane(2, None));
+    assert_eq!(schedule.wake_at(), Some(NOW));
+    assert_eq!(due(&mut schedule, NOW), [1, 2]);
+    assert_eq!((due(&mut schedule, NOW), schedule.in_flight(), schedule.wake_at()), (vec![], 2, None));
+    schedule.settled(2, Some(Fate::Taken));
+    assert_eq!(due(&mut schedule, NOW), [3]);
+    // A failed one comes back when its time has come.
+    schedule.settled(1, again(NOW + 500));
+    assert_eq!((due(&mut schedule, NOW + 499), schedule.wake_at()), (vec![], Some(NOW + 500)));
+    assert_eq!(schedule.due(NOW + 500)[0].attempts, 1);
+    schedule.settled(1, Some(Fate::Dead { attempts: 2, outcome: String::new() }));
+    schedule.settled(3, None);
+    assert_eq!((schedule.in_flight(), schedule.wake_at()), (0, None));
+}
+
+#[test]
+fn deliveries_of_one_key_go_one_after_the_other_and_hold_no_other_up() {
+    let mut schedule = schedule(&[(1, "x"), (2, "x"), (3, "y"), (4, ""), (5, "x")], lane(9, None));
+    assert_eq!(due(&mut schedule, NOW), [1, 3, 4]);
+    schedule.settled(1, again(NOW + 100));
+    assert_eq!(due(&mut schedule, NOW), NONE, "its followers wait for it");
+    assert_eq!(due(&mut schedule, NOW + 100), [1]);
+    schedule.settled(1, Some(Fate::Taken));
+    assert_eq!(due(&mut schedule, NOW + 100), [2]);
+    schedule.settled(2, Some(Fate::Dead { attempts: 1, outcome: String::new() }));
+    assert_eq!(due(&mut schedule, NOW + 100), [5], "a dead letter holds nothing up");
+    // One that comes later waits for it, and one that an operator drops makes way.
+    schedule.change(Change::Waits(waiting(6, "x")));
+    schedule.change(Change::Waits(waiting(7, "x")));
+    assert_eq!(due(&mut schedule, NOW + 100), NONE);
+    schedule.change(Change::Gone { number: 6 });
+    schedule.change(Change::Gone { number: 5 });
+    assert_eq!(due(&mut schedule, NOW + 100), NONE, "5 is in flight, and stays so until its outcome");
+    schedule.settled(5, Some(Fate::Taken));
+    assert_eq!(due(&mut schedule, NOW + 100), [7]);
+}
+
+#[test]
+fn a_dead_letter_that_waits_again_comes_first_but_never_beside_another_of_its_key() {
+    let mut schedule = schedule(&[(5, "x"), (6, "x")], lane(9, None));
+    assert_eq!(due(&mut schedule, NOW), [5]);
+    schedule.change(Change::Waits(waiting(1, "x")));
+    assert_eq!(due(&mut schedule, NOW), NONE, "5 is in flight");
+    schedule.settled(5, again(NOW + 1));
+    assert_eq!(due(&mut schedule, NOW + 1), [1]);
+    schedule.settled(1, Some(Fate::Taken));
+    assert_eq!(due(&mut schedule, NOW + 1), [5]);
+    schedule.settled(5, Some(Fate::Taken));
+    schedule.change(Change::Waits(waiting(2, "x")));
+    assert_eq!(due(&mut schedule, NOW + 1), [2], "6 gave way");
+}
+
+#[test]
+fn a_rate_spreads_attempts() {
+    let rows: Vec<(i64, &str)> = (0..100).map(|number| (number, "")).collect();
+    let mut schedule = schedule(&rows, lane(100, Some(10)));
+    let mut begun = 0;
+    for now_ms in (NOW..NOW + 3000).step_by(10) {
+        begun += schedule.due(now_ms).len();
+    }
+    assert!((30..=32).contains(&begun), "{begun} in 3 s");
+    let wake = schedule.wake_at().unwrap();
+    assert!((NOW + 2900..NOW + 3100).contains(&wake), "{wake}");
+    // The clock is set back.
+    let mut begun = 0;
+    for row in 100..110 {
+        schedule.change(Change::Waits(Waiting { next_ms: 0, ..waiting(row, "") }));
+    }
+    for now_ms in (1000..4000).step_by(10) {
+        begun += schedule.due(now_ms).len();
+    }
+    assert_eq!(begun, 10);
+}
+
+#[test]
+fn paused_routes_wait() {
+    let mut schedule = schedule(&[(1, "")], lane(9, None));
+    for (pause, resume) in [("a", "a"), ("", ""), ("a", "")] {
+        schedule.change(Change::Paused(pause.to_owned()));
+        assert_eq!((due(&mut schedule, NOW), schedule.wake_at()), (vec![], None));
+        assert!(schedule.levels(NOW + 7).all(|(_, oldest, is_paused)| oldest == 7 && is_paused));
+        schedule.change(Change::Resumed(resume.to_owned()));
+        assert_eq!(schedule.wake_at(), Some(NOW));
+    }
+    schedule.change(Change::Paused("b".to_owned()));
+    assert_eq!(due(&mut schedule, NOW), [1]);
+    let mut schedule = Schedule::new(vec![waiting(1, "")], vec!["a".to_owned()], NOW);
+    schedule.adopt(lanes(lane(9, None)));
+    assert_eq!(due(&mut schedule, NOW), NONE, "an earlier process paused it");
+}
+
+#[test]
+fn what_no_route_takes_is_held_until_one_does_or_its_time_is_over() {
+    let mut schedule = schedule(&[(1, "x"), (2, "x"), (3, "")], lane(9, None));
+    assert_eq!(schedule.adopt(HashMap::new()), [("a".into(), 2)]);
+    assert_eq!((due(&mut schedule, NOW), schedule.wake_at()), (vec![], Some(NOW + 10_001)));
+    // A route of the name that admits another provider takes none of them.
+    let other = Lane { providers: vec!["q".into()], ..lane(9, None) };
+    assert_eq!(schedule.adopt(lanes(other)), [("a".into(), 2)]);
+    assert_eq!(due(&mut schedule, NOW), NONE);
+    assert!(schedule.adopt(lanes(lane(9, None))).is_empty());
+    assert_eq!(due(&mut schedule, NOW), [1, 3]);
+    schedule.settled(1, again(NOW));
+    schedule.settled(3, Some(Fate::Taken));
+    schedule.adopt(HashMap::new());
+    assert!(schedule.expired(NOW + 10_000).is_empty());
+    let mut ended = Vec::new();
+    for _ in 0..2 {
+        let expired = schedule.expired(NOW + 10_001);
+        ended.extend(expired.iter().map(|waiting| waiting.number));
+        schedule.settled(expired[0].number, Some(Fate::Dead { attempts: 0, outcome: String::new() }));
+    }
+    assert_eq!((ended, schedule.wake_at()), (vec![1, 2], None));
+}
+
+#[test]
+fn a_clock_that_was_wrong_holds_nothing_up_for_long() {
+    let far = Waiting { next_ms: NOW + 1000 * FURTHEST_MS, ..waiting(1, "") };
+    let mut schedule = Schedule::new(vec![far], Vec::new(), NOW);
+    schedule.adopt(lanes(lane(9, None)));
+    assert_eq!(schedule.wake_at(), Some(NOW + FURTHEST_MS));
+}
+
+/// Any sequence of events keeps the order of each key, the bound, and loses nothing.
+#[test]
+fn random_events_break_no_promise() {
+    let mut random = fastrand::Rng::with_seed(4711);
+    let names = ["", "x", "y", "z"];
+    for _ in 0..200 {
+        let mut schedule = Schedule::new(Vec::new(), Vec::new(), NOW);
+        schedule.adopt(lanes(lane(3, None)));
+        let (mut now, mut flying, mut left) = (NOW, Vec::<Waiting>::new(), BTreeSet::new());
+        for number in 0..60 {
+            let name = names[random.usize(..names.len())];
+            schedule.change(Change::Waits(waiting(number, name)));
+            left.insert(number);
+            for _ in 0..random.usize(..4) {
+                for begun in schedule.due(now) {
+                    let same = |other: &Waiting| begun.key.is_some() && other.key == begun.key;
+                    assert!(!flying.iter().any(same), "two of a key at a time");
+                    flying.push(begun);
+                }
+                assert!(flying.len() <= 3 && schedule.in_flight() == flying.len());
+                if flying.is_empty() {
+                    continue;
+                }
+                let ended = flying.swap_remove(random.usize(..flying.len()));
+                if random.bool() {
+                    left.remove(&ended.number);
+                    schedule.settled(ended.number, Some(Fate::Taken));
+                } else {
+                    schedule.settled(ended.number, again(now + random.u64(..50)));
+                }
+                now += random.u64(..20);
+            }
+        }
+        flying.into_iter().for_each(|waiting| schedule.settled(waiting.number, again(now)));
+        let mut taken = BTreeSet::new();
+        let mut last = HashMap::new();
+        while let Some(at) = schedule.wake_at() {
+            now = now.max(at);
+            let begun = schedule.due(now);
+            assert!(!begun.is_empty(), "it wakes for nothing");
+            for waiting in begun {
+                taken.insert(waiting.number);
+                if let Some(key) = waiting.key {
+                    assert!(last.insert(key, waiting.number).is_none_or(|before| before < waiting.number));
+                }
+                schedule.settled(waiting.number, Some(Fate::Taken));
+            }
+        }
+        assert_eq!(taken, left, "every delivery that was not taken before");
+    }
+}

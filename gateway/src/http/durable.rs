@@ -1,0 +1,82 @@
+//! The last step of a request to a durable route: it is stored, and hookgate answers for the handler.
+//!
+//! Owns what each outcome of the spool means for the sender. Must not write: `deliveries` does.
+
+use std::sync::Arc;
+
+use hyper::StatusCode;
+
+use super::request::Failure;
+use crate::deliveries::{DeliveryStore, Durable, NewDelivery, OrderKey, Spooled, now_ms};
+use crate::snapshot::Snapshot;
+use crate::upstream::Outgoing;
+use crate::upstream::headers::Forwarded;
+use hookgate_core::auth::{AuthenticatedRequest, Reservation};
+use hookgate_core::reject::{Refusal, Reject};
+use hookgate_core::route::RouteId;
+use rustls_pki_types::UnixTime;
+
+/// Stores `request`, and returns the answer for its sender when it survives a power failure. `delivery` is what makes copies of it duplicates, if
+/// there is a rule: it is taken when it is stored.
+pub(super) async fn store(
+    snapshot: &Snapshot,
+    (route, rule): (RouteId, &Arc<Durable>),
+    request: AuthenticatedRequest,
+    forwarded: &Forwarded<'_>,
+    delivery: Option<Reservation>,
+    now: UnixTime,
+) -> Result<StatusCode, Failure> {
+    let Some(store) = &snapshot.deliveries else {
+        // Start-up and reloads refuse durable routes without a database.
+        return Err(Failure::after_body(unavailable("There is no state directory.")));
+    };
+    let duplicate_status = request.peer().proof_policy().duplicate_answer();
+    let kept = delivery.iter().flat_map(|delivery| delivery.kept(now)).collect();
+    let spooled = spool(store, snapshot, (route, rule), request, forwarded, kept).await;
+    // Whatever is not stored is released: the sender may send it again.
+    let taken = || delivery.into_iter().for_each(|delivery| delivery.commit(now));
+    let refusal = match spooled {
+        Spooled::Stored => {
+            taken();
+            return Ok(rule.status);
+        }
+        Spooled::Duplicate => {
+            taken();
+            let refusal =
+                Refusal::new(Reject::DuplicateDelivery, "A copy of this delivery was stored or taken before.");
+            return Err(Failure::duplicate(refusal, duplicate_status));
+        }
+        Spooled::Full(bound) => Refusal::new(Reject::SpoolFull, bound),
+        Spooled::Failed => unavailable("The delivery could not be stored, or not in time."),
+    };
+    Err(Failure::after_body(refusal))
+}
+
+async fn spool(
+    store: &DeliveryStore,
+    snapshot: &Snapshot,
+    (route, rule): (RouteId, &Arc<Durable>),
+    request: AuthenticatedRequest,
+    forwarded: &Forwarded<'_>,
+    kept: Vec<hookgate_core::auth::KeptDelivery>,
+) -> Spooled {
+    let key = OrderKey::of(&rule.order_by, &request.head().headers, request.body());
+    let provider = Arc::clone(&snapshot.identity.provider(request.peer().provider()).name);
+    let proof = request.proof();
+    let delivery = NewDelivery {
+        id: forwarded.request_id.to_str().unwrap_or_default().into(),
+        route: Arc::clone(&snapshot.routes.route(route).name),
+        provider,
+        proof,
+        key,
+        received_ms: now_ms(),
+        request: Outgoing::of_authenticated(request, *forwarded).to_parts(),
+        kept,
+        rule: Arc::clone(rule),
+    };
+    store.spool(delivery).await
+}
+
+fn unavailable(detail: &str) -> Refusal {
+    Refusal::new(Reject::StateUnavailable, detail)
+}

@@ -1,0 +1,117 @@
+//! `hookgate deliveries`: what an operator sees, and does.
+
+use hookgate_testkit::handler::Behaviour;
+use serde_json::Value;
+
+use super::{LATER, Stored};
+use crate::environment::SOON;
+
+fn json(text: &str) -> Value {
+    serde_json::from_str(text).unwrap()
+}
+
+#[test]
+fn deliveries_are_listed_shown_and_exported() {
+    let stored = Stored::new("");
+    assert_eq!(stored.commanded(&["list"]), "no delivery is stored that fits\n");
+    let one = stored.send_with(&[("X-Note", "n\u{e9}")], "{\"secret\":\"xyzzy\"}");
+    let one = one.field("x-request-id").unwrap().to_owned();
+    let two = stored.store("two");
+    let list = stored.commanded(&["list"]);
+    assert_eq!(list.lines().count(), 2, "{list}");
+    assert!(list.starts_with(&format!("{one}  waiting  orders  percolate  age ")), "{list}");
+    assert!(!list.contains("xyzzy"), "{list}");
+    let all = json(&stored.commanded(&["list", "--json"]));
+    assert_eq!((all[0]["id"].as_str(), all[1]["id"].as_str()), (Some(one.as_str()), Some(two.as_str())));
+    assert_eq!((all[0]["state"].as_str(), all[0]["target"].as_str()), (Some("waiting"), Some("/orders")));
+    for (filter, count) in [
+        (&["--route", "orders"][..], 2),
+        (&["--route", "other"], 0),
+        (&["--provider", "percolate", "--state", "waiting"], 2),
+        (&["--state", "dead"], 0),
+    ] {
+        let arguments: Vec<&str> = ["list", "--json"].iter().chain(filter).copied().collect();
+        assert_eq!(json(&stored.commanded(&arguments)).as_array().map(Vec::len), Some(count), "{filter:?}");
+    }
+    let shown = stored.commanded(&["show", &one]);
+    assert!(shown.contains("\nPOST /orders\n") && shown.contains("\nx-hookgate-provider: percolate\n"), "{shown}");
+    assert!(!shown.contains("xyzzy"), "{shown}");
+    assert_eq!(stored.commanded(&["show", &one, "--body"]), "{\"secret\":\"xyzzy\"}");
+    let shown = json(&stored.commanded(&["show", &two, "--json", "--body"]));
+    assert_eq!((shown["body_base64"].as_str(), shown["body_bytes"].as_u64()), (Some("dHdv"), Some(3)));
+    let exported = stored.commanded(&["export"]);
+    let bodies: Vec<String> =
+        exported.lines().map(|line| json(line)["body_base64"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(bodies.len(), 2);
+    assert_eq!(bodies[1], "dHdv");
+    assert!(!stored.base.daemon.log().contains("xyzzy"));
+}
+
+#[test]
+fn more_than_a_page_is_listed() {
+    let stored = Stored::new("");
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| (0..130).for_each(|number| drop(stored.store(&number.to_string()))));
+        }
+    });
+    let all = json(&stored.commanded(&["list", "--json"]));
+    let numbers: Vec<i64> = all.as_array().unwrap().iter().map(|row| row["number"].as_i64().unwrap()).collect();
+    assert_eq!(numbers.len(), 520);
+    assert!(numbers.is_sorted());
+}
+
+#[test]
+fn what_cannot_be_done_is_said() {
+    let stored = Stored::new("");
+    let refused = |arguments: &[&str], words: &str| {
+        let output = stored.command(arguments);
+        let error = output.stderr_text();
+        assert!(!output.success() && error.contains(words), "{arguments:?}: {error}");
+    };
+    let unknown = "8d0f1e7c5b8f4d6b9a3c2e1f00ab12cd";
+    for command in ["show", "drop", "retry"] {
+        refused(&[command, unknown], "no delivery 8d0f1e7c5b8f4d6b9a3c2e1f00ab12cd is stored");
+    }
+    refused(&["retry"], "required");
+    refused(&["retry", unknown, "--all-dead"], "cannot be used with");
+    refused(&["resume"], "not paused");
+    refused(&["list", "--state", "lost"], "waiting");
+}
+
+#[test]
+fn a_route_is_retried_at_once() {
+    let stored = Stored::new("");
+    let wait = Behaviour::Fixed { status: 503, fields: vec![("Retry-After".into(), "3000".into())], body: Vec::new() };
+    let handler = stored.start_handler(wait);
+    (0..3).for_each(|number| drop(stored.store(&number.to_string())));
+    handler.wait_for(3, LATER).unwrap();
+    stored.base.daemon.wait_metric("hookgate_spool_attempts_total", &[("result", "again")], 3.0, SOON).unwrap();
+    handler.set_behaviour(Behaviour::Json);
+    // The outcomes are on the disk when the rows say so.
+    let written = || stored.query("SELECT id FROM spool WHERE attempts = 1").len() == 3;
+    hookgate_testkit::wait::wait_until("the outcomes", SOON, written).unwrap();
+    assert_eq!(stored.commanded(&["retry", "--route", "orders"]), "3 deliveries are attempted now\n");
+    handler.wait_for(6, SOON).unwrap();
+    stored.wait_rows("waiting", 0);
+}
+
+#[test]
+fn explain_says_that_a_request_would_be_stored() {
+    let stored = Stored::new("status = 204, retry_for_s = 60");
+    let (chain, configuration) = (&stored.base.identity.chain_path, stored.base.daemon.configuration_path());
+    let arguments: Vec<&std::ffi::OsStr> = vec![
+        "explain".as_ref(),
+        "--chain".as_ref(),
+        chain.as_os_str(),
+        "--path".as_ref(),
+        super::PATH.as_ref(),
+        "-c".as_ref(),
+        configuration.as_os_str(),
+    ];
+    let output = crate::command::hookgate(&arguments);
+    let text = output.stdout_text();
+    assert!(output.success(), "{text}{}", output.stderr_text());
+    assert!(text.contains("Stored, answered with 204, then handed to the handler at "), "{text}");
+    assert!(text.contains("orders.sock until it takes it, for 60 s at most."), "{text}");
+}
