@@ -55,6 +55,13 @@ fn a_name_of_a_chain_is_compared_by_its_bytes_beyond_a_length() {
 }
 
 #[test]
+fn a_value_has_no_nul_in_any_spelling() {
+    for text in ["CN=a\\00b", "CN=\\00", "CN=a\0", "/CN=a\0b"] {
+        assert!(DistinguishedName::parse(text).is_err(), "{text:?}");
+    }
+}
+
+#[test]
 fn a_name_tells_its_attributes_unless_one_is_no_text() {
     let name = |text: &str| DistinguishedName::parse(text).expect(text);
     let attributes: [(&[u8], &str); 2] = [(&[0x55, 0x04, 0x06], "US"), (&[0x55, 0x04, 0x03], "a")];
