@@ -238,6 +238,8 @@ mod tests {
             ([GOOD, b"\t"].concat(), Some(SecretOddity::WhiteSpace)),
             ([b" ", GOOD].concat(), Some(SecretOddity::WhiteSpace)),
             (b"hunter2".to_vec(), Some(SecretOddity::Short { length: 7 })),
+            (GOOD[..13].to_vec(), Some(SecretOddity::Short { length: 13 })),
+            (GOOD[..14].to_vec(), None),
             (vec![0; 32], None),
             ((0..=255).collect(), None),
         ] {

@@ -150,6 +150,14 @@ fn what_is_lost_is_told_of_the_way_with_the_fewest_proofs_missing() {
 }
 
 #[test]
+fn proofs_of_one_field_may_change_places() {
+    let tolerant = |seconds| signature(&SignatureForm { tolerance_seconds: seconds, ..form("x-a") }, &[LONG]);
+    check(&all(vec![tolerant(300), tolerant(60)]), &all(vec![tolerant(60), tolerant(300)]), &[]);
+    let expected = ["signature in x-a: tolerance_s 60 → 300"];
+    check(&all(vec![tolerant(300), tolerant(60)]), &all(vec![tolerant(300), tolerant(300)]), &expected);
+}
+
+#[test]
 fn as_many_ways_are_remembered_as_a_policy_can_have() {
     let mut current = strength(&all(vec![a()]));
     for number in 0..30 {

@@ -19,6 +19,7 @@ fn both_forms_give_the_same_name() {
     check("/C=DE/CN=a+OU=b", "CN=a+OU=b,C=DE");
     check("/CN=B\u{fc}cher", r"CN=B\C3\BCcher");
     check("/1.2.3.4=a", "1.2.3.4=a");
+    check("/CN=a#b c#", "CN=a#b c#");
     check("/emailAddress=a@b.example/DC=example", "DC=example,emailAddress=a@b.example");
 }
 
@@ -50,6 +51,13 @@ fn a_name_of_a_chain_is_compared_by_its_bytes_beyond_a_length() {
         let name = name(bytes - 17);
         assert_eq!(name.len(), bytes);
         assert_eq!(canonical_contents(&name) != name, is_folded, "{bytes} bytes");
+    }
+}
+
+#[test]
+fn a_value_has_no_nul_in_any_spelling() {
+    for text in ["CN=a\\00b", "CN=\\00", "CN=a\0", "/CN=a\0b"] {
+        assert!(DistinguishedName::parse(text).is_err(), "{text:?}");
     }
 }
 

@@ -427,6 +427,19 @@ fn a_path_is_found_beside_an_issuer_that_may_not_sign_certificates() {
 }
 
 #[test]
+fn the_certificate_whose_signature_does_not_verify_is_named() {
+    let pki = Pki::new();
+    let words = "has a signature that does not verify";
+    // Another authority of the root's name issued the intermediate, or another one of the intermediate's name the end entity.
+    let issuing = Authority::root("root").intermediate("odd");
+    let chain = [issuing.issue(&client()), issuing.certificate.clone()];
+    pki.refused("issuer", &chain, Reject::BadSignature, &[SECOND, words]);
+    let (good, other) = (pki.root.intermediate("issuing"), pki.root.intermediate("issuing"));
+    let chain = [other.issue(&client()), good.certificate.clone()];
+    pki.refused("end entity", &chain, Reject::BadSignature, &["Certificate 1 of 2", words]);
+}
+
+#[test]
 fn policies_are_ignored_unless_they_are_critical() {
     let pki = Pki::new();
     let policy = tlv(0x30, &[&tlv(0x30, &[&oid("1.3.6.1.4.1.99999.1")])]);

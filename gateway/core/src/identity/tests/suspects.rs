@@ -268,6 +268,24 @@ fn a_refusal_tells_how_many_bytes_of_certificates_it_keeps() {
 }
 
 #[test]
+fn of_several_profiles_of_a_provider_the_first_is_claimed() {
+    let (known, other, new) = (Authority::root("known"), Authority::root("other"), Authority::root("new"));
+    let server =
+        |issuer: &Authority| issuer.issue(&Template::new(common_name(NAME)).with(extended_key_usage(&[SERVER_AUTH])));
+    let both = || provider("both", vec![profile(&known, NAME), profile(&other, NAME)]);
+    // The one whose path reached a trust anchor, if there is one.
+    for (leaf, expected) in [(new.issue(&named()), 0), (server(&known), 0), (server(&other), 1)] {
+        let refusal = refused_by_all(vec![both()], &[], &[leaf]);
+        let claims: Vec<u16> = refusal.suspect.unwrap().claims().iter().map(Claim::profile).collect();
+        assert_eq!(claims, [expected]);
+    }
+    // Both reach an anchor of one key.
+    let twice = provider("twice", vec![profile(&known, NAME), Profile { verify_depth: 3, ..profile(&known, NAME) }]);
+    let refusal = refused_by_all(vec![twice], &[], &[server(&known)]);
+    assert_eq!(refusal.suspect.unwrap().claims()[0].profile(), 0);
+}
+
+#[test]
 fn only_some_of_the_claims_of_a_chain_may_be_genuine() {
     let (known, other) = (Authority::root("known"), Authority::root("other"));
     let early = known.issue(&Template::client(NAME).between(NOW + DAY, NOW + 90 * DAY));
