@@ -159,21 +159,20 @@ fn order_by(raw: Option<&Spanned<String>>, report: &mut Report<'_>) -> OrderBy {
     })
 }
 
-/// Reports durable routes that have nothing to store their deliveries in, and those that share their name with another route.
+/// Reports durable routes that have nothing to store their deliveries in, if `names_directory` is false or deliveries are in memory alone, and those that share their name with another route.
 pub(super) fn check<'r>(
     raws: impl Iterator<Item = Written<'r>>,
     routes: &[Route],
     durables: &[Option<Arc<Durable>>],
-    state: &State,
+    (state, names_directory): (&State, bool),
     report: &mut Report<'_>,
 ) {
     let all: Vec<_> = raws.filter_map(Written::durable_delivery).collect();
     for delivery in &all {
-        match (&state.directory, state.deliveries) {
-            // `deliveries = "disk"` without one is an error of its own.
-            (None, _) => report.error(delivery, DurableProblem::NoDirectory.into()),
-            (Some(_), Deliveries::Memory) => report.error(delivery, DurableProblem::InMemory.into()),
-            (Some(_), Deliveries::Disk) => {}
+        match (names_directory, state.deliveries) {
+            (false, _) => report.error(delivery, DurableProblem::NoDirectory.into()),
+            (true, Deliveries::Memory) => report.error(delivery, DurableProblem::InMemory.into()),
+            (true, Deliveries::Disk) => {}
         }
     }
     // By the order of the file; the lists differ only if there are errors already.

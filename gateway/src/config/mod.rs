@@ -304,13 +304,9 @@ impl Config {
         let log = log::log(raw.log.as_ref(), &mut report);
         let state = state::state(raw.state.as_ref(), &mut report);
         let tls = tls::tls(raw.tls.as_ref(), &mut report);
-        durable::check(
-            raw_routes.iter().map(|raw| raw.get_ref().written_delivery()),
-            &routes,
-            &durable,
-            &state,
-            &mut report,
-        );
+        let names_directory = raw.state.as_ref().is_some_and(|state| state.get_ref().names_directory());
+        let written = raw_routes.iter().map(|raw| raw.get_ref().written_delivery());
+        durable::check(written, &routes, &durable, (&state, names_directory), &mut report);
         let problem_types = problem::types(raw.problem.as_ref(), &mut report);
         let ranges = provider::source_ranges(raw_providers, &mut report);
         let range_urls = provider::range_urls(raw_providers, &mut report);

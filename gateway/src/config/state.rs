@@ -25,6 +25,13 @@ pub(super) struct RawState {
     on_state_failure: Option<OnStateFailure>,
 }
 
+impl RawState {
+    /// Whether the file names the directory.
+    pub(super) fn names_directory(&self) -> bool {
+        self.directory.is_some()
+    }
+}
+
 /// `deliveries`: where taken deliveries are remembered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]

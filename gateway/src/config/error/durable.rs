@@ -17,10 +17,10 @@ pub enum DurableProblem {
         /// The method.
         method: String,
     },
-    /// No state directory.
+    /// The file names no state directory. That of the service manager does not do: `hookgate deliveries` would not know it.
     #[error(
-        "durable deliveries are stored in the state directory, and there is none; write [state] with directory = \"/var/lib/hookgate\", or \
-         StateDirectory= in the unit"
+        "durable deliveries are stored in the state directory, which the file must name, so that every command finds it; write [state] with \
+         directory = \"/var/lib/hookgate\""
     )]
     NoDirectory,
     /// `deliveries = "memory"`.

@@ -68,6 +68,13 @@ fn what_is_wrong_is_said() {
 fn there_must_be_a_database() {
     let durable = route("delivery = \"durable\"");
     check(&durable, 5, "route[0].delivery", "write [state] with directory = \"/var/lib/hookgate\"");
+    // That of the service manager is known to the daemon alone.
+    let environment = Environment { state: Some("/var/lib/hookgate".into()), ..Environment::at(NOW) };
+    let text = [LISTEN, CERTIFICATE, PROVIDER, &durable].concat();
+    let fixture = Fixture::new();
+    let path = fixture.path("hookgate.toml");
+    let errors = Config::parse_in(&text, Path::new(&path), environment, &mut FileVersions::default()).unwrap_err();
+    assert!(errors.to_string().contains("which the file must name"), "{errors}");
     let memory = format!("{durable}{STATE}deliveries = \"memory\"\n");
     check(&memory, 5, "route[0].delivery", "write deliveries = \"disk\"");
 }
