@@ -1,8 +1,8 @@
-//! The cryptographic library of handshakes and certificates: ring, or aws-lc in a build with the feature `aws-lc`.
+//! The cryptographic library of handshakes and certificates: aws-lc, or ring in a build without the feature `aws-lc`.
 //!
-//! Owns the choice, and what is accepted: both libraries accept the same key exchange groups, cipher suites, signature schemes and kinds
-//! of keys. With the feature, aws-lc does key exchange and signatures. ring still does cipher suites, tickets and randomness, at the
-//! same cost per handshake, and hashes and HMACs elsewhere.
+//! Owns the choice, and what is accepted: both libraries accept the same cipher suites, signature schemes and kinds of keys, and the same
+//! key exchange groups but for the hybrid one with ML-KEM, which ring has not. With the feature, aws-lc does key exchange and signatures.
+//! ring still does cipher suites, tickets and randomness, at the same cost per handshake, and hashes and HMACs elsewhere.
 //!
 //! No other module names a provider of rustls, or relies on rustls' process-wide default, which is ambiguous in a build with two
 //! libraries.
@@ -10,11 +10,13 @@
 use std::sync::Arc;
 
 use hookgate_core::signatures::CERTIFICATE_SIGNATURES;
+use rustls::crypto::SupportedKxGroup;
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, ring};
 use rustls::server::ProducesTickets;
 use rustls::sign::SigningKey;
-use rustls::{Error, SignatureScheme};
+use rustls::{CipherSuite, Error, NamedGroup, SignatureScheme, SupportedProtocolVersion, version};
 use rustls_pki_types::{PrivateKeyDer, SignatureVerificationAlgorithm};
+use serde::Deserialize;
 
 #[cfg(feature = "aws-lc")]
 use rustls::crypto::aws_lc_rs as library;
@@ -43,23 +45,132 @@ static HANDSHAKE_SIGNATURES: &[(SignatureScheme, &[&dyn SignatureVerificationAlg
     (SignatureScheme::RSA_PKCS1_SHA256, &[algorithms::RSA_PKCS1_2048_8192_SHA256]),
 ];
 
-/// The provider of every TLS connection, to peers and to token issuers. Prefers X25519, and omits the hybrid groups with ML-KEM, which
-/// only aws-lc has.
+/// A group of key exchange, in the order in which hookgate prefers them: the hybrid first, which an attacker who records today and has a
+/// quantum computer later cannot open, then by cost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+pub enum KeyExchange {
+    /// X25519 and ML-KEM-768 together (draft-ietf-tls-ecdhe-mlkem). Only in TLS 1.3, and only with aws-lc.
+    #[serde(rename = "X25519MLKEM768")]
+    X25519MlKem768,
+    /// X25519 (RFC 7748).
+    X25519,
+    /// The curve P-256, which OpenSSL calls prime256v1 and IANA secp256r1.
+    #[serde(rename = "P-256")]
+    P256,
+    /// The curve P-384; secp384r1 at IANA.
+    #[serde(rename = "P-384")]
+    P384,
+}
+
+impl KeyExchange {
+    /// Those that this build has, in the order of preference.
+    pub const AVAILABLE: &[Self] = if cfg!(feature = "aws-lc") {
+        &[Self::X25519MlKem768, Self::X25519, Self::P256, Self::P384]
+    } else {
+        &[Self::X25519, Self::P256, Self::P384]
+    };
+
+    /// As in the configuration and in metrics.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::X25519MlKem768 => "X25519MLKEM768",
+            Self::X25519 => "X25519",
+            Self::P256 => "P-256",
+            Self::P384 => "P-384",
+        }
+    }
+
+    /// The name of the group with this number in TLS; empty for any other than [`KeyExchange::AVAILABLE`].
+    #[must_use]
+    pub fn name_of(group: NamedGroup) -> &'static str {
+        match group {
+            NamedGroup::X25519MLKEM768 => Self::X25519MlKem768.name(),
+            NamedGroup::X25519 => Self::X25519.name(),
+            NamedGroup::secp256r1 => Self::P256.name(),
+            NamedGroup::secp384r1 => Self::P384.name(),
+            _ => "",
+        }
+    }
+
+    /// The library's; `None` if this build has it not.
+    fn group(self) -> Option<&'static dyn SupportedKxGroup> {
+        match self {
+            #[cfg(feature = "aws-lc")]
+            Self::X25519MlKem768 => Some(library::kx_group::X25519MLKEM768),
+            #[cfg(not(feature = "aws-lc"))]
+            Self::X25519MlKem768 => None,
+            Self::X25519 => Some(library::kx_group::X25519),
+            Self::P256 => Some(library::kx_group::SECP256R1),
+            Self::P384 => Some(library::kx_group::SECP384R1),
+        }
+    }
+}
+
+/// Which versions of TLS and which cipher suites senders are served with. None has a suite without forward secrecy and authenticated
+/// encryption: the libraries have no such suite.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TlsPolicy {
+    /// TLS 1.3 and 1.2, as Mozilla's configuration of this name has them, but for the suites with finite-field Diffie-Hellman.
+    #[default]
+    Intermediate,
+    /// TLS 1.3 alone, as Mozilla's configuration of this name.
+    Modern,
+    /// TLS 1.2 with the suites that PagerDuty documents and hookgate has.
+    PagerDuty,
+}
+
+/// The versions of TLS that the libraries have.
+static VERSIONS: [&SupportedProtocolVersion; 2] = [&version::TLS13, &version::TLS12];
+
+/// The suites of PagerDuty's list that the libraries have.
+const PAGERDUTY_SUITES: [CipherSuite; 4] = [
+    CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
+    CipherSuite::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
+    CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
+    CipherSuite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
+];
+
+impl TlsPolicy {
+    /// The versions that it has.
+    #[must_use]
+    pub fn versions(self) -> &'static [&'static SupportedProtocolVersion] {
+        match self {
+            Self::Intermediate => &VERSIONS,
+            Self::Modern => &VERSIONS[..1],
+            Self::PagerDuty => &VERSIONS[1..],
+        }
+    }
+
+    /// Whether it has this suite, in one of its versions.
+    fn has(self, suite: CipherSuite) -> bool {
+        self != Self::PagerDuty || PAGERDUTY_SUITES.contains(&suite)
+    }
+}
+
+/// The provider of the connections that hookgate opens, with every group of this build.
 pub fn provider() -> CryptoProvider {
-    use library::kx_group::{SECP256R1, SECP384R1, X25519};
+    provider_for(TlsPolicy::default(), KeyExchange::AVAILABLE)
+}
+
+/// The provider of handshakes under `policy` with these groups, the first preferred. Groups that this build lacks are left out.
+pub fn provider_for(policy: TlsPolicy, groups: &[KeyExchange]) -> CryptoProvider {
     if cfg!(feature = "aws-lc") {
         // For the first key of a process, aws-lc gathers entropy, which takes 30 to 60 ms of CPU. Do it now, not in a handshake. If it
         // fails, every handshake fails with an error.
-        drop(X25519.start());
+        drop(library::kx_group::X25519.start());
     }
-    CryptoProvider {
-        kx_groups: vec![X25519, SECP256R1, SECP384R1],
+    let mut provider = CryptoProvider {
+        kx_groups: groups.iter().filter_map(|group| group.group()).collect(),
         signature_verification_algorithms: WebPkiSupportedAlgorithms {
             all: CERTIFICATE_SIGNATURES,
             mapping: HANDSHAKE_SIGNATURES,
         },
         ..ring::default_provider()
-    }
+    };
+    provider.cipher_suites.retain(|suite| policy.has(suite.suite()));
+    provider
 }
 
 /// The key of a server certificate, ready to sign. In every build ring parses it first, so that all builds accept the same keys (aws-lc

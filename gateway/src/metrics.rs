@@ -181,6 +181,9 @@ fn filter_ranges(set: &str, family: Family, ranges: usize) {
 /// A label value, allocated once and shared.
 type Label = Arc<str>;
 
+/// Version, group, result, and whether a session was resumed.
+type HandshakeKey = (&'static str, &'static str, &'static str, bool);
+
 /// The handles of one worker. Handles with labels are looked up at first use and kept.
 pub struct Meters {
     connections: Counter,
@@ -190,7 +193,7 @@ pub struct Meters {
     handshake_duration: Histogram,
     /// Requests and refusals.
     pub requests: RequestMeters,
-    handshakes: RefCell<HashMap<(&'static str, &'static str, bool), Counter>>,
+    handshakes: RefCell<HashMap<HandshakeKey, Counter>>,
     verifications: RefCell<HashMap<(Label, &'static str, bool), Counter>>,
 }
 
@@ -235,22 +238,23 @@ impl Meters {
         counter!(ACCEPT_ERRORS, "error" => error).increment(1);
     }
 
-    /// Counts a completed handshake.
-    pub fn handshake_completed(&self, version: &'static str, resumed: bool, duration: Duration) {
+    /// Counts a completed handshake. `group` is that of its key exchange; empty if it had none.
+    pub fn handshake_completed(&self, version: &'static str, group: &'static str, resumed: bool, duration: Duration) {
         self.handshake_duration.record(duration);
-        self.handshake(version, "ok", resumed);
+        self.handshake((version, group, "ok", resumed));
     }
 
     /// Counts a handshake that ended with `reject`.
     pub fn handshake_failed(&self, reject: Reject) {
-        self.handshake("", reject.row().reason, false);
+        self.handshake(("", "", reject.row().reason, false));
     }
 
-    fn handshake(&self, version: &'static str, result: &'static str, resumed: bool) {
-        let mut handles = self.handshakes.borrow_mut();
-        let resumed_label = if resumed { "true" } else { "false" };
-        let make = || counter!(HANDSHAKES, "version" => version, "result" => result, "resumed" => resumed_label);
-        handles.entry((version, result, resumed)).or_insert_with(make).increment(1);
+    fn handshake(&self, key: HandshakeKey) {
+        let (version, group, result, resumed) = key;
+        let resumed = if resumed { "true" } else { "false" };
+        let make =
+            || counter!(HANDSHAKES, "version" => version, "group" => group, "result" => result, "resumed" => resumed);
+        self.handshakes.borrow_mut().entry(key).or_insert_with(make).increment(1);
     }
 
     /// Counts the verdict on a chain; `name` returns the name of a provider, `rule` the `extended_key_usage` of a profile that matched.

@@ -149,8 +149,9 @@ impl Snapshot {
     ///
     /// [`SnapshotError`]. Nothing has changed then.
     pub fn build(config: Config, generation: u64, lasting: Lasting) -> Result<Self, SnapshotError> {
-        let Config { certificates, providers, sources, routes, durable, proofs, limits, log, problem_types, .. } =
-            config;
+        let Config {
+            certificates, providers, sources, routes, durable, proofs, limits, log, tls, problem_types, ..
+        } = config;
         let Lasting { cache, keys, replay, deliveries, sightings, suspects, list_notes, recent, public_roots } =
             lasting;
         let demands = Arc::new(Demands::new(proofs.providers, proofs.routes).of_providers(&providers));
@@ -165,7 +166,8 @@ impl Snapshot {
             ChainLimits { max_certificates: limits.max_presented_certificates, max_bytes: limits.max_presented_bytes };
         let identity = Identity::new(generation, providers.into(), cache, chain_limits).after(&sightings);
         let identity = Arc::new(identity.with_public_roots(public_roots));
-        let shared = Arc::new(SharedTls::new(Arc::new(server_certificates(certificates)?))?);
+        let shared =
+            Arc::new(SharedTls::new(Arc::new(server_certificates(certificates)?), tls.policy, &tls.key_exchange)?);
         let mut sites = Sites { identity: Arc::clone(&identity), shared: Arc::clone(&shared), next_scope: 0 };
         let hosts: BTreeSet<_> = routes.iter().filter_map(|route| route.host.clone()).collect();
         let mut named = HashMap::new();

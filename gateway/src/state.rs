@@ -5,7 +5,7 @@
 
 mod error;
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{Read as _, Write as _};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt as _;
@@ -59,22 +59,34 @@ impl StateDirectory {
     /// As [`StateDirectory::open`].
     pub fn open_to_read(path: &Path) -> Result<Self, StateError> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let directory = rustix::fs::open(path, flags, Mode::empty())
-            .map_err(|source| StateError::Open { path: path.to_owned(), source })?;
+        let directory = rustix::fs::open(path, flags, Mode::empty()).map_err(|source| {
+            // Often that it belongs to another user is why.
+            let metadata = std::fs::metadata(path).ok().filter(|metadata| metadata.is_dir());
+            let found = metadata.and_then(|metadata| judge(path, &metadata, Some(geteuid().as_raw())).err());
+            found.unwrap_or_else(|| StateError::Open { path: path.to_owned(), source })
+        })?;
         let directory = File::from(directory);
         let metadata = directory.metadata().map_err(|error| StateError::Open {
             path: path.to_owned(),
             source: Errno::from_io_error(&error).unwrap_or(Errno::IO),
         })?;
-        let (owner, user) = (metadata.uid(), geteuid().as_raw());
-        if owner != user {
-            return Err(StateError::Owner { path: path.to_owned(), owner, user });
-        }
-        let mode = metadata.mode() & 0o777;
-        if mode & 0o077 != 0 {
-            return Err(StateError::Mode { path: path.to_owned(), mode });
-        }
+        judge(path, &metadata, Some(geteuid().as_raw()))?;
         Ok(Self(Arc::new(Opened { path: path.to_owned(), directory: directory.into(), writing: Mutex::default() })))
+    }
+
+    /// Looks whether a process could open the directory at `path`, whatever its user is. Opens nothing.
+    ///
+    /// # Errors
+    ///
+    /// As [`StateDirectory::open`], but for its owner.
+    pub fn look_at(path: &Path) -> Result<(), StateError> {
+        let failed = |source| StateError::Open { path: path.to_owned(), source };
+        let metadata =
+            std::fs::metadata(path).map_err(|error| failed(Errno::from_io_error(&error).unwrap_or(Errno::IO)))?;
+        if !metadata.is_dir() {
+            return Err(failed(Errno::NOTDIR));
+        }
+        judge(path, &metadata, None)
     }
 
     /// Where it is.
@@ -186,6 +198,19 @@ impl AsFd for StateDirectory {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.directory.as_fd()
     }
+}
+
+/// Whether the directory belongs to this user, if there is one to compare with, and to no other.
+fn judge(path: &Path, metadata: &Metadata, user: Option<u32>) -> Result<(), StateError> {
+    let owner = metadata.uid();
+    if let Some(user) = user.filter(|user| *user != owner) {
+        return Err(StateError::Owner { path: path.to_owned(), owner, user });
+    }
+    let mode = metadata.mode() & 0o777;
+    if mode & 0o077 != 0 {
+        return Err(StateError::Mode { path: path.to_owned(), mode });
+    }
+    Ok(())
 }
 
 /// Logs once that there is no state directory, although `features` would use one. Does nothing without features.

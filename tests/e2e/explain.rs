@@ -5,6 +5,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 
+use hookgate_testkit::client::Curl;
 use hookgate_testkit::configuration::{HOST, IO, LISTEN_PORT, METRICS_PORT};
 use hookgate_testkit::documents::PAGERDUTY_SECRET;
 use hookgate_testkit::gateway::{Gateway, GatewayOptions};
@@ -135,13 +136,11 @@ fn each_refusal_is_explained_by_its_id_with_the_line_to_change() {
         "trust_anchors",
     );
     check(&gateway, &identity(Sender::Percolate, Variant::Stranger), "/mine", "unknown_issuer", mine_anchors);
-    check(
-        &gateway,
-        &identity(Sender::Percolate, Variant::Expired),
-        "/mine",
-        "certificate_expired",
-        ("name = \"mine\"", "[[provider]]"),
-    );
+    let id =
+        refused(&gateway, Some(&identity(Sender::Percolate, Variant::Expired)), "/mine", 403, "certificate_expired");
+    let (code, text) = explain(&gateway, &[&id]);
+    let ends = text.ends_with("result     refused: certificate_expired\ndecided by no line of the configuration\n");
+    assert!(code == Some(1) && ends && text.contains("to admit it: "), "{text}");
     check(
         &gateway,
         &identity(Sender::PagerDuty, Variant::Good),
@@ -166,6 +165,47 @@ fn each_refusal_is_explained_by_its_id_with_the_line_to_change() {
     gateway.still_admits_mine();
 }
 
+/// It did prove itself, although the daemon has not kept how.
+#[test]
+fn a_request_whose_handler_is_absent_is_explained_by_the_handler() {
+    let gateway = TestGateway::with_toml(|environment| {
+        configuration(environment)
+            .replace(&handler_socket(&environment.events), "\"unix:/run/hookgate-no-such-handler.sock\"")
+    });
+    let gateway = gateway.unwrap();
+    let identity = gateway.environment.identity(Sender::PagerDuty, Variant::Good).unwrap();
+    let signature = format!("v1={}", hmac_hex(PAGERDUTY_SECRET, b"{}"));
+    let curl = gateway.curl().identity(&identity).post("/signed", b"{}");
+    let curl = curl.field("X-PagerDuty-Signature", &signature).field("X-Webhook-Id", "1");
+    let outcome = curl.run().unwrap();
+    let response = outcome.response().unwrap();
+    assert_problem(response, 502, "handler_unavailable", "/signed");
+    let (code, text) = explain(&gateway, &[response.field("x-request-id").unwrap()]);
+    // Below it stand the providers and the handler.
+    let line = line_of(&gateway, "path = \"/signed\"") + 2;
+    let place = format!("decided by {}:{line}: handler\n", gateway.daemon.configuration_path().display());
+    assert!(code == Some(1) && text.ends_with(&place), "{place}: {text}");
+    assert!(text.contains("\nauth       passes: The request proved itself to the daemon"), "{text}");
+    assert!(text.contains("\nupstream   refused: handler_unavailable: "), "{text}");
+}
+
+/// The host of a request that no route has is at fault, and not its path.
+#[test]
+fn a_refused_server_name_is_explained_by_the_host() {
+    let gateway = start();
+    let identity = gateway.environment.identity(Sender::Percolate, Variant::Good).unwrap();
+    let curl = Curl::new("other.example.com", gateway.daemon.port()).argument("--insecure").identity(&identity);
+    let outcome = curl.post("/mine", b"{}").run().unwrap();
+    let response = outcome.response().unwrap();
+    assert_problem(response, 421, "unknown_server_name", "/mine");
+    let (code, text) = explain(&gateway, &[response.field("x-request-id").unwrap()]);
+    // Of the route that the request is most like.
+    let line = line_of(&gateway, "path = \"/mine\"") - 1;
+    let place = format!("decided by {}:{line}: host\n", gateway.daemon.configuration_path().display());
+    let expected = format!("result     refused: unknown_server_name\n{place}");
+    assert!(code == Some(1) && text.ends_with(&expected) && !text.contains("no_route"), "{expected}: {text}");
+}
+
 impl TestGateway {
     /// Fails unless a request with the right certificate reaches the handler.
     fn still_admits_mine(&self) {
@@ -186,6 +226,14 @@ fn a_refusal_says_what_the_providers_of_the_route_miss() {
     };
     let id = refused(&gateway, Some(&identity), "/mine", 403, "identity_mismatch");
     assert_eq!(counted("identity_mismatch", "mine", "mine"), 1.0);
+    // It is a refusal about that provider, and not a request of it.
+    let requests = |provider: &str| {
+        let labels = [("route", "mine"), ("provider", provider)];
+        let bytes = gateway.daemon.metric("hookgate_response_body_bytes_total", &labels).unwrap();
+        (gateway.daemon.metric("hookgate_requests_total", &labels).unwrap(), bytes > 0.0)
+    };
+    gateway.daemon.wait_metric("hookgate_response_body_bytes_total", &[("route", "mine")], 1.0, SOON).unwrap();
+    assert_eq!((requests(""), requests("mine")), ((1.0, true), (0.0, false)));
     gateway.daemon.wait_log("provider=mine", SOON).unwrap();
     let (_, text) = explain(&gateway, &[&id]);
     assert!(text.contains("provider \"mine\" expects subject CN \"Percolate Industries, Inc.\""), "{text}");

@@ -16,6 +16,7 @@ mod filter;
 mod handler;
 mod hostile;
 mod journal_stub;
+mod key_exchange;
 mod lifecycle;
 mod log;
 mod memory;

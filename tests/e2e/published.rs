@@ -130,7 +130,7 @@ fn fetch_says_what_came_from_each_source() {
     let finished = fetch();
     assert!(finished.status.unwrap().success(), "{}", finished.stderr_text());
     assert!(
-        finished.stdout_text().contains("/ranges (percolate): 1 ranges, fresh for 3600 s"),
+        finished.stdout_text().contains("/ranges (percolate): 1 range, fresh for 3600 s"),
         "{}",
         finished.stdout_text()
     );

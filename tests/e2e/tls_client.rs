@@ -12,6 +12,7 @@ use anyhow::{Context, Result, bail, ensure};
 use hookgate_testkit::configuration::HOST;
 use hookgate_testkit::http::{self, Response};
 use hookgate_testkit::pki::{ClientIdentity, Pki};
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{AlertDescription, ClientConfig, ClientConnection, RootCertStore, StreamOwned};
@@ -47,10 +48,23 @@ impl TlsClient {
         Self::with(port, pki, None)
     }
 
+    /// As [`TlsClient::new`], with the groups and suites of `provider`.
+    pub(crate) fn of_provider(
+        port: u16,
+        pki: &Pki,
+        identity: &ClientIdentity,
+        provider: Arc<CryptoProvider>,
+    ) -> Result<Self> {
+        Self::built(port, pki, Some(identity), provider)
+    }
+
     fn with(port: u16, pki: &Pki, identity: Option<&ClientIdentity>) -> Result<Self> {
+        Self::built(port, pki, identity, Arc::new(rustls::crypto::ring::default_provider()))
+    }
+
+    fn built(port: u16, pki: &Pki, identity: Option<&ClientIdentity>, provider: Arc<CryptoProvider>) -> Result<Self> {
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from(pki.server_root().der().to_vec()))?;
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
         let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
         let config = config.with_root_certificates(roots);
         let config = match identity {
@@ -86,9 +100,18 @@ impl TlsClient {
         self.handshake(socket.into())
     }
 
+    /// The client's side of a handshake that has not begun.
+    pub(crate) fn connection(&self) -> Result<ClientConnection> {
+        Ok(ClientConnection::new(Arc::clone(&self.config), ServerName::try_from(HOST)?)?)
+    }
+
     /// Completes the handshake on `stream`.
     pub(crate) fn handshake(&self, stream: TcpStream) -> Result<TlsConnection> {
-        let connection = ClientConnection::new(Arc::clone(&self.config), ServerName::try_from(HOST)?)?;
+        Self::proceed(self.connection()?, stream)
+    }
+
+    /// Completes the handshake of `connection`, from where it is, on `stream`.
+    pub(crate) fn proceed(connection: ClientConnection, stream: TcpStream) -> Result<TlsConnection> {
         let mut stream = StreamOwned::new(connection, stream);
         while stream.conn.is_handshaking() {
             stream.conn.complete_io(&mut stream.sock).context("handshake")?;

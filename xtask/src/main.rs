@@ -54,7 +54,7 @@ enum Commands {
     Fuzz(fuzz::Fuzz),
     /// Run the tests of buffers that the kernel uses under Miri (needs a nightly compiler).
     Miri,
-    /// Change the code that decides, and look whether a test notices (hours).
+    /// Change the code that decides, and look whether a test notices (half an hour).
     Mutants(mutants::Mutants),
     /// Check which module of the daemon names which, against the tables of ARCHITECTURE.md.
     Rooms(rooms::Rooms),

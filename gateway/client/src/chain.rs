@@ -148,7 +148,9 @@ fn dates(parsed: &[X509Certificate<'_>], now: UnixTime, findings: &mut Vec<Findi
             findings.push(Finding::new(Kind::NotYetValid, format!("{what} is valid from {}", day(from))));
         } else if index == 0 && (until - seconds(now)) / 86_400 < EXPIRY_NOTICE_DAYS {
             let days = (until - seconds(now)) / 86_400;
-            findings.push(Finding::new(Kind::ExpiresSoon, format!("{what} expires on {}, in {days} days", day(until))));
+            let unit = if days == 1 { "day" } else { "days" };
+            findings
+                .push(Finding::new(Kind::ExpiresSoon, format!("{what} expires on {}, in {days} {unit}", day(until))));
         }
     }
 }

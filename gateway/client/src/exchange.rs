@@ -45,6 +45,9 @@ pub struct Answer {
     pub status: u16,
     /// `reason` of a problem document: hookgate's code for a refusal.
     pub reason: Option<String>,
+    /// `request_id` of a problem document.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<String>,
     /// `detail` of a problem document, or the first words of another body that is text.
     pub words: Option<String>,
     /// The field `Location`.
@@ -165,6 +168,7 @@ fn answer(status: StatusCode, fields: &HeaderMap, body: &[u8], first_byte: Durat
     Answer {
         status: status.as_u16(),
         reason: member("reason"),
+        request_id: member("request_id"),
         words: if problem.is_some() { member("detail") } else { text() },
         location: field(LOCATION),
         first_byte,
@@ -208,8 +212,9 @@ mod tests {
 
     #[test]
     fn a_problem_document_gives_its_reason() {
-        let document = "{\"reason\":\"unknown_issuer\",\"detail\":\"No path.\",\"status\":403}";
+        let document = "{\"reason\":\"unknown_issuer\",\"detail\":\"No path.\",\"status\":403,\"request_id\":\"5f\"}";
         let answer = answer_of("application/problem+json", document);
+        assert_eq!(answer.request_id.as_deref(), Some("5f"));
         assert_eq!((answer.reason.as_deref(), answer.words.as_deref()), (Some("unknown_issuer"), Some("No path.")));
         let answer = answer_of("text/html", "<h1>400\n\n Bad</h1>");
         assert_eq!((answer.reason, answer.words.as_deref()), (None, Some("<h1>400 Bad</h1>")));

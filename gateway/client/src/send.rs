@@ -87,13 +87,13 @@ impl Delivered {
         Self { handshake: None, server: None, outcome, first: None }
     }
 
-    /// Whether the answer is the expected one.
+    /// Whether the answer to `job` is the expected one.
     #[must_use]
-    pub fn is_expected(&self, wrong: Option<Wrong>) -> bool {
+    pub fn is_expected(&self, job: &Job<'_>) -> bool {
         let first_is_right = self.first.as_ref().is_none_or(is_success);
-        match wrong {
+        match job.plan.wrong {
             None => is_success(&self.outcome),
-            Some(wrong) => first_is_right && wrong.is_expected(view(&self.outcome)),
+            Some(wrong) => first_is_right && wrong.is_expected(view(&self.outcome), job.is_anonymous()),
         }
     }
 }
@@ -112,6 +112,11 @@ impl Job<'_> {
     #[must_use]
     pub fn limit(&self) -> Duration {
         self.plan.sender.facts.timeout.unwrap_or(DEFAULT_LIMIT)
+    }
+
+    /// Whether it presents no certificate.
+    fn is_anonymous(&self) -> bool {
+        self.identity.is_none()
     }
 
     fn offer(&self) -> Offer {

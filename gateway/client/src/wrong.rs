@@ -161,10 +161,17 @@ impl Wrong {
         }
     }
 
-    /// What answer is expected, in a few words.
+    /// The reasons that are right for it if no certificate is presented (`is_anonymous`): at a host where other senders have one, such a sender
+    /// does not learn which paths and methods there are.
+    fn reasons_for(self, is_anonymous: bool) -> impl Iterator<Item = Reject> {
+        let hidden = is_anonymous && matches!(self, Self::BadPath | Self::BadMethod);
+        self.reasons().iter().copied().chain(hidden.then_some(Reject::NoCertificate))
+    }
+
+    /// What answer is expected, in a few words; `is_anonymous` if no certificate is presented.
     #[must_use]
-    pub fn expectation(self) -> String {
-        let reasons = self.reasons().iter().map(|reject| reject.row().reason).collect::<Vec<_>>().join(" or ");
+    pub fn expectation(self, is_anonymous: bool) -> String {
+        let reasons = self.reasons_for(is_anonymous).map(|reject| reject.row().reason).collect::<Vec<_>>().join(" or ");
         match self {
             Self::Duplicate => format!("a status 2xx, or 409 {reasons}"),
             Self::PlainHttp => format!("a status 4xx ({reasons}), or a closed connection"),
@@ -178,11 +185,12 @@ impl Wrong {
         matches!(self.part(), Part::Connection | Part::Certificate)
     }
 
-    /// Whether `outcome` is the right one. A receiver that names hookgate's reasons must name a right one; of any other a refusal suffices.
+    /// Whether `outcome` is the right one; `is_anonymous` if no certificate is presented. A receiver that names hookgate's reasons must name a
+    /// right one; of any other a refusal suffices.
     #[must_use]
-    pub fn is_expected(self, outcome: Outcome<'_>) -> bool {
+    pub fn is_expected(self, outcome: Outcome<'_>, is_anonymous: bool) -> bool {
         match outcome {
-            Ok((_, Some(reason))) => self.reasons().iter().any(|reject| reject.row().reason == reason),
+            Ok((_, Some(reason))) => self.reasons_for(is_anonymous).any(|reject| reject.row().reason == reason),
             Ok((status, None)) => match self {
                 Self::Duplicate => matches!(status, 200..=299 | 409),
                 _ => (400..=599).contains(&status) && !matches!(status, 500 | 502 | 504),
@@ -245,23 +253,38 @@ mod tests {
     #[test]
     fn success_is_never_expected_but_for_a_duplicate() {
         for wrong in Wrong::ALL {
-            assert_eq!(wrong.is_expected(Ok((200, None))), *wrong == Wrong::Duplicate, "{wrong:?}");
-            assert!(!wrong.is_expected(Ok((403, Some("internal")))), "{wrong:?}");
-            assert!(!wrong.is_expected(Ok((502, None))), "{wrong:?}");
-            assert!(!wrong.is_expected(Err(&ExchangeError::TimedOut(Duration::ZERO))), "{wrong:?}");
-            for reject in wrong.reasons() {
-                assert!(wrong.is_expected(Ok((reject.row().status, Some(reject.row().reason)))), "{wrong:?}");
+            for is_anonymous in [false, true] {
+                let is_expected = |outcome| wrong.is_expected(outcome, is_anonymous);
+                assert_eq!(is_expected(Ok((200, None))), *wrong == Wrong::Duplicate, "{wrong:?}");
+                assert!(!is_expected(Ok((403, Some("internal")))), "{wrong:?}");
+                assert!(!is_expected(Ok((502, None))), "{wrong:?}");
+                assert!(!is_expected(Err(&ExchangeError::TimedOut(Duration::ZERO))), "{wrong:?}");
+                for reject in wrong.reasons() {
+                    assert!(is_expected(Ok((reject.row().status, Some(reject.row().reason)))), "{wrong:?}");
+                }
             }
         }
     }
 
     #[test]
+    fn a_sender_without_a_certificate_need_not_learn_which_routes_there_are() {
+        let hidden = Ok((403, Some("no_certificate")));
+        for wrong in Wrong::ALL {
+            let is_about_route = matches!(wrong, Wrong::BadPath | Wrong::BadMethod);
+            assert_eq!(wrong.is_expected(hidden, true), is_about_route || *wrong == Wrong::NoCertificate, "{wrong:?}");
+            assert_eq!(wrong.is_expected(hidden, false), *wrong == Wrong::NoCertificate, "{wrong:?}");
+        }
+        assert_eq!(Wrong::BadPath.expectation(true), "a status 4xx (no_route or no_certificate)");
+        assert_eq!(Wrong::BadPath.expectation(false), "a status 4xx (no_route)");
+    }
+
+    #[test]
     fn an_alert_is_right_for_a_certificate_and_not_for_a_signature() {
         let alert = ExchangeError::Tls(TlsFailure::Alert(AlertDescription::UnknownCA));
-        assert!(Wrong::ForeignIssuer.is_expected(Err(&alert)));
-        assert!(!Wrong::BadProof.is_expected(Err(&alert)));
+        assert!(Wrong::ForeignIssuer.is_expected(Err(&alert), false));
+        assert!(!Wrong::BadProof.is_expected(Err(&alert), false));
         let internal = ExchangeError::Tls(TlsFailure::Alert(AlertDescription::InternalError));
-        assert!(!Wrong::ForeignIssuer.is_expected(Err(&internal)));
+        assert!(!Wrong::ForeignIssuer.is_expected(Err(&internal), false));
         assert_eq!(describe(Err(&alert)), "TLS alert unknown_ca");
     }
 }

@@ -193,7 +193,8 @@ rejects! {
         "The TLS handshake failed.";
     /// The peer speaks plain HTTP. It gets an HTTP answer that says so. Peer: use an https URL.
     PlainHttp => "plain_http", 400, UnexpectedMessage, Peer, "This port speaks TLS", detail;
-    /// The peer offers neither TLS 1.2 nor TLS 1.3. Peer: use a newer TLS library.
+    /// The peer offers no version of TLS that is served: 1.2 and 1.3, or one of them under `policy` in `[tls]`. Peer: use a newer TLS library.
+    /// Operator: if it cannot, and `policy` excludes its version, choose another.
     TlsVersion => "tls_version", 400, ProtocolVersion, Peer, "No version of TLS in common", detail;
     /// The peer ended the handshake because it does not accept the certificate of this server. Operator: check that the chain is complete, in
     /// order and not expired, that it has the name that the peer uses, and that the peer trusts its root.
@@ -205,7 +206,10 @@ rejects! {
     /// host.
     UnknownServerName => "unknown_server_name", 421, UnrecognisedName, Peer, "No route has this server name", detail;
     // identity
-    /// The peer presented no client certificate. Peer: present the certificate of a provider and its intermediates.
+    /// The peer presented no client certificate. A host of senders with and without one answers so too if no route has the path and method:
+    /// a peer without a certificate does not learn which routes need one. `hookgate explain` tells the operator which of the two it was.
+    /// Peer: present the certificate of a provider and its intermediates; a sender that has none, correct path and method of the webhook.
+    /// Operator: a sender that has no certificate needs a provider with `client_certificate = "none"` on its route.
     NoCertificate => "no_certificate", 403, CertificateRequired, Peer, "A client certificate is required", detail;
     /// The chain (or the rest of the handshake with it) exceeds `max_presented_certificates` or `max_presented_bytes`, has too many DER elements (names, extensions), or its
     /// certificates form too many paths to verify. Peer: present only the end entity and the intermediates of one path. Operator: raise

@@ -104,7 +104,7 @@ fn deliver(arguments: &cli::Send) -> Result<bool> {
     } else {
         print!("{}", sent.text(&job, &context));
     }
-    Ok(sent.is_expected(wrong))
+    Ok(sent.is_expected(&job))
 }
 
 fn wrong(word: &str) -> Result<Wrong> {

@@ -18,7 +18,7 @@ use super::report::Report;
 use super::route::RawRoute;
 use super::warning::WarningKind;
 use hookgate_core::auth::Binding;
-use hookgate_core::identity::revocation::{ListSigner, RevocationList, RevocationScope};
+use hookgate_core::identity::revocation::{ListSigner, Provenance, RevocationList, RevocationScope};
 use hookgate_core::identity::{Condition, Profile, Provider, ProviderId, printable_name};
 use hookgate_core::limits::Limits;
 use hookgate_core::route::{PathPattern, Route};
@@ -131,15 +131,18 @@ fn documented(preset: &Preset) -> impl Iterator<Item = (&Condition, String)> {
     })
 }
 
-/// Warns of chains that are refused because a list is missing that nothing fetches.
+/// Warns of lists whose signature no path can verify, and of chains that are refused because a list is missing that nothing fetches.
 fn lists(parsed: &Parsed<'_>, index: usize, report: &mut Report<'_>) {
     let (Some(raw), Some(provider)) = (parsed.raw_providers.get(index), parsed.providers.get(index)) else { return };
     let fetched = parsed.fetched_lists.get(index).into_iter().flatten();
     for (profile, fetched) in provider.profiles.iter().zip(fetched) {
-        let Some(revocation) = profile.revocation.as_ref().filter(|_| !fetched.any()) else { continue };
+        let Some(revocation) = &profile.revocation else { continue };
         let at = crls_of(raw, profile);
-        let missing = missing_lists(profile, fetched, revocation.lists(), revocation.scope());
-        missing.into_iter().for_each(|kind| report.warn_at(&at, kind));
+        let mut kinds = useless_lists(profile, fetched, revocation.lists());
+        if !fetched.any() {
+            kinds.extend(missing_lists(profile, fetched, revocation.lists(), revocation.scope()));
+        }
+        kinds.into_iter().for_each(|kind| report.warn_at(&at, kind));
     }
 }
 
@@ -151,6 +154,22 @@ fn crls_of(raw: &Spanned<RawProvider>, profile: &Profile) -> Range<usize> {
     };
     let of_table = || tables.clone().find(named).and_then(|table| table.get_ref().crls.as_ref());
     raw.get_ref().crls.as_ref().or_else(of_table).map_or_else(|| raw.span(), Spanned::span)
+}
+
+/// Lists that no key of their issuer has signed, as far as the issuer is known, or whose algorithm is not accepted.
+fn useless_lists(profile: &Profile, fetched: &FetchedLists, lists: &[RevocationList]) -> Vec<WarningKind> {
+    let anchors = profile.trust_anchors.iter().map(ListSigner::of_anchor);
+    let intermediates = fetched.intermediates.iter().filter_map(|der| ListSigner::of_certificate(der));
+    let signers: Vec<ListSigner> = anchors.chain(intermediates).collect();
+    let flaw = |list: &RevocationList| {
+        let (profile, issuer) = (profile.name.to_string(), list.issuer());
+        if !list.has_accepted_algorithm() {
+            return Some(WarningKind::RevocationListAlgorithm { profile, issuer });
+        }
+        let is_foreign = list.provenance(&signers) == Provenance::Foreign;
+        is_foreign.then_some(WarningKind::RevocationListSignature { profile, issuer })
+    };
+    lists.iter().filter_map(flaw).collect()
 }
 
 fn missing_lists(

@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use hookgate_core::identity::{AnchorUse, ConfiguredAnchor, comparable_name};
+use hookgate_core::identity::{AnchorUse, ConfiguredAnchor, comparable_name, printable_name};
 use hookgate_core::signatures::CERTIFICATE_SIGNATURES;
 use ring::digest;
 use rustls_pki_types::{CertificateDer, TrustAnchor};
@@ -210,7 +210,7 @@ pub(super) fn parse(pem: &[u8], path: &Path) -> Result<Vec<Anchor>, Problem> {
         Ok(Anchor {
             trust_anchor: trust_anchor.to_owned(),
             anchor_use: AnchorUse::of(certificate),
-            subject: subject.to_string(),
+            subject: printable_name(subject.as_raw()).unwrap_or_default(),
             not_after: file::day(parsed.validity().not_after),
             file: path.display().to_string().into(),
             companions: [fingerprint].into(),

@@ -14,7 +14,7 @@ use webpki::EndEntityCert;
 use x509_parser::der_parser::asn1_rs::Oid;
 use x509_parser::objects::{oid_registry, oid2sn};
 use x509_parser::oid_registry as oid;
-use x509_parser::prelude::{GeneralName, ParsedExtension, X509Certificate, X509Version};
+use x509_parser::prelude::{FromDer as _, GeneralName, ParsedExtension, X509Certificate, X509Version};
 use zeroize::Zeroizing;
 
 use super::error::{FileForm, Problem};
@@ -25,6 +25,7 @@ use super::report::Report;
 use super::warning::WarningKind;
 use crate::crypto;
 use hookgate_client::roots::Roots;
+use hookgate_core::identity::printable_name;
 
 /// The most `[[certificate]]` tables of a file. Each certificate is parsed, and found by server name.
 const MAXIMUM_CERTIFICATES: usize = 1024;
@@ -59,6 +60,20 @@ pub struct ServerCertificate {
     pub names: Vec<String>,
     /// The file of the chain, for messages.
     pub chain_path: PathBuf,
+}
+
+impl ServerCertificate {
+    /// The name of the root that a sender would have to trust, as RFC 4514 writes it, if that is none of Mozilla's: the authority is private.
+    #[must_use]
+    pub fn private_root(&self) -> Option<String> {
+        let parsed: Vec<X509Certificate<'_>> =
+            self.chain.iter().filter_map(|der| Some(X509Certificate::from_der(der).ok()?.1)).collect();
+        let mozilla = Roots::mozilla();
+        if parsed.iter().any(|certificate| mozilla.has_name(certificate.issuer().as_raw())) {
+            return None;
+        }
+        printable_name(parsed.last()?.issuer().as_raw())
+    }
 }
 
 /// `[[certificate]]` as written.
@@ -222,7 +237,7 @@ fn inspect(parsed: &[X509Certificate<'_>], at: &Spanned<String>, report: &mut Re
         _ => false,
     });
     if lacks_issuer(parsed) {
-        let (issuer, url) = (end_entity.issuer().to_string(), issuer_url(end_entity));
+        let (issuer, url) = (printable_name(end_entity.issuer().as_raw()).unwrap_or_default(), issuer_url(end_entity));
         let path = report.resolve(at.get_ref());
         report.warn(at, WarningKind::MissingIntermediate { path, issuer, url });
     } else if let Some(index) = out_of_order {

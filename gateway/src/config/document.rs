@@ -250,7 +250,29 @@ fn with_brackets(problem: Problem, steps: &[Step], is_header: bool) -> Problem {
         }
         _ => None,
     };
-    Problem::WrongType { message: corrected.unwrap_or(message) }
+    let message = corrected.unwrap_or(message);
+    let in_array = matches!(steps.last(), Some(Step::Index(_)));
+    let is_of_table = ["expected a table", "expected an array (in brackets)"].iter().any(|end| message.ends_with(end));
+    match example(key, in_array).filter(|_| is_of_table) {
+        Some(example) => Problem::WrongType { message: format!("{message}; write {example}") },
+        None => Problem::WrongType { message },
+    }
+}
+
+/// What to write for a table, or for an array of tables, that is written as a string instead; `in_array` of one element.
+fn example(key: &str, in_array: bool) -> Option<String> {
+    let element = match key {
+        "secrets" | "hmac_secrets" => "{ file = \"webhook.secret\" }",
+        "keys" => "{ file = \"sender.pem\" }",
+        "users" => "{ name = \"hook\", secrets = [{ file = \"hook.password\" }] }",
+        "identity" => "{ subject_cn = \"webhooks.example.com\" }",
+        // The preset says which keys it needs.
+        "signature" | "token" | "secret" | "basic" | "session_parameter" if !in_array => {
+            return Some(format!("{key} = {{ … }} with its keys between the braces"));
+        }
+        _ => return None,
+    };
+    Some(if in_array { element.to_owned() } else { format!("{key} = [{element}]") })
 }
 
 /// The problem behind an error of serde, in TOML's terms instead of Rust's.

@@ -18,6 +18,7 @@ use zeroize::Zeroizing;
 
 use super::error::{FileForm, Problem};
 use super::pem;
+use hookgate_core::identity::printable_name;
 
 /// The most bytes of a configuration, certificate or key file. The whole root list of Mozilla has about 250 KiB of PEM.
 pub(super) const MAXIMUM_FILE_BYTES: u64 = 4 * 1024 * 1024;
@@ -246,9 +247,10 @@ pub(super) fn trust_anchor<'c>(
     })
 }
 
-/// The subject of a certificate; empty if it cannot be parsed.
+/// The subject of a certificate as RFC 4514 writes it, in printable ASCII; empty if it cannot be parsed.
 pub(super) fn subject(certificate: &CertificateDer<'_>) -> String {
-    X509Certificate::from_der(certificate).map(|(_, parsed)| parsed.subject().to_string()).unwrap_or_default()
+    let parsed = X509Certificate::from_der(certificate).ok();
+    parsed.and_then(|(_, parsed)| printable_name(parsed.subject().as_raw())).unwrap_or_default()
 }
 
 /// The day of an X.509 time, in UTC. Its text is YYYY-MM-DD.

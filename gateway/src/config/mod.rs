@@ -47,6 +47,7 @@ mod state;
 pub mod strength;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod warning;
 
 use std::env;
@@ -78,6 +79,7 @@ use self::report::{Environment, Report};
 use self::route::{ParsedRoutes, RawRoute};
 use self::state::RawState;
 use self::strength::Strength;
+use self::tls::RawTls;
 use hookgate_core::identity::Provider;
 use hookgate_core::ranges::{Ranges, Sources};
 use hookgate_core::reject::TypeBase;
@@ -100,12 +102,13 @@ pub use self::levels::{Levels, LevelsError};
 pub use self::listen::{DEFAULT_BACKLOG, Listen, Metrics};
 pub use self::log::{DEFAULT_ACCESS_PER_SECOND, LogFormat, LogSection};
 pub use self::name::MAXIMUM_NAME_BYTES;
-pub use self::places::NamedPlaces;
+pub use self::places::{NamedPlaces, Sections};
 pub use self::profile::DEFAULT_VERIFY_DEPTH;
 pub(crate) use self::profile::SINGLE_PROFILE;
 pub use self::proof::{Addition, AdditionForm, FileKind, Proofs, Usual};
 pub use self::range_url::{RangeFormat, RangeSource, RangeUrl};
 pub use self::state::{Deliveries, OnStateFailure, State};
+pub use self::tls::TlsSection;
 pub use self::warning::{Warning, WarningKind};
 
 /// The whole configuration, within its bounds.
@@ -141,6 +144,8 @@ pub struct Config {
     pub admin: Option<Admin>,
     /// `[log]`
     pub log: LogSection,
+    /// `[tls]`: versions, suites and key exchange of handshakes with senders.
+    pub tls: TlsSection,
     /// `[problem]`: the `type` of problem documents.
     pub problem_types: TypeBase,
     /// `[state]`, or the directory of the service manager: where hookgate keeps what outlives a restart.
@@ -207,6 +212,8 @@ struct RawConfig {
     state: Option<Spanned<RawState>>,
     #[serde(deserialize_with = "document::table")]
     problem: Option<Spanned<RawProblem>>,
+    #[serde(deserialize_with = "document::table")]
+    tls: Option<Spanned<RawTls>>,
 }
 
 impl Config {
@@ -296,6 +303,7 @@ impl Config {
         let admin = admin::admin(raw.admin, listen.as_ref(), metrics.as_ref(), &mut report);
         let log = log::log(raw.log.as_ref(), &mut report);
         let state = state::state(raw.state.as_ref(), &mut report);
+        let tls = tls::tls(raw.tls.as_ref(), &mut report);
         let names_directory = raw.state.as_ref().is_some_and(|state| state.get_ref().names_directory());
         let written = raw_routes.iter().map(|raw| raw.get_ref().written_delivery());
         durable::check(written, &routes, &durable, (&state, names_directory), &mut report);
@@ -348,6 +356,7 @@ impl Config {
             proofs: &proofs,
             filter: &filter,
             log: &log,
+            tls: &tls,
             presets: &provider::presets_in_use(raw_providers, &presets),
             subordinates: report.subordinates(),
         });
@@ -370,6 +379,7 @@ impl Config {
             metrics,
             admin,
             log,
+            tls,
             problem_types,
             state,
             reload,

@@ -8,6 +8,9 @@ use std::path::{Path, PathBuf};
 use super::document::Document;
 use super::error::Location;
 use super::file::{self, FileVersions, MAXIMUM_FILE_BYTES};
+use super::strength::{About, Loss};
+use hookgate_core::route::Route;
+use toml::de::DeValue;
 
 /// The scheme of handlers.
 const UNIX: &str = "unix:";
@@ -23,6 +26,60 @@ pub struct NamedPlaces {
     pub listen: Vec<(Location, SocketAddr)>,
     /// `metrics.listen`
     pub metrics: Option<(Location, SocketAddr)>,
+    /// `admin.listen`
+    pub admin: Option<Location>,
+    /// `state.directory`
+    pub state: Option<(Location, PathBuf)>,
+}
+
+/// Where the sections of a configuration are that losses are about.
+pub struct Sections {
+    /// The header of each table: of an array of tables with the name in it.
+    headers: Vec<(&'static str, Option<String>, Location)>,
+    file: PathBuf,
+}
+
+impl Sections {
+    /// Those of the configuration at `path`; none if it cannot be parsed.
+    #[must_use]
+    pub fn of(path: &Path, routes: &[Route]) -> Self {
+        let text = file::read(path, MAXIMUM_FILE_BYTES).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+        let document = text.as_deref().and_then(|text| Document::parse(text, path).ok());
+        let mut headers = Vec::new();
+        for section in ["filter", "log", "provider", "route", "tls"] {
+            let Some(document) = &document else { break };
+            let Some((key, value)) = document.root().get_key_value(section) else { continue };
+            let DeValue::Array(tables) = value.get_ref() else {
+                headers.push((section, None, document.location(&key.span())));
+                continue;
+            };
+            for (index, table) in tables.iter().enumerate() {
+                let written = table.get_ref().as_table().and_then(|table| table.get("name")?.get_ref().as_str());
+                // A route without a name has one all the same.
+                let by_default = routes.get(index).filter(|_| section == "route").map(|route| &*route.name);
+                let name = written.or(by_default).map(str::to_owned);
+                headers.push((section, name, document.location(&table.span())));
+            }
+        }
+        Self { headers, file: path.to_owned() }
+    }
+
+    /// The file, and the line of the section that `loss` is about if there is such a section.
+    #[must_use]
+    pub fn place(&self, loss: &Loss) -> String {
+        let (section, name) = match loss.about() {
+            About::Provider(name) => ("provider", Some(&**name)),
+            About::Route(name) => ("route", Some(&**name)),
+            About::Filter => ("filter", None),
+            About::Log => ("log", None),
+            About::Tls => ("tls", None),
+        };
+        let found = self.headers.iter().find(|(of, named, _)| *of == section && named.as_deref() == name);
+        match found.and_then(|(_, _, location)| location.line) {
+            Some(line) => format!("{}:{line}", self.file.display()),
+            None => self.file.display().to_string(),
+        }
+    }
 }
 
 impl NamedPlaces {
@@ -49,6 +106,10 @@ impl NamedPlaces {
                 places.listen.extend(text.parse().ok().map(|address| (location, address)));
             } else if key == "metrics.listen" {
                 places.metrics = text.parse().ok().map(|address| (location, address));
+            } else if key == "admin.listen" {
+                places.admin = Some(location);
+            } else if key == "state.directory" {
+                places.state = Some((location, document.resolve(text)));
             } else {
                 let named = document.resolve(text);
                 if let Some(index) = unnamed.iter().position(|read| *read == named) {

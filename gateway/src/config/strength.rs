@@ -11,6 +11,7 @@
 //! away is remembered with its demands, bounded, also if it is a part of something that stays: identity rules and trust anchors, revocation
 //! lists, ranges that were left out, proofs of routes and providers, the preset that was in use.
 
+mod loss;
 mod preset;
 mod profile;
 mod provider;
@@ -22,8 +23,10 @@ use std::sync::Arc;
 
 use data_encoding::HEXLOWER;
 use ring::digest;
+use rustls::ProtocolVersion;
 use toml::de::{DeTable, DeValue};
 
+pub use self::loss::{About, Loss};
 use self::preset::PresetStrength;
 use self::provider::{Parts, ProviderStrength};
 use self::ranges::RangeStrength;
@@ -34,6 +37,8 @@ use super::log::LogSection;
 use super::preset::Preset;
 use super::proof::Proofs;
 use super::ranges::ProviderRanges;
+use super::tls::TlsSection;
+use crate::crypto::KeyExchange;
 use hookgate_core::auth::strength::{Aspect, Aspects};
 use hookgate_core::auth::{KeySourceId, PolicyStrength};
 use hookgate_core::identity::Provider;
@@ -56,6 +61,7 @@ pub struct Strength {
     routes: Vec<RouteStrength>,
     filter: FilterStrength,
     log: LogStrength,
+    tls: TlsStrength,
     removed: Removed,
 }
 
@@ -83,6 +89,13 @@ struct LogStrength {
     hides_paths: bool,
 }
 
+/// With what handshakes are not made.
+#[derive(Clone, Debug, Default)]
+struct TlsStrength {
+    /// The versions that are accepted, and whether a key exchange that a quantum computer opens later is, in the words of the losses.
+    accepted: BTreeSet<&'static str>,
+}
+
 /// Whether a configuration may replace the one in force.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Comparison {
@@ -91,12 +104,12 @@ pub enum Comparison {
     /// It demands less, as it says on purpose.
     Permitted {
         /// What it no longer demands, a line each.
-        losses: Vec<String>,
+        losses: Vec<Loss>,
     },
     /// It demands less, and does not say so.
     Refused {
         /// What it no longer demands, a line each.
-        losses: Vec<String>,
+        losses: Vec<Loss>,
         /// The value of `accept_weaker` that permits exactly this change.
         permission: String,
         /// Whether the file has that value already, but the configuration in force has it too.
@@ -117,6 +130,7 @@ pub(super) struct Parsed<'c> {
     pub(super) proofs: &'c Proofs,
     pub(super) filter: &'c FilterSection,
     pub(super) log: &'c LogSection,
+    pub(super) tls: &'c TlsSection,
     /// In the order of `providers`.
     pub(super) presets: &'c [Option<&'c Preset>],
     /// By the index of the provider: the ids of certificates that its lists of trust anchors have below an anchor.
@@ -150,6 +164,7 @@ impl Strength {
             routes: routes.collect(),
             filter: FilterStrength::new(parsed.filter, root),
             log: LogStrength { hides_paths: !parsed.log.access.path },
+            tls: TlsStrength::new(parsed.tls),
             removed: Removed::default(),
         }
     }
@@ -166,7 +181,7 @@ impl Strength {
 
     /// Compares `next`, which would replace this configuration, with it.
     pub fn compare(&self, next: &Self) -> Comparison {
-        let losses: Vec<String> = self.losses(next).into_iter().collect();
+        let losses: Vec<Loss> = self.losses(next).into_iter().collect();
         if losses.is_empty() {
             return Comparison::NotWeaker;
         }
@@ -215,12 +230,12 @@ impl Strength {
         self
     }
 
-    fn losses(&self, next: &Self) -> BTreeSet<String> {
+    fn losses(&self, next: &Self) -> BTreeSet<Loss> {
         let mut losses = self.filter.losses(&next.filter);
         for (name, new) in &next.providers {
             let Some(old) = self.provider(name) else { continue };
-            let mut report = |loss| {
-                losses.insert(format!("provider {name}: {loss}"));
+            let mut report = |loss: String| {
+                losses.insert(Loss::of_provider(name, &loss));
             };
             old.losses(new, &mut report);
             // Without its header, the lists and identities of a provider stand below the provider before it.
@@ -233,12 +248,14 @@ impl Strength {
             }
             if next.uses_policy(name) {
                 let lost = old.demanded_policy().lost_in(new.demanded_policy());
-                losses.extend(lost.into_iter().map(|loss| format!("provider {name}: {loss}")));
+                losses.extend(lost.iter().map(|loss| Loss::of_provider(name, loss)));
             }
         }
         if self.log.hides_paths && !next.log.hides_paths {
-            losses.insert("log: path is no longer false".to_owned());
+            losses.insert(Loss::of_log(&"path is no longer false"));
         }
+        let accepted = next.tls.accepted.difference(&self.tls.accepted);
+        losses.extend(accepted.map(|accepted| Loss::of_tls(&format!("{accepted} is accepted again"))));
         let in_force = Routes { routes: &self.routes, policy: &|name| self.policy(name) };
         let removed = Routes { routes: &self.removed.routes, policy: &|name| self.policy(name) };
         let new = Routes { routes: &next.routes, policy: &|name| next.policy(name) };
@@ -284,20 +301,31 @@ impl FilterStrength {
         Self { enforces: policy.mode == Mode::Enforce, rates: limited.map(|(name, _)| name).collect(), deny }
     }
 
-    fn losses(&self, next: &Self) -> BTreeSet<String> {
+    fn losses(&self, next: &Self) -> BTreeSet<Loss> {
         let mut losses = BTreeSet::new();
         if self.enforces && !next.enforces {
-            losses.insert("filter: mode is no longer \"enforce\"".to_owned());
+            losses.insert(Loss::of_filter(&"mode is no longer \"enforce\""));
         } else {
             let lost = self.rates.difference(&next.rates);
-            losses.extend(lost.map(|rate| format!("filter: {rate} is no longer limited")));
+            losses.extend(lost.map(|rate| Loss::of_filter(&format!("{rate} is no longer limited"))));
             if self.enforces {
-                losses.extend(
-                    self.deny.difference(&next.deny).map(|key| format!("filter: {key} no longer denies sources")),
-                );
+                let denied = self.deny.difference(&next.deny);
+                losses.extend(denied.map(|key| Loss::of_filter(&format!("{key} no longer denies sources"))));
             }
         }
         losses
+    }
+}
+
+impl TlsStrength {
+    fn new(section: &TlsSection) -> Self {
+        let versions = section.policy.versions().iter().map(|version| match version.version {
+            ProtocolVersion::TLSv1_2 => "TLS 1.2",
+            _ => "TLS 1.3",
+        });
+        let is_classical = |group: &KeyExchange| *group != KeyExchange::X25519MlKem768;
+        let classical = section.key_exchange.iter().any(is_classical).then_some("key exchange without ML-KEM");
+        Self { accepted: versions.chain(classical).collect() }
     }
 }
 
@@ -327,7 +355,8 @@ fn element<'t>(root: &'t DeTable<'t>, section: &str, index: usize) -> Option<&'t
 }
 
 /// What `accept_weaker` must say: a digest of the losses, which name the old and the new values.
-fn permission(losses: &[String]) -> String {
-    let digest = digest::digest(&digest::SHA256, losses.join("\n").as_bytes());
+fn permission(losses: &[Loss]) -> String {
+    let sentences: Vec<&str> = losses.iter().map(Loss::text).collect();
+    let digest = digest::digest(&digest::SHA256, sentences.join("\n").as_bytes());
     HEXLOWER.encode(digest.as_ref().get(..PERMISSION_BYTES).unwrap_or_default())
 }

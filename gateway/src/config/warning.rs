@@ -168,6 +168,20 @@ pub enum WarningKind {
         /// The subject of the intermediate.
         subject: String,
     },
+    /// A revocation list with the name of a known authority, whose key has not signed it.
+    RevocationListSignature {
+        /// The profile that names it.
+        profile: String,
+        /// Its issuer.
+        issuer: String,
+    },
+    /// A revocation list whose signature has an algorithm that is not accepted.
+    RevocationListAlgorithm {
+        /// The profile that names it.
+        profile: String,
+        /// Its issuer.
+        issuer: String,
+    },
     /// Revocation lists of trust anchors alone, although paths may have intermediates.
     NoIntermediateList {
         /// The profile.
@@ -349,6 +363,16 @@ impl fmt::Display for WarningKind {
                 formatter,
                 "profile {profile}: no list is of the intermediate {subject}, so the certificates that it issued are refused; add its list"
             ),
+            Self::RevocationListSignature { profile, issuer } => write!(
+                formatter,
+                "profile {profile}: the revocation list of {issuer} is not signed by the key of the trust anchor or intermediate of this name, \
+                 so certificates of this issuer are refused; get the list again, or compare the certificate of the authority"
+            ),
+            Self::RevocationListAlgorithm { profile, issuer } => write!(
+                formatter,
+                "profile {profile}: the revocation list of {issuer} is signed by an algorithm that is not accepted, such as SHA-1, so \
+                 certificates of this issuer are refused; ask its issuer for a list with SHA-256"
+            ),
             Self::NoIntermediateList { profile, depth } => write!(
                 formatter,
                 "profile {profile}: every list is of a trust anchor, so a chain with an intermediate is refused, although verify_depth {depth} \
@@ -380,7 +404,8 @@ impl fmt::Display for WarningKind {
                 write!(formatter, "certificate {position} of the chain expired on {not_after}; senders refuse it")
             }
             Self::ExpiresSoon { position, not_after, days } => {
-                write!(formatter, "certificate {position} of the chain expires on {not_after}, in {days} days")
+                let unit = if *days == 1 { "day" } else { "days" };
+                write!(formatter, "certificate {position} of the chain expires on {not_after}, in {days} {unit}")
             }
             Self::NoNames => {
                 write!(formatter, "the certificate has no DNS name (subjectAltName); senders refuse it")

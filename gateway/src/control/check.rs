@@ -9,10 +9,11 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use super::reload::{Loader, advice};
+use super::status::counted;
 use super::sunset::outlook;
 use crate::config::inventory::{Inventory, difference};
 use crate::config::strength::{Comparison, Strength};
-use crate::config::{Config, FileVersions, Location, NamedPlaces, Reading, one_line};
+use crate::config::{Config, FileVersions, Location, NamedPlaces, Problem, Reading, Sections, one_line};
 
 /// Something about this host that does not fit the configuration, and where the configuration names it.
 struct Finding {
@@ -30,7 +31,14 @@ impl fmt::Display for Finding {
 /// every error and warning to standard error, and a summary to standard output if there is no error. With `against`, the file of the
 /// configuration in force, also prints what a reload would change. Exit code 0, or 1 if there is an error, or if the reload would be refused.
 pub fn check(path: &Path, against: Option<&Path>, user: Option<&str>) -> ExitCode {
-    let Some((mut config, files, mut warnings)) = load(path, "--config") else { return ExitCode::FAILURE };
+    let Reading { files, outcome } = Config::read(path);
+    let (mut config, mut warnings) = match outcome {
+        Ok((config, found)) => (config, warn(&found)),
+        Err(errors) => {
+            eprintln!("{}", errors.of_option("--config"));
+            return ExitCode::FAILURE;
+        }
+    };
     match look(path, &files, user) {
         Ok(found) => warnings += found,
         Err(errors) => {
@@ -40,6 +48,7 @@ pub fn check(path: &Path, against: Option<&Path>, user: Option<&str>) -> ExitCod
     }
     let (inventory, strength) = (std::mem::take(&mut config.inventory), std::mem::take(&mut config.strength));
     let (providers, routes) = (config.providers.len(), config.routes.len());
+    let sections = Sections::of(path, &config.routes);
     let limits = config.limits;
     let outlooks: Vec<String> = config.providers.iter().map(outlook).collect();
     let notes = std::mem::take(&mut config.notes);
@@ -49,23 +58,48 @@ pub fn check(path: &Path, against: Option<&Path>, user: Option<&str>) -> ExitCod
     }
     outlooks.iter().for_each(|outlook| println!("{outlook}"));
     notes.iter().for_each(|note| println!("note: {note}"));
-    println!("{}: ok, {providers} providers, {routes} routes, {warnings} warnings", path.display());
-    match against.map(|path| load(path, "--against")) {
+    println!(
+        "{}: ok, {}, {}, {}",
+        path.display(),
+        counted(providers, "provider"),
+        counted(routes, "route"),
+        counted(warnings, "warning")
+    );
+    match against.map(in_force) {
         None => ExitCode::SUCCESS,
         Some(None) => ExitCode::FAILURE,
-        Some(Some((old, _, _))) => compare(&old, &inventory, &strength),
+        Some(Some(old)) => compare(&old, &inventory, &strength, &sections),
     }
 }
 
-/// The configuration in the file at `path`, which `option` names, the files that were read, and the number of its warnings, which are printed; `None` if it has
-/// errors.
-fn load(path: &Path, option: &'static str) -> Option<(Config, FileVersions, usize)> {
-    let Reading { files, outcome } = Config::read(path);
-    let (config, warnings) = outcome.map_err(|errors| eprintln!("{}", errors.of_option(option))).ok()?;
-    for warning in &warnings {
-        eprintln!("warning: {warning}");
+/// Prints warnings, and returns their number.
+fn warn(warnings: &[impl fmt::Display]) -> usize {
+    warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
+    warnings.len()
+}
+
+/// The configuration in force, in the file at `path`. If it cannot be one, one message says so, and `None` is returned.
+fn in_force(path: &Path) -> Option<Config> {
+    let errors = match Config::read(path).outcome {
+        Ok((config, warnings)) => {
+            warn(&warnings);
+            return Some(config);
+        }
+        Err(errors) => errors.of_option("--against"),
+    };
+    match errors.errors() {
+        [only] if matches!(only.problem, Problem::Unreadable { .. }) => eprintln!("{only}"),
+        all => {
+            let first = all.first().map(ToString::to_string).unwrap_or_default();
+            eprintln!(
+                "{}: hookgate cannot run with this file, so there is nothing to compare with: it has {}, first {first}; name the file of a \
+                 configuration in force with --against, or leave that out",
+                path.display(),
+                counted(all.len(), "error")
+            );
+        }
     }
-    Some((config, files, warnings.len()))
+    None
 }
 
 /// Looks at what the configuration names on this host. Prints the warnings, and returns their number.
@@ -76,6 +110,7 @@ fn load(path: &Path, option: &'static str) -> Option<(Config, FileVersions, usiz
 fn look(path: &Path, files: &FileVersions, user: Option<&str>) -> Result<usize, Vec<String>> {
     let places = NamedPlaces::of(path, files);
     let mut warnings = host::sockets(&places.handlers);
+    warnings.extend(host::state(places.state.as_ref()).map_err(|error| vec![error.to_string()])?);
     let port_user = match user {
         None => host::PortUser::current(),
         Some(name) => {
@@ -89,12 +124,11 @@ fn look(path: &Path, files: &FileVersions, user: Option<&str>) -> Result<usize, 
         }
     };
     warnings.extend(host::ports(&places, &port_user));
-    warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
-    Ok(warnings.len())
+    Ok(warn(&warnings))
 }
 
 /// Prints what a reload would change from `old`.
-fn compare(old: &Config, inventory: &Inventory, strength: &Strength) -> ExitCode {
+fn compare(old: &Config, inventory: &Inventory, strength: &Strength, sections: &Sections) -> ExitCode {
     let changes = difference(&old.inventory, inventory);
     if changes.is_empty() {
         println!("nothing has changed");
@@ -105,11 +139,13 @@ fn compare(old: &Config, inventory: &Inventory, strength: &Strength) -> ExitCode
     match old.strength.compare(strength) {
         Comparison::NotWeaker => ExitCode::SUCCESS,
         Comparison::Permitted { losses } => {
-            losses.iter().for_each(|loss| println!("demands less, as accept_weaker permits: {loss}"));
+            losses
+                .iter()
+                .for_each(|loss| println!("{}: demands less, as accept_weaker permits: {loss}", sections.place(loss)));
             ExitCode::SUCCESS
         }
         Comparison::Refused { losses, permission, is_used } => {
-            losses.iter().for_each(|loss| eprintln!("demands less: {loss}"));
+            losses.iter().for_each(|loss| eprintln!("{}: demands less: {loss}", sections.place(loss)));
             eprintln!("{}", advice(losses.len(), &permission, is_used));
             ExitCode::FAILURE
         }

@@ -28,10 +28,10 @@ use super::revocation::Revocation;
 use super::rotation::{self, Rotation};
 use super::watch::Watch;
 use crate::config::inventory::{Inventory, difference};
-use crate::config::strength::{Comparison, Strength};
+use crate::config::strength::{Comparison, Loss, Strength};
 use crate::config::{
     Admin, Config, FileVersions, FilterSection, Listen, LogFormat, Metrics, OnStateFailure, Reading, ReloadTrigger,
-    State, Warning, is_of_host,
+    Sections, State, Warning, is_of_host,
 };
 use crate::deliveries::DeliveryStore;
 use crate::metrics::retirement::{NamedLabel, Retirement};
@@ -445,7 +445,8 @@ impl Loader {
             Comparison::NotWeaker => Vec::new(),
             Comparison::Permitted { losses } => losses,
             Comparison::Refused { losses, permission, is_used } => {
-                return Err(Refused::as_weaker(&losses, &permission, is_used));
+                let sections = Sections::of(&self.path, &config.routes);
+                return Err(Refused::as_weaker(&losses, &sections, &permission, is_used));
             }
         };
         if self.deliveries.is_none() && config.durable.iter().any(Option::is_some) {
@@ -557,9 +558,9 @@ impl Refused {
         Self::by_error(&format!("{error:#}"), causes.any(is_of_host))
     }
 
-    fn as_weaker(losses: &[String], permission: &str, is_used: bool) -> Self {
-        let mut reasons: Vec<String> =
-            losses.iter().take(MAXIMUM_LINES).map(|loss| format!("it would demand less: {loss}")).collect();
+    fn as_weaker(losses: &[Loss], sections: &Sections, permission: &str, is_used: bool) -> Self {
+        let reason = |loss: &Loss| format!("{}: it would demand less: {loss}", sections.place(loss));
+        let mut reasons: Vec<String> = losses.iter().take(MAXIMUM_LINES).map(reason).collect();
         reasons.push(advice(losses.len(), permission, is_used));
         Self { result: Load::Weaker, is_of_host: false, reasons }
     }

@@ -4,7 +4,6 @@
 //! module.
 
 use std::fmt::Display;
-use std::io;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -28,14 +27,16 @@ use super::inquiry::Inquiry;
 use super::log::{Log, Losses, StatedLevels};
 use super::published::Publisher;
 use super::reload::{Fixed, Loader, log_warnings};
+use super::sockets::SocketsError;
 use super::sockets::sharing::PortWatch;
-use super::sockets::{SocketsError, bind_hint};
 use super::status::Serving;
 use super::watch::LOOK_INTERVAL;
 use super::watchdog::Watchdog;
 use super::{service, sides, sockets};
 use crate::accept::spread::Siblings;
-use crate::config::{Config, Deliveries, FetchedLists, FileVersions, KeyOrigin, Listen, NamedPlaces, Reading};
+use crate::config::{
+    Config, Deliveries, FetchedLists, FileVersions, KeyOrigin, Listen, Location, NamedPlaces, Reading,
+};
 use crate::crypto;
 use crate::deliveries::DeliveryStore;
 use crate::dispatch::Shared;
@@ -44,6 +45,7 @@ use crate::recent::Recent;
 use crate::snapshot::Snapshot;
 use crate::state::{StateDirectory, warn_of_absence};
 use crate::worker::{CUT_GRACE, Command, Places, Plan, WorkerThread, start};
+use hookgate_core::identity::RefusalAnswer;
 use hookgate_io::memory::{RETURN_INTERVAL, return_unused, set_up};
 use hookgate_io::{Backend, choose};
 
@@ -102,7 +104,7 @@ fn serve(path: &Path, config: Config, files: FileVersions, log: &Log) -> anyhow:
         let mut signals = Signals::install()?;
         let retirement = Arc::default();
         let observer = sides::start(config.metrics.as_ref(), config.admin.as_ref(), &retirement)
-            .map_err(|error| at_metrics(path, error))?;
+            .map_err(|error| placed(error.location(NamedPlaces::of(path, &FileVersions::default())), error.into()))?;
         let backend = choose_backend(&config.listen)?;
         let fixed = Fixed {
             listen: config.listen.clone(),
@@ -114,7 +116,9 @@ fn serve(path: &Path, config: Config, files: FileVersions, log: &Log) -> anyhow:
         let mut loader = Loader::new(path.to_owned(), &config.limits, retirement);
         loader.tune_log(log.tuning());
         // Before the process is confined, and before the sources of data are read from it.
-        match fixed.state.directory.as_deref().map(StateDirectory::open).transpose()? {
+        let state = fixed.state.directory.as_deref().map(StateDirectory::open).transpose();
+        let of_state = || NamedPlaces::of(path, &FileVersions::default()).state.map(|(location, _)| location);
+        match state.map_err(|error| placed(of_state(), error.into()))? {
             Some(state) => loader.keep_state_in(state),
             None => warn_of_absence(&features_with_state(&config)),
         }
@@ -185,15 +189,14 @@ fn located(path: &Path, error: anyhow::Error) -> anyhow::Error {
     let address = error.downcast_ref::<SocketsError>().and_then(SocketsError::configured);
     let places = NamedPlaces::of(path, &FileVersions::default());
     let place = places.listen.into_iter().find(|(_, listed)| Some(*listed) == address);
-    place.map_or_else(|| anyhow!("{error:#}"), |(location, _)| anyhow!("{location}: {error:#}"))
+    placed(place.map(|(location, _)| location), error)
 }
 
-/// Adds the place of `metrics.listen`, and what to do, to an error of the metrics endpoint. One of the admin side names its key itself.
-fn at_metrics(path: &Path, error: anyhow::Error) -> anyhow::Error {
-    let hint = error.root_cause().downcast_ref::<io::Error>().map_or("", bind_hint);
-    match NamedPlaces::of(path, &FileVersions::default()).metrics {
-        Some((location, _)) if error.to_string().contains("(metrics.listen)") => anyhow!("{location}: {error:#}{hint}"),
-        _ => error,
+/// Adds the place in the configuration to an error, if there is one.
+fn placed(location: Option<Location>, error: anyhow::Error) -> anyhow::Error {
+    match location {
+        Some(location) => anyhow!("{location}: {error:#}"),
+        None => error,
     }
 }
 
@@ -207,8 +210,14 @@ fn features_with_state(config: &Config) -> Vec<&'static str> {
         (has_lists, "the revocation lists that are fetched"),
         (has_keys, "the keys of key sources"),
         (has_replay(config), "the deliveries that were taken"),
+        (has_retry(config), "the refused chains with evidence (refusal = 'retry')"),
     ];
     features.into_iter().filter_map(|(is_used, feature)| is_used.then_some(feature)).collect()
+}
+
+/// Whether a provider delays refusals that can be ignorance of this receiver: their chains are kept for the operator.
+fn has_retry(config: &Config) -> bool {
+    config.providers.iter().any(|provider| provider.refusal == RefusalAnswer::Retry)
 }
 
 /// Whether a rule keeps copies of deliveries away.

@@ -2,17 +2,68 @@
 //!
 //! Owns which of them listens where. Must not know what they answer.
 
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
-
-use anyhow::Context as _;
 
 use super::admin::observer::Observer;
 use super::admin::phase::Health;
 use super::admin::{AdminPages, Hosts};
 use super::endpoint::{Bound, Endpoint};
 use super::exposition::{Exposition, MetricsPage};
-use crate::config::{Admin, AdminAddress, Metrics};
+use super::sockets::bind_hint;
+use crate::config::{Admin, AdminAddress, Location, Metrics, NamedPlaces};
 use crate::metrics::retirement::Retirement;
+
+/// Why a side cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum SidesError {
+    /// `metrics.listen` cannot be bound.
+    #[error("cannot serve metrics on {address} (metrics.listen): {error}{hint}", hint = bind_hint(error))]
+    Metrics {
+        /// The address.
+        address: SocketAddr,
+        /// The kernel's error.
+        error: io::Error,
+    },
+    /// `admin.listen` is an address that cannot be bound.
+    #[error("cannot serve the admin side on {listen} (admin.listen): {error}{hint}", hint = bind_hint(error))]
+    AdminAddress {
+        /// The address.
+        listen: AdminAddress,
+        /// The kernel's error.
+        error: io::Error,
+    },
+    /// `admin.listen` is a socket that cannot be bound.
+    #[error(
+        "cannot serve the admin side on {listen} (admin.listen): {error}; the directory {} must exist, this user must be able to write to it, \
+         and no other process may listen on the socket",
+        directory.display()
+    )]
+    AdminSocket {
+        /// The socket.
+        listen: AdminAddress,
+        /// Its directory.
+        directory: PathBuf,
+        /// The kernel's error.
+        error: io::Error,
+    },
+    /// There is no recorder of metrics.
+    #[error("cannot record metrics: {0:#}")]
+    Exposition(anyhow::Error),
+}
+
+impl SidesError {
+    /// The location of the section that failed, if it is one.
+    pub(super) fn location(&self, places: NamedPlaces) -> Option<Location> {
+        match self {
+            Self::Metrics { .. } => places.metrics.map(|(location, _)| location),
+            Self::AdminAddress { .. } | Self::AdminSocket { .. } => places.admin,
+            Self::Exposition(_) => None,
+        }
+    }
+}
 
 /// Binds what is configured, and starts to serve it. Installs the recorder of metrics if anything is. Call it inside the runtime of the control
 /// thread.
@@ -24,15 +75,15 @@ pub(super) fn start(
     metrics: Option<&Metrics>,
     admin: Option<&Admin>,
     retirement: &Arc<Mutex<Retirement>>,
-) -> anyhow::Result<Observer> {
+) -> Result<Observer, SidesError> {
     let health = Arc::<Health>::default();
     if metrics.is_none() && admin.is_none() {
         return Ok(Observer::new(health, None, None));
     }
     // Both are bound before the recorder is there, so that nothing is half started.
     let metrics = metrics.map(bind_metrics).transpose()?;
-    let admin = admin.map(|section| Ok::<_, anyhow::Error>((bind_admin(section)?, hosts(section)))).transpose()?;
-    let exposition = Exposition::install(retirement)?;
+    let admin = admin.map(|section| Ok::<_, SidesError>((bind_admin(section)?, hosts(section)))).transpose()?;
+    let exposition = Exposition::install(retirement).map_err(SidesError::Exposition)?;
     if let Some(bound) = metrics {
         tokio::spawn(Endpoint::new(bound, "metrics", MetricsPage(Arc::clone(&exposition))).serve());
     }
@@ -44,23 +95,20 @@ pub(super) fn start(
     Ok(Observer::new(health, questions, Some(exposition)))
 }
 
-fn bind_metrics(section: &Metrics) -> anyhow::Result<Bound> {
+fn bind_metrics(section: &Metrics) -> Result<Bound, SidesError> {
     let address = section.listen;
-    Bound::tcp(address).with_context(|| format!("cannot serve metrics on {address} (metrics.listen)"))
+    Bound::tcp(address).map_err(|error| SidesError::Metrics { address, error })
 }
 
-fn bind_admin(section: &Admin) -> anyhow::Result<Bound> {
-    let listen = &section.listen;
-    match listen {
+fn bind_admin(section: &Admin) -> Result<Bound, SidesError> {
+    let listen = section.listen.clone();
+    match &section.listen {
         AdminAddress::Loopback(address) => {
-            Bound::tcp(*address).with_context(|| format!("cannot serve the admin side on {listen} (admin.listen)"))
+            Bound::tcp(*address).map_err(|error| SidesError::AdminAddress { listen, error })
         }
-        AdminAddress::Unix(path) => Bound::unix(path).with_context(|| {
-            let directory = path.parent().unwrap_or(path).display();
-            format!(
-                "cannot serve the admin side on {listen} (admin.listen); the directory {directory} must exist, this user must be able to write \
-                 to it, and no other process may listen on the socket"
-            )
+        AdminAddress::Unix(path) => Bound::unix(path).map_err(|error| {
+            let directory = path.parent().unwrap_or(path).to_owned();
+            SidesError::AdminSocket { listen, directory, error }
         }),
     }
 }

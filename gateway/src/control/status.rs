@@ -49,7 +49,8 @@ impl Serving {
     }
 }
 
-fn counted(count: usize, noun: &str) -> String {
+/// `1 worker`, `2 workers`.
+pub(super) fn counted(count: usize, noun: &str) -> String {
     format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }
 

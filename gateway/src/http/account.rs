@@ -33,8 +33,11 @@ pub(super) struct Account {
     target: Option<PathAndQuery>,
     /// The route that was found.
     pub(super) route: Option<RouteId>,
-    /// The provider that the peer was admitted as; of a refused certificate, the one of the route that it claims or whose name it nearly has.
+    /// The provider that the peer was admitted as.
     pub(super) provider: Option<ProviderId>,
+    /// Of a refused certificate: the provider of the route that it claims or whose name it nearly has. It sent nothing that counts as a request
+    /// of that provider.
+    pub(super) claimed: Option<ProviderId>,
     /// What the request proved; empty before.
     pub(super) proof: &'static str,
     /// Bytes of its body that were read.
@@ -64,6 +67,7 @@ impl Account {
             target,
             route: None,
             provider: None,
+            claimed: None,
             proof: "",
             bytes_in: 0,
             bytes_out: 0,
@@ -74,6 +78,11 @@ impl Account {
             is_duplicate: false,
             answered: None,
         }
+    }
+
+    /// The provider that it is about, whether it was admitted as that or not.
+    fn concerned(&self) -> Option<ProviderId> {
+        self.provider.or(self.claimed)
     }
 
     /// The status of the answer, or of none.
@@ -198,7 +207,7 @@ impl Connection {
 
     fn count_refusal(&self, refusal: &Refusal, account: Option<&Account>) {
         let standing = self.standing.borrow();
-        let (route, provider) = account.map_or((None, None), |account| (account.route, account.provider));
+        let (route, provider) = account.map_or((None, None), |account| (account.route, account.concerned()));
         let provider = provider.or_else(|| standing.provider());
         self.server.context.meters.requests.rejected(refusal.reject, labels(&standing, route, provider));
     }
@@ -212,7 +221,7 @@ impl Connection {
             let note = note.of_request(account.request_id.to_str().ok(), account.method.as_str(), path);
             let route = account.route.map(|id| Arc::clone(&snapshot.routes.route(id).name));
             let note = Note { status: Some(refusal.status()), route, ..note };
-            match account.provider {
+            match account.concerned() {
                 Some(id) => note.of_providers([Arc::clone(&snapshot.identity.provider(id).name)]),
                 None => note,
             }
@@ -260,8 +269,11 @@ impl Connection {
         Record {
             refusal: account.refusal.as_ref(),
             status: Some(account.status()),
-            provider: account.provider.or_else(|| standing.provider()).map(|id| &*snapshot.identity.provider(id).name),
-            profile: profile(standing, account.provider),
+            provider: account
+                .concerned()
+                .or_else(|| standing.provider())
+                .map(|id| &*snapshot.identity.provider(id).name),
+            profile: profile(standing, account.concerned()),
             proof: account.proof,
             route: account.route.map(|id| &*snapshot.routes.route(id).name),
             method: Some(account.method.as_str()),

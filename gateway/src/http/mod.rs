@@ -1,7 +1,8 @@
 //! HTTP over an established TLS connection: hyper, its limits, and hookgate's own answers.
 //!
 //! Owns the life of a connection after the handshake ([`connection`]; where it stands: `stage`; how it ends: `ending`), the steps of
-//! a request (`request`), what is counted and logged of it (`account`), the store of a durable route (`durable`), what speaks for a refused peer (`suspicion`), and problem documents ([`problem`]). Must not touch a socket except through `tls::stream`. Trusts no
+//! a request (`request`), what is counted and logged of it (`account`), the store of a durable route (`durable`), what speaks for a refused
+//! peer (`suspicion`), what one without a certificate learns (`uncertified`), and problem documents ([`problem`]). Must not touch a socket except through `tls::stream`. Trusts no
 //! request: `identity` and `auth` decide whether it is admitted.
 
 mod account;
@@ -15,6 +16,7 @@ pub mod problem;
 mod request;
 mod stage;
 mod suspicion;
+mod uncertified;
 mod verdicts;
 
 use std::rc::Rc;
@@ -26,6 +28,7 @@ pub use crate::upstream::Places;
 use crate::upstream::Upstream;
 
 pub use request::{check_direction, requested_host};
+pub use uncertified::Uncertified;
 pub use verdicts::{check_source, missed};
 
 /// What the HTTP connections of one worker share.

@@ -21,6 +21,7 @@ use rustls_pki_types::UnixTime;
 use super::answer::AnswerBody;
 use super::body::{self, read_body};
 use super::connection::{Connection, Standing};
+use super::uncertified::Uncertified;
 use super::verdicts::{check_source, missed};
 use super::{durable, problem, suspicion};
 use crate::admission::{self, Verdict};
@@ -28,12 +29,9 @@ use crate::snapshot::{Reception, Snapshot};
 use crate::upstream::headers::{Forwarded, X_REQUEST_ID};
 use crate::upstream::{HandlerBody, HandlerLimits, Outgoing};
 use hookgate_core::auth::{AuthenticatedRequest, AuthorizedPeer, Candidate, Reservation, Unauthenticated};
-use hookgate_core::identity::{
-    CertificateRequest, ChainRefusal, OnFailure, PeerChain, ProviderId, Suspect, VerifiedChain,
-};
+use hookgate_core::identity::{ChainRefusal, OnFailure, PeerChain, ProviderId, Suspect, VerifiedChain};
 use hookgate_core::reject::{Refusal, Reject};
 use hookgate_core::route::{Miss, RouteId};
-use hookgate_core::suspicion::answered;
 
 /// Answers one request. Never fails: an error is an answer.
 pub(super) async fn handle(
@@ -181,7 +179,7 @@ async fn process(
     let mut request = authenticate(connection, &snapshot, Candidate::new(peer, head, body))
         .await
         .map_err(|refusal| Failure::duplicate(refusal, duplicate_status))?;
-    if matches!(sender, Sender::Unknown { .. }) {
+    if matches!(sender, Sender::Unknown(_)) {
         connection.exchange.admit().map_err(Failure::after_body)?;
         buffered.proven(request.body()).map_err(Failure::after_body)?;
     }
@@ -257,13 +255,8 @@ async fn delayed_or_refused(
 enum Sender {
     /// Its certificate proves some provider.
     Certified(Arc<VerifiedChain>),
-    /// Nothing: there is no certificate, or it was refused. Some route of the server name takes requests without one.
-    Unknown {
-        /// What a request gets that needs a certificate.
-        refused: ChainRefusal,
-        /// Another route of the server name needs one.
-        is_asked: bool,
-    },
+    /// Nothing, and some route of the server name takes requests without a certificate.
+    Unknown(Uncertified),
 }
 
 impl Sender {
@@ -271,30 +264,20 @@ impl Sender {
     ///
     /// The refusal of the certificate, if every route of the server name needs one.
     fn new(connection: &Connection, snapshot: &Snapshot, verdict: Verdict) -> Result<Self, ChainRefusal> {
-        let mut refused = match verdict {
-            Ok(chain) => return Ok(Self::Certified(chain)),
-            Err(refused) => refused,
-        };
-        match snapshot.certificate_request(connection.server_name.as_deref()) {
-            CertificateRequest::Required => Err(refused),
-            CertificateRequest::Never => Ok(Self::Unknown { refused, is_asked: false }),
-            CertificateRequest::Optional => {
-                if refused.refusal.reject == Reject::NoCertificate {
-                    let detail = "The peer presented no client certificate, and this host takes no request without one for this path and method.";
-                    refused.refusal = Refusal::new(Reject::NoCertificate, detail);
-                }
-                Ok(Self::Unknown { refused, is_asked: true })
+        match verdict {
+            Ok(chain) => Ok(Self::Certified(chain)),
+            Err(refused) => {
+                let asked = snapshot.certificate_request(connection.server_name.as_deref());
+                Uncertified::new(refused, asked).map(Self::Unknown)
             }
         }
     }
 
-    /// The refusal of a request without a route, if its sender must not learn which routes there are: those that need a certificate.
+    /// As [`Uncertified::hidden`]. A sender with a certificate may learn what is wrong with its path and method.
     fn hidden(&self) -> Option<Failure> {
         match self {
-            Self::Unknown { refused, is_asked: true } => {
-                Some(answered(refused.refusal.clone(), refused.answer, None).into())
-            }
-            Self::Unknown { .. } | Self::Certified(_) => None,
+            Self::Unknown(sender) => sender.hidden().map(Failure::from),
+            Self::Certified(_) => None,
         }
     }
 
@@ -310,14 +293,14 @@ impl Sender {
                     admitted => admitted.map(Some),
                 }
             }
-            Self::Unknown { .. } => AuthorizedPeer::without_certificate(routes, route, demands),
+            Self::Unknown(_) => AuthorizedPeer::without_certificate(routes, route, demands),
         }
     }
 
     /// The refusal of the certificate at a route of these providers. Only for a sender that [`Sender::admit`] did not admit.
     fn into_refusal(self, providers: &[ProviderId]) -> ChainRefusal {
         match self {
-            Self::Unknown { refused, .. } => refused,
+            Self::Unknown(sender) => sender.into_refusal(),
             Self::Certified(chain) => chain.refusal_as(providers).unwrap_or_else(|| unreachable!("`admit` found it")),
         }
     }
@@ -326,8 +309,8 @@ impl Sender {
     fn source(&self, connection: &Connection) -> body::Source {
         match self {
             Self::Certified(_) => body::Source::Certified,
-            Self::Unknown { .. } if connection.exchange.is_stranger() => body::Source::Stranger,
-            Self::Unknown { .. } => body::Source::Unproven,
+            Self::Unknown(_) if connection.exchange.is_stranger() => body::Source::Stranger,
+            Self::Unknown(_) => body::Source::Unproven,
         }
     }
 }
@@ -464,7 +447,10 @@ pub fn check_direction(server_name: Option<&str>, host: &str) -> Result<(), Refu
     match server_name {
         Some(server_name) if server_name != host => Err(Refusal::new(
             Reject::Misdirected,
-            format!("This connection is for the server name \"{server_name}\", not for the host of the request."),
+            format!(
+                "This connection is for the server name \"{server_name}\", not for the host of the request; open a connection for each host, \
+                 with it as the server name."
+            ),
         )),
         Some(_) | None => Ok(()),
     }

@@ -44,7 +44,7 @@ pub(super) fn refused_by_route(
     let now = connection.server.context.now();
     let found = is_narrower.then(|| snapshot.identity.refusal_at_route(&refused, providers, now)).flatten();
     let Some(found) = found else { return refused };
-    connection.note(|account| account.provider = found.provider);
+    connection.note(|account| account.claimed = found.provider);
     found
 }
 
@@ -95,7 +95,7 @@ pub(super) async fn answer(
         let provider = snapshot.identity.provider(claim.provider());
         snapshot.suspects.note(provider, &suspect, claim, evidence.kind(), connection.server.context.now());
     }
-    connection.note(|account| account.provider = Some(claim.provider()));
+    connection.note(|account| account.claimed = Some(claim.provider()));
     Answer { refusal: answered(claim.refusal().clone(), claim.answer(), evidence), body_read }
 }
 

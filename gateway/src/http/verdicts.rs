@@ -20,12 +20,18 @@ pub fn missed(miss: &Miss, host: &str, method: &Method) -> Refusal {
     let shown = |text: &str| text.chars().take(MAXIMUM_SHOWN_CHARACTERS).collect::<String>();
     match miss {
         Miss::NoRoute => {
-            let detail = format!("No route is configured for the host \"{}\" and this path.", shown(host));
+            let detail = format!(
+                "No route is configured for the host \"{}\" and this path; correct the URL of the webhook, in which also a last slash counts.",
+                shown(host)
+            );
             Refusal::new(Reject::NoRoute, detail)
         }
         Miss::Path(fault) => Refusal::new(Reject::MalformedRequest, fault.to_string()),
         Miss::MethodNotAllowed(_) => {
-            let detail = format!("The route for this path does not take the method {}.", shown(method.as_str()));
+            let detail = format!(
+                "The route for this path does not take the method {}; send one of those that the field Allow of this answer lists.",
+                shown(method.as_str())
+            );
             Refusal::new(Reject::MethodNotAllowed, detail)
         }
     }

@@ -19,7 +19,7 @@ use self::answers::{Answers, Terminal};
 use self::text::Draft;
 use crate::cli::Init;
 use crate::config::preset::{Found, Preset, Presets};
-use crate::config::{Config, ConfigErrors};
+use crate::config::{Config, ConfigErrors, ServerCertificate};
 
 /// Writes the configuration that `arguments` and the answers on the terminal describe. Exit code 0 if it is written, also if files that it
 /// names are still missing, which it names; else 1.
@@ -46,21 +46,22 @@ fn run(arguments: &Init) -> Result<()> {
         bail!("there is no preset \"{}\"", answers.preset)
     };
     let draft = Draft::new(preset, &answers);
-    let missing = match Config::parse_draft(&draft.text, path) {
-        Ok((_, warnings)) => {
+    let (missing, private_root) = match Config::parse_draft(&draft.text, path) {
+        Ok((config, warnings)) => {
             warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
-            Vec::new()
+            (Vec::new(), config.certificates.first().and_then(ServerCertificate::private_root))
         }
-        Err(errors) => missing_files(errors)?,
+        Err(errors) => (missing_files(errors)?, None),
     };
+    let found = Outcome { missing, private_root };
     if arguments.print {
         print!("{}", draft.text);
-        eprint!("{}", outcome(&answers, preset, &draft, &missing, path));
+        eprint!("{}", outcome(&answers, preset, &draft, &found, path));
         return Ok(());
     }
     write_new(path, &draft.text)?;
     println!("wrote {}", path.display());
-    print!("{}", outcome(&answers, preset, &draft, &missing, path));
+    print!("{}", outcome(&answers, preset, &draft, &found, path));
     Ok(())
 }
 
@@ -122,8 +123,16 @@ fn write_new(path: &Path, text: &str) -> Result<()> {
     file.write_all(text.as_bytes()).with_context(|| format!("{} cannot be written", path.display()))
 }
 
+/// What the parser says of the draft.
+struct Outcome {
+    missing: Vec<Missing>,
+    /// The root of the server certificate, if no sender has it.
+    private_root: Option<String>,
+}
+
 /// What to do next.
-fn outcome(answers: &Answers, preset: &Preset, draft: &Draft, missing: &[Missing], path: &Path) -> String {
+fn outcome(answers: &Answers, preset: &Preset, draft: &Draft, found: &Outcome, path: &Path) -> String {
+    let Outcome { missing, private_root } = found;
     let (shown, url) = (path.display(), answers.url());
     // Writing to a String cannot fail, here and below.
     let mut text = format!("\nAt the sender, {}, enter the URL {url}\n", preset.title());
@@ -144,11 +153,19 @@ fn outcome(answers: &Answers, preset: &Preset, draft: &Draft, missing: &[Missing
         );
     }
     let (as_preset, port) = (&answers.preset, answers.port());
+    let root = if private_root.is_some() { " --root ROOT.pem" } else { "" };
     let _ = writeln!(
         text,
         "\nThen:\n  hookgate check --config {shown}\n  hookgate run --config {shown}    (with the package: systemctl enable --now \
-         hookgate.service)\n  hookgate probe {url} --as {as_preset} --connect 127.0.0.1:{port}"
+         hookgate.service)\n  hookgate probe {url} --as {as_preset} --connect 127.0.0.1:{port}{root}"
     );
+    if let Some(root) = private_root {
+        let _ = writeln!(
+            text,
+            "The server certificate is of a private authority: ROOT.pem is the certificate of {root}. A sender that does not have it drops the \
+             webhook."
+        );
+    }
     text
 }
 

@@ -25,7 +25,7 @@ pub struct RequestLabels<'a> {
     pub route: Option<&'a Label>,
     /// The socket of the handler of that route.
     pub handler: Option<&'a Path>,
-    /// The name of the provider that it is admitted as, or that it claims.
+    /// The name of the provider that it is admitted as; of a refusal, also the one that it claims.
     pub provider: Option<&'a Label>,
 }
 

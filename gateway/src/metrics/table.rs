@@ -95,9 +95,10 @@ pub const LABELS: &[Label] = &[
     Label { name: "blame", values: "`peer`, `handler`, `gateway`: who has to act. Each reason has one", most: "1" },
     Label { name: "cache", values: "`hit`, `miss`", most: "2" },
     Label { name: "cause", values: "`stranger`, `sender`, `handler`, `gateway`", most: "4" },
-    Label { name: "crypto", values: "`ring`, `aws-lc`", most: "1" },
+    Label { name: "crypto", values: "`aws-lc`, `ring`", most: "1" },
     Label { name: "error", values: "names of errno", most: "errnos" },
     Label { name: "family", values: "`ipv4`, `ipv6`", most: "2" },
+    Label { name: "group", values: "`X25519MLKEM768`, `X25519`, `P-256`, `P-384` or empty", most: "5" },
     Label { name: "handler", values: "paths of the sockets of handlers", most: "handlers" },
     Label { name: "interface", values: "interfaces of `[filter]`", most: "interfaces" },
     Label { name: "issuer", values: "subjects of the issuers of revocation lists", most: "lists" },
@@ -158,8 +159,8 @@ metrics! {
         ACCEPT_ERRORS = Counter "hookgate_accept_errors_total" ["error"]
             "Failed accepts, by errno name. Absent until the first.",
             "sum by (error) (increase(hookgate_accept_errors_total[1h]))";
-        HANDSHAKES = Counter "hookgate_handshakes_total" ["version", "result", "resumed"]
-            "TLS handshakes. `result` is `ok` or a reason.",
+        HANDSHAKES = Counter "hookgate_handshakes_total" ["version", "group", "result", "resumed"]
+            "TLS handshakes. `result` is `ok` or a reason. `group` is that of the key exchange; empty if there was none, as in a resumed session of TLS 1.2.",
             "sum by (result) (rate(hookgate_handshakes_total{result!=\"ok\"}[5m]))";
         HANDSHAKE_DURATION = Histogram "hookgate_handshake_duration_seconds" []
             "Time from the accept to the end of a completed handshake.",
@@ -190,7 +191,7 @@ metrics! {
     }
     "Requests and refusals" {
         REQUESTS = Counter "hookgate_requests_total" ["route", "provider", "status"]
-            "Requests answered, refusals included. `status` is 499 if the peer left before the answer. `route` is empty if no route was found; `provider` is empty then too, and if the route admits no provider that the certificate proves.",
+            "Requests answered, refusals included. `status` is 499 if the peer left before the answer. `route` is empty if no route was found; `provider` is the one that the request is admitted as, before its own proof is judged. It is empty if the route admits the sender as none, whatever its certificate claims.",
             "sum by (route) (rate(hookgate_requests_total[5m]))";
         REQUEST_DURATION = Histogram "hookgate_request_duration_seconds" ["route"]
             "Time from the head of a request to the head of its answer.",

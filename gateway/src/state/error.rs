@@ -76,6 +76,12 @@ pub enum StateError {
 }
 
 impl StateError {
+    /// Whether there is no such directory.
+    #[must_use]
+    pub fn is_absent(&self) -> bool {
+        matches!(self, Self::Open { source: Errno::NOENT, .. })
+    }
+
     /// A label for metrics, of a closed set.
     #[must_use]
     pub fn label(&self) -> &'static str {
@@ -96,6 +102,7 @@ fn reason(error: Errno) -> String {
         Errno::ROFS => "the file system is read-only".to_owned(),
         Errno::ACCESS | Errno::PERM => "permission denied".to_owned(),
         Errno::NOENT => "it does not exist".to_owned(),
+        Errno::NOTDIR => "it is not a directory".to_owned(),
         other => other.to_string(),
     }
 }

@@ -40,7 +40,7 @@ const ALERTS: &[(u8, &str, &str)] = &[
 const NOT_TRUSTED: &str = " The client does not accept the certificate of this server: check that the chain is complete, in order and not \
                            expired, that it has the name that the client uses, and that the client trusts its root.";
 
-const NO_VERSION: &str = "no version of TLS (1.2 or 1.3)";
+const NO_VERSION: &str = "no version of TLS (1.2 or 1.3, as policy in [tls] says)";
 
 /// The reason of a failed handshake. Only what an operator can act on has a reason of its own.
 pub(super) fn reason(error: &Error) -> Reject {
@@ -106,7 +106,7 @@ fn lacking(why: &PeerIncompatible) -> &'static str {
     match why {
         P::NoCipherSuitesInCommon => "no cipher suite",
         P::NoKxGroupsInCommon | P::NamedGroupsExtensionRequired | P::KeyShareExtensionRequired => {
-            "no key exchange group (X25519, P-256 or P-384)"
+            "no key exchange group (see key_exchange in [tls])"
         }
         P::NoSignatureSchemesInCommon | P::SignatureAlgorithmsExtensionRequired => {
             "no signature scheme for the key of this server's certificate"
@@ -161,7 +161,10 @@ mod tests {
             (Error::AlertReceived(AlertDescription::HandshakeFailure), "alert handshake_failure."),
             (Error::AlertReceived(AlertDescription::Unknown(200)), "alert 200."),
             (PeerIncompatible::NoCipherSuitesInCommon.into(), "have no cipher suite in common"),
-            (PeerIncompatible::Tls12NotOfferedOrEnabled.into(), "no version of TLS (1.2 or 1.3) in common"),
+            (
+                PeerIncompatible::Tls12NotOfferedOrEnabled.into(),
+                "no version of TLS (1.2 or 1.3, as policy in [tls] says) in common",
+            ),
             (PeerIncompatible::Tls13RequiredForQuic.into(), "no set of TLS parameters in common"),
             (PeerMisbehaved::TooManyEmptyFragments.into(), "does not follow the TLS protocol"),
             (InvalidMessage::InvalidContentType.into(), "perhaps plain HTTP"),

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
+use rustls::Error;
 use rustls::crypto::CryptoProvider;
 use rustls::server::{ProducesTickets, ResolvesServerCert, ServerConfig};
-use rustls::{Error, version};
 
 use super::sessions::Sessions;
 use super::verifier::SiteVerifier;
-use crate::crypto;
+use crate::crypto::{self, KeyExchange, TlsPolicy};
 use hookgate_core::identity::{CertificateRequest, Identity, Scope};
 use hookgate_core::limits::TICKET_BYTES;
 
@@ -19,20 +19,24 @@ pub const PROTOCOLS: [&[u8]; 1] = [b"http/1.1"];
 /// sessions: none can resume a session of another.
 pub struct SharedTls {
     provider: Arc<CryptoProvider>,
+    policy: TlsPolicy,
     certificates: Arc<dyn ResolvesServerCert>,
     ticketer: Arc<dyn ProducesTickets>,
     sessions: Arc<Sessions>,
 }
 
 impl SharedTls {
-    /// With a new ticket key and no sessions.
+    /// With a new ticket key and no sessions. Of `groups`, the first is preferred.
     ///
     /// # Errors
     ///
     /// [`Error`] if the system has no randomness.
-    pub fn new(certificates: Arc<dyn ResolvesServerCert>) -> Result<Self, Error> {
-        let ticketer = Arc::new(ShortTickets(crypto::ticketer()?));
-        Ok(Self { provider: Arc::new(crypto::provider()), certificates, ticketer, sessions: Arc::new(Sessions::new()) })
+    pub fn new(
+        certificates: Arc<dyn ResolvesServerCert>,
+        policy: TlsPolicy,
+        groups: &[KeyExchange],
+    ) -> Result<Self, Error> {
+        Self::with_provider(certificates, policy, Arc::new(crypto::provider_for(policy, groups)))
     }
 
     /// With the same certificates, a new ticket key and no sessions.
@@ -41,18 +45,27 @@ impl SharedTls {
     ///
     /// As [`SharedTls::new`].
     pub fn renewed(&self) -> Result<Self, Error> {
-        Self::new(Arc::clone(&self.certificates))
+        Self::with_provider(Arc::clone(&self.certificates), self.policy, Arc::clone(&self.provider))
     }
 
-    /// The configuration of a site whose peers are verified for `scope`: TLS 1.3 and 1.2, a request for a client certificate with the
+    fn with_provider(
+        certificates: Arc<dyn ResolvesServerCert>,
+        policy: TlsPolicy,
+        provider: Arc<CryptoProvider>,
+    ) -> Result<Self, Error> {
+        let ticketer = Arc::new(ShortTickets(crypto::ticketer()?));
+        Ok(Self { provider, policy, certificates, ticketer, sessions: Arc::new(Sessions::new()) })
+    }
+
+    /// The configuration of a site whose peers are verified for `scope`: the versions of the policy, a request for a client certificate with the
     /// names of the scope's trust anchors, unless no provider of the scope demands one, one session ticket per connection (each costs an encryption, and one is enough to resume).
     ///
     /// # Errors
     ///
-    /// [`Error`] if the provider supports no cipher suite of a protocol version; ours supports both versions.
+    /// [`Error`] if the provider supports no cipher suite or group of a protocol version; each policy has some of its versions.
     pub fn server_config(&self, identity: &Arc<Identity>, scope: &Scope) -> Result<Arc<ServerConfig>, Error> {
         let builder = ServerConfig::builder_with_provider(Arc::clone(&self.provider))
-            .with_protocol_versions(&[&version::TLS13, &version::TLS12])?;
+            .with_protocol_versions(self.policy.versions())?;
         let builder = match identity.certificate_request(scope) {
             CertificateRequest::Never => builder.with_no_client_auth(),
             CertificateRequest::Required | CertificateRequest::Optional => {

@@ -24,6 +24,13 @@ pub enum HandlerBodyError {
     /// The handler ended the connection.
     #[error("the handler's answer broke off: {0}{cause}", cause = cause(.0))]
     BrokeOff(hyper::Error),
+    /// The handler closed the connection while bytes of the request waited for it, which ends a Unix socket with an error instead of an end.
+    /// So nothing says that an answer without a length is whole.
+    #[error(
+        "the handler closed its connection before it had read the whole request, and its answer has no Content-Length, so it may be \
+         incomplete (have the handler read the request to its end, or send a Content-Length)"
+    )]
+    Unread,
     /// The handler sent something that is no body in chunks (RFC 9112, section 7.1).
     #[error("the handler's answer is not well-formed: {0}{cause}", cause = cause(.0))]
     Malformed(hyper::Error),
@@ -33,9 +40,10 @@ pub enum HandlerBodyError {
 }
 
 impl HandlerBodyError {
-    fn new(error: hyper::Error) -> Self {
+    fn new(error: hyper::Error, framing: Framing) -> Self {
         let io = error.source().and_then(|source| source.downcast_ref::<io::Error>());
         match io.map(io::Error::kind) {
+            Some(io::ErrorKind::ConnectionReset) if framing.until_close => Self::Unread,
             Some(io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData) => Self::Malformed(error),
             _ => Self::BrokeOff(error),
         }
@@ -44,7 +52,7 @@ impl HandlerBodyError {
     /// The reason of the refusal.
     pub fn reject(&self) -> Reject {
         match self {
-            Self::BrokeOff(_) => Reject::HandlerUnavailable,
+            Self::BrokeOff(_) | Self::Unread => Reject::HandlerUnavailable,
             Self::Malformed(_) => Reject::HandlerMalformed,
             Self::Late => Reject::HandlerTimeout,
         }
@@ -169,7 +177,7 @@ impl HandlerBody {
             }
             Some(Err(error)) => {
                 self.lease = None;
-                Some(Err(if is_late { HandlerBodyError::Late } else { HandlerBodyError::new(error) }))
+                Some(Err(if is_late { HandlerBodyError::Late } else { HandlerBodyError::new(error, self.framing) }))
             }
             None if is_late && self.framing.until_close => {
                 self.lease = None;

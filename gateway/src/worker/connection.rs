@@ -18,6 +18,7 @@ use crate::access::{Outcome, Record, Tls};
 use crate::admission::{self, Verdict};
 use crate::cause::Cause;
 use crate::context::WorkerContext;
+use crate::crypto::KeyExchange;
 use crate::http::Server;
 use crate::http::connection::{Peer, serve};
 use crate::metrics::requests::RequestLabels;
@@ -104,7 +105,9 @@ async fn handshake(
     };
     let mut stream = hello.complete(Arc::clone(&site.tls), stranger, snapshot.limits.max_presented_bytes).await?;
     let tls = negotiated(&stream);
-    context.meters.handshake_completed(tls.version, tls.resumed, caller.began.elapsed());
+    let group =
+        stream.connection().negotiated_key_exchange_group().map_or("", |group| KeyExchange::name_of(group.name()));
+    context.meters.handshake_completed(tls.version, group, tls.resumed, caller.began.elapsed());
     let verdict = match stream.take_refusal() {
         // By the same snapshot, whose TLS configuration the handshake used.
         Some(refusal) => admission::refused_in_handshake(context, snapshot, refusal),

@@ -1,5 +1,6 @@
 //! The sender's side: `hookgate probe` and `hookgate send` against nginx, hookgate and OpenSSL.
 
+mod explained;
 mod nginx;
 mod pages;
 mod probe;

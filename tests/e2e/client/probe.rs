@@ -124,7 +124,7 @@ fn the_report_for_people_says_what_follows_and_how_to_mend_it() {
         "then: pagerduty drops the webhook without a retry",
         "mend: Append the intermediate certificates",
         "without           status 400",
-        "1 faults, 0 warnings. What pagerduty documents: https://",
+        "1 fault, 0 warnings. What pagerduty documents: https://",
     ] {
         assert!(out.contains(words), "{words}: {out}");
     }

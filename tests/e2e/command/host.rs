@@ -12,7 +12,7 @@ use hookgate_testkit::process::{Finished, run};
 use hookgate_testkit::root::is_root;
 
 use super::{check, good, hookgate, line_of};
-use crate::environment::{BINARY, Environment, SOON, handler_socket};
+use crate::environment::{BINARY, Environment, SOON, handler_socket, quoted};
 
 /// The one line of `text`.
 #[track_caller]
@@ -37,7 +37,7 @@ fn check_warns_of_a_handler_that_requests_cannot_reach() {
     let warned = |path: &Path, words: &str| {
         let text = with(path);
         let (code, stdout, stderr) = check(&environment, &text);
-        assert!(code == Some(0) && stdout.contains(" 1 warnings"), "{stdout}{stderr}");
+        assert!(code == Some(0) && stdout.contains(" 1 warning\n"), "{stdout}{stderr}");
         let line = one_line(&stderr);
         let place = format!(
             "checked.toml:{}: route[1].handler: ",
@@ -53,6 +53,84 @@ fn check_warns_of_a_handler_that_requests_cannot_reach() {
     warned(environment.directory.path(), "is a directory, and a handler listens");
     let _listener = UnixListener::bind(&absent).unwrap();
     assert_eq!(check(&environment, &with(&absent)).2, "");
+}
+
+/// What a start says of the state directory, `check` says before it, in the same words.
+#[test]
+fn check_looks_at_the_state_directory_as_a_start_does() {
+    let environment = Environment::new().unwrap();
+    let directory = environment.path("state");
+    let text = good(&environment).unwrap() + &format!("\n[state]\ndirectory = {}\n", quoted(&directory));
+    let place = format!("checked.toml:{}: state.directory: ", line_of(&text, "directory = "));
+    let refused = |words: &str| {
+        let (code, _, stderr) = check(&environment, &text);
+        let line = one_line(&stderr).to_owned();
+        assert!(code == Some(1) && line.contains(&place) && line.contains(words), "{words}: {stderr}");
+        let mut command = Command::new(BINARY);
+        let file = environment.path("checked.toml");
+        let ports = text.replace("127.0.0.1:18443", "127.0.0.1:0").replace("127.0.0.1:19464", "127.0.0.1:0");
+        fs::write(&file, ports).unwrap();
+        command.args(["run", "--config"]).arg(&file).env("NO_COLOR", "1").env_remove("HOOKGATE_LOG");
+        let log = run(command, &[], SOON).unwrap().stderr_text();
+        let errors: Vec<&str> = log.lines().filter(|line| line.contains("ERROR")).collect();
+        assert!(errors.len() == 1 && errors[0].contains(&line), "{line}: {log}");
+    };
+    refused("it does not exist; create it with mode 0700, owned by the user of hookgate");
+    fs::write(&directory, "").unwrap();
+    refused("it is not a directory; create it with mode 0700");
+    fs::remove_file(&directory).unwrap();
+    fs::create_dir(&directory).unwrap();
+    fs::set_permissions(&directory, fs::Permissions::from_mode(0o755)).unwrap();
+    refused("has mode 0755, which gives other users access; change it to 0700 (chmod)");
+    fs::set_permissions(&directory, fs::Permissions::from_mode(0o700)).unwrap();
+    assert_eq!(check(&environment, &text).2, "");
+}
+
+#[test]
+fn check_says_that_the_service_makes_its_state_directory() {
+    let environment = Environment::new().unwrap();
+    let text = good(&environment).unwrap() + "\n[state]\ndirectory = \"/var/lib/hookgate\"\n";
+    if Path::new("/var/lib/hookgate").exists() {
+        eprintln!("SKIPPED: this host has the directory of the service");
+        return;
+    }
+    let (code, _, stderr) = check(&environment, &text);
+    let words = "there is no directory /var/lib/hookgate yet: hookgate.service makes it when it starts";
+    assert!(code == Some(0) && one_line(&stderr).contains(words), "{stderr}");
+    assert!(
+        stderr.contains(&format!("checked.toml:{}: state.directory: ", line_of(&text, "directory = "))),
+        "{stderr}"
+    );
+}
+
+#[test]
+fn check_as_another_user_looks_at_the_owner_of_the_state_directory() {
+    if !is_root("the tests of hookgate check --user") {
+        return;
+    }
+    let environment = Environment::new().unwrap();
+    let directory = environment.path("state");
+    fs::create_dir(&directory).unwrap();
+    let mode = |mode: u32| fs::set_permissions(&directory, fs::Permissions::from_mode(mode)).unwrap();
+    mode(0o700);
+    let text = good(&environment).unwrap() + &format!("\n[state]\ndirectory = {}\n", quoted(&directory));
+    let _ = public(&environment, &text);
+    let place = format!("checked.toml:{}: state.directory: ", line_of(&text, "directory = "));
+    let refused = |words: &str| {
+        let finished = check_as(&environment, &text, "nobody");
+        let stderr = finished.stderr_text();
+        let line = one_line(&stderr);
+        assert!(!finished.success() && line.contains(&place) && line.contains(words), "{words}: {stderr}");
+    };
+    refused("belongs to user 0, and hookgate runs as user nobody; change the owner: `chown -R nobody:nogroup ");
+    let user = number("-u");
+    chown(&directory, Some(user), None).unwrap();
+    assert_eq!(check_as(&environment, &text, "nobody").stderr_text(), "");
+    mode(0o500);
+    refused("user nobody may not write to the state directory ");
+    chown(&directory, Some(0), Some(number("-g"))).unwrap();
+    mode(0o750);
+    refused("has mode 0750, which gives other users access");
 }
 
 #[test]

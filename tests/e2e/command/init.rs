@@ -97,6 +97,23 @@ fn public_key(file: &Path, algorithm: &[&str]) {
     fs::write(file, openssl(&["pkey", "-pubout"], &private)).unwrap();
 }
 
+/// A sender does not trust a private authority, so a probe that is to succeed names its root.
+#[test]
+fn the_probe_of_a_private_certificate_names_its_root() {
+    let directory = tempfile::tempdir().unwrap();
+    let pki = Pki::new(directory.path()).unwrap();
+    let server = pki.server("server", &[HOST], KeyKind::P256).unwrap();
+    fs::write(directory.path().join("github.secret"), SECRET).unwrap();
+    let (chain, key) = (server.chain_path.display().to_string(), server.key_path.display().to_string());
+    let secret = format!("signature.secrets={}", directory.path().join("github.secret").display());
+    let arguments = ["github", "--host", HOST, "--chain", &chain, "--key", &key, "--set", &secret, "--print"];
+    let finished = init(&directory, &arguments);
+    let stderr = finished.stderr_text();
+    assert!(finished.success(), "{stderr}");
+    assert!(stderr.contains("--as github --connect 127.0.0.1:443 --root ROOT.pem\n"), "{stderr}");
+    assert!(stderr.contains("ROOT.pem is the certificate of CN=hookgate throwaway server root"), "{stderr}");
+}
+
 /// `init`, then `check` without the files, then `check` with them: for a preset and an alternative of its proof.
 fn round_trip(preset: &str, more: &[&str]) {
     let directory = tempfile::tempdir().unwrap();

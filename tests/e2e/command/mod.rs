@@ -146,7 +146,7 @@ fn check_warns_of_a_chain_out_of_order() {
     let leaf = leaf.split_inclusive("-----END CERTIFICATE-----\n").next().unwrap().to_owned();
     environment.write("unordered.pem", leaf + &environment.pki.server_root().pem()).unwrap();
     let (code, stdout, stderr) = check(&environment, &text.replace(&sorted, &unordered));
-    assert!(code == Some(0) && stdout.contains(" 1 warnings"), "{stdout}");
+    assert!(code == Some(0) && stdout.contains(" 1 warning\n"), "{stdout}");
     assert!(
         stderr.contains("unordered.pem lacks the certificate of CN=hookgate throwaway server intermediate"),
         "{stderr}"
@@ -315,4 +315,39 @@ fn a_missing_file_is_named_with_the_option_that_names_it() {
     assert!(code == Some(1) && stderr.contains("name another one with --against"), "{stderr}");
     let (code, stderr) = check(&[config, absent.as_os_str()]);
     assert!(code == Some(1) && stderr.contains("name another one with --config"), "{stderr}");
+}
+
+/// Runs `hookgate check --against`: the first file would replace the second. Its exit code and standard error.
+fn check_against(environment: &Environment, text: &str, other: &str) -> (Option<i32>, String) {
+    let file = environment.write("checked.toml", text).unwrap();
+    let in_force = environment.write("in-force.toml", other).unwrap();
+    let options = ["check", "--config"].map(OsStr::new).into_iter();
+    let options: Vec<&OsStr> =
+        options.chain([file.as_os_str(), OsStr::new("--against"), in_force.as_os_str()]).collect();
+    let finished = hookgate(&options);
+    (finished.status.unwrap().code(), finished.stderr_text())
+}
+
+#[test]
+fn a_file_that_cannot_be_in_force_is_one_error() {
+    let environment = Environment::new().unwrap();
+    let text = good(&environment).unwrap();
+    let broken =
+        text.replace("server.pem", "absent.pem").replace("server.key", "absent.key").replace("[limits]", "[limit]");
+    let (code, stderr) = check_against(&environment, &text, &broken);
+    let line = host::one_line(&stderr);
+    assert!(code == Some(1) && line.contains("in-force.toml: hookgate cannot run with this file"), "{line}");
+    assert!(line.contains("nothing to compare with: it has 3 errors, first ") && line.contains("--against"), "{line}");
+}
+
+#[test]
+fn what_a_change_demands_less_has_the_line_of_its_section() {
+    let environment = Environment::new().unwrap();
+    let text = good(&environment).unwrap();
+    let weaker = text.replace("signature.secrets", "proof = \"certificate\" #");
+    let (code, stderr) = check_against(&environment, &weaker, &text);
+    // The header stands above the name.
+    let line = line_of(&weaker, "name = \"pagerduty\"") - 1;
+    let words = format!("checked.toml:{line}: demands less: provider pagerduty: ");
+    assert!(code == Some(1) && stderr.contains(&words), "{words}: {stderr}");
 }

@@ -10,7 +10,7 @@ use hookgate_testkit::wait::wait_until;
 use crate::environment::{Environment, PATH, SOON};
 use crate::problem::assert_problem;
 use crate::test_gateway::TestGateway;
-use crate::tls_client::request;
+use crate::tls_client::{End, request};
 
 static BODY: [u8; 1_000_000] = [b'x'; 1_000_000];
 
@@ -46,6 +46,22 @@ fn an_answer_before_the_end_of_the_request_is_the_answer() {
             assert_eq!((response.status, response.text().as_str()), (413, "big"), "round {round}, {open} ms");
         }
     }
+}
+
+/// The end of the connection is the end of such an answer, and here it is an error (unix(7)). A handler that fails may end so, too.
+#[test]
+fn an_answer_without_a_length_before_the_end_of_the_request_is_visibly_cut() {
+    const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\n\r\nearly";
+    let gateway = gateway(ANSWER, Duration::from_millis(20));
+    let mut connection = gateway.connect().unwrap();
+    connection.send(request("POST", PATH, &BODY)).unwrap();
+    let (bytes, end) = connection.end(SOON).unwrap();
+    let text = String::from_utf8_lossy(&bytes);
+    assert!(text.contains("early") && !text.ends_with("0\r\n\r\n"), "{text}");
+    assert_eq!(end, End::Cut);
+    assert_eq!(gateway.wait_rejections("handler_unavailable", 1.0).unwrap(), 1.0);
+    let log = gateway.daemon.log();
+    assert!(log.contains("closed its connection before it had read the whole request"), "{log}");
 }
 
 #[test]

@@ -84,6 +84,22 @@ fn without_io_uring(environment: &Environment, errno: u32, io: &str) -> GatewayO
     options
 }
 
+/// The evidence that `refusal = "retry"` collects is among it.
+#[test]
+fn without_a_state_directory_one_line_says_what_a_restart_forgets() {
+    let environment = Environment::new().unwrap();
+    let text = environment.toml("", "");
+    for (refusal, count) in [("retry", 1), ("deny", 0)] {
+        let text = text.replace("preset = \"pagerduty\"", &format!("preset = \"pagerduty\"\nrefusal = \"{refusal}\""));
+        let gateway = Gateway::start(&text, &GatewayOptions::new(BINARY)).unwrap();
+        let log = gateway.log();
+        let lines: Vec<&str> = log.lines().filter(|line| line.contains("there is no state directory")).collect();
+        assert!(lines.len() <= 1, "{log}");
+        let told = lines.iter().filter(|line| line.contains("the refused chains with evidence (refusal = 'retry')"));
+        assert_eq!(told.count(), count, "{refusal}: {log}");
+    }
+}
+
 #[test]
 fn without_io_uring_auto_falls_back_to_epoll_with_one_warning() {
     let environment = Environment::new().unwrap();

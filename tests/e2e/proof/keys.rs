@@ -376,7 +376,7 @@ fn a_restart_without_network_uses_kept_keys_and_no_damaged_ones() {
     let gateway = start();
     admitted(&gateway, "kept", &ours);
     let log = gateway.base.daemon.log();
-    assert!(log.contains("using the kept copy") && log.contains("holds=\"1 keys\" age_s="), "{log}");
+    assert!(log.contains("using the kept copy") && log.contains("holds=\"1 key\" age_s="), "{log}");
     drop(gateway);
 
     let file = files().remove(0);

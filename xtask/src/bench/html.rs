@@ -167,7 +167,7 @@ fn colour(kind: Kind) -> &'static str {
         Kind::Hookgate => "#1f6feb",
         Kind::HookgateTokioUring => "#0b3d91",
         Kind::HookgateEpoll => "#79a9f5",
-        Kind::HookgateAwsLc => "#0f3f8f",
+        Kind::HookgateRing => "#0f3f8f",
         Kind::NullProxy => "#d0d0d0",
         Kind::Nginx | Kind::HaProxy | Kind::Caddy | Kind::Envoy => "#e0a458",
     }

@@ -62,7 +62,7 @@ pub(crate) struct Bench {
     /// Only compare the load generator with `openssl s_time` and `oha`, if they are installed
     #[arg(long)]
     cross_check: bool,
-    /// Directory with hookgate, hookgate-load and, if wanted, hookgate-aws-lc [default: build them]
+    /// Directory with hookgate, hookgate-load and, if wanted, hookgate-ring [default: build them]
     #[arg(long)]
     programs: Option<PathBuf>,
     /// Core of the server under test
@@ -201,13 +201,13 @@ impl Bench {
         command::run(cargo().args(build).args(["--package", "hookgate-load"]))?;
         let target = command::target()?;
         let release = target.join("release");
-        if self.selects(Kind::HookgateAwsLc) && !self.cross_check {
+        if self.selects(Kind::HookgateRing) && !self.cross_check {
             // A target directory of its own: in a shared one, the two builds would replace each other in every run.
-            let apart = target.join("aws-lc");
+            let apart = target.join("ring");
             let mut command = cargo();
-            command.args(build).args(["--features", "aws-lc", "--target-dir"]).arg(&apart);
+            command.args(build).args(["--no-default-features", "--target-dir"]).arg(&apart);
             command::run(&mut command)?;
-            fs::copy(apart.join("release/hookgate"), release.join(Kind::HookgateAwsLc.name()))?;
+            fs::copy(apart.join("release/hookgate"), release.join(Kind::HookgateRing.name()))?;
         }
         Ok(release)
     }

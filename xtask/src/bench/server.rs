@@ -34,8 +34,8 @@ pub(crate) enum Kind {
     HookgateTokioUring,
     /// hookgate on epoll.
     HookgateEpoll,
-    /// hookgate with its default backend, built with the feature `aws-lc`.
-    HookgateAwsLc,
+    /// hookgate with its default backend, built without aws-lc.
+    HookgateRing,
     /// nginx
     Nginx,
     /// HAProxy
@@ -54,7 +54,7 @@ impl Kind {
         Self::Hookgate,
         Self::HookgateTokioUring,
         Self::HookgateEpoll,
-        Self::HookgateAwsLc,
+        Self::HookgateRing,
         Self::Nginx,
         Self::HaProxy,
         Self::Caddy,
@@ -68,7 +68,7 @@ impl Kind {
             Self::Hookgate => "hookgate",
             Self::HookgateTokioUring => "hookgate-tokio-uring",
             Self::HookgateEpoll => "hookgate-epoll",
-            Self::HookgateAwsLc => "hookgate-aws-lc",
+            Self::HookgateRing => "hookgate-ring",
             Self::Nginx => "nginx",
             Self::HaProxy => "haproxy",
             Self::Caddy => "caddy",
@@ -79,7 +79,7 @@ impl Kind {
 
     /// Whether it is hookgate.
     pub(crate) fn is_own(self) -> bool {
-        matches!(self, Self::Hookgate | Self::HookgateTokioUring | Self::HookgateEpoll | Self::HookgateAwsLc)
+        matches!(self, Self::Hookgate | Self::HookgateTokioUring | Self::HookgateEpoll | Self::HookgateRing)
     }
 
     /// Whether hookgate is compared with it.
@@ -97,7 +97,7 @@ impl Kind {
 
     fn template(self) -> &'static str {
         match self {
-            Self::Hookgate | Self::HookgateTokioUring | Self::HookgateEpoll | Self::HookgateAwsLc => "hookgate.toml",
+            Self::Hookgate | Self::HookgateTokioUring | Self::HookgateEpoll | Self::HookgateRing => "hookgate.toml",
             Self::Nginx => "nginx.conf",
             Self::HaProxy => "haproxy.cfg",
             Self::Caddy => "Caddyfile",
@@ -116,7 +116,7 @@ impl Kind {
         match self {
             Self::Nginx | Self::HaProxy => &["-v"],
             Self::Caddy => &["version"],
-            Self::Hookgate | Self::HookgateTokioUring | Self::HookgateEpoll | Self::HookgateAwsLc | Self::Envoy => {
+            Self::Hookgate | Self::HookgateTokioUring | Self::HookgateEpoll | Self::HookgateRing | Self::Envoy => {
                 &["--version"]
             }
             Self::NullProxy => &["--help"],
@@ -146,9 +146,9 @@ impl Program {
         }
         let path = match kind {
             Kind::Hookgate | Kind::HookgateTokioUring | Kind::HookgateEpoll => release.join("hookgate"),
-            Kind::HookgateAwsLc => {
+            Kind::HookgateRing => {
                 let path = release.join(kind.name());
-                ensure!(path.is_file(), "not in {}; build hookgate with --features aws-lc", release.display());
+                ensure!(path.is_file(), "not in {}; build hookgate with --no-default-features", release.display());
                 path
             }
             Kind::NullProxy => release.join("hookgate-load"),
@@ -302,7 +302,7 @@ fn arguments(
     fs::write(&file, configuration)?;
     let file = text(&file);
     let arguments: &[&str] = match kind {
-        Kind::Hookgate | Kind::HookgateTokioUring | Kind::HookgateEpoll | Kind::HookgateAwsLc => {
+        Kind::Hookgate | Kind::HookgateTokioUring | Kind::HookgateEpoll | Kind::HookgateRing => {
             &["run", "--config", &file]
         }
         Kind::Nginx => &["-c", &file, "-e", "stderr"],

@@ -205,7 +205,8 @@ impl Report {
         }
         let count = |severity| self.findings.iter().filter(|finding| finding.severity == severity).count();
         let (faults, warnings) = (count(Severity::Fault), count(Severity::Warning));
-        let _ = write!(text, "\n{faults} faults, {warnings} warnings. ");
+        let counted = |number: usize, what: &str| format!("{number} {what}{}", if number == 1 { "" } else { "s" });
+        let _ = write!(text, "\n{}, {}. ", counted(faults, "fault"), counted(warnings, "warning"));
         let documentation = &sender.documentation;
         let _ = match (faults, warnings) {
             (0, 0) => writeln!(text, "Nothing here keeps {}'s webhooks from arriving.", sender.name),

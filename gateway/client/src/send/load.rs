@@ -196,7 +196,7 @@ impl Run<'_> {
                 Err(SendError::NoConnection(error)) => return self.unconnected(error),
                 other => other?,
             };
-            let is_expected = delivered.is_expected(self.job.plan.wrong);
+            let is_expected = delivered.is_expected(self.job);
             self.tally.borrow_mut().add(&delivered.outcome, is_expected, begin.elapsed());
             return Ok(());
         }

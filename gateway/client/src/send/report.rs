@@ -54,16 +54,16 @@ struct Document<'a> {
     load: Option<&'a Summary>,
 }
 
-fn expectation(wrong: Option<Wrong>) -> String {
-    wrong.map_or_else(|| "a status 2xx".to_owned(), Wrong::expectation)
+fn expectation(job: &Job<'_>) -> String {
+    job.plan.wrong.map_or_else(|| "a status 2xx".to_owned(), |wrong| wrong.expectation(job.is_anonymous()))
 }
 
 impl Sent {
-    /// Whether every answer was the expected one.
+    /// Whether every answer to `job` was the expected one.
     #[must_use]
-    pub fn is_expected(&self, wrong: Option<Wrong>) -> bool {
+    pub fn is_expected(&self, job: &Job<'_>) -> bool {
         match self {
-            Self::One(delivered) => delivered.is_expected(wrong),
+            Self::One(delivered) => delivered.is_expected(job),
             Self::Many(summary) => summary.as_expected == summary.count,
         }
     }
@@ -81,8 +81,8 @@ impl Sent {
             url: &job.plan.target.url,
             r#as: &job.plan.sender.name,
             wrong: wrong.map(Wrong::id),
-            expected: expectation(wrong),
-            as_expected: self.is_expected(wrong),
+            expected: expectation(job),
+            as_expected: self.is_expected(job),
             handshake: one.and_then(|delivered| delivered.handshake.as_ref()),
             server_root: one.and_then(|delivered| delivered.server.as_ref()?.root.as_ref()),
             answer: one.and_then(|delivered| delivered.outcome.as_ref().ok()),
@@ -119,8 +119,8 @@ impl Sent {
             Self::One(delivered) => one(&mut line, delivered, sender.facts.timeout),
             Self::Many(summary) => many(&mut line, summary),
         }
-        let verdict = if self.is_expected(plan.wrong) { "yes" } else { "NO" };
-        line("expected", &format!("{}: {verdict}", expectation(plan.wrong)));
+        let verdict = if self.is_expected(job) { "yes" } else { "NO" };
+        line("expected", &format!("{}: {verdict}", expectation(job)));
         text
     }
 }
@@ -164,8 +164,12 @@ fn one(line: &mut impl FnMut(&str, &str), delivered: &Delivered, timeout: Option
         }
     }
     line("answer", &value);
-    if let Some(words) = delivered.outcome.as_ref().ok().and_then(|answer| answer.words.as_deref()) {
+    let answer = delivered.outcome.as_ref().ok();
+    if let Some(words) = answer.and_then(|answer| answer.words.as_deref()) {
         line("", words);
+    }
+    if let Some(id) = answer.and_then(|answer| answer.request_id.as_deref()) {
+        line("", &format!("at the receiver, hookgate explain {id} says which line of its configuration decides"));
     }
 }
 
@@ -190,7 +194,7 @@ pub fn list() -> String {
         let _ = writeln!(text, "{}", part.title());
         for wrong in Wrong::ALL.iter().filter(|wrong| wrong.part() == part) {
             let _ = writeln!(text, "  {:<22}{}", wrong.id(), wrong.what());
-            let _ = writeln!(text, "  {:<22}  expected: {}", "", wrong.expectation());
+            let _ = writeln!(text, "  {:<22}  expected: {}", "", wrong.expectation(false));
         }
     }
     text

@@ -359,6 +359,21 @@ mod tests {
     }
 
     #[test]
+    fn the_only_string_has_no_other_value_beside_it() {
+        for (pointer, body, expected) in [
+            ("/a/id", r#"{"a":{"id":"x"}}"#, Some("x")),
+            ("/a/id", r#"{"a":{"id":7}}"#, None),
+            ("/a/id", r#"{"a":{}}"#, None),
+            ("/*/id", r#"[{"id":"x"},{"b":1}]"#, Some("x")),
+            ("/*/id", r#"[{"id":"x"},{"id":"x"}]"#, None),
+            ("/*/id", r#"[{"id":"x"},{"id":7}]"#, None),
+        ] {
+            let pointer = JsonPointer::parse(pointer).unwrap();
+            assert_eq!(pointer.only_string(body.as_bytes()).unwrap().as_deref(), expected, "{pointer} {body}");
+        }
+    }
+
+    #[test]
     fn refuses_bodies_that_parsers_read_differently() {
         for (body, error) in [
             (r#"{"a":{"b":"1"},"a":{"b":"2"}}"#, "the member \"a\" is repeated"),

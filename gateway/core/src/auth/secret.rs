@@ -53,6 +53,17 @@ pub enum SecretOddity {
     /// A space, a tab or a line break at one end is a part of the secret.
     #[error("the secret begins or ends with a space, a tab or a line break, which counts; write it with printf '%s'")]
     WhiteSpace,
+    /// Text of several lines, all of which are the secret.
+    #[error(
+        "the secret has several lines, and all of them count; write only the secret to the file, and one file for each secret"
+    )]
+    Lines,
+    /// A text such as `NAME=value`, as in a file of environment variables. The name is a part of the secret.
+    #[error("the secret has the form NAME=value, and the whole text counts; write only the value to the file")]
+    Assignment,
+    /// A text in quotation marks, which are a part of the secret.
+    #[error("the secret is in quotation marks, which count; write it without them")]
+    Quoted,
     /// Fewer bytes than a strong secret has.
     #[error(
         "the secret is short ({length} of at least {STRONG_BYTES} bytes), so it can be guessed; use a random one, such as from openssl rand -hex 32"
@@ -105,6 +116,9 @@ impl Secret {
             [0xef, 0xbb, 0xbf, ..] => Some(SecretOddity::ByteOrderMark),
             _ if utf16 || is_half_zeros(bytes) => Some(SecretOddity::Utf16),
             _ if is_space(bytes.first()) || is_space(bytes.last()) => Some(SecretOddity::WhiteSpace),
+            _ if is_text(bytes) && bytes.contains(&b'\n') => Some(SecretOddity::Lines),
+            _ if is_assignment(bytes) => Some(SecretOddity::Assignment),
+            [mark @ (b'"' | b'\''), .., last] if last == mark => Some(SecretOddity::Quoted),
             _ if bytes.len() < STRONG_BYTES => Some(SecretOddity::Short { length: bytes.len() }),
             _ => None,
         }
@@ -131,6 +145,22 @@ impl Secret {
     pub(super) fn expose(&self) -> &[u8] {
         &self.0
     }
+}
+
+/// Text without control characters but tabs and line breaks. Random bytes are not, and may contain a line break.
+fn is_text(bytes: &[u8]) -> bool {
+    let is_allowed = |character: char| !character.is_control() || matches!(character, '\t' | '\n' | '\r');
+    std::str::from_utf8(bytes).is_ok_and(|text| text.chars().all(is_allowed))
+}
+
+/// Whether the bytes are the name of a variable, `=`, and a value. The padding of base64 is no value.
+fn is_assignment(bytes: &[u8]) -> bool {
+    let bytes = bytes.strip_prefix(b"export ").unwrap_or(bytes);
+    let Some(at) = bytes.iter().position(|&byte| byte == b'=') else { return false };
+    let (name, value) = bytes.split_at(at);
+    let is_name = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_';
+    let begins = name.first().is_some_and(|byte| byte.is_ascii_alphabetic() || *byte == b'_');
+    begins && name.iter().all(is_name) && value.iter().any(|&byte| byte != b'=')
 }
 
 /// ASCII in UTF-16 without a mark: every other byte is zero, and no other.
@@ -184,6 +214,20 @@ mod tests {
             ([GOOD, b"\n"].concat(), None),
             ([GOOD, b"\r\n"].concat(), None),
             ([GOOD, b" or more words"].concat(), None),
+            ([GOOD, b"\n", GOOD].concat(), Some(SecretOddity::Lines)),
+            ([GOOD, b"\r\n", GOOD, b"\r\n"].concat(), Some(SecretOddity::Lines)),
+            ([GOOD, b"\n\x01", GOOD].concat(), None),
+            ([GOOD, b"\n\xff", GOOD].concat(), None),
+            ([b"WEBHOOK_SECRET=", GOOD].concat(), Some(SecretOddity::Assignment)),
+            ([b"export _key2=\"", GOOD, b"\"\n"].concat(), Some(SecretOddity::Assignment)),
+            ([b"2key=", GOOD].concat(), None),
+            ([b"=", GOOD].concat(), None),
+            ([b"a-key=", GOOD].concat(), None),
+            (b"c2VjcmV0c2VjcmV0c2VjcmV0cw==".to_vec(), None),
+            ([b"\"", GOOD, b"\"\n"].concat(), Some(SecretOddity::Quoted)),
+            ([b"'", GOOD, b"'"].concat(), Some(SecretOddity::Quoted)),
+            ([b"\"", GOOD, b"'"].concat(), None),
+            ([b"\"", GOOD].concat(), None),
             ([b"\xef\xbb\xbf", GOOD].concat(), Some(SecretOddity::ByteOrderMark)),
             (utf16(b"\xff\xfe", u16::to_le_bytes), Some(SecretOddity::Utf16)),
             (utf16(b"\xfe\xff", u16::to_be_bytes), Some(SecretOddity::Utf16)),
@@ -194,6 +238,8 @@ mod tests {
             ([GOOD, b"\t"].concat(), Some(SecretOddity::WhiteSpace)),
             ([b" ", GOOD].concat(), Some(SecretOddity::WhiteSpace)),
             (b"hunter2".to_vec(), Some(SecretOddity::Short { length: 7 })),
+            (GOOD[..13].to_vec(), Some(SecretOddity::Short { length: 13 })),
+            (GOOD[..14].to_vec(), None),
             (vec![0; 32], None),
             ((0..=255).collect(), None),
         ] {

@@ -142,6 +142,15 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_name_equals_itself_in_any_case_and_no_other() {
+        for (left, right, expected) in
+            [("a.b", "A.B", true), ("a.b", "a.c", false), ("a", "a.b", false), ("", "", true)]
+        {
+            assert_eq!(AnyCase(left) == AnyCase(right), expected, "{left} {right}");
+        }
+    }
+
+    #[test]
     fn a_name_is_found_in_the_table_as_without_it() {
         let long = format!("{}.example.com", ["a23456789"; 5].join("."));
         let mut all = vec![GeneralName::DNSName("filler.invalid"); FEW];

@@ -99,3 +99,32 @@ pub(super) fn check_cost(key: &[u8]) -> u32 {
     });
     algorithm.map_or(0, |algorithm| cost(*algorithm, key, &[]))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Bounds, FAILED_COST, READING_COST, reading_cost};
+
+    #[test]
+    fn the_cost_of_reading_follows_elements_and_bytes() {
+        assert_eq!([reading_cost(0, 0), reading_cost(800, 0), reading_cost(0, 12_800)], [0, 100, 100]);
+        assert_eq!(reading_cost(1024, 65_536), 640);
+        assert_eq!(reading_cost(usize::MAX, 0), u32::MAX);
+    }
+
+    #[test]
+    fn an_expensive_check_is_affordable_once_and_for_a_short_chain() {
+        let bounds = Bounds { failed_cost: 0, expensive_cost: 3 * FAILED_COST, elements: 0 };
+        for (check, failed, reading, expected) in [
+            (FAILED_COST, 0, u32::MAX, true),
+            (FAILED_COST, 1, 0, true),
+            (FAILED_COST + 1, 0, READING_COST, true),
+            (FAILED_COST + 1, 0, READING_COST + 1, false),
+            (9 * FAILED_COST, 0, 0, true),
+            (2 * FAILED_COST, FAILED_COST, 0, true),
+            (2 * FAILED_COST, FAILED_COST + 1, 0, false),
+            (u32::MAX, u32::MAX, 0, false),
+        ] {
+            assert_eq!(bounds.affords(check, failed, reading), expected, "{check}, {failed}, {reading}");
+        }
+    }
+}

@@ -278,3 +278,64 @@ pub(super) fn extensions_without_processed(mut extensions: &[u8]) -> Option<Vec<
     }
     Some(output)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{EXCLUDED, NAME_CONSTRAINTS, PERMITTED, extensions_without_processed, mail_is_within, wrap};
+
+    /// A subtree (RFC 5280, section 4.2.1.10) of this form.
+    fn subtree(form: u8, base: &[u8]) -> Vec<u8> {
+        wrap(0x30, &[&wrap(form, &[base])])
+    }
+
+    fn extension(id: &[u8], value: &[u8]) -> Vec<u8> {
+        wrap(0x30, &[&wrap(0x06, &[id]), &wrap(0x04, &[value])])
+    }
+
+    #[test]
+    fn the_constraints_that_are_checked_here_are_left_out() {
+        let (mail, host) = (subtree(0x81, b"example.com"), subtree(0x82, b"example.com"));
+        let constraints = |lists: &[(u8, &[u8])]| {
+            let lists: Vec<u8> = lists.iter().flat_map(|(list, subtrees)| wrap(*list, &[subtrees])).collect();
+            extension(&NAME_CONSTRAINTS, &wrap(0x30, &[&lists]))
+        };
+        let other = extension(&[0x55, 0x1d, 0x13], &[0x30, 0x00]);
+        let both = [mail.as_slice(), &host].concat();
+        for (extensions, expected) in [
+            (other.clone(), other.clone()),
+            (constraints(&[(PERMITTED, &host)]), constraints(&[(PERMITTED, &host)])),
+            (constraints(&[(PERMITTED, &mail)]), Vec::new()),
+            ([other.as_slice(), &constraints(&[(EXCLUDED, &mail)])].concat(), other),
+            (constraints(&[(PERMITTED, &both), (EXCLUDED, &mail)]), constraints(&[(PERMITTED, &host)])),
+        ] {
+            assert_eq!(extensions_without_processed(&extensions), Some(expected), "{extensions:02x?}");
+        }
+        assert_eq!(extensions_without_processed(&[0x30]), None);
+    }
+
+    #[test]
+    fn a_mail_address_without_local_part_or_host_is_unclear() {
+        for base in ["", "a@example.com", "example.com", ".example.com"] {
+            for address in ["a@", "@example.com", "@", "a", "", "a@b@example.com"] {
+                for unclear in [false, true] {
+                    let found = mail_is_within(address.as_bytes(), base.as_bytes(), unclear);
+                    assert_eq!(found, unclear, "{address:?} within {base:?}");
+                }
+            }
+        }
+        let within = |address: &str, base: &str| mail_is_within(address.as_bytes(), base.as_bytes(), false);
+        for (address, base, expected) in [
+            ("a@example.com", "a@EXAMPLE.com", true),
+            ("A@example.com", "a@example.com", false),
+            ("a@example.com", "example.com", true),
+            ("a@b", "b", true),
+            ("a@x.example.com", "example.com", false),
+            ("a@x.example.com", ".example.com", true),
+            ("a@example.com", ".example.com", false),
+            ("a@.example.com", ".example.com", false),
+            ("\"a@b\"@example.com", "example.com", true),
+        ] {
+            assert_eq!(within(address, base), expected, "{address:?} within {base:?}");
+        }
+    }
+}

@@ -112,12 +112,12 @@ fn refused_by_webpki(
             )
         }
         webpki::Error::CertExpired { .. } | webpki::Error::CertNotValidYet { .. } => {
-            let at_fault = at_fault(error, chain, now).unwrap_or(0);
+            let at_fault = at_fault(error, chain).unwrap_or(0);
             format!("{} {what}. The time here is {}.", describe(at_fault, chain), date(now.as_secs()))
         }
         webpki::Error::InvalidSignatureForPublicKey => format!("{} {what}.", describe(unsigned.unwrap_or(0), chain)),
         error if what == UNACCEPTED_ALGORITHM => {
-            let at_fault = at_fault(error, chain, now).unwrap_or(0);
+            let at_fault = at_fault(error, chain).unwrap_or(0);
             let algorithm = signed_with(at_fault, chain).unwrap_or_else(|| "an unknown algorithm".to_owned());
             format!(
                 "{} is signed with {algorithm}, which is not accepted with the key of its issuer; the issuer must use \
@@ -125,7 +125,7 @@ fn refused_by_webpki(
                 describe(at_fault, chain)
             )
         }
-        error => format!("{} {what}.", describe(at_fault(error, chain, now).unwrap_or(0), chain)),
+        error => format!("{} {what}.", describe(at_fault(error, chain).unwrap_or(0), chain)),
     };
     refusal(reject, &sentence)
 }
@@ -286,16 +286,16 @@ fn constraint(error: &webpki::Error) -> (Reject, &'static str) {
 
 /// The index of the certificate that `error` is about, if the chain shows it.
 #[expect(deprecated, reason = "the variants without context are matched with those that replaced them")]
-fn at_fault(error: &webpki::Error, chain: &PresentedChain<'_>, now: UnixTime) -> Option<usize> {
+fn at_fault(error: &webpki::Error, chain: &PresentedChain<'_>) -> Option<usize> {
     use webpki::Error as E;
     let first = |test: &dyn Fn(&Presented<'_>) -> bool| chain.certificates().iter().position(test);
     match error {
-        E::CertExpired { not_after, .. } => first(&|certificate| {
-            validity(certificate).is_some_and(|(_, until)| until == not_after.as_secs() && until < now.as_secs())
-        }),
-        E::CertNotValidYet { not_before, .. } => first(&|certificate| {
-            validity(certificate).is_some_and(|(from, _)| from == not_before.as_secs() && from > now.as_secs())
-        }),
+        E::CertExpired { not_after, .. } => {
+            first(&|certificate| validity(certificate).is_some_and(|(_, until)| until == not_after.as_secs()))
+        }
+        E::CertNotValidYet { not_before, .. } => {
+            first(&|certificate| validity(certificate).is_some_and(|(from, _)| from == not_before.as_secs()))
+        }
         E::InvalidCertValidity => first(&|certificate| validity(certificate).is_some_and(|(from, until)| from > until)),
         E::RequiredEkuNotFound | E::RequiredEkuNotFoundContext(_) | E::EmptyEkuExtension => {
             first(&|certificate| certificate.x509().is_some_and(excludes_client_auth))
@@ -461,4 +461,77 @@ fn bounded(text: &str, limit: usize) -> String {
         return text.chars().map(printable).collect();
     }
     text.chars().take(limit.saturating_sub(3)).map(printable).chain("...".chars()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use webpki::Error as E;
+
+    use super::{Beginning, MAX_NAME_BYTES, Name, bounded, printed, reason};
+    use crate::reject::Reject;
+
+    #[test]
+    fn every_error_of_path_validation_has_its_reason_and_words() {
+        for (error, reject, words) in [
+            (E::BadDer, Reject::CertificateMalformed, "not well-formed DER"),
+            (E::BadDerTime, Reject::CertificateMalformed, "malformed notBefore or notAfter"),
+            (E::InvalidCertValidity, Reject::CertificateMalformed, "notAfter before its notBefore"),
+            (E::InvalidSerialNumber, Reject::CertificateMalformed, "serial number"),
+            (E::ExtensionValueInvalid, Reject::CertificateMalformed, "malformed or duplicate extension"),
+            (E::MalformedExtensions, Reject::CertificateMalformed, "malformed or duplicate extension"),
+            (E::InvalidNetworkMaskConstraint, Reject::CertificateMalformed, "name or name constraint"),
+            (E::MalformedNameConstraint, Reject::CertificateMalformed, "name or name constraint"),
+            (E::MalformedDnsIdentifier, Reject::CertificateMalformed, "name or name constraint"),
+            (E::UnsupportedCertVersion, Reject::CertificateMalformed, "not an X.509 version 3"),
+            (E::InvalidSignatureForPublicKey, Reject::BadSignature, "does not verify"),
+            (E::SignatureAlgorithmMismatch, Reject::BadSignature, "one algorithm in signatureAlgorithm"),
+            (E::UnknownIssuer, Reject::UnknownIssuer, "not trusted"),
+            (E::CertDistrusted, Reject::UnknownIssuer, "explicitly distrusted"),
+            (E::MaximumPathDepthExceeded, Reject::PathTooLong, "more than 6 intermediates"),
+            (E::EmptyEkuExtension, Reject::ExtendedKeyUsage, "empty extended key usage"),
+            (E::CaUsedAsEndEntity, Reject::PathConstraint, "is a CA certificate; the first"),
+            (E::EndEntityUsedAsCa, Reject::PathConstraint, "is the issuer of another one"),
+            (E::PathLenConstraintViolated, Reject::PathConstraint, "pathLenConstraint"),
+            (E::NameConstraintViolation, Reject::PathConstraint, "name constraints of an issuer"),
+            (E::UnsupportedCriticalExtension, Reject::PathConstraint, "critical extension"),
+            (E::UnsupportedNameType, Reject::PathConstraint, "not valid for the name"),
+            (E::MaximumNameConstraintComparisonsExceeded, Reject::ChainTooLarge, "too many paths"),
+            (E::MaximumPathBuildCallsExceeded, Reject::ChainTooLarge, "too many paths"),
+            (E::MaximumSignatureChecksExceeded, Reject::ChainTooLarge, "too many paths"),
+            (E::UnsupportedDeltaCrl, Reject::PathConstraint, "a rule of path validation"),
+        ] {
+            let (found, text) = reason(&error);
+            assert!(found == reject && text.contains(words), "{error:?}: {found:?}, {text}");
+        }
+    }
+
+    /// The contents of a name of one common name, of this many letters.
+    fn common_name(letters: usize) -> Vec<u8> {
+        let short = |tag: u8, contents: &[u8]| {
+            let length = u8::try_from(contents.len()).expect("short");
+            [&[tag, 0x81, length], contents].concat()
+        };
+        let value = short(0x0c, &vec![b'a'; letters]);
+        short(0x31, &short(0x30, &[&[0x06, 0x03, 0x55, 0x04, 0x03], value.as_slice()].concat()))
+    }
+
+    #[test]
+    fn a_name_is_printed_whole_up_to_the_bound_and_then_cut_visibly() {
+        let length = |letters: usize| printed(Name::from_contents(&common_name(letters)));
+        let most = MAX_NAME_BYTES - "CN=".len();
+        assert_eq!(length(most), format!("CN={}", "a".repeat(most)));
+        for letters in [most + 1, most + 2, most + 9] {
+            assert_eq!(length(letters), format!("CN={}...", "a".repeat(most - 3)), "{letters} letters");
+        }
+        assert_eq!(printed(None), "(malformed)");
+    }
+
+    #[test]
+    fn a_text_is_cut_after_its_last_allowed_character() {
+        assert_eq!([bounded("abcde", 5), bounded("abcdef", 5)], ["abcde", "ab..."]);
+        let mut beginning = Beginning { text: String::new(), left: 3 };
+        assert!(std::fmt::Write::write_str(&mut beginning, "abc").is_ok());
+        assert!(std::fmt::Write::write_str(&mut beginning, "d").is_err());
+        assert_eq!(beginning.text, "abc");
+    }
 }

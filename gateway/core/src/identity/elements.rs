@@ -138,6 +138,26 @@ fn extension_value(certificate: &[u8], last: u8) -> Option<&[u8]> {
 mod tests {
     use super::*;
 
+    /// X.690, section 8.1.3: the definite form, in as few bytes as possible.
+    #[test]
+    fn a_length_is_written_as_der_demands() {
+        for (length, written) in [
+            (0, &[0x00][..]),
+            (1, &[0x01]),
+            (127, &[0x7f]),
+            (128, &[0x81, 0x80]),
+            (255, &[0x81, 0xff]),
+            (256, &[0x82, 0x01, 0x00]),
+            (65_536, &[0x83, 0x01, 0x00, 0x00]),
+        ] {
+            let contents = vec![7; length];
+            let (one, other) = contents.split_at(length / 3);
+            let element = wrap(0x04, &[one, other]);
+            assert_eq!(element, [&[0x04], written, contents.as_slice()].concat());
+            assert_eq!(split(&element), Some((0x04, contents.as_slice(), &[][..])));
+        }
+    }
+
     #[test]
     fn elements_are_counted_at_every_level() {
         let check = |der: &[u8], expected: usize| assert_eq!(count(der, 100), expected, "{der:x?}");

@@ -256,6 +256,18 @@ impl Identity {
         Some(PresentedRefusal { refusal, ends_handshake })
     }
 
+    /// As [`Identity::refusal_of_presented`], for a chain that proves a provider in `scope`: its refusal as one of `providers`, of which it
+    /// proves none but has the names ([`VerifiedChain::refusal_as`]). `None` admits no peer.
+    pub fn refusal_of_presented_as(
+        &self,
+        scope: &Scope,
+        chain: &[CertificateDer<'_>],
+        providers: &[ProviderId],
+        now: UnixTime,
+    ) -> Option<ChainRefusal> {
+        self.judge(scope, chain, now).result.ok()?.refusal_as(providers)
+    }
+
     fn judge(&self, scope: &Scope, chain: &[CertificateDer<'_>], now: UnixTime) -> Verification {
         if let Some(refusal) = self.refuse_unparsed(scope, chain) {
             let refusal = verdict::refuse_unidentified(&self.providers, scope, refusal);

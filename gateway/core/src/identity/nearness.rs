@@ -53,7 +53,22 @@ fn beginning(printed: &impl std::fmt::Display) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::similarity;
+    use super::{MAX_COMPARED_BYTES, beginning, similarity};
+
+    /// Writes more pieces than are wanted, and fails as its output does.
+    struct Endless;
+
+    impl std::fmt::Display for Endless {
+        fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            (0..MAX_COMPARED_BYTES * 9).try_for_each(|_| formatter.write_str("x"))
+        }
+    }
+
+    #[test]
+    fn the_beginning_of_what_is_printed_is_compared() {
+        assert_eq!(beginning(&"CN=x,O=y"), "CN=x,O=y");
+        assert_eq!(beginning(&Endless), "x".repeat(MAX_COMPARED_BYTES));
+    }
 
     #[test]
     fn names_that_differ_in_a_letter_are_nearer_than_others() {

@@ -179,3 +179,17 @@ pub struct ChainLimits {
     /// `max_presented_bytes`: most bytes of DER in all of them.
     pub max_bytes: usize,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::ExtendedKeyUsage::{ClientAuth, ClientAuthExplicit, Ignore};
+
+    #[test]
+    fn a_usage_is_stricter_if_it_admits_less() {
+        let order = [Ignore, ClientAuth, ClientAuthExplicit];
+        for (place, usage) in order.into_iter().enumerate() {
+            let stricter = order.map(|other| other.is_stricter_than(usage));
+            assert_eq!(stricter, [0, 1, 2].map(|other| other > place), "{usage:?}");
+        }
+    }
+}

@@ -369,6 +369,12 @@ impl RevocationList {
         provenance
     }
 
+    /// Whether hookgate accepts the algorithm of its signature. No path can use a list with another one.
+    pub fn has_accepted_algorithm(&self) -> bool {
+        let named = &self.0.der[self.0.algorithm.clone()];
+        CERTIFICATE_SIGNATURES.iter().any(|known| known.signature_alg_id().as_ref() == named)
+    }
+
     /// Whether both are by one issuer about the same certificates: all of them, or those of one distribution point.
     pub fn is_about_those_of(&self, other: &Self) -> bool {
         let is_same_part = match (self.partition(), other.partition()) {
@@ -626,6 +632,32 @@ fn unsupported(error: &webpki::Error) -> &'static str {
         }
         _ => {
             "it is not a certificate revocation list as RFC 5280, section 5, defines one; ask its issuer to correct it"
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use webpki::Error as E;
+
+    use super::unsupported;
+
+    #[test]
+    fn every_error_about_a_list_has_words_of_its_own() {
+        for (error, words) in [
+            (E::UnsupportedCriticalExtension, "a critical extension"),
+            (E::UnsupportedRevocationReasonsPartitioning, "for some reasons only"),
+            (E::UnsupportedCrlIssuingDistributionPoint, "has no full name"),
+            (E::UnsupportedRevocationReason, "a reason that RFC 5280 does not define"),
+            (E::InvalidCrlNumber, "its cRLNumber"),
+            (E::InvalidSerialNumber, "a malformed serial number"),
+            (E::BadDerTime, "a date in it is malformed"),
+            (E::SignatureAlgorithmMismatch, "one algorithm in signatureAlgorithm"),
+            (E::ExtensionValueInvalid, "an extension is malformed, missing or present twice"),
+            (E::MalformedExtensions, "an extension is malformed, missing or present twice"),
+            (E::BadDer, "not a certificate revocation list as RFC 5280"),
+        ] {
+            assert!(unsupported(&error).contains(words), "{error:?}: {}", unsupported(&error));
         }
     }
 }

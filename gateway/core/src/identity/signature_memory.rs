@@ -136,6 +136,15 @@ mod tests {
     }
 
     #[test]
+    fn a_list_is_told_from_others_by_its_place_and_length() {
+        let lists = [7; 8];
+        assert_eq!(address(&lists[1..4]), address(&lists[1..4]));
+        for other in [&lists[1..5], &lists[2..5], &lists[..4]] {
+            assert_ne!(address(&lists[1..4]), address(other));
+        }
+    }
+
+    #[test]
     fn lists_are_told_from_certificates() {
         let check = |message: &[u8], expected: bool| assert_eq!(is_list(message), expected, "{message:?}");
         check(&[0x30, 0x03, 0x02, 0x01, 0x01], true);

@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+use std::borrow::Cow;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -72,6 +74,13 @@ fn dot_segments_are_refused() {
     }
     for path in ["/", "/a", "/a.b", "/a..b", "/...", "/.well-known/a", "/a%20b", "/a/%2etmp"] {
         assert_eq!(table.find("h", path, &Method::POST), Ok(RouteId(0)), "{path}");
+    }
+}
+
+#[test]
+fn a_path_that_every_handler_reads_as_sent_is_not_copied() {
+    for (path, is_copied) in [("/", false), ("/a/b.c", false), ("/a//b", true), ("/a/.b", true), ("/a%62", true)] {
+        assert_eq!(matches!(reading::of(path), Ok(Cow::Owned(_))), is_copied, "{path}");
     }
 }
 

@@ -141,6 +141,23 @@ pub enum Problem {
         /// The most characters.
         maximum: usize,
     },
+    /// A group of key exchange that this build has not.
+    #[error(
+        "{group} is not in this build, which has no aws-lc; leave it out, or build hookgate without --no-default-features"
+    )]
+    KeyExchangeNotBuilt {
+        /// The group.
+        group: &'static str,
+    },
+    /// A group of key exchange that is written twice.
+    #[error("{group} is there twice; the first place counts, so remove this one")]
+    KeyExchangeTwice {
+        /// The group.
+        group: &'static str,
+    },
+    /// No group for TLS 1.2, the only version of the policy.
+    #[error("X25519MLKEM768 is for TLS 1.3, and policy = \"pagerduty\" has TLS 1.2 alone; add \"X25519\"")]
+    KeyExchangeOfTls13,
     /// An address of `[listen]`.
     #[error("{address} is an address of [listen]; write another port, such as \"127.0.0.1:9464\"")]
     Taken {

@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use hyper::Method;
 
+use super::loss::Loss;
 use hookgate_core::auth::PolicyStrength;
 use hookgate_core::route::{PathPattern, Route};
 
@@ -229,7 +230,7 @@ pub(super) fn losses(
     new: &Routes<'_>,
     others: &[RouteStrength],
     counts: &dyn Fn(&RouteStrength) -> bool,
-    report: &mut dyn FnMut(String),
+    report: &mut dyn FnMut(Loss),
 ) {
     let known = versions(others, new.routes);
     let versions = versions(old.routes, new.routes);
@@ -246,22 +247,24 @@ pub(super) fn losses(
         if !is_same && (version.is_some() || known.contains_key(&std::ptr::from_ref(after))) {
             for provider in after.admitted.difference(&before.admitted) {
                 let (before, after) = (&before.name, &after.name);
-                report(format!(
-                    "requests of provider {provider} for route \"{before}\" now belong to route \"{after}\""
-                ));
+                let text =
+                    format!("requests of provider {provider} for route \"{before}\" now belong to route \"{after}\"");
+                report(Loss::of_route(after, text));
             }
         }
     }
 }
 
 /// Reports a host that a route has lost, and methods that it takes by default alone.
-fn lost_bounds(before: &RouteStrength, after: &RouteStrength, report: &mut dyn FnMut(String)) {
+fn lost_bounds(before: &RouteStrength, after: &RouteStrength, report: &mut dyn FnMut(Loss)) {
     if let (Some(host), None) = (&before.host, &after.host) {
-        report(format!("route \"{}\": host {host} is no longer demanded", after.name));
+        let text = format!("route \"{}\": host {host} is no longer demanded", after.name);
+        report(Loss::of_route(&after.name, text));
     }
     let added = after.methods.iter().find(|method| !before.methods.contains(method));
     if let Some(method) = added.filter(|_| !after.methods_are_written) {
-        report(format!("route \"{}\": methods no longer excludes {method}", after.name));
+        let text = format!("route \"{}\": methods no longer excludes {method}", after.name);
+        report(Loss::of_route(&after.name, text));
     }
 }
 
@@ -290,7 +293,7 @@ fn compare<'o, 'n>(
     before: &'o RouteStrength,
     after: &'n RouteStrength,
     is_same: bool,
-    report: &mut dyn FnMut(String),
+    report: &mut dyn FnMut(Loss),
 ) {
     if before.policy.is_none() && after.policy.is_none() {
         return;
@@ -303,7 +306,8 @@ fn compare<'o, 'n>(
         let provider = if for_all { String::new() } else { format!(", provider {provider}") };
         let instead = if is_same { String::new() } else { format!(" instead of route \"{}\"", before.name) };
         for loss in before.with_earlier(demanded).lost_in(left) {
-            report(format!("route \"{}\"{provider}{instead}: {loss}", after.name));
+            let text = format!("route \"{}\"{provider}{instead}: {loss}", after.name);
+            report(Loss::of_route(&after.name, text));
         }
     }
 }

@@ -166,23 +166,66 @@ fn only_senders_with_a_certificate_share_one() {
     assert_eq!(sharing, expected);
 }
 
+/// An empty revocation list of `issuer`.
+fn list_of(issuer: &CertifiedIssuer<'_, KeyPair>) -> rcgen::CertificateRevocationList {
+    let list = CertificateRevocationListParams {
+        this_update: date_time_ymd(2026, 1, 1),
+        next_update: date_time_ymd(2027, 1, 1),
+        crl_number: SerialNumber::from(1),
+        issuing_distribution_point: None,
+        revoked_certs: Vec::new(),
+        key_identifier_method: KeyIdMethod::Sha256,
+    };
+    list.signed_by(issuer).unwrap()
+}
+
+#[test]
+fn lists_that_no_path_can_verify_are_told() {
+    let fixture = Fixture::new();
+    let place = "10: provider[0].crls: ";
+    let text = |anchors: &str, crl: &str, more: &str| {
+        let own = OWN.replace("[\"ca.pem\"]", anchors);
+        with(&format!("{own}crls = [\"{crl}\"]\nverify_depth = 1\n{more}"))
+    };
+    let root = CertifiedIssuer::self_signed(authority("Test Root"), KeyPair::generate().unwrap()).unwrap();
+    fixture.write("root.pem", &root.pem());
+    fixture.write("root.crl", &list_of(&root).pem().unwrap());
+    check(&fixture, &text("[\"root.pem\"]", "root.crl", ""), &[]);
+    // Of two authorities of one name, as during a rollover, either may have signed it.
+    check(&fixture, &text("[\"ca.pem\", \"root.pem\"]", "root.crl", ""), &[]);
+    let foreign = "profile default: the revocation list of CN=Test Root is not signed by the key of the trust anchor";
+    let urls = "crl_urls = [\"http://crl.example.com/ca.crl\"]\n";
+    for more in ["", urls] {
+        check(&fixture, &text("[\"ca.pem\"]", "root.crl", more), &[(place, foreign)]);
+    }
+    // One bit of the signature, which ends the list.
+    let mut damaged = list_of(&root).der().to_vec();
+    *damaged.last_mut().unwrap() ^= 1;
+    fs::write(fixture.path("damaged.crl"), damaged).unwrap();
+    check(&fixture, &text("[\"root.pem\"]", "damaged.crl", ""), &[(place, foreign)]);
+    // ecdsa-with-SHA256 becomes ecdsa-with-SHA1 (RFC 3279, section 2.2.3), in both places.
+    let (sha256, sha1) = (b"\x06\x08\x2a\x86\x48\xce\x3d\x04\x03\x02", b"\x06\x08\x2a\x86\x48\xce\x3d\x04\x03\x01");
+    let mut old = list_of(&root).der().to_vec();
+    let places: Vec<usize> = (0..old.len() - sha256.len()).filter(|&at| old[at..].starts_with(sha256)).collect();
+    assert_eq!(places.len(), 2);
+    places.into_iter().for_each(|at| old[at..at + sha1.len()].copy_from_slice(sha1));
+    fs::write(fixture.path("sha1.crl"), old).unwrap();
+    let algorithm =
+        "profile default: the revocation list of CN=Test Root is signed by an algorithm that is not accepted";
+    check(&fixture, &text("[\"root.pem\"]", "sha1.crl", ""), &[(place, algorithm)]);
+}
+
 #[test]
 fn lists_that_leave_a_chain_uncovered_are_told() {
     let fixture = Fixture::new();
-    let root_list = {
-        // The root of the fixture is gone, so this one has its name and another key, which the comparison by name takes.
-        let root = CertifiedIssuer::self_signed(authority("Test Root"), KeyPair::generate().unwrap()).unwrap();
-        let list = CertificateRevocationListParams {
-            this_update: date_time_ymd(2026, 1, 1),
-            next_update: date_time_ymd(2027, 1, 1),
-            crl_number: SerialNumber::from(1),
-            issuing_distribution_point: None,
-            revoked_certs: Vec::new(),
-            key_identifier_method: KeyIdMethod::Sha256,
-        };
-        list.signed_by(&root).unwrap().pem().unwrap()
-    };
-    fixture.write("root.crl", &root_list);
+    // The root of the fixture is gone with its key, so this one takes its place.
+    let root = CertifiedIssuer::self_signed(authority("Test Root"), KeyPair::generate().unwrap()).unwrap();
+    fixture.write("root.crl", &list_of(&root).pem().unwrap());
+    fixture.write("root.pem", &root.pem());
+    let issuing =
+        CertifiedIssuer::signed_by(authority("Test Intermediate"), KeyPair::generate().unwrap(), &root).unwrap();
+    fixture.write("issuing.crl", &list_of(&issuing).pem().unwrap());
+    fixture.write("root-bundle.pem", &[issuing.pem(), root.pem()].concat());
     let lines = |anchors: &str, lists: &str, more: &str| {
         let own = OWN.replace("[\"ca.pem\"]", anchors);
         with(&format!("{own}crls = {lists}\n{more}"))
@@ -193,12 +236,12 @@ fn lists_that_leave_a_chain_uncovered_are_told() {
     check(&fixture, &lines("[\"ca.pem\"]", "[\"list.pem\"]", "crl_scope = \"end-entity\"\n"), &[]);
     let no_intermediate =
         "every list is of a trust anchor, so a chain with an intermediate is refused, although verify_depth 2";
-    check(&fixture, &lines("[\"ca.pem\"]", "[\"root.crl\"]", ""), &[(place, no_intermediate)]);
-    check(&fixture, &lines("[\"ca.pem\"]", "[\"root.crl\"]", "verify_depth = 1\n"), &[]);
-    check(&fixture, &lines("[\"ca.pem\"]", "[\"root.crl\", \"list.pem\"]", ""), &[]);
+    check(&fixture, &lines("[\"root.pem\"]", "[\"root.crl\"]", ""), &[(place, no_intermediate)]);
+    check(&fixture, &lines("[\"root.pem\"]", "[\"root.crl\"]", "verify_depth = 1\n"), &[]);
+    check(&fixture, &lines("[\"root.pem\"]", "[\"root.crl\", \"list.pem\"]", ""), &[]);
     let known = "no list is of the intermediate CN=Test Intermediate";
-    check(&fixture, &lines("[\"bundle.pem\"]", "[\"root.crl\"]", ""), &[(place, known)]);
-    check(&fixture, &lines("[\"bundle.pem\"]", "[\"root.crl\", \"list.pem\"]", ""), &[]);
+    check(&fixture, &lines("[\"root-bundle.pem\"]", "[\"root.crl\"]", ""), &[(place, known)]);
+    check(&fixture, &lines("[\"root-bundle.pem\"]", "[\"root.crl\", \"issuing.crl\"]", ""), &[]);
     // Lists that are fetched may cover it.
     let urls = "crl_urls = [\"http://crl.example.com/ca.crl\"]\n";
     check(&fixture, &lines("[\"ca.pem\"]", "[\"list.pem\"]", urls), &[]);

@@ -93,7 +93,7 @@ fn unknown_keys_and_wrong_types_are_refused() {
     let provider = |line: &str| format!("{PROVIDER}{line}\n");
     check(&provider("identity = [{ subject_cm = \"x\" }]"), 5, "provider[0].identity[0].subject_cm", "\"subject_cn\"?");
     check(&provider("identity = { subject_cn = \"x\" }"), 5, "provider[0].identity", "expected an array");
-    check(&provider("identity = [\n  \"x\",\n]"), 6, "provider[0].identity[0]", "expected a table");
+    check(&provider("identity = [\n  \"x\",\n]"), 6, "provider[0].identity[0]", "write { subject_cn = ");
     check(&provider("identity = [[\"x\"]]"), 5, "provider[0].identity[0]", "invalid type: array, expected a table");
     check(&provider("on_failure = \"drop\""), 5, "provider[0].on_failure", "\"respond\" or \"abort\"");
     check(&provider("refusal = \"503\""), 5, "provider[0].refusal", "\"retry\"");
@@ -495,6 +495,25 @@ fn no_cut_file_makes_us_panic() {
     fixture.good(&text);
     let refused = (0..text.len()).filter(|end| fixture.parse(&text[..*end]).is_err()).count();
     assert!(refused > text.len() / 2, "{refused} of {}", text.len());
+}
+
+#[test]
+fn what_tls_cannot_be_is_refused() {
+    let fixture = Fixture::new();
+    let check = |lines: &str, line: usize, key: &str, words: &str| {
+        let errors = fixture.errors(&format!("[tls]\n{lines}\n{}", minimal()));
+        let found = errors.iter().find(|error| error.starts_with(&format!("{line}: {key}")));
+        assert!(found.is_some_and(|error| error.contains(words)), "{lines}: {errors:?}");
+    };
+    check("policy = \"strict\"", 2, "tls.policy", "\"intermediate\", \"modern\", \"pagerduty\"");
+    check("key_exchange = []", 2, "tls.key_exchange", "empty; write key_exchange = [\"X25519\"");
+    check("key_exchange = \"X25519\"", 2, "tls.key_exchange", "array");
+    check("key_exchange = [\"X448\"]", 2, "tls.key_exchange", "\"X25519MLKEM768\"");
+    check("key_exchange = [\"P-256\", \"X25519\", \"P-256\"]", 2, "tls.key_exchange", "P-256 is there twice");
+    check("policy = \"pagerduty\"\nkey_exchange = [\"X25519MLKEM768\"]", 3, "tls.key_exchange", "add \"X25519\"");
+    check("versions = [\"1.3\"]", 2, "tls.versions", "policy, key_exchange");
+    #[cfg(not(feature = "aws-lc"))]
+    check("key_exchange = [\"X25519MLKEM768\"]", 2, "tls.key_exchange", "not in this build");
 }
 
 #[test]

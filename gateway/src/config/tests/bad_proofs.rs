@@ -290,7 +290,7 @@ fn no_message_repeats_a_secret() {
     let (text, array) = (format!("\"{SECRET}\""), format!("[\"{SECRET}\"]"));
     for (secrets, words) in [
         (text.clone(), "secrets: invalid type: string, expected an array"),
-        (array.clone(), "secrets[0]: invalid type: string, expected a table"),
+        (array.clone(), "secrets[0]: invalid type: string, expected a table; write { file = \"webhook.secret\" }"),
         (format!("[{{ unsafe_value = {array} }}]"), "invalid type: array, expected a string"),
         ("[{ unsafe_value = 4711 }]".to_owned(), "invalid type: integer, expected a string"),
         ("[{ unsafe_value = 47.11 }]".to_owned(), "invalid type: float, expected a string"),

@@ -108,7 +108,10 @@ fn to_demand_a_certificate_no_longer_is_weaker() {
         (fixture.good(&signed("")).strength, fixture.good(&signed("client_certificate = \"none\"\n")).strength);
     match with.compare(&without) {
         Comparison::Refused { losses, .. } => {
-            assert_eq!(losses, ["provider pagerduty: client_certificate required → none"]);
+            assert_eq!(
+                losses.iter().map(crate::config::strength::Loss::text).collect::<Vec<_>>(),
+                ["provider pagerduty: client_certificate required → none"]
+            );
         }
         other => panic!("{other:?}"),
     }

@@ -211,6 +211,7 @@ fn every_key_has_a_row() {
         "[log]\n",
         "[state]\n",
         "[problem]\n",
+        "[tls]\n",
         "[filter]\n",
         "[filter]\n[filter.syn_ipv4_address]\n",
     ];

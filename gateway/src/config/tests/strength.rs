@@ -9,7 +9,7 @@ mod without_certificates;
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::config::strength::{Comparison, Strength};
+use crate::config::strength::{Comparison, Loss, Strength};
 use admission::newly_admitted;
 use hookgate_core::identity::{RevocationList, RevocationLists, RevocationScope};
 
@@ -74,12 +74,16 @@ fn fixture() -> Fixture {
     fixture
 }
 
+fn sentences(losses: &[Loss]) -> Vec<String> {
+    losses.iter().map(|loss| loss.text().to_owned()).collect()
+}
+
 /// What is lost from the file `old` to the file `new`.
 fn losses(fixture: &Fixture, old: &str, new: &str) -> Vec<String> {
     match fixture.good(old).strength.compare(&fixture.good(new).strength) {
         Comparison::NotWeaker => Vec::new(),
         Comparison::Permitted { losses } => panic!("permitted: {losses:?}"),
-        Comparison::Refused { losses, .. } => losses,
+        Comparison::Refused { losses, .. } => sentences(&losses),
     }
 }
 
@@ -303,7 +307,7 @@ fn a_list_that_was_fetched_is_in_force_and_an_older_file_is_a_loss() {
         match (strength.compare(&fixture.good(&from_file).strength), expected) {
             (Comparison::NotWeaker, None) => {}
             (Comparison::Refused { losses, .. }, Some(words)) => {
-                assert!(losses.iter().any(|loss| loss.contains(words)), "{losses:?}");
+                assert!(losses.iter().any(|loss| loss.text().contains(words)), "{losses:?}");
             }
             (other, _) => panic!("{month}: {other:?}"),
         }
@@ -347,7 +351,9 @@ fn a_half_written_bundle_of_trust_anchors_makes_no_anchor_of_an_intermediate() {
     let before = fixture.good(&rotated(0)).strength;
     fs::copy(fixture.path("intermediate.pem"), fixture.path("bundle.pem")).unwrap();
     match before.compare(&fixture.good(&rotated(0)).strength) {
-        Comparison::Refused { losses, .. } => assert!(losses[0].contains("becomes a trust anchor"), "{losses:?}"),
+        Comparison::Refused { losses, .. } => {
+            assert!(losses[0].text().contains("becomes a trust anchor"), "{losses:?}")
+        }
         other => panic!("{other:?}"),
     }
 }
@@ -362,7 +368,9 @@ fn an_intermediate_is_remembered_as_one_if_its_issuer_is_gone_and_it_comes_back_
     let in_force = root_alone.after(before);
     fs::copy(fixture.path("intermediate.pem"), fixture.path("bundle.pem")).unwrap();
     match in_force.compare(&fixture.good(&rotated(0)).strength) {
-        Comparison::Refused { losses, .. } => assert!(losses[0].contains("becomes a trust anchor"), "{losses:?}"),
+        Comparison::Refused { losses, .. } => {
+            assert!(losses[0].text().contains("becomes a trust anchor"), "{losses:?}")
+        }
         other => panic!("{other:?}"),
     }
 }
@@ -377,7 +385,7 @@ fn lost_by_files(before: [&str; 2], after: [&str; 2]) -> Vec<String> {
     };
     let before = strength(before);
     match before.compare(&strength(after)) {
-        Comparison::Refused { losses, .. } => losses,
+        Comparison::Refused { losses, .. } => sentences(&losses),
         Comparison::NotWeaker => Vec::new(),
         other => panic!("{other:?}"),
     }
@@ -595,7 +603,7 @@ fn a_file_without_some_of_its_lines_is_not_weaker_or_is_refused() {
         let Some(part) = part(&fixture, what, &rest) else { continue };
         count.add(judge(&whole, &whole.strength, &part));
         if let Comparison::Refused { losses, .. } = whole.strength.compare(&part.config.strength) {
-            losses.iter().for_each(|loss| *causes.entry(loss.clone()).or_default() += 1);
+            losses.iter().for_each(|loss| *causes.entry(loss.text().to_owned()).or_default() += 1);
         }
     }
     assert!(count.refused > 100 && count.accepted > 20 && causes.len() > 25, "{count:?} {causes:#?}");

@@ -163,7 +163,8 @@ fn ended_parts_of_a_preset_are_warned_of() {
     let later = days_later(6 * 366); // 2032: the oldest of DigiCert's roots are past
     let warnings = fixture.warnings_at(&minimal(), later);
     assert!(
-        warnings.iter().any(|warning| warning.contains("DigiCert Global Root CA expired on 2031-11-10")),
+        warnings.iter().any(|warning| warning
+            .contains("CN=DigiCert Global Root CA,OU=www.digicert.com,O=DigiCert Inc,C=US expired on 2031-11-10")),
         "{warnings:#?}"
     );
 }

@@ -16,6 +16,8 @@ use rustix::thread::{CapabilitySet, capabilities};
 use super::Finding;
 use crate::config::{Location, NamedPlaces};
 use crate::control::sockets::sharing::is_listened_on;
+use crate::control::trust::SERVICE_DIRECTORY;
+use crate::state::{StateDirectory, StateError};
 
 /// The first port that every user may bind, in this network namespace (ip(7)).
 const FIRST_PORT: &str = "/proc/sys/net/ipv4/ip_unprivileged_port_start";
@@ -71,6 +73,36 @@ fn socket(path: &Path) -> Option<String> {
             geteuid().as_raw()
         )
     })
+}
+
+/// What is wrong with the state directory, whatever the user of hookgate is.
+///
+/// # Errors
+///
+/// What makes a start fail. If the service makes the directory, it also sets it right, so that is a warning.
+pub(super) fn state(place: Option<&(Location, PathBuf)>) -> Result<Option<Finding>, Finding> {
+    let Some((location, path)) = place else { return Ok(None) };
+    let Err(error) = StateDirectory::look_at(path) else { return Ok(None) };
+    let finding = |text| Finding { location: location.clone(), text };
+    match error {
+        error if error.is_absent() && path == Path::new(SERVICE_DIRECTORY) => {
+            let text = format!(
+                "there is no directory {SERVICE_DIRECTORY} yet: {SERVICE} makes it when it starts (StateDirectory=hookgate); to start hookgate \
+                 without that, create it with mode 0700, owned by the user of hookgate"
+            );
+            Ok(Some(finding(text)))
+        }
+        error @ StateError::Mode { .. } if is_made_by_service(path) => {
+            Ok(Some(finding(format!("{error}; {SERVICE} does that when it starts (StateDirectoryMode=0700)"))))
+        }
+        error => Err(finding(error.to_string())),
+    }
+}
+
+/// Whether the installed service makes this directory, and gives it to its user.
+pub(super) fn is_made_by_service(path: &Path) -> bool {
+    path == Path::new(SERVICE_DIRECTORY)
+        && unit(SERVICE, "StateDirectory").lines().any(|line| line == "StateDirectory=hookgate")
 }
 
 /// The user that binds the ports.

@@ -19,7 +19,9 @@ use rustix::process::{Gid, Uid, geteuid};
 use rustix::thread::{capabilities, set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 
 use super::Finding;
+use super::host::is_made_by_service;
 use crate::config::NamedPlaces;
+use crate::state::{StateDirectory, StateError};
 
 /// A user of this host, with the groups of a login.
 pub(super) struct User {
@@ -48,6 +50,10 @@ enum Denied {
     Connect(PathBuf),
     /// Nobody accepts connections.
     NoListener(PathBuf),
+    /// The state directory does not serve this user.
+    State(StateError),
+    /// Files may not be made in the state directory.
+    Keep(PathBuf),
     /// Something else failed.
     Other(PathBuf, io::Error),
 }
@@ -90,13 +96,15 @@ impl User {
         // What leads to a file is known before, in case the user may not see it.
         let files: Vec<Vec<PathBuf>> = places.files.iter().map(|(_, path)| ways(path)).collect();
         let sockets: Vec<Vec<PathBuf>> = places.handlers.iter().map(|(_, path)| ways(path)).collect();
-        let (files, sockets) = self.become_and(|| {
+        let state = places.state.as_ref().map(|(_, path)| ways(path));
+        let (files, sockets, state) = self.become_and(|| {
             let end = |ways: &[PathBuf], look: fn(&Path) -> Option<Denied>| {
                 ways.iter().find_map(|path| enter(path)).or_else(|| look(ways.last()?))
             };
             let files: Vec<_> = files.iter().map(|ways| end(ways, read)).collect();
             let sockets: Vec<_> = sockets.iter().map(|ways| end(ways, reach)).collect();
-            (files, sockets)
+            let state = state.and_then(|ways| end(&ways, keep));
+            (files, sockets, state)
         })?;
         let findings = |places: &[(crate::config::Location, PathBuf)], denied: Vec<Option<Denied>>| -> Vec<Finding> {
             let all = places.iter().zip(denied);
@@ -105,7 +113,12 @@ impl User {
             };
             all.filter_map(finding).collect()
         };
-        Ok(Findings { errors: findings(&places.files, files), warnings: findings(&places.handlers, sockets) })
+        let (mut errors, warnings) = (findings(&places.files, files), findings(&places.handlers, sockets));
+        // The service gives its directory to its user when it starts.
+        let of_state = places.state.as_ref().zip(state).filter(|((_, path), _)| !is_made_by_service(path));
+        let of_state = of_state.map(|((location, _), denied)| (location.clone(), self.message(denied)));
+        errors.extend(of_state.map(|(location, text)| Finding { location, text }));
+        Ok(Findings { errors, warnings })
     }
 
     /// Runs `work` on a thread with the credentials of this user. Credentials belong to a thread (credentials(7)), so this process keeps its
@@ -152,6 +165,16 @@ impl User {
             Denied::NoListener(path) => {
                 format!("no program listens on the socket {}; start the handler", path.display())
             }
+            Denied::State(StateError::Owner { path, owner, .. }) => format!(
+                "the state directory {0} belongs to user {owner}, and hookgate runs as user {name}; change the owner: `chown -R {name}:{group} {0}`",
+                path.display()
+            ),
+            Denied::State(error) => error.to_string(),
+            Denied::Keep(path) => format!(
+                "user {name} may not write to the state directory {} ({}); change its mode: `chmod 0700 {0}`",
+                path.display(),
+                owner(&path)
+            ),
             Denied::Other(path, error) => format!("user {name} cannot use {}: {error}", path.display()),
         }
     }
@@ -192,6 +215,21 @@ fn read(path: &Path) -> Option<Denied> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Some(Denied::Read(path.to_owned())),
         Err(error) => Some(Denied::Other(path.to_owned(), error)),
+    }
+}
+
+/// Opens the state directory as a start does, and looks whether files may be made there. What is wrong for every user is told
+/// elsewhere.
+fn keep(path: &Path) -> Option<Denied> {
+    match StateDirectory::open_to_read(path) {
+        Err(StateError::Mode { .. }) => None,
+        Err(error) if error.is_absent() => None,
+        Err(error) => Some(Denied::State(error)),
+        Ok(_) => match accessat(CWD, path, Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS) {
+            Ok(()) => None,
+            Err(Errno::ACCESS) => Some(Denied::Keep(path.to_owned())),
+            Err(error) => Some(Denied::Other(path.to_owned(), error.into())),
+        },
     }
 }
 

@@ -1,11 +1,12 @@
 //! `hookgate explain`: why a request, a certificate or a recent refusal is admitted or not, stage by stage, with the line of the configuration
 //! that decides.
 //!
-//! Owns the subject ([`subject`]), the walk through the stages ([`walk`]), the lines ([`places`]), what would help ([`remedy`]), and the output
+//! Owns the subject ([`subject`]), the walk through the stages ([`walk`], [`certificate`]), the lines ([`places`]), what would help ([`remedy`]), and the output
 //! ([`report`]). Decides nothing itself: it builds the snapshot that the daemon would serve, and asks what the data plane asks. Nothing here
 //! makes a [`VerifiedChain`](hookgate_core::identity::VerifiedChain) or an
 //! [`AuthenticatedRequest`](hookgate_core::auth::AuthenticatedRequest), so nothing is admitted.
 
+mod certificate;
 mod places;
 pub mod reasons;
 mod remedy;
@@ -81,6 +82,6 @@ fn walk<'s>(
     let walk =
         Walk { snapshot: &snapshot, filter: &filter.policy, places: &places, subject, now: UnixTime::now(), names };
     let steps = walk.steps();
-    let admitted = steps.iter().all(|step| step.verdict.is_passed());
+    let admitted = steps.iter().all(|step| step.said.verdict.is_passed());
     Ok((report::Explanation::new(subject, steps, admitted), admitted))
 }

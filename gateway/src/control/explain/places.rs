@@ -14,15 +14,39 @@ use toml::de::{DeTable, DeValue};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(super) struct Place {
     pub(super) file: PathBuf,
-    /// From 1.
-    pub(super) line: usize,
+    /// From 1; `None` of a section that is not written.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) line: Option<usize>,
     /// The key there, or the header of the table where it would be.
     pub(super) key: String,
+    /// What else to know: which key to write there, or which others decide too.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) note: Option<String>,
+}
+
+impl Place {
+    fn noting(self, note: Option<String>) -> Self {
+        Self { note, ..self }
+    }
+
+    /// The header of a table that lacks these keys.
+    fn lacking(self, keys: &[&str], whereabouts: &str) -> Self {
+        let note = (!keys.is_empty()).then(|| format!("write {} {whereabouts}", keys.join(" or ")));
+        self.noting(note)
+    }
 }
 
 impl fmt::Display for Place {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{}:{}: {}", self.file.display(), self.line, self.key)
+        write!(formatter, "{}", self.file.display())?;
+        if let Some(line) = self.line {
+            write!(formatter, ":{line}")?;
+        }
+        write!(formatter, ": {}", self.key)?;
+        match &self.note {
+            Some(note) => write!(formatter, " ({note})"),
+            None => Ok(()),
+        }
     }
 }
 
@@ -40,34 +64,58 @@ impl<'t> Places<'t> {
         Some(Self { file, text, root })
     }
 
-    /// Of one of these keys in a section, or of its header. `None` if there is no such section.
+    /// Of these keys in a section, of which each can decide; otherwise of its header, or of the file that lacks it. Of an array of tables, the
+    /// first one.
     pub(super) fn in_section(&self, section: &str, keys: &[&str]) -> Option<Place> {
-        let (header, value) = entry(&self.root, section)?;
-        let DeValue::Table(table) = value.get_ref() else { return None };
-        self.key_of(table, keys).or_else(|| Some(self.place(&header, format!("[{section}]"))))
+        let Some((header, value)) = entry(&self.root, section) else {
+            let place = Place { file: self.file.to_owned(), line: None, key: format!("[{section}]"), note: None };
+            let note = format!("there is no such section; add it, with {}", keys.join(" or "));
+            return Some(place.noting(Some(note)));
+        };
+        let (table, header) = match value.get_ref() {
+            DeValue::Table(table) => (table, self.place(&header, format!("[{section}]"))),
+            DeValue::Array(_) => {
+                let (header, table) = self.element(section, 0)?;
+                (table, self.place(&header, format!("[[{section}]]")))
+            }
+            _ => return None,
+        };
+        let found: Vec<Place> = keys.iter().filter_map(|key| self.key_of(table, &[key])).collect();
+        let Some(first) = found.first().cloned() else { return Some(header.lacking(keys, "below it")) };
+        let others =
+            found.iter().skip(1).map(|place| format!("{} in line {}", place.key, place.line.unwrap_or_default()));
+        let unwritten = keys.iter().filter(|key| !found.iter().any(|place| place.key == **key));
+        let others: Vec<String> = others.chain(unwritten.map(|key| format!("{key}, which is not written"))).collect();
+        Some(first.noting((!others.is_empty()).then(|| format!("or {}", others.join(", or ")))))
     }
 
     /// Of one of these keys of a provider: in its table or in that of the profile; otherwise of the `preset` that says it, or of the header.
     pub(super) fn of_provider(&self, index: usize, profile: Option<&str>, keys: &[&str]) -> Option<Place> {
         let (header, table) = self.element("provider", index)?;
+        let first = keys.get(..1).unwrap_or_default();
         let of_profile = || {
             let (_, profiles) = entry(table, "profile")?;
             let DeValue::Array(profiles) = profiles.get_ref() else { return None };
             let named = profiles.iter().filter_map(|element| Some((element.span(), element.get_ref().as_table()?)));
             let mut named = named.filter(|(_, table)| profile.is_none_or(|name| text_of(table, "name") == Some(name)));
             let (header, table) = named.next()?;
-            self.key_of(table, keys).or_else(|| Some(self.place(&header, "[[provider.profile]]".to_owned())))
+            let of_header = || self.place(&header, "[[provider.profile]]".to_owned()).lacking(first, "below it");
+            self.key_of(table, keys).or_else(|| Some(of_header()))
         };
         self.key_of(table, keys)
             .or_else(of_profile)
-            .or_else(|| self.key_of(table, &["preset"]))
-            .or_else(|| Some(self.place(&header, "[[provider]]".to_owned())))
+            .or_else(|| Some(self.key_of(table, &["preset"])?.lacking(first, "beside it")))
+            .or_else(|| Some(self.place(&header, "[[provider]]".to_owned()).lacking(first, "below it")))
     }
 
     /// Of one of these keys of a route, or of its header.
     pub(super) fn of_route(&self, index: usize, keys: &[&str]) -> Option<Place> {
         let (header, table) = self.element("route", index)?;
-        self.key_of(table, keys).or_else(|| Some(self.place(&header, "[[route]]".to_owned())))
+        let of_header = || {
+            let first = keys.get(..1).unwrap_or_default();
+            self.place(&header, "[[route]]".to_owned()).lacking(first, "below it")
+        };
+        self.key_of(table, keys).or_else(|| Some(of_header()))
     }
 
     /// Whether a route has one of these keys itself.
@@ -94,7 +142,7 @@ impl<'t> Places<'t> {
 
     fn place(&self, span: &Range<usize>, key: String) -> Place {
         let line = self.text.bytes().take(span.start).filter(|byte| *byte == b'\n').count() + 1;
-        Place { file: self.file.to_owned(), line, key }
+        Place { file: self.file.to_owned(), line: Some(line), key, note: None }
     }
 }
 
@@ -148,16 +196,30 @@ providers = ["a"]
             assert_eq!(place.map(|it| it.to_string()).as_deref(), Some(expected))
         };
         check(places.in_section("limits", &["max_body_bytes"]), "hookgate.toml:3: max_body_bytes");
-        check(places.in_section("limits", &["max_head_bytes"]), "hookgate.toml:2: [limits]");
-        assert_eq!(places.in_section("filter", &[]), None);
-        check(places.of_provider(0, Some("x"), &["identity"]), "hookgate.toml:7: preset");
+        check(
+            places.in_section("limits", &["max_head_bytes", "max_headers"]),
+            "hookgate.toml:2: [limits] (write max_head_bytes or max_headers below it)",
+        );
+        check(
+            places.in_section("limits", &["max_headers", "max_body_bytes"]),
+            "hookgate.toml:3: max_body_bytes (or max_headers, which is not written)",
+        );
+        check(
+            places.in_section("state", &["directory"]),
+            "hookgate.toml: [state] (there is no such section; add it, with directory)",
+        );
+        check(places.in_section("route", &["host"]), "hookgate.toml:23: host");
+        check(places.of_provider(0, Some("x"), &["identity"]), "hookgate.toml:7: preset (write identity beside it)");
         assert_eq!(places.preset(0), Some("pagerduty"));
         check(places.of_provider(1, Some("new"), &["trust_anchors"]), "hookgate.toml:17: trust_anchors");
-        check(places.of_provider(1, Some("old"), &["identity"]), "hookgate.toml:12: [[provider.profile]]");
+        check(
+            places.of_provider(1, Some("old"), &["identity"]),
+            "hookgate.toml:12: [[provider.profile]] (write identity below it)",
+        );
         check(places.of_provider(1, Some("old"), &["verify_depth"]), "hookgate.toml:11: verify_depth");
         check(places.of_provider(1, None, &["signature", "proof"]), "hookgate.toml:19: signature");
         check(places.of_route(0, &["providers"]), "hookgate.toml:24: providers");
-        check(places.of_route(0, &["methods"]), "hookgate.toml:22: [[route]]");
+        check(places.of_route(0, &["methods"]), "hookgate.toml:22: [[route]] (write methods below it)");
         assert!(places.route_has(0, &["host"]) && !places.route_has(0, &["proof"]) && !places.route_has(1, &["host"]));
         assert_eq!(places.of_provider(2, None, &[]), None);
         assert!(Places::new(file, "a = ").is_none());

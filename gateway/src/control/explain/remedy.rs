@@ -3,7 +3,7 @@
 //! Owns the keys of the configuration by reason, and the sentences. A remedy is advice: whether the certificate or the sender is genuine, an
 //! operator finds out elsewhere.
 
-use hookgate_core::identity::Provider;
+use hookgate_core::identity::{Provider, printable_name};
 use hookgate_core::reject::{Reject, Stage};
 use rustls_pki_types::CertificateDer;
 use toml::Value;
@@ -20,6 +20,8 @@ pub(super) enum Owner {
     Section(&'static str, &'static [&'static str]),
     /// The provider.
     Provider(&'static [&'static str]),
+    /// The route that is most like the request, which has none.
+    Nearest,
     /// The route.
     Route(&'static [&'static str]),
     /// The route, if it has one of these keys, otherwise the provider.
@@ -30,12 +32,12 @@ pub(super) enum Owner {
 
 /// What decides about a refusal for this reason.
 pub(super) fn owner(reject: Reject) -> Owner {
-    use Owner::{Proof, Provider, Route, Section};
+    use Owner::{Nearest, Proof, Provider, Route, Section};
     match reject {
         Reject::ConnectionLimit => Section("limits", &["max_connections"]),
         Reject::UnadmittedLimit => Section("limits", &["max_unadmitted_bytes"]),
         Reject::HandshakeTimeout => Section("limits", &["handshake_timeout_ms"]),
-        Reject::ServerCertificateRefused => Section("certificate", &[]),
+        Reject::ServerCertificateRefused => Section("certificate", &["chain"]),
         Reject::ChainTooLarge => Section("limits", &["max_presented_bytes", "max_presented_certificates"]),
         Reject::RequestTimeout => Section("limits", &["request_timeout_ms", "request_head_timeout_ms"]),
         Reject::ResponseTimeout => Section("limits", &["response_timeout_ms"]),
@@ -45,13 +47,13 @@ pub(super) fn owner(reject: Reject) -> Owner {
         Reject::HandlerOverloaded => Section("limits", &["handler_max_in_flight", "handler_max_waiting"]),
         Reject::HandlerTimeout => Section("limits", &["handler_timeout_ms"]),
         Reject::ReplayGuardFull => Section("limits", &["replay_entries"]),
-        Reject::UnknownServerName | Reject::NoRoute | Reject::Misdirected => Route(&["host"]),
-        Reject::MethodNotAllowed => Route(&["methods"]),
+        Reject::StateUnavailable => Section("state", &["directory"]),
+        Reject::UnknownServerName | Reject::NoRoute | Reject::MethodNotAllowed => Nearest,
         Reject::ProviderNotAdmitted => Route(&["providers"]),
         Reject::SpoolFull => Route(&["durable"]),
         Reject::HandlerUnavailable | Reject::HandlerMalformed | Reject::HandlerAmbiguous => Route(&["handler"]),
         Reject::NoCertificate => Provider(&["client_certificate"]),
-        Reject::UnknownIssuer | Reject::BadSignature | Reject::PathConstraint => Provider(&["trust_anchors"]),
+        Reject::UnknownIssuer | Reject::BadSignature => Provider(&["trust_anchors"]),
         Reject::PathTooLong => Provider(&["verify_depth"]),
         Reject::ExtendedKeyUsage => Provider(&["extended_key_usage"]),
         Reject::IdentityMismatch => Provider(&["identity"]),
@@ -74,7 +76,6 @@ pub(super) fn owner(reject: Reject) -> Owner {
         Reject::CredentialsMissing | Reject::CredentialsMismatch => Proof(&["basic", "proof"]),
         Reject::DeliveryIdMissing | Reject::DuplicateDelivery | Reject::DeliveryInFlight => Proof(&["replay"]),
         other if other.stage() == Stage::Auth => Proof(&["token", "signature", "proof"]),
-        Reject::CertificateMalformed | Reject::CertificateExpired | Reject::CertificateNotYetValid => Provider(&[]),
         _ => Owner::Nothing,
     }
 }
@@ -89,7 +90,7 @@ pub(super) fn of_certificate(
     let parsed = |der: Option<&CertificateDer<'_>>| {
         let (_, certificate) = X509Certificate::from_der(der?).ok()?;
         let name = certificate.subject().iter_common_name().next().and_then(|name| name.as_str().ok());
-        Some((name.map(str::to_owned), shown(&certificate.issuer().to_string())))
+        Some((name.map(str::to_owned), shown(&printable_name(certificate.issuer().as_raw()).unwrap_or_default())))
     };
     let text = match reject {
         Reject::IdentityMismatch => match parsed(chain.first()) {

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use serde::Serialize;
 
 use super::places::Place;
-use super::step::{OfProvider, Step, Verdict};
+use super::step::{OfProvider, Said, Step, Verdict};
 use super::subject::Subject;
 use crate::config::day_of;
 use crate::control::inquiry::Record;
@@ -29,12 +29,12 @@ pub(super) struct Explanation<'s> {
 
 impl<'s> Explanation<'s> {
     pub(super) fn new(subject: &'s Subject, steps: Vec<Step>, admitted: bool) -> Self {
-        let first = steps.iter().find(|step| step.verdict == Verdict::Refused);
-        let reason = first.and_then(|step| step.reason);
-        let mut change: Vec<Place> = first.and_then(|step| step.place.clone()).into_iter().collect();
-        let of_route = |of: &&OfProvider| of.verdict == Verdict::Refused && of.is_of_route != Some(false);
+        let first = steps.iter().find(|step| step.said.verdict == Verdict::Refused);
+        let reason = first.and_then(|step| step.said.reason);
+        let mut change: Vec<Place> = first.and_then(|step| step.said.place.clone()).into_iter().collect();
+        let of_route = |of: &&OfProvider| of.said.verdict == Verdict::Refused && of.is_of_route != Some(false);
         let providers = first.into_iter().flat_map(|step| &step.providers).filter(of_route);
-        for place in providers.filter_map(|of| of.place.clone()) {
+        for place in providers.filter_map(|of| of.said.place.clone()) {
             if !change.contains(&place) {
                 change.push(place);
             }
@@ -55,7 +55,7 @@ impl<'s> Explanation<'s> {
         for step in &self.steps {
             step_text(&mut text, step);
         }
-        let unknown = self.steps.iter().find(|step| step.verdict == Verdict::Unknown);
+        let unknown = self.steps.iter().find(|step| step.said.verdict == Verdict::Unknown);
         match (self.admitted, self.reason, unknown) {
             (true, _, _) => line(&mut text, "result     admitted by this configuration, as far as it is described"),
             (false, Some(reason), _) => line(&mut text, &format!("result     refused: {reason}")),
@@ -65,31 +65,34 @@ impl<'s> Explanation<'s> {
         for place in &self.change {
             line(&mut text, &format!("decided by {place}"));
         }
+        if self.reason.is_some() && self.change.is_empty() {
+            line(&mut text, "decided by no line of the configuration");
+        }
         text
     }
 }
 
 fn step_text(text: &mut String, step: &Step) {
-    let reason = step.reason.map(|reason| format!("{reason}: ")).unwrap_or_default();
-    line(text, &format!("{:<10} {}: {reason}{}", step.stage, step.verdict.label(), step.text));
-    let place = step.place.as_ref().map(Place::to_string);
-    more(text, place.as_deref(), step.remedy.as_deref(), "           ");
-    for of in &step.providers {
+    let said = &step.said;
+    let reason = said.reason.map(|reason| format!("{reason}: ")).unwrap_or_default();
+    line(text, &format!("{:<10} {}: {reason}{}", step.stage, said.verdict.label(), said.text));
+    more(text, said, "           ");
+    for OfProvider { name, is_of_route, said: of } in &step.providers {
         let reason = of.reason.map(|reason| format!("{reason}: ")).unwrap_or_default();
-        let note = if of.is_of_route == Some(true) { " (of this route)" } else { "" };
-        let says = if of.text == step.text { "as above" } else { of.text.as_str() };
-        line(text, &format!("           {}{note}: {reason}{says}", of.name));
-        let is_refused = step.verdict != Verdict::Passes && of.verdict != Verdict::Passes;
-        let (place, remedy) = (of.place.as_ref().map(Place::to_string), of.remedy.as_deref());
-        more(text, place.as_deref().filter(|_| is_refused), remedy.filter(|_| is_refused), "             ");
+        let note = if *is_of_route == Some(true) { " (of this route)" } else { "" };
+        let says = if of.text == said.text { "as above" } else { of.text.as_str() };
+        line(text, &format!("           {name}{note}: {reason}{says}"));
+        if said.verdict != Verdict::Passes && of.verdict != Verdict::Passes {
+            more(text, of, "             ");
+        }
     }
 }
 
-fn more(text: &mut String, place: Option<&str>, remedy: Option<&str>, indent: &str) {
-    if let Some(place) = place {
+fn more(text: &mut String, said: &Said, indent: &str) {
+    if let Some(place) = &said.place {
         line(text, &format!("{indent}at {place}"));
     }
-    if let Some(remedy) = remedy.filter(|remedy| !remedy.is_empty()) {
+    if let Some(remedy) = said.remedy.as_deref().filter(|remedy| !remedy.is_empty()) {
         line(text, &format!("{indent}to admit it: {remedy}"));
     }
 }

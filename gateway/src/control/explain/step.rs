@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::places::Place;
 use super::remedy;
 
-/// What a stage says.
+/// What a stage or a provider says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Verdict {
@@ -35,10 +35,9 @@ impl Verdict {
     }
 }
 
-/// What one stage says.
+/// A verdict with its grounds.
 #[derive(Debug, Serialize)]
-pub(super) struct Step {
-    pub(super) stage: &'static str,
+pub(super) struct Said {
     pub(super) verdict: Verdict,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) reason: Option<&'static str>,
@@ -49,6 +48,14 @@ pub(super) struct Step {
     /// What would help.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) remedy: Option<String>,
+}
+
+/// What one stage says.
+#[derive(Debug, Serialize)]
+pub(super) struct Step {
+    pub(super) stage: &'static str,
+    #[serde(flatten)]
+    pub(super) said: Said,
     /// At `identity`: what each provider of the server name says.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) providers: Vec<OfProvider>,
@@ -61,23 +68,17 @@ pub(super) struct OfProvider {
     /// Whether the route admits it; absent without a route.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) is_of_route: Option<bool>,
-    pub(super) verdict: Verdict,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) reason: Option<&'static str>,
-    pub(super) text: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) place: Option<Place>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) remedy: Option<String>,
+    #[serde(flatten)]
+    pub(super) said: Said,
 }
 
-impl Step {
-    pub(super) fn new(stage: &'static str, verdict: Verdict, text: impl Into<String>) -> Self {
-        let (reason, place, remedy) = (None, None, None);
-        Self { stage, verdict, reason, text: text.into(), place, remedy, providers: Vec::new() }
+impl Said {
+    pub(super) fn new(verdict: Verdict, text: impl Into<String>) -> Self {
+        Self { verdict, reason: None, text: text.into(), place: None, remedy: None }
     }
 
-    pub(super) fn refused(stage: &'static str, refusal: &Refusal, place: Option<Place>) -> Self {
+    /// A refusal, with what the table of reasons says that can be done.
+    pub(super) fn refused(refusal: &Refusal) -> Self {
         let reject = refusal.reject;
         // What is fetched is the daemon's: here it is never there.
         let is_of_daemon =
@@ -88,6 +89,28 @@ impl Step {
             false => refusal.detail().to_owned(),
         };
         let remedy = Some(remedy::general(reject));
-        Self { reason: Some(reject.row().reason), place, remedy, ..Self::new(stage, verdict, text) }
+        Self { reason: Some(reject.row().reason), remedy, ..Self::new(verdict, text) }
+    }
+}
+
+impl Step {
+    pub(super) fn new(stage: &'static str, verdict: Verdict, text: impl Into<String>) -> Self {
+        Self { stage, said: Said::new(verdict, text), providers: Vec::new() }
+    }
+
+    pub(super) fn refused(stage: &'static str, refusal: &Refusal, place: Option<Place>) -> Self {
+        Self { stage, said: Said::refused(refusal), providers: Vec::new() }.at(place)
+    }
+
+    /// With what decides.
+    pub(super) fn at(mut self, place: Option<Place>) -> Self {
+        self.said.place = place;
+        self
+    }
+
+    /// With what would help.
+    pub(super) fn advising(mut self, remedy: Option<String>) -> Self {
+        self.said.remedy = remedy;
+        self
     }
 }

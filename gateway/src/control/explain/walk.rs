@@ -1,21 +1,22 @@
 //! The walk of a subject through the stages, each asked what it would say.
 //!
-//! Owns the order, and what a stage that cannot be asked here is reported as. Must not decide: every verdict comes from the function that the
+//! Owns the order, and every stage but `identity` (`certificate`), and what a stage that cannot be asked here is reported as. Must not decide: every verdict comes from the function that the
 //! data plane calls for it.
 
+use std::cmp::Reverse;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use hookgate_core::auth::{ReplayGuard, RequestView};
-use hookgate_core::identity::{CertificateRequest, ChainRefusal, Claim, ProviderId, Scope};
+use hookgate_core::identity::{CertificateRequest, ProviderId};
 use hookgate_core::reject::{Refusal, Reject, Stage};
-use hookgate_core::route::RouteId;
+use hookgate_core::route::{PathPattern, Route, RouteId};
 use hookgate_filter::{Explanation, Mode, Policy};
 use rustls_pki_types::UnixTime;
 
 use super::places::{Place, Places};
 use super::remedy::{self, Owner};
-use super::step::{OfProvider, Step, Verdict};
+use super::step::{Step, Verdict};
 use super::subject::Subject;
 use crate::control::filter;
 use crate::http::{check_direction, check_source, missed, requested_host};
@@ -32,6 +33,17 @@ pub(super) struct Walk<'a> {
     pub(super) names: &'a [Arc<str>],
 }
 
+/// The route of the request, if one is described.
+pub(super) type Routed = Result<Option<RouteId>, Unrouted>;
+
+/// Why a request has no route.
+#[derive(Debug)]
+pub(super) struct Unrouted {
+    pub(super) refusal: Refusal,
+    /// The table of routes has none, which not every sender is told. Otherwise the request itself is at fault.
+    pub(super) is_of_table: bool,
+}
+
 impl Walk<'_> {
     /// What every stage says, in the order of the way.
     pub(super) fn steps(&self) -> Vec<Step> {
@@ -42,19 +54,22 @@ impl Walk<'_> {
         let mut steps = vec![self.filter_step()];
         let (tls, site) = self.tls();
         steps.push(tls);
-        let route = self.route();
+        let route = if site.is_some() { self.route() } else { Ok(None) };
         let route_id = route.as_ref().ok().and_then(|found| *found);
-        let (identity, proven) = self.identity(site, route_id);
+        let (identity, proven) = self.identity(site, &route);
         steps.push(identity);
         steps.extend(before.map(|(_, step)| step));
-        steps.push(self.route_step(route));
+        steps.push(match site {
+            Some(_) => self.route_step(route),
+            None => Step::new("route", Verdict::Skipped, "No route has this server name."),
+        });
         let (admission, provider) = self.admission(route_id, &proven);
         steps.push(admission);
         if !is_of_auth {
             steps.push(self.auth(route_id, provider));
         }
         steps.extend(after.map(|(_, step)| step));
-        if steps.iter().all(|step| step.verdict.is_passed()) {
+        if steps.iter().all(|step| step.said.verdict.is_passed()) {
             steps.extend(route_id.and_then(|route| self.stored(route)));
         }
         steps
@@ -70,35 +85,36 @@ impl Walk<'_> {
             rule.retry_for.as_secs()
         );
         let place = self.places.of_route(route.0, &["delivery"]);
-        Some(Step { place, ..Step::new(Stage::Upstream.label(), Verdict::Passes, text) })
+        Some(Step::new(Stage::Upstream.label(), Verdict::Passes, text).at(place))
     }
 
     fn filter_step(&self) -> Step {
         let stage = "filter";
-        let place = self.places.in_section("filter", &["mode"]);
+        // Without the section, no line says that it is off.
+        let place = self.places.in_section("filter", &["mode"]).filter(|place| place.line.is_some());
         if self.filter.mode == Mode::Off {
-            return Step { place, ..Step::new(stage, Verdict::Passes, "The filter is off: every packet passes.") };
+            return Step::new(stage, Verdict::Passes, "The filter is off: every packet passes.").at(place);
         }
         let Some(address) = self.subject.from else {
-            return Step { place, ..Step::new(stage, Verdict::Skipped, "No address is known (--from ADDRESS).") };
+            return Step::new(stage, Verdict::Skipped, "No address is known (--from ADDRESS).").at(place);
         };
         let (tables, numbers) = match filter::tables(self.filter) {
             Ok(tables) => tables,
-            Err(error) => return Step { place, ..Step::new(stage, Verdict::Unknown, error.to_string()) },
+            Err(error) => return Step::new(stage, Verdict::Unknown, error.to_string()).at(place),
         };
         let found = Explanation::new(address, &tables, &numbers);
         let set = found.range.as_ref().and_then(|(_, _, set)| self.names.iter().position(|name| **name == **set));
         let ranges = &["source_ranges", "source_range_files", "source_range_urls"];
         let place = set.and_then(|index| self.places.of_provider(index, None, ranges)).or(place);
         match (found.passes(), self.filter.mode) {
-            (true, _) => Step { place, ..Step::new(stage, Verdict::Passes, found.to_string()) },
+            (true, _) => Step::new(stage, Verdict::Passes, found.to_string()).at(place),
             (false, Mode::Monitor) => {
                 let text = format!("{found}, if the mode were \"enforce\"; it is \"monitor\", so it passes");
-                Step { place, ..Step::new(stage, Verdict::Passes, text) }
+                Step::new(stage, Verdict::Passes, text).at(place)
             }
             (false, _) => {
                 let remedy = Some("add the address to the ranges of its provider, or to [filter] allow".to_owned());
-                Step { place, remedy, ..Step::new(stage, Verdict::Refused, found.to_string()) }
+                Step::new(stage, Verdict::Refused, found.to_string()).at(place).advising(remedy)
             }
         }
     }
@@ -108,11 +124,7 @@ impl Walk<'_> {
         let name = self.subject.server_name.as_deref();
         let shown = name.map_or_else(|| "no server name".to_owned(), |name| format!("the server name {name}"));
         match self.snapshot.reception(name) {
-            Reception::TurnAway => {
-                let refusal = Refusal::new(Reject::UnknownServerName, format!("No route has {shown}."));
-                (Step::refused(stage, &refusal, self.places.of_route(0, &["host"])), None)
-            }
-            Reception::Site(site) => {
+            Reception::Site(site) if !site.scope.providers.is_empty() => {
                 let asks = match site.certificate_request {
                     CertificateRequest::Required => "asks for a client certificate",
                     CertificateRequest::Optional => {
@@ -123,123 +135,20 @@ impl Walk<'_> {
                 let text = format!("{shown} {asks}; its providers: {}", self.list(&site.scope.providers));
                 (Step::new(stage, Verdict::Passes, text), Some(site))
             }
-        }
-    }
-
-    /// What the site and each of its providers say of the chain, and whom it proves.
-    fn identity(&self, site: Option<&Site>, route: Option<RouteId>) -> (Step, Vec<ProviderId>) {
-        let stage = "identity";
-        let Some(site) = site else {
-            return (Step::new(stage, Verdict::Skipped, "There is no such site."), Vec::new());
-        };
-        let chain = &self.subject.chain;
-        if chain.is_empty() {
-            return (self.without_chain(site, route), Vec::new());
-        }
-        let providers: Vec<_> = site.scope.providers.iter().map(|id| self.of_provider(*id, route)).collect();
-        let passes = providers.iter().zip(&site.scope.providers).filter(|(of, _)| of.verdict == Verdict::Passes);
-        let proven: Vec<ProviderId> = passes.map(|(_, id)| *id).collect();
-        let refused = self.snapshot.identity.refusal_of_presented(&site.scope, chain, self.now);
-        let step = match refused {
-            None => Step::new(stage, Verdict::Passes, format!("The certificate proves {}.", self.list(&proven))),
-            Some(refused) => self.refused_chain(&refused.refusal, route),
-        };
-        (Step { providers, ..step }, proven)
-    }
-
-    fn without_chain(&self, site: &Site, route: Option<RouteId>) -> Step {
-        let stage = "identity";
-        if let Some(record) = &self.subject.record {
-            let reject = Reject::of_reason(&record.reason);
-            if reject.is_some_and(|reject| reject.stage() < Stage::Identity) {
-                return Step::new(stage, Verdict::Skipped, "No certificate was judged.");
-            }
-            let had_one = record.fingerprint.is_some() || reject == Some(Reject::ChainTooLarge);
-            if let Some(reject) = reject.filter(|reject| had_one && reject.stage() == Stage::Identity) {
-                let refusal = Refusal::new(reject, record.explanation.as_str());
-                return Step::refused(stage, &refusal, self.place_of_record(reject));
-            }
-            if had_one {
-                return Step::new(
-                    stage,
-                    Verdict::Unknown,
-                    "The chain is not kept any more; --chain FILE gives it again.",
-                );
+            // Either way of saying that no route has the name: by an alert, or by the answer to each request.
+            Reception::TurnAway | Reception::Site(_) => {
+                let text = match name {
+                    Some(name) => format!("No route has the server name {name}."),
+                    None => "Every route has a host, and no server name is known (--server-name NAME).".to_owned(),
+                };
+                let refusal = Refusal::new(Reject::UnknownServerName, text);
+                (Step::refused(stage, &refusal, self.nearest_route(Reject::UnknownServerName)), None)
             }
         }
-        if site.certificate_request.admits_without() {
-            return Step::new(stage, Verdict::Passes, "There is no certificate; the request must prove who sent it.");
-        }
-        let refused = self.snapshot.identity.refusal_of_presented(&site.scope, &[], self.now);
-        match refused {
-            Some(refused) => {
-                let refusal = refused.refusal.refusal;
-                let of_route = route.and_then(|route| self.snapshot.routes.route(route).providers.first());
-                let first = of_route.or(site.scope.providers.first()).map(|id| usize::from(id.0));
-                let place = first.and_then(|index| self.places.of_provider(index, None, &["client_certificate"]));
-                Step::refused(stage, &refusal, place)
-            }
-            None => Step::new(stage, Verdict::Passes, "There is no certificate."),
-        }
-    }
-
-    /// The refusal of the site, or that of the route if it is about other providers.
-    fn refused_chain(&self, refused: &ChainRefusal, route: Option<RouteId>) -> Step {
-        let admitted = route.map(|route| &self.snapshot.routes.route(route).providers);
-        let at_route = admitted.and_then(|ids| self.snapshot.identity.refusal_at_route(refused, ids, self.now));
-        let told = at_route.as_ref().unwrap_or(refused);
-        let at = told.provider.map(|id| (id, claimed_profile(told, id)));
-        let place = self.place(told.refusal.reject, route, at);
-        let step = Step::refused("identity", &told.refusal, place);
-        // What helps against the chain stands with each provider.
-        if told.refusal.reject == Reject::UnknownServerName { step } else { Step { remedy: None, ..step } }
-    }
-
-    fn of_provider(&self, id: ProviderId, route: Option<RouteId>) -> OfProvider {
-        let chain = &self.subject.chain;
-        let provider = self.snapshot.identity.provider(id);
-        let name = provider.name.to_string();
-        let is_of_route = route.map(|route| self.snapshot.routes.route(route).providers.contains(&id));
-        // Each provider alone: its own scope, which no site has.
-        let scope = Scope { id: u32::MAX - u32::from(id.0), providers: vec![id] };
-        let refused = self.snapshot.identity.refusal_of_presented(&scope, chain, self.now);
-        let Some(refused) = refused else {
-            let text = if provider.profiles.is_empty() { "demands no certificate" } else { "is proven" };
-            let verdict = if provider.profiles.is_empty() { Verdict::Skipped } else { Verdict::Passes };
-            return OfProvider {
-                name,
-                is_of_route,
-                verdict,
-                reason: None,
-                text: text.to_owned(),
-                place: None,
-                remedy: None,
-            };
-        };
-        let refusal = &refused.refusal.refusal;
-        if provider.profiles.is_empty() {
-            let text = "demands no certificate: its requests prove it themselves".to_owned();
-            return OfProvider {
-                name,
-                is_of_route,
-                verdict: Verdict::Skipped,
-                reason: None,
-                text,
-                place: None,
-                remedy: None,
-            };
-        }
-        let profile = claimed_profile(&refused.refusal, id);
-        let preset = self.places.preset(usize::from(id.0));
-        let place = self.place(refusal.reject, None, Some((id, profile)));
-        let preset = preset.filter(|_| place.as_ref().is_some_and(|place| place.key == "preset"));
-        let remedy = Some(remedy::of_certificate(refusal.reject, chain, provider, preset));
-        let Step { verdict, reason, text, .. } = Step::refused("identity", refusal, None);
-        OfProvider { name, is_of_route, verdict, reason, text, place, remedy }
     }
 
     /// The route of the request. `None` if no request is described.
-    fn route(&self) -> Result<Option<RouteId>, Refusal> {
+    fn route(&self) -> Routed {
         let Some(head) = &self.subject.head else {
             let of_record = self.subject.record.as_ref().and_then(|record| record.route.as_deref());
             let routes = self.snapshot.routes.routes().iter();
@@ -248,38 +157,51 @@ impl Walk<'_> {
                 .map(RouteId));
         };
         let server_name = self.subject.server_name.as_deref();
-        let host = requested_host(head, server_name)?;
-        check_direction(server_name, &host)?;
+        let of_request = |refusal| Unrouted { refusal, is_of_table: false };
+        let host = requested_host(head, server_name).map_err(of_request)?;
+        check_direction(server_name, &host).map_err(of_request)?;
         let found = self.snapshot.routes.find(&host, head.uri.path(), &head.method);
-        found.map(Some).map_err(|miss| missed(&miss, &host, &head.method))
+        let missed = |miss| Unrouted { refusal: missed(&miss, &host, &head.method), is_of_table: true };
+        found.map(Some).map_err(missed)
     }
 
-    fn route_step(&self, route: Result<Option<RouteId>, Refusal>) -> Step {
+    fn route_step(&self, route: Routed) -> Step {
         let stage = "route";
         match route {
             Ok(Some(id)) => {
                 let route = self.snapshot.routes.route(id);
                 let text = format!("The route {} admits {}.", route.name, self.list(&route.providers));
-                Step { place: self.places.of_route(id.0, &["path"]), ..Step::new(stage, Verdict::Passes, text) }
+                Step::new(stage, Verdict::Passes, text).at(self.places.of_route(id.0, &["path"]))
             }
             Ok(None) => Step::new(stage, Verdict::Skipped, "No request is described (--path PATH)."),
-            Err(refusal) => {
-                let place = self.nearest_route(refusal.reject);
+            Err(Unrouted { refusal, is_of_table }) => {
+                let place = if is_of_table { self.nearest_route(refusal.reject) } else { None };
                 Step::refused(stage, &refusal, place)
             }
         }
     }
 
-    /// A route of the host, as far as there is one: that with the path if the method is wrong.
-    fn nearest_route(&self, reject: Reject) -> Option<Place> {
+    /// The route whose line an operator would change, if one is: that with the path if the method is wrong, otherwise the most similar one of
+    /// the host, or the one with the most similar host.
+    pub(super) fn nearest_route(&self, reject: Reject) -> Option<Place> {
         let path = self.subject.head.as_ref().map_or("", |head| head.uri.path());
         let host = self.subject.server_name.as_deref();
         let routes = self.snapshot.routes.routes();
-        let is_of_host = |host_of: &Option<Arc<str>>| host_of.is_none() || host_of.as_deref() == host;
-        let by_path = routes.iter().position(|route| is_of_host(&route.host) && route.path.matches(path));
-        let by_host = || routes.iter().position(|route| is_of_host(&route.host));
-        let index = by_path.or_else(by_host).unwrap_or(0);
-        let keys: &[&str] = if reject == Reject::MethodNotAllowed { &["methods"] } else { &["path", "host"] };
+        let is_of_host = |route: &Route| route.host.is_none() || route.host.as_deref() == host;
+        let has_host = routes.iter().any(is_of_host);
+        let pattern = |route: &Route| match &route.path {
+            PathPattern::Exact(path) | PathPattern::Prefix(path) => Arc::clone(path),
+        };
+        let rank = |(index, route): &(usize, &Route)| {
+            let host = if has_host { 0 } else { likeness(route.host.as_deref().unwrap_or(""), host.unwrap_or("")) };
+            (is_of_host(route), route.path.matches(path), host, likeness(&pattern(route), path), Reverse(*index))
+        };
+        let (index, _) = routes.iter().enumerate().max_by_key(rank)?;
+        let keys: &[&str] = match reject {
+            Reject::MethodNotAllowed => &["methods"],
+            Reject::UnknownServerName => &["host"],
+            _ => &["path", "host"],
+        };
         self.places.of_route(index, keys)
     }
 
@@ -307,10 +229,9 @@ impl Walk<'_> {
             let text = format!("As {name}. No address is known (--from ADDRESS), so its ranges are not asked.");
             return (Step::new(stage, Verdict::Passes, text), Some(provider));
         };
-        let place = self.place(Reject::SourceNotInRanges, None, Some((provider, None)));
         let step = match check_source(self.snapshot.sources.get(index), address, name) {
-            Ok(()) => Step { place: None, ..Step::new(stage, Verdict::Passes, self.admitted_from(index, address)) },
-            Err(refusal) => Step::refused(stage, &refusal, place),
+            Ok(()) => Step::new(stage, Verdict::Passes, self.admitted_from(index, address)),
+            Err(refusal) => Step::refused(stage, &refusal, self.place(&refusal, None, Some((provider, None)))),
         };
         (step, Some(provider))
     }
@@ -339,18 +260,21 @@ impl Walk<'_> {
         let demanded = self.place_of_proof(route, as_provider);
         if !policy.demands_proof() && policy.duplicate_answer().is_none() {
             let text = format!("Nothing is demanded beside the certificate{condition}.");
-            return Step { place: demanded, ..Step::new(stage, Verdict::Passes, text) };
+            return Step::new(stage, Verdict::Passes, text).at(demanded);
         }
         let head = self.subject.head.as_ref().filter(|_| self.subject.is_whole);
         let Some(head) = head else {
             let recorded = self.subject.record.as_ref().and_then(|record| Reject::of_reason(&record.reason));
-            let text = "A proof is demanded; the daemon keeps neither fields nor bodies (--header, --body).";
-            let verdict = match recorded {
-                // It got further.
-                Some(reject) if reject.stage() == Stage::Upstream => Verdict::Passes,
-                _ => Verdict::Unknown,
+            let (verdict, text) = match recorded {
+                Some(reject) if reject.stage() == Stage::Upstream => {
+                    (Verdict::Passes, "The request proved itself to the daemon, which asked the handler then.")
+                }
+                _ => (
+                    Verdict::Unknown,
+                    "A proof is demanded; the daemon keeps neither fields nor bodies (--header, --body).",
+                ),
             };
-            return Step { place: demanded, ..Step::new(stage, verdict, text) };
+            return Step::new(stage, verdict, text).at(demanded);
         };
         let view = RequestView {
             method: &head.method,
@@ -361,15 +285,14 @@ impl Walk<'_> {
         };
         let guard = Arc::new(ReplayGuard::new(1));
         match policy.check(&view, &self.snapshot.keys.current(), &guard) {
-            Ok(_) => Step {
-                place: demanded,
-                ..Step::new(stage, Verdict::Passes, format!("The request proves itself{condition}."))
-            },
+            Ok(_) => Step::new(stage, Verdict::Passes, format!("The request proves itself{condition}.")).at(demanded),
             Err(unproven) => {
-                let place = self.place(unproven.refusal.reject, Some(route), Some((as_provider, None)));
-                let step = Step::refused(stage, &unproven.refusal, place);
-                let text = if condition.is_empty() { step.text } else { format!("Refused{condition}: {}", step.text) };
-                Step { text, ..step }
+                let place = self.place(&unproven.refusal, Some(route), Some((as_provider, None)));
+                let mut step = Step::refused(stage, &unproven.refusal, place);
+                if !condition.is_empty() {
+                    step.said.text = format!("Refused{condition}: {}", step.said.text);
+                }
+                step
             }
         }
     }
@@ -389,11 +312,11 @@ impl Walk<'_> {
         }
         let refusal = Refusal::new(reject, record.explanation.as_str());
         let stage = reject.stage();
-        Some((stage, Step::refused(stage.label(), &refusal, self.place_of_record(reject))))
+        Some((stage, Step::refused(stage.label(), &refusal, self.place_of_record(&refusal))))
     }
 
     /// The place of what decided about the recorded refusal.
-    fn place_of_record(&self, reject: Reject) -> Option<Place> {
+    pub(super) fn place_of_record(&self, refusal: &Refusal) -> Option<Place> {
         let record = self.subject.record.as_ref()?;
         let routes = self.snapshot.routes.routes();
         let route = record.route.as_deref().and_then(|name| routes.iter().position(|route| *route.name == *name));
@@ -401,7 +324,7 @@ impl Walk<'_> {
         let provider = record.providers.first().and_then(|name| self.names.iter().position(|it| **it == **name));
         let provider = provider.and_then(|index| Some(ProviderId(u16::try_from(index).ok()?)));
         let provider = provider.or_else(|| Some(*self.snapshot.routes.route(route?).providers.first()?));
-        self.place(reject, route, provider.map(|id| (id, None)))
+        self.place(refusal, route, provider.map(|id| (id, None)))
     }
 
     fn place_of_proof(&self, route: RouteId, provider: ProviderId) -> Option<Place> {
@@ -412,10 +335,10 @@ impl Walk<'_> {
         self.places.of_provider(usize::from(provider.0), None, keys)
     }
 
-    /// The place of what decides about a refusal for this reason.
-    fn place(
+    /// The place of what decides about a refusal.
+    pub(super) fn place(
         &self,
-        reject: Reject,
+        refusal: &Refusal,
         route: Option<RouteId>,
         provider: Option<(ProviderId, Option<u16>)>,
     ) -> Option<Place> {
@@ -425,11 +348,15 @@ impl Walk<'_> {
             let profile = profile.and_then(|index| profiles.get(usize::from(index))).map(|profile| &*profile.name);
             self.places.of_provider(usize::from(id.0), profile, keys)
         };
-        match remedy::owner(reject) {
-            Owner::Section(section, keys) => self.places.in_section(section, keys),
+        match remedy::owner(refusal.reject) {
+            Owner::Section(section, keys) => {
+                // The sentence names the keys that it is about, if not all of them.
+                let named: Vec<&str> = keys.iter().copied().filter(|key| refusal.detail().contains(key)).collect();
+                self.places.in_section(section, if named.is_empty() { keys } else { &named })
+            }
             Owner::Provider(keys) => of_provider(keys),
-            // A server name is that of no route.
-            Owner::Route(keys) => self.places.of_route(route.map_or(0, |route| route.0), keys),
+            Owner::Route(keys) => self.places.of_route(route?.0, keys),
+            Owner::Nearest => self.nearest_route(refusal.reject),
             Owner::Nothing => None,
             Owner::Proof(keys) => match route {
                 Some(route) if self.places.route_has(route.0, keys) => self.places.of_route(route.0, keys),
@@ -439,15 +366,17 @@ impl Walk<'_> {
     }
 
     /// The names of these providers.
-    fn list(&self, ids: &[ProviderId]) -> String {
+    pub(super) fn list(&self, ids: &[ProviderId]) -> String {
         let names = ids.iter().filter_map(|id| self.names.get(usize::from(id.0)));
         let names: Vec<&str> = names.map(|name| &**name).collect();
         if names.is_empty() { "none".to_owned() } else { names.join(", ") }
     }
 }
 
-/// The index of the profile of this provider that the chain claims, if its refusal may be ignorance of this receiver.
-fn claimed_profile(refused: &ChainRefusal, id: ProviderId) -> Option<u16> {
-    let claims = refused.suspect.as_ref()?.claims();
-    claims.iter().find(|claim| claim.provider() == id).map(Claim::profile)
+/// How much two texts have in common: the length of their common beginning and end.
+fn likeness(one: &str, other: &str) -> usize {
+    let both = || one.bytes().zip(other.bytes());
+    let begin = both().take_while(|(one, other)| one == other).count();
+    let end = one.bytes().rev().zip(other.bytes().rev()).take_while(|(one, other)| one == other).count();
+    begin + end.min(one.len().min(other.len()) - begin)
 }

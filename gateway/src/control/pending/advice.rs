@@ -8,11 +8,12 @@ mod edit;
 mod written;
 
 use data_encoding::HEXUPPER;
-use hookgate_core::identity::ExtendedKeyUsage;
+use hookgate_core::identity::{ExtendedKeyUsage, printable_name};
 use rustls_pki_types::CertificateDer;
 use toml::{Table, Value};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer as _;
+use x509_parser::x509::X509Name;
 
 pub(in crate::control) use self::edit::{Block, Place, apply};
 pub(in crate::control) use self::written::Written;
@@ -52,17 +53,13 @@ pub(in crate::control) fn describe(certificate: &[u8]) -> String {
     let digest = fingerprint(&sha256(certificate));
     let Ok((_, parsed)) = X509Certificate::from_der(certificate) else { return format!("SHA-256 {digest}") };
     let until = day_of(u64::try_from(parsed.validity().not_after.timestamp()).unwrap_or(0));
-    let (subject, issuer) = (shown(&parsed.subject().to_string()), shown(&parsed.issuer().to_string()));
+    let (subject, issuer) = (shown(parsed.subject()), shown(parsed.issuer()));
     format!("subject \"{subject}\", issuer \"{issuer}\", valid until {until}, SHA-256 {digest}")
 }
 
-fn shown(text: &str) -> String {
-    let printable = |character: char| match character {
-        '"' | '\\' => '\'',
-        ' '..='~' => character,
-        _ => '?',
-    };
-    text.chars().take(MAXIMUM_SHOWN).map(printable).collect()
+/// A name in the form that rules are written in, bounded: printable ASCII.
+fn shown(name: &X509Name<'_>) -> String {
+    printable_name(name.as_raw()).unwrap_or_default().chars().take(MAXIMUM_SHOWN).collect()
 }
 
 /// What to do about `chain`. `provider` is how its provider is written; `None` if that cannot be read.
@@ -229,7 +226,7 @@ fn apart(chain: &Pending, provider: &Written, (name, profile): (&str, &Table), l
 /// What to do about a chain without the issuer of its end entity.
 fn missing_issuer(end_entity: &[u8]) -> String {
     let parsed = X509Certificate::from_der(end_entity);
-    let issuer = parsed.map(|(_, parsed)| shown(&parsed.issuer().to_string())).unwrap_or_default();
+    let issuer = parsed.map(|(_, parsed)| shown(parsed.issuer())).unwrap_or_default();
     format!(
         "the sender presented no certificate of the issuer of its certificate, \"{issuer}\": tell the sender to send this intermediate with its \
          certificate; there is nothing to trust before it does"
@@ -239,7 +236,7 @@ fn missing_issuer(end_entity: &[u8]) -> String {
 /// What it means to trust an intermediate.
 fn intermediate(anchor: &[u8], depth: u8) -> String {
     let parsed = X509Certificate::from_der(anchor);
-    let root = parsed.map(|(_, parsed)| shown(&parsed.issuer().to_string())).unwrap_or_default();
+    let root = parsed.map(|(_, parsed)| shown(parsed.issuer())).unwrap_or_default();
     let depth = depth.saturating_add(1);
     format!(
         "This is an intermediate, not a root: the sender did not present its issuer, \"{root}\". As a trust anchor it admits what it issued \

@@ -18,7 +18,7 @@ use toml::{Table, Value};
 use super::advice::{Advice, apply};
 use super::record;
 use crate::config::Config;
-use crate::config::strength::Comparison;
+use crate::config::strength::{Comparison, Loss};
 use crate::suspects::Pending;
 
 /// The most bytes of a configuration that is tried.
@@ -67,7 +67,7 @@ pub(in crate::control) fn verdict(
         Comparison::Refused { losses, .. } => format!(
             "With these lines, and the line accept_weaker that hookgate check --against COPY prints, a reload admits the chain. Without it, the \
              reload is refused: {}.",
-            losses.join("; ")
+            losses.iter().map(Loss::text).collect::<Vec<_>>().join("; ")
         ),
         Comparison::NotWeaker | Comparison::Permitted { .. } => {
             "With these lines, a reload admits the chain.".to_owned()

@@ -15,6 +15,7 @@ use rustls_pki_types::UnixTime;
 use super::copy::Copy;
 use crate::config::{Feed, RangeSource, day_of, parse_fetched};
 use crate::control::fetcher::FetchError;
+use crate::control::status::counted;
 use crate::key_store::KeyStore;
 use hookgate_filter::{Action, Family, Policy, PolicyError, RangeSet};
 
@@ -200,8 +201,8 @@ impl Content {
 impl fmt::Display for Content {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Ranges(ranges) => write!(formatter, "{} ranges", ranges.len()),
-            Self::Keys(keys) => write!(formatter, "{} keys", keys.usable_keys()),
+            Self::Ranges(ranges) => formatter.write_str(&counted(ranges.len(), "range")),
+            Self::Keys(keys) => formatter.write_str(&counted(keys.usable_keys(), "key")),
             Self::List(list) => {
                 let (issued, next) = (list.this_update().as_secs(), list.next_update().as_secs());
                 let number = list.number().map(|number| format!("number {number}, ")).unwrap_or_default();

@@ -94,8 +94,10 @@ impl DetachedJws {
             return Err(attempt.mismatch(&self.header));
         }
         let expected = expected.map_or("another algorithm", |algorithm| algorithm.jose_name());
-        let detail =
-            format!("The \"alg\" of the signature is {}, and its key is for {expected}.", Quoted(alg.as_bytes()));
+        let detail = format!(
+            "The \"alg\" of the signature is {}, and its key is for {expected}; sign with the algorithm of the key.",
+            Quoted(alg.as_bytes())
+        );
         Err(Refusal::new(Reject::SignatureMismatch, detail).into())
     }
 

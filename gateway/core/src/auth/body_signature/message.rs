@@ -135,7 +135,8 @@ impl MessageRule {
             ),
             Nearest::Mismatch | Nearest::Match => {
                 let detail = format!(
-                    "No signature in the field {header} matches: the sender signed with another secret, or the request was altered."
+                    "No signature in the field {header} matches: the sender signed with another secret, or the request was altered; sign what \
+                     is sent, byte by byte, with the secret that the receiver has."
                 );
                 Refusal::new(Reject::SignatureMismatch, detail)
             }
@@ -183,7 +184,7 @@ impl MessageRule {
     ) -> Result<(&'request [u8], MessageParts<'request>), Refusal> {
         let values = field(request, &self.header)?;
         let id = match &self.id_header {
-            Some(name) => field(request, name)?,
+            Some(name) => delivery_id(request, name)?,
             None => b"",
         };
         let timestamp = match self.timestamp.as_ref().map(|rule| &rule.place) {
@@ -227,6 +228,16 @@ impl MessageRule {
         let separator = self.separator;
         values.split(move |&byte| Some(byte) == separator).map(<[u8]>::trim_ascii).filter(|value| !value.is_empty())
     }
+}
+
+/// The id of the delivery. An empty one tells no delivery from another, so a sender that signs it has a fault.
+fn delivery_id<'request>(request: &RequestView<'request>, name: &HeaderName) -> Result<&'request [u8], Refusal> {
+    let id = field(request, name)?;
+    if id.is_empty() {
+        let detail = format!("The field {name} is empty, and the delivery needs an id; the sender must write one.");
+        return Err(Refusal::new(Reject::SignatureMalformed, detail));
+    }
+    Ok(id)
 }
 
 fn secret_aspects(verifiers: &[Verifier]) -> Aspects {

@@ -146,7 +146,8 @@ impl Attempt<'_> {
     /// The refusal if none of the keys made a signature. Without a key id, a newer key can have made it.
     pub(super) fn mismatch(&self, header: &HeaderName) -> Unproven {
         let detail = format!(
-            "No signature in the field {header} matches: the sender signed with another key, or the request was altered."
+            "No signature in the field {header} matches: the sender signed with another key, or the request was altered; sign what is \
+             sent, byte by byte, with a key that the receiver has."
         );
         let wants_keys = if self.id.is_none() { self.keys.source() } else { None };
         Unproven { refusal: Refusal::new(Reject::SignatureMismatch, detail), wants_keys }

@@ -172,6 +172,20 @@ fn bytes_of_an_id_cannot_move_into_the_body() {
 }
 
 #[test]
+fn a_signed_id_is_not_empty() {
+    let form = SignatureForm { id_header: Some("x-id".to_owned()), ..form("x-signature", "", "{id}:{body}") };
+    let rule = BodySignature::hmac(&form, HmacHash::Sha256, &secrets(&["a"])).unwrap();
+    for (id, expected) in [("", "signature_malformed"), ("1", "ok")] {
+        let signature = hex_hmac("a", &format!("{id}:{{}}"));
+        check(&rule, &Request::new(&[("x-id", id), ("x-signature", &signature)], "{}"), expected);
+        let key = hmac::Key::new(hmac::HMAC_SHA256, b"secret");
+        let tag = BASE64.encode(hmac::sign(&key, format!("{id}.1614265330.{{}}").as_bytes()).as_ref());
+        let request = standard_with(id, "1614265330", &format!("v1,{tag}"), "{}");
+        check(&standard_rule(&[&format!("whsec_{}", BASE64.encode(b"secret"))]), &request, expected);
+    }
+}
+
+#[test]
 fn ed25519_verifies_beside_hmac() {
     let pair =
         Ed25519KeyPair::from_pkcs8(Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).unwrap().as_ref()).unwrap();
@@ -294,6 +308,16 @@ fn a_timestamp_is_accepted_up_to_the_tolerance() {
 }
 
 #[test]
+fn a_timestamp_outside_the_window_is_told_with_its_distance() {
+    for (seconds, words) in [(NOW - 301, "301 s in the past"), (NOW + 400, "400 s in the future")] {
+        let value = format!("t={seconds},v1={}", hex_hmac("a", &format!("{seconds}.{{}}")));
+        let request = Request::new(&[("stripe-signature", &value)], "{}");
+        let refusal = stripe(&["a"]).check(&request.view(), &KeySets::default()).unwrap_err().refusal;
+        assert!(refusal.detail().contains(words), "{words}: {}", refusal.detail());
+    }
+}
+
+#[test]
 fn encodings_and_hashes_are_as_configured() {
     let message = b"{}";
     for (encoding, hash) in [
@@ -405,5 +429,27 @@ fn padding_is_optional_and_never_ambiguous() {
         (Encoding::Hex, "fb=", None),
     ] {
         assert_eq!(encoding.decode(text.as_bytes(), &mut buffer).map(<[u8]>::to_vec).as_deref(), expected, "{text}");
+    }
+}
+
+#[test]
+fn a_rule_has_one_to_eight_secrets_and_a_tolerance_up_to_a_day() {
+    let general = |texts: &[&str]| {
+        BodySignature::hmac(&form("x-signature", "", "{body}"), HmacHash::Sha256, &secrets(texts)).err()
+    };
+    let standard = |keys: &[&str], tolerance: u64| {
+        BodySignature::standard_webhooks(&StandardFields::default(), &secrets(keys), tolerance).err()
+    };
+    for (count, is_accepted) in [(0, false), (1, true), (8, true), (9, false)] {
+        let refusal = (!is_accepted).then_some(SignatureRuleError::Secrets { count });
+        assert_eq!(general(&vec!["secret"; count]), refusal);
+        assert_eq!(standard(&vec![STANDARD_SECRET; count], 300), refusal);
+    }
+    for (seconds, is_accepted) in [(0, false), (1, true), (86_400, true), (86_401, false)] {
+        let refusal = (!is_accepted).then_some(SignatureRuleError::Tolerance { seconds });
+        assert_eq!(standard(&[STANDARD_SECRET], seconds), refusal);
+        let timestamp = Some(TimestampPlace::Header("x-time".to_owned()));
+        let form = SignatureForm { timestamp, tolerance_seconds: seconds, ..form("x", "", "{timestamp}.{body}") };
+        assert_eq!(BodySignature::hmac(&form, HmacHash::Sha256, &secrets(&["secret"])).err(), refusal);
     }
 }

@@ -304,3 +304,36 @@ fn collision(template: &[Piece], steps: &HashMap<Readings, Option<Step>>, end: R
     });
     Collision(pieces.collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Automaton, Piece};
+
+    /// Whether `text` is the message of a request.
+    fn is_message(automaton: &Automaton, text: &[u8]) -> bool {
+        let mut places = vec![automaton.start];
+        for byte in text {
+            let edges = places.iter().flat_map(|place| &automaton.places[*place].edges);
+            let mut next: Vec<usize> = edges.filter(|edge| edge.bytes.contains(*byte)).map(|edge| edge.to).collect();
+            next.sort_unstable();
+            next.dedup();
+            places = next;
+        }
+        places.iter().any(|place| automaton.places[*place].is_end)
+    }
+
+    #[test]
+    fn an_id_ends_at_the_first_text_that_ends_it_and_has_no_space_around_it() {
+        for end in ["..x", ".x.x", "..", ".x", "x"] {
+            let template = [Piece::Id, Piece::Literal(end.as_bytes().into()), Piece::Body];
+            let automaton = Automaton::of(&template);
+            for number in 0..3_usize.pow(7) {
+                let digits = (0..7).map(|place| number / 3_usize.pow(place) % 3);
+                let text: String = digits.map(|digit| ['.', 'x', ' '][digit]).collect();
+                let id = text.find(end).map(|at| &text[..at]);
+                let expected = id.is_some_and(|id| id == id.trim());
+                assert_eq!(is_message(&automaton, text.as_bytes()), expected, "{text:?} {end}");
+            }
+        }
+    }
+}

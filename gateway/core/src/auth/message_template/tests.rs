@@ -315,3 +315,15 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_message_covers_what_it_holds() {
+    let covered = |template: &str| parse(template).unwrap().covered().collect::<Vec<_>>();
+    assert_eq!(covered("{url}{body}"), ["body", "url"]);
+    assert_eq!(covered("{body}"), ["body"]);
+    // A URL that stands nowhere is not covered.
+    let unplaced = MessageTemplate::parse("{body}", Some(URL)).unwrap();
+    assert_eq!(unplaced.covered().collect::<Vec<_>>(), ["body"]);
+    assert_eq!(covered("{id}.{timestamp}.{body}"), ["id", "timestamp", "body"]);
+    assert_eq!(covered("{timestamp:10}{body}"), ["timestamp", "body"]);
+}

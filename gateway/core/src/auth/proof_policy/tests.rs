@@ -231,7 +231,9 @@ fn a_delivery_is_remembered_while_its_timestamp_is_accepted() {
 fn a_refused_request_is_not_remembered() {
     let policy = ProofPolicy::all(vec![one_signature()]).unwrap();
     let id = DeliveryId::Header(HeaderName::from_static("x-webhook-id"));
-    let policy = policy.with_replay(replay(vec![id], 600)).unwrap();
+    assert_eq!(policy.duplicate_answer(), None);
+    let policy = policy.with_replay(ReplayRule::new("a", vec![id], 600, StatusCode::CONFLICT).unwrap()).unwrap();
+    assert_eq!(policy.duplicate_answer(), Some(StatusCode::CONFLICT));
     let guard = Arc::new(ReplayGuard::new(64));
     let mut forged = request(&["bad-signature"]);
     forged.headers.insert("x-webhook-id", HeaderValue::from_static("1"));

@@ -14,6 +14,14 @@ fn hex(text: &str) -> Vec<u8> {
     HEXLOWER.decode(text.as_bytes()).unwrap()
 }
 
+/// NIST SP 800-57, part 1, table 2.
+#[test]
+fn rsa_is_as_strong_as_the_other_keys_from_3072_bits_on() {
+    let rsa = |bits: usize| PublicKeyMaterial::Rsa { modulus: vec![0xff; bits / 8].into(), exponent: [1, 0, 1].into() };
+    assert_eq!([2048, 3064, 3072, 4096].map(|bits| rsa(bits).strength_bits()), [112, 112, 128, 128]);
+    assert_eq!(PublicKeyMaterial::of_spki(&ed25519_spki(&[7; 32])).unwrap().strength_bits(), 128);
+}
+
 /// RFC 8032, section 7.1, tests 1 to 3.
 #[test]
 fn verifies_the_vectors_of_rfc_8032() {

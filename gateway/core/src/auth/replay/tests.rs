@@ -53,6 +53,7 @@ fn of_a_thousand_copies_at_once_one_wins() {
     });
     assert_eq!(won.load(Ordering::Relaxed), 1);
     assert_eq!(guard.len(), 2);
+    assert!(!guard.is_empty());
 }
 
 #[test]
@@ -264,4 +265,13 @@ fn a_full_memory_refuses_further_deliveries() {
     assert_eq!(deliver(&by_id, &with("1"), &guard), "ok");
     assert_eq!(deliver(&by_id, &with("2"), &guard), "replay_guard_full");
     assert_eq!(deliver(&by_id, &with("1"), &guard), "duplicate_delivery");
+}
+
+#[test]
+fn a_rule_tells_its_answer_and_how_long_it_remembers() {
+    for status in [StatusCode::OK, StatusCode::ACCEPTED, StatusCode::CONFLICT] {
+        let ids = vec![DeliveryId::Header(HeaderName::from_static("x-id"))];
+        let rule = ReplayRule::new("scope", ids, 7, status).unwrap();
+        assert_eq!((rule.duplicate_answer(), rule.window_seconds()), (status, 7));
+    }
 }

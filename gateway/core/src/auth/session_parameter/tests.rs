@@ -171,6 +171,14 @@ fn refusals_do_not_quote_the_parameter() {
 }
 
 #[test]
+fn a_secret_that_is_configured_twice_is_one() {
+    let rule = SessionParameter::secret(at_cx(), vec![secret("a"), secret("a"), secret("b")]).unwrap();
+    for (value, expected) in [("a", "ok"), ("b", "ok"), ("c", "session_parameter_mismatch")] {
+        check(&rule, &cx(&json!(value)), expected);
+    }
+}
+
+#[test]
 fn a_rule_needs_secrets() {
     let error = SessionParameter::secret(at_cx(), Vec::new()).unwrap_err();
     assert_eq!(error, SessionParameterError::Secrets { count: 0 });

@@ -30,6 +30,14 @@ fn one_of_several_secrets_in_a_field_suffices() {
 }
 
 #[test]
+fn a_secret_that_is_configured_twice_is_one() {
+    let rule = FieldSecret::new("x-token", "", &secrets(&["a", "a", "b"])).unwrap();
+    for (value, expected) in [("a", "ok"), ("b", "ok"), ("c", "secret_mismatch")] {
+        assert_eq!(reason(rule.check(&Request::new(&[("x-token", value)], "").view())), expected, "{value}");
+    }
+}
+
+#[test]
 fn a_prefix_stands_before_the_secret() {
     let rule = FieldSecret::new("authorization", "Bearer ", &secrets(&["s3cret"])).unwrap();
     for (value, expected) in

@@ -135,6 +135,38 @@ fn an_alternative_that_comes_back_must_come_back_with_its_demands() {
 }
 
 #[test]
+fn an_alternative_that_stays_as_it_was_lacks_nothing() {
+    let tolerant = |seconds| signature(&SignatureForm { tolerance_seconds: seconds, ..form("x-a") }, &[LONG]);
+    check(&any(vec![tolerant(60), tolerant(300)]), &any(vec![tolerant(300)]), &[]);
+    check(&any(vec![tolerant(300), tolerant(60)]), &any(vec![tolerant(300)]), &[]);
+}
+
+#[test]
+fn what_is_lost_is_told_of_the_way_with_the_fewest_proofs_missing() {
+    let tolerant = |seconds| signature(&SignatureForm { tolerance_seconds: seconds, ..form("x-a") }, &[LONG]);
+    let expected = ["signature in x-a: tolerance_s 60 → 300"];
+    check(&any(vec![b(), tolerant(60)]), &any(vec![tolerant(300)]), &expected);
+    check(&any(vec![tolerant(60), b()]), &any(vec![tolerant(300)]), &expected);
+}
+
+#[test]
+fn proofs_of_one_field_may_change_places() {
+    let tolerant = |seconds| signature(&SignatureForm { tolerance_seconds: seconds, ..form("x-a") }, &[LONG]);
+    check(&all(vec![tolerant(300), tolerant(60)]), &all(vec![tolerant(60), tolerant(300)]), &[]);
+    let expected = ["signature in x-a: tolerance_s 60 → 300"];
+    check(&all(vec![tolerant(300), tolerant(60)]), &all(vec![tolerant(300), tolerant(300)]), &expected);
+}
+
+#[test]
+fn as_many_ways_are_remembered_as_a_policy_can_have() {
+    let mut current = strength(&all(vec![a()]));
+    for number in 0..30 {
+        current.remember(&strength(&all(vec![signature(&form(&format!("x-{number}")), &[LONG])])));
+        assert_eq!(current.removed.len(), MAXIMUM_WAYS.min(number + 1));
+    }
+}
+
+#[test]
 fn nested_groups_are_compared_by_their_ways() {
     let nested =
         |group: fn(Vec<Proof>) -> Clause| ProofPolicy::all(vec![Clause::One(a()), group(vec![b(), t()])]).unwrap();

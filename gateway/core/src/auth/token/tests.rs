@@ -213,6 +213,31 @@ fn a_wrong_type_is_named() {
 }
 
 #[test]
+fn a_claim_that_is_not_accepted_is_named_with_its_value() {
+    for (name, value, words) in [
+        (
+            "iss",
+            json!("https://evil.example"),
+            "\"iss\" is \"https://evil.example\", which this webhook does not accept",
+        ),
+        ("aud", json!("other"), "\"aud\" is \"other\", which this webhook does not accept"),
+        ("aud", json!(["other"]), "\"aud\" is \"other\", which this webhook does not accept"),
+        ("aud", json!(["one", "two"]), "None of the 2 audiences in the token's \"aud\" is one of this webhook"),
+        ("aud", json!([]), "None of the 0 audiences"),
+        ("aud", Value::Null, "The token has no \"aud\" claim, and this webhook requires one"),
+        ("email", json!("other"), "\"email\" is \"other\", which this webhook does not accept"),
+        ("exp", json!(NOW - 100), "The token expired 100 s ago"),
+        ("nbf", json!(NOW + 100), "The token becomes valid in 100 s (\"nbf\""),
+        ("iat", json!(NOW + 100), "The token becomes valid in 100 s (\"iat\""),
+    ] {
+        let request = Request::new(&[("authorization", &format!("Bearer {}", with(name, value)))], "");
+        let unproven = dialogflow().check_bearer(&request.headers, &ISSUER.sets(), at(NOW)).unwrap_err();
+        let detail = unproven.refusal.detail();
+        assert!(detail.contains(words), "{words}: {detail}");
+    }
+}
+
+#[test]
 fn only_what_a_rule_asks_for_is_judged() {
     let expectations = TokenExpectations {
         issuers: vec!["i".to_owned()],
@@ -277,6 +302,7 @@ fn tells_the_kinds_of_wrong_tokens_apart() {
         (header(json!({ "alg": "RS256", "kid": "rsa", "typ": "application/at+JWT" })), "token_is_access_token"),
         (header(json!({ "alg": "RS256", "kid": "rsa", "typ": "jwt" })), "ok"),
         (header(json!({ "alg": "RS256", "kid": "rsa", "typ": "application/JWT" })), "ok"),
+        (header(json!({ "alg": "RS256", "kid": "rsa", "typ": "application.JWT" })), "token_malformed"),
         (header(json!({ "alg": "RS256", "kid": "rsa", "typ": null })), "ok"),
         (header(json!({ "alg": "RS256", "kid": "rsa", "typ": 7 })), "token_malformed"),
         (header(json!({ "alg": ["RS256"], "kid": "rsa" })), "token_malformed"),
@@ -485,7 +511,9 @@ fn refuses_documents_that_are_not_a_key_set() {
         assert!(error.contains(words) && !error.contains("struct"), "{error}");
     }
     assert!(matches!(KeySet::parse(b"{\"keys\":[]}"), Err(KeySetError::NoneUsable { count: 0, .. })));
-    let many = json!({ "keys": vec![ISSUER.ec_jwk("ec"); 65] }).to_string();
+    let keys = |count: usize| json!({ "keys": vec![ISSUER.ec_jwk("ec"); count] }).to_string();
+    assert_eq!(KeySet::parse(keys(64).as_bytes()).unwrap().usable_keys(), 64);
+    let many = keys(65);
     assert!(matches!(KeySet::parse(many.as_bytes()), Err(KeySetError::TooMany { count: 65 })));
 }
 
@@ -515,4 +543,28 @@ fn a_set_of_the_key_of_a_certificate_verifies_as_that_of_the_key() {
     assert!(set.has_key_for(SignatureAlgorithm::EcdsaP256Sha256));
     assert!(!set.has_key_for(SignatureAlgorithm::Ed25519));
     assert!(KeySet::of_certificate(b"junk").is_err());
+}
+
+#[test]
+fn a_token_with_a_critical_header_is_refused_for_it() {
+    for critical in [json!(["exp"]), json!([]), json!(null), json!("b64")] {
+        let header = json!({ "alg": "RS256", "kid": "rsa", "crit": critical, "exp": 1 });
+        let token = token(&header, &dialogflow_claims(), |signed| ISSUER.rs256(signed));
+        let refusal = verify(&token, &KeySet::parse(ISSUER.jwks().as_bytes()).unwrap()).unwrap_err();
+        assert_eq!(refusal.reject, Reject::TokenMalformed);
+        assert!(refusal.detail().contains("\"crit\", and no extension is supported"), "{}", refusal.detail());
+    }
+}
+
+#[test]
+fn a_token_has_up_to_8192_bytes() {
+    let refusal = |bytes: usize| verify(&"a".repeat(bytes), &set(RFC_7515_EC)).unwrap_err();
+    for (bytes, words) in [(8192, "fewer than the three parts"), (8193, "it has 8193 bytes, and the limit is 8192")] {
+        assert_eq!(refusal(bytes).reject, Reject::TokenMalformed);
+        assert!(refusal(bytes).detail().contains(words), "{}", refusal(bytes).detail());
+    }
+    for (token, words) in [("a.b", "fewer than the three parts"), ("a.b.c.d", "it has more than three parts")] {
+        let refusal = verify(token, &set(RFC_7515_EC)).unwrap_err();
+        assert!(refusal.detail().contains(words), "{}", refusal.detail());
+    }
 }

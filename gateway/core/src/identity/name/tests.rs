@@ -1,6 +1,6 @@
 //! The two text forms of a name, and the printed one.
 
-use super::{DistinguishedName, Name, NameError};
+use super::{DistinguishedName, Name, NameError, canonical_contents, printable_name};
 
 /// Checks that both texts are the same name, printed as the second.
 fn check(openssl: &str, rfc4514: &str) {
@@ -19,7 +19,54 @@ fn both_forms_give_the_same_name() {
     check("/C=DE/CN=a+OU=b", "CN=a+OU=b,C=DE");
     check("/CN=B\u{fc}cher", r"CN=B\C3\BCcher");
     check("/1.2.3.4=a", "1.2.3.4=a");
+    check("/CN=a#b c#", "CN=a#b c#");
     check("/emailAddress=a@b.example/DC=example", "DC=example,emailAddress=a@b.example");
+}
+
+/// A `Name` of one common name: SEQUENCE, SET, SEQUENCE, OBJECT IDENTIFIER, UTF8String.
+const NAME: [u8; 14] = [0x30, 0x0c, 0x31, 0x0a, 0x30, 0x08, 0x06, 0x03, 0x55, 0x04, 0x03, 0x0c, 0x01, b'\n'];
+
+#[test]
+fn a_name_is_printed_from_its_der_with_and_without_the_outermost_tag() {
+    for der in [&NAME[..], &NAME[2..]] {
+        assert_eq!(printable_name(der).as_deref(), Some("CN=\\0A"));
+    }
+    for malformed in [&NAME[..13], &NAME[4..], b"CN=a"] {
+        assert_eq!(printable_name(malformed), None, "{malformed:?}");
+    }
+}
+
+#[test]
+fn a_name_of_a_chain_is_compared_by_its_bytes_beyond_a_length() {
+    // SET, SEQUENCE, OBJECT IDENTIFIER, PrintableString: 17 bytes beside the text.
+    let name = |letters: usize| {
+        let long = |tag: u8, contents: &[u8]| {
+            let length = u16::try_from(contents.len()).expect("short").to_be_bytes();
+            [&[tag, 0x82, length[0], length[1]], contents].concat()
+        };
+        let value = long(0x13, &vec![b'A'; letters]);
+        long(0x31, &long(0x30, &[&[0x06, 0x03, 0x55, 0x04, 0x03], value.as_slice()].concat()))
+    };
+    for (bytes, is_folded) in [(300, true), (1024, true), (1025, false), (4000, false)] {
+        let name = name(bytes - 17);
+        assert_eq!(name.len(), bytes);
+        assert_eq!(canonical_contents(&name) != name, is_folded, "{bytes} bytes");
+    }
+}
+
+#[test]
+fn a_value_has_no_nul_in_any_spelling() {
+    for text in ["CN=a\\00b", "CN=\\00", "CN=a\0", "/CN=a\0b"] {
+        assert!(DistinguishedName::parse(text).is_err(), "{text:?}");
+    }
+}
+
+#[test]
+fn a_name_tells_its_attributes_unless_one_is_no_text() {
+    let name = |text: &str| DistinguishedName::parse(text).expect(text);
+    let attributes: [(&[u8], &str); 2] = [(&[0x55, 0x04, 0x06], "US"), (&[0x55, 0x04, 0x03], "a")];
+    assert_eq!(name("/C=US/CN=a").attributes().as_deref(), Some(attributes.as_slice()));
+    assert_eq!(name("CN=a,1.2.3=#0500").attributes(), None);
 }
 
 #[test]

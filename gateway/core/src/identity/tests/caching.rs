@@ -91,6 +91,7 @@ fn entries_of_old_generations_are_dropped_and_refused() {
     let providers = || vec![provider("sender", vec![profile(&root, "sender")])];
     let (first, scope) = cached_policy(1, providers(), &cache);
     let (second, _) = cached_policy(2, providers(), &cache);
+    assert_eq!([first.generation(), second.generation()], [1, 2]);
     let chain = [root.issue(&Template::client("sender"))];
     outcome(&first, &scope, &chain, NOW);
     outcome(&second, &scope, &chain, NOW);
@@ -100,6 +101,10 @@ fn entries_of_old_generations_are_dropped_and_refused() {
     assert_eq!(outcome(&first, &scope, &chain, NOW), CacheOutcome::Miss);
     assert_eq!(outcome(&first, &scope, &chain, NOW), CacheOutcome::Miss);
     assert_eq!(cache.len(), 1);
+    // The oldest generation that is kept gets new entries, too.
+    let other = [root.issue(&Template::client("sender"))];
+    assert_eq!(outcome(&second, &scope, &other, NOW), CacheOutcome::Miss);
+    assert_eq!(outcome(&second, &scope, &other, NOW), CacheOutcome::Hit);
 }
 
 #[test]

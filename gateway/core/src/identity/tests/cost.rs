@@ -420,7 +420,15 @@ fn every_trust_anchor_of_one_name_may_be_tried() {
         assert_eq!((admitted.work.signature_checks, admitted.work.failed_checks), (failed + 1, failed));
     };
     check(Template::client("sender"), 4);
-    check(Template::client("sender").with(authority_key(&roots[4].key_identifier())), 0);
+    let named = |template: Template| template.with(authority_key(&roots[4].key_identifier()));
+    check(named(Template::client("sender")), 0);
+    // Below an intermediate as well.
+    let issuing = Template::new(common_name("issuing")).with(authority_extension(None));
+    let issuing = roots[4].intermediate_by(named(issuing));
+    let chain = [issuing.issue(&Template::client("sender")), issuing.certificate.clone()];
+    let admitted = judge(&identity, &scope, &chain);
+    assert!(admitted.result.is_ok());
+    assert_eq!((admitted.work.signature_checks, admitted.work.failed_checks), (2, 0));
 
     // A forged certificate costs one round of the keys, and so do many.
     let impostor = Authority::p384_root(common_name("root"));

@@ -4,6 +4,7 @@ use rustls_pki_types::CertificateDer;
 
 use super::fixture::*;
 use crate::identity::diagnosis::MAX_DETAIL_BYTES;
+use crate::identity::is_key_accepted;
 use crate::identity::{ExtendedKeyUsage, Profile};
 use crate::reject::Reject;
 
@@ -154,6 +155,18 @@ fn the_certificate_outside_its_validity_is_named() {
         Reject::CertificateMalformed,
         &[FIRST, "notAfter before its notBefore"],
     );
+    let reversed = Template::new(common_name("odd")).with(authority_extension(None)).between(NOW + DAY, NOW - DAY);
+    let issuing = pki.root.intermediate_by(reversed);
+    // A certificate for one second is not reversed.
+    for client in [client(), client().between(NOW, NOW)] {
+        let chain = [issuing.issue(&client), issuing.certificate.clone()];
+        pki.refused(
+            "reversed validity",
+            &chain,
+            Reject::CertificateMalformed,
+            &[SECOND, "notAfter before its notBefore"],
+        );
+    }
 }
 
 #[test]
@@ -193,6 +206,11 @@ fn the_certificate_of_an_unsupported_form_is_named() {
         let words = [FIRST, "is signed with", name, "not accepted", "ECDSA on P-256 or P-384 with"];
         let template = Template { algorithm: Some(algorithm), ..client() };
         pki.refused(name, &pki.below_issuing(template), Reject::BadSignature, &words);
+        // The certificate at fault is the one with this algorithm.
+        let issuing = Template::new(common_name("odd")).with(authority_extension(None));
+        let issuing = pki.root.intermediate_by(Template { algorithm: Some(algorithm), ..issuing });
+        let chain = [issuing.issue(&client()), issuing.certificate.clone()];
+        pki.refused(name, &chain, Reject::BadSignature, &[SECOND, "is signed with", name]);
     }
     pki.refused(
         "version 1",
@@ -238,11 +256,14 @@ fn an_end_entity_whose_key_cannot_sign_a_handshake_is_refused() {
     ] {
         let words = [FIRST, kind, "ECDSA on P-256 or P-384, RSA of 2048 to 8192 bits, or Ed25519"];
         let template = Template { public_key: Some(key), ..client() };
-        pki.refused(kind, &pki.below_issuing(template), Reject::PathConstraint, &words);
+        let chain = pki.below_issuing(template);
+        assert!(!is_key_accepted(&chain[0]), "{kind}");
+        pki.refused(kind, &chain, Reject::PathConstraint, &words);
     }
     for key in [on("1.2.840.10045.3.1.7", 32), on("1.3.132.0.34", 48), rsa(256), rsa(1024)] {
         let template = Template { public_key: Some(key), ..client() };
-        assert!(verify(profile(&pki.root, "sender"), &pki.below_issuing(template)).is_ok());
+        let chain = pki.below_issuing(template);
+        assert!(is_key_accepted(&chain[0]) && verify(profile(&pki.root, "sender"), &chain).is_ok());
     }
 }
 
@@ -403,6 +424,19 @@ fn a_path_is_found_beside_an_issuer_that_may_not_sign_certificates() {
     let chain = [issuing.issue(&client()), forbidden, issuing.certificate.clone()];
     assert_eq!(verify(profile(&root, "sender"), &chain).unwrap().matches()[0].trust_anchor_depth, 2);
     check("no other", profile(&root, "sender"), &chain[..2], Reject::PathConstraint, &["2 of 2", "keyCertSign"]);
+}
+
+#[test]
+fn the_certificate_whose_signature_does_not_verify_is_named() {
+    let pki = Pki::new();
+    let words = "has a signature that does not verify";
+    // Another authority of the root's name issued the intermediate, or another one of the intermediate's name the end entity.
+    let issuing = Authority::root("root").intermediate("odd");
+    let chain = [issuing.issue(&client()), issuing.certificate.clone()];
+    pki.refused("issuer", &chain, Reject::BadSignature, &[SECOND, words]);
+    let (good, other) = (pki.root.intermediate("issuing"), pki.root.intermediate("issuing"));
+    let chain = [other.issue(&client()), good.certificate.clone()];
+    pki.refused("end entity", &chain, Reject::BadSignature, &["Certificate 1 of 2", words]);
 }
 
 #[test]

@@ -407,6 +407,14 @@ fn a_chain_that_lacks_lists_alone_says_which() {
     let usable: Vec<Box<str>> = distribution_points(&client("sender"));
     assert_eq!(usable.iter().map(|point| &**point).collect::<Vec<_>>(), addresses[1..5]);
 
+    // The sentence says where the list is missing: in files, or at every URL.
+    for (awaited, words) in [(urls, "no URL of crl_urls serves a list"), (AwaitedLists::default(), "must add the list")]
+    {
+        let revocation = Some(RevocationLists::new(vec![of_root(&[])], RevocationScope::Chain).awaiting(awaited));
+        let refusal = verify(Profile { revocation, ..profile(&root, "sender") }, &chain("sender")).unwrap_err().refusal;
+        assert!(refusal.detail().contains(words), "{words}: {refusal}");
+    }
+
     // A certificate that names no list can have none.
     let silent = [issuing.issue(&Template::client("sender")), issuing.certificate.clone()];
     let revocation = Some(RevocationLists::new(vec![of_root(&[])], RevocationScope::Chain).awaiting(certificates));
@@ -433,6 +441,7 @@ fn a_list_knows_its_signer_and_its_age() {
         assert_eq!(list.signer().is_some(), expected == Provenance::Signed);
     }
     let signed = list(&[], NOW);
+    assert_eq!(ListSigner::of_anchor(&root.anchor()).name(), "CN=root");
     assert_eq!(signed.provenance(&[ListSigner::of_anchor(&root.anchor())]), Provenance::Signed);
     let again = ListSigner::of_key(&signed, signed.signer().unwrap().to_vec());
     assert_eq!(vec![again], signers(&[&root]));
@@ -484,6 +493,7 @@ fn verdicts_outlive_a_list_only_if_nothing_more_is_revoked() {
     check("empty", std::slice::from_ref(&old), &[list(&[], NOW)], false);
     check("first of another issuer", std::slice::from_ref(&old), &[old.clone(), of_other(&[&[9]])], false);
     check("of another key", std::slice::from_ref(&old), &[by_key(&[&[1]])], true);
+    check("empty, of another key", std::slice::from_ref(&old), &[by_key(&[])], false);
     // The newest of two decides, so an entry of the other one says nothing.
     check("beside another", &[old.clone(), list(&[], NOW - 1)], &[list(&[&[1]], NOW)], true);
     let (first, second) = (part("http://c/1", &[&[1]]), part("http://c/2", &[&[2]]));
@@ -492,11 +502,71 @@ fn verdicts_outlive_a_list_only_if_nothing_more_is_revoked() {
     check("a part of a whole", &[old], &[second], true);
 }
 
+/// The issuing distribution point (RFC 5280, section 5.2.5) with these URIs, and whether it is about end entities alone.
+fn part_of(addresses: &[&str], end_entities_only: bool) -> Vec<u8> {
+    let names: Vec<Vec<u8>> = addresses.iter().map(|address| uri(address)).collect();
+    let full_name = tlv(0xa0, &[&tlv(0xa0, &[&names.concat()])]);
+    let only = if end_entities_only { tlv(0x81, &[&[0xff]]) } else { Vec::new() };
+    extension("2.5.29.28", true, &tlv(0x30, &[&full_name, &only]))
+}
+
+#[test]
+fn a_list_that_names_two_algorithms_is_refused_in_plain_words() {
+    let mut der = Authority::root("root").revocation_list_der(&[], NOW - DAY, Some(NOW + DAY));
+    // The second one follows tbsCertList.
+    let algorithm = [0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, 0x02];
+    let last = (0..der.len()).rev().find(|at| der[*at..].starts_with(&algorithm)).unwrap();
+    der[last + 7] = 3;
+    let error = RevocationList::from_der(&der).unwrap_err().to_string();
+    assert!(error.contains("one algorithm in signatureAlgorithm and another in tbsCertList"), "{error}");
+}
+
+/// RFC 3279, section 2.2.3: ecdsa-with-SHA1 is 1.2.840.10045.4.1, beside ecdsa-with-SHA2 (RFC 5758, section 3.2).
+#[test]
+fn a_list_whose_signature_no_path_can_verify_is_told() {
+    let der = Authority::root("root").revocation_list_der(&[], NOW - DAY, Some(NOW + DAY));
+    let accepts = |last: u8| {
+        let mut der = der.clone();
+        let algorithm = [0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, 0x02];
+        let places: Vec<usize> = (0..der.len()).filter(|at| der[*at..].starts_with(&algorithm)).collect();
+        assert_eq!(places.len(), 2);
+        places.into_iter().for_each(|at| der[at + 7] = last);
+        RevocationList::from_der(&der).unwrap().has_accepted_algorithm()
+    };
+    // SHA-224, SHA-256, SHA-384, and an unknown one.
+    assert_eq!([1, 2, 3, 9].map(accepts), [false, true, true, false]);
+}
+
+#[test]
+fn lists_are_about_the_same_certificates_if_issuer_and_part_are_the_same() {
+    let (root, other) = (Authority::root("root"), Authority::root("other"));
+    let of = |issuer: &Authority, parts: &[Vec<u8>]| {
+        RevocationList::from_der(&issuer.revocation_list_with(parts, &[], NOW, Some(NOW + DAY))).unwrap()
+    };
+    let whole = of(&root, &[]);
+    let one = of(&root, &[part_of(&["http://c/1"], false)]);
+    let two = of(&root, &[part_of(&["http://c/2"], false)]);
+    let both = of(&root, &[part_of(&["http://c/1", "http://c/2"], false)]);
+    let clients = of(&root, &[part_of(&["http://c/1"], true)]);
+    let elsewhere = of(&other, &[]);
+    let lists = [&whole, &one, &two, &both, &clients, &elsewhere];
+    for (place, list) in lists.into_iter().enumerate() {
+        let same: Vec<usize> = (0..lists.len()).filter(|other| list.is_about_those_of(lists[*other])).collect();
+        assert_eq!(same, [place]);
+    }
+    let covered = |list: &RevocationList| lists.map(|other| list.covers_those_of(other));
+    assert_eq!(covered(&whole), [true, true, true, true, true, false]);
+    assert_eq!(covered(&one), [false, true, false, false, false, false]);
+    assert_eq!(covered(&both), [false, true, true, true, false, false]);
+    assert_eq!(covered(&clients), [false, false, false, false, true, false]);
+    assert_eq!(covered(&elsewhere), [false, false, false, false, false, true]);
+}
+
 #[test]
 fn a_list_tells_its_number_and_how_long_it_is() {
     let root = Authority::root("root");
     let list = root.revocation_list(&[&[1], &[2], &[3]], NOW - DAY, NOW + DAY);
-    assert_eq!(list.number(), Some("1"));
+    assert_eq!((list.number(), list.entries()), (Some("1"), 3));
     let shown = format!("{list:?}");
     assert!(shown.contains("issuer: \"CN=root\""), "{shown}");
     assert!(shown.contains("entries: 3"), "{shown}");

@@ -134,6 +134,11 @@ fn string_types_are_decoded_strictly() {
         ("VisibleString", 0x1a, "a@b", true),
         ("TeletexString", 0x14, "a b", true),
         ("TeletexString with dollar", 0x14, "a$b", false),
+        // Bits 8 and 7 are the class, bit 6 the form (X.690, section 8.1.2).
+        ("UTF8String", 0x0c, "a b", true),
+        ("UTF8String, constructed", 0x2c, "a b", false),
+        ("context-specific 12", 0x8c, "a b", false),
+        ("context-specific 12, constructed", 0xac, "a b", false),
         ("NumericString", 0x12, "12 3", true),
         ("NumericString with letter", 0x12, "12a", false),
     ] {

@@ -257,6 +257,47 @@ fn a_chain_claims_every_provider_whose_names_it_has() {
 }
 
 #[test]
+fn a_refusal_tells_how_many_bytes_of_certificates_it_keeps() {
+    let (known, new) = (Authority::root("known"), Authority::root("new"));
+    let chain = [new.issue(&named()), new.certificate.clone()];
+    let bytes: usize = chain.iter().map(|certificate| certificate.len()).sum();
+    assert_eq!(refused(sender(&known), &[], &chain, NOW).kept_bytes(), bytes);
+    // The public root that vouches for it, too.
+    let vouched = refused(sender(&known), &[&new], &chain, NOW);
+    assert_eq!(vouched.kept_bytes(), bytes + new.certificate.len());
+}
+
+#[test]
+fn of_several_profiles_of_a_provider_the_first_is_claimed() {
+    let (known, other, new) = (Authority::root("known"), Authority::root("other"), Authority::root("new"));
+    let server =
+        |issuer: &Authority| issuer.issue(&Template::new(common_name(NAME)).with(extended_key_usage(&[SERVER_AUTH])));
+    let both = || provider("both", vec![profile(&known, NAME), profile(&other, NAME)]);
+    // The one whose path reached a trust anchor, if there is one.
+    for (leaf, expected) in [(new.issue(&named()), 0), (server(&known), 0), (server(&other), 1)] {
+        let refusal = refused_by_all(vec![both()], &[], &[leaf]);
+        let claims: Vec<u16> = refusal.suspect.unwrap().claims().iter().map(Claim::profile).collect();
+        assert_eq!(claims, [expected]);
+    }
+    // Both reach an anchor of one key.
+    let twice = provider("twice", vec![profile(&known, NAME), Profile { verify_depth: 3, ..profile(&known, NAME) }]);
+    let refusal = refused_by_all(vec![twice], &[], &[server(&known)]);
+    assert_eq!(refusal.suspect.unwrap().claims()[0].profile(), 0);
+}
+
+#[test]
+fn only_some_of_the_claims_of_a_chain_may_be_genuine() {
+    let (known, other) = (Authority::root("known"), Authority::root("other"));
+    let early = known.issue(&Template::client(NAME).between(NOW + DAY, NOW + 90 * DAY));
+    let suspect = refused_by_all(vec![sender(&known), sender(&other)], &[], &[early]).suspect.unwrap();
+    let found = |claim: &Claim| (claim.provider().0, claim.reject(), claim.is_suspected());
+    let mut claims: Vec<_> = suspect.claims().iter().map(found).collect();
+    claims.sort_by_key(|(provider, ..)| *provider);
+    assert_eq!(claims, [(0, Reject::CertificateNotYetValid, false), (1, Reject::UnknownIssuer, true)]);
+    assert_eq!(claimed(&suspect), [1]);
+}
+
+#[test]
 fn each_claim_has_the_reason_of_its_own_path() {
     let (known, other) = (Authority::root("known"), Authority::root("other"));
     let server = other.issue(&Template::new(common_name(NAME)).with(extended_key_usage(&[SERVER_AUTH])));

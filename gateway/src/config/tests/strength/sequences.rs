@@ -191,7 +191,9 @@ fn check_steps(fixture: &Fixture, whole: &Config, steps: [&dyn Fn() -> String; 3
     let newly = newly_admitted(whole, &second);
     assert!(!newly.is_empty(), "the second step admits no more than the whole");
     match in_force.compare(&second.strength) {
-        Comparison::Refused { losses, .. } => assert!(losses.iter().any(|loss| loss.contains(words)), "{losses:#?}"),
+        Comparison::Refused { losses, .. } => {
+            assert!(losses.iter().any(|loss| loss.text().contains(words)), "{losses:#?}")
+        }
         other => panic!("{other:?} although it admits {newly:#?}"),
     }
     assert_eq!(in_force.compare(&fixture.good(&restored()).strength), Comparison::NotWeaker);
@@ -319,7 +321,7 @@ fn the_own_proof_of_a_route_is_remembered_while_that_of_its_provider_counts() {
     let in_force = first.strength.after(whole.strength.clone());
     match in_force.compare(&fixture.good(&with(&weaker)).strength) {
         Comparison::Refused { losses, .. } => {
-            assert_eq!(losses, ["route \"/a\", provider sender: signature in x-b: tolerance_s 60 → 600"]);
+            assert_eq!(sentences(&losses), ["route \"/a\", provider sender: signature in x-b: tolerance_s 60 → 600"]);
         }
         other => panic!("{other:?}"),
     }
@@ -350,7 +352,7 @@ fn the_proof_of_a_provider_counts_again_when_a_route_without_its_own_comes_back(
     let in_force = alone.after(whole);
     match in_force.compare(&strength("240", &[plain, own])) {
         Comparison::Refused { losses, .. } => {
-            assert_eq!(losses, ["provider sender: signature in x-a: tolerance_s 60 → 240"]);
+            assert_eq!(sentences(&losses), ["provider sender: signature in x-a: tolerance_s 60 → 240"]);
         }
         other => panic!("{other:?}"),
     }
@@ -365,7 +367,7 @@ fn lost_with_preset(configuration: &dyn Fn(&str) -> String, preset: Option<&str>
         None => fs::remove_file(files.fixture.path("presets/pagerduty.toml")).unwrap(),
     }
     match files.config.strength.compare(&files.fixture.good(&configuration(&files.configuration)).strength) {
-        Comparison::Refused { losses, .. } => losses,
+        Comparison::Refused { losses, .. } => sentences(&losses),
         Comparison::NotWeaker => Vec::new(),
         other => panic!("{other:?}"),
     }
@@ -411,6 +413,21 @@ fn what_protects_and_is_gone_is_a_loss() {
     ] {
         assert!(whole.contains(part), "{part}");
         assert_eq!(losses(&files.fixture, &whole, &whole.replacen(part, to, 1)), [expected], "{part}");
+    }
+    let tls = |lines: &str| format!("{whole}[tls]\n{lines}\n");
+    for (before, after, expected) in [
+        (tls("policy = \"modern\""), whole.clone(), vec!["tls: TLS 1.2 is accepted again"]),
+        (tls("policy = \"modern\""), tls("policy = \"pagerduty\""), vec!["tls: TLS 1.2 is accepted again"]),
+        (tls("policy = \"pagerduty\""), whole.clone(), vec!["tls: TLS 1.3 is accepted again"]),
+        (whole.clone(), tls("policy = \"modern\""), vec![]),
+        (tls("key_exchange = [\"X25519\"]"), tls("key_exchange = [\"P-384\", \"P-256\"]"), vec![]),
+    ] {
+        assert_eq!(losses(&files.fixture, &before, &after), expected, "{before} {after}");
+    }
+    if cfg!(feature = "aws-lc") {
+        let hybrid = tls("key_exchange = [\"X25519MLKEM768\"]");
+        let expected = ["tls: key exchange without ML-KEM is accepted again"];
+        assert_eq!(losses(&files.fixture, &hybrid, &whole), expected);
     }
     // The log without requests has the paths of failed ones.
     let quiet = whole.replacen("path = false\n", "access = false\n", 1);

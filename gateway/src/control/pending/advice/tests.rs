@@ -230,6 +230,12 @@ fn nothing_is_to_be_written_for_a_late_renewal() {
 
 #[test]
 fn a_name_of_a_peer_is_shown_as_printable_text() {
-    assert_eq!(shown("a\u{1b}[2J\"é\n\\"), "a?[2J'??'");
-    assert_eq!(shown(&"x".repeat(500)).len(), MAXIMUM_SHOWN);
+    let shown_of = |name: &str| {
+        let root = authority(name, None);
+        let (_, parsed) = X509Certificate::from_der(root.der()).unwrap();
+        shown(parsed.subject())
+    };
+    // As a rule would be written: RFC 4514, section 2.4.
+    assert_eq!(shown_of("a\u{1b}[2J\"é\n\\"), "CN=a\\1B[2J\\\"\\C3\\A9\\0A\\\\");
+    assert_eq!(shown_of(&"x".repeat(500)).len(), MAXIMUM_SHOWN);
 }

@@ -111,7 +111,7 @@ async fn ranges_at_a_new_url_are_fetched_at_once() {
     moved.servers[0].answer(http("410 Gone", "", ""));
     assert!(!moved.reload(1), "no address of the former list is admitted");
     moved.take().await;
-    assert_eq!(moved.publisher.known(&moved.source(1)).unwrap().content.to_string(), "1 ranges");
+    assert_eq!(moved.publisher.known(&moved.source(1)).unwrap().content.to_string(), "1 range");
     assert_eq!(moved.servers[1].hits(), 1);
 }
 

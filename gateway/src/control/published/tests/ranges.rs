@@ -119,7 +119,7 @@ async fn a_shrink_that_is_forced_is_taken() {
     assert_eq!(kept.round().await.unwrap_err().0, "refused");
     kept.place.accept(Terms::Ranges(Guard { forced: true, ..GUARD }));
     assert_eq!(kept.round().await, Ok("ok"));
-    assert_eq!(kept.in_use(), "1 ranges");
+    assert_eq!(kept.in_use(), "1 range");
 }
 
 #[tokio::test]

@@ -79,6 +79,8 @@ fn an_unencoded_payload_needs_its_critical_header() {
         (json!({ "alg": "ES256", "kid": "ec", "b64": false, "crit": ["b64", "exp"] }), false, "signature_malformed"),
         (json!({ "alg": "ES256", "kid": "ec", "b64": false, "crit": ["b64", "b64"] }), false, "signature_malformed"),
         (json!({ "alg": "ES256", "kid": "ec", "exp": 1, "crit": ["exp"] }), true, "signature_malformed"),
+        (json!({ "alg": "ES256", "kid": "ec", "b64": true, "exp": 1, "crit": ["exp"] }), true, "signature_malformed"),
+        (json!({ "alg": "ES256", "kid": "ec", "b64": false, "exp": 1, "crit": ["exp"] }), false, "signature_malformed"),
         (json!({ "alg": "ES256", "kid": "ec", "b64": "false", "crit": ["b64"] }), false, "signature_malformed"),
     ] {
         assert_eq!(judge(&ours(), &es256(&header, encoded), "{}"), expected, "{header}");
@@ -156,4 +158,15 @@ fn the_digest_is_that_of_the_signed_bytes() {
     };
     assert_eq!(digest(&value, "{}"), digest(&again, "{}"));
     assert_ne!(digest(&value, "{}"), digest(&value, "{ }"));
+}
+
+#[test]
+fn up_to_32_keys_are_tried_if_none_is_named() {
+    let value = es256(&json!({ "alg": "ES256" }), true);
+    for (count, expected) in [(32, "ok"), (33, "signature_malformed")] {
+        let keys: Vec<Value> = (0..count).map(|number| ISSUER.ec_jwk(&number.to_string())).collect();
+        let sets = published(&json!({ "keys": keys }).to_string(), u64::MAX);
+        let request = Request::new(&[("x-jws-signature", &value)], "{}");
+        assert_eq!(reason(ours().check(&request.view(), &sets)), expected, "{count} keys");
+    }
 }

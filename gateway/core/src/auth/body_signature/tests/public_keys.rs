@@ -59,6 +59,21 @@ fn verifies_a_request_in_the_form_of_discord() {
     check(&rule, &request(&signature.replace("b1644a", "b1644b"), "{\"id\":\"evt_1\",\"n\":1}"), "signature_mismatch");
 }
 
+#[test]
+fn a_prefix_without_a_signature_is_malformed() {
+    let form = SignatureForm { separator: Some(','), ..form("x-signature", "v1=", "{body}") };
+    let keys = keys(&ed25519_spki(&[7; 32]), SignatureAlgorithm::Ed25519);
+    let rule = BodySignature::public_key(&form, keys, None).unwrap();
+    for (value, expected) in [
+        ("v1=", "signature_malformed"),
+        ("v1=,v1=zz", "signature_malformed"),
+        ("v2=00", "signature_malformed"),
+        ("v1=,v1=00", "signature_mismatch"),
+    ] {
+        check(&rule, &Request::new(&[("x-signature", value)], "{}"), expected);
+    }
+}
+
 /// Square: HMAC over the notification URL and the body. The tag was computed with OpenSSL.
 #[test]
 fn the_configured_url_can_be_signed() {

@@ -1,0 +1,65 @@
+//! `[tls]`: versions, cipher suites and key exchange of handshakes with senders.
+//!
+//! Owns what may be written. Must not know a cryptographic library: `crypto` has the policies and groups.
+
+use serde::Deserialize;
+use toml::Spanned;
+
+use super::error::Problem;
+use super::length;
+use super::report::Report;
+use crate::crypto::{KeyExchange, TlsPolicy};
+
+const WRITE_GROUPS: &str = "key_exchange = [\"X25519\", \"P-256\"], or leave the key out";
+
+/// `[tls]` as written.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawTls {
+    policy: TlsPolicy,
+    key_exchange: Option<Spanned<Vec<Spanned<KeyExchange>>>>,
+}
+
+/// `[tls]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsSection {
+    /// The versions and suites.
+    pub policy: TlsPolicy,
+    /// The groups, at least one, the first preferred. This build has all of them.
+    pub key_exchange: Vec<KeyExchange>,
+}
+
+impl Default for TlsSection {
+    fn default() -> Self {
+        Self { policy: TlsPolicy::default(), key_exchange: KeyExchange::AVAILABLE.to_vec() }
+    }
+}
+
+/// `[tls]`, with the defaults.
+pub(super) fn tls(raw: Option<&Spanned<RawTls>>, report: &mut Report<'_>) -> TlsSection {
+    let default = TlsSection::default();
+    let Some(RawTls { policy, key_exchange }) = raw.map(Spanned::get_ref) else { return default };
+    let policy = *policy;
+    let Some(written) = key_exchange else { return TlsSection { policy, ..default } };
+    if !length::is_within(written, MAXIMUM_GROUPS, WRITE_GROUPS, report) {
+        return TlsSection { policy, ..default };
+    }
+    let mut groups = Vec::new();
+    for group in written.get_ref() {
+        let name = group.get_ref().name();
+        if !KeyExchange::AVAILABLE.contains(group.get_ref()) {
+            report.error(group, Problem::KeyExchangeNotBuilt { group: name });
+        } else if groups.contains(group.get_ref()) {
+            report.error(group, Problem::KeyExchangeTwice { group: name });
+        } else {
+            groups.push(*group.get_ref());
+        }
+    }
+    if policy == TlsPolicy::PagerDuty && groups == [KeyExchange::X25519MlKem768] {
+        report.error(written, Problem::KeyExchangeOfTls13);
+    }
+    TlsSection { policy, key_exchange: groups }
+}
+
+/// More than there are.
+const MAXIMUM_GROUPS: usize = 8;

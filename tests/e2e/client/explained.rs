@@ -1,0 +1,289 @@
+//! From a refused webhook to the line to change, by `hookgate send --wrong` and `hookgate explain` alone: each explanation names the line of the
+//! configuration that decides, and the change of that line admits the webhook.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+
+use hookgate_testkit::gateway::{Gateway, GatewayOptions};
+use hookgate_testkit::handler::{Behaviour, Handler};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::server_chain::{Leaf, Presented, ServerChain};
+use super::{HOST, code, hookgate, json, text};
+use crate::environment::BINARY;
+
+/// The secret of the receiver, and of the sender unless a case has another.
+const SECRET: &str = "a-secret-of-pagerduty";
+const OTHER_SECRET: &str = "another-secret-of-pagerduty";
+
+const TRUST: &str = "trust_anchors = [\"@D@/hookgate-throwaway/pagerduty/root.pem\"]\n";
+
+/// What an operator writes in place of a text of the configuration.
+type Change = (&'static str, &'static str);
+
+/// A wrong webhook.
+struct Case {
+    /// The word of `--wrong`; empty for a webhook that is right but for its secret.
+    wrong: &'static str,
+    reason: &'static str,
+    /// The line that decides, by its beginning, and what is told of it; `None` if no line does.
+    decides: Option<(&'static str, &'static str)>,
+    /// What admits it, if the configuration can; then the same certificate is presented again if the flaw is there.
+    change: Option<Change>,
+}
+
+const fn case(wrong: &'static str, reason: &'static str, line: &'static str, told: &'static str) -> Case {
+    Case { wrong, reason, decides: Some((line, told)), change: None }
+}
+
+const fn sender(wrong: &'static str, reason: &'static str) -> Case {
+    Case { wrong, reason, decides: None, change: None }
+}
+
+impl Case {
+    const fn admitted_by(self, from: &'static str, to: &'static str) -> Self {
+        Self { change: Some((from, to)), ..self }
+    }
+}
+
+const PRESET: &str = "preset = ";
+/// The certificates that a wrong chain has beside its end entity, as anchors.
+const TRUST_SHOWN: &str = "trust_anchors = [\"@D@/shown.pem\"]\n";
+
+const CASES: [Case; 20] = [
+    case("no-certificate", "no_certificate", PRESET, "preset (write client_certificate beside it)")
+        .admitted_by(TRUST, "client_certificate = \"none\"\n"),
+    sender("expired", "certificate_expired"),
+    sender("not-yet-valid", "certificate_not_yet_valid"),
+    case("foreign-issuer", "unknown_issuer", "trust_anchors", "trust_anchors").admitted_by(TRUST, TRUST_SHOWN),
+    case("impostor", "bad_signature", "trust_anchors", "trust_anchors").admitted_by(TRUST, TRUST_SHOWN),
+    case("self-signed", "unknown_issuer", "trust_anchors", "trust_anchors"),
+    case("wrong-name", "identity_mismatch", PRESET, "preset (write identity beside it)")
+        .admitted_by(TRUST, "@TRUST@identity = [{ subject_cn = \"somebody-else.example\" }]\n"),
+    case("name-as-part", "identity_mismatch", PRESET, "preset (write identity beside it)")
+        .admitted_by(TRUST, "@TRUST@identity = [{ subject_cn = \"webhooks.pagerduty.com.attacker.example\" }]\n"),
+    case("server-auth", "extended_key_usage", PRESET, "preset (write extended_key_usage beside it)")
+        .admitted_by(TRUST, "@TRUST@extended_key_usage = \"ignore\"\n"),
+    case("missing-intermediate", "unknown_issuer", "trust_anchors", "trust_anchors")
+        .admitted_by("pagerduty/root.pem", "pagerduty/intermediate.pem"),
+    case("too-deep", "path_too_long", PRESET, "preset (write verify_depth beside it)")
+        .admitted_by(TRUST, "@TRUST@verify_depth = 3\n"),
+    case("no-proof", "signature_missing", "signature", "signature")
+        .admitted_by("signature.secrets = [{ file = \"@D@/pd.secret\" }]\n", "proof = \"certificate\"\n"),
+    case("", "signature_mismatch", "signature", "signature").admitted_by("@D@/pd.secret", "@D@/other.secret"),
+    case("bad-proof", "signature_mismatch", "signature", "signature"),
+    case("changed-body", "signature_mismatch", "signature", "signature"),
+    case("no-delivery-id", "delivery_id_missing", PRESET, "preset (write replay beside it)")
+        .admitted_by(TRUST, "@TRUST@replay = \"none\"\n"),
+    case("bad-path", "no_route", "path", "path").admitted_by("\"/hook\"", "\"/hook/hookgate-no-such-path\""),
+    case("bad-method", "method_not_allowed", "[[route]]", "[[route]] (write methods below it)")
+        .admitted_by("path = \"/hook\"", "methods = [\"DELETE\"]\npath = \"/hook\""),
+    sender("wrong-host", "misdirected"),
+    case("head-too-large", "head_too_large", "[limits]", "[limits] (write max_head_bytes or max_headers below it)")
+        .admitted_by("[limits]\n", "[limits]\nmax_head_bytes = 100000\n"),
+];
+
+/// The handler ends while its socket is there.
+struct Place {
+    handler: Handler,
+    chain: ServerChain,
+    directory: TempDir,
+}
+
+impl Place {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        assert_eq!(code(&hookgate(directory.path(), &["send", "--as", "pagerduty"])), 0);
+        let chain = ServerChain::new(directory.path(), Leaf::Good, Presented::Whole).unwrap();
+        let handler = Handler::start(&directory.path().join("hook.sock"), Behaviour::Json).unwrap();
+        for (name, secret) in [("pd.secret", SECRET), ("other.secret", OTHER_SECRET)] {
+            fs::write(directory.path().join(name), secret).unwrap();
+        }
+        fs::create_dir(directory.path().join("state")).unwrap();
+        fs::set_permissions(directory.path().join("state"), fs::Permissions::from_mode(0o700)).unwrap();
+        Self { handler, chain, directory }
+    }
+
+    /// The configuration, with one change.
+    fn start(&self, change: Option<(&str, &str)>) -> Gateway {
+        let toml = format!(
+            "[listen]\naddresses = [\"127.0.0.1:@LISTEN_PORT@\"]\nio = \"@IO@\"\nworkers = 1\n\n\
+             [[certificate]]\nchain = \"{}\"\nkey = \"{}\"\n\n\
+             [[provider]]\nname = \"sender\"\npreset = \"pagerduty\"\nrefusal = \"deny\"\n{TRUST}\
+             signature.secrets = [{{ file = \"@D@/pd.secret\" }}]\n\n\
+             [[route]]\nhost = \"{HOST}\"\npath = \"/hook\"\nproviders = [\"sender\"]\nhandler = \"unix:{}\"\n\n\
+             [limits]\n\n[state]\ndirectory = \"@D@/state\"\n\n[metrics]\nlisten = \"127.0.0.1:@METRICS_PORT@\"\n",
+            self.chain.chain.display(),
+            self.chain.key.display(),
+            self.handler.path().display(),
+        );
+        let toml = match change {
+            Some((from, to)) => {
+                assert!(toml.contains(from), "{from} is not in {toml}");
+                toml.replacen(from, &to.replace("@TRUST@", TRUST), 1)
+            }
+            None => toml,
+        };
+        let toml = toml.replace("@D@", text(self.directory.path()));
+        Gateway::start(&toml, &GatewayOptions::new(BINARY)).unwrap()
+    }
+
+    fn send(&self, gateway: &Gateway, more: &[&str]) -> Value {
+        self.send_as("pagerduty", gateway, "/hook", more)
+    }
+
+    fn send_as(&self, sender: &str, gateway: &Gateway, path: &str, more: &[&str]) -> Value {
+        let url = format!("https://{HOST}:{}{path}", gateway.port());
+        let root = text(&self.chain.root);
+        let arguments = ["send", &url, "--as", sender, "--connect", "127.0.0.1", "--root", root, "--json"];
+        json(&hookgate(self.directory.path(), &[&arguments[..], more].concat()))
+    }
+
+    /// Keeps the certificate that was presented, and what it has beside the end entity.
+    fn keep_shown(&self) {
+        let folder = self.directory.path().join("hookgate-throwaway/pagerduty");
+        let chain = fs::read_to_string(folder.join("client.pem")).unwrap();
+        let above = chain.split_once("-----END CERTIFICATE-----\n").unwrap().1.to_owned();
+        fs::write(self.directory.path().join("shown.pem"), above).unwrap();
+        fs::rename(folder.join("client.pem"), self.directory.path().join("client.pem")).unwrap();
+        fs::rename(folder.join("client.key"), self.directory.path().join("client.key")).unwrap();
+    }
+}
+
+/// The text of the explanation of a refusal.
+fn explained(place: &Place, gateway: &Gateway, id: &str) -> String {
+    let file = gateway.configuration_path();
+    let finished = hookgate(place.directory.path(), &["explain", "--config", text(&file), id]);
+    assert_eq!(code(&finished), 1, "{finished:?}");
+    finished.stdout_text()
+}
+
+#[test]
+fn each_refusal_names_the_line_whose_change_admits_it() {
+    let place = Place::new();
+    let gateway = place.start(None);
+    let configuration = fs::read_to_string(gateway.configuration_path()).unwrap();
+    let file = gateway.configuration_path().display().to_string();
+    for Case { wrong, reason, decides, change } in &CASES {
+        let secret = if wrong.is_empty() { "other.secret" } else { "pd.secret" };
+        let mut sent = vec!["--secret-file", secret];
+        if !wrong.is_empty() {
+            sent.extend(["--wrong", wrong]);
+        }
+        let document = place.send(&gateway, &sent);
+        assert_eq!(document["answer"]["reason"], *reason, "{wrong}: {document:#}");
+        let id = document["answer"]["request_id"].as_str().unwrap().to_owned();
+        let explanation = explained(&place, &gateway, &id);
+        assert!(explanation.contains(&format!("result     refused: {reason}\n")), "{wrong}: {explanation}");
+        let expected = match decides {
+            Some((start, told)) => {
+                let line = configuration.lines().position(|line| line.starts_with(start)).unwrap() + 1;
+                format!("decided by {file}:{line}: {told}\n")
+            }
+            None => "decided by no line of the configuration\n".to_owned(),
+        };
+        assert_eq!(explanation.matches("decided by ").count(), 1, "{wrong}: {explanation}");
+        assert!(explanation.ends_with(&expected), "{wrong}: {expected} is not the end of\n{explanation}");
+        let Some(change) = change else { continue };
+        let flawed = [
+            "foreign-issuer",
+            "impostor",
+            "wrong-name",
+            "name-as-part",
+            "server-auth",
+            "missing-intermediate",
+            "too-deep",
+        ];
+        let again = if flawed.contains(wrong) {
+            place.keep_shown();
+            vec!["--secret-file", secret, "--cert", "client.pem", "--key", "client.key"]
+        } else {
+            sent
+        };
+        let changed = place.start(Some(*change));
+        let document = place.send(&changed, &again);
+        assert_eq!(document["answer"]["status"], 200, "{wrong}: {document:#}\n{}", changed.log());
+    }
+}
+
+/// A section that is not there has no line.
+#[test]
+fn a_size_that_no_line_limits_is_explained_by_the_section_to_add() {
+    let place = Place::new();
+    let gateway = place.start(Some(("[limits]\n", "")));
+    let large = ["--secret-file", "pd.secret", "--wrong", "too-large", "--body-bytes", "1050000"];
+    let document = place.send(&gateway, &large);
+    let id = document["answer"]["request_id"].as_str().unwrap();
+    let explanation = explained(&place, &gateway, id);
+    let file = gateway.configuration_path().display().to_string();
+    let told = format!("decided by {file}: [limits] (there is no such section; add it, with max_body_bytes)\n");
+    assert!(explanation.ends_with(&told), "{explanation}");
+    let changed = place.start(Some(("[limits]\n", "[limits]\nmax_body_bytes = 2000000\n")));
+    assert_eq!(place.send(&changed, &large)["answer"]["status"], 200);
+}
+
+/// A sender without a certificate shares the host. What explain says is what the daemon did, also about a request that nobody sent.
+#[test]
+fn at_a_host_of_both_kinds_a_stranger_learns_of_no_route_and_explain_agrees() {
+    let place = Place::new();
+    let github = format!(
+        "[[provider]]\nname = \"github\"\npreset = \"github\"\nsignature = {{ secrets = [{{ file = \"@D@/pd.secret\" }}] }}\n\n\
+         [[route]]\nmethods = [\"POST\"]\npath = \"/github\"\nhost = \"{HOST}\"\nproviders = [\"github\"]\nhandler = \"unix:{}\"\n\n[limits]\n",
+        place.handler.path().display()
+    );
+    let gateway = place.start(Some(("[limits]\n", &github)));
+    let configuration = fs::read_to_string(gateway.configuration_path()).unwrap();
+    let decided = |start: &str, told: &str| {
+        let line = configuration.lines().position(|line| line.starts_with(start)).unwrap() + 1;
+        format!("decided by {}:{line}: {told}\n", gateway.configuration_path().display())
+    };
+    let secret = ["--secret-file", "pd.secret"];
+    assert_eq!(place.send_as("github", &gateway, "/github", &secret)["answer"]["status"], 200);
+    for (wrong, hidden, line) in [
+        ("bad-path", "no_route", decided("path = \"/github\"", "path")),
+        ("bad-method", "method_not_allowed", decided("methods = ", "methods")),
+    ] {
+        let document = place.send_as("github", &gateway, "/github", &[&secret[..], &["--wrong", wrong]].concat());
+        assert_eq!((&document["answer"]["reason"], &document["as_expected"]), (&"no_certificate".into(), &true.into()));
+        let explanation = explained(&place, &gateway, document["answer"]["request_id"].as_str().unwrap());
+        assert!(
+            explanation.ends_with(&format!("result     refused: no_certificate\n{line}")),
+            "{wrong}: {explanation}"
+        );
+        assert!(explanation.contains(&format!("with one the answer is {hidden}")), "{wrong}: {explanation}");
+        assert!(explanation.contains(&format!("\nroute      refused: {hidden}: ")), "{wrong}: {explanation}");
+        // With a certificate, the same is told to the sender.
+        let document = place.send(&gateway, &[&secret[..], &["--wrong", wrong]].concat());
+        assert_eq!(document["answer"]["reason"], hidden);
+    }
+    // A certificate that is refused does not count where none is needed.
+    let refused = place.send(&gateway, &[&secret[..], &["--wrong", "expired"]].concat());
+    assert_eq!(refused["answer"]["reason"], "certificate_expired");
+    place.keep_shown();
+    let shown = [&secret[..], &["--cert", "client.pem", "--key", "client.key"]].concat();
+    assert_eq!(place.send_as("github", &gateway, "/github", &shown)["answer"]["status"], 200);
+    // What nobody sent: the same decisions.
+    let file = gateway.configuration_path();
+    let described = |more: &[&str]| {
+        let finished = hookgate(place.directory.path(), &[&["explain", "--config", text(&file)], more].concat());
+        (code(&finished), finished.stdout_text())
+    };
+    let (status, explanation) = described(&["--path", "/hook"]);
+    let line = decided("preset = ", "preset (write client_certificate beside it)");
+    assert!(status == 1 && explanation.ends_with(&format!("refused: no_certificate\n{line}")), "{explanation}");
+    for more in [&["--path", "/github"][..], &["--path", "/github", "--chain", "client.pem"]] {
+        let (status, explanation) = described(more);
+        assert!(explanation.contains("The request must prove that github sent it."), "{explanation}");
+        assert!(status == 1 && explanation.contains("result     refused: signature_missing\n"), "{explanation}");
+    }
+    for path in ["/nowhere", "/github/more"] {
+        let (status, explanation) = described(&["--path", path]);
+        assert!(status == 1 && explanation.contains("result     refused: no_certificate\n"), "{explanation}");
+    }
+    let (status, explanation) = described(&["--path", "/hook", "--chain", "client.pem"]);
+    assert!(status == 1 && explanation.contains("result     refused: certificate_expired\n"), "{explanation}");
+    let (status, explanation) = described(&["--path", "/hook", "--server-name", "other.example"]);
+    let line = decided("host = ", "host");
+    assert!(status == 1 && explanation.ends_with(&format!("refused: unknown_server_name\n{line}")), "{explanation}");
+}

@@ -1,0 +1,126 @@
+//! Key exchange and policies of `[tls]`: the hybrid group with ML-KEM first, clients without it, and what a policy refuses.
+
+use std::sync::Arc;
+
+use hookgate_testkit::client::{OpenSsl, TlsVersion};
+use hookgate_testkit::configuration::HOST;
+use hookgate_testkit::documents::PAGERDUTY;
+use hookgate_testkit::pki::{Sender, Variant};
+use rustls::crypto::{CryptoProvider, ring};
+
+use crate::alert::{HANDSHAKE_FAILURE, PROTOCOL_VERSION};
+use crate::environment::PATH;
+use crate::test_gateway::TestGateway;
+use crate::tls_client::{TlsClient, request};
+
+/// The daemon with these lines in `[tls]`.
+fn with_tls(lines: &str) -> TestGateway {
+    TestGateway::with_toml(|environment| environment.toml("", &format!("[tls]\n{lines}\n"))).unwrap()
+}
+
+/// Completed handshakes with this group.
+fn counted(gateway: &TestGateway, group: &str) -> f64 {
+    gateway.daemon.metric("hookgate_handshakes_total", &[("group", group), ("result", "ok")]).unwrap_or(0.0)
+}
+
+/// A client whose groups are those of `provider`, the first of which it shares a key for.
+fn client(gateway: &TestGateway, provider: CryptoProvider) -> TlsClient {
+    let identity = gateway.environment.identity(Sender::Percolate, Variant::Good).unwrap();
+    TlsClient::of_provider(gateway.daemon.port(), &gateway.environment.pki, &identity, Arc::new(provider)).unwrap()
+}
+
+fn expect_admitted(client: &TlsClient) {
+    assert_eq!(client.connect().unwrap().ask(request("POST", PATH, b"{}")).unwrap().status, 200);
+}
+
+#[test]
+fn a_reload_changes_the_groups_of_new_handshakes() {
+    let gateway = with_tls("key_exchange = [\"P-384\"]");
+    expect_admitted(&client(&gateway, ring::default_provider()));
+    assert_eq!((counted(&gateway, "P-384"), counted(&gateway, "X25519")), (1.0, 0.0));
+    gateway.reload(&gateway.environment.toml("", "[tls]\nkey_exchange = [\"X25519\"]\n")).unwrap();
+    expect_admitted(&client(&gateway, ring::default_provider()));
+    assert_eq!((counted(&gateway, "P-384"), counted(&gateway, "X25519")), (1.0, 1.0));
+}
+
+/// The status of the answer to a request of `client`, or the alert that ended its handshake.
+fn outcome(client: OpenSsl) -> Result<u16, u8> {
+    let outcome = client.post(HOST, PAGERDUTY.path, PAGERDUTY.body.as_bytes()).run().unwrap();
+    outcome.response().map(|response| response.status).ok_or_else(|| outcome.alert().unwrap())
+}
+
+#[test]
+fn a_policy_serves_its_versions_and_suites_alone() {
+    let check = |policy: &str, version: TlsVersion, suites: Option<&str>, expected: Result<u16, u8>| {
+        let gateway = with_tls(&format!("policy = \"{policy}\""));
+        let identity = gateway.environment.identity(Sender::PagerDuty, Variant::Good).unwrap();
+        let client = gateway.openssl().version(version).identity(&identity);
+        let client = suites.into_iter().fold(client, |client, suites| client.ciphers(suites));
+        assert_eq!(outcome(client), expected, "{policy} {version:?} {suites:?}");
+        if expected == Err(PROTOCOL_VERSION) {
+            gateway.wait_rejections("tls_version", 1.0).unwrap();
+        }
+    };
+    check("modern", TlsVersion::Tls13, None, Ok(200));
+    check("modern", TlsVersion::Tls12, None, Err(PROTOCOL_VERSION));
+    check("pagerduty", TlsVersion::Tls12, Some("ECDHE-ECDSA-AES128-GCM-SHA256"), Ok(200));
+    check("pagerduty", TlsVersion::Tls12, Some("ECDHE-ECDSA-CHACHA20-POLY1305"), Err(HANDSHAKE_FAILURE));
+    check("pagerduty", TlsVersion::Tls13, None, Err(PROTOCOL_VERSION));
+    check("intermediate", TlsVersion::Tls12, Some("ECDHE-ECDSA-CHACHA20-POLY1305"), Ok(200));
+}
+
+#[cfg(feature = "aws-lc")]
+mod hybrid {
+    use std::io::Write as _;
+    use std::thread::sleep;
+    use std::time::Duration;
+
+    use rustls::crypto::aws_lc_rs::kx_group::{SECP256R1, X25519, X25519MLKEM768};
+
+    use super::*;
+    use crate::environment::SOON;
+
+    /// With the hybrid group first, as browsers and Go have it; `others` follow.
+    fn sharing_hybrid(others: usize) -> CryptoProvider {
+        let groups = [X25519MLKEM768 as _, X25519 as _, SECP256R1 as _];
+        CryptoProvider { kx_groups: groups[..=others].to_vec(), ..ring::default_provider() }
+    }
+
+    #[test]
+    fn the_hybrid_group_is_used_with_clients_that_know_it_and_no_other() {
+        let gateway = with_tls("");
+        let before = [counted(&gateway, "X25519MLKEM768"), counted(&gateway, "X25519")];
+        expect_admitted(&client(&gateway, sharing_hybrid(0)));
+        expect_admitted(&client(&gateway, sharing_hybrid(2)));
+        expect_admitted(&client(&gateway, ring::default_provider()));
+        let after = [counted(&gateway, "X25519MLKEM768"), counted(&gateway, "X25519")];
+        assert_eq!([after[0] - before[0], after[1] - before[1]], [2.0, 1.0]);
+    }
+
+    #[test]
+    fn a_hello_with_a_hybrid_share_may_come_in_two_segments() {
+        let gateway = with_tls("");
+        let client = client(&gateway, sharing_hybrid(2));
+        let mut hello = Vec::new();
+        let mut stream = client.connect_tcp().unwrap();
+        let mut connection = client.connection().unwrap();
+        connection.write_tls(&mut hello).unwrap();
+        assert!(hello.len() > 1_300, "a share of ML-KEM-768 has 1,184 bytes, and the hello {}", hello.len());
+        for part in hello.chunks(1_000) {
+            stream.write_all(part).unwrap();
+            sleep(Duration::from_millis(60));
+        }
+        let mut connection = TlsClient::proceed(connection, stream).unwrap();
+        assert_eq!(connection.ask(request("POST", PATH, b"{}")).unwrap().status, 200);
+    }
+
+    #[test]
+    fn a_client_that_shares_a_key_of_another_group_is_asked_again() {
+        let gateway = with_tls("key_exchange = [\"P-256\"]");
+        // Its first flight has keys for the hybrid and X25519 alone.
+        expect_admitted(&client(&gateway, sharing_hybrid(2)));
+        assert_eq!(counted(&gateway, "P-256"), 1.0);
+        assert!(client(&gateway, sharing_hybrid(1)).connect().is_err(), "there is no group in common");
+        gateway.daemon.wait_log("no key exchange group (see key_exchange in [tls])", SOON).unwrap();
+    }
+}
