@@ -36,6 +36,14 @@ struct Attempted {
     elapsed: Duration,
 }
 
+/// What has ended.
+pub(super) enum Ended {
+    /// The handler answered an attempt for the delivery of this number, or did not. The outcome follows.
+    Asked { number: i64, answered: bool },
+    /// The outcome is on the disk; `None` if the delivery is gone.
+    Settled { number: i64, fate: Option<Fate> },
+}
+
 /// Attempts a delivery of this route, and writes the outcome. Returns that; `None` if the delivery is gone.
 pub(super) async fn attempt(
     dispatcher: Rc<Dispatcher>,
@@ -60,6 +68,8 @@ pub(super) async fn attempt(
     };
     let attempted = ask(&dispatcher, &snapshot, route, &waiting, &outgoing).await;
     tell(&snapshot, &waiting, &attempted);
+    // The loop may have ended.
+    drop(dispatcher.ended.send(Ended::Asked { number, answered: attempted.status.is_some() }));
     settle(&dispatcher, number, attempted.fate).await
 }
 

@@ -21,6 +21,7 @@ use rustix::fs::{FlockOperation, fcntl_lock};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle as Task, spawn_local};
 
+use self::attempt::Ended;
 use self::schedule::{Lane, Schedule};
 use crate::deliveries::{Changes, DeliveryStore, Durable, Fate, Reader, Waiting, now_ms};
 use crate::metrics::spool as metrics;
@@ -77,6 +78,8 @@ struct Dispatcher {
     reader: Reader,
     store: Arc<DeliveryStore>,
     random: RefCell<fastrand::Rng>,
+    /// Where attempts say how they ended.
+    ended: mpsc::UnboundedSender<Ended>,
 }
 
 /// Starts the thread. It ends after [`Command::Drain`] or [`Command::Stop`].
@@ -97,20 +100,12 @@ async fn run(spool: Spool, mut shared: Shared) {
     spawn_local(keep_sweeping(Rc::clone(&sweep)));
     let Spool { waiting, paused, reader, changes, store, lock: _lock } = spool;
     let upstream = Upstream::new(Backend::Epoll, sweep, shared.places);
-    let dispatcher = Rc::new(Dispatcher { upstream, reader, store, random: RefCell::default() });
-    let snapshot = shared.snapshot.load_full();
     let (ended, outcomes) = mpsc::unbounded_channel();
+    let dispatcher = Rc::new(Dispatcher { upstream, reader, store, random: RefCell::default(), ended });
+    let snapshot = shared.snapshot.load_full();
     let schedule = Schedule::new(waiting, paused, now_ms());
-    let mut rounds = Rounds {
-        dispatcher,
-        schedule,
-        snapshot,
-        current: shared.snapshot,
-        routes: HashMap::new(),
-        ended,
-        outcomes,
-        changes,
-    };
+    let mut rounds =
+        Rounds { dispatcher, schedule, snapshot, current: shared.snapshot, routes: HashMap::new(), outcomes, changes };
     rounds.adopt();
     rounds.serve(&mut shared.commands).await;
     rounds.drain(&mut shared.commands).await;
@@ -155,10 +150,8 @@ struct Rounds {
     snapshot: Arc<Snapshot>,
     current: Arc<ArcSwap<Snapshot>>,
     routes: HashMap<Arc<str>, RouteId>,
-    /// Where attempts say how they ended.
-    ended: mpsc::UnboundedSender<(i64, Option<Fate>)>,
-    /// An entry for each attempt in flight at most.
-    outcomes: mpsc::UnboundedReceiver<(i64, Option<Fate>)>,
+    /// Two entries for each attempt in flight at most.
+    outcomes: mpsc::UnboundedReceiver<Ended>,
     changes: Changes,
 }
 
@@ -184,8 +177,8 @@ impl Rounds {
                     self.schedule.change(change);
                     self.catch_up();
                 }
-                Some((number, fate)) = self.outcomes.recv() => {
-                    self.schedule.settled(number, fate);
+                Some(ended) = self.outcomes.recv() => {
+                    self.apply(ended);
                     self.catch_up();
                 }
                 changed = commands.changed() => if changed.is_err() { return },
@@ -200,8 +193,15 @@ impl Rounds {
             let Ok(change) = self.changes.try_recv() else { break };
             self.schedule.change(change);
         }
-        while let Ok((number, fate)) = self.outcomes.try_recv() {
-            self.schedule.settled(number, fate);
+        while let Ok(ended) = self.outcomes.try_recv() {
+            self.apply(ended);
+        }
+    }
+
+    fn apply(&mut self, ended: Ended) {
+        match ended {
+            Ended::Asked { number, answered } => self.schedule.answered(number, answered, now_ms()),
+            Ended::Settled { number, fate } => self.schedule.settled(number, fate),
         }
     }
 
@@ -274,10 +274,11 @@ impl Rounds {
     }
 
     fn spawn(&self, attempt: impl Future<Output = (i64, Option<Fate>)> + 'static) -> Task<()> {
-        let ended = self.ended.clone();
+        let ended = self.dispatcher.ended.clone();
         spawn_local(async move {
+            let (number, fate) = attempt.await;
             // The loop may have ended.
-            drop(ended.send(attempt.await));
+            drop(ended.send(Ended::Settled { number, fate }));
         })
     }
 
@@ -296,7 +297,7 @@ impl Rounds {
         tokio::pin!(late);
         while self.schedule.in_flight() > 0 {
             tokio::select! {
-                Some((number, fate)) = self.outcomes.recv() => self.schedule.settled(number, fate),
+                Some(ended) = self.outcomes.recv() => self.apply(ended),
                 _ = commands.wait_for(|command| *command == Command::Stop) => break,
                 () = &mut late => break,
             }

@@ -15,6 +15,12 @@ pub(super) const FURTHEST_MS: u64 = 3_900_000;
 /// What one burst may be ahead of `rate_per_s`, in microseconds: the timer is not more exact.
 const RATE_SLACK_US: u64 = 100_000;
 
+/// The pause of a route after an attempt that its handler did not answer. It doubles with each further one, up to [`LONGEST_COOLING_MS`].
+const FIRST_COOLING_MS: u64 = 100;
+
+/// The longest such pause: a handler that is back waits no longer for its first delivery.
+const LONGEST_COOLING_MS: u64 = 5000;
+
 /// What the configuration says of the deliveries of a route.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Lane {
@@ -50,6 +56,11 @@ struct Queue {
     in_flight: usize,
     /// When the next attempt may begin by `rate_per_s`, in microseconds since 1970.
     next_us: u64,
+    /// Pauses since the handler answered last. While there is one, one attempt is in flight at a time: a handler that is down is not asked for
+    /// each of thousands.
+    pauses: u32,
+    /// When the pause ends, in milliseconds since 1970.
+    cool_ms: u64,
 }
 
 #[derive(Debug)]
@@ -75,6 +86,8 @@ impl Schedule {
         self.lanes = lanes;
         let mut held = Vec::new();
         for (route, queue) in &mut self.queues {
+            // The handler may be another one.
+            (queue.pauses, queue.cool_ms) = (0, 0);
             queue.refill(self.lanes.get(route));
             if !queue.held.is_empty() {
                 held.push((Arc::clone(route), queue.held.len()));
@@ -89,6 +102,12 @@ impl Schedule {
             Change::Waits(waiting) => {
                 if !self.is_in_flight(waiting.number) {
                     self.remove(waiting.number);
+                    // An operator wants it to be attempted now.
+                    if waiting.attempts > 0
+                        && let Some(queue) = self.queues.get_mut(&waiting.route)
+                    {
+                        (queue.pauses, queue.cool_ms) = (0, 0);
+                    }
                     self.add(waiting);
                 }
             }
@@ -139,13 +158,26 @@ impl Schedule {
     pub(super) fn wake_at(&self) -> Option<u64> {
         let next = self.queues.iter().filter_map(|(route, queue)| {
             let held = queue.held.first().map(|(until_ms, _)| until_ms.saturating_add(1));
-            let lane = self.lanes.get(route).filter(|lane| queue.in_flight < lane.max_in_flight);
+            let lane = self.lanes.get(route).filter(|lane| queue.in_flight < queue.most(lane));
             let ready = queue.ready.first().filter(|_| lane.is_some() && !is_paused(&self.paused, route));
             let by_rate = queue.next_us.saturating_sub(RATE_SLACK_US).div_ceil(1000);
-            let ready = ready.map(|(next_ms, _)| (*next_ms).max(by_rate));
+            let ready = ready.map(|(next_ms, _)| (*next_ms).max(by_rate).max(queue.cool_ms));
             held.into_iter().chain(ready).min()
         });
         next.min()
+    }
+
+    /// Whether the handler of a delivery answered its attempt. Call it before [`Schedule::settled`].
+    pub(super) fn answered(&mut self, number: i64, answered: bool, now_ms: u64) {
+        let queue = self.routes.get(&number).and_then(|route| self.queues.get_mut(route));
+        let Some(queue) = queue else { return };
+        if answered {
+            (queue.pauses, queue.cool_ms) = (0, 0);
+        } else if now_ms >= queue.cool_ms {
+            let pause = FIRST_COOLING_MS << queue.pauses.min(16);
+            queue.cool_ms = now_ms.saturating_add(pause.min(LONGEST_COOLING_MS));
+            queue.pauses += 1;
+        }
     }
 
     /// An attempt has this outcome, which is on the disk; `None` if the delivery is gone.
@@ -258,12 +290,19 @@ impl Queue {
         }
     }
 
+    /// Deliveries that may be in flight.
+    fn most(&self, lane: &Lane) -> usize {
+        if self.pauses > 0 { 1 } else { lane.max_in_flight }
+    }
+
     /// Takes the next delivery that may begin now.
     fn begin(&mut self, lane: &Lane, now_ms: u64) -> Option<Waiting> {
         let now_us = now_ms.saturating_mul(1000);
         // More than the longest pause between two is a clock that was set back.
         self.next_us = self.next_us.min(now_us.saturating_add(1_000_000 + RATE_SLACK_US));
-        let may_begin = self.in_flight < lane.max_in_flight
+        self.cool_ms = self.cool_ms.min(now_ms.saturating_add(LONGEST_COOLING_MS));
+        let may_begin = self.in_flight < self.most(lane)
+            && self.cool_ms <= now_ms
             && (lane.rate_per_s.is_none() || self.next_us <= now_us.saturating_add(RATE_SLACK_US));
         let &(next_ms, number) = self.ready.first().filter(|(next_ms, _)| may_begin && *next_ms <= now_ms)?;
         self.ready.remove(&(next_ms, number));

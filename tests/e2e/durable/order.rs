@@ -74,8 +74,8 @@ fn a_key_that_fails_holds_no_other_up_and_a_dead_letter_frees_it() {
 #[test]
 fn no_more_than_max_in_flight_are_with_the_handler() {
     let stored = Stored::new("max_in_flight = 3");
-    (0..9).for_each(|number| drop(stored.store(&number.to_string())));
     let handler = stored.start_handler(Behaviour::NeverAnswer);
+    (0..9).for_each(|number| drop(stored.store(&number.to_string())));
     handler.wait_for(3, LATER).unwrap();
     std::thread::sleep(Duration::from_millis(500));
     assert_eq!((handler.request_count(), handler.open_connections()), (3, 3));

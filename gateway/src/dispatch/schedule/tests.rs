@@ -133,6 +133,55 @@ fn a_rate_spreads_attempts() {
 }
 
 #[test]
+fn a_handler_that_does_not_answer_is_asked_for_one_at_a_time_and_seldom() {
+    let rows: Vec<(i64, &str)> = (0..50).map(|number| (number, "")).collect();
+    let mut schedule = schedule(&rows, lane(8, None));
+    let mut now = NOW;
+    let first = due(&mut schedule, now);
+    assert_eq!(first.len(), 8);
+    for number in first {
+        schedule.answered(number, false, now);
+        schedule.settled(number, again(now + 1_000_000));
+    }
+    // Those that were in flight together are one failure.
+    let mut pauses = Vec::new();
+    for _ in 0..8 {
+        let wake = schedule.wake_at().unwrap();
+        assert_eq!(due(&mut schedule, wake - 1), NONE);
+        let begun = due(&mut schedule, wake);
+        assert_eq!((begun.len(), schedule.wake_at()), (1, None));
+        pauses.push(wake - now);
+        now = wake;
+        schedule.answered(begun[0], false, now);
+        schedule.settled(begun[0], again(now + 1_000_000));
+    }
+    assert_eq!(pauses, [100, 200, 400, 800, 1600, 3200, 5000, 5000]);
+    // One answer, of whatever kind, and all go on.
+    let begun = due(&mut schedule, now + 5000);
+    schedule.answered(begun[0], true, now + 5000);
+    schedule.settled(begun[0], Some(Fate::Dead { attempts: 1, outcome: String::new() }));
+    assert_eq!(due(&mut schedule, now + 5000).len(), 8);
+}
+
+#[test]
+fn a_reload_and_an_operator_end_the_pause_of_a_route() {
+    let mut schedule = schedule(&[(1, ""), (2, "")], lane(1, None));
+    let fail = |schedule: &mut Schedule| {
+        for number in due(schedule, NOW) {
+            schedule.answered(number, false, NOW);
+            schedule.settled(number, again(NOW + 1_000_000));
+        }
+        assert!(schedule.wake_at().unwrap() > NOW);
+    };
+    fail(&mut schedule);
+    schedule.adopt(lanes(lane(1, None)));
+    assert_eq!(schedule.wake_at(), Some(NOW));
+    fail(&mut schedule);
+    schedule.change(Change::Waits(Waiting { attempts: 1, ..waiting(1, "") }));
+    assert_eq!(due(&mut schedule, NOW), [1]);
+}
+
+#[test]
 fn paused_routes_wait() {
     let mut schedule = schedule(&[(1, "")], lane(9, None));
     for (pause, resume) in [("a", "a"), ("", ""), ("a", "")] {
