@@ -1,12 +1,13 @@
 //! `hookgate explain`: why a request, a certificate or a recent refusal is admitted or not, stage by stage, with the line of the configuration
 //! that decides.
 //!
-//! Owns the subject ([`subject`]), the walk through the stages ([`walk`], [`certificate`]), the lines ([`places`]), what would help ([`remedy`]), and the output
+//! Owns the subject ([`subject`]), the walk through the stages ([`walk`], [`certificate`]), the lines ([`places`], [`nearest`]), what would help ([`remedy`]), and the output
 //! ([`report`]). Decides nothing itself: it builds the snapshot that the daemon would serve, and asks what the data plane asks. Nothing here
 //! makes a [`VerifiedChain`](hookgate_core::identity::VerifiedChain) or an
 //! [`AuthenticatedRequest`](hookgate_core::auth::AuthenticatedRequest), so nothing is admitted.
 
 mod certificate;
+mod nearest;
 mod places;
 pub mod reasons;
 mod remedy;
@@ -79,8 +80,15 @@ fn walk<'s>(
     let limits = config.limits;
     let loader = Loader::new(path.to_owned(), &limits, Default::default());
     let (snapshot, filter) = loader.preview(config).with_context(|| path.display().to_string())?;
-    let walk =
-        Walk { snapshot: &snapshot, filter: &filter.policy, places: &places, subject, now: UnixTime::now(), names };
+    let walk = Walk {
+        snapshot: &snapshot,
+        filter: &filter.policy,
+        places: &places,
+        subject,
+        now: UnixTime::now(),
+        limits,
+        names,
+    };
     let steps = walk.steps();
     let admitted = steps.iter().all(|step| step.said.verdict.is_passed());
     Ok((report::Explanation::new(subject, steps, admitted), admitted))
