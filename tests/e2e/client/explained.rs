@@ -339,3 +339,66 @@ fn one_wrong_word_in_a_route_is_named_itself() {
         assert!(!explanation.contains("client_certificate"), "{explanation}");
     }
 }
+
+/// What a refusal without a request id has as a handle: its reason, which names the line of this configuration.
+#[test]
+fn the_reason_of_a_version_of_tls_names_the_policy_that_excludes_it() {
+    let place = Place::new();
+    for (tls, expected) in [
+        ("[limits]\n", "TLS 1.2 and 1.3; no line excludes a version that hookgate has\n"),
+        ("[tls]\npolicy = \"modern\"\n\n[limits]\n", ": policy\n"),
+    ] {
+        let gateway = place.start(Some(("[limits]\n", tls)));
+        let file = gateway.configuration_path();
+        let finished = hookgate(place.directory.path(), &["explain", "--config", text(&file), "tls_version"]);
+        let told = finished.stdout_text();
+        assert!(code(&finished) == 0 && told.ends_with(expected) && !told.contains('`'), "{told}");
+        let configuration = fs::read_to_string(&file).unwrap();
+        if let Some(line) = configuration.lines().position(|line| line.starts_with("policy = ")) {
+            assert!(
+                told.contains(&format!("TLS 1.3 only, decided by {}:{}: policy", file.display(), line + 1)),
+                "{told}"
+            );
+        }
+    }
+}
+
+/// The window of a timestamp is a key within the signature.
+#[test]
+fn a_stale_timestamp_names_the_tolerance() {
+    let place = Place::new();
+    let stamped = "proof = { signature = { form = \"hmac\", header = \"x-a\", timestamp_header = \"x-time\", \
+                   message = \"{timestamp}.{body}\", secrets = [{ file = \"@D@/pd.secret\" }] } }\n";
+    let whole = format!("client_certificate = \"none\"\n{stamped}");
+    let gateway = place.start(None);
+    let configuration = fs::read_to_string(gateway.configuration_path()).unwrap();
+    let provider = format!(
+        "[[provider]]\nname = \"stamped\"\n{whole}\n[[route]]\npath = \"/stamped\"\nhost = \"{HOST}\"\nproviders = [\"stamped\"]\n\
+         handler = \"unix:{}\"\n\n[limits]\n",
+        place.handler.path().display()
+    );
+    let changed = configuration.replacen("[limits]\n", &provider.replace("@D@", text(place.directory.path())), 1);
+    let file = place.directory.path().join("changed.toml");
+    fs::write(&file, changed).unwrap();
+    let signature = format!("x-a: {}", "0".repeat(64));
+    let request =
+        ["--path", "/stamped", "--server-name", HOST, "--header", "x-time: 1000", "--header", signature.as_str()];
+    let finished = hookgate(place.directory.path(), &[&["explain", "--config", text(&file)], &request[..]].concat());
+    let told = finished.stdout_text();
+    assert!(told.contains("refused: timestamp_outside_window\n"), "{finished:?}");
+    assert!(told.ends_with(": proof (tolerance_s in it)\n"), "{told}");
+}
+
+/// Of a request that is refused after its proof, explain says no more than that.
+#[test]
+fn a_refusal_after_the_proof_does_not_say_that_the_handler_was_asked() {
+    let place = Place::new();
+    let gateway = place.start(Some(("hook.sock\"", "no.sock\"")));
+    let document = place.send(&gateway, &["--secret-file", "pd.secret"]);
+    assert_eq!(document["answer"]["reason"], "handler_unavailable", "{document:#}");
+    let told = explained(&place, &gateway, document["answer"]["request_id"].as_str().unwrap());
+    assert!(
+        told.contains("auth       passes: The request proved itself to the daemon; what refused it came after that.\n"),
+        "{told}"
+    );
+}
