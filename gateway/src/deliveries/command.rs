@@ -7,7 +7,7 @@ use rusqlite::types::Value as Cell;
 use rusqlite::{Connection, OptionalExtension as _, Row, ToSql, Transaction, params};
 use serde::{Deserialize, Serialize};
 
-use super::spool::{self, Waiting, fields_of, unsigned};
+use super::spool::{self, Fate, Waiting, fields_of, unsigned};
 
 /// Most deliveries of one answer. Who asks for more asks again, after the last number.
 pub const PAGE: u32 = 500;
@@ -131,11 +131,18 @@ pub enum Answer {
     Error(String),
 }
 
-/// What a change of an operator means for the dispatcher, which hears of it when it is stored.
+/// What is stored, as the dispatcher hears of it: in the order of the transactions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
     /// A delivery waits, or waits in another way.
     Waits(Waiting),
+    /// An attempt had this outcome; `None` if the delivery was gone.
+    Settled {
+        /// Its number.
+        number: i64,
+        /// What became of it.
+        fate: Option<Fate>,
+    },
     /// A delivery is gone.
     Gone {
         /// Its number.

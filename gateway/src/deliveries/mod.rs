@@ -25,7 +25,7 @@ pub use self::database::{Database, DatabaseError, Opened, Reader};
 pub use self::order::OrderKey;
 pub use self::spool::{Fate, NewDelivery, ReadError, RequestParts, Settled, StoredRequest, Waiting};
 use self::writer::Work;
-pub use self::writer::{Changes, now_ms};
+pub use self::writer::{Changes, Survey, now_ms};
 pub use crate::config::Durable;
 use crate::config::OnStateFailure;
 use crate::metrics::kept as metrics;
@@ -135,6 +135,13 @@ impl DeliveryStore {
     pub async fn settle(&self, settled: Settled) -> bool {
         let (stored, outcome) = oneshot::channel();
         self.queue.send(Work::Settle { settled, stored }).await.is_ok() && outcome.await.unwrap_or(false)
+    }
+
+    /// What is stored now, for the dispatcher; `None` if it cannot be read.
+    pub async fn survey(&self) -> Option<Survey> {
+        let (told, survey) = oneshot::channel();
+        self.queue.send(Work::Survey { told }).await.ok()?;
+        survey.await.ok()?
     }
 
     /// Answers an operator.

@@ -52,12 +52,20 @@ impl Usages {
     /// Counts the rows of the database.
     pub(super) fn new(sizes: &[Size]) -> Self {
         let mut usages = Self::default();
+        usages.count_again(sizes);
+        usages
+    }
+
+    /// Replaces what was counted by these rows.
+    pub(super) fn count_again(&mut self, sizes: &[Size]) {
+        for level in self.0.values_mut() {
+            (level.usage, level.is_published) = (Usage::default(), false);
+        }
         for Size { route, bytes, is_dead } in sizes {
-            let usage = usages.of(route);
+            let usage = self.of(route);
             *(if *is_dead { &mut usage.dead } else { &mut usage.waiting }) += 1;
             usage.bytes += bytes;
         }
-        usages
     }
 
     /// What is stored of a route.
@@ -131,6 +139,11 @@ mod tests {
         assert_eq!(*usages.of("a"), Usage { waiting: 2, dead: 1, bytes: 100 });
         usages.of("a").waiting -= 1;
         assert!(usages.add(&route, &rule, spool::MAXIMUM_BYTES + 1).is_err());
+        // Another process has handed one over meanwhile.
+        let rest = Size { route: "a".into(), bytes: 10, is_dead: false };
+        usages.count_again(&[rest]);
+        assert_eq!([*usages.of("a"), *usages.of("b")], [Usage { waiting: 1, dead: 0, bytes: 10 }, Usage::default()]);
+        usages.add(&route, &rule, 90).unwrap();
         usages.add(&"b".into(), &rule, 1).unwrap();
     }
 }
