@@ -209,7 +209,7 @@ rejects! {
     /// The peer presented no client certificate. A host of senders with and without one answers so too if no route has the path and method:
     /// a peer without a certificate does not learn which routes need one. `hookgate explain` tells the operator which of the two it was.
     /// Peer: present the certificate of a provider and its intermediates; a sender that has none, correct path and method of the webhook.
-    /// Operator: a sender that has no certificate needs a provider with `client_certificate = "none"` on its route.
+    /// Operator: a sender without certificates needs a route whose `providers` ask for none; do not take the demand from another sender.
     NoCertificate => "no_certificate", 403, CertificateRequired, Peer, "A client certificate is required", detail;
     /// The chain (or the rest of the handshake with it) exceeds `max_presented_certificates` or `max_presented_bytes`, has too many DER elements (names, extensions), or its
     /// certificates form too many paths to verify. Peer: present only the end entity and the intermediates of one path. Operator: raise
@@ -331,7 +331,7 @@ rejects! {
     /// of the sender.
     SignatureUnknownKey => "signature_unknown_key", 403, AccessDenied, Peer, "The signature's key is unknown", detail;
     /// The signed timestamp is too far from the current time. Peer: sign again at each attempt. Operator: check the clock of
-    /// this host.
+    /// this host; `tolerance_s` of the signature bounds the difference.
     TimestampOutsideWindow => "timestamp_outside_window", 403, AccessDenied, Peer, "The signed timestamp is outside the window", detail;
     /// The request lacks the header field with the secret. Peer: send the secret that you share with this receiver.
     SecretMissing => "secret_missing", 403, AccessDenied, Peer, "A secret is required", detail;

@@ -52,8 +52,8 @@ const PRESET: &str = "preset = ";
 const TRUST_SHOWN: &str = "trust_anchors = [\"@D@/shown.pem\"]\n";
 
 const CASES: [Case; 20] = [
-    case("no-certificate", "no_certificate", PRESET, "preset (write client_certificate beside it)")
-        .admitted_by(TRUST, "client_certificate = \"none\"\n"),
+    // The demand itself is never named as what to change.
+    case("no-certificate", "no_certificate", "providers", "providers"),
     sender("expired", "certificate_expired"),
     sender("not-yet-valid", "certificate_not_yet_valid"),
     case("foreign-issuer", "unknown_issuer", "trust_anchors", "trust_anchors").admitted_by(TRUST, TRUST_SHOWN),
@@ -82,6 +82,18 @@ const CASES: [Case; 20] = [
     sender("wrong-host", "misdirected"),
     case("head-too-large", "head_too_large", "[limits]", "[limits] (write max_head_bytes or max_headers below it)")
         .admitted_by("[limits]\n", "[limits]\nmax_head_bytes = 100000\n"),
+];
+
+/// What the explanation must say of the way out, beside the line.
+const ADVICE: [(&str, &str); 5] = [
+    ("no-certificate", "a sender without certificates needs a route whose `providers` ask for none"),
+    ("impostor", "hookgate trust show NUMBER says what to compare"),
+    (
+        "missing-intermediate",
+        "the sender must present every intermediate: hookgate completes no chain from trust_anchors",
+    ),
+    ("server-auth", "extended_key_usage = \"ignore\", with which the extension may list anything"),
+    ("head-too-large", "raise max_head_bytes (now 16384) or max_headers (now 100)"),
 ];
 
 /// The handler ends while its socket is there.
@@ -185,6 +197,9 @@ fn each_refusal_names_the_line_whose_change_admits_it() {
         };
         assert_eq!(explanation.matches("decided by ").count(), 1, "{wrong}: {explanation}");
         assert!(explanation.ends_with(&expected), "{wrong}: {expected} is not the end of\n{explanation}");
+        for (flaw, advice) in ADVICE {
+            assert!(flaw != *wrong || explanation.contains(advice), "{wrong}: {advice} is not in\n{explanation}");
+        }
         let Some(change) = change else { continue };
         let flawed = [
             "foreign-issuer",
@@ -270,7 +285,7 @@ fn at_a_host_of_both_kinds_a_stranger_learns_of_no_route_and_explain_agrees() {
         (code(&finished), finished.stdout_text())
     };
     let (status, explanation) = described(&["--path", "/hook"]);
-    let line = decided("preset = ", "preset (write client_certificate beside it)");
+    let line = decided("providers = ", "providers");
     assert!(status == 1 && explanation.ends_with(&format!("refused: no_certificate\n{line}")), "{explanation}");
     for more in [&["--path", "/github"][..], &["--path", "/github", "--chain", "client.pem"]] {
         let (status, explanation) = described(more);
@@ -286,4 +301,104 @@ fn at_a_host_of_both_kinds_a_stranger_learns_of_no_route_and_explain_agrees() {
     let (status, explanation) = described(&["--path", "/hook", "--server-name", "other.example"]);
     let line = decided("host = ", "host");
     assert!(status == 1 && explanation.ends_with(&format!("refused: unknown_server_name\n{line}")), "{explanation}");
+}
+
+/// Of two routes on one host, with one wrong word: the line with that word is named, and never the demand of a provider.
+#[test]
+fn one_wrong_word_in_a_route_is_named_itself() {
+    let place = Place::new();
+    let whole = |first: [&str; 2], second: [&str; 2]| {
+        let handler = place.handler.path().display();
+        let route = |path: &str, [host, provider]: [&str; 2]| {
+            format!(
+                "[[route]]\npath = \"{path}\"\nhost = \"{host}\"\nproviders = [\"{provider}\"]\nhandler = \"unix:{handler}\"\n\n"
+            )
+        };
+        let github = "[[provider]]\nname = \"github\"\npreset = \"github\"\nsignature = { secrets = [{ file = \"@D@/pd.secret\" }] }\n\n";
+        [github, &route("/pagerduty", first), &route("/github", second), "[limits]\n"].concat()
+    };
+    let typed = format!("x{HOST}");
+    // The first `host` or `providers` of the file is that of the route /hook.
+    let cases = [
+        ([HOST, "sender"], [typed.as_str(), "github"], "github", "/github", "no_certificate", "host", 2),
+        ([HOST, "sender"], [typed.as_str(), "github"], "pagerduty", "/github", "no_route", "host", 2),
+        ([typed.as_str(), "sender"], [HOST, "github"], "pagerduty", "/pagerduty", "no_route", "host", 1),
+        ([HOST, "github"], [HOST, "sender"], "github", "/github", "no_certificate", "providers", 2),
+        ([HOST, "github"], [HOST, "sender"], "pagerduty", "/pagerduty", "signature_missing", "providers", 1),
+    ];
+    for (first, second, sender, path, reason, key, nth) in cases {
+        let gateway = place.start(Some(("[limits]\n", &whole(first, second))));
+        let document = place.send_as(sender, &gateway, path, &["--secret-file", "pd.secret"]);
+        assert_eq!(document["answer"]["reason"], reason, "{sender} {path}: {document:#}");
+        let explanation = explained(&place, &gateway, document["answer"]["request_id"].as_str().unwrap());
+        let configuration = fs::read_to_string(gateway.configuration_path()).unwrap();
+        let mut lines = configuration.lines().enumerate().filter(|(_, line)| line.starts_with(&format!("{key} = ")));
+        let (line, _) = lines.nth(nth).unwrap();
+        let expected = format!("decided by {}:{}: {key}\n", gateway.configuration_path().display(), line + 1);
+        assert!(explanation.ends_with(&expected), "{sender} {path}: {expected} is not the end of\n{explanation}");
+        assert!(!explanation.contains("client_certificate"), "{explanation}");
+    }
+}
+
+/// What a refusal without a request id has as a handle: its reason, which names the line of this configuration.
+#[test]
+fn the_reason_of_a_version_of_tls_names_the_policy_that_excludes_it() {
+    let place = Place::new();
+    for (tls, expected) in [
+        ("[limits]\n", "TLS 1.2 and 1.3; no line excludes a version that hookgate has\n"),
+        ("[tls]\npolicy = \"modern\"\n\n[limits]\n", ": policy\n"),
+    ] {
+        let gateway = place.start(Some(("[limits]\n", tls)));
+        let file = gateway.configuration_path();
+        let finished = hookgate(place.directory.path(), &["explain", "--config", text(&file), "tls_version"]);
+        let told = finished.stdout_text();
+        assert!(code(&finished) == 0 && told.ends_with(expected) && !told.contains('`'), "{told}");
+        let configuration = fs::read_to_string(&file).unwrap();
+        if let Some(line) = configuration.lines().position(|line| line.starts_with("policy = ")) {
+            assert!(
+                told.contains(&format!("TLS 1.3 only, decided by {}:{}: policy", file.display(), line + 1)),
+                "{told}"
+            );
+        }
+    }
+}
+
+/// The window of a timestamp is a key within the signature.
+#[test]
+fn a_stale_timestamp_names_the_tolerance() {
+    let place = Place::new();
+    let stamped = "proof = { signature = { form = \"hmac\", header = \"x-a\", timestamp_header = \"x-time\", \
+                   message = \"{timestamp}.{body}\", secrets = [{ file = \"@D@/pd.secret\" }] } }\n";
+    let whole = format!("client_certificate = \"none\"\n{stamped}");
+    let gateway = place.start(None);
+    let configuration = fs::read_to_string(gateway.configuration_path()).unwrap();
+    let provider = format!(
+        "[[provider]]\nname = \"stamped\"\n{whole}\n[[route]]\npath = \"/stamped\"\nhost = \"{HOST}\"\nproviders = [\"stamped\"]\n\
+         handler = \"unix:{}\"\n\n[limits]\n",
+        place.handler.path().display()
+    );
+    let changed = configuration.replacen("[limits]\n", &provider.replace("@D@", text(place.directory.path())), 1);
+    let file = place.directory.path().join("changed.toml");
+    fs::write(&file, changed).unwrap();
+    let signature = format!("x-a: {}", "0".repeat(64));
+    let request =
+        ["--path", "/stamped", "--server-name", HOST, "--header", "x-time: 1000", "--header", signature.as_str()];
+    let finished = hookgate(place.directory.path(), &[&["explain", "--config", text(&file)], &request[..]].concat());
+    let told = finished.stdout_text();
+    assert!(told.contains("refused: timestamp_outside_window\n"), "{finished:?}");
+    assert!(told.ends_with(": proof (tolerance_s in it)\n"), "{told}");
+}
+
+/// Of a request that is refused after its proof, explain says no more than that.
+#[test]
+fn a_refusal_after_the_proof_does_not_say_that_the_handler_was_asked() {
+    let place = Place::new();
+    let gateway = place.start(Some(("hook.sock\"", "no.sock\"")));
+    let document = place.send(&gateway, &["--secret-file", "pd.secret"]);
+    assert_eq!(document["answer"]["reason"], "handler_unavailable", "{document:#}");
+    let told = explained(&place, &gateway, document["answer"]["request_id"].as_str().unwrap());
+    assert!(
+        told.contains("auth       passes: The request proved itself to the daemon; what refused it came after that.\n"),
+        "{told}"
+    );
 }

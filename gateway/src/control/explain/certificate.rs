@@ -9,7 +9,7 @@ use hookgate_core::route::RouteId;
 
 use super::remedy;
 use super::step::{OfProvider, Said, Step, Verdict};
-use super::walk::{Routed, Walk};
+use super::walk::{Routed, Unrouted, Walk};
 use crate::http::Uncertified;
 use crate::snapshot::Site;
 
@@ -33,7 +33,15 @@ impl Walk<'_> {
         let step = match self.snapshot.identity.refusal_of_presented(&site.scope, chain, self.now) {
             None => self.proven_chain(site, found, &proven),
             Some(refused) => match Uncertified::new(refused.refusal, site.certificate_request) {
-                Err(refused) => self.refused_chain(&refused, site, found),
+                Err(refused) => {
+                    let step = self.refused_chain(&refused, found);
+                    match route {
+                        Err(unrouted) if unrouted.is_of_table && chain.is_empty() => {
+                            self.absent_at_no_route(step, unrouted)
+                        }
+                        _ => step,
+                    }
+                }
                 Ok(sender) => self.uncertified(sender, site, route),
             },
         };
@@ -66,7 +74,7 @@ impl Walk<'_> {
             if chosen.is_none() { refused() } else { None }
         });
         match refused {
-            Some(refused) => self.refused_chain(&refused, site, route),
+            Some(refused) => self.refused_chain(&refused, route),
             None => Step::new(STAGE, Verdict::Passes, format!("The certificate proves {}.", self.list(proven))),
         }
     }
@@ -81,27 +89,15 @@ impl Walk<'_> {
                     let text = format!("{what} The request must prove that {} sent it.", self.list(&[provider]));
                     Step::new(STAGE, Verdict::Passes, text)
                 }
-                None => self.refused_chain(&sender.into_refusal(), site, Some(*id)),
+                None => self.refused_chain(&sender.into_refusal(), Some(*id)),
             },
             Err(unrouted) if unrouted.is_of_table => match sender.hidden() {
-                Some(_) if has_chain => self.refused_chain(&sender.into_refusal(), site, None),
-                Some(hidden) => {
-                    let reason = unrouted.refusal.reject.row().reason;
-                    let text = format!(
-                        "{} Which routes there are, a sender without a certificate is not told; with one the answer is {reason}.",
-                        hidden.detail()
-                    );
-                    let place = self.nearest_route(unrouted.refusal.reject);
-                    let remedy = Some(remedy::general(unrouted.refusal.reject));
-                    let step = Step::refused(STAGE, &hidden, place).advising(remedy);
-                    Step { said: Said { text, ..step.said }, ..step }
-                }
+                Some(_) if has_chain => self.refused_chain(&sender.into_refusal(), None),
+                Some(hidden) => self.absent_at_no_route(Step::refused(STAGE, &hidden, None), unrouted),
                 None => Step::new(STAGE, Verdict::Passes, what),
             },
             // Whether the chain itself proves anything is in question then.
-            Ok(None) if has_chain && sender.hidden().is_some() => {
-                self.refused_chain(&sender.into_refusal(), site, None)
-            }
+            Ok(None) if has_chain && sender.hidden().is_some() => self.refused_chain(&sender.into_refusal(), None),
             Ok(None) => {
                 let none: Vec<ProviderId> =
                     site.scope.providers.iter().copied().filter(|id| self.needs_none(*id)).collect();
@@ -112,21 +108,30 @@ impl Walk<'_> {
         }
     }
 
+    /// The refusal of a sender without a certificate whose request has no route: what is wrong is the URL, or the route that it is meant for.
+    fn absent_at_no_route(&self, step: Step, unrouted: &Unrouted) -> Step {
+        let reject = unrouted.refusal.reject;
+        let text = format!(
+            "{} Which routes there are, a sender without a certificate is not told; with one the answer is {}.",
+            step.said.text,
+            reject.row().reason
+        );
+        let step = step.at(self.nearest_route(reject)).advising(Some(remedy::general(reject)));
+        Step { said: Said { text, ..step.said }, ..step }
+    }
+
     /// Whether the provider demands no certificate.
     fn needs_none(&self, id: ProviderId) -> bool {
         self.snapshot.demands.choose(&[id], |_| false).is_some()
     }
 
     /// The refusal of the site, or that of the route if it is about other providers.
-    fn refused_chain(&self, refused: &ChainRefusal, site: &Site, route: Option<RouteId>) -> Step {
+    fn refused_chain(&self, refused: &ChainRefusal, route: Option<RouteId>) -> Step {
         let admitted = route.map(|route| &self.snapshot.routes.route(route).providers);
         let at_route = admitted.and_then(|ids| self.snapshot.identity.refusal_at_route(refused, ids, self.now));
         let told = at_route.as_ref().unwrap_or(refused);
         let is_absent = told.refusal.reject == Reject::NoCertificate;
-        // That which is about no provider is about the first one that would want a certificate here.
-        let wanted = admitted.unwrap_or(&site.scope.providers).iter().copied().filter(|id| !self.needs_none(*id));
-        let wanted = is_absent.then(|| wanted.clone().next()).flatten();
-        let at = told.provider.or(wanted).map(|id| (id, claimed_profile(told, id)));
+        let at = told.provider.map(|id| (id, claimed_profile(told, id)));
         let step = Step::refused(STAGE, &told.refusal, self.place(&told.refusal, route, at));
         // What helps against a chain stands with each provider.
         if is_absent { step } else { step.advising(None) }

@@ -1,12 +1,13 @@
 //! `hookgate explain`: why a request, a certificate or a recent refusal is admitted or not, stage by stage, with the line of the configuration
 //! that decides.
 //!
-//! Owns the subject ([`subject`]), the walk through the stages ([`walk`], [`certificate`]), the lines ([`places`]), what would help ([`remedy`]), and the output
+//! Owns the subject ([`subject`]), the walk through the stages ([`walk`], [`certificate`]), the lines ([`places`], [`nearest`]), what would help ([`remedy`]), and the output
 //! ([`report`]). Decides nothing itself: it builds the snapshot that the daemon would serve, and asks what the data plane asks. Nothing here
 //! makes a [`VerifiedChain`](hookgate_core::identity::VerifiedChain) or an
 //! [`AuthenticatedRequest`](hookgate_core::auth::AuthenticatedRequest), so nothing is admitted.
 
 mod certificate;
+mod nearest;
 mod places;
 pub mod reasons;
 mod remedy;
@@ -29,6 +30,7 @@ use self::walk::Walk;
 use super::reload::Loader;
 use crate::cli::Explain;
 use crate::config::Config;
+use crate::crypto::TlsPolicy;
 use hookgate_core::reject::Reject;
 
 /// The exit status if nothing could be explained.
@@ -38,6 +40,9 @@ const NOTHING_EXPLAINED: u8 = 2;
 pub fn explain(options: &Explain) -> ExitCode {
     if let Some(reject) = options.what.as_deref().and_then(Reject::of_reason) {
         print!("{}", reasons::entry(reject));
+        if let Some(line) = tls_version(options.config.as_path()).filter(|_| reject == Reject::TlsVersion) {
+            println!("{line}");
+        }
         return ExitCode::SUCCESS;
     }
     match explained(options) {
@@ -48,6 +53,22 @@ pub fn explain(options: &Explain) -> ExitCode {
             ExitCode::from(NOTHING_EXPLAINED)
         }
     }
+}
+
+/// Which versions of TLS the configuration serves, and the line that excludes others. A refusal for its version has no request id to ask for.
+/// `None` without a configuration that can be read.
+fn tls_version(path: &Path) -> Option<String> {
+    let (config, _) = Config::load(path).ok()?;
+    let text = fs::read_to_string(path).ok()?;
+    let served = match config.tls.policy {
+        TlsPolicy::Intermediate => "1.2 and 1.3; no line excludes a version that hookgate has",
+        TlsPolicy::Modern => "1.3 only",
+        TlsPolicy::PagerDuty => "1.2 only",
+    };
+    let place = Places::new(path, &text)?.in_section("tls", &["policy"]);
+    let place = place.filter(|_| config.tls.policy != TlsPolicy::Intermediate);
+    let at = place.map(|place| format!(", decided by {place}")).unwrap_or_default();
+    Some(format!("- Served by this configuration: TLS {served}{at}"))
 }
 
 /// Whether the subject is admitted. A list of the recent refusals counts as that.
@@ -79,8 +100,15 @@ fn walk<'s>(
     let limits = config.limits;
     let loader = Loader::new(path.to_owned(), &limits, Default::default());
     let (snapshot, filter) = loader.preview(config).with_context(|| path.display().to_string())?;
-    let walk =
-        Walk { snapshot: &snapshot, filter: &filter.policy, places: &places, subject, now: UnixTime::now(), names };
+    let walk = Walk {
+        snapshot: &snapshot,
+        filter: &filter.policy,
+        places: &places,
+        subject,
+        now: UnixTime::now(),
+        limits,
+        names,
+    };
     let steps = walk.steps();
     let admitted = steps.iter().all(|step| step.said.verdict.is_passed());
     Ok((report::Explanation::new(subject, steps, admitted), admitted))

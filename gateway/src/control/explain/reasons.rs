@@ -33,9 +33,9 @@ pub fn page() -> String {
     page
 }
 
-/// One entry, for a terminal.
+/// One entry, for a terminal: without the marks of Markdown.
 pub fn entry(reject: Reject) -> String {
-    format!("{}: {}\n\n{}\n", reject.row().reason, reject.row().title, body(reject, false))
+    format!("{}: {}\n\n{}\n", reject.row().reason, reject.row().title, body(reject, false)).replace('`', "")
 }
 
 fn body(reject: Reject, is_page: bool) -> String {

@@ -13,6 +13,10 @@ use x509_parser::prelude::FromDer as _;
 /// The most characters of a name that are shown.
 const MAXIMUM_SHOWN: usize = 160;
 
+/// The way to a new authority of a sender, for the reasons that can be ignorance of this receiver.
+const TRUST: &str = "If the sender may have changed its authority: hookgate trust pending lists such a chain if there is evidence for it, and \
+                     hookgate trust show NUMBER says what to compare and to write (docs/rotation.md)";
+
 /// Whose keys decide.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Owner {
@@ -49,10 +53,10 @@ pub(super) fn owner(reject: Reject) -> Owner {
         Reject::ReplayGuardFull => Section("limits", &["replay_entries"]),
         Reject::StateUnavailable => Section("state", &["directory"]),
         Reject::UnknownServerName | Reject::NoRoute | Reject::MethodNotAllowed => Nearest,
-        Reject::ProviderNotAdmitted => Route(&["providers"]),
+        // Never client_certificate: a demand of the sender is no remedy of a request that does not meet it.
+        Reject::ProviderNotAdmitted | Reject::NoCertificate => Route(&["providers"]),
         Reject::SpoolFull => Route(&["durable"]),
         Reject::HandlerUnavailable | Reject::HandlerMalformed | Reject::HandlerAmbiguous => Route(&["handler"]),
-        Reject::NoCertificate => Provider(&["client_certificate"]),
         Reject::UnknownIssuer | Reject::BadSignature => Provider(&["trust_anchors"]),
         Reject::PathTooLong => Provider(&["verify_depth"]),
         Reject::ExtendedKeyUsage => Provider(&["extended_key_usage"]),
@@ -106,11 +110,17 @@ pub(super) fn of_certificate(
         },
         Reject::UnknownIssuer => match parsed(chain.last()) {
             Some((_, issuer)) => format!(
-                "if the sender presents every intermediate, and its authority is genuine, add the certificate of \"{issuer}\" to \
-                 trust_anchors, after comparing its fingerprint with the one that the authority publishes (docs/rotation.md)"
+                "the sender must present every intermediate: hookgate completes no chain from trust_anchors, and an intermediate beside its issuer \
+                 there is no anchor. If \"{issuer}\" is a new root of the sender, compare its fingerprint with the one that its authority \
+                 publishes, and add its certificate to trust_anchors. {TRUST}"
             ),
             None => general(reject),
         },
+        Reject::BadSignature | Reject::PathTooLong => format!("{}. {TRUST}", general(reject)),
+        Reject::ExtendedKeyUsage => format!(
+            "the sender: obtain a certificate for client authentication; the operator: extended_key_usage = \"ignore\", with which the extension \
+             may list anything, for a sender whose public authority no longer issues clientAuth. {TRUST}"
+        ),
         other => general(other),
     };
     match preset {

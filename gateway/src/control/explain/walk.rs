@@ -3,17 +3,18 @@
 //! Owns the order, and every stage but `identity` (`certificate`), and what a stage that cannot be asked here is reported as. Must not decide: every verdict comes from the function that the
 //! data plane calls for it.
 
-use std::cmp::Reverse;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use hookgate_core::auth::{ReplayGuard, RequestView};
 use hookgate_core::identity::{CertificateRequest, ProviderId};
+use hookgate_core::limits::Limits;
 use hookgate_core::reject::{Refusal, Reject, Stage};
-use hookgate_core::route::{PathPattern, Route, RouteId};
+use hookgate_core::route::RouteId;
 use hookgate_filter::{Explanation, Mode, Policy};
 use rustls_pki_types::UnixTime;
 
+use super::nearest::{Missed, nearest};
 use super::places::{Place, Places};
 use super::remedy::{self, Owner};
 use super::step::{Step, Verdict};
@@ -29,6 +30,7 @@ pub(super) struct Walk<'a> {
     pub(super) places: &'a Places<'a>,
     pub(super) subject: &'a Subject,
     pub(super) now: UnixTime,
+    pub(super) limits: Limits,
     /// By provider.
     pub(super) names: &'a [Arc<str>],
 }
@@ -69,10 +71,34 @@ impl Walk<'_> {
             steps.push(self.auth(route_id, provider));
         }
         steps.extend(after.map(|(_, step)| step));
+        if let Some(route) = route_id {
+            self.correct_misplaced(route, &proven, &mut steps);
+        }
         if steps.iter().all(|step| step.said.verdict.is_passed()) {
             steps.extend(route_id.and_then(|route| self.stored(route)));
         }
         steps
+    }
+
+    /// A request with the certificate of another provider lacks the proof of this one because the route admits the wrong provider, or
+    /// because the URL is that of another route.
+    fn correct_misplaced(&self, route: RouteId, proven: &[ProviderId], steps: &mut [Step]) {
+        let admitted = &self.snapshot.routes.route(route).providers;
+        if proven.is_empty() || proven.iter().any(|id| admitted.contains(id)) {
+            return;
+        }
+        let is_of_proof = |step: &&mut Step| {
+            let reject = step.said.reason.and_then(Reject::of_reason);
+            step.stage == Stage::Auth.label()
+                && reject.is_some_and(|reject| matches!(remedy::owner(reject), Owner::Proof(_)))
+        };
+        for step in steps.iter_mut().filter(is_of_proof) {
+            step.said.place = self.places.of_route(route.0, &["providers"]);
+            step.said.remedy = Some(format!(
+                "the certificate proves {}, which this route does not admit: correct providers of the route, or the URL of the webhook",
+                self.list(proven)
+            ));
+        }
     }
 
     /// What becomes of an admitted request to a durable route.
@@ -181,27 +207,15 @@ impl Walk<'_> {
         }
     }
 
-    /// The route whose line an operator would change, if one is: that with the path if the method is wrong, otherwise the most similar one of
-    /// the host, or the one with the most similar host.
+    /// The line of the route that is most like the request, if one is, which an operator would change.
     pub(super) fn nearest_route(&self, reject: Reject) -> Option<Place> {
-        let path = self.subject.head.as_ref().map_or("", |head| head.uri.path());
-        let host = self.subject.server_name.as_deref();
-        let routes = self.snapshot.routes.routes();
-        let is_of_host = |route: &Route| route.host.is_none() || route.host.as_deref() == host;
-        let has_host = routes.iter().any(is_of_host);
-        let pattern = |route: &Route| match &route.path {
-            PathPattern::Exact(path) | PathPattern::Prefix(path) => Arc::clone(path),
+        let head = self.subject.head.as_ref();
+        let request = Missed {
+            host: self.subject.server_name.as_deref(),
+            path: head.map_or("", |head| head.uri.path()),
+            method: head.map(|head| &head.method),
         };
-        let rank = |(index, route): &(usize, &Route)| {
-            let host = if has_host { 0 } else { likeness(route.host.as_deref().unwrap_or(""), host.unwrap_or("")) };
-            (is_of_host(route), route.path.matches(path), host, likeness(&pattern(route), path), Reverse(*index))
-        };
-        let (index, _) = routes.iter().enumerate().max_by_key(rank)?;
-        let keys: &[&str] = match reject {
-            Reject::MethodNotAllowed => &["methods"],
-            Reject::UnknownServerName => &["host"],
-            _ => &["path", "host"],
-        };
+        let (index, keys) = nearest(self.snapshot.routes.routes(), request, reject)?;
         self.places.of_route(index, keys)
     }
 
@@ -266,8 +280,11 @@ impl Walk<'_> {
         let Some(head) = head else {
             let recorded = self.subject.record.as_ref().and_then(|record| Reject::of_reason(&record.reason));
             let (verdict, text) = match recorded {
+                Some(Reject::BufferLimit) => {
+                    (Verdict::Unknown, "The daemon had no room for the body, so no proof was judged.")
+                }
                 Some(reject) if reject.stage() == Stage::Upstream => {
-                    (Verdict::Passes, "The request proved itself to the daemon, which asked the handler then.")
+                    (Verdict::Passes, "The request proved itself to the daemon; what refused it came after that.")
                 }
                 _ => (
                     Verdict::Unknown,
@@ -312,7 +329,14 @@ impl Walk<'_> {
         }
         let refusal = Refusal::new(reject, record.explanation.as_str());
         let stage = reject.stage();
-        Some((stage, Step::refused(stage.label(), &refusal, self.place_of_record(&refusal))))
+        let mut step = Step::refused(stage.label(), &refusal, self.place_of_record(&refusal));
+        if reject == Reject::HeadTooLarge {
+            let (bytes, fields) = (self.limits.max_head_bytes, self.limits.max_headers);
+            step.said.remedy = Some(format!(
+                "the sender: send less; the operator: raise max_head_bytes (now {bytes}) or max_headers (now {fields}), whichever the head exceeds"
+            ));
+        }
+        Some((stage, step))
     }
 
     /// The place of what decided about the recorded refusal.
@@ -348,7 +372,7 @@ impl Walk<'_> {
             let profile = profile.and_then(|index| profiles.get(usize::from(index))).map(|profile| &*profile.name);
             self.places.of_provider(usize::from(id.0), profile, keys)
         };
-        match remedy::owner(refusal.reject) {
+        let place = match remedy::owner(refusal.reject) {
             Owner::Section(section, keys) => {
                 // The sentence names the keys that it is about, if not all of them.
                 let named: Vec<&str> = keys.iter().copied().filter(|key| refusal.detail().contains(key)).collect();
@@ -362,7 +386,9 @@ impl Walk<'_> {
                 Some(route) if self.places.route_has(route.0, keys) => self.places.of_route(route.0, keys),
                 _ => of_provider(keys),
             },
-        }
+        }?;
+        let is_of_window = refusal.reject == Reject::TimestampOutsideWindow && place.note.is_none();
+        Some(if is_of_window { Place { note: Some("tolerance_s in it".to_owned()), ..place } } else { place })
     }
 
     /// The names of these providers.
@@ -371,12 +397,4 @@ impl Walk<'_> {
         let names: Vec<&str> = names.map(|name| &**name).collect();
         if names.is_empty() { "none".to_owned() } else { names.join(", ") }
     }
-}
-
-/// How much two texts have in common: the length of their common beginning and end.
-fn likeness(one: &str, other: &str) -> usize {
-    let both = || one.bytes().zip(other.bytes());
-    let begin = both().take_while(|(one, other)| one == other).count();
-    let end = one.bytes().rev().zip(other.bytes().rev()).take_while(|(one, other)| one == other).count();
-    begin + end.min(one.len().min(other.len()) - begin)
 }
