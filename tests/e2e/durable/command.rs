@@ -77,6 +77,9 @@ fn what_cannot_be_done_is_said() {
     refused(&["retry", unknown, "--all-dead"], "cannot be used with");
     refused(&["resume"], "not paused");
     refused(&["list", "--state", "lost"], "waiting");
+    for form in [&["list", "--route", "nope"][..], &["list", "--route", "nope", "--json"]] {
+        refused(form, "there is no route \"nope\"; the routes are orders");
+    }
 }
 
 #[test]
