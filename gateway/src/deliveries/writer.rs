@@ -55,10 +55,10 @@ impl Unwritten {
     /// Writes what arrives until every [`super::DeliveryStore`] is gone. Blocks: run it on a thread of its own.
     pub fn write_to(mut self, mut database: Database) {
         let mut works = Vec::with_capacity(BATCH);
-        database.usages.publish();
+        database.usages.publish(&self.levels);
         while self.queue.blocking_recv_many(&mut works, BATCH) > 0 {
             self.work(&mut database, &mut works);
-            database.usages.publish();
+            database.usages.publish(&self.levels);
         }
     }
 

@@ -303,7 +303,9 @@ impl Rounds {
         for (route, oldest_ms, is_paused) in self.schedule.levels(now_ms()) {
             metrics::oldest(route, Duration::from_millis(oldest_ms));
             metrics::paused(route, is_paused);
+            self.dispatcher.store.levels().set(route, |level| level.oldest = Duration::from_millis(oldest_ms));
         }
+        self.dispatcher.store.levels().set_paused(self.schedule.paused());
     }
 
     /// Waits for the attempts in flight and the writes of their outcomes, for `drain_timeout_ms` or until told to stop. What has no outcome by then is

@@ -205,6 +205,11 @@ impl Schedule {
         self.queues.values().map(|queue| queue.in_flight).sum()
     }
 
+    /// The routes that are paused; an empty name stands for every route.
+    pub(super) fn paused(&self) -> &BTreeSet<String> {
+        &self.paused
+    }
+
     /// Of each route that has had a delivery: how long its oldest one waits, and whether it is paused.
     pub(super) fn levels(&self, now_ms: u64) -> impl Iterator<Item = (&Arc<str>, u64, bool)> {
         self.queues.iter().map(move |(route, queue)| {
