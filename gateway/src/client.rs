@@ -9,6 +9,7 @@ mod send;
 
 use std::future::Future;
 use std::path::Path;
+use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail};
 use hookgate_client::pki::Identity;
@@ -23,11 +24,27 @@ use crate::config::preset::{Found, Presets};
 pub use self::probe::probe;
 pub use self::send::send;
 
+/// The exit status after a wrong command line: that of the parser of the command line.
+const USAGE: u8 = 2;
+
+/// A wrong command line that its parser cannot see.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Usage(String);
+
+/// Prints an error. Returns the exit status: 2 if the command line is wrong, else `otherwise`.
+fn failed(error: &anyhow::Error, otherwise: u8) -> ExitCode {
+    eprintln!("{error:#}");
+    ExitCode::from(if error.is::<Usage>() { USAGE } else { otherwise })
+}
+
 /// The sender that `receiver` names.
 fn sender(receiver: &Receiver) -> Result<Sender> {
     let presets = Presets::for_configuration(&receiver.config)?;
     let known = || presets.names().collect::<Vec<_>>().join(", ");
-    let Some(name) = &receiver.sender else { bail!("--as is missing: write --as PRESET, one of {}", known()) };
+    let Some(name) = &receiver.sender else {
+        bail!(Usage(format!("--as is missing: write --as PRESET, one of {}", known())));
+    };
     match presets.find(name) {
         Found::Unknown => bail!("there is no preset \"{name}\"; the presets are {}", known()),
         Found::Unusable(unusable) => bail!(unusable.errors()),

@@ -14,7 +14,9 @@ use rustls::crypto::SupportedKxGroup;
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, ring};
 use rustls::server::ProducesTickets;
 use rustls::sign::SigningKey;
-use rustls::{CipherSuite, Error, NamedGroup, SignatureScheme, SupportedProtocolVersion, version};
+use rustls::{
+    CipherSuite, Error, NamedGroup, SignatureScheme, SupportedCipherSuite, SupportedProtocolVersion, version,
+};
 use rustls_pki_types::{PrivateKeyDer, SignatureVerificationAlgorithm};
 use serde::Deserialize;
 
@@ -141,6 +143,14 @@ impl TlsPolicy {
             Self::Modern => &VERSIONS[..1],
             Self::PagerDuty => &VERSIONS[1..],
         }
+    }
+
+    /// The suites that it has, in its versions.
+    pub fn suites(self) -> impl Iterator<Item = CipherSuite> {
+        let all = ring::default_provider().cipher_suites.into_iter();
+        let is_offered =
+            move |suite: &SupportedCipherSuite| self.has(suite.suite()) && self.versions().contains(&suite.version());
+        all.filter(is_offered).map(|suite| suite.suite())
     }
 
     /// Whether it has this suite, in one of its versions.

@@ -218,8 +218,13 @@ pub fn warn_of_absence(features: &[&str]) {
     if !features.is_empty() {
         tracing::warn!(
             lost = features.join(", "),
-            "there is no state directory, so this is not kept over a restart; set directory in [state], or StateDirectory=hookgate in \
-             the unit"
+            "there is no state directory, so this is not kept over a restart, and hookgate explain and hookgate deliveries reach no daemon; \
+             set directory in [state], or StateDirectory=hookgate in the unit"
+        );
+    } else {
+        tracing::info!(
+            "there is no state directory, so hookgate explain and hookgate deliveries reach no daemon; set directory in [state], or \
+             StateDirectory=hookgate in the unit"
         );
     }
 }

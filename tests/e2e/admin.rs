@@ -37,7 +37,8 @@ fn ask(socket: &Path, path: &str) -> (u16, String) {
     curl(&["--unix-socket", socket.to_str().unwrap()], &format!("http://localhost{path}"))
 }
 
-fn json(socket: &Path) -> Value {
+/// The facts that the admin side on this socket tells.
+pub(crate) fn json(socket: &Path) -> Value {
     let (status, text) = ask(socket, "/status.json");
     assert_eq!(status, 200, "{text}");
     serde_json::from_str(text.split_once("\r\n\r\n").unwrap().1).unwrap()

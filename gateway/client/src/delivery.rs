@@ -47,7 +47,7 @@ pub struct Plan<'a> {
 #[derive(Debug, thiserror::Error)]
 pub enum PlanError {
     /// The proof cannot be made.
-    #[error("{0}")]
+    #[error(transparent)]
     Proof(#[from] ProofError),
     /// The body is not JSON.
     #[error("the session parameter belongs into the body, and the body is not a JSON object")]

@@ -69,7 +69,7 @@ pub(crate) fn milliseconds<S: serde::Serializer>(duration: &Duration, serializer
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ExchangeError {
     /// TLS ended: an alert, or a closed connection.
-    #[error("{0}")]
+    #[error(transparent)]
     Tls(#[from] TlsFailure),
     /// No answer within the time.
     #[error("no answer within {} s", .0.as_secs_f64())]

@@ -92,7 +92,7 @@ pub enum PkiError {
         source: io::Error,
     },
     /// A file cannot be read as PEM.
-    #[error("{0}")]
+    #[error(transparent)]
     Pem(#[from] FileError),
     /// The folder has one of the files and not the others.
     #[error(

@@ -35,7 +35,7 @@ impl std::fmt::Debug for Key {
 #[derive(Debug, thiserror::Error)]
 pub enum ProofError {
     /// The file cannot be read.
-    #[error("{0}")]
+    #[error(transparent)]
     File(#[from] FileError),
     /// The file has another form than the proof needs.
     #[error("the file of --secret-file must hold {0}")]

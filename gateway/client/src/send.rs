@@ -50,7 +50,7 @@ pub struct Job<'a> {
 #[derive(Debug, thiserror::Error)]
 pub enum SendError {
     /// The request cannot be made.
-    #[error("{0}")]
+    #[error(transparent)]
     Plan(#[from] PlanError),
     /// There is no connection.
     #[error("there is no connection to the receiver: {0}")]

@@ -208,7 +208,7 @@ rejects! {
     // identity
     /// The peer presented no client certificate. A host of senders with and without one answers so too if no route has the path and method:
     /// a peer without a certificate does not learn which routes need one. `hookgate explain` tells the operator which of the two it was.
-    /// Peer: present the certificate of a provider and its intermediates; a sender that has none, correct path and method of the webhook.
+    /// Peer: present the certificate of a provider and its intermediates. If the sender has no certificate, correct the path and the method of the webhook.
     /// Operator: a sender without certificates needs a route whose `providers` ask for none; do not take the demand from another sender.
     NoCertificate => "no_certificate", 403, CertificateRequired, Peer, "A client certificate is required", detail;
     /// The chain (or the rest of the handshake with it) exceeds `max_presented_certificates` or `max_presented_bytes`, has too many DER elements (names, extensions), or its

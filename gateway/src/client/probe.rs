@@ -15,17 +15,14 @@ const WARNINGS: u8 = 1;
 const FAULTS: u8 = 2;
 const NOT_LOOKED: u8 = 3;
 
-/// Looks at a receiver, and prints what was found. Exit code 0 if nothing needs action, 1 for warnings, 2 for faults, 3 if the arguments lead
+/// Looks at a receiver, and prints what was found. Exit code 0 if nothing needs action, 1 for warnings, 2 for faults or a wrong command line, 3 if the arguments lead
 /// nowhere: no such preset, a file that cannot be read.
 pub fn probe(arguments: &cli::Probe) -> ExitCode {
     match look(arguments) {
         Ok(None | Some(Severity::Note)) => ExitCode::SUCCESS,
         Ok(Some(Severity::Warning)) => ExitCode::from(WARNINGS),
         Ok(Some(Severity::Fault)) => ExitCode::from(FAULTS),
-        Err(error) => {
-            eprintln!("{error:#}");
-            ExitCode::from(NOT_LOOKED)
-        }
+        Err(error) => super::failed(&error, NOT_LOOKED),
     }
 }
 

@@ -16,14 +16,17 @@ use hookgate_client::wrong::{Part, Wrong};
 use rustls::crypto::CryptoProvider;
 use rustls::sign::CertifiedKey;
 
+use super::Usage;
 use crate::{cli, crypto};
 
+/// The exit status if an answer is not the expected one, or nothing was sent.
+const FAILED: u8 = 1;
 /// The word of `--wrong` that prints the others.
 const LIST: &str = "list";
 /// The folder of throwaway authorities, in the current directory.
 const FOLDER: &str = "hookgate-throwaway";
 
-/// Sends a webhook or many, and prints what came of it. Exit code 0 if every answer was the expected one, else 1.
+/// Sends a webhook or many, and prints what came of it. Exit code 0 if every answer was the expected one, 2 if the command line is wrong, else 1.
 pub fn send(arguments: &cli::Send) -> ExitCode {
     if arguments.wrong.as_deref() == Some(LIST) {
         print!("{}", list());
@@ -32,10 +35,7 @@ pub fn send(arguments: &cli::Send) -> ExitCode {
     match deliver(arguments) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            eprintln!("{error:#}");
-            ExitCode::FAILURE
-        }
+        Err(error) => super::failed(&error, FAILED),
     }
 }
 
@@ -109,7 +109,8 @@ fn deliver(arguments: &cli::Send) -> Result<bool> {
 
 fn wrong(word: &str) -> Result<Wrong> {
     let known = || Wrong::ALL.iter().map(|wrong| wrong.id()).collect::<Vec<_>>().join(", ");
-    Wrong::parse(word).with_context(|| format!("--wrong {word} is unknown; write \"{LIST}\", or one of {}", known()))
+    let unknown = || Usage(format!("--wrong {word} is unknown; write \"{LIST}\", or one of {}", known()));
+    Ok(Wrong::parse(word).ok_or_else(unknown)?)
 }
 
 /// The proof of the kind that is asked for, else the first that this program can make. `None` if the sender has none.
@@ -118,7 +119,8 @@ fn proof<'s>(sender: &'s Sender, kind: Option<&str>) -> Result<Option<&'s Proof>
     let Some(kind) = kind else { return Ok(sender.proofs.iter().find(can_make).or(sender.proofs.first())) };
     let found = sender.proofs.iter().find(|proof| proof.kind() == kind);
     let kinds = || sender.proofs.iter().map(Proof::kind).collect::<Vec<_>>().join(", ");
-    Ok(Some(found.with_context(|| format!("--proof {kind}: the proofs of {} are {}", sender.name, kinds()))?))
+    let unknown = || Usage(format!("--proof {kind}: the proofs of {} are {}", sender.name, kinds()));
+    Ok(Some(found.ok_or_else(unknown)?))
 }
 
 /// The certificate to present, and what the receiver must know of it.

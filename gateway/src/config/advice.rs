@@ -1,5 +1,5 @@
 //! What is correct, but probably not meant: a path that a sender does not call, a name that no certificate has, revocation lists that
-//! refuse every chain, a certificate that proves too little, a time-out that no sender waits for.
+//! refuse every chain, a certificate that proves too little, a time-out that no sender waits for, a policy that shuts a sender out.
 //!
 //! Owns the reasons of these warnings. Must not change a section, and must not report an error.
 
@@ -16,6 +16,7 @@ use super::proof::Proofs;
 use super::provider::RawProvider;
 use super::report::Report;
 use super::route::RawRoute;
+use super::tls::{RawTls, TlsSection};
 use super::warning::WarningKind;
 use hookgate_core::auth::Binding;
 use hookgate_core::identity::revocation::{ListSigner, Provenance, RevocationList, RevocationScope};
@@ -40,6 +41,8 @@ pub(super) struct Parsed<'a> {
     pub(super) proofs: &'a Proofs,
     pub(super) raw_limits: Option<&'a RawLimits>,
     pub(super) limits: &'a Limits,
+    pub(super) raw_tls: Option<&'a RawTls>,
+    pub(super) tls: &'a TlsSection,
 }
 
 /// Warns of what is probably not meant. Notes for `hookgate check` what follows from a default alone.
@@ -57,6 +60,7 @@ pub(super) fn advise(parsed: &Parsed<'_>, report: &mut Report<'_>) {
     }
     shared_certificates(parsed, report);
     timeouts(parsed, report);
+    handshakes(parsed, report);
 }
 
 impl Parsed<'_> {
@@ -244,5 +248,34 @@ fn timeouts(parsed: &Parsed<'_>, report: &mut Report<'_>) {
     match parsed.raw_limits.and_then(|limits| limits.handler_timeout_ms.as_ref()) {
         Some(at) => report.warn(at, WarningKind::SlowerThanSender { provider, handler_ms, sender_ms }),
         None => report.note_about(preset, WarningKind::DefaultSlowerThanSender { handler_ms, sender_ms }),
+    }
+}
+
+/// Warns of senders with which no handshake can succeed: `[tls]` has no version of TLS, or no cipher suite, that their presets document.
+fn handshakes(parsed: &Parsed<'_>, report: &mut Report<'_>) {
+    let policy_at = || parsed.raw_tls.and_then(RawTls::policy_at);
+    let groups_at = || parsed.raw_tls.and_then(RawTls::key_exchange_at);
+    let versions = parsed.tls.versions();
+    for (index, raw) in parsed.raw_providers.iter().enumerate() {
+        let (Some(preset), Some(name)) = (parsed.preset(raw.get_ref()), raw.get_ref().name.as_ref()) else { continue };
+        if parsed.routes_of(index).next().is_none() {
+            continue;
+        }
+        let (provider, sender) = (name.get_ref().clone(), preset.tls_versions());
+        if !sender.is_empty() && !sender.iter().any(|version| versions.contains(version)) {
+            let numbers = sender.iter().map(|version| version.number()).collect();
+            // If the policy has a version of the sender, the groups rule it out.
+            let in_policy = parsed.tls.policy_versions().any(|version| sender.contains(&version));
+            let (at, key) = if in_policy { (groups_at(), "key_exchange") } else { (policy_at(), "policy") };
+            report.warn_at(
+                &at.unwrap_or(name.span()),
+                WarningKind::SenderWithoutVersion { provider, versions: numbers, key },
+            );
+            continue;
+        }
+        let suites = preset.cipher_suites();
+        if !suites.is_empty() && !parsed.tls.policy.suites().any(|suite| suites.contains(&suite)) {
+            report.warn_at(&policy_at().unwrap_or(name.span()), WarningKind::SenderWithoutSuite { provider });
+        }
     }
 }

@@ -106,7 +106,8 @@ pub(super) fn hosts(
         let Some(host) = route.host.as_deref() else { continue };
         if !warned.contains(&host) && !certificates.iter().any(|certificate| is_for(certificate, host)) {
             warned.push(host);
-            report.warn(raw, WarningKind::HostWithoutCertificate { host: host.to_owned() });
+            let at = raw.get_ref().host_at().unwrap_or(raw.span());
+            report.warn_at(&at, WarningKind::HostWithoutCertificate { host: host.to_owned() });
         }
     }
 }

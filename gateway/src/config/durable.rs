@@ -101,6 +101,16 @@ pub struct Durable {
     pub max_entries: u64,
 }
 
+impl Durable {
+    /// The larger part of `max_entries` and `max_bytes` that so many deliveries with so many bytes use, in percent; above 100 if a bound was
+    /// lowered since.
+    #[must_use]
+    pub fn filled_percent(&self, entries: u64, bytes: u64) -> u64 {
+        let part = |used: u64, most: u64| used.saturating_mul(100) / most.max(1);
+        part(entries, self.max_entries).max(part(bytes, self.max_bytes))
+    }
+}
+
 impl Default for Durable {
     fn default() -> Self {
         Self {

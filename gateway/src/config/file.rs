@@ -166,7 +166,8 @@ fn expect_regular(metadata: &Metadata) -> io::Result<()> {
         () if kind.is_socket() => "a socket",
         () => "a device",
     };
-    Err(io::Error::other(format!("it is {found}, and only regular files are read")))
+    let write = if kind.is_dir() { "of a file in it" } else { "of a regular file" };
+    Err(io::Error::other(format!("it is {found}, and only regular files are read; write the path {write}")))
 }
 
 /// Whether every user of this host can read the file. Access by the group is fine: a service reads a file of root through mode
@@ -297,7 +298,9 @@ mod tests {
             (PathBuf::from("/dev/zero"), "a device"),
         ] {
             let error = read(&path, 4).unwrap_err();
-            assert_eq!(error.to_string(), format!("it is {found}, and only regular files are read"));
+            let write = if found == "a directory" { "of a file in it" } else { "of a regular file" };
+            let expected = format!("it is {found}, and only regular files are read; write the path {write}");
+            assert_eq!(error.to_string(), expected);
         }
     }
 

@@ -343,6 +343,8 @@ impl Config {
                 proofs: &proofs,
                 raw_limits: raw.limits.as_ref().map(Spanned::get_ref),
                 limits: &limits,
+                raw_tls: raw.tls.as_ref().map(Spanned::get_ref),
+                tls: &tls,
             },
             &mut report,
         );

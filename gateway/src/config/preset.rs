@@ -14,6 +14,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use hookgate_client::suite::TlsVersion;
+use rustls::CipherSuite;
 use rustls_pki_types::UnixTime;
 use serde::Deserialize;
 use time::Date;
@@ -174,6 +176,16 @@ impl Preset {
     /// How long the sender waits for an answer, if that is documented.
     pub fn answer_timeout(&self) -> Option<Duration> {
         self.sender.timeout()
+    }
+
+    /// The versions of TLS that the sender has; empty if that is not documented.
+    pub(super) fn tls_versions(&self) -> &[TlsVersion] {
+        self.sender.tls_versions()
+    }
+
+    /// The cipher suites that the sender offers; empty if that is not documented.
+    pub(super) fn cipher_suites(&self) -> &[CipherSuite] {
+        self.sender.cipher_suites()
     }
 
     /// The kinds of proof among which an operator chooses, for `hookgate init`; empty if there is no choice.

@@ -3,8 +3,10 @@
 //! Owns the syntax of each, and that no two routes take the same request. Finds no route for a request: `hookgate_core::route`
 //! does.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::net::Ipv6Addr;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -39,6 +41,7 @@ const MAXIMUM_SOCKET_BYTES: usize = 107;
 const WRITE_PATH: &str = "path = \"/pagerduty\", or \"/pagerduty/*\" for every path below it";
 const WRITE_PROVIDERS: &str =
     "providers = [\"pagerduty\"] (the names of the [[provider]] sections whose requests this route takes)";
+const EXAMPLE_HANDLER: &str = "unix:/run/app/hook.sock";
 const WRITE_HANDLER: &str = "handler = \"unix:/run/app/hook.sock\"";
 const WRITE_METHODS: &str = "methods = [\"POST\"], or remove the key (the default is POST)";
 
@@ -64,6 +67,11 @@ impl RawRoute {
     /// What it says of its delivery.
     pub(super) fn written_delivery(&self) -> Written<'_> {
         Written { delivery: self.delivery.as_ref(), durable: self.durable.as_ref() }
+    }
+
+    /// Where `host` is written.
+    pub(super) fn host_at(&self) -> Option<Range<usize>> {
+        self.host.as_ref().map(Spanned::span)
     }
 }
 
@@ -207,9 +215,11 @@ fn parse_path(text: &str) -> Result<PathPattern, Problem> {
         Some(stem) => (true, stem),
         None => (false, text),
     };
-    let reason = if !text.starts_with('/') {
-        Some("it does not begin with \"/\"; write \"/pagerduty\", or \"/pagerduty/*\"")
-    } else if text.len() > MAXIMUM_PATH_BYTES {
+    if !text.starts_with('/') {
+        let reason = Cow::Owned(format!("it does not begin with \"/\"; write \"/{text}\""));
+        return Err(Problem::Path { text: text.to_owned(), reason });
+    }
+    let reason = if text.len() > MAXIMUM_PATH_BYTES {
         Some("it is longer than 1024 bytes")
     } else if stem.contains('*') {
         Some("\"*\" is allowed only after the last \"/\"; write \"/pagerduty/*\" for every path below")
@@ -220,7 +230,7 @@ fn parse_path(text: &str) -> Result<PathPattern, Problem> {
     } else {
         None
     };
-    let fail = |reason| Err(Problem::Path { text: text.to_owned(), reason });
+    let fail = |reason| Err(Problem::Path { text: text.to_owned(), reason: Cow::Borrowed(reason) });
     if let Some(reason) = reason {
         return fail(reason);
     }
@@ -253,7 +263,12 @@ fn path_text(path: &PathPattern) -> String {
 }
 
 fn parse_handler(text: &str) -> Result<Handler, Problem> {
-    let fail = |reason| Err(Problem::Handler { text: text.to_owned(), reason });
+    let fail = |reason| {
+        // A path that lacks the scheme alone is completed; of anything else, an example says more.
+        let is_path = text.starts_with('/') && !text.ends_with('/') && text.len() <= MAXIMUM_SOCKET_BYTES;
+        let write = if is_path { format!("unix:{text}") } else { EXAMPLE_HANDLER.to_owned() };
+        Err(Problem::Handler { text: text.to_owned(), reason, write })
+    };
     let Some(path) = text.strip_prefix("unix:") else {
         return fail("it does not begin with \"unix:\"");
     };

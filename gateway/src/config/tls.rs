@@ -2,6 +2,9 @@
 //!
 //! Owns what may be written. Must not know a cryptographic library: `crypto` has the policies and groups.
 
+use std::ops::Range;
+
+use hookgate_client::suite::TlsVersion;
 use serde::Deserialize;
 use toml::Spanned;
 
@@ -16,8 +19,20 @@ const WRITE_GROUPS: &str = "key_exchange = [\"X25519\", \"P-256\"], or leave the
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct RawTls {
-    policy: TlsPolicy,
+    policy: Option<Spanned<TlsPolicy>>,
     key_exchange: Option<Spanned<Vec<Spanned<KeyExchange>>>>,
+}
+
+impl RawTls {
+    /// Where `policy` is written.
+    pub(super) fn policy_at(&self) -> Option<Range<usize>> {
+        self.policy.as_ref().map(Spanned::span)
+    }
+
+    /// Where `key_exchange` is written.
+    pub(super) fn key_exchange_at(&self) -> Option<Range<usize>> {
+        self.key_exchange.as_ref().map(Spanned::span)
+    }
 }
 
 /// `[tls]`
@@ -27,6 +42,21 @@ pub struct TlsSection {
     pub policy: TlsPolicy,
     /// The groups, at least one, the first preferred. This build has all of them.
     pub key_exchange: Vec<KeyExchange>,
+}
+
+impl TlsSection {
+    /// The versions of TLS in which a handshake can succeed: those of the policy for which `key_exchange` has a group.
+    pub(super) fn versions(&self) -> Vec<TlsVersion> {
+        let has_group = |version: &TlsVersion| {
+            *version == TlsVersion::Tls13 || self.key_exchange.iter().any(|group| *group != KeyExchange::X25519MlKem768)
+        };
+        self.policy_versions().filter(has_group).collect()
+    }
+
+    /// The versions of the policy alone.
+    pub(super) fn policy_versions(&self) -> impl Iterator<Item = TlsVersion> {
+        self.policy.versions().iter().filter_map(|version| TlsVersion::from_code(version.version.into()))
+    }
 }
 
 impl Default for TlsSection {
@@ -39,7 +69,7 @@ impl Default for TlsSection {
 pub(super) fn tls(raw: Option<&Spanned<RawTls>>, report: &mut Report<'_>) -> TlsSection {
     let default = TlsSection::default();
     let Some(RawTls { policy, key_exchange }) = raw.map(Spanned::get_ref) else { return default };
-    let policy = *policy;
+    let policy = policy.as_ref().map(|policy| *policy.get_ref()).unwrap_or_default();
     let Some(written) = key_exchange else { return TlsSection { policy, ..default } };
     if !length::is_within(written, MAXIMUM_GROUPS, WRITE_GROUPS, report) {
         return TlsSection { policy, ..default };

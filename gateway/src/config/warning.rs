@@ -205,6 +205,20 @@ pub enum WarningKind {
         /// The time-out of the sender, in milliseconds.
         sender_ms: u128,
     },
+    /// A sender that has no version of TLS in which a handshake can succeed here.
+    SenderWithoutVersion {
+        /// The provider.
+        provider: String,
+        /// The versions that the sender has.
+        versions: Vec<&'static str>,
+        /// The key of `[tls]` that rules them out.
+        key: &'static str,
+    },
+    /// A sender that offers no cipher suite of the policy.
+    SenderWithoutSuite {
+        /// The provider.
+        provider: String,
+    },
     /// A certificate of the server without a DNS name.
     NoNames,
     /// A certificate of the server for the host of no route.
@@ -297,8 +311,8 @@ impl fmt::Display for WarningKind {
             }
             Self::AnchorUnusable { profile, subject, flaw } => write!(
                 formatter,
-                "profile {profile}: the certificate of the trust anchor {subject} {flaw}, so it admits no client but one with its own \
-                 key; configure a root certificate that may issue others, unless this is a self-signed client"
+                "profile {profile}: the certificate of the trust anchor {subject} {flaw}, so it admits only a client that has the key of this \
+                 certificate itself; configure a root certificate that may issue others, unless this is a self-signed client"
             ),
             Self::AnchorExpired { profile, subject, not_after } => {
                 write!(formatter, "profile {profile}: the trust anchor {subject} expired on {not_after}")
@@ -388,6 +402,25 @@ impl fmt::Display for WarningKind {
                 "this sender waits {sender_ms} ms for the answer, and without handler_timeout_ms in [limits], a handler may take \
                  {handler_ms} ms; write handler_timeout_ms = {sender_ms} if its handler can be slow"
             ),
+            Self::SenderWithoutVersion { provider, versions, key } => {
+                let versions: Vec<String> = versions.iter().map(|version| format!("TLS {version}")).collect();
+                let versions = versions.join(" and ");
+                let write = match *key {
+                    "key_exchange" => "add X25519 and P-256 to key_exchange, or leave the key out",
+                    _ => "write policy = \"intermediate\", or leave the key out",
+                };
+                write!(
+                    formatter,
+                    "the sender of the provider \"{provider}\" has {versions} alone, and {key} in [tls] allows no handshake of this version: \
+                     every handshake with this sender fails; {write}"
+                )
+            }
+            Self::SenderWithoutSuite { provider } => write!(
+                formatter,
+                "the sender of the provider \"{provider}\" offers none of the cipher suites of this policy in [tls], as its preset documents \
+                 them: every handshake with this sender fails; write policy = \"intermediate\", or ask the sender for a suite with ECDHE and \
+                 AES-GCM or ChaCha20-Poly1305"
+            ),
             Self::LargeChain { bytes } => write!(
                 formatter,
                 "the chain is large: {bytes} bytes; some senders read at most 65535; use certificates with fewer names"
@@ -414,7 +447,11 @@ impl fmt::Display for WarningKind {
                 write!(formatter, "no route has a name of this certificate as its host ({names})")
             }
             Self::HostWithoutCertificate { host } => {
-                write!(formatter, "no certificate has the name {host}: senders refuse the default certificate")
+                write!(
+                    formatter,
+                    "no certificate has the name {host}: senders refuse the default certificate; correct host, or add a [[certificate]] with \
+                     this name"
+                )
             }
             Self::ManyAuthorityNames { host } => write!(
                 formatter,

@@ -39,7 +39,7 @@ pub fn check(path: &Path, against: Option<&Path>, user: Option<&str>) -> ExitCod
             return ExitCode::FAILURE;
         }
     };
-    match look(path, &files, user) {
+    match look(path, &files, &config, user) {
         Ok(found) => warnings += found,
         Err(errors) => {
             errors.iter().for_each(|error| eprintln!("{error}"));
@@ -107,9 +107,9 @@ fn in_force(path: &Path) -> Option<Config> {
 /// # Errors
 ///
 /// What makes a start by `user` fail, or why that cannot be found out.
-fn look(path: &Path, files: &FileVersions, user: Option<&str>) -> Result<usize, Vec<String>> {
+fn look(path: &Path, files: &FileVersions, config: &Config, user: Option<&str>) -> Result<usize, Vec<String>> {
     let places = NamedPlaces::of(path, files);
-    let mut warnings = host::sockets(&places.handlers);
+    let mut warnings = host::sockets(&places.handlers, config);
     warnings.extend(host::state(places.state.as_ref()).map_err(|error| vec![error.to_string()])?);
     let port_user = match user {
         None => host::PortUser::current(),

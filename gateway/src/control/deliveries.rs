@@ -41,7 +41,7 @@ pub(super) fn open(
     on_failure: OnStateFailure,
 ) -> anyhow::Result<(Arc<DeliveryStore>, Prepared)> {
     let now = UnixTime::now();
-    let Opened { database, kept, waiting, paused, reader, damaged } = Database::open(state.path(), now)?;
+    let Opened { database, kept, waiting, dead, reader, damaged } = Database::open(state.path(), now)?;
     if let Some(aside) = damaged {
         tracing::error!(
             aside = %aside.display(),
@@ -63,7 +63,7 @@ pub(super) fn open(
     let lock = open_lock(state.path())?;
     let (store, unwritten, changes) = DeliveryStore::new(on_failure);
     let store = Arc::new(store);
-    let spool = Spool { waiting, paused, reader, changes, lock, store: Arc::clone(&store) };
+    let spool = Spool { has_rows: !waiting.is_empty() || dead > 0, reader, changes, lock, store: Arc::clone(&store) };
     Ok((store, Prepared { unwritten, database, spool }))
 }
 
@@ -110,7 +110,7 @@ impl Handover {
         snapshot: &Snapshot,
         shared: impl FnOnce() -> Shared,
     ) -> anyhow::Result<()> {
-        let has_work = |spool: &Spool| !spool.waiting.is_empty() || snapshot.durable.iter().any(Option::is_some);
+        let has_work = |spool: &Spool| spool.has_rows || snapshot.durable.iter().any(Option::is_some);
         match std::mem::take(self) {
             Self::Waits(spool) if has_work(&spool) => {
                 let shared = shared();

@@ -22,7 +22,7 @@ use std::time::Duration;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::time::{sleep, timeout};
 
-pub(super) use self::client::{ask, path};
+pub(super) use self::client::{absence, ask, path};
 pub(super) use self::record::Record;
 use crate::deliveries::{Answer, Command, DeliveryStore};
 use crate::recent::Recent;

@@ -4,7 +4,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use super::admin::observer::Observer;
@@ -37,9 +37,8 @@ pub(super) enum SidesError {
     },
     /// `admin.listen` is a socket that cannot be bound.
     #[error(
-        "cannot serve the admin side on {listen} (admin.listen): {error}; the directory {} must exist, this user must be able to write to it, \
-         and no other process may listen on the socket",
-        directory.display()
+        "cannot serve the admin side on {listen} (admin.listen): {error}; {hint}",
+        hint = socket_hint(error, directory)
     )]
     AdminSocket {
         /// The socket.
@@ -52,6 +51,20 @@ pub(super) enum SidesError {
     /// There is no recorder of metrics.
     #[error("cannot record metrics: {0:#}")]
     Exposition(anyhow::Error),
+}
+
+/// What to do about a socket that cannot be bound in `directory`. One that a process left behind is replaced.
+fn socket_hint(error: &io::Error, directory: &Path) -> String {
+    let shown = directory.display();
+    match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            "another process listens there (`ss -lxp` shows which), or the file is no socket: stop the process, remove \
+                                     the file, or write another path"
+                .to_owned()
+        }
+        io::ErrorKind::NotFound => format!("the directory {shown} must exist: make it, or write another path"),
+        _ => format!("this user must be able to write to the directory {shown}"),
+    }
 }
 
 impl SidesError {
@@ -143,5 +156,9 @@ mod tests {
         check(None, Some(AdminAddress::Loopback(address)), "(admin.listen)");
         let absent = AdminAddress::Unix("/nonexistent/admin.sock".into());
         check(None, Some(absent), "the directory /nonexistent must exist");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("admin.sock");
+        let _listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        check(None, Some(AdminAddress::Unix(path)), "another process listens there (`ss -lxp` shows which)");
     }
 }

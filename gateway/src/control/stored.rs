@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail, ensure};
 
-use super::inquiry::{DELIVERIES, ask, path};
+use super::inquiry::{DELIVERIES, absence, ask, path};
 use crate::cli::{DeliveriesCommand, StoredFilter, StoredState};
 use crate::config::Config;
 use crate::deliveries::{Answer, Command, Filter, Listed, PAGE, Selection, Shown, now_ms};
@@ -112,13 +112,7 @@ impl Daemon {
     fn ask(&self, command: &Command) -> anyhow::Result<Answer> {
         let path = path(&self.config);
         let question = format!("{DELIVERIES} {}", serde_json::to_string(command)?);
-        let answer = ask(&path, &question, ANSWER_BYTES, PATIENCE).with_context(|| {
-            format!(
-                "no daemon answers at {}: hookgate run binds it in the state directory ([state], or StateDirectory= of the unit), and root and \
-                 its user can ask",
-                path.display()
-            )
-        })?;
+        let answer = ask(&path, &question, ANSWER_BYTES, PATIENCE).with_context(|| absence(&self.config, &path))?;
         let answer = serde_json::from_slice(&answer);
         match answer.with_context(|| format!("{} gave an answer of another version", path.display()))? {
             Answer::Error(error) => bail!("{error}"),
@@ -174,6 +168,9 @@ fn list(daemon: &Daemon, filter: &StoredFilter, json: bool) -> anyhow::Result<()
             all.push(found.clone());
             Ok(())
         })?;
+        if all.is_empty() {
+            daemon.expect_route(filter.route.as_deref())?;
+        }
         return Ok(writeln!(out, "{}", serde_json::to_string(&all)?)?);
     }
     let (mut count, now) = (0_u64, now_ms());
@@ -182,6 +179,8 @@ fn list(daemon: &Daemon, filter: &StoredFilter, json: bool) -> anyhow::Result<()
         Ok(writeln!(out, "{}", line(found, now))?)
     })?;
     if count == 0 {
+        // A route without a stored delivery is one of the configuration, or mistyped.
+        daemon.expect_route(filter.route.as_deref())?;
         writeln!(out, "no delivery is stored that fits")?;
     }
     Ok(())
@@ -189,15 +188,24 @@ fn list(daemon: &Daemon, filter: &StoredFilter, json: bool) -> anyhow::Result<()
 
 /// One delivery on one line.
 fn line(found: &Listed, now: u64) -> String {
-    let Listed { id, route, provider, state, attempts, received_ms, next_ms, outcome, bytes, .. } = found;
+    let Listed { id, route, provider, state, attempts, received_ms, next_ms, outcome, bytes, is_paused, .. } = found;
     let age = seconds(now.saturating_sub(*received_ms));
     let next = match state.as_str() {
+        "waiting" if *is_paused => "paused".to_owned(),
         "waiting" if *next_ms > now => format!("next in {}", seconds(next_ms - now)),
         "waiting" => "due".to_owned(),
         _ => "-".to_owned(),
     };
-    let outcome: String = outcome.chars().take(SHOWN_OUTCOME).collect();
+    let outcome = cut(outcome);
     format!("{id}  {state}  {route}  {provider}  age {age}  attempts {attempts}  {next}  {bytes} bytes  {outcome}")
+}
+
+/// The beginning of an outcome, on one line of a list.
+fn cut(outcome: &str) -> String {
+    match outcome.char_indices().nth(SHOWN_OUTCOME) {
+        None => outcome.to_owned(),
+        Some((end, _)) => format!("{}…", outcome.get(..end).unwrap_or(outcome)),
+    }
 }
 
 /// Milliseconds as seconds, minutes or hours.
@@ -248,4 +256,34 @@ fn export(daemon: &Daemon, filter: &StoredFilter) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_says_what_is_cut_and_what_is_paused() {
+        let listed = |outcome: &str, is_paused| Listed {
+            number: 1,
+            id: "a".to_owned(),
+            route: "r".to_owned(),
+            provider: "p".to_owned(),
+            state: "waiting".to_owned(),
+            attempts: 1,
+            received_ms: 0,
+            next_ms: 0,
+            until_ms: 9_000,
+            outcome: outcome.to_owned(),
+            bytes: 5,
+            method: "POST".to_owned(),
+            target: "/".to_owned(),
+            is_paused,
+        };
+        let exact = "é".repeat(SHOWN_OUTCOME);
+        assert!(line(&listed(&exact, false), 1000).ends_with(&format!("  due  5 bytes  {exact}")));
+        assert!(line(&listed(&(exact.clone() + "x"), true), 1000).ends_with(&format!("  paused  5 bytes  {exact}…")));
+        let dead = Listed { state: "dead".to_owned(), ..listed("", true) };
+        assert!(line(&dead, 1000).contains("  -  5 bytes"), "a dead letter has no next attempt to hold");
+    }
 }

@@ -7,7 +7,7 @@ use rusqlite::types::Value as Cell;
 use rusqlite::{Connection, OptionalExtension as _, Row, ToSql, Transaction, params};
 use serde::{Deserialize, Serialize};
 
-use super::spool::{self, Waiting, fields_of, unsigned};
+use super::spool::{self, Fate, Waiting, fields_of, unsigned};
 
 /// Most deliveries of one answer. Who asks for more asks again, after the last number.
 pub const PAGE: u32 = 500;
@@ -98,6 +98,9 @@ pub struct Listed {
     pub method: String,
     /// Path and query.
     pub target: String,
+    /// Whether its route is paused, alone or with all.
+    #[serde(default)]
+    pub is_paused: bool,
 }
 
 /// One delivery with its fields.
@@ -131,11 +134,18 @@ pub enum Answer {
     Error(String),
 }
 
-/// What a change of an operator means for the dispatcher, which hears of it when it is stored.
+/// What is stored, as the dispatcher hears of it: in the order of the transactions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
     /// A delivery waits, or waits in another way.
     Waits(Waiting),
+    /// An attempt had this outcome; `None` if the delivery was gone.
+    Settled {
+        /// Its number.
+        number: i64,
+        /// What became of it.
+        fate: Option<Fate>,
+    },
     /// A delivery is gone.
     Gone {
         /// Its number.
@@ -147,8 +157,8 @@ pub enum Change {
     Resumed(String),
 }
 
-const LISTED: &str =
-    "number, id, route, provider, state, attempts, received_ms, next_ms, until_ms, outcome, bytes, method, target";
+const LISTED: &str = "number, id, route, provider, state, attempts, received_ms, next_ms, until_ms, outcome, bytes, method, target, \
+     EXISTS (SELECT 1 FROM spool_pause WHERE spool_pause.route IN ('', spool.route))";
 
 fn listed(row: &Row<'_>) -> rusqlite::Result<Listed> {
     Ok(Listed {
@@ -165,6 +175,7 @@ fn listed(row: &Row<'_>) -> rusqlite::Result<Listed> {
         bytes: unsigned(row.get(10)?),
         method: row.get(11)?,
         target: row.get(12)?,
+        is_paused: row.get(13)?,
     })
 }
 
@@ -195,14 +206,14 @@ fn show(connection: &Connection, id: &str, with_body: bool) -> rusqlite::Result<
     let sql =
         format!("SELECT {LISTED}, proof, fields, length(body), CASE WHEN ?2 THEN body END FROM spool WHERE id = ?1");
     let found = connection.query_row(&sql, params![id, with_body], |row| {
-        let fields = fields_of(&row.get::<_, Vec<u8>>(14)?).unwrap_or_default();
+        let fields = fields_of(&row.get::<_, Vec<u8>>(15)?).unwrap_or_default();
         let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
         Ok(Shown {
             listed: listed(row)?,
-            proof: row.get(13)?,
+            proof: row.get(14)?,
             fields: fields.iter().map(|(name, value)| (name.to_string(), text(value.as_bytes()))).collect(),
-            body_bytes: unsigned(row.get(15)?),
-            body_base64: row.get::<_, Option<Vec<u8>>>(16)?.map(|body| data_encoding::BASE64.encode(&body)),
+            body_bytes: unsigned(row.get(16)?),
+            body_base64: row.get::<_, Option<Vec<u8>>>(17)?.map(|body| data_encoding::BASE64.encode(&body)),
         })
     });
     Ok(found.optional()?.map_or_else(|| unknown(id), |shown| Answer::Delivery(Box::new(shown))))

@@ -97,10 +97,10 @@ pub struct Opened {
     pub database: Database,
     /// The deliveries that have not expired.
     pub kept: Vec<KeptDelivery>,
-    /// The deliveries that wait for their handlers.
+    /// The deliveries that wait for their handlers. The dispatcher reads them again when it begins.
     pub waiting: Vec<Waiting>,
-    /// The routes that are paused; an empty text stands for every route.
-    pub paused: Vec<String>,
+    /// How many dead letters there are.
+    pub dead: usize,
     /// Reads requests.
     pub reader: Reader,
     /// Where a damaged file was put, if there was one. Its deliveries are forgotten.
@@ -138,11 +138,13 @@ impl Database {
         Self::set_up(&connection, path)?;
         let sizes = spool::sizes(&connection).map_err(failed)?;
         let waiting = spool::waiting(&connection, "true", &[]).map_err(failed)?;
-        let paused = spool::paused(&connection).map_err(failed)?;
+        // What is damaged shows now.
+        spool::paused(&connection).map_err(failed)?;
+        let dead = sizes.iter().filter(|size| size.is_dead).count();
         let reader = Reader::open(path).map_err(failed)?;
         let mut database = Self { connection, path: path.to_owned(), next_clean_up: 0, usages: Usages::new(&sizes) };
         let kept = database.load(now).map_err(failed)?;
-        Ok(Opened { database, kept, waiting, paused, reader, damaged: None })
+        Ok(Opened { database, kept, waiting, dead, reader, damaged: None })
     }
 
     fn set_up(connection: &Connection, path: &Path) -> Result<(), DatabaseError> {
@@ -294,8 +296,9 @@ fn is_damage(error: &rusqlite::Error) -> bool {
         rusqlite::Error::SqliteFailure(error, _) => {
             matches!(error.code, ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)
         }
-        // A column of another type or length than this program writes.
-        rusqlite::Error::FromSqlConversionFailure(..)
+        // A column of another type, length or encoding than this program writes.
+        rusqlite::Error::Utf8Error(..)
+        | rusqlite::Error::FromSqlConversionFailure(..)
         | rusqlite::Error::InvalidColumnType(..)
         | rusqlite::Error::IntegralValueOutOfRange(..) => true,
         _ => false,

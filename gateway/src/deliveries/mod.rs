@@ -7,6 +7,7 @@
 
 mod command;
 mod database;
+mod levels;
 mod order;
 mod spool;
 mod usage;
@@ -22,10 +23,12 @@ use tokio::sync::{mpsc, oneshot};
 
 pub use self::command::{Answer, Change, Command, Filter, Listed, PAGE, Selection, Shown};
 pub use self::database::{Database, DatabaseError, Opened, Reader};
+pub use self::levels::{Level, Levels};
 pub use self::order::OrderKey;
 pub use self::spool::{Fate, NewDelivery, ReadError, RequestParts, Settled, StoredRequest, Waiting};
+pub use self::usage::WARN_AT;
 use self::writer::Work;
-pub use self::writer::{Changes, now_ms};
+pub use self::writer::{Changes, Survey, now_ms};
 pub use crate::config::Durable;
 use crate::config::OnStateFailure;
 use crate::metrics::kept as metrics;
@@ -63,6 +66,7 @@ pub struct DeliveryStore {
     queued_bytes: Arc<AtomicU64>,
     failing: Arc<AtomicBool>,
     on_failure: OnStateFailure,
+    levels: Levels,
 }
 
 /// The other end: what the writing thread takes from.
@@ -72,6 +76,7 @@ pub struct Unwritten {
     queued_bytes: Arc<AtomicU64>,
     failing: Arc<AtomicBool>,
     changes: mpsc::UnboundedSender<Change>,
+    levels: Levels,
 }
 
 impl DeliveryStore {
@@ -83,9 +88,20 @@ impl DeliveryStore {
         let (changes, heard) = mpsc::unbounded_channel();
         let failing = Arc::new(AtomicBool::new(false));
         let queued_bytes = Arc::new(AtomicU64::new(0));
-        let unwritten =
-            Unwritten { queue, queued_bytes: Arc::clone(&queued_bytes), failing: Arc::clone(&failing), changes };
-        (Self { queue: sender, queued_bytes, failing, on_failure }, unwritten, heard)
+        let levels = Levels::default();
+        let unwritten = Unwritten {
+            queue,
+            queued_bytes: Arc::clone(&queued_bytes),
+            failing: Arc::clone(&failing),
+            changes,
+            levels: levels.clone(),
+        };
+        (Self { queue: sender, queued_bytes, failing, on_failure, levels }, unwritten, heard)
+    }
+
+    /// What is stored of each route, as the metrics tell it.
+    pub fn levels(&self) -> &Levels {
+        &self.levels
     }
 
     /// Whether a delivery must be refused before its handler sees it, because the last write failed. Looks at one atomic.
@@ -135,6 +151,13 @@ impl DeliveryStore {
     pub async fn settle(&self, settled: Settled) -> bool {
         let (stored, outcome) = oneshot::channel();
         self.queue.send(Work::Settle { settled, stored }).await.is_ok() && outcome.await.unwrap_or(false)
+    }
+
+    /// What is stored now, for the dispatcher; `None` if it cannot be read.
+    pub async fn survey(&self) -> Option<Survey> {
+        let (told, survey) = oneshot::channel();
+        self.queue.send(Work::Survey { told }).await.ok()?;
+        survey.await.ok()?
     }
 
     /// Answers an operator.

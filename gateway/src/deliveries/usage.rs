@@ -5,12 +5,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::Levels;
 use super::spool::{self, Size};
 use crate::config::Durable;
 use crate::metrics::spool as metrics;
 
-/// Percent of a bound from which on hookgate warns.
-const WARN_AT: u64 = 80;
+/// Percent of a bound from which on hookgate warns, in the log and on the status page.
+pub const WARN_AT: u64 = 80;
 /// Percent below which the next warning may come, so that a level that swings around the other one warns once.
 const CALM_AT: u64 = 70;
 
@@ -42,9 +43,7 @@ struct Level {
 impl Level {
     /// The larger part of a bound that is used, in percent.
     fn percent(&self) -> Option<u64> {
-        let rule = self.rule.as_ref()?;
-        let part = |used: u64, most: u64| used.saturating_mul(100) / most.max(1);
-        Some(part(self.usage.waiting + self.usage.dead, rule.max_entries).max(part(self.usage.bytes, rule.max_bytes)))
+        Some(self.rule.as_ref()?.filled_percent(self.usage.waiting + self.usage.dead, self.usage.bytes))
     }
 }
 
@@ -52,12 +51,20 @@ impl Usages {
     /// Counts the rows of the database.
     pub(super) fn new(sizes: &[Size]) -> Self {
         let mut usages = Self::default();
+        usages.count_again(sizes);
+        usages
+    }
+
+    /// Replaces what was counted by these rows.
+    pub(super) fn count_again(&mut self, sizes: &[Size]) {
+        for level in self.0.values_mut() {
+            (level.usage, level.is_published) = (Usage::default(), false);
+        }
         for Size { route, bytes, is_dead } in sizes {
-            let usage = usages.of(route);
+            let usage = self.of(route);
             *(if *is_dead { &mut usage.dead } else { &mut usage.waiting }) += 1;
             usage.bytes += bytes;
         }
-        usages
     }
 
     /// What is stored of a route.
@@ -91,15 +98,16 @@ impl Usages {
         Ok(())
     }
 
-    /// Publishes what has changed, and warns of routes that fill.
-    pub(super) fn publish(&mut self) {
+    /// Publishes what has changed, as metrics and as `levels`, and warns of routes that fill.
+    pub(super) fn publish(&mut self, levels: &Levels) {
         for (route, level) in self.0.iter_mut().filter(|(_, level)| !level.is_published) {
             level.is_published = true;
             metrics::stored(route, level.usage.waiting, level.usage.dead, level.usage.bytes);
+            let Usage { waiting, dead, bytes } = level.usage;
+            levels.set(route, |level| (level.waiting, level.dead, level.bytes) = (waiting, dead, bytes));
             let Some(percent) = level.percent() else { continue };
             metrics::filled(route, percent);
             if percent >= WARN_AT && !level.has_warned {
-                let Usage { waiting, dead, bytes } = level.usage;
                 tracing::warn!(
                     %route, waiting, dead, bytes, percent,
                     "the spool of the route fills; at 100 % its senders get 503 (max_entries, max_bytes of durable)"
@@ -131,6 +139,11 @@ mod tests {
         assert_eq!(*usages.of("a"), Usage { waiting: 2, dead: 1, bytes: 100 });
         usages.of("a").waiting -= 1;
         assert!(usages.add(&route, &rule, spool::MAXIMUM_BYTES + 1).is_err());
+        // Another process has handed one over meanwhile.
+        let rest = Size { route: "a".into(), bytes: 10, is_dead: false };
+        usages.count_again(&[rest]);
+        assert_eq!([*usages.of("a"), *usages.of("b")], [Usage { waiting: 1, dead: 0, bytes: 10 }, Usage::default()]);
+        usages.add(&route, &rule, 90).unwrap();
         usages.add(&"b".into(), &rule, 1).unwrap();
     }
 }

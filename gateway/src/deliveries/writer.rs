@@ -6,7 +6,7 @@
 use std::time::{Instant, SystemTime};
 
 use hookgate_core::auth::KeptDelivery;
-use rusqlite::Transaction;
+use rusqlite::{Connection, Transaction};
 use rustls_pki_types::UnixTime;
 use tokio::sync::{mpsc, oneshot};
 
@@ -28,8 +28,19 @@ pub(super) enum Work {
     Spool { delivery: Box<NewDelivery>, stored: oneshot::Sender<Spooled> },
     /// An attempt had this outcome.
     Settle { settled: Settled, stored: oneshot::Sender<bool> },
+    /// The dispatcher begins, and has to know what is stored now.
+    Survey { told: oneshot::Sender<Option<Survey>> },
     /// An operator asks.
     Ask { command: Command, answer: oneshot::Sender<Answer> },
+}
+
+/// What is stored, and which routes are paused.
+#[derive(Debug, Default)]
+pub struct Survey {
+    /// The deliveries that wait.
+    pub waiting: Vec<Waiting>,
+    /// The routes that are paused; an empty text stands for every route.
+    pub paused: Vec<String>,
 }
 
 /// What a transaction did with one work.
@@ -44,24 +55,26 @@ impl Unwritten {
     /// Writes what arrives until every [`super::DeliveryStore`] is gone. Blocks: run it on a thread of its own.
     pub fn write_to(mut self, mut database: Database) {
         let mut works = Vec::with_capacity(BATCH);
-        database.usages.publish();
+        database.usages.publish(&self.levels);
         while self.queue.blocking_recv_many(&mut works, BATCH) > 0 {
             self.work(&mut database, &mut works);
-            database.usages.publish();
+            database.usages.publish(&self.levels);
         }
     }
 
     /// One transaction of all but the questions, which follow.
     fn work(&self, database: &mut Database, works: &mut Vec<Work>) {
         let (questions, writes): (Vec<Work>, Vec<Work>) =
-            works.drain(..).partition(|work| matches!(work, Work::Ask { .. }));
+            works.drain(..).partition(|work| matches!(work, Work::Ask { .. } | Work::Survey { .. }));
         if !writes.is_empty() {
             self.write(database, writes);
         }
         for question in questions {
-            if let Work::Ask { command, answer } = question {
-                // Who asked may have left.
-                let _ = answer.send(self.answer(database, &command));
+            // Who asked may have left.
+            match question {
+                Work::Ask { command, answer } => drop(answer.send(self.answer(database, &command))),
+                Work::Survey { told } => drop(told.send(survey(database))),
+                Work::Keep { .. } | Work::Spool { .. } | Work::Settle { .. } => {}
             }
         }
     }
@@ -122,7 +135,7 @@ impl Unwritten {
                 self.forget(&delivery);
                 drop(stored.send(Spooled::Failed));
             }
-            Work::Ask { .. } => {}
+            Work::Ask { .. } | Work::Survey { .. } => {}
         }
     }
 
@@ -142,15 +155,18 @@ impl Unwritten {
                 drop(stored.send(spooled));
             }
             (Work::Settle { settled, stored }, Done::Settled(before)) => {
-                if let Some(before) = before {
-                    count(&mut database.usages, &settled.fate, &before);
+                if let Some(before) = &before {
+                    count(&mut database.usages, &settled.fate, before);
                 }
+                // Not by the answer: an operator's next change could overtake it.
+                let Settled { number, fate } = settled;
+                self.change(Change::Settled { number, fate: before.map(|_| fate) });
                 let _ = stored.send(true);
             }
             (Work::Keep { stored, .. } | Work::Settle { stored, .. }, _) => {
                 let _ = stored.send(true);
             }
-            (Work::Ask { .. }, _) => {}
+            (Work::Ask { .. } | Work::Survey { .. }, _) => {}
         }
     }
 
@@ -188,6 +204,24 @@ impl Unwritten {
     }
 }
 
+/// Reads what is stored, and counts it anew: another process may have written until now.
+fn survey(database: &mut Database) -> Option<Survey> {
+    let read = |connection: &Connection| {
+        let (sizes, waiting) = (spool::sizes(connection)?, spool::waiting(connection, "true", &[])?);
+        Ok::<_, rusqlite::Error>((sizes, Survey { waiting, paused: spool::paused(connection)? }))
+    };
+    match read(database.connection()) {
+        Ok((sizes, survey)) => {
+            database.usages.count_again(&sizes);
+            Some(survey)
+        }
+        Err(error) => {
+            tracing::error!(%error, "the spool cannot be read; it is tried again");
+            None
+        }
+    }
+}
+
 /// Counts what became of a row.
 fn count(usages: &mut Usages, fate: &Fate, before: &spool::Size) {
     let usage = usages.of(&before.route);
@@ -210,7 +244,7 @@ fn make(transaction: &Transaction<'_>, work: &Work, now: UnixTime, usages: &mut 
         Work::Keep { deliveries, .. } => database::keep(transaction, deliveries).map(|()| Done::Kept),
         Work::Settle { settled, .. } => spool::settle(transaction, settled).map(Done::Settled),
         Work::Spool { delivery, .. } => store(transaction, delivery, now, usages),
-        Work::Ask { .. } => Ok(Done::Kept),
+        Work::Ask { .. } | Work::Survey { .. } => Ok(Done::Kept),
     }
 }
 

@@ -40,21 +40,18 @@ struct Attempted {
 pub(super) enum Ended {
     /// The handler answered an attempt for the delivery of this number, or did not. The outcome follows.
     Asked { number: i64, answered: bool },
-    /// The outcome is on the disk; `None` if the delivery is gone.
-    Settled { number: i64, fate: Option<Fate> },
+    /// The attempt ended without an outcome to write: the delivery is gone (`None`), or cannot be read.
+    Unwritten { number: i64, fate: Option<Fate> },
 }
 
-/// Attempts a delivery of this route, and writes the outcome. Returns that; `None` if the delivery is gone.
-pub(super) async fn attempt(
-    dispatcher: Rc<Dispatcher>,
-    snapshot: Arc<Snapshot>,
-    route: RouteId,
-    waiting: Waiting,
-) -> (i64, Option<Fate>) {
+/// Attempts a delivery of this route, and writes the outcome, of which the thread that writes tells the schedule.
+pub(super) async fn attempt(dispatcher: Rc<Dispatcher>, snapshot: Arc<Snapshot>, route: RouteId, waiting: Waiting) {
     let number = waiting.number;
+    // The loop may have ended.
+    let unwritten = |fate| drop(dispatcher.ended.send(Ended::Unwritten { number, fate }));
     let outgoing = match dispatcher.reader.request(number) {
         Ok(Some(request)) => Outgoing::of_stored(request, &waiting.id, waiting.attempts.saturating_add(1)),
-        Ok(None) => return (number, None),
+        Ok(None) => return unwritten(None),
         Err(ReadError::Damaged(what)) => {
             let outcome = format!("The row is damaged: its {what} cannot be read.");
             let fate = Fate::Dead { attempts: waiting.attempts, outcome };
@@ -63,7 +60,7 @@ pub(super) async fn attempt(
         Err(error @ ReadError::Database(_)) => {
             tracing::error!(%error, "a stored delivery cannot be read; it is tried again");
             let next_ms = now_ms().saturating_add(30_000);
-            return (number, Some(Fate::Again { attempts: waiting.attempts, next_ms, outcome: String::new() }));
+            return unwritten(Some(Fate::Again { attempts: waiting.attempts, next_ms, outcome: String::new() }));
         }
     };
     let attempted = ask(&dispatcher, &snapshot, route, &waiting, &outgoing).await;
@@ -74,11 +71,7 @@ pub(super) async fn attempt(
 }
 
 /// Makes a delivery that no route took in its time a dead letter.
-pub(super) async fn expire(
-    dispatcher: Rc<Dispatcher>,
-    snapshot: Arc<Snapshot>,
-    waiting: Waiting,
-) -> (i64, Option<Fate>) {
+pub(super) async fn expire(dispatcher: Rc<Dispatcher>, snapshot: Arc<Snapshot>, waiting: Waiting) {
     let outcome = "No route of this name admits its provider, and retry_for_s has passed.".to_owned();
     let fate = Fate::Dead { attempts: waiting.attempts, outcome };
     tell(&snapshot, &waiting, &Attempted { fate: fate.clone(), status: None, elapsed: Duration::ZERO });
@@ -136,11 +129,10 @@ async fn read_rest(mut answer: Response<HandlerBody>) {
 }
 
 /// Writes the outcome until the disk takes it. Meanwhile the delivery counts as in flight: it is not attempted again.
-async fn settle(dispatcher: &Dispatcher, number: i64, fate: Fate) -> (i64, Option<Fate>) {
+async fn settle(dispatcher: &Dispatcher, number: i64, fate: Fate) {
     while !dispatcher.store.settle(Settled { number, fate: fate.clone() }).await {
         sleep(WRITE_PAUSE).await;
     }
-    (number, Some(fate))
 }
 
 /// Counts and logs an attempt.

@@ -19,11 +19,11 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use rustix::fs::{FlockOperation, fcntl_lock};
 use tokio::sync::{mpsc, watch};
-use tokio::task::{JoinHandle as Task, spawn_local};
+use tokio::task::spawn_local;
 
 use self::attempt::Ended;
 use self::schedule::{Lane, Schedule};
-use crate::deliveries::{Changes, DeliveryStore, Durable, Fate, Reader, Waiting, now_ms};
+use crate::deliveries::{Changes, DeliveryStore, Durable, Fate, Reader, Survey, now_ms};
 use crate::metrics::spool as metrics;
 use crate::snapshot::Snapshot;
 use crate::upstream::{Places, Upstream};
@@ -48,10 +48,8 @@ const LOCK_PAUSE: Duration = Duration::from_millis(250);
 /// What an earlier process stored, and what the dispatcher needs of the files. Opened before the process is confined.
 #[derive(Debug)]
 pub struct Spool {
-    /// The deliveries that wait.
-    pub waiting: Vec<Waiting>,
-    /// The routes that are paused.
-    pub paused: Vec<String>,
+    /// Something is stored, if only dead letters.
+    pub has_rows: bool,
     /// Reads requests.
     pub reader: Reader,
     /// Where it hears of what is stored.
@@ -98,11 +96,16 @@ async fn run(spool: Spool, mut shared: Shared) {
     }
     let sweep = Sweep::new();
     spawn_local(keep_sweeping(Rc::clone(&sweep)));
-    let Spool { waiting, paused, reader, changes, store, lock: _lock } = spool;
+    let Spool { reader, mut changes, store, lock, .. } = spool;
+    // Held until the process ends: until then its workers may store something, which the next process has to find.
+    std::mem::forget(lock);
     let upstream = Upstream::new(Backend::Epoll, sweep, shared.places);
     let (ended, outcomes) = mpsc::unbounded_channel();
     let dispatcher = Rc::new(Dispatcher { upstream, reader, store, random: RefCell::default(), ended });
     let snapshot = shared.snapshot.load_full();
+    let Some(Survey { waiting, paused }) = survey(&dispatcher.store, &mut changes, &mut shared.commands).await else {
+        return;
+    };
     let schedule = Schedule::new(waiting, paused, now_ms());
     let mut rounds =
         Rounds { dispatcher, schedule, snapshot, current: shared.snapshot, routes: HashMap::new(), outcomes, changes };
@@ -131,6 +134,29 @@ async fn lock(file: &File, commands: &mut watch::Receiver<Command>) -> bool {
         tokio::select! {
             _ = ends => return false,
             () = sleep(LOCK_PAUSE) => {}
+        }
+    }
+}
+
+/// What is stored now, whoever stored it; `None` if the thread is told to end first. What `changes` had before is in it.
+async fn survey(
+    store: &DeliveryStore,
+    changes: &mut Changes,
+    commands: &mut watch::Receiver<Command>,
+) -> Option<Survey> {
+    loop {
+        // The answer comes after everything that was stored before, and what is stored later comes later here.
+        let had = changes.len();
+        if let Some(survey) = store.survey().await {
+            for _ in 0..had {
+                drop(changes.try_recv());
+            }
+            return Some(survey);
+        }
+        let ends = commands.wait_for(|command| !matches!(command, Command::Serve(_)));
+        tokio::select! {
+            _ = ends => return None,
+            () = sleep(ROUND) => {}
         }
     }
 }
@@ -201,7 +227,7 @@ impl Rounds {
     fn apply(&mut self, ended: Ended) {
         match ended {
             Ended::Asked { number, answered } => self.schedule.answered(number, answered, now_ms()),
-            Ended::Settled { number, fate } => self.schedule.settled(number, fate),
+            Ended::Unwritten { number, fate } => self.schedule.settled(number, fate),
         }
     }
 
@@ -265,28 +291,21 @@ impl Rounds {
                 continue;
             };
             let (dispatcher, snapshot) = (Rc::clone(&self.dispatcher), Arc::clone(&self.snapshot));
-            self.spawn(attempt::attempt(dispatcher, snapshot, route, waiting));
+            spawn_local(attempt::attempt(dispatcher, snapshot, route, waiting));
         }
         for waiting in self.schedule.expired(now) {
             let (dispatcher, snapshot) = (Rc::clone(&self.dispatcher), Arc::clone(&self.snapshot));
-            self.spawn(attempt::expire(dispatcher, snapshot, waiting));
+            spawn_local(attempt::expire(dispatcher, snapshot, waiting));
         }
-    }
-
-    fn spawn(&self, attempt: impl Future<Output = (i64, Option<Fate>)> + 'static) -> Task<()> {
-        let ended = self.dispatcher.ended.clone();
-        spawn_local(async move {
-            let (number, fate) = attempt.await;
-            // The loop may have ended.
-            drop(ended.send(Ended::Settled { number, fate }));
-        })
     }
 
     fn publish(&self) {
         for (route, oldest_ms, is_paused) in self.schedule.levels(now_ms()) {
             metrics::oldest(route, Duration::from_millis(oldest_ms));
             metrics::paused(route, is_paused);
+            self.dispatcher.store.levels().set(route, |level| level.oldest = Duration::from_millis(oldest_ms));
         }
+        self.dispatcher.store.levels().set_paused(self.schedule.paused());
     }
 
     /// Waits for the attempts in flight and the writes of their outcomes, for `drain_timeout_ms` or until told to stop. What has no outcome by then is
@@ -297,6 +316,7 @@ impl Rounds {
         tokio::pin!(late);
         while self.schedule.in_flight() > 0 {
             tokio::select! {
+                Some(change) = self.changes.recv() => self.schedule.change(change),
                 Some(ended) = self.outcomes.recv() => self.apply(ended),
                 _ = commands.wait_for(|command| *command == Command::Stop) => break,
                 () = &mut late => break,

@@ -96,7 +96,8 @@ impl Schedule {
         held
     }
 
-    /// What an operator or a worker has changed.
+    /// What the thread that writes has stored, in the order of its transactions. One that an operator retries while it is in flight was retried
+    /// before its outcome, which counts.
     pub(super) fn change(&mut self, change: Change) {
         match change {
             Change::Waits(waiting) => {
@@ -111,6 +112,7 @@ impl Schedule {
                     self.add(waiting);
                 }
             }
+            Change::Settled { number, fate } => self.settled(number, fate),
             // One that is in flight stays until its outcome, which changes no row then.
             Change::Gone { number } => {
                 if !self.is_in_flight(number) {
@@ -201,6 +203,11 @@ impl Schedule {
     /// Attempts that have begun and not ended.
     pub(super) fn in_flight(&self) -> usize {
         self.queues.values().map(|queue| queue.in_flight).sum()
+    }
+
+    /// The routes that are paused; an empty name stands for every route.
+    pub(super) fn paused(&self) -> &BTreeSet<String> {
+        &self.paused
     }
 
     /// Of each route that has had a delivery: how long its oldest one waits, and whether it is paused.

@@ -19,7 +19,7 @@ use self::answers::{Answers, Terminal};
 use self::text::Draft;
 use crate::cli::Init;
 use crate::config::preset::{Found, Preset, Presets};
-use crate::config::{Config, ConfigErrors, ServerCertificate};
+use crate::config::{Config, ConfigError, ConfigErrors, ServerCertificate};
 
 /// Writes the configuration that `arguments` and the answers on the terminal describe. Exit code 0 if it is written, also if files that it
 /// names are still missing, which it names; else 1.
@@ -84,7 +84,7 @@ struct Missing {
 /// All other errors: a value is wrong, or a file is.
 fn missing_files(errors: ConfigErrors) -> Result<Vec<Missing>> {
     let others: Vec<String> =
-        errors.errors().iter().filter(|error| error.missing_file().is_none()).map(ToString::to_string).collect();
+        errors.errors().iter().filter(|error| error.missing_file().is_none()).map(named_by_option).collect();
     if !others.is_empty() {
         bail!(
             "{}\nnothing was written; correct these values (--set KEY=VALUE) or files, and run this again",
@@ -97,6 +97,23 @@ fn missing_files(errors: ConfigErrors) -> Result<Vec<Missing>> {
         Some(Missing { place: format!("{line}{key}"), key, path: error.missing_file()?.to_owned() })
     });
     Ok(missing.collect())
+}
+
+/// The options, and the keys whose values they are.
+const OPTIONS: [(&str, &str); 7] = [
+    ("route[0].host", "--host"),
+    ("route[0].path", "--path"),
+    ("route[0].handler", "--handler"),
+    ("listen.addresses", "--listen"),
+    ("provider[0].name", "--name"),
+    ("certificate[0].chain", "--chain"),
+    ("certificate[0].key", "--key"),
+];
+
+/// An error about a value of the draft, with the option that gave it: the file is not written.
+fn named_by_option(error: &ConfigError) -> String {
+    let option = OPTIONS.iter().find(|(key, _)| error.location.key.starts_with(key));
+    option.map_or_else(|| error.to_string(), |(_, option)| format!("{option}: {}", error.problem))
 }
 
 fn refuse_to_overwrite(path: &Path) -> Result<()> {

@@ -86,6 +86,12 @@ fn text(preset: &Preset, answers: &Answers) -> String {
         quoted(name),
         quoted(&format!("unix:{handler}"))
     );
+    comment(
+        &mut text,
+        "The unit of the package names a state directory. To run hookgate by hand, write one of your own (mode 0700): without it, hookgate \
+         explain reaches no daemon, and a restart forgets.",
+    );
+    text.push_str("# [state]\n# directory = \"/path/of/a/directory\"\n");
     if let Some(timeout) = preset.answer_timeout().filter(|timeout| *timeout < Limits::default().handler_timeout) {
         let milliseconds = timeout.as_millis();
         let _ = write!(

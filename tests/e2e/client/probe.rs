@@ -210,6 +210,12 @@ fn versions_and_suites_that_the_sender_does_not_have() {
     assert_eq!(findings(&document), [("tls_version", "fault")], "{document:#}");
     let detail = finding(&document, "tls_version")["detail"].as_str().unwrap();
     assert!(detail.contains("pagerduty speaks TLS 1.2, and the receiver only TLS 1.3"), "{detail}");
+    // The probe has no group of this receiver, so it sees no version at all. The alert says that PagerDuty's is the fault.
+    let other_group = receiver("ssl_protocols TLSv1.3; ssl_ecdh_curve X448;");
+    let unseen = json(&other_group.probe("pagerduty", &[]));
+    assert_eq!(findings(&unseen), [("tls_version", "fault")], "{unseen:#}");
+    let detail = finding(&unseen, "tls_version")["detail"].as_str().unwrap();
+    assert!(detail.contains("the receiver has no such version (alert protocol_version)"), "{detail}");
     // What is behind the handshake is seen all the same.
     assert_eq!(document["certificates"].as_array().unwrap().len(), 2);
     let only_chacha = receiver("ssl_protocols TLSv1.2; ssl_ciphers ECDHE-ECDSA-CHACHA20-POLY1305;");
@@ -429,11 +435,13 @@ fn hookgate_as_documented_is_fine_and_a_missing_intermediate_is_seen() {
 #[test]
 fn arguments_that_lead_nowhere() {
     let directory = tempfile::tempdir().unwrap();
-    let check = |arguments: &[&str], words: &str| {
+    let ends = |status: i32, arguments: &[&str], words: &str| {
         let finished = hookgate(directory.path(), &[&["probe"], arguments].concat());
-        assert!(code(&finished) == 3 && finished.stderr_text().contains(words), "{words}: {}", finished.stderr_text());
+        let error = finished.stderr_text();
+        assert!(code(&finished) == status && error.contains(words), "{words}: {error}");
     };
-    check(&["https://a.example/"], "--as is missing: write --as PRESET, one of alertmanager, ");
+    let check = |arguments: &[&str], words: &str| ends(3, arguments, words);
+    ends(2, &["https://a.example/"], "--as is missing: write --as PRESET, one of alertmanager, ");
     check(&["https://a.example/", "--as", "pagerdty"], "there is no preset \"pagerdty\"; the presets are ");
     check(&["http://a.example/", "--as", "pagerduty"], "is not an https URL");
     check(&["https://a.example/", "--as", "pagerduty", "--profile", "x"], "its profiles are digicert-global-root-ca, ");

@@ -206,6 +206,20 @@ fn a_refusal_by_alert_is_as_good() {
     }
 }
 
+/// Behind hookgate, such an answer is one of the handler: the webhook has reached it.
+#[test]
+fn a_refusal_without_a_reason_of_hookgate_is_doubted() {
+    let directory = tempfile::tempdir().unwrap();
+    let chain = ServerChain::new(directory.path(), Leaf::Good, Presented::Whole).unwrap();
+    fs::write(directory.path().join("pd.secret"), "a-secret").unwrap();
+    let nginx = Nginx::start(directory.path(), &chain, "location / { return 501; }").unwrap();
+    let (url, root) = (format!("https://{HOST}:{}/hook", nginx.port), text(&chain.root));
+    let arguments = ["send", &url, "--as", "pagerduty", "--connect", "127.0.0.1", "--root", root];
+    let finished = hookgate(directory.path(), &[&arguments[..], &SECRET, &["--wrong", "bad-method"]].concat());
+    let words = ": yes, unless the receiver is hookgate: it names a reason in each refusal, and without one the handler may have answered";
+    assert!(code(&finished) == 0 && finished.stdout_text().contains(words), "{}", finished.stdout_text());
+}
+
 /// A receiver that takes everything fails every way but those that nginx itself refuses.
 #[test]
 fn a_receiver_that_refuses_nothing_is_not_as_expected() {
@@ -445,18 +459,22 @@ fn many_webhooks_begin_at_a_rate() {
 #[test]
 fn arguments_that_lead_nowhere() {
     let directory = tempfile::tempdir().unwrap();
-    let check = |arguments: &[&str], words: &str| {
+    let ends = |status: i32, arguments: &[&str], words: &str| {
         let finished = hookgate(directory.path(), &[&["send"], arguments].concat());
-        assert!(code(&finished) == 1 && finished.stderr_text().contains(words), "{words}: {}", finished.stderr_text());
+        let error = finished.stderr_text();
+        assert!(code(&finished) == status && error.matches(words).count() == 1, "{words}: {error}");
     };
+    let check = |arguments: &[&str], words: &str| ends(1, arguments, words);
     let url = "https://a.example/";
-    check(
+    ends(2, &[url], "--as is missing: write --as PRESET, one of alertmanager, ");
+    ends(
+        2,
         &[url, "--as", "pagerduty", "--wrong", "expird"],
         "--wrong expird is unknown; write \"list\", or one of plain-http, ",
     );
     check(&[url, "--as", "github", "--wrong", "expired"], "github has no client certificate");
     check(&["--as", "github"], "github has no client certificate, so there is nothing to prepare");
-    check(&[url, "--as", "pagerduty", "--proof", "token"], "--proof token: the proofs of pagerduty are signature");
+    ends(2, &[url, "--as", "pagerduty", "--proof", "token"], "--proof token: the proofs of pagerduty are signature");
     check(&[url, "--as", "pagerduty", "--secret-file", "absent"], "absent cannot be read");
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let nobody = format!("https://127.0.0.1:{port}/");

@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::net::TcpListener;
-use std::os::unix::fs::{PermissionsExt as _, chown};
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _, chown};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::Command;
@@ -48,6 +48,17 @@ fn check_warns_of_a_handler_that_requests_cannot_reach() {
     let absent = environment.path("absent.sock");
     warned(&absent, "absent.sock, so requests are answered with status 502; start the handler, or write the path");
     warned(&environment.path("nowhere/absent.sock"), "its directory does not exist either; make it");
+    // The only other route of the file has another handler.
+    let durable = |path: &Path| {
+        let route = format!("handler = \"unix:{}\"", path.display());
+        let state = format!("\n[state]\ndirectory = {}\n", quoted(&environment.path("spool")));
+        with(path).replace(&route, &format!("{route}\ndelivery = \"durable\"")) + &state
+    };
+    fs::DirBuilder::new().mode(0o700).create(environment.path("spool")).unwrap();
+    let (code, _, stderr) = check(&environment, &durable(&absent));
+    let words =
+        "absent.sock, so deliveries are stored, answered with status 202, and wait for the handler; start the handler";
+    assert!(code == Some(0) && one_line(&stderr).contains(words), "{stderr}");
     let file = environment.write("file.sock", "").unwrap();
     warned(&file, "file.sock is a regular file, and a handler listens on a Unix stream socket");
     warned(environment.directory.path(), "is a directory, and a handler listens");

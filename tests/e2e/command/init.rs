@@ -189,14 +189,14 @@ fn init_says_what_is_missing_and_writes_nothing() {
     let no = ["alertmanager", "--host", HOST, "--set", "unsafe_static_secret_suffices=false"];
     refused(&no, &["unsafe_static_secret_suffices is written on purpose or not at all"]);
     // What a value must be, the parser of the configuration says.
-    let words = ["route[0].host: \"https://a\" is not a valid host; write it without a scheme", "nothing was written"];
+    let words = ["--host: \"https://a\" is not a valid host; write it without a scheme", "nothing was written"];
     refused(&["github", "--host", "https://a"], &words);
-    refused(&["github", "--host", HOST, "--path", "hook"], &["route[0].path: ", "it does not begin with \"/\""]);
-    refused(&["github", "--host", HOST, "--listen", "443"], &["listen.addresses[0]: \"443\" is not an IP address"]);
-    refused(&["github", "--host", HOST, "--handler", "app.sock"], &["route[0].handler: ", "is not absolute"]);
-    refused(&["github", "--host", HOST, "--name", "a b"], &["provider[0].name: "]);
+    refused(&["github", "--host", HOST, "--path", "hook"], &["--path: ", "it does not begin with \"/\""]);
+    refused(&["github", "--host", HOST, "--listen", "443"], &["--listen: \"443\" is not an IP address"]);
+    refused(&["github", "--host", HOST, "--handler", "app.sock"], &["--handler: ", "is not absolute"]);
+    refused(&["github", "--host", HOST, "--name", "a b"], &["--name: "]);
     // A text cannot leave its string.
-    refused(&["github", "--host", "a\"\n[x]\n"], &["route[0].host: "]);
+    refused(&["github", "--host", "a\"\n[x]\n"], &["--host: "]);
     let finished = init(&directory, &["github", "--host", HOST, "--set", "signature"]);
     assert_eq!(finished.status.unwrap().code(), Some(2), "{}", finished.stderr_text());
 }

@@ -26,7 +26,7 @@ fn deliveries_are_listed_shown_and_exported() {
     assert_eq!((all[0]["state"].as_str(), all[0]["target"].as_str()), (Some("waiting"), Some("/orders")));
     for (filter, count) in [
         (&["--route", "orders"][..], 2),
-        (&["--route", "other"], 0),
+        (&["--route", "pagerduty"], 0),
         (&["--provider", "percolate", "--state", "waiting"], 2),
         (&["--state", "dead"], 0),
     ] {
@@ -77,6 +77,9 @@ fn what_cannot_be_done_is_said() {
     refused(&["retry", unknown, "--all-dead"], "cannot be used with");
     refused(&["resume"], "not paused");
     refused(&["list", "--state", "lost"], "waiting");
+    for form in [&["list", "--route", "nope"][..], &["list", "--route", "nope", "--json"]] {
+        refused(form, "there is no route \"nope\"; the routes are pagerduty, dialogflow-cx");
+    }
 }
 
 #[test]

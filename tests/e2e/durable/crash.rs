@@ -7,12 +7,12 @@ use std::thread;
 use std::time::Duration;
 
 use hookgate_testkit::configuration::HOST;
-use hookgate_testkit::gateway::Signal;
+use hookgate_testkit::gateway::{Gateway, Signal};
 use hookgate_testkit::handler::Behaviour;
 use hookgate_testkit::http;
 use hookgate_testkit::wait::wait_until;
 
-use super::{DURABLE, LATER, PATH, Stored};
+use super::{DURABLE, LATER, PATH, ROUTE, Stored, configuration};
 use crate::environment::SOON;
 
 /// How often the daemon is killed; `HOOKGATE_TEST_KILLS` replaces it.
@@ -123,4 +123,32 @@ fn a_restart_hands_a_filled_spool_over() {
     let arrived: BTreeSet<String> = requests.iter().map(http::Request::text).collect();
     assert_eq!(arrived, bodies.into_iter().collect());
     stored.wait_rows("waiting", 0);
+}
+
+#[test]
+fn a_dead_letter_is_attempted_after_a_restart_without_durable_routes() {
+    let mut stored = Stored::new("");
+    let handler = stored.start_handler(Behaviour::status(422, "never"));
+    stored.store("{}");
+    stored.wait_rows("dead", 1);
+    stored.stop();
+    stored.start_again("");
+    handler.set_behaviour(Behaviour::Json);
+    stored.commanded(&["retry", "--all-dead"]);
+    wait_until("no row is left", LATER, || stored.query("SELECT id FROM spool").is_empty()).unwrap();
+}
+
+#[test]
+fn a_process_that_began_before_another_one_ended_hands_over_what_that_one_stored() {
+    let mut stored = Stored::new("");
+    let environment = &stored.base.environment;
+    let next = Gateway::start(&configuration(environment, &[(ROUTE, PATH, DURABLE)]), &stored.options).unwrap();
+    next.wait_log("another process still hands the stored deliveries over", SOON).unwrap();
+    let id = stored.store("late");
+    stored.stop();
+    let handler = stored.start_handler(Behaviour::Json);
+    let requests = handler.wait_for(1, LATER).unwrap();
+    assert_eq!(requests[0].field("x-hookgate-delivery"), Some(id.as_str()));
+    stored.wait_rows("waiting", 0);
+    next.wait_metric("hookgate_spool_deliveries", &[("state", "waiting")], 0.0, SOON).unwrap();
 }

@@ -9,6 +9,7 @@ use hookgate_testkit::documents::{PAGERDUTY, PAGERDUTY_SECRET};
 use hookgate_testkit::handler::Behaviour;
 use hookgate_testkit::http;
 use hookgate_testkit::pki::{Sender, Variant};
+use hookgate_testkit::wait::wait_until;
 
 use super::{DURABLE, LATER, PATH, ROUTE, Stored, bodies, configuration};
 use crate::environment::SOON;
@@ -134,6 +135,24 @@ fn another_answer_is_final_and_an_operator_can_try_again() {
     assert_eq!(requests[3].field("x-hookgate-delivery"), Some(two.as_str()));
     stored.wait_rows("waiting", 0);
     assert!(stored.query("SELECT id FROM spool").is_empty());
+}
+
+#[test]
+fn every_retry_of_a_dead_letter_is_an_attempt() {
+    let stored = Stored::new("");
+    let handler = stored.start_handler(Behaviour::status(422, "never"));
+    for number in 0..20 {
+        stored.store(&number.to_string());
+    }
+    stored.wait_rows("dead", 20);
+    // Retries meet attempts and outcomes at every stage.
+    for _ in 0..12 {
+        stored.commanded(&["retry", "--all-dead"]);
+    }
+    handler.set_behaviour(Behaviour::Json);
+    stored.wait_rows("waiting", 0);
+    stored.commanded(&["retry", "--all-dead"]);
+    wait_until("no row is left", LATER, || stored.query("SELECT id FROM spool").is_empty()).unwrap();
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use hookgate_testkit::handler::Behaviour;
 use hookgate_testkit::http::Request;
+use hookgate_testkit::wait::wait_until;
 
 use super::{LATER, Stored, bodies};
 use crate::environment::SOON;
@@ -106,9 +107,28 @@ fn a_paused_route_stores_and_a_resumed_one_hands_over() {
     stored.base.daemon.wait_metric("hookgate_spool_paused", &[("route", "orders")], 1.0, SOON).unwrap();
     std::thread::sleep(Duration::from_millis(500));
     assert_eq!(handler.request_count(), 0, "also after a restart");
+    let list = stored.commanded(&["list"]);
+    assert!(list.lines().count() == 2 && list.lines().all(|line| line.contains("  paused  ")), "{list}");
     assert_eq!(stored.commanded(&["resume", "--route", "orders"]), "route \"orders\" is resumed\n");
     handler.wait_for(2, LATER).unwrap();
     let error = stored.command(&["pause", "--route", "other"]);
     assert!(!error.success());
     assert!(error.stderr_text().contains("there is no route \"other\""), "{}", error.stderr_text());
+}
+
+/// The status page has what the dispatcher and the writing thread publish.
+#[test]
+fn the_status_tells_what_waits_and_what_is_paused() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("admin.sock");
+    let stored =
+        Stored::with_route(&format!("delivery = \"durable\"\n[admin]\nlisten = \"unix:{}\"", socket.display()));
+    let orders = || crate::admin::json(&socket)["spool"][0].clone();
+    assert_eq!((&orders()["route"], &orders()["waiting"]), (&"orders".into(), &0.into()), "nothing was stored yet");
+    stored.commanded(&["pause"]);
+    stored.store("one");
+    let is_told = || orders()["waiting"] == 1 && orders()["is_paused"] == true && orders()["dead"] == 0;
+    wait_until("the route is paused", SOON, is_told).unwrap();
+    stored.commanded(&["resume"]);
+    wait_until("the route is resumed", SOON, || orders()["is_paused"] == false).unwrap();
 }

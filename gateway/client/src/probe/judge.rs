@@ -63,6 +63,12 @@ fn handshake(look: &Look<'_>, seen: &Seen, findings: &mut Vec<Finding>) {
             Some(Answer::Alert(AlertDescription::UnrecognisedName)) => {
                 format!("the receiver does not serve the name {} (alert unrecognized_name)", look.target.host)
             }
+            // The receiver has other versions, in none of which it agreed with the probe, such as with a group that the probe lacks.
+            Some(Answer::Alert(AlertDescription::ProtocolVersion)) => {
+                let detail = format!("{name} speaks TLS {sent}, and the receiver has no such version ({answer})");
+                findings.push(Finding::new(Kind::TlsVersion, detail));
+                return;
+            }
             _ => format!("every ClientHello gets {answer}"),
         };
         findings.push(Finding::new(Kind::HandshakeFailed, detail));

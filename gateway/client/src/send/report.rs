@@ -68,6 +68,14 @@ impl Sent {
         }
     }
 
+    /// Whether a refusal names no reason of hookgate, so that a handler behind hookgate may have written it.
+    fn may_be_of_the_handler(&self, job: &Job<'_>) -> bool {
+        match self {
+            Self::One(delivered) => job.plan.wrong.is_some_and(|wrong| wrong.is_unexplained(view(&delivered.outcome))),
+            Self::Many(_) => false,
+        }
+    }
+
     /// As JSON, on one line.
     #[must_use]
     pub fn json(&self, job: &Job<'_>) -> String {
@@ -119,7 +127,13 @@ impl Sent {
             Self::One(delivered) => one(&mut line, delivered, sender.facts.timeout),
             Self::Many(summary) => many(&mut line, summary),
         }
-        let verdict = if self.is_expected(job) { "yes" } else { "NO" };
+        let verdict = match (self.is_expected(job), self.may_be_of_the_handler(job)) {
+            (false, _) => "NO",
+            (true, false) => "yes",
+            (true, true) => {
+                "yes, unless the receiver is hookgate: it names a reason in each refusal, and without one the handler may have answered"
+            }
+        };
         line("expected", &format!("{}: {verdict}", expectation(job)));
         text
     }

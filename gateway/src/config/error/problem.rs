@@ -2,6 +2,7 @@
 //!
 //! Owns these messages. Must not decide: the sections find the problems.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
@@ -217,7 +218,7 @@ pub enum Problem {
         /// The text.
         text: String,
         /// What is wrong, and what to write instead.
-        reason: &'static str,
+        reason: Cow<'static, str>,
     },
     /// Not a method.
     #[error("\"{text}\" is not a valid method; {write}")]
@@ -228,12 +229,14 @@ pub enum Problem {
         write: &'static str,
     },
     /// Not a handler.
-    #[error("\"{text}\" is not a valid handler: {reason}; write \"unix:/run/app/hook.sock\"")]
+    #[error("\"{text}\" is not a valid handler: {reason}; write \"{write}\"")]
     Handler {
         /// The text.
         text: String,
         /// What is wrong.
         reason: &'static str,
+        /// What to write instead.
+        write: String,
     },
     /// Another route for the same host, path and method.
     #[error(

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use hyper::header::{HeaderName, HeaderValue};
+use rustls::CipherSuite;
 use serde::Deserialize;
 use toml::Spanned;
 
@@ -69,6 +70,16 @@ impl SenderFacts {
     /// How long the sender waits for an answer.
     pub(super) fn timeout(&self) -> Option<Duration> {
         self.facts.timeout
+    }
+
+    /// The versions of TLS that the sender has; empty if that is not documented.
+    pub(super) fn tls_versions(&self) -> &[TlsVersion] {
+        &self.facts.tls_versions
+    }
+
+    /// The cipher suites that the sender offers; empty if that is not documented.
+    pub(super) fn cipher_suites(&self) -> &[CipherSuite] {
+        &self.facts.cipher_suites
     }
 }
 

@@ -262,6 +262,41 @@ fn a_time_out_beyond_that_of_the_sender_is_told() {
     assert_eq!(notes(&with(OWN)), Vec::<String>::new());
 }
 
+/// PagerDuty documents TLS 1.2 alone, and no suite with ChaCha20.
+#[test]
+fn a_tls_section_that_shuts_a_sender_out_is_told() {
+    let fixture = Fixture::new();
+    let tls = |lines: &str| with(SIGNED) + &format!("[tls]\n{lines}\n");
+    let words = "the sender of the provider \"pagerduty\" has TLS 1.2 alone, and";
+    check(&fixture, &tls("policy = \"modern\""), &[("15: tls.policy: ", words)]);
+    check(&fixture, &tls("policy = \"modern\""), &[("15: tls.policy: ", "write policy = \"intermediate\"")]);
+    if cfg!(feature = "aws-lc") {
+        let hybrid = tls("key_exchange = [\"X25519MLKEM768\"]");
+        check(&fixture, &hybrid, &[("15: tls.key_exchange: ", "and key_exchange in [tls] allows no handshake")]);
+        check(&fixture, &tls("key_exchange = [\"X25519MLKEM768\", \"X25519\"]"), &[]);
+    }
+    for good in ["policy = \"intermediate\"", "policy = \"pagerduty\"", "key_exchange = [\"P-384\"]"] {
+        check(&fixture, &tls(good), &[]);
+    }
+    // Nothing is documented of a sender of one's own, and a provider that no route names has no handshakes.
+    check(&fixture, &(with(OWN) + "[tls]\npolicy = \"modern\"\n"), &[]);
+    // Another sender of TLS 1.2 has no suite of PagerDuty's policy.
+    let preset = "schema = 1\nversion = 2026-11-29\ntitle = \"Own\"\ndocumentation = \"https://own.example/\"\n\
+                  [sender]\ncipher_suites = [\"TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256\"]\n\
+                  [[profile]]\nname = \"first\"\ntrust_anchors = [\"./ca.pem\"]\nidentity = [{ subject_cn = \"x\" }]\n";
+    fs::create_dir(fixture.path("presets")).unwrap();
+    fs::copy(fixture.path("ca.pem"), fixture.path("presets/ca.pem")).unwrap();
+    fixture.write("presets/own.toml", preset);
+    let own = |policy: &str| {
+        let preset = format!("[presets]\ndirectories = [\"presets\"]\n[tls]\npolicy = \"{policy}\"\n");
+        with("[[provider]]\nname = \"pagerduty\"\npreset = \"own\"\n") + &preset
+    };
+    check(&fixture, &own("intermediate"), &[]);
+    let words = "the sender of the provider \"pagerduty\" offers none of the cipher suites";
+    check(&fixture, &own("pagerduty"), &[("16: tls.policy: ", words)]);
+    check(&fixture, &own("modern"), &[("16: tls.policy: ", words)]);
+}
+
 /// Every array of tables, written with the brackets of a table.
 #[test]
 fn sections_in_single_brackets_are_told_how_to_be_written() {

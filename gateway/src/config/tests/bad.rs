@@ -356,7 +356,7 @@ fn routes_are_checked() {
     check(&without("path"), 1, "route[0].path", "missing; write path = \"/pagerduty\"");
     check(&without("providers"), 1, "route[0].providers", "missing; write providers = [");
     check(&without("handler"), 1, "route[0].handler", "missing; write handler = \"unix:");
-    check(&with("path", "\"pagerduty\""), 4, "route[0].path", "does not begin with \"/\"");
+    check(&with("path", "\"pagerduty\""), 4, "route[0].path", "does not begin with \"/\"; write \"/pagerduty\"");
     check(&with("path", "\"/a*\""), 4, "route[0].path", "only after the last \"/\"; write \"/pagerduty/*\"");
     check(&with("path", "\"/*/a\""), 4, "route[0].path", "only after the last \"/\"");
     check(&with("path", "\"/a?b=c\""), 4, "route[0].path", "write the path only");
@@ -372,7 +372,7 @@ fn routes_are_checked() {
     check(&with("path", &format!("\"/{}\"", "a".repeat(1024))), 4, "route[0].path", "longer than 1024 bytes");
     check(&with("providers", "[]"), 4, "route[0].providers", "empty; write providers");
     check(&with("providers", "[\"pagerdty\"]"), 4, "route[0].providers[0]", "did you mean \"pagerduty\"?); this file");
-    check(&with("handler", "\"/run/a.sock\""), 4, "route[0].handler", "does not begin with \"unix:\"");
+    check(&with("handler", "\"/run/a.sock\""), 4, "route[0].handler", "\"unix:\"; write \"unix:/run/a.sock\"");
     check(
         &with("handler", "\"unix:a.sock\""),
         4,

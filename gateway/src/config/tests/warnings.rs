@@ -148,8 +148,10 @@ fn certificates_and_hosts_must_meet() {
     check(&fixture, &host("hooks.example.com"), NOW, &[]);
     check(&fixture, &host("a.example.net"), NOW, &[]);
     for other in ["example.net", "a.b.example.net", "other.example.com"] {
-        let expected = [("3: certificate[0]", "(hooks.example.com, *.example.net)"), ("10: route[0]", other)];
+        let expected = [("3: certificate[0]", "(hooks.example.com, *.example.net)"), ("11: route[0].host: ", other)];
         check(&fixture, &host(other), NOW, &expected);
+        let words = "correct host, or add a [[certificate]] with this name";
+        check(&fixture, &host(other), NOW, &[expected[0], ("11: route[0].host: ", words)]);
     }
 }
 
@@ -197,7 +199,7 @@ fn an_anchor_that_must_not_issue_is_told() {
     fixture.write("odd.pem", &certificates.concat());
     let lines = "trust_anchors = [\"odd.pem\"]\nidentity = [{ subject_cn = \"x\" }]\n";
     let words = [
-        "the trust anchor CN=Old Root has a key usage extension without keyCertSign, so it admits no client but one with its own key",
+        "the trust anchor CN=Old Root has a key usage extension without keyCertSign, so it admits only a client that has the key of this certificate itself",
         "the trust anchor CN=Other Root has a critical extension that hookgate does not support (1.2.3.4)",
         "the trust anchor CN=hooks is not a CA certificate (basicConstraints with CA:TRUE)",
     ];

@@ -3,7 +3,7 @@
 //! Owns where each fact comes from. Must not wait: it runs in the control loop, for each status that is asked for, at most four times a
 //! second.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
 use std::io;
 use std::os::unix::fs::FileTypeExt as _;
@@ -14,10 +14,12 @@ use rustls_pki_types::UnixTime;
 
 use super::facts::{
     ConfigurationFacts, DateFacts, FilterFacts, HandlerFacts, HandlerHealth, InterfaceFacts, PacketFacts,
-    ProviderFacts, RefusalFacts, RouteFacts, SetFacts, SuspectFacts,
+    ProviderFacts, RefusalFacts, RouteFacts, SetFacts, SpoolFacts, SuspectFacts,
 };
+use crate::config::Durable;
 use crate::control::pending::advice;
 use crate::control::rotation::overview::Ending;
+use crate::deliveries::{Level, Levels};
 use crate::metrics::{self, Load};
 use crate::recent::{Refused, fingerprint_text};
 use crate::snapshot::Snapshot;
@@ -160,6 +162,34 @@ impl HandlerGauges {
     }
 }
 
+/// What is stored of each route.
+pub(super) fn spool(snapshot: &Snapshot, levels: Option<&Levels>) -> Vec<SpoolFacts> {
+    let durable = snapshot.routes.routes().iter().zip(snapshot.durable.iter());
+    let rules: BTreeMap<Arc<str>, &Durable> =
+        durable.filter_map(|(route, rule)| Some((Arc::clone(&route.name), &**rule.as_ref()?))).collect();
+    let mut all = levels.map(Levels::all).unwrap_or_default();
+    for route in rules.keys() {
+        all.entry(Arc::clone(route)).or_default();
+    }
+    let is_paused = |route: &str| levels.is_some_and(|levels| levels.is_paused(route));
+    all.into_iter()
+        .map(|(route, level)| spool_of(&route, level, is_paused(&route), rules.get(&route).copied()))
+        .collect()
+}
+
+fn spool_of(route: &str, level: Level, is_paused: bool, rule: Option<&Durable>) -> SpoolFacts {
+    let Level { waiting, dead, bytes, oldest } = level;
+    SpoolFacts {
+        route: route.to_owned(),
+        waiting,
+        dead,
+        bytes,
+        oldest_age: if waiting == 0 { 0 } else { oldest.as_secs() },
+        is_paused,
+        filled_percent: rule.map(|rule| rule.filled_percent(waiting + dead, bytes)),
+    }
+}
+
 /// What ends, as of `now`.
 pub(super) fn dates(endings: Vec<Ending>, now: u64) -> Vec<DateFacts> {
     let facts = |ending: Ending| DateFacts {
@@ -260,6 +290,18 @@ mod tests {
         assert!(absence(&path(absent)).unwrap().contains("start the handler"));
         let below = absence(&path(file).join("below")).unwrap();
         assert!(below.contains("cannot be reached"), "{below}");
+    }
+
+    #[test]
+    fn the_larger_bound_tells_how_full_a_spool_is() {
+        let rule = Durable { max_entries: 10, max_bytes: 1000, ..Durable::default() };
+        let level = Level { waiting: 6, dead: 2, bytes: 100, oldest: std::time::Duration::from_secs(7) };
+        let facts = spool_of("a", level, true, Some(&rule));
+        assert_eq!((facts.filled_percent, facts.oldest_age, facts.is_paused), (Some(80), 7, true));
+        assert_eq!(spool_of("a", Level { bytes: 990, ..level }, false, Some(&rule)).filled_percent, Some(99));
+        assert_eq!(spool_of("a", level, false, None).filled_percent, None);
+        // The age is of the last look, before the handler took the last one.
+        assert_eq!(spool_of("a", Level { waiting: 0, ..level }, false, Some(&rule)).oldest_age, 0);
     }
 
     #[test]

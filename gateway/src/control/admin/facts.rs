@@ -27,6 +27,8 @@ pub(in crate::control) struct Facts {
     pub(in crate::control) routes: Vec<RouteFacts>,
     /// In the order of their first route.
     pub(in crate::control) handlers: Vec<HandlerFacts>,
+    /// By the name of the route; a durable route of the configuration, and any that has had something stored since the start.
+    pub(in crate::control) spool: Vec<SpoolFacts>,
     /// What ends, the first to end first.
     pub(in crate::control) dates: Vec<DateFacts>,
     /// Refused chains that may be genuine.
@@ -119,6 +121,20 @@ pub(in crate::control) struct HandlerFacts {
     pub(in crate::control) answered: Option<u64>,
     pub(in crate::control) in_flight: usize,
     pub(in crate::control) waiting: usize,
+}
+
+/// What is stored of a route.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(in crate::control) struct SpoolFacts {
+    pub(in crate::control) route: String,
+    pub(in crate::control) waiting: u64,
+    pub(in crate::control) dead: u64,
+    pub(in crate::control) bytes: u64,
+    /// How many seconds the oldest delivery that waits has waited.
+    pub(in crate::control) oldest_age: u64,
+    pub(in crate::control) is_paused: bool,
+    /// The larger part of `max_entries` and `max_bytes` that is used, in percent; `None` if the configuration has no durable route of this name.
+    pub(in crate::control) filled_percent: Option<u64>,
 }
 
 /// Something that ends.

@@ -101,6 +101,7 @@ impl Observer {
             providers: collect::providers(snapshot),
             routes: collect::routes(snapshot),
             handlers: collect::handlers(snapshot, places),
+            spool: collect::spool(snapshot, loader.store().map(|store| store.levels())),
             dates: collect::dates(loader.endings(now), now.as_secs()),
             suspects: collect::suspects(loader.suspects()),
             refusals: collect::refusals(&loader.recent.all()),

@@ -30,13 +30,14 @@ pub(super) fn content_security_policy() -> String {
 }
 
 /// The sections: anchor and heading.
-const SECTIONS: [(&str, &str); 8] = [
+const SECTIONS: [(&str, &str); 9] = [
     ("attention", "Attention"),
     ("traffic", "Traffic"),
     ("refusals", "Recent refusals"),
     ("handlers", "Handlers"),
     ("providers", "Providers"),
     ("routes", "Routes"),
+    ("spool", "Stored deliveries"),
     ("dates", "Certificates and lists"),
     ("filter", "Filter"),
 ];

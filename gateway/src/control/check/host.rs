@@ -14,7 +14,7 @@ use rustix::process::geteuid;
 use rustix::thread::{CapabilitySet, capabilities};
 
 use super::Finding;
-use crate::config::{Location, NamedPlaces};
+use crate::config::{Config, Location, NamedPlaces};
 use crate::control::sockets::sharing::is_listened_on;
 use crate::control::trust::SERVICE_DIRECTORY;
 use crate::state::{StateDirectory, StateError};
@@ -30,14 +30,29 @@ const SERVICE: &str = "hookgate.service";
 const SOCKET_UNIT: &str = "hookgate.socket";
 
 /// Warns of each handler that requests cannot reach as this host is now.
-pub(super) fn sockets(handlers: &[(Location, PathBuf)]) -> Vec<Finding> {
-    let finding =
-        |(location, path): &(Location, PathBuf)| Some(Finding { location: location.clone(), text: socket(path)? });
+pub(super) fn sockets(handlers: &[(Location, PathBuf)], config: &Config) -> Vec<Finding> {
+    let finding = |(location, path): &(Location, PathBuf)| {
+        let text = socket(path, without_handler(path, config))?;
+        Some(Finding { location: location.clone(), text })
+    };
     handlers.iter().filter_map(finding).collect()
 }
 
-/// What is wrong with the socket of a handler, if anything.
-fn socket(path: &Path) -> Option<String> {
+/// What becomes of requests to the routes with the handler at `path` while nothing listens there.
+fn without_handler(path: &Path, config: &Config) -> &'static str {
+    let routes = config.routes.iter().zip(&config.durable).filter(|(route, _)| *route.handler.socket == *path);
+    let (durable, direct): (Vec<_>, Vec<_>) = routes.partition(|(_, durable)| durable.is_some());
+    match (durable.is_empty(), direct.is_empty()) {
+        (true, _) => "requests are answered with status 502",
+        (false, true) => "deliveries are stored, answered with status 202, and wait for the handler",
+        (false, false) => {
+            "requests are answered with status 502, and those to durable routes with 202: they are stored, and wait"
+        }
+    }
+}
+
+/// What is wrong with the socket of a handler, if anything. `until_then` is what becomes of requests without it.
+fn socket(path: &Path, until_then: &str) -> Option<String> {
     let shown = path.display();
     let metadata = match fs::metadata(path) {
         Ok(metadata) => metadata,
@@ -47,7 +62,7 @@ fn socket(path: &Path) -> Option<String> {
                 true => "start the handler, or write the path of its socket",
                 false => "its directory does not exist either; make it, or write the path of the handler's socket",
             };
-            return Some(format!("there is no socket {shown}, so requests are answered with status 502; {what}"));
+            return Some(format!("there is no socket {shown}, so {until_then}; {what}"));
         }
         Err(error) => {
             return Some(format!(

@@ -16,6 +16,21 @@ pub(in crate::control) fn path(config: &Config) -> PathBuf {
     config.state.directory.clone().unwrap_or_else(|| PathBuf::from(SERVICE_DIRECTORY)).join(NAME)
 }
 
+/// Why no daemon may answer at `path`, and what to do, in a sentence without a full stop.
+pub(in crate::control) fn absence(config: &Config, path: &Path) -> String {
+    let shown = path.display();
+    match config.state.directory {
+        Some(_) => format!(
+            "no daemon answers at {shown}: hookgate run binds it in the state directory, and root and its user can ask; start hookgate, or ask \
+             as one of them"
+        ),
+        None => format!(
+            "no daemon answers at {shown}: the configuration names no state directory, so this is the service's; if hookgate runs by hand, \
+             write [state] directory = \"/path/of/a/directory\" (mode 0700, of its user), and start it again"
+        ),
+    }
+}
+
 /// Asks, and returns the first `most` bytes of the answer. Each system call takes at most `patience`.
 ///
 /// # Errors

@@ -96,6 +96,23 @@ fn deliveries_of_one_key_go_one_after_the_other_and_hold_no_other_up() {
 }
 
 #[test]
+fn what_is_stored_counts_in_the_order_in_which_it_was_stored() {
+    let mut schedule = schedule(&[(1, "x"), (2, "x")], lane(9, None));
+    let dead = || Some(Fate::Dead { attempts: 1, outcome: String::new() });
+    assert_eq!(due(&mut schedule, NOW), [1]);
+    // Retried before the outcome, which counts; then retried as the dead letter that it is.
+    schedule.change(Change::Waits(waiting(1, "x")));
+    schedule.change(Change::Settled { number: 1, fate: dead() });
+    schedule.change(Change::Waits(waiting(1, "x")));
+    assert_eq!(due(&mut schedule, NOW), [1]);
+    // Dropped during its attempt: the next of the key does not wait for a time that the attempt asked for.
+    schedule.change(Change::Gone { number: 1 });
+    schedule.change(Change::Settled { number: 1, fate: None });
+    assert_eq!(due(&mut schedule, NOW), [2]);
+    assert_eq!(schedule.in_flight(), 1);
+}
+
+#[test]
 fn a_dead_letter_that_waits_again_comes_first_but_never_beside_another_of_its_key() {
     let mut schedule = schedule(&[(5, "x"), (6, "x")], lane(9, None));
     assert_eq!(due(&mut schedule, NOW), [5]);

@@ -2,11 +2,14 @@
 
 use maud::{Markup, html};
 
-use super::super::facts::{DateFacts, Facts, FilterFacts, HandlerFacts, HandlerHealth, RefusalFacts, SuspectFacts};
+use super::super::facts::{
+    DateFacts, Facts, FilterFacts, HandlerFacts, HandlerHealth, RefusalFacts, SpoolFacts, SuspectFacts,
+};
 use super::super::history::Minute;
 use super::super::plot::plot;
-use super::words::{ago, counted, day, moment};
+use super::words::{age, ago, counted, day, moment};
 use super::{mark, table};
+use crate::deliveries::WARN_AT;
 
 /// The content of the section with this anchor.
 pub(super) fn section(anchor: &str, facts: &Facts) -> Markup {
@@ -17,6 +20,7 @@ pub(super) fn section(anchor: &str, facts: &Facts) -> Markup {
         "handlers" => handlers(&facts.handlers, facts.now),
         "providers" => providers(facts),
         "routes" => routes(facts),
+        "spool" => spool(&facts.spool),
         "dates" => dates(&facts.dates),
         _ => filter(&facts.filter),
     }
@@ -49,6 +53,7 @@ fn attention(facts: &Facts) -> Markup {
                 (handler.reason.as_deref().unwrap_or("no answer")) "."
             }
         }
+        @for stored in &facts.spool { (stored_for_attention(stored)) }
         @for chain in &facts.suspects { (suspect(chain, facts.now)) }
         @for (is_over, warning) in warnings {
             li { (mark(if is_over { "bad" } else { "warn" }, if is_over { "over" } else { "ends" })) " " (warning) }
@@ -58,6 +63,50 @@ fn attention(facts: &Facts) -> Markup {
     html! {
         @if items.is_empty() { p { (mark("good", "good")) " Nothing needs attention." } }
         @else { ul { (maud::PreEscaped(items)) } }
+    }
+}
+
+/// What a route has stored, as far as it needs an operator.
+fn stored_for_attention(stored: &SpoolFacts) -> Markup {
+    html! {
+        @if stored.dead > 0 {
+            li {
+                (mark("bad", "dead")) " Route " strong { (stored.route) } " has " (counted(usize::try_from(stored.dead).unwrap_or(usize::MAX), "dead letter"))
+                ". See " code { "hookgate deliveries list --state dead" } "."
+            }
+        }
+        @if stored.is_paused {
+            li {
+                (mark("warn", "paused")) " Route " strong { (stored.route) } " is paused: deliveries are stored, and none is attempted. "
+                code { "hookgate deliveries resume" } " ends that."
+            }
+        }
+        @if let Some(percent) = stored.filled_percent.filter(|percent| *percent >= WARN_AT) {
+            li {
+                (mark(if percent >= 100 { "bad" } else { "warn" }, "full")) " The spool of route " strong { (stored.route) } " is at "
+                (percent) " % of its bounds. At 100 % its senders get 503."
+            }
+        }
+    }
+}
+
+fn spool(spool: &[SpoolFacts]) -> Markup {
+    let rows = html! {
+        @for stored in spool {
+            tr {
+                th scope="row" { (stored.route) }
+                td class="number" { (stored.waiting) }
+                td { @if stored.waiting > 0 { (age(stored.oldest_age)) } }
+                td class="number" { (stored.dead) }
+                td class="number" { @if let Some(percent) = stored.filled_percent { (percent) " %" } }
+                td { (if stored.is_paused { mark("warn", "paused") } else { mark("good", "no") }) }
+            }
+        }
+    };
+    let columns = ["route", "#waiting", "oldest", "#dead", "#filled", "paused"];
+    html! {
+        @if spool.is_empty() { p { "No route is durable." } }
+        @else { (table("Stored deliveries, by route", &columns, &rows)) }
     }
 }
 

@@ -3,7 +3,7 @@
 use super::*;
 use crate::control::admin::facts::{
     ConfigurationFacts, DateFacts, FilterFacts, HandlerFacts, InterfaceFacts, PacketFacts, ProcessFacts, ProviderFacts,
-    RefusalFacts, RouteFacts, SCHEMA, SetFacts, SuspectFacts, WorkerFacts,
+    RefusalFacts, RouteFacts, SCHEMA, SetFacts, SpoolFacts, SuspectFacts, WorkerFacts,
 };
 use crate::control::admin::history::{MINUTES, Minute};
 
@@ -89,6 +89,15 @@ pub(in crate::control::admin) fn sample() -> Facts {
             ),
             handler("/run/app/pushes.sock", HandlerHealth::Unused, None, None),
         ],
+        spool: vec![SpoolFacts {
+            route: text("incidents"),
+            waiting: 12,
+            dead: 3,
+            bytes: 90_112,
+            oldest_age: 540,
+            is_paused: true,
+            filled_percent: Some(84),
+        }],
         dates: vec![
             date(
                 "server certificate",
@@ -212,6 +221,9 @@ fn what_needs_attention_comes_first() {
         "/run/app/dialogflow.sock",
         "claims <strong>pagerduty</strong>",
         "ends on 2026-12-09, in 9 days",
+        "Route <strong>incidents</strong> has 3 dead letters. See <code>hookgate deliveries list --state dead</code>",
+        "Route <strong>incidents</strong> is paused",
+        "The spool of route <strong>incidents</strong> is at 84 % of its bounds",
     ] {
         assert!(attention.contains(part), "{part}: {attention}");
     }
@@ -224,6 +236,7 @@ fn a_good_day_says_so() {
     facts.configuration.result = "ok";
     facts.handlers.retain(|handler| handler.health != HandlerHealth::Down);
     facts.dates.retain(|date| date.warning.is_none());
+    (facts.spool[0].dead, facts.spool[0].is_paused, facts.spool[0].filled_percent) = (0, false, Some(79));
     (facts.suspects, facts.refusals, facts.history) = (Vec::new(), Vec::new(), Vec::new());
     let text = page(&facts).into_string();
     for part in ["Nothing needs attention.", "No refusal since the start.", "No minute is complete yet."] {

@@ -23,11 +23,16 @@ pub(super) fn day(seconds: u64) -> String {
 
 /// How long ago something was.
 pub(super) fn ago(now: u64, then: u64) -> String {
-    match now.saturating_sub(then) {
-        passed if passed < 2 * MINUTE => format!("{passed} s ago"),
-        passed if passed < 2 * HOUR => format!("{} min ago", passed / MINUTE),
-        passed if passed < 2 * DAY => format!("{} h ago", passed / HOUR),
-        passed => format!("{} days ago", passed / DAY),
+    format!("{} ago", age(now.saturating_sub(then)))
+}
+
+/// So many seconds.
+pub(super) fn age(seconds: u64) -> String {
+    match seconds {
+        passed if passed < 2 * MINUTE => format!("{passed} s"),
+        passed if passed < 2 * HOUR => format!("{} min", passed / MINUTE),
+        passed if passed < 2 * DAY => format!("{} h", passed / HOUR),
+        passed => format!("{} days", passed / DAY),
     }
 }
 
