@@ -364,11 +364,7 @@ fn a_chain_is_explained_without_a_daemon() {
     check(&["--chain", &good, "--path", "mine"], 2, &["with its first slash"]);
     check(&["--chain", &good, "--path", "/mine", "--header", "nonsense"], 2, &["NAME: VALUE"]);
     check(&["5f2c0000000000000000000000000000"], 2, &["no daemon answers at ", "control.sock"]);
-    check(
-        &["identity_mismatch"],
-        0,
-        &["The certificate matches no identity rule", "- The operator: correct `identity`"],
-    );
+    check(&["identity_mismatch"], 0, &["The certificate matches no identity rule", "- The operator: correct identity"]);
     environment.write("explained.toml", "[listen").unwrap();
     check(&["--chain", &good], 2, &["explained.toml:1"]);
 }

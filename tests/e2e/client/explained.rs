@@ -402,3 +402,15 @@ fn a_refusal_after_the_proof_does_not_say_that_the_handler_was_asked() {
         "{told}"
     );
 }
+
+/// Beside its issuer, an intermediate is no anchor: to add it there changes nothing, and explain says so.
+#[test]
+fn an_intermediate_beside_its_root_is_explained_as_no_anchor() {
+    let place = Place::new();
+    let both = "trust_anchors = [\"@D@/hookgate-throwaway/pagerduty/root.pem\", \"@D@/hookgate-throwaway/pagerduty/intermediate.pem\"]\n";
+    let gateway = place.start(Some((TRUST, both)));
+    let document = place.send(&gateway, &["--secret-file", "pd.secret", "--wrong", "missing-intermediate"]);
+    assert_eq!(document["answer"]["reason"], "unknown_issuer", "{document:#}");
+    let told = explained(&place, &gateway, document["answer"]["request_id"].as_str().unwrap());
+    assert!(told.contains("an intermediate beside its issuer there is no anchor"), "{told}");
+}
