@@ -110,6 +110,11 @@ async fn outcomes_change_rows_and_free_room() {
     let states: Vec<_> = listed.iter().map(|row| (row.state.as_str(), row.attempts, row.outcome.as_str())).collect();
     assert_eq!(states, [("waiting", 1, "no."), ("dead", 3, "never.")]);
     assert_eq!(store.ask(Command::Retry(Selection::AllDead)).await, Answer::Changed(1));
+    // The dispatcher hears of the outcomes first, as they were stored first.
+    for number in &numbers {
+        let change = changes.try_recv().unwrap();
+        assert!(matches!(&change, Change::Settled { number: of, fate: Some(_) } if of == number), "{change:?}");
+    }
     let Change::Waits(revived) = changes.try_recv().unwrap() else { unreachable!() };
     assert_eq!((revived.number, revived.attempts), (numbers[1], 3));
     assert_eq!(revived.until_ms - revived.next_ms, 72 * 3600 * 1000);
