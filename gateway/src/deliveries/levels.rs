@@ -2,19 +2,18 @@
 //!
 //! Owns what the writing thread and the dispatcher published last. Must not count: `usage` and `dispatch` do. Workers never take its lock.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+
+use super::pauses::Pauses;
+use super::usage::Usage;
 
 /// What is stored of one route.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Level {
-    /// Deliveries that wait.
-    pub waiting: u64,
-    /// Dead letters.
-    pub dead: u64,
-    /// Bytes of both.
-    pub bytes: u64,
+    /// How much.
+    pub usage: Usage,
     /// How long the oldest delivery that waits has waited, at most a second ago.
     pub oldest: Duration,
 }
@@ -26,8 +25,7 @@ pub struct Levels(Arc<Mutex<Published>>);
 #[derive(Debug, Default)]
 struct Published {
     levels: BTreeMap<Arc<str>, Level>,
-    /// An empty name stands for every route.
-    paused: BTreeSet<String>,
+    paused: Pauses,
 }
 
 impl Levels {
@@ -40,12 +38,11 @@ impl Levels {
     /// Whether the route is paused, by its name or with all.
     #[must_use]
     pub fn is_paused(&self, route: &str) -> bool {
-        let published = self.published();
-        published.paused.contains("") || published.paused.contains(route)
+        self.published().paused.hold(route)
     }
 
-    /// These are paused; an empty name stands for every route.
-    pub fn set_paused(&self, paused: &BTreeSet<String>) {
+    /// These are paused.
+    pub fn set_paused(&self, paused: &Pauses) {
         let mut published = self.published();
         if published.paused != *paused {
             published.paused.clone_from(paused);

@@ -9,6 +9,7 @@ mod command;
 mod database;
 mod levels;
 mod order;
+mod pauses;
 mod spool;
 mod usage;
 mod writer;
@@ -25,10 +26,12 @@ pub use self::command::{Answer, Change, Command, Filter, Listed, PAGE, Selection
 pub use self::database::{Database, DatabaseError, Opened, Reader};
 pub use self::levels::{Level, Levels};
 pub use self::order::OrderKey;
+pub use self::pauses::Pauses;
 pub use self::spool::{Fate, NewDelivery, ReadError, RequestParts, Settled, StoredRequest, Waiting};
+pub use self::usage::Usage;
 pub use self::usage::WARN_AT;
-use self::writer::Work;
 pub use self::writer::{Changes, Survey, now_ms};
+use self::writer::{Question, Work, Write};
 pub use crate::config::Durable;
 use crate::config::OnStateFailure;
 use crate::metrics::kept as metrics;
@@ -116,7 +119,7 @@ impl DeliveryStore {
     /// It was not written, and `on_state_failure` is `refuse`.
     pub async fn keep(&self, deliveries: Vec<KeptDelivery>) -> Result<(), NotStored> {
         let (stored, outcome) = oneshot::channel();
-        let queued = self.queue.try_send(Work::Keep { deliveries, stored }).is_ok();
+        let queued = self.queue.try_send(Work::Write(Write::Keep { deliveries, stored })).is_ok();
         let is_stored = queued && matches!(timeout(LIMIT, outcome).await, Ok(Ok(true)));
         if is_stored {
             return Ok(());
@@ -136,7 +139,8 @@ impl DeliveryStore {
         let (stored, outcome) = oneshot::channel();
         // One that is larger than all that may wait gets in alone.
         let has_room = queued == 0 || queued.saturating_add(bytes) <= QUEUED_BYTES;
-        let is_queued = has_room && self.queue.try_send(Work::Spool { delivery: Box::new(delivery), stored }).is_ok();
+        let write = Write::Spool { delivery: Box::new(delivery), stored };
+        let is_queued = has_room && self.queue.try_send(Work::Write(write)).is_ok();
         if !is_queued {
             self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
             return Spooled::Failed;
@@ -150,20 +154,21 @@ impl DeliveryStore {
     /// Writes the outcome of an attempt. Returns whether it survives a power failure now.
     pub async fn settle(&self, settled: Settled) -> bool {
         let (stored, outcome) = oneshot::channel();
-        self.queue.send(Work::Settle { settled, stored }).await.is_ok() && outcome.await.unwrap_or(false)
+        let write = Write::Settle { settled, stored };
+        self.queue.send(Work::Write(write)).await.is_ok() && outcome.await.unwrap_or(false)
     }
 
     /// What is stored now, for the dispatcher; `None` if it cannot be read.
     pub async fn survey(&self) -> Option<Survey> {
         let (told, survey) = oneshot::channel();
-        self.queue.send(Work::Survey { told }).await.ok()?;
+        self.queue.send(Work::Question(Question::Survey { told })).await.ok()?;
         survey.await.ok()?
     }
 
     /// Answers an operator.
     pub async fn ask(&self, command: Command) -> Answer {
         let (answer, answered) = oneshot::channel();
-        let queued = self.queue.send(Work::Ask { command, answer }).await;
+        let queued = self.queue.send(Work::Question(Question::Operator { command, answer })).await;
         let gone = || Answer::Error("hookgate ends; ask again when it runs".to_owned());
         match queued {
             Ok(()) => answered.await.unwrap_or_else(|_| gone()),
@@ -176,7 +181,7 @@ impl DeliveryStore {
         if self.failing.load(Ordering::Relaxed) {
             let (stored, _) = oneshot::channel();
             // If the queue is full, the thread tries anyway.
-            drop(self.queue.try_send(Work::Keep { deliveries: Vec::new(), stored }));
+            drop(self.queue.try_send(Work::Write(Write::Keep { deliveries: Vec::new(), stored })));
         }
     }
 }

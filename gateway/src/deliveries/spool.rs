@@ -35,6 +35,7 @@ use hyper::{Method, Uri};
 use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, params};
 
 use super::order::OrderKey;
+use super::pauses::Pauses;
 use crate::config::Durable;
 
 /// The tables, made at the first start of a version that has them.
@@ -282,8 +283,8 @@ impl Names {
     }
 }
 
-/// The routes that are paused; an empty text stands for every route.
-pub(super) fn paused(connection: &Connection) -> rusqlite::Result<Vec<String>> {
+/// The routes that are paused.
+pub(super) fn paused(connection: &Connection) -> rusqlite::Result<Pauses> {
     connection.prepare("SELECT route FROM spool_pause")?.query_map([], |row| row.get(0))?.collect()
 }
 

@@ -137,7 +137,7 @@ async fn a_full_queue_is_a_failure_and_no_wait() {
     let (store, unwritten, _changes) = DeliveryStore::new(OnStateFailure::Refuse);
     for _ in 0..QUEUE {
         let (stored, _) = oneshot::channel();
-        store.queue.try_send(Work::Keep { deliveries: Vec::new(), stored }).unwrap();
+        store.queue.try_send(Work::Write(Write::Keep { deliveries: Vec::new(), stored })).unwrap();
     }
     assert_eq!(store.keep(vec![delivery(1, NOW + 10)]).await, Err(NotStored));
     drop(unwritten);

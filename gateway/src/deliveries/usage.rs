@@ -17,13 +17,13 @@ const CALM_AT: u64 = 70;
 
 /// What is stored of one route.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Usage {
+pub struct Usage {
     /// Deliveries that wait.
-    pub(super) waiting: u64,
+    pub waiting: u64,
     /// Dead letters.
-    pub(super) dead: u64,
+    pub dead: u64,
     /// Bytes of both.
-    pub(super) bytes: u64,
+    pub bytes: u64,
 }
 
 /// What is stored of every route that has had something since the start.
@@ -102,9 +102,9 @@ impl Usages {
     pub(super) fn publish(&mut self, levels: &Levels) {
         for (route, level) in self.0.iter_mut().filter(|(_, level)| !level.is_published) {
             level.is_published = true;
-            metrics::stored(route, level.usage.waiting, level.usage.dead, level.usage.bytes);
-            let Usage { waiting, dead, bytes } = level.usage;
-            levels.set(route, |level| (level.waiting, level.dead, level.bytes) = (waiting, dead, bytes));
+            let usage @ Usage { waiting, dead, bytes } = level.usage;
+            metrics::stored(route, waiting, dead, bytes);
+            levels.set(route, |level| level.usage = usage);
             let Some(percent) = level.percent() else { continue };
             metrics::filled(route, percent);
             if percent >= WARN_AT && !level.has_warned {

@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::command::{self, Answer, Change, Changed, Command};
 use super::database::{self, Database, DatabaseError};
+use super::pauses::Pauses;
 use super::spool::{self, Fate, NewDelivery, Settled, Waiting};
 use super::usage::Usages;
 use super::{Spooled, Unwritten};
@@ -22,16 +23,28 @@ const BATCH: usize = 1024;
 
 /// What waits for the thread.
 pub(super) enum Work {
+    /// To be stored.
+    Write(Write),
+    /// To be answered after what is stored by then.
+    Question(Question),
+}
+
+/// What belongs into a transaction with others, and who waits for it.
+pub(super) enum Write {
     /// A handler took these.
     Keep { deliveries: Vec<KeptDelivery>, stored: oneshot::Sender<bool> },
     /// A durable route has this.
     Spool { delivery: Box<NewDelivery>, stored: oneshot::Sender<Spooled> },
     /// An attempt had this outcome.
     Settle { settled: Settled, stored: oneshot::Sender<bool> },
+}
+
+/// Who asks, and what.
+pub(super) enum Question {
     /// The dispatcher begins, and has to know what is stored now.
     Survey { told: oneshot::Sender<Option<Survey>> },
-    /// An operator asks.
-    Ask { command: Command, answer: oneshot::Sender<Answer> },
+    /// An operator.
+    Operator { command: Command, answer: oneshot::Sender<Answer> },
 }
 
 /// What is stored, and which routes are paused.
@@ -39,11 +52,11 @@ pub(super) enum Work {
 pub struct Survey {
     /// The deliveries that wait.
     pub waiting: Vec<Waiting>,
-    /// The routes that are paused; an empty text stands for every route.
-    pub paused: Vec<String>,
+    /// The routes that are paused.
+    pub paused: Pauses,
 }
 
-/// What a transaction did with one work.
+/// What a transaction did with one write.
 enum Done {
     Kept,
     Stored(Waiting),
@@ -64,46 +77,53 @@ impl Unwritten {
 
     /// One transaction of all but the questions, which follow.
     fn work(&self, database: &mut Database, works: &mut Vec<Work>) {
-        let (questions, writes): (Vec<Work>, Vec<Work>) =
-            works.drain(..).partition(|work| matches!(work, Work::Ask { .. } | Work::Survey { .. }));
+        let (mut writes, mut questions) = (Vec::with_capacity(works.len()), Vec::new());
+        for work in works.drain(..) {
+            match work {
+                Work::Write(write) => writes.push(write),
+                Work::Question(question) => questions.push(question),
+            }
+        }
         if !writes.is_empty() {
             self.write(database, writes);
         }
         for question in questions {
             // Who asked may have left.
             match question {
-                Work::Ask { command, answer } => drop(answer.send(self.answer(database, &command))),
-                Work::Survey { told } => drop(told.send(survey(database))),
-                Work::Keep { .. } | Work::Spool { .. } | Work::Settle { .. } => {}
+                Question::Operator { command, answer } => drop(answer.send(self.answer(database, &command))),
+                Question::Survey { told } => drop(told.send(survey(database))),
             }
         }
     }
 
-    fn write(&self, database: &mut Database, works: Vec<Work>) {
+    fn write(&self, database: &mut Database, writes: Vec<Write>) {
         let (began, now) = (Instant::now(), UnixTime::now());
         // Counted as the transaction goes, and forgotten if it fails.
         let mut usages = database.usages.clone();
-        let is_probe = works.iter().all(|work| matches!(work, Work::Keep { deliveries, .. } if deliveries.is_empty()));
+        let is_probe =
+            writes.iter().all(|write| matches!(write, Write::Keep { deliveries, .. } if deliveries.is_empty()));
         let outcome = match is_probe {
-            true => database.store(&[]).map(|()| works.iter().map(|_| Done::Kept).collect()),
+            true => database.store(&[]).map(|()| writes.iter().map(|_| Done::Kept).collect()),
             false => database.write(now, |transaction| {
-                works.iter().map(|work| make(transaction, work, now, &mut usages)).collect::<Result<Vec<_>, _>>()
+                writes.iter().map(|write| make(transaction, write, now, &mut usages)).collect::<Result<Vec<_>, _>>()
             }),
         };
         let failed = self.note(&outcome);
-        let kept: usize =
-            works.iter().map(|work| if let Work::Keep { deliveries, .. } = work { deliveries.len() } else { 0 }).sum();
+        let kept: usize = writes
+            .iter()
+            .map(|write| if let Write::Keep { deliveries, .. } = write { deliveries.len() } else { 0 })
+            .sum();
         metrics::written(kept, failed);
-        if works.iter().any(|work| matches!(work, Work::Spool { .. })) {
+        if writes.iter().any(|write| matches!(write, Write::Spool { .. })) {
             spool_metrics::written(began.elapsed());
         }
         let Ok(done) = outcome else {
-            works.into_iter().for_each(|work| self.tell_failure(work));
+            writes.into_iter().for_each(|write| self.tell_failure(write));
             return;
         };
         database.usages = usages;
-        for (work, done) in works.into_iter().zip(done) {
-            self.tell(database, work, done);
+        for (write, done) in writes.into_iter().zip(done) {
+            self.tell(database, write, done);
         }
     }
 
@@ -125,23 +145,22 @@ impl Unwritten {
         failed
     }
 
-    fn tell_failure(&self, work: Work) {
+    fn tell_failure(&self, write: Write) {
         // Those who wait may have left.
-        match work {
-            Work::Keep { stored, .. } | Work::Settle { stored, .. } => {
+        match write {
+            Write::Keep { stored, .. } | Write::Settle { stored, .. } => {
                 let _ = stored.send(false);
             }
-            Work::Spool { delivery, stored } => {
+            Write::Spool { delivery, stored } => {
                 self.forget(&delivery);
                 drop(stored.send(Spooled::Failed));
             }
-            Work::Ask { .. } | Work::Survey { .. } => {}
         }
     }
 
-    fn tell(&self, database: &mut Database, work: Work, done: Done) {
-        match (work, done) {
-            (Work::Spool { delivery, stored }, done) => {
+    fn tell(&self, database: &mut Database, write: Write, done: Done) {
+        match (write, done) {
+            (Write::Spool { delivery, stored }, done) => {
                 self.forget(&delivery);
                 let spooled = match done {
                     Done::Stored(waiting) => {
@@ -154,7 +173,7 @@ impl Unwritten {
                 };
                 drop(stored.send(spooled));
             }
-            (Work::Settle { settled, stored }, Done::Settled(before)) => {
+            (Write::Settle { settled, stored }, Done::Settled(before)) => {
                 if let Some(before) = &before {
                     count(&mut database.usages, &settled.fate, before);
                 }
@@ -163,10 +182,9 @@ impl Unwritten {
                 self.change(Change::Settled { number, fate: before.map(|_| fate) });
                 let _ = stored.send(true);
             }
-            (Work::Keep { stored, .. } | Work::Settle { stored, .. }, _) => {
+            (Write::Keep { stored, .. } | Write::Settle { stored, .. }, _) => {
                 let _ = stored.send(true);
             }
-            (Work::Ask { .. } | Work::Survey { .. }, _) => {}
         }
     }
 
@@ -238,13 +256,12 @@ fn count(usages: &mut Usages, fate: &Fate, before: &spool::Size) {
     }
 }
 
-/// Does one work within a transaction.
-fn make(transaction: &Transaction<'_>, work: &Work, now: UnixTime, usages: &mut Usages) -> rusqlite::Result<Done> {
-    match work {
-        Work::Keep { deliveries, .. } => database::keep(transaction, deliveries).map(|()| Done::Kept),
-        Work::Settle { settled, .. } => spool::settle(transaction, settled).map(Done::Settled),
-        Work::Spool { delivery, .. } => store(transaction, delivery, now, usages),
-        Work::Ask { .. } | Work::Survey { .. } => Ok(Done::Kept),
+/// Does one write within a transaction.
+fn make(transaction: &Transaction<'_>, write: &Write, now: UnixTime, usages: &mut Usages) -> rusqlite::Result<Done> {
+    match write {
+        Write::Keep { deliveries, .. } => database::keep(transaction, deliveries).map(|()| Done::Kept),
+        Write::Settle { settled, .. } => spool::settle(transaction, settled).map(Done::Settled),
+        Write::Spool { delivery, .. } => store(transaction, delivery, now, usages),
     }
 }
 

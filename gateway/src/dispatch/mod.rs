@@ -23,7 +23,7 @@ use tokio::task::spawn_local;
 
 use self::attempt::Ended;
 use self::schedule::{Lane, Schedule};
-use crate::deliveries::{Changes, DeliveryStore, Durable, Fate, Reader, Survey, now_ms};
+use crate::deliveries::{Changes, DeliveryStore, Durable, Reader, Survey, now_ms};
 use crate::metrics::spool as metrics;
 use crate::snapshot::Snapshot;
 use crate::upstream::{Places, Upstream};
@@ -107,8 +107,7 @@ async fn run(spool: Spool, mut shared: Shared) {
         return;
     };
     let schedule = Schedule::new(waiting, paused, now_ms());
-    let mut rounds =
-        Rounds { dispatcher, schedule, snapshot, current: shared.snapshot, routes: HashMap::new(), outcomes, changes };
+    let mut rounds = Rounds { dispatcher, schedule, snapshot, current: shared.snapshot, outcomes, changes };
     rounds.adopt();
     rounds.serve(&mut shared.commands).await;
     rounds.drain(&mut shared.commands).await;
@@ -175,8 +174,7 @@ struct Rounds {
     /// The snapshot whose routes the schedule has.
     snapshot: Arc<Snapshot>,
     current: Arc<ArcSwap<Snapshot>>,
-    routes: HashMap<Arc<str>, RouteId>,
-    /// Two entries for each attempt in flight at most.
+    /// One entry for each attempt in flight at most.
     outcomes: mpsc::UnboundedReceiver<Ended>,
     changes: Changes,
 }
@@ -246,7 +244,6 @@ impl Rounds {
 
     fn adopt(&mut self) {
         self.dispatcher.upstream.retain(&self.snapshot.routes);
-        self.routes.clear();
         let mut lanes = HashMap::new();
         for (index, route) in self.snapshot.routes.routes().iter().enumerate() {
             let id = RouteId(index);
@@ -259,12 +256,12 @@ impl Rounds {
             let durable = own.map_or(&default, |durable| &**durable);
             let identity = &self.snapshot.identity;
             let lane = Lane {
+                route: id,
                 max_in_flight: durable.max_in_flight,
                 rate_per_s: durable.rate_per_s,
                 providers: route.providers.iter().map(|id| Arc::clone(&identity.provider(*id).name)).collect(),
             };
             lanes.insert(Arc::clone(&route.name), lane);
-            self.routes.insert(Arc::clone(&route.name), id);
         }
         for (route, deliveries) in self.schedule.adopt(lanes) {
             tracing::warn!(
@@ -277,19 +274,7 @@ impl Rounds {
     /// Begins what is due.
     fn begin(&mut self) {
         let now = now_ms();
-        for waiting in self.schedule.due(now) {
-            let Some(route) = self.routes.get(&waiting.route).copied() else {
-                // The schedule has a lane for each of these routes.
-                self.schedule.settled(
-                    waiting.number,
-                    Some(Fate::Again {
-                        attempts: waiting.attempts,
-                        next_ms: now.saturating_add(1000),
-                        outcome: String::new(),
-                    }),
-                );
-                continue;
-            };
+        for (route, waiting) in self.schedule.due(now) {
             let (dispatcher, snapshot) = (Rc::clone(&self.dispatcher), Arc::clone(&self.snapshot));
             spawn_local(attempt::attempt(dispatcher, snapshot, route, waiting));
         }

@@ -6,7 +6,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-use crate::deliveries::{Change, Fate, OrderKey, Waiting};
+use crate::deliveries::{Change, Fate, OrderKey, Pauses, Waiting};
+use hookgate_core::route::RouteId;
 
 /// How far ahead a next attempt may be when the process starts: the longest pause, and the longest Retry-After that is believed. More is a
 /// clock that was wrong.
@@ -24,6 +25,8 @@ const LONGEST_COOLING_MS: u64 = 5000;
 /// What the configuration says of the deliveries of a route.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Lane {
+    /// Its index in the snapshot that says this.
+    pub(super) route: RouteId,
     /// Deliveries that are with the handler at a time.
     pub(super) max_in_flight: usize,
     /// Attempts that begin in a second.
@@ -38,7 +41,7 @@ pub(super) struct Schedule {
     lanes: HashMap<Arc<str>, Lane>,
     queues: BTreeMap<Arc<str>, Queue>,
     routes: HashMap<i64, Arc<str>>,
-    paused: BTreeSet<String>,
+    paused: Pauses,
 }
 
 /// The deliveries of one route.
@@ -71,8 +74,8 @@ struct Row {
 
 impl Schedule {
     /// With what an earlier process stored. Every delivery is held until [`Schedule::adopt`] names its route.
-    pub(super) fn new(waiting: Vec<Waiting>, paused: Vec<String>, now_ms: u64) -> Self {
-        let mut schedule = Self { paused: paused.into_iter().collect(), ..Self::default() };
+    pub(super) fn new(waiting: Vec<Waiting>, paused: Pauses, now_ms: u64) -> Self {
+        let mut schedule = Self { paused, ..Self::default() };
         for mut waiting in waiting {
             waiting.next_ms = waiting.next_ms.min(now_ms.saturating_add(FURTHEST_MS));
             schedule.add(waiting);
@@ -119,26 +122,21 @@ impl Schedule {
                     self.remove(number);
                 }
             }
-            Change::Paused(route) => {
-                self.paused.insert(route);
-            }
-            Change::Resumed(route) if route.is_empty() => self.paused.clear(),
-            Change::Resumed(route) => {
-                self.paused.remove(&route);
-            }
+            Change::Paused(route) => self.paused.pause(route),
+            Change::Resumed(route) => self.paused.resume(&route),
         }
     }
 
-    /// Takes what is due: an attempt of each begins now, and ends with [`Schedule::settled`].
-    pub(super) fn due(&mut self, now_ms: u64) -> Vec<Waiting> {
+    /// Takes what is due, with its route: an attempt of each begins now, and ends with [`Schedule::settled`].
+    pub(super) fn due(&mut self, now_ms: u64) -> Vec<(RouteId, Waiting)> {
         let mut due = Vec::new();
         for (route, queue) in &mut self.queues {
-            if is_paused(&self.paused, route) {
+            if self.paused.hold(route) {
                 continue;
             }
             let Some(lane) = self.lanes.get(route) else { continue };
             while let Some(waiting) = queue.begin(lane, now_ms) {
-                due.push(waiting);
+                due.push((lane.route, waiting));
             }
         }
         due
@@ -161,7 +159,7 @@ impl Schedule {
         let next = self.queues.iter().filter_map(|(route, queue)| {
             let held = queue.held.first().map(|(until_ms, _)| until_ms.saturating_add(1));
             let lane = self.lanes.get(route).filter(|lane| queue.in_flight < queue.most(lane));
-            let ready = queue.ready.first().filter(|_| lane.is_some() && !is_paused(&self.paused, route));
+            let ready = queue.ready.first().filter(|_| lane.is_some() && !self.paused.hold(route));
             let by_rate = queue.next_us.saturating_sub(RATE_SLACK_US).div_ceil(1000);
             let ready = ready.map(|(next_ms, _)| (*next_ms).max(by_rate).max(queue.cool_ms));
             held.into_iter().chain(ready).min()
@@ -205,8 +203,8 @@ impl Schedule {
         self.queues.values().map(|queue| queue.in_flight).sum()
     }
 
-    /// The routes that are paused; an empty name stands for every route.
-    pub(super) fn paused(&self) -> &BTreeSet<String> {
+    /// The routes that are paused.
+    pub(super) fn paused(&self) -> &Pauses {
         &self.paused
     }
 
@@ -214,7 +212,7 @@ impl Schedule {
     pub(super) fn levels(&self, now_ms: u64) -> impl Iterator<Item = (&Arc<str>, u64, bool)> {
         self.queues.iter().map(move |(route, queue)| {
             let oldest = queue.rows.values().next().map_or(0, |row| now_ms.saturating_sub(row.waiting.received_ms));
-            (route, oldest, is_paused(&self.paused, route))
+            (route, oldest, self.paused.hold(route))
         })
     }
 
@@ -260,10 +258,6 @@ impl Schedule {
             None => drop(queue.keys.remove(&key)),
         }
     }
-}
-
-fn is_paused(paused: &BTreeSet<String>, route: &str) -> bool {
-    !paused.is_empty() && (paused.contains(route) || paused.contains(""))
 }
 
 impl Queue {

@@ -19,7 +19,7 @@ use super::facts::{
 use crate::config::Durable;
 use crate::control::pending::advice;
 use crate::control::rotation::overview::Ending;
-use crate::deliveries::{Level, Levels};
+use crate::deliveries::{Level, Levels, Usage};
 use crate::metrics::{self, Load};
 use crate::recent::{Refused, fingerprint_text};
 use crate::snapshot::Snapshot;
@@ -178,7 +178,7 @@ pub(super) fn spool(snapshot: &Snapshot, levels: Option<&Levels>) -> Vec<SpoolFa
 }
 
 fn spool_of(route: &str, level: Level, is_paused: bool, rule: Option<&Durable>) -> SpoolFacts {
-    let Level { waiting, dead, bytes, oldest } = level;
+    let Level { usage: Usage { waiting, dead, bytes }, oldest } = level;
     SpoolFacts {
         route: route.to_owned(),
         waiting,
@@ -295,13 +295,20 @@ mod tests {
     #[test]
     fn the_larger_bound_tells_how_full_a_spool_is() {
         let rule = Durable { max_entries: 10, max_bytes: 1000, ..Durable::default() };
-        let level = Level { waiting: 6, dead: 2, bytes: 100, oldest: std::time::Duration::from_secs(7) };
+        let usage = Usage { waiting: 6, dead: 2, bytes: 100 };
+        let level = Level { usage, oldest: std::time::Duration::from_secs(7) };
         let facts = spool_of("a", level, true, Some(&rule));
         assert_eq!((facts.filled_percent, facts.oldest_age, facts.is_paused), (Some(80), 7, true));
-        assert_eq!(spool_of("a", Level { bytes: 990, ..level }, false, Some(&rule)).filled_percent, Some(99));
+        assert_eq!(
+            spool_of("a", Level { usage: Usage { bytes: 990, ..usage }, ..level }, false, Some(&rule)).filled_percent,
+            Some(99)
+        );
         assert_eq!(spool_of("a", level, false, None).filled_percent, None);
         // The age is of the last look, before the handler took the last one.
-        assert_eq!(spool_of("a", Level { waiting: 0, ..level }, false, Some(&rule)).oldest_age, 0);
+        assert_eq!(
+            spool_of("a", Level { usage: Usage { waiting: 0, ..usage }, ..level }, false, Some(&rule)).oldest_age,
+            0
+        );
     }
 
     #[test]

@@ -33,7 +33,7 @@ fn waiting(number: i64, key_name: &str) -> Waiting {
 }
 
 fn lane(max_in_flight: usize, rate_per_s: Option<u32>) -> Lane {
-    Lane { max_in_flight, rate_per_s, providers: vec!["p".into()] }
+    Lane { route: RouteId(0), max_in_flight, rate_per_s, providers: vec!["p".into()] }
 }
 
 fn lanes(lane: Lane) -> HashMap<Arc<str>, Lane> {
@@ -42,14 +42,14 @@ fn lanes(lane: Lane) -> HashMap<Arc<str>, Lane> {
 
 fn schedule(rows: &[(i64, &str)], lane: Lane) -> Schedule {
     let rows = rows.iter().map(|(number, key)| waiting(*number, key)).collect();
-    let mut schedule = Schedule::new(rows, Vec::new(), NOW);
+    let mut schedule = Schedule::new(rows, Pauses::default(), NOW);
     assert!(schedule.due(NOW).is_empty(), "no route is known yet");
     assert!(schedule.adopt(lanes(lane)).is_empty());
     schedule
 }
 
 fn due(schedule: &mut Schedule, now_ms: u64) -> Vec<i64> {
-    schedule.due(now_ms).iter().map(|waiting| waiting.number).collect()
+    schedule.due(now_ms).iter().map(|(_, waiting)| waiting.number).collect()
 }
 
 fn again(next_ms: u64) -> Option<Fate> {
@@ -67,7 +67,7 @@ fn deliveries_go_in_the_order_of_their_numbers_within_the_bound() {
     // A failed one comes back when its time has come.
     schedule.settled(1, again(NOW + 500));
     assert_eq!((due(&mut schedule, NOW + 499), schedule.wake_at()), (vec![], Some(NOW + 500)));
-    assert_eq!(schedule.due(NOW + 500)[0].attempts, 1);
+    assert_eq!(schedule.due(NOW + 500)[0].1.attempts, 1);
     schedule.settled(1, Some(Fate::Dead { attempts: 2, outcome: String::new() }));
     schedule.settled(3, None);
     assert_eq!((schedule.in_flight(), schedule.wake_at()), (0, None));
@@ -210,7 +210,7 @@ fn paused_routes_wait() {
     }
     schedule.change(Change::Paused("b".to_owned()));
     assert_eq!(due(&mut schedule, NOW), [1]);
-    let mut schedule = Schedule::new(vec![waiting(1, "")], vec!["a".to_owned()], NOW);
+    let mut schedule = Schedule::new(vec![waiting(1, "")], Pauses::from_iter(["a".to_owned()]), NOW);
     schedule.adopt(lanes(lane(9, None)));
     assert_eq!(due(&mut schedule, NOW), NONE, "an earlier process paused it");
 }
@@ -242,7 +242,7 @@ fn what_no_route_takes_is_held_until_one_does_or_its_time_is_over() {
 #[test]
 fn a_clock_that_was_wrong_holds_nothing_up_for_long() {
     let far = Waiting { next_ms: NOW + 1000 * FURTHEST_MS, ..waiting(1, "") };
-    let mut schedule = Schedule::new(vec![far], Vec::new(), NOW);
+    let mut schedule = Schedule::new(vec![far], Pauses::default(), NOW);
     schedule.adopt(lanes(lane(9, None)));
     assert_eq!(schedule.wake_at(), Some(NOW + FURTHEST_MS));
 }
@@ -253,7 +253,7 @@ fn random_events_break_no_promise() {
     let mut random = fastrand::Rng::with_seed(4711);
     let names = ["", "x", "y", "z"];
     for _ in 0..200 {
-        let mut schedule = Schedule::new(Vec::new(), Vec::new(), NOW);
+        let mut schedule = Schedule::new(Vec::new(), Pauses::default(), NOW);
         schedule.adopt(lanes(lane(3, None)));
         let (mut now, mut flying, mut left) = (NOW, Vec::<Waiting>::new(), BTreeSet::new());
         for number in 0..60 {
@@ -261,7 +261,7 @@ fn random_events_break_no_promise() {
             schedule.change(Change::Waits(waiting(number, name)));
             left.insert(number);
             for _ in 0..random.usize(..4) {
-                for begun in schedule.due(now) {
+                for (_, begun) in schedule.due(now) {
                     let same = |other: &Waiting| begun.key.is_some() && other.key == begun.key;
                     assert!(!flying.iter().any(same), "two of a key at a time");
                     flying.push(begun);
@@ -287,7 +287,7 @@ fn random_events_break_no_promise() {
             now = now.max(at);
             let begun = schedule.due(now);
             assert!(!begun.is_empty(), "it wakes for nothing");
-            for waiting in begun {
+            for (_, waiting) in begun {
                 taken.insert(waiting.number);
                 if let Some(key) = waiting.key {
                     assert!(last.insert(key, waiting.number).is_none_or(|before| before < waiting.number));
