@@ -62,20 +62,8 @@ fn likeness(one: &str, other: &str) -> usize {
 
 /// The least number of bytes to add, remove or replace that makes one text of the other (Levenshtein), of their first [`COMPARED`] bytes.
 fn distance(one: &str, other: &str) -> usize {
-    let other: Vec<u8> = other.bytes().take(COMPARED).collect();
-    let mut row: Vec<usize> = (0..=other.len()).collect();
-    for (above, byte) in one.bytes().take(COMPARED).enumerate() {
-        let mut next = Vec::with_capacity(row.len());
-        let mut left = above + 1;
-        next.push(left);
-        for (pair, expected) in row.windows(2).zip(&other) {
-            let &[diagonal, up] = pair else { continue };
-            left = (diagonal + usize::from(byte != *expected)).min(up + 1).min(left + 1);
-            next.push(left);
-        }
-        row = next;
-    }
-    row.last().copied().unwrap_or_default()
+    let compared = |text: &str| text.bytes().take(COMPARED).collect::<Vec<u8>>();
+    strsim::generic_levenshtein(&compared(one), &compared(other))
 }
 
 #[cfg(test)]
