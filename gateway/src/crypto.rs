@@ -83,6 +83,12 @@ impl KeyExchange {
         }
     }
 
+    /// Whether TLS 1.2 has it. Such a group is also one that a quantum computer opens later.
+    #[must_use]
+    pub const fn is_classical(self) -> bool {
+        !matches!(self, Self::X25519MlKem768)
+    }
+
     /// The name of the group with this number in TLS; empty for any other than [`KeyExchange::AVAILABLE`].
     #[must_use]
     pub fn name_of(group: NamedGroup) -> &'static str {

@@ -23,7 +23,6 @@ use std::sync::Arc;
 
 use data_encoding::HEXLOWER;
 use ring::digest;
-use rustls::ProtocolVersion;
 use toml::de::{DeTable, DeValue};
 
 pub use self::loss::{About, Loss};
@@ -38,7 +37,6 @@ use super::preset::Preset;
 use super::proof::Proofs;
 use super::ranges::ProviderRanges;
 use super::tls::TlsSection;
-use crate::crypto::KeyExchange;
 use hookgate_core::auth::strength::{Aspect, Aspects};
 use hookgate_core::auth::{KeySourceId, PolicyStrength};
 use hookgate_core::identity::Provider;
@@ -93,7 +91,7 @@ struct LogStrength {
 #[derive(Clone, Debug, Default)]
 struct TlsStrength {
     /// The versions that are accepted, and whether a key exchange that a quantum computer opens later is, in the words of the losses.
-    accepted: BTreeSet<&'static str>,
+    accepted: BTreeSet<String>,
 }
 
 /// Whether a configuration may replace the one in force.
@@ -319,12 +317,8 @@ impl FilterStrength {
 
 impl TlsStrength {
     fn new(section: &TlsSection) -> Self {
-        let versions = section.policy.versions().iter().map(|version| match version.version {
-            ProtocolVersion::TLSv1_2 => "TLS 1.2",
-            _ => "TLS 1.3",
-        });
-        let is_classical = |group: &KeyExchange| *group != KeyExchange::X25519MlKem768;
-        let classical = section.key_exchange.iter().any(is_classical).then_some("key exchange without ML-KEM");
+        let versions = section.policy_versions().map(|version| format!("TLS {}", version.number()));
+        let classical = section.has_classical_group().then(|| "key exchange without ML-KEM".to_owned());
         Self { accepted: versions.chain(classical).collect() }
     }
 }

@@ -13,6 +13,9 @@ use super::length;
 use super::report::Report;
 use crate::crypto::{KeyExchange, TlsPolicy};
 
+/// More than there are.
+const MAXIMUM_GROUPS: usize = 8;
+
 const WRITE_GROUPS: &str = "key_exchange = [\"X25519\", \"P-256\"], or leave the key out";
 
 /// `[tls]` as written.
@@ -47,10 +50,13 @@ pub struct TlsSection {
 impl TlsSection {
     /// The versions of TLS in which a handshake can succeed: those of the policy for which `key_exchange` has a group.
     pub(super) fn versions(&self) -> Vec<TlsVersion> {
-        let has_group = |version: &TlsVersion| {
-            *version == TlsVersion::Tls13 || self.key_exchange.iter().any(|group| *group != KeyExchange::X25519MlKem768)
-        };
+        let has_group = |version: &TlsVersion| *version == TlsVersion::Tls13 || self.has_classical_group();
         self.policy_versions().filter(has_group).collect()
+    }
+
+    /// Whether a handshake can have a group of [`KeyExchange::is_classical`].
+    pub(super) fn has_classical_group(&self) -> bool {
+        self.key_exchange.iter().any(|group| group.is_classical())
     }
 
     /// The versions of the policy alone.
@@ -85,11 +91,9 @@ pub(super) fn tls(raw: Option<&Spanned<RawTls>>, report: &mut Report<'_>) -> Tls
             groups.push(*group.get_ref());
         }
     }
-    if policy == TlsPolicy::PagerDuty && groups == [KeyExchange::X25519MlKem768] {
+    let section = TlsSection { policy, key_exchange: groups };
+    if !section.key_exchange.is_empty() && section.versions().is_empty() {
         report.error(written, Problem::KeyExchangeOfTls13);
     }
-    TlsSection { policy, key_exchange: groups }
+    section
 }
-
-/// More than there are.
-const MAXIMUM_GROUPS: usize = 8;
