@@ -2,8 +2,8 @@
 //!
 //! Owns these, and not the daemon. Must not judge: tests do.
 
-use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
+use std::fs::{self, DirBuilder};
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -45,6 +45,13 @@ impl Environment {
         let events = Handler::start(&directory.path().join("events.sock"), Behaviour::Json)?;
         let dialogflow = Handler::start(&directory.path().join("dialogflow.sock"), Behaviour::Json)?;
         Ok(Self { events, dialogflow, server, pki, directory })
+    }
+
+    /// A state directory, made at the first call.
+    pub(crate) fn state_directory(&self) -> PathBuf {
+        let state = self.path("state");
+        DirBuilder::new().recursive(true).mode(0o700).create(&state).unwrap();
+        state
     }
 
     /// The configuration for the four providers, to be changed. It has one worker: what a test sees does not depend on which

@@ -2,7 +2,6 @@
 
 use std::ffi::OsStr;
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 
 use hookgate_testkit::client::Curl;
@@ -23,11 +22,7 @@ const PERCOLATE: &str = "Percolate Industries, Inc.";
 
 /// Three providers at one host: `signed` is PagerDuty with its signature, `mine` and `ranged` are Percolate, the last from its ranges alone.
 fn configuration(environment: &Environment) -> String {
-    let state = environment.path("state");
-    if !state.exists() {
-        fs::create_dir(&state).unwrap();
-        fs::set_permissions(&state, fs::Permissions::from_mode(0o700)).unwrap();
-    }
+    let state = environment.state_directory();
     let secret = environment.write("pagerduty.secret", PAGERDUTY_SECRET).unwrap();
     let root = |sender| quoted(environment.pki.sender(sender).root.path());
     let (pagerduty, percolate) = (root(Sender::PagerDuty), root(Sender::Percolate));

@@ -1,8 +1,7 @@
 //! Revocation lists that the daemon fetches: from URLs of the configuration, and from those that certificates name.
 
 use std::ffi::OsStr;
-use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt as _;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -91,9 +90,7 @@ fn generation(gateway: &TestGateway) -> f64 {
 
 /// A state directory, and the section that names it.
 fn state(environment: &Environment) -> (PathBuf, String) {
-    let kept = environment.directory.path().join("state");
-    fs::create_dir(&kept).unwrap();
-    fs::set_permissions(&kept, Permissions::from_mode(0o700)).unwrap();
+    let kept = environment.state_directory();
     let section = format!("\n[state]\ndirectory = {}\n", quoted(&kept));
     (kept, section)
 }

@@ -6,7 +6,6 @@
 mod accounts;
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 
 use anyhow::Result;
@@ -35,11 +34,7 @@ const PROVIDER: [(&str, &str); 1] = [("provider", "pagerduty")];
 
 /// The configuration, with these lines in place of PagerDuty's `on_failure`.
 fn configuration(environment: &Environment, lines: &str) -> Result<String> {
-    let state = environment.path("state");
-    if !state.exists() {
-        fs::create_dir(&state)?;
-        fs::set_permissions(&state, fs::Permissions::from_mode(0o700))?;
-    }
+    let state = environment.state_directory();
     let secret = environment.write("pagerduty.secret", PAGERDUTY_SECRET)?;
     let mut configuration = environment.configuration();
     let proof = format!("signature = {{ secrets = [{{ file = {} }}] }}", quoted(&secret));

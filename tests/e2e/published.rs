@@ -1,8 +1,7 @@
 //! Lists of ranges that the daemon fetches from their publisher, a real HTTPS server.
 
 use std::ffi::OsStr;
-use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt as _;
+use std::fs;
 
 use hookgate_testkit::configuration::{FourProviders, IO, LISTEN_PORT, METRICS_PORT};
 use hookgate_testkit::gateway::Signal;
@@ -96,9 +95,7 @@ fn a_list_takes_effect_for_connections_that_are_open() {
 #[test]
 fn a_restart_without_network_uses_the_kept_list() {
     let environment = Environment::new().unwrap();
-    let kept = environment.directory.path().join("state");
-    fs::create_dir(&kept).unwrap();
-    fs::set_permissions(&kept, Permissions::from_mode(0o700)).unwrap();
+    let kept = environment.state_directory();
     let publisher = Publisher::start(&environment.pki, list(HERE)).unwrap();
     let state = format!("\n[state]\ndirectory = {}\n", quoted(&kept));
     let toml = configuration(&environment, &publisher, &state);

@@ -64,6 +64,19 @@ struct Fixture {
     directory: TempDir,
 }
 
+/// An empty revocation list of `issuer`.
+fn list_of(issuer: &CertifiedIssuer<'_, KeyPair>) -> rcgen::CertificateRevocationList {
+    let list = CertificateRevocationListParams {
+        this_update: date_time_ymd(2026, 1, 1),
+        next_update: date_time_ymd(2027, 1, 1),
+        crl_number: SerialNumber::from(1),
+        issuing_distribution_point: None,
+        revoked_certs: Vec::new(),
+        key_identifier_method: KeyIdMethod::Sha256,
+    };
+    list.signed_by(issuer).unwrap()
+}
+
 impl Fixture {
     /// Files: `ca.pem` (a root), `bundle.pem` (an intermediate, then that root), `intermediate.pem`, `fullchain.pem` and
     /// `privkey.pem` (hooks.example.com and *.example.net, under that intermediate), `other.key` (of no certificate), `list.crl`
@@ -85,15 +98,7 @@ impl Fixture {
         fixture.write("unordered.pem", &format!("{}{}{}", leaf.pem(), root.pem(), intermediate.pem()));
         fixture.write("privkey.pem", &key.serialize_pem());
         fixture.write("other.key", &KeyPair::generate().unwrap().serialize_pem());
-        let list = CertificateRevocationListParams {
-            this_update: date_time_ymd(2026, 1, 1),
-            next_update: date_time_ymd(2027, 1, 1),
-            crl_number: SerialNumber::from(1),
-            issuing_distribution_point: None,
-            revoked_certs: Vec::new(),
-            key_identifier_method: KeyIdMethod::Sha256,
-        };
-        let list = list.signed_by(&intermediate).unwrap();
+        let list = list_of(&intermediate);
         fs::write(fixture.path("list.crl"), list.der()).unwrap();
         fixture.write("list.pem", &list.pem().unwrap());
         fixture.write("webhook.secret", &format!("{SECRET}\n"));

@@ -238,7 +238,7 @@ fn a_size_that_no_line_limits_is_explained_by_the_section_to_add() {
     assert_eq!(place.send(&changed, &large)["answer"]["status"], 200);
 }
 
-/// A sender without a certificate shares the host. What explain says is what the daemon did, also about a request that nobody sent.
+/// A sender without a certificate shares the host. What explain says is what the daemon did, also about a request that was never sent.
 #[test]
 fn at_a_host_of_both_kinds_a_stranger_learns_of_no_route_and_explain_agrees() {
     let place = Place::new();
@@ -278,7 +278,7 @@ fn at_a_host_of_both_kinds_a_stranger_learns_of_no_route_and_explain_agrees() {
     place.keep_shown();
     let shown = [&secret[..], &["--cert", "client.pem", "--key", "client.key"]].concat();
     assert_eq!(place.send_as("github", &gateway, "/github", &shown)["answer"]["status"], 200);
-    // What nobody sent: the same decisions.
+    // What was never sent: the same decisions.
     let file = gateway.configuration_path();
     let described = |more: &[&str]| {
         let finished = hookgate(place.directory.path(), &[&["explain", "--config", text(&file)], more].concat());

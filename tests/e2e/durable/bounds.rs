@@ -7,7 +7,7 @@ use hookgate_testkit::http::Response;
 use rusqlite::Connection;
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 
-use super::{DURABLE, LATER, Stored, state};
+use super::{DURABLE, LATER, Stored};
 use crate::environment::SOON;
 
 fn assert_unavailable(response: &Response, reason: &str) {
@@ -91,7 +91,7 @@ fn a_damaged_file_is_kept_aside_and_hookgate_stores_again() {
     let mut stored = Stored::new("");
     stored.store("lost to hookgate, kept for the operator");
     stored.kill();
-    let directory = state(&stored.base.environment);
+    let directory = stored.base.environment.state_directory();
     for end in ["-wal", "-shm"] {
         drop(fs::remove_file(directory.join(format!("deliveries.db{end}"))));
     }

@@ -9,8 +9,6 @@ mod delivery;
 mod order;
 mod reload;
 
-use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -60,7 +58,7 @@ impl Stored {
 
     /// The file of deliveries.
     fn database(&self) -> PathBuf {
-        state(&self.base.environment).join("deliveries.db")
+        self.base.environment.state_directory().join("deliveries.db")
     }
 
     /// Starts the handler of the route.
@@ -146,15 +144,6 @@ fn query(database: &Path, sql: &str) -> Vec<String> {
     statement.query_map([], text).unwrap().collect::<Result<_, _>>().unwrap()
 }
 
-fn state(environment: &Environment) -> PathBuf {
-    let state = environment.path("state");
-    if !state.exists() {
-        fs::create_dir(&state).unwrap();
-        fs::set_permissions(&state, Permissions::from_mode(0o700)).unwrap();
-    }
-    state
-}
-
 /// The socket of the handler of durable routes.
 fn socket(environment: &Environment) -> PathBuf {
     environment.path("orders.sock")
@@ -171,7 +160,7 @@ fn configuration(environment: &Environment, routes: &[(&str, &str, &str)]) -> St
             handler.display()
         );
     }
-    toml + &format!("\n[state]\ndirectory = {}\n", quoted(&state(environment)))
+    toml + &format!("\n[state]\ndirectory = {}\n", quoted(&environment.state_directory()))
 }
 
 fn bodies(requests: &[Request]) -> Vec<String> {

@@ -3,7 +3,7 @@
 use hookgate_testkit::configuration::HOST;
 use hookgate_testkit::handler::{Behaviour, Handler};
 
-use super::{DURABLE, LATER, PATH, ROUTE, Stored, configuration, socket, state};
+use super::{DURABLE, LATER, PATH, ROUTE, Stored, configuration, socket};
 use crate::environment::{SOON, quoted};
 
 #[test]
@@ -63,7 +63,7 @@ fn a_provider_that_the_route_admits_no_longer_gets_nothing_handed_over() {
             "\n[[route]]\nname = \"{ROUTE}\"\nhost = \"{HOST}\"\npath = \"{PATH}\"\nproviders = [\"pagerduty\"]\nhandler = \"unix:{}\"\n{DURABLE}\n\
              \n[state]\ndirectory = {}\n",
             socket(environment).display(),
-            quoted(&state(environment))
+            quoted(&environment.state_directory())
         );
     stored.base.reload_permitting(&text).unwrap();
     stored.base.daemon.wait_log("no route of this name admits the provider", SOON).unwrap();

@@ -1,8 +1,6 @@
 //! Deliveries on the disk: what was taken is a duplicate after the process was killed, and a disk that takes nothing is a 503.
 
-use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::PathBuf;
+use std::fs;
 
 use hookgate_testkit::documents::{PAGERDUTY, PAGERDUTY_SECRET};
 use hookgate_testkit::gateway::{Gateway, GatewayOptions, Signal};
@@ -16,20 +14,11 @@ use crate::tls_client::TlsClient;
 
 const BODY: &[u8] = PAGERDUTY.body.as_bytes();
 
-fn state(environment: &Environment) -> PathBuf {
-    let state = environment.path("state");
-    if !state.exists() {
-        fs::create_dir(&state).unwrap();
-        fs::set_permissions(&state, Permissions::from_mode(0o700)).unwrap();
-    }
-    state
-}
-
 /// PagerDuty's preset with its replay rule, and a state directory with these lines in its section.
 fn configuration(environment: &Environment, lines: &str) -> ProofConfiguration {
     let secret = secret_file(environment, "webhook.secret", PAGERDUTY_SECRET);
     let provider = format!("signature = {{ secrets = [{secret}] }}");
-    let sections = format!("[state]\ndirectory = {}\n{lines}\n", quoted(&state(environment)));
+    let sections = format!("[state]\ndirectory = {}\n{lines}\n", quoted(&environment.state_directory()));
     ProofConfiguration { sections, ..ProofConfiguration::of_provider(provider) }
 }
 
@@ -89,14 +78,14 @@ fn in_memory_alone_a_restart_forgets_and_says_so() {
     kill(&mut gateway);
     start_again(&mut gateway, lines);
     assert!(!send(&gateway, "one").body.is_empty());
-    assert!(!state(&gateway.base.environment).join("deliveries.db").exists());
+    assert!(!gateway.base.environment.state_directory().join("deliveries.db").exists());
 }
 
 /// Another process holds the database, so that no write succeeds until it lets go.
 #[test]
 fn a_disk_that_takes_nothing_is_a_503_and_no_copy_reaches_the_handler() {
     let gateway = start("");
-    let other = Connection::open(state(&gateway.base.environment).join("deliveries.db")).unwrap();
+    let other = Connection::open(gateway.base.environment.state_directory().join("deliveries.db")).unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
     let unavailable = (503, Some("state_unavailable".to_owned()));
     let first = send(&gateway, "one");
@@ -117,7 +106,7 @@ fn a_disk_that_takes_nothing_is_a_503_and_no_copy_reaches_the_handler() {
 #[test]
 fn a_disk_that_takes_nothing_admits_if_configured() {
     let gateway = start("on_state_failure = \"admit\"");
-    let other = Connection::open(state(&gateway.base.environment).join("deliveries.db")).unwrap();
+    let other = Connection::open(gateway.base.environment.state_directory().join("deliveries.db")).unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
     assert!(!send(&gateway, "one").body.is_empty());
     assert_eq!(send(&gateway, "one").text(), "");
@@ -130,7 +119,7 @@ fn a_damaged_file_is_put_aside_and_hookgate_starts() {
     let mut gateway = start("");
     assert!(!send(&gateway, "one").body.is_empty());
     kill(&mut gateway);
-    let directory = state(&gateway.base.environment);
+    let directory = gateway.base.environment.state_directory();
     for end in ["-wal", "-shm"] {
         drop(fs::remove_file(directory.join(format!("deliveries.db{end}"))));
     }

@@ -166,19 +166,6 @@ fn only_senders_with_a_certificate_share_one() {
     assert_eq!(sharing, expected);
 }
 
-/// An empty revocation list of `issuer`.
-fn list_of(issuer: &CertifiedIssuer<'_, KeyPair>) -> rcgen::CertificateRevocationList {
-    let list = CertificateRevocationListParams {
-        this_update: date_time_ymd(2026, 1, 1),
-        next_update: date_time_ymd(2027, 1, 1),
-        crl_number: SerialNumber::from(1),
-        issuing_distribution_point: None,
-        revoked_certs: Vec::new(),
-        key_identifier_method: KeyIdMethod::Sha256,
-    };
-    list.signed_by(issuer).unwrap()
-}
-
 #[test]
 fn lists_that_no_path_can_verify_are_told() {
     let fixture = Fixture::new();
