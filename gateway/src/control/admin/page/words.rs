@@ -2,6 +2,8 @@
 
 use time::OffsetDateTime;
 
+pub(super) use crate::control::status::counted;
+
 const MINUTE: u64 = 60;
 const HOUR: u64 = 60 * MINUTE;
 const DAY: u64 = 24 * HOUR;
@@ -34,11 +36,6 @@ pub(super) fn age(seconds: u64) -> String {
         passed if passed < 2 * DAY => format!("{} h", passed / HOUR),
         passed => format!("{} days", passed / DAY),
     }
-}
-
-/// A number with its noun.
-pub(super) fn counted(count: usize, noun: &str) -> String {
-    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }
 
 #[cfg(test)]
