@@ -31,7 +31,7 @@ use crate::upstream::{HandlerBody, HandlerLimits, Outgoing};
 use hookgate_core::auth::{AuthenticatedRequest, AuthorizedPeer, Candidate, Reservation, Unauthenticated};
 use hookgate_core::identity::{ChainRefusal, OnFailure, PeerChain, ProviderId, Suspect, VerifiedChain};
 use hookgate_core::reject::{Refusal, Reject};
-use hookgate_core::route::{Miss, RouteId};
+use hookgate_core::route::{Handler, Miss, RouteId};
 
 /// Answers one request. Never fails: an error is an answer.
 pub(super) async fn handle(
@@ -197,23 +197,33 @@ async fn process(
         connection.note(|account| (account.proof, account.stored) = (proof, Some(began.elapsed())));
         return stored.map(Answer::Stored);
     }
+    let request = Outgoing::of_authenticated(request, forwarded);
+    hand_over(connection, &snapshot, &route.handler, request, (delivery, proof)).await.map(Answer::OfHandler)
+}
+
+/// Forwards a request with this proof to the handler of a direct route, and takes its delivery if the handler did.
+async fn hand_over(
+    connection: &Connection,
+    snapshot: &Snapshot,
+    handler: &Handler,
+    request: Outgoing<'_>,
+    (delivery, proof): (Option<Reservation>, &'static str),
+) -> Result<Response<HandlerBody>, Failure> {
     if delivery.is_some() && snapshot.deliveries.as_ref().is_some_and(|store| store.refuses()) {
         return Err(Failure::after_body(not_kept("The last write of the deliveries that were taken failed.")));
     }
     let limits = HandlerLimits::share(&snapshot.limits, connection.server.context.workers());
-    let upstream = &connection.server.upstream;
     let (handed_over, mut answered) = (Instant::now(), None);
     connection.note(|account| (account.proof, account.handed_over) = (proof, Some(handed_over)));
-    let request = Outgoing::of_authenticated(request, forwarded);
-    let response = upstream.forward(&request, &route.handler, limits, &mut answered).await;
+    let response = connection.server.upstream.forward(&request, handler, limits, &mut answered).await;
     connection.note(|account| account.handler = answered.map(|then| then.saturating_duration_since(handed_over)));
     let response = response.map_err(Failure::after_body)?;
     if let Some(delivery) = delivery
         && !response.status().is_server_error()
     {
-        keep(&snapshot, delivery, connection.server.context.now()).await?;
+        keep(snapshot, delivery, connection.server.context.now()).await?;
     }
-    Ok(Answer::OfHandler(response))
+    Ok(response)
 }
 
 /// Marks a delivery as taken, and waits until a restart does not forget it. Copies are duplicates from the start: if it cannot be kept, the
