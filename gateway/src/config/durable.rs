@@ -20,7 +20,7 @@ use hookgate_core::route::Route;
 
 /// 202 says what happened; 200 and 204 suit senders that take nothing else. 203 is the remark of a proxy, but harmless.
 const STATUS: Bound = Bound::new(200, 204, "");
-/// At most 30 days: what nobody mended in a month is a dead letter.
+/// At most 30 days: a fault that lasts longer needs an operator, and dead letters wait for one.
 const RETRY_FOR: Bound = Bound::new(1, 30 * 24 * 3600, " s");
 /// At most as many as `handler_max_in_flight` may be.
 const IN_FLIGHT: Bound = Bound::new(1, 100_000, "");

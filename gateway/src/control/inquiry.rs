@@ -36,7 +36,7 @@ pub(super) const DELIVERIES: &str = "deliveries";
 /// The longest question: a command with the names of a route and a provider.
 const QUESTION_BYTES: usize = 1024;
 
-/// From the accept to the end of a question, and from there to the end of an answer that needs no disk. Whoever asks is on this host.
+/// From the accept to the end of a question, and from there to the end of an answer that needs no disk. The program that asks runs on this host.
 const LIMIT: Duration = Duration::from_secs(2);
 
 /// From the question to the end of an answer about deliveries: the disk may be slow, and a body long.
@@ -78,7 +78,7 @@ impl Inquiry {
     pub(super) async fn serve(self) {
         loop {
             match self.listener.accept().await {
-                // Whoever asks too slowly, or leaves, gets no answer.
+                // A program that asks too slowly, or leaves, gets no answer.
                 Ok((stream, _)) => {
                     if let Ok(Ok(question)) = timeout(LIMIT, read_line(&stream)).await {
                         self.answer(&stream, &question).await;
@@ -92,7 +92,7 @@ impl Inquiry {
         }
     }
 
-    /// Answers within the limit. Whoever leaves, or reads too slowly, gets no answer, or a part of it.
+    /// Answers within the limit. A program that leaves, or reads too slowly, gets no answer, or a part of it.
     async fn answer(&self, stream: &UnixStream, question: &str) {
         let _ = match question.strip_prefix(DELIVERIES) {
             Some(command) => {

@@ -20,7 +20,7 @@ use crate::upstream::{HandlerBody, HandlerLimits, Outgoing};
 use hookgate_core::route::RouteId;
 use hookgate_io::timer::{sleep, timeout};
 
-/// The most of a handler's answer that is read, so that its connection can be used again. Nobody gets it.
+/// The most of a handler's answer that is read, so that its connection can be used again. It is dropped.
 const ANSWER_BYTES: usize = 64 * 1024;
 
 /// How long that may take.

@@ -137,7 +137,7 @@ async fn lock(file: &File, commands: &mut watch::Receiver<Command>) -> bool {
     }
 }
 
-/// What is stored now, whoever stored it; `None` if the thread is told to end first. What `changes` had before is in it.
+/// What is stored now, by this process or another one; `None` if the thread is told to end first. What `changes` had before is in it.
 async fn survey(
     store: &DeliveryStore,
     changes: &mut Changes,

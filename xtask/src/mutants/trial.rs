@@ -173,7 +173,7 @@ fn watch(child: &mut Child, limit: Duration, line: &mut dyn FnMut(&str)) -> Resu
     let output = BufReader::new(child.stdout.take().context("no output")?);
     let (sender, lines) = mpsc::channel();
     thread::spawn(move || {
-        // Nobody may listen any more.
+        // The receiver may be gone.
         let _ = output.lines().map_while(std::io::Result::ok).try_for_each(|line| sender.send(line));
     });
     loop {

@@ -181,7 +181,7 @@ async fn what_waits_for_the_disk_is_bounded_by_bytes() {
         large.request.body = vec![0; 40 * 1024 * 1024].into();
         large
     };
-    // Nobody takes from the queue: the first waits until its limit, and the second has no room.
+    // No thread takes from the queue: the first waits until its limit, and the second has no room.
     let (first, second) = tokio::join!(store.spool(large("a")), store.spool(large("b")));
     assert_eq!((first, second), (Spooled::Failed, Spooled::Failed));
     drop(unwritten);

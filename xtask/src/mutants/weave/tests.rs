@@ -1,3 +1,5 @@
+//! A file of every form of function, and mutants in it.
+
 use super::super::list::{Mutant, Place, Span};
 use super::{replaced, selectable, weave};
 
