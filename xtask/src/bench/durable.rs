@@ -3,12 +3,13 @@
 //!
 //! The state directory is below the directory of the run, so its disk is the one that is measured. Must not judge: the report has the targets.
 
-use std::fs;
+use std::fs::DirBuilder;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use hookgate_testkit::metrics::Metrics;
 use serde::Serialize;
 
@@ -59,7 +60,7 @@ pub(crate) fn measure(environment: &mut Environment, program: &Program) -> Resul
     drop(direct);
     let metrics = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?));
     let state = environment.directory().join(format!("state-{}", metrics.port()));
-    fs::create_dir(&state)?;
+    DirBuilder::new().mode(0o700).create(&state)?;
     let mut materials = environment.materials.clone();
     // The first value of a name is used.
     let own = [
