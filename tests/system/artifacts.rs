@@ -79,11 +79,15 @@ pub(crate) fn packages() -> &'static Packages {
     &PACKAGES
 }
 
-/// Makes the container image of the binary under test in `directory`. Returns its layout.
-pub(crate) fn image(directory: &Path) -> PathBuf {
-    dist(&["--oci", "--uncompressed", "--debian", &release()], directory);
-    let mut made = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
-    made.find(|path| path.is_dir()).unwrap()
+/// The layout of the container image of the binary under test; made on the first call.
+pub(crate) fn image() -> &'static Path {
+    static IMAGE: LazyLock<(PathBuf, tempfile::TempDir)> = LazyLock::new(|| {
+        let directory = tempfile::tempdir().unwrap();
+        dist(&["--oci", "--uncompressed", "--debian", &release()], directory.path());
+        let mut made = fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().path());
+        (made.find(|path| path.is_dir()).unwrap(), directory)
+    });
+    &IMAGE.0
 }
 
 /// `cargo xtask dist` with the binary under test.

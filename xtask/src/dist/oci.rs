@@ -34,8 +34,10 @@ const AUTHORITIES: &str = "etc/ssl/certs/ca-certificates.crt";
 const OF_PACKAGE: [&str; 3] =
     ["usr/bin/hookgate", "usr/share/doc/hookgate/copyright", "usr/share/doc/hookgate/hookgate.cdx.json.gz"];
 
-/// Where the configuration is mounted, and where state is.
+/// Where the configuration is mounted.
 const CONFIGURATION: &str = "etc/hookgate";
+
+/// Where a volume for state is mounted. The gateway makes its directory in it, because that of a volume often has another owner or mode.
 const STATE: &str = "var/lib/hookgate";
 
 /// What goes into an image.
@@ -118,7 +120,7 @@ impl Image<'_> {
             "os": "linux",
             "config": {
                 "User": format!("{USER}:{USER}"),
-                "Env": ["PATH=/usr/bin", format!("STATE_DIRECTORY=/{STATE}")],
+                "Env": ["PATH=/usr/bin", format!("STATE_DIRECTORY=/{STATE}/state")],
                 "Entrypoint": ["/usr/bin/hookgate"],
                 "Cmd": ["run", "--config", format!("/{CONFIGURATION}/hookgate.toml")],
                 "WorkingDir": "/",
