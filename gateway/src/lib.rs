@@ -48,6 +48,7 @@ pub mod control;
 pub mod crypto;
 pub mod deliveries;
 pub mod dispatch;
+pub mod fleet;
 pub mod http;
 pub mod init;
 pub mod key_store;

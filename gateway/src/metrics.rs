@@ -5,6 +5,7 @@
 //! as a label.
 
 pub mod fetches;
+pub mod fleet;
 pub mod kept;
 pub mod limits;
 pub mod process;

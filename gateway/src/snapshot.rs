@@ -16,6 +16,7 @@ use crate::access::AccessRules;
 use crate::config::{Config, Durable, ServerCertificate};
 use crate::crypto::signing_key;
 use crate::deliveries::DeliveryStore;
+use crate::fleet::Fleet;
 use crate::key_store::KeyStore;
 use crate::missing_lists::ListNotes;
 use crate::recent::Recent;
@@ -86,6 +87,8 @@ pub struct Lasting {
     pub replay: Arc<ReplayGuard>,
     /// Where those that were taken outlive this process, if they do.
     pub deliveries: Option<Arc<DeliveryStore>>,
+    /// The memory that hosts share, if they do.
+    pub fleet: Option<Arc<Fleet>>,
     /// The client certificates that were seen under the snapshot before.
     pub sightings: Arc<Sightings>,
     /// The refused chains for which evidence was found.
@@ -121,6 +124,8 @@ pub struct Snapshot {
     pub replay: Arc<ReplayGuard>,
     /// Where those that were taken outlive this process, if they do. Outlives the snapshot.
     pub deliveries: Option<Arc<DeliveryStore>>,
+    /// The memory of deliveries that hosts share, if they do. Outlives the snapshot.
+    pub fleet: Option<Arc<Fleet>>,
     /// The refused chains for which evidence was found. Outlives the snapshot.
     pub suspects: Arc<Suspects>,
     /// The revocation lists that chains lacked. Outlives the snapshot.
@@ -152,7 +157,7 @@ impl Snapshot {
         let Config {
             certificates, providers, sources, routes, durable, proofs, limits, log, tls, problem_types, ..
         } = config;
-        let Lasting { cache, keys, replay, deliveries, sightings, suspects, list_notes, recent, public_roots } =
+        let Lasting { cache, keys, replay, deliveries, fleet, sightings, suspects, list_notes, recent, public_roots } =
             lasting;
         let demands = Arc::new(Demands::new(proofs.providers, proofs.routes).of_providers(&providers));
         let reads_strangers = providers.iter().any(|it| it.client_certificate != ClientCertificate::Required);
@@ -190,6 +195,7 @@ impl Snapshot {
             sources: sources.into(),
             replay,
             deliveries,
+            fleet,
             suspects,
             list_notes,
             recent,

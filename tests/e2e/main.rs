@@ -13,6 +13,7 @@ mod environment;
 mod explain;
 mod fetched_lists;
 mod filter;
+mod fleet;
 mod handler;
 mod hostile;
 mod journal_stub;

@@ -42,6 +42,7 @@ fn serve(config: Config) {
         keys: Arc::new(KeyStore::new(config.proofs.key_sources.len())),
         replay: Arc::new(ReplayGuard::new(1)),
         deliveries: None,
+        fleet: None,
         sightings: Arc::new(Sightings::default()),
         suspects: Arc::default(),
         list_notes: Arc::default(),

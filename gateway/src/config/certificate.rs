@@ -117,6 +117,14 @@ fn parse(raw: &Spanned<RawCertificate>, report: &mut Report<'_>) -> Option<Serve
     Some(ServerCertificate { chain: certificates, key, names, chain_path })
 }
 
+/// A chain and its key, as `{ chain = …, key = … }`. Reports what is wrong.
+pub(super) fn pair(
+    raw: &Spanned<RawCertificate>,
+    report: &mut Report<'_>,
+) -> Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)> {
+    parse(raw, report).map(|parsed| (parsed.chain, parsed.key))
+}
+
 /// Loads the file that `at` names by `load`. Reports its error.
 fn load<T>(
     at: &Spanned<String>,

@@ -4,6 +4,7 @@
 
 mod client_certificate;
 mod durable;
+mod fleet;
 mod form;
 mod preset;
 mod problem;
@@ -19,6 +20,7 @@ use rustix::io::Errno;
 
 pub use self::client_certificate::CertificateProblem;
 pub use self::durable::DurableProblem;
+pub use self::fleet::FleetProblem;
 pub use self::form::FileForm;
 pub use self::preset::{OtherAnchor, PresetProblem};
 pub(super) use self::problem::Place;

@@ -24,6 +24,7 @@ mod feed;
 mod feed_url;
 mod file;
 mod filter;
+mod fleet;
 pub mod inventory;
 mod key_source;
 mod length;
@@ -66,6 +67,7 @@ use self::admin::RawAdmin;
 use self::certificate::RawCertificate;
 use self::document::Document;
 use self::filter::RawFilter;
+use self::fleet::RawFleet;
 use self::inventory::Inventory;
 use self::key_source::{KeySources, RawKeySource};
 use self::limits::RawLimits;
@@ -90,13 +92,14 @@ pub use self::crls::{FetchedLists, parse_fetched};
 pub use self::durable::{Durable, OrderBy};
 pub(crate) use self::error::one_line;
 pub use self::error::{
-    CertificateProblem, ConfigError, ConfigErrors, DurableProblem, FileForm, Location, OtherAnchor, PresetProblem,
-    Problem, ProofProblem, RangeProblem, RevocationProblem, is_of_host,
+    CertificateProblem, ConfigError, ConfigErrors, DurableProblem, FileForm, FleetProblem, Location, OtherAnchor,
+    PresetProblem, Problem, ProofProblem, RangeProblem, RevocationProblem, is_of_host,
 };
 pub use self::feed::{Feed, FetchLimits};
 pub use self::feed_url::{FeedUrl, FeedUrlError};
 pub use self::file::{FileVersion, FileVersions, day_of};
 pub use self::filter::{FilterSection, PIN_DIRECTORY};
+pub use self::fleet::Fleet;
 pub use self::key_source::{KeyOrigin, KeySource};
 pub use self::levels::{Levels, LevelsError};
 pub use self::listen::{DEFAULT_BACKLOG, Listen, Metrics};
@@ -150,6 +153,8 @@ pub struct Config {
     pub problem_types: TypeBase,
     /// `[state]`, or the directory of the service manager: where hookgate keeps what outlives a restart.
     pub state: State,
+    /// `[fleet]`: over which servers hosts share the memory of deliveries, if they do.
+    pub fleet: Option<Fleet>,
     /// `reload`: when hookgate loads the configuration again.
     pub reload: ReloadTrigger,
     /// The settings and the contents of the files, so that a reload can log what it changed.
@@ -210,6 +215,8 @@ struct RawConfig {
     log: Option<Spanned<RawLog>>,
     #[serde(deserialize_with = "document::table")]
     state: Option<Spanned<RawState>>,
+    #[serde(deserialize_with = "document::table")]
+    fleet: Option<Spanned<RawFleet>>,
     #[serde(deserialize_with = "document::table")]
     problem: Option<Spanned<RawProblem>>,
     #[serde(deserialize_with = "document::table")]
@@ -304,6 +311,7 @@ impl Config {
         let log = log::log(raw.log.as_ref(), &mut report);
         let state = state::state(raw.state.as_ref(), &mut report);
         let tls = tls::tls(raw.tls.as_ref(), &mut report);
+        let fleet = fleet::fleet(raw.fleet.as_ref(), &mut report);
         let names_directory = raw.state.as_ref().is_some_and(|state| state.get_ref().names_directory());
         let written = raw_routes.iter().map(|raw| raw.get_ref().written_delivery());
         durable::check(written, &routes, &durable, (&state, names_directory), &mut report);
@@ -384,6 +392,7 @@ impl Config {
             tls,
             problem_types,
             state,
+            fleet,
             reload,
             inventory,
             strength,

@@ -53,6 +53,7 @@ pub mod fetch;
 pub mod fetcher;
 mod filter;
 pub mod filter_status;
+mod fleet;
 mod inquiry;
 mod keys;
 pub mod log;

@@ -30,10 +30,11 @@ use super::watch::Watch;
 use crate::config::inventory::{Inventory, difference};
 use crate::config::strength::{Comparison, Loss, Strength};
 use crate::config::{
-    Admin, Config, FileVersions, FilterSection, Listen, LogFormat, Metrics, OnStateFailure, Reading, ReloadTrigger,
-    Sections, State, Warning, is_of_host,
+    self, Admin, Config, FileVersions, FilterSection, Listen, LogFormat, Metrics, OnStateFailure, Reading,
+    ReloadTrigger, Sections, State, Warning, is_of_host,
 };
 use crate::deliveries::DeliveryStore;
+use crate::fleet::Fleet;
 use crate::metrics::retirement::{NamedLabel, Retirement};
 use crate::metrics::{self, Load};
 use crate::missing_lists::ListNotes;
@@ -63,6 +64,8 @@ pub(super) struct Loader {
     replay: Arc<ReplayGuard>,
     /// Where taken deliveries are kept, if they outlive this process.
     deliveries: Option<Arc<DeliveryStore>>,
+    /// The memory that hosts share, if they do.
+    pub(super) fleet: Option<Arc<Fleet>>,
     pending: PendingChains,
     started: Instant,
     descriptors: Option<Descriptors>,
@@ -119,6 +122,8 @@ pub(super) struct Fixed {
     pub(super) admin: Option<Admin>,
     /// The state directory.
     pub(super) state: State,
+    /// The servers over which hosts share the memory of deliveries.
+    pub(super) fleet: Option<config::Fleet>,
 }
 
 impl Loader {
@@ -130,6 +135,7 @@ impl Loader {
             cache: Arc::new(ChainCache::new(limits.chain_cache_entries, limits.chain_cache_ttl)),
             replay: Arc::new(ReplayGuard::new(limits.replay_entries)),
             deliveries: None,
+            fleet: None,
             pending: PendingChains::default(),
             started: Instant::now(),
             descriptors: None,
@@ -206,9 +212,9 @@ impl Loader {
         let sightings = Arc::clone(self.rotation.sightings());
         let (suspects, public_roots) = (Arc::clone(self.pending.suspects()), public_roots());
         let (list_notes, recent) = (Arc::clone(&self.list_notes), Arc::clone(&self.recent));
-        let deliveries = self.deliveries.clone();
+        let (deliveries, fleet) = (self.deliveries.clone(), self.fleet.clone());
         let lasting =
-            Lasting { cache, keys, replay, deliveries, sightings, suspects, list_notes, recent, public_roots };
+            Lasting { cache, keys, replay, deliveries, fleet, sightings, suspects, list_notes, recent, public_roots };
         Ok(Snapshot::build(config, generation, lasting)?)
     }
 
@@ -470,6 +476,9 @@ impl Loader {
         }
         if config.state != fixed.state {
             tracing::warn!("[state] has changed; restart hookgate to apply the change");
+        }
+        if config.fleet != fixed.fleet {
+            tracing::warn!("[fleet] has changed; restart hookgate to apply the change");
         }
         let snapshot = self.adopt(config, prepared, generation).map_err(|error| Refused::by_failure(&error))?;
         log_bounded(&permitted, |(place, loss)| {

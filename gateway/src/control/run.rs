@@ -112,6 +112,7 @@ fn serve(path: &Path, config: Config, files: FileVersions, log: &Log) -> anyhow:
             metrics: config.metrics.clone(),
             admin: config.admin.clone(),
             state: config.state.clone(),
+            fleet: config.fleet.clone(),
         };
         let mut loader = Loader::new(path.to_owned(), &config.limits, retirement);
         loader.tune_log(log.tuning());
@@ -126,6 +127,9 @@ fn serve(path: &Path, config: Config, files: FileVersions, log: &Log) -> anyhow:
             Deliveries::Disk => loader.keep_deliveries(fixed.state.on_failure)?,
             Deliveries::Memory => None,
         };
+        let fleet =
+            fixed.fleet.as_ref().map(|fleet| super::fleet::prepare(fleet, fixed.state.on_failure)).transpose()?;
+        loader.fleet = fleet.as_ref().map(|(fleet, _)| Arc::clone(fleet));
         if let Some(state) = &loader.state {
             answer_questions(state.path(), &loader.recent, loader.store().cloned());
         }
@@ -146,6 +150,7 @@ fn serve(path: &Path, config: Config, files: FileVersions, log: &Log) -> anyhow:
         let (plans, ports) = planned.map_err(|error| located(path, error))?;
         // No later step needs a privilege, and no byte from a peer has been read.
         confine(|| loader.filter.is_usable(), loader.state.as_ref())?;
+        fleet.map(|(_, thread)| thread.start()).transpose()?;
         let handover = deliveries.map(super::deliveries::Prepared::start).transpose()?.unwrap_or_default();
         first_lists(&mut loader, &current, &commands).await;
         let workers = start_workers(plans, backend)?;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use hyper::StatusCode;
 
+use super::fleet;
 use super::request::Failure;
 use crate::deliveries::{DeliveryStore, Durable, NewDelivery, OrderKey, Spooled, now_ms};
 use crate::snapshot::Snapshot;
@@ -31,6 +32,7 @@ pub(super) async fn store(
         return Err(Failure::after_body(unavailable("There is no state directory.")));
     };
     let duplicate_status = request.peer().proof_policy().duplicate_answer();
+    let held = fleet::claim(snapshot, delivery.as_ref(), duplicate_status, now).await?;
     let kept = delivery.iter().flat_map(|delivery| delivery.kept(now)).collect();
     let spooled = spool(store, snapshot, (route, rule), request, forwarded, kept).await;
     // Whatever is not stored is released: the sender may send it again.
@@ -38,6 +40,7 @@ pub(super) async fn store(
     let refusal = match spooled {
         Spooled::Stored => {
             taken();
+            fleet::take(snapshot, held).await?;
             return Ok(rule.status);
         }
         Spooled::Duplicate => {

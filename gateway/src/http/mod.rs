@@ -12,6 +12,7 @@ pub mod connection;
 mod durable;
 mod ending;
 mod exchange;
+mod fleet;
 pub mod problem;
 mod request;
 mod stage;

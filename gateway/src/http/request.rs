@@ -23,8 +23,9 @@ use super::body::{self, read_body};
 use super::connection::{Connection, Standing};
 use super::uncertified::Uncertified;
 use super::verdicts::{check_source, missed};
-use super::{durable, problem, suspicion};
+use super::{durable, fleet, problem, suspicion};
 use crate::admission::{self, Verdict};
+use crate::fleet::Held;
 use crate::snapshot::{Reception, Snapshot};
 use crate::upstream::headers::{Forwarded, X_REQUEST_ID};
 use crate::upstream::{HandlerBody, HandlerLimits, Outgoing};
@@ -198,7 +199,8 @@ async fn process(
         return stored.map(Answer::Stored);
     }
     let request = Outgoing::of_authenticated(request, forwarded);
-    hand_over(connection, &snapshot, &route.handler, request, (delivery, proof)).await.map(Answer::OfHandler)
+    let held = fleet::claim(&snapshot, delivery.as_ref(), duplicate_status, now).await?;
+    hand_over(connection, &snapshot, &route.handler, request, (delivery, held, proof)).await.map(Answer::OfHandler)
 }
 
 /// Forwards a request with this proof to the handler of a direct route, and takes its delivery if the handler did.
@@ -207,7 +209,7 @@ async fn hand_over(
     snapshot: &Snapshot,
     handler: &Handler,
     request: Outgoing<'_>,
-    (delivery, proof): (Option<Reservation>, &'static str),
+    (delivery, held, proof): (Option<Reservation>, Option<Held>, &'static str),
 ) -> Result<Response<HandlerBody>, Failure> {
     if delivery.is_some() && snapshot.deliveries.as_ref().is_some_and(|store| store.refuses()) {
         return Err(Failure::after_body(not_kept("The last write of the deliveries that were taken failed.")));
@@ -222,6 +224,7 @@ async fn hand_over(
         && !response.status().is_server_error()
     {
         keep(snapshot, delivery, connection.server.context.now()).await?;
+        fleet::take(snapshot, held).await?;
     }
     Ok(response)
 }

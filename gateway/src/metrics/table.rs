@@ -221,6 +221,20 @@ metrics! {
             "1 if the last write of deliveries failed, otherwise 0. Absent until the first.",
             "hookgate_deliveries_failing == 1";
     }
+    "Fleet" {
+        FLEET_CONNECTED = Gauge "hookgate_fleet_connected" []
+            "1 with a connection to a NATS server of `[fleet]`, otherwise 0. Absent before the first.",
+            "hookgate_fleet_connected == 0";
+        FLEET_CLAIMS = Counter "hookgate_fleet_claims_total" ["result"]
+            "Deliveries for which the memory of the fleet was asked. `result` is `made`, `taken` (a copy was taken before), `in_flight` (another host has a copy) or `failed` (no answer). Absent until the first.",
+            "sum by (result) (rate(hookgate_fleet_claims_total[5m]))";
+        FLEET_CLAIM_DURATION = Histogram "hookgate_fleet_claim_duration_seconds" []
+            "Time until the memory of the fleet has answered. Absent until the first.",
+            "histogram_quantile(0.99, sum by (le) (rate(hookgate_fleet_claim_duration_seconds_bucket[5m])))";
+        FLEET_NOT_STORED = Counter "hookgate_fleet_not_stored_total" []
+            "Deliveries that a handler took and the memory of the fleet did not; see `on_state_failure`. Absent until the first.",
+            "increase(hookgate_fleet_not_stored_total[1h])";
+    }
     "Durable delivery" {
         SPOOL_ACCEPTED = Counter "hookgate_spool_accepted_total" ["route", "provider"]
             "Deliveries of durable routes that were stored. Absent until the first.",

@@ -187,6 +187,15 @@ const NEEDS: &[Need] = &[
         arch: "mmdebstrap",
     },
     Need {
+        what: "nats-server (hosts share the memory of deliveries over it)",
+        tasks: &[Test],
+        root_tasks: &[],
+        is_there: || is_installed("nats-server"),
+        debian: &["nats-server"],
+        fedora: "nats-server",
+        arch: "nats-server",
+    },
+    Need {
         what: "runc (runs the container image)",
         tasks: &[],
         root_tasks: &[Test],

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 
 use super::client_certificate::CertificateProblem;
 use super::durable::DurableProblem;
+use super::fleet::FleetProblem;
 use super::form::FileForm;
 use super::preset::PresetProblem;
 use super::proof::ProofProblem;
@@ -294,6 +295,9 @@ pub enum Problem {
     /// An error about durable delivery.
     #[error(transparent)]
     Durable(#[from] DurableProblem),
+    /// An error about the memory that hosts share.
+    #[error(transparent)]
+    Fleet(#[from] FleetProblem),
     /// An error of ranges.
     #[error(transparent)]
     Range(#[from] RangeProblem),

@@ -1,0 +1,261 @@
+//! The thread that talks to the NATS servers: its connection, and the bucket.
+//!
+//! Owns the reconnection, what the bucket must be like, and the order of works: each runs by itself, so that a slow one holds no other up. Must
+//! not know requests.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use async_nats::connection::State;
+use async_nats::jetstream::context::GetStreamErrorKind;
+use async_nats::jetstream::stream::{Config, DiscardPolicy, StorageType};
+use async_nats::jetstream::{self, Context, ErrorCode};
+use async_nats::{Client, ConnectOptions, Event, ServerAddr};
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::{LocalSet, spawn_local};
+
+use super::memory::Memory;
+use super::{Fleet, QUEUE, Settings, Work};
+use crate::cause::Cause;
+use crate::metrics::fleet as metrics;
+
+/// How long an entry is kept after its last change: the longest window of a `replay` rule, a week.
+const KEPT: Duration = Duration::from_secs(7 * 86_400);
+
+/// Works that run at a time.
+const AT_ONCE: usize = 1024;
+
+/// How long a connection, and an answer, may take.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// Between two looks for the bucket.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Why the thread does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The kernel makes no thread.
+    #[error("cannot start the thread that talks to the NATS servers")]
+    Thread(#[source] io::Error),
+    /// The seed in the file cannot be used.
+    #[error("[fleet] credentials cannot be used")]
+    Credentials(#[source] io::Error),
+    /// An address cannot be used. The configuration file excludes such addresses.
+    #[error("an address of [fleet] nats cannot be used")]
+    Server(#[source] io::Error),
+}
+
+/// The thread, before it is started.
+pub struct Prepared {
+    works: mpsc::Receiver<Work>,
+    options: ConnectOptions,
+    servers: Vec<ServerAddr>,
+    bucket: String,
+    replicas: usize,
+}
+
+/// Where workers ask, and the thread that answers them. Connects to nothing.
+///
+/// # Errors
+///
+/// [`StartError`]
+pub fn prepare(settings: Settings) -> Result<(Arc<Fleet>, Prepared), StartError> {
+    let Settings { fleet, tls, on_failure } = settings;
+    let (queue, works) = mpsc::channel(QUEUE);
+    let mut options = ConnectOptions::new()
+        .name("hookgate")
+        .tls_client_config(tls)
+        .retry_on_initial_connect()
+        .connection_timeout(PATIENCE)
+        .request_timeout(Some(PATIENCE))
+        .event_callback(|event| async move { heard(&event) });
+    if let Some(credentials) = &fleet.credentials {
+        options = options.credentials(credentials).map_err(StartError::Credentials)?;
+    }
+    let servers = fleet.servers.iter().map(|server| server.parse().map_err(StartError::Server));
+    let servers = servers.collect::<Result<_, _>>()?;
+    let bucket = format!("hookgate-deliveries-{}", fleet.name);
+    Ok((Arc::new(Fleet { queue, on_failure }), Prepared { works, options, servers, bucket, replicas: fleet.replicas }))
+}
+
+impl Prepared {
+    /// Starts the thread. It connects, and goes on trying; until then nothing is known of a delivery. It ends when the [`Fleet`] is gone.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError::Thread`]
+    pub fn start(self) -> Result<(), StartError> {
+        let Self { works, options, servers, bucket: name, replicas } = self;
+        let thread = thread::Builder::new().name("fleet".to_owned()).spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            LocalSet::new().block_on(&runtime, async move {
+                let client = options.connect(servers).await.map_err(io::Error::other)?;
+                let bucket =
+                    Bucket { client, name, replicas, found: RefCell::default(), next_look: Cell::new(Instant::now()) };
+                serve(works, &bucket).await;
+                Ok(())
+            })
+        });
+        let thread = thread.map_err(StartError::Thread)?;
+        // The thread is not waited for: whoever asks has heard the answer before the process ends.
+        drop::<JoinHandle<io::Result<()>>>(thread);
+        Ok(())
+    }
+}
+
+/// Tells what happens to the connection.
+fn heard(event: &Event) {
+    let cause = Cause::Gateway.label();
+    match event {
+        Event::Connected => {
+            metrics::connected(true);
+            tracing::info!(cause, "connected to a NATS server of the fleet");
+        }
+        Event::Disconnected | Event::Closed => {
+            metrics::connected(false);
+            tracing::error!(cause, "no connection to the NATS servers of the fleet; it is tried again");
+        }
+        other => tracing::warn!(cause, event = %other, "the NATS servers of the fleet"),
+    }
+}
+
+/// Does the works, until nobody can ask any more.
+async fn serve(mut works: mpsc::Receiver<Work>, bucket: &Bucket) {
+    let places = Arc::new(Semaphore::new(AT_ONCE));
+    while let Some(work) = works.recv().await {
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+        let memory = bucket.memory().await;
+        drop(spawn_local(async move {
+            work.done(memory).await;
+            drop(place);
+        }));
+    }
+    // What was queued last leaves before the process does.
+    drop(bucket.client.flush().await);
+}
+
+impl Work {
+    /// Does it in `memory`; without one, nothing is known.
+    async fn done(self, memory: Option<Memory>) {
+        let failed = |error: super::memory::Failed| {
+            let cause = Cause::Gateway.label();
+            tracing::warn!(%error, cause, "the NATS servers of the fleet gave no answer");
+        };
+        match (self, memory) {
+            (Self::Claim { deliveries, held_for, told }, Some(memory)) => {
+                let outcome = memory.claim(&deliveries, held_for).await.map_err(failed).ok();
+                // A request that has given up leaves its claim to nobody.
+                if let Err(Some(super::memory::Outcome::Claimed(claimed))) = told.send(outcome) {
+                    memory.release(claimed).await;
+                }
+            }
+            (Self::Take { claimed, told }, Some(memory)) => {
+                // A request that has given up does not hear it.
+                let _ = told.send(memory.take(&claimed).await.map_err(failed).is_ok());
+            }
+            (Self::Release { claimed }, Some(memory)) => memory.release(claimed).await,
+            // Dropping the channel tells that nothing is known.
+            (Self::Claim { .. } | Self::Take { .. } | Self::Release { .. }, None) => {}
+        }
+    }
+}
+
+/// The bucket of the fleet, which is looked for when it is needed first.
+struct Bucket {
+    client: Client,
+    name: String,
+    replicas: usize,
+    found: RefCell<Option<Memory>>,
+    /// When it is looked for again, if it was not found.
+    next_look: Cell<Instant>,
+}
+
+impl Bucket {
+    /// The bucket; `None` if it cannot be had now, which is logged.
+    async fn memory(&self) -> Option<Memory> {
+        // Without a connection, every answer would take as long as a request waits.
+        if self.client.connection_state() != State::Connected {
+            return None;
+        }
+        if let Some(memory) = &*self.found.borrow() {
+            return Some(memory.clone());
+        }
+        if Instant::now() < self.next_look.get() {
+            return None;
+        }
+        match self.find().await {
+            Ok(memory) => {
+                *self.found.borrow_mut() = Some(memory.clone());
+                Some(memory)
+            }
+            Err(error) => {
+                self.next_look.set(Instant::now() + PAUSE);
+                let cause = Cause::Gateway.label();
+                tracing::error!(bucket = self.name, error, cause, "the memory of the fleet cannot be used");
+                None
+            }
+        }
+    }
+
+    /// Finds the stream of the bucket, or makes it. One that is there is never changed.
+    async fn find(&self) -> Result<Memory, String> {
+        let mut context: Context = jetstream::new(self.client.clone());
+        context.set_timeout(PATIENCE);
+        let stream = format!("KV_{}", self.name);
+        // Not `create_key_value`, which asks for the account in a form that NATS 2.9 does not have.
+        let found = match context.get_stream(&stream).await {
+            Ok(found) => found.cached_info().config.clone(),
+            Err(error) if is_absent(&error.kind()) => {
+                let made = context.create_stream(self.wanted(&stream)).await.map_err(|error| error.to_string())?;
+                made.cached_info().config.clone()
+            }
+            Err(error) => return Err(error.to_string()),
+        };
+        self.judge(&found)?;
+        context.get_key_value(&self.name).await.map(Memory::new).map_err(|error| error.to_string())
+    }
+
+    fn wanted(&self, stream: &str) -> Config {
+        Config {
+            name: stream.to_owned(),
+            description: Some("hookgate: which deliveries were taken".to_owned()),
+            subjects: vec![format!("$KV.{}.>", self.name)],
+            max_messages_per_subject: 1,
+            max_age: KEPT,
+            storage: StorageType::File,
+            num_replicas: self.replicas,
+            discard: DiscardPolicy::New,
+            allow_rollup: true,
+            deny_delete: true,
+            allow_direct: true,
+            ..Config::default()
+        }
+    }
+
+    /// Whether a bucket that is there keeps what it is told.
+    fn judge(&self, found: &Config) -> Result<(), String> {
+        let is_kept = found.max_age.is_zero() || found.max_age >= KEPT;
+        let wrong = if found.storage != StorageType::File {
+            "it is in memory, and must be in files"
+        } else if found.max_messages_per_subject != 1 {
+            "its history is not 1"
+        } else if !is_kept {
+            "it forgets entries before a week has passed"
+        } else if found.discard != DiscardPolicy::New {
+            "it discards old entries when it is full"
+        } else if found.num_replicas < self.replicas {
+            "it has fewer copies than [fleet] replicas says"
+        } else {
+            return Ok(());
+        };
+        Err(format!("{wrong}; correct it (`nats stream edit KV_{}`), or write another name", self.name))
+    }
+}
+
+fn is_absent(kind: &GetStreamErrorKind) -> bool {
+    // JetStream's code of an unknown stream.
+    matches!(kind, GetStreamErrorKind::JetStream(error) if error.error_code() == ErrorCode::STREAM_NOT_FOUND)
+}

@@ -1,0 +1,61 @@
+//! The step between the proof of a request and its handler, if hosts share the memory of deliveries: the delivery is claimed from all of them.
+//!
+//! Owns what each answer of the fleet means for the sender. Must not talk to a server: `fleet` does.
+
+use std::time::Duration;
+
+use hyper::StatusCode;
+use rustls_pki_types::UnixTime;
+
+use super::request::Failure;
+use crate::fleet::{Claim, Held};
+use crate::snapshot::Snapshot;
+use hookgate_core::auth::Reservation;
+use hookgate_core::reject::{Refusal, Reject};
+
+/// Beyond `handler_timeout_ms`: the wait for a place at the handler, and for the disk. After that, another host may claim the delivery.
+const MARGIN: Duration = Duration::from_secs(10);
+
+/// Claims `delivery`. `None` if there is nothing to claim, or nobody to claim it from.
+///
+/// # Errors
+///
+/// Another host has it or had it, or the servers do not say.
+pub(super) async fn claim(
+    snapshot: &Snapshot,
+    delivery: Option<&Reservation>,
+    duplicate_status: Option<StatusCode>,
+    now: UnixTime,
+) -> Result<Option<Held>, Failure> {
+    let (Some(fleet), Some(delivery)) = (&snapshot.fleet, delivery) else { return Ok(None) };
+    let refused = |reject, detail: &str| Refusal::new(reject, detail);
+    match fleet.claim(delivery.kept(now).collect(), snapshot.limits.handler_timeout + MARGIN).await {
+        Claim::Made(held) => Ok(Some(held)),
+        Claim::Admitted => Ok(None),
+        Claim::Taken => {
+            let detail = "A copy of this delivery was taken before, by a host of this fleet.";
+            Err(Failure::duplicate(refused(Reject::DuplicateDelivery, detail), duplicate_status))
+        }
+        Claim::InFlight => {
+            let detail = "A handler of another host of this fleet has a copy of this delivery. Send it again later.";
+            Err(Failure::after_body(refused(Reject::DeliveryInFlight, detail)))
+        }
+        Claim::Unknown => {
+            let detail = "The memory of deliveries that the hosts share gave no answer.";
+            Err(Failure::after_body(refused(Reject::StateUnavailable, detail)))
+        }
+    }
+}
+
+/// Marks a claimed delivery as taken.
+///
+/// # Errors
+///
+/// The servers did not store that.
+pub(super) async fn take(snapshot: &Snapshot, held: Option<Held>) -> Result<(), Failure> {
+    let (Some(fleet), Some(held)) = (&snapshot.fleet, held) else { return Ok(()) };
+    fleet.take(held).await.map_err(|_| {
+        let detail = "The delivery was taken, and the memory that the hosts share did not store that.";
+        Failure::after_body(Refusal::new(Reject::StateUnavailable, detail))
+    })
+}

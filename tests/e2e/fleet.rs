@@ -1,0 +1,335 @@
+//! Hosts that share the memory of deliveries over real NATS servers: of copies at any hosts, one reaches a handler.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use hookgate_testkit::configuration::HOST;
+use hookgate_testkit::gateway::{Gateway, GatewayOptions, Signal};
+use hookgate_testkit::handler::Behaviour;
+use hookgate_testkit::http::{self, Response};
+use hookgate_testkit::pki::{ClientIdentity, KeyKind, LeafOptions, Sender, Variant};
+use hookgate_testkit::process::KilledOnDrop;
+use hookgate_testkit::wait::wait_until;
+
+use crate::environment::{BINARY, Environment, SOON, quoted};
+use crate::tls_client::{TlsClient, TlsConnection};
+
+/// The field with the id of a delivery.
+const ID: &str = "x-delivery";
+
+/// For an election among servers, and a claim that expires.
+const LATER: Duration = Duration::from_secs(40);
+
+fn free_port() -> u16 {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
+}
+
+/// A NATS server with JetStream, killed on drop.
+struct Nats {
+    _child: KilledOnDrop,
+    port: u16,
+    directory: PathBuf,
+}
+
+impl Nats {
+    fn start(directory: &Path, port: u16, arguments: &[&str]) -> Self {
+        let mut command = Command::new("nats-server");
+        command.args(["--addr", "127.0.0.1", "--port", &port.to_string(), "--jetstream", "--store_dir"]);
+        command.arg(directory).args(arguments).stdout(Stdio::null()).stderr(Stdio::null());
+        let child = command.spawn().expect("nats-server is installed: cargo xtask setup test");
+        let server = Self { _child: KilledOnDrop(child), port, directory: directory.to_owned() };
+        let accepts = || TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok();
+        wait_until("the NATS server", SOON, accepts).unwrap();
+        server
+    }
+
+    fn url(&self) -> String {
+        format!("\"nats://127.0.0.1:{}\"", self.port)
+    }
+
+    /// Ends it, and starts another one with the same files.
+    fn restart(self) -> Self {
+        let (port, directory) = (self.port, self.directory.clone());
+        drop(self);
+        Self::start(&directory, port, &[])
+    }
+}
+
+/// Several gateways of one environment, whose handler counts what reaches it.
+struct Hosts {
+    gateways: Vec<Gateway>,
+    environment: Environment,
+    identity: ClientIdentity,
+}
+
+/// A `[fleet]` with one copy, at these servers.
+fn section(servers: &str) -> String {
+    format!("[fleet]\nnats = [{servers}]\nreplicas = 1\n")
+}
+
+fn start_gateway(environment: &Environment, sections: &str) -> Gateway {
+    let route =
+        format!("proof = \"certificate\"\nreplay = {{ id_header = \"{ID}\", window_s = 600, duplicate_status = 208 }}");
+    let toml = environment.toml("handler_timeout_ms = 2000", &route) + sections;
+    Gateway::start(&toml, &GatewayOptions::new(BINARY)).unwrap()
+}
+
+impl Hosts {
+    /// One gateway for each of `sections`.
+    fn start(environment: Environment, sections: &[&str]) -> Self {
+        let gateways = sections.iter().map(|sections| start_gateway(&environment, sections)).collect();
+        let identity = environment.identity(Sender::Percolate, Variant::Good).unwrap();
+        Self { gateways, environment, identity }
+    }
+
+    /// Two gateways at one server.
+    fn pair(nats: &Nats, lines: &str) -> Self {
+        let sections = section(&nats.url()) + lines;
+        let hosts = Self::start(Environment::new().unwrap(), &[&sections, &sections]);
+        (0..2).for_each(|host| hosts.wait_connected(host));
+        hosts
+    }
+
+    fn wait_connected(&self, host: usize) {
+        self.gateways[host].wait_metric("hookgate_fleet_connected", &[], 1.0, SOON).unwrap();
+    }
+
+    fn connect(&self, host: usize) -> TlsConnection {
+        let port = self.gateways[host].port();
+        TlsClient::new(port, &self.environment.pki, &self.identity).unwrap().connect().unwrap()
+    }
+
+    fn send(&self, host: usize, id: &str) -> Response {
+        self.connect(host).ask(delivery(id)).unwrap()
+    }
+
+    fn outcome(&self, host: usize, id: &str) -> (u16, Option<String>) {
+        let response = self.send(host, id);
+        (response.status, response.reason())
+    }
+
+    /// How often each delivery reached the handler.
+    fn handled(&self) -> BTreeMap<String, usize> {
+        let mut counts = BTreeMap::new();
+        for request in self.environment.events.requests() {
+            *counts.entry(request.field(ID).unwrap().to_owned()).or_default() += 1;
+        }
+        counts
+    }
+}
+
+fn delivery(id: &str) -> Vec<u8> {
+    http::request("POST", "/any/hook", HOST, &[(ID, id)], b"{}")
+}
+
+fn unavailable() -> (u16, Option<String>) {
+    (503, Some("state_unavailable".to_owned()))
+}
+
+#[test]
+fn of_copies_at_two_hosts_at_once_exactly_one_reaches_a_handler() {
+    const DELIVERIES: usize = 400;
+    let directory = tempfile::tempdir().unwrap();
+    let nats = Nats::start(directory.path(), free_port(), &[]);
+    let hosts = Hosts::pair(&nats, "");
+    let send_all = |host: usize| {
+        let mut connection = hosts.connect(host);
+        let mut answers = Vec::new();
+        for number in 0..DELIVERIES {
+            answers.push(connection.ask(delivery(&number.to_string())).unwrap().status);
+        }
+        answers
+    };
+    let answers: Vec<Vec<u16>> = thread::scope(|scope| {
+        let running: Vec<_> = [0, 1, 0, 1].map(|host| scope.spawn(move || send_all(host))).into_iter().collect();
+        running.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    let handled = hosts.handled();
+    assert_eq!(handled.len(), DELIVERIES);
+    assert!(handled.values().all(|count| *count == 1), "{handled:?}");
+    for number in 0..DELIVERIES {
+        let of_one: Vec<u16> = answers.iter().map(|answers| answers[number]).collect();
+        assert_eq!(of_one.iter().filter(|status| **status == 200).count(), 1, "{number}: {of_one:?}");
+        assert!(of_one.iter().all(|status| [200, 208, 429].contains(status)), "{number}: {of_one:?}");
+    }
+    assert_eq!(hosts.outcome(0, "0").0, 208);
+    assert_eq!(hosts.outcome(1, "0").0, 208);
+}
+
+#[test]
+fn what_a_handler_did_not_take_is_handled_at_another_host() {
+    let directory = tempfile::tempdir().unwrap();
+    let nats = Nats::start(directory.path(), free_port(), &[]);
+    let hosts = Hosts::pair(&nats, "");
+    hosts.environment.events.set_behaviour(Behaviour::status(500, "later"));
+    assert_eq!(hosts.send(0, "one").status, 500);
+    hosts.environment.events.set_behaviour(Behaviour::CloseBeforeAnswering);
+    assert_eq!(hosts.send(1, "one").status, 502);
+    hosts.environment.events.set_behaviour(Behaviour::Json);
+    // The release is not awaited.
+    wait_until("the release", SOON, || hosts.send(0, "one").status == 200).unwrap();
+    assert_eq!(hosts.send(1, "one").status, 208);
+}
+
+#[test]
+fn a_copy_of_what_a_handler_has_is_told_to_wait_and_a_claim_of_a_dead_host_expires() {
+    let directory = tempfile::tempdir().unwrap();
+    let nats = Nats::start(directory.path(), free_port(), &[]);
+    let hosts = Hosts::pair(&nats, "");
+    hosts.environment.events.set_behaviour(Behaviour::NeverAnswer);
+    let mut first = hosts.connect(0);
+    first.send(delivery("one")).unwrap();
+    hosts.environment.events.wait_for(1, SOON).unwrap();
+    assert_eq!(hosts.outcome(1, "one"), (429, Some("delivery_in_flight".to_owned())));
+    hosts.gateways[0].signal(Signal::KILL).unwrap();
+    hosts.environment.events.set_behaviour(Behaviour::Json);
+    assert_eq!(hosts.send(1, "one").status, 429, "nobody knows that the host has ended");
+    wait_until("the end of the claim", LATER, || {
+        thread::sleep(Duration::from_millis(500));
+        hosts.send(1, "one").status == 200
+    })
+    .unwrap();
+}
+
+#[test]
+fn without_servers_nothing_is_handed_over_and_what_was_taken_is_known_afterwards() {
+    let directory = tempfile::tempdir().unwrap();
+    let nats = Nats::start(directory.path(), free_port(), &[]);
+    let hosts = Hosts::pair(&nats, "");
+    assert_eq!(hosts.send(0, "taken").status, 200);
+    let (port, files) = (nats.port, nats.directory.clone());
+    drop(nats);
+    wait_until("the loss of the connection", SOON, || {
+        hosts.gateways[1].metric("hookgate_fleet_connected", &[]).unwrap() == 0.0
+    })
+    .unwrap();
+    for id in ["taken", "new"] {
+        let response = hosts.send(1, id);
+        assert_eq!((response.status, response.reason()), unavailable());
+        assert!(response.field("retry-after").is_some(), "{response:?}");
+    }
+    assert_eq!(hosts.handled().len(), 1, "nothing but the first");
+    hosts.gateways[1].wait_log("no connection to the NATS servers of the fleet", SOON).unwrap();
+    let nats = Nats::start(&files, port, &[]);
+    hosts.wait_connected(1);
+    wait_until("the memory", SOON, || hosts.send(1, "taken").status == 208).unwrap();
+    assert_eq!(hosts.send(1, "new").status, 200);
+    let nats = nats.restart();
+    wait_until("the memory", LATER, || hosts.send(0, "new").status == 208).unwrap();
+    drop(nats);
+}
+
+#[test]
+fn without_servers_deliveries_are_admitted_if_configured() {
+    let environment = Environment::new().unwrap();
+    let port = free_port();
+    let state =
+        format!("[state]\ndirectory = {}\non_state_failure = \"admit\"\n", quoted(&environment.state_directory()));
+    let sections = section(&format!("\"nats://127.0.0.1:{port}\"")) + &state;
+    let hosts = Hosts::start(environment, &[&sections]);
+    assert_eq!(hosts.send(0, "one").status, 200);
+    assert_eq!(hosts.send(0, "one").status, 208, "this host knows it");
+    hosts.gateways[0].wait_metric("hookgate_fleet_claims_total", &[("result", "failed")], 1.0, SOON).unwrap();
+}
+
+#[test]
+fn a_durable_delivery_is_stored_at_one_host() {
+    let directory = tempfile::tempdir().unwrap();
+    let nats = Nats::start(directory.path(), free_port(), &[]);
+    let environment = Environment::new().unwrap();
+    let sections = ["a", "b"].map(|name| {
+        let state = environment.state_directory().join(name);
+        let handler = crate::environment::handler_socket(&environment.events);
+        format!(
+            "{}[state]\ndirectory = {}\n[[route]]\nname = \"stored\"\nhost = \"{HOST}\"\npath = \"/stored\"\nproviders = [\"percolate\"]\n\
+             handler = {handler}\ndelivery = \"durable\"\nproof = \"certificate\"\nreplay = {{ id_header = \"{ID}\", duplicate_status = 208 }}\n",
+            section(&nats.url()),
+            quoted(&state)
+        )
+    });
+    let hosts = Hosts::start(environment, &[&sections[0], &sections[1]]);
+    (0..2).for_each(|host| hosts.wait_connected(host));
+    let send = |host: usize| {
+        hosts.connect(host).ask(http::request("POST", "/stored", HOST, &[(ID, "one")], b"{}")).unwrap().status
+    };
+    assert_eq!([send(0), send(1), send(0)], [202, 208, 208]);
+    hosts.environment.events.wait_for(1, SOON).unwrap();
+    assert_eq!(hosts.handled(), BTreeMap::from([("one".to_owned(), 1)]));
+}
+
+#[test]
+fn a_memory_that_forgets_is_not_used_and_never_changed() {
+    let directory = tempfile::tempdir().unwrap();
+    let nats = Nats::start(directory.path(), free_port(), &[]);
+    let one_copy = section(&nats.url());
+    let more = one_copy.replace("replicas = 1", "replicas = 3");
+    let hosts = Hosts::start(Environment::new().unwrap(), &[&one_copy, &more]);
+    (0..2).for_each(|host| hosts.wait_connected(host));
+    assert_eq!(hosts.send(0, "one").status, 200);
+    assert_eq!(hosts.outcome(1, "two"), unavailable());
+    hosts.gateways[1].wait_log("it has fewer copies than [fleet] replicas says", SOON).unwrap();
+    assert_eq!(hosts.send(0, "two").status, 200);
+}
+
+/// Three servers, each with all entries: one of them may end.
+#[test]
+fn a_cluster_goes_on_without_one_of_its_servers() {
+    let directory = tempfile::tempdir().unwrap();
+    let ports = [0; 3].map(|_| (free_port(), free_port()));
+    let routes = ports.map(|(_, cluster)| format!("nats://127.0.0.1:{cluster}")).join(",");
+    let mut servers: Vec<Nats> = (ports.iter().enumerate())
+        .map(|(number, (port, cluster))| {
+            let (name, cluster) = (format!("n{number}"), format!("nats://127.0.0.1:{cluster}"));
+            let arguments =
+                ["--server_name", &name, "--cluster_name", "test", "--cluster", &cluster, "--routes", &routes];
+            Nats::start(&directory.path().join(&name), *port, &arguments)
+        })
+        .collect();
+    let urls = servers.iter().map(Nats::url).collect::<Vec<_>>().join(", ");
+    let sections = section(&urls).replace("replicas = 1", "replicas = 3");
+    let hosts = Hosts::start(Environment::new().unwrap(), &[&sections, &sections]);
+    // Before the servers have elected a leader, they make no bucket.
+    wait_until("the first delivery", LATER, || hosts.send(0, "first").status == 200).unwrap();
+    assert_eq!(hosts.send(1, "first").status, 208);
+    drop(servers.remove(0));
+    for number in 0..20 {
+        let id = number.to_string();
+        wait_until("a delivery without one server", LATER, || [200, 208].contains(&hosts.send(number % 2, &id).status))
+            .unwrap();
+        assert_eq!(hosts.send((number + 1) % 2, &id).status, 208);
+    }
+    assert_eq!(hosts.send(1, "first").status, 208, "what was taken before");
+    let handled = hosts.handled();
+    assert!(handled.len() == 21 && handled.values().all(|count| *count == 1), "{handled:?}");
+}
+
+#[test]
+fn both_sides_of_a_connection_show_their_certificates() {
+    let environment = Environment::new().unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let server = environment.pki.server("nats", &["localhost"], KeyKind::P256).unwrap();
+    let sender = environment.pki.sender(Sender::Percolate);
+    let ours = sender.leaf("fleet", &LeafOptions::default()).unwrap();
+    let path = |path: &Path| path.display().to_string();
+    let (chain, key, authority) = (path(&server.chain_path), path(&server.key_path), path(sender.root.path()));
+    let tls = ["--tls", "--tlscert", &chain, "--tlskey", &key, "--tlscacert", &authority, "--tlsverify"];
+    let nats = Nats::start(directory.path(), free_port(), &tls);
+    let sections = |anchor: &Path, certificate: &str| {
+        let servers = format!("\"tls://localhost:{}\"", nats.port);
+        section(&servers) + &format!("trust_anchors = [{}]\n{certificate}\n", quoted(anchor))
+    };
+    let shown = format!("certificate = {{ chain = {}, key = {} }}", quoted(&ours.chain_path), quoted(&ours.key_path));
+    let right = sections(environment.pki.server_root().path(), &shown);
+    let without = sections(environment.pki.server_root().path(), "");
+    let foreign = sections(sender.root.path(), &shown);
+    let hosts = Hosts::start(environment, &[&right, &without, &foreign]);
+    hosts.wait_connected(0);
+    assert_eq!(hosts.send(0, "one").status, 200);
+    assert_eq!(hosts.outcome(1, "two"), unavailable(), "without a certificate");
+    assert_eq!(hosts.outcome(2, "two"), unavailable(), "a server of another authority");
+    assert_eq!(hosts.handled().len(), 1);
+}
