@@ -346,14 +346,15 @@ rejects! {
     DeliveryIdMissing => "delivery_id_missing", 400, AccessDenied, Peer, "The delivery id is missing", detail;
     /// The handler already accepted this delivery. The configured status replaces this one (200 by default). Peer: there is nothing to do.
     DuplicateDelivery => "duplicate_delivery", 409, AccessDenied, Peer, "The handler already accepted this delivery", detail;
-    /// The handler is processing a copy of this delivery, and may still fail. Peer: send it again later; the status asks for that.
+    /// The handler is processing a copy of this delivery, here or at another host of the fleet, and may still fail. Peer: send it again later; the status asks for that.
     DeliveryInFlight => "delivery_in_flight", 429, AccessDenied, Peer, "A copy of this delivery is in progress", detail;
     /// `replay_entries` deliveries are remembered, and none of them may be forgotten yet. Operator: raise `replay_entries`, or
     /// shorten the replay window.
     ReplayGuardFull => "replay_guard_full", 503, InternalError, Gateway, "Too many deliveries to remember",
         "The receiver remembers too many deliveries; send the webhook again later.";
     /// The disk took no delivery when it was tried last, so a restart could forget this one (`on_state_failure = "refuse"`); or the route is
-    /// durable, and this one could not be stored. The status makes senders retry. Operator: see the log for what the disk says; make room, or mend the file.
+    /// durable, and this one could not be stored; or the servers of `[fleet]` gave no answer. The status makes senders retry. Operator: see the log for
+    /// what the disk or the servers say; make room, or mend the file or the connection.
     StateUnavailable => "state_unavailable", 503, InternalError, Gateway, "Deliveries cannot be remembered",
         "The receiver cannot remember this delivery now; send the webhook again later.";
     // upstream

@@ -536,3 +536,24 @@ fn the_beginning_of_a_problem_type_is_a_url_that_ends_before_the_reason() {
     assert_eq!(fixture.good(&own).problem_types.uri(reason), "https://hooks.example.com/reasons#no_route");
     assert_eq!(fixture.good(&minimal()).problem_types.uri(reason), "urn:hookgate:reason:no_route");
 }
+
+#[test]
+fn a_fleet_that_cannot_be_trusted_or_named_is_refused() {
+    let of = |line: &str| format!("[fleet]\nnats = [\"tls://nats.example.com\"]\n{line}\n");
+    check("[fleet]\nname = \"a\"\n", 1, "fleet.nats", "missing; write nats = [");
+    check("[fleet]\nnats = []\n", 2, "fleet.nats", "write nats = [");
+    check(
+        "[fleet]\nnats = [\"nats.example.com:4222\"]\n",
+        2,
+        "fleet.nats[0]",
+        "write \"tls://nats-1.example.com:4222\"",
+    );
+    check("[fleet]\nnats = [\"nats://192.0.2.1\"]\n", 2, "fleet.nats[0]", "is without TLS");
+    check(&of("name = \"a.b\""), 3, "fleet.name", "is no name of a fleet");
+    check(&of("replicas = 6"), 3, "fleet.replicas", "5");
+    check(&of("trust_anchors = [\"absent.pem\"]"), 3, "fleet.trust_anchors[0]", "absent.pem");
+    check(&of("credentials = \"ca.pem\""), 3, "fleet.credentials", "has no user JWT and no NKEY seed");
+    check(&of("certificate = { chain = \"fullchain.pem\" }"), 3, "fleet.certificate.key", "missing");
+    check(&of("certificate = { chain = \"fullchain.pem\", key = \"ca.pem\" }"), 3, "fleet.certificate.key", "ca.pem");
+    check(&of("user = \"a\""), 3, "fleet.user", "unknown key");
+}
