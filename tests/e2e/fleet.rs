@@ -275,6 +275,34 @@ fn a_memory_that_forgets_is_not_used_and_never_changed() {
     assert_eq!(hosts.send(0, "two").status, 200);
 }
 
+#[test]
+fn a_rule_that_remembers_longer_than_the_hosts_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let nats = Nats::start(directory.path(), free_port(), &[]);
+    let sections = section(&nats.url()) + "keep_s = 700\n";
+    let hosts = Hosts::start(Environment::new().unwrap(), &[&sections]);
+    let longer = |keep: &str| {
+        let text = std::fs::read_to_string(hosts.gateways[0].configuration_path()).unwrap();
+        text.replace("window_s = 600", "window_s = 800").replace("keep_s = 700", keep)
+    };
+    let checked = |text: &str| {
+        let file = hosts.environment.write("longer.toml", text).unwrap();
+        let finished = crate::command::hookgate(&["check", "--config", file.to_str().unwrap()]);
+        (finished.success(), finished.stderr_text())
+    };
+    let (is_right, text) = checked(&longer("keep_s = 700"));
+    assert!(
+        !is_right && text.contains("fleet.keep_s: the hosts remember for 700 s") && text.contains("write keep_s = 800"),
+        "{text}"
+    );
+    assert!(checked(&longer("keep_s = 800")).0);
+    // The bucket is that of the start.
+    let refused = hosts.gateways[0].reload(&longer("keep_s = 800"), SOON).unwrap_err().to_string();
+    hosts.gateways[0].wait_log("with which this process was started; restart hookgate", SOON).expect(&refused);
+    hosts.wait_connected(0);
+    assert_eq!(hosts.send(0, "one").status, 200);
+}
+
 /// Three servers, each with all entries: one of them may end.
 #[test]
 fn a_cluster_goes_on_without_one_of_its_servers() {

@@ -4,6 +4,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use serde::Deserialize;
@@ -17,6 +18,7 @@ use super::error::{FleetProblem, Problem};
 use super::file::{self, MAXIMUM_FILE_BYTES};
 use super::length;
 use super::name::{self, MAXIMUM_NAME_BYTES};
+use super::proof::{DEFAULT_WINDOW_SECONDS, Proofs};
 use super::report::Report;
 use super::warning::WarningKind;
 
@@ -25,6 +27,12 @@ const MAXIMUM_SERVERS: usize = 16;
 
 /// JetStream keeps at most five copies.
 const REPLICAS: Bound = Bound::new(1, 5, "");
+
+/// From the two minutes in which JetStream itself looks for duplicates, to the longest window of a rule.
+const KEEP: Bound = Bound::new(120, 7 * 86_400, " s");
+
+/// The default window of a rule.
+const DEFAULT_KEEP: Duration = Duration::from_secs(DEFAULT_WINDOW_SECONDS);
 
 /// A user JWT and a seed have some kilobytes.
 const CREDENTIALS_BYTES: usize = 64 * 1024;
@@ -43,6 +51,8 @@ pub struct Fleet {
     pub name: Arc<str>,
     /// `replicas`: on how many servers the memory is kept, if it is to be made.
     pub replicas: usize,
+    /// `keep_s`: how long the memory keeps what was taken; no window of a rule is longer.
+    pub keep: Duration,
     /// `trust_anchors`: who vouches for the servers; empty for the authorities of this host.
     pub trust_anchors: Vec<CertificateDer<'static>>,
     /// `certificate`: the chain and the key of this host.
@@ -53,13 +63,14 @@ pub struct Fleet {
 
 impl PartialEq for Fleet {
     fn eq(&self, other: &Self) -> bool {
-        let Self { servers, name, replicas, trust_anchors, certificate, credentials } = self;
+        let Self { servers, name, replicas, keep, trust_anchors, certificate, credentials } = self;
         let keys = |certificate: &Option<(Vec<_>, Arc<PrivateKeyDer<'static>>)>| {
             certificate.as_ref().map(|(chain, key)| (chain.clone(), key.secret_der().to_vec()))
         };
         *servers == other.servers
             && *name == other.name
             && *replicas == other.replicas
+            && *keep == other.keep
             && *trust_anchors == other.trust_anchors
             && keys(certificate) == keys(&other.certificate)
             && *credentials == other.credentials
@@ -73,6 +84,7 @@ pub(super) struct RawFleet {
     nats: Option<Spanned<Vec<Spanned<String>>>>,
     name: Option<Spanned<String>>,
     replicas: Option<Spanned<i64>>,
+    keep_s: Option<Spanned<i64>>,
     trust_anchors: Option<Spanned<Vec<Spanned<String>>>>,
     #[serde(default, deserialize_with = "document::table")]
     certificate: Option<Spanned<RawCertificate>>,
@@ -82,7 +94,7 @@ pub(super) struct RawFleet {
 /// Parses `[fleet]`. Reports what is wrong; `None` without the section, or without servers.
 pub(super) fn fleet(raw: Option<&Spanned<RawFleet>>, report: &mut Report<'_>) -> Option<Fleet> {
     let raw = raw?;
-    let RawFleet { nats, name, replicas, trust_anchors, certificate, credentials } = raw.get_ref();
+    let RawFleet { nats, name, replicas, keep_s, trust_anchors, certificate, credentials } = raw.get_ref();
     let name = name.as_ref().map(|at| {
         let text = at.get_ref();
         let is_valid = name::is_valid(text) && !text.contains('.');
@@ -92,6 +104,7 @@ pub(super) fn fleet(raw: Option<&Spanned<RawFleet>>, report: &mut Report<'_>) ->
         is_valid.then(|| Arc::<str>::from(text.as_str()))
     });
     let replicas = REPLICAS.count(replicas.as_ref(), 3, report);
+    let keep = KEEP.seconds(keep_s.as_ref(), DEFAULT_KEEP, report);
     let trust_anchors = trust_anchors.as_ref().map(|anchors| certificates(anchors, report)).unwrap_or_default();
     let certificate = certificate.as_ref().map(|raw| certificate::pair(raw, report));
     let credentials = credentials.as_ref().map(|at| read_credentials(at, report));
@@ -112,10 +125,22 @@ pub(super) fn fleet(raw: Option<&Spanned<RawFleet>>, report: &mut Report<'_>) ->
         servers,
         name: name.unwrap_or_else(|| Some("hookgate".into()))?,
         replicas,
+        keep,
         trust_anchors,
         certificate: certificate.map_or(Some(None), |pair| pair.map(|(chain, key)| Some((chain, Arc::new(key)))))?,
         credentials: credentials.map_or(Some(None), |read| read.map(|text| Some(Arc::new(text))))?,
     })
+}
+
+/// Reports a memory that is shorter than the window of a rule.
+pub(super) fn check(raw: Option<&Spanned<RawFleet>>, fleet: Option<&Fleet>, proofs: &Proofs, report: &mut Report<'_>) {
+    let (Some(raw), Some(fleet)) = (raw, fleet) else { return };
+    let window = proofs.longest_window();
+    if window > fleet.keep {
+        let at = raw.get_ref().keep_s.as_ref().map_or_else(|| raw.span(), Spanned::span);
+        let problem = FleetProblem::Keep { keep: fleet.keep.as_secs(), window: window.as_secs() };
+        report.error(&Spanned::new(at, ()), problem.into());
+    }
 }
 
 /// The address with its port.

@@ -314,6 +314,7 @@ impl Config {
         let fleet = fleet::fleet(raw.fleet.as_ref(), &mut report);
         let names_directory = raw.state.as_ref().is_some_and(|state| state.get_ref().names_directory());
         let written = raw_routes.iter().map(|raw| raw.get_ref().written_delivery());
+        fleet::check(raw.fleet.as_ref(), fleet.as_ref(), &proofs, &mut report);
         durable::check(written, &routes, &durable, (&state, names_directory), &mut report);
         let problem_types = problem::types(raw.problem.as_ref(), &mut report);
         let ranges = provider::source_ranges(raw_providers, &mut report);

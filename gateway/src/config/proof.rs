@@ -15,6 +15,7 @@ mod token;
 use std::fmt::Write as _;
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::Deserialize;
 use toml::Spanned;
@@ -28,15 +29,14 @@ use hookgate_core::auth::proof_policy::ProofPolicyError;
 use hookgate_core::auth::{Binding, Clause, Proof, ProofPolicy, ReplayRule};
 
 pub use self::addition::{Addition, AdditionForm, FileKind, Usual};
+pub(in crate::config) use self::replay::DEFAULT_WINDOW_SECONDS;
 pub(super) use self::replay::RawReplay;
 pub(super) use self::session_parameter::RawSessionParameter;
 pub(super) use self::signature::RawSignature;
 pub(super) use self::static_credential::{RawBasic, RawFieldSecret};
 pub(super) use self::token::RawToken;
 #[cfg(test)]
-pub(super) use self::{
-    replay::DEFAULT_WINDOW_SECONDS, signature::DEFAULT_TOLERANCE_SECONDS, token::DEFAULT_LEEWAY_SECONDS,
-};
+pub(super) use self::{signature::DEFAULT_TOLERANCE_SECONDS, token::DEFAULT_LEEWAY_SECONDS};
 
 /// The word for no proof beside the certificate.
 const CERTIFICATE: &str = "certificate";
@@ -59,6 +59,16 @@ pub struct Proofs {
     /// By [`KeySourceId`](hookgate_core::auth::KeySourceId): `[[key_source]]` in the order of the file, then the built-in source if
     /// a token needs it.
     pub key_sources: Vec<KeySource>,
+}
+
+impl Proofs {
+    /// For how long the rule that remembers deliveries longest does so; zero without one.
+    #[must_use]
+    pub fn longest_window(&self) -> Duration {
+        let policies = self.providers.iter().chain(self.routes.iter().flatten());
+        let longest = policies.filter_map(|policy| policy.replay_window_seconds()).max();
+        Duration::from_secs(longest.unwrap_or_default())
+    }
 }
 
 /// A table of `proof`: a proof, or a group of proofs.

@@ -54,6 +54,9 @@ const CLEAN_UP_SECONDS: u64 = 3600;
 /// Why a durable route cannot begin without a restart.
 const NO_DATABASE: &str = "a route is durable, and this process has no database, because it was started without a state directory; restart hookgate";
 
+/// Why a rule cannot remember for longer without a restart.
+const SHORT_MEMORY: &str = "the window_s of a replay rule is longer than the keep_s of [fleet] with which this process was started; restart hookgate";
+
 /// The copy of a source, if there is one.
 type Known<'k> = &'k dyn Fn(&Source) -> Option<Arc<Copy>>;
 
@@ -460,6 +463,10 @@ impl Loader {
         };
         if self.deliveries.is_none() && config.durable.iter().any(Option::is_some) {
             return Err(Refused::by_error(NO_DATABASE, false));
+        }
+        let kept = fixed.fleet.as_ref().map(|fleet| fleet.keep);
+        if kept.is_some_and(|kept| config.proofs.longest_window() > kept) {
+            return Err(Refused::by_error(SHORT_MEMORY, false));
         }
         let has_permission = config.strength.has_permission();
         if config.listen != fixed.listen {

@@ -22,8 +22,8 @@ use super::{Fleet, QUEUE, Settings, Work};
 use crate::cause::Cause;
 use crate::metrics::fleet as metrics;
 
-/// How long an entry is kept after its last change: the longest window of a `replay` rule, a week.
-const KEPT: Duration = Duration::from_secs(7 * 86_400);
+/// How much longer an entry is kept than a rule remembers: clocks differ, and the window begins a moment before the change.
+const MARGIN: Duration = Duration::from_secs(60);
 
 /// Works that run at a time.
 const AT_ONCE: usize = 1024;
@@ -55,6 +55,7 @@ pub struct Prepared {
     servers: Vec<ServerAddr>,
     bucket: String,
     replicas: usize,
+    kept: Duration,
 }
 
 /// Where workers ask, and the thread that answers them. Connects to nothing.
@@ -78,7 +79,8 @@ pub fn prepare(settings: Settings) -> Result<(Arc<Fleet>, Prepared), StartError>
     let servers = fleet.servers.iter().map(|server| server.parse().map_err(StartError::Server));
     let servers = servers.collect::<Result<_, _>>()?;
     let bucket = format!("hookgate-deliveries-{}", fleet.name);
-    Ok((Arc::new(Fleet { queue, on_failure }), Prepared { works, options, servers, bucket, replicas: fleet.replicas }))
+    let (replicas, kept) = (fleet.replicas, fleet.keep + MARGIN);
+    Ok((Arc::new(Fleet { queue, on_failure }), Prepared { works, options, servers, bucket, replicas, kept }))
 }
 
 impl Prepared {
@@ -88,13 +90,19 @@ impl Prepared {
     ///
     /// [`StartError::Thread`]
     pub fn start(self) -> Result<(), StartError> {
-        let Self { works, options, servers, bucket: name, replicas } = self;
+        let Self { works, options, servers, bucket: name, replicas, kept } = self;
         let thread = thread::Builder::new().name("fleet".to_owned()).spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             LocalSet::new().block_on(&runtime, async move {
                 let client = options.connect(servers).await.map_err(io::Error::other)?;
-                let bucket =
-                    Bucket { client, name, replicas, found: RefCell::default(), next_look: Cell::new(Instant::now()) };
+                let bucket = Bucket {
+                    client,
+                    name,
+                    replicas,
+                    kept,
+                    found: RefCell::default(),
+                    next_look: Cell::new(Instant::now()),
+                };
                 serve(works, &bucket).await;
                 Ok(())
             })
@@ -168,6 +176,8 @@ struct Bucket {
     client: Client,
     name: String,
     replicas: usize,
+    /// How long an entry is kept after its last change.
+    kept: Duration,
     found: RefCell<Option<Memory>>,
     /// When it is looked for again, if it was not found.
     next_look: Cell<Instant>,
@@ -224,7 +234,7 @@ impl Bucket {
             description: Some("hookgate: which deliveries were taken".to_owned()),
             subjects: vec![format!("$KV.{}.>", self.name)],
             max_messages_per_subject: 1,
-            max_age: KEPT,
+            max_age: self.kept,
             storage: StorageType::File,
             num_replicas: self.replicas,
             discard: DiscardPolicy::New,
@@ -237,13 +247,13 @@ impl Bucket {
 
     /// Whether a bucket that is there keeps what it is told.
     fn judge(&self, found: &Config) -> Result<(), String> {
-        let is_kept = found.max_age.is_zero() || found.max_age >= KEPT;
+        let is_kept = found.max_age.is_zero() || found.max_age >= self.kept;
         let wrong = if found.storage != StorageType::File {
             "it is in memory, and must be in files"
         } else if found.max_messages_per_subject != 1 {
             "its history is not 1"
         } else if !is_kept {
-            "it forgets entries before a week has passed"
+            "it forgets earlier than [fleet] keep_s says"
         } else if found.discard != DiscardPolicy::New {
             "it discards old entries when it is full"
         } else if found.num_replicas < self.replicas {

@@ -183,6 +183,12 @@ impl ProofPolicy {
         self.replay.as_ref().map(ReplayRule::duplicate_answer)
     }
 
+    /// How long deliveries are remembered, in seconds, if they are.
+    #[must_use]
+    pub fn replay_window_seconds(&self) -> Option<u64> {
+        self.replay.as_ref().map(ReplayRule::window_seconds)
+    }
+
     /// Whether it demands anything beside the certificate.
     #[must_use]
     pub fn demands_proof(&self) -> bool {

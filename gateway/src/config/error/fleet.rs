@@ -33,6 +33,14 @@ pub enum FleetProblem {
         /// Most letters.
         maximum: usize,
     },
+    /// A rule remembers for longer.
+    #[error("the hosts remember for {keep} s, and a replay rule has window_s = {window}; write keep_s = {window}")]
+    Keep {
+        /// How long the hosts remember, in seconds.
+        keep: u64,
+        /// The longest window, in seconds.
+        window: u64,
+    },
     /// Not a file of credentials.
     #[error(
         "{} has no user JWT and no NKEY seed; write the path of the file that `nsc generate creds` makes (-----BEGIN NATS USER JWT-----)",

@@ -550,6 +550,7 @@ fn a_fleet_that_cannot_be_trusted_or_named_is_refused() {
     );
     check("[fleet]\nnats = [\"nats://192.0.2.1\"]\n", 2, "fleet.nats[0]", "is without TLS");
     check(&of("name = \"a.b\""), 3, "fleet.name", "is no name of a fleet");
+    check(&of("keep_s = 119"), 3, "fleet.keep_s", "120");
     check(&of("replicas = 6"), 3, "fleet.replicas", "5");
     check(&of("trust_anchors = [\"absent.pem\"]"), 3, "fleet.trust_anchors[0]", "absent.pem");
     check(&of("credentials = \"ca.pem\""), 3, "fleet.credentials", "has no user JWT and no NKEY seed");
