@@ -133,8 +133,8 @@ pub struct Snapshot {
     pub access: AccessRules,
     /// The `type` of problem documents.
     pub problem_types: TypeBase,
-    /// Whether a provider demands no certificate, so that bodies of strangers are read.
-    pub reads_strangers: bool,
+    /// The longest body that is read of a stranger: `max_body_bytes` of the routes that admit a provider without certificates; otherwise 0.
+    pub strangers_body: usize,
     shared: Arc<SharedTls>,
     named: HashMap<Arc<str>, Arc<Site>>,
     unknown: Arc<Site>,
@@ -155,7 +155,7 @@ impl Snapshot {
         let Lasting { cache, keys, replay, deliveries, sightings, suspects, list_notes, recent, public_roots } =
             lasting;
         let demands = Arc::new(Demands::new(proofs.providers, proofs.routes).of_providers(&providers));
-        let reads_strangers = providers.iter().any(|it| it.client_certificate != ClientCertificate::Required);
+        let strangers_body = strangers_body(&providers, &routes);
         let field = |provider: &Provider| {
             HeaderValue::from_str(&provider.name)
                 .map_err(|error| SnapshotError::ProviderName(Arc::clone(&provider.name), error))
@@ -196,7 +196,7 @@ impl Snapshot {
             limits,
             access: log.access,
             problem_types,
-            reads_strangers,
+            strangers_body,
             shared,
             named,
             unknown,
@@ -265,6 +265,16 @@ impl Snapshot {
             None => Reception::Site(&self.unknown),
         }
     }
+}
+
+/// The longest body that is read of a stranger.
+fn strangers_body(providers: &[Provider], routes: &[Route]) -> usize {
+    let is_free = |id: &ProviderId| {
+        let provider = providers.get(usize::from(id.0));
+        provider.is_some_and(|provider| provider.client_certificate != ClientCertificate::Required)
+    };
+    let free = routes.iter().filter(|route| route.providers.iter().any(is_free));
+    free.map(|route| route.limits.max_body_bytes).max().unwrap_or_default()
 }
 
 fn server_certificates(certificates: Vec<ServerCertificate>) -> Result<Certificates, SnapshotError> {

@@ -53,14 +53,10 @@ fn fields() -> HeaderMap {
 
 /// Twelve routes, half of them with a host.
 fn routes() -> RouteTable {
-    let route = |index: usize, host: Option<&str>, path: PathPattern| Route {
-        name: format!("route-{index}").into(),
-        host: host.map(Arc::from),
-        path,
-        methods: vec![Method::POST],
-        providers: vec![ProviderId(0)],
-        handler: Handler { socket: "/run/app.sock".into() },
-        client_cert_chain: false,
+    let route = |index: usize, host: Option<&str>, path: PathPattern| {
+        let handler = Handler { socket: "/run/app.sock".into() };
+        let route = Route::new(format!("route-{index}"), path, vec![ProviderId(0)], handler);
+        Route { host: host.map(Arc::from), ..route }
     };
     let exact = (0..6).map(|index| route(index, Some(HOST), PathPattern::Exact(format!("/hooks/{index}").into())));
     let prefix = (6..12).map(|index| route(index, None, PathPattern::Prefix(format!("/team/{index}/").into())));

@@ -52,13 +52,10 @@ const CONNECTION: [&str; 10] = [
 
 static ROUTES: LazyLock<RouteTable> = LazyLock::new(|| {
     let route = |name: &str, host: Option<&str>, path: PathPattern| Route {
-        name: name.into(),
         host: host.map(Arc::from),
-        path,
         methods: vec![Method::POST, Method::GET],
-        providers: vec![ProviderId(0)],
-        handler: Handler { socket: "/run/app.sock".into() },
         client_cert_chain: true,
+        ..Route::new(name, path, vec![ProviderId(0)], Handler { socket: "/run/app.sock".into() })
     };
     let routes = [
         route("exact", Some(SITE), PathPattern::Exact("/hook".into())),

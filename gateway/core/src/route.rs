@@ -13,10 +13,12 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::Method;
 
 use crate::identity::ProviderId;
+use crate::limits::Limits;
 
 pub use reading::PathFault;
 
@@ -41,6 +43,46 @@ pub struct Route {
     pub handler: Handler,
     /// Whether `Client-Cert-Chain` (RFC 9440) is forwarded beside `Client-Cert`.
     pub client_cert_chain: bool,
+    /// What its requests may take.
+    pub limits: RouteLimits,
+}
+
+/// What the requests of a route may take: its own bounds, or those of `[limits]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RouteLimits {
+    /// `handler_timeout_ms`, as [`Limits::handler_timeout`].
+    pub handler_timeout: Duration,
+    /// `max_body_bytes`, as [`Limits::max_body_bytes`]. At most [`Limits::max_buffered_bytes`].
+    pub max_body_bytes: usize,
+    /// `max_in_flight`: requests of the route that are with its handler, over all workers; `None` for as many as the handler takes.
+    pub max_in_flight: Option<usize>,
+}
+
+impl RouteLimits {
+    /// The bounds of a route that has none of its own.
+    pub fn of(limits: &Limits) -> Self {
+        Self {
+            handler_timeout: limits.handler_timeout,
+            max_body_bytes: limits.max_body_bytes,
+            max_in_flight: None,
+        }
+    }
+}
+
+impl Route {
+    /// A route for `POST` on every host, with the default bounds.
+    pub fn new(name: impl Into<Arc<str>>, path: PathPattern, providers: Vec<ProviderId>, handler: Handler) -> Self {
+        Self {
+            name: name.into(),
+            host: None,
+            path,
+            methods: vec![Method::POST],
+            providers,
+            handler,
+            client_cert_chain: false,
+            limits: RouteLimits::of(&Limits::default()),
+        }
+    }
 }
 
 /// The request paths of a route. Compared byte by byte with the path as sent, without the query.

@@ -4,7 +4,6 @@
 //! Owns the reasons of these warnings. Must not change a section, and must not report an error.
 
 use std::ops::Range;
-use std::time::Duration;
 
 use toml::Spanned;
 
@@ -21,7 +20,6 @@ use super::warning::WarningKind;
 use hookgate_core::auth::Binding;
 use hookgate_core::identity::revocation::{ListSigner, Provenance, RevocationList, RevocationScope};
 use hookgate_core::identity::{Condition, Profile, Provider, ProviderId, printable_name};
-use hookgate_core::limits::Limits;
 use hookgate_core::route::{PathPattern, Route};
 
 /// A name that differs from a documented one by so many characters or fewer is taken for a mistyped one.
@@ -40,7 +38,6 @@ pub(super) struct Parsed<'a> {
     pub(super) routes: &'a [Route],
     pub(super) proofs: &'a Proofs,
     pub(super) raw_limits: Option<&'a RawLimits>,
-    pub(super) limits: &'a Limits,
     pub(super) raw_tls: Option<&'a RawTls>,
     pub(super) tls: &'a TlsSection,
 }
@@ -232,21 +229,44 @@ fn shared_certificates(parsed: &Parsed<'_>, report: &mut Report<'_>) {
     }
 }
 
-/// Warns of a time-out that is longer than that of the sender with the shortest one. The default of hookgate is a note.
+/// Warns of a time-out that is longer than that of the sender with the shortest one: of a route, and of `[limits]` for the others. The default
+/// of hookgate is a note. The sender to a durable route does not wait for the handler.
 fn timeouts(parsed: &Parsed<'_>, report: &mut Report<'_>) {
     let timed = parsed.raw_providers.iter().enumerate().filter_map(|(index, raw)| {
-        parsed.routes_of(index).next()?;
         let timeout = parsed.preset(raw.get_ref())?.answer_timeout()?;
-        Some((timeout, raw.get_ref().name.as_ref()?.get_ref().clone(), raw.get_ref().preset.as_ref()?))
+        Some((index, timeout, raw.get_ref().name.as_ref()?.get_ref(), raw.get_ref().preset.as_ref()?))
     });
-    let Some((sender, provider, preset)) = timed.min_by_key(|(timeout, ..)| *timeout) else { return };
-    let handler: Duration = parsed.limits.handler_timeout;
-    if handler <= sender {
-        return;
+    let timed: Vec<_> = timed.collect();
+    // The time-outs of sender and handler in milliseconds, the provider, and its preset.
+    let mut of_others: Option<(u128, u128, &String, &Spanned<String>)> = None;
+    for (route, raw) in parsed.routes.iter().zip(parsed.raw_routes) {
+        let admits = |index: usize| route.providers.iter().any(|ProviderId(id)| usize::from(*id) == index);
+        let first = timed.iter().filter(|(index, ..)| admits(*index)).min_by_key(|(_, timeout, ..)| *timeout);
+        let Some((_, sender, provider, preset)) = first.filter(|_| !raw.get_ref().written_delivery().is_durable())
+        else {
+            continue;
+        };
+        let handler = route.limits.handler_timeout;
+        if handler <= *sender {
+            continue;
+        }
+        let (handler_ms, sender_ms) = (handler.as_millis(), sender.as_millis());
+        match &raw.get_ref().handler_timeout_ms {
+            Some(at) => {
+                let provider = (*provider).clone();
+                report.warn(at, WarningKind::SlowerThanSender { provider, handler_ms, sender_ms });
+            }
+            None if of_others.is_none_or(|(shortest, ..)| sender_ms < shortest) => {
+                of_others = Some((sender_ms, handler_ms, provider, preset));
+            }
+            None => {}
+        }
     }
-    let (handler_ms, sender_ms) = (handler.as_millis(), sender.as_millis());
+    let Some((sender_ms, handler_ms, provider, preset)) = of_others else { return };
     match parsed.raw_limits.and_then(|limits| limits.handler_timeout_ms.as_ref()) {
-        Some(at) => report.warn(at, WarningKind::SlowerThanSender { provider, handler_ms, sender_ms }),
+        Some(at) => {
+            report.warn(at, WarningKind::SlowerThanSender { provider: provider.clone(), handler_ms, sender_ms });
+        }
         None => report.note_about(preset, WarningKind::DefaultSlowerThanSender { handler_ms, sender_ms }),
     }
 }

@@ -1,7 +1,9 @@
-//! `[[route]]`: host, path and methods, the providers, and the handler.
+//! `[[route]]`: host, path and methods, the providers, the handler, and bounds of its own ([`bounds`]).
 //!
 //! Owns the syntax of each, and that no two routes take the same request. Finds no route for a request: `hookgate_core::route`
 //! does.
+
+mod bounds;
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -14,6 +16,7 @@ use hyper::Method;
 use serde::Deserialize;
 use toml::Spanned;
 
+use self::bounds::Counted;
 use super::client_certificate;
 use super::document::{self, WordOr};
 use super::durable::{self, Durable, RawDelivery, RawDurable, Written};
@@ -25,6 +28,7 @@ use super::provider::ProviderNames;
 use super::report::Report;
 use hookgate_core::auth::ProofPolicy;
 use hookgate_core::identity::ProviderId;
+use hookgate_core::limits::Limits;
 use hookgate_core::route::{Handler, PathFault, PathPattern, Route};
 
 /// The most routes of a file. Each name becomes a metric label.
@@ -61,6 +65,9 @@ pub(super) struct RawRoute {
     delivery: Option<Spanned<RawDelivery>>,
     #[serde(default, deserialize_with = "document::table")]
     durable: Option<Spanned<RawDurable>>,
+    pub(super) handler_timeout_ms: Option<Spanned<i64>>,
+    max_body_bytes: Option<Spanned<i64>>,
+    max_in_flight: Option<Spanned<i64>>,
 }
 
 impl RawRoute {
@@ -89,24 +96,28 @@ pub(super) struct ParsedRoutes {
 pub(super) fn routes(
     raw: &[Spanned<RawRoute>],
     names: &ProviderNames,
+    limits: &Limits,
     sources: &mut KeySources<'_>,
     report: &mut Report<'_>,
 ) -> ParsedRoutes {
     let mut earlier = EarlierRoutes::default();
+    let mut counted = Counted::default();
     let mut parsed = ParsedRoutes { routes: Vec::new(), proofs: Vec::new(), durable: Vec::new() };
     for raw in length::first(raw, MAXIMUM_ROUTES, report) {
         let RawRoute { proof, replay, .. } = raw.get_ref();
-        let route = parse(raw, names, report);
+        let route = parse(raw, names, limits, report);
         let name = route.as_ref().map_or("", |route| &route.name);
         let proof = proof::of_route(proof.as_ref(), replay.as_ref(), name, sources, report);
         if let Some(route) = route {
             check_certificates(raw, &route, proof.as_ref().and_then(Option::as_deref), names, report);
             earlier.add(raw, &route, report);
+            counted.add(raw.get_ref(), &route);
             parsed.durable.push(durable::durable(raw.get_ref().written_delivery(), &route, report));
             parsed.routes.push(route);
             parsed.proofs.extend(proof);
         }
     }
+    counted.check_names(&parsed.routes, report);
     parsed
 }
 
@@ -131,7 +142,12 @@ fn check_certificates(
     }
 }
 
-fn parse(raw: &Spanned<RawRoute>, names: &ProviderNames, report: &mut Report<'_>) -> Option<Route> {
+fn parse(
+    raw: &Spanned<RawRoute>,
+    names: &ProviderNames,
+    limits: &Limits,
+    report: &mut Report<'_>,
+) -> Option<Route> {
     let fields = raw.get_ref();
     let host = fields.host.as_ref().map(|host| parsed(host, parse_host, report));
     let path = required(raw, fields.path.as_ref(), "path", WRITE_PATH, report);
@@ -142,6 +158,7 @@ fn parse(raw: &Spanned<RawRoute>, names: &ProviderNames, report: &mut Report<'_>
     let providers = required(raw, fields.providers.as_ref(), "providers", WRITE_PROVIDERS, report);
     let providers = providers.and_then(|providers| parse_providers(providers, names, report));
     let name = fields.name.as_ref().map(|name| parsed(name, parse_name, report));
+    let limits = bounds::bounds(fields, limits, report);
 
     let (path, host) = (path?, host.map_or(Some(None), |host| host.map(Some))?);
     let name = match name {
@@ -149,7 +166,8 @@ fn parse(raw: &Spanned<RawRoute>, names: &ProviderNames, report: &mut Report<'_>
         None => Arc::from(format!("{}{}", host.as_deref().unwrap_or_default(), path_text(&path))),
     };
     let client_cert_chain = fields.client_cert_chain.unwrap_or(false);
-    Some(Route { name, host, path, methods: methods?, providers: providers?, handler: handler?, client_cert_chain })
+    let route = Route::new(name, path, providers?, handler?);
+    Some(Route { host, methods: methods?, client_cert_chain, limits, ..route })
 }
 
 /// The value of a required key. Reports its absence.

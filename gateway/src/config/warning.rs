@@ -193,7 +193,7 @@ pub enum WarningKind {
     SlowerThanSender {
         /// The provider.
         provider: String,
-        /// The time-out of `[limits]`, in milliseconds.
+        /// The time-out of the route or of `[limits]`, in milliseconds.
         handler_ms: u128,
         /// That of the sender, in milliseconds.
         sender_ms: u128,
@@ -400,7 +400,7 @@ impl fmt::Display for WarningKind {
             Self::DefaultSlowerThanSender { handler_ms, sender_ms } => write!(
                 formatter,
                 "this sender waits {sender_ms} ms for the answer, and without handler_timeout_ms in [limits], a handler may take \
-                 {handler_ms} ms; write handler_timeout_ms = {sender_ms} if its handler can be slow"
+                 {handler_ms} ms; write handler_timeout_ms = {sender_ms} there or in the route if its handler can be slow"
             ),
             Self::SenderWithoutVersion { provider, versions, key } => {
                 let versions: Vec<String> = versions.iter().map(|version| format!("TLS {version}")).collect();

@@ -31,7 +31,7 @@ use crate::upstream::{HandlerBody, HandlerLimits, Outgoing};
 use hookgate_core::auth::{AuthenticatedRequest, AuthorizedPeer, Candidate, Reservation, Unauthenticated};
 use hookgate_core::identity::{ChainRefusal, OnFailure, PeerChain, ProviderId, Suspect, VerifiedChain};
 use hookgate_core::reject::{Refusal, Reject};
-use hookgate_core::route::{Handler, Miss, RouteId};
+use hookgate_core::route::{Miss, Route, RouteId};
 
 /// Answers one request. Never fails: an error is an answer.
 pub(super) async fn handle(
@@ -173,7 +173,8 @@ async fn process(
     connection.note(|account| account.provider = Some(provider_id));
     let provider_name = &snapshot.identity.provider(provider_id).name;
     check_source(snapshot.sources.get(provider), connection.address.ip(), provider_name)?;
-    let (body, mut buffered) = read_body(connection, body, &snapshot.limits, sender.source(connection)).await?;
+    let bounds = (&snapshot.limits, route.limits.max_body_bytes);
+    let (body, mut buffered) = read_body(connection, body, bounds, sender.source(connection)).await?;
     connection.exchange.request_complete();
     let duplicate_status = peer.proof_policy().duplicate_answer();
     let mut request = authenticate(connection, &snapshot, Candidate::new(peer, head, body))
@@ -198,24 +199,24 @@ async fn process(
         return stored.map(Answer::Stored);
     }
     let request = Outgoing::of_authenticated(request, forwarded);
-    hand_over(connection, &snapshot, &route.handler, request, (delivery, proof)).await.map(Answer::OfHandler)
+    hand_over(connection, &snapshot, route, request, (delivery, proof)).await.map(Answer::OfHandler)
 }
 
 /// Forwards a request with this proof to the handler of a direct route, and takes its delivery if the handler did.
 async fn hand_over(
     connection: &Connection,
     snapshot: &Snapshot,
-    handler: &Handler,
+    route: &Route,
     request: Outgoing<'_>,
     (delivery, proof): (Option<Reservation>, &'static str),
 ) -> Result<Response<HandlerBody>, Failure> {
     if delivery.is_some() && snapshot.deliveries.as_ref().is_some_and(|store| store.refuses()) {
         return Err(Failure::after_body(not_kept("The last write of the deliveries that were taken failed.")));
     }
-    let limits = HandlerLimits::share(&snapshot.limits, connection.server.context.workers());
+    let limits = HandlerLimits::share(&snapshot.limits, &route.limits, connection.server.context.workers());
     let (handed_over, mut answered) = (Instant::now(), None);
     connection.note(|account| (account.proof, account.handed_over) = (proof, Some(handed_over)));
-    let response = connection.server.upstream.forward(&request, handler, limits, &mut answered).await;
+    let response = connection.server.upstream.forward(&request, route, limits, &mut answered).await;
     connection.note(|account| account.handler = answered.map(|then| then.saturating_duration_since(handed_over)));
     let response = response.map_err(Failure::after_body)?;
     if let Some(delivery) = delivery

@@ -4,4 +4,5 @@ mod connection;
 mod fields;
 mod limits;
 mod malformed;
+mod route_bounds;
 mod routing;

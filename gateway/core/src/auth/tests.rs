@@ -26,15 +26,9 @@ fn alone() -> Arc<ProofPolicy> {
 
 /// One route that admits these providers.
 fn routes(providers: &[u16]) -> RouteTable {
-    RouteTable::new(Arc::new([Route {
-        name: "r".into(),
-        host: None,
-        path: PathPattern::Exact("/".into()),
-        methods: vec![http::Method::POST],
-        providers: providers.iter().copied().map(ProviderId).collect(),
-        handler: Handler { socket: PathBuf::new() },
-        client_cert_chain: false,
-    }]))
+    let providers = providers.iter().copied().map(ProviderId).collect();
+    let handler = Handler { socket: PathBuf::new() };
+    RouteTable::new(Arc::new([Route::new("r", PathPattern::Exact("/".into()), providers, handler)]))
 }
 
 fn demands(providers: Vec<(ClientCertificate, Arc<ProofPolicy>)>, route: Option<Arc<ProofPolicy>>) -> Demands {

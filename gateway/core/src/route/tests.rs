@@ -9,17 +9,17 @@ use proptest::prelude::*;
 use super::*;
 
 fn table(routes: &[(Option<&str>, &str, &[Method])]) -> RouteTable {
-    let route = |(host, path, methods): &(Option<&str>, &str, &[Method])| Route {
-        name: Arc::from(*path),
-        host: host.map(Arc::from),
-        path: match path.strip_suffix('*') {
+    let route = |(host, path, methods): &(Option<&str>, &str, &[Method])| {
+        let pattern = match path.strip_suffix('*') {
             Some(prefix) => PathPattern::Prefix(Arc::from(prefix)),
             None => PathPattern::Exact(Arc::from(*path)),
-        },
-        methods: methods.to_vec(),
-        providers: Vec::new(),
-        handler: Handler { socket: "/run/app.sock".into() },
-        client_cert_chain: false,
+        };
+        let handler = Handler { socket: "/run/app.sock".into() };
+        Route {
+            host: host.map(Arc::from),
+            methods: methods.to_vec(),
+            ..Route::new(*path, pattern, Vec::new(), handler)
+        }
     };
     RouteTable::new(routes.iter().map(route).collect())
 }

@@ -78,15 +78,9 @@ mod tests {
             Some(prefix) => PathPattern::Prefix(prefix.into()),
             None => PathPattern::Exact(path.into()),
         };
-        Route {
-            name: path.into(),
-            host: Some(host.into()),
-            path: pattern,
-            methods: vec![method],
-            providers: vec![ProviderId(0)],
-            handler: Handler { socket: "/run/app.sock".into() },
-            client_cert_chain: false,
-        }
+        let handler = Handler { socket: "/run/app.sock".into() };
+        let route = Route::new(path, pattern, vec![ProviderId(0)], handler);
+        Route { host: Some(host.into()), methods: vec![method], ..route }
     }
 
     #[test]

@@ -380,6 +380,10 @@ impl Walk<'_> {
             }
             Owner::Provider(keys) => of_provider(keys),
             Owner::Route(keys) => self.places.of_route(route?.0, keys),
+            Owner::Bound(keys) => match route {
+                Some(route) if self.places.route_has(route.0, keys) => self.places.of_route(route.0, keys),
+                _ => self.places.in_section("limits", keys),
+            },
             Owner::Nearest => self.nearest_route(refusal.reject),
             Owner::Nothing => None,
             Owner::Proof(keys) => match route {
