@@ -92,7 +92,7 @@ pub fn judge(input: &[u8]) {
     let Ok(request) = candidate.authenticate(&KeySets::empty(0), &Arc::new(ReplayGuard::new(1)), NOW) else {
         panic!("the certificate alone should suffice")
     };
-    let forwarded = Forwarded { address: &OURS, request_id: &OURS, provider: &OURS, chain: true };
+    let forwarded = Forwarded { address: &OURS, request_id: &OURS, provider: &OURS, chain: true, strip_prefix: None };
     let outgoing = headers::outgoing(&request, &forwarded);
     assert_eq!((outgoing.method(), outgoing.version()), (&method, Version::HTTP_11));
     assert_eq!(outgoing.uri().to_string(), target.unwrap_or_else(|| "/".to_owned()));

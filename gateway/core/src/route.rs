@@ -8,6 +8,7 @@
 //! has none. An exact path is what the operator wrote, and is not read.
 
 pub mod reading;
+mod strip_prefix;
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -21,6 +22,7 @@ use crate::identity::ProviderId;
 use crate::limits::Limits;
 
 pub use reading::PathFault;
+pub use strip_prefix::{StripPrefix, StripPrefixError};
 
 /// The index of a route in the configuration, from 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -43,6 +45,8 @@ pub struct Route {
     pub handler: Handler,
     /// Whether `Client-Cert-Chain` (RFC 9440) is forwarded beside `Client-Cert`.
     pub client_cert_chain: bool,
+    /// The begin of its paths that the handler does not get.
+    pub strip_prefix: Option<StripPrefix>,
     /// What its requests may take.
     pub limits: RouteLimits,
 }
@@ -80,6 +84,7 @@ impl Route {
             providers,
             handler,
             client_cert_chain: false,
+            strip_prefix: None,
             limits: RouteLimits::of(&Limits::default()),
         }
     }

@@ -20,7 +20,7 @@ use self::bounds::Counted;
 use super::client_certificate;
 use super::document::{self, WordOr};
 use super::durable::{self, Durable, RawDelivery, RawDurable, Written};
-use super::error::{CertificateProblem, Problem};
+use super::error::{CertificateProblem, Problem, RouteProblem};
 use super::key_source::KeySources;
 use super::length;
 use super::proof::{self, RawClause, RawReplay};
@@ -29,7 +29,7 @@ use super::report::Report;
 use hookgate_core::auth::ProofPolicy;
 use hookgate_core::identity::ProviderId;
 use hookgate_core::limits::Limits;
-use hookgate_core::route::{Handler, PathFault, PathPattern, Route};
+use hookgate_core::route::{Handler, PathFault, PathPattern, Route, StripPrefix, StripPrefixError};
 
 /// The most routes of a file. Each name becomes a metric label.
 const MAXIMUM_ROUTES: usize = 4096;
@@ -66,6 +66,7 @@ pub(super) struct RawRoute {
     #[serde(default, deserialize_with = "document::table")]
     durable: Option<Spanned<RawDurable>>,
     pub(super) handler_timeout_ms: Option<Spanned<i64>>,
+    strip_prefix: Option<Spanned<String>>,
     max_body_bytes: Option<Spanned<i64>>,
     max_in_flight: Option<Spanned<i64>>,
 }
@@ -161,13 +162,14 @@ fn parse(
     let limits = bounds::bounds(fields, limits, report);
 
     let (path, host) = (path?, host.map_or(Some(None), |host| host.map(Some))?);
+    let strip_prefix = fields.strip_prefix.as_ref().and_then(|raw| parsed(raw, |text| strip_prefix(text, &path), report));
     let name = match name {
         Some(name) => name?,
         None => Arc::from(format!("{}{}", host.as_deref().unwrap_or_default(), path_text(&path))),
     };
     let client_cert_chain = fields.client_cert_chain.unwrap_or(false);
     let route = Route::new(name, path, providers?, handler?);
-    Some(Route { host, methods: methods?, client_cert_chain, limits, ..route })
+    Some(Route { host, methods: methods?, client_cert_chain, strip_prefix, limits, ..route })
 }
 
 /// The value of a required key. Reports its absence.
@@ -271,6 +273,22 @@ fn parse_path(text: &str) -> Result<PathPattern, Problem> {
             fail("an encoded \"?\" or \"#\" before \"/*\" would begin the query; write it without")
         }
     }
+}
+
+/// Parses what is taken away from the begin of paths of `path`.
+fn strip_prefix(text: &str, path: &PathPattern) -> Result<StripPrefix, Problem> {
+    let prefix =
+        StripPrefix::new(text).map_err(|source| RouteProblem::StripPrefix { text: text.to_owned(), source })?;
+    if prefix.is_above(path) {
+        return Ok(prefix);
+    }
+    let shown = path_text(path);
+    let write = shown.trim_end_matches("/*").to_owned();
+    let problem = match write.as_str() {
+        "" | "/" => RouteProblem::StripPrefix { text: text.to_owned(), source: StripPrefixError::Nothing },
+        _ => RouteProblem::StripPrefixElsewhere { prefix: text.to_owned(), path: shown, write },
+    };
+    Err(problem.into())
 }
 
 fn path_text(path: &PathPattern) -> String {

@@ -190,6 +190,7 @@ async fn process(
         request_id,
         provider: &snapshot.provider_fields[provider],
         chain: route.client_cert_chain,
+        strip_prefix: route.strip_prefix.as_ref(),
     };
     let now = connection.server.context.now();
     if let Some(rule) = snapshot.durable(route_id) {

@@ -6,3 +6,4 @@ mod limits;
 mod malformed;
 mod route_bounds;
 mod routing;
+mod strip_prefix;

@@ -4,6 +4,7 @@
 
 use std::borrow::Cow;
 
+use http::uri::PathAndQuery;
 use proptest::prelude::*;
 
 use super::*;
@@ -203,6 +204,52 @@ fn a_path_that_a_handler_can_take_for_that_of_another_route_is_refused() {
 }
 
 #[test]
+fn a_handler_gets_what_is_below_its_prefix() {
+    let check = |prefix: &str, target: &str, expected: &str| {
+        let target = PathAndQuery::try_from(target).unwrap();
+        assert_eq!(StripPrefix::new(prefix).unwrap().strip(&target).as_str(), expected, "{target}");
+    };
+    check("/hooks", "/hooks/a", "/a");
+    check("/hooks", "/hooks/a/?b=/hooks/c", "/a/?b=/hooks/c");
+    check("/hooks", "/hooks", "/");
+    check("/hooks", "/hooks/", "/");
+    check("/hooks", "/hooks?a=b", "/?a=b");
+    check("/hooks", "/hooks/?a=b", "/?a=b");
+    check("/hooks/x", "/hooks/x/%2fa;b//c", "/%2fa;b//c");
+    check("/hooks", "/hooks//evil.example/a", "/evil.example/a");
+    check("/hooks", "/hooks/\\evil.example/a", "/evil.example/a");
+    check("/hooks", "/hooks//?a", "/?a");
+    // The route of the prefix takes none of these.
+    check("/hooks", "/hooksa", "/hooksa");
+    check("/hooks", "/HOOKS/a", "/HOOKS/a");
+    check("/hooks", "/", "/");
+}
+
+#[test]
+fn a_prefix_is_whole_segments_above_the_paths_of_its_route() {
+    let check = |text: &str, expected: StripPrefixError| assert_eq!(StripPrefix::new(text), Err(expected), "{text}");
+    check("", StripPrefixError::NoPath);
+    check("hooks", StripPrefixError::NoPath);
+    check("/", StripPrefixError::Nothing);
+    check("//", StripPrefixError::Nothing);
+    check("/hooks/", StripPrefixError::LastSlash);
+    check("/hooks/*", StripPrefixError::Pattern);
+    check("/hooks?a", StripPrefixError::Query);
+    check("/hooks#a", StripPrefixError::Query);
+    check("/höoks", StripPrefixError::Unprintable);
+    check("/a b", StripPrefixError::Unprintable);
+    let prefix = StripPrefix::new("/a%2fb/c").unwrap();
+    assert_eq!((prefix.as_str(), prefix.field().as_bytes()), ("/a%2fb/c", &b"/a%2fb/c"[..]));
+    for (path, expected) in
+        [("/a%2fb/c/", true), ("/a%2fb/c/d/", true), ("/a%2fb/", false), ("/a%2fb/cd/", false), ("/A%2fb/c/", false)]
+    {
+        assert_eq!(prefix.is_above(&PathPattern::Prefix(path.into())), expected, "{path}");
+    }
+    assert!(prefix.is_above(&PathPattern::Exact("/a%2fb/c".into())));
+    assert!(!prefix.is_above(&PathPattern::Exact("/".into())));
+}
+
+#[test]
 fn a_pattern_whose_requests_would_all_be_refused_is_told() {
     let exact = |path: &str| PathPattern::Exact(path.into()).check();
     let prefix = |path: &str| PathPattern::Prefix(path.into()).check();
@@ -335,6 +382,26 @@ proptest! {
         }
         for handling in Handling::all() {
             let served = handling.serves(&path);
+            let found = table.sent.find(&table.routes, "h", &served, &Method::POST);
+            prop_assert_eq!(found, Ok(id), "{} is {} for {:?}", path, served, handling);
+        }
+    }
+
+    /// Nor does one that gets the path without its prefix: what it serves there is what belongs to the route below the prefix. And it cannot
+    /// take the target for a URL with a host.
+    #[test]
+    fn no_handler_behind_a_prefix_leaves_the_route_that_admitted_a_path(path in paths()) {
+        let table = table_of(&["/p/*", "/p/admin", "/p/q/*", "/p/q/a", "/*"]);
+        let Ok(id) = table.find("h", &path, &Method::POST) else { return Ok(()) };
+        let (PathPattern::Prefix(prefix), Ok(target)) = (&table.route(id).path, PathAndQuery::try_from(&*path)) else {
+            return Ok(());
+        };
+        let Ok(stripped) = StripPrefix::new(prefix.trim_end_matches('/')) else { return Ok(()) };
+        let rest = stripped.strip(&target);
+        let rest = rest.as_str();
+        prop_assert!(rest.starts_with('/') && !rest[1..].starts_with(['/', '\\']), "{} is {}", path, rest);
+        for handling in Handling::all() {
+            let served = format!("{}{}", stripped.as_str(), handling.serves(rest));
             let found = table.sent.find(&table.routes, "h", &served, &Method::POST);
             prop_assert_eq!(found, Ok(id), "{} is {} for {:?}", path, served, handling);
         }

@@ -2,6 +2,8 @@
 //!
 //! Owns these messages. Must not decide: the sections find the problems.
 
+use hookgate_core::route::StripPrefixError;
+
 /// An error about a route. The message says what to write instead.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -11,5 +13,23 @@ pub enum RouteProblem {
     SharedName {
         /// The name.
         name: String,
+    },
+    /// A prefix to strip that is none.
+    #[error("\"{text}\" is no prefix to strip: {source}")]
+    StripPrefix {
+        /// The text.
+        text: String,
+        /// What is wrong, and what to write instead.
+        source: StripPrefixError,
+    },
+    /// A prefix to strip that the paths of the route do not have.
+    #[error("the path {path} is neither {prefix} nor below it; write whole segments of the path, such as \"{write}\", or remove the key")]
+    StripPrefixElsewhere {
+        /// The prefix.
+        prefix: String,
+        /// The path of the route.
+        path: String,
+        /// A prefix that it has.
+        write: String,
     },
 }

@@ -3,7 +3,7 @@
 use super::bad::check;
 use super::*;
 use hookgate_core::limits::Limits;
-use hookgate_core::route::{Route, RouteLimits};
+use hookgate_core::route::{Route, RouteLimits, StripPrefix};
 
 const STATE: &str = "[state]\ndirectory = \"state\"\n";
 
@@ -44,4 +44,27 @@ fn the_bounds_of_a_route_fit_to_those_of_limits() {
     let twice = format!("{}{}", route("max_in_flight = 3"), route("methods = [\"PUT\"]"));
     check(&twice, 5, "route[0].max_in_flight", "another route is called \"/pagerduty\" too");
     Fixture::new().good(&format!("{}{}", minimal() + "max_in_flight = 3\n", route("methods = [\"PUT\"]\nname = \"put\"")));
+}
+
+#[test]
+fn a_prefix_is_stripped_only_from_paths_that_have_it() {
+    let of = |path: &str, prefix: &str| route(&format!("strip_prefix = \"{prefix}\"")).replace("/pagerduty\"", &format!("{path}\""));
+    let good = |path: &str, prefix: &str| {
+        let text = [LISTEN, CERTIFICATE, PROVIDER, &of(path, prefix)].concat();
+        let found = Fixture::new().good(&text).routes.remove(0).strip_prefix;
+        assert_eq!(found.as_ref().map(StripPrefix::as_str), Some(prefix), "{path}");
+    };
+    assert_eq!(parsed("").strip_prefix, None);
+    good("/hooks/*", "/hooks");
+    good("/hooks/a/*", "/hooks");
+    good("/hooks/a", "/hooks");
+    good("/hooks", "/hooks");
+    let wrong = |path: &str, prefix: &str, words: &str| check(&of(path, prefix), 5, "route[0].strip_prefix", words);
+    wrong("/hooks/*", "hooks", "does not begin with");
+    wrong("/hooks/*", "/hooks/", "write it without the last slash");
+    wrong("/hooks/*", "/", "takes nothing away; remove the key");
+    wrong("/hooks/*", "/hooks/*", "without \"*\"");
+    wrong("/hooks/*", "/hook", "the path /hooks/* is neither /hook nor below it; write whole segments of the path, such as \"/hooks\"");
+    wrong("/hooks", "/hooks/a", "such as \"/hooks\"");
+    wrong("/*", "/hooks", "takes nothing away");
 }

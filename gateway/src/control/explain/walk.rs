@@ -196,7 +196,12 @@ impl Walk<'_> {
         match route {
             Ok(Some(id)) => {
                 let route = self.snapshot.routes.route(id);
-                let text = format!("The route {} admits {}.", route.name, self.list(&route.providers));
+                let mut text = format!("The route {} admits {}.", route.name, self.list(&route.providers));
+                let target = self.subject.head.as_ref().and_then(|head| head.uri.path_and_query());
+                if let (Some(prefix), Some(target)) = (&route.strip_prefix, target) {
+                    // The query may hold a secret.
+                    text.push_str(&format!(" Its handler gets the path {}.", prefix.strip(target).path()));
+                }
                 Step::new(stage, Verdict::Passes, text).at(self.places.of_route(id.0, &["path"]))
             }
             Ok(None) => Step::new(stage, Verdict::Skipped, "No request is described (--path PATH)."),
