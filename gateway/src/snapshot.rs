@@ -4,7 +4,6 @@
 //! reload replaces it as a whole. A request keeps the snapshot that was current when its head was complete. Must not read files, nor
 //! change after it is built.
 
-use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use hyper::header::{HeaderValue, InvalidHeaderValue};
@@ -30,8 +29,7 @@ use hookgate_core::identity::{
 use hookgate_core::limits::Limits;
 use hookgate_core::ranges::Sources;
 use hookgate_core::reject::TypeBase;
-use hookgate_core::route::RouteTable;
-use hookgate_core::route::{Route, RouteId};
+use hookgate_core::route::{HostMap, HostPattern, Route, RouteId, RouteTable, SiteRoutes, sites};
 
 /// Why a configuration without errors in the file cannot be served.
 #[derive(Debug, Error)]
@@ -54,11 +52,11 @@ pub enum SnapshotError {
     Tls(#[from] rustls::Error),
 }
 
-/// What is served under one server name (SNI).
+/// What is served under one server name (SNI), or under all names that have the same routes.
 #[derive(Debug)]
 pub struct Site {
-    /// The server name in lower case; `None` for the site of unknown names, and for the site of clients that send no name.
-    pub server_name: Option<Arc<str>>,
+    /// The server names; every host for the site of unknown names, and for the site of clients that send no name.
+    pub host: HostPattern,
     /// The providers for which its clients are verified.
     pub scope: Scope,
     /// What the handshake asks of a client.
@@ -136,7 +134,7 @@ pub struct Snapshot {
     /// The longest body that is read of a stranger: `max_body_bytes` of the routes that admit a provider without certificates; otherwise 0.
     pub strangers_body: usize,
     shared: Arc<SharedTls>,
-    named: HashMap<Arc<str>, Arc<Site>>,
+    named: HostMap<Arc<Site>>,
     unknown: Arc<Site>,
     unnamed: Arc<Site>,
     turns_unknown_away: bool,
@@ -168,16 +166,19 @@ impl Snapshot {
         let identity = Arc::new(identity.with_public_roots(public_roots));
         let shared =
             Arc::new(SharedTls::new(Arc::new(server_certificates(certificates)?), tls.policy, &tls.key_exchange)?);
-        let mut sites = Sites { identity: Arc::clone(&identity), shared: Arc::clone(&shared), next_scope: 0 };
-        let hosts: BTreeSet<_> = routes.iter().filter_map(|route| route.host.clone()).collect();
-        let mut named = HashMap::new();
-        for host in hosts {
-            let admits = |route: &&Route| route.host.is_none() || route.host.as_ref() == Some(&host);
-            let site = sites.make(Some(Arc::clone(&host)), routes.iter().filter(admits))?;
-            named.insert(host, site);
+        let mut made = Sites { identity: Arc::clone(&identity), shared: Arc::clone(&shared), next_scope: 0 };
+        let mut named = HostMap::default();
+        // A client without a server name can ask for every host.
+        let all = routes.iter().flat_map(|route| route.providers.iter().copied()).collect();
+        let unnamed = made.make(SiteRoutes { host: HostPattern::Every, providers: all })?;
+        let mut unknown = Arc::clone(&unnamed);
+        for site in sites(&routes) {
+            let site = made.make(site)?;
+            match site.host {
+                HostPattern::Every => unknown = site,
+                HostPattern::Exact(_) | HostPattern::Wildcard(_) => named.insert(&site.host.clone(), site),
+            }
         }
-        let unknown = sites.make(None, routes.iter().filter(|route| route.host.is_none()))?;
-        let unnamed = sites.make(None, routes.iter())?;
         let routes = Arc::new(RouteTable::new(routes.into()));
         Ok(Self {
             generation,
@@ -226,12 +227,11 @@ impl Snapshot {
         };
         let renewed = |site: &Arc<Site>| -> Result<Arc<Site>, SnapshotError> {
             let tls = shared.server_config(&identity, &site.scope)?;
-            let Site { server_name, scope, certificate_request, .. } = &**site;
-            let (server_name, scope) = (server_name.clone(), scope.clone());
-            Ok(Arc::new(Site { server_name, scope, certificate_request: *certificate_request, tls }))
+            let Site { host, scope, certificate_request, .. } = &**site;
+            let (host, scope) = (host.clone(), scope.clone());
+            Ok(Arc::new(Site { host, scope, certificate_request: *certificate_request, tls }))
         };
-        let named = self.named.iter().map(|(name, site)| Ok((Arc::clone(name), renewed(site)?)));
-        let named = named.collect::<Result<_, SnapshotError>>()?;
+        let named = self.named.try_map(renewed)?;
         let (unknown, unnamed) = (renewed(&self.unknown)?, renewed(&self.unnamed)?);
         Ok(Self { generation, identity, shared, named, unknown, unnamed, ..self.clone() })
     }
@@ -259,7 +259,8 @@ impl Snapshot {
         } else {
             server_name
         };
-        match self.named.get(server_name) {
+        let [exact, wildcard] = self.named.of(server_name);
+        match exact.or(wildcard) {
             Some(site) => Reception::Site(site),
             None if self.unknown.scope.providers.is_empty() && self.turns_unknown_away => Reception::TurnAway,
             None => Reception::Site(&self.unknown),
@@ -297,16 +298,11 @@ struct Sites {
 }
 
 impl Sites {
-    fn make<'a>(
-        &mut self,
-        server_name: Option<Arc<str>>,
-        routes: impl Iterator<Item = &'a Route>,
-    ) -> Result<Arc<Site>, SnapshotError> {
-        let providers: BTreeSet<ProviderId> = routes.flat_map(|route| route.providers.iter().copied()).collect();
+    fn make(&mut self, SiteRoutes { host, providers }: SiteRoutes) -> Result<Arc<Site>, SnapshotError> {
         let scope = Scope { id: self.next_scope, providers: providers.into_iter().collect() };
         self.next_scope += 1;
         let certificate_request = self.identity.certificate_request(&scope);
         let tls = self.shared.server_config(&self.identity, &scope)?;
-        Ok(Arc::new(Site { server_name, scope, certificate_request, tls }))
+        Ok(Arc::new(Site { host, scope, certificate_request, tls }))
     }
 }

@@ -17,7 +17,7 @@ use hookgate_core::auth::{
 };
 use hookgate_core::identity::ProviderId;
 use hookgate_core::reject::{Refusal, Reject, TypeBase};
-use hookgate_core::route::{Handler, PathPattern, Route, RouteId, RouteTable};
+use hookgate_core::route::{Handler, HostPattern, PathPattern, Route, RouteId, RouteTable};
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, Request};
 use ring::hmac;
@@ -56,7 +56,7 @@ fn routes() -> RouteTable {
     let route = |index: usize, host: Option<&str>, path: PathPattern| {
         let handler = Handler { socket: "/run/app.sock".into() };
         let route = Route::new(format!("route-{index}"), path, vec![ProviderId(0)], handler);
-        Route { host: host.map(Arc::from), ..route }
+        Route { host: host.map_or(HostPattern::Every, HostPattern::new), ..route }
     };
     let exact = (0..6).map(|index| route(index, Some(HOST), PathPattern::Exact(format!("/hooks/{index}").into())));
     let prefix = (6..12).map(|index| route(index, None, PathPattern::Prefix(format!("/team/{index}/").into())));

@@ -1,17 +1,19 @@
 //! The choice of a route by host, path and method.
 //!
-//! Owns the precedence: a route with the host before one for every host, then an exact path before a prefix, then a longer prefix
-//! before a shorter one. Does no I/O. Must not know the peer: `auth` decides whether the chosen route admits it.
+//! Owns the precedence: a route with the host before one of a wildcard, and that before one for every host; then an exact path before a
+//! prefix, then a longer prefix before a shorter one. Owns too which server names there are, and whom each of them serves ([`sites`]).
+//! Does no I/O. Must not know the peer: `auth` decides whether the chosen route admits it.
 //!
 //! Paths are compared as sent. A handler may read a path differently ([`reading`]), and then the policy of the chosen route must still be
 //! that of the resource which the handler serves. So below a prefix, a path is refused if its reading belongs to another route, or if it
 //! has none. An exact path is what the operator wrote, and is not read.
 
+mod host;
 pub mod reading;
 mod strip_prefix;
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +23,7 @@ use http::Method;
 use crate::identity::ProviderId;
 use crate::limits::Limits;
 
+pub use host::{HostMap, HostPattern, domain_of};
 pub use reading::PathFault;
 pub use strip_prefix::{StripPrefix, StripPrefixError};
 
@@ -33,8 +36,8 @@ pub struct RouteId(pub usize);
 pub struct Route {
     /// `name`, the metric label. Default: host and path.
     pub name: Arc<str>,
-    /// Host in lower case, without port; `None` matches every host.
-    pub host: Option<Arc<str>>,
+    /// The hosts.
+    pub host: HostPattern,
     /// The paths.
     pub path: PathPattern,
     /// The methods; never empty. Default: `POST`.
@@ -78,7 +81,7 @@ impl Route {
     pub fn new(name: impl Into<Arc<str>>, path: PathPattern, providers: Vec<ProviderId>, handler: Handler) -> Self {
         Self {
             name: name.into(),
-            host: None,
+            host: HostPattern::Every,
             path,
             methods: vec![Method::POST],
             providers,
@@ -130,8 +133,8 @@ pub struct RouteTable {
 /// Routes by host, those that are more specific first.
 #[derive(Debug)]
 struct Index {
-    by_host: HashMap<Arc<str>, Vec<Entry>>,
-    any_host: Vec<Entry>,
+    by_host: HostMap<Vec<Entry>>,
+    every_host: Vec<Entry>,
 }
 
 /// A route, and the pattern that a path is compared with.
@@ -143,12 +146,9 @@ struct Entry {
 
 impl Index {
     fn new(routes: &[Route], path: impl Fn(&PathPattern) -> PathPattern) -> Self {
-        let mut index = Self { by_host: HashMap::new(), any_host: Vec::new() };
+        let mut index = Self { by_host: HostMap::default(), every_host: Vec::new() };
         for (id, route) in routes.iter().enumerate() {
-            let list = match &route.host {
-                Some(host) => index.by_host.entry(Arc::clone(host)).or_default(),
-                None => &mut index.any_host,
-            };
+            let list = index.by_host.entry(&route.host).unwrap_or(&mut index.every_host);
             list.push(Entry { id: RouteId(id), path: path(&route.path) });
         }
         // Exact before prefix, longer before shorter. The sort is stable, so equal ones keep the order of the file.
@@ -157,14 +157,14 @@ impl Index {
             PathPattern::Prefix(prefix) => usize::MAX - prefix.len(),
         };
         index.by_host.values_mut().for_each(|list| list.sort_by_key(order));
-        index.any_host.sort_by_key(order);
+        index.every_host.sort_by_key(order);
         index
     }
 
     fn find(&self, routes: &[Route], host: &str, path: &str, method: &Method) -> Result<RouteId, Miss> {
         let mut allowed: Vec<Method> = Vec::new();
-        let own = self.by_host.get(host).map(Vec::as_slice).unwrap_or_default();
-        for entry in own.iter().chain(&self.any_host).filter(|entry| entry.path.matches(path)) {
+        let of_host = self.by_host.of(host).into_iter().flatten().flatten();
+        for entry in of_host.chain(&self.every_host).filter(|entry| entry.path.matches(path)) {
             let route = &routes[entry.id.0];
             if route.methods.contains(method) {
                 return Ok(entry.id);
@@ -220,6 +220,27 @@ impl RouteTable {
         }
         sent
     }
+}
+
+/// What is served under some server names: those that `host` matches and no more specific pattern of the configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SiteRoutes {
+    /// The names; every host stands for those that no route has.
+    pub host: HostPattern,
+    /// The providers of the routes that a request for such a name can belong to.
+    pub providers: BTreeSet<ProviderId>,
+}
+
+/// Every site of these routes. A name belongs to the one of its most specific pattern ([`HostMap::of`]). A request for it can belong to the routes of
+/// this pattern and of those that cover it, and to no other.
+pub fn sites(routes: &[Route]) -> Vec<SiteRoutes> {
+    let hosts: BTreeSet<&HostPattern> = routes.iter().map(|route| &route.host).chain([&HostPattern::Every]).collect();
+    let site = |host: &HostPattern| {
+        let served = routes.iter().filter(|route| route.host.covers(host));
+        let providers = served.flat_map(|route| route.providers.iter().copied()).collect();
+        SiteRoutes { host: host.clone(), providers }
+    };
+    hosts.into_iter().map(site).collect()
 }
 
 impl PathPattern {

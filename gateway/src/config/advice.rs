@@ -83,7 +83,7 @@ fn paths(parsed: &Parsed<'_>, report: &mut Report<'_>) {
         let PathPattern::Exact(path) = &route.path else { continue };
         let is_slashed = path.len() > 1 && path.ends_with('/');
         // Without the slash, another route can take it.
-        let is_taken = |other: &Route| other.host == route.host && other.path.matches(path.trim_end_matches('/'));
+        let is_taken = |other: &Route| other.host.covers(&route.host) && other.path.matches(path.trim_end_matches('/'));
         if is_slashed && !parsed.routes.iter().any(is_taken) {
             let at = raw.get_ref().path.as_ref().map_or_else(|| raw.span(), Spanned::span);
             report.warn_at(&at, WarningKind::SlashedPath { path: path.to_string() });

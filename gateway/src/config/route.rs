@@ -29,7 +29,7 @@ use super::report::Report;
 use hookgate_core::auth::ProofPolicy;
 use hookgate_core::identity::ProviderId;
 use hookgate_core::limits::Limits;
-use hookgate_core::route::{Handler, PathFault, PathPattern, Route, StripPrefix, StripPrefixError};
+use hookgate_core::route::{Handler, HostPattern, PathFault, PathPattern, Route, StripPrefix, StripPrefixError};
 
 /// The most routes of a file. Each name becomes a metric label.
 const MAXIMUM_ROUTES: usize = 4096;
@@ -161,11 +161,11 @@ fn parse(
     let name = fields.name.as_ref().map(|name| parsed(name, parse_name, report));
     let limits = bounds::bounds(fields, limits, report);
 
-    let (path, host) = (path?, host.map_or(Some(None), |host| host.map(Some))?);
+    let (path, host) = (path?, host.unwrap_or(Some(HostPattern::Every))?);
     let strip_prefix = fields.strip_prefix.as_ref().and_then(|raw| parsed(raw, |text| strip_prefix(text, &path), report));
     let name = match name {
         Some(name) => name?,
-        None => Arc::from(format!("{}{}", host.as_deref().unwrap_or_default(), path_text(&path))),
+        None => Arc::from(format!("{host}{}", path_text(&path))),
     };
     let client_cert_chain = fields.client_cert_chain.unwrap_or(false);
     let route = Route::new(name, path, providers?, handler?);
@@ -199,14 +199,16 @@ fn parse_name(text: &str) -> Result<Arc<str>, Problem> {
     Ok(Arc::from(text))
 }
 
-/// Parses a host name (RFC 1123), an IPv4 address, or an IPv6 address in brackets, as the Host field has them.
-fn parse_host(text: &str) -> Result<Arc<str>, Problem> {
+/// Parses a host name (RFC 1123), an IPv4 address, or an IPv6 address in brackets, as the Host field has them; or the wildcard of a domain.
+fn parse_host(text: &str) -> Result<HostPattern, Problem> {
     let lower = text.to_ascii_lowercase();
     let label = |label: &str| {
         let characters = label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_');
         (1..=63).contains(&label.len()) && characters
     };
     let bracketed = lower.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    let domain = lower.strip_prefix("*.");
+    let is_number = |label: &str| label.bytes().all(|byte| byte.is_ascii_digit());
     let write = if let Some(inside) = bracketed {
         inside.parse::<Ipv6Addr>().is_err().then_some("write an IPv6 address between the brackets")
     } else if !lower.is_ascii() {
@@ -215,18 +217,20 @@ fn parse_host(text: &str) -> Result<Arc<str>, Problem> {
         Some("write it without a scheme")
     } else if lower.contains(':') {
         Some("write it without a port")
-    } else if lower.contains('*') {
-        Some("write one route per host instead of a wildcard, or remove host to match every host")
+    } else if domain.unwrap_or(&lower).contains('*') {
+        Some("\"*\" is allowed only as the whole first label, such as \"*.example.com\"; remove host to match every host")
+    } else if domain.is_some_and(|domain| domain.rsplit('.').next().is_some_and(is_number)) {
+        Some("a wildcard is for names; write an address as it is")
     } else if lower.ends_with('.') {
         Some("write it without the trailing dot")
-    } else if lower.len() > 253 || !lower.split('.').all(label) {
+    } else if lower.len() > 253 || !domain.unwrap_or(&lower).split('.').all(label) {
         Some("write a host name such as \"hooks.example.com\"")
     } else {
         None
     };
     match write {
         Some(write) => Err(Problem::Host { text: text.to_owned(), write }),
-        None => Ok(Arc::from(lower)),
+        None => Ok(HostPattern::new(&lower)),
     }
 }
 
@@ -389,7 +393,7 @@ impl EarlierRoutes {
             PathPattern::Exact(_) => path_text(&route.path),
             PathPattern::Prefix(_) => path_text(&route.path.reading()),
         };
-        let place = format!("{}{path}", route.host.as_deref().unwrap_or_default());
+        let place = format!("{}{path}", route.host);
         let methods = self.requests.entry(place).or_default();
         let taken = methods.iter().find(|(method, _)| route.methods.contains(method));
         if let Some((method, earlier)) = taken {

@@ -231,6 +231,13 @@ pub enum WarningKind {
         /// The host.
         host: String,
     },
+    /// Certificates for some hosts of a wildcard, and none for it.
+    WildcardInPart {
+        /// The wildcard.
+        host: String,
+        /// The names of the certificates.
+        names: String,
+    },
     /// More names of authorities than a CertificateRequest can list.
     ManyAuthorityNames {
         /// The host; `None` for clients that send no server name.
@@ -453,6 +460,11 @@ impl fmt::Display for WarningKind {
                      this name"
                 )
             }
+            Self::WildcardInPart { host, names } => write!(
+                formatter,
+                "of the names of {host} only some have a certificate ({names}): for each other one, senders refuse the default certificate; add a \
+                 [[certificate]] with the name {host}, or write a route for each name"
+            ),
             Self::ManyAuthorityNames { host } => write!(
                 formatter,
                 "the trust anchors for {} have more names than a TLS message can list, so no names are sent, and a sender with several \

@@ -7,3 +7,4 @@ mod malformed;
 mod route_bounds;
 mod routing;
 mod strip_prefix;
+mod wildcard;

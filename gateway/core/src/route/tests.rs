@@ -17,7 +17,7 @@ fn table(routes: &[(Option<&str>, &str, &[Method])]) -> RouteTable {
         };
         let handler = Handler { socket: "/run/app.sock".into() };
         Route {
-            host: host.map(Arc::from),
+            host: host.map_or(HostPattern::Every, HostPattern::new),
             methods: methods.to_vec(),
             ..Route::new(*path, pattern, Vec::new(), handler)
         }
@@ -45,6 +45,32 @@ fn the_most_specific_route_wins() {
     check("h", "/a", 2);
     check("other", "/a", 1);
     check("other", "/a/b", 0);
+}
+
+#[test]
+fn a_host_comes_before_its_wildcard_and_that_before_every_host() {
+    let post: &[Method] = &[Method::POST];
+    let table = table(&[
+        (None, "/a/b/c", post),
+        (Some("*.example.com"), "/a/b", post),
+        (Some("*.example.com"), "/*", &[Method::PUT]),
+        (Some("x.example.com"), "/a/*", post),
+        (Some("*.x.example.com"), "/*", post),
+    ]);
+    let check = |host: &str, path: &str, expected: Result<usize, Miss>| {
+        assert_eq!(table.find(host, path, &Method::POST), expected.map(RouteId), "{host} {path}");
+    };
+    // A name with routes of its own keeps those that it shares with others.
+    check("x.example.com", "/a/b", Ok(3));
+    check("y.example.com", "/a/b", Ok(1));
+    check("x.example.com", "/a/b/c", Ok(3));
+    check("y.example.com", "/a/b/c", Ok(0));
+    check("x.example.com", "/z", Err(Miss::MethodNotAllowed(vec![Method::PUT])));
+    check("y.x.example.com", "/a/b", Ok(4));
+    check("example.com", "/a/b", Err(Miss::NoRoute));
+    check("z.y.x.example.com", "/a/b", Err(Miss::NoRoute));
+    check("a%2eb.example.com", "/a/b", Err(Miss::NoRoute));
+    assert_eq!(table.find("x.example.com", "/z", &Method::PUT), Ok(RouteId(2)));
 }
 
 #[test]
@@ -422,6 +448,94 @@ proptest! {
             let again = reading.replace('%', "%25");
             let again = reading::of(&again);
             prop_assert_eq!(again.as_deref(), Ok(&*reading));
+        }
+    }
+}
+
+/// Hosts of routes, and of requests: names of several depths below two domains, and hosts that are no names.
+const HOSTS: [&str; 9] =
+    ["a.example", "b.example", "*.example", "c.a.example", "*.a.example", "*.c.a.example", "example", "[::1]", ""];
+
+/// Routes of every host and path, with up to three providers each.
+fn tables() -> impl Strategy<Value = Vec<Route>> {
+    let host = prop::option::of(prop::sample::select(HOSTS[..7].to_vec()));
+    let path = prop::sample::select(vec!["/a", "/a/*", "/a/b", "/*"]);
+    let methods = prop::sample::subsequence(vec![Method::GET, Method::POST, Method::PUT], 1..3);
+    let providers = prop::collection::btree_set(0..6_u16, 1..3);
+    let route = (host, path, methods, providers).prop_map(|(host, path, methods, providers)| {
+        let pattern = match path.strip_suffix('*') {
+            Some(prefix) => PathPattern::Prefix(Arc::from(prefix)),
+            None => PathPattern::Exact(Arc::from(path)),
+        };
+        let providers = providers.into_iter().map(ProviderId).collect();
+        let route = Route::new("r", pattern, providers, Handler { socket: "/run/app.sock".into() });
+        Route { host: host.map_or(HostPattern::Every, HostPattern::new), methods, ..route }
+    });
+    prop::collection::vec(route, 0..8)
+}
+
+/// How specific the host of a route is for a request: 2 for the host itself, 1 for its wildcard, 0 for every host. `None` if the route is not for
+/// it. Written without regard to the code under test.
+fn specificity(route: &Route, host: &str) -> Option<u8> {
+    let Some(text) = route.host.as_str() else { return Some(0) };
+    let labels = |text: &str| text.split('.').map(str::to_owned).collect::<Vec<_>>();
+    let (mut wanted, mut given) = (labels(text), labels(host));
+    let is_wildcard = wanted.remove(0) == "*";
+    if !is_wildcard {
+        return (text == host).then_some(2);
+    }
+    let is_name = given.iter().all(|label| !label.is_empty() && label.chars().all(|it| it.is_ascii_lowercase()));
+    given.remove(0);
+    (is_name && wanted == given).then_some(1)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 4096, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// The route of a request is the one that a plain search finds.
+    #[test]
+    fn the_route_is_the_one_that_a_reference_finds(routes in tables(), host in prop::sample::select(HOSTS.to_vec())) {
+        let table = RouteTable::new(routes.clone().into());
+        for path in ["/a", "/a/b", "/a/c", "/b"] {
+            for method in [Method::GET, Method::POST, Method::PUT] {
+                let rank = |(index, route): &(usize, &Route)| {
+                    let length = match &route.path {
+                        PathPattern::Exact(_) => usize::MAX,
+                        PathPattern::Prefix(prefix) => prefix.len(),
+                    };
+                    (specificity(route, host), length, std::cmp::Reverse(*index))
+                };
+                let fits = |route: &Route| {
+                    specificity(route, host).is_some() && route.path.matches(path) && route.methods.contains(&method)
+                };
+                let expected = routes.iter().enumerate().filter(|(_, route)| fits(route)).max_by_key(rank);
+                let found = table.find(host, path, &method).ok();
+                prop_assert_eq!(found, expected.map(|(index, _)| RouteId(index)), "{} {} {}", method, host, path);
+            }
+        }
+    }
+
+    /// The site of a name has the providers of the routes that its requests can belong to, all of them and no other.
+    #[test]
+    fn a_site_serves_the_providers_of_its_routes_and_no_other(routes in tables(), host in prop::sample::select(HOSTS.to_vec())) {
+        let mut by_host = HostMap::default();
+        let all = sites(&routes);
+        for site in &all {
+            by_host.insert(&site.host, site);
+        }
+        let unknown = all.iter().find(|site| site.host == HostPattern::Every).unwrap();
+        let [exact, wildcard] = by_host.of(host);
+        let site = exact.or(wildcard).copied().unwrap_or(unknown);
+        let reachable = routes.iter().filter(|route| specificity(route, host).is_some());
+        let expected: BTreeSet<ProviderId> = reachable.flat_map(|route| route.providers.iter().copied()).collect();
+        prop_assert_eq!(&site.providers, &expected, "{} has the site of {:?}", host, site.host);
+        let table = RouteTable::new(routes.clone().into());
+        for path in ["/a", "/a/b", "/a/c", "/b"] {
+            for method in [Method::GET, Method::POST, Method::PUT] {
+                let Ok(id) = table.find(host, path, &method) else { continue };
+                let admitted = &table.route(id).providers;
+                prop_assert!(admitted.iter().all(|id| site.providers.contains(id)), "{} {} {}", method, host, path);
+            }
         }
     }
 }

@@ -85,7 +85,7 @@ pub(super) fn providers(snapshot: &Snapshot) -> Vec<ProviderFacts> {
 pub(super) fn routes(snapshot: &Snapshot) -> Vec<RouteFacts> {
     let facts = |route: &Route| RouteFacts {
         name: route.name.to_string(),
-        host: route.host.as_deref().map(str::to_owned),
+        host: route.host.as_str().map(str::to_owned),
         path: match &route.path {
             PathPattern::Exact(path) => path.to_string(),
             PathPattern::Prefix(prefix) => format!("{prefix}*"),
