@@ -59,10 +59,19 @@ pub struct Site {
     pub host: HostPattern,
     /// The providers for which its clients are verified.
     pub scope: Scope,
+    /// Whether one of its routes answers everyone.
+    pub answers_everyone: bool,
     /// What the handshake asks of a client.
     pub certificate_request: CertificateRequest,
     /// Its TLS configuration.
     pub tls: Arc<ServerConfig>,
+}
+
+impl Site {
+    /// Whether some request can be served here.
+    pub fn serves_anyone(&self) -> bool {
+        self.answers_everyone || !self.scope.providers.is_empty()
+    }
 }
 
 /// What the server name in a client's hello selects.
@@ -168,9 +177,7 @@ impl Snapshot {
             Arc::new(SharedTls::new(Arc::new(server_certificates(certificates)?), tls.policy, &tls.key_exchange)?);
         let mut made = Sites { identity: Arc::clone(&identity), shared: Arc::clone(&shared), next_scope: 0 };
         let mut named = HostMap::default();
-        // A client without a server name can ask for every host.
-        let all = routes.iter().flat_map(|route| route.providers.iter().copied()).collect();
-        let unnamed = made.make(SiteRoutes { host: HostPattern::Every, providers: all })?;
+        let unnamed = made.make(SiteRoutes::without_name(&routes))?;
         let mut unknown = Arc::clone(&unnamed);
         for site in sites(&routes) {
             let site = made.make(site)?;
@@ -226,10 +233,10 @@ impl Snapshot {
             false => Arc::new(self.shared.renewed()?),
         };
         let renewed = |site: &Arc<Site>| -> Result<Arc<Site>, SnapshotError> {
-            let tls = shared.server_config(&identity, &site.scope)?;
-            let Site { host, scope, certificate_request, .. } = &**site;
-            let (host, scope) = (host.clone(), scope.clone());
-            Ok(Arc::new(Site { host, scope, certificate_request: *certificate_request, tls }))
+            let Site { host, scope, answers_everyone, certificate_request, .. } = &**site;
+            let (host, scope, certificate_request) = (host.clone(), scope.clone(), *certificate_request);
+            let tls = shared.server_config(&identity, &scope, certificate_request)?;
+            Ok(Arc::new(Site { host, scope, answers_everyone: *answers_everyone, certificate_request, tls }))
         };
         let named = self.named.try_map(renewed)?;
         let (unknown, unnamed) = (renewed(&self.unknown)?, renewed(&self.unnamed)?);
@@ -262,7 +269,7 @@ impl Snapshot {
         let [exact, wildcard] = self.named.of(server_name);
         match exact.or(wildcard) {
             Some(site) => Reception::Site(site),
-            None if self.unknown.scope.providers.is_empty() && self.turns_unknown_away => Reception::TurnAway,
+            None if self.turns_unknown_away && !self.unknown.serves_anyone() => Reception::TurnAway,
             None => Reception::Site(&self.unknown),
         }
     }
@@ -298,11 +305,16 @@ struct Sites {
 }
 
 impl Sites {
-    fn make(&mut self, SiteRoutes { host, providers }: SiteRoutes) -> Result<Arc<Site>, SnapshotError> {
+    fn make(&mut self, routes: SiteRoutes) -> Result<Arc<Site>, SnapshotError> {
+        let SiteRoutes { host, providers, answers_everyone } = routes;
         let scope = Scope { id: self.next_scope, providers: providers.into_iter().collect() };
         self.next_scope += 1;
-        let certificate_request = self.identity.certificate_request(&scope);
-        let tls = self.shared.server_config(&self.identity, &scope)?;
-        Ok(Arc::new(Site { host, scope, certificate_request, tls }))
+        let asked = self.identity.certificate_request(&scope);
+        let certificate_request = match answers_everyone {
+            true => asked.beside_public_route(!scope.providers.is_empty()),
+            false => asked,
+        };
+        let tls = self.shared.server_config(&self.identity, &scope, certificate_request)?;
+        Ok(Arc::new(Site { host, scope, answers_everyone, certificate_request, tls }))
     }
 }

@@ -13,12 +13,12 @@ pub mod reading;
 mod strip_prefix;
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::Method;
+use http::{Method, StatusCode};
 
 use crate::identity::ProviderId;
 use crate::limits::Limits;
@@ -40,12 +40,12 @@ pub struct Route {
     pub host: HostPattern,
     /// The paths.
     pub path: PathPattern,
-    /// The methods; never empty. Default: `POST`.
+    /// The methods; never empty. Default: `POST`. With `GET` also `HEAD`, see [`take_head_with_get`].
     pub methods: Vec<Method>,
-    /// The admitted providers; never empty, in ascending order.
+    /// The admitted providers, in ascending order; empty only of a route that hookgate answers itself.
     pub providers: Vec<ProviderId>,
-    /// The handler of the requests.
-    pub handler: Handler,
+    /// Who answers the requests.
+    pub answered_by: AnsweredBy,
     /// Whether `Client-Cert-Chain` (RFC 9440) is forwarded beside `Client-Cert`.
     pub client_cert_chain: bool,
     /// The begin of its paths that the handler does not get.
@@ -65,14 +65,19 @@ pub struct RouteLimits {
     pub max_in_flight: Option<usize>,
 }
 
+/// Who answers the requests of a route.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AnsweredBy {
+    /// `handler`, after every check.
+    Handler(Handler),
+    /// `respond`: hookgate, with this status and nothing else, whoever asks. Nothing leaves the process, and nothing is demanded.
+    Gateway(StatusCode),
+}
+
 impl RouteLimits {
     /// The bounds of a route that has none of its own.
     pub fn of(limits: &Limits) -> Self {
-        Self {
-            handler_timeout: limits.handler_timeout,
-            max_body_bytes: limits.max_body_bytes,
-            max_in_flight: None,
-        }
+        Self { handler_timeout: limits.handler_timeout, max_body_bytes: limits.max_body_bytes, max_in_flight: None }
     }
 }
 
@@ -85,16 +90,47 @@ impl Route {
             path,
             methods: vec![Method::POST],
             providers,
-            handler,
+            answered_by: AnsweredBy::Handler(handler),
             client_cert_chain: false,
             strip_prefix: None,
             limits: RouteLimits::of(&Limits::default()),
         }
     }
+
+    /// A route of this one path that answers everyone with `status`, on every host.
+    pub fn public(name: impl Into<Arc<str>>, path: Arc<str>, status: StatusCode) -> Self {
+        Self {
+            name: name.into(),
+            host: HostPattern::Every,
+            path: PathPattern::Exact(path),
+            methods: vec![Method::GET, Method::HEAD],
+            providers: Vec::new(),
+            answered_by: AnsweredBy::Gateway(status),
+            client_cert_chain: false,
+            strip_prefix: None,
+            limits: RouteLimits::of(&Limits::default()),
+        }
+    }
+
+    /// Its handler; `None` if hookgate answers.
+    pub fn handler(&self) -> Option<&Handler> {
+        match &self.answered_by {
+            AnsweredBy::Handler(handler) => Some(handler),
+            AnsweredBy::Gateway(_) => None,
+        }
+    }
+
+    /// The status with which hookgate answers everyone; `None` if a handler answers.
+    pub fn public_status(&self) -> Option<StatusCode> {
+        match self.answered_by {
+            AnsweredBy::Handler(_) => None,
+            AnsweredBy::Gateway(status) => Some(status),
+        }
+    }
 }
 
 /// The request paths of a route. Compared byte by byte with the path as sent, without the query.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum PathPattern {
     /// `"/pagerduty"`: this path only.
     Exact(Arc<str>),
@@ -222,6 +258,18 @@ impl RouteTable {
     }
 }
 
+/// Has each route that takes `GET` take `HEAD` too: a server that supports the one supports the other (RFC 9110, section 9.1), and a handler answers it as
+/// `GET`, without a body. Unless another route of the same hosts and paths takes `HEAD`.
+pub fn take_head_with_get(routes: &mut [Route]) {
+    let place = |route: &Route| (route.host.clone(), route.path.reading());
+    let taken: HashSet<_> = routes.iter().filter(|route| route.methods.contains(&Method::HEAD)).map(place).collect();
+    for route in routes.iter_mut().filter(|route| !taken.contains(&place(route))) {
+        if let Some(at) = route.methods.iter().position(|method| *method == Method::GET) {
+            route.methods.insert(at + 1, Method::HEAD);
+        }
+    }
+}
+
 /// What is served under some server names: those that `host` matches and no more specific pattern of the configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SiteRoutes {
@@ -229,17 +277,29 @@ pub struct SiteRoutes {
     pub host: HostPattern,
     /// The providers of the routes that a request for such a name can belong to.
     pub providers: BTreeSet<ProviderId>,
+    /// Whether one of these routes answers everyone.
+    pub answers_everyone: bool,
+}
+
+impl SiteRoutes {
+    /// Of the names of `host`, for which there are the routes that `serves` selects.
+    fn new(routes: &[Route], host: HostPattern, serves: impl Fn(&Route) -> bool) -> Self {
+        let served = || routes.iter().filter(|route| serves(route));
+        let providers = served().flat_map(|route| route.providers.iter().copied()).collect();
+        Self { host, providers, answers_everyone: served().any(|route| route.public_status().is_some()) }
+    }
+
+    /// Of clients that send no server name, and can ask for every host.
+    pub fn without_name(routes: &[Route]) -> Self {
+        Self::new(routes, HostPattern::Every, |_| true)
+    }
 }
 
 /// Every site of these routes. A name belongs to the one of its most specific pattern ([`HostMap::of`]). A request for it can belong to the routes of
 /// this pattern and of those that cover it, and to no other.
 pub fn sites(routes: &[Route]) -> Vec<SiteRoutes> {
     let hosts: BTreeSet<&HostPattern> = routes.iter().map(|route| &route.host).chain([&HostPattern::Every]).collect();
-    let site = |host: &HostPattern| {
-        let served = routes.iter().filter(|route| route.host.covers(host));
-        let providers = served.flat_map(|route| route.providers.iter().copied()).collect();
-        SiteRoutes { host: host.clone(), providers }
-    };
+    let site = |host: &HostPattern| SiteRoutes::new(routes, host.clone(), |route| route.host.covers(host));
     hosts.into_iter().map(site).collect()
 }
 

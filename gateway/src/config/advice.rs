@@ -19,7 +19,7 @@ use super::tls::{RawTls, TlsSection};
 use super::warning::WarningKind;
 use hookgate_core::auth::Binding;
 use hookgate_core::identity::revocation::{ListSigner, Provenance, RevocationList, RevocationScope};
-use hookgate_core::identity::{Condition, Profile, Provider, ProviderId, printable_name};
+use hookgate_core::identity::{Condition, OnFailure, Profile, Provider, ProviderId, printable_name};
 use hookgate_core::route::{PathPattern, Route};
 
 /// A name that differs from a documented one by so many characters or fewer is taken for a mistyped one.
@@ -57,6 +57,7 @@ pub(super) fn advise(parsed: &Parsed<'_>, report: &mut Report<'_>) {
     }
     shared_certificates(parsed, report);
     timeouts(parsed, report);
+    public_routes(parsed, report);
     handshakes(parsed, report);
 }
 
@@ -268,6 +269,30 @@ fn timeouts(parsed: &Parsed<'_>, report: &mut Report<'_>) {
             report.warn(at, WarningKind::SlowerThanSender { provider: provider.clone(), handler_ms, sender_ms });
         }
         None => report.note_about(preset, WarningKind::DefaultSlowerThanSender { handler_ms, sender_ms }),
+    }
+}
+
+/// Warns of routes that answer everyone, but at some host come after another route. Notes where they make peers without a certificate hear more.
+fn public_routes(parsed: &Parsed<'_>, report: &mut Report<'_>) {
+    let asks = |route: &Route| {
+        let mut providers = route.providers.iter().filter_map(|ProviderId(id)| parsed.providers.get(usize::from(*id)));
+        providers.any(|provider| provider.on_failure == OnFailure::Abort)
+    };
+    for (route, raw) in parsed.routes.iter().zip(parsed.raw_routes) {
+        let (PathPattern::Exact(path), Some(respond)) = (&route.path, &raw.get_ref().respond) else { continue };
+        let at = raw.get_ref().path.as_ref().map_or_else(|| raw.span(), Spanned::span);
+        let comes_first = |other: &&Route| {
+            let is_narrower = route.host.covers(&other.host) && other.host != route.host;
+            is_narrower && other.path.matches(path) && other.methods.iter().any(|method| route.methods.contains(method))
+        };
+        if let Some(other) = parsed.routes.iter().find(comes_first) {
+            let (path, host, name) = (path.to_string(), other.host.to_string(), other.name.to_string());
+            report.warn_at(&at, WarningKind::PublicRouteBehind { path, host, name });
+        }
+        let shares_names = |other: &&Route| route.host.covers(&other.host) || other.host.covers(&route.host);
+        if parsed.routes.iter().filter(shares_names).any(asks) {
+            report.note_about(respond, WarningKind::PublicRouteAsks);
+        }
     }
 }
 

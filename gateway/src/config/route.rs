@@ -4,6 +4,7 @@
 //! does.
 
 mod bounds;
+mod public;
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -29,7 +30,9 @@ use super::report::Report;
 use hookgate_core::auth::ProofPolicy;
 use hookgate_core::identity::ProviderId;
 use hookgate_core::limits::Limits;
-use hookgate_core::route::{Handler, HostPattern, PathFault, PathPattern, Route, StripPrefix, StripPrefixError};
+use hookgate_core::route::{
+    Handler, HostPattern, PathFault, PathPattern, Route, StripPrefix, StripPrefixError, take_head_with_get,
+};
 
 /// The most routes of a file. Each name becomes a metric label.
 const MAXIMUM_ROUTES: usize = 4096;
@@ -43,6 +46,7 @@ const MAXIMUM_NAME_BYTES: usize = 128;
 const MAXIMUM_SOCKET_BYTES: usize = 107;
 
 const WRITE_PATH: &str = "path = \"/pagerduty\", or \"/pagerduty/*\" for every path below it";
+const WRITE_PUBLIC_PATH: &str = "path = \"/healthz\"";
 const WRITE_PROVIDERS: &str =
     "providers = [\"pagerduty\"] (the names of the [[provider]] sections whose requests this route takes)";
 const EXAMPLE_HANDLER: &str = "unix:/run/app/hook.sock";
@@ -59,7 +63,8 @@ pub(super) struct RawRoute {
     methods: Option<Spanned<Vec<Spanned<String>>>>,
     providers: Option<Spanned<Vec<Spanned<String>>>>,
     handler: Option<Spanned<String>>,
-    client_cert_chain: Option<bool>,
+    pub(super) respond: Option<Spanned<i64>>,
+    client_cert_chain: Option<Spanned<bool>>,
     pub(super) proof: Option<Spanned<WordOr<RawClause>>>,
     replay: Option<Spanned<WordOr<RawReplay>>>,
     delivery: Option<Spanned<RawDelivery>>,
@@ -113,12 +118,17 @@ pub(super) fn routes(
             check_certificates(raw, &route, proof.as_ref().and_then(Option::as_deref), names, report);
             earlier.add(raw, &route, report);
             counted.add(raw.get_ref(), &route);
-            parsed.durable.push(durable::durable(raw.get_ref().written_delivery(), &route, report));
+            let stored = match route.handler() {
+                Some(_) => durable::durable(raw.get_ref().written_delivery(), &route, report),
+                None => None,
+            };
+            parsed.durable.push(stored);
             parsed.routes.push(route);
             parsed.proofs.extend(proof);
         }
     }
     counted.check_names(&parsed.routes, report);
+    take_head_with_get(&mut parsed.routes);
     parsed
 }
 
@@ -143,13 +153,11 @@ fn check_certificates(
     }
 }
 
-fn parse(
-    raw: &Spanned<RawRoute>,
-    names: &ProviderNames,
-    limits: &Limits,
-    report: &mut Report<'_>,
-) -> Option<Route> {
+fn parse(raw: &Spanned<RawRoute>, names: &ProviderNames, limits: &Limits, report: &mut Report<'_>) -> Option<Route> {
     let fields = raw.get_ref();
+    if let Some(respond) = &fields.respond {
+        return public::parse(raw, respond, report);
+    }
     let host = fields.host.as_ref().map(|host| parsed(host, parse_host, report));
     let path = required(raw, fields.path.as_ref(), "path", WRITE_PATH, report);
     let path = path.and_then(|path| parsed(path, parse_path, report));
@@ -162,12 +170,13 @@ fn parse(
     let limits = bounds::bounds(fields, limits, report);
 
     let (path, host) = (path?, host.unwrap_or(Some(HostPattern::Every))?);
-    let strip_prefix = fields.strip_prefix.as_ref().and_then(|raw| parsed(raw, |text| strip_prefix(text, &path), report));
+    let strip_prefix =
+        fields.strip_prefix.as_ref().and_then(|raw| parsed(raw, |text| strip_prefix(text, &path), report));
     let name = match name {
         Some(name) => name?,
         None => Arc::from(format!("{host}{}", path_text(&path))),
     };
-    let client_cert_chain = fields.client_cert_chain.unwrap_or(false);
+    let client_cert_chain = fields.client_cert_chain.as_ref().is_some_and(|raw| *raw.get_ref());
     let route = Route::new(name, path, providers?, handler?);
     Some(Route { host, methods: methods?, client_cert_chain, strip_prefix, limits, ..route })
 }
@@ -208,7 +217,7 @@ fn parse_host(text: &str) -> Result<HostPattern, Problem> {
     };
     let bracketed = lower.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
     let domain = lower.strip_prefix("*.");
-    let is_number = |label: &str| label.bytes().all(|byte| byte.is_ascii_digit());
+    let is_number = |label: &str| !label.is_empty() && label.bytes().all(|byte| byte.is_ascii_digit());
     let write = if let Some(inside) = bracketed {
         inside.parse::<Ipv6Addr>().is_err().then_some("write an IPv6 address between the brackets")
     } else if !lower.is_ascii() {
@@ -218,7 +227,9 @@ fn parse_host(text: &str) -> Result<HostPattern, Problem> {
     } else if lower.contains(':') {
         Some("write it without a port")
     } else if domain.unwrap_or(&lower).contains('*') {
-        Some("\"*\" is allowed only as the whole first label, such as \"*.example.com\"; remove host to match every host")
+        Some(
+            "\"*\" is allowed only as the whole first label, such as \"*.example.com\"; remove host to match every host",
+        )
     } else if domain.is_some_and(|domain| domain.rsplit('.').next().is_some_and(is_number)) {
         Some("a wildcard is for names; write an address as it is")
     } else if lower.ends_with('.') {

@@ -205,6 +205,17 @@ pub enum WarningKind {
         /// The time-out of the sender, in milliseconds.
         sender_ms: u128,
     },
+    /// A route that answers everyone, behind a route of a more specific host.
+    PublicRouteBehind {
+        /// The path.
+        path: String,
+        /// The host of the other route.
+        host: String,
+        /// The name of the other route.
+        name: String,
+    },
+    /// A route that answers everyone at hosts where handshakes without a certificate would be aborted.
+    PublicRouteAsks,
     /// A sender that has no version of TLS in which a handshake can succeed here.
     SenderWithoutVersion {
         /// The provider.
@@ -408,6 +419,16 @@ impl fmt::Display for WarningKind {
                 formatter,
                 "this sender waits {sender_ms} ms for the answer, and without handler_timeout_ms in [limits], a handler may take \
                  {handler_ms} ms; write handler_timeout_ms = {sender_ms} there or in the route if its handler can be slow"
+            ),
+            Self::PublicRouteBehind { path, host, name } => write!(
+                formatter,
+                "a request for {path} at {host} belongs to the route \"{name}\", whose host is more specific, and needs its proofs; write this route once \
+                 more with host = \"{host}\", or another path"
+            ),
+            Self::PublicRouteAsks => write!(
+                formatter,
+                "the hosts of this route ask for a certificate and go on without one, so a peer without one reads 403 no_certificate for every other \
+                 path, also where on_failure = \"abort\" would end its handshake; give the route a host of its own if that is too much"
             ),
             Self::SenderWithoutVersion { provider, versions, key } => {
                 let versions: Vec<String> = versions.iter().map(|version| format!("TLS {version}")).collect();

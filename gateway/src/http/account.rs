@@ -17,7 +17,7 @@ use crate::metrics::requests::RequestLabels;
 use crate::recent::{Note, What};
 use hookgate_core::identity::{ProviderId, VerifiedChain};
 use hookgate_core::reject::{Refusal, Reject};
-use hookgate_core::route::RouteId;
+use hookgate_core::route::{Route, RouteId};
 
 /// The status in metrics and log for a peer that went away before its answer, as in nginx.
 const CLIENT_CLOSED_REQUEST: u16 = 499;
@@ -260,7 +260,9 @@ impl Connection {
     fn log(&self, standing: &Standing, account: &Account, outcome: Outcome) {
         let rules = &standing.snapshot.access;
         let is_answered = outcome == Outcome::Answered;
-        let cause = if is_answered { None } else { self.cause(standing, account.refusal.as_ref()) };
+        let is_proven = standing.verdict.is_ok() || self.exchange.is_proven();
+        // Whoever may ask a public route must not hide what senders got.
+        let cause = if is_answered && is_proven { None } else { self.cause(standing, account.refusal.as_ref()) };
         if !rules.want(outcome, cause) || is_answered && !self.server.context.is_sampled(rules.sample) {
             return;
         }
@@ -319,7 +321,7 @@ fn labels(standing: &Standing, route: Option<RouteId>, provider: Option<Provider
     let provider = provider.map(|id| &standing.snapshot.identity.provider(id).name);
     RequestLabels {
         route: route.map(|route| &route.name),
-        handler: route.map(|route| &*route.handler.socket),
+        handler: route.and_then(Route::handler).map(|handler| &*handler.socket),
         provider,
     }
 }

@@ -12,7 +12,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use http_body::Body;
 use hyper::body::Incoming;
-use hyper::header::{CONNECTION, HOST, HeaderMap, HeaderValue, TRANSFER_ENCODING};
+use hyper::header::{CACHE_CONTROL, CONNECTION, HOST, HeaderMap, HeaderValue, TRANSFER_ENCODING};
 use hyper::http::request::Parts;
 use hyper::http::uri::Authority;
 use hyper::{Method, Request, Response, StatusCode, Version};
@@ -44,6 +44,7 @@ pub(super) async fn handle(
     let response = match outcome {
         Ok(Answer::OfHandler(response)) => accepted(&connection, response, request_id),
         Ok(Answer::Stored(status)) => empty(&connection, status, &request_id),
+        Ok(Answer::Public { status, has_body }) => public(&connection, (status, has_body), &request_id),
         Err(failure) => refused(&connection, failure, &request_id),
     };
     connection.answered(response.status());
@@ -76,8 +77,7 @@ fn refused(connection: &Rc<Connection>, failure: Failure, request_id: &HeaderVal
         connection.exchange.leave_body_unread();
     }
     // A peer without an admitted certificate that has proven an earlier request keeps its connection.
-    let is_refused = connection.standing.borrow().verdict.is_err() && !connection.exchange.is_proven();
-    let close = is_refused || !body_read || connection.server.context.is_draining();
+    let close = is_unproven(connection) || !body_read || connection.server.context.is_draining();
     let types = connection.standing.borrow().snapshot.problem_types.clone();
     let response = problem::response(&refusal, request_id, &types, &allow, close);
     connection.refused(refusal);
@@ -95,7 +95,31 @@ fn empty(connection: &Rc<Connection>, status: StatusCode, request_id: &HeaderVal
     response
 }
 
-/// Who answers a request that every check has passed.
+/// The answer of a public route. The connection of a stranger ends with it, and so does one whose body would have to be read.
+fn public(
+    connection: &Rc<Connection>,
+    (status, has_body): (StatusCode, bool),
+    request_id: &HeaderValue,
+) -> Response<AnswerBody> {
+    if has_body {
+        connection.exchange.leave_body_unread();
+    } else {
+        connection.exchange.request_complete();
+    }
+    let mut response = empty(connection, status, request_id);
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if has_body || is_unproven(connection) {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+/// Whether the peer has neither an admitted certificate, nor proven an earlier request.
+fn is_unproven(connection: &Connection) -> bool {
+    connection.standing.borrow().verdict.is_err() && !connection.exchange.is_proven()
+}
+
+/// Who answers a request that every check has passed, or that needs none.
 #[expect(
     clippy::large_enum_variant,
     reason = "it is returned at once, and a box would be an allocation for each request"
@@ -105,6 +129,8 @@ enum Answer {
     OfHandler(Response<HandlerBody>),
     /// hookgate, because the delivery is stored.
     Stored(StatusCode),
+    /// hookgate, because the route is public. The body, if it `has_body`, was not read.
+    Public { status: StatusCode, has_body: bool },
 }
 
 /// A refusal, and what the connection needs to know about it.
@@ -165,6 +191,9 @@ async fn process(
         .map_err(|miss| sender.hidden().unwrap_or_else(|| Failure::without_route(miss, &host, &head.method)))?;
     let route = snapshot.routes.route(route_id);
     connection.note(|account| account.route = Some(route_id));
+    if let Some(status) = route.public_status() {
+        return Ok(Answer::Public { status, has_body: !body.is_end_stream() });
+    }
     let Some(peer) = sender.admit(&snapshot, route_id)? else {
         let refused = sender.into_refusal(&route.providers);
         return Err(delayed_or_refused(connection, &snapshot, (refused, Some(route_id)), &head, body).await);

@@ -34,7 +34,7 @@ use attempt::attempt;
 use pool::{Lease, Permit, Pool};
 use route_places::{RoutePermit, RoutePlaces};
 
-use hookgate_core::reject::{Blame, Refusal};
+use hookgate_core::reject::{Blame, Refusal, Reject};
 use hookgate_core::route::{Handler, Route, RouteTable};
 use hookgate_io::Backend;
 use hookgate_io::sweep::Sweep;
@@ -62,7 +62,7 @@ impl Upstream {
 
     /// Closes the idle connections to handlers that `routes` no longer name, and forgets the bounds of routes that have none any more.
     pub fn retain(&self, routes: &RouteTable) {
-        let named = |handler: &Handler| routes.routes().iter().any(|route| route.handler == *handler);
+        let named = |handler: &Handler| routes.routes().iter().any(|route| route.handler() == Some(handler));
         self.recent.take();
         self.pools.borrow_mut().retain(|handler, _| named(handler));
         let bounded = routes.routes().iter().filter(|route| route.limits.max_in_flight.is_some());
@@ -92,7 +92,11 @@ impl Upstream {
     }
 
     /// Waits for a place among the requests of `route`, if it has a bound of its own.
-    async fn enter_route(&self, route: &Route, limits: HandlerLimits) -> Result<Option<RoutePermit>, Refusal> {
+    async fn enter_route(
+        &self,
+        (route, handler): (&Route, &Handler),
+        limits: HandlerLimits,
+    ) -> Result<Option<RoutePermit>, Refusal> {
         let Some(most) = limits.of_route else { return Ok(None) };
         let known = self.routes.borrow().get(&*route.name).map(Rc::clone);
         let places = known.unwrap_or_else(|| {
@@ -100,7 +104,7 @@ impl Upstream {
             self.routes.borrow_mut().insert(Arc::clone(&route.name), Rc::clone(&places));
             places
         });
-        places.enter(most, route, limits).await.map(Some)
+        places.enter(most, (route, handler), limits).await.map(Some)
     }
 
     /// How long the handler of a request that asked for its place at `began` has left.
@@ -121,11 +125,13 @@ impl Upstream {
         limits: HandlerLimits,
         answered: &mut Option<Instant>,
     ) -> Result<Response<HandlerBody>, Refusal> {
+        // Nothing is authenticated for a route without one.
+        let handler = route.handler().ok_or_else(no_handler)?;
         // The coarse clock costs nothing, and is exact enough for the bound.
         let began = self.sweep.coarse();
         // First: a request that waits for its route holds no place that another route could use.
-        let of_route = self.enter_route(route, limits).await?;
-        let pool = self.pool(&route.handler);
+        let of_route = self.enter_route((route, handler), limits).await?;
+        let pool = self.pool(handler);
         let permit = pool.enter(limits, self.left(limits, began), of_route).await?;
         let outcome = self.ask(request, &pool, permit, (limits, began), answered).await;
         match &outcome {
@@ -172,6 +178,10 @@ impl Upstream {
             }
         }
     }
+}
+
+fn no_handler() -> Refusal {
+    Refusal::new(Reject::Internal, "A request came to a route without a handler.")
 }
 
 /// The answer for the peer, or the refusal of one whose length is uncertain, or that ends before its first byte. The connection then ends

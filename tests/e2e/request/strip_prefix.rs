@@ -43,7 +43,8 @@ fn the_handler_gets_the_path_without_the_prefix() {
         assert_eq!(gateway.connect().unwrap().ask(bytes).unwrap().status, 200, "{target}");
         let seen = gateway.handler().requests().pop().unwrap();
         assert_eq!(seen.target, expected, "{target}");
-        let prefixes: Vec<_> = seen.fields.0.iter().filter(|(name, _)| name.to_ascii_lowercase().contains("prefix")).collect();
+        let prefixes: Vec<_> =
+            seen.fields.0.iter().filter(|(name, _)| name.to_ascii_lowercase().contains("prefix")).collect();
         assert_eq!(prefixes.len(), 1, "{prefixes:?}");
         assert_eq!(seen.field("x-forwarded-prefix"), Some("/any"));
     }

@@ -57,7 +57,8 @@ impl Wildcard {
 fn a_wildcard_serves_every_name_of_one_label_more() {
     let wildcard = Wildcard::start();
     let percolate = &wildcard.gateway.identity;
-    for host in ["a.tenants.example.com", "b-1.tenants.example.com", "vip.tenants.example.com", "A.Tenants.Example.com"] {
+    for host in ["a.tenants.example.com", "b-1.tenants.example.com", "vip.tenants.example.com", "A.Tenants.Example.com"]
+    {
         wildcard.check(percolate, host, "/all", (200, ""));
         let host_field = wildcard.gateway.handler().requests().pop().unwrap();
         assert!(host_field.field("x-forwarded-host").unwrap().eq_ignore_ascii_case(host), "{host_field:?}");
@@ -66,7 +67,11 @@ fn a_wildcard_serves_every_name_of_one_label_more() {
     // The name of its own comes first, and keeps what it shares.
     wildcard.check(percolate, "vip.tenants.example.com", "/shared/a", (200, ""));
     wildcard.check(percolate, "a.tenants.example.com", "/shared/b", (404, "no_route"));
-    wildcard.gateway.daemon.wait_log("route=\"percolate at vip.tenants.example.com\"", crate::environment::SOON).unwrap();
+    wildcard
+        .gateway
+        .daemon
+        .wait_log("route=\"percolate at vip.tenants.example.com\"", crate::environment::SOON)
+        .unwrap();
     for host in ["b.a.tenants.example.com", "tenants.example.com"] {
         let gateway = &wildcard.gateway;
         let client = gateway.daemon.openssl(host, &gateway.environment.pki).identity(percolate);
@@ -95,7 +100,12 @@ fn another_name_of_the_same_wildcard_is_misdirected() {
     let gateway = &wildcard.gateway;
     let client = |name: &str, host: &str, path: &str, identity: &ClientIdentity| {
         let client = gateway.daemon.openssl(name, &gateway.environment.pki).identity(identity);
-        client.send(&http::request("POST", path, host, &[("Connection", "close")], b"{}")).run().unwrap().response().unwrap()
+        client
+            .send(&http::request("POST", path, host, &[("Connection", "close")], b"{}"))
+            .run()
+            .unwrap()
+            .response()
+            .unwrap()
     };
     let percolate = &gateway.identity;
     let response = client("a.tenants.example.com", "a.tenants.example.com", "/all", percolate);

@@ -48,6 +48,36 @@ fn the_most_specific_route_wins() {
 }
 
 #[test]
+fn a_route_for_get_takes_head_unless_another_does() {
+    let (get, head): (&[Method], &[Method]) = (&[Method::POST, Method::GET, Method::PUT], &[Method::HEAD]);
+    let table = table(&[
+        (Some("h"), "/a", get),
+        (Some("h"), "/b", get),
+        (Some("h"), "/b", head),
+        (None, "/b", get),
+        (Some("h"), "/c/*", &[Method::POST]),
+        (Some("h"), "/d", &[Method::GET, Method::HEAD]),
+        (Some("h"), "/e/*", get),
+        (Some("h"), "/%65/*", head),
+    ]);
+    let mut routes = table.routes().to_vec();
+    take_head_with_get(&mut routes);
+    let with_head = [Method::POST, Method::GET, Method::HEAD, Method::PUT];
+    let methods: Vec<&[Method]> = routes.iter().map(|route| &*route.methods).collect();
+    let both: &[Method] = &[Method::GET, Method::HEAD];
+    assert_eq!(methods, [&with_head, get, head, &with_head, &[Method::POST], both, get, head]);
+    let table = RouteTable::new(routes.into());
+    let check =
+        |path: &str, expected: usize| assert_eq!(table.find("h", path, &Method::HEAD), Ok(RouteId(expected)), "{path}");
+    check("/a", 0);
+    check("/b", 2);
+    check("/d", 5);
+    assert_eq!(table.find("other", "/b", &Method::HEAD), Ok(RouteId(3)));
+    let missed = Miss::MethodNotAllowed(with_head.to_vec());
+    assert_eq!(table.find("h", "/a", &Method::DELETE), Err(missed));
+}
+
+#[test]
 fn a_host_comes_before_its_wildcard_and_that_before_every_host() {
     let post: &[Method] = &[Method::POST];
     let table = table(&[
@@ -471,7 +501,11 @@ fn tables() -> impl Strategy<Value = Vec<Route>> {
         let route = Route::new("r", pattern, providers, Handler { socket: "/run/app.sock".into() });
         Route { host: host.map_or(HostPattern::Every, HostPattern::new), methods, ..route }
     });
-    prop::collection::vec(route, 0..8)
+    let public = prop::sample::select(vec![None, Some("a.example"), Some("*.example")]).prop_map(|host| {
+        let route = Route::public("up", "/b".into(), StatusCode::OK);
+        Route { host: host.map_or(HostPattern::Every, HostPattern::new), ..route }
+    });
+    prop::collection::vec(prop_oneof![4 => route, 1 => public], 0..8)
 }
 
 /// How specific the host of a route is for a request: 2 for the host itself, 1 for its wildcard, 0 for every host. `None` if the route is not for
@@ -529,6 +563,8 @@ proptest! {
         let reachable = routes.iter().filter(|route| specificity(route, host).is_some());
         let expected: BTreeSet<ProviderId> = reachable.flat_map(|route| route.providers.iter().copied()).collect();
         prop_assert_eq!(&site.providers, &expected, "{} has the site of {:?}", host, site.host);
+        let mut reachable = routes.iter().filter(|route| specificity(route, host).is_some());
+        prop_assert_eq!(site.answers_everyone, reachable.any(|route| route.providers.is_empty()), "{}", host);
         let table = RouteTable::new(routes.clone().into());
         for path in ["/a", "/a/b", "/a/c", "/b"] {
             for method in [Method::GET, Method::POST, Method::PUT] {

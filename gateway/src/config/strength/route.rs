@@ -30,7 +30,8 @@ pub(super) struct RouteStrength {
     methods: Vec<Method>,
     /// Whether `methods` is in the file; otherwise they are the default.
     methods_are_written: bool,
-    handler: PathBuf,
+    /// `None` if hookgate answers everyone: such a route demands nothing.
+    handler: Option<PathBuf>,
     /// The names of the providers.
     admitted: BTreeSet<Arc<str>>,
     /// Its own policy; `None` if those of the providers count.
@@ -58,7 +59,7 @@ impl RouteStrength {
             path: route.path.clone(),
             methods: route.methods.clone(),
             methods_are_written,
-            handler: route.handler.socket.clone(),
+            handler: route.handler().map(|handler| handler.socket.clone()),
             admitted,
             policy,
             earlier: None,
@@ -218,10 +219,12 @@ impl<'s> Table<'s> {
 
     /// As [`hookgate_core::route::RouteTable::find`].
     fn find(&self, host: Host<'_>, path: &str, method: &Method) -> Option<&'s RouteStrength> {
-        host.patterns().flat_map(|host| places(path).map(move |(is_exact, path)| (host, is_exact, path))).find_map(|place| {
-            let routes = self.0.get(&place)?;
-            routes.iter().find(|route| route.methods.contains(method)).copied()
-        })
+        host.patterns().flat_map(|host| places(path).map(move |(is_exact, path)| (host, is_exact, path))).find_map(
+            |place| {
+                let routes = self.0.get(&place)?;
+                routes.iter().find(|route| route.methods.contains(method)).copied()
+            },
+        )
     }
 }
 
@@ -271,7 +274,8 @@ pub(super) fn losses(
         let is_same = version.is_some_and(|version| std::ptr::eq(*version, before));
         compare(old, new, before, after, is_same, report);
         // A new route says whom it admits. Another one gets requests that were not its own.
-        if !is_same && (version.is_some() || known.contains_key(&std::ptr::from_ref(after))) {
+        if before.handler.is_some() && !is_same && (version.is_some() || known.contains_key(&std::ptr::from_ref(after)))
+        {
             for provider in after.admitted.difference(&before.admitted) {
                 let (before, after) = (&before.name, &after.name);
                 let text =
@@ -289,7 +293,7 @@ fn lost_bounds(before: &RouteStrength, after: &RouteStrength, report: &mut dyn F
         report(Loss::of_route(&after.name, text));
     }
     let added = after.methods.iter().find(|method| !before.methods.contains(method));
-    if let Some(method) = added.filter(|_| !after.methods_are_written) {
+    if let Some(method) = added.filter(|_| !after.methods_are_written && after.handler.is_some()) {
         let text = format!("route \"{}\": methods no longer excludes {method}", after.name);
         report(Loss::of_route(&after.name, text));
     }

@@ -41,7 +41,7 @@ fn missing_keys_have_their_defaults() {
     assert_eq!(route.path, PathPattern::Exact("/pagerduty".into()));
     assert_eq!(route.methods, [Method::POST]);
     assert_eq!(route.providers, [ProviderId(0)]);
-    assert_eq!(route.handler, Handler { socket: "/run/app/pagerduty.sock".into() });
+    assert_eq!(route.handler(), Some(&Handler { socket: "/run/app/pagerduty.sock".into() }));
     assert!(!route.client_cert_chain);
     let [provider] = config.providers.as_slice() else { panic!("{:?}", config.providers) };
     assert_eq!(provider.on_failure, OnFailure::Respond);

@@ -27,7 +27,8 @@ pub(super) fn nearest(
     request: Missed<'_>,
     reject: Reject,
 ) -> Option<(usize, &'static [&'static str])> {
-    let is_of_host = |route: &Route| request.host.map_or(route.host == HostPattern::Every, |host| route.host.matches(host));
+    let is_of_host =
+        |route: &Route| request.host.map_or(route.host == HostPattern::Every, |host| route.host.matches(host));
     let pattern = |route: &Route| match &route.path {
         PathPattern::Exact(path) | PathPattern::Prefix(path) => path.clone(),
     };
